@@ -1,0 +1,99 @@
+"""A graph whose nodes look alike: what the guide observes does not tell where it is.
+
+Two nodes share each observation, but for the goals, which are unlike any other node. An action
+names an observation and leads to the successor that shows it (of two, the lower). Where no successor shows it, the world
+refuses: one stays where one is, and has spent a hop.
+
+Axes: N nodes, O observations, B rows, W walks, T states of a walk.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+
+from thinking.environments.graph import random_graph, to_device
+
+Array = jax.Array
+
+
+class Aliased(NamedTuple):
+    """The world, on the device.
+
+    Attributes:
+        shows: [N] int32, the observation at each node.
+        leads: [N, O] int32, where each action leads from each node; the node itself where it is refused.
+        goals: [G] int32, the nodes whose observation is unique.
+    """
+
+    shows: Array
+    leads: Array
+    goals: Array
+
+    @property
+    def observations(self) -> int:
+        """O."""
+        return self.leads.shape[1]
+
+
+def aliased_world(shared: int, goals: int, edge_probability: float, seed: int) -> Aliased:
+    """A random directed graph of `2 * shared + goals` nodes: two for each shared observation, one for each goal.
+
+    Raises:
+        ValueError: if there is no goal.
+    """
+    if goals < 1:
+        raise ValueError(f"goals {goals}: at least one node must be unlike the others")
+    nodes = 2 * shared + goals
+    graph = to_device(random_graph(nodes, edge_probability, seed))
+    rng = np.random.default_rng(seed)
+    shows = np.concatenate([rng.permutation(np.repeat(np.arange(shared), 2)), shared + np.arange(goals)])
+    leads = np.repeat(np.arange(nodes)[:, None], shared + goals, axis=1)
+    for node, successors in enumerate(np.asarray(graph.successors)):
+        for successor in successors[successors >= 0][::-1]:  # the lowest is written last
+            leads[node, shows[successor]] = successor
+    return Aliased(*(jnp.asarray(part, jnp.int32) for part in (shows, leads, np.arange(2 * shared, nodes))))
+
+
+def aliased_walks(world: Aliased, key: Array, walks: int, states: int, refused: float) -> tuple[Array, Array]:
+    """Observations of random walks from random nodes; consumes the key.
+
+    Args:
+        world: to walk in.
+        key: typed PRNG key.
+        walks: W.
+        states: T.
+        refused: how often an action is named among all observations, and so mostly refused; else it is one that leads
+            on.
+
+    Returns:
+        [W, T] int32 observations, and [W] int32 how many are real (all of them).
+    """
+    nodes = world.leads.shape[0]
+    start_key, walk_key = jax.random.split(key)
+    start = jax.random.randint(start_key, (walks,), 0, nodes)
+
+    def go(node: Array, key: Array) -> tuple[Array, Array]:
+        any_key, choice_key = jax.random.split(key)
+        leads_on = world.leads[node] != node[:, None]
+        anything = jax.random.uniform(any_key, (walks, 1)) < refused
+        action = jax.random.categorical(choice_key, jnp.where(leads_on | anything, 0.0, -1e9))
+        return world.leads[node, action], world.shows[node]
+
+    _, seen = jax.lax.scan(go, start, jax.random.split(walk_key, states))
+    return seen.T, jnp.full(walks, states)
+
+
+def optimal_hops(world: Aliased) -> np.ndarray:
+    """[N, G] float, hops from each node to each goal for one who sees nodes (networkx); inf where there is no way."""
+    leads = np.asarray(world.leads)
+    edges = [(node, int(successor)) for node, row in enumerate(leads) for successor in row if successor != node]
+    backward = nx.DiGraph(edges).reverse()
+    backward.add_nodes_from(range(len(leads)))
+    hops = np.full((len(leads), len(world.goals)), np.inf)
+    for column, goal in enumerate(np.asarray(world.goals)):
+        for node, distance in nx.single_source_shortest_path_length(backward, int(goal)).items():
+            hops[node, column] = distance
+    return hops

@@ -1,0 +1,136 @@
+"""A directed graph as a world: where one stands is the state, and an edge is a step.
+
+Axes: N nodes, K successors of a node at most, W walks, T states of a walk.
+"""
+
+import difflib
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+
+from thinking.errors import UserError
+
+Array = jax.Array
+
+
+class Graph(NamedTuple):
+    """A graph on the device.
+
+    Attributes:
+        successors: [N, K] int32, ascending; what lies beyond the degree is -1.
+        degree: [N] int32.
+    """
+
+    successors: Array
+    degree: Array
+
+
+def random_graph(nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
+    """A random directed graph without self-loops (Erdos-Renyi), its nodes named by number."""
+    graph = nx.fast_gnp_random_graph(nodes, edge_probability, seed=seed, directed=True)
+    return nx.relabel_nodes(graph, str)
+
+
+def named_graph(path: Path | None, nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
+    """The graph of a file, or a random one without a file.
+
+    Raises:
+        UserError: if it has fewer than two nodes or no edge, so that there is nothing to plan; or see `read_graph`.
+    """
+    graph = random_graph(nodes, edge_probability, seed) if path is None else read_graph(path)
+    source = f"the random graph of seed {seed}" if path is None else f"--graph {path}"
+    mend = "take a larger --edge-probability or another --seed" if path is None else "give a graph with edges"
+    if len(graph) < 2:
+        raise UserError(f"{source} has 1 node: a plan needs at least 2; {mend}")
+    if graph.number_of_edges() == 0:
+        raise UserError(f"{source} has {len(graph)} nodes but no edge: there is no way to learn; {mend}")
+    return graph
+
+
+def number_of(graph: nx.DiGraph, name: str) -> int:
+    """The number of a node.
+
+    Raises:
+        UserError: if there is none of this name.
+    """
+    names = list(graph)
+    if name in graph:
+        return names.index(name)
+    close = difflib.get_close_matches(name, names, n=3) or names[:3]
+    raise UserError(f"--plan {name}: no node has this name; there are {len(names)}, such as {', '.join(close)}")
+
+
+def read_graph(path: Path) -> nx.DiGraph:
+    """Read a graph from GML (.gml), GraphML (.graphml, .xml) or an edge list (anything else).
+
+    An edge list has one `FROM TO` a line; what follows on the line and after `#` is passed over. It is read as
+    directed; GML and GraphML say themselves what they are, and an undirected edge may be walked both ways.
+
+    Raises:
+        UserError: if the file cannot be read, is malformed, or holds no node.
+    """
+    readers = {".gml": nx.read_gml, ".graphml": nx.read_graphml, ".xml": nx.read_graphml}
+    suffix = path.suffix.lower()
+    try:
+        if suffix in readers:
+            graph = readers[suffix](path)
+        else:
+            graph = nx.read_edgelist(path, create_using=nx.DiGraph, data=False)
+    except OSError as error:
+        raise UserError(f"--graph {path}: {error.strerror}; give a file that exists and can be read") from error
+    except (nx.NetworkXError, ValueError, SyntaxError, UnicodeDecodeError, TypeError, KeyError) as error:
+        kind = {".gml": "GML", ".graphml": "GraphML", ".xml": "GraphML"}.get(suffix, "an edge list")
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"--graph {path}: not {kind} ({reason}); allowed are edge lists, .gml and .graphml") from error
+    if graph.number_of_nodes() == 0:
+        raise UserError(f"--graph {path}: no node in it; an edge list has one `FROM TO` a line")
+    directed = nx.DiGraph(graph)  # both directions of an undirected edge, one of parallel edges
+    return nx.relabel_nodes(directed, str)
+
+
+def to_device(graph: nx.DiGraph) -> Graph:
+    """Number the nodes in the graph's order, and put their successors on the device."""
+    number = {node: index for index, node in enumerate(graph)}
+    lists = [sorted(number[successor] for successor in graph.successors(node)) for node in graph]
+    degree = np.array([len(successors) for successors in lists], np.int32)
+    padded = np.full((len(lists), max(1, degree.max())), -1, np.int32)
+    for row, successors in zip(padded, lists, strict=True):
+        row[: len(successors)] = successors
+    return Graph(jnp.asarray(padded), jnp.asarray(degree))
+
+
+def is_edge(graph: Graph, node: Array, successor: Array) -> Array:
+    """[B] bool, whether the edge node [B] -> successor [B] exists."""
+    return jnp.any(graph.successors[node] == successor[:, None], axis=1)
+
+
+def step(graph: Graph, node: Array, successor: Array) -> Array:
+    """Go from node [B] to successor [B] where that is an edge; else stay."""
+    return jnp.where(is_edge(graph, node, successor), successor, node)
+
+
+def random_step(graph: Graph, key: Array, node: Array) -> Array:
+    """[B] a random successor of each node, or the node itself where there is none; consumes the key."""
+    choice = jax.random.randint(key, node.shape, 0, jnp.maximum(graph.degree[node], 1))
+    return jnp.where(graph.degree[node] > 0, graph.successors[node, choice], node)
+
+
+def random_walks(graph: Graph, key: Array, walks: int, states: int) -> tuple[Array, Array]:
+    """Random walks from random nodes; one ends where there is no way on. Consumes the key.
+
+    Returns:
+        [W, T] int32 nodes, and [W] int32 how many of them were visited.
+    """
+    start_key, walk_key = jax.random.split(key)
+    start = jax.random.randint(start_key, (walks,), 0, graph.degree.shape[0])
+
+    def go(node: Array, key: Array) -> tuple[Array, tuple[Array, Array]]:
+        return random_step(graph, key, node), (node, graph.degree[node] > 0)
+
+    _, (nodes, goes_on) = jax.lax.scan(go, start, jax.random.split(walk_key, states))
+    moves = jnp.cumprod(goes_on[:-1].astype(jnp.int32), axis=0)
+    return nodes.T, 1 + jnp.sum(moves, axis=0)

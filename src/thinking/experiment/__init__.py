@@ -1,0 +1,11 @@
+"""The experiment room: flags, run folders, interruptible training, metrics, results and plots.
+
+The room knows no model and no environment. This package imports only what `--help` needs; what needs JAX is
+imported by name: `thinking.experiment.training`, `.results`, `.plots`, `.device`.
+"""
+
+from thinking.experiment.command import main
+from thinking.experiment.config import RunConfig, option
+from thinking.experiment.folder import Run
+
+__all__ = ["Run", "RunConfig", "main", "option"]

@@ -1,0 +1,280 @@
+"""Checkpoints of one stage: `FOLDER/STEP`, written whole or not at all, checked bit by bit when they are read."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging as absl_logging
+from orbax.checkpoint import v1 as ocp
+
+from thinking.errors import RunError
+from thinking.experiment import progress
+from thinking.experiment.leaves import Leaf, digest_leaves, is_key, leaves
+
+# Orbax raises what goes wrong. It also logs it with tracebacks, and what its other tasks meanwhile met, too.
+absl_logging.set_verbosity(absl_logging.FATAL)
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+KEEP = 3  # newest checkpoints kept
+SHARE = 0.01  # of the time, at most, goes into saving
+SECONDS_BETWEEN_SAVES = 5.0  # at least
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What a checkpoint holds: the `state` after `step` steps, and the `figures` saved beside it."""
+
+    step: int
+    state: Any
+    figures: dict[str, float]
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """The steps of the complete checkpoints in a folder, ascending."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
+
+
+def restore(folder: Path, like: Any) -> Restored | None:
+    """Read the newest sound checkpoint.
+
+    A damaged one is set aside as `STEP.damaged` with a warning, once an older one proved sound.
+
+    Args:
+        folder: where the checkpoints are.
+        like: a PyTree of JAX arrays that gives structure, types and placement on devices.
+
+    Returns:
+        The newest sound checkpoint, or None where none was ever written.
+
+    Raises:
+        RunError: the weights do not fit `like`, or all checkpoints are damaged.
+    """
+    _hush_late_answers()
+    damaged: list[tuple[int, str]] = []
+    for step in reversed(saved_steps(folder)):
+        try:
+            metadata = _metadata(folder / str(step))
+            _refuse_misfit(folder / str(step), metadata["leaves"], like)
+            state = _load(folder / str(step), metadata, like)
+        except RunError:
+            raise
+        except Exception as error:  # what a damaged file makes of the reader is anybody's guess
+            damaged.append((step, f"{type(error).__name__}: {error}"[:120]))
+            continue
+        for bad, reason in damaged:
+            _set_aside(folder / str(bad))
+            progress.warn(f"checkpoint {folder / str(bad)} is damaged ({reason}); continuing from step {step}")
+        return Restored(step, state, metadata["figures"])
+    if damaged:
+        raise RunError(f"all checkpoints in {folder} are damaged ({damaged[0][1]}); start anew with --clear")
+    return None
+
+
+class Saver:
+    """Writes verified states in a second thread, as often as costs about one part in a hundred of the time.
+
+    Orbax's own asynchronous save skips a step without a word while another save runs, so this one waits for the
+    save before it; and copying to the host, digesting and cleaning up leave the training thread too.
+
+    Attributes:
+        blocked: seconds that the training thread waited for saves.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        _hush_late_answers()
+        self.blocked = 0.0
+        self._folder = folder
+        self._thread = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._running: concurrent.futures.Future[float] | None = None
+        self._last = time.perf_counter()
+        self._cost = 0.0
+
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown(wait=True)  # a save that runs is of a verified state: let it end
+        if kind is None:
+            self.wait()
+
+    def due(self) -> bool:
+        """Whether it is time for a save.
+
+        Raises:
+            RunError: the save before failed.
+        """
+        if self._running is not None and not self._running.done():
+            return False
+        self.wait()
+        return time.perf_counter() - self._last >= max(SECONDS_BETWEEN_SAVES, self._cost / SHARE)
+
+    def save(self, step: int, state: Any, figures: dict[str, float]) -> None:
+        """Start to write a state that nobody will donate or change.
+
+        Raises:
+            RunError: the save before failed.
+        """
+        self.wait()
+        self._last = time.perf_counter()
+        self._running = self._thread.submit(_write, self._folder, step, state, figures)
+
+    def wait(self) -> None:
+        """Wait for the save that runs.
+
+        Raises:
+            RunError: it failed; older checkpoints are untouched.
+        """
+        if self._running is None:
+            return
+        running, self._running = self._running, None
+        try:
+            with self.blocking():
+                self._cost = running.result()
+        except (OSError, ValueError) as error:  # Orbax's storage reports a full disk as a ValueError
+            raise RunError(_failure(self._folder, error)) from error
+
+    @contextlib.contextmanager
+    def blocking(self) -> Iterator[None]:
+        """Count what happens within as time that training waited."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.blocked += time.perf_counter() - start
+
+
+@jax.jit
+def snapshot(state: Any) -> tuple[Any, list[jax.Array]]:
+    """Copy a state on its devices, and tell which of its float leaves hold a NaN (a flag each, `[]`).
+
+    The copy may be saved while the original is donated to the next chunk.
+    """
+    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jax.tree.map(_copy, state), [jnp.isnan(leaf).any() for leaf in floats]
+
+
+def _copy(leaf: jax.Array) -> jax.Array:
+    if is_key(leaf):
+        return jax.random.wrap_key_data(jnp.copy(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+    return jnp.copy(leaf)
+
+
+def _write(folder: Path, step: int, state: Any, figures: dict[str, float]) -> float:
+    """Write one checkpoint and delete what is too old; returns the seconds it took."""
+    start = time.perf_counter()
+    found = leaves(state)
+    metadata = {"leaves": _shapes(found), "digest": digest_leaves(found), "figures": figures}
+    metadata["seal"] = _seal(metadata)
+    folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)  # of what a killed process left
+    try:
+        ocp.save(folder.resolve() / str(step), _stored(found), custom_metadata=metadata)
+    except Exception:
+        _sweep(folder)  # a full disk needs the room
+        raise
+    for old in saved_steps(folder)[:-KEEP]:
+        shutil.rmtree(folder / str(old))
+    return time.perf_counter() - start
+
+
+def _sweep(folder: Path) -> None:
+    """Delete incomplete checkpoints."""
+    for leftover in folder.glob("*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _stored(found: list[Leaf]) -> dict[str, np.ndarray]:
+    """A flat mapping keeps every structure apart; arrays without elements are refused by Orbax and need no bytes."""
+    return {leaf.path: leaf.array for leaf in found if leaf.array.size}
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    metadata = ocp.metadata(path.resolve()).custom_metadata
+    if metadata.pop("seal") != _seal(metadata):
+        raise ValueError("the metadata are not those that were written")
+    return metadata
+
+
+def _seal(metadata: dict[str, Any]) -> str:
+    """A digest of what is said of the weights, so that damage there is not taken for weights of another shape."""
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
+
+
+def _load(path: Path, metadata: dict[str, Any], like: Any) -> Any:
+    wanted = leaves(like)
+    stored = ocp.load(path.resolve(), _stored(wanted))
+    found = [leaf._replace(array=np.asarray(stored.get(leaf.path, leaf.array))) for leaf in wanted]
+    if digest_leaves(found) != metadata["digest"]:
+        raise ValueError("the weights are not those that were written")
+    placed = [_placed(leaf.array, as_in) for leaf, as_in in zip(found, jax.tree.leaves(like), strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(like), placed)
+
+
+def _placed(array: np.ndarray, like: jax.Array) -> jax.Array:
+    """Put an array on the devices of `like`; raw words become typed keys again."""
+    if is_key(like):
+        key = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
+        return jax.device_put(key, like.sharding)
+    return jax.device_put(array, like.sharding)
+
+
+def _refuse_misfit(path: Path, saved: list[list[Any]], like: Any) -> None:
+    before = {name: f"{dtype}{shape}" for name, dtype, shape in saved}
+    after = {name: f"{dtype}{shape}" for name, dtype, shape in _shapes(leaves(like))}
+    differences = [
+        f"{name} is {before.get(name, 'nothing')} saved, {after.get(name, 'nothing')} asked"
+        for name in dict.fromkeys([*after, *before])
+        if before.get(name) != after.get(name)
+    ]
+    if differences:
+        more = f" and {len(differences) - 2} more" if len(differences) > 2 else ""
+        raise RunError(
+            f"the weights in {path} do not fit this program ({'; '.join(differences[:2])}{more}); "
+            "start anew with --clear"
+        )
+
+
+def _shapes(found: list[Leaf]) -> list[list[Any]]:
+    return [[leaf.path, leaf.dtype, list(leaf.array.shape)] for leaf in found]
+
+
+def _set_aside(path: Path) -> None:
+    aside = path.with_name(path.name + ".damaged")
+    if aside.exists():
+        shutil.rmtree(aside)
+    path.rename(aside)
+
+
+def _hush_late_answers() -> None:
+    """When one array of a checkpoint fails, the others answer an event loop that is gone, each with a traceback."""
+    before = sys.unraisablehook
+    if before.__module__ == __name__:
+        return
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
+
+
+def _failure(folder: Path, error: Exception) -> str:
+    steps = saved_steps(folder)
+    kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "none was written before"
+    code = re.search(r"os_error_code='(\d+)'", str(error))  # as Orbax's storage reports it
+    reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or str(error)[:200]
+    return f"cannot write a checkpoint in {folder}: {reason}; {kept}; make room and give the same command again"

@@ -1,0 +1,70 @@
+"""The command of a task: flags in, one line and an exit code out."""
+
+import dataclasses
+import errno
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from thinking.errors import RunError, UserError
+from thinking.experiment import flags, folder, interruption
+from thinking.experiment.config import RunConfig
+
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+def main(name: str, run: Callable[[Any, folder.Run], None], presets: Mapping[str, RunConfig]) -> None:
+    """Run a task from the command line.
+
+    Args:
+        name: the task's name and that of its folder.
+        run: called with the config and the `Run`; what it needs it imports itself, so that `--help` stays quick.
+        presets: what `--preset` chooses from; the first is the default.
+
+    Raises:
+        SystemExit: with 2 for bad input, 1 for a failed run, 130 or 143 after SIGINT or SIGTERM, each after one line
+            on standard error. It returns after success.
+    """
+    code = 0
+    try:
+        with interruption.catching():
+            _execute(name, run, presets)
+    except UserError as error:
+        code = _fail(2, "error", error)
+    except RunError as error:
+        code = _fail(1, "error", error)
+    except interruption.Interrupted as stop:
+        code = _fail(128 + stop.number, "interrupted", stop)
+    except BrokenPipeError:
+        # Whoever read the output left. What is still buffered has no reader, so the exit must not flush it there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _fail(1, "error", RunError("standard output was closed; the same command continues"))
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        code = _fail(1, "error", RunError(f"cannot write{where}: {error.strerror}; what was saved is kept"))
+    if code:
+        sys.exit(code)
+
+
+def _execute(name: str, run: Callable[[Any, folder.Run], None], presets: Mapping[str, RunConfig]) -> None:
+    config = flags.parse(presets, sys.argv[1:], f"python {sys.argv[0]}")
+    if config.clear:
+        print(f"cleared {folder.clear(name, config)}")
+        return
+    with folder.opened(name, config) as opened:
+        # From here on seconds do not count: JAX alone takes two to import.
+        from thinking.experiment import device, metrics
+
+        device.prepare(config.artifacts)
+        folder.write_config(opened, device.describe())
+        with metrics.mirrors(opened) as mirrors:
+            run(config, dataclasses.replace(opened, mirrors=mirrors))
+
+
+def _fail(code: int, kind: str, error: BaseException) -> int:
+    """Print one line, whatever the message holds."""
+    print(f"{kind}: {' '.join(str(error).split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,74 @@
+"""The device a run uses: prepared, described and measured."""
+
+import logging
+import os
+import platform
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+_REPEATS = 5
+
+
+def prepare(artifacts: Path) -> None:
+    """Keep compiled programs in `DIR/.compilation-cache`, and keep the libraries' small talk from the terminal.
+
+    A cache that the environment names (`JAX_COMPILATION_CACHE_DIR`) is left as it is. The cache is only a matter of
+    speed: where it cannot be read or written, the program compiles and says nothing.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(artifacts.resolve() / ".compilation-cache"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when the first device is asked for
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)  # which devices are missing
+
+
+def describe() -> dict[str, Any]:
+    """The devices in use: `platform` (cpu, gpu, tpu), `kind`, `count`, and the `processor` beside them."""
+    devices = jax.devices()
+    return {
+        "platform": devices[0].platform,
+        "kind": devices[0].device_kind,
+        "count": len(devices),
+        "processor": _processor(),
+    }
+
+
+def matmul_gflops(size: int = 1024) -> float:
+    """Measure the rate of a float32 product of two `[size, size]` matrices in GFLOP/s, compilation apart."""
+    left, right = (jax.random.normal(key, (size, size)) for key in jax.random.split(jax.random.key(0)))
+    seconds = _best_seconds(jax.jit(lambda a, b: jnp.matmul(a, b, precision="highest")), left, right)
+    return 2 * size**3 / seconds / 1e9
+
+
+def memory_gbps(mebibytes: int = 64) -> float:
+    """Measure the memory bandwidth in GB/s: an array of that size is read once and written once."""
+    array = jnp.ones(mebibytes * 2**20 // 4, jnp.float32)
+    return 2 * array.nbytes / _best_seconds(jax.jit(lambda x: x + 1), array) / 1e9
+
+
+def _best_seconds(function: Callable[..., jax.Array], *arguments: jax.Array) -> float:
+    """The best of several calls: what disturbs a call only ever makes it slower."""
+    jax.block_until_ready(function(*arguments))
+    times = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

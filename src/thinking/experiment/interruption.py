@@ -1,0 +1,90 @@
+"""SIGINT and SIGTERM: end in order, save first where there is something to save; a second signal ends at once."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+import types
+from collections.abc import Iterator
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Some parents (`timeout`, `uv run`) pass one request on twice, microseconds apart: that is no second wish.
+ECHO_SECONDS = 0.1
+
+_requested: int | None = None
+_held = False
+
+
+class Interrupted(BaseException):
+    """A signal ended the run in order. Not an `Exception`, so that no task swallows it.
+
+    Args:
+        number: the signal's number; the program exits with 128 + number.
+        message: what was saved and how to go on.
+    """
+
+    def __init__(self, number: int, message: str = "") -> None:
+        super().__init__(message or "nothing was left to save; the same command continues")
+        self.number = number
+
+
+@contextlib.contextmanager
+def catching() -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into `Interrupted`, and end the process at once on the second.
+
+    Python runs signal handlers in the main thread between bytecodes, and that thread may wait a long time for the
+    device. So a second thread hears of signals through the wake-up file descriptor, and it ends the process.
+    """
+    global _requested
+    _requested = None
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = {number: signal.signal(number, _on_signal) for number in SIGNALS}
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reader,), daemon=True, name="signals").start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(writer)  # the watching thread reads the end of the pipe and leaves
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Within, the first signal raises nothing; whoever holds asks `requested` between two pieces of work."""
+    global _held
+    _held = True
+    try:
+        yield
+    finally:
+        _held = False
+
+
+def requested() -> int | None:
+    """The number of the signal that asked for an end, or None."""
+    return _requested
+
+
+def _on_signal(number: int, frame: types.FrameType | None) -> None:
+    global _requested
+    first = _requested is None
+    _requested = _requested or number
+    if first and not _held:
+        raise Interrupted(number)
+
+
+def _watch(reader: int) -> None:
+    first: float | None = None
+    while received := os.read(reader, 1):
+        if received[0] not in SIGNALS:
+            continue
+        if first is None:
+            first = time.monotonic()
+        elif time.monotonic() - first > ECHO_SECONDS:
+            if os.isatty(1):
+                os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor
+            os._exit(128 + received[0])
+    os.close(reader)

@@ -1,0 +1,52 @@
+"""The leaves of a PyTree on the host: what is written, compared and digested."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+
+class Leaf(NamedTuple):
+    """One leaf.
+
+    Attributes:
+        path: where it stands in the tree, as `.params['w'][0]`.
+        dtype: its type; that of a typed PRNG key names its implementation.
+        array: its values on the host, `[...]`; a typed key's are its raw words.
+    """
+
+    path: str
+    dtype: str
+    array: np.ndarray
+
+
+def leaves(tree: Any) -> list[Leaf]:
+    """Copy the leaves of a PyTree to the host, in the tree's order."""
+    flat, _ = jax.tree.flatten_with_path(tree)
+    arrays = jax.device_get([jax.random.key_data(leaf) if is_key(leaf) else leaf for _, leaf in flat])
+    found = []
+    for (path, leaf), array in zip(flat, map(np.asarray, arrays), strict=True):
+        dtype = leaf.dtype if is_key(leaf) else array.dtype
+        found.append(Leaf(jax.tree_util.keystr(path), str(dtype), array))
+    return found
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 over the leaves of a PyTree: paths, types, shapes and bytes. Equal digests mean equal bits."""
+    return digest_leaves(leaves(tree))
+
+
+def digest_leaves(found: Iterable[Leaf]) -> str:
+    """The digest of leaves that are on the host."""
+    sha = hashlib.sha256()
+    for path, dtype, array in found:
+        sha.update(f"{path}\0{dtype}\0{array.shape}\0".encode())
+        sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return sha.hexdigest()
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is an array of typed PRNG keys."""
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)

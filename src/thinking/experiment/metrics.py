@@ -1,0 +1,134 @@
+"""Metrics of a run: `metrics.jsonl`, one object a line, and its mirrors in TensorBoard and Weights & Biases."""
+
+import contextlib
+import importlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from thinking.errors import RunError, UserError
+from thinking.experiment.config import as_json
+from thinking.experiment.folder import Mirror, Run
+
+FILE = "metrics.jsonl"
+
+
+def append(folder: Path, stage: str, step: int, figures: Mapping[str, float]) -> None:
+    """Add a line: the means of `figures` over the steps since the stage's line before, up to `step`.
+
+    Raises:
+        RunError: the line cannot be written.
+    """
+    line = json.dumps({"stage": stage, "step": step, **figures}, allow_nan=False) + "\n"
+    try:
+        with (folder / FILE).open("a", encoding="utf-8") as file:
+            file.write(line)
+    except OSError as error:
+        raise RunError(f"cannot write {folder / FILE}: {error.strerror}; the checkpoints are kept") from error
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run, oldest first; an incomplete last line, left by a process that was killed, is none."""
+    path = folder / FILE
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [record for line in lines if (record := _record(line)) is not None]
+
+
+def rewind(folder: Path, stage: str, step: int) -> None:
+    """Drop a stage's lines past a step, and what is no line, so that a resumed run neither repeats nor breaks any.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    path = folder / FILE
+    kept = [record for record in read(folder) if record["stage"] != stage or record["step"] <= step]
+    text = "".join(json.dumps(record) + "\n" for record in kept)
+    try:
+        if not path.exists() or path.read_text(encoding="utf-8", errors="replace") == text:
+            return
+        temporary = path.with_name(FILE + ".tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}; the checkpoints are kept") from error
+
+
+def flush(folder: Path) -> None:
+    """Have the lines on the disk before the checkpoint that relies on them."""
+    with contextlib.suppress(FileNotFoundError), (folder / FILE).open("a") as file:
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def mirrors(run: Run) -> Iterator[tuple[Mirror, ...]]:
+    """Open the mirrors that the config asks for, and close them in the end.
+
+    Raises:
+        UserError: a library is asked for and not installed.
+        RunError: Weights & Biases cannot start.
+    """
+    with contextlib.ExitStack() as stack:
+        opened = []
+        if run.config.tensorboard:
+            opened.append(stack.enter_context(_tensorboard(run.folder / "tensorboard")))
+        if run.config.wandb:
+            opened.append(stack.enter_context(_wandb(run)))
+        yield tuple(opened)
+
+
+@contextlib.contextmanager
+def _tensorboard(folder: Path) -> Iterator[Mirror]:
+    library = _imported("tensorboardX", "--tensorboard")
+    writers: dict[str, Any] = {}
+
+    def write(stage: str, step: int, figures: Mapping[str, float]) -> None:
+        if stage not in writers:  # what an interrupted run wrote past this step is purged
+            writers[stage] = library.SummaryWriter(str(folder / stage), purge_step=step)
+        for name, value in figures.items():
+            writers[stage].add_scalar(name, value, step)
+
+    try:
+        yield write
+    finally:
+        for writer in writers.values():
+            writer.close()
+
+
+@contextlib.contextmanager
+def _wandb(run: Run) -> Iterator[Mirror]:
+    library = _imported("wandb", "--wandb")
+    try:
+        config = as_json(run.config)
+        board = library.init(project="thinking", name=run.folder.name, dir=str(run.folder), config=config)
+    except library.Error as error:
+        mend = "set WANDB_API_KEY in the environment, or WANDB_MODE=offline"
+        raise RunError(f"--wandb: {str(error).rstrip('.')}; {mend}") from error
+
+    def write(stage: str, step: int, figures: Mapping[str, float]) -> None:
+        # Steps of several stages do not ascend together, so each stage carries its own.
+        board.log({f"{stage}/{name}": value for name, value in {"step": step, **figures}.items()})
+
+    try:
+        yield write
+    finally:
+        board.finish()
+
+
+def _imported(name: str, flag: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{flag} needs {name}, which is not installed: pip install {name}") from error
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and {"stage", "step"} <= record.keys() else None

@@ -1,0 +1,93 @@
+"""Plots in one style: colours that the colour-blind tell apart, labelled axes, no window."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from thinking.experiment import metrics
+from thinking.experiment.folder import Run
+
+# Okabe and Ito, "Color Universal Design" (2008), without the yellow that white paper swallows.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# The style is set for good: what a task adds to its figure later, a legend or a note, should follow it too.
+matplotlib.rcParams.update(
+    {
+        "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+        "axes.grid": True,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "figure.constrained_layout.use": True,
+        "font.size": 9,
+        "figure.titlesize": 11,
+        "grid.alpha": 0.3,
+        "legend.edgecolor": "none",
+        "legend.framealpha": 0.7,
+        "lines.linewidth": 1.4,
+    }
+)
+_DPI = 150
+_PANEL = (4.0, 2.8)  # inches
+_COLUMNS = 3
+
+
+def figure(panels: int = 1, title: str = "") -> tuple[Figure, list]:
+    """Make a figure in the project's style.
+
+    Args:
+        panels: number of panels, at most three in a row.
+        title: above all panels.
+
+    Returns:
+        The figure, and its axes, one a panel.
+    """
+    columns = min(panels, _COLUMNS)
+    rows = math.ceil(panels / columns)
+    made = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows))
+    axes = list(made.subplots(rows, columns, squeeze=False).flat)
+    for spare in axes[panels:]:
+        spare.remove()
+    if title:
+        made.suptitle(title)
+    return made, axes[:panels]
+
+
+def save(made: Figure, path: Path) -> Path:
+    """Write a figure as PNG; returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.savefig(path, dpi=_DPI, format="png")
+    return path
+
+
+def learning_curves(
+    run: Run, metrics_names: Sequence[str], path: Path | None = None, title: str = "Learning curves"
+) -> Path:
+    """Draw `metrics.jsonl`: a panel a metric, a line a stage, over training steps.
+
+    Args:
+        run: the run.
+        metrics_names: the metrics to draw; a stage without one has no line in its panel.
+        path: where to; `plots/learning_curves.png` without it.
+        title: above all panels.
+
+    Returns:
+        The path of the PNG.
+    """
+    records = metrics.read(run.folder)
+    stages = list(dict.fromkeys(record["stage"] for record in records))
+    made, axes = figure(len(metrics_names), title)
+    for panel, name in zip(axes, metrics_names, strict=True):
+        for index, stage in enumerate(stages):
+            points = [(r["step"], r[name]) for r in records if r["stage"] == stage and name in r]
+            if points:
+                # A lone point has no line to show.
+                marker = "o" if len(points) == 1 else None
+                panel.plot(*np.transpose(points), label=stage, color=PALETTE[index % len(PALETTE)], marker=marker)
+        panel.set_xlabel("training step")
+        panel.set_ylabel(name.replace("_", " "))
+        if len(stages) > 1 and panel.lines:
+            panel.legend()
+    return save(made, path or run.plots / "learning_curves.png")

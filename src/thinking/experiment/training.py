@@ -1,0 +1,214 @@
+"""Interruptible training: a loop over chunks of jitted steps, which ends bit-identical however often it was killed."""
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thinking.errors import RunError
+from thinking.experiment import checkpoint, interruption, metrics, progress
+from thinking.experiment.folder import Run
+from thinking.experiment.leaves import is_key
+
+State = Any
+Init = Callable[[], State]
+Step = Callable[[State, jax.Array], tuple[State, Mapping[str, jax.Array]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A finished stage.
+
+    Attributes:
+        state: the final state.
+        seconds: wall-clock of training over all starts, compilation apart; work lost to a kill is not in it.
+        compile_seconds: wall-clock of compilation over all starts.
+        checkpoint_seconds: the part of `seconds` that training waited for saves. A stage that was finished before
+            lacks that of its last save, which cannot hold its own duration.
+    """
+
+    state: State
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    checkpoint_seconds: float = 0.0
+
+
+def train(run: Run, stage: str, *, init: Init, step: Step, steps: int, chunk: int = 100, watch: str) -> Trained:
+    """Train one stage of a run, or go on where it was interrupted, or restore it where it is finished.
+
+    Args:
+        run: the run; its folder takes checkpoints and metrics.
+        stage: the name of what is trained, unique in the run; letters, digits, `.`, `_` and `-`.
+        init: makes the first state, a PyTree of arrays and numbers; all that training needs is in it.
+        step: `(state, step) -> (state, metrics)`, pure; `step` is an int32 scalar that counts from 0, from which
+            (and a seed) the batch is made; metrics are scalars. Structure, shapes and types of the state stay.
+        steps: number of steps in all.
+        chunk: number of steps between two looks at metrics and signals; one compiled program runs them all.
+        watch: the metric that the progress shows.
+
+    Returns:
+        The state after the last step, and times.
+
+    Raises:
+        RunError: a metric or the state is not finite, the saved weights do not fit, or the disk fails.
+        Interrupted: SIGINT or SIGTERM; the state is saved.
+        ValueError: a bad name, number or metric, which is a mistake of the task.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", stage) or steps < 0 or chunk < 1:
+        raise ValueError(f"bad stage {stage!r}, steps {steps} or chunk {chunk}")
+    folder = run.folder / "checkpoints" / stage
+    start = jax.tree.map(_own, init())
+    restored = checkpoint.restore(folder, start)
+    done, trained = 0, Trained(start)
+    if restored is not None:
+        done, trained = restored.step, Trained(restored.state, **restored.figures)
+    if done > steps:
+        raise RunError(f"stage {stage} is saved at step {done}, beyond the {steps} asked; start anew with --clear")
+    metrics.rewind(run.folder, stage, done)
+    if done == steps:
+        run.log(f"{stage}: finished before, at step {done}")
+        return trained
+    if done:
+        run.log(f"{stage}: continues at step {done} of {steps}")
+    programs, seconds = _compile(step, trained.state, _lengths(done, steps, chunk), watch)
+    trained = dataclasses.replace(trained, compile_seconds=trained.compile_seconds + seconds)
+    done, trained = _loop(run, stage, programs, trained, done, steps, chunk, watch)
+    if number := interruption.requested():
+        raise interruption.Interrupted(
+            number, f"stage {stage} is saved at step {done} of {steps}; the same command continues from there"
+        )
+    return trained
+
+
+def _loop(
+    run: Run, stage: str, programs: dict[int, Any], trained: Trained, done: int, steps: int, chunk: int, watch: str
+) -> tuple[int, Trained]:
+    """Run chunks until the end or a signal; returns the steps done and what came of them, saved."""
+    began = time.perf_counter()
+    folder = run.folder / "checkpoints" / stage
+    state, pending = trained.state, None
+
+    with interruption.held(), checkpoint.Saver(folder) as saver, progress.shown(stage, done, steps, watch) as advance:
+
+        def so_far() -> dict[str, float]:
+            return {
+                "seconds": trained.seconds + time.perf_counter() - began,
+                "compile_seconds": trained.compile_seconds,
+                "checkpoint_seconds": trained.checkpoint_seconds + saver.blocked,
+            }
+
+        def settle(first: int, last: int, figures: Any) -> None:
+            means = _verified(folder, stage, first, jax.device_get(figures))
+            metrics.append(run.folder, stage, last, means)
+            for mirror in run.mirrors:
+                mirror(stage, last, means)
+            advance(last, means[watch])
+
+        def save(copied: tuple[Any, list[jax.Array]]) -> None:
+            with saver.blocking():
+                _refuse_nan(folder, stage, done, *copied)
+                metrics.flush(run.folder)
+            saver.save(done, copied[0], so_far())
+
+        while done < steps and not interruption.requested():
+            length = _length(done, steps, chunk)
+            # The chunk is given the state's own memory, so what is to be saved is copied before.
+            copied = checkpoint.snapshot(state) if pending is not None and saver.due() else None
+            state, figures = programs[length](state, np.int32(done))
+            # The device works on this chunk while the figures of the one before are fetched.
+            if pending is not None:
+                settle(*pending)
+            if copied is not None:
+                save(copied)
+            pending = (done, done + length, figures)
+            done += length
+        if pending is not None:
+            settle(*pending)
+            save(checkpoint.snapshot(state))
+            saver.wait()
+        figures = so_far()
+    return done, Trained(state, **figures)
+
+
+def _compile(step: Step, state: State, lengths: set[int], watch: str) -> tuple[dict[int, Any], float]:
+    """Compile a program for every length of chunk; returns them and the seconds it took."""
+    began = time.perf_counter()
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+
+    def steps(length: int, state: State, first: jax.Array) -> tuple[State, Mapping[str, jax.Array]]:
+        state, figures = jax.lax.scan(step, state, first + jnp.arange(length, dtype=jnp.int32))
+        return jax.tree.map(_strong, state), figures
+
+    programs = {}
+    for length in lengths:
+        jitted = jax.jit(steps, static_argnums=0, donate_argnums=1, out_shardings=(shardings, None))
+        lowered = jitted.lower(length, state, np.int32(0))
+        _check_metrics(lowered.out_info[1], length, watch)
+        programs[length] = lowered.compile()
+    return programs, time.perf_counter() - began
+
+
+def _check_metrics(figures: Any, length: int, watch: str) -> None:
+    shapes = {name: figure.shape for name, figure in figures.items()}
+    if watch not in shapes or {"stage", "step"} & shapes.keys() or any(shape != (length,) for shape in shapes.values()):
+        raise ValueError(
+            f"metrics must be scalars, hold {watch!r} to watch, and be named neither 'stage' nor 'step'; "
+            f"with a leading axis of steps they are {shapes}"
+        )
+
+
+def _verified(folder: Any, stage: str, first: int, figures: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The means of a chunk's metrics (`[chunk]` each), all of which must be finite."""
+    finite = {name: np.isfinite(values) for name, values in figures.items()}
+    if bad := [(int(np.argmin(good)), name) for name, good in finite.items() if not good.all()]:
+        at, name = min(bad)
+        raise RunError(f"{name} is {figures[name][at]} at step {first + at} of stage {stage}; {_kept(folder)}")
+    return {name: float(np.mean(values, dtype=np.float64)) for name, values in figures.items()}
+
+
+def _refuse_nan(folder: Any, stage: str, done: int, state: State, flags: list[jax.Array]) -> None:
+    """A last step may spoil the weights after its own loss was taken; such a state must not be saved."""
+    if any(jax.device_get(flags)):
+        paths = [
+            jax.tree_util.keystr(path)
+            for path, leaf in jax.tree.flatten_with_path(state)[0]
+            if jnp.issubdtype(leaf.dtype, jnp.floating) and bool(jnp.isnan(leaf).any())
+        ]
+        raise RunError(f"{paths[0]} of the state is nan after step {done - 1} of stage {stage}; {_kept(folder)}")
+
+
+def _kept(folder: Any) -> str:
+    steps = checkpoint.saved_steps(folder)
+    kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
+    return f"training stopped, {kept}; change the config and start anew with --clear"
+
+
+def _lengths(done: int, steps: int, chunk: int) -> set[int]:
+    """The lengths of all chunks to come."""
+    first = _length(done, steps, chunk)
+    rest = steps - done - first
+    return {first, min(chunk, rest), rest % chunk} - {0}
+
+
+def _length(done: int, steps: int, chunk: int) -> int:
+    """Steps up to the next multiple of `chunk`, or to the end."""
+    return min(chunk - done % chunk, steps - done)
+
+
+def _own(leaf: Any) -> jax.Array:
+    """A leaf as an array of a fixed type in memory of its own.
+
+    Weak types do not survive a checkpoint, and two leaves that share memory cannot both be donated.
+    """
+    if is_key(leaf):
+        return jax.random.clone(leaf)
+    return jnp.array(leaf, dtype=jnp.asarray(leaf).dtype, copy=True)
+
+
+def _strong(leaf: jax.Array) -> jax.Array:
+    return leaf if is_key(leaf) else jax.lax.convert_element_type(leaf, leaf.dtype)

@@ -1,0 +1,7 @@
+"""The hierarchical guide: memory, abstraction, and the layers that observe, react and think."""
+
+from thinking.guide.guide import Guide, GuideState, guide
+from thinking.guide.lessons import Path
+from thinking.guide.think import Plan
+
+__all__ = ["Guide", "GuideState", "Path", "Plan", "guide"]

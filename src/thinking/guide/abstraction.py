@@ -1,0 +1,205 @@
+"""Abstraction: which states of a path become pivots, the sub-goals of the layer above.
+
+Axes: W paths, T states of a path.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from thinking.kernels.contract import Array, Discrete, Space
+from thinking.kernels.slots import value_width
+
+State = Any
+
+
+class Abstraction(NamedTuple):
+    """A way to choose pivots.
+
+    Attributes:
+        init: `init(key) -> state`; consumes the key.
+        observe: `observe(state, items [W, T, ...], valid [W, T]) -> state`, learns from paths.
+        pivots: `pivots(state, items [T, ...], valid [T]) -> [T] bool`, the pivots of one sequence. That its start and
+            end are pivots too is the guide's doing.
+    """
+
+    init: Callable[[Array], State]
+    observe: Callable[[State, Array, Array], State]
+    pivots: Callable[[State, Array, Array], Array]
+
+
+def skip_step(step: int) -> Abstraction:
+    """Every `step`-th state is a pivot.
+
+    Raises:
+        ValueError: if step is below 1.
+    """
+    if step < 1:
+        raise ValueError(f"skip_step({step}): a step of at least 1 is needed")
+
+    def pivots(state: State, items: Array, valid: Array) -> Array:
+        return valid & (jnp.arange(items.shape[0]) % step == 0)
+
+    return Abstraction(lambda key: (), lambda state, items, valid: state, pivots)
+
+
+def counted_entropy(space: Space) -> Abstraction:
+    """Pivots are the local maxima of how often states are visited, counted by a table.
+
+    A state visited more often than its neighbours on the path is a crossroads: where a walk goes from there is least
+    certain. The state is the count of each state, [N] float32.
+
+    Raises:
+        ValueError: if the space is not discrete.
+    """
+    if not isinstance(space, Discrete):
+        raise ValueError(f"counted_entropy({space}): vectors cannot be counted; use learned_entropy")
+
+    def observe(counts: Array, items: Array, valid: Array) -> Array:
+        return counts.at[items].add(valid.astype(counts.dtype))
+
+    def pivots(counts: Array, items: Array, valid: Array) -> Array:
+        return local_maxima(counts[items], valid)
+
+    return Abstraction(lambda key: jnp.zeros(space.size), observe, pivots)
+
+
+class LearnedStatistic(NamedTuple):
+    """State of `learned_entropy`: parameters, optimizer state, and the key that draws the contrast."""
+
+    params: State
+    optimizer: optax.OptState
+    key: Array
+
+
+def learned_entropy(space: Space, optimizer: optax.GradientTransformation, width: int = 64) -> Abstraction:
+    """Pivots are the local maxima of a learned visiting statistic, for states of any kind.
+
+    A network of one hidden layer tells visited states from ones drawn uniformly (over the indices, or over the box
+    that the batch spans), so that its output tends to the logarithm of the visiting density over a constant: noise
+    contrastive estimation (Gutmann & Hyvarinen 2010).
+
+    Args:
+        space: of the states.
+        optimizer: an optax transformation.
+        width: of the hidden layer.
+    """
+
+    def build(key: Array) -> nnx.Module:
+        rngs = nnx.Rngs(key)
+        widths = value_width(space), width, 1
+        return nnx.Sequential(nnx.Linear(*widths[:2], rngs=rngs), jax.nn.relu, nnx.Linear(*widths[1:], rngs=rngs))
+
+    structure, _ = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
+
+    def statistic(params: State, items: Array) -> Array:
+        features = jax.nn.one_hot(items, space.size) if isinstance(space, Discrete) else items
+        return nnx.merge(structure, params)(features)[..., 0]
+
+    def contrast(key: Array, items: Array) -> Array:
+        if isinstance(space, Discrete):
+            return jax.random.randint(key, items.shape, 0, space.size)
+        low, high = jnp.min(items, axis=(0, 1), keepdims=True), jnp.max(items, axis=(0, 1), keepdims=True)
+        return low + (high - low) * jax.random.uniform(key, items.shape)
+
+    def init(key: Array) -> LearnedStatistic:
+        build_key, key = jax.random.split(key)
+        params = nnx.state(build(build_key))
+        return LearnedStatistic(params, optimizer.init(params), key)
+
+    def observe(state: LearnedStatistic, items: Array, valid: Array) -> LearnedStatistic:
+        key, contrast_key = jax.random.split(state.key)
+
+        def loss(params: State) -> Array:
+            seen, drawn = statistic(params, items), statistic(params, contrast(contrast_key, items))
+            losses = jax.nn.softplus(-seen) + jax.nn.softplus(drawn)
+            return jnp.sum(jnp.where(valid, losses, 0)) / jnp.maximum(jnp.sum(valid), 1)
+
+        updates, moments = optimizer.update(jax.grad(loss)(state.params), state.optimizer, state.params)
+        return LearnedStatistic(optax.apply_updates(state.params, updates), moments, key)
+
+    def pivots(state: LearnedStatistic, items: Array, valid: Array) -> Array:
+        return local_maxima(statistic(state.params, items), valid)
+
+    return Abstraction(init, observe, pivots)
+
+
+def local_maxima(x: Array, valid: Array) -> Array:
+    """[T] bool, where x [T] is larger than before and falls after; of a plateau the first state alone.
+
+    Invalid places, and what lies beyond the ends, count as lower than everything.
+    """
+    x = jnp.where(valid, x, -jnp.inf)
+    edge = jnp.full(1, -jnp.inf)
+    rises = x > jnp.concatenate([edge, x[:-1]])
+
+    def look_ahead(falls_after: Array, pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        here, after = pair
+        falls = (after < here) | ((after == here) & falls_after)
+        return falls, falls
+
+    _, falls = jax.lax.scan(look_ahead, jnp.array(False), (x, jnp.concatenate([x[1:], edge])), reverse=True)
+    return valid & rises & falls
+
+
+def pivot_levels(abstraction: Abstraction, state: State, items: Array, valid: Array, levels: int) -> Array:
+    """Pivots of one path, level by level: those of a level are chosen among those of the level below.
+
+    Args:
+        abstraction: the way to choose.
+        state: of the abstraction.
+        items: [T, ...] the path's states.
+        valid: [T] bool, a prefix.
+        levels: how many levels above the states themselves.
+
+    Returns:
+        [levels + 1, T] bool; row 0 is `valid`, in which every state is a pivot. Start and end are pivots on all levels.
+    """
+    length = items.shape[0]
+    index = jnp.arange(length)
+    end = jnp.sum(valid) - 1
+    masks = [valid]
+    for _ in range(levels):
+        kept = masks[-1]
+        (order,) = jnp.nonzero(kept, size=length, fill_value=0)
+        chosen = abstraction.pivots(state, items[order], index < jnp.sum(kept))
+        chosen = jnp.zeros(length, bool).at[order].max(chosen & (index < jnp.sum(kept)))
+        masks.append(kept & (chosen | (index == 0) | (index == end)))
+    return jnp.stack(masks)
+
+
+def next_pivot(pivots: Array) -> Array:
+    """[T] int32, index of the first pivot after each state; T where there is none."""
+    length = pivots.shape[0]
+    ahead = jnp.where(pivots, jnp.arange(length), length)
+    first = jax.lax.cummin(ahead, reverse=True)
+    return jnp.concatenate([first[1:], jnp.full(1, length)]).astype(jnp.int32)
+
+
+def last_pivot(pivots: Array) -> Array:
+    """[T] int32, index of the last pivot before each state; -1 where there is none."""
+    behind = jnp.where(pivots, jnp.arange(pivots.shape[0]), -1)
+    return jnp.concatenate([jnp.full(1, -1), jax.lax.cummax(behind)[:-1]]).astype(jnp.int32)
+
+
+def forward_mask(pivots: Array) -> Array:
+    """[P, T] bool, which states t learn toward pivot p: those since the pivot before last.
+
+    P runs over all T states; rows of states that are no pivots are empty.
+    """
+    length = pivots.shape[0]
+    following = next_pivot(pivots)
+    reach = jnp.concatenate([following, jnp.full(1, length)])[following]  # the second pivot ahead, or beyond the path
+    p, t = jnp.arange(length)[:, None], jnp.arange(length)[None]
+    return pivots[:, None] & (t < p) & (p <= reach[None])
+
+
+def reverse_mask(pivots: Array) -> Array:
+    """[P, T] bool, which states t each pivot p stands for: itself and those after it, up to the next pivot."""
+    length = pivots.shape[0]
+    p, t = jnp.arange(length)[:, None], jnp.arange(length)[None]
+    return pivots[:, None] & (t >= p) & (t < next_pivot(pivots)[:, None])

@@ -1,0 +1,157 @@
+"""The guide: layers that learn paths from what was lived, and turn a goal into sub-goals and steps.
+
+It is built as a kernel is: a constructor takes layers and returns pure functions over one state PyTree, so everything
+jits, vmaps over seeds, scans over steps, and is saved by one call.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from thinking.guide.abstraction import Abstraction, pivot_levels
+from thinking.guide.hippocampus import Memory, empty, recall, same, select
+from thinking.guide.layers import stack_layers
+from thinking.guide.lessons import Path, flatten, lessons
+from thinking.guide.react import Reaction, react
+from thinking.guide.tagging import Tagging, attach, second_thoughts, tag_context, untagged_space
+from thinking.guide.think import Plan, think
+from thinking.kernels.contract import Array, Context, Kernel, Metrics, Transition
+
+State = Any
+
+
+class GuideState(NamedTuple):
+    """All that a guide knows.
+
+    Attributes:
+        layers: for each run of layers of one shape, their kernel states stacked.
+        abstraction: state of the abstraction.
+    """
+
+    layers: tuple[State, ...]
+    abstraction: State
+
+
+class Guide(NamedTuple):
+    """A guide's pure functions.
+
+    Attributes:
+        init: `init(key) -> GuideState`; consumes the key.
+        observe: `observe(state, paths: Path) -> (state, metrics)`, learns from paths; metrics are `NAME/LAYER`.
+        remember: `remember(rows) -> Memory`, an empty memory for `react`; to be reset when the goal changes.
+        react: `react(state, memory, goal [B, ...]) -> Reaction`, one action from what was just observed.
+        think: `think(state, start [B, ...], goal [B, ...], max_hops=..., apply=...) -> Plan`, a plan without looking.
+    """
+
+    init: Callable[[Array], GuideState]
+    observe: Callable[[GuideState, Path], tuple[GuideState, Metrics]]
+    remember: Callable[[int], Memory]
+    react: Callable[[GuideState, Memory, Array], Reaction]
+    think: Callable[..., Plan]
+
+
+def guide(
+    *,
+    layers: Sequence[Kernel],
+    abstraction: Abstraction,
+    discount: float = 0.8,
+    horizon: int | None = None,
+    tagging: Tagging | None = None,
+    memory: int | None = None,
+) -> Guide:
+    """Build a guide.
+
+    Args:
+        layers: the kernels, the lowest (whose values are actions or next states) first. Neighbours that are the same
+            object are of one shape: their states are stacked, and they learn in one vmapped fit.
+        abstraction: which states become sub-goals.
+        discount: in (0, 1); how much worse a goal's score gets for each step.
+        horizon: the longest distance taught, in steps; None for whole paths.
+        tagging: how memories are tagged; the kernels' input space must be the tagged one. With tags, a state that was
+            met before teaches second thoughts (see `second_thoughts`).
+        memory: how many items the memory holds; a context's length by default, without tags.
+
+    Raises:
+        ValueError: if there is no layer, layers disagree on their inputs, or a setting is out of range.
+    """
+    first = _check(layers, discount, tagging, memory)
+    stacked = stack_layers(layers)
+    observed_space = untagged_space(first.spaces.input, tagging)
+    capacity = first.context_length if memory is None else memory
+
+    def init(key: Array) -> GuideState:
+        layers_key, abstraction_key = jax.random.split(key)
+        return GuideState(stacked.init(layers_key), abstraction.init(abstraction_key))
+
+    def observe(state: GuideState, paths: Path) -> tuple[GuideState, Metrics]:
+        known = abstraction.observe(state.abstraction, paths.states, paths.valid)
+        levels = jax.vmap(lambda items, valid: pivot_levels(abstraction, known, items, valid, len(layers) - 1))(
+            paths.states, paths.valid
+        )
+        items = paths.states
+        if tagging is not None:
+            tags = jax.vmap(tagging.tag)(items, paths.valid)
+            items = attach(tagging, items, tags, observed_space)
+
+        def batch(layer: int) -> Transition:
+            def teach(path: Path, items: Array, levels: Array) -> Transition:
+                return lessons(path, items, levels, layer, first.context_length, discount, horizon)
+
+            rows = flatten(jax.vmap(teach)(paths, items, levels))
+            if tagging is None:
+                return rows
+            infer = functools.partial(stacked.infer, state.layers, layer)
+            return second_thoughts(infer, rows, tagging, observed_space)
+
+        fitted, metrics = stacked.fit(state.layers, [batch(layer) for layer in range(len(layers))])
+        return GuideState(fitted, known), metrics
+
+    def remember(rows: int) -> Memory:
+        return empty(observed_space, rows, capacity)
+
+    def ask(state: GuideState, layer: int, memory: Memory, target: Array) -> Array:
+        context = tag_context(tagging, recall(memory, capacity), observed_space)
+        length = first.context_length
+        context = Context(context.items[:, -length:], jnp.minimum(context.length, length))
+        answer = stacked.infer(state.layers, layer, context, target)
+        spaces = layers[layer].spaces
+        if spaces.value != spaces.target:
+            return answer.value
+        # A layer that knows nothing passes its target on; so does one whose sub-goal is where we are.
+        silent = answer.score == -jnp.inf
+        if layer > 0:
+            silent |= same(answer.value, recall(memory, 1).items[:, 0])
+        return select(silent, target, answer.value)
+
+    return Guide(
+        init,
+        observe,
+        remember,
+        lambda state, memory, goal: react(ask, state, len(layers), memory, goal),
+        lambda state, start, goal, *, max_hops, apply=None: think(
+            ask, state, len(layers), remember, start, goal, max_hops=max_hops, apply=apply
+        ),
+    )
+
+
+def _check(layers: Sequence[Kernel], discount: float, tagging: Tagging | None, memory: int | None) -> Kernel:
+    """Returns the lowest kernel; raises ValueError if the layers do not fit together."""
+    if not layers:
+        raise ValueError("a guide needs at least one layer")
+    first = layers[0]
+    for number, kernel in enumerate(layers):
+        if (kernel.spaces.input, kernel.context_length) != (first.spaces.input, first.context_length):
+            raise ValueError(
+                f"layer {number} reads {kernel.context_length} of {kernel.spaces.input}, but layer 0 reads "
+                f"{first.context_length} of {first.spaces.input}: all layers read the same contexts"
+            )
+    if not 0 < discount < 1:
+        raise ValueError(f"discount {discount}: allowed is above 0 and below 1")
+    if memory is not None and memory < first.context_length:
+        raise ValueError(f"memory {memory}: it must hold a context of {first.context_length}")
+    if tagging is not None and memory is None:
+        raise ValueError("tags are computed from what the memory holds; give memory, the items since the goal was set")
+    return first

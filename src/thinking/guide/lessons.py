@@ -1,0 +1,110 @@
+"""Hindsight: what each layer learns from a path that was lived.
+
+Whatever a path reached may be taken for its goal (hindsight experience replay, Andrychowicz et al. 2017). For a state
+t and a goal j later on the path, layer l learns: from t, pursuing j, the next thing is the next pivot of level l (or j
+itself, where j is nearer: so a sub-goal never lengthens a path), and that was as good as j was near.
+
+Axes: T states of a path, R lessons (pairs t < j), L layers, C items of a context.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thinking.guide.abstraction import forward_mask, last_pivot, next_pivot, reverse_mask
+from thinking.guide.hippocampus import same
+from thinking.kernels.contract import Array, Context, Transition
+
+
+class Path(NamedTuple):
+    """Paths that were lived, each begun when its goal was set.
+
+    Attributes:
+        states: [W, T, ...] int32 or float32.
+        length: [W] int32, how many of the states are real, 0 to T.
+        actions: [W, T, ...] the action after each state, or None where an action names the next state.
+        weight: [W, T] float32 >= 0, how much what happened at each state counts, or None where all counts alike.
+    """
+
+    states: Array
+    length: Array
+    actions: Array | None = None
+    weight: Array | None = None
+
+    @property
+    def valid(self) -> Array:
+        """[W, T] bool, which states are real."""
+        return jnp.arange(self.states.shape[1])[None] < self.length[:, None]
+
+
+def lesson_pairs(states: int, horizon: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs t < j <= t + horizon of a path of so many states: two [R] arrays."""
+    t, j = np.triu_indices(states, 1)
+    near = j - t <= (states if horizon is None else horizon)
+    return t[near], j[near]
+
+
+def lessons(
+    path: Path,
+    context_items: Array,
+    levels: Array,
+    layer: int,
+    context_length: int,
+    discount: float,
+    horizon: int | None,
+) -> Transition:
+    """The lessons of one path (without the axis W) for one layer.
+
+    Args:
+        path: states [T, ...], length [], actions [T, ...] or None.
+        context_items: [T, ...] the states as the layers read them, tagged or not.
+        levels: [L, T] bool, the pivots of each level.
+        layer: which layer, 0 is the lowest.
+        context_length: C.
+        discount: the score of a lesson is `discount ** (j - t)`.
+        horizon: the longest j - t taught; None for no limit.
+
+    Returns:
+        A transition of R rows; mask 0 where a pair is not on the path, not for this layer, or says nothing (a goal or
+        a sub-goal that is the very state).
+    """
+    states = path.states
+    t, j = lesson_pairs(states.shape[0], horizon)
+    pivots = levels[layer]
+    owner = jnp.argmax(reverse_mask(pivots), axis=0)  # the pivot that stands for each state
+    following = jnp.minimum(next_pivot(pivots)[owner][t], j)
+    taught = (j < path.length) & ~same(states[t], states[j])
+    if layer + 1 < levels.shape[0]:
+        above = levels[layer + 1]
+        taught &= forward_mask(above)[j, t] | (j <= next_pivot(above)[t])
+    if layer == 0 and path.actions is not None:
+        value = path.actions[t]
+    else:
+        value = states[following]
+        taught &= ~same(states[t], value)
+    return Transition(
+        context=_contexts(context_items, pivots, t, context_length),
+        target=states[j],
+        value=value,
+        score=jnp.asarray(discount ** (j - t), jnp.float32),
+        mask=jnp.where(taught, 1.0 if path.weight is None else path.weight[t], 0.0),
+    )
+
+
+def _contexts(items: Array, pivots: Array, t: np.ndarray, context_length: int) -> Context:
+    """What the layer recalls at each t: on a pivot the pivots before, as in thinking; else the states, as in reacting."""
+    before = last_pivot(pivots)
+    on_pivot = pivots[t]
+    places = [jnp.asarray(t)]
+    for _ in range(context_length - 1):
+        here = places[-1]
+        places.append(jnp.where(here < 0, -1, jnp.where(on_pivot, before[here], here - 1)))
+    index = jnp.stack(places[::-1], axis=1)
+    return Context(items[jnp.maximum(index, 0)], jnp.sum(index >= 0, axis=1))
+
+
+def flatten(batch: Transition) -> Transition:
+    """Lessons [W, R, ...] of many paths as one batch [W * R, ...]."""
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)

@@ -1,0 +1,70 @@
+"""React: look, ask every layer from the top, act once; then the world moves.
+
+Axes: B rows, L layers.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from thinking.guide.hippocampus import Memory, append
+from thinking.guide.plan import Plan, roll
+from thinking.kernels.contract import Array
+
+State = Any
+Ask = Callable[[State, int, Memory, Array], Array]
+"""`ask(state, layer, memory, target [B, ...]) -> value [B, ...]`."""
+
+
+class Reaction(NamedTuple):
+    """What the guide does about what it sees.
+
+    Attributes:
+        value: [B, ...] the lowest layer's answer: an action or the next state.
+        targets: what each layer pursued, the lowest first: L arrays [B, ...]; the last is the goal.
+    """
+
+    value: Array
+    targets: tuple[Array, ...]
+
+
+def react(ask: Ask, state: State, layers: int, memory: Memory, goal: Array) -> Reaction:
+    """Each layer from the top replaces the target by its sub-goal; the lowest gives one action."""
+    targets = [goal]
+    for layer in range(layers - 1, 0, -1):
+        targets.append(ask(state, layer, memory, targets[-1]))
+    return Reaction(ask(state, 0, memory, targets[-1]), tuple(reversed(targets)))
+
+
+def pursue(
+    react: Callable[[Memory, Array], Reaction],
+    memory: Memory,
+    start: Array,
+    goal: Array,
+    *,
+    observe: Callable[[Array], Array],
+    step: Callable[[Array, Array], Array],
+    at_goal: Callable[[Array], Array],
+    max_hops: int,
+) -> Plan:
+    """React in a world until the goal is reached.
+
+    Args:
+        react: `react(memory, goal) -> Reaction`.
+        memory: empty, one row for each start.
+        start: [B, ...] states of the world.
+        goal: [B, ...] as the guide knows it.
+        observe: `observe(world) -> what the guide sees of it`.
+        step: `step(world, value) -> world`, how the world moves.
+        at_goal: `at_goal(world) -> [B] bool`.
+        max_hops: how often the guide may act.
+
+    Returns:
+        A plan whose states are the world's.
+    """
+
+    def advance(memory: Memory, world: Array, alive: Array) -> tuple[Memory, Array, tuple[Array, ...]]:
+        memory = append(memory, observe(world), alive)
+        reaction = react(memory, goal)
+        return memory, step(world, reaction.value), reaction.targets
+
+    return roll(advance, memory, start, at_goal, max_hops)

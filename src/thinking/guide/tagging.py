@@ -1,0 +1,129 @@
+"""Tagging: each memory is marked with what matters about it, and the layers read the marks.
+
+A tag belongs to the item: a state of `Discrete(n)` with one of K tags is one of n * K states, a vector of `Box(d)`
+gains K features. So every kernel reads tags without knowing of them. Tags are computed by one function in fitting
+(over a path, which begins when its goal was set) and in acting (over the memory, which is reset when the goal changes).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from thinking.guide.hippocampus import same
+from thinking.kernels.contract import Array, Box, Context, Discrete, Hypothesis, Space, Transition
+
+
+class Tagging(NamedTuple):
+    """A way to tag.
+
+    Attributes:
+        count: K, how many tags there are.
+        tag: `tag(items [T, ...], valid [T]) -> [T] int32`, the tag of each item, from what was lived before it.
+    """
+
+    count: int
+    tag: Callable[[Array, Array], Array]
+
+
+def visits(count: int = 8, *, cyclic: bool = True) -> Tagging:
+    """How often this very state was met before, since the goal was set.
+
+    Args:
+        count: K.
+        cyclic: whether the count starts again at K (a guide then goes through its second thoughts once more), or
+            stays at K - 1, which then means "or more".
+
+    Raises:
+        ValueError: if K is below 1.
+    """
+    if count < 1:
+        raise ValueError(f"visits({count}): there is at least one tag")
+
+    def tag(items: Array, valid: Array) -> Array:
+        flat = items.reshape(items.shape[0], -1)
+        equal = jnp.all(flat[:, None] == flat[None], axis=-1)
+        before = jnp.tril(jnp.ones(equal.shape, bool), -1) & valid[None]
+        met = jnp.sum(equal & before, axis=1)
+        return (met % count if cyclic else jnp.minimum(met, count - 1)).astype(jnp.int32)
+
+    return Tagging(count, tag)
+
+
+def drawn(probabilities: Array, key: Array) -> Tagging:
+    """Tags drawn at random, whatever is true: the control of what tags are worth.
+
+    The draw is a function of the history and the key, so that fitting and acting stay pure.
+
+    Args:
+        probabilities: [K], of each tag.
+        key: what the draws come from; consumed.
+    """
+
+    def tag(items: Array, valid: Array) -> Array:
+        flat = jnp.where(valid[:, None], items.reshape(items.shape[0], -1).astype(jnp.int32), 0)
+        mixed = jnp.sum(flat, axis=1).astype(jnp.uint32) * jnp.uint32(0x9E3779B1) + jnp.uint32(1)
+        history = jnp.cumsum(valid.astype(jnp.uint32) * mixed ^ (mixed >> 15), dtype=jnp.uint32)
+        draws = jax.vmap(lambda mark: jax.random.categorical(jax.random.fold_in(key, mark), jnp.log(probabilities)))
+        return draws(history).astype(jnp.int32)
+
+    return Tagging(probabilities.shape[0], tag)
+
+
+def tagged_space(space: Space, tagging: Tagging | None) -> Space:
+    """The space of tagged items."""
+    if tagging is None:
+        return space
+    return Discrete(space.size * tagging.count) if isinstance(space, Discrete) else Box(space.dims + tagging.count)
+
+
+def untagged_space(space: Space, tagging: Tagging | None) -> Space:
+    """The space of the items before they are tagged: the inverse of `tagged_space`."""
+    if tagging is None:
+        return space
+    return Discrete(space.size // tagging.count) if isinstance(space, Discrete) else Box(space.dims - tagging.count)
+
+
+def attach(tagging: Tagging, items: Array, tags: Array, space: Space) -> Array:
+    """Items [..., (D)] of `space` with their tags [...], as items of `tagged_space`."""
+    if isinstance(space, Discrete):
+        return items + space.size * tags
+    return jnp.concatenate([items, jax.nn.one_hot(tags, tagging.count)], axis=-1)
+
+
+def tag_context(tagging: Tagging | None, context: Context, space: Space) -> Context:
+    """A context with each item tagged, from the items of the context alone."""
+    if tagging is None:
+        return context
+    tags = jax.vmap(tagging.tag)(context.items, context.valid)
+    return context._replace(items=attach(tagging, context.items, tags, space))
+
+
+def second_thoughts(
+    infer: Callable[[Context, Array], Hypothesis], batch: Transition, tagging: Tagging, space: Space
+) -> Transition:
+    """Mask the rows whose value the layer would have answered at an earlier meeting with the same state.
+
+    Who comes back to a state learned that the first choice did not lead to the goal. So a row with tag k is taught only
+    if its value is none that the layer now holds for the same question with a lower tag. Else the best answer that
+    there ever was would stand under every tag, and a guide that meets a state again would repeat itself for ever.
+
+    Args:
+        infer: of the layer, as it is before this batch.
+        batch: rows [B, ...] with tagged contexts.
+        tagging: the way to tag; a higher tag must mean a later meeting.
+        space: of the items before tagging.
+    """
+    newest = batch.context.items[:, -1]
+    if isinstance(space, Discrete):
+        state, tag = newest % space.size, newest // space.size
+    else:
+        state, tag = newest[:, : space.dims], jnp.argmax(newest[:, space.dims :], axis=-1)
+    mask = batch.mask
+    for lower in range(tagging.count - 1):
+        earlier = attach(tagging, state, jnp.full_like(tag, lower), space)
+        held = infer(batch.context._replace(items=batch.context.items.at[:, -1].set(earlier)), batch.target)
+        repeats = (lower < tag) & (held.score > -jnp.inf) & same(held.value, batch.value)
+        mask = jnp.where(repeats, 0, mask)
+    return batch._replace(mask=mask)

@@ -1,0 +1,24 @@
+"""Kernels: single layers of thought, each a triple `(init, fit, infer)` of pure functions with one contract."""
+
+from thinking.kernels.contract import Box, Context, Discrete, Hypothesis, Kernel, Space, Spaces, Transition
+from thinking.kernels.linear import linear
+from thinking.kernels.slots import Learning, score_access, value_access
+from thinking.kernels.table import table
+from thinking.kernels.transformer import transformer
+
+__all__ = [
+    "Box",
+    "Context",
+    "Discrete",
+    "Hypothesis",
+    "Kernel",
+    "Learning",
+    "Space",
+    "Spaces",
+    "Transition",
+    "linear",
+    "score_access",
+    "table",
+    "transformer",
+    "value_access",
+]

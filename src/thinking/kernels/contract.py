@@ -1,0 +1,156 @@
+"""What every kernel is: a triple of pure functions over PyTrees, as an optax transformation is a pair.
+
+Axes: B rows of a batch, C items of a context, D dimensions of a vector.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+State = Any
+Metrics = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """Whole numbers from 0 to `size - 1`, held as int32 without a trailing axis."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"Discrete({self.size}): a discrete space has at least 1 value; give its size")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one thing."""
+        return ()
+
+    @property
+    def dtype(self) -> Any:
+        """Of what is held."""
+        return jnp.int32
+
+
+@dataclass(frozen=True)
+class Box:
+    """Vectors of `dims` float32 numbers, held with a trailing axis [D]."""
+
+    dims: int
+
+    def __post_init__(self) -> None:
+        if self.dims < 1:
+            raise ValueError(f"Box({self.dims}): a vector has at least 1 dimension; give its dimensions")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one thing."""
+        return (self.dims,)
+
+    @property
+    def dtype(self) -> Any:
+        """Of what is held."""
+        return jnp.float32
+
+
+Space = Discrete | Box
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """What a kernel's context items, values and targets are. They may all differ."""
+
+    input: Space
+    value: Space
+    target: Space
+
+
+class Context(NamedTuple):
+    """The last things lived, the newest last.
+
+    Attributes:
+        items: [B, C] int32 or [B, C, D] float32. A short context is padded at the *front*, so that the newest item
+            always stands at C - 1, in fitting as in inferring. What stands in the padding is never read.
+        length: [B] int32, how many of the last items are real, 1 to C.
+    """
+
+    items: Array
+    length: Array
+
+    @property
+    def valid(self) -> Array:
+        """[B, C] bool, which items are real."""
+        capacity = self.items.shape[self.length.ndim]
+        place = jnp.arange(capacity).reshape((1,) * self.length.ndim + (capacity,))
+        return place >= capacity - self.length[..., None]
+
+
+class Transition(NamedTuple):
+    """Rows to learn from: in `context`, pursuing `target`, the next value was `value`, and that was so good.
+
+    Attributes:
+        context: what was lived up to now, [B, C, ...].
+        target: [B] int32 or [B, D] float32.
+        value: [B] int32 or [B, D] float32.
+        score: [B] float32 in [0, 1], higher is better.
+        mask: [B] float32 >= 0, the weight of each row; a row of mask 0 changes nothing.
+    """
+
+    context: Context
+    target: Array
+    value: Array
+    score: Array
+    mask: Array
+
+
+class Hypothesis(NamedTuple):
+    """A kernel's answer: the value of its best slot, and that slot's score.
+
+    Attributes:
+        value: [B] int32 or [B, D] float32.
+        score: [B] float32; in [0, 1], or -inf where an exact kernel never saw the question.
+    """
+
+    value: Array
+    score: Array
+
+
+class Kernel(NamedTuple):
+    """One layer of thought.
+
+    Attributes:
+        init: `init(key) -> state`; consumes the key.
+        fit: `fit(state, batch) -> (state, metrics)`. Learning is asymmetric: the best hypothesis wins.
+        infer: `infer(state, context, target) -> Hypothesis`.
+        spaces: what contexts, values and targets are.
+        context_length: C, the items of a context.
+    """
+
+    init: Callable[[Array], State]
+    fit: Callable[[State, Transition], tuple[State, Metrics]]
+    infer: Callable[[State, Context, Array], Hypothesis]
+    spaces: Spaces
+    context_length: int
+
+
+def check_context_length(context_length: int) -> None:
+    """Raises ValueError unless there is room for the present."""
+    if context_length < 1:
+        raise ValueError(f"context_length {context_length}: the newest item is part of a context; give at least 1")
+
+
+def check_batch(kernel: str, spaces: Spaces, context_length: int, context: Context, target: Array) -> None:
+    """Raises ValueError, before any tracing goes deep, if the shapes are not those the kernel was built for."""
+    rows = target.shape[:1]
+    wanted = {
+        "context.items": (context.items.shape, (*rows, context_length, *spaces.input.shape)),
+        "context.length": (context.length.shape, rows),
+        "target": (target.shape, (*rows, *spaces.target.shape)),
+    }
+    for name, (shape, right) in wanted.items():
+        if shape != right:
+            raise ValueError(f"{kernel}: {name} has shape {shape}, but this kernel was built for {right}")

@@ -1,0 +1,96 @@
+"""What the gradient kernels share: a network of slots becomes a kernel."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from thinking.kernels.contract import (
+    Array,
+    Context,
+    Hypothesis,
+    Kernel,
+    Metrics,
+    Spaces,
+    State,
+    Transition,
+    check_batch,
+    check_context_length,
+)
+from thinking.kernels.slots import Learning, Slots, best_slot, slot_loss
+
+
+class GradientState(NamedTuple):
+    """All that a gradient kernel needs to go on.
+
+    Attributes:
+        params: of the network.
+        optimizer: optax state.
+        key: typed PRNG key for dropout, split at every fit.
+    """
+
+    params: State
+    optimizer: optax.OptState
+    key: Array
+
+
+class Network(NamedTuple):
+    """A pure network of slots.
+
+    Attributes:
+        init: `init(key) -> params`.
+        apply: `apply(params, context, target, dropout_key) -> Slots`; no dropout without a key.
+    """
+
+    init: Callable[[Array], State]
+    apply: Callable[[State, Context, Array, Array | None], Slots]
+
+
+def gradient_kernel(
+    name: str,
+    network: Network,
+    *,
+    spaces: Spaces,
+    context_length: int,
+    optimizer: optax.GradientTransformation,
+    learning: Learning,
+) -> Kernel:
+    """A kernel whose `fit` is one optimizer step on the mean loss of the rows, weighted by their mask.
+
+    Metrics of `fit`: `loss`, `value_loss` and `score_loss`, weighted means over the batch.
+
+    Raises:
+        ValueError: if the context length is below 1.
+    """
+    check_context_length(context_length)
+
+    def init(key: Array) -> GradientState:
+        params_key, dropout_key = jax.random.split(key)
+        params = network.init(params_key)
+        return GradientState(params, optimizer.init(params), dropout_key)
+
+    def loss(params: State, batch: Transition, key: Array) -> tuple[Array, Metrics]:
+        slots = network.apply(params, batch.context, batch.target, key)
+        losses, parts = slot_loss(learning, spaces.value, slots, batch.value, batch.score)
+        weight = batch.mask / jnp.maximum(jnp.sum(batch.mask), jnp.finfo(jnp.float32).tiny)
+        # A row of mask 0 may hold anything, also what makes its loss infinite.
+        mean = {k: jnp.sum(jnp.where(weight > 0, weight * v, 0)) for k, v in {"loss": losses, **parts}.items()}
+        return mean["loss"], mean
+
+    def fit(state: GradientState, batch: Transition) -> tuple[GradientState, Metrics]:
+        check_batch(name, spaces, context_length, batch.context, batch.target)
+        key, dropout_key = jax.random.split(state.key)
+        gradients, metrics = jax.grad(loss, has_aux=True)(state.params, batch, dropout_key)
+        updates, moments = optimizer.update(gradients, state.optimizer, state.params)
+        fitted = GradientState(optax.apply_updates(state.params, updates), moments, key)
+        # Without a single row even the optimizer's momentum must rest.
+        taught = jnp.any(batch.mask > 0)
+        return jax.tree.map(lambda new, old: jnp.where(taught, new, old), fitted, state), metrics
+
+    def infer(state: GradientState, context: Context, target: Array) -> Hypothesis:
+        check_batch(name, spaces, context_length, context, target)
+        return best_slot(spaces.value, network.apply(state.params, context, target, None))
+
+    return Kernel(init, fit, infer, spaces, context_length)

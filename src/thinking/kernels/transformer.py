@@ -1,0 +1,125 @@
+"""A transformer kernel: the context through causal self-attention, conditioned on the target, read out into slots."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from thinking.kernels.contract import Array, Context, Discrete, Kernel, Space, Spaces, State
+from thinking.kernels.gradient import Network, gradient_kernel
+from thinking.kernels.slots import UNTOUCHED, Learning, Slots, value_access, value_width
+from thinking.networks.blocks import Block, causal_window
+from thinking.networks.positions import Position, rotary
+
+
+def transformer(
+    *,
+    input: Space,
+    value: Space,
+    target: Space,
+    optimizer: optax.GradientTransformation,
+    context_length: int = 1,
+    window: int | None = None,
+    width: int = 128,
+    heads: int = 4,
+    blocks: int = 1,
+    slots: int = 32,
+    dropout: float = 0.0,
+    position: Position = rotary(),
+    learning: Learning = value_access(),
+) -> Kernel:
+    """A gradient kernel that reads its context with attention.
+
+    Args:
+        input: space of the context items.
+        value: space of the answers.
+        target: space of the targets.
+        optimizer: an optax transformation.
+        context_length: C.
+        window: how many items each item sees, itself included; all of the context by default.
+        width: D, dimensions of a token.
+        heads: H, a divisor of the width.
+        blocks: transformer blocks.
+        slots: S, hypotheses per question.
+        dropout: share of activations dropped in `fit`, from 0 to below 1.
+        position: a plug-in of `thinking.networks.positions`.
+        learning: access and asymmetry.
+
+    Raises:
+        ValueError: if a size is below 1, the heads do not divide the width, or the dropout is out of range.
+    """
+    window = context_length if window is None else window
+    for name, size in {"width": width, "blocks": blocks, "slots": slots, "window": window}.items():
+        if size < 1:
+            raise ValueError(f"transformer: {name} {size} must be at least 1")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"transformer: dropout {dropout}: allowed is 0 to below 1")
+    spaces = Spaces(input, value, target)
+
+    def build(key: Array) -> _Reader:
+        return _Reader(spaces, window, width, heads, blocks, slots, dropout, position, nnx.Rngs(key))
+
+    # Split once: the structure is static, the parameters are a plain PyTree.
+    structure, template = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
+
+    def init(key: Array) -> State:
+        return nnx.to_pure_dict(nnx.state(build(key)))
+
+    def apply(params: State, context: Context, target: Array, dropout_key: Array | None) -> Slots:
+        state = jax.tree.map(lambda leaf: leaf, template)
+        nnx.replace_by_pure_dict(state, params)
+        rngs = None if dropout_key is None or dropout == 0 else nnx.Rngs(dropout=dropout_key)
+        return nnx.merge(structure, state)(context, target, rngs)
+
+    return gradient_kernel(
+        "transformer",
+        Network(init, apply),
+        spaces=spaces,
+        context_length=context_length,
+        optimizer=optimizer,
+        learning=learning,
+    )
+
+
+class _Reader(nnx.Module):
+    """The network of the kernel."""
+
+    def __init__(
+        self,
+        spaces: Spaces,
+        window: int,
+        width: int,
+        heads: int,
+        blocks: int,
+        slots: int,
+        dropout: float,
+        position: Position,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.window, self.slots, self.position = window, slots, position
+        self.read_item = _encoder(spaces.input, width, rngs)
+        self.read_target = _encoder(spaces.target, width, rngs)
+        self.blocks = nnx.List([Block(width, heads, position, dropout, rngs) for _ in range(blocks)])
+        self.norm = nnx.RMSNorm(width, rngs=rngs)
+        self.say_values = nnx.Linear(width, slots * value_width(spaces.value), rngs=rngs)
+        self.say_scores = nnx.Linear(width, slots, bias_init=nnx.initializers.constant(UNTOUCHED), rngs=rngs)
+
+    def __call__(self, context: Context, target: Array, rngs: nnx.Rngs | None) -> Slots:
+        valid = context.valid
+        places = context.items[..., None] if context.items.ndim == 2 else context.items
+        # The padding may hold anything, an index beyond the space or NaN too.
+        items = jnp.where(valid if context.items.ndim == 2 else valid[..., None], context.items, 0)
+        tokens = self.read_item(items) + self.read_target(target)[:, None]
+        tokens = self.position.add(tokens, jnp.where(valid[..., None], places, 0))
+        mask = causal_window(valid, self.window)
+        for block in self.blocks:
+            tokens = block(tokens, mask, rngs)
+        newest = self.norm(tokens[:, -1])
+        values = self.say_values(newest)
+        return Slots(values.reshape(*values.shape[:1], self.slots, -1), self.say_scores(newest))
+
+
+def _encoder(space: Space, width: int, rngs: nnx.Rngs) -> nnx.Module:
+    if isinstance(space, Discrete):
+        return nnx.Embed(space.size, width, embedding_init=nnx.initializers.normal(1.0), rngs=rngs)
+    return nnx.Linear(space.dims, width, rngs=rngs)

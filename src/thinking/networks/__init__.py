@@ -1,0 +1,1 @@
+"""Flax NNX modules that kernels and language models share."""

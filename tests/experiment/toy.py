@@ -1,0 +1,136 @@
+"""A task to test the room with: a linear regression with dropout, whose state holds all that a state may hold."""
+
+import dataclasses
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from thinking.errors import UserError
+from thinking.experiment import RunConfig, main, option
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """Fit a line.
+
+    A second paragraph.
+    """
+
+    steps: int = option(200, "number of training steps", identity=False)
+    width: int = option(4, "number of inputs")
+    edge_probability: float = option(0.1, "probability that an input is dropped")
+    kind: Literal["mean", "sum"] = option("mean", "how the loss is reduced")
+    aliased: bool = option(False, "whether names are shared")
+    plan: tuple[str, str] | None = option(None, "two names", identity=False)
+    nan_at: int | None = option(None, "step whose loss is not a number", identity=False)
+    spoil_at: int | None = option(None, "step that spoils the weights after its loss", identity=False)
+    ballast: int = option(1, "number of floats that nothing touches")
+
+    def validate(self) -> None:
+        if self.width < 1:
+            raise UserError(f"--width {self.width}: allowed is 1 or more; take --width 4")
+
+
+PRESETS = {"default": Config(), "smoke": Config(steps=20, width=2)}
+CHUNK = 10
+
+
+def solution(config):
+    import jax.numpy as jnp
+
+    return jnp.arange(config.width, dtype=jnp.float32)
+
+
+def init(config):
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    weights = jnp.zeros(config.width)
+    return {
+        "weights": weights,
+        "shared": weights,  # the same memory twice
+        "optimizer": optax.adam(3e-2).init(weights),
+        "key": jax.random.key(config.seed, impl="rbg"),
+        "count": 0,
+        "weak": jnp.asarray(1.0),
+        "none": (None, jnp.zeros((0, 3))),
+        "half": jnp.ones(2, jnp.bfloat16),
+        "never_seen": jnp.full(2, -jnp.inf),
+        "ballast": jax.random.normal(jax.random.key(1), (config.ballast,)),
+    }
+
+
+def step(config, state, number):
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    key, dropout = jax.random.split(state["key"])
+    inputs = jax.random.normal(jax.random.fold_in(jax.random.key(config.seed), number), (16, config.width))
+    kept = jax.random.bernoulli(dropout, 1 - config.edge_probability, inputs.shape)
+
+    def loss_of(weights):
+        return jnp.mean((jnp.where(kept, inputs, 0) @ weights - inputs @ solution(config)) ** 2)
+
+    loss, gradient = jax.value_and_grad(loss_of)(state["weights"])
+    updates, optimizer = optax.adam(3e-2).update(gradient, state["optimizer"])
+    weights = optax.apply_updates(state["weights"], updates)
+    if config.nan_at is not None:
+        loss = jnp.where(number == config.nan_at, jnp.nan, loss)
+    if config.spoil_at is not None:
+        weights = jnp.where(number == config.spoil_at, jnp.nan, weights)
+    changed = {"weights": weights, "optimizer": optimizer, "key": key, "count": state["count"] + 1}
+    return {**state, **changed}, {"loss": loss, "count": state["count"]}
+
+
+def run(config, run):
+    from thinking.experiment.results import write_results
+    from thinking.experiment.training import train
+
+    parts = {"init": partial(init, config), "step": partial(step, config)}
+    trained = train(run, "fit", **parts, steps=config.steps, chunk=CHUNK, watch="loss")
+    write_results(run, [{"name": "toy", "final_count": trained.state["count"]}], trained.state, ratio=0.5)
+
+
+def start(*flags: str, run=run) -> None:
+    """Run the toy's command line in this process."""
+    before, sys.argv = sys.argv, ["tasks/toy.py", *flags]
+    try:
+        main("toy", run, PRESETS)
+    finally:
+        sys.argv = before
+
+
+def process(flags: list[str], output: Path, eager: bool = True) -> None:
+    """Run the toy's command line as a process of its own, its output in a file, with frequent saves."""
+    from thinking.experiment import checkpoint
+
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    if eager:
+        checkpoint.SECONDS_BETWEEN_SAVES, checkpoint.SHARE = 0.02, 1.0
+    if flags[0] == "--stuck":
+        start("--artifacts", str(output.parent), run=partial(stuck, Path(flags[1])))
+    else:
+        start(*flags)
+
+
+def stuck(ready: Path, config, run) -> None:
+    """Hold the main thread outside of Python, as a device at work does, and outside of the reach of handlers."""
+    import ctypes
+
+    from thinking.experiment import interruption
+
+    with interruption.held():
+        ready.touch()
+        for _ in range(3):  # a signal ends a sleep early
+            ctypes.CDLL(None).sleep(20)
+
+
+if __name__ == "__main__":
+    main("toy", run, PRESETS)

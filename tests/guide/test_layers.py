@@ -1,0 +1,160 @@
+"""Layers: stacked or mixed, they learn as each alone would; and a guide is a pure function of one PyTree."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tests.guide import worlds
+
+from thinking.guide import Path, guide
+from thinking.guide.abstraction import counted_entropy, skip_step
+from thinking.guide.hippocampus import append
+from thinking.guide.layers import stack_layers
+from thinking.guide.tagging import tagged_space, visits
+from thinking.kernels import Box, Context, Discrete, Transition, linear, table, transformer
+
+NODES, ROWS = 6, 12
+SPACE = Discrete(NODES)
+SPACES = {"input": SPACE, "value": SPACE, "target": SPACE}
+
+
+def assert_close(left, right):
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for one, other in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
+            one, other = jax.random.key_data(one), jax.random.key_data(other)
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def rows_of(seed):
+    rng = np.random.default_rng(seed)
+    items, target, value = rng.integers(0, NODES, (3, ROWS), np.int32)
+    context = Context(items[:, None], np.ones(ROWS, np.int32))
+    return Transition(context, target, value, rng.random(ROWS, np.float32), np.ones(ROWS, np.float32))
+
+
+def test_layers_of_one_object_are_stacked_and_learn_as_each_alone():
+    shared, other = linear(**SPACES, optimizer=optax.sgd(0.5), cells=4, slots=2), table(**SPACES)
+    layers = stack_layers([shared, shared, other])
+    batches = [rows_of(seed) for seed in range(3)]
+    question = batches[0].context, batches[0].target
+
+    @jax.jit
+    def learn(key):
+        states = layers.init(key)
+        fitted, metrics = layers.fit(states, batches)
+        return states, fitted, metrics, [layers.infer(fitted, layer, *question) for layer in range(3)]
+
+    states, fitted, metrics, answers = learn(jax.random.key(0))
+    fit_alone, infer_alone = jax.jit(shared.fit), jax.jit(shared.infer)
+    assert {name for name in metrics if name.startswith(("loss", "written"))} == {"loss/0", "loss/1", "written/2"}
+    for layer, (group, index) in enumerate([(0, 0), (0, 1), (1, 0)]):
+        before, after = (jax.tree.map(lambda leaf: leaf[index], groups[group]) for groups in (states, fitted))
+        alone, measured = (other.fit if layer == 2 else fit_alone)(before, batches[layer])
+        assert_close(alone, after)
+        assert_close(measured, {name: metrics[f"{name}/{layer}"] for name in measured})
+        answer = (other.infer if layer == 2 else infer_alone)(alone, *question)
+        assert_close(answer, answers[layer])
+    first, second = (states[0].params["values"][index] for index in (0, 1))
+    assert not np.array_equal(first, second)  # each begins with its own key
+
+
+def test_only_neighbours_are_stacked():
+    one, other = table(**SPACES), table(**SPACES)
+    states = jax.eval_shape(stack_layers([one, one, other, one]).init, jax.random.key(0))
+    assert [state.score.shape[0] for state in states] == [2, 1, 1]
+
+
+def test_layers_of_different_kinds_make_one_guide():
+    small = {"optimizer": optax.sgd(0.1), "slots": 2}
+    layers = [table(**SPACES), linear(**SPACES, cells=4, **small), transformer(**SPACES, width=4, heads=1, **small)]
+    built = guide(layers=layers, abstraction=skip_step(2))
+    start, goal = worlds.pairs(NODES)
+
+    @jax.jit
+    def learn_and_think(key, paths):
+        state = built.init(key)
+        learned, metrics = built.observe(state, paths)
+        return state, learned, metrics, built.think(learned, start, goal, max_hops=4)
+
+    state, learned, metrics, plan = learn_and_think(
+        jax.random.key(0), worlds.walks(worlds.random(NODES, 0.4, 0), 4, 5, 0)
+    )
+    assert {"written/0", "loss/1", "loss/2"} <= set(metrics)
+    assert all(np.isfinite(value) for value in metrics.values())
+    for layer in range(3):  # each has learned
+        before, after = (jax.tree.leaves(guide_state.layers[layer]) for guide_state in (state, learned))
+        assert not all(np.array_equal(old, new) for old, new in zip(before[:-1], after[:-1], strict=True))
+    assert plan.states.shape == (NODES**2, 5)
+    assert [targets.shape for targets in plan.targets] == [(NODES**2, 4)] * 3
+    assert np.all((plan.states >= 0) & (plan.states < NODES))
+
+
+def test_scanning_over_steps_and_mapping_over_seeds_is_what_a_python_loop_does():
+    layers = [table(**SPACES), linear(**SPACES, optimizer=optax.adam(0.1), cells=4, slots=2)]
+    built = guide(layers=layers, abstraction=counted_entropy(SPACE))
+    batches = [worlds.walks(worlds.random(NODES, 0.4, 0), 4, 5, seed) for seed in range(3)]
+    keys = jax.random.split(jax.random.key(1), 2)
+
+    @jax.jit
+    def train(keys, batches):
+        def step(states, paths):
+            states, metrics = jax.vmap(built.observe, in_axes=(0, None))(states, paths)
+            return states, metrics["loss/1"]
+
+        states = jax.vmap(built.init)(keys)
+        return states, *jax.lax.scan(step, states, batches)
+
+    states, trained, losses = train(keys, jax.tree.map(lambda *leaves: np.stack(leaves), *batches))
+    observe = jax.jit(built.observe)
+    assert losses.shape == (3, 2)
+    for seed in range(2):
+        state = jax.tree.map(lambda leaf: leaf[seed], states)
+        for step, paths in enumerate(batches):
+            state, metrics = observe(state, paths)
+            np.testing.assert_allclose(metrics["loss/1"], losses[step, seed], rtol=1e-5)
+        assert_close(state, jax.tree.map(lambda leaf: leaf[seed], trained))
+    first, second = (trained.layers[1].params["values"][seed, 0] for seed in (0, 1))
+    assert not np.allclose(first, second)
+
+
+def test_vectors_with_tags_are_observed_and_reacted_to():
+    space, tagging = Box(2), visits(2)
+    kernel = linear(
+        input=tagged_space(space, tagging), value=space, target=space, optimizer=optax.sgd(0.1), cells=4, slots=2
+    )
+    built = guide(layers=[kernel] * 2, abstraction=skip_step(2), tagging=tagging, memory=3)
+    rng = np.random.default_rng(0)
+
+    @jax.jit
+    def live(key, paths, seen, goal):
+        state, metrics = built.observe(built.init(key), paths)
+        return metrics, built.react(state, append(built.remember(3), seen), goal)
+
+    paths = Path(rng.normal(size=(2, 4, 2)).astype(np.float32), np.array([4, 2], np.int32))
+    seen, goal = rng.normal(size=(2, 3, 2)).astype(np.float32)
+    metrics, reaction = live(jax.random.key(0), paths, seen, goal)
+    assert np.isfinite([metrics["loss/0"], metrics["loss/1"]]).all()
+    assert (reaction.value.shape, reaction.value.dtype) == ((3, 2), np.float32)
+    np.testing.assert_array_equal(reaction.targets[1], goal)
+    assert np.isfinite(reaction.value).all()
+
+
+SMALL = table(**SPACES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"layers": []}, "at least one layer"),
+        ({"layers": [SMALL, table(**SPACES, context_length=2)]}, "layer 1 reads 2"),
+        ({"layers": [SMALL, table(**{**SPACES, "input": Discrete(7)})]}, "layer 1 reads"),
+        ({"layers": [SMALL], "discount": 1.0}, "discount 1.0"),
+        ({"layers": [SMALL], "discount": 0.0}, "discount 0.0"),
+        ({"layers": [table(**SPACES, context_length=3)], "memory": 2}, "memory 2"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        guide(abstraction=skip_step(2), **settings)

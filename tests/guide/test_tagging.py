@@ -1,0 +1,201 @@
+"""Tagging: marks on memories, the same in fitting and in acting, and what they teach who comes back to a state."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thinking.guide import Path, guide
+from thinking.guide.abstraction import skip_step
+from thinking.guide.hippocampus import append, empty, recall
+from thinking.guide.tagging import attach, drawn, second_thoughts, tag_context, tagged_space, untagged_space, visits
+from thinking.kernels import Box, Context, Discrete, Hypothesis, Transition, table
+
+STATES, TAGS = 8, 3
+paths = st.lists(st.integers(0, 2), min_size=STATES, max_size=STATES)
+
+
+def things(space, numbers):
+    numbers = np.array(numbers, space.dtype)
+    return numbers if isinstance(space, Discrete) else np.stack([numbers, 1 - numbers], -1)
+
+
+CHANCES = np.array([0.5, 0.3, 0.2], np.float32)
+TAGGINGS = {
+    "visits of indices": (Discrete(3), visits(TAGS)),
+    "visits of vectors": (Box(2), visits(TAGS)),
+    "visits or more": (Discrete(3), visits(TAGS, cyclic=False)),
+    "drawn": (Discrete(3), drawn(jnp.asarray(CHANCES), jax.random.key(3))),
+}
+
+
+@pytest.fixture(scope="module")
+def mark():
+    """`mark[NAME](path, length)`: its tags, the tagged path, and at each moment the tagged memory of what was lived."""
+
+    def marker(space, tagging):
+        def live(memory, item):
+            memory = append(memory, item[None])
+            context = tag_context(tagging, recall(memory, STATES), space)
+            return memory, (context.items[0], context.length[0])
+
+        @jax.jit
+        def mark(items, valid):
+            tags = tagging.tag(items, valid)
+            _, remembered = jax.lax.scan(live, empty(space, 1, STATES), items)
+            return tags, attach(tagging, items, tags, space), remembered
+
+        return lambda path, length=STATES: jax.device_get(mark(things(space, path), np.arange(STATES) < length))
+
+    return {name: marker(*setting) for name, setting in TAGGINGS.items()}
+
+
+@given(path=paths, length=st.integers(0, STATES))
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_visits_counts_earlier_meetings(mark, path, length):
+    met = [path[:t].count(path[t]) for t in range(length)]
+    cyclic, of_vectors, or_more = (mark[name](path, length)[0][:length].tolist() for name in list(TAGGINGS)[:3])
+    assert cyclic == of_vectors == [n % TAGS for n in met]  # the count starts again
+    assert or_more == [min(n, TAGS - 1) for n in met]  # the last tag means "or more"
+
+
+@pytest.mark.parametrize("name", TAGGINGS)
+@given(path=paths)
+@settings(max_examples=15, deadline=None, derandomize=True)
+def test_a_memory_is_tagged_at_every_moment_as_the_path_is(mark, name, path):
+    _, tagged_path, (contexts, lengths) = mark[name](path)
+    for t in range(STATES):
+        assert lengths[t] == t + 1
+        np.testing.assert_array_equal(contexts[t, STATES - t - 1 :], tagged_path[: t + 1])
+
+
+def test_drawn_tags_come_up_as_often_as_asked_and_from_the_history_alone(mark):
+    _, tagging = TAGGINGS["drawn"]
+    histories = np.random.default_rng(0).integers(0, 1000, (400, STATES)).astype(np.int32)
+    draw = jax.jit(jax.vmap(tagging.tag, in_axes=(0, None)))
+    tags = np.asarray(draw(histories, np.ones(STATES, bool)))
+    for place in range(STATES):  # 400 draws: a share's standard deviation is at most 0.025
+        shares = np.bincount(tags[:, place], minlength=TAGS) / len(tags)
+        np.testing.assert_allclose(shares, CHANCES, atol=0.1)
+    again = np.asarray(draw(np.where(np.arange(STATES) < 5, histories, 7), np.arange(STATES) < 5))
+    np.testing.assert_array_equal(again[:, :5], tags[:, :5])  # neither the future nor the padding counts
+    changed = histories.copy()
+    changed[:, 0] += 1
+    assert np.mean(np.asarray(draw(changed, np.ones(STATES, bool)))[:, -1] != tags[:, -1]) > 0.4  # but all of the past
+
+
+def test_visits_needs_a_tag():
+    with pytest.raises(ValueError, match="at least one tag"):
+        visits(0)
+
+
+@pytest.mark.parametrize("space", [Discrete(5), Box(2)])
+def test_untagging_a_space_undoes_tagging_it(space):
+    assert untagged_space(tagged_space(space, visits(3)), visits(3)) == space
+    assert tagged_space(space, None) == untagged_space(space, None) == space
+
+
+def test_an_index_and_its_tag_are_one_index_of_the_tagged_space():
+    space, tagging = Discrete(4), visits(3)
+    items, tags = np.divmod(np.arange(12, dtype=np.int32), np.int32(3))
+    attached = attach(tagging, jnp.asarray(items), jnp.asarray(tags), space)
+    assert sorted(attached.tolist()) == list(range(tagged_space(space, tagging).size))
+
+
+def test_a_vector_gains_one_feature_for_each_tag():
+    attached = attach(visits(3), jnp.array([[0.5, 2.0]]), jnp.array([1]), Box(2))
+    assert attached.tolist() == [[0.5, 2.0, 0, 1, 0]]
+
+
+def test_without_tagging_a_context_stays_as_it_is():
+    context = Context(jnp.zeros((1, 2), jnp.int32), jnp.ones(1, jnp.int32))
+    assert tag_context(None, context, Discrete(2)) is context
+
+
+def test_second_thoughts_mask_what_a_table_answers_at_an_earlier_meeting():
+    rng = np.random.default_rng(0)
+    space, tagging, rows = Discrete(3), visits(TAGS), 300
+    tagged = tagged_space(space, tagging)
+    kernel = table(input=tagged, value=space, target=space, context_length=2)
+
+    def draw(rows):
+        context = Context(rng.integers(0, tagged.size, (rows, 2), np.int32), rng.integers(1, 3, rows, np.int32))
+        target, value = rng.integers(0, space.size, (2, rows), np.int32)
+        return Transition(
+            context, target, value, rng.random(rows, np.float32), rng.integers(0, 2, rows) * np.float32(0.5)
+        )
+
+    def question(context, row, newest):
+        older = context.items[row, 0] if context.length[row] == 2 else None
+        return older, newest
+
+    lived, batch = draw(60), draw(rows)
+    held = {}
+    for row in range(60):
+        key = (*question(lived.context, row, lived.context.items[row, 1]), lived.target[row])
+        if lived.mask[row] > 0 and lived.score[row] > held.get(key, (0, -1))[1]:
+            held[key] = lived.value[row], lived.score[row]
+    wanted = batch.mask.copy()
+    for row in range(rows):
+        tag, state = divmod(batch.context.items[row, 1], space.size)
+        for lower in range(tag):
+            key = (*question(batch.context, row, lower * space.size + state), batch.target[row])
+            if key in held and held[key][0] == batch.value[row]:
+                wanted[row] = 0
+
+    @jax.jit
+    def think_twice(lived, batch):
+        state, _ = kernel.fit(kernel.init(jax.random.key(0)), lived)
+        return second_thoughts(lambda context, target: kernel.infer(state, context, target), batch, tagging, space)
+
+    taught = think_twice(*jax.tree.map(jnp.asarray, (lived, batch)))
+    np.testing.assert_array_equal(taught.mask, wanted)
+    assert 0 < np.sum(wanted != batch.mask) < rows  # both kinds occurred
+    jax.tree.map(np.testing.assert_array_equal, taught._replace(mask=0), batch._replace(mask=0))
+
+
+def test_second_thoughts_of_vectors_look_up_the_same_vector_with_a_lower_tag():
+    asked = []
+
+    def infer(context, target):
+        asked.append(context.items[:, -1].tolist())
+        return Hypothesis(jnp.array([[7.0], [7.0]]), jnp.array([0.5, -jnp.inf]))
+
+    space, tagging = Box(1), visits(2)
+    items = attach(tagging, jnp.array([[[3.0]], [[4.0]]]), jnp.array([[1], [1]]), space)
+    batch = Transition(
+        Context(items, jnp.ones(2, jnp.int32)), jnp.zeros((2, 1)), jnp.full((2, 1), 7.0), jnp.ones(2), jnp.ones(2)
+    )
+    assert second_thoughts(infer, batch, tagging, space).mask.tolist() == [0, 1]  # the second was never answered
+    assert asked == [[[3, 1, 0], [4, 1, 0]]]
+
+
+def test_a_guide_that_comes_back_to_a_state_tries_another_way():
+    space, tagging = Discrete(4), visits(2)
+    kernel = table(input=tagged_space(space, tagging), value=space, target=space)
+    built = guide(layers=[kernel], abstraction=skip_step(2), tagging=tagging, memory=6)
+    observe, state = jax.jit(built.observe), built.init(jax.random.key(0))
+    # The second path repeats the first choice at its second meeting with 0; the third mends it, no faster.
+    for path in ([0, 1, 3, 0, 0], [0, 1, 0, 1, 3], [0, 1, 0, 2, 3]):
+        length = 3 if path[2] == 3 else 5
+        state, _ = observe(state, Path(np.array([path], np.int32), np.array([length], np.int32)))
+
+    @jax.jit
+    def live(state, memory, here):
+        memory = append(memory, here)
+        return memory, built.react(state, memory, jnp.array([3])).value
+
+    memory, values = built.remember(1), []
+    for here in (0, 1, 0):
+        memory, value = live(state, memory, np.array([here], np.int32))
+        values += value.tolist()
+    assert values == [1, 3, 2]  # the fastest way from 0, and at the second meeting the other
+
+
+def test_a_guide_with_tags_needs_a_memory():
+    space = Discrete(2)
+    kernel = table(input=tagged_space(space, visits(2)), value=space, target=space)
+    with pytest.raises(ValueError, match="give memory"):
+        guide(layers=[kernel], abstraction=skip_step(2), tagging=visits(2))

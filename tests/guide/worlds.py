@@ -1,0 +1,73 @@
+"""What the tests of the guide share: small graphs, walks on them drawn without JAX, and guides of tables."""
+
+import networkx as nx
+import numpy as np
+
+from thinking.guide import Path, guide
+from thinking.guide.abstraction import skip_step
+from thinking.kernels import Discrete, table
+
+
+def ring(nodes):
+    return nx.cycle_graph(nodes, create_using=nx.DiGraph)
+
+
+def line(nodes, of):
+    """A line that is walked both ways, and nodes up to `of` that nothing leads to."""
+    graph = nx.DiGraph(nx.path_graph(nodes))
+    graph.add_nodes_from(range(of))
+    return graph
+
+
+def random(nodes, edge_probability, seed):
+    return nx.gnp_random_graph(nodes, edge_probability, seed=seed, directed=True)
+
+
+def ring_with_shortcuts(nodes):
+    graph = ring(nodes)
+    graph.add_edges_from((node, (node + 7) % nodes) for node in range(0, nodes, 10))
+    return graph
+
+
+def distances(graph):
+    """[N, N] hops of a shortest path, -1 where there is none."""
+    found = np.full((len(graph), len(graph)), -1)
+    for start, reached in nx.all_pairs_shortest_path_length(graph):
+        for goal, hops in reached.items():
+            found[start, goal] = hops
+    return found
+
+
+def successors(graph):
+    """[N, N] int32 as `Graph.successors`, but as wide for every graph of N nodes; and [N] degrees."""
+    nodes = len(graph)
+    padded = np.full((nodes, nodes), -1, np.int32)
+    for node in graph:
+        ways = sorted(graph.successors(node))
+        padded[node, : len(ways)] = ways
+    return padded, np.array([graph.out_degree(node) for node in range(nodes)], np.int32)
+
+
+def walks(graph, count, states, seed):
+    """Random walks; what stands beyond a dead end is noise, which nobody may read."""
+    rng = np.random.default_rng(seed)
+    ways, degree = successors(graph)
+    nodes = rng.integers(0, len(graph), (count, states)).astype(np.int32)
+    length = np.ones(count, np.int32)
+    for t in range(1, states):
+        here = nodes[:, t - 1]
+        goes_on = (length == t) & (degree[here] > 0)
+        nodes[goes_on, t] = ways[here, rng.integers(0, np.maximum(degree[here], 1))][goes_on]
+        length += goes_on
+    return Path(nodes, length)
+
+
+def pairs(nodes):
+    """All (start, goal) pairs, two [N * N] arrays."""
+    return tuple(np.divmod(np.arange(nodes**2, dtype=np.int32), np.int32(nodes)))
+
+
+def table_guide(nodes, *, layers=3, context_length=1, **settings):
+    space = Discrete(nodes)
+    kernel = table(input=space, value=space, target=space, context_length=context_length)
+    return guide(layers=[kernel] * layers, abstraction=skip_step(2), **settings)

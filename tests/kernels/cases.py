@@ -1,0 +1,153 @@
+"""The kernels that the contract is tested with, each compiled once, and batches for them."""
+
+import functools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from thinking import kernels
+from thinking.kernels import Box, Context, Discrete, Kernel, Transition, score_access
+
+ROWS = 6  # of every batch, so that each kernel is compiled for one shape
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel under test, and whether it is exact."""
+
+    name: str
+    kernel: Kernel
+    exact: bool
+
+    @functools.cached_property
+    def fit(self):
+        return jax.jit(self.kernel.fit)
+
+    @functools.cached_property
+    def infer(self):
+        return jax.jit(self.kernel.infer)
+
+    @functools.cached_property
+    def layers(self):
+        """Two fresh states, stacked."""
+        return jax.jit(jax.vmap(self.kernel.init))(jax.random.split(jax.random.key(0)))
+
+    @property
+    def fresh(self):
+        return layer(self.layers, 0)
+
+    @functools.cached_property
+    def fitted(self):
+        """A state that has learned two batches."""
+        state = self.fresh
+        for seed in (100, 101):
+            state, _ = self.fit(state, random_batch(self.kernel, seed))
+        return state
+
+
+def exact(name, **options):
+    return Case(name, kernels.table(input=Discrete(3), target=Discrete(2), **options), True)
+
+
+def linear(name, **options):
+    return Case(name, kernels.linear(optimizer=optax.adam(0.05, eps=1e-3), cells=16, slots=8, **options), False)
+
+
+def transformer(name, **options):
+    sizes = {"width": 8, "heads": 2, "slots": 8}
+    return Case(name, kernels.transformer(optimizer=optax.adam(0.05, eps=1e-3), **sizes, **options), False)
+
+
+INDICES = {"input": Discrete(3), "value": Discrete(4), "target": Discrete(2)}
+VECTORS = {"input": Box(2), "value": Box(3), "target": Box(1)}
+MIXED = {"input": Discrete(3), "value": Box(2), "target": Box(3)}
+EXACT = [
+    exact("table, indices", value=Discrete(4)),
+    exact("table, vectors, context 3", value=Box(3), context_length=3),
+    exact("hashed table, indices, context 3", value=Discrete(4), context_length=3, capacity=40),
+    exact("hashed table, vectors", value=Box(3), capacity=5),
+]
+GRADIENT = [
+    linear("linear, indices, value access", **INDICES),
+    linear("linear, vectors, value access, context 3", **VECTORS, context_length=3),
+    linear("linear, mixed, score access, context 3", **MIXED, context_length=3, learning=score_access()),
+    transformer("transformer, indices, score access", **INDICES, learning=score_access()),
+    transformer("transformer, vectors, value access, context 3", **VECTORS, context_length=3),
+]
+ALL = [*EXACT, *GRADIENT]
+
+
+def context(items, lengths):
+    return Context(jnp.asarray(items), jnp.asarray(lengths, jnp.int32))
+
+
+def transition(items, lengths, target, value, score, mask=None):
+    """A batch from anything that NumPy reads."""
+    score = jnp.asarray(score, jnp.float32)
+    mask = jnp.ones_like(score) if mask is None else jnp.asarray(mask, jnp.float32)
+    return Transition(context(items, lengths), jnp.asarray(target), jnp.asarray(value), score, mask)
+
+
+def draw(random, space, *shape):
+    """Legal members of a space."""
+    if isinstance(space, Discrete):
+        return random.integers(0, space.size, shape, dtype=np.int32)
+    return random.normal(size=(*shape, space.dims)).astype(np.float32)
+
+
+def garbage(space, *shape):
+    """What no kernel may ever read: indices outside the space, or vectors of NaN."""
+    if isinstance(space, Discrete):
+        return np.resize(np.asarray([10_000, -7, space.size], np.int32), shape)
+    return np.full((*shape, space.dims), np.nan, np.float32)
+
+
+def random_batch(kernel, seed):
+    random = np.random.default_rng(seed)
+    spaces, length = kernel.spaces, kernel.context_length
+    return transition(
+        draw(random, spaces.input, ROWS, length),
+        random.integers(1, length + 1, ROWS),
+        draw(random, spaces.target, ROWS),
+        draw(random, spaces.value, ROWS),
+        random.integers(0, 9, ROWS) / 8,
+    )
+
+
+def rows(tree, index):
+    """The rows of a batch at an index array."""
+    return jax.tree.map(lambda leaf: leaf[jnp.asarray(index)], tree)
+
+
+def layer(tree, index):
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def plain(tree):
+    """The leaves as NumPy arrays, a typed key as its words."""
+
+    def read(leaf):
+        typed = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if typed else leaf)
+
+    return [read(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def assert_identical(one, other):
+    """Same structure and types, and the same bits."""
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+    for a, b in zip(plain(one), plain(other), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def assert_equal(case, one, other):
+    """The same, to the last bit where the kernel is exact and to rounding where it is not."""
+    if case.exact:
+        return assert_identical(one, other)
+    for a, b in zip(plain(one), plain(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

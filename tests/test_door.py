@@ -1,0 +1,531 @@
+"""The door: run_manual.sh, and the files that belong to it.
+
+Every test works on a copy of the door in a temporary folder, with a PATH that holds its few tools and stand-ins for
+`uv` and `docker`, so that nothing is downloaded, built or started.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PORT = 43690
+TOOLS = ["bash", "cat", "dirname", "env", "find", "id", "mkdir", "rm", "sed", "sleep", "sort", "tr"]
+FLOCK = shutil.which("flock")
+
+# Says how it was called, where and with which key; waits for a signal when asked to; exits with --status.
+TASK = """
+import json, os, signal, sys, time
+print(json.dumps({"argv": sys.argv, "cwd": os.getcwd(), "key": os.environ.get("WANDB_API_KEY")}), flush=True)
+if "--wait" in sys.argv:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    print("ready", flush=True)
+    time.sleep(20)
+if "--status" in sys.argv:
+    sys.exit(int(sys.argv[sys.argv.index("--status") + 1]))
+"""
+
+# Makes a real, empty environment and notes the installs it was asked for.
+UV = f"""#!/usr/bin/env bash
+echo "$@" >>uv.log
+if [[ $1 == venv ]]; then {sys.executable} -m venv --without-pip .venv; else sleep "${{UV_SLEEP:-0}}"; fi
+exit "${{UV_STATUS:-0}}"
+"""
+
+# Notes its calls; fails where FAILING says; a container "runs" until a signal comes if its flags hold --wait.
+DOCKER = """#!/usr/bin/env bash
+printf '%s\\037' "$@" >>docker.log
+printf '\\036' >>docker.log
+case "${FAILING-}:$*" in
+  daemon:info* | image:"image inspect"* | *build*:"image inspect"*) echo "it is not there" >&2; exit 1 ;;
+  closed:info*) echo "permission denied while trying to connect" >&2; exit 1 ;;
+  rootless:info*) echo "[name=seccomp,profile=builtin name=rootless]" ;;
+  *build:build*) echo "step 3 broke" >&2; exit 1 ;;
+  gpu:"run --rm --gpus all --entrypoint true"*) echo "could not select device driver" >&2; exit 125 ;;
+  *:*--wait*) trap 'exit 143' TERM; echo ready; for _ in {1..200}; do sleep 0.1; done ;;
+  *:*--entrypoint*) ;;
+  *:run*) exit "${STATUS:-0}" ;;
+esac
+"""
+
+
+class Door:
+    """A copy of the door in `folder`, called with the tools in `bin` alone."""
+
+    def __init__(self, folder: Path):
+        """Use the copy that lies in `folder`."""
+        self.folder = folder
+        self.bin = folder / "bin"
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        """Return the surroundings of a call: no variable of the caller's, save what Python needs."""
+        kept = {name: os.environ[name] for name in ("HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
+        return kept | {"PATH": str(self.bin)} | variables
+
+    def __call__(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+        """Call the door and wait for its end."""
+        return subprocess.run(
+            [self.bin / "bash", self.folder / "run_manual.sh", *arguments],
+            env=self.environment(**variables),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen:
+        """Call the door and leave it running."""
+        return subprocess.Popen(
+            [self.bin / "bash", self.folder / "run_manual.sh", *arguments],
+            env=self.environment(**variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def write(self, name: str, text: str, mode: int = 0o644) -> None:
+        """Put a file into the copy."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+
+    def installs(self) -> int:
+        """Return how often the dependencies were installed."""
+        log = self.folder / "uv.log"
+        return log.read_text().count("pip install") if log.exists() else 0
+
+    def docker_calls(self) -> list[list[str]]:
+        """Return the arguments of every call of docker."""
+        log = self.folder / "docker.log"
+        calls = log.read_text().split("\036")[:-1] if log.exists() else []
+        return [call.split("\037")[:-1] for call in calls]
+
+    def container(self) -> tuple[list[str], list[str]]:
+        """Return the options of the container that ran last, and what follows its image."""
+        call = self.docker_calls()[-1]
+        image = next(index for index, word in enumerate(call) if word.startswith("thinking:"))
+        return call[1:image], call[image + 1 :]
+
+
+def write_door(folder: Path) -> Door:
+    """Write a door into `folder` that was never used."""
+    door = Door(folder)
+    door.bin.mkdir(parents=True)
+    for tool in TOOLS:
+        found = shutil.which(tool)
+        assert found, f"these tests need {tool}"
+        (door.bin / tool).symlink_to(found)
+    if FLOCK:
+        (door.bin / "flock").symlink_to(FLOCK)
+    shutil.copy(ROOT / "run_manual.sh", folder)
+    shutil.copy(ROOT / "secrets.env.example", folder)
+    door.write("requirements.lock", "numpy==2.0\n")
+    door.write("tasks/simple.py", TASK)
+    door.write("src/thinking/__init__.py", "")
+    door.write("bin/uv", UV, 0o755)
+    door.write("bin/docker", DOCKER, 0o755)
+    return door
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Door:
+    """Return a door that was never used."""
+    return write_door(tmp_path / "the project")
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Door:
+    """Return a door whose .venv is made."""
+    door = write_door(tmp_path_factory.mktemp("used"))
+    assert door("local", "tasks/simple.py").returncode == 0
+    return door
+
+
+@pytest.fixture
+def door(used: Door, tmp_path: Path) -> Door:
+    """Return a door of this test's own, whose .venv is made."""
+    shutil.copytree(used.folder, tmp_path / "the project", symlinks=True)
+    return Door(tmp_path / "the project")
+
+
+def said(run: subprocess.CompletedProcess) -> dict:
+    """Return what the task said of itself."""
+    assert run.stdout, run.stderr
+    return json.loads(run.stdout.splitlines()[0])
+
+
+def one_line(run: subprocess.CompletedProcess, status: int) -> str:
+    """Return the single line that a refused call leaves."""
+    assert run.returncode == status, run
+    assert run.stdout == ""
+    assert len(run.stderr.splitlines()) == 1, run.stderr
+    assert run.stderr.startswith("run_manual.sh: ")
+    return run.stderr
+
+
+# ---------------------------------------------------------------------------- wrong calls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "say what to run"),
+        (["tpu", "tasks/simple.py"], "no configuration 'tpu'; choose local, jax-cpu or jax-gpu"),
+        (["local"], "say which file"),
+        (["local", ""], "no file ''"),
+        (["local", "tasks/none.py"], "no file 'tasks/none.py'; choose one of: tasks/simple.py test"),
+        (["jax-cpu", "tasks"], "no file 'tasks'"),
+        (["jax-gpu", "run_manual.sh"], "sees src/, tasks/ and tests/ alone"),
+    ],
+)
+def test_a_wrong_call_gets_one_line_and_status_2(door: Door, arguments: list[str], reason: str):
+    assert reason in one_line(door(*arguments), 2)
+    assert not door.docker_calls()
+
+
+def test_help_is_an_answer_and_no_error(door: Door):
+    run = door("--help")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "local|jax-cpu|jax-gpu FILE|test" in run.stdout
+
+
+# ---------------------------------------------------------------------------- local
+
+
+def test_flags_arrive_as_they_were_given(door: Door):
+    flags = ["--name", "two words", "", "*", "--x=a'b\"c", "$HOME", "back\\slash", "--debug"]
+    assert said(door("local", "tasks/simple.py", *flags))["argv"] == ["tasks/simple.py", *flags]
+
+
+@pytest.mark.parametrize(
+    "file", ["tasks\\simple.py", ".\\tasks\\simple.py", "./tasks/simple.py", "{folder}/tasks/simple.py"]
+)
+def test_a_file_may_be_named_in_several_ways(door: Door, file: str):
+    answer = said(door("local", file.format(folder=door.folder)))
+    assert answer["argv"] == ["tasks/simple.py"]
+    assert answer["cwd"] == str(door.folder)
+
+
+def test_the_status_of_the_program_is_passed_on(door: Door):
+    assert door("local", "tasks/simple.py", "--status", "37").returncode == 37
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_the_program(door: Door, number: signal.Signals):
+    with door.start("local", "tasks/simple.py", "--wait") as process:
+        assert process.stdout.readline().startswith("{")
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
+
+
+def test_the_sources_are_importable_in_the_environment(door: Door):
+    door.write("tasks/simple.py", "import thinking; print(thinking.__file__)")
+    run = door("local", "tasks/simple.py")
+    assert run.stdout.strip() == str(door.folder / "src/thinking/__init__.py")
+
+
+def test_dependencies_are_installed_once_and_again_when_the_lock_changes(fresh: Door):
+    first = fresh("local", "tasks/simple.py")
+    assert "making .venv" in first.stderr
+    assert said(first)["argv"] == ["tasks/simple.py"]
+    assert fresh("local", "tasks/simple.py").stderr == ""
+    assert fresh.installs() == 1
+    fresh.write("requirements.lock", "numpy==2.1\n")
+    assert fresh("local", "tasks/simple.py").returncode == 0
+    assert fresh.installs() == 2
+
+
+def test_an_installation_that_failed_is_done_again(fresh: Door):
+    failed = fresh("local", "tasks/simple.py", UV_STATUS="1")
+    assert failed.returncode == 1
+    assert "could not make .venv" in failed.stderr.splitlines()[-1]
+    assert said(fresh("local", "tasks/simple.py"))["argv"] == ["tasks/simple.py"]
+
+
+@pytest.mark.skipif(not FLOCK, reason="this system has no flock, so first runs do not wait for each other")
+def test_two_first_runs_at_once_install_once(fresh: Door):
+    runs = [fresh.start("local", "tasks/simple.py", UV_SLEEP="0.3") for _ in range(2)]
+    assert [run.communicate(timeout=30) and run.returncode for run in runs] == [0, 0]
+    assert fresh.installs() == 1
+
+
+@pytest.mark.parametrize(
+    ("python", "mend"),
+    [
+        (None, "no Python 3.11 to 3.14 is on PATH; install one"),
+        ("exit 1", "no Python 3.11 to 3.14 is on PATH; install one"),
+        ("[[ $* != *ensurepip* ]]", "apt install python3-venv"),
+    ],
+    ids=["none", "too old", "without venv"],
+)
+def test_a_machine_without_a_fit_python_is_told_what_to_do(fresh: Door, python: str | None, mend: str):
+    (fresh.bin / "uv").unlink()
+    if python:
+        fresh.write("bin/python3", f"#!/usr/bin/env bash\n{python}\n", 0o755)
+    assert mend in one_line(fresh("local", "tasks/simple.py"), 1)
+    assert not (fresh.folder / ".venv").exists()
+
+
+def test_test_is_pytest_with_what_follows(door: Door):
+    door.write("src/pytest.py", "import sys; print(sys.argv[1:]); sys.exit(5)")
+    run = door("local", "test", "-k", "this or that")
+    assert (run.stdout.strip(), run.returncode) == ("['-k', 'this or that']", 5)
+
+
+# ---------------------------------------------------------------------------- debugging
+
+DEBUGPY = """
+def listen(address): print("listen", address, flush=True)
+def wait_for_client(): print("wait", flush=True)
+"""
+
+
+def test_debug_waits_for_a_debugger_before_the_program_runs(door: Door):
+    door.write("src/debugpy.py", DEBUGPY)
+    run = door("local", "tasks/simple.py", "--debug", "--name", "two words")
+    listen, wait, answer = run.stdout.splitlines()
+    assert (listen, wait) == (f"listen ('127.0.0.1', {PORT})", "wait")
+    assert json.loads(answer)["argv"][1:] == ["--name", "two words"]
+    assert run.stderr == f"debugpy: waiting on 127.0.0.1:{PORT}\n"
+
+
+def test_debug_says_so_when_the_port_is_taken(door: Door):
+    door.write("src/debugpy.py", "def listen(address): raise RuntimeError('in use')")
+    assert f"port {PORT} is taken" in one_line(door("local", "tasks/simple.py", "--debug"), 1)
+
+
+def test_tests_can_be_debugged(door: Door):
+    door.write("src/debugpy.py", DEBUGPY)
+    door.write("src/pytest.py", "import sys; print(sys.argv[1:])")
+    assert door("local", "test", "--debug", "-x").stdout.splitlines()[-1] == "['-x']"
+
+
+# ---------------------------------------------------------------------------- secrets
+
+
+def test_secrets_are_read_as_data_and_never_printed(door: Door):
+    key = "a=$(touch ran) `touch ran` #b;'\""
+    door.write("secrets.env", f"# mine\r\n\r\nWANDB_API_KEY={key}\r\n")
+    door.write("tasks/simple.py", "import os, sys; sys.exit(os.environ['WANDB_API_KEY'] != sys.stdin.read())")
+    run = subprocess.run(
+        [door.bin / "bash", door.folder / "run_manual.sh", "local", "tasks/simple.py"],
+        env=door.environment(),
+        input=key,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert not (door.folder / "ran").exists()
+
+
+def test_the_environment_outranks_secrets_env(door: Door):
+    door.write("secrets.env", "WANDB_API_KEY=of the file")
+    assert said(door("local", "tasks/simple.py"))["key"] == "of the file"
+    assert said(door("local", "tasks/simple.py", WANDB_API_KEY="mine"))["key"] == "mine"
+
+
+@pytest.mark.parametrize("configuration", ["local", "jax-cpu"])
+@pytest.mark.parametrize("line", ["hidden", "WANDB_API_KEY = hidden", "WANDB_API_KEY='hidden'", 'export KEY="hidden"'])
+def test_a_line_that_is_no_variable_is_named_by_its_number(door: Door, configuration: str, line: str):
+    door.write("secrets.env", f"# mine\n{line}\n")
+    reason = one_line(door(configuration, "tasks/simple.py"), 1)
+    assert "secrets.env, line 2" in reason
+    assert "hidden" not in reason
+
+
+# ---------------------------------------------------------------------------- containers
+
+
+def pairs(options: list[str], name: str) -> list[str]:
+    """Return the values of every option called `name`."""
+    return [value for option, value in pairwise(options) if option == name]
+
+
+def test_a_container_sees_the_project_as_the_caller(door: Door):
+    assert door("jax-cpu", "tasks\\simple.py", "--name", "two words", "").returncode == 0
+    options, program = door.container()
+    assert program == ["tasks/simple.py", "--name", "two words", ""]
+    assert pairs(options, "--user") == [f"{os.getuid()}:{os.getgid()}"]
+    assert pairs(options, "--env") == ["HOME=/tmp"]
+    assert {"--rm", "--init"} <= set(options)
+    assert int(pairs(options, "--stop-timeout")[0]) >= 60
+    assert not {"--gpus", "--publish", "--tty", "--env-file"} & set(options)
+    assert pairs(options, "--volume") == [
+        f"{door.folder}/src:/app/src:ro",
+        f"{door.folder}/tasks:/app/tasks:ro",
+        f"{door.folder}/artifacts:/app/artifacts",
+    ]
+
+
+def test_a_container_without_roots_daemon_gives_files_to_the_caller_as_root(door: Door):
+    door("jax-cpu", "tasks/simple.py", FAILING="rootless")
+    assert pairs(door.container()[0], "--user") == ["0:0"]
+
+
+def test_the_tests_run_in_a_container_with_the_files_they_read(door: Door):
+    door.write("tests/test_it.py", "")
+    door.write("pyproject.toml", "")
+    door("jax-cpu", "test", "-x")
+    options, program = door.container()
+    assert program == ["-m", "pytest", "-x"]
+    mounted = {volume.split(":")[1] for volume in pairs(options, "--volume")}
+    assert {"/app/src", "/app/tasks", "/app/tests", "/app/pyproject.toml", "/app/run_manual.sh"} <= mounted
+    assert not any("secrets.env:" in volume for volume in pairs(options, "--volume"))
+
+
+def test_only_jax_gpu_asks_for_gpus(door: Door):
+    assert door("jax-gpu", "tasks/simple.py").returncode == 0
+    assert pairs(door.container()[0], "--gpus") == ["all"]
+    assert ["--file", "Dockerfile.jax-gpu"] in [call[1:3] for call in door.docker_calls() if call[0] == "build"]
+
+
+def test_the_status_of_a_container_is_passed_on(door: Door):
+    assert door("jax-cpu", "tasks/simple.py", STATUS="130").returncode == 130
+
+
+def test_a_signal_reaches_the_container(door: Door):
+    with door.start("jax-cpu", "tasks/simple.py", "--wait") as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+
+
+@pytest.mark.parametrize("flags", [["--artifacts", "{folder}"], ["--artifacts={folder}"]])
+def test_another_artifacts_folder_is_mounted_too(door: Door, tmp_path: Path, flags: list[str]):
+    elsewhere = tmp_path / "else where"
+    door("jax-cpu", "tasks/simple.py", *[flag.format(folder=elsewhere) for flag in flags])
+    assert f"{elsewhere}:{elsewhere}" in pairs(door.container()[0], "--volume")
+    assert elsewhere.is_dir()
+    door("jax-cpu", "tasks/simple.py", *[flag.format(folder="runs/two") for flag in flags])
+    assert f"{door.folder}/runs/two:/app/runs/two" in pairs(door.container()[0], "--volume")
+
+
+def test_in_a_container_the_debugger_is_published_to_this_machine_alone(door: Door):
+    door("jax-cpu", "tasks/simple.py", "--debug", "--seed", "3")
+    options, program = door.container()
+    assert pairs(options, "--publish") == [f"127.0.0.1:{PORT}:{PORT}"]
+    assert program[-5:] == ["0.0.0.0", str(PORT), "tasks/simple.py", "--seed", "3"]
+
+
+def test_secrets_reach_a_container_without_standing_in_a_command(door: Door):
+    door.write("secrets.env", "WANDB_API_KEY=hidden\n")
+    run = door("jax-cpu", "tasks/simple.py", WANDB_API_KEY="also hidden")
+    options, _ = door.container()
+    assert pairs(options, "--env-file") == ["secrets.env"]
+    assert "WANDB_API_KEY" in pairs(options, "--env")
+    assert "hidden" not in run.stdout + run.stderr + str(door.docker_calls())
+
+
+@pytest.mark.parametrize(
+    ("failing", "reason"),
+    [
+        ("daemon", "the Docker daemon does not answer; start it"),
+        ("closed", "join its group"),
+        ("gpu", "Docker finds no GPU; install NVIDIA's driver"),
+    ],
+)
+def test_what_docker_lacks_is_said_in_one_line(door: Door, failing: str, reason: str):
+    assert reason in one_line(door("jax-gpu", "tasks/simple.py", FAILING=failing), 1)
+
+
+def test_a_machine_without_docker_is_told_so(door: Door):
+    (door.bin / "docker").unlink()
+    assert "Docker is not installed" in one_line(door("jax-cpu", "tasks/simple.py"), 1)
+
+
+@pytest.mark.parametrize("failing", ["first build", "build"])
+def test_a_failed_build_shows_why_and_runs_nothing(door: Door, failing: str):
+    run = door("jax-cpu", "tasks/simple.py", FAILING=failing)
+    assert run.returncode == 1
+    assert "step 3 broke" in run.stderr
+    assert run.stderr.splitlines()[-1] == "run_manual.sh: could not build Dockerfile.jax-cpu"
+    assert "run" not in [call[0] for call in door.docker_calls()]
+
+
+def test_the_first_build_is_announced_and_later_ones_are_silent(door: Door):
+    assert "building Dockerfile.jax-cpu" in door("jax-cpu", "tasks/simple.py", FAILING="image").stderr
+    assert door("jax-cpu", "tasks/simple.py").stderr == ""
+
+
+# ---------------------------------------------------------------------------- the files beside the door
+
+
+def pins(name: str) -> dict[str, str]:
+    """Return the version that a lock pins for each package."""
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-gpu.lock"])
+def test_a_lock_names_no_host_and_hashes_every_pin(name: str):
+    text = (ROOT / name).read_text()
+    assert "://" not in text
+    assert not re.search(r"^--", text, re.MULTILINE), "an option such as --index-url"
+    assert not re.search(r"(^|[\s=])/\w", text), "a path of some machine"
+    assert all("--hash=sha256:" in pin for pin in re.split(r"\n(?=\w)", text)[1:])
+
+
+def test_the_gpu_lock_is_the_other_and_cuda():
+    plain, gpu = pins("requirements.lock"), pins("requirements-gpu.lock")
+    assert plain.items() <= gpu.items()
+    assert all(re.match("nvidia-|jax-cuda", name) for name in gpu.keys() - plain.keys())
+
+
+def test_the_lock_pins_every_direct_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["test"] + extras["debug"] + extras["tensorboard"] + extras["wandb"]
+    names = {re.match(r"[\w.-]+", requirement).group().lower() for requirement in wanted}
+    assert names <= pins("requirements.lock").keys()
+
+
+def test_f5_runs_the_open_file_in_every_configuration():
+    launch = json.loads((ROOT / ".vscode" / "launch.json").read_text())["configurations"]
+    tasks = {task["label"]: task for task in json.loads((ROOT / ".vscode" / "tasks.json").read_text())["tasks"]}
+    assert [configuration["name"] for configuration in launch] == ["jax-cpu", "jax-cpu clear", "jax-gpu", "local"]
+    for configuration in launch:
+        name, *flags = configuration["name"].split()
+        task = tasks[configuration["preLaunchTask"]]
+        arguments = ["run_manual.sh", name, "${relativeFile}", "--debug", *[f"--{flag}" for flag in flags]]
+        assert [task["command"], *task["args"]] == ["bash", *arguments]
+        assert configuration["connect"] == {"host": "127.0.0.1", "port": PORT}
+        remote = "${workspaceFolder}" if name == "local" else "/app"
+        assert configuration["pathMappings"] == [{"localRoot": "${workspaceFolder}", "remoteRoot": remote}]
+        ready = task["problemMatcher"]["background"]["endsPattern"]
+        assert re.search(ready, f"debugpy: waiting on 127.0.0.1:{PORT}")
+
+
+@pytest.mark.parametrize(("name", "lock"), [("jax-cpu", "requirements.lock"), ("jax-gpu", "requirements-gpu.lock")])
+def test_an_image_holds_its_lock_alone_and_runs_as_nobody_special(name: str, lock: str):
+    text = (ROOT / f"Dockerfile.{name}").read_text()
+    assert re.findall(r"^(?:COPY|ADD) (.*)", text, re.MULTILINE) == [f"{lock} ."]
+    assert re.findall(r"^USER (.*)", text, re.MULTILINE) == ["1000:1000"]
+    assert "://" not in text
+
+
+def test_secrets_are_kept_out_of_git_and_of_images():
+    assert "secrets.env" in (ROOT / ".gitignore").read_text().splitlines()
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignored.index("*") < ignored.index("!requirements.lock") < ignored.index("secrets.env")
+    assert re.findall(r"^\w+=.*", (ROOT / "secrets.env.example").read_text(), re.MULTILINE) == ["WANDB_API_KEY="]
+
+
+def test_continuous_integration_takes_the_same_door():
+    script = ROOT / ".ci" / "run"
+    assert script.read_text().splitlines()[-1] == "./run_manual.sh local test"
+    assert os.access(script, os.X_OK)
+    assert os.access(ROOT / "run_manual.sh", os.X_OK)
