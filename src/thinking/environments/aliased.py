@@ -1,8 +1,8 @@
 """A graph whose nodes look alike: what the guide observes does not tell where it is.
 
-Two nodes share each observation, but for the goals, which are unlike any other node. An action
-names an observation and leads to the successor that shows it (of two, the lower). Where no successor shows it, the world
-refuses: one stays where one is, and has spent a hop.
+Two nodes share each observation, but for the goals, which are unlike any other node. An action names an observation
+and leads to the successor that shows it (of two, the lower). Where no successor shows it, the world refuses: one stays
+where one is, and has spent a hop.
 
 Axes: N nodes, O observations, B rows, W walks, T states of a walk.
 """

@@ -44,17 +44,17 @@ def describe() -> dict[str, Any]:
 def matmul_gflops(size: int = 1024) -> float:
     """Measure the rate of a float32 product of two `[size, size]` matrices in GFLOP/s, compilation apart."""
     left, right = (jax.random.normal(key, (size, size)) for key in jax.random.split(jax.random.key(0)))
-    seconds = _best_seconds(jax.jit(lambda a, b: jnp.matmul(a, b, precision="highest")), left, right)
+    seconds = best_seconds(jax.jit(lambda a, b: jnp.matmul(a, b, precision="highest")), left, right)
     return 2 * size**3 / seconds / 1e9
 
 
 def memory_gbps(mebibytes: int = 64) -> float:
     """Measure the memory bandwidth in GB/s: an array of that size is read once and written once."""
     array = jnp.ones(mebibytes * 2**20 // 4, jnp.float32)
-    return 2 * array.nbytes / _best_seconds(jax.jit(lambda x: x + 1), array) / 1e9
+    return 2 * array.nbytes / best_seconds(jax.jit(lambda x: x + 1), array) / 1e9
 
 
-def _best_seconds(function: Callable[..., jax.Array], *arguments: jax.Array) -> float:
+def best_seconds(function: Callable[..., jax.Array], *arguments: jax.Array) -> float:
     """The best of several calls: what disturbs a call only ever makes it slower."""
     jax.block_until_ready(function(*arguments))
     times = []

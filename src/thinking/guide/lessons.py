@@ -94,7 +94,7 @@ def lessons(
 
 
 def _contexts(items: Array, pivots: Array, t: np.ndarray, context_length: int) -> Context:
-    """What the layer recalls at each t: on a pivot the pivots before, as in thinking; else the states, as in reacting."""
+    """What the layer recalls at t: on a pivot the pivots before, as in thinking; else the states, as in reacting."""
     before = last_pivot(pivots)
     on_pivot = pivots[t]
     places = [jnp.asarray(t)]

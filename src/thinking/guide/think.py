@@ -1,8 +1,8 @@
 """Think: nothing is observed; a whole plan is unrolled from the layers' own values.
 
 The top layer unrolls sub-goals up to the goal, feeding its own values back; each lower layer fills every leg, its
-memory reset for each. That nested unrolling is done lazily, hop by hop: a layer is asked for its next sub-goal when the layer
-below has come to the last one. The plan is the same, and one flat loop serves any depth.
+memory reset for each. That nested unrolling is done lazily, hop by hop: a layer is asked for its next sub-goal when the
+layer below has come to the last one. The plan is the same, and one flat loop serves any depth.
 
 Axes: B rows, L layers.
 """

@@ -1,0 +1,59 @@
+"""Showing that a run survives being killed: start, kill at a random instant, start again, compare the weights."""
+
+import json
+import random
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from thinking.errors import RunError
+
+
+def final_digest(folder: Path) -> str:
+    """The digest of the final weights that a finished run wrote."""
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))["state_digest"]
+
+
+def run_undisturbed(command: Sequence[str]) -> float:
+    """Run a command to its end; returns the seconds it took.
+
+    Raises:
+        RunError: if it fails.
+    """
+    begin = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RunError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-300:]}")
+    return time.perf_counter() - begin
+
+
+def run_killed(command: Sequence[str], longest: float, kills: int, seed: int) -> int:
+    """Start a command again and again, each time to be killed by SIGKILL, until it comes to its end.
+
+    Args:
+        command: the same command continues where it was killed.
+        longest: seconds of the longest life; how long each lasts is drawn evenly from 0 to this.
+        kills: at most so many; then it may run to its end.
+        seed: of the draws.
+
+    Returns:
+        How often it was killed.
+
+    Raises:
+        RunError: if it fails in a life that was not cut short.
+    """
+    rng = random.Random(seed)
+    for killed in range(kills):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            _, complaint = process.communicate(timeout=rng.uniform(0, longest))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            continue
+        if process.returncode:
+            raise RunError(f"after {killed} kills the run ended with {process.returncode}: {complaint[-300:]}")
+        return killed
+    run_undisturbed(command)
+    return kills
