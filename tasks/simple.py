@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from thinking.errors import UserError
 from thinking.experiment import Run, RunConfig, main, option
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from networkx import DiGraph
 
     from thinking.environments.graph import Graph
-    from thinking.environments.planning import Planner
+    from thinking.environments.planning import Pairs, Planner
     from thinking.experiment.training import Trained
     from thinking.guide import Guide, GuideState
 
 SetName = Literal["table", "linear", "skip_transformer", "entropy_transformer"]
 SETS: tuple[SetName, ...] = ("table", "linear", "skip_transformer", "entropy_transformer")
+LOOK_EVERY = 20  # steps between two looks at how a guide plans
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +121,7 @@ def run(config: Config, run: Run) -> None:
     max_hops = config.max_hops or max(64, 2 * longest)
     walk_states = config.walk_states or min(max(longest + 3, 8), 64)
     guides = {name: build(config, name, len(graph)) for name in config.sets}
-    trained = {name: teach(config, run, name, guides[name], world, walk_states) for name in config.sets}
+    trained = {name: teach(config, run, name, guides[name], world, pairs, walk_states) for name in config.sets}
     thinkers = {name: planning.thinker(guides[name], trained[name].state, max_hops) for name in config.sets}
     if ends:
         return tell(run, graph, world, thinkers, ends)
@@ -131,9 +132,9 @@ def run(config: Config, run: Run) -> None:
         planners[name, "think"] = thinkers[name]
     evaluations = {key: planning.evaluate(world, planner, pairs) for key, planner in planners.items()}
 
-    plots.learning_curves(run, [f"{name}/0" for name in ("loss", "value_loss", "score_loss")])
+    plots.learning_curves(run, ["solved", "value_loss/0", "score_loss/0"])
     drawing.draw_length_ratios(run.plots / "length_ratios.png", evaluations, pairs)
-    show = config.sets[-1]
+    show = next(name for name in ("skip_transformer", *config.sets) if name in config.sets)
     if (hardest := planning.hardest_solved(evaluations[show, "think"], pairs)) is not None:
         plan = thinkers[show](*hardest)
         drawing.draw_plan(run.plots / "plan.png", graph, plan, f"{show}, think")
@@ -201,11 +202,18 @@ def build(config: Config, name: SetName, nodes: int) -> Guide:
     return guide(layers=[kernel] * config.layers, abstraction=pivots, discount=config.discount)
 
 
-def teach(config: Config, run: Run, name: SetName, guide: Guide, world: Graph, walk_states: int) -> Trained:
-    """Let a guide watch random walks; those of a step are a function of the seed and the step alone."""
+def teach(
+    config: Config, run: Run, name: SetName, guide: Guide, world: Graph, pairs: Pairs, walk_states: int
+) -> Trained:
+    """Let a guide watch random walks; those of a step are a function of the seed and the step alone.
+
+    The state is the guide's, and the share of some pairs that it solved when it was last looked at, which is shown.
+    """
     import jax
+    import jax.numpy as jnp
 
     from thinking.environments.graph import random_walks
+    from thinking.environments.planning import spot_check, thinker
     from thinking.experiment.training import train
     from thinking.guide import Path
     from thinking.guide.lessons import lesson_pairs
@@ -219,12 +227,19 @@ def teach(config: Config, run: Run, name: SetName, guide: Guide, world: Graph, w
         steps = config.steps
     key = jax.random.key(config.seed)
 
-    def step(state: GuideState, index: jax.Array) -> tuple[GuideState, dict[str, jax.Array]]:
-        lived = random_walks(world, jax.random.fold_in(key, index), walks, walk_states)
-        return guide.observe(state, Path(*lived))
+    def look(state: GuideState) -> jax.Array:
+        return spot_check(world, thinker(guide, state, 2 * walk_states), pairs)
 
-    watch = "written/0" if name == "table" else "loss/0"
-    return train(run, name, init=lambda: jax.jit(guide.init)(key), step=step, steps=steps, chunk=20, watch=watch)
+    def step(state: tuple[GuideState, jax.Array], index: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+        known, solved = state
+        lived = random_walks(world, jax.random.fold_in(key, index), walks, walk_states)
+        known, metrics = guide.observe(known, Path(*lived))
+        solved = jax.lax.cond(index % LOOK_EVERY == 0, look, lambda _: solved, known)
+        return (known, solved), metrics | {"solved": solved}
+
+    begun = {"init": lambda: (jax.jit(guide.init)(key), jnp.zeros(())), "step": step}
+    trained = train(run, name, **begun, steps=steps, chunk=LOOK_EVERY, watch="solved")
+    return dataclasses.replace(trained, state=trained.state[0])
 
 
 def tell(run: Run, graph: DiGraph, world: Graph, thinkers: dict[SetName, Planner], ends: list[int]) -> None:

@@ -71,7 +71,9 @@ def test_each_row_recalls_what_a_deque_holds(ring, moments):
 def test_a_full_ring_lets_the_oldest_go():
     @jax.jit
     def live(items):
-        memory, _ = jax.lax.scan(lambda memory, item: (append(memory, item[None]), None), empty(Discrete(9), 1, 3), items)
+        memory, _ = jax.lax.scan(
+            lambda memory, item: (append(memory, item[None]), None), empty(Discrete(9), 1, 3), items
+        )
         return recall(memory, CAPACITY)
 
     context = live(np.arange(5, dtype=np.int32))

@@ -27,6 +27,22 @@ def assert_close(left, right):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+def part(stacked, index):
+    return jax.tree.map(lambda leaf: leaf[index], stacked)
+
+
+def some_state(built, seed):
+    """A state as `init` would give, but of plain numbers: drawing parameters takes longest to compile."""
+    rng, key = np.random.default_rng(seed), jax.random.key(seed)
+
+    def fill(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.split(key, leaf.shape)
+        return jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype)
+
+    return jax.tree.map(fill, jax.eval_shape(built.init, key))
+
+
 def rows_of(seed):
     rng = np.random.default_rng(seed)
     items, target, value = rng.integers(0, NODES, (3, ROWS), np.int32)
@@ -50,7 +66,7 @@ def test_layers_of_one_object_are_stacked_and_learn_as_each_alone():
     fit_alone, infer_alone = jax.jit(shared.fit), jax.jit(shared.infer)
     assert {name for name in metrics if name.startswith(("loss", "written"))} == {"loss/0", "loss/1", "written/2"}
     for layer, (group, index) in enumerate([(0, 0), (0, 1), (1, 0)]):
-        before, after = (jax.tree.map(lambda leaf: leaf[index], groups[group]) for groups in (states, fitted))
+        before, after = (part(groups[group], index) for groups in (states, fitted))
         alone, measured = (other.fit if layer == 2 else fit_alone)(before, batches[layer])
         assert_close(alone, after)
         assert_close(measured, {name: metrics[f"{name}/{layer}"] for name in measured})
@@ -73,14 +89,12 @@ def test_layers_of_different_kinds_make_one_guide():
     start, goal = worlds.pairs(NODES)
 
     @jax.jit
-    def learn_and_think(key, paths):
-        state = built.init(key)
+    def learn_and_think(state, paths):
         learned, metrics = built.observe(state, paths)
-        return state, learned, metrics, built.think(learned, start, goal, max_hops=4)
+        return learned, metrics, built.think(learned, start, goal, max_hops=4)
 
-    state, learned, metrics, plan = learn_and_think(
-        jax.random.key(0), worlds.walks(worlds.random(NODES, 0.4, 0), 4, 5, 0)
-    )
+    state = some_state(built, 0)
+    learned, metrics, plan = learn_and_think(state, worlds.walks(worlds.random(NODES, 0.4, 0), 4, 5, 0))
     assert {"written/0", "loss/1", "loss/2"} <= set(metrics)
     assert all(np.isfinite(value) for value in metrics.values())
     for layer in range(3):  # each has learned
@@ -95,26 +109,27 @@ def test_scanning_over_steps_and_mapping_over_seeds_is_what_a_python_loop_does()
     kernel = linear(**SPACES, optimizer=optax.adam(0.1), cells=4, slots=2)
     built = guide(layers=[kernel], abstraction=counted_entropy(SPACE))
     batches = [worlds.walks(worlds.random(NODES, 0.4, 0), 4, 5, seed) for seed in range(3)]
-    keys = jax.random.split(jax.random.key(1), 2)
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), some_state(built, 0), some_state(built, 1))
+    by_init = jax.eval_shape(jax.vmap(built.init), jax.random.split(jax.random.key(0), 2))
+    assert jax.tree.map(jnp.shape, states) == jax.tree.map(jnp.shape, by_init)
 
     @jax.jit
-    def train(keys, batches):
+    def train(states, batches):
         def step(states, paths):
             states, metrics = jax.vmap(built.observe, in_axes=(0, None))(states, paths)
             return states, metrics["loss/0"]
 
-        states = jax.vmap(built.init)(keys)
-        return states, *jax.lax.scan(step, states, batches)
+        return jax.lax.scan(step, states, batches)
 
-    states, trained, losses = train(keys, jax.tree.map(lambda *leaves: np.stack(leaves), *batches))
+    trained, losses = train(states, jax.tree.map(lambda *leaves: np.stack(leaves), *batches))
     observe = jax.jit(built.observe)
     assert losses.shape == (3, 2)
     for seed in range(2):
-        state = jax.tree.map(lambda leaf: leaf[seed], states)
+        state = part(states, seed)
         for step, paths in enumerate(batches):
             state, metrics = observe(state, paths)
             np.testing.assert_allclose(metrics["loss/0"], losses[step, seed], rtol=1e-5)
-        assert_close(state, jax.tree.map(lambda leaf: leaf[seed], trained))
+        assert_close(state, part(trained, seed))
     first, second = (trained.layers[0].params["values"][seed, 0] for seed in (0, 1))
     assert not np.allclose(first, second)
 

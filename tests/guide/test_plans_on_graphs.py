@@ -1,5 +1,6 @@
 """Guides of tables plan optimally: every pair of nodes, thinking and reacting, against networkx."""
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 from tests.guide import worlds
 
-from thinking.environments.graph import Graph, step
+from thinking.environments.graph import Graph
+from thinking.environments.planning import reactor, thinker
 from thinking.guide import Guide, Path
-from thinking.guide.react import pursue
 
 NODES, MAX_HOPS = 10, 9
 GRAPHS = {
@@ -33,19 +34,10 @@ def compiled(nodes, max_hops, **settings):
     built = worlds.table_guide(nodes, **settings)
 
     def think(state, start, goal):
-        return built.think(state, start, goal, max_hops=max_hops)
+        return thinker(built, state, max_hops)(start, goal)
 
     def react(state, graph, start, goal):
-        return pursue(
-            lambda memory, goal: built.react(state, memory, goal),
-            built.remember(start.shape[0]),
-            start,
-            goal,
-            observe=lambda node: node,
-            step=lambda node, value: step(graph, node, value),
-            at_goal=lambda node: node == goal,
-            max_hops=max_hops,
-        )
+        return reactor(built, state, max_hops, graph)(start, goal)
 
     return Compiled(built, *map(jax.jit, (built.init, built.observe, think, react)))
 
@@ -66,7 +58,7 @@ def assert_optimal(graph, start, goal, plan):
         hops, states = int(plan.hops[row]), plan.states[row].tolist()
         assert plan.arrived[row], (begin, end)
         assert hops == optimum[begin, end], (begin, end)
-        assert all(graph.has_edge(*edge) for edge in zip(states[:hops], states[1 : hops + 1], strict=True))
+        assert all(graph.has_edge(*edge) for edge in itertools.pairwise(states[: hops + 1]))
         assert states[0] == begin
         assert set(states[hops:]) == {end}
 
@@ -98,7 +90,9 @@ def test_reacting_finds_a_shortest_path_for_every_pair(tables, lived, name):
     np.testing.assert_array_equal(plan.arrived, worlds.distances(GRAPHS[name])[start, goal] >= 0)
 
 
-@pytest.mark.xfail(strict=True, reason="the lowest layer passes its target on as the next state: a hop to the goal itself")
+@pytest.mark.xfail(
+    strict=True, reason="the lowest layer passes its target on as the next state: a hop to the goal itself"
+)
 @pytest.mark.parametrize("name", ["line", "random"])
 def test_thinking_does_not_arrive_where_no_path_leads(tables, lived, name):
     start, goal = worlds.pairs(NODES)
@@ -140,13 +134,11 @@ def test_contexts_of_two_items_plan_as_well():
     assert_optimal(graph, start, goal, tables.think(state, start, goal))
 
 
-def test_other_goals_and_other_lengths_do_not_compile_again():
-    tables = compiled(4, 4, layers=2)
+def test_other_goals_and_other_lengths_do_not_compile_again(tables):
     state = tables.init(jax.random.key(0))
-    for length in (1, 3, 5):
-        paths = worlds.walks(worlds.ring(4), 8, 5, seed=length)
-        state, _ = tables.observe(state, Path(paths.states, np.full(8, length, np.int32)))
-        start, goal = np.random.default_rng(length).integers(0, 4, (2, 6), np.int32)
-        tables.think(state, start, goal)
+    for length in (1, 3, 14):
+        nodes = worlds.walks(GRAPHS["ring"], 512, 14, seed=length).states
+        state, _ = tables.observe(state, Path(nodes, np.full(512, length, np.int32)))
+        tables.think(state, *np.random.default_rng(length).integers(0, NODES, (2, NODES**2), np.int32))
     assert tables.observe._cache_size() == 1
     assert tables.think._cache_size() == 1

@@ -1,5 +1,7 @@
 """Thinking and reacting, against the nested unrolling written out in Python, for layers that answer at random."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,10 +60,8 @@ def unrolled(tables, start, goal):
                 pursued.append(goals)
                 states.append(value)
 
-    try:
+    with contextlib.suppress(Spent):
         leg(LAYERS - 1, [goal])
-    except Spent:
-        pass
     return states, pursued
 
 

@@ -32,8 +32,9 @@ class Case:
 
     @functools.cached_property
     def layers(self):
-        """Two fresh states, stacked."""
-        return jax.jit(jax.vmap(self.kernel.init))(jax.random.split(jax.random.key(0)))
+        """Two fresh states, stacked, and bound to a device as restored ones are, or else each would be compiled for."""
+        states = jax.jit(jax.vmap(self.kernel.init))(jax.random.split(jax.random.key(0)))
+        return jax.device_put(states, jax.devices()[0])
 
     @property
     def fresh(self):

@@ -22,7 +22,7 @@ from tests.kernels.cases import (
 )
 
 from thinking.experiment import checkpoint
-from thinking.kernels import Discrete
+from thinking.kernels import Discrete, score_access, value_access
 
 LONG = [case for case in ALL if case.kernel.context_length > 1]
 
@@ -34,7 +34,7 @@ def over(cases):
 # Transformations
 
 
-@over(ALL)
+@over([*EXACT, *[case for case in GRADIENT if case.kernel.context_length > 1]])
 def test_layers_mapped_over_and_steps_scanned_learn_what_each_learns_alone(case):
     kernel, steps = case.kernel, 2
     batches = [[random_batch(kernel, 10 * which + step) for step in range(steps)] for which in range(2)]
@@ -180,16 +180,17 @@ def zeros(space, *shape):
 def test_of_contradictory_answers_the_best_scored_is_given_and_not_an_average(case):
     batch, best = contradiction(case, zeros)
     state = case.fresh
-    for _ in range(1 if case.exact else 400):
+    for _ in range(1 if case.exact else 600):
         state, _ = case.fit(state, batch)
     # The questions are asked with a padding of garbage, so they are found again only if it is never read.
     asked, _ = contradiction(case, garbage)
     hypothesis = case.infer(state, asked.context, asked.target)
     wanted = rows(batch, np.repeat(best, 3))
     # One answer in three pulls a slot to its score, and two in three, with the penalty's weight, to 0.
-    balance = 1.0 if case.exact else 1 / (1 + 2 * (0.1 if "score access" in case.name else 0.01))
+    penalty = (score_access() if "score access" in case.name else value_access()).penalty
+    balance = 1 if case.exact else 1 / (1 + 2 * penalty)
     np.testing.assert_allclose(hypothesis.value, wanted.value, atol=0 if case.exact else 0.05)
-    np.testing.assert_allclose(hypothesis.score, balance * wanted.score, atol=0 if case.exact else 0.02)
+    np.testing.assert_allclose(hypothesis.score, balance * wanted.score, atol=0 if case.exact else 0.03)
 
 
 # Short contexts

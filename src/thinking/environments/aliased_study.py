@@ -31,7 +31,7 @@ BATCH = 25  # walks in a step
 WALK_STATES = 64
 HORIZON = 32  # hops to the farthest goal that a lesson is about
 REFUSED = 0.25  # how often a walk's action is named among all observations
-HOPS = (64, 16)  # that the guide may take: many, and so few that wandering about does not help
+HOPS = (64, 8)  # that the guide may take: many, and so few that wandering about does not help
 
 
 class Condition(NamedTuple):

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import networkx as nx
 import numpy as np
@@ -13,7 +14,7 @@ from thinking.environments.planning import Evaluation, Pairs, length_ratios
 from thinking.experiment import plots
 from thinking.guide.plan import Plan
 
-_LARGEST_NAMED = 64  # nodes; the names of more could not be read
+_MOST_NODES = 64  # the names of more could not be read
 
 
 def draw_length_ratios(path: Path, evaluations: Mapping[tuple[str, str], Evaluation], pairs: Pairs) -> Path:
@@ -24,12 +25,12 @@ def draw_length_ratios(path: Path, evaluations: Mapping[tuple[str, str], Evaluat
     figure, (panel,) = plots.figure(1, "How long the plans are")
     figure.set_size_inches(8, 4)
     width = 0.8 / len(evaluations)
+    names = dict.fromkeys(name for name, _ in evaluations)
+    colours = dict(zip(names, itertools.cycle(["#999999", *plots.PALETTE]), strict=False))
     for index, ((name, mode), evaluation) in enumerate(evaluations.items()):
         counts = np.histogram(length_ratios(evaluation, pairs), edges)[0]
         shares = np.append(counts, np.sum(~evaluation.solved[counted])) / max(1, counted.sum())
-        color, hatch = plots.PALETTE[index // 2 % len(plots.PALETTE)], "" if mode == "react" else "///"
-        if name == "random":
-            color = "#999999"
+        color, hatch = colours[name], "" if mode == "react" else "///"
         place = np.arange(len(shares)) + width * (index + 0.5) - 0.4
         panel.bar(
             place, shares, width, label=f"{name}, {mode}", color=color, hatch=hatch, edgecolor="white", linewidth=0.3
@@ -41,11 +42,21 @@ def draw_length_ratios(path: Path, evaluations: Mapping[tuple[str, str], Evaluat
     return plots.save(figure, path)
 
 
+class _Scene(NamedTuple):
+    """What of the graph is shown, where, and in which colour."""
+
+    graph: nx.DiGraph
+    places: dict[str, np.ndarray]
+    colours: dict[str, str]
+    walked: list[str]
+
+
 def draw_plan(path: Path, graph: nx.DiGraph, plan: Plan, title: str) -> Path:
     """The graph, with the first plan of a batch and the sub-goals it went by."""
     figure, (panel,) = plots.figure(1, title)
     figure.set_size_inches(7, 6)
-    _draw(panel, graph, plan, int(plan.hops[0]))
+    scene = _scene(graph, plan)
+    _draw(panel, scene, len(scene.walked) - 1)
     return plots.save(figure, path)
 
 
@@ -53,37 +64,48 @@ def animate_plan(path: Path, graph: nx.DiGraph, plan: Plan, title: str) -> Path:
     """The same hop by hop, as a GIF of one frame a second."""
     figure, (panel,) = plots.figure(1, title)
     figure.set_size_inches(7, 6)
+    scene = _scene(graph, plan)
 
     def frame(hops: int) -> list:
         panel.clear()
-        _draw(panel, graph, plan, hops)
+        _draw(panel, scene, hops)
         return []
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    FuncAnimation(figure, frame, frames=int(plan.hops[0]) + 1).save(path, writer=PillowWriter(fps=1), dpi=80)
+    frames = len(scene.walked)
+    FuncAnimation(figure, frame, init_func=list, frames=frames).save(path, writer=PillowWriter(fps=1), dpi=80)
     return path
 
 
-def _draw(panel: Axes, graph: nx.DiGraph, plan: Plan, hops: int) -> None:
+def _scene(graph: nx.DiGraph, plan: Plan) -> _Scene:
+    names, hops = list(graph), int(plan.hops[0])
+    walked = [names[node] for node in np.asarray(plan.states[0, : hops + 1])]
+    pursued = np.asarray([targets[0, : max(hops, 1)] for targets in plan.targets[:-1]], int)
+    sub_goals = {names[node] for node in pursued.ravel()} - {walked[0], walked[-1]}
+    shown = _surroundings(graph, walked, sub_goals)
+    ends = {walked[0]: plots.PALETTE[2], walked[-1]: plots.PALETTE[1]}
+    colours = dict.fromkeys(shown, "#dddddd") | dict.fromkeys(sub_goals, plots.PALETTE[4]) | ends
+    places = nx.spring_layout(shown.to_undirected(), seed=0, k=2 / len(shown) ** 0.5)
+    return _Scene(shown, places, colours, walked)
+
+
+def _surroundings(graph: nx.DiGraph, walked: list[str], sub_goals: set[str]) -> nx.DiGraph:
+    """The graph, or of a large one what lies around a plan."""
+    if len(graph) <= _MOST_NODES:
+        return graph
+    near = [successor for node in walked for successor in graph.successors(node)]
+    kept = list(dict.fromkeys([*walked, *sorted(sub_goals), *near]))
+    return graph.subgraph(kept[: max(_MOST_NODES, len(walked) + len(sub_goals))])
+
+
+def _draw(panel: Axes, scene: _Scene, hops: int) -> None:
     """Draw the plan after so many hops."""
-    names = list(graph)
-    walked = [names[node] for node in np.asarray(plan.states[0][: hops + 1])]
-    goal = names[int(plan.states[0][int(plan.hops[0])])]
-    pursued = np.asarray([targets[0, : max(hops, 1)] for targets in plan.targets[:-1]])
-    sub_goals = {names[node] for node in pursued.ravel()} - {goal, walked[0]}
-    colours = dict.fromkeys(sub_goals, plots.PALETTE[4]) | {walked[0]: plots.PALETTE[2], goal: plots.PALETTE[1]}
-    places = nx.spring_layout(graph.to_undirected(), seed=0, k=2 / len(graph) ** 0.5)
-    named = len(graph) <= _LARGEST_NAMED
-    nx.draw_networkx_nodes(
-        graph, places, ax=panel, node_size=260 if named else 12, node_color=[colours.get(n, "#dddddd") for n in graph]
-    )
-    if named:
-        nx.draw_networkx_edges(graph, places, ax=panel, edge_color="#dddddd", width=0.5, arrowsize=6)
-        nx.draw_networkx_labels(graph, places, ax=panel, font_size=7)
-    steps = list(itertools.pairwise(walked))
-    nx.draw_networkx_edges(
-        graph, places, ax=panel, edgelist=steps, edge_color=plots.PALETTE[0], width=2.5, arrowsize=16, node_size=260
-    )
+    graph, places, walked = scene.graph, scene.places, scene.walked[: hops + 1]
+    nx.draw_networkx_nodes(graph, places, ax=panel, node_size=260, node_color=[scene.colours[name] for name in graph])
+    nx.draw_networkx_edges(graph, places, ax=panel, edge_color="#dddddd", width=0.5, arrowsize=6)
+    nx.draw_networkx_labels(graph, places, ax=panel, font_size=7)
+    bold = {"edge_color": plots.PALETTE[0], "width": 2.5, "arrowsize": 16, "node_size": 260}
+    nx.draw_networkx_edges(graph, places, ax=panel, edgelist=list(itertools.pairwise(walked)), **bold)
     for colour, label in ((2, "start"), (4, "sub-goals"), (1, "goal")):
         panel.scatter([], [], color=plots.PALETTE[colour], label=label)
     panel.legend(loc="lower left", fontsize=8)
