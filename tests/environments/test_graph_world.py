@@ -79,10 +79,6 @@ def refusal(call, beginning):
     return message.removeprefix(beginning)
 
 
-def escapes(error):
-    return pytest.mark.xfail(strict=True, reason=f"read_graph lets {error} through, and a traceback is shown")
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -101,9 +97,9 @@ def escapes(error):
         ("other.graphml", b"<html></html>"),
         ("binary.xml", bytes(range(128, 256))),
         ("cut_short.xml", GRAPHML.format(directed="directed").encode()[:-20]),
-        pytest.param("node.gml", b"graph [ node 1 ]", marks=escapes("AttributeError")),
-        pytest.param("deep.gml", b"graph [ " * 3000, marks=escapes("RecursionError")),
-        pytest.param("cut_short.gz", gzip.compress(b"a b\nb c\n")[:20], marks=escapes("EOFError")),
+        ("node.gml", b"graph [ node 1 ]"),
+        ("deep.gml", b"graph [ " * 3000),
+        ("cut_short.gz", gzip.compress(b"a b\nb c\n", mtime=0)[:20]),
     ],
 )
 def test_a_file_that_is_no_graph_is_refused_in_one_line(tmp_path, name, content):
@@ -187,7 +183,6 @@ def test_a_step_follows_edges_and_else_stays(named):
     np.testing.assert_array_equal(jax.jit(step)(device, here, there), np.where(edges, there, here))
 
 
-@pytest.mark.xfail(strict=True, reason="is_edge compares with the padding of the successors too")
 def test_no_edge_leads_out_of_the_graph(named):
     _, device = named
     here = np.arange(12, dtype=np.int32)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from thinking.guide import Path, guide
@@ -51,7 +51,7 @@ def peaks(values):
 _local_maxima = jax.jit(local_maxima)
 
 
-@given(heights=st.lists(st.sampled_from([-2.5, 0.0, 1.0, 1.5]), min_size=T, max_size=T), valid=flags)
+@given(heights=st.lists(st.sampled_from([-2.5, 0.0, 1.5]), min_size=T, max_size=T), valid=flags)
 @examples
 def test_local_maxima_are_peaks_and_a_plateau_counts_once(heights, valid):
     seen = [height if real else -np.inf for height, real in zip(heights, valid, strict=True)]
@@ -65,6 +65,7 @@ def test_local_maxima_are_peaks_and_a_plateau_counts_once(heights, valid):
         ([1, 2, 2, 1, 0, 0, 3, 3, 3], 9, [1, 6]),  # plateaus, one of them at the end
         ([5, 5, 4, 4, 5, 1, 1, 1, 1], 9, [0, 4]),  # a plateau at the start, and steps that are no peaks
         ([0, 1, 2, 3, 9, 9, 9, 9, 9], 4, [3]),  # what lies beyond the path counts as lower
+        ([0, 1, 1, 2, 2, 1, 1, 0, 0], 9, [3]),  # terraces on the way up and down
         ([2] * 9, 9, [0]),
         ([1] * 9, 0, []),
     ],
@@ -96,7 +97,6 @@ def test_a_table_counts_every_visit_and_nothing_else(batches):
     assert counts.tolist() == wanted.tolist()
 
 
-@pytest.mark.xfail(strict=True, reason="counts are float32, which stand still at 2**24 visits")
 def test_a_table_goes_on_counting_after_sixteen_million_visits():
     counts = jnp.full_like(counted.init(jax.random.key(0)), 2**24)
     counts = _count(counts, np.zeros((2, T), np.int32), np.stack([prefix(1)] * 2))
@@ -137,7 +137,6 @@ def test_a_learned_statistic_ranks_states_by_how_often_they_are_visited(space):
     assert better_last.tolist() == [[False, True]] * len(ranked)
 
 
-@pytest.mark.xfail(strict=True, reason="learned_entropy spans its box over the padding of the paths too")
 def test_what_lies_beyond_a_path_teaches_a_learned_statistic_nothing():
     abstraction = learned_entropy(Box(1), optax.sgd(0.1), width=4)
     items, valid = np.linspace(0, 1, 12, dtype=np.float32).reshape(2, 6, 1), np.tile(np.arange(6) < 4, (2, 1))
@@ -200,6 +199,7 @@ def test_every_second_pivot_of_a_level_is_a_pivot_of_the_next(length):
 
 
 @given(path=paths, counts=st.lists(st.integers(0, 3), min_size=4, max_size=4), length=lengths)
+@example(path=np.array([3, 0, 1, 0, 2, 0, 2, 3, 3], np.int32), counts=[0, 1, 2, 3], length=7)  # ends on a plateau
 @examples
 def test_local_maxima_among_the_pivots_of_a_level_are_pivots_of_the_next(path, counts, length):
     found = np.asarray(_levels["count"](np.array(counts, np.float32), path, prefix(length)))

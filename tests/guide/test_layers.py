@@ -52,34 +52,39 @@ def rows_of(seed):
 
 def test_layers_of_one_object_are_stacked_and_learn_as_each_alone():
     shared, other = linear(**SPACES, optimizer=optax.sgd(0.5), cells=4, slots=2), table(**SPACES)
-    layers = stack_layers([shared, shared, other])
+    kernels = [shared, shared, other]
+    layers = stack_layers(kernels)
+    places = [(0, 0), (0, 1), (1, 0)]  # the group of each layer, and where it stands in it
     batches = [rows_of(seed) for seed in range(3)]
     question = batches[0].context, batches[0].target
 
     @jax.jit
-    def learn(key):
-        states = layers.init(key)
+    def learn(states):
         fitted, metrics = layers.fit(states, batches)
-        return states, fitted, metrics, [layers.infer(fitted, layer, *question) for layer in range(3)]
+        return fitted, metrics, [layers.infer(fitted, layer, *question) for layer in range(3)]
 
-    states, fitted, metrics, answers = learn(jax.random.key(0))
-    fit_alone, infer_alone = jax.jit(shared.fit), jax.jit(shared.infer)
+    @jax.jit
+    def learn_alone(states):
+        fitted = [kernel.fit(*both) for kernel, *both in zip(kernels, states, batches, strict=True)]
+        return fitted, [kernel.infer(state, *question) for kernel, (state, _) in zip(kernels, fitted, strict=True)]
+
+    states = some_state(layers, 0)
+    fitted, metrics, answers = learn(states)
+    alone, answers_alone = learn_alone([part(states[group], index) for group, index in places])
     assert {name for name in metrics if name.startswith(("loss", "written"))} == {"loss/0", "loss/1", "written/2"}
-    for layer, (group, index) in enumerate([(0, 0), (0, 1), (1, 0)]):
-        before, after = (part(groups[group], index) for groups in (states, fitted))
-        alone, measured = (other.fit if layer == 2 else fit_alone)(before, batches[layer])
-        assert_close(alone, after)
+    for layer, (group, index) in enumerate(places):
+        state, measured = alone[layer]
+        assert_close(state, part(fitted[group], index))
         assert_close(measured, {name: metrics[f"{name}/{layer}"] for name in measured})
-        answer = (other.infer if layer == 2 else infer_alone)(alone, *question)
-        assert_close(answer, answers[layer])
-    first, second = (states[0].params["values"][index] for index in (0, 1))
-    assert not np.array_equal(first, second)  # each begins with its own key
+        assert_close(answers_alone[layer], answers[layer])
 
 
-def test_only_neighbours_are_stacked():
-    one, other = table(**SPACES), table(**SPACES)
-    states = jax.eval_shape(stack_layers([one, one, other, one]).init, jax.random.key(0))
-    assert [state.score.shape[0] for state in states] == [2, 1, 1]
+def test_only_neighbours_are_stacked_and_each_begins_with_its_own_key():
+    one = table(**SPACES)._replace(init=jax.random.key_data)
+    other = one._replace()
+    states = stack_layers([one, one, other, one]).init(jax.random.key(0))
+    assert [len(state) for state in states] == [2, 1, 1]
+    assert len(np.unique(np.concatenate(states), axis=0)) == 4
 
 
 def test_layers_of_different_kinds_make_one_guide():

@@ -57,7 +57,8 @@ def wanted_lessons(states, length, levels, layer, horizon):
                     continue
             value = min(min(p for p in own if p > t), j)  # a sub-goal never lengthens a path
             lived = [p for p in own if p <= t] if t in own else list(range(t + 1))
-            found[t, j] = value, lived[-C:]
+            longest = 1 + (t + j) % C  # contexts of every length are taught in turn
+            found[t, j] = value, lived[-longest:]
     return found
 
 

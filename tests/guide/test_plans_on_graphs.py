@@ -90,9 +90,6 @@ def test_reacting_finds_a_shortest_path_for_every_pair(tables, lived, name):
     np.testing.assert_array_equal(plan.arrived, worlds.distances(GRAPHS[name])[start, goal] >= 0)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the lowest layer passes its target on as the next state: a hop to the goal itself"
-)
 @pytest.mark.parametrize("name", ["line", "random"])
 def test_thinking_does_not_arrive_where_no_path_leads(tables, lived, name):
     start, goal = worlds.pairs(NODES)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from tests.kernels.quick import jit
 
 from thinking import kernels
 from thinking.kernels import Box, Context, Discrete, Kernel, Transition, score_access
@@ -24,19 +25,19 @@ class Case:
 
     @functools.cached_property
     def fit(self):
-        return jax.jit(self.kernel.fit)
+        return jit(self.kernel.fit)
 
     @functools.cached_property
     def infer(self):
-        return jax.jit(self.kernel.infer)
+        return jit(self.kernel.infer)
 
     @functools.cached_property
     def layers(self):
         """Two fresh states, stacked, and bound to a device as restored ones are, or else each would be compiled for."""
-        states = jax.jit(jax.vmap(self.kernel.init))(jax.random.split(jax.random.key(0)))
+        states = jit(jax.vmap(self.kernel.init))(jax.random.split(jax.random.key(0)))
         return jax.device_put(states, jax.devices()[0])
 
-    @property
+    @functools.cached_property
     def fresh(self):
         return layer(self.layers, 0)
 
@@ -87,8 +88,8 @@ def context(items, lengths):
 
 def transition(items, lengths, target, value, score, mask=None):
     """A batch from anything that NumPy reads."""
-    score = jnp.asarray(score, jnp.float32)
-    mask = jnp.ones_like(score) if mask is None else jnp.asarray(mask, jnp.float32)
+    mask = np.ones(len(score)) if mask is None else mask
+    score, mask = jnp.asarray(score, jnp.float32), jnp.asarray(mask, jnp.float32)
     return Transition(context(items, lengths), jnp.asarray(target), jnp.asarray(value), score, mask)
 
 
@@ -118,11 +119,20 @@ def random_batch(kernel, seed):
     )
 
 
+def any_state(kernel):
+    """Random parameters and an optimizer that remembers nothing: `init` takes longer to compile."""
+    random = np.random.default_rng(0)
+    state = jax.eval_shape(kernel.init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: jnp.float32(random.normal(size=leaf.shape)), state.params)
+    return state._replace(params=params, key=jax.random.key(0))
+
+
 def rows(tree, index):
     """The rows of a batch at an index array."""
     return jax.tree.map(lambda leaf: leaf[jnp.asarray(index)], tree)
 
 
+@functools.partial(jit, static_argnums=1)
 def layer(tree, index):
     return jax.tree.map(lambda leaf: leaf[index], tree)
 

@@ -43,10 +43,11 @@ def named_graph(path: Path | None, nodes: int, edge_probability: float, seed: in
     """
     graph = random_graph(nodes, edge_probability, seed) if path is None else read_graph(path)
     source = f"the random graph of seed {seed}" if path is None else f"--graph {path}"
-    mend = "take a larger --edge-probability or another --seed" if path is None else "give a graph with edges"
     if len(graph) < 2:
+        mend = "take more --nodes" if path is None else "give a larger graph"
         raise UserError(f"{source} has 1 node: a plan needs at least 2; {mend}")
     if graph.number_of_edges() == 0:
+        mend = "take a larger --edge-probability or another --seed" if path is None else "give a graph with edges"
         raise UserError(f"{source} has {len(graph)} nodes but no edge: there is no way to learn; {mend}")
     return graph
 
@@ -76,13 +77,10 @@ def read_graph(path: Path) -> nx.DiGraph:
     readers = {".gml": nx.read_gml, ".graphml": nx.read_graphml, ".xml": nx.read_graphml}
     suffix = path.suffix.lower()
     try:
-        if suffix in readers:
-            graph = readers[suffix](path)
-        else:
-            graph = nx.read_edgelist(path, create_using=nx.DiGraph, data=False)
+        graph = readers.get(suffix, _read_edges)(path)
     except OSError as error:
         raise UserError(f"--graph {path}: {error.strerror}; give a file that exists and can be read") from error
-    except (nx.NetworkXError, ValueError, SyntaxError, UnicodeDecodeError, TypeError, KeyError) as error:
+    except (nx.NetworkXError, ValueError, SyntaxError, TypeError, LookupError, AttributeError, RecursionError) as error:
         kind = {".gml": "GML", ".graphml": "GraphML", ".xml": "GraphML"}.get(suffix, "an edge list")
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"--graph {path}: not {kind} ({reason}); allowed are edge lists, .gml and .graphml") from error
@@ -90,6 +88,17 @@ def read_graph(path: Path) -> nx.DiGraph:
         raise UserError(f"--graph {path}: no node in it; an edge list has one `FROM TO` a line")
     directed = nx.DiGraph(graph)  # both directions of an undirected edge, one of parallel edges
     return nx.relabel_nodes(directed, str)
+
+
+def _read_edges(path: Path) -> nx.DiGraph:
+    graph = nx.DiGraph()
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        words = line.partition("#")[0].split()
+        if len(words) == 1:
+            raise ValueError(f"line {number} names one node, `{words[0]}`, and not FROM TO")
+        if words:
+            graph.add_edge(*words[:2])
+    return graph
 
 
 def to_device(graph: nx.DiGraph) -> Graph:
@@ -105,7 +114,7 @@ def to_device(graph: nx.DiGraph) -> Graph:
 
 def is_edge(graph: Graph, node: Array, successor: Array) -> Array:
     """[B] bool, whether the edge node [B] -> successor [B] exists."""
-    return jnp.any(graph.successors[node] == successor[:, None], axis=1)
+    return (successor >= 0) & jnp.any(graph.successors[node] == successor[:, None], axis=1)
 
 
 def step(graph: Graph, node: Array, successor: Array) -> Array:

@@ -51,7 +51,7 @@ def counted_entropy(space: Space) -> Abstraction:
     """Pivots are the local maxima of how often states are visited, counted by a table.
 
     A state visited more often than its neighbours on the path is a crossroads: where a walk goes from there is least
-    certain. The state is the count of each state, [N] float32.
+    certain. The state is the count of each state, [N] int32.
 
     Raises:
         ValueError: if the space is not discrete.
@@ -63,9 +63,9 @@ def counted_entropy(space: Space) -> Abstraction:
         return counts.at[items].add(valid.astype(counts.dtype))
 
     def pivots(counts: Array, items: Array, valid: Array) -> Array:
-        return local_maxima(counts[items], valid)
+        return local_maxima(counts[items].astype(jnp.float32), valid)
 
-    return Abstraction(lambda key: jnp.zeros(space.size), observe, pivots)
+    return Abstraction(lambda key: jnp.zeros(space.size, jnp.int32), observe, pivots)
 
 
 class LearnedStatistic(NamedTuple):
@@ -100,10 +100,12 @@ def learned_entropy(space: Space, optimizer: optax.GradientTransformation, width
         features = jax.nn.one_hot(items, space.size) if isinstance(space, Discrete) else items
         return nnx.merge(structure, params)(features)[..., 0]
 
-    def contrast(key: Array, items: Array) -> Array:
+    def contrast(key: Array, items: Array, valid: Array) -> Array:
         if isinstance(space, Discrete):
             return jax.random.randint(key, items.shape, 0, space.size)
-        low, high = jnp.min(items, axis=(0, 1), keepdims=True), jnp.max(items, axis=(0, 1), keepdims=True)
+        real = valid[..., None]
+        low = jnp.min(items, axis=(0, 1), keepdims=True, where=real, initial=jnp.inf)
+        high = jnp.max(items, axis=(0, 1), keepdims=True, where=real, initial=-jnp.inf)
         return low + (high - low) * jax.random.uniform(key, items.shape)
 
     def init(key: Array) -> LearnedStatistic:
@@ -113,9 +115,12 @@ def learned_entropy(space: Space, optimizer: optax.GradientTransformation, width
 
     def observe(state: LearnedStatistic, items: Array, valid: Array) -> LearnedStatistic:
         key, contrast_key = jax.random.split(state.key)
+        # The padding may hold anything.
+        items = jnp.where(valid.reshape(valid.shape + (1,) * len(space.shape)), items, 0)
+        others = contrast(contrast_key, items, valid)
 
         def loss(params: State) -> Array:
-            seen, drawn = statistic(params, items), statistic(params, contrast(contrast_key, items))
+            seen, drawn = statistic(params, items), statistic(params, others)
             losses = jax.nn.softplus(-seen) + jax.nn.softplus(drawn)
             return jnp.sum(jnp.where(valid, losses, 0)) / jnp.maximum(jnp.sum(valid), 1)
 

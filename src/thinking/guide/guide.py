@@ -5,6 +5,7 @@ jits, vmaps over seeds, scans over steps, and is saved by one call.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -112,19 +113,19 @@ def guide(
     def remember(rows: int) -> Memory:
         return empty(observed_space, rows, capacity)
 
-    def ask(state: GuideState, layer: int, memory: Memory, target: Array) -> Array:
+    def ask(state: GuideState, layer: int, memory: Memory, target: Array) -> tuple[Array, Array]:
         context = tag_context(tagging, recall(memory, capacity), observed_space)
         length = first.context_length
         context = Context(context.items[:, -length:], jnp.minimum(context.length, length))
         answer = stacked.infer(state.layers, layer, context, target)
         spaces = layers[layer].spaces
+        known = answer.score > -jnp.inf
         if spaces.value != spaces.target:
-            return answer.value
+            return answer.value, known
         # A layer that knows nothing passes its target on; so does one whose sub-goal is where we are.
-        silent = answer.score == -jnp.inf
         if layer > 0:
-            silent |= same(answer.value, recall(memory, 1).items[:, 0])
-        return select(silent, target, answer.value)
+            known &= ~same(answer.value, recall(memory, 1).items[:, 0])
+        return select(known, answer.value, target), known
 
     return Guide(
         init,
@@ -147,6 +148,12 @@ def _check(layers: Sequence[Kernel], discount: float, tagging: Tagging | None, m
             raise ValueError(
                 f"layer {number} reads {kernel.context_length} of {kernel.spaces.input}, but layer 0 reads "
                 f"{first.context_length} of {first.spaces.input}: all layers read the same contexts"
+            )
+    for number, (below, above) in enumerate(itertools.pairwise(layers)):
+        if above.spaces.value != below.spaces.target:
+            raise ValueError(
+                f"layer {number + 1} answers with {above.spaces.value}, but layer {number} pursues "
+                f"{below.spaces.target}: the value of a layer is the target of the one below"
             )
     if not 0 < discount < 1:
         raise ValueError(f"discount {discount}: allowed is above 0 and below 1")

@@ -85,7 +85,7 @@ def lessons(
         value = states[following]
         taught &= ~same(states[t], value)
     return Transition(
-        context=_contexts(context_items, pivots, t, context_length),
+        context=_contexts(context_items, pivots, t, 1 + (t + j) % context_length, context_length),
         target=states[j],
         value=value,
         score=jnp.asarray(discount ** (j - t), jnp.float32),
@@ -93,14 +93,18 @@ def lessons(
     )
 
 
-def _contexts(items: Array, pivots: Array, t: np.ndarray, context_length: int) -> Context:
-    """What the layer recalls at t: on a pivot the pivots before, as in thinking; else the states, as in reacting."""
+def _contexts(items: Array, pivots: Array, t: np.ndarray, longest: np.ndarray, context_length: int) -> Context:
+    """What the layer recalls at t: on a pivot the pivots before, as in thinking; else the states, as in reacting.
+
+    No context is longer than `longest` [R]. A leg of a plan begins with the present alone, so all lengths are taught.
+    """
     before = last_pivot(pivots)
     on_pivot = pivots[t]
     places = [jnp.asarray(t)]
-    for _ in range(context_length - 1):
+    for back in range(1, context_length):
         here = places[-1]
-        places.append(jnp.where(here < 0, -1, jnp.where(on_pivot, before[here], here - 1)))
+        earlier = jnp.where(on_pivot, before[here], here - 1)
+        places.append(jnp.where((here < 0) | (back >= longest), -1, earlier))
     index = jnp.stack(places[::-1], axis=1)
     return Context(items[jnp.maximum(index, 0)], jnp.sum(index >= 0, axis=1))
 

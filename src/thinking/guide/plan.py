@@ -51,9 +51,13 @@ def roll(advance: Advance, inner: Inner, start: Array, at_goal: Callable[[Array]
     if max_hops < 0:
         raise ValueError(f"max_hops {max_hops}: a plan has 0 hops or more")
     rows = start.shape[0]
+    no_hops = jnp.zeros(rows, jnp.int32)
     _, _, shapes = jax.eval_shape(advance, inner, start, jnp.ones(rows, bool))
     states = jnp.repeat(start[:, None], max_hops + 1, axis=1)
     targets = tuple(jnp.zeros((rows, max_hops, *s.shape[1:]), s.dtype) for s in shapes)
+
+    if max_hops == 0:
+        return Plan(states, no_hops, at_goal(start), targets)
 
     def going_on(carry: tuple) -> Array:
         hop, state = carry[0], carry[2]
@@ -68,7 +72,7 @@ def roll(advance: Advance, inner: Inner, start: Array, at_goal: Callable[[Array]
         targets = tuple(t.at[:, hop].set(p) for t, p in zip(targets, pursued, strict=True))
         return hop + 1, inner, state, hops + alive, states, targets
 
-    carry = (jnp.int32(0), inner, start, jnp.zeros(rows, jnp.int32), states, targets)
+    carry = (jnp.int32(0), inner, start, no_hops, states, targets)
     made, _, state, hops, states, targets = jax.lax.while_loop(going_on, body, carry)
     # Where the loop ended early, all have arrived and stay.
     after = jnp.arange(max_hops + 1) > made

@@ -11,8 +11,10 @@ from thinking.guide.plan import Plan, roll
 from thinking.kernels.contract import Array
 
 State = Any
-Ask = Callable[[State, int, Memory, Array], Array]
-"""`ask(state, layer, memory, target [B, ...]) -> value [B, ...]`."""
+Ask = Callable[[State, int, Memory, Array], tuple[Array, Array]]
+"""`ask(state, layer, memory, target [B, ...]) -> (value [B, ...], known [B] bool)`.
+
+Where a layer knows nothing, its value is the target."""
 
 
 class Reaction(NamedTuple):
@@ -31,8 +33,8 @@ def react(ask: Ask, state: State, layers: int, memory: Memory, goal: Array) -> R
     """Each layer from the top replaces the target by its sub-goal; the lowest gives one action."""
     targets = [goal]
     for layer in range(layers - 1, 0, -1):
-        targets.append(ask(state, layer, memory, targets[-1]))
-    return Reaction(ask(state, 0, memory, targets[-1]), tuple(reversed(targets)))
+        targets.append(ask(state, layer, memory, targets[-1])[0])
+    return Reaction(ask(state, 0, memory, targets[-1])[0], tuple(reversed(targets)))
 
 
 def pursue(

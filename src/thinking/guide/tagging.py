@@ -3,6 +3,7 @@
 A tag belongs to the item: a state of `Discrete(n)` with one of K tags is one of n * K states, a vector of `Box(d)`
 gains K features. So every kernel reads tags without knowing of them. Tags are computed by one function in fitting
 (over a path, which begins when its goal was set) and in acting (over the memory, which is reset when the goal changes).
+In thinking a layer's memory begins anew with each leg, so tags are made for guides that react.
 """
 
 from collections.abc import Callable
@@ -62,8 +63,8 @@ def drawn(probabilities: Array, key: Array) -> Tagging:
     """
 
     def tag(items: Array, valid: Array) -> Array:
-        flat = jnp.where(valid[:, None], items.reshape(items.shape[0], -1).astype(jnp.int32), 0)
-        mixed = jnp.sum(flat, axis=1).astype(jnp.uint32) * jnp.uint32(0x9E3779B1) + jnp.uint32(1)
+        bits = jax.lax.bitcast_convert_type(items.reshape(items.shape[0], -1), jnp.uint32)
+        mixed = jnp.sum(bits, axis=1, dtype=jnp.uint32) * jnp.uint32(0x9E3779B1) + jnp.uint32(1)
         history = jnp.cumsum(valid.astype(jnp.uint32) * mixed ^ (mixed >> 15), dtype=jnp.uint32)
         draws = jax.vmap(lambda mark: jax.random.categorical(jax.random.fold_in(key, mark), jnp.log(probabilities)))
         return draws(history).astype(jnp.int32)
@@ -79,9 +80,15 @@ def tagged_space(space: Space, tagging: Tagging | None) -> Space:
 
 
 def untagged_space(space: Space, tagging: Tagging | None) -> Space:
-    """The space of the items before they are tagged: the inverse of `tagged_space`."""
+    """The space of the items before they are tagged: the inverse of `tagged_space`.
+
+    Raises:
+        ValueError: if the space is not one of tagged items.
+    """
     if tagging is None:
         return space
+    if isinstance(space, Discrete) and space.size % tagging.count:
+        raise ValueError(f"{space} cannot be states with {tagging.count} tags each; build it with tagged_space")
     return Discrete(space.size // tagging.count) if isinstance(space, Discrete) else Box(space.dims - tagging.count)
 
 

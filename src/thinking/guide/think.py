@@ -66,12 +66,13 @@ def think(
         for layer in range(layers - 1, 0, -1):
             finished = renewed | same(here, targets[layer - 1])
             memories[layer] = append(reset(memories[layer], renewed), here, finished)
-            sub_goal = ask(state, layer, memories[layer], targets[layer])
+            sub_goal, _ = ask(state, layer, memories[layer], targets[layer])
             targets[layer - 1] = select(finished, sub_goal, targets[layer - 1])
             renewed = finished
         memories[0] = append(reset(memories[0], renewed), here)
-        value = ask(state, 0, memories[0], targets[0])
-        moved = value if apply is None else apply(here, value)
+        value, known = ask(state, 0, memories[0], targets[0])
+        # Who does not know a step must not dream of being at the goal.
+        moved = select(known, value, here) if apply is None else apply(here, value)
         return Thought(tuple(memories), tuple(targets), thought.set | alive), moved, tuple(targets)
 
     rows = start.shape[0]

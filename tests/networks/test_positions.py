@@ -1,0 +1,108 @@
+"""Position encodings against their published formulae."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from tests.kernels.quick import jit
+
+from thinking.networks import positions
+
+ROWS, TOKENS, DIMS, HEADS = 2, 6, 8, 3
+
+
+def draw(*shape):
+    return np.float32(np.random.default_rng(0).normal(size=shape))
+
+
+def vaswani(position, dims):
+    """Attention Is All You Need, section 3.5; here the sines stand before the cosines instead of between them."""
+    angles = [position / 10_000 ** (2 * i / dims) for i in range(dims // 2)]
+    return [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+
+
+def test_none_changes_nothing():
+    position = positions.none()
+    tokens, heads = draw(ROWS, TOKENS, DIMS), draw(ROWS, TOKENS, HEADS, DIMS)
+    assert position.add(tokens, draw(ROWS, TOKENS, 2)) is tokens
+    assert position.rotate(heads) is heads
+
+
+def test_sinusoidal_adds_the_waves_of_when_to_every_row_and_looks_not_where():
+    position = positions.sinusoidal()
+    tokens, heads = draw(ROWS, TOKENS, DIMS), draw(ROWS, TOKENS, HEADS, DIMS)
+    add = jit(position.add)
+    told = add(tokens, draw(ROWS, TOKENS, 2))
+    expected = np.asarray([vaswani(when, DIMS) for when in range(TOKENS)])
+    np.testing.assert_allclose(told, tokens + np.stack([expected] * ROWS), atol=1e-6)
+    assert np.array_equal(add(tokens, np.full((ROWS, TOKENS, 2), 7.0)), told)
+    assert position.rotate(heads) is heads
+
+
+def test_rotary_turns_pairs_of_dimensions_by_angles_that_grow_with_when():
+    position, heads = positions.rotary(), draw(ROWS, TOKENS, HEADS, DIMS)
+    turned = np.asarray(jit(position.rotate)(heads))
+    # Su et al. 2021, section 3.2.2: each pair is a complex number, multiplied by exp(i m theta).
+    for when, pair in itertools.product(range(TOKENS), range(DIMS // 2)):
+        number = heads[:, when, :, pair] + 1j * heads[:, when, :, pair + DIMS // 2]
+        expected = number * np.exp(1j * when * 10_000 ** (-2 * pair / DIMS))
+        np.testing.assert_allclose(turned[:, when, :, pair], expected.real, atol=1e-5)
+        np.testing.assert_allclose(turned[:, when, :, pair + DIMS // 2], expected.imag, atol=1e-5)
+    tokens = draw(ROWS, TOKENS, DIMS)
+    assert position.add(tokens, draw(ROWS, TOKENS, 2)) is tokens
+
+
+def test_inner_products_after_rotary_depend_on_the_distance_and_on_nothing_else():
+    query, key = draw(2, DIMS)
+    repeated = np.broadcast_to(np.stack([query, key]), (1, TOKENS, 2, DIMS))
+    turned = np.asarray(jit(positions.rotary().rotate)(repeated))[0]
+    product = turned[:, 0] @ turned[:, 1].T
+    by_distance = {}
+    for one, other in itertools.product(range(TOKENS), repeat=2):
+        by_distance.setdefault(one - other, []).append(product[one, other])
+    assert max(np.ptp(same) for same in by_distance.values()) < 1e-4
+    levels = sorted(same[0] for same in by_distance.values())
+    assert min(np.diff(levels)) > 1e-3  # and every distance, forward or back, gives another product
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_location_adds_the_waves_of_every_coordinate_of_where(scale):
+    tokens, where = draw(ROWS, TOKENS, DIMS), 3 * draw(ROWS, TOKENS, 2)
+    told = np.asarray(jit(positions.location(scale).add)(tokens, where))
+    for row, token in itertools.product(range(ROWS), range(TOKENS)):
+        waves = [vaswani(scale * float(coordinate), DIMS) for coordinate in where[row, token]]
+        np.testing.assert_allclose(told[row, token] - tokens[row, token], np.sum(waves, axis=0), atol=1e-5)
+
+
+def test_location_tells_where_and_not_when():
+    position, order = positions.location(), np.asarray([3, 0, 5, 1, 4, 2])
+    add = jit(position.add)
+    tokens, where = draw(ROWS, TOKENS, DIMS), draw(ROWS, TOKENS, 2)
+    told = np.asarray(add(tokens, where))
+    np.testing.assert_allclose(add(tokens[:, order], where[:, order]), told[:, order], rtol=1e-6)
+    elsewhere = np.asarray(add(tokens, where + 1))
+    assert np.all(np.any(np.abs(elsewhere - told) > 1e-3, axis=2))
+    heads = draw(ROWS, TOKENS, HEADS, DIMS)
+    assert position.rotate(heads) is heads
+
+
+def test_location_reads_whole_numbers_as_places_on_a_line():
+    tokens, where = np.zeros((1, 3, DIMS), np.float32), np.asarray([[[7], [0], [7]]], np.int32)
+    told = jit(positions.location().add)(tokens, where)
+    np.testing.assert_allclose(told[0], [vaswani(7, DIMS), vaswani(0, DIMS), vaswani(7, DIMS)], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda: positions.sinusoidal().add(draw(1, 2, 7), draw(1, 2, 1)),
+        lambda: positions.location().add(draw(1, 2, 7), draw(1, 2, 1)),
+        lambda: positions.rotary().rotate(draw(1, 2, 1, 7)),
+    ],
+    ids=["sinusoidal", "location", "rotary"],
+)
+def test_waves_need_an_even_number_of_dimensions(encode):
+    with pytest.raises(ValueError, match=r"7 dimensions.*even") as refusal:
+        encode()
+    assert "\n" not in str(refusal.value)

@@ -1,0 +1,172 @@
+"""The graph task: from a command to results that can be trusted."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+from tasks import simple
+from thinking.experiment import Run, main
+
+ROOT = Path(simple.__file__).parents[1]
+SMALL = dataclasses.replace(
+    simple.PRESETS["smoke"], nodes=6, edge_probability=0.4, layers=2, steps=150, rows=128, width=32, linear_cells=64
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small run of all sets, and where it was written."""
+    folder = tmp_path_factory.mktemp("simple")
+    run = Run(folder=folder, config=SMALL)
+    simple.run(SMALL, run)
+    return run
+
+
+def results(run):
+    return json.loads((run.folder / "results.json").read_text())
+
+
+def call(monkeypatch, capsys, *flags):
+    """Run the task's command in this process; returns its exit code, output and complaint."""
+    monkeypatch.setattr(sys, "argv", ["simple.py", *flags])
+    try:
+        main("simple", simple.run, simple.PRESETS)
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_every_set_learns_to_plan_a_small_graph_from_random_walks(finished):
+    rows = {(row["set"], row["mode"]): row for row in results(finished)["rows"]}
+    assert set(rows) == {("random", "react"), ("optimum", "networkx")} | {
+        (name, mode) for name in simple.SETS for mode in ("react", "think")
+    }
+    graph = nx.relabel_nodes(nx.fast_gnp_random_graph(6, 0.4, seed=0, directed=True), str)
+    reachable = sum(len(nx.descendants(graph, node)) + 1 for node in graph)
+    for (name, _), row in rows.items():
+        assert row["pairs"] == reachable
+        assert row["solved_fraction"] == pytest.approx(row["solved"] / row["pairs"])
+        assert row["plans_per_second"] > 0
+        if name != "random":
+            assert row["solved_fraction"] >= 0.95
+            assert 1 <= row["mean_length_ratio"] <= 1.1
+    assert rows["table", "react"]["mean_length_ratio"] == rows["table", "think"]["mean_length_ratio"] == 1
+    assert results(finished)["unreachable_pairs"] == 36 - reachable
+
+
+def test_a_run_leaves_metrics_plots_and_an_animation(finished):
+    lines = [json.loads(line) for line in (finished.folder / "metrics.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in lines} == set(simple.SETS)
+    assert all({"step", "solved"} <= set(line) for line in lines)
+    for name in ("learning_curves.png", "length_ratios.png", "plan.png"):
+        assert (finished.plots / name).read_bytes().startswith(b"\x89PNG")
+    assert (finished.plots / "plan.gif").read_bytes().startswith(b"GIF8")
+
+
+def test_a_finished_run_is_restored_and_tells_its_plans_hop_by_hop(finished, capsys):
+    before = results(finished)
+    asked = dataclasses.replace(SMALL, plan=("0", "3"), sets=("table", "linear"))
+    simple.run(asked, dataclasses.replace(finished, config=asked))
+    out = capsys.readouterr().out
+    assert out.count("finished before") == 2
+    assert results(finished) == before
+    graph = nx.relabel_nodes(nx.fast_gnp_random_graph(6, 0.4, seed=0, directed=True), str)
+    hops = nx.shortest_path_length(graph, "0", "3")
+    assert f"table: arrives after {hops} hops" in out
+    assert "sub-goal of layer 1" in out
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(tmp_path):
+    digests = []
+    for index, seed in enumerate((1, 1, 2)):
+        config = dataclasses.replace(SMALL, sets=("table",), seed=seed)
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        simple.run(config, Run(folder=folder, config=config))
+        digests.append(json.loads((folder / "results.json").read_text())["state_digest"])
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_graph_file_keeps_its_names_and_what_cannot_be_reached_is_no_failure(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "towns.txt"
+    path.write_text("Ulm Bonn\nBonn Kiel\nKiel Ulm\nKiel Jena\n")
+    flags = "--graph", str(path), "--sets", "table", "--table-walks", "500", "--artifacts", str(tmp_path)
+    code, _, err = call(monkeypatch, capsys, *flags)
+    assert (code, err) == (0, "")
+    written = json.loads((tmp_path / "simple" / "results.json").read_text())
+    # Nothing leads out of Jena: 3 of the 16 ordered pairs.
+    assert written["unreachable_pairs"] == 3
+    assert [row["solved"] for row in written["rows"] if row["set"] == "table"] == [13, 13]
+    code, out, _ = call(monkeypatch, capsys, *flags, "--plan", "Ulm", "Jena")
+    assert code == 0
+    hops = [line.split()[1:3] for line in out.splitlines() if line.strip()[:1].isdigit()]
+    assert hops == [["Ulm", "Bonn"], ["Bonn", "Kiel"], ["Kiel", "Jena"]]
+    code, _, err = call(monkeypatch, capsys, *flags, "--plan", "Ulm", "Boon")
+    assert code == 2
+    assert "Boon" in err
+    assert "Bonn" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no node"),
+        ("# only a remark\n", "no node"),
+        ("alone alone\n", "1 node"),
+        ("Ulm Bonn\njust-one-word\n", "line 2"),
+    ],
+)
+def test_a_graph_with_nothing_to_plan_is_refused_in_one_line(tmp_path, monkeypatch, capsys, text, says):
+    path = tmp_path / "graph.txt"
+    path.write_text(text)
+    code, _, err = call(monkeypatch, capsys, "--graph", str(path), "--artifacts", str(tmp_path))
+    assert code == 2
+    assert says in err
+    assert str(path) in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (("--nodes", "1"), ("--nodes 1", "from 2")),
+        (("--edge-probability", "0"), ("--edge-probability 0", "above 0")),
+        (("--width", "30"), ("--width 30", "multiple")),
+        (("--discount", "1"), ("--discount 1", "below 1")),
+        (("--graph", "nowhere.gml"), ("nowhere.gml", "exists")),
+        (("--nodez", "5"), ("--nodez", "--nodes")),
+        (("--sets", "tabel"), ("tabel", "table")),
+    ],
+)
+def test_a_bad_value_is_refused_in_one_line_that_names_it(tmp_path, monkeypatch, capsys, flags, names):
+    code, _, err = call(monkeypatch, capsys, *flags, "--artifacts", str(tmp_path))
+    assert code == 2
+    assert all(name in err for name in names)
+    assert err.count("\n") == 1
+
+
+def test_help_is_answered_without_loading_jax():
+    probe = """if True:
+        import runpy, sys
+        sys.argv = ["simple.py", "--help"]
+        try:
+            runpy.run_path("tasks/simple.py", run_name="__main__")
+        except SystemExit:
+            pass
+        assert "jax" not in sys.modules
+    """
+    path = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, env=path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--edge-probability" in done.stdout
