@@ -39,7 +39,8 @@ def slot_loss(learning, space, values, scores, value, score):
         else:
             weight = 1 if score > guess else learning.patience
             score_loss -= weight * (score * np.log(guess) + (1 - score) * np.log(1 - guess))
-    return distance(space, values[chosen], value), score_loss
+    counts = 1 if score > sigmoid(scores[chosen]) else learning.patience
+    return counts * distance(space, values[chosen], value), score_loss
 
 
 def linear_slots(params, spaces, items, length, target):

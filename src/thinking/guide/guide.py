@@ -14,12 +14,12 @@ import jax.numpy as jnp
 
 from thinking.guide.abstraction import Abstraction, pivot_levels
 from thinking.guide.hippocampus import Memory, empty, recall, same, select
-from thinking.guide.layers import stack_layers
+from thinking.guide.layers import Layers, stack_layers
 from thinking.guide.lessons import Path, flatten, lessons
-from thinking.guide.react import Reaction, react
+from thinking.guide.react import Ask, Reaction, react
 from thinking.guide.tagging import Tagging, attach, second_thoughts, tag_context, untagged_space
 from thinking.guide.think import Plan, think
-from thinking.kernels.contract import Array, Context, Kernel, Metrics, Transition
+from thinking.kernels.contract import Array, Context, Kernel, Metrics, Space, Transition
 
 State = Any
 
@@ -87,9 +87,35 @@ def guide(
         layers_key, abstraction_key = jax.random.split(key)
         return GuideState(stacked.init(layers_key), abstraction.init(abstraction_key))
 
+    def remember(rows: int) -> Memory:
+        return empty(observed_space, rows, capacity)
+
+    ask = _asker(stacked, tagging, observed_space, capacity)
+    return Guide(
+        init,
+        _observer(stacked, abstraction, discount, horizon, tagging, observed_space),
+        remember,
+        lambda state, memory, goal: react(ask, state, len(layers), memory, goal),
+        lambda state, start, goal, *, max_hops, apply=None: think(
+            ask, state, len(layers), remember, start, goal, max_hops=max_hops, apply=apply
+        ),
+    )
+
+
+def _observer(
+    stacked: Layers,
+    abstraction: Abstraction,
+    discount: float,
+    horizon: int | None,
+    tagging: Tagging | None,
+    observed_space: Space,
+) -> Callable[[GuideState, Path], tuple[GuideState, Metrics]]:
+    """How the layers learn from paths."""
+    count, context_length = len(stacked.kernels), stacked.kernels[0].context_length
+
     def observe(state: GuideState, paths: Path) -> tuple[GuideState, Metrics]:
         known = abstraction.observe(state.abstraction, paths.states, paths.valid)
-        levels = jax.vmap(lambda items, valid: pivot_levels(abstraction, known, items, valid, len(layers) - 1))(
+        levels = jax.vmap(lambda items, valid: pivot_levels(abstraction, known, items, valid, count - 1))(
             paths.states, paths.valid
         )
         items = paths.states
@@ -99,7 +125,7 @@ def guide(
 
         def batch(layer: int) -> Transition:
             def teach(path: Path, items: Array, levels: Array) -> Transition:
-                return lessons(path, items, levels, layer, first.context_length, discount, horizon)
+                return lessons(path, items, levels, layer, context_length, discount, horizon)
 
             rows = flatten(jax.vmap(teach)(paths, items, levels))
             if tagging is None:
@@ -107,19 +133,22 @@ def guide(
             infer = functools.partial(stacked.infer, state.layers, layer)
             return second_thoughts(infer, rows, tagging, observed_space)
 
-        fitted, metrics = stacked.fit(state.layers, [batch(layer) for layer in range(len(layers))])
+        fitted, metrics = stacked.fit(state.layers, [batch(layer) for layer in range(count)])
         return GuideState(fitted, known), metrics
 
-    def remember(rows: int) -> Memory:
-        return empty(observed_space, rows, capacity)
+    return observe
+
+
+def _asker(stacked: Layers, tagging: Tagging | None, observed_space: Space, capacity: int) -> Ask:
+    """How a layer is asked, given what was lived."""
+    length = stacked.kernels[0].context_length
 
     def ask(state: GuideState, layer: int, memory: Memory, target: Array) -> tuple[Array, Array]:
         context = tag_context(tagging, recall(memory, capacity), observed_space)
-        length = first.context_length
         context = Context(context.items[:, -length:], jnp.minimum(context.length, length))
         answer = stacked.infer(state.layers, layer, context, target)
-        spaces = layers[layer].spaces
         known = answer.score > -jnp.inf
+        spaces = stacked.kernels[layer].spaces
         if spaces.value != spaces.target:
             return answer.value, known
         # A layer that knows nothing passes its target on; so does one whose sub-goal is where we are.
@@ -127,15 +156,7 @@ def guide(
             known &= ~same(answer.value, recall(memory, 1).items[:, 0])
         return select(known, answer.value, target), known
 
-    return Guide(
-        init,
-        observe,
-        remember,
-        lambda state, memory, goal: react(ask, state, len(layers), memory, goal),
-        lambda state, start, goal, *, max_hops, apply=None: think(
-            ask, state, len(layers), remember, start, goal, max_hops=max_hops, apply=apply
-        ),
-    )
+    return ask
 
 
 def _check(layers: Sequence[Kernel], discount: float, tagging: Tagging | None, memory: int | None) -> Kernel:

@@ -143,14 +143,43 @@ def check_context_length(context_length: int) -> None:
         raise ValueError(f"context_length {context_length}: the newest item is part of a context; give at least 1")
 
 
-def check_batch(kernel: str, spaces: Spaces, context_length: int, context: Context, target: Array) -> None:
+def check_question(kernel: str, spaces: Spaces, context_length: int, context: Context, target: Array) -> None:
     """Raises ValueError, before any tracing goes deep, if the shapes are not those the kernel was built for."""
     rows = target.shape[:1]
     wanted = {
-        "context.items": (context.items.shape, (*rows, context_length, *spaces.input.shape)),
-        "context.length": (context.length.shape, rows),
-        "target": (target.shape, (*rows, *spaces.target.shape)),
+        "context.items": (context.items, (*rows, context_length, *spaces.input.shape)),
+        "context.length": (context.length, rows),
+        "target": (target, (*rows, *spaces.target.shape)),
     }
-    for name, (shape, right) in wanted.items():
-        if shape != right:
-            raise ValueError(f"{kernel}: {name} has shape {shape}, but this kernel was built for {right}")
+    _check_shapes(kernel, wanted)
+
+
+def check_batch(kernel: str, spaces: Spaces, context_length: int, batch: Transition) -> None:
+    """The same for all of a batch."""
+    check_question(kernel, spaces, context_length, batch.context, batch.target)
+    rows = batch.target.shape[:1]
+    value = batch.value, (*rows, *spaces.value.shape)
+    _check_shapes(kernel, {"value": value, "score": (batch.score, rows), "mask": (batch.mask, rows)})
+
+
+def _check_shapes(kernel: str, wanted: dict[str, tuple[Array, tuple[int, ...]]]) -> None:
+    for name, (given, shape) in wanted.items():
+        if given.shape != shape:
+            raise ValueError(f"{kernel}: {name} has shape {given.shape}, but this kernel was built for {shape}")
+
+
+def without_padding(context: Context) -> Context:
+    """The context with zeros where nothing real stands."""
+    valid = context.valid.reshape(context.valid.shape + (1,) * (context.items.ndim - context.valid.ndim))
+    return context._replace(items=jnp.where(valid, context.items, 0))
+
+
+def without_masked(batch: Transition) -> Transition:
+    """The batch with zeros in padding and in rows of mask 0, which may hold anything, NaN too."""
+
+    def blank(leaf: Array) -> Array:
+        counts = (batch.mask > 0).reshape(batch.mask.shape + (1,) * (leaf.ndim - batch.mask.ndim))
+        return jnp.where(counts, leaf, jnp.zeros((), leaf.dtype))
+
+    blanked = jax.tree.map(blank, batch)
+    return blanked._replace(context=without_padding(blanked.context))

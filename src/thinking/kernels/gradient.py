@@ -18,6 +18,9 @@ from thinking.kernels.contract import (
     Transition,
     check_batch,
     check_context_length,
+    check_question,
+    without_masked,
+    without_padding,
 )
 from thinking.kernels.slots import Learning, Slots, best_slot, slot_loss
 
@@ -41,7 +44,8 @@ class Network(NamedTuple):
 
     Attributes:
         init: `init(key) -> params`.
-        apply: `apply(params, context, target, dropout_key) -> Slots`; no dropout without a key.
+        apply: `apply(params, context, target, dropout_key) -> Slots`; no dropout without a key. The padding of the
+            context is zero.
     """
 
     init: Callable[[Array], State]
@@ -75,12 +79,12 @@ def gradient_kernel(
         slots = network.apply(params, batch.context, batch.target, key)
         losses, parts = slot_loss(learning, spaces.value, slots, batch.value, batch.score)
         weight = batch.mask / jnp.maximum(jnp.sum(batch.mask), jnp.finfo(jnp.float32).tiny)
-        # A row of mask 0 may hold anything, also what makes its loss infinite.
-        mean = {k: jnp.sum(jnp.where(weight > 0, weight * v, 0)) for k, v in {"loss": losses, **parts}.items()}
+        mean = {name: jnp.sum(weight * value) for name, value in {"loss": losses, **parts}.items()}
         return mean["loss"], mean
 
     def fit(state: GradientState, batch: Transition) -> tuple[GradientState, Metrics]:
-        check_batch(name, spaces, context_length, batch.context, batch.target)
+        check_batch(name, spaces, context_length, batch)
+        batch = without_masked(batch)
         key, dropout_key = jax.random.split(state.key)
         gradients, metrics = jax.grad(loss, has_aux=True)(state.params, batch, dropout_key)
         updates, moments = optimizer.update(gradients, state.optimizer, state.params)
@@ -90,7 +94,7 @@ def gradient_kernel(
         return jax.tree.map(lambda new, old: jnp.where(taught, new, old), fitted, state), metrics
 
     def infer(state: GradientState, context: Context, target: Array) -> Hypothesis:
-        check_batch(name, spaces, context_length, context, target)
-        return best_slot(spaces.value, network.apply(state.params, context, target, None))
+        check_question(name, spaces, context_length, context, target)
+        return best_slot(spaces.value, network.apply(state.params, without_padding(context), target, None))
 
     return Kernel(init, fit, infer, spaces, context_length)

@@ -19,6 +19,7 @@ from thinking.kernels.contract import (
     Spaces,
     Transition,
     check_batch,
+    check_question,
 )
 from thinking.kernels.keys import digits
 
@@ -56,7 +57,7 @@ def hashed(spaces: Spaces, context_length: int, radices: tuple[int, ...], capaci
     buckets = math.ceil(capacity / ways)
 
     def question(context: Context, target: Array) -> tuple[Array, Array, Array]:
-        check_batch("table", spaces, context_length, context, target)
+        check_question("table", spaces, context_length, context, target)
         key, legal = digits(context, target, radices)
         return key, legal, _hash(key) % jnp.uint32(buckets)
 
@@ -80,6 +81,7 @@ def hashed(spaces: Spaces, context_length: int, radices: tuple[int, ...], capaci
         ), better
 
     def fit(state: HashedState, batch: Transition) -> tuple[HashedState, Metrics]:
+        check_batch("table", spaces, context_length, batch)
         key, legal, bucket = question(batch.context, batch.target)
         rows = (key, bucket, batch.value, batch.score, legal & (batch.mask > 0))
         # One by one, because which key is let go depends on the rows before.

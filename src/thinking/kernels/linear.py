@@ -50,7 +50,7 @@ def linear(
             "context_keys": jax.random.normal(context_key, (context_length, value_width(input), cells)),
             "target_keys": jax.random.normal(target_key, (value_width(target), cells)),
             "values": jax.random.normal(value_key, (cells, slots * width)),
-            "scores": jnp.full((cells, slots), UNTOUCHED),
+            "scores": jnp.full((cells, slots), UNTOUCHED, jnp.float32),
         }
 
     def apply(params: State, context: Context, question_target: Array, dropout_key: Array | None) -> Slots:

@@ -88,9 +88,10 @@ def slot_loss(learning: Learning, space: Space, slots: Slots, value: Array, scor
     else:
         chosen = jnp.round(score * (count - 1)).astype(jnp.int32)
     touched = jax.nn.one_hot(chosen, count)
-    value_loss = jnp.sum(touched * distances, axis=1)
     predicted = jax.lax.stop_gradient(jnp.sum(touched * jax.nn.sigmoid(slots.scores), axis=1))
-    pull = jnp.where(score > predicted, 1.0, learning.patience)[:, None] * touched
+    counts = jnp.where(score > predicted, 1.0, learning.patience)
+    value_loss = counts * jnp.sum(touched * distances, axis=1)
+    pull = counts[:, None] * touched
     # Cross entropy to the row's score for the touched slot, and to 0 for the others: softplus(z) - target * z.
     rise = jax.nn.softplus(slots.scores)
     score_loss = jnp.sum(

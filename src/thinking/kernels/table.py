@@ -21,6 +21,7 @@ from thinking.kernels.contract import (
     Transition,
     check_batch,
     check_context_length,
+    check_question,
 )
 from thinking.kernels.hashed import hashed
 from thinking.kernels.keys import digits
@@ -72,7 +73,7 @@ def _indexed(spaces: Spaces, context_length: int, radices: tuple[int, ...]) -> K
     questions = math.prod(radices)
 
     def address(context: Context, target: Array) -> Array:
-        check_batch("table", spaces, context_length, context, target)
+        check_question("table", spaces, context_length, context, target)
         key, legal = digits(context, target, radices)
         index = jnp.zeros_like(target, jnp.int32)
         for column, radix in enumerate(radices):
@@ -85,6 +86,7 @@ def _indexed(spaces: Spaces, context_length: int, radices: tuple[int, ...]) -> K
         return TableState(value, jnp.full(questions, -jnp.inf))
 
     def fit(state: TableState, batch: Transition) -> tuple[TableState, Metrics]:
+        check_batch("table", spaces, context_length, batch)
         index = jnp.where(batch.mask > 0, address(batch.context, batch.target), questions)
         before = state.score.at[index].get(mode="fill", fill_value=jnp.inf)
         score = state.score.at[index].max(batch.score, mode="drop")

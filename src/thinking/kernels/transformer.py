@@ -1,11 +1,13 @@
 """A transformer kernel: the context through causal self-attention, conditioned on the target, read out into slots."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from thinking.kernels.contract import Array, Context, Discrete, Kernel, Space, Spaces, State
+from thinking.kernels.contract import Array, Context, Discrete, Kernel, Space, Spaces, State, check_context_length
 from thinking.kernels.gradient import Network, gradient_kernel
 from thinking.kernels.slots import UNTOUCHED, Learning, Slots, value_access, value_width
 from thinking.networks.blocks import Block, causal_window
@@ -48,12 +50,9 @@ def transformer(
     Raises:
         ValueError: if a size is below 1, the heads do not divide the width, or the dropout is out of range.
     """
+    check_context_length(context_length)
     window = context_length if window is None else window
-    for name, size in {"width": width, "blocks": blocks, "slots": slots, "window": window}.items():
-        if size < 1:
-            raise ValueError(f"transformer: {name} {size} must be at least 1")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"transformer: dropout {dropout}: allowed is 0 to below 1")
+    _check(dropout, width=width, blocks=blocks, slots=slots, window=window)
     spaces = Spaces(input, value, target)
 
     def build(key: Array) -> _Reader:
@@ -71,6 +70,7 @@ def transformer(
         rngs = None if dropout_key is None or dropout == 0 else nnx.Rngs(dropout=dropout_key)
         return nnx.merge(structure, state)(context, target, rngs)
 
+    _try_out(init, apply, spaces, context_length)
     return gradient_kernel(
         "transformer",
         Network(init, apply),
@@ -79,6 +79,25 @@ def transformer(
         optimizer=optimizer,
         learning=learning,
     )
+
+
+def _check(dropout: float, **sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"transformer: {name} {size} must be at least 1")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"transformer: dropout {dropout}: allowed is 0 to below 1")
+
+
+def _try_out(init: Callable, apply: Callable, spaces: Spaces, context_length: int) -> None:
+    """Let what does not fit (a width that a position encoding cannot use) be said now and not at the first fit."""
+
+    def once() -> Slots:
+        items = jnp.zeros((1, context_length, *spaces.input.shape), spaces.input.dtype)
+        target = jnp.zeros((1, *spaces.target.shape), spaces.target.dtype)
+        return apply(init(jax.random.key(0)), Context(items, jnp.ones(1, jnp.int32)), target, None)
+
+    jax.eval_shape(once)
 
 
 class _Reader(nnx.Module):
@@ -107,10 +126,8 @@ class _Reader(nnx.Module):
     def __call__(self, context: Context, target: Array, rngs: nnx.Rngs | None) -> Slots:
         valid = context.valid
         places = context.items[..., None] if context.items.ndim == 2 else context.items
-        # The padding may hold anything, an index beyond the space or NaN too.
-        items = jnp.where(valid if context.items.ndim == 2 else valid[..., None], context.items, 0)
-        tokens = self.read_item(items) + self.read_target(target)[:, None]
-        tokens = self.position.add(tokens, jnp.where(valid[..., None], places, 0))
+        tokens = self.read_item(context.items) + self.read_target(target)[:, None]
+        tokens = self.position.add(tokens, places)
         mask = causal_window(valid, self.window)
         for block in self.blocks:
             tokens = block(tokens, mask, rngs)
