@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from thinking.kernels import Kernel, Transition
 
 Row = dict[str, Any]
+GUIDES = {"table": 1024, "transformer": 20}  # walks in a training step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +172,7 @@ def measure_guides(config: Config) -> list[Row]:
     drawn = graph.random_graph(config.nodes, 0.2, 0)
     world, pairs = graph.to_device(drawn), planning.reachable_pairs(drawn)
     rows = []
-    for name, walks in (("table", 1024), ("transformer", 20)):
+    for name, walks in GUIDES.items():
         guide = example_guide(config, name)
         state = jax.jit(guide.init)(jax.random.key(0))
 

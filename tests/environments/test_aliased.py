@@ -10,6 +10,7 @@ from thinking.environments import aliased_study
 from thinking.environments.aliased import aliased_walks, aliased_world, optimal_hops
 from thinking.environments.graph import random_graph
 from thinking.experiment import Run, RunConfig
+from thinking.guide.tagging import drawn, visits
 
 WORLD = aliased_world(shared=6, goals=3, edge_probability=0.3, seed=1)
 
@@ -56,18 +57,18 @@ def test_the_optimum_is_that_of_one_who_sees_nodes():
 
 
 def test_a_guide_with_tags_finds_goals_that_one_without_cannot(tmp_path, monkeypatch):
-    compared = ("tags", "tags zeroed")
-    monkeypatch.setattr(aliased_study, "CONDITIONS", {name: aliased_study.CONDITIONS[name] for name in compared})
-    monkeypatch.setattr(aliased_study, "SEEDS", 3)
+    true = aliased_study.Condition(lambda frequencies, key: visits(4), tags=4)
+    zero = aliased_study.Condition(lambda frequencies, key: drawn(jnp.eye(4)[0], key), tags=4)
+    small = {"CONDITIONS": {"tags": true, "tags zeroed": zero}, "SEEDS": 3, "TAGS": 4, "WALK_STATES": 32, "HOPS": (64,)}
+    for name, value in small.items():
+        monkeypatch.setattr(aliased_study, name, value)
     aliased_study.study(Run(folder=tmp_path, config=RunConfig()), nodes=16, edge_probability=0.25, seed=0, walks=200)
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    solved = {row["set"]: row["solved_fraction"] for row in rows if row["max_hops"] == 64}
+    solved = {row["set"]: row["solved_fraction"] for row in rows}
     assert solved["tags"] >= solved["tags zeroed"] + 0.1
 
 
 def test_random_tags_are_as_frequent_as_asked_and_do_not_depend_on_what_is_true():
-    from thinking.guide.tagging import drawn
-
     frequencies = jnp.array([0.5, 0.3, 0.2])
     items = jax.random.randint(jax.random.key(0), (400, 20), 0, 9)
     tags = jax.vmap(drawn(frequencies, jax.random.key(1)).tag)(items, jnp.ones_like(items, bool))

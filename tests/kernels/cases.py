@@ -60,7 +60,7 @@ def linear(name, **options):
 
 def transformer(name, **options):
     sizes = {"width": 8, "heads": 2, "slots": 8}
-    return Case(name, kernels.transformer(optimizer=optax.adam(0.05, eps=1e-3), **sizes, **options), False)
+    return Case(name, kernels.transformer(optimizer=optax.adam(0.02, eps=1e-3), **sizes, **options), False)
 
 
 INDICES = {"input": Discrete(3), "value": Discrete(4), "target": Discrete(2)}

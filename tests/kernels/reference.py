@@ -31,16 +31,12 @@ def chosen_slot(learning, space, values, value, score):
 def slot_loss(learning, space, values, scores, value, score):
     """The value's and the score's part for values [S, V] and the logits of scores [S]."""
     score = float(score)
-    chosen = chosen_slot(learning, space, values, value, score)
-    score_loss = 0.0
-    for slot, guess in enumerate(sigmoid(scores)):
-        if slot != chosen:
-            score_loss -= learning.penalty * np.log(1 - guess)
-        else:
-            weight = 1 if score > guess else learning.patience
-            score_loss -= weight * (score * np.log(guess) + (1 - score) * np.log(1 - guess))
-    counts = 1 if score > sigmoid(scores[chosen]) else learning.patience
-    return counts * distance(space, values[chosen], value), score_loss
+    chosen, guesses = chosen_slot(learning, space, values, value, score), sigmoid(scores)
+    # What falls short of its slot's score hardly counts, neither for the score nor for the value.
+    weight = 1 if score > guesses[chosen] else learning.patience
+    score_loss = -weight * (score * np.log(guesses[chosen]) + (1 - score) * np.log(1 - guesses[chosen]))
+    score_loss -= learning.penalty * sum(np.log(1 - guess) for slot, guess in enumerate(guesses) if slot != chosen)
+    return weight * distance(space, values[chosen], value), score_loss
 
 
 def linear_slots(params, spaces, items, length, target):

@@ -181,7 +181,7 @@ def zeros(space, *shape):
 def test_of_contradictory_answers_the_best_scored_is_given_and_not_an_average(case):
     batch, best = contradiction(case, zeros)
     state = case.fresh
-    for _ in range(1 if case.exact else 600):
+    for _ in range(1 if case.exact else 800):
         state, _ = case.fit(state, batch)
     # The questions are asked with a padding of garbage, so they are found again only if it is never read.
     asked, _ = contradiction(case, garbage)
