@@ -32,11 +32,12 @@ def slot_loss(learning, space, values, scores, value, score):
     """The value's and the score's part for values [S, V] and the logits of scores [S]."""
     score = float(score)
     chosen, guesses = chosen_slot(learning, space, values, value, score), sigmoid(scores)
-    # What falls short of its slot's score hardly counts, neither for the score nor for the value.
+    # What falls short of its slot's score hardly counts; for the value, what falls short of it by a margin.
     weight = 1 if score > guesses[chosen] else learning.patience
     score_loss = -weight * (score * np.log(guesses[chosen]) + (1 - score) * np.log(1 - guesses[chosen]))
     score_loss -= learning.penalty * sum(np.log(1 - guess) for slot, guess in enumerate(guesses) if slot != chosen)
-    return weight * distance(space, values[chosen], value), score_loss
+    eager = 1 if score > guesses[chosen] - 0.1 else learning.patience
+    return eager * distance(space, values[chosen], value), score_loss
 
 
 def linear_slots(params, spaces, items, length, target):

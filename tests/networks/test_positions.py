@@ -71,7 +71,9 @@ def test_location_adds_the_waves_of_every_coordinate_of_where(scale):
     tokens, where = draw(ROWS, TOKENS, DIMS), 3 * draw(ROWS, TOKENS, 2)
     told = np.asarray(jit(positions.location(scale).add)(tokens, where))
     for row, token in itertools.product(range(ROWS), range(TOKENS)):
-        waves = [vaswani(scale * float(coordinate), DIMS) for coordinate in where[row, token]]
+        # Each coordinate's begin at another place of the width.
+        starts = [(vaswani(scale * float(x), DIMS), k * DIMS // 2) for k, x in enumerate(where[row, token])]
+        waves = [np.roll(wave, start) for wave, start in starts]
         np.testing.assert_allclose(told[row, token] - tokens[row, token], np.sum(waves, axis=0), atol=1e-5)
 
 

@@ -15,5 +15,5 @@ def digits(context: Context, target: Array, radices: tuple[int, ...]) -> tuple[A
     sizes = limits.at[:-2].add(-1)
     key = jnp.concatenate([context.items, target[:, None]], axis=1).astype(jnp.int32)
     real = jnp.concatenate([context.valid, jnp.ones_like(target, bool)[:, None]], axis=1)
-    legal = jnp.all(~real | ((key >= 0) & (key < sizes[None])), axis=1)
+    legal = (context.length >= 1) & jnp.all(~real | ((key >= 0) & (key < sizes[None])), axis=1)
     return jnp.where(real, key, limits[None] - 1), legal

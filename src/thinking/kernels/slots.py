@@ -29,6 +29,10 @@ class Slots(NamedTuple):
     scores: Array
 
 
+_MARGIN = 0.1
+"""A row that falls short of its slot's score by less still teaches its value in full: the score overshoots a little."""
+
+
 class Learning(NamedTuple):
     """How slots learn; built by `value_access` or `score_access`.
 
@@ -38,7 +42,9 @@ class Learning(NamedTuple):
         patience: weight of a row whose score falls short of its slot's score, against 1 for one that surpasses it
             (the asymmetry of expectile regression, Newey & Powell 1987). 0 would never forget, 1 would average.
         score_weight: weight of the score's loss against the value's.
-        penalty: weight with which every untouched slot's score is drawn to 0.
+        penalty: weight with which every untouched slot's score is drawn to 0. Where a slot is touched by a share f of
+            a question's rows, all of score s, its score comes to rest at `s f / (f + penalty (1 - f))`: a best answer
+            that is too rare loses to a frequent good one.
     """
 
     access: Access
@@ -81,17 +87,18 @@ def slot_loss(learning: Learning, space: Space, slots: Slots, value: Array, scor
     Returns:
         [B] losses, and the two parts of them, [B] each, named `value_loss` and `score_loss`.
     """
-    distances = _distances(space, slots.values, value)
-    count = distances.shape[1]
+    count = slots.scores.shape[1]
     if learning.access == "value":
-        chosen = jnp.argmin(distances, axis=1)
+        chosen = jnp.argmin(_distances(space, jax.lax.stop_gradient(slots.values), value), axis=1)
     else:
         chosen = jnp.round(score * (count - 1)).astype(jnp.int32)
     touched = jax.nn.one_hot(chosen, count)
+    # Only the chosen slot is differentiated. A product, as the gradient of a gather would be a slow scatter.
+    said = jnp.sum(touched[..., None] * slots.values, axis=1, keepdims=True)
     predicted = jax.lax.stop_gradient(jnp.sum(touched * jax.nn.sigmoid(slots.scores), axis=1))
-    counts = jnp.where(score > predicted, 1.0, learning.patience)
-    value_loss = counts * jnp.sum(touched * distances, axis=1)
-    pull = counts[:, None] * touched
+    eager = jnp.where(score > predicted - _MARGIN, 1.0, learning.patience)
+    value_loss = eager * _distances(space, said, value)[:, 0]
+    pull = jnp.where(score > predicted, 1.0, learning.patience)[:, None] * touched
     # Cross entropy to the row's score for the touched slot, and to 0 for the others: softplus(z) - target * z.
     rise = jax.nn.softplus(slots.scores)
     score_loss = jnp.sum(
@@ -114,4 +121,4 @@ def _distances(space: Space, values: Array, value: Array) -> Array:
     if isinstance(space, Box):
         return 0.5 * jnp.sum((values - value[:, None]) ** 2, axis=-1)
     wanted = jax.nn.one_hot(value, space.size)
-    return jax.nn.logsumexp(values, axis=-1) - jnp.einsum("bsv,bv->bs", values, wanted)
+    return jax.nn.logsumexp(values, axis=-1) - jnp.sum(values * wanted[:, None], axis=-1)

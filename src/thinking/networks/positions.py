@@ -53,14 +53,18 @@ def rotary() -> Position:
 
 
 def location(scale: float = 1.0) -> Position:
-    """Adds sines and cosines of *where* the item is, not of when it was met: one wave for each coordinate, summed.
+    """Adds sines and cosines of *where* the item is, not of when it was met: each coordinate's waves, summed.
 
     Args:
         scale: multiplies the coordinates; 1 suits places about 1 apart.
     """
 
     def add(tokens: Array, where: Array) -> Array:
-        return tokens + jnp.sum(waves(where * scale, tokens.shape[2]), axis=2)
+        coordinates = where.shape[2]
+        # Each coordinate starts at another place of the width, so that (1, 2) is not (2, 1).
+        shift = tokens.shape[2] // coordinates
+        each = waves(where * scale, tokens.shape[2])
+        return tokens + sum(jnp.roll(each[:, :, k], k * shift, axis=-1) for k in range(coordinates))
 
     return Position(add, lambda heads: heads)
 
