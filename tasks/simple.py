@@ -88,6 +88,9 @@ class Config(RunConfig):
             raise UserError(f"--edge-probability {self.edge_probability}: allowed is above 0, up to 1; take 0.2")
         if not 0 < self.discount < 1:
             raise UserError(f"--discount {self.discount}: allowed is above 0 and below 1; take 0.8")
+        for name in ("learning_rate", "linear_learning_rate"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: allowed is a number above 0")
         if self.width % (2 * self.heads):
             raise UserError(f"--width {self.width}: allowed is a multiple of twice --heads, {2 * self.heads}")
         if not self.sets:
