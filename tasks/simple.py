@@ -169,7 +169,7 @@ def build(config: Config, name: SetName, nodes: int) -> Guide:
     import optax
 
     from thinking import kernels
-    from thinking.guide import abstraction, guide
+    from thinking.guide import abstraction, guide, monte_carlo
 
     place = kernels.Discrete(nodes)
     spaces = {"input": place, "value": place, "target": place, "context_length": config.context_length}
@@ -202,7 +202,7 @@ def build(config: Config, name: SetName, nodes: int) -> Guide:
     if name == "entropy_transformer":
         counted = config.entropy == "counted"
         pivots = abstraction.counted_entropy(place) if counted else abstraction.learned_entropy(place, optax.adam(1e-2))
-    return guide(layers=[kernel] * config.layers, abstraction=pivots, discount=config.discount)
+    return guide(layers=[kernel] * config.layers, abstraction=pivots, scoring=monte_carlo(config.discount))
 
 
 def teach(

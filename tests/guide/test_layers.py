@@ -170,8 +170,7 @@ SMALL = table(**SPACES)
         ({"layers": []}, "at least one layer"),
         ({"layers": [SMALL, table(**SPACES, context_length=2)]}, "layer 1 reads 2"),
         ({"layers": [SMALL, table(**{**SPACES, "input": Discrete(7)})]}, "layer 1 reads"),
-        ({"layers": [SMALL], "discount": 1.0}, "discount 1.0"),
-        ({"layers": [SMALL], "discount": 0.0}, "discount 0.0"),
+        ({"layers": [table(**{**SPACES, "target": Discrete(7)})]}, "pursues Discrete.size=7.: allowed is a state"),
         ({"layers": [table(**SPACES, context_length=3)], "memory": 2}, "memory 2"),
     ],
 )

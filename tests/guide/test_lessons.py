@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinking.guide import Path
-from thinking.guide.lessons import flatten, lesson_pairs, lessons
+from thinking.guide.lessons import flatten, lesson_pairs, lessons, pairs_of
+from thinking.guide.scoring import lived, monte_carlo
 
 T, LAYERS, C, DISCOUNT, HORIZON = 7, 3, 3, 0.5, 4
 
@@ -25,6 +26,13 @@ def paths(draw):
     return states, length, np.stack(levels)
 
 
+def scored_lessons(path, items, levels, layer, horizon):
+    """Lessons with their Monte Carlo scores."""
+    pairs = pairs_of(path, layer, LAYERS, horizon)
+    rows = lessons(path, items, levels, layer, C, pairs)
+    return rows._replace(score=lived(monte_carlo(DISCOUNT), path, pairs))
+
+
 def teacher(horizon, space=jnp.int32):
     """Lessons of all layers, with actions 10 t + 1, and contexts that name the place t as t + 100."""
 
@@ -32,10 +40,9 @@ def teacher(horizon, space=jnp.int32):
     def teach(states, length, levels):
         actions = 10 * jnp.arange(T, dtype=jnp.int32) + 1
         rows = range(LAYERS)
-        with_actions = lessons(Path(states, length, actions), jnp.arange(T) + 100, levels, 0, C, DISCOUNT, horizon)
-        return with_actions, [
-            lessons(Path(states, length), jnp.arange(T) + 100, levels, layer, C, DISCOUNT, horizon) for layer in rows
-        ]
+        places = jnp.arange(T) + 100
+        with_actions = scored_lessons(Path(states, length, actions), places, levels, 0, horizon)
+        return with_actions, [scored_lessons(Path(states, length), places, levels, layer, horizon) for layer in rows]
 
     return teach
 
@@ -113,7 +120,7 @@ def test_vectors_are_taught_as_indices_are():
     code = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
 
     def teach(items):
-        return [lessons(Path(items, 6), items, levels, layer, C, DISCOUNT, None) for layer in range(LAYERS)]
+        return [scored_lessons(Path(items, 6), items, levels, layer, None) for layer in range(LAYERS)]
 
     for index, vector in zip(jax.jit(teach)(states), jax.jit(teach)(code[states]), strict=True):
         np.testing.assert_array_equal(index.mask, vector.mask)

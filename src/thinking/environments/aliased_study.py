@@ -16,7 +16,7 @@ from thinking.environments.aliased import Aliased, aliased_walks, aliased_world,
 from thinking.experiment.folder import Run
 from thinking.experiment.results import write_results
 from thinking.experiment.training import Trained, train
-from thinking.guide import Guide, GuideState, Path, Plan, guide
+from thinking.guide import Guide, GuideState, Path, Plan, guide, monte_carlo
 from thinking.guide.abstraction import skip_step
 from thinking.guide.react import pursue
 from thinking.guide.tagging import Tagging, drawn, tagged_space, visits
@@ -97,7 +97,12 @@ def _guide(condition: Condition, world: Aliased, frequencies: Array, key: Array)
     )
     memory = None if tagging is None else HOPS[0]
     return guide(
-        layers=[layer], abstraction=skip_step(2), discount=0.9, horizon=HORIZON, tagging=tagging, memory=memory
+        layers=[layer],
+        abstraction=skip_step(2),
+        scoring=monte_carlo(0.9),
+        horizon=HORIZON,
+        tagging=tagging,
+        memory=memory,
     ), tagging
 
 

@@ -2,6 +2,7 @@
 
 from thinking.guide.guide import Guide, GuideState, guide
 from thinking.guide.lessons import Path
+from thinking.guide.scoring import monte_carlo, temporal_difference
 from thinking.guide.think import Plan
 
-__all__ = ["Guide", "GuideState", "Path", "Plan", "guide"]
+__all__ = ["Guide", "GuideState", "Path", "Plan", "guide", "monte_carlo", "temporal_difference"]

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 from thinking.guide.abstraction import Abstraction, pivot_levels
 from thinking.guide.hippocampus import Memory, empty, recall, same, select
 from thinking.guide.layers import Layers, stack_layers
-from thinking.guide.lessons import Path, flatten, lessons
+from thinking.guide.lessons import Pairs, Path, flatten, lessons, pairs_of, questions
 from thinking.guide.react import Ask, Reaction, react
+from thinking.guide.scoring import Scoring, bootstrapped, check_path, lived, monte_carlo
 from thinking.guide.tagging import Tagging, attach, second_thoughts, tag_context, untagged_space
 from thinking.guide.think import Plan, think
-from thinking.kernels.contract import Array, Context, Kernel, Metrics, Space, Transition
+from thinking.kernels.contract import Array, Box, Context, Kernel, Metrics, Space, Transition
 
 State = Any
 
@@ -58,7 +59,7 @@ def guide(
     *,
     layers: Sequence[Kernel],
     abstraction: Abstraction,
-    discount: float = 0.8,
+    scoring: Scoring = monte_carlo(),
     horizon: int | None = None,
     tagging: Tagging | None = None,
     memory: int | None = None,
@@ -67,9 +68,10 @@ def guide(
 
     Args:
         layers: the kernels, the lowest (whose values are actions or next states) first. Neighbours that are the same
-            object are of one shape: their states are stacked, and they learn in one vmapped fit.
+            object are of one shape: their states are stacked, and they learn in one vmapped fit. The top one may
+            pursue a value, `Box(1)`, in place of a state; it then learns from paths that tell their values.
         abstraction: which states become sub-goals.
-        discount: in (0, 1); how much worse a goal's score gets for each step.
+        scoring: how good lessons are, of `thinking.guide.scoring`.
         horizon: the longest distance taught, in steps; None for whole paths.
         tagging: how memories are tagged; the kernels' input space must be the tagged one. With tags, a state that was
             met before teaches second thoughts (see `second_thoughts`).
@@ -78,7 +80,7 @@ def guide(
     Raises:
         ValueError: if there is no layer, layers disagree on their inputs, or a setting is out of range.
     """
-    first = _check(layers, discount, tagging, memory)
+    first = _check(layers, tagging, memory)
     stacked = stack_layers(layers)
     observed_space = untagged_space(first.spaces.input, tagging)
     capacity = first.context_length if memory is None else memory
@@ -93,7 +95,7 @@ def guide(
     ask = _asker(stacked, tagging, observed_space, capacity)
     return Guide(
         init,
-        _observer(stacked, abstraction, discount, horizon, tagging, observed_space),
+        _observer(stacked, abstraction, scoring, horizon, tagging, observed_space),
         remember,
         lambda state, memory, goal: react(ask, state, len(layers), memory, goal),
         lambda state, start, goal, *, max_hops, apply=None: think(
@@ -105,15 +107,18 @@ def guide(
 def _observer(
     stacked: Layers,
     abstraction: Abstraction,
-    discount: float,
+    scoring: Scoring,
     horizon: int | None,
     tagging: Tagging | None,
     observed_space: Space,
 ) -> Callable[[GuideState, Path], tuple[GuideState, Metrics]]:
     """How the layers learn from paths."""
     count, context_length = len(stacked.kernels), stacked.kernels[0].context_length
+    pursues_values = stacked.kernels[-1].spaces.target != observed_space
 
     def observe(state: GuideState, paths: Path) -> tuple[GuideState, Metrics]:
+        _check_paths(paths, pursues_values)
+        check_path(scoring, paths)
         known = abstraction.observe(state.abstraction, paths.states, paths.valid)
         levels = jax.vmap(lambda items, valid: pivot_levels(abstraction, known, items, valid, count - 1))(
             paths.states, paths.valid
@@ -124,19 +129,30 @@ def _observer(
             items = attach(tagging, items, tags, observed_space)
 
         def batch(layer: int) -> Transition:
+            infer = functools.partial(stacked.infer, state.layers, layer)
+
             def teach(path: Path, items: Array, levels: Array) -> Transition:
-                return lessons(path, items, levels, layer, context_length, discount, horizon)
+                pairs = pairs_of(path, layer, count, horizon)
+                rows = lessons(path, items, levels, layer, context_length, pairs)
+                if not scoring.bootstrap:
+                    return rows._replace(score=lived(scoring, path, pairs))
+                after = Pairs(jnp.minimum(pairs.t + 1, path.states.shape[0] - 1), pairs.j, pairs.of_values)
+                expected = infer(*questions(path, items, levels, layer, context_length, after)).score
+                return rows._replace(score=bootstrapped(scoring, path, pairs, expected))
 
             rows = flatten(jax.vmap(teach)(paths, items, levels))
-            if tagging is None:
-                return rows
-            infer = functools.partial(stacked.infer, state.layers, layer)
-            return second_thoughts(infer, rows, tagging, observed_space)
+            return rows if tagging is None else second_thoughts(infer, rows, tagging, observed_space)
 
         fitted, metrics = stacked.fit(state.layers, [batch(layer) for layer in range(count)])
         return GuideState(fitted, known), metrics
 
     return observe
+
+
+def _check_paths(paths: Path, pursues_values: bool) -> None:
+    if pursues_values != (paths.values is not None):
+        wanted = "values: give Path(values=...)" if pursues_values else "states, but the paths tell values: leave them"
+        raise ValueError(f"the top layer pursues {wanted}")
 
 
 def _asker(stacked: Layers, tagging: Tagging | None, observed_space: Space, capacity: int) -> Ask:
@@ -159,7 +175,7 @@ def _asker(stacked: Layers, tagging: Tagging | None, observed_space: Space, capa
     return ask
 
 
-def _check(layers: Sequence[Kernel], discount: float, tagging: Tagging | None, memory: int | None) -> Kernel:
+def _check(layers: Sequence[Kernel], tagging: Tagging | None, memory: int | None) -> Kernel:
     """Returns the lowest kernel; raises ValueError if the layers do not fit together."""
     if not layers:
         raise ValueError("a guide needs at least one layer")
@@ -176,8 +192,9 @@ def _check(layers: Sequence[Kernel], discount: float, tagging: Tagging | None, m
                 f"layer {number + 1} answers with {above.spaces.value}, but layer {number} pursues "
                 f"{below.spaces.target}: the value of a layer is the target of the one below"
             )
-    if not 0 < discount < 1:
-        raise ValueError(f"discount {discount}: allowed is above 0 and below 1")
+    pursued, observed = layers[-1].spaces.target, untagged_space(first.spaces.input, tagging)
+    if pursued not in (observed, Box(1)):
+        raise ValueError(f"the top layer pursues {pursued}: allowed is a state, {observed}, or a value, Box(dims=1)")
     if memory is not None and memory < first.context_length:
         raise ValueError(f"memory {memory}: it must hold a context of {first.context_length}")
     if tagging is not None and memory is None:

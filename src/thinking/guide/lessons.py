@@ -4,6 +4,9 @@ Whatever a path reached may be taken for its goal (hindsight experience replay, 
 t and a goal j later on the path, layer l learns: from t, pursuing j, the next thing is the next pivot of level l (or j
 itself, where j is nearer: so a sub-goal never lengthens a path), and that was as good as j was near.
 
+A top layer may pursue a value in place of a state: how good a life was from t on (upside-down reinforcement learning,
+Schmidhuber 2019). It learns: from t, to bring about what was lived from there, the next thing is the next pivot.
+
 Axes: T states of a path, R lessons (pairs t < j), L layers, C items of a context.
 """
 
@@ -26,17 +29,36 @@ class Path(NamedTuple):
         length: [W] int32, how many of the states are real, 0 to T.
         actions: [W, T, ...] the action after each state, or None where an action names the next state.
         weight: [W, T] float32 >= 0, how much what happened at each state counts, or None where all counts alike.
+        rewards: [W, T] float32 in [0, 1], what the step after each state gained, or None where nothing is gained.
+        values: [W, T] float32 in [0, 1], how good life was from each state on, which the top layer then pursues; or
+            None where it pursues states.
     """
 
     states: Array
     length: Array
     actions: Array | None = None
     weight: Array | None = None
+    rewards: Array | None = None
+    values: Array | None = None
 
     @property
     def valid(self) -> Array:
         """[W, T] bool, which states are real."""
         return jnp.arange(self.states.shape[1])[None] < self.length[:, None]
+
+
+class Pairs(NamedTuple):
+    """Which states learn toward which goals.
+
+    Attributes:
+        t: [R] int, where on the path a state stands.
+        j: [R] int, where its goal stands; the path's end, for lessons of values.
+        of_values: whether the goal is the value of t, and not the state j.
+    """
+
+    t: Array
+    j: Array
+    of_values: bool = False
 
 
 def lesson_pairs(states: int, horizon: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -46,16 +68,19 @@ def lesson_pairs(states: int, horizon: int | None) -> tuple[np.ndarray, np.ndarr
     return t[near], j[near]
 
 
+def pairs_of(path: Path, layer: int, layers: int, horizon: int | None) -> Pairs:
+    """The pairs that one path (without the axis W) teaches one layer."""
+    states = path.states.shape[0]
+    if path.values is not None and layer == layers - 1:
+        t = jnp.arange(states - 1)
+        return Pairs(t, jnp.broadcast_to(path.length - 1, t.shape), of_values=True)
+    return Pairs(*lesson_pairs(states, horizon))
+
+
 def lessons(
-    path: Path,
-    context_items: Array,
-    levels: Array,
-    layer: int,
-    context_length: int,
-    discount: float,
-    horizon: int | None,
+    path: Path, context_items: Array, levels: Array, layer: int, context_length: int, pairs: Pairs
 ) -> Transition:
-    """The lessons of one path (without the axis W) for one layer.
+    """The lessons of one path (without the axis W) for one layer, not yet scored.
 
     Args:
         path: states [T, ...], length [], actions [T, ...] or None.
@@ -63,19 +88,19 @@ def lessons(
         levels: [L, T] bool, the pivots of each level.
         layer: which layer, 0 is the lowest.
         context_length: C.
-        discount: the score of a lesson is `discount ** (j - t)`.
-        horizon: the longest j - t taught; None for no limit.
+        pairs: of `pairs_of`.
 
     Returns:
-        A transition of R rows; mask 0 where a pair is not on the path, not for this layer, or says nothing (a goal or
-        a sub-goal that is the very state).
+        A transition of R rows of score 1; mask 0 where a pair is not on the path, not for this layer, or says nothing
+        (a goal or a sub-goal that is the very state).
     """
-    states = path.states
-    t, j = lesson_pairs(states.shape[0], horizon)
+    states, (t, j, of_values) = path.states, pairs
     pivots = levels[layer]
     owner = jnp.argmax(reverse_mask(pivots), axis=0)  # the pivot that stands for each state
     following = jnp.minimum(next_pivot(pivots)[owner][t], j)
-    taught = (j < path.length) & ~same(states[t], states[j])
+    taught = (t < j) & (j < path.length)
+    if not of_values:
+        taught &= ~same(states[t], states[j])
     if layer + 1 < levels.shape[0]:
         above = levels[layer + 1]
         taught &= forward_mask(above)[j, t] | (j <= next_pivot(above)[t])
@@ -84,16 +109,21 @@ def lessons(
     else:
         value = states[following]
         taught &= ~same(states[t], value)
-    return Transition(
-        context=_contexts(context_items, pivots, t, 1 + (t + j) % context_length, context_length),
-        target=states[j],
-        value=value,
-        score=jnp.asarray(discount ** (j - t), jnp.float32),
-        mask=jnp.where(taught, 1.0 if path.weight is None else path.weight[t], 0.0),
-    )
+    context, target = questions(path, context_items, levels, layer, context_length, pairs)
+    weight = jnp.float32(1) if path.weight is None else path.weight[t]
+    return Transition(context, target, value, jnp.ones(t.shape, jnp.float32), jnp.where(taught, weight, 0.0))
 
 
-def _contexts(items: Array, pivots: Array, t: np.ndarray, longest: np.ndarray, context_length: int) -> Context:
+def questions(
+    path: Path, context_items: Array, levels: Array, layer: int, context_length: int, pairs: Pairs
+) -> tuple[Context, Array]:
+    """What a layer is asked at each t, pursuing each j: contexts and targets of R rows; arguments as of `lessons`."""
+    t, j, of_values = pairs
+    target = path.values[t][:, None] if of_values else path.states[j]
+    return _contexts(context_items, levels[layer], t, 1 + (t + j) % context_length, context_length), target
+
+
+def _contexts(items: Array, pivots: Array, t: Array, longest: Array, context_length: int) -> Context:
     """What the layer recalls at t: on a pivot the pivots before, as in thinking; else the states, as in reacting.
 
     No context is longer than `longest` [R]. A leg of a plan begins with the present alone, so all lengths are taught.

@@ -1,0 +1,138 @@
+"""Classic control: the worlds that both gymnax and Gymnasium know, behind one interface.
+
+Worlds move on the device, in gymnax; what was learned is judged in Gymnasium. Discrete actions are indices; continuous
+ones are vectors in [-1, 1], stretched to what the world takes.
+
+Axes: A dimensions of an action, O dimensions of an observation.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gymnax
+import jax
+import jax.numpy as jnp
+
+from thinking.errors import UserError
+from thinking.kernels.contract import Array, Box, Discrete, Space
+
+# The least and the greatest reward of a step, from the worlds' definitions.
+_REWARDS = {
+    "CartPole-v1": (0.0, 1.0),
+    "Acrobot-v1": (-1.0, 0.0),
+    "MountainCar-v0": (-1.0, 0.0),
+    "MountainCarContinuous-v0": (-0.1, 100.0),
+    "Pendulum-v1": (-(jnp.pi**2 + 0.1 * 8**2 + 0.001 * 2**2), 0.0),
+}
+NAMES = tuple(_REWARDS)
+
+
+@dataclass(frozen=True)
+class World:
+    """A control task.
+
+    Attributes:
+        name: as Gymnasium knows it.
+        observation: the space of what is seen, a box.
+        action: the space of what can be done.
+        limit: steps after which an episode is truncated.
+        rewards: the least and the greatest reward of a step.
+        stretch: lowest and highest continuous action, two tuples [A]; empty where actions are discrete.
+    """
+
+    name: str
+    observation: Box
+    action: Space
+    limit: int
+    rewards: tuple[float, float]
+    stretch: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+
+
+class Moment(NamedTuple):
+    """One step of a world.
+
+    Attributes:
+        state: of the world; where the episode ended, of a new one.
+        observation: [O] of that state.
+        reward: [] float32.
+        terminated: [] bool, the task is over.
+        truncated: [] bool, the time is up, though life would go on.
+        reached: [O] what was seen at the end of the step, before a new episode began.
+    """
+
+    state: Any
+    observation: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    reached: Array
+
+
+def world(name: str) -> World:
+    """The world of this name.
+
+    Raises:
+        UserError: if it is not one that both libraries know.
+    """
+    if name not in _REWARDS:
+        raise UserError(f"--environment {name}: allowed is one of {', '.join(NAMES)}")
+    simulator, settings = _simulator(name)
+    actions, stretch = simulator.action_space(settings), ((), ())
+    if hasattr(actions, "n"):
+        action = Discrete(int(actions.n))
+    else:
+        action = Box(actions.shape[0])
+        stretch = tuple(tuple(jnp.broadcast_to(end, actions.shape).tolist()) for end in (actions.low, actions.high))
+    observation = Box(simulator.observation_space(settings).shape[0])
+    return World(name, observation, action, int(settings.max_steps_in_episode), _REWARDS[name], stretch)
+
+
+def reset(world: World, key: Array) -> tuple[Any, Array]:
+    """A new episode: the world's state, and what is seen of it [O]. Consumes the key."""
+    simulator, settings = _simulator(world.name)
+    observation, state = simulator.reset(key, settings)
+    return _plain(state), observation
+
+
+def step(world: World, key: Array, state: Any, action: Array) -> Moment:
+    """Act once; where the episode ends, the next has begun. Consumes the key."""
+    simulator, settings = _simulator(world.name)
+    done = simulator.step(key, state, native_action(world, action), settings)
+    observation, state, reward, terminated, truncated, rest = done
+    # An episode that ends by itself in its last step was not cut short.
+    truncated = truncated & ~terminated
+    reward = jnp.asarray(reward, jnp.float32).reshape(())
+    return Moment(_plain(state), observation, reward, terminated, truncated, rest["final_observation"])
+
+
+def native_action(world: World, action: Array) -> Array:
+    """An action as the world takes it: an index, or [..., A] within its bounds."""
+    if isinstance(world.action, Discrete):
+        return action
+    low, high = (jnp.asarray(end, jnp.float32) for end in world.stretch)
+    return low + (jnp.clip(action, -1, 1) + 1) / 2 * (high - low)
+
+
+def random_actions(world: World, key: Array, rows: int) -> Array:
+    """[rows] or [rows, A] uniformly random actions. Consumes the key."""
+    if isinstance(world.action, Discrete):
+        return jax.random.randint(key, (rows,), 0, world.action.size)
+    return jax.random.uniform(key, (rows, world.action.dims), minval=-1.0, maxval=1.0)
+
+
+@functools.cache
+def _simulator(name: str) -> tuple[Any, Any]:
+    """Gymnax's world and its settings, as numbers and not as arrays: they may be made while JAX traces."""
+    with jax.ensure_compile_time_eval():
+        return gymnax.make(name)
+
+
+def _plain(state: Any) -> Any:
+    """The world's state with leaves of fixed types, as gymnax counts time in Python numbers at first."""
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(
+            leaf, jnp.int32 if jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.integer) else jnp.float32
+        ),
+        state,
+    )

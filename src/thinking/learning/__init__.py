@@ -1,0 +1,1 @@
+"""Learning from experience: pure update functions, returns, and what is kept of the past."""

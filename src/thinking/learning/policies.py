@@ -1,0 +1,117 @@
+"""Actor-critic policies over vectors: what to do, how likely that was, and what the state is worth.
+
+Axes: B rows (any number of leading axes), O dimensions of an observation, A dimensions of a continuous action.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from thinking.kernels.contract import Array, Discrete, Space
+from thinking.kernels.slots import value_width
+from thinking.networks.perceptron import Perceptron
+
+Params = Any
+
+
+class Judgement(NamedTuple):
+    """What a policy says of actions; the shape of each is that of the rewards.
+
+    Attributes:
+        log_prob: of the actions, in nats.
+        entropy: of the policy, in nats.
+        value: of the states.
+    """
+
+    log_prob: Array
+    entropy: Array
+    value: Array
+
+
+class Policy(NamedTuple):
+    """A policy's pure functions.
+
+    Attributes:
+        init: `init(key) -> params`; consumes the key.
+        act: `act(params, key, observation [B, O]) -> (action, log_prob [B])`, drawn; consumes the key.
+        best: `best(params, observation) -> action`, the likeliest.
+        value: `value(params, observation) -> [B]`.
+        judge: `judge(params, observation, action) -> Judgement`.
+    """
+
+    init: Callable[[Array], Params]
+    act: Callable[[Params, Array, Array], tuple[Array, Array]]
+    best: Callable[[Params, Array], Array]
+    value: Callable[[Params, Array], Array]
+    judge: Callable[[Params, Array, Array], Judgement]
+
+
+def perceptron_policy(observation: int, action: Space, widths: Sequence[int] = (64, 64)) -> Policy:
+    """Actor and critic as two perceptrons that share nothing.
+
+    Discrete actions are drawn from a softmax, continuous ones from a normal distribution whose spread is a parameter
+    of its own.
+
+    Args:
+        observation: O.
+        action: what can be done.
+        widths: of the hidden layers.
+    """
+    discrete = isinstance(action, Discrete)
+
+    def build(key: Array) -> nnx.Module:
+        rngs = nnx.Rngs(key)
+        actor = Perceptron([observation, *widths, value_width(action)], 0.01, rngs)
+        critic = Perceptron([observation, *widths, 1], 1.0, rngs)
+        return nnx.Dict(actor=actor, critic=critic)
+
+    structure, template = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
+
+    def init(key: Array) -> Params:
+        params = {"networks": nnx.to_pure_dict(nnx.state(build(key)))}
+        return params if discrete else params | {"log_spread": jnp.zeros(value_width(action), jnp.float32)}
+
+    def networks(params: Params) -> nnx.Module:
+        state = jax.tree.map(lambda leaf: leaf, template)
+        nnx.replace_by_pure_dict(state, params["networks"])
+        return nnx.merge(structure, state)
+
+    def act(params: Params, key: Array, observation: Array) -> tuple[Array, Array]:
+        said = networks(params)["actor"](observation)
+        if discrete:
+            chosen = jax.random.categorical(key, said).astype(jnp.int32)
+        else:
+            chosen = said + jnp.exp(params["log_spread"]) * jax.random.normal(key, said.shape)
+        return chosen, log_prob(params, said, chosen)
+
+    def log_prob(params: Params, said: Array, chosen: Array) -> Array:
+        if discrete:
+            # A product, as a gather's gradient is a slow scatter on a CPU.
+            return jnp.sum(jax.nn.log_softmax(said) * jax.nn.one_hot(chosen, action.size), axis=-1)
+        log_spread = params["log_spread"]
+        surprise = 0.5 * ((chosen - said) * jnp.exp(-log_spread)) ** 2 + log_spread + 0.5 * jnp.log(2 * jnp.pi)
+        return -jnp.sum(surprise, axis=-1)
+
+    def entropy(params: Params, said: Array) -> Array:
+        if discrete:
+            logs = jax.nn.log_softmax(said)
+            return -jnp.sum(jnp.exp(logs) * logs, axis=-1)
+        total = jnp.sum(params["log_spread"] + 0.5 * jnp.log(2 * jnp.pi * jnp.e))
+        return jnp.broadcast_to(total, said.shape[:-1])
+
+    def best(params: Params, observation: Array) -> Array:
+        said = networks(params)["actor"](observation)
+        return jnp.argmax(said, axis=-1).astype(jnp.int32) if discrete else said
+
+    def value(params: Params, observation: Array) -> Array:
+        return networks(params)["critic"](observation)[..., 0]
+
+    def judge(params: Params, observation: Array, chosen: Array) -> Judgement:
+        made = networks(params)
+        said = made["actor"](observation)
+        return Judgement(log_prob(params, said, chosen), entropy(params, said), made["critic"](observation)[..., 0])
+
+    return Policy(init, act, best, value, judge)

@@ -1,0 +1,71 @@
+"""Returns, advantages and state values from rewards.
+
+Truncation is not termination: after a termination nothing follows, but where only the time was up, life would have
+gone on, and its value is estimated (Pardo et al. 2018, "Time limits in reinforcement learning").
+
+Axes: T steps, E episodes or worlds.
+"""
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+def returns_to_go(rewards: Array, discount: float) -> Array:
+    """[E, T] discounted sums of rewards [E, T] from each step to the end; rewards beyond the end must be 0."""
+
+    def back(later: Array, reward: Array) -> tuple[Array, Array]:
+        here = reward + discount * later
+        return here, here
+
+    return jax.lax.scan(back, jnp.zeros_like(rewards[:, 0]), rewards.T, reverse=True)[1].T
+
+
+def generalized_advantages(
+    rewards: Array, values: Array, next_values: Array, terminated: Array, ended: Array, discount: float, decay: float
+) -> Array:
+    """[T, E] advantages by generalized advantage estimation (Schulman et al. 2016).
+
+    Args:
+        rewards: [T, E].
+        values: [T, E] of the states before the steps.
+        next_values: [T, E] of the states that the steps reached, before a new episode began.
+        terminated: [T, E] bool, nothing follows.
+        ended: [T, E] bool, terminated or truncated: what follows belongs to another episode.
+        discount: of rewards.
+        decay: lambda, from 0 (one step of life) to 1 (all of it).
+    """
+    surprises = rewards + discount * jnp.where(terminated, 0.0, next_values) - values
+
+    def back(later: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+        surprise, over = step
+        here = surprise + discount * decay * jnp.where(over, 0.0, later)
+        return here, here
+
+    return jax.lax.scan(back, jnp.zeros_like(surprises[0]), (surprises, ended), reverse=True)[1]
+
+
+def state_values(rewards: Array, valid: Array, terminated: Array, discount: float, afterwards: float) -> Array:
+    """[E, T] discounted averages of the rewards to come, `(1 - g) sum_k g ** k r_k`, in the range of the rewards.
+
+    After a termination every reward is `afterwards`. After a truncation the average of what was lived stands for
+    what was not. Beyond the end it is 0.
+
+    Args:
+        rewards: [E, T].
+        valid: [E, T] bool, which steps were made, a prefix.
+        terminated: [E] bool.
+        discount: g, in (0, 1).
+        afterwards: the reward of every step after a termination.
+    """
+    forever = 1 / (1 - discount)
+    end = jnp.where(terminated, forever * afterwards, 0.0), jnp.where(terminated, forever, 0.0)
+
+    def back(later: tuple[Array, Array], step: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        reward, made = step
+        total = jnp.where(made, reward + discount * later[0], later[0])
+        weight = jnp.where(made, 1 + discount * later[1], later[1])
+        return (total, weight), jnp.where(made, total / jnp.maximum(weight, 1), 0.0)
+
+    return jax.lax.scan(back, end, (rewards.T, valid.T), reverse=True)[1].T

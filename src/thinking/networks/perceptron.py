@@ -1,0 +1,33 @@
+"""A multi-layer perceptron.
+
+Axes: B rows, D dimensions of the input.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Array = jax.Array
+
+
+class Perceptron(nnx.Module):
+    """Linear layers with tanh between them, begun orthogonal, which suits policy gradients (Andrychowicz et al. 2021)."""
+
+    def __init__(self, widths: Sequence[int], last_scale: float, rngs: nnx.Rngs) -> None:
+        """Layers of the given widths, input and output included; `last_scale` is the gain of the last layer."""
+        gains = [2**0.5] * (len(widths) - 2) + [last_scale]
+        self.layers = nnx.List(
+            [
+                nnx.Linear(narrow, wide, kernel_init=nnx.initializers.orthogonal(gain), rngs=rngs)
+                for (narrow, wide), gain in zip(itertools.pairwise(widths), gains, strict=True)
+            ]
+        )
+
+    def __call__(self, x: Array) -> Array:
+        """[B, widths[-1]] of [B, widths[0]]."""
+        for layer in self.layers[:-1]:
+            x = jnp.tanh(layer(x))
+        return self.layers[-1](x)
