@@ -9,15 +9,17 @@ Axes: E episodes collected side by side, C courses, O dimensions of an observati
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from thinking.environments.agent import Agent, Scale, asking, best_value, pursuing
 from thinking.environments.control import World, random_actions
 from thinking.environments.rollouts import Pursue, episodes
-from thinking.guide import Guide, GuideState, Path
-from thinking.guide.hippocampus import Memory, append
+from thinking.guide import Guide, Path
+from thinking.guide.hippocampus import Memory
 from thinking.kernels.contract import Array, Metrics
 from thinking.learning.episodes import Episodes, Keeping, draw, empty, keep
 
@@ -62,60 +64,6 @@ class Settings(NamedTuple):
     hold: float
 
 
-class Scale(NamedTuple):
-    """How observations are brought to mean 0 and spread 1: sums over what the first course saw.
-
-    Attributes:
-        count: [] float32.
-        total: [O].
-        squares: [O].
-    """
-
-    count: Array
-    total: Array
-    squares: Array
-
-    def __call__(self, observation: Array) -> Array:
-        """The scaled observation [..., O]."""
-        count = jnp.maximum(self.count, 1)
-        mean = self.total / count
-        spread = jnp.sqrt(jnp.maximum(self.squares / count - mean**2, 0))
-        return (observation - mean) / jnp.where(spread > 1e-6, spread, 1.0)
-
-    def undo(self, scaled: Array) -> Array:
-        """The observation [..., O] of a scaled one."""
-        count = jnp.maximum(self.count, 1)
-        mean = self.total / count
-        spread = jnp.sqrt(jnp.maximum(self.squares / count - mean**2, 0))
-        return scaled * jnp.where(spread > 1e-6, spread, 1.0) + mean
-
-
-class Agent(NamedTuple):
-    """All that the agent knows, and where it stands.
-
-    Attributes:
-        guide: what it learned.
-        champion: the guide of the course whose plain episodes returned most.
-        store: the episodes that are kept.
-        values: [N, T] the state values that were lived in them.
-        scale: of observations.
-        steps: [] int32, environment steps up to now, those of plain episodes included.
-        judged: [] float32, mean return of the last course's plain episodes: no random actions, asked for the best.
-        best: [] float32, the same of the champion.
-        key: of everything random; never changes.
-    """
-
-    guide: GuideState
-    champion: GuideState
-    store: Episodes
-    values: Array
-    scale: Scale
-    steps: Array
-    judged: Array
-    best: Array
-    key: Array
-
-
 class Wanderer(NamedTuple):
     """What an acting guide carries along: its memory, and the random action that it holds."""
 
@@ -124,15 +72,28 @@ class Wanderer(NamedTuple):
     wandering: Array
 
 
-def agent(world: World, guide: Guide, settings: Settings, key: Array) -> Agent:
-    """An agent that has lived nothing."""
-    one = jax.eval_shape(lambda: _collect(world, _random(world), (), jax.random.key(0), 1))
+def beginner(world: World, guide: Guide, curriculum: Sequence[Course], settings: Settings, key: Array) -> Agent:
+    """An agent that has lived nothing. Keeps the key."""
+    one = jax.eval_shape(lambda: episodes(world, _random(world), (), jax.random.key(0), 1))
     dims = world.observation.dims
     scale = Scale(jnp.zeros(()), jnp.zeros(dims), jnp.zeros(dims))
     store = empty(one, settings.places)
     known, worst = guide.init(key), jnp.float32(world.rewards[0] * world.limit)
     steps = jnp.zeros((), jnp.int32)
-    return Agent(known, known, store, jnp.zeros_like(store.rewards), scale, steps, worst, worst, key)
+    history = jnp.zeros((len(curriculum), 3), jnp.float32)
+    return Agent(
+        guide=known,
+        champion=known,
+        store=store,
+        values=jnp.zeros_like(store.rewards),
+        scale=scale,
+        steps=steps,
+        judged=worst,
+        best=worst,
+        lived=worst,
+        history=history,
+        key=key,
+    )
 
 
 def learner(
@@ -153,7 +114,9 @@ def learner(
             return _live(world, guide, settings, agent, course, number, live_key)
 
         def judge(agent: Agent) -> Agent:
-            return _judge(world, guide, settings, agent, judge_key)
+            agent = _judge(world, guide, settings, agent, judge_key)
+            point = jnp.stack([agent.steps.astype(jnp.float32), agent.judged, agent.lived])
+            return agent._replace(history=agent.history.at[number].set(point))
 
         agent = jax.lax.cond(update == 0, live, lambda agent: agent, agent)
         known, metrics = guide.observe(agent.guide, windows(agent, settings, world, draw_key))
@@ -162,7 +125,7 @@ def learner(
         figures = {
             "return": agent.judged,
             "champion_return": agent.best,
-            "best_return": jnp.max(agent.store.returns),
+            "training_return": agent.lived,
             "environment_steps": agent.steps.astype(jnp.float32),
         }
         return agent, figures | metrics
@@ -186,55 +149,6 @@ def windows(agent: Agent, settings: Settings, world: World, key: Array) -> Path:
     )
 
 
-def best_value(agent: Agent) -> Array:
-    """[] the highest average state value of a kept episode: what to ask for to get the best."""
-    return jnp.max(jnp.sum(agent.values, axis=1) / jnp.maximum(agent.store.length, 1))
-
-
-def value_of_return(agent: Agent, wanted: Array) -> Array:
-    """The state value to ask for where a return is still wanted [...]: read off the kept episodes' beginnings."""
-    store = agent.store
-    returns = jnp.where(store.length > 0, store.returns, jnp.inf)
-    order = jnp.argsort(returns)
-    known = jnp.sum(store.length > 0)
-    last = jnp.maximum(known - 1, 0)
-    # Places that hold nothing repeat the best one.
-    order = order[jnp.minimum(jnp.arange(order.shape[0]), last)]
-    return jnp.interp(wanted, returns[order], agent.values[order, 0])
-
-
-def pursuing(guide: Guide, agent: Agent, ask: Callable[[Array], Array]) -> Pursue:
-    """The guide as a policy.
-
-    Args:
-        guide: its functions.
-        agent: what it knows.
-        ask: `ask(gained [E]) -> value [E]`, the state value to pursue now.
-    """
-
-    def pursue(memory: Memory, key: Array, observation: Array, gained: Array) -> tuple[Memory, Array]:
-        del key  # nothing is left to chance
-        memory = append(memory, agent.scale(observation))
-        return memory, guide.react(agent.guide, memory, ask(gained)[:, None]).value
-
-    return pursue
-
-
-def asking(agent: Agent, wanted: float | None) -> Callable[[Array], Array]:
-    """What to ask for, to get a return.
-
-    Args:
-        agent: whose store tells which state values belong to which returns.
-        wanted: the return; None, or one that no kept episode surpasses, for the best there is. Any other is asked for
-            anew at every step, less what was gained already.
-    """
-    best = best_value(agent)
-    if wanted is None:
-        return lambda gained: jnp.full(gained.shape, best)
-    beyond = wanted >= jnp.max(agent.store.returns)
-    return lambda gained: jnp.where(beyond, best, value_of_return(agent, wanted - gained))
-
-
 def _live(
     world: World, guide: Guide, settings: Settings, agent: Agent, course: Course, number: Array, key: Array
 ) -> Agent:
@@ -248,17 +162,20 @@ def _live(
         value = best * jax.random.uniform(ask_key, (count,), minval=low, maxval=high)
         pursue = _wandering(world, pursuing(guide, agent, lambda _: value), course.random_share, settings.hold)
         wanderer = Wanderer(guide.remember(count), random_actions(world, begin_key, count), jnp.ones(count, bool))
-        new = _collect(world, pursue, wanderer, live_key, count)
-        return _kept(agent, new, settings)._replace(scale=_see(agent.scale, new, number == 0))
+        new = episodes(world, pursue, wanderer, live_key, count)
+        scale = jax.tree.map(partial(jnp.where, number == 0), agent.scale.see(new), agent.scale)
+        return _kept(agent._replace(scale=scale, lived=agent.lived + jnp.mean(new.returns)), new, settings)
 
-    agent = jax.lax.fori_loop(0, course.rounds, one, agent)
-    return agent._replace(values=agent.store.values(settings.discount, world.rewards))
+    agent = jax.lax.fori_loop(0, course.rounds, one, agent._replace(lived=jnp.zeros((), jnp.float32)))
+    return agent._replace(
+        lived=agent.lived / course.rounds, values=agent.store.values(settings.discount, world.rewards)
+    )
 
 
 def _judge(world: World, guide: Guide, settings: Settings, agent: Agent, key: Array) -> Agent:
     """Live plain episodes, asked for the best: they tell what the guide is worth, and are kept as all others."""
     pursue = pursuing(guide, agent, asking(agent, None))
-    new = _collect(world, pursue, guide.remember(settings.episodes), key, settings.episodes)
+    new = episodes(world, pursue, guide.remember(settings.episodes), key, settings.episodes)
     judged = jnp.mean(new.returns)
     wins = judged >= agent.best
     champion = jax.tree.map(lambda now, then: jnp.where(wins, now, then), agent.guide, agent.champion)
@@ -269,10 +186,6 @@ def _judge(world: World, guide: Guide, settings: Settings, agent: Agent, key: Ar
 def _kept(agent: Agent, new: Episodes, settings: Settings) -> Agent:
     """The agent with new episodes in its store; their values are still to be told."""
     return agent._replace(store=keep(agent.store, new, settings.keeping), steps=agent.steps + jnp.sum(new.length))
-
-
-def _collect(world: World, pursue: Pursue, mind: object, key: Array, count: int) -> Episodes:
-    return episodes(world, pursue, mind, key, count)
 
 
 def _random(world: World) -> Pursue:
@@ -293,15 +206,3 @@ def _wandering(world: World, pursue: Pursue, share: Array, hold: float) -> Pursu
         return Wanderer(memory, held, wandering), jnp.where(wandering.reshape(wide), held, action)
 
     return act
-
-
-def _see(scale: Scale, new: Episodes, where: Array) -> Scale:
-    """Add the states of new episodes to the sums."""
-    real = jnp.arange(new.states.shape[1]) <= new.length[:, None]
-    states = jnp.where(real[..., None], new.states, 0)
-    added = Scale(
-        scale.count + jnp.sum(real),
-        scale.total + jnp.sum(states, axis=(0, 1)),
-        scale.squares + jnp.sum(states**2, axis=(0, 1)),
-    )
-    return jax.tree.map(lambda new, old: jnp.where(where, new, old), added, scale)

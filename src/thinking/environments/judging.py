@@ -42,6 +42,22 @@ def reward_threshold(world: World) -> float | None:
     return gymnasium.spec(world.name).reward_threshold
 
 
+def steps_until(steps: np.ndarray, returns: np.ndarray, threshold: float | None) -> float | None:
+    """Environment steps until a return first came to the threshold, the mean over seeds.
+
+    Args:
+        steps: [S, P] of each seed at each judgement.
+        returns: [S, P].
+        threshold: the return, or None.
+
+    Returns:
+        The mean; None if a seed never came there, or there is no threshold.
+    """
+    if threshold is None or not (there := returns >= threshold).any(axis=1).all():
+        return None
+    return float(np.take_along_axis(steps, there.argmax(axis=1)[:, None], axis=1).mean())
+
+
 def judge(world: World, play: Play, mind: Any, agents: int, count: int) -> tuple[np.ndarray, Film]:
     """Let S agents play E episodes each, all agents from the same beginnings.
 

@@ -26,6 +26,7 @@ class Searcher(NamedTuple):
         worlds: under way.
         steps: [] int32, environment steps up to now.
         judged: [] float32, mean return of the last test episodes, which are not learned from.
+        history: [P, 3] float32, at each judgement: steps, judged, mean return of training episodes.
         key: of everything random; never changes.
     """
 
@@ -33,6 +34,7 @@ class Searcher(NamedTuple):
     worlds: Worlds
     steps: Array
     judged: Array
+    history: Array
     key: Array
 
 
@@ -44,14 +46,19 @@ JUDGED = 16
 
 
 def searcher(
-    world: World, policy: Policy, optimizer: optax.GradientTransformation, worlds: int, key: Array
+    world: World, policy: Policy, optimizer: optax.GradientTransformation, worlds: int, judgements: int, key: Array
 ) -> Searcher:
-    """A policy that has learned nothing, in so many worlds."""
+    """A policy that has learned nothing, in so many worlds, which will be judged so often. Keeps the key."""
     init_key, begin_key = jax.random.split(key)
     params = policy.init(init_key)
     worst = jnp.float32(world.rewards[0] * world.limit)
     return Searcher(
-        Learner(params, optimizer.init(params)), begin(world, begin_key, worlds), jnp.zeros((), jnp.int32), worst, key
+        learner=Learner(params, optimizer.init(params)),
+        worlds=begin(world, begin_key, worlds),
+        steps=jnp.zeros((), jnp.int32),
+        judged=worst,
+        history=jnp.zeros((judgements, 3), jnp.float32),
+        key=key,
     )
 
 
@@ -84,8 +91,9 @@ def ppo_step(
         rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), happened)
         learner, metrics = update(state.learner, rows, learn_key)
         state = state._replace(learner=learner, worlds=worlds, steps=state.steps + values.size)
-        state = _judged(world, policy, state, index, judge_every, judge_key)
-        return state, _figures(state, recent_return(worlds)) | metrics
+        trained = recent_return(worlds)
+        state = _judged(world, policy, state, trained, index, judge_every, judge_key)
+        return state, _figures(state, trained) | metrics
 
     return step
 
@@ -121,8 +129,9 @@ def reinforce_step(
         happened = Experience(lived.states[:, :-1], lived.actions, mask, gains, gains, mask)
         learner, metrics = update(state.learner, happened, learn_key)
         state = state._replace(learner=learner, steps=state.steps + jnp.sum(lived.length))
-        state = _judged(world, policy, state, index, judge_every, judge_key)
-        return state, _figures(state, jnp.mean(lived.returns)) | metrics
+        trained = jnp.mean(lived.returns)
+        state = _judged(world, policy, state, trained, index, judge_every, judge_key)
+        return state, _figures(state, trained) | metrics
 
     return step
 
@@ -132,10 +141,13 @@ def greedy(policy: Policy, params: object) -> Pursue:
     return lambda mind, key, observation, gained: (mind, policy.best(params, observation))
 
 
-def _judged(world: World, policy: Policy, state: Searcher, index: Array, every: int, key: Array) -> Searcher:
+def _judged(
+    world: World, policy: Policy, state: Searcher, trained: Array, index: Array, every: int, key: Array
+) -> Searcher:
     def judge(state: Searcher) -> Searcher:
-        tested = episodes(world, greedy(policy, state.learner.params), (), key, JUDGED)
-        return state._replace(judged=jnp.mean(tested.returns))
+        judged = jnp.mean(episodes(world, greedy(policy, state.learner.params), (), key, JUDGED).returns)
+        point = jnp.stack([state.steps.astype(jnp.float32), judged, trained])
+        return state._replace(judged=judged, history=state.history.at[index // every].set(point))
 
     return jax.lax.cond(index % every == every - 1, judge, lambda state: state, state)
 

@@ -1,7 +1,7 @@
 """Plots in one style: colours that the colour-blind tell apart, labelled axes, no window."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -60,6 +60,43 @@ def save(made: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     made.savefig(path, dpi=_DPI, format="png")
     return path
+
+
+def spread(
+    path: Path,
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    x_label: str,
+    y_label: str,
+    threshold: float | None = None,
+) -> Path:
+    """Draw curves of several seeds each as their mean with one standard deviation about it.
+
+    Args:
+        path: where to.
+        curves: for each name, x [S, P] and y [S, P]; x rises and may differ from seed to seed. The mean is drawn where
+            all seeds are known, between their points on straight lines. The x axis is logarithmic.
+        x_label: of the axis.
+        y_label: of the axis.
+        threshold: a line across.
+
+    Returns:
+        The path of the PNG.
+    """
+    made, (panel,) = figure(1)
+    made.set_size_inches(6, 4)
+    for index, (name, (x, y)) in enumerate(curves.items()):
+        points = x[0] if len(x) == 1 else np.geomspace(max(x[:, 0].max(), 1), x[:, -1].min(), 200)
+        lines = np.array([np.interp(points, *seed) for seed in zip(x, y, strict=True)])
+        mean, deviation = lines.mean(axis=0), lines.std(axis=0)
+        colour = PALETTE[index % len(PALETTE)]
+        label = name if len(x) == 1 else f"{name}, {len(x)} seeds"
+        panel.plot(points, mean, color=colour, label=label, marker="o" if len(points) == 1 else None)
+        panel.fill_between(points, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
+    if threshold is not None:
+        panel.axhline(threshold, color="#999999", linestyle="--", linewidth=1, label=f"{threshold:g}")
+    panel.set(xscale="log", xlabel=x_label, ylabel=y_label)
+    panel.legend()
+    return save(made, path)
 
 
 def learning_curves(

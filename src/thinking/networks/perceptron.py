@@ -14,7 +14,7 @@ Array = jax.Array
 
 
 class Perceptron(nnx.Module):
-    """Linear layers with tanh between them, begun orthogonal, which suits policy gradients (Andrychowicz et al. 2021)."""
+    """Linear layers with tanh between them, begun orthogonal, as Andrychowicz et al. (2021) recommend."""
 
     def __init__(self, widths: Sequence[int], last_scale: float, rngs: nnx.Rngs) -> None:
         """Layers of the given widths, input and output included; `last_scale` is the gain of the last layer."""

@@ -1,0 +1,425 @@
+"""Acting in a control world: a hierarchical guide learns to balance a pole, and the usual baselines beside it.
+
+The guide knows no gradient of the reward. It lives, keeps the best of what it lived, and learns of all of that which
+state came next on the way to how good a life. Then it is asked for a good one, or for any other. PPO and REINFORCE
+train on the same worlds. All are judged in Gymnasium, on episodes that none of them ever saw.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from thinking.errors import UserError
+from thinking.experiment import Run, RunConfig, main, option
+
+if TYPE_CHECKING:
+    import jax
+    import numpy as np
+
+    from thinking.environments.control import World
+    from thinking.environments.courses import Course, Settings
+    from thinking.experiment.training import Trained
+    from thinking.guide import Guide
+    from thinking.learning.policies import Policy
+
+Algorithm = Literal["guide", "ppo", "reinforce"]
+ALGORITHMS: tuple[Algorithm, ...] = ("guide", "ppo", "reinforce")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """Teach a hierarchical guide, PPO or REINFORCE to act in a classic-control world."""
+
+    algorithm: tuple[Algorithm, ...] = option(("guide",), "what to train: guide, ppo, reinforce", identity=False)
+    environment: str = option("CartPole-v1", "the world, as Gymnasium names it")
+    seeds: int = option(1, "seeds trained at once, from --seed on")
+    ask: tuple[float, ...] = option((50.0,), "returns to ask the trained guide for, beside the best", identity=False)
+    test_episodes: int = option(100, "Gymnasium episodes for each seed and each return asked for", identity=False)
+    films: bool = option(True, "write a GIF of an episode of each", identity=False)
+
+    courses: int = option(24, "guide: courses, the first of which is random")
+    episodes: int = option(16, "guide: episodes collected at once")
+    first_rounds: int = option(16, "guide: how often the first course collects episodes")
+    rounds: int = option(1, "guide: how often every other course does")
+    random_share: float = option(0.1, "guide: share of random actions after the first course, 0 to 1")
+    hold: float = option(1.0, "guide: steps that a random action is held on average")
+    ask_from: float = option(0.5, "guide: least share of the best state value that an episode is asked for, 0 to 1")
+    updates: int = option(200, "guide: updates in each course")
+    windows: int = option(24, "guide: windows of lived episodes in each update")
+    store: Literal["best", "newest"] = option("best", "guide: which episodes are kept")
+    best_places: int = option(32, "guide: places for the best episodes")
+    band_places: int = option(64, "guide: places shared by bands of return")
+    bands: int = option(16, "guide: bands of return")
+    best_share: float = option(0.75, "guide: share of the windows drawn from the best episodes, 0 to 1")
+    layers: int = option(2, "guide: layers; one has no sub-goals")
+    skip_step: int = option(8, "guide: every so many states is a sub-goal for the layer above")
+    score: Literal["monte_carlo", "temporal_difference"] = option("monte_carlo", "guide: how lessons are scored")
+    score_reward: bool = option(False, "guide: whether scores count rewards")
+    score_discount: float = option(0.8, "guide: what one more step leaves of a lesson's score, 0 to 1")
+    value_discount: float = option(0.99, "guide: what one more step leaves of a reward in a state value, 0 to 1")
+    width: int = option(32, "guide: dimensions of its transformers")
+    heads: int = option(4, "guide: attention heads")
+    slots: int = option(1, "guide: hypotheses per question")
+    context_length: int = option(1, "guide: states that it recalls, the present one included")
+    learning_rate: float = option(0.003, "guide: learning rate, falling to 0 as a cosine")
+
+    ppo_steps: int = option(150_000, "ppo: environment steps in all")
+    ppo_worlds: int = option(4, "ppo: worlds side by side")
+    ppo_rollout: int = option(128, "ppo: steps of each world between two updates")
+    ppo_epochs: int = option(8, "ppo: passes over each rollout")
+    ppo_minibatches: int = option(4, "ppo: parts of each pass")
+    ppo_learning_rate: float = option(0.001, "ppo: learning rate, falling to 0 linearly")
+    ppo_entropy: float = option(0.01, "ppo: weight of the entropy bonus")
+    ppo_clip: float = option(0.2, "ppo: how far a ratio of probabilities may stray from 1")
+    gae_lambda: float = option(0.95, "ppo: decay of the advantages, 0 to 1")
+    reinforce_updates: int = option(200, "reinforce: updates")
+    reinforce_episodes: int = option(8, "reinforce: episodes of each update")
+    reinforce_learning_rate: float = option(0.003, "reinforce: learning rate")
+    baseline: bool = option(True, "reinforce: take a learned value off the returns")
+    discount: float = option(0.99, "ppo and reinforce: what one more step leaves of a reward, 0 to 1")
+    policy_width: int = option(64, "ppo and reinforce: width of the two hidden layers")
+    clip_norm: float = option(0.5, "ppo and reinforce: the longest gradient")
+    judge_every: int = option(10, "ppo and reinforce: updates between two judgements")
+
+    def validate(self) -> None:
+        """Raises UserError for values that cannot be trained."""
+        least = {"skip_step": 2, "bands": 0, "band_places": 0}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            flag = f"--{field.name.replace('_', '-')} {value}"
+            if field.type == "int" and field.name != "seed" and value < least.get(field.name, 1):
+                raise UserError(f"{flag}: allowed is a whole number from {least.get(field.name, 1)}")
+            if field.name in ("random_share", "ask_from", "best_share", "gae_lambda") and not 0 <= value <= 1:
+                raise UserError(f"{flag}: allowed is a number from 0 to 1; take {field.default}")
+            if field.name in ("score_discount", "value_discount", "discount") and not 0 < value < 1:
+                raise UserError(f"{flag}: allowed is above 0 and below 1; take {field.default}")
+            if "learning_rate" in field.name and value <= 0:
+                raise UserError(f"{flag}: allowed is a number above 0; take {field.default}")
+        for name in ("ppo_clip", "clip_norm", "ppo_entropy"):
+            if getattr(self, name) < 0:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: allowed is a number from 0")
+        if self.hold < 1:
+            raise UserError(f"--hold {self.hold}: an action is held for a step at least; take 1")
+        if self.width % (2 * self.heads):
+            raise UserError(f"--width {self.width}: allowed is a multiple of twice --heads, {2 * self.heads}")
+        if (rows := self.ppo_worlds * self.ppo_rollout) % self.ppo_minibatches:
+            raise UserError(f"--ppo-minibatches {self.ppo_minibatches}: allowed is a divisor of {rows} steps; take 4")
+        if not self.algorithm:
+            raise UserError(f"--algorithm: name at least one of {', '.join(ALGORITHMS)}")
+
+
+PRESETS = {
+    "default": Config(),
+    "smoke": Config(
+        courses=2,
+        episodes=4,
+        first_rounds=2,
+        updates=4,
+        windows=4,
+        width=16,
+        best_places=4,
+        band_places=4,
+        bands=2,
+        test_episodes=2,
+        ppo_steps=2048,
+        reinforce_updates=4,
+        policy_width=8,
+        judge_every=2,
+    ),
+}
+
+
+class Player(NamedTuple):
+    """An algorithm, trained.
+
+    Attributes:
+        trained: its stage.
+        history: [S, P, 3] environment steps, judged return and training return, of each seed at each judgement.
+        play: `play(wanted, count) -> (play, mind)`, for `judging.judge`.
+        parameters: numbers that it learned.
+        asks: the returns that it can be asked for, None for the best.
+    """
+
+    trained: Trained
+    history: np.ndarray
+    play: Callable[[float | None, int], tuple[Any, Any]]
+    parameters: int
+    asks: tuple[float | None, ...] = (None,)
+
+
+def run(config: Config, run: Run) -> None:
+    """Train, judge in Gymnasium, and write what came of it."""
+    import jax
+
+    from thinking.environments import control, filming, judging
+    from thinking.experiment import plots
+    from thinking.experiment.results import write_results
+
+    world = control.world(config.environment)
+    trainers = {"guide": train_guide, "ppo": train_ppo, "reinforce": train_reinforce}
+    players = {name: trainers[name](config, run, world) for name in dict.fromkeys(config.algorithm)}
+    threshold = judging.reward_threshold(world)
+    rows = []
+    for name, player in players.items():
+        for wanted in player.asks:
+            returns, episode = judging.judge(
+                world, *player.play(wanted, config.test_episodes), config.seeds, config.test_episodes
+            )
+            rows.append(row(name, wanted, player, returns, threshold))
+            if config.films:
+                asked = "" if wanted is None else f"_asked_{wanted:g}"
+                title = f"{name}, {world.name}" + ("" if wanted is None else f", asked for {wanted:g}")
+                filming.film(run.folder / "videos" / f"{name}{asked}.gif", world, episode, title)
+    plots.learning_curves(run, ["return", "training_return"])
+    curves = {name: (player.history[:, :, 0], player.history[:, :, 1]) for name, player in players.items()}
+    plots.spread(run.plots / "returns.png", curves, "environment steps", "return of test episodes", threshold)
+    write_results(
+        run,
+        rows,
+        {name: jax.tree.map(lambda leaf: leaf, player.trained.state) for name, player in players.items()},
+        train_seconds={name: player.trained.seconds for name, player in players.items()},
+        compile_seconds={name: player.trained.compile_seconds for name, player in players.items()},
+        reward_threshold=threshold,
+    )
+
+
+def row(name: str, wanted: float | None, player: Player, returns: np.ndarray, threshold: float | None) -> dict:
+    """A line of results: over seeds, each seed's mean over its test episodes."""
+    from thinking.environments.judging import steps_until
+
+    means = returns.mean(axis=1)
+    steps, judged, training = (player.history[:, :, column] for column in range(3))
+    reached = {
+        "steps_to_threshold": steps_until(steps, judged, threshold),
+        "training_steps_to_threshold": steps_until(steps, training, threshold),
+    }
+    return {
+        "algorithm": name,
+        "asked": "best" if wanted is None else f"{wanted:g}",
+        "mean_return": float(means.mean()),
+        "std_over_seeds": float(means.std()),
+        "worst_seed": float(means.min()),
+        "best_seed": float(means.max()),
+        **reached,
+        "environment_steps": float(steps[:, -1].mean()),
+        "parameters": player.parameters,
+        "return_of_seeds": " ".join(f"{mean:.0f}" for mean in means),
+    }
+
+
+def keys_of(config: Config) -> jax.Array:
+    """A key for each seed."""
+    import jax
+    import jax.numpy as jnp
+
+    return jax.vmap(jax.random.key)(jnp.arange(config.seeds, dtype=jnp.uint32) + jnp.uint32(config.seed))
+
+
+def teach(config: Config, run: Run, stage: str, init: Callable, step: Callable, steps: int, chunk: int) -> Trained:
+    """Train all seeds at once; the metrics are means over them."""
+    import jax
+    import jax.numpy as jnp
+
+    from thinking.experiment.training import train
+
+    def together(state: Any, index: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+        state, metrics = jax.vmap(step, (0, None))(state, index)
+        return state, jax.tree.map(jnp.mean, metrics) | {"return_std": jnp.std(metrics["return"])}
+
+    def begin() -> Any:
+        return jax.jit(jax.vmap(init))(keys_of(config))
+
+    return train(run, stage, init=begin, step=together, steps=steps, chunk=chunk, watch="return")
+
+
+def curriculum(config: Config) -> list[Course]:
+    """The courses: at random first, then asking the guide of the course before."""
+    from thinking.environments.courses import Course
+
+    later = Course(config.rounds, config.random_share, (config.ask_from, 1.0))
+    return [Course(config.first_rounds, 1.0)] + [later] * (config.courses - 1)
+
+
+def course_settings(config: Config) -> Settings:
+    """How the courses are held."""
+    from thinking.environments.courses import Settings
+    from thinking.learning.episodes import Keeping
+
+    return Settings(
+        episodes=config.episodes,
+        updates=config.updates,
+        windows=config.windows,
+        window=max(2, config.skip_step ** (config.layers - 1) + 1),
+        places=config.best_places + config.band_places,
+        keeping=Keeping(config.best_places, config.bands, config.store == "best"),
+        best_share=config.best_share,
+        discount=config.value_discount,
+        hold=config.hold,
+    )
+
+
+def build_guide(config: Config, world: World) -> Guide:
+    """The layers: a state value becomes a sub-goal, that a nearer one, and the last an action."""
+    import optax
+
+    from thinking import kernels
+    from thinking.guide import abstraction, guide, monte_carlo, temporal_difference
+
+    schedule = optax.cosine_decay_schedule(config.learning_rate, config.courses * config.updates)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+
+    def layer(value: kernels.Space, target: kernels.Space) -> kernels.Kernel:
+        return kernels.transformer(
+            input=world.observation,
+            value=value,
+            target=target,
+            optimizer=optimizer,
+            context_length=config.context_length,
+            width=config.width,
+            heads=config.heads,
+            slots=config.slots,
+        )
+
+    seen, worth = world.observation, kernels.Box(1)
+    layers = [layer(world.action, worth)]
+    if config.layers > 1:
+        middle = [layer(seen, seen)] * (config.layers - 2)
+        layers = [layer(world.action, seen), *middle, layer(seen, worth)]
+    score = {"monte_carlo": monte_carlo, "temporal_difference": temporal_difference}[config.score]
+    scoring = score(config.score_discount, reward=config.score_reward)
+    return guide(layers=layers, abstraction=abstraction.skip_step(config.skip_step), scoring=scoring)
+
+
+def train_guide(config: Config, run: Run, world: World) -> Player:
+    """The guide, course by course."""
+    from thinking.environments.agent import player
+    from thinking.environments.courses import beginner, learner
+
+    guide, courses, settings = build_guide(config, world), curriculum(config), course_settings(config)
+    trained = teach(
+        config,
+        run,
+        "guide",
+        lambda key: beginner(world, guide, courses, settings, key),
+        learner(world, guide, courses, settings),
+        config.courses * config.updates,
+        max(1, config.updates // 2),
+    )
+    agents = trained.state
+    return Player(
+        trained,
+        to_host(agents.history),
+        lambda wanted, count: player(guide, agents, wanted, count),
+        parameters(config, [layer.params for layer in agents.guide.layers]),
+        (None, *config.ask),
+    )
+
+
+def train_ppo(config: Config, run: Run, world: World) -> Player:
+    """PPO, as it is usually run."""
+    import optax
+
+    from thinking.environments.policy_search import ppo_step, searcher
+    from thinking.learning.policy_gradient import ppo
+
+    policy = build_policy(config, world)
+    updates = max(1, config.ppo_steps // (config.ppo_worlds * config.ppo_rollout))
+    schedule = optax.linear_schedule(config.ppo_learning_rate, 0, updates * config.ppo_epochs * config.ppo_minibatches)
+    optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(schedule, eps=1e-5))
+    update = ppo(
+        policy.judge,
+        optimizer,
+        epochs=config.ppo_epochs,
+        minibatches=config.ppo_minibatches,
+        clip=config.ppo_clip,
+        entropy_weight=config.ppo_entropy,
+    )
+    step = ppo_step(
+        world,
+        policy,
+        update,
+        steps=config.ppo_rollout,
+        discount=config.discount,
+        decay=config.gae_lambda,
+        judge_every=config.judge_every,
+    )
+    judgements = max(1, updates // config.judge_every)
+    trained = teach(
+        config,
+        run,
+        "ppo",
+        lambda key: searcher(world, policy, optimizer, config.ppo_worlds, judgements, key),
+        step,
+        updates,
+        config.judge_every,
+    )
+    return policy_player(config, policy, trained)
+
+
+def train_reinforce(config: Config, run: Run, world: World) -> Player:
+    """REINFORCE, with a baseline or without."""
+    import optax
+
+    from thinking.environments.policy_search import reinforce_step, searcher
+    from thinking.learning.policy_gradient import reinforce
+
+    policy = build_policy(config, world)
+    optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(config.reinforce_learning_rate))
+    step = reinforce_step(
+        world,
+        policy,
+        reinforce(policy.judge, optimizer, baseline=config.baseline),
+        count=config.reinforce_episodes,
+        discount=config.discount,
+        judge_every=config.judge_every,
+    )
+    judgements = max(1, config.reinforce_updates // config.judge_every)
+    trained = teach(
+        config,
+        run,
+        "reinforce",
+        lambda key: searcher(world, policy, optimizer, config.reinforce_episodes, judgements, key),
+        step,
+        config.reinforce_updates,
+        config.judge_every,
+    )
+    return policy_player(config, policy, trained)
+
+
+def build_policy(config: Config, world: World) -> Policy:
+    """Actor and critic."""
+    from thinking.learning.policies import perceptron_policy
+
+    return perceptron_policy(world.observation.dims, world.action, (config.policy_width,) * 2)
+
+
+def policy_player(config: Config, policy: Policy, trained: Trained) -> Player:
+    """A trained policy, which plays without chance."""
+    import jax
+
+    params = trained.state.learner.params
+
+    def play(mind: tuple, seen: jax.Array, gained: jax.Array) -> tuple[tuple, jax.Array, dict]:
+        return mind, jax.vmap(policy.best)(params, seen), {}
+
+    return Player(trained, to_host(trained.state.history), lambda *_: (play, ()), parameters(config, params))
+
+
+def parameters(config: Config, params: Any) -> int:
+    """How many numbers one seed has learned."""
+    import jax
+
+    return sum(leaf.size for leaf in jax.tree.leaves(params)) // config.seeds
+
+
+def to_host(array: jax.Array) -> np.ndarray:
+    """The array in NumPy."""
+    import numpy as np
+
+    return np.asarray(array)
+
+
+if __name__ == "__main__":
+    main("rl_cart_pole", run, PRESETS)
