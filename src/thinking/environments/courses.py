@@ -164,7 +164,12 @@ def _live(
         wanderer = Wanderer(guide.remember(count), random_actions(world, begin_key, count), jnp.ones(count, bool))
         new = episodes(world, pursue, wanderer, live_key, count)
         scale = jax.tree.map(partial(jnp.where, number == 0), agent.scale.see(new), agent.scale)
-        return _kept(agent._replace(scale=scale, lived=agent.lived + jnp.mean(new.returns)), new, settings)
+        return agent._replace(
+            store=keep(agent.store, new, settings.keeping),
+            scale=scale,
+            steps=agent.steps + jnp.sum(new.length),
+            lived=agent.lived + jnp.mean(new.returns),
+        )
 
     agent = jax.lax.fori_loop(0, course.rounds, one, agent._replace(lived=jnp.zeros((), jnp.float32)))
     return agent._replace(
@@ -173,19 +178,17 @@ def _live(
 
 
 def _judge(world: World, guide: Guide, settings: Settings, agent: Agent, key: Array) -> Agent:
-    """Live plain episodes, asked for the best: they tell what the guide is worth, and are kept as all others."""
+    """Live plain episodes, asked for the best: they tell what the guide is worth.
+
+    They are not kept: who learns from its own unshaken ways learns to drift as it does, and never how to come back.
+    """
     pursue = pursuing(guide, agent, asking(agent, None))
     new = episodes(world, pursue, guide.remember(settings.episodes), key, settings.episodes)
     judged = jnp.mean(new.returns)
     wins = judged >= agent.best
     champion = jax.tree.map(lambda now, then: jnp.where(wins, now, then), agent.guide, agent.champion)
     best = jnp.maximum(judged, agent.best)
-    return _kept(agent, new, settings)._replace(champion=champion, judged=judged, best=best)
-
-
-def _kept(agent: Agent, new: Episodes, settings: Settings) -> Agent:
-    """The agent with new episodes in its store; their values are still to be told."""
-    return agent._replace(store=keep(agent.store, new, settings.keeping), steps=agent.steps + jnp.sum(new.length))
+    return agent._replace(champion=champion, judged=judged, best=best, steps=agent.steps + jnp.sum(new.length))
 
 
 def _random(world: World) -> Pursue:
