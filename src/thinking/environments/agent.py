@@ -33,17 +33,17 @@ class Scale(NamedTuple):
 
     def __call__(self, observation: Array) -> Array:
         """The scaled observation [..., O]."""
-        mean, spread = self._moments()
+        mean, spread = self._moments(observation.shape)
         return (observation - mean) / spread
 
     def undo(self, scaled: Array) -> Array:
         """The observation [..., O] of a scaled one."""
-        mean, spread = self._moments()
+        mean, spread = self._moments(scaled.shape)
         return scaled * spread + mean
 
     def see(self, episodes: Episodes) -> "Scale":
         """With the states of more episodes in the sums."""
-        real = jnp.arange(episodes.states.shape[1]) <= episodes.length[:, None]
+        real = jnp.arange(episodes.states.shape[1])[None] <= episodes.length[:, None]
         states = jnp.where(real[..., None], episodes.states, 0)
         return Scale(
             self.count + jnp.sum(real),
@@ -51,11 +51,12 @@ class Scale(NamedTuple):
             self.squares + jnp.sum(states**2, axis=(0, 1)),
         )
 
-    def _moments(self) -> tuple[Array, Array]:
+    def _moments(self, shape: tuple[int, ...]) -> tuple[Array, Array]:
         count = jnp.maximum(self.count, 1)
         mean = self.total / count
         spread = jnp.sqrt(jnp.maximum(self.squares / count - mean**2, 0))
-        return mean, jnp.where(spread > 1e-6, spread, 1.0)
+        spread = jnp.where(spread > 1e-6, spread, 1.0)
+        return jnp.broadcast_to(mean, shape), jnp.broadcast_to(spread, shape)
 
 
 class Agent(NamedTuple):

@@ -110,7 +110,7 @@ def native_action(world: World, action: Array) -> Array:
     """An action as the world takes it: an index, or [..., A] within its bounds."""
     if isinstance(world.action, Discrete):
         return action
-    low, high = (jnp.asarray(end, jnp.float32) for end in world.stretch)
+    low, high = (jnp.broadcast_to(jnp.asarray(end, jnp.float32), action.shape) for end in world.stretch)
     return low + (jnp.clip(action, -1, 1) + 1) / 2 * (high - low)
 
 

@@ -137,7 +137,7 @@ def windows(agent: Agent, settings: Settings, world: World, key: Array) -> Path:
     """Windows of the store as paths that the guide observes. Consumes the key."""
     store, length = agent.store, settings.window
     episode, start = draw(store, key, settings.windows, settings.keeping.best, settings.best_share)
-    place = start[:, None] + jnp.arange(length)
+    place = start[:, None] + jnp.arange(length)[None]
     inside = jnp.minimum(place, world.limit - 1)  # the end of an episode has no action and no value of its own
     low, high = world.rewards
     return Path(

@@ -123,7 +123,7 @@ def reinforce_step(
         # What a truncated episode would still have gained, its last state's value tells.
         last = jnp.take_along_axis(lived.states, lived.length[:, None, None], axis=1)[:, 0]
         further = jnp.where(lived.terminated, 0.0, policy.value(params, last))
-        final = jnp.arange(world.limit) == lived.length[:, None] - 1
+        final = jnp.arange(world.limit)[None] == lived.length[:, None] - 1
         gains = returns_to_go(lived.rewards + jnp.where(final, discount * further[:, None], 0), discount)
         mask = lived.valid.astype(jnp.float32)
         happened = Experience(lived.states[:, :-1], lived.actions, mask, gains, gains, mask)

@@ -38,7 +38,7 @@ class Episodes(NamedTuple):
     @property
     def valid(self) -> Array:
         """[E, T] bool, which steps were made."""
-        return jnp.arange(self.rewards.shape[1]) < self.length[:, None]
+        return jnp.arange(self.rewards.shape[1])[None] < self.length[:, None]
 
     def values(self, discount: float, reward_range: tuple[float, float]) -> Array:
         """[E, T] in [0, 1], the state values that were lived; see `state_values`."""
@@ -91,7 +91,7 @@ def _place_in_band(returns: Array, real: Array, bands: int) -> Array:
     width = jnp.max(returns, where=real, initial=-jnp.inf) - lowest
     band = jnp.clip((returns - lowest) / jnp.where(width > 0, width, 1) * bands, 0, max(bands - 1, 0)).astype(int)
     place = jnp.arange(returns.shape[0])
-    return jnp.sum((band[:, None] == band) & real & (place > place[:, None]), axis=1)
+    return jnp.sum((band[:, None] == band[None]) & real[None] & (place[None] > place[:, None]), axis=1)
 
 
 def draw(store: Episodes, key: Array, rows: int, best: int, best_share: float) -> tuple[Array, Array]:

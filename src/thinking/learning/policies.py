@@ -79,28 +79,30 @@ def perceptron_policy(observation: int, action: Space, widths: Sequence[int] = (
         nnx.replace_by_pure_dict(state, params["networks"])
         return nnx.merge(structure, state)
 
+    def log_spread(params: Params, said: Array) -> Array:
+        return jnp.broadcast_to(params["log_spread"], said.shape)
+
     def act(params: Params, key: Array, observation: Array) -> tuple[Array, Array]:
         said = networks(params)["actor"](observation)
         if discrete:
             chosen = jax.random.categorical(key, said).astype(jnp.int32)
         else:
-            chosen = said + jnp.exp(params["log_spread"]) * jax.random.normal(key, said.shape)
+            chosen = said + jnp.exp(log_spread(params, said)) * jax.random.normal(key, said.shape)
         return chosen, log_prob(params, said, chosen)
 
     def log_prob(params: Params, said: Array, chosen: Array) -> Array:
         if discrete:
             # A product, as a gather's gradient is a slow scatter on a CPU.
             return jnp.sum(jax.nn.log_softmax(said) * jax.nn.one_hot(chosen, action.size), axis=-1)
-        log_spread = params["log_spread"]
-        surprise = 0.5 * ((chosen - said) * jnp.exp(-log_spread)) ** 2 + log_spread + 0.5 * jnp.log(2 * jnp.pi)
+        log = log_spread(params, said)
+        surprise = 0.5 * ((chosen - said) * jnp.exp(-log)) ** 2 + log + 0.5 * jnp.log(2 * jnp.pi)
         return -jnp.sum(surprise, axis=-1)
 
     def entropy(params: Params, said: Array) -> Array:
         if discrete:
             logs = jax.nn.log_softmax(said)
             return -jnp.sum(jnp.exp(logs) * logs, axis=-1)
-        total = jnp.sum(params["log_spread"] + 0.5 * jnp.log(2 * jnp.pi * jnp.e))
-        return jnp.broadcast_to(total, said.shape[:-1])
+        return jnp.sum(log_spread(params, said) + 0.5 * jnp.log(2 * jnp.pi * jnp.e), axis=-1)
 
     def best(params: Params, observation: Array) -> Array:
         said = networks(params)["actor"](observation)

@@ -1,0 +1,98 @@
+"""The store of episodes, against the rule written out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thinking.learning.episodes import Episodes, Keeping, draw, empty, keep
+
+T, PLACES, NEW = 4, 7, 3
+QUICK = settings(max_examples=30, deadline=None, derandomize=True)
+RULES = {"bands": Keeping(best=2, bands=2), "best": Keeping(best=PLACES, bands=0), "newest": Keeping(2, 2, False)}
+keepers = {name: jax.jit(lambda store, new, rule=rule: keep(store, new, rule)) for name, rule in RULES.items()}
+
+
+def episodes(returns, names):
+    """Episodes of one step, whose state is their name; a return of None is no episode."""
+    count = len(returns)
+    rewards = np.zeros((count, T), np.float32)
+    rewards[:, 0] = [0 if r is None else r for r in returns]
+    states = np.repeat(np.array(names, np.float32)[:, None, None], T + 1, axis=1)
+    length = np.array([r is not None for r in returns], np.int32)
+    return Episodes(states, np.zeros((count, T), np.int32), rewards, length, np.zeros(count, bool))
+
+
+def kept(name, batches):
+    """(return, name) of what a store holds after batches of returns, which are named in order."""
+    store, number = empty(episodes([0], [0]), PLACES), 0
+    for returns in batches:
+        store = keepers[name](store, episodes(returns, range(number, number + NEW)))
+        number += NEW
+    real = np.asarray(store.length) > 0
+    return list(
+        zip(np.asarray(store.returns)[real].tolist(), np.asarray(store.states)[real, 0, 0].tolist(), strict=True)
+    )
+
+
+returns = st.lists(st.lists(st.none() | st.integers(0, 9), min_size=NEW, max_size=NEW), min_size=1, max_size=5)
+
+
+@given(returns)
+@QUICK
+def test_a_store_of_the_best_holds_the_best_sorted_the_newest_first_among_equals(batches):
+    everything = [
+        (value, NEW * batch + place)
+        for batch, values in enumerate(batches)
+        for place, value in enumerate(values)
+        if value is not None
+    ]
+    newest_batch_first = sorted(everything, key=lambda pair: (-pair[0], -(pair[1] // NEW), pair[1]))
+    assert kept("best", batches) == newest_batch_first[:PLACES]
+
+
+@given(returns)
+@QUICK
+def test_the_newest_store_holds_whatever_came_last(batches):
+    real = [v for values in batches[::-1] for v in values if v is not None]
+    assert [value for value, _ in kept("newest", batches)] == real[:PLACES]
+
+
+@given(returns)
+@QUICK
+def test_a_store_with_bands_keeps_the_best_and_the_lowest_whatever_comes(batches):
+    held = [value for value, _ in kept("bands", batches)]
+    everything = sorted((v for values in batches for v in values if v is not None), reverse=True)
+    assert held == sorted(held, reverse=True)
+    assert held[:2] == everything[:2]
+    assert len(held) == min(PLACES, len(everything))
+    if everything:
+        assert held[-1] == everything[-1]
+
+
+def test_low_returns_stay_when_many_high_ones_come():
+    held = [value for value, _ in kept("bands", [[1, 2, 3], [90, 91, 92], [93, 94, 95], [96, 97, 98], [99, 99, 99]])]
+    assert held[:2] == [99, 99]
+    assert set(held[-2:]) <= {1, 2, 3}
+
+
+def test_places_are_drawn_from_the_best_by_steps_and_from_all_by_episode():
+    store = episodes([9, 8, 1, None], range(4))
+    store = store._replace(length=np.array([3, 1, 2, 0], np.int32))
+    pick = jax.jit(lambda key: draw(store, key, 4000, best=2, best_share=0.5))
+    episode, step = jax.device_get(pick(jax.random.key(0)))
+    best = np.bincount(episode[:2000], minlength=4) / 2000
+    others = np.bincount(episode[2000:], minlength=4) / 2000
+    np.testing.assert_allclose(best, [0.75, 0.25, 0, 0], atol=0.04)
+    np.testing.assert_allclose(others, [1 / 3, 1 / 3, 1 / 3, 0], atol=0.04)
+    assert (step < store.length[episode]).all()
+    np.testing.assert_allclose(np.bincount(step[episode == 0]) / (episode == 0).sum(), 1 / 3, atol=0.04)
+
+
+def test_values_stretch_rewards_between_the_least_and_the_greatest():
+    falls = episodes([1.0, 1.0], [0, 1])._replace(terminated=np.array([True, False]))
+    np.testing.assert_allclose(falls.values(0.5, (0.0, 1.0))[:, 0], [0.5, 1.0])
+    late = episodes([-1.0, -1.0], [0, 1])._replace(terminated=np.array([True, False]))
+    np.testing.assert_allclose(late.values(0.5, (-1.0, 0.0))[:, 0], [0.5, 0.0])  # to have come there costs no more
+    assert jnp.all(late.values(0.5, (-1.0, 0.0))[:, 1:] == 0)

@@ -1,0 +1,131 @@
+"""REINFORCE and PPO, against gradients written out and choices whose best is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from thinking.learning.policies import Judgement
+from thinking.learning.policy_gradient import Experience, Learner, masked_mean, normalised, ppo, reinforce
+
+ROWS, CHOICES = 8, 3
+
+
+def judge(params, inputs, action):
+    """A bandit of whole sequences: each action of [N, ...] is drawn from one softmax, whatever was seen."""
+    logs = jax.nn.log_softmax(params["logits"])
+    entropy = jnp.broadcast_to(-jnp.sum(jnp.exp(logs) * logs), action.shape)
+    return Judgement(logs[action], entropy, jnp.broadcast_to(params["value"], action.shape))
+
+
+def beginning():
+    return {"logits": jnp.array([0.1, -0.2, 0.3]), "value": jnp.array(0.5)}
+
+
+def experience(key, shape, params=None, mask=None):
+    """Actions drawn from a policy; 2 pays 1, the others nothing."""
+    params = beginning() if params is None else params
+    action = jax.random.categorical(key, params["logits"], shape=shape)
+    paid = (action == 2).astype(jnp.float32)
+    said = judge(params, None, action)
+    mask = jnp.ones(shape) if mask is None else mask
+    return Experience(jnp.zeros(shape), action, said.log_prob, paid - said.value, paid, mask)
+
+
+def learn(update, optimizer, batch, key=0):
+    learner = Learner(beginning(), optimizer.init(beginning()))
+    return jax.jit(update)(learner, batch, jax.random.key(key))
+
+
+def test_reinforce_without_a_baseline_steps_along_return_times_score():
+    optimizer = optax.sgd(1.0)
+    batch = experience(jax.random.key(0), (ROWS,))
+    learner, metrics = learn(reinforce(judge, optimizer, baseline=False), optimizer, batch)
+    softmax = np.asarray(jax.nn.softmax(beginning()["logits"]))
+    scores = np.eye(CHOICES)[batch.action] - softmax  # the gradient of a softmax's log probability
+    step = (np.asarray(batch.target)[:, None] * scores).mean(axis=0)
+    np.testing.assert_allclose(learner.params["logits"], np.asarray(beginning()["logits"]) + step, atol=1e-6)
+    assert learner.params["value"] == beginning()["value"]
+    assert float(metrics["value_loss"]) == 0
+
+
+def test_the_baseline_learns_the_mean_return():
+    optimizer = optax.adam(0.05)
+    batch = experience(jax.random.key(1), (64,))
+    update = reinforce(judge, optimizer)
+    learner = Learner(beginning(), optimizer.init(beginning()))
+    for _ in range(150):
+        learner, _ = jax.jit(update)(learner, batch, jax.random.key(0))
+    assert float(learner.params["value"]) == pytest.approx(float(batch.target.mean()), abs=0.02)
+
+
+def test_ppos_first_step_is_the_gradient_of_the_normalised_advantage():
+    optimizer = optax.sgd(0.1)
+    batch = experience(jax.random.key(2), (ROWS,))
+    update = ppo(judge, optimizer, epochs=1, minibatches=1, entropy_weight=0.0, value_weight=0.0)
+    learner, metrics = learn(update, optimizer, batch)
+    advantage = np.asarray(batch.advantage)
+    advantage = (advantage - advantage.mean()) / advantage.std()
+    scores = np.eye(CHOICES)[batch.action] - np.asarray(jax.nn.softmax(beginning()["logits"]))
+    step = 0.1 * (advantage[:, None] * scores).mean(axis=0)
+    np.testing.assert_allclose(learner.params["logits"], np.asarray(beginning()["logits"]) + step, atol=1e-5)
+    assert float(metrics["kl"]) == pytest.approx(0, abs=1e-6)
+    assert float(metrics["clip_ratio"]) == 0
+
+
+def test_ppo_does_not_push_beyond_the_clip():
+    optimizer = optax.sgd(1.0)
+    batch = experience(jax.random.key(3), (ROWS,))
+    better = normalised(batch.advantage, batch.mask) > 0
+    # As if the policy had already moved far towards what was good and away from what was not.
+    moved = batch._replace(log_prob=batch.log_prob - jnp.where(better, 0.5, -0.5))
+    update = ppo(judge, optimizer, epochs=1, minibatches=1, clip=0.2, entropy_weight=0.0, value_weight=0.0)
+    learner, metrics = learn(update, optimizer, moved)
+    np.testing.assert_array_equal(learner.params["logits"], beginning()["logits"])
+    assert float(metrics["clip_ratio"]) == 1
+
+
+@pytest.mark.parametrize("shape", [(64,), (16, 4)], ids=["steps", "sequences"])
+@pytest.mark.parametrize("name", ["ppo", "reinforce"])
+def test_the_best_choice_is_found(name, shape):
+    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1))
+    update = {"ppo": ppo, "reinforce": reinforce}[name](judge, optimizer, entropy_weight=0.0)
+
+    @jax.jit
+    def step(learner, key):
+        draw_key, learn_key = jax.random.split(key)
+        return update(learner, experience(draw_key, shape, learner.params), learn_key)[0], None
+
+    learner = Learner(beginning(), optimizer.init(beginning()))
+    learner, _ = jax.lax.scan(step, learner, jax.random.split(jax.random.key(0), 60))
+    assert jax.nn.softmax(learner.params["logits"])[2] > 0.95
+
+
+@pytest.mark.parametrize("name", ["ppo", "reinforce"])
+def test_what_is_masked_changes_nothing(name):
+    optimizer = optax.sgd(0.1)
+    settings = {"epochs": 2, "minibatches": 1} if name == "ppo" else {}
+    update = {"ppo": ppo, "reinforce": reinforce}[name](judge, optimizer, **settings)
+    mask = jnp.arange(ROWS * 2).reshape(ROWS, 2) % 3 > 0
+    batch = experience(jax.random.key(4), (ROWS, 2), mask=mask.astype(jnp.float32))
+    spoiled = batch._replace(
+        action=jnp.where(mask, batch.action, 0),
+        advantage=jnp.where(mask, batch.advantage, 1e6),
+        target=jnp.where(mask, batch.target, -1e6),
+        log_prob=jnp.where(mask, batch.log_prob, -1.0),
+    )
+    one, _ = learn(update, optimizer, batch)
+    other, _ = learn(update, optimizer, spoiled)
+    # Large numbers of no weight leave rounding behind, and nothing else.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one.params, other.params)
+
+
+def test_minibatches_must_divide_the_rows():
+    optimizer = optax.sgd(0.1)
+    with pytest.raises(ValueError, match="3 minibatches do not divide 8 rows"):
+        learn(ppo(judge, optimizer, minibatches=3), optimizer, experience(jax.random.key(0), (ROWS,)))
+
+
+def test_a_mean_of_nothing_is_zero():
+    assert masked_mean(jnp.ones(3), jnp.zeros(3)) == 0

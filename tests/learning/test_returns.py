@@ -1,0 +1,79 @@
+"""Returns, advantages and state values, against sums written out."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thinking.learning.returns import generalized_advantages, returns_to_go, state_values
+
+T, E = 6, 2
+QUICK = settings(max_examples=25, deadline=None, derandomize=True)
+numbers = st.lists(st.floats(-2, 2, width=32), min_size=T * E, max_size=T * E).map(
+    lambda x: np.array(x, np.float32).reshape(T, E)
+)
+flags = st.lists(st.booleans(), min_size=T * E, max_size=T * E).map(lambda x: np.array(x).reshape(T, E))
+advantages = jax.jit(generalized_advantages)
+values = jax.jit(state_values)
+
+
+@given(rewards=numbers, discount=st.floats(0.125, 1, width=32))
+@QUICK
+def test_returns_to_go_are_discounted_sums(rewards, discount):
+    wanted = [[sum(discount ** (k - t) * rewards[k, e] for k in range(t, T)) for t in range(T)] for e in range(E)]
+    np.testing.assert_allclose(jax.jit(returns_to_go)(rewards.T, discount), wanted, rtol=1e-4, atol=1e-4)
+
+
+@given(numbers, numbers, numbers, flags, flags, st.floats(0.1, 0.99), st.floats(0, 1))
+@QUICK
+def test_advantages_are_weighted_sums_of_surprises_within_an_episode(
+    rewards, before, after, terminated, truncated, discount, decay
+):
+    ended = terminated | truncated
+    found = advantages(rewards, before, after, terminated, ended, discount, decay)
+    for e in range(E):
+        for t in range(T):
+            wanted, weight = 0.0, 1.0
+            for k in range(t, T):
+                following = 0.0 if terminated[k, e] else discount * after[k, e]
+                wanted += weight * (rewards[k, e] + following - before[k, e])
+                weight *= discount * decay
+                if ended[k, e]:
+                    break
+            assert float(found[t, e]) == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+
+
+def test_with_full_decay_an_advantage_is_the_return_less_the_value():
+    rewards = np.ones((T, 1), np.float32)
+    no, yes = np.zeros((T, 1), bool), np.arange(T)[:, None] == T - 1
+    zero, high = np.zeros((T, 1), np.float32), np.full((T, 1), 7.0, np.float32)
+    fallen = advantages(rewards, zero, high, yes, yes, 1.0, 1.0)
+    # All values but the last cancel out of the sum of surprises.
+    np.testing.assert_allclose(fallen[-1, 0], 1)
+    cut = advantages(rewards, high, high, no, yes, 1.0, 1.0)
+    np.testing.assert_allclose(cut[:, 0], np.arange(T, 0, -1))  # life would have gone on: 7 is still to come
+
+
+@given(numbers.map(np.abs), st.lists(st.integers(0, T), min_size=E, max_size=E), st.booleans(), st.floats(0.1, 0.99))
+@QUICK
+def test_state_values_are_discounted_averages(rewards, lengths, terminated, discount):
+    rewards, lengths = rewards.T / 2, np.array(lengths)
+    valid = np.arange(T) < lengths[:, None]
+    found = values(rewards, valid, np.full(E, terminated), discount, 0.25)
+    for e, length in enumerate(lengths):
+        for t in range(T):
+            weights = discount ** np.arange(length - t) if t < length else np.zeros(1)
+            total = float(np.sum(weights * rewards[e, t:length])) if t < length else 0.0
+            if terminated:
+                wanted = (1 - discount) * total + discount ** (length - t) * 0.25
+            else:
+                wanted = total / max(weights.sum(), 1e-9)
+            assert float(found[e, t]) == pytest.approx(wanted if t < length else 0.0, rel=1e-3, abs=1e-4)
+
+
+def test_a_truncated_life_of_full_rewards_is_worth_all_and_a_short_one_little():
+    ones, whole = np.ones((2, 50), np.float32), np.ones((2, 50), bool)
+    found = values(ones, whole, np.array([False, True]), 0.99, 0.0)
+    np.testing.assert_allclose(found[0], 1.0, rtol=1e-6)
+    np.testing.assert_allclose(found[1], 1 - 0.99 ** np.arange(50, 0, -1), rtol=1e-4)
