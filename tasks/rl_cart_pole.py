@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from thinking.learning.policies import Policy
 
 Algorithm = Literal["guide", "ppo", "reinforce"]
+Environment = Literal["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"]
 ALGORITHMS: tuple[Algorithm, ...] = ("guide", "ppo", "reinforce")
 
 
@@ -33,7 +34,7 @@ class Config(RunConfig):
     """Teach a hierarchical guide, PPO or REINFORCE to act in a classic-control world."""
 
     algorithm: tuple[Algorithm, ...] = option(("guide",), "what to train: guide, ppo, reinforce", identity=False)
-    environment: str = option("CartPole-v1", "the world, as Gymnasium names it")
+    environment: Environment = option("CartPole-v1", "the world, as Gymnasium names it")
     seeds: int = option(1, "seeds trained at once, from --seed on")
     ask: tuple[float, ...] = option((50.0,), "returns to ask the trained guide for, beside the best", identity=False)
     test_episodes: int = option(100, "Gymnasium episodes for each seed and each return asked for", identity=False)

@@ -79,7 +79,7 @@ def test_low_returns_stay_when_many_high_ones_come():
 
 def test_places_are_drawn_from_the_best_by_steps_and_from_all_by_episode():
     store = episodes([9, 8, 1, None], range(4))
-    store = store._replace(length=np.array([3, 1, 2, 0], np.int32))
+    store = jax.tree.map(jnp.asarray, store._replace(length=np.array([3, 1, 2, 0], np.int32)))
     pick = jax.jit(lambda key: draw(store, key, 4000, best=2, best_share=0.5))
     episode, step = jax.device_get(pick(jax.random.key(0)))
     best = np.bincount(episode[:2000], minlength=4) / 2000

@@ -21,7 +21,7 @@ from thinking.environments.rollouts import Pursue, episodes
 from thinking.guide import Guide, Path
 from thinking.guide.hippocampus import Memory
 from thinking.kernels.contract import Array, Metrics
-from thinking.learning.episodes import Episodes, Keeping, draw, empty, keep
+from thinking.learning.episodes import Keeping, draw, empty, keep
 
 
 class Course(NamedTuple):

@@ -114,10 +114,10 @@ def _observer(
 ) -> Callable[[GuideState, Path], tuple[GuideState, Metrics]]:
     """How the layers learn from paths."""
     count, context_length = len(stacked.kernels), stacked.kernels[0].context_length
-    pursues_values = stacked.kernels[-1].spaces.target != observed_space
+    pursued = stacked.kernels[-1].spaces.target
 
     def observe(state: GuideState, paths: Path) -> tuple[GuideState, Metrics]:
-        _check_paths(paths, pursues_values)
+        _check_paths(paths, pursued, observed_space)
         check_path(scoring, paths)
         known = abstraction.observe(state.abstraction, paths.states, paths.valid)
         levels = jax.vmap(lambda items, valid: pivot_levels(abstraction, known, items, valid, count - 1))(
@@ -149,10 +149,11 @@ def _observer(
     return observe
 
 
-def _check_paths(paths: Path, pursues_values: bool) -> None:
-    if pursues_values != (paths.values is not None):
-        wanted = "values: give Path(values=...)" if pursues_values else "states, but the paths tell values: leave them"
-        raise ValueError(f"the top layer pursues {wanted}")
+def _check_paths(paths: Path, pursued: Space, observed: Space) -> None:
+    if paths.values is None and pursued != observed:
+        raise ValueError("the top layer pursues values: give Path(values=...)")
+    if paths.values is not None and pursued != Box(1):
+        raise ValueError("the top layer pursues states, but the paths tell values: leave them")
 
 
 def _asker(stacked: Layers, tagging: Tagging | None, observed_space: Space, capacity: int) -> Ask:

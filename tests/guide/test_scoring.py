@@ -1,0 +1,152 @@
+"""Scores of lessons, and layers that pursue a value, against sums written out and choices whose best is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thinking.guide import Path, guide, monte_carlo, temporal_difference
+from thinking.guide.abstraction import skip_step
+from thinking.guide.lessons import Pairs, lessons, pairs_of
+from thinking.guide.scoring import bootstrapped, lived
+from thinking.kernels import Box, Context, Discrete, table, transformer
+
+T, G = 6, 0.7
+T_INDEX, J_INDEX = np.triu_indices(T, 1)
+QUICK = settings(max_examples=20, deadline=None, derandomize=True)
+gains = st.lists(st.floats(0, 1, width=32), min_size=T, max_size=T).map(lambda x: np.array(x, np.float32))
+
+
+def path(rewards=None, values=None, length=T):
+    return Path(np.arange(T, dtype=np.int32), np.int32(length), rewards=rewards, values=values)
+
+
+@given(gains)
+@QUICK
+def test_lived_scores_are_what_was_gained_and_how_near_the_goal_was(rewards):
+    pairs = Pairs(T_INDEX, J_INDEX)
+    found = jax.jit(lambda r: lived(monte_carlo(G, reward=True), path(r), pairs))(rewards)
+    for row, (t, j) in enumerate(zip(T_INDEX, J_INDEX, strict=True)):
+        wanted = (1 - G) * sum(G ** (i - t) * rewards[i] for i in range(t, j)) + G ** (j - t)
+        assert float(found[row]) == pytest.approx(wanted, rel=1e-4)
+        assert -1e-6 <= found[row] <= 1 + 1e-6
+    near = lived(monte_carlo(G), path(), pairs)
+    np.testing.assert_allclose(near, G ** (J_INDEX - T_INDEX), rtol=1e-6)
+
+
+@pytest.mark.parametrize("reward", [False, True])
+@given(rewards=gains)
+@QUICK
+def test_a_layer_that_expects_what_was_lived_bootstraps_to_what_was_lived(reward, rewards):
+    pairs = Pairs(jnp.asarray(T_INDEX), jnp.asarray(J_INDEX))
+
+    @jax.jit
+    def both(rewards):
+        mine = path(rewards)
+        after = pairs._replace(t=jnp.minimum(pairs.t + 1, pairs.j))
+        expected = lived(monte_carlo(G, reward=reward), mine, after)
+        unknown = jnp.full(T_INDEX.shape, -jnp.inf)
+        scoring = temporal_difference(G, reward=reward)
+        return (
+            lived(scoring, mine, pairs),
+            bootstrapped(scoring, mine, pairs, expected),
+            bootstrapped(scoring, mine, pairs, unknown),
+            bootstrapped(scoring, mine, pairs, jnp.ones(T_INDEX.shape)),
+        )
+
+    whole, same, unknown, hopeful = both(rewards)
+    np.testing.assert_allclose(same, whole, rtol=1e-4)
+    np.testing.assert_allclose(unknown, whole, rtol=1e-4)
+    far = J_INDEX > T_INDEX + 1
+    gained = (1 - G) * rewards[T_INDEX] if reward else np.zeros(len(T_INDEX))
+    np.testing.assert_allclose(hopeful[far], (gained + G)[far], rtol=1e-5)
+    np.testing.assert_allclose(hopeful[~far], whole[~far], rtol=1e-5)
+
+
+def test_bootstrapping_finds_the_score_of_a_way_that_nobody_took_whole():
+    # 0 -> 1 -> 4 was walked, and 1 -> 2 -> 3 -> 4 after a detour; then 5 -> 1 -> 2 -> 3 -> 4: from 1 there is a
+    # shorter way than the one that was walked from 5.
+    kernel = table(input=Discrete(6), value=Discrete(6), target=Discrete(6))
+    walks = [[0, 1, 4, 4, 4], [5, 1, 2, 3, 4]]
+    lengths = [3, 5]
+    scores = {}
+    for name, scoring in {"lived": monte_carlo(0.5), "bootstrapped": temporal_difference(0.5)}.items():
+        g = guide(layers=[kernel], abstraction=skip_step(2), scoring=scoring)
+        state = g.init(jax.random.key(0))
+        for walk, length in zip(walks, lengths, strict=True):
+            state, _ = g.observe(state, Path(jnp.array([walk], jnp.int32), jnp.array([length], jnp.int32)))
+        layer = jax.tree.map(lambda leaf: leaf[0], state.layers[0])
+        question = Context(jnp.array([[5]], jnp.int32), jnp.array([1], jnp.int32))
+        scores[name] = float(kernel.infer(layer, question, jnp.array([4], jnp.int32)).score[0])
+    assert scores["lived"] == 0.5**4
+    assert scores["bootstrapped"] == 0.5**2  # one step, and then the one that the first walk told of
+
+
+def test_a_layer_that_pursues_a_value_learns_from_every_state_but_the_last():
+    values = np.linspace(0, 1, T).astype(np.float32)
+    mine = path(rewards=np.zeros(T, np.float32), values=values, length=5)._replace(states=np.eye(T, dtype=np.float32))
+    levels = np.stack([np.arange(T) < 5, np.isin(np.arange(T), [0, 3, 4])])
+    pairs = pairs_of(mine, 1, 2, None)
+    rows = lessons(mine, mine.states, levels, 1, 1, pairs)
+    assert rows.mask.tolist() == [1, 1, 1, 1, 0]
+    np.testing.assert_array_equal(rows.target[:, 0], values[:-1])
+    np.testing.assert_array_equal(np.argmax(rows.value, axis=1)[:4], [3, 3, 3, 4])
+    np.testing.assert_allclose(lived(monte_carlo(G, reward=True), mine, pairs), values[:-1])
+    np.testing.assert_allclose(lived(monte_carlo(G), mine, pairs), 1)
+
+
+def corridor(key, walks):
+    """Walks over places -2 to 2, one step left or right; who ends on the right has lived well."""
+    sides = jax.random.bernoulli(key, 0.5, (walks, 4))
+    steps = jnp.where(sides, 1.0, -1.0)
+    places = jnp.clip(jnp.cumsum(steps, axis=1), -2, 2)
+    places = jnp.concatenate([jnp.zeros((walks, 1)), places], axis=1)
+    worth = jnp.repeat((places[:, -1:] + 2) / 4, 5, axis=1)
+    actions = jnp.concatenate([sides, sides[:, -1:]], axis=1).astype(jnp.int32)
+    return Path(places[..., None], jnp.full(walks, 5, jnp.int32), actions, rewards=worth, values=worth)
+
+
+@pytest.mark.parametrize(
+    "scoring", [monte_carlo(), temporal_difference(reward=True)], ids=["lived", "bootstrapped with reward"]
+)
+def test_what_is_asked_for_is_what_is_done(scoring):
+    place, spaces = Box(1), {"input": Box(1), "optimizer": optax.adam(1e-2), "width": 16, "heads": 2, "slots": 1}
+    low = transformer(**spaces, value=Discrete(2), target=place)
+    top = transformer(**spaces, value=place, target=Box(1))
+    g = guide(layers=[low, top], abstraction=skip_step(2), scoring=scoring)
+
+    def step(state, key):
+        return g.observe(state, corridor(key, 32))
+
+    @jax.jit
+    def learned(key):
+        state, _ = jax.lax.scan(step, g.init(key), jax.random.split(key, 150))
+        memory = g.remember(2)
+        memory = memory._replace(count=memory.count + 1)  # both stand in the middle
+        return g.react(state, memory, jnp.array([[0.0], [1.0]]))
+
+    reaction = learned(jax.random.key(0))
+    assert reaction.value.tolist() == [0, 1]
+    assert reaction.targets[0][0, 0] < -0.5 < 0.5 < reaction.targets[0][1, 0]
+
+
+def test_paths_must_tell_what_is_pursued_and_scored():
+    two = {"input": Box(2), "optimizer": optax.adam(1e-2), "width": 8, "heads": 2, "slots": 1}
+    of_values = guide(layers=[transformer(**two, value=Box(2), target=Box(1))], abstraction=skip_step(2))
+    state = jax.eval_shape(of_values.init, jax.random.key(0))
+    plain = Path(jnp.zeros((1, 3, 2)), jnp.array([3], jnp.int32))
+    with pytest.raises(ValueError, match=r"pursues values: give Path\(values=...\)"):
+        jax.eval_shape(of_values.observe, state, plain)
+    kernel = table(input=Discrete(6), value=Discrete(6), target=Discrete(6))
+    of_states = guide(layers=[kernel], abstraction=skip_step(2), scoring=monte_carlo(reward=True))
+    walk = Path(jnp.zeros((1, 3), jnp.int32), jnp.array([3], jnp.int32))
+    state = of_states.init(jax.random.key(0))
+    with pytest.raises(ValueError, match="scores with reward need paths with rewards"):
+        of_states.observe(state, walk)
+    with pytest.raises(ValueError, match="pursues states, but the paths tell values"):
+        of_states.observe(state, walk._replace(values=jnp.zeros((1, 3))))
+    with pytest.raises(ValueError, match="discount 1"):
+        temporal_difference(1.0)

@@ -1,0 +1,183 @@
+"""The control task: from a command to results that can be trusted."""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tasks import rl_cart_pole
+from thinking.environments import agent as agents
+from thinking.environments import control, judging
+from thinking.environments.courses import beginner
+from thinking.experiment import Run, interruption, main
+from thinking.experiment.checkpoint import restore
+
+SMALL = dataclasses.replace(
+    rl_cart_pole.PRESETS["smoke"],
+    algorithm=("guide", "ppo", "reinforce"),
+    seeds=2,
+    courses=3,
+    first_rounds=4,
+    updates=60,
+    windows=16,
+    best_places=16,
+    band_places=8,
+    bands=4,
+    ask=(20.0,),
+    test_episodes=4,
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small run of all algorithms, and where it was written."""
+    run = Run(folder=tmp_path_factory.mktemp("rl_cart_pole"), config=SMALL)
+    rl_cart_pole.run(SMALL, run)
+    return run
+
+
+def results(run):
+    return json.loads((run.folder / "results.json").read_text())
+
+
+def test_all_algorithms_are_judged_and_the_guide_beats_chance(finished):
+    rows = {(row["algorithm"], row["asked"]): row for row in results(finished)["rows"]}
+    assert set(rows) == {("guide", "best"), ("guide", "20"), ("ppo", "best"), ("reinforce", "best")}
+    for row in rows.values():
+        assert 8 <= row["worst_seed"] <= row["mean_return"] <= row["best_seed"] <= 500
+        assert len(row["return_of_seeds"].split()) == 2
+    assert rows["guide", "best"]["mean_return"] > 45  # random actions come to 22
+    assert rows["guide", "20"]["mean_return"] < rows["guide", "best"]["mean_return"]
+    assert rows["ppo", "best"]["environment_steps"] == 2048
+    assert results(finished)["reward_threshold"] == 475
+
+
+def test_a_run_leaves_plots_and_films(finished):
+    for name in ("learning_curves.png", "returns.png"):
+        assert (finished.plots / name).read_bytes().startswith(b"\x89PNG")
+    films = {path.name for path in (finished.folder / "videos").iterdir()}
+    assert films == {"guide.gif", "guide_asked_20.gif", "ppo.gif", "reinforce.gif"}
+    assert all((finished.folder / "videos" / name).read_bytes().startswith(b"GIF8") for name in films)
+
+
+def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path):
+    def stop(stage, step, figures):
+        if step == {"guide": 90, "ppo": 2}.get(stage):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run = Run(folder=tmp_path, config=SMALL)
+    for _ in range(2):  # in the middle of a course, and between two rollouts
+        with interruption.catching(), pytest.raises(interruption.Interrupted):
+            rl_cart_pole.run(SMALL, dataclasses.replace(run, mirrors=(stop,)))
+    with interruption.catching():  # forgets the signals
+        rl_cart_pole.run(dataclasses.replace(SMALL, films=False), run)
+    assert results(run)["state_digest"] == results(finished)["state_digest"]
+    assert results(run)["rows"] == results(finished)["rows"]
+
+
+def test_what_an_agent_kept_tells_which_value_belongs_to_which_return(finished):
+    config, world = finished.config, control.world("CartPole-v1")
+    guide, courses, settings = (
+        rl_cart_pole.build_guide(config, world),
+        rl_cart_pole.curriculum(config),
+        rl_cart_pole.course_settings(config),
+    )
+    begin = jax.jit(jax.vmap(lambda key: beginner(world, guide, courses, settings, key)))
+    like = begin(rl_cart_pole.keys_of(config))
+    saved = restore(finished.folder / "checkpoints" / "guide", like).state
+    agent = jax.tree.map(lambda leaf: leaf[0], saved)
+    store = agent.store
+    assert int(store.length[0]) > 0
+    assert (np.diff(np.asarray(store.returns)) <= 0).all()
+    # Of an episode of n rewards of 1 that ended in a fall, the first state was worth 1 - discount ** n.
+    fallen = np.asarray(store.terminated & (store.length > 0))
+    wanted = 1 - 0.99 ** np.asarray(store.returns)
+    np.testing.assert_allclose(agents.value_of_return(agent, store.returns)[fallen], wanted[fallen], rtol=1e-4)
+    assert float(agents.value_of_return(agent, jnp.array(-5.0))) == pytest.approx(
+        1 - 0.99 ** float(np.asarray(store.returns)[fallen].min()), rel=1e-4
+    )
+    best = agents.asking(agent, 1e9)(jnp.zeros(3))
+    np.testing.assert_array_equal(best, agents.asking(agent, None)(jnp.zeros(3)))
+    scaled = agent.scale(store.states[0])
+    np.testing.assert_allclose(agent.scale.undo(scaled), store.states[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["Pendulum-v1", "MountainCar-v0"])
+def test_other_worlds_train_and_are_judged(tmp_path, name):
+    config = dataclasses.replace(
+        rl_cart_pole.PRESETS["smoke"],
+        algorithm=("guide", "ppo"),
+        environment=name,
+        courses=1,
+        test_episodes=1,
+        ask=(),
+        ppo_steps=1024,
+        films=name == "Pendulum-v1",
+    )
+    run = Run(folder=tmp_path, config=config)
+    rl_cart_pole.run(config, run)
+    low, high = {"Pendulum-v1": (-2000, 0), "MountainCar-v0": (-200, -80)}[name]
+    assert all(low <= row["mean_return"] <= high for row in results(run)["rows"])
+
+
+def test_judging_counts_what_gymnasium_gives():
+    world = control.world("CartPole-v1")
+
+    def play(mind, seen, gained):
+        falls = jnp.zeros(seen.shape[:-1], jnp.int32)
+        leans = (seen[..., 2] + 0.5 * seen[..., 3] > 0).astype(jnp.int32)
+        return mind, jnp.where(jnp.arange(2)[:, None] == 0, leans, falls), {"pushed": leans}
+
+    returns, film = judging.judge(world, play, (), 2, 3)
+    assert (returns[0] == 500).all()
+    assert (returns[1] < 15).all()
+    assert film.total == 500
+    assert film.observations.shape == (500, 4)
+    assert film.gained.tolist() == list(range(500))
+    assert film.notes["pushed"].shape == (500,)
+
+
+def test_steps_until_a_threshold_are_a_mean_over_seeds_that_all_came_there():
+    steps = np.array([[10.0, 20, 30], [12, 24, 36]])
+    returns = np.array([[0.0, 9, 5], [1, 2, 7]])
+    assert judging.steps_until(steps, returns, 7) == (20 + 36) / 2
+    assert judging.steps_until(steps, returns, 8) is None
+    assert judging.steps_until(steps, returns, None) is None
+
+
+def test_an_unknown_world_is_refused_with_the_list_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    flags = ["--environment", "CartPole-v7", "--artifacts", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["rl_cart_pole.py", *flags])
+    with pytest.raises(SystemExit) as stop:
+        main("rl_cart_pole", rl_cart_pole.run, rl_cart_pole.PRESETS)
+    assert stop.value.code == 2
+    assert list(tmp_path.iterdir()) == []
+    said = capsys.readouterr().err
+    assert "CartPole-v7" in said
+    assert all(name in said for name in control.NAMES)
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        ({"random_share": 1.5}, "--random-share 1.5: allowed is a number from 0 to 1; take 0.1"),
+        ({"courses": 0}, "--courses 0: allowed is a whole number from 1"),
+        ({"width": 30}, "--width 30: allowed is a multiple of twice --heads, 8"),
+        ({"hold": 0.5}, "--hold 0.5"),
+        ({"ppo_minibatches": 3}, "--ppo-minibatches 3: allowed is a divisor of 512"),
+        ({"discount": 1.0}, "--discount 1.0: allowed is above 0 and below 1"),
+        ({"learning_rate": 0.0}, "--learning-rate 0.0: allowed is a number above 0"),
+        ({"algorithm": ()}, "--algorithm: name at least one of guide, ppo, reinforce"),
+    ],
+)
+def test_a_bad_value_is_refused_in_one_line_that_names_it(flags, names):
+    with pytest.raises(rl_cart_pole.UserError) as refused:
+        dataclasses.replace(rl_cart_pole.Config(), **flags).validate()
+    assert names in str(refused.value)
