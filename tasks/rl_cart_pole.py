@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from thinking.errors import UserError
 from thinking.experiment import Run, RunConfig, main, option
 
 if TYPE_CHECKING:
     import jax
-    import numpy as np
 
+    from thinking.environments.contest import Player
     from thinking.environments.control import World
     from thinking.environments.courses import Course, Settings
     from thinking.experiment.training import Trained
@@ -38,6 +38,8 @@ class Config(RunConfig):
     seeds: int = option(1, "seeds trained at once, from --seed on")
     ask: tuple[float, ...] = option((50.0,), "returns to ask the trained guide for, beside the best", identity=False)
     test_episodes: int = option(100, "Gymnasium episodes for each seed and each return asked for", identity=False)
+    speed: bool = option(False, "instead: measure how fast experience is collected", identity=False)
+    speed_worlds: int = option(1024, "worlds side by side while speed is measured", identity=False)
     films: bool = option(True, "write a GIF of an episode of each", identity=False)
 
     courses: int = option(40, "guide: courses, the first of which is random")
@@ -132,82 +134,51 @@ PRESETS = {
 }
 
 
-class Player(NamedTuple):
-    """An algorithm, trained.
-
-    Attributes:
-        trained: its stage.
-        history: [S, P, 3] environment steps, judged return and training return, of each seed at each judgement.
-        play: `play(wanted, count) -> (play, mind)`, for `judging.judge`.
-        parameters: numbers that it learned.
-        asks: the returns that it can be asked for, None for the best.
-    """
-
-    trained: Trained
-    history: np.ndarray
-    play: Callable[[float | None, int], tuple[Any, Any]]
-    parameters: int
-    asks: tuple[float | None, ...] = (None,)
-
-
 def run(config: Config, run: Run) -> None:
     """Train, judge in Gymnasium, and write what came of it."""
-    import jax
-
-    from thinking.environments import control, filming, judging
+    from thinking.environments import contest, control, filming, judging
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
 
     world = control.world(config.environment)
+    if config.speed:
+        return measure(config, run, world)
     trainers = {"guide": train_guide, "ppo": train_ppo, "reinforce": train_reinforce}
     players = {name: trainers[name](config, run, world) for name in dict.fromkeys(config.algorithm)}
-    threshold = judging.reward_threshold(world)
     rows = []
     for name, player in players.items():
         for wanted in player.asks:
-            returns, episode = judging.judge(
-                world, *player.play(wanted, config.test_episodes), config.seeds, config.test_episodes
-            )
-            rows.append(row(name, wanted, player, returns, threshold))
+            played = player.play(wanted, config.test_episodes)
+            returns, episode = judging.judge(world, *played, config.seeds, config.test_episodes)
+            rows.append(contest.row(name, wanted, player, returns, judging.reward_threshold(world)))
             if config.films:
                 asked = "" if wanted is None else f"_asked_{wanted:g}"
                 title = f"{name}, {world.name}" + ("" if wanted is None else f", asked for {wanted:g}")
                 filming.film(run.folder / "videos" / f"{name}{asked}.gif", world, episode, title)
     plots.learning_curves(run, ["return", "training_return"])
     curves = {name: (player.history[:, :, 0], player.history[:, :, 1]) for name, player in players.items()}
-    plots.spread(run.plots / "returns.png", curves, "environment steps", "return of test episodes", threshold)
+    labels = "environment steps", "return of test episodes"
+    plots.spread(run.plots / "returns.png", curves, *labels, judging.reward_threshold(world))
     write_results(
         run,
         rows,
-        {name: jax.tree.map(lambda leaf: leaf, player.trained.state) for name, player in players.items()},
+        {name: player.trained.state for name, player in players.items()},
         train_seconds={name: player.trained.seconds for name, player in players.items()},
         compile_seconds={name: player.trained.compile_seconds for name, player in players.items()},
-        reward_threshold=threshold,
+        reward_threshold=judging.reward_threshold(world),
     )
 
 
-def row(name: str, wanted: float | None, player: Player, returns: np.ndarray, threshold: float | None) -> dict:
-    """A line of results: over seeds, each seed's mean over its test episodes."""
-    from thinking.environments.judging import steps_until
+def measure(config: Config, run: Run, world: World) -> None:
+    """How fast experience is collected, with the networks of PPO and of the guide."""
+    from thinking.environments import contest
+    from thinking.experiment.device import matmul_gflops
+    from thinking.experiment.results import write_results
 
-    means = returns.mean(axis=1)
-    steps, judged, training = (player.history[:, :, column] for column in range(3))
-    reached = {
-        "steps_to_threshold": steps_until(steps, judged, threshold),
-        "training_steps_to_threshold": steps_until(steps, training, threshold),
-    }
-    return {
-        "algorithm": name,
-        "asked": "best" if wanted is None else f"{wanted:g}",
-        "mean_return": float(means.mean()),
-        "std_over_seeds": float(means.std()),
-        "worst_seed": float(means.min()),
-        "best_seed": float(means.max()),
-        **reached,
-        "environment_steps": float(steps[:, -1].mean()),
-        "parameters": player.parameters,
-        "return_of_seeds": " ".join(f"{mean:.0f}" for mean in means),
-    }
+    guide, policy = build_guide(config, world), build_policy(config, world)
+    actors = {"guide": contest.guide_actor(guide), "ppo": contest.policy_actor(policy)}
+    rows = [contest.collection_speed(world, name, *actor, config.speed_worlds) for name, actor in actors.items()]
+    write_results(run, rows, {}, matmul_gflops=matmul_gflops())
 
 
 def keys_of(config: Config) -> jax.Array:
@@ -296,6 +267,7 @@ def build_guide(config: Config, world: World) -> Guide:
 def train_guide(config: Config, run: Run, world: World) -> Player:
     """The guide, course by course."""
     from thinking.environments.agent import player
+    from thinking.environments.contest import Player
     from thinking.environments.courses import beginner, learner
 
     guide, courses, settings = build_guide(config, world), curriculum(config), course_settings(config)
@@ -311,9 +283,9 @@ def train_guide(config: Config, run: Run, world: World) -> Player:
     agents = trained.state
     return Player(
         trained,
-        to_host(agents.history),
+        agents.history,
         lambda wanted, count: player(guide, agents, wanted, count),
-        parameters(config, [layer.params for layer in agents.guide.layers]),
+        [layer.params for layer in agents.guide.layers],
         (None, *config.ask),
     )
 
@@ -322,6 +294,7 @@ def train_ppo(config: Config, run: Run, world: World) -> Player:
     """PPO, as it is usually run."""
     import optax
 
+    from thinking.environments.contest import policy_player
     from thinking.environments.policy_search import ppo_step, searcher
     from thinking.learning.policy_gradient import ppo
 
@@ -356,13 +329,14 @@ def train_ppo(config: Config, run: Run, world: World) -> Player:
         updates,
         config.judge_every,
     )
-    return policy_player(config, policy, trained)
+    return policy_player(policy, trained)
 
 
 def train_reinforce(config: Config, run: Run, world: World) -> Player:
     """REINFORCE, with a baseline or without."""
     import optax
 
+    from thinking.environments.contest import policy_player
     from thinking.environments.policy_search import reinforce_step, searcher
     from thinking.learning.policy_gradient import reinforce
 
@@ -386,7 +360,7 @@ def train_reinforce(config: Config, run: Run, world: World) -> Player:
         config.reinforce_updates,
         config.judge_every,
     )
-    return policy_player(config, policy, trained)
+    return policy_player(policy, trained)
 
 
 def build_policy(config: Config, world: World) -> Policy:
@@ -394,32 +368,6 @@ def build_policy(config: Config, world: World) -> Policy:
     from thinking.learning.policies import perceptron_policy
 
     return perceptron_policy(world.observation.dims, world.action, (config.policy_width,) * 2)
-
-
-def policy_player(config: Config, policy: Policy, trained: Trained) -> Player:
-    """A trained policy, which plays without chance."""
-    import jax
-
-    params = trained.state.learner.params
-
-    def play(mind: tuple, seen: jax.Array, gained: jax.Array) -> tuple[tuple, jax.Array, dict]:
-        return mind, jax.vmap(policy.best)(params, seen), {}
-
-    return Player(trained, to_host(trained.state.history), lambda *_: (play, ()), parameters(config, params))
-
-
-def parameters(config: Config, params: Any) -> int:
-    """How many numbers one seed has learned."""
-    import jax
-
-    return sum(leaf.size for leaf in jax.tree.leaves(params)) // config.seeds
-
-
-def to_host(array: jax.Array) -> np.ndarray:
-    """The array in NumPy."""
-    import numpy as np
-
-    return np.asarray(array)
 
 
 if __name__ == "__main__":

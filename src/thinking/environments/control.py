@@ -69,8 +69,12 @@ class Moment(NamedTuple):
     reached: Array
 
 
-def world(name: str) -> World:
+def world(name: str, limit: int | None = None) -> World:
     """The world of this name.
+
+    Args:
+        name: as Gymnasium knows it.
+        limit: steps after which an episode is truncated; Gymnasium's own by default.
 
     Raises:
         UserError: if it is not one that both libraries know.
@@ -85,19 +89,19 @@ def world(name: str) -> World:
         action = Box(actions.shape[0])
         stretch = tuple(tuple(jnp.broadcast_to(end, actions.shape).tolist()) for end in (actions.low, actions.high))
     observation = Box(simulator.observation_space(settings).shape[0])
-    return World(name, observation, action, int(settings.max_steps_in_episode), _REWARDS[name], stretch)
+    return World(name, observation, action, limit or int(settings.max_steps_in_episode), _REWARDS[name], stretch)
 
 
 def reset(world: World, key: Array) -> tuple[Any, Array]:
     """A new episode: the world's state, and what is seen of it [O]. Consumes the key."""
-    simulator, settings = _simulator(world.name)
+    simulator, settings = _simulator(world.name, world.limit)
     observation, state = simulator.reset(key, settings)
     return _plain(state), observation
 
 
 def step(world: World, key: Array, state: Any, action: Array) -> Moment:
     """Act once; where the episode ends, the next has begun. Consumes the key."""
-    simulator, settings = _simulator(world.name)
+    simulator, settings = _simulator(world.name, world.limit)
     done = simulator.step(key, state, native_action(world, action), settings)
     observation, state, reward, terminated, truncated, rest = done
     # An episode that ends by itself in its last step was not cut short.
@@ -122,10 +126,11 @@ def random_actions(world: World, key: Array, rows: int) -> Array:
 
 
 @functools.cache
-def _simulator(name: str) -> tuple[Any, Any]:
+def _simulator(name: str, limit: int | None = None) -> tuple[Any, Any]:
     """Gymnax's world and its settings, as numbers and not as arrays: they may be made while JAX traces."""
     with jax.ensure_compile_time_eval():
-        return gymnax.make(name)
+        simulator, settings = gymnax.make(name)
+        return simulator, settings if limit is None else settings.replace(max_steps_in_episode=limit)
 
 
 def _plain(state: Any) -> Any:

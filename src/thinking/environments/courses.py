@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from thinking.environments import control
 from thinking.environments.agent import Agent, Scale, asking, best_value, pursuing
 from thinking.environments.control import World, random_actions
 from thinking.environments.rollouts import Pursue, episodes
@@ -183,7 +184,7 @@ def _judge(world: World, guide: Guide, settings: Settings, agent: Agent, key: Ar
     They are not kept: who learns from its own unshaken ways learns to drift as it does, and never how to come back.
     """
     pursue = pursuing(guide, agent, asking(agent, None))
-    new = episodes(world, pursue, guide.remember(settings.episodes), key, settings.episodes)
+    new = episodes(control.world(world.name), pursue, guide.remember(settings.episodes), key, settings.episodes)
     judged = jnp.mean(new.returns)
     wins = judged >= agent.best
     champion = jax.tree.map(lambda now, then: jnp.where(wins, now, then), agent.guide, agent.champion)
