@@ -48,7 +48,10 @@ class Config(RunConfig):
     rounds: int = option(1, "guide: how often every other course does")
     random_share: float = option(0.1, "guide: share of random actions after the first course, 0 to 1")
     hold: float = option(1.0, "guide: steps that a random action is held on average")
-    ask_from: float = option(0.5, "guide: least share of the best state value that an episode is asked for, 0 to 1")
+    ask_from: tuple[float, float] = option(
+        (0.5, 0.9), "guide: least share of the best state value that is asked for, in the first third of courses and on"
+    )
+    episode_limit: int | None = option(1000, "guide: steps of a training episode; None: as many as in Gymnasium")
     updates: int = option(200, "guide: updates in each course")
     windows: int = option(24, "guide: windows of lived episodes in each update")
     store: Literal["best", "newest"] = option("best", "guide: which episodes are kept")
@@ -94,7 +97,7 @@ class Config(RunConfig):
             flag = f"--{field.name.replace('_', '-')} {value}"
             if field.type == "int" and field.name != "seed" and value < least.get(field.name, 1):
                 raise UserError(f"{flag}: allowed is a whole number from {least.get(field.name, 1)}")
-            if field.name in ("random_share", "ask_from", "best_share", "gae_lambda") and not 0 <= value <= 1:
+            if field.name in ("random_share", "best_share", "gae_lambda") and not 0 <= value <= 1:
                 raise UserError(f"{flag}: allowed is a number from 0 to 1; take {field.default}")
             if field.name in ("score_discount", "value_discount", "discount") and not 0 < value < 1:
                 raise UserError(f"{flag}: allowed is above 0 and below 1; take {field.default}")
@@ -103,6 +106,10 @@ class Config(RunConfig):
         for name in ("ppo_clip", "clip_norm", "ppo_entropy"):
             if getattr(self, name) < 0:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: allowed is a number from 0")
+        if not all(0 <= share <= 1 for share in self.ask_from):
+            raise UserError(f"--ask-from {self.ask_from[0]} {self.ask_from[1]}: allowed are numbers from 0 to 1")
+        if self.episode_limit is not None and self.episode_limit < 1:
+            raise UserError(f"--episode-limit {self.episode_limit}: allowed is a whole number from 1, or None")
         if self.hold < 1:
             raise UserError(f"--hold {self.hold}: an action is held for a step at least; take 1")
         if self.width % (2 * self.heads):
@@ -207,11 +214,16 @@ def teach(config: Config, run: Run, stage: str, init: Callable, step: Callable, 
 
 
 def curriculum(config: Config) -> list[Course]:
-    """The courses: at random first, then asking the guide of the course before."""
+    """The courses: at random first, then asking the guide of the course before, at last for nearly the best alone."""
     from thinking.environments.courses import Course
 
-    later = Course(config.rounds, config.random_share, (config.ask_from, 1.0))
-    return [Course(config.first_rounds, 1.0)] + [later] * (config.courses - 1)
+    def course(number: int) -> Course:
+        if number == 0:
+            return Course(config.first_rounds, 1.0)
+        early = number <= config.courses // 3
+        return Course(config.rounds, config.random_share, (config.ask_from[0 if early else 1], 1.0))
+
+    return [course(number) for number in range(config.courses)]
 
 
 def course_settings(config: Config) -> Settings:
@@ -266,10 +278,12 @@ def build_guide(config: Config, world: World) -> Guide:
 
 def train_guide(config: Config, run: Run, world: World) -> Player:
     """The guide, course by course."""
+    from thinking.environments import control
     from thinking.environments.agent import player
     from thinking.environments.contest import Player
     from thinking.environments.courses import beginner, learner
 
+    world = control.world(world.name, config.episode_limit)
     guide, courses, settings = build_guide(config, world), curriculum(config), course_settings(config)
     trained = teach(
         config,

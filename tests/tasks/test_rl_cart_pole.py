@@ -82,7 +82,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
 
 
 def test_what_an_agent_kept_tells_which_value_belongs_to_which_return(finished):
-    config, world = finished.config, control.world("CartPole-v1")
+    config, world = SMALL, control.world("CartPole-v1", SMALL.episode_limit)
     guide, courses, settings = (
         rl_cart_pole.build_guide(config, world),
         rl_cart_pole.curriculum(config),
@@ -171,6 +171,8 @@ def test_an_unknown_world_is_refused_with_the_list_before_anything_is_written(tm
         ({"courses": 0}, "--courses 0: allowed is a whole number from 1"),
         ({"width": 30}, "--width 30: allowed is a multiple of twice --heads, 8"),
         ({"hold": 0.5}, "--hold 0.5"),
+        ({"ask_from": (0.5, 1.5)}, "--ask-from 0.5 1.5: allowed are numbers from 0 to 1"),
+        ({"episode_limit": 0}, "--episode-limit 0: allowed is a whole number from 1"),
         ({"ppo_minibatches": 3}, "--ppo-minibatches 3: allowed is a divisor of 512"),
         ({"discount": 1.0}, "--discount 1.0: allowed is above 0 and below 1"),
         ({"learning_rate": 0.0}, "--learning-rate 0.0: allowed is a number above 0"),

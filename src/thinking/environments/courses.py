@@ -184,11 +184,13 @@ def _judge(world: World, guide: Guide, settings: Settings, agent: Agent, key: Ar
     They are not kept: who learns from its own unshaken ways learns to drift as it does, and never how to come back.
     """
     pursue = pursuing(guide, agent, asking(agent, None))
-    new = episodes(control.world(world.name), pursue, guide.remember(settings.episodes), key, settings.episodes)
-    judged = jnp.mean(new.returns)
-    wins = judged >= agent.best
+    new = episodes(world, pursue, guide.remember(settings.episodes), key, settings.episodes)
+    # Episodes may be longer here than where the guide is judged in the end, which tells the good from the better.
+    whole = jnp.mean(new.returns)
+    judged = jnp.mean(jnp.sum(new.rewards[:, : control.world(world.name).limit], axis=1))
+    wins = whole >= agent.best
     champion = jax.tree.map(lambda now, then: jnp.where(wins, now, then), agent.guide, agent.champion)
-    best = jnp.maximum(judged, agent.best)
+    best = jnp.maximum(whole, agent.best)
     return agent._replace(champion=champion, judged=judged, best=best, steps=agent.steps + jnp.sum(new.length))
 
 
