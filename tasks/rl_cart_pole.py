@@ -51,6 +51,7 @@ class Config(RunConfig):
     ask_from: tuple[float, float] = option(
         (0.5, 0.9), "guide: least share of the best state value that is asked for, in the first third of courses and on"
     )
+    paced: bool = option(False, "guide: let the state value that is asked for follow what is gained")
     episode_limit: int | None = option(1000, "guide: steps of a training episode; None: as many as in Gymnasium")
     updates: int = option(200, "guide: updates in each course")
     windows: int = option(24, "guide: windows of lived episodes in each update")
@@ -241,6 +242,7 @@ def course_settings(config: Config) -> Settings:
         best_share=config.best_share,
         discount=config.value_discount,
         hold=config.hold,
+        paced=config.paced,
     )
 
 
@@ -279,7 +281,7 @@ def build_guide(config: Config, world: World) -> Guide:
 def train_guide(config: Config, run: Run, world: World) -> Player:
     """The guide, course by course."""
     from thinking.environments import control
-    from thinking.environments.agent import player
+    from thinking.environments.agent import Actor, player
     from thinking.environments.contest import Player
     from thinking.environments.courses import beginner, learner
 
@@ -294,11 +296,11 @@ def train_guide(config: Config, run: Run, world: World) -> Player:
         config.courses * config.updates,
         max(1, config.updates // 2),
     )
-    agents = trained.state
+    agents, actor = trained.state, Actor(world, guide, config.value_discount)
     return Player(
         trained,
         agents.history,
-        lambda wanted, count: player(guide, agents, wanted, count),
+        lambda wanted, count: player(actor, agents, wanted, config.paced, count),
         [layer.params for layer in agents.guide.layers],
         (None, *config.ask),
     )

@@ -98,14 +98,26 @@ def test_what_an_agent_kept_tells_which_value_belongs_to_which_return(finished):
     # Of an episode of n rewards of 1 that ended in a fall, the first state was worth 1 - discount ** n.
     fallen = np.asarray(store.terminated & (store.length > 0))
     wanted = 1 - 0.99 ** np.asarray(store.returns)
-    np.testing.assert_allclose(agents.value_of_return(agent, store.returns)[fallen], wanted[fallen], rtol=1e-4)
-    assert float(agents.value_of_return(agent, jnp.array(-5.0))) == pytest.approx(
-        1 - 0.99 ** float(np.asarray(store.returns)[fallen].min()), rel=1e-4
-    )
-    best = agents.asking(agent, 1e9)(jnp.zeros(3))
-    np.testing.assert_array_equal(best, agents.asking(agent, None)(jnp.zeros(3)))
+    aims = jax.vmap(lambda wanted: agents.aim_at(agent, wanted, False).value)(store.returns)
+    lower = fallen & (np.asarray(store.returns) < float(store.returns[0]))
+    np.testing.assert_allclose(aims[lower], wanted[lower], rtol=1e-4)
+    lowest = 1 - 0.99 ** float(np.asarray(store.returns)[fallen].min())
+    assert float(agents.aim_at(agent, -5.0, False).value) == pytest.approx(lowest, rel=1e-4)
+    assert float(agents.aim_at(agent, 1e9, False).value) == float(agents.best_aim(agent, False).value)
     scaled = agent.scale(store.states[0])
     np.testing.assert_allclose(agent.scale.undo(scaled), store.states[0], atol=1e-5)
+
+
+def test_a_paced_aim_follows_the_values_of_a_life_of_that_value():
+    world = control.world("CartPole-v1")
+    actor = agents.Actor(world, rl_cart_pole.build_guide(SMALL, world), 0.99)
+    courses, settings = rl_cart_pole.curriculum(SMALL), rl_cart_pole.course_settings(SMALL)
+    agent = jax.jit(lambda key: beginner(world, actor.guide, courses, settings, key))(jax.random.key(0))
+    pursuit = agents.begin_pursuit(actor.guide, agents.Aim(jnp.array([1 - 0.99**20, 1.0]), True), 2)
+    act = jax.jit(lambda pursuit, gained: actor.act(agent, pursuit, True, jnp.zeros((2, 4)), gained)[0])
+    for lived in range(25):
+        pursuit = act(pursuit, jnp.full(2, float(lived)))  # a reward of 1 in every step
+        np.testing.assert_allclose(pursuit.value, [max(1 - 0.99 ** (20 - lived), 0), 1], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["Pendulum-v1", "MountainCar-v0"])

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from thinking.environments.control import World
 from thinking.environments.rollouts import Pursue
 from thinking.guide import Guide, GuideState
 from thinking.guide.hippocampus import Memory, append
@@ -89,79 +90,123 @@ class Agent(NamedTuple):
     key: Array
 
 
-def best_value(agent: Agent) -> Array:
-    """[] the highest average state value of a kept episode: what to ask for to get the best."""
-    return jnp.max(jnp.sum(agent.values, axis=1) / jnp.maximum(agent.store.length, 1))
+class Aim(NamedTuple):
+    """What is asked of an agent.
+
+    Attributes:
+        value: [] or [E] float32 in [0, 1], the state value to pursue at the beginning.
+        paced: whether the value follows what is gained, as it would along a life of that value: with every step it
+            becomes `(value - (1 - discount) * reward) / discount`. Otherwise it stays, as the average of a life.
+    """
+
+    value: Array
+    paced: bool
 
 
-def value_of_return(agent: Agent, wanted: Array) -> Array:
-    """The state value to ask for where a return is still wanted [...]: read off the kept episodes' beginnings."""
-    store = agent.store
-    returns = jnp.where(store.length > 0, store.returns, jnp.inf)
-    order = jnp.argsort(returns)
-    known = jnp.sum(store.length > 0)
-    last = jnp.maximum(known - 1, 0)
-    # Places that hold nothing repeat the best one.
-    order = order[jnp.minimum(jnp.arange(order.shape[0]), last)]
-    return jnp.interp(wanted, returns[order], agent.values[order, 0])
+class Pursuit(NamedTuple):
+    """What an acting guide carries along.
+
+    Attributes:
+        memory: of what was seen.
+        value: [E] the state value that it pursues.
+        gained: [E] the return up to now.
+    """
+
+    memory: Memory
+    value: Array
+    gained: Array
 
 
-def asking(agent: Agent, wanted: float | None) -> Callable[[Array], Array]:
-    """What to ask for, to get a return.
+def best_aim(agent: Agent, paced: bool) -> Aim:
+    """What to ask for to get the best: the highest value that a kept episode began with, or had on average."""
+    if paced:
+        return Aim(jnp.max(agent.values[:, 0]), paced)
+    return Aim(jnp.max(jnp.sum(agent.values, axis=1) / jnp.maximum(agent.store.length, 1)), paced)
+
+
+def aim_at(agent: Agent, wanted: float | Array, paced: bool) -> Aim:
+    """What to ask for to get a return: read off the kept episodes' beginnings, and paced.
 
     Args:
         agent: whose store tells which state values belong to which returns.
-        wanted: the return; None, or one that no kept episode surpasses, for the best there is. Any other is asked for
-            anew at every step, less what was gained already.
+        wanted: [] the return.
+        paced: how the best is asked for, which is what a return gets that no kept episode surpasses.
     """
-    best = best_value(agent)
-    if wanted is None:
-        return lambda gained: jnp.full(gained.shape, best)
-    beyond = wanted >= jnp.max(agent.store.returns)
-    return lambda gained: jnp.where(beyond, best, value_of_return(agent, wanted - gained))
+    store, best = agent.store, best_aim(agent, paced)
+    returns = jnp.where(store.length > 0, store.returns, jnp.inf)
+    order = jnp.argsort(returns)
+    known = jnp.sum(store.length > 0)
+    # Places that hold nothing repeat the best one.
+    order = order[jnp.minimum(jnp.arange(order.shape[0]), jnp.maximum(known - 1, 0))]
+    value = jnp.interp(wanted, returns[order], agent.values[order, 0])
+    return Aim(jnp.where(wanted >= jnp.max(store.returns), best.value, value), True)
 
 
-def act(guide: Guide, agent: Agent, memory: Memory, observation: Array, value: Array) -> tuple[Memory, Reaction]:
-    """What the guide does about observations [E, O], pursuing state values [E]."""
-    memory = append(memory, agent.scale(observation))
-    return memory, guide.react(agent.guide, memory, value[:, None])
+def begin_pursuit(guide: Guide, aim: Aim, count: int) -> Pursuit:
+    """E empty memories, and what is asked of each."""
+    value = jnp.broadcast_to(jnp.asarray(aim.value, jnp.float32), (count,))
+    return Pursuit(guide.remember(count), value, jnp.zeros(count, jnp.float32))
 
 
-def pursuing(guide: Guide, agent: Agent, ask: Callable[[Array], Array]) -> Pursue:
-    """The guide as a policy without chance.
+class Actor(NamedTuple):
+    """How a guide acts in a world.
+
+    Attributes:
+        world: the task, whose rewards pace what is pursued.
+        guide: its functions.
+        discount: of state values.
+    """
+
+    world: World
+    guide: Guide
+    discount: float
+
+    def act(
+        self, agent: Agent, pursuit: Pursuit, paced: bool, observation: Array, gained: Array
+    ) -> tuple[Pursuit, Reaction]:
+        """What the guide does about observations [E, O], having gained [E]."""
+        low, high = self.world.rewards
+        reward = (gained - pursuit.gained - low) / (high - low)
+        value = pursuit.value
+        if paced:
+            following = jnp.clip((value - (1 - self.discount) * reward) / self.discount, 0, 1)
+            value = jnp.where(pursuit.memory.count > 0, following, value)
+        memory = append(pursuit.memory, agent.scale(observation))
+        return Pursuit(memory, value, gained), self.guide.react(agent.guide, memory, value[:, None])
+
+    def policy(self, agent: Agent, paced: bool) -> Pursue:
+        """The guide as a policy without chance."""
+
+        def pursue(pursuit: Pursuit, key: Array, observation: Array, gained: Array) -> tuple[Pursuit, Array]:
+            del key  # nothing is left to chance
+            pursuit, reaction = self.act(agent, pursuit, paced, observation, gained)
+            return pursuit, reaction.value
+
+        return pursue
+
+
+def player(actor: Actor, agents: Agent, wanted: float | None, paced: bool, count: int) -> tuple[Callable, Any]:
+    """The champions of S agents as `judging.judge` lets them play, and what all S x E carry at the beginning.
 
     Args:
-        guide: its functions.
-        agent: what it knows.
-        ask: `ask(gained [E]) -> value [E]`, the state value to pursue now.
-    """
-
-    def pursue(memory: Memory, key: Array, observation: Array, gained: Array) -> tuple[Memory, Array]:
-        del key  # nothing is left to chance
-        memory, reaction = act(guide, agent, memory, observation, ask(gained))
-        return memory, reaction.value
-
-    return pursue
-
-
-def player(guide: Guide, agents: Agent, wanted: float | None, count: int) -> tuple[Callable, Any]:
-    """The champions of S agents as `judging.judge` lets them play, and the memories of all S x E at the beginning.
-
-    Args:
-        guide: its functions.
+        actor: how they act.
         agents: what each knows, [S, ...].
         wanted: the return to ask for; None for the best.
+        paced: how the best is asked for.
         count: E.
     """
+    of_return = wanted is not None
 
-    def one(agent: Agent, memory: Memory, seen: Array, gained: Array) -> tuple[Memory, Array, dict[str, Array]]:
-        value = asking(agent, wanted)(gained)
-        memory, reaction = act(guide, agent._replace(guide=agent.champion), memory, seen, value)
-        notes = {"asked_value": value}
+    def begin(agent: Agent) -> Pursuit:
+        aim = aim_at(agent, wanted, paced) if of_return else best_aim(agent, paced)
+        return begin_pursuit(actor.guide, aim, count)
+
+    def one(agent: Agent, pursuit: Pursuit, seen: Array, gained: Array) -> tuple[Pursuit, Array, dict[str, Array]]:
+        champion = agent._replace(guide=agent.champion)
+        pursuit, reaction = actor.act(champion, pursuit, paced or of_return, seen, gained)
+        notes = {"asked_value": pursuit.value}
         if len(reaction.targets) > 1:
             notes["sub_goal"] = agent.scale.undo(reaction.targets[-2])
-        return memory, reaction.value, notes
+        return pursuit, reaction.value, notes
 
-    rows = agents.steps.shape[0]
-    memory = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (rows, *leaf.shape)), guide.remember(count))
-    return lambda memory, seen, gained: jax.vmap(one)(agents, memory, seen, gained), memory
+    return lambda mind, seen, gained: jax.vmap(one)(agents, mind, seen, gained), jax.vmap(begin)(agents)

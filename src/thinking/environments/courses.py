@@ -16,11 +16,10 @@ import jax
 import jax.numpy as jnp
 
 from thinking.environments import control
-from thinking.environments.agent import Agent, Scale, asking, best_value, pursuing
+from thinking.environments.agent import Actor, Agent, Aim, Pursuit, Scale, begin_pursuit, best_aim
 from thinking.environments.control import World, random_actions
 from thinking.environments.rollouts import Pursue, episodes
 from thinking.guide import Guide, Path
-from thinking.guide.hippocampus import Memory
 from thinking.kernels.contract import Array, Metrics
 from thinking.learning.episodes import Keeping, draw, empty, keep
 
@@ -52,6 +51,7 @@ class Settings(NamedTuple):
         best_share: of the windows, drawn from the best episodes.
         discount: of the state values that the top layer pursues.
         hold: steps that a random action is held, on average.
+        paced: whether the state value that is asked for follows what is gained; see `agent.Aim`.
     """
 
     episodes: int
@@ -63,12 +63,13 @@ class Settings(NamedTuple):
     best_share: float
     discount: float
     hold: float
+    paced: bool
 
 
 class Wanderer(NamedTuple):
-    """What an acting guide carries along: its memory, and the random action that it holds."""
+    """What a guide carries along that acts at random now and then: its pursuit, and the action that it holds."""
 
-    memory: Memory
+    pursuit: Pursuit
     held: Array
     wandering: Array
 
@@ -154,15 +155,17 @@ def _live(
     world: World, guide: Guide, settings: Settings, agent: Agent, course: Course, number: Array, key: Array
 ) -> Agent:
     """Collect the episodes of a course, and keep what is worth it."""
-    best = best_value(agent)
+    best = best_aim(agent, settings.paced)
     low, high = course.asked
-    count = settings.episodes
+    count, actor = settings.episodes, Actor(world, guide, settings.discount)
 
     def one(round: Array, agent: Agent) -> Agent:
         ask_key, begin_key, live_key = jax.random.split(jax.random.fold_in(key, round), 3)
-        value = best * jax.random.uniform(ask_key, (count,), minval=low, maxval=high)
-        pursue = _wandering(world, pursuing(guide, agent, lambda _: value), course.random_share, settings.hold)
-        wanderer = Wanderer(guide.remember(count), random_actions(world, begin_key, count), jnp.ones(count, bool))
+        share = jax.random.uniform(ask_key, (count,), minval=low, maxval=high)
+        aim = Aim(best.value * share, settings.paced)
+        pursue = _wandering(world, actor.policy(agent, settings.paced), course.random_share, settings.hold)
+        held = random_actions(world, begin_key, count)
+        wanderer = Wanderer(begin_pursuit(guide, aim, count), held, jnp.ones(count, bool))
         new = episodes(world, pursue, wanderer, live_key, count)
         scale = jax.tree.map(partial(jnp.where, number == 0), agent.scale.see(new), agent.scale)
         return agent._replace(
@@ -183,8 +186,9 @@ def _judge(world: World, guide: Guide, settings: Settings, agent: Agent, key: Ar
 
     They are not kept: who learns from its own unshaken ways learns to drift as it does, and never how to come back.
     """
-    pursue = pursuing(guide, agent, asking(agent, None))
-    new = episodes(world, pursue, guide.remember(settings.episodes), key, settings.episodes)
+    pursue = Actor(world, guide, settings.discount).policy(agent, settings.paced)
+    pursuit = begin_pursuit(guide, best_aim(agent, settings.paced), settings.episodes)
+    new = episodes(world, pursue, pursuit, key, settings.episodes)
     # Episodes may be longer here than where the guide is judged in the end, which tells the good from the better.
     whole = jnp.mean(new.returns)
     judged = jnp.mean(jnp.sum(new.rewards[:, : control.world(world.name).limit], axis=1))
@@ -204,11 +208,11 @@ def _wandering(world: World, pursue: Pursue, share: Array, hold: float) -> Pursu
     def act(wanderer: Wanderer, key: Array, observation: Array, gained: Array) -> tuple[Wanderer, Array]:
         pursue_key, turn_key, share_key, action_key = jax.random.split(key, 4)
         rows = observation.shape[0]
-        memory, action = pursue(wanderer.memory, pursue_key, observation, gained)
+        pursuit, action = pursue(wanderer.pursuit, pursue_key, observation, gained)
         turns = jax.random.uniform(turn_key, (rows,)) < 1 / hold
         wandering = jnp.where(turns, jax.random.uniform(share_key, (rows,)) < share, wanderer.wandering)
         wide = (rows,) + (1,) * (action.ndim - 1)
         held = jnp.where(turns.reshape(wide), random_actions(world, action_key, rows), wanderer.held)
-        return Wanderer(memory, held, wandering), jnp.where(wandering.reshape(wide), held, action)
+        return Wanderer(pursuit, held, wandering), jnp.where(wandering.reshape(wide), held, action)
 
     return act
