@@ -8,6 +8,7 @@ train on the same worlds. All are judged in Gymnasium, on episodes that none of 
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from thinking.guide import Guide
     from thinking.learning.policies import Policy
 
+BEGAN = time.monotonic()
 Algorithm = Literal["guide", "ppo", "reinforce"]
 Environment = Literal["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"]
 ALGORITHMS: tuple[Algorithm, ...] = ("guide", "ppo", "reinforce")
@@ -121,8 +123,36 @@ class Config(RunConfig):
             raise UserError(f"--algorithm: name at least one of {', '.join(ALGORITHMS)}")
 
 
+# Goals that chance seldom reaches: random actions are held, and several hypotheses compete by reward.
+SEEKING = Config(
+    courses=16,
+    first_rounds=8,
+    updates=150,
+    best_places=32,
+    best_share=0.7,
+    ask_from=(0.5, 0.5),
+    paced=True,
+    episode_limit=None,
+    skip_step=4,
+    slots=8,
+    score_reward=True,
+    score_discount=0.9,
+    ppo_steps=300_000,
+)
 PRESETS = {
     "default": Config(),
+    "acrobot": dataclasses.replace(SEEKING, environment="Acrobot-v1", hold=4.0, ask=(-150.0,)),
+    "mountain_car": dataclasses.replace(SEEKING, environment="MountainCar-v0", hold=12.0, ask=(-150.0,)),
+    "pendulum": Config(
+        environment="Pendulum-v1",
+        courses=20,
+        episode_limit=None,
+        ask=(),
+        value_discount=0.95,
+        discount=0.95,
+        ppo_steps=500_000,
+        ppo_entropy=0.0,
+    ),
     "smoke": Config(
         courses=2,
         episodes=4,
@@ -153,6 +183,7 @@ def run(config: Config, run: Run) -> None:
         return measure(config, run, world)
     trainers = {"guide": train_guide, "ppo": train_ppo, "reinforce": train_reinforce}
     players = {name: trainers[name](config, run, world) for name in dict.fromkeys(config.algorithm)}
+    to_trained = time.monotonic() - BEGAN
     rows = []
     for name, player in players.items():
         for wanted in player.asks:
@@ -173,6 +204,7 @@ def run(config: Config, run: Run) -> None:
         {name: player.trained.state for name, player in players.items()},
         train_seconds={name: player.trained.seconds for name, player in players.items()},
         compile_seconds={name: player.trained.compile_seconds for name, player in players.items()},
+        seconds_from_command_to_trained=to_trained,
         reward_threshold=judging.reward_threshold(world),
     )
 

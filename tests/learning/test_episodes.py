@@ -11,7 +11,10 @@ from thinking.learning.episodes import Episodes, Keeping, draw, empty, keep
 T, PLACES, NEW = 4, 7, 3
 QUICK = settings(max_examples=30, deadline=None, derandomize=True)
 RULES = {"bands": Keeping(best=2, bands=2), "best": Keeping(best=PLACES, bands=0), "newest": Keeping(2, 2, False)}
-keepers = {name: jax.jit(lambda store, new, rule=rule: keep(store, new, rule)) for name, rule in RULES.items()}
+keepers = {
+    name: jax.jit(lambda store, new, rule=rule: keep(store, new, rule, lambda lived: lived.returns))
+    for name, rule in RULES.items()
+}
 
 
 def episodes(returns, names):

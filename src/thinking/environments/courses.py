@@ -21,7 +21,7 @@ from thinking.environments.control import World, random_actions
 from thinking.environments.rollouts import Pursue, episodes
 from thinking.guide import Guide, Path
 from thinking.kernels.contract import Array, Metrics
-from thinking.learning.episodes import Keeping, draw, empty, keep
+from thinking.learning.episodes import Episodes, Keeping, draw, empty, keep
 
 
 class Course(NamedTuple):
@@ -159,6 +159,9 @@ def _live(
     low, high = course.asked
     count, actor = settings.episodes, Actor(world, guide, settings.discount)
 
+    def worth(lived: Episodes) -> Array:
+        return lived.values(settings.discount, world.rewards)[:, 0]
+
     def one(round: Array, agent: Agent) -> Agent:
         ask_key, begin_key, live_key = jax.random.split(jax.random.fold_in(key, round), 3)
         share = jax.random.uniform(ask_key, (count,), minval=low, maxval=high)
@@ -169,7 +172,7 @@ def _live(
         new = episodes(world, pursue, wanderer, live_key, count)
         scale = jax.tree.map(partial(jnp.where, number == 0), agent.scale.see(new), agent.scale)
         return agent._replace(
-            store=keep(agent.store, new, settings.keeping),
+            store=keep(agent.store, new, settings.keeping, worth),
             scale=scale,
             steps=agent.steps + jnp.sum(new.length),
             lived=agent.lived + jnp.mean(new.returns),

@@ -3,6 +3,7 @@
 Axes: N places of the store, E episodes, T the most steps of an episode, O dimensions of an observation.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -52,8 +53,8 @@ class Keeping(NamedTuple):
 
     Attributes:
         best: the episodes of the highest return always stay, so many.
-        bands: the range of returns is cut into so many bands of equal width; each has the same share of the other
-            places, for its own best. So low returns stay teachable too.
+        bands: the range of what episodes are worth is cut into so many bands of equal width; each has the same share
+            of the other places, for the lowest in it. So low returns stay teachable too, to the lowest of all.
         by_return: whether the best stay; else the newest do, whatever they were worth, and there are no bands.
     """
 
@@ -67,30 +68,34 @@ def empty(like: Episodes, places: int) -> Episodes:
     return jax.tree.map(lambda leaf: jnp.zeros((places, *leaf.shape[1:]), leaf.dtype), like)
 
 
-def keep(store: Episodes, new: Episodes, keeping: Keeping) -> Episodes:
+Worth = Callable[[Episodes], Array]
+"""`worth(episodes) -> [E]`: on which scale bands of return are equally wide."""
+
+
+def keep(store: Episodes, new: Episodes, keeping: Keeping, worth: Worth) -> Episodes:
     """The store after new episodes: sorted by return, the best first, of equals the newest first."""
     places = store.length.shape[0]
     both = jax.tree.map(lambda fresh, old: jnp.concatenate([fresh, old]), new, store)
-    returns, real = both.returns, both.length > 0
+    real = both.length > 0
     if not keeping.by_return:
         order = jnp.argsort(~real, stable=True)
         return jax.tree.map(lambda leaf: leaf[order[:places]], both)
-    order = jnp.argsort(-returns, stable=True)
-    both, returns, real = jax.tree.map(lambda leaf: leaf[order], (both, returns, real))
-    place = jnp.arange(returns.shape[0])
+    order = jnp.argsort(-both.returns, stable=True)
+    both, real = jax.tree.map(lambda leaf: leaf[order], (both, real))
+    place = jnp.arange(real.shape[0])
     share = (places - keeping.best) // max(keeping.bands, 1)
-    stays = (place < keeping.best) | (_place_in_band(returns, real, keeping.bands) < share)
+    stays = (place < keeping.best) | (_place_in_band(worth(both), real, keeping.bands) < share)
     # What does not stay fills the places that are left.
     order = jnp.argsort(jnp.where(real, ~stays, 2), stable=True)[:places]
     return jax.tree.map(lambda leaf: leaf[jnp.sort(order)], both)
 
 
-def _place_in_band(returns: Array, real: Array, bands: int) -> Array:
-    """How many worse episodes are in the same band, for returns sorted from the best down."""
-    lowest = jnp.min(returns, where=real, initial=jnp.inf)
-    width = jnp.max(returns, where=real, initial=-jnp.inf) - lowest
-    band = jnp.clip((returns - lowest) / jnp.where(width > 0, width, 1) * bands, 0, max(bands - 1, 0)).astype(int)
-    place = jnp.arange(returns.shape[0])
+def _place_in_band(worth: Array, real: Array, bands: int) -> Array:
+    """How many worse episodes are in the same band, for episodes sorted from the best down."""
+    lowest = jnp.min(worth, where=real, initial=jnp.inf)
+    width = jnp.max(worth, where=real, initial=-jnp.inf) - lowest
+    band = jnp.clip((worth - lowest) / jnp.where(width > 0, width, 1) * bands, 0, max(bands - 1, 0)).astype(int)
+    place = jnp.arange(worth.shape[0])
     return jnp.sum((band[:, None] == band[None]) & real[None] & (place[None] > place[:, None]), axis=1)
 
 
