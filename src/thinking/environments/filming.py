@@ -34,7 +34,8 @@ def film(path: Path, world: World, episode: Film, title: str) -> Path:
         The path.
     """
     figure, (panel,) = plots.figure(1, title)
-    figure.set_size_inches(5, 3.4)
+    left, right, low, high = _SCENES[world.name][1]
+    figure.set_size_inches(5, min(1.3 + 4.6 * (high - low) / (right - left), 5))
     every = math.ceil(len(episode.observations) / _MOST_FRAMES)
 
     def frame(number: int) -> list:
@@ -57,8 +58,9 @@ def _draw(panel: Axes, world: World, episode: Film, number: int) -> None:
     panel.tick_params(labelsize=7)
     if "sub_goal" in episode.notes:
         for line in lines(episode.notes["sub_goal"][number]):
-            panel.plot(*line, color=plots.PALETTE[1], linewidth=3, alpha=0.6, solid_capstyle="round")
-        panel.plot([], [], color=plots.PALETTE[1], alpha=0.6, linewidth=3, label="sub-goal")
+            panel.plot(*line, color=plots.PALETTE[1], linewidth=7, alpha=0.5, solid_capstyle="round")
+        numbers = " ".join(f"{number:+.2f}" for number in episode.notes["sub_goal"][number])
+        panel.plot([], [], color=plots.PALETTE[1], alpha=0.5, linewidth=7, label=f"sub-goal {numbers}")
         panel.legend(loc="upper right", fontsize=7)
     for line in lines(seen):
         panel.plot(*line, color=plots.PALETTE[0], linewidth=3, solid_capstyle="round")
