@@ -82,13 +82,15 @@ def world(name: str, limit: int | None = None) -> World:
     if name not in _REWARDS:
         raise UserError(f"--environment {name}: allowed is one of {', '.join(NAMES)}")
     simulator, settings = _simulator(name)
-    actions, stretch = simulator.action_space(settings), ((), ())
-    if hasattr(actions, "n"):
-        action = Discrete(int(actions.n))
-    else:
-        action = Box(actions.shape[0])
-        stretch = tuple(tuple(jnp.broadcast_to(end, actions.shape).tolist()) for end in (actions.low, actions.high))
-    observation = Box(simulator.observation_space(settings).shape[0])
+    with jax.ensure_compile_time_eval():  # a world may be asked for while JAX traces
+        actions, stretch = simulator.action_space(settings), ((), ())
+        if hasattr(actions, "n"):
+            action = Discrete(int(actions.n))
+        else:
+            action = Box(actions.shape[0])
+            ends = (jnp.broadcast_to(end, actions.shape) for end in (actions.low, actions.high))
+            stretch = tuple(tuple(end.tolist()) for end in ends)
+        observation = Box(simulator.observation_space(settings).shape[0])
     return World(name, observation, action, limit or int(settings.max_steps_in_episode), _REWARDS[name], stretch)
 
 
