@@ -13,7 +13,7 @@ import pytest
 
 from tasks import rl_cart_pole
 from thinking.environments import agent as agents
-from thinking.environments import control, judging
+from thinking.environments import control, filming, judging
 from thinking.environments.courses import beginner
 from thinking.experiment import Run, interruption, main
 from thinking.experiment.checkpoint import restore
@@ -38,7 +38,9 @@ SMALL = dataclasses.replace(
 def finished(tmp_path_factory):
     """A small run of all algorithms, and where it was written."""
     run = Run(folder=tmp_path_factory.mktemp("rl_cart_pole"), config=SMALL)
-    rl_cart_pole.run(SMALL, run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filming, "_MOST_FRAMES", 3)
+        rl_cart_pole.run(SMALL, run)
     return run
 
 
@@ -74,11 +76,12 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
     run = Run(folder=tmp_path, config=SMALL)
     for _ in range(2):  # in the middle of a course, and between two rollouts
         with interruption.catching(), pytest.raises(interruption.Interrupted):
-            rl_cart_pole.run(SMALL, dataclasses.replace(run, mirrors=(stop,)))
+            rl_cart_pole.run(dataclasses.replace(SMALL, films=False), dataclasses.replace(run, mirrors=(stop,)))
     with interruption.catching():  # forgets the signals
         rl_cart_pole.run(dataclasses.replace(SMALL, films=False), run)
     assert results(run)["state_digest"] == results(finished)["state_digest"]
-    assert results(run)["rows"] == results(finished)["rows"]
+    timeless = [[{**row, "steps_per_second": 0} for row in results(r)["rows"]] for r in (run, finished)]
+    assert timeless[0] == timeless[1]
 
 
 def test_what_an_agent_kept_tells_which_value_belongs_to_which_return(finished):
@@ -120,22 +123,21 @@ def test_a_paced_aim_follows_the_values_of_a_life_of_that_value():
         np.testing.assert_allclose(pursuit.value, [max(1 - 0.99 ** (20 - lived), 0), 1], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["Pendulum-v1", "MountainCar-v0"])
-def test_other_worlds_train_and_are_judged(tmp_path, name):
+def test_continuous_actions_go_the_same_way(tmp_path):
     config = dataclasses.replace(
         rl_cart_pole.PRESETS["smoke"],
         algorithm=("guide", "ppo"),
-        environment=name,
+        environment="Pendulum-v1",
+        episode_limit=None,
         courses=1,
         test_episodes=1,
         ask=(),
         ppo_steps=1024,
-        films=name == "Pendulum-v1",
+        films=False,
     )
     run = Run(folder=tmp_path, config=config)
     rl_cart_pole.run(config, run)
-    low, high = {"Pendulum-v1": (-2000, 0), "MountainCar-v0": (-200, -80)}[name]
-    assert all(low <= row["mean_return"] <= high for row in results(run)["rows"])
+    assert all(-2000 <= row["mean_return"] <= 0 for row in results(run)["rows"])
 
 
 def test_judging_counts_what_gymnasium_gives():
