@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
+from thinking.learning.learner import Learner
 from thinking.learning.policies import Judgement
-from thinking.learning.policy_gradient import Experience, Learner, masked_mean, normalised, ppo, reinforce
+from thinking.learning.policy_gradient import Experience, masked_mean, normalised, ppo, reinforce
 
 ROWS, CHOICES = 8, 3
 

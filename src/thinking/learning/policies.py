@@ -13,6 +13,7 @@ from flax import nnx
 from thinking.kernels.contract import Array, Discrete, Space
 from thinking.kernels.slots import value_width
 from thinking.networks.perceptron import Perceptron
+from thinking.networks.pure import pure
 
 Params = Any
 
@@ -68,16 +69,14 @@ def perceptron_policy(observation: int, action: Space, widths: Sequence[int] = (
         critic = Perceptron([observation, *widths, 1], 1.0, rngs)
         return nnx.Dict(actor=actor, critic=critic)
 
-    structure, template = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
+    begin, networks_of = pure(build)
 
     def init(key: Array) -> Params:
-        params = {"networks": nnx.to_pure_dict(nnx.state(build(key)))}
+        params = {"networks": begin(key)}
         return params if discrete else params | {"log_spread": jnp.zeros(value_width(action), jnp.float32)}
 
     def networks(params: Params) -> nnx.Module:
-        state = jax.tree.map(lambda leaf: leaf, template)
-        nnx.replace_by_pure_dict(state, params["networks"])
-        return nnx.merge(structure, state)
+        return networks_of(params["networks"])
 
     def log_spread(params: Params, said: Array) -> Array:
         return jnp.broadcast_to(params["log_spread"], said.shape)

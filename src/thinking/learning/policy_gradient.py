@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import optax
 
 from thinking.kernels.contract import Array, Metrics
+from thinking.learning.learner import Learner, Params, stepped
 from thinking.learning.policies import Judgement
 
-Params = Any
 Judge = Callable[[Params, Any, Array], Judgement]
 """`judge(params, inputs, actions) -> Judgement` of arrays [N, ...]."""
 
@@ -39,13 +39,6 @@ class Experience(NamedTuple):
     advantage: Array
     target: Array
     mask: Array
-
-
-class Learner(NamedTuple):
-    """Parameters and their optimizer."""
-
-    params: Params
-    optimizer: optax.OptState
 
 
 Update = Callable[[Learner, Experience, Array], tuple[Learner, Metrics]]
@@ -165,5 +158,4 @@ def _descend(
     batch: Experience,
 ) -> tuple[Learner, Metrics]:
     gradients, metrics = jax.grad(loss, has_aux=True)(learner.params, batch)
-    updates, state = optimizer.update(gradients, learner.optimizer, learner.params)
-    return Learner(optax.apply_updates(learner.params, updates), state), metrics
+    return stepped(learner, optimizer, gradients), metrics

@@ -1,0 +1,101 @@
+"""AdamW as sequence models are trained with it, and schedules of its learning rate.
+
+A schedule reads the optimizer's own count of steps, which is part of its state: training that is resumed goes on at
+the rate where it stood. A schedule counts from 0, so with a warmup the first step is made at a rate of 0.
+"""
+
+from typing import Any
+
+import jax
+import optax
+
+
+def adamw(
+    rate: float | optax.Schedule,
+    *,
+    weight_decay: float = 0.1,
+    clip: float = 1.0,
+    b1: float = 0.9,
+    b2: float = 0.95,
+) -> optax.GradientTransformation:
+    """AdamW (Loshchilov & Hutter 2019) behind clipping (Pascanu et al. 2013).
+
+    Only matrices decay, which is every parameter of at least two axes, embeddings too. The scales of norms and the
+    biases have one axis, and are left alone.
+
+    Args:
+        rate: the learning rate, or a schedule of it.
+        weight_decay: the share of a matrix that a step at rate 1 would take away.
+        clip: the largest norm of all gradients together; a larger one is scaled down to it.
+        b1: decay of the gradients' mean.
+        b2: decay of the squared gradients' mean.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+    if not callable(rate):
+        _check_positive("rate", rate)
+    _check_positive("clip", clip)
+    if not weight_decay >= 0:
+        raise ValueError(f"weight_decay {weight_decay} is out of range; give 0 or more")
+    for name, decay in {"b1": b1, "b2": b2}.items():
+        if not 0 <= decay < 1:
+            raise ValueError(f"{name} {decay} is out of range; give 0 to below 1")
+    return optax.chain(
+        optax.clip_by_global_norm(clip),
+        optax.adamw(rate, b1=b1, b2=b2, weight_decay=weight_decay, mask=_matrices),
+    )
+
+
+def warmup_cosine(peak: float, steps: int, warmup: int, final: float = 0.1) -> optax.Schedule:
+    """Linearly from 0 up to the peak, then down along half a cosine (Loshchilov & Hutter 2017).
+
+    Args:
+        peak: the highest rate, at step `warmup`.
+        steps: of the whole training; from there on the rate is the lowest.
+        warmup: steps up to the peak.
+        final: the lowest rate, as a share of the peak.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+    _check_positive("peak", peak)
+    if not 0 <= warmup < steps:
+        raise ValueError(f"warmup {warmup} is out of range; give 0 to below the {steps} steps")
+    if not 0 <= final <= 1:
+        raise ValueError(f"final {final} is out of range; it is a share of the peak, give 0 to 1")
+    up, down = optax.linear_schedule(0.0, peak, warmup), optax.cosine_decay_schedule(peak, steps - warmup, final)
+    return optax.join_schedules([up, down], [warmup])
+
+
+def warmup_stable_decay(peak: float, steps: int, warmup: int, decay: int) -> optax.Schedule:
+    """Linearly from 0 up to the peak, there for most of the time, then linearly down to 0 (WSD, Hu et al. 2024).
+
+    Up to the decay nothing depends on the number of steps, so a training can be made longer from there.
+
+    Args:
+        peak: the highest rate, from step `warmup` to step `steps - decay`.
+        steps: of the whole training; from there on the rate is 0.
+        warmup: steps up to the peak.
+        decay: steps down to 0, at the end.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+    _check_positive("peak", peak)
+    for name, part in {"warmup": warmup, "decay": decay}.items():
+        if part < 0:
+            raise ValueError(f"{name} {part} is out of range; give 0 or more steps")
+    if warmup + decay > steps:
+        raise ValueError(f"warmup {warmup} and decay {decay} take longer than the {steps} steps; shorten one of them")
+    up, down = optax.linear_schedule(0.0, peak, warmup), optax.linear_schedule(peak, 0.0, decay)
+    return optax.join_schedules([up, optax.constant_schedule(peak), down], [warmup, steps - decay])
+
+
+def _matrices(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+
+
+def _check_positive(name: str, number: float) -> None:
+    if not number > 0:
+        raise ValueError(f"{name} {number} is out of range; give more than 0")

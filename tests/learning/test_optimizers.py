@@ -1,0 +1,103 @@
+"""AdamW against its definition written out, and schedules at points computed by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tests.kernels.quick import jit
+
+from thinking.learning.learner import Learner, stepped
+from thinking.learning.optimizers import adamw, warmup_cosine, warmup_stable_decay
+
+SHAPES = {"embedding": (4, 3), "scale": (3,), "bias": (), "heads": (2, 3, 2)}
+
+
+def drawn(seed, size=1.0):
+    numbers = np.random.default_rng(seed)
+    return {name: size * numbers.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+def norm(tree):
+    return np.sqrt(sum((leaf.astype(np.float64) ** 2).sum() for leaf in tree.values()))
+
+
+def by_hand(params, gradients, rates, decay, clip, b1, b2):
+    params = {name: leaf.astype(np.float64) for name, leaf in params.items()}
+    mean, square = dict.fromkeys(params, 0.0), dict.fromkeys(params, 0.0)
+    for number, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        shrink = min(1.0, clip / norm(gradient))
+        for name, leaf in params.items():
+            part = shrink * gradient[name].astype(np.float64)
+            mean[name] = b1 * mean[name] + (1 - b1) * part
+            square[name] = b2 * square[name] + (1 - b2) * part**2
+            step = mean[name] / (1 - b1**number) / (np.sqrt(square[name] / (1 - b2**number)) + 1e-8)
+            params[name] = leaf - rate * (step + (decay * leaf if name in ("embedding", "heads") else 0.0))
+    return params
+
+
+def test_adamw_clips_all_gradients_together_and_decays_matrices_alone():
+    # The first gradients are clipped and the last is not; the rate changes from step to step.
+    gradients = [drawn(1, 10.0), drawn(2, 3.0), drawn(3, 0.05)]
+    assert [norm(gradient) > 1.5 for gradient in gradients] == [True, True, False]
+    schedule = optax.linear_schedule(0.02, 0.05, 3)
+    optimizer = adamw(schedule, weight_decay=0.3, clip=1.5, b1=0.8, b2=0.9)
+    params = jax.tree.map(jnp.asarray, drawn(0))
+    learner = Learner(params, optimizer.init(params))
+    step = jit(lambda learner, gradient: stepped(learner, optimizer, gradient))
+    for gradient in gradients:
+        learner = step(learner, gradient)
+    wanted = by_hand(drawn(0), gradients, [0.02, 0.03, 0.04], 0.3, 1.5, 0.8, 0.9)
+    for name, leaf in wanted.items():
+        np.testing.assert_allclose(learner.params[name], leaf, rtol=1e-4, atol=1e-6)
+
+
+def test_without_gradients_matrices_shrink_and_the_rest_stays():
+    optimizer = adamw(0.5)
+    params = jax.tree.map(jnp.asarray, drawn(0))
+    updates = jit(lambda params: optimizer.update(optax.tree.zeros_like(params), optimizer.init(params), params)[0])(
+        params
+    )
+    for name, leaf in params.items():
+        np.testing.assert_allclose(updates[name], -0.5 * 0.1 * leaf if leaf.ndim > 1 else 0 * leaf, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "points"),
+    [
+        (
+            warmup_cosine(2.0, steps=110, warmup=10),  # half a cosine from 2 to 0.2 over 100 steps: 1.1 in the middle
+            {0: 0, 1: 0.2, 5: 1, 10: 2, 60: 1.1, 35: 1.1 + 0.9 * 0.5**0.5, 110: 0.2, 1000: 0.2},
+        ),
+        (warmup_cosine(1.0, steps=4, warmup=0, final=0.0), {0: 1, 2: 0.5, 4: 0}),
+        (
+            warmup_stable_decay(3.0, steps=100, warmup=30, decay=20),
+            {0: 0, 10: 1, 29: 2.9, 30: 3, 55: 3, 80: 3, 90: 1.5, 99: 0.15, 100: 0, 1000: 0},
+        ),
+        (warmup_stable_decay(3.0, steps=5, warmup=0, decay=0), {0: 3, 4: 3, 5: 3}),
+        (warmup_stable_decay(3.0, steps=6, warmup=3, decay=3), {0: 0, 2: 2, 3: 3, 4: 2, 6: 0}),
+    ],
+)
+def test_schedules_pass_through_points_computed_by_hand(schedule, points):
+    found = [float(schedule(jnp.int32(step))) for step in points]
+    np.testing.assert_allclose(found, list(points.values()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda: adamw(-0.1), "rate -0.1 is out of range; give more than 0"),
+        (lambda: adamw(0.1, clip=0.0), "clip 0.0 is out of range"),
+        (lambda: adamw(0.1, weight_decay=-1.0), "weight_decay -1.0 is out of range"),
+        (lambda: adamw(0.1, b2=1.0), "b2 1.0 is out of range; give 0 to below 1"),
+        (lambda: warmup_cosine(-1.0, 10, 2), "peak -1.0 is out of range"),
+        (lambda: warmup_cosine(1.0, 10, 10), "warmup 10 is out of range; give 0 to below the 10 steps"),
+        (lambda: warmup_cosine(1.0, 10, 2, final=1.5), "final 1.5 is out of range"),
+        (lambda: warmup_stable_decay(0.0, 10, 2, 2), "peak 0.0 is out of range"),
+        (lambda: warmup_stable_decay(1.0, 10, -1, 2), "warmup -1 is out of range"),
+        (lambda: warmup_stable_decay(1.0, 10, 6, 5), "warmup 6 and decay 5 take longer than the 10 steps"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        wrong()
