@@ -10,12 +10,24 @@ from flax import nnx
 from tests.kernels.quick import jit
 
 from thinking.networks import blocks, positions
+from thinking.networks.attention import attention
 
 ROWS, TOKENS, WIDTH, HEADS = 2, 4, 6, 3
 
 
 def draw(seed, *shape):
     return np.float32(np.random.default_rng(seed).normal(size=shape))
+
+
+WHEN = jnp.arange(TOKENS)[None]
+
+
+def config(**options):
+    return blocks.BlockConfig(**{"width": WIDTH, "heads": HEADS, **options})
+
+
+def causally(query, key, value):
+    return attention(query, key, value), None
 
 
 def attend(query, key, value, mask):
@@ -32,68 +44,56 @@ def attend(query, key, value, mask):
 
 # Attention
 
-attends = jit(blocks.attend)
-
-
-def test_attention_mixes_the_values_of_the_keys_that_the_mask_allows():
-    query, key, value = (np.float64(draw(seed, ROWS, TOKENS, HEADS, 2)) for seed in range(3))
-    mask = np.random.default_rng(3).random((ROWS, TOKENS, TOKENS)) < 0.5
-    mask[0, 1] = False  # nothing is allowed here, so nothing is mixed
-    mask[1] = True
-    mixed = attends(*map(np.float32, (query, key, value)), mask)
-    np.testing.assert_allclose(mixed, attend(query, key, value, mask), atol=1e-5)
-    assert np.all(np.asarray(mixed)[0, 1] == 0)
-
-
-def test_attention_of_queries_that_may_see_nothing_has_finite_slopes():
-    def total(query):
-        return jnp.sum(blocks.attend(query, query, query, jnp.zeros((ROWS, TOKENS, TOKENS), bool)))
-
-    assert np.all(np.asarray(jit(jax.grad(total))(draw(0, ROWS, TOKENS, HEADS, 2))) == 0)
-
-
-def test_attention_holds_logits_beyond_what_exp_can_take():
-    query = 1e3 * draw(0, ROWS, TOKENS, HEADS, 2)
-    mixed = attends(query, query, draw(1, ROWS, TOKENS, HEADS, 2), np.ones((ROWS, TOKENS, TOKENS), bool))
-    assert np.all(np.isfinite(mixed))
-
-
-@pytest.mark.parametrize("window", [1, 2, 3, 9])
-def test_a_token_sees_itself_and_the_valid_ones_before_it_within_the_window(window):
-    valid = np.asarray([[False, False, True, True, True], [True] * 5])
-    mask = blocks.causal_window(jnp.asarray(valid), window)
-    for row, token, other in itertools.product(range(2), range(5), range(5)):
-        assert mask[row, token, other] == (valid[row, other] and token - window < other <= token)
-
-
 @pytest.mark.parametrize("name", ["none", "rotary"])
 def test_each_head_attends_with_its_own_share_of_the_width(name):
     position = getattr(positions, name)()
-    module = nnx.jit(lambda: blocks.Attention(WIDTH, HEADS, position, nnx.Rngs(0)))()
+    module = nnx.jit(lambda: blocks.Attention(config(position=position), nnx.Rngs(0)))()
     tokens, mask = draw(0, ROWS, TOKENS, WIDTH), np.tril(np.ones((ROWS, TOKENS, TOKENS), bool))
     projected = np.asarray(tokens) @ np.asarray(module.project_in.kernel[...])
     query, key, value = (part.reshape(ROWS, TOKENS, HEADS, 2) for part in np.split(projected, 3, axis=2))
-    query, key = (np.asarray(position.rotate(jnp.asarray(part))) for part in (query, key))
+    query, key = (np.asarray(position.rotate(jnp.asarray(part), WHEN)) for part in (query, key))
     mixed = attend(query, key, value, mask).reshape(ROWS, TOKENS, WIDTH)
     expected = mixed @ np.asarray(module.project_out.kernel[...])
-    np.testing.assert_allclose(nnx.jit(lambda module, *x: module(*x))(module, tokens, mask), expected, atol=1e-5)
+    said, _ = nnx.jit(lambda module, tokens: module(tokens, WHEN, causally))(module, tokens)
+    np.testing.assert_allclose(said, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("heads", [0, 4])
-def test_heads_that_do_not_divide_the_width_are_refused(heads):
-    with pytest.raises(ValueError, match=f"heads {heads} .*width 6.*divisor of 6") as refusal:
-        blocks.Attention(WIDTH, heads, positions.none(), nnx.Rngs(0))
+def test_heads_that_share_keys_ask_them_in_turn_and_hand_on_what_attention_hands_on():
+    asked = []
+
+    def attend(q, k, v):
+        asked.append((q.shape, k.shape, v.shape))
+        return jnp.repeat(v, 2, axis=2), "kept"
+
+    module = blocks.Attention(blocks.BlockConfig(8, 4, key_heads=2), nnx.Rngs(0))
+    said, kept = module(draw(0, ROWS, TOKENS, 8), WHEN, attend)
+    assert asked == [((ROWS, TOKENS, 4, 2), (ROWS, TOKENS, 2, 2), (ROWS, TOKENS, 2, 2))]
+    assert (said.shape, kept) == ((ROWS, TOKENS, 8), "kept")
+    assert module.project_in.kernel.shape == (8, (4 + 2 + 2) * 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": 0}, "heads 0 .*width 6.*divisor of 6"),
+        ({"heads": 4}, "heads 4 .*width 6.*divisor of 6"),
+        ({"key_heads": 2}, "key_heads 2 .*heads 3.*divisor of 3"),
+        ({"feed_forward": 0}, "feed_forward 0 .*at least 1"),
+        ({"dropout": 1.0}, "dropout 1.0.*0 to below 1"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+)
+def test_a_shape_that_no_block_can_have_is_refused_with_one_line(options, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        config(**options)
     assert "\n" not in str(refusal.value)
 
 
 # Blocks
 
-TO_ALL = jnp.ones((ROWS, TOKENS, TOKENS), bool)
-
-
 @pytest.fixture(scope="module")
 def made():
-    return nnx.jit(lambda: blocks.Block(WIDTH, HEADS, positions.rotary(), 0.5, nnx.Rngs(0)))()
+    return nnx.jit(lambda: blocks.Block(config(dropout=0.5), nnx.Rngs(0)))()
 
 
 @pytest.fixture
@@ -103,12 +103,12 @@ def block(made):
 
 @nnx.jit
 def read(block, tokens):
-    return block(tokens, TO_ALL, None)
+    return block(tokens, WHEN, causally)[0]
 
 
 @nnx.jit
 def read_with_dropout(block, tokens, key):
-    return block(tokens, TO_ALL, nnx.Rngs(dropout=key))
+    return block(tokens, WHEN, causally, nnx.Rngs(dropout=key))[0]
 
 
 def silence(linear):
@@ -122,6 +122,23 @@ def test_the_feed_forward_part_is_a_rectified_layer_four_times_as_wide_between_t
     expected = np.maximum(inside, 0) @ np.asarray(module.narrow.kernel[...]) + np.asarray(module.narrow.bias[...])
     assert inside.shape[-1] == 4 * WIDTH
     np.testing.assert_allclose(nnx.jit(lambda module, x: module(x))(module, tokens), expected, atol=1e-5)
+
+
+def test_a_gated_feed_forward_part_multiplies_its_inner_layer_by_a_gate():
+    module = blocks.FeedForward(config(gated=True, feed_forward=5), nnx.Rngs(0))
+    tokens = draw(0, ROWS, TOKENS, WIDTH)
+    gate, widen, narrow = (np.asarray(part.kernel[...]) for part in (module.gate, module.widen, module.narrow))
+    opened = tokens @ gate / (1 + np.exp(-(tokens @ gate)))  # Shazeer 2020, equation 6
+    np.testing.assert_allclose(module(tokens), (opened * (tokens @ widen)) @ narrow, atol=1e-5)
+    assert config(width=96, gated=True).inner == 256
+
+
+def test_a_product_over_flat_rows_is_the_product_and_so_are_its_slopes():
+    x, kernel = draw(0, ROWS, TOKENS, WIDTH), draw(1, WIDTH, 5)
+    flat = jit(jax.value_and_grad(lambda x, kernel: jnp.sum(blocks.flat_dot(x, kernel, None) ** 2), (0, 1)))
+    plain = jit(jax.value_and_grad(lambda x, kernel: jnp.sum(jnp.einsum("bcd,df->bcf", x, kernel) ** 2), (0, 1)))
+    for one, other in zip(jax.tree.leaves(flat(x, kernel)), jax.tree.leaves(plain(x, kernel)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
 def test_a_block_adds_to_what_it_reads_so_that_without_its_last_maps_it_changes_nothing(block):

@@ -10,6 +10,7 @@ from tests.kernels.quick import jit
 from thinking.networks import positions
 
 ROWS, TOKENS, DIMS, HEADS = 2, 6, 8, 3
+WHEN = np.arange(TOKENS, dtype=np.int32)[None]
 
 
 def draw(*shape):
@@ -25,24 +26,24 @@ def vaswani(position, dims):
 def test_none_changes_nothing():
     position = positions.none()
     tokens, heads = draw(ROWS, TOKENS, DIMS), draw(ROWS, TOKENS, HEADS, DIMS)
-    assert position.add(tokens, draw(ROWS, TOKENS, 2)) is tokens
-    assert position.rotate(heads) is heads
+    assert position.add(tokens, WHEN, draw(ROWS, TOKENS, 2)) is tokens
+    assert position.rotate(heads, WHEN) is heads
 
 
 def test_sinusoidal_adds_the_waves_of_when_to_every_row_and_looks_not_where():
     position = positions.sinusoidal()
     tokens, heads = draw(ROWS, TOKENS, DIMS), draw(ROWS, TOKENS, HEADS, DIMS)
     add = jit(position.add)
-    told = add(tokens, draw(ROWS, TOKENS, 2))
+    told = add(tokens, WHEN, draw(ROWS, TOKENS, 2))
     expected = np.asarray([vaswani(when, DIMS) for when in range(TOKENS)])
     np.testing.assert_allclose(told, tokens + np.stack([expected] * ROWS), atol=1e-6)
-    assert np.array_equal(add(tokens, np.full((ROWS, TOKENS, 2), 7.0)), told)
-    assert position.rotate(heads) is heads
+    assert np.array_equal(add(tokens, WHEN, np.full((ROWS, TOKENS, 2), 7.0)), told)
+    assert position.rotate(heads, WHEN) is heads
 
 
 def test_rotary_turns_pairs_of_dimensions_by_angles_that_grow_with_when():
     position, heads = positions.rotary(), draw(ROWS, TOKENS, HEADS, DIMS)
-    turned = np.asarray(jit(position.rotate)(heads))
+    turned = np.asarray(jit(position.rotate)(heads, WHEN))
     # Su et al. 2021, section 3.2.2: each pair is a complex number, multiplied by exp(i m theta).
     for when, pair in itertools.product(range(TOKENS), range(DIMS // 2)):
         number = heads[:, when, :, pair] + 1j * heads[:, when, :, pair + DIMS // 2]
@@ -50,13 +51,33 @@ def test_rotary_turns_pairs_of_dimensions_by_angles_that_grow_with_when():
         np.testing.assert_allclose(turned[:, when, :, pair], expected.real, atol=1e-5)
         np.testing.assert_allclose(turned[:, when, :, pair + DIMS // 2], expected.imag, atol=1e-5)
     tokens = draw(ROWS, TOKENS, DIMS)
-    assert position.add(tokens, draw(ROWS, TOKENS, 2)) is tokens
+    assert position.add(tokens, WHEN, draw(ROWS, TOKENS, 2)) is tokens
+
+
+@pytest.mark.parametrize("name", ["sinusoidal", "rotary"])
+def test_each_row_may_count_for_itself(name):
+    position = getattr(positions, name)()
+    encode = (lambda x, when: position.add(x, when, x[..., :1])) if name == "sinusoidal" else position.rotate
+    given = draw(1, TOKENS, DIMS) if name == "sinusoidal" else draw(1, TOKENS, HEADS, DIMS)
+    whole = jit(encode)(given, WHEN)
+    later = np.stack([WHEN[0, :3], WHEN[0, 3:]])
+    parts = jit(encode)(np.concatenate([given[:, :3], given[:, 3:]]), later)
+    np.testing.assert_allclose(np.concatenate(list(parts)), whole[0], atol=1e-6)
+
+
+def test_learned_positions_leave_tokens_to_whoever_holds_the_vectors():
+    position, tokens, heads = positions.learned(5), draw(1, 3, DIMS), draw(1, 3, HEADS, DIMS)
+    assert position.learned == 5
+    assert position.add(tokens, WHEN[:, :3], tokens) is tokens
+    assert position.rotate(heads, WHEN[:, :3]) is heads
+    with pytest.raises(ValueError, match="places 0 .*at least 1"):
+        positions.learned(0)
 
 
 def test_inner_products_after_rotary_depend_on_the_distance_and_on_nothing_else():
     query, key = draw(2, DIMS)
     repeated = np.broadcast_to(np.stack([query, key]), (1, TOKENS, 2, DIMS))
-    turned = np.asarray(jit(positions.rotary().rotate)(repeated))[0]
+    turned = np.asarray(jit(positions.rotary().rotate)(repeated, WHEN))[0]
     product = turned[:, 0] @ turned[:, 1].T
     by_distance = {}
     for one, other in itertools.product(range(TOKENS), repeat=2):
@@ -69,7 +90,7 @@ def test_inner_products_after_rotary_depend_on_the_distance_and_on_nothing_else(
 @pytest.mark.parametrize("scale", [1.0, 0.25])
 def test_location_adds_the_waves_of_every_coordinate_of_where(scale):
     tokens, where = draw(ROWS, TOKENS, DIMS), 3 * draw(ROWS, TOKENS, 2)
-    told = np.asarray(jit(positions.location(scale).add)(tokens, where))
+    told = np.asarray(jit(positions.location(scale).add)(tokens, WHEN, where))
     for row, token in itertools.product(range(ROWS), range(TOKENS)):
         # Each coordinate's begin at another place of the width.
         starts = [(vaswani(scale * float(x), DIMS), k * DIMS // 2) for k, x in enumerate(where[row, token])]
@@ -81,26 +102,26 @@ def test_location_tells_where_and_not_when():
     position, order = positions.location(), np.asarray([3, 0, 5, 1, 4, 2])
     add = jit(position.add)
     tokens, where = draw(ROWS, TOKENS, DIMS), draw(ROWS, TOKENS, 2)
-    told = np.asarray(add(tokens, where))
-    np.testing.assert_allclose(add(tokens[:, order], where[:, order]), told[:, order], rtol=1e-6)
-    elsewhere = np.asarray(add(tokens, where + 1))
+    told = np.asarray(add(tokens, WHEN, where))
+    np.testing.assert_allclose(add(tokens[:, order], WHEN, where[:, order]), told[:, order], rtol=1e-6)
+    elsewhere = np.asarray(add(tokens, WHEN, where + 1))
     assert np.all(np.any(np.abs(elsewhere - told) > 1e-3, axis=2))
     heads = draw(ROWS, TOKENS, HEADS, DIMS)
-    assert position.rotate(heads) is heads
+    assert position.rotate(heads, WHEN) is heads
 
 
 def test_location_reads_whole_numbers_as_places_on_a_line():
     tokens, where = np.zeros((1, 3, DIMS), np.float32), np.asarray([[[7], [0], [7]]], np.int32)
-    told = jit(positions.location().add)(tokens, where)
+    told = jit(positions.location().add)(tokens, WHEN[:, :3], where)
     np.testing.assert_allclose(told[0], [vaswani(7, DIMS), vaswani(0, DIMS), vaswani(7, DIMS)], atol=1e-6)
 
 
 @pytest.mark.parametrize(
     "encode",
     [
-        lambda: positions.sinusoidal().add(draw(1, 2, 7), draw(1, 2, 1)),
-        lambda: positions.location().add(draw(1, 2, 7), draw(1, 2, 1)),
-        lambda: positions.rotary().rotate(draw(1, 2, 1, 7)),
+        lambda: positions.sinusoidal().add(draw(1, 2, 7), WHEN[:, :2], draw(1, 2, 1)),
+        lambda: positions.location().add(draw(1, 2, 7), WHEN[:, :2], draw(1, 2, 1)),
+        lambda: positions.rotary().rotate(draw(1, 2, 1, 7), WHEN[:, :2]),
     ],
     ids=["sinusoidal", "location", "rotary"],
 )

@@ -10,8 +10,11 @@ from flax import nnx
 from thinking.kernels.contract import Array, Context, Discrete, Kernel, Space, Spaces, State, check_context_length
 from thinking.kernels.gradient import Network, gradient_kernel
 from thinking.kernels.slots import UNTOUCHED, Learning, Slots, value_access, value_width
-from thinking.networks.blocks import Block, causal_window
+from thinking.networks.attention import attention
+from thinking.networks.blocks import Block, BlockConfig, Placement
+from thinking.networks.patterns import Window
 from thinking.networks.positions import Position, rotary
+from thinking.networks.pure import pure
 
 
 def transformer(
@@ -52,23 +55,19 @@ def transformer(
     """
     check_context_length(context_length)
     window = context_length if window is None else window
-    _check(dropout, width=width, blocks=blocks, slots=slots, window=window)
+    _check(width=width, blocks=blocks, slots=slots, window=window)
     spaces = Spaces(input, value, target)
 
+    block = BlockConfig(width, heads, position=position, dropout=dropout)
+
     def build(key: Array) -> _Reader:
-        return _Reader(spaces, window, width, heads, blocks, slots, dropout, position, nnx.Rngs(key))
+        return _Reader(spaces, context_length, window, block, blocks, slots, nnx.Rngs(key))
 
-    # Split once: the structure is static, the parameters are a plain PyTree.
-    structure, template = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
-
-    def init(key: Array) -> State:
-        return nnx.to_pure_dict(nnx.state(build(key)))
+    init, network = pure(build)
 
     def apply(params: State, context: Context, target: Array, dropout_key: Array | None) -> Slots:
-        state = jax.tree.map(lambda leaf: leaf, template)
-        nnx.replace_by_pure_dict(state, params)
         rngs = None if dropout_key is None or dropout == 0 else nnx.Rngs(dropout=dropout_key)
-        return nnx.merge(structure, state)(context, target, rngs)
+        return network(params)(context, target, rngs)
 
     _try_out(init, apply, spaces, context_length)
     return gradient_kernel(
@@ -81,12 +80,10 @@ def transformer(
     )
 
 
-def _check(dropout: float, **sizes: int) -> None:
+def _check(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"transformer: {name} {size} must be at least 1")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"transformer: dropout {dropout}: allowed is 0 to below 1")
 
 
 def _try_out(init: Callable, apply: Callable, spaces: Spaces, context_length: int) -> None:
@@ -106,31 +103,35 @@ class _Reader(nnx.Module):
     def __init__(
         self,
         spaces: Spaces,
+        context_length: int,
         window: int,
-        width: int,
-        heads: int,
+        block: BlockConfig,
         blocks: int,
         slots: int,
-        dropout: float,
-        position: Position,
         rngs: nnx.Rngs,
     ) -> None:
-        self.window, self.slots, self.position = window, slots, position
+        width = block.width
+        self.pattern, self.slots = Window(window), slots
         self.read_item = _encoder(spaces.input, width, rngs)
         self.read_target = _encoder(spaces.target, width, rngs)
-        self.blocks = nnx.List([Block(width, heads, position, dropout, rngs) for _ in range(blocks)])
+        self.place = Placement(block, context_length, rngs)
+        self.blocks = nnx.List([Block(block, rngs) for _ in range(blocks)])
         self.norm = nnx.RMSNorm(width, rngs=rngs)
         self.say_values = nnx.Linear(width, slots * value_width(spaces.value), rngs=rngs)
         self.say_scores = nnx.Linear(width, slots, bias_init=nnx.initializers.constant(UNTOUCHED), rngs=rngs)
 
     def __call__(self, context: Context, target: Array, rngs: nnx.Rngs | None) -> Slots:
-        valid = context.valid
+        segments = context.valid.astype(jnp.int32)
+        when = jnp.arange(segments.shape[1])[None]
         places = context.items[..., None] if context.items.ndim == 2 else context.items
         tokens = self.read_item(context.items) + self.read_target(target)[:, None]
-        tokens = self.position.add(tokens, places)
-        mask = causal_window(valid, self.window)
+        tokens = self.place(tokens, when, places)
+
+        def attend(q: Array, k: Array, v: Array) -> tuple[Array, None]:
+            return attention(q, k, v, pattern=self.pattern, segments=segments), None
+
         for block in self.blocks:
-            tokens = block(tokens, mask, rngs)
+            tokens, _ = block(tokens, when, attend, rngs)
         newest = self.norm(tokens[:, -1])
         values = self.say_values(newest)
         return Slots(values.reshape(*values.shape[:1], self.slots, -1), self.say_scores(newest))

@@ -1,81 +1,179 @@
-"""Pre-norm transformer blocks.
+"""Pre-norm transformer blocks, which the guide's kernels and the decoder share.
 
-Shapes in names: B rows, C tokens, D width, H heads, E dimensions of a head.
+A block does not know how its tokens attend to each other: it is given that as a function, so that the same weights
+read whole rows, or go on from a cache.
+
+Shapes in names: B rows, C tokens, D width, H heads, G heads of keys, E dimensions of a head, F inner width.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from thinking.networks.positions import Position
+from thinking.networks.positions import Position, rotary
 
 Array = jax.Array
 
+Attend = Callable[[Array, Array, Array], tuple[Array, Any]]
+"""`attend(q [B, C, H, E], k [B, C, G, E], v [B, C, G, E]) -> (mixed [B, C, H, E], whatever it wants to hand on)`."""
 
-def attend(q_BxCxHxE: Array, k_BxCxHxE: Array, v_BxCxHxE: Array, mask_BxCxC: Array) -> Array:
-    """Scaled dot-product attention [B, C, H, E] from queries to the keys that the mask allows.
 
-    A query that may attend to nothing gives zeros.
+@dataclass(frozen=True)
+class BlockConfig:
+    """The shape of a block.
+
+    Attributes:
+        width: D.
+        heads: H, a divisor of the width.
+        key_heads: G, a divisor of the heads: so many heads of keys and values are shared by all (Ainslie et al. 2023);
+            as many as heads by default.
+        feed_forward: F, by default 4 D, or where gated 8 D / 3, which has as many weights, up to a
+            multiple of 64, which matrix units like.
+        gated: SwiGLU (Shazeer 2020) in place of a rectifier.
+        position: a plug-in of `thinking.networks.positions`.
+        dropout: share of activations dropped where there is a key for it, from 0 to below 1.
+        last_gain: the standard deviation of the last map of each part at the start, relative to the usual one.
+        dtype: of the arithmetic; parameters are float32.
     """
-    logits_BxHxCxC = jnp.einsum("bqhe,bkhe->bhqk", q_BxCxHxE, k_BxCxHxE) * q_BxCxHxE.shape[-1] ** -0.5
-    mask_Bx1xCxC = mask_BxCxC[:, None]
-    weights = jax.nn.softmax(jnp.where(mask_Bx1xCxC, logits_BxHxCxC, jnp.finfo(logits_BxHxCxC.dtype).min), axis=-1)
-    return jnp.einsum("bhqk,bkhe->bqhe", jnp.where(mask_Bx1xCxC, weights, 0), v_BxCxHxE)
+
+    width: int
+    heads: int
+    key_heads: int | None = None
+    feed_forward: int | None = None
+    gated: bool = False
+    position: Position = rotary()
+    dropout: float = 0.0
+    last_gain: float = 1.0
+    dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        if self.heads < 1 or self.width % self.heads:
+            raise ValueError(
+                f"heads {self.heads} does not divide width {self.width}; take a divisor of {self.width}"
+            )
+        if self.key_heads is not None and (self.key_heads < 1 or self.heads % self.key_heads):
+            raise ValueError(
+                f"key_heads {self.key_heads} does not divide heads {self.heads}; take a divisor of {self.heads}"
+            )
+        if self.feed_forward is not None and self.feed_forward < 1:
+            raise ValueError(f"feed_forward {self.feed_forward} is out of range; give at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout {self.dropout}: allowed is 0 to below 1")
+
+    @property
+    def inner(self) -> int:
+        """F."""
+        if self.feed_forward is not None:
+            return self.feed_forward
+        return -(-8 * self.width // 192) * 64 if self.gated else 4 * self.width
 
 
-def causal_window(valid_BxC: Array, window: int) -> Array:
-    """[B, C, C] bool: each token sees itself and the `window - 1` valid ones before it."""
-    index = jnp.arange(valid_BxC.shape[1])
-    back = index[:, None] - index[None, :]
-    return ((back >= 0) & (back < window))[None] & valid_BxC[:, None, :]
+def flat_dot(x: Array, kernel: Array, dimensions: Any, **options: Any) -> Array:
+    """The product [..., F] of x [..., D] and a matrix [D, F], as one product of two matrices, whatever the axes.
+
+    Differentiating a product over several axes makes XLA's CPU backend transpose whole activations within other
+    loops, which took half of a training step.
+    """
+    del dimensions
+    flat = x.reshape(-1, x.shape[-1])
+    product = jax.lax.dot_general(flat, kernel, (((1,), (0,)), ((), ())), **options)
+    return product.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def dense(
+    narrow: int, wide: int, config: BlockConfig, rngs: nnx.Rngs, *, bias: bool = False, gain: float = 1.0
+) -> nnx.Linear:
+    """A linear map from `narrow` to `wide` dimensions."""
+    return nnx.Linear(
+        narrow,
+        wide,
+        use_bias=bias,
+        kernel_init=nnx.initializers.variance_scaling(gain**2, "fan_in", "truncated_normal"),
+        dtype=config.dtype,
+        dot_general=flat_dot,
+        rngs=rngs,
+    )
+
+
+class Placement(nnx.Module):
+    """Tells tokens where they stand, before the first block."""
+
+    def __init__(self, config: BlockConfig, length: int, rngs: nnx.Rngs) -> None:
+        """For rows of up to `length` tokens.
+
+        Raises:
+            ValueError: if fewer positions are learned.
+        """
+        places, self.add = config.position.learned, config.position.add
+        if 0 < places < length:
+            raise ValueError(f"{places} learned positions are too few for {length} tokens; give learned({length})")
+        begin = nnx.initializers.normal(config.width**-0.5)
+        self.places = nnx.Embed(places, config.width, embedding_init=begin, rngs=rngs) if places else None
+
+    def __call__(self, x_BxCxD: Array, when_BxC: Array, where_BxCxK: Array) -> Array:
+        """[B, C, D], tokens that know their place."""
+        if self.places is not None:
+            x_BxCxD = x_BxCxD + self.places(when_BxC).astype(x_BxCxD.dtype)
+        return self.add(x_BxCxD, when_BxC, where_BxCxK)
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention; `heads` must divide `width`."""
+    """Multi-head self-attention."""
 
-    def __init__(self, width: int, heads: int, position: Position, rngs: nnx.Rngs) -> None:
-        if heads < 1 or width % heads:
-            raise ValueError(f"heads {heads} does not divide width {width}; take a divisor of {width}")
-        self.heads, self.rotate = heads, position.rotate
-        self.project_in = nnx.Linear(width, 3 * width, use_bias=False, rngs=rngs)
-        self.project_out = nnx.Linear(width, width, use_bias=False, rngs=rngs)
+    def __init__(self, config: BlockConfig, rngs: nnx.Rngs) -> None:
+        self.heads, self.key_heads = config.heads, config.key_heads or config.heads
+        self.size, self.rotate = config.width // config.heads, config.position.rotate
+        joined = (self.heads + 2 * self.key_heads) * self.size
+        self.project_in = dense(config.width, joined, config, rngs)
+        self.project_out = dense(config.width, config.width, config, rngs, gain=config.last_gain)
 
-    def __call__(self, x_BxCxD: Array, mask_BxCxC: Array) -> Array:
-        """[B, C, D] what each token gathers from those that its row of the mask allows."""
+    def __call__(self, x_BxCxD: Array, when_BxC: Array, attend: Attend) -> tuple[Array, Any]:
+        """[B, C, D] what each token gathers from others, and what `attend` hands on."""
         rows, tokens, width = x_BxCxD.shape
-        joined = self.project_in(x_BxCxD).reshape(rows, tokens, 3, self.heads, width // self.heads)
-        q, k, v = joined[:, :, 0], joined[:, :, 1], joined[:, :, 2]
-        mixed = attend(self.rotate(q), self.rotate(k), v, mask_BxCxC)
-        return self.project_out(mixed.reshape(rows, tokens, width))
+        joined = self.project_in(x_BxCxD).reshape(rows, tokens, -1, self.size)
+        first, last = self.heads, self.heads + self.key_heads
+        q, k, v = joined[:, :, :first], joined[:, :, first:last], joined[:, :, last:]
+        mixed, kept = attend(self.rotate(q, when_BxC), self.rotate(k, when_BxC), v)
+        return self.project_out(mixed.reshape(rows, tokens, width)), kept
 
 
 class FeedForward(nnx.Module):
-    """Two layers with a rectifier between them, four times as wide inside."""
+    """Two linear maps with a rectifier between them, or three of which one is a gate."""
 
-    def __init__(self, width: int, rngs: nnx.Rngs) -> None:
-        self.widen = nnx.Linear(width, 4 * width, rngs=rngs)
-        self.narrow = nnx.Linear(4 * width, width, rngs=rngs)
+    def __init__(self, config: BlockConfig, rngs: nnx.Rngs) -> None:
+        width, inner, plain = config.width, config.inner, not config.gated
+        self.gate = None if plain else dense(width, inner, config, rngs)
+        self.widen = dense(width, inner, config, rngs, bias=plain)
+        self.narrow = dense(inner, width, config, rngs, bias=plain, gain=config.last_gain)
 
     def __call__(self, x_BxCxD: Array) -> Array:
         """[B, C, D], each token by itself."""
-        return self.narrow(jax.nn.relu(self.widen(x_BxCxD)))
+        inner = self.widen(x_BxCxD)
+        return self.narrow(jax.nn.relu(inner) if self.gate is None else jax.nn.silu(self.gate(x_BxCxD)) * inner)
 
 
 class Block(nnx.Module):
     """Attention, then feed-forward, each on a normalised copy and added back (Xiong et al. 2020)."""
 
-    def __init__(self, width: int, heads: int, position: Position, dropout: float, rngs: nnx.Rngs) -> None:
-        self.attention_norm = nnx.RMSNorm(width, rngs=rngs)
-        self.attention = Attention(width, heads, position, rngs)
-        self.feed_forward_norm = nnx.RMSNorm(width, rngs=rngs)
-        self.feed_forward = FeedForward(width, rngs)
-        self.dropout = nnx.Dropout(dropout)
+    def __init__(self, config: BlockConfig, rngs: nnx.Rngs) -> None:
+        self.attention_norm = nnx.RMSNorm(config.width, dtype=config.dtype, rngs=rngs)
+        self.attention = Attention(config, rngs)
+        self.feed_forward_norm = nnx.RMSNorm(config.width, dtype=config.dtype, rngs=rngs)
+        self.feed_forward = FeedForward(config, rngs)
+        self.dropout = nnx.Dropout(config.dropout)
 
-    def __call__(self, x_BxCxD: Array, mask_BxCxC: Array, rngs: nnx.Rngs | None) -> Array:
-        """The block's output [B, C, D]; nothing is dropped without `rngs`."""
+    def __call__(
+        self, x_BxCxD: Array, when_BxC: Array, attend: Attend, rngs: nnx.Rngs | None = None
+    ) -> tuple[Array, Any]:
+        """The block's output [B, C, D], and what `attend` hands on; nothing is dropped without `rngs`."""
 
         def drop(x: Array) -> Array:
             return self.dropout(x, deterministic=rngs is None, rngs=rngs)
 
-        x_BxCxD = x_BxCxD + drop(self.attention(self.attention_norm(x_BxCxD), mask_BxCxC))
-        return x_BxCxD + drop(self.feed_forward(self.feed_forward_norm(x_BxCxD)))
+        gathered, kept = self.attention(self.attention_norm(x_BxCxD), when_BxC, attend)
+        x_BxCxD = x_BxCxD + drop(gathered)
+        return x_BxCxD + drop(self.feed_forward(self.feed_forward_norm(x_BxCxD))), kept

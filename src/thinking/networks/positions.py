@@ -1,6 +1,7 @@
-"""Position encodings as plug-ins: none, sinusoidal, rotary, location.
+"""Position encodings as plug-ins: none, sinusoidal, rotary, learned, location.
 
-Axes: B rows, C tokens, D dimensions of a token, H heads, K coordinates of a place.
+Axes: B rows, C tokens, D dimensions of a token, H heads, K coordinates of a place. *When* a token stands is its number
+[B, C] in its row, or [1, C] where all rows count alike.
 """
 
 from collections.abc import Callable
@@ -16,40 +17,56 @@ class Position(NamedTuple):
     """What an encoding does to tokens, and what to queries and keys.
 
     Attributes:
-        add: `add(tokens [B, C, D], where [B, C, K]) -> [B, C, D]`, before the first block.
-        rotate: `rotate(heads [B, C, H, D]) -> [B, C, H, D]`, on queries and keys in every block.
+        add: `add(tokens [B, C, D], when [B, C], where [B, C, K]) -> [B, C, D]`, before the first block.
+        rotate: `rotate(heads [B, C, H, D], when [B, C]) -> [B, C, H, D]`, on queries and keys in every block.
+        learned: how many places have a learned vector, which the network holds and adds before the first block.
     """
 
-    add: Callable[[Array, Array], Array]
-    rotate: Callable[[Array], Array]
+    add: Callable[[Array, Array, Array], Array]
+    rotate: Callable[[Array, Array], Array]
+    learned: int = 0
 
 
 def none() -> Position:
     """No encoding: a context is a bag of items."""
-    return Position(lambda tokens, where: tokens, lambda heads: heads)
+    return Position(_as_they_are, lambda heads, when: heads)
 
 
 def sinusoidal() -> Position:
     """Adds sines and cosines of *when* (Vaswani et al. 2017)."""
 
-    def add(tokens: Array, where: Array) -> Array:
+    def add(tokens: Array, when: Array, where: Array) -> Array:
         del where
-        return tokens + waves(jnp.arange(tokens.shape[1]), tokens.shape[2])[None]
+        return tokens + waves(when, tokens.shape[-1]).astype(tokens.dtype)
 
-    return Position(add, lambda heads: heads)
+    return Position(add, lambda heads, when: heads)
 
 
 def rotary() -> Position:
     """Turns queries and keys by an angle that grows with *when*, so that only distances count (Su et al. 2021)."""
 
-    def rotate(heads: Array) -> Array:
+    def rotate(heads: Array, when: Array) -> Array:
         size = heads.shape[-1]
-        turns = waves(jnp.arange(heads.shape[1]), size)[None, :, None]
+        turns = waves(when, size)[:, :, None].astype(heads.dtype)
         sine, cosine = turns[..., : size // 2], turns[..., size // 2 :]
         first, second = heads[..., : size // 2], heads[..., size // 2 :]
         return jnp.concatenate([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
 
-    return Position(lambda tokens, where: tokens, rotate)
+    return Position(_as_they_are, rotate)
+
+
+def learned(places: int) -> Position:
+    """A vector of its own for each of so many places, learned with the network (Gehring et al. 2017).
+
+    Args:
+        places: how many; a token beyond them is refused or clipped by whoever holds the vectors.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if places < 1:
+        raise ValueError(f"learned positions: places {places} is out of range; give at least 1")
+    return Position(_as_they_are, lambda heads, when: heads, learned=places)
 
 
 def location(scale: float = 1.0) -> Position:
@@ -59,14 +76,20 @@ def location(scale: float = 1.0) -> Position:
         scale: multiplies the coordinates; 1 suits places about 1 apart.
     """
 
-    def add(tokens: Array, where: Array) -> Array:
+    def add(tokens: Array, when: Array, where: Array) -> Array:
+        del when
         coordinates = where.shape[2]
         # Each coordinate starts at another place of the width, so that (1, 2) is not (2, 1).
         shift = tokens.shape[2] // coordinates
-        each = waves(where * scale, tokens.shape[2])
+        each = waves(where * scale, tokens.shape[2]).astype(tokens.dtype)
         return tokens + sum(jnp.roll(each[:, :, k], k * shift, axis=-1) for k in range(coordinates))
 
-    return Position(add, lambda heads: heads)
+    return Position(add, lambda heads, when: heads)
+
+
+def _as_they_are(tokens: Array, when: Array, where: Array) -> Array:
+    del when, where
+    return tokens
 
 
 def waves(positions: Array, dims: int) -> Array:

@@ -1,0 +1,147 @@
+"""Attention over whole rows of tokens, in time and memory that grow with the pairs that a pattern keeps.
+
+Axes: B rows, T tokens, H heads, G heads of keys, R query heads that share each, E dimensions of a head.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from thinking.networks.partials import Array, Partial, Rows, Sizes, Tokens, finish, merge, rule
+from thinking.networks.patterns import Dense, Global, Pattern, Strided, TopK, Union, Window, parts_of
+from thinking.networks.reference import dense_mask, masked_attention
+from thinking.networks.top_k import top_k
+from thinking.networks.whole import dense, first_places
+from thinking.networks.windowed import strided, window
+
+
+def attention(
+    q: Array, k: Array, v: Array, *, pattern: Pattern = Dense(), causal: bool = True, segments: Array | None = None
+) -> Array:
+    """Scaled dot-product attention to the keys that a pattern names.
+
+    Places are indices in a row, from 0, also where a row packs several segments: `Global` means the first places of
+    the row, and no other segment sees them. A query that may attend to nothing gives zeros. Logits and softmax are
+    float32 whatever the inputs are.
+
+    Args:
+        q: [B, T, H, E] float.
+        k: [B, T, G, E], where G divides H: query head h reads key head h // (H // G) (Ainslie et al. 2023).
+        v: [B, T, G, E].
+        pattern: what queries see; a size beyond T is as good as T.
+        causal: whether only keys up to the query's place are seen.
+        segments: [B, T] int32; tokens attend within their segment, and where it is 0 they neither attend nor are
+            attended to. `ragged` makes them from lengths. By default a row is one segment.
+
+    Returns:
+        [B, T, H, E] in the dtype of q.
+
+    Raises:
+        ValueError: if shapes or dtypes do not fit, or a pattern unites several `TopK`.
+    """
+    _check(q, k, v, segments)
+    pattern = _simplified(pattern, q.shape[1])
+    if q.shape[1] <= Sizes().short:
+        return masked_attention(q, k, v, dense_mask(pattern, q, k, causal, segments))
+    backend = jax.default_backend()
+    if backend == "tpu":
+        from thinking.networks.splash import splash_attention, splash_can  # only there, as it imports slowly
+
+        if splash_can(pattern, q.shape[1]):
+            return splash_attention(q, k, v, pattern, causal, segments)
+    if backend == "gpu" and segments is None and _cudnn_can(q, pattern, causal):
+        reach = (pattern.size - 1, 0) if isinstance(pattern, Window) else None
+        return jax.nn.dot_product_attention(q, k, v, is_causal=causal, local_window_size=reach, implementation="cudnn")
+    # A CPU wants what is held at once to fit its caches, others want much work at once.
+    sizes = Sizes() if backend == "cpu" else Sizes(pairs=2**24)
+    return sparse_attention(q, k, v, pattern, causal, segments, sizes)
+
+
+def ragged(lengths: Array, tokens: int) -> Array:
+    """Segments [B, T] int32 of rows of which the first `lengths` [B] tokens are real and the others padding."""
+    return (jnp.arange(tokens)[None] < lengths[:, None]).astype(jnp.int32)
+
+
+def sparse_attention(
+    q: Array, k: Array, v: Array, pattern: Pattern, causal: bool, segments: Array | None, sizes: Sizes
+) -> Array:
+    """What `attention` does for long rows, cut up in given sizes."""
+    place = jnp.arange(q.shape[1], dtype=jnp.int32)[None]
+    named = Tokens(place, jnp.ones_like(place)) if segments is None else Tokens(place, segments)
+    work = Rows(q.reshape(*k.shape[:3], -1, k.shape[3]), k.swapaxes(1, 2), v.swapaxes(1, 2), named)
+    # What goes by content comes last, as others can be told by places what to leave to those before.
+    parts = sorted(parts_of(pattern), key=lambda part: isinstance(part, TopK))
+    found = [_partial(part, tuple(parts[:i]), work, causal, sizes) for i, part in enumerate(parts)]
+    return finish(merge(found) if len(found) > 1 else found[0]).reshape(q.shape).astype(q.dtype)
+
+
+def _partial(part: Pattern, earlier: tuple[Pattern, ...], rows: Rows, causal: bool, sizes: Sizes) -> Partial:
+    everything = rule(Dense(), earlier, causal)
+    match part:
+        case Window(size):
+            return window(rows, size, causal, rule(part, earlier, causal), sizes)
+        case Strided(stride, size):
+            # Among regrouped tokens only the distance is left to ask for.
+            near = everything if size is None else rule(Window(stride * size), earlier, causal)
+            return strided(rows, stride, size, causal, near, sizes)
+        case Global(count):
+            return first_places(rows, count, causal, rule(part, earlier, causal), sizes)
+        case TopK(block, blocks):
+            return top_k(rows, block, blocks, causal, everything, sizes)
+        case _:
+            return dense(rows, everything, sizes)
+
+
+def _simplified(pattern: Pattern, tokens: int) -> Pattern:
+    """The same pattern for so many tokens, with what sees all of them made dense."""
+    parts = dict.fromkeys(_simplified_part(part, tokens) for part in parts_of(pattern))
+    if Dense() in parts:
+        return Dense()
+    if sum(isinstance(part, TopK) for part in parts) > 1:
+        raise ValueError(f"{pattern} unites several TopK; keep one, with more blocks")
+    return Union(tuple(parts)) if len(parts) > 1 else next(iter(parts))
+
+
+def _simplified_part(part: Pattern, tokens: int) -> Pattern:
+    match part:
+        case Window(size) | Global(size) | Strided(1, int() as size):
+            if size >= tokens:
+                return Dense()
+            return Window(size) if isinstance(part, Strided) else part
+        case TopK(block, blocks):
+            return Dense() if block * blocks >= tokens else part
+        case Strided(1, None):
+            return Dense()
+        case Strided(stride, size):
+            if stride >= tokens:
+                return Window(1)
+            return Strided(stride) if size is not None and stride * size >= tokens else part
+    return part
+
+
+def _cudnn_can(q: Array, pattern: Pattern, causal: bool) -> bool:
+    """Whether cuDNN's fused kernels compute this."""
+    half = q.dtype in (jnp.bfloat16, jnp.float16)
+    fits = q.shape[3] % 8 == 0 and q.shape[3] <= 128
+    return half and fits and (isinstance(pattern, Dense) or (isinstance(pattern, Window) and causal))
+
+
+def _check(q: Array, k: Array, v: Array, segments: Array | None) -> None:
+    for name, array in {"q": q, "k": k, "v": v}.items():
+        if array.ndim != 4:
+            raise ValueError(f"attention: {name} has shape {array.shape}; give [rows, tokens, heads, size]")
+        if not jnp.issubdtype(array.dtype, jnp.floating) or array.dtype != q.dtype:
+            raise ValueError(f"attention: {name} is {array.dtype} and q is {q.dtype}; give all in one float dtype")
+    if 0 in q.shape:
+        raise ValueError(f"attention: q has shape {q.shape}; give at least 1 row, token, head and dimension")
+    if k.shape != v.shape or (*k.shape[:2], k.shape[3]) != (*q.shape[:2], q.shape[3]):
+        raise ValueError(
+            f"attention: q, k and v have shapes {q.shape}, {k.shape} and {v.shape}; only the heads of q may differ"
+        )
+    if k.shape[2] < 1 or q.shape[2] % k.shape[2]:
+        raise ValueError(
+            f"attention: {k.shape[2]} heads of keys do not divide {q.shape[2]} heads; take a divisor of {q.shape[2]}"
+        )
+    if segments is not None and (segments.shape != q.shape[:2] or not jnp.issubdtype(segments.dtype, jnp.integer)):
+        raise ValueError(
+            f"attention: segments are {segments.dtype} {segments.shape}; give whole numbers of shape {q.shape[:2]}"
+        )

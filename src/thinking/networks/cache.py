@@ -1,0 +1,262 @@
+"""What a decoder remembers of a row: keys and values, in slots.
+
+Where the pattern looks back only so far, the slots are a ring: a new token takes the place of the one that no query
+will see again, and memory stays bounded at any length. Tokens at the start that all may see are never overwritten.
+
+Axes: B rows, N new tokens, S slots, H heads, G heads of keys, E dimensions of a head, K blocks of a content pattern.
+All leaves of a cache have the leading axis B, so rows can be gathered, repeated and stored like any other batch.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from thinking.networks.blocks import Attend
+from thinking.networks.patterns import Global, Pattern, Strided, TopK, Window, memory, parts_of, sees
+from thinking.networks.top_k import choose_blocks
+
+Array = jax.Array
+
+
+class Layer(NamedTuple):
+    """What one layer remembers.
+
+    Attributes:
+        keys: [B, G, S, E]; heads before slots, as a product over slots is then several times faster on a CPU.
+        values: [B, G, S, E].
+        key_sums: [B, G, K, E] float32, of the keys of each block; K is 0 unless the pattern goes by content.
+        query_sums: [B, G, K, E] float32, of the queries of each block, over the heads that share keys.
+    """
+
+    keys: Array
+    values: Array
+    key_sums: Array
+    query_sums: Array
+
+
+Memory = tuple[Layer, Array]
+"""What one layer remembers, and which token stands in each slot [B, S]."""
+
+
+class Cache(NamedTuple):
+    """What a decoder remembers of B rows.
+
+    Attributes:
+        layers: of each layer.
+        when: [B, S] int32, which token of the row stands in each slot, -1 for none.
+        length: [B] int32, tokens read up to now.
+    """
+
+    layers: tuple[Layer, ...]
+    when: Array
+    length: Array
+
+
+def empty(pattern: Pattern, rows: int, capacity: int, layers: int, heads: int, size: int, dtype: jnp.dtype) -> Cache:
+    """A cache of rows of which nothing is read yet.
+
+    Args:
+        pattern: what queries see.
+        rows: B.
+        capacity: tokens that a row may come to; fewer slots are taken where the pattern allows.
+        layers: of the decoder.
+        heads: G.
+        size: E.
+        dtype: of keys and values.
+    """
+    bounds = memory(pattern)
+    slots = capacity if bounds is None else min(capacity, sum(bounds))
+    content = _content(pattern)
+    blocks = 0 if content is None else -(-slots // content.block)
+    kept = jnp.zeros((rows, heads, slots, size), dtype)
+    sums = jnp.zeros((rows, heads, blocks, size), jnp.float32)
+    layer = Layer(kept, kept, sums, sums)
+    return Cache((layer,) * layers, jnp.full((rows, slots), -1, jnp.int32), jnp.zeros(rows, jnp.int32))
+
+
+def numbered(cache: Cache, count: int, real: Array | None) -> Array:
+    """[B, N] int32 numbers of the next `count` tokens of each row; -1 for those beyond the first `real` [B]."""
+    step = jnp.arange(count, dtype=jnp.int32)[None]
+    number = cache.length[:, None] + step
+    return number if real is None else jnp.where(step < real[:, None], number, -1)
+
+
+def slots_of(pattern: Pattern, cache: Cache, number: Array) -> Array:
+    """[B, N] the slot that each new token goes to; S, which is none, for one that is not kept."""
+    slots = cache.when.shape[1]
+    slot, kept = number, number >= 0
+    if (bounds := memory(pattern)) is not None and slots == sum(bounds):
+        first, last = bounds
+        slot = jnp.where(number < first, number, first + (number - first) % last)
+        kept &= (number < first) | (number > jnp.max(number, axis=1, keepdims=True) - last)
+    return jnp.where(kept, slot, slots)
+
+
+def attend_to(
+    pattern: Pattern, layer: Layer, before: Array, after: Array, slot: Array, when: Array, trunk: Memory | None = None
+) -> Attend:
+    """How new tokens attend to what a layer remembers and to each other.
+
+    Args:
+        pattern: what queries see.
+        layer: before the new tokens.
+        before: [B, S] which tokens stood in the slots.
+        after: [B, S] which stand there now.
+        slot: [B, N] where each new token goes.
+        when: [B, N] which token of its row each is, -1 for none.
+        trunk: what comes before all that, and is only read. Its rows may be fewer: each is then the trunk of so many
+            rows, side by side.
+
+    Returns:
+        A function as a block wants it, which hands on the layer after the new tokens.
+    """
+    content = _content(pattern)
+
+    def attend(q: Array, k: Array, v: Array) -> tuple[Array, Layer]:
+        written = _write(content, layer, q, k, v, slot, when)
+        if content is not None and when.shape[1] == 1 and _reach(pattern) < after.shape[1]:
+            return _mix_gathered(pattern, content, written, q, when, after), written
+        memories = [(written, after)]
+        if when.shape[1] > 1 and memory(pattern) is not None:
+            # The first of many new tokens may need what the last of them overwrites.
+            newest = layer._replace(keys=k.swapaxes(1, 2), values=v.swapaxes(1, 2))
+            memories = [(layer, before), (newest, when)]
+        if trunk is not None:
+            below, stood = trunk
+            memories.insert(0, (below, jnp.repeat(stood, len(when) // len(stood), axis=0)))
+        masks = [_mask(pattern, content, written, when, other) for _, other in memories]
+        return _mix(q, [part for part, _ in memories], masks), written
+
+    return attend
+
+
+def _content(pattern: Pattern) -> TopK | None:
+    return next((part for part in parts_of(pattern) if isinstance(part, TopK)), None)
+
+
+def _write(content: TopK | None, layer: Layer, q: Array, k: Array, v: Array, slot: Array, when: Array) -> Layer:
+    rows = jnp.arange(len(slot))[:, None]
+    keys = layer.keys.at[rows, :, slot].set(k.astype(layer.keys.dtype), mode="drop")
+    values = layer.values.at[rows, :, slot].set(v.astype(layer.values.dtype), mode="drop")
+    if content is None:
+        return layer._replace(keys=keys, values=values)
+    blocks = layer.key_sums.shape[2]
+    block = jnp.where(when >= 0, when // content.block, blocks)
+    asked = q.astype(jnp.float32).reshape(*k.shape[:3], -1, k.shape[3]).sum(3)
+    key_sums = layer.key_sums.at[rows, :, block].add(k.astype(jnp.float32), mode="drop")
+    query_sums = layer.query_sums.at[rows, :, block].add(asked, mode="drop")
+    return Layer(keys, values, key_sums, query_sums)
+
+
+def _mask(pattern: Pattern, content: TopK | None, layer: Layer, when: Array, other: Array) -> Array:
+    """[B, 1 or G, N, S] bool, which of the tokens `other` [B, S] each new one sees."""
+    query, key = when[:, None, :, None], other[:, None, None, :]
+    found = jnp.zeros((), bool)
+    for part in parts_of(pattern):
+        if part is not content:
+            found = found | sees(part, query, key)
+    if content is not None:
+        index, kept = _chosen(content, layer, when, other)
+        blocks = layer.key_sums.shape[2]
+        picked = jnp.any(jax.nn.one_hot(index, blocks, dtype=bool) & kept[..., None], axis=-2)
+        found = found | jnp.repeat(picked, content.block, axis=-1)[..., : other.shape[1]]  # a slot is its token
+    return found & (key >= 0) & (key <= query)
+
+
+def _chosen(content: TopK, layer: Layer, when: Array, after: Array) -> tuple[Array, Array]:
+    """The blocks [B, G, N, k] that each new token picks, and whether they count."""
+    own = jnp.maximum(when, 0) // content.block
+    judged_by = jnp.broadcast_to(jnp.maximum(own - 1, 0)[:, None, :, None], (*layer.keys.shape[:2], when.shape[1], 1))
+    judges = jnp.take_along_axis(layer.query_sums, judged_by, axis=2)
+    start = content.block * jnp.arange(layer.key_sums.shape[2])[None]
+    filled = jnp.clip(jnp.max(after, axis=1, keepdims=True) + 1 - start, 0, content.block)
+    means = layer.key_sums / jnp.maximum(filled, 1)[:, None, :, None]
+    return choose_blocks(judges, means, filled > 0, own, content.blocks, causal=True)
+
+
+def _reach(pattern: Pattern) -> int:
+    """How many keys one query can see, at most, counted part by part."""
+    reach = 0
+    for part in parts_of(pattern):
+        match part:
+            case Window(size) | Strided(_, int() as size) | Global(size):
+                reach += size
+            case TopK(block, blocks):
+                reach += block * blocks
+            case _:
+                return 2**31
+    return reach
+
+
+def _mix_gathered(pattern: Pattern, content: TopK, layer: Layer, q: Array, when: Array, after: Array) -> Array:
+    """What one new token gathers from the keys that it sees; no others are looked at."""
+    index, kept = (part[:, :, 0] for part in _chosen(content, layer, when, after))
+    rows, groups = index.shape[:2]
+    newest = when[:, :, None]
+    tokens, allowed, earlier = [], [], []
+    for part in [*(part for part in parts_of(pattern) if part is not content), content]:
+        fine = jnp.ones((), bool)
+        match part:
+            case Window(size):
+                token = newest - jnp.arange(size)[None, None]
+            case Strided(stride, int() as size):
+                token = newest - stride * jnp.arange(size)[None, None]
+            case Global(count):
+                token = jnp.arange(count)[None, None]
+            case _:
+                token = index[..., None] * content.block + jnp.arange(content.block)[None, None, None]
+                fine = jnp.broadcast_to(kept[..., None], token.shape).reshape(rows, groups, -1)
+                token = token.reshape(rows, groups, -1)
+        fine &= (token >= 0) & (token <= newest)
+        for other in earlier:
+            fine &= ~sees(other, newest, token)  # a pair that several parts see counts once
+        earlier.append(part)
+        shape = rows, groups, token.shape[-1]
+        tokens.append(jnp.broadcast_to(token, shape))
+        allowed.append(jnp.broadcast_to(fine, shape))
+    slot = jnp.clip(jnp.concatenate(tokens, axis=-1), 0, layer.keys.shape[2] - 1)[..., None]  # a slot is its token
+    keys, values = (jnp.take_along_axis(kept, slot, axis=2) for kept in (layer.keys, layer.values))
+    return _mix(q, [layer._replace(keys=keys, values=values)], [jnp.concatenate(allowed, axis=-1)[:, :, None]])
+
+
+def _mix(q: Array, memories: list[Layer], masks: list[Array]) -> Array:
+    """[B, N, H, E] softmax over all memories at once; zeros for a query that sees nothing."""
+    rows, new, heads, size = q.shape
+    groups = memories[0].keys.shape[1]
+    shared = heads // groups
+    queries = q.reshape(rows, new, groups, shared, size).transpose(0, 2, 3, 1, 4).reshape(rows, groups, -1, size)
+
+    def logits(layer: Layer, mask: Array) -> Array:
+        asked = _side_by_side(queries, len(layer.keys))
+        products = jnp.einsum("bgme,bgse->bgms", asked, layer.keys, preferred_element_type=jnp.float32)
+        repeated = jnp.tile(mask, (1, 1, shared, 1)) if shared > 1 else mask
+        return jnp.where(repeated, _one_by_one(products, rows) * size**-0.5, -jnp.inf)
+
+    def gather(layer: Layer, weight: Array) -> Array:
+        weight = _side_by_side(weight.astype(layer.values.dtype), len(layer.values))
+        return _one_by_one(jnp.einsum("bgms,bgse->bgme", weight, layer.values), rows)
+
+    scores = [logits(*pair) for pair in zip(memories, masks, strict=True)]
+    peak = jnp.max(jnp.stack([jnp.max(score, axis=-1) for score in scores]), axis=0)[..., None]
+    peak = jnp.where(jnp.isfinite(peak), peak, 0)
+    weights = [jnp.exp(score - peak) for score in scores]
+    total = sum(jnp.sum(weight, axis=-1, keepdims=True) for weight in weights)
+    mixed = sum(gather(*pair) for pair in zip(memories, weights, strict=True))
+    mixed = mixed / jnp.maximum(total, jnp.finfo(jnp.float32).tiny).astype(mixed.dtype)
+    return mixed.reshape(rows, groups, shared, new, size).transpose(0, 3, 1, 2, 4).reshape(q.shape).astype(q.dtype)
+
+
+def _side_by_side(x: Array, rows: int) -> Array:
+    """[B, G, M, E] as [rows, G, B / rows M, E]: branches of one trunk ask it together, so that nothing is copied."""
+    if len(x) == rows:
+        return x
+    return x.reshape(rows, -1, *x.shape[1:]).swapaxes(1, 2).reshape(rows, x.shape[1], -1, x.shape[3])
+
+
+def _one_by_one(x: Array, rows: int) -> Array:
+    """The reverse: [rows' own B, G, ...] as [rows, G, ...]."""
+    if len(x) == rows:
+        return x
+    branches = rows // len(x)
+    return x.reshape(*x.shape[:2], branches, -1, x.shape[3]).swapaxes(1, 2).reshape(rows, x.shape[1], -1, x.shape[3])

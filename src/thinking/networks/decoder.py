@@ -1,0 +1,253 @@
+"""A decoder of tokens, as a few pure functions over its parameters.
+
+Axes: B rows, T tokens of a row, N new tokens, V words of the vocabulary, D width, K coordinates of a place.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from thinking.networks import cache as caches
+from thinking.networks.attention import attention
+from thinking.networks.blocks import Attend, Block, BlockConfig, Placement, flat_dot
+from thinking.networks.cache import Cache
+from thinking.networks.patterns import Dense, Pattern, TopK, parts_of
+from thinking.networks.pure import pure
+
+Array = jax.Array
+Params = Any
+
+
+class Reading(NamedTuple):
+    """What a decoder says of every token that it read.
+
+    Attributes:
+        logits: [B, T, V] float32, of the token that follows.
+        value: [B, T] float32, by the value head; 0 where there is none.
+        hidden: [B, T, D], what the logits are read from.
+    """
+
+    logits: Array
+    value: Array
+    hidden: Array
+
+
+class Decoder(NamedTuple):
+    """A decoder's pure functions; `inputs` are tokens [B, T] int32, or vectors [B, T, D] in their place.
+
+    Attributes:
+        init: `init(key) -> params`; consumes the key.
+        embed: `embed(params, tokens [...]) -> [..., D]`, the vectors that stand for tokens.
+        apply: `apply(params, inputs, *, segments=None, where=None, key=None) -> Reading` of whole rows. `segments`
+            [B, T] int32 keeps packed texts apart (0 is padding); `where` [B, T, K] is what location positions read,
+            by default each token's number; a key, which is consumed, makes it drop.
+        begin: `begin(rows, capacity=None) -> Cache`, of rows up to `capacity` tokens, the context length by default.
+        extend: `extend(params, cache, inputs [B, N], *, real=None, where=None, trunk=None) -> (Reading, Cache)` goes
+            on from a cache. Of each row the first `real` [B] inputs count, all by default; what is read of the others
+            means nothing. `trunk` is a cache that comes before and is only read, so that many short branches can
+            share it: each of its rows is the trunk of B / rows branches, side by side. The caller keeps rows within
+            the capacity; what is beyond is not remembered.
+        vocabulary: V.
+        context_length: tokens that a row may have.
+        width: D.
+        pattern: what tokens attend to.
+    """
+
+    init: Callable[[Array], Params]
+    embed: Callable[[Params, Array], Array]
+    apply: Callable[..., Reading]
+    begin: Callable[..., Cache]
+    extend: Callable[..., tuple[Reading, Cache]]
+    vocabulary: int
+    context_length: int
+    width: int
+    pattern: Pattern
+
+
+def decoder(
+    *,
+    vocabulary: int,
+    context_length: int,
+    block: BlockConfig,
+    layers: int = 4,
+    pattern: Pattern = Dense(),
+    tied: bool = True,
+    value_head: bool = False,
+    rematerialise: bool = False,
+) -> Decoder:
+    """A decoder-only transformer.
+
+    Args:
+        vocabulary: V, tokens are 0 to V - 1.
+        context_length: tokens that a row may have.
+        block: the shape of its blocks.
+        layers: how many blocks.
+        pattern: what tokens attend to, causally.
+        tied: whether the words' embeddings also say the logits (Press & Wolf 2017).
+        value_head: whether it says what each token's state is worth.
+        rematerialise: whether the backward pass computes each block again instead of remembering it.
+
+    Raises:
+        ValueError: if a size is below 1, or learned positions are too few.
+    """
+    for name, size in {"vocabulary": vocabulary, "context_length": context_length, "layers": layers}.items():
+        if size < 1:
+            raise ValueError(f"decoder: {name} {size} is out of range; give at least 1")
+
+    def build(key: Array) -> _Network:
+        return _Network(vocabulary, context_length, block, layers, tied, value_head, nnx.Rngs(key))
+
+    init, network = pure(build)
+
+    def embed(params: Params, tokens: Array) -> Array:
+        return network(params).words(tokens)
+
+    def apply(
+        params: Params,
+        inputs: Array,
+        *,
+        segments: Array | None = None,
+        where: Array | None = None,
+        key: Array | None = None,
+    ) -> Reading:
+        _check_inputs(inputs, context_length, block.width)
+
+        def attend(q: Array, k: Array, v: Array) -> tuple[Array, None]:
+            return attention(q, k, v, pattern=pattern, segments=segments), None
+
+        rngs = None if key is None or block.dropout == 0 else nnx.Rngs(dropout=key)
+        when = _numbers(inputs.shape[1]) if segments is None else numbers_within(segments)
+        return network(params)(inputs, when, where, [attend] * layers, rngs, rematerialise)[0]
+
+    def begin(rows: int, capacity: int | None = None) -> Cache:
+        capacity = context_length if capacity is None else capacity
+        if rows < 1 or not 1 <= capacity <= context_length:
+            raise ValueError(
+                f"cache: rows {rows}, capacity {capacity}: give at least 1 row, and a capacity from 1 to the context "
+                f"length of {context_length}"
+            )
+        heads = block.key_heads or block.heads
+        return caches.empty(pattern, rows, capacity, layers, heads, block.width // block.heads, block.dtype)
+
+    def extend(
+        params: Params,
+        cache: Cache,
+        inputs: Array,
+        *,
+        real: Array | None = None,
+        where: Array | None = None,
+        trunk: Cache | None = None,
+    ) -> tuple[Reading, Cache]:
+        _check_inputs(inputs, context_length, block.width)
+        _check_cache(cache, trunk, len(inputs), pattern)
+        number = caches.numbered(cache, inputs.shape[1], real)
+        slot = caches.slots_of(pattern, cache, number)
+        base = 0 if trunk is None else jnp.repeat(trunk.length, len(inputs) // len(trunk.length))[:, None]
+        when = jnp.where(number >= 0, number + base, -1)
+        rows = jnp.arange(len(when))[:, None]
+        after = cache.when.at[rows, slot].set(when, mode="drop")
+        trunks = [None] * layers if trunk is None else [(layer, trunk.when) for layer in trunk.layers]
+        attends = [
+            caches.attend_to(pattern, layer, cache.when, after, slot, when, below)
+            for layer, below in zip(cache.layers, trunks, strict=True)
+        ]
+        reading, grown = network(params)(inputs, jnp.maximum(when, 0), where, attends)
+        length = cache.length + jnp.sum(number >= 0, axis=1, dtype=jnp.int32)
+        return reading, Cache(tuple(grown), after, length)
+
+    return Decoder(init, embed, apply, begin, extend, vocabulary, context_length, block.width, pattern)
+
+
+def numbers_within(segments: Array) -> Array:
+    """[B, T] int32, the number of each token within its segment, from 0."""
+    index = _numbers(segments.shape[1])
+    begins = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    return index - jax.lax.cummax(jnp.where(begins, index, 0), axis=1)
+
+
+def _numbers(tokens: int) -> Array:
+    return jnp.arange(tokens, dtype=jnp.int32)[None]
+
+
+def _check_inputs(inputs: Array, context_length: int, width: int) -> None:
+    tokens = jnp.issubdtype(inputs.dtype, jnp.integer) and inputs.ndim == 2
+    vectors = jnp.issubdtype(inputs.dtype, jnp.floating) and inputs.ndim == 3 and inputs.shape[2] == width
+    if not tokens and not vectors:
+        raise ValueError(
+            f"decoder: inputs are {inputs.dtype} {inputs.shape}; give tokens int32 [B, T] or vectors float [B, T, {width}]"
+        )
+    if 0 in inputs.shape:
+        raise ValueError(f"decoder: inputs of shape {inputs.shape} hold nothing; give at least one row of one token")
+    if inputs.shape[1] > context_length:
+        raise ValueError(
+            f"decoder: rows of {inputs.shape[1]} tokens are longer than the context of {context_length}; "
+            f"cut them, or build the decoder with a larger context_length"
+        )
+
+
+def _check_cache(cache: Cache, trunk: Cache | None, rows: int, pattern: Pattern) -> None:
+    if len(cache.length) != rows:
+        raise ValueError(f"cache: it holds {len(cache.length)} rows, but there are inputs of {rows}; give as many")
+    if trunk is None:
+        return
+    if any(isinstance(part, TopK) for part in parts_of(pattern)):
+        raise ValueError(f"cache: {pattern} picks blocks of the whole row, so it takes no trunk; copy the cache")
+    if rows % len(trunk.length):
+        raise ValueError(f"cache: {rows} rows are no multiple of the {len(trunk.length)} rows of their trunk")
+
+
+class _Network(nnx.Module):
+    """The parameters, and how they read."""
+
+    def __init__(
+        self,
+        vocabulary: int,
+        context_length: int,
+        block: BlockConfig,
+        layers: int,
+        tied: bool,
+        value_head: bool,
+        rngs: nnx.Rngs,
+    ) -> None:
+        normal, width, self.dtype = nnx.initializers.normal, block.width, block.dtype
+        # Logits of tied words then begin with a variance of about 1.
+        self.words = nnx.Embed(vocabulary, width, embedding_init=normal(width**-0.5), dtype=block.dtype, rngs=rngs)
+        self.place = Placement(block, context_length, rngs)
+        self.blocks = nnx.List([Block(block, rngs) for _ in range(layers)])
+        self.norm = nnx.RMSNorm(width, dtype=block.dtype, rngs=rngs)
+        self.say = None if tied else nnx.Linear(width, vocabulary, use_bias=False, dot_general=flat_dot, rngs=rngs)
+        self.judge = nnx.Linear(width, 1, dot_general=flat_dot, rngs=rngs) if value_head else None
+
+    def __call__(
+        self,
+        inputs: Array,
+        when: Array,
+        where: Array | None,
+        attends: list[Attend],
+        rngs: nnx.Rngs | None = None,
+        rematerialise: bool = False,
+    ) -> tuple[Reading, list[Any]]:
+        x = self.words(inputs) if inputs.ndim == 2 else inputs.astype(self.dtype)
+        x = self.place(x, when, when[:, :, None] if where is None else where)
+        kept, run = [], Block.__call__
+        if rematerialise:
+            run = nnx.remat(run, static_argnums=(3,))  # attend is a function
+        for block, attend in zip(self.blocks, attends, strict=True):
+            x, handed = run(block, x, when, attend, rngs)
+            kept.append(handed)
+        hidden = self.norm(x)
+        return Reading(self._logits(hidden), self._value(hidden), hidden), kept
+
+    def _logits(self, hidden: Array) -> Array:
+        if self.say is not None:
+            return self.say(hidden).astype(jnp.float32)
+        words = self.words.embedding[...].astype(hidden.dtype)
+        return flat_dot(hidden, words.T, None, preferred_element_type=jnp.float32)
+
+    def _value(self, hidden: Array) -> Array:
+        if self.judge is None:
+            return jnp.zeros(hidden.shape[:2], jnp.float32)
+        return self.judge(hidden)[..., 0].astype(jnp.float32)

@@ -1,0 +1,77 @@
+"""Attention under a mask of all pairs: the plain form, against which the sparse ones are checked.
+
+It is also the fastest one for short rows.
+
+Axes: B rows, T tokens, H heads, G heads of keys, E dimensions of a head.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from thinking.networks.patterns import Pattern, TopK, parts_of, sees
+from thinking.networks.top_k import choose_blocks, judges_of, means_of
+
+Array = jax.Array
+
+
+def dense_mask(pattern: Pattern, q: Array, k: Array, causal: bool, segments: Array | None) -> Array:
+    """[B or 1, G or 1, T, T] bool, which keys (last axis) each query sees.
+
+    Args:
+        pattern: what queries see.
+        q: [B, T, H, E], which only content patterns look at.
+        k: [B, T, G, E], the same.
+        causal: whether only keys up to the query's place are seen.
+        segments: [B, T] int32, or None for whole rows.
+    """
+    tokens = q.shape[1]
+    place = jnp.arange(tokens)
+    query, key = place[:, None], place[None]
+    found = jnp.zeros((1, 1, 1, 1), bool)
+    for part in parts_of(pattern):
+        if isinstance(part, TopK):
+            found = found | _picked(part, q, k, causal, segments)
+        else:
+            found = found | sees(part, query, key)[None, None]
+    if causal:
+        found = found & (key <= query)[None, None]
+    if segments is not None:
+        same = (segments[:, :, None] == segments[:, None]) & (segments[:, None] > 0)
+        found = found & same[:, None]
+    return found
+
+
+def masked_attention(q: Array, k: Array, v: Array, mask: Array) -> Array:
+    """Scaled dot-product attention [B, T, H, E] to the keys that the mask allows.
+
+    A query that may attend to nothing gives zeros.
+
+    Args:
+        q: [B, T, H, E].
+        k: [B, T, G, E]; query head h reads key head h // (H // G).
+        v: [B, T, G, E].
+        mask: [B or 1, G or 1, T, T] bool.
+    """
+    shared = q.shape[2] // k.shape[2]
+    if shared > 1:
+        k, v = jnp.repeat(k, shared, axis=2), jnp.repeat(v, shared, axis=2)
+        mask = jnp.repeat(mask, shared, axis=1) if mask.shape[1] > 1 else mask
+    logits = jnp.einsum("bqhe,bkhe->bhqk", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    weights = jax.nn.softmax(jnp.where(mask, logits, jnp.finfo(logits.dtype).min), axis=-1)
+    weights = jnp.where(mask, weights, 0).astype(v.dtype)
+    return jnp.einsum("bhqk,bkhe->bqhe", weights, v, preferred_element_type=jnp.float32).astype(q.dtype)
+
+
+def _picked(part: TopK, q: Array, k: Array, causal: bool, segments: Array | None) -> Array:
+    """[B, G, T, T] bool, which keys stand in blocks that the query's block chose."""
+    tokens = q.shape[1]
+    behind = [(0, 0), (0, -tokens % part.block), (0, 0), (0, 0)]
+    q, k = jnp.pad(q, behind), jnp.pad(k, behind)
+    valid = jnp.ones((1, tokens), bool) if segments is None else segments > 0
+    valid = jnp.pad(valid, behind[:2])
+    judges = judges_of(q.reshape(*k.shape[:3], -1, k.shape[3]), valid, part.block, causal)
+    means, filled = means_of(k.swapaxes(1, 2), valid, part.block)
+    count = means.shape[2]
+    index, kept = choose_blocks(judges, means, filled, jnp.arange(count)[None], part.blocks, causal)
+    chosen = jnp.any(jax.nn.one_hot(index, count, dtype=bool) & kept[..., None], axis=-2)
+    return jnp.repeat(jnp.repeat(chosen, part.block, axis=2), part.block, axis=3)[:, :, :tokens, :tokens]

@@ -1,0 +1,1 @@
+"""Thinking in tokens: generation with a cache, and search."""

@@ -1,0 +1,338 @@
+"""Writing on from prompts, token by token over a cache.
+
+Axes: B rows, P tokens of the longest prompt, N new tokens, V words of the vocabulary.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thinking.networks.cache import Cache
+from thinking.networks.decoder import Decoder, Params
+from thinking.reasoning.sampling import Sampling, draw
+
+Array = jax.Array
+
+Locate = Callable[[Array, Array], Array]
+"""`locate(where [B, K], token [B]) -> where [B, K]` of a token, given where the one before it was; 0 before the first.
+What location positions read while a text grows."""
+
+PREFILL = 512
+"""Tokens of a prompt that are read at once: enough to keep the device busy, few enough for any length of prompt."""
+
+
+class Completions(NamedTuple):
+    """What was written.
+
+    Attributes:
+        tokens: [B, N] int32, the stop token included; 0 beyond `length`.
+        length: [B] int32, tokens written.
+        log_prob: [B, N] float32, of each token under the model itself, whatever it was drawn from; 0 beyond `length`.
+        value: [B, N] float32, by the value head, of the state in which each token was written.
+        stopped: [B] bool, whether a stop token ended it, and not the limit.
+    """
+
+    tokens: Array
+    length: Array
+    log_prob: Array
+    value: Array
+    stopped: Array
+
+
+class Writing(NamedTuple):
+    """A text under way.
+
+    Attributes:
+        cache: of the model.
+        logits: [B, V] of the next token.
+        worth: [B] by the value head, of this state.
+        where: [B, K], of the newest token.
+        held: [B, V] bool, words in prompt and text; [B, 0] where nobody asks.
+        written: up to now.
+        step: [] int32, tokens written by the longest row.
+        key: of all draws; never changes.
+    """
+
+    cache: Cache
+    logits: Array
+    worth: Array
+    where: Array
+    held: Array
+    written: Completions
+    step: Array
+    key: Array
+
+
+class Generator(NamedTuple):
+    """Generation as pure functions; both jit.
+
+    Attributes:
+        begin: `begin(params, key, prompts [B, P], lengths [B]) -> Writing`; keeps the key. Prompts begin at the left,
+            what follows the first `length` of a row is never read; each has at least 1 token.
+        write: `write(params, writing, limit) -> Writing`, until every row has stopped or has `limit` tokens more.
+    """
+
+    begin: Callable[[Params, Array, Array, Array], Writing]
+    write: Callable[[Params, Writing, Array], Writing]
+
+
+def generator(
+    model: Decoder,
+    *,
+    max_new_tokens: int,
+    sampling: Sampling = Sampling(),
+    stop_tokens: Sequence[int] = (),
+    forced: Array | None = None,
+    locate: Locate | None = None,
+    coordinates: int = 1,
+) -> Generator:
+    """How a model writes.
+
+    Args:
+        model: a decoder.
+        max_new_tokens: N.
+        sampling: how tokens are drawn.
+        stop_tokens: a row that writes one of these has ended.
+        forced: [N] or [B, N] int32, tokens to be written whatever the model says; -1 leaves the model free.
+        locate: where tokens are, for location positions that do not simply count.
+        coordinates: K of `locate`.
+
+    Raises:
+        ValueError: for a budget below 1 or beyond the context, and stop or forced tokens outside the vocabulary; by
+            `begin`, for prompts that are empty or too long.
+    """
+    if not 1 <= max_new_tokens < model.context_length:
+        raise ValueError(
+            f"generation: max_new_tokens {max_new_tokens}: allowed is 1 to {model.context_length - 1}, as the context "
+            f"of {model.context_length} also holds the prompt"
+        )
+    check_words("stop_tokens", stop_tokens, 0, model.vocabulary)
+    if forced is not None:
+        check_words("forced", np.asarray(forced).ravel(), -1, model.vocabulary)
+        if forced.shape[-1] != max_new_tokens:
+            raise ValueError(f"generation: forced has shape {forced.shape}, but max_new_tokens is {max_new_tokens}")
+
+    def place(where: Array, tokens: Array) -> tuple[Array | None, Array]:
+        """Where tokens [B, M] are, [B, M, K], and where the last one is."""
+        if locate is None:
+            return None, where
+        end, each = jax.lax.scan(lambda before, token: (locate(before, token),) * 2, where, tokens.T)
+        return each.swapaxes(0, 1), end
+
+    def begin(params: Params, key: Array, prompts: Array, lengths: Array) -> Writing:
+        check_prompts(prompts, lengths, max_new_tokens, model)
+        rows, width = prompts.shape
+        real = jnp.arange(width)[None] < lengths[:, None]
+        tokens = jnp.where(real, prompts, 0)
+        where, _ = place(jnp.zeros((rows, coordinates), jnp.int32), tokens)
+        read = read_prompts(
+            model, params, tokens, lengths, capacity=width + max_new_tokens, new=max_new_tokens, where=where
+        )
+        last = jnp.zeros((rows, coordinates), jnp.int32)
+        if where is not None:
+            last = jnp.take_along_axis(where, (lengths - 1)[:, None, None], axis=1)[:, 0]
+        held = jnp.zeros((rows, model.vocabulary if sampling.remembers else 0), bool)
+        if sampling.remembers:
+            held = held.at[jnp.arange(rows)[:, None], jnp.where(real, tokens, model.vocabulary)].set(True, mode="drop")
+        blank = jnp.zeros((rows, max_new_tokens), jnp.float32)
+        none = jnp.zeros(rows, jnp.int32)
+        written = Completions(blank.astype(jnp.int32), none, blank, blank, none.astype(bool))
+        return Writing(*read, last, held, written, jnp.zeros((), jnp.int32), key)
+
+    def choose(writing: Writing) -> Array:
+        token = draw(sampling, jax.random.fold_in(writing.key, writing.step), writing.logits, writing.held)
+        if forced is None:
+            return token
+        ordered = jnp.broadcast_to(forced, writing.written.tokens.shape)[:, writing.step]
+        return jnp.where(ordered >= 0, ordered, token)
+
+    def write_one(params: Params, writing: Writing) -> Writing:
+        token, going = choose(writing), ~writing.written.stopped
+        written = _noted(writing, token, going, stop_tokens)
+        where, last = place(writing.where, token[:, None])
+        held = writing.held
+        if sampling.remembers:
+            held = held | jax.nn.one_hot(token, model.vocabulary, dtype=bool)
+        reading, cache = model.extend(
+            params, writing.cache, token[:, None], real=going.astype(jnp.int32), where=where
+        )
+        return Writing(
+            cache, reading.logits[:, 0], reading.value[:, 0], last, held, written, writing.step + 1, writing.key
+        )
+
+    def write(params: Params, writing: Writing, limit: Array) -> Writing:
+        end = jnp.minimum(writing.step + limit, max_new_tokens)
+
+        def going(writing: Writing) -> Array:
+            return (writing.step < end) & ~jnp.all(writing.written.stopped)
+
+        return jax.lax.while_loop(going, lambda writing: write_one(params, writing), writing)
+
+    return Generator(begin, write)
+
+
+def generate(
+    model: Decoder,
+    params: Params,
+    key: Array,
+    prompts: Array,
+    lengths: Array | None = None,
+    *,
+    max_new_tokens: int,
+    **options: Any,
+) -> Completions:
+    """Write on from prompts; jits.
+
+    Args:
+        model: a decoder.
+        params: its parameters.
+        key: of all draws; consumed.
+        prompts: [B, P] int32, each beginning at the left.
+        lengths: [B] int32, from 1, how many tokens of each row are its prompt; all by default.
+        max_new_tokens: N.
+        **options: of `generator`.
+
+    Raises:
+        ValueError: as `generator` does.
+    """
+    made = generator(model, max_new_tokens=max_new_tokens, **options)
+    lengths = jnp.full(len(prompts), prompts.shape[1], jnp.int32) if lengths is None else lengths
+    return made.write(params, made.begin(params, key, prompts, lengths), max_new_tokens).written
+
+
+def stream(
+    model: Decoder,
+    params: Params,
+    key: Array,
+    prompt: Sequence[int],
+    *,
+    max_new_tokens: int,
+    every: int = 8,
+    **options: Any,
+) -> Iterator[list[int]]:
+    """Write on from one prompt, and hand on what was written while it is written; equals what `generate` writes.
+
+    Args:
+        model: a decoder.
+        params: its parameters.
+        key: of all draws; consumed.
+        prompt: its tokens.
+        max_new_tokens: N.
+        every: so many tokens at a time.
+        **options: of `generator`.
+
+    Yields:
+        The tokens that are new since the last time.
+    """
+    if every < 1:
+        raise ValueError(f"generation: every {every} is out of range; give at least 1")
+    made = generator(model, max_new_tokens=max_new_tokens, **options)
+    tokens = jnp.asarray(prompt, jnp.int32)[None]
+    writing = jax.jit(made.begin)(params, key, tokens, jnp.full(1, tokens.shape[1], jnp.int32))
+    write, shown = jax.jit(made.write, donate_argnums=1), 0
+    while True:
+        writing = write(params, writing, every)
+        length, stopped = int(writing.written.length[0]), bool(writing.written.stopped[0])
+        yield np.asarray(writing.written.tokens[0, shown:length]).tolist()
+        shown = length
+        if stopped or length >= max_new_tokens:
+            return
+
+
+def read_prompts(
+    model: Decoder,
+    params: Params,
+    prompts: Array,
+    lengths: Array,
+    *,
+    capacity: int,
+    new: int,
+    where: Array | None = None,
+) -> tuple[Cache, Array, Array]:
+    """Read prompts, long ones in parts.
+
+    Args:
+        model: a decoder.
+        params: its parameters.
+        prompts: [B, P] int32, each beginning at the left.
+        lengths: [B] int32, from 1, how many tokens of each row are its prompt.
+        capacity: of the cache.
+        new: tokens that are to follow, for which the context must have room.
+        where: [B, P, K], where tokens are, for location positions that do not simply count.
+
+    Returns:
+        The cache after the prompts, and logits [B, V] and value [B] of each one's last token.
+
+    Raises:
+        ValueError: for prompts that are empty or too long.
+    """
+    check_prompts(prompts, lengths, new, model)
+    rows, width = prompts.shape
+    chunk = min(width, PREFILL)
+    count = -(-width // chunk)
+    rest = ((0, 0), (0, count * chunk - width))
+    parts = jnp.pad(prompts, rest).reshape(rows, count, chunk).swapaxes(0, 1)
+    places = None
+    if where is not None:
+        places = jnp.pad(where, (*rest, (0, 0))).reshape(rows, count, chunk, -1).swapaxes(0, 1)
+
+    def read(carry: tuple, part: tuple) -> tuple[tuple, None]:
+        cache, logits, worth = carry
+        index, inputs, there = part
+        real = jnp.clip(lengths - index * chunk, 0, chunk)
+        reading, cache = model.extend(params, cache, inputs, real=real, where=there)
+        last = jnp.maximum(real - 1, 0)[:, None]
+        ends_here = (real > 0) & (lengths <= (index + 1) * chunk)
+        said = jnp.take_along_axis(reading.logits, last[:, :, None], axis=1)[:, 0]
+        worth = jnp.where(ends_here, jnp.take_along_axis(reading.value, last, axis=1)[:, 0], worth)
+        return (cache, jnp.where(ends_here[:, None], said, logits), worth), None
+
+    begun = model.begin(rows, capacity), jnp.zeros((rows, model.vocabulary), jnp.float32), jnp.zeros(rows, jnp.float32)
+    (cache, logits, worth), _ = jax.lax.scan(read, begun, (jnp.arange(count), parts, places))
+    return cache, logits, worth
+
+
+def _noted(writing: Writing, token: Array, going: Array, stop_tokens: Sequence[int]) -> Completions:
+    """The text with one more token in rows that are going on."""
+    before, step = writing.written, writing.step
+    surprise = jnp.take_along_axis(jax.nn.log_softmax(writing.logits), token[:, None], axis=1)[:, 0]
+
+    def put(whole: Array, new: Array) -> Array:
+        return jax.lax.dynamic_update_index_in_dim(whole, jnp.where(going, new, 0), step, 1)
+
+    stops = jnp.zeros_like(going)
+    for stop in stop_tokens:
+        stops = stops | (token == stop)
+    return Completions(
+        tokens=put(before.tokens, token),
+        length=before.length + going,
+        log_prob=put(before.log_prob, surprise),
+        value=put(before.value, writing.worth),
+        stopped=before.stopped | (going & stops),
+    )
+
+
+def check_words(name: str, words: Sequence[int], least: int, vocabulary: int) -> None:
+    """Raises ValueError unless each is a word, from `least`."""
+    for word in words:
+        if not least <= word < vocabulary:
+            raise ValueError(f"generation: {name} holds {word}: allowed is {least} to {vocabulary - 1}")
+
+
+def check_prompts(prompts: Array, lengths: Array, new: int, model: Decoder) -> None:
+    """Raises ValueError unless prompts and so many new tokens fit the context."""
+    if prompts.ndim != 2 or 0 in prompts.shape:
+        raise ValueError(
+            f"generation: prompts have shape {prompts.shape}; give [rows, tokens] with at least one row of one token"
+        )
+    if lengths.shape != prompts.shape[:1]:
+        raise ValueError(f"generation: lengths have shape {lengths.shape}; give one for each of {len(prompts)} prompts")
+    room = model.context_length - new
+    if prompts.shape[1] > room:
+        raise ValueError(
+            f"generation: a prompt of {prompts.shape[1]} tokens and {new} new ones are more than the context of "
+            f"{model.context_length}; give at most {room}, or ask for fewer new tokens"
+        )

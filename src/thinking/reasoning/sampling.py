@@ -1,0 +1,92 @@
+"""How the next token is drawn from what a model says.
+
+Axes: B rows, V words of the vocabulary.
+"""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What is done to logits before a token is drawn, in this order; the defaults do nothing.
+
+    Attributes:
+        repetition_penalty: logits of words that the row already holds are divided by it where positive, multiplied
+            where negative (Keskar et al. 2019); from 1.
+        temperature: logits are divided by it; 0 takes the likeliest word.
+        top_k: only the k likeliest words stay; all of them at 0 (Fan et al. 2018).
+        top_p: only the likeliest words stay that together reach this probability (Holtzman et al. 2020).
+        min_p: only words stay that are at least this times as likely as the likeliest (Nguyen et al. 2024).
+    """
+
+    repetition_penalty: float = 1.0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, allowed, fine in (
+            ("repetition_penalty", "a finite number from 1", 1 <= self.repetition_penalty < math.inf),
+            ("temperature", "a finite number from 0", 0 <= self.temperature < math.inf),
+            ("top_k", "a whole number from 0, which keeps all words", self.top_k >= 0),
+            ("top_p", "above 0 to 1", 0 < self.top_p <= 1),
+            ("min_p", "0 to 1", 0 <= self.min_p <= 1),
+        ):
+            if not fine:
+                raise ValueError(f"sampling: {name} {getattr(self, name)}: allowed is {allowed}")
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it matters which words a row already holds."""
+        return self.repetition_penalty != 1
+
+
+def adjusted(sampling: Sampling, logits: Array, held: Array) -> Array:
+    """Logits [B, V] as they are drawn from, -inf for words that are out.
+
+    Args:
+        sampling: what is done; temperature 0 leaves the likeliest word alone.
+        logits: [B, V].
+        held: [B, V] bool, words that the row already holds.
+    """
+    if sampling.remembers:
+        penalty = sampling.repetition_penalty
+        logits = jnp.where(held, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
+    if sampling.temperature == 0:
+        likeliest = jnp.argmax(logits, axis=-1)
+        return jnp.where(jax.nn.one_hot(likeliest, logits.shape[-1], dtype=bool), logits, -jnp.inf)
+    logits = logits / sampling.temperature
+    if 0 < sampling.top_k < logits.shape[-1]:
+        logits = _at_least(logits, jax.lax.top_k(logits, sampling.top_k)[0][:, -1:])
+    if sampling.top_p < 1:
+        logits = _at_least(logits, _nucleus_edge(logits, sampling.top_p))
+    if sampling.min_p > 0:
+        logits = _at_least(logits, jnp.max(logits, axis=-1, keepdims=True) + math.log(sampling.min_p))
+    return logits
+
+
+def draw(sampling: Sampling, key: Array, logits: Array, held: Array) -> Array:
+    """[B] int32 words, drawn; consumes the key."""
+    drawn_from = adjusted(sampling, logits, held)
+    if sampling.temperature == 0:
+        return jnp.argmax(drawn_from, axis=-1).astype(jnp.int32)
+    return jax.random.categorical(key, drawn_from).astype(jnp.int32)
+
+
+def _at_least(logits: Array, edge: Array) -> Array:
+    return jnp.where(logits >= edge, logits, -jnp.inf)
+
+
+def _nucleus_edge(logits: Array, top_p: float) -> Array:
+    """[B, 1] the lowest logit of the smallest set of likeliest words that together reach `top_p`."""
+    ordered = -jnp.sort(-logits, axis=-1)
+    share = jax.nn.softmax(ordered, axis=-1)
+    before = jnp.cumsum(share, axis=-1) - share
+    return jnp.min(jnp.where(before < top_p, ordered, jnp.inf), axis=-1, keepdims=True)

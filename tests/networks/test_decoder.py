@@ -1,0 +1,287 @@
+"""The decoder: what it reads from a cache is what it reads from whole rows, whatever it attends to."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tests.kernels.quick import jit
+
+from thinking.networks import positions
+from thinking.networks.blocks import BlockConfig
+from thinking.networks.decoder import decoder, numbers_within
+from thinking.networks.patterns import Dense, Global, Strided, TopK, Window
+
+ROWS, TOKENS, WORDS, WIDTH = 3, 24, 11, 16
+INPUTS = np.asarray(jax.random.randint(jax.random.key(1), (ROWS, TOKENS), 0, WORDS), np.int32)
+
+PATTERNS = {
+    "dense": Dense(),
+    "window": Window(5),
+    "strided": Strided(2, 3),
+    "all strides": Strided(3),
+    "window and global": Window(5) | Global(2),
+    "top k": TopK(4, 2),
+    "all three": Window(3) | Global(2) | TopK(4, 2),
+    "strided and top k": Strided(2, 2) | TopK(4, 2),
+}
+
+
+def build(pattern=Dense(), layers=2, tied=True, value_head=True, rematerialise=False, **block):
+    return decoder(
+        vocabulary=WORDS,
+        context_length=40,
+        block=BlockConfig(WIDTH, 4, **{"key_heads": 2, "gated": True, **block}),
+        layers=layers,
+        pattern=pattern,
+        tied=tied,
+        value_head=value_head,
+        rematerialise=rematerialise,
+    )
+
+
+@functools.cache
+def made(name):
+    """A decoder of a pattern, its functions compiled, its parameters, and what it reads of whole rows."""
+    model = build(PATTERNS[name])
+    params = jit(model.init)(jax.random.key(0))
+    model = model._replace(apply=jit(model.apply), extend=jit(model.extend))
+    return model, params, model.apply(params, INPUTS)
+
+
+def assert_read(reading, whole, places=slice(None)):
+    for one, other in zip(reading, whole, strict=True):
+        np.testing.assert_allclose(one, other[:, places], atol=2e-5)
+
+
+def together(readings):
+    return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *readings)
+
+
+# Going on from a cache
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_reading_on_from_a_cache_many_tokens_or_one_at_a_time_is_reading_the_whole_row(name):
+    model, params, whole = made(name)
+    cache, readings, at = model.begin(ROWS), [], 0
+    for size in [8, *[1] * 8, 8]:
+        reading, cache = model.extend(params, cache, INPUTS[:, at : at + size])
+        readings.append(reading)
+        at += size
+    assert_read(together(readings), whole)
+    assert np.array_equal(cache.length, [TOKENS] * ROWS)
+
+
+@pytest.mark.parametrize("name", ["dense", "window and global", "all three"])
+def test_rows_of_unequal_length_go_on_each_from_its_own_end(name):
+    model, params, whole = made(name)
+    real = np.asarray([3, 8, 5], np.int32)
+    first = INPUTS[:, :8].copy()
+    first[np.arange(8)[None] >= real[:, None]] = 7  # never read
+    _, cache = model.extend(params, model.begin(ROWS), first, real=real)
+    one = np.take_along_axis(INPUTS, real[:, None], axis=1)
+    reading, cache = model.extend(params, cache, one, real=np.ones(ROWS, np.int32))
+    for row in range(ROWS):
+        np.testing.assert_allclose(reading.logits[row, 0], whole.logits[row, real[row]], atol=2e-5)
+    assert np.array_equal(cache.length, real + 1)
+    rested = model.extend(params, cache, one, real=np.zeros(ROWS, np.int32))[1]
+    assert jax.tree.all(jax.tree.map(np.array_equal, rested, cache))
+
+
+@pytest.mark.parametrize("name", ["dense", "window and global"])
+def test_branches_share_a_trunk_that_they_only_read(name):
+    model, params, whole = made(name)
+    _, trunk = model.extend(params, model.begin(ROWS), INPUTS[:, :8])
+    cache, readings = model.begin(ROWS, 16), []
+    for at, size in ((8, 8), *((at, 1) for at in range(16, 24))):
+        reading, cache = model.extend(params, cache, INPUTS[:, at : at + size], trunk=trunk)
+        readings.append(reading)
+    assert_read(together(readings), whole, slice(8, None))
+
+
+@pytest.mark.parametrize("name", ["dense", "window and global"])
+def test_several_branches_of_a_row_stand_side_by_side(name):
+    model, params, _ = made(name)
+    _, trunk = model.extend(params, model.begin(ROWS), INPUTS[:, :8])
+    branches = np.stack([INPUTS[:, 8:16], INPUTS[:, 16:24]], axis=1).reshape(2 * ROWS, 8)
+    reading, cache = model.extend(params, model.begin(2 * ROWS, 16), branches[:, :7], trunk=trunk)
+    reading, _ = model.extend(params, cache, branches[:, 7:], trunk=trunk)
+    whole = model.apply(params, np.concatenate([np.repeat(INPUTS[:, :8], 2, axis=0), branches], axis=1))
+    assert_read(reading, whole, slice(15, None))
+
+
+def test_rows_that_do_not_fit_their_cache_or_trunk_are_refused():
+    model, params, _ = made("dense")
+    with pytest.raises(ValueError, match="holds 2 rows.*inputs of 3"):
+        model.extend(params, model.begin(2), INPUTS[:, :1])
+    with pytest.raises(ValueError, match="3 rows are no multiple of the 2 rows"):
+        model.extend(params, model.begin(3), INPUTS[:, :1], trunk=model.begin(2))
+
+
+def test_a_pattern_that_goes_by_content_takes_no_trunk():
+    model, params, _ = made("top k")
+    with pytest.raises(ValueError, match=r"TopK.*no trunk"):
+        model.extend(params, model.begin(ROWS), INPUTS[:, :1], trunk=model.begin(ROWS))
+
+
+@pytest.mark.parametrize(
+    ("name", "slots"), [("dense", 40), ("window", 5), ("strided", 5), ("window and global", 7), ("top k", 40)]
+)
+def test_a_cache_has_no_more_slots_than_the_pattern_looks_back(name, slots):
+    model, _, _ = made(name)
+    assert model.begin(ROWS).when.shape == (ROWS, slots)
+    assert model.begin(ROWS, 3).when.shape == (ROWS, 3)
+
+
+def test_one_token_of_a_long_row_looks_at_the_blocks_it_picks_and_at_no_others():
+    model = build(TopK(4, 2), layers=1)
+    params = model.init(jax.random.key(0))
+
+    traced = jax.make_jaxpr(lambda cache: model.extend(params, cache, INPUTS[:, :1]))(model.begin(ROWS))
+    weighed = [eqn.outvars[0].aval.shape[-1] for eqn in traced.jaxpr.eqns if eqn.primitive.name == "exp"]
+    assert weighed == [4 * 2]
+
+
+# Positions, segments and vectors
+
+
+@pytest.mark.parametrize(
+    "position",
+    [positions.none(), positions.sinusoidal(), positions.learned(40), positions.location(), positions.rotary()],
+    ids=["none", "sinusoidal", "learned", "location", "rotary"],
+)
+def test_every_position_encoding_reads_from_a_cache_as_from_whole_rows(position):
+    model = build(layers=1, position=position, key_heads=None)
+    params = jit(model.init)(jax.random.key(0))
+    whole = jit(model.apply)(params, INPUTS[:, :6])
+    extend = jit(model.extend)
+    cache, readings = model.begin(ROWS), []
+    for at in range(6):
+        reading, cache = extend(params, cache, INPUTS[:, at : at + 1])
+        readings.append(reading)
+    assert_read(together(readings), whole)
+
+
+def test_packed_texts_are_read_as_if_each_stood_alone():
+    model, params, _ = made("dense")
+    segments = np.asarray([[1] * 5 + [2] * 7 + [3] * 9 + [0] * 3] * ROWS, np.int32)
+    packed = model.apply(params, INPUTS, segments=segments)
+    alone = model.apply(params, np.roll(INPUTS, -5, axis=1))
+    for one, other in zip(packed, alone, strict=True):
+        np.testing.assert_allclose(one[:, 5:12], other[:, :7], atol=2e-5)
+    assert np.all(np.isfinite(packed.logits))
+
+
+def test_tokens_are_numbered_within_their_segments():
+    segments = jnp.asarray([[0, 0, 1, 1, 1, 2, 3, 3]], jnp.int32)
+    assert np.array_equal(numbers_within(segments), [[0, 1, 0, 1, 2, 0, 0, 1]])
+
+
+def test_vectors_may_stand_in_place_of_tokens():
+    model, params, whole = made("dense")
+    assert_read(model.apply(params, model.embed(params, INPUTS)), whole)
+
+
+def test_location_positions_read_where_tokens_are():
+    model = build(layers=1, position=positions.location())
+    params = jit(model.init)(jax.random.key(0))
+    apply = jit(model.apply)
+    numbers = np.broadcast_to(np.arange(6, dtype=np.int32)[None, :, None], (ROWS, 6, 1))
+    assert_read(apply(params, INPUTS[:, :6], where=numbers), apply(params, INPUTS[:, :6]))
+    elsewhere = apply(params, INPUTS[:, :6], where=numbers + 5)
+    assert not np.allclose(elsewhere.logits, apply(params, INPUTS[:, :6]).logits, atol=1e-3)
+
+
+# Parameters and arithmetic
+
+
+def test_tied_words_say_the_logits_and_untied_ones_have_a_map_of_their_own():
+    tied, untied = (build(layers=1, tied=tied, value_head=False) for tied in (True, False))
+    count = [sum(leaf.size for leaf in jax.tree.leaves(m.init(jax.random.key(0)))) for m in (tied, untied)]
+    assert count[1] - count[0] == WORDS * WIDTH
+    params = tied.init(jax.random.key(0))
+    reading = tied.apply(params, INPUTS[:, :4])
+    words = np.asarray(params["words"]["embedding"])
+    np.testing.assert_allclose(reading.logits, np.asarray(reading.hidden) @ words.T, atol=1e-5)
+    assert np.all(np.asarray(reading.value) == 0)
+
+
+def test_a_block_that_is_computed_again_gives_the_same_slopes():
+    def slopes(rematerialise):
+        model = build(PATTERNS["window"], rematerialise=rematerialise)
+        params = model.init(jax.random.key(0))
+
+        def loss(params):
+            logits = model.apply(params, INPUTS[:, :6]).logits
+            return optax.softmax_cross_entropy_with_integer_labels(logits, INPUTS[:, 1:7]).mean()
+
+        return jit(jax.grad(loss))(params)
+
+    for one, other in zip(jax.tree.leaves(slopes(False)), jax.tree.leaves(slopes(True)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_bfloat16_is_the_arithmetic_alone_parameters_and_logits_stay_float32():
+    model = build(layers=1, dtype=jnp.bfloat16)
+    params = model.init(jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    reading = jit(model.apply)(params, INPUTS[:, :6])
+    assert (reading.logits.dtype, reading.value.dtype, reading.hidden.dtype) == (jnp.float32, jnp.float32, jnp.bfloat16)
+    assert model.begin(1).layers[0].keys.dtype == jnp.bfloat16
+    exact = build(layers=1).apply(params, INPUTS[:, :6])
+    np.testing.assert_allclose(reading.logits, exact.logits, atol=0.1)
+    assert np.any(reading.logits != exact.logits)
+
+
+def test_dropout_needs_a_key():
+    model = build(layers=1, dropout=0.5)
+    params = model.init(jax.random.key(0))
+    apply = jit(model.apply)
+    plain = apply(params, INPUTS[:, :6]).logits
+    dropped = [apply(params, INPUTS[:, :6], key=jax.random.key(seed)).logits for seed in (0, 0, 1)]
+    assert np.array_equal(dropped[0], dropped[1])
+    assert not np.allclose(dropped[0], dropped[2])
+    assert not np.allclose(dropped[0], plain)
+
+
+def test_an_untrained_decoder_is_nearly_indifferent():
+    model, params, whole = made("dense")
+    surprise = optax.softmax_cross_entropy_with_integer_labels(whole.logits[:, :-1], INPUTS[:, 1:]).mean()
+    assert 0.5 * np.log(WORDS) < surprise < 2 * np.log(WORDS)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model, params: model.apply(params, INPUTS[:, :0]), "hold nothing"),
+        (lambda model, params: model.apply(params, INPUTS[:0]), "hold nothing"),
+        (lambda model, params: model.apply(params, np.zeros((1, 41), np.int32)), "41 tokens.*context of 40"),
+        (lambda model, params: model.apply(params, np.zeros((1, 4, 5), np.float32)), r"\[B, T, 16\]"),
+        (lambda model, params: model.apply(params, np.zeros((1, 4), np.float32)), "give tokens int32"),
+        (lambda model, params: model.begin(0), "rows 0.*at least 1"),
+        (lambda model, params: model.begin(1, 41), "capacity 41.*context length of 40"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused_with_one_line(call, message):
+    model, params, _ = made("dense")
+    with pytest.raises(ValueError, match=message) as refusal:
+        call(model, params)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("option", ["vocabulary", "context_length", "layers"])
+def test_sizes_below_1_are_refused(option):
+    sizes = {"vocabulary": 3, "context_length": 4, "layers": 1, option: 0}
+    with pytest.raises(ValueError, match=f"{option} 0 .*at least 1"):
+        decoder(**sizes, block=BlockConfig(8, 2))
+
+
+def test_too_few_learned_positions_are_refused_when_the_decoder_is_built():
+    with pytest.raises(ValueError, match="3 learned positions are too few for 4 tokens"):
+        decoder(vocabulary=3, context_length=4, block=BlockConfig(8, 2, position=positions.learned(3)))

@@ -1,0 +1,62 @@
+"""Patterns as values."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from thinking.networks.patterns import Dense, Global, Strided, TopK, Union, Window, memory, parts_of, sees
+
+
+def seen(pattern, query, tokens=12):
+    return np.flatnonzero(np.asarray(sees(pattern, np.int32([query]), np.arange(tokens)))).tolist()
+
+
+def test_places_that_a_query_sees():
+    assert seen(Window(3), 5) == [3, 4, 5, 6, 7]
+    assert seen(Window(1), 5) == [5]
+    assert seen(Strided(4), 5) == [1, 5, 9]
+    assert seen(Strided(2, 2), 5) == [3, 5, 7]
+    assert seen(Global(2), 5) == [0, 1]
+    assert seen(Global(2), 1) == list(range(12))
+    assert seen(Dense(), 5) == list(range(12))
+    assert seen(Window(2) | Global(1), 5) == [0, 4, 5, 6]
+
+
+def test_a_union_is_a_set_of_parts():
+    united = Window(2) | Global(1)
+    assert united | Window(2) == united == Window(2) | (Global(1) | Window(2))
+    assert hash(united) == hash(Union((Window(2), Global(1))))
+    assert parts_of(united) == (Window(2), Global(1))
+    assert parts_of(Window(2)) == (Window(2),)
+    assert Window(2) | Window(2) == Union((Window(2),))
+    assert united | Dense() == Dense()
+
+
+@pytest.mark.parametrize(
+    "pattern", [Window(3), Strided(3, 3), Global(2), Window(2) | Global(4) | Strided(2, 4)], ids=str
+)
+def test_what_a_decoder_remembers_is_all_that_any_later_query_sees(pattern):
+    first, last = memory(pattern)
+    for query, key in itertools.product(range(40), repeat=2):
+        if key <= query and bool(sees(pattern, np.int32(query), np.int32(key))):
+            assert key < first or key > query - last
+    assert last == 1 or bool(sees(pattern, np.int32(30), np.int32(30 - last + 1)))  # and no more than that
+
+
+@pytest.mark.parametrize("pattern", [Dense(), Strided(2), TopK(4, 2), Window(2) | TopK(4, 2)], ids=str)
+def test_what_looks_back_without_bound_needs_everything(pattern):
+    assert memory(pattern) is None
+
+
+def test_content_is_not_asked_of_places():
+    with pytest.raises(ValueError, match=r"TopK\(block=4, blocks=2\) does not go by places alone"):
+        sees(Window(2) | TopK(4, 2), np.int32(0), np.int32(0))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Window(0), lambda: Strided(0), lambda: Strided(2, 0), lambda: Global(-1), lambda: TopK(4, 0)]
+)
+def test_sizes_start_at_one(make):
+    with pytest.raises(ValueError, match=r"out of range; give at least 1"):
+        make()
