@@ -105,6 +105,16 @@ def test_long_prompts_are_read_in_parts(monkeypatch):
     np.testing.assert_allclose(in_parts.log_prob, plain().log_prob, atol=1e-5)
 
 
+@pytest.mark.parametrize("pattern", [Dense(), Window(4), TopK(4, 2)], ids=["dense", "ring", "top k"])
+def test_a_cache_that_grows_in_stages_writes_as_one_of_full_size(pattern, monkeypatch):
+    model, params = build(pattern)
+    at_once = write(model, params)
+    monkeypatch.setattr(generation, "STAGE", 3)
+    staged = write(model, params)
+    assert np.array_equal(staged.tokens, at_once.tokens)
+    np.testing.assert_allclose(staged.log_prob, at_once.log_prob, atol=1e-5)
+
+
 # Rules
 
 
@@ -206,8 +216,8 @@ def test_what_cannot_be_written_is_refused_with_one_line(call, message):
 
 def test_begin_and_write_may_be_called_one_after_the_other_for_as_long_as_one_likes():
     made = generator(MODEL, max_new_tokens=NEW)
-    writing = jit(made.begin)(PARAMS, jax.random.key(2), PROMPTS, LENGTHS)
+    writing = jit(made.begin, static_argnums=4)(PARAMS, jax.random.key(2), PROMPTS, LENGTHS, NEW)
     go_on = jit(made.write)
-    for limit in (1, 2, 100):
-        writing = go_on(PARAMS, writing, limit)
+    for until in (1, 3, 100):
+        writing = go_on(PARAMS, writing, until)
     assert np.array_equal(writing.written.tokens, plain().tokens)

@@ -75,6 +75,23 @@ def empty(pattern: Pattern, rows: int, capacity: int, layers: int, heads: int, s
     return Cache((layer,) * layers, jnp.full((rows, slots), -1, jnp.int32), jnp.zeros(rows, jnp.int32))
 
 
+def widened(pattern: Pattern, cache: Cache, capacity: int) -> Cache:
+    """The cache with room for rows of so many tokens; one that is a ring stays as it is."""
+    wanted = jax.eval_shape(lambda: _like(pattern, cache, capacity))
+
+    def pad(leaf: Array, shape: jax.ShapeDtypeStruct, blank: int) -> Array:
+        behind = [(0, after - before) for before, after in zip(leaf.shape, shape.shape, strict=True)]
+        return jnp.pad(leaf, behind, constant_values=blank)
+
+    layers = jax.tree.map(lambda leaf, shape: pad(leaf, shape, 0), cache.layers, wanted.layers)
+    return Cache(layers, pad(cache.when, wanted.when, -1), cache.length)
+
+
+def _like(pattern: Pattern, cache: Cache, capacity: int) -> Cache:
+    keys = cache.layers[0].keys
+    return empty(pattern, len(keys), capacity, len(cache.layers), keys.shape[1], keys.shape[3], keys.dtype)
+
+
 def numbered(cache: Cache, count: int, real: Array | None) -> Array:
     """[B, N] int32 numbers of the next `count` tokens of each row; -1 for those beyond the first `real` [B]."""
     step = jnp.arange(count, dtype=jnp.int32)[None]

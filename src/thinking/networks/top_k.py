@@ -94,11 +94,11 @@ def top_k(rows: Rows, block: int, blocks: int, causal: bool, allowed: Allowed, s
     def look(start: Array, q: Array, queries: Tokens) -> Partial:
         own = start // block + jnp.arange(step // block)
         asking = jax.lax.dynamic_slice_in_dim(judges, start // block, step // block, 2)
-        index, kept = choose_blocks(asking, means, filled, own[None], blocks, causal)
+        # A block that does not count holds nothing that is allowed: it is later, or empty.
+        index, _ = choose_blocks(asking, means, filled, own[None], blocks, causal)
         queries = jax.tree.map(lambda x: x[:, None], queries)
         asked = jax.tree.map(lambda x: _picked(x, index), keys)
-        mask = allowed(queries, asked) & jnp.repeat(kept, block, axis=-1)[..., None, :]
-        return weigh(q, _picked(k, index), _picked(v, index), mask)
+        return weigh(q, _picked(k, index), _picked(v, index), allowed(queries, asked))
 
     return first(in_steps(look, rows, step, block), tokens)
 

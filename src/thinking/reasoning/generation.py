@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.networks.cache import Cache
+from thinking.networks.cache import Cache, widened
 from thinking.networks.decoder import Decoder, Params
 from thinking.reasoning.sampling import Sampling, draw
 
@@ -19,6 +19,11 @@ Array = jax.Array
 Locate = Callable[[Array, Array], Array]
 """`locate(where [B, K], token [B]) -> where [B, K]` of a token, given where the one before it was; 0 before the first.
 What location positions read while a text grows."""
+
+STAGES = 4
+STAGE = 64
+"""A cache that grows with the text is widened at most so often, each time for at least so many tokens: what is not yet
+written is not read either, and each stage is compiled by itself."""
 
 PREFILL = 512
 """Tokens of a prompt that are read at once: enough to keep the device busy, few enough for any length of prompt."""
@@ -67,15 +72,19 @@ class Writing(NamedTuple):
 
 
 class Generator(NamedTuple):
-    """Generation as pure functions; both jit.
+    """Generation as pure functions; all jit.
 
     Attributes:
-        begin: `begin(params, key, prompts [B, P], lengths [B]) -> Writing`; keeps the key. Prompts begin at the left,
-            what follows the first `length` of a row is never read; each has at least 1 token.
-        write: `write(params, writing, limit) -> Writing`, until every row has stopped or has `limit` tokens more.
+        begin: `begin(params, key, prompts [B, P], lengths [B], room) -> Writing`, with a cache for `room` new tokens;
+            keeps the key. Prompts begin at the left, what follows the first `length` of a row is never read; each has
+            at least 1 token.
+        widen: `widen(writing, capacity) -> Writing`, with a cache for rows of so many tokens, their prompts included.
+        write: `write(params, writing, until) -> Writing`, until every row has stopped or has `until` new tokens, for
+            which the cache must have room.
     """
 
-    begin: Callable[[Params, Array, Array, Array], Writing]
+    begin: Callable[[Params, Array, Array, Array, int], Writing]
+    widen: Callable[[Writing, int], Writing]
     write: Callable[[Params, Writing, Array], Writing]
 
 
@@ -122,14 +131,14 @@ def generator(
         end, each = jax.lax.scan(lambda before, token: (locate(before, token),) * 2, where, tokens.T)
         return each.swapaxes(0, 1), end
 
-    def begin(params: Params, key: Array, prompts: Array, lengths: Array) -> Writing:
+    def begin(params: Params, key: Array, prompts: Array, lengths: Array, room: int) -> Writing:
         check_prompts(prompts, lengths, max_new_tokens, model)
         rows, width = prompts.shape
         real = jnp.arange(width)[None] < lengths[:, None]
         tokens = jnp.where(real, prompts, 0)
         where, _ = place(jnp.zeros((rows, coordinates), jnp.int32), tokens)
         read = read_prompts(
-            model, params, tokens, lengths, capacity=width + max_new_tokens, new=max_new_tokens, where=where
+            model, params, tokens, lengths, capacity=width + room, new=max_new_tokens, where=where
         )
         last = jnp.zeros((rows, coordinates), jnp.int32)
         if where is not None:
@@ -163,15 +172,18 @@ def generator(
             cache, reading.logits[:, 0], reading.value[:, 0], last, held, written, writing.step + 1, writing.key
         )
 
-    def write(params: Params, writing: Writing, limit: Array) -> Writing:
-        end = jnp.minimum(writing.step + limit, max_new_tokens)
+    def widen(writing: Writing, capacity: int) -> Writing:
+        return writing._replace(cache=widened(model.pattern, writing.cache, capacity))
+
+    def write(params: Params, writing: Writing, until: Array) -> Writing:
+        end = jnp.minimum(until, max_new_tokens)
 
         def going(writing: Writing) -> Array:
             return (writing.step < end) & ~jnp.all(writing.written.stopped)
 
         return jax.lax.while_loop(going, lambda writing: write_one(params, writing), writing)
 
-    return Generator(begin, write)
+    return Generator(begin, widen, write)
 
 
 def generate(
@@ -200,7 +212,12 @@ def generate(
     """
     made = generator(model, max_new_tokens=max_new_tokens, **options)
     lengths = jnp.full(len(prompts), prompts.shape[1], jnp.int32) if lengths is None else lengths
-    return made.write(params, made.begin(params, key, prompts, lengths), max_new_tokens).written
+    stages = min(STAGES, -(-max_new_tokens // STAGE))
+    rooms = [-(-max_new_tokens * (stage + 1) // stages) for stage in range(stages)]
+    writing = made.begin(params, key, prompts, lengths, rooms[0])
+    for room in rooms:
+        writing = made.write(params, made.widen(writing, prompts.shape[1] + room), room)
+    return writing.written
 
 
 def stream(
@@ -231,10 +248,11 @@ def stream(
         raise ValueError(f"generation: every {every} is out of range; give at least 1")
     made = generator(model, max_new_tokens=max_new_tokens, **options)
     tokens = jnp.asarray(prompt, jnp.int32)[None]
-    writing = jax.jit(made.begin)(params, key, tokens, jnp.full(1, tokens.shape[1], jnp.int32))
+    begin = jax.jit(made.begin, static_argnums=4)
+    writing = begin(params, key, tokens, jnp.full(1, tokens.shape[1], jnp.int32), max_new_tokens)
     write, shown = jax.jit(made.write, donate_argnums=1), 0
     while True:
-        writing = write(params, writing, every)
+        writing = write(params, writing, shown + every)
         length, stopped = int(writing.written.length[0]), bool(writing.written.stopped[0])
         yield np.asarray(writing.written.tokens[0, shown:length]).tolist()
         shown = length

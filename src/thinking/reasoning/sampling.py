@@ -73,11 +73,21 @@ def adjusted(sampling: Sampling, logits: Array, held: Array) -> Array:
 
 
 def draw(sampling: Sampling, key: Array, logits: Array, held: Array) -> Array:
-    """[B] int32 words, drawn; consumes the key."""
+    """[B] int32 words, drawn; consumes the key.
+
+    One random number a row falls into one of the words' shares of the whole. To draw one for every word, as
+    `jax.random.categorical` does, takes five times as long on a CPU, as long as half of a small decoder's step.
+    """
     drawn_from = adjusted(sampling, logits, held)
     if sampling.temperature == 0:
         return jnp.argmax(drawn_from, axis=-1).astype(jnp.int32)
-    return jax.random.categorical(key, drawn_from).astype(jnp.int32)
+    shares = jnp.exp(drawn_from - jnp.max(drawn_from, axis=-1, keepdims=True))
+    reached = jnp.cumsum(shares, axis=-1)
+    whole = reached[:, -1:]
+    point = jax.random.uniform(key, whole.shape) * whole
+    # Rounding must not carry the point to the end, where no word is.
+    point = jnp.minimum(point, jnp.nextafter(whole, jnp.zeros_like(whole)))
+    return jnp.sum(reached <= point, axis=-1, dtype=jnp.int32)
 
 
 def _at_least(logits: Array, edge: Array) -> Array:

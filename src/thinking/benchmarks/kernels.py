@@ -1,0 +1,88 @@
+"""What a fit and an infer of each kernel cost, and what their arithmetic would cost at the least."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from thinking import kernels
+from thinking.experiment.device import best_seconds
+from thinking.kernels import Context, Kernel, Transition
+
+Row = dict[str, Any]
+
+
+def measure_kernels(
+    *, rows: int, width: int, slots: int, nodes: int, steps: int, gflops: float
+) -> tuple[list[Row], dict[str, Any]]:
+    """Milliseconds of a fit and an infer of each kernel, and for matrices the floor that their arithmetic sets.
+
+    Args:
+        rows: of a fit and of an infer.
+        width: of the transformers.
+        slots: of the gradient kernels.
+        nodes: size of all spaces.
+        steps: fits and infers timed together.
+        gflops: what the machine reaches in a matrix product.
+
+    Returns:
+        A row for each kernel, and their states.
+    """
+    place = kernels.Discrete(nodes)
+    spaces = {"input": place, "value": place, "target": place}
+    gradient = {**spaces, "optimizer": optax.adam(1e-3), "slots": slots}
+    compared = {
+        "table": kernels.table(**spaces),
+        "table, hashed": kernels.table(**spaces, context_length=2, capacity=nodes**2),
+        "linear": kernels.linear(**gradient),
+        "transformer": kernels.transformer(**gradient, width=width),
+        "transformer, context 4": kernels.transformer(**gradient, width=width, context_length=4),
+    }
+    found, states = [], {}
+    for name, kernel in compared.items():
+        states[name] = state = jax.jit(kernel.init)(jax.random.key(0))
+        row = {"measured": name, "rows": rows, **_time(kernel, state, rows, nodes, steps)}
+        if name == "transformer":
+            used = matrix_weights(state.params)
+            row["floor_ms"] = 6 * used * rows / gflops / 1e6
+            row["fit_over_floor"] = row["fit_ms"] / row["floor_ms"]
+            row["fit_ms_at_300_gflops"] = row["fit_ms"] * gflops / 300
+        found.append(row)
+    return found, states
+
+
+def matrix_weights(params: Any) -> int:
+    """How many weights are multiplied with; rows of embeddings are only looked up."""
+    leaves = jax.tree.leaves_with_path(params)
+    return sum(leaf.size for path, leaf in leaves if leaf.ndim == 2 and "embedding" not in jax.tree_util.keystr(path))
+
+
+def _time(kernel: Kernel, state: Any, rows: int, nodes: int, steps: int) -> Row:
+    """Milliseconds of one fit and one infer, from many in one jitted scan."""
+    batches = _random_batches(kernel, rows, nodes, steps)
+
+    @jax.jit
+    def fit(state: Any) -> Any:
+        return jax.lax.scan(kernel.fit, state, batches)
+
+    @jax.jit
+    def infer(state: Any) -> jax.Array:
+        def ask(total: jax.Array, batch: Transition) -> tuple[jax.Array, None]:
+            answer = kernel.infer(state, batch.context, batch.target)
+            return total + jnp.sum(answer.value) + jnp.sum(jnp.isfinite(answer.score)), None
+
+        return jax.lax.scan(ask, jnp.zeros(()), batches)[0]
+
+    scale = 1e3 / steps
+    return {"fit_ms": best_seconds(fit, state) * scale, "infer_ms": best_seconds(infer, state) * scale}
+
+
+def _random_batches(kernel: Kernel, rows: int, nodes: int, steps: int) -> Transition:
+    """Random lessons, [steps, rows, ...]."""
+    shape = steps, rows
+    keys = jax.random.split(jax.random.key(1), 5)
+    draw = [jax.random.randint(key, shape, 0, nodes) for key in keys[:2]]
+    items = jax.random.randint(keys[2], (*shape, kernel.context_length), 0, nodes)
+    length = jax.random.randint(keys[3], shape, 1, kernel.context_length + 1)
+    return Transition(Context(items, length), *draw, jax.random.uniform(keys[4], shape), jnp.ones(shape))

@@ -1,0 +1,162 @@
+"""What a decoder costs: a training step, a token that is written, and a search.
+
+Axes: B rows, T tokens of a row, N new tokens.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thinking.experiment.device import best_seconds
+from thinking.learning.learner import Learner
+from thinking.learning.optimizers import adamw
+from thinking.learning.supervised import Sums, next_token_sums, supervised
+from thinking.networks.blocks import BlockConfig
+from thinking.networks.decoder import Decoder, Params, decoder
+from thinking.networks.positions import learned
+from thinking.reasoning.generation import generate
+from thinking.reasoning.token_search import over_tokens
+from thinking.reasoning.tree_search import tree_search
+
+Row = dict[str, Any]
+VOCABULARY, PROMPT = 256, 32
+
+
+def example_decoder(width: int, layers: int, context_length: int, **block: Any) -> Decoder:
+    """A decoder of 4 heads whose twin in PyTorch `thinking.benchmarks.rivals` builds."""
+    position = learned(context_length)
+    return decoder(
+        vocabulary=VOCABULARY,
+        context_length=context_length,
+        block=BlockConfig(width, 4, position=position, **block),
+        layers=layers,
+        value_head=True,
+    )
+
+
+def parameters(params: Params) -> int:
+    """How many there are."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def measure_training(*, width: int, layers: int, rows: int, tokens: int, steps: int, gflops: float) -> Row:
+    """Milliseconds of a training step with AdamW, float32, and the floor that its matrix products set.
+
+    Args:
+        width: D.
+        layers: of the decoder.
+        rows: B.
+        tokens: T.
+        steps: in one jitted scan.
+        gflops: what the machine reaches in a matrix product.
+    """
+    model = example_decoder(width, layers, tokens)
+    optimizer = adamw(1e-3, weight_decay=0.01, clip=1e9)
+
+    def loss(params: Params, batch: jax.Array, key: jax.Array) -> Sums:
+        del key
+        return next_token_sums(model.apply(params, batch).logits, batch, jnp.ones(batch.shape))
+
+    update = supervised(loss, optimizer)
+    batches = jax.random.randint(jax.random.key(1), (steps, rows, tokens), 0, VOCABULARY)
+
+    @jax.jit
+    def many(learner: Learner) -> Any:
+        return jax.lax.scan(lambda learner, batch: update(learner, batch, jax.random.key(2)), learner, batches)
+
+    params = jax.jit(model.init)(jax.random.key(0))
+    seconds = best_seconds(many, Learner(params, optimizer.init(params))) / steps
+    matrices = layers * 12 * width**2 + VOCABULARY * width
+    floor = (6 * matrices + layers * 12 * tokens * width) * rows * tokens / gflops / 1e9
+    return {
+        "measured": "training step",
+        "rows": rows,
+        "tokens": tokens,
+        "parameters": parameters(params),
+        "ms": seconds * 1e3,
+        "floor_ms": floor * 1e3,
+        "over_floor": seconds / floor,
+    }
+
+
+def measure_generation(*, width: int, layers: int, rows: int, new: int) -> Row:
+    """Tokens written per second over a cache, and by reading all again for every token, in one static shape.
+
+    Args:
+        width: D.
+        layers: of the decoder.
+        rows: B.
+        new: N.
+    """
+    model = example_decoder(width, layers, PROMPT + new)
+    params = jax.jit(model.init)(jax.random.key(0))
+    prompts = jax.random.randint(jax.random.key(1), (rows, PROMPT), 0, VOCABULARY)
+    write = jax.jit(lambda params, prompts: generate(model, params, jax.random.key(2), prompts, max_new_tokens=new))
+    cached = best_seconds(write, params, prompts)
+    whole = jnp.pad(prompts, ((0, 0), (0, new)))
+    again = best_seconds(jax.jit(lambda params, tokens: model.apply(params, tokens).logits), params, whole)
+    # Were each token written by a program of its own length, reading would take this much on average.
+    lengths = np.linspace(PROMPT, PROMPT + new, 5).astype(int)
+    grown = np.mean([
+        best_seconds(jax.jit(lambda params, tokens: model.apply(params, tokens).logits), params, whole[:, :length])
+        for length in lengths
+    ])
+    return {
+        "measured": "generation",
+        "rows": rows,
+        "tokens": new,
+        "tokens_per_second": rows * new / cached,
+        "times_faster_than_without_cache": again * new / cached,
+        "times_faster_than_growing_without_cache": grown * new / cached,
+    }
+
+
+def measure_search(*, width: int, layers: int, rows: int, prefix: int, simulations: int, depth: int) -> Row:
+    """Gumbel search over tokens, and as many bare calls of the network, one after the other.
+
+    Args:
+        width: D.
+        layers: of the decoder.
+        rows: B.
+        prefix: tokens of each prompt.
+        simulations: of the tree.
+        depth: of the tree, at most; what a node remembers grows with it.
+    """
+    model = example_decoder(width, layers, prefix + depth)
+    params = jax.jit(model.init)(jax.random.key(0))
+    prompts = jax.random.randint(jax.random.key(1), (rows, prefix), 0, VOCABULARY)
+    lengths = jnp.full(rows, prefix, jnp.int32)
+
+    def bare(params: Params) -> jax.Array:
+        advance, (state, outlook) = over_tokens(model, params, prompts, lengths, max_tokens=depth)
+
+        def call(carry: Any, _: None) -> tuple[Any, None]:
+            state, outlook = carry
+            grown, outlook = advance(state, jnp.argmax(outlook.logits, axis=1).astype(jnp.int32))
+            # As in a tree, which goes on from a remembered state: none of them is longer than the depth.
+            return (grown._replace(length=grown.length % depth), outlook), None
+
+        return jax.lax.scan(call, (state, outlook), None, length=simulations)[0][1].logits
+
+    def search(params: Params) -> jax.Array:
+        advance, root = over_tokens(model, params, prompts, lengths, max_tokens=depth)
+        found = tree_search(advance, root, jax.random.key(2), simulations=simulations, max_depth=depth)
+        return found.policy
+
+    def reading(params: Params) -> jax.Array:
+        return over_tokens(model, params, prompts, lengths, max_tokens=depth)[1][1].logits
+
+    prompt, calls, tree = (best_seconds(jax.jit(function), params) for function in (reading, bare, search))
+    return {
+        "measured": "search, Gumbel",
+        "rows": rows,
+        "tokens": prefix,
+        "simulations": simulations,
+        "ms": tree * 1e3,
+        "reading_the_prompts_ms": prompt * 1e3,
+        "bare_calls_ms": calls * 1e3,
+        "over_bare_calls": tree / calls,
+        "over_bare_calls_without_prompts": (tree - prompt) / (calls - prompt),
+    }
