@@ -1,33 +1,60 @@
-"""What this machine does: the device, each kernel, plans and training steps per second, and what saving costs."""
+"""What this machine does: kernels, guides, attention, decoders, search, and what saving costs, beside their rivals."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 from thinking.errors import UserError
 from thinking.experiment import Run, RunConfig, main, option
 
-if TYPE_CHECKING:
-    import jax
-
-    from thinking.guide import Guide
-    from thinking.kernels import Kernel, Transition
-
 Row = dict[str, Any]
-GUIDES = {"table": 1024, "transformer": 20}  # walks in a training step
+Part = Literal["kernels", "guides", "attention", "training", "generation", "search", "long_context", "utilisation"]
+
+SEQUENCES: dict[str, dict[str, dict[str, Any]]] = {
+    "full": {
+        "attention": {"window": 128, "tokens": 4096, "long_tokens": (2**12, 2**14, 2**17), "block": 64, "blocks": 16},
+        "training": {"width": 128, "layers": 4, "rows": 64, "tokens": 64, "steps": 10},
+        "generation": {"width": 128, "layers": 4, "rows": 32, "new": 256},
+        # No tree of 32 simulations among 16 considered actions comes deeper.
+        "search": {"width": 128, "layers": 4, "rows": 64, "prefix": 64, "simulations": 32, "depth": 4},
+        "long_context": {"tokens": 128_000, "width": 128, "layers": 4, "window": 128, "first": 16},
+        "utilisation": {
+            "width": 768, "layers": 12, "heads": 12, "vocabulary": 50_257, "rows": 32, "tokens": 1024, "steps": 5
+        },
+    },
+    "tiny": {
+        "attention": {"window": 4, "tokens": 32, "long_tokens": (32, 64), "block": 4, "blocks": 2},
+        "training": {"width": 16, "layers": 1, "rows": 2, "tokens": 8, "steps": 2},
+        "generation": {"width": 16, "layers": 1, "rows": 2, "new": 4},
+        "search": {"width": 16, "layers": 1, "rows": 2, "prefix": 4, "simulations": 4, "depth": 2},
+        "long_context": {"tokens": 256, "width": 16, "layers": 1, "window": 4, "first": 2},
+        "utilisation": {
+            "width": 16, "layers": 1, "heads": 2, "vocabulary": 32, "rows": 2, "tokens": 8, "steps": 2
+        },
+    },
+}  # fmt: skip
+"""Sizes of what is measured of sequence models."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(RunConfig):
     """Measure this machine. With --kills: kill training again and again, and compare the weights in the end."""
 
-    rows: int = option(1024, "rows of a fit and of an infer", identity=False)
-    width: int = option(128, "dimensions of the transformer", identity=False)
-    slots: int = option(32, "hypotheses per question of the transformer and the linear memory", identity=False)
-    nodes: int = option(32, "nodes of the graph to plan on", identity=False)
-    steps: int = option(20, "fits and infers timed together", identity=False)
-    train_steps: int = option(600, "training steps over which the cost of checkpoints is measured", identity=False)
+    parts: tuple[Part, ...] = option(
+        ("kernels", "guides", "attention", "training", "generation", "search", "long_context"),
+        "what is measured; `utilisation` trains a decoder of GPT-2's size and wants a GPU",
+        identity=False,
+    )
+    sequences: Literal["full", "tiny"] = option("full", "sizes of what is measured of sequence models", identity=False)
+    rows: int = option(1024, "kernels: rows of a fit and of an infer", identity=False)
+    width: int = option(128, "kernels: dimensions of the transformer", identity=False)
+    slots: int = option(32, "kernels: hypotheses per question of the transformer and the linear memory", identity=False)
+    nodes: int = option(32, "guides: nodes of the graph to plan on", identity=False)
+    steps: int = option(20, "kernels, guides: fits and infers timed together", identity=False)
+    train_steps: int = option(
+        600, "guides: training steps over which the cost of checkpoints is measured", identity=False
+    )
     kills: int = option(
         0, "kill training by SIGKILL so often, at random instants, instead of measuring", identity=False
     )
@@ -44,7 +71,7 @@ class Config(RunConfig):
 
 PRESETS = {
     "default": Config(),
-    "smoke": Config(rows=32, width=16, slots=4, nodes=8, steps=2, train_steps=10),
+    "smoke": Config(sequences="tiny", rows=32, width=16, slots=4, nodes=8, steps=2, train_steps=10),
 }
 
 
@@ -58,171 +85,58 @@ def run(config: Config, run: Run) -> None:
 
     gflops, bandwidth = matmul_gflops(), memory_gbps()
     run.log(f"float32 matrix product: {gflops:.0f} GFLOP/s; memory: {bandwidth:.1f} GB/s")
-    rows, states = measure_kernels(config, gflops)
-    rows += measure_guides(config)
-    cost = measure_checkpoints(config, run)
-    run.log(f"checkpoints take {cost['checkpoint_share_of_training']:.2%} of training time")
+    rows, states, figures = measure_laboratory(config, run, gflops)
+    for part in config.parts:
+        if part in SEQUENCES[config.sequences]:
+            run.log(f"measuring {part}")
+            rows += measure_sequences(part, SEQUENCES[config.sequences][part], run, gflops)
     again = matmul_gflops()  # a neighbour may have come or gone meanwhile
-    write_results(run, rows, states, matmul_gflops=gflops, matmul_gflops_after=again, memory_gbps=bandwidth, **cost)
+    write_results(run, rows, states, matmul_gflops=gflops, matmul_gflops_after=again, memory_gbps=bandwidth, **figures)
 
 
-def measure_kernels(config: Config, gflops: float) -> tuple[list[Row], dict[str, Any]]:
-    """Milliseconds of a fit and an infer of each kernel, and for matrices the floor that their arithmetic sets."""
-    import jax
-    import optax
+def measure_laboratory(config: Config, run: Run, gflops: float) -> tuple[list[Row], dict[str, Any], Row]:
+    """Rows of kernels and guides, the states of the kernels, and what checkpoints cost."""
+    from thinking.benchmarks import guides, kernels
 
-    from thinking import kernels
-
-    place = kernels.Discrete(config.nodes)
-    spaces = {"input": place, "value": place, "target": place}
-    gradient = {**spaces, "optimizer": optax.adam(1e-3), "slots": config.slots}
-    compared = {
-        "table": kernels.table(**spaces),
-        "table, hashed": kernels.table(**spaces, context_length=2, capacity=config.nodes**2),
-        "linear": kernels.linear(**gradient),
-        "transformer": kernels.transformer(**gradient, width=config.width),
-        "transformer, context 4": kernels.transformer(**gradient, width=config.width, context_length=4),
-    }
-    rows, states = [], {}
-    for name, kernel in compared.items():
-        states[name] = state = jax.jit(kernel.init)(jax.random.key(0))
-        row = {"measured": name, "rows": config.rows, **time_kernel(kernel, state, config)}
-        if name == "transformer":
-            used = matrix_weights(state.params)
-            row["floor_ms"] = 6 * used * config.rows / gflops / 1e6
-            row["fit_over_floor"] = row["fit_ms"] / row["floor_ms"]
-            row["fit_ms_at_300_gflops"] = row["fit_ms"] * gflops / 300
-        rows.append(row)
-    return rows, states
+    rows, states, figures = [], {}, {}
+    sizes = {"width": config.width, "slots": config.slots, "nodes": config.nodes}
+    if "kernels" in config.parts:
+        rows, states = kernels.measure_kernels(rows=config.rows, steps=config.steps, gflops=gflops, **sizes)
+    if "guides" in config.parts:
+        rows += guides.measure_guides(guides.GUIDES, steps=config.steps, **sizes)
+        figures = guides.measure_checkpoints(run, steps=config.train_steps, **sizes)
+        run.log(f"checkpoints take {figures['checkpoint_share_of_training']:.2%} of training time")
+    return rows, states, figures
 
 
-def matrix_weights(params: Any) -> int:
-    """How many weights are multiplied with; rows of embeddings are only looked up."""
-    import jax
+def measure_sequences(part: Part, sizes: dict[str, Any], run: Run, gflops: float) -> list[Row]:
+    """Rows of one part of the sequence models, with its rivals where they are installed."""
+    from thinking.benchmarks import attention, long_context, rivals, sequences
 
-    leaves = jax.tree.leaves_with_path(params)
-    return sum(leaf.size for path, leaf in leaves if leaf.ndim == 2 and "embedding" not in jax.tree_util.keystr(path))
-
-
-def time_kernel(kernel: Kernel, state: Any, config: Config) -> Row:
-    """Milliseconds of one fit and one infer, from many in one jitted scan."""
-    import jax
-    import jax.numpy as jnp
-
-    from thinking.experiment.device import best_seconds
-
-    batches = random_batches(kernel, config)
-
-    @jax.jit
-    def fit(state: Any) -> Any:
-        return jax.lax.scan(kernel.fit, state, batches)
-
-    @jax.jit
-    def infer(state: Any) -> jax.Array:
-        def ask(total: jax.Array, batch: Transition) -> tuple[jax.Array, None]:
-            answer = kernel.infer(state, batch.context, batch.target)
-            return total + jnp.sum(answer.value) + jnp.sum(jnp.isfinite(answer.score)), None
-
-        return jax.lax.scan(ask, jnp.zeros(()), batches)[0]
-
-    scale = 1e3 / config.steps
-    return {"fit_ms": best_seconds(fit, state) * scale, "infer_ms": best_seconds(infer, state) * scale}
-
-
-def random_batches(kernel: Kernel, config: Config) -> Transition:
-    """Random lessons, [steps, rows, ...]."""
-    import jax
-    import jax.numpy as jnp
-
-    from thinking.kernels import Context, Transition
-
-    shape = config.steps, config.rows
-    keys = jax.random.split(jax.random.key(1), 5)
-    draw = [jax.random.randint(key, shape, 0, config.nodes) for key in keys[:2]]
-    items = jax.random.randint(keys[2], (*shape, kernel.context_length), 0, config.nodes)
-    length = jax.random.randint(keys[3], shape, 1, kernel.context_length + 1)
-    return Transition(Context(items, length), *draw, jax.random.uniform(keys[4], shape), jnp.ones(shape))
-
-
-def example_guide(config: Config, name: str) -> Guide:
-    """A guide of three layers, as in the graph task."""
-    import optax
-
-    from thinking import kernels
-    from thinking.guide import abstraction, guide
-
-    place = kernels.Discrete(config.nodes)
-    spaces = {"input": place, "value": place, "target": place}
-    if name == "table":
-        layer = kernels.table(**spaces)
+    match part:
+        case "attention":
+            return attention.measure_attention(**sizes)
+        case "search":
+            return [sequences.measure_search(**sizes)]
+        case "long_context":
+            return [long_context.measure_long_context(**sizes)]
+        case "utilisation":
+            return [sequences.measure_utilisation(**sizes)]
+    needed = ["torch"] if part == "training" else ["torch", "transformers"]
+    lacking = rivals.missing(*needed)
+    if lacking:
+        run.log(f"{' and '.join(lacking)} is not installed, so {part} has no rival; pip install {' '.join(lacking)}")
+    if part == "training":
+        row = sequences.measure_training(**sizes, gflops=gflops)
+        if not lacking:
+            row["torch_ms"] = rivals.torch_training_ms(**sizes)
+            row["times_faster_than_torch"] = row["torch_ms"] / row["ms"]
     else:
-        layer = kernels.transformer(**spaces, optimizer=optax.adam(1e-2), width=config.width // 2, slots=config.slots)
-    return guide(layers=[layer] * 3, abstraction=abstraction.skip_step(2))
-
-
-def measure_guides(config: Config) -> list[Row]:
-    """Training steps per second, and plans per second for all pairs in one batch."""
-    import jax
-    import jax.numpy as jnp
-
-    from thinking.environments import graph, planning
-    from thinking.experiment.device import best_seconds
-    from thinking.guide import Path
-
-    drawn = graph.random_graph(config.nodes, 0.2, 0)
-    world, pairs = graph.to_device(drawn), planning.reachable_pairs(drawn)
-    rows = []
-    for name, walks in GUIDES.items():
-        guide = example_guide(config, name)
-        state = jax.jit(guide.init)(jax.random.key(0))
-
-        def step(state: Any, key: jax.Array, guide: Guide = guide, walks: int = walks) -> Any:
-            return guide.observe(state, Path(*graph.random_walks(world, key, walks, 8)))
-
-        many = jax.jit(
-            lambda state, step=step: jax.lax.scan(step, state, jax.random.split(jax.random.key(1), config.steps))
-        )
-        seconds = best_seconds(many, state) / config.steps
-        state, _ = many(state)
-        row = {"measured": f"guide of 3 {name} layers", "rows": walks * 28, "training_steps_per_second": 1 / seconds}
-        for mode, planner in (
-            ("react", planning.reactor(guide, state, 64, world)),
-            ("think", planning.thinker(guide, state, 64)),
-        ):
-            ends = jnp.asarray(pairs.start), jnp.asarray(pairs.goal)
-            took = best_seconds(jax.jit(lambda *ends, planner=planner: planner(*ends)), *ends)
-            row[f"{mode}_plans_per_second"] = pairs.start.size / took
-        rows.append(row)
-    return rows
-
-
-def measure_checkpoints(config: Config, run: Run) -> Row:
-    """How much of its time training waits for saves."""
-    import tempfile
-    from pathlib import Path as Folder
-
-    import jax
-
-    from thinking.environments import graph
-    from thinking.experiment.training import train
-    from thinking.guide import Path
-
-    world = graph.to_device(graph.random_graph(config.nodes, 0.2, 0))
-    guide = example_guide(config, "transformer")
-    key = jax.random.key(config.seed)
-
-    def step(state: Any, index: jax.Array) -> Any:
-        return guide.observe(state, Path(*graph.random_walks(world, jax.random.fold_in(key, index), 20, 8)))
-
-    with tempfile.TemporaryDirectory(dir=run.folder) as folder:
-        fresh = dataclasses.replace(run, folder=Folder(folder), mirrors=())
-        begun = {"init": lambda: jax.jit(guide.init)(key), "step": step}
-        trained = train(fresh, "checkpoints", **begun, steps=config.train_steps, chunk=20, watch="loss/0")
-    return {
-        "checkpoint_seconds": trained.checkpoint_seconds,
-        "training_seconds": trained.seconds,
-        "checkpoint_share_of_training": trained.checkpoint_seconds / trained.seconds,
-    }
+        row = sequences.measure_generation(**sizes)
+        if not lacking:
+            row |= rivals.huggingface_tokens_per_second(**sizes)
+            row["times_faster_than_huggingface"] = row["tokens_per_second"] / row["huggingface_tokens_per_second"]
+    return [row]
 
 
 def kill_again_and_again(config: Config, run: Run) -> None:

@@ -44,6 +44,7 @@ def attend(query, key, value, mask):
 
 # Attention
 
+
 @pytest.mark.parametrize("name", ["none", "rotary"])
 def test_each_head_attends_with_its_own_share_of_the_width(name):
     position = getattr(positions, name)()
@@ -90,6 +91,7 @@ def test_a_shape_that_no_block_can_have_is_refused_with_one_line(options, messag
 
 
 # Blocks
+
 
 @pytest.fixture(scope="module")
 def made():

@@ -115,7 +115,7 @@ def test_several_branches_of_a_row_stand_side_by_side(name):
 
 def test_rows_that_do_not_fit_their_cache_or_trunk_are_refused():
     model, params, _ = made("dense")
-    with pytest.raises(ValueError, match="holds 2 rows.*inputs of 3"):
+    with pytest.raises(ValueError, match=r"holds 2 rows.*inputs of 3"):
         model.extend(params, model.begin(2), INPUTS[:, :1])
     with pytest.raises(ValueError, match="3 rows are no multiple of the 2 rows"):
         model.extend(params, model.begin(3), INPUTS[:, :1], trunk=model.begin(2))
@@ -248,7 +248,7 @@ def test_dropout_needs_a_key():
 
 
 def test_an_untrained_decoder_is_nearly_indifferent():
-    model, params, whole = made("dense")
+    _, _, whole = made("dense")
     surprise = optax.softmax_cross_entropy_with_integer_labels(whole.logits[:, :-1], INPUTS[:, 1:]).mean()
     assert 0.5 * np.log(WORDS) < surprise < 2 * np.log(WORDS)
 

@@ -47,7 +47,9 @@ def test_a_repetition_penalty_makes_words_that_the_row_holds_less_likely_whateve
     np.testing.assert_allclose(left(Sampling(repetition_penalty=1.5), held=held), expected)
 
 
-@pytest.mark.parametrize(("top_k", "expected"), [(1, [{0}, {3}]), (3, [{0, 1, 2}, {3, 0, 1}]), (9, [set(range(6))] * 2)])
+@pytest.mark.parametrize(
+    ("top_k", "expected"), [(1, [{0}, {3}]), (3, [{0, 1, 2}, {3, 0, 1}]), (9, [set(range(6))] * 2)]
+)
 def test_top_k_keeps_the_likeliest_words(top_k, expected):
     assert kept(Sampling(top_k=top_k)) == expected
 

@@ -53,7 +53,12 @@ def test_candidates_are_as_likely_and_worth_as_much_as_the_decoder_says_of_whole
     for found in search(params):
         for row in range(2):
             for tokens, length, log_prob, value, ended in zip(
-                found.actions[row], found.length[row], found.log_prob[row], found.value[row], found.ended[row], strict=True
+                found.actions[row],
+                found.length[row],
+                found.log_prob[row],
+                found.value[row],
+                found.ended[row],
+                strict=True,
             ):
                 wanted = judged(apply, params, row, tokens[:length])
                 np.testing.assert_allclose((log_prob, value), wanted, atol=1e-4)
@@ -69,7 +74,9 @@ def test_a_tree_tries_what_the_decoder_would_write_and_reads_it_right():
         return tree_search(advance, root, jax.random.key(2), simulations=8, max_depth=4)
 
     found = search(params)
-    actions, parents, raw = (np.asarray(x) for x in (found.tree.action_from_parent, found.tree.parents, found.tree.raw_values))
+    actions, parents, raw = (
+        np.asarray(x) for x in (found.tree.action_from_parent, found.tree.parents, found.tree.raw_values)
+    )
     deepest = 0
     for row in range(2):
         for node in range(1, 9):

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tasks import benchmark
+from thinking.benchmarks import guides, rivals
 from thinking.errors import RunError
 from thinking.experiment import Run
 from thinking.experiment.robustness import final_digest, run_killed, run_undisturbed
@@ -38,8 +39,8 @@ def test_a_run_that_fails_by_itself_is_not_taken_for_killed(tmp_path):
 
 def test_the_benchmark_measures_every_kernel_and_what_saving_costs(tmp_path, monkeypatch):
     # The guides' timing is two kernels in one loop; that of tables alone compiles in a fraction of the time.
-    monkeypatch.setattr(benchmark, "GUIDES", {"table": 16})
-    config = dataclasses.replace(benchmark.PRESETS["smoke"], artifacts=tmp_path)
+    monkeypatch.setattr(guides, "GUIDES", {"table": 16})
+    config = dataclasses.replace(benchmark.PRESETS["smoke"], artifacts=tmp_path, parts=("kernels", "guides"))
     benchmark.run(config, Run(folder=tmp_path, config=config))
     written = json.loads((tmp_path / "results.json").read_text())
     kernels = [row for row in written["rows"] if "fit_ms" in row]
@@ -51,3 +52,22 @@ def test_the_benchmark_measures_every_kernel_and_what_saving_costs(tmp_path, mon
     assert transformer["floor_ms"] == pytest.approx(6 * weights * 32 / written["matmul_gflops"] / 1e6)
     assert 0 < written["checkpoint_share_of_training"] < 1
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # nothing but results stays
+
+
+def test_the_benchmark_measures_sequence_models_with_no_rival_installed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(rivals, "missing", lambda *packages: list(packages))
+    parts = ("attention", "training", "generation", "search", "long_context", "utilisation")
+    config = dataclasses.replace(benchmark.PRESETS["smoke"], artifacts=tmp_path, parts=parts)
+    benchmark.run(config, Run(folder=tmp_path, config=config))
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    measured = {row["measured"]: row for row in rows}
+    assert {"training step", "generation", "search, Gumbel", "decoder, window 4 and first 2"} <= measured.keys()
+    assert measured["attention, Window(size=4)"]["times_faster_than_dense"] > 0
+    assert measured["generation"]["times_faster_than_without_cache"] > 0
+    assert measured["search, Gumbel"]["over_bare_calls"] > 0
+    assert 0 < measured["decoder, window 4 and first 2"]["forward_peak_gib"] < 4
+    # 6 operations for each weight and token and 12 T D for attention, by hand.
+    weights, training = 12 * 16**2 + 256 * 16, measured["training step"]
+    gflops = json.loads((tmp_path / "results.json").read_text())["matmul_gflops"]
+    assert training["floor_ms"] == pytest.approx((6 * weights + 12 * 8 * 16) * 16 / gflops / 1e6)
+    assert "pip install torch" in "".join(capsys.readouterr())

@@ -32,12 +32,14 @@ def measure_attention(*, window: int, tokens: int, long_tokens: Sequence[int], b
     for length in long_tokens:
         nanoseconds = _seconds(_sparse(Window(window)), length) / length * 1e9
         shortest = shortest or nanoseconds
-        rows.append({
-            "measured": f"attention, window {window}",
-            "tokens": length,
-            "ns_per_token": nanoseconds,
-            "ns_per_token_over_shortest": nanoseconds / shortest,
-        })
+        rows.append(
+            {
+                "measured": f"attention, window {window}",
+                "tokens": length,
+                "ns_per_token": nanoseconds,
+                "ns_per_token_over_shortest": nanoseconds / shortest,
+            }
+        )
     rows.append(_against_dense(TopK(block, blocks), max(length for length in long_tokens if length <= 2**14)))
     return rows
 

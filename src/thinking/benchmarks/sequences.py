@@ -23,6 +23,15 @@ from thinking.reasoning.tree_search import tree_search
 Row = dict[str, Any]
 VOCABULARY, PROMPT = 256, 32
 
+BFLOAT16_PEAKS = {
+    "NVIDIA A100-SXM4-40GB": 312,
+    "NVIDIA A100-SXM4-80GB": 312,
+    "NVIDIA H100 80GB HBM3": 989,
+    "NVIDIA H200": 989,
+    "NVIDIA L4": 121,
+}
+"""TFLOP/s of dense bfloat16 products that the makers of cards name, by `device_kind`."""
+
 
 def example_decoder(width: int, layers: int, context_length: int, **block: Any) -> Decoder:
     """A decoder of 4 heads whose twin in PyTorch `thinking.benchmarks.rivals` builds."""
@@ -53,6 +62,59 @@ def measure_training(*, width: int, layers: int, rows: int, tokens: int, steps: 
         gflops: what the machine reaches in a matrix product.
     """
     model = example_decoder(width, layers, tokens)
+    many, learner = _training(model, VOCABULARY, rows, tokens, steps)
+    seconds = best_seconds(many, learner) / steps
+    matrices = layers * 12 * width**2 + VOCABULARY * width
+    floor = (6 * matrices + layers * 12 * tokens * width) * rows * tokens / gflops / 1e9
+    return {
+        "measured": "training step",
+        "rows": rows,
+        "tokens": tokens,
+        "parameters": parameters(learner.params),
+        "ms": seconds * 1e3,
+        "floor_ms": floor * 1e3,
+        "over_floor": seconds / floor,
+    }
+
+
+def measure_utilisation(
+    *, width: int, layers: int, heads: int, vocabulary: int, rows: int, tokens: int, steps: int
+) -> Row:
+    """How much of a card's arithmetic a training step in bfloat16 uses: GPT-2 small has 768, 12, 12 and 50,257.
+
+    Operations are counted as 6 for each parameter and token and 12 D T for each layer and token (Chowdhery et al. 2022,
+    appendix B), whatever is really computed.
+
+    Args:
+        width: D.
+        layers: of the decoder.
+        heads: of its attention.
+        vocabulary: of its tokens.
+        rows: B.
+        tokens: T.
+        steps: in one jitted scan.
+    """
+    block = BlockConfig(width, heads, dtype=jnp.bfloat16)
+    model = decoder(vocabulary=vocabulary, context_length=tokens, block=block, layers=layers)
+    many, learner = _training(model, vocabulary, rows, tokens, steps)
+    seconds = best_seconds(many, learner) / steps
+    size = parameters(learner.params)
+    rate = (6 * size + 12 * layers * width * tokens) * rows * tokens / seconds / 1e12
+    kind = jax.devices()[0].device_kind
+    return {
+        "measured": f"training step in bfloat16 on {kind}",
+        "rows": rows,
+        "tokens": tokens,
+        "parameters": size,
+        "ms": seconds * 1e3,
+        "tokens_per_second": rows * tokens / seconds,
+        "model_tflops": rate,
+        "model_flops_utilisation": rate / BFLOAT16_PEAKS[kind] if kind in BFLOAT16_PEAKS else None,
+    }
+
+
+def _training(model: Decoder, vocabulary: int, rows: int, tokens: int, steps: int) -> tuple[Any, Learner]:
+    """A jitted scan of training steps with AdamW, and where it starts."""
     optimizer = adamw(1e-3, weight_decay=0.01, clip=1e9)
 
     def loss(params: Params, batch: jax.Array, key: jax.Array) -> Sums:
@@ -60,25 +122,14 @@ def measure_training(*, width: int, layers: int, rows: int, tokens: int, steps: 
         return next_token_sums(model.apply(params, batch).logits, batch, jnp.ones(batch.shape))
 
     update = supervised(loss, optimizer)
-    batches = jax.random.randint(jax.random.key(1), (steps, rows, tokens), 0, VOCABULARY)
+    batches = jax.random.randint(jax.random.key(1), (steps, rows, tokens), 0, vocabulary)
 
     @jax.jit
     def many(learner: Learner) -> Any:
         return jax.lax.scan(lambda learner, batch: update(learner, batch, jax.random.key(2)), learner, batches)
 
     params = jax.jit(model.init)(jax.random.key(0))
-    seconds = best_seconds(many, Learner(params, optimizer.init(params))) / steps
-    matrices = layers * 12 * width**2 + VOCABULARY * width
-    floor = (6 * matrices + layers * 12 * tokens * width) * rows * tokens / gflops / 1e9
-    return {
-        "measured": "training step",
-        "rows": rows,
-        "tokens": tokens,
-        "parameters": parameters(params),
-        "ms": seconds * 1e3,
-        "floor_ms": floor * 1e3,
-        "over_floor": seconds / floor,
-    }
+    return many, Learner(params, optimizer.init(params))
 
 
 def measure_generation(*, width: int, layers: int, rows: int, new: int) -> Row:
@@ -99,10 +150,12 @@ def measure_generation(*, width: int, layers: int, rows: int, new: int) -> Row:
     again = best_seconds(jax.jit(lambda params, tokens: model.apply(params, tokens).logits), params, whole)
     # Were each token written by a program of its own length, reading would take this much on average.
     lengths = np.linspace(PROMPT, PROMPT + new, 5).astype(int)
-    grown = np.mean([
-        best_seconds(jax.jit(lambda params, tokens: model.apply(params, tokens).logits), params, whole[:, :length])
-        for length in lengths
-    ])
+    grown = np.mean(
+        [
+            best_seconds(jax.jit(lambda params, tokens: model.apply(params, tokens).logits), params, whole[:, :length])
+            for length in lengths
+        ]
+    )
     return {
         "measured": "generation",
         "rows": rows,

@@ -36,7 +36,7 @@ def attention(
         [B, T, H, E] in the dtype of q.
 
     Raises:
-        ValueError: if shapes or dtypes do not fit, or a pattern unites several `TopK`.
+        ValueError: if shapes or dtypes do not fit.
     """
     _check(q, k, v, segments)
     pattern = _simplified(pattern, q.shape[1])
@@ -96,8 +96,6 @@ def _simplified(pattern: Pattern, tokens: int) -> Pattern:
     parts = dict.fromkeys(_simplified_part(part, tokens) for part in parts_of(pattern))
     if Dense() in parts:
         return Dense()
-    if sum(isinstance(part, TopK) for part in parts) > 1:
-        raise ValueError(f"{pattern} unites several TopK; keep one, with more blocks")
     return Union(tuple(parts)) if len(parts) > 1 else next(iter(parts))
 
 

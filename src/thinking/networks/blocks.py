@@ -52,9 +52,7 @@ class BlockConfig:
 
     def __post_init__(self) -> None:
         if self.heads < 1 or self.width % self.heads:
-            raise ValueError(
-                f"heads {self.heads} does not divide width {self.width}; take a divisor of {self.width}"
-            )
+            raise ValueError(f"heads {self.heads} does not divide width {self.width}; take a divisor of {self.width}")
         if self.key_heads is not None and (self.key_heads < 1 or self.heads % self.key_heads):
             raise ValueError(
                 f"key_heads {self.key_heads} does not divide heads {self.heads}; take a divisor of {self.heads}"

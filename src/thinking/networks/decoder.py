@@ -177,7 +177,8 @@ def _check_inputs(inputs: Array, context_length: int, width: int) -> None:
     vectors = jnp.issubdtype(inputs.dtype, jnp.floating) and inputs.ndim == 3 and inputs.shape[2] == width
     if not tokens and not vectors:
         raise ValueError(
-            f"decoder: inputs are {inputs.dtype} {inputs.shape}; give tokens int32 [B, T] or vectors float [B, T, {width}]"
+            f"decoder: inputs are {inputs.dtype} {inputs.shape}; give tokens int32 [B, T], or vectors float "
+            f"[B, T, {width}]"
         )
     if 0 in inputs.shape:
         raise ValueError(f"decoder: inputs of shape {inputs.shape} hold nothing; give at least one row of one token")

@@ -72,9 +72,17 @@ class TopK(Pattern):
 
 @dataclass(frozen=True)
 class Union(Pattern):
-    """What any of several patterns sees; a pair that several see counts once. Made by `|`."""
+    """What any of several patterns sees; a pair that several see counts once. Made by `|`.
+
+    Raises:
+        ValueError: for several `TopK`; one with more blocks does the same.
+    """
 
     parts: tuple[Pattern, ...]
+
+    def __post_init__(self) -> None:
+        if sum(isinstance(part, TopK) for part in self.parts) > 1:
+            raise ValueError(f"{self} unites several TopK; keep one, with more blocks")
 
 
 def parts_of(pattern: Pattern) -> tuple[Pattern, ...]:

@@ -137,9 +137,7 @@ def generator(
         real = jnp.arange(width)[None] < lengths[:, None]
         tokens = jnp.where(real, prompts, 0)
         where, _ = place(jnp.zeros((rows, coordinates), jnp.int32), tokens)
-        read = read_prompts(
-            model, params, tokens, lengths, capacity=width + room, new=max_new_tokens, where=where
-        )
+        read = read_prompts(model, params, tokens, lengths, capacity=width + room, new=max_new_tokens, where=where)
         last = jnp.zeros((rows, coordinates), jnp.int32)
         if where is not None:
             last = jnp.take_along_axis(where, (lengths - 1)[:, None, None], axis=1)[:, 0]
@@ -165,9 +163,7 @@ def generator(
         held = writing.held
         if sampling.remembers:
             held = held | jax.nn.one_hot(token, model.vocabulary, dtype=bool)
-        reading, cache = model.extend(
-            params, writing.cache, token[:, None], real=going.astype(jnp.int32), where=where
-        )
+        reading, cache = model.extend(params, writing.cache, token[:, None], real=going.astype(jnp.int32), where=where)
         return Writing(
             cache, reading.logits[:, 0], reading.value[:, 0], last, held, written, writing.step + 1, writing.key
         )

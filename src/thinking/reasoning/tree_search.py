@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-
 import jax
 import jax.numpy as jnp
 import mctx

@@ -1,0 +1,160 @@
+"""The same decoder in PyTorch, and generation by Hugging Face: what others make of the same work.
+
+Both are optional: `pip install torch transformers` into the environment that runs the benchmark. The twin in PyTorch
+has the very weights of the decoder, and must say the same before it is timed.
+"""
+
+import importlib.util
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from thinking.benchmarks.sequences import PROMPT, VOCABULARY, example_decoder
+from thinking.errors import RunError
+
+Row = dict[str, Any]
+REPEATS = 10
+
+
+def missing(*packages: str) -> list[str]:
+    """Those packages that cannot be imported."""
+    return [package for package in packages if importlib.util.find_spec(package) is None]
+
+
+def torch_training_ms(*, width: int, layers: int, rows: int, tokens: int, steps: int) -> float:
+    """Milliseconds of a training step in PyTorch: SDPA, fused AdamW; the best of several.
+
+    Raises:
+        RunError: if the twin does not say what the decoder says.
+    """
+    import torch
+    from torch.nn import functional
+
+    model = example_decoder(width, layers, tokens)
+    params = jax.jit(model.init)(jax.random.key(0))
+    batch = np.asarray(jax.random.randint(jax.random.key(1), (rows, tokens), 0, VOCABULARY))
+    twin = _twin(params, layers)
+    read = torch.from_numpy(batch.astype(np.int64))
+    with torch.no_grad():
+        ours = np.asarray(jax.jit(model.apply)(params, batch).logits)
+        apart = float(np.abs(twin(read).numpy() - ours).max())
+    if apart > 1e-3:
+        raise RunError(f"PyTorch's twin of the decoder differs by {apart:.2g}; the two are not the same model")
+    optimizer = torch.optim.AdamW(twin.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        logits = twin(read)[:, :-1].reshape(-1, VOCABULARY)
+        functional.cross_entropy(logits, read[:, 1:].reshape(-1)).backward()
+        optimizer.step()
+
+    return _best(step, repeats=max(REPEATS, steps)) * 1e3
+
+
+def huggingface_tokens_per_second(*, width: int, layers: int, rows: int, new: int) -> Row:
+    """Tokens per second that Hugging Face's `generate` samples, from a Llama of about the same size."""
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    config = transformers.LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=width,
+        intermediate_size=8 * width // 3,  # three maps instead of two, as many weights
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=PROMPT + new,
+        tie_word_embeddings=True,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    model = transformers.LlamaForCausalLM(config).eval()
+    prompts = torch.randint(0, VOCABULARY, (rows, PROMPT))
+
+    def write() -> None:
+        with torch.inference_mode():
+            written = model.generate(
+                prompts,
+                attention_mask=torch.ones_like(prompts),
+                max_new_tokens=new,
+                min_new_tokens=new,
+                do_sample=True,
+                top_k=0,
+            )
+        if written.shape != (rows, PROMPT + new):
+            raise RunError(f"Hugging Face wrote {tuple(written.shape)} tokens, not {(rows, PROMPT + new)}")
+
+    return {
+        "huggingface_tokens_per_second": rows * new / _best(write, repeats=3),
+        "huggingface_parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+
+
+def _best(function: Callable[[], None], repeats: int) -> float:
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])  # the first warms up
+
+
+def _twin(params: Any, layers: int) -> Any:
+    """A module of PyTorch with the weights of a decoder as `example_decoder` builds it."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    def tensor(leaf: Any) -> Any:
+        return torch.from_numpy(np.array(leaf))
+
+    def linear(weights: dict[str, Any]) -> nn.Linear:
+        narrow, wide = weights["kernel"].shape
+        made = nn.Linear(narrow, wide, bias="bias" in weights)
+        with torch.no_grad():
+            made.weight.copy_(tensor(weights["kernel"]).T)
+            if "bias" in weights:
+                made.bias.copy_(tensor(weights["bias"]))
+        return made
+
+    def embedding(weights: Any) -> nn.Embedding:
+        return nn.Embedding.from_pretrained(tensor(weights["embedding"]), freeze=False)
+
+    def norm(weights: Any) -> nn.RMSNorm:
+        made = nn.RMSNorm(len(weights["scale"]), eps=1e-6)
+        with torch.no_grad():
+            made.weight.copy_(tensor(weights["scale"]))
+        return made
+
+    class Block(nn.Module):
+        def __init__(self, weights: Any) -> None:
+            super().__init__()
+            attention, inner = weights["attention"], weights["feed_forward"]
+            self.first, self.second = norm(weights["attention_norm"]), norm(weights["feed_forward_norm"])
+            self.project_in, self.project_out = linear(attention["project_in"]), linear(attention["project_out"])
+            self.widen, self.narrow = linear(inner["widen"]), linear(inner["narrow"])
+
+        def forward(self, x: Any) -> Any:
+            rows, tokens, width = x.shape
+            q, k, v = self.project_in(self.first(x)).view(rows, tokens, 3, 4, width // 4).permute(2, 0, 3, 1, 4)
+            mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + self.project_out(mixed.transpose(1, 2).reshape(rows, tokens, width))
+            return x + self.narrow(functional.relu(self.widen(self.second(x))))
+
+    class Twin(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.places = embedding(params["words"]), embedding(params["place"]["places"])
+            self.blocks = nn.ModuleList(Block(params["blocks"][layer]) for layer in range(layers))
+            self.norm = norm(params["norm"])
+
+        def forward(self, tokens: Any) -> Any:
+            x = self.words(tokens) + self.places.weight[: tokens.shape[1]]
+            for block in self.blocks:
+                x = block(x)
+            return self.norm(x) @ self.words.weight.T
+
+    return Twin()
