@@ -201,7 +201,6 @@ NARROW = np.zeros((2, 3, 4, 8), np.float32)
             r"segments are int32 \(2, 4\); give whole numbers of shape \(2, 3\)",
         ),
         ({"segments": np.zeros((2, 3), np.float32)}, r"segments are float32 .*; give whole numbers"),
-        ({"pattern": TopK(1, 1) | TopK(1, 2)}, r"unites several TopK; keep one"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(change, message):

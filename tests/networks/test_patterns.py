@@ -60,3 +60,8 @@ def test_content_is_not_asked_of_places():
 def test_sizes_start_at_one(make):
     with pytest.raises(ValueError, match=r"out of range; give at least 1"):
         make()
+
+
+def test_several_patterns_by_content_are_not_united():
+    with pytest.raises(ValueError, match=r"unites several TopK; keep one"):
+        TopK(1, 1) | TopK(1, 2)

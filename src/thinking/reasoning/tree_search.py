@@ -117,7 +117,7 @@ def tree_search(
     state, outlook = root
     logits = jnp.where(outlook.ended[:, None], 0.0, outlook.logits)
 
-    pack, unpack = packing(state)
+    pack, unpack = _packing(state)
 
     def recurrent(_, __, action: Array, node: Node) -> tuple[mctx.RecurrentFnOutput, Node]:
         packed, over = node
@@ -146,12 +146,12 @@ def tree_search(
         action=grown.action.astype(jnp.int32),
         policy=grown.action_weights,
         value=grown.search_tree.summary().value,
-        tree=grown.search_tree,
+        tree=grown.search_tree.replace(embeddings=_nodes(grown.search_tree.embeddings, unpack)),
         spent=jnp.where(outlook.ended, 0, simulations),
     )
 
 
-def packing(state: State) -> tuple[Callable[[State], State], Callable[[State], State]]:
+def _packing(state: State) -> tuple[Callable[[State], State], Callable[[State], State]]:
     """Functions that make one array [R, F] for each dtype of a state's leaves [R, ...], and the leaves again.
 
     A tree reads and writes one node of each row at a time, which costs a CPU as much for a small array as for a large
@@ -175,6 +175,13 @@ def packing(state: State) -> tuple[Callable[[State], State], Callable[[State], S
         return structure.unflatten([leaves[i] for i in range(len(shapes))])
 
     return pack, unpack
+
+
+def _nodes(embeddings: Node, unpack: Callable[[State], State]) -> Node:
+    """The states of all nodes, leaves [B, M, ...]; nothing is computed where nobody looks at them."""
+    packed, ended = embeddings
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), packed)
+    return jax.tree.map(lambda leaf: leaf.reshape(*ended.shape, *leaf.shape[1:]), unpack(flat)), ended
 
 
 def plan_by_tree(
