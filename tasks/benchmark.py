@@ -14,10 +14,12 @@ Part = Literal["kernels", "guides", "attention", "training", "generation", "sear
 SEQUENCES: dict[str, dict[str, dict[str, Any]]] = {
     "full": {
         "attention": {"window": 128, "tokens": 4096, "long_tokens": (2**12, 2**14, 2**17), "block": 64, "blocks": 16},
-        "training": {"width": 128, "layers": 4, "rows": 64, "tokens": 64, "steps": 10},
+        "training": {"width": 128, "layers": 4, "rows": 64, "tokens": 64, "steps": 10, "parts": 4},
         "generation": {"width": 128, "layers": 4, "rows": 32, "new": 256},
         # No tree of 32 simulations among 16 considered actions comes deeper.
-        "search": {"width": 128, "layers": 4, "rows": 64, "prefix": 64, "simulations": 32, "depth": 4},
+        "search": {
+            "width": 128, "layers": 4, "vocabulary": 64, "rows": 64, "prefix": 64, "simulations": 32, "depth": 4
+        },
         "long_context": {"tokens": 128_000, "width": 128, "layers": 4, "window": 128, "first": 16},
         "utilisation": {
             "width": 768, "layers": 12, "heads": 12, "vocabulary": 50_257, "rows": 32, "tokens": 1024, "steps": 5
@@ -25,9 +27,9 @@ SEQUENCES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "tiny": {
         "attention": {"window": 4, "tokens": 32, "long_tokens": (32, 64), "block": 4, "blocks": 2},
-        "training": {"width": 16, "layers": 1, "rows": 2, "tokens": 8, "steps": 2},
+        "training": {"width": 16, "layers": 1, "rows": 2, "tokens": 8, "steps": 2, "parts": 2},
         "generation": {"width": 16, "layers": 1, "rows": 2, "new": 4},
-        "search": {"width": 16, "layers": 1, "rows": 2, "prefix": 4, "simulations": 4, "depth": 2},
+        "search": {"width": 16, "layers": 1, "vocabulary": 16, "rows": 2, "prefix": 4, "simulations": 4, "depth": 2},
         "long_context": {"tokens": 256, "width": 16, "layers": 1, "window": 4, "first": 2},
         "utilisation": {
             "width": 16, "layers": 1, "heads": 2, "vocabulary": 32, "rows": 2, "tokens": 8, "steps": 2
@@ -129,7 +131,8 @@ def measure_sequences(part: Part, sizes: dict[str, Any], run: Run, gflops: float
     if part == "training":
         row = sequences.measure_training(**sizes, gflops=gflops)
         if not lacking:
-            row["torch_ms"] = rivals.torch_training_ms(**sizes)
+            shape = {name: size for name, size in sizes.items() if name != "parts"}
+            row["torch_ms"] = rivals.torch_training_ms(**shape)
             row["times_faster_than_torch"] = row["torch_ms"] / row["ms"]
     else:
         row = sequences.measure_generation(**sizes)

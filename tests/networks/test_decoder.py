@@ -231,6 +231,8 @@ def test_bfloat16_is_the_arithmetic_alone_parameters_and_logits_stay_float32():
     reading = jit(model.apply)(params, INPUTS[:, :6])
     assert (reading.logits.dtype, reading.value.dtype, reading.hidden.dtype) == (jnp.float32, jnp.float32, jnp.bfloat16)
     assert model.begin(1).layers[0].keys.dtype == jnp.bfloat16
+    slopes = jit(jax.grad(lambda params: jnp.sum(model.apply(params, INPUTS[:, :6]).logits ** 2)))(params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(slopes)} == {jnp.dtype("float32")}
     exact = build(layers=1).apply(params, INPUTS[:, :6])
     np.testing.assert_allclose(reading.logits, exact.logits, atol=0.1)
     assert np.any(reading.logits != exact.logits)

@@ -33,13 +33,12 @@ BFLOAT16_PEAKS = {
 """TFLOP/s of dense bfloat16 products that the makers of cards name, by `device_kind`."""
 
 
-def example_decoder(width: int, layers: int, context_length: int, **block: Any) -> Decoder:
+def example_decoder(width: int, layers: int, context_length: int, vocabulary: int = VOCABULARY) -> Decoder:
     """A decoder of 4 heads whose twin in PyTorch `thinking.benchmarks.rivals` builds."""
-    position = learned(context_length)
     return decoder(
-        vocabulary=VOCABULARY,
+        vocabulary=vocabulary,
         context_length=context_length,
-        block=BlockConfig(width, 4, position=position, **block),
+        block=BlockConfig(width, 4, position=learned(context_length)),
         layers=layers,
         value_head=True,
     )
@@ -50,8 +49,10 @@ def parameters(params: Params) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def measure_training(*, width: int, layers: int, rows: int, tokens: int, steps: int, gflops: float) -> Row:
+def measure_training(*, width: int, layers: int, rows: int, tokens: int, steps: int, parts: int, gflops: float) -> Row:
     """Milliseconds of a training step with AdamW, float32, and the floor that its matrix products set.
+
+    Gradients are accumulated over parts of the batch: what is held of a part stays in a CPU's caches.
 
     Args:
         width: D.
@@ -59,11 +60,13 @@ def measure_training(*, width: int, layers: int, rows: int, tokens: int, steps: 
         rows: B.
         tokens: T.
         steps: in one jitted scan.
+        parts: of the batch.
         gflops: what the machine reaches in a matrix product.
     """
     model = example_decoder(width, layers, tokens)
-    many, learner = _training(model, VOCABULARY, rows, tokens, steps)
-    seconds = best_seconds(many, learner) / steps
+    many, learner = _training(model, VOCABULARY, rows, tokens, steps, parts)
+    whole, _ = _training(model, VOCABULARY, rows, tokens, steps, 1)
+    seconds, at_once = (best_seconds(function, learner) / steps for function in (many, whole))
     matrices = layers * 12 * width**2 + VOCABULARY * width
     floor = (6 * matrices + layers * 12 * tokens * width) * rows * tokens / gflops / 1e9
     return {
@@ -71,7 +74,9 @@ def measure_training(*, width: int, layers: int, rows: int, tokens: int, steps: 
         "rows": rows,
         "tokens": tokens,
         "parameters": parameters(learner.params),
+        "parts": parts,
         "ms": seconds * 1e3,
+        "ms_at_once": at_once * 1e3,
         "floor_ms": floor * 1e3,
         "over_floor": seconds / floor,
     }
@@ -96,7 +101,7 @@ def measure_utilisation(
     """
     block = BlockConfig(width, heads, dtype=jnp.bfloat16)
     model = decoder(vocabulary=vocabulary, context_length=tokens, block=block, layers=layers)
-    many, learner = _training(model, vocabulary, rows, tokens, steps)
+    many, learner = _training(model, vocabulary, rows, tokens, steps, 1)
     seconds = best_seconds(many, learner) / steps
     size = parameters(learner.params)
     rate = (6 * size + 12 * layers * width * tokens) * rows * tokens / seconds / 1e12
@@ -113,7 +118,7 @@ def measure_utilisation(
     }
 
 
-def _training(model: Decoder, vocabulary: int, rows: int, tokens: int, steps: int) -> tuple[Any, Learner]:
+def _training(model: Decoder, vocabulary: int, rows: int, tokens: int, steps: int, parts: int) -> tuple[Any, Learner]:
     """A jitted scan of training steps with AdamW, and where it starts."""
     optimizer = adamw(1e-3, weight_decay=0.01, clip=1e9)
 
@@ -121,7 +126,7 @@ def _training(model: Decoder, vocabulary: int, rows: int, tokens: int, steps: in
         del key
         return next_token_sums(model.apply(params, batch).logits, batch, jnp.ones(batch.shape))
 
-    update = supervised(loss, optimizer)
+    update = supervised(loss, optimizer, accumulate=parts)
     batches = jax.random.randint(jax.random.key(1), (steps, rows, tokens), 0, vocabulary)
 
     @jax.jit
@@ -166,20 +171,23 @@ def measure_generation(*, width: int, layers: int, rows: int, new: int) -> Row:
     }
 
 
-def measure_search(*, width: int, layers: int, rows: int, prefix: int, simulations: int, depth: int) -> Row:
+def measure_search(
+    *, width: int, layers: int, vocabulary: int, rows: int, prefix: int, simulations: int, depth: int
+) -> Row:
     """Gumbel search over tokens, and as many bare calls of the network, one after the other.
 
     Args:
         width: D.
         layers: of the decoder.
+        vocabulary: V, the actions of the tree.
         rows: B.
         prefix: tokens of each prompt.
         simulations: of the tree.
         depth: of the tree, at most; what a node remembers grows with it.
     """
-    model = example_decoder(width, layers, prefix + depth)
+    model = example_decoder(width, layers, prefix + depth, vocabulary)
     params = jax.jit(model.init)(jax.random.key(0))
-    prompts = jax.random.randint(jax.random.key(1), (rows, prefix), 0, VOCABULARY)
+    prompts = jax.random.randint(jax.random.key(1), (rows, prefix), 0, vocabulary)
     lengths = jnp.full(rows, prefix, jnp.int32)
 
     def bare(params: Params) -> jax.Array:
@@ -206,6 +214,7 @@ def measure_search(*, width: int, layers: int, rows: int, prefix: int, simulatio
         "measured": "search, Gumbel",
         "rows": rows,
         "tokens": prefix,
+        "actions": vocabulary,
         "simulations": simulations,
         "ms": tree * 1e3,
         "reading_the_prompts_ms": prompt * 1e3,

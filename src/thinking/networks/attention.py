@@ -67,7 +67,7 @@ def sparse_attention(
     """What `attention` does for long rows, cut up in given sizes."""
     place = jnp.arange(q.shape[1], dtype=jnp.int32)[None]
     named = Tokens(place, jnp.ones_like(place)) if segments is None else Tokens(place, segments)
-    work = Rows(q.reshape(*k.shape[:3], -1, k.shape[3]), k.swapaxes(1, 2), v.swapaxes(1, 2), named)
+    work = Rows(q.reshape(*k.shape[:3], -1, k.shape[3]), k, v, named)
     # What goes by content comes last, as others can be told by places what to leave to those before.
     parts = sorted(parts_of(pattern), key=lambda part: isinstance(part, TopK))
     found = [_partial(part, tuple(parts[:i]), work, causal, sizes) for i, part in enumerate(parts)]

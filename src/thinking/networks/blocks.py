@@ -6,6 +6,7 @@ read whole rows, or go on from a cache.
 Shapes in names: B rows, C tokens, D width, H heads, G heads of keys, E dimensions of a head, F inner width.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -77,9 +78,36 @@ def flat_dot(x: Array, kernel: Array, dimensions: Any, **options: Any) -> Array:
     loops, which took half of a training step.
     """
     del dimensions
-    flat = x.reshape(-1, x.shape[-1])
-    product = jax.lax.dot_general(flat, kernel, (((1,), (0,)), ((), ())), **options)
+    product = _product(x.reshape(-1, x.shape[-1]), kernel, tuple(options.items()))
     return product.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _product(x: Array, kernel: Array, options: tuple[tuple[str, Any], ...]) -> Array:
+    """[N, F] of [N, D] and [D, F]."""
+    return jax.lax.dot_general(x, kernel, (((1,), (0,)), ((), ())), **dict(options))
+
+
+def _product_forward(x: Array, kernel: Array, options: tuple) -> tuple[Array, tuple[Array, Array]]:
+    return _product(x, kernel, options), (x, kernel)
+
+
+def _product_backward(options: tuple, kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+    """Slopes of both; of the two long operands of the kernel's the narrower one is transposed, as that costs less."""
+    del options
+    x, kernel = kept
+    slope = slope.astype(x.dtype)  # logits are asked for in float32, whatever they are made from
+    rows = (((0,), (0,)), ((), ()))
+    if x.shape[1] <= slope.shape[1]:
+        of_kernel = jax.lax.dot_general(x, slope, rows)
+    else:
+        # Without a barrier XLA would swap the operands to save the small transposition, and make the large one.
+        of_kernel = jax.lax.optimization_barrier(jax.lax.dot_general(slope, x, rows)).T
+    of_x = jax.lax.dot_general(slope, kernel, (((1,), (1,)), ((), ())))
+    return of_x, of_kernel
+
+
+_product.defvjp(_product_forward, _product_backward)
 
 
 def dense(

@@ -34,8 +34,8 @@ class Rows(NamedTuple):
 
     Attributes:
         q: [B, T, G, R, E].
-        k: [B, G, T, E].
-        v: [B, G, T, E].
+        k: [B, T, G, E]; turned to heads before tokens step by step, as whole long rows would leave the caches.
+        v: [B, T, G, E].
         tokens: [B or 1, T].
     """
 
@@ -167,9 +167,8 @@ def step_size(rows: Rows, keys: int, chunk: int, sizes: Sizes) -> int:
 
 def padded(rows: Rows, multiple: int) -> Rows:
     """The rows with padding behind, up to a multiple of so many tokens."""
-    missing = -rows.k.shape[2] % multiple
-    tokens = jax.tree.map(lambda x: widened(x, 1, 0, missing), rows.tokens)
-    return Rows(widened(rows.q, 1, 0, missing), widened(rows.k, 2, 0, missing), widened(rows.v, 2, 0, missing), tokens)
+    missing = -rows.k.shape[1] % multiple
+    return jax.tree.map(lambda x: widened(x, 1, 0, missing), rows)
 
 
 def widened(x: Array, axis: int, before: int, behind: int) -> Array:

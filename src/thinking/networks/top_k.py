@@ -86,9 +86,10 @@ def top_k(rows: Rows, block: int, blocks: int, causal: bool, allowed: Allowed, s
     step = step_size(rows, block * blocks, block, sizes)
     rows = padded(rows, step)
     valid = rows.tokens.segment > 0
+    k, v = (x.swapaxes(1, 2) for x in (rows.k, rows.v))
     judges = judges_of(rows.q, valid, block, causal)
-    means, filled = means_of(rows.k, valid, block)
-    k, v = (_blocks(x, block, 2) for x in (rows.k, rows.v))
+    means, filled = means_of(k, valid, block)
+    k, v = (_blocks(x, block, 2) for x in (k, v))
     keys = jax.tree.map(lambda x: _per_head(_blocks(x, block, 1), judges), rows.tokens)
 
     def look(start: Array, q: Array, queries: Tokens) -> Partial:

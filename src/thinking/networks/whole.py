@@ -39,16 +39,16 @@ def first_places(rows: Rows, count: int, causal: bool, allowed: Allowed, sizes: 
 def _look(asking: Rows, asked: Rows, allowed: Allowed, sizes: Sizes) -> Partial:
     """The queries of some rows look at the keys of others."""
     tokens = asking.q.shape[1]
-    step = step_size(asking, asked.k.shape[2], min(sizes.chunk, tokens), sizes)
+    k, v = (x.swapaxes(1, 2)[:, :, None] for x in (asked.k, asked.v))
+    step = step_size(asking, asked.k.shape[1], min(sizes.chunk, tokens), sizes)
 
     def look(start: Array, q: Array, queries: Tokens) -> Partial:
         del start
         mask = allowed(queries, jax.tree.map(lambda x: x[:, None], asked.tokens))[:, None]
-        return weigh(q, asked.k[:, :, None], asked.v[:, :, None], mask)
+        return weigh(q, k, v, mask)
 
     return first(in_steps(look, padded(asking, step), step, step), tokens)
 
 
 def _stretch(rows: Rows, start: int, stop: int | None) -> Rows:
-    tokens = jax.tree.map(lambda x: x[:, start:stop], rows.tokens)
-    return Rows(rows.q[:, start:stop], rows.k[:, :, start:stop], rows.v[:, :, start:stop], tokens)
+    return jax.tree.map(lambda x: x[:, start:stop], rows)

@@ -36,19 +36,18 @@ def window(rows: Rows, size: int, causal: bool, allowed: Allowed, sizes: Sizes) 
     seen = before + chunk + behind
     step = step_size(rows, seen, chunk, sizes)
     rows = padded(rows, step)
-    k, v = (widened(x, 2, before, behind) for x in (rows.k, rows.v))
-    keys = jax.tree.map(lambda x: widened(x, 1, before, behind), rows.tokens)
+    around = jax.tree.map(lambda x: widened(x, 1, before, behind), rows._replace(q=()))
 
-    def beside(x: Array, axis: int, start: Array) -> Array:
-        """For each of N chunks from `start` what it looks at: [..., N, seen, ...]."""
-        x = jax.lax.dynamic_slice_in_dim(x, start, step + before + behind, axis)
-        shape = (*x.shape[:axis], step // chunk, chunk, *x.shape[axis + 1 :])
-        shifted = [jax.lax.slice_in_dim(x, i, i + step, axis=axis).reshape(shape) for i in range(0, seen, chunk)]
-        return jnp.concatenate(shifted, axis=axis + 1)
+    def beside(x: Array) -> Array:
+        """For each of N chunks what it looks at, [..., N, seen, ...]."""
+        shape = len(x), step // chunk, chunk, *x.shape[2:]
+        shifted = [jax.lax.slice_in_dim(x, i, i + step, axis=1).reshape(shape) for i in range(0, seen, chunk)]
+        return jnp.concatenate(shifted, axis=2)
 
     def look(start: Array, q: Array, queries: Tokens) -> Partial:
-        asked = jax.tree.map(lambda x: beside(x, 1, start), keys)
-        return weigh(q, beside(k, 2, start), beside(v, 2, start), allowed(queries, asked)[:, None])
+        here = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, step + before + behind, 1), around)
+        k, v = (jnp.moveaxis(beside(x), 3, 1) for x in (here.k, here.v))
+        return weigh(q, k, v, allowed(queries, jax.tree.map(beside, here.tokens))[:, None])
 
     return first(in_steps(look, rows, step, chunk), tokens)
 
@@ -61,15 +60,13 @@ def strided(rows: Rows, stride: int, size: int | None, causal: bool, allowed: Al
     batch, tokens = rows.q.shape[:2]
     rows = padded(rows, stride)
 
-    def regroup(x: Array, axis: int) -> Array:
+    def regroup(x: Array) -> Array:
         x = jnp.broadcast_to(x, (batch, *x.shape[1:]))
-        x = jnp.moveaxis(x.reshape(*x.shape[:axis], -1, stride, *x.shape[axis + 1 :]), axis + 1, 1)
-        return x.reshape(-1, *x.shape[2:])
+        return x.reshape(batch, -1, stride, *x.shape[2:]).swapaxes(1, 2).reshape(batch * stride, -1, *x.shape[2:])
 
     def restore(x: Array) -> Array:
         return x.reshape(batch, stride, *x.shape[1:]).swapaxes(1, 2).reshape(batch, -1, *x.shape[2:])
 
-    regrouped = jax.tree.map(lambda x: regroup(x, 1), rows.tokens)
-    rows = Rows(regroup(rows.q, 1), regroup(rows.k, 2), regroup(rows.v, 2), regrouped)
+    rows = jax.tree.map(regroup, rows)
     found = dense(rows, allowed, sizes) if size is None else window(rows, size, causal, allowed, sizes)
     return first(jax.tree.map(restore, found), tokens)
