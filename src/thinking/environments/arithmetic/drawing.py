@@ -1,0 +1,171 @@
+"""Problems drawn at random, of any length, on the side that is asked for."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from thinking.environments.arithmetic.problems import (
+    ADD,
+    DIVIDE,
+    MODULAR,
+    MULTIPLY,
+    SUBTRACT,
+    WORDINGS,
+    Problem,
+    division_parts,
+)
+from thinking.environments.arithmetic.split import held_out, trainable
+
+TWO_STEPS, THREE_STEPS = "two_steps", "three_steps"
+STEPS = {TWO_STEPS: 2, THREE_STEPS: 3}
+"""Operations of an expression."""
+
+TRIES = 10_000
+"""After which a level is said to have no problem; most take fewer than ten."""
+
+
+class Level(NamedTuple):
+    """A rung of a curriculum's ladder.
+
+    Attributes:
+        operation: one of `WORDINGS`, or TWO_STEPS or THREE_STEPS for expressions of sums, differences, products and
+            quotients.
+        digits: of the longer operand (of DIVIDE the dividend, of MODULAR the modulus), from 1; of an expression, of
+            its longest number at most.
+    """
+
+    operation: str
+    digits: int
+
+
+def draw(rng: np.random.Generator, level: Level, test: bool = False) -> Problem:
+    """A problem of a level.
+
+    Args:
+        rng: is advanced.
+        level: what kind of problem.
+        test: whether it is held out; else neither it is, nor any problem on the way to its answer.
+
+    Raises:
+        ValueError: for an unknown operation, less than 1 digit, or where no problem is found on that side.
+    """
+    if level.operation not in (*WORDINGS, *STEPS):
+        names = ", ".join((*WORDINGS, *STEPS))
+        raise ValueError(f"draw: operation {level.operation!r} is unknown; take one of {names}")
+    if level.digits < 1:
+        raise ValueError(f"draw: {level.digits} digits are out of range; give at least 1")
+    wanted, admitted = (held_out, _anything) if test else (trainable, trainable)
+    for _ in range(TRIES):
+        if level.operation in STEPS:
+            found = _expression(rng, STEPS[level.operation], level.digits, admitted)
+        else:
+            found = _single(rng, level, test)
+        if isinstance(found, Problem) and wanted(found):
+            return found
+    side = "held out" if test else "for training"
+    raise ValueError(f"draw: no problem {side} was found for {level}; give more digits")
+
+
+def draw_all(seed: int, step: int, levels: Sequence[Level], count: int, test: bool = False) -> list[Problem]:
+    """So many problems, of levels drawn evenly; a pure function of its arguments."""
+    rng = np.random.default_rng([seed, step])
+    return [draw(rng, levels[rng.integers(len(levels))], test) for _ in range(count)]
+
+
+def draw_ladder(seed: int, step: int, levels: Sequence[Level], count: int, test: bool = False) -> list[Problem]:
+    """So many problems of each level, level by level; a pure function of its arguments.
+
+    Those of level l begin at `l * count`, as `learning.curriculum.rows_of_levels` asks.
+    """
+    rng = np.random.default_rng([seed, step])
+    return [draw(rng, level, test) for level in levels for _ in range(count)]
+
+
+def _anything(problem: Problem) -> bool:
+    del problem
+    return True
+
+
+def _number(rng: np.random.Generator, digits: int) -> int:
+    """Of exactly so many digits; of one digit it may be 0."""
+    first = rng.integers(digits > 1, 10)
+    return int("".join(map(str, (first, *rng.integers(0, 10, digits - 1)))))
+
+
+def _single(rng: np.random.Generator, level: Level, test: bool) -> Problem | None:
+    longer, shorter = level.digits, int(rng.integers(1, level.digits + 1))
+    if level.operation == MODULAR:
+        modulus = max(_number(rng, longer), 2)
+        return Problem(MODULAR, (_below(rng, modulus), _below(rng, modulus), modulus))
+    if level.operation == DIVIDE:
+        divisor = max(_number(rng, shorter), 1)
+        left = _number(rng, longer) if test else _dividend(rng, divisor, longer)
+        return None if left is None else Problem(DIVIDE, (left, divisor))
+    if rng.random() < 0.5:
+        longer, shorter = shorter, longer
+    left = _number(rng, longer)
+    if level.operation == MULTIPLY and not test:
+        right = _factor(rng, left, shorter)
+        return None if right is None else Problem(MULTIPLY, (left, right))
+    return Problem(level.operation, (left, _number(rng, shorter)))
+
+
+def _below(rng: np.random.Generator, limit: int) -> int:
+    """A number from 0 to limit - 1, which may have more digits than a machine's."""
+    return _number(rng, len(str(limit)) + 8) % limit
+
+
+def _factor(rng: np.random.Generator, left: int, digits: int) -> int | None:
+    """A number of so many digits by which `left` can be multiplied without a partial product that is held out.
+
+    Long products have so many parts that hardly one drawn at once would do, so it is drawn digit by digit.
+    """
+    right = 0
+    for place in range(digits):
+        for digit in rng.permutation(np.arange(digits > 1 and place == digits - 1, 10)).tolist():
+            part = digit * 10**place
+            row = Problem(MULTIPLY, (left, part))
+            if not part or not (held_out(row) or (right and held_out(Problem(ADD, (left * right, left * part))))):
+                right += part
+                break
+        else:
+            return None
+    return right
+
+
+def _dividend(rng: np.random.Generator, divisor: int, digits: int) -> int | None:
+    """A number of so many digits that can be divided without meeting a problem that is held out; digit by digit too."""
+    left = rest = 0
+    for place in range(digits):
+        for digit in rng.permutation(np.arange(digits > 1 and place == 0, 10)).tolist():
+            held = 10 * rest + digit
+            if not any(held_out(part) for part in division_parts(held, divisor)):
+                left, rest = 10 * left + digit, held % divisor
+                break
+        else:
+            return None
+    return left
+
+
+def _expression(
+    rng: np.random.Generator, steps: int, digits: int, admitted: Callable[[Problem], bool]
+) -> Problem | int | None:
+    """A tree of so many operations, of which each would be admitted by itself; a number without any; or None."""
+    if not steps:
+        return _number(rng, int(rng.integers(1, digits + 1)))
+    for _ in range(8):
+        within = int(rng.integers(steps))
+        left = _expression(rng, within, digits, admitted)
+        right = _expression(rng, steps - 1 - within, digits, admitted)
+        if left is None or right is None:
+            continue
+        operation = (ADD, SUBTRACT, MULTIPLY, DIVIDE)[rng.integers(4)]
+        first, second = (each.value if isinstance(each, Problem) else each for each in (left, right))
+        if min(first, second) < 0 or (operation == DIVIDE and not second):
+            continue
+        if operation == MULTIPLY and isinstance(right, int) and admitted is not _anything:
+            right = second = _factor(rng, first, len(str(second)))
+        if second is not None and admitted(Problem(operation, (first, second))):
+            return Problem(operation, (left, right))
+    return None

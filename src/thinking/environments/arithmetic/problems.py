@@ -1,0 +1,202 @@
+"""Problems of whole numbers: what they ask, in words and symbols, what the answer is, and what they fall into."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+ADD, SUBTRACT, MULTIPLY, DIVIDE, MODULAR = "add", "subtract", "multiply", "divide", "modular"
+
+WORDINGS = {
+    ADD: ("{}+{}=", "Calculate the sum of {} and {}", "What is {} plus {}?", "Add {} and {}"),
+    SUBTRACT: ("{}-{}=", "Calculate the difference of {} and {}", "What is {} minus {}?", "Subtract {1} from {0}"),
+    MULTIPLY: ("{}*{}=", "Calculate the product of {} and {}", "What is {} times {}?", "Multiply {} by {}"),
+    DIVIDE: ("{}/{}=", "Calculate the quotient of {} and {}", "What is {} divided by {}?", "Divide {} by {}"),
+    MODULAR: (
+        "({}+{})%{}=",
+        "Calculate the sum of {} and {} modulo {}",
+        "What is {} plus {} modulo {}?",
+        "Add {} and {} modulo {}",
+    ),
+}
+"""How each operation is asked for; the first is in symbols."""
+
+_VALUES = {
+    ADD: operator.add,
+    SUBTRACT: operator.sub,
+    MULTIPLY: operator.mul,
+    DIVIDE: operator.floordiv,
+    MODULAR: lambda left, right, modulus: (left + right) % modulus,
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One operation, on numbers or on what other problems come to.
+
+    No operand is negative, though the answer may be. A quotient is rounded down; where a problem divides, its answer
+    also tells the remainder, and where an operand of another problem divides, its quotient alone counts.
+
+    Attributes:
+        operation: ADD, SUBTRACT, MULTIPLY, DIVIDE or MODULAR.
+        operands: numbers or problems; two, or three for MODULAR: the sum of two numbers modulo the third.
+
+    Raises:
+        ValueError: for an unknown operation, too few or too many operands, a negative one, a division by 0, or
+            numbers that reach their modulus.
+    """
+
+    operation: str
+    operands: tuple[int | Problem, ...]
+
+    def __post_init__(self) -> None:
+        if self.operation not in WORDINGS:
+            raise ValueError(f"Problem: operation {self.operation!r} is unknown; take one of {', '.join(WORDINGS)}")
+        wanted = 3 if self.operation == MODULAR else 2
+        if len(self.operands) != wanted:
+            raise ValueError(f"Problem: {self.operation} of {len(self.operands)} operands; give {wanted}")
+        values = self.values
+        if min(values) < 0:
+            raise ValueError(f"Problem: operand {min(values)} of {self.operation} is negative; give 0 or more")
+        if self.operation == DIVIDE and values[1] == 0:
+            raise ValueError("Problem: divide by 0; give a divisor of 1 or more")
+        if self.operation == MODULAR and max(values[:2]) >= values[2]:
+            raise ValueError(f"Problem: {max(values[:2])} modulo {values[2]}; give numbers below the modulus")
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """What the operands come to."""
+        return tuple(each.value if isinstance(each, Problem) else each for each in self.operands)
+
+    @property
+    def value(self) -> int:
+        """What it comes to, without a remainder."""
+        return _VALUES[self.operation](*self.values)
+
+    @property
+    def nested(self) -> bool:
+        """Whether an operand is a problem itself."""
+        return any(isinstance(each, Problem) for each in self.operands)
+
+
+def number(value: int, least_first: bool = False) -> str:
+    """Its digits, the sign in front."""
+    digits = str(abs(value))
+    return "-" * (value < 0) + (digits[::-1] if least_first else digits)
+
+
+def question(problem: Problem, wording: int = 0, least_first: bool = False) -> str:
+    """The text that asks, by default in symbols.
+
+    Args:
+        problem: what is asked.
+        wording: an index of `WORDINGS[problem.operation]`.
+        least_first: whether numbers begin with their least significant digit.
+    """
+    return WORDINGS[problem.operation][wording].format(
+        *(
+            f"({expression(each, least_first)})" if isinstance(each, Problem) else number(each, least_first)
+            for each in problem.operands
+        )
+    )
+
+
+def expression(problem: Problem, least_first: bool = False) -> str:
+    """The symbols that ask, without the sign of equality."""
+    return question(problem, 0, least_first)[:-1]
+
+
+def answer(problem: Problem, least_first: bool = False) -> str:
+    """The text that answers: a number, of a division `quotient r remainder` without spaces."""
+    said = number(problem.value, least_first)
+    if problem.operation != DIVIDE:
+        return said
+    left, right = problem.values
+    return f"{said}r{number(left % right, least_first)}"
+
+
+def innermost(problem: Problem) -> Problem:
+    """The first operation, from the left, of which all operands are numbers."""
+    return next((innermost(each) for each in problem.operands if isinstance(each, Problem)), problem)
+
+
+def reduced(problem: Problem) -> Problem | int:
+    """The same with its innermost operation carried out."""
+    for index, each in enumerate(problem.operands):
+        if isinstance(each, Problem):
+            operands = (*problem.operands[:index], reduced(each), *problem.operands[index + 1 :])
+            return Problem(problem.operation, operands)
+    return problem.value
+
+
+def subtasks(problem: Problem) -> list[Problem]:
+    """The problems to solve one after another, each in a context of its own; none where it is simple.
+
+    An expression falls into its operations, the innermost first. A product falls into products with a multiple of a
+    power of ten, each but the first followed by a sum; a modular sum into a sum and a difference, which is the answer
+    unless it is negative: then the sum is.
+    """
+    if problem.nested:
+        found, rest = [], problem
+        while isinstance(rest, Problem):
+            found.append(innermost(rest))
+            rest = reduced(rest)
+        return found
+    if problem.operation == MODULAR:
+        left, right, modulus = problem.values
+        return [Problem(ADD, (left, right)), Problem(SUBTRACT, (left + right, modulus))]
+    if problem.operation == MULTIPLY:
+        return _partial_products(*problem.values)
+    return []
+
+
+def multiples(value: int) -> list[int]:
+    """The parts of a number that its digits stand for, the least first: 304 is 4 and 300; 0 is 0."""
+    return [int(digit) * 10**place for place, digit in enumerate(reversed(str(value))) if digit != "0"] or [0]
+
+
+def _partial_products(left: int, right: int) -> list[Problem]:
+    found, total = [], 0
+    for index, part in enumerate(multiples(right)):
+        found.append(Problem(MULTIPLY, (left, part)))
+        if index:
+            found.append(Problem(ADD, (total, left * part)))
+        total += left * part
+    return found if len(found) > 1 else []
+
+
+def long_division(left: int, right: int) -> Iterator[tuple[int, int]]:
+    """Place by place, the most significant first: what is left with the next digit behind it, and how often it fits."""
+    rest = 0
+    for digit in str(left):
+        held = 10 * rest + int(digit)
+        quotient, rest = divmod(held, right)
+        yield held, quotient
+
+
+def division_parts(held: int, right: int) -> Iterator[Problem]:
+    """The problems that one place of a long division is made of; none for a divisor of one digit."""
+    if right < 10:
+        return
+    yield Problem(DIVIDE, (held, right))
+    if held >= right:
+        yield Problem(MULTIPLY, (right, held // right))
+        yield Problem(SUBTRACT, (held, held // right * right))
+
+
+def parts(problem: Problem) -> Iterator[Problem]:
+    """Whatever problem shows up on the way to the answer: sub-tasks, theirs, and what is left of an expression.
+
+    Not those that are a step by themselves: of two digits and a carry, or of one place and a divisor of one digit.
+    """
+    rest = reduced(problem) if problem.nested else None
+    while isinstance(rest, Problem):
+        yield rest
+        rest = reduced(rest) if rest.nested else None
+    for each in subtasks(problem):
+        yield each
+        yield from parts(each)
+    if problem.operation == DIVIDE and not problem.nested:
+        for held, _ in long_division(*problem.values):
+            yield from division_parts(held, problem.values[1])

@@ -1,0 +1,117 @@
+"""A curriculum: levels open one after another, as measured success passes a threshold; pure functions over a PyTree.
+
+Axes: L levels, N attempts.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+class Progress(NamedTuple):
+    """How far a learner has come; part of what a run saves.
+
+    Attributes:
+        success: [L] float32, the sum of measured success, fading; over `weight` it is the estimate.
+        weight: [L] float32 in [0, 1], how much of the memory is filled.
+        attempts: [L] float32, all that were ever measured.
+        opened: [L] bool, which levels may be drawn; the first always, none closes again.
+    """
+
+    success: Array
+    weight: Array
+    attempts: Array
+    opened: Array
+
+
+class Curriculum(NamedTuple):
+    """Pure functions; all jit.
+
+    Attributes:
+        init: `init() -> Progress`, with the first level open.
+        observe: `observe(progress, level [N] int32, success [N], mask [N]) -> Progress`: success is in [0, 1], and
+            attempts of mask 0 change nothing.
+        draw: `draw(progress, key, count) -> [count] int32`, open levels; consumes the key.
+    """
+
+    init: Callable[[], Progress]
+    observe: Callable[[Progress, Array, Array, Array], Progress]
+    draw: Callable[[Progress, Array, int], Array]
+
+
+def curriculum(
+    levels: int, *, threshold: float = 0.9, memory: float = 256.0, least: int = 256, review: float = 0.1
+) -> Curriculum:
+    """A ladder of levels.
+
+    The level above an open one opens once the success estimate of that one reaches the threshold. Levels are drawn
+    in proportion to `review` and what is still to be learned, `1 - success`.
+
+    Args:
+        levels: L.
+        threshold: in (0, 1].
+        memory: attempts after which what was measured counts less by a factor of e.
+        least: attempts before an estimate opens anything.
+        review: weight of a level that is mastered, more than 0; one with no success yet has 1 more.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+    if levels < 1:
+        raise ValueError(f"curriculum: {levels} levels; give at least 1")
+    if not 0 < threshold <= 1:
+        raise ValueError(f"curriculum: threshold {threshold} is out of range; give more than 0 and at most 1")
+    for name, value in (("memory", memory), ("least", least), ("review", review)):
+        if value <= 0:
+            raise ValueError(f"curriculum: {name} {value} is out of range; give more than 0")
+
+    def init() -> Progress:
+        none = jnp.zeros(levels, jnp.float32)
+        return Progress(none, none, none, jnp.arange(levels) == 0)
+
+    def observe(progress: Progress, level: Array, success: Array, mask: Array) -> Progress:
+        if not level.shape == success.shape == mask.shape:
+            raise ValueError(
+                f"curriculum: level {level.shape}, success {success.shape} and mask {mask.shape}; give all [attempts]"
+            )
+        counts = (mask > 0).astype(jnp.float32)
+        met = jnp.zeros(levels, jnp.float32).at[level].add(counts)
+        total = jnp.zeros(levels, jnp.float32).at[level].add(jnp.where(mask > 0, success, 0.0))
+        # Attempts of one call count alike.
+        kept = jnp.exp(-met / memory)
+        mean = total / jnp.maximum(met, 1)
+        after = Progress(
+            success=kept * progress.success + (1 - kept) * mean,
+            weight=kept * progress.weight + (1 - kept),
+            attempts=progress.attempts + met,
+            opened=progress.opened,
+        )
+        passed = after.opened & (after.attempts >= least) & (estimate(after) >= threshold)
+        return after._replace(opened=after.opened | jnp.roll(passed, 1).at[0].set(True))
+
+    def draw(progress: Progress, key: Array, count: int) -> Array:
+        weight = jnp.where(progress.opened, review + 1 - estimate(progress), 0.0)
+        return jax.random.categorical(key, jnp.log(weight), shape=(count,)).astype(jnp.int32)
+
+    return Curriculum(init, observe, draw)
+
+
+def estimate(progress: Progress) -> Array:
+    """[L] float32, the measured success of each level; 0 where nothing was measured."""
+    return progress.success / jnp.maximum(progress.weight, jnp.finfo(jnp.float32).tiny)
+
+
+def rows_of_levels(key: Array, level: Array, starts: Array) -> Array:
+    """[N] int32, a row for each level drawn, of rows that are ordered by level.
+
+    Args:
+        key: consumed.
+        level: [N] int32.
+        starts: [L + 1] int32, the first row of each level, and how many rows there are; none is empty.
+    """
+    first, end = starts[level], starts[level + 1]
+    return jax.random.randint(key, level.shape, first, end, jnp.int32)

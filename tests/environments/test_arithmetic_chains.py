@@ -1,0 +1,160 @@
+"""Worked chains, against Python's own integers, and the check of any chain."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.environments.arithmetic_cases import QUICK, calculated, numbers, problems
+
+from thinking.environments.arithmetic.chains import SUBTASKS, WORKED, chain, judge, revised, slipped
+from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, Problem, subtasks
+
+
+def read(steps):
+    """The number whose digits these steps write, the least significant first."""
+    return int("".join(re.search(r"=(\d),\d$", step)[1] for step in reversed(steps)))
+
+
+@given(numbers, numbers)
+@QUICK
+def test_the_digits_of_an_addition_and_its_last_carry_are_the_sum(left, right):
+    steps = chain(Problem(ADD, (left, right)))
+    assert int(steps[-1][-1]) * 10 ** len(steps) + read(steps) == left + right
+
+
+@given(numbers, numbers)
+@QUICK
+def test_a_borrow_that_is_left_says_that_a_difference_is_negative(left, right):
+    steps, width = chain(Problem(SUBTRACT, (left, right))), max(len(str(left)), len(str(right)))
+    first, second = steps[:width], steps[width:]
+    assert first[-1].endswith(",1") == (left < right) == bool(second)
+    assert (-read(second) if second else read(first)) == left - right
+
+
+@given(numbers, st.lists(st.integers(1, 9), min_size=2, max_size=12))
+@QUICK
+def test_a_product_is_collected_row_by_row(left, factors):
+    right = int("".join(map(str, reversed(factors))))
+    steps = chain(Problem(MULTIPLY, (left, right)))
+    partial = [left * factor * 10**place for place, factor in enumerate(factors)]
+    totals = np.cumsum(np.array(partial, object)).tolist()
+    wanted = partial[:1] + [each for pair in zip(partial[1:], totals[1:], strict=True) for each in pair]
+    assert [int(step[1:]) for step in steps if step.startswith("=")] == wanted[:-1]
+    additions = max(index for index, step in enumerate(steps) if step.startswith("=")) + 1
+    last = steps[additions:]
+    assert int(last[-1][-1]) * 10 ** len(last) + read(last) == left * right
+
+
+def digit_step_is_true(step):
+    """Whether what a step says of its own digits is so."""
+    if match := re.fullmatch(r"(\d)([-+*])(\d)([-+])(\d)=(\d),(\d)", step):
+        a, sign, b, _, c, digit, carry = match.groups()
+        a, b, c, digit, carry = map(int, (a, b, c, digit, carry))
+        if sign == "-":
+            return a - b - c == digit - 10 * carry
+        return (a + b if sign == "+" else a * b) + c == digit + 10 * carry
+    if match := re.fullmatch(r"(\d+)/(\d+)=(\d)(?:,(\d))?", step):
+        held, divisor, quotient, rest = (None if each is None else int(each) for each in match.groups())
+        return quotient == held // divisor and rest in (None, held % divisor)
+    return step.startswith("=")
+
+
+@given(problems)
+@QUICK
+def test_every_digit_step_is_true_and_every_expression_on_the_way_has_the_same_value(asked):
+    steps = chain(asked)
+    assert steps
+    assert all(map(digit_step_is_true, steps))
+    for step in steps:
+        if asked.nested and re.search(r"^=.*\d[-+*/]", step):
+            assert calculated(step[1:]) == asked.value
+
+
+@given(numbers, numbers)
+@QUICK
+def test_long_division_brings_down_digit_by_digit(left, divisor):
+    divisor += 1
+    pattern = r"\d+/\d+=(\d)(?:,(\d))?"
+    found = [match for step in chain(Problem(DIVIDE, (left, divisor))) if (match := re.fullmatch(pattern, step))]
+    assert int("".join(match[1] for match in found)) == left // divisor
+    if divisor < 10:
+        assert int(found[-1][2]) == left % divisor
+
+
+@given(problems)
+@QUICK
+def test_subtasks_are_true_problems_that_lead_to_the_answer(asked):
+    asked_on_the_way = subtasks(asked)
+    if not asked_on_the_way:
+        assert chain(asked, SUBTASKS) == chain(asked, WORKED)
+        return
+    for step, each in zip(chain(asked, SUBTASKS), asked_on_the_way, strict=True):
+        text, said = re.fullmatch("<ask>(.*)=<answer>(.*)", step).groups()
+        assert int(said.split("r")[0]) == calculated(text) == each.value
+    last = asked_on_the_way[-1].value
+    if asked.operation == MODULAR and last < 0:
+        last = asked_on_the_way[0].value
+    assert last == asked.value
+
+
+def test_a_product_falls_into_multiples_of_powers_of_ten():
+    steps = ["<ask>12*4=<answer>48", "<ask>12*30=<answer>360", "<ask>48+360=<answer>408"]
+    assert chain(Problem(MULTIPLY, (12, 34)), SUBTASKS) == steps
+    assert subtasks(Problem(MULTIPLY, (12, 30))) == []  # which is worked digit by digit
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps"),
+    [
+        (Problem(ADD, (57, 8)), "7+8+0=5,1 5+0+1=6,0"),
+        (Problem(SUBTRACT, (57, 80)), "7-0-0=7,0 5-8-0=7,1 0-7-0=3,1 0-7-1=2,1"),
+        (Problem(MULTIPLY, (57, 8)), "7*8+0=6,5 5*8+5=5,4"),
+        (Problem(DIVIDE, (577, 8)), "5/8=0,5 57/8=7,1 17/8=2,1"),
+        (Problem(MODULAR, (5, 9, 12)), "5+9+0=4,1 =14 4-2-0=2,0 1-1-0=0,0"),
+        (Problem(SUBTRACT, (Problem(ADD, (3, 4)), 2)), "3+4+0=7,0 =7-2 7-2-0=5,0"),
+    ],
+)
+def test_chains_look_like_this(asked, steps):
+    assert chain(asked) == steps.split()
+
+
+@given(problems, st.sampled_from([WORKED, SUBTASKS]), st.booleans(), st.integers(0, 999))
+@QUICK
+def test_the_check_flags_exactly_the_step_that_was_tampered_with(asked, style, least_first, seed):
+    rng = np.random.default_rng(seed)
+    steps = chain(asked, style, least_first)
+    place = int(rng.integers(len(steps)))
+    steps[place] = slipped(steps[place], rng)
+    found = judge(asked, f"<think>{'<step>'.join(steps)}</think>", style, least_first)
+    assert [each.right for each in found] == [index != place for index in range(len(steps))]
+
+
+@given(problems, st.booleans(), st.integers(0, 999))
+@QUICK
+def test_revised_chains_take_back_each_slip_and_nothing_else(asked, least_first, seed):
+    pieces = revised(chain(asked, WORKED, least_first), 0.5, np.random.default_rng(seed))
+    found = judge(asked, f"<think>{''.join(text for text, _ in pieces)}</think>", WORKED, least_first)
+    assert all(each.right != each.taken_back for each in found)
+    assert sum(each.taken_back for each in found) == sum(slip for _, slip in pieces)
+    assert [each.text for each in found if each.right] == chain(asked, WORKED, least_first)
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("", []),
+        ("65<end>", []),
+        ("<think>", []),
+        ("<think></think>", [False]),
+        ("<think>7+8+0=5,1", [True]),
+        ("<think>7+8+0=5,1<step>", [True]),
+        ("<think>7+8+0=5,1<step></think>", [True, False]),
+        ("<think>7+8+0=5,1<check><step>5+0+1=6,0", [True, True]),
+        ("<think>5+0+1=6,0<step>7+8+0=5,1", [False, False]),
+        ("<think>7+8+0=5,1<step>5+0+1=6,0<step>5+0+1=6,0</think>", [True, True, False]),
+    ],
+)
+def test_malformed_chains_are_judged_too(text, right):
+    assert [each.right for each in judge(Problem(ADD, (57, 8)), text)] == right

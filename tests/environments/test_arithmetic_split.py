@@ -1,0 +1,131 @@
+"""A fifth is held out, and no generator ever lets it through."""
+
+import collections
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thinking.environments.arithmetic.chains import SUBTASKS, chain
+from thinking.environments.arithmetic.drawing import (
+    STEPS,
+    THREE_STEPS,
+    TWO_STEPS,
+    Level,
+    draw,
+    draw_all,
+    draw_ladder,
+)
+from thinking.environments.arithmetic.problems import (
+    ADD,
+    DIVIDE,
+    MODULAR,
+    MULTIPLY,
+    SUBTRACT,
+    WORDINGS,
+    Problem,
+    parts,
+)
+from thinking.environments.arithmetic.split import held_out, trainable, word_problems
+
+QUICK = settings(max_examples=50, deadline=None, derandomize=True)
+SIGNS = {"+": ADD, "-": SUBTRACT, "*": MULTIPLY, "/": DIVIDE}
+LEVELS = [Level(operation, digits) for operation in WORDINGS for digits in (1, 2, 3, 7, 25)]
+LEVELS += [Level(operation, digits) for operation in (TWO_STEPS, THREE_STEPS) for digits in (1, 2, 3)]
+
+
+def test_a_fifth_of_the_word_problems_is_held_out():
+    every = list(word_problems())
+    assert len(set(every)) == len(every) == 20_200
+    counts = collections.Counter(each.operation for each in every if held_out(each))
+    assert counts == {ADD: 2012, SUBTRACT: 2017, MULTIPLY: 20, DIVIDE: 20}
+
+
+def test_word_problems_of_the_side_of_training_meet_nothing_that_is_held_out():
+    assert all(trainable(each) != held_out(each) for each in word_problems())
+    assert all(each.values[1] == 10 for each in word_problems() if list(parts(each)))
+
+
+@given(st.sampled_from([ADD, MULTIPLY]), st.integers(0, 10**30), st.integers(0, 10**30), st.integers(0, 99))
+@QUICK
+def test_commuted_pairs_share_a_side(operation, left, right, further):
+    pair = Problem(operation, (left, right)), Problem(operation, (right, left))
+    assert held_out(pair[0]) == held_out(pair[1])
+    nested = [Problem(SUBTRACT, (each, further)) for each in pair]
+    assert held_out(nested[0]) == held_out(nested[1])
+    modulus = max(left, right) + 1
+    modular = [Problem(MODULAR, (*each.values, modulus)) for each in pair]
+    assert held_out(modular[0]) == held_out(modular[1])
+
+
+def test_differences_and_quotients_have_a_side_for_each_order():
+    pairs = [(left, right) for left in range(1, 30) for right in range(1, left)]
+    for operation in (SUBTRACT, DIVIDE):
+        assert any(held_out(Problem(operation, pair)) != held_out(Problem(operation, pair[::-1])) for pair in pairs)
+
+
+def folded(text):
+    """Every operation on plain numbers that a fully bracketed text holds, and those that it comes to."""
+    found = []
+    while inner := re.search(r"\((\d+)([-+*/])(\d+)\)|^(\d+)([-+*/])(\d+)$", text):
+        left, sign, right = [each for each in inner.groups() if each]
+        found.append(Problem(SIGNS[sign], (int(left), int(right))))
+        text = text[: inner.start()] + str(found[-1].value) + text[inner.end() :]
+    return found
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_nothing_that_is_held_out_is_ever_trained_on_and_nothing_else_is_tested(level):
+    for seed in range(4 if level.digits > 7 else 12):
+        rng = np.random.default_rng(seed)
+        problem = draw(rng, level)
+        assert not held_out(problem)
+        for step in chain(problem, SUBTASKS):
+            # What the chain's own text asks is read anew.
+            if asked := re.fullmatch(r"<ask>(.*)=<answer>.*", step):
+                assert not any(map(held_out, folded(asked[1])))
+        for step in chain(problem):
+            if re.search(r"^=.*\d[-+*/]", step):
+                assert not any(map(held_out, folded(step[1:])))
+            if (match := re.fullmatch(r"(\d+)/(\d+)=.*", step)) and int(match[2]) >= 10:
+                assert not held_out(Problem(DIVIDE, (int(match[1]), int(match[2]))))
+        assert not any(map(held_out, parts(problem)))
+        assert held_out(draw(rng, level, test=True))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_levels_are_as_long_as_they_say(level):
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        found = draw(rng, level)
+        lengths = [len(number) for number in re.findall(r"\d+", " ".join(leaves(found)))]
+        if level.operation in STEPS:
+            assert len(lengths) == STEPS[level.operation] + 1
+            assert max(lengths) <= level.digits
+        else:
+            assert found.operation == level.operation
+            assert max(lengths) == level.digits
+
+
+def leaves(problem):
+    for each in problem.operands:
+        yield from leaves(each) if isinstance(each, Problem) else [str(each)]
+
+
+def test_draws_are_functions_of_seed_and_step():
+    levels = [Level(ADD, 3), Level(TWO_STEPS, 1)]
+    assert draw_all(1, 2, levels, 20) == draw_all(1, 2, levels, 20) != draw_all(1, 3, levels, 20)
+    ladder = draw_ladder(1, 2, levels, 5)
+    assert [each.nested for each in ladder] == [False] * 5 + [True] * 5
+    assert all(map(held_out, draw_all(0, 0, levels, 20, test=True)))
+
+
+@pytest.mark.parametrize(
+    ("level", "complaint"),
+    [(Level("root", 2), "'root' is unknown"), (Level(ADD, 0), "0 digits are out of range")],
+)
+def test_bad_levels_are_named(level, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        draw(np.random.default_rng(0), level)

@@ -1,0 +1,96 @@
+"""Levels open one after another, and never close."""
+
+import jax
+import numpy as np
+import pytest
+from tests.kernels.quick import jit
+
+from thinking.learning.curriculum import curriculum, estimate, rows_of_levels
+
+LADDER = curriculum(3, threshold=0.8, memory=8.0, least=8, review=0.1)
+observe = jit(LADDER.observe)
+draw = jit(LADDER.draw, static_argnums=2)
+N = 4
+
+
+def seen(progress, level, success, mask=(1, 1, 1, 1)):
+    return observe(progress, np.full(N, level, np.int32), np.full(N, success, np.float32), np.array(mask, np.float32))
+
+
+def test_the_first_level_is_open_and_nothing_is_known():
+    progress = LADDER.init()
+    assert progress.opened.tolist() == [True, False, False]
+    assert estimate(progress).tolist() == [0, 0, 0]
+    assert set(np.asarray(draw(progress, jax.random.key(0), 64)).tolist()) == {0}
+
+
+def test_a_level_opens_the_next_after_enough_success_alone():
+    progress = seen(LADDER.init(), 0, 1.0)
+    assert not progress.opened[1]  # too few attempts
+    progress = seen(progress, 0, 1.0)
+    assert progress.opened.tolist() == [True, True, False]
+    failing = LADDER.init()
+    for _ in range(20):
+        failing = seen(failing, 0, 0.7)
+    assert not failing.opened[1]
+
+
+def test_success_on_a_closed_level_opens_nothing_and_failure_closes_nothing():
+    progress = LADDER.init()
+    for _ in range(4):
+        progress = seen(progress, 1, 1.0)
+    assert progress.opened.tolist() == [True, False, False]
+    for success in (1.0, 1.0, 0.0, 0.0, 0.0):
+        progress = seen(progress, 0, success)
+    assert progress.opened[:2].tolist() == [True, True]
+    assert float(estimate(progress)[0]) < 0.8
+
+
+def test_estimates_are_fading_means():
+    progress, total, weight = LADDER.init(), 0.0, 0.0
+    for success in (0.25, 1.0, 0.5):
+        progress = seen(progress, 0, success)
+        kept = np.exp(-N / 8)
+        total, weight = kept * total + (1 - kept) * success, kept * weight + 1 - kept
+        assert float(estimate(progress)[0]) == pytest.approx(total / weight, rel=1e-5)
+
+
+def test_masked_attempts_change_nothing():
+    before = seen(LADDER.init(), 0, 0.5)
+    after = seen(before, 0, np.nan, mask=(0, 0, 0, 0))
+    for one, two in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_levels_are_drawn_by_what_is_still_to_be_learned():
+    progress = seen(seen(LADDER.init(), 0, 1.0), 0, 1.0)
+    drawn = np.asarray(draw(progress, jax.random.key(0), 4096))
+    assert set(drawn.tolist()) == {0, 1}
+    assert np.mean(drawn == 0) == pytest.approx(0.1 / 1.2, abs=0.02)
+
+
+def test_rows_belong_to_their_levels_and_all_of_them_are_met():
+    starts = np.array([0, 2, 5, 6], np.int32)
+    level = np.tile(np.arange(3, dtype=np.int32), 64)
+    rows = np.asarray(jit(rows_of_levels)(jax.random.key(1), level, starts))
+    assert (np.searchsorted(starts, rows, side="right") - 1 == level).all()
+    assert set(rows.tolist()) == set(range(6))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"levels": 0}, "0 levels"),
+        ({"levels": 1, "threshold": 0.0}, "threshold 0.0 is out of range"),
+        ({"levels": 1, "memory": 0.0}, "memory 0.0 is out of range"),
+        ({"levels": 1, "review": 0.0}, "review 0.0 is out of range"),
+    ],
+)
+def test_bad_settings_are_named(options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        curriculum(**options)
+
+
+def test_shapes_must_fit():
+    with pytest.raises(ValueError, match="give all"):
+        LADDER.observe(LADDER.init(), np.zeros(2, np.int32), np.zeros(3), np.zeros(3))
