@@ -131,9 +131,10 @@ def measure_sequences(part: Part, sizes: dict[str, Any], run: Run, gflops: float
     if part == "training":
         row = sequences.measure_training(**sizes, gflops=gflops)
         if not lacking:
-            shape = {name: size for name, size in sizes.items() if name != "parts"}
-            row["torch_ms"] = rivals.torch_training_ms(**shape)
-            row["times_faster_than_torch"] = row["torch_ms"] / row["ms"]
+            row["torch_ms"] = rivals.torch_training_ms(**sizes)
+            row["torch_ms_at_once"] = rivals.torch_training_ms(**sizes | {"parts": 1})
+            best = min(row["torch_ms"], row["torch_ms_at_once"])
+            row["times_faster_than_torch"] = best / min(row["ms"], row["ms_at_once"])
     else:
         row = sequences.measure_generation(**sizes)
         if not lacking:

@@ -266,3 +266,12 @@ def test_the_learning_rate_goes_on_where_it_stood(tmp_path):
     assert start(at=12) is None
     learner = start()
     assert float(learner.params) == pytest.approx(-(0.45 + 1.0 + 0.55), rel=1e-4)
+
+
+def test_what_has_no_weight_may_be_impossible():
+    logits = jnp.asarray([[[-jnp.inf, 0.0, 0.0]] * 3])
+    tokens, weights = jnp.asarray([[1, 1, 0]]), jnp.asarray([[1.0, 1.0, 0.0]])
+    loss, _ = next_token_loss(logits, tokens, weights)
+    np.testing.assert_allclose(loss, np.log(2.0), rtol=1e-6)
+    slope = jax.grad(lambda scale: next_token_loss(scale * jnp.zeros((1, 3, 3)), tokens, weights)[0])(1.0)
+    assert np.isfinite(slope)

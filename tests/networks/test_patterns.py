@@ -55,10 +55,18 @@ def test_content_is_not_asked_of_places():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Window(0), lambda: Strided(0), lambda: Strided(2, 0), lambda: Global(-1), lambda: TopK(4, 0)]
+    "make",
+    [
+        lambda: Window(0),
+        lambda: Strided(0),
+        lambda: Strided(2, 0),
+        lambda: Global(-1),
+        lambda: TopK(4, 0),
+        lambda: Window(2.5),
+    ],
 )
 def test_sizes_start_at_one(make):
-    with pytest.raises(ValueError, match=r"out of range; give at least 1"):
+    with pytest.raises(ValueError, match=r"out of range; give a whole number, at least 1"):
         make()
 
 

@@ -13,7 +13,7 @@ from thinking.networks import positions
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.networks.patterns import Dense, Global, TopK, Window
-from thinking.reasoning import generation
+from thinking.reasoning import generation, prompts
 from thinking.reasoning.generation import generate, generator, stream
 from thinking.reasoning.sampling import Sampling
 
@@ -102,7 +102,7 @@ def test_first_tokens_are_drawn_as_the_model_says():
 
 
 def test_long_prompts_are_read_in_parts(monkeypatch):
-    monkeypatch.setattr(generation, "PREFILL", 4)
+    monkeypatch.setattr(prompts, "PREFILL", 4)
     in_parts = write()
     assert np.array_equal(in_parts.tokens, plain().tokens)
     np.testing.assert_allclose(in_parts.log_prob, plain().log_prob, atol=1e-5)
@@ -146,6 +146,17 @@ def test_forced_tokens_are_written_and_read_like_any_other():
         wanted = [logs[at - 1, tokens[at]] for at in range(begin, len(tokens))]
         np.testing.assert_allclose(written.log_prob[row], wanted, atol=1e-4)
     assert np.array_equal(write(forced=jnp.asarray(forced[1])).tokens[1], written.tokens[1])
+
+
+def test_what_is_forced_may_be_traced():
+    forced = jnp.full((3, NEW), -1, jnp.int32).at[:, 1].set(4)
+
+    @jit
+    def written(forced):
+        options = {"max_new_tokens": NEW, "forced": forced}
+        return generate(MODEL, PARAMS, jax.random.key(2), PROMPTS, jnp.asarray(LENGTHS), **options)
+
+    assert np.array_equal(written(forced).tokens, write(forced=forced).tokens)
 
 
 def test_a_huge_repetition_penalty_repeats_no_word_of_prompt_or_text():
@@ -197,6 +208,11 @@ def test_a_stream_ends_with_a_stop_token():
 # Refusals
 
 
+def known(prompts=PROMPTS, lengths=LENGTHS):
+    """Outside of `jit`, where numbers can be looked at."""
+    return generate(MODEL, PARAMS, jax.random.key(0), prompts, np.asarray(lengths, np.int32), max_new_tokens=2)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -206,9 +222,12 @@ def test_a_stream_ends_with_a_stop_token():
         (lambda: write(prompts=PROMPTS[:0], lengths=LENGTHS[:0]), r"shape \(0, 9\).*at least one row"),
         (lambda: write(prompts=PROMPTS[:, :0]), r"shape \(3, 0\).*at least one row of one token"),
         (lambda: write(lengths=LENGTHS[:2]), r"shape \(2,\).*each of 3 prompts"),
+        (lambda: known(lengths=[0, 1, 1]), "length 0; allowed is 1 to 9"),
+        (lambda: known(lengths=[1, 10, 1]), "length 10; allowed is 1 to 9"),
+        (lambda: known(prompts=PROMPTS + 9), "prompts holds 1.: allowed is 0 to 10"),
         (lambda: write(stop_tokens=(11,)), "stop_tokens holds 11: allowed is 0 to 10"),
         (lambda: write(forced=np.full(NEW, 12)), "forced holds 12: allowed is -1 to 10"),
-        (lambda: write(forced=np.full(3, 1)), r"forced has shape \(3,\).*is 8"),
+        (lambda: write(forced=np.full(3, 1)), r"forced has shape \(3,\); give \(8,\) or \(3, 8\)"),
         (lambda: list(stream(MODEL, PARAMS, jax.random.key(0), [], max_new_tokens=2)), "at least one row of one token"),
         (
             lambda: list(stream(MODEL, PARAMS, jax.random.key(0), [1], max_new_tokens=2, every=0)),

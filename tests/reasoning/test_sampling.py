@@ -39,6 +39,20 @@ def test_temperature_zero_takes_the_likeliest():
     assert np.array_equal(drawn(jax.random.key(0)), [0, 3])
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-6])
+def test_a_temperature_near_zero_takes_the_likeliest_too(temperature):
+    drawn = jit(lambda key: draw(Sampling(temperature=temperature), key, LOGITS, NOTHING))
+    assert np.array_equal(drawn(jax.random.key(0)), [0, 3])
+
+
+def test_no_word_that_is_out_is_ever_drawn():
+    logits = np.where(np.arange(300) % 7 == 3, np.float32(0), -np.inf)[None]
+    many = jit(jax.vmap(lambda key: draw(Sampling(), key, logits, np.zeros((1, 300), bool))))
+    drawn = np.asarray(many(jax.random.split(jax.random.key(0), 20_000)))
+    assert np.all(drawn % 7 == 3)
+    assert len(np.unique(drawn)) == 43
+
+
 def test_a_repetition_penalty_makes_words_that_the_row_holds_less_likely_whatever_their_sign():
     held = NOTHING.copy()
     held[0, [0, 3]] = True
@@ -55,7 +69,7 @@ def test_top_k_keeps_the_likeliest_words(top_k, expected):
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.floats(-4, 4, width=32), min_size=WORDS, max_size=WORDS, unique=True))
+@given(st.lists(st.integers(-64, 64).map(lambda n: n / 16), min_size=WORDS, max_size=WORDS, unique=True))
 def test_top_p_keeps_the_smallest_set_of_likeliest_words_that_reaches_it(logits):
     found = np.flatnonzero(np.isfinite(np.asarray(_nucleus(np.float32([logits])))[0]))
     share = np.exp(np.float64(logits)) / np.sum(np.exp(np.float64(logits)))
@@ -91,8 +105,9 @@ def test_words_are_drawn_as_often_as_their_probability_says():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": -1.0}, "temperature -1.0: allowed is .*from 0"),
-        ({"temperature": math.inf}, "temperature inf: allowed is a finite number"),
+        ({"temperature": -1.0}, "temperature -1.0: allowed is 0, or .*from 1e-6"),
+        ({"temperature": 1e-9}, "temperature 1e-09: allowed is 0, or .*from 1e-6"),
+        ({"temperature": math.inf}, "temperature inf: allowed is 0, or a finite number"),
         ({"top_k": -1}, "top_k -1: allowed is .*from 0"),
         ({"top_p": 0.0}, "top_p 0.0: allowed is above 0 to 1"),
         ({"min_p": 1.5}, "min_p 1.5: allowed is 0 to 1"),

@@ -200,9 +200,9 @@ def test_what_cannot_be_searched_is_refused():
     with pytest.raises(ValueError, match=r"stop \(3,\): the tokens are 0 to 2"):
         over_steps(ADVANCE, ROOT, KEY, proposals=2, max_tokens=2, stop=(3,))
     with pytest.raises(ValueError, match="start gives 3 rows for 2 problems"):
-        revise(lambda *_: ROOT, ADVANCE, KEY, problems=2, rounds=1, max_steps=1)
+        revise(lambda *_: (ADVANCE, ROOT), KEY, problems=2, rounds=1, max_steps=1)
     with pytest.raises(ValueError, match="revise: rounds 0"):
-        revise(lambda *_: ROOT, ADVANCE, KEY, problems=3, rounds=0, max_steps=1)
+        revise(lambda *_: (ADVANCE, ROOT), KEY, problems=3, rounds=0, max_steps=1)
     with pytest.raises(ValueError, match=r"answers \(1, 2\) and valid \(1, 2\) do not agree"):
         majority_vote(jnp.zeros((1, 2)), jnp.ones((1, 2), bool))
     with pytest.raises(ValueError, match=r"weight has shape \(2,\)"):

@@ -117,11 +117,9 @@ def test_each_attempt_sees_the_last_and_the_best_is_the_answer():
         logits = jnp.where(jnp.arange(4)[None] == upcoming[:, None], 0.0, -jnp.inf)
         # Problem 1 gives up in the third round.
         ended = (problem == 1) & (number == 2)
-        return (problem, upcoming), Outlook(logits, jnp.zeros(2), jnp.zeros(2), ended)
+        return counting, ((problem, upcoming), Outlook(logits, jnp.zeros(2), jnp.zeros(2), ended))
 
-    found = jit(lambda key: revise(start, counting, key, problems=2, rounds=4, max_steps=2, rank=by_value))(
-        jax.random.key(0)
-    )
+    found = jit(lambda key: revise(start, key, problems=2, rounds=4, max_steps=2, rank=by_value))(jax.random.key(0))
     assert found.actions[0].tolist() == [[0, -1], [1, -1], [2, -1], [3, -1]]
     assert found.actions[1].tolist() == [[0, -1], [1, -1], [-1, -1], [0, -1]]
     np.testing.assert_allclose(found.score, [WORTH[0], [0.0, 0.1, 0.0, 0.0]])

@@ -11,6 +11,7 @@ from thinking.networks.decoder import decoder
 from thinking.networks.patterns import Dense, Global, TopK, Window
 from thinking.reasoning.beam import beam
 from thinking.reasoning.candidates import best_of, greedy
+from thinking.reasoning.revision import revise
 from thinking.reasoning.steps import over_steps, tokens_of
 from thinking.reasoning.token_search import over_tokens
 from thinking.reasoning.tree_search import tree_search
@@ -62,7 +63,7 @@ def test_candidates_are_as_likely_and_worth_as_much_as_the_decoder_says_of_whole
             ):
                 wanted = judged(apply, params, row, tokens[:length])
                 np.testing.assert_allclose((log_prob, value), wanted, atol=1e-4)
-                assert ended == (tokens[length - 1] == STOP)
+                assert ended == (length == NEW or tokens[length - 1] == STOP)
 
 
 def test_a_tree_tries_what_the_decoder_would_write_and_reads_it_right():
@@ -108,14 +109,54 @@ def test_steps_of_several_tokens_are_searched_alike():
                 np.testing.assert_allclose(found.value[row, way], value, atol=1e-4)
 
 
+def test_a_path_has_ended_where_it_has_no_more_room():
+    model, params, apply = build()
+
+    @jit
+    def search(params):
+        advance, root = over_tokens(model, params, PROMPTS, LENGTHS, max_tokens=3)
+        return greedy(advance, root, max_steps=5), tree_search(advance, root, jax.random.key(2), simulations=8)
+
+    found, decision = search(params)
+    assert np.array_equal(found.length, [[3], [3]])
+    assert np.all(found.ended)
+    for row in range(2):
+        wanted = judged(apply, params, row, found.actions[row, 0, :3])
+        np.testing.assert_allclose((found.log_prob[row, 0], found.value[row, 0]), wanted, atol=1e-4)
+    assert np.all(np.isfinite(decision.policy))
+
+
+def test_a_revision_reads_the_attempt_before():
+    model, params, apply = build()
+    rounds, size = 3, 2
+
+    def start(actions, length, number):
+        """The prompt, and behind it the attempt before."""
+        place = jnp.arange(6 + size)[None] - LENGTHS[:, None]
+        behind = jnp.take_along_axis(actions, jnp.clip(place, 0, size - 1), axis=1)
+        seen = jnp.where(place < 0, jnp.pad(PROMPTS, ((0, 0), (0, size))), jnp.maximum(behind, 0))
+        return over_tokens(model, params, seen, LENGTHS + length, max_tokens=size)
+
+    found = jit(lambda key: revise(start, key, problems=2, rounds=rounds, max_steps=size))(jax.random.key(4))
+    for row in range(2):
+        before = np.zeros(0, np.int32)
+        for number in range(rounds):
+            attempt = np.asarray(found.actions[row, number])
+            whole = judged(apply, params, row, np.concatenate([before, attempt]))[0]
+            first = judged(apply, params, row, before)[0] if len(before) else 0.0
+            np.testing.assert_allclose(found.log_prob[row, number], whole - first, atol=1e-4)
+            before = attempt
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"prompts": PROMPTS[:0], "lengths": LENGTHS[:0]}, "at least one row"),
+        ({"max_tokens": 0}, "max_tokens 0 .*at least 1"),
         ({"max_tokens": 7}, "6 tokens and 7 new ones.*context of 12"),
         ({"stop_tokens": (7,)}, "stop_tokens holds 7: allowed is 0 to 6"),
     ],
-    ids=["nothing", "too long", "no word"],
+    ids=["nothing", "no room", "too long", "no word"],
 )
 def test_what_cannot_be_searched_is_refused_with_one_line(change, message):
     model, params, _ = build()

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from thinking.errors import RunError
+
 Row = dict[str, Any]
 
 
@@ -26,7 +28,9 @@ def measure_long_context(*, tokens: int, width: int, layers: int, window: int, f
     """
     sizes = [str(size) for size in (tokens, width, layers, window, first)]
     command = [sys.executable, "-m", "thinking.benchmarks.long_context", *sizes]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RunError(f"reading {tokens} tokens failed: {done.stderr.strip().splitlines()[-1]}")
     return {"measured": f"decoder, window {window} and first {first}", "tokens": tokens, **json.loads(done.stdout)}
 
 

@@ -23,7 +23,7 @@ def missing(*packages: str) -> list[str]:
     return [package for package in packages if importlib.util.find_spec(package) is None]
 
 
-def torch_training_ms(*, width: int, layers: int, rows: int, tokens: int, steps: int) -> float:
+def torch_training_ms(*, width: int, layers: int, rows: int, tokens: int, steps: int, parts: int) -> float:
     """Milliseconds of a training step in PyTorch, SDPA and fused AdamW: the best of several times `steps` steps.
 
     Raises:
@@ -47,8 +47,9 @@ def torch_training_ms(*, width: int, layers: int, rows: int, tokens: int, steps:
     def many() -> None:
         for _ in range(steps):
             optimizer.zero_grad(set_to_none=True)
-            logits = twin(read)[:, :-1].reshape(-1, VOCABULARY)
-            functional.cross_entropy(logits, read[:, 1:].reshape(-1)).backward()
+            for part in read.chunk(parts):
+                logits = twin(part)[:, :-1].reshape(-1, VOCABULARY)
+                (functional.cross_entropy(logits, part[:, 1:].reshape(-1)) / parts).backward()
             optimizer.step()
 
     return _best(many, repeats=5) / steps * 1e3

@@ -34,7 +34,7 @@ def pack(sequences: Sequence[Sequence[int]], length: int, weights: Sequence[Sequ
     """Pack sequences into rows of `length` tokens, on the host.
 
     First fit decreasing (Johnson 1973): the longest first, each into the first row that has room. That takes at most
-    11 / 9 of the fewest possible rows, and one more. Equal sequences give equal rows.
+    11 / 9 of the fewest possible rows, and one more (Yue 1991). Equal sequences give equal rows.
 
     Args:
         sequences: of tokens; none is empty, and none is cut.

@@ -60,7 +60,7 @@ def next_token_sums(logits: Array, tokens: Array, weights: Array, segments: Arra
     wanted = jnp.where(weight > 0, _next(tokens), 0)[..., None]
     logits = logits.astype(jnp.float32)
     said = jnp.take_along_axis(logits, wanted, axis=-1)
-    losses = jax.nn.logsumexp(logits, axis=-1) - said[..., 0]
+    losses = jnp.where(weight > 0, jax.nn.logsumexp(logits, axis=-1) - said[..., 0], 0.0)
     # The same as `argmax(logits) == wanted`, which takes several times as long as all the rest on a CPU.
     earlier = jnp.arange(logits.shape[-1])[None, None] < wanted
     predicted = ~jnp.any((logits > said) | ((logits == said) & earlier), axis=-1)

@@ -52,6 +52,8 @@ class BlockConfig:
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"width {self.width} is out of range; give at least 1")
         if self.heads < 1 or self.width % self.heads:
             raise ValueError(f"heads {self.heads} does not divide width {self.width}; take a divisor of {self.width}")
         if self.key_heads is not None and (self.key_heads < 1 or self.heads % self.key_heads):
@@ -75,7 +77,7 @@ def flat_dot(x: Array, kernel: Array, dimensions: Any, **options: Any) -> Array:
     """The product [..., F] of x [..., D] and a matrix [D, F], as one product of two matrices, whatever the axes.
 
     Differentiating a product over several axes makes XLA's CPU backend transpose whole activations within other
-    loops, which took half of a training step.
+    loops, which took half of a training step. Its gradient is written out, so there is no forward-mode one.
     """
     del dimensions
     product = _product(x.reshape(-1, x.shape[-1]), kernel, tuple(options.items()))

@@ -252,7 +252,8 @@ def _mix(q: Array, memories: list[Layer], masks: list[Array]) -> Array:
 
     def gather(layer: Layer, weight: Array) -> Array:
         weight = _side_by_side(weight.astype(layer.values.dtype), len(layer.values))
-        return _one_by_one(jnp.einsum("bgms,bgse->bgme", weight, layer.values), rows)
+        mixed = jnp.einsum("bgms,bgse->bgme", weight, layer.values, preferred_element_type=jnp.float32)
+        return _one_by_one(mixed, rows)
 
     scores = [logits(*pair) for pair in zip(memories, masks, strict=True)]
     peak = jnp.max(jnp.stack([jnp.max(score, axis=-1) for score in scores]), axis=0)[..., None]
@@ -260,7 +261,7 @@ def _mix(q: Array, memories: list[Layer], masks: list[Array]) -> Array:
     weights = [jnp.exp(score - peak) for score in scores]
     total = sum(jnp.sum(weight, axis=-1, keepdims=True) for weight in weights)
     mixed = sum(gather(*pair) for pair in zip(memories, weights, strict=True))
-    mixed = mixed / jnp.maximum(total, jnp.finfo(jnp.float32).tiny).astype(mixed.dtype)
+    mixed = mixed / jnp.maximum(total, jnp.finfo(jnp.float32).tiny)
     return mixed.reshape(rows, groups, shared, new, size).transpose(0, 3, 1, 2, 4).reshape(q.shape).astype(q.dtype)
 
 

@@ -42,8 +42,9 @@ class Decoder(NamedTuple):
         init: `init(key) -> params`; consumes the key.
         embed: `embed(params, tokens [...]) -> [..., D]`, the vectors that stand for tokens.
         apply: `apply(params, inputs, *, segments=None, where=None, key=None) -> Reading` of whole rows. `segments`
-            [B, T] int32 keeps packed texts apart (0 is padding); `where` [B, T, K] is what location positions read,
-            by default each token's number; a key, which is consumed, makes it drop.
+            [B, T] int32 keeps packed texts apart (0 is padding; `Global` and `TopK` go by the row's places, not the
+            text's); `where` [B, T, K] is what location positions read, by default each token's number; a key, which is
+            consumed, makes it drop.
         begin: `begin(rows, capacity=None) -> Cache`, of rows up to `capacity` tokens, the context length by default.
         extend: `extend(params, cache, inputs [B, N], *, real=None, where=None, trunk=None) -> (Reading, Cache)` goes
             on from a cache. Of each row the first `real` [B] inputs count, all by default; what is read of the others

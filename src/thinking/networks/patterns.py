@@ -26,8 +26,8 @@ class Pattern:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"{self}: {field.name} {value} is out of range; give at least 1")
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{self}: {field.name} {value} is out of range; give a whole number, at least 1")
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,11 @@ class Global(Pattern):
 class TopK(Pattern):
     """Blocks of `block` queries each pick the `blocks` blocks of keys that look most useful, their own included.
 
-    A block is judged by its mean key, against the sum of the queries of the block *before* (which is what precedes
-    every query of the block, so that decoding token by token picks the same). Heads that share keys pick together
-    (as in native sparse attention, Yuan et al. 2025). Without causality a block's own queries judge.
+    A block is judged by its mean key (as in mixture of block attention, Lu et al. 2025), against the sum of the queries
+    of the block *before*: that precedes every query of the block, so decoding token by token picks the same. Heads
+    that share keys pick together (as in native sparse attention, Yuan et al. 2025). Without causality a block's own
+    queries judge. Blocks belong to rows: where a row packs several texts, what one text picks depends on its
+    neighbours, though it never sees them.
     """
 
     block: int

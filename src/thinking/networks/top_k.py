@@ -1,4 +1,4 @@
-"""Attention to the blocks of keys that look most useful (as in native sparse attention, Yuan et al. 2025).
+"""Attention to the blocks of keys that look most useful: see `thinking.networks.patterns.TopK`.
 
 Axes: B rows, G heads of keys, R query heads that share each, T tokens, E dimensions of a head, N blocks of tokens.
 """

@@ -12,6 +12,8 @@ import numpy as np
 
 from thinking.networks.cache import Cache, widened
 from thinking.networks.decoder import Decoder, Params
+from thinking.networks.patterns import memory
+from thinking.reasoning.prompts import check_prompts, check_words, read_prompts
 from thinking.reasoning.sampling import Sampling, draw
 
 Array = jax.Array
@@ -24,9 +26,6 @@ STAGES = 4
 STAGE = 64
 """A cache that grows with the text is widened at most so often, each time for at least so many tokens: what is not yet
 written is not read either, and each stage is compiled by itself."""
-
-PREFILL = 512
-"""Tokens of a prompt that are read at once: enough to keep the device busy, few enough for any length of prompt."""
 
 
 class Completions(NamedTuple):
@@ -120,9 +119,7 @@ def generator(
         )
     check_words("stop_tokens", stop_tokens, 0, model.vocabulary)
     if forced is not None:
-        check_words("forced", np.asarray(forced).ravel(), -1, model.vocabulary)
-        if forced.shape[-1] != max_new_tokens:
-            raise ValueError(f"generation: forced has shape {forced.shape}, but max_new_tokens is {max_new_tokens}")
+        check_words("forced", forced, -1, model.vocabulary)
 
     def place(where: Array, tokens: Array) -> tuple[Array | None, Array]:
         """Where tokens [B, M] are, [B, M, K], and where the last one is."""
@@ -133,6 +130,9 @@ def generator(
 
     def begin(params: Params, key: Array, prompts: Array, lengths: Array, room: int) -> Writing:
         check_prompts(prompts, lengths, max_new_tokens, model)
+        allowed = (max_new_tokens,), (len(prompts), max_new_tokens)
+        if forced is not None and jnp.shape(forced) not in allowed:
+            raise ValueError(f"generation: forced has shape {jnp.shape(forced)}; give {allowed[0]} or {allowed[1]}")
         rows, width = prompts.shape
         real = jnp.arange(width)[None] < lengths[:, None]
         tokens = jnp.where(real, prompts, 0)
@@ -153,7 +153,7 @@ def generator(
         token = draw(sampling, jax.random.fold_in(writing.key, writing.step), writing.logits, writing.held)
         if forced is None:
             return token
-        ordered = jnp.broadcast_to(forced, writing.written.tokens.shape)[:, writing.step]
+        ordered = jnp.broadcast_to(jnp.asarray(forced, jnp.int32), writing.written.tokens.shape)[:, writing.step]
         return jnp.where(ordered >= 0, ordered, token)
 
     def write_one(params: Params, writing: Writing) -> Writing:
@@ -208,7 +208,8 @@ def generate(
     """
     made = generator(model, max_new_tokens=max_new_tokens, **options)
     lengths = jnp.full(len(prompts), prompts.shape[1], jnp.int32) if lengths is None else lengths
-    stages = min(STAGES, -(-max_new_tokens // STAGE))
+    # A ring does not grow.
+    stages = min(STAGES, -(-max_new_tokens // STAGE)) if memory(model.pattern) is None else 1
     rooms = [-(-max_new_tokens * (stage + 1) // stages) for stage in range(stages)]
     writing = made.begin(params, key, prompts, lengths, rooms[0])
     for room in rooms:
@@ -256,59 +257,6 @@ def stream(
             return
 
 
-def read_prompts(
-    model: Decoder,
-    params: Params,
-    prompts: Array,
-    lengths: Array,
-    *,
-    capacity: int,
-    new: int,
-    where: Array | None = None,
-) -> tuple[Cache, Array, Array]:
-    """Read prompts, long ones in parts.
-
-    Args:
-        model: a decoder.
-        params: its parameters.
-        prompts: [B, P] int32, each beginning at the left.
-        lengths: [B] int32, from 1, how many tokens of each row are its prompt.
-        capacity: of the cache.
-        new: tokens that are to follow, for which the context must have room.
-        where: [B, P, K], where tokens are, for location positions that do not simply count.
-
-    Returns:
-        The cache after the prompts, and logits [B, V] and value [B] of each one's last token.
-
-    Raises:
-        ValueError: for prompts that are empty or too long.
-    """
-    check_prompts(prompts, lengths, new, model)
-    rows, width = prompts.shape
-    chunk = min(width, PREFILL)
-    count = -(-width // chunk)
-    rest = ((0, 0), (0, count * chunk - width))
-    parts = jnp.pad(prompts, rest).reshape(rows, count, chunk).swapaxes(0, 1)
-    places = None
-    if where is not None:
-        places = jnp.pad(where, (*rest, (0, 0))).reshape(rows, count, chunk, -1).swapaxes(0, 1)
-
-    def read(carry: tuple, part: tuple) -> tuple[tuple, None]:
-        cache, logits, worth = carry
-        index, inputs, there = part
-        real = jnp.clip(lengths - index * chunk, 0, chunk)
-        reading, cache = model.extend(params, cache, inputs, real=real, where=there)
-        last = jnp.maximum(real - 1, 0)[:, None]
-        ends_here = (real > 0) & (lengths <= (index + 1) * chunk)
-        said = jnp.take_along_axis(reading.logits, last[:, :, None], axis=1)[:, 0]
-        worth = jnp.where(ends_here, jnp.take_along_axis(reading.value, last, axis=1)[:, 0], worth)
-        return (cache, jnp.where(ends_here[:, None], said, logits), worth), None
-
-    begun = model.begin(rows, capacity), jnp.zeros((rows, model.vocabulary), jnp.float32), jnp.zeros(rows, jnp.float32)
-    (cache, logits, worth), _ = jax.lax.scan(read, begun, (jnp.arange(count), parts, places))
-    return cache, logits, worth
-
-
 def _noted(writing: Writing, token: Array, going: Array, stop_tokens: Sequence[int]) -> Completions:
     """The text with one more token in rows that are going on."""
     before, step = writing.written, writing.step
@@ -327,26 +275,3 @@ def _noted(writing: Writing, token: Array, going: Array, stop_tokens: Sequence[i
         value=put(before.value, writing.worth),
         stopped=before.stopped | (going & stops),
     )
-
-
-def check_words(name: str, words: Sequence[int], least: int, vocabulary: int) -> None:
-    """Raises ValueError unless each is a word, from `least`."""
-    for word in words:
-        if not least <= word < vocabulary:
-            raise ValueError(f"generation: {name} holds {word}: allowed is {least} to {vocabulary - 1}")
-
-
-def check_prompts(prompts: Array, lengths: Array, new: int, model: Decoder) -> None:
-    """Raises ValueError unless prompts and so many new tokens fit the context."""
-    if prompts.ndim != 2 or 0 in prompts.shape:
-        raise ValueError(
-            f"generation: prompts have shape {prompts.shape}; give [rows, tokens] with at least one row of one token"
-        )
-    if lengths.shape != prompts.shape[:1]:
-        raise ValueError(f"generation: lengths have shape {lengths.shape}; give one for each of {len(prompts)} prompts")
-    room = model.context_length - new
-    if prompts.shape[1] > room:
-        raise ValueError(
-            f"generation: a prompt of {prompts.shape[1]} tokens and {new} new ones are more than the context of "
-            f"{model.context_length}; give at most {room}, or ask for fewer new tokens"
-        )

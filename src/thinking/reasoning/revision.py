@@ -12,13 +12,12 @@ from thinking.kernels.contract import Array
 from thinking.reasoning.candidates import Rank, best_of, by_log_prob, ranked
 from thinking.reasoning.search import NO_ACTION, Advance, Candidates, Root, check_budgets
 
-Start = Callable[[Array, Array, Array], Root]
-"""`start(actions [B, T], length [B], round []) -> root`, given the attempt before: -1 and 0 in round 0."""
+Start = Callable[[Array, Array, Array], tuple[Advance, Root]]
+"""`start(actions [B, T], length [B], round []) -> (advance, root)`, given the attempt before: -1 and 0 in round 0."""
 
 
 def revise(
     start: Start,
-    advance: Advance,
     key: Array,
     *,
     problems: int,
@@ -32,8 +31,8 @@ def revise(
     All attempts are candidates, and the highest-ranked is the answer, whether it is the last or not.
 
     Args:
-        start: builds the root of a round, of one shape in all rounds. What it costs is not in `spent`.
-        advance: the model.
+        start: the model of a round and its root, as `over_tokens` makes them of prompts that hold the attempt before;
+            of one shape in all rounds. What it costs is not in `spent`.
         key: is consumed.
         problems: B.
         rounds: N; `rounds * max_steps` is the most calls of `advance` for a problem.
@@ -45,7 +44,7 @@ def revise(
 
     def attempt(before: tuple[Array, Array], turn: tuple[Array, Array]) -> tuple[tuple[Array, Array], Candidates]:
         number, key = turn
-        root = start(*before, number)
+        advance, root = start(*before, number)
         found = best_of(advance, root, key, paths=1, max_steps=max_steps, temperature=temperature)
         rows = found.length.shape[0]
         if rows != problems:

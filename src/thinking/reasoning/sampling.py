@@ -20,8 +20,9 @@ class Sampling:
         repetition_penalty: logits of words that the row already holds are divided by it where positive, multiplied
             where negative (Keskar et al. 2019); from 1.
         temperature: logits are divided by it; 0 takes the likeliest word.
-        top_k: only the k likeliest words stay; all of them at 0 (Fan et al. 2018).
-        top_p: only the likeliest words stay that together reach this probability (Holtzman et al. 2020).
+        top_k: only the k likeliest words stay, and those as likely as the last of them; all at 0 (Fan et al. 2018).
+        top_p: only the likeliest words stay that together reach this probability, and those as likely as the last of
+            them (Holtzman et al. 2020).
         min_p: only words stay that are at least this times as likely as the likeliest (Nguyen et al. 2024).
     """
 
@@ -34,7 +35,11 @@ class Sampling:
     def __post_init__(self) -> None:
         for name, allowed, fine in (
             ("repetition_penalty", "a finite number from 1", 1 <= self.repetition_penalty < math.inf),
-            ("temperature", "a finite number from 0", 0 <= self.temperature < math.inf),
+            (
+                "temperature",
+                "0, or a finite number from 1e-6",
+                self.temperature == 0 or 1e-6 <= self.temperature < math.inf,
+            ),
             ("top_k", "a whole number from 0, which keeps all words", self.top_k >= 0),
             ("top_p", "above 0 to 1", 0 < self.top_p <= 1),
             ("min_p", "0 to 1", 0 <= self.min_p <= 1),
@@ -85,9 +90,10 @@ def draw(sampling: Sampling, key: Array, logits: Array, held: Array) -> Array:
     reached = jnp.cumsum(shares, axis=-1)
     whole = reached[:, -1:]
     point = jax.random.uniform(key, whole.shape) * whole
-    # Rounding must not carry the point to the end, where no word is.
-    point = jnp.minimum(point, jnp.nextafter(whole, jnp.zeros_like(whole)))
-    return jnp.sum(reached <= point, axis=-1, dtype=jnp.int32)
+    word = jax.lax.broadcasted_iota(jnp.int32, shares.shape, 1)
+    found = jnp.min(jnp.where((reached > point) & (shares > 0), word, shares.shape[1]), axis=-1)
+    # Sums of rounded numbers may fall short of the point, or stir where no word is: then it is the last one.
+    return jnp.minimum(found, jnp.max(jnp.where(shares > 0, word, 0), axis=-1))
 
 
 def _at_least(logits: Array, edge: Array) -> Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from thinking.networks.cache import Cache
 from thinking.networks.decoder import Decoder, Params
 from thinking.networks.patterns import TopK, parts_of
-from thinking.reasoning.generation import check_words, read_prompts
+from thinking.reasoning.prompts import check_words, read_prompts
 from thinking.reasoning.search import Advance, Outlook, Root
 
 Array = jax.Array
@@ -36,7 +36,7 @@ def over_tokens(
         params: its parameters.
         prompts: [B, P] int32, each beginning at the left.
         lengths: [B] int32, from 1, how many tokens of each row are its prompt.
-        max_tokens: the most that a path may come to; what is written beyond is not remembered.
+        max_tokens: the most that a path may come to; it has ended then.
         stop_tokens: a path that writes one of these has ended.
 
     Returns:
@@ -46,15 +46,18 @@ def over_tokens(
     Raises:
         ValueError: for prompts that are empty or too long, and stop tokens outside the vocabulary.
     """
+    if max_tokens < 1:
+        raise ValueError(f"over_tokens: max_tokens {max_tokens} is out of range; give at least 1")
     check_words("stop_tokens", stop_tokens, 0, model.vocabulary)
     whole = any(isinstance(part, TopK) for part in parts_of(model.pattern))
     capacity = prompts.shape[1] + (max_tokens if whole else 0)
     read, logits, value = read_prompts(model, params, prompts, lengths, capacity=capacity, new=max_tokens)
     trunk, state = (None, read) if whole else (read, model.begin(len(prompts), max_tokens))
+    room = state.length + max_tokens
 
     def advance(state: Cache, action: Array) -> tuple[Cache, Outlook]:
         reading, state = model.extend(params, state, action[:, None], trunk=trunk)
-        ended = jnp.zeros(action.shape, bool)
+        ended = state.length >= jnp.repeat(room, len(action) // len(room))
         for stop in stop_tokens:
             ended = ended | (action == stop)
         return state, Outlook(reading.logits[:, 0], reading.value[:, 0], jnp.zeros(action.shape), ended)
