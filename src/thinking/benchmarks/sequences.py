@@ -33,14 +33,16 @@ BFLOAT16_PEAKS = {
 """TFLOP/s of dense bfloat16 products that the makers of cards name, by `device_kind`."""
 
 
-def example_decoder(width: int, layers: int, context_length: int, vocabulary: int = VOCABULARY) -> Decoder:
-    """A decoder of 4 heads whose twin in PyTorch `thinking.benchmarks.rivals` builds."""
+def example_decoder(
+    width: int, layers: int, context_length: int, vocabulary: int = VOCABULARY, value_head: bool = False
+) -> Decoder:
+    """A decoder of 4 heads whose twin in PyTorch `thinking.benchmarks.rivals` builds; like it, without a value head."""
     return decoder(
         vocabulary=vocabulary,
         context_length=context_length,
         block=BlockConfig(width, 4, position=learned(context_length)),
         layers=layers,
-        value_head=True,
+        value_head=value_head,
     )
 
 
@@ -185,7 +187,7 @@ def measure_search(
         simulations: of the tree.
         depth: of the tree, at most; what a node remembers grows with it.
     """
-    model = example_decoder(width, layers, prefix + depth, vocabulary)
+    model = example_decoder(width, layers, prefix + depth, vocabulary, value_head=True)
     params = jax.jit(model.init)(jax.random.key(0))
     prompts = jax.random.randint(jax.random.key(1), (rows, prefix), 0, vocabulary)
     lengths = jnp.full(rows, prefix, jnp.int32)

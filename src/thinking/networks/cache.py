@@ -7,6 +7,7 @@ Axes: B rows, N new tokens, S slots, H heads, G heads of keys, E dimensions of a
 All leaves of a cache have the leading axis B, so rows can be gathered, repeated and stored like any other batch.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -92,14 +93,53 @@ def _like(pattern: Pattern, cache: Cache, capacity: int) -> Cache:
     return empty(pattern, len(keys), capacity, len(cache.layers), keys.shape[1], keys.shape[3], keys.dtype)
 
 
-def numbered(cache: Cache, count: int, real: Array | None) -> Array:
+class Continuation(NamedTuple):
+    """How a decoder goes on from a cache.
+
+    Attributes:
+        when: [B, N] int32, which token of its row each new one is, -1 for none.
+        attends: of each layer, how new tokens attend to what it remembers and to each other; hands on the new layer.
+        finish: `finish(layers) -> Cache`, the cache after the new tokens.
+    """
+
+    when: Array
+    attends: list[Attend]
+    finish: Callable[[Sequence[Layer]], Cache]
+
+
+def go_on(pattern: Pattern, cache: Cache, count: int, real: Array | None, trunk: Cache | None) -> Continuation:
+    """Make room for new tokens, and say how they attend.
+
+    Args:
+        pattern: what queries see.
+        cache: of B rows.
+        count: N, new tokens of each row.
+        real: [B] int32, how many of them count, or None if all do.
+        trunk: what comes before the cache, and is only read. Its rows may be fewer: each is then the trunk of so many
+            rows, side by side.
+    """
+    number = _numbers(cache, count, real)
+    slot = _slots(pattern, cache, number)
+    base = 0 if trunk is None else jnp.repeat(trunk.length, len(number) // len(trunk.length))[:, None]
+    when = jnp.where(number >= 0, number + base, -1)
+    after = cache.when.at[jnp.arange(len(when))[:, None], slot].set(when, mode="drop")
+    length = cache.length + jnp.sum(number >= 0, axis=1, dtype=jnp.int32)
+    trunks = [None] * len(cache.layers) if trunk is None else [(layer, trunk.when) for layer in trunk.layers]
+    attends = [
+        _attend_to(pattern, layer, cache.when, after, slot, when, below)
+        for layer, below in zip(cache.layers, trunks, strict=True)
+    ]
+    return Continuation(when, attends, lambda layers: Cache(tuple(layers), after, length))
+
+
+def _numbers(cache: Cache, count: int, real: Array | None) -> Array:
     """[B, N] int32 numbers of the next `count` tokens of each row; -1 for those beyond the first `real` [B]."""
     step = jnp.arange(count, dtype=jnp.int32)[None]
     number = cache.length[:, None] + step
     return number if real is None else jnp.where(step < real[:, None], number, -1)
 
 
-def slots_of(pattern: Pattern, cache: Cache, number: Array) -> Array:
+def _slots(pattern: Pattern, cache: Cache, number: Array) -> Array:
     """[B, N] the slot that each new token goes to; S, which is none, for one that is not kept."""
     slots = cache.when.shape[1]
     slot, kept = number, number >= 0
@@ -110,24 +150,10 @@ def slots_of(pattern: Pattern, cache: Cache, number: Array) -> Array:
     return jnp.where(kept, slot, slots)
 
 
-def attend_to(
-    pattern: Pattern, layer: Layer, before: Array, after: Array, slot: Array, when: Array, trunk: Memory | None = None
+def _attend_to(
+    pattern: Pattern, layer: Layer, before: Array, after: Array, slot: Array, when: Array, trunk: Memory | None
 ) -> Attend:
-    """How new tokens attend to what a layer remembers and to each other.
-
-    Args:
-        pattern: what queries see.
-        layer: before the new tokens.
-        before: [B, S] which tokens stood in the slots.
-        after: [B, S] which stand there now.
-        slot: [B, N] where each new token goes.
-        when: [B, N] which token of its row each is, -1 for none.
-        trunk: what comes before all that, and is only read. Its rows may be fewer: each is then the trunk of so many
-            rows, side by side.
-
-    Returns:
-        A function as a block wants it, which hands on the layer after the new tokens.
-    """
+    """How new tokens, which go to slots [B, N], attend to a layer whose slots held `before` and hold `after` [B, S]."""
     content = _content(pattern)
 
     def attend(q: Array, k: Array, v: Array) -> tuple[Array, Layer]:

@@ -144,20 +144,9 @@ def decoder(
     ) -> tuple[Reading, Cache]:
         _check_inputs(inputs, context_length, block.width)
         _check_cache(cache, trunk, len(inputs), pattern)
-        number = caches.numbered(cache, inputs.shape[1], real)
-        slot = caches.slots_of(pattern, cache, number)
-        base = 0 if trunk is None else jnp.repeat(trunk.length, len(inputs) // len(trunk.length))[:, None]
-        when = jnp.where(number >= 0, number + base, -1)
-        rows = jnp.arange(len(when))[:, None]
-        after = cache.when.at[rows, slot].set(when, mode="drop")
-        trunks = [None] * layers if trunk is None else [(layer, trunk.when) for layer in trunk.layers]
-        attends = [
-            caches.attend_to(pattern, layer, cache.when, after, slot, when, below)
-            for layer, below in zip(cache.layers, trunks, strict=True)
-        ]
-        reading, grown = network(params)(inputs, jnp.maximum(when, 0), where, attends)
-        length = cache.length + jnp.sum(number >= 0, axis=1, dtype=jnp.int32)
-        return reading, Cache(tuple(grown), after, length)
+        going_on = caches.go_on(pattern, cache, inputs.shape[1], real, trunk)
+        reading, layers_after = network(params)(inputs, jnp.maximum(going_on.when, 0), where, going_on.attends)
+        return reading, going_on.finish(layers_after)
 
     return Decoder(init, embed, apply, begin, extend, vocabulary, context_length, block.width, pattern)
 

@@ -141,13 +141,8 @@ def generator(
         last = jnp.zeros((rows, coordinates), jnp.int32)
         if where is not None:
             last = jnp.take_along_axis(where, (lengths - 1)[:, None, None], axis=1)[:, 0]
-        held = jnp.zeros((rows, model.vocabulary if sampling.remembers else 0), bool)
-        if sampling.remembers:
-            held = held.at[jnp.arange(rows)[:, None], jnp.where(real, tokens, model.vocabulary)].set(True, mode="drop")
-        blank = jnp.zeros((rows, max_new_tokens), jnp.float32)
-        none = jnp.zeros(rows, jnp.int32)
-        written = Completions(blank.astype(jnp.int32), none, blank, blank, none.astype(bool))
-        return Writing(*read, last, held, written, jnp.zeros((), jnp.int32), key)
+        held = _held(tokens, real, model.vocabulary if sampling.remembers else 0)
+        return Writing(*read, last, held, _nothing_written(rows, max_new_tokens), jnp.zeros((), jnp.int32), key)
 
     def choose(writing: Writing) -> Array:
         token = draw(sampling, jax.random.fold_in(writing.key, writing.step), writing.logits, writing.held)
@@ -257,10 +252,24 @@ def stream(
             return
 
 
+def _held(tokens: Array, real: Array, vocabulary: int) -> Array:
+    """[B, V] bool, which words are among the real tokens [B, P]."""
+    rows = len(tokens)
+    words = jnp.where(real, tokens, vocabulary)
+    return jnp.zeros((rows, vocabulary), bool).at[jnp.arange(rows)[:, None], words].set(True, mode="drop")
+
+
+def _nothing_written(rows: int, new: int) -> Completions:
+    blank = jnp.zeros((rows, new), jnp.float32)
+    none = jnp.zeros(rows, jnp.int32)
+    return Completions(blank.astype(jnp.int32), none, blank, blank, none.astype(bool))
+
+
 def _noted(writing: Writing, token: Array, going: Array, stop_tokens: Sequence[int]) -> Completions:
     """The text with one more token in rows that are going on."""
     before, step = writing.written, writing.step
-    surprise = jnp.take_along_axis(jax.nn.log_softmax(writing.logits), token[:, None], axis=1)[:, 0]
+    said = jnp.take_along_axis(writing.logits, token[:, None], axis=1)[:, 0]
+    log_prob = said - jax.nn.logsumexp(writing.logits, axis=1)
 
     def put(whole: Array, new: Array) -> Array:
         return jax.lax.dynamic_update_index_in_dim(whole, jnp.where(going, new, 0), step, 1)
@@ -271,7 +280,7 @@ def _noted(writing: Writing, token: Array, going: Array, stop_tokens: Sequence[i
     return Completions(
         tokens=put(before.tokens, token),
         length=before.length + going,
-        log_prob=put(before.log_prob, surprise),
+        log_prob=put(before.log_prob, log_prob),
         value=put(before.value, writing.worth),
         stopped=before.stopped | (going & stops),
     )
