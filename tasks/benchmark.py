@@ -127,7 +127,7 @@ def measure_sequences(part: Part, sizes: dict[str, Any], run: Run, gflops: float
     needed = ["torch"] if part == "training" else ["torch", "transformers"]
     lacking = rivals.missing(*needed)
     if lacking:
-        run.log(f"{' and '.join(lacking)} is not installed, so {part} has no rival; pip install {' '.join(lacking)}")
+        run.log(f"{part} has no rival, as it is not installed: pip install {' '.join(lacking)}")
     if part == "training":
         row = sequences.measure_training(**sizes, gflops=gflops)
         if not lacking:

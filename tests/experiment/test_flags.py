@@ -1,7 +1,9 @@
 """Flags: one config class gives them all, and what is wrong ends in one line and code 2."""
 
+import dataclasses
 import subprocess
 import sys
+from typing import Literal
 
 import pytest
 from tests.experiment import toy
@@ -9,7 +11,7 @@ from tests.experiment.conftest import ROOT, one_line
 
 from thinking.errors import UserError
 from thinking.experiment import flags
-from thinking.experiment.config import as_json, changes
+from thinking.experiment.config import RunConfig, as_json, changes, option
 
 
 def parse(*arguments):
@@ -96,3 +98,17 @@ def test_post_init_may_refuse_as_validate_does():
 
     with pytest.raises(UserError, match="any other"):
         flags.parse({"default": Refusing()}, ["--steps", "13"], "python tasks/toy.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Menu(RunConfig):
+    """Courses of a meal."""
+
+    courses: tuple[Literal["soup", "fish", "cake"], ...] = option(("soup", "cake"), "what is served")
+
+
+def test_a_flag_of_several_words_lists_them_all_and_guesses_the_one_that_is_wrong():
+    with pytest.raises(
+        UserError, match=r"^--courses soup fihs: allowed is any number of soup, fish, cake; did you mean fish\?$"
+    ):
+        flags.parse({"default": Menu()}, ["--courses", "soup", "fihs"], "meal")

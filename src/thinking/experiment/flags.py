@@ -97,10 +97,12 @@ def _explain(options: type, default: Any, arguments: Sequence[str], message: str
         return " ".join(re.sub(r"[^\x20-\x7e]", " ", message).split())
     flag = complained[0]
     name, hint = hints[flag]
-    given = " ".join(_values(flag, arguments)) or "without a value"
+    values = _values(flag, arguments)
+    given = " ".join(values) or "without a value"
     example = getattr(default, name)
-    choices = [str(choice) for choice in typing.get_args(hint)] if typing.get_origin(hint) is Literal else []
-    mend = _near(given, choices) or ("" if example is None else f"; for example {flag} {_written(example)}")
+    choices = _choices(hint)
+    wrong = next((value for value in values if value not in choices), given)
+    mend = _near(wrong, choices) or ("" if example is None else f"; for example {flag} {_written(example)}")
     return f"{flag} {given}: allowed is {_allowed(hint)}{mend}"
 
 
@@ -139,10 +141,20 @@ def _allowed(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_allowed(part) for part in inner)
     if origin is tuple and inner[-1] is Ellipsis:
+        if choices := _choices(hint):
+            return f"any number of {', '.join(choices)}"
         return f"any number of {_VALUES.get(inner[0], 'values')}"
     if origin is tuple:
         return f"{len(inner)} {_VALUES.get(inner[0], 'values') if len(set(inner)) == 1 else 'values'}"
     return _KINDS.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _choices(hint: Any) -> list[str]:
+    """The words that a flag takes, one or any number of them; empty if it takes something else."""
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and inner[-1] is Ellipsis:
+        return _choices(inner[0])
+    return [str(choice) for choice in inner] if typing.get_origin(hint) is Literal else []
 
 
 def _near(value: str | None, choices: typing.Iterable[str]) -> str:
