@@ -11,6 +11,7 @@ import pytest
 from tests.experiment import toy
 from tests.experiment.conftest import digest_of, one_line
 
+from thinking.experiment import metrics
 from thinking.experiment.folder import Run
 from thinking.experiment.leaves import digest
 from thinking.experiment.training import _length, _lengths, train
@@ -176,3 +177,23 @@ def test_equal_seeds_give_equal_bits_and_others_do_not(command, tmp_path):
         for name, seed in ("a0", "b0", "c1")
     ]
     assert first == second != third
+
+
+def test_samples_of_the_last_step_of_a_chunk_are_told_and_told_once(run):
+    def step(state, index):
+        return state + 1, {"loss": state}, {"seen": index, "twice": jnp.stack([state, state])}
+
+    def tell(sample):
+        return [{"seen": int(sample["seen"]), "value": float(value)} for value in sample["twice"]]
+
+    def samples(steps):
+        options = {"init": lambda: jnp.zeros(()), "step": step, "chunk": 4, "watch": "loss", "tell": tell}
+        train(run, "sampled", steps=steps, **options)
+        return metrics.read(run.folder, metrics.SAMPLES)
+
+    assert [(each["step"], each["seen"], each["value"]) for each in samples(6)] == [
+        *[(4, 3, 3.0)] * 2,
+        *[(6, 5, 5.0)] * 2,
+    ]
+    metrics.append(run.folder, "sampled", 8, {"seen": 7}, metrics.SAMPLES)  # written, but the state was never saved
+    assert [each["step"] for each in samples(8)] == [4, 4, 6, 6, 8, 8]

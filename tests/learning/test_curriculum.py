@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tests.kernels.quick import jit
 
-from thinking.learning.curriculum import curriculum, estimate, rows_of_levels
+from thinking.learning.curriculum import by_level, curriculum, estimate, evenly, rows_of_levels
 
 LADDER = curriculum(3, threshold=0.8, memory=8.0, least=8, review=0.1)
 observe = jit(LADDER.observe)
@@ -94,3 +94,32 @@ def test_bad_settings_are_named(options, complaint):
 def test_shapes_must_fit():
     with pytest.raises(ValueError, match="give all"):
         LADDER.observe(LADDER.init(), np.zeros(2, np.int32), np.zeros(3), np.zeros(3))
+
+
+def test_a_mean_counts_as_many_attempts_as_it_stands_for():
+    once = observe(LADDER.init(), np.zeros(N, np.int32), np.array([1, 0, 1, 1], np.float32), np.ones(N, np.float32))
+    told = observe(LADDER.init(), np.arange(N) % 3, np.full(N, 0.75, np.float32), np.array([4, 0, 0, 0], np.float32))
+    for one, two in zip(once, told, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-6)
+
+
+def test_a_syllabus_without_levels_gives_every_row_once_in_an_epoch():
+    syllabus = evenly(12)
+    rows = [syllabus.draw(syllabus.init(), jax.random.key(0), step, 4)[0] for step in range(3)]
+    assert sorted(np.concatenate(rows).tolist()) == list(range(12))
+    assert float(syllabus.opened(())) == 1
+
+
+def test_a_syllabus_of_levels_draws_rows_of_open_ones_alone():
+    syllabus = by_level(LADDER, [0, 2, 7, 9])
+    progress = syllabus.init()
+    rows, level = syllabus.draw(progress, jax.random.key(0), 0, 32)
+    assert set(rows.tolist()) == {0, 1} and set(level.tolist()) == {0}
+    for _ in range(3):
+        progress = seen(progress, 0, 1.0)
+    assert float(syllabus.opened(progress)) == 2
+    rows, level = map(np.asarray, syllabus.draw(progress, jax.random.key(0), 1, 64))
+    assert set(rows.tolist()) == set(range(7))
+    np.testing.assert_array_equal(level, (rows >= 2).astype(int))
+    with pytest.raises(ValueError, match="level 1 has no rows"):
+        by_level(LADDER, [0, 2, 2, 9])

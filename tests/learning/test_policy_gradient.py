@@ -1,4 +1,4 @@
-"""REINFORCE and PPO, against gradients written out and choices whose best is known."""
+"""REINFORCE, PPO, GRPO and imitation, against gradients written out and choices whose best is known."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import pytest
 
 from thinking.learning.learner import Learner
 from thinking.learning.policies import Judgement
-from thinking.learning.policy_gradient import Experience, masked_mean, normalised, ppo, reinforce
+from thinking.learning.policy_gradient import Experience, grpo, imitation, masked_mean, normalised, ppo, reinforce
 
 ROWS, CHOICES = 8, 3
 
@@ -88,10 +88,10 @@ def test_ppo_does_not_push_beyond_the_clip():
 
 
 @pytest.mark.parametrize("shape", [(64,), (16, 4)], ids=["steps", "sequences"])
-@pytest.mark.parametrize("name", ["ppo", "reinforce"])
+@pytest.mark.parametrize("name", ["ppo", "reinforce", "grpo"])
 def test_the_best_choice_is_found(name, shape):
     optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1))
-    update = {"ppo": ppo, "reinforce": reinforce}[name](judge, optimizer, entropy_weight=0.0)
+    update = {"ppo": ppo, "reinforce": reinforce, "grpo": grpo}[name](judge, optimizer, entropy_weight=0.0)
 
     @jax.jit
     def step(learner, key):
@@ -103,11 +103,11 @@ def test_the_best_choice_is_found(name, shape):
     assert jax.nn.softmax(learner.params["logits"])[2] > 0.95
 
 
-@pytest.mark.parametrize("name", ["ppo", "reinforce"])
-def test_what_is_masked_changes_nothing(name):
+@pytest.mark.parametrize("made", [ppo, reinforce, grpo, imitation])
+def test_what_is_masked_changes_nothing(made):
     optimizer = optax.sgd(0.1)
-    settings = {"epochs": 2, "minibatches": 1} if name == "ppo" else {}
-    update = {"ppo": ppo, "reinforce": reinforce}[name](judge, optimizer, **settings)
+    settings = {} if made is reinforce else {"epochs": 2, "minibatches": 1}
+    update = made(judge, optimizer, **settings)
     mask = jnp.arange(ROWS * 2).reshape(ROWS, 2) % 3 > 0
     batch = experience(jax.random.key(4), (ROWS, 2), mask=mask.astype(jnp.float32))
     spoiled = batch._replace(
@@ -120,6 +120,46 @@ def test_what_is_masked_changes_nothing(name):
     other, _ = learn(update, optimizer, spoiled)
     # Large numbers of no weight leave rounding behind, and nothing else.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one.params, other.params)
+
+
+def test_grpo_takes_advantages_as_they_are():
+    optimizer = optax.sgd(0.1)
+    batch = experience(jax.random.key(2), (ROWS,))
+    learner, metrics = learn(grpo(judge, optimizer, minibatches=1), optimizer, batch)
+    scores = np.eye(CHOICES)[batch.action] - np.asarray(jax.nn.softmax(beginning()["logits"]))
+    step = 0.1 * (np.asarray(batch.advantage)[:, None] * scores).mean(axis=0)
+    np.testing.assert_allclose(learner.params["logits"], np.asarray(beginning()["logits"]) + step, atol=1e-6)
+    assert learner.params["value"] == beginning()["value"]
+    assert float(metrics["kl"]) == pytest.approx(0, abs=1e-6)
+
+
+def test_grpo_is_pulled_towards_the_reference():
+    optimizer = optax.sgd(0.5)
+    batch = experience(jax.random.key(3), (64,))._replace(advantage=jnp.zeros(64))
+    wanted = jax.nn.log_softmax(jnp.array([1.0, 0.0, -1.0]))
+    update = jax.jit(grpo(judge, optimizer, minibatches=1, kl_weight=1.0))
+    learner = Learner(beginning(), optimizer.init(beginning()))
+    far = []
+    for step in range(40):
+        drawn = experience(jax.random.key(step), (64,), learner.params)._replace(advantage=batch.advantage)
+        learner, metrics = update(learner, drawn._replace(reference=wanted[drawn.action]), jax.random.key(0))
+        far.append(float(metrics["kl"]))
+    np.testing.assert_allclose(jax.nn.log_softmax(learner.params["logits"]), wanted, atol=0.2)
+    assert far[0] > 0.2 and far[-1] < 0.02
+    with pytest.raises(ValueError, match="kl_weight 1.0 without a reference"):
+        learn(grpo(judge, optimizer, kl_weight=1.0), optimizer, batch)
+
+
+def test_imitation_ends_at_the_frequencies_of_what_it_is_shown():
+    optimizer = optax.sgd(1.0)
+    action = jnp.array([0, 0, 0, 1, 1, 2, 2, 2])
+    blank = jnp.zeros(ROWS)
+    batch = Experience(blank, action, blank, blank, blank, jnp.array([1.0, 1, 1, 1, 1, 0, 0, 0]))
+    learner = Learner(beginning(), optimizer.init(beginning()))
+    update = jax.jit(imitation(judge, optimizer, minibatches=1))
+    for _ in range(200):
+        learner, _ = update(learner, batch, jax.random.key(0))
+    np.testing.assert_allclose(jax.nn.softmax(learner.params["logits"])[:2], [0.6, 0.4], atol=0.02)
 
 
 def test_minibatches_must_divide_the_rows():

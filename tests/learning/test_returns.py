@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.learning.returns import generalized_advantages, returns_to_go, state_values
+from thinking.learning.returns import generalized_advantages, group_advantages, returns_to_go, state_values
 
 T, E = 6, 2
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
@@ -77,3 +77,17 @@ def test_a_truncated_life_of_full_rewards_is_worth_all_and_a_short_one_little():
     found = values(ones, whole, np.array([False, True]), 0.99, 0.0)
     np.testing.assert_allclose(found[0], 1.0, rtol=1e-6)
     np.testing.assert_allclose(found[1], 1 - 0.99 ** np.arange(50, 0, -1), rtol=1e-4)
+
+
+@given(rewards=st.lists(st.sampled_from([0.0, 0.1, 1.1]), min_size=6, max_size=6))
+@QUICK
+def test_advantages_of_a_group_are_its_standard_scores(rewards):
+    found = group_advantages(np.array(rewards, np.float32), 3).reshape(2, 3)
+    for group, scores in zip(np.array(rewards).reshape(2, 3), found, strict=True):
+        wanted = (group - group.mean()) / group.std() if len(set(group)) > 1 else np.zeros(3)
+        np.testing.assert_allclose(scores, wanted, atol=1e-4)
+
+
+def test_groups_must_divide_the_rewards():
+    with pytest.raises(ValueError, match="groups of 4 do not divide 6 rewards"):
+        group_advantages(np.zeros(6, np.float32), 4)

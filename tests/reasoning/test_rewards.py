@@ -149,11 +149,12 @@ def test_the_answer_after_the_thoughts_is_what_counts(text, right):
     assert not float(found["format"][0]) or "</think>" in text
 
 
-def test_rewards_add_up_by_weight_and_are_logged_by_name():
+def test_rewards_add_up_by_weight_and_are_told_by_name():
     reward = jit(combined(outcome=(2.0, outcome), process=(0.5, process)))
-    total, metrics = reward(QUESTIONS.tokens, completed([good(ASKED[0]), "<answer>-23<end>", "", ""]), **COLUMNS)
+    total, each = reward(QUESTIONS.tokens, completed([good(ASKED[0]), "<answer>-23<end>", "", ""]), **COLUMNS)
     np.testing.assert_allclose(total, [2.5, 2, 0, 0])
-    assert {name: float(value) for name, value in metrics.items()} == {"reward_outcome": 0.5, "reward_process": 0.25}
+    np.testing.assert_allclose(each["outcome"], [1, 1, 0, 0])
+    np.testing.assert_allclose(each["process"], [1, 0, 0, 0])
 
 
 def test_bad_input_is_named():

@@ -14,44 +14,52 @@ from thinking.experiment.config import as_json
 from thinking.experiment.folder import Mirror, Run
 
 FILE = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
 
 
-def append(folder: Path, stage: str, step: int, figures: Mapping[str, float]) -> None:
+def append(folder: Path, stage: str, step: int, figures: Mapping[str, Any], name: str = FILE) -> None:
     """Add a line: the means of `figures` over the steps since the stage's line before, up to `step`.
+
+    Args:
+        folder: of the run.
+        stage: which stage it is of.
+        step: after which it is told.
+        figures: what is told, as JSON knows it.
+        name: of the file. Lines of `samples.jsonl` tell of the step alone.
 
     Raises:
         RunError: the line cannot be written.
     """
     line = json.dumps({"stage": stage, "step": step, **figures}, allow_nan=False) + "\n"
     try:
-        with (folder / FILE).open("a", encoding="utf-8") as file:
+        with (folder / name).open("a", encoding="utf-8") as file:
             file.write(line)
     except OSError as error:
-        raise RunError(f"cannot write {folder / FILE}: {error.strerror}; the checkpoints are kept") from error
+        raise RunError(f"cannot write {folder / name}: {error.strerror}; the checkpoints are kept") from error
 
 
-def read(folder: Path) -> list[dict[str, Any]]:
+def read(folder: Path, name: str = FILE) -> list[dict[str, Any]]:
     """The lines of a run, oldest first; an incomplete last line, left by a process that was killed, is none."""
-    path = folder / FILE
+    path = folder / name
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     return [record for line in lines if (record := _record(line)) is not None]
 
 
-def rewind(folder: Path, stage: str, step: int) -> None:
+def rewind(folder: Path, stage: str, step: int, name: str = FILE) -> None:
     """Drop a stage's lines past a step, and what is no line, so that a resumed run neither repeats nor breaks any.
 
     Raises:
         RunError: the file cannot be written.
     """
-    path = folder / FILE
-    kept = [record for record in read(folder) if record["stage"] != stage or record["step"] <= step]
+    path = folder / name
+    kept = [record for record in read(folder, name) if record["stage"] != stage or record["step"] <= step]
     text = "".join(json.dumps(record) + "\n" for record in kept)
     try:
         if not path.exists() or path.read_text(encoding="utf-8", errors="replace") == text:
             return
-        temporary = path.with_name(FILE + ".tmp")
+        temporary = path.with_name(name + ".tmp")
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
@@ -60,8 +68,10 @@ def rewind(folder: Path, stage: str, step: int) -> None:
 
 def flush(folder: Path) -> None:
     """Have the lines on the disk before the checkpoint that relies on them."""
-    with contextlib.suppress(FileNotFoundError), (folder / FILE).open("a") as file:
-        os.fsync(file.fileno())
+    for path in (folder / FILE, folder / SAMPLES):
+        if path.exists():
+            with path.open("a") as file:
+                os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,10 @@ from thinking.experiment.leaves import is_key
 
 State = Any
 Init = Callable[[], State]
-Step = Callable[[State, jax.Array], tuple[State, Mapping[str, jax.Array]]]
+Step = Callable[[State, jax.Array], tuple]
+"""`step(state, index) -> (state, metrics)`, or `(state, metrics, sample)` where samples are told."""
+Tell = Callable[[Any], Sequence[Mapping[str, Any]]]
+"""`tell(sample) -> records` for `samples.jsonl`, of a sample on the host."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,9 @@ class Trained:
     checkpoint_seconds: float = 0.0
 
 
-def train(run: Run, stage: str, *, init: Init, step: Step, steps: int, chunk: int = 100, watch: str) -> Trained:
+def train(
+    run: Run, stage: str, *, init: Init, step: Step, steps: int, chunk: int = 100, watch: str, tell: Tell | None = None
+) -> Trained:
     """Train one stage of a run, or go on where it was interrupted, or restore it where it is finished.
 
     Args:
@@ -50,6 +55,7 @@ def train(run: Run, stage: str, *, init: Init, step: Step, steps: int, chunk: in
         steps: number of steps in all.
         chunk: number of steps between two looks at metrics and signals; one compiled program runs them all.
         watch: the metric that the progress shows.
+        tell: what is written to `samples.jsonl` of the sample of each chunk's last step, a PyTree of arrays.
 
     Returns:
         The state after the last step, and times.
@@ -70,14 +76,15 @@ def train(run: Run, stage: str, *, init: Init, step: Step, steps: int, chunk: in
     if done > steps:
         raise RunError(f"stage {stage} is saved at step {done}, beyond the {steps} asked; start anew with --clear")
     metrics.rewind(run.folder, stage, done)
+    metrics.rewind(run.folder, stage, done, metrics.SAMPLES)
     if done == steps:
         run.log(f"{stage}: finished before, at step {done}")
         return trained
     if done:
         run.log(f"{stage}: continues at step {done} of {steps}")
-    programs, seconds = _compile(step, trained.state, _lengths(done, steps, chunk), watch)
+    programs, seconds = _compile(step, trained.state, _lengths(done, steps, chunk), watch, tell is not None)
     trained = dataclasses.replace(trained, compile_seconds=trained.compile_seconds + seconds)
-    done, trained = _loop(run, stage, programs, trained, done, steps, chunk, watch)
+    done, trained = _loop(run, stage, programs, trained, done, steps, chunk, watch, tell)
     if number := interruption.requested():
         raise interruption.Interrupted(
             number, f"stage {stage} is saved at step {done} of {steps}; the same command continues from there"
@@ -86,7 +93,15 @@ def train(run: Run, stage: str, *, init: Init, step: Step, steps: int, chunk: in
 
 
 def _loop(
-    run: Run, stage: str, programs: dict[int, Any], trained: Trained, done: int, steps: int, chunk: int, watch: str
+    run: Run,
+    stage: str,
+    programs: dict[int, Any],
+    trained: Trained,
+    done: int,
+    steps: int,
+    chunk: int,
+    watch: str,
+    tell: Tell | None,
 ) -> tuple[int, Trained]:
     """Run chunks until the end or a signal; returns the steps done and what came of them, saved."""
     began = time.perf_counter()
@@ -102,9 +117,11 @@ def _loop(
                 "checkpoint_seconds": trained.checkpoint_seconds + saver.blocked,
             }
 
-        def settle(first: int, last: int, figures: Any) -> None:
+        def settle(first: int, last: int, figures: Any, sample: Any) -> None:
             means = _verified(folder, stage, first, jax.device_get(figures))
             metrics.append(run.folder, stage, last, means)
+            for record in tell(jax.device_get(sample)) if tell else ():
+                metrics.append(run.folder, stage, last, record, metrics.SAMPLES)
             for mirror in run.mirrors:
                 mirror(stage, last, means)
             advance(last, means[watch])
@@ -119,13 +136,13 @@ def _loop(
             length = _length(done, steps, chunk)
             # The chunk is given the state's own memory, so what is to be saved is copied before.
             copied = checkpoint.snapshot(state) if pending is not None and saver.due() else None
-            state, figures = programs[length](state, np.int32(done))
+            state, figures, sample = programs[length](state, np.int32(done))
             # The device works on this chunk while the figures of the one before are fetched.
             if pending is not None:
                 settle(*pending)
             if copied is not None:
                 save(copied)
-            pending = (done, done + length, figures)
+            pending = (done, done + length, figures, sample)
             done += length
         if pending is not None:
             settle(*pending)
@@ -135,18 +152,24 @@ def _loop(
     return done, Trained(state, **figures)
 
 
-def _compile(step: Step, state: State, lengths: set[int], watch: str) -> tuple[dict[int, Any], float]:
+def _compile(
+    step: Step, state: State, lengths: set[int], watch: str, sampled: bool
+) -> tuple[dict[int, Any], float]:
     """Compile a program for every length of chunk; returns them and the seconds it took."""
     began = time.perf_counter()
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
 
-    def steps(length: int, state: State, first: jax.Array) -> tuple[State, Mapping[str, jax.Array]]:
-        state, figures = jax.lax.scan(step, state, first + jnp.arange(length, dtype=jnp.int32))
-        return jax.tree.map(_strong, state), figures
+    def one(state: State, index: jax.Array) -> tuple[State, Any]:
+        state, *rest = step(state, index)
+        return state, tuple(rest) if sampled else (*rest, ())
+
+    def steps(length: int, state: State, first: jax.Array) -> tuple[State, Mapping[str, jax.Array], Any]:
+        state, (figures, samples) = jax.lax.scan(one, state, first + jnp.arange(length, dtype=jnp.int32))
+        return jax.tree.map(_strong, state), figures, jax.tree.map(lambda leaf: leaf[-1], samples)
 
     programs = {}
     for length in lengths:
-        jitted = jax.jit(steps, static_argnums=0, donate_argnums=1, out_shardings=(shardings, None))
+        jitted = jax.jit(steps, static_argnums=0, donate_argnums=1, out_shardings=(shardings, None, None))
         lowered = jitted.lower(length, state, np.int32(0))
         _check_metrics(lowered.out_info[1], length, watch)
         programs[length] = lowered.compile()

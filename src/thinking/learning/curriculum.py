@@ -3,11 +3,14 @@
 Axes: L levels, N attempts.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from thinking.learning.packing import rows_of_step
 
 Array = jax.Array
 
@@ -33,8 +36,8 @@ class Curriculum(NamedTuple):
 
     Attributes:
         init: `init() -> Progress`, with the first level open.
-        observe: `observe(progress, level [N] int32, success [N], mask [N]) -> Progress`: success is in [0, 1], and
-            attempts of mask 0 change nothing.
+        observe: `observe(progress, level [N] int32, success [N], mask [N]) -> Progress`: success is in [0, 1], the mean
+            of as many attempts as the mask says; those of mask 0 change nothing.
         draw: `draw(progress, key, count) -> [count] int32`, open levels; consumes the key.
     """
 
@@ -78,9 +81,8 @@ def curriculum(
             raise ValueError(
                 f"curriculum: level {level.shape}, success {success.shape} and mask {mask.shape}; give all [attempts]"
             )
-        counts = (mask > 0).astype(jnp.float32)
-        met = jnp.zeros(levels, jnp.float32).at[level].add(counts)
-        total = jnp.zeros(levels, jnp.float32).at[level].add(jnp.where(mask > 0, success, 0.0))
+        met = jnp.zeros(levels, jnp.float32).at[level].add(mask)
+        total = jnp.zeros(levels, jnp.float32).at[level].add(jnp.where(mask > 0, success * mask, 0.0))
         # Attempts of one call count alike.
         kept = jnp.exp(-met / memory)
         mean = total / jnp.maximum(met, 1)
@@ -115,3 +117,58 @@ def rows_of_levels(key: Array, level: Array, starts: Array) -> Array:
     """
     first, end = starts[level], starts[level + 1]
     return jax.random.randint(key, level.shape, first, end, jnp.int32)
+
+
+class Syllabus(NamedTuple):
+    """Which rows a step learns from; pure functions, all jit.
+
+    Attributes:
+        init: `init() -> progress`, a PyTree.
+        draw: `draw(progress, key, step, count) -> (rows [count] int32, level [count] int32)`; the key never changes.
+        observe: as a curriculum's.
+        opened: `opened(progress) -> [] float32`, how many levels may be drawn.
+    """
+
+    init: Callable[[], Any]
+    draw: Callable[[Any, Array, Array, int], tuple[Array, Array]]
+    observe: Callable[[Any, Array, Array, Array], Any]
+    opened: Callable[[Any], Array]
+
+
+def evenly(rows: int) -> Syllabus:
+    """Every row once in each epoch, whatever is measured."""
+
+    def draw(progress: tuple, key: Array, step: Array, count: int) -> tuple[Array, Array]:
+        del progress
+        return rows_of_step(key, step, rows, count), jnp.zeros(count, jnp.int32)
+
+    def observe(progress: tuple, level: Array, success: Array, mask: Array) -> tuple:
+        del level, success, mask
+        return progress
+
+    return Syllabus(lambda: (), draw, observe, lambda progress: jnp.ones(()))
+
+
+def by_level(made: Curriculum, starts: Sequence[int]) -> Syllabus:
+    """Rows of the levels that a curriculum draws.
+
+    Args:
+        made: of L levels.
+        starts: [L + 1], the first row of each level, and how many rows there are; none is empty.
+
+    Raises:
+        ValueError: if a level is empty.
+    """
+    first = np.asarray(starts, np.int32)
+    if not (np.diff(first) > 0).all():
+        raise ValueError(f"by_level: level {int(np.argmin(np.diff(first) > 0))} has no rows; give each at least one")
+
+    def draw(progress: Progress, key: Array, step: Array, count: int) -> tuple[Array, Array]:
+        level_key, row_key = jax.random.split(jax.random.fold_in(key, step))
+        level = made.draw(progress, level_key, count)
+        return rows_of_levels(row_key, level, jnp.asarray(first)), level
+
+    def opened(progress: Progress) -> Array:
+        return jnp.sum(progress.opened, dtype=jnp.float32)
+
+    return Syllabus(made.init, draw, made.observe, opened)

@@ -1,4 +1,4 @@
-"""Policy gradients: REINFORCE and PPO as pure update functions, for anything that acts.
+"""Policy gradients: REINFORCE, PPO and GRPO as pure update functions, for anything that acts; imitation beside them.
 
 Nothing here knows what an action is. The rows of an `Experience` are steps of a control task or whole sequences of
 tokens; all that is asked for is a function which judges actions under parameters.
@@ -31,6 +31,8 @@ class Experience(NamedTuple):
         advantage: [N, ...] how much better than expected that was.
         target: [N, ...] what the value should be.
         mask: [N, ...] float32 >= 0, the weight of each action; what has none changes nothing.
+        reference: [N, ...] how likely the action is to a policy that should not be left far behind, in nats; None
+            where nobody asks.
     """
 
     inputs: Any
@@ -39,6 +41,7 @@ class Experience(NamedTuple):
     advantage: Array
     target: Array
     mask: Array
+    reference: Array | None = None
 
 
 Update = Callable[[Learner, Experience, Array], tuple[Learner, Metrics]]
@@ -81,7 +84,7 @@ def reinforce(
         if baseline:
             worth = normalised(batch.target - jax.lax.stop_gradient(said.value), batch.mask)
         policy_loss = -masked_mean(worth * said.log_prob, batch.mask)
-        value_loss = 0.5 * masked_mean((said.value - batch.target) ** 2, batch.mask) if baseline else jnp.zeros(())
+        value_loss = _value_loss(said, batch) if baseline else jnp.zeros(())
         entropy = masked_mean(said.entropy, batch.mask)
         total = policy_loss + value_weight * value_loss - entropy_weight * entropy
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
@@ -119,27 +122,120 @@ def ppo(
 
     def loss(params: Params, batch: Experience) -> tuple[Array, Metrics]:
         said = judge(params, batch.inputs, batch.action)
-        advantage = normalised(batch.advantage, batch.mask)
-        difference = said.log_prob - batch.log_prob
-        ratio = jnp.exp(difference)
-        policy_loss = -masked_mean(
-            jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage), batch.mask
-        )
-        value_loss = 0.5 * masked_mean((said.value - batch.target) ** 2, batch.mask)
+        policy_loss, metrics = _surrogate(said, batch, normalised(batch.advantage, batch.mask), clip)
+        value_loss = _value_loss(said, batch)
         entropy = masked_mean(said.entropy, batch.mask)
         total = policy_loss + value_weight * value_loss - entropy_weight * entropy
-        return total, {
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
-            "entropy": entropy,
-            "kl": masked_mean(ratio - 1 - difference, batch.mask),  # Schulman's estimate, never negative
-            "clip_ratio": masked_mean((jnp.abs(ratio - 1) > clip).astype(jnp.float32), batch.mask),
-        }
+        return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy, **metrics}
+
+    return _passes("ppo", loss, optimizer, epochs, minibatches)
+
+
+def grpo(
+    judge: Judge,
+    optimizer: optax.GradientTransformation,
+    *,
+    epochs: int = 1,
+    minibatches: int = 4,
+    clip: float = 0.2,
+    kl_weight: float = 0.0,
+    value_weight: float = 0.0,
+    entropy_weight: float = 0.0,
+) -> Update:
+    """Group relative policy optimization (Shao et al. 2024): advantages are told from a group, not from a value.
+
+    They are taken as they are given, so `returns.group_advantages` makes them. Every action weighs the same, however
+    long its sequence (Yu et al. 2025). The metric `kl` is told of the reference policy where there is one, else of the
+    policy that acted.
+
+    Args:
+        judge: the policy.
+        optimizer: an optax transformation; chain `optax.clip_by_global_norm` in front of it to clip.
+        epochs: passes over the experience.
+        minibatches: parts of each pass; must divide the rows.
+        clip: how far the ratio of new to old probabilities may stray from 1 and still pay.
+        kl_weight: weight of the divergence from the reference policy; more than 0 asks for `experience.reference`.
+        value_weight: weight of a value's loss. Nothing here reads the value, but a search may.
+        entropy_weight: weight of the entropy bonus.
+    """
+
+    def loss(params: Params, batch: Experience) -> tuple[Array, Metrics]:
+        if kl_weight and batch.reference is None:
+            raise ValueError(f"grpo: kl_weight {kl_weight} without a reference; give experience.reference, or take 0")
+        said = judge(params, batch.inputs, batch.action)
+        policy_loss, metrics = _surrogate(said, batch, batch.advantage, clip)
+        if batch.reference is not None:
+            metrics["kl"] = _divergence(batch.reference - said.log_prob, batch.mask)
+        value_loss = _value_loss(said, batch)
+        entropy = masked_mean(said.entropy, batch.mask)
+        penalty = kl_weight * metrics["kl"] if kl_weight else 0.0
+        total = policy_loss + penalty + value_weight * value_loss - entropy_weight * entropy
+        return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy, **metrics}
+
+    return _passes("grpo", loss, optimizer, epochs, minibatches)
+
+
+def imitation(
+    judge: Judge,
+    optimizer: optax.GradientTransformation,
+    *,
+    epochs: int = 1,
+    minibatches: int = 4,
+    value_weight: float = 0.0,
+) -> Update:
+    """Makes the actions that have weight likelier: the learning half of expert iteration (Anthony et al. 2017).
+
+    Args:
+        judge: the policy.
+        optimizer: an optax transformation.
+        epochs: passes over the experience.
+        minibatches: parts of each pass; must divide the rows.
+        value_weight: weight of a value's loss, for a search to read.
+    """
+
+    def loss(params: Params, batch: Experience) -> tuple[Array, Metrics]:
+        said = judge(params, batch.inputs, batch.action)
+        policy_loss = -masked_mean(said.log_prob, batch.mask)
+        value_loss = _value_loss(said, batch)
+        entropy = masked_mean(said.entropy, batch.mask)
+        total = policy_loss + value_weight * value_loss
+        return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
+
+    return _passes("imitation", loss, optimizer, epochs, minibatches)
+
+
+Loss = Callable[[Params, Experience], tuple[Array, Metrics]]
+
+
+def _surrogate(said: Judgement, batch: Experience, advantage: Array, clip: float) -> tuple[Array, Metrics]:
+    """PPO's clipped loss, how far the policy went, and how often it was held back."""
+    difference = said.log_prob - batch.log_prob
+    ratio = jnp.exp(difference)
+    gain = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
+    return -masked_mean(gain, batch.mask), {
+        "kl": _divergence(difference, batch.mask),
+        "clip_ratio": masked_mean((jnp.abs(ratio - 1) > clip).astype(jnp.float32), batch.mask),
+    }
+
+
+def _divergence(difference: Array, mask: Array) -> Array:
+    """Schulman's estimate of the KL divergence, never negative, from differences of log-probabilities."""
+    return masked_mean(jnp.exp(difference) - 1 - difference, mask)
+
+
+def _value_loss(said: Judgement, batch: Experience) -> Array:
+    return 0.5 * masked_mean((said.value - batch.target) ** 2, batch.mask)
+
+
+def _passes(
+    name: str, loss: Loss, optimizer: optax.GradientTransformation, epochs: int, minibatches: int
+) -> Update:
+    """Several passes over the same experience, each in another order and in parts; metrics are means."""
 
     def update(learner: Learner, experience: Experience, key: Array) -> tuple[Learner, Metrics]:
         rows = experience.mask.shape[0]
         if rows % minibatches:
-            raise ValueError(f"ppo: {minibatches} minibatches do not divide {rows} rows; take a divisor")
+            raise ValueError(f"{name}: {minibatches} minibatches do not divide {rows} rows; take a divisor")
         orders = jax.vmap(lambda key: jax.random.permutation(key, rows))(jax.random.split(key, epochs))
 
         def descend(learner: Learner, chosen: Array) -> tuple[Learner, Metrics]:
@@ -152,10 +248,7 @@ def ppo(
 
 
 def _descend(
-    loss: Callable[[Params, Experience], tuple[Array, Metrics]],
-    optimizer: optax.GradientTransformation,
-    learner: Learner,
-    batch: Experience,
+    loss: Loss, optimizer: optax.GradientTransformation, learner: Learner, batch: Experience
 ) -> tuple[Learner, Metrics]:
     gradients, metrics = jax.grad(loss, has_aux=True)(learner.params, batch)
     return stepped(learner, optimizer, gradients), metrics

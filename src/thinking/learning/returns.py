@@ -69,3 +69,25 @@ def state_values(rewards: Array, valid: Array, terminated: Array, discount: floa
         return (total, weight), jnp.where(made, total / jnp.maximum(weight, 1), 0.0)
 
     return jax.lax.scan(back, end, (rewards.T, valid.T), reverse=True)[1].T
+
+
+def group_advantages(rewards: Array, group: int) -> Array:
+    """[B] how much better each reward is than its group's mean, in the group's standard deviations (Shao et al. 2024).
+
+    Where a group agrees nothing can be told, and it is 0.
+
+    Args:
+        rewards: [B], group by group.
+        group: how many belong together; must divide B.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    if group < 1 or rewards.shape[0] % group:
+        raise ValueError(f"group_advantages: groups of {group} do not divide {rewards.shape[0]} rewards; take a divisor")
+    grouped = rewards.reshape(-1, group)
+    centred = grouped - jnp.mean(grouped, axis=1, keepdims=True)
+    # Of equal rewards the mean may differ by rounding, which must not count as a difference.
+    alike = jnp.all(grouped == grouped[:, :1], axis=1, keepdims=True)
+    spread = jnp.std(grouped, axis=1, keepdims=True)
+    return jnp.where(alike, 0.0, centred / jnp.where(alike, 1.0, spread)).reshape(-1)

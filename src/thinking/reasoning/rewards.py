@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from thinking.kernels.contract import Metrics
 from thinking.reasoning.generation import Completions
 from thinking.reasoning.vocabulary import ANSWER, BACK, CHECK, DONE, END, MARKS, STEP, THINK, in_thought
 
@@ -33,16 +32,30 @@ def outcome(prompts: Array, completions: Completions, *, answers: Array, **colum
         **columns: not read.
     """
     _check("outcome", prompts, completions, answers=answers)
-    tokens, place, real = _rows(completions)
-    width = tokens.shape[1]
-    start = jnp.max(jnp.where((tokens == ANSWER) & real & ~in_thought(tokens), place, -1), axis=1)
-    end = jnp.min(jnp.where((tokens == END) & real & (place > start[:, None]), place, width), axis=1)
+    start, count, complete = answers_of(completions)
     wanted = jnp.sum(answers > 0, axis=1)
     spot = jnp.arange(answers.shape[1])[None]
-    given = jnp.take_along_axis(tokens, jnp.minimum(start[:, None] + 1 + spot, width - 1), axis=1)
+    last = completions.tokens.shape[1] - 1
+    given = jnp.take_along_axis(completions.tokens, jnp.minimum(start[:, None] + spot, last), axis=1)
     same = jnp.all((given == answers) | (spot >= wanted[:, None]), axis=1)
-    complete = (start >= 0) & (end < width) & (end - start - 1 == wanted)
-    return (same & complete).astype(jnp.float32)
+    return (same & complete & (count == wanted)).astype(jnp.float32)
+
+
+def answers_of(completions: Completions) -> tuple[Array, Array, Array]:
+    """Where each answer stands: what is between the last answer mark outside thoughts and the first end behind it.
+
+    Args:
+        completions: what was written.
+
+    Returns:
+        The place of its first token [B] int32, how many tokens it has [B] int32, and whether there is one [B] bool,
+        which has at least one token and an end; else the others mean nothing.
+    """
+    tokens, place, real = _rows(completions)
+    width = tokens.shape[1]
+    start = jnp.max(jnp.where((tokens == ANSWER) & real & ~in_thought(tokens), place, -1), axis=1) + 1
+    end = jnp.min(jnp.where((tokens == END) & real & (place >= start[:, None]), place, width), axis=1)
+    return start, end - start, (start > 0) & (end < width) & (end > start)
 
 
 def format(prompts: Array, completions: Completions, **columns: Any) -> Array:
@@ -125,11 +138,11 @@ def process(prompts: Array, completions: Completions, *, steps: Array, **columns
     return jnp.sum(right, axis=1).astype(jnp.float32) / most
 
 
-def combined(**terms: tuple[float, Reward]) -> Callable[..., tuple[Array, Metrics]]:
-    """A weighted sum of rewards, as `reward(prompts, completions, **columns) -> (total [B], metrics)`.
+def combined(**terms: tuple[float, Reward]) -> Callable[..., tuple[Array, dict[str, Array]]]:
+    """A weighted sum of rewards, as `reward(prompts, completions, **columns) -> (total [B], {name: [B]})`.
 
     Args:
-        **terms: by name, a weight and a reward. The metrics hold each one's mean, unweighted, under `reward_NAME`.
+        **terms: by name, a weight and a reward. Beside the total each one is told, unweighted.
 
     Raises:
         ValueError: if there is none.
@@ -137,10 +150,10 @@ def combined(**terms: tuple[float, Reward]) -> Callable[..., tuple[Array, Metric
     if not terms:
         raise ValueError("combined: there are no rewards; give at least one")
 
-    def reward(prompts: Array, completions: Completions, **columns: Any) -> tuple[Array, Metrics]:
+    def reward(prompts: Array, completions: Completions, **columns: Any) -> tuple[Array, dict[str, Array]]:
         each = {name: term(prompts, completions, **columns) for name, (_, term) in terms.items()}
         total = sum(weight * each[name] for name, (weight, _) in terms.items())
-        return total, {f"reward_{name}": jnp.mean(value) for name, value in each.items()}
+        return total, each
 
     return reward
 

@@ -1,0 +1,176 @@
+"""What a model is taught, what it practises on, and what it is examined in, told by names such as `words` or `add:10`.
+
+A name is a *source* of problems: `words`, all word problems; or an operation and the digits of its longer operand.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from thinking.environments.arithmetic.chains import WORKED
+from thinking.environments.arithmetic.drawing import STEPS, Level, draw
+from thinking.environments.arithmetic.problems import DIVIDE, MULTIPLY, WORDINGS, Problem
+from thinking.environments.arithmetic.rows import Prompts, Row, packed, prompts, rows
+from thinking.environments.arithmetic.split import held_out, trainable, word_problems
+from thinking.errors import UserError
+from thinking.learning.packing import Packed
+
+WORDS = "words"
+"""The source of all word problems."""
+
+REPEATED = 20
+"""How often products and quotients stand among the word problems to learn from: there are a hundred times fewer of them
+than of sums and differences."""
+
+
+class Lessons(NamedTuple):
+    """Worked texts, source by source.
+
+    Attributes:
+        packed: rows of tokens, each of one source.
+        starts: [L + 1], the first row of each source, and how many rows there are.
+        longest: tokens of the longest text, prompt and all.
+    """
+
+    packed: Packed
+    starts: list[int]
+    longest: int
+
+
+class Exam(NamedTuple):
+    """Problems and how they are asked.
+
+    Attributes:
+        problems: R of them.
+        prompts: their tokens, and what answers are judged by.
+        subject: of each problem, by what its result is counted.
+        starts: [L + 1], the first problem of each source, and how many there are.
+        longest: tokens of the longest worked text behind its prompt.
+    """
+
+    problems: list[Problem]
+    prompts: Prompts
+    subject: list[str]
+    starts: list[int]
+    longest: int
+
+
+def level_of(source: str) -> Level | None:
+    """What a name stands for; None for all word problems.
+
+    Raises:
+        UserError: if it stands for nothing.
+    """
+    if source == WORDS:
+        return None
+    operation, _, digits = source.partition(":")
+    if operation not in (*WORDINGS, *STEPS) or not digits.isdecimal() or int(digits) < 1:
+        names = ", ".join((*WORDINGS, *STEPS))
+        raise UserError(f"{source!r} is no source of problems: give {WORDS}, or OPERATION:DIGITS with one of {names}")
+    return Level(operation, int(digits))
+
+
+def problems_of(source: str, count: int, seed: int, test: bool = False) -> list[Problem]:
+    """Problems of a source, on one side of the split; a pure function of the arguments.
+
+    Args:
+        source: its name. All word problems are given, whatever the count: to learn from, products and quotients
+            `REPEATED` times.
+        count: how many to draw.
+        seed: of the draw.
+        test: whether they are held out.
+    """
+    level = level_of(source)
+    if level is None:
+        chosen = [each for each in word_problems() if (held_out if test else trainable)(each)]
+        few = [each for each in chosen if each.operation in (MULTIPLY, DIVIDE)]
+        return chosen if test else chosen + (REPEATED - 1) * few
+    rng = np.random.default_rng([seed, test, *source.encode()])
+    return [draw(rng, level, test) for _ in range(count)]
+
+
+def lessons(
+    sources: Sequence[str],
+    style: str = WORKED,
+    *,
+    count: int,
+    length: int,
+    seed: int,
+    speech: float = 0.5,
+    least_first: bool = False,
+    slip: float = 0.1,
+) -> Lessons:
+    """Worked texts to learn from.
+
+    Args:
+        sources: their names, in the order of a curriculum.
+        style: of the thoughts.
+        count: problems drawn of each source that is not enumerated.
+        length: tokens of a packed row.
+        seed: of everything drawn.
+        speech: the share that is asked in words instead of symbols.
+        least_first: whether all numbers begin with their least significant digit.
+        slip: of the REVISED style, the probability that a step is wrong at first.
+
+    Raises:
+        UserError: for an unknown source, or a text that is longer than a row.
+    """
+    parts: list[Packed] = []
+    longest = 0
+    for number, source in enumerate(sources):
+        problems = problems_of(source, count, seed)
+        written = rows(
+            problems, seed, number, styles=(style,), speech=speech, least_first=least_first, slip=slip
+        )
+        longest = max(longest, *(len(each.tokens) for each in written))
+        parts.append(_packed(written, length, source))
+    starts = np.cumsum([0, *(len(part.tokens) for part in parts)]).tolist()
+    return Lessons(Packed(*(np.concatenate(leaves) for leaves in zip(*parts, strict=True))), starts, longest)
+
+
+def exam(
+    sources: Sequence[str],
+    style: str = WORKED,
+    *,
+    count: int,
+    seed: int,
+    test: bool = True,
+    speech: float = 0.5,
+    least_first: bool = False,
+) -> Exam:
+    """Problems to be asked.
+
+    Args:
+        sources: their names, in the order of a curriculum.
+        style: of the worked steps that they are judged by.
+        count: problems drawn of each source that is not enumerated.
+        seed: of everything drawn.
+        test: whether they are held out; else they are what may be practised on.
+        speech: the share that is asked in words instead of symbols.
+        least_first: whether all numbers begin with their least significant digit.
+
+    Raises:
+        UserError: for an unknown source.
+    """
+    rng = np.random.default_rng([seed, test, 2])
+    problems, subject, starts = [], [], [0]
+    for source in sources:
+        found = problems_of(source, count, seed, test)
+        problems += found
+        subject += [f"{source} {each.operation}" if source == WORDS else source for each in found]
+        starts.append(len(problems))
+    wordings = [
+        int(rng.integers(1, len(WORDINGS[each.operation]))) if rng.random() < speech else 0 for each in problems
+    ]
+    asked = prompts(problems, style, wordings=wordings, least_first=least_first)
+    # A thought between its marks, its steps, a mark between any two; the answer behind its mark, and the end.
+    thought = np.sum(asked.steps > 0, axis=(1, 2)) + np.sum(asked.steps[:, :, 0] > 0, axis=1)
+    return Exam(problems, asked, subject, starts, int(np.max(thought + np.sum(asked.answers > 0, axis=1))) + 4)
+
+
+def _packed(written: Sequence[Row], length: int, source: str) -> Packed:
+    longest = max(len(each.tokens) for each in written)
+    if longest > length:
+        raise UserError(f"a text of {source} has {longest} tokens, more than the {length} of a row: give a larger row")
+    return packed(written, length)

@@ -1,0 +1,54 @@
+"""Examining a model: all questions are answered in batches of one shape, and what is right is counted by subject.
+
+Axes: R questions, P tokens of the longest prompt, N of the longest completion.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from thinking.kernels.contract import Array
+
+
+def in_batches(function: Callable[..., Any], arrays: Any, batch: int) -> Any:
+    """What a jitted function of rows says of many rows, called with so many of them at a time.
+
+    Args:
+        function: `function(arrays) -> PyTree` of arrays [batch, ...]; rows are independent.
+        arrays: a PyTree of arrays [R, ...]. The last batch is filled up with its last row.
+        batch: rows of a call.
+
+    Returns:
+        A PyTree of NumPy arrays [R, ...].
+    """
+    rows = len(jax.tree.leaves(arrays)[0])
+    found = []
+    for first in range(0, rows, batch):
+        chosen = np.minimum(np.arange(first, first + batch), rows - 1)
+        found.append(jax.device_get(function(jax.tree.map(lambda leaf: leaf[chosen], arrays))))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:rows], *found)
+
+
+def by_subject(subject: Sequence[str], right: Array, tokens: Array) -> list[dict[str, Any]]:
+    """For each subject, in the order of appearance, then for all: how many questions, how many of them right in
+    percent, and the mean number of tokens written.
+
+    Args:
+        subject: [R], of each question.
+        right: [R], 1 or 0.
+        tokens: [R], that were written.
+    """
+    names, found = np.array(subject), []
+    for name in [*dict.fromkeys(subject), "all"]:
+        chosen = np.ones(len(names), bool) if name == "all" else names == name
+        found.append(
+            {
+                "subject": name,
+                "problems": int(chosen.sum()),
+                "exact_percent": 100 * float(np.mean(np.asarray(right, float)[chosen])),
+                "tokens_mean": float(np.mean(np.asarray(tokens)[chosen])),
+            }
+        )
+    return found
