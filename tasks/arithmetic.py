@@ -77,7 +77,6 @@ class Config(RunConfig):
     format_weight: float = option(0.1, "weight of the reward for a well-formed answer")
     length_weight: float = option(0.0, "weight of the reward for the share of the budget that is left")
 
-
     def validate(self) -> None:
         """Raises UserError for values that cannot be trained."""
         least = {"updates": 0, "group": 2 if self.algorithm in ("grpo", "expert_iteration") else 1}
@@ -121,6 +120,7 @@ PRESETS = {
         group=2,
     ),
 }
+
 
 def run(config: Config, run: Run) -> None:
     """Teach, let practise, examine, and write what came of it."""

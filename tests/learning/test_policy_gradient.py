@@ -145,8 +145,9 @@ def test_grpo_is_pulled_towards_the_reference():
         learner, metrics = update(learner, drawn._replace(reference=wanted[drawn.action]), jax.random.key(0))
         far.append(float(metrics["kl"]))
     np.testing.assert_allclose(jax.nn.log_softmax(learner.params["logits"]), wanted, atol=0.2)
-    assert far[0] > 0.2 and far[-1] < 0.02
-    with pytest.raises(ValueError, match="kl_weight 1.0 without a reference"):
+    assert far[0] > 0.2
+    assert far[-1] < 0.02
+    with pytest.raises(ValueError, match="without a reference"):
         learn(grpo(judge, optimizer, kl_weight=1.0), optimizer, batch)
 
 

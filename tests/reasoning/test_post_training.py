@@ -34,9 +34,7 @@ from thinking.reasoning.vocabulary import ANSWER, END, MARKS, Vocabulary
 VOCABULARY = Vocabulary(("a", "b", "c"))
 A, B, C = range(len(MARKS), len(MARKS) + 3)
 NEW, GROUP = 4, 4
-MODEL = decoder(
-    vocabulary=len(VOCABULARY), context_length=12, block=BlockConfig(16, 2), layers=1, value_head=True
-)
+MODEL = decoder(vocabulary=len(VOCABULARY), context_length=12, block=BlockConfig(16, 2), layers=1, value_head=True)
 PARAMS = jit(MODEL.init)(jax.random.key(0))
 PROMPTS = np.array([[A, B, 0], [C, 0, 0], [A, A, C], [B, 0, 0]], np.int32)
 LENGTHS = np.array([2, 1, 3, 1], np.int32)
@@ -136,8 +134,10 @@ def test_a_policy_learns_what_is_rewarded(name):
 
     state, (metrics, sample) = jit(functools.partial(jax.lax.scan, one))(begun, jnp.arange(60))
     outcome = np.asarray(metrics["rewards/outcome"])
-    assert outcome[:3].mean() < 0.4 and outcome[-5:].mean() > 0.8
-    assert metrics["levels_open"][0] == 1 and metrics["levels_open"][-1] == 2
+    assert outcome[:3].mean() < 0.4
+    assert outcome[-5:].mean() > 0.8
+    assert metrics["levels_open"][0] == 1
+    assert metrics["levels_open"][-1] == 2
     wanted = {"reward", "reward_std", "frac_reward_zero_std", "completions/mean_length", "completions/clipped_ratio"}
     assert wanted | {"entropy", "valid_fraction"} <= metrics.keys()
     if name in ("grpo", "ppo"):

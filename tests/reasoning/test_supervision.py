@@ -37,7 +37,10 @@ def test_what_is_mastered_is_what_would_be_written():
     drawn = np.random.default_rng(0).integers(1, WORDS, (40, 2))
     write = jit(functools.partial(generate, MODEL, max_new_tokens=2, sampling=Sampling(temperature=0.0)))
     written = np.asarray(write(params, jax.random.key(0), drawn).tokens)
-    said = [[*prompt, *(text if index % 2 else text[::-1])] for index, (prompt, text) in enumerate(zip(drawn, written))]
+    said = [
+        [*prompt, *(text if index % 2 else text[::-1])]
+        for index, (prompt, text) in enumerate(zip(drawn, written, strict=True))
+    ]
     packed = pack(said, 16, [[0, 0, 1, 1]] * len(said))
     logits = jit(MODEL.apply)(params, packed.tokens, segments=packed.segments).logits
     texts, exact = mastered(logits, packed)
@@ -56,7 +59,8 @@ def test_levels_open_as_they_are_mastered_and_all_that_was_measured_is_kept():
     ladder = by_level(curriculum(2, threshold=0.95, memory=32.0, least=16), STARTS)
     state, metrics = trained(ladder, 60)
     opened = np.asarray(metrics["levels_open"])
-    assert opened[0] == 1 and opened[-1] == 2
+    assert opened[0] == 1
+    assert opened[-1] == 2
     first = int(np.argmax(opened == 2))
     assert np.asarray(metrics["exact"])[: first + 1].max() > 0.9  # the second opens because the first went well
     assert float(estimate(state.progress)[0]) > 0.9

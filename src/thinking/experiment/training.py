@@ -152,9 +152,7 @@ def _loop(
     return done, Trained(state, **figures)
 
 
-def _compile(
-    step: Step, state: State, lengths: set[int], watch: str, sampled: bool
-) -> tuple[dict[int, Any], float]:
+def _compile(step: Step, state: State, lengths: set[int], watch: str, sampled: bool) -> tuple[dict[int, Any], float]:
     """Compile a program for every length of chunk; returns them and the seconds it took."""
     began = time.perf_counter()
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)

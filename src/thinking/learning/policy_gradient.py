@@ -227,9 +227,7 @@ def _value_loss(said: Judgement, batch: Experience) -> Array:
     return 0.5 * masked_mean((said.value - batch.target) ** 2, batch.mask)
 
 
-def _passes(
-    name: str, loss: Loss, optimizer: optax.GradientTransformation, epochs: int, minibatches: int
-) -> Update:
+def _passes(name: str, loss: Loss, optimizer: optax.GradientTransformation, epochs: int, minibatches: int) -> Update:
     """Several passes over the same experience, each in another order and in parts; metrics are means."""
 
     def update(learner: Learner, experience: Experience, key: Array) -> tuple[Learner, Metrics]:

@@ -84,7 +84,9 @@ def group_advantages(rewards: Array, group: int) -> Array:
         ValueError: if it does not.
     """
     if group < 1 or rewards.shape[0] % group:
-        raise ValueError(f"group_advantages: groups of {group} do not divide {rewards.shape[0]} rewards; take a divisor")
+        raise ValueError(
+            f"group_advantages: groups of {group} do not divide {rewards.shape[0]} rewards; take a divisor"
+        )
     grouped = rewards.reshape(-1, group)
     centred = grouped - jnp.mean(grouped, axis=1, keepdims=True)
     # Of equal rewards the mean may differ by rounding, which must not count as a difference.

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from thinking.kernels.contract import Array
+from thinking.reasoning.search import take
 
 
 def in_batches(function: Callable[..., Any], arrays: Any, batch: int) -> Any:
@@ -27,13 +28,12 @@ def in_batches(function: Callable[..., Any], arrays: Any, batch: int) -> Any:
     found = []
     for first in range(0, rows, batch):
         chosen = np.minimum(np.arange(first, first + batch), rows - 1)
-        found.append(jax.device_get(function(jax.tree.map(lambda leaf: leaf[chosen], arrays))))
+        found.append(jax.device_get(function(take(arrays, chosen))))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:rows], *found)
 
 
 def by_subject(subject: Sequence[str], right: Array, tokens: Array) -> list[dict[str, Any]]:
-    """For each subject, in the order of appearance, then for all: how many questions, how many of them right in
-    percent, and the mean number of tokens written.
+    """How many questions there are, how many of them are right, and how long the texts are: by subject, then of all.
 
     Args:
         subject: [R], of each question.

@@ -23,7 +23,7 @@ from thinking.reasoning.rewards import answers_of
 from thinking.reasoning.vocabulary import END, Vocabulary
 
 Credit = Callable[[Completions, Array], Experience]
-"""`credit(completions, rewards [B]) -> Experience`, without inputs: what each token [B, N] is to learn from a reward."""
+"""`credit(completions, rewards [B]) -> Experience`, without inputs: what each token [B, N] learns from a reward."""
 
 Rewards = Callable[..., tuple[Array, dict[str, Array]]]
 """`rewards(prompts [B, P], completions, **columns) -> (total [B], {name: [B]})`, of `rewards.combined`."""
@@ -201,8 +201,8 @@ def post_training_step(
     """`step(student, index) -> (student, metrics, sample)`: one batch of completions, and what is learned from it.
 
     Metrics bear the names that trainers of language models use. `reward_std` is the mean over problems of the standard
-    deviation among the completions of each; `valid_fraction` the share in which an answer can be read. The syllabus is told the
-    reward named `outcome` where there is one, else the total.
+    deviation among the completions of each; `valid_fraction` the share in which an answer can be read. The syllabus is
+    told the reward named `outcome` where there is one, else the total.
 
     Args:
         model: a decoder.

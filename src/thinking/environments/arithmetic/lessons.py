@@ -120,9 +120,7 @@ def lessons(
     longest = 0
     for number, source in enumerate(sources):
         problems = problems_of(source, count, seed)
-        written = rows(
-            problems, seed, number, styles=(style,), speech=speech, least_first=least_first, slip=slip
-        )
+        written = rows(problems, seed, number, styles=(style,), speech=speech, least_first=least_first, slip=slip)
         longest = max(longest, *(len(each.tokens) for each in written))
         parts.append(_packed(written, length, source))
     starts = np.cumsum([0, *(len(part.tokens) for part in parts)]).tolist()
