@@ -9,7 +9,17 @@ from thinking.errors import UserError
 from thinking.experiment import Run, RunConfig, main, option
 
 Row = dict[str, Any]
-Part = Literal["kernels", "guides", "attention", "training", "generation", "search", "long_context", "utilisation"]
+Part = Literal[
+    "kernels",
+    "guides",
+    "attention",
+    "training",
+    "generation",
+    "search",
+    "post_training",
+    "long_context",
+    "utilisation",
+]
 
 SEQUENCES: dict[str, dict[str, dict[str, Any]]] = {
     "full": {
@@ -20,6 +30,7 @@ SEQUENCES: dict[str, dict[str, dict[str, Any]]] = {
         "search": {
             "width": 128, "layers": 4, "vocabulary": 64, "rows": 64, "prefix": 64, "simulations": 32, "depth": 4
         },
+        "post_training": {"width": 64, "layers": 2, "problems": 128, "group": 4, "new": 64, "updates": 30},
         "long_context": {"tokens": 128_000, "width": 128, "layers": 4, "window": 128, "first": 16},
         "utilisation": {
             "width": 768, "layers": 12, "heads": 12, "vocabulary": 50_257, "rows": 32, "tokens": 1024, "steps": 5
@@ -30,6 +41,7 @@ SEQUENCES: dict[str, dict[str, dict[str, Any]]] = {
         "training": {"width": 16, "layers": 1, "rows": 2, "tokens": 8, "steps": 2, "parts": 2},
         "generation": {"width": 16, "layers": 1, "rows": 2, "new": 4},
         "search": {"width": 16, "layers": 1, "vocabulary": 16, "rows": 2, "prefix": 4, "simulations": 4, "depth": 2},
+        "post_training": {"width": 16, "layers": 1, "problems": 2, "group": 2, "new": 4, "updates": 3},
         "long_context": {"tokens": 256, "width": 16, "layers": 1, "window": 4, "first": 2},
         "utilisation": {
             "width": 16, "layers": 1, "heads": 2, "vocabulary": 32, "rows": 2, "tokens": 8, "steps": 2
@@ -44,7 +56,7 @@ class Config(RunConfig):
     """Measure this machine. With --kills: kill training again and again, and compare the weights in the end."""
 
     parts: tuple[Part, ...] = option(
-        ("kernels", "guides", "attention", "training", "generation", "search", "long_context"),
+        ("kernels", "guides", "attention", "training", "generation", "search", "post_training", "long_context"),
         "what is measured; `utilisation` trains a decoder of GPT-2's size and wants a GPU",
         identity=False,
     )
@@ -113,13 +125,15 @@ def measure_laboratory(config: Config, run: Run, gflops: float) -> tuple[list[Ro
 
 def measure_sequences(part: Part, sizes: dict[str, Any], run: Run, gflops: float) -> list[Row]:
     """Rows of one part of the sequence models, with its rivals where they are installed."""
-    from thinking.benchmarks import attention, long_context, rivals, sequences
+    from thinking.benchmarks import attention, long_context, post_training, rivals, sequences
 
     match part:
         case "attention":
             return attention.measure_attention(**sizes)
         case "search":
             return [sequences.measure_search(**sizes)]
+        case "post_training":
+            return [post_training.measure_post_training(run, **sizes)]
         case "long_context":
             return [long_context.measure_long_context(**sizes)]
         case "utilisation":

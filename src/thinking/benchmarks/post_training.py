@@ -1,0 +1,111 @@
+"""What an update by rewards costs, and how much of it is spent on writing and learning.
+
+Axes: B completions of an update.
+"""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from thinking.environments.arithmetic.lessons import WORDS, exam
+from thinking.environments.arithmetic.rows import VOCABULARY
+from thinking.experiment import Run
+from thinking.experiment.device import best_seconds
+from thinking.experiment.training import train
+from thinking.learning.curriculum import evenly
+from thinking.learning.learner import Learner
+from thinking.learning.optimizers import adamw
+from thinking.learning.policy_gradient import grpo
+from thinking.networks.blocks import BlockConfig
+from thinking.networks.decoder import decoder
+from thinking.reasoning.generation import generate
+from thinking.reasoning.post_training import (
+    Questions,
+    by_group,
+    judge_texts,
+    post_training_step,
+    records,
+    student,
+)
+from thinking.reasoning.rewards import combined, format, outcome
+from thinking.reasoning.vocabulary import END
+
+Row = dict[str, Any]
+
+
+def measure_post_training(
+    run: Run, *, width: int, layers: int, problems: int, group: int, new: int, updates: int
+) -> Row:
+    """The share of a loop's wall-clock, compilation apart, that writing and learning take by themselves.
+
+    The loop is GRPO over word problems as a task runs it, with rewards, metrics, samples and checkpoints.
+
+    Args:
+        run: whose folder the loop writes to.
+        width: of the decoder.
+        layers: of the decoder.
+        problems: of an update.
+        group: answers to each; together B.
+        new: tokens of an answer.
+        updates: of the loop.
+    """
+    asked = exam([WORDS], count=1, seed=0, test=False)
+    tokens, lengths, answers, steps = map(jnp.asarray, asked.prompts)
+    questions = Questions(tokens, lengths, {"answers": answers, "steps": steps})
+    model = decoder(
+        vocabulary=len(VOCABULARY),
+        context_length=tokens.shape[1] + new,
+        block=BlockConfig(width, 4, gated=True),
+        layers=layers,
+        value_head=True,
+    )
+    optimizer, credit = adamw(1e-4, weight_decay=0.0), by_group(group)
+    update = grpo(judge_texts(model), optimizer, minibatches=2)
+    rewards, syllabus = combined(outcome=(1.0, outcome), format=(0.1, format)), evenly(len(tokens))
+    step = post_training_step(
+        model,
+        questions,
+        syllabus,
+        rewards=rewards,
+        credit=credit,
+        update=update,
+        problems=problems,
+        group=group,
+        max_new_tokens=new,
+    )
+
+    def begin() -> Any:
+        params = model.init(jax.random.key(0))
+        return student(Learner(params, optimizer.init(params)), syllabus, jax.random.key(1))
+
+    def tell(sample: Any) -> list[Row]:
+        return records(VOCABULARY, questions, sample)
+
+    with tempfile.TemporaryDirectory(dir=run.folder) as folder:
+        fresh = dataclasses.replace(run, folder=Path(folder), mirrors=())
+        begun = {"init": begin, "step": step, "tell": tell}
+        trained = train(fresh, "loop", **begun, steps=updates, chunk=max(1, updates // 3), watch="reward")
+    learner, prompts = trained.state.learner, (tokens[: problems * group], lengths[: problems * group])
+
+    def write(params: Any) -> Any:
+        return generate(model, params, jax.random.key(2), *prompts, max_new_tokens=new, stop_tokens=(END,))
+
+    written = jax.jit(write)(learner.params)
+    total = jax.random.uniform(jax.random.key(3), (problems * group,))
+    experience = credit(written, total)._replace(inputs=prompts)
+    writing = best_seconds(jax.jit(write), learner.params)
+    learning = best_seconds(jax.jit(lambda learner: update(learner, experience, jax.random.key(4))), learner)
+    whole = trained.seconds / updates
+    return {
+        "measured": "update by rewards",
+        "rows": problems * group,
+        "tokens": new,
+        "generation_ms": writing * 1e3,
+        "update_ms": learning * 1e3,
+        "ms": whole * 1e3,
+        "generation_and_update_percent": 100 * (writing + learning) / whole,
+    }
