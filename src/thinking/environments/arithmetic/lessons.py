@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thinking.environments.arithmetic.chains import WORKED
+from thinking.environments.arithmetic.chains import REVISED, WORKED, chain, revised, slipped
 from thinking.environments.arithmetic.drawing import STEPS, Level, draw
 from thinking.environments.arithmetic.problems import DIVIDE, MULTIPLY, WORDINGS, Problem
-from thinking.environments.arithmetic.rows import Prompts, Row, packed, prompts, rows
+from thinking.environments.arithmetic.rows import VOCABULARY, Prompts, Row, packed, prompts, rows
 from thinking.environments.arithmetic.split import held_out, trainable, word_problems
 from thinking.errors import UserError
 from thinking.learning.packing import Packed
@@ -164,7 +164,34 @@ def exam(
     asked = prompts(problems, style, wordings=wordings, least_first=least_first)
     # A thought between its marks, its steps, a mark between any two; the answer behind its mark, and the end.
     thought = np.sum(asked.steps > 0, axis=(1, 2)) + np.sum(asked.steps[:, :, 0] > 0, axis=1)
-    return Exam(problems, asked, subject, starts, int(np.max(thought + np.sum(asked.answers > 0, axis=1))) + 4)
+    return Exam(problems, asked, subject, starts, int(np.max(thought + np.sum(asked.answers > 0, axis=1))) + 3)
+
+
+def with_slips(asked: Exam, style: str, *, seed: int, least_first: bool = False) -> Exam:
+    """The same problems, each with a thought begun that has just gone wrong: its last step has one wrong digit.
+
+    Args:
+        asked: an exam.
+        style: of the thoughts, WORKED or REVISED: whether the steps before were checked.
+        seed: of the slips; those of both styles are the same.
+        least_first: whether all numbers begin with their least significant digit.
+    """
+    rng = np.random.default_rng([seed, 3])
+    begun = []
+    for problem, tokens, length in zip(asked.problems, asked.prompts.tokens, asked.prompts.lengths, strict=True):
+        steps = chain(problem, WORKED, least_first)
+        place = int(rng.integers(len(steps)))
+        slip = slipped(steps[place], rng)
+        before = [f"{each}<step>" for each in steps]
+        if style == REVISED:
+            before = [text for text, _ in revised(steps, 0.0, np.random.default_rng())]  # nothing is left to chance
+        text = f"<think>{''.join(before[:place])}{slip}"
+        begun.append([*tokens[:length].tolist(), *VOCABULARY.encode(text)])
+    lengths = np.array([len(each) for each in begun], np.int32)
+    tokens = np.zeros((len(begun), lengths.max()), np.int32)
+    for row, each in zip(tokens, begun, strict=True):
+        row[: len(each)] = each
+    return asked._replace(prompts=asked.prompts._replace(tokens=tokens, lengths=lengths))
 
 
 def _packed(written: Sequence[Row], length: int, source: str) -> Packed:
