@@ -14,7 +14,7 @@ from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.networks.patterns import Dense, Global, TopK, Window
 from thinking.reasoning import generation, prompts
-from thinking.reasoning.generation import generate, generator, stream
+from thinking.reasoning.generation import generate, generator, streamer
 from thinking.reasoning.sampling import Sampling
 
 WORDS, NEW = 11, 8
@@ -189,20 +189,37 @@ def test_tokens_tell_where_they_are_as_the_text_grows():
 # Streaming
 
 
-def test_a_stream_hands_on_what_generate_writes_piece_by_piece():
-    whole = write(prompts=PROMPTS[1:2], lengths=LENGTHS[1:2])
-    pieces = list(stream(MODEL, PARAMS, jax.random.key(2), PROMPTS[1], max_new_tokens=NEW, every=3))
-    assert [len(piece) for piece in pieces] == [3, 3, 2]
-    assert list(itertools.chain(*pieces)) == whole.tokens[0].tolist()
+STOP = 6
+"""What streams take for the end; two of the three texts come to it."""
+
+readings = []
+"""One for each time that the model is traced."""
 
 
-def test_a_stream_ends_with_a_stop_token():
-    stop = int(write(prompts=PROMPTS[1:2], lengths=LENGTHS[1:2]).tokens[0, 4])
-    pieces = list(
-        stream(MODEL, PARAMS, jax.random.key(2), PROMPTS[1], max_new_tokens=NEW, every=3, stop_tokens=(stop,))
-    )
-    assert list(itertools.chain(*pieces))[-1] == stop
-    assert len(list(itertools.chain(*pieces))) <= 5
+@functools.cache
+def streaming():
+    def extend(*args, **options):
+        readings.append(args)
+        return MODEL.extend(*args, **options)
+
+    model = MODEL._replace(extend=extend)
+    return streamer(model, prompt_tokens=9, max_new_tokens=NEW, every=3, stop_tokens=(STOP,))
+
+
+@pytest.mark.parametrize("row", range(3))
+def test_a_stream_hands_on_what_generate_writes_piece_by_piece(row):
+    whole = write(prompts=PROMPTS[row : row + 1], lengths=LENGTHS[row : row + 1], stop_tokens=(STOP,))
+    pieces = list(streaming()(PARAMS, jax.random.key(2), PROMPTS[row, : LENGTHS[row]]))
+    assert list(itertools.chain(*pieces)) == whole.tokens[0, : whole.length[0]].tolist()
+    assert all(len(piece) == 3 for piece in pieces[:-1])
+    assert 1 <= len(pieces[-1]) <= 3
+
+
+def test_prompts_of_any_length_are_streamed_without_compiling_again():
+    list(streaming()(PARAMS, jax.random.key(0), [1, 2]))
+    before = len(readings)
+    list(streaming()(PARAMS, jax.random.key(1), [3, 4, 5]))
+    assert len(readings) == before > 0
 
 
 # Refusals
@@ -228,11 +245,10 @@ def known(prompts=PROMPTS, lengths=LENGTHS):
         (lambda: write(stop_tokens=(11,)), "stop_tokens holds 11: allowed is 0 to 10"),
         (lambda: write(forced=np.full(NEW, 12)), "forced holds 12: allowed is -1 to 10"),
         (lambda: write(forced=np.full(3, 1)), r"forced has shape \(3,\); give \(8,\) or \(3, 8\)"),
-        (lambda: list(stream(MODEL, PARAMS, jax.random.key(0), [], max_new_tokens=2)), "at least one row of one token"),
-        (
-            lambda: list(stream(MODEL, PARAMS, jax.random.key(0), [1], max_new_tokens=2, every=0)),
-            "every 0 .*at least 1",
-        ),
+        (lambda: streaming()(PARAMS, jax.random.key(0), []), "prompt has length 0; allowed is 1 to 9"),
+        (lambda: streaming()(PARAMS, jax.random.key(0), [1] * 10), "prompt has length 10; allowed is 1 to 9"),
+        (lambda: streaming()(PARAMS, jax.random.key(0), [11]), "prompt holds 11: allowed is 0 to 10"),
+        (lambda: streamer(MODEL, prompt_tokens=9, max_new_tokens=2, every=0), "every 0 .*at least 1"),
     ],
 )
 def test_what_cannot_be_written_is_refused_with_one_line(call, message):

@@ -210,7 +210,9 @@ class _Network(nnx.Module):
         self.blocks = nnx.List([Block(block, rngs) for _ in range(layers)])
         self.norm = nnx.RMSNorm(width, dtype=block.dtype, rngs=rngs)
         self.say = None if tied else nnx.Linear(width, vocabulary, use_bias=False, dot_general=flat_dot, rngs=rngs)
-        self.judge = nnx.Linear(width, 1, dot_general=flat_dot, rngs=rngs) if value_head else None
+        # Near 0 at the start (Ziegler et al. 2019): a loud value would spoil what an already trained trunk says.
+        small = normal(1 / (width + 1))
+        self.judge = nnx.Linear(width, 1, kernel_init=small, dot_general=flat_dot, rngs=rngs) if value_head else None
 
     def __call__(
         self,

@@ -1,37 +1,97 @@
-"""Text on the terminal while it is written."""
+"""Text on the terminal while it is written, in colours that tell a thought from an answer."""
 
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import TextIO
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.segment import Segments
+from rich.text import Text
+
+from thinking.experiment import progress
+from thinking.reasoning.vocabulary import (
+    ANSWER_KIND,
+    MARK_KIND,
+    NO_KIND,
+    PROMPT_KIND,
+    THOUGHT_KIND,
+    Vocabulary,
+    kinds,
+)
+
+STYLES = {
+    NO_KIND: "",
+    PROMPT_KIND: "bold",
+    THOUGHT_KIND: "cyan",
+    ANSWER_KIND: "bold green",
+    MARK_KIND: "dim",
+}
+"""How each part of a text looks; readable on a dark ground and on a light one, and in part without colours."""
+
+WIDTH = 512
+"""Rows are filled up to so many tokens, and beyond to twice as many, so that few shapes are compiled."""
 
 
-def show(
-    pieces: Iterable[Sequence[int]], text_of: Callable[[Sequence[int]], str], *, out: TextIO | None = None
-) -> list[int]:
-    """Print tokens as they come, and end the line, also where the writing is broken off.
+def coloured(tokens: Sequence[int], prompt_length: int, vocabulary: Vocabulary) -> Text:
+    """The text of a row, each part in its style.
 
     Args:
-        pieces: tokens, some at a time, as `stream` yields them.
-        text_of: the text of tokens. All up to now are asked for each time, and what is new is printed, as a word or a
-            character may take several tokens.
-        out: where to; the standard output by default.
+        tokens: [T], prompt and what was written, or what was written alone.
+        prompt_length: how many of them are the prompt.
+        vocabulary: of the tokens.
 
-    Returns:
-        All tokens.
+    Raises:
+        ValueError: if a token is beyond the vocabulary.
     """
-    out = out or sys.stdout
+    width = WIDTH
+    while width < len(tokens):
+        width *= 2
+    row = np.zeros((1, width), np.int32)
+    row[0, : len(tokens)] = tokens
+    found = np.asarray(_kinds(row, np.int32([len(tokens)]), np.int32([prompt_length])))[0, : len(tokens)]
+    text = Text(end="")
+    for kind, part in itertools.groupby(zip(found.tolist(), tokens, strict=True), key=lambda pair: pair[0]):
+        text.append(vocabulary.decode([token for _, token in part]), STYLES[kind])
+    return text
+
+
+_kinds = jax.jit(kinds)
+
+
+def growing(pieces: Iterable[Sequence[int]], text_of: Callable[[Sequence[int]], Text]) -> Iterator[Text]:
+    """What is new in a text each time that tokens come.
+
+    Args:
+        pieces: tokens, some at a time, as `streamer` yields them.
+        text_of: the text of tokens. All up to now are asked for each time, as what a token means may hang on those
+            before it, and a word or a character may take several.
+    """
     tokens, shown = [], ""
+    for piece in pieces:
+        tokens.extend(piece)
+        text = text_of(tokens)
+        # A character that is not yet complete is shown once it is.
+        whole = text[: len(text.plain.rstrip("\N{REPLACEMENT CHARACTER}"))]
+        if whole.plain.startswith(shown):
+            yield whole[len(shown) :]
+            shown = whole.plain
+
+
+def show(texts: Iterable[Text], console: Console | None = None) -> None:
+    """Print texts as they come, and end the line, also where the writing is broken off.
+
+    Styles are seen on a terminal alone; a pipe or a file gets the words, and `NO_COLOR` is heeded.
+
+    Args:
+        texts: behind one another in one line, unless they break it.
+        console: where to; the standard output by default.
+    """
+    console = console or progress.console()
     try:
-        for piece in pieces:
-            tokens.extend(piece)
-            text = text_of(tokens)
-            # A character that is not yet complete is shown once it is.
-            text = text.rstrip("\N{REPLACEMENT CHARACTER}")
-            if text.startswith(shown):
-                out.write(text[len(shown) :])
-                out.flush()
-                shown = text
+        for text in texts:
+            # As segments, since a text that is printed by itself is fitted to the width: it would lose spaces. A style
+            # of the whole is rendered as that of a part.
+            console.print(Segments(Text.assemble(text).render(console)), soft_wrap=True, end="")
     finally:
-        out.write("\n")
-        out.flush()
-    return tokens
+        console.print()

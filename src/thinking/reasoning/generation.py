@@ -212,44 +212,48 @@ def generate(
     return writing.written
 
 
-def stream(
-    model: Decoder,
-    params: Params,
-    key: Array,
-    prompt: Sequence[int],
-    *,
-    max_new_tokens: int,
-    every: int = 8,
-    **options: Any,
-) -> Iterator[list[int]]:
-    """Write on from one prompt, and hand on what was written while it is written; equals what `generate` writes.
+def streamer(
+    model: Decoder, *, prompt_tokens: int, max_new_tokens: int, every: int = 8, **options: Any
+) -> Callable[[Params, Array, Sequence[int]], Iterator[list[int]]]:
+    """Write on from one prompt after another, and hand on what was written while it is written.
 
     Args:
         model: a decoder.
-        params: its parameters.
-        key: of all draws; consumed.
-        prompt: its tokens.
+        prompt_tokens: P, of the longest prompt. All are read at this width, so that everything is compiled once.
         max_new_tokens: N.
         every: so many tokens at a time.
         **options: of `generator`.
 
-    Yields:
-        The tokens that are new since the last time.
+    Returns:
+        `stream(params, key, prompt)`, which yields the tokens that are new since the last time, together those that
+        `generate` writes. It consumes the key.
+
+    Raises:
+        ValueError: as `generator` does, and for `every` below 1; by `stream`, for a prompt that is empty, too long, or
+            holds what is no word.
     """
     if every < 1:
         raise ValueError(f"generation: every {every} is out of range; give at least 1")
     made = generator(model, max_new_tokens=max_new_tokens, **options)
-    tokens = jnp.asarray(prompt, jnp.int32)[None]
-    begin = jax.jit(made.begin, static_argnums=4)
-    writing = begin(params, key, tokens, jnp.full(1, tokens.shape[1], jnp.int32), max_new_tokens)
-    write, shown = jax.jit(made.write, donate_argnums=1), 0
-    while True:
-        writing = write(params, writing, shown + every)
-        length, stopped = int(writing.written.length[0]), bool(writing.written.stopped[0])
-        yield np.asarray(writing.written.tokens[0, shown:length]).tolist()
-        shown = length
-        if stopped or length >= max_new_tokens:
-            return
+    begin, write = jax.jit(made.begin, static_argnums=4), jax.jit(made.write, donate_argnums=1)
+
+    def pieces(params: Params, writing: Writing) -> Iterator[list[int]]:
+        shown, going = 0, True
+        while going:
+            writing = write(params, writing, shown + every)
+            length, stopped = int(writing.written.length[0]), bool(writing.written.stopped[0])
+            yield np.asarray(writing.written.tokens[0, shown:length]).tolist()
+            shown, going = length, not stopped and length < max_new_tokens
+
+    def stream(params: Params, key: Array, prompt: Sequence[int]) -> Iterator[list[int]]:
+        if not 1 <= len(prompt) <= prompt_tokens:
+            raise ValueError(f"generation: a prompt has length {len(prompt)}; allowed is 1 to {prompt_tokens}")
+        check_words("prompt", prompt, 0, model.vocabulary)
+        tokens = np.zeros((1, prompt_tokens), np.int32)
+        tokens[0, : len(prompt)] = prompt
+        return pieces(params, begin(params, key, tokens, np.int32([len(prompt)]), max_new_tokens))
+
+    return stream
 
 
 def _held(tokens: Array, real: Array, vocabulary: int) -> Array:

@@ -1,0 +1,140 @@
+"""Problems as people type them: in the words of `WORDINGS`, or in symbols with the usual precedence."""
+
+import re
+from collections.abc import Iterator
+
+from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, WORDINGS, Problem
+
+UNDERSTOOD = "ask as in 57+8, (12-5)*4, (7+8)%12, What is 57 divided by 8? or Subtract 8 from 57"
+
+SIGNS = {"+": ADD, "-": SUBTRACT, "*": MULTIPLY, "/": DIVIDE, "%": MODULAR}
+BINDING = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2, "%": 2}
+TYPED = {
+    "*": ("\N{MULTIPLICATION SIGN}", "\N{MIDDLE DOT}", "\N{DOT OPERATOR}"),
+    "/": ("\N{DIVISION SIGN}", "\N{DIVISION SLASH}"),
+    "-": ("\N{MINUS SIGN}", "\N{EN DASH}"),
+}
+"""What people type for a sign."""
+
+PLAIN = str.maketrans({typed: sign for sign, others in TYPED.items() for typed in others})
+
+LONGEST = 1000
+"""Characters of a line. What so short a problem comes to has fewer digits than the 4300 that Python turns into text."""
+
+MOST_OPERATIONS = 50
+"""Of an expression. What is done with one recurses as deeply as it is nested, and Python allows 1000 calls."""
+
+
+def read(text: str) -> Problem:
+    """The problem that a text asks.
+
+    In any wording of any operation, whose operands are numbers or expressions in brackets; or in symbols, perhaps after
+    `What is` or `Calculate`, where products and quotients bind first and what binds alike goes from left to right.
+    Capitals, spaces, and `=`, `?` or `.` at the end do not matter.
+
+    Raises:
+        ValueError: if it asks no problem, with a line that says why and what is understood.
+    """
+    if len(text) > LONGEST:
+        raise _refusal(f"a line of {len(text)} characters is too long; give at most {LONGEST}")
+    asked = " ".join(text.translate(PLAIN).split()).rstrip(" =?.!")
+    asked = re.sub(r"(?<=[0-9)]) ?[xX] ?(?=[0-9(])", "*", asked)
+    asked = re.sub(r"(?<=[0-9)]) ?: ?(?=[0-9(])", "/", asked)
+    if not re.search("[0-9]", asked):
+        raise _refusal(f"{_short(text)} is no arithmetic")
+    for operation, pattern, order in WORDED:
+        if match := pattern.fullmatch(asked):
+            operands = [_expression(operand, bracketed=True) for operand in match.groups()]
+            return _problem(operation, tuple(operands[place] for place in order))
+    found = _expression(re.sub("^(what is|calculate) ", "", asked, flags=re.IGNORECASE))
+    if not isinstance(found, Problem):
+        raise _refusal(f"{_short(text)} is a number, which asks nothing")
+    return found
+
+
+def _worded() -> Iterator[tuple[str, re.Pattern[str], tuple[int, ...]]]:
+    """The pattern of each wording, and which of its groups each operand is."""
+    for operation, wordings in WORDINGS.items():
+        for wording in wordings[1:]:
+            places = [int(place) for place in re.findall(r"{(\d)}", wording)]
+            words = re.sub(r"{\d?}", "{}", wording.rstrip("?")).split("{}")
+            groups = " ?([^a-z]+?) ?".join(re.escape(word.strip()) for word in words)
+            order = [places.index(place) for place in range(len(places))] or range(len(words) - 1)
+            yield operation, re.compile(groups, re.IGNORECASE), tuple(order)
+
+
+WORDED = tuple(_worded())
+
+
+def _expression(text: str, bracketed: bool = False) -> Problem | int:
+    """What symbols ask, after Dijkstra's shunting yard; `bracketed` asks for a number or one pair of brackets."""
+    values: list[Problem | int] = []
+    signs: list[str] = []
+    operations, complete = 0, False  # complete: whether a sign may follow, and no number
+    for token in _tokens(text):
+        if complete and (token == "(" or token.isdigit()):
+            raise _refusal(f"there is no sign in front of {_short(token)} in {_short(text)}")
+        if token == "-" and not complete:
+            raise _refusal(f"{_short(text)} holds a negative number; give numbers from 0")
+        if not complete and token in ("+", "*", "/", "%", ")"):
+            raise _refusal(f"there is no number in front of {token} in {_short(text)}")
+        if token.isdigit():
+            values.append(int(token))
+        elif token == "(":
+            signs.append(token)
+        elif token == ")":
+            while signs and signs[-1] != "(":
+                _carry_out(signs.pop(), values)
+            if not signs:
+                raise _refusal(f"a bracket is closed in {_short(text)} that was never opened")
+            signs.pop()
+        else:
+            operations += 1
+            if operations > MOST_OPERATIONS:
+                raise _refusal(f"an expression of more than {MOST_OPERATIONS} operations is too long")
+            while signs and BINDING[signs[-1]] >= BINDING[token]:
+                _carry_out(signs.pop(), values)
+            if bracketed and not signs:
+                raise _refusal(f"put brackets around {_short(text)}")
+            signs.append(token)
+        complete = token == ")" or token.isdigit()
+    if not complete:
+        raise _refusal(f"there is no number at the end of {_short(text)}")
+    while signs:
+        if signs[-1] == "(":
+            raise _refusal(f"a bracket is not closed in {_short(text)}")
+        _carry_out(signs.pop(), values)
+    return values.pop()
+
+
+def _tokens(text: str) -> Iterator[str]:
+    for token, other in re.findall(r"([0-9]+|[-+*/%()])|([^-+*/%()0-9\s]+)", text):
+        if other:
+            raise _refusal(f"{_short(other)} in {_short(text)} is not understood")
+        yield token
+
+
+def _carry_out(sign: str, values: list[Problem | int]) -> None:
+    """Puts what the sign asks of the last two values in their place."""
+    right, left = values.pop(), values.pop()
+    if sign != "%":
+        values.append(_problem(SIGNS[sign], (left, right)))
+    elif isinstance(left, Problem) and left.operation == ADD:
+        values.append(_problem(MODULAR, (*left.operands, right)))
+    else:
+        raise _refusal("what is taken modulo a number is a sum in brackets")
+
+
+def _problem(operation: str, operands: tuple[Problem | int, ...]) -> Problem:
+    try:
+        return Problem(operation, operands)
+    except ValueError as error:
+        raise _refusal(str(error).removeprefix("Problem: ")) from None
+
+
+def _refusal(wrong: str) -> ValueError:
+    return ValueError(f"{wrong}; {UNDERSTOOD}")
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:37]}...")
