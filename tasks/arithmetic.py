@@ -29,6 +29,8 @@ CONTEXT = 512
 """Tokens that a text may have."""
 EXAM_BATCH = 512
 """Problems that are answered at once."""
+WARMUP = 20
+"""Updates by rewards in which the learning rate rises."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,9 @@ class Config(RunConfig):
     exam_problems: int = option(1000, "problems drawn for each OPERATION:DIGITS that is examined", identity=False)
     speech: float = option(0.5, "share of problems that are asked in words instead of symbols, 0 to 1")
     least_first: bool = option(False, "write numbers with their least significant digit first")
+    slips: bool = option(
+        False, "examine too what becomes of thoughts that begin with a slip, for worked and revised", identity=False
+    )
     slip: float = option(0.1, "revised: the probability that a taught step is wrong at first, and taken back")
     curriculum: bool = option(False, "open one lesson after another, as the one before is mastered")
     mastery: float = option(0.8, "curriculum: share of problems solved that opens the next lesson, 0 to 1")
@@ -55,15 +60,15 @@ class Config(RunConfig):
     layers: int = option(2, "blocks")
     row_length: int = option(128, "tokens of a row, which holds several texts")
     batch: int = option(32, "rows of a supervised step")
-    supervised_steps: int = option(450, "supervised steps")
+    supervised_steps: int = option(500, "supervised steps")
     learning_rate: float = option(0.003, "supervised: highest learning rate, falling to a tenth as a cosine")
-    schedule_steps: int | None = option(None, "supervised: steps of the schedule, if training is to end before it does")
+    schedule_steps: int = option(3000, "supervised: steps of that schedule; training may end before it does")
 
     algorithm: Algorithm = option("grpo", "how rewards teach: none, grpo, ppo, reinforce, expert_iteration")
     practice: tuple[str, ...] = option(("words",), "problems to practise on: words, or OPERATION:DIGITS")
-    updates: int = option(200, "updates by rewards")
-    problems: int = option(64, "problems of an update")
-    group: int = option(8, "answers to each problem of an update")
+    updates: int = option(160, "updates by rewards")
+    problems: int = option(128, "problems of an update")
+    group: int = option(4, "answers to each problem of an update")
     policy_learning_rate: float = option(5e-4, "rewards: learning rate")
     epochs: int = option(1, "rewards: passes over the answers of an update (reinforce: always 1)")
     minibatches: int = option(2, "rewards: parts of each pass (reinforce: always 1)")
@@ -73,12 +78,14 @@ class Config(RunConfig):
     value_weight: float = option(0.1, "weight of the value head's loss")
     gae_lambda: float = option(1.0, "ppo: decay of the advantages, 0 to 1")
     outcome_weight: float = option(1.0, "weight of the reward for the right answer")
-    process_weight: float = option(0.0, "weight of the reward for the share of right steps")
+    process_weight: float = option(0.5, "weight of the reward for the share of right steps")
     format_weight: float = option(0.1, "weight of the reward for a well-formed answer")
     length_weight: float = option(0.0, "weight of the reward for the share of the budget that is left")
 
     def validate(self) -> None:
         """Raises UserError for values that cannot be trained."""
+        from thinking.environments.arithmetic.sources import level_of
+
         least = {"updates": 0, "group": 2 if self.algorithm in ("grpo", "expert_iteration") else 1}
         for field in dataclasses.fields(self):
             value, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
@@ -93,6 +100,8 @@ class Config(RunConfig):
         for name in ("styles", "lessons", "exams", "practice"):
             if not getattr(self, name):
                 raise UserError(f"--{name}: name at least one")
+        for source in (*self.lessons, *self.exams, *self.practice):
+            level_of(source)
         if len(set(self.styles)) < len(self.styles):
             raise UserError(f"--styles {' '.join(self.styles)}: a style stands twice; name each once")
         if self.width % (2 * self.heads):
@@ -103,7 +112,13 @@ class Config(RunConfig):
 
 PRESETS = {
     "default": Config(),
-    "words": Config(styles=("worked", "direct"), supervised_steps=3000, algorithm="none"),
+    "words": Config(
+        styles=("worked", "direct"),
+        lessons=("words", "add:3", "subtract:3", "multiply:2", "divide:2"),
+        supervised_steps=4000,
+        schedule_steps=4000,
+        algorithm="none",
+    ),
     "smoke": Config(
         lessons=("add:1", "words"),
         lesson_problems=50,
@@ -124,7 +139,7 @@ PRESETS = {
 
 def run(config: Config, run: Run) -> None:
     """Teach, let practise, examine, and write what came of it."""
-    from thinking.environments.arithmetic.lessons import exam
+    from thinking.environments.arithmetic.lessons import exam, with_slips
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
 
@@ -141,6 +156,9 @@ def run(config: Config, run: Run) -> None:
             least_first=config.least_first,
         )
         rows.extend({"model": name, **row} for row in marks(config, params, asked))
+        if config.slips and style in ("worked", "revised"):
+            begun = with_slips(asked, style, seed=config.seed, least_first=config.least_first)
+            rows.extend({"model": f"{name}, after a slip", **row} for row in marks(config, params, begun))
 
     for style in config.styles:
         trained[style] = teach(config, run, style)
@@ -195,7 +213,7 @@ def teach(config: Config, run: Run, style: Style) -> Trained:
         slip=config.slip,
     )
     model, levels = build(config), len(config.lessons)
-    steps = config.schedule_steps or config.supervised_steps
+    steps = config.schedule_steps
     optimizer = adamw(warmup_cosine(config.learning_rate, steps, min(100, steps // 10)), weight_decay=0.05)
     syllabus = evenly(len(taught.packed.tokens))
     if config.curriculum:
@@ -212,6 +230,7 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
     """Reward design and learning: answers are tried, rewarded, and learned from."""
     import jax
     import jax.numpy as jnp
+    import optax
 
     from thinking.environments.arithmetic.lessons import exam
     from thinking.environments.arithmetic.rows import VOCABULARY
@@ -232,7 +251,10 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
     )
     tokens, lengths, answers, steps = map(jnp.asarray, asked.prompts)
     questions = Questions(tokens, lengths, {"answers": answers, "steps": steps})
-    model, optimizer = build(config), adamw(config.policy_learning_rate, weight_decay=0.0, b2=0.99)
+    passes = 1 if config.algorithm == "reinforce" else config.epochs * config.minibatches
+    # Adam's first steps are as long as any, whatever the gradient: without a warm-up they undo much of what was taught.
+    schedule = optax.linear_schedule(0.0, config.policy_learning_rate, WARMUP * passes)
+    model, optimizer = build(config), adamw(schedule, weight_decay=0.0, b2=0.99)
     credit, update = recipe(config, model, optimizer)
     syllabus = evenly(len(tokens))
     if config.curriculum:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from thinking.environments.arithmetic.chains import REVISED, WORKED, chain, judge
-from thinking.environments.arithmetic.lessons import REPEATED, exam, lessons, problems_of, with_slips
+from thinking.environments.arithmetic.lessons import exam, lessons, with_slips
 from thinking.environments.arithmetic.problems import DIVIDE, MULTIPLY, answer, question
 from thinking.environments.arithmetic.rows import VOCABULARY
+from thinking.environments.arithmetic.sources import REPEATED, problems_of
 from thinking.environments.arithmetic.split import held_out, word_problems
 from thinking.errors import UserError
 

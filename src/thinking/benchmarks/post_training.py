@@ -11,8 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from thinking.environments.arithmetic.lessons import WORDS, exam
+from thinking.environments.arithmetic.lessons import exam
 from thinking.environments.arithmetic.rows import VOCABULARY
+from thinking.environments.arithmetic.sources import WORDS
 from thinking.experiment import Run
 from thinking.experiment.device import best_seconds
 from thinking.experiment.training import train
