@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from tests.environments.arithmetic_cases import QUICK, calculated, numbers, problems
 
 from thinking.environments.arithmetic.chains import SUBTASKS, WORKED, chain, judge, revised, slipped
-from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, Problem, subtasks
+from thinking.environments.arithmetic.problems import (
+    ADD,
+    DIVIDE,
+    MODULAR,
+    MULTIPLY,
+    SUBTRACT,
+    Problem,
+    parts,
+    question,
+    subtasks,
+)
 
 
 def read(steps):
@@ -96,13 +106,47 @@ def test_subtasks_are_true_problems_that_lead_to_the_answer(asked):
     last = asked_on_the_way[-1].value
     if asked.operation == MODULAR and last < 0:
         last = asked_on_the_way[0].value
+    if asked.operation == MULTIPLY and not asked.nested and len(asked_on_the_way) == 1:
+        last *= 10 ** sum(str(each).count("0") for each in asked.values if each)
     assert last == asked.value
 
 
-def test_a_product_falls_into_multiples_of_powers_of_ten():
-    steps = ["<ask>12*4=<answer>48", "<ask>12*30=<answer>360", "<ask>48+360=<answer>408"]
-    assert chain(Problem(MULTIPLY, (12, 34)), SUBTASKS) == steps
-    assert subtasks(Problem(MULTIPLY, (12, 30))) == []  # which is worked digit by digit
+@pytest.mark.parametrize(
+    ("asked", "steps"),
+    [
+        ((12, 34), "12*4=48 12*30=360 48+360=408"),
+        ((123, 40), "3*40=120 20*40=800 120+800=920 100*40=4000 920+4000=4920"),
+        ((12, 300), "2*300=600 10*300=3000 600+3000=3600"),
+        ((700, 8), "7*8=56"),
+        ((20, 3000), "2*3=6"),
+        ((12, 30), ""),  # which is worked digit by digit
+        ((0, 7), ""),
+    ],
+)
+def test_a_product_falls_into_multiples_of_powers_of_ten(asked, steps):
+    wanted = ["<ask>" + step.replace("=", "=<answer>") for step in steps.split()]
+    found = subtasks(Problem(MULTIPLY, asked))
+    assert [f"<ask>{question(each)}<answer>{each.value}" for each in found] == wanted
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9))
+@QUICK
+def test_products_of_any_length_come_down_to_short_ones(left, right):
+    most, depth, left_over = 0, 0, [(Problem(MULTIPLY, (left, right)), 0)]
+    while left_over:
+        problem, above = left_over.pop()
+        depth = max(depth, above)
+        left_over += [(each, above + 1) for each in subtasks(problem)]
+        if problem.operation == MULTIPLY and not subtasks(problem):
+            most = max(most, *problem.values)
+    assert most < 100
+    assert depth <= 3
+
+
+def test_worked_chains_of_long_products_have_no_more_to_them_than_before():
+    assert list(parts(Problem(MULTIPLY, (1234, 500)))) == []
+    shown = [Problem(MULTIPLY, (123, 4)), Problem(MULTIPLY, (123, 50)), Problem(ADD, (492, 6150))]
+    assert list(parts(Problem(MULTIPLY, (123, 54)))) == shown
 
 
 @pytest.mark.parametrize(

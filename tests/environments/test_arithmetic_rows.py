@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.environments.arithmetic_cases import QUICK, problems
 
-from thinking.environments.arithmetic.chains import REVISED, STYLES, WORKED, chain, judge
-from thinking.environments.arithmetic.problems import ADD, MULTIPLY, WORDINGS, Problem, answer, question
+from thinking.environments.arithmetic.chains import REVISED, STYLES, SUBTASKS, WORKED, chain, judge
+from thinking.environments.arithmetic.problems import ADD, MULTIPLY, WORDINGS, Problem, answer, question, subtasks
 from thinking.environments.arithmetic.rows import VOCABULARY, packed, prompts, row, rows
 from thinking.learning.packing import Packed
 from thinking.reasoning.vocabulary import BEGIN, END
@@ -15,7 +15,7 @@ from thinking.reasoning.vocabulary import BEGIN, END
 
 @given(problems, st.sampled_from(STYLES), st.booleans(), st.integers(0, 999))
 @QUICK
-def test_rows_read_as_texts_and_weigh_all_but_prompts_and_slips(asked, style, least_first, seed):
+def test_rows_read_as_texts_and_weigh_all_but_prompts_slips_and_what_others_answer(asked, style, least_first, seed):
     wording = seed % len(WORDINGS[asked.operation])
     made = row(asked, style, wording=wording, least_first=least_first, slip=0.5, rng=np.random.default_rng(seed))
     assert (made.tokens[0], made.tokens[-1], len(made.tokens)) == (BEGIN, END, len(made.weights))
@@ -29,7 +29,16 @@ def test_rows_read_as_texts_and_weigh_all_but_prompts_and_slips(asked, style, le
         slips = [each.text for each in judge(asked, text, WORKED, least_first) if each.taken_back]
         assert sum(map(len, map(VOCABULARY.encode, slips))) == len(made.tokens) - made.prompt - len(learned)
     else:
-        assert len(learned) == len(made.tokens) - made.prompt
+        given = subtasks(asked) if style == SUBTASKS else []
+        answered = sum(len(VOCABULARY.encode(answer(each, least_first))) for each in given)
+        assert len(learned) == len(made.tokens) - made.prompt - answered
+
+
+def test_a_row_asks_its_subtasks_and_learns_nothing_of_their_answers():
+    made = row(Problem(MULTIPLY, (12, 34)), SUBTASKS)
+    weighed = [VOCABULARY.decode([token]) if weight else "_" for token, weight in zip(*made[::2], strict=True)]
+    asked = "<think><ask>12*4=<answer>__<step><ask>12*30=<answer>___<step><ask>48+360=<answer>___</think>"
+    assert "".join(weighed) == f"_______{asked}<answer>408<end>"
 
 
 def test_a_data_set_is_a_function_of_seed_and_step():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.environments.arithmetic.chains import SUBTASKS, chain
+from thinking.environments.arithmetic.chains import SUBTASKS, WORKED, chain
 from thinking.environments.arithmetic.drawing import (
     STEPS,
     THREE_STEPS,
@@ -27,8 +27,9 @@ from thinking.environments.arithmetic.problems import (
     WORDINGS,
     Problem,
     parts,
+    subtasks,
 )
-from thinking.environments.arithmetic.split import held_out, trainable, word_problems
+from thinking.environments.arithmetic.split import held_out, shown, trainable, word_problems
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 SIGNS = {"+": ADD, "-": SUBTRACT, "*": MULTIPLY, "/": DIVIDE}
@@ -82,11 +83,8 @@ def test_nothing_that_is_held_out_is_ever_trained_on_and_nothing_else_is_tested(
         rng = np.random.default_rng(seed)
         problem = draw(rng, level)
         assert not held_out(problem)
-        for step in chain(problem, SUBTASKS):
-            # What the chain's own text asks is read anew.
-            if asked := re.fullmatch(r"<ask>(.*)=<answer>.*", step):
-                assert not any(map(held_out, folded(asked[1])))
         for step in chain(problem):
+            # What the chain's own text asks is read anew.
             if re.search(r"^=.*\d[-+*/]", step):
                 assert not any(map(held_out, folded(step[1:])))
             if (match := re.fullmatch(r"(\d+)/(\d+)=.*", step)) and int(match[2]) >= 10:
@@ -96,10 +94,42 @@ def test_nothing_that_is_held_out_is_ever_trained_on_and_nothing_else_is_tested(
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_levels_are_as_long_as_they_say(level):
+def test_no_row_of_subtasks_shows_what_is_held_out(level):
+    for seed in range(4 if level.digits > 7 else 12):
+        problem = draw(np.random.default_rng(seed), level, style=SUBTASKS)
+        assert not held_out(problem)
+        steps = chain(problem, SUBTASKS)
+        for step in steps:
+            if asked := re.fullmatch(r"<ask>(.*)=<answer>.*", step):
+                assert not any(map(held_out, folded(asked[1])))
+        if not steps[0].startswith("<ask>"):
+            assert not any(map(held_out, parts(problem)))
+
+
+def test_what_a_long_product_falls_into_is_drawn_for_subtasks_too():
+    rng = np.random.default_rng(0)
+    drawn = [draw(rng, Level(MULTIPLY, 4), style=SUBTASKS) for _ in range(60)]
+    kinds = collections.Counter(tuple(len(str(each).rstrip("0")) > 1 for each in problem.values) for problem in drawn)
+    assert min(kinds[True, True], kinds[True, False], kinds[False, False]) >= 10
+    sums = [draw(rng, Level(ADD, 8), style=SUBTASKS).values for _ in range(60)]
+    assert sum(max(values) % 1000 == 0 for values in sums) >= 10
+    assert sum(max(values) % 10 != 0 for values in sums) >= 10
+
+
+def test_a_row_of_subtasks_shows_them_but_not_what_they_take():
+    long = Problem(MULTIPLY, (9876, 40))
+    assert shown(long, SUBTASKS) == subtasks(long)
+    assert shown(long) == list(parts(long)) == []
+    short = Problem(MULTIPLY, (12, 30))
+    assert shown(short, SUBTASKS) == shown(short) == []
+
+
+@pytest.mark.parametrize("style", [WORKED, SUBTASKS])
+@pytest.mark.parametrize("level", LEVELS)
+def test_levels_are_as_long_as_they_say(level, style):
     rng = np.random.default_rng(0)
     for _ in range(8):
-        found = draw(rng, level)
+        found = draw(rng, level, style=style)
         lengths = [len(number) for number in re.findall(r"\d+", " ".join(leaves(found)))]
         if level.operation in STEPS:
             assert len(lengths) == STEPS[level.operation] + 1

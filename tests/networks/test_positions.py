@@ -116,14 +116,36 @@ def test_location_reads_whole_numbers_as_places_on_a_line():
     np.testing.assert_allclose(told[0], [vaswani(7, DIMS), vaswani(0, DIMS), vaswani(7, DIMS)], atol=1e-6)
 
 
+def test_orthogonal_gives_whole_numbers_vectors_of_length_one_at_right_angles():
+    where = np.arange(DIMS, dtype=np.int32).reshape(1, DIMS, 1)
+    tokens, when = np.zeros((1, DIMS, DIMS), np.float32), np.arange(DIMS)[None]
+    position = positions.orthogonal()
+    add = jit(position.add)
+    vectors = np.asarray(add(tokens, when, where))[0]
+    np.testing.assert_allclose(vectors @ vectors.T, np.eye(DIMS), atol=1e-5)
+    later = np.asarray(add(tokens, when, where + 100))[0]  # at any places, however high
+    np.testing.assert_allclose(later @ later.T, np.eye(DIMS), atol=1e-4)
+    heads = draw(1, DIMS, HEADS, DIMS)
+    assert position.rotate(heads, when) is heads
+
+
+def test_orthogonal_tells_coordinates_apart_and_not_when():
+    add = jit(positions.orthogonal().add)
+    tokens, where = draw(1, 2, DIMS), np.asarray([[[1, 2], [2, 1]]], np.int32)
+    told = np.asarray(add(tokens, WHEN[:, :2], where)) - tokens
+    assert np.abs(told[0, 0] - told[0, 1]).max() > 0.1
+    np.testing.assert_array_equal(np.asarray(add(tokens, WHEN[:, 2:4], where)) - tokens, told)
+
+
 @pytest.mark.parametrize(
     "encode",
     [
         lambda: positions.sinusoidal().add(draw(1, 2, 7), WHEN[:, :2], draw(1, 2, 1)),
         lambda: positions.location().add(draw(1, 2, 7), WHEN[:, :2], draw(1, 2, 1)),
+        lambda: positions.orthogonal().add(draw(1, 2, 7), WHEN[:, :2], draw(1, 2, 1)),
         lambda: positions.rotary().rotate(draw(1, 2, 1, 7), WHEN[:, :2]),
     ],
-    ids=["sinusoidal", "location", "rotary"],
+    ids=["sinusoidal", "location", "orthogonal", "rotary"],
 )
 def test_waves_need_an_even_number_of_dimensions(encode):
     with pytest.raises(ValueError, match=r"7 dimensions.*even") as refusal:

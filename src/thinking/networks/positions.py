@@ -1,4 +1,4 @@
-"""Position encodings as plug-ins: none, sinusoidal, rotary, learned, location.
+"""Position encodings as plug-ins: none, sinusoidal, rotary, learned, location, orthogonal.
 
 Axes: B rows, C tokens, D dimensions of a token, H heads, K coordinates of a place. *When* a token stands is its number
 [B, C] in its row, or [1, C] where all rows count alike.
@@ -78,11 +78,23 @@ def location(scale: float = 1.0) -> Position:
 
     def add(tokens: Array, when: Array, where: Array) -> Array:
         del when
-        coordinates = where.shape[2]
-        # Each coordinate starts at another place of the width, so that (1, 2) is not (2, 1).
-        shift = tokens.shape[2] // coordinates
-        each = waves(where * scale, tokens.shape[2]).astype(tokens.dtype)
-        return tokens + sum(jnp.roll(each[:, :, k], k * shift, axis=-1) for k in range(coordinates))
+        return tokens + _gathered(waves(where * scale, tokens.shape[2])).astype(tokens.dtype)
+
+    return Position(add, lambda heads, when: heads)
+
+
+def orthogonal() -> Position:
+    """Adds a vector of length 1 for each coordinate of *where*, whole numbers that are looked up rather than compared.
+
+    Sines and cosines at evenly spaced rates: vectors of numbers less than D apart are at right angles (but for
+    rounding), so no place resembles its neighbours, and words, which begin as long, are not drowned.
+    """
+
+    def add(tokens: Array, when: Array, where: Array) -> Array:
+        del when
+        dims = tokens.shape[2]
+        rates = 2 * jnp.pi / dims * (jnp.arange(_pairs(dims)) + 0.5)
+        return tokens + (2 / dims) ** 0.5 * _gathered(_waves(where, rates)).astype(tokens.dtype)
 
     return Position(add, lambda heads, when: heads)
 
@@ -98,10 +110,26 @@ def waves(positions: Array, dims: int) -> Array:
     Raises:
         ValueError: if dims is odd.
     """
+    pairs = _pairs(dims)
+    return _waves(positions, 10_000.0 ** (-jnp.arange(pairs) / pairs))
+
+
+def _waves(positions: Array, rates: Array) -> Array:
+    """Sines, then cosines, of positions [...] at rates [R]: [..., 2 R]."""
+    angles = jnp.expand_dims(positions.astype(jnp.float32), -1) * rates.reshape((1,) * positions.ndim + (-1,))
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def _gathered(each: Array) -> Array:
+    """[B, C, D], the sum over coordinates of [B, C, K, D]."""
+    coordinates, dims = each.shape[2:]
+    # Each coordinate starts at another place of the width, so that (1, 2) is not (2, 1).
+    return sum(jnp.roll(each[:, :, k], k * (dims // coordinates), axis=-1) for k in range(coordinates))
+
+
+def _pairs(dims: int) -> int:
     if dims % 2:
         raise ValueError(
             f"a position encoding of {dims} dimensions: sines and cosines come in pairs; give an even number"
         )
-    rates = 10_000.0 ** (-jnp.arange(dims // 2) / (dims // 2))
-    angles = jnp.expand_dims(positions.astype(jnp.float32), -1) * rates.reshape((1,) * positions.ndim + (-1,))
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    return dims // 2

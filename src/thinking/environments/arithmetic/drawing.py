@@ -1,15 +1,18 @@
 """Problems drawn at random, of any length, on the side that is asked for."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from thinking.environments.arithmetic.chains import SUBTASKS, WORKED
 from thinking.environments.arithmetic.problems import (
     ADD,
     DIVIDE,
     MODULAR,
     MULTIPLY,
+    SIMPLE,
     SUBTRACT,
     WORDINGS,
     Problem,
@@ -39,13 +42,16 @@ class Level(NamedTuple):
     digits: int
 
 
-def draw(rng: np.random.Generator, level: Level, test: bool = False) -> Problem:
+def draw(rng: np.random.Generator, level: Level, test: bool = False, style: str = WORKED) -> Problem:
     """A problem of a level.
 
     Args:
         rng: is advanced.
         level: what kind of problem.
-        test: whether it is held out; else neither it is, nor any problem on the way to its answer.
+        test: whether it is held out; else neither it is, nor any problem that is shown on the way to its answer.
+        style: of the rows that will show it, one of `chains.STYLES`; a test heeds none. For SUBTASKS there are also
+            the problems that long products fall into: a third of the products has a right factor of one digit and
+            zeros, a third two such factors, and half of the sums are of numbers that end in zeros.
 
     Raises:
         ValueError: for an unknown operation, less than 1 digit, or where no problem is found on that side.
@@ -55,31 +61,36 @@ def draw(rng: np.random.Generator, level: Level, test: bool = False) -> Problem:
         raise ValueError(f"draw: operation {level.operation!r} is unknown; take one of {names}")
     if level.digits < 1:
         raise ValueError(f"draw: {level.digits} digits are out of range; give at least 1")
-    wanted, admitted = (held_out, _anything) if test else (trainable, trainable)
+    fit = functools.partial(trainable, style=style)
+    wanted, admitted = (held_out, _anything) if test else (fit, fit)
     for _ in range(TRIES):
         if level.operation in STEPS:
             found = _expression(rng, STEPS[level.operation], level.digits, admitted)
         else:
-            found = _single(rng, level, test)
+            found = _single(rng, level, test, style)
         if isinstance(found, Problem) and wanted(found):
             return found
     side = "held out" if test else "for training"
     raise ValueError(f"draw: no problem {side} was found for {level}; give more digits")
 
 
-def draw_all(seed: int, step: int, levels: Sequence[Level], count: int, test: bool = False) -> list[Problem]:
+def draw_all(
+    seed: int, step: int, levels: Sequence[Level], count: int, test: bool = False, style: str = WORKED
+) -> list[Problem]:
     """So many problems, of levels drawn evenly; a pure function of its arguments."""
     rng = np.random.default_rng([seed, step])
-    return [draw(rng, levels[rng.integers(len(levels))], test) for _ in range(count)]
+    return [draw(rng, levels[rng.integers(len(levels))], test, style) for _ in range(count)]
 
 
-def draw_ladder(seed: int, step: int, levels: Sequence[Level], count: int, test: bool = False) -> list[Problem]:
+def draw_ladder(
+    seed: int, step: int, levels: Sequence[Level], count: int, test: bool = False, style: str = WORKED
+) -> list[Problem]:
     """So many problems of each level, level by level; a pure function of its arguments.
 
     Those of level l begin at `l * count`, as `learning.curriculum.rows_of_levels` asks.
     """
     rng = np.random.default_rng([seed, step])
-    return [draw(rng, level, test) for level in levels for _ in range(count)]
+    return [draw(rng, level, test, style) for level in levels for _ in range(count)]
 
 
 def _anything(problem: Problem) -> bool:
@@ -93,7 +104,13 @@ def _number(rng: np.random.Generator, digits: int) -> int:
     return int("".join(map(str, (first, *rng.integers(0, 10, digits - 1)))))
 
 
-def _single(rng: np.random.Generator, level: Level, test: bool) -> Problem | None:
+def _ending_in_zeros(rng: np.random.Generator, digits: int) -> int:
+    """Of exactly so many digits, of which any number may be zeros at its end, but not the first."""
+    zeros = int(rng.integers(digits))
+    return max(_number(rng, digits - zeros), 1) * 10**zeros
+
+
+def _single(rng: np.random.Generator, level: Level, test: bool, style: str) -> Problem | None:
     longer, shorter = level.digits, int(rng.integers(1, level.digits + 1))
     if level.operation == MODULAR:
         modulus = max(_number(rng, longer), 2)
@@ -104,6 +121,10 @@ def _single(rng: np.random.Generator, level: Level, test: bool) -> Problem | Non
         return None if left is None else Problem(DIVIDE, (left, divisor))
     if rng.random() < 0.5:
         longer, shorter = shorter, longer
+    if level.operation == MULTIPLY and style == SUBTASKS and not test and (multiples := rng.integers(3)):
+        return _product_of_multiples(rng, longer, shorter, both=multiples == 2)
+    if level.operation == ADD and style == SUBTASKS and not test and rng.random() < 0.5:
+        return Problem(ADD, (_ending_in_zeros(rng, longer), _ending_in_zeros(rng, shorter)))
     left = _number(rng, longer)
     if level.operation == MULTIPLY and not test:
         right = _factor(rng, left, shorter)
@@ -117,7 +138,7 @@ def _below(rng: np.random.Generator, limit: int) -> int:
 
 
 def _factor(rng: np.random.Generator, left: int, digits: int) -> int | None:
-    """A number of so many digits by which `left` can be multiplied without a partial product that is held out.
+    """A number of so many digits by which `left` can be multiplied without a partial product or sum that is held out.
 
     Long products have so many parts that hardly one drawn at once would do, so it is drawn digit by digit.
     """
@@ -132,6 +153,18 @@ def _factor(rng: np.random.Generator, left: int, digits: int) -> int | None:
         else:
             return None
     return right
+
+
+def _product_of_multiples(rng: np.random.Generator, longer: int, shorter: int, both: bool) -> Problem | None:
+    """A product whose right factor, or both, is one digit and zeros; longer and shorter are their digits, in order."""
+    right = int(rng.integers(1, 10)) * 10 ** (shorter - 1)
+    if both:
+        left = int(rng.integers(1, 10)) * 10 ** (longer - 1)
+    elif max(longer, shorter) <= SIMPLE:
+        left = _number(rng, longer)
+    else:
+        left = _factor(rng, right, longer)  # as it is the left one that is taken apart
+    return None if left is None else Problem(MULTIPLY, (left, right))
 
 
 def _dividend(rng: np.random.Generator, divisor: int, digits: int) -> int | None:

@@ -74,7 +74,7 @@ def lessons(
     parts: list[Packed] = []
     longest = 0
     for number, source in enumerate(sources):
-        problems = problems_of(source, count, seed)
+        problems = problems_of(source, count, seed, style=style)
         written = rows(problems, seed, number, styles=(style,), speech=speech, least_first=least_first, slip=slip)
         longest = max(longest, *(len(each.tokens) for each in written))
         parts.append(_packed(written, length, source))
@@ -109,7 +109,7 @@ def exam(
     rng = np.random.default_rng([seed, test, 2])
     problems, subject, starts = [], [], [0]
     for source in sources:
-        found = problems_of(source, count, seed, test)
+        found = problems_of(source, count, seed, test, style)
         problems += found
         subject += [f"{source} {each.operation}" if source == WORDS else source for each in found]
         starts.append(len(problems))

@@ -22,6 +22,9 @@ WORDINGS = {
 }
 """How each operation is asked for; the first is in symbols."""
 
+SIMPLE = 2
+"""Digits of the longest factors whose product has no sub-tasks, if the right one is a multiple of a power of ten."""
+
 _VALUES = {
     ADD: operator.add,
     SUBTRACT: operator.sub,
@@ -133,22 +136,25 @@ def reduced(problem: Problem) -> Problem | int:
 def subtasks(problem: Problem) -> list[Problem]:
     """The problems to solve one after another, each in a context of its own; none where it is simple.
 
-    An expression falls into its operations, the innermost first. A product falls into products with a multiple of a
-    power of ten, each but the first followed by a sum; a modular sum into a sum and a difference, which is the answer
-    unless it is negative: then the sum is.
+    An expression falls into its operations, the innermost first; a modular sum into a sum and a difference, which is
+    the answer unless it is negative: then the sum is. A product falls into those of its left factor with the multiples
+    of powers of ten that its right one is made of, each but the first followed by a sum. Where the right one is such a
+    multiple itself, and a factor is longer than `SIMPLE`, the left one is taken apart in the same way; where both are,
+    what is left is the product of two digits, behind which come the zeros. So whatever products of products are
+    asked, only short ones are ever worked out.
     """
-    if problem.nested:
-        found, rest = [], problem
-        while isinstance(rest, Problem):
-            found.append(innermost(rest))
-            rest = reduced(rest)
-        return found
-    if problem.operation == MODULAR:
-        left, right, modulus = problem.values
-        return [Problem(ADD, (left, right)), Problem(SUBTRACT, (left + right, modulus))]
-    if problem.operation == MULTIPLY:
-        return _partial_products(*problem.values)
-    return []
+    if problem.nested or problem.operation == MODULAR:
+        return _operations(problem)
+    if problem.operation != MULTIPLY:
+        return []
+    left, right = problem.values
+    if len(multiples(right)) > 1:
+        return _collected([(left, part) for part in multiples(right)])
+    if max(len(str(left)), len(str(right))) <= SIMPLE:
+        return []
+    if len(multiples(left)) > 1:
+        return _collected([(part, right) for part in multiples(left)])
+    return [Problem(MULTIPLY, (int(str(left)[0]), int(str(right)[0])))]
 
 
 def multiples(value: int) -> list[int]:
@@ -156,14 +162,27 @@ def multiples(value: int) -> list[int]:
     return [int(digit) * 10**place for place, digit in enumerate(reversed(str(value))) if digit != "0"] or [0]
 
 
-def _partial_products(left: int, right: int) -> list[Problem]:
+def _operations(problem: Problem) -> list[Problem]:
+    """What an expression or a modular sum is carried out by, one after another."""
+    if not problem.nested:
+        left, right, modulus = problem.values
+        return [Problem(ADD, (left, right)), Problem(SUBTRACT, (left + right, modulus))]
+    found, rest = [], problem
+    while isinstance(rest, Problem):
+        found.append(innermost(rest))
+        rest = reduced(rest)
+    return found
+
+
+def _collected(products: list[tuple[int, int]]) -> list[Problem]:
+    """Products, each but the first followed by its sum with all before."""
     found, total = [], 0
-    for index, part in enumerate(multiples(right)):
-        found.append(Problem(MULTIPLY, (left, part)))
+    for index, (left, right) in enumerate(products):
+        found.append(Problem(MULTIPLY, (left, right)))
         if index:
-            found.append(Problem(ADD, (total, left * part)))
-        total += left * part
-    return found if len(found) > 1 else []
+            found.append(Problem(ADD, (total, left * right)))
+        total += left * right
+    return found
 
 
 def long_division(left: int, right: int) -> Iterator[tuple[int, int]]:
@@ -186,7 +205,7 @@ def division_parts(held: int, right: int) -> Iterator[Problem]:
 
 
 def parts(problem: Problem) -> Iterator[Problem]:
-    """Whatever problem shows up on the way to the answer: sub-tasks, theirs, and what is left of an expression.
+    """Whatever problem shows up where it is worked out: operations, products and sums, what is left of an expression.
 
     Not those that are a step by themselves: of two digits and a carry, or of one place and a divisor of one digit.
     """
@@ -194,9 +213,14 @@ def parts(problem: Problem) -> Iterator[Problem]:
     while isinstance(rest, Problem):
         yield rest
         rest = reduced(rest) if rest.nested else None
-    for each in subtasks(problem):
-        yield each
-        yield from parts(each)
-    if problem.operation == DIVIDE and not problem.nested:
+    if problem.nested or problem.operation == MODULAR:
+        for each in _operations(problem):
+            yield each
+            yield from parts(each)
+    elif problem.operation == MULTIPLY:
+        left, right = problem.values
+        rows = multiples(right)
+        yield from _collected([(left, part) for part in rows] if len(rows) > 1 else [])
+    elif problem.operation == DIVIDE:
         for held, _ in long_division(*problem.values):
             yield from division_parts(held, problem.values[1])

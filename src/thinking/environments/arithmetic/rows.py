@@ -4,6 +4,7 @@ Axes: R rows, P tokens of the longest prompt, K of the longest answer, S steps o
 longest step.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -29,7 +30,8 @@ class Row(NamedTuple):
     Attributes:
         tokens: [T].
         prompt: how many of them ask.
-        weights: [T], what each counts when it is predicted: 0 in the prompt and in slips, else 1.
+        weights: [T], what each counts when it is predicted: 0 in the prompt, in slips, and in what others answer.
+            Else it is 1.
     """
 
     tokens: list[int]
@@ -82,7 +84,7 @@ def row(
     """
     asked = prompt(problem, wording, least_first)
     steps = chain(problem, style, least_first)
-    pieces = [("<step>".join(steps), False)]
+    pieces = _asked_and_answered("<step>".join(steps))
     if style == REVISED:
         if rng is None:
             raise ValueError(f"row: style {style!r} draws slips; give an rng")
@@ -90,11 +92,20 @@ def row(
     if style != DIRECT:
         pieces = [("<think>", False), *pieces, ("</think>", False)]
     tokens, weights = list(asked), [0.0] * len(asked)
-    for text, wrong in [*pieces, (f"<answer>{answer(problem, least_first)}<end>", False)]:
+    for text, given in [*pieces, (f"<answer>{answer(problem, least_first)}<end>", False)]:
         written = VOCABULARY.encode(text)
         tokens += written
-        weights += [float(not wrong)] * len(written)
+        weights += [float(not given)] * len(written)
     return Row(tokens, len(asked), weights)
+
+
+def _asked_and_answered(thought: str) -> list[tuple[str, bool]]:
+    """Pieces of a thought, and of each whether it is the answer of a sub-task.
+
+    That is put in by whoever solves it; to learn it would be to learn problems without their thoughts.
+    """
+    pieces = re.split("(?<=<answer>)([^<]*)", thought)
+    return [(piece, index % 2 == 1) for index, piece in enumerate(pieces)]
 
 
 def rows(

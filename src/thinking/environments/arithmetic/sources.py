@@ -1,7 +1,8 @@
-"""Sources of problems by name: `words`, all word problems; or an operation and the digits of its longer operand."""
+"""Sources of problems by name: `words` for all word problems, or an operation and the digits of its longer operand."""
 
 import numpy as np
 
+from thinking.environments.arithmetic.chains import WORKED
 from thinking.environments.arithmetic.drawing import STEPS, Level, draw
 from thinking.environments.arithmetic.problems import DIVIDE, MULTIPLY, WORDINGS, Problem
 from thinking.environments.arithmetic.split import held_out, trainable, word_problems
@@ -15,35 +16,41 @@ REPEATED = 20
 than of sums and differences."""
 
 
-def level_of(source: str) -> Level | None:
-    """What a name stands for; None for all word problems.
+def level_of(source: str) -> tuple[Level, int | None] | None:
+    """What a name stands for, and how many problems it asks for, if it does; None for all word problems.
 
     Raises:
         UserError: if it stands for nothing.
     """
     if source == WORDS:
         return None
-    operation, _, digits = source.partition(":")
-    if operation not in (*WORDINGS, *STEPS) or not digits.isdecimal() or int(digits) < 1:
+    operation, *numbers = source.split(":")
+    whole = all(number.isdecimal() and int(number) > 0 for number in numbers)
+    if operation not in (*WORDINGS, *STEPS) or len(numbers) not in (1, 2) or not whole:
         names = ", ".join((*WORDINGS, *STEPS))
-        raise UserError(f"{source!r} is no source of problems: give {WORDS}, or OPERATION:DIGITS with one of {names}")
-    return Level(operation, int(digits))
+        raise UserError(
+            f"{source!r} is no source of problems: give {WORDS}, or OPERATION:DIGITS, or OPERATION:DIGITS:PROBLEMS, "
+            f"with one of {names}"
+        )
+    digits, *counts = map(int, numbers)
+    return Level(operation, digits), *(counts or [None])
 
 
-def problems_of(source: str, count: int, seed: int, test: bool = False) -> list[Problem]:
+def problems_of(source: str, count: int, seed: int, test: bool = False, style: str = WORKED) -> list[Problem]:
     """Problems of a source, on one side of the split; a pure function of the arguments.
 
     Args:
         source: its name. All word problems are given, whatever the count: to learn from, products and quotients
             `REPEATED` times.
-        count: how many to draw.
+        count: how many to draw, unless the name tells.
         seed: of the draw.
         test: whether they are held out.
+        style: of the texts to learn from, which show nothing that is held out.
     """
-    level = level_of(source)
-    if level is None:
-        chosen = [each for each in word_problems() if (held_out if test else trainable)(each)]
+    named = level_of(source)
+    if named is None:
+        chosen = [each for each in word_problems() if (held_out(each) if test else trainable(each, style))]
         few = [each for each in chosen if each.operation in (MULTIPLY, DIVIDE)]
         return chosen if test else chosen + (REPEATED - 1) * few
-    rng = np.random.default_rng([seed, test, *source.encode()])
-    return [draw(rng, level, test) for _ in range(count)]
+    (level, told), rng = named, np.random.default_rng([seed, test, *source.encode()])
+    return [draw(rng, level, test, style) for _ in range(told or count)]

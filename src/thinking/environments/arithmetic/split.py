@@ -9,7 +9,17 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 
-from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, Problem, parts
+from thinking.environments.arithmetic.chains import SUBTASKS, WORKED
+from thinking.environments.arithmetic.problems import (
+    ADD,
+    DIVIDE,
+    MODULAR,
+    MULTIPLY,
+    SUBTRACT,
+    Problem,
+    parts,
+    subtasks,
+)
 
 SALT = 523
 """Chosen so that the split of the word problems is close to a fifth for each operation."""
@@ -32,9 +42,17 @@ def held_out(problem: Problem) -> bool:
     return int.from_bytes(digest, "big") % 5 == 0
 
 
-def trainable(problem: Problem) -> bool:
-    """Whether neither it is held out, nor any problem on the way to its answer."""
-    return not held_out(problem) and not any(held_out(each) for each in parts(problem))
+def shown(problem: Problem, style: str = WORKED) -> list[Problem]:
+    """What a row of a style shows on the way to the answer: in the SUBTASKS style what it asks, if it asks anything.
+
+    What a sub-task takes by itself is not shown there: it is solved in a context of its own.
+    """
+    return (style == SUBTASKS and subtasks(problem)) or list(parts(problem))
+
+
+def trainable(problem: Problem, style: str = WORKED) -> bool:
+    """Whether neither it is held out, nor any problem that a row of this style shows on the way to its answer."""
+    return not held_out(problem) and not any(held_out(each) for each in shown(problem, style))
 
 
 def word_problems() -> Iterator[Problem]:

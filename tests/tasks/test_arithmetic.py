@@ -1,0 +1,142 @@
+"""The arithmetic task: from a command to results that can be trusted."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import sys
+
+import pytest
+
+from tasks import arithmetic
+from thinking.errors import UserError
+from thinking.experiment import Run, interruption, main
+from thinking.experiment.config import check
+
+SMALL = dataclasses.replace(
+    arithmetic.PRESETS["smoke"],
+    styles=("worked", "direct"),
+    exams=("add:1", "subtract:1"),
+    supervised_steps=8,
+    updates=3,
+    kl_weight=0.01,
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small run, and where it was written."""
+    run = Run(folder=tmp_path_factory.mktemp("arithmetic"), config=SMALL)
+    arithmetic.run(SMALL, run)
+    return run
+
+
+def results(run):
+    return json.loads((run.folder / "results.json").read_text())
+
+
+def lines(run, name="metrics.jsonl"):
+    return [json.loads(line) for line in (run.folder / name).read_text().splitlines()]
+
+
+def test_every_model_is_examined_by_subject(finished):
+    rows = {(row["model"], row["subject"]): row for row in results(finished)["rows"]}
+    assert set(rows) == {
+        (model, subject) for model in ("worked", "direct", "grpo") for subject in ("add:1", "subtract:1", "all")
+    }
+    for model in ("worked", "direct", "grpo"):
+        assert [rows[model, subject]["problems"] for subject in ("add:1", "subtract:1", "all")] == [20, 20, 40]
+    assert (finished.plots / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_metrics_have_the_names_that_users_of_post_training_libraries_know(finished):
+    (line,) = [line for line in lines(finished) if line["stage"] == "grpo"]
+    rewards = {f"rewards/{name}" for name in ("outcome", "process", "format", "length")}
+    known = {"reward", "reward_std", "completions/mean_length", "completions/clipped_ratio", "entropy", "kl"}
+    assert known | rewards | {"clip_ratio", "frac_reward_zero_std", "valid_fraction"} <= line.keys()
+
+
+def test_samples_are_a_table_of_texts_and_rewards(finished):
+    table = lines(finished, "samples.jsonl")
+    assert len(table) == 8
+    for record in table:
+        assert re.fullmatch(r"<begin>(\d\+\d=|.*(sum|plus|Add).*)", record["prompt"])
+        assert record["completion"]
+        weighted = record["rewards/outcome"] + 0.5 * record["rewards/process"] + 0.1 * record["rewards/format"]
+        assert record["reward"] == pytest.approx(weighted, abs=1e-5)
+        assert isinstance(record["advantage"], float)
+
+
+def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(arithmetic, "CHUNK", 1)  # so that there is something in between
+
+    def stop(stage, step, figures):
+        if (stage, step) in {("worked", 5), ("grpo", 1)}:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run = Run(folder=tmp_path, config=SMALL)
+    for _ in range(2):
+        with interruption.catching(), pytest.raises(interruption.Interrupted):
+            arithmetic.run(SMALL, dataclasses.replace(run, mirrors=(stop,)))
+    with interruption.catching():  # forgets the signals
+        arithmetic.run(SMALL, run)
+    assert results(run)["state_digest"] == results(finished)["state_digest"]
+    assert lines(run, "samples.jsonl")[-8:] == lines(finished, "samples.jsonl")[-8:]
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "reinforce", "expert_iteration"])
+def test_every_algorithm_updates_the_policy_it_is_given(finished, algorithm, tmp_path):
+    config = dataclasses.replace(SMALL, algorithm=algorithm, curriculum=True, updates=1, exams=("add:1",))
+    asked = arithmetic.practise(config, Run(folder=tmp_path, config=config), "worked", begun(config))
+    (line,) = [line for line in lines(Run(folder=tmp_path, config=config)) if line["stage"] == algorithm]
+    assert line["levels_open"] == 1
+    assert int(asked.state.learner.optimizer[1][0].count) > 0
+
+
+def begun(config):
+    import jax
+
+    return arithmetic.build(config).init(jax.random.key(0))
+
+
+def test_thoughts_that_begin_with_a_slip_are_examined_apart(tmp_path):
+    config = dataclasses.replace(
+        SMALL, styles=("revised",), slips=True, algorithm="none", supervised_steps=1, exams=("add:1",), exam_problems=4
+    )
+    run = Run(folder=tmp_path, config=config)
+    arithmetic.run(config, run)
+    assert {row["model"] for row in results(run)["rows"]} == {"revised", "revised, after a slip"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"styles": ()}, "--styles: name at least one"),
+        ({"styles": ("worked", "worked")}, "--styles worked worked: a style stands twice"),
+        ({"lessons": ("power:2",)}, "'power:2' is no source of problems: give words, or OPERATION:DIGITS"),
+        ({"group": 1}, "--group 1: allowed is a whole number from 2"),
+        ({"width": 30}, "--width 30: allowed is a multiple of twice --heads"),
+        ({"minibatches": 5}, "--minibatches 5: allowed is a divisor of 8 answers"),
+        ({"speech": 1.5}, "--speech 1.5: allowed is a number from 0 to 1"),
+        ({"kl_weight": -1.0}, "--kl-weight -1.0: allowed is a number from 0"),
+        ({"learning_rate": 0.0}, "--learning-rate 0.0: allowed is a number above 0"),
+        ({"supervised_steps": 0}, "--supervised-steps 0: allowed is a whole number from 1"),
+    ],
+)
+def test_bad_values_are_refused_with_one_line(changed, said):
+    with pytest.raises(UserError) as error:
+        check(dataclasses.replace(SMALL, **changed))
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
+
+
+def test_a_text_that_does_not_fit_a_row_ends_with_one_line(tmp_path, monkeypatch, capsys):
+    flags = ["--preset", "smoke", "--lessons", "add:30", "--artifacts", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["arithmetic.py", *flags])
+    with pytest.raises(SystemExit) as stop:
+        main("arithmetic", arithmetic.run, arithmetic.PRESETS)
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "a text of add:30 has" in said
+    assert said.count("\n") == 1
