@@ -7,7 +7,10 @@ rewarded, and searches among its own thoughts at test time. All are judged on pr
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any, Literal
+
+from tyro.conf import FlagCreatePairsOff
 
 from thinking.errors import UserError
 from thinking.experiment import Run, RunConfig, main, option
@@ -19,16 +22,20 @@ if TYPE_CHECKING:
     import optax
 
     from thinking.environments.arithmetic.lessons import Exam
+    from thinking.environments.arithmetic.searching import Searcher
     from thinking.experiment.training import Trained
     from thinking.networks.decoder import Decoder, Params
 
 Style = Literal["worked", "direct", "subtasks", "revised"]
+Method = Literal["greedy", "vote", "value", "likeliest", "check", "beam", "revision", "tree"]
 Algorithm = Literal["none", "grpo", "ppo", "reinforce", "expert_iteration"]
 
-CONTEXT = 512
+CONTEXT = 1024
 """Tokens that a text may have."""
 EXAM_BATCH = 512
 """Problems that are answered at once."""
+CHUNK = 10
+"""Updates by rewards between two looks at them; supervised steps are five times as many."""
 WARMUP = 20
 """Updates by rewards in which the learning rate rises."""
 
@@ -58,9 +65,13 @@ class Config(RunConfig):
     width: int = option(64, "dimensions of the decoder")
     heads: int = option(4, "attention heads")
     layers: int = option(2, "blocks")
+    positions: Literal["number", "place"] = option(
+        "number", "by what tokens are told apart: their number in the text, or the place of their digit"
+    )
+    highest_place: int = option(48, "place: places of digits; lessons name theirs at random among these")
     row_length: int = option(128, "tokens of a row, which holds several texts")
     batch: int = option(32, "rows of a supervised step")
-    supervised_steps: int = option(500, "supervised steps")
+    supervised_steps: int = option(450, "supervised steps")
     learning_rate: float = option(0.003, "supervised: highest learning rate, falling to a tenth as a cosine")
     schedule_steps: int = option(3000, "supervised: steps of that schedule; training may end before it does")
 
@@ -82,6 +93,19 @@ class Config(RunConfig):
     format_weight: float = option(0.1, "weight of the reward for a well-formed answer")
     length_weight: float = option(0.0, "weight of the reward for the share of the budget that is left")
 
+    chat: FlagCreatePairsOff[bool] = option(False, "once trained, answer typed problems instead", identity=False)
+    method: Method = option(
+        "greedy", "chat: how to answer: greedy, vote, value, likeliest, check, beam, revision, tree", identity=False
+    )
+    paths: int = option(8, "chat: attempts, or width of the beam, or simulations of each tree", identity=False)
+
+    search: tuple[str, ...] = option(
+        (), "held-out problems to compare all ways of searching on: words, or OPERATION:DIGITS", identity=False
+    )
+    search_problems: int = option(512, "problems that ways of searching are compared on", identity=False)
+    attempts: int = option(16, "search: the most attempts at a problem", identity=False)
+    temperature: float = option(0.7, "search: by which logits are divided before attempts are drawn", identity=False)
+
     def validate(self) -> None:
         """Raises UserError for values that cannot be trained."""
         from thinking.environments.arithmetic.sources import level_of
@@ -95,15 +119,19 @@ class Config(RunConfig):
                 raise UserError(f"{flag} {value}: allowed is a number from 0 to 1; take {field.default}")
             if field.name.endswith("_weight") and value < 0:
                 raise UserError(f"{flag} {value}: allowed is a number from 0; take {field.default}")
-            if "learning_rate" in field.name and value <= 0:
+            if ("learning_rate" in field.name or field.name == "temperature") and value <= 0:
                 raise UserError(f"{flag} {value}: allowed is a number above 0; take {field.default}")
         for name in ("styles", "lessons", "exams", "practice"):
             if not getattr(self, name):
                 raise UserError(f"--{name}: name at least one")
-        for source in (*self.lessons, *self.exams, *self.practice):
+        for source in (*self.lessons, *self.exams, *self.practice, *self.search):
             level_of(source)
         if len(set(self.styles)) < len(self.styles):
             raise UserError(f"--styles {' '.join(self.styles)}: a style stands twice; name each once")
+        if self.positions == "place" and not self.least_first:
+            raise UserError("--positions place: places are counted from the last digit; give --least-first too")
+        if self.positions == "place" and (self.algorithm != "none" or self.search or "subtasks" in self.styles):
+            raise UserError("--positions place: allowed are lessons and exams alone; give --algorithm none")
         if self.width % (2 * self.heads):
             raise UserError(f"--width {self.width}: allowed is a multiple of twice --heads, {2 * self.heads}")
         if (rows := self.problems * self.group) % self.minibatches:
@@ -111,7 +139,9 @@ class Config(RunConfig):
 
 
 PRESETS = {
-    "default": Config(),
+    "default": Config(search=("words",)),
+    "ppo": Config(algorithm="ppo"),
+    "reinforce": Config(algorithm="reinforce", policy_learning_rate=1e-3),
     "words": Config(
         styles=("worked", "direct"),
         lessons=("words", "add:3", "subtract:3", "multiply:2", "divide:2"),
@@ -119,8 +149,18 @@ PRESETS = {
         schedule_steps=4000,
         algorithm="none",
     ),
+    "slips": Config(
+        styles=("revised", "worked"),
+        lessons=("words", "add:3", "subtract:3"),
+        slips=True,
+        slip=0.2,
+        row_length=192,
+        batch=24,
+        supervised_steps=3000,
+        algorithm="none",
+    ),
     "smoke": Config(
-        lessons=("add:1", "words"),
+        lessons=("add:1", "subtract:1"),
         lesson_problems=50,
         exams=("add:1",),
         exam_problems=20,
@@ -138,55 +178,48 @@ PRESETS = {
 
 
 def run(config: Config, run: Run) -> None:
-    """Teach, let practise, examine, and write what came of it."""
-    from thinking.environments.arithmetic.lessons import exam, with_slips
+    """Teach, let practise, examine, search, and write what came of it."""
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
 
-    trained: dict[str, Trained] = {}
-    rows: list[dict[str, Any]] = []
-
-    def examine(name: str, style: Style, params: Params) -> None:
-        asked = exam(
-            config.exams,
-            style,
-            count=config.exam_problems,
-            seed=config.seed,
-            speech=config.speech,
-            least_first=config.least_first,
-        )
-        rows.extend({"model": name, **row} for row in marks(config, params, asked))
-        if config.slips and style in ("worked", "revised"):
-            begun = with_slips(asked, style, seed=config.seed, least_first=config.least_first)
-            rows.extend({"model": f"{name}, after a slip", **row} for row in marks(config, params, begun))
-
-    for style in config.styles:
-        trained[style] = teach(config, run, style)
-        examine(style, style, trained[style].state.learner.params)
+    trained = {style: teach(config, run, style) for style in config.styles}
+    style_of: dict[str, Style] = {style: style for style in config.styles}
     first = config.styles[0]
     if config.algorithm != "none":
         trained[config.algorithm] = practise(config, run, first, trained[first].state.learner.params)
-        examine(config.algorithm, first, trained[config.algorithm].state.learner.params)
+        style_of[config.algorithm] = first
+    if config.chat:
+        last = config.algorithm if config.algorithm != "none" else first
+        return talk(config, first, trained[last].state.learner.params)
+    rows, searched = [], []
+    for name, stage in trained.items():
+        rows += [{"model": name, **row} for row in examine(config, style_of[name], stage.state.learner.params)]
+        if config.search and style_of[name] == first:
+            searched += search(config, run, name, stage.state.learner.params)
     plots.learning_curves(run, ["loss", "exact", "reward", "rewards/outcome", "entropy", "completions/mean_length"])
     write_results(
         run,
         rows,
         {name: stage.state for name, stage in trained.items()},
+        search=searched,
         train_seconds={name: stage.seconds for name, stage in trained.items()},
         compile_seconds={name: stage.compile_seconds for name, stage in trained.items()},
     )
 
 
+@functools.lru_cache(maxsize=1)
 def build(config: Config) -> Decoder:
     """The decoder, the same for every style."""
     from thinking.environments.arithmetic.rows import VOCABULARY
     from thinking.networks.blocks import BlockConfig
     from thinking.networks.decoder import decoder
+    from thinking.networks.positions import orthogonal, rotary
 
+    position = orthogonal() if config.positions == "place" else rotary()
     return decoder(
         vocabulary=len(VOCABULARY),
         context_length=CONTEXT,
-        block=BlockConfig(width=config.width, heads=config.heads, gated=True),
+        block=BlockConfig(width=config.width, heads=config.heads, gated=True, position=position),
         layers=config.layers,
         value_head=True,
     )
@@ -197,6 +230,7 @@ def teach(config: Config, run: Run, style: Style) -> Trained:
     import jax
 
     from thinking.environments.arithmetic.lessons import lessons
+    from thinking.environments.arithmetic.places import shuffled_places
     from thinking.experiment.training import train
     from thinking.learning.curriculum import by_level, curriculum, evenly
     from thinking.learning.optimizers import adamw, warmup_cosine
@@ -218,12 +252,15 @@ def teach(config: Config, run: Run, style: Style) -> Trained:
     syllabus = evenly(len(taught.packed.tokens))
     if config.curriculum:
         syllabus = by_level(curriculum(levels, threshold=config.mastery), taught.starts)
-    step = supervised_step(model, optimizer, taught.packed, syllabus, batch=config.batch, levels=levels)
+    where = None
+    if config.positions == "place":
+        where = functools.partial(shuffled_places, highest=config.highest_place)
+    step = supervised_step(model, optimizer, taught.packed, syllabus, batch=config.batch, levels=levels, places=where)
 
     def begin() -> Any:
         return jax.jit(lambda key: pupil(model, optimizer, syllabus, key))(jax.random.key(config.seed))
 
-    return train(run, style, init=begin, step=step, steps=config.supervised_steps, chunk=50, watch="exact")
+    return train(run, style, init=begin, step=step, steps=config.supervised_steps, chunk=5 * CHUNK, watch="exact")
 
 
 def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
@@ -281,7 +318,7 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
         init=begin,
         step=step,
         steps=config.updates,
-        chunk=10,
+        chunk=CHUNK,
         watch="reward",
         tell=lambda sample: records(VOCABULARY, questions, sample),
     )
@@ -319,17 +356,49 @@ def recipe(config: Config, model: Decoder, optimizer: optax.GradientTransformati
     return post_training.by_best(config.group, config.outcome_weight), update
 
 
-def marks(config: Config, params: Params, asked: Exam) -> list[dict[str, Any]]:
-    """What share of an exam is answered right, greedily."""
-    import jax
+def examine(config: Config, style: Style, params: Params) -> list[dict[str, Any]]:
+    """Rows of the held-out exam, and of one whose thoughts begin with a slip."""
+    asked = examined(config, config.exams, style, config.exam_problems)
+    rows = marks(config, style, params, asked)
+    if config.slips and style in ("worked", "revised"):
+        from thinking.environments.arithmetic.lessons import with_slips
 
+        begun = with_slips(asked, style, seed=config.seed, least_first=config.least_first)
+        rows += [{**row, "subject": f"{row['subject']}, after a slip"} for row in marks(config, style, params, begun)]
+    return rows
+
+
+def examined(config: Config, sources: tuple[str, ...], style: Style, count: int) -> Exam:
+    """Held-out problems."""
+    from thinking.environments.arithmetic.lessons import exam
+
+    order = {"speech": config.speech, "least_first": config.least_first}
+    return exam(sources, style, count=count, seed=config.seed, **order)
+
+
+def marks(config: Config, style: Style, params: Params, asked: Exam) -> list[dict[str, Any]]:
+    """What share of an exam is answered right, greedily; sub-tasks are solved in contexts of their own."""
+    import jax
+    import numpy as np
+
+    from thinking.environments.arithmetic.places import COORDINATES, locate
     from thinking.reasoning.examination import by_subject, in_batches
     from thinking.reasoning.generation import generate
+    from thinking.reasoning.recursion import solver
     from thinking.reasoning.rewards import outcome
     from thinking.reasoning.sampling import Sampling
     from thinking.reasoning.vocabulary import END
 
     model = build(config)
+    if style == "subtasks":
+        prompts = [row[:length].tolist() for row, length in zip(*asked.prompts[:2], strict=True)]
+        found = solver(model, max_depth=12, max_contexts=512)(params, jax.random.key(0), prompts)
+        right = [each.answer == row[row > 0].tolist() for each, row in zip(found, asked.prompts.answers, strict=True)]
+        rows = by_subject(asked.subject, np.array(right), np.array([each.tokens for each in found]))
+        figures = {"contexts_mean": [each.contexts for each in found], "depth_mean": [each.depth for each in found]}
+        return [{**row, **{name: float(np.mean(value)) for name, value in figures.items()}} for row in rows]
+
+    located = {"locate": locate, "coordinates": COORDINATES} if config.positions == "place" else {}
 
     def answer(part: Any) -> tuple[jax.Array, jax.Array]:
         written = generate(
@@ -341,11 +410,58 @@ def marks(config: Config, params: Params, asked: Exam) -> list[dict[str, Any]]:
             max_new_tokens=room(asked),
             sampling=Sampling(temperature=0.0),
             stop_tokens=(END,),
+            **located,
         )
         return outcome(part.tokens, written, answers=part.answers), written.length
 
-    right, length = in_batches(jax.jit(answer), asked.prompts, EXAM_BATCH)
+    right, length = in_batches(jax.jit(answer), asked.prompts, min(EXAM_BATCH, len(asked.problems)))
     return by_subject(asked.subject, right, length)
+
+
+def searcher(config: Config, params: Params, new: int) -> Searcher:
+    """The model as all ways of searching ask it, for so many tokens."""
+    from thinking.environments.arithmetic.searching import Searcher
+
+    return Searcher(build(config), params, new, config.temperature, config.least_first)
+
+
+def search(config: Config, run: Run, name: str, params: Params) -> list[dict[str, Any]]:
+    """Every way to search, at several sizes: what share of problems it solves, for how many tokens."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from thinking.environments.arithmetic.searching import compare
+    from thinking.experiment import plots
+    from thinking.experiment.results import print_rows
+    from thinking.reasoning.budgets import at_budget, curves
+    from thinking.reasoning.rewards import outcome
+
+    asked = examined(config, config.search, config.styles[0], config.search_problems)
+    drawn = np.random.default_rng(config.seed).permutation(len(asked.problems))[: config.search_problems]
+    prompts = jax.tree.map(lambda leaf: leaf[drawn], asked.prompts)
+    problems = [asked.problems[index] for index in drawn]
+
+    def right(solutions: Any) -> np.ndarray:
+        return np.asarray(outcome(prompts.tokens, jax.tree.map(jnp.asarray, solutions), answers=prompts.answers))
+
+    by, key = searcher(config, params, room(asked)), jax.random.key(config.seed)
+    rows = compare(by, key, problems, prompts.tokens, prompts.lengths, right, config.attempts)
+    plots.spread(run.plots / f"search_{name}.png", curves(rows), "tokens written for a problem", "solved, %")
+    (greedy,) = [row for row in rows if row["method"] == "greedy"]
+    run.log(f"{name}: within {config.attempts} times the tokens of a greedy answer")
+    print_rows(at_budget(rows, 1.05 * config.attempts * greedy["tokens_mean"]))
+    return [{"model": name, **row} for row in rows]
+
+
+def talk(config: Config, style: Style, params: Params) -> None:
+    """Answer typed problems."""
+    import jax
+
+    from thinking.environments.arithmetic import talking
+
+    by = searcher(config, params, CONTEXT // 2)
+    talking.talk(by, config.method, config.paths, jax.random.key(config.seed), asks=style == "subtasks")
 
 
 def room(asked: Exam) -> int:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem, answer
+from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem
 from thinking.environments.arithmetic.rows import VOCABULARY, prompt
 from thinking.reasoning.solving import Attempts, Solutions
 from thinking.reasoning.vocabulary import ANSWER, END
@@ -118,8 +118,3 @@ def _answer(tokens: Sequence[int], least_first: bool) -> str:
     start = len(tokens) - tokens[::-1].index(ANSWER)
     text = VOCABULARY.decode(tokens[start:])
     return re.sub(r"\d+", lambda digits: digits[0][::-1], text) if least_first else text
-
-
-def right_answer(problem: Problem, tokens: Sequence[int], least_first: bool = False) -> bool:
-    """Whether tokens end in the right answer."""
-    return _answer(tokens, least_first) == answer(problem)

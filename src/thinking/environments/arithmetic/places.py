@@ -95,3 +95,8 @@ def shuffle(key: Array, where: Array, highest: int) -> Array:
     names = jnp.argsort(jax.random.uniform(key, (len(where), highest)), axis=1) + 1
     names = jnp.pad(names, ((0, 0), (1, 0)))  # place 0 is named 0
     return jnp.asarray(where).at[:, :, 0].set(jnp.take_along_axis(names, where[:, :, 0], axis=1))
+
+
+def shuffled_places(key: Array, tokens: Array, segments: Array, *, highest: int) -> Array:
+    """[B, T, 3] int32, `places` with other names, as `reasoning.supervision` asks for them."""
+    return shuffle(key, places(tokens, segments), highest)
