@@ -32,8 +32,6 @@ Algorithm = Literal["none", "grpo", "ppo", "reinforce", "expert_iteration"]
 
 CONTEXT = 1024
 """Tokens that a text may have."""
-EXAM_BATCH = 512
-"""Problems that are answered at once."""
 CHUNK = 10
 """Updates by rewards between two looks at them; supervised steps are five times as many."""
 WARMUP = 20
@@ -377,45 +375,12 @@ def examined(config: Config, sources: tuple[str, ...], style: Style, count: int)
 
 
 def marks(config: Config, style: Style, params: Params, asked: Exam) -> list[dict[str, Any]]:
-    """What share of an exam is answered right, greedily; sub-tasks are solved in contexts of their own."""
-    import jax
-    import numpy as np
+    """What share of an exam is answered right, greedily."""
+    from thinking.environments.arithmetic import examining
 
-    from thinking.environments.arithmetic.places import COORDINATES, locate
-    from thinking.reasoning.examination import by_subject, in_batches
-    from thinking.reasoning.generation import generate
-    from thinking.reasoning.recursion import solver
-    from thinking.reasoning.rewards import outcome
-    from thinking.reasoning.sampling import Sampling
-    from thinking.reasoning.vocabulary import END
-
-    model = build(config)
     if style == "subtasks":
-        prompts = [row[:length].tolist() for row, length in zip(*asked.prompts[:2], strict=True)]
-        found = solver(model, max_depth=12, max_contexts=512)(params, jax.random.key(0), prompts)
-        right = [each.answer == row[row > 0].tolist() for each, row in zip(found, asked.prompts.answers, strict=True)]
-        rows = by_subject(asked.subject, np.array(right), np.array([each.tokens for each in found]))
-        figures = {"contexts_mean": [each.contexts for each in found], "depth_mean": [each.depth for each in found]}
-        return [{**row, **{name: float(np.mean(value)) for name, value in figures.items()}} for row in rows]
-
-    located = {"locate": locate, "coordinates": COORDINATES} if config.positions == "place" else {}
-
-    def answer(part: Any) -> tuple[jax.Array, jax.Array]:
-        written = generate(
-            model,
-            params,
-            jax.random.key(0),
-            part.tokens,
-            part.lengths,
-            max_new_tokens=room(asked),
-            sampling=Sampling(temperature=0.0),
-            stop_tokens=(END,),
-            **located,
-        )
-        return outcome(part.tokens, written, answers=part.answers), written.length
-
-    right, length = in_batches(jax.jit(answer), asked.prompts, min(EXAM_BATCH, len(asked.problems)))
-    return by_subject(asked.subject, right, length)
+        return examining.marks_by_recursion(build(config), params, asked)
+    return examining.marks(build(config), params, asked, room(asked), by_place=config.positions == "place")
 
 
 def searcher(config: Config, params: Params, new: int) -> Searcher:

@@ -42,7 +42,7 @@ likeliest, or one that stands its check; a beam; attempts that are checked, and 
 until one stands; and a tree of steps."""
 
 CHOICES: dict[str, Choose] = {VOTE: by_vote, VALUE: by_value, LIKELIEST: by_log_prob}
-SIZES = {BEAM: (2, 4, 8), TREE: (1, 2, 4)}
+SIZES = {BEAM: (2, 8), TREE: (1, 4)}
 """Widths and simulations that are compared; of attempts there are the powers of 2."""
 PROPOSALS, STEP_TOKENS = 3, 12
 """Of a tree: steps proposed at each node, and tokens of the longest."""

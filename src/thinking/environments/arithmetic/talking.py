@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from rich.text import Text
 
+from thinking.environments.arithmetic.examining import DEEPEST, MOST
 from thinking.environments.arithmetic.problems import Problem
 from thinking.environments.arithmetic.reading import UNDERSTOOD, read
 from thinking.environments.arithmetic.rows import VOCABULARY, prompt
@@ -98,7 +99,7 @@ def _by_search(by: Searcher, method: str, size: int, key: Array) -> Reply:
 
 
 def _by_recursion(by: Searcher) -> Reply:
-    ask = solver(by.model, max_depth=12, max_contexts=512)
+    ask = solver(by.model, max_depth=DEEPEST, max_contexts=MOST)
 
     def reply(question: Question) -> Iterator[Text]:
         (found,) = ask(by.params, jax.random.key(0), [question.tokens])
