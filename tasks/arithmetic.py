@@ -18,7 +18,6 @@ from thinking.experiment import Run, RunConfig, main, option
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import jax
     import optax
 
     from thinking.environments.arithmetic.lessons import Exam
@@ -63,6 +62,8 @@ class Config(RunConfig):
     width: int = option(64, "dimensions of the decoder")
     heads: int = option(4, "attention heads")
     layers: int = option(2, "blocks")
+    gated: bool = option(True, "gated blocks (SwiGLU) in place of rectifiers")
+    weight_decay: float = option(0.05, "supervised: the share of a matrix that a step at rate 1 would take away")
     positions: Literal["number", "place"] = option(
         "number", "by what tokens are told apart: their number in the text, or the place of their digit"
     )
@@ -157,6 +158,22 @@ PRESETS = {
         supervised_steps=3000,
         algorithm="none",
     ),
+    "lengths": Config(
+        lessons=("add:10x10:10000", *(f"add:{digits}:{180 * digits}" for digits in range(1, 11))),
+        exams=("add:10", "add:10x10", "add:20", "add:20x20", "add:30x30", "add:40x40"),
+        exam_problems=500,
+        speech=0.0,
+        least_first=True,
+        positions="place",
+        heads=2,
+        gated=False,
+        weight_decay=0.02,
+        row_length=160,
+        batch=16,
+        supervised_steps=4500,
+        schedule_steps=4500,
+        algorithm="none",
+    ),
     "smoke": Config(
         lessons=("add:1", "subtract:1"),
         lesson_problems=50,
@@ -217,7 +234,7 @@ def build(config: Config) -> Decoder:
     return decoder(
         vocabulary=len(VOCABULARY),
         context_length=CONTEXT,
-        block=BlockConfig(width=config.width, heads=config.heads, gated=True, position=position),
+        block=BlockConfig(width=config.width, heads=config.heads, gated=config.gated, position=position),
         layers=config.layers,
         value_head=True,
     )
@@ -246,7 +263,9 @@ def teach(config: Config, run: Run, style: Style) -> Trained:
     )
     model, levels = build(config), len(config.lessons)
     steps = config.schedule_steps
-    optimizer = adamw(warmup_cosine(config.learning_rate, steps, min(100, steps // 10)), weight_decay=0.05)
+    optimizer = adamw(
+        warmup_cosine(config.learning_rate, steps, min(100, steps // 10)), weight_decay=config.weight_decay
+    )
     syllabus = evenly(len(taught.packed.tokens))
     if config.curriculum:
         syllabus = by_level(curriculum(levels, threshold=config.mastery), taught.starts)

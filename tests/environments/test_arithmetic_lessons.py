@@ -58,6 +58,12 @@ def test_a_name_may_tell_how_many_problems_there_are():
     assert len(problems_of("add:2", 30, seed=0)) == 30
 
 
+def test_a_name_may_tell_the_digits_of_both_operands():
+    for source, test in (("multiply:4x4", True), ("add:5x2", False)):
+        digits = {tuple(sorted(len(str(each)) for each in found.values)) for found in problems_of(source, 20, 0, test)}
+        assert digits == {(4, 4) if test else (2, 5)}
+
+
 def test_an_exam_is_held_out_and_counted_by_subject():
     asked = exam(("words", "add:3"), count=30, seed=0)
     assert all(held_out(each) for each in asked.problems)
@@ -92,9 +98,9 @@ def test_a_slip_is_one_wrong_digit_in_the_last_step_and_alike_in_both_styles():
         assert said[1].count("<check>") == len(steps[1]) - 1
 
 
-@pytest.mark.parametrize("source", ["add", "add:0", "add:x", "power:2", "words:2", "add:1:0", "add:1:2:3"])
+@pytest.mark.parametrize("source", ["add", "add:0", "add:x", "power:2", "words:2", "add:1:0", "add:1:2:3", "add:2x3"])
 def test_an_unknown_source_is_named(source):
-    with pytest.raises(UserError, match=f"'{source}' is no source of problems: give words, or OPERATION:DIGITS"):
+    with pytest.raises(UserError, match=f"'{source}' is no source of problems: give words, or OPERATION:DIGITS as in"):
         problems_of(source, 1, seed=0)
 
 

@@ -36,10 +36,13 @@ class Level(NamedTuple):
             quotients.
         digits: of the longer operand (of DIVIDE the dividend, of MODULAR the modulus), from 1; of an expression, of
             its longest number at most.
+        other: digits of the other operand, at most as many; by default from 1 to `digits`, each as likely. Modular
+            sums and expressions have none.
     """
 
     operation: str
     digits: int
+    other: int | None = None
 
 
 def draw(rng: np.random.Generator, level: Level, test: bool = False, style: str = WORKED) -> Problem:
@@ -61,6 +64,8 @@ def draw(rng: np.random.Generator, level: Level, test: bool = False, style: str 
         raise ValueError(f"draw: operation {level.operation!r} is unknown; take one of {names}")
     if level.digits < 1:
         raise ValueError(f"draw: {level.digits} digits are out of range; give at least 1")
+    if level.other is not None and not 1 <= level.other <= level.digits:
+        raise ValueError(f"draw: {level.other} digits of the other operand; give 1 to {level.digits}")
     fit = functools.partial(trainable, style=style)
     wanted, admitted = (held_out, _anything) if test else (fit, fit)
     for _ in range(TRIES):
@@ -111,7 +116,7 @@ def _ending_in_zeros(rng: np.random.Generator, digits: int) -> int:
 
 
 def _single(rng: np.random.Generator, level: Level, test: bool, style: str) -> Problem | None:
-    longer, shorter = level.digits, int(rng.integers(1, level.digits + 1))
+    longer, shorter = level.digits, level.other or int(rng.integers(1, level.digits + 1))
     if level.operation == MODULAR:
         modulus = max(_number(rng, longer), 2)
         return Problem(MODULAR, (_below(rng, modulus), _below(rng, modulus), modulus))

@@ -1,5 +1,7 @@
 """Sources of problems by name: `words` for all word problems, or an operation and the digits of its longer operand."""
 
+import re
+
 import numpy as np
 
 from thinking.environments.arithmetic.chains import WORKED
@@ -24,16 +26,16 @@ def level_of(source: str) -> tuple[Level, int | None] | None:
     """
     if source == WORDS:
         return None
-    operation, *numbers = source.split(":")
-    whole = all(number.isdecimal() and int(number) > 0 for number in numbers)
-    if operation not in (*WORDINGS, *STEPS) or len(numbers) not in (1, 2) or not whole:
+    found = re.fullmatch(r"([a-z_]+):(\d+)(?:x(\d+))?(?::(\d+))?", source)
+    numbers = [int(number) for number in found.groups()[1:] if number] if found else []
+    if not found or found[1] not in (*WORDINGS, *STEPS) or 0 in numbers or int(found[3] or 1) > int(found[2]):
         names = ", ".join((*WORDINGS, *STEPS))
         raise UserError(
-            f"{source!r} is no source of problems: give {WORDS}, or OPERATION:DIGITS, or OPERATION:DIGITS:PROBLEMS, "
-            f"with one of {names}"
+            f"{source!r} is no source of problems: give {WORDS}, or OPERATION:DIGITS as in add:3, multiply:4x2 (digits "
+            f"of the longer and the other operand) or add:3:500 (so many problems), with one of {names}"
         )
-    digits, *counts = map(int, numbers)
-    return Level(operation, digits), *(counts or [None])
+    level = Level(found[1], int(found[2]), int(found[3]) if found[3] else None)
+    return level, int(found[4]) if found[4] else None
 
 
 def problems_of(source: str, count: int, seed: int, test: bool = False, style: str = WORKED) -> list[Problem]:
