@@ -70,13 +70,13 @@ class Config(RunConfig):
     highest_place: int = option(48, "place: places of digits; lessons name theirs at random among these")
     row_length: int = option(128, "tokens of a row, which holds several texts")
     batch: int = option(32, "rows of a supervised step")
-    supervised_steps: int = option(450, "supervised steps")
+    supervised_steps: int = option(475, "supervised steps")
     learning_rate: float = option(0.003, "supervised: highest learning rate, falling to a tenth as a cosine")
     schedule_steps: int = option(3000, "supervised: steps of that schedule; training may end before it does")
 
     algorithm: Algorithm = option("grpo", "how rewards teach: none, grpo, ppo, reinforce, expert_iteration")
     practice: tuple[str, ...] = option(("words",), "problems to practise on: words, or OPERATION:DIGITS")
-    updates: int = option(160, "updates by rewards")
+    updates: int = option(200, "updates by rewards")
     problems: int = option(128, "problems of an update")
     group: int = option(4, "answers to each problem of an update")
     policy_learning_rate: float = option(5e-4, "rewards: learning rate")
@@ -116,7 +116,7 @@ class Config(RunConfig):
                 raise UserError(f"{flag} {value}: allowed is a whole number from {least.get(field.name, 1)}")
             if field.name in ("speech", "slip", "mastery", "gae_lambda") and not 0 <= value <= 1:
                 raise UserError(f"{flag} {value}: allowed is a number from 0 to 1; take {field.default}")
-            if field.name.endswith("_weight") and value < 0:
+            if field.name.endswith(("_weight", "weight_decay")) and value < 0:
                 raise UserError(f"{flag} {value}: allowed is a number from 0; take {field.default}")
             if ("learning_rate" in field.name or field.name == "temperature") and value <= 0:
                 raise UserError(f"{flag} {value}: allowed is a number above 0; take {field.default}")
@@ -140,7 +140,7 @@ class Config(RunConfig):
 PRESETS = {
     "default": Config(search=("words",)),
     "ppo": Config(algorithm="ppo"),
-    "reinforce": Config(algorithm="reinforce", policy_learning_rate=1e-3),
+    "reinforce": Config(algorithm="reinforce", policy_learning_rate=1e-3, problems=64, updates=480),
     "words": Config(
         styles=("worked", "direct"),
         lessons=("words", "add:3", "subtract:3", "multiply:2", "divide:2"),
