@@ -165,13 +165,31 @@ PRESETS = {
         speech=0.0,
         least_first=True,
         positions="place",
+        width=96,
         heads=2,
         gated=False,
-        weight_decay=0.02,
-        row_length=160,
+        weight_decay=0.01,
+        row_length=384,
+        batch=8,
+        supervised_steps=1600,
+        schedule_steps=1600,
+        algorithm="none",
+    ),
+    "subtasks": Config(
+        styles=("subtasks",),
+        lessons=(
+            *(f"add:{digits}:{200 * digits}" for digits in range(1, 9)),
+            *("multiply:1:1000", "multiply:2:8000", "multiply:3:5000", "multiply:4:12000"),
+        ),
+        exams=("multiply:4x4",),
+        exam_problems=256,
+        speech=0.0,
+        least_first=True,
+        layers=3,
+        row_length=192,
         batch=16,
-        supervised_steps=4500,
-        schedule_steps=4500,
+        supervised_steps=3600,
+        schedule_steps=3600,
         algorithm="none",
     ),
     "smoke": Config(
@@ -245,7 +263,7 @@ def teach(config: Config, run: Run, style: Style) -> Trained:
     import jax
 
     from thinking.environments.arithmetic.lessons import lessons
-    from thinking.environments.arithmetic.places import shuffled_places
+    from thinking.environments.arithmetic.places import practised_places
     from thinking.experiment.training import train
     from thinking.learning.curriculum import by_level, curriculum, evenly
     from thinking.learning.optimizers import adamw, warmup_cosine
@@ -269,10 +287,10 @@ def teach(config: Config, run: Run, style: Style) -> Trained:
     syllabus = evenly(len(taught.packed.tokens))
     if config.curriculum:
         syllabus = by_level(curriculum(levels, threshold=config.mastery), taught.starts)
-    where = None
+    located = {}
     if config.positions == "place":
-        where = functools.partial(shuffled_places, highest=config.highest_place)
-    step = supervised_step(model, optimizer, taught.packed, syllabus, batch=config.batch, levels=levels, places=where)
+        located = {"places": functools.partial(practised_places, highest=config.highest_place), "mixed": True}
+    step = supervised_step(model, optimizer, taught.packed, syllabus, batch=config.batch, levels=levels, **located)
 
     def begin() -> Any:
         return jax.jit(lambda key: pupil(model, optimizer, syllabus, key))(jax.random.key(config.seed))

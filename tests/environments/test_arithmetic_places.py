@@ -16,12 +16,14 @@ from thinking.environments.arithmetic.places import (
     COORDINATES,
     QUESTION_PART,
     THOUGHT_PART,
+    apart,
     locate,
     places,
     shuffle,
 )
 from thinking.environments.arithmetic.problems import ADD, SUBTRACT, Problem, number
 from thinking.environments.arithmetic.rows import VOCABULARY, packed, prompts, row
+from thinking.learning.packing import pack
 from thinking.networks import positions
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
@@ -129,6 +131,22 @@ def test_shuffle_gives_every_place_every_name_alike_and_each_row_its_own():
     for names in np.asarray(shuffled(jax.random.key(0), where))[:, :, 0].T:
         counts = np.bincount(names, minlength=HIGHEST + 1)[1:]
         assert np.abs(counts - rows / HIGHEST).max() < 5 * (rows / HIGHEST) ** 0.5
+
+
+def test_texts_of_a_row_that_are_set_apart_share_no_place_and_keep_their_order():
+    texts = [VOCABULARY.encode(f"<begin>{left}+{right}=") for left, right in ((12, 345), (7, 8), (4321, 1))]
+    packed = pack(texts, 40)
+    where = np.asarray(places_of(packed.tokens, packed.segments))
+    found = np.asarray(jit(apart)(where, packed.segments))
+    np.testing.assert_array_equal(found[:, :, 1:], where[:, :, 1:])
+    for told, before, segments in zip(found[:, :, 0], where[:, :, 0], packed.segments, strict=True):
+        of = [told[segments == each] for each in range(1, segments.max() + 1)]
+        used = [set(each[each > 0].tolist()) for each in of]
+        assert sorted(set.union(*used)) == list(range(1, sum(map(len, used)) + 1))  # none twice, none left out
+        assert [min(each) for each in used] == sorted(min(each) for each in used)
+        for index, each in enumerate(of, 1):
+            alone = before[segments == index]
+            np.testing.assert_array_equal(each, np.where(alone > 0, alone + min(used[index - 1]) - 1, 0))
 
 
 def test_what_is_written_is_located_as_what_is_read():

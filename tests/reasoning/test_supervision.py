@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from tests.kernels.quick import jit
 
 from thinking.learning.curriculum import by_level, curriculum, estimate, evenly
 from thinking.learning.packing import Packed, pack
+from thinking.learning.supervised import next_token_loss
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.generation import generate
@@ -66,6 +68,17 @@ def test_levels_open_as_they_are_mastered_and_all_that_was_measured_is_kept():
     assert float(estimate(state.progress)[0]) > 0.9
     # What cannot be foretold is not mastered.
     assert float(estimate(state.progress)[1]) < 0.6
+
+
+def test_texts_of_a_row_see_each_other_only_where_they_are_mixed():
+    syllabus = evenly(len(DATA.tokens))
+    begun = pupil(MODEL, OPTIMIZER, syllabus, jax.random.key(0))
+    for mixed in (False, True):
+        step = supervised_step(MODEL, OPTIMIZER, DATA, syllabus, batch=len(DATA.tokens), mixed=mixed)
+        segments = (DATA.segments > 0).astype(np.int32) if mixed else DATA.segments
+        logits = MODEL.apply(begun.learner.params, DATA.tokens, segments=segments).logits
+        wanted, _ = next_token_loss(logits, DATA.tokens, DATA.weights, DATA.segments)
+        assert float(jit(step)(begun, 0)[1]["loss"]) == pytest.approx(float(wanted), rel=1e-5)
 
 
 def test_without_levels_every_row_is_learned():

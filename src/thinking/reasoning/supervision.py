@@ -51,6 +51,7 @@ def supervised_step(
     batch: int,
     levels: int = 1,
     places: Places | None = None,
+    mixed: bool = False,
 ) -> Callable[[Pupil, Array], tuple[Pupil, Metrics]]:
     """`step(pupil, index) -> (pupil, metrics)`, a pure function of both.
 
@@ -65,8 +66,9 @@ def supervised_step(
         batch: B.
         levels: L.
         places: of tokens, where the model reads locations; by default it does not.
+        mixed: whether the texts of a row see those before them, which makes it harder to find one's own.
     """
-    update = supervised(_loss(model, levels, places), optimizer)
+    update = supervised(_loss(model, levels, places, mixed), optimizer)
 
     def step(state: Pupil, index: Array) -> tuple[Pupil, Metrics]:
         draw_key, learn_key = jax.random.split(state.key)
@@ -83,14 +85,15 @@ def supervised_step(
     return step
 
 
-def _loss(model: Decoder, levels: int, places: Places | None) -> Loss:
+def _loss(model: Decoder, levels: int, places: Places | None, mixed: bool) -> Loss:
     """The loss of the next token, with how many texts of each level there are, and how many are mastered, [L]."""
 
     def loss(params: Params, batch: tuple[Packed, Array], key: Array) -> Sums:
         packed, level = batch
         where_key, drop_key = jax.random.split(key)
         where = None if places is None else places(where_key, packed.tokens, packed.segments)
-        reading = model.apply(params, packed.tokens, segments=packed.segments, where=where, key=drop_key)
+        seen = (packed.segments > 0).astype(jnp.int32) if mixed else packed.segments
+        reading = model.apply(params, packed.tokens, segments=seen, where=where, key=drop_key)
         sums = next_token_sums(reading.logits, packed.tokens, packed.weights, packed.segments)
         texts, exact = mastered(reading.logits, packed)
         met, right = (jnp.zeros(levels).at[level].add(each) for each in (texts, exact))

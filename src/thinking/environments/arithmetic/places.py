@@ -97,6 +97,30 @@ def shuffle(key: Array, where: Array, highest: int) -> Array:
     return jnp.asarray(where).at[:, :, 0].set(jnp.take_along_axis(names, where[:, :, 0], axis=1))
 
 
-def shuffled_places(key: Array, tokens: Array, segments: Array, *, highest: int) -> Array:
-    """[B, T, 3] int32, `places` with other names, as `reasoning.supervision` asks for them."""
-    return shuffle(key, places(tokens, segments), highest)
+def apart(where: Array, segments: Array) -> Array:
+    """[B, T, 3] int32, the same where each text of a row has places of its own, those behind the text before it.
+
+    Texts that see each other then disturb each other no more than the far places of a long text do: a model that has
+    learned to find its way in a row of many short texts finds it in one long text.
+
+    Args:
+        where: [B, T, 3] int32, of `places`.
+        segments: [B, T] int32, 0 in padding.
+    """
+    rows, width = segments.shape
+    row, place = jnp.arange(rows)[:, None], where[:, :, 0]
+    most = jnp.zeros((rows, width + 1), jnp.int32).at[row, segments].max(place)
+    before = jnp.cumsum(most, axis=1) - most
+    return where.at[:, :, 0].add(jnp.where(place > 0, before[row, segments], 0))
+
+
+def practised_places(key: Array, tokens: Array, segments: Array, *, highest: int) -> Array:
+    """[B, T, 3] int32, places to learn from, as `reasoning.supervision` asks for them: apart, and shuffled.
+
+    Args:
+        key: consumed.
+        tokens: [B, T] int32.
+        segments: [B, T] int32, 0 in padding.
+        highest: of all places; at least as many as the texts of a row have together.
+    """
+    return shuffle(key, apart(places(tokens, segments), segments), highest)
