@@ -71,7 +71,8 @@ class Config(RunConfig):
     row_length: int = option(128, "tokens of a row, which holds several texts")
     batch: int = option(32, "rows of a supervised step")
     supervised_steps: int = option(475, "supervised steps")
-    learning_rate: float = option(0.003, "supervised: highest learning rate, falling to a tenth as a cosine")
+    learning_rate: float = option(0.003, "supervised: highest learning rate, falling as a cosine")
+    final_rate: float = option(0.1, "supervised: share of that rate that is left in the end, 0 to 1")
     schedule_steps: int = option(3000, "supervised: steps of that schedule; training may end before it does")
 
     algorithm: Algorithm = option("grpo", "how rewards teach: none, grpo, ppo, reinforce, expert_iteration")
@@ -114,7 +115,7 @@ class Config(RunConfig):
             value, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
             if field.type == "int" and field.name != "seed" and value < least.get(field.name, 1):
                 raise UserError(f"{flag} {value}: allowed is a whole number from {least.get(field.name, 1)}")
-            if field.name in ("speech", "slip", "mastery", "gae_lambda") and not 0 <= value <= 1:
+            if field.name in ("speech", "slip", "mastery", "gae_lambda", "final_rate") and not 0 <= value <= 1:
                 raise UserError(f"{flag} {value}: allowed is a number from 0 to 1; take {field.default}")
             if field.name.endswith(("_weight", "weight_decay")) and value < 0:
                 raise UserError(f"{flag} {value}: allowed is a number from 0; take {field.default}")
@@ -169,6 +170,7 @@ PRESETS = {
         heads=2,
         gated=False,
         weight_decay=0.01,
+        final_rate=0.01,
         row_length=384,
         batch=8,
         supervised_steps=1600,
@@ -186,6 +188,7 @@ PRESETS = {
         speech=0.0,
         least_first=True,
         layers=3,
+        final_rate=0.01,
         row_length=192,
         batch=16,
         supervised_steps=3600,
@@ -281,9 +284,8 @@ def teach(config: Config, run: Run, style: Style) -> Trained:
     )
     model, levels = build(config), len(config.lessons)
     steps = config.schedule_steps
-    optimizer = adamw(
-        warmup_cosine(config.learning_rate, steps, min(100, steps // 10)), weight_decay=config.weight_decay
-    )
+    schedule = warmup_cosine(config.learning_rate, steps, min(100, steps // 10), config.final_rate)
+    optimizer = adamw(schedule, weight_decay=config.weight_decay)
     syllabus = evenly(len(taught.packed.tokens))
     if config.curriculum:
         syllabus = by_level(curriculum(levels, threshold=config.mastery), taught.starts)
