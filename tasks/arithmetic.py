@@ -102,7 +102,7 @@ class Config(RunConfig):
     search: tuple[str, ...] = option(
         (), "held-out problems to compare all ways of searching on: words, or OPERATION:DIGITS", identity=False
     )
-    search_problems: int = option(512, "problems that ways of searching are compared on", identity=False)
+    search_problems: int = option(256, "problems that ways of searching are compared on", identity=False)
     attempts: int = option(16, "search: the most attempts at a problem", identity=False)
     temperature: float = option(0.7, "search: by which logits are divided before attempts are drawn", identity=False)
 
@@ -141,7 +141,7 @@ class Config(RunConfig):
 PRESETS = {
     "default": Config(search=("words",)),
     "ppo": Config(algorithm="ppo"),
-    "reinforce": Config(algorithm="reinforce", policy_learning_rate=1e-3, problems=64, updates=480),
+    "reinforce": Config(algorithm="reinforce", policy_learning_rate=7e-4, entropy_weight=0.003, updates=300),
     "words": Config(
         styles=("worked", "direct"),
         lessons=("words", "add:3", "subtract:3", "multiply:2", "divide:2"),
