@@ -138,6 +138,10 @@ class Config(RunConfig):
             raise UserError(f"--minibatches {self.minibatches}: allowed is a divisor of {rows} answers; take 2")
 
 
+LADDER = (
+    *("add:1", "subtract:1", "multiply:1", "divide:1", "add:2", "subtract:2", "divide:2"),
+    *("add:3", "subtract:3", "multiply:2", "add:4", "subtract:4"),
+)
 PRESETS = {
     "default": Config(search=("words",)),
     "ppo": Config(algorithm="ppo"),
@@ -147,6 +151,14 @@ PRESETS = {
         lessons=("words", "add:3", "subtract:3", "multiply:2", "divide:2"),
         supervised_steps=4000,
         schedule_steps=4000,
+        algorithm="none",
+    ),
+    "ladder": Config(
+        lessons=LADDER,
+        exams=LADDER,
+        exam_problems=200,
+        curriculum=True,
+        supervised_steps=3000,
         algorithm="none",
     ),
     "slips": Config(

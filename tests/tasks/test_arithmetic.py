@@ -1,6 +1,7 @@
 """The arithmetic task: from a command to results that can be trusted."""
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 import pytest
 
 from tasks import arithmetic
+from thinking.environments.arithmetic import searching
 from thinking.errors import UserError
 from thinking.experiment import Run, interruption, main
 from thinking.experiment.config import check
@@ -83,6 +85,33 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
         arithmetic.run(SMALL, run)
     assert results(run)["state_digest"] == results(finished)["state_digest"]
     assert lines(run, "samples.jsonl")[-8:] == lines(finished, "samples.jsonl")[-8:]
+
+
+def test_typed_problems_are_answered_line_by_line_and_others_refused(finished, monkeypatch, capsys):
+    monkeypatch.setattr(arithmetic, "CONTEXT", 128)
+    arithmetic.build.cache_clear()
+    for method, said in (("greedy", ""), ("check", "check, 2 paths, ")):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("7+8\nhello\n12/0\n"))
+        capsys.readouterr()
+        arithmetic.run(dataclasses.replace(SMALL, chat=True, method=method, paths=2), finished)
+        out = capsys.readouterr().out
+        assert re.search(r"^7\+8=", out, re.MULTILINE)
+        assert said in out
+        assert out.count("ask as in 57+8") == 2
+    arithmetic.build.cache_clear()
+
+
+def test_all_ways_of_searching_are_compared_at_equal_budgets(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(searching, "SIZES", {"beam": (2,), "tree": (1,)})
+    config = dataclasses.replace(SMALL, search=("add:1",), search_problems=6, attempts=2)
+    rows = arithmetic.search(config, Run(folder=tmp_path, config=config), "worked", begun(config))
+    assert {row["method"] for row in rows} == set(searching.METHODS)
+    assert all(row["problems"] == 6 for row in rows)
+    cost = {(row["method"], row["size"]): row["tokens_mean"] for row in rows}
+    for method in ("vote", "value", "likeliest", "check", "revision"):
+        assert 0 < cost[method, 1] <= cost[method, 2]
+    assert cost["vote", 2] <= 2 * arithmetic.room(arithmetic.examined(config, ("add:1",), "worked", 6))
+    assert (tmp_path / "plots" / "search_worked.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "reinforce", "expert_iteration"])
