@@ -70,7 +70,7 @@ class Config(RunConfig):
     highest_place: int = option(48, "place: places of digits; lessons name theirs at random among these")
     row_length: int = option(128, "tokens of a row, which holds several texts")
     batch: int = option(32, "rows of a supervised step")
-    supervised_steps: int = option(475, "supervised steps")
+    supervised_steps: int = option(485, "supervised steps")
     learning_rate: float = option(0.003, "supervised: highest learning rate, falling as a cosine")
     final_rate: float = option(0.1, "supervised: share of that rate that is left in the end, 0 to 1")
     schedule_steps: int = option(3000, "supervised: steps of that schedule; training may end before it does")
@@ -149,8 +149,9 @@ PRESETS = {
     "words": Config(
         styles=("worked", "direct"),
         lessons=("words", "add:3", "subtract:3", "multiply:2", "divide:2"),
-        supervised_steps=4000,
-        schedule_steps=4000,
+        supervised_steps=5000,
+        schedule_steps=5000,
+        final_rate=0.01,
         algorithm="none",
     ),
     "ladder": Config(

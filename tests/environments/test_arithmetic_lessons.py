@@ -104,6 +104,20 @@ def test_an_unknown_source_is_named(source):
         problems_of(source, 1, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("add:1001", "add:1001: allowed are 1 to 1000 digits; give fewer"),
+        ("two_steps:3x2", "two_steps:3x2: two_steps has no other operand to be told the digits of; give two_steps:3"),
+        ("modular:2x1", "modular:2x1: modular has no other operand to be told the digits of; give modular:2"),
+    ],
+)
+def test_a_source_whose_digits_cannot_be_heeded_is_refused_in_one_line(source, said):
+    with pytest.raises(UserError) as error:
+        problems_of(source, 1, seed=0)
+    assert str(error.value) == said
+
+
 def test_a_text_that_is_longer_than_a_row_is_refused():
     with pytest.raises(UserError, match=r"a text of add:9 has \d+ tokens, more than the 64 of a row"):
         lessons(("add:9",), count=2, length=64, seed=0)

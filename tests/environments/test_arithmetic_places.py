@@ -19,6 +19,7 @@ from thinking.environments.arithmetic.places import (
     apart,
     locate,
     places,
+    practised_places,
     shuffle,
 )
 from thinking.environments.arithmetic.problems import ADD, SUBTRACT, Problem, number
@@ -147,6 +148,18 @@ def test_texts_of_a_row_that_are_set_apart_share_no_place_and_keep_their_order()
         for index, each in enumerate(of, 1):
             alone = before[segments == index]
             np.testing.assert_array_equal(each, np.where(alone > 0, alone + min(used[index - 1]) - 1, 0))
+
+
+def test_practised_places_are_those_of_the_texts_apart_each_by_another_name():
+    texts = [VOCABULARY.encode(f"<begin>{left}+{right}=") for left, right in ((12, 345), (7, 8), (43, 1))]
+    packed = pack(texts, 24)
+    found = jit(functools.partial(practised_places, highest=HIGHEST))(jax.random.key(0), packed.tokens, packed.segments)
+    plain = np.asarray(apart(places(packed.tokens, packed.segments), packed.segments))
+    np.testing.assert_array_equal(found[:, :, 1:], plain[:, :, 1:])
+    for told, before in zip(np.asarray(found)[:, :, 0], plain[:, :, 0], strict=True):
+        assert set(told) <= set(range(HIGHEST + 1))
+        assert len(set(zip(before, told, strict=True))) == len(set(before)) == len(set(told))
+        assert not np.array_equal(told, before)
 
 
 def test_what_is_written_is_located_as_what_is_read():

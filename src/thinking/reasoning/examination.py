@@ -32,23 +32,23 @@ def in_batches(function: Callable[..., Any], arrays: Any, batch: int) -> Any:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:rows], *found)
 
 
-def by_subject(subject: Sequence[str], right: Array, tokens: Array) -> list[dict[str, Any]]:
-    """How many questions there are, how many of them are right, and how long the texts are: by subject, then of all.
+def by_subject(subject: Sequence[str], right: Array, **figures: Array) -> list[dict[str, Any]]:
+    """How many questions there are, how many of them are right, and means of figures: by subject, then of all.
 
     Args:
         subject: [R], of each question.
         right: [R], 1 or 0.
-        tokens: [R], that were written.
+        **figures: [R] by name, such as the tokens that were written; `tokens` is told as `tokens_mean`.
     """
     names, found = np.array(subject), []
-    for name in [*dict.fromkeys(subject), "all"]:
-        chosen = np.ones(len(names), bool) if name == "all" else names == name
+    for which in [*dict.fromkeys(subject), "all"]:
+        chosen = np.ones(len(names), bool) if which == "all" else names == which
         found.append(
             {
-                "subject": name,
+                "subject": which,
                 "problems": int(chosen.sum()),
                 "exact_percent": 100 * float(np.mean(np.asarray(right, float)[chosen])),
-                "tokens_mean": float(np.mean(np.asarray(tokens)[chosen])),
+                **{f"{name}_mean": float(np.mean(np.asarray(each)[chosen])) for name, each in figures.items()},
             }
         )
     return found

@@ -50,7 +50,7 @@ def marks(model: Decoder, params: Params, asked: Exam, new: int, *, by_place: bo
         return outcome(part.tokens, written, answers=part.answers), written.length
 
     right, length = in_batches(jax.jit(answer), asked.prompts, min(BATCH, len(asked.problems)))
-    return by_subject(asked.subject, right, length)
+    return by_subject(asked.subject, right, tokens=length)
 
 
 def marks_by_recursion(model: Decoder, params: Params, asked: Exam) -> list[dict[str, Any]]:
@@ -64,6 +64,5 @@ def marks_by_recursion(model: Decoder, params: Params, asked: Exam) -> list[dict
     prompts = [row[:length].tolist() for row, length in zip(*asked.prompts[:2], strict=True)]
     found = solver(model, max_depth=DEEPEST, max_contexts=MOST)(params, jax.random.key(0), prompts)
     right = [each.answer == row[row > 0].tolist() for each, row in zip(found, asked.prompts.answers, strict=True)]
-    rows = by_subject(asked.subject, np.array(right), np.array([each.tokens for each in found]))
-    figures = {"contexts_mean": [each.contexts for each in found], "depth_mean": [each.depth for each in found]}
-    return [{**row, **{name: float(np.mean(value)) for name, value in figures.items()}} for row in rows]
+    figures = {name: np.array([getattr(each, name) for each in found]) for name in ("tokens", "contexts", "depth")}
+    return by_subject(asked.subject, np.array(right), **figures)

@@ -6,7 +6,7 @@ import numpy as np
 
 from thinking.environments.arithmetic.chains import WORKED
 from thinking.environments.arithmetic.drawing import STEPS, Level, draw
-from thinking.environments.arithmetic.problems import DIVIDE, MULTIPLY, WORDINGS, Problem
+from thinking.environments.arithmetic.problems import DIVIDE, MODULAR, MULTIPLY, WORDINGS, Problem
 from thinking.environments.arithmetic.split import held_out, trainable, word_problems
 from thinking.errors import UserError
 
@@ -16,6 +16,9 @@ WORDS = "words"
 REPEATED = 20
 """How often products and quotients stand among the word problems to learn from: there are a hundred times fewer of them
 than of sums and differences."""
+
+LONGEST = 1000
+"""Digits of a number at most: their product has fewer than the 4300 that Python turns into text."""
 
 
 def level_of(source: str) -> tuple[Level, int | None] | None:
@@ -33,6 +36,12 @@ def level_of(source: str) -> tuple[Level, int | None] | None:
         raise UserError(
             f"{source!r} is no source of problems: give {WORDS}, or OPERATION:DIGITS as in add:3, multiply:4x2 (digits "
             f"of the longer and the other operand) or add:3:500 (so many problems), with one of {names}"
+        )
+    if int(found[2]) > LONGEST:
+        raise UserError(f"{source}: allowed are 1 to {LONGEST} digits; give fewer")
+    if found[3] and found[1] in (MODULAR, *STEPS):
+        raise UserError(
+            f"{source}: {found[1]} has no other operand to be told the digits of; give {found[1]}:{found[2]}"
         )
     level = Level(found[1], int(found[2]), int(found[3]) if found[3] else None)
     return level, int(found[4]) if found[4] else None
