@@ -33,8 +33,6 @@ CONTEXT = 1024
 """Tokens that a text may have."""
 CHUNK = 10
 """Updates by rewards between two looks at them; supervised steps are five times as many."""
-WARMUP = 20
-"""Updates by rewards in which the learning rate rises."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Config(RunConfig):
     updates: int = option(200, "updates by rewards")
     problems: int = option(128, "problems of an update")
     group: int = option(4, "answers to each problem of an update")
-    policy_learning_rate: float = option(5e-4, "rewards: learning rate")
+    policy_learning_rate: float = option(5e-4, "rewards: highest learning rate, which falls to 0 in the second half")
     epochs: int = option(1, "rewards: passes over the answers of an update (reinforce: always 1)")
     minibatches: int = option(2, "rewards: parts of each pass (reinforce: always 1)")
     clip: float = option(0.2, "grpo and ppo: how far a ratio of probabilities may stray from 1")
@@ -110,7 +108,7 @@ class Config(RunConfig):
         """Raises UserError for values that cannot be trained."""
         from thinking.environments.arithmetic.sources import level_of
 
-        least = {"updates": 0, "group": 2 if self.algorithm in ("grpo", "expert_iteration") else 1}
+        least = {"group": 2 if self.algorithm in ("grpo", "expert_iteration") else 1}
         for field in dataclasses.fields(self):
             value, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
             if field.type == "int" and field.name != "seed" and value < least.get(field.name, 1):
@@ -144,8 +142,8 @@ LADDER = (
 )
 PRESETS = {
     "default": Config(search=("words",)),
-    "ppo": Config(algorithm="ppo"),
-    "reinforce": Config(algorithm="reinforce", policy_learning_rate=7e-4, entropy_weight=0.003, updates=300),
+    "ppo": Config(algorithm="ppo", policy_learning_rate=7e-4, entropy_weight=0.003, updates=300),
+    "reinforce": Config(algorithm="reinforce", policy_learning_rate=1e-3, entropy_weight=0.003, updates=320),
     "words": Config(
         styles=("worked", "direct"),
         lessons=("words", "add:3", "subtract:3", "multiply:2", "divide:2"),
@@ -317,14 +315,13 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
     """Reward design and learning: answers are tried, rewarded, and learned from."""
     import jax
     import jax.numpy as jnp
-    import optax
 
     from thinking.environments.arithmetic.lessons import exam
     from thinking.environments.arithmetic.rows import VOCABULARY
     from thinking.experiment.training import train
     from thinking.learning.curriculum import by_level, curriculum, evenly
     from thinking.learning.learner import Learner
-    from thinking.learning.optimizers import adamw
+    from thinking.learning.optimizers import adamw, warmup_stable_decay
     from thinking.reasoning.post_training import Questions, post_training_step, records, student
 
     asked = exam(
@@ -336,11 +333,11 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
         speech=config.speech,
         least_first=config.least_first,
     )
-    tokens, lengths, answers, steps = map(jnp.asarray, asked.prompts)
-    questions = Questions(tokens, lengths, {"answers": answers, "steps": steps})
-    passes = 1 if config.algorithm == "reinforce" else config.epochs * config.minibatches
+    tokens, lengths, answers, worked = map(jnp.asarray, asked.prompts)
+    questions = Questions(tokens, lengths, {"answers": answers, "steps": worked})
+    steps = config.updates * (1 if config.algorithm == "reinforce" else config.epochs * config.minibatches)
     # Adam's first steps are as long as any, whatever the gradient: without a warm-up they undo much of what was taught.
-    schedule = optax.linear_schedule(0.0, config.policy_learning_rate, WARMUP * passes)
+    schedule = warmup_stable_decay(config.policy_learning_rate, steps, steps // 10, steps // 2)
     model, optimizer = build(config), adamw(schedule, weight_decay=0.0, b2=0.99)
     credit, update = recipe(config, model, optimizer)
     syllabus = evenly(len(tokens))
