@@ -46,7 +46,9 @@ class Config(RunConfig):
         ("words", "multiply:2", "divide:2"), "what is taught: words, or OPERATION:DIGITS, in the order of a curriculum"
     )
     lesson_problems: int = option(4000, "problems drawn for each OPERATION:DIGITS that is taught")
-    exams: tuple[str, ...] = option(("words",), "held-out problems to be examined in: words, or OPERATION:DIGITS")
+    exams: tuple[str, ...] = option(
+        ("words",), "held-out problems to be examined in: words, or OPERATION:DIGITS", identity=False
+    )
     exam_problems: int = option(1000, "problems drawn for each OPERATION:DIGITS that is examined", identity=False)
     speech: float = option(0.5, "share of problems that are asked in words instead of symbols, 0 to 1")
     least_first: bool = option(False, "write numbers with their least significant digit first")
@@ -65,7 +67,7 @@ class Config(RunConfig):
     positions: Literal["number", "place"] = option(
         "number", "by what tokens are told apart: their number in the text, or the place of their digit"
     )
-    highest_place: int = option(48, "place: places of digits; lessons name theirs at random among these")
+    highest_place: int = option(64, "place: places of digits; lessons name theirs at random among these")
     row_length: int = option(128, "tokens of a row, which holds several texts")
     batch: int = option(32, "rows of a supervised step")
     supervised_steps: int = option(485, "supervised steps")
@@ -75,7 +77,7 @@ class Config(RunConfig):
 
     algorithm: Algorithm = option("grpo", "how rewards teach: none, grpo, ppo, reinforce, expert_iteration")
     practice: tuple[str, ...] = option(("words",), "problems to practise on: words, or OPERATION:DIGITS")
-    updates: int = option(200, "updates by rewards")
+    updates: int = option(340, "updates by rewards")
     problems: int = option(128, "problems of an update")
     group: int = option(4, "answers to each problem of an update")
     policy_learning_rate: float = option(5e-4, "rewards: highest learning rate, which falls to 0 in the second half")
@@ -83,7 +85,7 @@ class Config(RunConfig):
     minibatches: int = option(2, "rewards: parts of each pass (reinforce: always 1)")
     clip: float = option(0.2, "grpo and ppo: how far a ratio of probabilities may stray from 1")
     kl_weight: float = option(0.0, "grpo: weight of the divergence from the policy at the start")
-    entropy_weight: float = option(0.0, "grpo, ppo and reinforce: weight of the entropy bonus")
+    entropy_weight: float = option(0.003, "grpo, ppo and reinforce: weight of the entropy bonus")
     value_weight: float = option(0.1, "weight of the value head's loss")
     gae_lambda: float = option(1.0, "ppo: decay of the advantages, 0 to 1")
     outcome_weight: float = option(1.0, "weight of the reward for the right answer")
@@ -128,12 +130,23 @@ class Config(RunConfig):
             raise UserError(f"--styles {' '.join(self.styles)}: a style stands twice; name each once")
         if self.positions == "place" and not self.least_first:
             raise UserError("--positions place: places are counted from the last digit; give --least-first too")
-        if self.positions == "place" and (self.algorithm != "none" or self.search or "subtasks" in self.styles):
+        practised = self.algorithm != "none" or self.search
+        if self.positions == "place" and (practised or self.chat or "subtasks" in self.styles):
             raise UserError("--positions place: allowed are lessons and exams alone; give --algorithm none")
+        if self.styles[0] == "subtasks" and practised:
+            raise UserError("--styles subtasks: allowed are lessons, exams and --chat; give --algorithm none")
+        if not self.mastery > 0:
+            raise UserError(f"--mastery {self.mastery}: allowed is a number above 0; take 0.8")
+        if not self.clip > 0:
+            raise UserError(f"--clip {self.clip}: allowed is a number above 0; take 0.2")
+        if self.temperature < 0.01:
+            raise UserError(f"--temperature {self.temperature}: allowed is a number from 0.01; take 0.7")
+        if self.row_length > CONTEXT:
+            raise UserError(f"--row-length {self.row_length}: allowed are at most {CONTEXT} tokens; take 128")
         if self.width % (2 * self.heads):
             raise UserError(f"--width {self.width}: allowed is a multiple of twice --heads, {2 * self.heads}")
         if (rows := self.problems * self.group) % self.minibatches:
-            raise UserError(f"--minibatches {self.minibatches}: allowed is a divisor of {rows} answers; take 2")
+            raise UserError(f"--minibatches {self.minibatches}: allowed is a divisor of {rows} answers; take 1")
 
 
 LADDER = (
@@ -142,8 +155,8 @@ LADDER = (
 )
 PRESETS = {
     "default": Config(search=("words",)),
-    "ppo": Config(algorithm="ppo", policy_learning_rate=7e-4, entropy_weight=0.003, updates=300),
-    "reinforce": Config(algorithm="reinforce", policy_learning_rate=1e-3, entropy_weight=0.003, updates=320),
+    "ppo": Config(algorithm="ppo", policy_learning_rate=7e-4),
+    "reinforce": Config(algorithm="reinforce", policy_learning_rate=1e-3),
     "words": Config(
         styles=("worked", "direct"),
         lessons=("words", "add:3", "subtract:3", "multiply:2", "divide:2"),
@@ -229,6 +242,9 @@ def run(config: Config, run: Run) -> None:
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
 
+    for sources in (config.exams, config.practice, config.search):  # what cannot be asked is told before any training
+        if sources:
+            room(examined(config, sources, config.styles[0], 1))
     trained = {style: teach(config, run, style) for style in config.styles}
     style_of: dict[str, Style] = {style: style for style in config.styles}
     first = config.styles[0]
@@ -277,7 +293,7 @@ def teach(config: Config, run: Run, style: Style) -> Trained:
     import jax
 
     from thinking.environments.arithmetic.lessons import lessons
-    from thinking.environments.arithmetic.places import practised_places
+    from thinking.environments.arithmetic.places import most_places, practised_places
     from thinking.experiment.training import train
     from thinking.learning.curriculum import by_level, curriculum, evenly
     from thinking.learning.optimizers import adamw, warmup_cosine
@@ -297,12 +313,16 @@ def teach(config: Config, run: Run, style: Style) -> Trained:
     steps = config.schedule_steps
     schedule = warmup_cosine(config.learning_rate, steps, min(100, steps // 10), config.final_rate)
     optimizer = adamw(schedule, weight_decay=config.weight_decay)
+    if not config.curriculum and config.batch > (packed := len(taught.packed.tokens)):
+        raise UserError(f"--batch {config.batch}: allowed are at most {packed} rows, as many as there are")
     syllabus = evenly(len(taught.packed.tokens))
     if config.curriculum:
         syllabus = by_level(curriculum(levels, threshold=config.mastery), taught.starts)
     located = {}
     if config.positions == "place":
         located = {"places": functools.partial(practised_places, highest=config.highest_place), "mixed": True}
+        if (most := most_places(taught.packed)) > config.highest_place:
+            raise UserError(f"--highest-place {config.highest_place}: a row has {most} places; give at least so many")
     step = supervised_step(model, optimizer, taught.packed, syllabus, batch=config.batch, levels=levels, **located)
 
     def begin() -> Any:
@@ -340,6 +360,8 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
     schedule = warmup_stable_decay(config.policy_learning_rate, steps, steps // 10, steps // 2)
     model, optimizer = build(config), adamw(schedule, weight_decay=0.0, b2=0.99)
     credit, update = recipe(config, model, optimizer)
+    if not config.curriculum and config.problems > len(tokens):
+        raise UserError(f"--problems {config.problems}: allowed are at most {len(tokens)}, as many as there are")
     syllabus = evenly(len(tokens))
     if config.curriculum:
         syllabus = by_level(curriculum(len(config.practice), threshold=config.mastery), asked.starts)
@@ -355,9 +377,11 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
         max_new_tokens=room(asked),
     )
 
+    anchored = config.algorithm == "grpo" and config.kl_weight > 0
+
     def begin() -> Any:
         learner = Learner(params, optimizer.init(params))
-        return student(learner, syllabus, jax.random.key(config.seed), anchored=config.kl_weight > 0)
+        return student(learner, syllabus, jax.random.key(config.seed), anchored=anchored)
 
     return train(
         run,
@@ -463,7 +487,7 @@ def search(config: Config, run: Run, name: str, params: Params) -> list[dict[str
     rows = compare(by, key, problems, prompts.tokens, prompts.lengths, right, config.attempts)
     plots.spread(run.plots / f"search_{name}.png", curves(rows), "tokens written for a problem", "solved, %")
     (greedy,) = [row for row in rows if row["method"] == "greedy"]
-    run.log(f"{name}: within {config.attempts} times the tokens of a greedy answer")
+    run.log(f"{name}: within {config.attempts} times the tokens of a greedy answer, and 5 % more")
     print_rows(at_budget(rows, 1.05 * config.attempts * greedy["tokens_mean"]))
     return [{"model": name, **row} for row in rows]
 
@@ -479,8 +503,15 @@ def talk(config: Config, style: Style, params: Params) -> None:
 
 
 def room(asked: Exam) -> int:
-    """Tokens that an answer may have: as many as the longest worked one, and a few for who goes astray."""
-    return -(-(asked.longest + 4) // 16) * 16
+    """Tokens that an answer may have: as many as the longest worked one, and a few for who goes astray.
+
+    Raises:
+        UserError: if question and answer do not fit a text.
+    """
+    new, longest = -(-(asked.longest + 4) // 16) * 16, asked.prompts.tokens.shape[1]
+    if longest + new > CONTEXT:
+        raise UserError(f"problems of {longest + new} tokens: allowed are {CONTEXT}; give fewer digits")
+    return new
 
 
 if __name__ == "__main__":

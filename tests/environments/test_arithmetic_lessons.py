@@ -8,7 +8,7 @@ import pytest
 from thinking.environments.arithmetic.chains import REVISED, WORKED, chain, judge
 from thinking.environments.arithmetic.lessons import exam, lessons, with_slips
 from thinking.environments.arithmetic.problems import DIVIDE, MULTIPLY, answer, question
-from thinking.environments.arithmetic.rows import VOCABULARY
+from thinking.environments.arithmetic.rows import VOCABULARY, row
 from thinking.environments.arithmetic.sources import REPEATED, problems_of
 from thinking.environments.arithmetic.split import held_out, word_problems
 from thinking.errors import UserError
@@ -18,9 +18,9 @@ SOURCES = ("multiply:2", "add:3", "divide:1")
 
 def texts(packed):
     """Each text of packed rows, and the number of its row."""
-    for row, (tokens, segments) in enumerate(zip(packed.tokens, packed.segments, strict=True)):
+    for place, (tokens, segments) in enumerate(zip(packed.tokens, packed.segments, strict=True)):
         for number in range(1, segments.max() + 1):
-            yield row, VOCABULARY.decode(tokens[segments == number].tolist())
+            yield place, VOCABULARY.decode(tokens[segments == number].tolist())
 
 
 def test_all_word_problems_are_taught_or_examined():
@@ -39,8 +39,8 @@ def test_lessons_are_rows_of_their_own_source_and_hold_nothing_that_is_examined(
     asked = {source: {f"<begin>{question(each)}" for each in drawn[source]} for source in SOURCES}
     source_of = np.searchsorted(made.starts, np.arange(len(made.packed.tokens)), side="right") - 1
     longest = 0
-    for row, text in texts(made.packed):
-        assert text.partition("<think>")[0] in asked[SOURCES[source_of[row]]]
+    for place, text in texts(made.packed):
+        assert text.partition("<think>")[0] in asked[SOURCES[source_of[place]]]
         longest = max(longest, len(VOCABULARY.encode(text)))
     assert longest == made.longest
     assert not any(held_out(each) for source in SOURCES for each in drawn[source])
@@ -82,6 +82,13 @@ def test_the_longest_text_of_an_exam_is_that_of_its_rows(source):
         for each in asked.problems
     ]
     assert asked.longest == max(map(len, written))
+
+
+def test_an_exam_has_room_for_checks_and_for_steps_that_are_taken_back():
+    asked = exam(("words",), REVISED, count=1, seed=0)
+    rng = np.random.default_rng(1)
+    written = [row(each, REVISED, slip=0.5, rng=rng) for each in asked.problems[::20]]
+    assert asked.longest >= max(len(each.tokens) - each.prompt for each in written)
 
 
 def test_a_slip_is_one_wrong_digit_in_the_last_step_and_alike_in_both_styles():

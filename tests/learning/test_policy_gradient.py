@@ -155,7 +155,7 @@ def test_imitation_ends_at_the_frequencies_of_what_it_is_shown():
     optimizer = optax.sgd(1.0)
     action = jnp.array([0, 0, 0, 1, 1, 2, 2, 2])
     blank = jnp.zeros(ROWS)
-    batch = Experience(blank, action, blank, blank, blank, jnp.array([1.0, 1, 1, 1, 1, 0, 0, 0]))
+    batch = Experience(blank, action, blank, jnp.array([1.0, 1, 1, 1, 1, 0, 0, 0]), blank, jnp.ones(ROWS))
     learner = Learner(beginning(), optimizer.init(beginning()))
     update = jax.jit(imitation(judge, optimizer, minibatches=1))
     for _ in range(200):

@@ -97,7 +97,8 @@ def test_credit_by_group_and_by_the_best():
     found = by_group(2)(written, rewards)
     np.testing.assert_allclose(found.advantage, [[1, 0, 0, 0], [-1, -1, 0, 0], [1, 0, 0, 0], [-1, -1, 0, 0]], atol=1e-6)
     best = by_best(2, least=0.5)(written, rewards)
-    np.testing.assert_array_equal(best.mask, [[1, 0, 0, 0], [0] * 4, [0] * 4, [0] * 4])
+    np.testing.assert_array_equal(best.advantage, [[1, 0, 0, 0], [0] * 4, [0] * 4, [0] * 4])
+    np.testing.assert_array_equal(best.mask, found.mask)
 
 
 UPDATES = {

@@ -177,11 +177,11 @@ def test_a_tree_finds_texts_of_which_the_value_head_thinks_more(model, search, a
     apply = jit(made.apply)
 
     def worth(tokens, length):
-        """The mean value of the texts' ends; nothing where there is none."""
+        """The mean value of texts right before their end; nothing where there is none."""
         rows = np.asarray(joined(PROMPTS, LENGTHS, tokens))
         last = LENGTHS + length - 1
         value = np.asarray(apply(params, rows).value)
-        return np.mean(np.where(rows[np.arange(PROBLEMS), last] == END, value[np.arange(PROBLEMS), last], 0))
+        return np.mean(np.where(rows[np.arange(PROBLEMS), last] == END, value[np.arange(PROBLEMS), last - 1], 0))
 
     plain = np.mean([worth(attempts.written.tokens[:, at], attempts.written.length[:, at]) for at in range(3)])
     trees = [search(params, jax.random.key(seed), 1.0) for seed in range(3)]

@@ -14,6 +14,7 @@ from thinking.learning.packing import Packed, pack
 from thinking.learning.supervised import next_token_loss
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
+from thinking.networks.positions import orthogonal
 from thinking.reasoning.generation import generate
 from thinking.reasoning.sampling import Sampling
 from thinking.reasoning.supervision import mastered, pupil, supervised_step
@@ -79,6 +80,28 @@ def test_texts_of_a_row_see_each_other_only_where_they_are_mixed():
         logits = MODEL.apply(begun.learner.params, DATA.tokens, segments=segments).logits
         wanted, _ = next_token_loss(logits, DATA.tokens, DATA.weights, DATA.segments)
         assert float(jit(step)(begun, 0)[1]["loss"]) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_places_are_told_of_the_rows_that_are_drawn_by_a_key_of_the_step():
+    model = decoder(vocabulary=WORDS, context_length=16, block=BlockConfig(8, 2, position=orthogonal()), layers=1)
+    syllabus = evenly(len(DATA.tokens))
+    begun = pupil(model, OPTIMIZER, syllabus, jax.random.key(0))
+
+    def places(key, tokens, segments):
+        return (tokens * segments + jax.random.randint(key, (), 0, 16))[:, :, None]
+
+    step = jit(supervised_step(model, OPTIMIZER, DATA, syllabus, batch=len(DATA.tokens), places=places))
+    once, again, other = (float(step(begun, index)[1]["loss"]) for index in (0, 0, 1))
+    assert once == again != other
+    # Every row was drawn once, so one of the shifts explains what was seen.
+    where = (DATA.tokens * DATA.segments)[:, :, None]
+
+    def loss(shift):
+        logits = model.apply(begun.learner.params, DATA.tokens, segments=DATA.segments, where=where + shift)
+        return next_token_loss(logits.logits, DATA.tokens, DATA.weights, DATA.segments)[0]
+
+    known = np.asarray(jit(lambda: jax.lax.map(loss, jnp.arange(16)))())
+    assert np.abs(known - once).min() < 1e-5
 
 
 def test_without_levels_every_row_is_learned():

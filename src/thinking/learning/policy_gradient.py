@@ -183,19 +183,19 @@ def imitation(
     minibatches: int = 4,
     value_weight: float = 0.0,
 ) -> Update:
-    """Makes the actions that have weight likelier: the learning half of expert iteration (Anthony et al. 2017).
+    """Makes actions likelier by their advantage, 1 or 0: the learning half of expert iteration (Anthony et al. 2017).
 
     Args:
         judge: the policy.
         optimizer: an optax transformation.
         epochs: passes over the experience.
         minibatches: parts of each pass; must divide the rows.
-        value_weight: weight of a value's loss, for a search to read.
+        value_weight: weight of a value's loss, of all actions, for a search to read.
     """
 
     def loss(params: Params, batch: Experience) -> tuple[Array, Metrics]:
         said = judge(params, batch.inputs, batch.action)
-        policy_loss = -masked_mean(said.log_prob, batch.mask)
+        policy_loss = -masked_mean(said.log_prob, batch.mask * batch.advantage)
         value_loss = _value_loss(said, batch)
         entropy = masked_mean(said.entropy, batch.mask)
         total = policy_loss + value_weight * value_loss

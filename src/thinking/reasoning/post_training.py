@@ -131,7 +131,7 @@ def by_best(group: int, least: float = 1.0) -> Credit:
         best = jax.nn.one_hot(jnp.argmax(grouped, axis=1), group) * (grouped >= least)
         written = _written(completions)
         chosen = _each(best.reshape(-1), written)
-        return _experience(completions, chosen, _each(rewards, written), chosen)
+        return _experience(completions, chosen, _each(rewards, written), written)
 
     return credit
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.networks.decoder import Decoder, Params
-from thinking.reasoning.search import Advance, Outlook, State, Walk, begin, candidates_of, move, unroll
+from thinking.reasoning.search import Advance, Outlook, Root, State, Walk, begin, candidates_of, move, unroll
 from thinking.reasoning.solving import STEP_ENDS, Solutions
 from thinking.reasoning.steps import Step, StepState, over_steps, tokens_of
 from thinking.reasoning.token_search import over_tokens
@@ -34,8 +34,8 @@ def by_step_tree(
 ) -> Solutions:
     """Decides step by step, each by a tree of steps that the model proposes, in which values count.
 
-    A text that ends earns what the value head says of its end, and one that the budget ends earns nothing. The head
-    must have learned that.
+    A text that ends earns what the value head says of it with all but its end written, which is what learning by
+    rewards teaches the head, and one that the budget ends earns nothing.
 
     Args:
         model: a decoder with a value head.
@@ -53,8 +53,7 @@ def by_step_tree(
     step_key, tree_key = jax.random.split(key)
     advance, root = over_tokens(model, params, prompts, lengths, max_tokens=max_tokens, stop_tokens=(END,))
     advance, root = over_steps(
-        _paid_at_the_end(advance),
-        root,
+        *_paid_at_the_end(advance, root),
         step_key,
         proposals=proposals,
         max_tokens=step_tokens,
@@ -83,14 +82,19 @@ def by_step_tree(
     return Solutions(tokens, length[:, 0], jnp.sum(state.proposals.length, axis=1) + jnp.sum(cost[:, 0], axis=1))
 
 
-def _paid_at_the_end(advance: Advance) -> Advance:
-    """The model whose texts earn their last value where they end by themselves."""
+def _paid_at_the_end(advance: Advance, root: Root) -> tuple[Advance, Root]:
+    """The model whose texts earn, where they end by themselves, what they were worth right before.
 
-    def paid(state: State, action: Array) -> tuple[State, Outlook]:
-        state, outlook = advance(state, action)
-        return state, outlook._replace(reward=jnp.where(action == END, outlook.value, 0.0))
+    What stands behind an end is never read in training, so nothing is known of its worth.
+    """
 
-    return paid
+    def paid(state: tuple[State, Array], action: Array) -> tuple[tuple[State, Array], Outlook]:
+        inner, worth = state
+        inner, outlook = advance(inner, action)
+        return (inner, outlook.value), outlook._replace(reward=jnp.where(action == END, worth, 0.0))
+
+    state, outlook = root
+    return paid, ((state, outlook.value), outlook)
 
 
 def _written(decision: Decision) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 
 from thinking.environments.arithmetic.chains import REVISED, WORKED, chain, revised, slipped
 from thinking.environments.arithmetic.problems import WORDINGS, Problem
-from thinking.environments.arithmetic.rows import VOCABULARY, Prompts, Row, packed, prompts, rows
+from thinking.environments.arithmetic.rows import VOCABULARY, Prompts, Row, packed, prompts, row, rows
 from thinking.environments.arithmetic.sources import WORDS, problems_of
 from thinking.errors import UserError
 from thinking.learning.packing import Packed
@@ -35,7 +35,7 @@ class Exam(NamedTuple):
         prompts: their tokens, and what answers are judged by.
         subject: of each problem, by what its result is counted.
         starts: [L + 1], the first problem of each source, and how many there are.
-        longest: tokens of the longest worked text behind its prompt.
+        longest: tokens of the longest worked text behind its prompt, in the REVISED style with every step taken back.
     """
 
     problems: list[Problem]
@@ -117,9 +117,7 @@ def exam(
         int(rng.integers(1, len(WORDINGS[each.operation]))) if rng.random() < speech else 0 for each in problems
     ]
     asked = prompts(problems, style, wordings=wordings, least_first=least_first)
-    # A thought between its marks, its steps, a mark between any two; the answer behind its mark, and the end.
-    thought = np.sum(asked.steps > 0, axis=(1, 2)) + np.sum(asked.steps[:, :, 0] > 0, axis=1)
-    return Exam(problems, asked, subject, starts, int(np.max(thought + np.sum(asked.answers > 0, axis=1))) + 3)
+    return Exam(problems, asked, subject, starts, _longest(problems, asked, style, least_first))
 
 
 def with_slips(asked: Exam, style: str, *, seed: int, least_first: bool = False) -> Exam:
@@ -144,9 +142,20 @@ def with_slips(asked: Exam, style: str, *, seed: int, least_first: bool = False)
         begun.append([*tokens[:length].tolist(), *VOCABULARY.encode(text)])
     lengths = np.array([len(each) for each in begun], np.int32)
     tokens = np.zeros((len(begun), lengths.max()), np.int32)
-    for row, each in zip(tokens, begun, strict=True):
-        row[: len(each)] = each
+    for place, each in zip(tokens, begun, strict=True):
+        place[: len(each)] = each
     return asked._replace(prompts=asked.prompts._replace(tokens=tokens, lengths=lengths))
+
+
+def _longest(problems: Sequence[Problem], asked: Prompts, style: str, least_first: bool) -> int:
+    """Tokens of the longest worked text behind its prompt; in the REVISED style each step is taken back once."""
+    if style == REVISED:
+        slips = {"slip": 1.0, "rng": np.random.default_rng(0)}
+        texts = (row(each, style, least_first=least_first, **slips) for each in problems)
+        return max(len(text.tokens) - text.prompt for text in texts)
+    # A thought between its marks, its steps, a mark between any two; the answer behind its mark, and the end.
+    thought = np.sum(asked.steps > 0, axis=(1, 2)) + np.sum(asked.steps[:, :, 0] > 0, axis=1)
+    return int(np.max(thought + np.sum(asked.answers > 0, axis=1))) + 3
 
 
 def _packed(written: Sequence[Row], length: int, source: str) -> Packed:

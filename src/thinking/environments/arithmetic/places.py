@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.environments.arithmetic.rows import VOCABULARY
+from thinking.learning.packing import Packed
 from thinking.reasoning.vocabulary import ANSWER, STEP, THINK
 
 Array = jax.Array
@@ -112,6 +113,11 @@ def apart(where: Array, segments: Array) -> Array:
     most = jnp.zeros((rows, width + 1), jnp.int32).at[row, segments].max(place)
     before = jnp.cumsum(most, axis=1) - most
     return where.at[:, :, 0].add(jnp.where(place > 0, before[row, segments], 0))
+
+
+def most_places(rows: Packed) -> int:
+    """How many places the texts of a row have together, of the row that has most."""
+    return int(jnp.max(apart(places(rows.tokens, rows.segments), rows.segments)[:, :, 0]))
 
 
 def practised_places(key: Array, tokens: Array, segments: Array, *, highest: int) -> Array:

@@ -99,7 +99,7 @@ def _by_search(by: Searcher, method: str, size: int, key: Array) -> Reply:
 
 
 def _by_recursion(by: Searcher) -> Reply:
-    ask = solver(by.model, max_depth=DEEPEST, max_contexts=MOST)
+    ask = solver(by.model, max_depth=DEEPEST, max_contexts=MOST, batch=1)  # one context is written at a time
 
     def reply(question: Question) -> Iterator[Text]:
         (found,) = ask(by.params, jax.random.key(0), [question.tokens])
