@@ -485,8 +485,9 @@ def search(config: Config, run: Run, name: str, params: Params) -> list[dict[str
 
     by, key = searcher(config, params, room(asked)), jax.random.key(config.seed)
     rows = compare(by, key, problems, prompts.tokens, prompts.lengths, right, config.attempts)
-    plots.spread(run.plots / f"search_{name}.png", curves(rows), "tokens written for a problem", "solved, %")
-    (greedy,) = [row for row in rows if row["method"] == "greedy"]
+    greedy, *further = rows
+    labels = "tokens written for a problem", f"solved, % (dashed: greedily, with {greedy['tokens_mean']:.0f} tokens)"
+    plots.spread(run.plots / f"search_{name}.png", curves(further), *labels, round(greedy["exact_percent"], 1))
     run.log(f"{name}: within {config.attempts} times the tokens of a greedy answer, and 5 % more")
     print_rows(at_budget(rows, 1.05 * config.attempts * greedy["tokens_mean"]))
     return [{"model": name, **row} for row in rows]
