@@ -129,13 +129,22 @@ def begun(config):
     return arithmetic.build(config).init(jax.random.key(0))
 
 
-def test_thoughts_that_begin_with_a_slip_are_examined_apart(tmp_path):
-    config = dataclasses.replace(
-        SMALL, styles=("revised",), slips=True, algorithm="none", supervised_steps=1, exams=("add:1",), exam_problems=4
-    )
+@pytest.mark.parametrize(
+    ("changed", "subjects"),
+    [
+        ({"styles": ("revised",), "slips": True}, {"add:1", "add:1, after a slip", "all", "all, after a slip"}),
+        ({"positions": "place", "least_first": True}, {"add:1", "all"}),
+    ],
+    ids=["slips", "places"],
+)
+def test_every_way_to_be_taught_is_examined(tmp_path, changed, subjects):
+    once = {"algorithm": "none", "supervised_steps": 1, "exams": ("add:1",), "exam_problems": 4}
+    config = dataclasses.replace(SMALL, styles=("worked",), **once)
+    config = dataclasses.replace(config, **changed)
+    check(config)
     run = Run(folder=tmp_path, config=config)
     arithmetic.run(config, run)
-    assert {row["model"] for row in results(run)["rows"]} == {"revised", "revised, after a slip"}
+    assert {row["subject"] for row in results(run)["rows"]} == subjects
 
 
 @pytest.mark.parametrize(
@@ -150,6 +159,13 @@ def test_thoughts_that_begin_with_a_slip_are_examined_apart(tmp_path):
         ({"speech": 1.5}, "--speech 1.5: allowed is a number from 0 to 1"),
         ({"kl_weight": -1.0}, "--kl-weight -1.0: allowed is a number from 0"),
         ({"learning_rate": 0.0}, "--learning-rate 0.0: allowed is a number above 0"),
+        ({"mastery": 0.0}, "--mastery 0.0: allowed is a number above 0"),
+        ({"clip": 0.0}, "--clip 0.0: allowed is a number above 0"),
+        ({"temperature": 1e-9}, "--temperature 1e-09: allowed is a number from 0.01"),
+        ({"row_length": 4096}, "--row-length 4096: allowed are at most 1024 tokens"),
+        ({"positions": "place"}, "--positions place: places are counted from the last digit"),
+        ({"positions": "place", "least_first": True}, "--positions place: allowed are lessons and exams alone"),
+        ({"styles": ("subtasks",)}, "--styles subtasks: allowed are lessons, exams and --chat"),
         ({"supervised_steps": 0}, "--supervised-steps 0: allowed is a whole number from 1"),
     ],
 )
@@ -160,12 +176,20 @@ def test_bad_values_are_refused_with_one_line(changed, said):
     assert "\n" not in str(error.value)
 
 
-def test_a_text_that_does_not_fit_a_row_ends_with_one_line(tmp_path, monkeypatch, capsys):
-    flags = ["--preset", "smoke", "--lessons", "add:30", "--artifacts", str(tmp_path)]
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        (["--lessons", "add:30"], "a text of add:30 has"),
+        (["--batch", "1000"], "--batch 1000: allowed are at most"),
+        (["--exams", "add:120"], "allowed are 1024; give fewer digits"),
+    ],
+)
+def test_what_does_not_fit_ends_with_one_line(tmp_path, monkeypatch, capsys, flags, wanted):
+    flags = ["--preset", "smoke", *flags, "--artifacts", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["arithmetic.py", *flags])
     with pytest.raises(SystemExit) as stop:
         main("arithmetic", arithmetic.run, arithmetic.PRESETS)
     assert stop.value.code == 2
     said = capsys.readouterr().err
-    assert "a text of add:30 has" in said
+    assert wanted in said
     assert said.count("\n") == 1
