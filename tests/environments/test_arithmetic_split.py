@@ -15,8 +15,6 @@ from thinking.environments.arithmetic.drawing import (
     TWO_STEPS,
     Level,
     draw,
-    draw_all,
-    draw_ladder,
 )
 from thinking.environments.arithmetic.problems import (
     ADD,
@@ -142,14 +140,6 @@ def test_levels_are_as_long_as_they_say(level, style):
 def leaves(problem):
     for each in problem.operands:
         yield from leaves(each) if isinstance(each, Problem) else [str(each)]
-
-
-def test_draws_are_functions_of_seed_and_step():
-    levels = [Level(ADD, 3), Level(TWO_STEPS, 1)]
-    assert draw_all(1, 2, levels, 20) == draw_all(1, 2, levels, 20) != draw_all(1, 3, levels, 20)
-    ladder = draw_ladder(1, 2, levels, 5)
-    assert [each.nested for each in ladder] == [False] * 5 + [True] * 5
-    assert all(map(held_out, draw_all(0, 0, levels, 20, test=True)))
 
 
 @pytest.mark.parametrize(

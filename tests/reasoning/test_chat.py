@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from thinking.experiment.interruption import Interrupted
-from thinking.reasoning.chat import agreement, chat
+from thinking.reasoning.chat import chat
 
 
 def read(line):
@@ -102,7 +102,3 @@ def test_at_a_terminal_there_are_a_greeting_and_prompts_and_colours(monkeypatch)
 
 def test_the_end_of_input_at_a_terminal_leaves_its_line(monkeypatch):
     assert at_terminal(monkeypatch, b"\x04") == "Ask me.\n> \n"
-
-
-def test_several_paths_say_beneath_how_many_agree():
-    assert said(["4"], lambda question: [*answer(question), agreement(12, 16)]) == "twice is 8\n12 of 16 paths agree\n"

@@ -1,6 +1,6 @@
 """Ways to spend tokens on a problem: what is chosen against plain Python, what is written against other ways to it."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 
 import jax
 import numpy as np
@@ -23,7 +23,6 @@ WORDS, NEW, PROBLEMS = len(MARKS) + 3, 16, 4
 PROMPTS = np.asarray(jax.random.randint(jax.random.key(1), (PROBLEMS, 4), len(MARKS), WORDS), np.int32)
 LENGTHS = np.asarray([2, 4, 3, 1], np.int32)
 CHOOSE = {"log_prob": solving.by_log_prob, "value": solving.by_value, "vote": solving.by_vote}
-CHOOSE |= {"weighted_vote": solving.by_weighted_vote}
 choose_all = jit(lambda written: {name: choose(written) for name, choose in CHOOSE.items()})
 
 
@@ -94,14 +93,9 @@ def test_the_choice_is_that_of_plain_python(attempts):
         assert attempts[found["value"]][2] == max(attempts[index][2] for index in ended)
     if valid:
         votes = Counter(answers[index] for index in valid)
-        worth = defaultdict(float)
-        for index in valid:
-            worth[answers[index]] += max(attempts[index][2], 0)
         assert votes[answers[found["vote"]]] == max(votes.values())
-        assert worth[answers[found["weighted_vote"]]] == max(worth.values())
     else:
         assert found["vote"] == 0
-        assert found["weighted_vote"] == 0
 
 
 def test_attempts_cost_what_they_wrote_and_fewer_are_the_first_of_them(attempts):

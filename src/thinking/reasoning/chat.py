@@ -54,11 +54,6 @@ def chat(
                 show(answer(question), console)
 
 
-def agreement(agreeing: int, paths: int) -> Text:
-    """The line beneath an answer that several paths were asked for."""
-    return Text(f"\n{agreeing} of {paths} paths agree", "dim")
-
-
 def _typed(console: Console) -> Iterator[str]:
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  lets a person mend a line and find those before it

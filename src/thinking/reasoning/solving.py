@@ -77,15 +77,6 @@ def by_vote(written: Completions) -> Array:
     return majority_vote(answers, valid, jnp.exp(jnp.sum(written.log_prob, axis=2)))
 
 
-def by_weighted_vote(written: Completions) -> Array:
-    """One with the answer whose attempts are worth most together, by the value head (Li et al. 2023)."""
-    answers, valid = _answers(written)
-    agree = jnp.all(answers[:, :, None] == answers[:, None], axis=3) & valid[:, :, None] & valid[:, None]
-    # A worth below 0 would count against those who agree.
-    together = jnp.sum(jnp.where(agree, jnp.maximum(_last_value(written), 0.0)[:, None], 0.0), axis=2)
-    return jnp.argmax(jnp.where(valid, together, -1.0), axis=1).astype(jnp.int32)
-
-
 def chosen(attempts: Attempts, choose: Choose, count: int | None = None) -> Solutions:
     """The answer among the first `count` attempts, all by default, and what these cost.
 

@@ -1,7 +1,7 @@
 """Problems drawn at random, of any length, on the side that is asked for."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -77,25 +77,6 @@ def draw(rng: np.random.Generator, level: Level, test: bool = False, style: str 
             return found
     side = "held out" if test else "for training"
     raise ValueError(f"draw: no problem {side} was found for {level}; give more digits")
-
-
-def draw_all(
-    seed: int, step: int, levels: Sequence[Level], count: int, test: bool = False, style: str = WORKED
-) -> list[Problem]:
-    """So many problems, of levels drawn evenly; a pure function of its arguments."""
-    rng = np.random.default_rng([seed, step])
-    return [draw(rng, levels[rng.integers(len(levels))], test, style) for _ in range(count)]
-
-
-def draw_ladder(
-    seed: int, step: int, levels: Sequence[Level], count: int, test: bool = False, style: str = WORKED
-) -> list[Problem]:
-    """So many problems of each level, level by level; a pure function of its arguments.
-
-    Those of level l begin at `l * count`, as `learning.curriculum.rows_of_levels` asks.
-    """
-    rng = np.random.default_rng([seed, step])
-    return [draw(rng, level, test, style) for level in levels for _ in range(count)]
 
 
 def _anything(problem: Problem) -> bool:
