@@ -215,8 +215,8 @@ PRESETS = {
         final_rate=0.01,
         row_length=192,
         batch=16,
-        supervised_steps=3600,
-        schedule_steps=3600,
+        supervised_steps=4800,
+        schedule_steps=4800,
         algorithm="none",
     ),
     "smoke": Config(

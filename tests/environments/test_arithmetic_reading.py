@@ -22,7 +22,7 @@ def test_every_wording_of_a_problem_reads_as_the_problem(asked, wording):
 
 
 @given(
-    st.builds(Level, st.sampled_from([*WORDINGS, *STEPS]), st.integers(2, 12)),
+    st.builds(Level, st.sampled_from([*WORDINGS, *STEPS]), st.integers(2, 12), st.none()),
     st.integers(0, 1000),
     st.booleans(),
     wordings,
