@@ -220,6 +220,7 @@ def _surrogate(said: Judgement, batch: Experience, advantage: Array, clip: float
 
 def _divergence(difference: Array, mask: Array) -> Array:
     """Schulman's estimate of the KL divergence, never negative, from differences of log-probabilities."""
+    difference = jnp.where(mask > 0, difference, 0.0)  # what has no weight may be anything, and exp of it infinite
     return masked_mean(jnp.exp(difference) - 1 - difference, mask)
 
 
