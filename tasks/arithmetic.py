@@ -77,15 +77,22 @@ class Config(RunConfig):
 
     algorithm: Algorithm = option("grpo", "how rewards teach: none, grpo, ppo, reinforce, expert_iteration")
     practice: tuple[str, ...] = option(("words",), "problems to practise on: words, or OPERATION:DIGITS")
-    updates: int = option(340, "updates by rewards")
-    problems: int = option(128, "problems of an update")
-    group: int = option(4, "answers to each problem of an update")
+    updates: int = option(200, "updates by rewards")
+    problems: int = option(64, "problems of an update")
+    tried: int = option(128, "problems that are tried for it; those stay whose answers differ most in their rewards")
+    replay: bool = option(True, "draw problems by what is left to be learned of each, instead of evenly")
+    group: int = option(8, "answers to each problem of an update")
+    credit: Literal["step", "whole"] = option(
+        "step",
+        "step: each learns from being right itself, hard ones the most; whole: all tokens learn from the weighted "
+        "rewards (expert_iteration: always)",
+    )
     policy_learning_rate: float = option(5e-4, "rewards: highest learning rate, which falls to 0 in the second half")
     epochs: int = option(1, "rewards: passes over the answers of an update (reinforce: always 1)")
-    minibatches: int = option(2, "rewards: parts of each pass (reinforce: always 1)")
+    minibatches: int = option(4, "rewards: parts of each pass (reinforce: always 1)")
     clip: float = option(0.2, "grpo and ppo: how far a ratio of probabilities may stray from 1")
     kl_weight: float = option(0.0, "grpo: weight of the divergence from the policy at the start")
-    entropy_weight: float = option(0.003, "grpo, ppo and reinforce: weight of the entropy bonus")
+    entropy_weight: float = option(0.1, "grpo, ppo and reinforce: weight of the entropy bonus")
     value_weight: float = option(0.1, "weight of the value head's loss")
     gae_lambda: float = option(1.0, "ppo: decay of the advantages, 0 to 1")
     outcome_weight: float = option(1.0, "weight of the reward for the right answer")
@@ -110,7 +117,8 @@ class Config(RunConfig):
         """Raises UserError for values that cannot be trained."""
         from thinking.environments.arithmetic.sources import level_of
 
-        least = {"group": 2 if self.algorithm in ("grpo", "expert_iteration") else 1}
+        alone = self.algorithm == "none" or (self.credit == "whole" and self.algorithm in ("ppo", "reinforce"))
+        least = {"group": 1 if alone else 2}
         for field in dataclasses.fields(self):
             value, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
             if field.type == "int" and field.name != "seed" and value < least.get(field.name, 1):
@@ -145,6 +153,10 @@ class Config(RunConfig):
             raise UserError(f"--row-length {self.row_length}: allowed are at most {CONTEXT} tokens; take 128")
         if self.width % (2 * self.heads):
             raise UserError(f"--width {self.width}: allowed is a multiple of twice --heads, {2 * self.heads}")
+        if self.tried < self.problems:
+            raise UserError(f"--tried {self.tried}: allowed is a number from --problems, {self.problems}")
+        if self.credit == "step" and self.styles[0] != "worked" and self.algorithm not in ("none", "expert_iteration"):
+            raise UserError("--credit step: steps are told apart in the worked style alone; give --credit whole")
         if (rows := self.problems * self.group) % self.minibatches:
             raise UserError(f"--minibatches {self.minibatches}: allowed is a divisor of {rows} answers; take 1")
 
@@ -155,8 +167,8 @@ LADDER = (
 )
 PRESETS = {
     "default": Config(search=("words",)),
-    "ppo": Config(algorithm="ppo", policy_learning_rate=7e-4),
-    "reinforce": Config(algorithm="reinforce", policy_learning_rate=1e-3),
+    "ppo": Config(algorithm="ppo", entropy_weight=0.15),
+    "reinforce": Config(algorithm="reinforce", updates=800, problems=16, tried=32),
     "words": Config(
         styles=("worked", "direct"),
         lessons=("words", "add:3", "subtract:3", "multiply:2", "divide:2"),
@@ -232,6 +244,7 @@ PRESETS = {
         practice=("add:1",),
         updates=2,
         problems=4,
+        tried=6,
         group=2,
     ),
 }
@@ -339,7 +352,7 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
     from thinking.environments.arithmetic.lessons import exam
     from thinking.environments.arithmetic.rows import VOCABULARY
     from thinking.experiment.training import train
-    from thinking.learning.curriculum import by_level, curriculum, evenly
+    from thinking.learning.curriculum import by_level, curriculum, evenly, replay
     from thinking.learning.learner import Learner
     from thinking.learning.optimizers import adamw, warmup_stable_decay
     from thinking.reasoning.post_training import Questions, post_training_step, records, student
@@ -360,9 +373,9 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
     schedule = warmup_stable_decay(config.policy_learning_rate, steps, steps // 10, steps // 2)
     model, optimizer = build(config), adamw(schedule, weight_decay=0.0, b2=0.99)
     credit, update = recipe(config, model, optimizer)
-    if not config.curriculum and config.problems > len(tokens):
-        raise UserError(f"--problems {config.problems}: allowed are at most {len(tokens)}, as many as there are")
-    syllabus = evenly(len(tokens))
+    if not config.curriculum and config.tried > len(tokens):
+        raise UserError(f"--tried {config.tried}: allowed are at most {len(tokens)}, as many as there are")
+    syllabus = (replay if config.replay else evenly)(len(tokens))
     if config.curriculum:
         syllabus = by_level(curriculum(len(config.practice), threshold=config.mastery), asked.starts)
     step = post_training_step(
@@ -373,6 +386,7 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
         credit=credit,
         update=update,
         problems=config.problems,
+        tried=config.tried,
         group=config.group,
         max_new_tokens=room(asked),
     )
@@ -411,20 +425,23 @@ def rewards_of(config: Config) -> Callable:
 def recipe(config: Config, model: Decoder, optimizer: optax.GradientTransformation) -> tuple[Any, Any]:
     """How credit is given for rewards, and how the policy learns from it."""
     from thinking.learning.policy_gradient import grpo, imitation, ppo, reinforce
-    from thinking.reasoning import post_training
+    from thinking.reasoning import credit, step_credit
+    from thinking.reasoning.post_training import judge_texts
 
-    judge = post_training.judge_texts(model)
+    judge, by_step = judge_texts(model), config.credit == "step"
     passes = {"epochs": config.epochs, "minibatches": config.minibatches}
     weights = {"value_weight": config.value_weight, "entropy_weight": config.entropy_weight}
     if config.algorithm == "grpo":
         update = grpo(judge, optimizer, **passes, **weights, clip=config.clip, kl_weight=config.kl_weight)
-        return post_training.by_group(config.group), update
+        return (step_credit.by_step_group if by_step else credit.by_group)(config.group), update
     if config.algorithm == "ppo":
-        return post_training.by_value(config.gae_lambda), ppo(judge, optimizer, **passes, **weights, clip=config.clip)
+        update, decay = ppo(judge, optimizer, **passes, **weights, clip=config.clip), config.gae_lambda
+        return step_credit.by_step_value(config.group, decay) if by_step else credit.by_value(decay), update
     if config.algorithm == "reinforce":
-        return post_training.by_return, reinforce(judge, optimizer, **weights)
+        given = step_credit.by_step_return(config.group) if by_step else credit.by_return
+        return given, reinforce(judge, optimizer, **weights, baseline=not by_step)
     update = imitation(judge, optimizer, **passes, value_weight=config.value_weight)
-    return post_training.by_best(config.group, config.outcome_weight), update
+    return credit.by_best(config.group, config.outcome_weight), update
 
 
 def examine(config: Config, style: Style, params: Params) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tests.kernels.quick import jit
 
-from thinking.learning.curriculum import by_level, curriculum, estimate, evenly, rows_of_levels
+from thinking.learning.curriculum import by_level, curriculum, estimate, evenly, replay, rows_of_levels
 
 LADDER = curriculum(3, threshold=0.8, memory=8.0, least=8, review=0.1)
 observe = jit(LADDER.observe)
@@ -124,3 +124,50 @@ def test_a_syllabus_of_levels_draws_rows_of_open_ones_alone():
     np.testing.assert_array_equal(level, (rows >= 2).astype(int))
     with pytest.raises(ValueError, match="level 1 has no rows"):
         by_level(LADDER, [0, 2, 2, 9])
+
+
+REPLAY = replay(16, memory=0.5, review=0.1)
+replayed = jit(REPLAY.draw, static_argnums=3)
+measured = jit(REPLAY.observe)
+
+
+def test_replay_draws_no_row_twice_and_begins_with_all_alike():
+    drawn = [replayed(REPLAY.init(), jax.random.key(0), step, 16)[0] for step in range(2)]
+    for rows in drawn:
+        assert sorted(rows.tolist()) == list(range(16))
+    assert drawn[0].tolist() != drawn[1].tolist()
+    first = [int(replayed(REPLAY.init(), jax.random.key(1), step, 1)[0][0]) for step in range(200)]
+    assert set(first) == set(range(16))
+    assert float(REPLAY.opened(REPLAY.init())) == 1
+
+
+def test_replay_prefers_rows_by_what_is_left_to_be_learned_of_each():
+    success = np.array([1.0, 0.0, 0.5] + [1.0] * 13, np.float32)
+    drawn, level = jax.vmap(lambda step: REPLAY.draw(success, jax.random.key(0), step, 1))(np.arange(4000))
+    np.testing.assert_array_equal(drawn, level)
+    shares = np.bincount(np.asarray(drawn)[:, 0], minlength=16) / 4000
+    np.testing.assert_allclose(shares, (1.1 - success) / np.sum(1.1 - success), atol=0.03)
+
+
+def test_replay_remembers_the_mean_of_each_row_and_nothing_of_what_is_masked():
+    level, success = np.array([3, 3, 5, 7], np.int32), np.array([1.0, 0.0, 1.0, np.nan], np.float32)
+    progress = measured(REPLAY.init(), level, success, np.array([1, 1, 1, 0], np.float32))
+    wanted = np.zeros(16)
+    wanted[[3, 5]] = 0.25, 0.5
+    np.testing.assert_allclose(progress, wanted)
+    again = measured(progress, level, success, np.array([0, 0, 1, 0], np.float32))
+    assert float(again[5]) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [
+        (lambda: replay(0), "0 rows"),
+        (lambda: replay(4, memory=1.0), "memory 1.0"),
+        (lambda: replay(4, review=0.0), "review 0.0"),
+        (lambda: REPLAY.draw(REPLAY.init(), jax.random.key(0), 0, 17), "17 of 16 rows"),
+    ],
+)
+def test_bad_replays_are_named(call, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        call()

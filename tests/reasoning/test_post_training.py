@@ -9,21 +9,19 @@ import optax
 import pytest
 from tests.kernels.quick import jit
 
-from thinking.learning.curriculum import by_level, curriculum, evenly
+from thinking.learning.curriculum import by_level, curriculum, evenly, replay
 from thinking.learning.learner import Learner
 from thinking.learning.policy_gradient import grpo, imitation, ppo, reinforce
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning import post_training
+from thinking.reasoning.credit import by_best, by_group, by_return, by_value
 from thinking.reasoning.generation import Completions, generate
 from thinking.reasoning.post_training import (
     Questions,
-    by_best,
-    by_group,
-    by_return,
-    by_value,
     joined,
     judge_texts,
+    most_telling,
     post_training_step,
     records,
     student,
@@ -194,3 +192,24 @@ def test_an_update_is_a_function_of_the_state_and_the_step():
     once, again, other = step(begun, 3), step(begun, 3), step(begun, 4)
     np.testing.assert_array_equal(once[2].tokens, again[2].tokens)
     assert not np.array_equal(once[2].tokens, other[2].tokens)
+
+
+def test_of_more_problems_those_are_learned_from_whose_answers_differ():
+    rewards = jnp.array([1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.5, 0.0])
+    np.testing.assert_array_equal(most_telling(rewards, 2, 2), [2, 3, 6, 7])
+    optimizer = optax.sgd(0.1)
+    options = {
+        "rewards": combined(outcome=(1.0, first_is)),
+        "credit": by_group(2),
+        "update": grpo(judge_texts(MODEL), optimizer, minibatches=1),
+        "problems": 1,
+        "group": 2,
+        "max_new_tokens": NEW,
+    }
+    step = jit(post_training_step(MODEL, QUESTIONS, replay(4), tried=4, **options))
+    state, metrics, sample = step(student(Learner(PARAMS, optimizer.init(PARAMS)), replay(4), jax.random.key(2)), 0)
+    assert len(set(np.asarray(sample.row).tolist())) == 1
+    # All that were tried are measured and told, not only those that are learned from.
+    np.testing.assert_allclose(np.sum(state.progress) * 2 / 4, metrics["rewards/outcome"], rtol=1e-6)
+    with pytest.raises(ValueError, match="3 problems are tried, fewer than the 4"):
+        post_training_step(MODEL, QUESTIONS, replay(4), tried=3, **(options | {"problems": 4}))

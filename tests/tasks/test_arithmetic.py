@@ -160,6 +160,8 @@ def test_every_way_to_be_taught_is_examined(tmp_path, changed, subjects):
         ({"mastery": 0.0}, "--mastery 0.0: allowed is a number above 0"),
         ({"clip": 0.0}, "--clip 0.0: allowed is a number above 0"),
         ({"temperature": 1e-9}, "--temperature 1e-09: allowed is a number from 0.01"),
+        ({"tried": 3}, "--tried 3: allowed is a number from --problems, 4"),
+        ({"styles": ("revised",)}, "--credit step: steps are told apart in the worked style alone"),
         ({"row_length": 4096}, "--row-length 4096: allowed are at most 1024 tokens"),
         ({"positions": "place"}, "--positions place: places are counted from the last digit"),
         ({"positions": "place", "least_first": True}, "--positions place: allowed are lessons and exams alone"),

@@ -23,10 +23,10 @@ from thinking.learning.optimizers import adamw
 from thinking.learning.policy_gradient import grpo
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
+from thinking.reasoning.credit import by_group
 from thinking.reasoning.generation import generate
 from thinking.reasoning.post_training import (
     Questions,
-    by_group,
     judge_texts,
     post_training_step,
     records,

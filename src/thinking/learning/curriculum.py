@@ -149,6 +149,42 @@ def evenly(rows: int) -> Syllabus:
     return Syllabus(lambda: (), draw, observe, lambda progress: jnp.ones(()))
 
 
+def replay(rows: int, *, memory: float = 0.5, review: float = 0.1) -> Syllabus:
+    """Rows drawn by what is left to be learned of each, told from its own measured success, none twice in a draw.
+
+    Prioritized level replay (Jiang et al. 2021) with every row as a level. A row weighs `review + 1 - success`. Success
+    begins at 0, so what was never drawn comes before what was solved.
+
+    Args:
+        rows: how many there are.
+        memory: share of the old estimate that is kept each time that a row is drawn, 0 to below 1.
+        review: weight of a row that is mastered, more than 0.
+
+    Raises:
+        ValueError: if an argument is out of range; by `draw`, if more rows are asked for than there are.
+    """
+    if rows < 1:
+        raise ValueError(f"replay: {rows} rows; give at least 1")
+    if not 0 <= memory < 1 or review <= 0:
+        raise ValueError(f"replay: memory {memory}, review {review}: give 0 to below 1, and more than 0")
+
+    def draw(success: Array, key: Array, step: Array, count: int) -> tuple[Array, Array]:
+        if count > rows:
+            raise ValueError(f"replay: {count} of {rows} rows; give at most as many as there are")
+        # The largest of log weights with Gumbel noise are a draw without replacement (Efraimidis & Spirakis 2006).
+        noise = jax.random.gumbel(jax.random.fold_in(key, step), (rows,))
+        drawn = jax.lax.top_k(jnp.log(review + 1 - success) + noise, count)[1].astype(jnp.int32)
+        return drawn, drawn
+
+    def observe(success: Array, level: Array, measured: Array, mask: Array) -> Array:
+        met = jnp.zeros(rows, jnp.float32).at[level].add(mask)
+        total = jnp.zeros(rows, jnp.float32).at[level].add(jnp.where(mask > 0, measured * mask, 0.0))
+        mean = total / jnp.maximum(met, jnp.finfo(jnp.float32).tiny)
+        return jnp.where(met > 0, memory * success + (1 - memory) * mean, success)
+
+    return Syllabus(lambda: jnp.zeros(rows, jnp.float32), draw, observe, lambda success: jnp.ones(()))
+
+
 def by_level(made: Curriculum, starts: Sequence[int]) -> Syllabus:
     """Rows of the levels that a curriculum draws.
 

@@ -15,15 +15,12 @@ from thinking.kernels.contract import Array, Metrics
 from thinking.learning.curriculum import Syllabus
 from thinking.learning.learner import Learner, Params
 from thinking.learning.policies import Judgement
-from thinking.learning.policy_gradient import Experience, Judge, Update
-from thinking.learning.returns import generalized_advantages, group_advantages
+from thinking.learning.policy_gradient import Judge, Update
 from thinking.networks.decoder import Decoder
+from thinking.reasoning.credit import Credit
 from thinking.reasoning.generation import Completions, generate
 from thinking.reasoning.rewards import answers_of
 from thinking.reasoning.vocabulary import END, Vocabulary
-
-Credit = Callable[[Completions, Array], Experience]
-"""`credit(completions, rewards [B]) -> Experience`, without inputs: what each token [B, N] learns from a reward."""
 
 Rewards = Callable[..., tuple[Array, dict[str, Array]]]
 """`rewards(prompts [B, P], completions, **columns) -> (total [B], {name: [B]})`, of `rewards.combined`."""
@@ -77,63 +74,6 @@ class Sample(NamedTuple):
     rewards: Mapping[str, Array]
     reward: Array
     advantage: Array
-
-
-def by_return(completions: Completions, rewards: Array) -> Experience:
-    """Every token is worth what the whole earned: for `reinforce`, which takes the value off itself."""
-    mask = _written(completions)
-    target = _each(rewards, mask)
-    return _experience(completions, target, target, mask)
-
-
-def by_value(decay: float = 1.0) -> Credit:
-    """Advantages over the value head by generalized advantage estimation, the reward coming at the end: for `ppo`.
-
-    Args:
-        decay: lambda, from 0 (the next value alone) to 1 (the reward alone).
-    """
-
-    def credit(completions: Completions, rewards: Array) -> Experience:
-        mask, value = _written(completions), completions.value
-        last = jnp.arange(mask.shape[1])[None] == completions.length[:, None] - 1
-        following = jnp.pad(value[:, 1:], ((0, 0), (0, 1)))
-        earned = jnp.where(last, rewards[:, None], 0.0)
-        advantage = generalized_advantages(earned.T, value.T, following.T, last.T, last.T, 1.0, decay).T
-        return _experience(completions, advantage * mask, (advantage + value) * mask, mask)
-
-    return credit
-
-
-def by_group(group: int) -> Credit:
-    """Every token is worth how much better its completion did than the others of its problem: for `grpo`.
-
-    Args:
-        group: G.
-    """
-
-    def credit(completions: Completions, rewards: Array) -> Experience:
-        mask = _written(completions)
-        return _experience(completions, _each(group_advantages(rewards, group), mask), _each(rewards, mask), mask)
-
-    return credit
-
-
-def by_best(group: int, least: float = 1.0) -> Credit:
-    """Of the completions of a problem the best is learned, if it earned enough: for `imitation` (expert iteration).
-
-    Args:
-        group: G.
-        least: what it must have earned.
-    """
-
-    def credit(completions: Completions, rewards: Array) -> Experience:
-        grouped = rewards.reshape(-1, group)
-        best = jax.nn.one_hot(jnp.argmax(grouped, axis=1), group) * (grouped >= least)
-        written = _written(completions)
-        chosen = _each(best.reshape(-1), written)
-        return _experience(completions, chosen, _each(rewards, written), written)
-
-    return credit
 
 
 def judge_texts(model: Decoder) -> Judge:
@@ -196,6 +136,7 @@ def post_training_step(
     problems: int,
     group: int,
     max_new_tokens: int,
+    tried: int | None = None,
     shown: int = 8,
 ) -> Callable[[Student, Array], tuple[Student, Metrics, Sample]]:
     """`step(student, index) -> (student, metrics, sample)`: one batch of completions, and what is learned from it.
@@ -211,16 +152,20 @@ def post_training_step(
         rewards: what completions earn.
         credit: what their tokens are to learn from that.
         update: of `learning.policy_gradient`, of the policy `judge_texts(model)`.
-        problems: Q.
+        problems: Q, what is learned from.
         group: G.
         max_new_tokens: N.
+        tried: how many problems are answered, Q by default. Of more, those are learned from whose completions differ
+            most in their rewards: where they agree there is little to learn (dynamic sampling, Yu et al. 2025, DAPO).
         shown: the first so many completions are handed out as the sample.
     """
-    judge = judge_texts(model)
+    judge, tried = judge_texts(model), problems if tried is None else tried
+    if tried < problems:
+        raise ValueError(f"post_training_step: {tried} problems are tried, fewer than the {problems} to learn from")
 
     def step(state: Student, index: Array) -> tuple[Student, Metrics, Sample]:
         draw_key, write_key, learn_key = jax.random.split(state.key, 3)
-        drawn, level = syllabus.draw(state.progress, draw_key, index, problems)
+        drawn, level = syllabus.draw(state.progress, draw_key, index, tried)
         row = jnp.repeat(drawn, group)
         prompts, lengths = questions.tokens[row], questions.lengths[row]
         written = generate(
@@ -232,20 +177,40 @@ def post_training_step(
             max_new_tokens=max_new_tokens,
             stop_tokens=(END,),
         )
-        total, each = rewards(prompts, written, **{name: column[row] for name, column in questions.columns.items()})
-        experience = credit(written, total)._replace(inputs=(prompts, lengths))
+        columns = {name: column[row] for name, column in questions.columns.items()}
+        total, each = rewards(prompts, written, **columns)
+        figures = _figures(written, total, each, group)
+        level, success = jnp.repeat(level, group), each.get("outcome", total)
+        progress = syllabus.observe(state.progress, level, success, jnp.ones_like(success))
+        if tried > problems:
+            chosen = most_telling(total, group, problems)
+            row, prompts, lengths, columns, written, total, each = jax.tree.map(
+                lambda leaf: leaf[chosen], (row, prompts, lengths, columns, written, total, each)
+            )
+        experience = credit(written, total, **(columns | each))._replace(inputs=(prompts, lengths))
         if jax.tree.leaves(state.reference):
             reference = judge(state.reference, experience.inputs, experience.action).log_prob
             experience = experience._replace(reference=reference)
         learner, metrics = update(state.learner, experience, jax.random.fold_in(learn_key, index))
-        level, success = jnp.repeat(level, group), each.get("outcome", total)
-        progress = syllabus.observe(state.progress, level, success, jnp.ones_like(success))
-        metrics |= _figures(written, total, each, group) | {"levels_open": syllabus.opened(progress)}
+        metrics |= figures | {"levels_open": syllabus.opened(progress)}
         advantage = jnp.sum(experience.advantage, axis=1) / jnp.maximum(jnp.sum(experience.mask, axis=1), 1)
         sample = Sample(row, written.tokens, written.length, each, total, advantage)
         return Student(learner, state.reference, progress, state.key), metrics, _first(sample, shown)
 
     return step
+
+
+def most_telling(rewards: Array, group: int, count: int) -> Array:
+    """[count G] int32, the completions of the problems whose rewards differ most, problem by problem.
+
+    Args:
+        rewards: [B], group by group.
+        group: G.
+        count: of problems.
+    """
+    spread = jnp.std(rewards.reshape(-1, group), axis=1)
+    problem = jax.lax.top_k(spread, count)[1]
+    return (problem[:, None] * group + jnp.arange(group)[None]).reshape(-1)
 
 
 def records(vocabulary: Vocabulary, questions: Questions, sample: Sample) -> list[dict[str, Any]]:
@@ -288,18 +253,3 @@ def _figures(written: Completions, total: Array, each: Mapping[str, Array], grou
         "completions/clipped_ratio": 1 - jnp.mean(written.stopped.astype(jnp.float32)),
         "valid_fraction": jnp.mean(answers_of(written)[2].astype(jnp.float32)),
     }
-
-
-def _written(completions: Completions) -> Array:
-    """[B, N] float32, 1 for every token that was written."""
-    place = jnp.arange(completions.tokens.shape[1])[None]
-    return (place < completions.length[:, None]).astype(jnp.float32)
-
-
-def _each(value: Array, mask: Array) -> Array:
-    """[B, N] a row's value [B] at each of its tokens."""
-    return value[:, None] * mask
-
-
-def _experience(completions: Completions, advantage: Array, target: Array, mask: Array) -> Experience:
-    return Experience((), completions.tokens, completions.log_prob, advantage, target, mask)
