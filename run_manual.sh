@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 #
-# The one door: runs a task, or the tests, in one of three configurations.
+# The one door: runs a task, or the tests, in one of five configurations.
 #
-#   ./run_manual.sh local   tasks/simple.py --preset smoke   # in .venv, made on first use; no Docker
-#   ./run_manual.sh jax-cpu tasks/simple.py --seed 3         # in a container
-#   ./run_manual.sh jax-gpu tasks/simple.py                  # in a container that sees the GPUs
-#   ./run_manual.sh local   test -k door                     # pytest over tests/; what follows goes to pytest
-#   ./run_manual.sh local   tasks/simple.py --debug --seed 3 # waits for a debugger on 127.0.0.1:43690
+#   ./run_manual.sh local     tasks/simple.py --preset smoke   # in .venv, made on first use; no Docker
+#   ./run_manual.sh jax-cpu   tasks/simple.py --seed 3         # in a container
+#   ./run_manual.sh jax-gpu   tasks/simple.py                  # in a container that sees the GPUs
+#   ./run_manual.sh torch-cpu tasks/benchmark.py               # in one with PyTorch and Hugging Face's libraries too
+#   ./run_manual.sh torch-gpu tasks/benchmark.py               # the same with the GPUs
+#   ./run_manual.sh local     test -k door                     # pytest over tests/; what follows goes to pytest
+#   ./run_manual.sh local     tasks/simple.py --debug --seed 3 # waits for a debugger on 127.0.0.1:43690
 #
 # Exits with the program's own status; 2 for a wrong call, 1 when the surroundings are at fault.
 # Written for bash 3.2 and later, so that it runs on a bare macOS too.
@@ -17,7 +19,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly ROOT
 readonly APP=/app         # where the project lies inside a container
 readonly DEBUG_PORT=43690 # .vscode/launch.json attaches here
-readonly USAGE="./run_manual.sh local|jax-cpu|jax-gpu FILE|test [--debug] [FLAGS...]"
+readonly CONFIGURATIONS="local|jax-cpu|jax-gpu|torch-cpu|torch-gpu" # all but local have a Dockerfile
+readonly USAGE="./run_manual.sh $CONFIGURATIONS FILE|test [--debug] [FLAGS...]"
 # The pinned jaxlib has wheels for these.
 readonly PYTHON_OLDEST=3.11 PYTHON_NEWEST=3.14
 
@@ -143,15 +146,17 @@ require_python() {
   fail "$python cannot make a .venv; on Debian or Ubuntu: sudo apt install python3-venv (or install uv)"
 }
 
+# A lock is complete, and leaves out PyTorch, which one package asks for without need: so nothing is added to it.
+readonly EXACTLY=(--no-deps --require-hashes --requirement requirements.lock)
+
 install_with_uv() {
-  uv venv --quiet --python "$1" .venv &&
-    uv pip install --quiet --python "$(venv_python)" --require-hashes --requirement requirements.lock
+  uv venv --quiet --python "$1" .venv && uv pip install --quiet --python "$(venv_python)" "${EXACTLY[@]}"
 }
 
 install_with_pip() {
-  local flags=(--require-hashes --disable-pip-version-check)
+  local flags=(--disable-pip-version-check)
   [[ -t 2 ]] || flags+=(--quiet --quiet) # a person at a terminal likes to see the downloads
-  "$1" -m venv .venv && "$(venv_python)" -m pip install "${flags[@]}" --requirement requirements.lock
+  "$1" -m venv .venv && "$(venv_python)" -m pip install "${flags[@]}" "${EXACTLY[@]}"
 }
 
 # The project itself is a path file in .venv: its sources are used as they lie, and nothing has to be built.
@@ -215,7 +220,12 @@ require_docker() {
 
 # Builds Dockerfile.$1 as image $2. The first build takes minutes and is shown; later ones find everything cached.
 build_image() {
-  local build=(docker build --file "Dockerfile.$1" --tag "$2") output
+  local build=(docker build --file "Dockerfile.$1" --tag "$2") output name
+  # What PyTorch pip finds depends on its indexes. They are lent to the build, as an address may hold a password:
+  # neither a command nor the image keeps them.
+  for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL; do
+    if [[ -n ${!name-} ]]; then build+=(--secret "id=$name,env=$name"); fi
+  done
   if docker image inspect "$2" >/dev/null 2>&1; then
     output=$("${build[@]}" --quiet . 2>&1) || { printf '%s\n' "$output" >&2 && fail "could not build Dockerfile.$1"; }
   else
@@ -224,10 +234,12 @@ build_image() {
   fi
 }
 
-# Starts nothing with a GPU, to tell a missing GPU from a failing program.
+# Starts nothing with a GPU in image $2, to tell a missing GPU from a failing program. $1: the configuration.
 require_gpu() {
-  docker run --rm --gpus all --entrypoint true "$1" >/dev/null 2>&1 ||
-    fail "Docker finds no GPU; install NVIDIA's driver (525 or later) and Container Toolkit, or use jax-cpu"
+  local driver=525 # for CUDA 12
+  if [[ $1 == torch-gpu ]]; then driver=580; fi # for CUDA 13
+  docker run --rm --gpus all --entrypoint true "$2" >/dev/null 2>&1 ||
+    fail "Docker finds no GPU; install NVIDIA's driver ($driver or later) and Container Toolkit, or use ${1%gpu}cpu"
 }
 
 # Prints the folder that `--artifacts DIR` names among the flags, if any does.
@@ -246,8 +258,8 @@ mount_project() {
   local visible=(src tasks)
   shift
   if [[ $target == test ]]; then # the tests read the project's own files as well
-    visible+=(tests pyproject.toml README.md run_manual.sh Dockerfile.jax-cpu Dockerfile.jax-gpu .ci .vscode
-      .dockerignore .gitignore requirements.lock requirements-gpu.lock secrets.env.example)
+    visible+=(tests pyproject.toml README.md run_manual.sh Dockerfile.* .ci .vscode .dockerignore .gitignore
+      requirements*.lock secrets.env.example)
   fi
   for path in "${visible[@]}"; do
     if [[ -e $path ]]; then options+=(--volume "$ROOT/$path:$APP/$path:ro"); fi
@@ -284,8 +296,8 @@ run_in_docker() {
   require_docker
   build_image "$configuration" "$image"
   options+=(--user "$docker_user")
-  if [[ $configuration == jax-gpu ]]; then
-    require_gpu "$image"
+  if [[ $configuration == *-gpu ]]; then
+    require_gpu "$configuration" "$image"
     options+=(--gpus all --shm-size 1g) # several GPUs talk through shared memory
   fi
   if [[ -t 0 && -t 1 ]]; then options+=(--interactive --tty); fi
@@ -302,9 +314,9 @@ main() {
   case ${1-} in
     -h | --help) echo "usage: $USAGE" && exit 0 ;;
     '') refuse "say what to run: $USAGE" ;;
-    local | jax-cpu | jax-gpu) ;;
-    *) refuse "there is no configuration '$1'; choose local, jax-cpu or jax-gpu: $USAGE" ;;
   esac
+  [[ $1 =~ ^($CONFIGURATIONS)$ ]] ||
+    refuse "there is no configuration '$1'; choose one of: ${CONFIGURATIONS//|/, } ($USAGE)"
   [[ $# -ge 2 ]] || refuse "say which file to run: $USAGE"
   local configuration=$1 target
   cd "$ROOT"

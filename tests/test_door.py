@@ -19,6 +19,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PORT = 43690
+CONFIGURATIONS = ["local", "jax-cpu", "jax-gpu", "torch-cpu", "torch-gpu"]
+IMAGES = {name: ROOT / f"Dockerfile.{name}" for name in CONFIGURATIONS[1:]}
+LOCKS = {
+    "jax-cpu": "requirements.lock",
+    "jax-gpu": "requirements-gpu.lock",
+    "torch-cpu": "requirements-torch.lock",
+    "torch-gpu": "requirements-torch-gpu.lock",
+}
 TOOLS = ["bash", "cat", "dirname", "env", "find", "id", "mkdir", "rm", "sed", "sleep", "sort", "tr"]
 FLOCK = shutil.which("flock")
 
@@ -183,7 +191,9 @@ def one_line(run: subprocess.CompletedProcess, status: int) -> str:
     ("arguments", "reason"),
     [
         ([], "say what to run"),
-        (["tpu", "tasks/simple.py"], "no configuration 'tpu'; choose local, jax-cpu or jax-gpu"),
+        (["tpu", "tasks/simple.py"], "no configuration 'tpu'; choose one of: " + ", ".join(CONFIGURATIONS)),
+        (["local|jax-cpu", "tasks/simple.py"], "no configuration 'local|jax-cpu'"),
+        (["torch", "tasks/simple.py"], "no configuration 'torch'"),
         (["local"], "say which file"),
         (["local", ""], "no file ''"),
         (["local", "tasks/none.py"], "no file 'tasks/none.py'; choose one of: tasks/simple.py test"),
@@ -199,7 +209,7 @@ def test_a_wrong_call_gets_one_line_and_status_2(door: Door, arguments: list[str
 def test_help_is_an_answer_and_no_error(door: Door):
     run = door("--help")
     assert (run.returncode, run.stderr) == (0, "")
-    assert "local|jax-cpu|jax-gpu FILE|test" in run.stdout
+    assert "|".join(CONFIGURATIONS) + " FILE|test" in run.stdout
 
 
 # ---------------------------------------------------------------------------- local
@@ -379,19 +389,35 @@ def test_a_container_without_roots_daemon_gives_files_to_the_caller_as_root(door
 
 def test_the_tests_run_in_a_container_with_the_files_they_read(door: Door):
     door.write("tests/test_it.py", "")
-    door.write("pyproject.toml", "")
+    files = ["pyproject.toml", "Dockerfile.torch-cpu", "requirements-torch.lock"]
+    for name in files:
+        door.write(name, "")
     door("jax-cpu", "test", "-x")
     options, program = door.container()
     assert program == ["-m", "pytest", "-x"]
     mounted = {volume.split(":")[1] for volume in pairs(options, "--volume")}
-    assert {"/app/src", "/app/tasks", "/app/tests", "/app/pyproject.toml", "/app/run_manual.sh"} <= mounted
+    files += ["src", "tasks", "tests", "run_manual.sh", "requirements.lock", "secrets.env.example"]
+    assert {f"/app/{name}" for name in files} <= mounted
+    assert not any("*" in path for path in mounted), "a pattern that nothing fitted"
     assert not any("secrets.env:" in volume for volume in pairs(options, "--volume"))
 
 
-def test_only_jax_gpu_asks_for_gpus(door: Door):
-    assert door("jax-gpu", "tasks/simple.py").returncode == 0
-    assert pairs(door.container()[0], "--gpus") == ["all"]
-    assert ["--file", "Dockerfile.jax-gpu"] in [call[1:3] for call in door.docker_calls() if call[0] == "build"]
+@pytest.mark.parametrize(
+    ("name", "gpus"), [("jax-cpu", []), ("jax-gpu", ["all"]), ("torch-cpu", []), ("torch-gpu", ["all"])]
+)
+def test_a_configuration_runs_its_image_and_asks_for_gpus_if_that_is_its_name(door: Door, name: str, gpus: list[str]):
+    assert door(name, "tasks/simple.py").returncode == 0
+    assert pairs(door.container()[0], "--gpus") == gpus
+    assert f"thinking:{name}" in door.docker_calls()[-1]
+    build = next(call for call in door.docker_calls() if call[0] == "build")
+    assert build[1:5] == ["--file", f"Dockerfile.{name}", "--tag", f"thinking:{name}"]
+
+
+def test_a_build_is_lent_the_callers_index_without_its_address_standing_in_a_command(door: Door):
+    run = door("torch-cpu", "tasks/simple.py", PIP_EXTRA_INDEX_URL="file:hidden")
+    build = next(call for call in door.docker_calls() if call[0] == "build")
+    assert pairs(build, "--secret") == ["id=PIP_EXTRA_INDEX_URL,env=PIP_EXTRA_INDEX_URL"]
+    assert "hidden" not in run.stdout + run.stderr + str(door.docker_calls())
 
 
 def test_the_status_of_a_container_is_passed_on(door: Door):
@@ -432,15 +458,17 @@ def test_secrets_reach_a_container_without_standing_in_a_command(door: Door):
 
 
 @pytest.mark.parametrize(
-    ("failing", "reason"),
+    ("failing", "name", "reasons"),
     [
-        ("daemon", "the Docker daemon does not answer; start it"),
-        ("closed", "join its group"),
-        ("gpu", "Docker finds no GPU; install NVIDIA's driver"),
+        ("daemon", "jax-gpu", ["the Docker daemon does not answer; start it"]),
+        ("closed", "jax-gpu", ["join its group"]),
+        ("gpu", "jax-gpu", ["Docker finds no GPU; install NVIDIA's driver (525 or later)", "use jax-cpu"]),
+        ("gpu", "torch-gpu", ["Docker finds no GPU; install NVIDIA's driver (580 or later)", "use torch-cpu"]),
     ],
 )
-def test_what_docker_lacks_is_said_in_one_line(door: Door, failing: str, reason: str):
-    assert reason in one_line(door("jax-gpu", "tasks/simple.py", FAILING=failing), 1)
+def test_what_docker_lacks_is_said_in_one_line(door: Door, failing: str, name: str, reasons: list[str]):
+    line = one_line(door(name, "tasks/simple.py", FAILING=failing), 1)
+    assert all(reason in line for reason in reasons)
 
 
 def test_a_machine_without_docker_is_told_so(door: Door):
@@ -470,7 +498,7 @@ def pins(name: str) -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-gpu.lock"])
+@pytest.mark.parametrize("name", LOCKS.values())
 def test_a_lock_names_no_host_and_hashes_every_pin(name: str):
     text = (ROOT / name).read_text()
     assert "://" not in text
@@ -479,24 +507,56 @@ def test_a_lock_names_no_host_and_hashes_every_pin(name: str):
     assert all("--hash=sha256:" in pin for pin in re.split(r"\n(?=\w)", text)[1:])
 
 
-def test_the_gpu_lock_is_the_other_and_cuda():
-    plain, gpu = pins("requirements.lock"), pins("requirements-gpu.lock")
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_a_gpu_lock_is_the_other_and_cuda(name: str):
+    plain, gpu = pins(LOCKS[f"{name}-cpu"]), pins(LOCKS[f"{name}-gpu"])
     assert plain.items() <= gpu.items()
-    assert all(re.match("nvidia-|jax-cuda", name) for name in gpu.keys() - plain.keys())
+    assert all(re.match("nvidia-|jax-cuda|cuda-|torch$|triton$", name) for name in gpu.keys() - plain.keys())
 
 
-def test_the_lock_pins_every_direct_dependency():
+@pytest.mark.parametrize("name", ["jax-gpu", "torch-gpu"])
+def test_an_image_has_cuda_of_one_generation_alone(name: str):
+    generations = {found for pin in pins(LOCKS[name]) for found in re.findall(r"(?:-cu|cuda)(\d+)", pin)}
+    assert len(generations) == 1
+
+
+def test_pytorch_is_where_it_is_wanted_alone_and_of_one_version():
+    assert not {"torch", "transformers", "sentence-transformers"} & pins("requirements.lock").keys()
+    assert pins("requirements.lock").items() <= pins("requirements-torch.lock").items()
+    assert "torch" not in pins("requirements-torch.lock"), "which build it is must be the index's choice"
+    version = pins("requirements-torch-gpu.lock")["torch"]
+    assert f"\nARG TORCH={version}\n" in IMAGES["torch-cpu"].read_text()
+    assert f'"torch=={version}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_every_install_takes_what_a_lock_names_and_nothing_more():
+    texts = [path.read_text() for path in [ROOT / "run_manual.sh", *IMAGES.values()]]
+    installs = [line for text in texts for line in text.splitlines() if "--requirement " in line]
+    assert len(installs) == 1 + len(IMAGES)
+    assert all("--no-deps --require-hashes" in line for line in installs)
+
+
+@pytest.mark.parametrize(
+    ("lock", "more"), [("requirements.lock", []), ("requirements-torch-gpu.lock", ["torch", "torch-gpu"])]
+)
+def test_a_lock_pins_every_direct_dependency(lock: str, more: list[str]):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["test"] + extras["debug"] + extras["tensorboard"] + extras["wandb"]
-    names = {re.match(r"[\w.-]+", requirement).group().lower() for requirement in wanted}
-    assert names <= pins("requirements.lock").keys()
+    wanted = list(project["dependencies"])
+    for extra in ["test", "debug", "tensorboard", "wandb", *more]:
+        wanted += project["optional-dependencies"][extra]
+    names = {re.match(r"[\w.-]+", requirement).group().lower().replace("_", "-") for requirement in wanted}
+    assert names <= pins(lock).keys()
 
 
 def test_f5_runs_the_open_file_in_every_configuration():
     launch = json.loads((ROOT / ".vscode" / "launch.json").read_text())["configurations"]
     tasks = {task["label"]: task for task in json.loads((ROOT / ".vscode" / "tasks.json").read_text())["tasks"]}
-    assert [configuration["name"] for configuration in launch] == ["jax-cpu", "jax-cpu clear", "jax-gpu", "local"]
+    assert [configuration["name"] for configuration in launch] == [
+        "jax-cpu",
+        "jax-cpu clear",
+        *CONFIGURATIONS[2:],
+        "local",
+    ]
     for configuration in launch:
         name, *flags = configuration["name"].split()
         task = tasks[configuration["preLaunchTask"]]
@@ -509,10 +569,10 @@ def test_f5_runs_the_open_file_in_every_configuration():
         assert re.search(ready, f"debugpy: waiting on 127.0.0.1:{PORT}")
 
 
-@pytest.mark.parametrize(("name", "lock"), [("jax-cpu", "requirements.lock"), ("jax-gpu", "requirements-gpu.lock")])
-def test_an_image_holds_its_lock_alone_and_runs_as_nobody_special(name: str, lock: str):
-    text = (ROOT / f"Dockerfile.{name}").read_text()
-    assert re.findall(r"^(?:COPY|ADD) (.*)", text, re.MULTILINE) == [f"{lock} ."]
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_holds_its_lock_alone_and_runs_as_nobody_special(name: str):
+    text = IMAGES[name].read_text()
+    assert re.findall(r"^(?:COPY|ADD) (.*)", text, re.MULTILINE) == [f"{LOCKS[name]} ."]
     assert re.findall(r"^USER (.*)", text, re.MULTILINE) == ["1000:1000"]
     assert "://" not in text
 
@@ -520,8 +580,10 @@ def test_an_image_holds_its_lock_alone_and_runs_as_nobody_special(name: str, loc
 def test_secrets_are_kept_out_of_git_and_of_images():
     assert "secrets.env" in (ROOT / ".gitignore").read_text().splitlines()
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    assert ignored.index("*") < ignored.index("!requirements.lock") < ignored.index("secrets.env")
-    assert re.findall(r"^\w+=.*", (ROOT / "secrets.env.example").read_text(), re.MULTILINE) == ["WANDB_API_KEY="]
+    allowed = [ignored.index(f"!{lock}") for lock in LOCKS.values()]
+    assert ignored.index("*") < min(allowed) < max(allowed) < ignored.index("secrets.env")
+    secrets = re.findall(r"^\w+=.*", (ROOT / "secrets.env.example").read_text(), re.MULTILINE)
+    assert secrets == ["WANDB_API_KEY=", "OPENAI_API_KEY=", "HF_TOKEN="]
 
 
 def test_continuous_integration_takes_the_same_door():
