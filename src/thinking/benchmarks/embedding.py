@@ -1,0 +1,91 @@
+"""How fast sentences become vectors, beside sentence-transformers with the same weights.
+
+The rival is optional: `pip install sentence-transformers` into the environment that runs the benchmark.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from thinking.errors import RunError
+from thinking.language import minilm
+
+Row = dict[str, Any]
+Embed = Callable[[Sequence[str]], np.ndarray]
+
+WORDS = """
+a and of to the with before because if then or not is are was one two seven nine ten number sum product
+answer question problem proof step path node goal child teacher man woman house river mountain tree stone water light
+city day night road music story word read write see find think learn remember walk carry eat open old new small large
+quick slow red green blue today never always
+"""
+"""Each is one token."""
+
+
+def measure_embedding(*, texts: int, batch: int, repeats: int, rival: bool) -> Row:
+    """Sentences of 4 to 18 words per second, the median of several times; both sides take turns.
+
+    Args:
+        texts: in all.
+        batch: of the rival; ours fills its rows as it likes.
+        repeats: of the timing, the first for warming up apart.
+        rival: whether sentence-transformers is measured, too, on as many threads.
+
+    Raises:
+        UserError: if there are no weights.
+        RunError: if the two differ by more than 1e-5 anywhere.
+    """
+    drawn = np.random.default_rng(0)
+    words = WORDS.split()
+    sentences = [" ".join(drawn.choice(words, drawn.integers(4, 19))) for _ in range(texts)]
+    encoder = minilm.load()
+    sides: dict[str, Embed] = {"ours": lambda given: minilm.embed(encoder, given)}
+    row: Row = {"measured": "embedding, all-MiniLM-L6-v2", "rows": texts, "threads": _threads()}
+    row["tokens"] = sum(len(sentence) for sentence in encoder.tokenize(sentences))
+    if rival:
+        sides["theirs"] = _sentence_transformers(batch)
+        row["largest_difference"] = _largest_difference(sides, sentences)
+    seconds = _median_seconds(sides, sentences, repeats)
+    row["sentences_per_second"] = texts / seconds["ours"]
+    if rival:
+        row["sentence_transformers_sentences_per_second"] = texts / seconds["theirs"]
+        row["times_faster_than_sentence_transformers"] = seconds["theirs"] / seconds["ours"]
+    return row
+
+
+def _threads() -> int:
+    """Those that XLA starts on a CPU: as many as this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _sentence_transformers(batch: int) -> Embed:
+    import torch
+    import transformers
+    from sentence_transformers import SentenceTransformer
+
+    transformers.logging.disable_progress_bar()
+    torch.set_num_threads(_threads())
+    model = SentenceTransformer(str(minilm.find()), device="cuda" if jax.default_backend() == "gpu" else "cpu")
+    return lambda texts: model.encode(list(texts), batch_size=batch, show_progress_bar=False)
+
+
+def _largest_difference(sides: dict[str, Embed], sentences: Sequence[str]) -> float:
+    apart = float(np.abs(sides["ours"](sentences) - sides["theirs"](sentences)).max())
+    if not apart <= 1e-5:
+        raise RunError(f"sentence-transformers differs by {apart:.2g}; the two are not the same model")
+    return apart
+
+
+def _median_seconds(sides: dict[str, Embed], sentences: Sequence[str], repeats: int) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats + 1):
+        for name, embed in sides.items():
+            start = time.perf_counter()
+            embed(sentences)
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(taken[1:]) for name, taken in times.items()}

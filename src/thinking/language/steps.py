@@ -1,0 +1,167 @@
+"""A free text, as a language model writes it, cut into steps."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+# Every pattern takes time linear in a line: no two repetitions that follow each other can match the same character.
+_WORD = "step|schritt|étape|paso|passo|шаг|步骤|步驟|ステップ|단계"
+_NUMBER = re.compile(
+    rf"[*_]{{0,3}}(?:(?:{_WORD})\s?\d{{1,5}}(?:\s?[.):：）-](?!\d)|[*_]*$)"  # noqa: RUF001
+    r"|第[\d一二三四五六七八九十]{1,4}步[:：.、，,]?"  # noqa: RUF001
+    r"|\d{1,5}(?:[.):：．）](?!\d)|、|\ufe0f?\u20e3)|[(（]\d{1,5}[)）])",  # noqa: RUF001
+    re.IGNORECASE,
+)
+_BULLET = re.compile(r"(?:[-*+–—]\s|[•‣▪◦●○])\s*(?:\[[ xX]\]\s)?")  # noqa: RUF001
+_INLINE = re.compile(r"(?:^| )(?=\d{1,3}[.)] )")
+_EMPHASIS = re.compile(r"(?<!\w)(?:[*_]{1,3}|~~|`{1,3})(?=\S)|(?<=\S)(?:[*_]{1,3}|~~|`{1,3})(?!\w)")
+_BEFORE = " \t\u3000#>"  # indentation, headings, quotations
+_RULE = re.compile(r"[-*_=~]{3,}$|`{3,}\w*$")
+_STOP = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]]*+ |(?<![。！？।؟])[。！？।؟]++[”’」』）\"']*+ ?(?=\S)")  # noqa: RUF001
+_ABBREVIATIONS = frozenset(
+    (
+        "e.g",
+        "i.e",
+        "dr",
+        "mr",
+        "mrs",
+        "ms",
+        "prof",
+        "st",
+        "vs",
+        "approx",
+        "cf",
+        "a.m",
+        "p.m",
+        "jr",
+        "sr",
+        "z.b",
+        "d.h",
+        "u.a",
+        "bzw",
+        "ca",
+        "p.ex",
+    )
+)
+_BEFORE_NUMBERS = frozenset(("no", "nr", "fig", "vol", "art"))
+
+
+def split(text: str) -> list[str]:
+    """The steps of a text: the items if it has a list, else its lines, else its sentences.
+
+    Marks of lists and of Markdown, blank lines and headings are left out, and so are the words before a list, the words
+    after it that stand apart, and what a model thought aloud within <think>. No step is empty.
+    """
+    if text.lstrip().startswith("<think>") and "</think>" in text:
+        text = text.partition("</think>")[2]
+    lines = [line for line in text.splitlines() if not _RULE.match(line.strip())]
+    filled = [line for line in lines if line.strip()]
+    is_item = _item_test(filled)
+    items = sum(map(is_item, filled))
+    if len(filled) == 1 and (found := _inline(" ".join(filled[0].split()))):
+        found = list(map(_unmarked, found))
+    elif items > 1 or 2 * items >= max(1, len(filled)):
+        found = _items(lines, is_item)
+    else:
+        found = [line for line in filled if not _is_heading(line)] or filled
+        if len(found) > 2 and _introduces(found[0]):
+            found = found[1:]
+        found = list(map(_unmarked, found))
+        found = list(_sentences(" ".join(found[0].split()))) if len(found) == 1 else found
+    steps = (" ".join(_EMPHASIS.sub("", line).split()) for line in found)
+    return [step for step in steps if step]
+
+
+def _item_test(lines: Sequence[str]) -> Callable[[str], bool]:
+    """Tells list items from other lines. A numbered heading is an item only where no other lines are."""
+    plain = any(_mark(line) and not _is_heading(line) for line in lines)
+    return lambda line: _mark(line) > 0 and not (plain and _is_heading(line))
+
+
+def _items(lines: Sequence[str], is_item: Callable[[str], bool]) -> list[str]:
+    """Every item with the lines that belong to it.
+
+    Those are the lines right below it, indented ones, and paragraphs between it and the next item. A paragraph after
+    the last item belongs to it only if other items have such paragraphs too.
+    """
+    items: list[list[str]] = []
+    apart: list[str] = []  # paragraphs that belong to the last item if another follows
+    inside = paragraphs = after_blank = False
+    for line in lines:
+        if not line.strip():
+            after_blank = True
+            continue
+        if is_item(line):
+            if apart:
+                items[-1] += apart
+                paragraphs = True
+            items.append([_unmarked(line)])
+            apart, inside = [], True
+        elif _is_heading(line) or (after_blank and not line[0].isspace() and _introduces(line)):
+            inside = False
+        elif inside and (after_blank or apart) and not line[0].isspace():
+            apart.append(line)
+        elif inside:
+            items[-1].append(line)
+        after_blank = False
+    if paragraphs:
+        items[-1] += apart[:1]
+    return [" ".join(item) for item in items]
+
+
+def _mark(line: str) -> int:
+    """How many characters of the line the mark of a list item takes, with what stands before it; 0: there is none."""
+    start = len(line) - len(line.lstrip(_BEFORE))
+    found = _BULLET.match(line, start) or _NUMBER.match(line, start)
+    return found.end() if found else 0
+
+
+def _unmarked(line: str) -> str:
+    """The line without the mark of a list item, and without those of headings and quotations."""
+    end = _mark(line)
+    bold = _NUMBER.match(line.lstrip(_BEFORE)) and line.lstrip(_BEFORE).startswith(("*", "_"))
+    # A bold mark may end where the rest of the line is not bold.
+    return line[end:].lstrip("*_ ") if bold else line[end:] if end else line.lstrip(_BEFORE)
+
+
+def _is_heading(line: str) -> bool:
+    line = line.strip()
+    return line.startswith("#") or (
+        line.startswith("**") and line.rstrip(":").endswith("**") and line.count("**") == 2 and len(line) > 4
+    )
+
+
+def _introduces(line: str) -> bool:
+    return line.rstrip(" *_").endswith((":", "："))  # noqa: RUF001
+
+
+def _inline(line: str) -> list[str]:
+    """The items of a list that stands in one line, numbered from 1, or nothing."""
+    found = [piece for piece in _INLINE.split(line) if piece]
+    if found and not found[0].startswith("1"):
+        found = found[1:]
+    numbers = [re.split(r"[.)]", piece, maxsplit=1)[0] for piece in found]
+    return found if len(found) > 1 and numbers == [str(number + 1) for number in range(len(found))] else []
+
+
+def _sentences(line: str) -> Iterator[str]:
+    start = 0
+    for stop in _STOP.finditer(line):
+        if _cuts(line, stop):
+            yield line[start : stop.end()]
+            start = stop.end()
+    yield line[start:]
+
+
+def _cuts(line: str, stop: re.Match[str]) -> bool:
+    """Whether a full stop, or what looks like one, ends a sentence."""
+    if stop[0][0] in "。！？।؟":  # noqa: RUF001
+        return True
+    following = line[stop.end() : stop.end() + 2].lstrip("\"'(*_“‘«") or " "  # noqa: RUF001
+    if following[0].islower():
+        return False
+    if stop[0] != ". ":
+        return True
+    words = line[max(0, stop.start() - 12) : stop.start()].split()
+    word = words[-1].lstrip("(\"'*_").lower() if words else ""
+    initial = len(word) == 1 and word.isalpha()
+    return not (initial or word in _ABBREVIATIONS or (word in _BEFORE_NUMBERS and following[0].isdigit()))
