@@ -43,10 +43,12 @@ class Tree:
     Attributes:
         items: by name, ingredients before what is made of them.
         synonyms: other verbs for a verb.
+        uses: for a tool the verbs of what it does itself; other works at its place are done while it is at hand.
     """
 
     items: Mapping[str, Item]
     synonyms: Mapping[str, tuple[str, ...]]
+    uses: Mapping[str, tuple[str, ...]]
 
     @property
     def products(self) -> list[str]:
@@ -63,7 +65,8 @@ def tree() -> Tree:
         name: Item(item["goal"], tuple(item["from"]), item["place"], item["tool"], tuple(item["work"]))
         for name, item in read["items"].items()
     }
-    return Tree(items, {verb: tuple(others) for verb, others in read["synonyms"].items()})
+    words = ({word: tuple(others) for word, others in read[name].items()} for name in ("synonyms", "uses"))
+    return Tree(items, *words)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,9 +149,16 @@ def _steps(item: Item) -> list[str]:
     return [f"Go to the {item.place}.", *taken, *(f"{work[0].upper()}{work[1:]}." for work in item.work)]
 
 
-_GOING = ("Walk to the {}.", "Head over to the {}.", "Make your way to the {}.", "Now go to the {}.", "Set out for the {}.")
+_GOING = (
+    "Walk to the {}.",
+    "Head over to the {}.",
+    "Make your way to the {}.",
+    "Now go to the {}.",
+    "Set out for the {}.",
+)
 _TAKING = ("Pick up the {}.", "Get the {} ready.", "Fetch the {}.", "Reach for the {}.", "Lay hands on the {}.")
 _WORKING = ("Now {}.", "Next, {}.", "Then {}.", "Carefully {}.", "You {}.", "After that, {}.", "It is time to {}.")
+_USING = ("With the {tool}, {{}}.", "Use the {tool} to {{}}.")
 
 
 def _ways(known: Tree, step: str, item: Item, count: int, chance: random.Random) -> list[str]:
@@ -159,7 +169,8 @@ def _ways(known: Tree, step: str, item: Item, count: int, chance: random.Random)
             return [plain, *chance.sample(others, min(count - 1, len(others)))]
     verb, rest = f"{step[0].lower()}{step[1:-1]}".split(" ", 1)
     works = [f"{other} {rest}" for other in (verb, *known.synonyms.get(verb, ()))]
-    frames = _WORKING if item.tool is None else (*_WORKING, f"With the {item.tool}, {{}}.", f"Use the {item.tool} to {{}}.")
+    using = _USING if verb in known.uses.get(item.tool, ()) else ()
+    frames = (*_WORKING, *(frame.format(tool=item.tool) for frame in using))
     others = [f"{work[0].upper()}{work[1:]}." for work in works[1:]] + [f.format(w) for f in frames for w in works]
     return [step, *chance.sample(others, min(count - 1, len(others)))]
 
