@@ -93,6 +93,7 @@ class Config(RunConfig):
     clip: float = option(0.2, "grpo and ppo: how far a ratio of probabilities may stray from 1")
     kl_weight: float = option(0.0, "grpo: weight of the divergence from the policy at the start")
     entropy_weight: float = option(0.1, "grpo, ppo and reinforce: weight of the entropy bonus")
+    entropy_ceiling: float = option(0.2, "grpo, ppo and reinforce: mean entropy above which there is no bonus, in nats")
     value_weight: float = option(0.1, "weight of the value head's loss")
     gae_lambda: float = option(1.0, "ppo: decay of the advantages, 0 to 1")
     outcome_weight: float = option(1.0, "weight of the reward for the right answer")
@@ -430,7 +431,11 @@ def recipe(config: Config, model: Decoder, optimizer: optax.GradientTransformati
 
     judge, by_step = judge_texts(model), config.credit == "step"
     passes = {"epochs": config.epochs, "minibatches": config.minibatches}
-    weights = {"value_weight": config.value_weight, "entropy_weight": config.entropy_weight}
+    weights = {
+        "value_weight": config.value_weight,
+        "entropy_weight": config.entropy_weight,
+        "entropy_ceiling": config.entropy_ceiling,
+    }
     if config.algorithm == "grpo":
         update = grpo(judge, optimizer, **passes, **weights, clip=config.clip, kl_weight=config.kl_weight)
         return (step_credit.by_step_group if by_step else credit.by_group)(config.group), update

@@ -66,6 +66,7 @@ def reinforce(
     baseline: bool = True,
     value_weight: float = 0.5,
     entropy_weight: float = 0.0,
+    entropy_ceiling: float = jnp.inf,
 ) -> Update:
     """REINFORCE (Williams 1992): one step along `advantage * grad log_prob`.
 
@@ -76,6 +77,7 @@ def reinforce(
             normalised; without it `experience.target`, the return, is what counts.
         value_weight: weight of the value's loss.
         entropy_weight: weight of the entropy bonus.
+        entropy_ceiling: the mean entropy, in nats, above which there is no bonus.
     """
 
     def loss(params: Params, batch: Experience) -> tuple[Array, Metrics]:
@@ -86,7 +88,7 @@ def reinforce(
         policy_loss = -masked_mean(worth * said.log_prob, batch.mask)
         value_loss = _value_loss(said, batch) if baseline else jnp.zeros(())
         entropy = masked_mean(said.entropy, batch.mask)
-        total = policy_loss + value_weight * value_loss - entropy_weight * entropy
+        total = policy_loss + value_weight * value_loss - _bonus(entropy, entropy_weight, entropy_ceiling)
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
 
     def update(learner: Learner, experience: Experience, key: Array) -> tuple[Learner, Metrics]:
@@ -105,6 +107,7 @@ def ppo(
     clip: float = 0.2,
     value_weight: float = 0.5,
     entropy_weight: float = 0.01,
+    entropy_ceiling: float = jnp.inf,
 ) -> Update:
     """Proximal policy optimization (Schulman et al. 2017): several epochs over the same experience, kept near it.
 
@@ -118,6 +121,7 @@ def ppo(
         clip: how far the ratio of new to old probabilities may stray from 1 and still pay.
         value_weight: weight of the value's loss.
         entropy_weight: weight of the entropy bonus.
+        entropy_ceiling: the mean entropy, in nats, above which there is no bonus.
     """
 
     def loss(params: Params, batch: Experience) -> tuple[Array, Metrics]:
@@ -125,7 +129,7 @@ def ppo(
         policy_loss, metrics = _surrogate(said, batch, normalised(batch.advantage, batch.mask), clip)
         value_loss = _value_loss(said, batch)
         entropy = masked_mean(said.entropy, batch.mask)
-        total = policy_loss + value_weight * value_loss - entropy_weight * entropy
+        total = policy_loss + value_weight * value_loss - _bonus(entropy, entropy_weight, entropy_ceiling)
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy, **metrics}
 
     return _passes("ppo", loss, optimizer, epochs, minibatches)
@@ -141,6 +145,7 @@ def grpo(
     kl_weight: float = 0.0,
     value_weight: float = 0.0,
     entropy_weight: float = 0.0,
+    entropy_ceiling: float = jnp.inf,
 ) -> Update:
     """Group relative policy optimization (Shao et al. 2024): advantages are told from a group, not from a value.
 
@@ -157,6 +162,7 @@ def grpo(
         kl_weight: weight of the divergence from the reference policy; more than 0 asks for `experience.reference`.
         value_weight: weight of a value's loss. Nothing here reads the value, but a search may.
         entropy_weight: weight of the entropy bonus.
+        entropy_ceiling: the mean entropy, in nats, above which there is no bonus.
     """
 
     def loss(params: Params, batch: Experience) -> tuple[Array, Metrics]:
@@ -169,7 +175,7 @@ def grpo(
         value_loss = _value_loss(said, batch)
         entropy = masked_mean(said.entropy, batch.mask)
         penalty = kl_weight * metrics["kl"] if kl_weight else 0.0
-        total = policy_loss + penalty + value_weight * value_loss - entropy_weight * entropy
+        total = policy_loss + penalty + value_weight * value_loss - _bonus(entropy, entropy_weight, entropy_ceiling)
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy, **metrics}
 
     return _passes("grpo", loss, optimizer, epochs, minibatches)
@@ -222,6 +228,14 @@ def _divergence(difference: Array, mask: Array) -> Array:
     """Schulman's estimate of the KL divergence, never negative, from differences of log-probabilities."""
     difference = jnp.where(mask > 0, difference, 0.0)  # what has no weight may be anything, and exp of it infinite
     return masked_mean(jnp.exp(difference) - 1 - difference, mask)
+
+
+def _bonus(entropy: Array, weight: float, ceiling: float) -> Array:
+    """The entropy bonus, which rests above a ceiling (He et al. 2025).
+
+    What is learned has no advantage any more, and a bonus that never rests would undo it.
+    """
+    return jnp.where(entropy < ceiling, weight * entropy, 0.0)
 
 
 def _value_loss(said: Judgement, batch: Experience) -> Array:

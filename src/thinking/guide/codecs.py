@@ -1,0 +1,109 @@
+"""How a layer sees vectors: a linear embedding transformation in front of it, or tokens.
+
+A codec also has a *mark*, which is nothing's code: a layer reads it where a leg begins, and answers it where one ends.
+
+Axes: N vectors, D dimensions of them, K dimensions of codes, or tokens.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from thinking.kernels.contract import Array, Box, Discrete, Space
+
+
+class Codec(NamedTuple):
+    """What stands between vectors and a layer.
+
+    Attributes:
+        space: of the codes.
+        encode: `encode(vectors [..., D]) -> codes [..., *space.shape]`.
+        decode: `decode(codes) -> vectors`, as near to what was encoded as codes tell.
+        mark: the code where a leg begins and ends.
+        is_mark: `is_mark(codes) -> [...] bool`.
+    """
+
+    space: Space
+    encode: Callable[[Array], Array]
+    decode: Callable[[Array], Array]
+    mark: Array
+    is_mark: Callable[[Array], Array]
+
+
+class Whitening(NamedTuple):
+    """A linear transformation to codes of about equal variance in all directions.
+
+    Attributes:
+        mean: [D].
+        forward: [D, K].
+        backward: [K, D], of codes to vectors.
+    """
+
+    mean: np.ndarray
+    forward: np.ndarray
+    backward: np.ndarray
+
+
+FLOOR = 0.02
+"""Share of the largest variance that is added to each: directions of little variance are noise, and stay small."""
+
+
+def whitening(vectors: np.ndarray, dims: int) -> Whitening:
+    """The principal components of vectors, scaled to about equal variance (Kessy et al. 2018), K in all.
+
+    Averages of many vectors differ by little, and in few directions; without this a layer would hardly see them differ.
+
+    Args:
+        vectors: [N, D], at least two that differ.
+        dims: the most components, of those that the vectors have.
+
+    Raises:
+        ValueError: if no two vectors differ, or no component is asked for.
+    """
+    vectors = np.asarray(vectors, np.float64)
+    mean = vectors.mean(axis=0)
+    _, spread, components = np.linalg.svd(vectors - mean, full_matrices=False)
+    count = min(dims, int((spread > 1e-6 * max(spread[0], 1e-12)).sum()))
+    if count < 1 or spread[0] < 1e-12:
+        raise ValueError(f"whitening of {len(vectors)} vectors to {dims} dimensions: give two that differ, and 1 or more")
+    variance = spread[:count] ** 2 / len(vectors)
+    scale = np.sqrt(variance + FLOOR * variance[0])
+    # In all, codes vary by 1 a dimension, whatever the floor took.
+    scale *= np.sqrt(np.mean(variance / scale**2))
+    forward, backward = components[:count].T / scale, components[:count] * scale[:, None]
+    return Whitening(*(part.astype(np.float32) for part in (mean, forward, backward)))
+
+
+def whitened(transformation: Whitening) -> Codec:
+    """Codes [..., K + 1]: the last number tells the mark."""
+    mean, forward, backward = map(jnp.asarray, transformation)
+    dims = forward.shape[1]
+    size = float(np.sqrt(dims))  # as long as a code is in the mean
+
+    def encode(vectors: Array) -> Array:
+        codes = (vectors - mean) @ forward
+        return jnp.concatenate([codes, jnp.zeros((*codes.shape[:-1], 1))], axis=-1)
+
+    return Codec(
+        Box(dims + 1),
+        encode,
+        lambda codes: codes[..., :-1] @ backward + mean,
+        jnp.zeros(dims + 1).at[-1].set(size),
+        lambda codes: codes[..., -1] > size / 2,
+    )
+
+
+def tokens(centroids: np.ndarray) -> Codec:
+    """Codes are numbers of centroids [K, D], the nearest in direction; K is the mark, and decodes to their mean."""
+    directions = jnp.asarray(centroids)
+    meanings = jnp.concatenate([directions, directions.mean(axis=0, keepdims=True)])
+    count = len(centroids)
+
+    def encode(vectors: Array) -> Array:
+        return jnp.argmax(vectors @ directions.T, axis=-1).astype(jnp.int32)
+
+    return Codec(
+        Discrete(count + 1), encode, lambda codes: meanings[codes], jnp.int32(count), lambda codes: codes == count
+    )

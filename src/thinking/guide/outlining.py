@@ -1,0 +1,194 @@
+"""The guide over outlines: what is done step by step, and the sections and parts that steps belong to.
+
+A layer pursues a target leg by leg: its values are the sub-goals (each the average of the steps below it), or the steps
+themselves, that lead to its target, and then a mark: the leg is over, and the layer above is asked anew. The top
+layer's target is the goal. To *react* is to observe what was really done after each step; to *think* is to observe
+what one would do.
+
+Axes: B rows, L layers, D dimensions of a vector.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from thinking.guide.codecs import Codec
+from thinking.guide.hippocampus import Memory, append, empty, recall, select
+from thinking.kernels.contract import Array, Context, Kernel, Metrics, Transition
+
+State = tuple[Any, ...]
+
+
+class Leg(NamedTuple):
+    """What a layer is at.
+
+    Attributes:
+        memory: codes of what was lived, with a mark in front of each leg.
+        target: [B, ...] the code of what is pursued.
+        total: [B, D] sum of the steps of this leg.
+        count: [B] int32, how many those are.
+    """
+
+    memory: Memory
+    target: Array
+    total: Array
+    count: Array
+
+
+Mind = tuple[Leg, ...]
+"""What a guide carries from step to step: the leg of each layer, the lowest first."""
+
+
+class Thought(NamedTuple):
+    """The next step.
+
+    Attributes:
+        step: [B, D].
+        sub_goals: what the layers below the top pursue with it, the lowest first: L - 1 of [B, D].
+        opened: [B] int32, how many of these are new.
+        ended: [B] bool, whether the goal is reached, and there is no next step.
+    """
+
+    step: Array
+    sub_goals: tuple[Array, ...]
+    opened: Array
+    ended: Array
+
+
+class Outliner(NamedTuple):
+    """The pure functions of a guide over outlines.
+
+    Attributes:
+        init: `init(key) -> state`, a kernel's state for each layer; consumes the key.
+        fit: `fit(state, batches) -> (state, metrics)`, a batch of lessons for each layer; metrics are `NAME/LAYER`.
+        told: `told(state, layer, context, target) -> [B, ...]`, the target that a layer above the lowest sets the one
+            below, as a code.
+        begin: `begin(state, goal [B, D]) -> Mind`.
+        advance: `advance(state, mind) -> (Thought, Mind)`: ends legs that are over, opens others, says the next step.
+        observe: `observe(mind, step [B, D]) -> Mind`: a step was done.
+    """
+
+    init: Callable[[Array], State]
+    fit: Callable[[State, Sequence[Transition]], tuple[State, Metrics]]
+    told: Callable[[State, int, Context, Array], Array]
+    begin: Callable[[State, Array], Mind]
+    advance: Callable[[State, Mind], tuple[Thought, Mind]]
+    observe: Callable[[Mind, Array], Mind]
+
+
+def outliner(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> Outliner:
+    """Build a guide over outlines.
+
+    Args:
+        layers: L kernels, the lowest first. Layer l reads and answers codes of level l, and pursues those of l + 1.
+        codecs: L + 1 of them: of steps, of the averages that each layer above the lowest deals in, and of goals.
+
+    Raises:
+        ValueError: if a kernel does not fit its codecs.
+    """
+    _check(layers, codecs)
+    top = len(layers) - 1
+
+    def ask(state: State, layer: int, leg: Leg) -> Array:
+        kernel = layers[layer]
+        return kernel.infer(state[layer], recall(leg.memory, kernel.context_length), leg.target).value
+
+    def descend(state: State, legs: list[Leg], values: list[Array], where: Sequence[Array]) -> None:
+        """Open legs below the top in the rows `where`, each from the value of the layer above."""
+        for layer in range(top - 1, -1, -1):
+            target = codecs[layer + 1].decode(values[layer + 1])
+            legs[layer] = _opened(codecs[layer], codecs[layer + 1], legs[layer], target, where[layer])
+            values[layer] = ask(state, layer, legs[layer])
+
+    def begin(state: State, goal: Array) -> Mind:
+        everywhere = jnp.ones(goal.shape[0], bool)
+        legs = [_idle(kernel, goal) for kernel in layers]
+        legs[top] = _opened(codecs[top], codecs[top + 1], legs[top], goal, everywhere)
+        descend(state, legs, [goal] * top + [ask(state, top, legs[top])], [everywhere] * top)
+        return tuple(legs)
+
+    def advance(state: State, mind: Mind) -> tuple[Thought, Mind]:
+        legs, values, over = list(mind), [], []
+        for layer, codec in enumerate(codecs[:-1]):
+            if layer > 0:
+                legs[layer] = _risen(codec, legs[layer], legs[layer - 1], over[-1])
+            values.append(ask(state, layer, legs[layer]))
+            # A leg that has just begun is not over, so every thought is a step.
+            ends = codec.is_mark(values[-1]) & (legs[layer].count > 0)
+            over.append(ends & over[-1] if over else ends)
+        descend(state, legs, values, over)
+        # A sub-goal is new until a step was made toward it; those above it may be older.
+        steps = itertools.accumulate(leg.count for leg in legs[:-1])
+        fresh = [(made == 0).astype(jnp.int32) for made in steps]
+        thought = Thought(
+            codecs[0].decode(values[0]),
+            tuple(codec.decode(leg.target) for codec, leg in zip(codecs[1:-1], legs[:-1], strict=True)),
+            sum(fresh, jnp.zeros_like(legs[0].count)),
+            over[-1],
+        )
+        return thought, tuple(legs)
+
+    def observe(mind: Mind, step: Array) -> Mind:
+        leg = mind[0]
+        memory = append(leg.memory, codecs[0].encode(step))
+        return (leg._replace(memory=memory, total=leg.total + step, count=leg.count + 1), *mind[1:])
+
+    def told(state: State, layer: int, context: Context, target: Array) -> Array:
+        codec = codecs[layer]
+        return codec.encode(codec.decode(layers[layer].infer(state[layer], context, target).value))
+
+    def init(key: Array) -> State:
+        keys = jax.random.split(key, len(layers))
+        return tuple(kernel.init(key) for kernel, key in zip(layers, keys, strict=True))
+
+    def fit(state: State, batches: Sequence[Transition]) -> tuple[State, Metrics]:
+        fitted = [kernel.fit(*each) for kernel, *each in zip(layers, state, batches, strict=True)]
+        metrics = {f"{name}/{layer}": value for layer, (_, told) in enumerate(fitted) for name, value in told.items()}
+        return tuple(state for state, _ in fitted), metrics
+
+    return Outliner(init, fit, told, begin, advance, observe)
+
+
+def _idle(kernel: Kernel, goal: Array) -> Leg:
+    """The leg of a layer that has lived nothing."""
+    rows, spaces = goal.shape[0], kernel.spaces
+    target = jnp.zeros((rows, *spaces.target.shape), spaces.target.dtype)
+    return Leg(
+        empty(spaces.input, rows, kernel.context_length), target, jnp.zeros_like(goal), jnp.zeros(rows, jnp.int32)
+    )
+
+
+def _opened(codec: Codec, above: Codec, leg: Leg, target: Array, where: Array) -> Leg:
+    """The leg, begun anew toward a target [B, D] in the rows `where`."""
+    mark = jnp.broadcast_to(codec.mark, leg.memory.items[:, 0].shape)
+    return Leg(
+        append(leg.memory, mark, where),
+        select(where, above.encode(target), leg.target),
+        select(where, jnp.zeros_like(leg.total), leg.total),
+        jnp.where(where, 0, leg.count),
+    )
+
+
+def _risen(codec: Codec, leg: Leg, below: Leg, where: Array) -> Leg:
+    """The leg after the one below it ended in the rows `where`: its average was lived here."""
+    average = below.total / jnp.maximum(below.count, 1)[:, None]
+    return leg._replace(
+        memory=append(leg.memory, codec.encode(average), where),
+        total=leg.total + select(where, below.total, jnp.zeros_like(below.total)),
+        count=leg.count + jnp.where(where, below.count, 0),
+    )
+
+
+def _check(layers: Sequence[Kernel], codecs: Sequence[Codec]) -> None:
+    if not layers or len(codecs) != len(layers) + 1:
+        raise ValueError(f"{len(layers)} layers and {len(codecs)} codecs: give at least one layer, and a codec more")
+    for number, kernel in enumerate(layers):
+        spaces, (own, above) = kernel.spaces, (codec.space for codec in codecs[number : number + 2])
+        if (spaces.input, spaces.value, spaces.target) != (own, own, above):
+            raise ValueError(
+                f"layer {number} reads {spaces.input}, answers {spaces.value} and pursues {spaces.target}: "
+                f"its codecs have {own} for the first two, and {above}"
+            )

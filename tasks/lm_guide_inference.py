@@ -1,0 +1,186 @@
+"""Plan with the language guide: for every goal a hierarchy of sub-goals and steps, as sentence embeddings.
+
+The guide that lm_guide_train taught thinks (it feeds its own steps back) and reacts (it sees what was really done, and
+tells the next step), for goals that it was taught, for held-out ones, for two in one, and for any that is typed. Its
+plans are judged beside a flat guide, the nearest text copied, and what usually follows a sentence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from thinking.errors import UserError
+from thinking.experiment import Run, RunConfig, main, option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thinking.guide.unrolling import Unrolled
+    from thinking.language.examining import Asked
+    from thinking.language.planning import Known, Planner
+    from thinking.language.plans import Plan
+    from thinking.language.prepared import Prepared
+
+SHOWN = 2  # plans of each split in the terminal
+LONGEST = 256  # steps of a plan, unless asked otherwise
+MATCHED_DIMS = 96  # in which the nearest sentence is looked for
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """Plan for all goals, or for one that you name."""
+
+    # Nothing is trained here: whatever is asked is planned anew.
+    seed: int = option(0, "of nothing: no plan is drawn by chance", identity=False)
+    goal: str | None = option(None, "plan for this goal alone, and show it", identity=False)
+    start: tuple[str, ...] = option((), "goal: steps that are done already, in order", identity=False)
+    mode: Literal["think", "react"] = option("think", "which plans are shown in the terminal", identity=False)
+    most: int | None = option(
+        None, "steps of a plan at most; None: twice the longest text of training, up to 256", identity=False
+    )
+    minilm_folder: Path | None = option(None, "goal: folder of the embedder's weights", identity=False)
+
+    def validate(self) -> None:
+        """Raises UserError for what cannot be planned."""
+        if self.most is not None and self.most < 1:
+            raise UserError(f"--most {self.most}: allowed is a whole number from 1")
+        if self.goal is not None and not self.goal.strip():
+            raise UserError("--goal: it is blank; say what is to be reached")
+        if self.start and self.goal is None:
+            raise UserError("--start: for which goal? name it with --goal")
+        if any(not step.strip() for step in self.start):
+            raise UserError("--start: a step is blank; leave it out")
+        if self.goal is not None and self.mode == "react":
+            raise UserError("--mode react: nobody acts here who could be observed; leave it out with --goal")
+
+
+PRESETS = {"default": Config(), "smoke": Config(most=32)}
+
+
+def run(config: Config, run: Run) -> None:
+    """Plan, judge, show and save."""
+    import numpy as np
+
+    from thinking.experiment.results import write_results
+    from thinking.language import examining, planning, plans, prepared
+    from thinking.language.records import SPLITS
+
+    data = prepared.load(config.artifacts / "lm_data_prepare")
+    most = most_steps(config, data)
+    layers, planners = trained(config, data, most)
+    levels = planning.known_levels(data, layers, MATCHED_DIMS)
+    if config.goal is not None:
+        return tell(config, run, data, planners["guide"], levels)
+    asked = examining.asked_of(data, most)
+    rows, vectors, made = [], [], []
+    for name, planner in planners.items():
+        react, think = examining.reacted(planner, asked, data), examining.thought(planner, asked.goals)
+        scores = examining.scored(data, levels[0], asked, react, think)
+        rows += examining.rows_of(name, asked, scores, plans_per_second=examining.plans_per_second(planner, asked.goals))
+        if name == "guide":
+            for mode, unrolled in (("think", think), ("react", react)):
+                made += plans_of(data, levels, asked, mode, unrolled, scores, vectors)
+    for name, scores in examining.control_scores(data, asked, most).items():
+        rows += examining.rows_of(name, asked, scores)
+    plans.save(run.folder, made, np.array(vectors))
+    show(run, [plan for plan in made if plan.mode == config.mode])
+    write_results(run, sorted(rows, key=lambda row: SPLITS.index(row["split"])), {"nodes": np.array(vectors)})
+    run.log(f"saved in {run.folder}; python tasks/lm_data_interpret.py writes the plans out")
+
+
+def most_steps(config: Config, data: Prepared) -> int:
+    """How long a plan may be."""
+    from thinking.language.records import leaves
+
+    longest = max(sum(1 for _ in leaves(text.steps)) for text in data.texts if text.split == "train")
+    return config.most or min(2 * longest, LONGEST)
+
+
+def trained(config: Config, data: Prepared, most: int) -> tuple[int, dict[str, Planner]]:
+    """The layers of the guide, and the guides that were trained, each by its name."""
+    import jax
+
+    from thinking.experiment import checkpoint
+    from thinking.language import guiding, planning
+
+    folder, layers, found = config.artifacts / "lm_guide_train", 1, {}
+    for name in ("guide", "flat"):
+        if name == "flat" and not (folder / "checkpoints" / name).exists():
+            continue
+        shape, fitted = guiding.load(folder / name, guiding.checksum(data))
+        guide = guiding.build(shape, list(map(guiding.codec_of, fitted)))
+        saved = checkpoint.restore(folder / "checkpoints" / name, jax.jit(guide.init)(jax.random.key(0)))
+        if saved is None:
+            raise UserError(f"{folder} has no trained {name}: {guiding.FIRST}")
+        layers, found[name] = max(layers, len(shape.contexts)), planning.planner(guide, saved.state, most)
+    return layers, found
+
+
+def plans_of(
+    data: Prepared,
+    levels: Sequence[Known],
+    asked: Asked,
+    mode: str,
+    unrolled: Unrolled,
+    scores: Sequence[Any],
+    vectors: list[Any],
+) -> list[Plan]:
+    """All plans of a mode, as they are saved; the vectors of their nodes are added to those before."""
+    from thinking.language.planning import nodes_of
+    from thinking.language.plans import Plan
+
+    return [
+        Plan(
+            goal=asked.names[row],
+            split=asked.splits[row],
+            mode=mode,
+            nodes=nodes_of(levels, unrolled, row, vectors),
+            ended=bool(mode == "react" or unrolled.length[row] < unrolled.steps.shape[1]),
+            given=0,
+            reference=tuple(data.steps[step] for step in asked.steps[row]),
+            scores=scores[row],
+        )
+        for row in range(len(asked.names))
+    ]
+
+
+def tell(config: Config, run: Run, data: Prepared, planner: Planner, levels: Sequence[Known]) -> None:
+    """Plan for the goal that was typed, after the steps that are done, and show it."""
+    import numpy as np
+
+    from thinking.experiment.results import write_results
+    from thinking.language import plans
+    from thinking.language.planning import nodes_of
+    from thinking.language.same_embedder import same_embedder
+
+    with same_embedder(data, config.minilm_folder, run.folder / "cache") as embedder:
+        goal, *done = embedder.embed([config.goal, *config.start])
+    given = np.array(done, np.float32).reshape(1, len(done), embedder.dims)
+    unrolled = planner.think(goal[None], given, np.array([len(done)], np.int32))
+    # What was done is shown as it was said to be.
+    unrolled.steps[0, : len(done)] = given[0]
+    vectors: list[Any] = []
+    nodes = nodes_of(levels, unrolled, 0, vectors)
+    ended = bool(unrolled.length[0] < unrolled.steps.shape[1])
+    plan = plans.Plan(config.goal, "asked", "think", nodes, ended, len(done), (), {})
+    plans.save(run.folder, [plan], np.array(vectors))
+    show(run, [plan])
+    sub_goals = [node for node in nodes if node.level]
+    row = {"goal": config.goal, "steps": len(plan.steps), "sub_goals": len(sub_goals), "ended": ended}
+    write_results(run, [row], {"nodes": np.array(vectors)})
+
+
+def show(run: Run, made: Sequence[Plan]) -> None:
+    """A few plans of each split, as trees."""
+    from thinking.experiment import progress
+    from thinking.language import plans
+
+    for split in dict.fromkeys(plan.split for plan in made):
+        for plan in [plan for plan in made if plan.split == split][:SHOWN]:
+            progress.console().print(plans.tree(plan))
+
+
+if __name__ == "__main__":
+    main("lm_guide_inference", run, PRESETS)
