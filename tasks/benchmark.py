@@ -18,6 +18,7 @@ Part = Literal[
     "search",
     "post_training",
     "long_context",
+    "embedding",
     "utilisation",
 ]
 
@@ -32,6 +33,7 @@ SEQUENCES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "post_training": {"width": 64, "layers": 2, "problems": 128, "group": 4, "new": 64, "updates": 30},
         "long_context": {"tokens": 128_000, "width": 128, "layers": 4, "window": 128, "first": 16},
+        "embedding": {"texts": 1024, "batch": 64, "repeats": 5},
         "utilisation": {
             "width": 768, "layers": 12, "heads": 12, "vocabulary": 50_257, "rows": 32, "tokens": 1024, "steps": 5
         },
@@ -43,6 +45,7 @@ SEQUENCES: dict[str, dict[str, dict[str, Any]]] = {
         "search": {"width": 16, "layers": 1, "vocabulary": 16, "rows": 2, "prefix": 4, "simulations": 4, "depth": 2},
         "post_training": {"width": 16, "layers": 1, "problems": 2, "group": 2, "new": 4, "updates": 3},
         "long_context": {"tokens": 256, "width": 16, "layers": 1, "window": 4, "first": 2},
+        "embedding": {"texts": 4, "batch": 64, "repeats": 1},
         "utilisation": {
             "width": 16, "layers": 1, "heads": 2, "vocabulary": 32, "rows": 2, "tokens": 8, "steps": 2
         },
@@ -56,7 +59,10 @@ class Config(RunConfig):
     """Measure this machine. With --kills: kill training again and again, and compare the weights in the end."""
 
     parts: tuple[Part, ...] = option(
-        ("kernels", "guides", "attention", "training", "generation", "search", "post_training", "long_context"),
+        (
+            *("kernels", "guides", "attention", "training", "generation"),
+            *("search", "post_training", "long_context", "embedding"),
+        ),
         "what is measured; `utilisation` trains a decoder of GPT-2's size and wants a GPU",
         identity=False,
     )
@@ -125,7 +131,7 @@ def measure_laboratory(config: Config, run: Run, gflops: float) -> tuple[list[Ro
 
 def measure_sequences(part: Part, sizes: dict[str, Any], run: Run, gflops: float) -> list[Row]:
     """Rows of one part of the sequence models, with its rivals where they are installed."""
-    from thinking.benchmarks import attention, long_context, post_training, rivals, sequences
+    from thinking.benchmarks import attention, embedding, long_context, post_training, rivals, sequences
 
     match part:
         case "attention":
@@ -136,6 +142,9 @@ def measure_sequences(part: Part, sizes: dict[str, Any], run: Run, gflops: float
             return [post_training.measure_post_training(run, **sizes)]
         case "long_context":
             return [long_context.measure_long_context(**sizes)]
+        case "embedding":
+            lacking = rivals.missing("torch", "transformers", "sentence_transformers")
+            return [embedding.measure_embedding(**sizes, rival=not lacking)]
         case "utilisation":
             return [sequences.measure_utilisation(**sizes)]
     needed = ["torch"] if part == "training" else ["torch", "transformers"]

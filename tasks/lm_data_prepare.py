@@ -48,7 +48,7 @@ class Config(RunConfig):
         None, "openai: address of the server, such as http://localhost:8000/v1; None: OpenAI's own", identity=False
     )
     max_requests: int | None = option(None, "openai: HTTP requests sent at most; None: no limit", identity=False)
-    texts: int = option(4, "bundled: texts for each goal of training, each worded by chance", identity=False)
+    texts: int = option(12, "bundled: texts for each goal of training, each worded by chance", identity=False)
     wordings: int = option(6, "bundled: ways to word a step", identity=False)
     held_out: float = option(
         0.2, "share of the goals held out of training, unless the file names splits itself", identity=False

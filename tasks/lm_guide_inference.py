@@ -74,19 +74,21 @@ def run(config: Config, run: Run) -> None:
     if config.goal is not None:
         return tell(config, run, data, planners["guide"], levels)
     asked = examining.asked_of(data, most)
-    rows, vectors, made = [], [], []
+    rows, made, vectors = [], [], np.zeros((0, data.step_vectors.shape[1]), np.float32)
     for name, planner in planners.items():
         react, think = examining.reacted(planner, asked, data), examining.thought(planner, asked.goals)
         scores = examining.scored(data, levels[0], asked, react, think)
         rows += examining.rows_of(name, asked, scores, plans_per_second=examining.plans_per_second(planner, asked.goals))
         if name == "guide":
             for mode, unrolled in (("think", think), ("react", react)):
-                made += plans_of(data, levels, asked, mode, unrolled, scores, vectors)
+                nodes, own = planning.nodes_of(levels, unrolled, len(vectors))
+                made += plans_of(data, asked, mode, unrolled, nodes, scores)
+                vectors = np.concatenate([vectors, own])
     for name, scores in examining.control_scores(data, asked, most).items():
         rows += examining.rows_of(name, asked, scores)
-    plans.save(run.folder, made, np.array(vectors))
+    plans.save(run.folder, made, vectors)
     show(run, [plan for plan in made if plan.mode == config.mode])
-    write_results(run, sorted(rows, key=lambda row: SPLITS.index(row["split"])), {"nodes": np.array(vectors)})
+    write_results(run, sorted(rows, key=lambda row: SPLITS.index(row["split"])), {"nodes": vectors})
     run.log(f"saved in {run.folder}; python tasks/lm_data_interpret.py writes the plans out")
 
 
@@ -119,16 +121,9 @@ def trained(config: Config, data: Prepared, most: int) -> tuple[int, dict[str, P
 
 
 def plans_of(
-    data: Prepared,
-    levels: Sequence[Known],
-    asked: Asked,
-    mode: str,
-    unrolled: Unrolled,
-    scores: Sequence[Any],
-    vectors: list[Any],
+    data: Prepared, asked: Asked, mode: str, unrolled: Unrolled, nodes: Sequence[Any], scores: Sequence[Any]
 ) -> list[Plan]:
-    """All plans of a mode, as they are saved; the vectors of their nodes are added to those before."""
-    from thinking.language.planning import nodes_of
+    """All plans of a mode, as they are saved."""
     from thinking.language.plans import Plan
 
     return [
@@ -136,7 +131,7 @@ def plans_of(
             goal=asked.names[row],
             split=asked.splits[row],
             mode=mode,
-            nodes=nodes_of(levels, unrolled, row, vectors),
+            nodes=nodes[row],
             ended=bool(mode == "react" or unrolled.length[row] < unrolled.steps.shape[1]),
             given=0,
             reference=tuple(data.steps[step] for step in asked.steps[row]),
@@ -161,15 +156,14 @@ def tell(config: Config, run: Run, data: Prepared, planner: Planner, levels: Seq
     unrolled = planner.think(goal[None], given, np.array([len(done)], np.int32))
     # What was done is shown as it was said to be.
     unrolled.steps[0, : len(done)] = given[0]
-    vectors: list[Any] = []
-    nodes = nodes_of(levels, unrolled, 0, vectors)
+    (nodes,), vectors = nodes_of(levels, unrolled)
     ended = bool(unrolled.length[0] < unrolled.steps.shape[1])
     plan = plans.Plan(config.goal, "asked", "think", nodes, ended, len(done), (), {})
-    plans.save(run.folder, [plan], np.array(vectors))
+    plans.save(run.folder, [plan], vectors)
     show(run, [plan])
     sub_goals = [node for node in nodes if node.level]
     row = {"goal": config.goal, "steps": len(plan.steps), "sub_goals": len(sub_goals), "ended": ended}
-    write_results(run, [row], {"nodes": np.array(vectors)})
+    write_results(run, [row], {"nodes": vectors})
 
 
 def show(run: Run, made: Sequence[Plan]) -> None:

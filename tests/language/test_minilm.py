@@ -158,6 +158,7 @@ def test_a_model_may_speak_through_its_first_token(small, tmp_path, pooling):
         ({"config": json.dumps(CONFIG | {"model_type": "mpnet"})}, "model_type mpnet: only bert is known"),
         ({"config": json.dumps(CONFIG | {"hidden_act": "relu"})}, "hidden_act relu: only gelu is known"),
         ({"config": json.dumps(CONFIG | {"num_hidden_layers": 3})}, r"weights 'encoder.layer.2\S+' are missing"),
+        ({"config": json.dumps({k: v for k, v in CONFIG.items() if k != "hidden_size"})}, "no hidden_size in it"),
         ({"config": "{"}, r"config.json: this is no JSON"),
         ({"model": b"nothing"}, "the file is damaged; fetch it again"),
         ({"tokenizer": "{}"}, "tokenizer.json: no tokenizer can be read"),

@@ -1,6 +1,7 @@
 """How fast sentences become vectors, beside sentence-transformers with the same weights.
 
-The rival is optional: `pip install sentence-transformers` into the environment that runs the benchmark.
+The rival is optional: the configuration torch-cpu of run_manual.sh has it, or `pip install sentence-transformers` into
+the environment that runs the benchmark.
 """
 
 import os

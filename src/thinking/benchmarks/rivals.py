@@ -1,7 +1,8 @@
 """The same decoder in PyTorch, and generation by Hugging Face: what others make of the same work.
 
-Both are optional: `pip install torch transformers` into the environment that runs the benchmark. The twin in PyTorch
-has the very weights of the decoder, and must say the same before it is timed.
+Both are optional: the configuration torch-cpu of run_manual.sh has them, or `pip install torch transformers` into the
+environment that runs the benchmark. The twin in PyTorch has the very weights of the decoder, and must say the same
+before it is timed.
 """
 
 import importlib.util

@@ -61,12 +61,14 @@ def ask_by(causal: Causal, *, most: int = 512) -> Callable[[str], str]:
     import torch
 
     def ask(prompt: str) -> str:
-        tokens = torch.tensor([_encoded(causal, prompt)], device=causal.model.device)
+        start = _encoded(causal, prompt)
+        room = _room(causal, start, most)
+        tokens = torch.tensor([start], device=causal.model.device)
         with torch.no_grad():
             written = causal.model.generate(
                 tokens,
                 attention_mask=torch.ones_like(tokens),
-                max_new_tokens=most,
+                max_new_tokens=room,
                 do_sample=False,
                 pad_token_id=min(causal.ends, default=0),
                 temperature=None,  # else those that a model brings along are warned of
@@ -104,6 +106,7 @@ def steered(
     import torch
 
     start = _encoded(causal, prompt)
+    most = _room(causal, start, most)
 
     def next_scores(tokens: Sequence[int]) -> np.ndarray:
         with torch.no_grad():
@@ -167,6 +170,14 @@ def steer(
         written.append(int(candidates[best]))
         near = float(cosines[best])
     return written
+
+
+def _room(causal: Causal, start: Sequence[int], most: int) -> int:
+    """How many tokens may follow; raises UserError if the model can read no more than the prompt, or not even that."""
+    limit = getattr(causal.model.config, "max_position_embeddings", None) or len(start) + most
+    if limit <= len(start):
+        raise UserError(f"a prompt of {len(start)} tokens, and the model reads {limit}; take another model")
+    return min(most, limit - len(start))
 
 
 def _encoded(causal: Causal, prompt: str) -> list[int]:

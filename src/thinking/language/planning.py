@@ -126,27 +126,35 @@ def _blocks(function: Callable[..., Unrolled], *arrays: np.ndarray) -> Unrolled:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def nodes_of(levels: Sequence[Known], unrolled: Unrolled, row: int, vectors: list[np.ndarray]) -> tuple[Node, ...]:
-    """A row of plans as nodes in preorder, whose vectors are added to those of all plans.
+def nodes_of(levels: Sequence[Known], unrolled: Unrolled, first: int = 0) -> tuple[list[tuple[Node, ...]], np.ndarray]:
+    """The nodes of all plans in preorder, and their vectors [M, D], of which the first has the number `first`.
 
     Args:
         levels: what is known, the steps first.
-        unrolled: plans.
-        row: which of them.
-        vectors: of all nodes until now; grows.
+        unrolled: N plans.
+        first: how many vectors there are before.
     """
-    found: list[tuple[int, np.ndarray]] = []
-    for at in range(int(unrolled.length[row])):
-        for level in range(int(unrolled.opened[row, at]), 0, -1):
-            found.append((level, unrolled.sub_goals[level - 1][row, at]))
-        found.append((0, unrolled.steps[row, at]))
-    nodes: list[Node | None] = [None] * len(found)
+    above, vectors, lengths = [], [], []
+    for row, length in enumerate(unrolled.length):
+        before = len(above)
+        for at in range(length):
+            for level in range(unrolled.opened[row, at], 0, -1):
+                above.append(level)
+                vectors.append(unrolled.sub_goals[level - 1][row, at])
+            above.append(0)
+            vectors.append(unrolled.steps[row, at])
+        lengths.append(len(above) - before)
+    found, numbers = np.array(vectors), np.array(above)
+    near, cosine = np.zeros(len(above), np.int64), np.zeros(len(above))
     for level, place in enumerate(levels):
-        chosen = [index for index, (own, _) in enumerate(found) if own == level]
-        asked = np.array([found[index][1] for index in chosen]).reshape(len(chosen), -1)
-        for index, near, vector in zip(chosen, place.match(asked), asked, strict=True):
-            likeness = vector @ place.vectors[near]
-            cosine = likeness / max(float(np.linalg.norm(vector) * np.linalg.norm(place.vectors[near])), 1e-12)
-            nodes[index] = Node(level, place.names[near], float(cosine), len(vectors) + index)
-    vectors += [vector for _, vector in found]
-    return tuple(node for node in nodes if node is not None)
+        own = numbers == level
+        near[own] = place.match(found[own])
+        like = place.vectors[near[own]]
+        length = np.linalg.norm(found[own], axis=1) * np.linalg.norm(like, axis=1)
+        cosine[own] = np.sum(found[own] * like, axis=1) / np.maximum(length, 1e-12)
+    nodes = [
+        Node(level, levels[level].names[near[index]], float(cosine[index]), first + index)
+        for index, level in enumerate(above)
+    ]
+    ends = np.cumsum(lengths).tolist()
+    return [tuple(nodes[end - length : end]) for end, length in zip(ends, lengths, strict=True)], found
