@@ -77,7 +77,7 @@ class Config(RunConfig):
 
     algorithm: Algorithm = option("grpo", "how rewards teach: none, grpo, ppo, reinforce, expert_iteration")
     practice: tuple[str, ...] = option(("words",), "problems to practise on: words, or OPERATION:DIGITS")
-    updates: int = option(200, "updates by rewards")
+    updates: int = option(280, "updates by rewards")
     problems: int = option(64, "problems of an update")
     tried: int = option(128, "problems that are tried for it; those stay whose answers differ most in their rewards")
     replay: bool = option(True, "draw problems by what is left to be learned of each, instead of evenly")
@@ -169,7 +169,7 @@ LADDER = (
 PRESETS = {
     "default": Config(search=("words",)),
     "ppo": Config(algorithm="ppo", entropy_weight=0.15),
-    "reinforce": Config(algorithm="reinforce", updates=800, problems=16, tried=32),
+    "reinforce": Config(algorithm="reinforce", updates=1120, problems=16, tried=32),
     "words": Config(
         styles=("worked", "direct"),
         lessons=("words", "add:3", "subtract:3", "multiply:2", "divide:2"),

@@ -583,7 +583,7 @@ def test_secrets_are_kept_out_of_git_and_of_images():
     allowed = [ignored.index(f"!{lock}") for lock in LOCKS.values()]
     assert ignored.index("*") < min(allowed) < max(allowed) < ignored.index("secrets.env")
     secrets = re.findall(r"^\w+=.*", (ROOT / "secrets.env.example").read_text(), re.MULTILINE)
-    assert secrets == ["WANDB_API_KEY=", "OPENAI_API_KEY=", "HF_TOKEN="]
+    assert secrets == ["WANDB_API_KEY=", "OPENAI_API_KEY=", "OPENAI_BASE_URL=", "HF_TOKEN="]
 
 
 def test_continuous_integration_takes_the_same_door():

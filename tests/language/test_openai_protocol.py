@@ -392,3 +392,10 @@ def test_ctrl_c_ends_a_run_at_once_and_keeps_what_was_answered(stub, tmp_path):
     assert time.monotonic() - start < 2
     hang.set()
     assert cache.count(tmp_path / "answers") == 3
+
+
+def test_an_empty_address_in_the_environment_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Server(None, tmp_path) as server:
+        assert server.url == "https://api.openai.com/v1"

@@ -29,6 +29,7 @@ from thinking.learning.optimizers import adamw
 KernelName = Literal["transformer", "linear", "table"]
 Fitted = Whitening | clusters.Codebook
 FIRST = "run tasks/lm_guide_train.py first"
+ANEW = "run tasks/lm_guide_train.py --clear, then again"
 
 
 class Shape(NamedTuple):
@@ -51,18 +52,6 @@ class Shape(NamedTuple):
     slots: int
 
 
-class Texts(NamedTuple):
-    """Outlines of prepared texts, whose steps are numbers.
-
-    Attributes:
-        outlines: a nest for each text.
-        goals: [N, D] vectors of goals.
-    """
-
-    outlines: tuple[Outline, ...]
-    goals: np.ndarray
-
-
 def checksum(prepared: Prepared) -> str:
     """That of all prepared files."""
     return " ".join(prepared.manifest["sha256"].values())
@@ -73,23 +62,14 @@ def numbered(entries: hierarchy.Entries, number: Mapping[str, int]) -> Outline:
     return tuple(number[e] if isinstance(e, str) else numbered(e.inner, number) for e in entries)
 
 
-def texts_of(prepared: Prepared, split: str, layers: int, *, first: bool = False) -> Texts:
-    """The texts of a split, each as deep as a guide has layers; only the first one of each goal, if so wished."""
-    number = {step: index for index, step in enumerate(prepared.steps)}
-    place = {goal: index for index, goal in enumerate(prepared.goals)}
-    chosen = [text for text in prepared.texts if text.split == split]
-    if first:
-        chosen = list({text.goal: text for text in reversed(chosen)}.values())[::-1]
-    return Texts(
-        tuple(numbered(hierarchy.outline(text, layers), number) for text in chosen),
-        prepared.goal_vectors[[place[text.goal] for text in chosen]],
-    )
-
-
 def legs_to_learn(prepared: Prepared, layers: int) -> list[list[Leg]]:
     """The legs of each layer in all texts of training, the lowest first."""
-    texts = texts_of(prepared, "train", layers)
-    return legs_of(texts.outlines, texts.goals, prepared.step_vectors, layers)
+    number = {step: index for index, step in enumerate(prepared.steps)}
+    place = {goal: index for index, goal in enumerate(prepared.goals)}
+    texts = [text for text in prepared.texts if text.split == "train"]
+    outlines = [numbered(hierarchy.outline(text, layers), number) for text in texts]
+    goals = prepared.goal_vectors[[place[text.goal] for text in texts]]
+    return legs_of(outlines, goals, prepared.step_vectors, layers)
 
 
 def fit_codecs(
@@ -111,13 +91,14 @@ def fit_codecs(
     levels.append(np.stack([leg.target for leg in legs[-1]]))
     fitted: list[Fitted] = []
     for level, vectors in enumerate(levels):
-        different = np.unique(vectors, axis=0)
-        if len(different) < 2:
+        vectors = normalised(vectors) if kind == "tokens" else vectors
+        different = len(np.unique(vectors, axis=0))
+        if different < 2:
             what = "goal" if level == len(legs) else "value"
             raise UserError(f"level {level} of the outlines has one {what} alone; give more texts, or fewer --contexts")
         size = goal_dims if level == len(legs) else dims
         if kind == "tokens":
-            fitted.append(clusters.fit(normalised(vectors), min(size, len(different)), seed))
+            fitted.append(clusters.fit(vectors, min(size, different), seed))
         else:
             fitted.append(whitening(vectors, size))
     return fitted
@@ -129,7 +110,10 @@ def codec_of(fitted: Fitted) -> Codec:
 
 
 def build(
-    shape: Shape, codecs: Sequence[Codec], rate: optax.Schedule = optax.constant_schedule(0.0), weight_decay: float = 0.0
+    shape: Shape,
+    codecs: Sequence[Codec],
+    rate: optax.Schedule = optax.constant_schedule(0.0),
+    weight_decay: float = 0.0,
 ) -> Outliner:
     """The guide, as it was trained whatever the rate, which is 0 for one that shall only be asked.
 
@@ -182,7 +166,10 @@ def save(folder: Path, shape: Shape, fitted: Sequence[Fitted], data: str) -> Non
         for level, each in enumerate(fitted)
         for name, array in each._asdict().items()
     }
-    (folder / "codecs.safetensors").write_bytes(tensors(arrays))
+    # Whole or not at all: a run that goes on where it was killed finds what it knew, or writes it anew.
+    temporary = folder / "codecs.safetensors.tmp"
+    temporary.write_bytes(tensors(arrays))
+    temporary.replace(folder / "codecs.safetensors")
     write_json(folder / "guide.json", {"data": data, **shape._asdict()})
 
 
@@ -190,20 +177,25 @@ def load(folder: Path, data: str) -> tuple[Shape, list[Fitted]]:
     """What a guide is built of.
 
     Raises:
-        UserError: there is none, or it learned from other data.
+        UserError: there is none, it learned from other data, or a file is damaged.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load as tensors
 
     try:
         saved: dict[str, Any] = json.loads((folder / "guide.json").read_bytes())
         arrays = tensors((folder / "codecs.safetensors").read_bytes())
+        learned, shape = saved.pop("data"), Shape(**saved | {"contexts": tuple(saved["contexts"])})
+        fitted = [_fitted(arrays, level) for level in range(len(shape.contexts) + 1)]
     except FileNotFoundError:
         raise UserError(f"{folder} has no trained guide: {FIRST}") from None
-    if saved.pop("data") != data:
-        raise UserError(f"{folder} learned from other data than is prepared now: run tasks/lm_guide_train.py --clear, then again")
-    shape = Shape(**saved | {"contexts": tuple(saved["contexts"])})
-    fitted: list[Fitted] = []
-    for level in range(len(shape.contexts) + 1):
-        kind = Whitening if f"{level}.mean" in arrays else clusters.Codebook
-        fitted.append(kind(*(arrays[f"{level}.{name}"] for name in kind._fields)))
+    except (ValueError, KeyError, TypeError, SafetensorError):
+        raise UserError(f"{folder} is damaged or edited: {ANEW}") from None
+    if learned != data:
+        raise UserError(f"{folder} learned from other data than is prepared now: {ANEW}")
     return shape, fitted
+
+
+def _fitted(arrays: Mapping[str, np.ndarray], level: int) -> Fitted:
+    kind = Whitening if f"{level}.mean" in arrays else clusters.Codebook
+    return kind(*(arrays[f"{level}.{name}"] for name in kind._fields))

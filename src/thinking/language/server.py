@@ -20,6 +20,7 @@ from thinking.errors import UserError
 from thinking.language import cache
 
 KEY = "OPENAI_API_KEY"
+OPENAI = "https://api.openai.com/v1"
 LONGEST_WAIT = 120.0  # seconds; a server that wants a longer pause has ended the run
 _LONGEST_BACKOFF = 60.0  # seconds
 _SHORTEST_SECRET = 8  # characters; local servers are given `none` or `EMPTY`, which are words of texts too
@@ -81,7 +82,10 @@ class Server:
         # the package wait half a second at least.
         http = httpx2.Client(auth=login or None, timeout=timeout, event_hooks={"request": [self._count]})
         key = self._key or "no-key-is-needed"
-        self.client = openai.OpenAI(api_key=key, base_url=address, timeout=timeout, max_retries=0, http_client=http)
+        # Its address is told, as the package takes an OPENAI_BASE_URL that is empty for one.
+        self.client = openai.OpenAI(
+            api_key=key, base_url=address or OPENAI, timeout=timeout, max_retries=0, http_client=http
+        )
         self.url = urllib.parse.urlunsplit((*urllib.parse.urlsplit(str(self.client.base_url))[:3], "", "")).rstrip("/")
 
     def __enter__(self) -> "Server":
