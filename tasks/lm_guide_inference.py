@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SHOWN = 2  # plans of each split in the terminal
 LONGEST = 256  # steps of a plan, unless asked otherwise
-MATCHED_DIMS = 96  # in which the nearest sentence is looked for
+MATCHED_DIMS = 64  # in which the nearest sentence is looked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +69,8 @@ def run(config: Config, run: Run) -> None:
 
     data = prepared.load(config.artifacts / "lm_data_prepare")
     most = most_steps(config, data)
+    if len(config.start) > most:
+        raise UserError(f"--start: {len(config.start)} steps are done, and a plan has {most} at most; raise --most")
     layers, planners = trained(config, data, most)
     levels = planning.known_levels(data, layers, MATCHED_DIMS)
     if config.goal is not None:
@@ -78,7 +80,9 @@ def run(config: Config, run: Run) -> None:
     for name, planner in planners.items():
         react, think = examining.reacted(planner, asked, data), examining.thought(planner, asked.goals)
         scores = examining.scored(data, levels[0], asked, react, think)
-        rows += examining.rows_of(name, asked, scores, plans_per_second=examining.plans_per_second(planner, asked.goals))
+        rows += examining.rows_of(
+            name, asked, scores, plans_per_second=examining.plans_per_second(planner, asked.goals)
+        )
         if name == "guide":
             for mode, unrolled in (("think", think), ("react", react)):
                 nodes, own = planning.nodes_of(levels, unrolled, len(vectors))
@@ -108,6 +112,8 @@ def trained(config: Config, data: Prepared, most: int) -> tuple[int, dict[str, P
     from thinking.language import guiding, planning
 
     folder, layers, found = config.artifacts / "lm_guide_train", 1, {}
+    if not (folder / "results.json").exists():
+        raise UserError(f"{folder} has no guide that was trained to the end: {guiding.FIRST}")
     for name in ("guide", "flat"):
         if name == "flat" and not (folder / "checkpoints" / name).exists():
             continue

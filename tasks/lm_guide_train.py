@@ -16,7 +16,6 @@ from thinking.experiment import Run, RunConfig, main, option
 if TYPE_CHECKING:
     from thinking.experiment.training import Trained
     from thinking.guide.codecs import Codec
-    from thinking.guide.outlining import Outliner
     from thinking.language.guiding import Shape
     from thinking.language.prepared import Prepared
 
@@ -43,7 +42,7 @@ class Config(RunConfig):
     steps: int = option(2000, "training steps")
     rows: int = option(256, "lessons of each layer in a step")
     learning_rate: float = option(0.002, "highest learning rate, falling to a hundredth as a cosine")
-    weight_decay: float = option(0.01, "the share of a matrix that a step at rate 1 would take away")
+    weight_decay: float = option(0.3, "the share of a matrix that a step at rate 1 would take away")
     noise: float = option(0.3, "standard deviation of what is added to codes of sub-goals, in learning")
     goal_noise: float = option(0.3, "the same of goals")
     pairs: int = option(3, "pairs of texts in a row, for each text, that the top layer learns to pursue as one goal")
@@ -51,7 +50,9 @@ class Config(RunConfig):
     def validate(self) -> None:
         """Raises UserError for values that no guide can have."""
         if not self.contexts or min(self.contexts) < 1:
-            raise UserError(f"--contexts {' '.join(map(str, self.contexts))}: allowed are whole numbers from 1; take 4 2 1")
+            raise UserError(
+                f"--contexts {' '.join(map(str, self.contexts))}: allowed are whole numbers from 1; take 4 2 1"
+            )
         for name in ("dims", "goal_dims", "width", "heads", "blocks", "slots", "steps", "rows"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: allowed is a whole number from 1")
@@ -161,7 +162,8 @@ def flattened(shape: Shape, codecs: list[Codec], wanted: int) -> Shape:
     if shape.kernel == "table":
         return wide(shape.width)
     unit = 2 * shape.heads if shape.kernel == "transformer" else 1
-    widths = range(shape.width, len(shape.contexts) * shape.width + 1, unit)
+    # A cell reads each item of a context, so a guide of long contexts above the lowest is worth more than L layers.
+    widths = range(shape.width, sum(length + 1 for length in shape.contexts) * shape.width + 1, unit)
     found = bisect_left(widths, wanted, key=lambda width: guiding.parameters(guiding.build(wide(width), codecs)))
     return wide(widths[min(found, len(widths) - 1)])
 

@@ -67,7 +67,9 @@ def whitening(vectors: np.ndarray, dims: int) -> Whitening:
     _, spread, components = np.linalg.svd(vectors - mean, full_matrices=False)
     count = min(dims, int((spread > 1e-6 * max(spread[0], 1e-12)).sum()))
     if count < 1 or spread[0] < 1e-12:
-        raise ValueError(f"whitening of {len(vectors)} vectors to {dims} dimensions: give two that differ, and 1 or more")
+        raise ValueError(
+            f"whitening of {len(vectors)} vectors to {dims} dimensions: give two that differ, and 1 or more"
+        )
     variance = spread[:count] ** 2 / len(vectors)
     scale = np.sqrt(variance + FLOOR * variance[0])
     # In all, codes vary by 1 a dimension, whatever the floor took.
@@ -83,13 +85,17 @@ def whitened(transformation: Whitening) -> Codec:
     size = float(np.sqrt(dims))  # as long as a code is in the mean
 
     def encode(vectors: Array) -> Array:
-        codes = (vectors - mean) @ forward
+        codes = (vectors - jnp.broadcast_to(mean, vectors.shape)) @ forward
         return jnp.concatenate([codes, jnp.zeros((*codes.shape[:-1], 1))], axis=-1)
+
+    def decode(codes: Array) -> Array:
+        offsets = codes[..., :-1] @ backward
+        return offsets + jnp.broadcast_to(mean, offsets.shape)
 
     return Codec(
         Box(dims + 1),
         encode,
-        lambda codes: codes[..., :-1] @ backward + mean,
+        decode,
         jnp.zeros(dims + 1).at[-1].set(size),
         lambda codes: codes[..., -1] > size / 2,
     )

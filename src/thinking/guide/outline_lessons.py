@@ -97,27 +97,29 @@ def steps_of(part: Outline | int) -> list[int]:
 
 
 def paired(legs: Sequence[Leg], each: int, seed: int) -> list[Leg]:
-    """Legs of the top layer with pairs of them, one behind the other; singles and pairs count the same in all.
+    """Legs of the top layer with pairs of them, one behind the other; singles and pairs count about the same in all.
 
     An average does not tell in which order its goals are pursued. So pairs have one order, along the axis on which
-    goals differ the most.
+    goals differ the most. Two texts of one goal are no pair: all goals are as likely, then all texts of each.
 
     Args:
         legs: N of them.
         each: pairs for each leg; 0 for none.
         seed: of the draw.
     """
-    if each == 0 or len(legs) < 2:
+    goals, goal_of = np.unique(np.stack([leg.target for leg in legs]), axis=0, return_inverse=True)
+    if each == 0 or len(goals) < 2:
         return list(legs)
-    goals = np.stack([leg.target for leg in legs])
     rank = (goals - goals.mean(axis=0)) @ np.linalg.svd(goals - goals.mean(axis=0), full_matrices=False)[2][0]
+    texts_of = [np.flatnonzero(goal_of == goal) for goal in range(len(goals))]
     drawn, pairs = np.random.default_rng(seed), []
     for _ in range(each * len(legs)):
-        first, second = sorted(drawn.choice(len(legs), 2, replace=False), key=lambda number: rank[number])
-        both = legs[first].target + legs[second].target
-        values, numbers = (np.concatenate([legs[first][part], legs[second][part]]) for part in (1, 2))
-        pairs.append(Leg(both / np.linalg.norm(both), values, numbers, -1))
-    return [*list(legs) * round(_count(pairs) / _count(legs)), *pairs]
+        both = sorted(drawn.choice(len(goals), 2, replace=False), key=lambda goal: rank[goal])
+        first, second = (legs[drawn.choice(texts_of[goal])] for goal in both)
+        target = first.target + second.target
+        values, numbers = (np.concatenate([first[part], second[part]]) for part in (1, 2))
+        pairs.append(Leg(target / np.linalg.norm(target), values, numbers, -1))
+    return [*list(legs) * max(round(_count(pairs) / _count(legs)), 1), *pairs]
 
 
 def _count(legs: Sequence[Leg]) -> int:
@@ -214,8 +216,8 @@ def draw(
         which = jax.random.randint(which_key, legs.shape, 0, ALTERNATIVES)
         asked = taught[layer].asked[legs, which]
         pursued = target(layer + 1, taught[layer + 1].leg[asked], above_key)
-        said = outliner.told(state, layer + 1, context(layer + 1, asked), pursued)
-        return select(jax.random.bernoulli(coin_key, shape=legs.shape), said, true)
+        said, known = outliner.told(state, layer + 1, context(layer + 1, asked), pursued)
+        return select(known & jax.random.bernoulli(coin_key, shape=legs.shape), said, true)
 
     def batch(layer: int, key: Array) -> Transition:
         own = taught[layer]

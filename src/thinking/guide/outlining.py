@@ -64,8 +64,8 @@ class Outliner(NamedTuple):
     Attributes:
         init: `init(key) -> state`, a kernel's state for each layer; consumes the key.
         fit: `fit(state, batches) -> (state, metrics)`, a batch of lessons for each layer; metrics are `NAME/LAYER`.
-        told: `told(state, layer, context, target) -> [B, ...]`, the target that a layer above the lowest sets the one
-            below, as a code.
+        told: `told(state, layer, context, target) -> (target [B, ...], known [B] bool)`: the target, as a code, that a
+            layer above the lowest sets the one below, and whether it knows one.
         begin: `begin(state, goal [B, D]) -> Mind`.
         advance: `advance(state, mind) -> (Thought, Mind)`: ends legs that are over, opens others, says the next step.
         observe: `observe(mind, step [B, D]) -> Mind`: a step was done.
@@ -73,7 +73,7 @@ class Outliner(NamedTuple):
 
     init: Callable[[Array], State]
     fit: Callable[[State, Sequence[Transition]], tuple[State, Metrics]]
-    told: Callable[[State, int, Context, Array], Array]
+    told: Callable[[State, int, Context, Array], tuple[Array, Array]]
     begin: Callable[[State, Array], Mind]
     advance: Callable[[State, Mind], tuple[Thought, Mind]]
     observe: Callable[[Mind, Array], Mind]
@@ -136,9 +136,9 @@ def outliner(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> Outliner:
         memory = append(leg.memory, codecs[0].encode(step))
         return (leg._replace(memory=memory, total=leg.total + step, count=leg.count + 1), *mind[1:])
 
-    def told(state: State, layer: int, context: Context, target: Array) -> Array:
-        codec = codecs[layer]
-        return codec.encode(codec.decode(layers[layer].infer(state[layer], context, target).value))
+    def told(state: State, layer: int, context: Context, target: Array) -> tuple[Array, Array]:
+        answer, codec = layers[layer].infer(state[layer], context, target), codecs[layer]
+        return codec.encode(codec.decode(answer.value)), answer.score > -jnp.inf
 
     def init(key: Array) -> State:
         keys = jax.random.split(key, len(layers))

@@ -30,6 +30,7 @@ KernelName = Literal["transformer", "linear", "table"]
 Fitted = Whitening | clusters.Codebook
 FIRST = "run tasks/lm_guide_train.py first"
 ANEW = "run tasks/lm_guide_train.py --clear, then again"
+RESTING = optax.constant_schedule(0.0)
 
 
 class Shape(NamedTuple):
@@ -112,7 +113,7 @@ def codec_of(fitted: Fitted) -> Codec:
 def build(
     shape: Shape,
     codecs: Sequence[Codec],
-    rate: optax.Schedule = optax.constant_schedule(0.0),
+    rate: optax.Schedule = RESTING,
     weight_decay: float = 0.0,
 ) -> Outliner:
     """The guide, as it was trained whatever the rate, which is 0 for one that shall only be asked.

@@ -16,7 +16,7 @@ END = -1
 
 
 def step_f1(plan: Steps, reference: Steps) -> float:
-    """Harmonic mean of precision and recall of steps, whatever their order; a step that is wanted twice counts twice."""
+    """Harmonic mean of precision and recall of steps, whatever their order; one that is wanted twice counts twice."""
     shared = sum((Counter(plan) & Counter(reference)).values())
     return 2 * shared / (len(plan) + len(reference)) if plan or reference else 1.0
 

@@ -4,6 +4,7 @@ Axes: N goals, T steps, D dimensions of a vector, L layers.
 """
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -122,7 +123,7 @@ def _blocks(function: Callable[..., Unrolled], *arrays: np.ndarray) -> Unrolled:
         given = [array[start : start + size] for array in arrays]
         lacking = size - len(given[0])
         padded = [np.pad(array, ((0, lacking), *[(0, 0)] * (array.ndim - 1))) for array in given]
-        parts.append(jax.tree.map(lambda leaf: np.asarray(leaf)[: size - lacking], function(*padded)))
+        parts.append(jax.tree.map(itemgetter(slice(size - lacking)), jax.device_get(function(*padded))))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 

@@ -1,0 +1,217 @@
+"""Teaching the language guide: from a command to weights that are the same however often it was interrupted."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks import lm_data_prepare
+from tasks import lm_guide_train as task
+from thinking.experiment import Run, interruption, main
+from thinking.guide.codecs import tokens, whitened, whitening
+from thinking.language import guiding, hierarchy, prepared
+from thinking.language.embedders import normalised
+from thinking.language.records import leaves
+
+ROOT = Path(task.__file__).parents[1]
+SMALL = dataclasses.replace(task.PRESETS["smoke"], kernel="linear", contexts=(3, 2), width=32, steps=100)
+
+
+def called(module, artifacts, *flags):
+    """Run the smoke preset of a task in this process; gives its exit code."""
+    name = Path(module.__file__).stem
+    with pytest.MonkeyPatch.context() as patch:
+        flags = ("--preset", "smoke", "--artifacts", str(artifacts), *map(str, flags))
+        patch.setattr(sys, "argv", [f"{name}.py", *flags])
+        try:
+            main(name, module.run, module.PRESETS)
+        except SystemExit as stop:
+            return stop.code
+    return 0
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory):
+    """The bundled texts, prepared."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    assert called(lm_data_prepare, folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(artifacts):
+    """A guide of two layers and a flat one, trained without a break."""
+    config = dataclasses.replace(SMALL, artifacts=artifacts)
+    run = Run(folder=artifacts / "lm_guide_train", config=config)
+    run.folder.mkdir()
+    task.run(config, run)
+    return run
+
+
+@pytest.fixture
+def data(artifacts, tmp_path):
+    """A copy of the prepared texts."""
+    shutil.copytree(artifacts / "lm_data_prepare", tmp_path / "lm_data_prepare")
+    return tmp_path / "lm_data_prepare"
+
+
+@pytest.fixture
+def call(tmp_path, capfd):
+    """Run the task's command in this process; gives its exit code, output and complaint."""
+
+    def run(*flags):
+        capfd.readouterr()
+        code = called(task, tmp_path, *flags)
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def refused(call, *flags):
+    """The one line with which a command is refused."""
+    code, _, err = call(*flags)
+    assert code == 2
+    assert err.count("\n") == 1
+    return err
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_a_run_tells_what_it_built_and_leaves_metrics_and_a_plot(finished, artifacts):
+    guide, flat = results(finished.folder)["rows"]
+    assert (guide["model"], guide["layers"], flat["model"], flat["layers"]) == ("guide", 2, "flat", 1)
+    texts = [text for text in prepared.load(artifacts / "lm_data_prepare").texts if text.split == "train"]
+    # At every step, and where each leg is over. As many pairs as texts are learned, and the texts for their weight.
+    steps = sum(len(list(leaves(text.steps))) for text in texts)
+    sections = sum(len(hierarchy.outline(text, 2)) for text in texts)
+    assert guide["lessons"] >= (steps + sections) + 2 * (sections + len(texts))
+    assert flat["lessons"] >= 2 * (steps + len(texts))
+    assert guide["parameters"] <= flat["parameters"] < 1.05 * guide["parameters"]
+    lines = [json.loads(line) for line in (finished.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["step"]) for line in lines] == [
+        ("guide", 50),
+        ("guide", 100),
+        ("flat", 50),
+        ("flat", 100),
+    ]
+    assert {"value_loss/0", "value_loss/1"} <= set(lines[0])
+    assert lines[1]["value_loss/0"] < lines[0]["value_loss/0"]
+    assert (finished.plots / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path):
+    def stop(stage, step, figures):
+        if step == 50:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run = dataclasses.replace(finished, folder=tmp_path)
+    for _ in range(2):  # in the middle of the guide, and of the flat one
+        with interruption.catching(), pytest.raises(interruption.Interrupted):
+            task.run(run.config, dataclasses.replace(run, mirrors=(stop,)))
+    with interruption.catching():  # forgets the signals
+        task.run(run.config, run)
+    assert results(tmp_path)["state_digest"] == results(finished.folder)["state_digest"]
+    for name in ("guide", "flat"):
+        assert (tmp_path / name / "guide.json").read_bytes() == (finished.folder / name / "guide.json").read_bytes()
+
+
+def test_tables_learn_tokens(data, call, tmp_path):
+    flags = ("--kernel", "table", "--codes", "tokens", "--contexts", 2, 1, "--width", 4096, "--steps", 2, "--no-flat")
+    code, out, err = call(*flags)
+    assert (code, err) == (0, "")
+    assert "lm_guide_inference.py" in out
+    (guide,) = results(tmp_path / "lm_guide_train")["rows"]
+    # The lowest layer hashes its 4096 questions, each a key of three numbers, a value and a score; the other has them
+    # all in order: of the 16 tokens or the mark, pursuing one of as many.
+    assert guide["parameters"] == 4096 * (3 + 1 + 1) + 17 * 17 * 2
+    shape, fitted = guiding.load(tmp_path / "lm_guide_train" / "guide", guiding.checksum(prepared.load(data)))
+    assert (shape.kernel, shape.contexts, shape.width) == ("table", (2, 1), 4096)
+    assert [each.centroids.shape for each in fitted] == [(16, 64)] * 3
+
+
+def test_without_prepared_data_or_with_others_than_were_learned_training_is_refused(data, call, tmp_path):
+    flags = ("--kernel", "table", "--codes", "tokens", "--contexts", 1, "--steps", 1, "--width", 64)
+    assert call(*flags)[0] == 0
+    made = prepared.load(data)
+    prepared.save(data, made._replace(texts=made.texts[1:]))
+    line = refused(call, *flags)
+    assert "learned from other data than is prepared now: run tasks/lm_guide_train.py --clear, then again" in line
+    shutil.rmtree(data)
+    assert f"{data} has no prepared data: run tasks/lm_data_prepare.py first" in refused(call, *flags)
+
+
+def test_texts_that_leave_nothing_to_tell_apart_are_refused(data, call):
+    made = prepared.load(data)
+    prepared.save(data, made._replace(texts=made.texts[:1]))
+    assert "level 1 of the outlines has one value alone; give more texts, or fewer --contexts" in refused(call)
+    assert "level 1 of the outlines has one goal alone; give more texts" in refused(call, "--contexts", 4)
+
+
+@pytest.mark.parametrize(("kernel", "heads"), [("linear", 1), ("transformer", 2)])
+def test_a_flat_guide_is_as_wide_as_gives_no_fewer_parameters_than_the_guide(kernel, heads):
+    vectors = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
+    codecs = [whitened(whitening(vectors, dims)) for dims in (6, 6, 4)]
+    shape = guiding.Shape((1, 5), kernel, 16, heads, 1, 1)
+
+    def parameters(shape, codecs):
+        return guiding.parameters(guiding.build(shape, codecs))
+
+    wanted = parameters(shape, codecs)
+    flat = task.flattened(shape, [codecs[0], codecs[-1]], wanted)
+    assert flat._replace(width=0) == shape._replace(contexts=(1,), width=0)
+    narrower = flat._replace(width=flat.width - (2 * heads if kernel == "transformer" else 1))
+    assert parameters(narrower, [codecs[0], codecs[-1]]) < wanted <= parameters(flat, [codecs[0], codecs[-1]])
+
+
+def test_a_flat_table_holds_as_many_questions_as_one_of_the_layers():
+    codecs = [tokens(normalised(np.random.default_rng(0).normal(size=(3, 4))))] * 3
+    shape = guiding.Shape((2, 1), "table", 64, 1, 1, 1)
+    assert task.flattened(shape, codecs, 10**6) == shape._replace(contexts=(2,))
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (("--contexts", "4", "0"), ("--contexts 4 0", "from 1")),
+        (("--steps", "0"), ("--steps 0", "from 1")),
+        (("--goal-dims", "0"), ("--goal-dims 0", "from 1")),
+        (("--pairs", "-1"), ("--pairs -1", "from 0")),
+        (("--goal-noise", "-0.1"), ("--goal-noise -0.1", "from 0")),
+        (("--noise", "nan"), ("--noise nan", "finite")),
+        (("--learning-rate", "0"), ("--learning-rate 0", "above 0")),
+        (("--width", "20"), ("--width 20", "multiple", "8")),
+        (("--kernel", "table"), ("--kernel table", "--codes tokens")),
+        (("--kernel", "tabel"), ("tabel", "table")),
+        (("--kontext", "4"), ("--kontext",)),
+    ],
+)
+def test_a_bad_value_is_refused_in_one_line_that_names_it(call, flags, names):
+    line = refused(call, *flags)
+    assert all(name in line for name in names)
+
+
+def test_help_is_answered_without_loading_jax():
+    probe = """if True:
+        import runpy, sys
+        sys.argv = ["lm_guide_train.py", "--help"]
+        try:
+            runpy.run_path("tasks/lm_guide_train.py", run_name="__main__")
+        except SystemExit:
+            pass
+        assert "jax" not in sys.modules
+    """
+    path = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, env=path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--goal-noise" in done.stdout
