@@ -168,7 +168,7 @@ LADDER = (
 )
 PRESETS = {
     "default": Config(search=("words",)),
-    "ppo": Config(algorithm="ppo", entropy_weight=0.15),
+    "ppo": Config(algorithm="ppo", entropy_weight=0.3, entropy_ceiling=0.08),
     "reinforce": Config(algorithm="reinforce", updates=1120, problems=16, tried=32),
     "words": Config(
         styles=("worked", "direct"),

@@ -71,7 +71,7 @@ PRESETS = {
     "default": Config(),
     "tokens": Config(codes="tokens", dims=1024, goal_dims=512),
     "linear": Config(kernel="linear", width=2048, learning_rate=0.01),
-    "table": Config(kernel="table", codes="tokens", dims=1024, goal_dims=512, width=2**20, pairs=0),
+    "table": Config(kernel="table", codes="tokens", dims=1024, goal_dims=512, width=2**20, steps=600, pairs=0),
     "smoke": Config(width=16, dims=16, goal_dims=16, steps=20, rows=32, pairs=1),
 }
 

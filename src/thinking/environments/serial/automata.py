@@ -1,0 +1,139 @@
+"""Automata whose state after n symbols takes n steps to find, as far as anyone knows a way to write it down.
+
+The words of a group that is not solvable (A5, S5) are complete for NC1 (Barrington 1989), beyond what a transformer
+of fixed depth can say of words of any length (Merrill & Sabharwal 2023). Those of S3, of modular sums and of parity
+are easier: a solvable group, and two commutative ones.
+
+Axes: S states, X symbols.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from thinking.errors import UserError
+
+Move = tuple[int, ...]
+
+
+class Automaton(NamedTuple):
+    """A machine that reads symbols.
+
+    Attributes:
+        name: as it is asked for.
+        table: [S, X] int32, the state that a symbol leads to from each state.
+        start: the state before the first symbol.
+        states: what each state is called, S names.
+        symbols: what each symbol is called, X names.
+    """
+
+    name: str
+    table: np.ndarray
+    start: int
+    states: tuple[str, ...]
+    symbols: tuple[str, ...]
+
+
+def group(name: str, points: int, *, even: bool = False) -> Automaton:
+    """The words of a permutation group: the state is the product of the elements that were read.
+
+    Args:
+        name: of the group.
+        points: that are permuted.
+        even: whether only even permutations are elements, the alternating group.
+    """
+    elements = [move for move in itertools.permutations(range(points)) if not even or is_even(move)]
+    named = tuple(cycles(move) for move in elements)
+    return Automaton(name, _table(elements, elements), elements.index(tuple(range(points))), named, named)
+
+
+def modular(modulus: int) -> Automaton:
+    """Sums of numbers below a modulus."""
+    numbers = np.arange(modulus, dtype=np.int32)
+    named = tuple(map(str, range(modulus)))
+    return Automaton(f"modular:{modulus}", (numbers[:, None] + numbers[None]) % modulus, 0, named, named)
+
+
+def parity() -> Automaton:
+    """Whether the number of ones among bits is odd."""
+    return Automaton("parity", np.int32([[0, 1], [1, 0]]), 0, ("even", "odd"), ("0", "1"))
+
+
+def reachability(nodes: int) -> Automaton:
+    """Which node is reached from node 0 by as many hops as there are symbols.
+
+    A symbol is one layer of a layered graph: an edge out of each node, to any node of the next layer.
+    """
+    layers = list(itertools.product(range(nodes), repeat=nodes))
+    symbols = tuple(" ".join(f"{begin}>{end}" for begin, end in enumerate(layer)) for layer in layers)
+    return Automaton("graph", np.int32(layers).T.copy(), 0, tuple(map(str, range(nodes))), symbols)
+
+
+def list_operations(items: int) -> Automaton:
+    """What a list of letters is after operations: to keep, turn round, rotate either way, or swap the ends."""
+    order = tuple(range(items))
+    operations: dict[str, Move] = {
+        "keep": order,
+        "reverse": order[::-1],
+        "left": (*order[1:], 0),
+        "right": (items - 1, *order[:-1]),
+        "swap": (items - 1, *order[1:-1], 0),
+        "first": (1, 0, *order[2:]),
+    }
+    lists = list(itertools.permutations(order))
+    states = tuple("".join("abcdefgh"[item] for item in made) for made in lists)
+    return Automaton("list", _table(lists, list(operations.values())), 0, states, tuple(operations))
+
+
+AUTOMATA: dict[str, Callable[[], Automaton]] = {
+    "s3": lambda: group("s3", 3),
+    "a5": lambda: group("a5", 5, even=True),
+    "s5": lambda: group("s5", 5),
+    "parity": parity,
+    "graph": lambda: reachability(4),
+    "list": lambda: list_operations(4),
+}
+"""Named automata; beside them `modular:M` sums numbers below M."""
+
+
+@functools.lru_cache
+def automaton(name: str) -> Automaton:
+    """The automaton of a name.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name in AUTOMATA:
+        return AUTOMATA[name]()
+    kind, _, modulus = name.partition(":")
+    if kind == "modular" and modulus.isdecimal() and 2 <= int(modulus) <= 2000:
+        return modular(int(modulus))
+    raise UserError(f"{name!r} is no problem: give one of {', '.join(AUTOMATA)}, or modular:M with M from 2 to 2000")
+
+
+def is_even(move: Move) -> bool:
+    """Whether a permutation is a product of an even number of swaps."""
+    return sum(a > b for a, b in itertools.combinations(move, 2)) % 2 == 0
+
+
+def cycles(move: Move) -> str:
+    """A permutation of points from 1 in the notation of cycles; `e` for the one that moves nothing."""
+    text, seen = "", set()
+    for begin in range(len(move)):
+        cycle, point = [], begin
+        while point not in seen:
+            seen.add(point)
+            cycle.append(str(point + 1))
+            point = move[point]
+        if len(cycle) > 1:
+            text += f"({''.join(cycle)})"
+    return text or "e"
+
+
+def _table(states: Sequence[Move], moves: Sequence[Move]) -> np.ndarray:
+    """[S, X] int32: places of a state are taken in the order that a move names."""
+    index = {state: i for i, state in enumerate(states)}
+    return np.int32([[index[tuple(state[place] for place in move)] for move in moves] for state in states])

@@ -1,0 +1,110 @@
+"""The smallest study of inventing a code: a number must pass through a few tokens, and be told again from them alone.
+
+Axes: B numbers, V values, T thoughts, K kinds of thoughts, D width.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from thinking.learning.learner import Learner, stepped
+from thinking.networks.blocks import BlockConfig, FeedForward, dense
+from thinking.networks.pure import pure
+from thinking.reasoning.thoughts.thinker import Choice, chosen
+
+Array = jax.Array
+Params = Any
+
+
+class Coder(NamedTuple):
+    """Pure functions; all jit.
+
+    Attributes:
+        init: `init(key) -> params`; consumes the key.
+        encode: `encode(params, numbers [B], key=None) -> (weights [B, T, K], tokens [B, T])`. With a key, which is
+            consumed, tokens are chosen as in training; without one each is the likeliest.
+        decode: `decode(params, weights [B, T, K]) -> [B, V]`, logits of the number.
+    """
+
+    init: Callable[[Array], Params]
+    encode: Callable[..., tuple[Array, Array]]
+    decode: Callable[[Params, Array], Array]
+
+
+def coder(*, values: int, thoughts: int, kinds: int, width: int, choice: Choice = "straight_through") -> Coder:
+    """An autoencoder whose middle is tokens.
+
+    Args:
+        values: V.
+        thoughts: T.
+        kinds: K; a code for each number needs K ** T >= V.
+        width: D.
+        choice: how tokens are chosen while it trains; drawn ones have no gradient, so nothing is encoded.
+    """
+    init, network = pure(lambda key: _Network(values, thoughts, kinds, width, nnx.Rngs(key)))
+
+    def encode(params: Params, numbers: Array, key: Array | None = None) -> tuple[Array, Array]:
+        logits = network(params).encode(numbers)
+        flat = logits.reshape(-1, kinds)
+        weights, (tokens, *_) = chosen(flat, choice, key, jnp.full(len(flat), -1))
+        return weights.reshape(logits.shape), tokens.reshape(logits.shape[:2])
+
+    def decode(params: Params, weights: Array) -> Array:
+        return network(params).decode(weights)
+
+    return Coder(init, encode, decode)
+
+
+class _Network(nnx.Module):
+    def __init__(self, values: int, thoughts: int, kinds: int, width: int, rngs: nnx.Rngs) -> None:
+        block = BlockConfig(width=width, heads=1)
+        self.shape = thoughts, kinds
+        self.numbers = nnx.Embed(values, width, rngs=rngs)
+        self.before, self.after = FeedForward(block, rngs), FeedForward(block, rngs)
+        self.choose = dense(width, thoughts * kinds, block, rngs)
+        self.thoughts = dense(thoughts * kinds, width, block, rngs)
+        self.norms = nnx.List([nnx.RMSNorm(width, rngs=rngs) for _ in range(4)])
+        self.tell = dense(width, values, block, rngs)
+
+    def encode(self, numbers: Array) -> Array:
+        x = self.numbers(numbers)
+        x = x + self.before(self.norms[0](x))
+        return self.choose(self.norms[1](x)).reshape(len(x), *self.shape)
+
+    def decode(self, weights: Array) -> Array:
+        x = self.thoughts(weights.reshape(len(weights), -1))
+        x = x + self.after(self.norms[2](x))
+        return self.tell(self.norms[3](x))
+
+
+def coding_step(
+    model: Coder, optimizer: optax.GradientTransformation, *, values: int, batch: int, key: Array
+) -> Callable[[Learner, Array], tuple[Learner, dict[str, Array]]]:
+    """`step(learner, index) -> (learner, metrics)`: tell evenly drawn numbers from their tokens.
+
+    The key is folded with the index, so that numbers are a function of both.
+    """
+
+    def step(learner: Learner, index: Array) -> tuple[Learner, dict[str, Array]]:
+        number_key, choice_key = jax.random.split(jax.random.fold_in(key, index))
+        numbers = jax.random.randint(number_key, (batch,), 0, values, jnp.int32)
+
+        def loss(params: Params) -> tuple[Array, Array]:
+            logits = model.decode(params, model.encode(params, numbers, choice_key)[0])
+            exact = jnp.mean((jnp.argmax(logits, axis=-1) == numbers).astype(jnp.float32))
+            return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, numbers)), exact
+
+        (lost, exact), gradients = jax.value_and_grad(loss, has_aux=True)(learner.params)
+        return stepped(learner, optimizer, gradients), {"loss": lost, "exact": exact}
+
+    return step
+
+
+def code_of(model: Coder, params: Params, values: int) -> tuple[Array, Array]:
+    """The tokens [V, T] of every number, and the number that is told from them, [V]."""
+    weights, tokens = model.encode(params, jnp.arange(values, dtype=jnp.int32))
+    return tokens, jnp.argmax(model.decode(params, weights), axis=-1)

@@ -1,0 +1,135 @@
+"""How thoughts are learned: from the answer alone, through them or by what they were worth, or from given chains.
+
+Axes: B words of a step, N symbols of the longest, T thoughts, L levels (of lengths 1 to N).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from thinking.learning.curriculum import Curriculum, Progress, estimate
+from thinking.learning.learner import Learner, stepped
+from thinking.learning.policy_gradient import masked_mean
+from thinking.learning.returns import group_advantages, returns_to_go
+from thinking.reasoning.thoughts.thinker import Thinker, Thinking
+
+Array = jax.Array
+Metrics = dict[str, Array]
+Draw = Callable[[Array, Array], Any]
+"""`draw(key, lengths [B]) -> words` with `symbols` [B, N], `lengths` [B], `states` [B, N] and `answers` [B], int32."""
+
+
+class Student(NamedTuple):
+    """A training under way.
+
+    Attributes:
+        learner: parameters and optimizer.
+        progress: of the curriculum of lengths.
+        key: of everything random; never changes.
+    """
+
+    learner: Learner
+    progress: Progress
+    key: Array
+
+
+class Reinforcement(NamedTuple):
+    """How drawn thoughts learn from what they were worth: the log-probability of the right answer.
+
+    Attributes:
+        group: thoughts drawn of each word, told from their mean in standard deviations (GRPO, Shao et al. 2024); 1:
+            told from the mean of all words (REINFORCE, Williams 1992).
+        weight: of the policy's loss beside the answer's.
+        entropy: weight of the entropy bonus.
+        discount: what a reward counts for one thought earlier.
+        repetition: what a thought pays that is the same as the one before it.
+    """
+
+    group: int = 8
+    weight: float = 1.0
+    entropy: float = 0.01
+    discount: float = 1.0
+    repetition: float = 0.0
+
+
+def student(model: Thinker, optimizer: optax.GradientTransformation, lengths: Curriculum, key: Array) -> Student:
+    """A model that has learned nothing; consumes the key."""
+    init_key, key = jax.random.split(key)
+    params = model.init(init_key)
+    return Student(Learner(params, optimizer.init(params)), lengths.init(), key)
+
+
+def thinking_step(
+    model: Thinker,
+    optimizer: optax.GradientTransformation,
+    draw: Draw,
+    lengths: Curriculum,
+    *,
+    batch: int,
+    reinforcement: Reinforcement | None = None,
+    chains: float = 0.0,
+) -> Callable[[Student, Array], tuple[Student, Metrics]]:
+    """`step(student, index) -> (student, metrics)`, a pure function of both.
+
+    Args:
+        model: that learns.
+        optimizer: an optax transformation.
+        draw: words of given lengths.
+        lengths: a curriculum whose level l is the length l + 1.
+        batch: B; with groups, so many rows of which a group shares a word.
+        reinforcement: how drawn thoughts learn; None: through their gradient, where they have one.
+        chains: weight of a loss that makes thoughts the true states, which need as many kinds as there are states.
+    """
+    group = 1 if reinforcement is None else reinforcement.group
+
+    def step(state: Student, index: Array) -> tuple[Student, Metrics]:
+        length_key, word_key, thought_key = jax.random.split(jax.random.fold_in(state.key, index), 3)
+        level = lengths.draw(state.progress, length_key, batch // group)
+        words = draw(word_key, level + 1)
+        words, level = jax.tree.map(lambda leaf: jnp.repeat(leaf, group, axis=0), (words, level))
+
+        def loss(params: Any) -> tuple[Array, tuple[Array, Metrics]]:
+            thinking = model.think(params, words.symbols, words.lengths, thought_key)
+            lost = optax.softmax_cross_entropy_with_integer_labels(thinking.answers, words.answers)
+            total, metrics = jnp.mean(lost), {"loss": jnp.mean(lost)}
+            if reinforcement is not None:
+                policy, told = _policy_loss(thinking, -lost, reinforcement)
+                total, metrics = total + policy, metrics | told
+            if chains:
+                told = optax.softmax_cross_entropy_with_integer_labels(thinking.logits, words.states[:, :-1])
+                metrics["chain_loss"] = masked_mean(told, thinking.made.astype(jnp.float32))
+                total += chains * metrics["chain_loss"]
+            exact = (jnp.argmax(thinking.answers, axis=-1) == words.answers).astype(jnp.float32)
+            return total, (exact, metrics)
+
+        gradients, (exact, metrics) = jax.grad(loss, has_aux=True)(state.learner.params)
+        learner = stepped(state.learner, optimizer, gradients)
+        progress = lengths.observe(state.progress, level, exact, jnp.ones(batch))
+        opened = jnp.sum(progress.opened)
+        metrics |= {
+            "exact": jnp.mean(exact),
+            "length": opened.astype(jnp.float32),
+            "exact_of_longest": estimate(progress)[opened - 1],
+            "gradient_norm": optax.tree.norm(gradients),
+        }
+        return Student(learner, progress, state.key), metrics
+
+    return step
+
+
+def _policy_loss(thinking: Thinking, reward: Array, how: Reinforcement) -> tuple[Array, Metrics]:
+    """The loss of drawn thoughts whose answer was worth a reward [B], and its metrics."""
+    mask = thinking.made.astype(jnp.float32)
+    reward = jax.lax.stop_gradient(reward)
+    advantage = group_advantages(reward, how.group if how.group > 1 else len(reward))
+    thoughts = thinking.thoughts
+    again = jnp.pad(thoughts[:, 1:] == thoughts[:, :-1], ((0, 0), (1, 0))) * mask
+    ends = mask - jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))  # 1 at the last thought
+    worth = returns_to_go(advantage[:, None] * ends - how.repetition * again, how.discount)
+    policy = -masked_mean(worth * thinking.log_probs, mask)
+    entropy = masked_mean(thinking.entropy, mask)
+    metrics = {"policy_loss": policy, "entropy": entropy, "repeated": masked_mean(again, mask)}
+    return how.weight * policy - how.entropy * entropy, metrics

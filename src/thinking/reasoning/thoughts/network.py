@@ -1,0 +1,94 @@
+"""A transformer that reads symbols side by side and then takes steps one after the other, remembering all of both.
+
+A step stands where a symbol stands, at distance 0 from it, however long the word is. Attention fades with distance
+(ALiBi, Press et al. 2022), in some heads so fast that from the start a step looks at its own symbol; what it does
+there is then the same at any length.
+
+Axes: B rows, N symbols, S slots of the memory, Q queries, D width, H heads, E dimensions of a head.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from thinking.networks.blocks import Attend, Block, BlockConfig
+
+Array = jax.Array
+STEEPEST, SHALLOWEST = 4.0, 0.05
+"""How much the logits of the first and of the last head fall with each place of distance."""
+
+
+class Memory(NamedTuple):
+    """What has been read.
+
+    Attributes:
+        layers: of each layer keys and values, [B, S, H, E] both.
+        places: [B, S] int32, where the tokens in the slots stand.
+        seen: [B, S] bool, which slots may be looked at.
+    """
+
+    layers: tuple[tuple[Array, Array], ...]
+    places: Array
+    seen: Array
+
+
+class Reader(nnx.Module):
+    """Blocks and a last norm."""
+
+    def __init__(self, block: BlockConfig, layers: int, rngs: nnx.Rngs) -> None:
+        self.blocks = nnx.List([Block(block, rngs) for _ in range(layers)])
+        self.norm = nnx.RMSNorm(block.width, dtype=block.dtype, rngs=rngs)
+
+    def read(self, x_BxNxD: Array, places: Array, real: Array, room: int) -> Memory:
+        """The memory of rows, with room for more.
+
+        Args:
+            x_BxNxD: what is read, each causally.
+            places: [B, N] int32.
+            real: [B, N] bool, which of them count.
+            room: slots kept free for steps.
+        """
+        numbers = jnp.arange(real.shape[1])
+        mask = (numbers[None] <= numbers[:, None])[None] & real[:, None]
+
+        def attend(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, Array]]:
+            free = [(0, 0), (0, room), (0, 0), (0, 0)]
+            return _fading_attention(q, k, v, mask, places, places), (jnp.pad(k, free), jnp.pad(v, free))
+
+        layers = self._run(x_BxNxD, places, [attend] * len(self.blocks))[1]
+        return Memory(tuple(layers), *(jnp.pad(each, ((0, 0), (0, room))) for each in (places, real)))
+
+    def step(self, memory: Memory, x_BxD: Array, place: Array, slot: Array) -> tuple[Array, Memory]:
+        """What one more token [B, D] at places [B] comes to, [B, D], and the memory with it in a slot, [] int32."""
+        seen, places = memory.seen.at[:, slot].set(True), memory.places.at[:, slot].set(place)
+
+        def attend_to(layer: tuple[Array, Array]) -> Attend:
+            def attend(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, Array]]:
+                keys, values = (old.at[:, slot].set(new[:, 0]) for old, new in zip(layer, (k, v), strict=True))
+                return _fading_attention(q, keys, values, seen[:, None], place[:, None], places), (keys, values)
+
+            return attend
+
+        hidden, layers = self._run(x_BxD[:, None], place[:, None], [attend_to(layer) for layer in memory.layers])
+        return hidden[:, 0], Memory(tuple(layers), places, seen)
+
+    def _run(self, x_BxCxD: Array, places: Array, attends: list[Attend]) -> tuple[Array, list[tuple[Array, Array]]]:
+        kept = []
+        for block, attend in zip(self.blocks, attends, strict=True):
+            x_BxCxD, handed = block(x_BxCxD, places, attend)
+            kept.append(handed)
+        return self.norm(x_BxCxD), kept
+
+
+def _fading_attention(q: Array, k: Array, v: Array, mask: Array, here: Array, there: Array) -> Array:
+    """[B, Q, H, E] attention of queries at places `here` [B, Q] to keys `there` [B, S] that the mask [B, Q, S] allows.
+
+    Every query must see a key.
+    """
+    slopes = jnp.geomspace(STEEPEST, SHALLOWEST, q.shape[2])[None, :, None, None]
+    distance = jnp.abs(here[:, :, None] - there[:, None])[:, None].astype(jnp.float32)
+    logits = jnp.einsum("bqhe,bshe->bhqs", q, k) * q.shape[3] ** -0.5 - slopes * distance
+    weights = jax.nn.softmax(jnp.where(mask[:, None], logits, -jnp.inf), axis=-1)
+    return jnp.einsum("bhqs,bshe->bqhe", weights, v)

@@ -1,0 +1,82 @@
+"""What thoughts are: what they depend on, how they go with the true states, and what becomes of changed ones.
+
+Axes: B words, N symbols of the longest, T thoughts, K kinds of thoughts, S states, D width.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from thinking.reasoning.thoughts.thinker import Params, Thinker, Thinking
+
+Array = jax.Array
+Words = Any
+"""Words with `symbols` [B, N], `lengths` [B], `states` [B, N] and `answers` [B], int32."""
+
+
+def exact(model: Thinker, params: Params, words: Words) -> Array:
+    """[] the share of words whose likeliest answer is right."""
+    thinking = model.think(params, words.symbols, words.lengths)
+    return jnp.mean((jnp.argmax(thinking.answers, axis=-1) == words.answers).astype(jnp.float32))
+
+
+def dependence(model: Thinker, params: Params, words: Words, other: Array) -> Array:
+    """[N, N], how far the step of each row moves when the symbol of each column is another one.
+
+    Args:
+        model: that thinks.
+        params: its parameters.
+        words: all of length N.
+        other: [B, N] int32, symbols to put in their place, one at a time.
+
+    Returns:
+        The mean length of the change of the hidden state, as a share of the mean length of the difference between two
+        words' hidden states after the same step; 0 for a step that did not look.
+    """
+    before = model.think(params, words.symbols, words.lengths).hidden
+    strangers = jnp.mean(jnp.linalg.norm(before - jnp.roll(before, 1, axis=0), axis=-1), axis=0)
+
+    def moved(place: Array) -> Array:
+        symbols = words.symbols.at[:, place].set(other[:, place])
+        after = model.think(params, symbols, words.lengths).hidden
+        return jnp.mean(jnp.linalg.norm(after - before, axis=-1), axis=0) / jnp.maximum(strangers, 1e-6)
+
+    return jax.lax.map(moved, jnp.arange(words.symbols.shape[1])).T
+
+
+def confusion(thinking: Thinking, states: Array, count: int) -> Array:
+    """[K, S] how often each token was thought where the true state, of S = `count`, was each; `states` is [B, N]."""
+    tokens = jax.nn.one_hot(thinking.thoughts, thinking.logits.shape[2]) * thinking.made[..., None]
+    return jnp.einsum("btk,bts->ks", tokens, jax.nn.one_hot(states[:, :-1], count))
+
+
+def explained(thinking: Thinking, states: Array, count: int) -> Array:
+    """[] the share of the variance of the steps' hidden states that their true states explain, 0 to 1.
+
+    It is that between the means of the states of `states` [B, N], of which there are `count`. Each step counts about
+    its own mean, since where it stands is no thought. States that mean nothing explain about `count / B`.
+    """
+    weight = thinking.made.astype(jnp.float32)
+    hidden = thinking.hidden[:, :-1]
+    total = jnp.maximum(jnp.sum(weight, axis=0), 1)[:, None]
+    hidden = (hidden - (jnp.sum(hidden * weight[..., None], axis=0) / total)[None]) * weight[..., None]
+    member = jax.nn.one_hot(states[:, :-1], count) * weight[..., None]
+    sizes = jnp.maximum(jnp.sum(member, axis=0), 1)
+    means = jnp.einsum("bts,btd->tsd", member, hidden) / sizes[..., None]
+    between = jnp.sum(sizes[..., None] * means**2)
+    return between / jnp.maximum(jnp.sum(hidden**2), jnp.finfo(jnp.float32).tiny)
+
+
+def followed(model: Thinker, params: Params, words: Words, changed: Array, wanted: Array) -> Array:
+    """[] the share of answers that follow from thoughts that were put in the model's head.
+
+    Args:
+        model: of discrete thoughts.
+        params: its parameters.
+        words: with `symbols` and `lengths`.
+        changed: [B, T] int32, tokens to put in place of its own; negative where none is.
+        wanted: [B] int32, what the answer would be if they were true.
+    """
+    answers = model.think(params, words.symbols, words.lengths, changed=changed).answers
+    return jnp.mean((jnp.argmax(answers, axis=-1) == wanted).astype(jnp.float32))

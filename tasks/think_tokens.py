@@ -1,0 +1,287 @@
+"""Thoughts that nobody supervised: what steps between a word and its answer carry, so that a small model can tell it.
+
+Words drive an automaton (the product of n elements of a group, a sum, a walk), whose state after them takes n steps to
+find. Four models of the same weights learn it from the answer alone: one that answers at once, one that takes as many
+empty steps, one that hands tokens of its own invention from step to step, and one that hands hidden states. Lengths
+grow by curriculum; all are examined on words longer than any they learned from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any, Literal
+
+from thinking.errors import UserError
+from thinking.experiment import Run, RunConfig, main, option
+
+if TYPE_CHECKING:
+    import jax
+
+    from thinking.environments.serial import Words
+    from thinking.experiment.training import Trained
+    from thinking.reasoning.thoughts import Thinker
+    from thinking.reasoning.thoughts.learning import Reinforcement
+
+Kind = Literal["none", "pause", "discrete", "continuous"]
+KINDS: tuple[Kind, ...] = ("none", "pause", "discrete", "continuous")
+CHUNK = 50
+"""Steps between two looks at the metrics."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """Teach small models serial problems from the answer alone, with thoughts of several kinds."""
+
+    thoughts: tuple[Kind, ...] = option(
+        KINDS, "kinds of thoughts, each a model of its own: none, pause, discrete, continuous", identity=False
+    )
+    problem: str = option("a5", "what words are for: s3, a5, s5, parity, graph, list, or modular:M")
+    length: int = option(8, "symbols of the longest words in training")
+    test_length: int | None = option(
+        None, "symbols of the longest words examined; None: twice --length", identity=False
+    )
+    seeds: int = option(1, "models of each kind, of seeds from --seed on", identity=False)
+    test_words: int = option(1000, "words of each length that are examined", identity=False)
+
+    code: int | None = option(
+        None, "instead: numbers below this must pass through --length tokens of --tokens kinds (8), and be told again"
+    )
+
+    gradient: Literal["straight_through", "gumbel", "grpo", "reinforce", "none"] = option(
+        "straight_through",
+        "discrete: how thoughts learn: through their choice (straight_through, gumbel), by the log-probability of the "
+        "right answer (grpo, reinforce), or only as far as answers teach them (none)",
+    )
+    tokens: int | None = option(
+        None, "discrete: tokens of thought, with a head of their own; None: one for each answer, with the answers' head"
+    )
+    thought_width: int | None = option(None, "discrete: dimensions of the tokens' embeddings; None: --width")
+    chains: float = option(0.0, "discrete: weight of a loss that makes thoughts the true states, which is supervision")
+    group: int = option(8, "grpo: thoughts drawn of each word")
+    policy_weight: float = option(1.0, "grpo and reinforce: weight of the policy's loss")
+    entropy_weight: float = option(0.01, "grpo and reinforce: weight of the entropy bonus")
+    discount: float = option(1.0, "grpo and reinforce: what a reward counts for one thought earlier, 0 to 1")
+    repetition_penalty: float = option(0.0, "grpo and reinforce: what a thought pays that repeats the one before")
+
+    width: int = option(128, "dimensions of the model")
+    heads: int = option(4, "attention heads")
+    layers: int = option(1, "blocks")
+    steps: int = option(12_000, "training steps of each model")
+    batch: int = option(256, "words of a step")
+    learning_rate: float = option(0.002, "highest learning rate, falling as a cosine")
+    continuous_learning_rate: float = option(4e-4, "continuous: the same; hidden states that are fed back bear less")
+    final_rate: float = option(0.05, "share of that rate that is left in the end, 0 to 1")
+    mastery: float = option(0.95, "share of right answers that makes words one symbol longer, above 0, up to 1")
+
+    def validate(self) -> None:
+        """Raises UserError for values that cannot be trained."""
+        from thinking.environments.serial import automaton
+
+        automaton(self.problem)
+        for field in dataclasses.fields(self):
+            value, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
+            whole = field.type in ("int", "int | None") and field.name != "seed"
+            least = 2 if field.name in ("length", "tokens", "code") else 1
+            if whole and value is not None and value < least:
+                raise UserError(f"{flag} {value}: allowed is a whole number from {least}")
+            if field.name in ("discount", "final_rate") and not 0 <= value <= 1:
+                raise UserError(f"{flag} {value}: allowed is a number from 0 to 1; take {field.default}")
+            if field.name.endswith("learning_rate") and value <= 0:
+                raise UserError(f"{flag} {value}: allowed is a number above 0; take {field.default}")
+            if field.name in ("chains", "repetition_penalty", "policy_weight", "entropy_weight") and value < 0:
+                raise UserError(f"{flag} {value}: allowed is a number from 0; take {field.default}")
+        if not self.thoughts:
+            raise UserError(f"--thoughts: name at least one of {', '.join(KINDS)}")
+        if len(set(self.thoughts)) < len(self.thoughts):
+            raise UserError(f"--thoughts {' '.join(self.thoughts)}: a kind stands twice; name each once")
+        if not 0 < self.mastery <= 1:
+            raise UserError(f"--mastery {self.mastery}: allowed is above 0, up to 1; take 0.95")
+        if self.width % (2 * self.heads):
+            raise UserError(f"--width {self.width}: allowed is a multiple of twice --heads, {2 * self.heads}")
+        if self.batch % self.group:
+            raise UserError(f"--group {self.group}: allowed is a divisor of --batch, {self.batch}; take 1")
+        if self.gradient == "grpo" and self.group < 2:
+            raise UserError(f"--group {self.group}: a group is told from its mean; give at least 2")
+        if self.code is not None and self.gradient not in ("straight_through", "gumbel"):
+            raise UserError(f"--gradient {self.gradient}: a code is learned through its choice; take gumbel")
+        if self.chains and self.tokens is not None:
+            raise UserError("--chains: true states are tokens of the answers' head alone; leave --tokens out")
+
+
+PRESETS = {
+    "default": Config(),
+    "policy": Config(thoughts=("discrete",), gradient="grpo", length=4),
+    "sum": Config(thoughts=("none", "discrete"), problem="modular:1000", length=2),
+    "code": Config(code=64, length=2, tokens=8, gradient="gumbel", width=64, steps=3000),
+    "smoke": Config(problem="parity", length=3, steps=4, batch=16, width=16, heads=2, test_words=20),
+}
+
+
+def run(config: Config, run: Run) -> None:
+    """Train a model of every kind and seed, examine it, look at its thoughts, and write what came of it."""
+    if config.code is not None:
+        return invent_code(config, run)
+
+    import jax
+    import numpy as np
+
+    from thinking.environments.serial import automaton, drawing, examining
+    from thinking.experiment import plots
+    from thinking.experiment.results import write_results
+
+    machine, longest = automaton(config.problem), config.test_length or 2 * config.length
+    trained = {(kind, seed): teach(config, run, kind, seed) for kind in config.thoughts for seed in seeds(config)}
+    stages = {name(*key): stage for key, stage in trained.items()}
+    models = {name(*key): (build(config, key[0]), stage.state.learner.params) for key, stage in trained.items()}
+    words = examining.asked(machine, config.seed, config.length, config.length, config.test_words)
+    size = {"seed": config.seed, "longest": longest, "count": config.test_words}
+    exact = {key: examining.exact_by_length(*model, machine, **size) for key, model in models.items()}
+    told = {key: examining.figures(*model, words, machine) for key, model in models.items()}
+
+    by_kind = {kind: np.array([exact[name(kind, seed)] for seed in seeds(config)]) for kind in config.thoughts}
+    drawing.draw_lengths(run.plots / "lengths.png", by_kind, config.length)
+    firsts = {kind: models[name(kind, config.seed)] for kind in config.thoughts}
+    examining.draw_thoughts(run, firsts, words, machine)
+    plots.learning_curves(run, ["loss", "exact", "length"])
+    write_results(
+        run,
+        [row(config, kind, exact, told) for kind in config.thoughts],
+        {key: stage.state for key, stage in stages.items()},
+        exact_by_length=exact,
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(next(iter(models.values()))[1])),
+        train_seconds={key: stage.seconds for key, stage in stages.items()},
+        compile_seconds={key: stage.compile_seconds for key, stage in stages.items()},
+    )
+
+
+def seeds(config: Config) -> range:
+    """Of the models of each kind."""
+    return range(config.seed, config.seed + config.seeds)
+
+
+def name(kind: Kind, seed: int) -> str:
+    """Of a stage of training."""
+    return f"{kind}-{seed}"
+
+
+@functools.lru_cache
+def build(config: Config, kind: Kind) -> Thinker:
+    """The model of a kind; all have the same weights."""
+    from thinking.environments.serial import automaton
+    from thinking.networks.blocks import BlockConfig
+    from thinking.reasoning.thoughts import thinker
+
+    states, symbols = automaton(config.problem).table.shape
+    return thinker(
+        kind=kind,
+        symbols=symbols,
+        answers=states,
+        block=BlockConfig(width=config.width, heads=config.heads, gated=True),
+        layers=config.layers,
+        choice="drawn" if config.gradient in ("grpo", "reinforce", "none") else config.gradient,
+        kinds=config.tokens,
+        thought_width=config.thought_width,
+    )
+
+
+def teach(config: Config, run: Run, kind: Kind, seed: int) -> Trained:
+    """Train one model; words are a function of the seed and the step alone, and longer the better it does."""
+    import jax
+
+    from thinking.environments.serial import automaton, draw_words
+    from thinking.experiment.training import train
+    from thinking.learning.curriculum import curriculum
+    from thinking.learning.optimizers import adamw, warmup_cosine
+    from thinking.reasoning.thoughts.learning import student, thinking_step
+
+    model, machine = build(config, kind), automaton(config.problem)
+    lengths = curriculum(config.length, threshold=config.mastery, memory=8.0 * config.batch, least=4 * config.batch)
+    warmup = min(100, config.steps // 10)
+    rate = config.continuous_learning_rate if kind == "continuous" else config.learning_rate
+    optimizer = adamw(warmup_cosine(rate, config.steps, warmup, config.final_rate), weight_decay=0.01)
+
+    def words(key: jax.Array, asked: jax.Array) -> Words:
+        return draw_words(machine, key, asked, config.length)
+
+    discrete = kind == "discrete"
+    step = thinking_step(
+        model,
+        optimizer,
+        words,
+        lengths,
+        batch=config.batch,
+        reinforcement=reinforcement(config) if discrete else None,
+        chains=config.chains if discrete else 0.0,
+    )
+
+    def begin() -> Any:
+        return jax.jit(lambda key: student(model, optimizer, lengths, key))(jax.random.key(seed))
+
+    return train(run, name(kind, seed), init=begin, step=step, steps=config.steps, chunk=CHUNK, watch="length")
+
+
+def reinforcement(config: Config) -> Reinforcement | None:
+    """How discrete thoughts learn from what they were worth, where they do."""
+    from thinking.reasoning.thoughts.learning import Reinforcement
+
+    if config.gradient not in ("grpo", "reinforce"):
+        return None
+    return Reinforcement(
+        group=config.group if config.gradient == "grpo" else 1,
+        weight=config.policy_weight,
+        entropy=config.entropy_weight,
+        discount=config.discount,
+        repetition=config.repetition_penalty,
+    )
+
+
+def row(config: Config, kind: Kind, exact: dict[str, list[float]], told: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """What is known of a kind of thought, over its seeds."""
+    import numpy as np
+
+    names = [name(kind, seed) for seed in seeds(config)]
+    by_length = np.array([exact[each] for each in names])
+    found: dict[str, Any] = {"thoughts": kind, "seeds": config.seeds}
+    for length in sorted({min(config.length, by_length.shape[1]), by_length.shape[1]}):
+        at = by_length[:, length - 1]
+        found |= {f"exact_at_{length}": at.mean(), f"exact_at_{length}_std": at.std()}
+    return found | {figure: np.mean([told[each][figure] for each in names]) for figure in told[names[0]]}
+
+
+def invent_code(config: Config, run: Run) -> None:
+    """The smallest study of inventing a code: numbers pass through --length tokens of --tokens kinds."""
+    import jax
+
+    from thinking.experiment import plots
+    from thinking.experiment.results import write_results
+    from thinking.experiment.training import train
+    from thinking.learning.learner import Learner
+    from thinking.learning.optimizers import adamw, warmup_cosine
+    from thinking.reasoning.thoughts.autoencoder import code_of, coder, coding_step
+
+    optimizer = adamw(warmup_cosine(config.learning_rate, config.steps, min(100, config.steps // 10)), weight_decay=0.0)
+    sizes = {"thoughts": config.length, "kinds": config.tokens or 8}
+    model = coder(values=config.code, width=config.width, choice=config.gradient, **sizes)
+
+    def coded(seed: int) -> Trained:
+        def begin() -> Learner:
+            params = jax.jit(model.init)(jax.random.key(seed))
+            return Learner(params, optimizer.init(params))
+
+        key = jax.random.key(seed + 1)
+        step = coding_step(model, optimizer, values=config.code, batch=config.batch, key=key)
+        return train(run, f"code-{seed}", init=begin, step=step, steps=config.steps, chunk=CHUNK, watch="exact")
+
+    trained, rows = {seed: coded(seed) for seed in seeds(config)}, []
+    for seed, stage in trained.items():
+        tokens, told = code_of(model, stage.state.params, config.code)
+        used = {tuple(code) for code in tokens.tolist()}
+        right = sum(number == said for number, said in enumerate(told.tolist()))
+        rows.append({"seed": seed, "numbers": config.code, **sizes, "exact": right / config.code, "codes": len(used)})
+    plots.learning_curves(run, ["loss", "exact"])
+    write_results(run, rows, {f"code-{seed}": stage.state for seed, stage in trained.items()})
+
+
+if __name__ == "__main__":
+    main("think_tokens", run, PRESETS)

@@ -1,0 +1,153 @@
+"""Models that think: what they may look at, what thoughts carry, and that they learn."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from thinking.environments.serial import automaton, draw_words
+from thinking.learning.curriculum import curriculum
+from thinking.networks.blocks import BlockConfig
+from thinking.reasoning.thoughts import probing, thinker
+from thinking.reasoning.thoughts.learning import Reinforcement, student, thinking_step
+
+BLOCK = BlockConfig(width=16, heads=2, gated=True)
+KINDS = ("none", "pause", "discrete", "continuous")
+S3 = automaton("s3")
+
+
+@functools.cache
+def model(kind, **changed):
+    return thinker(kind=kind, symbols=6, answers=6, block=BLOCK, **changed)
+
+
+@functools.cache
+def params():
+    return model("discrete").init(jax.random.key(1))
+
+
+def words(length=4, count=8, seed=0):
+    return draw_words(S3, jax.random.key(seed), jnp.full(count, length), length)
+
+
+def answers(kind, asked, lengths=None):
+    think = jax.jit(model(kind).think)
+    return np.asarray(think(params(), asked.symbols, asked.lengths if lengths is None else lengths).answers)
+
+
+def test_all_kinds_have_the_same_weights():
+    shapes = [jax.tree.map(jnp.shape, jax.eval_shape(model(kind).init, jax.random.key(0))) for kind in KINDS]
+    assert all(shape == shapes[0] for shape in shapes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_depends_on_the_symbols_of_its_word_and_on_none_behind_it(kind):
+    asked = words()
+    lengths = jnp.int32([1, 2, 3, 4] * 2)
+    changed = jnp.arange(4)[None] >= lengths[:, None]
+    padded = asked._replace(symbols=jnp.where(changed, 5 - asked.symbols, asked.symbols))
+    assert np.allclose(answers(kind, asked, lengths), answers(kind, padded, lengths), atol=1e-5)
+    for place in range(4):
+        other = asked._replace(symbols=asked.symbols.at[:, place].set((asked.symbols[:, place] + 1) % 6))
+        assert (np.abs(answers(kind, asked) - answers(kind, other)).max(axis=1) > 1e-4).all()
+
+
+def test_empty_steps_choose_nothing():
+    asked = words()
+    think = jax.jit(model("pause").think)
+    thinking = think(params(), asked.symbols, asked.lengths)
+    assert (np.asarray(thinking.thoughts) == 0).all()
+    assert (np.asarray(thinking.logits) == 0).all()
+
+
+def test_a_thought_is_the_likeliest_token_of_the_answers_head():
+    asked = words()
+    thinking = jax.jit(model("discrete").think)(params(), asked.symbols, asked.lengths)
+    said = model("discrete").read(params(), thinking.hidden)
+    assert np.allclose(said[:, :-1], thinking.logits, atol=1e-5)
+    assert (np.asarray(thinking.thoughts) == np.asarray(said[:, :-1].argmax(-1))).all()
+    assert np.allclose(said[:, -1], thinking.answers, atol=1e-5)
+
+
+def test_a_thought_that_is_put_in_changes_all_that_comes_after_it_and_nothing_before():
+    asked = words()
+    think = jax.jit(model("discrete").think)
+    own = think(params(), asked.symbols, asked.lengths)
+    changed = jnp.full((8, 3), -1).at[:, 1].set((own.thoughts[:, 1] + 1) % 6)
+    other = think(params(), asked.symbols, asked.lengths, changed=changed)
+    moved = np.abs(np.asarray(own.hidden - other.hidden)).max(axis=(0, 2))
+    assert (moved[:2] == 0).all()
+    assert (moved[2:] > 1e-4).all()
+
+
+def test_drawn_thoughts_follow_their_probabilities():
+    drawn = model("discrete", choice="drawn")
+    asked = jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], 4000, axis=0), words(length=2))
+    thinking = jax.jit(drawn.think)(params(), asked.symbols, asked.lengths, jax.random.key(3))
+    shares = np.bincount(np.asarray(thinking.thoughts[:, 0]), minlength=6) / 4000
+    wanted = np.asarray(jax.nn.softmax(thinking.logits[0, 0]))
+    assert np.abs(shares - wanted).max() < 0.03
+    assert np.allclose(thinking.log_probs[:, 0], np.log(wanted)[np.asarray(thinking.thoughts[:, 0])], atol=1e-4)
+    assert float(thinking.entropy[0, 0]) == pytest.approx(-np.sum(wanted * np.log(wanted)), abs=1e-4)
+
+
+@pytest.mark.parametrize(("choice", "crosses"), [("straight_through", True), ("gumbel", True), ("drawn", False)])
+def test_gradients_cross_a_choice_unless_it_is_drawn(choice, crosses):
+    asked = words(length=2)
+    made = model("discrete", choice=choice, kinds=5)
+
+    def loss(params):
+        return made.think(params, asked.symbols, asked.lengths, jax.random.key(0)).answers[:, 0].sum()
+
+    slopes = jax.jit(jax.grad(loss))(made.init(jax.random.key(1)))
+    assert bool(jnp.any(slopes["choose"]["kernel"] != 0)) is crosses
+    assert bool(jnp.any(slopes["thoughts"]["embedding"] != 0))
+
+
+def learned(kind, steps, how=None, machine="parity", length=3, chains=0.0, **changed):
+    """The last metrics of a short training, and the model with its weights."""
+    automat = automaton(machine)
+    states, symbols = automat.table.shape
+    made = thinker(kind=kind, symbols=symbols, answers=states, block=BLOCK, **changed)
+    lengths = curriculum(length, threshold=0.9, memory=256.0, least=128)
+    optimizer = optax.adam(0.01)
+    step = thinking_step(
+        made,
+        optimizer,
+        lambda key, asked: draw_words(automat, key, asked, length),
+        lengths,
+        batch=64,
+        reinforcement=how,
+        chains=chains,
+    )
+    begun = student(made, optimizer, lengths, jax.random.key(0))
+    state, metrics = jax.jit(lambda state: jax.lax.scan(step, state, jnp.arange(steps)))(begun)
+    return made, state, {name: float(values[-1]) for name, values in metrics.items()}
+
+
+def test_discrete_thoughts_carry_parity_over_words_longer_than_any_in_training():
+    made, state, metrics = learned("discrete", 300)
+    assert metrics["length"] == 3
+    asked = draw_words(automaton("parity"), jax.random.key(9), jnp.full(200, 6), 6)
+    assert float(jax.jit(functools.partial(probing.exact, made))(state.learner.params, asked)) > 0.95
+
+
+def test_drawn_thoughts_learn_from_what_they_were_worth():
+    how = Reinforcement(group=4, entropy=0.01, discount=0.9, repetition=0.01)
+    made, state, metrics = learned("discrete", 300, how, choice="drawn", kinds=2, length=2)
+    asked = draw_words(automaton("parity"), jax.random.key(9), jnp.full(200, 2), 2)
+    assert float(jax.jit(functools.partial(probing.exact, made))(state.learner.params, asked)) > 0.95
+    assert metrics["entropy"] <= np.log(2) + 1e-5
+    assert 0 <= metrics["repeated"] <= 1
+
+
+def test_given_chains_become_the_thoughts():
+    made, state, metrics = learned("discrete", 200, chains=1.0)
+    asked = draw_words(automaton("parity"), jax.random.key(9), jnp.full(100, 3), 3)
+    thinking = jax.jit(made.think)(state.learner.params, asked.symbols, asked.lengths)
+    counts = np.asarray(probing.confusion(thinking, asked.states, 2))
+    assert np.trace(counts) > 0.95 * counts.sum()
+    assert metrics["chain_loss"] < 0.2

@@ -1,0 +1,111 @@
+"""The task of thinking tokens: from a command to results that can be trusted."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import pytest
+
+from tasks import think_tokens
+from thinking.errors import UserError
+from thinking.experiment import Run, interruption
+from thinking.experiment.config import check
+
+SMALL = dataclasses.replace(think_tokens.PRESETS["smoke"], thoughts=("discrete", "none"), seeds=2)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small run, and where it was written."""
+    run = Run(folder=tmp_path_factory.mktemp("think_tokens"), config=SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(think_tokens, "CHUNK", 1)  # so that there is something in between to interrupt
+        think_tokens.run(SMALL, run)
+    return run
+
+
+def results(run):
+    return json.loads((run.folder / "results.json").read_text())
+
+
+def test_every_kind_is_examined_beyond_the_lengths_of_training(finished):
+    found = results(finished)
+    assert [row["thoughts"] for row in found["rows"]] == ["discrete", "none"]
+    for row in found["rows"]:
+        assert row["seeds"] == 2
+        assert {"exact_at_3", "exact_at_3_std", "exact_at_6", "exact_at_6_std"} <= row.keys()
+    assert set(found["exact_by_length"]) == {"discrete-0", "discrete-1", "none-0", "none-1"}
+    assert all(len(lengths) == 6 for lengths in found["exact_by_length"].values())
+    assert 0 <= found["rows"][0]["shuffled_explains"] <= 1
+    for name in ("lengths", "dependence", "confusion", "learning_curves"):
+        assert (finished.plots / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(think_tokens, "CHUNK", 1)
+
+    def stop(stage, step, figures):
+        if (stage, step) == ("discrete-1", 2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run = Run(folder=tmp_path, config=SMALL)
+    with interruption.catching(), pytest.raises(interruption.Interrupted):
+        think_tokens.run(SMALL, dataclasses.replace(run, mirrors=(stop,)))
+    with interruption.catching():  # forgets the signals
+        think_tokens.run(SMALL, run)
+    assert results(run)["state_digest"] == results(finished)["state_digest"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"gradient": "grpo", "group": 4, "tokens": 3},
+        {"gradient": "reinforce", "discount": 0.9},
+        {"gradient": "gumbel", "thought_width": 8},
+        {"chains": 1.0},
+    ],
+    ids=lambda changed: next(iter(changed.values())),
+)
+def test_thoughts_learn_in_every_way(tmp_path, changed):
+    config = dataclasses.replace(SMALL, **changed, thoughts=("discrete",), steps=2, seeds=1)
+    check(config)
+    taught = think_tokens.teach(config, Run(folder=tmp_path, config=config), "discrete", 0)
+    assert int(taught.state.learner.optimizer[1][0].count) == 2
+
+
+def test_a_code_is_told_with_how_much_of_it_is_used(tmp_path):
+    config = dataclasses.replace(SMALL, code=6, tokens=3, length=2, seeds=1)
+    check(config)
+    run = Run(folder=tmp_path, config=config)
+    think_tokens.run(config, run)
+    (row,) = results(run)["rows"]
+    assert 1 <= row["codes"] <= 6
+    assert row["exact"] <= row["codes"] / 6  # no code stands for two numbers
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"problem": "a6"}, "'a6' is no problem: give one of s3, a5"),
+        ({"thoughts": ()}, "--thoughts: name at least one"),
+        ({"thoughts": ("none", "none")}, "--thoughts none none: a kind stands twice"),
+        ({"length": 1}, "--length 1: allowed is a whole number from 2"),
+        ({"tokens": 1}, "--tokens 1: allowed is a whole number from 2"),
+        ({"steps": 0}, "--steps 0: allowed is a whole number from 1"),
+        ({"discount": 1.5}, "--discount 1.5: allowed is a number from 0 to 1"),
+        ({"chains": -1.0}, "--chains -1.0: allowed is a number from 0"),
+        ({"code": 6, "gradient": "grpo"}, "--gradient grpo: a code is learned through its choice"),
+        ({"chains": 1.0, "tokens": 4}, "--chains: true states are tokens of the answers' head alone"),
+        ({"mastery": 0.0}, "--mastery 0.0: allowed is above 0"),
+        ({"learning_rate": 0.0}, "--learning-rate 0.0: allowed is a number above 0"),
+        ({"width": 30}, "--width 30: allowed is a multiple of twice --heads, 4"),
+        ({"group": 3}, "--group 3: allowed is a divisor of --batch, 16"),
+        ({"gradient": "grpo", "group": 1}, "--group 1: a group is told from its mean"),
+    ],
+)
+def test_bad_values_are_refused_with_one_line(changed, said):
+    with pytest.raises(UserError) as error:
+        check(dataclasses.replace(SMALL, **changed))
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
