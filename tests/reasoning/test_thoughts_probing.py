@@ -55,7 +55,7 @@ def test_a_step_depends_on_symbols_and_a_symbol_that_stays_moves_nothing():
     moved = np.asarray(probing.dependence(model, params, words, (words.symbols + 1) % 6))
     assert moved.shape == (3, 3)
     assert (np.diag(moved) > 0.1).all()
-    assert (np.asarray(probing.dependence(model, params, words, words.symbols)) == 0).all()
+    assert (np.abs(probing.dependence(model, params, words, words.symbols)) < 1e-6).all()  # but for rounding
 
 
 def test_answers_that_follow_from_other_thoughts_are_counted():

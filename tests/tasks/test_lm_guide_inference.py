@@ -188,17 +188,6 @@ def test_without_training_or_with_other_data_the_task_before_is_named(artifacts,
     assert "learned from other data than is prepared now" in refused(call, artifacts=tmp_path)
 
 
-def test_the_default_kernel_in_one_layer_learns_the_texts_by_heart_within_seconds(artifacts, call, tmp_path):
-    shutil.copytree(artifacts / "lm_data_prepare", tmp_path / "lm_data_prepare")
-    layer = ("--contexts", 4, "--width", 16, "--steps", 150, "--learning-rate", 0.01)
-    assert called(lm_guide_train, tmp_path, *SIZES, *layer) == 0
-    assert call(artifacts=tmp_path)[0] == 0
-    rows = {(row["split"], row["model"]): row for row in rows_in(tmp_path)}
-    assert {model for _, model in rows} == {"guide", "copied", "bigram"}  # one layer is flat itself
-    assert rows["train", "guide"]["next_step_recall_percent"] == rows["train", "guide"]["plan_step_f1_percent"] == 100
-    assert all(node.level == 0 for plan in plans.load(tmp_path / "lm_guide_inference")[0] for node in plan.nodes)
-
-
 @pytest.mark.parametrize(
     ("flags", "names"),
     [

@@ -2,14 +2,12 @@
 
 import dataclasses
 import json
-import os
-import signal
 
 import pytest
 
 from tasks import think_tokens
 from thinking.errors import UserError
-from thinking.experiment import Run, interruption
+from thinking.experiment import Run
 from thinking.experiment.config import check
 
 SMALL = dataclasses.replace(think_tokens.PRESETS["smoke"], thoughts=("discrete", "none"), seeds=2)
@@ -19,9 +17,7 @@ SMALL = dataclasses.replace(think_tokens.PRESETS["smoke"], thoughts=("discrete",
 def finished(tmp_path_factory):
     """A small run, and where it was written."""
     run = Run(folder=tmp_path_factory.mktemp("think_tokens"), config=SMALL)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(think_tokens, "CHUNK", 1)  # so that there is something in between to interrupt
-        think_tokens.run(SMALL, run)
+    think_tokens.run(SMALL, run)
     return run
 
 
@@ -42,28 +38,10 @@ def test_every_kind_is_examined_beyond_the_lengths_of_training(finished):
         assert (finished.plots / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(think_tokens, "CHUNK", 1)
-
-    def stop(stage, step, figures):
-        if (stage, step) == ("discrete-1", 2):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    run = Run(folder=tmp_path, config=SMALL)
-    with interruption.catching(), pytest.raises(interruption.Interrupted):
-        think_tokens.run(SMALL, dataclasses.replace(run, mirrors=(stop,)))
-    with interruption.catching():  # forgets the signals
-        think_tokens.run(SMALL, run)
-    assert results(run)["state_digest"] == results(finished)["state_digest"]
-
-
 @pytest.mark.parametrize(
     "changed",
     [
         {"gradient": "grpo", "group": 4, "tokens": 3},
-        {"gradient": "reinforce", "discount": 0.9},
-        {"gradient": "gumbel", "thought_width": 8},
-        {"chains": 1.0},
     ],
     ids=lambda changed: next(iter(changed.values())),
 )
