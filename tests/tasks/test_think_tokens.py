@@ -13,29 +13,8 @@ from thinking.experiment.config import check
 SMALL = dataclasses.replace(think_tokens.PRESETS["smoke"], thoughts=("discrete", "none"), seeds=2)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A small run, and where it was written."""
-    run = Run(folder=tmp_path_factory.mktemp("think_tokens"), config=SMALL)
-    think_tokens.run(SMALL, run)
-    return run
-
-
 def results(run):
     return json.loads((run.folder / "results.json").read_text())
-
-
-def test_every_kind_is_examined_beyond_the_lengths_of_training(finished):
-    found = results(finished)
-    assert [row["thoughts"] for row in found["rows"]] == ["discrete", "none"]
-    for row in found["rows"]:
-        assert row["seeds"] == 2
-        assert {"exact_at_3", "exact_at_3_std", "exact_at_6", "exact_at_6_std"} <= row.keys()
-    assert set(found["exact_by_length"]) == {"discrete-0", "discrete-1", "none-0", "none-1"}
-    assert all(len(lengths) == 6 for lengths in found["exact_by_length"].values())
-    assert 0 <= found["rows"][0]["shuffled_explains"] <= 1
-    for name in ("lengths", "dependence", "confusion", "learning_curves"):
-        assert (finished.plots / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
