@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide.codecs import Codec, tokens
+from thinking.guide.codecs import Codec, pursued_space, tokens
 from thinking.guide.outline_lessons import ALTERNATIVES, draw, legs_of, lessons, paired
 from thinking.guide.outlining import outliner
 from thinking.guide.unrolling import think
@@ -48,24 +48,25 @@ def mean(part):
 
 
 def legs_in(text, goal, level):
-    """(target, values) of the legs of a level, 2 the top, in a text of three layers."""
-    legs = [(goal, text)]
+    """(targets, values) of the legs of a level, 2 the top, in a text of three layers; its own target is the first."""
+    legs = [([goal], text)]
     for _ in range(2 - level):
-        legs = [(mean(part), part) for _, inner in legs for part in inner]
-    return [(target, [mean(part) for part in inner]) for target, inner in legs]
+        legs = [([mean(part), *targets], part) for targets, inner in legs for part in inner]
+    return [(targets, [mean(part) for part in inner]) for targets, inner in legs]
 
 
 def places_in(texts, goals, level):
-    """(context, target, value) of all places where a layer is asked: codes, of which the mark is one."""
+    """(context, targets, value) of all places where a layer is asked: codes, of which the mark is one."""
     for text, goal in zip(texts, goals, strict=True):
         lived = []
-        for target, values in legs_in(text, goal, level):
+        for targets, values in legs_in(text, goal, level):
             lived.append(MARK)
+            targets = [np.r_[target, 0] for target in targets]
             for value in values:
                 code = np.r_[value, 0]
-                yield lived[-CONTEXTS[level] :], target, code
+                yield lived[-CONTEXTS[level] :], targets, code
                 lived.append(code)
-            yield lived[-CONTEXTS[level] :], target, MARK
+            yield lived[-CONTEXTS[level] :], targets, MARK
 
 
 def taught_by(texts):
@@ -78,10 +79,10 @@ def test_at_each_place_the_next_value_is_learned_or_that_the_leg_is_over(texts):
     for level, taught in enumerate(map(jax.device_get, taught_by(texts))):
         places = list(places_in(texts, goals_of(texts), level))
         assert len(taught.value) == len(places)
-        for row, (context, target, value) in enumerate(places):
+        for row, (context, targets, value) in enumerate(places):
             real = taught.window[row, CONTEXTS[level] - taught.length[row] :]
             np.testing.assert_allclose(taught.codes[real], context, atol=1e-6)
-            np.testing.assert_allclose(taught.targets[taught.leg[row]], np.r_[target, 0], atol=1e-6)
+            np.testing.assert_allclose(taught.targets[taught.leg[row]], targets[0], atol=1e-6)
             np.testing.assert_allclose(taught.codes[taught.value[row]], value, atol=1e-6)
 
 
@@ -152,14 +153,15 @@ def test_a_text_that_no_pair_holds_is_still_learned_however_long_it_is():
         assert any(leg is legs[0] for leg in paired(legs, 1, seed))
 
 
-def saying(code):
-    """A kernel that says one and the same."""
-    spaces = Spaces(AS_THEY_ARE.space, AS_THEY_ARE.space, AS_THEY_ARE.space)
+def saying(code, level):
+    """The kernel of a layer of three that says one and the same."""
+    space = AS_THEY_ARE.space
+    spaces = Spaces(space, space, pursued_space([AS_THEY_ARE] * (3 - level)))
 
     def infer(state, context, target):
-        return Hypothesis(jnp.broadcast_to(code, target.shape), jnp.ones(target.shape[0]))
+        return Hypothesis(jnp.broadcast_to(code, (target.shape[0], D + 1)), jnp.ones(target.shape[0]))
 
-    return lambda length: Kernel(lambda key: (), lambda state, batch: (state, {}), infer, spaces, length)
+    return Kernel(lambda key: (), lambda state, batch: (state, {}), infer, spaces, CONTEXTS[level])
 
 
 SAID = np.array([7, 8, 9, 0], np.float32)
@@ -170,7 +172,7 @@ ROWS = 2000
 def drawn():
     """`drawn(noises)` are lessons of a few texts for layers all of which say the same, and the texts."""
     texts = [(((0, 1), (2,)), ((3, 1),)), (((4, 0),),)]
-    guide = outliner(layers=[saying(SAID)(length) for length in CONTEXTS], codecs=[AS_THEY_ARE] * 4)
+    guide = outliner(layers=[saying(SAID, level) for level in range(3)], codecs=[AS_THEY_ARE] * 4)
     taught = jax.tree.map(jnp.asarray, taught_by(texts))
     use = jax.jit(lambda noises: draw(guide, ((),) * 3, taught, jax.random.key(0), ROWS, noises))
     return lambda *noises: (jax.device_get(use(jnp.asarray(noises))), texts)
@@ -179,19 +181,23 @@ def drawn():
 def test_half_of_the_targets_are_those_of_the_texts_and_half_what_the_layer_above_says(drawn):
     batches, texts = drawn(0.0, 0.0, 0.0)
     for level, batch in enumerate(batches):
-        own = (batch.target == SAID).all(axis=1)
-        assert abs(own.mean() - (0.5 if level < 2 else 0)) < 5 * 0.5 / ROWS**0.5
+        # Targets [ROWS, layers from this one up, D + 1], and which of them a layer said.
+        targets = batch.target.reshape(ROWS, 3 - level, D + 1)
+        said = (targets == SAID).all(axis=2)
+        assert (np.abs(said[:, :-1].mean(axis=0) - 0.5) < 5 * 0.5 / ROWS**0.5).all()
+        assert not said[:, -1].any()
         places = [
-            np.concatenate([*[MARK] * (CONTEXTS[level] - len(context)), *context, value, np.r_[target, 0]])
-            for context, target, value in places_in(texts, goals_of(texts), level)
+            np.concatenate([*[MARK] * (CONTEXTS[level] - len(context)), *context, value, *pursued])
+            for context, pursued, value in places_in(texts, goals_of(texts), level)
         ]
         read = np.concatenate([batch.context.items.reshape(ROWS, -1), batch.value, batch.target], axis=1)
         apart = np.abs(read[:, None] - np.array(places)[None])
         # Whatever is pursued, the rest of a row is a lesson, and all lessons are drawn.
-        whole = apart[~own].max(axis=2) < 1e-5
-        assert (apart[own][:, :, : -D - 1].max(axis=2) < 1e-5).any(axis=1).all()
-        assert whole.any(axis=1).all()
-        assert whole.any(axis=0).all()
+        ignored = np.repeat(said, D + 1, axis=1)
+        apart[:, :, -ignored.shape[1] :] *= ~ignored[:, None]
+        alike = apart.max(axis=2) < 1e-5
+        assert alike.any(axis=1).all()
+        assert alike[~said.any(axis=1)].any(axis=0).all()
         assert (batch.score == 1).all()
         assert (batch.mask == 1).all()
 
@@ -199,10 +205,11 @@ def test_half_of_the_targets_are_those_of_the_texts_and_half_what_the_layer_abov
 def test_noise_is_that_of_the_layer_and_spares_what_the_layer_above_says(drawn):
     batches, _ = drawn(0.1, 0.2, 0.4)
     for level, (batch, noise) in enumerate(zip(batches, (0.1, 0.2, 0.4), strict=True)):
-        own = (batch.target == SAID).all(axis=1)
-        assert 0.4 < own.mean() < 0.6 or level == 2
+        target = batch.target[:, : D + 1]
+        said = (target == SAID).all(axis=1)
+        assert 0.4 < said.mean() < 0.6 or level == 2
         # No text gives the last number of a target anything but 0.
-        np.testing.assert_allclose(batch.target[~own, -1].std(), noise, rtol=0.1)
+        np.testing.assert_allclose(target[~said, -1].std(), noise, rtol=0.1)
 
 
 def test_tables_that_were_taught_all_lessons_recall_the_texts():

@@ -1,7 +1,6 @@
 """Thinking and reacting over outlines, against the nested unrolling written out in Python, for layers that guess."""
 
 import contextlib
-import itertools
 from typing import NamedTuple
 
 import jax
@@ -11,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide.codecs import Whitening, tokens, whitened, whitening
+from thinking.guide.codecs import Whitening, pursued_space, tokens, whitened, whitening
 from thinking.guide.outlining import outliner
 from thinking.guide.unrolling import react, think
 from thinking.kernels import Discrete, Hypothesis, Kernel, Spaces
 
 B, C, D, T = 6, 2, 5, 10
 SEEDS = st.integers(0, 2**31 - 1)
-KINDS = [("tokens", 3), ("whitened", 2), ("tokens", 1)]
+KINDS = [("tokens", 3), ("whitened", 3), ("tokens", 1)]
 
 
 def fitted(kind, level):
@@ -29,7 +28,7 @@ def fitted(kind, level):
 
 def guessing_tokens(codec, above):
     """A kernel that was never taught: for every (older item, newest item, target) a code, every second one the mark."""
-    codes, targets = codec.space.size, above.space.size
+    codes, targets = codec.space.size, above.size
 
     def init(key):
         value_key, mark_key = jax.random.split(key)
@@ -41,7 +40,7 @@ def guessing_tokens(codec, above):
         older = jnp.where(context.length > 1, context.items[:, 0], codes)
         return Hypothesis(state[older, context.items[:, 1], target], jnp.ones(B))
 
-    return Kernel(init, lambda state, batch: (state, {}), infer, Spaces(codec.space, codec.space, above.space), C)
+    return Kernel(init, lambda state, batch: (state, {}), infer, Spaces(codec.space, codec.space, above), C)
 
 
 def guessing_vectors(codec, above):
@@ -49,14 +48,14 @@ def guessing_vectors(codec, above):
     size = codec.space.dims
 
     def init(key):
-        return jax.random.normal(key, (C * size + above.space.dims, size))
+        return jax.random.normal(key, (C * size + above.dims, size))
 
     def infer(state, context, target):
         items = jnp.where(context.valid[..., None], context.items, 0).reshape(B, -1)
         waves = jnp.sin(jnp.concatenate([items, target], axis=1) @ state)
         return Hypothesis(jnp.where(jnp.arange(size)[None] < size - 1, waves, 9 * (waves > 0)), jnp.ones(B))
 
-    return Kernel(init, lambda state, batch: (state, {}), infer, Spaces(codec.space, codec.space, above.space), C)
+    return Kernel(init, lambda state, batch: (state, {}), infer, Spaces(codec.space, codec.space, above), C)
 
 
 class Plain(NamedTuple):
@@ -75,14 +74,17 @@ def plain(made):
     return Plain(lambda vector: int(np.argmax(made @ vector)), lambda c: made.mean(axis=0) if c is None else made[c])
 
 
-def answer(state, lived, target, size):
-    """What a layer says that remembers `lived`: a code, one of so many or a vector (0), and whether it is the mark."""
+def answer(state, lived, targets, size):
+    """What a layer says that remembers `lived`: a code, one of so many or a vector (0), and whether it is the mark.
+
+    It pursues the first of the targets; a vector with those of the layers above behind it.
+    """
     if size:
         *older, newest = [size - 1 if code is None else code for code in lived[-2:]]
-        said = int(state[older[0] if older else size, newest, target])
+        said = int(state[older[0] if older else size, newest, targets[0]])
         return said, said == size - 1
     marks = [np.r_[np.zeros(3), np.sqrt(3)] if code is None else np.r_[code, 0] for code in lived[-2:]]
-    waves = np.sin(np.concatenate([*[np.zeros(4)] * (2 - len(marks)), *marks, target, [0]]) @ state)
+    waves = np.sin(np.concatenate([*[np.zeros(4)] * (2 - len(marks)), *marks, *(np.r_[t, 0] for t in targets)]) @ state)
     return waves[:-1], waves[-1] > 0
 
 
@@ -93,17 +95,18 @@ class Spent(Exception):
 def unrolled(states, codecs, sizes, goal, done):
     """(step, sub-goals, how many are new, ended) before each step, at most T; each leg is filled by the layer below."""
     top, lived = len(states) - 1, [[] for _ in states]
-    pursued, made, thoughts = [None] * top, [], []
+    targets, pursued, made, thoughts = [None] * len(states), [None] * top, [], []
     fresh, ended = 0, False
 
     def leg(layer, target):
         nonlocal fresh, ended
         code, steps = codecs[layer + 1].encode(target), []
+        targets[layer] = code
         lived[layer].append(None)
         if layer < top:
             pursued[layer], fresh = codecs[layer + 1].decode(code), fresh + 1
         while True:
-            said, is_mark = answer(states[layer], lived[layer], code, sizes[layer])
+            said, is_mark = answer(states[layer], lived[layer], targets[layer:], sizes[layer])
             over = is_mark and steps
             if over and (layer < top or len(made) >= len(done)):
                 return steps
@@ -141,8 +144,8 @@ def world(request):
     made = [fitted(kind, level) for level in range(layers + 1)]
     codecs = [whitened(each) if kind == "whitened" else tokens(each) for each in made]
     kernel = guessing_vectors if kind == "whitened" else guessing_tokens
-    pairs = list(itertools.pairwise(codecs))
-    guide = outliner(layers=[kernel(*pair) for pair in pairs], codecs=codecs)
+    layers = [kernel(codec, pursued_space(codecs[level + 1 :])) for level, codec in enumerate(codecs[:-1])]
+    guide = outliner(layers=layers, codecs=codecs)
 
     @jax.jit
     def use(seed, goals, done, count):

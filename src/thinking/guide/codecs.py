@@ -5,7 +5,7 @@ A codec also has a *mark*, which is nothing's code: a layer reads it where a leg
 Axes: N vectors, D dimensions of them, K dimensions of codes, or tokens.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -113,3 +113,23 @@ def tokens(centroids: np.ndarray) -> Codec:
     return Codec(
         Discrete(count + 1), encode, lambda codes: meanings[codes], jnp.int32(count), lambda codes: codes == count
     )
+
+
+def pursued_space(above: Sequence[Codec]) -> Space:
+    """Of what a layer pursues, given the codecs of all that is above it, the nearest first; see `pursued`."""
+    spaces = [codec.space for codec in above]
+    sizes = [space.dims for space in spaces if isinstance(space, Box)]
+    return Box(sum(sizes)) if len(sizes) == len(spaces) else spaces[0]
+
+
+def pursued(codes: Sequence[Array]) -> Array:
+    """What a layer pursues: its target, and behind it those of all layers above, [..., sum of K].
+
+    A sub-goal is a guess of what its steps are in the mean. With the goal in sight a layer can still tell steps that
+    no such mean was made of. Tokens are not put together: it pursues its own alone.
+
+    Args:
+        codes: of its target, and of those of the layers above, the nearest first.
+    """
+    vectors = all(jnp.issubdtype(code.dtype, jnp.floating) for code in codes)
+    return jnp.concatenate(codes, axis=-1) if vectors else codes[0]

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.guide.codecs import Codec
+from thinking.guide.codecs import Codec, pursued
 from thinking.guide.hippocampus import select
 from thinking.guide.outlining import Outliner, State
 from thinking.kernels.contract import Array, Context, Transition
@@ -206,25 +206,26 @@ def draw(
         own = taught[layer]
         return Context(own.codes[own.window[chosen]], own.length[chosen])
 
-    def target(layer: int, legs: Array, key: Array) -> Array:
+    def targets(layer: int, legs: Array, key: Array) -> list[Array]:
+        """Of legs, and of the layers above in a place where they lead there."""
         noise_key, which_key, coin_key, above_key = jax.random.split(key, 4)
         true = taught[layer].targets[legs]
         if jnp.issubdtype(true.dtype, jnp.floating):
             true = true + noises[layer] * jax.random.normal(noise_key, true.shape)
         if layer == len(taught) - 1:
-            return true
+            return [true]
         which = jax.random.randint(which_key, legs.shape, 0, ALTERNATIVES)
         asked = taught[layer].asked[legs, which]
-        pursued = target(layer + 1, taught[layer + 1].leg[asked], above_key)
-        said, known = outliner.told(state, layer + 1, context(layer + 1, asked), pursued)
-        return select(known & jax.random.bernoulli(coin_key, shape=legs.shape), said, true)
+        above = targets(layer + 1, taught[layer + 1].leg[asked], above_key)
+        said, known = outliner.told(state, layer + 1, context(layer + 1, asked), pursued(above))
+        return [select(known & jax.random.bernoulli(coin_key, shape=legs.shape), said, true), *above]
 
     def batch(layer: int, key: Array) -> Transition:
         own = taught[layer]
         row_key, target_key = jax.random.split(key)
         chosen = jax.random.randint(row_key, (rows,), 0, own.value.shape[0])
         ones = jnp.ones(rows)
-        pursued = target(layer, own.leg[chosen], target_key)
-        return Transition(context(layer, chosen), pursued, own.codes[own.value[chosen]], ones, ones)
+        pursuit = pursued(targets(layer, own.leg[chosen], target_key))
+        return Transition(context(layer, chosen), pursuit, own.codes[own.value[chosen]], ones, ones)
 
     return [batch(layer, key) for layer, key in enumerate(jax.random.split(key, len(taught)))]

@@ -2,7 +2,7 @@
 
 A layer pursues a target leg by leg: its values are the sub-goals (each the average of the steps below it), or the steps
 themselves, that lead to its target, and then a mark: the leg is over, and the layer above is asked anew. The top
-layer's target is the goal. To *react* is to observe what was really done after each step; to *think* is to observe
+layer's target is the goal. A layer sees what those above it pursue too. To *react* is to observe what was really done after each step; to *think* is to observe
 what one would do.
 
 Axes: B rows, L layers, D dimensions of a vector.
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.guide.codecs import Codec
+from thinking.guide.codecs import Codec, pursued, pursued_space
 from thinking.guide.hippocampus import Memory, append, empty, recall, select
 from thinking.kernels.contract import Array, Context, Kernel, Metrics, Transition
 
@@ -27,7 +27,7 @@ class Leg(NamedTuple):
 
     Attributes:
         memory: codes of what was lived, with a mark in front of each leg.
-        target: [B, ...] the code of what is pursued.
+        target: [B, ...] the code of what it shall lead to.
         total: [B, D] sum of the steps of this leg.
         count: [B] int32, how many those are.
     """
@@ -64,8 +64,9 @@ class Outliner(NamedTuple):
     Attributes:
         init: `init(key) -> state`, a kernel's state for each layer; consumes the key.
         fit: `fit(state, batches) -> (state, metrics)`, a batch of lessons for each layer; metrics are `NAME/LAYER`.
-        told: `told(state, layer, context, target) -> (target [B, ...], known [B] bool)`: the target, as a code, that a
-            layer above the lowest sets the one below, and whether it knows one.
+        told: `told(state, layer, context, pursuit) -> (target [B, ...], known [B] bool)`: the target, as a code, that a
+            layer above the lowest sets the one below, and whether it knows one; the pursuit is what it was set
+            itself and those above were.
         begin: `begin(state, goal [B, D]) -> Mind`.
         advance: `advance(state, mind) -> (Thought, Mind)`: ends legs that are over, opens others, says the next step.
         observe: `observe(mind, step [B, D]) -> Mind`: a step was done.
@@ -83,7 +84,8 @@ def outliner(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> Outliner:
     """Build a guide over outlines.
 
     Args:
-        layers: L kernels, the lowest first. Layer l reads and answers codes of level l, and pursues those of l + 1.
+        layers: L kernels, the lowest first. Layer l reads and answers codes of level l, and pursues those of
+            l + 1 and above.
         codecs: L + 1 of them: of steps, of the averages that each layer above the lowest deals in, and of goals.
 
     Raises:
@@ -92,22 +94,23 @@ def outliner(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> Outliner:
     _check(layers, codecs)
     top = len(layers) - 1
 
-    def ask(state: State, layer: int, leg: Leg) -> Array:
+    def ask(state: State, layer: int, legs: Sequence[Leg]) -> Array:
         kernel = layers[layer]
-        return kernel.infer(state[layer], recall(leg.memory, kernel.context_length), leg.target).value
+        context = recall(legs[layer].memory, kernel.context_length)
+        return kernel.infer(state[layer], context, pursued([leg.target for leg in legs[layer:]])).value
 
     def descend(state: State, legs: list[Leg], values: list[Array], where: Sequence[Array]) -> None:
         """Open legs below the top in the rows `where`, each from the value of the layer above."""
         for layer in range(top - 1, -1, -1):
             target = codecs[layer + 1].decode(values[layer + 1])
             legs[layer] = _opened(codecs[layer], codecs[layer + 1], legs[layer], target, where[layer])
-            values[layer] = ask(state, layer, legs[layer])
+            values[layer] = ask(state, layer, legs)
 
     def begin(state: State, goal: Array) -> Mind:
         everywhere = jnp.ones(goal.shape[0], bool)
-        legs = [_idle(kernel, goal) for kernel in layers]
+        legs = [_idle(kernel, above, goal) for kernel, above in zip(layers, codecs[1:], strict=True)]
         legs[top] = _opened(codecs[top], codecs[top + 1], legs[top], goal, everywhere)
-        descend(state, legs, [goal] * top + [ask(state, top, legs[top])], [everywhere] * top)
+        descend(state, legs, [goal] * top + [ask(state, top, legs)], [everywhere] * top)
         return tuple(legs)
 
     def advance(state: State, mind: Mind) -> tuple[Thought, Mind]:
@@ -115,7 +118,7 @@ def outliner(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> Outliner:
         for layer, codec in enumerate(codecs[:-1]):
             if layer > 0:
                 legs[layer] = _risen(codec, legs[layer], legs[layer - 1], over[-1])
-            values.append(ask(state, layer, legs[layer]))
+            values.append(ask(state, layer, legs))
             # A leg that has just begun is not over, so every thought is a step.
             ends = codec.is_mark(values[-1]) & (legs[layer].count > 0)
             over.append(ends & over[-1] if over else ends)
@@ -136,8 +139,8 @@ def outliner(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> Outliner:
         memory = append(leg.memory, codecs[0].encode(step))
         return (leg._replace(memory=memory, total=leg.total + step, count=leg.count + 1), *mind[1:])
 
-    def told(state: State, layer: int, context: Context, target: Array) -> tuple[Array, Array]:
-        answer, codec = layers[layer].infer(state[layer], context, target), codecs[layer]
+    def told(state: State, layer: int, context: Context, pursuit: Array) -> tuple[Array, Array]:
+        answer, codec = layers[layer].infer(state[layer], context, pursuit), codecs[layer]
         return codec.encode(codec.decode(answer.value)), answer.score > -jnp.inf
 
     def init(key: Array) -> State:
@@ -152,13 +155,10 @@ def outliner(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> Outliner:
     return Outliner(init, fit, told, begin, advance, observe)
 
 
-def _idle(kernel: Kernel, goal: Array) -> Leg:
+def _idle(kernel: Kernel, above: Codec, goal: Array) -> Leg:
     """The leg of a layer that has lived nothing."""
-    rows, spaces = goal.shape[0], kernel.spaces
-    target = jnp.zeros((rows, *spaces.target.shape), spaces.target.dtype)
-    return Leg(
-        empty(spaces.input, rows, kernel.context_length), target, jnp.zeros_like(goal), jnp.zeros(rows, jnp.int32)
-    )
+    memory = empty(kernel.spaces.input, goal.shape[0], kernel.context_length)
+    return Leg(memory, above.encode(goal), jnp.zeros_like(goal), jnp.zeros(goal.shape[0], jnp.int32))
 
 
 def _opened(codec: Codec, above: Codec, leg: Leg, target: Array, where: Array) -> Leg:
@@ -186,7 +186,7 @@ def _check(layers: Sequence[Kernel], codecs: Sequence[Codec]) -> None:
     if not layers or len(codecs) != len(layers) + 1:
         raise ValueError(f"{len(layers)} layers and {len(codecs)} codecs: give at least one layer, and a codec more")
     for number, kernel in enumerate(layers):
-        spaces, (own, above) = kernel.spaces, (codec.space for codec in codecs[number : number + 2])
+        spaces, own, above = kernel.spaces, codecs[number].space, pursued_space(codecs[number + 1 :])
         if (spaces.input, spaces.value, spaces.target) != (own, own, above):
             raise ValueError(
                 f"layer {number} reads {spaces.input}, answers {spaces.value} and pursues {spaces.target}: "

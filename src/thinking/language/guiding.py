@@ -16,11 +16,11 @@ import optax
 
 from thinking.errors import UserError
 from thinking.experiment.folder import write_json
-from thinking.guide.codecs import Codec, Whitening, tokens, whitened, whitening
+from thinking.guide.codecs import Codec, Whitening, pursued_space, tokens, whitened, whitening
 from thinking.guide.outline_lessons import Leg, Outline, legs_of
 from thinking.guide.outlining import Outliner, outliner
 from thinking.kernels import linear, table, transformer
-from thinking.kernels.contract import Kernel
+from thinking.kernels.contract import Kernel, Space
 from thinking.language import clusters, hierarchy
 from thinking.language.embedders import normalised
 from thinking.language.prepared import Prepared
@@ -123,16 +123,16 @@ def build(
     """
     optimizer = adamw(rate, weight_decay=weight_decay, b2=0.98)
     layers = [
-        _kernel(shape, length, codecs[level], codecs[level + 1], optimizer)
+        _kernel(shape, length, codecs[level].space, pursued_space(codecs[level + 1 :]), optimizer)
         for level, length in enumerate(shape.contexts)
     ]
     return outliner(layers=layers, codecs=codecs)
 
 
 def _kernel(
-    shape: Shape, context_length: int, codec: Codec, above: Codec, optimizer: optax.GradientTransformation
+    shape: Shape, context_length: int, own: Space, target: Space, optimizer: optax.GradientTransformation
 ) -> Kernel:
-    spaces = {"input": codec.space, "value": codec.space, "target": above.space, "context_length": context_length}
+    spaces = {"input": own, "value": own, "target": target, "context_length": context_length}
     if shape.kernel == "table":
         try:
             return table(**spaces, capacity=shape.width)
