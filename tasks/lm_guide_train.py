@@ -32,9 +32,13 @@ class Config(RunConfig):
     codes: Literal["whitened", "tokens"] = option(
         "whitened", "what a layer sees of a vector: a linear transformation of it, or its token by k-means"
     )
-    dims: int = option(96, "dimensions of codes, or kinds of tokens, of steps and their averages")
+    dims: int = option(96, "dimensions of codes, or kinds of tokens, of steps")
+    average_dims: int = option(32, "the same of the averages of steps, which differ in fewer directions")
     goal_dims: int = option(128, "the same of goals")
-    width: int = option(128, "transformer: dimensions; linear: memory cells; table: questions it holds")
+    width: int = option(
+        288, "of the lowest layer: dimensions of a transformer, cells of a linear memory, questions that a table holds"
+    )
+    upper_width: int = option(120, "the same of the layers above, which learn less")
     heads: int = option(4, "attention heads of a transformer")
     blocks: int = option(1, "blocks of a transformer")
     slots: int = option(1, "hypotheses per question of a transformer or a linear memory")
@@ -43,7 +47,7 @@ class Config(RunConfig):
     rows: int = option(256, "lessons of each layer in a step")
     learning_rate: float = option(0.002, "highest learning rate, falling to a hundredth as a cosine")
     weight_decay: float = option(0.3, "the share of a matrix that a step at rate 1 would take away")
-    noise: float = option(0.3, "standard deviation of what is added to codes of sub-goals, in learning")
+    noise: float = option(0.6, "standard deviation of what is added to codes of sub-goals, in learning")
     goal_noise: float = option(0.3, "the same of goals")
     pairs: int = option(3, "pairs of texts in a row, for each text, that the top layer learns to pursue as one goal")
 
@@ -53,7 +57,18 @@ class Config(RunConfig):
             raise UserError(
                 f"--contexts {' '.join(map(str, self.contexts))}: allowed are whole numbers from 1; take 4 2 1"
             )
-        for name in ("dims", "goal_dims", "width", "heads", "blocks", "slots", "steps", "rows"):
+        for name in (
+            "dims",
+            "average_dims",
+            "goal_dims",
+            "width",
+            "upper_width",
+            "heads",
+            "blocks",
+            "slots",
+            "steps",
+            "rows",
+        ):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: allowed is a whole number from 1")
         for name in ("pairs", "weight_decay", "noise", "goal_noise"):
@@ -61,18 +76,21 @@ class Config(RunConfig):
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: allowed are numbers from 0")
         if not self.learning_rate > 0:
             raise UserError(f"--learning-rate {self.learning_rate}: allowed is a number above 0; take 0.002")
-        if self.kernel == "transformer" and self.width % (2 * self.heads):
-            raise UserError(f"--width {self.width}: allowed is a multiple of twice --heads, {2 * self.heads}")
+        for name in ("width", "upper_width") if self.kernel == "transformer" else ():
+            if (width := getattr(self, name)) % (2 * self.heads):
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(f"{flag} {width}: allowed is a multiple of twice --heads, {2 * self.heads}")
         if self.kernel == "table" and self.codes != "tokens":
             raise UserError("--kernel table: it holds no vectors; give --codes tokens")
 
 
+TOKENS = {"dims": 1024, "average_dims": 1024, "goal_dims": 512}
 PRESETS = {
     "default": Config(),
-    "tokens": Config(codes="tokens", dims=1024, goal_dims=512),
-    "linear": Config(kernel="linear", width=2048, learning_rate=0.01),
-    "table": Config(kernel="table", codes="tokens", dims=1024, goal_dims=512, width=2**20, steps=600, pairs=0),
-    "smoke": Config(width=16, dims=16, goal_dims=16, steps=20, rows=32, pairs=1),
+    "tokens": Config(codes="tokens", **TOKENS),
+    "linear": Config(kernel="linear", width=2048, upper_width=2048, learning_rate=0.01),
+    "table": Config(kernel="table", codes="tokens", **TOKENS, width=2**20, upper_width=2**20, steps=600, pairs=0),
+    "smoke": Config(width=16, upper_width=16, dims=16, average_dims=16, goal_dims=16, steps=20, rows=32, pairs=1),
 }
 
 
@@ -85,7 +103,8 @@ def run(config: Config, run: Run) -> None:
     data = prepared.load(config.artifacts / "lm_data_prepare")
     if (run.folder / "guide" / "guide.json").exists():
         guiding.load(run.folder / "guide", guiding.checksum(data))  # which refuses other data
-    shape = guiding.Shape(config.contexts, config.kernel, config.width, config.heads, config.blocks, config.slots)
+    widths = config.width, config.upper_width
+    shape = guiding.Shape(config.contexts, config.kernel, *widths, config.heads, config.blocks, config.slots)
     trained, rows = {}, []
     for name in ("guide", "flat") if config.flat and len(config.contexts) > 1 else ("guide",):
         trained[name], row = teach(config, run, name, shape, data, rows[0]["parameters"] if rows else None)
@@ -118,8 +137,8 @@ def teach(
 
     layers = len(shape.contexts) if flat is None else 1
     legs = guiding.legs_to_learn(data, layers)
-    sizes = {"kind": config.codes, "dims": config.dims, "goal_dims": config.goal_dims, "seed": config.seed}
-    fitted = guiding.fit_codecs(legs, **sizes)
+    sizes = {"dims": config.dims, "average_dims": config.average_dims, "goal_dims": config.goal_dims}
+    fitted = guiding.fit_codecs(legs, kind=config.codes, seed=config.seed, **sizes)
     codecs = list(map(guiding.codec_of, fitted))
     if flat is not None:
         shape = flattened(shape, codecs, flat)
@@ -163,7 +182,8 @@ def flattened(shape: Shape, codecs: list[Codec], wanted: int) -> Shape:
         return wide(shape.width)
     unit = 2 * shape.heads if shape.kernel == "transformer" else 1
     # A cell reads each item of a context, so a guide of long contexts above the lowest is worth more than L layers.
-    widths = range(shape.width, sum(length + 1 for length in shape.contexts) * shape.width + 1, unit)
+    most = sum(length + 1 for length in shape.contexts) * max(shape.width, shape.upper_width)
+    widths = range(shape.width, most + 1, unit)
     found = bisect_left(widths, wanted, key=lambda width: guiding.parameters(guiding.build(wide(width), codecs)))
     return wide(widths[min(found, len(widths) - 1)])
 

@@ -53,13 +53,16 @@ def test_all_texts_of_training_are_learned_and_no_others(data):
 
 
 def some_shape(**changed):
-    return Shape(**{"contexts": (2, 1), "kernel": "linear", "width": 8, "heads": 1, "blocks": 1, "slots": 1} | changed)
+    return Shape(
+        **{"contexts": (2, 1), "kernel": "linear", "width": 8, "upper_width": 8, "heads": 1, "blocks": 1, "slots": 1}
+        | changed
+    )
 
 
 @pytest.mark.parametrize(("kind", "made"), [("whitened", Whitening), ("tokens", Codebook)])
 def test_what_is_saved_is_loaded_for_the_same_data_alone(data, tmp_path, kind, made):
     legs = guiding.legs_to_learn(data, 2)
-    fitted = guiding.fit_codecs(legs, kind=kind, dims=4, goal_dims=2, seed=0)
+    fitted = guiding.fit_codecs(legs, kind=kind, dims=4, average_dims=4, goal_dims=2, seed=0)
     assert [type(each) for each in fitted] == [made] * 3
     shape = some_shape(kernel="transformer", width=16)
     guiding.save(tmp_path, shape, fitted, guiding.checksum(data))
@@ -76,7 +79,9 @@ def test_what_is_saved_is_loaded_for_the_same_data_alone(data, tmp_path, kind, m
 def test_a_guide_that_is_damaged_or_lost_is_one_line(data, tmp_path, name):
     legs = guiding.legs_to_learn(data, 1)
     shape = some_shape(contexts=(2,))
-    guiding.save(tmp_path, shape, guiding.fit_codecs(legs, kind="whitened", dims=4, goal_dims=1, seed=0), "data")
+    guiding.save(
+        tmp_path, shape, guiding.fit_codecs(legs, kind="whitened", dims=4, average_dims=4, goal_dims=1, seed=0), "data"
+    )
     for content in ((tmp_path / name).read_bytes()[:-9], b"{}", b""):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match="is damaged or edited: run tasks/lm_guide_train"):
@@ -93,19 +98,22 @@ def test_averages_that_differ_by_rounding_alone_are_one_token():
     legs = guiding.legs_to_learn(data, 2)
     averages = np.concatenate([leg.values for leg in legs[1]])
     assert not np.array_equal(averages[0], averages[1])  # of one step, and of three that are the same
-    fitted = guiding.fit_codecs(legs, kind="tokens", dims=9, goal_dims=9, seed=0)
+    fitted = guiding.fit_codecs(legs, kind="tokens", dims=9, average_dims=9, goal_dims=9, seed=0)
     assert [len(each.centroids) for each in fitted] == [2, 2, 2]
 
 
 def test_a_level_with_one_thing_alone_is_refused():
     data = prepared.embedded([Text("one", ("saw", "glue"))], {}, hashed(16), {})
     with pytest.raises(UserError, match="level 1 of the outlines has one goal alone; give more texts"):
-        guiding.fit_codecs(guiding.legs_to_learn(data, 1), kind="whitened", dims=4, goal_dims=4, seed=0)
+        guiding.fit_codecs(guiding.legs_to_learn(data, 1), kind="whitened", dims=4, average_dims=4, goal_dims=4, seed=0)
 
 
 def test_a_guide_of_tables_knows_at_once_what_it_was_taught(data):
     legs = guiding.legs_to_learn(data, 1)
-    codecs = [guiding.codec_of(each) for each in guiding.fit_codecs(legs, kind="tokens", dims=3, goal_dims=2, seed=0)]
+    codecs = [
+        guiding.codec_of(each)
+        for each in guiding.fit_codecs(legs, kind="tokens", dims=3, average_dims=3, goal_dims=2, seed=0)
+    ]
     guide = guiding.build(some_shape(kernel="table", contexts=(1,), width=32), codecs)
     steps, goals = codecs[0].encode(data.step_vectors[:2]), codecs[1].encode(data.goal_vectors[:1])
     context, ones = Context(steps[:1, None], np.ones(1, np.int32)), np.ones(1, np.float32)
@@ -122,7 +130,9 @@ def test_a_guide_of_tables_knows_at_once_what_it_was_taught(data):
 
 
 def test_tables_of_vectors_are_refused(data):
-    fitted = guiding.fit_codecs(guiding.legs_to_learn(data, 1), kind="whitened", dims=3, goal_dims=2, seed=0)
+    fitted = guiding.fit_codecs(
+        guiding.legs_to_learn(data, 1), kind="whitened", dims=3, average_dims=3, goal_dims=2, seed=0
+    )
     with pytest.raises(UserError, match=r"--kernel table: .* give --codes tokens"):
         guiding.build(some_shape(kernel="table", contexts=(1,)), list(map(guiding.codec_of, fitted)))
 

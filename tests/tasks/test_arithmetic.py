@@ -72,13 +72,12 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
     monkeypatch.setattr(arithmetic, "CHUNK", 1)  # so that there is something in between
 
     def stop(stage, step, figures):
-        if (stage, step) in {("worked", 5), ("grpo", 1)}:
+        if (stage, step) == ("grpo", 1):
             os.kill(os.getpid(), signal.SIGTERM)
 
     run = Run(folder=tmp_path, config=SMALL)
-    for _ in range(2):
-        with interruption.catching(), pytest.raises(interruption.Interrupted):
-            arithmetic.run(SMALL, dataclasses.replace(run, mirrors=(stop,)))
+    with interruption.catching(), pytest.raises(interruption.Interrupted):
+        arithmetic.run(SMALL, dataclasses.replace(run, mirrors=(stop,)))
     with interruption.catching():  # forgets the signals
         arithmetic.run(SMALL, run)
     assert results(run)["state_digest"] == results(finished)["state_digest"]

@@ -32,8 +32,37 @@ TEXTS = [
     {"goal": "baking a cake", "steps": ["Mill the flour.", "Beat eggs.", "Bake for an hour."], "split": "held_out"},
     {"goal": "baking bread and waiting", "steps": ["Mill the flour.", "Wait."], "split": "compound"},
 ]
-SIZES = ("--dims", 16, "--goal-dims", 8, "--rows", 64, "--pairs", 0, "--noise", 0.1, "--goal-noise", 0.1)
-LINEAR = ("--kernel", "linear", "--contexts", 3, 2, "--width", 256, "--steps", 200, "--learning-rate", 0.03)
+SIZES = (
+    "--dims",
+    16,
+    "--average-dims",
+    16,
+    "--goal-dims",
+    8,
+    "--rows",
+    64,
+    "--pairs",
+    0,
+    "--noise",
+    0.1,
+    "--goal-noise",
+    0.1,
+)
+LINEAR = (
+    "--kernel",
+    "linear",
+    "--contexts",
+    3,
+    2,
+    "--width",
+    256,
+    "--upper-width",
+    256,
+    "--steps",
+    200,
+    "--learning-rate",
+    0.03,
+)
 
 
 def called(module, artifacts, *flags):

@@ -21,7 +21,9 @@ from thinking.language.embedders import normalised
 from thinking.language.records import leaves
 
 ROOT = Path(task.__file__).parents[1]
-SMALL = dataclasses.replace(task.PRESETS["smoke"], kernel="linear", contexts=(3, 2), width=32, steps=100)
+SMALL = dataclasses.replace(
+    task.PRESETS["smoke"], kernel="linear", contexts=(3, 2), width=32, upper_width=32, steps=100
+)
 
 
 def called(module, artifacts, *flags):
@@ -125,7 +127,22 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
 
 
 def test_tables_learn_tokens(data, call, tmp_path):
-    flags = ("--kernel", "table", "--codes", "tokens", "--contexts", 2, 1, "--width", 4096, "--steps", 2, "--no-flat")
+    flags = (
+        "--kernel",
+        "table",
+        "--codes",
+        "tokens",
+        "--contexts",
+        2,
+        1,
+        "--width",
+        4096,
+        "--upper-width",
+        4096,
+        "--steps",
+        2,
+        "--no-flat",
+    )
     code, out, err = call(*flags)
     assert (code, err) == (0, "")
     assert "lm_guide_inference.py" in out
@@ -160,7 +177,7 @@ def test_texts_that_leave_nothing_to_tell_apart_are_refused(data, call):
 def test_a_flat_guide_is_as_wide_as_gives_no_fewer_parameters_than_the_guide(kernel, heads):
     vectors = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
     codecs = [whitened(whitening(vectors, dims)) for dims in (6, 6, 4)]
-    shape = guiding.Shape((1, 5), kernel, 16, heads, 1, 1)
+    shape = guiding.Shape((1, 5), kernel, 16, 16, heads, 1, 1)
 
     def parameters(shape, codecs):
         return guiding.parameters(guiding.build(shape, codecs))
@@ -174,7 +191,7 @@ def test_a_flat_guide_is_as_wide_as_gives_no_fewer_parameters_than_the_guide(ker
 
 def test_a_flat_table_holds_as_many_questions_as_one_of_the_layers():
     codecs = [tokens(normalised(np.random.default_rng(0).normal(size=(3, 4))))] * 3
-    shape = guiding.Shape((2, 1), "table", 64, 1, 1, 1)
+    shape = guiding.Shape((2, 1), "table", 64, 64, 1, 1, 1)
     assert task.flattened(shape, codecs, 10**6) == shape._replace(contexts=(2,))
 
 
@@ -189,6 +206,7 @@ def test_a_flat_table_holds_as_many_questions_as_one_of_the_layers():
         (("--noise", "nan"), ("--noise nan", "finite")),
         (("--learning-rate", "0"), ("--learning-rate 0", "above 0")),
         (("--width", "20"), ("--width 20", "multiple", "8")),
+        (("--upper-width", "20"), ("--upper-width 20", "multiple", "8")),
         (("--kernel", "table"), ("--kernel table", "--codes tokens")),
         (("--kernel", "tabel"), ("tabel", "table")),
         (("--kontext", "4"), ("--kontext",)),

@@ -91,7 +91,7 @@ def test_a_finished_run_is_restored_and_tells_its_plans_hop_by_hop(finished, cap
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(tmp_path):
     digests = []
     for index, seed in enumerate((1, 1, 2)):
-        config = dataclasses.replace(SMALL, sets=("table",), seed=seed)
+        config = dataclasses.replace(SMALL, sets=("table",), seed=seed, steps=1)
         folder = tmp_path / str(index)
         folder.mkdir()
         simple.run(config, Run(folder=folder, config=config))

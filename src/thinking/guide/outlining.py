@@ -2,8 +2,8 @@
 
 A layer pursues a target leg by leg: its values are the sub-goals (each the average of the steps below it), or the steps
 themselves, that lead to its target, and then a mark: the leg is over, and the layer above is asked anew. The top
-layer's target is the goal. A layer sees what those above it pursue too. To *react* is to observe what was really done after each step; to *think* is to observe
-what one would do.
+layer's target is the goal. A layer sees what those above it pursue too. To *react* is to observe what was really done
+after each step; to *think* is to observe what one would do.
 
 Axes: B rows, L layers, D dimensions of a vector.
 """

@@ -39,7 +39,9 @@ class Shape(NamedTuple):
     Attributes:
         contexts: items that each layer recalls, the lowest first.
         kernel: of all layers.
-        width: dimensions of a transformer, or cells of a linear memory, or questions that a table holds.
+        width: dimensions of a transformer, or cells of a linear memory, or questions that a table holds: of the lowest
+            layer, which learns the most.
+        upper_width: the same of the layers above.
         heads: of a transformer.
         blocks: of a transformer.
         slots: hypotheses per question of a transformer or a linear memory.
@@ -48,6 +50,7 @@ class Shape(NamedTuple):
     contexts: tuple[int, ...]
     kernel: KernelName
     width: int
+    upper_width: int
     heads: int
     blocks: int
     slots: int
@@ -74,14 +77,21 @@ def legs_to_learn(prepared: Prepared, layers: int) -> list[list[Leg]]:
 
 
 def fit_codecs(
-    legs: Sequence[Sequence[Leg]], *, kind: Literal["whitened", "tokens"], dims: int, goal_dims: int, seed: int
+    legs: Sequence[Sequence[Leg]],
+    *,
+    kind: Literal["whitened", "tokens"],
+    dims: int,
+    average_dims: int,
+    goal_dims: int,
+    seed: int,
 ) -> list[Fitted]:
     """What stands in front of each layer, and of the goals, fitted to what is learned from.
 
     Args:
         legs: of each layer, the lowest first.
         kind: a linear transformation, or tokens by k-means.
-        dims: dimensions of codes, or clusters, of steps and their averages.
+        dims: dimensions of codes, or clusters, of steps.
+        average_dims: the same of the averages of steps.
         goal_dims: the same of goals.
         seed: of the clusters.
 
@@ -97,7 +107,7 @@ def fit_codecs(
         if different < 2:
             what = "goal" if level == len(legs) else "value"
             raise UserError(f"level {level} of the outlines has one {what} alone; give more texts, or fewer --contexts")
-        size = goal_dims if level == len(legs) else dims
+        size = dims if level == 0 else average_dims if level < len(legs) else goal_dims
         if kind == "tokens":
             fitted.append(clusters.fit(vectors, min(size, different), seed))
         else:
@@ -123,24 +133,23 @@ def build(
     """
     optimizer = adamw(rate, weight_decay=weight_decay, b2=0.98)
     layers = [
-        _kernel(shape, length, codecs[level].space, pursued_space(codecs[level + 1 :]), optimizer)
-        for level, length in enumerate(shape.contexts)
+        _kernel(shape, level, codecs[level].space, pursued_space(codecs[level + 1 :]), optimizer)
+        for level in range(len(shape.contexts))
     ]
     return outliner(layers=layers, codecs=codecs)
 
 
-def _kernel(
-    shape: Shape, context_length: int, own: Space, target: Space, optimizer: optax.GradientTransformation
-) -> Kernel:
-    spaces = {"input": own, "value": own, "target": target, "context_length": context_length}
+def _kernel(shape: Shape, level: int, own: Space, target: Space, optimizer: optax.GradientTransformation) -> Kernel:
+    spaces = {"input": own, "value": own, "target": target, "context_length": shape.contexts[level]}
+    width = shape.width if level == 0 else shape.upper_width
     if shape.kernel == "table":
         try:
-            return table(**spaces, capacity=shape.width)
+            return table(**spaces, capacity=width)
         except ValueError as error:
             raise UserError(f"--kernel table: {error}; or give --codes tokens") from None
     if shape.kernel == "linear":
-        return linear(**spaces, optimizer=optimizer, cells=shape.width, slots=shape.slots)
-    sizes = {"width": shape.width, "heads": shape.heads, "blocks": shape.blocks, "slots": shape.slots}
+        return linear(**spaces, optimizer=optimizer, cells=width, slots=shape.slots)
+    sizes = {"width": width, "heads": shape.heads, "blocks": shape.blocks, "slots": shape.slots}
     return transformer(**spaces, optimizer=optimizer, **sizes)
 
 
