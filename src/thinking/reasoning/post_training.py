@@ -32,7 +32,8 @@ class Questions(NamedTuple):
     Attributes:
         tokens: [R, P] int32, each prompt beginning at the left.
         lengths: [R] int32, from 1.
-        columns: arrays [R, ...] that rewards read, by name.
+        columns: arrays [R, ...] that rewards read, by name. One is read by the writing itself: `forced` [R, N] int32,
+            tokens that are written whatever the policy says, -1 elsewhere; what they earn is the credit's to leave out.
     """
 
     tokens: Array
@@ -168,6 +169,7 @@ def post_training_step(
         drawn, level = syllabus.draw(state.progress, draw_key, index, tried)
         row = jnp.repeat(drawn, group)
         prompts, lengths = questions.tokens[row], questions.lengths[row]
+        columns = {name: column[row] for name, column in questions.columns.items()}
         written = generate(
             model,
             state.learner.params,
@@ -176,8 +178,8 @@ def post_training_step(
             lengths,
             max_new_tokens=max_new_tokens,
             stop_tokens=(END,),
+            forced=columns.get("forced"),
         )
-        columns = {name: column[row] for name, column in questions.columns.items()}
         total, each = rewards(prompts, written, **columns)
         figures = _figures(written, total, each, group)
         level, success = jnp.repeat(level, group), each.get("outcome", total)

@@ -1,0 +1,89 @@
+"""A text to be written, letter by letter, by a policy that is told only how right it was.
+
+The longer an episode, the more of the target it asks for: level l ends after l + 1 letters, each with its own place.
+What is right is told letter by letter (the process), or as one number when all is written (the outcome).
+
+Axes: L levels, as many as the target has letters, B texts, N tokens of the longest, one more for the end.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from thinking.errors import UserError
+from thinking.kernels.contract import Array
+from thinking.learning.policy_gradient import Experience
+from thinking.learning.returns import returns_to_go
+from thinking.reasoning.credit import Credit, experience_of, spread_out, written_mask
+from thinking.reasoning.generation import Completions
+from thinking.reasoning.post_training import Questions
+from thinking.reasoning.vocabulary import BEGIN, END, Vocabulary
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz .,'-"
+LONGEST = 200
+"""Letters of a target at most."""
+
+
+VOCABULARY = Vocabulary(tuple(LETTERS))
+
+
+def check_target(target: str) -> None:
+    """Raises UserError if a target is empty, too long, or holds what is no letter."""
+    if not 1 <= len(target) <= LONGEST:
+        raise UserError(f"--target has {len(target)} letters: allowed are 1 to {LONGEST}")
+    if strange := sorted(set(target) - set(LETTERS)):
+        raise UserError(f"--target holds {strange[0]!r}: allowed are {LETTERS!r}")
+
+
+def questions(target: str) -> Questions:
+    """What is asked, a level in each row: always to begin.
+
+    The columns [L, N] int32 are `wanted`, the letters, 0 behind the last, and `forced`, the end behind that one, -1
+    elsewhere.
+    """
+    count = len(target)
+    letters = np.array([*VOCABULARY.encode(target), 0], np.int32)
+    place, level = np.arange(count + 1)[None], np.arange(count)[:, None]
+    columns = {"wanted": np.where(place <= level, letters[None], 0), "forced": np.where(place == level + 1, END, -1)}
+    columns = {name: jnp.asarray(column, jnp.int32) for name, column in columns.items()}
+    return Questions(jnp.full((count, 1), BEGIN, jnp.int32), jnp.ones(count, jnp.int32), columns)
+
+
+def right(completions: Completions, wanted: Array) -> Array:
+    """[B, N] float32, 1 for each letter that was written and is the one that is wanted [B, N] at its place."""
+    return ((completions.tokens == wanted) & (wanted > 0)) * written_mask(completions)
+
+
+def outcome(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
+    """[B] the share of right letters among those that are wanted: 1 for the text itself.
+
+    Args:
+        prompts: not read.
+        completions: what was written.
+        wanted: [B, N] int32.
+        **columns: not read.
+    """
+    return jnp.sum(right(completions, wanted), axis=1) / jnp.sum(wanted > 0, axis=1)
+
+
+def by_text(completions: Completions, rewards: Array, *, wanted: Array, **told: Array) -> Experience:
+    """Every letter is worth what the whole text earned: for `reinforce`."""
+    mask = written_mask(completions) * (wanted > 0)
+    worth = spread_out(rewards, mask)
+    return experience_of(completions, worth, worth, mask)
+
+
+def by_letter(discount: float) -> Credit:
+    """Every letter earns at once whether it is right, and is worth what is earned from it on: for `reinforce`.
+
+    Args:
+        discount: what a reward counts for one letter earlier, 0 to 1.
+    """
+
+    def credit(completions: Completions, rewards: Array, *, wanted: Array, **told: Array) -> Experience:
+        mask = written_mask(completions) * (wanted > 0)
+        worth = returns_to_go(right(completions, wanted), discount) * mask
+        return experience_of(completions, worth, worth, mask)
+
+    return credit

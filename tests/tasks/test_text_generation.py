@@ -1,0 +1,79 @@
+"""The smallest task that makes texts: a policy writes what it is rewarded for, and goes on where it was stopped."""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+
+import pytest
+
+from tasks import text_generation as task
+from thinking.experiment import Run, interruption, main
+
+SMALL = dataclasses.replace(
+    task.PRESETS["smoke"], target="ab", rewards=("process",), updates=60, texts=64, learning_rate=0.01
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run = Run(folder=tmp_path_factory.mktemp("text_generation"), config=SMALL)
+    task.run(SMALL, run)
+    return run
+
+
+def results(run):
+    return json.loads((run.folder / "results.json").read_text())
+
+
+def lines(run, name):
+    return [json.loads(line) for line in (run.folder / name).read_text().splitlines()]
+
+
+def test_a_target_is_written_and_what_it_took_is_told(finished):
+    (row,) = results(finished)["rows"]
+    assert (row["reward"], row["text"], row["text_beam"]) == ("process", "ab", "ab")
+    assert 0 < row["steps_to_solve_beam"] <= row["environment_steps"]
+    assert 0 < row["steps_to_solve"] <= row["environment_steps"]
+    # Every episode has one letter or two.
+    assert 60 * 64 <= row["environment_steps"] <= 2 * 60 * 64
+    last = lines(finished, "metrics.jsonl")[-1]
+    assert (last["levels_open"], last["exact"], last["exact_beam"]) == (2, 1, 1)
+    assert (finished.plots / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    assert {record["prompt"] for record in lines(finished, "samples.jsonl")} == {"<begin>"}
+
+
+def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path):
+    def stop(stage, step, figures):
+        if step == 20:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run = Run(folder=tmp_path, config=SMALL)
+    with interruption.catching(), pytest.raises(interruption.Interrupted):
+        task.run(SMALL, dataclasses.replace(run, mirrors=(stop,)))
+    with interruption.catching():
+        task.run(SMALL, run)
+    assert results(run)["state_digest"] == results(finished)["state_digest"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--target", "Ab"), "--target holds 'A'"),
+        (("--rewards",), "--rewards : name outcome, process or both"),
+        (("--beam", "0"), "--beam 0: allowed is a whole number from 1"),
+        (("--mastery", "0"), "--mastery 0"),
+        (("--discount", "2"), "--discount 2"),
+        (("--learning-rate", "0"), "--learning-rate is above 0"),
+        (("--width", "12"), "--width 12: allowed is a multiple of twice --heads, 8"),
+    ],
+)
+def test_bad_values_are_refused_in_one_line(tmp_path, monkeypatch, capsys, flags, says):
+    monkeypatch.setattr(sys, "argv", ["text_generation.py", *flags, "--artifacts", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        main("text_generation", task.run, task.PRESETS)
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
