@@ -36,9 +36,9 @@ class Config(RunConfig):
     average_dims: int = option(32, "the same of the averages of steps, which differ in fewer directions")
     goal_dims: int = option(128, "the same of goals")
     width: int = option(
-        288, "of the lowest layer: dimensions of a transformer, cells of a linear memory, questions that a table holds"
+        272, "of the lowest layer: dimensions of a transformer, cells of a linear memory, questions that a table holds"
     )
-    upper_width: int = option(120, "the same of the layers above, which learn less")
+    upper_width: int = option(144, "the same of the layers above, which learn less")
     heads: int = option(4, "attention heads of a transformer")
     blocks: int = option(1, "blocks of a transformer")
     slots: int = option(1, "hypotheses per question of a transformer or a linear memory")
@@ -47,7 +47,7 @@ class Config(RunConfig):
     rows: int = option(256, "lessons of each layer in a step")
     learning_rate: float = option(0.002, "highest learning rate, falling to a hundredth as a cosine")
     weight_decay: float = option(0.3, "the share of a matrix that a step at rate 1 would take away")
-    noise: float = option(0.6, "standard deviation of what is added to codes of sub-goals, in learning")
+    noise: float = option(0.3, "standard deviation of what is added to codes of sub-goals, in learning")
     goal_noise: float = option(0.3, "the same of goals")
     pairs: int = option(3, "pairs of texts in a row, for each text, that the top layer learns to pursue as one goal")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from thinking.errors import RunError, UserError
 from thinking.experiment.config import as_json
-from thinking.experiment.folder import Mirror, Run
+from thinking.experiment.folder import Mirror, Run, write_whole
 
 FILE = "metrics.jsonl"
 SAMPLES = "samples.jsonl"
@@ -59,9 +59,7 @@ def rewind(folder: Path, stage: str, step: int, name: str = FILE) -> None:
     try:
         if not path.exists() or path.read_text(encoding="utf-8", errors="replace") == text:
             return
-        temporary = path.with_name(name + ".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}; the checkpoints are kept") from error
 

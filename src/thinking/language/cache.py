@@ -5,13 +5,12 @@ A file is named by the SHA-256 of the request that it answers, and holds that re
 
 import hashlib
 import json
-import os
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from thinking.experiment import progress
+from thinking.experiment.folder import write_whole
 
 _WARNED: set[Path] = set()  # folders of which was warned
 
@@ -54,15 +53,9 @@ def put(folder: Path, request: Mapping[str, Any], answer: Any, hide: Callable[[s
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = place(folder, request)
-    # Two threads, or two runs that share a cache, may write the same answer: each has a file of its own.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        asked, answered = (json.dumps(value, ensure_ascii=False) for value in (request, answer))
-        text = f'{{"request": {hide(asked)}, "answer": {answered}}}\n'
-        temporary.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    asked, answered = (json.dumps(value, ensure_ascii=False) for value in (request, answer))
+    text = f'{{"request": {hide(asked)}, "answer": {answered}}}\n'
+    write_whole(path, text.encode(errors="replace"))
 
 
 def count(folder: Path) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from thinking.errors import UserError
-from thinking.experiment.folder import write_json
+from thinking.experiment.folder import write_json, write_whole
 from thinking.guide.codecs import Codec, Whitening, pursued_space, tokens, whitened, whitening
 from thinking.guide.outline_lessons import Leg, Outline, legs_of
 from thinking.guide.outlining import Outliner, outliner
@@ -176,10 +176,8 @@ def save(folder: Path, shape: Shape, fitted: Sequence[Fitted], data: str) -> Non
         for level, each in enumerate(fitted)
         for name, array in each._asdict().items()
     }
-    # Whole or not at all: a run that goes on where it was killed finds what it knew, or writes it anew.
-    temporary = folder / "codecs.safetensors.tmp"
-    temporary.write_bytes(tensors(arrays))
-    temporary.replace(folder / "codecs.safetensors")
+    # A run that goes on where it was killed finds what it knew, or writes it anew.
+    write_whole(folder / "codecs.safetensors", tensors(arrays))
     write_json(folder / "guide.json", {"data": data, **shape._asdict()})
 
 

@@ -18,7 +18,7 @@ from rich.text import Text as Words
 from rich.tree import Tree
 
 from thinking.errors import UserError
-from thinking.experiment.folder import write_json
+from thinking.experiment.folder import write_json, write_whole
 
 PLANS, VECTORS, SEAL = "plans.jsonl", "plans.safetensors", "plans.json"
 
@@ -127,7 +127,7 @@ def save(folder: Path, plans: Sequence[Plan], vectors: np.ndarray) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SEAL).unlink(missing_ok=True)
     for name, content in files.items():
-        _write(folder / name, content)
+        write_whole(folder / name, content)
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     write_json(folder / SEAL, {"plans": len(plans), "vectors": list(vectors.shape), "sha256": sums})
 
@@ -176,10 +176,3 @@ def _plain(plan: Plan) -> dict[str, Any]:
 def _plan(line: dict[str, Any]) -> Plan:
     nodes, reference = tuple(Node(*node) for node in line["nodes"]), tuple(line["reference"])
     return Plan(**{**line, "nodes": nodes, "reference": reference})
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

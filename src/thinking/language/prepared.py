@@ -10,7 +10,6 @@ Axes: W steps, G goals, D dimensions.
 import datetime
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from thinking.errors import UserError
+from thinking.experiment.folder import write_json, write_whole
 from thinking.language import records
 from thinking.language.embedders import Embedder
 from thinking.language.records import Text, leaves
@@ -130,12 +130,12 @@ def save(folder: Path, prepared: Prepared) -> None:
     (folder / MANIFEST).unlink(missing_ok=True)
     records.write(folder / "texts.jsonl", prepared.texts)
     steps = ({"step": step, "means": int(means)} for step, means in zip(prepared.steps, prepared.means, strict=True))
-    _write(folder / "steps.jsonl", _lines(steps))
-    _write(folder / "goals.jsonl", _lines({"goal": goal} for goal in prepared.goals))
+    write_whole(folder / "steps.jsonl", _lines(steps))
+    write_whole(folder / "goals.jsonl", _lines({"goal": goal} for goal in prepared.goals))
     vectors = {"steps": prepared.step_vectors, "goals": prepared.goal_vectors}
     # What is saved is memory as it lies there, and a view may lie there in another order.
     vectors = {name: np.ascontiguousarray(array) for name, array in vectors.items()}
-    _write(folder / "embeddings.safetensors", tensors(vectors))
+    write_whole(folder / "embeddings.safetensors", tensors(vectors))
     manifest = {
         **prepared.manifest,
         "embedder": prepared.embedder,
@@ -146,7 +146,7 @@ def save(folder: Path, prepared: Prepared) -> None:
         "splits": split_rows(prepared),
         "sha256": {name: _checksum(folder / name) for name in FILES},
     }
-    _write(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n")
+    write_json(folder / MANIFEST, manifest)
 
 
 def load(folder: Path) -> Prepared:
@@ -190,19 +190,6 @@ def _lines(entries: Iterable[Any]) -> bytes:
 def _read(path: Path) -> list[Any]:
     # Not `splitlines`: a sentence may hold characters that it takes for the end of a line.
     return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _checksum(path: Path) -> str:

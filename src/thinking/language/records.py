@@ -5,12 +5,12 @@
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from thinking.errors import UserError
+from thinking.experiment.folder import write_whole
 
 SPLITS = ("train", "held_out", "compound")
 DEEPEST = 2  # sections within sections: parts, their operations, and their steps
@@ -80,21 +80,15 @@ def write(path: Path, texts: Iterable[Text]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            for number, text in enumerate(texts):
-                entry = {"goal": text.goal, "steps": _plain(text.steps), "split": text.split}
-                try:
-                    _text(entry)
-                except _Wrong as error:
-                    raise ValueError(f"text {number}: {error}") from None
-                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    lines = []
+    for number, text in enumerate(texts):
+        entry = {"goal": text.goal, "steps": _plain(text.steps), "split": text.split}
+        try:
+            _text(entry)
+        except _Wrong as error:
+            raise ValueError(f"text {number}: {error}") from None
+        lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
+    write_whole(path, "".join(lines).encode())
 
 
 class _Wrong(Exception):
