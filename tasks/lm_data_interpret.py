@@ -54,15 +54,15 @@ class Config(RunConfig):
 
     def validate(self) -> None:
         """Raises UserError for a number out of range, and for a model that is needed and not named."""
+        from thinking.language.server import check_open
+
         if self.by != "nearest" and not self.model:
             raise UserError(f"--by {self.by}: which model is not said; name it with --model")
         if self.most < 1:
             raise UserError(f"--most {self.most}: allowed is a whole number from 1; take 3")
         if self.max_requests is not None and self.max_requests < 1:
             raise UserError(f"--max-requests {self.max_requests}: allowed is a whole number from 1")
-        if self.base_url is not None and set("@?") & set(self.base_url):
-            # config.json shows all flags, so none may hold a secret; the address is not repeated either.
-            raise UserError("--base-url: a user, a password or a query in it; set OPENAI_BASE_URL to it instead")
+        check_open(self.base_url)
         if self.strength < 0:
             raise UserError(f"--strength {self.strength}: allowed is a number from 0; take 4")
         for name in ("splits", "modes"):

@@ -63,6 +63,8 @@ class Config(RunConfig):
 
     def validate(self) -> None:
         """Raises UserError for values that nothing can be prepared with."""
+        from thinking.language.server import check_open
+
         for name in ("texts", "wordings", "max_requests"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -75,9 +77,7 @@ class Config(RunConfig):
             raise UserError(f"--text {self.text}: which model shall write them? name it with --model")
         if self.goals is not None and self.text not in MODELS:
             raise UserError(f"--goals {self.goals}: models alone are given goals; add --text openai or huggingface")
-        if self.base_url is not None and set("@?") & set(self.base_url):
-            # config.json shows all flags, so none may hold a secret; the address is not repeated either.
-            raise UserError("--base-url: a user, a password or a query in it; set OPENAI_BASE_URL to it instead")
+        check_open(self.base_url)
 
 
 PRESETS = {"default": Config(), "smoke": Config(texts=1, wordings=2, embedder="hashed")}

@@ -203,6 +203,13 @@ class _Spent(UserError):
         )
 
 
+def check_open(base_url: str | None) -> None:
+    """Raises UserError if an address that was given as a flag holds what is secret: config.json shows all flags."""
+    if base_url is not None and set("@?") & set(base_url):
+        # The address is not repeated either.
+        raise UserError("--base-url: a user, a password or a query in it; set OPENAI_BASE_URL to it instead")
+
+
 def _without_login(base_url: str | None) -> tuple[str | None, tuple[str, ...]]:
     """The address, and (user, password) if it held them."""
     if base_url is None:
