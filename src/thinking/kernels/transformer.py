@@ -130,8 +130,13 @@ class _Reader(nnx.Module):
         def attend(q: Array, k: Array, v: Array) -> tuple[Array, None]:
             return attention(q, k, v, pattern=self.pattern, segments=segments), None
 
-        for block in self.blocks:
-            tokens, _ = block(tokens, when, attend, rngs)
+        def attend_to_newest(q: Array, k: Array, v: Array) -> tuple[Array, None]:
+            return attend(q, k, v)[0][:, -1:], None
+
+        # Nothing is read from what the last block would make of the other tokens.
+        attends = [attend] * (len(self.blocks) - 1) + [attend_to_newest]
+        for block, attend_in in zip(self.blocks, attends, strict=True):
+            tokens, _ = block(tokens, when, attend_in, rngs)
         newest = self.norm(tokens[:, -1])
         values = self.say_values(newest)
         return Slots(values.reshape(*values.shape[:1], self.slots, -1), self.say_scores(newest))

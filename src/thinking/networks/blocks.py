@@ -20,7 +20,8 @@ from thinking.networks.positions import Position, rotary
 Array = jax.Array
 
 Attend = Callable[[Array, Array, Array], tuple[Array, Any]]
-"""`attend(q [B, C, H, E], k [B, C, G, E], v [B, C, G, E]) -> (mixed [B, C, H, E], whatever it wants to hand on)`."""
+"""`attend(q [B, C, H, E], k [B, C, G, E], v [B, C, G, E]) -> (mixed [B, N, H, E], whatever it wants to hand on)`: of all
+tokens, N = C, or of the last N alone."""
 
 
 @dataclass(frozen=True)
@@ -160,13 +161,16 @@ class Attention(nnx.Module):
         self.project_out = dense(config.width, config.width, config, rngs, gain=config.last_gain)
 
     def __call__(self, x_BxCxD: Array, when_BxC: Array, attend: Attend) -> tuple[Array, Any]:
-        """[B, C, D] what each token gathers from others, and what `attend` hands on."""
+        """[B, C, D] what each token gathers from others, or [B, N, D] the last N, if `attend` answers for them alone.
+
+        And what `attend` hands on.
+        """
         rows, tokens, width = x_BxCxD.shape
         joined = self.project_in(x_BxCxD).reshape(rows, tokens, -1, self.size)
         first, last = self.heads, self.heads + self.key_heads
         q, k, v = joined[:, :, :first], joined[:, :, first:last], joined[:, :, last:]
         mixed, kept = attend(self.rotate(q, when_BxC), self.rotate(k, when_BxC), v)
-        return self.project_out(mixed.reshape(rows, tokens, width)), kept
+        return self.project_out(mixed.reshape(rows, -1, width)), kept
 
 
 class FeedForward(nnx.Module):
@@ -197,11 +201,14 @@ class Block(nnx.Module):
     def __call__(
         self, x_BxCxD: Array, when_BxC: Array, attend: Attend, rngs: nnx.Rngs | None = None
     ) -> tuple[Array, Any]:
-        """The block's output [B, C, D], and what `attend` hands on; nothing is dropped without `rngs`."""
+        """The block's output [B, C, D], and what `attend` hands on; nothing is dropped without `rngs`.
+
+        Where `attend` answers for the last N tokens alone, the output is theirs, [B, N, D].
+        """
 
         def drop(x: Array) -> Array:
             return self.dropout(x, deterministic=rngs is None, rngs=rngs)
 
         gathered, kept = self.attention(self.attention_norm(x_BxCxD), when_BxC, attend)
-        x_BxCxD = x_BxCxD + drop(gathered)
+        x_BxCxD = x_BxCxD[:, -gathered.shape[1] :] + drop(gathered)
         return x_BxCxD + drop(self.feed_forward(self.feed_forward_norm(x_BxCxD))), kept
