@@ -20,8 +20,8 @@ from thinking.networks.positions import Position, rotary
 Array = jax.Array
 
 Attend = Callable[[Array, Array, Array], tuple[Array, Any]]
-"""`attend(q [B, C, H, E], k [B, C, G, E], v [B, C, G, E]) -> (mixed [B, N, H, E], whatever it wants to hand on)`: of all
-tokens, N = C, or of the last N alone."""
+"""`attend(q [B, C, H, E], k [B, C, G, E], v [B, C, G, E]) -> (mixed [B, N, H, E], whatever it wants to hand on)`: N is
+C, or less where it answers for the last tokens alone."""
 
 
 @dataclass(frozen=True)
