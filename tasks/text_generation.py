@@ -37,11 +37,11 @@ class Config(RunConfig):
 
     target: str = option("thinking takes steps", "the text: small letters, spaces and . , ' -")
     rewards: tuple[Reward, ...] = option(
-        REWARDS, "what is rewarded, each by a model of its own: outcome (the whole), process (each letter)",
+        REWARDS, "how right letters are paid, a model for each: outcome (all in the end), process (each at once)",
         identity=False,
     )  # fmt: skip
     curriculum: bool = option(True, "ask for longer parts of the target, as shorter ones are mastered")
-    mastery: float = option(0.9, "curriculum: mean outcome that asks for one letter more, above 0, up to 1")
+    mastery: float = option(0.5, "curriculum: share of right texts that asks for one letter more, above 0, up to 1")
     seeds: int = option(1, "models of each reward, of seeds from --seed on", identity=False)
 
     updates: int = option(2400, "updates by rewards")
@@ -67,7 +67,7 @@ class Config(RunConfig):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} {getattr(self, name)}: allowed is a whole number from 1")
         if not 0 < self.mastery <= 1:
-            raise UserError(f"--mastery {self.mastery}: allowed is above 0, up to 1; take 0.9")
+            raise UserError(f"--mastery {self.mastery}: allowed is above 0, up to 1; take 0.5")
         if not 0 <= self.discount <= 1:
             raise UserError(f"--discount {self.discount}: allowed is a number from 0 to 1; take 0.5")
         if not self.learning_rate > 0 or self.entropy_weight < 0:
@@ -109,7 +109,7 @@ def run(config: Config, run: Run) -> None:
         for seed in range(config.seed, config.seed + config.seeds):
             stage = trained[f"{reward}-{seed}"] = teach(config, run, reward, seed)
             rows.append({"reward": reward, "seed": seed, **told(config, stage)})
-    plots.learning_curves(run, ["rewards/outcome", "exact", "exact_beam", "levels_open", "entropy"])
+    plots.learning_curves(run, ["rewards/letters", "exact", "exact_beam", "levels_open", "entropy"])
     write_results(run, rows, {name: stage.state for name, stage in trained.items()})
 
 
@@ -176,7 +176,7 @@ def teach(config: Config, run: Run, reward: Reward, seed: int) -> Trained:
 
     step = writing_step(config, model, asked, optimizer, reward)
     return train(
-        run, f"{reward}-{seed}", init=begin, step=step, steps=config.updates, chunk=CHUNK, watch="rewards/outcome",
+        run, f"{reward}-{seed}", init=begin, step=step, steps=config.updates, chunk=CHUNK, watch="rewards/letters",
         tell=lambda sample: records(VOCABULARY, asked, sample),
     )  # fmt: skip
 
@@ -205,7 +205,7 @@ def writing_step(config: Config, model: Decoder, asked: Questions, optimizer: An
     import jax
     import jax.numpy as jnp
 
-    from thinking.environments.spelling import by_letter, by_text, outcome
+    from thinking.environments.spelling import by_letter, by_text, letters, outcome
     from thinking.learning.policy_gradient import reinforce
     from thinking.reasoning.post_training import judge_texts, post_training_step
     from thinking.reasoning.rewards import combined
@@ -214,7 +214,7 @@ def writing_step(config: Config, model: Decoder, asked: Questions, optimizer: An
         model,
         asked,
         ladder(config),
-        rewards=combined(outcome=(1.0, outcome)),
+        rewards=combined(letters=(1.0, letters), outcome=(0.0, outcome)),
         credit=by_text if reward == "outcome" else by_letter(config.discount),
         update=reinforce(
             judge_texts(model), optimizer, entropy_weight=config.entropy_weight, entropy_ceiling=config.entropy_ceiling
@@ -231,13 +231,13 @@ def writing_step(config: Config, model: Decoder, asked: Questions, optimizer: An
     def step(writer: Writer, index: jax.Array) -> tuple[Writer, Any, Any]:
         learned, metrics, sample = practise(writer.student, index)
         # The forced end is no letter; a text that ended by itself had one that was chosen.
-        letters = writer.letters + jnp.round((metrics["completions/mean_length"] - 1) * config.texts).astype(jnp.int32)
+        steps = writer.letters + jnp.round((metrics["completions/mean_length"] - 1) * config.texts).astype(jnp.int32)
         due = index % EXAM == EXAM - 1
         passed = jax.lax.cond(due, exact, lambda params: writer.passed, learned.learner.params)
-        solved = jnp.where((writer.solved < 0) & passed, letters, writer.solved)
+        solved = jnp.where((writer.solved < 0) & passed, steps, writer.solved)
         metrics |= {"exact": passed[0].astype(jnp.float32), "exact_beam": passed[1].astype(jnp.float32)}
-        metrics["environment_steps"] = letters.astype(jnp.float32)
-        return Writer(learned, letters, passed, solved), metrics, sample
+        metrics["environment_steps"] = steps.astype(jnp.float32)
+        return Writer(learned, steps, passed, solved), metrics, sample
 
     return step
 

@@ -13,6 +13,7 @@ from thinking.environments.spelling import (
     by_letter,
     by_text,
     check_target,
+    letters,
     outcome,
     questions,
 )
@@ -49,12 +50,14 @@ def test_what_is_right_pays_at_its_place_alone(rows, discount):
     levels = np.array([level for level, _ in rows])
     texts = [[*text[: level + 1], END] for level, text in rows]
     written, wanted = completions(texts), ASKED.columns["wanted"][levels]
-    rewards = outcome(ASKED.tokens[levels], written, wanted=wanted)
+    rewards = letters(ASKED.tokens[levels], written, wanted=wanted)
+    exact = outcome(ASKED.tokens[levels], written, wanted=wanted)
     whole, by_each = by_text(written, rewards, wanted=wanted), by_letter(discount)(written, rewards, wanted=wanted)
     target = VOCABULARY.encode(TARGET)
     for row, (level, text) in enumerate(zip(levels, texts, strict=True)):
         hits = [float(said == meant) for said, meant in zip(text, target[: level + 1], strict=False)]
         assert rewards[row] == pytest.approx(sum(hits) / (level + 1))
+        assert exact[row] == (text[: level + 1] == target[: level + 1])
         # The end that is forced is no choice: it has no weight.
         chosen = min(len(text), level + 1)
         assert by_each.mask[row].tolist() == [float(place < chosen) for place in range(len(TARGET) + 1)]
@@ -74,7 +77,7 @@ def test_padding_that_is_written_earns_nothing():
 
 def test_rewards_jit():
     level, written = np.array([2, 8]), completions([[*VOCABULARY.encode("sea"), END], VOCABULARY.encode("see")])
-    paid = jax.jit(lambda written, wanted: outcome(None, written, wanted=wanted))(
+    paid = jax.jit(lambda written, wanted: letters(None, written, wanted=wanted))(
         written, ASKED.columns["wanted"][level]
     )
     np.testing.assert_allclose(paid, [2 / 3, 3 / 9])

@@ -55,8 +55,8 @@ def right(completions: Completions, wanted: Array) -> Array:
     return ((completions.tokens == wanted) & (wanted > 0)) * written_mask(completions)
 
 
-def outcome(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
-    """[B] the share of right letters among those that are wanted: 1 for the text itself.
+def letters(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
+    """[B] the share of right letters among those that are wanted.
 
     Args:
         prompts: not read.
@@ -65,6 +65,18 @@ def outcome(prompts: Array, completions: Completions, *, wanted: Array, **column
         **columns: not read.
     """
     return jnp.sum(right(completions, wanted), axis=1) / jnp.sum(wanted > 0, axis=1)
+
+
+def outcome(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
+    """[B] 1 for the very text that is wanted, else 0: what is mastered, as most of a long text is right before its end.
+
+    Args:
+        prompts: not read.
+        completions: what was written.
+        wanted: [B, N] int32.
+        **columns: not read.
+    """
+    return (jnp.sum(right(completions, wanted), axis=1) == jnp.sum(wanted > 0, axis=1)).astype(jnp.float32)
 
 
 def by_text(completions: Completions, rewards: Array, *, wanted: Array, **told: Array) -> Experience:
