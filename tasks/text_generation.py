@@ -1,8 +1,8 @@
 """Write toward a target by reward alone: the smallest task in which a policy makes texts.
 
 A decoder writes letter by letter and is rewarded for what it wrote: when all is written (the outcome), or letter by
-letter (the process). REINFORCE teaches it from nothing. Longer and longer parts of the target are asked for, as the
-shorter ones are mastered; and at test time a beam finds the text before the policy's own greedy choice does.
+letter (the process). REINFORCE teaches it from nothing, all of the target at once, or longer and longer parts of it
+(`--curriculum`). It is examined greedily, and by a beam of which the environment tells the best text.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Config(RunConfig):
         REWARDS, "how right letters are paid, a model for each: outcome (all in the end), process (each at once)",
         identity=False,
     )  # fmt: skip
-    curriculum: bool = option(True, "ask for longer parts of the target, as shorter ones are mastered")
+    curriculum: bool = option(False, "ask for longer parts of the target, as shorter ones are mastered")
     mastery: float = option(0.5, "curriculum: share of right texts that asks for one letter more, above 0, up to 1")
     seeds: int = option(1, "models of each reward, of seeds from --seed on", identity=False)
 
-    updates: int = option(2400, "updates by rewards")
+    updates: int = option(1000, "updates by rewards")
     texts: int = option(64, "texts of an update")
     learning_rate: float = option(0.001, "highest learning rate, falling to 0 in the second half")
     entropy_weight: float = option(0.3, "weight of the entropy bonus")
@@ -78,8 +78,8 @@ class Config(RunConfig):
 
 PRESETS = {
     "default": Config(),
-    "no-curriculum": Config(curriculum=False),
-    "smoke": Config(target="abc", updates=20, texts=8, width=16, heads=2, beam=2),
+    "curriculum": Config(curriculum=True),
+    "smoke": Config(target="abc", curriculum=True, updates=20, texts=8, width=16, heads=2, beam=2),
 }
 
 
