@@ -14,7 +14,7 @@ from rich.text import Text
 
 from thinking.experiment import plots
 from thinking.networks.decoder import Params
-from thinking.reasoning.thoughts.before_text import Manner, Thought, Words, fixed
+from thinking.reasoning.thoughts.before_text import Manner, Thought, Words
 
 Array = jax.Array
 
@@ -60,12 +60,10 @@ def examine(thinker: Manner, words: Words, params: Params, windows: np.ndarray, 
         # Windows side by side are of the same page, and might share their thoughts.
         far = -(-len(contexts) // 2)
         other = jax.tree.map(lambda leaf: jnp.roll(leaf, far, axis=0), thought)
-
-        def read(thought: Thought) -> Array:
-            return thinker.read(params, contexts, thought, following).following
-
-        empty = read(fixed((words.end,), len(contexts)))
-        return carry, Exam(read(thought), empty, read(other), thought.tokens, thought.length)
+        # All at once, so that one reading is compiled and not three.
+        each = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), thought, _emptied(thought, words), other)
+        said = thinker.read(params, jnp.tile(contexts, (3, 1)), each, jnp.tile(following, (3, 1))).following
+        return carry, Exam(*jnp.split(said, 3), thought.tokens, thought.length)
 
     # The last part is filled up with windows that were read before.
     together = min(TOGETHER, len(windows))
@@ -73,6 +71,12 @@ def examine(thinker: Manner, words: Words, params: Params, windows: np.ndarray, 
     order = jnp.arange(parts * together).reshape(parts, together) % len(windows)
     exams = jax.lax.scan(one, 0, order)[1]
     return jax.tree.map(lambda leaf: leaf.reshape(parts * together, *leaf.shape[2:])[: len(windows)], exams)
+
+
+def _emptied(thought: Thought, words: Words) -> Thought:
+    """Thoughts that end at once; where there are none, none."""
+    marked = jnp.zeros_like(thought.tokens).at[:, :1].set(words.end)
+    return Thought(marked, jnp.minimum(thought.length, 1), jnp.zeros_like(thought.chosen))
 
 
 def figures(exam: Exam, following: np.ndarray, sizes: np.ndarray, plain: Exam | None) -> dict[str, float | None]:
