@@ -65,7 +65,7 @@ class Config(RunConfig):
     heads: int = option(4, "attention heads")
     layers: int = option(2, "blocks")
     reference_steps: int = option(4000, "training steps of the reference")
-    steps: int = option(1000, "training steps of each model from there")
+    steps: int = option(800, "training steps of each model from there")
     batch: int = option(32, "windows of a step")
     learning_rate: float = option(0.002, "highest learning rate, falling as a cosine")
 

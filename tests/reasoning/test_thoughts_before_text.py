@@ -12,7 +12,7 @@ from thinking.learning.optimizers import adamw
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.thoughts.before_text import Words, fixed, manner
-from thinking.reasoning.thoughts.text_exam import examine, figures, held_out_windows
+from thinking.reasoning.thoughts.text_exam import Exam, examine, figures, held_out_windows
 from thinking.reasoning.thoughts.text_learning import by_best, by_group, policy_loss, windows_of_step
 
 WORDS = Words(text=5, thoughts=4)
@@ -154,26 +154,47 @@ def test_windows_are_parts_of_the_text():
     assert len(held_out_windows(np.arange(12), 50, 10)) == 3
 
 
-def test_a_uniform_model_needs_the_logarithm_of_its_words():
+@pytest.fixture
+def windows(monkeypatch):
+    """More of them than are read together, and not a multiple of that."""
+    monkeypatch.setattr("thinking.reasoning.thoughts.text_exam.TOGETHER", 4)
+    return np.asarray(jax.random.randint(jax.random.key(0), (10, CONTEXT + AHEAD), 0, WORDS.text))
+
+
+def test_a_uniform_model_needs_the_logarithm_of_its_words(windows):
     silent = jax.tree.map(jnp.zeros_like, params())
-    windows = np.asarray(jax.random.randint(jax.random.key(0), (30, CONTEXT + AHEAD), 0, WORDS.text))
-    exams = {kind: examined(kind, silent, windows) for kind in ("plain", "judged")}
-    found = figures(exams["judged"], windows[:, CONTEXT:], np.ones(WORDS.text, int), exams["plain"])
+    exam = examined("pause", silent, windows)
+    found = figures(exam, windows[:, CONTEXT:], np.ones(WORDS.text, int), exam)
     assert found["bits_per_byte"] == pytest.approx(np.log2(WORDS.text), abs=1e-5)
     assert found["others_thought"] == pytest.approx(np.log2(WORDS.text), abs=1e-5)
-    assert (found["saved"], found["helped"]) == (pytest.approx(0, abs=1e-6), 0)
+    assert (found["saved"], found["saved_error"], found["helped"]) == (0, 0, 0)
     assert (found["thought_tokens"], found["computed_per_token"]) == (MOST, (MOST + 1 + AHEAD) / AHEAD)
-    plain = figures(exams["plain"], windows[:, CONTEXT:], np.full(WORDS.text, 2), None)
-    assert plain["bits_per_byte"] == pytest.approx(np.log2(WORDS.text) / 2, abs=1e-5)
-    assert (plain["helped"], plain["thought_tokens"], plain["computed_per_token"]) == (None, 0, 1)
 
 
-def test_more_windows_than_are_read_together_are_each_examined_once(monkeypatch):
-    monkeypatch.setattr("thinking.reasoning.thoughts.text_exam.TOGETHER", 4)
-    windows = np.asarray(jax.random.randint(jax.random.key(0), (10, CONTEXT + AHEAD), 0, WORDS.text))
+def test_each_window_is_examined_once(windows):
     exam = examined("pause", params(), windows)
-    pause = fixed((5,) * MOST + (WORDS.end,), 10)
     read = jax.jit(manner("pause", MODEL, WORDS, MOST).read)
-    said = read(params(), windows[:, :CONTEXT], pause, windows[:, CONTEXT:])
-    np.testing.assert_allclose(exam.own, said.following, atol=1e-5)
+    for thought, found in {(5,) * MOST + (WORDS.end,): exam.own, (WORDS.end,): exam.empty}.items():
+        said = read(params(), windows[:, :CONTEXT], fixed(thought, 10), windows[:, CONTEXT:])
+        np.testing.assert_allclose(found, said.following, atol=1e-5)
     np.testing.assert_allclose(exam.other, exam.own, atol=1e-5)
+
+
+def test_what_thoughts_are_worth_is_told_against_the_plain_model():
+    log2 = np.log(2)
+    thoughts = np.full((2, 3), WORDS.text)
+    exam = Exam(
+        -log2 * np.array([2, 4]), -log2 * np.array([3, 3]), -log2 * np.array([8, 8]), thoughts, np.array([3, 2])
+    )
+    plain = Exam(-log2 * np.array([4, 4]), *exam[1:3], thoughts[:, :0], np.array([0, 0]))
+    following, sizes = np.array([[0], [1]]), np.array([1, 3])
+    found = figures(exam, following, sizes, plain)
+    # Windows of 1 and 3 bytes took 6 bits; they take 8 without thinking, and 16 behind thoughts about each other.
+    assert found["bits_per_byte"] == pytest.approx(6 / 4)
+    assert found["saved"] == pytest.approx(2 / 4)
+    assert found["saved_error"] == pytest.approx(np.sqrt(2) / 4)
+    assert found["others_thought"] == pytest.approx(16 / 4)
+    assert (found["helped"], found["thought_tokens"], found["computed_per_token"]) == (0.5, 1.5, 3.5)
+    alone = figures(plain, following, sizes, None)
+    assert (alone["saved"], alone["helped"], alone["others_thought"]) == (None, None, None)
+    assert (alone["thought_tokens"], alone["computed_per_token"]) == (0, 1)
