@@ -154,6 +154,17 @@ def manner_of(config: Config, kind: str) -> Manner:
     return manner("plain" if kind == REFERENCE else kind, *build(config), config.thought_length)
 
 
+def lessons_of(config: Config, kind: str) -> Manner:
+    """How a model of a kind thinks while it learns.
+
+    The reference learns to read on behind thoughts that say nothing, and without any. Models that go on from it would
+    else spend their training on getting used to thoughts, and the one that does not think would win by that alone.
+    """
+    from thinking.reasoning.thoughts.before_text import manner
+
+    return manner("idle" if kind == REFERENCE else kind, *build(config), config.thought_length)
+
+
 def practice(config: Config, kind: str) -> Practice:
     """What a kind learns from."""
     from thinking.reasoning.thoughts.text_learning import Practice, by_best, by_group
@@ -187,7 +198,7 @@ def teach(config: Config, run: Run, kind: str, seed: int, reference: Any) -> Tra
         return Student(Learner(params, optimizer.init(params)), judging, keys[reference is not None])
 
     step = thinking_step(
-        manner_of(config, kind),
+        lessons_of(config, kind),
         manner_of(config, REFERENCE),
         optimizer,
         jnp.asarray(text_of(config).train),

@@ -55,6 +55,16 @@ def test_a_plain_thought_is_none_and_a_pause_is_always_the_same():
     assert not pause.chosen.any()
 
 
+def test_an_idle_thought_is_none_or_anything():
+    thought = drawn("idle")
+    assert set(thought.length.tolist()) == {0, 1, 2, 3, 4}
+    assert 0.3 < np.mean(thought.length == 0) < 0.7
+    for tokens, length in zip(thought.tokens.tolist(), thought.length.tolist(), strict=True):
+        assert tokens[max(length - 1, 0) :] == ([WORDS.end] if length else []) + [0] * (MOST + 1 - length)
+        assert all(WORDS.text <= token < WORDS.end for token in tokens[: max(length - 1, 0)])
+    assert not thought.chosen.any()
+
+
 def test_a_judged_thought_has_its_length_and_its_own_tokens():
     thought = drawn("judged")
     assert set(thought.tokens[:, :MOST].ravel().tolist()) == {5, 6, 7, 8}

@@ -20,9 +20,10 @@ from thinking.reasoning.post_training import joined
 
 Array = jax.Array
 
-Kind = Literal["plain", "pause", "judged", "supervised"]
-"""No thought; a fixed number of tokens that say nothing (Goyal et al. 2024); a fixed number that the model draws; as
-many as it draws before it ends the thought itself."""
+Kind = Literal["idle", "plain", "pause", "judged", "supervised"]
+"""How a model thinks: not at all every second time and else any number of tokens by chance; never; a fixed number of
+tokens that say nothing (Goyal et al. 2024); a fixed number that the model draws; as many as it draws before it ends the
+thought itself."""
 
 
 class Words(NamedTuple):
@@ -106,6 +107,8 @@ def manner(kind: Kind, model: Decoder, words: Words, most: int) -> Manner:
     def think(params: Params, key: Array, contexts: Array) -> Thought:
         if kind == "plain":
             return fixed((), len(contexts))
+        if kind == "idle":
+            return _idle(words, most, key, len(contexts))
         if kind == "pause":
             return fixed((words.text,) * most + (words.end,), len(contexts))
         stops = (words.end,) if words.end in choices else ()
@@ -139,6 +142,16 @@ def fixed(tokens: Sequence[int], rows: int) -> Thought:
     """The same thought for every row, which no model chose."""
     length = jnp.full(rows, len(tokens), jnp.int32)
     return Thought(jnp.broadcast_to(jnp.array(tokens, jnp.int32), (rows, len(tokens))), length, jnp.zeros_like(length))
+
+
+def _idle(words: Words, most: int, key: Array, rows: int) -> Thought:
+    length_key, token_key, none_key = jax.random.split(key, 3)
+    length = jax.random.randint(length_key, (rows,), 1, most + 2)
+    length = jnp.where(jax.random.bernoulli(none_key, shape=(rows,)), 0, length)
+    tokens = jax.random.randint(token_key, (rows, most + 1), words.text, words.end)
+    behind = jnp.arange(1, most + 2)[None] - length[:, None]
+    tokens = jnp.where(behind == 0, words.end, jnp.where(behind < 0, tokens, 0))
+    return Thought(tokens, length, jnp.zeros_like(length))
 
 
 def row(contexts: Array, thought: Thought, following: Array) -> Array:
