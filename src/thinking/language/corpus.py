@@ -1,0 +1,167 @@
+"""Real text as tokens: what a language model learns from, and a part that it never sees.
+
+Axes: N tokens of a text, V tokens of the vocabulary.
+"""
+
+import ast
+import functools
+import itertools
+import sysconfig
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from thinking.errors import UserError
+
+PYTHON, HUB = "python", "hf:"
+"""The text that is always there, and how the name of a data set of Hugging Face begins."""
+
+HELD_OUT = 0.1
+"""Share of the characters, at the end, that nothing learns from."""
+
+BYTES = 256
+
+
+class Corpus(NamedTuple):
+    """A text in tokens.
+
+    Attributes:
+        train: [N] int32.
+        held_out: [N] int32, of text that comes after all of `train`.
+        sizes: [V] int32, bytes of each token; tokens of two vocabularies compare by bits per byte alone.
+        decode: tokens to their text; half a character becomes a replacement mark.
+    """
+
+    train: np.ndarray
+    held_out: np.ndarray
+    sizes: np.ndarray
+    decode: Callable[[Sequence[int]], str]
+
+
+@functools.lru_cache(maxsize=4)
+def corpus(source: str, characters: int, bpe: int | None) -> Corpus:
+    """Read a text, part it and make tokens of it.
+
+    Args:
+        source: `python`, the path of a UTF-8 file, or `hf:NAME[:COLUMN]`.
+        characters: what is beyond so many is left out.
+        bpe: tokens of a byte-level BPE (Sennrich et al. 2016) that learns from the training part; None: bytes.
+
+    Raises:
+        UserError: if there is no such text, or not enough of it to part.
+    """
+    text = once(read_text(source, characters))[:characters]
+    cut = round(len(text) * (1 - HELD_OUT))
+    if not 0 < cut < len(text):
+        raise UserError(f"--text {source}: {len(text)} characters are too few to part; give a longer text")
+    train, held_out = text[:cut], text[cut:]
+    encode, decode, sizes = _bytes() if bpe is None else _pairs(train, bpe)
+    return Corpus(encode(train), encode(held_out), sizes, decode)
+
+
+def once(text: str) -> str:
+    """The text with each paragraph kept where it stands first.
+
+    What is held out would else partly have been learned by heart (Lee et al. 2022): topics of the language reference
+    quote each other at length.
+    """
+    return "\n\n".join(dict.fromkeys(text.split("\n\n")))
+
+
+def read_text(source: str, characters: int) -> str:
+    """A text by its name, of at least so many characters where it has them.
+
+    Raises:
+        UserError: if it cannot be had.
+    """
+    if source == PYTHON:
+        return "\n\n".join(python_documentation())
+    if source.startswith(HUB):
+        return _from_hub(source, characters)
+    try:
+        return Path(source).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UserError(f"--text {source}: {why}; give a text file, {PYTHON}, or {HUB}NAME[:COLUMN]") from None
+
+
+def python_documentation() -> list[str]:
+    """What every Python carries of English: the language reference, and what its modules say of themselves.
+
+    The order is one by chance, but always the same: parts of it are then alike. Of another Python it is another text.
+    """
+    from pydoc_data.topics import topics
+
+    modules = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    documents = [*topics.values(), *("\n\n".join(_docstrings(path)) for path in modules)]
+    return sorted(filter(None, documents), key=lambda text: zlib.crc32(text.encode()))
+
+
+def _docstrings(path: Path) -> Iterator[str]:
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, documented) and (text := ast.get_docstring(node)):
+            yield text
+
+
+def _from_hub(source: str, characters: int) -> str:
+    name, _, column = source.removeprefix(HUB).partition(":")
+    column = column or "text"
+    try:
+        import datasets
+    except ImportError:
+        raise UserError(f"--text {source} needs datasets, which is not installed: pip install datasets") from None
+    try:
+        rows = iter(datasets.load_dataset(name, split="train", streaming=True))
+        first = next(rows)
+    # Whatever the hub, its cache or the network may raise.
+    except Exception as error:
+        raise UserError(f"--text {source}: {' '.join(str(error).split())[:200]}; give a data set with texts") from error
+    if not isinstance(first.get(column), str):
+        raise UserError(f"--text {source}: it has no texts {column!r}; give {HUB}NAME:COLUMN, of {', '.join(first)}")
+    texts, total = [], 0
+    for row in itertools.chain([first], rows):
+        if total >= characters:
+            break
+        texts.append(row[column])
+        total += len(row[column])
+    return "\n\n".join(texts)
+
+
+Tokens = tuple[Callable[[str], np.ndarray], Callable[[Sequence[int]], str], np.ndarray]
+"""How a text is encoded and decoded, and the bytes of each token [V]."""
+
+
+def _bytes() -> Tokens:
+    def encode(text: str) -> np.ndarray:
+        return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+
+    def decode(tokens: Sequence[int]) -> str:
+        return bytes(tokens).decode(errors="replace")
+
+    return encode, decode, np.ones(BYTES, np.int32)
+
+
+def _pairs(train: str, vocabulary: int) -> Tokens:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    # Each byte is a token, so that any text can be told.
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([train], trainer)
+
+    def encode(text: str) -> np.ndarray:
+        return np.array(tokenizer.encode(text).ids, np.int32)
+
+    def decode(tokens: Sequence[int]) -> str:
+        return tokenizer.decode(list(tokens))
+
+    # A byte-level token is written with one character a byte.
+    sizes = [len(tokenizer.id_to_token(token)) for token in range(tokenizer.get_vocab_size())]
+    return encode, decode, np.array(sizes, np.int32)
