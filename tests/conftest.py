@@ -16,6 +16,11 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_collection_modifyitems(items):
+    """Whole tasks come first: no worker shall begin with a long file when the others have ended."""
+    items.sort(key=lambda item: item.path.parent.name != "tasks")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _compilation_cache(tmp_path_factory):
     """What several tests of a worker compile is compiled once."""
