@@ -38,7 +38,7 @@ def guessing_tokens(codec, above):
 
     def infer(state, context, target):
         older = jnp.where(context.length > 1, context.items[:, 0], codes)
-        return Hypothesis(state[older, context.items[:, 1], target], jnp.ones(B))
+        return Hypothesis(state[older, context.items[:, 1], target], jnp.ones(len(target)))
 
     return Kernel(init, lambda state, batch: (state, {}), infer, Spaces(codec.space, codec.space, above), C)
 
@@ -51,9 +51,9 @@ def guessing_vectors(codec, above):
         return jax.random.normal(key, (C * size + above.dims, size))
 
     def infer(state, context, target):
-        items = jnp.where(context.valid[..., None], context.items, 0).reshape(B, -1)
+        items = jnp.where(context.valid[..., None], context.items, 0).reshape(len(target), -1)
         waves = jnp.sin(jnp.concatenate([items, target], axis=1) @ state)
-        return Hypothesis(jnp.where(jnp.arange(size)[None] < size - 1, waves, 9 * (waves > 0)), jnp.ones(B))
+        return Hypothesis(jnp.where(jnp.arange(size)[None] < size - 1, waves, 9 * (waves > 0)), jnp.ones(len(target)))
 
     return Kernel(init, lambda state, batch: (state, {}), infer, Spaces(codec.space, codec.space, above), C)
 

@@ -95,30 +95,51 @@ def outliner(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> Outliner:
     top = len(layers) - 1
 
     def ask(state: State, layer: int, legs: Sequence[Leg]) -> Array:
+        """What a layer says; its leg, and those of the layers above."""
         kernel = layers[layer]
-        context = recall(legs[layer].memory, kernel.context_length)
-        return kernel.infer(state[layer], context, pursued([leg.target for leg in legs[layer:]])).value
+        context = recall(legs[0].memory, kernel.context_length)
+        return kernel.infer(state[layer], context, pursued([leg.target for leg in legs])).value
+
+    def ask_where(state: State, layer: int, legs: Sequence[Leg], where: Array, values: Array) -> Array:
+        """The values [B, ...], with those anew that a layer says in the rows `where`, and perhaps in others too.
+
+        Most rows are within a leg, so half of them mostly hold all in which a layer must be asked.
+        """
+        half = -(-len(where) // 2)
+        chosen = jnp.argsort(~where)[:half]
+
+        def in_half() -> Array:
+            return values.at[chosen].set(ask(state, layer, jax.tree.map(lambda leaf: leaf[chosen], legs)))
+
+        return jax.lax.cond(jnp.sum(where) <= half, in_half, lambda: ask(state, layer, legs))
 
     def descend(state: State, legs: list[Leg], values: list[Array], where: Sequence[Array]) -> None:
         """Open legs below the top in the rows `where`, each from the value of the layer above."""
         for layer in range(top - 1, -1, -1):
             target = codecs[layer + 1].decode(values[layer + 1])
             legs[layer] = _opened(codecs[layer], codecs[layer + 1], legs[layer], target, where[layer])
-            values[layer] = ask(state, layer, legs)
+            values[layer] = ask_where(state, layer, tuple(legs[layer:]), where[layer], values[layer])
+
+    def unasked(layer: int, rows: int) -> Array:
+        space = codecs[layer].space
+        return jnp.zeros((rows, *space.shape), space.dtype)
 
     def begin(state: State, goal: Array) -> Mind:
         everywhere = jnp.ones(goal.shape[0], bool)
         legs = [_idle(kernel, above, goal) for kernel, above in zip(layers, codecs[1:], strict=True)]
         legs[top] = _opened(codecs[top], codecs[top + 1], legs[top], goal, everywhere)
-        descend(state, legs, [goal] * top + [ask(state, top, legs)], [everywhere] * top)
+        values = [unasked(layer, len(goal)) for layer in range(top)]
+        descend(state, legs, [*values, ask(state, top, legs[top:])], [everywhere] * top)
         return tuple(legs)
 
     def advance(state: State, mind: Mind) -> tuple[Thought, Mind]:
-        legs, values, over = list(mind), [], []
+        legs = list(mind)
+        values, over = [ask(state, 0, mind)], []
         for layer, codec in enumerate(codecs[:-1]):
             if layer > 0:
                 legs[layer] = _risen(codec, legs[layer], legs[layer - 1], over[-1])
-            values.append(ask(state, layer, legs))
+                nothing = unasked(layer, len(over[-1]))
+                values.append(ask_where(state, layer, tuple(legs[layer:]), over[-1], nothing))
             # A leg that has just begun is not over, so every thought is a step.
             ends = codec.is_mark(values[-1]) & (legs[layer].count > 0)
             over.append(ends & over[-1] if over else ends)
