@@ -129,21 +129,6 @@ def test_a_paced_aim_follows_the_values_of_a_life_of_that_value():
         np.testing.assert_allclose(pursuit.value, [max(1 - 0.99 ** (20 - lived), 0), 1], atol=1e-4)
 
 
-def test_continuous_actions_go_the_same_way(tmp_path):
-    config = dataclasses.replace(
-        rl_cart_pole.PRESETS["smoke"],
-        environment="Pendulum-v1",
-        episode_limit=None,
-        courses=1,
-        test_episodes=1,
-        ask=(),
-        films=False,
-    )
-    run = Run(folder=tmp_path, config=config)
-    rl_cart_pole.run(config, run)
-    assert all(-2000 <= row["mean_return"] <= 0 for row in results(run)["rows"])
-
-
 def test_judging_counts_what_gymnasium_gives():
     world = control.world("CartPole-v1")
 

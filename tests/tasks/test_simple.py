@@ -19,7 +19,7 @@ SMALL = dataclasses.replace(
 )
 
 
-SETS = ("table", "linear", "entropy_transformer")  # the other transformer compiles as long and tells no more
+SETS = ("table", "entropy_transformer")  # the others compile as long and tell no more
 
 
 @pytest.fixture(scope="module")
@@ -77,26 +77,15 @@ def test_a_run_leaves_metrics_plots_and_an_animation(finished):
 
 def test_a_finished_run_is_restored_and_tells_its_plans_hop_by_hop(finished, capsys):
     before = results(finished)
-    asked = dataclasses.replace(SMALL, plan=("0", "3"), sets=("table", "linear"))
+    asked = dataclasses.replace(SMALL, plan=("0", "3"), sets=("table",))
     simple.run(asked, dataclasses.replace(finished, config=asked))
     out = capsys.readouterr().out
-    assert out.count("finished before") == 2
+    assert out.count("finished before") == 1
     assert results(finished) == before
     graph = nx.relabel_nodes(nx.fast_gnp_random_graph(6, 0.4, seed=0, directed=True), str)
     hops = nx.shortest_path_length(graph, "0", "3")
     assert f"table: arrives after {hops} hops" in out
     assert "sub-goal of layer 1" in out
-
-
-def test_the_same_seed_gives_the_same_weights_and_another_one_others(tmp_path):
-    digests = []
-    for index, seed in enumerate((1, 1, 2)):
-        config = dataclasses.replace(SMALL, sets=("table",), seed=seed, steps=1)
-        folder = tmp_path / str(index)
-        folder.mkdir()
-        simple.run(config, Run(folder=folder, config=config))
-        digests.append(json.loads((folder / "results.json").read_text())["state_digest"])
-    assert digests[0] == digests[1] != digests[2]
 
 
 def test_a_graph_file_keeps_its_names_and_what_cannot_be_reached_is_no_failure(tmp_path, monkeypatch, capsys):

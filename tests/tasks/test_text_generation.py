@@ -2,14 +2,12 @@
 
 import dataclasses
 import json
-import os
-import signal
 import sys
 
 import pytest
 
 from tasks import text_generation as task
-from thinking.experiment import Run, interruption, main
+from thinking.experiment import Run, main
 
 SMALL = dataclasses.replace(
     task.PRESETS["smoke"], target="ab", rewards=("process",), updates=60, texts=64, learning_rate=0.01
@@ -42,19 +40,6 @@ def test_a_target_is_written_and_what_it_took_is_told(finished):
     assert (last["levels_open"], last["exact"], last["exact_beam"]) == (2, 1, 1)
     assert (finished.plots / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
     assert {record["prompt"] for record in lines(finished, "samples.jsonl")} == {"<begin>"}
-
-
-def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path):
-    def stop(stage, step, figures):
-        if step == 20:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    run = Run(folder=tmp_path, config=SMALL)
-    with interruption.catching(), pytest.raises(interruption.Interrupted):
-        task.run(SMALL, dataclasses.replace(run, mirrors=(stop,)))
-    with interruption.catching():
-        task.run(SMALL, run)
-    assert results(run)["state_digest"] == results(finished)["state_digest"]
 
 
 @pytest.mark.parametrize(
