@@ -109,7 +109,8 @@ def run(config: Config, run: Run) -> None:
         for seed in range(config.seed, config.seed + config.seeds):
             stage = trained[f"{reward}-{seed}"] = teach(config, run, reward, seed)
             rows.append({"reward": reward, "seed": seed, **told(config, stage)})
-    plots.learning_curves(run, ["rewards/letters", "exact", "exact_beam", "levels_open", "entropy"])
+    levels = ["levels_open"] if config.curriculum else []
+    plots.learning_curves(run, ["rewards/letters", "exact", "exact_beam", *levels, "entropy"])
     write_results(run, rows, {name: stage.state for name, stage in trained.items()})
 
 
