@@ -27,6 +27,12 @@ Kind = Literal["none", "pause", "discrete", "continuous"]
 KINDS: tuple[Kind, ...] = ("none", "pause", "discrete", "continuous")
 CHUNK = 50
 """Steps between two looks at the metrics."""
+LOOKS = 60
+"""Times that the thoughts of WATCHED words are written down while a model learns, at most."""
+WATCHED = 128
+NOT_NEGATIVE = ("chains", "repetition_penalty", "policy_weight", "entropy_weight", "step_cost")
+DRAWN = ("grpo", "reinforce", "search")
+"""Gradients of thoughts that are drawn, and learn by what they were worth."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,28 +54,35 @@ class Config(RunConfig):
         None, "instead: numbers below this must pass through --length tokens of --tokens kinds (8), and be told again"
     )
 
-    gradient: Literal["straight_through", "gumbel", "grpo", "reinforce", "none"] = option(
+    end_thought: bool = option(False, "models end their thoughts by themselves, in place of a thought for each symbol")
+    step_cost: float = option(0.001, "end_thought: what a step costs, in nats")
+    blind: bool = option(False, "answers see the thoughts alone, not the word (none: the word, as ever)")
+    split: bool = option(False, "other blocks than those that think find the answer, from word and thoughts")
+    convert: bool = option(False, "models that think begin as the one that answers at once, when it has learned")
+
+    gradient: Literal["straight_through", "gumbel", "grpo", "reinforce", "search", "none"] = option(
         "straight_through",
         "discrete: how thoughts learn: through their choice (straight_through, gumbel), by the log-probability of the "
-        "right answer (grpo, reinforce), or only as far as answers teach them (none)",
+        "right answer (grpo, reinforce), from the best of --group drawn (search), or only as far as answers teach "
+        "them (none)",
     )
     tokens: int | None = option(
         None, "discrete: tokens of thought, with a head of their own; None: one for each answer, with the answers' head"
     )
     thought_width: int | None = option(None, "discrete: dimensions of the tokens' embeddings; None: --width")
     chains: float = option(0.0, "discrete: weight of a loss that makes thoughts the true states, which is supervision")
-    group: int = option(8, "grpo: thoughts drawn of each word")
-    policy_weight: float = option(1.0, "grpo and reinforce: weight of the policy's loss")
-    entropy_weight: float = option(0.01, "grpo and reinforce: weight of the entropy bonus")
-    discount: float = option(1.0, "grpo and reinforce: what a reward counts for one thought earlier, 0 to 1")
-    repetition_penalty: float = option(0.0, "grpo and reinforce: what a thought pays that repeats the one before")
+    group: int = option(8, "grpo and search: thoughts drawn of each word")
+    policy_weight: float = option(1.0, "grpo, reinforce and search: weight of the policy's loss")
+    entropy_weight: float = option(0.01, "grpo, reinforce and search: weight of the entropy bonus")
+    discount: float = option(1.0, "grpo, reinforce and search: what a reward counts for one thought earlier, 0 to 1")
+    repetition_penalty: float = option(0.0, "grpo, reinforce, search: what a thought pays that repeats the one before")
 
     width: int = option(128, "dimensions of the model")
     heads: int = option(4, "attention heads")
     layers: int = option(1, "blocks")
-    steps: int = option(12_000, "training steps of each model")
-    batch: int = option(256, "words of a step")
-    learning_rate: float = option(0.002, "highest learning rate, falling as a cosine")
+    steps: int = option(2000, "training steps of each model")
+    batch: int = option(512, "words of a step")
+    learning_rate: float = option(0.003, "highest learning rate, falling as a cosine")
     continuous_learning_rate: float = option(4e-4, "continuous: the same; hidden states that are fed back bear less")
     final_rate: float = option(0.05, "share of that rate that is left in the end, 0 to 1")
     mastery: float = option(0.95, "share of right answers that makes words one symbol longer, above 0, up to 1")
@@ -89,7 +102,7 @@ class Config(RunConfig):
                 raise UserError(f"{flag} {value}: allowed is a number from 0 to 1; take {field.default}")
             if field.name.endswith("learning_rate") and value <= 0:
                 raise UserError(f"{flag} {value}: allowed is a number above 0; take {field.default}")
-            if field.name in ("chains", "repetition_penalty", "policy_weight", "entropy_weight") and value < 0:
+            if field.name in NOT_NEGATIVE and value < 0:
                 raise UserError(f"{flag} {value}: allowed is a number from 0; take {field.default}")
         if not self.thoughts:
             raise UserError(f"--thoughts: name at least one of {', '.join(KINDS)}")
@@ -101,12 +114,19 @@ class Config(RunConfig):
             raise UserError(f"--width {self.width}: allowed is a multiple of twice --heads, {2 * self.heads}")
         if self.batch % self.group:
             raise UserError(f"--group {self.group}: allowed is a divisor of --batch, {self.batch}; take 1")
-        if self.gradient == "grpo" and self.group < 2:
-            raise UserError(f"--group {self.group}: a group is told from its mean; give at least 2")
+        if self.gradient in ("grpo", "search") and self.group < 2:
+            raise UserError(f"--group {self.group}: thoughts are compared with others of their word; give at least 2")
         if self.code is not None and self.gradient not in ("straight_through", "gumbel"):
             raise UserError(f"--gradient {self.gradient}: a code is learned through its choice; take gumbel")
         if self.chains and self.tokens is not None:
             raise UserError("--chains: true states are tokens of the answers' head alone; leave --tokens out")
+        if self.end_thought and (self.blind or self.split):
+            other = "--blind" if self.blind else "--split"
+            raise UserError(f"--end-thought {other}: such an answer needs thoughts of a fixed number; leave one out")
+        if self.convert and "none" not in self.thoughts:
+            raise UserError("--convert: models begin as the one that answers at once; add none to --thoughts")
+        if self.convert and self.tokens is not None:
+            raise UserError("--convert: each answer becomes a token; leave --tokens out")
 
 
 PRESETS = {
@@ -131,7 +151,7 @@ def run(config: Config, run: Run) -> None:
     from thinking.experiment.results import write_results
 
     machine, longest = automaton(config.problem), config.test_length or 2 * config.length
-    trained = {(kind, seed): teach(config, run, kind, seed) for kind in config.thoughts for seed in seeds(config)}
+    trained = teach_all(config, run)
     stages = {name(*key): stage for key, stage in trained.items()}
     models = {name(*key): (build(config, key[0]), stage.state.learner.params) for key, stage in trained.items()}
     words = examining.asked(machine, config.seed, config.length, config.length, config.test_words)
@@ -144,6 +164,9 @@ def run(config: Config, run: Run) -> None:
     firsts = {kind: models[name(kind, config.seed)] for kind in config.thoughts}
     examining.draw_thoughts(run, firsts, words, machine)
     plots.learning_curves(run, ["loss", "exact", "length"])
+    examining.write_page(
+        run, {kind: name(kind, config.seed) for kind in config.thoughts}, watched_words(config), machine
+    )
     write_results(
         run,
         [row(config, kind, exact, told) for kind in config.thoughts],
@@ -179,21 +202,55 @@ def build(config: Config, kind: Kind) -> Thinker:
         answers=states,
         block=BlockConfig(width=config.width, heads=config.heads, gated=True),
         layers=config.layers,
-        choice="drawn" if config.gradient in ("grpo", "reinforce", "none") else config.gradient,
-        kinds=config.tokens,
+        choice=config.gradient if config.gradient in ("straight_through", "gumbel") else "drawn",
+        kinds=states if config.convert else config.tokens,
         thought_width=config.thought_width,
+        ends=config.end_thought,
+        blind=config.blind,
+        split=config.split,
     )
 
 
-def teach(config: Config, run: Run, kind: Kind, seed: int) -> Trained:
-    """Train one model; words are a function of the seed and the step alone, and longer the better it does."""
+def watched_words(config: Config) -> Words:
+    """Words whose thoughts are written down while models learn."""
+    from thinking.environments.serial import automaton
+    from thinking.environments.serial.examining import asked
+
+    return asked(automaton(config.problem), config.seed + 1, config.length, config.length, WATCHED)
+
+
+def teach_all(config: Config, run: Run) -> dict[tuple[Kind, int], Trained]:
+    """Models of all kinds and seeds; where they are converted, those that do not think come first."""
+    from thinking.reasoning.thoughts import converted
+
+    trained: dict[tuple[Kind, int], Trained] = {}
+    for kind in sorted(config.thoughts, key=lambda kind: config.convert and kind != "none"):
+        for seed in seeds(config):
+            first = None
+            if config.convert and kind != "none":
+                first = converted(trained["none", seed].state.learner.params)
+            trained[kind, seed] = teach(config, run, kind, seed, first)
+    return trained
+
+
+def teach(config: Config, run: Run, kind: Kind, seed: int, first: Any = None) -> Trained:
+    """Train one model; words are a function of the seed and the step alone, and longer the better it does.
+
+    Args:
+        config: of the run.
+        run: that takes what is saved.
+        kind: of thoughts.
+        seed: of the model.
+        first: parameters to begin with; None: those of the seed.
+    """
     import jax
 
     from thinking.environments.serial import automaton, draw_words
+    from thinking.environments.serial.page import record_of
     from thinking.experiment.training import train
     from thinking.learning.curriculum import curriculum
     from thinking.learning.optimizers import adamw, warmup_cosine
-    from thinking.reasoning.thoughts.learning import student, thinking_step
+    from thinking.reasoning.thoughts.learning import student, thinking_step, watched
 
     model, machine = build(config, kind), automaton(config.problem)
     lengths = curriculum(config.length, threshold=config.mastery, memory=8.0 * config.batch, least=4 * config.batch)
@@ -213,22 +270,27 @@ def teach(config: Config, run: Run, kind: Kind, seed: int) -> Trained:
         batch=config.batch,
         reinforcement=reinforcement(config) if discrete else None,
         chains=config.chains if discrete else 0.0,
+        step_cost=config.step_cost if config.end_thought else 0.0,
     )
+    every = CHUNK * -(-config.steps // (CHUNK * LOOKS))
+    step = watched(step, model, watched_words(config), every, config.steps)
 
     def begin() -> Any:
-        return jax.jit(lambda key: student(model, optimizer, lengths, key))(jax.random.key(seed))
+        return jax.jit(lambda key: student(model, optimizer, lengths, key, first))(jax.random.key(seed))
 
-    return train(run, name(kind, seed), init=begin, step=step, steps=config.steps, chunk=CHUNK, watch="length")
+    size = {"steps": config.steps, "chunk": CHUNK}
+    return train(run, name(kind, seed), init=begin, step=step, **size, watch="length", tell=record_of)
 
 
 def reinforcement(config: Config) -> Reinforcement | None:
     """How discrete thoughts learn from what they were worth, where they do."""
     from thinking.reasoning.thoughts.learning import Reinforcement
 
-    if config.gradient not in ("grpo", "reinforce"):
+    if config.gradient not in DRAWN:
         return None
     return Reinforcement(
-        group=config.group if config.gradient == "grpo" else 1,
+        group=1 if config.gradient == "reinforce" else config.group,
+        best=config.gradient == "search",
         weight=config.policy_weight,
         entropy=config.entropy_weight,
         discount=config.discount,

@@ -11,8 +11,9 @@ import pytest
 from thinking.environments.serial import automaton, draw_words
 from thinking.learning.curriculum import curriculum
 from thinking.networks.blocks import BlockConfig
-from thinking.reasoning.thoughts import probing, thinker
-from thinking.reasoning.thoughts.learning import Reinforcement, student, thinking_step
+from thinking.reasoning.thoughts import converted, probing, thinker
+from thinking.reasoning.thoughts.learning import Reinforcement, policy_loss, student, thinking_step, watched
+from thinking.reasoning.thoughts.steps import log_ends
 
 BLOCK = BlockConfig(width=16, heads=2, gated=True)
 KINDS = ("none", "pause", "discrete", "continuous")
@@ -105,6 +106,100 @@ def test_gradients_cross_a_choice_unless_it_is_drawn(choice, crosses):
     slopes = jax.jit(jax.grad(loss))(made.init(jax.random.key(1)))
     assert bool(jnp.any(slopes["choose"]["kernel"] != 0)) is crosses
     assert bool(jnp.any(slopes["thoughts"]["embedding"] != 0))
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_a_blind_answer_sees_the_thoughts_alone(split):
+    asked, lengths = words(), jnp.int32([1, 2, 3, 4] * 2)
+    other = (asked.symbols + 1) % 6
+    spoken = jax.random.randint(jax.random.key(5), (8, 4), 0, 6)
+    for blind in (True, False):
+        made = model("discrete", blind=blind, split=split)
+        if not blind and not split:
+            continue
+        think = jax.jit(functools.partial(made.think, made.init(jax.random.key(1)), lengths=lengths))
+        one, two = think(asked.symbols, changed=spoken).answers, think(other, changed=spoken).answers
+        assert np.allclose(one, two, atol=1e-5) is blind
+        assert not np.allclose(one, think(asked.symbols, changed=(spoken + 1) % 6).answers, atol=1e-3)
+        unmade = jnp.arange(4)[None] >= lengths[:, None]  # thoughts past a word's length are none
+        again = think(asked.symbols, changed=jnp.where(unmade, (spoken + 1) % 6, spoken)).answers
+        assert np.allclose(one, again, atol=1e-5)
+
+
+def test_thinking_ends_by_chance_or_at_the_first_step_that_would_rather_end():
+    logits = jax.random.normal(jax.random.key(0), (50, 4))
+    drawn = np.exp(log_ends(logits, drawn=True))
+    ending = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+    ending[:, -1] = 1
+    for row, wanted in zip(drawn, ending, strict=True):
+        alive = 1.0
+        for step, end in enumerate(wanted):
+            assert row[step] == pytest.approx(alive * end, abs=1e-6)
+            alive *= 1 - end
+    chosen = np.asarray(log_ends(logits, drawn=False)).argmax(axis=1)
+    assert chosen.tolist() == [next(step for step, end in enumerate(row) if end > 0.5) for row in ending]
+
+
+def test_an_answer_is_that_of_all_ends_and_what_comes_after_the_end_is_not_made():
+    asked, made = words(), model("discrete", ends=True)
+    params = made.init(jax.random.key(1))
+    params["end"] = {"kernel": 50 * params["end"]["kernel"], "bias": jnp.full(1, -0.5)}  # so that words end apart
+    think = jax.jit(made.think)
+    thinking = think(params, asked.symbols, asked.lengths, jax.random.key(0))
+    ends = np.asarray(thinking.hidden) @ np.asarray(params["end"]["kernel"]) + np.asarray(params["end"]["bias"])
+    weights = np.exp(log_ends(ends[:, :, 0], drawn=True))
+    wanted = np.einsum("bn,bna->ba", weights, jax.nn.softmax(made.read(params, thinking.hidden)))
+    assert np.allclose(np.exp(thinking.answers), wanted, atol=1e-5)
+    assert np.allclose(thinking.steps, weights @ [1, 2, 3, 4], atol=1e-4)
+    asked_again = think(params, asked.symbols, asked.lengths)
+    steps = np.asarray(asked_again.steps).round().astype(int)
+    assert len(set(steps.tolist())) > 1
+    assert (np.asarray(asked_again.made).sum(axis=1) == steps - 1).all()
+    with pytest.raises(ValueError, match="ends=True goes with neither blind nor split"):
+        model("discrete", ends=True, blind=True)
+
+
+def test_a_converted_model_thinks_at_first_what_it_would_answer():
+    own = model("discrete", kinds=6)
+    before = own.init(jax.random.key(1))
+    after = converted(before)
+    assert (after["choose"]["kernel"] == before["answer"]["kernel"]).all()
+    assert not (after["choose"]["kernel"] == before["choose"]["kernel"]).all()
+    asked = words()
+    thinking = jax.jit(own.think)(after, asked.symbols, asked.lengths)
+    said = own.read(after, thinking.hidden)
+    assert (np.asarray(thinking.thoughts) == np.asarray(said[:, :-1].argmax(-1))).all()
+    with pytest.raises(ValueError, match="a head of their own"):
+        converted(params())
+
+
+def test_a_search_raises_the_best_thoughts_of_a_group_alone():
+    asked = words()
+    thinking = jax.jit(model("discrete").think)(params(), asked.symbols, asked.lengths)
+    reward = jnp.float32([0, 3, 1, 2, 9, 8, 8, 8])
+
+    def loss(log_probs):
+        how = Reinforcement(group=4, best=True, entropy=0.0)
+        return policy_loss(thinking._replace(log_probs=log_probs), reward, how)[0]
+
+    slopes = np.asarray(jax.grad(loss)(thinking.log_probs))
+    assert (slopes[[1, 4]] < 0).all()
+    assert (slopes[[0, 2, 3, 5, 6, 7]] == 0).all()
+
+
+def test_thoughts_are_looked_at_now_and_then_and_in_the_end():
+    asked = words()
+    made = model("discrete")
+    lengths = curriculum(4, threshold=0.9, memory=256.0, least=128)
+    begun = student(made, optax.sgd(0.0), lengths, jax.random.key(0), params())
+    step = watched(lambda state, index: (state, {"loss": index}), made, asked, every=2, steps=5)
+    _, sample = jax.lax.scan(lambda state, index: step(state, index)[::2], begun, jnp.arange(5))
+    thinking = jax.jit(made.think)(params(), asked.symbols, asked.lengths)
+    assert [bool((look >= 0).any()) for look in sample] == [False, True, False, True, True]
+    said, thoughts = sample[-1]
+    assert (thoughts[:, :-1] == thinking.thoughts).all()
+    assert (thoughts[:, -1] == -1).all()
+    assert (said[:, -1] == thinking.answers.argmax(-1)).all()
 
 
 def learned(kind, steps, how=None, machine="parity", length=3, chains=0.0, **changed):

@@ -15,7 +15,8 @@ def made_up(hidden, thoughts, kinds):
     rows, count = thoughts.shape
     nothing = jnp.zeros((rows, count))
     logits = jnp.zeros((rows, count, kinds))
-    return Thinking(jnp.zeros((rows, 2)), hidden, thoughts, nothing, nothing, logits, jnp.ones((rows, count), bool))
+    made, steps = jnp.ones((rows, count), bool), jnp.full(rows, count + 1.0)
+    return Thinking(jnp.zeros((rows, 2)), hidden, thoughts, nothing, nothing, logits, made, steps)
 
 
 def states_of(count=600, length=4, kinds=5):

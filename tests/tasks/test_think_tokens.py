@@ -10,29 +10,56 @@ from thinking.errors import UserError
 from thinking.experiment import Run
 from thinking.experiment.config import check
 
-SMALL = dataclasses.replace(think_tokens.PRESETS["smoke"], thoughts=("discrete", "none"), seeds=2)
+SMALL = dataclasses.replace(think_tokens.PRESETS["smoke"], thoughts=("discrete", "none"), convert=True)
 
 
 def results(run):
     return json.loads((run.folder / "results.json").read_text())
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"gradient": "grpo", "group": 4, "tokens": 3},
-    ],
-    ids=lambda changed: next(iter(changed.values())),
-)
-def test_thoughts_learn_in_every_way(tmp_path, changed):
-    config = dataclasses.replace(SMALL, **changed, thoughts=("discrete",), steps=2, seeds=1)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small run of a model that answers at once, and of one that becomes a thinking one, and where it was written."""
+    run = Run(folder=tmp_path_factory.mktemp("think_tokens"), config=SMALL)
+    check(SMALL)
+    think_tokens.run(SMALL, run)
+    return run
+
+
+def test_all_kinds_are_examined_at_all_lengths_and_seen(finished):
+    written = results(finished)
+    rows = {row["thoughts"]: row for row in written["rows"]}
+    assert list(rows) == ["discrete", "none"]
+    for kind, row in rows.items():
+        exact = written["exact_by_length"][f"{kind}-0"]
+        assert len(exact) == 6
+        assert [row["exact_at_3"], row["exact_at_6"]] == [exact[2], exact[5]]
+        assert row["steps"] == 3
+    for plot in ("lengths", "dependence", "confusion", "learning_curves"):
+        assert (finished.plots / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+    assert "discrete: steps of 10 words" in (finished.plots / "thoughts.html").read_text()
+    recorded = [json.loads(line) for line in (finished.folder / "samples.jsonl").read_text().splitlines()]
+    assert [(record["stage"], record["step"]) for record in recorded] == [("none-0", 4), ("discrete-0", 4)]
+
+
+def test_a_thinking_model_began_as_the_one_that_answers_at_once(finished):
+    none, taught = (think_tokens.teach(SMALL, finished, kind, 0).state.learner.params for kind in ("none", "discrete"))
+    for name in ("answer", "choose"):
+        apart = abs(taught[name]["kernel"] - none["answer"]["kernel"]).max()
+        assert 0 < apart < 0.02  # four steps of a rate of at most 0.003 away
+    assert abs(none["choose"]["kernel"] - none["answer"]["kernel"]).max() > 0.3
+
+
+def test_thoughts_that_are_drawn_for_another_model_learn(tmp_path):
+    changed = {"gradient": "search", "group": 4, "split": True, "convert": False, "steps": 2}
+    config = dataclasses.replace(SMALL, **changed, thoughts=("discrete",))
     check(config)
     taught = think_tokens.teach(config, Run(folder=tmp_path, config=config), "discrete", 0)
     assert int(taught.state.learner.optimizer[1][0].count) == 2
 
 
 def test_a_code_is_told_with_how_much_of_it_is_used(tmp_path):
-    config = dataclasses.replace(SMALL, code=6, tokens=3, length=2, seeds=1)
+    config = dataclasses.replace(SMALL, code=6, tokens=3, length=2, convert=False)
     check(config)
     run = Run(folder=tmp_path, config=config)
     think_tokens.run(config, run)
@@ -53,12 +80,15 @@ def test_a_code_is_told_with_how_much_of_it_is_used(tmp_path):
         ({"discount": 1.5}, "--discount 1.5: allowed is a number from 0 to 1"),
         ({"chains": -1.0}, "--chains -1.0: allowed is a number from 0"),
         ({"code": 6, "gradient": "grpo"}, "--gradient grpo: a code is learned through its choice"),
+        ({"tokens": 4}, "--convert: each answer becomes a token"),
+        ({"thoughts": ("discrete",)}, "--convert: models begin as the one that answers at once; add none"),
+        ({"end_thought": True, "blind": True}, "--end-thought --blind: such an answer needs"),
         ({"chains": 1.0, "tokens": 4}, "--chains: true states are tokens of the answers' head alone"),
         ({"mastery": 0.0}, "--mastery 0.0: allowed is above 0"),
         ({"learning_rate": 0.0}, "--learning-rate 0.0: allowed is a number above 0"),
         ({"width": 30}, "--width 30: allowed is a multiple of twice --heads, 4"),
         ({"group": 3}, "--group 3: allowed is a divisor of --batch, 16"),
-        ({"gradient": "grpo", "group": 1}, "--group 1: a group is told from its mean"),
+        ({"gradient": "grpo", "group": 1}, "--group 1: thoughts are compared with others of their word"),
     ],
 )
 def test_bad_values_are_refused_with_one_line(changed, said):

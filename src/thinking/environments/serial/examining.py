@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.environments.serial import drawing
+from thinking.environments.serial import drawing, page
 from thinking.environments.serial.automata import Automaton
 from thinking.environments.serial.words import Words, draw_words
-from thinking.experiment import Run, progress
+from thinking.experiment import Run, metrics, progress
+from thinking.experiment.folder import write_whole
 from thinking.reasoning.thoughts import Thinker, probing
 
 SHOWN = 8
@@ -43,6 +44,7 @@ def figures(model: Thinker, params: Any, words: Words, machine: Automaton) -> di
     def told(params: Any) -> dict[str, jax.Array]:
         thinking = model.think(params, words.symbols, words.lengths)
         found = {
+            "steps": jnp.mean(thinking.steps),
             "state_explains": probing.explained(thinking, words.states, states),
             "shuffled_explains": probing.explained(thinking, jnp.roll(words.states, 1, axis=0), states),
         }
@@ -52,6 +54,20 @@ def figures(model: Thinker, params: Any, words: Words, machine: Automaton) -> di
         return found
 
     return {name: float(value) for name, value in told(params).items()}
+
+
+def write_page(run: Run, stages: Mapping[str, str], words: Words, machine: Automaton) -> None:
+    """Write `plots/thoughts.html`, of the thoughts about some words while models learned.
+
+    Args:
+        run: that recorded them.
+        stages: of training, by kind of thought.
+        words: that were recorded, all of one length.
+        machine: that they are for.
+    """
+    told = metrics.read(run.folder, metrics.SAMPLES)
+    records = {kind: [record for record in told if record["stage"] == stage] for kind, stage in stages.items()}
+    write_whole(run.plots / "thoughts.html", page.page(records, words, machine).encode())
 
 
 def draw_thoughts(run: Run, models: Mapping[str, tuple[Thinker, Any]], words: Words, machine: Automaton) -> None:

@@ -14,7 +14,7 @@ from flax import nnx
 from thinking.learning.learner import Learner, stepped
 from thinking.networks.blocks import BlockConfig, FeedForward, dense
 from thinking.networks.pure import pure
-from thinking.reasoning.thoughts.thinker import Choice, chosen
+from thinking.reasoning.thoughts.steps import Choice, chosen
 
 Array = jax.Array
 Params = Any

@@ -42,6 +42,8 @@ class Reinforcement(NamedTuple):
     Attributes:
         group: thoughts drawn of each word, told from their mean in standard deviations (GRPO, Shao et al. 2024); 1:
             told from the mean of all words (REINFORCE, Williams 1992).
+        best: whether instead the best thoughts of a group are imitated: search while training, as in expert iteration
+            (Anthony et al. 2017).
         weight: of the policy's loss beside the answer's.
         entropy: weight of the entropy bonus.
         discount: what a reward counts for one thought earlier.
@@ -49,16 +51,19 @@ class Reinforcement(NamedTuple):
     """
 
     group: int = 8
+    best: bool = False
     weight: float = 1.0
     entropy: float = 0.01
     discount: float = 1.0
     repetition: float = 0.0
 
 
-def student(model: Thinker, optimizer: optax.GradientTransformation, lengths: Curriculum, key: Array) -> Student:
-    """A model that has learned nothing; consumes the key."""
+def student(
+    model: Thinker, optimizer: optax.GradientTransformation, lengths: Curriculum, key: Array, first: Any = None
+) -> Student:
+    """A model that has learned nothing yet here; consumes the key, of which come its parameters unless `first` is."""
     init_key, key = jax.random.split(key)
-    params = model.init(init_key)
+    params = model.init(init_key) if first is None else first
     return Student(Learner(params, optimizer.init(params)), lengths.init(), key)
 
 
@@ -71,6 +76,7 @@ def thinking_step(
     batch: int,
     reinforcement: Reinforcement | None = None,
     chains: float = 0.0,
+    step_cost: float = 0.0,
 ) -> Callable[[Student, Array], tuple[Student, Metrics]]:
     """`step(student, index) -> (student, metrics)`, a pure function of both.
 
@@ -82,6 +88,7 @@ def thinking_step(
         batch: B; with groups, so many rows of which a group shares a word.
         reinforcement: how drawn thoughts learn; None: through their gradient, where they have one.
         chains: weight of a loss that makes thoughts the true states, which need as many kinds as there are states.
+        step_cost: what each step costs, in nats, where the model ends its thoughts by itself.
     """
     group = 1 if reinforcement is None else reinforcement.group
 
@@ -94,12 +101,14 @@ def thinking_step(
         def loss(params: Any) -> tuple[Array, tuple[Array, Metrics]]:
             thinking = model.think(params, words.symbols, words.lengths, thought_key)
             lost = optax.softmax_cross_entropy_with_integer_labels(thinking.answers, words.answers)
-            total, metrics = jnp.mean(lost), {"loss": jnp.mean(lost)}
+            steps = jnp.mean(thinking.steps)
+            total, metrics = jnp.mean(lost) + step_cost * steps, {"loss": jnp.mean(lost), "steps": steps}
             if reinforcement is not None:
-                policy, told = _policy_loss(thinking, -lost, reinforcement)
+                policy, told = policy_loss(thinking, -lost, reinforcement)
                 total, metrics = total + policy, metrics | told
             if chains:
-                told = optax.softmax_cross_entropy_with_integer_labels(thinking.logits, words.states[:, :-1])
+                true = words.states[:, : thinking.made.shape[1]]
+                told = optax.softmax_cross_entropy_with_integer_labels(thinking.logits, true)
                 metrics["chain_loss"] = masked_mean(told, thinking.made.astype(jnp.float32))
                 total += chains * metrics["chain_loss"]
             exact = (jnp.argmax(thinking.answers, axis=-1) == words.answers).astype(jnp.float32)
@@ -120,11 +129,49 @@ def thinking_step(
     return step
 
 
-def _policy_loss(thinking: Thinking, reward: Array, how: Reinforcement) -> tuple[Array, Metrics]:
+def watched(
+    step: Callable[[Student, Array], tuple[Student, Metrics]], model: Thinker, words: Any, every: int, steps: int
+) -> Callable[[Student, Array], tuple[Student, Metrics, Array]]:
+    """The same step, which also tells what the model makes of some words, as it goes on to learn.
+
+    Args:
+        step: of `thinking_step`.
+        model: that learns.
+        words: with `symbols` [B, N] and `lengths` [B], which are not learned from.
+        every: steps between two looks.
+        steps: in all; the last is looked at too.
+
+    Returns:
+        A step with a sample [2, B, N] int32: what the answers' head says of each step, and the tokens that were
+        thought; -1 where there are none, and everywhere after a step that was not looked at.
+    """
+
+    def look(params: Any) -> Array:
+        thinking = model.think(params, words.symbols, words.lengths)
+        said = jnp.argmax(model.read(params, thinking.hidden), axis=-1)
+        said = jnp.where(jnp.any(thinking.hidden != 0, axis=-1), said, -1)
+        thoughts = jnp.where(thinking.made & (model.kind == "discrete"), thinking.thoughts, -1)
+        missing = said.shape[1] - thoughts.shape[1]
+        return jnp.stack([said, jnp.pad(thoughts, ((0, 0), (0, missing)), constant_values=-1)]).astype(jnp.int32)
+
+    def step_and_look(state: Student, index: Array) -> tuple[Student, Metrics, Array]:
+        state, metrics = step(state, index)
+        nothing = jnp.full((2, *words.symbols.shape), -1, jnp.int32)
+        due = ((index + 1) % every == 0) | (index + 1 == steps)
+        return state, metrics, jax.lax.cond(due, look, lambda params: nothing, state.learner.params)
+
+    return step_and_look
+
+
+def policy_loss(thinking: Thinking, reward: Array, how: Reinforcement) -> tuple[Array, Metrics]:
     """The loss of drawn thoughts whose answer was worth a reward [B], and its metrics."""
     mask = thinking.made.astype(jnp.float32)
     reward = jax.lax.stop_gradient(reward)
-    advantage = group_advantages(reward, how.group if how.group > 1 else len(reward))
+    if how.best:
+        found = jnp.argmax(reward.reshape(-1, how.group), axis=1)
+        advantage = jax.nn.one_hot(found, how.group).reshape(-1)
+    else:
+        advantage = group_advantages(reward, how.group if how.group > 1 else len(reward))
     thoughts = thinking.thoughts
     again = jnp.pad(thoughts[:, 1:] == thoughts[:, :-1], ((0, 0), (1, 0))) * mask
     ends = mask - jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))  # 1 at the last thought

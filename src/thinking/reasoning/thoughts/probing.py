@@ -48,7 +48,7 @@ def dependence(model: Thinker, params: Params, words: Words, other: Array) -> Ar
 def confusion(thinking: Thinking, states: Array, count: int) -> Array:
     """[K, S] how often each token was thought where the true state, of S = `count`, was each; `states` is [B, N]."""
     tokens = jax.nn.one_hot(thinking.thoughts, thinking.logits.shape[2]) * thinking.made[..., None]
-    return jnp.einsum("btk,bts->ks", tokens, jax.nn.one_hot(states[:, :-1], count))
+    return jnp.einsum("btk,bts->ks", tokens, jax.nn.one_hot(states[:, : tokens.shape[1]], count))
 
 
 def explained(thinking: Thinking, states: Array, count: int) -> Array:
@@ -58,10 +58,10 @@ def explained(thinking: Thinking, states: Array, count: int) -> Array:
     its own mean, since where it stands is no thought. States that mean nothing explain about `count / B`.
     """
     weight = thinking.made.astype(jnp.float32)
-    hidden = thinking.hidden[:, :-1]
+    hidden = thinking.hidden[:, : weight.shape[1]]
     total = jnp.maximum(jnp.sum(weight, axis=0), 1)[:, None]
     hidden = (hidden - (jnp.sum(hidden * weight[..., None], axis=0) / total)[None]) * weight[..., None]
-    member = jax.nn.one_hot(states[:, :-1], count) * weight[..., None]
+    member = jax.nn.one_hot(states[:, : weight.shape[1]], count) * weight[..., None]
     sizes = jnp.maximum(jnp.sum(member, axis=0), 1)
     means = jnp.einsum("bts,btd->tsd", member, hidden) / sizes[..., None]
     between = jnp.sum(sizes[..., None] * means**2)
