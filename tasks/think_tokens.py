@@ -80,10 +80,9 @@ class Config(RunConfig):
     width: int = option(128, "dimensions of the model")
     heads: int = option(4, "attention heads")
     layers: int = option(1, "blocks")
-    steps: int = option(2000, "training steps of each model")
+    steps: int = option(2500, "training steps of each model")
     batch: int = option(512, "words of a step")
     learning_rate: float = option(0.003, "highest learning rate, falling as a cosine")
-    continuous_learning_rate: float = option(4e-4, "continuous: the same; hidden states that are fed back bear less")
     final_rate: float = option(0.05, "share of that rate that is left in the end, 0 to 1")
     mastery: float = option(0.95, "share of right answers that makes words one symbol longer, above 0, up to 1")
 
@@ -100,7 +99,7 @@ class Config(RunConfig):
                 raise UserError(f"{flag} {value}: allowed is a whole number from {least}")
             if field.name in ("discount", "final_rate") and not 0 <= value <= 1:
                 raise UserError(f"{flag} {value}: allowed is a number from 0 to 1; take {field.default}")
-            if field.name.endswith("learning_rate") and value <= 0:
+            if field.name == "learning_rate" and value <= 0:
                 raise UserError(f"{flag} {value}: allowed is a number above 0; take {field.default}")
             if field.name in NOT_NEGATIVE and value < 0:
                 raise UserError(f"{flag} {value}: allowed is a number from 0; take {field.default}")
@@ -255,8 +254,7 @@ def teach(config: Config, run: Run, kind: Kind, seed: int, first: Any = None) ->
     model, machine = build(config, kind), automaton(config.problem)
     lengths = curriculum(config.length, threshold=config.mastery, memory=8.0 * config.batch, least=4 * config.batch)
     warmup = min(100, config.steps // 10)
-    rate = config.continuous_learning_rate if kind == "continuous" else config.learning_rate
-    optimizer = adamw(warmup_cosine(rate, config.steps, warmup, config.final_rate), weight_decay=0.01)
+    optimizer = adamw(warmup_cosine(config.learning_rate, config.steps, warmup, config.final_rate), weight_decay=0.01)
 
     def words(key: jax.Array, asked: jax.Array) -> Words:
         return draw_words(machine, key, asked, config.length)

@@ -30,7 +30,9 @@ SMALL = dataclasses.replace(
 def finished(tmp_path_factory):
     """A small run, and where it was written."""
     run = Run(folder=tmp_path_factory.mktemp("arithmetic"), config=SMALL)
-    arithmetic.run(SMALL, run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arithmetic, "CHUNK", 1)  # so that there is something in between
+        arithmetic.run(SMALL, run)
     return run
 
 
@@ -51,7 +53,7 @@ def test_every_model_is_examined_by_subject(finished):
 
 
 def test_metrics_have_the_names_that_users_of_post_training_libraries_know(finished):
-    (line,) = [line for line in lines(finished) if line["stage"] == "grpo"]
+    line = [line for line in lines(finished) if line["stage"] == "grpo"][-1]
     rewards = {f"rewards/{name}" for name in ("outcome", "process", "format", "length")}
     known = {"reward", "reward_std", "completions/mean_length", "completions/clipped_ratio", "entropy", "kl"}
     assert known | rewards | {"clip_ratio", "frac_reward_zero_std", "valid_fraction"} <= line.keys()
@@ -59,7 +61,7 @@ def test_metrics_have_the_names_that_users_of_post_training_libraries_know(finis
 
 def test_samples_are_a_table_of_texts_and_rewards(finished):
     table = lines(finished, "samples.jsonl")
-    assert len(table) == 8
+    assert len(table) == 3 * 8
     for record in table:
         assert re.fullmatch(r"<begin>(\d\+\d=|.*(sum|plus|Add).*)", record["prompt"])
         assert record["completion"]
@@ -69,7 +71,7 @@ def test_samples_are_a_table_of_texts_and_rewards(finished):
 
 
 def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(arithmetic, "CHUNK", 1)  # so that there is something in between
+    monkeypatch.setattr(arithmetic, "CHUNK", 1)
 
     def stop(stage, step, figures):
         if (stage, step) == ("grpo", 1):
@@ -81,7 +83,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
     with interruption.catching():  # forgets the signals
         arithmetic.run(SMALL, run)
     assert results(run)["state_digest"] == results(finished)["state_digest"]
-    assert lines(run, "samples.jsonl")[-8:] == lines(finished, "samples.jsonl")[-8:]
+    assert lines(run, "samples.jsonl") == lines(finished, "samples.jsonl")
 
 
 def test_typed_problems_are_answered_line_by_line_and_others_refused(finished, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from thinking.reasoning.thoughts.network import Memory, Reader
 Array = jax.Array
 Kind = Literal["none", "pause", "discrete", "continuous"]
 """What a step hands to the next: there is one step alone; nothing (Goyal et al. 2024); a token of a vocabulary of its
-own; its hidden state (Hao et al. 2024)."""
+own; its hidden state (Hao et al. 2024), and with it the mixture of all tokens (Zhang et al. 2025, Soft Thinking)."""
 
 Choice = Literal["straight_through", "gumbel", "drawn"]
 """How a token is chosen, and what its gradient is: the likeliest, as if it were its probabilities (Bengio et al. 2013);
@@ -115,8 +115,10 @@ def take_steps(
         if kind == "pause":
             return built.mark("pause", rows), nothing_told(rows, kinds)
         if kind == "continuous":
-            # As long as an embedding is at the start; the norm made it as long as the root of its width.
-            return hidden * hidden.shape[1] ** -0.5, nothing_told(rows, kinds)
+            # As long as an embedding is at the start; the norm made it as long as the root of its width. Alone it
+            # was not learned from: junk that no answer shows piles up in it, of which the tokens' mixture is free.
+            mixture = built.thought(jax.nn.softmax(built.choose(hidden)))
+            return hidden * hidden.shape[1] ** -0.5 + mixture, nothing_told(rows, kinds)
         weights, told = chosen(built.choose(hidden), choice, key, token)
         return built.thought(weights), told
 
