@@ -168,8 +168,8 @@ LADDER = (
 )
 PRESETS = {
     "default": Config(search=("words",)),
-    "ppo": Config(algorithm="ppo", entropy_weight=0.3, entropy_ceiling=0.08),
-    "reinforce": Config(algorithm="reinforce", updates=1120, problems=16, tried=32),
+    "ppo": Config(algorithm="ppo", updates=300, entropy_weight=0.3, entropy_ceiling=0.08),
+    "reinforce": Config(algorithm="reinforce", updates=1200, problems=16, tried=32),
     "words": Config(
         styles=("worked", "direct"),
         lessons=("words", "add:3", "subtract:3", "multiply:2", "divide:2"),

@@ -42,7 +42,7 @@ class Config(RunConfig):
     thoughts: tuple[Kind, ...] = option(
         KINDS, "kinds of thoughts, each a model of its own: none, pause, discrete, continuous", identity=False
     )
-    problem: str = option("a5", "what words are for: s3, a5, s5, parity, graph, list, or modular:M")
+    problem: str = option("a5", "what words are for: s3, a5, s5, parity, graph, list, modular:M or digits:D")
     length: int = option(8, "symbols of the longest words in training")
     test_length: int | None = option(
         None, "symbols of the longest words examined; None: twice --length", identity=False
@@ -84,7 +84,7 @@ class Config(RunConfig):
     batch: int = option(512, "words of a step")
     learning_rate: float = option(0.003, "highest learning rate, falling as a cosine")
     final_rate: float = option(0.05, "share of that rate that is left in the end, 0 to 1")
-    mastery: float = option(0.95, "share of right answers that makes words one symbol longer, above 0, up to 1")
+    mastery: float = option(0.9, "share of right answers that makes words one symbol longer, above 0, up to 1")
 
     def validate(self) -> None:
         """Raises UserError for values that cannot be trained."""
@@ -108,7 +108,7 @@ class Config(RunConfig):
         if len(set(self.thoughts)) < len(self.thoughts):
             raise UserError(f"--thoughts {' '.join(self.thoughts)}: a kind stands twice; name each once")
         if not 0 < self.mastery <= 1:
-            raise UserError(f"--mastery {self.mastery}: allowed is above 0, up to 1; take 0.95")
+            raise UserError(f"--mastery {self.mastery}: allowed is above 0, up to 1; take 0.9")
         if self.width % (2 * self.heads):
             raise UserError(f"--width {self.width}: allowed is a multiple of twice --heads, {2 * self.heads}")
         if self.batch % self.group:
@@ -130,8 +130,8 @@ class Config(RunConfig):
 
 PRESETS = {
     "default": Config(),
-    "policy": Config(thoughts=("discrete",), gradient="grpo", length=4),
-    "sum": Config(thoughts=("none", "discrete"), problem="modular:1000", length=2),
+    "policy": Config(thoughts=("discrete",), gradient="reinforce", length=4),
+    "sum": Config(thoughts=("none", "discrete"), problem="digits:3", length=3, test_length=3),
     "code": Config(code=64, length=2, tokens=8, gradient="gumbel", width=64, steps=3000),
     "smoke": Config(problem="parity", length=3, steps=4, batch=16, width=16, heads=2, test_words=20),
 }

@@ -6,12 +6,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # for processes that tests start
 
 # Tests compile much and compute little: the compiler need not try hard.
-LAZY = (
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-    "--xla_cpu_use_fusion_emitters=false",  # programs are other ones then, bit by bit, for chunks of other lengths
+# Without the emitters, programs for chunks of different lengths are no longer equal bit by bit.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false"
 )
-os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *LAZY))
 
 import jax
 import pytest

@@ -59,6 +59,18 @@ def test_sums_and_parity_are_those_of_numbers(numbers):
     assert run(automaton("parity"), jnp.int32([bits]))[0].tolist() == [sum(bits[: i + 1]) % 2 for i in range(len(bits))]
 
 
+@given(st.integers(0, 999), st.integers(0, 999))
+@QUICK
+def test_digits_are_added_from_the_last_one_on(first, second):
+    machine = automaton("digits:3")
+    spelled = [f"{first // 10**place % 10}+{second // 10**place % 10}" for place in range(3)]
+    word = jnp.int32([[machine.symbols.index(symbol) for symbol in [*spelled, "9+9"]]])
+    told = [machine.states[state] for state in run(machine, word)[0].tolist()]
+    partial = [first % 10 + second % 10, first % 100 + second % 100, (first + second) % 1000]
+    wanted = [f"{total} of {place}" for place, total in enumerate(partial, start=1)]
+    assert told == [*wanted, wanted[-1]]
+
+
 def test_hops_follow_the_edges_that_a_symbol_names():
     graph = automaton("graph")
     for symbol in range(0, len(graph.symbols), 37):
@@ -80,7 +92,7 @@ def test_list_operations_do_what_they_are_called():
     }
 
 
-@given(st.sampled_from([*AUTOMATA, "modular:5"]), st.integers(0, 2**31 - 1))
+@given(st.sampled_from([*AUTOMATA, "modular:5", "digits:2"]), st.integers(0, 2**31 - 1))
 @QUICK
 def test_a_word_leads_from_state_to_state_and_its_answer_is_the_last(name, seed):
     machine: Automaton = automaton(name)
@@ -94,7 +106,7 @@ def test_a_word_leads_from_state_to_state_and_its_answer_is_the_last(name, seed)
         assert answer == states[length - 1]
 
 
-@pytest.mark.parametrize("name", ["a6", "modular", "modular:1", "modular:9999", "modular:x"])
+@pytest.mark.parametrize("name", ["a6", "modular", "modular:1", "modular:9999", "modular:x", "digits:4"])
 def test_what_is_no_problem_is_refused_in_one_line(name):
     with pytest.raises(UserError, match=r"is no problem: give one of s3, a5") as error:
         automaton(name)

@@ -57,6 +57,29 @@ def modular(modulus: int) -> Automaton:
     return Automaton(f"modular:{modulus}", (numbers[:, None] + numbers[None]) % modulus, 0, named, named)
 
 
+def digits(count: int) -> Automaton:
+    """The sum of two numbers of as many digits, modulo the power of ten above them, read as people add on paper.
+
+    A symbol is a digit of each number, the last ones first; the state is what those that were read come to, and how
+    many they are. What comes after the first digits is not read.
+    """
+    modulus = 10**count
+    # The sum of two numbers of `place` digits is below 2 * 10**place, or where all are read, below the modulus.
+    totals = [range(min(2 * 10**place - 1, modulus)) for place in range(count + 1)]
+    states = [(place, total) for place, there in enumerate(totals) for total in there]
+    pairs = list(itertools.product(range(10), repeat=2))
+    index = {state: i for i, state in enumerate(states)}
+
+    def after(place: int, total: int, pair: tuple[int, ...]) -> int:
+        if place == count:
+            return index[place, total]
+        return index[place + 1, (total + sum(pair) * 10**place) % modulus]
+
+    table = np.int32([[after(*state, pair) for pair in pairs] for state in states])
+    named = tuple(f"{total} of {place}" for place, total in states)
+    return Automaton(f"digits:{count}", table, 0, named, tuple(f"{a}+{b}" for a, b in pairs))
+
+
 def parity() -> Automaton:
     """Whether the number of ones among bits is odd."""
     return Automaton("parity", np.int32([[0, 1], [1, 0]]), 0, ("even", "odd"), ("0", "1"))
@@ -96,7 +119,7 @@ AUTOMATA: dict[str, Callable[[], Automaton]] = {
     "graph": lambda: reachability(4),
     "list": lambda: list_operations(4),
 }
-"""Named automata; beside them `modular:M` sums numbers below M."""
+"""Named automata; beside them `modular:M` sums numbers below M, and `digits:D` adds two numbers of D digits."""
 
 
 @functools.lru_cache
@@ -108,10 +131,15 @@ def automaton(name: str) -> Automaton:
     """
     if name in AUTOMATA:
         return AUTOMATA[name]()
-    kind, _, modulus = name.partition(":")
-    if kind == "modular" and modulus.isdecimal() and 2 <= int(modulus) <= 2000:
-        return modular(int(modulus))
-    raise UserError(f"{name!r} is no problem: give one of {', '.join(AUTOMATA)}, or modular:M with M from 2 to 2000")
+    kind, _, size = name.partition(":")
+    if kind == "modular" and size.isdecimal() and 2 <= int(size) <= 2000:
+        return modular(int(size))
+    if kind == "digits" and size in ("1", "2", "3"):
+        return digits(int(size))
+    raise UserError(
+        f"{name!r} is no problem: give one of {', '.join(AUTOMATA)}, modular:M with M from 2 to 2000, or digits:D with "
+        "D from 1 to 3"
+    )
 
 
 def is_even(move: Move) -> bool:

@@ -76,7 +76,8 @@ def _figure(kind: str, records: Sequence[Record], words: Words, machine: Automat
     figure.frames = [go.Frame(name=str(record["step"]), data=traces(record), traces=[0, 1]) for record in records]
     names = [str(record["step"]) for record in records]
     figure.update_layout(height=480, template="plotly_white", sliders=[_slider(names)], updatemenus=[_buttons(names)])
-    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(showgrid=False, zeroline=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
     figure.update_xaxes(title_text="step", dtick=1, row=1, col=1)
     figure.update_yaxes(title_text="word", showticklabels=False, row=1, col=1)
     figure.update_xaxes(title_text="true state", row=1, col=2)

@@ -115,8 +115,8 @@ def take_steps(
         if kind == "pause":
             return built.mark("pause", rows), nothing_told(rows, kinds)
         if kind == "continuous":
-            # As long as an embedding is at the start; the norm made it as long as the root of its width. Alone it
-            # was not learned from: junk that no answer shows piles up in it, of which the tokens' mixture is free.
+            # The hidden state is made as long as an embedding is at the start; the norm made it as long as the root
+            # of its width. Alone it was never learned from beyond words of two symbols of A5.
             mixture = built.thought(jax.nn.softmax(built.choose(hidden)))
             return hidden * hidden.shape[1] ** -0.5 + mixture, nothing_told(rows, kinds)
         weights, told = chosen(built.choose(hidden), choice, key, token)
