@@ -44,7 +44,7 @@ class Network(nnx.Module):
         normal, width = nnx.initializers.normal, block.width
         narrow = thought_width or width
         self.words = nnx.Embed(symbols, width, embedding_init=normal(width**-0.5), rngs=rngs)
-        self.marks = nnx.Embed(2, width, embedding_init=normal(width**-0.5), rngs=rngs)
+        self.empty = nnx.Embed(1, width, embedding_init=normal(width**-0.5), rngs=rngs)
         self.thoughts = nnx.Embed(kinds, narrow, embedding_init=normal(width**-0.5), rngs=rngs)
         self.widen = None if thought_width is None else dense(narrow, width, block, rngs)
         self.reader = Reader(block, layers, rngs)
@@ -57,9 +57,9 @@ class Network(nnx.Module):
         self.end = nnx.Linear(width, 1, kernel_init=normal(0.01), bias_init=seldom, rngs=rngs) if ends else None
         self.answerer = Reader(block, layers, rngs) if split else None
 
-    def mark(self, name: Literal["begin", "pause"], rows: int) -> Array:
-        """[B, D] of a token that is neither a symbol nor a thought."""
-        return self.marks(jnp.full(rows, ("begin", "pause").index(name)))
+    def nothing(self, rows: int) -> Array:
+        """[B, D], what is given to a step that no thought is given to: the first one, and all those of pauses."""
+        return self.empty(jnp.zeros(rows, jnp.int32))
 
     def thought(self, weights: Array) -> Array:
         """[B, D], the embeddings of tokens, weighted by [B, K]."""
@@ -79,7 +79,7 @@ class Network(nnx.Module):
         places = jnp.tile(numbers, (len(given), seen.shape[1] // len(numbers)))
         reader = self.reader if self.answerer is None else self.answerer
         memory = reader.read(seen, places, places < lengths[:, None], 1)
-        return reader.step(memory, self.mark("begin", len(given)), lengths - 1, jnp.int32(seen.shape[1]))[0]
+        return reader.step(memory, self.nothing(len(given)), lengths - 1, jnp.int32(seen.shape[1]))[0]
 
 
 def nothing_told(rows: int, kinds: int) -> Told:
@@ -113,7 +113,7 @@ def take_steps(
 
     def onward(hidden: Array, key: Array | None, token: Array) -> tuple[Array, Told]:
         if kind == "pause":
-            return built.mark("pause", rows), nothing_told(rows, kinds)
+            return built.nothing(rows), nothing_told(rows, kinds)
         if kind == "continuous":
             # The hidden state is made as long as an embedding is at the start; the norm made it as long as the root
             # of its width. Alone it was never learned from beyond words of two symbols of A5.
@@ -138,14 +138,14 @@ def take_steps(
         return jax.lax.cond(at[0] < needed, step, skip, carried, at)
 
     numbers = jnp.arange(longest, dtype=jnp.int32)
-    taken = jax.lax.scan(step_if_needed, (memory, built.mark("begin", rows)), (numbers, keys, changed))[1]
+    taken = jax.lax.scan(step_if_needed, (memory, built.nothing(rows)), (numbers, keys, changed))[1]
     return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), taken)
 
 
 def answer_at_once(built: Network, memory: Memory, lengths: Array, longest: int, kinds: int) -> tuple[Array, Told]:
     """The same of a model that takes one step alone, where the word ends; all other hidden states are 0."""
     rows = len(lengths)
-    hidden = built.reader.step(memory, built.mark("begin", rows), lengths - 1, jnp.int32(longest))[0]
+    hidden = built.reader.step(memory, built.nothing(rows), lengths - 1, jnp.int32(longest))[0]
     told = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], longest, axis=1), nothing_told(rows, kinds))
     return jax.nn.one_hot(lengths - 1, longest)[:, :, None] * hidden[:, None], told
 
