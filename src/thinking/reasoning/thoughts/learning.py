@@ -142,14 +142,16 @@ def watched(
         steps: in all; the last is looked at too.
 
     Returns:
-        A step with a sample [2, B, N] int32: what the answers' head says of each step, and the tokens that were
-        thought; -1 where there are none, and everywhere after a step that was not looked at.
+        A step with a sample [2, B, N] int32: what the answers' head says of each step (of a word's last: the answer),
+        and the tokens that were thought; -1 where there are none, and everywhere after a step that was not looked at.
     """
 
     def look(params: Any) -> Array:
         thinking = model.think(params, words.symbols, words.lengths)
         said = jnp.argmax(model.read(params, thinking.hidden), axis=-1)
         said = jnp.where(jnp.any(thinking.hidden != 0, axis=-1), said, -1)
+        last = jnp.arange(said.shape[1])[None] == words.lengths[:, None] - 1
+        said = jnp.where(last, jnp.argmax(thinking.answers, axis=-1)[:, None], said)
         thoughts = jnp.where(thinking.made & (model.kind == "discrete"), thinking.thoughts, -1)
         missing = said.shape[1] - thoughts.shape[1]
         return jnp.stack([said, jnp.pad(thoughts, ((0, 0), (0, missing)), constant_values=-1)]).astype(jnp.int32)
