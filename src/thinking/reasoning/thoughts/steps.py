@@ -187,3 +187,16 @@ def log_ends(logits: Array, *, drawn: bool) -> Array:
     going = jnp.cumsum(jax.nn.log_sigmoid(-logits), axis=1)
     ending = jnp.where(last, 0.0, jax.nn.log_sigmoid(logits))
     return ending + jnp.pad(going[:, :-1], ((0, 0), (1, 0)))
+
+
+def answer_over_ends(built: Network, hidden: Array, *, drawn: bool) -> tuple[Array, Array]:
+    """Log-probabilities of the answers over all ends of thinking [B, A], and how many steps it takes in the mean [B].
+
+    Args:
+        built: the parameters.
+        hidden: [B, N, D], after each step.
+        drawn: whether thinking ends at random; else after the first step that would rather end.
+    """
+    log_end = log_ends(built.end(hidden)[:, :, 0], drawn=drawn)
+    answers = jax.nn.logsumexp(log_end[:, :, None] + jax.nn.log_softmax(built.answer(hidden)), axis=1)
+    return answers, jnp.exp(log_end) @ jnp.arange(1.0, hidden.shape[1] + 1)

@@ -16,7 +16,7 @@ from flax import nnx
 
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.pure import pure
-from thinking.reasoning.thoughts.steps import Choice, Kind, Network, answer_at_once, log_ends, take_steps
+from thinking.reasoning.thoughts.steps import Choice, Kind, Network, answer_at_once, answer_over_ends, take_steps
 
 Array = jax.Array
 Params = Any
@@ -131,9 +131,7 @@ def thinker(
         made = numbers[None, :thoughts] < (lengths if apart else lengths - 1)[:, None]
         steps = lengths.astype(jnp.float32)
         if ends and kind != "none":
-            log_end = log_ends(built.end(hidden)[:, :, 0], drawn=key is not None)
-            answers = jax.nn.logsumexp(log_end[:, :, None] + jax.nn.log_softmax(built.answer(hidden)), axis=1)
-            steps = jnp.exp(log_end) @ (numbers + 1.0)
+            answers, steps = answer_over_ends(built, hidden, drawn=key is not None)
             made = (numbers[None, :thoughts] + 1 < steps[:, None]) | (key is not None)
         elif apart:
             answers = built.answer(built.last_look(given, lengths, None if blind else symbols))
