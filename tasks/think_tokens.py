@@ -130,7 +130,7 @@ class Config(RunConfig):
 
 PRESETS = {
     "default": Config(),
-    "policy": Config(thoughts=("discrete",), gradient="reinforce", length=4),
+    "policy": Config(thoughts=("discrete",), gradient="reinforce", length=4, steps=4000),
     "sum": Config(thoughts=("none", "discrete"), problem="digits:3", length=3, test_length=3, steps=1200),
     "code": Config(code=64, length=2, tokens=8, gradient="gumbel", width=64, steps=3000),
     "smoke": Config(problem="parity", length=3, steps=4, batch=16, width=16, heads=2, test_words=20),
