@@ -202,7 +202,7 @@ def test_thoughts_are_looked_at_now_and_then_and_in_the_end():
     assert (said[:, -1] == thinking.answers.argmax(-1)).all()
 
 
-def learned(kind, steps, how=None, machine="parity", length=3, **changed):
+def learned(kind, steps, how=None, machine="parity", length=3, chains=0.0, **changed):
     """The last metrics of a short training, and the model with its weights."""
     automat = automaton(machine)
     states, symbols = automat.table.shape
@@ -216,6 +216,7 @@ def learned(kind, steps, how=None, machine="parity", length=3, **changed):
         lengths,
         batch=64,
         reinforcement=how,
+        chains=chains,
     )
     begun = student(made, optimizer, lengths, jax.random.key(0))
     state, metrics = jax.jit(lambda state: jax.lax.scan(step, state, jnp.arange(steps)))(begun)
@@ -236,3 +237,12 @@ def test_drawn_thoughts_learn_from_what_they_were_worth():
     assert float(jax.jit(functools.partial(probing.exact, made))(state.learner.params, asked)) > 0.95
     assert metrics["entropy"] <= np.log(2) + 1e-5
     assert 0 <= metrics["repeated"] <= 1
+
+
+def test_given_chains_become_the_thoughts():
+    made, state, metrics = learned("discrete", 200, chains=1.0)
+    asked = draw_words(automaton("parity"), jax.random.key(9), jnp.full(100, 3), 3)
+    thinking = jax.jit(made.think)(state.learner.params, asked.symbols, asked.lengths)
+    counts = np.asarray(probing.confusion(thinking, asked.states, 2))
+    assert np.trace(counts) > 0.95 * counts.sum()
+    assert metrics["chain_loss"] < 0.2

@@ -128,13 +128,21 @@ def begun(config):
     return arithmetic.build(config).init(jax.random.key(0))
 
 
-def test_chains_with_slips_are_taught_and_examined(tmp_path):
+@pytest.mark.parametrize(
+    ("changed", "subjects"),
+    [
+        ({"styles": ("revised",), "slips": True}, {"add:1", "add:1, after a slip", "all", "all, after a slip"}),
+        ({"styles": ("direct",), "positions": "place", "least_first": True}, {"add:1", "all"}),
+    ],
+    ids=["revised, slips", "direct, places"],
+)
+def test_every_way_to_be_taught_is_examined(tmp_path, changed, subjects):
     once = {"algorithm": "none", "supervised_steps": 1, "exams": ("add:1",), "exam_problems": 4}
-    config = dataclasses.replace(SMALL, styles=("revised",), slips=True, **once)
+    config = dataclasses.replace(SMALL, styles=("worked",), **once)
+    config = dataclasses.replace(config, **changed)
     check(config)
     run = Run(folder=tmp_path, config=config)
     arithmetic.run(config, run)
-    subjects = {"add:1", "add:1, after a slip", "all", "all, after a slip"}
     assert {row["subject"] for row in results(run)["rows"]} == subjects
 
 
