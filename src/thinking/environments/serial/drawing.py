@@ -39,6 +39,7 @@ def draw_dependence(path: Path, moved: Mapping[str, np.ndarray]) -> Path:
         ends = (0.5, matrix.shape[1] + 0.5, matrix.shape[0] + 0.5, 0.5)
         picture = panel.imshow(matrix, vmin=0, vmax=1, cmap="viridis", extent=ends)
         panel.set(title=name, xlabel="symbol that is changed", ylabel="step")
+        panel.locator_params(integer=True)
         panel.grid(visible=False)
     figure.colorbar(picture, ax=panels, label="change of the hidden state")
     return plots.save(figure, path)
