@@ -84,6 +84,17 @@ def test_a_thought_that_is_put_in_changes_all_that_comes_after_it_and_nothing_be
     assert (moved[2:] > 1e-4).all()
 
 
+def test_half_of_the_hidden_states_are_fed_back_while_a_model_learns_and_all_of_them_afterwards():
+    asked = jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], 1000, axis=0), words(length=2))
+    think = jax.jit(model("continuous").think)
+    learning = np.asarray(think(params(), asked.symbols, asked.lengths, jax.random.key(3)).answers)
+    after = np.asarray(think(params(), asked.symbols, asked.lengths).answers)
+    assert np.allclose(after, after[0], atol=1e-5)
+    whole = np.abs(learning - after).max(axis=1) < 1e-5
+    assert 400 < whole.sum() < 600
+    assert np.allclose(learning[~whole], learning[~whole][0], atol=1e-5)
+
+
 def test_drawn_thoughts_follow_their_probabilities():
     drawn = model("discrete", choice="drawn")
     asked = jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], 4000, axis=0), words(length=2))

@@ -118,7 +118,7 @@ def take_steps(
             # The hidden state is made as long as an embedding is at the start; the norm made it as long as the root
             # of its width. Alone it was never learned from beyond words of two symbols of A5.
             mixture = built.thought(jax.nn.softmax(built.choose(hidden)))
-            return hidden * hidden.shape[1] ** -0.5 + mixture, nothing_told(rows, kinds)
+            return kept_at_random(hidden, key) * hidden.shape[1] ** -0.5 + mixture, nothing_told(rows, kinds)
         weights, told = chosen(built.choose(hidden), choice, key, token)
         return built.thought(weights), told
 
@@ -148,6 +148,17 @@ def answer_at_once(built: Network, memory: Memory, lengths: Array, longest: int,
     hidden = built.reader.step(memory, built.nothing(rows), lengths - 1, jnp.int32(longest))[0]
     told = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], longest, axis=1), nothing_told(rows, kinds))
     return jax.nn.one_hot(lengths - 1, longest)[:, :, None] * hidden[:, None], told
+
+
+def kept_at_random(hidden: Array, key: Array | None) -> Array:
+    """Hidden states [B, D] of which half, drawn at random, become 0; all of them stay where there is no key.
+
+    Dropout of whole vectors (Srivastava et al. 2014), unscaled: so the mixture of tokens learns to carry a thought by
+    itself. Where the hidden states were always there, one seed of three came to a code that wore off with the steps.
+    """
+    if key is None:
+        return hidden
+    return jnp.where(jax.random.bernoulli(key, shape=(len(hidden), 1)), hidden, 0)
 
 
 def chosen(logits: Array, choice: Choice, key: Array | None, changed: Array) -> tuple[Array, Told]:
