@@ -54,7 +54,10 @@ class Config(RunConfig):
         None, "instead: numbers below this must pass through --length tokens of --tokens kinds (8), and be told again"
     )
 
-    end_thought: bool = option(False, "models end their thoughts by themselves, in place of a thought for each symbol")
+    end_thought: bool = option(
+        False,
+        "models end their thoughts by themselves, in words of a length that they master with a thought for each symbol",
+    )
     step_cost: float = option(0.001, "end_thought: what a step costs, in nats")
     blind: bool = option(False, "answers see the thoughts alone, not the word (none: the word, as ever)")
     split: bool = option(False, "other blocks than those that think find the answer, from word and thoughts")
@@ -256,8 +259,11 @@ def teach(config: Config, run: Run, kind: Kind, seed: int, first: Any = None) ->
     warmup = min(100, config.steps // 10)
     optimizer = adamw(warmup_cosine(config.learning_rate, config.steps, warmup, config.final_rate), weight_decay=0.01)
 
+    # The last step always ends a thought; there is one more where ending with the longest words is to be learned.
+    room = config.length + config.end_thought
+
     def words(key: jax.Array, asked: jax.Array) -> Words:
-        return draw_words(machine, key, asked, config.length)
+        return draw_words(machine, key, asked, room)
 
     discrete = kind == "discrete"
     step = thinking_step(
@@ -269,6 +275,7 @@ def teach(config: Config, run: Run, kind: Kind, seed: int, first: Any = None) ->
         reinforcement=reinforcement(config) if discrete else None,
         chains=config.chains if discrete else 0.0,
         step_cost=config.step_cost if config.end_thought else 0.0,
+        mastery=config.mastery,
     )
     every = CHUNK * -(-config.steps // (CHUNK * LOOKS))
     step = watched(step, model, watched_words(config), every, config.steps)

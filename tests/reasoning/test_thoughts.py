@@ -166,6 +166,15 @@ def test_an_answer_is_that_of_all_ends_and_what_comes_after_the_end_is_not_made(
     steps = np.asarray(asked_again.steps).round().astype(int)
     assert len(set(steps.tolist())) > 1
     assert (np.asarray(asked_again.made).sum(axis=1) == steps - 1).all()
+    free = jnp.arange(8) % 2 == 0
+    whole = think(params, asked.symbols, jnp.full(8, 3))
+    some = think(params, asked.symbols, jnp.full(8, 3), free=free)
+    assert np.allclose(some.answers[free], whole.answers[free], atol=1e-5)
+    read = jax.nn.log_softmax(made.read(params, some.hidden[:, 2]))
+    assert np.allclose(some.answers[~free], read[~free], atol=1e-5)
+    assert np.asarray(some.made[~free]).tolist() == [[True, True, False]] * 4
+    assert np.asarray(some.steps[~free]).tolist() == [3] * 4
+    assert (np.asarray(some.obeyed[free]) == 0).all()
     with pytest.raises(ValueError, match="ends=True goes with neither blind nor split"):
         model("discrete", ends=True, blind=True)
 
@@ -217,7 +226,7 @@ def learned(kind, steps, how=None, machine="parity", length=3, chains=0.0, **cha
     """The last metrics of a short training, and the model with its weights."""
     automat = automaton(machine)
     states, symbols = automat.table.shape
-    made = thinker(kind=kind, symbols=symbols, answers=states, block=BLOCK, **changed)
+    made = thinker(kind=kind, symbols=symbols, answers=states, **{"block": BLOCK} | changed)
     lengths = curriculum(length, threshold=0.9, memory=256.0, least=128)
     optimizer = optax.adam(0.01)
     step = thinking_step(
@@ -248,6 +257,15 @@ def test_drawn_thoughts_learn_from_what_they_were_worth():
     assert float(jax.jit(functools.partial(probing.exact, made))(state.learner.params, asked)) > 0.95
     assert metrics["entropy"] <= np.log(2) + 1e-5
     assert 0 <= metrics["repeated"] <= 1
+
+
+def test_models_learn_to_end_their_thoughts_with_the_word():
+    made, state, metrics = learned("discrete", 300, ends=True, block=BlockConfig(width=32, heads=4, gated=True))
+    assert metrics["length"] == 3
+    asked = draw_words(automaton("parity"), jax.random.key(9), jnp.full(100, 2), 3)
+    thinking = jax.jit(made.think)(state.learner.params, asked.symbols, asked.lengths)
+    assert float(jnp.mean(jnp.argmax(thinking.answers, axis=1) == asked.answers)) > 0.95
+    assert float(jnp.mean(thinking.steps == 2)) > 0.95
 
 
 def test_given_chains_become_the_thoughts():

@@ -77,6 +77,7 @@ def thinking_step(
     reinforcement: Reinforcement | None = None,
     chains: float = 0.0,
     step_cost: float = 0.0,
+    mastery: float = 0.9,
 ) -> Callable[[Student, Array], tuple[Student, Metrics]]:
     """`step(student, index) -> (student, metrics)`, a pure function of both.
 
@@ -89,6 +90,9 @@ def thinking_step(
         reinforcement: how drawn thoughts learn; None: through their gradient, where they have one.
         chains: weight of a loss that makes thoughts the true states, which need as many kinds as there are states.
         step_cost: what each step costs, in nats, where the model ends its thoughts by itself.
+        mastery: share of right answers to words of a length from which on it does so there. Until then a thought comes
+            with each symbol, and it learns to end with the word. Ends that are free from the start come before there is
+            anything to think: the model finds the answers to short words without a thought, and never longer ones'.
     """
     group = 1 if reinforcement is None else reinforcement.group
 
@@ -97,12 +101,14 @@ def thinking_step(
         level = lengths.draw(state.progress, length_key, batch // group)
         words = draw(word_key, level + 1)
         words, level = jax.tree.map(lambda leaf: jnp.repeat(leaf, group, axis=0), (words, level))
+        free = estimate(state.progress)[level] >= mastery
 
         def loss(params: Any) -> tuple[Array, tuple[Array, Metrics]]:
-            thinking = model.think(params, words.symbols, words.lengths, thought_key)
+            thinking = model.think(params, words.symbols, words.lengths, thought_key, free=free)
             lost = optax.softmax_cross_entropy_with_integer_labels(thinking.answers, words.answers)
             steps = jnp.mean(thinking.steps)
-            total, metrics = jnp.mean(lost) + step_cost * steps, {"loss": jnp.mean(lost), "steps": steps}
+            total = jnp.mean(lost) + step_cost * steps - jnp.mean(thinking.obeyed)
+            metrics = {"loss": jnp.mean(lost), "steps": steps}
             if reinforcement is not None:
                 policy, told = policy_loss(thinking, -lost, reinforcement)
                 total, metrics = total + policy, metrics | told

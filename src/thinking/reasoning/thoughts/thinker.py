@@ -35,6 +35,8 @@ class Thinking(NamedTuple):
         logits: [B, T, K] float32, what they were chosen from.
         made: [B, T] bool, which thoughts came before the answer; where thinking ends at random, which might have.
         steps: [B] float32, how many were taken, those that ended at random in the mean.
+        obeyed: [B] float32, how likely a model that ends its thoughts by itself was to end where it had to, in nats; 0
+            where nothing had to.
     """
 
     answers: Array
@@ -45,6 +47,7 @@ class Thinking(NamedTuple):
     logits: Array
     made: Array
     steps: Array
+    obeyed: Array
 
 
 class Thinker(NamedTuple):
@@ -52,9 +55,11 @@ class Thinker(NamedTuple):
 
     Attributes:
         init: `init(key) -> params`; consumes the key.
-        think: `think(params, symbols [B, N] int32, lengths [B] int32, key=None, *, changed=None) -> Thinking`. With a
-            key, which is consumed, tokens and ends are chosen as in training; without one each is the likeliest.
-            `changed` [B, T] int32 puts tokens in place of those chosen, where it is not negative.
+        think: `think(params, symbols [B, N] int32, lengths [B] int32, key=None, *, changed=None, free=None) ->
+            Thinking`. With a key, which is consumed, tokens and ends are chosen as in training; without one each is the
+            likeliest. `changed` [B, T] int32 puts tokens in place of those chosen, where it is not negative. `free` [B]
+            bool says where a model that ends its thoughts by itself may do so; elsewhere they end with the word. None:
+            everywhere.
         read: `read(params, hidden [..., D]) -> [..., A]`, the answers' logits.
         kind: of its thoughts.
         kinds: K.
@@ -113,7 +118,13 @@ def thinker(
     init, network = pure(build)
 
     def think(
-        params: Params, words: Array, lengths: Array, key: Array | None = None, *, changed: Array | None = None
+        params: Params,
+        words: Array,
+        lengths: Array,
+        key: Array | None = None,
+        *,
+        changed: Array | None = None,
+        free: Array | None = None,
     ) -> Thinking:
         built, longest = network(params), words.shape[1]
         symbols, numbers = built.words(words), jnp.arange(longest, dtype=jnp.int32)
@@ -129,15 +140,16 @@ def thinker(
             needed = jnp.int32(longest) if ends else jnp.max(lengths)
             hidden, given, told = take_steps(built, kind, choice, memory, needed, keys, fixed, count)
         made = numbers[None, :thoughts] < (lengths if apart else lengths - 1)[:, None]
-        steps = lengths.astype(jnp.float32)
+        steps, obeyed = lengths.astype(jnp.float32), jnp.zeros(len(lengths))
         if ends and kind != "none":
-            answers, steps = answer_over_ends(built, hidden, drawn=key is not None)
-            made = (numbers[None, :thoughts] + 1 < steps[:, None]) | (key is not None)
+            answers, steps, obeyed = answer_over_ends(built, hidden, lengths, free, drawn=key is not None)
+            by_itself = (numbers[None, :thoughts] + 1 < steps[:, None]) | (key is not None)
+            made = by_itself if free is None else jnp.where(free[:, None], by_itself, made)
         elif apart:
             answers = built.answer(built.last_look(given, lengths, None if blind else symbols))
         else:
             answers = built.answer(jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0])
-        return Thinking(answers, hidden, *(leaf[:, :thoughts] for leaf in told), made, steps)
+        return Thinking(answers, hidden, *(leaf[:, :thoughts] for leaf in told), made, steps, obeyed)
 
     def read(params: Params, hidden: Array) -> Array:
         return network(params).answer(hidden)
