@@ -59,7 +59,9 @@ class Config(RunConfig):
         "models end their thoughts by themselves, in words of a length that they master with a thought for each symbol",
     )
     step_cost: float = option(0.001, "end_thought: what a step costs, in nats")
-    blind: bool = option(False, "answers see the thoughts alone, not the word (none: the word, as ever)")
+    blind: bool = option(
+        False, "answers see the thoughts alone, not the word (none: the word, as ever; pause: nothing)"
+    )
     split: bool = option(False, "other blocks than those that think find the answer, from word and thoughts")
     convert: bool = option(False, "models that think begin as the one that answers at once, when it has learned")
 
@@ -70,11 +72,15 @@ class Config(RunConfig):
         "them (none)",
     )
     tokens: int | None = option(
-        None, "discrete: tokens of thought, with a head of their own; None: one for each answer, with the answers' head"
+        None,
+        "discrete, continuous: tokens of thought, with a head of their own; None: one for each answer, with the "
+        "answers' head",
     )
-    thought_width: int | None = option(None, "discrete: dimensions of the tokens' embeddings; None: --width")
+    thought_width: int | None = option(
+        None, "discrete, continuous: dimensions of the tokens' embeddings; None: --width"
+    )
     chains: float = option(0.0, "discrete: weight of a loss that makes thoughts the true states, which is supervision")
-    group: int = option(8, "grpo and search: thoughts drawn of each word")
+    group: int = option(8, "grpo and search: thoughts drawn of each word, which are so many of the --batch")
     policy_weight: float = option(1.0, "grpo, reinforce and search: weight of the policy's loss")
     entropy_weight: float = option(0.01, "grpo, reinforce and search: weight of the entropy bonus")
     discount: float = option(1.0, "grpo, reinforce and search: what a reward counts for one thought earlier, 0 to 1")
@@ -114,12 +120,13 @@ class Config(RunConfig):
             raise UserError(f"--mastery {self.mastery}: allowed is above 0, up to 1; take 0.9")
         if self.width % (2 * self.heads):
             raise UserError(f"--width {self.width}: allowed is a multiple of twice --heads, {2 * self.heads}")
-        if self.batch % self.group:
-            raise UserError(f"--group {self.group}: allowed is a divisor of --batch, {self.batch}; take 1")
-        if self.gradient in ("grpo", "search") and self.group < 2:
-            raise UserError(f"--group {self.group}: thoughts are compared with others of their word; give at least 2")
-        if self.code is not None and self.gradient not in ("straight_through", "gumbel"):
-            raise UserError(f"--gradient {self.gradient}: a code is learned through its choice; take gumbel")
+        if self.code is not None:
+            return self._validate_code()
+        if self.gradient in ("grpo", "search") and (self.group < 2 or self.batch % self.group):
+            raise UserError(f"--group {self.group}: allowed is a divisor of --batch, {self.batch}, from 2 on")
+        for flag, given in (("--chains", self.chains), (f"--gradient {self.gradient}", self.gradient in DRAWN)):
+            if given and "discrete" not in self.thoughts:
+                raise UserError(f"{flag}: only discrete thoughts learn by it; add discrete to --thoughts")
         if self.chains and self.tokens is not None:
             raise UserError("--chains: true states are tokens of the answers' head alone; leave --tokens out")
         if self.end_thought and (self.blind or self.split):
@@ -129,6 +136,15 @@ class Config(RunConfig):
             raise UserError("--convert: models begin as the one that answers at once; add none to --thoughts")
         if self.convert and self.tokens is not None:
             raise UserError("--convert: each answer becomes a token; leave --tokens out")
+
+    def _validate_code(self) -> None:
+        if self.gradient not in ("straight_through", "gumbel"):
+            raise UserError(f"--gradient {self.gradient}: a code is learned through its choice; take gumbel")
+        for name in ("end_thought", "blind", "split", "convert", "chains"):
+            if getattr(self, name):
+                raise UserError(f"--{name.replace('_', '-')}: it is for words, and --code has none; leave one out")
+        if (room := (self.tokens or 8) ** self.length) < self.code:
+            raise UserError(f"--code {self.code}: so many tokens tell {room} numbers apart; give more --tokens")
 
 
 PRESETS = {
@@ -327,7 +343,8 @@ def invent_code(config: Config, run: Run) -> None:
     from thinking.learning.optimizers import adamw, warmup_cosine
     from thinking.reasoning.thoughts.autoencoder import code_of, coder, coding_step
 
-    optimizer = adamw(warmup_cosine(config.learning_rate, config.steps, min(100, config.steps // 10)), weight_decay=0.0)
+    warmup = min(100, config.steps // 10)
+    optimizer = adamw(warmup_cosine(config.learning_rate, config.steps, warmup, config.final_rate), weight_decay=0.0)
     sizes = {"thoughts": config.length, "kinds": config.tokens or 8}
     model = coder(values=config.code, width=config.width, choice=config.gradient, **sizes)
 

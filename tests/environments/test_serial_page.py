@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from thinking.environments.serial import automaton, draw_words
-from thinking.environments.serial.page import FRAMES, page, record_of
+from thinking.environments.serial.page import FRAMES, MET, page, record_of
 
 S3 = automaton("s3")
 WORDS = draw_words(S3, jax.random.key(0), jnp.full(12, 3), 3)
@@ -53,6 +53,18 @@ def test_cells_say_thought_and_answer_and_what_is_true(made):
         for step, (cell, symbol, state) in enumerate(zip(row, symbols, states, strict=True)):
             here = f"answer {S3.states[state]}" if step == 2 else f"here {state}"
             assert cell == f"symbol {S3.symbols[symbol]}<br>true state {S3.states[state]}<br>{here}"
+
+
+def test_only_the_thoughts_and_states_met_most_are_set_against_each_other():
+    many = automaton("modular:200")
+    words = draw_words(many, jax.random.key(0), jnp.full(150, 2), 2)
+    thoughts = np.pad(np.asarray(words.states)[:, :-1], ((0, 0), (0, 1)), constant_values=-1)
+    (record,) = record_of(np.stack([np.asarray(words.states), thoughts]))
+    made = page({"discrete": [{"step": 1, **record}]}, words, many)
+    (columns,) = {tuple(json.loads(found)) for found in re.findall(r'"x":(\["[^]]*\])', made)}
+    met = np.bincount(np.asarray(words.states).ravel(), minlength=200)
+    assert len(columns) == MET
+    assert sorted(met[[int(state) for state in columns]]) == sorted(met)[-MET:]
 
 
 def test_what_was_not_looked_at_leaves_no_record():

@@ -67,6 +67,11 @@ def write_page(run: Run, stages: Mapping[str, str], words: Words, machine: Autom
     """
     told = metrics.read(run.folder, metrics.SAMPLES)
     records = {kind: [record for record in told if record["stage"] == stage] for kind, stage in stages.items()}
+    if missing := [kind for kind, found in records.items() if not found]:
+        progress.console().print(
+            f"plots/thoughts.html is without {', '.join(missing)}: {metrics.SAMPLES} tells nothing"
+        )
+    records = {kind: found for kind, found in records.items() if found}
     write_whole(run.plots / "thoughts.html", page.page(records, words, machine).encode())
 
 
@@ -94,5 +99,6 @@ def _show_discrete(run: Run, model: Thinker, params: Any, words: Words, machine:
     counts = np.asarray(probing.confusion(thinking, words.states, len(machine.states)))
     drawing.draw_confusion(run.plots / "confusion.png", counts, machine)
     columns: Sequence[jax.Array] = (words.symbols, thinking.thoughts, thinking.answers.argmax(axis=-1), words.answers)
-    for each in zip(*(np.asarray(column)[:SHOWN].tolist() for column in columns), strict=True):
-        progress.console().print(drawing.coloured(machine, *each), soft_wrap=True)
+    shown = [np.asarray(column)[:SHOWN].tolist() for column in (*columns, thinking.made.sum(axis=1))]
+    for symbols, thoughts, said, true, made in zip(*shown, strict=True):
+        progress.console().print(drawing.coloured(machine, symbols, thoughts[:made], said, true), soft_wrap=True)

@@ -17,6 +17,8 @@ SHOWN = 10
 """Words whose steps are shown one by one."""
 FRAMES = 40
 """Moments of training, at most."""
+MET = 64
+"""Thoughts and states, those met most often, that are set against each other at most."""
 HELP = "Move the slider, or press Play. A cell is a step of a word: point at it to see what it stands for."
 
 Record = Mapping[str, Any]
@@ -33,7 +35,7 @@ def page(records: Mapping[str, Sequence[Record]], words: Words, machine: Automat
     """HTML with a figure for each kind of thought.
 
     Args:
-        records: of each kind, in the order of training; at least one.
+        records: of each kind, in the order of training; at least one of each.
         words: that they are of, all of length N.
         machine: that the words are for.
     """
@@ -59,7 +61,7 @@ def _figure(kind: str, records: Sequence[Record], words: Words, machine: Automat
     discrete = any(np.max(record["thoughts"]) >= 0 for record in records)
     what = "thought" if discrete else "what the answers' head says"
     kinds = 1 + max(int(np.max(record["thoughts" if discrete else "said"])) for record in records)
-    order = _order(records[-1], states, kinds, discrete)
+    met = _met(records[-1], states, kinds, discrete)
 
     def traces(record: Record) -> list[Any]:
         shown = np.array(record["thoughts"] if discrete else record["said"])
@@ -67,7 +69,7 @@ def _figure(kind: str, records: Sequence[Record], words: Words, machine: Automat
         # The last step of a word thinks no more: its answer stands in its place.
         answered = np.where((np.arange(shown.shape[1]) == shown.shape[1] - 1)[None], last[:, None], shown)
         colours = max(kinds, len(machine.states))
-        return [_steps(answered, words, machine, colours, discrete), _pairs(shown, states, order)]
+        return [_steps(answered, words, machine, colours, discrete), _pairs(shown, states, kinds, met)]
 
     titles = [f"{kind}: steps of {min(SHOWN, len(states))} words", f"{what}, by the true state"]
     figure = make_subplots(cols=2, subplot_titles=titles, column_widths=[0.6, 0.4], horizontal_spacing=0.08)
@@ -85,13 +87,14 @@ def _figure(kind: str, records: Sequence[Record], words: Words, machine: Automat
     return figure
 
 
-def _order(record: Record, states: np.ndarray, kinds: int, discrete: bool) -> np.ndarray:
-    """[K] the place of each thought, those first that go with the first states in the end."""
+def _met(record: Record, states: np.ndarray, kinds: int, discrete: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The thoughts and the true states that are met most often, those thoughts first that go with the first states."""
     counts = _counts(np.array(record["thoughts" if discrete else "said"]), states, kinds)
-    meaning = np.where(counts.any(axis=1), counts.argmax(axis=1), states.max() + 1)
-    place = np.empty(kinds, int)
-    place[np.argsort(meaning, kind="stable")] = range(kinds)
-    return place
+    columns = np.sort(np.argsort(-np.bincount(states.ravel()), kind="stable")[:MET])
+    rows = np.argsort(-counts.sum(axis=1), kind="stable")[:MET]
+    counts = counts[rows][:, columns]
+    meaning = np.where(counts.any(axis=1), counts.argmax(axis=1), len(columns))
+    return rows[np.argsort(meaning, kind="stable")], columns
 
 
 def _counts(shown: np.ndarray, states: np.ndarray, kinds: int) -> np.ndarray:
@@ -102,11 +105,15 @@ def _counts(shown: np.ndarray, states: np.ndarray, kinds: int) -> np.ndarray:
     return counts
 
 
-def _pairs(shown: np.ndarray, states: np.ndarray, order: np.ndarray) -> go.Heatmap:
-    counts = _counts(shown, states, len(order))
-    counts = counts[np.argsort(order)]
+def _pairs(shown: np.ndarray, states: np.ndarray, kinds: int, met: tuple[np.ndarray, np.ndarray]) -> go.Heatmap:
+    thoughts, columns = met
+    counts = _counts(shown, states, kinds)[thoughts][:, columns]
     return go.Heatmap(
-        z=counts, colorscale="Viridis", showscale=False, hovertemplate="state %{x}, %{z} times<extra></extra>"
+        z=counts,
+        x=[str(state) for state in columns],
+        colorscale="Viridis",
+        showscale=False,
+        hovertemplate="state %{x}, %{z} times<extra></extra>",
     )
 
 

@@ -91,8 +91,8 @@ def thinking_step(
         chains: weight of a loss that makes thoughts the true states, which need as many kinds as there are states.
         step_cost: what each step costs, in nats, where the model ends its thoughts by itself.
         mastery: share of right answers to words of a length from which on it does so there. Until then a thought comes
-            with each symbol, and it learns to end with the word. Ends that are free from the start come before there is
-            anything to think: the model finds the answers to short words without a thought, and never longer ones'.
+            with each symbol. Ends that are free from the start come before there is anything to think: the model finds
+            the answers to short words without a thought, and never those to longer ones.
     """
     group = 1 if reinforcement is None else reinforcement.group
 
@@ -107,15 +107,16 @@ def thinking_step(
             thinking = model.think(params, words.symbols, words.lengths, thought_key, free=free)
             lost = optax.softmax_cross_entropy_with_integer_labels(thinking.answers, words.answers)
             steps = jnp.mean(thinking.steps)
-            total = jnp.mean(lost) + step_cost * steps - jnp.mean(thinking.obeyed)
-            metrics = {"loss": jnp.mean(lost), "steps": steps}
+            total, metrics = jnp.mean(lost) + step_cost * steps, {"loss": jnp.mean(lost), "steps": steps}
             if reinforcement is not None:
                 policy, told = policy_loss(thinking, -lost, reinforcement)
                 total, metrics = total + policy, metrics | told
             if chains:
                 true = words.states[:, : thinking.made.shape[1]]
                 told = optax.softmax_cross_entropy_with_integer_labels(thinking.logits, true)
-                metrics["chain_loss"] = masked_mean(told, thinking.made.astype(jnp.float32))
+                # Where ends are free a model thinks on behind its word, which has no states there.
+                inside = jnp.arange(true.shape[1])[None] < words.lengths[:, None]
+                metrics["chain_loss"] = masked_mean(told, (thinking.made & inside).astype(jnp.float32))
                 total += chains * metrics["chain_loss"]
             exact = (jnp.argmax(thinking.answers, axis=-1) == words.answers).astype(jnp.float32)
             return total, (exact, metrics)
@@ -155,8 +156,9 @@ def watched(
     def look(params: Any) -> Array:
         thinking = model.think(params, words.symbols, words.lengths)
         said = jnp.argmax(model.read(params, thinking.hidden), axis=-1)
-        said = jnp.where(jnp.any(thinking.hidden != 0, axis=-1), said, -1)
-        last = jnp.arange(said.shape[1])[None] == words.lengths[:, None] - 1
+        numbers = jnp.arange(said.shape[1])[None]
+        said = jnp.where(numbers < thinking.steps[:, None], said, -1)
+        last = numbers == words.lengths[:, None] - 1
         said = jnp.where(last, jnp.argmax(thinking.answers, axis=-1)[:, None], said)
         thoughts = jnp.where(thinking.made & (model.kind == "discrete"), thinking.thoughts, -1)
         missing = said.shape[1] - thoughts.shape[1]

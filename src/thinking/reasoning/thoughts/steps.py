@@ -52,7 +52,9 @@ class Network(nnx.Module):
         self.choose = self.answer
         if own_head:
             self.choose = nnx.Linear(width, kinds, use_bias=False, kernel_init=normal(width**-0.5), rngs=rngs)
-        self.end = nnx.Linear(width, 1, kernel_init=normal(0.01), rngs=rngs) if ends else None
+        # At first it thinks on.
+        seldom = nnx.initializers.constant(-3.0)
+        self.end = nnx.Linear(width, 1, kernel_init=normal(0.01), bias_init=seldom, rngs=rngs) if ends else None
         self.answerer = Reader(block, layers, rngs) if split else None
 
     def nothing(self, rows: int) -> Array:
@@ -200,8 +202,8 @@ def log_ends(logits: Array, *, drawn: bool) -> Array:
 
 def answer_over_ends(
     built: Network, hidden: Array, lengths: Array, free: Array | None, *, drawn: bool
-) -> tuple[Array, Array, Array]:
-    """What comes of all ends of thinking.
+) -> tuple[Array, Array]:
+    """Log-probabilities of the answers over all ends of thinking [B, A], and how many steps it takes in the mean [B].
 
     Args:
         built: the parameters.
@@ -209,15 +211,9 @@ def answer_over_ends(
         lengths: [B] int32, of the words.
         free: [B] bool, where the model says when it ends; elsewhere it ends with the word. None: everywhere.
         drawn: whether thinking ends at random; else after the first step that would rather end.
-
-    Returns:
-        Log-probabilities of the answers over all ends [B, A]; how many steps it takes in the mean [B]; and how likely
-        the model was to end where it had to [B], in nats, 0 where it was free.
     """
-    log_end, obeyed = log_ends(built.end(hidden)[:, :, 0], drawn=drawn), jnp.zeros(len(hidden))
+    log_end = log_ends(built.end(hidden)[:, :, 0], drawn=drawn)
     if free is not None:
-        with_word = jnp.arange(hidden.shape[1])[None] == lengths[:, None] - 1
-        obeyed = jnp.where(free, 0, jnp.sum(jnp.where(with_word, log_end, 0), axis=1))
-        log_end = jnp.where(free[:, None], log_end, jnp.where(with_word, 0, -jnp.inf))
+        log_end = jnp.where(free[:, None], log_end, jnp.log(jax.nn.one_hot(lengths - 1, hidden.shape[1])))
     answers = jax.nn.logsumexp(log_end[:, :, None] + jax.nn.log_softmax(built.answer(hidden)), axis=1)
-    return answers, jnp.exp(log_end) @ jnp.arange(1.0, hidden.shape[1] + 1), obeyed
+    return answers, jnp.exp(log_end) @ jnp.arange(1.0, hidden.shape[1] + 1)

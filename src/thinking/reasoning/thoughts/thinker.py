@@ -35,8 +35,6 @@ class Thinking(NamedTuple):
         logits: [B, T, K] float32, what they were chosen from.
         made: [B, T] bool, which thoughts came before the answer; where thinking ends at random, which might have.
         steps: [B] float32, how many were taken, those that ended at random in the mean.
-        obeyed: [B] float32, how likely a model that ends its thoughts by itself was to end where it had to, in nats; 0
-            where nothing had to.
     """
 
     answers: Array
@@ -47,7 +45,6 @@ class Thinking(NamedTuple):
     logits: Array
     made: Array
     steps: Array
-    obeyed: Array
 
 
 class Thinker(NamedTuple):
@@ -140,16 +137,16 @@ def thinker(
             needed = jnp.int32(longest) if ends else jnp.max(lengths)
             hidden, given, told = take_steps(built, kind, choice, memory, needed, keys, fixed, count)
         made = numbers[None, :thoughts] < (lengths if apart else lengths - 1)[:, None]
-        steps, obeyed = lengths.astype(jnp.float32), jnp.zeros(len(lengths))
+        steps = jnp.ones(len(lengths)) if kind == "none" else lengths.astype(jnp.float32)
         if ends and kind != "none":
-            answers, steps, obeyed = answer_over_ends(built, hidden, lengths, free, drawn=key is not None)
+            answers, steps = answer_over_ends(built, hidden, lengths, free, drawn=key is not None)
             by_itself = (numbers[None, :thoughts] + 1 < steps[:, None]) | (key is not None)
             made = by_itself if free is None else jnp.where(free[:, None], by_itself, made)
         elif apart:
             answers = built.answer(built.last_look(given, lengths, None if blind else symbols))
         else:
             answers = built.answer(jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0])
-        return Thinking(answers, hidden, *(leaf[:, :thoughts] for leaf in told), made, steps, obeyed)
+        return Thinking(answers, hidden, *(leaf[:, :thoughts] for leaf in told), made, steps)
 
     def read(params: Params, hidden: Array) -> Array:
         return network(params).answer(hidden)
@@ -160,6 +157,8 @@ def thinker(
 def converted(params: Params) -> Params:
     """A model that learned to answer at once as one that thinks: its thoughts begin as what it would answer.
 
+    Where other blocks find the answer than those that think, both begin as those that found it at once.
+
     Args:
         params: of a model whose tokens have a head of their own, one for each answer.
 
@@ -168,4 +167,7 @@ def converted(params: Params) -> Params:
     """
     if "choose" not in params or params["choose"]["kernel"].shape != params["answer"]["kernel"].shape:
         raise ValueError("converted: tokens need a head of their own and one kind for each answer; give as many kinds")
-    return {**params, "choose": jax.tree.map(jnp.copy, params["answer"])}
+    thinking = {**params, "choose": jax.tree.map(jnp.copy, params["answer"])}
+    if params.get("answerer"):
+        thinking["answerer"] = jax.tree.map(jnp.copy, params["reader"])
+    return thinking
