@@ -44,11 +44,11 @@ class Config(RunConfig):
     speed_worlds: int = option(1024, "worlds side by side while speed is measured", identity=False)
     films: bool = option(True, "write a GIF of an episode of each", identity=False)
 
-    courses: int = option(40, "guide: courses, the first of which is random")
+    courses: int = option(24, "guide: courses, the first of which is random")
     episodes: int = option(16, "guide: episodes collected at once")
     first_rounds: int = option(16, "guide: how often the first course collects episodes")
     rounds: int = option(1, "guide: how often every other course does")
-    random_share: float = option(0.1, "guide: share of random actions after the first course, 0 to 1")
+    random_share: float = option(0.3, "guide: share of random actions after the first course, 0 to 1")
     hold: float = option(1.0, "guide: steps that a random action is held on average")
     ask_from: tuple[float, float] = option(
         (0.5, 0.9), "guide: least share of the best state value that is asked for, in the first third of courses and on"
@@ -73,6 +73,9 @@ class Config(RunConfig):
     slots: int = option(1, "guide: hypotheses per question")
     context_length: int = option(1, "guide: states that it recalls, the present one included")
     learning_rate: float = option(0.003, "guide: learning rate, falling to 0 as a cosine")
+    average: float = option(
+        0.99, "guide: what one more update leaves of the average of weights that acts, 0 to below 1"
+    )
 
     ppo_steps: int = option(150_000, "ppo: environment steps in all")
     ppo_worlds: int = option(4, "ppo: worlds side by side")
@@ -102,6 +105,8 @@ class Config(RunConfig):
                 raise UserError(f"{flag}: allowed is a whole number from {least.get(field.name, 1)}")
             if field.name in ("random_share", "best_share", "gae_lambda") and not 0 <= value <= 1:
                 raise UserError(f"{flag}: allowed is a number from 0 to 1; take {field.default}")
+            if field.name == "average" and not 0 <= value < 1:
+                raise UserError(f"{flag}: allowed is a number from 0 to below 1; take {field.default}")
             if field.name in ("score_discount", "value_discount", "discount") and not 0 < value < 1:
                 raise UserError(f"{flag}: allowed is above 0 and below 1; take {field.default}")
             if "learning_rate" in field.name and value <= 0:
@@ -127,6 +132,7 @@ class Config(RunConfig):
 SEEKING = Config(
     courses=16,
     first_rounds=8,
+    random_share=0.1,
     updates=150,
     best_places=32,
     best_share=0.7,
@@ -146,6 +152,7 @@ PRESETS = {
     "pendulum": Config(
         environment="Pendulum-v1",
         courses=20,
+        random_share=0.1,
         episode_limit=None,
         ask=(),
         value_discount=0.95,
@@ -275,6 +282,7 @@ def course_settings(config: Config) -> Settings:
         discount=config.value_discount,
         hold=config.hold,
         paced=config.paced,
+        average=config.average,
     )
 
 
