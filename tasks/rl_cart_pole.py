@@ -44,7 +44,7 @@ class Config(RunConfig):
     speed_worlds: int = option(1024, "worlds side by side while speed is measured", identity=False)
     films: bool = option(True, "write a GIF of an episode of each", identity=False)
 
-    courses: int = option(24, "guide: courses, the first of which is random")
+    courses: int = option(36, "guide: courses, the first of which is random")
     episodes: int = option(16, "guide: episodes collected at once")
     first_rounds: int = option(16, "guide: how often the first course collects episodes")
     rounds: int = option(1, "guide: how often every other course does")
@@ -58,7 +58,7 @@ class Config(RunConfig):
     updates: int = option(200, "guide: updates in each course")
     windows: int = option(24, "guide: windows of lived episodes in each update")
     store: Literal["best", "newest"] = option("best", "guide: which episodes are kept")
-    best_places: int = option(96, "guide: places for the best episodes")
+    best_places: int = option(32, "guide: places for the best episodes")
     band_places: int = option(32, "guide: places shared by bands of return")
     bands: int = option(16, "guide: bands of return")
     best_share: float = option(0.85, "guide: share of the windows drawn from the best episodes, 0 to 1")
