@@ -356,8 +356,11 @@ def train_ppo(config: Config, run: Run, world: World) -> Player:
 
     policy = build_policy(config, world)
     updates = max(1, config.ppo_steps // (config.ppo_worlds * config.ppo_rollout))
+    # Whole judgements: a rest would only be compiled once more.
+    updates -= updates % min(updates, config.judge_every)
     schedule = optax.linear_schedule(config.ppo_learning_rate, 0, updates * config.ppo_epochs * config.ppo_minibatches)
-    optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(schedule, eps=1e-5))
+    # Of one vector, as many small operations are slow on a CPU.
+    optimizer = optax.flatten(optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(schedule, eps=1e-5)))
     update = ppo(
         policy.judge,
         optimizer,
