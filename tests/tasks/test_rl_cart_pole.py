@@ -14,10 +14,12 @@ import pytest
 from tasks import rl_cart_pole
 from thinking.environments import agent as agents
 from thinking.environments import control, filming, judging
-from thinking.environments.courses import beginner
+from thinking.environments.courses import averaged, beginner
 from thinking.experiment import Run, interruption, main
 from thinking.experiment.checkpoint import restore
 from thinking.experiment.results import digest
+from thinking.guide import GuideState
+from thinking.kernels.gradient import GradientState
 
 SMALL = dataclasses.replace(
     rl_cart_pole.PRESETS["smoke"],
@@ -129,6 +131,19 @@ def test_a_paced_aim_follows_the_values_of_a_life_of_that_value():
         np.testing.assert_allclose(pursuit.value, [max(1 - 0.99 ** (20 - lived), 0), 1], atol=1e-4)
 
 
+def test_what_acts_has_the_exponential_average_of_all_weights():
+    def layer(weights, step):
+        return GuideState((GradientState({"w": jnp.asarray(weights)}, jnp.int32(step), jax.random.key(step)),), ())
+
+    weights = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    average = layer(weights[0], 0)
+    for step in range(1, 6):
+        average = averaged(average, layer(weights[step], step), 0.8)
+    shares = np.array([0.8**5, *(0.2 * 0.8 ** (5 - step) for step in range(1, 6))])
+    np.testing.assert_allclose(average.layers[0].params["w"], shares @ weights, rtol=1e-5)
+    assert average.layers[0].optimizer == 5
+
+
 def test_judging_counts_what_gymnasium_gives():
     world = control.world("CartPole-v1")
 
@@ -170,7 +185,8 @@ def test_an_unknown_world_is_refused_with_the_list_before_anything_is_written(tm
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
-        ({"random_share": 1.5}, "--random-share 1.5: allowed is a number from 0 to 1; take 0.1"),
+        ({"random_share": 1.5}, "--random-share 1.5: allowed is a number from 0 to 1; take 0.3"),
+        ({"average": 1.0}, "--average 1.0: allowed is a number from 0 to below 1; take 0.99"),
         ({"courses": 0}, "--courses 0: allowed is a whole number from 1"),
         ({"width": 30}, "--width 30: allowed is a multiple of twice --heads, 8"),
         ({"hold": 0.5}, "--hold 0.5"),

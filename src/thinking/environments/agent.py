@@ -65,7 +65,8 @@ class Agent(NamedTuple):
 
     Attributes:
         guide: what it learned.
-        champion: the guide of the course whose plain episodes returned most.
+        average: the same with weights averaged over updates, which acts: steadier than any of them.
+        champion: the average of the course whose plain episodes returned most.
         store: the episodes that are kept.
         values: [N, T] the state values that were lived in them.
         scale: of observations.
@@ -78,6 +79,7 @@ class Agent(NamedTuple):
     """
 
     guide: GuideState
+    average: GuideState
     champion: GuideState
     store: Episodes
     values: Array
@@ -172,7 +174,7 @@ class Actor(NamedTuple):
             following = jnp.clip((value - (1 - self.discount) * reward) / self.discount, 0, 1)
             value = jnp.where(pursuit.memory.count > 0, following, value)
         memory = append(pursuit.memory, agent.scale(observation))
-        return Pursuit(memory, value, gained), self.guide.react(agent.guide, memory, value[:, None])
+        return Pursuit(memory, value, gained), self.guide.react(agent.average, memory, value[:, None])
 
     def policy(self, agent: Agent, paced: bool) -> Pursue:
         """The guide as a policy without chance."""
@@ -202,7 +204,7 @@ def player(actor: Actor, agents: Agent, wanted: float | None, paced: bool, count
         return begin_pursuit(actor.guide, aim, count)
 
     def one(agent: Agent, pursuit: Pursuit, seen: Array, gained: Array) -> tuple[Pursuit, Array, dict[str, Array]]:
-        champion = agent._replace(guide=agent.champion)
+        champion = agent._replace(average=agent.champion)
         pursuit, reaction = actor.act(champion, pursuit, paced or of_return, seen, gained)
         notes = {"asked_value": pursuit.value}
         if len(reaction.targets) > 1:

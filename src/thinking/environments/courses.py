@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from thinking.environments import control
 from thinking.environments.agent import Actor, Agent, Aim, Pursuit, Scale, begin_pursuit, best_aim
 from thinking.environments.control import World, random_actions
 from thinking.environments.rollouts import Pursue, episodes
-from thinking.guide import Guide, Path
-from thinking.kernels.contract import Array, Metrics
+from thinking.guide import Guide, GuideState, Path
+from thinking.kernels.contract import Array, Metrics, State
 from thinking.learning.episodes import Episodes, Keeping, draw, empty, keep
 
 
@@ -52,6 +53,7 @@ class Settings(NamedTuple):
         discount: of the state values that the top layer pursues.
         hold: steps that a random action is held, on average.
         paced: whether the state value that is asked for follows what is gained; see `agent.Aim`.
+        average: what one more update leaves of earlier weights in the average that acts; 0 for the newest alone.
     """
 
     episodes: int
@@ -64,6 +66,7 @@ class Settings(NamedTuple):
     discount: float
     hold: float
     paced: bool
+    average: float
 
 
 class Wanderer(NamedTuple):
@@ -85,6 +88,7 @@ def beginner(world: World, guide: Guide, curriculum: Sequence[Course], settings:
     history = jnp.zeros((len(curriculum), 3), jnp.float32)
     return Agent(
         guide=known,
+        average=known,
         champion=known,
         store=store,
         values=jnp.zeros_like(store.rewards),
@@ -122,7 +126,7 @@ def learner(
 
         agent = jax.lax.cond(update == 0, live, lambda agent: agent, agent)
         known, metrics = guide.observe(agent.guide, windows(agent, settings, world, draw_key))
-        agent = agent._replace(guide=known)
+        agent = agent._replace(guide=known, average=averaged(agent.average, known, settings.average))
         agent = jax.lax.cond(update == settings.updates - 1, judge, lambda agent: agent, agent)
         figures = {
             "return": agent.judged,
@@ -133,6 +137,21 @@ def learner(
         return agent, figures | metrics
 
     return step
+
+
+def averaged(average: GuideState, learned: GuideState, decay: float) -> GuideState:
+    """The guide with weights averaged over its updates, exponentially (Polyak & Juditsky 1992).
+
+    Args:
+        average: of all updates before.
+        learned: the guide after one more; all but the weights is its own.
+        decay: what the update leaves of the earlier ones, from 0 to below 1.
+    """
+
+    def layer(before: State, now: State) -> State:
+        return now._replace(params=optax.incremental_update(now.params, before.params, 1 - decay))
+
+    return learned._replace(layers=tuple(map(layer, average.layers, learned.layers)))
 
 
 def windows(agent: Agent, settings: Settings, world: World, key: Array) -> Path:
@@ -196,7 +215,7 @@ def _judge(world: World, guide: Guide, settings: Settings, agent: Agent, key: Ar
     whole = jnp.mean(new.returns)
     judged = jnp.mean(jnp.sum(new.rewards[:, : control.world(world.name).limit], axis=1))
     wins = whole >= agent.best
-    champion = jax.tree.map(lambda now, then: jnp.where(wins, now, then), agent.guide, agent.champion)
+    champion = jax.tree.map(lambda now, then: jnp.where(wins, now, then), agent.average, agent.champion)
     best = jnp.maximum(whole, agent.best)
     return agent._replace(champion=champion, judged=judged, best=best, steps=agent.steps + jnp.sum(new.length))
 

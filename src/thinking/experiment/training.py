@@ -153,7 +153,7 @@ def _loop(
 
 
 def _compile(step: Step, state: State, lengths: set[int], watch: str, sampled: bool) -> tuple[dict[int, Any], float]:
-    """Compile a program for every length of chunk; returns them and the seconds it took."""
+    """Compile a program for every length of chunk, and what saves; returns the programs and the seconds it took."""
     began = time.perf_counter()
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
 
@@ -171,6 +171,8 @@ def _compile(step: Step, state: State, lengths: set[int], watch: str, sampled: b
         lowered = jitted.lower(length, state, np.int32(0))
         _check_metrics(lowered.out_info[1], length, watch)
         programs[length] = lowered.compile()
+    # What saves is compiled here too, for a state placed as chunks leave it: no save shall wait for that.
+    jax.block_until_ready(checkpoint.snapshot(jax.device_put(state, shardings)))
     return programs, time.perf_counter() - began
 
 
