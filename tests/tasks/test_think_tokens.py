@@ -3,13 +3,16 @@
 import dataclasses
 import json
 import math
+import os
+import signal
 
 import pytest
 
 from tasks import think_tokens
 from thinking.errors import UserError
-from thinking.experiment import Run
+from thinking.experiment import Run, interruption
 from thinking.experiment.config import check
+from thinking.experiment.results import digest
 
 SMALL = dataclasses.replace(think_tokens.PRESETS["smoke"], thoughts=("discrete", "none"), convert=True)
 
@@ -49,6 +52,26 @@ def test_a_thinking_model_began_as_the_one_that_answers_at_once(finished):
         apart = abs(taught[name]["kernel"] - none["answer"]["kernel"]).max()
         assert 0 < apart < 0.02  # four steps of a rate of at most 0.003 away
     assert abs(none["choose"]["kernel"] - none["answer"]["kernel"]).max() > 0.3
+
+
+def test_an_interrupted_training_ends_with_the_bits_of_an_undisturbed_one(tmp_path, monkeypatch):
+    def stop(stage, step, figures):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(think_tokens, "CHUNK", 1)
+    config = dataclasses.replace(SMALL, thoughts=("continuous",), convert=False, steps=5)
+    run, whole = (Run(folder=tmp_path / name, config=config) for name in ("interrupted", "whole"))
+    for each in (run, whole):
+        each.folder.mkdir()
+    with interruption.catching(), pytest.raises(interruption.Interrupted):
+        think_tokens.teach(config, dataclasses.replace(run, mirrors=(stop,)), "continuous", 0)
+    with interruption.catching():  # forgets the signals
+        resumed = think_tokens.teach(config, run, "continuous", 0)
+    undisturbed = think_tokens.teach(config, whole, "continuous", 0)
+    assert digest(resumed.state) == digest(undisturbed.state)
+    for told in ("metrics.jsonl", "samples.jsonl"):
+        assert (run.folder / told).read_text() == (whole.folder / told).read_text()
 
 
 def test_thoughts_that_are_drawn_for_another_model_learn(tmp_path):
