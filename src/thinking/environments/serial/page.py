@@ -82,7 +82,7 @@ def _figure(kind: str, records: Sequence[Record], words: Words, machine: Automat
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
     figure.update_xaxes(title_text="step", dtick=1, row=1, col=1)
     figure.update_yaxes(title_text="word", showticklabels=False, row=1, col=1)
-    figure.update_xaxes(title_text="true state", row=1, col=2)
+    figure.update_xaxes(title_text="true state", type="category", row=1, col=2)
     figure.update_yaxes(title_text=what, showticklabels=False, row=1, col=2)
     return figure
 
