@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from thinking.environments.courses import Course, Settings
     from thinking.experiment.training import Trained
     from thinking.guide import Guide
-    from thinking.learning.policies import Policy
+    from thinking.networks.actor_critic import Policy
 
 BEGAN = time.monotonic()
 Algorithm = Literal["guide", "ppo", "reinforce"]
@@ -442,7 +442,7 @@ def train_reinforce(config: Config, run: Run, world: World) -> Player:
 
 def build_policy(config: Config, world: World) -> Policy:
     """Actor and critic."""
-    from thinking.learning.policies import perceptron_policy
+    from thinking.networks.actor_critic import perceptron_policy
 
     return perceptron_policy(world.observation.dims, world.action, (config.policy_width,) * 2)
 

@@ -10,9 +10,9 @@ from thinking.learning.learner import Learner
 from thinking.learning.optimizers import adamw, warmup_cosine
 from thinking.learning.packing import pack, rows_of_step
 from thinking.learning.supervised import next_token_sums, supervised
+from thinking.networks.attention.patterns import Global, TopK, Window
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.networks.patterns import Global, TopK, Window
 from thinking.reasoning.generation import generate
 from thinking.reasoning.sampling import Sampling
 

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from thinking.learning.learner import Learner
-from thinking.learning.policies import Judgement
 from thinking.learning.policy_gradient import Experience, grpo, imitation, masked_mean, normalised, ppo, reinforce
+from thinking.networks.actor_critic import Judgement
 
 ROWS, CHOICES = 8, 3
 

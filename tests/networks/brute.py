@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from thinking.networks.patterns import Dense, Global, Strided, TopK, Window, parts_of
+from thinking.networks.attention.patterns import Dense, Global, Strided, TopK, Window, parts_of
 
 
 def mask(pattern, q, k, causal, segments):

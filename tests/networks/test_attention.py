@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from tests.kernels.quick import jit
 from tests.networks import brute
 
-from thinking.networks import attention as module
-from thinking.networks.attention import attention, ragged, sparse_attention
-from thinking.networks.partials import Sizes
-from thinking.networks.patterns import Dense, Global, Strided, TopK, Window
-from thinking.networks.reference import dense_mask, masked_attention
+from thinking.networks.attention import sparse as module
+from thinking.networks.attention.partials import Sizes
+from thinking.networks.attention.patterns import Dense, Global, Strided, TopK, Window
+from thinking.networks.attention.reference import dense_mask, masked_attention
+from thinking.networks.attention.sparse import attention, ragged, sparse_attention
 
 B, T, H, G, E = 3, 37, 4, 2, 8
 SMALL = Sizes(short=0, chunk=4, pairs=1024)  # several steps of several chunks, and none divides T

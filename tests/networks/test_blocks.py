@@ -10,7 +10,7 @@ from flax import nnx
 from tests.kernels.quick import jit
 
 from thinking.networks import blocks, positions
-from thinking.networks.attention import attention
+from thinking.networks.attention.sparse import attention
 
 ROWS, TOKENS, WIDTH, HEADS = 2, 4, 6, 3
 

@@ -10,9 +10,9 @@ import pytest
 from tests.kernels.quick import jit
 
 from thinking.networks import positions
+from thinking.networks.attention.patterns import Dense, Global, Strided, TopK, Window
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder, numbers_within
-from thinking.networks.patterns import Dense, Global, Strided, TopK, Window
 
 ROWS, TOKENS, WORDS, WIDTH = 3, 24, 11, 16
 INPUTS = np.asarray(jax.random.randint(jax.random.key(1), (ROWS, TOKENS), 0, WORDS), np.int32)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from thinking.networks.patterns import Dense, Global, Strided, TopK, Union, Window, memory, parts_of, sees
+from thinking.networks.attention.patterns import Dense, Global, Strided, TopK, Union, Window, memory, parts_of, sees
 
 
 def seen(pattern, query, tokens=12):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tests.kernels.quick import jit
 
-from thinking.networks.patterns import Dense, Global, Strided, TopK, Window
-from thinking.networks.reference import dense_mask, masked_attention
-from thinking.networks.splash import LONGEST, splash_attention, splash_can
+from thinking.networks.attention.patterns import Dense, Global, Strided, TopK, Window
+from thinking.networks.attention.reference import dense_mask, masked_attention
+from thinking.networks.attention.splash import LONGEST, splash_attention, splash_can
 
 B, T, H, G, E = 1, 150, 2, 1, 8
 PATTERN = Window(20) | Global(3)

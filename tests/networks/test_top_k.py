@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from thinking.networks.top_k import choose_blocks
+from thinking.networks.attention.top_k import choose_blocks
 
 N = 5
 

@@ -10,9 +10,9 @@ import pytest
 from tests.kernels.quick import jit
 
 from thinking.networks import positions
+from thinking.networks.attention.patterns import Dense, Global, TopK, Window
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.networks.patterns import Dense, Global, TopK, Window
 from thinking.reasoning import generation, prompts
 from thinking.reasoning.generation import generate, generator, streamer
 from thinking.reasoning.sampling import Sampling

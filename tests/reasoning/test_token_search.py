@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tests.kernels.quick import jit
 
+from thinking.networks.attention.patterns import Dense, Global, TopK, Window
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.networks.patterns import Dense, Global, TopK, Window
 from thinking.reasoning.beam import beam
 from thinking.reasoning.candidates import best_of, greedy
 from thinking.reasoning.revision import revise

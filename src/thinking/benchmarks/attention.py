@@ -9,8 +9,8 @@ from typing import Any
 import jax
 
 from thinking.experiment.device import best_seconds
-from thinking.networks.attention import attention
-from thinking.networks.patterns import Pattern, TopK, Window
+from thinking.networks.attention.patterns import Pattern, TopK, Window
+from thinking.networks.attention.sparse import attention
 
 Row = dict[str, Any]
 HEADS, SIZE = 4, 32

@@ -38,9 +38,9 @@ def _read(tokens: int, width: int, layers: int, window: int, first: int) -> Row:
     import jax
     import jax.numpy as jnp
 
+    from thinking.networks.attention.patterns import Global, Window
     from thinking.networks.blocks import BlockConfig
     from thinking.networks.decoder import decoder
-    from thinking.networks.patterns import Global, Window
     from thinking.reasoning.generation import generate
 
     new = 16

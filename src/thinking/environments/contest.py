@@ -19,7 +19,7 @@ from thinking.experiment.training import Trained
 from thinking.guide import Guide, GuideState
 from thinking.guide.hippocampus import append
 from thinking.kernels.contract import Array
-from thinking.learning.policies import Policy
+from thinking.networks.actor_critic import Policy
 
 Row = dict[str, Any]
 Actor = Callable[[Any, Array, Array], Array]

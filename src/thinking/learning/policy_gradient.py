@@ -15,7 +15,7 @@ import optax
 
 from thinking.kernels.contract import Array, Metrics
 from thinking.learning.learner import Learner, Params, stepped
-from thinking.learning.policies import Judgement
+from thinking.networks.actor_critic import Judgement
 
 Judge = Callable[[Params, Any, Array], Judgement]
 """`judge(params, inputs, actions) -> Judgement` of arrays [N, ...]."""

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from thinking.networks.attention.patterns import Global, Pattern, Strided, TopK, Window, memory, parts_of, sees
+from thinking.networks.attention.top_k import choose_blocks
 from thinking.networks.blocks import Attend
-from thinking.networks.patterns import Global, Pattern, Strided, TopK, Window, memory, parts_of, sees
-from thinking.networks.top_k import choose_blocks
 
 Array = jax.Array
 

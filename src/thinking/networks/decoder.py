@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from thinking.networks import cache as caches
-from thinking.networks.attention import attention
+from thinking.networks.attention.patterns import Dense, Pattern, TopK, parts_of
+from thinking.networks.attention.sparse import attention
 from thinking.networks.blocks import Attend, Block, BlockConfig, Placement, flat_dot
 from thinking.networks.cache import Cache
-from thinking.networks.patterns import Dense, Pattern, TopK, parts_of
 from thinking.networks.pure import pure
 
 Array = jax.Array

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from thinking.networks.attention.patterns import memory
 from thinking.networks.cache import Cache, widened
 from thinking.networks.decoder import Decoder, Params
-from thinking.networks.patterns import memory
 from thinking.reasoning.prompts import check_prompts, check_words, read_prompts
 from thinking.reasoning.sampling import Sampling, draw
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from thinking.networks.attention.patterns import TopK, parts_of
 from thinking.networks.cache import Cache
 from thinking.networks.decoder import Decoder, Params
-from thinking.networks.patterns import TopK, parts_of
 from thinking.reasoning.prompts import check_words, read_prompts
 from thinking.reasoning.search import Advance, Outlook, Root
 

@@ -8,8 +8,8 @@ Axes: B rows, T tokens, H heads, G heads of keys, E dimensions of a head.
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.patterns import Pattern, TopK, parts_of, sees
-from thinking.networks.top_k import choose_blocks, judges_of, means_of
+from thinking.networks.attention.patterns import Pattern, TopK, parts_of, sees
+from thinking.networks.attention.top_k import choose_blocks, judges_of, means_of
 
 Array = jax.Array
 

@@ -6,12 +6,12 @@ Axes: B rows, T tokens, H heads, G heads of keys, R query heads that share each,
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.partials import Array, Partial, Rows, Sizes, Tokens, finish, merge, rule
-from thinking.networks.patterns import Dense, Global, Pattern, Strided, TopK, Union, Window, parts_of
-from thinking.networks.reference import dense_mask, masked_attention
-from thinking.networks.top_k import top_k
-from thinking.networks.whole import dense, first_places
-from thinking.networks.windowed import strided, window
+from thinking.networks.attention.partials import Array, Partial, Rows, Sizes, Tokens, finish, merge, rule
+from thinking.networks.attention.patterns import Dense, Global, Pattern, Strided, TopK, Union, Window, parts_of
+from thinking.networks.attention.reference import dense_mask, masked_attention
+from thinking.networks.attention.top_k import top_k
+from thinking.networks.attention.whole import dense, first_places
+from thinking.networks.attention.windowed import strided, window
 
 
 def attention(
@@ -44,7 +44,7 @@ def attention(
         return masked_attention(q, k, v, dense_mask(pattern, q, k, causal, segments))
     backend = jax.default_backend()
     if backend == "tpu":
-        from thinking.networks.splash import splash_attention, splash_can  # only there, as it imports slowly
+        from thinking.networks.attention.splash import splash_attention, splash_can  # only there, as it imports slowly
 
         if splash_can(pattern, q.shape[1]):
             return splash_attention(q, k, v, pattern, causal, segments)

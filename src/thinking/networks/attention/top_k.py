@@ -1,4 +1,4 @@
-"""Attention to the blocks of keys that look most useful: see `thinking.networks.patterns.TopK`.
+"""Attention to the blocks of keys that look most useful: see `thinking.networks.attention.patterns.TopK`.
 
 Axes: B rows, G heads of keys, R query heads that share each, T tokens, E dimensions of a head, N blocks of tokens.
 """
@@ -6,7 +6,7 @@ Axes: B rows, G heads of keys, R query heads that share each, T tokens, E dimens
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.partials import (
+from thinking.networks.attention.partials import (
     Allowed,
     Array,
     Partial,

@@ -5,7 +5,7 @@ Axes: B rows, G heads of keys, R query heads that share each, T tokens, E dimens
 
 import jax
 
-from thinking.networks.partials import (
+from thinking.networks.attention.partials import (
     Allowed,
     Array,
     Partial,

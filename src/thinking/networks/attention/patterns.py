@@ -2,7 +2,7 @@
 
 A pattern says nothing of direction: `attention(..., causal=True)` takes away what comes after the query. Places are
 indices in a row, counted from 0. Whether a place may see another is asked by `sees`; all patterns but `TopK` answer
-by the places alone, `TopK` looks at what stands there (see `thinking.networks.top_k`).
+by the places alone, `TopK` looks at what stands there (see `thinking.networks.attention.top_k`).
 """
 
 import dataclasses

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from thinking.kernels import Box, Discrete
-from thinking.learning.policies import perceptron_policy
+from thinking.networks.actor_critic import perceptron_policy
 
 SEEN = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 

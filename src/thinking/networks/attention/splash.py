@@ -17,7 +17,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
     make_splash_mha_single_device,
 )
 
-from thinking.networks.patterns import Global, Pattern, TopK, parts_of, sees
+from thinking.networks.attention.patterns import Global, Pattern, TopK, parts_of, sees
 
 Array = jax.Array
 

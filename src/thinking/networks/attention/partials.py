@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.patterns import Pattern, sees
+from thinking.networks.attention.patterns import Pattern, sees
 
 Array = jax.Array
 

@@ -8,7 +8,7 @@ Axes: B rows, G heads of keys, R query heads that share each, T tokens, E dimens
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.partials import (
+from thinking.networks.attention.partials import (
     Allowed,
     Array,
     Partial,
@@ -22,7 +22,7 @@ from thinking.networks.partials import (
     weigh,
     widened,
 )
-from thinking.networks.whole import dense
+from thinking.networks.attention.whole import dense
 
 
 def window(rows: Rows, size: int, causal: bool, allowed: Allowed, sizes: Sizes) -> Partial:
