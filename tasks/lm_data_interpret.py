@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from thinking.language.plans import Plan
-    from thinking.language.prepared import Prepared
-    from thinking.language.writing import Write
+    from thinking.recipes.language_guide.plan_writing import Write
+    from thinking.text.plans import Plan
+    from thinking.text.prepared import Prepared
 
 SplitName = Literal["train", "held_out", "compound", "asked"]
 ModeName = Literal["think", "react"]
@@ -54,7 +54,7 @@ class Config(RunConfig):
 
     def validate(self) -> None:
         """Raises UserError for a number out of range, and for a model that is needed and not named."""
-        from thinking.language.server import check_open
+        from thinking.text.server import check_open
 
         if self.by != "nearest" and not self.model:
             raise UserError(f"--by {self.by}: which model is not said; name it with --model")
@@ -77,10 +77,11 @@ def run(config: Config, run: Run) -> None:
     """Write the plans out, and report them."""
     import numpy as np
 
-    from thinking.experiment import progress
+    from thinking import progress
     from thinking.experiment.folder import write_json
     from thinking.experiment.results import write_results
-    from thinking.language import plans, prepared, report, writing
+    from thinking.recipes.language_guide import plan_writing, report
+    from thinking.text import plans, prepared
 
     data = prepared.load(config.artifacts / "lm_data_prepare")
     made, vectors = plans.load(config.artifacts / "lm_guide_inference")
@@ -90,7 +91,7 @@ def run(config: Config, run: Run) -> None:
         asked = f"--splits {' '.join(config.splits)} --modes {' '.join(config.modes)}"
         raise UserError(f"{asked}: of these there are no plans; there are {there}")
 
-    texts = [writing.nearest(plan) for plan in chosen]
+    texts = [plan_writing.nearest(plan) for plan in chosen]
     writers = ["nearest known sentences"] * len(chosen)
     if config.by != "nearest":
         places = first_of_each(chosen, config.most)
@@ -134,25 +135,28 @@ def first_of_each(plans: Sequence[Plan], most: int) -> list[int]:
 def writer(config: Config, run: Run, data: Prepared, vectors: np.ndarray) -> Iterator[Write]:
     """The model that writes. Answers of a server are kept in the run's folder, and whoever interrupts is told so."""
     from thinking.experiment.interruption import Interrupted
-    from thinking.language import cache, huggingface, writing
-    from thinking.language.openai_protocol import openai_text
-    from thinking.language.same_embedder import same_embedder
-    from thinking.language.server import Server
+    from thinking.recipes.language_guide import plan_writing
+    from thinking.text import huggingface, response_cache
+    from thinking.text.openai_protocol import openai_text
+    from thinking.text.same_embedder import same_embedder
+    from thinking.text.server import Server
 
     if config.by == "openai":
         folder = run.folder / "cache"
         with Server(config.base_url, folder, max_requests=config.max_requests) as server:
             try:
-                yield writing.rewritten(openai_text(server, config.model))
+                yield plan_writing.rewritten(openai_text(server, config.model))
             except Interrupted as stop:
-                kept = f"{cache.count(folder)} answers are kept in {folder}; the same command goes on from there"
+                kept = (
+                    f"{response_cache.count(folder)} answers are kept in {folder}; the same command goes on from there"
+                )
                 raise Interrupted(stop.number, kept) from None
     elif config.by == "huggingface":
-        yield writing.rewritten(huggingface.ask_by(huggingface.load(config.model)))
+        yield plan_writing.rewritten(huggingface.ask_by(huggingface.load(config.model)))
     else:
         check_steerable(config, data, vectors)
         with same_embedder(data, config.minilm_folder, run.folder / "cache") as embedder:
-            yield writing.steered_toward(huggingface.load(config.model), embedder, vectors, config.strength)
+            yield plan_writing.steered_toward(huggingface.load(config.model), embedder, vectors, config.strength)
 
 
 def check_steerable(config: Config, data: Prepared, vectors: np.ndarray) -> None:
@@ -161,7 +165,7 @@ def check_steerable(config: Config, data: Prepared, vectors: np.ndarray) -> None
     Raises:
         UserError: the embedder that made them runs elsewhere, or they are of other data.
     """
-    from thinking.language.same_embedder import MINILM
+    from thinking.text.same_embedder import MINILM
 
     runs_here = config.minilm_folder or data.embedder == MINILM or data.embedder.startswith("hashed-")
     if not runs_here:
@@ -175,8 +179,8 @@ def check_steerable(config: Config, data: Prepared, vectors: np.ndarray) -> None
 
 def written(config: Config, write: Write, plans: Sequence[Plan]) -> Iterator[str]:
     """The plans as the model writes them, in order, with progress."""
-    from thinking.experiment.progress import shown
-    from thinking.language.openai_protocol import PARALLEL, in_order
+    from thinking.progress import shown
+    from thinking.text.openai_protocol import PARALLEL, in_order
 
     words = 0
     with shown("writing", 0, len(plans), "words") as advance:

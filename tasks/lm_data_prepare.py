@@ -18,11 +18,11 @@ from thinking.errors import UserError
 from thinking.experiment import Run, RunConfig, main, option
 
 if TYPE_CHECKING:
-    from thinking.language.crafting import Bundle
-    from thinking.language.embedders import Embedder
-    from thinking.language.prepared import Prepared
-    from thinking.language.records import Text
-    from thinking.language.server import Server
+    from thinking.text.crafting import Bundle
+    from thinking.text.embedders import Embedder
+    from thinking.text.prepared import Prepared
+    from thinking.text.records import Text
+    from thinking.text.server import Server
 
 MODELS = ("openai", "huggingface")
 SOURCES = ("bundled", *MODELS)
@@ -63,7 +63,7 @@ class Config(RunConfig):
 
     def validate(self) -> None:
         """Raises UserError for values that nothing can be prepared with."""
-        from thinking.language.server import check_open
+        from thinking.text.server import check_open
 
         for name in ("texts", "wordings", "max_requests"):
             value = getattr(self, name)
@@ -86,7 +86,7 @@ PRESETS = {"default": Config(), "smoke": Config(texts=1, wordings=2, embedder="h
 def run(config: Config, run: Run) -> None:
     """Get the texts, embed their sentences, and save both."""
     from thinking.experiment.results import write_results
-    from thinking.language import prepared
+    from thinking.text import prepared
 
     with asking(config, run) as server:
         # First, so that a model that is not there ends the run before texts are paid for.
@@ -106,8 +106,8 @@ def run(config: Config, run: Run) -> None:
 def asking(config: Config, run: Run) -> Iterator[Server | None]:
     """The server, if texts or embeddings come from one. Whoever interrupts is told what is kept."""
     from thinking.experiment.interruption import Interrupted
-    from thinking.language import cache
-    from thinking.language.server import Server
+    from thinking.text import response_cache
+    from thinking.text.server import Server
 
     folder = run.folder / "cache"
     needed = "openai" in (config.text, config.embedder)
@@ -116,7 +116,7 @@ def asking(config: Config, run: Run) -> Iterator[Server | None]:
         try:
             yield server
         except Interrupted as stop:
-            if count := cache.count(folder):
+            if count := response_cache.count(folder):
                 kept = f"{count} answers are kept in {folder}; the same command goes on from there"
                 raise Interrupted(stop.number, kept) from None
             raise
@@ -124,8 +124,8 @@ def asking(config: Config, run: Run) -> Iterator[Server | None]:
 
 def embedder_of(config: Config, server: Server | None) -> Embedder:
     """What makes vectors of sentences."""
-    from thinking.language import embedders
-    from thinking.language.openai_protocol import openai_embedder
+    from thinking.text import embedders
+    from thinking.text.openai_protocol import openai_embedder
 
     if config.embedder == "openai":
         return openai_embedder(server, config.embedding_model)
@@ -134,8 +134,8 @@ def embedder_of(config: Config, server: Server | None) -> Embedder:
 
 def embed(config: Config, bundle: Bundle, embedder: Embedder, server: Server | None) -> Prepared:
     """Every sentence as a vector, with a bar; the manifest says where texts come from."""
-    from thinking.experiment import progress
-    from thinking.language import prepared
+    from thinking import progress
+    from thinking.text import prepared
 
     asked = config.text in MODELS
     manifest = {
@@ -157,7 +157,7 @@ def embed(config: Config, bundle: Bundle, embedder: Embedder, server: Server | N
 
 def bundle_of(config: Config, run: Run, server: Server | None) -> Bundle:
     """Texts of all splits, and what their steps mean where that is known."""
-    from thinking.language import crafting, records
+    from thinking.text import crafting, records
 
     if config.text == "bundled":
         return crafting.write_out(
@@ -173,10 +173,10 @@ def bundle_of(config: Config, run: Run, server: Server | None) -> Bundle:
 
 def written(config: Config, run: Run, server: Server | None) -> list[Text]:
     """Texts that a model writes, a goal each."""
-    from thinking.experiment import progress
-    from thinking.language import crafting, huggingface
-    from thinking.language.openai_protocol import openai_text
-    from thinking.language.providers import written_by
+    from thinking import progress
+    from thinking.text import crafting, huggingface
+    from thinking.text.openai_protocol import openai_text
+    from thinking.text.providers import written_by
 
     bundled = [item.goal for item in crafting.tree().items.values()]
     goals = bundled if config.goals is None else goals_in(config.goals)
@@ -204,14 +204,14 @@ def goals_in(path: Path) -> list[str]:
 
 def kept(ask: Callable[[str], str], model: str, folder: Path) -> Callable[[str], str]:
     """`ask` with a memory on disk: what a local model took minutes for is not asked again after a run cut short."""
-    from thinking.language import cache
+    from thinking.text import response_cache
 
     def remembered(prompt: str) -> str:
         request = {"huggingface": model, "prompt": prompt}
-        answer = cache.get(folder, request, lambda found: isinstance(found, str))
+        answer = response_cache.get(folder, request, lambda found: isinstance(found, str))
         if answer is None:
             answer = ask(prompt)
-            cache.put(folder, request, answer)
+            response_cache.put(folder, request, answer)
         return answer
 
     return remembered

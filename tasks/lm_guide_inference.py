@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thinking.guide.unrolling import Unrolled
-    from thinking.language.examining import Asked
-    from thinking.language.planning import Known, Planner
-    from thinking.language.plans import Plan
-    from thinking.language.prepared import Prepared
+    from thinking.recipes.language_guide.evaluation import Asked
+    from thinking.recipes.language_guide.planning import Known, Planner
+    from thinking.text.plans import Plan
+    from thinking.text.prepared import Prepared
 
 SHOWN = 2  # plans of each split in the terminal
 LONGEST = 256  # steps of a plan, unless asked otherwise
@@ -64,8 +64,9 @@ def run(config: Config, run: Run) -> None:
     import numpy as np
 
     from thinking.experiment.results import write_results
-    from thinking.language import examining, planning, plans, prepared
-    from thinking.language.records import SPLITS
+    from thinking.recipes.language_guide import evaluation, planning
+    from thinking.text import plans, prepared
+    from thinking.text.records import SPLITS
 
     data = prepared.load(config.artifacts / "lm_data_prepare")
     most = most_steps(config, data)
@@ -75,21 +76,21 @@ def run(config: Config, run: Run) -> None:
     levels = planning.known_levels(data, layers, MATCHED_DIMS)
     if config.goal is not None:
         return tell(config, run, data, planners["guide"], levels)
-    asked = examining.asked_of(data, most)
+    asked = evaluation.asked_of(data, most)
     rows, made, vectors = [], [], np.zeros((0, data.step_vectors.shape[1]), np.float32)
     for name, planner in planners.items():
-        react, think = examining.reacted(planner, asked, data), examining.thought(planner, asked.goals)
-        scores = examining.scored(data, levels[0], asked, react, think)
-        rows += examining.rows_of(
-            name, asked, scores, plans_per_second=examining.plans_per_second(planner, asked.goals)
+        react, think = evaluation.reacted(planner, asked, data), evaluation.thought(planner, asked.goals)
+        scores = evaluation.scored(data, levels[0], asked, react, think)
+        rows += evaluation.rows_of(
+            name, asked, scores, plans_per_second=evaluation.plans_per_second(planner, asked.goals)
         )
         if name == "guide":
             for mode, unrolled in (("think", think), ("react", react)):
                 nodes, own = planning.nodes_of(levels, unrolled, len(vectors))
                 made += plans_of(data, asked, mode, unrolled, nodes, scores)
                 vectors = np.concatenate([vectors, own])
-    for name, scores in examining.control_scores(data, asked, most).items():
-        rows += examining.rows_of(name, asked, scores)
+    for name, scores in evaluation.control_scores(data, asked, most).items():
+        rows += evaluation.rows_of(name, asked, scores)
     plans.save(run.folder, made, vectors)
     show(run, [plan for plan in made if plan.mode == config.mode])
     write_results(run, sorted(rows, key=lambda row: SPLITS.index(row["split"])), {"nodes": vectors})
@@ -98,7 +99,7 @@ def run(config: Config, run: Run) -> None:
 
 def most_steps(config: Config, data: Prepared) -> int:
     """How long a plan may be."""
-    from thinking.language.records import leaves
+    from thinking.text.records import leaves
 
     longest = max(sum(1 for _ in leaves(text.steps)) for text in data.texts if text.split == "train")
     return config.most or min(2 * longest, LONGEST)
@@ -109,19 +110,19 @@ def trained(config: Config, data: Prepared, most: int) -> tuple[int, dict[str, P
     import jax
 
     from thinking.experiment import checkpoint
-    from thinking.language import guiding, planning
+    from thinking.recipes.language_guide import model, planning
 
     folder, layers, found = config.artifacts / "lm_guide_train", 1, {}
     if not (folder / "results.json").exists():
-        raise UserError(f"{folder} has no guide that was trained to the end: {guiding.FIRST}")
+        raise UserError(f"{folder} has no guide that was trained to the end: {model.FIRST}")
     for name in ("guide", "flat"):
         if name == "flat" and not (folder / "checkpoints" / name).exists():
             continue
-        shape, fitted = guiding.load(folder / name, guiding.checksum(data))
-        guide = guiding.build(shape, list(map(guiding.codec_of, fitted)))
+        shape, fitted = model.load(folder / name, model.checksum(data))
+        guide = model.build(shape, list(map(model.codec_of, fitted)))
         saved = checkpoint.restore(folder / "checkpoints" / name, jax.jit(guide.init)(jax.random.key(0)))
         if saved is None:
-            raise UserError(f"{folder} has no trained {name}: {guiding.FIRST}")
+            raise UserError(f"{folder} has no trained {name}: {model.FIRST}")
         layers, found[name] = max(layers, len(shape.contexts)), planning.planner(guide, saved.state, most)
     return layers, found
 
@@ -130,7 +131,7 @@ def plans_of(
     data: Prepared, asked: Asked, mode: str, unrolled: Unrolled, nodes: Sequence[Any], scores: Sequence[Any]
 ) -> list[Plan]:
     """All plans of a mode, as they are saved."""
-    from thinking.language.plans import Plan
+    from thinking.text.plans import Plan
 
     return [
         Plan(
@@ -152,9 +153,9 @@ def tell(config: Config, run: Run, data: Prepared, planner: Planner, levels: Seq
     import numpy as np
 
     from thinking.experiment.results import write_results
-    from thinking.language import plans
-    from thinking.language.planning import nodes_of
-    from thinking.language.same_embedder import same_embedder
+    from thinking.recipes.language_guide.planning import nodes_of
+    from thinking.text import plans
+    from thinking.text.same_embedder import same_embedder
 
     with same_embedder(data, config.minilm_folder, run.folder / "cache") as embedder:
         goal, *done = embedder.embed([config.goal, *config.start])
@@ -174,8 +175,8 @@ def tell(config: Config, run: Run, data: Prepared, planner: Planner, levels: Seq
 
 def show(run: Run, made: Sequence[Plan]) -> None:
     """A few plans of each split, as trees."""
-    from thinking.experiment import progress
-    from thinking.language import plans
+    from thinking import progress
+    from thinking.text import plans
 
     for split in dict.fromkeys(plan.split for plan in made):
         for plan in [plan for plan in made if plan.split == split][:SHOWN]:

@@ -16,8 +16,8 @@ from thinking.experiment import Run, RunConfig, main, option
 if TYPE_CHECKING:
     from thinking.experiment.training import Trained
     from thinking.guide.codecs import Codec
-    from thinking.language.guiding import Shape
-    from thinking.language.prepared import Prepared
+    from thinking.recipes.language_guide.model import Shape
+    from thinking.text.prepared import Prepared
 
 
 LOOK_EVERY = 50  # steps between two looks at the losses
@@ -98,13 +98,14 @@ def run(config: Config, run: Run) -> None:
     """Train the guide and its flat rival, and write what they are built of."""
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
-    from thinking.language import guiding, prepared
+    from thinking.recipes.language_guide import model
+    from thinking.text import prepared
 
     data = prepared.load(config.artifacts / "lm_data_prepare")
     if (run.folder / "guide" / "guide.json").exists():
-        guiding.load(run.folder / "guide", guiding.checksum(data))  # which refuses other data
+        model.load(run.folder / "guide", model.checksum(data))  # which refuses other data
     widths = config.width, config.upper_width
-    shape = guiding.Shape(config.contexts, config.kernel, *widths, config.heads, config.blocks, config.slots)
+    shape = model.Shape(config.contexts, config.kernel, *widths, config.heads, config.blocks, config.slots)
     trained, rows = {}, []
     for name in ("guide", "flat") if config.flat and len(config.contexts) > 1 else ("guide",):
         trained[name], row = teach(config, run, name, shape, data, rows[0]["parameters"] if rows else None)
@@ -132,22 +133,22 @@ def teach(
 
     from thinking.experiment.training import train
     from thinking.guide.outline_lessons import draw, lessons, paired
-    from thinking.language import guiding
     from thinking.learning.optimizers import warmup_cosine
+    from thinking.recipes.language_guide import model
 
     layers = len(shape.contexts) if flat is None else 1
-    legs = guiding.legs_to_learn(data, layers)
+    legs = model.legs_to_learn(data, layers)
     sizes = {"dims": config.dims, "average_dims": config.average_dims, "goal_dims": config.goal_dims}
-    fitted = guiding.fit_codecs(legs, kind=config.codes, seed=config.seed, **sizes)
-    codecs = list(map(guiding.codec_of, fitted))
+    fitted = model.fit_codecs(legs, kind=config.codes, seed=config.seed, **sizes)
+    codecs = list(map(model.codec_of, fitted))
     if flat is not None:
         shape = flattened(shape, codecs, flat)
-    guiding.save(run.folder / name, shape, fitted, guiding.checksum(data))
+    model.save(run.folder / name, shape, fitted, model.checksum(data))
 
     legs[-1] = paired(legs[-1], config.pairs, config.seed)
     taught = lessons(legs, codecs, shape.contexts)
     schedule = warmup_cosine(config.learning_rate, config.steps, min(50, config.steps // 10), 0.01)
-    guide = guiding.build(shape, codecs, schedule, config.weight_decay)
+    guide = model.build(shape, codecs, schedule, config.weight_decay)
     noises = [config.noise] * (layers - 1) + [config.goal_noise]
     key = jax.random.key(config.seed)
 
@@ -162,7 +163,7 @@ def teach(
     return stage, {
         "model": name,
         "layers": layers,
-        "parameters": guiding.parameters(guide),
+        "parameters": model.parameters(guide),
         "lessons": sum(len(level.value) for level in taught),
         "train_seconds": stage.seconds,
         "compile_seconds": stage.compile_seconds,
@@ -173,7 +174,7 @@ def flattened(shape: Shape, codecs: list[Codec], wanted: int) -> Shape:
     """One layer, as wide as makes about as many parameters as the guide has."""
     from bisect import bisect_left
 
-    from thinking.language import guiding
+    from thinking.recipes.language_guide import model
 
     def wide(width: int) -> Shape:
         return shape._replace(contexts=shape.contexts[:1], width=width)
@@ -184,7 +185,7 @@ def flattened(shape: Shape, codecs: list[Codec], wanted: int) -> Shape:
     # A cell reads each item of a context, so a guide of long contexts above the lowest is worth more than L layers.
     most = sum(length + 1 for length in shape.contexts) * max(shape.width, shape.upper_width)
     widths = range(shape.width, most + 1, unit)
-    found = bisect_left(widths, wanted, key=lambda width: guiding.parameters(guiding.build(wide(width), codecs)))
+    found = bisect_left(widths, wanted, key=lambda width: model.parameters(model.build(wide(width), codecs)))
     return wide(widths[min(found, len(widths) - 1)])
 
 

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from thinking.experiment.training import Trained
-    from thinking.language.corpus import Corpus
     from thinking.networks.decoder import Decoder
     from thinking.reasoning.thoughts.before_text import Manner, Words
     from thinking.reasoning.thoughts.text_exam import Exam
     from thinking.reasoning.thoughts.text_learning import Practice
+    from thinking.text.corpus import Corpus
 
 Kind = Literal["plain", "pause", "judged", "supervised"]
 KINDS: tuple[Kind, ...] = ("plain", "pause", "judged", "supervised")
@@ -125,7 +125,7 @@ def run(config: Config, run: Run) -> None:
 
 def text_of(config: Config) -> Corpus:
     """What is read."""
-    from thinking.language.corpus import corpus
+    from thinking.text.corpus import corpus
 
     return corpus(config.text, config.characters, config.bpe)
 
@@ -243,7 +243,7 @@ def examine_one(config: Config, kind: str, seed: int, stage: Trained, windows: n
 
 def show(config: Config, kind: str, windows: np.ndarray, exam: Exam) -> None:
     """Print a few held-out windows with what a model thought."""
-    from thinking.experiment import progress
+    from thinking import progress
     from thinking.reasoning.thoughts.text_exam import coloured
 
     if not exam.length.any():

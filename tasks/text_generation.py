@@ -250,7 +250,7 @@ def written(model: Decoder, params: Params, asked: Questions, width: int) -> tup
     from thinking.reasoning.beam import beam
     from thinking.reasoning.candidates import greedy
     from thinking.reasoning.token_search import over_tokens
-    from thinking.reasoning.vocabulary import END
+    from thinking.text.vocabulary import END
 
     wanted = asked.columns["wanted"][-1, :-1]
     most = len(wanted)

@@ -9,8 +9,8 @@ from tests.environments.arithmetic_cases import QUICK, problems
 from thinking.environments.arithmetic.chains import REVISED, STYLES, SUBTASKS, WORKED, chain, judge
 from thinking.environments.arithmetic.problems import ADD, MULTIPLY, WORDINGS, Problem, answer, question, subtasks
 from thinking.environments.arithmetic.rows import VOCABULARY, packed, prompts, row, rows
-from thinking.learning.packing import Packed
-from thinking.reasoning.vocabulary import BEGIN, END
+from thinking.text.packing import Packed
+from thinking.text.vocabulary import BEGIN, END
 
 
 @given(problems, st.sampled_from(STYLES), st.booleans(), st.integers(0, 999))

@@ -19,7 +19,7 @@ from thinking.environments.spelling import (
 )
 from thinking.errors import UserError
 from thinking.reasoning.generation import Completions
-from thinking.reasoning.vocabulary import BEGIN, END, PAD
+from thinking.text.vocabulary import BEGIN, END, PAD
 
 TARGET = "see a bee"
 ASKED = questions(TARGET)

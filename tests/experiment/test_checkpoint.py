@@ -15,7 +15,7 @@ from tests.experiment.conftest import digest_of, one_line
 
 from thinking.errors import RunError
 from thinking.experiment import checkpoint
-from thinking.experiment.leaves import digest
+from thinking.trees import digest
 
 
 def write(folder, step, state, figures=None):

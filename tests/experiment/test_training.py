@@ -13,8 +13,8 @@ from tests.experiment.conftest import digest_of, one_line
 
 from thinking.experiment import metrics
 from thinking.experiment.folder import Run
-from thinking.experiment.leaves import digest
 from thinking.experiment.training import _length, _lengths, train
+from thinking.trees import digest
 
 CONFIG = toy.Config()
 

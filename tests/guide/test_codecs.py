@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from thinking.guide.codecs import FLOOR, tokens, whitened, whitening
 from thinking.kernels import Box, Discrete
-from thinking.language.embedders import normalised
+from thinking.text.embedders import normalised
 
 ROWS, DIMS = 8, 4  # all of one shape, so that JAX compiles little
 SEEDS = st.integers(0, 2**31 - 1)

@@ -14,7 +14,7 @@ from thinking.guide.outline_lessons import ALTERNATIVES, draw, legs_of, lessons,
 from thinking.guide.outlining import outliner
 from thinking.guide.unrolling import think
 from thinking.kernels import Box, Context, Hypothesis, Kernel, Spaces, Transition, table
-from thinking.language.embedders import normalised
+from thinking.text.embedders import normalised
 
 D, W = 3, 5
 VECTORS = np.random.default_rng(0).normal(size=(W, D)).astype(np.float32)

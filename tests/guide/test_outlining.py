@@ -9,7 +9,7 @@ from thinking.guide.codecs import tokens
 from thinking.guide.hippocampus import recall
 from thinking.guide.outlining import outliner
 from thinking.kernels import Box, Context, Discrete, Hypothesis, Kernel, Spaces, Transition, table
-from thinking.language.embedders import normalised
+from thinking.text.embedders import normalised
 
 # A goal is reached by "ab" and "c"; these by the steps a, b and c. A mark ends each.
 STEPS = np.eye(3, dtype=np.float32)

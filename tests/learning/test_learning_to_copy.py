@@ -8,13 +8,13 @@ import numpy as np
 
 from thinking.learning.learner import Learner
 from thinking.learning.optimizers import adamw, warmup_cosine
-from thinking.learning.packing import pack, rows_of_step
 from thinking.learning.supervised import next_token_sums, supervised
 from thinking.networks.attention.patterns import Global, TopK, Window
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.generation import generate
 from thinking.reasoning.sampling import Sampling
+from thinking.text.packing import pack, rows_of_step
 
 WORDS, LENGTH, MARK, STEPS = 6, 3, 6, 250
 TEXTS = [np.unravel_index(number, (WORDS,) * LENGTH) for number in range(WORDS**LENGTH)]

@@ -16,12 +16,12 @@ from tests.kernels.quick import jit
 from thinking.experiment import interruption
 from thinking.experiment.config import RunConfig
 from thinking.experiment.folder import Run
-from thinking.experiment.leaves import digest
 from thinking.experiment.training import train
 from thinking.learning.learner import Learner
 from thinking.learning.optimizers import adamw, warmup_cosine, warmup_stable_decay
-from thinking.learning.packing import Packed, pack, rows_of_step
 from thinking.learning.supervised import Sums, next_token_loss, next_token_sums, supervised
+from thinking.text.packing import Packed, pack, rows_of_step
+from thinking.trees import digest
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 B, T, V = 4, 6, 5

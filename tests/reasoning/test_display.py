@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from thinking.reasoning.display import STYLES, coloured, growing, show
-from thinking.reasoning.vocabulary import ANSWER_KIND, MARK_KIND, PROMPT_KIND, THOUGHT_KIND, Vocabulary, kinds
+from thinking.text.vocabulary import ANSWER_KIND, MARK_KIND, PROMPT_KIND, THOUGHT_KIND, Vocabulary, kinds
 
 VOCABULARY = Vocabulary((*"0123456789+-=,", " and "))
 ASKED, WRITTEN = "<begin>57+8=", "<think>7+8=5,1<step>5+1=6</think><answer>65<end>"

@@ -12,7 +12,7 @@ from thinking.networks.decoder import decoder
 from thinking.reasoning.forgetting import forget_thoughts
 from thinking.reasoning.generation import Completions
 from thinking.reasoning.prompts import read_prompts
-from thinking.reasoning.vocabulary import Vocabulary
+from thinking.text.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(tuple("0123456789+="))
 MODEL = decoder(vocabulary=len(VOCABULARY), context_length=24, block=BlockConfig(16, 2), layers=1, value_head=True)

@@ -27,7 +27,7 @@ from thinking.reasoning.post_training import (
     student,
 )
 from thinking.reasoning.rewards import combined
-from thinking.reasoning.vocabulary import ANSWER, END, MARKS, Vocabulary
+from thinking.text.vocabulary import ANSWER, END, MARKS, Vocabulary
 
 VOCABULARY = Vocabulary(("a", "b", "c"))
 A, B, C = range(len(MARKS), len(MARKS) + 3)

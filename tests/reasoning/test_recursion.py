@@ -14,7 +14,7 @@ from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning import recursion
 from thinking.reasoning.recursion import CIRCLE, MALFORMED, SOLVED, TOO_DEEP, TOO_LONG, TOO_MANY, outline, solver
-from thinking.reasoning.vocabulary import Vocabulary
+from thinking.text.vocabulary import Vocabulary
 
 WORDS = Vocabulary(tuple("abcd"))
 CONTEXT = 68

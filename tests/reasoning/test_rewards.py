@@ -12,7 +12,7 @@ from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUB
 from thinking.environments.arithmetic.rows import VOCABULARY, prompts
 from thinking.reasoning.generation import Completions
 from thinking.reasoning.rewards import combined, format, length, outcome, process
-from thinking.reasoning.vocabulary import MARKS
+from thinking.text.vocabulary import MARKS
 
 QUICK = settings(max_examples=100, deadline=None, derandomize=True)
 N = 160

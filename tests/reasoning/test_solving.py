@@ -16,7 +16,7 @@ from thinking.reasoning.generation import Completions
 from thinking.reasoning.post_training import joined
 from thinking.reasoning.sampling import Sampling
 from thinking.reasoning.step_tree import by_step_tree
-from thinking.reasoning.vocabulary import ANSWER, BACK, DONE, END, MARKS, STEP
+from thinking.text.vocabulary import ANSWER, BACK, DONE, END, MARKS, STEP
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
 WORDS, NEW, PROBLEMS = len(MARKS) + 3, 16, 4

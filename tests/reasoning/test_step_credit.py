@@ -16,7 +16,7 @@ from thinking.environments.arithmetic.rows import VOCABULARY, prompts
 from thinking.reasoning.generation import Completions
 from thinking.reasoning.rewards import outcome
 from thinking.reasoning.step_credit import by_step_group, by_step_return, by_step_value, pieces
-from thinking.reasoning.vocabulary import DONE, STEP
+from thinking.text.vocabulary import DONE, STEP
 
 N, ADDED, TAKEN = 64, Problem(ADD, (57, 8)), Problem(SUBTRACT, (57, 80))
 ASKED = [ADDED, ADDED, TAKEN, Problem(DIVIDE, (57, 8))]

@@ -10,7 +10,6 @@ import pytest
 from tests.kernels.quick import jit
 
 from thinking.learning.curriculum import by_level, curriculum, estimate, evenly
-from thinking.learning.packing import Packed, pack
 from thinking.learning.supervised import next_token_loss
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
@@ -18,6 +17,7 @@ from thinking.networks.positions import orthogonal
 from thinking.reasoning.generation import generate
 from thinking.reasoning.sampling import Sampling
 from thinking.reasoning.supervision import mastered, pupil, supervised_step
+from thinking.text.packing import Packed, pack
 
 WORDS = 6
 MODEL = decoder(vocabulary=WORDS, context_length=16, block=BlockConfig(8, 2), layers=1)

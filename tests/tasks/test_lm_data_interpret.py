@@ -14,10 +14,10 @@ from tests.language.test_writing import causal  # noqa: F401 (a fixture)
 
 from tasks import lm_data_interpret as task
 from thinking.experiment import main
-from thinking.language import plans, prepared
-from thinking.language.embedders import hashed
-from thinking.language.plans import Node, Plan
-from thinking.language.records import Section, Text
+from thinking.text import plans, prepared
+from thinking.text.embedders import hashed
+from thinking.text.plans import Node, Plan
+from thinking.text.records import Section, Text
 
 ROOT = Path(task.__file__).parents[1]
 KEY = "sk-of-nobody-0123456789"

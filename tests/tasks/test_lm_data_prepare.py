@@ -14,9 +14,9 @@ from tests.language.openai_server import embedding, serving
 
 from tasks import lm_data_prepare
 from thinking.experiment import main
-from thinking.language import prepared
-from thinking.language.embedders import hashed
-from thinking.language.records import leaves
+from thinking.text import prepared
+from thinking.text.embedders import hashed
+from thinking.text.records import leaves
 
 ROOT = Path(lm_data_prepare.__file__).parents[1]
 KEY = "sk-very-secret-0123456789"

@@ -13,8 +13,8 @@ import pytest
 from tasks import lm_data_prepare, lm_guide_train
 from tasks import lm_guide_inference as task
 from thinking.experiment import main
-from thinking.language import plans, prepared
-from thinking.language.records import leaves
+from thinking.text import plans, prepared
+from thinking.text.records import leaves
 
 ROOT = Path(task.__file__).parents[1]
 FLAT = ["Fell an oak.", "Saw planks.", "Bend the ribs.", "Nail the planks.", "Caulk the hull.", "Launch her."]

@@ -16,9 +16,10 @@ from tasks import lm_data_prepare
 from tasks import lm_guide_train as task
 from thinking.experiment import Run, interruption, main
 from thinking.guide.codecs import tokens, whitened, whitening
-from thinking.language import guiding, hierarchy, prepared
-from thinking.language.embedders import normalised
-from thinking.language.records import leaves
+from thinking.recipes.language_guide import model
+from thinking.text import outlines, prepared
+from thinking.text.embedders import normalised
+from thinking.text.records import leaves
 
 ROOT = Path(task.__file__).parents[1]
 SMALL = dataclasses.replace(
@@ -94,7 +95,7 @@ def test_a_run_tells_what_it_built_and_leaves_metrics_and_a_plot(finished, artif
     texts = [text for text in prepared.load(artifacts / "lm_data_prepare").texts if text.split == "train"]
     # At every step, and where each leg is over. As many pairs as texts are learned, and the texts for their weight.
     steps = sum(len(list(leaves(text.steps))) for text in texts)
-    sections = sum(len(hierarchy.outline(text, 2)) for text in texts)
+    sections = sum(len(outlines.outline(text, 2)) for text in texts)
     assert guide["lessons"] >= (steps + sections) + 2 * (sections + len(texts))
     assert flat["lessons"] >= 2 * (steps + len(texts))
     assert guide["parameters"] <= flat["parameters"] < 1.05 * guide["parameters"]
@@ -150,7 +151,7 @@ def test_tables_learn_tokens(data, call, tmp_path):
     # The lowest layer hashes its 4096 questions, each a key of three numbers, a value and a score; the other has them
     # all in order: of the 16 tokens or the mark, pursuing one of as many.
     assert guide["parameters"] == 4096 * (3 + 1 + 1) + 17 * 17 * 2
-    shape, fitted = guiding.load(tmp_path / "lm_guide_train" / "guide", guiding.checksum(prepared.load(data)))
+    shape, fitted = model.load(tmp_path / "lm_guide_train" / "guide", model.checksum(prepared.load(data)))
     assert (shape.kernel, shape.contexts, shape.width) == ("table", (2, 1), 4096)
     assert [each.centroids.shape for each in fitted] == [(16, 64)] * 3
 
@@ -177,10 +178,10 @@ def test_texts_that_leave_nothing_to_tell_apart_are_refused(data, call):
 def test_a_flat_guide_is_as_wide_as_gives_no_fewer_parameters_than_the_guide(kernel, heads):
     vectors = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
     codecs = [whitened(whitening(vectors, dims)) for dims in (6, 6, 4)]
-    shape = guiding.Shape((1, 5), kernel, 16, 16, heads, 1, 1)
+    shape = model.Shape((1, 5), kernel, 16, 16, heads, 1, 1)
 
     def parameters(shape, codecs):
-        return guiding.parameters(guiding.build(shape, codecs))
+        return model.parameters(model.build(shape, codecs))
 
     wanted = parameters(shape, codecs)
     flat = task.flattened(shape, [codecs[0], codecs[-1]], wanted)
@@ -191,7 +192,7 @@ def test_a_flat_guide_is_as_wide_as_gives_no_fewer_parameters_than_the_guide(ker
 
 def test_a_flat_table_holds_as_many_questions_as_one_of_the_layers():
     codecs = [tokens(normalised(np.random.default_rng(0).normal(size=(3, 4))))] * 3
-    shape = guiding.Shape((2, 1), "table", 64, 64, 1, 1, 1)
+    shape = model.Shape((2, 1), "table", 64, 64, 1, 1, 1)
     assert task.flattened(shape, codecs, 10**6) == shape._replace(contexts=(2,))
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from thinking.errors import RunError
-from thinking.language import minilm
+from thinking.text import minilm
 
 Row = dict[str, Any]
 Embed = Callable[[Sequence[str]], np.ndarray]

@@ -33,7 +33,7 @@ from thinking.reasoning.post_training import (
     student,
 )
 from thinking.reasoning.rewards import combined, format, outcome
-from thinking.reasoning.vocabulary import END
+from thinking.text.vocabulary import END
 
 Row = dict[str, Any]
 

@@ -18,7 +18,7 @@ from thinking.learning.returns import returns_to_go
 from thinking.reasoning.credit import Credit, experience_of, spread_out, written_mask
 from thinking.reasoning.generation import Completions
 from thinking.reasoning.post_training import Questions
-from thinking.reasoning.vocabulary import BEGIN, END, Vocabulary
+from thinking.text.vocabulary import BEGIN, END, Vocabulary
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz .,'-"
 LONGEST = 200

@@ -21,9 +21,9 @@ import numpy as np
 from absl import logging as absl_logging
 from orbax.checkpoint import v1 as ocp
 
+from thinking import progress
 from thinking.errors import RunError
-from thinking.experiment import progress
-from thinking.experiment.leaves import Leaf, digest_leaves, is_key, leaves
+from thinking.trees import Leaf, digest_leaves, is_key, leaves
 
 # Orbax raises what goes wrong. It also logs it with tracebacks, and what its other tasks meanwhile met, too.
 absl_logging.set_verbosity(absl_logging.FATAL)

@@ -47,7 +47,7 @@ class Run:
 
     def log(self, text: str) -> None:
         """Print a line without breaking a progress bar."""
-        from thinking.experiment import progress
+        from thinking import progress
 
         progress.log(text)
 

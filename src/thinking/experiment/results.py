@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from thinking.experiment import folder, progress
-from thinking.experiment.leaves import digest
+from thinking import progress
+from thinking.experiment import folder
+from thinking.trees import digest
 
 __all__ = ["digest", "print_rows", "write_results"]
 

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from thinking import progress
 from thinking.errors import RunError
-from thinking.experiment import checkpoint, interruption, metrics, progress
+from thinking.experiment import checkpoint, interruption, metrics
 from thinking.experiment.folder import Run
-from thinking.experiment.leaves import is_key
+from thinking.trees import is_key
 
 State = Any
 Init = Callable[[], State]

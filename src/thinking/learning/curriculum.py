@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.learning.packing import rows_of_step
+from thinking.text.packing import rows_of_step
 
 Array = jax.Array
 

@@ -9,7 +9,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.text import Text
 
-from thinking.experiment import interruption, progress
+from thinking import progress
+from thinking.experiment import interruption
 from thinking.reasoning.display import show
 
 Question = TypeVar("Question")

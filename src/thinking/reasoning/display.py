@@ -9,16 +9,8 @@ from rich.console import Console
 from rich.segment import Segments
 from rich.text import Text
 
-from thinking.experiment import progress
-from thinking.reasoning.vocabulary import (
-    ANSWER_KIND,
-    MARK_KIND,
-    NO_KIND,
-    PROMPT_KIND,
-    THOUGHT_KIND,
-    Vocabulary,
-    kinds,
-)
+from thinking import progress
+from thinking.text.vocabulary import ANSWER_KIND, MARK_KIND, NO_KIND, PROMPT_KIND, THOUGHT_KIND, Vocabulary, kinds
 
 STYLES = {
     NO_KIND: "",

@@ -9,7 +9,7 @@ from thinking.networks.decoder import Decoder, Params
 from thinking.reasoning.generation import Completions
 from thinking.reasoning.post_training import joined
 from thinking.reasoning.prompts import read_prompts
-from thinking.reasoning.vocabulary import without_thoughts
+from thinking.text.vocabulary import without_thoughts
 
 
 def forget_thoughts(

@@ -20,7 +20,7 @@ from thinking.networks.decoder import Decoder
 from thinking.reasoning.credit import Credit
 from thinking.reasoning.generation import Completions, generate
 from thinking.reasoning.rewards import answers_of
-from thinking.reasoning.vocabulary import END, Vocabulary
+from thinking.text.vocabulary import END, Vocabulary
 
 Rewards = Callable[..., tuple[Array, dict[str, Array]]]
 """`rewards(prompts [B, P], completions, **columns) -> (total [B], {name: [B]})`, of `rewards.combined`."""

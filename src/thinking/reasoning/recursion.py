@@ -17,7 +17,7 @@ from thinking.networks.decoder import Decoder, Params
 from thinking.reasoning.generation import generate
 from thinking.reasoning.prompts import check_words
 from thinking.reasoning.sampling import Sampling
-from thinking.reasoning.vocabulary import ANSWER, ASK, BEGIN, DONE, END, MARKS, THINK, Vocabulary
+from thinking.text.vocabulary import ANSWER, ASK, BEGIN, DONE, END, MARKS, THINK, Vocabulary
 
 Array = jax.Array
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.reasoning.generation import Completions
-from thinking.reasoning.vocabulary import ANSWER, BACK, CHECK, DONE, END, MARKS, STEP, THINK, in_thought
+from thinking.text.vocabulary import ANSWER, BACK, CHECK, DONE, END, MARKS, STEP, THINK, in_thought
 
 Array = jax.Array
 

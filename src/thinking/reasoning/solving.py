@@ -22,7 +22,7 @@ from thinking.reasoning.rewards import answers_of
 from thinking.reasoning.sampling import Sampling
 from thinking.reasoning.search import check_budgets
 from thinking.reasoning.token_search import over_tokens
-from thinking.reasoning.vocabulary import BACK, DONE, END, PAD, STEP
+from thinking.text.vocabulary import BACK, DONE, END, PAD, STEP
 
 Array = jax.Array
 

@@ -17,7 +17,7 @@ from thinking.learning.policy_gradient import Experience
 from thinking.learning.returns import generalized_advantages
 from thinking.reasoning.credit import Credit, experience_of, written_mask
 from thinking.reasoning.generation import Completions
-from thinking.reasoning.vocabulary import DONE, STEP, THINK
+from thinking.text.vocabulary import DONE, STEP, THINK
 
 
 class Pieces(NamedTuple):

@@ -13,7 +13,7 @@ from thinking.reasoning.solving import STEP_ENDS, Solutions
 from thinking.reasoning.steps import Step, StepState, over_steps, tokens_of
 from thinking.reasoning.token_search import over_tokens
 from thinking.reasoning.tree_search import Decision, tree_search
-from thinking.reasoning.vocabulary import END
+from thinking.text.vocabulary import END
 
 Array = jax.Array
 

@@ -13,9 +13,9 @@ import optax
 from thinking.kernels.contract import Array, Metrics
 from thinking.learning.curriculum import Syllabus
 from thinking.learning.learner import Learner, Params
-from thinking.learning.packing import Packed
 from thinking.learning.supervised import Loss, Sums, next_token_sums, supervised
 from thinking.networks.decoder import Decoder
+from thinking.text.packing import Packed
 
 Places = Callable[[Array, Array, Array], Array]
 """`places(key, tokens [B, T], segments [B, T]) -> where [B, T, K]`, what location positions read; consumes the key."""

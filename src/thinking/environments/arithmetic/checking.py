@@ -14,7 +14,7 @@ import numpy as np
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem
 from thinking.environments.arithmetic.rows import VOCABULARY, prompt
 from thinking.reasoning.solving import Attempts, Solutions
-from thinking.reasoning.vocabulary import ANSWER, END
+from thinking.text.vocabulary import ANSWER, END
 
 Ask = Callable[[Sequence[Sequence[int]]], tuple[list[list[int]], list[int]]]
 """`ask(prompts) -> (completions, tokens)`: what the model writes for each prompt, and how many tokens it took."""

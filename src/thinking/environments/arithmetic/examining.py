@@ -15,7 +15,7 @@ from thinking.reasoning.generation import generate
 from thinking.reasoning.recursion import solver
 from thinking.reasoning.rewards import outcome
 from thinking.reasoning.sampling import Sampling
-from thinking.reasoning.vocabulary import END
+from thinking.text.vocabulary import END
 
 BATCH = 512
 """Problems that are answered at once."""

@@ -10,7 +10,7 @@ from thinking.environments.arithmetic.problems import WORDINGS, Problem
 from thinking.environments.arithmetic.rows import VOCABULARY, Prompts, Row, packed, prompts, row, rows
 from thinking.environments.arithmetic.sources import WORDS, problems_of
 from thinking.errors import UserError
-from thinking.learning.packing import Packed
+from thinking.text.packing import Packed
 
 
 class Lessons(NamedTuple):

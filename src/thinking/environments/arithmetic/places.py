@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.environments.arithmetic.rows import VOCABULARY
-from thinking.learning.packing import Packed
-from thinking.reasoning.vocabulary import ANSWER, STEP, THINK
+from thinking.text.packing import Packed
+from thinking.text.vocabulary import ANSWER, STEP, THINK
 
 Array = jax.Array
 

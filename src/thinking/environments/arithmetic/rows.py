@@ -12,8 +12,8 @@ import numpy as np
 
 from thinking.environments.arithmetic.chains import DIRECT, REVISED, WORKED, chain, revised
 from thinking.environments.arithmetic.problems import WORDINGS, Problem, answer, question
-from thinking.learning.packing import Packed, pack
-from thinking.reasoning.vocabulary import Vocabulary
+from thinking.text.packing import Packed, pack
+from thinking.text.vocabulary import Vocabulary
 
 SYMBOLS = tuple("0123456789+-*/%=(),r")
 SPEECH = (

@@ -32,7 +32,7 @@ from thinking.reasoning.solving import (
     sample,
 )
 from thinking.reasoning.step_tree import by_step_tree
-from thinking.reasoning.vocabulary import END
+from thinking.text.vocabulary import END
 
 GREEDY, VOTE, VALUE, LIKELIEST, CHECK = "greedy", "vote", "value", "likeliest", "check"
 BEAM, REVISION, TREE = "beam", "revision", "tree"

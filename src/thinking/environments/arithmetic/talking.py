@@ -19,7 +19,7 @@ from thinking.reasoning.display import coloured, growing
 from thinking.reasoning.generation import streamer
 from thinking.reasoning.recursion import SOLVED, outline, solver
 from thinking.reasoning.sampling import Sampling
-from thinking.reasoning.vocabulary import END
+from thinking.text.vocabulary import END
 
 LONGEST = 48
 """Tokens of a question."""

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from thinking import progress
 from thinking.environments.serial import drawing, page
 from thinking.environments.serial.automata import Automaton
 from thinking.environments.serial.words import Words, draw_words
-from thinking.experiment import Run, metrics, progress
+from thinking.experiment import Run, metrics
 from thinking.experiment.folder import write_whole
 from thinking.reasoning.thoughts import Thinker, probing
 

@@ -1,0 +1,1 @@
+"""The guide over sentence embeddings."""

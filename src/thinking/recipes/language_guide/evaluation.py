@@ -1,0 +1,148 @@
+"""All goals of prepared texts put to a planner, and what its plans are worth beside simpler ones.
+
+Axes: N goals, T steps, D dimensions of a vector.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from thinking.guide.unrolling import Unrolled
+from thinking.recipes.language_guide import scores as judging
+from thinking.recipes.language_guide.planning import Known, Planner
+from thinking.text import outlines
+from thinking.text.prepared import Prepared
+from thinking.text.records import SPLITS, leaves
+
+Row = dict[str, Any]
+Scores = Mapping[str, float]
+
+
+class Asked(NamedTuple):
+    """Goals of all splits, each with the first text for it.
+
+    Attributes:
+        splits: N of them.
+        names: N goals in words.
+        goals: [N, D].
+        steps: for each goal, the numbers of the reference's steps.
+        sections: for each goal, the lowest sections of the reference, as numbers of what steps mean.
+    """
+
+    splits: list[str]
+    names: list[str]
+    goals: np.ndarray
+    steps: list[list[int]]
+    sections: list[list[list[int]]]
+
+
+def asked_of(data: Prepared, longest: int) -> Asked:
+    """What a planner is asked; of a reference, the first steps, so many at most."""
+    number = {step: index for index, step in enumerate(data.steps)}
+    place = {goal: index for index, goal in enumerate(data.goals)}
+    texts = {(text.split, text.goal): text for text in reversed(data.texts)}
+    keys = [key for split in SPLITS for key in reversed(texts) if key[0] == split]
+    steps = [[number[step] for step in leaves(texts[key].steps)][:longest] for key in keys]
+    sections = [
+        [[int(data.means[number[step]]) for step in section.inner] for section in outlines.outline(texts[key], 2)]
+        for key in keys
+    ]
+    goals = data.goal_vectors[[place[goal] for _, goal in keys]]
+    return Asked([split for split, _ in keys], [goal for _, goal in keys], goals, steps, sections)
+
+
+def reacted(planner: Planner, asked: Asked, data: Prepared) -> Unrolled:
+    """What a planner would do before each step of the references."""
+    longest = max(map(len, asked.steps))
+    observed = np.zeros((len(asked.steps), longest, data.step_vectors.shape[1]), np.float32)
+    for row, steps in zip(observed, asked.steps, strict=True):
+        row[: len(steps)] = data.step_vectors[steps]
+    unrolled = planner.react(asked.goals, observed)
+    return unrolled._replace(length=np.array([len(steps) for steps in asked.steps]))
+
+
+def thought(planner: Planner, goals: np.ndarray) -> Unrolled:
+    """Whole plans for goals [N, D], from nothing done."""
+    return planner.think(goals, np.zeros((len(goals), 0, goals.shape[1]), np.float32), np.zeros(len(goals), np.int32))
+
+
+def plans_per_second(planner: Planner, goals: np.ndarray) -> float:
+    """How fast whole plans are made for all goals at once, by a planner that made some before."""
+    start = time.perf_counter()
+    thought(planner, goals)
+    return len(goals) / (time.perf_counter() - start)
+
+
+def scored(data: Prepared, known: Known, asked: Asked, react: Unrolled, think: Unrolled) -> list[Scores]:
+    """The scores of each goal, by the sentences that are nearest to what was told and planned."""
+
+    def meant(unrolled: Unrolled) -> list[list[int]]:
+        rows = [steps[:length] for steps, length in zip(unrolled.steps, unrolled.length, strict=True)]
+        ends = np.cumsum([len(row) for row in rows])[:-1]
+        return [row.tolist() for row in np.split(data.means[known.match(np.concatenate(rows))], ends)]
+
+    told = [
+        [judging.END if over else step for step, over in zip(steps, ended, strict=False)]
+        for steps, ended in zip(meant(react), react.ended, strict=True)
+    ]
+    return _scores(data, asked, told, meant(think))
+
+
+def _scores(data: Prepared, asked: Asked, told: Sequence[list[int]], plans: Sequence[list[int]]) -> list[Scores]:
+    found = []
+    for steps, sections, before, plan in zip(asked.steps, asked.sections, told, plans, strict=True):
+        reference = data.means[steps].tolist()
+        found.append(
+            {
+                "next_step_recall": judging.recall_at_1(before, reference),
+                "step_f1": judging.step_f1(plan, reference),
+                "sub_goals": judging.sub_goals_reached(plan, sections),
+            }
+        )
+    return found
+
+
+def control_scores(data: Prepared, asked: Asked, most: int) -> dict[str, list[Scores]]:
+    """The same of the nearest training goal's text, copied, and of what follows most often on a sentence."""
+    texts = asked_of(data, most)
+    taught = [index for index, split in enumerate(texts.splits) if split == "train"]
+    means = [data.means[texts.steps[index]].tolist() for index in taught]
+    nearest = [judging.nearest(goal, texts.goals[taught]) for goal in asked.goals]
+    follows = judging.bigram(means)
+    planners = {"copied": [judging.copied(means[index]) for index in nearest], "bigram": [follows] * len(nearest)}
+    references = [data.means[steps].tolist() for steps in asked.steps]
+    return {
+        name: _scores(
+            data,
+            asked,
+            [judging.told_by(each, reference) for each, reference in zip(following, references, strict=True)],
+            [judging.planned_by(each, most) for each in following],
+        )
+        for name, following in planners.items()
+    }
+
+
+def rows_of(model: str, asked: Asked, scores: Sequence[Scores], **figures: float) -> list[Row]:
+    """A row for each split: recall over all steps, the other scores as means over goals."""
+    rows = []
+    for split in SPLITS:
+        chosen = [index for index, own in enumerate(asked.splits) if own == split]
+        if not chosen:
+            continue
+        lengths = [len(asked.steps[index]) for index in chosen]
+        mean = {name: np.mean([scores[index][name] for index in chosen]) for name in ("step_f1", "sub_goals")}
+        recall = np.average([scores[index]["next_step_recall"] for index in chosen], weights=lengths)
+        rows.append(
+            {
+                "split": split,
+                "model": model,
+                "goals": len(chosen),
+                "next_step_recall_percent": 100 * float(recall),
+                "plan_step_f1_percent": 100 * float(mean["step_f1"]),
+                "sub_goals_percent": 100 * float(mean["sub_goals"]),
+                **figures,
+            }
+        )
+    return rows

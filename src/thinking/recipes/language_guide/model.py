@@ -1,0 +1,210 @@
+"""The guide over sentence embeddings: its layers and codecs, learned from prepared texts, saved and loaded.
+
+A model's folder holds guide.json (what was built, and from which data), codecs.safetensors, and its checkpoints.
+
+Axes: W steps, D dimensions of a vector, K of a code.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from thinking.errors import UserError
+from thinking.experiment.folder import write_json, write_whole
+from thinking.guide.codecs import Codec, Whitening, pursued_space, tokens, whitened, whitening
+from thinking.guide.outline_lessons import Leg, Outline, legs_of
+from thinking.guide.outlining import Outliner, outliner
+from thinking.kernels import linear, table, transformer
+from thinking.kernels.contract import Kernel, Space
+from thinking.learning.optimizers import adamw
+from thinking.text import clusters
+from thinking.text import outlines as hierarchy
+from thinking.text.embedders import normalised
+from thinking.text.prepared import Prepared
+
+KernelName = Literal["transformer", "linear", "table"]
+Fitted = Whitening | clusters.Codebook
+FIRST = "run tasks/lm_guide_train.py first"
+ANEW = "run tasks/lm_guide_train.py --clear, then again"
+RESTING = optax.constant_schedule(0.0)
+
+
+class Shape(NamedTuple):
+    """What a guide is built of.
+
+    Attributes:
+        contexts: items that each layer recalls, the lowest first.
+        kernel: of all layers.
+        width: dimensions of a transformer, or cells of a linear memory, or questions that a table holds: of the lowest
+            layer, which learns the most.
+        upper_width: the same of the layers above.
+        heads: of a transformer.
+        blocks: of a transformer.
+        slots: hypotheses per question of a transformer or a linear memory.
+    """
+
+    contexts: tuple[int, ...]
+    kernel: KernelName
+    width: int
+    upper_width: int
+    heads: int
+    blocks: int
+    slots: int
+
+
+def checksum(prepared: Prepared) -> str:
+    """That of all prepared files."""
+    return " ".join(prepared.manifest["sha256"].values())
+
+
+def numbered(entries: hierarchy.Entries, number: Mapping[str, int]) -> Outline:
+    """An outline with numbers in place of steps, without headings."""
+    return tuple(number[e] if isinstance(e, str) else numbered(e.inner, number) for e in entries)
+
+
+def legs_to_learn(prepared: Prepared, layers: int) -> list[list[Leg]]:
+    """The legs of each layer in all texts of training, the lowest first."""
+    number = {step: index for index, step in enumerate(prepared.steps)}
+    place = {goal: index for index, goal in enumerate(prepared.goals)}
+    texts = [text for text in prepared.texts if text.split == "train"]
+    outlines = [numbered(hierarchy.outline(text, layers), number) for text in texts]
+    goals = prepared.goal_vectors[[place[text.goal] for text in texts]]
+    return legs_of(outlines, goals, prepared.step_vectors, layers)
+
+
+def fit_codecs(
+    legs: Sequence[Sequence[Leg]],
+    *,
+    kind: Literal["whitened", "tokens"],
+    dims: int,
+    average_dims: int,
+    goal_dims: int,
+    seed: int,
+) -> list[Fitted]:
+    """What stands in front of each layer, and of the goals, fitted to what is learned from.
+
+    Args:
+        legs: of each layer, the lowest first.
+        kind: a linear transformation, or tokens by k-means.
+        dims: dimensions of codes, or clusters, of steps.
+        average_dims: the same of the averages of steps.
+        goal_dims: the same of goals.
+        seed: of the clusters.
+
+    Raises:
+        UserError: if all vectors of a level are the same, and nothing can be told from them.
+    """
+    levels = [np.concatenate([leg.values for leg in level]) for level in legs]
+    levels.append(np.stack([leg.target for leg in legs[-1]]))
+    fitted: list[Fitted] = []
+    for level, vectors in enumerate(levels):
+        vectors = normalised(vectors) if kind == "tokens" else vectors
+        different = len(np.unique(vectors, axis=0))
+        if different < 2:
+            what = "goal" if level == len(legs) else "value"
+            raise UserError(f"level {level} of the outlines has one {what} alone; give more texts, or fewer --contexts")
+        size = dims if level == 0 else average_dims if level < len(legs) else goal_dims
+        if kind == "tokens":
+            fitted.append(clusters.fit(vectors, min(size, different), seed))
+        else:
+            fitted.append(whitening(vectors, size))
+    return fitted
+
+
+def codec_of(fitted: Fitted) -> Codec:
+    """The codec of what was fitted."""
+    return whitened(fitted) if isinstance(fitted, Whitening) else tokens(fitted.centroids)
+
+
+def build(
+    shape: Shape,
+    codecs: Sequence[Codec],
+    rate: optax.Schedule = RESTING,
+    weight_decay: float = 0.0,
+) -> Outliner:
+    """The guide, as it was trained whatever the rate, which is 0 for one that shall only be asked.
+
+    Raises:
+        UserError: if the kernel cannot deal with such codes.
+    """
+    optimizer = adamw(rate, weight_decay=weight_decay, b2=0.98)
+    layers = [
+        _kernel(shape, level, codecs[level].space, pursued_space(codecs[level + 1 :]), optimizer)
+        for level in range(len(shape.contexts))
+    ]
+    return outliner(layers=layers, codecs=codecs)
+
+
+def _kernel(shape: Shape, level: int, own: Space, target: Space, optimizer: optax.GradientTransformation) -> Kernel:
+    spaces = {"input": own, "value": own, "target": target, "context_length": shape.contexts[level]}
+    width = shape.width if level == 0 else shape.upper_width
+    if shape.kernel == "table":
+        try:
+            return table(**spaces, capacity=width)
+        except ValueError as error:
+            raise UserError(f"--kernel table: {error}; or give --codes tokens") from None
+    if shape.kernel == "linear":
+        return linear(**spaces, optimizer=optimizer, cells=width, slots=shape.slots)
+    sizes = {"width": width, "heads": shape.heads, "blocks": shape.blocks, "slots": shape.slots}
+    return transformer(**spaces, optimizer=optimizer, **sizes)
+
+
+def parameters(guide: Outliner) -> int:
+    """How many numbers a guide learns, all layers together."""
+    states = jax.eval_shape(guide.init, jax.random.key(0))
+    return sum(leaf.size for state in states for leaf in jax.tree.leaves(getattr(state, "params", state)))
+
+
+def save(folder: Path, shape: Shape, fitted: Sequence[Fitted], data: str) -> None:
+    """Write what a guide is built of; its weights are in its checkpoints.
+
+    Args:
+        folder: of the model.
+        shape: of the guide.
+        fitted: of its codecs.
+        data: the checksum of what it learns from.
+    """
+    from safetensors.numpy import save as tensors
+
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        f"{level}.{name}": np.ascontiguousarray(array)
+        for level, each in enumerate(fitted)
+        for name, array in each._asdict().items()
+    }
+    # A run that goes on where it was killed finds what it knew, or writes it anew.
+    write_whole(folder / "codecs.safetensors", tensors(arrays))
+    write_json(folder / "guide.json", {"data": data, **shape._asdict()})
+
+
+def load(folder: Path, data: str) -> tuple[Shape, list[Fitted]]:
+    """What a guide is built of.
+
+    Raises:
+        UserError: there is none, it learned from other data, or a file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as tensors
+
+    try:
+        saved: dict[str, Any] = json.loads((folder / "guide.json").read_bytes())
+        arrays = tensors((folder / "codecs.safetensors").read_bytes())
+        learned, shape = saved.pop("data"), Shape(**saved | {"contexts": tuple(saved["contexts"])})
+        fitted = [_fitted(arrays, level) for level in range(len(shape.contexts) + 1)]
+    except FileNotFoundError:
+        raise UserError(f"{folder} has no trained guide: {FIRST}") from None
+    except (ValueError, KeyError, TypeError, SafetensorError):
+        raise UserError(f"{folder} is damaged or edited: {ANEW}") from None
+    if learned != data:
+        raise UserError(f"{folder} learned from other data than is prepared now: {ANEW}")
+    return shape, fitted
+
+
+def _fitted(arrays: Mapping[str, np.ndarray], level: int) -> Fitted:
+    kind = Whitening if f"{level}.mean" in arrays else clusters.Codebook
+    return kind(*(arrays[f"{level}.{name}"] for name in kind._fields))

@@ -1,0 +1,84 @@
+"""Plans written out as text: by the sentences nearest to them, by a model that rewrites these, or steered toward them.
+
+A writer is `write(plan) -> text`; texts are Markdown.
+
+Axes: M vectors of nodes, D dimensions.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
+
+import numpy as np
+
+from thinking.text.embedders import Embedder
+from thinking.text.huggingface import Causal, steered
+from thinking.text.plans import Branch, Plan, nested
+from thinking.text.providers import Ask
+
+Write: TypeAlias = Callable[[Plan], str]
+
+REWRITE = (
+    "Here is an outline of how to reach this goal: {goal}. A planner thought it out, and each line is the known "
+    "sentence nearest to what it meant, so some lines may be slightly off.\n\n{outline}\n\n"
+    "Write it out as a clear guide for somebody who does this for the first time. Keep the order of the outline and "
+    "its headings, number the steps, say nothing that the outline does not imply, and answer with the guide alone."
+)
+CONTINUE = "How to reach this goal, one short sentence a step: {goal}.\n\n{so_far}"
+MOST_STEPS = 12  # of a plan that are steered: the whole text goes through the model for every token
+MOST_TOKENS = 24  # of a step
+
+
+def nearest(plan: Plan) -> str:
+    """The sentences nearest to the steps, numbered throughout, under the headings nearest to the sub-goals."""
+    return "\n".join(_outline(nested(plan.nodes), 2, itertools.count(1))).strip()
+
+
+def rewritten(ask: Ask) -> Write:
+    """A model is told the goal and the nearest sentences, and writes them out; what it thought aloud is left out."""
+
+    def write(plan: Plan) -> str:
+        answer = ask(REWRITE.format(goal=plan.goal, outline=nearest(plan))).strip()
+        return answer.partition("</think>")[2].strip() if answer.startswith("<think>") else answer
+
+    return write
+
+
+def steered_toward(causal: Causal, embedder: Embedder, vectors: np.ndarray, strength: float) -> Write:
+    """A causal model writes step after step, each steered toward the vector of the plan's; see `huggingface.steered`.
+
+    Args:
+        causal: the model.
+        embedder: what made the vectors.
+        vectors: [M, D] of the plans' nodes.
+        strength: nats that a cosine of 1 adds.
+    """
+    # A step is one line: whatever breaks a line ends it.
+    vocabulary = range(len(causal.tokenizer))
+    breaks = {token for token in vocabulary if "\n" in causal.tokenizer.decode([token], skip_special_tokens=True)}
+    one_line = causal._replace(ends=causal.ends | breaks)
+
+    def write(plan: Plan) -> str:
+        lines: list[str] = []
+        for node in plan.steps[:MOST_STEPS]:
+            number = f"{len(lines) + 1}."
+            prompt = CONTINUE.format(goal=plan.goal, so_far="\n".join([*lines, number]))
+            toward = vectors[node.vector]
+            step = steered(one_line, embedder, toward, prompt, strength=strength, most=MOST_TOKENS)
+            if step.strip():
+                lines.append(f"{number} {' '.join(step.split())}")
+        return "\n".join(lines)
+
+    return write
+
+
+def _outline(branches: Iterable[Branch], depth: int, numbers: Iterator[int]) -> Iterator[str]:
+    """Lines of Markdown, the outermost headings with so many marks."""
+    for node, inner in branches:
+        words = " ".join(node.near.split())
+        if node.level == 0:
+            yield f"{next(numbers)}. {words}"
+        else:
+            yield ""
+            yield f"{'#' * min(depth, 6)} {words}"
+            yield from _outline(inner, depth + 1, numbers)

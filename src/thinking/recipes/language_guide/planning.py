@@ -1,0 +1,161 @@
+"""Plans for goals in words: the guide thinks and reacts in vectors, and the nearest sentences tell what it means.
+
+Axes: N goals, T steps, D dimensions of a vector, L layers.
+"""
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thinking.guide.codecs import whitened, whitening
+from thinking.guide.outlining import Outliner
+from thinking.guide.unrolling import Unrolled, react, think
+from thinking.text import outlines
+from thinking.text.plans import Node
+from thinking.text.prepared import Prepared
+
+ROWS = 512
+"""Goals that are planned for at once, at most."""
+ASKED = 4096
+"""Vectors that are matched at once."""
+
+Match = Callable[[np.ndarray], np.ndarray]
+"""`match(vectors [M, D]) -> [M] int`, which of those known is nearest."""
+
+
+class Known(NamedTuple):
+    """What plans are matched with, on one level.
+
+    Attributes:
+        names: of what is known: sentences, or headings.
+        vectors: [K, D].
+        match: the nearest of them.
+    """
+
+    names: tuple[str, ...]
+    vectors: np.ndarray
+    match: Match
+
+
+def known(names: Sequence[str], vectors: np.ndarray, dims: int) -> Known:
+    """Things by their vectors, near by their distance after whitening to so many dimensions: that drops the noise."""
+    if len(np.unique(vectors, axis=0)) < 2:
+        return Known(tuple(names), vectors, lambda asked: np.zeros(len(asked), np.int64))
+    codec = whitened(whitening(vectors, dims))
+    codes = codec.encode(jnp.asarray(vectors))
+
+    @jax.jit
+    def nearest(asked: jax.Array) -> jax.Array:
+        return jnp.argmax(2 * codec.encode(asked) @ codes.T - jnp.sum(codes**2, axis=1)[None], axis=1)
+
+    def match(asked: np.ndarray) -> np.ndarray:
+        parts = []
+        for start in range(0, len(asked), ASKED):
+            part = asked[start : start + ASKED]
+            filled = np.pad(part, ((0, ASKED - len(part)), (0, 0)))  # one program for all
+            parts.append(np.asarray(nearest(filled))[: len(part)])
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    return Known(tuple(names), vectors, match)
+
+
+def known_levels(prepared: Prepared, layers: int, dims: int) -> list[Known]:
+    """What is known of each level: all steps, held-out ones too, and the sections of texts of training.
+
+    A section's vector is the average of all steps that it ever had under its heading.
+    """
+    number = {step: index for index, step in enumerate(prepared.steps)}
+    sections: list[dict[str, list[int]]] = [{} for _ in range(layers)]
+
+    def walk(entries: outlines.Entries, level: int) -> list[int]:
+        steps = []
+        for entry in entries:
+            if isinstance(entry, str):
+                steps.append(number[entry])
+            else:
+                below = walk(entry.inner, level - 1)
+                name = entry.heading or f"{prepared.steps[below[0]]} ..."
+                sections[level].setdefault(name, []).extend(below)
+                steps += below
+        return steps
+
+    for text in prepared.texts:
+        if text.split == "train":
+            walk(outlines.outline(text, layers), layers - 1)
+    averages = [
+        known(list(level), np.stack([prepared.step_vectors[steps].mean(axis=0) for steps in level.values()]), dims)
+        for level in sections[1:]
+    ]
+    return [known(prepared.steps, prepared.step_vectors, dims), *averages]
+
+
+class Planner(NamedTuple):
+    """A trained guide that is asked for plans.
+
+    Attributes:
+        think: `think(goals [N, D], done [N, S, D], count [N]) -> Unrolled`.
+        react: `react(goals [N, D], observed [N, T, D]) -> Unrolled`.
+    """
+
+    think: Callable[[np.ndarray, np.ndarray, np.ndarray], Unrolled]
+    react: Callable[[np.ndarray, np.ndarray], Unrolled]
+
+
+def planner(guide: Outliner, state: Any, most: int) -> Planner:
+    """A guide that plans at most so many steps, for any number of goals, a block of them at a time."""
+    thinking = jax.jit(lambda goals, done, count: think(guide, state, goals, done, count, most))
+    reacting = jax.jit(lambda goals, observed: react(guide, state, goals, observed))
+    return Planner(
+        lambda goals, done, count: _blocks(thinking, goals, done, count),
+        lambda goals, observed: _blocks(reacting, goals, observed),
+    )
+
+
+def _blocks(function: Callable[..., Unrolled], *arrays: np.ndarray) -> Unrolled:
+    rows = len(arrays[0])
+    size = min(rows, ROWS)
+    parts = []
+    for start in range(0, rows, size):
+        given = [array[start : start + size] for array in arrays]
+        lacking = size - len(given[0])
+        padded = [np.pad(array, ((0, lacking), *[(0, 0)] * (array.ndim - 1))) for array in given]
+        parts.append(jax.tree.map(itemgetter(slice(size - lacking)), jax.device_get(function(*padded))))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def nodes_of(levels: Sequence[Known], unrolled: Unrolled, first: int = 0) -> tuple[list[tuple[Node, ...]], np.ndarray]:
+    """The nodes of all plans in preorder, and their vectors [M, D], of which the first has the number `first`.
+
+    Args:
+        levels: what is known, the steps first.
+        unrolled: N plans.
+        first: how many vectors there are before.
+    """
+    above, vectors, lengths = [], [], []
+    for row, length in enumerate(unrolled.length):
+        before = len(above)
+        for at in range(length):
+            for level in range(unrolled.opened[row, at], 0, -1):
+                above.append(level)
+                vectors.append(unrolled.sub_goals[level - 1][row, at])
+            above.append(0)
+            vectors.append(unrolled.steps[row, at])
+        lengths.append(len(above) - before)
+    found, numbers = np.array(vectors), np.array(above)
+    near, cosine = np.zeros(len(above), np.int64), np.zeros(len(above))
+    for level, place in enumerate(levels):
+        own = numbers == level
+        near[own] = place.match(found[own])
+        like = place.vectors[near[own]]
+        length = np.linalg.norm(found[own], axis=1) * np.linalg.norm(like, axis=1)
+        cosine[own] = np.sum(found[own] * like, axis=1) / np.maximum(length, 1e-12)
+    nodes = [
+        Node(level, levels[level].names[near[index]], float(cosine[index]), first + index)
+        for index, level in enumerate(above)
+    ]
+    ends = np.cumsum(lengths).tolist()
+    return [tuple(nodes[end - length : end]) for end, length in zip(ends, lengths, strict=True)], found

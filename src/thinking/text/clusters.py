@@ -1,0 +1,90 @@
+"""From vectors to tokens and back: a vector's token is the number of the nearest of K directions (k-means).
+
+Axes: N vectors, D dimensions, K clusters.
+"""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from thinking.text.embedders import normalised
+
+ROUNDS = 30
+"""Of Lloyd's algorithm, at most."""
+
+AT_ONCE = 2**24
+"""Products held at once while vectors are encoded, 64 MiB of them."""
+
+
+class Codebook(NamedTuple):
+    """What tokens stand for.
+
+    Attributes:
+        centroids: [K, D] float32, each of length 1.
+    """
+
+    centroids: np.ndarray
+
+
+def fit(vectors: np.ndarray, count: int, seed: int) -> Codebook:
+    """K-means (Lloyd 1982) from vectors far apart (k-means++: Arthur & Vassilvitskii 2007); the seed decides all.
+
+    Args:
+        vectors: [N, D], each of length 1, as embedders make them.
+        count: K.
+        seed: of the draw of the vectors that clusters start from.
+
+    Raises:
+        ValueError: if there are fewer different vectors than clusters, or no cluster is asked for, or a cluster's
+            vectors cancel out.
+    """
+    from scipy.cluster.vq import kmeans2
+
+    vectors = np.asarray(vectors, np.float32)
+    different, times = np.unique(vectors, axis=0, return_counts=True)
+    if not 1 <= count <= len(different):
+        allowed = f"allowed is 1 to {len(different)}" if len(different) else "give vectors"
+        raise ValueError(f"fit: {count} clusters of {len(different)} different vectors; {allowed}")
+    first = _far_apart(different, times, count, np.random.default_rng(seed))
+    with warnings.catch_warnings():
+        # A cluster that lost all its vectors stays where it was, and its token may yet find a use.
+        warnings.filterwarnings("ignore", message="One of the clusters is empty")
+        centroids, _ = kmeans2(vectors, first, iter=ROUNDS, minit="matrix")
+    return Codebook(normalised(centroids))
+
+
+def _far_apart(different: np.ndarray, times: np.ndarray, count: int, drawn: np.random.Generator) -> np.ndarray:
+    """[K, D] of the vectors, drawn by their squared distance to the nearest that was drawn before.
+
+    SciPy's own `minit="++"` measures all distances again for each: minutes for 256 clusters of 20,000 sentences.
+    """
+    chosen = np.zeros(count, np.int64)
+    apart = np.full(len(different), 2.0)
+    for number in range(count):
+        chances = times * apart
+        chosen[number] = drawn.choice(len(different), p=chances / chances.sum())
+        # Of vectors of length 1; rounded, and that a vector is at no distance from itself must hold nevertheless.
+        apart = np.minimum(apart, np.maximum(2 - 2 * (different @ different[chosen[number]]), 1e-9))
+        apart[chosen[number]] = 0
+    return different[chosen]
+
+
+def encode(codebook: Codebook, vectors: np.ndarray) -> np.ndarray:
+    """[N] int32, the number of the centroid nearest to each vector [N, D]; the first of several."""
+    count = len(codebook.centroids)
+    tokens = np.zeros(len(vectors), np.int32)
+    part = max(AT_ONCE // count, 1)
+    for start in range(0, len(vectors), part):
+        rows = slice(start, start + part)
+        tokens[rows] = np.argmax(vectors[rows] @ codebook.centroids.T, axis=1)
+    return tokens
+
+
+def decode(codebook: Codebook, tokens: np.ndarray) -> np.ndarray:
+    """[N, D] float32, the centroids that tokens [N] stand for; raises ValueError for a token that stands for none."""
+    tokens, count = np.asarray(tokens), len(codebook.centroids)
+    stray = (tokens < 0) | (tokens >= count)
+    if stray.any():
+        raise ValueError(f"decode: token {tokens[stray][0]}: allowed is 0 to {count - 1}, the codebook's clusters")
+    return codebook.centroids[tokens]

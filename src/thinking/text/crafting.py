@@ -1,0 +1,188 @@
+"""The bundled texts: how things are made, written out from a crafting tree.
+
+An item is made from others, at a place, with a tool, by some work. To make one is to make its ingredients first, each
+from its own ingredients, and then to put them together. So a text has three levels: *parts* (an ingredient, or the
+thing itself), in each the *operations* that lead to it, and in each of these the *steps*: go to the place, take the
+tool, do the work. Every step is worded in several ways.
+"""
+
+import dataclasses
+import functools
+import json
+import random
+from collections.abc import Mapping
+from importlib import resources
+
+from thinking.errors import UserError
+from thinking.text.records import Section, Text
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A thing that can be made or gathered.
+
+    Attributes:
+        goal: what making it is called, such as "sawing oak planks".
+        ingredients: names of other items, in the order in which they are made; none for what is gathered.
+        place: where the work is done.
+        tool: what it is done with, if with anything.
+        work: the work itself, each step beginning with a verb.
+    """
+
+    goal: str
+    ingredients: tuple[str, ...]
+    place: str
+    tool: str | None
+    work: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tree:
+    """All items, and words that may stand for each other.
+
+    Attributes:
+        items: by name, ingredients before what is made of them.
+        synonyms: other verbs for a verb.
+        uses: for a tool the verbs of what it does itself; other works at its place are done while it is at hand.
+    """
+
+    items: Mapping[str, Item]
+    synonyms: Mapping[str, tuple[str, ...]]
+    uses: Mapping[str, tuple[str, ...]]
+
+    @property
+    def products(self) -> list[str]:
+        """Names of the items that nothing else is made of."""
+        used = {name for item in self.items.values() for name in item.ingredients}
+        return [name for name in self.items if name not in used]
+
+
+@functools.cache
+def tree() -> Tree:
+    """The tree that comes with the project."""
+    read = json.loads(resources.files("thinking.text").joinpath("data/crafting.json").read_text("utf-8"))
+    items = {
+        name: Item(item["goal"], tuple(item["from"]), item["place"], item["tool"], tuple(item["work"]))
+        for name, item in read["items"].items()
+    }
+    words = ({word: tuple(others) for word, others in read[name].items()} for name in ("synonyms", "uses"))
+    return Tree(items, *words)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """What is written from a tree.
+
+    Attributes:
+        texts: of all three splits: "train", several for each goal; "held_out", of goals that no training text has, not
+            on the way to another either; "compound", of two goals that were each taught, one after the other.
+        step_of: for each wording the step that it words, by that step's plainest wording.
+    """
+
+    texts: tuple[Text, ...]
+    step_of: Mapping[str, str]
+
+
+def write_out(known: Tree, *, seed: int, wordings: int = 6, texts: int = 4, held_out: float = 0.2) -> Bundle:
+    """Texts for all goals of a tree.
+
+    Args:
+        known: the tree.
+        seed: of the goals that are held out, the wording, and the pairs of goals.
+        wordings: in how many ways a step may be worded.
+        texts: how many texts each goal of training has, each worded by chance.
+        held_out: share of all items that is held out, of those that nothing else is made of.
+
+    Raises:
+        UserError: if a number is out of range, or so many items cannot be held out.
+    """
+    if wordings < 1 or texts < 1:
+        raise UserError(f"--wordings {wordings} --texts {texts}: allowed are whole numbers from 1")
+    chance, products = random.Random(seed), known.products
+    count = round(held_out * len(known.items))
+    if not 0 < count < len(products) - 1:
+        share = (len(products) - 2) / len(known.items)
+        raise UserError(f"--held-out {held_out}: allowed is above 0, up to {share:.2f}; take 0.2")
+    hidden = set(chance.sample(products, count))
+    taught = [name for name in known.items if name not in hidden]
+    ways = {step: _ways(known, step, item, wordings, chance) for item in known.items.values() for step in _steps(item)}
+    ways = _told_apart(ways)
+
+    def text(names: list[str], split: str) -> Text:
+        goal = " and ".join(known.items[name].goal for name in names)
+        parts = tuple(part for name in names for part in _parts(known, name, ways, chance))
+        return Text(goal, parts, split)
+
+    pairs = [chance.sample([name for name in taught if name in products], 2) for _ in range(count)]
+    written = (
+        *(text([name], "train") for name in taught for _ in range(texts)),
+        *(text([name], "held_out") for name in known.items if name in hidden),
+        *(text(pair, "compound") for pair in pairs),
+    )
+    return Bundle(written, {wording: step for step, worded in ways.items() for wording in worded})
+
+
+def operations(known: Tree, name: str) -> list[str]:
+    """Names of the items on the way to one, itself the last, each once, ingredients first."""
+    found: dict[str, None] = {}
+    for ingredient in known.items[name].ingredients:
+        found |= dict.fromkeys(operations(known, ingredient))
+    return [*found, name]
+
+
+def _parts(known: Tree, name: str, ways: Mapping[str, list[str]], chance: random.Random) -> list[Section]:
+    def operation(made: str) -> Section:
+        item = known.items[made]
+        return Section(item.goal, tuple(chance.choice(ways[step]) for step in _steps(item)))
+
+    item = known.items[name]
+    parts = [
+        Section(known.items[part].goal, tuple(operation(made) for made in operations(known, part)))
+        for part in item.ingredients
+    ]
+    return [*parts, Section(item.goal, (operation(name),))]
+
+
+def _steps(item: Item) -> list[str]:
+    """The steps of an operation, each in its plainest wording."""
+    taken = [] if item.tool is None else [f"Take the {item.tool}."]
+    return [f"Go to the {item.place}.", *taken, *(f"{work[0].upper()}{work[1:]}." for work in item.work)]
+
+
+_GOING = (
+    "Walk to the {}.",
+    "Head over to the {}.",
+    "Make your way to the {}.",
+    "Now go to the {}.",
+    "Set out for the {}.",
+)
+_TAKING = ("Pick up the {}.", "Get the {} ready.", "Fetch the {}.", "Reach for the {}.", "Lay hands on the {}.")
+_WORKING = ("Now {}.", "Next, {}.", "Then {}.", "Carefully {}.", "You {}.", "After that, {}.", "It is time to {}.")
+_USING = ("With the {tool}, {{}}.", "Use the {tool} to {{}}.")
+
+
+def _ways(known: Tree, step: str, item: Item, count: int, chance: random.Random) -> list[str]:
+    """So many wordings of a step, the plainest first."""
+    for plain, frames in ((f"Go to the {item.place}.", _GOING), (f"Take the {item.tool}.", _TAKING)):
+        if step == plain:
+            others = [frame.format(item.place if frames is _GOING else item.tool) for frame in frames]
+            return [plain, *chance.sample(others, min(count - 1, len(others)))]
+    verb, rest = f"{step[0].lower()}{step[1:-1]}".split(" ", 1)
+    works = [f"{other} {rest}" for other in (verb, *known.synonyms.get(verb, ()))]
+    using = _USING if verb in known.uses.get(item.tool, ()) else ()
+    frames = (*_WORKING, *(frame.format(tool=item.tool) for frame in using))
+    others = [f"{work[0].upper()}{work[1:]}." for work in works[1:]] + [f.format(w) for f in frames for w in works]
+    return [step, *chance.sample(others, min(count - 1, len(others)))]
+
+
+def _told_apart(ways: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Without wordings that would word another step as well."""
+    plain = dict.fromkeys(ways)
+    owner: dict[str, str] = {}
+    for step, worded in ways.items():
+        for wording in worded:
+            owner.setdefault(wording, step)
+    return {
+        step: [wording for wording in worded if wording == step or (owner[wording] == step and wording not in plain)]
+        for step, worded in ways.items()
+    }

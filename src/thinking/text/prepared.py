@@ -1,0 +1,197 @@
+"""What the task lm_data_prepare leaves to the tasks after it: texts, their steps and goals, and vectors of both.
+
+Its folder holds texts.jsonl, steps.jsonl, goals.jsonl and embeddings.safetensors, and manifest.json, which says where
+all that comes from and how it must look. The manifest is removed first and written last, so nobody takes for data what
+a run that was cut short has left.
+
+Axes: W steps, G goals, D dimensions.
+"""
+
+import datetime
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from thinking.errors import UserError
+from thinking.experiment.folder import write_json, write_whole
+from thinking.text import records
+from thinking.text.embedders import Embedder
+from thinking.text.records import Text, leaves
+
+MANIFEST = "manifest.json"
+FILES = ("texts.jsonl", "steps.jsonl", "goals.jsonl", "embeddings.safetensors")
+AT_ONCE = 1024  # texts embedded between two looks at the progress
+AGAIN = "run tasks/lm_data_prepare.py again"
+
+
+class Prepared(NamedTuple):
+    """Texts, and all their sentences as vectors.
+
+    Attributes:
+        texts: of all splits.
+        steps: W distinct sentences, in the order in which texts first have them; then those that are only meant.
+        means: [W] int32, for each step the number of the one whose wording it is, the plainest; its own where no other
+            is known.
+        goals: G distinct ones, in the order of the texts.
+        step_vectors: [W, D] float32, each of length 1.
+        goal_vectors: [G, D] float32, each of length 1.
+        embedder: the name of what made the vectors.
+        manifest: where the texts come from; once saved, also date, counts and checksums.
+    """
+
+    texts: tuple[Text, ...]
+    steps: tuple[str, ...]
+    means: np.ndarray
+    goals: tuple[str, ...]
+    step_vectors: np.ndarray
+    goal_vectors: np.ndarray
+    embedder: str
+    manifest: dict[str, Any]
+
+
+def steps_of(texts: Sequence[Text], step_of: Mapping[str, str]) -> tuple[str, ...]:
+    """Distinct steps in the order in which texts first have them, then those that no text has but that are meant."""
+    found = dict.fromkeys(step for text in texts for step in leaves(text.steps))
+    return tuple(found | dict.fromkeys(step_of.get(step, step) for step in found))
+
+
+def goals_of(texts: Sequence[Text]) -> tuple[str, ...]:
+    """Distinct goals, in the order of the texts."""
+    return tuple(dict.fromkeys(text.goal for text in texts))
+
+
+def embedded(
+    texts: Sequence[Text],
+    step_of: Mapping[str, str],
+    embedder: Embedder,
+    manifest: Mapping[str, Any],
+    advance: Callable[[int], None] = lambda done: None,
+) -> Prepared:
+    """Number the steps and the goals of texts, and embed each of them once.
+
+    Args:
+        texts: of all splits, at least one.
+        step_of: for a wording the step that it words; one that is not in it means itself.
+        embedder: of steps and goals alike.
+        manifest: where the texts come from.
+        advance: told now and then how many of the W + G sentences are embedded.
+    """
+    steps, goals = steps_of(texts, step_of), goals_of(texts)
+    number = {step: index for index, step in enumerate(steps)}
+    means = np.array([number[step_of.get(step, step)] for step in steps], np.int32)
+    vectors, sentences = [], [*steps, *goals]
+    for start in range(0, len(sentences), AT_ONCE):
+        vectors.append(embedder.embed(sentences[start : start + AT_ONCE]))
+        advance(min(start + AT_ONCE, len(sentences)))
+    step_vectors, goal_vectors = np.split(np.concatenate(vectors), [len(steps)])
+    return Prepared(tuple(texts), steps, means, goals, step_vectors, goal_vectors, embedder.name, dict(manifest))
+
+
+def split_rows(prepared: Prepared) -> list[dict[str, Any]]:
+    """A row for each split that has texts: how much there is of it, and how much of that training has as well.
+
+    Of the steps that count, those `known` stand in training word for word; those `taught`, in any wording.
+    """
+    number = {step: index for index, step in enumerate(prepared.steps)}
+    trained = {number[step] for text in prepared.texts if text.split == "train" for step in leaves(text.steps)}
+    taught = set(prepared.means[list(trained)].tolist())
+    rows = []
+    for split in records.SPLITS:
+        texts = [text for text in prepared.texts if text.split == split]
+        if not texts:
+            continue
+        lengths = [sum(1 for _ in leaves(text.steps)) for text in texts]
+        steps = [number[step] for text in texts for step in leaves(text.steps)]
+        known = sum(step in trained for step in steps)
+        row = {
+            "split": split,
+            "goals": len(goals_of(texts)),
+            "texts": len(texts),
+            "steps": len(steps),
+            "steps_mean": len(steps) / len(texts),
+            "steps_max": max(lengths),
+            "known": known,
+            "known_percent": 100 * known / len(steps),
+            "taught_percent": 100 * sum(int(prepared.means[step]) in taught for step in steps) / len(steps),
+        }
+        rows.append(row)
+    return rows
+
+
+def save(folder: Path, prepared: Prepared) -> None:
+    """Write the files of a folder, each whole or not at all, and the manifest last."""
+    from safetensors.numpy import save as tensors
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    records.write(folder / "texts.jsonl", prepared.texts)
+    steps = ({"step": step, "means": int(means)} for step, means in zip(prepared.steps, prepared.means, strict=True))
+    write_whole(folder / "steps.jsonl", _lines(steps))
+    write_whole(folder / "goals.jsonl", _lines({"goal": goal} for goal in prepared.goals))
+    vectors = {"steps": prepared.step_vectors, "goals": prepared.goal_vectors}
+    # What is saved is memory as it lies there, and a view may lie there in another order.
+    vectors = {name: np.ascontiguousarray(array) for name, array in vectors.items()}
+    write_whole(folder / "embeddings.safetensors", tensors(vectors))
+    manifest = {
+        **prepared.manifest,
+        "embedder": prepared.embedder,
+        "dims": prepared.step_vectors.shape[1],
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "distinct_steps": len(prepared.steps),
+        "distinct_goals": len(prepared.goals),
+        "splits": split_rows(prepared),
+        "sha256": {name: _checksum(folder / name) for name in FILES},
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+def load(folder: Path) -> Prepared:
+    """What was saved in a folder.
+
+    Raises:
+        UserError: there is nothing, or a file is not as it was written.
+    """
+    from safetensors.numpy import load as tensors
+
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        checksums, embedder = {name: manifest["sha256"][name] for name in FILES}, manifest["embedder"]
+    except FileNotFoundError:
+        raise UserError(f"{folder} has no prepared data: run tasks/lm_data_prepare.py first") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{folder / MANIFEST} is damaged: {AGAIN}") from None
+    for name, checksum in checksums.items():
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name} is missing: {AGAIN}")
+        if _checksum(folder / name) != checksum:
+            raise UserError(f"{folder / name} is not as it was written, but damaged or edited: {AGAIN}")
+    steps = _read(folder / "steps.jsonl")
+    vectors = tensors((folder / "embeddings.safetensors").read_bytes())
+    return Prepared(
+        tuple(records.read(folder / "texts.jsonl")),
+        tuple(step["step"] for step in steps),
+        np.array([step["means"] for step in steps], np.int32),
+        tuple(goal["goal"] for goal in _read(folder / "goals.jsonl")),
+        vectors["steps"],
+        vectors["goals"],
+        embedder,
+        manifest,
+    )
+
+
+def _lines(entries: Iterable[Any]) -> bytes:
+    return "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode()
+
+
+def _read(path: Path) -> list[Any]:
+    # Not `splitlines`: a sentence may hold characters that it takes for the end of a line.
+    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,59 @@
+"""Texts that a language model writes, about goals that it is given."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+from thinking import progress
+from thinking.errors import UserError
+from thinking.text import step_splitting
+from thinking.text.openai_protocol import in_order
+from thinking.text.records import Text
+
+Ask: TypeAlias = Callable[[str], str]  # what is said to a model -> what it answers
+
+PROMPT = (
+    "Write down, step by step, how to reach this goal: {goal}. Answer with a numbered list of short steps in the order "
+    "in which they are done, one step a line, and nothing else."
+)
+FEWEST = 2  # steps; with fewer there is nothing to plan
+
+
+def written_by(
+    ask: Ask,
+    goals: Sequence[str],
+    prompt: str = PROMPT,
+    *,
+    parallel: int = 1,
+    advance: Callable[[int, float], None] = lambda done, skipped: None,
+) -> Iterator[Text]:
+    """A text for each goal, in their order, as a model writes it and `steps.split` cuts it.
+
+    A goal that gave fewer than two steps is left out, and a warning at the end says how many those are.
+
+    Args:
+        ask: the model, such as that of `openai_text` or `huggingface.ask_by`.
+        goals: in words.
+        prompt: what the model is told, with `{goal}` where the goal goes.
+        parallel: how many goals are asked about at once: 4 for a server, 1 for a model of this process.
+        advance: told after each goal how many are done and how many of them were left out.
+
+    Raises:
+        UserError: the prompt has no `{goal}`, or no goal gave two steps, or `ask` failed.
+    """
+    if "{goal}" not in prompt:
+        raise UserError(f"prompt {prompt[:60]!r}: it has no {{goal}}; put {{goal}} where the goal goes")
+    skipped: list[str] = []
+    answers = in_order(lambda goal: ask(prompt.replace("{goal}", goal)), goals, parallel)
+    for done, (goal, answer) in enumerate(zip(goals, answers, strict=True), start=1):
+        found = step_splitting.split(answer)
+        if len(found) < FEWEST:
+            skipped.append(goal)
+        advance(done, float(len(skipped)))
+        if len(found) >= FEWEST:
+            yield Text(goal, tuple(found))
+    if not skipped:
+        return
+    which = f"{len(skipped)} of {len(goals)} goals gave fewer than {FEWEST} steps, such as `{skipped[0]}`"
+    if len(skipped) == len(goals):
+        raise UserError(f"{which}; take another model, or change what it is told")
+    progress.warn(f"{which}; they are left out")

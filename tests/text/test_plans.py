@@ -1,0 +1,142 @@
+"""Plans on disk and as trees: what is saved is loaded again, and what is damaged is told in one line."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from thinking.errors import UserError
+from thinking.text import plans
+from thinking.text.plans import Node, Plan
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+NODES = st.lists(st.builds(Node, st.integers(0, 3), WORDS, NUMBERS, st.integers(0, 4)), max_size=12).map(tuple)
+PLANS = st.builds(
+    Plan,
+    goal=WORDS,
+    split=st.sampled_from(("train", "held_out", "compound", "asked")),
+    mode=st.sampled_from(("think", "react")),
+    nodes=NODES,
+    ended=st.booleans(),
+    given=st.integers(0, 9),
+    reference=st.lists(WORDS, max_size=3).map(tuple),
+    scores=st.dictionaries(WORDS, NUMBERS, max_size=3),
+)
+SHELF = Plan(
+    "building a shelf [red]",
+    "held_out",
+    "think",
+    (
+        Node(2, "the boards", 0.81, 0),
+        Node(1, "felling an oak", 0.934, 1),
+        Node(0, "Go to the forest.", 0.99, 2),
+        Node(0, "Take the axe.", 0.97, 2),
+        Node(1, "sawing [bold]planks[/bold]", 0.9, 1),
+        Node(0, "Saw the log.", 0.99, 2),
+        Node(2, "the shelf", 0.5, 0),
+        Node(0, "Nail it.", 0.99, 2),
+    ),
+    ended=False,
+    given=2,
+    reference=("Fell a tree.",),
+    scores={"recall": 0.5},
+)
+VECTORS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+
+
+@settings(max_examples=30)
+@given(st.lists(PLANS, max_size=3))
+def test_what_is_saved_is_loaded_again(tmp_path_factory, made):
+    folder = tmp_path_factory.getbasetemp() / "again"
+    plans.save(folder, made, VECTORS)
+    loaded, vectors = plans.load(folder)
+    assert loaded == tuple(made)
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors, VECTORS)
+
+
+def test_numbers_of_numpy_are_saved_too(tmp_path):
+    node = Node(np.int32(0), "saw", np.float32(0.5), np.int64(4))
+    plan = SHELF._replace(nodes=(node,), ended=np.bool_(True), given=np.int32(0), scores={"recall": np.float32(0.25)})
+    plans.save(tmp_path, [plan], VECTORS.astype(np.float64))
+    assert plans.load(tmp_path)[0] == (plan,)
+
+
+@given(NODES)
+def test_a_node_belongs_to_the_last_one_before_it_of_a_higher_level(nodes):
+    parents = []
+
+    def walk(branches, parent):
+        for node, inner in branches:
+            parents.append((node, parent))
+            walk(inner, node)
+
+    walk(plans.nested(nodes), None)
+    above = [[other for other in nodes[:place] if other.level > node.level] for place, node in enumerate(nodes)]
+    assert parents == [(node, over[-1] if over else None) for node, over in zip(nodes, above, strict=True)]
+
+
+def test_the_steps_of_a_plan_are_its_lowest_nodes():
+    assert [step.near for step in SHELF.steps] == ["Go to the forest.", "Take the axe.", "Saw the log.", "Nail it."]
+
+
+def test_a_tree_shows_sub_goals_and_steps_in_order_and_words_as_they_are():
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(plans.tree(SHELF))
+    assert shown.get() == (
+        "building a shelf [red]  held_out, think  (cut off)\n"
+        "├── the boards  0.81\n"
+        "│   ├── felling an oak  0.93\n"
+        "│   │   ├── 1. Go to the forest.  (given)\n"
+        "│   │   └── 2. Take the axe.  (given)\n"
+        "│   └── sawing [bold]planks[/bold]  0.90\n"
+        "│       └── 3. Saw the log.\n"
+        "└── the shelf  0.50\n"
+        "    └── 4. Nail it.\n"
+    )
+
+
+def test_without_plans_the_task_before_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"has no plans: run tasks/lm_guide_inference\.py first") as caught:
+        plans.load(tmp_path / "nowhere")
+    assert "nowhere" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["plans.json", "plans.jsonl", "plans.safetensors"])
+def test_a_file_that_is_lost_or_damaged_is_named(tmp_path, name):
+    plans.save(tmp_path, [SHELF], VECTORS)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(UserError, match=rf"{name} is damaged or edited: run tasks/lm_guide_inference\.py again"):
+        plans.load(tmp_path)
+    path.unlink()
+    with pytest.raises(UserError, match="has no plans:" if name == "plans.json" else f"has no {name}:"):
+        plans.load(tmp_path)
+
+
+def test_what_is_cut_short_is_not_taken_for_plans(tmp_path):
+    plans.save(tmp_path, [SHELF], VECTORS)
+    (tmp_path / "plans.safetensors").unlink()
+    (tmp_path / "plans.safetensors").mkdir()  # in the way of the second of three files
+    with pytest.raises(OSError, match=r"plans\.safetensors"):
+        plans.save(tmp_path, [SHELF, SHELF], VECTORS)
+    with pytest.raises(UserError, match="has no plans"):
+        plans.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"nodes": (Node(0, "saw", 1.0, 5),)}, "vector 5 of `saw`: there are 5"),
+        ({"nodes": (Node(0, "saw", 1.0, -1),)}, "vector -1"),
+        ({"scores": {"recall": float("nan")}}, "not JSON"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved_and_older_plans_stay(tmp_path, change, wrong):
+    plans.save(tmp_path, [SHELF], VECTORS)
+    with pytest.raises(ValueError, match=wrong):
+        plans.save(tmp_path, [SHELF._replace(**change)], VECTORS)
+    assert plans.load(tmp_path)[0] == (SHELF,)
