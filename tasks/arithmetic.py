@@ -311,7 +311,7 @@ def teach(config: Config, run: Run, style: Style) -> Trained:
     from thinking.experiment.training import train
     from thinking.learning.curriculum import by_level, curriculum, evenly
     from thinking.learning.optimizers import adamw, warmup_cosine
-    from thinking.reasoning.supervision import pupil, supervised_step
+    from thinking.reasoning.post_training.fine_tuning import pupil, supervised_step
 
     taught = lessons(
         config.lessons,
@@ -356,7 +356,7 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
     from thinking.learning.curriculum import by_level, curriculum, evenly, replay
     from thinking.learning.learner import Learner
     from thinking.learning.optimizers import adamw, warmup_stable_decay
-    from thinking.reasoning.post_training import Questions, post_training_step, records, student
+    from thinking.reasoning.post_training.training_step import Questions, post_training_step, records, student
 
     asked = exam(
         config.practice,
@@ -412,7 +412,7 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
 
 def rewards_of(config: Config) -> Callable:
     """The weighted sum of all rewards that have a weight; each is logged by its name."""
-    from thinking.reasoning import rewards
+    from thinking.reasoning.post_training import rewards
 
     terms = {
         "outcome": (config.outcome_weight, rewards.outcome),
@@ -426,8 +426,9 @@ def rewards_of(config: Config) -> Callable:
 def recipe(config: Config, model: Decoder, optimizer: optax.GradientTransformation) -> tuple[Any, Any]:
     """How credit is given for rewards, and how the policy learns from it."""
     from thinking.learning.policy_gradient import grpo, imitation, ppo, reinforce
-    from thinking.reasoning import credit, step_credit
-    from thinking.reasoning.post_training import judge_texts
+    from thinking.reasoning.post_training import advantages as credit
+    from thinking.reasoning.post_training import step_advantages
+    from thinking.reasoning.post_training.training_step import judge_texts
 
     judge, by_step = judge_texts(model), config.credit == "step"
     passes = {"epochs": config.epochs, "minibatches": config.minibatches}
@@ -438,12 +439,12 @@ def recipe(config: Config, model: Decoder, optimizer: optax.GradientTransformati
     }
     if config.algorithm == "grpo":
         update = grpo(judge, optimizer, **passes, **weights, clip=config.clip, kl_weight=config.kl_weight)
-        return (step_credit.by_step_group if by_step else credit.by_group)(config.group), update
+        return (step_advantages.by_step_group if by_step else credit.by_group)(config.group), update
     if config.algorithm == "ppo":
         update, decay = ppo(judge, optimizer, **passes, **weights, clip=config.clip), config.gae_lambda
-        return step_credit.by_step_value(config.group, decay) if by_step else credit.by_value(decay), update
+        return step_advantages.by_step_value(config.group, decay) if by_step else credit.by_value(decay), update
     if config.algorithm == "reinforce":
-        given = step_credit.by_step_return(config.group) if by_step else credit.by_return
+        given = step_advantages.by_step_return(config.group) if by_step else credit.by_return
         return given, reinforce(judge, optimizer, **weights, baseline=not by_step)
     update = imitation(judge, optimizer, **passes, value_weight=config.value_weight)
     return credit.by_best(config.group, config.outcome_weight), update
@@ -494,8 +495,8 @@ def search(config: Config, run: Run, name: str, params: Params) -> list[dict[str
     from thinking.environments.arithmetic.searching import compare
     from thinking.experiment import plots
     from thinking.experiment.results import print_rows
-    from thinking.reasoning.budgets import at_budget, curves
-    from thinking.reasoning.rewards import outcome
+    from thinking.reasoning.post_training.rewards import outcome
+    from thinking.reasoning.search.budgets import at_budget, curves
 
     asked = examined(config, config.search, config.styles[0], config.search_problems)
     drawn = np.random.default_rng(config.seed).permutation(len(asked.problems))[: config.search_problems]

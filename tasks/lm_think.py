@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from thinking.experiment.training import Trained
     from thinking.networks.decoder import Decoder
     from thinking.reasoning.thoughts.before_text import Manner, Words
-    from thinking.reasoning.thoughts.text_exam import Exam
-    from thinking.reasoning.thoughts.text_learning import Practice
+    from thinking.reasoning.thoughts.before_text_training import Practice
+    from thinking.recipes.lm_think.evaluation import Exam
     from thinking.text.corpus import Corpus
 
 Kind = Literal["plain", "pause", "judged", "supervised"]
@@ -103,7 +103,7 @@ def run(config: Config, run: Run) -> None:
 
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
-    from thinking.reasoning.thoughts.text_exam import draw_bits
+    from thinking.recipes.lm_think.evaluation import draw_bits
 
     text = text_of(config)
     if min(len(text.train), len(text.held_out)) < config.context + config.ahead:
@@ -167,7 +167,7 @@ def lessons_of(config: Config, kind: str) -> Manner:
 
 def practice(config: Config, kind: str) -> Practice:
     """What a kind learns from."""
-    from thinking.reasoning.thoughts.text_learning import Practice, by_best, by_group
+    from thinking.reasoning.thoughts.before_text_training import Practice, by_best, by_group
 
     sizes = {"context": config.context, "ahead": config.ahead, "batch": config.batch}
     if kind == "judged":
@@ -185,7 +185,7 @@ def teach(config: Config, run: Run, kind: str, seed: int, reference: Any) -> Tra
     from thinking.experiment.training import train
     from thinking.learning.learner import Learner
     from thinking.learning.optimizers import adamw, warmup_cosine
-    from thinking.reasoning.thoughts.text_learning import Student, thinking_step
+    from thinking.reasoning.thoughts.before_text_training import Student, thinking_step
 
     steps = config.steps if reference is not None else config.reference_steps
     optimizer = adamw(warmup_cosine(config.learning_rate, steps, min(100, steps // 10)))
@@ -209,7 +209,7 @@ def teach(config: Config, run: Run, kind: str, seed: int, reference: Any) -> Tra
 
 def examined(config: Config, run: Run, seed: int, stages: dict[str, Trained]) -> list[dict[str, Any]]:
     """A row for each model of a seed, all of the same windows."""
-    from thinking.reasoning.thoughts.text_exam import figures, held_out_windows
+    from thinking.recipes.lm_think.evaluation import figures, held_out_windows
 
     text = text_of(config)
     windows = held_out_windows(text.held_out, config.test_windows, config.context + config.ahead)
@@ -234,7 +234,7 @@ def examine_one(config: Config, kind: str, seed: int, stage: Trained, windows: n
     import jax
     import numpy as np
 
-    from thinking.reasoning.thoughts.text_exam import examine
+    from thinking.recipes.lm_think.evaluation import examine
 
     thinker, words, key = manner_of(config, kind), build(config)[1], jax.random.key(seed)
     exam = jax.jit(lambda params: examine(thinker, words, params, windows, config.context, key))
@@ -244,7 +244,7 @@ def examine_one(config: Config, kind: str, seed: int, stage: Trained, windows: n
 def show(config: Config, kind: str, windows: np.ndarray, exam: Exam) -> None:
     """Print a few held-out windows with what a model thought."""
     from thinking import progress
-    from thinking.reasoning.thoughts.text_exam import coloured
+    from thinking.recipes.lm_think.evaluation import coloured
 
     if not exam.length.any():
         return

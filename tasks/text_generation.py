@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from thinking.experiment.training import Trained
     from thinking.learning.curriculum import Syllabus
     from thinking.networks.decoder import Decoder, Params
-    from thinking.reasoning.post_training import Questions, Student
+    from thinking.reasoning.post_training.training_step import Questions, Student
 
 Reward = Literal["outcome", "process"]
 REWARDS: tuple[Reward, ...] = ("outcome", "process")
@@ -161,7 +161,7 @@ def teach(config: Config, run: Run, reward: Reward, seed: int) -> Trained:
     from thinking.experiment.training import train
     from thinking.learning.learner import Learner
     from thinking.learning.optimizers import adamw, warmup_stable_decay
-    from thinking.reasoning.post_training import records, student
+    from thinking.reasoning.post_training.training_step import records, student
 
     model, asked = build(config), asked_of(config)
     schedule = warmup_stable_decay(
@@ -208,8 +208,8 @@ def writing_step(config: Config, model: Decoder, asked: Questions, optimizer: An
 
     from thinking.environments.spelling import by_letter, by_text, letters, outcome
     from thinking.learning.policy_gradient import reinforce
-    from thinking.reasoning.post_training import judge_texts, post_training_step
-    from thinking.reasoning.rewards import combined
+    from thinking.reasoning.post_training.rewards import combined
+    from thinking.reasoning.post_training.training_step import judge_texts, post_training_step
 
     practise = post_training_step(
         model,
@@ -247,9 +247,9 @@ def written(model: Decoder, params: Params, asked: Questions, width: int) -> tup
     """[N - 1] int32 twice, 0 behind the end: the greedy text for the whole target, and the best of a beam."""
     import jax.numpy as jnp
 
-    from thinking.reasoning.beam import beam
-    from thinking.reasoning.candidates import greedy
-    from thinking.reasoning.token_search import over_tokens
+    from thinking.reasoning.search.beam_search import beam
+    from thinking.reasoning.search.candidates import greedy
+    from thinking.reasoning.search.token_model import over_tokens
     from thinking.text.vocabulary import END
 
     wanted = asked.columns["wanted"][-1, :-1]

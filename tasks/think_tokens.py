@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from thinking.environments.serial import Words
     from thinking.experiment.training import Trained
     from thinking.reasoning.thoughts import Thinker
-    from thinking.reasoning.thoughts.learning import Reinforcement
+    from thinking.reasoning.thoughts.training import Reinforcement
 
 Kind = Literal["none", "pause", "discrete", "continuous"]
 KINDS: tuple[Kind, ...] = ("none", "pause", "discrete", "continuous")
@@ -268,7 +268,7 @@ def teach(config: Config, run: Run, kind: Kind, seed: int, first: Any = None) ->
     from thinking.experiment.training import train
     from thinking.learning.curriculum import curriculum
     from thinking.learning.optimizers import adamw, warmup_cosine
-    from thinking.reasoning.thoughts.learning import student, thinking_step, watched
+    from thinking.reasoning.thoughts.training import student, thinking_step, watched
 
     model, machine = build(config, kind), automaton(config.problem)
     lengths = curriculum(config.length, threshold=config.mastery, memory=8.0 * config.batch, least=4 * config.batch)
@@ -305,7 +305,7 @@ def teach(config: Config, run: Run, kind: Kind, seed: int, first: Any = None) ->
 
 def reinforcement(config: Config) -> Reinforcement | None:
     """How discrete thoughts learn from what they were worth, where they do."""
-    from thinking.reasoning.thoughts.learning import Reinforcement
+    from thinking.reasoning.thoughts.training import Reinforcement
 
     if config.gradient not in DRAWN:
         return None
@@ -341,7 +341,7 @@ def invent_code(config: Config, run: Run) -> None:
     from thinking.experiment.training import train
     from thinking.learning.learner import Learner
     from thinking.learning.optimizers import adamw, warmup_cosine
-    from thinking.reasoning.thoughts.autoencoder import code_of, coder, coding_step
+    from thinking.recipes.thought_code.autoencoder import code_of, coder, coding_step
 
     warmup = min(100, config.steps // 10)
     optimizer = adamw(warmup_cosine(config.learning_rate, config.steps, warmup, config.final_rate), weight_decay=0.0)

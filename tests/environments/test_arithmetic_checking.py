@@ -9,8 +9,8 @@ from thinking.environments.arithmetic.checking import Checked, checked, first_th
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, Problem, answer
 from thinking.environments.arithmetic.reading import read
 from thinking.environments.arithmetic.rows import VOCABULARY
-from thinking.reasoning.generation import Completions
-from thinking.reasoning.solving import Attempts
+from thinking.generation.completions import Completions
+from thinking.reasoning.search.strategies import Attempts
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
 problems = st.builds(

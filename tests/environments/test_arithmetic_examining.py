@@ -7,7 +7,7 @@ from thinking.environments.arithmetic import examining
 from thinking.environments.arithmetic.lessons import exam
 from thinking.environments.arithmetic.problems import answer
 from thinking.environments.arithmetic.rows import VOCABULARY
-from thinking.reasoning.recursion import SOLVED, TOO_DEEP, Context, Solution
+from thinking.reasoning.search.subtasks import SOLVED, TOO_DEEP, Context, Solution
 
 
 def test_marks_by_recursion_count_answers_and_contexts_by_subject(monkeypatch):

@@ -24,11 +24,11 @@ from thinking.environments.arithmetic.places import (
 )
 from thinking.environments.arithmetic.problems import ADD, SUBTRACT, Problem, number
 from thinking.environments.arithmetic.rows import VOCABULARY, packed, prompts, row
+from thinking.generation.completions import generate
+from thinking.generation.sampling import Sampling
 from thinking.networks import positions
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.reasoning.generation import generate
-from thinking.reasoning.sampling import Sampling
 from thinking.text.packing import pack
 
 QUICK = settings(max_examples=40, deadline=None, derandomize=True)

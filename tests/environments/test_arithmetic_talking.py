@@ -9,7 +9,7 @@ from thinking.environments.arithmetic.rows import VOCABULARY, prompt
 from thinking.environments.arithmetic.searching import Searcher
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.reasoning.recursion import SOLVED, TOO_DEEP, Context, Solution
+from thinking.reasoning.search.subtasks import SOLVED, TOO_DEEP, Context, Solution
 
 
 def encoded(text):

@@ -18,7 +18,7 @@ from thinking.environments.spelling import (
     questions,
 )
 from thinking.errors import UserError
-from thinking.reasoning.generation import Completions
+from thinking.generation.completions import Completions
 from thinking.text.vocabulary import BEGIN, END, PAD
 
 TARGET = "see a bee"

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from thinking.generation.completions import generate
+from thinking.generation.sampling import Sampling
 from thinking.learning.learner import Learner
 from thinking.learning.optimizers import adamw, warmup_cosine
 from thinking.learning.supervised import next_token_sums, supervised
 from thinking.networks.attention.patterns import Global, TopK, Window
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.reasoning.generation import generate
-from thinking.reasoning.sampling import Sampling
 from thinking.text.packing import pack, rows_of_step
 
 WORDS, LENGTH, MARK, STEPS = 6, 3, 6, 250

@@ -38,10 +38,10 @@ def _read(tokens: int, width: int, layers: int, window: int, first: int) -> Row:
     import jax
     import jax.numpy as jnp
 
+    from thinking.generation.completions import generate
     from thinking.networks.attention.patterns import Global, Window
     from thinking.networks.blocks import BlockConfig
     from thinking.networks.decoder import decoder
-    from thinking.reasoning.generation import generate
 
     new = 16
     model = decoder(

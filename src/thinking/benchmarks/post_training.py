@@ -17,22 +17,16 @@ from thinking.environments.arithmetic.sources import WORDS
 from thinking.experiment import Run
 from thinking.experiment.device import best_seconds
 from thinking.experiment.training import train
+from thinking.generation.completions import generate
 from thinking.learning.curriculum import evenly
 from thinking.learning.learner import Learner
 from thinking.learning.optimizers import adamw
 from thinking.learning.policy_gradient import grpo
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.reasoning.credit import by_group
-from thinking.reasoning.generation import generate
-from thinking.reasoning.post_training import (
-    Questions,
-    judge_texts,
-    post_training_step,
-    records,
-    student,
-)
-from thinking.reasoning.rewards import combined, format, outcome
+from thinking.reasoning.post_training.advantages import by_group
+from thinking.reasoning.post_training.rewards import combined, format, outcome
+from thinking.reasoning.post_training.training_step import Questions, judge_texts, post_training_step, records, student
 from thinking.text.vocabulary import END
 
 Row = dict[str, Any]

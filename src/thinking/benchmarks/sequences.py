@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.experiment.device import best_seconds
+from thinking.generation.completions import generate
 from thinking.learning.learner import Learner
 from thinking.learning.optimizers import adamw
 from thinking.learning.supervised import Sums, next_token_sums, supervised
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, Params, decoder
 from thinking.networks.positions import learned
-from thinking.reasoning.generation import generate
-from thinking.reasoning.token_search import over_tokens
-from thinking.reasoning.tree_search import tree_search
+from thinking.reasoning.search.mcts import tree_search
+from thinking.reasoning.search.token_model import over_tokens
 
 Row = dict[str, Any]
 VOCABULARY, PROMPT = 256, 32

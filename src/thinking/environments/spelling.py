@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.errors import UserError
+from thinking.generation.completions import Completions
 from thinking.kernels.contract import Array
 from thinking.learning.policy_gradient import Experience
 from thinking.learning.returns import returns_to_go
-from thinking.reasoning.credit import Credit, experience_of, spread_out, written_mask
-from thinking.reasoning.generation import Completions
-from thinking.reasoning.post_training import Questions
+from thinking.reasoning.post_training.advantages import Credit, experience_of, spread_out, written_mask
+from thinking.reasoning.post_training.training_step import Questions
 from thinking.text.vocabulary import BEGIN, END, Vocabulary
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz .,'-"

@@ -13,7 +13,7 @@ import numpy as np
 
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem
 from thinking.environments.arithmetic.rows import VOCABULARY, prompt
-from thinking.reasoning.solving import Attempts, Solutions
+from thinking.reasoning.search.strategies import Attempts, Solutions
 from thinking.text.vocabulary import ANSWER, END
 
 Ask = Callable[[Sequence[Sequence[int]]], tuple[list[list[int]], list[int]]]

@@ -5,16 +5,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from thinking.batching import by_subject, in_batches
 from thinking.environments.arithmetic.lessons import Exam
 from thinking.environments.arithmetic.places import COORDINATES, locate
 from thinking.environments.arithmetic.rows import Prompts
+from thinking.generation.completions import generate
+from thinking.generation.sampling import Sampling
 from thinking.kernels.contract import Array
 from thinking.networks.decoder import Decoder, Params
-from thinking.reasoning.examination import by_subject, in_batches
-from thinking.reasoning.generation import generate
-from thinking.reasoning.recursion import solver
-from thinking.reasoning.rewards import outcome
-from thinking.reasoning.sampling import Sampling
+from thinking.reasoning.post_training.rewards import outcome
+from thinking.reasoning.search.subtasks import solver
 from thinking.text.vocabulary import END
 
 BATCH = 512

@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from thinking.batching import in_batches
 from thinking.environments.arithmetic.checking import checked, first_that_stands
 from thinking.environments.arithmetic.problems import Problem
+from thinking.generation.completions import generate
+from thinking.generation.sampling import Sampling
 from thinking.kernels.contract import Array
 from thinking.networks.decoder import Decoder, Params
-from thinking.reasoning.budgets import outcome_row
-from thinking.reasoning.examination import in_batches
-from thinking.reasoning.generation import generate
-from thinking.reasoning.sampling import Sampling
-from thinking.reasoning.solving import (
+from thinking.reasoning.search.budgets import outcome_row
+from thinking.reasoning.search.step_tree import by_step_tree
+from thinking.reasoning.search.strategies import (
     Attempts,
     Choose,
     Solutions,
@@ -31,7 +32,6 @@ from thinking.reasoning.solving import (
     rewrite,
     sample,
 )
-from thinking.reasoning.step_tree import by_step_tree
 from thinking.text.vocabulary import END
 
 GREEDY, VOTE, VALUE, LIKELIEST, CHECK = "greedy", "vote", "value", "likeliest", "check"

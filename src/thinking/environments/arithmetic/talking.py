@@ -13,12 +13,12 @@ from thinking.environments.arithmetic.problems import Problem
 from thinking.environments.arithmetic.reading import UNDERSTOOD, read
 from thinking.environments.arithmetic.rows import VOCABULARY, prompt
 from thinking.environments.arithmetic.searching import BEAM, GREEDY, REVISION, TREE, Searcher, solve
+from thinking.generation.chat import chat
+from thinking.generation.completions import streamer
+from thinking.generation.display import coloured, growing
+from thinking.generation.sampling import Sampling
 from thinking.kernels.contract import Array
-from thinking.reasoning.chat import chat
-from thinking.reasoning.display import coloured, growing
-from thinking.reasoning.generation import streamer
-from thinking.reasoning.recursion import SOLVED, outline, solver
-from thinking.reasoning.sampling import Sampling
+from thinking.reasoning.search.subtasks import SOLVED, outline, solver
 from thinking.text.vocabulary import END
 
 LONGEST = 48

@@ -13,10 +13,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from thinking.generation.completions import generate
 from thinking.networks.cache import Cache
 from thinking.networks.decoder import Decoder, Params, Reading
-from thinking.reasoning.generation import generate
-from thinking.reasoning.post_training import joined
+from thinking.reasoning.post_training.training_step import joined
 
 Array = jax.Array
 

@@ -1,0 +1,1 @@
+"""Post-training: worked texts first, then rewards for what was written."""

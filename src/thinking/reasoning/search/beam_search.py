@@ -1,0 +1,84 @@
+"""Beam search: the likeliest paths of all, kept side by side.
+
+Axes: B problems, W beams of each, R = B W rows, A actions.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from thinking.kernels.contract import Array
+from thinking.reasoning.search.interface import (
+    NO_ACTION,
+    Advance,
+    Candidates,
+    Root,
+    Walk,
+    begin,
+    candidates_of,
+    check_root,
+    going_on,
+    move,
+    take,
+    unroll,
+)
+
+
+def beam(
+    advance: Advance, root: Root, *, width: int, max_steps: int, length_penalty: float | Array = 0.0
+) -> Candidates:
+    """The `width` best paths found by extending the best ones, the best first.
+
+    Paths that have ended stay and compete with longer ones by `log_prob / ((5 + length) / 6) ** length_penalty`
+    (Wu et al. 2016). With a beam as wide as there are paths the best is the best of all. Where there are fewer paths
+    than beams, the rest has log_prob -inf and no actions. States follow their paths, so that each step copies them.
+
+    Args:
+        advance: the model.
+        root: of B problems.
+        width: W; `width * max_steps` is the most calls of `advance` for a problem.
+        max_steps: T.
+        length_penalty: 0 compares log-probabilities, 1 nearly their means, which favours the long.
+    """
+    problems, actions = check_root("beam", root, width=width, max_steps=max_steps)
+    if width > actions**max_steps:
+        raise ValueError(
+            f"beam: width {width}: {actions} actions and {max_steps} steps make {actions**max_steps} paths; "
+            "give at most that many"
+        )
+
+    def step(time: Array, walk: Walk) -> Walk:
+        parent, action, possible = _extensions(walk, problems, width, length_penalty)
+        state, outlook, paths = take(walk[:3], parent)
+        paths = paths._replace(log_prob=jnp.where(possible, paths.log_prob, -jnp.inf))
+        return move(advance, time, Walk(state, outlook, paths, walk.spent), action)
+
+    walk = begin(root, width, max_steps)
+    # At first there is one path, of no action: its copies are impossible until others take their places.
+    first = jnp.arange(problems * width) % width == 0
+    walk = walk._replace(paths=walk.paths._replace(log_prob=jnp.where(first, 0.0, -jnp.inf)))
+    found = candidates_of(unroll(step, walk, max_steps), problems)
+    real = jnp.isfinite(found.log_prob)
+    return found._replace(
+        actions=jnp.where(real[..., None], found.actions, NO_ACTION),
+        length=jnp.where(real, found.length, 0),
+        ended=real & found.ended,
+        score=_penalised(found.log_prob, found.length, length_penalty),
+    )
+
+
+def _extensions(walk: Walk, problems: int, width: int, length_penalty: float | Array) -> tuple[Array, Array, Array]:
+    """The rows [R] that are extended, the actions [R] they are extended by, and whether that is possible [R]."""
+    paths = walk.paths
+    moving = going_on(paths)
+    actions = walk.outlook.logits.shape[1]
+    # An ended path goes on as itself, once.
+    as_itself = jnp.where(jnp.arange(actions) == 0, 0.0, -jnp.inf)
+    log_prob = jnp.where(moving[:, None], jax.nn.log_softmax(walk.outlook.logits), as_itself[None])
+    score = _penalised(paths.log_prob[:, None] + log_prob, (paths.length + moving)[:, None], length_penalty)
+    best, chosen = jax.lax.top_k(score.reshape(problems, width * actions), width)
+    parent = chosen // actions + width * jnp.arange(problems)[:, None]
+    return parent.reshape(-1), (chosen % actions).reshape(-1), jnp.isfinite(best).reshape(-1)
+
+
+def _penalised(log_prob: Array, length: Array, length_penalty: float | Array) -> Array:
+    return log_prob / ((5 + length) / 6) ** length_penalty

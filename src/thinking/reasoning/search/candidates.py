@@ -1,0 +1,147 @@
+"""Whole paths side by side: the likeliest step by step, the best of several samples, and the vote among answers.
+
+Axes: B problems, N candidates for each, R rows (the candidates of a problem side by side), A actions, T steps, K tokens
+of an answer.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from thinking.kernels.contract import Array
+from thinking.reasoning.search.interface import (
+    Advance,
+    Candidates,
+    Root,
+    Walk,
+    begin,
+    candidates_of,
+    check_root,
+    check_temperature,
+    move,
+    unroll,
+)
+
+Rank = Callable[[Candidates], Array]
+"""`rank(candidates) -> score [B, N]`, higher is better. A trained verifier (Cobbe et al. 2021) is one."""
+
+
+def by_log_prob(candidates: Candidates) -> Array:
+    """How likely the model finds the whole."""
+    return candidates.log_prob
+
+
+def by_value(candidates: Candidates) -> Array:
+    """What the model says that the last state is worth."""
+    return candidates.value
+
+
+def by_reward(candidates: Candidates) -> Array:
+    """What was earned on the way."""
+    return candidates.reward
+
+
+def ranked(candidates: Candidates, rank: Rank) -> Candidates:
+    """The same candidates, of which the highest-ranked is the best, the earlier of equals."""
+    score = jnp.where(jnp.isfinite(candidates.log_prob), rank(candidates), -jnp.inf)
+    return candidates._replace(score=score, best=jnp.argmax(score, axis=1).astype(jnp.int32))
+
+
+def best_path(candidates: Candidates) -> tuple[Array, Array]:
+    """Actions [B, T], -1 after the end, and length [B] of the best."""
+    problems = jnp.arange(candidates.best.shape[0])
+    return candidates.actions[problems, candidates.best], candidates.length[problems, candidates.best]
+
+
+def greedy(advance: Advance, root: Root, *, max_steps: int) -> Candidates:
+    """The likeliest action at every step, the lower of equals: one candidate, `N = 1`.
+
+    Args:
+        advance: the model.
+        root: of B problems.
+        max_steps: T, and the most calls of `advance` for a problem.
+    """
+    problems, _ = check_root("greedy", root, max_steps=max_steps)
+
+    def step(time: Array, walk: Walk) -> Walk:
+        return move(advance, time, walk, jnp.argmax(walk.outlook.logits, axis=1).astype(jnp.int32))
+
+    return candidates_of(unroll(step, begin(root, 1, max_steps), max_steps), problems)
+
+
+def best_of(
+    advance: Advance,
+    root: Root,
+    key: Array,
+    *,
+    paths: int,
+    max_steps: int,
+    temperature: float | Array = 1.0,
+    rank: Rank = by_log_prob,
+) -> Candidates:
+    """Several sampled paths, and the best of them.
+
+    For self-consistency (Wang et al. 2022) cut the answers out of the actions, and let `majority_vote` choose.
+
+    Args:
+        advance: the model.
+        root: of B problems.
+        key: is consumed.
+        paths: N; `paths * max_steps` is the most calls of `advance` for a problem.
+        max_steps: T.
+        temperature: by which logits are divided before sampling, more than 0. Log-probabilities are the model's own.
+        rank: which path is the best.
+    """
+    problems, _ = check_root("best_of", root, paths=paths, max_steps=max_steps)
+    check_temperature("best_of", temperature)
+    keys = jax.random.split(key, problems * paths)
+    walk = sample(advance, begin(root, paths, max_steps), keys, temperature=temperature, max_steps=max_steps)
+    return ranked(candidates_of(walk, problems), rank)
+
+
+def sample(
+    advance: Advance,
+    walk: Walk,
+    keys: Array,
+    *,
+    temperature: float | Array,
+    max_steps: int,
+    stop: tuple[int, ...] = (),
+) -> Walk:
+    """Goes on by chance; keys [R] are consumed, and what a row draws depends on its own key alone."""
+
+    def step(time: Array, walk: Walk) -> Walk:
+        now = jax.vmap(jax.random.fold_in, (0, None))(keys, time)
+        action = jax.vmap(jax.random.categorical)(now, walk.outlook.logits / temperature)
+        return move(advance, time, walk, action.astype(jnp.int32), stop)
+
+    return unroll(step, walk, max_steps)
+
+
+def majority_vote(answers: Array, valid: Array, weight: Array | None = None) -> Array:
+    """[B] int32, the first candidate with the commonest answer: self-consistency (Wang et al. 2022).
+
+    Of answers that are equally common, the one whose candidates weigh more together wins, then the earlier. Where
+    nothing is valid it is the first candidate.
+
+    Args:
+        answers: [B, N, K] int32, cut out of the actions and padded, always in the same way.
+        valid: [B, N] bool, which candidates have an answer.
+        weight: [B, N] float32; if not given, all weigh the same.
+    """
+    if answers.ndim != 3 or answers.shape[:2] != valid.shape or 0 in valid.shape:
+        raise ValueError(
+            f"majority_vote: answers {answers.shape} and valid {valid.shape} do not agree; "
+            "give [problems, candidates, tokens] and [problems, candidates], at least one of each"
+        )
+    if weight is None:
+        weight = jnp.ones(valid.shape, jnp.float32)
+    if weight.shape != valid.shape:
+        raise ValueError(f"majority_vote: weight has shape {weight.shape}; give each candidate one, {valid.shape}")
+    agree = jnp.all(answers[:, :, None] == answers[:, None], axis=-1) & valid[:, :, None] & valid[:, None]
+    votes = jnp.sum(agree, axis=-1)
+    commonest = votes == jnp.max(votes, axis=1, keepdims=True)
+    together = jnp.sum(jnp.where(agree, weight[:, None], 0.0), axis=-1)
+    heaviest = jnp.max(together, axis=1, keepdims=True, where=commonest, initial=-jnp.inf)
+    return jnp.argmax(commonest & (together == heaviest), axis=1).astype(jnp.int32)

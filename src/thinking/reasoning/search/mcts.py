@@ -1,0 +1,236 @@
+"""Monte Carlo tree search through mctx: which action is worth taking, found by trying what would follow.
+
+Axes: B problems, A actions, T steps, M nodes of a tree (one more than simulations).
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mctx
+
+from thinking.kernels.contract import Array, State
+from thinking.reasoning.search.interface import (
+    Advance,
+    Candidates,
+    Outlook,
+    Root,
+    Walk,
+    begin,
+    candidates_of,
+    check_outlook,
+    check_root,
+    move,
+    unroll,
+)
+
+Policy = Callable[..., mctx.PolicyOutput]
+"""How a tree grows and what is chosen from it: a policy of mctx, perhaps with options bound by `functools.partial`."""
+
+gumbel: Policy = mctx.gumbel_muzero_policy
+"""Planning with Gumbel (Danihelka et al. 2022): the choice is an improvement however few simulations there are. Of many
+actions, a large vocabulary, only the likeliest `max_num_considered_actions` after noise are tried, 16 by default."""
+
+muzero: Policy = mctx.muzero_policy
+"""MuZero (Schrittwieser et al. 2020): the choice is sampled by visits. For the most visited and no noise bind
+`temperature=0.0` and `dirichlet_fraction=0.0`."""
+
+
+Node = tuple[State, Array]
+"""What the tree keeps of a node: leaves [B, ...], and [B] bool whether it has ended."""
+
+
+class Decision(NamedTuple):
+    """What a tree says of its root.
+
+    Attributes:
+        action: [B] int32, the choice.
+        policy: [B, A] float32, the improved probabilities of all actions, from which expert iteration learns.
+        value: [B] float32, what the root is worth now that it was searched.
+        tree: mctx's tree, arrays [B, M, ...]; its embeddings are pairs of a state and whether it has ended.
+        spent: [B] int32, calls of `advance`: the simulations, or none where the root has ended.
+    """
+
+    action: Array
+    policy: Array
+    value: Array
+    tree: mctx.Tree
+    spent: Array
+
+
+class Plan(NamedTuple):
+    """What was decided along the way.
+
+    Attributes:
+        candidates: one for each problem, `N = 1`.
+        policies: [B, T, A] float32, the improved probabilities at each step; zeros after the end.
+        values: [B, T] float32, what the searched states were worth before each step; zeros after the end.
+    """
+
+    candidates: Candidates
+    policies: Array
+    values: Array
+
+
+def value_at_the_end(advance: Advance) -> Advance:
+    """The model whose paths earn, when they end, the value that their last state has: for models without rewards.
+
+    A tree search asks no ended state for its value, as nothing is to come; without rewards it would shun every end.
+    """
+
+    def rewarded(state: State, action: Array) -> tuple[State, Outlook]:
+        state, outlook = advance(state, action)
+        return state, outlook._replace(reward=outlook.reward + jnp.where(outlook.ended, outlook.value, 0.0))
+
+    return rewarded
+
+
+def tree_search(
+    advance: Advance,
+    root: Root,
+    key: Array,
+    *,
+    simulations: int,
+    policy: Policy = gumbel,
+    max_depth: int | None = None,
+    discount: float | Array = 1.0,
+) -> Decision:
+    """One decision. Values are of the rewards to come, of any sign and size; an ended state's is not read.
+
+    The tree keeps the state of every node, M times the memory of the root's: it should be small, a buffer of tokens
+    rather than a long cache. Forbidden actions, of logit -inf, are never tried.
+
+    Args:
+        advance: the model.
+        root: of B problems.
+        key: is consumed.
+        simulations: how many nodes are tried, each by one call of `advance`.
+        policy: how the tree grows.
+        max_depth: the most actions from the root to a node; if not given, there is no limit but the simulations.
+        discount: of rewards.
+    """
+    depth = simulations if max_depth is None else max_depth
+    problems, actions = check_root("tree_search", root, simulations=simulations, max_depth=depth)
+    state, outlook = root
+    logits = jnp.where(outlook.ended[:, None], 0.0, outlook.logits)
+
+    pack, unpack = _packing(state)
+
+    def recurrent(_, __, action: Array, node: Node) -> tuple[mctx.RecurrentFnOutput, Node]:
+        packed, over = node
+        state, outlook = advance(unpack(packed), action)
+        check_outlook("advance's answer", outlook, (problems, actions))
+        # What mctx grows below an ended state counts for nothing.
+        going = ~over & ~outlook.ended
+        answer = mctx.RecurrentFnOutput(
+            reward=jnp.where(over, 0.0, outlook.reward),
+            discount=jnp.where(going, discount, 0.0),
+            prior_logits=jnp.where(going[:, None], outlook.logits, 0.0),
+            value=jnp.where(going, outlook.value, 0.0),
+        )
+        return answer, (pack(state), ~going)
+
+    grown = policy(
+        params=(),
+        rng_key=key,
+        root=mctx.RootFnOutput(prior_logits=logits, value=outlook.value, embedding=(pack(state), outlook.ended)),
+        recurrent_fn=recurrent,
+        num_simulations=simulations,
+        invalid_actions=jnp.isneginf(logits),
+        max_depth=depth,
+    )
+    return Decision(
+        action=grown.action.astype(jnp.int32),
+        policy=grown.action_weights,
+        value=grown.search_tree.summary().value,
+        tree=grown.search_tree.replace(embeddings=_nodes(grown.search_tree.embeddings, unpack)),
+        spent=jnp.where(outlook.ended, 0, simulations),
+    )
+
+
+def _packing(state: State) -> tuple[Callable[[State], State], Callable[[State], State]]:
+    """Functions that make one array [R, F] for each dtype of a state's leaves [R, ...], and the leaves again.
+
+    A tree reads and writes one node of each row at a time, which costs a CPU as much for a small array as for a large
+    one: of a cache with 20 leaves that was more than the model's own work.
+    """
+    leaves, structure = jax.tree.flatten(state)
+    kinds = [jnp.asarray(leaf).dtype for leaf in leaves]
+    shapes = [jnp.shape(leaf)[1:] for leaf in leaves]
+    places = {kind: [i for i, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)}
+    ends = {kind: list(itertools.accumulate(math.prod(shapes[i]) for i in at)) for kind, at in places.items()}
+
+    def pack(state: State) -> State:
+        leaves = [leaf.reshape(len(leaf), -1) for leaf in map(jnp.asarray, jax.tree.leaves(state))]
+        return [jnp.concatenate([leaves[i] for i in at], axis=1) for at in places.values()]
+
+    def unpack(packed: State) -> State:
+        leaves = dict[int, Array]()
+        for together, (kind, at) in zip(packed, places.items(), strict=True):
+            for i, part in zip(at, jnp.split(together, ends[kind][:-1], axis=1), strict=True):
+                leaves[i] = part.reshape(len(part), *shapes[i])
+        return structure.unflatten([leaves[i] for i in range(len(shapes))])
+
+    return pack, unpack
+
+
+def _nodes(embeddings: Node, unpack: Callable[[State], State]) -> Node:
+    """The states of all nodes, leaves [B, M, ...]; nothing is computed where nobody looks at them."""
+    packed, ended = embeddings
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), packed)
+    return jax.tree.map(lambda leaf: leaf.reshape(*ended.shape, *leaf.shape[1:]), unpack(flat)), ended
+
+
+def plan_by_tree(
+    advance: Advance,
+    root: Root,
+    key: Array,
+    *,
+    simulations: int,
+    max_steps: int,
+    policy: Policy = gumbel,
+    max_depth: int | None = None,
+    discount: float | Array = 1.0,
+) -> Plan:
+    """Decides by a new tree at every step; what is learned from is what was found before each.
+
+    Args:
+        advance: the model.
+        root: of B problems.
+        key: is consumed.
+        simulations: for every step, which costs one call of `advance` more.
+        max_steps: T; `(simulations + 1) * max_steps` is the most calls of `advance` for a problem.
+        policy: how trees grow.
+        max_depth: the most actions from a tree's root to a node.
+        discount: of rewards.
+    """
+    problems, actions = check_root("plan_by_tree", root, simulations=simulations, max_steps=max_steps)
+
+    def step(time: Array, walk: Walk) -> Walk:
+        # The decision is kept as the candidates' notes are, and so until each path's end.
+        decision = tree_search(
+            advance,
+            (walk.state, walk.outlook._replace(ended=walk.paths.ended)),
+            jax.random.fold_in(key, time),
+            simulations=simulations,
+            policy=policy,
+            max_depth=max_depth,
+            discount=discount,
+        )
+
+        def noting(state: State, action: Array) -> tuple[State, Outlook]:
+            state, outlook = advance(state, action)
+            return state, outlook._replace(note=(outlook.note, decision.policy, decision.value))
+
+        return move(noting, time, walk, decision.action)
+
+    state, outlook = root
+    blank = outlook.note, jnp.zeros((problems, actions)), jnp.zeros(problems)
+    walk = unroll(step, begin((state, outlook._replace(note=blank)), 1, max_steps), max_steps)
+    found = candidates_of(walk, problems)
+    notes, policies, values = found.notes
+    found = found._replace(notes=notes, spent=found.spent * (simulations + 1))
+    return Plan(found, policies[:, 0], values[:, 0])

@@ -1,0 +1,154 @@
+"""Search over steps of several tokens: an action is the choice among continuations that the model proposes.
+
+Axes: B problems, N candidates, R rows, K proposals, S tokens of a step, T steps, A tokens of the vocabulary.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from thinking.kernels.contract import Array, State
+from thinking.reasoning.search.candidates import sample
+from thinking.reasoning.search.interface import (
+    NO_ACTION,
+    Advance,
+    Candidates,
+    Outlook,
+    Root,
+    begin,
+    check_root,
+    check_temperature,
+    where_rows,
+)
+
+
+class Step(NamedTuple):
+    """Tokens that belong together.
+
+    Attributes:
+        tokens: [..., S] int32, -1 after the end.
+        length: [...] int32, 1 to S; 0 where nothing follows.
+        log_prob: [...] float32, of all tokens under the model, in nats.
+    """
+
+    tokens: Array
+    length: Array
+    log_prob: Array
+
+
+class StepState(NamedTuple):
+    """A state between steps.
+
+    Attributes:
+        state: the model's own.
+        proposals: arrays [R, K, ...], how it may go on.
+        key: [R] for the proposals to come, so that a row's depend on nothing but its own past.
+    """
+
+    state: State
+    proposals: Step
+    key: Array
+
+
+def over_steps(
+    advance: Advance,
+    root: Root,
+    key: Array,
+    *,
+    proposals: int,
+    max_tokens: int,
+    stop: tuple[int, ...],
+    temperature: float | Array = 1.0,
+) -> tuple[Advance, Root]:
+    """The same problem with `proposals` actions, each a step of up to `max_tokens` tokens, for any search.
+
+    From every state K steps are sampled. Equal ones are merged into the first: the rest is forbidden, and the logit of
+    the first is the logarithm of how often it was drawn. So sampling an action is sampling a step from the model, in a
+    tree the values decide among steps that were proposed equally often (Hubert et al. 2021), and a beam prefers what
+    many samples agree on. A sum of log-probabilities would count the model's preference twice, and the more so the
+    longer the steps.
+
+    A step's reward is the sum of its tokens'. Its note is the `Step` taken: `tokens_of` puts the candidates' together.
+    A call of the new `advance`, and the making of the root, costs up to `max_tokens` calls of the old for each of the K
+    proposals, and a call up to `max_tokens` more to take the step.
+
+    Args:
+        advance: the model.
+        root: of B problems.
+        key: is consumed.
+        proposals: K.
+        max_tokens: S.
+        stop: the tokens which end a step, and belong to it.
+        temperature: by which logits are divided before sampling, more than 0.
+    """
+    _, vocabulary = check_root("over_steps", root, proposals=proposals, max_tokens=max_tokens)
+    check_temperature("over_steps", temperature)
+    if any(not 0 <= token < vocabulary for token in stop):
+        raise ValueError(f"over_steps: stop {stop}: the tokens are 0 to {vocabulary - 1}; give some of these")
+
+    def write(state: State, token: Array) -> Root:
+        state, outlook = advance(state, token)
+        return state, outlook._replace(note=())
+
+    def propose(state: State, outlook: Outlook, keys: Array, taken: Step) -> Root:
+        rows = keys.shape[0]
+        forks = jax.vmap(lambda key: jax.random.split(key, proposals + 1))(keys)
+        walk = sample(
+            write,
+            begin((state, outlook._replace(note=())), proposals, max_tokens),
+            forks[:, 1:].reshape(-1),
+            temperature=temperature,
+            max_steps=max_tokens,
+            stop=stop,
+        )
+        paths = walk.paths
+        steps = Step(paths.actions, paths.length, paths.log_prob)
+        steps = jax.tree.map(lambda leaf: leaf.reshape(rows, proposals, *leaf.shape[1:]), steps)
+        said = outlook._replace(logits=_merged(steps.tokens), note=taken)
+        return StepState(state, steps, forks[:, 0]), said
+
+    def choose(state: StepState, action: Array) -> Root:
+        rows = jnp.arange(action.shape[0])
+        taken = jax.tree.map(lambda leaf: leaf[rows, action], state.proposals)
+        keys = jax.vmap(jax.random.fold_in)(state.key, action)
+        return propose(*_replayed(write, state.state, taken, vocabulary), keys, taken)
+
+    state, outlook = root
+    problems = outlook.value.shape[0]
+    nothing = Step(
+        jnp.full((problems, max_tokens), NO_ACTION, jnp.int32), jnp.zeros(problems, jnp.int32), jnp.zeros(problems)
+    )
+    return choose, propose(state, outlook, jax.random.split(key, problems), nothing)
+
+
+def tokens_of(candidates: Candidates) -> tuple[Array, Array]:
+    """Tokens [B, N, T S] int32 in a row, -1 after the end, and how many [B, N], of candidates found over steps."""
+    tokens, length, _ = candidates.notes
+    place = jax.lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
+    real = place < length[..., None]
+    tokens = jnp.where(real, tokens, NO_ACTION).reshape(*candidates.length.shape, -1)
+    together = jnp.argsort(tokens == NO_ACTION, axis=-1, stable=True)
+    return jnp.take_along_axis(tokens, together, axis=-1), jnp.sum(length, axis=-1)
+
+
+def _merged(tokens: Array) -> Array:
+    """[R, K] logits of proposals [R, K, S]: how often each was drawn, at its first place."""
+    same = jnp.all(tokens[:, :, None] == tokens[:, None], axis=-1)
+    first = jnp.argmax(same, axis=-1) == jnp.arange(tokens.shape[1])[None]
+    return jnp.where(first, jnp.log(jnp.sum(same, axis=-1).astype(jnp.float32)), -jnp.inf)
+
+
+def _replayed(advance: Advance, state: State, step: Step, vocabulary: int) -> Root:
+    """Where the step [R, ...] leads."""
+    rows = step.length.shape[0]
+    # Only what has ended has no token to follow.
+    nothing = Outlook(jnp.zeros((rows, vocabulary)), jnp.zeros(rows), jnp.zeros(rows), jnp.ones(rows, bool))
+
+    def one(place: Array, so_far: Root) -> Root:
+        state, outlook = so_far
+        following, said = advance(state, jnp.maximum(step.tokens[:, place], 0))
+        said = said._replace(reward=outlook.reward + said.reward)
+        return where_rows(place < step.length, (following, said), so_far)
+
+    return jax.lax.fori_loop(0, jnp.max(step.length), one, (state, nothing))

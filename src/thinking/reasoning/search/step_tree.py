@@ -1,0 +1,107 @@
+"""Tree search over the steps of a text: each is chosen by what the value head says of what could follow it.
+
+Axes: B problems, P tokens of the longest prompt, N of the longest text, K proposals, S tokens of a step, T steps,
+M nodes of a tree.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from thinking.networks.decoder import Decoder, Params
+from thinking.reasoning.search.interface import Advance, Outlook, Root, State, Walk, begin, candidates_of, move, unroll
+from thinking.reasoning.search.mcts import Decision, tree_search
+from thinking.reasoning.search.step_actions import Step, StepState, over_steps, tokens_of
+from thinking.reasoning.search.strategies import STEP_ENDS, Solutions
+from thinking.reasoning.search.token_model import over_tokens
+from thinking.text.vocabulary import END
+
+Array = jax.Array
+
+
+def by_step_tree(
+    model: Decoder,
+    params: Params,
+    key: Array,
+    prompts: Array,
+    lengths: Array,
+    *,
+    proposals: int,
+    simulations: int,
+    max_tokens: int,
+    step_tokens: int,
+    max_steps: int,
+    temperature: float | Array = 1.0,
+) -> Solutions:
+    """Decides step by step, each by a tree of steps that the model proposes, in which values count.
+
+    A text that ends earns what the value head says of it with all but its end written, which is what learning by
+    rewards teaches the head, and one that the budget ends earns nothing.
+
+    Args:
+        model: a decoder with a value head.
+        params: its parameters.
+        key: is consumed.
+        prompts: [B, P] int32, each beginning at the left.
+        lengths: [B] int32, from 1.
+        proposals: K, made at every node.
+        simulations: nodes of a tree besides its root.
+        max_tokens: N.
+        step_tokens: S; a longer step goes on as another.
+        max_steps: T.
+        temperature: at which steps are proposed.
+    """
+    step_key, tree_key = jax.random.split(key)
+    advance, root = over_tokens(model, params, prompts, lengths, max_tokens=max_tokens, stop_tokens=(END,))
+    advance, root = over_steps(
+        *_paid_at_the_end(advance, root),
+        step_key,
+        proposals=proposals,
+        max_tokens=step_tokens,
+        stop=STEP_ENDS,
+        temperature=temperature,
+    )
+
+    def step(time: Array, walk: Walk) -> Walk:
+        searched = walk.state, walk.outlook._replace(ended=walk.paths.ended)
+        decision = tree_search(advance, searched, jax.random.fold_in(tree_key, time), simulations=simulations)
+
+        def counting(state: StepState, action: Array) -> tuple[StepState, Outlook]:
+            state, outlook = advance(state, action)
+            cost = _written(decision) + outlook.note.length + jnp.sum(state.proposals.length, axis=1)
+            return state, outlook._replace(note=(outlook.note, cost))
+
+        return move(counting, time, walk, decision.action)
+
+    state, outlook = root
+    none = jnp.zeros(len(prompts), jnp.int32)
+    walk = unroll(step, begin((state, outlook._replace(note=(outlook.note, none))), 1, max_steps), max_steps)
+    found = candidates_of(walk, len(prompts))
+    taken, cost = found.notes
+    tokens, length = tokens_of(found._replace(notes=Step(*taken)))
+    tokens = jnp.pad(jnp.maximum(tokens[:, 0], 0), ((0, 0), (0, max_tokens)))[:, :max_tokens]
+    return Solutions(tokens, length[:, 0], jnp.sum(state.proposals.length, axis=1) + jnp.sum(cost[:, 0], axis=1))
+
+
+def _paid_at_the_end(advance: Advance, root: Root) -> tuple[Advance, Root]:
+    """The model whose texts earn, where they end by themselves, what they were worth right before.
+
+    What stands behind an end is never read in training, so nothing is known of its worth.
+    """
+
+    def paid(state: tuple[State, Array], action: Array) -> tuple[tuple[State, Array], Outlook]:
+        inner, worth = state
+        inner, outlook = advance(inner, action)
+        return (inner, outlook.value), outlook._replace(reward=jnp.where(action == END, worth, 0.0))
+
+    state, outlook = root
+    return paid, ((state, outlook.value), outlook)
+
+
+def _written(decision: Decision) -> Array:
+    """[B] int32, the tokens that a tree wrote: at every node but the root those of the step taken and of proposals."""
+    tree = decision.tree
+    proposed = tree.embeddings[0].proposals.length
+    parent, action = jnp.maximum(tree.parents, 0), jnp.maximum(tree.action_from_parent, 0)
+    taken = jnp.take_along_axis(jnp.take_along_axis(proposed, parent[:, :, None], axis=1), action[:, :, None], axis=2)
+    grown = (tree.node_visits > 0) & (jnp.arange(proposed.shape[1]) > 0)[None]
+    return jnp.sum(jnp.where(grown, taken[:, :, 0] + jnp.sum(proposed, axis=2), 0), axis=1)

@@ -1,0 +1,272 @@
+"""Ways to spend more tokens on a problem: several attempts, attempts mended, beams, and trees of steps.
+
+All of them write with one decoder, jit, and tell how many tokens they wrote, so that they can be compared at equal
+budgets. What is read counts nothing: the prompt, and what an attempt keeps of the one before. What was written counts,
+whether it became part of the answer or not.
+
+Axes: B problems, P tokens of the longest prompt, M attempts at each problem, N tokens of the longest attempt.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from thinking.batching import in_batches
+from thinking.generation.completions import Completions, generate
+from thinking.generation.sampling import Sampling
+from thinking.networks.decoder import Decoder, Params
+from thinking.reasoning.post_training.rewards import answers_of
+from thinking.reasoning.search.beam_search import beam
+from thinking.reasoning.search.candidates import best_path, majority_vote
+from thinking.reasoning.search.interface import check_budgets
+from thinking.reasoning.search.token_model import over_tokens
+from thinking.text.vocabulary import BACK, DONE, END, PAD, STEP
+
+Array = jax.Array
+
+STEP_ENDS = (STEP, BACK, DONE, END)
+"""The tokens that end a step of a text."""
+
+
+class Attempts(NamedTuple):
+    """What was tried, the earlier first: the first so many are what a smaller budget would have bought.
+
+    Attributes:
+        written: completions [B, M, ...].
+        spent: [B, M] int32, tokens written for each.
+    """
+
+    written: Completions
+    spent: Array
+
+
+class Solutions(NamedTuple):
+    """What was chosen in the end; rewards read it as they read completions.
+
+    Attributes:
+        tokens: [B, N] int32, the end included; 0 beyond `length`.
+        length: [B] int32.
+        spent: [B] int32, all tokens that were written for the problem.
+    """
+
+    tokens: Array
+    length: Array
+    spent: Array
+
+
+Choose = Callable[[Completions], Array]
+"""`choose(written [B, M, ...]) -> [B] int32`, which attempt is the answer. One without an end is chosen only where
+none has an end, the first."""
+
+
+def by_log_prob(written: Completions) -> Array:
+    """The one that the model finds likeliest."""
+    return _highest(written, jnp.sum(written.log_prob, axis=2))
+
+
+def by_value(written: Completions) -> Array:
+    """The one that the value head thinks best, once all but its end is written (Cobbe et al. 2021)."""
+    return _highest(written, _last_value(written))
+
+
+def by_vote(written: Completions) -> Array:
+    """One with the commonest answer (Wang et al. 2022); of equally common ones, the likelier together."""
+    answers, valid = _answers(written)
+    return majority_vote(answers, valid, jnp.exp(jnp.sum(written.log_prob, axis=2)))
+
+
+def chosen(attempts: Attempts, choose: Choose, count: int | None = None) -> Solutions:
+    """The answer among the first `count` attempts, all by default, and what these cost.
+
+    Raises:
+        ValueError: if there are not so many.
+    """
+    made = attempts.spent.shape[1]
+    count = made if count is None else count
+    if not 1 <= count <= made:
+        raise ValueError(f"chosen: count {count} is out of range; give 1 to {made}, as many attempts as were made")
+    written = jax.tree.map(lambda leaf: leaf[:, :count], attempts.written)
+    best = choose(written)
+    problem = jnp.arange(len(best))
+    spent = jnp.sum(attempts.spent[:, :count], axis=1)
+    return Solutions(written.tokens[problem, best], written.length[problem, best], spent)
+
+
+def sample(
+    model: Decoder,
+    params: Params,
+    key: Array,
+    prompts: Array,
+    lengths: Array,
+    *,
+    attempts: int,
+    max_tokens: int,
+    sampling: Sampling = Sampling(),
+) -> Attempts:
+    """Attempts side by side, each for itself. One at temperature 0 is the greedy answer.
+
+    Args:
+        model: a decoder.
+        params: its parameters.
+        key: is consumed.
+        prompts: [B, P] int32, each beginning at the left.
+        lengths: [B] int32, from 1.
+        attempts: M.
+        max_tokens: N.
+        sampling: how tokens are drawn.
+    """
+    check_budgets("sample", attempts=attempts)
+    asked = jnp.repeat(prompts, attempts, axis=0), jnp.repeat(lengths, attempts)
+    written = generate(model, params, key, *asked, max_new_tokens=max_tokens, sampling=sampling, stop_tokens=(END,))
+    written = jax.tree.map(lambda leaf: leaf.reshape(-1, attempts, *leaf.shape[1:]), written)
+    return Attempts(written, written.length)
+
+
+def rewrite(
+    model: Decoder,
+    params: Params,
+    key: Array,
+    prompts: Array,
+    lengths: Array,
+    *,
+    attempts: int,
+    max_tokens: int,
+    sampling: Sampling = Sampling(),
+) -> Attempts:
+    """Attempts one after another: each keeps the one before up to its least certain step, and goes on from there.
+
+    The first is the greedy answer. A step is as certain as it is likely, and one that was taken back is let stand as
+    long as nothing before it changes, until all have been. This is sequential revision (Snell et al. 2024) by a model
+    that was never taught to revise.
+
+    Args:
+        model: a decoder.
+        params: its parameters.
+        key: is consumed.
+        prompts: [B, P] int32, each beginning at the left.
+        lengths: [B] int32, from 1.
+        attempts: M.
+        max_tokens: N.
+        sampling: how all but the first are drawn.
+    """
+    check_budgets("rewrite", attempts=attempts)
+
+    def write(key: Array, sampling: Sampling, forced: Array) -> Completions:
+        return generate(
+            model,
+            params,
+            key,
+            prompts,
+            lengths,
+            max_new_tokens=max_tokens,
+            sampling=sampling,
+            stop_tokens=(END,),
+            forced=forced,
+        )
+
+    def again(before: tuple[Completions, Array], key: Array) -> tuple[tuple[Completions, Array], Attempts]:
+        written, tried = before
+        kept = _least_certain(written, tried)
+        place = jnp.arange(max_tokens)[None]
+        tried = _noted(written, tried, kept)
+        written = write(key, sampling, jnp.where(place < kept[:, None], written.tokens, -1))
+        return (written, tried), Attempts(written, written.length - kept)
+
+    keys = jax.random.split(key, attempts)
+    first = write(keys[0], Sampling(temperature=0.0), jnp.full((len(prompts), max_tokens), -1, jnp.int32))
+    tried = jnp.zeros((len(prompts), max_tokens), bool)
+    later = jax.lax.scan(again, (first, tried), keys[1:])[1]
+    begun = Attempts(first, first.length)
+    return jax.tree.map(lambda one, more: jnp.moveaxis(jnp.concatenate([one[None], more]), 0, 1), begun, later)
+
+
+def by_beam(
+    model: Decoder,
+    params: Params,
+    prompts: Array,
+    lengths: Array,
+    *,
+    width: int,
+    max_tokens: int,
+    length_penalty: float | Array = 0.0,
+) -> Solutions:
+    """The likeliest whole text that a beam finds; arguments are those of `sample` and of `beam.beam`."""
+    advance, root = over_tokens(model, params, prompts, lengths, max_tokens=max_tokens, stop_tokens=(END,))
+    found = beam(advance, root, width=width, max_steps=max_tokens, length_penalty=length_penalty)
+    actions, length = best_path(found)
+    return Solutions(jnp.maximum(actions, PAD), length, found.spent)
+
+
+def in_chunks(method: Callable[..., Any], key: Array, prompts: Array, lengths: Array, rows: int) -> Any:
+    """What a method says of many problems, so many at a time, which bounds the memory.
+
+    Args:
+        method: `method(key, prompts, lengths) -> PyTree` of arrays [rows, ...], jitted.
+        key: is consumed.
+        prompts: [R, P] int32.
+        lengths: [R] int32.
+        rows: B, problems of a call.
+
+    Returns:
+        A PyTree of NumPy arrays [R, ...].
+    """
+
+    def call(chunk: tuple[Array, Array, Array]) -> Any:
+        number, asked, length = chunk
+        return method(jax.random.fold_in(key, number[0]), asked, length)
+
+    return in_batches(call, (jnp.arange(len(lengths)), prompts, lengths), rows)
+
+
+def _highest(written: Completions, score: Array) -> Array:
+    return jnp.argmax(jnp.where(written.stopped, score, -jnp.inf), axis=1).astype(jnp.int32)
+
+
+def _last_value(written: Completions) -> Array:
+    """[B, M] what the state is worth in which the last token was written."""
+    last = jnp.maximum(written.length - 1, 0)[:, :, None]
+    return jnp.take_along_axis(written.value, last, axis=2)[:, :, 0]
+
+
+def _answers(written: Completions) -> tuple[Array, Array]:
+    """Answers [B, M, N], PAD behind them, and which attempts have one [B, M]."""
+    problems, attempts, width = written.tokens.shape
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), written)
+    start, count, complete = answers_of(flat)
+    place = jnp.arange(width)[None]
+    shifted = jnp.take_along_axis(flat.tokens, jnp.minimum(start[:, None] + place, width - 1), axis=1)
+    answers = jnp.where(place < count[:, None], shifted, PAD)
+    return answers.reshape(problems, attempts, width), complete.reshape(problems, attempts)
+
+
+def _begins(written: Completions) -> Array:
+    """[B, N] bool, which tokens are the first of a step."""
+    ends = jnp.isin(written.tokens, jnp.array(STEP_ENDS, jnp.int32))
+    real = jnp.arange(written.tokens.shape[1])[None] < written.length[:, None]
+    return jnp.pad(ends[:, :-1], ((0, 0), (1, 0)), constant_values=True) & real
+
+
+def _untried(begins: Array, tried: Array) -> Array:
+    """[B, N] bool, the steps that may be taken back: all, where each was tried."""
+    left = begins & ~tried
+    return jnp.where(jnp.any(left, axis=1, keepdims=True), left, begins)
+
+
+def _least_certain(written: Completions, tried: Array) -> Array:
+    """[B] int32, where the least likely step begins, of those that may be taken back."""
+    begins = _begins(written)
+    step = jnp.cumsum(begins, axis=1) - 1
+    rows = jnp.arange(len(step))[:, None]
+    likely = jnp.zeros_like(written.log_prob).at[rows, step].add(written.log_prob)
+    likely = jnp.take_along_axis(likely, step, axis=1)
+    return jnp.argmin(jnp.where(_untried(begins, tried), likely, jnp.inf), axis=1).astype(jnp.int32)
+
+
+def _noted(written: Completions, tried: Array, kept: Array) -> Array:
+    """Which steps [B, N] have been tried, now that the one at `kept` [B] is, and what follows it is written anew."""
+    place = jnp.arange(tried.shape[1])[None]
+    begins = _begins(written)
+    tried = tried & jnp.any(begins & ~tried, axis=1, keepdims=True)  # once all have been, none has
+    return jnp.where(place < kept[:, None], tried, place == kept[:, None])

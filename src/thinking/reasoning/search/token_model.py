@@ -1,0 +1,66 @@
+"""A decoder as what searches ask: the prompts are read once and shared, and each path remembers its own tokens alone.
+
+Axes: B problems, P tokens of the longest prompt, R rows (the candidates of a problem side by side).
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from thinking.generation.prompts import check_words, read_prompts
+from thinking.networks.attention.patterns import TopK, parts_of
+from thinking.networks.cache import Cache
+from thinking.networks.decoder import Decoder, Params
+from thinking.reasoning.search.interface import Advance, Outlook, Root
+
+Array = jax.Array
+
+
+def over_tokens(
+    model: Decoder,
+    params: Params,
+    prompts: Array,
+    lengths: Array,
+    *,
+    max_tokens: int,
+    stop_tokens: Sequence[int] = (),
+) -> tuple[Advance, Root]:
+    """Search among the tokens that a decoder may write: an action is a token, a state is a cache.
+
+    A state holds the keys and values of what a path wrote, at most `max_tokens`: this is what a tree keeps for every
+    node. The prompts' are shared. A pattern that goes by content needs them in one piece: there each state holds both.
+
+    Args:
+        model: a decoder; its value head says what a state is worth.
+        params: its parameters.
+        prompts: [B, P] int32, each beginning at the left.
+        lengths: [B] int32, from 1, how many tokens of each row are its prompt.
+        max_tokens: the most that a path may come to; it has ended then.
+        stop_tokens: a path that writes one of these has ended.
+
+    Returns:
+        `(advance, root)` for any search. Nothing is rewarded: reward and end belong to the task, which may wrap
+        `advance`, or let values count by `value_at_the_end`.
+
+    Raises:
+        ValueError: for prompts that are empty or too long, and stop tokens outside the vocabulary.
+    """
+    if max_tokens < 1:
+        raise ValueError(f"over_tokens: max_tokens {max_tokens} is out of range; give at least 1")
+    check_words("stop_tokens", stop_tokens, 0, model.vocabulary)
+    whole = any(isinstance(part, TopK) for part in parts_of(model.pattern))
+    capacity = prompts.shape[1] + (max_tokens if whole else 0)
+    read, logits, value = read_prompts(model, params, prompts, lengths, capacity=capacity, new=max_tokens)
+    trunk, state = (None, read) if whole else (read, model.begin(len(prompts), max_tokens))
+    room = state.length + max_tokens
+
+    def advance(state: Cache, action: Array) -> tuple[Cache, Outlook]:
+        reading, state = model.extend(params, state, action[:, None], trunk=trunk)
+        ended = state.length >= jnp.repeat(room, len(action) // len(room))
+        for stop in stop_tokens:
+            ended = ended | (action == stop)
+        return state, Outlook(reading.logits[:, 0], reading.value[:, 0], jnp.zeros(action.shape), ended)
+
+    nothing = jnp.zeros(len(prompts))
+    return advance, (state, Outlook(logits, value, nothing, nothing.astype(bool)))

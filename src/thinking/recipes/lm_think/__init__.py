@@ -1,0 +1,1 @@
+"""Thoughts before text."""

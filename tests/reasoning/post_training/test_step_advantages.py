@@ -1,0 +1,160 @@
+"""Credit step by step, against the same told in plain Python over texts."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.kernels.quick import jit
+
+from thinking.environments.arithmetic.chains import chain
+from thinking.environments.arithmetic.problems import ADD, DIVIDE, SUBTRACT, Problem, answer
+from thinking.environments.arithmetic.rows import VOCABULARY, prompts
+from thinking.generation.completions import Completions
+from thinking.reasoning.post_training.rewards import outcome
+from thinking.reasoning.post_training.step_advantages import by_step_group, by_step_return, by_step_value, pieces
+from thinking.text.vocabulary import DONE, STEP
+
+N, ADDED, TAKEN = 64, Problem(ADD, (57, 8)), Problem(SUBTRACT, (57, 80))
+ASKED = [ADDED, ADDED, TAKEN, Problem(DIVIDE, (57, 8))]
+COLUMNS = prompts(ASKED)._asdict()
+MOST = COLUMNS["steps"].shape[1]
+GROUPED = prompts([ADDED] * 4)
+
+
+@jit
+def found_in(written, columns):
+    known = told(written, columns)
+    return pieces(written, **known), known["outcome"]
+
+
+def told(written, columns):
+    return {"outcome": outcome(columns["tokens"], written, answers=columns["answers"]), "steps": columns["steps"]}
+
+
+def completed(texts, value=0.0):
+    tokens, lengths = np.zeros((len(texts), N), np.int32), np.zeros(len(texts), np.int32)
+    for index, text in enumerate(texts):
+        written = VOCABULARY.encode(text)[:N]
+        tokens[index, : len(written)] = written
+        lengths[index] = len(written)
+    real = np.arange(N)[None] < lengths[:, None]
+    blank = np.zeros((len(texts), N), np.float32)
+    return Completions(tokens, lengths, blank, np.where(real, np.float32(value), 0), np.ones(len(texts), bool))
+
+
+def good(problem):
+    return f"<think>{'<step>'.join(chain(problem))}</think><answer>{answer(problem)}<end>"
+
+
+def in_plain_python(problem, text, solved):
+    """Of each token the piece it belongs to, whether that is judged, and whether it is right."""
+    wanted, tokens = chain(problem), VOCABULARY.encode(text)[:N]
+    told, number, said, fine = [], 0, [], True
+    for place, token in enumerate(tokens):
+        said.append(token)
+        answering = number == MOST
+        if (not answering and token in (STEP, DONE)) or place + 1 == len(tokens):
+            piece, before = VOCABULARY.decode(said), "" if number else "<think>"
+            if answering:
+                right = solved
+            else:
+                after = "<step>" if number + 1 < len(wanted) else "</think>"
+                right = number < len(wanted) and piece == f"{before}{wanted[number]}{after}"
+            told += [(min(number, MOST - 1) if not answering else MOST, fine, fine and right)] * len(said)
+            fine, said = fine and right, []
+            number = MOST if token == DONE else number + 1
+    return told
+
+
+def agree(texts):
+    found, solved = jax.tree.map(np.asarray, found_in(completed(texts), COLUMNS))
+    for row, (problem, text) in enumerate(zip(ASKED, texts, strict=True)):
+        for place, (piece, judged, right) in enumerate(in_plain_python(problem, text, bool(solved[row]))):
+            assert bool(found.mask[row, place]) == judged, (text, place)
+            if judged:
+                assert int(found.piece[row, place]) == piece, (text, place)
+                assert bool(found.right[row, piece]) == right, (text, place)
+    return found
+
+
+def test_every_piece_of_a_good_text_is_right():
+    found = agree([good(problem) for problem in ASKED])
+    assert np.all(found.right == 1)
+    np.testing.assert_array_equal(np.sum(found.last, axis=1), [len(chain(problem)) + 1 for problem in ASKED])
+
+
+def test_behind_the_first_mistake_nothing_is_judged():
+    wrong = good(ADDED).replace("7+8+0=5,1", "7+8+0=6,1")
+    found = agree([wrong, good(ADDED).replace("65", "66"), good(TAKEN), good(ASKED[3])])
+    np.testing.assert_array_equal(found.right[0], [0] * (MOST + 1))
+    assert int(jnp.sum(found.mask[0])) == len(VOCABULARY.encode("<think>7+8+0=6,1<step>"))
+    np.testing.assert_array_equal(found.right[1], [1] * MOST + [0])
+
+
+SIGNS = st.sampled_from(["<think>", "</think>", "<step>", "<answer>", "<end>", "5", "+", "="])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 2), SIGNS), min_size=4, max_size=4))
+def test_any_text_is_judged_as_its_pieces_are(edits):
+    texts = []
+    for problem, (place, cut, put) in zip(ASKED, edits, strict=True):
+        tokens = VOCABULARY.encode(good(problem))
+        place = min(place, len(tokens) - 1)
+        texts.append(VOCABULARY.decode([*tokens[:place], *VOCABULARY.encode(put), *tokens[place + cut :]]))
+    agree(texts)
+
+
+def test_a_group_compares_the_same_piece_and_what_is_shared_is_credited_with_nothing():
+    texts = [good(ADDED), good(ADDED).replace("5,1", "6,1"), good(ADDED), good(ADDED).replace("65", "66")]
+    written = completed(texts)
+    found = jit(by_step_group(4))(written, jnp.zeros(4), **told(written, GROUPED._asdict()))
+    first = len(VOCABULARY.encode("<think>7+8+0=5,1<step>"))
+    shared = len(VOCABULARY.encode("<think>7+8+0="))
+    np.testing.assert_allclose(found.advantage[:, 0], [1 / 3, -1, 1 / 3, 1 / 3], rtol=1e-5)
+    np.testing.assert_allclose(jnp.sum(found.advantage[:, :shared], axis=0), 0, atol=1e-5)
+    assert float(jnp.abs(found.advantage[1, first:]).max()) == 0  # not judged
+    assert float(jnp.abs(found.target[1]).max()) == 0  # but the value learns that nothing comes of it
+    np.testing.assert_array_equal(jnp.sum(found.mask, axis=1), written.length)
+    second = len(VOCABULARY.encode("5+0+1=6,0</think>"))
+    assert float(jnp.abs(found.advantage[:, first : first + second]).max()) == 0  # all that were judged are right
+    last = int(written.length[0]) - 1
+    np.testing.assert_allclose(found.advantage[:, last], [0.5, 0, 0.5, -1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.0])
+def test_over_values_each_piece_is_an_episode_in_shares_of_the_group(decay):
+    written = completed([good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)], value=0.25)
+    found = jit(by_step_value(4, decay))(written, jnp.zeros(4), **told(written, GROUPED._asdict()))
+    first, second = (len(VOCABULARY.encode(text)) for text in ("<think>7+8+0=5,1<step>", "5+0+1=6,0</think>"))
+    ends = [first - 1, first + second - 1]
+    # The first piece is right in all of the group, the second in three quarters of it.
+    np.testing.assert_allclose(found.advantage[:2, ends], [[0.75, 1], [0.75, -1 / 3]], rtol=1e-5)
+    np.testing.assert_allclose(found.advantage[1, first : ends[1]], -decay / 3, atol=1e-6)
+    np.testing.assert_allclose(found.target[:2, ends], [[1, 1], [1, 0]], atol=1e-6)
+    assert float(jnp.abs(found.advantage[1, first + second :]).max()) == 0
+
+
+def test_a_group_follows_the_log_of_the_probability_to_be_right():
+    texts = {True: good(ADDED), False: good(ADDED).replace("5,1", "6,1")}
+    chance, group, slope = 0.2, 4, 0.0
+    credit = jit(by_step_group(group))
+    for rights in range(group + 1):
+        written = completed([texts[index < rights] for index in range(group)])
+        found = np.asarray(credit(written, jnp.zeros(group), **told(written, GROUPED._asdict())).advantage[:, 0])
+        score = np.where(np.arange(group) < rights, 1 / chance, -1 / (1 - chance))  # of the log probability
+        slope += math.comb(group, rights) * chance**rights * (1 - chance) ** (group - rights) * np.mean(found * score)
+    # log p = -sum of (1 - p) ** k / k; a group of G follows the first G - 1 terms.
+    assert slope == pytest.approx(sum((1 - chance) ** k for k in range(group - 1)), rel=1e-4)
+
+
+def test_the_return_of_a_token_is_its_worth_in_the_group():
+    written = completed([good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)])
+    known = told(written, GROUPED._asdict())
+    found = jit(by_step_return(4))(written, jnp.zeros(4), **known)
+    np.testing.assert_array_equal(found.target, jit(by_step_group(4))(written, jnp.zeros(4), **known).advantage)
+    assert float(found.target[1].min()) == -1

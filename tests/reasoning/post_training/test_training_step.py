@@ -1,0 +1,215 @@
+"""Learning from rewards: what is judged is what was written, credit adds up, and a policy improves."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tests.kernels.quick import jit
+
+from thinking.generation.completions import Completions, generate
+from thinking.learning.curriculum import by_level, curriculum, evenly, replay
+from thinking.learning.learner import Learner
+from thinking.learning.policy_gradient import grpo, imitation, ppo, reinforce
+from thinking.networks.blocks import BlockConfig
+from thinking.networks.decoder import decoder
+from thinking.reasoning.post_training import training_step
+from thinking.reasoning.post_training.advantages import by_best, by_group, by_return, by_value
+from thinking.reasoning.post_training.rewards import combined
+from thinking.reasoning.post_training.training_step import (
+    Questions,
+    joined,
+    judge_texts,
+    most_telling,
+    post_training_step,
+    records,
+    student,
+)
+from thinking.text.vocabulary import ANSWER, END, MARKS, Vocabulary
+
+VOCABULARY = Vocabulary(("a", "b", "c"))
+A, B, C = range(len(MARKS), len(MARKS) + 3)
+NEW, GROUP = 4, 4
+MODEL = decoder(vocabulary=len(VOCABULARY), context_length=12, block=BlockConfig(16, 2), layers=1, value_head=True)
+PARAMS = jit(MODEL.init)(jax.random.key(0))
+PROMPTS = np.array([[A, B, 0], [C, 0, 0], [A, A, C], [B, 0, 0]], np.int32)
+LENGTHS = np.array([2, 1, 3, 1], np.int32)
+WRITTEN = jit(functools.partial(generate, MODEL, max_new_tokens=NEW, stop_tokens=(END,)))(
+    PARAMS, jax.random.key(1), PROMPTS, LENGTHS
+)
+
+
+def first_is(prompts, completions, *, wanted, **columns):
+    """1 where the first token is the one that is wanted."""
+    return (completions.tokens[:, 0] == wanted).astype(jnp.float32)
+
+
+def test_joined_rows_are_prompts_with_what_follows():
+    rows = joined(PROMPTS, LENGTHS, WRITTEN.tokens)
+    for row, prompt, count, tokens in zip(np.asarray(rows), PROMPTS, LENGTHS, np.asarray(WRITTEN.tokens), strict=True):
+        wanted = [*prompt[:count], *tokens]
+        np.testing.assert_array_equal(row, wanted + [0] * (len(row) - len(wanted)))
+
+
+def test_texts_are_judged_as_they_were_written():
+    said = jit(judge_texts(MODEL))(PARAMS, (PROMPTS, LENGTHS), WRITTEN.tokens)
+    real = np.arange(NEW)[None] < np.asarray(WRITTEN.length)[:, None]
+    np.testing.assert_allclose(said.log_prob[real], WRITTEN.log_prob[real], atol=1e-4)
+    np.testing.assert_allclose(said.value[real], WRITTEN.value[real], atol=1e-4)
+    # The entropy is the mean surprise of all words, by enumeration.
+    everything = [
+        jit(judge_texts(MODEL))(PARAMS, (PROMPTS, LENGTHS), WRITTEN.tokens.at[:, 0].set(word)).log_prob[:, 0]
+        for word in range(len(VOCABULARY))
+    ]
+    np.testing.assert_allclose(said.entropy[:, 0], -sum(np.exp(each) * each for each in everything), atol=1e-4)
+
+
+def completions(lengths, value=0.0):
+    mask = np.arange(NEW)[None] < np.array(lengths)[:, None]
+    blank = np.zeros(mask.shape, np.float32)
+    return Completions(
+        mask * A, np.array(lengths), blank, np.where(mask, np.float32(value), 0), np.ones(len(lengths), bool)
+    )
+
+
+def test_credit_without_a_value_is_the_reward_at_every_token():
+    found = by_return(completions([2, 4]), jnp.array([1.0, 0.5]))
+    np.testing.assert_allclose(found.target, [[1, 1, 0, 0], [0.5] * 4])
+    np.testing.assert_array_equal(found.mask, found.target > 0)
+
+
+def test_credit_over_values_ends_at_the_last_token():
+    value = np.array([[0.2, 0.4, 0, 0], [0.1, 0.2, 0.3, 0.4]], np.float32)
+    written = completions([2, 4])._replace(value=value)
+    whole = by_value(1.0)(written, jnp.array([1.0, 0.0]))
+    np.testing.assert_allclose(whole.advantage, [[0.8, 0.6, 0, 0], [-0.1, -0.2, -0.3, -0.4]], atol=1e-6)
+    np.testing.assert_allclose(whole.target, [[1, 1, 0, 0], [0] * 4], atol=1e-6)
+    one = by_value(0.0)(written, jnp.array([1.0, 0.0]))
+    np.testing.assert_allclose(one.advantage, [[0.2, 0.6, 0, 0], [0.1, 0.1, 0.1, -0.4]], atol=1e-6)
+
+
+def test_credit_by_group_and_by_the_best():
+    written, rewards = completions([1, 2, 1, 2]), jnp.array([1.0, 0.0, 0.4, 0.2])
+    found = by_group(2)(written, rewards)
+    np.testing.assert_allclose(found.advantage, [[1, 0, 0, 0], [-1, -1, 0, 0], [1, 0, 0, 0], [-1, -1, 0, 0]], atol=1e-6)
+    best = by_best(2, least=0.5)(written, rewards)
+    np.testing.assert_array_equal(best.advantage, [[1, 0, 0, 0], [0] * 4, [0] * 4, [0] * 4])
+    np.testing.assert_array_equal(best.mask, found.mask)
+
+
+UPDATES = {
+    "grpo": lambda judge, optimizer: (by_group(GROUP), grpo(judge, optimizer, kl_weight=0.001)),
+    "ppo": lambda judge, optimizer: (by_value(), ppo(judge, optimizer, epochs=1, minibatches=2, value_weight=0.1)),
+    "reinforce": lambda judge, optimizer: (by_return, reinforce(judge, optimizer)),
+    "expert iteration": lambda judge, optimizer: (by_best(GROUP), imitation(judge, optimizer, value_weight=0.1)),
+}
+QUESTIONS = Questions(jnp.asarray(PROMPTS), jnp.asarray(LENGTHS), {"wanted": jnp.full(4, A)})
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_a_policy_learns_what_is_rewarded(name):
+    optimizer = optax.adam(0.03)
+    credit, update = UPDATES[name](judge_texts(MODEL), optimizer)
+    ladder = by_level(curriculum(2, threshold=0.3, memory=64.0, least=32), [0, 2, 4])
+    step = post_training_step(
+        MODEL,
+        QUESTIONS,
+        ladder,
+        rewards=combined(outcome=(1.0, first_is)),
+        credit=credit,
+        update=update,
+        problems=8,
+        group=GROUP,
+        max_new_tokens=NEW,
+        shown=3,
+    )
+    begun = student(Learner(PARAMS, optimizer.init(PARAMS)), ladder, jax.random.key(2), anchored=name == "grpo")
+
+    def one(state, index):
+        state, metrics, sample = step(state, index)
+        return state, (metrics, sample)
+
+    state, (metrics, sample) = jit(functools.partial(jax.lax.scan, one))(begun, jnp.arange(60))
+    outcome = np.asarray(metrics["rewards/outcome"])
+    assert outcome[:3].mean() < 0.4
+    assert outcome[-5:].mean() > 0.8
+    assert metrics["levels_open"][0] == 1
+    assert metrics["levels_open"][-1] == 2
+    wanted = {"reward", "reward_std", "frac_reward_zero_std", "completions/mean_length", "completions/clipped_ratio"}
+    assert wanted | {"entropy", "valid_fraction"} <= metrics.keys()
+    if name in ("grpo", "ppo"):
+        assert {"kl", "clip_ratio"} <= metrics.keys()
+    if name == "grpo":  # the reference is the policy of the start
+        jax.tree.map(np.testing.assert_array_equal, state.reference, PARAMS)
+        assert float(metrics["kl"][-1]) > 10 * float(metrics["kl"][0])
+    last = jax.tree.map(lambda leaf: np.asarray(leaf[-1]), sample)
+    table = records(VOCABULARY, QUESTIONS, last)
+    assert len(table) == 3
+    for index, record in enumerate(table):
+        row = int(last.row[index])
+        assert record["prompt"] == VOCABULARY.decode(PROMPTS[row, : LENGTHS[row]].tolist())
+        right = record["completion"].startswith(VOCABULARY.decode([int(QUESTIONS.columns["wanted"][row])]))
+        assert record["rewards/outcome"] == record["reward"] == right
+
+
+def test_the_figures_of_an_update_are_those_of_its_completions():
+    tokens = np.array([[ANSWER, A, END, 0], [A, B, C, A], [ANSWER, B, END, 0], [ANSWER, END, 0, 0]])
+    written = completions([3, 4, 3, 2])._replace(tokens=tokens, stopped=np.array([True, False, True, True]))
+    total = jnp.array([1.0, 0.0, 1.0, 1.0])
+    found = training_step._figures(written, total, {"outcome": total}, 2)
+    wanted = {
+        "reward": 0.75,
+        "reward_std": 0.25,
+        "frac_reward_zero_std": 0.5,
+        "rewards/outcome": 0.75,
+        "completions/mean_length": 3.0,
+        "completions/clipped_ratio": 0.25,
+        "valid_fraction": 0.5,
+    }
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(wanted)
+
+
+def test_an_update_is_a_function_of_the_state_and_the_step():
+    optimizer = optax.sgd(0.1)
+    credit, update = by_group(GROUP), grpo(judge_texts(MODEL), optimizer)
+    syllabus = evenly(4)
+    step = jit(
+        post_training_step(
+            MODEL,
+            QUESTIONS,
+            syllabus,
+            rewards=combined(outcome=(1.0, first_is)),
+            credit=credit,
+            update=update,
+            problems=4,
+            group=GROUP,
+            max_new_tokens=NEW,
+        )
+    )
+    begun = student(Learner(PARAMS, optimizer.init(PARAMS)), syllabus, jax.random.key(2))
+    once, again, other = step(begun, 3), step(begun, 3), step(begun, 4)
+    np.testing.assert_array_equal(once[2].tokens, again[2].tokens)
+    assert not np.array_equal(once[2].tokens, other[2].tokens)
+
+
+def test_of_more_problems_those_are_learned_from_whose_answers_differ():
+    rewards = jnp.array([1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.5, 0.0])
+    np.testing.assert_array_equal(most_telling(rewards, 2, 2), [2, 3, 6, 7])
+    optimizer = optax.sgd(0.1)
+    options = {
+        "rewards": combined(outcome=(1.0, first_is)),
+        "credit": by_group(2),
+        "update": grpo(judge_texts(MODEL), optimizer, minibatches=1),
+        "problems": 1,
+        "group": 2,
+        "max_new_tokens": NEW,
+    }
+    step = jit(post_training_step(MODEL, QUESTIONS, replay(4), tried=4, **options))
+    state, metrics, sample = step(student(Learner(PARAMS, optimizer.init(PARAMS)), replay(4), jax.random.key(2)), 0)
+    assert len(set(np.asarray(sample.row).tolist())) == 1
+    # All that were tried are measured and told, not only those that are learned from.
+    np.testing.assert_allclose(np.sum(state.progress) * 2 / 4, metrics["rewards/outcome"], rtol=1e-6)
+    with pytest.raises(ValueError, match="3 problems are tried, fewer than the 4"):
+        post_training_step(MODEL, QUESTIONS, replay(4), tried=3, **(options | {"problems": 4}))

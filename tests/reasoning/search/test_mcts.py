@@ -1,0 +1,138 @@
+"""Tree search, on trees whose best path is known."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.kernels.quick import jit
+from tests.reasoning.trees import ACTIONS, NODES, Place, Trees, advance_in, check_against, random_trees, root_of
+
+from thinking.reasoning.search.interface import Outlook
+from thinking.reasoning.search.mcts import gumbel, muzero, plan_by_tree, tree_search, value_at_the_end
+
+SIMULATIONS, T = 48, 3
+POLICIES = {
+    "gumbel": partial(gumbel, gumbel_scale=0.0),
+    "muzero": partial(muzero, dirichlet_fraction=0.0, temperature=0.0),
+}
+KEY = jax.random.key(0)
+SEARCH = {
+    name: jit(
+        lambda trees, discount, policy=policy: tree_search(
+            advance_in(trees), root_of(trees), KEY, simulations=SIMULATIONS, policy=policy, discount=discount
+        )
+    )
+    for name, policy in POLICIES.items()
+}
+
+
+def treasure(level: float) -> tuple[Trees, np.ndarray]:
+    """Three trees: each pays one more than `level` for one pair of actions, and the prior points elsewhere."""
+    each, pairs = np.arange(3), np.array([(0, 2), (1, 1), (2, 0)])
+    logits = np.zeros((3, NODES, ACTIONS), np.float32)
+    logits[each, 0, (pairs[:, 0] + 1) % ACTIONS] = 1.5
+    reward = np.zeros((3, NODES), np.float32)
+    reward[:, 4:13] = level
+    reward[each, 4 + ACTIONS * pairs[:, 0] + pairs[:, 1]] += 1
+    # The value knows nothing of where it is, and that of an end is not read.
+    value = np.zeros((3, NODES), np.float32)
+    value[:, :4] = level
+    value[:, 4:13] = 100
+    ended = np.zeros((3, NODES), bool)
+    ended[:, 4:] = True
+    return Trees(logits, value, reward, ended), pairs
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("level", [0.0, -10.0])
+def test_it_finds_what_pays_where_the_prior_points_elsewhere(policy, level):
+    trees, pairs = treasure(level)
+    found = SEARCH[policy](trees, 1.0)
+    np.testing.assert_array_equal(found.action, pairs[:, 0])
+    np.testing.assert_array_equal(np.argmax(found.policy, axis=1), pairs[:, 0])
+    np.testing.assert_allclose(found.policy.sum(axis=1), 1, rtol=1e-5)
+    # The root is worth more than before, and not more than there is.
+    assert ((found.value > level) & (found.value <= level + 1)).all()
+    assert (found.spent == SIMULATIONS).all()
+    assert (np.argmax(trees.logits[:, 0], axis=1) != pairs[:, 0]).all()
+
+
+def test_a_plan_earns_all_there_is_and_counts_its_calls():
+    trees, pairs = treasure(0.0)
+    calls = []
+
+    def counted(place, action):
+        jax.debug.callback(lambda: calls.append(1))
+        return advance_in(trees)(place, action)
+
+    root = root_of(trees)
+    plan = jit(
+        lambda: plan_by_tree(counted, root, KEY, simulations=SIMULATIONS, max_steps=T, policy=POLICIES["gumbel"])
+    )
+    found = jax.block_until_ready(plan())
+    jax.effects_barrier()
+    check_against(trees, found.candidates, range(3))
+    np.testing.assert_array_equal(found.candidates.actions[:, 0, :2], pairs)
+    np.testing.assert_array_equal(found.candidates.reward, np.ones((3, 1)))
+    assert (found.candidates.spent == 2 * (SIMULATIONS + 1)).all()
+    assert len(calls) == 2 * (SIMULATIONS + 1)  # and none after all had ended
+    np.testing.assert_array_equal(np.argmax(found.policies, axis=2)[:, :2], pairs)
+    np.testing.assert_allclose(found.policies.sum(axis=2), [[1, 1, 0]] * 3, rtol=1e-5)
+    assert (found.values[:, 1] > 0).all()
+    assert (found.values[:, 2] == 0).all()
+
+
+def test_a_discount_prefers_what_pays_at_once():
+    trees, pairs = treasure(0.0)
+    trees.reward[:, 1] = 0.2
+    assert (SEARCH["gumbel"](trees, 0.1).action == 0).all()
+    np.testing.assert_array_equal(SEARCH["gumbel"](trees, 1.0).action, pairs[:, 0])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_forbidden_actions_are_not_tried_nor_what_has_ended_searched(policy):
+    trees = random_trees(forbidden=0.4)
+    found = SEARCH[policy](trees, 1.0)
+    tree, (place, ended) = found.tree, found.tree.embeddings
+    forbidden = np.isneginf(trees.logits[place.problem, place.node])
+    visited = np.asarray(tree.children_visits) > 0
+    alive = ~np.asarray(ended)[..., None]
+    assert (visited & alive).sum() > 20
+    assert (forbidden & alive & (np.asarray(tree.node_visits) > 0)[..., None]).sum() > 10
+    assert not (visited & forbidden & alive).any()
+    assert not np.asarray(found.policy)[np.isneginf(trees.logits[:2, 0]).nonzero()].any()
+    assert found.spent.tolist() == [SIMULATIONS, SIMULATIONS, 0]
+    # An end is worth nothing, and nothing is earned below it.
+    assert not np.asarray(tree.raw_values)[:2][np.asarray(ended)[:2]].any()
+    below = np.asarray(ended)[..., None] & visited
+    assert not np.asarray(tree.children_rewards)[below].any()
+    assert not np.asarray(tree.children_discounts)[below].any()
+    discounts = np.take_along_axis(~np.asarray(ended), np.asarray(tree.children_index).reshape(3, -1), axis=1)
+    np.testing.assert_array_equal(
+        np.asarray(tree.children_discounts)[visited], discounts.reshape(visited.shape)[visited]
+    )
+    assert np.isfinite(tree.node_values).all()
+
+
+def test_an_end_may_earn_its_value():
+    trees, _ = treasure(-10.0)
+    place = Place(problem=jnp.arange(3), node=jnp.array([0, 1, 1]))
+    said = value_at_the_end(advance_in(trees))(place, jnp.zeros(3, jnp.int32))[1]
+    assert said.ended.tolist() == [False, True, True]
+    np.testing.assert_allclose(said.reward, [0, 90, 90])
+
+
+def test_of_many_actions_no_more_are_tried_than_are_considered():
+    actions = 64
+
+    def advance(last, action):
+        return action, root[1]._replace(value=jnp.where(action == 40, 1.0, 0.0))
+
+    logits = jnp.zeros((2, actions)).at[:, 40:44].set(3.0)
+    root = jnp.zeros(2, jnp.int32), Outlook(logits, jnp.zeros(2), jnp.zeros(2), jnp.zeros(2, bool))
+    policy = partial(gumbel, max_num_considered_actions=4, gumbel_scale=0.0)
+    found = jit(lambda: tree_search(advance, root, KEY, simulations=16, policy=policy))()
+    assert found.action.tolist() == [40, 40]
+    assert (np.asarray(found.tree.children_visits[:, 0] > 0).sum(axis=1) == 4).all()

@@ -1,0 +1,130 @@
+"""Search over steps of several tokens, and revision."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.kernels.quick import jit
+from tests.reasoning.trees import advance_in, follow, random_trees, root_of
+
+from thinking.reasoning.search.beam_search import beam
+from thinking.reasoning.search.candidates import best_of, by_value
+from thinking.reasoning.search.interface import Outlook, take
+from thinking.reasoning.search.mcts import gumbel, plan_by_tree
+from thinking.reasoning.search.revision import revise
+from thinking.reasoning.search.step_actions import over_steps, tokens_of
+
+STOP, S, K, T = 0, 2, 3, 3
+TREES = random_trees()
+ADVANCE, ROOT = advance_in(TREES), root_of(TREES)
+
+
+@partial(jit, static_argnums=0)
+def over_steps_with(search, problems, key):
+    root = root_of(TREES, problems)
+    advance, root = over_steps(ADVANCE, root, key, proposals=K, max_tokens=S, stop=(STOP,))
+    found = search(advance, root, jax.random.fold_in(key, 1))
+    return root, found, tokens_of(found)
+
+
+def samples(advance, root, key):
+    return best_of(advance, root, key, paths=1, max_steps=T, rank=by_value)
+
+
+def beams(advance, root, _):
+    return beam(advance, root, width=4, max_steps=T)
+
+
+def plans(advance, root, key):
+    policy = partial(gumbel, max_num_considered_actions=K)
+    return plan_by_tree(advance, root, key, simulations=8, max_steps=T, policy=policy).candidates
+
+
+@pytest.mark.parametrize("search", [beams, plans])
+def test_a_search_runs_over_steps_and_its_actions_stand_for_tokens(search):
+    problems = np.arange(3)
+    _, found, written = over_steps_with(search, problems, jax.random.key(3))
+    check_steps(problems, found, *written)
+
+
+def check_steps(problems, found, tokens, length):
+    """What the tokens say is what is said of the candidates."""
+    assert tokens.shape == (*found.length.shape, T * S)
+    assert found.length[0].min() > 0
+    for b, n in zip(*np.nonzero(np.isfinite(found.log_prob)), strict=True):
+        written = tokens[b, n, : length[b, n]].tolist()
+        assert (tokens[b, n, length[b, n] :] == -1).all()
+        path = follow(TREES, problems[b], written)
+        notes = jax.tree.map(lambda leaf: leaf[b, n], found.notes)  # noqa: B023
+        np.testing.assert_allclose(notes.log_prob.sum(), path.log_prob, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.reward[b, n], path.reward, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.value[b, n], path.value)
+        assert bool(found.ended[b, n]) == path.ended
+        # Steps end with the stop token, when they are full, or when nothing follows.
+        steps = [notes.tokens[t, : notes.length[t]].tolist() for t in range(found.length[b, n])]
+        assert [token for step in steps for token in step] == written
+        assert all(STOP not in step[:-1] for step in steps)
+        assert all(step[-1] == STOP or len(step) == S for step in steps[: -1 if path.ended else None])
+
+
+def test_a_step_is_chosen_as_often_as_the_model_would_write_it_and_none_is_offered_twice():
+    rows = 3000
+    root, found, written = over_steps_with(samples, np.zeros(rows, np.int32), jax.random.key(0))
+    some = jax.tree.map(lambda leaf: np.asarray(leaf[:30]), (found, *written))
+    check_steps(np.zeros(30, np.int32), *some)
+    drawn = np.exp(np.asarray(root[1].logits))
+    np.testing.assert_allclose(drawn.sum(axis=1), K, rtol=1e-5)
+    proposals = np.asarray(root[0].proposals.tokens)
+    for row in range(50):
+        offered = [tuple(tokens) for tokens, count in zip(proposals[row], drawn[row], strict=True) if count]
+        assert len(set(offered)) == len(offered)
+        assert set(offered) == {tuple(tokens) for tokens in proposals[row]}
+    taken = [tuple(tokens) for tokens in np.asarray(found.notes.tokens[:, 0, 0]).tolist()]
+    for step in set(taken):
+        chance = np.exp(follow(TREES, 0, [token for token in step if token >= 0]).log_prob)
+        assert taken.count(step) / rows == pytest.approx(chance, abs=4 * np.sqrt(0.25 / rows))
+
+
+def test_proposals_depend_on_a_rows_own_past_alone():
+    @jit
+    def step(rows, action):
+        advance, (state, _) = over_steps(ADVANCE, ROOT, jax.random.key(0), proposals=K, max_tokens=S, stop=(STOP,))
+        return advance(take(state, rows), jnp.full(3, action))[0]
+
+    found, elsewhere, otherwise = step(jnp.arange(3), 0), step(jnp.array([1, 1, 0]), 0), step(jnp.arange(3), 1)
+    for row, other in [(1, 0), (1, 1), (0, 2)]:
+        np.testing.assert_array_equal(found.proposals.tokens[row], elsewhere.proposals.tokens[other])
+    assert not (jax.random.key_data(otherwise.key) == jax.random.key_data(found.key)).all(axis=1).any()
+
+
+WORTH = np.array([[0.1, 0.9, 0.3, 0.2], [0.0, 0.1, 0.2, 0.8]], np.float32)
+
+
+def counting(state, action):
+    """The one possible action is the state, and is the end."""
+    problem, _ = state
+    value = jnp.asarray(WORTH)[problem, action]
+    logits = jnp.zeros((problem.shape[0], 4))
+    return (problem, action), Outlook(logits, value, jnp.zeros_like(value), jnp.ones_like(problem, bool))
+
+
+def test_each_attempt_sees_the_last_and_the_best_is_the_answer():
+    def start(actions, length, number):
+        problem = jnp.arange(2)
+        upcoming = jnp.where(length == 0, 0, actions[:, 0] + 1)
+        logits = jnp.where(jnp.arange(4)[None] == upcoming[:, None], 0.0, -jnp.inf)
+        # Problem 1 gives up in the third round.
+        ended = (problem == 1) & (number == 2)
+        return counting, ((problem, upcoming), Outlook(logits, jnp.zeros(2), jnp.zeros(2), ended))
+
+    found = jit(lambda key: revise(start, key, problems=2, rounds=4, max_steps=2, rank=by_value))(jax.random.key(0))
+    assert found.actions[0].tolist() == [[0, -1], [1, -1], [2, -1], [3, -1]]
+    assert found.actions[1].tolist() == [[0, -1], [1, -1], [-1, -1], [0, -1]]
+    np.testing.assert_allclose(found.score, [WORTH[0], [0.0, 0.1, 0.0, 0.0]])
+    assert found.best.tolist() == [1, 1]
+    assert found.spent.tolist() == [4, 3]
+    assert found.length.tolist() == [[1, 1, 1, 1], [1, 1, 0, 1]]
+    assert not found.log_prob.any()
+    assert found.ended.all()

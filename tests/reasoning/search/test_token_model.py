@@ -1,0 +1,166 @@
+"""A decoder under search: what a search says of a path is what the decoder says of the whole row."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.kernels.quick import jit
+
+from thinking.networks.attention.patterns import Dense, Global, TopK, Window
+from thinking.networks.blocks import BlockConfig
+from thinking.networks.decoder import decoder
+from thinking.reasoning.search.beam_search import beam
+from thinking.reasoning.search.candidates import best_of, greedy
+from thinking.reasoning.search.mcts import tree_search
+from thinking.reasoning.search.revision import revise
+from thinking.reasoning.search.step_actions import over_steps, tokens_of
+from thinking.reasoning.search.token_model import over_tokens
+
+WORDS, NEW, STOP = 7, 5, 3
+PROMPTS = np.asarray(jax.random.randint(jax.random.key(1), (2, 6), 0, WORDS), np.int32)
+LENGTHS = np.asarray([2, 6], np.int32)
+
+
+def build(pattern=Dense()):
+    block = BlockConfig(16, 4, key_heads=2)
+    model = decoder(vocabulary=WORDS, context_length=12, block=block, layers=1, pattern=pattern, value_head=True)
+    params = jit(model.init)(jax.random.key(0))
+    # An untrained model is indifferent; one with a louder voice has something to search for.
+    return model, jax.tree.map(lambda leaf: 2 * leaf, params), jit(model.apply)
+
+
+def judged(apply, params, row, tokens):
+    """Log-probability and last value of a path, by reading the whole row."""
+    whole = np.concatenate([PROMPTS[row, : LENGTHS[row]], tokens])
+    reading = apply(params, np.pad(whole, (0, 12 - len(whole)))[None])
+    logs = np.asarray(jax.nn.log_softmax(reading.logits[0]))
+    begin = LENGTHS[row]
+    return sum(logs[at - 1, whole[at]] for at in range(begin, len(whole))), reading.value[0, len(whole) - 1]
+
+
+@pytest.mark.parametrize("pattern", [Dense(), Window(4) | Global(2), TopK(4, 2)], ids=["dense", "ring", "top k"])
+def test_candidates_are_as_likely_and_worth_as_much_as_the_decoder_says_of_whole_rows(pattern):
+    model, params, apply = build(pattern)
+
+    @jit
+    def search(params):
+        advance, root = over_tokens(model, params, PROMPTS, LENGTHS, max_tokens=NEW, stop_tokens=(STOP,))
+        return (
+            greedy(advance, root, max_steps=NEW),
+            best_of(advance, root, jax.random.key(2), paths=3, max_steps=NEW),
+            beam(advance, root, width=3, max_steps=NEW),
+        )
+
+    for found in search(params):
+        for row in range(2):
+            for tokens, length, log_prob, value, ended in zip(
+                found.actions[row],
+                found.length[row],
+                found.log_prob[row],
+                found.value[row],
+                found.ended[row],
+                strict=True,
+            ):
+                wanted = judged(apply, params, row, tokens[:length])
+                np.testing.assert_allclose((log_prob, value), wanted, atol=1e-4)
+                assert ended == (length == NEW or tokens[length - 1] == STOP)
+
+
+def test_a_tree_tries_what_the_decoder_would_write_and_reads_it_right():
+    model, params, apply = build()
+
+    @jit
+    def search(params):
+        advance, root = over_tokens(model, params, PROMPTS, LENGTHS, max_tokens=4)
+        return tree_search(advance, root, jax.random.key(2), simulations=8, max_depth=4)
+
+    found = search(params)
+    actions, parents, raw = (
+        np.asarray(x) for x in (found.tree.action_from_parent, found.tree.parents, found.tree.raw_values)
+    )
+    deepest = 0
+    for row in range(2):
+        for node in range(1, 9):
+            path, at = [], node
+            while at:
+                path.insert(0, actions[row, at])
+                at = parents[row, at]
+            deepest = max(deepest, len(path))
+            _, value = judged(apply, params, row, np.asarray(path))
+            np.testing.assert_allclose(raw[row, node], value, atol=1e-4)
+    assert deepest > 1
+
+
+def test_steps_of_several_tokens_are_searched_alike():
+    model, params, apply = build()
+
+    @jit
+    def search(params):
+        advance, root = over_tokens(model, params, PROMPTS, LENGTHS, max_tokens=6, stop_tokens=(STOP,))
+        advance, root = over_steps(advance, root, jax.random.key(3), proposals=3, max_tokens=2, stop=(0,))
+        return beam(advance, root, width=2, max_steps=3)
+
+    found = search(params)
+    tokens, lengths = tokens_of(found)
+    for row in range(2):
+        for way in range(2):
+            if np.isfinite(found.log_prob[row, way]):
+                _, value = judged(apply, params, row, tokens[row, way, : lengths[row, way]])
+                np.testing.assert_allclose(found.value[row, way], value, atol=1e-4)
+
+
+def test_a_path_has_ended_where_it_has_no_more_room():
+    model, params, apply = build()
+
+    @jit
+    def search(params):
+        advance, root = over_tokens(model, params, PROMPTS, LENGTHS, max_tokens=3)
+        return greedy(advance, root, max_steps=5), tree_search(advance, root, jax.random.key(2), simulations=8)
+
+    found, decision = search(params)
+    assert np.array_equal(found.length, [[3], [3]])
+    assert np.all(found.ended)
+    for row in range(2):
+        wanted = judged(apply, params, row, found.actions[row, 0, :3])
+        np.testing.assert_allclose((found.log_prob[row, 0], found.value[row, 0]), wanted, atol=1e-4)
+    assert np.all(np.isfinite(decision.policy))
+
+
+def test_a_revision_reads_the_attempt_before():
+    model, params, apply = build()
+    rounds, size = 3, 2
+
+    def start(actions, length, number):
+        """The prompt, and behind it the attempt before."""
+        place = jnp.arange(6 + size)[None] - LENGTHS[:, None]
+        behind = jnp.take_along_axis(actions, jnp.clip(place, 0, size - 1), axis=1)
+        seen = jnp.where(place < 0, jnp.pad(PROMPTS, ((0, 0), (0, size))), jnp.maximum(behind, 0))
+        return over_tokens(model, params, seen, LENGTHS + length, max_tokens=size)
+
+    found = jit(lambda key: revise(start, key, problems=2, rounds=rounds, max_steps=size))(jax.random.key(4))
+    for row in range(2):
+        before = np.zeros(0, np.int32)
+        for number in range(rounds):
+            attempt = np.asarray(found.actions[row, number])
+            whole = judged(apply, params, row, np.concatenate([before, attempt]))[0]
+            first = judged(apply, params, row, before)[0] if len(before) else 0.0
+            np.testing.assert_allclose(found.log_prob[row, number], whole - first, atol=1e-4)
+            before = attempt
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompts": PROMPTS[:0], "lengths": LENGTHS[:0]}, "at least one row"),
+        ({"max_tokens": 0}, "max_tokens 0 .*at least 1"),
+        ({"max_tokens": 7}, "6 tokens and 7 new ones.*context of 12"),
+        ({"stop_tokens": (7,)}, "stop_tokens holds 7: allowed is 0 to 6"),
+    ],
+    ids=["nothing", "no room", "too long", "no word"],
+)
+def test_what_cannot_be_searched_is_refused_with_one_line(change, message):
+    model, params, _ = build()
+    asked = {"prompts": PROMPTS, "lengths": LENGTHS, "max_tokens": NEW, **change}
+    with pytest.raises(ValueError, match=message) as refusal:
+        over_tokens(model, params, jnp.asarray(asked.pop("prompts")), jnp.asarray(asked.pop("lengths")), **asked)
+    assert "\n" not in str(refusal.value)

@@ -1,0 +1,35 @@
+"""Codes that are invented: a number through tokens and back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from thinking.learning.learner import Learner
+from thinking.recipes.thought_code.autoencoder import code_of, coder, coding_step
+
+
+def taught(choice, steps, values=9, thoughts=2, kinds=3):
+    model = coder(values=values, thoughts=thoughts, kinds=kinds, width=32, choice=choice)
+    optimizer = optax.adam(0.01)
+    params = model.init(jax.random.key(0))
+    step = coding_step(model, optimizer, values=values, batch=64, key=jax.random.key(1))
+    begun = Learner(params, optimizer.init(params))
+    learner, metrics = jax.jit(lambda learner: jax.lax.scan(step, learner, jnp.arange(steps)))(begun)
+    return model, learner.params, metrics
+
+
+def test_a_code_is_found_that_tells_more_than_one_token_could():
+    model, params, metrics = taught("gumbel", 600)
+    tokens, told = code_of(model, params, 9)
+    assert tokens.shape == (9, 2)
+    assert len({tuple(code) for code in np.asarray(tokens).tolist()}) >= 5
+    assert np.mean(np.asarray(told) == np.arange(9)) >= 5 / 9
+    assert float(metrics["loss"][-1]) < float(metrics["loss"][0])
+
+
+def test_numbers_of_one_code_are_told_as_one():
+    model, params, _ = taught("straight_through", 3, values=20, thoughts=1)
+    tokens, told = map(np.asarray, code_of(model, params, 20))
+    for token in range(3):
+        assert len(np.unique(told[tokens[:, 0] == token])) <= 1
