@@ -354,8 +354,8 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
     from thinking.environments.arithmetic.rows import VOCABULARY
     from thinking.experiment.training import train
     from thinking.learning.curriculum import by_level, curriculum, evenly, replay
-    from thinking.learning.learner import Learner
     from thinking.learning.optimizers import adamw, warmup_stable_decay
+    from thinking.learning.train_state import Learner
     from thinking.reasoning.post_training.training_step import Questions, post_training_step, records, student
 
     asked = exam(

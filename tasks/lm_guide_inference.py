@@ -17,7 +17,7 @@ from thinking.experiment import Run, RunConfig, main, option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thinking.guide.unrolling import Unrolled
+    from thinking.guide.outlines.unrolling import Unrolled
     from thinking.recipes.language_guide.evaluation import Asked
     from thinking.recipes.language_guide.planning import Known, Planner
     from thinking.text.plans import Plan

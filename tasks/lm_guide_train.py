@@ -15,7 +15,7 @@ from thinking.experiment import Run, RunConfig, main, option
 
 if TYPE_CHECKING:
     from thinking.experiment.training import Trained
-    from thinking.guide.codecs import Codec
+    from thinking.guide.outlines.codecs import Codec
     from thinking.recipes.language_guide.model import Shape
     from thinking.text.prepared import Prepared
 
@@ -132,7 +132,7 @@ def teach(
     import jax
 
     from thinking.experiment.training import train
-    from thinking.guide.outline_lessons import draw, lessons, paired
+    from thinking.guide.outlines.training_data import draw, lessons, paired
     from thinking.learning.optimizers import warmup_cosine
     from thinking.recipes.language_guide import model
 

@@ -183,8 +183,8 @@ def teach(config: Config, run: Run, kind: str, seed: int, reference: Any) -> Tra
     import jax.numpy as jnp
 
     from thinking.experiment.training import train
-    from thinking.learning.learner import Learner
     from thinking.learning.optimizers import adamw, warmup_cosine
+    from thinking.learning.train_state import Learner
     from thinking.reasoning.thoughts.before_text_training import Student, thinking_step
 
     steps = config.steps if reference is not None else config.reference_steps

@@ -287,7 +287,7 @@ def curriculum(config: Config) -> list[Course]:
 def course_settings(config: Config) -> Settings:
     """How the courses are held."""
     from thinking.environments.courses import Settings
-    from thinking.learning.episodes import Keeping
+    from thinking.learning.replay_buffer import Keeping
 
     return Settings(
         episodes=config.episodes,

@@ -219,7 +219,7 @@ def teach(
     from thinking.environments.planning import spot_check, thinker
     from thinking.experiment.training import train
     from thinking.guide import Path
-    from thinking.guide.lessons import lesson_pairs
+    from thinking.guide.hindsight import lesson_pairs
 
     nodes = world.degree.shape[0]
     if name == "table":

@@ -159,8 +159,8 @@ def teach(config: Config, run: Run, reward: Reward, seed: int) -> Trained:
 
     from thinking.environments.spelling import VOCABULARY
     from thinking.experiment.training import train
-    from thinking.learning.learner import Learner
     from thinking.learning.optimizers import adamw, warmup_stable_decay
+    from thinking.learning.train_state import Learner
     from thinking.reasoning.post_training.training_step import records, student
 
     model, asked = build(config), asked_of(config)

@@ -339,8 +339,8 @@ def invent_code(config: Config, run: Run) -> None:
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
     from thinking.experiment.training import train
-    from thinking.learning.learner import Learner
     from thinking.learning.optimizers import adamw, warmup_cosine
+    from thinking.learning.train_state import Learner
     from thinking.recipes.thought_code.autoencoder import code_of, coder, coding_step
 
     warmup = min(100, config.steps // 10)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from thinking.guide import Path, guide, monte_carlo, temporal_difference
 from thinking.guide.abstraction import skip_step
-from thinking.guide.lessons import Pairs, lessons, pairs_of
+from thinking.guide.hindsight import Pairs, lessons, pairs_of
 from thinking.guide.scoring import bootstrapped, lived
 from thinking.kernels import Box, Context, Discrete, table, transformer
 

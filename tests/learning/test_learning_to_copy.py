@@ -8,9 +8,9 @@ import numpy as np
 
 from thinking.generation.completions import generate
 from thinking.generation.sampling import Sampling
-from thinking.learning.learner import Learner
 from thinking.learning.optimizers import adamw, warmup_cosine
 from thinking.learning.supervised import next_token_sums, supervised
+from thinking.learning.train_state import Learner
 from thinking.networks.attention.patterns import Global, TopK, Window
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder

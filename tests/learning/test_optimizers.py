@@ -7,8 +7,8 @@ import optax
 import pytest
 from tests.kernels.quick import jit
 
-from thinking.learning.learner import Learner, stepped
 from thinking.learning.optimizers import adamw, warmup_cosine, warmup_stable_decay
+from thinking.learning.train_state import Learner, stepped
 
 SHAPES = {"embedding": (4, 3), "scale": (3,), "bias": (), "heads": (2, 3, 2)}
 

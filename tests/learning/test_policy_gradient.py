@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from thinking.learning.learner import Learner
 from thinking.learning.policy_gradient import Experience, grpo, imitation, masked_mean, normalised, ppo, reinforce
+from thinking.learning.train_state import Learner
 from thinking.networks.actor_critic import Judgement
 
 ROWS, CHOICES = 8, 3

@@ -17,9 +17,9 @@ from thinking.experiment import interruption
 from thinking.experiment.config import RunConfig
 from thinking.experiment.folder import Run
 from thinking.experiment.training import train
-from thinking.learning.learner import Learner
 from thinking.learning.optimizers import adamw, warmup_cosine, warmup_stable_decay
 from thinking.learning.supervised import Sums, next_token_loss, next_token_sums, supervised
+from thinking.learning.train_state import Learner
 from thinking.text.packing import Packed, pack, rows_of_step
 from thinking.trees import digest
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinking.errors import UserError
-from thinking.guide.codecs import Whitening
-from thinking.guide.unrolling import Unrolled
+from thinking.guide.outlines.codecs import Whitening
+from thinking.guide.outlines.unrolling import Unrolled
 from thinking.kernels import Context, Transition
 from thinking.recipes.language_guide import evaluation, model, planning
 from thinking.recipes.language_guide.model import Shape

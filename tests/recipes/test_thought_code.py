@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from thinking.learning.learner import Learner
+from thinking.learning.train_state import Learner
 from thinking.recipes.thought_code.autoencoder import code_of, coder, coding_step
 
 

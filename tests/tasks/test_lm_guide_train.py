@@ -15,7 +15,7 @@ import pytest
 from tasks import lm_data_prepare
 from tasks import lm_guide_train as task
 from thinking.experiment import Run, interruption, main
-from thinking.guide.codecs import tokens, whitened, whitening
+from thinking.guide.outlines.codecs import tokens, whitened, whitening
 from thinking.recipes.language_guide import model
 from thinking.text import outlines, prepared
 from thinking.text.embedders import normalised

@@ -19,9 +19,9 @@ from thinking.experiment.device import best_seconds
 from thinking.experiment.training import train
 from thinking.generation.completions import generate
 from thinking.learning.curriculum import evenly
-from thinking.learning.learner import Learner
 from thinking.learning.optimizers import adamw
 from thinking.learning.policy_gradient import grpo
+from thinking.learning.train_state import Learner
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.post_training.advantages import by_group

@@ -11,9 +11,9 @@ import numpy as np
 
 from thinking.experiment.device import best_seconds
 from thinking.generation.completions import generate
-from thinking.learning.learner import Learner
 from thinking.learning.optimizers import adamw
 from thinking.learning.supervised import Sums, next_token_sums, supervised
+from thinking.learning.train_state import Learner
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, Params, decoder
 from thinking.networks.positions import learned

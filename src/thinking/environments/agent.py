@@ -16,7 +16,7 @@ from thinking.guide import Guide, GuideState
 from thinking.guide.hippocampus import Memory, append
 from thinking.guide.react import Reaction
 from thinking.kernels.contract import Array
-from thinking.learning.episodes import Episodes
+from thinking.learning.replay_buffer import Episodes
 
 
 class Scale(NamedTuple):

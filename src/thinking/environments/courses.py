@@ -22,7 +22,7 @@ from thinking.environments.control import World, random_actions
 from thinking.environments.rollouts import Pursue, episodes
 from thinking.guide import Guide, GuideState, Path
 from thinking.kernels.contract import Array, Metrics, State
-from thinking.learning.episodes import Episodes, Keeping, draw, empty, keep
+from thinking.learning.replay_buffer import Episodes, Keeping, draw, empty, keep
 
 
 class Course(NamedTuple):

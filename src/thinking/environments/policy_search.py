@@ -13,9 +13,9 @@ import optax
 from thinking.environments.control import World
 from thinking.environments.rollouts import Pursue, Worlds, begin, episodes, recent_return, rollout
 from thinking.kernels.contract import Array, Metrics
-from thinking.learning.learner import Learner
 from thinking.learning.policy_gradient import Experience, Update
 from thinking.learning.returns import generalized_advantages, returns_to_go
+from thinking.learning.train_state import Learner
 from thinking.networks.actor_critic import Policy
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from thinking.environments.control import Moment, World, reset, step
 from thinking.kernels.contract import Array
-from thinking.learning.episodes import Episodes
+from thinking.learning.replay_buffer import Episodes
 
 Act = Callable[[Array, Array], tuple[Array, Any]]
 """`act(key, observation [E, O]) -> (action [E, ...], notes)`; notes are a PyTree [E, ...] that is kept beside it."""

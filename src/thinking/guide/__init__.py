@@ -1,7 +1,7 @@
 """The hierarchical guide: memory, abstraction, and the layers that observe, react and think."""
 
 from thinking.guide.guide import Guide, GuideState, guide
-from thinking.guide.lessons import Path
+from thinking.guide.hindsight import Path
 from thinking.guide.scoring import monte_carlo, temporal_difference
 from thinking.guide.think import Plan
 

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from thinking.guide.abstraction import Abstraction, pivot_levels
+from thinking.guide.hindsight import Pairs, Path, flatten, lessons, pairs_of, questions
 from thinking.guide.hippocampus import Memory, empty, recall, same, select
 from thinking.guide.layers import Layers, stack_layers
-from thinking.guide.lessons import Pairs, Path, flatten, lessons, pairs_of, questions
 from thinking.guide.react import Ask, Reaction, react
 from thinking.guide.scoring import Scoring, bootstrapped, check_path, lived, monte_carlo
 from thinking.guide.tagging import Tagging, attach, second_thoughts, tag_context, untagged_space

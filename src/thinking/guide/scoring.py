@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.guide.lessons import Pairs, Path
+from thinking.guide.hindsight import Pairs, Path
 from thinking.kernels.contract import Array
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from thinking.kernels.contract import Array, Metrics
-from thinking.learning.learner import Learner, Params, stepped
+from thinking.learning.train_state import Learner, Params, stepped
 from thinking.networks.actor_critic import Judgement
 
 Judge = Callable[[Params, Any, Array], Judgement]

@@ -11,8 +11,8 @@ from tests.kernels.quick import jit
 
 from thinking.generation.completions import Completions, generate
 from thinking.learning.curriculum import by_level, curriculum, evenly, replay
-from thinking.learning.learner import Learner
 from thinking.learning.policy_gradient import grpo, imitation, ppo, reinforce
+from thinking.learning.train_state import Learner
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.post_training import training_step

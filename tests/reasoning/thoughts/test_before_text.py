@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from thinking.learning.learner import Learner, stepped
 from thinking.learning.optimizers import adamw
+from thinking.learning.train_state import Learner, stepped
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.thoughts.before_text import Words, fixed, manner

@@ -12,8 +12,8 @@ import optax
 
 from thinking.kernels.contract import Array, Metrics
 from thinking.learning.curriculum import Syllabus
-from thinking.learning.learner import Learner, Params
 from thinking.learning.supervised import Loss, Sums, next_token_sums, supervised
+from thinking.learning.train_state import Learner, Params
 from thinking.networks.decoder import Decoder
 from thinking.text.packing import Packed
 

@@ -14,8 +14,8 @@ import numpy as np
 from thinking.generation.completions import Completions, generate
 from thinking.kernels.contract import Array, Metrics
 from thinking.learning.curriculum import Syllabus
-from thinking.learning.learner import Learner, Params
 from thinking.learning.policy_gradient import Judge, Update
+from thinking.learning.train_state import Learner, Params
 from thinking.networks.actor_critic import Judgement
 from thinking.networks.decoder import Decoder
 from thinking.reasoning.post_training.advantages import Credit

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import optax
 
 from thinking.kernels.contract import Array, Metrics
-from thinking.learning.learner import Learner, Params, stepped
 from thinking.learning.policy_gradient import masked_mean
 from thinking.learning.returns import group_advantages
+from thinking.learning.train_state import Learner, Params, stepped
 from thinking.reasoning.thoughts.before_text import Manner, Said
 
 Credit = Callable[[Array, int], Array]

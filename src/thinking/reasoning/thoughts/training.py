@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import optax
 
 from thinking.learning.curriculum import Curriculum, Progress, estimate
-from thinking.learning.learner import Learner, stepped
 from thinking.learning.policy_gradient import masked_mean
 from thinking.learning.returns import group_advantages, returns_to_go
+from thinking.learning.train_state import Learner, stepped
 from thinking.reasoning.thoughts.thinker import Thinker, Thinking
 
 Array = jax.Array

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from thinking.guide.unrolling import Unrolled
+from thinking.guide.outlines.unrolling import Unrolled
 from thinking.recipes.language_guide import scores as judging
 from thinking.recipes.language_guide.planning import Known, Planner
 from thinking.text import outlines

@@ -16,9 +16,9 @@ import optax
 
 from thinking.errors import UserError
 from thinking.experiment.folder import write_json, write_whole
-from thinking.guide.codecs import Codec, Whitening, pursued_space, tokens, whitened, whitening
-from thinking.guide.outline_lessons import Leg, Outline, legs_of
-from thinking.guide.outlining import Outliner, outliner
+from thinking.guide.outlines.codecs import Codec, Whitening, pursued_space, tokens, whitened, whitening
+from thinking.guide.outlines.outliner import Outliner, outliner
+from thinking.guide.outlines.training_data import Leg, Outline, legs_of
 from thinking.kernels import linear, table, transformer
 from thinking.kernels.contract import Kernel, Space
 from thinking.learning.optimizers import adamw

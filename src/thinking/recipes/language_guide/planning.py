@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.guide.codecs import whitened, whitening
-from thinking.guide.outlining import Outliner
-from thinking.guide.unrolling import Unrolled, react, think
+from thinking.guide.outlines.codecs import whitened, whitening
+from thinking.guide.outlines.outliner import Outliner
+from thinking.guide.outlines.unrolling import Unrolled, react, think
 from thinking.text import outlines
 from thinking.text.plans import Node
 from thinking.text.prepared import Prepared

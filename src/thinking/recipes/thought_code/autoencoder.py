@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from thinking.learning.learner import Learner, stepped
+from thinking.learning.train_state import Learner, stepped
 from thinking.networks.blocks import BlockConfig, FeedForward, dense
 from thinking.networks.pure import pure
 from thinking.reasoning.thoughts.steps import Choice, chosen

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.learning.episodes import Episodes, Keeping, draw, empty, keep
+from thinking.learning.replay_buffer import Episodes, Keeping, draw, empty, keep
 
 T, PLACES, NEW = 4, 7, 3
 QUICK = settings(max_examples=30, deadline=None, derandomize=True)

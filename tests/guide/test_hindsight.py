@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinking.guide import Path
-from thinking.guide.lessons import flatten, lesson_pairs, lessons, pairs_of
+from thinking.guide.hindsight import flatten, lesson_pairs, lessons, pairs_of
 from thinking.guide.scoring import lived, monte_carlo
 
 T, LAYERS, C, DISCOUNT, HORIZON = 7, 3, 3, 0.5, 4

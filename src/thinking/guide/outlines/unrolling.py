@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.guide.hippocampus import select
-from thinking.guide.outlining import Outliner, State
+from thinking.guide.outlines.outliner import Outliner, State
 from thinking.kernels.contract import Array
 
 

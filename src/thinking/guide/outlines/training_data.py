@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.guide.codecs import Codec, pursued
 from thinking.guide.hippocampus import select
-from thinking.guide.outlining import Outliner, State
+from thinking.guide.outlines.codecs import Codec, pursued
+from thinking.guide.outlines.outliner import Outliner, State
 from thinking.kernels.contract import Array, Context, Transition
 
 Outline = tuple[Any, ...]

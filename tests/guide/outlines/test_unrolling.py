@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide.codecs import Whitening, pursued_space, tokens, whitened, whitening
-from thinking.guide.outlining import outliner
-from thinking.guide.unrolling import react, think
+from thinking.guide.outlines.codecs import Whitening, pursued_space, tokens, whitened, whitening
+from thinking.guide.outlines.outliner import outliner
+from thinking.guide.outlines.unrolling import react, think
 from thinking.kernels import Discrete, Hypothesis, Kernel, Spaces
 
 B, C, D, T = 6, 2, 5, 10

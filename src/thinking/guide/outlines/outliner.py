@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.guide.codecs import Codec, pursued, pursued_space
 from thinking.guide.hippocampus import Memory, append, empty, recall, select
+from thinking.guide.outlines.codecs import Codec, pursued, pursued_space
 from thinking.kernels.contract import Array, Context, Kernel, Metrics, Transition
 
 State = tuple[Any, ...]

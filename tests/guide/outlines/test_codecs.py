@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide.codecs import FLOOR, tokens, whitened, whitening
+from thinking.guide.outlines.codecs import FLOOR, tokens, whitened, whitening
 from thinking.kernels import Box, Discrete
 from thinking.text.embedders import normalised
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide.codecs import Codec, pursued_space, tokens
-from thinking.guide.outline_lessons import ALTERNATIVES, draw, legs_of, lessons, paired
-from thinking.guide.outlining import outliner
-from thinking.guide.unrolling import think
+from thinking.guide.outlines.codecs import Codec, pursued_space, tokens
+from thinking.guide.outlines.outliner import outliner
+from thinking.guide.outlines.training_data import ALTERNATIVES, draw, legs_of, lessons, paired
+from thinking.guide.outlines.unrolling import think
 from thinking.kernels import Box, Context, Hypothesis, Kernel, Spaces, Transition, table
 from thinking.text.embedders import normalised
 

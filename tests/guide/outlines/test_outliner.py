@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from thinking.guide.codecs import tokens
 from thinking.guide.hippocampus import recall
-from thinking.guide.outlining import outliner
+from thinking.guide.outlines.codecs import tokens
+from thinking.guide.outlines.outliner import outliner
 from thinking.kernels import Box, Context, Discrete, Hypothesis, Kernel, Spaces, Transition, table
 from thinking.text.embedders import normalised
 

@@ -1,0 +1,1 @@
+"""The guide over outlines: steps, the sections and parts that they belong to, and a goal above them."""
