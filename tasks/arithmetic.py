@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     import optax
 
-    from thinking.environments.arithmetic.lessons import Exam
-    from thinking.environments.arithmetic.searching import Searcher
     from thinking.experiment.training import Trained
     from thinking.networks.decoder import Decoder, Params
+    from thinking.recipes.arithmetic.datasets import Exam
+    from thinking.recipes.arithmetic.searches import Searcher
 
 Style = Literal["worked", "direct", "subtasks", "revised"]
 Method = Literal["greedy", "vote", "value", "likeliest", "check", "beam", "revision", "tree"]
@@ -287,10 +287,10 @@ def run(config: Config, run: Run) -> None:
 @functools.lru_cache(maxsize=1)
 def build(config: Config) -> Decoder:
     """The decoder, the same for every style."""
-    from thinking.environments.arithmetic.rows import VOCABULARY
     from thinking.networks.blocks import BlockConfig
     from thinking.networks.decoder import decoder
     from thinking.networks.positions import orthogonal, rotary
+    from thinking.recipes.arithmetic.rows import VOCABULARY
 
     position = orthogonal() if config.positions == "place" else rotary()
     return decoder(
@@ -306,12 +306,12 @@ def teach(config: Config, run: Run, style: Style) -> Trained:
     """Policy initialisation: supervised training on worked texts."""
     import jax
 
-    from thinking.environments.arithmetic.lessons import lessons
-    from thinking.environments.arithmetic.places import most_places, practised_places
     from thinking.experiment.training import train
     from thinking.learning.curriculum import by_level, curriculum, evenly
     from thinking.learning.optimizers import adamw, warmup_cosine
     from thinking.reasoning.post_training.fine_tuning import pupil, supervised_step
+    from thinking.recipes.arithmetic.datasets import lessons
+    from thinking.recipes.arithmetic.digit_positions import most_places, practised_places
 
     taught = lessons(
         config.lessons,
@@ -350,13 +350,13 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
     import jax
     import jax.numpy as jnp
 
-    from thinking.environments.arithmetic.lessons import exam
-    from thinking.environments.arithmetic.rows import VOCABULARY
     from thinking.experiment.training import train
     from thinking.learning.curriculum import by_level, curriculum, evenly, replay
     from thinking.learning.optimizers import adamw, warmup_stable_decay
     from thinking.learning.train_state import Learner
     from thinking.reasoning.post_training.training_step import Questions, post_training_step, records, student
+    from thinking.recipes.arithmetic.datasets import exam
+    from thinking.recipes.arithmetic.rows import VOCABULARY
 
     asked = exam(
         config.practice,
@@ -455,7 +455,7 @@ def examine(config: Config, style: Style, params: Params) -> list[dict[str, Any]
     asked = examined(config, config.exams, style, config.exam_problems)
     rows = marks(config, style, params, asked)
     if config.slips and style in ("worked", "revised"):
-        from thinking.environments.arithmetic.lessons import with_slips
+        from thinking.recipes.arithmetic.datasets import with_slips
 
         begun = with_slips(asked, style, seed=config.seed, least_first=config.least_first)
         rows += [{**row, "subject": f"{row['subject']}, after a slip"} for row in marks(config, style, params, begun)]
@@ -464,7 +464,7 @@ def examine(config: Config, style: Style, params: Params) -> list[dict[str, Any]
 
 def examined(config: Config, sources: tuple[str, ...], style: Style, count: int) -> Exam:
     """Held-out problems."""
-    from thinking.environments.arithmetic.lessons import exam
+    from thinking.recipes.arithmetic.datasets import exam
 
     order = {"speech": config.speech, "least_first": config.least_first}
     return exam(sources, style, count=count, seed=config.seed, **order)
@@ -472,16 +472,16 @@ def examined(config: Config, sources: tuple[str, ...], style: Style, count: int)
 
 def marks(config: Config, style: Style, params: Params, asked: Exam) -> list[dict[str, Any]]:
     """What share of an exam is answered right, greedily."""
-    from thinking.environments.arithmetic import examining
+    from thinking.recipes.arithmetic import evaluation
 
     if style == "subtasks":
-        return examining.marks_by_recursion(build(config), params, asked)
-    return examining.marks(build(config), params, asked, room(asked), by_place=config.positions == "place")
+        return evaluation.marks_by_recursion(build(config), params, asked)
+    return evaluation.marks(build(config), params, asked, room(asked), by_place=config.positions == "place")
 
 
 def searcher(config: Config, params: Params, new: int) -> Searcher:
     """The model as all ways of searching ask it, for so many tokens."""
-    from thinking.environments.arithmetic.searching import Searcher
+    from thinking.recipes.arithmetic.searches import Searcher
 
     return Searcher(build(config), params, new, config.temperature, config.least_first)
 
@@ -492,11 +492,11 @@ def search(config: Config, run: Run, name: str, params: Params) -> list[dict[str
     import jax.numpy as jnp
     import numpy as np
 
-    from thinking.environments.arithmetic.searching import compare
     from thinking.experiment import plots
     from thinking.experiment.results import print_rows
     from thinking.reasoning.post_training.rewards import outcome
     from thinking.reasoning.search.budgets import at_budget, curves
+    from thinking.recipes.arithmetic.searches import compare
 
     asked = examined(config, config.search, config.styles[0], config.search_problems)
     drawn = np.random.default_rng(config.seed).permutation(len(asked.problems))[: config.search_problems]
@@ -520,7 +520,7 @@ def talk(config: Config, style: Style, params: Params) -> None:
     """Answer typed problems."""
     import jax
 
-    from thinking.environments.arithmetic import talking
+    from thinking.recipes.arithmetic import chat as talking
 
     by = searcher(config, params, CONTEXT // 2)
     talking.talk(by, config.method, config.paths, jax.random.key(config.seed), asks=style == "subtasks")

@@ -18,12 +18,12 @@ from thinking.experiment import Run, RunConfig, main, option
 if TYPE_CHECKING:
     import jax
 
-    from thinking.environments.contest import Player
     from thinking.environments.control import World
-    from thinking.environments.courses import Course, Settings
     from thinking.experiment.training import Trained
     from thinking.guide import Guide
     from thinking.networks.actor_critic import Policy
+    from thinking.recipes.cart_pole.comparison import Player
+    from thinking.recipes.cart_pole.guide_training import Course, Settings
 
 BEGAN = time.monotonic()
 Algorithm = Literal["guide", "ppo", "reinforce"]
@@ -199,9 +199,10 @@ PRESETS = {
 
 def run(config: Config, run: Run) -> None:
     """Train, judge in Gymnasium, and write what came of it."""
-    from thinking.environments import contest, control, filming, judging
+    from thinking.environments import control, gymnasium_evaluation
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
+    from thinking.recipes.cart_pole import comparison, videos
 
     world = control.world(config.environment)
     if config.speed:
@@ -213,16 +214,16 @@ def run(config: Config, run: Run) -> None:
     for name, player in players.items():
         for wanted in player.asks:
             played = player.play(wanted, config.test_episodes)
-            returns, episode = judging.judge(world, *played, config.seeds, config.test_episodes)
-            rows.append(contest.row(name, wanted, player, returns, judging.reward_threshold(world)))
+            returns, episode = gymnasium_evaluation.judge(world, *played, config.seeds, config.test_episodes)
+            rows.append(comparison.row(name, wanted, player, returns, gymnasium_evaluation.reward_threshold(world)))
             if config.films:
                 asked = "" if wanted is None else f"_asked_{wanted:g}"
                 title = f"{name}, {world.name}" + ("" if wanted is None else f", asked for {wanted:g}")
-                filming.film(run.folder / "videos" / f"{name}{asked}.gif", world, episode, title)
+                videos.film(run.folder / "videos" / f"{name}{asked}.gif", world, episode, title)
     plots.learning_curves(run, ["return", "training_return"])
     curves = {name: (player.history[:, :, 0], player.history[:, :, 1]) for name, player in players.items()}
     labels = "environment steps", "return of test episodes"
-    plots.spread(run.plots / "returns.png", curves, *labels, judging.reward_threshold(world))
+    plots.spread(run.plots / "returns.png", curves, *labels, gymnasium_evaluation.reward_threshold(world))
     write_results(
         run,
         rows,
@@ -230,19 +231,19 @@ def run(config: Config, run: Run) -> None:
         train_seconds={name: player.trained.seconds for name, player in players.items()},
         compile_seconds={name: player.trained.compile_seconds for name, player in players.items()},
         seconds_from_command_to_trained=to_trained,
-        reward_threshold=judging.reward_threshold(world),
+        reward_threshold=gymnasium_evaluation.reward_threshold(world),
     )
 
 
 def measure(config: Config, run: Run, world: World) -> None:
     """How fast experience is collected, with the networks of PPO and of the guide."""
-    from thinking.environments import contest
     from thinking.experiment.device import matmul_gflops
     from thinking.experiment.results import write_results
+    from thinking.recipes.cart_pole import comparison
 
     guide, policy = build_guide(config, world), build_policy(config, world)
-    actors = {"guide": contest.guide_actor(guide), "ppo": contest.policy_actor(policy)}
-    rows = [contest.collection_speed(world, name, *actor, config.speed_worlds) for name, actor in actors.items()]
+    actors = {"guide": comparison.guide_actor(guide), "ppo": comparison.policy_actor(policy)}
+    rows = [comparison.collection_speed(world, name, *actor, config.speed_worlds) for name, actor in actors.items()]
     write_results(run, rows, {}, matmul_gflops=matmul_gflops())
 
 
@@ -273,7 +274,7 @@ def teach(config: Config, run: Run, stage: str, init: Callable, step: Callable, 
 
 def curriculum(config: Config) -> list[Course]:
     """The courses: at random first, then asking the guide of the course before, at last for nearly the best alone."""
-    from thinking.environments.courses import Course
+    from thinking.recipes.cart_pole.guide_training import Course
 
     def course(number: int) -> Course:
         if number == 0:
@@ -286,8 +287,8 @@ def curriculum(config: Config) -> list[Course]:
 
 def course_settings(config: Config) -> Settings:
     """How the courses are held."""
-    from thinking.environments.courses import Settings
     from thinking.learning.replay_buffer import Keeping
+    from thinking.recipes.cart_pole.guide_training import Settings
 
     return Settings(
         episodes=config.episodes,
@@ -339,9 +340,9 @@ def build_guide(config: Config, world: World) -> Guide:
 def train_guide(config: Config, run: Run, world: World) -> Player:
     """The guide, course by course."""
     from thinking.environments import control
-    from thinking.environments.agent import Actor, player
-    from thinking.environments.contest import Player
-    from thinking.environments.courses import beginner, learner
+    from thinking.recipes.cart_pole.agent import Actor, player
+    from thinking.recipes.cart_pole.comparison import Player
+    from thinking.recipes.cart_pole.guide_training import beginner, learner
 
     world = control.world(world.name, config.episode_limit)
     guide, courses, settings = build_guide(config, world), curriculum(config), course_settings(config)
@@ -368,9 +369,9 @@ def train_ppo(config: Config, run: Run, world: World) -> Player:
     """PPO, as it is usually run."""
     import optax
 
-    from thinking.environments.contest import policy_player
-    from thinking.environments.policy_search import ppo_step, searcher
     from thinking.learning.policy_gradient import ppo
+    from thinking.recipes.cart_pole.comparison import policy_player
+    from thinking.recipes.cart_pole.policy_training import ppo_step, searcher
 
     policy = build_policy(config, world)
     updates = max(1, config.ppo_steps // (config.ppo_worlds * config.ppo_rollout))
@@ -413,9 +414,9 @@ def train_reinforce(config: Config, run: Run, world: World) -> Player:
     """REINFORCE, with a baseline or without."""
     import optax
 
-    from thinking.environments.contest import policy_player
-    from thinking.environments.policy_search import reinforce_step, searcher
     from thinking.learning.policy_gradient import reinforce
+    from thinking.recipes.cart_pole.comparison import policy_player
+    from thinking.recipes.cart_pole.policy_training import reinforce_step, searcher
 
     policy = build_policy(config, world)
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(config.reinforce_learning_rate))

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from networkx import DiGraph
 
     from thinking.environments.graph import Graph
-    from thinking.environments.planning import Pairs, Planner
     from thinking.experiment.training import Trained
     from thinking.guide import Guide, GuideState
+    from thinking.recipes.graph.evaluation import Pairs, Planner
 
 SetName = Literal["table", "linear", "skip_transformer", "entropy_transformer"]
 SETS: tuple[SetName, ...] = ("table", "linear", "skip_transformer", "entropy_transformer")
@@ -106,16 +106,17 @@ PRESETS = {
 def run(config: Config, run: Run) -> None:
     """Train the sets, plan between all pairs, and write what came of it."""
     if config.aliased:
-        from thinking.environments.aliased_study import study
+        from thinking.recipes.aliased_graph.study import study
 
         return study(run, config.nodes, config.edge_probability, config.seed, config.table_walks or 500)
 
     import jax
 
-    from thinking.environments import drawing, planning
     from thinking.environments.graph import named_graph, number_of, to_device
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
+    from thinking.recipes.graph import evaluation as planning
+    from thinking.recipes.graph import plan_plots
 
     graph = named_graph(config.graph, config.nodes, config.edge_probability, config.seed)
     ends = [number_of(graph, name) for name in config.plan or ()]
@@ -136,12 +137,12 @@ def run(config: Config, run: Run) -> None:
     evaluations = {key: planning.evaluate(world, planner, pairs) for key, planner in planners.items()}
 
     plots.learning_curves(run, ["solved", "value_loss/0", "score_loss/0"])
-    drawing.draw_length_ratios(run.plots / "length_ratios.png", evaluations, pairs)
+    plan_plots.draw_length_ratios(run.plots / "length_ratios.png", evaluations, pairs)
     show = next(name for name in ("skip_transformer", *config.sets) if name in config.sets)
     if (hardest := planning.hardest_solved(evaluations[show, "think"], pairs)) is not None:
         plan = thinkers[show](*hardest)
-        drawing.draw_plan(run.plots / "plan.png", graph, plan, f"{show}, think")
-        drawing.animate_plan(run.plots / "plan.gif", graph, plan, f"{show}, think")
+        plan_plots.draw_plan(run.plots / "plan.png", graph, plan, f"{show}, think")
+        plan_plots.animate_plan(run.plots / "plan.gif", graph, plan, f"{show}, think")
 
     rows = [
         {"set": name, "mode": mode, **planning.figures(evaluation, pairs)}
@@ -216,10 +217,10 @@ def teach(
     import jax.numpy as jnp
 
     from thinking.environments.graph import random_walks
-    from thinking.environments.planning import spot_check, thinker
     from thinking.experiment.training import train
     from thinking.guide import Path
     from thinking.guide.hindsight import lesson_pairs
+    from thinking.recipes.graph.evaluation import spot_check, thinker
 
     nodes = world.degree.shape[0]
     if name == "table":
@@ -249,8 +250,8 @@ def tell(run: Run, graph: DiGraph, world: Graph, thinkers: dict[SetName, Planner
     """Print how each guide would go, hop by hop."""
     import jax.numpy as jnp
 
-    from thinking.environments import planning
     from thinking.experiment.results import print_rows
+    from thinking.recipes.graph import evaluation as planning
 
     for name, thinker in thinkers.items():
         plan = thinker(*(jnp.array([end]) for end in ends))

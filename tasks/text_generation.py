@@ -58,7 +58,7 @@ class Config(RunConfig):
 
     def validate(self) -> None:
         """Raises UserError for values that cannot be trained."""
-        from thinking.environments.spelling import check_target
+        from thinking.recipes.text_generation.spelling import check_target
 
         check_target(self.target)
         if not self.rewards or len(set(self.rewards)) < len(self.rewards):
@@ -118,7 +118,7 @@ def told(config: Config, stage: Trained) -> dict[str, Any]:
     """What came of a training."""
     import jax
 
-    from thinking.environments.spelling import VOCABULARY
+    from thinking.recipes.text_generation.spelling import VOCABULARY
 
     asked, params = asked_of(config), stage.state.student.learner.params
     texts = jax.jit(lambda params: written(build(config), params, asked, config.beam))(params)
@@ -137,10 +137,10 @@ def told(config: Config, stage: Trained) -> dict[str, Any]:
 
 def build(config: Config) -> Decoder:
     """The policy, with a head that tells what a beginning is worth."""
-    from thinking.environments.spelling import VOCABULARY
     from thinking.networks.blocks import BlockConfig
     from thinking.networks.decoder import decoder
     from thinking.networks.positions import learned
+    from thinking.recipes.text_generation.spelling import VOCABULARY
 
     return decoder(
         vocabulary=len(VOCABULARY),
@@ -157,11 +157,11 @@ def teach(config: Config, run: Run, reward: Reward, seed: int) -> Trained:
     import jax
     import jax.numpy as jnp
 
-    from thinking.environments.spelling import VOCABULARY
     from thinking.experiment.training import train
     from thinking.learning.optimizers import adamw, warmup_stable_decay
     from thinking.learning.train_state import Learner
     from thinking.reasoning.post_training.training_step import records, student
+    from thinking.recipes.text_generation.spelling import VOCABULARY
 
     model, asked = build(config), asked_of(config)
     schedule = warmup_stable_decay(
@@ -186,7 +186,7 @@ def asked_of(config: Config) -> Questions:
     """Longer and longer parts of the target; without a curriculum all of it alone."""
     import jax
 
-    from thinking.environments.spelling import questions
+    from thinking.recipes.text_generation.spelling import questions
 
     asked = questions(config.target)
     return asked if config.curriculum else jax.tree.map(lambda leaf: leaf[-1:], asked)
@@ -206,10 +206,10 @@ def writing_step(config: Config, model: Decoder, asked: Questions, optimizer: An
     import jax
     import jax.numpy as jnp
 
-    from thinking.environments.spelling import by_letter, by_text, letters, outcome
     from thinking.learning.policy_gradient import reinforce
     from thinking.reasoning.post_training.rewards import combined
     from thinking.reasoning.post_training.training_step import judge_texts, post_training_step
+    from thinking.recipes.text_generation.spelling import by_letter, by_text, letters, outcome
 
     practise = post_training_step(
         model,

@@ -18,7 +18,7 @@ from thinking.experiment import Run, RunConfig, main, option
 if TYPE_CHECKING:
     import jax
 
-    from thinking.environments.serial import Words
+    from thinking.environments.automata import Words
     from thinking.experiment.training import Trained
     from thinking.reasoning.thoughts import Thinker
     from thinking.reasoning.thoughts.training import Reinforcement
@@ -97,7 +97,7 @@ class Config(RunConfig):
 
     def validate(self) -> None:
         """Raises UserError for values that cannot be trained."""
-        from thinking.environments.serial import automaton
+        from thinking.environments.automata import automaton
 
         automaton(self.problem)
         for field in dataclasses.fields(self):
@@ -164,25 +164,26 @@ def run(config: Config, run: Run) -> None:
     import jax
     import numpy as np
 
-    from thinking.environments.serial import automaton, drawing, examining
+    from thinking.environments.automata import automaton
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
+    from thinking.recipes.think_tokens import evaluation, thought_plots
 
     machine, longest = automaton(config.problem), config.test_length or 2 * config.length
     trained = teach_all(config, run)
     stages = {name(*key): stage for key, stage in trained.items()}
     models = {name(*key): (build(config, key[0]), stage.state.learner.params) for key, stage in trained.items()}
-    words = examining.asked(machine, config.seed, config.length, config.length, config.test_words)
+    words = evaluation.asked(machine, config.seed, config.length, config.length, config.test_words)
     size = {"seed": config.seed, "longest": longest, "count": config.test_words}
-    exact = {key: examining.exact_by_length(*model, machine, **size) for key, model in models.items()}
-    told = {key: examining.figures(*model, words, machine) for key, model in models.items()}
+    exact = {key: evaluation.exact_by_length(*model, machine, **size) for key, model in models.items()}
+    told = {key: evaluation.figures(*model, words, machine) for key, model in models.items()}
 
     by_kind = {kind: np.array([exact[name(kind, seed)] for seed in seeds(config)]) for kind in config.thoughts}
-    drawing.draw_lengths(run.plots / "lengths.png", by_kind, config.length)
+    thought_plots.draw_lengths(run.plots / "lengths.png", by_kind, config.length)
     firsts = {kind: models[name(kind, config.seed)] for kind in config.thoughts}
-    examining.draw_thoughts(run, firsts, words, machine)
+    evaluation.draw_thoughts(run, firsts, words, machine)
     plots.learning_curves(run, ["loss", "exact", "length"])
-    examining.write_page(
+    evaluation.write_page(
         run, {kind: name(kind, config.seed) for kind in config.thoughts}, watched_words(config), machine
     )
     write_results(
@@ -209,7 +210,7 @@ def name(kind: Kind, seed: int) -> str:
 @functools.lru_cache
 def build(config: Config, kind: Kind) -> Thinker:
     """The model of a kind; all have the same weights."""
-    from thinking.environments.serial import automaton
+    from thinking.environments.automata import automaton
     from thinking.networks.blocks import BlockConfig
     from thinking.reasoning.thoughts import thinker
 
@@ -231,8 +232,8 @@ def build(config: Config, kind: Kind) -> Thinker:
 
 def watched_words(config: Config) -> Words:
     """Words whose thoughts are written down while models learn."""
-    from thinking.environments.serial import automaton
-    from thinking.environments.serial.examining import asked
+    from thinking.environments.automata import automaton
+    from thinking.recipes.think_tokens.evaluation import asked
 
     return asked(automaton(config.problem), config.seed + 1, config.length, config.length, WATCHED)
 
@@ -263,12 +264,12 @@ def teach(config: Config, run: Run, kind: Kind, seed: int, first: Any = None) ->
     """
     import jax
 
-    from thinking.environments.serial import automaton, draw_words
-    from thinking.environments.serial.page import record_of
+    from thinking.environments.automata import automaton, draw_words
     from thinking.experiment.training import train
     from thinking.learning.curriculum import curriculum
     from thinking.learning.optimizers import adamw, warmup_cosine
     from thinking.reasoning.thoughts.training import student, thinking_step, watched
+    from thinking.recipes.think_tokens.thoughts_page import record_of
 
     model, machine = build(config, kind), automaton(config.problem)
     lengths = curriculum(config.length, threshold=config.mastery, memory=8.0 * config.batch, least=4 * config.batch)

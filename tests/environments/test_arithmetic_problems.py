@@ -18,7 +18,7 @@ from thinking.environments.arithmetic.problems import (
     number,
     question,
 )
-from thinking.environments.arithmetic.rows import VOCABULARY
+from thinking.recipes.arithmetic.rows import VOCABULARY
 
 
 @given(problems)

@@ -9,13 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinking.environments.arithmetic.chains import SUBTASKS, WORKED, chain
-from thinking.environments.arithmetic.drawing import (
-    STEPS,
-    THREE_STEPS,
-    TWO_STEPS,
-    Level,
-    draw,
-)
 from thinking.environments.arithmetic.problems import (
     ADD,
     DIVIDE,
@@ -27,6 +20,7 @@ from thinking.environments.arithmetic.problems import (
     parts,
     subtasks,
 )
+from thinking.environments.arithmetic.sampling import STEPS, THREE_STEPS, TWO_STEPS, Level, draw
 from thinking.environments.arithmetic.split import held_out, shown, trainable, word_problems
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)

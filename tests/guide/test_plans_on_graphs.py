@@ -9,8 +9,8 @@ import pytest
 from tests.guide import worlds
 
 from thinking.environments.graph import Graph
-from thinking.environments.planning import reactor, thinker
 from thinking.guide import Guide, Path
+from thinking.recipes.graph.evaluation import reactor, thinker
 
 NODES, MAX_HOPS = 10, 9
 GRAPHS = {

@@ -11,10 +11,10 @@ import sys
 import pytest
 
 from tasks import arithmetic
-from thinking.environments.arithmetic import searching
 from thinking.errors import UserError
 from thinking.experiment import Run, interruption, main
 from thinking.experiment.config import check
+from thinking.recipes.arithmetic import searches
 
 SMALL = dataclasses.replace(
     arithmetic.PRESETS["smoke"],
@@ -101,10 +101,10 @@ def test_typed_problems_are_answered_line_by_line_and_others_refused(finished, m
 
 
 def test_all_ways_of_searching_are_compared_at_equal_budgets(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(searching, "SIZES", {"beam": (2,), "tree": (1,)})
+    monkeypatch.setattr(searches, "SIZES", {"beam": (2,), "tree": (1,)})
     config = dataclasses.replace(SMALL, search=("add:1",), search_problems=6, attempts=2)
     rows = arithmetic.search(config, Run(folder=tmp_path, config=config), "worked", begun(config))
-    assert {row["method"] for row in rows} == set(searching.METHODS)
+    assert {row["method"] for row in rows} == set(searches.METHODS)
     assert all(row["problems"] == 6 for row in rows)
     cost = {(row["method"], row["size"]): row["tokens_mean"] for row in rows}
     for method in ("vote", "value", "likeliest", "check", "revision"):

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from tasks import rl_cart_pole
-from thinking.environments import agent as agents
-from thinking.environments import control, filming, judging
-from thinking.environments.courses import averaged, beginner
+from thinking.environments import control, gymnasium_evaluation
 from thinking.experiment import Run, interruption, main
 from thinking.experiment.checkpoint import restore
 from thinking.experiment.results import digest
 from thinking.guide import GuideState
 from thinking.kernels.gradient import GradientState
+from thinking.recipes.cart_pole import agent as agents
+from thinking.recipes.cart_pole import videos
+from thinking.recipes.cart_pole.guide_training import averaged, beginner
 
 SMALL = dataclasses.replace(
     rl_cart_pole.PRESETS["smoke"],
@@ -42,7 +43,7 @@ def finished(tmp_path_factory):
     """A small run of all algorithms, and where it was written."""
     run = Run(folder=tmp_path_factory.mktemp("rl_cart_pole"), config=SMALL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(filming, "_MOST_FRAMES", 3)
+        patch.setattr(videos, "_MOST_FRAMES", 3)
         rl_cart_pole.run(SMALL, run)
     return run
 
@@ -152,7 +153,7 @@ def test_judging_counts_what_gymnasium_gives():
         leans = (seen[..., 2] + 0.5 * seen[..., 3] > 0).astype(jnp.int32)
         return mind, jnp.where(jnp.arange(2)[:, None] == 0, leans, falls), {"pushed": leans}
 
-    returns, film = judging.judge(world, play, (), 2, 3)
+    returns, film = gymnasium_evaluation.judge(world, play, (), 2, 3)
     assert (returns[0] == 500).all()
     assert (returns[1] < 15).all()
     assert film.total == 500
@@ -164,9 +165,9 @@ def test_judging_counts_what_gymnasium_gives():
 def test_steps_until_a_threshold_are_a_mean_over_seeds_that_all_came_there():
     steps = np.array([[10.0, 20, 30], [12, 24, 36]])
     returns = np.array([[0.0, 9, 5], [1, 2, 7]])
-    assert judging.steps_until(steps, returns, 7) == (20 + 36) / 2
-    assert judging.steps_until(steps, returns, 8) is None
-    assert judging.steps_until(steps, returns, None) is None
+    assert gymnasium_evaluation.steps_until(steps, returns, 7) == (20 + 36) / 2
+    assert gymnasium_evaluation.steps_until(steps, returns, 8) is None
+    assert gymnasium_evaluation.steps_until(steps, returns, None) is None
 
 
 def test_an_unknown_world_is_refused_with_the_list_before_anything_is_written(tmp_path, monkeypatch, capsys):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
-from thinking.environments.arithmetic.rows import VOCABULARY
+from thinking.recipes.arithmetic.rows import VOCABULARY
 from thinking.text.vocabulary import (
     ANSWER_KIND,
     MARK_KIND,

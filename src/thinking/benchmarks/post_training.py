@@ -11,8 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from thinking.environments.arithmetic.lessons import exam
-from thinking.environments.arithmetic.rows import VOCABULARY
 from thinking.environments.arithmetic.sources import WORDS
 from thinking.experiment import Run
 from thinking.experiment.device import best_seconds
@@ -27,6 +25,8 @@ from thinking.networks.decoder import decoder
 from thinking.reasoning.post_training.advantages import by_group
 from thinking.reasoning.post_training.rewards import combined, format, outcome
 from thinking.reasoning.post_training.training_step import Questions, judge_texts, post_training_step, records, student
+from thinking.recipes.arithmetic.datasets import exam
+from thinking.recipes.arithmetic.rows import VOCABULARY
 from thinking.text.vocabulary import END
 
 Row = dict[str, Any]

@@ -9,9 +9,9 @@ from tests.kernels.quick import jit
 
 from thinking.environments.arithmetic.chains import chain, judge, revised, slipped
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem, answer
-from thinking.environments.arithmetic.rows import VOCABULARY, prompts
 from thinking.generation.completions import Completions
 from thinking.reasoning.post_training.rewards import combined, format, length, outcome, process
+from thinking.recipes.arithmetic.rows import VOCABULARY, prompts
 from thinking.text.vocabulary import MARKS
 
 QUICK = settings(max_examples=100, deadline=None, derandomize=True)

@@ -12,10 +12,10 @@ from tests.kernels.quick import jit
 
 from thinking.environments.arithmetic.chains import chain
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, SUBTRACT, Problem, answer
-from thinking.environments.arithmetic.rows import VOCABULARY, prompts
 from thinking.generation.completions import Completions
 from thinking.reasoning.post_training.rewards import outcome
 from thinking.reasoning.post_training.step_advantages import by_step_group, by_step_return, by_step_value, pieces
+from thinking.recipes.arithmetic.rows import VOCABULARY, prompts
 from thinking.text.vocabulary import DONE, STEP
 
 N, ADDED, TAKEN = 64, Problem(ADD, (57, 8)), Problem(SUBTRACT, (57, 80))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from thinking.environments.serial import automaton, draw_words
+from thinking.environments.automata import automaton, draw_words
 from thinking.networks.blocks import BlockConfig
 from thinking.reasoning.thoughts import Thinking, probing, thinker
 

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from thinking.environments.serial import automaton, draw_words
+from thinking.environments.automata import automaton, draw_words
 from thinking.learning.curriculum import curriculum
 from thinking.networks.blocks import BlockConfig
 from thinking.reasoning.thoughts import converted, probing, thinker

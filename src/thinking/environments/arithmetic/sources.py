@@ -5,8 +5,8 @@ import re
 import numpy as np
 
 from thinking.environments.arithmetic.chains import WORKED
-from thinking.environments.arithmetic.drawing import STEPS, Level, draw
 from thinking.environments.arithmetic.problems import DIVIDE, MODULAR, MULTIPLY, WORDINGS, Problem
+from thinking.environments.arithmetic.sampling import STEPS, Level, draw
 from thinking.environments.arithmetic.split import held_out, trainable, word_problems
 from thinking.errors import UserError
 

@@ -1,0 +1,57 @@
+"""Words for automata, drawn on the device: a batch is a function of its key.
+
+Axes: B words, N symbols of the longest.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from thinking.environments.automata.automaton import Automaton
+
+Array = jax.Array
+
+
+class Words(NamedTuple):
+    """Words and what they come to.
+
+    Attributes:
+        symbols: [B, N] int32; those beyond a word's length mean nothing.
+        lengths: [B] int32, from 1 to N.
+        states: [B, N] int32, the true state after each symbol.
+    """
+
+    symbols: Array
+    lengths: Array
+    states: Array
+
+    @property
+    def answers(self) -> Array:
+        """[B] int32, the state after each word."""
+        return jnp.take_along_axis(self.states, self.lengths[:, None] - 1, axis=1)[:, 0]
+
+
+def draw_words(machine: Automaton, key: Array, lengths: Array, longest: int) -> Words:
+    """Words of evenly drawn symbols.
+
+    Args:
+        machine: that reads them.
+        key: consumed.
+        lengths: [B] int32, from 1 to `longest`.
+        longest: N.
+    """
+    symbols = jax.random.randint(key, (len(lengths), longest), 0, machine.table.shape[1], jnp.int32)
+    return Words(symbols, lengths, run(machine, symbols))
+
+
+def run(machine: Automaton, symbols: Array) -> Array:
+    """[B, N] int32, the state after each of the symbols [B, N]."""
+    table = jnp.asarray(machine.table)
+
+    def move(state: Array, symbol: Array) -> tuple[Array, Array]:
+        state = table[state, symbol]
+        return state, state
+
+    start = jnp.full(len(symbols), machine.start, jnp.int32)
+    return jax.lax.scan(move, start, symbols.T)[1].T

@@ -1,6 +1,0 @@
-"""Problems of known serial depth: words of symbols, each of which moves an automaton on by one state."""
-
-from thinking.environments.serial.automata import AUTOMATA, Automaton, automaton
-from thinking.environments.serial.words import Words, draw_words
-
-__all__ = ["AUTOMATA", "Automaton", "Words", "automaton", "draw_words"]

@@ -1,0 +1,1 @@
+"""Planning where two nodes look alike."""

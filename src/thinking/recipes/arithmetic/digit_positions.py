@@ -1,0 +1,132 @@
+"""Where tokens are by the places of digits, not by their number in the text: so sums may be longer than any learned.
+
+Numbers begin with their least significant digit. Three coordinates tell of a token
+
+- its place, from 1: of a digit of the question its place in the number; in a thought the place that the step works on,
+  but of a carry, behind the comma, the place to which it is carried; in an answer the place of the digit to come;
+- its slot in the question, the step or the answer, from 0: signs and words up to the first number, that number, the
+  signs and words behind it, the next number, and so on;
+- its part: question, thought or answer.
+
+Whatever a token has to look up to say the next one then stands at its own place, however long the numbers are. What
+was learned at one place serves at another if all were seen: `shuffle` has short sums name their places at random in
+training, somewhat as abacus embeddings (McLeish et al. 2024) and randomised positions (Ruoss et al. 2023) do.
+
+Axes: B rows, T tokens of a row, 3 coordinates.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thinking.recipes.arithmetic.rows import VOCABULARY
+from thinking.text.packing import Packed
+from thinking.text.vocabulary import ANSWER, STEP, THINK
+
+Array = jax.Array
+
+COORDINATES = 3
+QUESTION_PART, THOUGHT_PART, ANSWER_PART = range(3)
+
+CARRY = 9
+"""The slot of the carry in a step of the form `7+8+0=5,1`."""
+
+_IS_DIGIT = np.isin(np.arange(len(VOCABULARY)), VOCABULARY.encode("0123456789"))
+
+
+def locate(where: Array, token: Array) -> Array:
+    """[B, 3] int32, where a token is, given where the one before it was; 0 before the first.
+
+    As `reasoning.generation` asks for it, with `coordinates=COORDINATES`.
+
+    Args:
+        where: [B, 3] int32.
+        token: [B] int32.
+    """
+    place, slot, part = where[:, 0], where[:, 1], where[:, 2]
+    digit = jnp.asarray(_IS_DIGIT)[token]
+    asked = jnp.where(digit, place + 1, 0)
+    worked = place + (digit & (slot == CARRY - 1))
+    place = jnp.select([part == QUESTION_PART, part == THOUGHT_PART], [asked, worked], place + digit)
+    slot = slot + (digit != (slot % 2 == 1))  # slots of digits are odd
+    opened = (token == THINK) | (token == ANSWER)
+    place, slot = jnp.where(opened, 1, place), jnp.where(opened | (token == STEP), 0, slot)
+    part = jnp.where(token == THINK, THOUGHT_PART, jnp.where(token == ANSWER, ANSWER_PART, part))
+    return jnp.stack([place, slot, part], axis=1).astype(jnp.int32)
+
+
+def places(tokens: Array, segments: Array) -> Array:
+    """[B, T, 3] int32, where tokens of packed rows are; each segment is located by itself, padding is at 0.
+
+    Args:
+        tokens: [B, T] int32.
+        segments: [B, T] int32, 0 in padding.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if tokens.ndim != 2 or tokens.shape != segments.shape:
+        raise ValueError(f"places: tokens {tokens.shape} and segments {segments.shape}; give both as [rows, tokens]")
+
+    def step(carry: tuple[Array, Array], each: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        (before, last), (token, segment) = carry, each
+        where = locate(jnp.where((segment == last)[:, None], before, 0), token)
+        where = jnp.where((segment > 0)[:, None], where, 0)
+        return (where, segment), where
+
+    begin = jnp.zeros((len(tokens), COORDINATES), jnp.int32), jnp.zeros(len(tokens), segments.dtype)
+    return jax.lax.scan(step, begin, (tokens.T, segments.T))[1].swapaxes(0, 1)
+
+
+def shuffle(key: Array, where: Array, highest: int) -> Array:
+    """The same coordinates with other places, for training: each row draws a permutation of 1 to `highest`.
+
+    No order is kept, as a place is only ever compared with itself: so all are seen alike, and all beside each other.
+
+    Args:
+        key: consumed.
+        where: [B, T, 3] int32; place 0 stays.
+        highest: of all places.
+
+    Raises:
+        ValueError: if there is no place.
+    """
+    if highest < 1:
+        raise ValueError(f"shuffle: highest {highest} is out of range; give at least 1")
+    names = jnp.argsort(jax.random.uniform(key, (len(where), highest)), axis=1) + 1
+    names = jnp.pad(names, ((0, 0), (1, 0)))  # place 0 is named 0
+    return jnp.asarray(where).at[:, :, 0].set(jnp.take_along_axis(names, where[:, :, 0], axis=1))
+
+
+def apart(where: Array, segments: Array) -> Array:
+    """[B, T, 3] int32, the same where each text of a row has places of its own, those behind the text before it.
+
+    Texts that see each other then disturb each other no more than the far places of a long text do: a model that has
+    learned to find its way in a row of many short texts finds it in one long text.
+
+    Args:
+        where: [B, T, 3] int32, of `places`.
+        segments: [B, T] int32, 0 in padding.
+    """
+    rows, width = segments.shape
+    row, place = jnp.arange(rows)[:, None], where[:, :, 0]
+    most = jnp.zeros((rows, width + 1), jnp.int32).at[row, segments].max(place)
+    before = jnp.cumsum(most, axis=1) - most
+    return where.at[:, :, 0].add(jnp.where(place > 0, before[row, segments], 0))
+
+
+def most_places(rows: Packed) -> int:
+    """How many places the texts of a row have together, of the row that has most."""
+    return int(jnp.max(apart(places(rows.tokens, rows.segments), rows.segments)[:, :, 0]))
+
+
+def practised_places(key: Array, tokens: Array, segments: Array, *, highest: int) -> Array:
+    """[B, T, 3] int32, places to learn from, as `reasoning.supervision` asks for them: apart, and shuffled.
+
+    Args:
+        key: consumed.
+        tokens: [B, T] int32.
+        segments: [B, T] int32, 0 in padding.
+        highest: of all places; at least as many as the texts of a row have together.
+    """
+    return shuffle(key, apart(places(tokens, segments), segments), highest)

@@ -1,0 +1,120 @@
+"""A result is checked by the opposite question: what a difference comes to, plus what was taken, is what there was.
+
+Who can add better than subtract thus finds its own mistakes. Nothing but the model's own answers is looked at.
+
+Axes: B problems, M attempts at each, N tokens of the longest attempt.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem
+from thinking.reasoning.search.strategies import Attempts, Solutions
+from thinking.recipes.arithmetic.rows import VOCABULARY, prompt
+from thinking.text.vocabulary import ANSWER, END
+
+Ask = Callable[[Sequence[Sequence[int]]], tuple[list[list[int]], list[int]]]
+"""`ask(prompts) -> (completions, tokens)`: what the model writes for each prompt, and how many tokens it took."""
+
+
+class Checked(NamedTuple):
+    """Which attempts stand their check.
+
+    Attributes:
+        stands: [B, M] bool; never one that cannot be checked.
+        spent: [B, M] int, tokens written to check each; an answer that was checked before costs nothing.
+    """
+
+    stands: np.ndarray
+    spent: np.ndarray
+
+
+def opposite(problem: Problem, said: str) -> tuple[Problem, str] | None:
+    """The question that checks an answer, and what must come out; None where there is none.
+
+    Sums are checked by differences and differences by sums, products by quotients and quotients without a remainder by
+    products.
+
+    Args:
+        problem: what was asked.
+        said: its answer, most significant digits first.
+    """
+    number = re.fullmatch(r"(-?\d+)(?:r(\d+))?", said)
+    if problem.nested or number is None or (number[2] is not None) != (problem.operation == DIVIDE):
+        return None
+    found, (left, right) = int(number[1]), problem.values[:2]
+    question, wanted = None, left
+    if problem.operation == ADD and found >= 0:
+        question = Problem(SUBTRACT, (found, right))
+    elif problem.operation == SUBTRACT:
+        question = Problem(ADD, (abs(found), right if found >= 0 else left))
+        wanted = left if found >= 0 else right
+    elif problem.operation == MULTIPLY and found >= 0 and right:
+        question = Problem(DIVIDE, (found, right))
+        return question, f"{left}r0"
+    elif problem.operation == DIVIDE and found >= 0 and int(number[2]) == 0:
+        question = Problem(MULTIPLY, (found, right))
+    return None if question is None else (question, str(wanted))
+
+
+def checked(ask: Ask, problems: Sequence[Problem], attempts: Attempts, least_first: bool = False) -> Checked:
+    """Ask the opposite of every different answer, once.
+
+    Args:
+        ask: the model.
+        problems: B of them.
+        attempts: at them, on the host.
+        least_first: how numbers are written.
+    """
+    shape = attempts.spent.shape
+    stands, spent = np.zeros(shape, bool), np.zeros(shape, np.int64)
+    questions: dict[tuple[int, str], tuple[list[int], str]] = {}
+    said = np.full(shape, "", object)
+    for place in np.ndindex(shape):
+        said[place] = _answer(attempts.written.tokens[place], least_first)
+        found = opposite(problems[place[0]], said[place])
+        if found is not None and (place[0], said[place]) not in questions:
+            questions[place[0], said[place]] = prompt(found[0], 0, least_first), found[1]
+    written, tokens = ask([asked for asked, _ in questions.values()])
+    results = {
+        key: (_answer(text, least_first) == wanted, cost)
+        for (key, (_, wanted)), text, cost in zip(questions.items(), written, tokens, strict=True)
+    }
+    for place in np.ndindex(shape):
+        key = (place[0], said[place])
+        stands[place] = results.get(key, (False, 0))[0]
+        if key in results and said[place] not in said[place[0], : place[1]]:
+            spent[place] = results[key][1]
+    return Checked(stands, spent)
+
+
+def first_that_stands(attempts: Attempts, found: Checked, otherwise: np.ndarray, count: int) -> Solutions:
+    """Sequential revision: attempts are made and checked until one stands; if none does, another choice counts.
+
+    Args:
+        attempts: on the host; each may build on the one before.
+        found: their checks.
+        otherwise: [B], the attempt that counts where none stands, below `count`.
+        count: the most attempts.
+    """
+    stands = found.stands[:, :count]
+    first, any_stands = np.argmax(stands, axis=1), np.any(stands, axis=1)
+    best = np.where(any_stands, first, otherwise)
+    made = np.arange(count)[None] <= np.where(any_stands, first, count - 1)[:, None]
+    spent = np.sum(np.where(made, attempts.spent[:, :count] + found.spent[:, :count], 0), axis=1)
+    problem = np.arange(len(best))
+    return Solutions(attempts.written.tokens[problem, best], attempts.written.length[problem, best], spent)
+
+
+def _answer(tokens: Sequence[int], least_first: bool) -> str:
+    """What stands between the last answer mark and the end, most significant digits first; empty without both."""
+    tokens = list(map(int, tokens))
+    if END not in tokens or ANSWER not in tokens[: tokens.index(END)]:
+        return ""
+    tokens = tokens[: tokens.index(END)]
+    start = len(tokens) - tokens[::-1].index(ANSWER)
+    text = VOCABULARY.decode(tokens[start:])
+    return re.sub(r"\d+", lambda digits: digits[0][::-1], text) if least_first else text

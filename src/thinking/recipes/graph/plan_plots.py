@@ -1,0 +1,113 @@
+"""Pictures of graphs and plans."""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import networkx as nx
+import numpy as np
+from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.axes import Axes
+
+from thinking.experiment import plots
+from thinking.guide.plan import Plan
+from thinking.recipes.graph.evaluation import Evaluation, Pairs, length_ratios
+
+_MOST_NODES = 64  # the names of more could not be read
+
+
+def draw_length_ratios(path: Path, evaluations: Mapping[tuple[str, str], Evaluation], pairs: Pairs) -> Path:
+    """How much longer than the shortest the plans are: for each set and mode, the share of all pairs at each ratio."""
+    edges = np.array([1.0, 1.0001, 1.25, 1.5, 2.0, 3.0, np.inf])
+    labels = ["1 (shortest)", "to 1.25", "to 1.5", "to 2", "to 3", "above 3", "not solved"]
+    counted = pairs.start != pairs.goal
+    figure, (panel,) = plots.figure(1, "How long the plans are")
+    figure.set_size_inches(8, 4)
+    width = 0.8 / len(evaluations)
+    names = dict.fromkeys(name for name, _ in evaluations)
+    colours = dict(zip(names, itertools.cycle(["#999999", *plots.PALETTE]), strict=False))
+    for index, ((name, mode), evaluation) in enumerate(evaluations.items()):
+        counts = np.histogram(length_ratios(evaluation, pairs), edges)[0]
+        shares = np.append(counts, np.sum(~evaluation.solved[counted])) / max(1, counted.sum())
+        color, hatch = colours[name], "" if mode == "react" else "///"
+        place = np.arange(len(shares)) + width * (index + 0.5) - 0.4
+        panel.bar(
+            place, shares, width, label=f"{name}, {mode}", color=color, hatch=hatch, edgecolor="white", linewidth=0.3
+        )
+    panel.set_xticks(range(len(labels)), labels)
+    panel.set_xlabel("planned hops over hops of a shortest path")
+    panel.set_ylabel("share of reachable pairs")
+    panel.legend(fontsize=7)
+    return plots.save(figure, path)
+
+
+class _Scene(NamedTuple):
+    """What of the graph is shown, where, and in which colour."""
+
+    graph: nx.DiGraph
+    places: dict[str, np.ndarray]
+    colours: dict[str, str]
+    walked: list[str]
+
+
+def draw_plan(path: Path, graph: nx.DiGraph, plan: Plan, title: str) -> Path:
+    """The graph, with the first plan of a batch and the sub-goals it went by."""
+    figure, (panel,) = plots.figure(1, title)
+    figure.set_size_inches(7, 6)
+    scene = _scene(graph, plan)
+    _draw(panel, scene, len(scene.walked) - 1)
+    return plots.save(figure, path)
+
+
+def animate_plan(path: Path, graph: nx.DiGraph, plan: Plan, title: str) -> Path:
+    """The same hop by hop, as a GIF of one frame a second."""
+    figure, (panel,) = plots.figure(1, title)
+    figure.set_size_inches(7, 6)
+    scene = _scene(graph, plan)
+
+    def frame(hops: int) -> list:
+        panel.clear()
+        _draw(panel, scene, hops)
+        return []
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = len(scene.walked)
+    FuncAnimation(figure, frame, init_func=list, frames=frames).save(path, writer=PillowWriter(fps=1), dpi=80)
+    return path
+
+
+def _scene(graph: nx.DiGraph, plan: Plan) -> _Scene:
+    names, hops = list(graph), int(plan.hops[0])
+    walked = [names[node] for node in np.asarray(plan.states[0, : hops + 1])]
+    pursued = np.asarray([targets[0, : max(hops, 1)] for targets in plan.targets[:-1]], int)
+    sub_goals = {names[node] for node in pursued.ravel()} - {walked[0], walked[-1]}
+    shown = _surroundings(graph, walked, sub_goals)
+    ends = {walked[0]: plots.PALETTE[2], walked[-1]: plots.PALETTE[1]}
+    colours = dict.fromkeys(shown, "#dddddd") | dict.fromkeys(sub_goals, plots.PALETTE[4]) | ends
+    places = nx.spring_layout(shown.to_undirected(), seed=0, k=2 / len(shown) ** 0.5)
+    return _Scene(shown, places, colours, walked)
+
+
+def _surroundings(graph: nx.DiGraph, walked: list[str], sub_goals: set[str]) -> nx.DiGraph:
+    """The graph, or of a large one what lies around a plan."""
+    if len(graph) <= _MOST_NODES:
+        return graph
+    near = [successor for node in walked for successor in graph.successors(node)]
+    kept = list(dict.fromkeys([*walked, *sorted(sub_goals), *near]))
+    return graph.subgraph(kept[: max(_MOST_NODES, len(walked) + len(sub_goals))])
+
+
+def _draw(panel: Axes, scene: _Scene, hops: int) -> None:
+    """Draw the plan after so many hops."""
+    graph, places, walked = scene.graph, scene.places, scene.walked[: hops + 1]
+    nx.draw_networkx_nodes(graph, places, ax=panel, node_size=260, node_color=[scene.colours[name] for name in graph])
+    nx.draw_networkx_edges(graph, places, ax=panel, edge_color="#dddddd", width=0.5, arrowsize=6)
+    nx.draw_networkx_labels(graph, places, ax=panel, font_size=7)
+    bold = {"edge_color": plots.PALETTE[0], "width": 2.5, "arrowsize": 16, "node_size": 260}
+    nx.draw_networkx_edges(graph, places, ax=panel, edgelist=list(itertools.pairwise(walked)), **bold)
+    for colour, label in ((2, "start"), (4, "sub-goals"), (1, "goal")):
+        panel.scatter([], [], color=plots.PALETTE[colour], label=label)
+    panel.legend(loc="lower left", fontsize=8)
+    panel.set_title(" → ".join(walked), fontsize=9)
+    panel.set_axis_off()

@@ -1,0 +1,1 @@
+"""Writing toward a target by reward alone."""

@@ -1,0 +1,1 @@
+"""Thoughts that nobody supervised."""

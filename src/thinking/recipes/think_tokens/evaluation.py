@@ -1,0 +1,105 @@
+"""Examining models that think: how often they are right at each length, and what their thoughts are.
+
+Axes: B words, N symbols.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thinking import progress
+from thinking.environments.automata.automaton import Automaton
+from thinking.environments.automata.words import Words, draw_words
+from thinking.experiment import Run, metrics
+from thinking.experiment.folder import write_whole
+from thinking.reasoning.thoughts import Thinker, probing
+from thinking.recipes.think_tokens import thought_plots, thoughts_page
+
+SHOWN = 8
+"""Words whose thoughts are shown on the terminal."""
+
+
+def asked(machine: Automaton, seed: int, length: int, longest: int, count: int) -> Words:
+    """Words of one length, in rows of the longest, so that one program does for all lengths."""
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2**31), length)
+    return draw_words(machine, key, jnp.full(count, length), longest)
+
+
+def exact_by_length(
+    model: Thinker, params: Any, machine: Automaton, *, seed: int, longest: int, count: int
+) -> list[float]:
+    """The share of right answers to `count` words of each length from 1 to the longest."""
+    judge = jax.jit(functools.partial(probing.exact, model))
+    return [float(judge(params, asked(machine, seed, length, longest, count))) for length in range(1, longest + 1)]
+
+
+def figures(model: Thinker, params: Any, words: Words, machine: Automaton) -> dict[str, float]:
+    """How thoughts go with the true states, beside a control in which words have the states of others."""
+    states = len(machine.states)
+
+    @jax.jit
+    def told(params: Any) -> dict[str, jax.Array]:
+        thinking = model.think(params, words.symbols, words.lengths)
+        found = {
+            "steps": jnp.mean(thinking.steps),
+            "state_explains": probing.explained(thinking, words.states, states),
+            "shuffled_explains": probing.explained(thinking, jnp.roll(words.states, 1, axis=0), states),
+        }
+        if model.kind == "discrete":
+            counts = probing.confusion(thinking, words.states, states)
+            found["thought_names_state"] = jnp.sum(jnp.max(counts, axis=1)) / jnp.sum(counts)
+        return found
+
+    return {name: float(value) for name, value in told(params).items()}
+
+
+def write_page(run: Run, stages: Mapping[str, str], words: Words, machine: Automaton) -> None:
+    """Write `plots/thoughts.html`, of the thoughts about some words while models learned.
+
+    Args:
+        run: that recorded them.
+        stages: of training, by kind of thought.
+        words: that were recorded, all of one length.
+        machine: that they are for.
+    """
+    told = metrics.read(run.folder, metrics.SAMPLES)
+    records = {kind: [record for record in told if record["stage"] == stage] for kind, stage in stages.items()}
+    if missing := [kind for kind, found in records.items() if not found]:
+        progress.console().print(
+            f"plots/thoughts.html is without {', '.join(missing)}: {metrics.SAMPLES} tells nothing"
+        )
+    records = {kind: found for kind, found in records.items() if found}
+    write_whole(run.plots / "thoughts.html", thoughts_page.page(records, words, machine).encode())
+
+
+def draw_thoughts(run: Run, models: Mapping[str, tuple[Thinker, Any]], words: Words, machine: Automaton) -> None:
+    """Plot what steps depend on and what discrete thoughts mean, and show some on the terminal.
+
+    Args:
+        run: whose plots they are.
+        models: of each kind of thought one, and its parameters.
+        words: all of one length.
+        machine: that they are for.
+    """
+    other = jax.random.randint(jax.random.key(0), words.symbols.shape, 0, len(machine.symbols))
+    moved = {
+        name: np.asarray(jax.jit(functools.partial(probing.dependence, model))(params, words, other))
+        for name, (model, params) in models.items()
+    }
+    thought_plots.draw_dependence(run.plots / "dependence.png", moved)
+    if "discrete" in models:
+        _show_discrete(run, *models["discrete"], words, machine)
+
+
+def _show_discrete(run: Run, model: Thinker, params: Any, words: Words, machine: Automaton) -> None:
+    thinking = jax.jit(model.think)(params, words.symbols, words.lengths)
+    counts = np.asarray(probing.confusion(thinking, words.states, len(machine.states)))
+    thought_plots.draw_confusion(run.plots / "confusion.png", counts, machine)
+    columns: Sequence[jax.Array] = (words.symbols, thinking.thoughts, thinking.answers.argmax(axis=-1), words.answers)
+    shown = [np.asarray(column)[:SHOWN].tolist() for column in (*columns, thinking.made.sum(axis=1))]
+    for symbols, thoughts, said, true, made in zip(*shown, strict=True):
+        progress.console().print(thought_plots.coloured(machine, symbols, thoughts[:made], said, true), soft_wrap=True)

@@ -1,0 +1,169 @@
+"""A page of thoughts over training, to be moved through by hand; it holds all that it needs, Plotly's script too.
+
+Axes: B words, N symbols of a word, S states, K kinds of thoughts.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from thinking.environments.automata.automaton import Automaton
+from thinking.environments.automata.words import Words
+
+SHOWN = 10
+"""Words whose steps are shown one by one."""
+FRAMES = 40
+"""Moments of training, at most."""
+MET = 64
+"""Thoughts and states, those met most often, that are set against each other at most."""
+HELP = "Move the slider, or press Play. A cell is a step of a word: point at it to see what it stands for."
+
+Record = Mapping[str, Any]
+"""Of `samples.jsonl`: `step`, and `said` and `thoughts` [B][N], -1 where there is none."""
+
+
+def record_of(sample: np.ndarray) -> list[dict[str, Any]]:
+    """The record of a sample [2, B, N] of `reasoning.thoughts.learning.watched`; none where nothing was looked at."""
+    said, thoughts = sample
+    return [{"said": said.tolist(), "thoughts": thoughts.tolist()}] if (said >= 0).any() else []
+
+
+def page(records: Mapping[str, Sequence[Record]], words: Words, machine: Automaton) -> str:
+    """HTML with a figure for each kind of thought.
+
+    Args:
+        records: of each kind, in the order of training; at least one of each.
+        words: that they are of, all of length N.
+        machine: that the words are for.
+    """
+    figures = [_figure(kind, _spread(told), words, machine) for kind, told in records.items()]
+    parts = [
+        figure.to_html(full_html=False, include_plotlyjs=index == 0, auto_play=False)
+        for index, figure in enumerate(figures)
+    ]
+    title = f"Thoughts over training: {machine.name}"
+    style = "body { font-family: sans-serif; max-width: 1200px; margin: 1em auto; }"
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{style}</style>'
+    return f"<!DOCTYPE html><html><head>{head}</head><body><h1>{title}</h1><p>{HELP}</p>{''.join(parts)}</body></html>"
+
+
+def _spread(records: Sequence[Record]) -> list[Record]:
+    """At most FRAMES of them, evenly chosen, the last among them."""
+    chosen = np.unique(np.linspace(0, len(records) - 1, min(FRAMES, len(records))).round().astype(int))
+    return [records[index] for index in chosen]
+
+
+def _figure(kind: str, records: Sequence[Record], words: Words, machine: Automaton) -> go.Figure:
+    states = np.asarray(words.states)
+    discrete = any(np.max(record["thoughts"]) >= 0 for record in records)
+    what = "thought" if discrete else "what the answers' head says"
+    kinds = 1 + max(int(np.max(record["thoughts" if discrete else "said"])) for record in records)
+    met = _met(records[-1], states, kinds, discrete)
+
+    def traces(record: Record) -> list[Any]:
+        shown = np.array(record["thoughts"] if discrete else record["said"])
+        last = np.array(record["said"])[:, -1]
+        # The last step of a word thinks no more: its answer stands in its place.
+        answered = np.where((np.arange(shown.shape[1]) == shown.shape[1] - 1)[None], last[:, None], shown)
+        colours = max(kinds, len(machine.states))
+        return [_steps(answered, words, machine, colours, discrete), _pairs(shown, states, kinds, met)]
+
+    titles = [f"{kind}: steps of {min(SHOWN, len(states))} words", f"{what}, by the true state"]
+    figure = make_subplots(cols=2, subplot_titles=titles, column_widths=[0.6, 0.4], horizontal_spacing=0.08)
+    for column, trace in enumerate(traces(records[-1]), start=1):
+        figure.add_trace(trace, row=1, col=column)
+    figure.frames = [go.Frame(name=str(record["step"]), data=traces(record), traces=[0, 1]) for record in records]
+    names = [str(record["step"]) for record in records]
+    figure.update_layout(height=480, template="plotly_white", sliders=[_slider(names)], updatemenus=[_buttons(names)])
+    figure.update_xaxes(showgrid=False, zeroline=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
+    figure.update_xaxes(title_text="step", dtick=1, row=1, col=1)
+    figure.update_yaxes(title_text="word", showticklabels=False, row=1, col=1)
+    figure.update_xaxes(title_text="true state", type="category", row=1, col=2)
+    figure.update_yaxes(title_text=what, showticklabels=False, row=1, col=2)
+    return figure
+
+
+def _met(record: Record, states: np.ndarray, kinds: int, discrete: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The thoughts and the true states that are met most often, those thoughts first that go with the first states."""
+    counts = _counts(np.array(record["thoughts" if discrete else "said"]), states, kinds)
+    columns = np.sort(np.argsort(-np.bincount(states.ravel()), kind="stable")[:MET])
+    rows = np.argsort(-counts.sum(axis=1), kind="stable")[:MET]
+    counts = counts[rows][:, columns]
+    meaning = np.where(counts.any(axis=1), counts.argmax(axis=1), len(columns))
+    return rows[np.argsort(meaning, kind="stable")], columns
+
+
+def _counts(shown: np.ndarray, states: np.ndarray, kinds: int) -> np.ndarray:
+    """[K, S] how often a thought went with a true state."""
+    there = shown >= 0
+    counts = np.zeros((kinds, states.max() + 1), int)
+    np.add.at(counts, (shown[there], states[there]), 1)
+    return counts
+
+
+def _pairs(shown: np.ndarray, states: np.ndarray, kinds: int, met: tuple[np.ndarray, np.ndarray]) -> go.Heatmap:
+    thoughts, columns = met
+    counts = _counts(shown, states, kinds)[thoughts][:, columns]
+    return go.Heatmap(
+        z=counts,
+        x=[str(state) for state in columns],
+        colorscale="Viridis",
+        showscale=False,
+        hovertemplate="state %{x}, %{z} times<extra></extra>",
+    )
+
+
+def _steps(shown: np.ndarray, words: Words, machine: Automaton, kinds: int, discrete: bool) -> go.Heatmap:
+    symbols, states = np.asarray(words.symbols)[:SHOWN], np.asarray(words.states)[:SHOWN]
+    shown = shown[:SHOWN]
+    last = shown.shape[1] - 1
+
+    def text(row: int, step: int) -> str:
+        token = shown[row, step]
+        if token < 0:
+            return ""
+        return str(token) if discrete and step < last else machine.states[token]
+
+    def hover(row: int, step: int) -> str:
+        symbol, state = machine.symbols[symbols[row, step]], machine.states[states[row, step]]
+        return f"symbol {symbol}<br>true state {state}<br>{'answer' if step == last else 'here'} {text(row, step)}"
+
+    rows, steps = range(len(shown)), range(last + 1)
+    return go.Heatmap(
+        z=np.where(shown < 0, np.nan, shown),
+        x=[step + 1 for step in steps],
+        zmin=0,
+        zmax=kinds,  # the hues of both ends are one
+        colorscale="HSV",
+        opacity=0.6,
+        showscale=False,
+        text=[[text(row, step) for step in steps] for row in rows],
+        texttemplate="%{text}",
+        hovertext=[[hover(row, step) for step in steps] for row in rows],
+        hoverinfo="text",
+        xgap=2,
+        ygap=2,
+    )
+
+
+def _slider(names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "active": len(names) - 1,
+        "currentvalue": {"prefix": "training step "},
+        "pad": {"t": 45},
+        "steps": [{"label": name, "method": "animate", "args": [[name], _at_once(0)]} for name in names],
+    }
+
+
+def _buttons(names: Sequence[str]) -> dict[str, Any]:
+    play = {"label": "Play", "method": "animate", "args": [list(names), _at_once(250)]}
+    stop = {"label": "Stop", "method": "animate", "args": [[None], _at_once(0)]}
+    return {"type": "buttons", "direction": "left", "x": 0, "y": -0.28, "xanchor": "right", "buttons": [play, stop]}
+
+
+def _at_once(milliseconds: int) -> dict[str, Any]:
+    return {"mode": "immediate", "frame": {"duration": milliseconds, "redraw": True}, "transition": {"duration": 0}}

@@ -1,0 +1,76 @@
+"""A world whose nodes look alike, and what tags buy there."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thinking.environments.aliased_graph import aliased_walks, aliased_world, optimal_hops
+from thinking.environments.graph import random_graph
+from thinking.experiment import Run, RunConfig
+from thinking.guide.tagging import drawn, visits
+from thinking.recipes.aliased_graph import study
+
+WORLD = aliased_world(shared=6, goals=3, edge_probability=0.3, seed=1)
+
+
+def test_two_nodes_share_each_observation_and_goals_share_none():
+    counts = np.bincount(np.asarray(WORLD.shows))
+    assert counts.tolist() == [2] * 6 + [1] * 3
+    assert np.asarray(WORLD.goals).tolist() == [12, 13, 14]
+    assert sorted(np.asarray(WORLD.shows)[12:]) == [6, 7, 8]
+
+
+def test_an_action_leads_to_the_lowest_successor_that_shows_it_and_else_nowhere():
+    graph, shows = random_graph(15, 0.3, 1), np.asarray(WORLD.shows)
+    for node in range(15):
+        for action in range(WORLD.observations):
+            shown = [int(s) for s in graph.successors(str(node)) if shows[int(s)] == action]
+            assert int(WORLD.leads[node, action]) == min(shown, default=node)
+
+
+def test_walks_see_what_the_world_shows_and_are_refused_now_and_then():
+    walks, states = 200, 30
+    seen, length = aliased_walks(WORLD, jax.random.key(0), walks, states, refused=0.5)
+    assert seen.shape == (walks, states)
+    assert (length == states).all()
+    shows, leads = np.asarray(WORLD.shows), np.asarray(WORLD.leads)
+    possible = {(shows[a], shows[b]) for a in range(15) for b in leads[a]}
+    pairs = set(zip(np.asarray(seen[:, :-1]).ravel().tolist(), np.asarray(seen[:, 1:]).ravel().tolist(), strict=True))
+    assert pairs <= possible
+    stays = np.mean(np.asarray(seen[:, :-1] == seen[:, 1:]))
+    never, _ = aliased_walks(WORLD, jax.random.key(0), walks, states, refused=0.0)
+    assert stays > 0.2 > np.mean(np.asarray(never[:, :-1] == never[:, 1:]))
+
+
+def test_the_optimum_is_that_of_one_who_sees_nodes():
+    hops = optimal_hops(WORLD)
+    leads = np.asarray(WORLD.leads)
+    for column, goal in enumerate(np.asarray(WORLD.goals)):
+        reached, frontier, distance = {int(goal): 0}, {int(goal)}, 0
+        while frontier:
+            distance += 1
+            frontier = {n for n in range(15) if n not in reached and set(leads[n].tolist()) & frontier}
+            reached |= dict.fromkeys(frontier, distance)
+        assert [reached.get(node, np.inf) for node in range(15)] == hops[:, column].tolist()
+
+
+def test_a_guide_with_tags_finds_goals_that_one_without_cannot(tmp_path, monkeypatch):
+    true = study.Condition(lambda frequencies, key: visits(4), tags=4)
+    zero = study.Condition(lambda frequencies, key: drawn(jnp.eye(4)[0], key), tags=4)
+    small = {"CONDITIONS": {"tags": true, "tags zeroed": zero}, "SEEDS": 3, "TAGS": 4, "WALK_STATES": 32, "HOPS": (64,)}
+    for name, value in small.items():
+        monkeypatch.setattr(study, name, value)
+    study.study(Run(folder=tmp_path, config=RunConfig()), nodes=16, edge_probability=0.25, seed=0, walks=200)
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    solved = {row["set"]: row["solved_fraction"] for row in rows}
+    assert solved["tags"] >= solved["tags zeroed"] + 0.1
+
+
+def test_random_tags_are_as_frequent_as_asked_and_do_not_depend_on_what_is_true():
+    frequencies = jnp.array([0.5, 0.3, 0.2])
+    items = jax.random.randint(jax.random.key(0), (400, 20), 0, 9)
+    tags = jax.vmap(drawn(frequencies, jax.random.key(1)).tag)(items, jnp.ones_like(items, bool))
+    shares = np.bincount(np.asarray(tags).ravel(), minlength=3) / tags.size
+    np.testing.assert_allclose(shares, frequencies, atol=0.05)

@@ -1,0 +1,39 @@
+"""Exams with sub-tasks: what is right and how much was asked are told subject by subject."""
+
+import numpy as np
+import pytest
+
+from thinking.environments.arithmetic.problems import answer
+from thinking.reasoning.search.subtasks import SOLVED, TOO_DEEP, Context, Solution
+from thinking.recipes.arithmetic import evaluation
+from thinking.recipes.arithmetic.datasets import exam
+from thinking.recipes.arithmetic.rows import VOCABULARY
+
+
+def test_marks_by_recursion_count_answers_and_contexts_by_subject(monkeypatch):
+    asked = exam(("add:2", "multiply:3"), "subtasks", count=4, seed=0, speech=0.0)
+    right = [VOCABULARY.encode(answer(problem)) for problem in asked.problems]
+    # The sums are answered at once, all but one rightly; the products by 7 contexts, half of them not at all.
+    said = [[*right[0], right[0][0]], *right[1:4], *right[4:6], [], []]
+    solutions = [
+        Solution(
+            text, SOLVED if text else TOO_DEEP, 1 if index < 4 else 7, 1 if index < 4 else 3, 10 + index, Context(())
+        )
+        for index, text in enumerate(said)
+    ]
+
+    def solver(model, **limits):
+        def solve(params, key, prompts):
+            wanted = [asked.prompts.tokens[row, : asked.prompts.lengths[row]].tolist() for row in range(8)]
+            assert prompts == wanted
+            return solutions
+
+        return solve
+
+    monkeypatch.setattr(evaluation, "solver", solver)
+    rows = {row["subject"]: row for row in evaluation.marks_by_recursion(None, None, asked)}
+    assert list(rows) == ["add:2", "multiply:3", "all"]
+    assert [row["exact_percent"] for row in rows.values()] == [75, 50, 62.5]
+    assert [row["contexts_mean"] for row in rows.values()] == [1, 7, 4]
+    assert [row["depth_mean"] for row in rows.values()] == [1, 3, 2]
+    assert [row["tokens_mean"] for row in rows.values()] == pytest.approx([11.5, 15.5, np.mean(range(10, 18))])

@@ -1,0 +1,179 @@
+"""Judging plans: all pairs, every hop, and figures that a hand can check."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from thinking.environments.graph import random_graph, to_device
+from thinking.guide.plan import Plan, roll
+from thinking.recipes.graph.evaluation import (
+    Evaluation,
+    Pairs,
+    describe,
+    evaluate,
+    figures,
+    hardest_solved,
+    length_ratios,
+    optimum_figures,
+    random_planner,
+    reachable_pairs,
+    spot_check,
+    valid_plans,
+)
+
+HOPS = 6
+
+
+@pytest.fixture(scope="module")
+def world():
+    graph = random_graph(9, 0.18, seed=3)
+    graph.remove_edges_from(list(graph.out_edges("4")))
+    return graph, to_device(graph), reachable_pairs(graph)
+
+
+def test_pairs_are_those_with_a_path_and_the_others_are_counted(world):
+    graph, _, pairs = world
+    order = list(graph)
+    wanted = {
+        (order.index(a), order.index(b)): nx.shortest_path_length(graph, a, b)
+        for a in graph
+        for b in graph
+        if nx.has_path(graph, a, b)
+    }
+    found = dict(zip(zip(pairs.start.tolist(), pairs.goal.tolist(), strict=True), pairs.optimum.tolist(), strict=True))
+    assert pairs.start.size == len(found)
+    assert found == wanted
+    assert pairs.unreachable == 81 - len(wanted) > 0
+    assert pairs.seconds > 0
+
+
+def plan_of(states, hops, arrived):
+    return Plan(jnp.array(states), jnp.array(hops), jnp.array(arrived), ())
+
+
+def test_a_plan_is_valid_if_it_arrives_over_edges_alone():
+    device = to_device(nx.path_graph(4, create_using=nx.DiGraph))
+    plans = {
+        "walks there": ([0, 1, 2, 2], 2, True, True),
+        "uses the last hop": ([0, 1, 2, 3], 3, True, True),
+        "is there": ([3, 3, 3, 3], 0, True, True),
+        "jumps to its goal": ([0, 2, 2, 2], 1, True, False),
+        "jumps on its way": ([0, 2, 3, 3], 2, True, False),
+        "walks back": ([2, 1, 1, 1], 1, True, False),
+        "tarries on its way": ([0, 0, 1, 2], 3, True, False),
+        "jumps with the last hop": ([0, 1, 1, 3], 3, True, False),
+        "does not arrive": ([0, 1, 2, 3], 3, False, False),
+    }
+    states, hops, arrived, wanted = zip(*plans.values(), strict=True)
+    valid = valid_plans(device, plan_of(states, hops, arrived))
+    assert dict(zip(plans, valid.tolist(), strict=True)) == dict(zip(plans, wanted, strict=True))
+
+
+def cheating_planner(graph, cheats):
+    """Goes optimally, but from some nodes jumps to the goal; and what batches it was asked for when it was compiled."""
+    order, asked = list(graph), []
+    following = np.tile(np.arange(9, dtype=np.int32)[:, None], 9)
+    for begin, ways in nx.all_pairs_shortest_path(graph):
+        for end, way in ways.items():
+            here, there = order.index(begin), order.index(end)
+            if here != there:
+                following[here, there] = there if here in cheats else order.index(way[1])
+
+    def plan(following, start, goal):
+        asked.append(start.shape)
+        return roll(lambda i, s, alive: (i, following[s, goal], (goal,)), (), start, lambda node: node == goal, HOPS)
+
+    return Partial(plan, jnp.asarray(following)), following, asked
+
+
+@pytest.mark.parametrize("batch", [7, 2**15], ids=["a partial last batch", "one batch"])
+def test_every_pair_is_judged(world, batch):
+    graph, device, pairs = world
+    order, count = list(graph), pairs.start.size
+    assert count % 7  # the last batch is partial
+    assert pairs.optimum.max() <= HOPS
+    planner, following, asked = cheating_planner(graph, cheats={2, 6})
+    evaluation = evaluate(device, planner, pairs, batch=batch)
+    assert set(asked) == {(min(batch, count),)}  # one shape serves all
+    assert evaluation.solved.shape == evaluation.hops.shape == (count,)
+    assert evaluation.seconds > 0
+    for pair, (begin, end, optimum) in enumerate(zip(*map(np.ndarray.tolist, pairs[:3]), strict=True)):
+        way = [begin]
+        while way[-1] != end:
+            way.append(int(following[way[-1], end]))
+        honest = all(graph.has_edge(order[a], order[b]) for a, b in itertools.pairwise(way))
+        assert evaluation.solved[pair] == honest
+        assert evaluation.hops[pair] == len(way) - 1
+        assert not honest or len(way) - 1 == optimum
+    assert 0 < evaluation.solved.sum() < count
+    share = spot_check(device, planner, pairs, count=count)
+    np.testing.assert_allclose(share, evaluation.solved.mean(), rtol=1e-6)
+
+
+def test_figures_are_what_a_hand_computes():
+    pairs = Pairs(np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 0, 2]), np.array([0, 1, 2, 2, 1]), 4, 0.25)
+    evaluation = Evaluation(np.array([True, True, True, False, True]), np.array([0, 1, 3, 9, 2]), 0.5)
+    np.testing.assert_allclose(length_ratios(evaluation, pairs), [1, 1.5, 2])
+    assert figures(evaluation, pairs) == {
+        "pairs": 5,
+        "solved": 4,
+        "solved_fraction": 0.8,
+        "mean_length_ratio": 1.5,
+        "plans_per_second": 10.0,
+    }
+    assert optimum_figures(pairs) == {
+        "pairs": 5,
+        "solved": 5,
+        "solved_fraction": 1.0,
+        "mean_length_ratio": 1.0,
+        "plans_per_second": 20.0,
+    }
+
+
+def test_the_hardest_solved_pair_is_the_farthest_of_the_solved():
+    pairs = Pairs(np.array([0, 3, 4, 5]), np.array([0, 1, 2, 6]), np.array([0, 2, 3, 1]), 0, 1.0)
+    solved = Evaluation(np.array([True, True, False, True]), np.array([0, 2, 6, 1]), 1.0)
+    assert [side.tolist() for side in hardest_solved(solved, pairs)] == [[3], [1]]
+    assert hardest_solved(solved._replace(solved=np.zeros(4, bool)), pairs) is None
+
+
+def test_a_plan_is_told_hop_by_hop_with_what_every_layer_pursued():
+    device = to_device(nx.path_graph(4, create_using=nx.DiGraph))
+    pursued = jnp.array([[1, 3, 0]]), jnp.array([[2, 2, 0]]), jnp.array([[3, 3, 0]])
+    plan = Plan(jnp.array([[0, 1, 3, 3]]), jnp.array([2]), jnp.array([True]), pursued)
+    assert describe(device, ["a", "b", "c", "d"], plan) == [
+        {"hop": "1", "from": "a", "to": "b", "edge": "yes", "sub-goal of layer 2": "c", "sub-goal of layer 1": "b"},
+        {"hop": "2", "from": "b", "to": "d", "edge": "NO", "sub-goal of layer 2": "c", "sub-goal of layer 1": "d"},
+    ]
+
+
+def test_where_only_a_node_and_itself_are_solved_there_is_no_ratio():
+    pairs = Pairs(np.array([0, 0]), np.array([0, 1]), np.array([0, 1]), 2, 1.0)
+    found = figures(Evaluation(np.array([True, False]), np.array([0, 6]), 1.0), pairs)
+    assert found["mean_length_ratio"] is None
+    assert found["solved_fraction"] == 0.5
+    assert all(type(value) in (int, float, type(None)) for value in found.values())  # as JSON knows them
+
+
+def test_the_random_planner_takes_edges_and_nothing_else(world):
+    graph, device, pairs = world
+    order = list(graph)
+    planner = random_planner(device, jax.random.key(0), HOPS)
+    plan = jax.device_get(jax.jit(planner)(pairs.start, pairs.goal))
+    for states, hops, arrived, goal in zip(plan.states.tolist(), plan.hops, plan.arrived, pairs.goal, strict=True):
+        for before, after in itertools.pairwise(states[: hops + 1]):
+            stuck = graph.out_degree(order[before]) == 0
+            assert (before == after) if stuck else graph.has_edge(order[before], order[after])
+        assert arrived == (states[-1] == goal)
+        assert goal not in states[:hops]
+    solved = np.asarray(valid_plans(device, plan))
+    np.testing.assert_array_equal(solved, plan.arrived)
+    other = random_planner(device, jax.random.key(1), HOPS)
+    assert np.any(jax.jit(other)(pairs.start, pairs.goal).states != plan.states)
+    assert solved[pairs.optimum == 0].all()
+    assert 0 < solved[pairs.optimum > 0].mean() < 1
