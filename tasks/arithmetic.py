@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     import optax
 
     from thinking.experiment.training import Trained
-    from thinking.networks.decoder import Decoder, Params
+    from thinking.networks.decoder import Decoder
     from thinking.recipes.arithmetic.datasets import Exam
     from thinking.recipes.arithmetic.searches import Searcher
+    from thinking.types import Params
 
 Style = Literal["worked", "direct", "subtasks", "revised"]
 Method = Literal["greedy", "vote", "value", "likeliest", "check", "beam", "revision", "tree"]

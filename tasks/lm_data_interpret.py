@@ -78,8 +78,8 @@ def run(config: Config, run: Run) -> None:
     import numpy as np
 
     from thinking import progress
-    from thinking.experiment.folder import write_json
     from thinking.experiment.results import write_results
+    from thinking.files import write_json
     from thinking.recipes.language_guide import plan_writing, report
     from thinking.text import plans, prepared
 

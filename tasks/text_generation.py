@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from thinking.experiment.training import Trained
     from thinking.learning.curriculum import Syllabus
-    from thinking.networks.decoder import Decoder, Params
+    from thinking.networks.decoder import Decoder
     from thinking.reasoning.post_training.training_step import Questions, Student
+    from thinking.types import Params
 
 Reward = Literal["outcome", "process"]
 REWARDS: tuple[Reward, ...] = ("outcome", "process")

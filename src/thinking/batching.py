@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from thinking.kernels.contract import Array
-from thinking.reasoning.search.interface import take
+from thinking.trees import take
+from thinking.types import Array
 
 
 def in_batches(function: Callable[..., Any], arrays: Any, batch: int) -> Any:

@@ -1,11 +1,14 @@
-"""The leaves of a PyTree on the host: what is written, compared and digested."""
+"""PyTrees: rows of them, and their leaves on the host, which are written, compared and digested."""
 
 import hashlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from thinking.types import Array
 
 
 class Leaf(NamedTuple):
@@ -50,3 +53,17 @@ def digest_leaves(found: Iterable[Leaf]) -> str:
 def is_key(leaf: Any) -> bool:
     """Whether a leaf is an array of typed PRNG keys."""
     return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def take(tree: Any, rows: Array) -> Any:
+    """The given rows of every leaf."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tree)
+
+
+def where_rows(condition: Array, tree: Any, other: Any) -> Any:
+    """Rows of `tree` where the condition [R] holds, else those of `other`."""
+
+    def choose(leaf: Array, another: Array) -> Array:
+        return jnp.where(condition.reshape(condition.shape + (1,) * (leaf.ndim - 1)), leaf, another)
+
+    return jax.tree.map(choose, tree, other)

@@ -15,10 +15,11 @@ from thinking.learning.optimizers import adamw
 from thinking.learning.supervised import Sums, next_token_sums, supervised
 from thinking.learning.train_state import Learner
 from thinking.networks.blocks import BlockConfig
-from thinking.networks.decoder import Decoder, Params, decoder
+from thinking.networks.decoder import Decoder, decoder
 from thinking.networks.positions import learned
 from thinking.reasoning.search.mcts import tree_search
 from thinking.reasoning.search.token_model import over_tokens
+from thinking.types import Params
 
 Row = dict[str, Any]
 VOCABULARY, PROMPT = 256, 32

@@ -15,8 +15,7 @@ import networkx as nx
 import numpy as np
 
 from thinking.environments.graph import random_graph, to_device
-
-Array = jax.Array
+from thinking.types import Array
 
 
 class Aliased(NamedTuple):

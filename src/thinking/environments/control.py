@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.errors import UserError
-from thinking.kernels.contract import Array, Box, Discrete, Space
+from thinking.types import Array, Box, Discrete, Space
 
 # The least and the greatest reward of a step, from the worlds' definitions.
 _REWARDS = {

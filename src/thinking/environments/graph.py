@@ -13,8 +13,7 @@ import networkx as nx
 import numpy as np
 
 from thinking.errors import UserError
-
-Array = jax.Array
+from thinking.types import Array
 
 
 class Graph(NamedTuple):

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from thinking.environments.control import World, native_action
-from thinking.kernels.contract import Array
+from thinking.types import Array
 
 _FIRST_SEED = 1_000_000
 """Gymnasium's seeds count from here; training draws from JAX's generator, so none is ever seen before."""

@@ -9,7 +9,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import filelock
 
 from thinking.errors import RunError
 from thinking.experiment.config import RunConfig, as_json, changes
+from thinking.files import write_json
 
 Mirror = Callable[[str, int, Mapping[str, float]], None]  # (stage, step, figures)
 
@@ -116,27 +116,6 @@ def clear(name: str, config: RunConfig) -> Path:
         except OSError as error:
             raise RunError(f"cannot empty {folder}: {error.strerror}") from error
     return folder
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; an older one stays until the new one is complete.
-
-    Threads, and runs that share a folder, may write the same file at once: each has a temporary file of its own.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, whole or not at all."""
-    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def write_config(run: Run, device: dict[str, Any]) -> None:

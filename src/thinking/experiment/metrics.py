@@ -11,7 +11,8 @@ from typing import Any
 
 from thinking.errors import RunError, UserError
 from thinking.experiment.config import as_json
-from thinking.experiment.folder import Mirror, Run, write_whole
+from thinking.experiment.folder import Mirror, Run
+from thinking.files import write_whole
 
 FILE = "metrics.jsonl"
 SAMPLES = "samples.jsonl"

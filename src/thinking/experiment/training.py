@@ -15,8 +15,8 @@ from thinking.errors import RunError
 from thinking.experiment import checkpoint, interruption, metrics
 from thinking.experiment.folder import Run
 from thinking.trees import is_key
+from thinking.types import State
 
-State = Any
 Init = Callable[[], State]
 Step = Callable[[State, jax.Array], tuple]
 """`step(state, index) -> (state, metrics)`, or `(state, metrics, sample)` where samples are told."""

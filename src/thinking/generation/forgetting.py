@@ -3,13 +3,12 @@
 Axes: B rows, P tokens of the longest prompt, N of the longest completion, V words of the vocabulary.
 """
 
-from thinking.generation.completions import Completions
+from thinking.generation.completions import Completions, joined
 from thinking.generation.prompts import read_prompts
-from thinking.kernels.contract import Array
 from thinking.networks.cache import Cache
-from thinking.networks.decoder import Decoder, Params
-from thinking.reasoning.post_training.training_step import joined
+from thinking.networks.decoder import Decoder
 from thinking.text.vocabulary import without_thoughts
+from thinking.types import Array, Params
 
 
 def forget_thoughts(

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.networks.cache import Cache
-from thinking.networks.decoder import Decoder, Params
-
-Array = jax.Array
+from thinking.networks.decoder import Decoder
+from thinking.types import Array, Params
 
 PREFILL = 512
 """Tokens of a prompt that are read at once: enough to keep the device busy, few enough for any length of prompt."""

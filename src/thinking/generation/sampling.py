@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-Array = jax.Array
+from thinking.types import Array
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,14 @@ Axes: W paths, T states of a path.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from thinking.kernels.contract import Array, Discrete, Space
-from thinking.kernels.slots import value_width
-
-State = Any
+from thinking.types import Array, Discrete, Space, State, value_width
 
 
 class Abstraction(NamedTuple):

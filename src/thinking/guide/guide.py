@@ -7,7 +7,7 @@ jits, vmaps over seeds, scans over steps, and is saved by one call.
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,8 @@ from thinking.guide.react import Ask, Reaction, react
 from thinking.guide.scoring import Scoring, bootstrapped, check_path, lived, monte_carlo
 from thinking.guide.tagging import Tagging, attach, second_thoughts, tag_context, untagged_space
 from thinking.guide.think import Plan, think
-from thinking.kernels.contract import Array, Box, Context, Kernel, Metrics, Space, Transition
-
-State = Any
+from thinking.kernels.contract import Context, Kernel, Transition
+from thinking.types import Array, Box, Metrics, Space, State
 
 
 class GuideState(NamedTuple):

@@ -18,7 +18,8 @@ import numpy as np
 
 from thinking.guide.abstraction import forward_mask, last_pivot, next_pivot, reverse_mask
 from thinking.guide.hippocampus import same
-from thinking.kernels.contract import Array, Context, Transition
+from thinking.kernels.contract import Context, Transition
+from thinking.types import Array
 
 
 class Path(NamedTuple):

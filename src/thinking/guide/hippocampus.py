@@ -8,7 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.kernels.contract import Array, Context, Space
+from thinking.kernels.contract import Context
+from thinking.types import Array, Space
 
 
 class Memory(NamedTuple):

@@ -4,14 +4,13 @@ Axes: B rows; a group is a run of neighbouring layers that are the same kernel o
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from thinking.kernels.contract import Array, Context, Hypothesis, Kernel, Metrics, Transition
-
-State = Any
+from thinking.kernels.contract import Context, Hypothesis, Kernel, Transition
+from thinking.types import Array, Metrics, State
 
 
 class Layers(NamedTuple):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.guide.hippocampus import select
-from thinking.kernels.contract import Array
+from thinking.types import Array
 
 Inner = Any
 

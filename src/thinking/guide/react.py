@@ -4,13 +4,12 @@ Axes: B rows, L layers.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from thinking.guide.hippocampus import Memory, append
 from thinking.guide.plan import Plan, roll
-from thinking.kernels.contract import Array
+from thinking.types import Array, State
 
-State = Any
 Ask = Callable[[State, int, Memory, Array], tuple[Array, Array]]
 """`ask(state, layer, memory, target [B, ...]) -> (value [B, ...], known [B] bool)`.
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.guide.hindsight import Pairs, Path
-from thinking.kernels.contract import Array
+from thinking.types import Array
 
 
 class Scoring(NamedTuple):

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from thinking.guide.hippocampus import same
-from thinking.kernels.contract import Array, Box, Context, Discrete, Hypothesis, Space, Transition
+from thinking.kernels.contract import Context, Hypothesis, Transition
+from thinking.types import Array, Box, Discrete, Space
 
 
 class Tagging(NamedTuple):

@@ -8,16 +8,15 @@ Axes: B rows, L layers.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from thinking.guide.hippocampus import Memory, append, reset, same, select
 from thinking.guide.plan import Plan, roll
 from thinking.guide.react import Ask
-from thinking.kernels.contract import Array
+from thinking.types import Array, State
 
-State = Any
 Apply = Callable[[Array, Array], Array]
 """`apply(state [B, ...], action [B, ...]) -> state [B, ...]`: where the task's own model says an action leads."""
 

@@ -1,10 +1,11 @@
 """Kernels: single layers of thought, each a triple `(init, fit, infer)` of pure functions with one contract."""
 
-from thinking.kernels.contract import Box, Context, Discrete, Hypothesis, Kernel, Space, Spaces, Transition
+from thinking.kernels.contract import Context, Hypothesis, Kernel, Spaces, Transition
 from thinking.kernels.linear import linear
 from thinking.kernels.slots import Learning, score_access, value_access
 from thinking.kernels.table import table
 from thinking.kernels.transformer import transformer
+from thinking.types import Box, Discrete, Space
 
 __all__ = [
     "Box",

@@ -5,59 +5,12 @@ Axes: B rows of a batch, C items of a context, D dimensions of a vector.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-Array = jax.Array
-State = Any
-Metrics = dict[str, Array]
-
-
-@dataclass(frozen=True)
-class Discrete:
-    """Whole numbers from 0 to `size - 1`, held as int32 without a trailing axis."""
-
-    size: int
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"Discrete({self.size}): a discrete space has at least 1 value; give its size")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one thing."""
-        return ()
-
-    @property
-    def dtype(self) -> Any:
-        """Of what is held."""
-        return jnp.int32
-
-
-@dataclass(frozen=True)
-class Box:
-    """Vectors of `dims` float32 numbers, held with a trailing axis [D]."""
-
-    dims: int
-
-    def __post_init__(self) -> None:
-        if self.dims < 1:
-            raise ValueError(f"Box({self.dims}): a vector has at least 1 dimension; give its dimensions")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one thing."""
-        return (self.dims,)
-
-    @property
-    def dtype(self) -> Any:
-        """Of what is held."""
-        return jnp.float32
-
-
-Space = Discrete | Box
+from thinking.types import Array, Metrics, Space, State
 
 
 @dataclass(frozen=True)

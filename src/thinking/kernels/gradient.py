@@ -8,13 +8,10 @@ import jax.numpy as jnp
 import optax
 
 from thinking.kernels.contract import (
-    Array,
     Context,
     Hypothesis,
     Kernel,
-    Metrics,
     Spaces,
-    State,
     Transition,
     check_batch,
     check_context_length,
@@ -23,6 +20,7 @@ from thinking.kernels.contract import (
     without_padding,
 )
 from thinking.kernels.slots import Learning, Slots, best_slot, slot_loss
+from thinking.types import Array, Metrics, State
 
 
 class GradientState(NamedTuple):

@@ -10,18 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.kernels.contract import (
-    Array,
-    Context,
-    Hypothesis,
-    Kernel,
-    Metrics,
-    Spaces,
-    Transition,
-    check_batch,
-    check_question,
-)
+from thinking.kernels.contract import Context, Hypothesis, Kernel, Spaces, Transition, check_batch, check_question
 from thinking.kernels.keys import digits
+from thinking.types import Array, Metrics
 
 WAYS = 16
 _EMPTY = -1

@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 
-from thinking.kernels.contract import Array, Context
+from thinking.kernels.contract import Context
+from thinking.types import Array
 
 
 def digits(context: Context, target: Array, radices: tuple[int, ...]) -> tuple[Array, Array]:

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.kernels.contract import Array, Context, Discrete, Kernel, Space, Spaces, State
+from thinking.kernels.contract import Context, Kernel, Spaces
 from thinking.kernels.gradient import Network, gradient_kernel
-from thinking.kernels.slots import UNTOUCHED, Learning, Slots, value_access, value_width
+from thinking.kernels.slots import UNTOUCHED, Learning, Slots, value_access
+from thinking.types import Array, Discrete, Space, State, value_width
 
 
 def linear(

@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.kernels.contract import Array, Box, Discrete, Hypothesis, Metrics, Space
+from thinking.kernels.contract import Hypothesis
+from thinking.types import Array, Box, Discrete, Metrics, Space
 
 Access = Literal["value", "score"]
 
@@ -74,11 +75,6 @@ def _checked(learning: Learning) -> Learning:
             f"score_weight {learning.score_weight}, penalty {learning.penalty}: allowed are numbers from 0"
         )
     return learning
-
-
-def value_width(space: Space) -> int:
-    """How many numbers a network needs to read or say one thing of this space."""
-    return space.size if isinstance(space, Discrete) else space.dims
 
 
 def slot_loss(learning: Learning, space: Space, slots: Slots, value: Array, score: Array) -> tuple[Array, Metrics]:

@@ -10,13 +10,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from thinking.kernels.contract import (
-    Array,
     Context,
-    Discrete,
     Hypothesis,
     Kernel,
-    Metrics,
-    Space,
     Spaces,
     Transition,
     check_batch,
@@ -25,6 +21,7 @@ from thinking.kernels.contract import (
 )
 from thinking.kernels.hashed import hashed
 from thinking.kernels.keys import digits
+from thinking.types import Array, Discrete, Metrics, Space
 
 
 class TableState(NamedTuple):

@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from thinking.kernels.contract import Array, Context, Discrete, Kernel, Space, Spaces, State, check_context_length
+from thinking.kernels.contract import Context, Kernel, Spaces, check_context_length
 from thinking.kernels.gradient import Network, gradient_kernel
-from thinking.kernels.slots import UNTOUCHED, Learning, Slots, value_access, value_width
+from thinking.kernels.slots import UNTOUCHED, Learning, Slots, value_access
 from thinking.networks.attention.patterns import Window
 from thinking.networks.attention.sparse import attention
 from thinking.networks.blocks import Block, BlockConfig, Placement
 from thinking.networks.positions import Position, rotary
 from thinking.networks.pure import pure
+from thinking.types import Array, Discrete, Space, State, value_width
 
 
 def transformer(

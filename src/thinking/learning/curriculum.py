@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.text.packing import rows_of_step
-
-Array = jax.Array
+from thinking.types import Array
 
 
 class Progress(NamedTuple):

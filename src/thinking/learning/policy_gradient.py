@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.kernels.contract import Array, Metrics
-from thinking.learning.train_state import Learner, Params, stepped
+from thinking.learning.train_state import Learner, stepped
 from thinking.networks.actor_critic import Judgement
+from thinking.types import Array, Metrics, Params
 
 Judge = Callable[[Params, Any, Array], Judgement]
 """`judge(params, inputs, actions) -> Judgement` of arrays [N, ...]."""

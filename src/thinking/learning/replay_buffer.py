@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.learning.returns import state_values
-
-Array = jax.Array
+from thinking.types import Array
 
 
 class Episodes(NamedTuple):

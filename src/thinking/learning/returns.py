@@ -9,7 +9,7 @@ Axes: T steps, E episodes or worlds.
 import jax
 import jax.numpy as jnp
 
-Array = jax.Array
+from thinking.types import Array
 
 
 def returns_to_go(rewards: Array, discount: float) -> Array:

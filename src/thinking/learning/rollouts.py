@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from thinking.environments.control import Moment, World, reset, step
-from thinking.kernels.contract import Array
 from thinking.learning.replay_buffer import Episodes
+from thinking.types import Array
 
 Act = Callable[[Array, Array], tuple[Array, Any]]
 """`act(key, observation [E, O]) -> (action [E, ...], notes)`; notes are a PyTree [E, ...] that is kept beside it."""

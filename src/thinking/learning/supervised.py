@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.kernels.contract import Array, Metrics
-from thinking.learning.train_state import Learner, Params, stepped
+from thinking.learning.train_state import Learner, stepped
+from thinking.types import Array, Metrics, Params
 
 
 class Sums(NamedTuple):

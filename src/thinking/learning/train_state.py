@@ -1,10 +1,10 @@
 """What learns by gradients, and how it takes a step."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import optax
 
-Params = Any
+from thinking.types import Params
 
 
 class Learner(NamedTuple):

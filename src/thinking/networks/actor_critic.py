@@ -4,18 +4,15 @@ Axes: B rows (any number of leading axes), O dimensions of an observation, A dim
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from thinking.kernels.contract import Array, Discrete, Space
-from thinking.kernels.slots import value_width
 from thinking.networks.perceptron import Perceptron
 from thinking.networks.pure import pure
-
-Params = Any
+from thinking.types import Array, Discrete, Params, Space, value_width
 
 
 class Judgement(NamedTuple):

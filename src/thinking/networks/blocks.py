@@ -16,8 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from thinking.networks.positions import Position, rotary
-
-Array = jax.Array
+from thinking.types import Array
 
 Attend = Callable[[Array, Array, Array], tuple[Array, Any]]
 """`attend(q [B, C, H, E], k [B, C, G, E], v [B, C, G, E]) -> (mixed [B, N, H, E], whatever it wants to hand on)`: N is

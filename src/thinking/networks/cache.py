@@ -16,8 +16,7 @@ import jax.numpy as jnp
 from thinking.networks.attention.patterns import Global, Pattern, Strided, TopK, Window, memory, parts_of, sees
 from thinking.networks.attention.top_k import choose_blocks
 from thinking.networks.blocks import Attend
-
-Array = jax.Array
+from thinking.types import Array
 
 
 class Layer(NamedTuple):

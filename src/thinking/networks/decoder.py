@@ -16,9 +16,7 @@ from thinking.networks.attention.sparse import attention
 from thinking.networks.blocks import Attend, Block, BlockConfig, Placement, flat_dot
 from thinking.networks.cache import Cache
 from thinking.networks.pure import pure
-
-Array = jax.Array
-Params = Any
+from thinking.types import Array, Params
 
 
 class Reading(NamedTuple):

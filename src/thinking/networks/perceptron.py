@@ -6,11 +6,10 @@ Axes: B rows, D dimensions of the input.
 import itertools
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
-Array = jax.Array
+from thinking.types import Array
 
 
 class Perceptron(nnx.Module):

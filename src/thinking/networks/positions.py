@@ -7,10 +7,9 @@ Axes: B rows, C tokens, D dimensions of a token, H heads, K coordinates of a pla
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
-Array = jax.Array
+from thinking.types import Array
 
 
 class Position(NamedTuple):

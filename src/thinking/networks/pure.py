@@ -1,13 +1,13 @@
 """Flax NNX modules as pure functions over a plain PyTree of parameters."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 from flax import nnx
 
-Array = jax.Array
-Params = Any
+from thinking.types import Array, Params
+
 Module = TypeVar("Module", bound=nnx.Module)
 
 

@@ -4,13 +4,11 @@ Axes: R rows, T tokens of a row, S sentences of a row, V words, P places, D dime
 """
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-Array = jax.Array
-Params = dict[str, Any]
+from thinking.types import Array, Params
 
 
 @functools.partial(jax.jit, static_argnames=("heads", "epsilon", "first"))

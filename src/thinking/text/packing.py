@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Array = jax.Array
+from thinking.types import Array
 
 ROUNDS = 64
 """Of shuffling; each takes every second row elsewhere, and these are plenty for any number of rows."""

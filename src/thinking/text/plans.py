@@ -18,7 +18,7 @@ from rich.text import Text as Words
 from rich.tree import Tree
 
 from thinking.errors import UserError
-from thinking.experiment.folder import write_json, write_whole
+from thinking.files import write_json, write_whole
 
 PLANS, VECTORS, SEAL = "plans.jsonl", "plans.safetensors", "plans.json"
 

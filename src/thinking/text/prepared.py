@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from thinking.errors import UserError
-from thinking.experiment.folder import write_json, write_whole
+from thinking.files import write_json, write_whole
 from thinking.text import records
 from thinking.text.embedders import Embedder
 from thinking.text.records import Text, leaves

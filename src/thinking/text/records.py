@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from thinking.errors import UserError
-from thinking.experiment.folder import write_whole
+from thinking.files import write_whole
 
 SPLITS = ("train", "held_out", "compound")
 DEEPEST = 2  # sections within sections: parts, their operations, and their steps

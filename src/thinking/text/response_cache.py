@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thinking import progress
-from thinking.experiment.folder import write_whole
+from thinking.files import write_whole
 
 _WARNED: set[Path] = set()  # folders of which was warned
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-Array = jax.Array
+from thinking.types import Array
 
 MARKS = ("<pad>", "<begin>", "<end>", "<think>", "</think>", "<step>", "<ask>", "<answer>", "<check>", "<back>")
 PAD, BEGIN, END, THINK, DONE, STEP, ASK, ANSWER, CHECK, BACK = range(len(MARKS))

@@ -9,7 +9,7 @@ import optax
 import pytest
 from tests.kernels.quick import jit
 
-from thinking.generation.completions import Completions, generate
+from thinking.generation.completions import Completions, generate, joined
 from thinking.learning.curriculum import by_level, curriculum, evenly, replay
 from thinking.learning.policy_gradient import grpo, imitation, ppo, reinforce
 from thinking.learning.train_state import Learner
@@ -20,7 +20,6 @@ from thinking.reasoning.post_training.advantages import by_best, by_group, by_re
 from thinking.reasoning.post_training.rewards import combined
 from thinking.reasoning.post_training.training_step import (
     Questions,
-    joined,
     judge_texts,
     most_telling,
     post_training_step,

@@ -11,10 +11,11 @@ from tests.reasoning.trees import advance_in, follow, random_trees, root_of
 
 from thinking.reasoning.search.beam_search import beam
 from thinking.reasoning.search.candidates import best_of, by_value
-from thinking.reasoning.search.interface import Outlook, take
+from thinking.reasoning.search.interface import Outlook
 from thinking.reasoning.search.mcts import gumbel, plan_by_tree
 from thinking.reasoning.search.revision import revise
 from thinking.reasoning.search.step_actions import over_steps, tokens_of
+from thinking.trees import take
 
 STOP, S, K, T = 0, 2, 3, 3
 TREES = random_trees()

@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
-from thinking.generation.completions import Completions
+from thinking.generation.completions import Completions, joined
 from thinking.generation.sampling import Sampling
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.reasoning.post_training.training_step import joined
 from thinking.reasoning.search import strategies
 from thinking.reasoning.search.step_tree import by_step_tree
 from thinking.text.vocabulary import ANSWER, BACK, DONE, END, MARKS, STEP

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.environments.automata.automaton import Automaton
-
-Array = jax.Array
+from thinking.types import Array
 
 
 class Words(NamedTuple):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.kernels.contract import Array, Box, Discrete, Space
+from thinking.types import Array, Box, Discrete, Space
 
 
 class Codec(NamedTuple):

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from thinking.guide.hippocampus import Memory, append, empty, recall, select
 from thinking.guide.outlines.codecs import Codec, pursued, pursued_space
-from thinking.kernels.contract import Array, Context, Kernel, Metrics, Transition
+from thinking.kernels.contract import Context, Kernel, Transition
+from thinking.types import Array, Metrics
 
 State = tuple[Any, ...]
 

@@ -17,7 +17,8 @@ import numpy as np
 from thinking.guide.hippocampus import select
 from thinking.guide.outlines.codecs import Codec, pursued
 from thinking.guide.outlines.outliner import Outliner, State
-from thinking.kernels.contract import Array, Context, Transition
+from thinking.kernels.contract import Context, Transition
+from thinking.types import Array
 
 Outline = tuple[Any, ...]
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from thinking.guide.hippocampus import select
 from thinking.guide.outlines.outliner import Outliner, State
-from thinking.kernels.contract import Array
+from thinking.types import Array
 
 
 class Unrolled(NamedTuple):

@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.networks.attention.patterns import Pattern, sees
-
-Array = jax.Array
+from thinking.types import Array
 
 
 class Tokens(NamedTuple):

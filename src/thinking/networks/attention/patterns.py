@@ -9,10 +9,9 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 
-Array = jax.Array
+from thinking.types import Array
 
 
 class Pattern:

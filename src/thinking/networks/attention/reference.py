@@ -10,8 +10,7 @@ import jax.numpy as jnp
 
 from thinking.networks.attention.patterns import Pattern, TopK, parts_of, sees
 from thinking.networks.attention.top_k import choose_blocks, judges_of, means_of
-
-Array = jax.Array
+from thinking.types import Array
 
 
 def dense_mask(pattern: Pattern, q: Array, k: Array, causal: bool, segments: Array | None) -> Array:

@@ -6,12 +6,13 @@ Axes: B rows, T tokens, H heads, G heads of keys, R query heads that share each,
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.attention.partials import Array, Partial, Rows, Sizes, Tokens, finish, merge, rule
+from thinking.networks.attention.partials import Partial, Rows, Sizes, Tokens, finish, merge, rule
 from thinking.networks.attention.patterns import Dense, Global, Pattern, Strided, TopK, Union, Window, parts_of
 from thinking.networks.attention.reference import dense_mask, masked_attention
 from thinking.networks.attention.top_k import top_k
 from thinking.networks.attention.whole import dense, first_places
 from thinking.networks.attention.windowed import strided, window
+from thinking.types import Array
 
 
 def attention(

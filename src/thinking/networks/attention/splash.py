@@ -18,8 +18,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 )
 
 from thinking.networks.attention.patterns import Global, Pattern, TopK, parts_of, sees
-
-Array = jax.Array
+from thinking.types import Array
 
 SMALL, LARGE = 128, 512  # blocks; the lanes of a TPU are the least that the kernel takes
 LONGEST = 2**13  # tokens up to which the mask is looked through, once a program, in a few seconds

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from thinking.networks.attention.partials import (
     Allowed,
-    Array,
     Partial,
     Rows,
     Sizes,
@@ -19,6 +18,7 @@ from thinking.networks.attention.partials import (
     step_size,
     weigh,
 )
+from thinking.types import Array
 
 
 def choose_blocks(

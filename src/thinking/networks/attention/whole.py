@@ -7,7 +7,6 @@ import jax
 
 from thinking.networks.attention.partials import (
     Allowed,
-    Array,
     Partial,
     Rows,
     Sizes,
@@ -19,6 +18,7 @@ from thinking.networks.attention.partials import (
     step_size,
     weigh,
 )
+from thinking.types import Array
 
 
 def dense(rows: Rows, allowed: Allowed, sizes: Sizes) -> Partial:

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from thinking.networks.attention.partials import (
     Allowed,
-    Array,
     Partial,
     Rows,
     Sizes,
@@ -23,6 +22,7 @@ from thinking.networks.attention.partials import (
     widened,
 )
 from thinking.networks.attention.whole import dense
+from thinking.types import Array
 
 
 def window(rows: Rows, size: int, causal: bool, allowed: Allowed, sizes: Sizes) -> Partial:

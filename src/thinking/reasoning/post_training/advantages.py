@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from thinking.generation.completions import Completions
-from thinking.kernels.contract import Array
 from thinking.learning.policy_gradient import Experience
 from thinking.learning.returns import generalized_advantages, group_advantages
+from thinking.types import Array
 
 Credit = Callable[..., Experience]
 """`credit(completions, rewards [B], **told) -> Experience`, without inputs: what each token [B, N] learns from rewards.

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.kernels.contract import Array, Metrics
 from thinking.learning.curriculum import Syllabus
 from thinking.learning.supervised import Loss, Sums, next_token_sums, supervised
-from thinking.learning.train_state import Learner, Params
+from thinking.learning.train_state import Learner
 from thinking.networks.decoder import Decoder
 from thinking.text.packing import Packed
+from thinking.types import Array, Metrics, Params
 
 Places = Callable[[Array, Array, Array], Array]
 """`places(key, tokens [B, T], segments [B, T]) -> where [B, T, K]`, what location positions read; consumes the key."""

@@ -11,10 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from thinking.generation.completions import Completions
-from thinking.text.vocabulary import ANSWER, BACK, CHECK, DONE, END, MARKS, STEP, THINK, in_thought
-
-Array = jax.Array
+from thinking.generation.completions import Completions, answers_of, tokens_and_mask
+from thinking.text.vocabulary import ANSWER, BACK, CHECK, DONE, END, MARKS, STEP, THINK
+from thinking.types import Array
 
 Reward = Callable[..., Array]
 """`reward(prompts [B, P], completions, **columns) -> [B] float32`, higher is better."""
@@ -41,23 +40,6 @@ def outcome(prompts: Array, completions: Completions, *, answers: Array, **colum
     return (same & complete & (count == wanted)).astype(jnp.float32)
 
 
-def answers_of(completions: Completions) -> tuple[Array, Array, Array]:
-    """Where each answer stands: what is between the last answer mark outside thoughts and the first end behind it.
-
-    Args:
-        completions: what was written.
-
-    Returns:
-        The place of its first token [B] int32, how many tokens it has [B] int32, and whether there is one [B] bool,
-        which has at least one token and an end; else the others mean nothing.
-    """
-    tokens, place, real = _rows(completions)
-    width = tokens.shape[1]
-    start = jnp.max(jnp.where((tokens == ANSWER) & real & ~in_thought(tokens), place, -1), axis=1) + 1
-    end = jnp.min(jnp.where((tokens == END) & real & (place >= start[:, None]), place, width), axis=1)
-    return start, end - start, (start > 0) & (end < width) & (end > start)
-
-
 def format(prompts: Array, completions: Completions, **columns: Any) -> Array:
     """[B] 1 where it is one thought, then one answer, then the end, else 0.
 
@@ -70,7 +52,7 @@ def format(prompts: Array, completions: Completions, **columns: Any) -> Array:
         **columns: not read.
     """
     _check("format", prompts, completions)
-    tokens, place, real = _rows(completions)
+    tokens, place, real = tokens_and_mask(completions)
     length = completions.length[:, None]
     closed = jnp.max(jnp.where((tokens == DONE) & real, place, -1), axis=1, keepdims=True)
     once = [jnp.sum((tokens == mark) & real, axis=1) == 1 for mark in (THINK, DONE, END)]
@@ -108,7 +90,7 @@ def process(prompts: Array, completions: Completions, *, steps: Array, **columns
         **columns: not read.
     """
     _check("process", prompts, completions, steps=steps)
-    tokens, place, real = _rows(completions)
+    tokens, place, real = tokens_and_mask(completions)
     rows, width = tokens.shape
     start = jnp.min(jnp.where((tokens == THINK) & real, place, width), axis=1, keepdims=True)
     after = (place > start) & real
@@ -156,12 +138,6 @@ def combined(**terms: tuple[float, Reward]) -> Callable[..., tuple[Array, dict[s
         return total, each
 
     return reward
-
-
-def _rows(completions: Completions) -> tuple[Array, Array, Array]:
-    """Tokens [B, N], their places [1, N], and which were written [B, N]."""
-    place = jnp.arange(completions.tokens.shape[1])[None]
-    return completions.tokens, place, place < completions.length[:, None]
 
 
 def _check(name: str, prompts: Array, completions: Completions, **columns: Array) -> None:

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from thinking.generation.completions import Completions
-from thinking.kernels.contract import Array
 from thinking.learning.policy_gradient import Experience
 from thinking.learning.returns import generalized_advantages
 from thinking.reasoning.post_training.advantages import Credit, experience_of, written_mask
 from thinking.text.vocabulary import DONE, STEP, THINK
+from thinking.types import Array
 
 
 class Pieces(NamedTuple):

@@ -11,16 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.generation.completions import Completions, generate
-from thinking.kernels.contract import Array, Metrics
+from thinking.generation.completions import Completions, answers_of, generate, joined
 from thinking.learning.curriculum import Syllabus
 from thinking.learning.policy_gradient import Judge, Update
-from thinking.learning.train_state import Learner, Params
+from thinking.learning.train_state import Learner
 from thinking.networks.actor_critic import Judgement
 from thinking.networks.decoder import Decoder
 from thinking.reasoning.post_training.advantages import Credit
-from thinking.reasoning.post_training.rewards import answers_of
 from thinking.text.vocabulary import END, Vocabulary
+from thinking.types import Array, Metrics, Params
 
 Rewards = Callable[..., tuple[Array, dict[str, Array]]]
 """`rewards(prompts [B, P], completions, **columns) -> (total [B], {name: [B]})`, of `rewards.combined`."""
@@ -97,20 +96,6 @@ def judge_texts(model: Decoder) -> Judge:
         return Judgement(*(jnp.take_along_axis(each, place, axis=1) for each in (said, entropy, reading.value)))
 
     return judge
-
-
-def joined(prompts: Array, lengths: Array, tokens: Array) -> Array:
-    """[B, P + N] prompts with what follows right behind each, then zeros.
-
-    Args:
-        prompts: [B, P].
-        lengths: [B], tokens of each prompt.
-        tokens: [B, N], zeros behind what was written.
-    """
-    place = jnp.arange(prompts.shape[1] + tokens.shape[1])[None] - lengths[:, None]
-    written = jnp.take_along_axis(tokens, jnp.clip(place, 0, tokens.shape[1] - 1), axis=1)
-    asked = jnp.pad(prompts, ((0, 0), (0, tokens.shape[1])))
-    return jnp.where(place < 0, asked, jnp.where(place < tokens.shape[1], written, 0))
 
 
 def student(learner: Learner, syllabus: Syllabus, key: Array, *, anchored: bool = False) -> Student:

@@ -6,7 +6,6 @@ Axes: B problems, W beams of each, R = B W rows, A actions.
 import jax
 import jax.numpy as jnp
 
-from thinking.kernels.contract import Array
 from thinking.reasoning.search.interface import (
     NO_ACTION,
     Advance,
@@ -18,9 +17,10 @@ from thinking.reasoning.search.interface import (
     check_root,
     going_on,
     move,
-    take,
     unroll,
 )
+from thinking.trees import take
+from thinking.types import Array
 
 
 def beam(

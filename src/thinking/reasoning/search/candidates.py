@@ -9,7 +9,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from thinking.kernels.contract import Array
 from thinking.reasoning.search.interface import (
     Advance,
     Candidates,
@@ -22,6 +21,7 @@ from thinking.reasoning.search.interface import (
     move,
     unroll,
 )
+from thinking.types import Array
 
 Rank = Callable[[Candidates], Array]
 """`rank(candidates) -> score [B, N]`, higher is better. A trained verifier (Cobbe et al. 2021) is one."""

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.kernels.contract import Array, State
+from thinking.trees import take, where_rows
+from thinking.types import Array, State
 
 NO_ACTION = -1
 
@@ -101,20 +102,6 @@ class Walk(NamedTuple):
     outlook: Outlook
     paths: Paths
     spent: Array
-
-
-def take(tree: Any, rows: Array) -> Any:
-    """The given rows of every leaf."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tree)
-
-
-def where_rows(condition: Array, tree: Any, other: Any) -> Any:
-    """Rows of `tree` where the condition [R] holds, else those of `other`."""
-
-    def choose(leaf: Array, another: Array) -> Array:
-        return jnp.where(condition.reshape(condition.shape + (1,) * (leaf.ndim - 1)), leaf, another)
-
-    return jax.tree.map(choose, tree, other)
 
 
 def begin(root: Root, copies: int, max_steps: int) -> Walk:

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import mctx
 
-from thinking.kernels.contract import Array, State
 from thinking.reasoning.search.interface import (
     Advance,
     Candidates,
@@ -26,6 +25,7 @@ from thinking.reasoning.search.interface import (
     move,
     unroll,
 )
+from thinking.types import Array, State
 
 Policy = Callable[..., mctx.PolicyOutput]
 """How a tree grows and what is chosen from it: a policy of mctx, perhaps with options bound by `functools.partial`."""

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from thinking.kernels.contract import Array
 from thinking.reasoning.search.candidates import Rank, best_of, by_log_prob, ranked
 from thinking.reasoning.search.interface import NO_ACTION, Advance, Candidates, Root, check_budgets
+from thinking.types import Array
 
 Start = Callable[[Array, Array, Array], tuple[Advance, Root]]
 """`start(actions [B, T], length [B], round []) -> (advance, root)`, given the attempt before: -1 and 0 in round 0."""

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.kernels.contract import Array, State
 from thinking.reasoning.search.candidates import sample
 from thinking.reasoning.search.interface import (
     NO_ACTION,
@@ -19,8 +18,9 @@ from thinking.reasoning.search.interface import (
     begin,
     check_root,
     check_temperature,
-    where_rows,
 )
+from thinking.trees import where_rows
+from thinking.types import Array, State
 
 
 class Step(NamedTuple):

@@ -7,15 +7,14 @@ M nodes of a tree.
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.decoder import Decoder, Params
+from thinking.networks.decoder import Decoder
 from thinking.reasoning.search.interface import Advance, Outlook, Root, State, Walk, begin, candidates_of, move, unroll
 from thinking.reasoning.search.mcts import Decision, tree_search
 from thinking.reasoning.search.step_actions import Step, StepState, over_steps, tokens_of
 from thinking.reasoning.search.strategies import STEP_ENDS, Solutions
 from thinking.reasoning.search.token_model import over_tokens
 from thinking.text.vocabulary import END
-
-Array = jax.Array
+from thinking.types import Array, Params
 
 
 def by_step_tree(

@@ -14,17 +14,15 @@ import jax
 import jax.numpy as jnp
 
 from thinking.batching import in_batches
-from thinking.generation.completions import Completions, generate
+from thinking.generation.completions import Completions, answers_of, generate
 from thinking.generation.sampling import Sampling
-from thinking.networks.decoder import Decoder, Params
-from thinking.reasoning.post_training.rewards import answers_of
+from thinking.networks.decoder import Decoder
 from thinking.reasoning.search.beam_search import beam
 from thinking.reasoning.search.candidates import best_path, majority_vote
 from thinking.reasoning.search.interface import check_budgets
 from thinking.reasoning.search.token_model import over_tokens
 from thinking.text.vocabulary import BACK, DONE, END, PAD, STEP
-
-Array = jax.Array
+from thinking.types import Array, Params
 
 STEP_ENDS = (STEP, BACK, DONE, END)
 """The tokens that end a step of a text."""

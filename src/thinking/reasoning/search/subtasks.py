@@ -16,10 +16,9 @@ import numpy as np
 from thinking.generation.completions import generate
 from thinking.generation.prompts import check_words
 from thinking.generation.sampling import Sampling
-from thinking.networks.decoder import Decoder, Params
+from thinking.networks.decoder import Decoder
 from thinking.text.vocabulary import ANSWER, ASK, BEGIN, DONE, END, MARKS, THINK, Vocabulary
-
-Array = jax.Array
+from thinking.types import Array, Params
 
 SOLVED, MALFORMED, TOO_LONG = "solved", "malformed", "too long"
 CIRCLE, TOO_DEEP, TOO_MANY = "asks in a circle", "too deep", "too many contexts"

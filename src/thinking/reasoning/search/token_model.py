@@ -5,16 +5,14 @@ Axes: B problems, P tokens of the longest prompt, R rows (the candidates of a pr
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 
 from thinking.generation.prompts import check_words, read_prompts
 from thinking.networks.attention.patterns import TopK, parts_of
 from thinking.networks.cache import Cache
-from thinking.networks.decoder import Decoder, Params
+from thinking.networks.decoder import Decoder
 from thinking.reasoning.search.interface import Advance, Outlook, Root
-
-Array = jax.Array
+from thinking.types import Array, Params
 
 
 def over_tokens(

@@ -13,12 +13,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.generation.completions import generate
+from thinking.generation.completions import generate, joined
 from thinking.networks.cache import Cache
-from thinking.networks.decoder import Decoder, Params, Reading
-from thinking.reasoning.post_training.training_step import joined
-
-Array = jax.Array
+from thinking.networks.decoder import Decoder, Reading
+from thinking.types import Array, Params
 
 Kind = Literal["idle", "plain", "pause", "judged", "supervised"]
 """How a model thinks: not at all every second time and else any number of tokens by chance; never; a fixed number of

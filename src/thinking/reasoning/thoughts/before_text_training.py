@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.kernels.contract import Array, Metrics
 from thinking.learning.policy_gradient import masked_mean
 from thinking.learning.returns import group_advantages
-from thinking.learning.train_state import Learner, Params, stepped
+from thinking.learning.train_state import Learner, stepped
 from thinking.reasoning.thoughts.before_text import Manner, Said
+from thinking.types import Array, Metrics, Params
 
 Credit = Callable[[Array, int], Array]
 """`credit(gain [B G], group) -> [B G]`, how much likelier each thought should become, group by group."""

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from thinking.networks.blocks import Attend, Block, BlockConfig
+from thinking.types import Array
 
-Array = jax.Array
 STEEPEST, SHALLOWEST = 4.0, 0.05
 """How much the logits of the first and of the last head fall with each place of distance."""
 

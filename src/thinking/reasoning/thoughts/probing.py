@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from thinking.reasoning.thoughts.thinker import Params, Thinker, Thinking
+from thinking.reasoning.thoughts.thinker import Thinker, Thinking
+from thinking.types import Array, Params
 
-Array = jax.Array
 Words = Any
 """Words with `symbols` [B, N], `lengths` [B], `states` [B, N] and `answers` [B], int32."""
 

@@ -11,8 +11,8 @@ from flax import nnx
 
 from thinking.networks.blocks import BlockConfig, dense
 from thinking.reasoning.thoughts.network import Memory, Reader
+from thinking.types import Array
 
-Array = jax.Array
 Kind = Literal["none", "pause", "discrete", "continuous"]
 """What a step hands to the next: there is one step alone; nothing (Goyal et al. 2024); a token of a vocabulary of its
 own; its hidden state (Hao et al. 2024), and with it the mixture of all tokens (Zhang et al. 2025, Soft Thinking)."""

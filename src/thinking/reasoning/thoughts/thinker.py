@@ -8,7 +8,7 @@ Axes: B words, N symbols of the longest, T thoughts, A answers, K kinds of thoug
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,7 @@ from flax import nnx
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.pure import pure
 from thinking.reasoning.thoughts.steps import Choice, Kind, Network, answer_at_once, answer_over_ends, take_steps
-
-Array = jax.Array
-Params = Any
+from thinking.types import Array, Params
 
 
 class Thinking(NamedTuple):

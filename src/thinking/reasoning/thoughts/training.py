@@ -15,9 +15,8 @@ from thinking.learning.policy_gradient import masked_mean
 from thinking.learning.returns import group_advantages, returns_to_go
 from thinking.learning.train_state import Learner, stepped
 from thinking.reasoning.thoughts.thinker import Thinker, Thinking
+from thinking.types import Array, Metrics
 
-Array = jax.Array
-Metrics = dict[str, Array]
 Draw = Callable[[Array, Array], Any]
 """`draw(key, lengths [B]) -> words` with `symbols` [B, N], `lengths` [B], `states` [B, N] and `answers` [B], int32."""
 

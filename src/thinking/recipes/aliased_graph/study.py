@@ -20,8 +20,8 @@ from thinking.guide import Guide, GuideState, Path, Plan, guide, monte_carlo
 from thinking.guide.abstraction import skip_step
 from thinking.guide.react import pursue
 from thinking.guide.tagging import Tagging, drawn, tagged_space, visits
+from thinking.types import Array
 
-Array = jax.Array
 Choose = Callable[[Array, Array], Tagging | None]
 """`choose(frequencies [K], key) -> Tagging`, for a world in which true tags are that frequent; None for no tags."""
 

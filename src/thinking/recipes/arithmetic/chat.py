@@ -14,12 +14,12 @@ from thinking.generation.chat import chat
 from thinking.generation.completions import streamer
 from thinking.generation.display import coloured, growing
 from thinking.generation.sampling import Sampling
-from thinking.kernels.contract import Array
 from thinking.reasoning.search.subtasks import SOLVED, outline, solver
 from thinking.recipes.arithmetic.evaluation import DEEPEST, MOST
 from thinking.recipes.arithmetic.rows import VOCABULARY, prompt
 from thinking.recipes.arithmetic.searches import BEAM, GREEDY, REVISION, TREE, Searcher, solve
 from thinking.text.vocabulary import END
+from thinking.types import Array
 
 LONGEST = 48
 """Tokens of a question."""

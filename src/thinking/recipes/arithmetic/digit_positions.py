@@ -22,8 +22,7 @@ import numpy as np
 from thinking.recipes.arithmetic.rows import VOCABULARY
 from thinking.text.packing import Packed
 from thinking.text.vocabulary import ANSWER, STEP, THINK
-
-Array = jax.Array
+from thinking.types import Array
 
 COORDINATES = 3
 QUESTION_PART, THOUGHT_PART, ANSWER_PART = range(3)

@@ -8,14 +8,14 @@ import numpy as np
 from thinking.batching import by_subject, in_batches
 from thinking.generation.completions import generate
 from thinking.generation.sampling import Sampling
-from thinking.kernels.contract import Array
-from thinking.networks.decoder import Decoder, Params
+from thinking.networks.decoder import Decoder
 from thinking.reasoning.post_training.rewards import outcome
 from thinking.reasoning.search.subtasks import solver
 from thinking.recipes.arithmetic.datasets import Exam
 from thinking.recipes.arithmetic.digit_positions import COORDINATES, locate
 from thinking.recipes.arithmetic.rows import Prompts
 from thinking.text.vocabulary import END
+from thinking.types import Array, Params
 
 BATCH = 512
 """Problems that are answered at once."""

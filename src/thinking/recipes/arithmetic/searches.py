@@ -14,8 +14,7 @@ from thinking.batching import in_batches
 from thinking.environments.arithmetic.problems import Problem
 from thinking.generation.completions import generate
 from thinking.generation.sampling import Sampling
-from thinking.kernels.contract import Array
-from thinking.networks.decoder import Decoder, Params
+from thinking.networks.decoder import Decoder
 from thinking.reasoning.search.budgets import outcome_row
 from thinking.reasoning.search.step_tree import by_step_tree
 from thinking.reasoning.search.strategies import (
@@ -33,6 +32,7 @@ from thinking.reasoning.search.strategies import (
 )
 from thinking.recipes.arithmetic.verification import checked, first_that_stands
 from thinking.text.vocabulary import END
+from thinking.types import Array, Params
 
 GREEDY, VOTE, VALUE, LIKELIEST, CHECK = "greedy", "vote", "value", "likeliest", "check"
 BEAM, REVISION, TREE = "beam", "revision", "tree"

@@ -14,9 +14,9 @@ from thinking.environments.control import World
 from thinking.guide import Guide, GuideState
 from thinking.guide.hippocampus import Memory, append
 from thinking.guide.react import Reaction
-from thinking.kernels.contract import Array
 from thinking.learning.replay_buffer import Episodes
 from thinking.learning.rollouts import Pursue
+from thinking.types import Array
 
 
 class Scale(NamedTuple):

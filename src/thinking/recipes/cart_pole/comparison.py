@@ -16,10 +16,10 @@ from thinking.experiment.device import best_seconds
 from thinking.experiment.training import Trained
 from thinking.guide import Guide, GuideState
 from thinking.guide.hippocampus import append
-from thinking.kernels.contract import Array
 from thinking.learning.rollouts import begin, rollout
 from thinking.networks.actor_critic import Policy
 from thinking.recipes.cart_pole.agent import Scale
+from thinking.types import Array
 
 Row = dict[str, Any]
 Actor = Callable[[Any, Array, Array], Array]

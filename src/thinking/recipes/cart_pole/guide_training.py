@@ -19,10 +19,10 @@ import optax
 from thinking.environments import control
 from thinking.environments.control import World, random_actions
 from thinking.guide import Guide, GuideState, Path
-from thinking.kernels.contract import Array, Metrics, State
 from thinking.learning.replay_buffer import Episodes, Keeping, draw, empty, keep
 from thinking.learning.rollouts import Pursue, episodes
 from thinking.recipes.cart_pole.agent import Actor, Agent, Aim, Pursuit, Scale, begin_pursuit, best_aim
+from thinking.types import Array, Metrics, State
 
 
 class Course(NamedTuple):

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import optax
 
 from thinking.environments.control import World
-from thinking.kernels.contract import Array, Metrics
 from thinking.learning.policy_gradient import Experience, Update
 from thinking.learning.returns import generalized_advantages, returns_to_go
 from thinking.learning.rollouts import Pursue, Worlds, begin, episodes, recent_return, rollout
 from thinking.learning.train_state import Learner
 from thinking.networks.actor_critic import Policy
+from thinking.types import Array, Metrics
 
 
 class Searcher(NamedTuple):

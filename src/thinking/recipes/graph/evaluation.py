@@ -16,8 +16,8 @@ from thinking.environments.graph import Graph, is_edge, random_step, step
 from thinking.guide import Guide, GuideState, Plan
 from thinking.guide.plan import roll
 from thinking.guide.react import pursue
+from thinking.types import Array
 
-Array = jax.Array
 Planner = Partial
 """`planner(start [B], goal [B]) -> Plan`; a PyTree that carries what it knows, so that jitted functions may take it."""
 

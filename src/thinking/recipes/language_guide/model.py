@@ -15,17 +15,18 @@ import numpy as np
 import optax
 
 from thinking.errors import UserError
-from thinking.experiment.folder import write_json, write_whole
+from thinking.files import write_json, write_whole
 from thinking.guide.outlines.codecs import Codec, Whitening, pursued_space, tokens, whitened, whitening
 from thinking.guide.outlines.outliner import Outliner, outliner
 from thinking.guide.outlines.training_data import Leg, Outline, legs_of
 from thinking.kernels import linear, table, transformer
-from thinking.kernels.contract import Kernel, Space
+from thinking.kernels.contract import Kernel
 from thinking.learning.optimizers import adamw
 from thinking.text import clusters
 from thinking.text import outlines as hierarchy
 from thinking.text.embedders import normalised
 from thinking.text.prepared import Prepared
+from thinking.types import Space
 
 KernelName = Literal["transformer", "linear", "table"]
 Fitted = Whitening | clusters.Codebook

@@ -13,10 +13,8 @@ import numpy as np
 from rich.text import Text
 
 from thinking.experiment import plots
-from thinking.networks.decoder import Params
 from thinking.reasoning.thoughts.before_text import Manner, Thought, Words
-
-Array = jax.Array
+from thinking.types import Array, Params
 
 TOGETHER = 250
 """Windows that are read at once."""

@@ -13,12 +13,12 @@ import numpy as np
 
 from thinking.errors import UserError
 from thinking.generation.completions import Completions
-from thinking.kernels.contract import Array
 from thinking.learning.policy_gradient import Experience
 from thinking.learning.returns import returns_to_go
 from thinking.reasoning.post_training.advantages import Credit, experience_of, spread_out, written_mask
 from thinking.reasoning.post_training.training_step import Questions
 from thinking.text.vocabulary import BEGIN, END, Vocabulary
+from thinking.types import Array
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz .,'-"
 LONGEST = 200

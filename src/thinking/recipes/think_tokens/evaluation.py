@@ -15,7 +15,7 @@ from thinking import progress
 from thinking.environments.automata.automaton import Automaton
 from thinking.environments.automata.words import Words, draw_words
 from thinking.experiment import Run, metrics
-from thinking.experiment.folder import write_whole
+from thinking.files import write_whole
 from thinking.reasoning.thoughts import Thinker, probing
 from thinking.recipes.think_tokens import thought_plots, thoughts_page
 

@@ -4,7 +4,7 @@ Axes: B numbers, V values, T thoughts, K kinds of thoughts, D width.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,7 @@ from thinking.learning.train_state import Learner, stepped
 from thinking.networks.blocks import BlockConfig, FeedForward, dense
 from thinking.networks.pure import pure
 from thinking.reasoning.thoughts.steps import Choice, chosen
-
-Array = jax.Array
-Params = Any
+from thinking.types import Array, Params
 
 
 class Coder(NamedTuple):
