@@ -48,13 +48,17 @@ class Config(RunConfig):
     )
     lesson_problems: int = option(4000, "problems drawn for each OPERATION:DIGITS that is taught")
     exams: tuple[str, ...] = option(
-        ("words",), "held-out problems to be examined in: words, or OPERATION:DIGITS", identity=False
+        ("words",), "held-out problems to be examined in: words, or OPERATION:DIGITS", affects_weights=False
     )
-    exam_problems: int = option(1000, "problems drawn for each OPERATION:DIGITS that is examined", identity=False)
+    exam_problems: int = option(
+        1000, "problems drawn for each OPERATION:DIGITS that is examined", affects_weights=False
+    )
     speech: float = option(0.5, "share of problems that are asked in words instead of symbols, 0 to 1")
     least_first: bool = option(False, "write numbers with their least significant digit first")
     slips: bool = option(
-        False, "examine too what becomes of thoughts that begin with a slip, for worked and revised", identity=False
+        False,
+        "examine too what becomes of thoughts that begin with a slip, for worked and revised",
+        affects_weights=False,
     )
     slip: float = option(0.1, "revised: the probability that a taught step is wrong at first, and taken back")
     curriculum: bool = option(False, "open one lesson after another, as the one before is mastered")
@@ -102,18 +106,22 @@ class Config(RunConfig):
     format_weight: float = option(0.1, "weight of the reward for a well-formed answer")
     length_weight: float = option(0.0, "weight of the reward for the share of the budget that is left")
 
-    chat: FlagCreatePairsOff[bool] = option(False, "once trained, answer typed problems instead", identity=False)
+    chat: FlagCreatePairsOff[bool] = option(False, "once trained, answer typed problems instead", affects_weights=False)
     method: Method = option(
-        "greedy", "chat: how to answer: greedy, vote, value, likeliest, check, beam, revision, tree", identity=False
+        "greedy",
+        "chat: how to answer: greedy, vote, value, likeliest, check, beam, revision, tree",
+        affects_weights=False,
     )
-    paths: int = option(8, "chat: attempts, or width of the beam, or simulations of each tree", identity=False)
+    paths: int = option(8, "chat: attempts, or width of the beam, or simulations of each tree", affects_weights=False)
 
     search: tuple[str, ...] = option(
-        (), "held-out problems to compare all ways of searching on: words, or OPERATION:DIGITS", identity=False
+        (), "held-out problems to compare all ways of searching on: words, or OPERATION:DIGITS", affects_weights=False
     )
-    search_problems: int = option(256, "problems that ways of searching are compared on", identity=False)
-    attempts: int = option(16, "search: the most attempts at a problem", identity=False)
-    temperature: float = option(0.7, "search: by which logits are divided before attempts are drawn", identity=False)
+    search_problems: int = option(256, "problems that ways of searching are compared on", affects_weights=False)
+    attempts: int = option(16, "search: the most attempts at a problem", affects_weights=False)
+    temperature: float = option(
+        0.7, "search: by which logits are divided before attempts are drawn", affects_weights=False
+    )
 
     def validate(self) -> None:
         """Raises UserError for values that cannot be trained."""

@@ -64,19 +64,23 @@ class Config(RunConfig):
             *("search", "post_training", "long_context", "embedding"),
         ),
         "what is measured; `utilisation` trains a decoder of GPT-2's size and wants a GPU",
-        identity=False,
+        affects_weights=False,
     )
-    sequences: Literal["full", "tiny"] = option("full", "sizes of what is measured of sequence models", identity=False)
-    rows: int = option(1024, "kernels: rows of a fit and of an infer", identity=False)
-    width: int = option(128, "kernels: dimensions of the transformer", identity=False)
-    slots: int = option(32, "kernels: hypotheses per question of the transformer and the linear memory", identity=False)
-    nodes: int = option(32, "guides: nodes of the graph to plan on", identity=False)
-    steps: int = option(20, "kernels, guides: fits and infers timed together", identity=False)
+    sequences: Literal["full", "tiny"] = option(
+        "full", "sizes of what is measured of sequence models", affects_weights=False
+    )
+    rows: int = option(1024, "kernels: rows of a fit and of an infer", affects_weights=False)
+    width: int = option(128, "kernels: dimensions of the transformer", affects_weights=False)
+    slots: int = option(
+        32, "kernels: hypotheses per question of the transformer and the linear memory", affects_weights=False
+    )
+    nodes: int = option(32, "guides: nodes of the graph to plan on", affects_weights=False)
+    steps: int = option(20, "kernels, guides: fits and infers timed together", affects_weights=False)
     train_steps: int = option(
-        600, "guides: training steps over which the cost of checkpoints is measured", identity=False
+        600, "guides: training steps over which the cost of checkpoints is measured", affects_weights=False
     )
     kills: int = option(
-        0, "kill training by SIGKILL so often, at random instants, instead of measuring", identity=False
+        0, "kill training by SIGKILL so often, at random instants, instead of measuring", affects_weights=False
     )
 
     def validate(self) -> None:

@@ -36,21 +36,29 @@ class Config(RunConfig):
     """Write plans of the language guide as text, with a report of them."""
 
     # Nothing is trained here. Other settings write anew, and answers that were paid for stay in the cache.
-    seed: int = option(0, "of nothing: no text here is drawn by chance", identity=False)
+    seed: int = option(0, "of nothing: no text here is drawn by chance", affects_weights=False)
     by: Literal["nearest", "openai", "huggingface", "steered"] = option(
         "nearest",
         "who writes: the nearest known sentences, a server of the OpenAI protocol (needs OPENAI_API_KEY), a model of "
         "Hugging Face, or such a model steered toward the plan's vectors",
-        identity=False,
+        affects_weights=False,
     )
-    model: str | None = option(None, "the model of that server, or of Hugging Face: name or folder", identity=False)
-    base_url: str | None = option(None, "of that server, as http://localhost:8000/v1; None: OpenAI's", identity=False)
-    max_requests: int | None = option(None, "requests to that server at most; None: no limit", identity=False)
-    most: int = option(3, "plans of each split and mode that a model writes; of others: the sentences", identity=False)
-    strength: float = option(4.0, "of steering: nats that a cosine of 1 adds to a token's score", identity=False)
-    minilm_folder: Path | None = option(None, "of steering: folder of the embedder's weights", identity=False)
-    splits: tuple[SplitName, ...] = option(("held_out", "compound", "asked"), "plans of which goals", identity=False)
-    modes: tuple[ModeName, ...] = option(("think", "react"), "plans made in which way", identity=False)
+    model: str | None = option(
+        None, "the model of that server, or of Hugging Face: name or folder", affects_weights=False
+    )
+    base_url: str | None = option(
+        None, "of that server, as http://localhost:8000/v1; None: OpenAI's", affects_weights=False
+    )
+    max_requests: int | None = option(None, "requests to that server at most; None: no limit", affects_weights=False)
+    most: int = option(
+        3, "plans of each split and mode that a model writes; of others: the sentences", affects_weights=False
+    )
+    strength: float = option(4.0, "of steering: nats that a cosine of 1 adds to a token's score", affects_weights=False)
+    minilm_folder: Path | None = option(None, "of steering: folder of the embedder's weights", affects_weights=False)
+    splits: tuple[SplitName, ...] = option(
+        ("held_out", "compound", "asked"), "plans of which goals", affects_weights=False
+    )
+    modes: tuple[ModeName, ...] = option(("think", "react"), "plans made in which way", affects_weights=False)
 
     def validate(self) -> None:
         """Raises UserError for a number out of range, and for a model that is needed and not named."""

@@ -34,31 +34,37 @@ class Config(RunConfig):
     """Prepare texts and their embeddings for the language guide."""
 
     # Nothing is trained here. Other settings prepare anew, and answers that were paid for stay in the cache.
-    seed: int = option(0, "seed of wordings and of the goals that are held out, 0 to 4294967295", identity=False)
+    seed: int = option(0, "seed of wordings and of the goals that are held out, 0 to 4294967295", affects_weights=False)
     text: str = option(
-        "bundled", "where texts come from: bundled, openai, huggingface, or a file of JSON Lines", identity=False
+        "bundled", "where texts come from: bundled, openai, huggingface, or a file of JSON Lines", affects_weights=False
     )
     goals: Path | None = option(
-        None, "openai and huggingface: file of goals, one a line; None: the bundled ones", identity=False
+        None, "openai and huggingface: file of goals, one a line; None: the bundled ones", affects_weights=False
     )
     model: str | None = option(
-        None, "openai: name of the model that writes; huggingface: its name or its folder", identity=False
+        None, "openai: name of the model that writes; huggingface: its name or its folder", affects_weights=False
     )
     base_url: str | None = option(
-        None, "openai: address of the server, such as http://localhost:8000/v1; None: OpenAI's own", identity=False
+        None,
+        "openai: address of the server, such as http://localhost:8000/v1; None: OpenAI's own",
+        affects_weights=False,
     )
-    max_requests: int | None = option(None, "openai: HTTP requests sent at most; None: no limit", identity=False)
-    texts: int = option(12, "bundled: texts for each goal of training, each worded by chance", identity=False)
-    wordings: int = option(6, "bundled: ways to word a step", identity=False)
+    max_requests: int | None = option(None, "openai: HTTP requests sent at most; None: no limit", affects_weights=False)
+    texts: int = option(12, "bundled: texts for each goal of training, each worded by chance", affects_weights=False)
+    wordings: int = option(6, "bundled: ways to word a step", affects_weights=False)
     held_out: float = option(
-        0.2, "share of the goals held out of training, unless the file names splits itself", identity=False
+        0.2, "share of the goals held out of training, unless the file names splits itself", affects_weights=False
     )
     embedder: Literal["minilm", "openai", "hashed"] = option(
-        "minilm", "what makes vectors: all-MiniLM-L6-v2 in JAX, a server, or counts of hashed letters", identity=False
+        "minilm",
+        "what makes vectors: all-MiniLM-L6-v2 in JAX, a server, or counts of hashed letters",
+        affects_weights=False,
     )
-    embedding_model: str = option("text-embedding-3-small", "openai: name of the model that embeds", identity=False)
+    embedding_model: str = option(
+        "text-embedding-3-small", "openai: name of the model that embeds", affects_weights=False
+    )
     minilm_folder: Path | None = option(
-        None, "minilm: folder of the model's files; None: the installed ones, or fetched", identity=False
+        None, "minilm: folder of the model's files; None: the installed ones, or fetched", affects_weights=False
     )
 
     def validate(self) -> None:

@@ -33,14 +33,14 @@ class Config(RunConfig):
     """Plan for all goals, or for one that you name."""
 
     # Nothing is trained here: whatever is asked is planned anew.
-    seed: int = option(0, "of nothing: no plan is drawn by chance", identity=False)
-    goal: str | None = option(None, "plan for this goal alone, and show it", identity=False)
-    start: tuple[str, ...] = option((), "goal: steps that are done already, in order", identity=False)
-    mode: Literal["think", "react"] = option("think", "which plans are shown in the terminal", identity=False)
+    seed: int = option(0, "of nothing: no plan is drawn by chance", affects_weights=False)
+    goal: str | None = option(None, "plan for this goal alone, and show it", affects_weights=False)
+    start: tuple[str, ...] = option((), "goal: steps that are done already, in order", affects_weights=False)
+    mode: Literal["think", "react"] = option("think", "which plans are shown in the terminal", affects_weights=False)
     most: int | None = option(
-        None, "steps of a plan at most; None: twice the longest text of training, up to 256", identity=False
+        None, "steps of a plan at most; None: twice the longest text of training, up to 256", affects_weights=False
     )
-    minilm_folder: Path | None = option(None, "goal: folder of the embedder's weights", identity=False)
+    minilm_folder: Path | None = option(None, "goal: folder of the embedder's weights", affects_weights=False)
 
     def validate(self) -> None:
         """Raises UserError for what cannot be planned."""

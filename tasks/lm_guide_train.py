@@ -42,7 +42,7 @@ class Config(RunConfig):
     heads: int = option(4, "attention heads of a transformer")
     blocks: int = option(1, "blocks of a transformer")
     slots: int = option(1, "hypotheses per question of a transformer or a linear memory")
-    flat: bool = option(True, "teach a flat guide of as many parameters beside it", identity=False)
+    flat: bool = option(True, "teach a flat guide of as many parameters beside it", affects_weights=False)
     steps: int = option(2000, "training steps")
     rows: int = option(256, "lessons of each layer in a step")
     learning_rate: float = option(0.002, "highest learning rate, falling to a hundredth as a cosine")

@@ -42,15 +42,15 @@ class Config(RunConfig):
         KINDS,
         "kinds of thoughts, each a model of its own: plain (none), pause (empty tokens), judged (rewarded against the "
         "reference), supervised (the best are imitated, and end by themselves)",
-        identity=False,
+        affects_weights=False,
     )
     text: str = option(
         "python", "what is read: python (its own documentation), a UTF-8 file, or hf:NAME[:COLUMN] of Hugging Face"
     )
     characters: int = option(2_000_000, "characters of the text at most; the last tenth is held out")
     bpe: int | None = option(None, "tokens of a byte-level BPE, from 257; None: bytes")
-    seeds: int = option(1, "models of each kind, of seeds from --seed on", identity=False)
-    test_windows: int = option(4000, "held-out windows that are examined", identity=False)
+    seeds: int = option(1, "models of each kind, of seeds from --seed on", affects_weights=False)
+    test_windows: int = option(4000, "held-out windows that are examined", affects_weights=False)
 
     context: int = option(32, "tokens that are read before a thought")
     ahead: int = option(4, "tokens that follow a thought; 1: a thought before each next token")

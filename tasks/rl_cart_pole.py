@@ -35,14 +35,18 @@ ALGORITHMS: tuple[Algorithm, ...] = ("guide", "ppo", "reinforce")
 class Config(RunConfig):
     """Teach a hierarchical guide, PPO or REINFORCE to act in a classic-control world."""
 
-    algorithm: tuple[Algorithm, ...] = option(("guide",), "what to train: guide, ppo, reinforce", identity=False)
+    algorithm: tuple[Algorithm, ...] = option(("guide",), "what to train: guide, ppo, reinforce", affects_weights=False)
     environment: Environment = option("CartPole-v1", "the world, as Gymnasium names it")
     seeds: int = option(1, "seeds trained at once, from --seed on")
-    ask: tuple[float, ...] = option((50.0,), "returns to ask the trained guide for, beside the best", identity=False)
-    test_episodes: int = option(100, "Gymnasium episodes for each seed and each return asked for", identity=False)
-    speed: bool = option(False, "instead: measure how fast experience is collected", identity=False)
-    speed_worlds: int = option(1024, "worlds side by side while speed is measured", identity=False)
-    films: bool = option(True, "write a GIF of an episode of each", identity=False)
+    ask: tuple[float, ...] = option(
+        (50.0,), "returns to ask the trained guide for, beside the best", affects_weights=False
+    )
+    test_episodes: int = option(
+        100, "Gymnasium episodes for each seed and each return asked for", affects_weights=False
+    )
+    speed: bool = option(False, "instead: measure how fast experience is collected", affects_weights=False)
+    speed_worlds: int = option(1024, "worlds side by side while speed is measured", affects_weights=False)
+    films: bool = option(True, "write a GIF of an episode of each", affects_weights=False)
 
     courses: int = option(36, "guide: courses, the first of which is random")
     episodes: int = option(16, "guide: episodes collected at once")

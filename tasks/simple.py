@@ -35,16 +35,18 @@ class Config(RunConfig):
     nodes: int = option(32, "nodes of the random graph")
     edge_probability: float = option(0.2, "probability of each directed edge of the random graph")
     graph: Path | None = option(None, "read the graph from this edge list, .gml or .graphml instead")
-    plan: tuple[str, str] | None = option(None, "FROM TO: print how the trained guides go, and end", identity=False)
+    plan: tuple[str, str] | None = option(
+        None, "FROM TO: print how the trained guides go, and end", affects_weights=False
+    )
     aliased: bool = option(False, "instead: what tags buy where two nodes look alike (five seeds at once)")
-    sets: tuple[SetName, ...] = option(SETS, "the guides to train", identity=False)
+    sets: tuple[SetName, ...] = option(SETS, "the guides to train", affects_weights=False)
     layers: int = option(3, "layers of each guide")
     skip_step: int = option(2, "every so many states is a sub-goal for the layer above")
     entropy: Literal["counted", "learned"] = option("counted", "visiting statistic of the entropy set")
     discount: float = option(0.8, "what one more hop leaves of a goal's score, 0 to 1")
     walk_states: int | None = option(None, "states of a walk; None: 3 more than the longest shortest path, 8 to 64")
     max_hops: int | None = option(
-        None, "hops a plan may take; None: 64, or twice the longest shortest path", identity=False
+        None, "hops a plan may take; None: 64, or twice the longest shortest path", affects_weights=False
     )
     table_walks: int | None = option(None, "walks the table sees; None: 4 for each pair of nodes, at least 100,000")
     steps: int = option(1000, "training steps of the linear and transformer sets")

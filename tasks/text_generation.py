@@ -39,11 +39,11 @@ class Config(RunConfig):
     target: str = option("thinking takes steps", "the text: small letters, spaces and . , ' -")
     rewards: tuple[Reward, ...] = option(
         REWARDS, "how right letters are paid, a model for each: outcome (all in the end), process (each at once)",
-        identity=False,
+        affects_weights=False,
     )  # fmt: skip
     curriculum: bool = option(False, "ask for longer parts of the target, as shorter ones are mastered")
     mastery: float = option(0.5, "curriculum: share of right texts that asks for one letter more, above 0, up to 1")
-    seeds: int = option(1, "models of each reward, of seeds from --seed on", identity=False)
+    seeds: int = option(1, "models of each reward, of seeds from --seed on", affects_weights=False)
 
     updates: int = option(1000, "updates by rewards")
     texts: int = option(64, "texts of an update")

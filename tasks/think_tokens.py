@@ -40,15 +40,15 @@ class Config(RunConfig):
     """Teach small models serial problems from the answer alone, with thoughts of several kinds."""
 
     thoughts: tuple[Kind, ...] = option(
-        KINDS, "kinds of thoughts, each a model of its own: none, pause, discrete, continuous", identity=False
+        KINDS, "kinds of thoughts, each a model of its own: none, pause, discrete, continuous", affects_weights=False
     )
     problem: str = option("a5", "what words are for: s3, a5, s5, parity, graph, list, modular:M or digits:D")
     length: int = option(8, "symbols of the longest words in training")
     test_length: int | None = option(
-        None, "symbols of the longest words examined; None: twice --length", identity=False
+        None, "symbols of the longest words examined; None: twice --length", affects_weights=False
     )
-    seeds: int = option(1, "models of each kind, of seeds from --seed on", identity=False)
-    test_words: int = option(1000, "words of each length that are examined", identity=False)
+    seeds: int = option(1, "models of each kind, of seeds from --seed on", affects_weights=False)
+    test_words: int = option(1000, "words of each length that are examined", affects_weights=False)
 
     code: int | None = option(
         None, "instead: numbers below this must pass through --length tokens of --tokens kinds (8), and be told again"

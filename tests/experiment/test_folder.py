@@ -18,6 +18,7 @@ def nothing(config, run):
 def test_config_json_tells_what_ran(command):
     done = command("--width", "3", run=nothing)
     record = json.loads((done.folder / "config.json").read_text())
+    assert record["format"] == folder.FORMAT
     assert record["task"] == "toy"
     assert record["config"]["width"] == 3
     for package in ("python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "thinking"):
@@ -43,7 +44,7 @@ def test_a_config_that_does_not_fit_is_refused_and_clear_makes_room(command):
     assert command("--steps", "20").code == 0
     refused = command("--steps", "20", "--width", "5")
     assert refused.code == 1
-    assert "width: 4 saved, 5 asked" in one_line(refused.err)
+    assert "(--width: 4 saved, 5 asked)" in one_line(refused.err)
     assert "--clear" in refused.err
     assert command("--clear").code == 0
     assert command("--steps", "20", "--width", "5").code == 0
@@ -54,9 +55,35 @@ def test_a_folder_without_weights_takes_any_config(command):
     assert command("--width", "4", run=nothing).code == 0
 
 
-def test_a_damaged_config_is_named(command):
+def test_four_differences_are_told_and_the_rest_are_counted(command):
+    assert command("--steps", "20").code == 0
+    flags = ["--width", "5", "--seed", "3", "--edge-probability", "0.5", "--kind", "sum", "--aliased", "--ballast", "2"]
+    line = one_line(command(*flags).err)
+    assert line.count("saved") == 4
+    assert "--edge-probability: 0.1 saved, 0.5 asked" in line
+    assert "; and 2 more)" in line
+    assert len(line) < 400
+
+
+@pytest.mark.parametrize("number", [None, 1, 3, "2"])
+def test_a_folder_of_another_version_is_refused_in_a_line_of_its_own(command, number):
     done = command("--steps", "20")
-    (done.folder / "config.json").write_text("{")
+    record = json.loads((done.folder / "config.json").read_text())
+    changed = {name: value for name, value in record.items() if name not in ("format", "config")}
+    changed |= {} if number is None else {"format": number}
+    (done.folder / "config.json").write_text(json.dumps(changed))
+    line = one_line(command("--width", "5").err)
+    for part in (str(done.folder), "was written by another version of the program", "--clear", "--artifacts"):
+        assert part in line
+    assert "saved" not in line
+    assert command("--clear").code == 0
+    assert command("--steps", "20").code == 0
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 2}', '{"format": 2, "config": 3}'])
+def test_a_damaged_config_is_named(command, content):
+    done = command("--steps", "20")
+    (done.folder / "config.json").write_text(content)
     assert "config.json is damaged" in one_line(command().err)
 
 

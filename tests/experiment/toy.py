@@ -18,14 +18,14 @@ class Config(RunConfig):
     A second paragraph.
     """
 
-    steps: int = option(200, "number of training steps", identity=False)
+    steps: int = option(200, "number of training steps", affects_weights=False)
     width: int = option(4, "number of inputs")
     edge_probability: float = option(0.1, "probability that an input is dropped")
     kind: Literal["mean", "sum"] = option("mean", "how the loss is reduced")
     aliased: bool = option(False, "whether names are shared")
-    plan: tuple[str, str] | None = option(None, "two names", identity=False)
-    nan_at: int | None = option(None, "step whose loss is not a number", identity=False)
-    spoil_at: int | None = option(None, "step that spoils the weights after its loss", identity=False)
+    plan: tuple[str, str] | None = option(None, "two names", affects_weights=False)
+    nan_at: int | None = option(None, "step whose loss is not a number", affects_weights=False)
+    spoil_at: int | None = option(None, "step that spoils the weights after its loss", affects_weights=False)
     ballast: int = option(1, "number of floats that nothing touches")
 
     def validate(self) -> None:

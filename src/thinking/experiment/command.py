@@ -4,23 +4,29 @@ import dataclasses
 import errno
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from thinking.errors import RunError, UserError
 from thinking.experiment import flags, folder, interruption
-from thinking.experiment.config import RunConfig
+from thinking.experiment.config import Config, Preset
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO)
 
 
-def main(name: str, run: Callable[[Any, folder.Run], None], presets: Mapping[str, RunConfig]) -> None:
+def main(
+    name: str,
+    run: Callable[[Any, folder.Run], None],
+    presets: Mapping[str, Config | Preset[Config]],
+    examples: Sequence[str] = (),
+) -> None:
     """Run a task from the command line.
 
     Args:
         name: the task's name and that of its folder.
         run: called with the config and the `Run`; what it needs it imports itself, so that `--help` stays quick.
         presets: what `--preset` chooses from; the first is the default.
+        examples: whole commands, which end the text of `--help`.
 
     Raises:
         SystemExit: with 2 for bad input, 1 for a failed run, 130 or 143 after SIGINT or SIGTERM, each after one line
@@ -29,7 +35,7 @@ def main(name: str, run: Callable[[Any, folder.Run], None], presets: Mapping[str
     code = 0
     try:
         with interruption.catching():
-            _execute(name, run, presets)
+            _execute(name, run, presets, examples)
     except UserError as error:
         code = _fail(2, "error", error)
     except RunError as error:
@@ -49,8 +55,13 @@ def main(name: str, run: Callable[[Any, folder.Run], None], presets: Mapping[str
         sys.exit(code)
 
 
-def _execute(name: str, run: Callable[[Any, folder.Run], None], presets: Mapping[str, RunConfig]) -> None:
-    config = flags.parse(presets, sys.argv[1:], f"python {sys.argv[0]}")
+def _execute(
+    name: str,
+    run: Callable[[Any, folder.Run], None],
+    presets: Mapping[str, Config | Preset[Config]],
+    examples: Sequence[str],
+) -> None:
+    config = flags.parse(presets, sys.argv[1:], f"python {sys.argv[0]}", examples)
     if config.clear:
         print(f"cleared {folder.clear(name, config)}")
         return

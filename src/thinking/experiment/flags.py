@@ -6,30 +6,33 @@ import dataclasses
 import difflib
 import io
 import re
-import types
 import typing
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import tyro
 
 from thinking.errors import UserError
-from thinking.experiment.config import RunConfig, check, option
+from thinking.experiment import help
+from thinking.experiment.config import Config, Preset, check
+from thinking.experiment.settings import Setting, choices, settings
 
-Config = TypeVar("Config", bound=RunConfig)
-
-_KINDS = {int: "a whole number", float: "a number", str: "a word", Path: "a path", type(None): "None"}
-_VALUES = {int: "whole numbers", float: "numbers", str: "words", Path: "paths"}
+_SUGGESTIONS = 3
 
 
-def parse(presets: Mapping[str, Config], arguments: Sequence[str], program: str) -> Config:
+def parse(
+    presets: Mapping[str, Config | Preset[Config]],
+    arguments: Sequence[str],
+    program: str,
+    examples: Sequence[str] = (),
+) -> Config:
     """Read flags into a config.
 
     Args:
         presets: what `--preset` chooses from; the first is the default. All are of one class.
         arguments: the command line without the program.
         program: how the program is started, for `--help`.
+        examples: whole commands, for `--help`.
 
     Returns:
         The preset with the other flags laid over it.
@@ -38,16 +41,20 @@ def parse(presets: Mapping[str, Config], arguments: Sequence[str], program: str)
         UserError: an unknown flag, a bad value, or what the config's own check finds.
         SystemExit: after `--help`.
     """
+    named = {name: known if isinstance(known, Preset) else Preset(known) for name, known in presets.items()}
     arguments = [_dashes(argument) for argument in arguments]
-    base = presets[_preset(presets, arguments)]
-    options = _with_preset(type(base), tuple(presets))
-    defaults = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
-    _refuse_unknown_flags(options, arguments)
-    parsed, rest = _tyro(options, options(**defaults), arguments, program)
+    name = _preset(named, arguments)
+    base = named[name].config
+    preset = Setting("preset", Literal[tuple(named)], name, next(iter(named)))
+    known = {setting.flag: setting for setting in [preset, *settings(base)]}
+    known |= {setting.opposite: setting for setting in known.values() if setting.opposite}
+    _refuse_unknown_flags({"-h", "--help", *known}, arguments)
+    if "-h" in arguments or "--help" in arguments:
+        print(help.text(name, named, program, examples), end="")
+        raise SystemExit(0)
+    config, rest = _tyro(base, preset, known, arguments, program)
     if rest:
-        allowed = "allowed are flags and their values (a yes-or-no flag takes none)"
-        raise UserError(f"{' '.join(rest)}: {allowed}; {program} --help lists them")
-    config = type(base)(**{name: getattr(parsed, name) for name in defaults})
+        raise UserError(_refused_rest(rest, known, arguments, program))
     check(config)
     return config
 
@@ -69,53 +76,64 @@ def _preset(presets: Mapping[str, Any], arguments: Sequence[str]) -> str:
     return name
 
 
-def _with_preset(config_class: type, names: tuple[str, ...]) -> type:
-    """The config's class with one more field, so that `--help` shows `--preset` among the flags."""
-    field = ("preset", Literal[names], option(names[0], "settings to start from; the other flags override them"))
-    return dataclasses.make_dataclass("Options", [field], bases=(config_class,), frozen=True)
-
-
-def _tyro(options: type, default: Any, arguments: Sequence[str], program: str) -> tuple[Any, list[str]]:
+def _tyro(
+    base: Config, preset: Setting, known: Mapping[str, Setting], arguments: Sequence[str], program: str
+) -> tuple[Config, list[str]]:
     """Let tyro parse; its boxed message on standard error is turned into one line."""
+    # The config's class with one more field, which has been read already.
+    field = ("preset", preset.hint, dataclasses.field(default=preset.value))
+    options = dataclasses.make_dataclass("Options", [field], bases=(type(base),), frozen=True)
+    values = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
     message = io.StringIO()
-    description = (options.__mro__[1].__doc__ or "").strip()
     try:
         with contextlib.redirect_stderr(message):
-            words = {"prog": program, "description": description, "args": arguments, "default": default}
-            return tyro.cli(options, **words, return_unknown_args=True)
+            words = {"prog": program, "args": arguments, "default": options(**values), "add_help": False}
+            parsed, rest = tyro.cli(options, **words, return_unknown_args=True)
     except SystemExit as stop:
         if not stop.code:
             raise
-    raise UserError(_explain(options, default, arguments, message.getvalue()))
+        raise UserError(_explain(known, arguments, message.getvalue())) from None
+    return type(base)(**{name: getattr(parsed, name) for name in values}), rest
 
 
-def _explain(options: type, default: Any, arguments: Sequence[str], message: str) -> str:
+def _explain(known: Mapping[str, Setting], arguments: Sequence[str], message: str) -> str:
     """Name the flag that tyro complains of, the value given, what is allowed and an example."""
-    hints = {_flag(name): (name, hint) for name, hint in typing.get_type_hints(options).items()}
-    complained = [flag for flag in re.findall(r"--[a-z0-9-]+", message) if flag in hints]
-    if not complained:
+    # The box is as wide as the terminal, and may break a flag into two lines.
+    plain = re.sub(r"[^\x21-\x7e]|\|", "", message)
+    places = [(plain.find(flag), -len(flag), flag) for flag in known if flag in plain]
+    if not places:
         return " ".join(re.sub(r"[^\x20-\x7e]", " ", message).split())
-    flag = complained[0]
-    name, hint = hints[flag]
+    flag = min(places)[2]
+    setting = known[flag]
     values = _values(flag, arguments)
     given = " ".join(values) or "without a value"
-    example = getattr(default, name)
-    choices = _choices(hint)
-    wrong = next((value for value in values if value not in choices), given)
-    mend = _near(wrong, choices) or ("" if example is None else f"; for example {flag} {_written(example)}")
-    return f"{flag} {given}: allowed is {_allowed(hint)}{mend}"
+    line = setting.refusal(given)
+    words = choices(setting.hint)
+    wrong = next((value for value in values if value not in words), given)
+    guess = _near(wrong, words)
+    return line.rpartition("; ")[0] + guess if guess else line
 
 
-def _refuse_unknown_flags(options: type, arguments: Sequence[str]) -> None:
-    known = {"-h", "--help"}
-    for name, hint in typing.get_type_hints(options, include_extras=True).items():
-        known.add(_flag(name))
-        if hint is bool:  # the plain flags of `RunConfig` are annotated, and have no opposite
-            known.add(_flag("no-" + name))
+def _refused_rest(rest: Sequence[str], known: Mapping[str, Setting], arguments: Sequence[str], program: str) -> str:
+    """What no flag took stands behind one that takes less, or before all flags."""
+    for flag, setting in known.items():
+        values = _values(flag, arguments)
+        takes_none = bool in (setting.hint, *typing.get_args(setting.hint))
+        if rest[0] in values and (takes_none or len(values) > 1):
+            return setting.refusal(" ".join(values))
+    return f"{' '.join(rest)}: allowed are flags and their values; {program} --help lists them"
+
+
+def _refuse_unknown_flags(known: set[str], arguments: Sequence[str]) -> None:
     for argument in arguments:
         flag = argument.partition("=")[0]
-        if re.match(r"--?[A-Za-z]", flag) and flag not in known and not flag.startswith("--tyro-"):
-            raise UserError(f"{flag}: no such flag{_near(flag, known)}; --help lists them all")
+        if _is_flag(argument) and flag not in known and not flag.startswith("--tyro-"):
+            raise UserError(f"{flag}: no such flag{_suggested(flag, known)}; --help lists them all")
+
+
+def _is_flag(argument: str) -> bool:
+    """Whether an argument is a flag, and no value that begins with a dash, as -3 or -inf."""
+    return bool(re.match(r"--?[A-Za-z]", argument)) and argument.lower() not in ("-inf", "-infinity", "-nan")
 
 
 def _values(flag: str, arguments: Sequence[str]) -> list[str]:
@@ -126,45 +144,33 @@ def _values(flag: str, arguments: Sequence[str]) -> list[str]:
         name, equals, value = argument.partition("=")
         if name == flag:
             found, taking = [value] if equals else [], True
-        elif re.match(r"--?[A-Za-z]", argument):
+        elif _is_flag(argument):
             taking = False
         elif taking:
             found.append(argument)
     return found
 
 
-def _allowed(hint: Any) -> str:
-    """A type in plain words."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return f"one of {', '.join(str(choice) for choice in inner)}"
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_allowed(part) for part in inner)
-    if origin is tuple and inner[-1] is Ellipsis:
-        if choices := _choices(hint):
-            return f"any number of {', '.join(choices)}"
-        return f"any number of {_VALUES.get(inner[0], 'values')}"
-    if origin is tuple:
-        return f"{len(inner)} {_VALUES.get(inner[0], 'values') if len(set(inner)) == 1 else 'values'}"
-    return _KINDS.get(hint, getattr(hint, "__name__", str(hint)))
+def _suggested(flag: str, known: Iterable[str]) -> str:
+    """The flags that may be meant: of another group, of a group that was named alone, or written much alike."""
+    tails: dict[str, list[str]] = {}
+    for name in sorted(known):
+        tails.setdefault(_tail(name), []).append(name)
+    refused, group = re.fullmatch(r"--(no-)?(.*)", flag), flag.removeprefix("--no-").rpartition(".")[0]
+    moved = f"--{group}.no-{_tail(flag)}" if refused and refused[1] and group else flag
+    found = [moved] if moved in known else tails.get(_tail(flag), [])
+    found = found or sorted(name for name in known if name.startswith(flag + "."))
+    found = found or difflib.get_close_matches(flag, sorted(known), n=1, cutoff=0.75)
+    found = found or [name for tail in difflib.get_close_matches(_tail(flag), tails, n=1) for name in tails[tail]]
+    found = found or difflib.get_close_matches(flag, sorted(known), n=1)
+    return f"; did you mean {' or '.join(found[:_SUGGESTIONS])}?" if found else ""
 
 
-def _choices(hint: Any) -> list[str]:
-    """The words that a flag takes, one or any number of them; empty if it takes something else."""
-    inner = typing.get_args(hint)
-    if typing.get_origin(hint) is tuple and inner[-1] is Ellipsis:
-        return _choices(inner[0])
-    return [str(choice) for choice in inner] if typing.get_origin(hint) is Literal else []
+def _tail(flag: str) -> str:
+    """The last name in a flag, as `learning-rate` of `--sft.optimizer.learning-rate`."""
+    return flag.rpartition(".")[2].lstrip("-")
 
 
-def _near(value: str | None, choices: typing.Iterable[str]) -> str:
-    close = difflib.get_close_matches(value or "", sorted(choices), n=1)
+def _near(value: str | None, words: Iterable[str]) -> str:
+    close = difflib.get_close_matches(value or "", sorted(words), n=1)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def _written(value: Any) -> str:
-    return " ".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

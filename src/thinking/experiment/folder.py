@@ -21,6 +21,10 @@ from thinking.files import write_json
 
 Mirror = Callable[[str, int, Mapping[str, float]], None]  # (stage, step, figures)
 
+FORMAT = 2
+"""The number of what `config.json` looks like; a folder with another one is not read."""
+_TOLD = 4
+"""Differences between two configs that are told, at most."""
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -123,6 +127,7 @@ def write_config(run: Run, device: dict[str, Any]) -> None:
     versions = {"python": platform.python_version(), "thinking": _version("thinking")}
     versions |= {package: _version(package) for package in _PACKAGES}
     record = {
+        "format": FORMAT,
         "task": run.folder.name,
         "config": as_json(run.config),
         "versions": versions,
@@ -139,15 +144,18 @@ def _refuse_changes(folder: Path, config: RunConfig) -> None:
     holds = any(folder.glob("checkpoints/*/*")) or (folder / "results.json").exists()
     if not holds or not path.exists():
         return
+    mend = "empty it with --clear, or choose another folder with --artifacts DIR"
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))["config"]
-    except (ValueError, KeyError, TypeError) as error:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record.get("format") != FORMAT:
+            raise RunError(f"{folder} was written by another version of the program; {mend}")
+        differences = changes(record["config"], config)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is damaged; empty the folder with --clear") from error
-    if differences := changes(saved, config):
-        raise RunError(
-            f"{folder} holds a run of another config ({'; '.join(differences)}); "
-            "empty it with --clear, or choose another folder with --artifacts DIR"
-        )
+    if differences:
+        told = "; ".join(differences[:_TOLD])
+        more = f"; and {len(differences) - _TOLD} more" if len(differences) > _TOLD else ""
+        raise RunError(f"{folder} holds a run of another config ({told}{more}); {mend}")
 
 
 def _version(package: str) -> str | None:

@@ -1,0 +1,224 @@
+"""The settings of a config: its fields and those of its groups, each with its flag and the values it may have."""
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+LARGEST = 2**31 - 1
+"""What a whole number may be at most where nothing else is declared: it fits the integers of JAX."""
+
+_ONE = {int: "a whole number", float: "a number", str: "a word", Path: "a path", bool: "no value", type(None): "None"}
+_MANY = {int: "whole numbers", float: "numbers", str: "words", Path: "paths"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """What a number may be: `minimum` and `maximum` are allowed themselves, `above` and `below` are not."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def __post_init__(self) -> None:
+        if None not in (self.minimum, self.above) or None not in (self.maximum, self.below):
+            raise TypeError("a number has one lower bound and one upper bound: minimum or above, maximum or below")
+
+    def allow(self, value: Any) -> bool:
+        """Whether all numbers in a value lie within; every float must be finite, whatever is declared."""
+        if isinstance(value, tuple):
+            return all(self.allow(item) for item in value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return True
+        if isinstance(value, float) and not math.isfinite(value):
+            return False
+        bounds = self.of_whole_numbers() if isinstance(value, int) else self
+        return (
+            (bounds.minimum is None or value >= bounds.minimum)
+            and (bounds.maximum is None or value <= bounds.maximum)
+            and (bounds.above is None or value > bounds.above)
+            and (bounds.below is None or value < bounds.below)
+        )
+
+    def of_whole_numbers(self) -> "Bounds":
+        """The same, closed on both sides."""
+        minimum = -LARGEST - 1 if self.minimum is None and self.above is None else self.minimum
+        maximum = LARGEST if self.maximum is None and self.below is None else self.maximum
+        return dataclasses.replace(self, minimum=minimum, maximum=maximum)
+
+    def words(self) -> str:
+        """As `from 1 to 8`, `above 0, up to 1` or `from 0`; empty without bounds."""
+        lower = f"from {self.minimum}" if self.minimum is not None else f"above {self.above}"
+        upper = f"up to {self.maximum}" if self.maximum is not None else f"below {self.below}"
+        if self.minimum is None and self.above is None:
+            return "" if self.maximum is None and self.below is None else upper
+        if self.maximum is None and self.below is None:
+            return lower
+        both = self.minimum is not None and self.maximum is not None
+        return f"{lower} to {self.maximum}" if both else f"{lower}, {upper}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A field of a config or of one of its groups.
+
+    Attributes:
+        path: the names that lead to it, as `model.width`.
+        hint: its type.
+        value: what it is.
+        default: what it is where nobody says otherwise.
+        help: what `--help` says of it.
+        bounds: what the numbers in it may be.
+        affects_weights: whether the same saved weights would be others with another value.
+    """
+
+    path: str
+    hint: Any
+    value: Any
+    default: Any
+    help: str = ""
+    bounds: Bounds = Bounds()
+    affects_weights: bool = True
+
+    @property
+    def flag(self) -> str:
+        """As `--model.width`."""
+        return flag_of(self.path)
+
+    @property
+    def opposite(self) -> str | None:
+        """The flag that says no, as `--model.no-gated`, if there is one."""
+        group, dot, name = self.path.rpartition(".")
+        return flag_of(f"{group}{dot}no-{name}") if self.hint is bool else None
+
+    def refusal(self, given: str) -> str:
+        """The line for a bad value: the flag, the value, what is allowed, and the mend."""
+        if allowed(self.hint, self.bounds) == _ONE[bool]:
+            mend = f"give {self.flag} or {self.opposite}" if self.opposite else f"give {self.flag} alone"
+            return f"{self.flag} {given}: allowed is no value; {mend}"
+        usual = written(self.default)
+        mend = "leave it out" if self.default is None or not usual else f"take {usual}"
+        return f"{self.flag} {given}: allowed is {allowed(self.hint, self.bounds)}; {mend}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """A config within a config. The attributes are those of `Setting`."""
+
+    path: str
+    value: Any
+    help: str = ""
+    affects_weights: bool = True
+
+
+def parts(config: Any) -> Iterator[Setting | Group]:
+    """Walk over the settings of a config in the order of their declaration; a group stands before what it holds."""
+    return _parts(config, "", {field.name: field.default for field in dataclasses.fields(config)}, True)
+
+
+def settings(config: Any) -> list[Setting]:
+    """All settings of a config, those of its groups too."""
+    return [part for part in parts(config) if isinstance(part, Setting)]
+
+
+def is_group(value: Any) -> bool:
+    """Whether the value of a field is a group."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def undeclared(config: Any) -> list[str]:
+    """The flags whose declaration is wrong: whole numbers without a lower bound, and bounds of what is no number."""
+    wrong = []
+    for setting in settings(config):
+        kinds, bounds = _kinds(setting.hint), setting.bounds
+        open_below = int in kinds and bounds.minimum is None and bounds.above is None
+        if open_below or (bounds != Bounds() and not kinds & {int, float}):
+            wrong.append(setting.flag)
+    return wrong
+
+
+def allowed(hint: Any, bounds: Bounds, many: bool = False) -> str:
+    """A type in plain words, with the bounds of its numbers."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return allowed(inner[0], bounds, many)
+    if origin is Literal:
+        return f"{'' if many else 'one of '}{', '.join(str(choice) for choice in inner)}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(allowed(part, bounds, many) for part in inner)
+    if origin is tuple and inner[-1] is Ellipsis:
+        return f"any number of {allowed(inner[0], bounds, many=True)}"
+    if origin is tuple and len(set(inner)) == 1:
+        return f"{len(inner)} {allowed(inner[0], bounds, many=True)}"
+    if origin is tuple:
+        return " and ".join(allowed(part, bounds) for part in inner)
+    noun = (_MANY if many else _ONE).get(hint, getattr(hint, "__name__", str(hint)))
+    if hint is int:
+        return f"{noun} {bounds.of_whole_numbers().words()}"
+    if hint is float:
+        return f"{noun} {bounds.words()}" if bounds != Bounds() else noun.replace("number", "finite number")
+    return noun
+
+
+def choices(hint: Any) -> list[str]:
+    """The words that a flag takes, one or any number of them; empty if it takes something else."""
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and inner[-1] is Ellipsis:
+        return choices(inner[0])
+    return [str(choice) for choice in inner] if typing.get_origin(hint) is Literal else []
+
+
+def written(value: Any) -> str:
+    """A value as one writes it behind its flag."""
+    return " ".join(written(item) for item in value) if isinstance(value, tuple | list) else str(value)
+
+
+def flag_of(path: str) -> str:
+    """As `--model.learning-rate` for `model.learning_rate`."""
+    return "--" + path.replace("_", "-")
+
+
+def _parts(config: Any, prefix: str, defaults: dict[str, Any], affects: bool) -> Iterator[Setting | Group]:
+    hints = _hints(type(config))
+    for field in dataclasses.fields(config):
+        path, value, default = prefix + field.name, getattr(config, field.name), defaults[field.name]
+        help, counts = field.metadata.get("help", ""), affects and field.metadata.get("affects_weights", True)
+        if is_group(value):
+            yield Group(path, value, help, counts)
+            usual = default if isinstance(default, type(value)) else value
+            within = {inner.name: getattr(usual, inner.name) for inner in dataclasses.fields(value)}
+            yield from _parts(value, path + ".", within, counts)
+        else:
+            default = None if default is dataclasses.MISSING else default
+            yield Setting(path, hints[field.name], value, default, help, _bounds(type(config), field.name), counts)
+
+
+@functools.cache
+def _hints(config_class: type) -> dict[str, Any]:
+    return typing.get_type_hints(config_class, include_extras=True)
+
+
+@functools.cache
+def _bounds(config_class: type, name: str) -> Bounds:
+    """A field that a subclass declares anew without bounds keeps those of the class above, as a seed should."""
+    for owner in config_class.__mro__:
+        field = vars(owner).get("__dataclass_fields__", {}).get(name)
+        bounds = Bounds() if field is None else field.metadata.get("bounds", Bounds())
+        if bounds != Bounds():
+            return bounds
+    return Bounds()
+
+
+def _kinds(hint: Any) -> set[type]:
+    """The plain types that a type is made of."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _kinds(inner[0])
+    if origin in (typing.Union, types.UnionType, tuple):
+        return set().union(*(_kinds(part) for part in inner))
+    return {hint} if isinstance(hint, type) else set()

@@ -1,0 +1,157 @@
+"""Settings: what a number may be, how that is told, and how a config is walked over."""
+
+import dataclasses
+import math
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.experiment import nested, toy
+
+from thinking.experiment.config import RunConfig, option
+from thinking.experiment.settings import LARGEST, Bounds, Setting, allowed, parts, settings, undeclared, written
+
+NUMBERS = st.floats(-1e6, 1e6) | st.integers(-1000, 1000)
+
+
+@given(NUMBERS, NUMBERS, NUMBERS, st.booleans(), st.booleans())
+def test_bounds_allow_what_lies_between_and_the_closed_ends(value, low, high, closed_below, closed_above):
+    lower = {"minimum" if closed_below else "above": low}
+    upper = {"maximum" if closed_above else "below": high}
+    expected = (low <= value if closed_below else low < value) and (value <= high if closed_above else value < high)
+    assert Bounds(**lower, **upper).allow(value) == expected
+
+
+@given(st.lists(NUMBERS, max_size=5), NUMBERS)
+def test_a_tuple_is_allowed_if_each_of_its_numbers_is(values, low):
+    bounds = Bounds(minimum=low)
+    assert bounds.allow(tuple(values)) == all(bounds.allow(value) for value in values)
+    assert bounds.allow((tuple(values), "word", None)) == bounds.allow(tuple(values))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_float_is_finite_whatever_is_declared(value):
+    for wrong in (value, (1.0, value), ((value,),)):
+        assert not Bounds().allow(wrong)
+        assert not Bounds(minimum=-math.inf).allow(wrong)
+
+
+@given(st.integers())
+def test_a_whole_number_fits_32_bits_unless_more_is_declared(value):
+    assert Bounds().allow(value) == (-LARGEST - 1 <= value <= LARGEST)
+    assert Bounds(minimum=0, maximum=2**40).allow(value) == (0 <= value <= 2**40)
+
+
+def test_a_huge_number_a_truth_and_nothing_are_no_trouble():
+    assert not Bounds().allow(10**400)
+    assert Bounds(minimum=5).allow(True)
+    assert Bounds(minimum=5).allow(None)
+    assert Bounds(minimum=5).allow("word")
+
+
+def test_two_bounds_on_one_side_are_refused():
+    with pytest.raises(TypeError, match="minimum or above"):
+        option(1, "", minimum=1, above=0)
+    with pytest.raises(TypeError, match="maximum or below"):
+        option(1, "", maximum=1, below=0)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        ({}, ""),
+        ({"minimum": 1, "maximum": 8}, "from 1 to 8"),
+        ({"minimum": 0, "below": 1}, "from 0, below 1"),
+        ({"above": 0, "maximum": 1}, "above 0, up to 1"),
+        ({"above": 0, "below": 1}, "above 0, below 1"),
+        ({"minimum": 0}, "from 0"),
+        ({"above": 0}, "above 0"),
+        ({"maximum": 9}, "up to 9"),
+        ({"below": 9}, "below 9"),
+    ],
+)
+def test_bounds_are_told_in_words(bounds, words):
+    assert Bounds(**bounds).words() == words
+
+
+@pytest.mark.parametrize(
+    ("hint", "bounds", "words"),
+    [
+        (int, {"minimum": 1}, f"a whole number from 1 to {LARGEST}"),
+        (int | None, {"minimum": 1, "maximum": 8}, "a whole number from 1 to 8 or None"),
+        (float, {}, "a finite number"),
+        (float, {"above": 0}, "a number above 0"),
+        (tuple[float, ...], {}, "any number of finite numbers"),
+        (tuple[int, ...], {"minimum": 1, "maximum": 8}, "any number of whole numbers from 1 to 8"),
+        (tuple[float, float], {"minimum": 0, "maximum": 1}, "2 numbers from 0 to 1"),
+        (tuple[str, str] | None, {}, "2 words or None"),
+        (tuple[str, float], {"minimum": 0}, "a word and a number from 0"),
+        (tuple[Literal["a", "b"], ...], {}, "any number of a, b"),
+        (Literal["a", "b"], {}, "one of a, b"),
+    ],
+)
+def test_a_type_is_told_in_words(hint, bounds, words):
+    assert allowed(hint, Bounds(**bounds)) == words
+
+
+def test_a_refusal_says_flag_value_what_is_allowed_and_the_mend():
+    setting = Setting("model.width", int, 0, 64, bounds=Bounds(minimum=1, maximum=16384))
+    assert setting.refusal("0") == "--model.width 0: allowed is a whole number from 1 to 16384; take 64"
+    for default in (None, (), ""):
+        assert dataclasses.replace(setting, default=default).refusal("0").endswith("; leave it out")
+
+
+def test_a_config_is_walked_over_in_the_order_of_declaration():
+    paths = [part.path for part in parts(nested.Config())]
+    start = paths.index("seeds")
+    assert paths[start : start + 4] == ["seeds", "chat", "model", "model.width"]
+    assert paths.index("sft") < paths.index("sft.steps") < paths.index("sft.optimizer.betas") < paths.index("rl")
+
+
+def test_defaults_are_those_of_the_group_as_it_is_declared():
+    found = {setting.path: setting for setting in settings(nested.Config(rl=nested.Learning(steps=3)))}
+    assert (found["rl.steps"].value, found["rl.steps"].default, found["sft.steps"].default) == (3, 7, 100)
+    assert found["rl.optimizer.learning_rate"].default == 0.1
+
+
+def test_a_group_that_leaves_the_weights_alone_does_so_with_all_it_holds():
+    free = {setting.path for setting in settings(nested.Config()) if not setting.affects_weights}
+    general = {"artifacts", "clear", "tensorboard", "wandb"}
+    assert free == general | {"chat", "eval.num_problems", "eval.share"}
+
+
+def test_flags_and_their_opposites():
+    found = {setting.path: setting for setting in settings(nested.Config())}
+    assert found["sft.optimizer.learning_rate"].flag == "--sft.optimizer.learning-rate"
+    assert found["model.gated"].opposite == "--model.no-gated"
+    assert found["model.width"].opposite is None
+    assert found["chat"].opposite is None
+
+
+def test_a_field_declared_anew_keeps_the_bounds_from_above():
+    @dataclasses.dataclass(frozen=True)
+    class Anew(RunConfig):
+        seed: int = option(0, "of nothing")
+
+    seed = next(setting for setting in settings(Anew()) if setting.path == "seed")
+    assert seed.bounds == Bounds(minimum=0, maximum=2**32 - 1)
+
+
+def test_what_is_declared_wrongly_is_found():
+    @dataclasses.dataclass(frozen=True)
+    class Wrong(RunConfig):
+        count: int | None = option(1, "no lower bound", maximum=3)
+        sizes: tuple[int, ...] = option((1,), "no lower bound")
+        name: str = option("a", "bounds of a word", minimum=0)
+        speed: float = option(1.0, "may be anything")
+        fine: int = option(1, "bounded", above=0)
+
+    assert undeclared(Wrong()) == ["--count", "--sizes", "--name"]
+    assert undeclared(nested.Config()) == []
+    assert "--width" in undeclared(toy.Config())
+
+
+def test_values_are_written_as_behind_a_flag():
+    assert written((1, (2.5, "a"))) == "1 2.5 a"
+    assert written(None) == "None"
