@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import Literal
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -200,6 +201,7 @@ def test_a_flag_much_like_others_is_answered_with_them(typed, meant):
 FLAGS = [setting.flag for setting in settings(nested.Config())]
 
 
+@hypothesis.settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from([*FLAGS, "--no-x", "--model", "-1", "0", "x", "nan", "=", "--", "--preset", "smoke"])))
 def test_any_line_ends_in_a_config_or_in_one_line(line):
     try:
@@ -209,6 +211,7 @@ def test_any_line_ends_in_a_config_or_in_one_line(line):
     assert isinstance(outcome, dict) or (0 < len(outcome) < 1000 and "\n" not in outcome)
 
 
+@hypothesis.settings(deadline=None, max_examples=60)
 @given(
     st.builds(
         nested.Model,

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from tests.experiment import nested, toy
 
 from thinking.experiment.config import RunConfig, option
-from thinking.experiment.settings import LARGEST, Bounds, Setting, allowed, parts, settings, undeclared, written
+from thinking.experiment.settings import (
+    LARGEST,
+    Bounds,
+    Setting,
+    allowed,
+    choices,
+    misdeclared,
+    parts,
+    settings,
+    written,
+)
 
 NUMBERS = st.floats(-1e6, 1e6) | st.integers(-1000, 1000)
 
@@ -145,11 +155,24 @@ def test_what_is_declared_wrongly_is_found():
         sizes: tuple[int, ...] = option((1,), "no lower bound")
         name: str = option("a", "bounds of a word", minimum=0)
         speed: float = option(1.0, "may be anything")
+        share: float = option(2.0, "too much", maximum=1)
         fine: int = option(1, "bounded", above=0)
 
-    assert undeclared(Wrong()) == ["--count", "--sizes", "--name"]
-    assert undeclared(nested.Config()) == []
-    assert "--width" in undeclared(toy.Config())
+    assert misdeclared(Wrong()) == [
+        "--count needs minimum or above",
+        "--sizes needs minimum or above",
+        "--name has bounds and is no number",
+        "--share has a default out of its bounds",
+    ]
+    assert misdeclared(nested.Config()) == []
+    assert "--width needs minimum or above" in misdeclared(toy.Config())
+
+
+def test_words_to_choose_from_are_found_in_tuples_and_beside_none():
+    words = Literal["a", "b"]
+    for hint in (words, words | None, tuple[words, ...], tuple[words, ...] | None):
+        assert choices(hint) == ["a", "b"]
+    assert choices(int | None) == choices(tuple[words, words]) == []
 
 
 def test_values_are_written_as_behind_a_flag():

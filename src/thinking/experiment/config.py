@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import tyro
 
 from thinking.errors import UserError
-from thinking.experiment.settings import Bounds, flag_of, is_group, parts, settings, undeclared, written
+from thinking.experiment.settings import Bounds, flag_of, is_group, misdeclared, parts, settings, written
 
 LARGEST_SEED = 2**32 - 1
 MOST_SEEDS = 1024
@@ -150,11 +150,11 @@ def check(config: RunConfig) -> None:
 
     Raises:
         UserError: a number out of its bounds, a float that is not finite, or whatever a `validate` finds.
-        TypeError: the config has groups and a whole number without a lower bound, or bounds of what is no number.
+        TypeError: a config with groups is misdeclared, as by a whole number without a lower bound.
     """
     grouped = any(is_group(getattr(config, field.name)) for field in dataclasses.fields(config))
-    if grouped and (wrong := undeclared(config)):
-        raise TypeError(f"{', '.join(wrong)}: a whole number needs minimum or above; only numbers have bounds")
+    if grouped and (wrong := misdeclared(config)):
+        raise TypeError(f"{type(config).__name__}: {', '.join(wrong)}")
     for setting in settings(config):
         if not setting.bounds.allow(setting.value):
             raise UserError(setting.refusal(written(setting.value)))

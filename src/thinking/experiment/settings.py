@@ -131,14 +131,20 @@ def is_group(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def undeclared(config: Any) -> list[str]:
-    """The flags whose declaration is wrong: whole numbers without a lower bound, and bounds of what is no number."""
+def misdeclared(config: Any) -> list[str]:
+    """The mistakes in a config's declaration, each with its flag.
+
+    These are whole numbers without a lower bound, bounds of what is no number, and defaults out of their bounds.
+    """
     wrong = []
     for setting in settings(config):
         kinds, bounds = _kinds(setting.hint), setting.bounds
-        open_below = int in kinds and bounds.minimum is None and bounds.above is None
-        if open_below or (bounds != Bounds() and not kinds & {int, float}):
-            wrong.append(setting.flag)
+        if int in kinds and bounds.minimum is None and bounds.above is None:
+            wrong.append(f"{setting.flag} needs minimum or above")
+        if bounds != Bounds() and not kinds & {int, float}:
+            wrong.append(f"{setting.flag} has bounds and is no number")
+        if not bounds.allow(setting.default):
+            wrong.append(f"{setting.flag} has a default out of its bounds")
     return wrong
 
 
@@ -167,10 +173,12 @@ def allowed(hint: Any, bounds: Bounds, many: bool = False) -> str:
 
 def choices(hint: Any) -> list[str]:
     """The words that a flag takes, one or any number of them; empty if it takes something else."""
-    inner = typing.get_args(hint)
-    if typing.get_origin(hint) is tuple and inner[-1] is Ellipsis:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and inner[-1] is Ellipsis:
         return choices(inner[0])
-    return [str(choice) for choice in inner] if typing.get_origin(hint) is Literal else []
+    if origin in (typing.Union, types.UnionType):
+        return [word for part in inner for word in choices(part)]
+    return [str(choice) for choice in inner] if origin is Literal else []
 
 
 def written(value: Any) -> str:
