@@ -145,14 +145,18 @@ def _refuse_changes(folder: Path, config: RunConfig) -> None:
     if not holds or not path.exists():
         return
     mend = "empty it with --clear, or choose another folder with --artifacts DIR"
+    damaged = RunError(f"{path} is damaged; empty the folder with --clear")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record.get("format") != FORMAT:
-            raise RunError(f"{folder} was written by another version of the program; {mend}")
-        differences = changes(record["config"], config)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path} is damaged; empty the folder with --clear") from error
-    if differences:
+    except ValueError as error:
+        raise damaged from error
+    if not isinstance(record, dict):
+        raise damaged
+    if record.get("format") != FORMAT:
+        raise RunError(f"{folder} was written by another version of the program; {mend}")
+    if not isinstance(record.get("config"), dict):
+        raise damaged
+    if differences := changes(record["config"], config):
         told = "; ".join(differences[:_TOLD])
         more = f"; and {len(differences) - _TOLD} more" if len(differences) > _TOLD else ""
         raise RunError(f"{folder} holds a run of another config ({told}{more}); {mend}")
