@@ -1,0 +1,43 @@
+"""Groups of settings that several tasks have: the same group for the same thing. Free of JAX."""
+
+import dataclasses
+
+from thinking.experiment import RunConfig, check_seeds, invalid, option
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedsConfig(RunConfig):
+    """Flags of tasks that train several seeds."""
+
+    seeds: int = option(1, "models of each kind, of seeds from --seed on", minimum=1, maximum=1024)
+
+    def validate(self) -> None:
+        """Raises UserError if the last seed would be greater than a seed may be."""
+        check_seeds(self.seed, self.seeds)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """An optimizer whose learning rate falls by a fixed schedule."""
+
+    learning_rate: float = option(0.001, "highest learning rate", above=0, maximum=10)
+
+
+@dataclasses.dataclass(frozen=True)
+class WidthConfig:
+    """A width that attention heads share."""
+
+    width: int = option(64, "dimensions of a token", minimum=4, maximum=8192)
+    num_heads: int = option(4, "attention heads", minimum=1, maximum=128)
+
+    def validate(self) -> None:
+        """Raises UserError if rotary positions cannot split the width among the heads."""
+        if self.width % (2 * self.num_heads):
+            raise invalid("width", f"a multiple of twice --num-heads, {2 * self.num_heads}")
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig(WidthConfig):
+    """Sizes of a decoder."""
+
+    num_layers: int = option(2, "blocks", minimum=1, maximum=128)
