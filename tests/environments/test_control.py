@@ -30,11 +30,11 @@ def put(env, name, state):
 @pytest.mark.parametrize("name", control.NAMES)
 def test_every_world_moves_as_gymnasiums_does(name):
     world = control.world(name)
-    state, _ = control.reset(world, jax.random.key(0))
+    state, _ = world.reset(jax.random.key(0))
     actions = control.random_actions(world, jax.random.key(1), STEPS)
 
     def move(state, pair):
-        moment = control.step(world, pair[0], state, pair[1])
+        moment = world.step(pair[0], state, pair[1])
         return moment.state, (state, moment)
 
     keys = jax.random.split(jax.random.key(2), STEPS)
@@ -45,7 +45,7 @@ def test_every_world_moves_as_gymnasiums_does(name):
         env.reset(seed=0)
         put(env, name, jax.tree.map(lambda leaf, t=t: leaf[t], before))
         observation, reward, terminated, _, _ = env.step(native[t])
-        np.testing.assert_allclose(moments.reached[t], observation, atol=2e-4)
+        np.testing.assert_allclose(moments.final_observation[t], observation, atol=2e-4)
         assert moments.reward[t] == pytest.approx(float(reward), abs=2e-4)
         assert bool(moments.terminated[t]) == terminated
         low, high = world.rewards

@@ -8,12 +8,13 @@ Axes: A dimensions of an action, O dimensions of an observation.
 
 import functools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnax
 import jax
 import jax.numpy as jnp
 
+from thinking.environment import TimeStep
 from thinking.errors import UserError
 from thinking.types import Array, Box, Discrete, Space
 
@@ -48,25 +49,21 @@ class World:
     rewards: tuple[float, float]
     stretch: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
+    def reset(self, key: Array) -> tuple[Any, Array]:
+        """A new episode: the world's state, and what is seen of it [O]. Consumes the key."""
+        simulator, settings = _simulator(self.name, self.limit)
+        observation, state = simulator.reset(key, settings)
+        return _plain(state), observation
 
-class Moment(NamedTuple):
-    """One step of a world.
-
-    Attributes:
-        state: of the world; where the episode ended, of a new one.
-        observation: [O] of that state.
-        reward: [] float32.
-        terminated: [] bool, the task is over.
-        truncated: [] bool, the time is up, though life would go on.
-        reached: [O] what was seen at the end of the step, before a new episode began.
-    """
-
-    state: Any
-    observation: Array
-    reward: Array
-    terminated: Array
-    truncated: Array
-    reached: Array
+    def step(self, key: Array, state: Any, action: Array) -> TimeStep:
+        """Act once; where the episode ends, the next has begun. Consumes the key."""
+        simulator, settings = _simulator(self.name, self.limit)
+        done = simulator.step(key, state, native_action(self, action), settings)
+        observation, state, reward, terminated, truncated, rest = done
+        # An episode that ends by itself in its last step was not cut short.
+        truncated = truncated & ~terminated
+        reward = jnp.asarray(reward, jnp.float32).reshape(())
+        return TimeStep(_plain(state), observation, reward, terminated, truncated, rest["final_observation"])
 
 
 def world(name: str, limit: int | None = None) -> World:
@@ -92,24 +89,6 @@ def world(name: str, limit: int | None = None) -> World:
             stretch = tuple(tuple(end.tolist()) for end in ends)
         observation = Box(simulator.observation_space(settings).shape[0])
     return World(name, observation, action, limit or int(settings.max_steps_in_episode), _REWARDS[name], stretch)
-
-
-def reset(world: World, key: Array) -> tuple[Any, Array]:
-    """A new episode: the world's state, and what is seen of it [O]. Consumes the key."""
-    simulator, settings = _simulator(world.name, world.limit)
-    observation, state = simulator.reset(key, settings)
-    return _plain(state), observation
-
-
-def step(world: World, key: Array, state: Any, action: Array) -> Moment:
-    """Act once; where the episode ends, the next has begun. Consumes the key."""
-    simulator, settings = _simulator(world.name, world.limit)
-    done = simulator.step(key, state, native_action(world, action), settings)
-    observation, state, reward, terminated, truncated, rest = done
-    # An episode that ends by itself in its last step was not cut short.
-    truncated = truncated & ~terminated
-    reward = jnp.asarray(reward, jnp.float32).reshape(())
-    return Moment(_plain(state), observation, reward, terminated, truncated, rest["final_observation"])
 
 
 def native_action(world: World, action: Array) -> Array:
