@@ -119,7 +119,7 @@ def test_every_algorithm_updates_the_policy_it_is_given(finished, algorithm, tmp
     asked = arithmetic.practise(config, Run(folder=tmp_path, config=config), "worked", begun(config))
     (line,) = [line for line in lines(Run(folder=tmp_path, config=config)) if line["stage"] == algorithm]
     assert line["levels_open"] == 1
-    assert int(asked.state.train_state.optimizer[1][0].count) > 0
+    assert int(asked.state.train_state.opt_state[1][0].count) > 0
 
 
 def begun(config):

@@ -88,7 +88,7 @@ def thinking_step(
 
     Args:
         thinker: what learns.
-        judge: how the reference reads, whose parameters the state has; () where nothing is judged.
+        judge: how the reference reads. The state has its parameters, or () where nothing is judged.
         optimizer: an optax transformation.
         tokens: [N] int32, of the corpus.
         how: to learn.
