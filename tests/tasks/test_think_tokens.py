@@ -80,7 +80,7 @@ def test_thoughts_that_are_drawn_for_another_model_learn(tmp_path):
     config = dataclasses.replace(SMALL, **changed, thoughts=("discrete",))
     check(config)
     taught = think_tokens.teach(config, Run(folder=tmp_path, config=config), "discrete", 0)
-    assert int(taught.state.train_state.optimizer[1][0].count) == 2
+    assert int(taught.state.train_state.opt_state[1][0].count) == 2
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     # Two steps from the beginning, parity's two states are all but equally likely.
     assert json.loads(line)["chain_loss"] == pytest.approx(math.log(2), rel=0.5)
