@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff
 
-from thinking.errors import UserError
+from thinking.errors import UserError, name_flags
 from thinking.experiment import Run, RunConfig, main, option
 
 if TYPE_CHECKING:
@@ -134,8 +134,10 @@ class Config(RunConfig):
         for name in ("styles", "lessons", "exams", "practice"):
             if not getattr(self, name):
                 raise UserError(f"--{name}: name at least one")
-        for source in (*self.lessons, *self.exams, *self.practice, *self.search):
-            level_of(source)
+        for name in ("lessons", "exams", "practice", "search"):
+            with name_flags(source=f"--{name}"):
+                for source in getattr(self, name):
+                    level_of(source)
         if len(set(self.styles)) < len(self.styles):
             raise UserError(f"--styles {' '.join(self.styles)}: a style stands twice; name each once")
         if self.positions == "place" and not self.least_first:
@@ -314,16 +316,17 @@ def teach(config: Config, run: Run, style: Style) -> Trained:
     from thinking.recipes.arithmetic.datasets import lessons
     from thinking.recipes.arithmetic.digit_positions import most_places, practised_places
 
-    taught = lessons(
-        config.lessons,
-        style,
-        count=config.lesson_problems,
-        length=config.row_length,
-        seed=config.seed,
-        speech=config.speech,
-        least_first=config.least_first,
-        slip=config.slip,
-    )
+    with name_flags(length="--row-length"):
+        taught = lessons(
+            config.lessons,
+            style,
+            count=config.lesson_problems,
+            length=config.row_length,
+            seed=config.seed,
+            speech=config.speech,
+            least_first=config.least_first,
+            slip=config.slip,
+        )
     model, levels = build(config), len(config.lessons)
     steps = config.schedule_steps
     schedule = warmup_cosine(config.learning_rate, steps, min(100, steps // 10), config.final_rate)

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any, Literal
 
-from thinking.errors import UserError
+from thinking.errors import UserError, name_flags
 from thinking.experiment import Run, RunConfig, main, option
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ def text_of(config: Config) -> Corpus:
     """What is read."""
     from thinking.text.corpus import corpus
 
-    return corpus(config.text, config.characters, config.bpe)
+    with name_flags(source="--text"):
+        return corpus(config.text, config.characters, config.bpe)
 
 
 @functools.lru_cache

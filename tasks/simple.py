@@ -11,7 +11,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from thinking.errors import UserError
+from thinking.errors import UserError, name_flags
 from thinking.experiment import Run, RunConfig, main, option
 
 if TYPE_CHECKING:
@@ -118,8 +118,9 @@ def run(config: Config, run: Run) -> None:
     from thinking.recipes.graph import evaluation as planning
     from thinking.recipes.graph import plan_plots
 
-    graph = named_graph(config.graph, config.nodes, config.edge_probability, config.seed)
-    ends = [number_of(graph, name) for name in config.plan or ()]
+    with name_flags(path="--graph", nodes="--nodes", edge_probability="--edge-probability", name="--plan"):
+        graph = named_graph(config.graph, config.nodes, config.edge_probability, config.seed)
+        ends = [number_of(graph, name) for name in config.plan or ()]
     world, pairs = to_device(graph), planning.reachable_pairs(graph)
     longest = int(pairs.optimum.max())
     max_hops = config.max_hops or max(64, 2 * longest)

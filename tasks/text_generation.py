@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from thinking.errors import UserError
+from thinking.errors import UserError, name_flags
 from thinking.experiment import Run, RunConfig, main, option
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ class Config(RunConfig):
         """Raises UserError for values that cannot be trained."""
         from thinking.recipes.text_generation.spelling import check_target
 
-        check_target(self.target)
+        with name_flags(target="--target"):
+            check_target(self.target)
         if not self.rewards or len(set(self.rewards)) < len(self.rewards):
             raise UserError(f"--rewards {' '.join(self.rewards)}: name outcome, process or both, each once")
         for name in ("seeds", "updates", "texts", "beam", "width", "heads", "layers"):

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any, Literal
 
-from thinking.errors import UserError
+from thinking.errors import UserError, name_flags
 from thinking.experiment import Run, RunConfig, main, option
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ class Config(RunConfig):
         """Raises UserError for values that cannot be trained."""
         from thinking.environments.automata import automaton
 
-        automaton(self.problem)
+        with name_flags(name="--problem"):
+            automaton(self.problem)
         for field in dataclasses.fields(self):
             value, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
             whole = field.type in ("int", "int | None") and field.name != "seed"

@@ -104,7 +104,7 @@ def test_a_graph_file_keeps_its_names_and_what_cannot_be_reached_is_no_failure(t
     assert hops == [["Ulm", "Bonn"], ["Bonn", "Kiel"], ["Kiel", "Jena"]]
     code, _, err = call(monkeypatch, capsys, *flags, "--plan", "Ulm", "Boon")
     assert code == 2
-    assert "Boon" in err
+    assert "--plan Boon" in err
     assert "Bonn" in err
     assert err.count("\n") == 1
 
@@ -124,7 +124,7 @@ def test_a_graph_with_nothing_to_plan_is_refused_in_one_line(tmp_path, monkeypat
     code, _, err = call(monkeypatch, capsys, "--graph", str(path), "--artifacts", str(tmp_path))
     assert code == 2
     assert says in err
-    assert str(path) in err
+    assert f"--graph {path}: " in err
     assert err.count("\n") == 1
 
 
@@ -135,7 +135,7 @@ def test_a_graph_with_nothing_to_plan_is_refused_in_one_line(tmp_path, monkeypat
         (("--edge-probability", "0"), ("--edge-probability 0", "above 0")),
         (("--width", "30"), ("--width 30", "multiple")),
         (("--discount", "1"), ("--discount 1", "below 1")),
-        (("--graph", "nowhere.gml"), ("nowhere.gml", "exists")),
+        (("--graph", "nowhere.gml"), ("--graph nowhere.gml: ", "exists")),
         (("--nodez", "5"), ("--nodez", "--nodes")),
         (("--sets", "tabel"), ("tabel", "table")),
     ],

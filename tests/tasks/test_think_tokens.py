@@ -98,7 +98,7 @@ def test_a_code_is_told_with_how_much_of_it_is_used(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"problem": "a6"}, "'a6' is no problem: give one of s3, a5"),
+        ({"problem": "a6"}, "--problem a6: no such problem; give one of s3, a5"),
         ({"thoughts": ()}, "--thoughts: name at least one"),
         ({"thoughts": ("none", "none")}, "--thoughts none none: a kind stands twice"),
         ({"length": 1}, "--length 1: allowed is a whole number from 2"),

@@ -14,7 +14,6 @@ import gymnax
 import jax
 import jax.numpy as jnp
 
-from thinking.errors import UserError
 from thinking.types import Array, Box, Discrete, Space
 
 # The least and the greatest reward of a step, from the worlds' definitions.
@@ -77,10 +76,10 @@ def world(name: str, limit: int | None = None) -> World:
         limit: steps after which an episode is truncated; Gymnasium's own by default.
 
     Raises:
-        UserError: if it is not one that both libraries know.
+        ValueError: if it is not one that both libraries know.
     """
     if name not in _REWARDS:
-        raise UserError(f"--environment {name}: allowed is one of {', '.join(NAMES)}")
+        raise ValueError(f"name {name}: allowed is one of {', '.join(NAMES)}")
     simulator, settings = _simulator(name)
     with jax.ensure_compile_time_eval():  # a world may be asked for while JAX traces
         actions, stretch = simulator.action_space(settings), ((), ())
