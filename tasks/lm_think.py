@@ -233,29 +233,27 @@ def examined(config: Config, run: Run, seed: int, stages: dict[str, Trained]) ->
 def examine_one(config: Config, kind: str, seed: int, stage: Trained, windows: np.ndarray) -> Exam:
     """Let one model think about held-out windows."""
     import jax
-    import numpy as np
 
     from thinking.recipes.lm_think.evaluation import examine
 
-    thinker, words, key = manner_of(config, kind), build(config)[1], jax.random.key(seed)
-    exam = jax.jit(lambda params: examine(thinker, words, params, windows, config.context, key))
-    return jax.tree.map(np.asarray, exam(stage.state.train_state.params))
+    words, params, key = build(config)[1], stage.state.train_state.params, jax.random.key(seed)
+    return examine(manner_of(config, kind), words, params, windows, config.context, key)
 
 
 def show(config: Config, kind: str, windows: np.ndarray, exam: Exam) -> None:
     """Print a few held-out windows with what a model thought."""
     from thinking import progress
-    from thinking.recipes.lm_think.evaluation import coloured
+    from thinking.generation.display import numbered_thoughts
 
     if not exam.length.any():
         return
+    text = text_of(config)
     progress.console().print(f"{kind}: context | thought | what follows")
     for index in range(0, len(windows), -(-len(windows) // SHOWN)):
-        thought = exam.thoughts[index, : exam.length[index] - 1].tolist()
-        line = coloured(
-            windows[index].tolist(), config.context, thought, text_of(config).decode, len(text_of(config).sizes)
-        )
-        progress.console().print(line, soft_wrap=True)
+        thought = exam.thoughts[index, : exam.length[index] - 1] - len(text.sizes)
+        window = windows[index].tolist()
+        before, after = text.decode(window[: config.context]), text.decode(window[config.context :])
+        progress.console().print(numbered_thoughts(before, thought.tolist(), after), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,38 @@
-"""Examinations: every question is answered once, whatever the batches."""
+"""Rows in parts: every one is there once and in order, whatever the size of the parts."""
 
 import jax
 import numpy as np
 import pytest
 
-from thinking.batching import by_subject, in_batches
+from thinking.batching import cut_rows, full_batches, in_batches
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 10])
+def test_parts_together_are_the_whole(size):
+    assert [row for part in cut_rows("abcdefg", size) for row in part] == list("abcdefg")
+    assert [len(part) for part in cut_rows(range(7), size)] == [size] * (7 // size) + [7 % size] * (7 % size > 0)
+    rows = np.zeros((7, 2))
+    for number, part in enumerate(cut_rows(rows, size)):
+        part += number  # parts of an array are views of it
+    np.testing.assert_array_equal(rows, np.repeat(np.arange(7) // size, 2).reshape(7, 2))
+    assert not list(cut_rows([], size))
+
+
+def test_the_last_batch_is_filled_up_from_the_front():
+    np.testing.assert_array_equal(full_batches(5, 3), [[0, 1, 2], [3, 4, 0]])
+    np.testing.assert_array_equal(full_batches(4, 2), [[0, 1], [2, 3]])
+    np.testing.assert_array_equal(full_batches(2, 5), [[0, 1, 0, 1, 0]])
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 10])
 def test_batches_change_nothing(batch):
-    rows = {"x": np.arange(7.0), "y": np.arange(14).reshape(7, 2)}
-    found = in_batches(jax.jit(lambda part: (part["x"] * 2, part["y"].sum(axis=1))), rows, batch)
+    rows, shapes = {"x": np.arange(7.0), "y": np.arange(14).reshape(7, 2)}, []
+
+    def function(part):
+        shapes.append(part["y"].shape)
+        return part["x"] * 2, part["y"].sum(axis=1)
+
+    found = in_batches(jax.jit(function), rows, batch)
     np.testing.assert_array_equal(found[0], rows["x"] * 2)
     np.testing.assert_array_equal(found[1], rows["y"].sum(axis=1))
-
-
-def test_marks_are_counted_by_subject():
-    figures = {"tokens": np.array([4, 2, 6, 8]), "depth": np.array([1, 3, 1, 1])}
-    rows = by_subject(["add", "divide", "add", "add"], np.array([1, 0, 1, 0]), **figures)
-    assert [row["subject"] for row in rows] == ["add", "divide", "all"]
-    assert [row["problems"] for row in rows] == [3, 1, 4]
-    assert [row["exact_percent"] for row in rows] == pytest.approx([200 / 3, 0, 50])
-    assert [row["tokens_mean"] for row in rows] == [6, 2, 5]
-    assert [row["depth_mean"] for row in rows] == [1, 3, 1.5]
+    assert shapes == [(batch, 2)]  # traced once

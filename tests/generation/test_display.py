@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from thinking.generation.display import STYLES, coloured, growing, show
+from thinking.generation.display import STYLES, coloured, growing, numbered_thoughts, show
 from thinking.text.vocabulary import ANSWER_KIND, MARK_KIND, PROMPT_KIND, THOUGHT_KIND, Vocabulary, kinds
 
 VOCABULARY = Vocabulary((*"0123456789+-=,", " and "))
@@ -58,6 +58,17 @@ def test_a_completion_is_coloured_without_its_prompt_and_a_long_row_as_well():
     assert text.spans[-1].style == STYLES[int(wanted[-1])]
     assert text.plain == VOCABULARY.decode(long)
     assert coloured([], 0, VOCABULARY).plain == ""
+
+
+def test_numbered_thoughts_keep_their_colors_and_a_wrong_answer_looks_wrong():
+    text = numbered_thoughts("a b", [3, 11, 3, 4], "c", sign="=")
+    assert text.plain == "a b | 3 11 3 4 = c"
+    prompt, _, three, eleven, again, four, _, answer = (span.style for span in text.spans)
+    assert three == again == eleven != four
+    assert not {prompt, answer} & {three, four}
+    wrong = numbered_thoughts("a b", [], "c", right=False)
+    assert wrong.plain == "a b | | c"
+    assert wrong.spans[-1].style != text.spans[-1].style
 
 
 def test_colours_are_for_terminals_and_a_pipe_gets_the_words(monkeypatch):

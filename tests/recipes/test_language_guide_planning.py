@@ -192,14 +192,15 @@ def test_plans_become_nodes_in_preorder_whose_vectors_are_those_of_the_plans(dat
 @settings(max_examples=10, deadline=None)
 @given(rows=st.integers(1, 9))
 def test_goals_are_planned_for_in_blocks_as_one_by_one(rows):
-    def doubled(goals, observed):
+    def doubled(guide, state, goals, observed):
         return Unrolled(observed, (goals[:, None],), *[goals[:, 0]] * 3)
 
     goals, observed = drawn(0, rows, 2), drawn(1, rows, 3, 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "ROWS", 4)
-        found = planning._blocks(doubled, goals, observed)
-    for own, whole in zip(jax.tree.leaves(found), jax.tree.leaves(doubled(goals, observed)), strict=True):
+        patch.setattr(planning, "react", doubled)
+        found = planning.planner(None, None, 2).react(goals, observed)
+    for own, whole in zip(jax.tree.leaves(found), jax.tree.leaves(doubled(None, None, goals, observed)), strict=True):
         np.testing.assert_array_equal(own, whole)
 
 

@@ -8,11 +8,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from thinking.colors import GREY, PALETTE, line_color
 from thinking.experiment import metrics
 from thinking.experiment.folder import Run
 
-# Okabe and Ito, "Color Universal Design" (2008), without the yellow that white paper swallows.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 # The style is set for good: what a task adds to its figure later, a legend or a note, should follow it too.
 matplotlib.rcParams.update(
     {
@@ -88,12 +87,12 @@ def spread(
         points = x[0] if len(x) == 1 else np.geomspace(max(x[:, 0].max(), 1), x[:, -1].min(), 200)
         lines = np.array([np.interp(points, *seed) for seed in zip(x, y, strict=True)])
         mean, deviation = lines.mean(axis=0), lines.std(axis=0)
-        colour = PALETTE[index % len(PALETTE)]
+        colour = line_color(index)
         label = name if len(x) == 1 else f"{name}, {len(x)} seeds"
         panel.plot(points, mean, color=colour, label=label, marker="o" if len(points) == 1 else None)
         panel.fill_between(points, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
     if threshold is not None:
-        panel.axhline(threshold, color="#999999", linestyle="--", linewidth=1, label=f"{threshold:g}")
+        panel.axhline(threshold, color=GREY, linestyle="--", linewidth=1, label=f"{threshold:g}")
     panel.set(xscale="log", xlabel=x_label, ylabel=y_label)
     panel.legend()
     return save(made, path)
@@ -122,7 +121,7 @@ def learning_curves(
             if points:
                 # A lone point has no line to show.
                 marker = "o" if len(points) == 1 else None
-                panel.plot(*np.transpose(points), label=stage, color=PALETTE[index % len(PALETTE)], marker=marker)
+                panel.plot(*np.transpose(points), label=stage, color=line_color(index), marker=marker)
         panel.set_xlabel("training step")
         panel.set_ylabel(name.replace("_", " "))
         if len(stages) > 1 and panel.lines:

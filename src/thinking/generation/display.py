@@ -10,16 +10,11 @@ from rich.segment import Segments
 from rich.text import Text
 
 from thinking import progress
+from thinking.colors import ANSWER, MARK, NUMBERED, PROMPT, THOUGHT, WRONG
 from thinking.text.vocabulary import ANSWER_KIND, MARK_KIND, NO_KIND, PROMPT_KIND, THOUGHT_KIND, Vocabulary, kinds
 
-STYLES = {
-    NO_KIND: "",
-    PROMPT_KIND: "bold",
-    THOUGHT_KIND: "cyan",
-    ANSWER_KIND: "bold green",
-    MARK_KIND: "dim",
-}
-"""How each part of a text looks; readable on a dark ground and on a light one, and in part without colours."""
+STYLES = {NO_KIND: "", PROMPT_KIND: PROMPT, THOUGHT_KIND: THOUGHT, ANSWER_KIND: ANSWER, MARK_KIND: MARK}
+"""How each part of a text looks."""
 
 WIDTH = 512
 """Rows are filled up to so many tokens, and beyond to twice as many, so that few shapes are compiled."""
@@ -49,6 +44,24 @@ def coloured(tokens: Sequence[int], prompt_length: int, vocabulary: Vocabulary) 
 
 
 _kinds = jax.jit(kinds)
+
+
+def numbered_thoughts(
+    prompt: str, thoughts: Sequence[int], answer: str, *, sign: str = "|", right: bool = True
+) -> Text:
+    """A line of a prompt, thoughts that are numbers, and an answer; a number always has the same color.
+
+    Args:
+        prompt: what was thought about.
+        thoughts: their numbers, from 0.
+        answer: what was said behind them.
+        sign: between thoughts and answer.
+        right: whether the answer is right.
+    """
+    text = Text.assemble((prompt, PROMPT), (" | ", MARK))
+    for thought in thoughts:
+        text.append(f"{thought} ", style=NUMBERED[thought % len(NUMBERED)])
+    return text.append(f"{sign} ", style=MARK).append(answer, style=ANSWER if right else WRONG)
 
 
 def growing(pieces: Iterable[Sequence[int]], text_of: Callable[[Sequence[int]], Text]) -> Iterator[Text]:

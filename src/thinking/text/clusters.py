@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from thinking.batching import cut_rows
 from thinking.text.embedders import normalised
 
 ROUNDS = 30
@@ -74,10 +75,9 @@ def encode(codebook: Codebook, vectors: np.ndarray) -> np.ndarray:
     """[N] int32, the number of the centroid nearest to each vector [N, D]; the first of several."""
     count = len(codebook.centroids)
     tokens = np.zeros(len(vectors), np.int32)
-    part = max(AT_ONCE // count, 1)
-    for start in range(0, len(vectors), part):
-        rows = slice(start, start + part)
-        tokens[rows] = np.argmax(vectors[rows] @ codebook.centroids.T, axis=1)
+    size = max(AT_ONCE // count, 1)
+    for part, found in zip(cut_rows(vectors, size), cut_rows(tokens, size), strict=True):
+        found[:] = np.argmax(part @ codebook.centroids.T, axis=1)
     return tokens
 
 

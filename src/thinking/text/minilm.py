@@ -8,7 +8,7 @@ Axes: N texts, R rows, T tokens of a row, S sentences of a row, D dimensions, H 
 
 import importlib.util
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from thinking.batching import cut_rows
 from thinking.errors import UserError
 from thinking.text.bert import Params, encode
 from thinking.text.packing import pack
@@ -219,17 +220,19 @@ def embed(encoder: Encoder, texts: Sequence[str], progress: Callable[[int, int],
         progress: told after each part of the texts how many are done, of how many.
     """
     vectors = np.zeros((len(texts), encoder.dims), np.float32)
-    for start in range(0, len(texts), TEXTS):
-        sentences = encoder.tokenize(texts[start : start + TEXTS])
+    done = 0
+    for part, found in zip(cut_rows(texts, TEXTS), cut_rows(vectors, TEXTS), strict=True):
+        sentences = encoder.tokenize(part)
         counts = np.array([len(sentence) for sentence in sentences])
         least = 0
         for length in _row_lengths(encoder.limit):
             chosen = np.flatnonzero((counts > least) & (counts <= length))
             if len(chosen):
-                vectors[start + chosen] = _embed_packed(encoder, [sentences[index] for index in chosen], length)
+                found[chosen] = _embed_packed(encoder, [sentences[index] for index in chosen], length)
             least = length
+        done += len(sentences)
         if progress:
-            progress(start + len(sentences), len(texts))
+            progress(done, len(texts))
     return vectors
 
 
@@ -264,9 +267,8 @@ def _embed_packed(encoder: Encoder, sentences: list[list[int]], length: int) -> 
     return vectors
 
 
-def _calls(rows: int, length: int) -> Iterator[slice]:
+def _calls(rows: int, length: int) -> list[np.ndarray]:
     """Whole calls while rows suffice, then row by row: a single row takes little longer than its share of many."""
     many = max(CALL_TOKENS // length, 1)
     whole = rows // many * many
-    yield from (slice(start, start + many) for start in range(0, whole, many))
-    yield from (slice(start, start + 1) for start in range(whole, rows))
+    return [*cut_rows(np.arange(whole), many), *cut_rows(np.arange(whole, rows), 1)]

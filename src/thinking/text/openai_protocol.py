@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from thinking.batching import cut_rows
 from thinking.text import response_cache
 from thinking.text.embedders import Embedder, embedder
 from thinking.text.server import Server
@@ -88,8 +89,7 @@ def openai_embedder(server: Server, model: str, *, dims: int | None = None) -> E
             for text in texts
         }
         missing = [text for text, vector in kept.items() if vector is None]
-        batches = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
-        for vectors in in_order(lambda batch: ask(batch, width), batches, PARALLEL):
+        for vectors in in_order(lambda batch: ask(batch, width), cut_rows(missing, BATCH), PARALLEL):
             kept |= vectors
         return np.array([kept[text] for text in texts], np.float32)
 

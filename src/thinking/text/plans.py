@@ -17,6 +17,7 @@ import numpy as np
 from rich.text import Text as Words
 from rich.tree import Tree
 
+from thinking.colors import MARK, PROMPT, THOUGHT
 from thinking.errors import UserError
 from thinking.files import write_json, write_whole
 
@@ -97,10 +98,10 @@ def tree(plan: Plan) -> Tree:
             label = _heading(node) if node.level else _step(node, next(numbers), plan.given)
             grow(place.add(label), inner)
 
-    title = Words.assemble((plan.goal, "bold"), (f"  {plan.split}, {plan.mode}", "dim"))
+    title = Words.assemble((plan.goal, PROMPT), (f"  {plan.split}, {plan.mode}", MARK))
     if not plan.ended:
         title.append("  (cut off)", "yellow")
-    root = Tree(title, guide_style="dim")
+    root = Tree(title, guide_style=MARK)
     grow(root, nested(plan.nodes))
     return root
 
@@ -158,12 +159,12 @@ def load(folder: Path) -> tuple[tuple[Plan, ...], np.ndarray]:
 
 
 def _heading(node: Node) -> Words:
-    return Words.assemble((node.near, "bold cyan"), (f"  {node.cosine:.2f}", "dim"))
+    return Words.assemble((node.near, f"bold {THOUGHT}"), (f"  {node.cosine:.2f}", MARK))
 
 
 def _step(node: Node, number: int, given: int) -> Words:
     label = Words(f"{number}. {node.near}")
-    return label.append("  (given)", "dim") if number <= given else label
+    return label.append("  (given)", MARK) if number <= given else label
 
 
 def _plain(plan: Plan) -> dict[str, Any]:

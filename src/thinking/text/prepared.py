@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from thinking.batching import cut_rows
 from thinking.errors import UserError
 from thinking.files import write_json, write_whole
 from thinking.text import records
@@ -83,10 +84,11 @@ def embedded(
     steps, goals = steps_of(texts, step_of), goals_of(texts)
     number = {step: index for index, step in enumerate(steps)}
     means = np.array([number[step_of.get(step, step)] for step in steps], np.int32)
-    vectors, sentences = [], [*steps, *goals]
-    for start in range(0, len(sentences), AT_ONCE):
-        vectors.append(embedder.embed(sentences[start : start + AT_ONCE]))
-        advance(min(start + AT_ONCE, len(sentences)))
+    vectors, done = [], 0
+    for sentences in cut_rows([*steps, *goals], AT_ONCE):
+        vectors.append(embedder.embed(sentences))
+        done += len(sentences)
+        advance(done)
     step_vectors, goal_vectors = np.split(np.concatenate(vectors), [len(steps)])
     return Prepared(tuple(texts), steps, means, goals, step_vectors, goal_vectors, embedder.name, dict(manifest))
 

@@ -43,8 +43,7 @@ def drawn(kind):
 
 def examined(kind, params, windows):
     how, key = manner(kind, MODEL, WORDS, MOST), jax.random.key(1)
-    exam = jax.jit(lambda params: examine(how, WORDS, params, windows, CONTEXT, key))(params)
-    return jax.tree.map(np.asarray, exam)
+    return examine(how, WORDS, params, windows, CONTEXT, key)
 
 
 def test_a_plain_thought_is_none_and_a_pause_is_always_the_same():

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from thinking.batching import cut_rows
 from thinking.generation.completions import generate
 from thinking.generation.prompts import check_words
 from thinking.generation.sampling import Sampling
@@ -128,10 +129,9 @@ def solver(
     def go_on(params: Params, key: Array, texts: set[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]]:
         """What is written behind each text; those of like length share a batch."""
         found, ordered = {}, sorted(texts, key=lambda text: (len(text), text))
-        for first in range(0, len(ordered), batch):
-            part = ordered[first : first + batch]
+        for number, part in enumerate(cut_rows(ordered, batch)):
             rows, lengths = _filled(part, batch, longest)
-            tokens, count = jax.device_get(write(params, jax.random.fold_in(key, first), rows, lengths))
+            tokens, count = jax.device_get(write(params, jax.random.fold_in(key, number * batch), rows, lengths))
             for row, text in enumerate(part):
                 found[text] = tokens[row, : count[row]].tolist()
         return found

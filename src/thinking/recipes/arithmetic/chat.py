@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from rich.text import Text
 
+from thinking.colors import ANSWER, MARK, THOUGHT
 from thinking.environments.arithmetic.parsing import UNDERSTOOD, read
 from thinking.environments.arithmetic.problems import Problem
 from thinking.generation.chat import chat
@@ -93,7 +94,7 @@ def _by_search(by: Searcher, method: str, size: int, key: Array) -> Reply:
         written = np.asarray(found.tokens)[0, : int(found.length[0])].tolist()
         yield _shown([*question.tokens, *written], asked)
         of = {BEAM: f"a beam of {size}", TREE: f"trees of {size}", REVISION: f"up to {size} attempts"}
-        yield Text(f"\n{method}, {of.get(method, f'{size} paths')}, {int(found.spent[0])} tokens written", "dim")
+        yield Text(f"\n{method}, {of.get(method, f'{size} paths')}, {int(found.spent[0])} tokens written", MARK)
 
     return reply
 
@@ -103,10 +104,10 @@ def _by_recursion(by: Searcher) -> Reply:
 
     def reply(question: Question) -> Iterator[Text]:
         (found,) = ask(by.params, jax.random.key(0), [question.tokens])
-        yield Text("\n".join(outline(found.trace, VOCABULARY)), "cyan")
+        yield Text("\n".join(outline(found.trace, VOCABULARY)), THOUGHT)
         said = VOCABULARY.decode(found.answer) if found.outcome == SOLVED else found.outcome
-        yield Text(f"\n{VOCABULARY.decode(question.tokens[1:])}{said}", "bold green")
-        yield Text(f"\n{found.contexts} contexts, {found.depth} deep, {found.tokens} tokens written", "dim")
+        yield Text(f"\n{VOCABULARY.decode(question.tokens[1:])}{said}", ANSWER)
+        yield Text(f"\n{found.contexts} contexts, {found.depth} deep, {found.tokens} tokens written", MARK)
 
     return reply
 

@@ -1,11 +1,12 @@
 """Exams: what share of held-out problems a decoder answers right, greedily."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from thinking.batching import by_subject, in_batches
+from thinking.batching import in_batches
 from thinking.generation.completions import generate
 from thinking.generation.sampling import Sampling
 from thinking.networks.decoder import Decoder
@@ -66,3 +67,25 @@ def marks_by_recursion(model: Decoder, params: Params, asked: Exam) -> list[dict
     right = [each.answer == row[row > 0].tolist() for each, row in zip(found, asked.prompts.answers, strict=True)]
     figures = {name: np.array([getattr(each, name) for each in found]) for name in ("tokens", "contexts", "depth")}
     return by_subject(asked.subject, np.array(right), **figures)
+
+
+def by_subject(subject: Sequence[str], right: Array, **figures: Array) -> list[dict[str, Any]]:
+    """How many questions there are, how many of them are right, and means of figures: by subject, then of all.
+
+    Args:
+        subject: [R], of each question.
+        right: [R], 1 or 0.
+        **figures: [R] by name, such as the tokens that were written; `tokens` is told as `tokens_mean`.
+    """
+    names, found = np.array(subject), []
+    for which in [*dict.fromkeys(subject), "all"]:
+        chosen = np.ones(len(names), bool) if which == "all" else names == which
+        found.append(
+            {
+                "subject": which,
+                "problems": int(chosen.sum()),
+                "exact_percent": 100 * float(np.mean(np.asarray(right, float)[chosen])),
+                **{f"{name}_mean": float(np.mean(np.asarray(each)[chosen])) for name, each in figures.items()},
+            }
+        )
+    return found

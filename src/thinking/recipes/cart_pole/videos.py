@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 
+from thinking.colors import GREY, PALETTE
 from thinking.environments.control import World
 from thinking.environments.gymnasium_evaluation import Film
 from thinking.experiment import plots
@@ -58,14 +59,14 @@ def _draw(panel: Axes, world: World, episode: Film, number: int) -> None:
     panel.tick_params(labelsize=7)
     if "sub_goal" in episode.notes:
         for line in lines(episode.notes["sub_goal"][number]):
-            panel.plot(*line, color=plots.PALETTE[1], linewidth=7, alpha=0.5, solid_capstyle="round")
+            panel.plot(*line, color=PALETTE[1], linewidth=7, alpha=0.5, solid_capstyle="round")
         numbers = " ".join(f"{number:+.2f}" for number in episode.notes["sub_goal"][number])
-        panel.plot([], [], color=plots.PALETTE[1], alpha=0.5, linewidth=7, label=f"sub-goal {numbers}")
+        panel.plot([], [], color=PALETTE[1], alpha=0.5, linewidth=7, label=f"sub-goal {numbers}")
         panel.legend(loc="upper right", fontsize=7)
     for line in lines(seen):
-        panel.plot(*line, color=plots.PALETTE[0], linewidth=3, solid_capstyle="round")
+        panel.plot(*line, color=PALETTE[0], linewidth=3, solid_capstyle="round")
     for line in _SCENERY.get(world.name, list)():
-        panel.plot(*line, color="#999999", linewidth=1)
+        panel.plot(*line, color=GREY, linewidth=1)
     written = {name: values[number] for name, values in episode.notes.items() if name != "sub_goal"}
     words = [f"{name.replace('_', ' ')} {float(np.ravel(value)[0]):.3g}" for name, value in written.items()]
     panel.set_title(", ".join([f"step {number}", f"return {episode.gained[number]:.0f}", *words]), fontsize=8)

@@ -12,6 +12,7 @@ import networkx as nx
 import numpy as np
 from jax.tree_util import Partial
 
+from thinking.batching import full_batches
 from thinking.environments.graph import Graph, is_edge, random_step, step
 from thinking.guide import Guide, GuideState, Plan
 from thinking.guide.plan import roll
@@ -79,11 +80,11 @@ def valid_plans(graph: Graph, plan: Plan) -> Array:
 def evaluate(graph: Graph, planner: Planner, pairs: Pairs, batch: int = 2**15) -> Evaluation:
     """Plan all pairs, `batch` at a time, and check every plan.
 
-    The last batch is filled up with its own last pair, so that one compilation serves all.
+    The last batch is filled up with other pairs, so that one compilation serves all.
     """
     count = pairs.start.size
     batch = min(batch, count)
-    filled = np.minimum(np.arange(-(-count // batch) * batch), count - 1).reshape(-1, batch)
+    filled = full_batches(count, batch)
     inputs = [(jnp.asarray(pairs.start[part]), jnp.asarray(pairs.goal[part])) for part in filled]
     jax.block_until_ready(_planned(planner, *inputs[0]))  # compiles
     seconds, judged = 0.0, []

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 
+from thinking.colors import GREY, PALE, PALETTE
 from thinking.experiment import plots
 from thinking.guide.plan import Plan
 from thinking.recipes.graph.evaluation import Evaluation, Pairs, length_ratios
@@ -26,7 +27,7 @@ def draw_length_ratios(path: Path, evaluations: Mapping[tuple[str, str], Evaluat
     figure.set_size_inches(8, 4)
     width = 0.8 / len(evaluations)
     names = dict.fromkeys(name for name, _ in evaluations)
-    colours = dict(zip(names, itertools.cycle(["#999999", *plots.PALETTE]), strict=False))
+    colours = dict(zip(names, itertools.cycle([GREY, *PALETTE]), strict=False))
     for index, ((name, mode), evaluation) in enumerate(evaluations.items()):
         counts = np.histogram(length_ratios(evaluation, pairs), edges)[0]
         shares = np.append(counts, np.sum(~evaluation.solved[counted])) / max(1, counted.sum())
@@ -83,8 +84,8 @@ def _scene(graph: nx.DiGraph, plan: Plan) -> _Scene:
     pursued = np.asarray([targets[0, : max(hops, 1)] for targets in plan.targets[:-1]], int)
     sub_goals = {names[node] for node in pursued.ravel()} - {walked[0], walked[-1]}
     shown = _surroundings(graph, walked, sub_goals)
-    ends = {walked[0]: plots.PALETTE[2], walked[-1]: plots.PALETTE[1]}
-    colours = dict.fromkeys(shown, "#dddddd") | dict.fromkeys(sub_goals, plots.PALETTE[4]) | ends
+    ends = {walked[0]: PALETTE[2], walked[-1]: PALETTE[1]}
+    colours = dict.fromkeys(shown, PALE) | dict.fromkeys(sub_goals, PALETTE[4]) | ends
     places = nx.spring_layout(shown.to_undirected(), seed=0, k=2 / len(shown) ** 0.5)
     return _Scene(shown, places, colours, walked)
 
@@ -102,12 +103,12 @@ def _draw(panel: Axes, scene: _Scene, hops: int) -> None:
     """Draw the plan after so many hops."""
     graph, places, walked = scene.graph, scene.places, scene.walked[: hops + 1]
     nx.draw_networkx_nodes(graph, places, ax=panel, node_size=260, node_color=[scene.colours[name] for name in graph])
-    nx.draw_networkx_edges(graph, places, ax=panel, edge_color="#dddddd", width=0.5, arrowsize=6)
+    nx.draw_networkx_edges(graph, places, ax=panel, edge_color=PALE, width=0.5, arrowsize=6)
     nx.draw_networkx_labels(graph, places, ax=panel, font_size=7)
-    bold = {"edge_color": plots.PALETTE[0], "width": 2.5, "arrowsize": 16, "node_size": 260}
+    bold = {"edge_color": PALETTE[0], "width": 2.5, "arrowsize": 16, "node_size": 260}
     nx.draw_networkx_edges(graph, places, ax=panel, edgelist=list(itertools.pairwise(walked)), **bold)
     for colour, label in ((2, "start"), (4, "sub-goals"), (1, "goal")):
-        panel.scatter([], [], color=plots.PALETTE[colour], label=label)
+        panel.scatter([], [], color=PALETTE[colour], label=label)
     panel.legend(loc="lower left", fontsize=8)
     panel.set_title(" → ".join(walked), fontsize=9)
     panel.set_axis_off()

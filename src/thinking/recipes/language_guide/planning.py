@@ -4,13 +4,13 @@ Axes: N goals, T steps, D dimensions of a vector, L layers.
 """
 
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from thinking.batching import in_batches
 from thinking.guide.outlines.codecs import whitened, whitening
 from thinking.guide.outlines.outliner import Outliner
 from thinking.guide.outlines.unrolling import Unrolled, react, think
@@ -53,12 +53,7 @@ def known(names: Sequence[str], vectors: np.ndarray, dims: int) -> Known:
         return jnp.argmax(2 * codec.encode(asked) @ codes.T - jnp.sum(codes**2, axis=1)[None], axis=1)
 
     def match(asked: np.ndarray) -> np.ndarray:
-        parts = []
-        for start in range(0, len(asked), ASKED):
-            part = asked[start : start + ASKED]
-            filled = np.pad(part, ((0, ASKED - len(part)), (0, 0)))  # one program for all
-            parts.append(np.asarray(nearest(filled))[: len(part)])
-        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        return in_batches(nearest, asked, ASKED) if len(asked) else np.zeros(0, np.int64)
 
     return Known(tuple(names), vectors, match)
 
@@ -107,24 +102,12 @@ class Planner(NamedTuple):
 
 def planner(guide: Outliner, state: Any, most: int) -> Planner:
     """A guide that plans at most so many steps, for any number of goals, a block of them at a time."""
-    thinking = jax.jit(lambda goals, done, count: think(guide, state, goals, done, count, most))
-    reacting = jax.jit(lambda goals, observed: react(guide, state, goals, observed))
+    thinking = jax.jit(lambda asked: think(guide, state, *asked, most))
+    reacting = jax.jit(lambda asked: react(guide, state, *asked))
     return Planner(
-        lambda goals, done, count: _blocks(thinking, goals, done, count),
-        lambda goals, observed: _blocks(reacting, goals, observed),
+        lambda *asked: in_batches(thinking, asked, min(ROWS, len(asked[0]))),
+        lambda *asked: in_batches(reacting, asked, min(ROWS, len(asked[0]))),
     )
-
-
-def _blocks(function: Callable[..., Unrolled], *arrays: np.ndarray) -> Unrolled:
-    rows = len(arrays[0])
-    size = min(rows, ROWS)
-    parts = []
-    for start in range(0, rows, size):
-        given = [array[start : start + size] for array in arrays]
-        lacking = size - len(given[0])
-        padded = [np.pad(array, ((0, lacking), *[(0, 0)] * (array.ndim - 1))) for array in given]
-        parts.append(jax.tree.map(itemgetter(slice(size - lacking)), jax.device_get(function(*padded))))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def nodes_of(levels: Sequence[Known], unrolled: Unrolled, first: int = 0) -> tuple[list[tuple[Node, ...]], np.ndarray]:

@@ -3,22 +3,22 @@
 Axes: W windows, C tokens of a context, M that follow, N of the longest thought with its end, V words.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.text import Text
 
+from thinking.batching import in_batches
+from thinking.colors import line_color
 from thinking.experiment import plots
 from thinking.reasoning.thoughts.before_text import Manner, Thought, Words
 from thinking.types import Array, Params
 
 TOGETHER = 250
 """Windows that are read at once."""
-COLOURS = ("cyan", "magenta", "yellow", "blue", "red", "bright_cyan", "bright_magenta", "bright_yellow", "bright_blue")
 
 
 class Exam(NamedTuple):
@@ -52,23 +52,19 @@ def examine(thinker: Manner, words: Words, params: Params, windows: np.ndarray, 
     only fill their place. What its thought about another window does instead tells whether a thought says anything.
     """
 
-    def one(carry: Array, index: Array) -> tuple[Array, Exam]:
-        contexts, following = jnp.split(jnp.asarray(windows)[index], [context], axis=1)
-        thought = thinker.think(params, jax.random.fold_in(key, index[0]), contexts)
+    @jax.jit
+    def examine_part(part: tuple[Array, Array]) -> Exam:
+        number, (contexts, following) = part[0], jnp.split(part[1], [context], axis=1)
+        thought = thinker.think(params, jax.random.fold_in(key, number[0]), contexts)
         # Windows side by side are of the same page, and might share their thoughts.
         far = -(-len(contexts) // 2)
         other = jax.tree.map(lambda leaf: jnp.roll(leaf, far, axis=0), thought)
         # All at once, so that one reading is compiled and not three.
         each = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), thought, _emptied(thought, words), other)
         said = thinker.read(params, jnp.tile(contexts, (3, 1)), each, jnp.tile(following, (3, 1))).following
-        return carry, Exam(*jnp.split(said, 3), thought.tokens, thought.length)
+        return Exam(*jnp.split(said, 3), thought.tokens, thought.length)
 
-    # The last part is filled up with windows that were read before.
-    together = min(TOGETHER, len(windows))
-    parts = -(-len(windows) // together)
-    order = jnp.arange(parts * together).reshape(parts, together) % len(windows)
-    exams = jax.lax.scan(one, 0, order)[1]
-    return jax.tree.map(lambda leaf: leaf.reshape(parts * together, *leaf.shape[2:])[: len(windows)], exams)
+    return in_batches(examine_part, (np.arange(len(windows)), windows), min(TOGETHER, len(windows)))
 
 
 def _emptied(thought: Thought, words: Words) -> Thought:
@@ -109,31 +105,11 @@ def figures(exam: Exam, following: np.ndarray, sizes: np.ndarray, plain: Exam | 
     }
 
 
-def coloured(
-    window: Sequence[int], context: int, thought: Sequence[int], decode: Callable[[Sequence[int]], str], first: int
-) -> Text:
-    """A context, what was thought of it, and what follows; a token of thought always has the same colour.
-
-    Args:
-        window: [C + M] tokens.
-        context: C.
-        thought: tokens, without their end.
-        decode: tokens to text.
-        first: the first token of thoughts.
-    """
-    text = Text(decode(window[:context]), style="bold")
-    text.append(" | ", style="dim")
-    for token in thought:
-        text.append(f"{token - first} ", style=COLOURS[(token - first) % len(COLOURS)])
-    text.append("| ", style="dim")
-    return text.append(decode(window[context:]), style="bold green")
-
-
 def draw_bits(path: Path, bits: Mapping[str, Sequence[float]]) -> Path:
     """Bits per byte of each kind, a dot for each seed."""
     figure, (panel,) = plots.figure(1)
     for index, seeds in enumerate(bits.values()):
-        panel.plot([index] * len(seeds), seeds, "o", color=plots.PALETTE[index % len(plots.PALETTE)])
+        panel.plot([index] * len(seeds), seeds, "o", color=line_color(index))
     panel.set_xticks(range(len(bits)), list(bits))
     panel.set(ylabel="bits per byte, held out", xlim=(-0.5, len(bits) - 0.5))
     return plots.save(figure, path)

@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking import progress
+from thinking.colors import MARK
 from thinking.environments.automata.automaton import Automaton
 from thinking.environments.automata.words import Words, draw_words
 from thinking.experiment import Run, metrics
 from thinking.files import write_whole
+from thinking.generation.display import numbered_thoughts
 from thinking.reasoning.thoughts import Thinker, probing
 from thinking.recipes.think_tokens import thought_plots, thoughts_page
 
@@ -102,4 +104,9 @@ def _show_discrete(run: Run, model: Thinker, params: Any, words: Words, machine:
     columns: Sequence[jax.Array] = (words.symbols, thinking.thoughts, thinking.answers.argmax(axis=-1), words.answers)
     shown = [np.asarray(column)[:SHOWN].tolist() for column in (*columns, thinking.made.sum(axis=1))]
     for symbols, thoughts, said, true, made in zip(*shown, strict=True):
-        progress.console().print(thought_plots.coloured(machine, symbols, thoughts[:made], said, true), soft_wrap=True)
+        word = " ".join(machine.symbols[symbol] for symbol in symbols)
+        answer, right = machine.states[said], said == true
+        line = numbered_thoughts(word, thoughts[:made], answer, sign="=", right=right)
+        if not right:
+            line.append(f", not {machine.states[true]}", style=MARK)
+        progress.console().print(line, soft_wrap=True)

@@ -3,18 +3,17 @@
 Axes: N symbols, K kinds of thoughts, S states, P lengths, R seeds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from rich.text import Text
 
+from thinking.colors import GREY, line_color
 from thinking.environments.automata.automaton import Automaton
 from thinking.experiment import plots
 
 SHOWN = 24
 """Kinds of thoughts and states in a confusion matrix, those that are met most."""
-COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red", "bright_cyan", "bright_magenta", "bright_yellow")
 
 
 def draw_lengths(path: Path, exact: Mapping[str, np.ndarray], trained: int) -> Path:
@@ -22,11 +21,11 @@ def draw_lengths(path: Path, exact: Mapping[str, np.ndarray], trained: int) -> P
     figure, (panel,) = plots.figure(1)
     figure.set_size_inches(6, 4)
     for index, (name, seeds) in enumerate(exact.items()):
-        colour, mean, deviation = plots.PALETTE[index % len(plots.PALETTE)], seeds.mean(axis=0), seeds.std(axis=0)
+        colour, mean, deviation = line_color(index), seeds.mean(axis=0), seeds.std(axis=0)
         lengths = range(1, seeds.shape[1] + 1)
         panel.plot(lengths, mean, color=colour, label=f"{name}, {len(seeds)} seeds" if len(seeds) > 1 else name)
         panel.fill_between(lengths, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
-    panel.axvline(trained, color="#999999", linestyle="--", linewidth=1, label="longest in training")
+    panel.axvline(trained, color=GREY, linestyle="--", linewidth=1, label="longest in training")
     panel.set(xlabel="symbols in a word", ylabel="share of right answers", ylim=(-0.02, 1.02))
     panel.legend()
     return plots.save(figure, path)
@@ -60,24 +59,3 @@ def draw_confusion(path: Path, counts: np.ndarray, machine: Automaton) -> Path:
     panel.grid(visible=False)
     figure.colorbar(picture, ax=panel, label="share of the thought")
     return plots.save(figure, path)
-
-
-def coloured(machine: Automaton, symbols: Sequence[int], thoughts: Sequence[int], answer: int, truth: int) -> Text:
-    """A word, what was thought of it and the answer; a thought always has the same colour.
-
-    Args:
-        machine: that the word is for.
-        symbols: of the word.
-        thoughts: tokens between the word and the answer.
-        answer: the state that was said.
-        truth: the state that it should be.
-    """
-    text = Text(" ".join(machine.symbols[symbol] for symbol in symbols), style="bold")
-    text.append(" | ", style="dim")
-    for thought in thoughts:
-        text.append(f"{thought} ", style=COLOURS[thought % len(COLOURS)])
-    text.append("= ", style="dim")
-    text.append(machine.states[answer], style="bold green" if answer == truth else "bold red")
-    if answer != truth:
-        text.append(f", not {machine.states[truth]}", style="dim")
-    return text
