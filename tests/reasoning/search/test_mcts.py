@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.kernels.quick import jit
-from tests.reasoning.trees import ACTIONS, NODES, Place, Trees, advance_in, check_against, random_trees, root_of
+from tests.reasoning.search.trees import ACTIONS, NODES, Place, Trees, advance_in, check_against, random_trees, root_of
 
 from thinking.reasoning.search.interface import Outlook
 from thinking.reasoning.search.mcts import gumbel, muzero, plan_by_tree, tree_search, value_at_the_end

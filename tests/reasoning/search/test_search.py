@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
-from tests.reasoning.trees import advance_in, all_paths, check_against, follow, log_softmax, random_trees, root_of
+from tests.reasoning.search.trees import (
+    advance_in,
+    all_paths,
+    check_against,
+    follow,
+    log_softmax,
+    random_trees,
+    root_of,
+)
 
 from thinking.reasoning.search.beam_search import beam
 from thinking.reasoning.search.candidates import best_of, best_path, by_reward, by_value, greedy, majority_vote, ranked

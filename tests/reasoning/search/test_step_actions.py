@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.kernels.quick import jit
-from tests.reasoning.trees import advance_in, follow, random_trees, root_of
+from tests.reasoning.search.trees import advance_in, follow, random_trees, root_of
 
 from thinking.reasoning.search.beam_search import beam
 from thinking.reasoning.search.candidates import best_of, by_value
