@@ -18,14 +18,21 @@ from thinking.experiment.config import RunConfig
 from thinking.experiment.folder import Run
 from thinking.experiment.training import train
 from thinking.learning.optimizers import adamw, warmup_cosine, warmup_stable_decay
-from thinking.learning.supervised import Sums, next_token_loss, next_token_sums, supervised
+from thinking.learning.supervised import Sums, means, next_token_sums, supervised
 from thinking.text.packing import Packed, pack, rows_of_step
 from thinking.train_state import init_train_state
 from thinking.trees import digest
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
 B, T, V = 4, 6, 5
-both = jit(jax.value_and_grad(next_token_loss, has_aux=True))
+
+
+def mean_loss(logits, tokens, weights, segments=None):
+    metrics = means(next_token_sums(logits, tokens, weights, segments))
+    return metrics["loss"], metrics
+
+
+both = jit(jax.value_and_grad(mean_loss, has_aux=True))
 
 
 def drawn(seed, dtype=np.float32):
@@ -271,7 +278,7 @@ def test_the_learning_rate_goes_on_where_it_stood(tmp_path):
 def test_what_has_no_weight_may_be_impossible():
     logits = jnp.asarray([[[-jnp.inf, 0.0, 0.0]] * 3])
     tokens, weights = jnp.asarray([[1, 1, 0]]), jnp.asarray([[1.0, 1.0, 0.0]])
-    loss, _ = next_token_loss(logits, tokens, weights)
+    loss, _ = mean_loss(logits, tokens, weights)
     np.testing.assert_allclose(loss, np.log(2.0), rtol=1e-6)
-    slope = jax.grad(lambda scale: next_token_loss(scale * jnp.zeros((1, 3, 3)), tokens, weights)[0])(1.0)
+    slope = jax.grad(lambda scale: mean_loss(scale * jnp.zeros((1, 3, 3)), tokens, weights)[0])(1.0)
     assert np.isfinite(slope)

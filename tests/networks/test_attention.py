@@ -16,7 +16,7 @@ from thinking.networks.attention import sparse as module
 from thinking.networks.attention.partials import Sizes
 from thinking.networks.attention.patterns import Dense, Global, Strided, TopK, Window
 from thinking.networks.attention.reference import dense_mask, masked_attention
-from thinking.networks.attention.sparse import attention, ragged, sparse_attention
+from thinking.networks.attention.sparse import attention, sparse_attention
 
 B, T, H, G, E = 3, 37, 4, 2, 8
 SMALL = Sizes(short=0, chunk=4, pairs=1024)  # several steps of several chunks, and none divides T
@@ -126,7 +126,7 @@ def test_segments_packed_in_one_row_are_as_if_each_had_its_own():
 @pytest.mark.parametrize("tokens", [8, 130])
 def test_a_row_of_padding_gives_zeros_and_no_gradient(tokens):
     q, k, v = draw(5, H, G, G, rows=2, tokens=tokens)
-    segments = ragged(np.int32([0, 2]), tokens)
+    segments = np.int32(np.arange(tokens) < np.array([[0], [2]]))
     attend = functools.partial(attention, pattern=Window(3), segments=segments)
     loss = jit(jax.grad(lambda q, k, v: jnp.sum(attend(q, k, v) ** 2), (0, 1, 2)))
     assert not np.any(attend(q, k, v)[0])
@@ -158,10 +158,6 @@ def test_memory_grows_with_the_pairs_kept():
         half, whole = held(2**14, pattern), held(2**15, pattern)
         assert whole < 2.2 * half
         assert whole < 2**30 * 4 / 50  # the logits of all pairs are 4 GiB
-
-
-def test_ragged_rows_are_padded_behind():
-    assert ragged(np.int32([0, 2, 4]), 4).tolist() == [[0] * 4, [1, 1, 0, 0], [1] * 4]
 
 
 @pytest.mark.parametrize(("pattern", "window"), [(Dense(), None), (Window(40), (39, 0))], ids=str)

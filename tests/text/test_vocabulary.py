@@ -17,13 +17,11 @@ from thinking.text.vocabulary import (
     THOUGHT_KIND,
     Vocabulary,
     kinds,
-    without_thoughts,
 )
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 WIDTH = 24
 find_kinds = jit(kinds)
-shorten = jit(without_thoughts)
 tokens_of_any_kind = st.lists(st.integers(0, len(VOCABULARY) - 1), max_size=WIDTH)
 
 
@@ -66,31 +64,29 @@ def test_words_that_could_be_mistaken_for_one_another_are_refused(words):
 
 
 def described(text, prompt):
-    """The kinds, one letter a token, and what is left without thoughts, of a row padded to WIDTH."""
+    """The kinds, one letter a token, of a row padded to WIDTH."""
     tokens = VOCABULARY.encode(text)
     row = np.zeros((1, WIDTH), np.int32)
     row[0, : len(tokens)] = tokens
     lengths = np.array([len(tokens)], np.int32)
     found = np.asarray(find_kinds(row, lengths, np.array([len(VOCABULARY.encode(prompt))], np.int32)))[0]
-    left, length = shorten(row, lengths)
     assert (found[len(tokens) :] == NO_KIND).all()
-    assert not np.asarray(left)[0, int(length[0]) :].any()
     letters = {PROMPT_KIND: "p", THOUGHT_KIND: "t", ANSWER_KIND: "a", MARK_KIND: "m"}
-    return "".join(letters[int(kind)] for kind in found[: len(tokens)]), VOCABULARY.decode(left[0, : int(length[0])])
+    return "".join(letters[int(kind)] for kind in found[: len(tokens)])
 
 
 def test_each_token_plays_one_part():
     prompt = "<begin>7+8="
     text = prompt + "<think>7+8+0=5,1<check>5,1</think><answer>15<end>"
-    assert described(text, prompt) == ("pppppmtttttttttmtttmmaam", prompt + "<answer>15<end>")
+    assert described(text, prompt) == "pppppmtttttttttmtttmmaam"
 
 
-def test_a_row_without_a_thought_is_left_as_it_is():
-    assert described("<begin>7+8=<answer>15<end>", "<begin>7+8=") == ("pppppmaam", "<begin>7+8=<answer>15<end>")
+def test_a_row_without_a_thought_has_none():
+    assert described("<begin>7+8=<answer>15<end>", "<begin>7+8=") == "pppppmaam"
 
 
-def test_a_thought_that_never_closes_hides_all_that_follows():
-    assert described("<think>7+8<answer>15<end>", "") == ("mtttmttm", "")
+def test_a_thought_that_never_closes_goes_on_to_the_end():
+    assert described("<think>7+8<answer>15<end>", "") == "mtttmttm"
 
 
 def test_rows_and_lengths_must_fit():

@@ -67,14 +67,6 @@ def next_token_sums(logits: Array, tokens: Array, weights: Array, segments: Arra
     return Sums(jnp.sum(weight * losses), jnp.sum(weight), {"accuracy": jnp.sum(weight * predicted)})
 
 
-def next_token_loss(
-    logits: Array, tokens: Array, weights: Array, segments: Array | None = None
-) -> tuple[Array, Metrics]:
-    """The mean of `next_token_sums`, [] float32, and the metrics `loss`, `accuracy` and `tokens`; 0 without weight."""
-    metrics = means(next_token_sums(logits, tokens, weights, segments))
-    return metrics["loss"], metrics
-
-
 def means(sums: Sums) -> Metrics:
     """Metrics of sums: `loss` and all others as means, and `tokens`, the weight; 0 where nothing has weight."""
     each = jax.tree.map(lambda total: total / _divisor(sums.weight), {"loss": sums.loss, **sums.metrics})

@@ -37,7 +37,6 @@ class BlockConfig:
         gated: SwiGLU (Shazeer 2020) in place of a rectifier.
         position: a plug-in of `thinking.networks.positions`.
         dropout: share of activations dropped where there is a key for it, from 0 to below 1.
-        last_gain: the standard deviation of the last map of each part at the start, relative to the usual one.
         dtype: of the arithmetic; parameters are float32.
     """
 
@@ -48,7 +47,6 @@ class BlockConfig:
     gated: bool = False
     position: Position = rotary()
     dropout: float = 0.0
-    last_gain: float = 1.0
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
@@ -112,15 +110,13 @@ def _product_backward(options: tuple, kept: tuple[Array, Array], slope: Array) -
 _product.defvjp(_product_forward, _product_backward)
 
 
-def dense(
-    narrow: int, wide: int, config: BlockConfig, rngs: nnx.Rngs, *, bias: bool = False, gain: float = 1.0
-) -> nnx.Linear:
+def dense(narrow: int, wide: int, config: BlockConfig, rngs: nnx.Rngs, *, bias: bool = False) -> nnx.Linear:
     """A linear map from `narrow` to `wide` dimensions."""
     return nnx.Linear(
         narrow,
         wide,
         use_bias=bias,
-        kernel_init=nnx.initializers.variance_scaling(gain**2, "fan_in", "truncated_normal"),
+        kernel_init=nnx.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"),
         dtype=config.dtype,
         dot_general=flat_dot,
         rngs=rngs,
@@ -157,7 +153,7 @@ class Attention(nnx.Module):
         self.size, self.rotate = config.width // config.heads, config.position.rotate
         joined = (self.heads + 2 * self.key_heads) * self.size
         self.project_in = dense(config.width, joined, config, rngs)
-        self.project_out = dense(config.width, config.width, config, rngs, gain=config.last_gain)
+        self.project_out = dense(config.width, config.width, config, rngs)
 
     def __call__(self, x_BxCxD: Array, when_BxC: Array, attend: Attend) -> tuple[Array, Any]:
         """[B, C, D] what each token gathers from others, or [B, N, D] the last N, if `attend` answers for them alone.
@@ -179,7 +175,7 @@ class FeedForward(nnx.Module):
         width, inner, plain = config.width, config.inner, not config.gated
         self.gate = None if plain else dense(width, inner, config, rngs)
         self.widen = dense(width, inner, config, rngs, bias=plain)
-        self.narrow = dense(inner, width, config, rngs, bias=plain, gain=config.last_gain)
+        self.narrow = dense(inner, width, config, rngs, bias=plain)
 
     def __call__(self, x_BxCxD: Array) -> Array:
         """[B, C, D], each token by itself."""

@@ -117,24 +117,6 @@ def in_thought(tokens: Array) -> Array:
     return opened > closed
 
 
-def without_thoughts(tokens: Array, lengths: Array) -> tuple[Array, Array]:
-    """Rows without their thoughts and the marks of these.
-
-    Args:
-        tokens: [B, T] int32.
-        lengths: [B] int32, tokens of each row.
-
-    Returns:
-        tokens [B, T], PAD beyond what is left, and lengths [B].
-    """
-    _check_rows("without_thoughts", tokens, lengths)
-    place = jnp.arange(tokens.shape[1])[None]
-    kept = (place < lengths[:, None]) & ~in_thought(tokens) & (tokens != DONE)
-    order = jnp.argsort(~kept, axis=1, stable=True)
-    left = jnp.sum(kept, axis=1, dtype=jnp.int32)
-    return jnp.where(place < left[:, None], jnp.take_along_axis(tokens, order, axis=1), PAD), left
-
-
 def _check_rows(name: str, tokens: Array, lengths: Array) -> None:
     if tokens.ndim != 2 or lengths.shape != tokens.shape[:1]:
         raise ValueError(f"{name}: tokens {tokens.shape} and lengths {lengths.shape}; give [rows, tokens] and [rows]")

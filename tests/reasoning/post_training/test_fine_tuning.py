@@ -12,7 +12,7 @@ from tests.kernels.quick import jit
 from thinking.generation.completions import generate
 from thinking.generation.sampling import Sampling
 from thinking.learning.curriculum import by_level, curriculum, estimate, evenly
-from thinking.learning.supervised import next_token_loss
+from thinking.learning.supervised import means, next_token_sums
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.networks.positions import orthogonal
@@ -78,7 +78,7 @@ def test_texts_of_a_row_see_each_other_only_where_they_are_mixed():
         step = supervised_step(MODEL, OPTIMIZER, DATA, syllabus, batch=len(DATA.tokens), mixed=mixed)
         segments = (DATA.segments > 0).astype(np.int32) if mixed else DATA.segments
         logits = MODEL.apply(begun.train_state.params, DATA.tokens, segments=segments).logits
-        wanted, _ = next_token_loss(logits, DATA.tokens, DATA.weights, DATA.segments)
+        wanted = means(next_token_sums(logits, DATA.tokens, DATA.weights, DATA.segments))["loss"]
         assert float(jit(step)(begun, 0)[1]["loss"]) == pytest.approx(float(wanted), rel=1e-5)
 
 
@@ -98,7 +98,7 @@ def test_places_are_told_of_the_rows_that_are_drawn_by_a_key_of_the_step():
 
     def loss(shift):
         logits = model.apply(begun.train_state.params, DATA.tokens, segments=DATA.segments, where=where + shift)
-        return next_token_loss(logits.logits, DATA.tokens, DATA.weights, DATA.segments)[0]
+        return means(next_token_sums(logits.logits, DATA.tokens, DATA.weights, DATA.segments))["loss"]
 
     known = np.asarray(jit(lambda: jax.lax.map(loss, jnp.arange(16)))())
     assert np.abs(known - once).min() < 1e-5

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.kernels.quick import jit
-from tests.reasoning.trees import ACTIONS, NODES, Place, Trees, advance_in, check_against, random_trees, root_of
+from tests.reasoning.search.trees import ACTIONS, NODES, Trees, advance_in, check_against, random_trees, root_of
 
 from thinking.reasoning.search.interface import Outlook
-from thinking.reasoning.search.mcts import gumbel, muzero, plan_by_tree, tree_search, value_at_the_end
+from thinking.reasoning.search.mcts import gumbel, muzero, plan_by_tree, tree_search
 
 SIMULATIONS, T = 48, 3
 POLICIES = {
@@ -73,15 +73,11 @@ def test_a_plan_earns_all_there_is_and_counts_its_calls():
     )
     found = jax.block_until_ready(plan())
     jax.effects_barrier()
-    check_against(trees, found.candidates, range(3))
-    np.testing.assert_array_equal(found.candidates.actions[:, 0, :2], pairs)
-    np.testing.assert_array_equal(found.candidates.reward, np.ones((3, 1)))
-    assert (found.candidates.spent == 2 * (SIMULATIONS + 1)).all()
+    check_against(trees, found, range(3))
+    np.testing.assert_array_equal(found.actions[:, 0, :2], pairs)
+    np.testing.assert_array_equal(found.reward, np.ones((3, 1)))
+    assert (found.spent == 2 * (SIMULATIONS + 1)).all()
     assert len(calls) == 2 * (SIMULATIONS + 1)  # and none after all had ended
-    np.testing.assert_array_equal(np.argmax(found.policies, axis=2)[:, :2], pairs)
-    np.testing.assert_allclose(found.policies.sum(axis=2), [[1, 1, 0]] * 3, rtol=1e-5)
-    assert (found.values[:, 1] > 0).all()
-    assert (found.values[:, 2] == 0).all()
 
 
 def test_a_discount_prefers_what_pays_at_once():
@@ -114,14 +110,6 @@ def test_forbidden_actions_are_not_tried_nor_what_has_ended_searched(policy):
         np.asarray(tree.children_discounts)[visited], discounts.reshape(visited.shape)[visited]
     )
     assert np.isfinite(tree.node_values).all()
-
-
-def test_an_end_may_earn_its_value():
-    trees, _ = treasure(-10.0)
-    place = Place(problem=jnp.arange(3), node=jnp.array([0, 1, 1]))
-    said = value_at_the_end(advance_in(trees))(place, jnp.zeros(3, jnp.int32))[1]
-    assert said.ended.tolist() == [False, True, True]
-    np.testing.assert_allclose(said.reward, [0, 90, 90])
 
 
 def test_of_many_actions_no_more_are_tried_than_are_considered():

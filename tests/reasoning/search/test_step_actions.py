@@ -1,4 +1,4 @@
-"""Search over steps of several tokens, and revision."""
+"""Search over steps of several tokens."""
 
 from functools import partial
 
@@ -7,13 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.kernels.quick import jit
-from tests.reasoning.trees import advance_in, follow, random_trees, root_of
+from tests.reasoning.search.trees import advance_in, follow, random_trees, root_of
 
 from thinking.reasoning.search.beam_search import beam
-from thinking.reasoning.search.candidates import best_of, by_value
-from thinking.reasoning.search.interface import Outlook
+from thinking.reasoning.search.candidates import best_of
 from thinking.reasoning.search.mcts import gumbel, plan_by_tree
-from thinking.reasoning.search.revision import revise
 from thinking.reasoning.search.step_actions import over_steps, tokens_of
 from thinking.trees import take
 
@@ -31,7 +29,7 @@ def over_steps_with(search, problems, key):
 
 
 def samples(advance, root, key):
-    return best_of(advance, root, key, paths=1, max_steps=T, rank=by_value)
+    return best_of(advance, root, key, paths=1, max_steps=T)
 
 
 def beams(advance, root, _):
@@ -40,7 +38,7 @@ def beams(advance, root, _):
 
 def plans(advance, root, key):
     policy = partial(gumbel, max_num_considered_actions=K)
-    return plan_by_tree(advance, root, key, simulations=8, max_steps=T, policy=policy).candidates
+    return plan_by_tree(advance, root, key, simulations=8, max_steps=T, policy=policy)
 
 
 @pytest.mark.parametrize("search", [beams, plans])
@@ -98,34 +96,3 @@ def test_proposals_depend_on_a_rows_own_past_alone():
     for row, other in [(1, 0), (1, 1), (0, 2)]:
         np.testing.assert_array_equal(found.proposals.tokens[row], elsewhere.proposals.tokens[other])
     assert not (jax.random.key_data(otherwise.key) == jax.random.key_data(found.key)).all(axis=1).any()
-
-
-WORTH = np.array([[0.1, 0.9, 0.3, 0.2], [0.0, 0.1, 0.2, 0.8]], np.float32)
-
-
-def counting(state, action):
-    """The one possible action is the state, and is the end."""
-    problem, _ = state
-    value = jnp.asarray(WORTH)[problem, action]
-    logits = jnp.zeros((problem.shape[0], 4))
-    return (problem, action), Outlook(logits, value, jnp.zeros_like(value), jnp.ones_like(problem, bool))
-
-
-def test_each_attempt_sees_the_last_and_the_best_is_the_answer():
-    def start(actions, length, number):
-        problem = jnp.arange(2)
-        upcoming = jnp.where(length == 0, 0, actions[:, 0] + 1)
-        logits = jnp.where(jnp.arange(4)[None] == upcoming[:, None], 0.0, -jnp.inf)
-        # Problem 1 gives up in the third round.
-        ended = (problem == 1) & (number == 2)
-        return counting, ((problem, upcoming), Outlook(logits, jnp.zeros(2), jnp.zeros(2), ended))
-
-    found = jit(lambda key: revise(start, key, problems=2, rounds=4, max_steps=2, rank=by_value))(jax.random.key(0))
-    assert found.actions[0].tolist() == [[0, -1], [1, -1], [2, -1], [3, -1]]
-    assert found.actions[1].tolist() == [[0, -1], [1, -1], [-1, -1], [0, -1]]
-    np.testing.assert_allclose(found.score, [WORTH[0], [0.0, 0.1, 0.0, 0.0]])
-    assert found.best.tolist() == [1, 1]
-    assert found.spent.tolist() == [4, 3]
-    assert found.length.tolist() == [[1, 1, 1, 1], [1, 1, 0, 1]]
-    assert not found.log_prob.any()
-    assert found.ended.all()

@@ -12,7 +12,6 @@ from thinking.networks.decoder import decoder
 from thinking.reasoning.search.beam_search import beam
 from thinking.reasoning.search.candidates import best_of, greedy
 from thinking.reasoning.search.mcts import tree_search
-from thinking.reasoning.search.revision import revise
 from thinking.reasoning.search.step_actions import over_steps, tokens_of
 from thinking.reasoning.search.token_model import over_tokens
 
@@ -124,28 +123,6 @@ def test_a_path_has_ended_where_it_has_no_more_room():
         wanted = judged(apply, params, row, found.actions[row, 0, :3])
         np.testing.assert_allclose((found.log_prob[row, 0], found.value[row, 0]), wanted, atol=1e-4)
     assert np.all(np.isfinite(decision.policy))
-
-
-def test_a_revision_reads_the_attempt_before():
-    model, params, apply = build()
-    rounds, size = 3, 2
-
-    def start(actions, length, number):
-        """The prompt, and behind it the attempt before."""
-        place = jnp.arange(6 + size)[None] - LENGTHS[:, None]
-        behind = jnp.take_along_axis(actions, jnp.clip(place, 0, size - 1), axis=1)
-        seen = jnp.where(place < 0, jnp.pad(PROMPTS, ((0, 0), (0, size))), jnp.maximum(behind, 0))
-        return over_tokens(model, params, seen, LENGTHS + length, max_tokens=size)
-
-    found = jit(lambda key: revise(start, key, problems=2, rounds=rounds, max_steps=size))(jax.random.key(4))
-    for row in range(2):
-        before = np.zeros(0, np.int32)
-        for number in range(rounds):
-            attempt = np.asarray(found.actions[row, number])
-            whole = judged(apply, params, row, np.concatenate([before, attempt]))[0]
-            first = judged(apply, params, row, before)[0] if len(before) else 0.0
-            np.testing.assert_allclose(found.log_prob[row, number], whole - first, atol=1e-4)
-            before = attempt
 
 
 @pytest.mark.parametrize(

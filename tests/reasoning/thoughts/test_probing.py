@@ -57,14 +57,3 @@ def test_a_step_depends_on_symbols_and_a_symbol_that_stays_moves_nothing():
     assert moved.shape == (3, 3)
     assert (np.diag(moved) > 0.1).all()
     assert (np.abs(probing.dependence(model, params, words, words.symbols)) < 1e-6).all()  # but for rounding
-
-
-def test_answers_that_follow_from_other_thoughts_are_counted():
-    machine = automaton("s3")
-    model = thinker(kind="discrete", symbols=6, answers=6, block=BlockConfig(width=16, heads=2))
-    words = draw_words(machine, jax.random.key(0), jnp.full(32, 3), 3)
-    params = model.init(jax.random.key(1))
-    changed = jnp.full((32, 2), 3)
-    said = model.think(params, words.symbols, words.lengths, changed=changed).answers.argmax(-1)
-    assert float(probing.followed(model, params, words, changed, said)) == 1
-    assert float(probing.followed(model, params, words, changed, (said + 1) % 6)) == 0

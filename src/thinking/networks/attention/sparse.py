@@ -31,7 +31,7 @@ def attention(
         pattern: what queries see; a size beyond T is as good as T.
         causal: whether only keys up to the query's place are seen.
         segments: [B, T] int32; tokens attend within their segment, and where it is 0 they neither attend nor are
-            attended to. `ragged` makes them from lengths. By default a row is one segment.
+            attended to. By default a row is one segment.
 
     Returns:
         [B, T, H, E] in the dtype of q.
@@ -44,22 +44,12 @@ def attention(
     if q.shape[1] <= Sizes().short:
         return masked_attention(q, k, v, dense_mask(pattern, q, k, causal, segments))
     backend = jax.default_backend()
-    if backend == "tpu":
-        from thinking.networks.attention.splash import splash_attention, splash_can  # only there, as it imports slowly
-
-        if splash_can(pattern, q.shape[1]):
-            return splash_attention(q, k, v, pattern, causal, segments)
     if backend == "gpu" and segments is None and _cudnn_can(q, pattern, causal):
         reach = (pattern.size - 1, 0) if isinstance(pattern, Window) else None
         return jax.nn.dot_product_attention(q, k, v, is_causal=causal, local_window_size=reach, implementation="cudnn")
     # A CPU wants what is held at once to fit its caches, others want much work at once.
     sizes = Sizes() if backend == "cpu" else Sizes(pairs=2**24)
     return sparse_attention(q, k, v, pattern, causal, segments, sizes)
-
-
-def ragged(lengths: Array, tokens: int) -> Array:
-    """Segments [B, T] int32 of rows of which the first `lengths` [B] tokens are real and the others padding."""
-    return (jnp.arange(tokens)[None] < lengths[:, None]).astype(jnp.int32)
 
 
 def sparse_attention(

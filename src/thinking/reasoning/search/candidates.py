@@ -24,22 +24,8 @@ from thinking.reasoning.search.interface import (
 from thinking.types import Array
 
 Rank = Callable[[Candidates], Array]
-"""`rank(candidates) -> score [B, N]`, higher is better. A trained verifier (Cobbe et al. 2021) is one."""
-
-
-def by_log_prob(candidates: Candidates) -> Array:
-    """How likely the model finds the whole."""
-    return candidates.log_prob
-
-
-def by_value(candidates: Candidates) -> Array:
-    """What the model says that the last state is worth."""
-    return candidates.value
-
-
-def by_reward(candidates: Candidates) -> Array:
-    """What was earned on the way."""
-    return candidates.reward
+"""`rank(candidates) -> score [B, N]`, higher is better: a field such as the value, or what a trained verifier says
+(Cobbe et al. 2021)."""
 
 
 def ranked(candidates: Candidates, rank: Rank) -> Candidates:
@@ -78,7 +64,7 @@ def best_of(
     paths: int,
     max_steps: int,
     temperature: float | Array = 1.0,
-    rank: Rank = by_log_prob,
+    rank: Rank = lambda candidates: candidates.log_prob,
 ) -> Candidates:
     """Several sampled paths, and the best of them.
 
@@ -91,7 +77,7 @@ def best_of(
         paths: N; `paths * max_steps` is the most calls of `advance` for a problem.
         max_steps: T.
         temperature: by which logits are divided before sampling, more than 0. Log-probabilities are the model's own.
-        rank: which path is the best.
+        rank: which path is the best; by default the likeliest.
     """
     problems, _ = check_root("best_of", root, paths=paths, max_steps=max_steps)
     check_temperature("best_of", temperature)

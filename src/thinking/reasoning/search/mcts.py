@@ -61,31 +61,8 @@ class Decision(NamedTuple):
     spent: Array
 
 
-class Plan(NamedTuple):
-    """What was decided along the way.
-
-    Attributes:
-        candidates: one for each problem, `N = 1`.
-        policies: [B, T, A] float32, the improved probabilities at each step; zeros after the end.
-        values: [B, T] float32, what the searched states were worth before each step; zeros after the end.
-    """
-
-    candidates: Candidates
-    policies: Array
-    values: Array
-
-
-def value_at_the_end(advance: Advance) -> Advance:
-    """The model whose paths earn, when they end, the value that their last state has: for models without rewards.
-
-    A tree search asks no ended state for its value, as nothing is to come; without rewards it would shun every end.
-    """
-
-    def rewarded(state: State, action: Array) -> tuple[State, Outlook]:
-        state, outlook = advance(state, action)
-        return state, outlook._replace(reward=outlook.reward + jnp.where(outlook.ended, outlook.value, 0.0))
-
-    return rewarded
+Cost = Callable[[Decision], Array]
+"""`cost(decision) -> [B] int32`, what a decision and the step taken by it are counted for."""
 
 
 def tree_search(
@@ -99,6 +76,8 @@ def tree_search(
     discount: float | Array = 1.0,
 ) -> Decision:
     """One decision. Values are of the rewards to come, of any sign and size; an ended state's is not read.
+
+    Without rewards every end would thus be shunned: wrap such a model so that an end earns its value.
 
     The tree keeps the state of every node, M times the memory of the root's: it should be small, a buffer of tokens
     rather than a long cache. Forbidden actions, of logit -inf, are never tried.
@@ -194,8 +173,9 @@ def plan_by_tree(
     policy: Policy = gumbel,
     max_depth: int | None = None,
     discount: float | Array = 1.0,
-) -> Plan:
-    """Decides by a new tree at every step; what is learned from is what was found before each.
+    cost: Cost = lambda decision: decision.spent + 1,
+) -> Candidates:
+    """Decides by a new tree at every step: one candidate, `N = 1`.
 
     Args:
         advance: the model.
@@ -206,11 +186,11 @@ def plan_by_tree(
         policy: how trees grow.
         max_depth: the most actions from a tree's root to a node.
         discount: of rewards.
+        cost: of a decision, summed as `spent`; by default in calls of `advance`.
     """
-    problems, actions = check_root("plan_by_tree", root, simulations=simulations, max_steps=max_steps)
+    problems, _ = check_root("plan_by_tree", root, simulations=simulations, max_steps=max_steps)
 
     def step(time: Array, walk: Walk) -> Walk:
-        # The decision is kept as the candidates' notes are, and so until each path's end.
         decision = tree_search(
             advance,
             (walk.state, walk.outlook._replace(ended=walk.paths.ended)),
@@ -221,16 +201,15 @@ def plan_by_tree(
             discount=discount,
         )
 
-        def noting(state: State, action: Array) -> tuple[State, Outlook]:
+        def counted(state: State, action: Array) -> tuple[State, Outlook]:
+            # The cost is kept as the candidates' notes are, and so until each path's end.
             state, outlook = advance(state, action)
-            return state, outlook._replace(note=(outlook.note, decision.policy, decision.value))
+            return state, outlook._replace(note=(outlook.note, cost(decision)))
 
-        return move(noting, time, walk, decision.action)
+        return move(counted, time, walk, decision.action)
 
     state, outlook = root
-    blank = outlook.note, jnp.zeros((problems, actions)), jnp.zeros(problems)
-    walk = unroll(step, begin((state, outlook._replace(note=blank)), 1, max_steps), max_steps)
-    found = candidates_of(walk, problems)
-    notes, policies, values = found.notes
-    found = found._replace(notes=notes, spent=found.spent * (simulations + 1))
-    return Plan(found, policies[:, 0], values[:, 0])
+    root = state, outlook._replace(note=(outlook.note, jnp.zeros(problems, jnp.int32)))
+    found = candidates_of(unroll(step, begin(root, 1, max_steps), max_steps), problems)
+    notes, costs = found.notes
+    return found._replace(notes=notes, spent=jnp.sum(costs[:, 0], axis=1))

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from thinking.networks.decoder import Decoder
-from thinking.reasoning.search.interface import Advance, Outlook, Root, State, Walk, begin, candidates_of, move, unroll
-from thinking.reasoning.search.mcts import Decision, tree_search
-from thinking.reasoning.search.step_actions import Step, StepState, over_steps, tokens_of
+from thinking.reasoning.search.interface import Advance, Outlook, Root, State
+from thinking.reasoning.search.mcts import Decision, plan_by_tree
+from thinking.reasoning.search.step_actions import StepState, over_steps, tokens_of
 from thinking.reasoning.search.strategies import STEP_ENDS, Solutions
 from thinking.reasoning.search.token_model import over_tokens
 from thinking.text.vocabulary import END
@@ -51,34 +51,22 @@ def by_step_tree(
     """
     step_key, tree_key = jax.random.split(key)
     advance, root = over_tokens(model, params, prompts, lengths, max_tokens=max_tokens, stop_tokens=(END,))
-    advance, root = over_steps(
-        *_paid_at_the_end(advance, root),
-        step_key,
-        proposals=proposals,
-        max_tokens=step_tokens,
-        stop=STEP_ENDS,
-        temperature=temperature,
+    advance, root = _proposals_noted(
+        *over_steps(
+            *_paid_at_the_end(advance, root),
+            step_key,
+            proposals=proposals,
+            max_tokens=step_tokens,
+            stop=STEP_ENDS,
+            temperature=temperature,
+        )
     )
-
-    def step(time: Array, walk: Walk) -> Walk:
-        searched = walk.state, walk.outlook._replace(ended=walk.paths.ended)
-        decision = tree_search(advance, searched, jax.random.fold_in(tree_key, time), simulations=simulations)
-
-        def counting(state: StepState, action: Array) -> tuple[StepState, Outlook]:
-            state, outlook = advance(state, action)
-            cost = _written(decision) + outlook.note.length + jnp.sum(state.proposals.length, axis=1)
-            return state, outlook._replace(note=(outlook.note, cost))
-
-        return move(counting, time, walk, decision.action)
-
-    state, outlook = root
-    none = jnp.zeros(len(prompts), jnp.int32)
-    walk = unroll(step, begin((state, outlook._replace(note=(outlook.note, none))), 1, max_steps), max_steps)
-    found = candidates_of(walk, len(prompts))
-    taken, cost = found.notes
-    tokens, length = tokens_of(found._replace(notes=Step(*taken)))
+    found = plan_by_tree(advance, root, tree_key, simulations=simulations, max_steps=max_steps, cost=_written)
+    taken, proposed = found.notes
+    tokens, length = tokens_of(found._replace(notes=taken))
     tokens = jnp.pad(jnp.maximum(tokens[:, 0], 0), ((0, 0), (0, max_tokens)))[:, :max_tokens]
-    return Solutions(tokens, length[:, 0], jnp.sum(state.proposals.length, axis=1) + jnp.sum(cost[:, 0], axis=1))
+    spent = root[1].note[1] + found.spent + length[:, 0] + jnp.sum(proposed[:, 0], axis=1)
+    return Solutions(tokens, length[:, 0], spent)
 
 
 def _paid_at_the_end(advance: Advance, root: Root) -> tuple[Advance, Root]:
@@ -94,6 +82,15 @@ def _paid_at_the_end(advance: Advance, root: Root) -> tuple[Advance, Root]:
 
     state, outlook = root
     return paid, ((state, outlook.value), outlook)
+
+
+def _proposals_noted(advance: Advance, root: Root) -> tuple[Advance, Root]:
+    """The model over steps, which notes beside each step how many tokens it then proposed."""
+
+    def noted(state: StepState, outlook: Outlook) -> Root:
+        return state, outlook._replace(note=(outlook.note, jnp.sum(state.proposals.length, axis=1)))
+
+    return lambda state, action: noted(*advance(state, action)), noted(*root)
 
 
 def _written(decision: Decision) -> Array:

@@ -39,7 +39,7 @@ def over_tokens(
 
     Returns:
         `(advance, root)` for any search. Nothing is rewarded: reward and end belong to the task, which may wrap
-        `advance`, or let values count by `value_at_the_end`.
+        `advance`.
 
     Raises:
         ValueError: for prompts that are empty or too long, and stop tokens outside the vocabulary.

@@ -1,4 +1,4 @@
-"""What thoughts are: what they depend on, how they go with the true states, and what becomes of changed ones.
+"""What thoughts are: what they depend on, and how they go with the true states.
 
 Axes: B words, N symbols of the longest, T thoughts, K kinds of thoughts, S states, D width.
 """
@@ -66,17 +66,3 @@ def explained(thinking: Thinking, states: Array, count: int) -> Array:
     means = jnp.einsum("bts,btd->tsd", member, hidden) / sizes[..., None]
     between = jnp.sum(sizes[..., None] * means**2)
     return between / jnp.maximum(jnp.sum(hidden**2), jnp.finfo(jnp.float32).tiny)
-
-
-def followed(model: Thinker, params: Params, words: Words, changed: Array, wanted: Array) -> Array:
-    """[] the share of answers that follow from thoughts that were put in the model's head.
-
-    Args:
-        model: of discrete thoughts.
-        params: its parameters.
-        words: with `symbols` and `lengths`.
-        changed: [B, T] int32, tokens to put in place of its own; negative where none is.
-        wanted: [B] int32, what the answer would be if they were true.
-    """
-    answers = model.think(params, words.symbols, words.lengths, changed=changed).answers
-    return jnp.mean((jnp.argmax(answers, axis=-1) == wanted).astype(jnp.float32))

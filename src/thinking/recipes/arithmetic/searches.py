@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from thinking.batching import in_batches
 from thinking.environments.arithmetic.problems import Problem
-from thinking.generation.completions import generate
 from thinking.generation.sampling import Sampling
 from thinking.networks.decoder import Decoder
 from thinking.reasoning.search.budgets import outcome_row
@@ -31,7 +29,6 @@ from thinking.reasoning.search.strategies import (
     sample,
 )
 from thinking.recipes.arithmetic.verification import checked, first_that_stands
-from thinking.text.vocabulary import END
 from thinking.types import Array, Params
 
 GREEDY, VOTE, VALUE, LIKELIEST, CHECK = "greedy", "vote", "value", "likeliest", "check"
@@ -176,24 +173,6 @@ def _ask(by: Searcher, prompts: Sequence[Sequence[int]]) -> tuple[list[list[int]
     tokens, lengths = np.zeros((len(prompts), width), np.int32), np.array([len(each) for each in prompts], np.int32)
     for row, each in zip(tokens, prompts, strict=True):
         row[: len(each)] = each
-    write = functools.partial(_greedy(by.model, by.max_tokens), by.params)
-    written, length = in_batches(lambda part: write(*part), (tokens, lengths), 4 * ROWS)
-    return [row[:count].tolist() for row, count in zip(written, length, strict=True)], length.tolist()
-
-
-@functools.lru_cache(maxsize=8)
-def _greedy(model: Decoder, max_tokens: int) -> Callable:
-    def write(params: Params, prompts: Array, lengths: Array) -> tuple[Array, Array]:
-        written = generate(
-            model,
-            params,
-            jax.random.key(0),  # nothing is left to chance
-            prompts,
-            lengths,
-            max_new_tokens=max_tokens,
-            sampling=Sampling(temperature=0.0),
-            stop_tokens=(END,),
-        )
-        return written.tokens, written.length
-
-    return jax.jit(write)
+    search = functools.partial(_search(by.model, GREEDY, 1, by.max_tokens, by.temperature), by.params)
+    found = in_chunks(search, jax.random.key(0), tokens, lengths, 4 * ROWS)  # nothing is left to chance
+    return [row[:count].tolist() for row, count in zip(found.tokens, found.length, strict=True)], found.length.tolist()
