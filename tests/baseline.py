@@ -37,7 +37,7 @@ RUNS: dict[str, list[str]] = {
         "--transformer.access score --linear.access value --guide.context-length 2 --guide.num-layers 2 "
         "--guide.skip-step 3 --transformer.num-layers 2"
     ],
-    "graph-aliased": ["simple.py --preset smoke --aliased --table-walks 100"],
+    "graph-aliased": ["graph_aliased.py --preset smoke --walks.num-walks 100"],
     "pole": ["rl_cart_pole.py --preset smoke --algorithm guide ppo reinforce --seeds 2"],
     "pole-newest": [
         "rl_cart_pole.py --preset smoke --algorithm guide --store newest --layers 3 --skip-step 2 --average 0.5 "
