@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 #
-# The one door: runs a task, or the tests, in one of five configurations.
+# The entry point: runs a task, or the tests, in one of five configurations.
 #
 #   ./run_manual.sh local     tasks/simple.py --preset smoke   # in .venv, made on first use; no Docker
 #   ./run_manual.sh jax-cpu   tasks/simple.py --seed 3         # in a container
 #   ./run_manual.sh jax-gpu   tasks/simple.py                  # in a container that sees the GPUs
 #   ./run_manual.sh torch-cpu tasks/benchmark.py               # in one with PyTorch and Hugging Face's libraries too
 #   ./run_manual.sh torch-gpu tasks/benchmark.py               # the same with the GPUs
-#   ./run_manual.sh local     test -k door                     # pytest over tests/; what follows goes to pytest
+#   ./run_manual.sh local     test -k graph                    # pytest over tests/; what follows goes to pytest
 #   ./run_manual.sh local     tasks/simple.py --debug --seed 3 # waits for a debugger on 127.0.0.1:43690
 #
 # Exits with the program's own status; 2 for a wrong call, 1 when the surroundings are at fault.
@@ -19,6 +19,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly ROOT
 readonly APP=/app         # where the project lies inside a container
 readonly DEBUG_PORT=43690 # .vscode/launch.json attaches here
+readonly LOCK=requirements/jax-cpu.lock # what .venv holds
 readonly CONFIGURATIONS="local|jax-cpu|jax-gpu|torch-cpu|torch-gpu" # all but local have a Dockerfile
 readonly USAGE="./run_manual.sh $CONFIGURATIONS FILE|test [--debug] [FLAGS...]"
 # The pinned jaxlib has wheels for these.
@@ -131,8 +132,8 @@ venv_python() {
 venv_stamp() {
   "$(venv_python)" -I -S -c '
 import hashlib, sys
-lock = open("requirements.lock", "rb").read()
-print(*sys.version_info[:2], hashlib.sha256(lock).hexdigest())' 2>/dev/null
+lock = open(sys.argv[1], "rb").read()
+print(*sys.version_info[:2], hashlib.sha256(lock).hexdigest())' "$LOCK" 2>/dev/null
 }
 
 venv_is_ready() { [[ -s .venv/complete && $(venv_stamp) == "$(<.venv/complete)" ]]; }
@@ -147,7 +148,7 @@ require_python() {
 }
 
 # A lock is complete, and leaves out PyTorch, which one package asks for without need: so nothing is added to it.
-readonly EXACTLY=(--no-deps --require-hashes --requirement requirements.lock)
+readonly EXACTLY=(--no-deps --require-hashes --requirement "$LOCK")
 
 install_with_uv() {
   uv venv --quiet --python "$1" .venv && uv pip install --quiet --python "$(venv_python)" "${EXACTLY[@]}"
@@ -177,7 +178,7 @@ make_venv() {
     installer=install_with_pip
     python=$(require_python) || exit 1
   fi
-  say "making .venv from requirements.lock (once; some minutes)"
+  say "making .venv from $LOCK (once; some minutes)"
   rm -rf .venv
   { "$installer" "$python" >&2 && install_project && venv_stamp >.venv/complete; } ||
     fail "could not make .venv, for the reason above; mend it and run this again"
@@ -192,7 +193,7 @@ ensure_venv() {
       flock 9
     fi
     venv_is_ready || make_venv
-  ) 9<requirements.lock || exit 1
+  ) 9<"$LOCK" || exit 1
 }
 
 run_local() {
@@ -259,7 +260,7 @@ mount_project() {
   shift
   if [[ $target == test ]]; then # the tests read the project's own files as well
     visible+=(tests pyproject.toml README.md run_manual.sh Dockerfile.* .ci .vscode .dockerignore .gitignore
-      requirements*.lock secrets.env.example)
+      .gitattributes requirements secrets.env.example)
   fi
   for path in "${visible[@]}"; do
     if [[ -e $path ]]; then options+=(--volume "$ROOT/$path:$APP/$path:ro"); fi
@@ -308,7 +309,7 @@ run_in_docker() {
   exec docker run "${options[@]}" "$image" "${arguments[@]}"
 }
 
-# ---------------------------------------------------------------------------- the door
+# ---------------------------------------------------------------------------- main
 
 main() {
   case ${1-} in

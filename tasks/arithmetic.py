@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff
 
-from thinking.errors import UserError
+from thinking.errors import UserError, name_flags
 from thinking.experiment import Run, RunConfig, main, option
 
 if TYPE_CHECKING:
@@ -142,8 +142,10 @@ class Config(RunConfig):
         for name in ("styles", "lessons", "exams", "practice"):
             if not getattr(self, name):
                 raise UserError(f"--{name}: name at least one")
-        for source in (*self.lessons, *self.exams, *self.practice, *self.search):
-            level_of(source)
+        for name in ("lessons", "exams", "practice", "search"):
+            with name_flags(source=f"--{name}"):
+                for source in getattr(self, name):
+                    level_of(source)
         if len(set(self.styles)) < len(self.styles):
             raise UserError(f"--styles {' '.join(self.styles)}: a style stands twice; name each once")
         if self.positions == "place" and not self.least_first:
@@ -272,16 +274,16 @@ def run(config: Config, run: Run) -> None:
     style_of: dict[str, Style] = {style: style for style in config.styles}
     first = config.styles[0]
     if config.algorithm != "none":
-        trained[config.algorithm] = practise(config, run, first, trained[first].state.learner.params)
+        trained[config.algorithm] = practise(config, run, first, trained[first].state.train_state.params)
         style_of[config.algorithm] = first
     if config.chat:
         last = config.algorithm if config.algorithm != "none" else first
-        return talk(config, first, trained[last].state.learner.params)
+        return talk(config, first, trained[last].state.train_state.params)
     rows, searched = [], []
     for name, stage in trained.items():
-        rows += [{"model": name, **row} for row in examine(config, style_of[name], stage.state.learner.params)]
+        rows += [{"model": name, **row} for row in examine(config, style_of[name], stage.state.train_state.params)]
         if config.search and style_of[name] == first:
-            searched += search(config, run, name, stage.state.learner.params)
+            searched += search(config, run, name, stage.state.train_state.params)
     plots.learning_curves(run, ["loss", "exact", "reward", "rewards/outcome", "entropy", "completions/mean_length"])
     write_results(
         run,
@@ -318,20 +320,21 @@ def teach(config: Config, run: Run, style: Style) -> Trained:
     from thinking.experiment.training import train
     from thinking.learning.curriculum import by_level, curriculum, evenly
     from thinking.learning.optimizers import adamw, warmup_cosine
-    from thinking.reasoning.post_training.fine_tuning import pupil, supervised_step
+    from thinking.reasoning.post_training.fine_tuning import init_fine_tuning, supervised_step
     from thinking.recipes.arithmetic.datasets import lessons
     from thinking.recipes.arithmetic.digit_positions import most_places, practised_places
 
-    taught = lessons(
-        config.lessons,
-        style,
-        count=config.lesson_problems,
-        length=config.row_length,
-        seed=config.seed,
-        speech=config.speech,
-        least_first=config.least_first,
-        slip=config.slip,
-    )
+    with name_flags(length="--row-length"):
+        taught = lessons(
+            config.lessons,
+            style,
+            count=config.lesson_problems,
+            length=config.row_length,
+            seed=config.seed,
+            speech=config.speech,
+            least_first=config.least_first,
+            slip=config.slip,
+        )
     model, levels = build(config), len(config.lessons)
     steps = config.schedule_steps
     schedule = warmup_cosine(config.learning_rate, steps, min(100, steps // 10), config.final_rate)
@@ -349,7 +352,7 @@ def teach(config: Config, run: Run, style: Style) -> Trained:
     step = supervised_step(model, optimizer, taught.packed, syllabus, batch=config.batch, levels=levels, **located)
 
     def begin() -> Any:
-        return jax.jit(lambda key: pupil(model, optimizer, syllabus, key))(jax.random.key(config.seed))
+        return jax.jit(lambda key: init_fine_tuning(model, optimizer, syllabus, key))(jax.random.key(config.seed))
 
     return train(run, style, init=begin, step=step, steps=config.supervised_steps, chunk=5 * CHUNK, watch="exact")
 
@@ -362,10 +365,15 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
     from thinking.experiment.training import train
     from thinking.learning.curriculum import by_level, curriculum, evenly, replay
     from thinking.learning.optimizers import adamw, warmup_stable_decay
-    from thinking.learning.train_state import Learner
-    from thinking.reasoning.post_training.training_step import Questions, post_training_step, records, student
+    from thinking.reasoning.post_training.training_step import (
+        Questions,
+        init_post_training,
+        post_training_step,
+        records,
+    )
     from thinking.recipes.arithmetic.datasets import exam
     from thinking.recipes.arithmetic.rows import VOCABULARY
+    from thinking.train_state import init_train_state
 
     asked = exam(
         config.practice,
@@ -404,8 +412,8 @@ def practise(config: Config, run: Run, style: Style, params: Params) -> Trained:
     anchored = config.algorithm == "grpo" and config.kl_weight > 0
 
     def begin() -> Any:
-        learner = Learner(params, optimizer.init(params))
-        return student(learner, syllabus, jax.random.key(config.seed), anchored=anchored)
+        train_state = init_train_state(params, optimizer)
+        return init_post_training(train_state, syllabus, jax.random.key(config.seed), anchored=anchored)
 
     return train(
         run,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thinking.errors import name_flags
 from thinking.experiment import Run, main
 from thinking.recipes.aliased_graph.config import EXAMPLES, PRESETS, Config
 
@@ -34,7 +35,8 @@ def compare(config: Config, run: Run, conditions: Mapping[str, Condition]) -> No
     from thinking.recipes.aliased_graph.evaluation import acting_frequencies, figures, react_to_all
     from thinking.recipes.aliased_graph.training import train_condition, walk_frequencies
 
-    worlds, optimum = make_worlds(config.graph, range(config.seed, config.seed + config.seeds))
+    with name_flags(edge_probability="--graph.edge-probability"):
+        worlds, optimum = make_worlds(config.graph, range(config.seed, config.seed + config.seeds))
     key = jax.random.key(config.seed)
     # Shuffled tags are as frequent as true ones, in training and, once true ones have acted, in acting.
     on_walks = acting = walk_frequencies(config, worlds, key)

@@ -15,7 +15,7 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from thinking.errors import UserError
+from thinking.errors import UserError, name_flags
 from thinking.experiment import Run, RunConfig, main, option
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ class Config(RunConfig):
             raise UserError(f"--most {self.most}: allowed is a whole number from 1; take 3")
         if self.max_requests is not None and self.max_requests < 1:
             raise UserError(f"--max-requests {self.max_requests}: allowed is a whole number from 1")
-        check_open(self.base_url)
+        with name_flags(base_url="--base-url"):
+            check_open(self.base_url)
         if self.strength < 0:
             raise UserError(f"--strength {self.strength}: allowed is a number from 0; take 4")
         for name in ("splits", "modes"):
@@ -151,7 +152,8 @@ def writer(config: Config, run: Run, data: Prepared, vectors: np.ndarray) -> Ite
 
     if config.by == "openai":
         folder = run.folder / "cache"
-        with Server(config.base_url, folder, max_requests=config.max_requests) as server:
+        flags = name_flags(base_url="--base-url", max_requests="--max-requests")
+        with flags, Server(config.base_url, folder, max_requests=config.max_requests) as server:
             try:
                 yield plan_writing.rewritten(openai_text(server, config.model))
             except Interrupted as stop:
@@ -163,7 +165,8 @@ def writer(config: Config, run: Run, data: Prepared, vectors: np.ndarray) -> Ite
         yield plan_writing.rewritten(huggingface.ask_by(huggingface.load(config.model)))
     else:
         check_steerable(config, data, vectors)
-        with same_embedder(data, config.minilm_folder, run.folder / "cache") as embedder:
+        flags = name_flags(folder="--minilm-folder")
+        with flags, same_embedder(data, config.minilm_folder, run.folder / "cache") as embedder:
             yield plan_writing.steered_toward(huggingface.load(config.model), embedder, vectors, config.strength)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from thinking.errors import UserError
+from thinking.errors import UserError, name_flags
 from thinking.experiment import Run, RunConfig, main, option
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ class Config(RunConfig):
             raise UserError(f"--text {self.text}: which model shall write them? name it with --model")
         if self.goals is not None and self.text not in MODELS:
             raise UserError(f"--goals {self.goals}: models alone are given goals; add --text openai or huggingface")
-        check_open(self.base_url)
+        with name_flags(base_url="--base-url"):
+            check_open(self.base_url)
 
 
 PRESETS = {"default": Config(), "smoke": Config(texts=1, wordings=2, embedder="hashed")}
@@ -118,7 +119,8 @@ def asking(config: Config, run: Run) -> Iterator[Server | None]:
     folder = run.folder / "cache"
     needed = "openai" in (config.text, config.embedder)
     limit = {"max_requests": config.max_requests}
-    with Server(config.base_url, folder, **limit) if needed else contextlib.nullcontext() as server:
+    flags = name_flags(base_url="--base-url", max_requests="--max-requests")
+    with flags, Server(config.base_url, folder, **limit) if needed else contextlib.nullcontext() as server:
         try:
             yield server
         except Interrupted as stop:
@@ -135,7 +137,10 @@ def embedder_of(config: Config, server: Server | None) -> Embedder:
 
     if config.embedder == "openai":
         return openai_embedder(server, config.embedding_model)
-    return embedders.minilm(config.minilm_folder) if config.embedder == "minilm" else embedders.hashed()
+    if config.embedder == "hashed":
+        return embedders.hashed()
+    with name_flags(folder="--minilm-folder"):
+        return embedders.minilm(config.minilm_folder)
 
 
 def embed(config: Config, bundle: Bundle, embedder: Embedder, server: Server | None) -> Prepared:
@@ -166,9 +171,9 @@ def bundle_of(config: Config, run: Run, server: Server | None) -> Bundle:
     from thinking.text import crafting, records
 
     if config.text == "bundled":
-        return crafting.write_out(
-            crafting.tree(), seed=config.seed, wordings=config.wordings, texts=config.texts, held_out=config.held_out
-        )
+        with name_flags(wordings="--wordings", texts="--texts", held_out="--held-out"):
+            sizes = {"wordings": config.wordings, "texts": config.texts, "held_out": config.held_out}
+            return crafting.write_out(crafting.tree(), seed=config.seed, **sizes)
     texts = written(config, run, server) if config.text in MODELS else records.read(Path(config.text))
     if all(text.split == "train" for text in texts):
         texts = hold_out(texts, config.held_out, config.seed)

@@ -11,7 +11,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from thinking.errors import UserError
+from thinking.errors import UserError, name_flags
 from thinking.experiment import Run, RunConfig, main, option
 
 if TYPE_CHECKING:
@@ -157,7 +157,8 @@ def tell(config: Config, run: Run, data: Prepared, planner: Planner, levels: Seq
     from thinking.text import plans
     from thinking.text.same_embedder import same_embedder
 
-    with same_embedder(data, config.minilm_folder, run.folder / "cache") as embedder:
+    flags = name_flags(folder="--minilm-folder")
+    with flags, same_embedder(data, config.minilm_folder, run.folder / "cache") as embedder:
         goal, *done = embedder.embed([config.goal, *config.start])
     given = np.array(done, np.float32).reshape(1, len(done), embedder.dims)
     unrolled = planner.think(goal[None], given, np.array([len(done)], np.int32))

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any, Literal
 
-from thinking.errors import UserError
+from thinking.errors import UserError, name_flags
 from thinking.experiment import Run, RunConfig, main, option
 
 if TYPE_CHECKING:
@@ -112,14 +112,14 @@ def run(config: Config, run: Run) -> None:
     for seed in range(config.seed, config.seed + config.seeds):
         stages = {REFERENCE: teach(config, run, REFERENCE, seed, None)}
         for kind in config.thoughts:
-            stages[kind] = teach(config, run, kind, seed, stages[REFERENCE].state.learner.params)
+            stages[kind] = teach(config, run, kind, seed, stages[REFERENCE].state.train_state.params)
         rows += examined(config, run, seed, stages)
         trained |= {f"{name}-{seed}": stage.state for name, stage in stages.items()}
     kinds = (REFERENCE, *config.thoughts)
     bits = {kind: [row["bits_per_byte"] for row in rows if row["thoughts"] == kind] for kind in kinds}
     draw_bits(run.plots / "bits_per_byte.png", bits)
     plots.learning_curves(run, ["loss", "context_loss", "gain", "thought_tokens", "entropy", "policy_loss"])
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(next(iter(trained.values())).learner.params))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(next(iter(trained.values())).train_state.params))
     write_results(run, rows, trained, parameters=parameters, train_tokens=len(text.train), text_tokens=len(text.sizes))
 
 
@@ -127,7 +127,8 @@ def text_of(config: Config) -> Corpus:
     """What is read."""
     from thinking.text.corpus import corpus
 
-    return corpus(config.text, config.characters, config.bpe)
+    with name_flags(source="--text"):
+        return corpus(config.text, config.characters, config.bpe)
 
 
 @functools.lru_cache
@@ -184,18 +185,18 @@ def teach(config: Config, run: Run, kind: str, seed: int, reference: Any) -> Tra
 
     from thinking.experiment.training import train
     from thinking.learning.optimizers import adamw, warmup_cosine
-    from thinking.learning.train_state import Learner
-    from thinking.reasoning.thoughts.before_text_training import Student, thinking_step
+    from thinking.reasoning.thoughts.before_text_training import thinking_step
+    from thinking.train_state import RunnerState, init_train_state
 
     steps = config.steps if reference is not None else config.reference_steps
     optimizer = adamw(warmup_cosine(config.learning_rate, steps, min(100, steps // 10)))
     # The reference and those who go on from it read different windows, these among each other the same.
     init_key, *keys = jax.random.split(jax.random.key(seed), 3)
 
-    def begin() -> Student:
+    def begin() -> RunnerState:
         params = jax.jit(build(config)[0].init)(init_key) if reference is None else reference
-        judging = () if reference is None else reference
-        return Student(Learner(params, optimizer.init(params)), judging, keys[reference is not None])
+        key, judging = keys[reference is not None], () if reference is None else reference
+        return RunnerState(init_train_state(params, optimizer), key, reference=judging)
 
     step = thinking_step(
         lessons_of(config, kind),
@@ -238,7 +239,7 @@ def examine_one(config: Config, kind: str, seed: int, stage: Trained, windows: n
 
     thinker, words, key = manner_of(config, kind), build(config)[1], jax.random.key(seed)
     exam = jax.jit(lambda params: examine(thinker, words, params, windows, config.context, key))
-    return jax.tree.map(np.asarray, exam(stage.state.learner.params))
+    return jax.tree.map(np.asarray, exam(stage.state.train_state.params))
 
 
 def show(config: Config, kind: str, windows: np.ndarray, exam: Exam) -> None:

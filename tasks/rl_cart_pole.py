@@ -346,7 +346,7 @@ def train_guide(config: Config, run: Run, world: World) -> Player:
     from thinking.environments import control
     from thinking.recipes.cart_pole.agent import Actor, player
     from thinking.recipes.cart_pole.comparison import Player
-    from thinking.recipes.cart_pole.guide_training import beginner, learner
+    from thinking.recipes.cart_pole.guide_training import init_agent, learner
 
     world = control.world(world.name, config.episode_limit)
     guide, courses, settings = build_guide(config, world), curriculum(config), course_settings(config)
@@ -354,7 +354,7 @@ def train_guide(config: Config, run: Run, world: World) -> Player:
         config,
         run,
         "guide",
-        lambda key: beginner(world, guide, courses, settings, key),
+        lambda key: init_agent(world, guide, courses, settings, key),
         learner(world, guide, courses, settings),
         config.courses * config.updates,
         max(1, config.updates // 2),
@@ -364,7 +364,7 @@ def train_guide(config: Config, run: Run, world: World) -> Player:
         trained,
         agents.history,
         lambda wanted, count: player(actor, agents, wanted, config.paced, count),
-        [layer.params for layer in agents.guide.layers],
+        [layer.train_state.params for layer in agents.guide.layers],
         (None, *config.ask),
     )
 
@@ -375,7 +375,7 @@ def train_ppo(config: Config, run: Run, world: World) -> Player:
 
     from thinking.learning.policy_gradient import ppo
     from thinking.recipes.cart_pole.comparison import policy_player
-    from thinking.recipes.cart_pole.policy_training import ppo_step, searcher
+    from thinking.recipes.cart_pole.policy_training import init_policy_training, ppo_step
 
     policy = build_policy(config, world)
     updates = max(1, config.ppo_steps // (config.ppo_worlds * config.ppo_rollout))
@@ -406,7 +406,7 @@ def train_ppo(config: Config, run: Run, world: World) -> Player:
         config,
         run,
         "ppo",
-        lambda key: searcher(world, policy, optimizer, config.ppo_worlds, judgements, key),
+        lambda key: init_policy_training(world, policy, optimizer, config.ppo_worlds, judgements, key),
         step,
         updates,
         config.judge_every,
@@ -420,7 +420,7 @@ def train_reinforce(config: Config, run: Run, world: World) -> Player:
 
     from thinking.learning.policy_gradient import reinforce
     from thinking.recipes.cart_pole.comparison import policy_player
-    from thinking.recipes.cart_pole.policy_training import reinforce_step, searcher
+    from thinking.recipes.cart_pole.policy_training import init_policy_training, reinforce_step
 
     policy = build_policy(config, world)
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(config.reinforce_learning_rate))
@@ -437,7 +437,7 @@ def train_reinforce(config: Config, run: Run, world: World) -> Player:
         config,
         run,
         "reinforce",
-        lambda key: searcher(world, policy, optimizer, config.reinforce_episodes, judgements, key),
+        lambda key: init_policy_training(world, policy, optimizer, config.reinforce_episodes, judgements, key),
         step,
         config.reinforce_updates,
         config.judge_every,

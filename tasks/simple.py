@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thinking.errors import name_flags
 from thinking.experiment import Run, main
 from thinking.recipes.graph.config import EXAMPLES, PRESETS, Config
 
@@ -23,22 +24,29 @@ if TYPE_CHECKING:
     from thinking.recipes.graph.evaluation import Evaluation
     from thinking.recipes.graph.planners import Planner
 
+FLAGS = {
+    "path": "--graph.path",
+    "nodes": "--graph.num-nodes",
+    "edge_probability": "--graph.edge-probability",
+    "name": "--plan",
+}
+"""Where the arguments of a graph come from."""
 Planners = dict[tuple[str, str], "Planner"]
 """By set and mode."""
 
 
 def run(config: Config, run: Run) -> None:
     """Train the sets, plan between all pairs, and write what came of it."""
-    from thinking.environments.graph import to_device
+    from thinking.environments.graph import named_graph, number_of, to_device
     from thinking.environments.graph_plans import reachable_pairs
     from thinking.experiment.results import write_results
-    from thinking.recipes.graph.data import load_graph, node_index
     from thinking.recipes.graph.evaluation import evaluate, figures, optimum_figures
     from thinking.recipes.graph.model import make_guide
     from thinking.recipes.graph.training import train_guide
 
-    graph = load_graph(config.graph, config.seed)
-    endpoints = [node_index(graph, name) for name in config.plan or ()]
+    with name_flags(**FLAGS):
+        graph = named_graph(config.graph.path, config.graph.num_nodes, config.graph.edge_probability, config.seed)
+        endpoints = [number_of(graph, name) for name in config.plan or ()]
     world, pairs = to_device(graph), reachable_pairs(graph)
     longest = int(pairs.optimum.max())
     max_hops = config.eval.max_hops or max(64, 2 * longest)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from thinking.errors import UserError
+from thinking.errors import UserError, name_flags
 from thinking.experiment import Run, RunConfig, main, option
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from thinking.experiment.training import Trained
     from thinking.learning.curriculum import Syllabus
     from thinking.networks.decoder import Decoder
-    from thinking.reasoning.post_training.training_step import Questions, Student
+    from thinking.reasoning.post_training.training_step import Questions
+    from thinking.train_state import RunnerState
     from thinking.types import Params
 
 Reward = Literal["outcome", "process"]
@@ -61,7 +62,8 @@ class Config(RunConfig):
         """Raises UserError for values that cannot be trained."""
         from thinking.recipes.text_generation.spelling import check_target
 
-        check_target(self.target)
+        with name_flags(target="--target"):
+            check_target(self.target)
         if not self.rewards or len(set(self.rewards)) < len(self.rewards):
             raise UserError(f"--rewards {' '.join(self.rewards)}: name outcome, process or both, each once")
         for name in ("seeds", "updates", "texts", "beam", "width", "heads", "layers"):
@@ -84,17 +86,15 @@ PRESETS = {
 }
 
 
-class Writer(NamedTuple):
-    """A training under way.
+class WritingRecord(NamedTuple):
+    """What is counted of the writing: the `env` of its training's `RunnerState`.
 
     Attributes:
-        student: of the rewards.
         letters: [] int32, environment steps up to now: letters that were written.
         passed: [2] bool, whether the greedy text and the best of the beam were right in the last exam.
         solved: [2] int32, the environment steps after which they were right for the first time; -1 while never.
     """
 
-    student: Student
     letters: jax.Array
     passed: jax.Array
     solved: jax.Array
@@ -121,14 +121,14 @@ def told(config: Config, stage: Trained) -> dict[str, Any]:
 
     from thinking.recipes.text_generation.spelling import VOCABULARY
 
-    asked, params = asked_of(config), stage.state.student.learner.params
+    asked, params = asked_of(config), stage.state.train_state.params
     texts = jax.jit(lambda params: written(build(config), params, asked, config.beam))(params)
     greedy, beam = (VOCABULARY.decode([token for token in text.tolist() if token > 0]) for text in texts)
-    solved = [count if count >= 0 else None for count in stage.state.solved.tolist()]
+    solved = [count if count >= 0 else None for count in stage.state.env.solved.tolist()]
     return {
         "steps_to_solve": solved[0],
         "steps_to_solve_beam": solved[1],
-        "environment_steps": int(stage.state.letters),
+        "environment_steps": int(stage.state.env.letters),
         "text": greedy,
         "text_beam": beam,
         "train_seconds": stage.seconds,
@@ -160,9 +160,9 @@ def teach(config: Config, run: Run, reward: Reward, seed: int) -> Trained:
 
     from thinking.experiment.training import train
     from thinking.learning.optimizers import adamw, warmup_stable_decay
-    from thinking.learning.train_state import Learner
-    from thinking.reasoning.post_training.training_step import records, student
+    from thinking.reasoning.post_training.training_step import init_post_training, records
     from thinking.recipes.text_generation.spelling import VOCABULARY
+    from thinking.train_state import init_train_state
 
     model, asked = build(config), asked_of(config)
     schedule = warmup_stable_decay(
@@ -170,11 +170,11 @@ def teach(config: Config, run: Run, reward: Reward, seed: int) -> Trained:
     )
     optimizer = adamw(schedule, weight_decay=0.0, b2=0.99)
 
-    def begin() -> Writer:
+    def begin() -> RunnerState:
         init_key, key = jax.random.split(jax.random.key(seed))
         params = jax.jit(model.init)(init_key)
-        writer = student(Learner(params, optimizer.init(params)), ladder(config), key)
-        return Writer(writer, jnp.int32(0), jnp.zeros(2, bool), jnp.full(2, -1, jnp.int32))
+        state = init_post_training(init_train_state(params, optimizer), ladder(config), key)
+        return state._replace(env=WritingRecord(jnp.int32(0), jnp.zeros(2, bool), jnp.full(2, -1, jnp.int32)))
 
     step = writing_step(config, model, asked, optimizer, reward)
     return train(
@@ -203,7 +203,7 @@ def ladder(config: Config) -> Syllabus:
 
 
 def writing_step(config: Config, model: Decoder, asked: Questions, optimizer: Any, reward: Reward) -> Callable:
-    """`step(writer, index) -> (writer, metrics, sample)`: texts are written, rewarded and learned from."""
+    """`step(state, index) -> (state, metrics, sample)`: texts are written, rewarded and learned from."""
     import jax
     import jax.numpy as jnp
 
@@ -230,16 +230,17 @@ def writing_step(config: Config, model: Decoder, asked: Questions, optimizer: An
     def exact(params: Params) -> jax.Array:
         return jnp.stack([jnp.all(text == wanted) for text in written(model, params, asked, config.beam)])
 
-    def step(writer: Writer, index: jax.Array) -> tuple[Writer, Any, Any]:
-        learned, metrics, sample = practise(writer.student, index)
+    def step(state: RunnerState, index: jax.Array) -> tuple[RunnerState, Any, Any]:
+        before = state.env
+        state, metrics, sample = practise(state, index)
         # The forced end is no letter; a text that ended by itself had one that was chosen.
-        steps = writer.letters + jnp.round((metrics["completions/mean_length"] - 1) * config.texts).astype(jnp.int32)
+        steps = before.letters + jnp.round((metrics["completions/mean_length"] - 1) * config.texts).astype(jnp.int32)
         due = index % EXAM == EXAM - 1
-        passed = jax.lax.cond(due, exact, lambda params: writer.passed, learned.learner.params)
-        solved = jnp.where((writer.solved < 0) & passed, steps, writer.solved)
+        passed = jax.lax.cond(due, exact, lambda params: before.passed, state.train_state.params)
+        solved = jnp.where((before.solved < 0) & passed, steps, before.solved)
         metrics |= {"exact": passed[0].astype(jnp.float32), "exact_beam": passed[1].astype(jnp.float32)}
         metrics["environment_steps"] = steps.astype(jnp.float32)
-        return Writer(learned, steps, passed, solved), metrics, sample
+        return state._replace(env=WritingRecord(steps, passed, solved)), metrics, sample
 
     return step
 

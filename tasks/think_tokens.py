@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any, Literal
 
-from thinking.errors import UserError
+from thinking.errors import UserError, name_flags
 from thinking.experiment import Run, RunConfig, main, option
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ class Config(RunConfig):
         """Raises UserError for values that cannot be trained."""
         from thinking.environments.automata import automaton
 
-        automaton(self.problem)
+        with name_flags(name="--problem"):
+            automaton(self.problem)
         for field in dataclasses.fields(self):
             value, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
             whole = field.type in ("int", "int | None") and field.name != "seed"
@@ -172,7 +173,7 @@ def run(config: Config, run: Run) -> None:
     machine, longest = automaton(config.problem), config.test_length or 2 * config.length
     trained = teach_all(config, run)
     stages = {name(*key): stage for key, stage in trained.items()}
-    models = {name(*key): (build(config, key[0]), stage.state.learner.params) for key, stage in trained.items()}
+    models = {name(*key): (build(config, key[0]), stage.state.train_state.params) for key, stage in trained.items()}
     words = evaluation.asked(machine, config.seed, config.length, config.length, config.test_words)
     size = {"seed": config.seed, "longest": longest, "count": config.test_words}
     exact = {key: evaluation.exact_by_length(*model, machine, **size) for key, model in models.items()}
@@ -247,7 +248,7 @@ def teach_all(config: Config, run: Run) -> dict[tuple[Kind, int], Trained]:
         for seed in seeds(config):
             first = None
             if config.convert and kind != "none":
-                first = converted(trained["none", seed].state.learner.params)
+                first = converted(trained["none", seed].state.train_state.params)
             trained[kind, seed] = teach(config, run, kind, seed, first)
     return trained
 
@@ -268,7 +269,7 @@ def teach(config: Config, run: Run, kind: Kind, seed: int, first: Any = None) ->
     from thinking.experiment.training import train
     from thinking.learning.curriculum import curriculum
     from thinking.learning.optimizers import adamw, warmup_cosine
-    from thinking.reasoning.thoughts.training import student, thinking_step, watched
+    from thinking.reasoning.thoughts.training import init_thought_training, thinking_step, watched
     from thinking.recipes.think_tokens.thoughts_page import record_of
 
     model, machine = build(config, kind), automaton(config.problem)
@@ -298,7 +299,7 @@ def teach(config: Config, run: Run, kind: Kind, seed: int, first: Any = None) ->
     step = watched(step, model, watched_words(config), every, config.steps)
 
     def begin() -> Any:
-        return jax.jit(lambda key: student(model, optimizer, lengths, key, first))(jax.random.key(seed))
+        return jax.jit(lambda key: init_thought_training(model, optimizer, lengths, key, first))(jax.random.key(seed))
 
     size = {"steps": config.steps, "chunk": CHUNK}
     return train(run, name(kind, seed), init=begin, step=step, **size, watch="length", tell=record_of)
@@ -341,8 +342,8 @@ def invent_code(config: Config, run: Run) -> None:
     from thinking.experiment.results import write_results
     from thinking.experiment.training import train
     from thinking.learning.optimizers import adamw, warmup_cosine
-    from thinking.learning.train_state import Learner
     from thinking.recipes.thought_code.autoencoder import code_of, coder, coding_step
+    from thinking.train_state import TrainState, init_train_state
 
     warmup = min(100, config.steps // 10)
     optimizer = adamw(warmup_cosine(config.learning_rate, config.steps, warmup, config.final_rate), weight_decay=0.0)
@@ -350,9 +351,8 @@ def invent_code(config: Config, run: Run) -> None:
     model = coder(values=config.code, width=config.width, choice=config.gradient, **sizes)
 
     def coded(seed: int) -> Trained:
-        def begin() -> Learner:
-            params = jax.jit(model.init)(jax.random.key(seed))
-            return Learner(params, optimizer.init(params))
+        def begin() -> TrainState:
+            return init_train_state(jax.jit(model.init)(jax.random.key(seed)), optimizer)
 
         key = jax.random.key(seed + 1)
         step = coding_step(model, optimizer, values=config.code, batch=config.batch, key=key)

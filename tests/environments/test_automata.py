@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from thinking.environments.automata import AUTOMATA, Automaton, automaton, draw_words
 from thinking.environments.automata.automaton import cycles, is_even
 from thinking.environments.automata.words import run
-from thinking.errors import UserError
 
 QUICK = settings(max_examples=25, deadline=None)
 GROUPS = {"s3": 6, "a5": 60, "s5": 120}
@@ -108,6 +107,6 @@ def test_a_word_leads_from_state_to_state_and_its_answer_is_the_last(name, seed)
 
 @pytest.mark.parametrize("name", ["a6", "modular", "modular:1", "modular:9999", "modular:x", "digits:4"])
 def test_what_is_no_problem_is_refused_in_one_line(name):
-    with pytest.raises(UserError, match=r"is no problem: give one of s3, a5") as error:
+    with pytest.raises(ValueError, match=rf"^name {name}: no such problem; give one of s3, a5") as error:
         automaton(name)
     assert "\n" not in str(error.value)

@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import re
 from collections import Counter
 
 import jax
@@ -11,6 +12,8 @@ import pytest
 
 from thinking.environments.graph import (
     is_edge,
+    named_graph,
+    number_of,
     random_graph,
     random_walks,
     read_graph,
@@ -66,6 +69,15 @@ def test_parallel_edges_are_one_and_numbers_become_names(tmp_path, suffix, write
     assert sorted(read.edges) == [("1", "2"), ("2", "2")]
 
 
+def refusal(call, beginning):
+    """What a call refuses to do, in one line; what follows on its beginning."""
+    with pytest.raises(ValueError, match=f"^{re.escape(beginning)}") as refused:
+        call()
+    message = str(refused.value)
+    assert "\n" not in message
+    return message.removeprefix(beginning)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -92,11 +104,7 @@ def test_parallel_edges_are_one_and_numbers_become_names(tmp_path, suffix, write
 def test_a_file_that_is_no_graph_is_refused_in_one_line(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"an edge list|edge lists") as refused:
-        read_graph(path)
-    message = str(refused.value)
-    assert "\n" not in message
-    assert len(message) < 250
+    assert len(refusal(lambda: read_graph(path), f"path {path}: ")) < 250
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "missing.gml", "missing.xml", "folder", "folder.gml"])
@@ -105,8 +113,23 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, name):
     if name.startswith("folder"):
         path.mkdir()
     wanted = "Is a directory" if name.startswith("folder") else "No such file or directory"
-    with pytest.raises(OSError, match=wanted):
-        read_graph(path)
+    assert refusal(lambda: read_graph(path), f"path {path}: ").startswith(wanted)
+
+
+def test_a_graph_in_which_nothing_can_be_planned_is_refused(tmp_path):
+    (tmp_path / "one.txt").write_text("a a\n")
+    (tmp_path / "none.gml").write_text('graph [ node [ id 0 label "a" ] node [ id 1 label "b" ] ]')
+    refusal(lambda: named_graph(tmp_path / "one.txt", 5, 0.5, 0), f"path {tmp_path / 'one.txt'}: 1 node")
+    refusal(lambda: named_graph(tmp_path / "none.gml", 5, 0.5, 0), f"path {tmp_path / 'none.gml'}: 2 nodes but no")
+    refusal(lambda: named_graph(None, 5, 0.0, 3), "edge_probability 0.0: 5 nodes but no edge")
+    refusal(lambda: named_graph(None, 1, 0.5, 3), "nodes 1: 1 node, and a plan needs at least 2")
+    assert set(named_graph(None, 8, 0.5, 3).edges) == set(random_graph(8, 0.5, 3).edges)
+
+
+def test_a_node_is_numbered_by_its_place_and_a_name_nobody_has_is_refused():
+    graph = nx.DiGraph([("Oslo", "Bonn"), ("Bonn", "Rome")])
+    assert [number_of(graph, name) for name in ("Oslo", "Bonn", "Rome")] == [0, 1, 2]
+    assert "Rome" in refusal(lambda: number_of(graph, "Roma"), "name Roma: ")
 
 
 def test_random_graphs_come_again_with_their_seed():

@@ -145,7 +145,7 @@ def test_what_lies_beyond_a_path_teaches_a_learned_statistic_nothing():
     @jax.jit
     def learn(key):
         state = abstraction.init(key)
-        return [jax.tree.leaves(abstraction.observe(state, seen, valid).params) for seen in (items, padded)]
+        return [jax.tree.leaves(abstraction.observe(state, seen, valid).train_state.params) for seen in (items, padded)]
 
     for left, right in zip(*learn(jax.random.key(0)), strict=True):
         np.testing.assert_array_equal(left, right)
@@ -160,7 +160,7 @@ def test_what_is_learned_for_pivots_is_part_of_the_guides_state():
     start = jax.jit(built.init)(jax.random.key(0))
     once, _ = observe(start, path)
     # Every parameter, and the key that draws the contrast, is a leaf and has moved.
-    before, after = jax.tree.leaves(start.abstraction.params), jax.tree.leaves(once.abstraction.params)
+    before, after = (jax.tree.leaves(s.abstraction.train_state.params) for s in (start, once))
     assert {leaf.shape for leaf in before} == {(6, 8), (8,), (8, 1), (1,)}
     assert not any(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
     assert not np.array_equal(*(jax.random.key_data(state.abstraction.key) for state in (start, once)))
@@ -168,7 +168,7 @@ def test_what_is_learned_for_pivots_is_part_of_the_guides_state():
     fresh = jax.eval_shape(built.init, jax.random.key(7))
     rebuilt = jax.tree.unflatten(jax.tree.structure(fresh), jax.tree.leaves(once))
     for left, right in zip(
-        *(jax.tree.leaves(observe(s, path)[0].abstraction.params) for s in (once, rebuilt)), strict=True
+        *(jax.tree.leaves(observe(s, path)[0].abstraction.train_state.params) for s in (once, rebuilt)), strict=True
     ):
         np.testing.assert_array_equal(left, right)
 

@@ -135,7 +135,7 @@ def test_scanning_over_steps_and_mapping_over_seeds_is_what_a_python_loop_does()
             state, metrics = observe(state, paths)
             np.testing.assert_allclose(metrics["loss/0"], losses[step, seed], rtol=1e-5)
         assert_close(state, part(trained, seed))
-    first, second = (trained.layers[0].params["values"][seed, 0] for seed in (0, 1))
+    first, second = (trained.layers[0].train_state.params["values"][seed, 0] for seed in (0, 1))
     assert not np.allclose(first, second)
 
 

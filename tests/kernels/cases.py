@@ -123,8 +123,8 @@ def any_state(kernel):
     """Random parameters and an optimizer that remembers nothing: `init` takes longer to compile."""
     random = np.random.default_rng(0)
     state = jax.eval_shape(kernel.init, jax.random.key(0))
-    params = jax.tree.map(lambda leaf: jnp.float32(random.normal(size=leaf.shape)), state.params)
-    return state._replace(params=params, key=jax.random.key(0))
+    params = jax.tree.map(lambda leaf: jnp.float32(random.normal(size=leaf.shape)), state.train_state.params)
+    return state._replace(train_state=state.train_state._replace(params=params), key=jax.random.key(0))
 
 
 def rows(tree, index):

@@ -47,7 +47,7 @@ def problem(setting):
         [1, 0.5, 2, 0, 1, 1, 0.25, 3],
     )
     state = any_state(kernel)
-    state.params["scores"] *= 4
+    state.train_state.params["scores"] *= 4
     hypothesis = jit(kernel.infer)(state, batch.context, batch.target)
     return kernel, learning, batch, state, hypothesis, *jit(kernel.fit)(state, batch)
 
@@ -62,7 +62,7 @@ def test_an_answer_is_the_best_slot_of_the_cells_mixed_by_their_match(setting):
     asked = jax.tree.map(np.asarray, batch)
     for row in range(ROWS):
         question = (asked.context.items[row], asked.context.length[row], asked.target[row])
-        values, scores = reference.linear_slots(doubles(state.params), kernel.spaces, *question)
+        values, scores = reference.linear_slots(doubles(state.train_state.params), kernel.spaces, *question)
         best = values[np.argmax(scores)]
         best = np.argmax(best) if isinstance(kernel.spaces.value, Discrete) else best
         np.testing.assert_allclose(hypothesis.value[row], best, rtol=1e-4, atol=1e-5)
@@ -72,7 +72,7 @@ def test_an_answer_is_the_best_slot_of_the_cells_mixed_by_their_match(setting):
 @each_setting
 def test_the_loss_is_the_mean_of_all_rows_weighted_by_their_mask(setting):
     kernel, learning, batch, state, _, _, metrics = problem(setting)
-    expected = reference.linear_loss(learning, doubles(state.params), kernel.spaces, batch)
+    expected = reference.linear_loss(learning, doubles(state.train_state.params), kernel.spaces, batch)
     assert metrics.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4)
@@ -81,7 +81,7 @@ def test_the_loss_is_the_mean_of_all_rows_weighted_by_their_mask(setting):
 @each_setting
 def test_a_fit_is_one_optimizer_step_down_the_slope_of_that_loss(setting):
     kernel, learning, batch, state, _, fitted, _ = problem(setting)
-    before, after = doubles(state.params), doubles(fitted.params)
+    before, after = doubles(state.train_state.params), doubles(fitted.train_state.params)
     random, small = np.random.default_rng(1), 1e-6
     for name in before:
         direction = random.normal(size=before[name].shape)
@@ -102,9 +102,11 @@ def test_a_short_context_in_a_long_kernel_gives_what_it_gives_in_a_short_one():
     items, target = random.normal(size=(4, 5, 2)), jnp.float32(random.normal(size=(4, 2)))
     state = any_state(long)
     # The newest items of both kernels stand last.
-    params = {**state.params, "context_keys": state.params["context_keys"][3:]}
+    params = state.train_state.params
+    params = {**params, "context_keys": params["context_keys"][3:]}
+    shortened = state._replace(train_state=state.train_state._replace(params=params))
     one = jit(long.infer)(state, context(items, [2, 2, 1, 1]), target)
-    other = jit(short.infer)(state._replace(params=params), context(items[:, 3:], [2, 2, 1, 1]), target)
+    other = jit(short.infer)(shortened, context(items[:, 3:], [2, 2, 1, 1]), target)
     np.testing.assert_allclose(one.value, other.value, rtol=1e-5)
     np.testing.assert_allclose(one.score, other.score, rtol=1e-5)
 

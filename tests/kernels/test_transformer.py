@@ -138,7 +138,8 @@ def test_one_joint_head_says_the_whole_value_whatever_its_dimensions():
         kernel = kernels.transformer(
             input=Discrete(3), value=value, target=Discrete(3), optimizer=optax.sgd(0.1), width=8, heads=2, slots=4
         )
-        return sorted(leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(kernel.init, jax.random.key(0)).params))
+        state = jax.eval_shape(kernel.init, jax.random.key(0))
+        return sorted(leaf.shape for leaf in jax.tree.leaves(state.train_state.params))
 
     one, many = shapes(Box(1)), shapes(Box(50))
     assert len(one) == len(many)

@@ -10,11 +10,11 @@ from thinking.generation.completions import generate
 from thinking.generation.sampling import Sampling
 from thinking.learning.optimizers import adamw, warmup_cosine
 from thinking.learning.supervised import next_token_sums, supervised
-from thinking.learning.train_state import Learner
 from thinking.networks.attention.patterns import Global, TopK, Window
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.text.packing import pack, rows_of_step
+from thinking.train_state import init_train_state
 
 WORDS, LENGTH, MARK, STEPS = 6, 3, 6, 250
 TEXTS = [np.unravel_index(number, (WORDS,) * LENGTH) for number in range(WORDS**LENGTH)]
@@ -40,15 +40,15 @@ def test_a_decoder_learns_to_copy_what_it_never_saw():
 
     @jax.jit
     def learn(params):
-        def step(learner, index):
+        def step(train_state, index):
             chosen = rows_of_step(jax.random.key(1), index, len(packed.tokens), 32)
-            return update(learner, jax.tree.map(lambda leaf: leaf[chosen], rows), jax.random.key(2))
+            return update(train_state, jax.tree.map(lambda leaf: leaf[chosen], rows), jax.random.key(2))
 
-        return jax.lax.scan(step, Learner(params, optimizer.init(params)), jnp.arange(STEPS))
+        return jax.lax.scan(step, init_train_state(params, optimizer), jnp.arange(STEPS))
 
-    learner, metrics = learn(model.init(jax.random.key(0)))
+    train_state, metrics = learn(model.init(jax.random.key(0)))
     assert jnp.mean(metrics["accuracy"][-10:]) > 0.98
     prompts = np.pad(HELD_OUT, ((0, 0), (0, 1)), constant_values=MARK)
     write = jax.jit(functools.partial(generate, model, max_new_tokens=LENGTH, sampling=Sampling(temperature=0.0)))
-    written = write(learner.params, jax.random.key(3), prompts)
+    written = write(train_state.params, jax.random.key(3), prompts)
     assert np.mean(np.all(written.tokens == HELD_OUT, axis=1)) >= 0.9

@@ -8,7 +8,7 @@ import pytest
 from tests.kernels.quick import jit
 
 from thinking.learning.optimizers import adamw, warmup_cosine, warmup_stable_decay
-from thinking.learning.train_state import Learner, stepped
+from thinking.train_state import apply_gradients, init_train_state
 
 SHAPES = {"embedding": (4, 3), "scale": (3,), "bias": (), "heads": (2, 3, 2)}
 
@@ -43,13 +43,13 @@ def test_adamw_clips_all_gradients_together_and_decays_matrices_alone():
     schedule = optax.linear_schedule(0.02, 0.05, 3)
     optimizer = adamw(schedule, weight_decay=0.3, clip=1.5, b1=0.8, b2=0.9)
     params = jax.tree.map(jnp.asarray, drawn(0))
-    learner = Learner(params, optimizer.init(params))
-    step = jit(lambda learner, gradient: stepped(learner, optimizer, gradient))
+    train_state = init_train_state(params, optimizer)
+    step = jit(lambda train_state, gradient: apply_gradients(train_state, optimizer, gradient))
     for gradient in gradients:
-        learner = step(learner, gradient)
+        train_state = step(train_state, gradient)
     wanted = by_hand(drawn(0), gradients, [0.02, 0.03, 0.04], 0.3, 1.5, 0.8, 0.9)
     for name, leaf in wanted.items():
-        np.testing.assert_allclose(learner.params[name], leaf, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(train_state.params[name], leaf, rtol=1e-4, atol=1e-6)
 
 
 def test_without_gradients_matrices_shrink_and_the_rest_stays():

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from thinking.learning.policy_gradient import Experience, grpo, imitation, masked_mean, normalised, ppo, reinforce
-from thinking.learning.train_state import Learner
 from thinking.networks.actor_critic import Judgement
+from thinking.train_state import init_train_state
 
 ROWS, CHOICES = 8, 3
 
@@ -35,19 +35,19 @@ def experience(key, shape, params=None, mask=None):
 
 
 def learn(update, optimizer, batch, key=0):
-    learner = Learner(beginning(), optimizer.init(beginning()))
-    return jax.jit(update)(learner, batch, jax.random.key(key))
+    train_state = init_train_state(beginning(), optimizer)
+    return jax.jit(update)(train_state, batch, jax.random.key(key))
 
 
 def test_reinforce_without_a_baseline_steps_along_return_times_score():
     optimizer = optax.sgd(1.0)
     batch = experience(jax.random.key(0), (ROWS,))
-    learner, metrics = learn(reinforce(judge, optimizer, baseline=False), optimizer, batch)
+    train_state, metrics = learn(reinforce(judge, optimizer, baseline=False), optimizer, batch)
     softmax = np.asarray(jax.nn.softmax(beginning()["logits"]))
     scores = np.eye(CHOICES)[batch.action] - softmax  # the gradient of a softmax's log probability
     step = (np.asarray(batch.target)[:, None] * scores).mean(axis=0)
-    np.testing.assert_allclose(learner.params["logits"], np.asarray(beginning()["logits"]) + step, atol=1e-6)
-    assert learner.params["value"] == beginning()["value"]
+    np.testing.assert_allclose(train_state.params["logits"], np.asarray(beginning()["logits"]) + step, atol=1e-6)
+    assert train_state.params["value"] == beginning()["value"]
     assert float(metrics["value_loss"]) == 0
 
 
@@ -55,22 +55,22 @@ def test_the_baseline_learns_the_mean_return():
     optimizer = optax.adam(0.05)
     batch = experience(jax.random.key(1), (64,))
     update = reinforce(judge, optimizer)
-    learner = Learner(beginning(), optimizer.init(beginning()))
+    train_state = init_train_state(beginning(), optimizer)
     for _ in range(150):
-        learner, _ = jax.jit(update)(learner, batch, jax.random.key(0))
-    assert float(learner.params["value"]) == pytest.approx(float(batch.target.mean()), abs=0.02)
+        train_state, _ = jax.jit(update)(train_state, batch, jax.random.key(0))
+    assert float(train_state.params["value"]) == pytest.approx(float(batch.target.mean()), abs=0.02)
 
 
 def test_ppos_first_step_is_the_gradient_of_the_normalised_advantage():
     optimizer = optax.sgd(0.1)
     batch = experience(jax.random.key(2), (ROWS,))
     update = ppo(judge, optimizer, epochs=1, minibatches=1, entropy_weight=0.0, value_weight=0.0)
-    learner, metrics = learn(update, optimizer, batch)
+    train_state, metrics = learn(update, optimizer, batch)
     advantage = np.asarray(batch.advantage)
     advantage = (advantage - advantage.mean()) / advantage.std()
     scores = np.eye(CHOICES)[batch.action] - np.asarray(jax.nn.softmax(beginning()["logits"]))
     step = 0.1 * (advantage[:, None] * scores).mean(axis=0)
-    np.testing.assert_allclose(learner.params["logits"], np.asarray(beginning()["logits"]) + step, atol=1e-5)
+    np.testing.assert_allclose(train_state.params["logits"], np.asarray(beginning()["logits"]) + step, atol=1e-5)
     assert float(metrics["kl"]) == pytest.approx(0, abs=1e-6)
     assert float(metrics["clip_ratio"]) == 0
 
@@ -82,8 +82,8 @@ def test_ppo_does_not_push_beyond_the_clip():
     # As if the policy had already moved far towards what was good and away from what was not.
     moved = batch._replace(log_prob=batch.log_prob - jnp.where(better, 0.5, -0.5))
     update = ppo(judge, optimizer, epochs=1, minibatches=1, clip=0.2, entropy_weight=0.0, value_weight=0.0)
-    learner, metrics = learn(update, optimizer, moved)
-    np.testing.assert_array_equal(learner.params["logits"], beginning()["logits"])
+    train_state, metrics = learn(update, optimizer, moved)
+    np.testing.assert_array_equal(train_state.params["logits"], beginning()["logits"])
     assert float(metrics["clip_ratio"]) == 1
 
 
@@ -94,13 +94,13 @@ def test_the_best_choice_is_found(name, shape):
     update = {"ppo": ppo, "reinforce": reinforce, "grpo": grpo}[name](judge, optimizer, entropy_weight=0.0)
 
     @jax.jit
-    def step(learner, key):
+    def step(train_state, key):
         draw_key, learn_key = jax.random.split(key)
-        return update(learner, experience(draw_key, shape, learner.params), learn_key)[0], None
+        return update(train_state, experience(draw_key, shape, train_state.params), learn_key)[0], None
 
-    learner = Learner(beginning(), optimizer.init(beginning()))
-    learner, _ = jax.lax.scan(step, learner, jax.random.split(jax.random.key(0), 60))
-    assert jax.nn.softmax(learner.params["logits"])[2] > 0.95
+    train_state = init_train_state(beginning(), optimizer)
+    train_state, _ = jax.lax.scan(step, train_state, jax.random.split(jax.random.key(0), 60))
+    assert jax.nn.softmax(train_state.params["logits"])[2] > 0.95
 
 
 @pytest.mark.parametrize("made", [ppo, reinforce, grpo, imitation])
@@ -125,11 +125,11 @@ def test_what_is_masked_changes_nothing(made):
 def test_grpo_takes_advantages_as_they_are():
     optimizer = optax.sgd(0.1)
     batch = experience(jax.random.key(2), (ROWS,))
-    learner, metrics = learn(grpo(judge, optimizer, minibatches=1), optimizer, batch)
+    train_state, metrics = learn(grpo(judge, optimizer, minibatches=1), optimizer, batch)
     scores = np.eye(CHOICES)[batch.action] - np.asarray(jax.nn.softmax(beginning()["logits"]))
     step = 0.1 * (np.asarray(batch.advantage)[:, None] * scores).mean(axis=0)
-    np.testing.assert_allclose(learner.params["logits"], np.asarray(beginning()["logits"]) + step, atol=1e-6)
-    assert learner.params["value"] == beginning()["value"]
+    np.testing.assert_allclose(train_state.params["logits"], np.asarray(beginning()["logits"]) + step, atol=1e-6)
+    assert train_state.params["value"] == beginning()["value"]
     assert float(metrics["kl"]) == pytest.approx(0, abs=1e-6)
 
 
@@ -138,13 +138,13 @@ def test_grpo_is_pulled_towards_the_reference():
     batch = experience(jax.random.key(3), (64,))._replace(advantage=jnp.zeros(64))
     wanted = jax.nn.log_softmax(jnp.array([1.0, 0.0, -1.0]))
     update = jax.jit(grpo(judge, optimizer, minibatches=1, kl_weight=1.0))
-    learner = Learner(beginning(), optimizer.init(beginning()))
+    train_state = init_train_state(beginning(), optimizer)
     far = []
     for step in range(40):
-        drawn = experience(jax.random.key(step), (64,), learner.params)._replace(advantage=batch.advantage)
-        learner, metrics = update(learner, drawn._replace(reference=wanted[drawn.action]), jax.random.key(0))
+        drawn = experience(jax.random.key(step), (64,), train_state.params)._replace(advantage=batch.advantage)
+        train_state, metrics = update(train_state, drawn._replace(reference=wanted[drawn.action]), jax.random.key(0))
         far.append(float(metrics["kl"]))
-    np.testing.assert_allclose(jax.nn.log_softmax(learner.params["logits"]), wanted, atol=0.2)
+    np.testing.assert_allclose(jax.nn.log_softmax(train_state.params["logits"]), wanted, atol=0.2)
     assert far[0] > 0.2
     assert far[-1] < 0.02
     with pytest.raises(ValueError, match="without a reference"):
@@ -156,11 +156,11 @@ def test_imitation_ends_at_the_frequencies_of_what_it_is_shown():
     action = jnp.array([0, 0, 0, 1, 1, 2, 2, 2])
     blank = jnp.zeros(ROWS)
     batch = Experience(blank, action, blank, jnp.array([1.0, 1, 1, 1, 1, 0, 0, 0]), blank, jnp.ones(ROWS))
-    learner = Learner(beginning(), optimizer.init(beginning()))
+    train_state = init_train_state(beginning(), optimizer)
     update = jax.jit(imitation(judge, optimizer, minibatches=1))
     for _ in range(200):
-        learner, _ = update(learner, batch, jax.random.key(0))
-    np.testing.assert_allclose(jax.nn.softmax(learner.params["logits"])[:2], [0.6, 0.4], atol=0.02)
+        train_state, _ = update(train_state, batch, jax.random.key(0))
+    np.testing.assert_allclose(jax.nn.softmax(train_state.params["logits"])[:2], [0.6, 0.4], atol=0.02)
 
 
 def test_minibatches_must_divide_the_rows():

@@ -19,8 +19,8 @@ from thinking.experiment.folder import Run
 from thinking.experiment.training import train
 from thinking.learning.optimizers import adamw, warmup_cosine, warmup_stable_decay
 from thinking.learning.supervised import Sums, next_token_loss, next_token_sums, supervised
-from thinking.learning.train_state import Learner
 from thinking.text.packing import Packed, pack, rows_of_step
+from thinking.train_state import init_train_state
 from thinking.trees import digest
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)
@@ -117,7 +117,7 @@ def beginning(optimizer):
         "weight": 0.1 * jax.random.normal(second, (8, V)),
         "bias": jnp.zeros(V),
     }
-    return Learner(params, optimizer.init(params))
+    return init_train_state(params, optimizer)
 
 
 def test_a_batch_in_parts_teaches_what_the_whole_batch_teaches():
@@ -125,11 +125,11 @@ def test_a_batch_in_parts_teaches_what_the_whole_batch_teaches():
     _, tokens, weights, segments = drawn(3)
     segments = np.maximum(segments, 1)
     weights = weights * np.array([[1.0], [0.0], [3.0], [0.1]], np.float32)  # one part has much weight, one none
-    batch, learner, key = Packed(tokens, segments, weights), beginning(optimizer), jax.random.key(0)
-    mean, gradient = jit(jax.value_and_grad(lambda params: mean_of(bigram(params, batch, key))))(learner.params)
+    batch, train_state, key = Packed(tokens, segments, weights), beginning(optimizer), jax.random.key(0)
+    mean, gradient = jit(jax.value_and_grad(lambda params: mean_of(bigram(params, batch, key))))(train_state.params)
     for parts in (1, 2, B):
-        taught, metrics = jit(supervised(bigram, optimizer, accumulate=parts))(learner, batch, key)
-        steps = jax.tree.map(lambda after, before: before - after, taught.params, learner.params)
+        taught, metrics = jit(supervised(bigram, optimizer, accumulate=parts))(train_state, batch, key)
+        steps = jax.tree.map(lambda after, before: before - after, taught.params, train_state.params)
         jax.tree.map(lambda step, wanted: np.testing.assert_allclose(step, wanted, atol=1e-6), steps, gradient)
         assert float(metrics["loss"]) == pytest.approx(float(mean), rel=1e-6)
         assert float(metrics["gradient_norm"]) == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-5)
@@ -147,22 +147,22 @@ def test_each_part_draws_with_a_key_of_its_own():
         return Sums(params * jax.random.normal(key), jnp.ones(()), {})
 
     update = supervised(chance, optax.sgd(1.0), accumulate=2)
-    learner, _ = jit(update)(Learner(jnp.zeros(()), optax.sgd(1.0).init(0.0)), jnp.zeros(2), jax.random.key(5))
+    train_state, _ = jit(update)(init_train_state(jnp.zeros(()), optax.sgd(1.0)), jnp.zeros(2), jax.random.key(5))
     each = [float(jax.random.normal(key)) for key in jax.random.split(jax.random.key(5))]
-    assert float(learner.params) == pytest.approx(-np.mean(each))
+    assert float(train_state.params) == pytest.approx(-np.mean(each))
 
 
 def test_the_gradient_norm_is_that_before_clipping_and_no_weight_is_no_gradient():
     optimizer = optax.chain(optax.clip_by_global_norm(1e-3), optax.sgd(1.0))
     _, tokens, weights, segments = drawn(4)
-    learner, update = beginning(optimizer), jit(supervised(bigram, optimizer))
-    taught, metrics = update(learner, Packed(tokens, segments, weights), jax.random.key(0))
-    step = jax.tree.map(lambda after, before: after - before, taught.params, learner.params)
+    train_state, update = beginning(optimizer), jit(supervised(bigram, optimizer))
+    taught, metrics = update(train_state, Packed(tokens, segments, weights), jax.random.key(0))
+    step = jax.tree.map(lambda after, before: after - before, taught.params, train_state.params)
     assert float(optax.tree.norm(step)) == pytest.approx(1e-3, rel=1e-3)
     assert float(metrics["gradient_norm"]) > 0.01
-    taught, metrics = update(learner, Packed(tokens, segments, weights * 0), jax.random.key(0))
+    taught, metrics = update(train_state, Packed(tokens, segments, weights * 0), jax.random.key(0))
     assert set(map(float, metrics.values())) == {0.0}
-    assert digest(taught.params) == digest(learner.params)
+    assert digest(taught.params) == digest(train_state.params)
 
 
 def test_parts_must_divide_the_rows():
@@ -202,9 +202,9 @@ def learn():
     optimizer = adamw(warmup_cosine(0.1, STEPS, 10), weight_decay=0.0)
     update, rows = supervised(bigram, optimizer, accumulate=2), jax.tree.map(jnp.asarray, texts(1200))
 
-    def step(learner, number):
+    def step(train_state, number):
         chosen = rows_of_step(jax.random.key(2), number, len(rows.tokens), 64)
-        return update(learner, jax.tree.map(lambda leaf: leaf[chosen], rows), jax.random.key(0))
+        return update(train_state, jax.tree.map(lambda leaf: leaf[chosen], rows), jax.random.key(0))
 
     def start(folder, at=None):
         return trained(folder, at, lambda: beginning(optimizer), step, STEPS, CHUNK)
@@ -234,10 +234,10 @@ def undisturbed(learn, tmp_path_factory):
 
 
 def test_a_bigram_model_learns_its_source_down_to_the_entropy(undisturbed):
-    learner, lines = undisturbed
+    train_state, lines = undisturbed
     chances, met = source()
     entropy = -np.sum(met[:, None] * chances * np.log(np.maximum(chances, 1e-300)))
-    params = jax.tree.map(np.asarray, learner.params)
+    params = jax.tree.map(np.asarray, train_state.params)
     logits = params["embedding"] @ params["weight"] + params["bias"]
     logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     assert entropy <= -np.sum(met[:, None] * chances * logs) < 1.02 * entropy  # over all that the source may say
@@ -256,16 +256,16 @@ def test_the_learning_rate_goes_on_where_it_stood(tmp_path):
     optimizer = adamw(warmup_stable_decay(0.1, steps=30, warmup=10, decay=10), weight_decay=0.0)
     update = supervised(lambda params, batch, key: Sums(params, jnp.ones(()), {}), optimizer)
 
-    def step(learner, number):
-        return update(learner, jnp.zeros(1), jax.random.key(0))
+    def step(train_state, number):
+        return update(train_state, jnp.zeros(1), jax.random.key(0))
 
     def start(at=None):
-        return trained(tmp_path, at, lambda: Learner(params, optimizer.init(params)), step, steps=30, chunk=3)
+        return trained(tmp_path, at, lambda: init_train_state(params, optimizer), step, steps=30, chunk=3)
 
     params = jnp.zeros(())
     assert start(at=12) is None
-    learner = start()
-    assert float(learner.params) == pytest.approx(-(0.45 + 1.0 + 0.55), rel=1e-4)
+    train_state = start()
+    assert float(train_state.params) == pytest.approx(-(0.45 + 1.0 + 0.55), rel=1e-4)
 
 
 def test_what_has_no_weight_may_be_impossible():

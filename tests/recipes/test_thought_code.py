@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from thinking.learning.train_state import Learner
 from thinking.recipes.thought_code.autoencoder import code_of, coder, coding_step
+from thinking.train_state import init_train_state
 
 
 def taught(choice, steps, values=9, thoughts=2, kinds=3):
@@ -14,9 +14,9 @@ def taught(choice, steps, values=9, thoughts=2, kinds=3):
     optimizer = optax.adam(0.01)
     params = model.init(jax.random.key(0))
     step = coding_step(model, optimizer, values=values, batch=64, key=jax.random.key(1))
-    begun = Learner(params, optimizer.init(params))
-    learner, metrics = jax.jit(lambda learner: jax.lax.scan(step, learner, jnp.arange(steps)))(begun)
-    return model, learner.params, metrics
+    begun = init_train_state(params, optimizer)
+    train_state, metrics = jax.jit(lambda train_state: jax.lax.scan(step, train_state, jnp.arange(steps)))(begun)
+    return model, train_state.params, metrics
 
 
 def test_a_code_is_found_that_tells_more_than_one_token_could():

@@ -119,7 +119,7 @@ def test_every_algorithm_updates_the_policy_it_is_given(finished, algorithm, tmp
     asked = arithmetic.practise(config, Run(folder=tmp_path, config=config), "worked", begun(config))
     (line,) = [line for line in lines(Run(folder=tmp_path, config=config)) if line["stage"] == algorithm]
     assert line["levels_open"] == 1
-    assert int(asked.state.learner.optimizer[1][0].count) > 0
+    assert int(asked.state.train_state.opt_state[1][0].count) > 0
 
 
 def begun(config):
@@ -151,7 +151,7 @@ def test_every_way_to_be_taught_is_examined(tmp_path, changed, subjects):
     [
         ({"styles": ()}, "--styles: name at least one"),
         ({"styles": ("worked", "worked")}, "--styles worked worked: a style stands twice"),
-        ({"lessons": ("power:2",)}, "'power:2' is no source of problems: give words, or OPERATION:DIGITS"),
+        ({"lessons": ("power:2",)}, "--lessons power:2: no source of problems; give words, or OPERATION:DIGITS"),
         ({"group": 1}, "--group 1: allowed is a whole number from 2"),
         ({"width": 30}, "--width 30: allowed is a multiple of twice --heads"),
         ({"minibatches": 5}, "--minibatches 5: allowed is a divisor of 8 answers"),
@@ -180,7 +180,7 @@ def test_bad_values_are_refused_with_one_line(changed, said):
 @pytest.mark.parametrize(
     ("flags", "wanted"),
     [
-        (["--lessons", "add:30"], "a text of add:30 has"),
+        (["--lessons", "add:30"], "--row-length 128: a text of add:30 has"),
         (["--batch", "1000"], "--batch 1000: allowed are at most"),
         (["--exams", "add:120"], "allowed are 1024; give fewer digits"),
     ],

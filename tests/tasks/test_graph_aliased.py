@@ -75,7 +75,7 @@ def test_every_preset_is_declared_well_and_passes_its_own_check(preset):
     [
         (("--graph.num-nodes", "7"), ("--graph.num-nodes 7", "even", "take 6")),
         (("--graph.num-nodes", "0"), ("--graph.num-nodes 0", "from 2")),
-        (("--graph.edge-probability", "1e-9"), ("seed 0", "no goal", "--graph.edge-probability")),
+        (("--graph.edge-probability", "1e-9"), ("--graph.edge-probability 1e-09", "seed 0", "larger")),
         (("--eval.max-hops",), ("--eval.max-hops without a value", "at least one")),
         (("--eval.max-hops", "8", "8"), ("--eval.max-hops 8 8", "each once")),
         (("--seeds", "1"), ("--seeds 1", "from 2")),

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.language.openai_server import serving
-from tests.language.test_writing import causal  # noqa: F401 (a fixture)
+from tests.recipes.test_language_guide_plan_writing import causal  # noqa: F401 (a fixture)
+from tests.text.openai_server import serving
 
 from tasks import lm_data_interpret as task
 from thinking.experiment import main

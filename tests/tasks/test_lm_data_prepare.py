@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.language.openai_server import embedding, serving
+from tests.text.openai_server import embedding, serving
 
 from tasks import lm_data_prepare
 from thinking.experiment import main
@@ -246,7 +246,7 @@ def test_without_key_and_server_nothing_is_begun(call, monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     code, _, err = call("--embedder", "openai")
     assert code == 2
-    assert "OPENAI_API_KEY is not set" in err
+    assert err.startswith("error: --base-url None: OPENAI_API_KEY is not set")
 
 
 def test_a_local_model_writes_texts(call, tmp_path, goals):
@@ -320,7 +320,7 @@ def test_a_file_that_is_none_is_refused_in_one_line(call, tmp_path, content, say
         (("--held-out", "1"), "--held-out 1.0: allowed is a share from 0, below 1"),
         (("--held-out", "0"), "--held-out 0.0: allowed is above 0"),
         (("--embedder", "word2vec"), "--embedder word2vec: allowed is one of minilm, openai, hashed"),
-        (("--embedder", "minilm", "--minilm-folder", "/nowhere"), "/nowhere: config.json"),
+        (("--embedder", "minilm", "--minilm-folder", "/nowhere"), "--minilm-folder /nowhere: config.json"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_that_names_it(call, flags, says):

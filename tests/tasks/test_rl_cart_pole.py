@@ -17,10 +17,10 @@ from thinking.experiment import Run, interruption, main
 from thinking.experiment.checkpoint import restore
 from thinking.experiment.results import digest
 from thinking.guide import GuideState
-from thinking.kernels.gradient import GradientState
 from thinking.recipes.cart_pole import agent as agents
 from thinking.recipes.cart_pole import videos
-from thinking.recipes.cart_pole.guide_training import averaged, beginner
+from thinking.recipes.cart_pole.guide_training import averaged, init_agent
+from thinking.train_state import RunnerState, TrainState
 
 SMALL = dataclasses.replace(
     rl_cart_pole.PRESETS["smoke"],
@@ -92,7 +92,7 @@ def saved_agents(folder):
     world = control.world("CartPole-v1", SMALL.episode_limit)
     guide, courses = rl_cart_pole.build_guide(SMALL, world), rl_cart_pole.curriculum(SMALL)
     settings = rl_cart_pole.course_settings(SMALL)
-    begin = jax.jit(jax.vmap(lambda key: beginner(world, guide, courses, settings, key)))
+    begin = jax.jit(jax.vmap(lambda key: init_agent(world, guide, courses, settings, key)))
     return restore(folder / "checkpoints" / "guide", begin(rl_cart_pole.keys_of(SMALL))).state
 
 
@@ -124,7 +124,7 @@ def test_a_paced_aim_follows_the_values_of_a_life_of_that_value():
     world = control.world("CartPole-v1")
     actor = agents.Actor(world, rl_cart_pole.build_guide(SMALL, world), 0.99)
     courses, settings = rl_cart_pole.curriculum(SMALL), rl_cart_pole.course_settings(SMALL)
-    agent = jax.jit(lambda key: beginner(world, actor.guide, courses, settings, key))(jax.random.key(0))
+    agent = jax.jit(lambda key: init_agent(world, actor.guide, courses, settings, key))(jax.random.key(0))
     pursuit = agents.begin_pursuit(actor.guide, agents.Aim(jnp.array([1 - 0.99**20, 1.0]), True), 2)
     act = jax.jit(lambda pursuit, gained: actor.act(agent, pursuit, True, jnp.zeros((2, 4)), gained)[0])
     for lived in range(25):
@@ -134,15 +134,16 @@ def test_a_paced_aim_follows_the_values_of_a_life_of_that_value():
 
 def test_what_acts_has_the_exponential_average_of_all_weights():
     def layer(weights, step):
-        return GuideState((GradientState({"w": jnp.asarray(weights)}, jnp.int32(step), jax.random.key(step)),), ())
+        train_state = TrainState({"w": jnp.asarray(weights)}, jnp.int32(step))
+        return GuideState((RunnerState(train_state, jax.random.key(step)),), ())
 
     weights = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     average = layer(weights[0], 0)
     for step in range(1, 6):
         average = averaged(average, layer(weights[step], step), 0.8)
     shares = np.array([0.8**5, *(0.2 * 0.8 ** (5 - step) for step in range(1, 6))])
-    np.testing.assert_allclose(average.layers[0].params["w"], shares @ weights, rtol=1e-5)
-    assert average.layers[0].optimizer == 5
+    np.testing.assert_allclose(average.layers[0].train_state.params["w"], shares @ weights, rtol=1e-5)
+    assert average.layers[0].train_state.opt_state == 5
 
 
 def test_judging_counts_what_gymnasium_gives():

@@ -111,7 +111,7 @@ def test_a_graph_file_keeps_its_names_and_what_cannot_be_reached_is_no_failure(t
     assert hops == [["Ulm", "Bonn"], ["Bonn", "Kiel"], ["Kiel", "Jena"]]
     code, _, err = call(monkeypatch, capsys, *flags, "--plan", "Ulm", "Boon")
     assert code == 2
-    assert "Boon" in err
+    assert "--plan Boon" in err
     assert "Bonn" in err
     assert err.count("\n") == 1
 
@@ -131,7 +131,7 @@ def test_a_graph_with_nothing_to_plan_is_refused_in_one_line(tmp_path, monkeypat
     code, _, err = call(monkeypatch, capsys, "--graph.path", str(path), "--artifacts", str(tmp_path))
     assert code == 2
     assert says in err
-    assert str(path) in err
+    assert f"--graph.path {path}: " in err
     assert err.count("\n") == 1
 
 
@@ -142,7 +142,7 @@ def test_a_graph_with_nothing_to_plan_is_refused_in_one_line(tmp_path, monkeypat
         (("--graph.edge-probability", "0"), ("--graph.edge-probability 0", "above 0")),
         (("--transformer.width", "30"), ("--transformer.width 30", "multiple of twice --transformer.num-heads, 8")),
         (("--guide.discount", "1"), ("--guide.discount 1", "below 1")),
-        (("--graph.path", "nowhere.gml"), ("--graph.path nowhere.gml", "exists")),
+        (("--graph.path", "nowhere.gml"), ("--graph.path nowhere.gml: ", "exists")),
         (("--num-nodez", "5"), ("--num-nodez", "--graph.num-nodes")),
         (("--sets", "tabel"), ("tabel", "table")),
         (("--sets",), ("--sets without a value", "at least one of table, linear")),

@@ -47,7 +47,8 @@ def test_all_kinds_are_examined_at_all_lengths_and_seen(finished):
 
 
 def test_a_thinking_model_began_as_the_one_that_answers_at_once(finished):
-    none, taught = (think_tokens.teach(SMALL, finished, kind, 0).state.learner.params for kind in ("none", "discrete"))
+    begun, ended = (think_tokens.teach(SMALL, finished, kind, 0).state for kind in ("none", "discrete"))
+    none, taught = begun.train_state.params, ended.train_state.params
     for name in ("answer", "choose"):
         apart = abs(taught[name]["kernel"] - none["answer"]["kernel"]).max()
         assert 0 < apart < 0.02  # four steps of a rate of at most 0.003 away
@@ -79,7 +80,7 @@ def test_thoughts_that_are_drawn_for_another_model_learn(tmp_path):
     config = dataclasses.replace(SMALL, **changed, thoughts=("discrete",))
     check(config)
     taught = think_tokens.teach(config, Run(folder=tmp_path, config=config), "discrete", 0)
-    assert int(taught.state.learner.optimizer[1][0].count) == 2
+    assert int(taught.state.train_state.optimizer[1][0].count) == 2
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     # Two steps from the beginning, parity's two states are all but equally likely.
     assert json.loads(line)["chain_loss"] == pytest.approx(math.log(2), rel=0.5)
@@ -98,7 +99,7 @@ def test_a_code_is_told_with_how_much_of_it_is_used(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"problem": "a6"}, "'a6' is no problem: give one of s3, a5"),
+        ({"problem": "a6"}, "--problem a6: no such problem; give one of s3, a5"),
         ({"thoughts": ()}, "--thoughts: name at least one"),
         ({"thoughts": ("none", "none")}, "--thoughts none none: a kind stands twice"),
         ({"length": 1}, "--length 1: allowed is a whole number from 2"),

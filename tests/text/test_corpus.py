@@ -99,7 +99,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, monkeypatch):
         "hf:some/stories:title": "no texts 'title'",
         "hf:other": "give a data set with texts",
     }.items():
-        with pytest.raises(UserError) as error:
+        with pytest.raises(ValueError, match=r"^source ") as error:
             corpus(source, 100, None)
         assert says in str(error.value)
         assert "\n" not in str(error.value)

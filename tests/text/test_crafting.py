@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.errors import UserError
 from thinking.text.crafting import operations, tree, write_out
 from thinking.text.records import Section, leaves
 
@@ -130,12 +129,12 @@ def test_one_wording_is_the_plain_one():
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"wordings": 0}, "--wordings 0"),
-        ({"texts": 0}, "--texts 0"),
-        ({"held_out": 0.0}, "--held-out 0.0: allowed is above 0"),
+        ({"wordings": 0}, "^wordings 0: allowed is a whole number from 1"),
+        ({"texts": 0}, "^texts 0: allowed is a whole number from 1"),
+        ({"held_out": 0.0}, "^held_out 0.0: allowed is above 0"),
         ({"held_out": 0.9}, "up to 0.57; take 0.2"),
     ],
 )
 def test_numbers_out_of_range_are_refused(changed, said):
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(ValueError, match=said):
         write_out(tree(), seed=0, **changed)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.language.openai_server import embedding, serving
+from tests.text.openai_server import embedding, serving
 
 from thinking.errors import UserError
 from thinking.text import response_cache
@@ -59,7 +59,7 @@ def _no_key_anywhere(tmp_path, capfd, caplog):
 
 def refusal(function, *arguments) -> str:
     """The one line of the error, of which no traceback shows the key."""
-    with pytest.raises(UserError) as caught:
+    with pytest.raises((UserError, ValueError)) as caught:
         function(*arguments)
     shown = "".join(traceback.format_exception(caught.value))
     assert KEY not in shown
@@ -93,8 +93,7 @@ def test_a_local_server_needs_no_key_and_gets_a_placeholder(stub, connect, monke
 def test_without_key_and_server_one_line_says_what_to_set(stub, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", " ")
     message = refusal(Server, None, tmp_path)
-    assert "OPENAI_API_KEY is not set" in message
-    assert "--base-url" in message
+    assert message.startswith("base_url None: OPENAI_API_KEY is not set")
 
 
 @pytest.mark.parametrize("key", [f"{KEY}\nX: y", f"{KEY}ü", f"{KEY} {KEY}", f'"{KEY}"'])
@@ -108,7 +107,7 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen(stub, connect, monkeyp
 )
 def test_what_is_no_address_is_refused(connect, url):
     message = refusal(connect, url)
-    assert "--base-url" in message
+    assert message.startswith("base_url, or OPENAI_BASE_URL: not the address")
     assert "secret" not in message
 
 
@@ -139,7 +138,7 @@ def test_a_run_cut_at_its_limit_goes_on_where_it_was(stub, connect):
     server = connect(max_requests=6)
     message = refusal(lambda: list(written_by(openai_text(server, "small-model"), goals, "{goal}", parallel=4)))
     assert server.sent == len(stub.asked) == response_cache.count(server.folder) == 6
-    assert "--max-requests 6" in message
+    assert "max_requests 6" in message
     assert f"6 answers are kept in {server.folder}" in message
     server = connect(max_requests=6)
     texts = list(written_by(openai_text(server, "small-model"), goals, "{goal}", parallel=4))
@@ -152,7 +151,7 @@ def test_a_run_cut_at_its_limit_goes_on_where_it_was(stub, connect):
 def test_repetitions_count_as_requests(stub, connect):
     stub.script.extend([(500, {}, None)] * 9)
     server = connect(max_requests=3)
-    assert "--max-requests 3" in refusal(openai_text(server, "small-model"), "x")
+    assert "max_requests 3" in refusal(openai_text(server, "small-model"), "x")
     assert len(stub.asked) == 3
 
 
@@ -160,8 +159,8 @@ def test_a_limit_of_nothing_reads_what_is_kept(stub, connect):
     openai_text(connect(), "small-model")("x")
     ask = openai_text(connect(max_requests=0), "small-model")
     assert ask("x")
-    assert "--max-requests 0" in refusal(ask, "y")
-    assert "max-requests -1" in refusal(lambda: connect(max_requests=-1))
+    assert "max_requests 0" in refusal(ask, "y")
+    assert "max_requests -1" in refusal(lambda: connect(max_requests=-1))
 
 
 @pytest.mark.parametrize("trouble", [(429, {}, {"Retry-After": "0"}), (500, b"oops", None), (503, {}, None), "cut"])
@@ -236,7 +235,7 @@ def test_an_unknown_model_brings_the_known_ones(stub, connect):
     message = refusal(openai_text(connect(), "smal-model"), "x")
     assert "no model `smal-model`" in message
     assert "small-model, embedder" in message
-    assert "--base-url" in refusal(openai_text(connect(stub.url + "/x"), "small-model"), "x")
+    assert "which mostly ends with /v1" in refusal(openai_text(connect(stub.url + "/x"), "small-model"), "x")
 
 
 def test_nobody_there_is_said_at_once(connect):

@@ -38,7 +38,7 @@ def test_when_no_goal_gives_steps_that_is_an_error():
 
 
 def test_a_prompt_without_its_goal_is_refused():
-    with pytest.raises(UserError, match="where the goal goes"):
+    with pytest.raises(ValueError, match="where the goal goes"):
         list(written_by(ask, GOALS, "write steps"))
 
 

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from tests.language.openai_server import embedding, serving
-from tests.language.test_minilm import small  # noqa: F401 (a fixture)
+from tests.text.openai_server import embedding, serving
+from tests.text.test_minilm import small  # noqa: F401 (a fixture)
 
-from thinking.errors import UserError
 from thinking.text import prepared
 from thinking.text.embedders import hashed, minilm, normalised
 from thinking.text.openai_protocol import openai_embedder
@@ -50,7 +49,7 @@ def test_a_server_is_asked_at_its_address(tmp_path, monkeypatch):
 def test_another_embedder_is_refused_in_one_line_that_names_both(small, tmp_path):  # noqa: F811
     data = made_by(minilm(small))
     for other in (data._replace(embedder="all-other"), data._replace(step_vectors=data.step_vectors[:, 1:])):
-        with pytest.raises(UserError, match="give its folder with --minilm-folder, or prepare the data anew") as caught:
+        with pytest.raises(ValueError, match=r"^folder .*; give the folder of the former, or prepare") as caught:
             assert_same(other, small, tmp_path)
         assert f"embedded by {other.embedder} in {other.step_vectors.shape[1]} dimensions" in str(caught.value)
         assert data.embedder in str(caught.value)

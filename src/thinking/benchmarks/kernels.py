@@ -44,7 +44,7 @@ def measure_kernels(
         states[name] = state = jax.jit(kernel.init)(jax.random.key(0))
         row = {"measured": name, "rows": rows, **_time(kernel, state, rows, nodes, steps)}
         if name == "transformer":
-            used = matrix_weights(state.params)
+            used = matrix_weights(state.train_state.params)
             row["floor_ms"] = 6 * used * rows / gflops / 1e6
             row["fit_over_floor"] = row["fit_ms"] / row["floor_ms"]
             row["fit_ms_at_300_gflops"] = row["fit_ms"] * gflops / 300

@@ -19,15 +19,21 @@ from thinking.generation.completions import generate
 from thinking.learning.curriculum import evenly
 from thinking.learning.optimizers import adamw
 from thinking.learning.policy_gradient import grpo
-from thinking.learning.train_state import Learner
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.post_training.advantages import by_group
 from thinking.reasoning.post_training.rewards import combined, format, outcome
-from thinking.reasoning.post_training.training_step import Questions, judge_texts, post_training_step, records, student
+from thinking.reasoning.post_training.training_step import (
+    Questions,
+    init_post_training,
+    judge_texts,
+    post_training_step,
+    records,
+)
 from thinking.recipes.arithmetic.datasets import exam
 from thinking.recipes.arithmetic.rows import VOCABULARY
 from thinking.text.vocabulary import END
+from thinking.train_state import init_train_state
 
 Row = dict[str, Any]
 
@@ -75,7 +81,7 @@ def measure_post_training(
 
     def begin() -> Any:
         params = model.init(jax.random.key(0))
-        return student(Learner(params, optimizer.init(params)), syllabus, jax.random.key(1))
+        return init_post_training(init_train_state(params, optimizer), syllabus, jax.random.key(1))
 
     def tell(sample: Any) -> list[Row]:
         return records(VOCABULARY, questions, sample)
@@ -84,16 +90,16 @@ def measure_post_training(
         fresh = dataclasses.replace(run, folder=Path(folder), mirrors=())
         begun = {"init": begin, "step": step, "tell": tell}
         trained = train(fresh, "loop", **begun, steps=updates, chunk=max(1, updates // 3), watch="reward")
-    learner, prompts = trained.state.learner, (tokens[: problems * group], lengths[: problems * group])
+    train_state, prompts = trained.state.train_state, (tokens[: problems * group], lengths[: problems * group])
 
     def write(params: Any) -> Any:
         return generate(model, params, jax.random.key(2), *prompts, max_new_tokens=new, stop_tokens=(END,))
 
-    written = jax.jit(write)(learner.params)
+    written = jax.jit(write)(train_state.params)
     total = jax.random.uniform(jax.random.key(3), (problems * group,))
     experience = credit(written, total)._replace(inputs=prompts)
-    writing = best_seconds(jax.jit(write), learner.params)
-    learning = best_seconds(jax.jit(lambda learner: update(learner, experience, jax.random.key(4))), learner)
+    writing = best_seconds(jax.jit(write), train_state.params)
+    learning = best_seconds(jax.jit(lambda state: update(state, experience, jax.random.key(4))), train_state)
     whole = trained.seconds / updates
     return {
         "measured": "update by rewards",

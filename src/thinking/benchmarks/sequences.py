@@ -13,12 +13,12 @@ from thinking.experiment.device import best_seconds
 from thinking.generation.completions import generate
 from thinking.learning.optimizers import adamw
 from thinking.learning.supervised import Sums, next_token_sums, supervised
-from thinking.learning.train_state import Learner
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
 from thinking.networks.positions import learned
 from thinking.reasoning.search.mcts import tree_search
 from thinking.reasoning.search.token_model import over_tokens
+from thinking.train_state import TrainState, init_train_state
 from thinking.types import Params
 
 Row = dict[str, Any]
@@ -67,16 +67,16 @@ def measure_training(*, width: int, layers: int, rows: int, tokens: int, steps: 
         gflops: what the machine reaches in a matrix product.
     """
     model = example_decoder(width, layers, tokens)
-    many, learner = _training(model, VOCABULARY, rows, tokens, steps, parts)
+    many, train_state = _training(model, VOCABULARY, rows, tokens, steps, parts)
     whole, _ = _training(model, VOCABULARY, rows, tokens, steps, 1)
-    seconds, at_once = (best_seconds(function, learner) / steps for function in (many, whole))
+    seconds, at_once = (best_seconds(function, train_state) / steps for function in (many, whole))
     matrices = layers * 12 * width**2 + VOCABULARY * width
     floor = (6 * matrices + layers * 12 * tokens * width) * rows * tokens / gflops / 1e9
     return {
         "measured": "training step",
         "rows": rows,
         "tokens": tokens,
-        "parameters": parameters(learner.params),
+        "parameters": parameters(train_state.params),
         "parts": parts,
         "ms": seconds * 1e3,
         "ms_at_once": at_once * 1e3,
@@ -104,9 +104,9 @@ def measure_utilisation(
     """
     block = BlockConfig(width, heads, dtype=jnp.bfloat16)
     model = decoder(vocabulary=vocabulary, context_length=tokens, block=block, layers=layers)
-    many, learner = _training(model, vocabulary, rows, tokens, steps, 1)
-    seconds = best_seconds(many, learner) / steps
-    size = parameters(learner.params)
+    many, train_state = _training(model, vocabulary, rows, tokens, steps, 1)
+    seconds = best_seconds(many, train_state) / steps
+    size = parameters(train_state.params)
     rate = (6 * size + 12 * layers * width * tokens) * rows * tokens / seconds / 1e12
     kind = jax.devices()[0].device_kind
     return {
@@ -121,7 +121,9 @@ def measure_utilisation(
     }
 
 
-def _training(model: Decoder, vocabulary: int, rows: int, tokens: int, steps: int, parts: int) -> tuple[Any, Learner]:
+def _training(
+    model: Decoder, vocabulary: int, rows: int, tokens: int, steps: int, parts: int
+) -> tuple[Any, TrainState]:
     """A jitted scan of training steps with AdamW, and where it starts."""
     optimizer = adamw(1e-3, weight_decay=0.01, clip=1e9)
 
@@ -133,11 +135,10 @@ def _training(model: Decoder, vocabulary: int, rows: int, tokens: int, steps: in
     batches = jax.random.randint(jax.random.key(1), (steps, rows, tokens), 0, vocabulary)
 
     @jax.jit
-    def many(learner: Learner) -> Any:
-        return jax.lax.scan(lambda learner, batch: update(learner, batch, jax.random.key(2)), learner, batches)
+    def many(state: TrainState) -> Any:
+        return jax.lax.scan(lambda state, batch: update(state, batch, jax.random.key(2)), state, batches)
 
-    params = jax.jit(model.init)(jax.random.key(0))
-    return many, Learner(params, optimizer.init(params))
+    return many, init_train_state(jax.jit(model.init)(jax.random.key(0)), optimizer)
 
 
 def measure_generation(*, width: int, layers: int, rows: int, new: int) -> Row:

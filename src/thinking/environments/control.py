@@ -8,13 +8,13 @@ Axes: A dimensions of an action, O dimensions of an observation.
 
 import functools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnax
 import jax
 import jax.numpy as jnp
 
-from thinking.errors import UserError
+from thinking.environment import TimeStep
 from thinking.types import Array, Box, Discrete, Space
 
 # The least and the greatest reward of a step, from the worlds' definitions.
@@ -48,25 +48,21 @@ class World:
     rewards: tuple[float, float]
     stretch: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
+    def reset(self, key: Array) -> tuple[Any, Array]:
+        """A new episode: the world's state, and what is seen of it [O]. Consumes the key."""
+        simulator, settings = _simulator(self.name, self.limit)
+        observation, state = simulator.reset(key, settings)
+        return _plain(state), observation
 
-class Moment(NamedTuple):
-    """One step of a world.
-
-    Attributes:
-        state: of the world; where the episode ended, of a new one.
-        observation: [O] of that state.
-        reward: [] float32.
-        terminated: [] bool, the task is over.
-        truncated: [] bool, the time is up, though life would go on.
-        reached: [O] what was seen at the end of the step, before a new episode began.
-    """
-
-    state: Any
-    observation: Array
-    reward: Array
-    terminated: Array
-    truncated: Array
-    reached: Array
+    def step(self, key: Array, state: Any, action: Array) -> TimeStep:
+        """Act once; where the episode ends, the next has begun. Consumes the key."""
+        simulator, settings = _simulator(self.name, self.limit)
+        done = simulator.step(key, state, native_action(self, action), settings)
+        observation, state, reward, terminated, truncated, rest = done
+        # An episode that ends by itself in its last step was not cut short.
+        truncated = truncated & ~terminated
+        reward = jnp.asarray(reward, jnp.float32).reshape(())
+        return TimeStep(_plain(state), observation, reward, terminated, truncated, rest["final_observation"])
 
 
 def world(name: str, limit: int | None = None) -> World:
@@ -77,10 +73,10 @@ def world(name: str, limit: int | None = None) -> World:
         limit: steps after which an episode is truncated; Gymnasium's own by default.
 
     Raises:
-        UserError: if it is not one that both libraries know.
+        ValueError: if it is not one that both libraries know.
     """
     if name not in _REWARDS:
-        raise UserError(f"--environment {name}: allowed is one of {', '.join(NAMES)}")
+        raise ValueError(f"name {name}: allowed is one of {', '.join(NAMES)}")
     simulator, settings = _simulator(name)
     with jax.ensure_compile_time_eval():  # a world may be asked for while JAX traces
         actions, stretch = simulator.action_space(settings), ((), ())
@@ -92,24 +88,6 @@ def world(name: str, limit: int | None = None) -> World:
             stretch = tuple(tuple(end.tolist()) for end in ends)
         observation = Box(simulator.observation_space(settings).shape[0])
     return World(name, observation, action, limit or int(settings.max_steps_in_episode), _REWARDS[name], stretch)
-
-
-def reset(world: World, key: Array) -> tuple[Any, Array]:
-    """A new episode: the world's state, and what is seen of it [O]. Consumes the key."""
-    simulator, settings = _simulator(world.name, world.limit)
-    observation, state = simulator.reset(key, settings)
-    return _plain(state), observation
-
-
-def step(world: World, key: Array, state: Any, action: Array) -> Moment:
-    """Act once; where the episode ends, the next has begun. Consumes the key."""
-    simulator, settings = _simulator(world.name, world.limit)
-    done = simulator.step(key, state, native_action(world, action), settings)
-    observation, state, reward, terminated, truncated, rest = done
-    # An episode that ends by itself in its last step was not cut short.
-    truncated = truncated & ~terminated
-    reward = jnp.asarray(reward, jnp.float32).reshape(())
-    return Moment(_plain(state), observation, reward, terminated, truncated, rest["final_observation"])
 
 
 def native_action(world: World, action: Array) -> Array:

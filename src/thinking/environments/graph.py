@@ -3,6 +3,7 @@
 Axes: N nodes, K successors of a node at most, W walks, T states of a walk.
 """
 
+import difflib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,37 @@ def random_graph(nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
     return nx.relabel_nodes(graph, str)
 
 
+def named_graph(path: Path | None, nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
+    """The graph of a file, or a random one without a file.
+
+    Raises:
+        ValueError: if it has fewer than two nodes or no edge, so that there is nothing to plan; or see `read_graph`.
+    """
+    graph = random_graph(nodes, edge_probability, seed) if path is None else read_graph(path)
+    if len(graph) < 2:
+        source, mend = (f"nodes {nodes}", "take more") if path is None else (f"path {path}", "give a larger graph")
+        raise ValueError(f"{source}: {len(graph)} node, and a plan needs at least 2; {mend}")
+    if graph.number_of_edges() == 0:
+        source, mend = f"path {path}", "give a graph with edges"
+        if path is None:
+            source, mend = f"edge_probability {edge_probability}", f"take a larger one, or another seed than {seed}"
+        raise ValueError(f"{source}: {len(graph)} nodes but no edge, so there is no way to learn; {mend}")
+    return graph
+
+
+def number_of(graph: nx.DiGraph, name: str) -> int:
+    """The number of a node.
+
+    Raises:
+        ValueError: if there is none of this name.
+    """
+    names = list(graph)
+    if name in graph:
+        return names.index(name)
+    close = difflib.get_close_matches(name, names, n=3) or names[:3]
+    raise ValueError(f"name {name}: no node has this name; there are {len(names)}, such as {', '.join(close)}")
+
+
 def read_graph(path: Path) -> nx.DiGraph:
     """Read a graph from GML (.gml), GraphML (.graphml, .xml) or an edge list (anything else).
 
@@ -39,19 +71,20 @@ def read_graph(path: Path) -> nx.DiGraph:
     directed; GML and GraphML say themselves what they are, and an undirected edge may be walked both ways.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: it is malformed, or holds no node.
+        ValueError: if the file cannot be read, is malformed, or holds no node.
     """
     readers = {".gml": nx.read_gml, ".graphml": nx.read_graphml, ".xml": nx.read_graphml}
     suffix = path.suffix.lower()
     try:
         graph = readers.get(suffix, _read_edges)(path)
+    except OSError as error:
+        raise ValueError(f"path {path}: {error.strerror}; give a file that exists and can be read") from error
     except (nx.NetworkXError, ValueError, SyntaxError, TypeError, LookupError, AttributeError, RecursionError) as error:
         kind = {".gml": "GML", ".graphml": "GraphML", ".xml": "GraphML"}.get(suffix, "an edge list")
         reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"not {kind} ({reason}); allowed are edge lists, .gml and .graphml") from error
+        raise ValueError(f"path {path}: not {kind} ({reason}); allowed are edge lists, .gml and .graphml") from error
     if graph.number_of_nodes() == 0:
-        raise ValueError("no node in it; an edge list has one `FROM TO` a line")
+        raise ValueError(f"path {path}: no node in it; an edge list has one `FROM TO` a line")
     directed = nx.DiGraph(graph)  # both directions of an undirected edge, one of parallel edges
     return nx.relabel_nodes(directed, str)
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from thinking.train_state import RunnerState, apply_gradients, init_train_state
 from thinking.types import Array, Discrete, Space, State, value_width
 
 
@@ -65,20 +66,12 @@ def counted_entropy(space: Space) -> Abstraction:
     return Abstraction(lambda key: jnp.zeros(space.size, jnp.int32), observe, pivots)
 
 
-class LearnedStatistic(NamedTuple):
-    """State of `learned_entropy`: parameters, optimizer state, and the key that draws the contrast."""
-
-    params: State
-    optimizer: optax.OptState
-    key: Array
-
-
 def learned_entropy(space: Space, optimizer: optax.GradientTransformation, width: int = 64) -> Abstraction:
     """Pivots are the local maxima of a learned visiting statistic, for states of any kind.
 
     A network of one hidden layer tells visited states from ones drawn uniformly (over the indices, or over the box
     that the batch spans), so that its output tends to the logarithm of the visiting density over a constant: noise
-    contrastive estimation (Gutmann & Hyvarinen 2010).
+    contrastive estimation (Gutmann & Hyvarinen 2010). The state is a `RunnerState`, whose key draws the contrast.
 
     Args:
         space: of the states.
@@ -105,12 +98,11 @@ def learned_entropy(space: Space, optimizer: optax.GradientTransformation, width
         high = jnp.max(items, axis=(0, 1), keepdims=True, where=real, initial=-jnp.inf)
         return low + (high - low) * jax.random.uniform(key, items.shape)
 
-    def init(key: Array) -> LearnedStatistic:
+    def init(key: Array) -> RunnerState:
         build_key, key = jax.random.split(key)
-        params = nnx.state(build(build_key))
-        return LearnedStatistic(params, optimizer.init(params), key)
+        return RunnerState(init_train_state(nnx.state(build(build_key)), optimizer), key)
 
-    def observe(state: LearnedStatistic, items: Array, valid: Array) -> LearnedStatistic:
+    def observe(state: RunnerState, items: Array, valid: Array) -> RunnerState:
         key, contrast_key = jax.random.split(state.key)
         # The padding may hold anything.
         items = jnp.where(valid.reshape(valid.shape + (1,) * len(space.shape)), items, 0)
@@ -121,11 +113,11 @@ def learned_entropy(space: Space, optimizer: optax.GradientTransformation, width
             losses = jax.nn.softplus(-seen) + jax.nn.softplus(drawn)
             return jnp.sum(jnp.where(valid, losses, 0)) / jnp.maximum(jnp.sum(valid), 1)
 
-        updates, moments = optimizer.update(jax.grad(loss)(state.params), state.optimizer, state.params)
-        return LearnedStatistic(optax.apply_updates(state.params, updates), moments, key)
+        gradients = jax.grad(loss)(state.train_state.params)
+        return RunnerState(apply_gradients(state.train_state, optimizer, gradients), key)
 
-    def pivots(state: LearnedStatistic, items: Array, valid: Array) -> Array:
-        return local_maxima(statistic(state.params, items), valid)
+    def pivots(state: RunnerState, items: Array, valid: Array) -> Array:
+        return local_maxima(statistic(state.train_state.params, items), valid)
 
     return Abstraction(init, observe, pivots)
 

@@ -20,21 +20,8 @@ from thinking.kernels.contract import (
     without_padding,
 )
 from thinking.kernels.slots import Learning, Slots, best_slot, slot_loss
+from thinking.train_state import RunnerState, apply_gradients, init_train_state
 from thinking.types import Array, Metrics, State
-
-
-class GradientState(NamedTuple):
-    """All that a gradient kernel needs to go on.
-
-    Attributes:
-        params: of the network.
-        optimizer: optax state.
-        key: typed PRNG key for dropout, split at every fit.
-    """
-
-    params: State
-    optimizer: optax.OptState
-    key: Array
 
 
 class Network(NamedTuple):
@@ -61,6 +48,8 @@ def gradient_kernel(
 ) -> Kernel:
     """A kernel whose `fit` is one optimizer step on the mean loss of the rows, weighted by their mask.
 
+    Its state is a `RunnerState`, whose key is for dropout.
+
     Metrics of `fit`: `loss`, `value_loss` and `score_loss`, weighted means over the batch.
 
     Raises:
@@ -68,10 +57,9 @@ def gradient_kernel(
     """
     check_context_length(context_length)
 
-    def init(key: Array) -> GradientState:
+    def init(key: Array) -> RunnerState:
         params_key, dropout_key = jax.random.split(key)
-        params = network.init(params_key)
-        return GradientState(params, optimizer.init(params), dropout_key)
+        return RunnerState(init_train_state(network.init(params_key), optimizer), dropout_key)
 
     def loss(params: State, batch: Transition, key: Array) -> tuple[Array, Metrics]:
         slots = network.apply(params, batch.context, batch.target, key)
@@ -80,19 +68,18 @@ def gradient_kernel(
         mean = {name: jnp.sum(weight * value) for name, value in {"loss": losses, **parts}.items()}
         return mean["loss"], mean
 
-    def fit(state: GradientState, batch: Transition) -> tuple[GradientState, Metrics]:
+    def fit(state: RunnerState, batch: Transition) -> tuple[RunnerState, Metrics]:
         check_batch(name, spaces, context_length, batch)
         batch = without_masked(batch)
         key, dropout_key = jax.random.split(state.key)
-        gradients, metrics = jax.grad(loss, has_aux=True)(state.params, batch, dropout_key)
-        updates, moments = optimizer.update(gradients, state.optimizer, state.params)
-        fitted = GradientState(optax.apply_updates(state.params, updates), moments, key)
+        gradients, metrics = jax.grad(loss, has_aux=True)(state.train_state.params, batch, dropout_key)
+        fitted = RunnerState(apply_gradients(state.train_state, optimizer, gradients), key)
         # Without a single row even the optimizer's momentum must rest.
         taught = jnp.any(batch.mask > 0)
         return jax.tree.map(lambda new, old: jnp.where(taught, new, old), fitted, state), metrics
 
-    def infer(state: GradientState, context: Context, target: Array) -> Hypothesis:
+    def infer(state: RunnerState, context: Context, target: Array) -> Hypothesis:
         check_question(name, spaces, context_length, context, target)
-        return best_slot(spaces.value, network.apply(state.params, without_padding(context), target, None))
+        return best_slot(spaces.value, network.apply(state.train_state.params, without_padding(context), target, None))
 
     return Kernel(init, fit, infer, spaces, context_length)

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.learning.train_state import Learner, stepped
 from thinking.networks.actor_critic import Judgement
+from thinking.train_state import TrainState, apply_gradients
 from thinking.types import Array, Metrics, Params
 
 Judge = Callable[[Params, Any, Array], Judgement]
@@ -44,8 +44,8 @@ class Experience(NamedTuple):
     reference: Array | None = None
 
 
-Update = Callable[[Learner, Experience, Array], tuple[Learner, Metrics]]
-"""`update(learner, experience, key) -> (learner, metrics)`; consumes the key."""
+Update = Callable[[TrainState, Experience, Array], tuple[TrainState, Metrics]]
+"""`update(train_state, experience, key) -> (train_state, metrics)`; consumes the key."""
 
 
 def masked_mean(x: Array, mask: Array) -> Array:
@@ -91,9 +91,9 @@ def reinforce(
         total = policy_loss + value_weight * value_loss - _bonus(entropy, entropy_weight, entropy_ceiling)
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
 
-    def update(learner: Learner, experience: Experience, key: Array) -> tuple[Learner, Metrics]:
+    def update(train_state: TrainState, experience: Experience, key: Array) -> tuple[TrainState, Metrics]:
         del key  # nothing is left to chance
-        return _descend(loss, optimizer, learner, experience)
+        return _descend(loss, optimizer, train_state, experience)
 
     return update
 
@@ -245,23 +245,23 @@ def _value_loss(said: Judgement, batch: Experience) -> Array:
 def _passes(name: str, loss: Loss, optimizer: optax.GradientTransformation, epochs: int, minibatches: int) -> Update:
     """Several passes over the same experience, each in another order and in parts; metrics are means."""
 
-    def update(learner: Learner, experience: Experience, key: Array) -> tuple[Learner, Metrics]:
+    def update(train_state: TrainState, experience: Experience, key: Array) -> tuple[TrainState, Metrics]:
         rows = experience.mask.shape[0]
         if rows % minibatches:
             raise ValueError(f"{name}: {minibatches} minibatches do not divide {rows} rows; take a divisor")
         orders = jax.vmap(lambda key: jax.random.permutation(key, rows))(jax.random.split(key, epochs))
 
-        def descend(learner: Learner, chosen: Array) -> tuple[Learner, Metrics]:
-            return _descend(loss, optimizer, learner, jax.tree.map(lambda leaf: leaf[chosen], experience))
+        def descend(train_state: TrainState, chosen: Array) -> tuple[TrainState, Metrics]:
+            return _descend(loss, optimizer, train_state, jax.tree.map(lambda leaf: leaf[chosen], experience))
 
-        learner, metrics = jax.lax.scan(descend, learner, orders.reshape(epochs * minibatches, -1))
-        return learner, jax.tree.map(jnp.mean, metrics)
+        train_state, metrics = jax.lax.scan(descend, train_state, orders.reshape(epochs * minibatches, -1))
+        return train_state, jax.tree.map(jnp.mean, metrics)
 
     return update
 
 
 def _descend(
-    loss: Loss, optimizer: optax.GradientTransformation, learner: Learner, batch: Experience
-) -> tuple[Learner, Metrics]:
-    gradients, metrics = jax.grad(loss, has_aux=True)(learner.params, batch)
-    return stepped(learner, optimizer, gradients), metrics
+    loss: Loss, optimizer: optax.GradientTransformation, train_state: TrainState, batch: Experience
+) -> tuple[TrainState, Metrics]:
+    gradients, metrics = jax.grad(loss, has_aux=True)(train_state.params, batch)
+    return apply_gradients(train_state, optimizer, gradients), metrics

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.environments.control import Moment, World, reset, step
+from thinking.environment import Environment, TimeStep
 from thinking.learning.replay_buffer import Episodes
 from thinking.types import Array
 
@@ -64,19 +64,19 @@ class Steps(NamedTuple):
     notes: Any
 
 
-def begin(world: World, key: Array, worlds: int) -> Worlds:
+def begin(env: Environment, key: Array, worlds: int) -> Worlds:
     """So many worlds at their beginning. Consumes the key."""
-    state, observation = jax.vmap(lambda key: reset(world, key))(jax.random.split(key, worlds))
+    state, observation = jax.vmap(lambda key: env.reset(key))(jax.random.split(key, worlds))
     zero = jnp.zeros(worlds, jnp.float32)
     return Worlds(state, observation, zero, jnp.zeros(RECENT, jnp.float32), jnp.zeros((), jnp.int32))
 
 
-def rollout(world: World, act: Act, key: Array, worlds: Worlds, steps: int) -> tuple[Worlds, Steps]:
+def rollout(env: Environment, act: Act, key: Array, worlds: Worlds, steps: int) -> tuple[Worlds, Steps]:
     """Let the worlds go on for so many steps. Consumes the key."""
 
     def advance(carry: tuple[Any, Array, Array], key: Array) -> tuple[tuple[Any, Array, Array], tuple[Steps, Array]]:
         state, observation, gained = carry
-        moment, action, notes = _move(world, act, key, state, observation)
+        moment, action, notes = _move(env, act, key, state, observation)
         gained = gained + moment.reward
         done = moment.terminated | moment.truncated
         happened = Steps(observation, action, *moment[2:], notes)
@@ -94,18 +94,18 @@ def recent_return(worlds: Worlds) -> Array:
     return jnp.sum(jnp.where(known, worlds.recent, 0)) / jnp.maximum(jnp.sum(known), 1)
 
 
-def episodes(world: World, pursue: Pursue, mind: Mind, key: Array, count: int) -> Episodes:
+def episodes(env: Environment, pursue: Pursue, mind: Mind, key: Array, count: int) -> Episodes:
     """One whole episode in each of `count` new worlds, which rest when it is over.
 
     Args:
-        world: the task.
+        env: the task.
         pursue: how to act.
         mind: what `pursue` carries along, as it is at the beginning.
         key: consumed.
         count: E.
     """
     key, reset_key = jax.random.split(key)
-    state, observation = jax.vmap(lambda key: reset(world, key))(jax.random.split(reset_key, count))
+    state, observation = jax.vmap(lambda key: env.reset(key))(jax.random.split(reset_key, count))
 
     def advance(carry: tuple, key: Array) -> tuple[tuple, tuple]:
         state, observation, mind, gained, alive, terminated = carry
@@ -113,28 +113,28 @@ def episodes(world: World, pursue: Pursue, mind: Mind, key: Array, count: int) -
         def act(key: Array, seen: Array) -> tuple[Array, Mind]:
             return pursue(mind, key, seen, gained)[::-1]
 
-        moment, action, mind = _move(world, act, key, state, observation)
+        moment, action, mind = _move(env, act, key, state, observation)
         reward = jnp.where(alive, moment.reward, 0.0)
         terminated = terminated | (alive & moment.terminated)
         going_on = alive & ~(moment.terminated | moment.truncated)
         carry = moment.state, moment.observation, mind, gained + reward, going_on, terminated
-        return carry, (moment.reached, action, reward, alive)
+        return carry, (moment.final_observation, action, reward, alive)
 
     zero, no = jnp.zeros(count, jnp.float32), jnp.zeros(count, bool)
     carry, (reached, actions, rewards, alive) = jax.lax.scan(
-        advance, (state, observation, mind, zero, ~no, no), jax.random.split(key, world.limit)
+        advance, (state, observation, mind, zero, ~no, no), jax.random.split(key, env.limit)
     )
     states = jnp.concatenate([observation[None], reached])
     by_world = (jnp.swapaxes(x, 0, 1) for x in (states, actions, rewards))
     return Episodes(*by_world, jnp.sum(alive, axis=0, dtype=jnp.int32), carry[-1])
 
 
-def _move(world: World, act: Act, key: Array, state: Any, observation: Array) -> tuple[Moment, Array, Any]:
+def _move(env: Environment, act: Act, key: Array, state: Any, observation: Array) -> tuple[TimeStep, Array, Any]:
     """One step of every world."""
     act_key, step_key = jax.random.split(key)
     action, notes = act(act_key, observation)
     keys = jax.random.split(step_key, observation.shape[0])
-    moment = jax.vmap(lambda key, state, action: step(world, key, state, action))(keys, state, action)
+    moment = jax.vmap(lambda key, state, action: env.step(key, state, action))(keys, state, action)
     return moment, action, notes
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.learning.train_state import Learner, stepped
+from thinking.train_state import TrainState, apply_gradients
 from thinking.types import Array, Metrics, Params
 
 
@@ -34,8 +34,8 @@ class Sums(NamedTuple):
 Loss = Callable[[Params, Any, Array], Sums]
 """`loss(params, batch, key) -> Sums` of a PyTree of arrays [B, ...]; consumes the key."""
 
-Update = Callable[[Learner, Any, Array], tuple[Learner, Metrics]]
-"""`update(learner, batch, key) -> (learner, metrics)`; consumes the key."""
+Update = Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]
+"""`update(train_state, batch, key) -> (train_state, metrics)`; consumes the key."""
 
 
 def next_token_sums(logits: Array, tokens: Array, weights: Array, segments: Array | None = None) -> Sums:
@@ -103,17 +103,17 @@ def supervised(loss: Loss, optimizer: optax.GradientTransformation, *, accumulat
         sums = loss(params, part, key)
         return sums.loss, sums
 
-    def update(learner: Learner, batch: Any, key: Array) -> tuple[Learner, Metrics]:
+    def update(train_state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Metrics]:
         def add(total: Params, drawn: tuple[Any, Array]) -> tuple[Params, Sums]:
-            gradients, sums = jax.grad(differentiated, has_aux=True)(learner.params, *drawn)
+            gradients, sums = jax.grad(differentiated, has_aux=True)(train_state.params, *drawn)
             return jax.tree.map(jnp.add, total, gradients), sums
 
         parts = _parts(batch, accumulate), jax.random.split(key, accumulate)
-        total, sums = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, learner.params), parts)
+        total, sums = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, train_state.params), parts)
         sums = jax.tree.map(lambda each: jnp.sum(each, axis=0), sums)
         gradients = jax.tree.map(lambda leaf: leaf / _divisor(sums.weight).astype(leaf.dtype), total)
         metrics = {**means(sums), "gradient_norm": optax.tree.norm(gradients)}
-        return stepped(learner, optimizer, gradients), metrics
+        return apply_gradients(train_state, optimizer, gradients), metrics
 
     return update
 

@@ -51,12 +51,13 @@ def corpus(source: str, characters: int, bpe: int | None) -> Corpus:
         bpe: tokens of a byte-level BPE (Sennrich et al. 2016) that learns from the training part; None: bytes.
 
     Raises:
-        UserError: if there is no such text, or not enough of it to part.
+        ValueError: if there is no such text, or not enough of it to part.
+        UserError: if the package that reads it is not installed.
     """
     text = once(read_text(source, characters))[:characters]
     cut = round(len(text) * (1 - HELD_OUT))
     if not 0 < cut < len(text):
-        raise UserError(f"--text {source}: {len(text)} characters are too few to part; give a longer text")
+        raise ValueError(f"source {source}: {len(text)} characters are too few to part; give a longer text")
     train, held_out = text[:cut], text[cut:]
     encode, decode, sizes = _bytes() if bpe is None else _pairs(train, bpe)
     return Corpus(encode(train), encode(held_out), sizes, decode)
@@ -75,7 +76,8 @@ def read_text(source: str, characters: int) -> str:
     """A text by its name, of at least so many characters where it has them.
 
     Raises:
-        UserError: if it cannot be had.
+        ValueError: if there is no such text.
+        UserError: if the package that reads it is not installed.
     """
     if source == PYTHON:
         return "\n\n".join(python_documentation())
@@ -85,7 +87,7 @@ def read_text(source: str, characters: int) -> str:
         return Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UserError(f"--text {source}: {why}; give a text file, {PYTHON}, or {HUB}NAME[:COLUMN]") from None
+        raise ValueError(f"source {source}: {why}; give a text file, {PYTHON}, or {HUB}NAME[:COLUMN]") from None
 
 
 def python_documentation() -> list[str]:
@@ -113,15 +115,16 @@ def _from_hub(source: str, characters: int) -> str:
     try:
         import datasets
     except ImportError:
-        raise UserError(f"--text {source} needs datasets, which is not installed: pip install datasets") from None
+        raise UserError(f"{source} needs datasets, which is not installed: pip install datasets") from None
     try:
         rows = iter(datasets.load_dataset(name, split="train", streaming=True))
         first = next(rows)
     # Whatever the hub, its cache or the network may raise.
     except Exception as error:
-        raise UserError(f"--text {source}: {' '.join(str(error).split())[:200]}; give a data set with texts") from error
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"source {source}: {why}; give a data set with texts") from error
     if not isinstance(first.get(column), str):
-        raise UserError(f"--text {source}: it has no texts {column!r}; give {HUB}NAME:COLUMN, of {', '.join(first)}")
+        raise ValueError(f"source {source}: it has no texts {column!r}; give {HUB}NAME:COLUMN, of {', '.join(first)}")
     texts, total = [], 0
     for row in itertools.chain([first], rows):
         if total >= characters:

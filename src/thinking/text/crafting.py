@@ -13,7 +13,6 @@ import random
 from collections.abc import Mapping
 from importlib import resources
 
-from thinking.errors import UserError
 from thinking.text.records import Section, Text
 
 
@@ -94,15 +93,16 @@ def write_out(known: Tree, *, seed: int, wordings: int = 6, texts: int = 4, held
         held_out: share of all items that is held out, of those that nothing else is made of.
 
     Raises:
-        UserError: if a number is out of range, or so many items cannot be held out.
+        ValueError: if a number is out of range, or so many items cannot be held out.
     """
-    if wordings < 1 or texts < 1:
-        raise UserError(f"--wordings {wordings} --texts {texts}: allowed are whole numbers from 1")
+    for name, count in {"wordings": wordings, "texts": texts}.items():
+        if count < 1:
+            raise ValueError(f"{name} {count}: allowed is a whole number from 1")
     chance, products = random.Random(seed), known.products
     count = round(held_out * len(known.items))
     if not 0 < count < len(products) - 1:
         share = (len(products) - 2) / len(known.items)
-        raise UserError(f"--held-out {held_out}: allowed is above 0, up to {share:.2f}; take 0.2")
+        raise ValueError(f"held_out {held_out}: allowed is above 0, up to {share:.2f}; take 0.2")
     hidden = set(chance.sample(products, count))
     taught = [name for name in known.items if name not in hidden]
     ways = {step: _ways(known, step, item, wordings, chance) for item in known.items.values() for step in _steps(item)}

@@ -100,7 +100,7 @@ def find(folder: Path | None = None) -> Path:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise UserError(
-            f"{folder}: {', '.join(missing)} missing; a sentence embedder's folder holds {', '.join(FILES)}"
+            f"folder {folder}: {', '.join(missing)} missing; a sentence embedder's folder holds {', '.join(FILES)}"
         )
     return folder
 

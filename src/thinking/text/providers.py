@@ -38,10 +38,11 @@ def written_by(
         advance: told after each goal how many are done and how many of them were left out.
 
     Raises:
-        UserError: the prompt has no `{goal}`, or no goal gave two steps, or `ask` failed.
+        ValueError: the prompt has no `{goal}`.
+        UserError: no goal gave two steps, or `ask` failed.
     """
     if "{goal}" not in prompt:
-        raise UserError(f"prompt {prompt[:60]!r}: it has no {{goal}}; put {{goal}} where the goal goes")
+        raise ValueError(f"prompt {prompt[:60]!r}: it has no {{goal}}; put {{goal}} where the goal goes")
     skipped: list[str] = []
     answers = in_order(lambda goal: ask(prompt.replace("{goal}", goal)), goals, parallel)
     for done, (goal, answer) in enumerate(zip(goals, answers, strict=True), start=1):

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from thinking.errors import UserError
 from thinking.text.embedders import Embedder, hashed, minilm
 from thinking.text.openai_protocol import openai_embedder
 from thinking.text.prepared import Prepared
@@ -23,6 +22,7 @@ def same_embedder(data: Prepared, folder: Path | None, answers: Path) -> Iterato
         answers: the folder where a server's answers are kept.
 
     Raises:
+        ValueError: if what is to be had here is another one.
         UserError: if it cannot be had.
     """
     dims = data.step_vectors.shape[1]
@@ -35,8 +35,8 @@ def same_embedder(data: Prepared, folder: Path | None, answers: Path) -> Iterato
             server = stack.enter_context(Server(data.manifest["server"], answers))
             embedder = openai_embedder(server, data.embedder)
         if (embedder.name, embedder.dims) != (data.embedder, dims):
-            raise UserError(
-                f"the data were embedded by {data.embedder} in {dims} dimensions, and here is {embedder.name} of "
-                f"{embedder.dims}; give its folder with --minilm-folder, or prepare the data anew"
+            raise ValueError(
+                f"folder {folder}: the data were embedded by {data.embedder} in {dims} dimensions, and here is "
+                f"{embedder.name} of {embedder.dims}; give the folder of the former, or prepare the data anew"
             )
         yield embedder

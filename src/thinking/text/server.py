@@ -49,7 +49,8 @@ class Server:
         sent: HTTP requests sent so far.
 
     Raises:
-        UserError: without a key and a base URL, or for a key or a base URL that cannot be one, or a bad number.
+        ValueError: for a base URL that cannot be one, or none and no key, or a bad number.
+        UserError: for a key that cannot be one.
     """
 
     def __init__(
@@ -66,8 +67,8 @@ class Server:
         import openai
 
         if not 0 < timeout < math.inf or retries < 0 or not 0 <= backoff < math.inf or (max_requests or 0) < 0:
-            raise UserError(
-                f"timeout {timeout}, retries {retries}, back-off {backoff}, max-requests {max_requests}: "
+            raise ValueError(
+                f"timeout {timeout}, retries {retries}, back-off {backoff}, max_requests {max_requests}: "
                 "allowed are seconds above 0, and counts from 0"
             )
         address, login = _without_login(base_url or os.environ.get("OPENAI_BASE_URL") or None)
@@ -114,7 +115,7 @@ class Server:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             reason = str(error) if isinstance(error, ValueError) else "it is not of the OpenAI protocol"
         start = self._quote(response.http_response.text)
-        raise UserError(f"{self.url} sent what is no answer ({reason}): {start}; check --base-url and the model")
+        raise UserError(f"{self.url} sent what is no answer ({reason}): {start}; check the address and the model")
 
     def hide(self, text: str) -> str:
         """The text without the key, and without half characters, which no file takes."""
@@ -155,16 +156,17 @@ class Server:
     def _explain(self, model: str, status: int, message: str, attempts: int, asked_wait: float | None) -> str:
         if status == 401:
             if self._login:
-                return f"{self.url} refuses the user and password in --base-url (401); give those that it knows"
+                return f"{self.url} refuses the user and password of its address (401); give those that it knows"
             refused = f"refuses the key in {KEY}" if self._key else f"wants a key, and {KEY} is not set"
             return f"{self.url} {refused} (401); put a key of this server there, or into secrets.env"
         if status == 404:
             return f"{self.url} has no model `{model}`, or is no such address (404: {message}){self._models()}"
         times = f" after {attempts} attempts" if attempts > 1 else ""
-        kept = f"{response_cache.count(self.folder)} answers are kept in {self.folder}; the same command goes on from there"
+        count = response_cache.count(self.folder)
+        kept = f"{count} answers are kept in {self.folder}; the same command goes on from there"
         if status == 0:
             silent = "gives no answer" if times else "cannot be reached"
-            return f"{self.url} {silent}{times} ({message}); check --base-url and that the server runs; {kept}"
+            return f"{self.url} {silent}{times} ({message}); check the address and that the server runs; {kept}"
         if asked_wait is not None and asked_wait > LONGEST_WAIT:
             times += f", and asks to wait {asked_wait:.0f} s"
         mend = (
@@ -180,7 +182,7 @@ class Server:
             found = json.loads(self.client.models.with_raw_response.list().http_response.content)
             names = [self._quote(str(model["id"])) for model in found["data"]]
         except (openai.OpenAIError, UserError, ValueError, KeyError, TypeError):
-            return "; check the model and --base-url, which mostly ends with /v1"
+            return "; check the model and the address, which mostly ends with /v1"
         more = ", ..." if len(names) > 12 else ""
         return f"; it has {', '.join(names[:12])}{more}"
 
@@ -198,16 +200,16 @@ class _Spent(UserError):
 
     def __str__(self) -> str:
         return (
-            f"--max-requests {self._limit}: that many are sent; {response_cache.count(self._folder)} answers are kept in "
-            f"{self._folder}; the same command goes on from there with as many again, or give a larger --max-requests"
+            f"max_requests {self._limit}: that many are sent; {response_cache.count(self._folder)} answers are kept in "
+            f"{self._folder}; the same command goes on from there with as many again, or with a larger limit"
         )
 
 
 def check_open(base_url: str | None) -> None:
-    """Raises UserError if an address that was given as a flag holds what is secret: config.json shows all flags."""
+    """Raises ValueError if an address holds what is secret, for one that is written where others may read it."""
     if base_url is not None and set("@?") & set(base_url):
         # The address is not repeated either.
-        raise UserError("--base-url: a user, a password or a query in it; set OPENAI_BASE_URL to it instead")
+        raise ValueError("base_url: a user, a password or a query in it; set OPENAI_BASE_URL to it instead")
 
 
 def _without_login(base_url: str | None) -> tuple[str | None, tuple[str, ...]]:
@@ -215,14 +217,14 @@ def _without_login(base_url: str | None) -> tuple[str | None, tuple[str, ...]]:
     if base_url is None:
         return None, ()
     # Whatever is wrong with it, it is not repeated: it may hold a password.
-    wrong = "--base-url: not the address of a server; allowed is one such as http://localhost:8000/v1"
+    wrong = "base_url, or OPENAI_BASE_URL: not the address of a server; allowed is one such as http://localhost:8000/v1"
     try:
         parts = urllib.parse.urlsplit(base_url)
         port = parts.port
     except ValueError:
-        raise UserError(wrong) from None
+        raise ValueError(wrong) from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise UserError(wrong)
+        raise ValueError(wrong)
     login = parts.username is not None
     address = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     names = (urllib.parse.unquote(parts.username or ""), urllib.parse.unquote(parts.password or ""))
@@ -233,8 +235,8 @@ def _key(address: str | None) -> str:
     """The key, or nothing where a server was named that may need none."""
     key = os.environ.get(KEY, "").strip()
     if not key and address is None:
-        raise UserError(f"{KEY} is not set, and no server is named; set it in the environment or in secrets.env, "
-                        "or name a server of your own with --base-url http://localhost:8000/v1")  # fmt: skip
+        raise ValueError(f"base_url None: {KEY} is not set, and no server is named; set it in the environment or in "
+                         "secrets.env, or name a server of your own, such as http://localhost:8000/v1")  # fmt: skip
     if not all("!" <= character <= "~" and character not in "\"'\\" for character in key):
         raise UserError(f"{KEY} holds a character that no key has; allowed are letters, digits and marks of ASCII")
     return key

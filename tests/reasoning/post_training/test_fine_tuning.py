@@ -16,7 +16,7 @@ from thinking.learning.supervised import next_token_loss
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.networks.positions import orthogonal
-from thinking.reasoning.post_training.fine_tuning import mastered, pupil, supervised_step
+from thinking.reasoning.post_training.fine_tuning import init_fine_tuning, mastered, supervised_step
 from thinking.text.packing import Packed, pack
 
 WORDS = 6
@@ -31,7 +31,7 @@ STARTS = [0, len(EASY.tokens), len(DATA.tokens)]
 
 def trained(syllabus, steps):
     step = supervised_step(MODEL, OPTIMIZER, DATA, syllabus, batch=4, levels=2)
-    begun = pupil(MODEL, OPTIMIZER, syllabus, jax.random.key(0))
+    begun = init_fine_tuning(MODEL, OPTIMIZER, syllabus, jax.random.key(0))
     return jit(functools.partial(jax.lax.scan, step))(begun, jnp.arange(steps))
 
 
@@ -66,18 +66,18 @@ def test_levels_open_as_they_are_mastered_and_all_that_was_measured_is_kept():
     assert opened[-1] == 2
     first = int(np.argmax(opened == 2))
     assert np.asarray(metrics["exact"])[: first + 1].max() > 0.9  # the second opens because the first went well
-    assert float(estimate(state.progress)[0]) > 0.9
+    assert float(estimate(state.sampler)[0]) > 0.9
     # What cannot be foretold is not mastered.
-    assert float(estimate(state.progress)[1]) < 0.6
+    assert float(estimate(state.sampler)[1]) < 0.6
 
 
 def test_texts_of_a_row_see_each_other_only_where_they_are_mixed():
     syllabus = evenly(len(DATA.tokens))
-    begun = pupil(MODEL, OPTIMIZER, syllabus, jax.random.key(0))
+    begun = init_fine_tuning(MODEL, OPTIMIZER, syllabus, jax.random.key(0))
     for mixed in (False, True):
         step = supervised_step(MODEL, OPTIMIZER, DATA, syllabus, batch=len(DATA.tokens), mixed=mixed)
         segments = (DATA.segments > 0).astype(np.int32) if mixed else DATA.segments
-        logits = MODEL.apply(begun.learner.params, DATA.tokens, segments=segments).logits
+        logits = MODEL.apply(begun.train_state.params, DATA.tokens, segments=segments).logits
         wanted, _ = next_token_loss(logits, DATA.tokens, DATA.weights, DATA.segments)
         assert float(jit(step)(begun, 0)[1]["loss"]) == pytest.approx(float(wanted), rel=1e-5)
 
@@ -85,7 +85,7 @@ def test_texts_of_a_row_see_each_other_only_where_they_are_mixed():
 def test_places_are_told_of_the_rows_that_are_drawn_by_a_key_of_the_step():
     model = decoder(vocabulary=WORDS, context_length=16, block=BlockConfig(8, 2, position=orthogonal()), layers=1)
     syllabus = evenly(len(DATA.tokens))
-    begun = pupil(model, OPTIMIZER, syllabus, jax.random.key(0))
+    begun = init_fine_tuning(model, OPTIMIZER, syllabus, jax.random.key(0))
 
     def places(key, tokens, segments):
         return (tokens * segments + jax.random.randint(key, (), 0, 16))[:, :, None]
@@ -97,7 +97,7 @@ def test_places_are_told_of_the_rows_that_are_drawn_by_a_key_of_the_step():
     where = (DATA.tokens * DATA.segments)[:, :, None]
 
     def loss(shift):
-        logits = model.apply(begun.learner.params, DATA.tokens, segments=DATA.segments, where=where + shift)
+        logits = model.apply(begun.train_state.params, DATA.tokens, segments=DATA.segments, where=where + shift)
         return next_token_loss(logits.logits, DATA.tokens, DATA.weights, DATA.segments)[0]
 
     known = np.asarray(jit(lambda: jax.lax.map(loss, jnp.arange(16)))())
@@ -106,6 +106,6 @@ def test_places_are_told_of_the_rows_that_are_drawn_by_a_key_of_the_step():
 
 def test_without_levels_every_row_is_learned():
     state, metrics = trained(evenly(len(DATA.tokens)), 60)
-    assert state.progress == ()
+    assert state.sampler == ()
     assert float(metrics["exact"][-10:].mean()) > 0.5
     assert float(metrics["loss"][-1]) < float(metrics["loss"][0])

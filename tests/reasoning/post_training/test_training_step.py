@@ -12,7 +12,6 @@ from tests.kernels.quick import jit
 from thinking.generation.completions import Completions, generate, joined
 from thinking.learning.curriculum import by_level, curriculum, evenly, replay
 from thinking.learning.policy_gradient import grpo, imitation, ppo, reinforce
-from thinking.learning.train_state import Learner
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.post_training import training_step
@@ -20,13 +19,14 @@ from thinking.reasoning.post_training.advantages import by_best, by_group, by_re
 from thinking.reasoning.post_training.rewards import combined
 from thinking.reasoning.post_training.training_step import (
     Questions,
+    init_post_training,
     judge_texts,
     most_telling,
     post_training_step,
     records,
-    student,
 )
 from thinking.text.vocabulary import ANSWER, END, MARKS, Vocabulary
+from thinking.train_state import init_train_state
 
 VOCABULARY = Vocabulary(("a", "b", "c"))
 A, B, C = range(len(MARKS), len(MARKS) + 3)
@@ -124,7 +124,7 @@ def test_a_policy_learns_what_is_rewarded(name):
         max_new_tokens=NEW,
         shown=3,
     )
-    begun = student(Learner(PARAMS, optimizer.init(PARAMS)), ladder, jax.random.key(2), anchored=name == "grpo")
+    begun = init_post_training(init_train_state(PARAMS, optimizer), ladder, jax.random.key(2), anchored=name == "grpo")
 
     def one(state, index):
         state, metrics, sample = step(state, index)
@@ -187,7 +187,7 @@ def test_an_update_is_a_function_of_the_state_and_the_step():
             max_new_tokens=NEW,
         )
     )
-    begun = student(Learner(PARAMS, optimizer.init(PARAMS)), syllabus, jax.random.key(2))
+    begun = init_post_training(init_train_state(PARAMS, optimizer), syllabus, jax.random.key(2))
     once, again, other = step(begun, 3), step(begun, 3), step(begun, 4)
     np.testing.assert_array_equal(once[2].tokens, again[2].tokens)
     assert not np.array_equal(once[2].tokens, other[2].tokens)
@@ -206,9 +206,10 @@ def test_of_more_problems_those_are_learned_from_whose_answers_differ():
         "max_new_tokens": NEW,
     }
     step = jit(post_training_step(MODEL, QUESTIONS, replay(4), tried=4, **options))
-    state, metrics, sample = step(student(Learner(PARAMS, optimizer.init(PARAMS)), replay(4), jax.random.key(2)), 0)
+    begun = init_post_training(init_train_state(PARAMS, optimizer), replay(4), jax.random.key(2))
+    state, metrics, sample = step(begun, 0)
     assert len(set(np.asarray(sample.row).tolist())) == 1
     # All that were tried are measured and told, not only those that are learned from.
-    np.testing.assert_allclose(np.sum(state.progress) * 2 / 4, metrics["rewards/outcome"], rtol=1e-6)
+    np.testing.assert_allclose(np.sum(state.sampler) * 2 / 4, metrics["rewards/outcome"], rtol=1e-6)
     with pytest.raises(ValueError, match="3 problems are tried, fewer than the 4"):
         post_training_step(MODEL, QUESTIONS, replay(4), tried=3, **(options | {"problems": 4}))

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from thinking.learning.optimizers import adamw
-from thinking.learning.train_state import Learner, stepped
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.thoughts.before_text import Words, fixed, manner
 from thinking.reasoning.thoughts.before_text_training import by_best, by_group, policy_loss, windows_of_step
 from thinking.recipes.lm_think.evaluation import Exam, examine, figures, held_out_windows
+from thinking.train_state import apply_gradients, init_train_state
 
 WORDS = Words(text=5, thoughts=4)
 CONTEXT, MOST, AHEAD = 3, 3, 2
@@ -117,16 +117,16 @@ def practised(kind, worth, credit, steps=60, group=8):
     following = jnp.zeros((len(asked), AHEAD), jnp.int32)
 
     @jax.jit
-    def step(learner, key):
-        thought = how.think(learner.params, key, asked)
+    def step(train_state, key):
+        thought = how.think(train_state.params, key, asked)
         told = credit(worth(thought), group)
         slope = jax.grad(lambda params: policy_loss(how.read(params, asked, thought, following), told))
-        return stepped(learner, optimizer, slope(learner.params))
+        return apply_gradients(train_state, optimizer, slope(train_state.params))
 
-    learner = Learner(params(), optimizer.init(params()))
+    train_state = init_train_state(params(), optimizer)
     for index in range(steps):
-        learner = step(learner, jax.random.key(index))
-    return jax.jit(how.think)(learner.params, jax.random.key(steps), asked)
+        train_state = step(train_state, jax.random.key(index))
+    return jax.jit(how.think)(train_state.params, jax.random.key(steps), asked)
 
 
 def test_a_thought_whose_reward_is_planted_is_found():

@@ -13,7 +13,13 @@ from thinking.learning.curriculum import curriculum
 from thinking.networks.blocks import BlockConfig
 from thinking.reasoning.thoughts import converted, probing, thinker
 from thinking.reasoning.thoughts.steps import log_ends
-from thinking.reasoning.thoughts.training import Reinforcement, policy_loss, student, thinking_step, watched
+from thinking.reasoning.thoughts.training import (
+    Reinforcement,
+    init_thought_training,
+    policy_loss,
+    thinking_step,
+    watched,
+)
 
 BLOCK = BlockConfig(width=16, heads=2, gated=True)
 KINDS = ("none", "pause", "discrete", "continuous")
@@ -214,7 +220,7 @@ def test_thoughts_are_looked_at_now_and_then_and_in_the_end():
     asked = words()
     made = model("discrete")
     lengths = curriculum(4, threshold=0.9, memory=256.0, least=128)
-    begun = student(made, optax.sgd(0.0), lengths, jax.random.key(0), params())
+    begun = init_thought_training(made, optax.sgd(0.0), lengths, jax.random.key(0), params())
     step = watched(lambda state, index: (state, {"loss": index}), made, asked, every=2, steps=5)
     _, sample = jax.lax.scan(lambda state, index: step(state, index)[::2], begun, jnp.arange(5))
     thinking = jax.jit(made.think)(params(), asked.symbols, asked.lengths)
@@ -242,7 +248,7 @@ def learned(kind, steps, how=None, machine="parity", length=3, chains=0.0, maste
         chains=chains,
         mastery=mastery,
     )
-    begun = student(made, optimizer, lengths, jax.random.key(0))
+    begun = init_thought_training(made, optimizer, lengths, jax.random.key(0))
     state, metrics = jax.jit(lambda state: jax.lax.scan(step, state, jnp.arange(steps)))(begun)
     return made, state, {name: float(values[-1]) for name, values in metrics.items()}
 
@@ -251,14 +257,14 @@ def test_discrete_thoughts_carry_parity_over_words_longer_than_any_in_training()
     made, state, metrics = learned("discrete", 300)
     assert metrics["length"] == 3
     asked = draw_words(automaton("parity"), jax.random.key(9), jnp.full(200, 6), 6)
-    assert float(jax.jit(functools.partial(probing.exact, made))(state.learner.params, asked)) > 0.95
+    assert float(jax.jit(functools.partial(probing.exact, made))(state.train_state.params, asked)) > 0.95
 
 
 def test_drawn_thoughts_learn_from_what_they_were_worth():
     how = Reinforcement(group=4, entropy=0.01, discount=0.9, repetition=0.01)
     made, state, metrics = learned("discrete", 300, how, choice="drawn", kinds=2, length=2)
     asked = draw_words(automaton("parity"), jax.random.key(9), jnp.full(200, 2), 2)
-    assert float(jax.jit(functools.partial(probing.exact, made))(state.learner.params, asked)) > 0.95
+    assert float(jax.jit(functools.partial(probing.exact, made))(state.train_state.params, asked)) > 0.95
     assert metrics["entropy"] <= np.log(2) + 1e-5
     assert 0 <= metrics["repeated"] <= 1
 
@@ -272,13 +278,13 @@ def test_models_that_end_their_thoughts_learn_parity():
     made, state, metrics = learned("discrete", 300, ends=True, block=BlockConfig(width=32, heads=4, gated=True))
     assert metrics["length"] == 3
     asked = draw_words(automaton("parity"), jax.random.key(9), jnp.full(200, 2), 3)
-    assert float(jax.jit(functools.partial(probing.exact, made))(state.learner.params, asked)) > 0.95
+    assert float(jax.jit(functools.partial(probing.exact, made))(state.train_state.params, asked)) > 0.95
 
 
 def test_given_chains_become_the_thoughts():
     made, state, metrics = learned("discrete", 200, chains=1.0)
     asked = draw_words(automaton("parity"), jax.random.key(9), jnp.full(100, 3), 3)
-    thinking = jax.jit(made.think)(state.learner.params, asked.symbols, asked.lengths)
+    thinking = jax.jit(made.think)(state.train_state.params, asked.symbols, asked.lengths)
     counts = np.asarray(probing.confusion(thinking, asked.states, 2))
     assert np.trace(counts) > 0.95 * counts.sum()
     assert metrics["chain_loss"] < 0.2

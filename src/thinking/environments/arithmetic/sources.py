@@ -8,7 +8,6 @@ from thinking.environments.arithmetic.chains import WORKED
 from thinking.environments.arithmetic.problems import DIVIDE, MODULAR, MULTIPLY, WORDINGS, Problem
 from thinking.environments.arithmetic.sampling import STEPS, Level, draw
 from thinking.environments.arithmetic.split import held_out, trainable, word_problems
-from thinking.errors import UserError
 
 WORDS = "words"
 """The source of all word problems."""
@@ -25,7 +24,7 @@ def level_of(source: str) -> tuple[Level, int | None] | None:
     """What a name stands for, and how many problems it asks for, if it does; None for all word problems.
 
     Raises:
-        UserError: if it stands for nothing.
+        ValueError: if it stands for nothing.
     """
     if source == WORDS:
         return None
@@ -33,15 +32,15 @@ def level_of(source: str) -> tuple[Level, int | None] | None:
     numbers = [int(number) for number in found.groups()[1:] if number] if found else []
     if not found or found[1] not in (*WORDINGS, *STEPS) or 0 in numbers or int(found[3] or 1) > int(found[2]):
         names = ", ".join((*WORDINGS, *STEPS))
-        raise UserError(
-            f"{source!r} is no source of problems: give {WORDS}, or OPERATION:DIGITS as in add:3, multiply:4x2 (digits "
-            f"of the longer and the other operand) or add:3:500 (so many problems), with one of {names}"
+        raise ValueError(
+            f"source {source}: no source of problems; give {WORDS}, or OPERATION:DIGITS as in add:3, multiply:4x2 "
+            f"(digits of the longer and the other operand) or add:3:500 (so many problems), with one of {names}"
         )
     if int(found[2]) > LONGEST:
-        raise UserError(f"{source}: allowed are 1 to {LONGEST} digits; give fewer")
+        raise ValueError(f"source {source}: allowed are 1 to {LONGEST} digits; give fewer")
     if found[3] and found[1] in (MODULAR, *STEPS):
-        raise UserError(
-            f"{source}: {found[1]} has no other operand to be told the digits of; give {found[1]}:{found[2]}"
+        raise ValueError(
+            f"source {source}: {found[1]} has no other operand to be told the digits of; give {found[1]}:{found[2]}"
         )
     level = Level(found[1], int(found[2]), int(found[3]) if found[3] else None)
     return level, int(found[4]) if found[4] else None

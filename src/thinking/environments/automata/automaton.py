@@ -14,8 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thinking.errors import UserError
-
 Move = tuple[int, ...]
 
 
@@ -127,7 +125,7 @@ def automaton(name: str) -> Automaton:
     """The automaton of a name.
 
     Raises:
-        UserError: there is none of that name.
+        ValueError: there is none of that name.
     """
     if name in AUTOMATA:
         return AUTOMATA[name]()
@@ -136,9 +134,9 @@ def automaton(name: str) -> Automaton:
         return modular(int(size))
     if kind == "digits" and size in ("1", "2", "3"):
         return digits(int(size))
-    raise UserError(
-        f"{name!r} is no problem: give one of {', '.join(AUTOMATA)}, modular:M with M from 2 to 2000, or digits:D with "
-        "D from 1 to 3"
+    raise ValueError(
+        f"name {name}: no such problem; give one of {', '.join(AUTOMATA)}, modular:M with M from 2 to 2000, or "
+        "digits:D with D from 1 to 3"
     )
 
 

@@ -4,7 +4,6 @@ Axes: R packed rows, B of them in a batch, T tokens of a row, L levels of a syll
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,34 +11,21 @@ import optax
 
 from thinking.learning.curriculum import Syllabus
 from thinking.learning.supervised import Loss, Sums, next_token_sums, supervised
-from thinking.learning.train_state import Learner
 from thinking.networks.decoder import Decoder
 from thinking.text.packing import Packed
+from thinking.train_state import RunnerState, init_train_state
 from thinking.types import Array, Metrics, Params
 
 Places = Callable[[Array, Array, Array], Array]
 """`places(key, tokens [B, T], segments [B, T]) -> where [B, T, K]`, what location positions read; consumes the key."""
 
 
-class Pupil(NamedTuple):
-    """A supervised training under way.
-
-    Attributes:
-        learner: parameters and optimizer.
-        progress: of the syllabus.
-        key: of everything random; never changes.
-    """
-
-    learner: Learner
-    progress: Any
-    key: Array
-
-
-def pupil(model: Decoder, optimizer: optax.GradientTransformation, syllabus: Syllabus, key: Array) -> Pupil:
+def init_fine_tuning(
+    model: Decoder, optimizer: optax.GradientTransformation, syllabus: Syllabus, key: Array
+) -> RunnerState:
     """A model that has learned nothing; consumes the key."""
     init_key, key = jax.random.split(key)
-    params = model.init(init_key)
-    return Pupil(Learner(params, optimizer.init(params)), syllabus.init(), key)
+    return RunnerState(init_train_state(model.init(init_key), optimizer), key, sampler=syllabus.init())
 
 
 def supervised_step(
@@ -52,8 +38,8 @@ def supervised_step(
     levels: int = 1,
     places: Places | None = None,
     mixed: bool = False,
-) -> Callable[[Pupil, Array], tuple[Pupil, Metrics]]:
-    """`step(pupil, index) -> (pupil, metrics)`, a pure function of both.
+) -> Callable[[RunnerState, Array], tuple[RunnerState, Metrics]]:
+    """`step(state, index) -> (state, metrics)`, a pure function of both.
 
     A text is mastered where the likeliest token is right at every place that has weight: written by itself it would
     come out the same. That is what the syllabus is told, and the metric `exact`.
@@ -70,17 +56,17 @@ def supervised_step(
     """
     update = supervised(_loss(model, levels, places, mixed), optimizer)
 
-    def step(state: Pupil, index: Array) -> tuple[Pupil, Metrics]:
+    def step(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
         draw_key, learn_key = jax.random.split(state.key)
-        rows, level = syllabus.draw(state.progress, draw_key, index, batch)
+        rows, level = syllabus.draw(state.sampler, draw_key, index, batch)
         drawn = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], data)
-        learner, metrics = update(state.learner, (drawn, level), jax.random.fold_in(learn_key, index))
+        train_state, metrics = update(state.train_state, (drawn, level), jax.random.fold_in(learn_key, index))
         # Sums were divided by the weight, as means are.
         texts, exact = (metrics.pop(name) * metrics["tokens"] for name in ("texts", "exact"))
         success = exact / jnp.maximum(texts, 1)
-        progress = syllabus.observe(state.progress, jnp.arange(levels), success, texts)
-        metrics |= {"exact": jnp.sum(exact) / jnp.sum(texts), "levels_open": syllabus.opened(progress)}
-        return Pupil(learner, progress, state.key), metrics
+        sampler = syllabus.observe(state.sampler, jnp.arange(levels), success, texts)
+        metrics |= {"exact": jnp.sum(exact) / jnp.sum(texts), "levels_open": syllabus.opened(sampler)}
+        return state._replace(train_state=train_state, sampler=sampler), metrics
 
     return step
 

@@ -14,11 +14,11 @@ import numpy as np
 from thinking.generation.completions import Completions, answers_of, generate, joined
 from thinking.learning.curriculum import Syllabus
 from thinking.learning.policy_gradient import Judge, Update
-from thinking.learning.train_state import Learner
 from thinking.networks.actor_critic import Judgement
 from thinking.networks.decoder import Decoder
 from thinking.reasoning.post_training.advantages import Credit
 from thinking.text.vocabulary import END, Vocabulary
+from thinking.train_state import RunnerState, TrainState
 from thinking.types import Array, Metrics, Params
 
 Rewards = Callable[..., tuple[Array, dict[str, Array]]]
@@ -38,22 +38,6 @@ class Questions(NamedTuple):
     tokens: Array
     lengths: Array
     columns: Mapping[str, Array]
-
-
-class Student(NamedTuple):
-    """A training by rewards under way.
-
-    Attributes:
-        learner: parameters and optimizer.
-        reference: the parameters at the start, where the policy is held near them, else ().
-        progress: of the syllabus.
-        key: of everything random; never changes.
-    """
-
-    learner: Learner
-    reference: Any
-    progress: Any
-    key: Array
 
 
 class Sample(NamedTuple):
@@ -98,17 +82,19 @@ def judge_texts(model: Decoder) -> Judge:
     return judge
 
 
-def student(learner: Learner, syllabus: Syllabus, key: Array, *, anchored: bool = False) -> Student:
+def init_post_training(
+    train_state: TrainState, syllabus: Syllabus, key: Array, *, anchored: bool = False
+) -> RunnerState:
     """A policy that is to be improved. Keeps the key.
 
     Args:
-        learner: the policy and its optimizer.
+        train_state: the policy and its optimizer.
         syllabus: of the problems.
         key: of everything random.
         anchored: whether the policy of the start is kept as the reference.
     """
-    reference = jax.tree.map(jnp.copy, learner.params) if anchored else ()
-    return Student(learner, reference, syllabus.init(), key)
+    reference = jax.tree.map(jnp.copy, train_state.params) if anchored else ()
+    return RunnerState(train_state, key, sampler=syllabus.init(), reference=reference)
 
 
 def post_training_step(
@@ -124,8 +110,8 @@ def post_training_step(
     max_new_tokens: int,
     tried: int | None = None,
     shown: int = 8,
-) -> Callable[[Student, Array], tuple[Student, Metrics, Sample]]:
-    """`step(student, index) -> (student, metrics, sample)`: one batch of completions, and what is learned from it.
+) -> Callable[[RunnerState, Array], tuple[RunnerState, Metrics, Sample]]:
+    """`step(state, index) -> (state, metrics, sample)`: one batch of completions, and what is learned from it.
 
     Metrics bear the names that trainers of language models use. `reward_std` is the mean over problems of the standard
     deviation among the completions of each; `valid_fraction` the share in which an answer can be read. The syllabus is
@@ -149,15 +135,15 @@ def post_training_step(
     if tried < problems:
         raise ValueError(f"post_training_step: {tried} problems are tried, fewer than the {problems} to learn from")
 
-    def step(state: Student, index: Array) -> tuple[Student, Metrics, Sample]:
+    def step(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics, Sample]:
         draw_key, write_key, learn_key = jax.random.split(state.key, 3)
-        drawn, level = syllabus.draw(state.progress, draw_key, index, tried)
+        drawn, level = syllabus.draw(state.sampler, draw_key, index, tried)
         row = jnp.repeat(drawn, group)
         prompts, lengths = questions.tokens[row], questions.lengths[row]
         columns = {name: column[row] for name, column in questions.columns.items()}
         written = generate(
             model,
-            state.learner.params,
+            state.train_state.params,
             jax.random.fold_in(write_key, index),
             prompts,
             lengths,
@@ -168,7 +154,7 @@ def post_training_step(
         total, each = rewards(prompts, written, **columns)
         figures = _figures(written, total, each, group)
         level, success = jnp.repeat(level, group), each.get("outcome", total)
-        progress = syllabus.observe(state.progress, level, success, jnp.ones_like(success))
+        sampler = syllabus.observe(state.sampler, level, success, jnp.ones_like(success))
         if tried > problems:
             chosen = most_telling(total, group, problems)
             row, prompts, lengths, columns, written, total, each = jax.tree.map(
@@ -178,11 +164,11 @@ def post_training_step(
         if jax.tree.leaves(state.reference):
             reference = judge(state.reference, experience.inputs, experience.action).log_prob
             experience = experience._replace(reference=reference)
-        learner, metrics = update(state.learner, experience, jax.random.fold_in(learn_key, index))
-        metrics |= figures | {"levels_open": syllabus.opened(progress)}
+        train_state, metrics = update(state.train_state, experience, jax.random.fold_in(learn_key, index))
+        metrics |= figures | {"levels_open": syllabus.opened(sampler)}
         advantage = jnp.sum(experience.advantage, axis=1) / jnp.maximum(jnp.sum(experience.mask, axis=1), 1)
         sample = Sample(row, written.tokens, written.length, each, total, advantage)
-        return Student(learner, state.reference, progress, state.key), metrics, _first(sample, shown)
+        return state._replace(train_state=train_state, sampler=sampler), metrics, _first(sample, shown)
 
     return step
 

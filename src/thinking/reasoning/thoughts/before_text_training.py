@@ -16,26 +16,12 @@ import optax
 
 from thinking.learning.policy_gradient import masked_mean
 from thinking.learning.returns import group_advantages
-from thinking.learning.train_state import Learner, stepped
 from thinking.reasoning.thoughts.before_text import Manner, Said
+from thinking.train_state import RunnerState, apply_gradients
 from thinking.types import Array, Metrics, Params
 
 Credit = Callable[[Array, int], Array]
 """`credit(gain [B G], group) -> [B G]`, how much likelier each thought should become, group by group."""
-
-
-class Student(NamedTuple):
-    """A training under way.
-
-    Attributes:
-        learner: parameters and optimizer.
-        reference: parameters of the frozen model that does not think; () where nothing is judged.
-        key: of everything random; never changes.
-    """
-
-    learner: Learner
-    reference: Any
-    key: Array
 
 
 class Practice(NamedTuple):
@@ -94,25 +80,25 @@ def policy_loss(said: Said, credit: Array) -> Array:
 
 def thinking_step(
     thinker: Manner, judge: Manner, optimizer: optax.GradientTransformation, tokens: Array, how: Practice
-) -> Callable[[Student, Array], tuple[Student, Metrics]]:
-    """`step(student, index) -> (student, metrics)`, a pure function of both.
+) -> Callable[[RunnerState, Array], tuple[RunnerState, Metrics]]:
+    """`step(state, index) -> (state, metrics)`, a pure function of both.
 
     A model learns the context as any language model does, and what follows behind the thoughts that it had itself;
     what follows weighs as much as all of the context. Of two models the same step reads the same windows.
 
     Args:
         thinker: what learns.
-        judge: how the reference reads.
+        judge: how the reference reads. The state has its parameters, or () where nothing is judged.
         optimizer: an optax transformation.
         tokens: [N] int32, of the corpus.
         how: to learn.
     """
 
-    def step(state: Student, index: Array) -> tuple[Student, Metrics]:
+    def step(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
         window_key, think_key = jax.random.split(jax.random.fold_in(state.key, index))
         window = windows_of_step(tokens, window_key, how.batch, how.context + how.ahead)
         contexts, following = jnp.split(jnp.repeat(window, how.group, axis=0), [how.context], axis=1)
-        thought = thinker.think(state.learner.params, think_key, contexts)
+        thought = thinker.think(state.train_state.params, think_key, contexts)
         reference = _judged(judge, state.reference, window, how)
 
         def loss(params: Params) -> tuple[Array, Metrics]:
@@ -129,9 +115,9 @@ def thinking_step(
                 metrics |= {"policy_loss": policy, "entropy": entropy, "thought_tokens": length}
             return total, metrics
 
-        gradients, metrics = jax.grad(loss, has_aux=True)(state.learner.params)
+        gradients, metrics = jax.grad(loss, has_aux=True)(state.train_state.params)
         metrics |= {"gradient_norm": optax.tree.norm(gradients)}
-        return state._replace(learner=stepped(state.learner, optimizer, gradients)), metrics
+        return state._replace(train_state=apply_gradients(state.train_state, optimizer, gradients)), metrics
 
     return step
 

@@ -10,29 +10,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.learning.curriculum import Curriculum, Progress, estimate
+from thinking.learning.curriculum import Curriculum, estimate
 from thinking.learning.policy_gradient import masked_mean
 from thinking.learning.returns import group_advantages, returns_to_go
-from thinking.learning.train_state import Learner, stepped
 from thinking.reasoning.thoughts.thinker import Thinker, Thinking
+from thinking.train_state import RunnerState, apply_gradients, init_train_state
 from thinking.types import Array, Metrics
 
 Draw = Callable[[Array, Array], Any]
 """`draw(key, lengths [B]) -> words` with `symbols` [B, N], `lengths` [B], `states` [B, N] and `answers` [B], int32."""
-
-
-class Student(NamedTuple):
-    """A training under way.
-
-    Attributes:
-        learner: parameters and optimizer.
-        progress: of the curriculum of lengths.
-        key: of everything random; never changes.
-    """
-
-    learner: Learner
-    progress: Progress
-    key: Array
 
 
 class Reinforcement(NamedTuple):
@@ -57,13 +43,13 @@ class Reinforcement(NamedTuple):
     repetition: float = 0.0
 
 
-def student(
+def init_thought_training(
     model: Thinker, optimizer: optax.GradientTransformation, lengths: Curriculum, key: Array, first: Any = None
-) -> Student:
+) -> RunnerState:
     """A model that has learned nothing yet here; consumes the key, of which come its parameters unless `first` is."""
     init_key, key = jax.random.split(key)
     params = model.init(init_key) if first is None else first
-    return Student(Learner(params, optimizer.init(params)), lengths.init(), key)
+    return RunnerState(init_train_state(params, optimizer), key, sampler=lengths.init())
 
 
 def thinking_step(
@@ -77,8 +63,8 @@ def thinking_step(
     chains: float = 0.0,
     step_cost: float = 0.0,
     mastery: float = 0.9,
-) -> Callable[[Student, Array], tuple[Student, Metrics]]:
-    """`step(student, index) -> (student, metrics)`, a pure function of both.
+) -> Callable[[RunnerState, Array], tuple[RunnerState, Metrics]]:
+    """`step(state, index) -> (state, metrics)`, a pure function of both.
 
     Args:
         model: that learns.
@@ -95,12 +81,12 @@ def thinking_step(
     """
     group = 1 if reinforcement is None else reinforcement.group
 
-    def step(state: Student, index: Array) -> tuple[Student, Metrics]:
+    def step(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
         length_key, word_key, thought_key = jax.random.split(jax.random.fold_in(state.key, index), 3)
-        level = lengths.draw(state.progress, length_key, batch // group)
+        level = lengths.draw(state.sampler, length_key, batch // group)
         words = draw(word_key, level + 1)
         words, level = jax.tree.map(lambda leaf: jnp.repeat(leaf, group, axis=0), (words, level))
-        free = estimate(state.progress)[level] >= mastery
+        free = estimate(state.sampler)[level] >= mastery
 
         def loss(params: Any) -> tuple[Array, tuple[Array, Metrics]]:
             thinking = model.think(params, words.symbols, words.lengths, thought_key, free=free)
@@ -120,24 +106,28 @@ def thinking_step(
             exact = (jnp.argmax(thinking.answers, axis=-1) == words.answers).astype(jnp.float32)
             return total, (exact, metrics)
 
-        gradients, (exact, metrics) = jax.grad(loss, has_aux=True)(state.learner.params)
-        learner = stepped(state.learner, optimizer, gradients)
-        progress = lengths.observe(state.progress, level, exact, jnp.ones(batch))
-        opened = jnp.sum(progress.opened)
+        gradients, (exact, metrics) = jax.grad(loss, has_aux=True)(state.train_state.params)
+        train_state = apply_gradients(state.train_state, optimizer, gradients)
+        sampler = lengths.observe(state.sampler, level, exact, jnp.ones(batch))
+        opened = jnp.sum(sampler.opened)
         metrics |= {
             "exact": jnp.mean(exact),
             "length": opened.astype(jnp.float32),
-            "exact_of_longest": estimate(progress)[opened - 1],
+            "exact_of_longest": estimate(sampler)[opened - 1],
             "gradient_norm": optax.tree.norm(gradients),
         }
-        return Student(learner, progress, state.key), metrics
+        return state._replace(train_state=train_state, sampler=sampler), metrics
 
     return step
 
 
 def watched(
-    step: Callable[[Student, Array], tuple[Student, Metrics]], model: Thinker, words: Any, every: int, steps: int
-) -> Callable[[Student, Array], tuple[Student, Metrics, Array]]:
+    step: Callable[[RunnerState, Array], tuple[RunnerState, Metrics]],
+    model: Thinker,
+    words: Any,
+    every: int,
+    steps: int,
+) -> Callable[[RunnerState, Array], tuple[RunnerState, Metrics, Array]]:
     """The same step, which also tells what the model makes of some words, as it goes on to learn.
 
     Args:
@@ -163,11 +153,11 @@ def watched(
         missing = said.shape[1] - thoughts.shape[1]
         return jnp.stack([said, jnp.pad(thoughts, ((0, 0), (0, missing)), constant_values=-1)]).astype(jnp.int32)
 
-    def step_and_look(state: Student, index: Array) -> tuple[Student, Metrics, Array]:
+    def step_and_look(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics, Array]:
         state, metrics = step(state, index)
         nothing = jnp.full((2, *words.symbols.shape), -1, jnp.int32)
         due = ((index + 1) % every == 0) | (index + 1 == steps)
-        return state, metrics, jax.lax.cond(due, look, lambda params: nothing, state.learner.params)
+        return state, metrics, jax.lax.cond(due, look, lambda params: nothing, state.train_state.params)
 
     return step_and_look
 

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.environments.aliased_graph import Aliased, aliased_world, optimal_hops
-from thinking.errors import UserError
 from thinking.recipes.aliased_graph.config import AliasedGraphConfig
 
 
@@ -19,16 +18,16 @@ def make_worlds(config: AliasedGraphConfig, seeds: range) -> tuple[Aliased, np.n
         The worlds, with a leading axis S; and [S, N, G] float, hops of one who sees nodes, inf where there is no way.
 
     Raises:
-        UserError: in one of them no goal can be reached from another node.
+        ValueError: in one of them no goal can be reached from another node.
     """
     shared, goals = config.num_nodes // 2, max(1, config.num_nodes // 4)
     worlds = [aliased_world(shared, goals, config.edge_probability, seed) for seed in seeds]
     optimum = np.stack([optimal_hops(world) for world in worlds])
     for seed, hops in zip(seeds, optimum, strict=True):
         if not is_counted(hops).any():
-            raise UserError(
-                f"the random graph of seed {seed} leads to no goal: there is nothing to plan; "
-                "take more --graph.num-nodes, a larger --graph.edge-probability or another --seed"
+            raise ValueError(
+                f"edge_probability {config.edge_probability}: in the world of seed {seed} no way leads to a goal; "
+                "take a larger one, or another seed"
             )
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *worlds), optimum
 

@@ -8,7 +8,6 @@ import numpy as np
 from thinking.environments.arithmetic.chains import REVISED, WORKED, chain, revised, slipped
 from thinking.environments.arithmetic.problems import WORDINGS, Problem
 from thinking.environments.arithmetic.sources import WORDS, problems_of
-from thinking.errors import UserError
 from thinking.recipes.arithmetic.rows import VOCABULARY, Prompts, Row, packed, prompts, row, rows
 from thinking.text.packing import Packed
 
@@ -69,7 +68,7 @@ def lessons(
         slip: of the REVISED style, the probability that a step is wrong at first.
 
     Raises:
-        UserError: for an unknown source, or a text that is longer than a row.
+        ValueError: for an unknown source, or a text that is longer than a row.
     """
     parts: list[Packed] = []
     longest = 0
@@ -104,7 +103,7 @@ def exam(
         least_first: whether all numbers begin with their least significant digit.
 
     Raises:
-        UserError: for an unknown source.
+        ValueError: for an unknown source.
     """
     rng = np.random.default_rng([seed, test, 2])
     problems, subject, starts = [], [], [0]
@@ -161,5 +160,5 @@ def _longest(problems: Sequence[Problem], asked: Prompts, style: str, least_firs
 def _packed(written: Sequence[Row], length: int, source: str) -> Packed:
     longest = max(len(each.tokens) for each in written)
     if longest > length:
-        raise UserError(f"a text of {source} has {longest} tokens, more than the {length} of a row: give a larger row")
+        raise ValueError(f"length {length}: a text of {source} has {longest} tokens; give a longer row")
     return packed(written, length)

@@ -63,6 +63,8 @@ class Scale(NamedTuple):
 class Agent(NamedTuple):
     """All that the agent knows, and where it stands.
 
+    It is no `RunnerState`: what learns is a guide, whose layers are kernels, each with a state of its own.
+
     Attributes:
         guide: what it learned.
         average: the same with weights averaged over updates, which acts: steadier than any of them.

@@ -46,12 +46,12 @@ class Player(NamedTuple):
 
 def policy_player(policy: Policy, trained: Trained) -> Player:
     """A trained policy, which plays without chance."""
-    params = trained.state.learner.params
+    params = trained.state.train_state.params
 
     def play(mind: tuple, seen: Array, gained: Array) -> tuple[tuple, Array, dict]:
         return mind, jax.vmap(policy.best)(params, seen), {}
 
-    return Player(trained, trained.state.history, lambda *_: (play, ()), params)
+    return Player(trained, trained.state.env.history, lambda *_: (play, ()), params)
 
 
 def row(name: str, wanted: float | None, player: Player, returns: np.ndarray, threshold: float | None) -> Row:
@@ -103,7 +103,7 @@ def collection_speed(
         return rollout(world, lambda key, seen: (actor(params, key, seen), ()), jax.random.key(2), start, steps)
 
     seconds = best_seconds(collect, params, start)
-    learned = [layer.params for layer in params.layers] if isinstance(params, GuideState) else params
+    learned = [layer.train_state.params for layer in params.layers] if isinstance(params, GuideState) else params
     return {
         "collecting": name,
         "worlds": worlds,

@@ -77,7 +77,7 @@ class Wanderer(NamedTuple):
     wandering: Array
 
 
-def beginner(world: World, guide: Guide, curriculum: Sequence[Course], settings: Settings, key: Array) -> Agent:
+def init_agent(world: World, guide: Guide, curriculum: Sequence[Course], settings: Settings, key: Array) -> Agent:
     """An agent that has lived nothing. Keeps the key."""
     one = jax.eval_shape(lambda: episodes(world, _random(world), (), jax.random.key(0), 1))
     dims = world.observation.dims
@@ -149,7 +149,8 @@ def averaged(average: GuideState, learned: GuideState, decay: float) -> GuideSta
     """
 
     def layer(before: State, now: State) -> State:
-        return now._replace(params=optax.incremental_update(now.params, before.params, 1 - decay))
+        params = optax.incremental_update(now.train_state.params, before.train_state.params, 1 - decay)
+        return now._replace(train_state=now.train_state._replace(params=params))
 
     return learned._replace(layers=tuple(map(layer, average.layers, learned.layers)))
 

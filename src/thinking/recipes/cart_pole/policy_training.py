@@ -14,53 +14,48 @@ from thinking.environments.control import World
 from thinking.learning.policy_gradient import Experience, Update
 from thinking.learning.returns import generalized_advantages, returns_to_go
 from thinking.learning.rollouts import Pursue, Worlds, begin, episodes, recent_return, rollout
-from thinking.learning.train_state import Learner
 from thinking.networks.actor_critic import Policy
+from thinking.train_state import RunnerState, init_train_state
 from thinking.types import Array, Metrics
 
 
-class Searcher(NamedTuple):
-    """All that a policy search knows, and where it stands.
+class EnvRecord(NamedTuple):
+    """Worlds that run along with a training, and what is counted of them: the `env` of its `RunnerState`.
 
     Attributes:
-        learner: parameters and optimizer.
         worlds: under way.
         steps: [] int32, environment steps up to now.
         judged: [] float32, mean return of the last test episodes, which are not learned from.
         history: [P, 3] float32, at each judgement: steps, judged, mean return of training episodes.
-        key: of everything random; never changes.
     """
 
-    learner: Learner
     worlds: Worlds
     steps: Array
     judged: Array
     history: Array
-    key: Array
 
 
-Step = Callable[[Searcher, Array], tuple[Searcher, Metrics]]
-"""`step(searcher, index) -> (searcher, metrics)`: collect, and learn from that."""
+Step = Callable[[RunnerState, Array], tuple[RunnerState, Metrics]]
+"""`step(state, index) -> (state, metrics)`: collect, and learn from that."""
 
 JUDGED = 16
 """Test episodes of a judgement."""
 
 
-def searcher(
+def init_policy_training(
     world: World, policy: Policy, optimizer: optax.GradientTransformation, worlds: int, judgements: int, key: Array
-) -> Searcher:
+) -> RunnerState:
     """A policy that has learned nothing, in so many worlds, which will be judged so often. Keeps the key."""
     init_key, begin_key = jax.random.split(key)
     params = policy.init(init_key)
     worst = jnp.float32(world.rewards[0] * world.limit)
-    return Searcher(
-        learner=Learner(params, optimizer.init(params)),
+    env = EnvRecord(
         worlds=begin(world, begin_key, worlds),
         steps=jnp.zeros((), jnp.int32),
         judged=worst,
         history=jnp.zeros((judgements, 3), jnp.float32),
-        key=key,
     )
+    return RunnerState(init_train_state(params, optimizer), key, env=env)
 
 
 def ppo_step(
@@ -78,10 +73,10 @@ def ppo_step(
         judge_every: steps between two judgements.
     """
 
-    def step(state: Searcher, index: Array) -> tuple[Searcher, Metrics]:
+    def step(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
         live_key, learn_key, judge_key = jax.random.split(jax.random.fold_in(state.key, index), 3)
-        params = state.learner.params
-        worlds, lived = rollout(world, lambda key, seen: policy.act(params, key, seen), live_key, state.worlds, steps)
+        params, env = state.train_state.params, state.env
+        worlds, lived = rollout(world, lambda key, seen: policy.act(params, key, seen), live_key, env.worlds, steps)
         values = policy.value(params, lived.observation)
         ended = lived.terminated | lived.truncated
         advantages = generalized_advantages(
@@ -90,11 +85,11 @@ def ppo_step(
         mask = jnp.ones(values.shape, jnp.float32)
         happened = Experience(lived.observation, lived.action, lived.notes, advantages, advantages + values, mask)
         rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), happened)
-        learner, metrics = update(state.learner, rows, learn_key)
-        state = state._replace(learner=learner, worlds=worlds, steps=state.steps + values.size)
+        train_state, metrics = update(state.train_state, rows, learn_key)
+        env = env._replace(worlds=worlds, steps=env.steps + values.size)
         trained = recent_return(worlds)
-        state = _judged(world, policy, state, trained, index, judge_every, judge_key)
-        return state, _figures(state, trained) | metrics
+        env = _judged(world, greedy(policy, train_state.params), env, trained, index, judge_every, judge_key)
+        return state._replace(train_state=train_state, env=env), _figures(env, trained) | metrics
 
     return step
 
@@ -113,9 +108,9 @@ def reinforce_step(
         judge_every: steps between two judgements.
     """
 
-    def step(state: Searcher, index: Array) -> tuple[Searcher, Metrics]:
+    def step(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
         live_key, learn_key, judge_key = jax.random.split(jax.random.fold_in(state.key, index), 3)
-        params = state.learner.params
+        params = state.train_state.params
 
         def pursue(mind: tuple, key: Array, observation: Array, gained: Array) -> tuple[tuple, Array]:
             return mind, policy.act(params, key, observation)[0]
@@ -128,11 +123,11 @@ def reinforce_step(
         gains = returns_to_go(lived.rewards + jnp.where(final, discount * further[:, None], 0), discount)
         mask = lived.valid.astype(jnp.float32)
         happened = Experience(lived.states[:, :-1], lived.actions, mask, gains, gains, mask)
-        learner, metrics = update(state.learner, happened, learn_key)
-        state = state._replace(learner=learner, steps=state.steps + jnp.sum(lived.length))
+        train_state, metrics = update(state.train_state, happened, learn_key)
+        env = state.env._replace(steps=state.env.steps + jnp.sum(lived.length))
         trained = jnp.mean(lived.returns)
-        state = _judged(world, policy, state, trained, index, judge_every, judge_key)
-        return state, _figures(state, trained) | metrics
+        env = _judged(world, greedy(policy, train_state.params), env, trained, index, judge_every, judge_key)
+        return state._replace(train_state=train_state, env=env), _figures(env, trained) | metrics
 
     return step
 
@@ -143,19 +138,19 @@ def greedy(policy: Policy, params: object) -> Pursue:
 
 
 def _judged(
-    world: World, policy: Policy, state: Searcher, trained: Array, index: Array, every: int, key: Array
-) -> Searcher:
-    def judge(state: Searcher) -> Searcher:
-        judged = jnp.mean(episodes(world, greedy(policy, state.learner.params), (), key, JUDGED).returns)
-        point = jnp.stack([state.steps.astype(jnp.float32), judged, trained])
-        return state._replace(judged=judged, history=state.history.at[index // every].set(point))
+    world: World, pursue: Pursue, env: EnvRecord, trained: Array, index: Array, every: int, key: Array
+) -> EnvRecord:
+    def judge(env: EnvRecord) -> EnvRecord:
+        judged = jnp.mean(episodes(world, pursue, (), key, JUDGED).returns)
+        point = jnp.stack([env.steps.astype(jnp.float32), judged, trained])
+        return env._replace(judged=judged, history=env.history.at[index // every].set(point))
 
-    return jax.lax.cond(index % every == every - 1, judge, lambda state: state, state)
+    return jax.lax.cond(index % every == every - 1, judge, lambda env: env, env)
 
 
-def _figures(state: Searcher, training_return: Array) -> Metrics:
+def _figures(env: EnvRecord, training_return: Array) -> Metrics:
     return {
-        "return": state.judged,
+        "return": env.judged,
         "training_return": training_return,
-        "environment_steps": state.steps.astype(jnp.float32),
+        "environment_steps": env.steps.astype(jnp.float32),
     }

@@ -11,7 +11,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.errors import UserError
 from thinking.generation.completions import Completions
 from thinking.learning.policy_gradient import Experience
 from thinking.learning.returns import returns_to_go
@@ -29,11 +28,11 @@ VOCABULARY = Vocabulary(tuple(LETTERS))
 
 
 def check_target(target: str) -> None:
-    """Raises UserError if a target is empty, too long, or holds what is no letter."""
+    """Raises ValueError if a target is empty, too long, or holds what is no letter."""
     if not 1 <= len(target) <= LONGEST:
-        raise UserError(f"--target has {len(target)} letters: allowed are 1 to {LONGEST}")
+        raise ValueError(f"target of {len(target)} letters: allowed are 1 to {LONGEST}")
     if strange := sorted(set(target) - set(LETTERS)):
-        raise UserError(f"--target holds {strange[0]!r}: allowed are {LETTERS!r}")
+        raise ValueError(f"target holds {strange[0]!r}: allowed are {LETTERS!r}")
 
 
 def questions(target: str) -> Questions:

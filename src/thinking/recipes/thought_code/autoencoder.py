@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from thinking.learning.train_state import Learner, stepped
 from thinking.networks.blocks import BlockConfig, FeedForward, dense
 from thinking.networks.pure import pure
 from thinking.reasoning.thoughts.steps import Choice, chosen
+from thinking.train_state import TrainState, apply_gradients
 from thinking.types import Array, Params
 
 
@@ -81,13 +81,13 @@ class _Network(nnx.Module):
 
 def coding_step(
     model: Coder, optimizer: optax.GradientTransformation, *, values: int, batch: int, key: Array
-) -> Callable[[Learner, Array], tuple[Learner, dict[str, Array]]]:
-    """`step(learner, index) -> (learner, metrics)`: tell evenly drawn numbers from their tokens.
+) -> Callable[[TrainState, Array], tuple[TrainState, dict[str, Array]]]:
+    """`step(train_state, index) -> (train_state, metrics)`: tell evenly drawn numbers from their tokens.
 
     The key is folded with the index, so that numbers are a function of both.
     """
 
-    def step(learner: Learner, index: Array) -> tuple[Learner, dict[str, Array]]:
+    def step(train_state: TrainState, index: Array) -> tuple[TrainState, dict[str, Array]]:
         number_key, choice_key = jax.random.split(jax.random.fold_in(key, index))
         numbers = jax.random.randint(number_key, (batch,), 0, values, jnp.int32)
 
@@ -96,8 +96,8 @@ def coding_step(
             exact = jnp.mean((jnp.argmax(logits, axis=-1) == numbers).astype(jnp.float32))
             return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, numbers)), exact
 
-        (lost, exact), gradients = jax.value_and_grad(loss, has_aux=True)(learner.params)
-        return stepped(learner, optimizer, gradients), {"loss": lost, "exact": exact}
+        (lost, exact), gradients = jax.value_and_grad(loss, has_aux=True)(train_state.params)
+        return apply_gradients(train_state, optimizer, gradients), {"loss": lost, "exact": exact}
 
     return step
 

@@ -1,0 +1,483 @@
+"""The entry point, run_manual.sh.
+
+Every test works on a copy of it in a temporary folder, with a PATH that holds its few tools and stand-ins for
+`uv` and `docker`, so that nothing is downloaded, built or started.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PORT = 43690
+CONFIGURATIONS = ["local", "jax-cpu", "jax-gpu", "torch-cpu", "torch-gpu"]
+TOOLS = ["bash", "cat", "dirname", "env", "find", "id", "mkdir", "rm", "sed", "sleep", "sort", "tr"]
+FLOCK = shutil.which("flock")
+
+# Says how it was called, where and with which key; waits for a signal when asked to; exits with --status.
+TASK = """
+import json, os, signal, sys, time
+print(json.dumps({"argv": sys.argv, "cwd": os.getcwd(), "key": os.environ.get("WANDB_API_KEY")}), flush=True)
+if "--wait" in sys.argv:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    print("ready", flush=True)
+    time.sleep(20)
+if "--status" in sys.argv:
+    sys.exit(int(sys.argv[sys.argv.index("--status") + 1]))
+"""
+
+# Makes a real, empty environment and notes the installs it was asked for.
+UV = f"""#!/usr/bin/env bash
+echo "$@" >>uv.log
+if [[ $1 == venv ]]; then {sys.executable} -m venv --without-pip .venv; else sleep "${{UV_SLEEP:-0}}"; fi
+exit "${{UV_STATUS:-0}}"
+"""
+
+# Notes its calls; fails where FAILING says; a container "runs" until a signal comes if its flags hold --wait.
+DOCKER = """#!/usr/bin/env bash
+printf '%s\\037' "$@" >>docker.log
+printf '\\036' >>docker.log
+case "${FAILING-}:$*" in
+  daemon:info* | image:"image inspect"* | *build*:"image inspect"*) echo "it is not there" >&2; exit 1 ;;
+  closed:info*) echo "permission denied while trying to connect" >&2; exit 1 ;;
+  rootless:info*) echo "[name=seccomp,profile=builtin name=rootless]" ;;
+  *build:build*) echo "step 3 broke" >&2; exit 1 ;;
+  gpu:"run --rm --gpus all --entrypoint true"*) echo "could not select device driver" >&2; exit 125 ;;
+  *:*--wait*) trap 'exit 143' TERM; echo ready; for _ in {1..200}; do sleep 0.1; done ;;
+  *:*--entrypoint*) ;;
+  *:run*) exit "${STATUS:-0}" ;;
+esac
+"""
+
+
+class EntryPoint:
+    """A copy of the entry point in `folder`, called with the tools in `bin` alone."""
+
+    def __init__(self, folder: Path):
+        """Use the copy that lies in `folder`."""
+        self.folder = folder
+        self.bin = folder / "bin"
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        """Return the surroundings of a call: no variable of the caller's, save what Python needs."""
+        kept = {name: os.environ[name] for name in ("HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
+        return kept | {"PATH": str(self.bin)} | variables
+
+    def __call__(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+        """Call the entry point and wait for its end."""
+        return subprocess.run(
+            [self.bin / "bash", self.folder / "run_manual.sh", *arguments],
+            env=self.environment(**variables),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen:
+        """Call the entry point and leave it running."""
+        return subprocess.Popen(
+            [self.bin / "bash", self.folder / "run_manual.sh", *arguments],
+            env=self.environment(**variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def write(self, name: str, text: str, mode: int = 0o644) -> None:
+        """Put a file into the copy."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+
+    def installs(self) -> int:
+        """Return how often the dependencies were installed."""
+        log = self.folder / "uv.log"
+        return log.read_text().count("pip install") if log.exists() else 0
+
+    def docker_calls(self) -> list[list[str]]:
+        """Return the arguments of every call of docker."""
+        log = self.folder / "docker.log"
+        calls = log.read_text().split("\036")[:-1] if log.exists() else []
+        return [call.split("\037")[:-1] for call in calls]
+
+    def container(self) -> tuple[list[str], list[str]]:
+        """Return the options of the container that ran last, and what follows its image."""
+        call = self.docker_calls()[-1]
+        image = next(index for index, word in enumerate(call) if word.startswith("thinking:"))
+        return call[1:image], call[image + 1 :]
+
+
+def write_entry_point(folder: Path) -> EntryPoint:
+    """Write an entry point into `folder` that was never used."""
+    entry_point = EntryPoint(folder)
+    entry_point.bin.mkdir(parents=True)
+    for tool in TOOLS:
+        found = shutil.which(tool)
+        assert found, f"these tests need {tool}"
+        (entry_point.bin / tool).symlink_to(found)
+    if FLOCK:
+        (entry_point.bin / "flock").symlink_to(FLOCK)
+    shutil.copy(ROOT / "run_manual.sh", folder)
+    shutil.copy(ROOT / "secrets.env.example", folder)
+    entry_point.write("requirements/jax-cpu.lock", "numpy==2.0\n")
+    entry_point.write("tasks/simple.py", TASK)
+    entry_point.write("src/thinking/__init__.py", "")
+    entry_point.write("bin/uv", UV, 0o755)
+    entry_point.write("bin/docker", DOCKER, 0o755)
+    return entry_point
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> EntryPoint:
+    """Return an entry point that was never used."""
+    return write_entry_point(tmp_path / "the project")
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> EntryPoint:
+    """Return an entry point whose .venv is made."""
+    entry_point = write_entry_point(tmp_path_factory.mktemp("used"))
+    assert entry_point("local", "tasks/simple.py").returncode == 0
+    return entry_point
+
+
+@pytest.fixture
+def entry_point(used: EntryPoint, tmp_path: Path) -> EntryPoint:
+    """Return an entry point of this test's own, whose .venv is made."""
+    shutil.copytree(used.folder, tmp_path / "the project", symlinks=True)
+    return EntryPoint(tmp_path / "the project")
+
+
+def said(run: subprocess.CompletedProcess) -> dict:
+    """Return what the task said of itself."""
+    assert run.stdout, run.stderr
+    return json.loads(run.stdout.splitlines()[0])
+
+
+def one_line(run: subprocess.CompletedProcess, status: int) -> str:
+    """Return the single line that a refused call leaves."""
+    assert run.returncode == status, run
+    assert run.stdout == ""
+    assert len(run.stderr.splitlines()) == 1, run.stderr
+    assert run.stderr.startswith("run_manual.sh: ")
+    return run.stderr
+
+
+# ---------------------------------------------------------------------------- wrong calls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "say what to run"),
+        (["tpu", "tasks/simple.py"], "no configuration 'tpu'; choose one of: " + ", ".join(CONFIGURATIONS)),
+        (["local|jax-cpu", "tasks/simple.py"], "no configuration 'local|jax-cpu'"),
+        (["torch", "tasks/simple.py"], "no configuration 'torch'"),
+        (["local"], "say which file"),
+        (["local", ""], "no file ''"),
+        (["local", "tasks/none.py"], "no file 'tasks/none.py'; choose one of: tasks/simple.py test"),
+        (["jax-cpu", "tasks"], "no file 'tasks'"),
+        (["jax-gpu", "run_manual.sh"], "sees src/, tasks/ and tests/ alone"),
+    ],
+)
+def test_a_wrong_call_gets_one_line_and_status_2(entry_point: EntryPoint, arguments: list[str], reason: str):
+    assert reason in one_line(entry_point(*arguments), 2)
+    assert not entry_point.docker_calls()
+
+
+def test_help_is_an_answer_and_no_error(entry_point: EntryPoint):
+    run = entry_point("--help")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "|".join(CONFIGURATIONS) + " FILE|test" in run.stdout
+
+
+# ---------------------------------------------------------------------------- local
+
+
+def test_flags_arrive_as_they_were_given(entry_point: EntryPoint):
+    flags = ["--name", "two words", "", "*", "--x=a'b\"c", "$HOME", "back\\slash", "--debug"]
+    assert said(entry_point("local", "tasks/simple.py", *flags))["argv"] == ["tasks/simple.py", *flags]
+
+
+@pytest.mark.parametrize(
+    "file", ["tasks\\simple.py", ".\\tasks\\simple.py", "./tasks/simple.py", "{folder}/tasks/simple.py"]
+)
+def test_a_file_may_be_named_in_several_ways(entry_point: EntryPoint, file: str):
+    answer = said(entry_point("local", file.format(folder=entry_point.folder)))
+    assert answer["argv"] == ["tasks/simple.py"]
+    assert answer["cwd"] == str(entry_point.folder)
+
+
+def test_the_status_of_the_program_is_passed_on(entry_point: EntryPoint):
+    assert entry_point("local", "tasks/simple.py", "--status", "37").returncode == 37
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_the_program(entry_point: EntryPoint, number: signal.Signals):
+    with entry_point.start("local", "tasks/simple.py", "--wait") as process:
+        assert process.stdout.readline().startswith("{")
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
+
+
+def test_the_sources_are_importable_in_the_environment(entry_point: EntryPoint):
+    entry_point.write("tasks/simple.py", "import thinking; print(thinking.__file__)")
+    run = entry_point("local", "tasks/simple.py")
+    assert run.stdout.strip() == str(entry_point.folder / "src/thinking/__init__.py")
+
+
+def test_dependencies_are_installed_once_and_again_when_the_lock_changes(fresh: EntryPoint):
+    first = fresh("local", "tasks/simple.py")
+    assert "making .venv" in first.stderr
+    assert said(first)["argv"] == ["tasks/simple.py"]
+    assert fresh("local", "tasks/simple.py").stderr == ""
+    assert fresh.installs() == 1
+    fresh.write("requirements/jax-cpu.lock", "numpy==2.1\n")
+    assert fresh("local", "tasks/simple.py").returncode == 0
+    assert fresh.installs() == 2
+
+
+def test_an_installation_that_failed_is_done_again(fresh: EntryPoint):
+    failed = fresh("local", "tasks/simple.py", UV_STATUS="1")
+    assert failed.returncode == 1
+    assert "could not make .venv" in failed.stderr.splitlines()[-1]
+    assert said(fresh("local", "tasks/simple.py"))["argv"] == ["tasks/simple.py"]
+
+
+@pytest.mark.skipif(not FLOCK, reason="this system has no flock, so first runs do not wait for each other")
+def test_two_first_runs_at_once_install_once(fresh: EntryPoint):
+    runs = [fresh.start("local", "tasks/simple.py", UV_SLEEP="0.3") for _ in range(2)]
+    assert [run.communicate(timeout=30) and run.returncode for run in runs] == [0, 0]
+    assert fresh.installs() == 1
+
+
+@pytest.mark.parametrize(
+    ("python", "mend"),
+    [
+        (None, "no Python 3.11 to 3.14 is on PATH; install one"),
+        ("exit 1", "no Python 3.11 to 3.14 is on PATH; install one"),
+        ("[[ $* != *ensurepip* ]]", "apt install python3-venv"),
+    ],
+    ids=["none", "too old", "without venv"],
+)
+def test_a_machine_without_a_fit_python_is_told_what_to_do(fresh: EntryPoint, python: str | None, mend: str):
+    (fresh.bin / "uv").unlink()
+    if python:
+        fresh.write("bin/python3", f"#!/usr/bin/env bash\n{python}\n", 0o755)
+    assert mend in one_line(fresh("local", "tasks/simple.py"), 1)
+    assert not (fresh.folder / ".venv").exists()
+
+
+def test_test_is_pytest_with_what_follows(entry_point: EntryPoint):
+    entry_point.write("src/pytest.py", "import sys; print(sys.argv[1:]); sys.exit(5)")
+    run = entry_point("local", "test", "-k", "this or that")
+    assert (run.stdout.strip(), run.returncode) == ("['-k', 'this or that']", 5)
+
+
+# ---------------------------------------------------------------------------- debugging
+
+DEBUGPY = """
+def listen(address): print("listen", address, flush=True)
+def wait_for_client(): print("wait", flush=True)
+"""
+
+
+def test_debug_waits_for_a_debugger_before_the_program_runs(entry_point: EntryPoint):
+    entry_point.write("src/debugpy.py", DEBUGPY)
+    run = entry_point("local", "tasks/simple.py", "--debug", "--name", "two words")
+    listen, wait, answer = run.stdout.splitlines()
+    assert (listen, wait) == (f"listen ('127.0.0.1', {PORT})", "wait")
+    assert json.loads(answer)["argv"][1:] == ["--name", "two words"]
+    assert run.stderr == f"debugpy: waiting on 127.0.0.1:{PORT}\n"
+
+
+def test_debug_says_so_when_the_port_is_taken(entry_point: EntryPoint):
+    entry_point.write("src/debugpy.py", "def listen(address): raise RuntimeError('in use')")
+    assert f"port {PORT} is taken" in one_line(entry_point("local", "tasks/simple.py", "--debug"), 1)
+
+
+def test_tests_can_be_debugged(entry_point: EntryPoint):
+    entry_point.write("src/debugpy.py", DEBUGPY)
+    entry_point.write("src/pytest.py", "import sys; print(sys.argv[1:])")
+    assert entry_point("local", "test", "--debug", "-x").stdout.splitlines()[-1] == "['-x']"
+
+
+# ---------------------------------------------------------------------------- secrets
+
+
+def test_secrets_are_read_as_data_and_never_printed(entry_point: EntryPoint):
+    key = "a=$(touch ran) `touch ran` #b;'\""
+    entry_point.write("secrets.env", f"# mine\r\n\r\nWANDB_API_KEY={key}\r\n")
+    entry_point.write("tasks/simple.py", "import os, sys; sys.exit(os.environ['WANDB_API_KEY'] != sys.stdin.read())")
+    run = subprocess.run(
+        [entry_point.bin / "bash", entry_point.folder / "run_manual.sh", "local", "tasks/simple.py"],
+        env=entry_point.environment(),
+        input=key,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert not (entry_point.folder / "ran").exists()
+
+
+def test_the_environment_outranks_secrets_env(entry_point: EntryPoint):
+    entry_point.write("secrets.env", "WANDB_API_KEY=of the file")
+    assert said(entry_point("local", "tasks/simple.py"))["key"] == "of the file"
+    assert said(entry_point("local", "tasks/simple.py", WANDB_API_KEY="mine"))["key"] == "mine"
+
+
+@pytest.mark.parametrize("configuration", ["local", "jax-cpu"])
+@pytest.mark.parametrize("line", ["hidden", "WANDB_API_KEY = hidden", "WANDB_API_KEY='hidden'", 'export KEY="hidden"'])
+def test_a_line_that_is_no_variable_is_named_by_its_number(entry_point: EntryPoint, configuration: str, line: str):
+    entry_point.write("secrets.env", f"# mine\n{line}\n")
+    reason = one_line(entry_point(configuration, "tasks/simple.py"), 1)
+    assert "secrets.env, line 2" in reason
+    assert "hidden" not in reason
+
+
+# ---------------------------------------------------------------------------- containers
+
+
+def pairs(options: list[str], name: str) -> list[str]:
+    """Return the values of every option called `name`."""
+    return [value for option, value in pairwise(options) if option == name]
+
+
+def test_a_container_sees_the_project_as_the_caller(entry_point: EntryPoint):
+    assert entry_point("jax-cpu", "tasks\\simple.py", "--name", "two words", "").returncode == 0
+    options, program = entry_point.container()
+    assert program == ["tasks/simple.py", "--name", "two words", ""]
+    assert pairs(options, "--user") == [f"{os.getuid()}:{os.getgid()}"]
+    assert pairs(options, "--env") == ["HOME=/tmp"]
+    assert {"--rm", "--init"} <= set(options)
+    assert int(pairs(options, "--stop-timeout")[0]) >= 60
+    assert not {"--gpus", "--publish", "--tty", "--env-file"} & set(options)
+    assert pairs(options, "--volume") == [
+        f"{entry_point.folder}/src:/app/src:ro",
+        f"{entry_point.folder}/tasks:/app/tasks:ro",
+        f"{entry_point.folder}/artifacts:/app/artifacts",
+    ]
+
+
+def test_a_container_without_roots_daemon_gives_files_to_the_caller_as_root(entry_point: EntryPoint):
+    entry_point("jax-cpu", "tasks/simple.py", FAILING="rootless")
+    assert pairs(entry_point.container()[0], "--user") == ["0:0"]
+
+
+def test_the_tests_run_in_a_container_with_the_files_they_read(entry_point: EntryPoint):
+    entry_point.write("tests/test_it.py", "")
+    files = ["pyproject.toml", "Dockerfile.torch-cpu", ".gitattributes"]
+    for name in files:
+        entry_point.write(name, "")
+    entry_point("jax-cpu", "test", "-x")
+    options, program = entry_point.container()
+    assert program == ["-m", "pytest", "-x"]
+    mounted = {volume.split(":")[1] for volume in pairs(options, "--volume")}
+    files += ["src", "tasks", "tests", "run_manual.sh", "requirements", "secrets.env.example"]
+    assert {f"/app/{name}" for name in files} <= mounted
+    assert not any("*" in path for path in mounted), "a pattern that nothing fitted"
+    assert not any("secrets.env:" in volume for volume in pairs(options, "--volume"))
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus"), [("jax-cpu", []), ("jax-gpu", ["all"]), ("torch-cpu", []), ("torch-gpu", ["all"])]
+)
+def test_a_configuration_runs_its_image_and_asks_for_gpus_if_that_is_its_name(
+    entry_point: EntryPoint, name: str, gpus: list[str]
+):
+    assert entry_point(name, "tasks/simple.py").returncode == 0
+    assert pairs(entry_point.container()[0], "--gpus") == gpus
+    assert f"thinking:{name}" in entry_point.docker_calls()[-1]
+    build = next(call for call in entry_point.docker_calls() if call[0] == "build")
+    assert build[1:5] == ["--file", f"Dockerfile.{name}", "--tag", f"thinking:{name}"]
+
+
+def test_a_build_is_lent_the_callers_index_without_its_address_standing_in_a_command(entry_point: EntryPoint):
+    run = entry_point("torch-cpu", "tasks/simple.py", PIP_EXTRA_INDEX_URL="file:hidden")
+    build = next(call for call in entry_point.docker_calls() if call[0] == "build")
+    assert pairs(build, "--secret") == ["id=PIP_EXTRA_INDEX_URL,env=PIP_EXTRA_INDEX_URL"]
+    assert "hidden" not in run.stdout + run.stderr + str(entry_point.docker_calls())
+
+
+def test_the_status_of_a_container_is_passed_on(entry_point: EntryPoint):
+    assert entry_point("jax-cpu", "tasks/simple.py", STATUS="130").returncode == 130
+
+
+def test_a_signal_reaches_the_container(entry_point: EntryPoint):
+    with entry_point.start("jax-cpu", "tasks/simple.py", "--wait") as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+
+
+@pytest.mark.parametrize("flags", [["--artifacts", "{folder}"], ["--artifacts={folder}"]])
+def test_another_artifacts_folder_is_mounted_too(entry_point: EntryPoint, tmp_path: Path, flags: list[str]):
+    elsewhere = tmp_path / "else where"
+    entry_point("jax-cpu", "tasks/simple.py", *[flag.format(folder=elsewhere) for flag in flags])
+    assert f"{elsewhere}:{elsewhere}" in pairs(entry_point.container()[0], "--volume")
+    assert elsewhere.is_dir()
+    entry_point("jax-cpu", "tasks/simple.py", *[flag.format(folder="runs/two") for flag in flags])
+    assert f"{entry_point.folder}/runs/two:/app/runs/two" in pairs(entry_point.container()[0], "--volume")
+
+
+def test_in_a_container_the_debugger_is_published_to_this_machine_alone(entry_point: EntryPoint):
+    entry_point("jax-cpu", "tasks/simple.py", "--debug", "--seed", "3")
+    options, program = entry_point.container()
+    assert pairs(options, "--publish") == [f"127.0.0.1:{PORT}:{PORT}"]
+    assert program[-5:] == ["0.0.0.0", str(PORT), "tasks/simple.py", "--seed", "3"]
+
+
+def test_secrets_reach_a_container_without_standing_in_a_command(entry_point: EntryPoint):
+    entry_point.write("secrets.env", "WANDB_API_KEY=hidden\n")
+    run = entry_point("jax-cpu", "tasks/simple.py", WANDB_API_KEY="also hidden")
+    options, _ = entry_point.container()
+    assert pairs(options, "--env-file") == ["secrets.env"]
+    assert "WANDB_API_KEY" in pairs(options, "--env")
+    assert "hidden" not in run.stdout + run.stderr + str(entry_point.docker_calls())
+
+
+@pytest.mark.parametrize(
+    ("failing", "name", "reasons"),
+    [
+        ("daemon", "jax-gpu", ["the Docker daemon does not answer; start it"]),
+        ("closed", "jax-gpu", ["join its group"]),
+        ("gpu", "jax-gpu", ["Docker finds no GPU; install NVIDIA's driver (525 or later)", "use jax-cpu"]),
+        ("gpu", "torch-gpu", ["Docker finds no GPU; install NVIDIA's driver (580 or later)", "use torch-cpu"]),
+    ],
+)
+def test_what_docker_lacks_is_said_in_one_line(entry_point: EntryPoint, failing: str, name: str, reasons: list[str]):
+    line = one_line(entry_point(name, "tasks/simple.py", FAILING=failing), 1)
+    assert all(reason in line for reason in reasons)
+
+
+def test_a_machine_without_docker_is_told_so(entry_point: EntryPoint):
+    (entry_point.bin / "docker").unlink()
+    assert "Docker is not installed" in one_line(entry_point("jax-cpu", "tasks/simple.py"), 1)
+
+
+@pytest.mark.parametrize("failing", ["first build", "build"])
+def test_a_failed_build_shows_why_and_runs_nothing(entry_point: EntryPoint, failing: str):
+    run = entry_point("jax-cpu", "tasks/simple.py", FAILING=failing)
+    assert run.returncode == 1
+    assert "step 3 broke" in run.stderr
+    assert run.stderr.splitlines()[-1] == "run_manual.sh: could not build Dockerfile.jax-cpu"
+    assert "run" not in [call[0] for call in entry_point.docker_calls()]
+
+
+def test_the_first_build_is_announced_and_later_ones_are_silent(entry_point: EntryPoint):
+    assert "building Dockerfile.jax-cpu" in entry_point("jax-cpu", "tasks/simple.py", FAILING="image").stderr
+    assert entry_point("jax-cpu", "tasks/simple.py").stderr == ""
