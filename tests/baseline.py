@@ -33,10 +33,11 @@ LM = ("lm_guide_train.py", "lm_guide_inference.py", "lm_data_interpret.py")
 RUNS: dict[str, list[str]] = {
     "graph": ["simple.py --preset smoke"],
     "graph-learned": [
-        "simple.py --preset smoke --sets linear entropy_transformer --entropy learned --access score "
-        "--linear-access value --context-length 2 --layers 2 --skip-step 3 --blocks 2"
+        "simple.py --preset smoke --sets linear entropy_transformer --guide.entropy-statistic learned "
+        "--transformer.access score --linear.access value --guide.context-length 2 --guide.num-layers 2 "
+        "--guide.skip-step 3 --transformer.num-layers 2"
     ],
-    "graph-aliased": ["simple.py --preset smoke --aliased --table-walks 100"],
+    "graph-aliased": ["graph_aliased.py --preset smoke --walks.num-walks 100"],
     "pole": ["rl_cart_pole.py --preset smoke --algorithm guide ppo reinforce --seeds 2"],
     "pole-newest": [
         "rl_cart_pole.py --preset smoke --algorithm guide --store newest --layers 3 --skip-step 2 --average 0.5 "

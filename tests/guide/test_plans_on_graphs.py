@@ -10,7 +10,7 @@ from tests.guide import worlds
 
 from thinking.environments.graph import Graph
 from thinking.guide import Guide, Path
-from thinking.recipes.graph.evaluation import reactor, thinker
+from thinking.recipes.graph.planners import react_planner, think_planner
 
 NODES, MAX_HOPS = 10, 9
 GRAPHS = {
@@ -34,10 +34,10 @@ def compiled(nodes, max_hops, **settings):
     built = worlds.table_guide(nodes, **settings)
 
     def think(state, start, goal):
-        return thinker(built, state, max_hops)(start, goal)
+        return think_planner(built, state, max_hops)(start, goal)
 
     def react(state, graph, start, goal):
-        return reactor(built, state, max_hops, graph)(start, goal)
+        return react_planner(built, state, max_hops, graph)(start, goal)
 
     return Compiled(built, *map(jax.jit, (built.init, built.observe, think, react)))
 

@@ -199,3 +199,11 @@ def test_a_guide_with_tags_needs_a_memory():
     kernel = table(input=tagged_space(space, visits(2)), value=space, target=space)
     with pytest.raises(ValueError, match="give memory"):
         guide(layers=[kernel], abstraction=skip_step(2), tagging=visits(2))
+
+
+def test_random_tags_are_as_frequent_as_asked_and_do_not_depend_on_what_is_true():
+    frequencies = jnp.array([0.5, 0.3, 0.2])
+    items = jax.random.randint(jax.random.key(0), (400, 20), 0, 9)
+    tags = jax.vmap(drawn(frequencies, jax.random.key(1)).tag)(items, jnp.ones_like(items, bool))
+    shares = np.bincount(np.asarray(tags).ravel(), minlength=3) / tags.size
+    np.testing.assert_allclose(shares, frequencies, atol=0.05)

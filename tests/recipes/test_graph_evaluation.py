@@ -1,4 +1,4 @@
-"""Judging plans: all pairs, every hop, and figures that a hand can check."""
+"""Evaluation of planners: all pairs, every hop, and figures that a hand can check."""
 
 import itertools
 
@@ -10,21 +10,19 @@ import pytest
 from jax.tree_util import Partial
 
 from thinking.environments.graph import random_graph, to_device
+from thinking.environments.graph_plans import Pairs, reachable_pairs, valid_plans
 from thinking.guide.plan import Plan, roll
 from thinking.recipes.graph.evaluation import (
     Evaluation,
-    Pairs,
     describe,
     evaluate,
     figures,
     hardest_solved,
     length_ratios,
     optimum_figures,
-    random_planner,
-    reachable_pairs,
     spot_check,
-    valid_plans,
 )
+from thinking.recipes.graph.planners import random_planner
 
 HOPS = 6
 
@@ -34,44 +32,6 @@ def world():
     graph = random_graph(9, 0.18, seed=3)
     graph.remove_edges_from(list(graph.out_edges("4")))
     return graph, to_device(graph), reachable_pairs(graph)
-
-
-def test_pairs_are_those_with_a_path_and_the_others_are_counted(world):
-    graph, _, pairs = world
-    order = list(graph)
-    wanted = {
-        (order.index(a), order.index(b)): nx.shortest_path_length(graph, a, b)
-        for a in graph
-        for b in graph
-        if nx.has_path(graph, a, b)
-    }
-    found = dict(zip(zip(pairs.start.tolist(), pairs.goal.tolist(), strict=True), pairs.optimum.tolist(), strict=True))
-    assert pairs.start.size == len(found)
-    assert found == wanted
-    assert pairs.unreachable == 81 - len(wanted) > 0
-    assert pairs.seconds > 0
-
-
-def plan_of(states, hops, arrived):
-    return Plan(jnp.array(states), jnp.array(hops), jnp.array(arrived), ())
-
-
-def test_a_plan_is_valid_if_it_arrives_over_edges_alone():
-    device = to_device(nx.path_graph(4, create_using=nx.DiGraph))
-    plans = {
-        "walks there": ([0, 1, 2, 2], 2, True, True),
-        "uses the last hop": ([0, 1, 2, 3], 3, True, True),
-        "is there": ([3, 3, 3, 3], 0, True, True),
-        "jumps to its goal": ([0, 2, 2, 2], 1, True, False),
-        "jumps on its way": ([0, 2, 3, 3], 2, True, False),
-        "walks back": ([2, 1, 1, 1], 1, True, False),
-        "tarries on its way": ([0, 0, 1, 2], 3, True, False),
-        "jumps with the last hop": ([0, 1, 1, 3], 3, True, False),
-        "does not arrive": ([0, 1, 2, 3], 3, False, False),
-    }
-    states, hops, arrived, wanted = zip(*plans.values(), strict=True)
-    valid = valid_plans(device, plan_of(states, hops, arrived))
-    assert dict(zip(plans, valid.tolist(), strict=True)) == dict(zip(plans, wanted, strict=True))
 
 
 def cheating_planner(graph, cheats):
@@ -92,7 +52,7 @@ def cheating_planner(graph, cheats):
 
 
 @pytest.mark.parametrize("batch", [7, 2**15], ids=["a partial last batch", "one batch"])
-def test_every_pair_is_judged(world, batch):
+def test_every_pair_is_evaluated(world, batch):
     graph, device, pairs = world
     order, count = list(graph), pairs.start.size
     assert count % 7  # the last batch is partial
@@ -171,7 +131,7 @@ def test_the_random_planner_takes_edges_and_nothing_else(world):
             assert (before == after) if stuck else graph.has_edge(order[before], order[after])
         assert arrived == (states[-1] == goal)
         assert goal not in states[:hops]
-    solved = np.asarray(valid_plans(device, plan))
+    solved = np.asarray(valid_plans(device, plan.states, plan.hops, plan.arrived))
     np.testing.assert_array_equal(solved, plan.arrived)
     other = random_planner(device, jax.random.key(1), HOPS)
     assert np.any(jax.jit(other)(pairs.start, pairs.goal).states != plan.states)

@@ -12,10 +12,17 @@ import pytest
 
 from tasks import simple
 from thinking.experiment import Run, main
+from thinking.experiment.config import check
+from thinking.experiment.settings import misdeclared
+from thinking.recipes.graph import config as settings
 
 ROOT = Path(simple.__file__).parents[1]
 SMALL = dataclasses.replace(
-    simple.PRESETS["smoke"], nodes=6, edge_probability=0.4, layers=2, steps=150, rows=128, width=32, linear_cells=64
+    settings.PRESETS["smoke"].config,
+    graph=settings.GraphConfig(num_nodes=6, edge_probability=0.4),
+    guide=settings.GuideConfig(num_layers=2),
+    transformer=settings.TransformerConfig(width=32),
+    training=settings.TrainingConfig(steps=150, batch_size=128),
 )
 
 
@@ -40,7 +47,7 @@ def call(monkeypatch, capsys, *flags):
     """Run the task's command in this process; returns its exit code, output and complaint."""
     monkeypatch.setattr(sys, "argv", ["simple.py", *flags])
     try:
-        main("simple", simple.run, simple.PRESETS)
+        main("simple", simple.run, settings.PRESETS, settings.EXAMPLES)
         code = 0
     except SystemExit as stop:
         code = stop.code
@@ -91,7 +98,7 @@ def test_a_finished_run_is_restored_and_tells_its_plans_hop_by_hop(finished, cap
 def test_a_graph_file_keeps_its_names_and_what_cannot_be_reached_is_no_failure(tmp_path, monkeypatch, capsys):
     path = tmp_path / "towns.txt"
     path.write_text("Ulm Bonn\nBonn Kiel\nKiel Ulm\nKiel Jena\n")
-    flags = "--graph", str(path), "--sets", "table", "--table-walks", "500", "--artifacts", str(tmp_path)
+    flags = "--graph.path", str(path), "--sets", "table", "--table.num-walks", "500", "--artifacts", str(tmp_path)
     code, _, err = call(monkeypatch, capsys, *flags)
     assert (code, err) == (0, "")
     written = json.loads((tmp_path / "simple" / "results.json").read_text())
@@ -121,23 +128,25 @@ def test_a_graph_file_keeps_its_names_and_what_cannot_be_reached_is_no_failure(t
 def test_a_graph_with_nothing_to_plan_is_refused_in_one_line(tmp_path, monkeypatch, capsys, text, says):
     path = tmp_path / "graph.txt"
     path.write_text(text)
-    code, _, err = call(monkeypatch, capsys, "--graph", str(path), "--artifacts", str(tmp_path))
+    code, _, err = call(monkeypatch, capsys, "--graph.path", str(path), "--artifacts", str(tmp_path))
     assert code == 2
     assert says in err
-    assert f"--graph {path}: " in err
+    assert f"--graph.path {path}: " in err
     assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
-        (("--nodes", "1"), ("--nodes 1", "from 2")),
-        (("--edge-probability", "0"), ("--edge-probability 0", "above 0")),
-        (("--width", "30"), ("--width 30", "multiple")),
-        (("--discount", "1"), ("--discount 1", "below 1")),
-        (("--graph", "nowhere.gml"), ("--graph nowhere.gml: ", "exists")),
-        (("--nodez", "5"), ("--nodez", "--nodes")),
+        (("--graph.num-nodes", "1"), ("--graph.num-nodes 1", "from 2")),
+        (("--graph.edge-probability", "0"), ("--graph.edge-probability 0", "above 0")),
+        (("--transformer.width", "30"), ("--transformer.width 30", "multiple of twice --transformer.num-heads, 8")),
+        (("--guide.discount", "1"), ("--guide.discount 1", "below 1")),
+        (("--graph.path", "nowhere.gml"), ("--graph.path nowhere.gml: ", "exists")),
+        (("--num-nodez", "5"), ("--num-nodez", "--graph.num-nodes")),
         (("--sets", "tabel"), ("tabel", "table")),
+        (("--sets",), ("--sets without a value", "at least one of table, linear")),
+        (("--sets", "table", "table"), ("--sets table table", "each once")),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_that_names_it(tmp_path, monkeypatch, capsys, flags, names):
@@ -145,6 +154,12 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(tmp_path, monkeypatch,
     assert code == 2
     assert all(name in err for name in names)
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("preset", settings.PRESETS.values(), ids=settings.PRESETS)
+def test_every_preset_is_declared_well_and_passes_its_own_check(preset):
+    assert misdeclared(preset.config) == []
+    check(preset.config)
 
 
 def test_help_is_answered_without_loading_jax():
@@ -162,4 +177,4 @@ def test_help_is_answered_without_loading_jax():
         [sys.executable, "-c", probe], cwd=ROOT, env=path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "--edge-probability" in done.stdout
+    assert "--graph.edge-probability" in done.stdout

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import optax
 
 from thinking import kernels
-from thinking.environments import graph
+from thinking.environments import graph, graph_plans
 from thinking.experiment import Run
 from thinking.experiment.device import best_seconds
 from thinking.experiment.training import train
 from thinking.guide import Guide, Path, abstraction, guide
-from thinking.recipes.graph import evaluation
+from thinking.recipes.graph import planners
 
 Row = dict[str, Any]
 GUIDES = {"table": 1024, "transformer": 20}
@@ -45,7 +45,7 @@ def measure_guides(guides: Mapping[str, int], *, nodes: int, width: int, slots: 
         steps: training steps timed together.
     """
     drawn = graph.random_graph(nodes, 0.2, 0)
-    world, pairs = graph.to_device(drawn), evaluation.reachable_pairs(drawn)
+    world, pairs = graph.to_device(drawn), graph_plans.reachable_pairs(drawn)
     rows = []
     for name, walks in guides.items():
         made = example_guide(name, nodes=nodes, width=width, slots=slots)
@@ -59,8 +59,8 @@ def measure_guides(guides: Mapping[str, int], *, nodes: int, width: int, slots: 
         state, _ = many(state)
         row = {"measured": f"guide of 3 {name} layers", "rows": walks * 28, "training_steps_per_second": 1 / seconds}
         for mode, planner in (
-            ("react", evaluation.reactor(made, state, 64, world)),
-            ("think", evaluation.thinker(made, state, 64)),
+            ("react", planners.react_planner(made, state, 64, world)),
+            ("think", planners.think_planner(made, state, 64)),
         ):
             ends = jnp.asarray(pairs.start), jnp.asarray(pairs.goal)
             took = best_seconds(jax.jit(lambda *ends, planner=planner: planner(*ends)), *ends)

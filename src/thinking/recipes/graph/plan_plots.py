@@ -11,9 +11,10 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 
 from thinking.colors import GREY, PALE, PALETTE
+from thinking.environments.graph_plans import Pairs
 from thinking.experiment import plots
 from thinking.guide.plan import Plan
-from thinking.recipes.graph.evaluation import Evaluation, Pairs, length_ratios
+from thinking.recipes.graph.evaluation import Evaluation, length_ratios
 
 _MOST_NODES = 64  # the names of more could not be read
 

@@ -1,16 +1,10 @@
-"""A world whose nodes look alike, and what tags buy there."""
-
-import json
+"""A world whose nodes look alike."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from thinking.environments.aliased_graph import aliased_walks, aliased_world, optimal_hops
 from thinking.environments.graph import random_graph
-from thinking.experiment import Run, RunConfig
-from thinking.guide.tagging import drawn, visits
-from thinking.recipes.aliased_graph import study
 
 WORLD = aliased_world(shared=6, goals=3, edge_probability=0.3, seed=1)
 
@@ -54,23 +48,3 @@ def test_the_optimum_is_that_of_one_who_sees_nodes():
             frontier = {n for n in range(15) if n not in reached and set(leads[n].tolist()) & frontier}
             reached |= dict.fromkeys(frontier, distance)
         assert [reached.get(node, np.inf) for node in range(15)] == hops[:, column].tolist()
-
-
-def test_a_guide_with_tags_finds_goals_that_one_without_cannot(tmp_path, monkeypatch):
-    true = study.Condition(lambda frequencies, key: visits(4), tags=4)
-    zero = study.Condition(lambda frequencies, key: drawn(jnp.eye(4)[0], key), tags=4)
-    small = {"CONDITIONS": {"tags": true, "tags zeroed": zero}, "SEEDS": 3, "TAGS": 4, "WALK_STATES": 32, "HOPS": (64,)}
-    for name, value in small.items():
-        monkeypatch.setattr(study, name, value)
-    study.study(Run(folder=tmp_path, config=RunConfig()), nodes=16, edge_probability=0.25, seed=0, walks=200)
-    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    solved = {row["set"]: row["solved_fraction"] for row in rows}
-    assert solved["tags"] >= solved["tags zeroed"] + 0.1
-
-
-def test_random_tags_are_as_frequent_as_asked_and_do_not_depend_on_what_is_true():
-    frequencies = jnp.array([0.5, 0.3, 0.2])
-    items = jax.random.randint(jax.random.key(0), (400, 20), 0, 9)
-    tags = jax.vmap(drawn(frequencies, jax.random.key(1)).tag)(items, jnp.ones_like(items, bool))
-    shares = np.bincount(np.asarray(tags).ravel(), minlength=3) / tags.size
-    np.testing.assert_allclose(shares, frequencies, atol=0.05)

@@ -1,0 +1,142 @@
+"""Settings of planning on a graph. Free of JAX."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal, get_args
+
+from thinking.errors import UserError
+from thinking.experiment import Preset, RunConfig, group, option
+from thinking.recipes.groups import DecoderConfig, OptimizerConfig
+
+SetName = Literal["table", "linear", "skip_transformer", "entropy_transformer"]
+SETS: tuple[SetName, ...] = get_args(SetName)
+Access = Literal["value", "score"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomGraphConfig:
+    """A random directed graph."""
+
+    num_nodes: int = option(32, "nodes of the random graph", minimum=2, maximum=2**16)
+    edge_probability: float = option(0.2, "probability of each directed edge of the random graph", above=0, maximum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphConfig(RandomGraphConfig):
+    """A random directed graph, or one from a file."""
+
+    path: Path | None = option(None, "read the graph from this edge list, .gml or .graphml instead")
+
+
+@dataclasses.dataclass(frozen=True)
+class WalksConfig:
+    """Random walks, which are all that a guide learns from."""
+
+    num_states: int | None = option(
+        None, "states of a walk; None: 3 more than the longest shortest path, 8 to 64", minimum=2, maximum=1024
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class GuideConfig:
+    """What all guides have in common."""
+
+    num_layers: int = option(3, "layers of each guide", minimum=1, maximum=64)
+    skip_step: int = option(2, "every so many states is a sub-goal for the layer above", minimum=1, maximum=1024)
+    entropy_statistic: Literal["counted", "learned"] = option(
+        "counted", "visiting statistic by which entropy_transformer chooses sub-goals"
+    )
+    discount: float = option(0.8, "factor on a goal's score for each hop to it", above=0, below=1)
+    context_length: int = option(1, "states that the guides recall, the present one included", minimum=1, maximum=1024)
+
+
+@dataclasses.dataclass(frozen=True)
+class TableConfig:
+    """The guide of tables."""
+
+    num_walks: int | None = option(
+        None, "walks it learns from; None: 4 for each pair of nodes, at least 100,000", minimum=1, maximum=10**9
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearConfig:
+    """The guide of linear memories."""
+
+    num_cells: int = option(512, "memory cells", minimum=1, maximum=2**20)
+    num_slots: int = option(16, "hypotheses per question", minimum=1, maximum=4096)
+    access: Access = option("score", "which slot a training example changes")
+    optimizer: OptimizerConfig = group(OptimizerConfig(learning_rate=0.1), "Adam, whose rate falls to 0 as a cosine")
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig(DecoderConfig):
+    """The guides of transformers."""
+
+    num_layers: int = option(1, "blocks")
+    num_slots: int = option(32, "hypotheses per question", minimum=1, maximum=4096)
+    access: Access = option("value", "which slot a training example changes")
+    optimizer: OptimizerConfig = group(OptimizerConfig(learning_rate=0.01), "Adam, whose rate falls to 0 as a cosine")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """Training of the guides that follow a gradient."""
+
+    steps: int = option(1000, "training steps", minimum=1, maximum=10**9)
+    batch_size: int = option(
+        560, "training examples in each step, for each layer: as many whole walks as fit", minimum=1, maximum=2**20
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """Planning between all pairs of nodes."""
+
+    max_hops: int | None = option(
+        None, "hops that a plan may take; None: 64, or twice the longest shortest path", minimum=1, maximum=2**16
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """Train hierarchical guides to plan on a graph, from random walks alone."""
+
+    sets: tuple[SetName, ...] = option(SETS, "guides to train", affects_weights=False)
+    plan: tuple[str, str] | None = option(
+        None, "FROM TO: print the plans of the trained guides between two nodes, and end", affects_weights=False
+    )
+    graph: GraphConfig = group(GraphConfig, "the world")
+    walks: WalksConfig = group(WalksConfig, "random walks, the only experience")
+    guide: GuideConfig = group(GuideConfig, "what all guides have in common")
+    table: TableConfig = group(TableConfig, "the guide of tables")
+    linear: LinearConfig = group(LinearConfig, "the guide of linear memories")
+    transformer: TransformerConfig = group(TransformerConfig, "the guides of transformers")
+    training: TrainingConfig = group(TrainingConfig, "training of the linear and transformer guides")
+    eval: EvalConfig = group(EvalConfig, "planning between all pairs of nodes", affects_weights=False)
+
+    def validate(self) -> None:
+        """Raises UserError if no guide is named, or one twice."""
+        if not self.sets or len(set(self.sets)) < len(self.sets):
+            given = " ".join(self.sets) or "without a value"
+            raise UserError(f"--sets {given}: name at least one of {', '.join(SETS)}, each once")
+
+
+PRESETS = {
+    "default": Preset(Config(), "32 nodes, all four guides; two minutes on two cores"),
+    "smoke": Preset(
+        Config(
+            graph=GraphConfig(num_nodes=8, edge_probability=0.3),
+            table=TableConfig(num_walks=200),
+            transformer=TransformerConfig(width=16),
+            training=TrainingConfig(steps=20, batch_size=64),
+        ),
+        "8 nodes and 20 steps, to see that everything runs",
+    ),
+}
+EXAMPLES = (
+    "python tasks/simple.py --preset smoke --artifacts artifacts/smoke",
+    "python tasks/simple.py --plan 1 29",
+    "python tasks/simple.py --graph.path my.graphml --sets table linear --artifacts artifacts/mine",
+    "python tasks/simple.py --graph.num-nodes 64 --graph.edge-probability 0.1 --artifacts artifacts/64",
+)

@@ -1,0 +1,56 @@
+"""The guides that are compared: the same kernel in all layers of a guide."""
+
+import optax
+
+from thinking import kernels
+from thinking.guide import Guide, abstraction, guide, monte_carlo
+from thinking.guide.abstraction import Abstraction
+from thinking.kernels import Kernel
+from thinking.recipes.graph.config import Config, OptimizerConfig, SetName
+
+_ACCESS = {"value": kernels.value_access, "score": kernels.score_access}
+
+
+def make_guide(config: Config, name: SetName, num_nodes: int) -> Guide:
+    """The guide of a set, over a graph of so many nodes."""
+    nodes = kernels.Discrete(num_nodes)
+    return guide(
+        layers=[_make_kernel(config, name, nodes)] * config.guide.num_layers,
+        abstraction=_make_abstraction(config, name, nodes),
+        scoring=monte_carlo(config.guide.discount),
+    )
+
+
+def _make_kernel(config: Config, name: SetName, nodes: kernels.Discrete) -> Kernel:
+    spaces = {"input": nodes, "value": nodes, "target": nodes, "context_length": config.guide.context_length}
+    if name == "table":
+        return kernels.table(**spaces)
+    if name == "linear":
+        return kernels.linear(
+            **spaces,
+            optimizer=_adam(config.linear.optimizer, config.training.steps),
+            cells=config.linear.num_cells,
+            slots=config.linear.num_slots,
+            learning=_ACCESS[config.linear.access](),
+        )
+    return kernels.transformer(
+        **spaces,
+        optimizer=_adam(config.transformer.optimizer, config.training.steps),
+        width=config.transformer.width,
+        heads=config.transformer.num_heads,
+        blocks=config.transformer.num_layers,
+        slots=config.transformer.num_slots,
+        learning=_ACCESS[config.transformer.access](),
+    )
+
+
+def _make_abstraction(config: Config, name: SetName, nodes: kernels.Discrete) -> Abstraction:
+    if name != "entropy_transformer":
+        return abstraction.skip_step(config.guide.skip_step)
+    if config.guide.entropy_statistic == "counted":
+        return abstraction.counted_entropy(nodes)
+    return abstraction.learned_entropy(nodes, optax.adam(1e-2))
+
+
+def _adam(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    return optax.adam(optax.cosine_decay_schedule(config.learning_rate, steps))

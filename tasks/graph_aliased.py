@@ -1,0 +1,57 @@
+"""Planning where two nodes look alike: what tags buy a guide that sees observations, and not nodes.
+
+A tag says how often an observation was met since the goal was set. A guide of one table learns from random walks with
+true tags, with tags that say less or nothing, and without tags but with more context. Then each reacts from every node
+to every goal, and is compared with the optimum of one who sees nodes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thinking.errors import name_flags
+from thinking.experiment import Run, main
+from thinking.recipes.aliased_graph.config import EXAMPLES, PRESETS, Config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thinking.recipes.aliased_graph.model import Condition
+
+
+def run(config: Config, run: Run) -> None:
+    """Train and compare all conditions, and write the results."""
+    from thinking.recipes.aliased_graph.model import make_conditions
+
+    compare(config, run, make_conditions(config.guide.num_tags))
+
+
+def compare(config: Config, run: Run, conditions: Mapping[str, Condition]) -> None:
+    """Train and compare these conditions in worlds of all seeds, and write the results."""
+    import jax
+
+    from thinking.experiment.results import write_results
+    from thinking.recipes.aliased_graph.data import make_worlds
+    from thinking.recipes.aliased_graph.evaluation import acting_frequencies, figures, react_to_all
+    from thinking.recipes.aliased_graph.training import train_condition, walk_frequencies
+
+    with name_flags(edge_probability="--graph.edge-probability"):
+        worlds, optimum = make_worlds(config.graph, range(config.seed, config.seed + config.seeds))
+    key = jax.random.key(config.seed)
+    # Shuffled tags are as frequent as true ones, in training and, once true ones have acted, in acting.
+    on_walks = acting = walk_frequencies(config, worlds, key)
+    rows, states = [], {}
+    for name, condition in conditions.items():
+        states[name] = train_condition(config, run, name, condition, worlds, on_walks, key).state
+        frequencies, action_key = acting, jax.random.fold_in(key, 1)
+        for max_hops in config.eval.max_hops:
+            plans = react_to_all(config, condition, states[name], worlds, frequencies, action_key, max_hops)
+            rows.append({"set": name, "mode": "react", "max_hops": max_hops, **figures(plans, optimum)})
+            run.log(f"{name}: {rows[-1]['solved_fraction']:.1%} solved within {max_hops} hops")
+            if name == "tags" and max_hops == max(config.eval.max_hops):
+                acting = acting_frequencies(config, worlds, plans)
+    write_results(run, rows, states, seeds=config.seeds, walks=config.walks.num_walks)
+
+
+if __name__ == "__main__":
+    main("graph_aliased", run, PRESETS, EXAMPLES)
