@@ -40,14 +40,19 @@ RUNS: dict[str, list[str]] = {
     "graph-aliased": ["graph_aliased.py --preset smoke --walks.num-walks 100"],
     "pole": ["rl_cart_pole.py --preset smoke --algorithm guide ppo reinforce --seeds 2"],
     "pole-newest": [
-        "rl_cart_pole.py --preset smoke --algorithm guide --store newest --layers 3 --skip-step 2 --average 0.5 "
-        "--context-length 2 --ask 20 --episode-limit 100"
+        "rl_cart_pole.py --preset smoke --algorithm guide --buffer.retention newest --guide.num-layers 3 "
+        "--guide.skip-step 2 --guide.ema-decay 0.5 --guide.context-length 2 --eval.target-returns 20 "
+        "--env.episode-limit 100"
     ],
     "car": [
-        "rl_cart_pole.py --preset smoke --environment MountainCarContinuous-v0 --algorithm guide reinforce --paced "
-        "--hold 4 --score temporal_difference --score-reward --slots 4 --no-baseline --ask"
+        "rl_cart_pole.py --preset smoke --env.name MountainCarContinuous-v0 --algorithm guide reinforce "
+        "--collection.update-return-to-go --collection.mean-action-duration 4 --guide.score temporal_difference "
+        "--guide.score-rewards --guide.num-slots 4 --reinforce.no-baseline --eval.target-returns"
     ],
-    "pendulum": ["rl_cart_pole.py --preset smoke --environment Pendulum-v1 --algorithm guide ppo --layers 1 --ask -900"],
+    "pendulum": [
+        "rl_cart_pole.py --preset smoke --env.name Pendulum-v1 --algorithm guide ppo --guide.num-layers 1 "
+        "--eval.target-returns -900"
+    ],
     "arithmetic": [f"{ARITHMETIC} --styles worked direct revised --slips --search add:1 --search-problems 4 --attempts 2"],
     "arithmetic-kl": [f"{ARITHMETIC} --kl-weight 0.1 --length-weight 0.1 --no-gated --epochs 2 --least-first"],
     "arithmetic-ppo": [f"{ARITHMETIC} --algorithm ppo --gae-lambda 0.9"],

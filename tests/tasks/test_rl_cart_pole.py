@@ -13,28 +13,28 @@ import pytest
 
 from tasks import rl_cart_pole
 from thinking.environments import control, gymnasium_evaluation
+from thinking.errors import UserError
 from thinking.experiment import Run, interruption, main
 from thinking.experiment.checkpoint import restore
+from thinking.experiment.config import check
+from thinking.experiment.flags import parse
 from thinking.experiment.results import digest
+from thinking.experiment.settings import misdeclared
 from thinking.guide import GuideState
 from thinking.recipes.cart_pole import agent as agents
-from thinking.recipes.cart_pole import videos
+from thinking.recipes.cart_pole import trainers, videos
+from thinking.recipes.cart_pole.config import PRESETS, BufferConfig
 from thinking.recipes.cart_pole.guide_training import averaged, init_agent
 from thinking.train_state import RunnerState, TrainState
 
+SMOKE = PRESETS["smoke"].config
 SMALL = dataclasses.replace(
-    rl_cart_pole.PRESETS["smoke"],
+    SMOKE,
     algorithm=("guide", "ppo"),
     seeds=2,
-    courses=3,
-    first_rounds=4,
-    updates=60,
-    windows=16,
-    best_places=16,
-    band_places=8,
-    bands=4,
-    ask=(20.0,),
-    test_episodes=4,
+    collection=dataclasses.replace(SMOKE.collection, iterations=3, initial_rounds=4, num_updates=60, num_windows=16),
+    buffer=BufferConfig(num_best=16, num_binned=8, num_return_bins=4),
+    eval=dataclasses.replace(SMOKE.eval, target_returns=(20.0,), num_episodes=4),
 )
 
 
@@ -77,7 +77,11 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
         if (stage, step) == ("guide", 90):  # in the middle of a course
             os.kill(os.getpid(), signal.SIGTERM)
 
-    config = dataclasses.replace(SMALL, algorithm=("guide",), films=False, ask=(), test_episodes=1)
+    config = dataclasses.replace(
+        SMALL,
+        algorithm=("guide",),
+        eval=dataclasses.replace(SMALL.eval, videos=False, target_returns=(), num_episodes=1),
+    )
     run = Run(folder=tmp_path, config=config)
     with interruption.catching(), pytest.raises(interruption.Interrupted):
         rl_cart_pole.run(config, dataclasses.replace(run, mirrors=(stop,)))
@@ -89,11 +93,11 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
 
 def saved_agents(folder):
     """The guide's agents as they were saved last."""
-    world = control.world("CartPole-v1", SMALL.episode_limit)
-    guide, courses = rl_cart_pole.build_guide(SMALL, world), rl_cart_pole.curriculum(SMALL)
-    settings = rl_cart_pole.course_settings(SMALL)
+    world = control.world("CartPole-v1", SMALL.env.episode_limit)
+    guide, courses = trainers.build_guide(SMALL, world), trainers.plan_iterations(SMALL)
+    settings = trainers.guide_settings(SMALL)
     begin = jax.jit(jax.vmap(lambda key: init_agent(world, guide, courses, settings, key)))
-    return restore(folder / "checkpoints" / "guide", begin(rl_cart_pole.keys_of(SMALL))).state
+    return restore(folder / "checkpoints" / "guide", begin(trainers.seed_keys(SMALL))).state
 
 
 def finals(folder):
@@ -122,8 +126,8 @@ def test_what_an_agent_kept_tells_which_value_belongs_to_which_return(finished):
 
 def test_a_paced_aim_follows_the_values_of_a_life_of_that_value():
     world = control.world("CartPole-v1")
-    actor = agents.Actor(world, rl_cart_pole.build_guide(SMALL, world), 0.99)
-    courses, settings = rl_cart_pole.curriculum(SMALL), rl_cart_pole.course_settings(SMALL)
+    actor = agents.Actor(world, trainers.build_guide(SMALL, world), 0.99)
+    courses, settings = trainers.plan_iterations(SMALL), trainers.guide_settings(SMALL)
     agent = jax.jit(lambda key: init_agent(world, actor.guide, courses, settings, key))(jax.random.key(0))
     pursuit = agents.begin_pursuit(actor.guide, agents.Aim(jnp.array([1 - 0.99**20, 1.0]), True), 2)
     act = jax.jit(lambda pursuit, gained: actor.act(agent, pursuit, True, jnp.zeros((2, 4)), gained)[0])
@@ -172,10 +176,10 @@ def test_steps_until_a_threshold_are_a_mean_over_seeds_that_all_came_there():
 
 
 def test_an_unknown_world_is_refused_with_the_list_before_anything_is_written(tmp_path, monkeypatch, capsys):
-    flags = ["--environment", "CartPole-v7", "--artifacts", str(tmp_path)]
+    flags = ["--env.name", "CartPole-v7", "--artifacts", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["rl_cart_pole.py", *flags])
     with pytest.raises(SystemExit) as stop:
-        main("rl_cart_pole", rl_cart_pole.run, rl_cart_pole.PRESETS)
+        main("rl_cart_pole", rl_cart_pole.run, PRESETS)
     assert stop.value.code == 2
     assert list(tmp_path.iterdir()) == []
     said = capsys.readouterr().err
@@ -187,20 +191,30 @@ def test_an_unknown_world_is_refused_with_the_list_before_anything_is_written(tm
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
-        ({"random_share": 1.5}, "--random-share 1.5: allowed is a number from 0 to 1; take 0.3"),
-        ({"average": 1.0}, "--average 1.0: allowed is a number from 0 to below 1; take 0.99"),
-        ({"courses": 0}, "--courses 0: allowed is a whole number from 1"),
-        ({"width": 30}, "--width 30: allowed is a multiple of twice --heads, 8"),
-        ({"hold": 0.5}, "--hold 0.5"),
-        ({"ask_from": (0.5, 1.5)}, "--ask-from 0.5 1.5: allowed are numbers from 0 to 1"),
-        ({"episode_limit": 0}, "--episode-limit 0: allowed is a whole number from 1"),
-        ({"ppo_minibatches": 3}, "--ppo-minibatches 3: allowed is a divisor of 512"),
-        ({"discount": 1.0}, "--discount 1.0: allowed is above 0 and below 1"),
-        ({"learning_rate": 0.0}, "--learning-rate 0.0: allowed is a number above 0"),
-        ({"algorithm": ()}, "--algorithm: name at least one of guide, ppo, reinforce"),
+        ("--collection.random-fraction 1.5", "allowed is a number from 0 to 1; take 0.3"),
+        ("--guide.ema-decay 1.0", "allowed is a number from 0, below 1; take 0.99"),
+        ("--collection.iterations 0", "allowed is a whole number from 1 to 100000; take 36"),
+        ("--guide.width 30", "allowed is a multiple of twice --guide.num-heads, 8"),
+        ("--collection.mean-action-duration 0.5", "allowed is a number from 1 to 10000; take 1.0"),
+        ("--collection.target-fractions 0.5 1.5", "allowed is 2 numbers from 0 to 1; take 0.5 0.9"),
+        ("--env.episode-limit 0", "allowed is a whole number from 1 to 100000 or None; take 1000"),
+        ("--ppo.num-minibatches 3", "allowed is a divisor of 512 steps; take 1"),
+        ("--policy-net.discount 1.0", "allowed is a number above 0, below 1; take 0.99"),
+        ("--guide.optimizer.learning-rate 0.0", "allowed is a number above 0, up to 10; take 0.003"),
+        ("--eval.target-returns nan", "allowed is any number of finite numbers; take 50.0"),
+        ("--seeds 1025", "allowed is a whole number from 1 to 1024; take 1"),
+        ("--seeds 2 --seed 4294967295", "--seed 4294967295: allowed with --seeds 2 is a whole number from 0 to"),
+        ("--algorithm", "name at least one of guide, ppo, reinforce"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_that_names_it(flags, names):
-    with pytest.raises(rl_cart_pole.UserError) as refused:
-        dataclasses.replace(rl_cart_pole.Config(), **flags).validate()
+    with pytest.raises(UserError) as refused:
+        parse(PRESETS, flags.split(), "python tasks/rl_cart_pole.py")
+    assert str(refused.value).startswith(("--seed", flags))
     assert names in str(refused.value)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_declared_and_valid(preset):
+    assert not misdeclared(PRESETS[preset].config)
+    check(PRESETS[preset].config)

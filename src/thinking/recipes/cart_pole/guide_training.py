@@ -102,7 +102,7 @@ def init_agent(world: World, guide: Guide, curriculum: Sequence[Course], setting
     )
 
 
-def learner(
+def guide_step(
     world: World, guide: Guide, curriculum: Sequence[Course], settings: Settings
 ) -> Callable[[Agent, Array], tuple[Agent, Metrics]]:
     """`step(agent, index) -> (agent, metrics)`: one update.
