@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tests.language.test_plans import SHELF
+from tests.text.test_plans import SHELF
 
 from thinking.recipes.language_guide import plan_writing
 from thinking.text import huggingface

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
-from tests.language.test_plans import PLANS, SHELF
+from tests.text.test_plans import PLANS, SHELF
 
 from thinking.recipes.language_guide import report
 from thinking.text.plans import Node
