@@ -293,6 +293,7 @@ def test_the_task_before_must_have_run(artifacts, call, folder, file, task_befor
         (("--server.base-url", f"http://me:{KEY}@127.0.0.1/v1"), ("--server.base-url", "OPENAI_BASE_URL")),
         (("--report.splits", "held-out"), ("held-out", "held_out")),
         (("--report.modes",), ("--report.modes", "name some of think, react")),
+        (("--report.splits", "train", "train"), ("--report.splits train train", "each once")),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_that_names_it(call, flags, names):
