@@ -79,13 +79,14 @@ RUNS: dict[str, list[str]] = {
     "language": ["lm_data_prepare.py --preset smoke", f"{LM[0]} --preset smoke", f"{LM[1]} --preset smoke", LM[2]],
     "language-table": [
         "lm_data_prepare.py --preset smoke",
-        "lm_guide_train.py --preset smoke --codes tokens --kernel table --width 64 --upper-width 64 --pairs 0",
+        "lm_guide_train.py --preset smoke --codes.kind tokens --layers.kernel table --layers.width 64 "
+        "--layers.upper-width 64 --training.num-pairs 0",
         f"{LM[1]} --preset smoke",
         LM[2],
     ],
     "language-linear": [
         "lm_data_prepare.py --preset smoke",
-        "lm_guide_train.py --preset smoke --kernel linear --contexts 2 1",
+        "lm_guide_train.py --preset smoke --layers.kernel linear --layers.context-lengths 2 1",
         f"{LM[1]} --preset smoke",
     ],
 }  # fmt: skip

@@ -134,7 +134,7 @@ def test_tables_of_vectors_are_refused(data):
     fitted = model.fit_codecs(
         model.legs_to_learn(data, 1), kind="whitened", dims=3, average_dims=3, goal_dims=2, seed=0
     )
-    with pytest.raises(UserError, match=r"--kernel table: .* give --codes tokens"):
+    with pytest.raises(UserError, match=r"--layers\.kernel table: .* give --codes\.kind tokens"):
         model.build(some_shape(kernel="table", contexts=(1,)), list(map(model.codec_of, fitted)))
 
 

@@ -126,17 +126,26 @@ def test_results_hold_the_means_of_each_split_and_mode(artifacts, call):
 
 
 def test_splits_and_modes_are_chosen(artifacts, call):
-    assert call("--splits", "train", "held_out", "--modes", "react")[0] == 0
+    assert call("--report.splits", "train", "held_out", "--report.modes", "react")[0] == 0
     assert [entry["goal"] for entry in report(artifacts)] == ["building a shelf"]
-    code, _, err = call("--splits", "compound")
+    code, _, err = call("--report.splits", "compound")
     assert code == 2
-    assert "--splits compound" in err
+    assert "--report.splits compound" in err
     assert "asked by think, held_out by react, held_out by think, train by think" in err
     assert err.count("\n") == 1
 
 
 def test_a_server_writes_the_first_plans_of_each_split_and_mode_once(artifacts, call, stub):
-    flags = ("--by", "openai", "--model", "small-model", "--base-url", stub.url, "--most", 1)
+    flags = (
+        "--writer.kind",
+        "openai",
+        "--writer.model",
+        "small-model",
+        "--server.base-url",
+        stub.url,
+        "--writer.num-plans",
+        1,
+    )
     code, _, err = call(*flags)
     assert (code, err) == (0, "")
     prompts = [body["messages"][-1]["content"] for _, body, _ in stub.asked]
@@ -154,12 +163,21 @@ def test_a_server_writes_the_first_plans_of_each_split_and_mode_once(artifacts, 
 
 
 def test_the_limit_ends_the_run_and_the_same_command_goes_on(artifacts, call, stub):
-    flags = ("--by", "openai", "--model", "small-model", "--base-url", stub.url, "--modes", "think")
-    code, _, err = call(*flags, "--max-requests", 2)
+    flags = (
+        "--writer.kind",
+        "openai",
+        "--writer.model",
+        "small-model",
+        "--server.base-url",
+        stub.url,
+        "--report.modes",
+        "think",
+    )
+    code, _, err = call(*flags, "--server.max-requests", 2)
     assert code == 2
-    assert "--max-requests 2: that many are sent; 2 answers are kept" in err
+    assert "max-requests 2: that many are sent; 2 answers are kept" in err
     assert err.count("\n") == 1
-    assert call(*flags, "--max-requests", 1)[0] == 0
+    assert call(*flags, "--server.max-requests", 1)[0] == 0
     assert len(stub.asked) == 3
 
 
@@ -173,7 +191,7 @@ def test_a_run_that_is_interrupted_goes_on_where_it_was(artifacts, call, stub):
         return before(prompt)
 
     stub.says = stop
-    flags = ("--by", "openai", "--model", "small-model", "--base-url", stub.url)
+    flags = ("--writer.kind", "openai", "--writer.model", "small-model", "--server.base-url", stub.url)
     code, _, err = call(*flags)
     assert code == 130
     assert "the same command goes on from there" in err
@@ -184,7 +202,7 @@ def test_a_run_that_is_interrupted_goes_on_where_it_was(artifacts, call, stub):
 
 
 def test_a_server_that_sends_the_key_back_is_not_quoted(artifacts, call, stub):
-    flags = ("--by", "openai", "--model", "small-model", "--base-url", stub.url)
+    flags = ("--writer.kind", "openai", "--writer.model", "small-model", "--server.base-url", stub.url)
     stub.script.extend(["echo in an error"] * 4)
     code, _, err = call(*flags)
     assert code == 2
@@ -198,7 +216,18 @@ def test_a_server_that_sends_the_key_back_is_not_quoted(artifacts, call, stub):
 @pytest.mark.parametrize("by", ["huggingface", "steered"])
 def test_a_model_that_runs_here_writes(artifacts, call, causal, by):  # noqa: F811
     folder = causal.tokenizer.name_or_path
-    code, _, err = call("--by", by, "--model", folder, "--modes", "think", "--most", 1, "--strength", 1000)
+    code, _, err = call(
+        "--writer.kind",
+        by,
+        "--writer.model",
+        folder,
+        "--report.modes",
+        "think",
+        "--writer.num-plans",
+        1,
+        "--writer.strength",
+        1000,
+    )
     assert code == 0, err
     shelf, table, asked = report(artifacts)
     assert table["text"] == NEAREST
@@ -212,7 +241,7 @@ def test_a_model_that_runs_here_writes(artifacts, call, causal, by):  # noqa: F8
 @pytest.mark.parametrize("by", ["huggingface", "steered"])
 def test_without_pytorch_one_line_says_what_to_install(call, monkeypatch, by):
     monkeypatch.setitem(sys.modules, "torch", None)
-    code, _, err = call("--by", by, "--model", "any")
+    code, _, err = call("--writer.kind", by, "--writer.model", "any")
     assert code == 2
     assert "pip install torch transformers" in err
     assert err.count("\n") == 1
@@ -221,16 +250,16 @@ def test_without_pytorch_one_line_says_what_to_install(call, monkeypatch, by):
 def test_steering_needs_an_embedder_that_runs_here(artifacts, call):
     made = prepared.load(artifacts / "lm_data_prepare")
     prepared.save(artifacts / "lm_data_prepare", made._replace(embedder="text-embedding-3-small"))
-    code, _, err = call("--by", "steered", "--model", "any")
+    code, _, err = call("--writer.kind", "steered", "--writer.model", "any")
     assert code == 2
     assert "embedded by text-embedding-3-small" in err
-    assert "--embedder minilm" in err
+    assert "--embedder.kind minilm" in err
     assert err.count("\n") == 1
 
 
 def test_plans_of_other_data_are_not_steered(artifacts, call):
     plans.save(artifacts / "lm_guide_inference", PLANS, VECTORS[:, :7])
-    code, _, err = call("--by", "steered", "--model", "any")
+    code, _, err = call("--writer.kind", "steered", "--writer.model", "any")
     assert code == 2
     assert "the plans have 7 dimensions, and the data 64: run tasks/lm_guide_inference.py again" in err
 
@@ -255,14 +284,16 @@ def test_the_task_before_must_have_run(artifacts, call, folder, file, task_befor
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
-        (("--by", "openai"), ("--by openai", "--model")),
-        (("--by", "steered"), ("--by steered", "--model")),
-        (("--by", "magic"), ("magic", "steered")),
-        (("--most", "0"), ("--most 0", "from 1")),
-        (("--max-requests", "0"), ("--max-requests 0", "from 1")),
-        (("--strength", "-1"), ("--strength -1", "from 0")),
-        (("--base-url", f"http://me:{KEY}@127.0.0.1/v1"), ("--base-url", "OPENAI_BASE_URL")),
-        (("--splits", "held-out"), ("held-out", "held_out")),
+        (("--writer.kind", "openai"), ("--writer.kind openai", "--writer.model")),
+        (("--writer.kind", "steered"), ("--writer.kind steered", "--writer.model")),
+        (("--writer.kind", "magic"), ("magic", "steered")),
+        (("--writer.num-plans", "0"), ("--writer.num-plans 0", "from 1")),
+        (("--server.max-requests", "0"), ("--server.max-requests 0", "from 1")),
+        (("--writer.strength", "-1"), ("--writer.strength -1", "from 0")),
+        (("--server.base-url", f"http://me:{KEY}@127.0.0.1/v1"), ("--server.base-url", "OPENAI_BASE_URL")),
+        (("--report.splits", "held-out"), ("held-out", "held_out")),
+        (("--report.modes",), ("--report.modes", "name some of think, react")),
+        (("--report.splits", "train", "train"), ("--report.splits train train", "each once")),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_that_names_it(call, flags, names):
@@ -274,7 +305,7 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(call, flags, names):
 
 def test_another_way_of_writing_needs_no_clearing_and_clear_empties_the_folder(artifacts, call):
     assert call()[0] == 0
-    assert call("--modes", "think", "--seed", 1)[0] == 0
+    assert call("--report.modes", "think", "--seed", 1)[0] == 0
     assert len(report(artifacts)) == 3
     code, out, _ = call("--clear")
     assert code == 0
@@ -297,4 +328,4 @@ def test_help_is_answered_without_loading_jax():
         [sys.executable, "-c", probe], cwd=ROOT, env=path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "--strength" in done.stdout
+    assert "--writer.strength" in done.stdout

@@ -14,6 +14,7 @@ from tests.text.openai_server import embedding, serving
 
 from tasks import lm_data_prepare
 from thinking.experiment import main
+from thinking.recipes.language_guide.text_sources import cache_answers
 from thinking.text import prepared
 from thinking.text.embedders import hashed
 from thinking.text.records import leaves
@@ -129,7 +130,7 @@ def test_a_file_of_ones_own_keeps_its_splits_and_its_language(call, tmp_path):
         {"goal": "построить дом", "steps": ["ждать"], "split": "held_out"},
     ]
     path.write_text("\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries), "utf-8")
-    code, _, err = call("--text", path)
+    code, _, err = call("--text.source", path)
     assert (code, err) == (0, "")
     found = prepared.load(folder(tmp_path))
     assert [(text.goal, text.split) for text in found.texts] == [
@@ -147,7 +148,7 @@ def test_of_a_file_without_splits_goals_are_held_out_with_all_their_texts(call, 
     path.write_text("\n".join(lines))
     hidden = []
     for seed, share in ((0, 0.3), (1, 0.3), (0, 0.0)):
-        assert call("--text", path, "--held-out", share, "--seed", seed)[0] == 0
+        assert call("--text.source", path, "--text.held-out-fraction", share, "--seed", seed)[0] == 0
         texts = prepared.load(folder(tmp_path)).texts
         hidden.append({text.goal for text in texts if text.split == "held_out"})
         assert sum(text.split == "held_out" for text in texts) == 3 * len(hidden[-1])
@@ -158,15 +159,24 @@ def test_of_a_file_without_splits_goals_are_held_out_with_all_their_texts(call, 
 def test_one_goal_of_one_step_is_learned(call, tmp_path):
     path = tmp_path / "own.jsonl"
     path.write_text('{"goal": "sleeping", "steps": ["lie down"]}')
-    assert call("--text", path, "--held-out", 0.9)[0] == 0
+    assert call("--text.source", path, "--text.held-out-fraction", 0.9)[0] == 0
     [text] = prepared.load(folder(tmp_path)).texts
     assert text.split == "train"
 
 
 def test_a_server_writes_texts_and_embeds_them(call, stub, tmp_path, goals):
     stub.says = lambda prompt: "1. begin\n2. end" if "boat" in prompt else f"- {prompt[-9:]}\n- end"
-    flags = ("--text", "openai", "--model", "small-model", "--base-url", stub.url, "--goals", goals)
-    flags += ("--embedder", "openai", "--embedding-model", "embedder")
+    flags = (
+        "--text.source",
+        "openai",
+        "--writer.model",
+        "small-model",
+        "--server.base-url",
+        stub.url,
+        "--text.goals",
+        goals,
+    )
+    flags += ("--embedder.kind", "openai", "--embedder.model", "embedder")
     code, out, err = call(*flags)
     assert (code, err) == (0, "")
     found = prepared.load(folder(tmp_path))
@@ -186,13 +196,22 @@ def test_a_server_writes_texts_and_embeds_them(call, stub, tmp_path, goals):
 
 
 def test_the_limit_ends_the_run_and_the_same_command_goes_on(call, stub, tmp_path, goals):
-    flags = ("--text", "openai", "--model", "small-model", "--base-url", stub.url, "--goals", goals)
-    code, _, err = call(*flags, "--max-requests", 3)
+    flags = (
+        "--text.source",
+        "openai",
+        "--writer.model",
+        "small-model",
+        "--server.base-url",
+        stub.url,
+        "--text.goals",
+        goals,
+    )
+    code, _, err = call(*flags, "--server.max-requests", 3)
     assert code == 2
-    assert err.startswith("error: --max-requests 3: that many are sent; 3 answers are kept")
+    assert "max-requests 3: that many are sent; 3 answers are kept" in err
     assert err.count("\n") == 1
     assert not (folder(tmp_path) / "manifest.json").exists()
-    assert call(*flags, "--max-requests", 3)[0] == 0
+    assert call(*flags, "--server.max-requests", 3)[0] == 0
     assert sorted(asked(stub)[0]) == sorted(GOALS)
 
 
@@ -206,7 +225,16 @@ def test_a_run_that_is_interrupted_goes_on_where_it_was(call, stub, tmp_path, go
         return before(prompt)
 
     stub.says = stop
-    flags = ("--text", "openai", "--model", "small-model", "--base-url", stub.url, "--goals", goals)
+    flags = (
+        "--text.source",
+        "openai",
+        "--writer.model",
+        "small-model",
+        "--server.base-url",
+        stub.url,
+        "--text.goals",
+        goals,
+    )
     code, _, err = call(*flags)
     assert code == 130
     assert "the same command" in err
@@ -219,7 +247,16 @@ def test_a_run_that_is_interrupted_goes_on_where_it_was(call, stub, tmp_path, go
 
 
 def test_a_server_that_sends_the_key_back_is_not_quoted(call, stub, tmp_path, goals):
-    flags = ("--text", "openai", "--model", "small-model", "--base-url", stub.url, "--goals", goals)
+    flags = (
+        "--text.source",
+        "openai",
+        "--writer.model",
+        "small-model",
+        "--server.base-url",
+        stub.url,
+        "--text.goals",
+        goals,
+    )
     stub.script.extend(["echo in an error"] * 8)
     code, _, err = call(*flags)
     assert code == 2
@@ -231,9 +268,9 @@ def test_a_server_that_sends_the_key_back_is_not_quoted(call, stub, tmp_path, go
 
 
 def test_an_address_with_a_secret_is_not_taken_by_a_flag(call, stub, tmp_path, monkeypatch, goals):
-    flags = ("--text", "openai", "--model", "small-model", "--goals", goals)
+    flags = ("--text.source", "openai", "--writer.model", "small-model", "--text.goals", goals)
     for secret in (f"http://me:{KEY}@127.0.0.1/v1", f"{stub.url}?key={KEY}"):
-        code, _, err = call(*flags, "--base-url", secret)
+        code, _, err = call(*flags, "--server.base-url", secret)
         assert code == 2
         assert "OPENAI_BASE_URL" in err
     monkeypatch.setenv("OPENAI_BASE_URL", stub.url.replace("//", f"//me:{KEY}@"))
@@ -244,9 +281,9 @@ def test_an_address_with_a_secret_is_not_taken_by_a_flag(call, stub, tmp_path, m
 def test_without_key_and_server_nothing_is_begun(call, monkeypatch, tmp_path):
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    code, _, err = call("--embedder", "openai")
+    code, _, err = call("--embedder.kind", "openai")
     assert code == 2
-    assert err.startswith("error: --base-url None: OPENAI_API_KEY is not set")
+    assert "OPENAI_API_KEY is not set" in err
 
 
 def test_a_local_model_writes_texts(call, tmp_path, goals):
@@ -266,7 +303,7 @@ def test_a_local_model_writes_texts(call, tmp_path, goals):
     tokenizer.save_pretrained(model)
     # A model of no knowledge writes no list; that it was asked and understood is what the complaint says.
     for _ in range(2):
-        code, _, err = call("--text", "huggingface", "--model", model, "--goals", goals)
+        code, _, err = call("--text.source", "huggingface", "--writer.model", model, "--text.goals", goals)
         assert code == 2
         assert "5 of 5 goals gave fewer than 2 steps" in err
         assert len(list((folder(tmp_path) / "cache").glob("*.json"))) == 5
@@ -280,10 +317,10 @@ def test_what_a_local_model_wrote_is_not_asked_again(tmp_path):
         return f"{prompt}!"
 
     for _ in range(2):
-        remembered = lm_data_prepare.kept(ask, "a model", tmp_path)
+        remembered = cache_answers(ask, "a model", tmp_path)
         assert [remembered(prompt) for prompt in ("a", "b", "")] == ["a!", "b!", "!"]
     assert said == ["a", "b", ""]
-    assert lm_data_prepare.kept(ask, "another", tmp_path)("a") == "a!"
+    assert cache_answers(ask, "another", tmp_path)("a") == "a!"
     assert len(said) == 4
 
 
@@ -300,7 +337,7 @@ def test_what_a_local_model_wrote_is_not_asked_again(tmp_path):
 def test_a_file_that_is_none_is_refused_in_one_line(call, tmp_path, content, says):
     path = tmp_path / "own.jsonl"
     path.write_text(content)
-    code, _, err = call("--text", path)
+    code, _, err = call("--text.source", path)
     assert code == 2
     assert str(path) in err
     assert says in err
@@ -311,16 +348,22 @@ def test_a_file_that_is_none_is_refused_in_one_line(call, tmp_path, content, say
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (("--text", "bundeld"), "--text bundeld: no such file; allowed are bundled, openai, huggingface"),
-        (("--text", "openai"), "--text openai: which model shall write them? name it with --model"),
-        (("--goals", "goals.txt"), "--goals goals.txt: models alone are given goals"),
-        (("--texts", "0"), "--texts 0: allowed is a whole number from 1"),
-        (("--wordings", "0"), "--wordings 0: allowed"),
-        (("--max-requests", "0"), "--max-requests 0: allowed"),
-        (("--held-out", "1"), "--held-out 1.0: allowed is a share from 0, below 1"),
-        (("--held-out", "0"), "--held-out 0.0: allowed is above 0"),
-        (("--embedder", "word2vec"), "--embedder word2vec: allowed is one of minilm, openai, hashed"),
-        (("--embedder", "minilm", "--minilm-folder", "/nowhere"), "--minilm-folder /nowhere: config.json"),
+        (("--text.source", "bundeld"), "--text.source bundeld: no such file; allowed are bundled, openai, huggingface"),
+        (
+            ("--text.source", "openai"),
+            "--text.source openai: which model shall write them? name it with --writer.model",
+        ),
+        (
+            ("--text.goals", "goals.txt"),
+            "--text.goals goals.txt: models alone are given goals; add --text.source openai",
+        ),
+        (("--text.num-texts", "0"), "--text.num-texts 0: allowed is a whole number from 1"),
+        (("--text.num-wordings", "0"), "--text.num-wordings 0: allowed"),
+        (("--server.max-requests", "0"), "--server.max-requests 0: allowed"),
+        (("--text.held-out-fraction", "1"), "--text.held-out-fraction 1.0: allowed is a number from 0, below 1"),
+        (("--text.held-out-fraction", "0"), " 0.0: allowed is above 0"),
+        (("--embedder.kind", "word2vec"), "--embedder.kind word2vec: allowed is one of minilm, openai, hashed"),
+        (("--embedder.kind", "minilm", "--embedder.folder", "/nowhere"), "/nowhere: config.json"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_that_names_it(call, flags, says):
@@ -337,9 +380,11 @@ def test_goals_that_cannot_be_read_are_refused(call, stub, tmp_path, content, sa
     path = tmp_path / "goals.txt"
     if content is not None:
         path.write_bytes(content)
-    code, _, err = call("--text", "openai", "--model", "small-model", "--base-url", stub.url, "--goals", path)
+    code, _, err = call(
+        "--text.source", "openai", "--writer.model", "small-model", "--server.base-url", stub.url, "--text.goals", path
+    )
     assert code == 2
-    assert f"--goals {path}: " in err
+    assert f"--text.goals {path}: " in err
     assert says in err
     assert stub.asked == []
 
@@ -359,4 +404,4 @@ def test_help_is_answered_without_loading_jax():
         [sys.executable, "-c", probe], cwd=ROOT, env=path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "--embedding-model" in done.stdout
+    assert "--embedder.model" in done.stdout

@@ -33,34 +33,34 @@ TEXTS = [
     {"goal": "baking bread and waiting", "steps": ["Mill the flour.", "Wait."], "split": "compound"},
 ]
 SIZES = (
-    "--dims",
+    "--codes.step-dims",
     16,
-    "--average-dims",
+    "--codes.sub-goal-dims",
     16,
-    "--goal-dims",
+    "--codes.goal-dims",
     8,
-    "--rows",
+    "--training.batch-size",
     64,
-    "--pairs",
+    "--training.num-pairs",
     0,
-    "--noise",
+    "--training.sub-goal-noise",
     0.1,
-    "--goal-noise",
+    "--training.goal-noise",
     0.1,
 )
 LINEAR = (
-    "--kernel",
+    "--layers.kernel",
     "linear",
-    "--contexts",
+    "--layers.context-lengths",
     3,
     2,
-    "--width",
+    "--layers.width",
     256,
-    "--upper-width",
+    "--layers.upper-width",
     256,
-    "--steps",
+    "--training.num-steps",
     200,
-    "--learning-rate",
+    "--optimizer.learning-rate",
     0.03,
 )
 
@@ -83,7 +83,7 @@ def artifacts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("artifacts")
     file = folder / "texts.jsonl"
     file.write_text("".join(json.dumps(text) + "\n" for text in TEXTS))
-    assert called(lm_data_prepare, folder, "--text", file, "--embedder", "hashed") == 0
+    assert called(lm_data_prepare, folder, "--text.source", file, "--embedder.kind", "hashed") == 0
     assert called(lm_guide_train, folder, *SIZES, *LINEAR) == 0
     assert called(task, folder) == 0
     return folder
@@ -161,7 +161,7 @@ def test_plans_on_disk_are_those_of_the_texts_with_their_sections(artifacts):
 
 
 def test_a_goal_that_is_typed_is_planned_for(call, planned):
-    code, out, _ = call("--goal", "baking bread", artifacts=planned)
+    code, out, _ = call("--plan.goal", "baking bread", artifacts=planned)
     assert code == 0
     (plan,), _ = plans.load(planned / "lm_guide_inference")
     assert (plan.split, plan.mode, plan.given, plan.ended) == ("asked", "think", 0, True)
@@ -172,12 +172,12 @@ def test_a_goal_that_is_typed_is_planned_for(call, planned):
 
 
 def test_a_plan_begins_with_what_is_done_whether_a_text_has_it_or_not(call, planned):
-    assert call("--goal", "building a boat", "--start", *FLAT[:2], artifacts=planned)[0] == 0
+    assert call("--plan.goal", "building a boat", "--plan.start", *FLAT[:2], artifacts=planned)[0] == 0
     (plan,), _ = plans.load(planned / "lm_guide_inference")
     assert plan.given == 2
     assert [step.near for step in plan.steps] == FLAT
     done = ["Launch her.", "Bake for an hour."]
-    code, out, _ = call("--goal", "sailing", "--start", *done, artifacts=planned)
+    code, out, _ = call("--plan.goal", "sailing", "--plan.start", *done, artifacts=planned)
     assert code == 0
     (plan,), _ = plans.load(planned / "lm_guide_inference")
     assert [step.near for step in plan.steps[:2]] == done
@@ -185,13 +185,13 @@ def test_a_plan_begins_with_what_is_done_whether_a_text_has_it_or_not(call, plan
 
 
 def test_more_done_than_a_plan_may_have_is_refused(call, planned):
-    asked = ("--goal", "waiting", "--start", "Wait.", "Wait.", "--most", 1)
-    assert "--start: 2 steps are done, and a plan has 1 at most" in refused(call, *asked, artifacts=planned)
+    asked = ("--plan.goal", "waiting", "--plan.start", "Wait.", "Wait.", "--plan.max-steps", 1)
+    assert "--plan.start: 2 steps are done, and a plan has 1 at most" in refused(call, *asked, artifacts=planned)
 
 
 def test_reactions_are_shown_if_asked_for_and_plans_are_cut_off_at_the_most_steps(call, planned):
     shutil.rmtree(planned / "lm_guide_train" / "checkpoints" / "flat")
-    code, out, _ = call("--preset", "smoke", "--mode", "react", "--most", 3, artifacts=planned)
+    code, out, _ = call("--preset", "smoke", "--report.mode", "react", "--plan.max-steps", 3, artifacts=planned)
     assert code == 0
     assert "building a boat  train, react" in out
     assert ", think" not in out
@@ -220,12 +220,12 @@ def test_without_training_or_with_other_data_the_task_before_is_named(artifacts,
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
-        (("--most", "0"), ("--most 0", "from 1")),
-        (("--goal", " "), ("--goal", "blank")),
-        (("--start", "Wait."), ("--start", "--goal")),
-        (("--goal", "waiting", "--start", " "), ("--start", "blank")),
-        (("--goal", "waiting", "--mode", "react"), ("--mode react", "--goal")),
-        (("--mode", "act"), ("act", "think")),
+        (("--plan.max-steps", "0"), ("--plan.max-steps 0", "from 1")),
+        (("--plan.goal", " "), ("--plan.goal", "blank")),
+        (("--plan.start", "Wait."), ("--plan.start", "--plan.goal")),
+        (("--plan.goal", "waiting", "--plan.start", " "), ("--plan.start", "blank")),
+        (("--plan.goal", "waiting", "--report.mode", "react"), ("--report.mode react", "--plan.goal")),
+        (("--report.mode", "act"), ("act", "think")),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_that_names_it(call, flags, names):
@@ -248,4 +248,4 @@ def test_help_is_answered_without_loading_jax():
         [sys.executable, "-c", probe], cwd=ROOT, env=path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "--start" in done.stdout
+    assert "--plan.start" in done.stdout

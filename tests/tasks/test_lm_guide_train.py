@@ -17,13 +17,18 @@ from tasks import lm_guide_train as task
 from thinking.experiment import Run, interruption, main
 from thinking.guide.outlines.codecs import tokens, whitened, whitening
 from thinking.recipes.language_guide import model
+from thinking.recipes.language_guide.configs.train import LayersConfig
+from thinking.recipes.language_guide.training import flat_shape
 from thinking.text import outlines, prepared
 from thinking.text.embedders import normalised
 from thinking.text.records import leaves
 
 ROOT = Path(task.__file__).parents[1]
+SMOKE = task.PRESETS["smoke"].config
 SMALL = dataclasses.replace(
-    task.PRESETS["smoke"], kernel="linear", contexts=(3, 2), width=32, upper_width=32, steps=100
+    SMOKE,
+    layers=LayersConfig("linear", (3, 2), width=32, upper_width=32),
+    training=dataclasses.replace(SMOKE.training, num_steps=100),
 )
 
 
@@ -129,20 +134,20 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
 
 def test_tables_learn_tokens(data, call, tmp_path):
     flags = (
-        "--kernel",
+        "--layers.kernel",
         "table",
-        "--codes",
+        "--codes.kind",
         "tokens",
-        "--contexts",
+        "--layers.context-lengths",
         2,
         1,
-        "--width",
+        "--layers.width",
         4096,
-        "--upper-width",
+        "--layers.upper-width",
         4096,
-        "--steps",
+        "--training.num-steps",
         2,
-        "--no-flat",
+        "--no-flat-baseline",
     )
     code, out, err = call(*flags)
     assert (code, err) == (0, "")
@@ -157,7 +162,8 @@ def test_tables_learn_tokens(data, call, tmp_path):
 
 
 def test_without_prepared_data_or_with_others_than_were_learned_training_is_refused(data, call, tmp_path):
-    flags = ("--kernel", "table", "--codes", "tokens", "--contexts", 1, "--steps", 1, "--width", 64)
+    flags = ("--layers.kernel", "table", "--codes.kind", "tokens", "--layers.width", 64)
+    flags += ("--layers.context-lengths", 1, "--training.num-steps", 1)
     assert call(*flags)[0] == 0
     made = prepared.load(data)
     prepared.save(data, made._replace(texts=made.texts[1:]))
@@ -170,8 +176,10 @@ def test_without_prepared_data_or_with_others_than_were_learned_training_is_refu
 def test_texts_that_leave_nothing_to_tell_apart_are_refused(data, call):
     made = prepared.load(data)
     prepared.save(data, made._replace(texts=made.texts[:1]))
-    assert "level 1 of the outlines has one value alone; give more texts, or fewer --contexts" in refused(call)
-    assert "level 1 of the outlines has one goal alone; give more texts" in refused(call, "--contexts", 4)
+    assert "level 1 of the outlines has one value alone; give more texts, or fewer --layers.context-lengths" in refused(
+        call
+    )
+    assert "level 1 of the outlines has one goal alone; give more texts" in refused(call, "--layers.context-lengths", 4)
 
 
 @pytest.mark.parametrize(("kernel", "heads"), [("linear", 1), ("transformer", 2)])
@@ -184,7 +192,7 @@ def test_a_flat_guide_is_as_wide_as_gives_no_fewer_parameters_than_the_guide(ker
         return model.parameters(model.build(shape, codecs))
 
     wanted = parameters(shape, codecs)
-    flat = task.flattened(shape, [codecs[0], codecs[-1]], wanted)
+    flat = flat_shape(shape, [codecs[0], codecs[-1]], wanted)
     assert flat._replace(width=0) == shape._replace(contexts=(1,), width=0)
     narrower = flat._replace(width=flat.width - (2 * heads if kernel == "transformer" else 1))
     assert parameters(narrower, [codecs[0], codecs[-1]]) < wanted <= parameters(flat, [codecs[0], codecs[-1]])
@@ -193,23 +201,25 @@ def test_a_flat_guide_is_as_wide_as_gives_no_fewer_parameters_than_the_guide(ker
 def test_a_flat_table_holds_as_many_questions_as_one_of_the_layers():
     codecs = [tokens(normalised(np.random.default_rng(0).normal(size=(3, 4))))] * 3
     shape = model.Shape((2, 1), "table", 64, 64, 1, 1, 1)
-    assert task.flattened(shape, codecs, 10**6) == shape._replace(contexts=(2,))
+    assert flat_shape(shape, codecs, 10**6) == shape._replace(contexts=(2,))
 
 
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
-        (("--contexts", "4", "0"), ("--contexts 4 0", "from 1")),
-        (("--steps", "0"), ("--steps 0", "from 1")),
-        (("--goal-dims", "0"), ("--goal-dims 0", "from 1")),
-        (("--pairs", "-1"), ("--pairs -1", "from 0")),
-        (("--goal-noise", "-0.1"), ("--goal-noise -0.1", "from 0")),
-        (("--noise", "nan"), ("--noise nan", "finite")),
-        (("--learning-rate", "0"), ("--learning-rate 0", "above 0")),
-        (("--width", "20"), ("--width 20", "multiple", "8")),
-        (("--upper-width", "20"), ("--upper-width 20", "multiple", "8")),
-        (("--kernel", "table"), ("--kernel table", "--codes tokens")),
-        (("--kernel", "tabel"), ("tabel", "table")),
+        (("--layers.context-lengths", "4", "0"), ("--layers.context-lengths 4 0", "from 1")),
+        (("--layers.context-lengths",), ("--layers.context-lengths", "take 4 2 1")),
+        (("--training.num-steps", "0"), ("--training.num-steps 0", "from 1")),
+        (("--codes.goal-dims", "0"), ("--codes.goal-dims 0", "from 1")),
+        (("--training.num-pairs", "-1"), ("--training.num-pairs -1", "from 0")),
+        (("--training.goal-noise", "-0.1"), ("--training.goal-noise -0.1", "from 0")),
+        (("--training.sub-goal-noise", "nan"), ("--training.sub-goal-noise nan", "from 0")),
+        (("--optimizer.learning-rate", "0"), ("--optimizer.learning-rate 0", "above 0")),
+        (("--layers.width", "20"), ("--layers.width 20", "multiple", "8")),
+        (("--layers.upper-width", "20"), ("--layers.upper-width 20", "multiple", "8")),
+        (("--layers.width", "8200"), ("--layers.width 8200", "up to 8192")),
+        (("--layers.kernel", "table"), ("--layers.kernel table", "--codes.kind tokens")),
+        (("--layers.kernel", "tabel"), ("tabel", "table")),
         (("--kontext", "4"), ("--kontext",)),
     ],
 )
@@ -233,4 +243,4 @@ def test_help_is_answered_without_loading_jax():
         [sys.executable, "-c", probe], cwd=ROOT, env=path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "--goal-noise" in done.stdout
+    assert "--training.goal-noise" in done.stdout

@@ -108,7 +108,10 @@ def fit_codecs(
         different = len(np.unique(vectors, axis=0))
         if different < 2:
             what = "goal" if level == len(legs) else "value"
-            raise UserError(f"level {level} of the outlines has one {what} alone; give more texts, or fewer --contexts")
+            raise UserError(
+                f"level {level} of the outlines has one {what} alone; give more texts, or fewer "
+                "--layers.context-lengths"
+            )
         size = dims if level == 0 else average_dims if level < len(legs) else goal_dims
         if kind == "tokens":
             fitted.append(clusters.fit(vectors, min(size, different), seed))
@@ -148,7 +151,7 @@ def _kernel(shape: Shape, level: int, own: Space, target: Space, optimizer: opta
         try:
             return table(**spaces, capacity=width)
         except ValueError as error:
-            raise UserError(f"--kernel table: {error}; or give --codes tokens") from None
+            raise UserError(f"--layers.kernel table: {error}; or give --codes.kind tokens") from None
     if shape.kernel == "linear":
         return linear(**spaces, optimizer=optimizer, cells=width, slots=shape.slots)
     sizes = {"width": width, "heads": shape.heads, "blocks": shape.blocks, "slots": shape.slots}

@@ -4,6 +4,7 @@ import collections
 import functools
 import html
 import itertools
+import statistics
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
@@ -65,6 +66,29 @@ def page(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]], about: str
         modes=_options(entry["mode"] for entry in entries),
         plans="\n".join(_plan(entry, place == 0) for place, entry in enumerate(entries)),
     )
+
+
+def mean_rows(plans: Sequence[Plan], splits: Sequence[str], modes: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each split and mode: how many plans, how many of them ended by themselves, and the mean of each score.
+
+    A plan that lacks a score does not count in its mean.
+    """
+    rows = []
+    for split, mode in itertools.product(splits, modes):
+        of_both = [plan for plan in plans if (plan.split, plan.mode) == (split, mode)]
+        if not of_both:
+            continue
+        row = {
+            "split": split,
+            "mode": mode,
+            "plans": len(of_both),
+            "ended_percent": 100 * sum(plan.ended for plan in of_both) / len(of_both),
+        }
+        for name in dict.fromkeys(name for plan in plans for name in plan.scores):
+            scores = [plan.scores[name] for plan in of_both if name in plan.scores]
+            row[name] = statistics.fmean(scores) if scores else None
+        rows.append(row)
+    return rows
 
 
 def _found(steps: Sequence[str], others: Sequence[str]) -> list[bool]:

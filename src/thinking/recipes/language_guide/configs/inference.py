@@ -1,0 +1,69 @@
+"""Settings of lm_guide_inference: what is planned, and what is shown of it."""
+
+import dataclasses
+from typing import Literal
+
+from thinking.errors import UserError
+from thinking.experiment import Preset, RunConfig, group, option
+from thinking.recipes.language_guide.configs.shared import EmbedderConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanConfig:
+    """What is planned."""
+
+    goal: str | None = option(None, "plan for this goal alone, and show it; None: for all goals of the texts")
+    start: tuple[str, ...] = option((), "steps toward that goal that are done already, in order")
+    max_steps: int | None = option(
+        None,
+        "steps of a plan at most; None: twice the longest text of training, up to 256",
+        minimum=1,
+        maximum=10**5,
+    )
+
+    def validate(self) -> None:
+        """Raises UserError for what cannot be planned."""
+        if self.goal is not None and not self.goal.strip():
+            raise UserError("--goal: it is blank; say what is to be reached")
+        if self.start and self.goal is None:
+            raise UserError("--start: for which goal? name it with --goal")
+        if any(not step.strip() for step in self.start):
+            raise UserError("--start: a step is blank; leave it out")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportConfig:
+    """What is shown in the terminal."""
+
+    mode: Literal["think", "react"] = option("think", "plans that are shown in the terminal")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """Plan for all goals, or for one that you name."""
+
+    # Nothing is trained here: whatever is asked is planned anew.
+    seed: int = option(0, "without effect: no plan is drawn by chance", affects_weights=False)
+    plan: PlanConfig = group(PlanConfig, "what is planned", affects_weights=False)
+    embedder: EmbedderConfig = group(
+        EmbedderConfig, "what makes the vector of a goal that is typed", affects_weights=False
+    )
+    report: ReportConfig = group(ReportConfig, "what is shown in the terminal", affects_weights=False)
+
+    def validate(self) -> None:
+        """Raises UserError for reactions to a goal that is typed."""
+        if self.plan.goal is not None and self.report.mode == "react":
+            raise UserError(
+                "--report.mode react: nobody acts here who could be observed; leave it out with --plan.goal"
+            )
+
+
+PRESETS = {
+    "default": Preset(Config(), "plans for all goals, as in the figures"),
+    "smoke": Preset(Config(plan=PlanConfig(max_steps=32)), "short plans, in seconds"),
+}
+EXAMPLES = (
+    "python tasks/lm_guide_inference.py",
+    'python tasks/lm_guide_inference.py --plan.goal "building a rocket"',
+    'python tasks/lm_guide_inference.py --plan.goal "forging a bronze bell" --plan.start "Go to the copper mine."',
+)

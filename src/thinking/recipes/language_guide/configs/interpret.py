@@ -1,0 +1,72 @@
+"""Settings of lm_data_interpret: who writes plans out, and which of them are reported."""
+
+import dataclasses
+from typing import Literal
+
+from thinking.errors import UserError
+from thinking.experiment import Preset, RunConfig, group, option
+from thinking.recipes.groups import check_names
+from thinking.recipes.language_guide.configs.shared import EmbedderConfig, ServerConfig, WriterConfig
+
+SplitName = Literal["train", "held_out", "compound", "asked"]
+ModeName = Literal["think", "react"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanWriterConfig(WriterConfig):
+    """Who writes plans out."""
+
+    kind: Literal["nearest", "openai", "huggingface", "steered"] = option(
+        "nearest",
+        "the nearest known sentences, a server (needs OPENAI_API_KEY), a model of Hugging Face, or such a model "
+        "steered toward the plan's vectors",
+    )
+    num_plans: int = option(
+        3, "plans of each split and mode that a model writes; the others stay sentences", minimum=1, maximum=10**6
+    )
+    strength: float = option(
+        4.0, "nats that a cosine of 1 adds to a token's score in steering", minimum=0, maximum=10**6
+    )
+
+    def validate(self) -> None:
+        """Raises UserError for a model that is needed and not named."""
+        if self.kind != "nearest" and not self.model:
+            raise UserError(f"--kind {self.kind}: which model is not said; name it with --model")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportConfig:
+    """Which plans are reported."""
+
+    splits: tuple[SplitName, ...] = option(("held_out", "compound", "asked"), "splits of the goals planned for")
+    modes: tuple[ModeName, ...] = option(("think", "react"), "ways in which plans were made")
+
+    def validate(self) -> None:
+        """Raises UserError if nothing is named, or something twice."""
+        check_names(self.splits, "--splits", ("train", "held_out", "compound", "asked"))
+        check_names(self.modes, "--modes", ("think", "react"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """Write plans of the language guide as text, with a report of them."""
+
+    # Nothing is trained here. Other settings write anew, and answers that were paid for stay in the cache.
+    seed: int = option(0, "without effect: no text here is drawn by chance", affects_weights=False)
+    writer: PlanWriterConfig = group(PlanWriterConfig, "who writes plans out", affects_weights=False)
+    server: ServerConfig = group(ServerConfig, "the server that writes", affects_weights=False)
+    embedder: EmbedderConfig = group(
+        EmbedderConfig, "what makes vectors of a text that is steered", affects_weights=False
+    )
+    report: ReportConfig = group(ReportConfig, "which plans are reported", affects_weights=False)
+
+
+PRESETS = {
+    "default": Preset(Config(), "held-out, compound and typed goals, written as the nearest sentences"),
+    "smoke": Preset(Config(writer=PlanWriterConfig(num_plans=1)), "one plan of each kind at most for a model"),
+}
+EXAMPLES = (
+    "python tasks/lm_data_interpret.py",
+    "python tasks/lm_data_interpret.py --writer.kind openai --writer.model NAME --server.base-url http://localhost:8000/v1",
+    "python tasks/lm_data_interpret.py --writer.kind steered --writer.model gpt2 --writer.strength 6",
+)

@@ -1,0 +1,77 @@
+"""Settings of lm_data_prepare: where texts come from, and what embeds them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from thinking.errors import UserError
+from thinking.experiment import Preset, RunConfig, group, option
+from thinking.recipes.language_guide.configs.shared import EmbedderConfig, ServerConfig, WriterConfig
+
+MODELS = ("openai", "huggingface")
+SOURCES = ("bundled", *MODELS)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    """Where texts come from."""
+
+    source: str = option("bundled", f"{', '.join(SOURCES)}, or a file of JSON Lines")
+    goals: Path | None = option(None, "file of goals for a model, one a line; None: the bundled ones")
+    num_texts: int = option(12, "bundled texts for each goal of training, in random wordings", minimum=1, maximum=10**5)
+    num_wordings: int = option(6, "ways to word a step of the bundled texts", minimum=1, maximum=1000)
+    held_out_fraction: float = option(
+        0.2, "fraction of the goals held out of training, unless the file names splits itself", minimum=0, below=1
+    )
+
+    def validate(self) -> None:
+        """Raises UserError for a source that is none, or goals that nobody reads."""
+        if self.source not in SOURCES and not Path(self.source).is_file():
+            raise UserError(f"--source {self.source}: no such file; allowed are {', '.join(SOURCES)}, or a file")
+        if self.goals is not None and self.source not in MODELS:
+            raise UserError(f"--goals {self.goals}: models alone are given goals; add --source openai or huggingface")
+
+
+@dataclasses.dataclass(frozen=True)
+class SentenceEmbedderConfig(EmbedderConfig):
+    """An embedder to choose."""
+
+    kind: Literal["minilm", "openai", "hashed"] = option(
+        "minilm", "all-MiniLM-L6-v2 in JAX, a server, or counts of hashed letters"
+    )
+    model: str = option("text-embedding-3-small", "model of the server that embeds")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """Prepare texts and their embeddings for the language guide."""
+
+    # Nothing is trained here. Other settings prepare anew, and answers that were paid for stay in the cache.
+    seed: int = option(0, "seed of wordings and of the goals that are held out", affects_weights=False)
+    text: TextConfig = group(TextConfig, "where texts come from", affects_weights=False)
+    writer: WriterConfig = group(WriterConfig, "the model that writes texts", affects_weights=False)
+    server: ServerConfig = group(ServerConfig, "the server that writes or embeds", affects_weights=False)
+    embedder: SentenceEmbedderConfig = group(
+        SentenceEmbedderConfig, "what makes vectors of sentences", affects_weights=False
+    )
+
+    def validate(self) -> None:
+        """Raises UserError if texts shall be written and no model is named."""
+        if self.text.source in MODELS and not self.writer.model:
+            raise UserError(
+                f"--text.source {self.text.source}: which model shall write them? name it with --writer.model"
+            )
+
+
+PRESETS = {
+    "default": Preset(Config(), "the bundled texts as in the figures, embedded by MiniLM"),
+    "smoke": Preset(
+        Config(text=TextConfig(num_texts=1, num_wordings=2), embedder=SentenceEmbedderConfig(kind="hashed")),
+        "few texts and an embedder without weights, in seconds",
+    ),
+}
+EXAMPLES = (
+    "python tasks/lm_data_prepare.py",
+    "python tasks/lm_data_prepare.py --text.source texts.jsonl --text.held-out-fraction 0.1",
+    "python tasks/lm_data_prepare.py --text.source openai --writer.model NAME --server.base-url http://localhost:8000/v1",
+)

@@ -1,0 +1,37 @@
+"""Groups of settings that several tasks of the language guide have: the same flags in all of them."""
+
+import dataclasses
+from pathlib import Path
+
+from thinking.errors import name_flags
+from thinking.experiment import option
+from thinking.text.server import check_open
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerConfig:
+    """A server of the OpenAI protocol; its key comes from the environment."""
+
+    base_url: str | None = option(
+        None, "address, such as http://localhost:8000/v1; None: that of OPENAI_BASE_URL, or OpenAI's own"
+    )
+    max_requests: int | None = option(None, "HTTP requests sent at most; None: no limit", minimum=1, maximum=10**9)
+
+    def validate(self) -> None:
+        """Raises UserError for an address with a secret in it."""
+        with name_flags(base_url="--base-url"):
+            check_open(self.base_url)
+
+
+@dataclasses.dataclass(frozen=True)
+class WriterConfig:
+    """A language model that writes."""
+
+    model: str | None = option(None, "model that writes: its name, or the folder of one of Hugging Face")
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbedderConfig:
+    """What makes vectors of sentences."""
+
+    folder: Path | None = option(None, "folder of MiniLM's files; None: the installed ones, or fetched")

@@ -1,0 +1,137 @@
+"""Settings of lm_guide_train: codes, layers and training of the guide."""
+
+import dataclasses
+from typing import Literal
+
+from thinking.errors import UserError
+from thinking.experiment import Preset, RunConfig, group, invalid, option
+from thinking.recipes.groups import OptimizerConfig
+
+WIDEST_TRANSFORMER = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class CodesConfig:
+    """What layers see of vectors."""
+
+    kind: Literal["whitened", "tokens"] = option(
+        "whitened", "vectors become whitened vectors by a linear transformation, or tokens by k-means"
+    )
+    step_dims: int = option(96, "dimensions of whitened steps, or different tokens of steps", minimum=1, maximum=65536)
+    sub_goal_dims: int = option(
+        32,
+        "dimensions of whitened sub-goals, which are averages of steps, or different tokens of them",
+        minimum=1,
+        maximum=65536,
+    )
+    goal_dims: int = option(128, "dimensions of whitened goals, or different tokens of goals", minimum=1, maximum=65536)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayersConfig:
+    """The layers of the guide."""
+
+    kernel: Literal["transformer", "linear", "table"] = option("transformer", "kernel of all layers")
+    context_lengths: tuple[int, ...] = option(
+        (4, 2, 1), "items that each layer recalls, the lowest first; one for each layer", minimum=1, maximum=4096
+    )
+    width: int = option(
+        272,
+        "lowest layer: dimensions of a transformer, cells of a linear memory, or questions that a table holds",
+        minimum=1,
+        maximum=2**24,
+    )
+    upper_width: int = option(
+        144, "dimensions, cells or questions of the layers above, which learn less", minimum=1, maximum=2**24
+    )
+    num_slots: int = option(1, "hypotheses per question of a transformer or a linear memory", minimum=1, maximum=1024)
+
+    def validate(self) -> None:
+        """Raises UserError if there is no layer."""
+        if not self.context_lengths:
+            raise invalid("context_lengths", "a whole number from 1 to 4096 for each layer", take=(4, 2, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of the transformer of each layer, beside its width."""
+
+    num_heads: int = option(4, "attention heads", minimum=1, maximum=128)
+    num_layers: int = option(1, "blocks", minimum=1, maximum=128)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamWConfig(OptimizerConfig):
+    """AdamW, whose rate falls to a hundredth along a cosine."""
+
+    weight_decay: float = option(0.3, "part of a matrix that a step at rate 1 would take away", minimum=0, maximum=1000)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """What is trained on, and for how long."""
+
+    num_steps: int = option(2000, "training steps", minimum=1, maximum=10**9)
+    batch_size: int = option(256, "examples of each layer in a step", minimum=1, maximum=2**20)
+    sub_goal_noise: float = option(
+        0.3, "standard deviation of the noise on codes of sub-goals", minimum=0, maximum=1000
+    )
+    goal_noise: float = option(0.3, "standard deviation of the noise on codes of goals", minimum=0, maximum=1000)
+    num_pairs: int = option(
+        3, "pairs of texts for each text, which the top layer learns to pursue as one goal", minimum=0, maximum=10**4
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """Train a hierarchical guide to plan in sentence embeddings."""
+
+    flat_baseline: bool = option(True, "train a flat guide of as many parameters beside it", affects_weights=False)
+    codes: CodesConfig = group(CodesConfig, "what layers see of vectors")
+    layers: LayersConfig = group(LayersConfig, "the layers of the guide")
+    transformer: TransformerConfig = group(TransformerConfig, "sizes of a transformer, beside its width")
+    optimizer: AdamWConfig = group(AdamWConfig(learning_rate=0.002), "AdamW; its rate falls to a hundredth as a cosine")
+    training: TrainingConfig = group(TrainingConfig, "what is trained on, and for how long")
+
+    def validate(self) -> None:
+        """Raises UserError for a width that heads cannot share, and for tables of vectors."""
+        unit = 2 * self.transformer.num_heads
+        for name in ("width", "upper_width") if self.layers.kernel == "transformer" else ():
+            width = getattr(self.layers, name)
+            if width % unit or width > WIDEST_TRANSFORMER:
+                several = f"a multiple of twice --transformer.num-heads, {unit}"
+                raise invalid(f"layers.{name}", f"{several}, up to {WIDEST_TRANSFORMER}")
+        if self.layers.kernel == "table" and self.codes.kind != "tokens":
+            raise UserError("--layers.kernel table: it holds no vectors; give --codes.kind tokens")
+
+
+_TOKENS = CodesConfig("tokens", step_dims=1024, sub_goal_dims=1024, goal_dims=512)
+PRESETS = {
+    "default": Preset(Config(), "transformers over whitened vectors, as in the figures"),
+    "tokens": Preset(Config(codes=_TOKENS), "transformers over tokens"),
+    "linear": Preset(
+        Config(layers=LayersConfig("linear", width=2048, upper_width=2048), optimizer=AdamWConfig(learning_rate=0.01)),
+        "linear memories over whitened vectors",
+    ),
+    "table": Preset(
+        Config(
+            codes=_TOKENS,
+            layers=LayersConfig("table", width=2**20, upper_width=2**20),
+            training=TrainingConfig(num_steps=600, num_pairs=0),
+        ),
+        "tables over tokens",
+    ),
+    "smoke": Preset(
+        Config(
+            codes=CodesConfig(step_dims=16, sub_goal_dims=16, goal_dims=16),
+            layers=LayersConfig(width=16, upper_width=16),
+            training=TrainingConfig(num_steps=20, batch_size=32, num_pairs=1),
+        ),
+        "tiny transformers, in seconds",
+    ),
+}
+EXAMPLES = (
+    "python tasks/lm_guide_train.py",
+    "python tasks/lm_guide_train.py --preset table",
+    "python tasks/lm_guide_train.py --layers.context-lengths 8 4 --layers.width 320 --no-flat-baseline",
+)

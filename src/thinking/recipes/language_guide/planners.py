@@ -1,0 +1,92 @@
+"""Trained guides that plan, as the task that trained them left them, and their plans as they are saved.
+
+Axes: N goals.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from thinking.errors import UserError
+from thinking.experiment import checkpoint
+from thinking.guide.outlines.unrolling import Unrolled
+from thinking.recipes.language_guide import model, planning
+from thinking.recipes.language_guide.evaluation import Asked
+from thinking.recipes.language_guide.planning import Planner
+from thinking.text.plans import Plan
+from thinking.text.prepared import Prepared
+from thinking.text.records import leaves
+
+LONGEST = 256
+"""Steps of a plan, unless others are asked for."""
+
+
+def default_max_steps(data: Prepared) -> int:
+    """Steps of a plan at most: twice those of the longest text of training, up to `LONGEST`."""
+    longest = max(sum(1 for _ in leaves(text.steps)) for text in data.texts if text.split == "train")
+    return min(2 * longest, LONGEST)
+
+
+def load_planners(folder: Path, data: Prepared, max_steps: int) -> tuple[int, dict[str, Planner]]:
+    """The guides that were trained.
+
+    Args:
+        folder: of the task that trained them.
+        data: what they learned from.
+        max_steps: of a plan.
+
+    Returns:
+        How many layers the guide has, and planners by name: `guide`, and `flat` if there is one.
+
+    Raises:
+        UserError: no guide was trained to the end, or it learned from other data.
+    """
+    num_layers, planners = 1, {}
+    if not (folder / "results.json").exists():
+        raise UserError(f"{folder} has no guide that was trained to the end: {model.FIRST}")
+    for name in ("guide", "flat"):
+        if name == "flat" and not (folder / "checkpoints" / name).exists():
+            continue
+        shape, fitted = model.load(folder / name, model.checksum(data))
+        guide = model.build(shape, list(map(model.codec_of, fitted)))
+        saved = checkpoint.restore(folder / "checkpoints" / name, jax.jit(guide.init)(jax.random.key(0)))
+        if saved is None:
+            raise UserError(f"{folder} has no trained {name}: {model.FIRST}")
+        num_layers = max(num_layers, len(shape.contexts))
+        planners[name] = planning.planner(guide, saved.state, max_steps)
+    return num_layers, planners
+
+
+def plans_of(
+    data: Prepared,
+    asked: Asked,
+    mode: str,
+    unrolled: Unrolled,
+    nodes: Sequence[Any],
+    scores: Sequence[Mapping[str, float]],
+) -> list[Plan]:
+    """All N plans of a mode, as they are saved.
+
+    Args:
+        data: the texts.
+        asked: the goals.
+        mode: `think` or `react`.
+        unrolled: the plans in vectors.
+        nodes: of each plan.
+        scores: of each plan.
+    """
+    return [
+        Plan(
+            goal=asked.names[row],
+            split=asked.splits[row],
+            mode=mode,
+            nodes=nodes[row],
+            ended=bool(mode == "react" or unrolled.length[row] < unrolled.steps.shape[1]),
+            given=0,
+            reference=tuple(data.steps[step] for step in asked.steps[row]),
+            scores=scores[row],
+        )
+        for row in range(len(asked.names))
+    ]

@@ -1,0 +1,108 @@
+"""Training of the guide, and of a flat one beside it, on the outlines of all texts of training."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from thinking.experiment import Run
+from thinking.experiment.training import Trained, train
+from thinking.guide.outlines.codecs import Codec
+from thinking.guide.outlines.training_data import draw, lessons, paired
+from thinking.learning.optimizers import warmup_cosine
+from thinking.recipes.language_guide import model
+from thinking.recipes.language_guide.configs.train import Config
+from thinking.recipes.language_guide.model import Shape
+from thinking.text.prepared import Prepared
+
+CHUNK = 50
+"""Steps between two looks at the losses."""
+
+
+def shape_of(config: Config) -> Shape:
+    """What a guide of these settings is built of."""
+    layers, transformer = config.layers, config.transformer
+    return Shape(
+        contexts=layers.context_lengths,
+        kernel=layers.kernel,
+        width=layers.width,
+        upper_width=layers.upper_width,
+        heads=transformer.num_heads,
+        blocks=transformer.num_layers,
+        slots=layers.num_slots,
+    )
+
+
+def train_guide(
+    config: Config, run: Run, name: str, data: Prepared, flat_parameters: int | None = None
+) -> tuple[Trained, dict[str, Any]]:
+    """Train one guide, saved as it was built.
+
+    Args:
+        config: of the task.
+        run: of the task; what the guide is built of is written to the folder of its name.
+        name: of the guide.
+        data: what is learned from.
+        flat_parameters: how many parameters a guide of one layer has; None for one of the config's layers.
+
+    Returns:
+        What came of it, and its row of results.
+    """
+    shape, training = shape_of(config), config.training
+    num_layers = len(shape.contexts) if flat_parameters is None else 1
+    legs = model.legs_to_learn(data, num_layers)
+    codes = config.codes
+    dims = {"dims": codes.step_dims, "average_dims": codes.sub_goal_dims, "goal_dims": codes.goal_dims}
+    fitted = model.fit_codecs(legs, kind=codes.kind, seed=config.seed, **dims)
+    codecs = list(map(model.codec_of, fitted))
+    if flat_parameters is not None:
+        shape = flat_shape(shape, codecs, flat_parameters)
+    model.save(run.folder / name, shape, fitted, model.checksum(data))
+
+    legs[-1] = paired(legs[-1], training.num_pairs, config.seed)
+    examples = lessons(legs, codecs, shape.contexts)
+    num_steps, optimizer = training.num_steps, config.optimizer
+    schedule = warmup_cosine(optimizer.learning_rate, num_steps, min(50, num_steps // 10), 0.01)
+    guide = model.build(shape, codecs, schedule, optimizer.weight_decay)
+    noises = [training.sub_goal_noise] * (num_layers - 1) + [training.goal_noise]
+    key = jax.random.key(config.seed)
+
+    def step(state: Any, index: jax.Array) -> tuple[Any, Any]:
+        drawn = draw(guide, state, examples, jax.random.fold_in(key, index), training.batch_size, noises)
+        return guide.fit(state, drawn)
+
+    watch = "written/0" if shape.kernel == "table" else "value_loss/0"
+    stage = train(
+        run, name, init=lambda: jax.jit(guide.init)(key), step=step, steps=num_steps, chunk=CHUNK, watch=watch
+    )
+    return stage, {
+        "model": name,
+        "layers": num_layers,
+        "parameters": model.parameters(guide),
+        "lessons": sum(len(level.value) for level in examples),
+        "train_seconds": stage.seconds,
+        "compile_seconds": stage.compile_seconds,
+    }
+
+
+def flat_shape(shape: Shape, codecs: Sequence[Codec], parameters: int) -> Shape:
+    """One layer, as wide as makes about so many parameters.
+
+    Args:
+        shape: of the guide.
+        codecs: of steps and of goals.
+        parameters: of the guide, all layers together.
+    """
+
+    def with_width(width: int) -> Shape:
+        return shape._replace(contexts=shape.contexts[:1], width=width)
+
+    if shape.kernel == "table":
+        return with_width(shape.width)
+    unit = 2 * shape.heads if shape.kernel == "transformer" else 1
+    # A cell reads each item of a context, so a guide of long contexts above the lowest is worth more than L layers.
+    most = sum(length + 1 for length in shape.contexts) * max(shape.width, shape.upper_width)
+    widths = range(shape.width, most + 1, unit)
+    found = bisect_left(widths, parameters, key=lambda width: model.parameters(model.build(with_width(width), codecs)))
+    return with_width(widths[min(found, len(widths) - 1)])

@@ -1,0 +1,109 @@
+"""Plans written out by a model: which of them, by whom, and with progress.
+
+Axes: M vectors of nodes, D dimensions.
+"""
+
+import collections
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from thinking.errors import UserError, name_flags
+from thinking.progress import shown
+from thinking.recipes.language_guide import plan_writing
+from thinking.recipes.language_guide.configs.interpret import Config
+from thinking.recipes.language_guide.plan_writing import Write
+from thinking.recipes.language_guide.servers import open_server, tell_kept_answers
+from thinking.text import huggingface
+from thinking.text.openai_protocol import PARALLEL, in_order, openai_text
+from thinking.text.plans import Plan
+from thinking.text.prepared import Prepared
+from thinking.text.same_embedder import MINILM, same_embedder
+
+
+def write_plans(
+    config: Config, plans: Sequence[Plan], data: Prepared, vectors: np.ndarray, answers: Path
+) -> tuple[list[str], list[str]]:
+    """All plans as text: the first of each split and mode by the model, the others by the nearest sentences.
+
+    Args:
+        config: of the task.
+        plans: to write.
+        data: the texts from which the guide learned.
+        vectors: [M, D] of the plans' nodes.
+        answers: the folder where a server's answers are kept.
+
+    Returns:
+        For each plan its text, and who wrote it.
+
+    Raises:
+        UserError: the model cannot be had, or cannot be steered.
+    """
+    texts = [plan_writing.nearest(plan) for plan in plans]
+    writers = ["nearest known sentences"] * len(plans)
+    kind = config.writer.kind
+    if kind == "nearest":
+        return texts, writers
+    how = "steered" if kind == "steered" else "told the nearest sentences"
+    places = first_of_each(plans, config.writer.num_plans)
+    with _open_writer(config, data, vectors, answers) as write:
+        written = _write_all(write, [plans[place] for place in places], PARALLEL if kind == "openai" else 1)
+        for place, text in zip(places, written, strict=True):
+            texts[place] = text
+            writers[place] = f"{config.writer.model}, {how}"
+    return texts, writers
+
+
+def first_of_each(plans: Sequence[Plan], count: int) -> list[int]:
+    """Places of the first so many plans of each split and mode."""
+    seen: collections.Counter[tuple[str, str]] = collections.Counter()
+    places = []
+    for place, plan in enumerate(plans):
+        seen[plan.split, plan.mode] += 1
+        if seen[plan.split, plan.mode] <= count:
+            places.append(place)
+    return places
+
+
+def check_steerable(embedder_folder: Path | None, data: Prepared, vectors: np.ndarray) -> None:
+    """Steering embeds all that is written after every token, and compares it with the vectors [M, D].
+
+    Raises:
+        UserError: the embedder that made them runs elsewhere, or they are of other data.
+    """
+    runs_here = embedder_folder or data.embedder == MINILM or data.embedder.startswith("hashed-")
+    if not runs_here:
+        raise UserError(
+            f"--writer.kind steered: the data were embedded by {data.embedder}, and a server cannot be asked about "
+            "every word; give the folder of that embedder with --embedder.folder, or prepare the data with "
+            "--embedder.kind minilm"
+        )
+    if (made := vectors.shape[1]) != (dims := data.step_vectors.shape[1]):
+        raise UserError(f"the plans have {made} dimensions, and the data {dims}: run tasks/lm_guide_inference.py again")
+
+
+@contextlib.contextmanager
+def _open_writer(config: Config, data: Prepared, vectors: np.ndarray, answers: Path) -> Iterator[Write]:
+    writer = config.writer
+    if writer.kind == "openai":
+        with open_server(config.server, answers) as server, tell_kept_answers(answers):
+            yield plan_writing.rewritten(openai_text(server, writer.model))
+    elif writer.kind == "huggingface":
+        yield plan_writing.rewritten(huggingface.ask_by(huggingface.load(writer.model)))
+    else:
+        folder = config.embedder.folder
+        check_steerable(folder, data, vectors)
+        with name_flags(folder="--embedder.folder"), same_embedder(data, folder, answers) as embedder:
+            yield plan_writing.steered_toward(huggingface.load(writer.model), embedder, vectors, writer.strength)
+
+
+def _write_all(write: Write, plans: Sequence[Plan], workers: int) -> Iterator[str]:
+    """The plans as the model writes them, in order, with progress."""
+    words = 0
+    with shown("writing", 0, len(plans), "words") as advance:
+        for done, text in enumerate(in_order(write, plans, workers), start=1):
+            words += len(text.split())
+            advance(done, words)
+            yield text

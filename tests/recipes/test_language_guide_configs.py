@@ -1,0 +1,19 @@
+"""The presets of the four tasks of the language guide: declared whole, and allowed."""
+
+import pytest
+
+from thinking.experiment.config import check
+from thinking.experiment.settings import misdeclared
+from thinking.recipes.language_guide.configs import inference, interpret, prepare, train
+
+CONFIGS = {
+    f"{module.__name__.rpartition('.')[2]}-{name}": preset.config
+    for module in (prepare, train, inference, interpret)
+    for name, preset in module.PRESETS.items()
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_preset_is_declared_whole_and_allowed(name):
+    assert misdeclared(CONFIGS[name]) == []
+    check(CONFIGS[name])
