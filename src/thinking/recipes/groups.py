@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from thinking.errors import UserError
 from thinking.experiment import RunConfig, check_seeds, invalid, option
 
 
@@ -41,3 +42,17 @@ class DecoderConfig(WidthConfig):
     """Sizes of a decoder."""
 
     num_layers: int = option(2, "blocks", minimum=1, maximum=128)
+
+
+@dataclasses.dataclass(frozen=True)
+class CurriculumConfig:
+    """Levels that open one after another."""
+
+    enabled: bool = option(False, "open one level after another, as the one before is mastered")
+    threshold: float = option(0.8, "share of successes that opens the next level", above=0, maximum=1)
+
+
+def check_names(flag: str, names: tuple[str, ...], choices: tuple[str, ...]) -> None:
+    """Raises UserError unless at least one name is given, and each of them once."""
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"{' '.join([flag, *names])}: name some of {', '.join(choices)}, each once")
