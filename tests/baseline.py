@@ -63,7 +63,11 @@ RUNS: dict[str, list[str]] = {
     "arithmetic-imitation": [f"{ARITHMETIC} --algorithm expert_iteration"],
     "arithmetic-subtasks": [f"{ARITHMETIC} --styles subtasks --least-first --algorithm none --exam-problems 2"],
     "arithmetic-places": [f"{ARITHMETIC} --positions place --least-first --algorithm none --curriculum --mastery 0.01"],
-    "spelling": ["text_generation.py --preset smoke", "text_generation.py --target ab --updates 20 --texts 8 --width 16 --heads 2 --artifacts artifacts/whole"],
+    "spelling": [
+        "text_generation.py --preset smoke",
+        "text_generation.py --target ab --rl.num-updates 20 --rl.batch-size 8 --model.width 16 --model.num-heads 2 "
+        "--artifacts artifacts/whole",
+    ],
     "thoughts": [f"{THINK} --steps 60"],
     "thoughts-group": [f"{THINK} {PROBLEM} --thoughts discrete --gradient grpo --group 4 --end-thought --repetition-penalty 0.1"],
     "thoughts-drawn": [
