@@ -44,8 +44,6 @@ class Config(RunConfig):
     test_episodes: int = option(
         100, "Gymnasium episodes for each seed and each return asked for", affects_weights=False
     )
-    speed: bool = option(False, "instead: measure how fast experience is collected", affects_weights=False)
-    speed_worlds: int = option(1024, "worlds side by side while speed is measured", affects_weights=False)
     films: bool = option(True, "write a GIF of an episode of each", affects_weights=False)
 
     courses: int = option(36, "guide: courses, the first of which is random")
@@ -209,8 +207,6 @@ def run(config: Config, run: Run) -> None:
     from thinking.recipes.cart_pole import comparison, videos
 
     world = control.world(config.environment)
-    if config.speed:
-        return measure(config, run, world)
     trainers = {"guide": train_guide, "ppo": train_ppo, "reinforce": train_reinforce}
     players = {name: trainers[name](config, run, world) for name in dict.fromkeys(config.algorithm)}
     to_trained = time.monotonic() - BEGAN
@@ -237,18 +233,6 @@ def run(config: Config, run: Run) -> None:
         seconds_from_command_to_trained=to_trained,
         reward_threshold=gymnasium_evaluation.reward_threshold(world),
     )
-
-
-def measure(config: Config, run: Run, world: World) -> None:
-    """How fast experience is collected, with the networks of PPO and of the guide."""
-    from thinking.experiment.device import matmul_gflops
-    from thinking.experiment.results import write_results
-    from thinking.recipes.cart_pole import comparison
-
-    guide, policy = build_guide(config, world), build_policy(config, world)
-    actors = {"guide": comparison.guide_actor(guide), "ppo": comparison.policy_actor(policy)}
-    rows = [comparison.collection_speed(world, name, *actor, config.speed_worlds) for name, actor in actors.items()]
-    write_results(run, rows, {}, matmul_gflops=matmul_gflops())
 
 
 def keys_of(config: Config) -> jax.Array:
