@@ -29,7 +29,7 @@ def installed(run: Run, part: str, *packages: str) -> bool:
     """Whether a part of the benchmark can be compared; if not, a line says what is to be installed."""
     lacking = missing(*packages)
     if lacking:
-        run.log(f"{part} is compared with nothing: pip install {' '.join(lacking)}")
+        run.log(f"{part} has no baseline, as it is not installed: pip install {' '.join(lacking)}")
     return not lacking
 
 
