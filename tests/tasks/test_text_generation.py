@@ -56,7 +56,7 @@ def test_a_target_is_written_and_what_it_took_is_told(finished):
         (("--target", "Ab"), "--target Ab: allowed is a text of \"abcdefghijklmnopqrstuvwxyz .,'-\", which has no 'A'"),
         (("--target", ""), "allowed is a text of 1 to 200 letters"),
         (("--target", "a" * 201), "allowed is a text of 1 to 200 letters"),
-        (("--rewards",), "--rewards: name some of outcome, process, each once"),
+        (("--rewards",), "--rewards: name at least one of outcome, process, each once"),
         (("--eval.beam-width", "0"), "--eval.beam-width 0: allowed is a whole number from 1"),
         (("--curriculum.threshold", "0"), "--curriculum.threshold 0"),
         (("--rl.discount", "2"), "--rl.discount 2"),

@@ -56,4 +56,4 @@ class CurriculumConfig:
 def check_names(values: Sequence[str], flag: str, choices: Sequence[str]) -> None:
     """Raises UserError unless at least one thing is named, and each once."""
     if not values or len(set(values)) < len(values):
-        raise UserError(f"{' '.join([flag, *values])}: name some of {', '.join(choices)}, each once")
+        raise UserError(f"{' '.join([flag, *values])}: name at least one of {', '.join(choices)}, each once")

@@ -73,7 +73,7 @@ class LinearConfig:
 class TransformerConfig(DecoderConfig):
     """The guides of transformers."""
 
-    num_layers: int = option(1, "blocks")
+    num_layers: int = option(1, "blocks", minimum=1, maximum=128)
     num_slots: int = option(32, "hypotheses per question", minimum=1, maximum=4096)
     access: Access = option("value", "which slot a training example changes")
     optimizer: OptimizerConfig = group(OptimizerConfig(learning_rate=0.01), "Adam, whose rate falls to 0 as a cosine")
