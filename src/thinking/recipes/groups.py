@@ -1,7 +1,9 @@
 """Groups of settings that several tasks have: the same group for the same thing. Free of JAX."""
 
 import dataclasses
+from collections.abc import Sequence
 
+from thinking.errors import UserError
 from thinking.experiment import RunConfig, check_seeds, invalid, option
 
 
@@ -41,3 +43,15 @@ class DecoderConfig(WidthConfig):
     """Sizes of a decoder."""
 
     num_layers: int = option(2, "blocks", minimum=1, maximum=128)
+
+
+def check_names(values: Sequence[str], flag: str, choices: Sequence[str]) -> None:
+    """Check that a flag names at least one thing, and each once.
+
+    Raises:
+        UserError: nothing is named, or something twice.
+    """
+    if not values:
+        raise UserError(f"{flag}: name at least one of {', '.join(choices)}")
+    if len(set(values)) < len(values):
+        raise UserError(f"{flag} {' '.join(values)}: allowed is each name once")
