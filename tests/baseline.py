@@ -53,16 +53,35 @@ RUNS: dict[str, list[str]] = {
         "rl_cart_pole.py --preset smoke --env.name Pendulum-v1 --algorithm guide ppo --guide.num-layers 1 "
         "--eval.target-returns -900"
     ],
-    "arithmetic": [f"{ARITHMETIC} --styles worked direct revised --slips --search add:1 --search-problems 4 --attempts 2"],
-    "arithmetic-kl": [f"{ARITHMETIC} --kl-weight 0.1 --length-weight 0.1 --no-gated --epochs 2 --least-first"],
-    "arithmetic-ppo": [f"{ARITHMETIC} --algorithm ppo --gae-lambda 0.9"],
-    "arithmetic-ppo-whole": [f"{ARITHMETIC} --algorithm ppo --credit whole --curriculum --mastery 0.01 --tried 4"],
-    "arithmetic-reinforce": [f"{ARITHMETIC} --algorithm reinforce --no-replay"],
-    "arithmetic-reinforce-whole": [f"{ARITHMETIC} --algorithm reinforce --credit whole --no-replay"],
-    "arithmetic-grpo-whole": [f"{ARITHMETIC} --credit whole --styles direct --search add:1 --search-problems 4 --attempts 2"],
-    "arithmetic-imitation": [f"{ARITHMETIC} --algorithm expert_iteration"],
-    "arithmetic-subtasks": [f"{ARITHMETIC} --styles subtasks --least-first --algorithm none --exam-problems 2"],
-    "arithmetic-places": [f"{ARITHMETIC} --positions place --least-first --algorithm none --curriculum --mastery 0.01"],
+    "arithmetic": [
+        f"{ARITHMETIC} --styles worked direct revised --eval.injected-errors --search.sources add:1 "
+        "--search.num-problems 4 --search.num-samples 2"
+    ],
+    "arithmetic-kl": [
+        f"{ARITHMETIC} --rl.policy.kl-weight 0.1 --rewards.length-weight 0.1 --model.no-gated --rl.num-epochs 2 "
+        "--data.reverse-digits"
+    ],
+    "arithmetic-ppo": [f"{ARITHMETIC} --rl.algorithm ppo --rl.policy.gae-lambda 0.9"],
+    "arithmetic-ppo-whole": [
+        f"{ARITHMETIC} --rl.algorithm ppo --rl.advantage whole --curriculum.enabled --curriculum.threshold 0.01 "
+        "--rl.num-sampled-prompts 4"
+    ],
+    "arithmetic-reinforce": [f"{ARITHMETIC} --rl.algorithm reinforce --rl.no-prioritized"],
+    "arithmetic-reinforce-whole": [
+        f"{ARITHMETIC} --rl.algorithm reinforce --rl.advantage whole --rl.no-prioritized"
+    ],
+    "arithmetic-grpo-whole": [
+        f"{ARITHMETIC} --rl.advantage whole --styles direct --search.sources add:1 --search.num-problems 4 "
+        "--search.num-samples 2"
+    ],
+    "arithmetic-imitation": [f"{ARITHMETIC} --rl.algorithm expert_iteration"],
+    "arithmetic-subtasks": [
+        f"{ARITHMETIC} --styles subtasks --data.reverse-digits --rl.algorithm none --eval.num-problems 2"
+    ],
+    "arithmetic-places": [
+        f"{ARITHMETIC} --model.positions place --data.reverse-digits --rl.algorithm none --curriculum.enabled "
+        "--curriculum.threshold 0.01"
+    ],
     "spelling": [
         "text_generation.py --preset smoke",
         "text_generation.py --target ab --rl.num-updates 20 --rl.batch-size 8 --model.width 16 --model.num-heads 2 "
@@ -97,7 +116,7 @@ RUNS: dict[str, list[str]] = {
 """The commands of each run, one after the other; each sees the artifacts of those before it."""
 
 CHATS = {
-    f"chat-{method}": f"{ARITHMETIC} --chat --method {method} --paths 3"
+    f"chat-{method}": f"{ARITHMETIC} --chat --answer.method {method} --answer.num-samples 3"
     for method in ("greedy", "vote", "value", "likeliest", "check", "beam", "revision", "tree")
 }
 RUNS |= {name: [command] for name, command in CHATS.items()}
