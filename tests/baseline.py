@@ -98,7 +98,11 @@ RUNS: dict[str, list[str]] = {
         f"{THINK} {PROBLEM} --problem list --thoughts pause discrete --gradient gumbel --blind --tokens 5 --thought-width 8"
     ],
     "thoughts-code": ["think_tokens.py --preset code --steps 40 --batch 16 --width 16"],
-    "thoughts-text": ["lm_think.py --preset smoke", "lm_think.py --preset smoke --bpe 300 --ahead 1 --thoughts judged --group 1 --artifacts artifacts/bpe"],
+    "thoughts-text": [
+        "lm_think.py --preset smoke",
+        "lm_think.py --preset smoke --text.bpe-tokens 300 --window.target-length 1 --thoughts judged "
+        "--rl.num-generations 1 --artifacts artifacts/bpe",
+    ],
     "language": ["lm_data_prepare.py --preset smoke", f"{LM[0]} --preset smoke", f"{LM[1]} --preset smoke", LM[2]],
     "language-table": [
         "lm_data_prepare.py --preset smoke",
