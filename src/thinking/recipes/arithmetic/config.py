@@ -188,7 +188,7 @@ class SearchConfig:
     num_problems: int = option(256, "problems to search on", minimum=1, maximum=MOST_PROBLEMS)
     num_samples: int = option(16, "most completions sampled of a problem", minimum=1, maximum=2**12)
     temperature: float = option(
-        0.7, "by which logits are divided before completions are sampled", minimum=0.01, maximum=1000
+        0.7, "by which logits are divided before completions are sampled, by --chat too", minimum=0.01, maximum=1000
     )
 
     def validate(self) -> None:
