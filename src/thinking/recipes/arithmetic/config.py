@@ -8,7 +8,7 @@ from tyro.conf import FlagCreatePairsOff
 
 from thinking.errors import UserError, name_flags
 from thinking.experiment import RunConfig, group, invalid, option
-from thinking.recipes.groups import DecoderConfig, OptimizerConfig, check_names
+from thinking.recipes.groups import CurriculumConfig, DecoderConfig, OptimizerConfig, check_names
 
 Style = Literal["worked", "direct", "subtasks", "revised"]
 Method = Literal["greedy", "vote", "value", "likeliest", "check", "beam", "revision", "tree"]
@@ -58,14 +58,6 @@ class ModelConfig(DecoderConfig):
     num_digit_positions: int = option(
         64, "digit positions that training draws from with positions by place", minimum=1, maximum=2**16
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class CurriculumConfig:
-    """A curriculum over the sources, for supervised training and for rewards."""
-
-    enabled: bool = option(False, "unlock one source after another instead of drawing from all")
-    threshold: float = option(0.8, "share of problems solved that unlocks the next source", above=0, maximum=1)
 
 
 @dataclasses.dataclass(frozen=True)

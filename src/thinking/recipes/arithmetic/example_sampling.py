@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from thinking.errors import UserError
 from thinking.learning.curriculum import Syllabus, by_level, curriculum, evenly, replay
-from thinking.recipes.arithmetic.config import CurriculumConfig
+from thinking.recipes.groups import CurriculumConfig
 
 
 def make_sampler(

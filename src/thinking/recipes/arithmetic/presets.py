@@ -3,7 +3,6 @@
 from thinking.experiment import Preset
 from thinking.recipes.arithmetic.config import (
     Config,
-    CurriculumConfig,
     DataConfig,
     EvalConfig,
     ModelConfig,
@@ -13,6 +12,7 @@ from thinking.recipes.arithmetic.config import (
     SftConfig,
     SftOptimizerConfig,
 )
+from thinking.recipes.groups import CurriculumConfig
 
 LADDER = (
     *("add:1", "subtract:1", "multiply:1", "divide:1", "add:2", "subtract:2", "divide:2"),

@@ -4,9 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal, get_args
 
-from thinking.errors import UserError
 from thinking.experiment import Preset, RunConfig, group, option
-from thinking.recipes.groups import DecoderConfig, OptimizerConfig
+from thinking.recipes.groups import DecoderConfig, OptimizerConfig, check_names
 
 SetName = Literal["table", "linear", "skip_transformer", "entropy_transformer"]
 SETS: tuple[SetName, ...] = get_args(SetName)
@@ -117,9 +116,7 @@ class Config(RunConfig):
 
     def validate(self) -> None:
         """Raises UserError if no guide is named, or one twice."""
-        if not self.sets or len(set(self.sets)) < len(self.sets):
-            given = " ".join(self.sets) or "without a value"
-            raise UserError(f"--sets {given}: name at least one of {', '.join(SETS)}, each once")
+        check_names(self.sets, "--sets", SETS)
 
 
 PRESETS = {
