@@ -28,7 +28,7 @@ TIMES = ("second", "_ms", "gflops", "gbps", "threshold")
 
 ARITHMETIC = "arithmetic.py --preset smoke"
 THINK = "think_tokens.py --preset smoke"
-PROBLEM = "--length 3 --steps 60 --mastery 0.4"
+PROBLEM = "--problem.length 3 --training.num-steps 60 --curriculum.threshold 0.4"
 LM = ("lm_guide_train.py", "lm_guide_inference.py", "lm_data_interpret.py")
 RUNS: dict[str, list[str]] = {
     "graph": ["simple.py --preset smoke"],
@@ -64,17 +64,25 @@ RUNS: dict[str, list[str]] = {
     "arithmetic-subtasks": [f"{ARITHMETIC} --styles subtasks --least-first --algorithm none --exam-problems 2"],
     "arithmetic-places": [f"{ARITHMETIC} --positions place --least-first --algorithm none --curriculum --mastery 0.01"],
     "spelling": ["text_generation.py --preset smoke", "text_generation.py --target ab --updates 20 --texts 8 --width 16 --heads 2 --artifacts artifacts/whole"],
-    "thoughts": [f"{THINK} --steps 60"],
-    "thoughts-group": [f"{THINK} {PROBLEM} --thoughts discrete --gradient grpo --group 4 --end-thought --repetition-penalty 0.1"],
+    "thoughts": [f"{THINK} --training.num-steps 60"],
+    "thoughts-group": [
+        f"{THINK} {PROBLEM} --thoughts discrete --thought.gradient grpo --rl.num-generations 4 "
+        "--thought.end-thought --rl.repetition-penalty 0.1"
+    ],
     "thoughts-drawn": [
-        f"{THINK} {PROBLEM} --problem s3 --thoughts discrete --gradient {gradient} --group 4 --artifacts artifacts/{gradient}"
+        f"{THINK} {PROBLEM} --problem.name s3 --thoughts discrete --thought.gradient {gradient} "
+        f"--rl.num-generations 4 --artifacts artifacts/{gradient}"
         for gradient in ("search", "reinforce", "none")
     ],
-    "thoughts-converted": [f"{THINK} {PROBLEM} --problem modular:3 --thoughts none discrete continuous --convert --split --chains 0.1"],
-    "thoughts-gumbel": [
-        f"{THINK} {PROBLEM} --problem list --thoughts pause discrete --gradient gumbel --blind --tokens 5 --thought-width 8"
+    "thoughts-converted": [
+        f"{THINK} {PROBLEM} --problem.name modular:3 --thoughts none discrete continuous --thought.convert-from-none "
+        "--thought.split --supervision.chain-weight 0.1"
     ],
-    "thoughts-code": ["think_tokens.py --preset code --steps 40 --batch 16 --width 16"],
+    "thoughts-gumbel": [
+        f"{THINK} {PROBLEM} --problem.name list --thoughts pause discrete --thought.gradient gumbel --thought.blind "
+        "--thought.num-tokens 5 --thought.token-width 8"
+    ],
+    "thoughts-code": ["invent_code.py --training.num-steps 40 --training.batch-size 16 --model.width 16"],
     "thoughts-text": ["lm_think.py --preset smoke", "lm_think.py --preset smoke --bpe 300 --ahead 1 --thoughts judged --group 1 --artifacts artifacts/bpe"],
     "language": ["lm_data_prepare.py --preset smoke", f"{LM[0]} --preset smoke", f"{LM[1]} --preset smoke", LM[2]],
     "language-table": [
