@@ -22,7 +22,7 @@ class CodeConfig:
         """Raises UserError for more numbers than there are codes."""
         # A longer code has more codes than the most numbers; its exact count would have thousands of digits.
         if (num_codes := self.num_tokens ** min(self.length, 20)) < self.num_values:
-            several = f"up to {num_codes}, the codes of --length {self.length} and --num-tokens {self.num_tokens}"
+            several = f"at most {num_codes}, the codes of --length {self.length} and --num-tokens {self.num_tokens}"
             raise invalid("num_values", several, take=num_codes)
 
 
