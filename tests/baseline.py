@@ -3,9 +3,9 @@
     ./run_manual.sh local tests/baseline.py record before.json     # then change the code
     ./run_manual.sh local tests/baseline.py compare before.json    # ends with 1 where a bit differs
 
-Together the runs reach every algorithm, style, mode and search. What is recorded are the metrics without times, the rows
-of results without times, and a digest of every array of the last checkpoints; names may change, numbers may not. Programs
-are compiled as the tests compile them, and only runs on one machine can be compared.
+Together the runs reach every algorithm, style, mode and search. What is recorded are the metrics without times, the
+rows of results without times, and a digest of every array of the last checkpoints; names may change, numbers may not.
+Programs are compiled as the tests compile them, and only runs on one machine can be compared.
 """
 
 import argparse
@@ -28,7 +28,7 @@ TIMES = ("second", "_ms", "gflops", "gbps", "threshold")
 
 ARITHMETIC = "arithmetic.py --preset smoke"
 THINK = "think_tokens.py --preset smoke"
-PROBLEM = "--length 3 --steps 60 --mastery 0.4"
+PROBLEM = "--problem.length 3 --training.num-steps 60 --curriculum.threshold 0.4"
 LM = ("lm_guide_train.py", "lm_guide_inference.py", "lm_data_interpret.py")
 RUNS: dict[str, list[str]] = {
     "graph": ["simple.py --preset smoke"],
@@ -87,17 +87,25 @@ RUNS: dict[str, list[str]] = {
         "text_generation.py --target ab --rl.num-updates 20 --rl.batch-size 8 --model.width 16 --model.num-heads 2 "
         "--artifacts artifacts/whole",
     ],
-    "thoughts": [f"{THINK} --steps 60"],
-    "thoughts-group": [f"{THINK} {PROBLEM} --thoughts discrete --gradient grpo --group 4 --end-thought --repetition-penalty 0.1"],
+    "thoughts": [f"{THINK} --training.num-steps 60"],
+    "thoughts-group": [
+        f"{THINK} {PROBLEM} --thoughts discrete --thought.gradient grpo --rl.num-generations 4 "
+        "--thought.end-thought --rl.repetition-penalty 0.1"
+    ],
     "thoughts-drawn": [
-        f"{THINK} {PROBLEM} --problem s3 --thoughts discrete --gradient {gradient} --group 4 --artifacts artifacts/{gradient}"
+        f"{THINK} {PROBLEM} --problem.name s3 --thoughts discrete --thought.gradient {gradient} "
+        f"--rl.num-generations 4 --artifacts artifacts/{gradient}"
         for gradient in ("search", "reinforce", "none")
     ],
-    "thoughts-converted": [f"{THINK} {PROBLEM} --problem modular:3 --thoughts none discrete continuous --convert --split --chains 0.1"],
-    "thoughts-gumbel": [
-        f"{THINK} {PROBLEM} --problem list --thoughts pause discrete --gradient gumbel --blind --tokens 5 --thought-width 8"
+    "thoughts-converted": [
+        f"{THINK} {PROBLEM} --problem.name modular:3 --thoughts none discrete continuous --thought.convert-from-none "
+        "--thought.split --supervision.chain-weight 0.1"
     ],
-    "thoughts-code": ["think_tokens.py --preset code --steps 40 --batch 16 --width 16"],
+    "thoughts-gumbel": [
+        f"{THINK} {PROBLEM} --problem.name list --thoughts pause discrete --thought.gradient gumbel --thought.blind "
+        "--thought.num-tokens 5 --thought.token-width 8"
+    ],
+    "thoughts-code": ["invent_code.py --training.num-steps 40 --training.batch-size 16 --model.width 16"],
     "thoughts-text": [
         "lm_think.py --preset smoke",
         "lm_think.py --preset smoke --text.bpe-tokens 300 --window.target-length 1 --thoughts judged "

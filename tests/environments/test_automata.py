@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from thinking.environments.automata import AUTOMATA, Automaton, automaton, draw_words
 from thinking.environments.automata.automaton import cycles, is_even
 from thinking.environments.automata.words import run
+from thinking.environments.automaton_names import NAMES, parse_name
 
 QUICK = settings(max_examples=25, deadline=None)
 GROUPS = {"s3": 6, "a5": 60, "s5": 120}
@@ -103,6 +104,11 @@ def test_a_word_leads_from_state_to_state_and_its_answer_is_the_last(name, seed)
             state = machine.table[state, symbol]
             assert state == after
         assert answer == states[length - 1]
+
+
+def test_names_are_those_of_automata():
+    assert tuple(AUTOMATA) == NAMES
+    assert [parse_name(name) for name in ("s3", "modular:12")] == [("s3", None), ("modular", 12)]
 
 
 @pytest.mark.parametrize("name", ["a6", "modular", "modular:1", "modular:9999", "modular:x", "digits:4"])

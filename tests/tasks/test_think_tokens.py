@@ -5,6 +5,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -12,9 +14,20 @@ from tasks import think_tokens
 from thinking.errors import UserError
 from thinking.experiment import Run, interruption
 from thinking.experiment.config import check
+from thinking.experiment.flags import parse
 from thinking.experiment.results import digest
+from thinking.experiment.settings import misdeclared
+from thinking.recipes.think_tokens import training
+from thinking.recipes.think_tokens.config import PRESETS, RLConfig, SupervisionConfig, ThoughtConfig
 
-SMALL = dataclasses.replace(think_tokens.PRESETS["smoke"], thoughts=("discrete", "none"), convert=True)
+SMOKE = PRESETS["smoke"].config
+SMALL = dataclasses.replace(
+    SMOKE, thoughts=("discrete", "none"), thought=dataclasses.replace(SMOKE.thought, convert_from_none=True)
+)
+
+
+def with_steps(config, num_steps):
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, num_steps=num_steps))
 
 
 def results(run):
@@ -47,7 +60,7 @@ def test_all_kinds_are_examined_at_all_lengths_and_seen(finished):
 
 
 def test_a_thinking_model_began_as_the_one_that_answers_at_once(finished):
-    begun, ended = (think_tokens.teach(SMALL, finished, kind, 0).state for kind in ("none", "discrete"))
+    begun, ended = (training.train_thinker(SMALL, finished, kind, 0).state for kind in ("none", "discrete"))
     none, taught = begun.train_state.params, ended.train_state.params
     for name in ("answer", "choose"):
         apart = abs(taught[name]["kernel"] - none["answer"]["kernel"]).max()
@@ -60,70 +73,113 @@ def test_an_interrupted_training_ends_with_the_bits_of_an_undisturbed_one(tmp_pa
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(think_tokens, "CHUNK", 1)
-    config = dataclasses.replace(SMALL, thoughts=("continuous",), convert=False, steps=5)
+    monkeypatch.setattr(training, "CHUNK", 1)
+    config = with_steps(dataclasses.replace(SMOKE, thoughts=("continuous",)), 5)
     run, whole = (Run(folder=tmp_path / name, config=config) for name in ("interrupted", "whole"))
     for each in (run, whole):
         each.folder.mkdir()
     with interruption.catching(), pytest.raises(interruption.Interrupted):
-        think_tokens.teach(config, dataclasses.replace(run, mirrors=(stop,)), "continuous", 0)
+        training.train_thinker(config, dataclasses.replace(run, mirrors=(stop,)), "continuous", 0)
     with interruption.catching():  # forgets the signals
-        resumed = think_tokens.teach(config, run, "continuous", 0)
-    undisturbed = think_tokens.teach(config, whole, "continuous", 0)
+        resumed = training.train_thinker(config, run, "continuous", 0)
+    undisturbed = training.train_thinker(config, whole, "continuous", 0)
     assert digest(resumed.state) == digest(undisturbed.state)
     for told in ("metrics.jsonl", "samples.jsonl"):
         assert (run.folder / told).read_text() == (whole.folder / told).read_text()
 
 
 def test_thoughts_that_are_drawn_for_another_model_learn(tmp_path):
-    changed = {"gradient": "search", "group": 4, "split": True, "chains": 1.0, "convert": False, "steps": 2}
-    config = dataclasses.replace(SMALL, **changed, thoughts=("discrete",))
+    config = dataclasses.replace(
+        with_steps(SMOKE, 2),
+        thoughts=("discrete",),
+        thought=ThoughtConfig(gradient="search", split=True),
+        rl=RLConfig(num_generations=4),
+        supervision=SupervisionConfig(chain_weight=1.0),
+    )
     check(config)
-    taught = think_tokens.teach(config, Run(folder=tmp_path, config=config), "discrete", 0)
+    taught = training.train_thinker(config, Run(folder=tmp_path, config=config), "discrete", 0)
     assert int(taught.state.train_state.opt_state[1][0].count) == 2
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     # Two steps from the beginning, parity's two states are all but equally likely.
     assert json.loads(line)["chain_loss"] == pytest.approx(math.log(2), rel=0.5)
 
 
-def test_a_code_is_told_with_how_much_of_it_is_used(tmp_path):
-    config = dataclasses.replace(SMALL, code=6, tokens=3, length=2, convert=False)
-    check(config)
-    run = Run(folder=tmp_path, config=config)
-    think_tokens.run(config, run)
-    (row,) = results(run)["rows"]
-    assert 1 <= row["codes"] <= 6
-    assert row["exact"] <= row["codes"] / 6  # no code stands for two numbers
+CONVERTED = "--thoughts none discrete --thought.convert-from-none"
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("flags", "said"),
     [
-        ({"problem": "a6"}, "--problem a6: no such problem; give one of s3, a5"),
-        ({"thoughts": ()}, "--thoughts: name at least one"),
-        ({"thoughts": ("none", "none")}, "--thoughts none none: a kind stands twice"),
-        ({"length": 1}, "--length 1: allowed is a whole number from 2"),
-        ({"tokens": 1}, "--tokens 1: allowed is a whole number from 2"),
-        ({"steps": 0}, "--steps 0: allowed is a whole number from 1"),
-        ({"discount": 1.5}, "--discount 1.5: allowed is a number from 0 to 1"),
-        ({"chains": -1.0}, "--chains -1.0: allowed is a number from 0"),
-        ({"code": 6, "gradient": "grpo"}, "--gradient grpo: a code is learned through its choice"),
-        ({"tokens": 4}, "--convert: each answer becomes a token"),
-        ({"thoughts": ("discrete",)}, "--convert: models begin as the one that answers at once; add none"),
-        ({"end_thought": True, "blind": True}, "--end-thought --blind: such an answer needs"),
-        ({"chains": 1.0, "tokens": 4}, "--chains: true states are tokens of the answers' head alone"),
-        ({"mastery": 0.0}, "--mastery 0.0: allowed is above 0"),
-        ({"learning_rate": 0.0}, "--learning-rate 0.0: allowed is a number above 0"),
-        ({"width": 30}, "--width 30: allowed is a multiple of twice --heads, 4"),
-        ({"gradient": "search", "group": 3}, "--group 3: allowed is a divisor of --batch, 16"),
-        ({"gradient": "grpo", "group": 1}, "--group 1: allowed is a divisor of --batch, 16, from 2 on"),
-        ({"gradient": "grpo", "thoughts": ("none",)}, "--gradient grpo: only discrete thoughts learn by it"),
-        ({"code": 65, "tokens": 4, "convert": False}, "--code 65: so many tokens tell 64 numbers apart"),
-        ({"code": 6, "split": True}, "--split: it is for words, and --code has none"),
+        ("--problem.name a6", "--problem.name a6: no such problem; give one of s3, a5"),
+        ("--problem.name modular:1", "--problem.name modular:1: no such problem"),
+        ("--thoughts", "--thoughts : name some of none, pause, discrete, continuous, each once"),
+        ("--thoughts none none", "--thoughts none none: name some of none, pause, discrete, continuous, each once"),
+        ("--problem.length 1", "--problem.length 1: allowed is a whole number from 2 to 4096; take 8"),
+        ("--thought.num-tokens 1", "--thought.num-tokens 1: allowed is a whole number from 2 to 65536 or None"),
+        ("--training.num-steps 0", "--training.num-steps 0: allowed is a whole number from 1 to"),
+        ("--rl.discount 1.5", "--rl.discount 1.5: allowed is a number from 0 to 1; take 1.0"),
+        ("--supervision.chain-weight -1.0", "--supervision.chain-weight -1.0: allowed is a number from 0; take 0.0"),
+        (
+            f"{CONVERTED} --thought.num-tokens 4",
+            "--thought.convert-from-none: each answer becomes a token; leave --thought.num-tokens out",
+        ),
+        (
+            "--thoughts discrete --thought.convert-from-none",
+            "--thought.convert-from-none: models begin as the one that answers at once; add none",
+        ),
+        (
+            "--thought.end-thought --thought.blind",
+            "--thought.end-thought --thought.blind: such an answer needs thoughts of a fixed number",
+        ),
+        ("--thought.end-thought --thought.split", "--thought.end-thought --thought.split: such an answer needs"),
+        (
+            "--supervision.chain-weight 1.0 --thought.num-tokens 4",
+            "--supervision.chain-weight 1.0: true states are tokens of the answers' head alone",
+        ),
+        ("--curriculum.threshold 0.0", "--curriculum.threshold 0.0: allowed is a number above 0, up to 1; take 0.9"),
+        ("--optimizer.learning-rate 0.0", "--optimizer.learning-rate 0.0: allowed is a number above 0"),
+        (
+            "--optimizer.final-fraction 2.0",
+            "--optimizer.final-fraction 2.0: allowed is a number from 0 to 1; take 0.05",
+        ),
+        ("--model.width 30", "--model.width 30: allowed is a multiple of twice --model.num-heads, 4"),
+        (
+            "--thought.gradient search --rl.num-generations 3",
+            "--rl.num-generations 3: allowed is a divisor of --training.batch-size, 16, from 2 on",
+        ),
+        (
+            "--thought.gradient grpo --rl.num-generations 1",
+            "--rl.num-generations 1: allowed is a divisor of --training.batch-size, 16, from 2 on",
+        ),
+        (
+            "--thought.gradient grpo --thoughts none",
+            "--thought.gradient grpo: only discrete thoughts learn by it; add discrete to --thoughts",
+        ),
+        ("--supervision.chain-weight 0.5 --thoughts pause", "--supervision.chain-weight 0.5: only discrete thoughts"),
+        ("--seeds 2 --seed 4294967295", "--seed 4294967295: allowed with --seeds 2 is a whole number from 0 to"),
     ],
 )
-def test_bad_values_are_refused_with_one_line(changed, said):
+def test_bad_values_are_refused_with_one_line(flags, said):
     with pytest.raises(UserError) as error:
-        check(dataclasses.replace(SMALL, **changed))
+        parse(PRESETS, ["--preset", "smoke", *flags.split()], "python tasks/think_tokens.py")
     assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_declared_and_valid(preset):
+    assert not misdeclared(PRESETS[preset].config)
+    check(PRESETS[preset].config)
+
+
+def test_flags_are_read_and_checked_without_jax():
+    code = """if True:
+        import sys
+        from tasks import invent_code, think_tokens
+        from thinking.experiment.config import check
+        for task in (invent_code, think_tokens):
+            for preset in task.PRESETS.values():
+                check(preset.config)
+        sys.exit(bool({"jax", "numpy", "flax", "optax", "matplotlib"} & set(sys.modules)))
+    """
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -26,6 +26,21 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class CosineConfig(OptimizerConfig):
+    """An optimizer whose learning rate falls as a cosine."""
+
+    final_fraction: float = option(0.05, "share of that rate that is left in the end", minimum=0, maximum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How long a model is trained."""
+
+    num_steps: int = option(1000, "training steps of each model", minimum=1, maximum=10**9)
+    batch_size: int = option(512, "examples of a step", minimum=1, maximum=2**20)
+
+
+@dataclasses.dataclass(frozen=True)
 class WidthConfig:
     """A width that attention heads share."""
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from thinking.environments.automaton_names import parse_name
+
 Move = tuple[int, ...]
 
 
@@ -117,7 +119,9 @@ AUTOMATA: dict[str, Callable[[], Automaton]] = {
     "graph": lambda: reachability(4),
     "list": lambda: list_operations(4),
 }
-"""Named automata; beside them `modular:M` sums numbers below M, and `digits:D` adds two numbers of D digits."""
+"""Automata by name."""
+SIZED_AUTOMATA: dict[str, Callable[[int], Automaton]] = {"modular": modular, "digits": digits}
+"""`modular:M` sums numbers below M, and `digits:D` adds two numbers of D digits."""
 
 
 @functools.lru_cache
@@ -127,17 +131,8 @@ def automaton(name: str) -> Automaton:
     Raises:
         ValueError: there is none of that name.
     """
-    if name in AUTOMATA:
-        return AUTOMATA[name]()
-    kind, _, size = name.partition(":")
-    if kind == "modular" and size.isdecimal() and 2 <= int(size) <= 2000:
-        return modular(int(size))
-    if kind == "digits" and size in ("1", "2", "3"):
-        return digits(int(size))
-    raise ValueError(
-        f"name {name}: no such problem; give one of {', '.join(AUTOMATA)}, modular:M with M from 2 to 2000, or "
-        "digits:D with D from 1 to 3"
-    )
+    kind, size = parse_name(name)
+    return AUTOMATA[kind]() if size is None else SIZED_AUTOMATA[kind](size)
 
 
 def is_even(move: Move) -> bool:

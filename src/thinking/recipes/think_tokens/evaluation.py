@@ -1,6 +1,6 @@
 """Examining models that think: how often they are right at each length, and what their thoughts are.
 
-Axes: B words, N symbols.
+Axes: B words, N symbols, P lengths, R seeds.
 """
 
 import functools
@@ -57,6 +57,25 @@ def figures(model: Thinker, params: Any, words: Words, machine: Automaton) -> di
         return found
 
     return {name: float(value) for name, value in told(params).items()}
+
+
+def make_row(
+    kind: str, exact: np.ndarray, trained_length: int, seed_figures: Sequence[Mapping[str, float]]
+) -> dict[str, Any]:
+    """A line of results: a kind of thought over its R seeds.
+
+    Args:
+        kind: of thought.
+        exact: [R, P] the share of right answers at each length from 1 to P.
+        trained_length: symbols of the longest words in training.
+        seed_figures: R times what `figures` tells.
+    """
+    row: dict[str, Any] = {"thoughts": kind, "seeds": len(exact)}
+    longest = exact.shape[1]
+    for length in sorted({min(trained_length, longest), longest}):
+        at = exact[:, length - 1]
+        row |= {f"exact_at_{length}": at.mean(), f"exact_at_{length}_std": at.std()}
+    return row | {name: np.mean([figures[name] for figures in seed_figures]) for name in seed_figures[0]}
 
 
 def write_page(run: Run, stages: Mapping[str, str], words: Words, machine: Automaton) -> None:

@@ -1,0 +1,183 @@
+"""The config of thoughts that nobody supervised, and its presets. Free of JAX."""
+
+import dataclasses
+from typing import Literal
+
+from thinking.environments.automaton_names import parse_name
+from thinking.errors import UserError, name_flags
+from thinking.experiment import Preset, group, invalid, option
+from thinking.recipes.groups import CosineConfig, DecoderConfig, SeedsConfig, TrainingConfig, check_names
+
+Kind = Literal["none", "pause", "discrete", "continuous"]
+KINDS: tuple[Kind, ...] = ("none", "pause", "discrete", "continuous")
+GROUP_GRADIENTS = ("grpo", "search")
+"""Gradients that compare several thoughts about one word."""
+RL_GRADIENTS = ("reinforce", *GROUP_GRADIENTS)
+"""Gradients of thoughts that are drawn, and learn by a reward."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ProblemConfig:
+    """What words are for, and how long they are."""
+
+    name: str = option("a5", "automaton that words drive: s3, a5, s5, parity, graph, list, modular:M or digits:D")
+    length: int = option(8, "symbols of the longest words in training", minimum=2, maximum=4096)
+    test_length: int | None = option(
+        None,
+        "symbols of the longest words in evaluation; None: twice --problem.length",
+        minimum=1,
+        maximum=8192,
+        affects_weights=False,
+    )
+
+    def validate(self) -> None:
+        """Raises UserError for a name that no automaton has."""
+        with name_flags(name="--name"):
+            parse_name(self.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class ThoughtConfig:
+    """What thoughts are made of, how many there are, and what sees them."""
+
+    gradient: Literal["straight_through", "gumbel", "grpo", "reinforce", "search", "none"] = option(
+        "straight_through",
+        "how discrete thoughts learn: through their choice (straight_through, gumbel), by the log-probability of the "
+        "right answer (grpo, reinforce), from the best of several (search), or with the answers alone (none)",
+    )
+    num_tokens: int | None = option(
+        None,
+        "tokens that thoughts choose from by a head of their own; None: one for each answer, by the answers' head",
+        minimum=2,
+        maximum=65_536,
+    )
+    token_width: int | None = option(
+        None, "dimensions of the tokens' embeddings; None: --model.width", minimum=1, maximum=8192
+    )
+    end_thought: bool = option(
+        False, "let models end their thoughts, in words of a length learned with a thought for each symbol"
+    )
+    step_cost: float = option(0.001, "what a step costs with --thought.end-thought, in nats", minimum=0)
+    blind: bool = option(False, "let answers see the thoughts alone, not the word")
+    split: bool = option(False, "let other blocks than those that think find the answer")
+    convert_from_none: bool = option(False, "let models that think begin with the weights of the one that does not")
+
+    def validate(self) -> None:
+        """Raises UserError for settings that exclude each other."""
+        if self.end_thought and (self.blind or self.split):
+            other = "--blind" if self.blind else "--split"
+            raise UserError(f"--end-thought {other}: such an answer needs thoughts of a fixed number; leave one out")
+        if self.convert_from_none and self.num_tokens is not None:
+            raise UserError("--convert-from-none: each answer becomes a token; leave --num-tokens out")
+
+
+@dataclasses.dataclass(frozen=True)
+class RLConfig:
+    """How drawn thoughts learn: with --thought.gradient grpo, reinforce or search."""
+
+    num_generations: int = option(
+        8, "thoughts drawn of each word for grpo and search; each is a row of the batch", minimum=1, maximum=65_536
+    )
+    policy_weight: float = option(1.0, "weight of the policy's loss", minimum=0)
+    entropy_weight: float = option(0.01, "weight of the entropy bonus", minimum=0)
+    discount: float = option(1.0, "what one more thought leaves of a reward", minimum=0, maximum=1)
+    repetition_penalty: float = option(0.0, "what a thought costs that repeats the one before, in nats", minimum=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class SupervisionConfig:
+    """Supervision of discrete thoughts."""
+
+    chain_weight: float = option(0.0, "weight of a loss that makes thoughts the true states", minimum=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class CurriculumConfig:
+    """Words grow longer."""
+
+    threshold: float = option(0.9, "accuracy that makes words one symbol longer", above=0, maximum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """How trained models are evaluated."""
+
+    num_words: int = option(1000, "words of each length that models are evaluated on", minimum=1, maximum=2**20)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(SeedsConfig):
+    """Teach small models serial problems from the answer alone, with thoughts of several kinds."""
+
+    seeds: int = option(1, "models of each kind, of seeds from --seed on", affects_weights=False)
+    thoughts: tuple[Kind, ...] = option(KINDS, "kinds of thoughts, each a model of its own", affects_weights=False)
+    problem: ProblemConfig = group(ProblemConfig, "what words are for, and how long they are")
+    thought: ThoughtConfig = group(ThoughtConfig, "what thoughts are made of, and what sees them")
+    rl: RLConfig = group(RLConfig, "how drawn thoughts learn: with --thought.gradient grpo, reinforce or search")
+    supervision: SupervisionConfig = group(SupervisionConfig, "supervision of discrete thoughts")
+    model: DecoderConfig = group(DecoderConfig(width=128, num_layers=1), "sizes of the model")
+    training: TrainingConfig = group(TrainingConfig(num_steps=2500), "how long each model is trained")
+    optimizer: CosineConfig = group(CosineConfig(learning_rate=0.003), "AdamW, its rate falling as a cosine")
+    curriculum: CurriculumConfig = group(CurriculumConfig, "the length of words in training")
+    eval: EvalConfig = group(EvalConfig, "how trained models are evaluated", affects_weights=False)
+
+    def validate(self) -> None:
+        """Raises UserError for kinds of thoughts that do not fit the other settings."""
+        super().validate()
+        check_names(self.thoughts, "--thoughts", KINDS)
+        thought, count, batch = self.thought, self.rl.num_generations, self.training.batch_size
+        if thought.gradient in GROUP_GRADIENTS and (count < 2 or batch % count):
+            raise invalid("rl.num_generations", f"a divisor of --training.batch-size, {batch}, from 2 on")
+        chain_weight = self.supervision.chain_weight
+        for flag, given in (
+            (f"--supervision.chain-weight {chain_weight}", chain_weight > 0),
+            (f"--thought.gradient {thought.gradient}", thought.gradient in RL_GRADIENTS),
+        ):
+            if given and "discrete" not in self.thoughts:
+                raise UserError(f"{flag}: only discrete thoughts learn by it; add discrete to --thoughts")
+        if chain_weight and thought.num_tokens is not None:
+            raise UserError(
+                f"--supervision.chain-weight {chain_weight}: true states are tokens of the answers' head alone; "
+                "leave --thought.num-tokens out"
+            )
+        if thought.convert_from_none and "none" not in self.thoughts:
+            raise UserError(
+                "--thought.convert-from-none: models begin as the one that answers at once; add none to --thoughts"
+            )
+
+
+PRESETS = {
+    "default": Preset(Config(), "products of up to 8 even permutations of five things, all kinds of thoughts"),
+    "policy": Preset(
+        Config(
+            thoughts=("discrete",),
+            problem=ProblemConfig(length=4),
+            thought=ThoughtConfig(gradient="reinforce"),
+            training=TrainingConfig(num_steps=4000),
+        ),
+        "discrete thoughts, learned by rewards alone",
+    ),
+    "sum": Preset(
+        Config(
+            thoughts=("none", "discrete"),
+            problem=ProblemConfig("digits:3", length=3, test_length=3),
+            training=TrainingConfig(num_steps=1200),
+        ),
+        "sums of two numbers of three digits",
+    ),
+    "smoke": Preset(
+        Config(
+            problem=ProblemConfig("parity", length=3),
+            model=DecoderConfig(width=16, num_heads=2, num_layers=1),
+            training=TrainingConfig(num_steps=4, batch_size=16),
+            eval=EvalConfig(num_words=20),
+        ),
+        "everything once, in seconds; nothing is learned",
+    ),
+}
+EXAMPLES = (
+    "./run_manual.sh local tasks/think_tokens.py",
+    "./run_manual.sh local tasks/think_tokens.py --thoughts discrete --problem.name s5 --artifacts artifacts/s5",
+    "./run_manual.sh local tasks/think_tokens.py --preset policy --thought.gradient grpo --artifacts artifacts/grpo",
+    "./run_manual.sh local tasks/think_tokens.py --thought.convert-from-none --artifacts artifacts/converted",
+)

@@ -1,0 +1,61 @@
+"""The config of inventing a code, and its presets. Free of JAX."""
+
+import dataclasses
+from typing import Literal
+
+from thinking.experiment import Preset, group, invalid, option
+from thinking.recipes.groups import CosineConfig, SeedsConfig, TrainingConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class CodeConfig:
+    """What is told, and by which tokens."""
+
+    num_values: int = option(64, "numbers that are told, those below this one", minimum=2, maximum=2**20)
+    length: int = option(2, "tokens of a code", minimum=1, maximum=1024)
+    num_tokens: int = option(8, "different tokens", minimum=2, maximum=65_536)
+    gradient: Literal["straight_through", "gumbel"] = option(
+        "gumbel", "how a gradient passes through the choice of a token"
+    )
+
+    def validate(self) -> None:
+        """Raises UserError for more numbers than there are codes."""
+        # A longer code has more codes than the most numbers; its exact count would have thousands of digits.
+        if (num_codes := self.num_tokens ** min(self.length, 20)) < self.num_values:
+            several = f"at most {num_codes}, the codes of --length {self.length} and --num-tokens {self.num_tokens}"
+            raise invalid("num_values", several, take=num_codes)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The encoder and the decoder."""
+
+    width: int = option(64, "dimensions of the vectors in both", minimum=1, maximum=8192)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(SeedsConfig):
+    """Train models to pass a number through a few tokens, and to tell it again from them."""
+
+    seeds: int = option(1, "models, of seeds from --seed on", affects_weights=False)
+    code: CodeConfig = group(CodeConfig, "what is told, and by which tokens")
+    model: ModelConfig = group(ModelConfig, "the encoder and the decoder")
+    training: TrainingConfig = group(TrainingConfig(num_steps=3000), "how long each model is trained")
+    optimizer: CosineConfig = group(CosineConfig(learning_rate=0.003), "AdamW, its rate falling as a cosine")
+
+
+PRESETS = {
+    "default": Preset(Config(), "64 numbers through two of 8 tokens: every code is needed"),
+    "smoke": Preset(
+        Config(
+            code=CodeConfig(num_values=6, num_tokens=3),
+            model=ModelConfig(width=16),
+            training=TrainingConfig(num_steps=4, batch_size=16),
+        ),
+        "6 numbers, in seconds; nothing is learned",
+    ),
+}
+EXAMPLES = (
+    "./run_manual.sh local tasks/invent_code.py --seeds 3",
+    "./run_manual.sh local tasks/invent_code.py --code.length 3 --artifacts artifacts/spare",
+)

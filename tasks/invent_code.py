@@ -1,0 +1,81 @@
+"""The smallest study of inventing a code: a number passes through a few tokens, and is told again from them alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from thinking.experiment import Run, main
+from thinking.recipes.thought_code.config import EXAMPLES, PRESETS, Config
+
+if TYPE_CHECKING:
+    from thinking.experiment.training import Trained
+    from thinking.recipes.thought_code.autoencoder import Coder
+
+CHUNK = 50
+"""Steps between two looks at the metrics."""
+
+
+def run(config: Config, run: Run) -> None:
+    """Train a model of every seed, and write how many numbers it tells, and by how many codes."""
+    from thinking.experiment import plots
+    from thinking.experiment.results import write_results
+    from thinking.recipes.thought_code.autoencoder import coder
+
+    code = config.code
+    model = coder(
+        values=code.num_values,
+        thoughts=code.length,
+        kinds=code.num_tokens,
+        width=config.model.width,
+        choice=code.gradient,
+    )
+    seeds = range(config.seed, config.seed + config.seeds)
+    trained = {seed: train_coder(config, run, model, seed) for seed in seeds}
+    plots.learning_curves(run, ["loss", "exact"])
+    write_results(
+        run,
+        [evaluate(config, model, seed, stage) for seed, stage in trained.items()],
+        {f"code-{seed}": stage.state for seed, stage in trained.items()},
+    )
+
+
+def train_coder(config: Config, run: Run, model: Coder, seed: int) -> Trained:
+    """Train one model; the numbers of a step are a function of the seed and the step alone."""
+    import jax
+
+    from thinking.experiment.training import train
+    from thinking.learning.optimizers import adamw, warmup_cosine
+    from thinking.recipes.thought_code.autoencoder import coding_step
+    from thinking.train_state import TrainState, init_train_state
+
+    steps, optimizer = config.training.num_steps, config.optimizer
+    schedule = warmup_cosine(optimizer.learning_rate, steps, min(100, steps // 10), optimizer.final_fraction)
+    adam = adamw(schedule, weight_decay=0.0)
+
+    def init() -> TrainState:
+        return init_train_state(jax.jit(model.init)(jax.random.key(seed)), adam)
+
+    key, batch = jax.random.key(seed + 1), config.training.batch_size
+    step = coding_step(model, adam, values=config.code.num_values, batch=batch, key=key)
+    return train(run, f"code-{seed}", init=init, step=step, steps=steps, chunk=CHUNK, watch="exact")
+
+
+def evaluate(config: Config, model: Coder, seed: int, stage: Trained) -> dict[str, Any]:
+    """A line of results: the share of numbers that are told right, and how many codes are in use."""
+    from thinking.recipes.thought_code.autoencoder import code_of
+
+    code = config.code
+    tokens, told = code_of(model, stage.state.params, code.num_values)
+    right = sum(number == said for number, said in enumerate(told.tolist()))
+    return {
+        "seed": seed,
+        "numbers": code.num_values,
+        "thoughts": code.length,
+        "kinds": code.num_tokens,
+        "exact": right / code.num_values,
+        "codes": len({tuple(tokens_of_one) for tokens_of_one in tokens.tolist()}),
+    }
+
+
+if __name__ == "__main__":
+    main("invent_code", run, PRESETS, EXAMPLES)

@@ -1,0 +1,52 @@
+"""The task of inventing a code: what it writes, and what it refuses."""
+
+import json
+
+import pytest
+
+from tasks import invent_code
+from thinking.errors import UserError
+from thinking.experiment import Run
+from thinking.experiment.config import check
+from thinking.experiment.flags import parse
+from thinking.experiment.settings import misdeclared
+from thinking.recipes.thought_code.config import PRESETS
+
+
+def test_a_code_is_told_with_how_much_of_it_is_used(tmp_path):
+    config = PRESETS["smoke"].config
+    invent_code.run(config, Run(folder=tmp_path, config=config))
+    (row,) = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert (row["numbers"], row["thoughts"], row["kinds"]) == (6, 2, 3)
+    assert 1 <= row["codes"] <= 6
+    assert row["exact"] <= row["codes"] / 6  # no code stands for two numbers
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--code.gradient grpo", "--code.gradient grpo: allowed is one of straight_through, gumbel; take gumbel"),
+        (
+            "--code.num-values 65 --code.num-tokens 4 --code.length 3",
+            "--code.num-values 65: allowed is at most 64, the codes of --code.length 3 and --code.num-tokens 4; take 64",
+        ),
+        ("--code.num-values 1", "--code.num-values 1: allowed is a whole number from 2 to"),
+        ("--code.num-tokens 1", "--code.num-tokens 1: allowed is a whole number from 2 to"),
+        ("--seeds 2 --seed 4294967295", "--seed 4294967295: allowed with --seeds 2 is a whole number from 0 to"),
+    ],
+)
+def test_bad_values_are_refused_with_one_line(flags, said):
+    with pytest.raises(UserError) as error:
+        parse(PRESETS, flags.split(), "python tasks/invent_code.py")
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
+
+
+def test_a_long_code_is_checked_without_counting_its_codes():
+    assert parse(PRESETS, ["--code.length", "1024"], "python tasks/invent_code.py").code.length == 1024
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_declared_and_valid(preset):
+    assert not misdeclared(PRESETS[preset].config)
+    check(PRESETS[preset].config)
