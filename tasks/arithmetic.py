@@ -111,7 +111,7 @@ def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> Tr
     )
     budget = answer_budget(decoder, examples, "--rl.sources")
     step = post_training.make_step(decoder, optimizer, questions, sampler, rl, config.rewards, budget)
-    anchored = rl.algorithm == "grpo" and rl.policy.kl_weight > 0
+    anchored = rl.algorithm == "grpo" and rl.kl_weight > 0
 
     def init() -> Any:
         train_state = init_train_state(params, optimizer)

@@ -16,9 +16,10 @@ from thinking.experiment import Run, main
 TASK = Path(__file__).with_name("simple.py")
 
 
-def flags_of_task(steps: int) -> list[str]:
+def flags_of_task(num_steps: int) -> list[str]:
     """The flags of the task that is killed, without `--artifacts`."""
-    return ["--sets", "table", "linear", "skip_transformer", "--training.steps", str(steps), "--eval.max-hops", "16"]
+    flags = "--sets table linear skip_transformer --eval.max-hops 16 --training.num-steps"
+    return [*flags.split(), str(num_steps)]
 
 
 def run(config: Config, run: Run) -> None:
@@ -29,7 +30,7 @@ def run(config: Config, run: Run) -> None:
     with tempfile.TemporaryDirectory(dir=run.folder) as folder:
 
         def command(name: str) -> list[str]:
-            return [sys.executable, str(TASK), *flags_of_task(config.steps), "--artifacts", f"{folder}/{name}"]
+            return [sys.executable, str(TASK), *flags_of_task(config.num_steps), "--artifacts", f"{folder}/{name}"]
 
         seconds = run_undisturbed(command("undisturbed"))
         expected = final_digest(Path(folder, "undisturbed", TASK.stem))

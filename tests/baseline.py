@@ -38,19 +38,19 @@ RUNS: dict[str, list[str]] = {
         "--guide.skip-step 3 --transformer.num-layers 2"
     ],
     "graph-aliased": ["graph_aliased.py --preset smoke --walks.num-walks 100"],
-    "pole": ["rl_cart_pole.py --preset smoke --algorithm guide ppo reinforce --seeds 2"],
+    "pole": ["rl_cart_pole.py --preset smoke --algorithms guide ppo reinforce --seeds 2"],
     "pole-newest": [
-        "rl_cart_pole.py --preset smoke --algorithm guide --buffer.retention newest --guide.num-layers 3 "
+        "rl_cart_pole.py --preset smoke --algorithms guide --buffer.retention newest --guide.num-layers 3 "
         "--guide.skip-step 2 --guide.ema-decay 0.5 --guide.context-length 2 --eval.target-returns 20 "
         "--env.episode-limit 100"
     ],
     "car": [
-        "rl_cart_pole.py --preset smoke --env.name MountainCarContinuous-v0 --algorithm guide reinforce "
+        "rl_cart_pole.py --preset smoke --env.name MountainCarContinuous-v0 --algorithms guide reinforce "
         "--collection.update-return-to-go --collection.mean-action-duration 4 --guide.score temporal_difference "
         "--guide.score-rewards --guide.num-slots 4 --reinforce.no-baseline --eval.target-returns"
     ],
     "pendulum": [
-        "rl_cart_pole.py --preset smoke --env.name Pendulum-v1 --algorithm guide ppo --guide.num-layers 1 "
+        "rl_cart_pole.py --preset smoke --env.name Pendulum-v1 --algorithms guide ppo --guide.num-layers 1 "
         "--eval.target-returns -900"
     ],
     "arithmetic": [
@@ -58,10 +58,10 @@ RUNS: dict[str, list[str]] = {
         "--search.num-problems 4 --search.num-samples 2"
     ],
     "arithmetic-kl": [
-        f"{ARITHMETIC} --rl.policy.kl-weight 0.1 --rewards.length-weight 0.1 --model.no-gated --rl.num-epochs 2 "
+        f"{ARITHMETIC} --rl.kl-weight 0.1 --rewards.length-weight 0.1 --model.no-gated --rl.num-epochs 2 "
         "--data.reverse-digits"
     ],
-    "arithmetic-ppo": [f"{ARITHMETIC} --rl.algorithm ppo --rl.policy.gae-lambda 0.9"],
+    "arithmetic-ppo": [f"{ARITHMETIC} --rl.algorithm ppo --rl.gae-lambda 0.9"],
     "arithmetic-ppo-whole": [
         f"{ARITHMETIC} --rl.algorithm ppo --rl.advantage whole --curriculum.enabled --curriculum.threshold 0.01 "
         "--rl.num-sampled-prompts 4"

@@ -11,7 +11,7 @@ from thinking.experiment import Run
 
 
 def test_the_guide_and_the_policy_of_the_cart_pole_task_collect_experience(tmp_path):
-    config = dataclasses.replace(CollectionConfig(), num_envs=4, steps=3)
+    config = dataclasses.replace(CollectionConfig(), num_envs=4, num_steps=3)
     guide, policy = measure_collection(config, Setup(Run(folder=tmp_path, config=None), gflops=1.0)).rows
     assert guide["environment_steps_per_second"] > 0
     assert policy["environment_steps_per_second"] > 0

@@ -70,11 +70,11 @@ def test_a_state_that_is_donated_while_it_is_written_is_written_as_it_was(tmp_pa
 @pytest.mark.parametrize(
     ("like", "said"),
     [
-        ({"x": jnp.ones(3)}, "['x'] is float32[2] saved, float32[3] asked"),
-        ({"x": jnp.ones(2, jnp.int32)}, "['x'] is float32[2] saved, int32[2] asked"),
-        ({"y": jnp.ones(2)}, "['y'] is nothing saved, float32[2] asked"),
+        ({"x": jnp.ones(3)}, "['x'] is float32[2] saved, float32[3] given"),
+        ({"x": jnp.ones(2, jnp.int32)}, "['x'] is float32[2] saved, int32[2] given"),
+        ({"y": jnp.ones(2)}, "['y'] is nothing saved, float32[2] given"),
         ({"x": jnp.ones(2), "y": jnp.ones(1)}, "['y'] is nothing saved"),
-        ({"x": jax.random.key(0)}, "['x'] is float32[2] saved, key<fry>[2] asked"),
+        ({"x": jax.random.key(0)}, "['x'] is float32[2] saved, key<fry>[2] given"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, like, said):

@@ -156,13 +156,13 @@ def test_only_what_affects_the_weights_counts_as_a_change():
     free = Config(artifacts="elsewhere", clear=True, chat=True, eval=Evaluation(num_problems=3, share=0.5))
     assert changes(saved, free) == []
     assert changes(saved, Config(model=Model(width=32), seed=1)) == [
-        "--seed: 0 saved, 1 asked",
-        "--model.width: 64 saved, 32 asked",
+        "--seed: 0 saved, 1 given",
+        "--model.width: 64 saved, 32 given",
     ]
     assert changes(saved, Config(rl=Learning(steps=7))) == [
-        "--rl.optimizer.learning-rate: 0.1 saved, 0.003 asked",
+        "--rl.optimizer.learning-rate: 0.1 saved, 0.003 given",
     ]
-    assert changes(saved, Config(sft=Learning(contexts=(1,)))) == ["--sft.contexts: 4 2 saved, 1 asked"]
+    assert changes(saved, Config(sft=Learning(contexts=(1,)))) == ["--sft.contexts: 4 2 saved, 1 given"]
     assert changes(saved, Config(sft=Learning(contexts=(1,) * 30))) == ["--sft.contexts differs"]
 
 
@@ -172,8 +172,8 @@ def test_fields_that_came_and_went_count_except_in_a_group_that_is_free():
     saved["eval"]["old"] = 2
     del saved["sft"]["steps"]
     assert changes(saved, Config()) == [
-        "--sft.steps: nothing saved, 100 asked",
-        "--model.depth: 2 saved, nothing asked",
+        "--sft.steps: nothing saved, 100 given",
+        "--model.depth: 2 saved, nothing given",
     ]
 
 

@@ -44,7 +44,7 @@ def test_a_config_that_does_not_fit_is_refused_and_clear_makes_room(command):
     assert command("--steps", "20").code == 0
     refused = command("--steps", "20", "--width", "5")
     assert refused.code == 1
-    assert "(--width: 4 saved, 5 asked)" in one_line(refused.err)
+    assert "(--width: 4 saved, 5 given)" in one_line(refused.err)
     assert "--clear" in refused.err
     assert command("--clear").code == 0
     assert command("--steps", "20", "--width", "5").code == 0
@@ -60,7 +60,7 @@ def test_four_differences_are_told_and_the_rest_are_counted(command):
     flags = ["--width", "5", "--seed", "3", "--edge-probability", "0.5", "--kind", "sum", "--aliased", "--ballast", "2"]
     line = one_line(command(*flags).err)
     assert line.count("saved") == 4
-    assert "--edge-probability: 0.1 saved, 0.5 asked" in line
+    assert "--edge-probability: 0.1 saved, 0.5 given" in line
     assert "; and 2 more)" in line
     assert len(line) < 400
 

@@ -95,7 +95,7 @@ def test_fewer_steps_than_saved_are_refused(command):
     command("--steps", "40")
     done = command("--steps", "20")
     assert done.code == 1
-    assert "saved at step 40, beyond the 20 asked" in one_line(done.err)
+    assert "saved at step 40, beyond the 20 given" in one_line(done.err)
 
 
 def test_stages_follow_one_another_in_one_run(run):

@@ -114,8 +114,8 @@ def test_an_unknown_source_is_named(source):
     ("source", "said"),
     [
         ("add:1001", "add:1001: allowed are 1 to 1000 digits; give fewer"),
-        ("two_steps:3x2", "two_steps:3x2: two_steps has no other operand to be told the digits of; give two_steps:3"),
-        ("modular:2x1", "modular:2x1: modular has no other operand to be told the digits of; give modular:2"),
+        ("two_steps:3x2", "two_steps:3x2: two_steps has a single operand; give two_steps:3"),
+        ("modular:2x1", "modular:2x1: modular has a single operand; give modular:2"),
     ],
 )
 def test_a_source_whose_digits_cannot_be_heeded_is_refused_in_one_line(source, said):

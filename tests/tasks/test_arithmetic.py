@@ -20,7 +20,7 @@ from thinking.recipes.arithmetic.presets import EXAMPLES, PRESETS
 
 
 def changed(config, **settings):
-    """The config with other settings, each by its way through the groups, as `rl__policy__clip`."""
+    """The config with other settings, each by its way through the groups, as `rl__clip`."""
     for path, value in settings.items():
         name, _, rest = path.partition("__")
         value = changed(getattr(config, name), **{rest: value}) if rest else value
@@ -33,7 +33,7 @@ SMALL = changed(
     eval__sources=("add:1", "subtract:1"),
     sft__num_steps=8,
     rl__num_updates=3,
-    rl__policy__kl_weight=0.01,
+    rl__kl_weight=0.01,
 )
 
 
@@ -170,7 +170,10 @@ def test_presets_are_declared_with_bounds_and_pass_the_check(name):
 
 
 BAD = {
-    "styles": [((), "--styles: name at least one"), (("worked", "worked"), "--styles worked worked: allowed is each")],
+    "styles": [
+        ((), "--styles: name at least one"),
+        (("worked", "worked"), "--styles worked worked: name at least one"),
+    ],
     "data__sources": [
         ((), "--data.sources: name at least one"),
         (("power:2",), "--data.sources power:2: no source of problems; give words, or OPERATION:DIGITS"),
@@ -186,9 +189,9 @@ BAD = {
     "rl__num_minibatches": [(5, "--rl.num-minibatches 5: allowed is a divisor of the 8 completions")],
     "data__verbal_fraction": [(1.5, "--data.verbal-fraction 1.5: allowed is a number from 0 to 1")],
     "data__error_fraction": [(-0.1, "--data.error-fraction -0.1: allowed is a number from 0 to 1")],
-    "rl__policy__kl_weight": [(-1.0, "--rl.policy.kl-weight -1.0: allowed is a number from 0")],
-    "rl__policy__gae_lambda": [(1.1, "--rl.policy.gae-lambda 1.1: allowed is a number from 0 to 1")],
-    "rl__policy__clip": [(0.0, "--rl.policy.clip 0.0: allowed is a number above 0")],
+    "rl__kl_weight": [(-1.0, "--rl.kl-weight -1.0: allowed is a number from 0")],
+    "rl__gae_lambda": [(1.1, "--rl.gae-lambda 1.1: allowed is a number from 0 to 1")],
+    "rl__clip": [(0.0, "--rl.clip 0.0: allowed is a number above 0")],
     "rl__optimizer__learning_rate": [(0.0, "--rl.optimizer.learning-rate 0.0: allowed is a number above 0")],
     "rewards__length_weight": [(-1.0, "--rewards.length-weight -1.0: allowed is a number from 0")],
     "sft__optimizer__learning_rate": [(0.0, "--sft.optimizer.learning-rate 0.0: allowed is a number above 0")],
@@ -209,7 +212,7 @@ BAD = {
     ("settings", "said"),
     [
         *(({path: value}, said) for path, cases in BAD.items() for value, said in cases),
-        ({"styles": ("revised",)}, "--rl.advantage step: steps are told apart in the worked style alone"),
+        ({"styles": ("revised",)}, "--rl.advantage step: the worked style alone has separate steps"),
         ({"styles": ("subtasks",)}, "--styles subtasks: allowed are training by examples, evaluation and --chat"),
         (
             {"model__positions": "place", "data__reverse_digits": True},

@@ -351,11 +351,11 @@ def test_a_file_that_is_none_is_refused_in_one_line(call, tmp_path, content, say
         (("--text.source", "bundeld"), "--text.source bundeld: no such file; allowed are bundled, openai, huggingface"),
         (
             ("--text.source", "openai"),
-            "--text.source openai: which model shall write them? name it with --writer.model",
+            "--text.source openai: a model is needed to write texts; name it with --writer.model",
         ),
         (
             ("--text.goals", "goals.txt"),
-            "--text.goals goals.txt: models alone are given goals; add --text.source openai",
+            "--text.goals goals.txt: goals are for models that write texts; add --text.source openai",
         ),
         (("--text.num-texts", "0"), "--text.num-texts 0: allowed is a whole number from 1"),
         (("--text.num-wordings", "0"), "--text.num-wordings 0: allowed"),

@@ -30,9 +30,11 @@ from thinking.train_state import RunnerState, TrainState
 SMOKE = PRESETS["smoke"].config
 SMALL = dataclasses.replace(
     SMOKE,
-    algorithm=("guide", "ppo"),
+    algorithms=("guide", "ppo"),
     seeds=2,
-    collection=dataclasses.replace(SMOKE.collection, iterations=3, initial_rounds=4, num_updates=60, num_windows=16),
+    collection=dataclasses.replace(
+        SMOKE.collection, num_iterations=3, num_initial_rounds=4, num_updates=60, num_windows=16
+    ),
     buffer=BufferConfig(num_best=16, num_binned=8, num_return_bins=4),
     eval=dataclasses.replace(SMOKE.eval, target_returns=(20.0,), num_episodes=4),
 )
@@ -79,7 +81,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
 
     config = dataclasses.replace(
         SMALL,
-        algorithm=("guide",),
+        algorithms=("guide",),
         eval=dataclasses.replace(SMALL.eval, videos=False, target_returns=(), num_episodes=1),
     )
     run = Run(folder=tmp_path, config=config)
@@ -193,7 +195,7 @@ def test_an_unknown_world_is_refused_with_the_list_before_anything_is_written(tm
     [
         ("--collection.random-fraction 1.5", "allowed is a number from 0 to 1; take 0.3"),
         ("--guide.ema-decay 1.0", "allowed is a number from 0, below 1; take 0.99"),
-        ("--collection.iterations 0", "allowed is a whole number from 1 to 100000; take 36"),
+        ("--collection.num-iterations 0", "allowed is a whole number from 1 to 100000; take 36"),
         ("--guide.width 30", "allowed is a multiple of twice --guide.num-heads, 8"),
         ("--collection.mean-action-duration 0.5", "allowed is a number from 1 to 10000; take 1.0"),
         ("--collection.target-fractions 0.5 1.5", "allowed is 2 numbers from 0 to 1; take 0.5 0.9"),
@@ -204,7 +206,7 @@ def test_an_unknown_world_is_refused_with_the_list_before_anything_is_written(tm
         ("--eval.target-returns nan", "allowed is any number of finite numbers; take 50.0"),
         ("--seeds 1025", "allowed is a whole number from 1 to 1024; take 1"),
         ("--seeds 2 --seed 4294967295", "--seed 4294967295: allowed with --seeds 2 is a whole number from 0 to"),
-        ("--algorithm", "name at least one of guide, ppo, reinforce"),
+        ("--algorithms", "name at least one of guide, ppo, reinforce"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_that_names_it(flags, names):

@@ -22,7 +22,7 @@ SMALL = dataclasses.replace(
     graph=settings.GraphConfig(num_nodes=6, edge_probability=0.4),
     guide=settings.GuideConfig(num_layers=2),
     transformer=settings.TransformerConfig(width=32),
-    training=settings.TrainingConfig(steps=150, batch_size=128),
+    training=settings.TrainingConfig(num_steps=150, batch_size=128),
 )
 
 

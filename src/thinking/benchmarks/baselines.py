@@ -34,7 +34,7 @@ def installed(run: Run, part: str, *packages: str) -> bool:
 
 
 def torch_training_ms(config: TrainingConfig, num_microbatches: int | None = None) -> float:
-    """Milliseconds of a training step in PyTorch, SDPA and fused AdamW: the best of several times `config.steps`.
+    """Milliseconds of a training step in PyTorch, SDPA and fused AdamW: the best of several times `config.num_steps`.
 
     Args:
         config: sizes.
@@ -60,14 +60,14 @@ def torch_training_ms(config: TrainingConfig, num_microbatches: int | None = Non
     optimizer = torch.optim.AdamW(twin.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
 
     def many() -> None:
-        for _ in range(config.steps):
+        for _ in range(config.num_steps):
             optimizer.zero_grad(set_to_none=True)
             for part in read.chunk(parts):
                 logits = twin(part)[:, :-1].reshape(-1, VOCABULARY_SIZE)
                 (functional.cross_entropy(logits, part[:, 1:].reshape(-1)) / parts).backward()
             optimizer.step()
 
-    return _best(many, repeats=5) / config.steps * 1e3
+    return _best(many, repeats=5) / config.num_steps * 1e3
 
 
 def huggingface_tokens_per_second(config: GenerationConfig) -> Row:

@@ -44,7 +44,7 @@ def measure_collection(config: CollectionConfig, setup: Setup) -> Measurement:
     guide, policy = trainers.build_guide(networks, world), trainers.build_policy(networks, world)
     actors = {"guide": guide_actor(guide), "ppo": policy_actor(policy)}
     speeds = [
-        collection_speed(world, name, actor, num_envs=config.num_envs, steps=config.steps)
+        collection_speed(world, name, actor, num_envs=config.num_envs, steps=config.num_steps)
         for name, actor in actors.items()
     ]
     return Measurement(speeds)

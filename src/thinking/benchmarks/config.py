@@ -34,7 +34,7 @@ class KernelsConfig:
     num_slots: int = option(
         32, "hypotheses per question of the transformers and the linear memory", minimum=1, maximum=8192
     )
-    steps: int = option(20, "fits and infers timed together", minimum=1, maximum=10**6)
+    num_steps: int = option(20, "fits and infers timed together", minimum=1, maximum=10**6)
     transformer: WidthConfig = group(WidthConfig(width=128), "the transformer kernels")
 
 
@@ -44,7 +44,7 @@ class GuidesConfig:
 
     num_nodes: int = option(32, "nodes of the graph", minimum=2, maximum=2**14)
     num_slots: int = option(32, "hypotheses per question of the transformers", minimum=1, maximum=8192)
-    steps: int = option(20, "training steps timed together", minimum=1, maximum=10**6)
+    num_steps: int = option(20, "training steps timed together", minimum=1, maximum=10**6)
     checkpoint_steps: int = option(
         600, "training steps over which the cost of checkpoints is measured", minimum=1, maximum=10**9
     )
@@ -82,7 +82,7 @@ class TrainingConfig:
     batch_size: int = option(64, "rows of a step", minimum=1, maximum=2**20)
     sequence_length: int = option(64, "tokens of a row", minimum=2, maximum=2**20)
     num_microbatches: int = option(4, "parts of a batch whose gradients are accumulated", minimum=1, maximum=2**20)
-    steps: int = option(10, "training steps timed together", minimum=1, maximum=10**6)
+    num_steps: int = option(10, "training steps timed together", minimum=1, maximum=10**6)
     decoder: DecoderConfig = group(DecoderConfig(width=128, num_layers=4), "the decoder that is trained")
 
     def validate(self) -> None:
@@ -120,7 +120,7 @@ class PostTrainingConfig:
     num_prompts: int = option(128, "problems of a step", minimum=1, maximum=2**16)
     num_generations: int = option(4, "completions of each problem", minimum=2, maximum=2**12)
     max_new_tokens: int = option(64, "tokens of a completion, at most", minimum=1, maximum=2**20)
-    steps: int = option(30, "steps of the whole loop", minimum=1, maximum=10**6)
+    num_steps: int = option(30, "steps of the whole loop", minimum=1, maximum=10**6)
     decoder: DecoderConfig = group(DecoderConfig(width=64, num_layers=2), "the decoder that is trained")
 
     def validate(self) -> None:
@@ -152,9 +152,9 @@ class EmbeddingConfig:
 class CollectionConfig:
     """Sizes of collecting experience; the networks are those that the cart pole task has by default."""
 
-    env_name: EnvName = option("CartPole-v1", "the world, as Gymnasium names it")
-    num_envs: int = option(1024, "worlds side by side", minimum=1, maximum=2**20)
-    steps: int = option(100, "steps of each world timed together", minimum=1, maximum=10**6)
+    env_name: EnvName = option("CartPole-v1", "the environment, as Gymnasium names it")
+    num_envs: int = option(1024, "environments side by side", minimum=1, maximum=2**20)
+    num_steps: int = option(100, "steps of each environment timed together", minimum=1, maximum=10**6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +164,7 @@ class UtilisationConfig:
     batch_size: int = option(32, "rows of a step", minimum=1, maximum=2**20)
     sequence_length: int = option(1024, "tokens of a row", minimum=2, maximum=2**20)
     vocabulary_size: int = option(50_257, "different tokens", minimum=2, maximum=2**20)
-    steps: int = option(5, "training steps timed together", minimum=1, maximum=10**6)
+    num_steps: int = option(5, "training steps timed together", minimum=1, maximum=10**6)
     decoder: DecoderConfig = group(DecoderConfig(width=768, num_heads=12, num_layers=12), "the decoder that is trained")
 
 
@@ -179,15 +179,17 @@ class Config(RunConfig):
     )
     kernels: KernelsConfig = group(KernelsConfig, "a fit and an infer of each kernel", affects_weights=False)
     guides: GuidesConfig = group(GuidesConfig, "guides on a graph, and what saving costs", affects_weights=False)
-    attention: AttentionConfig = group(AttentionConfig, "sparse beside dense attention", affects_weights=False)
+    attention: AttentionConfig = group(
+        AttentionConfig, "sparse attention against dense attention", affects_weights=False
+    )
     training: TrainingConfig = group(TrainingConfig, "a training step of a decoder", affects_weights=False)
     generation: GenerationConfig = group(GenerationConfig, "sampling from a decoder", affects_weights=False)
     search: SearchConfig = group(SearchConfig, "Gumbel search over tokens", affects_weights=False)
     post_training: PostTrainingConfig = group(PostTrainingConfig, "GRPO over word problems", affects_weights=False)
     long_context: LongContextConfig = group(LongContextConfig, "reading a very long row", affects_weights=False)
-    embedding: EmbeddingConfig = group(EmbeddingConfig, "sentences that become vectors", affects_weights=False)
+    embedding: EmbeddingConfig = group(EmbeddingConfig, "embedding of sentences", affects_weights=False)
     collection: CollectionConfig = group(
-        CollectionConfig, "collecting experience in control worlds", affects_weights=False
+        CollectionConfig, "collecting experience in control environments", affects_weights=False
     )
     utilisation: UtilisationConfig = group(
         UtilisationConfig, "the share of a GPU's arithmetic that training uses", affects_weights=False
@@ -203,15 +205,17 @@ PRESETS = {
     "default": Preset(Config(), "sizes that are measured in minutes on a laptop"),
     "smoke": Preset(
         Config(
-            kernels=KernelsConfig(batch_size=32, num_nodes=8, num_slots=4, steps=2, transformer=WidthConfig(width=16)),
+            kernels=KernelsConfig(
+                batch_size=32, num_nodes=8, num_slots=4, num_steps=2, transformer=WidthConfig(width=16)
+            ),
             guides=GuidesConfig(
-                num_nodes=8, num_slots=4, steps=2, checkpoint_steps=10, transformer=WidthConfig(width=8)
+                num_nodes=8, num_slots=4, num_steps=2, checkpoint_steps=10, transformer=WidthConfig(width=8)
             ),
             attention=AttentionConfig(
                 window=4, sequence_length=32, long_sequence_lengths=(32, 64), block_size=4, num_blocks=2
             ),
             training=TrainingConfig(
-                batch_size=2, sequence_length=8, num_microbatches=2, steps=2, decoder=_TINY_DECODER
+                batch_size=2, sequence_length=8, num_microbatches=2, num_steps=2, decoder=_TINY_DECODER
             ),
             generation=GenerationConfig(batch_size=2, max_new_tokens=4, decoder=_TINY_DECODER),
             search=SearchConfig(
@@ -223,16 +227,16 @@ PRESETS = {
                 decoder=_TINY_DECODER,
             ),
             post_training=PostTrainingConfig(
-                num_prompts=2, num_generations=2, max_new_tokens=4, steps=3, decoder=_TINY_DECODER
+                num_prompts=2, num_generations=2, max_new_tokens=4, num_steps=3, decoder=_TINY_DECODER
             ),
             long_context=LongContextConfig(sequence_length=256, window=4, num_global_tokens=2, decoder=_TINY_DECODER),
             embedding=EmbeddingConfig(num_texts=4, num_repeats=1),
-            collection=CollectionConfig(num_envs=4, steps=4),
+            collection=CollectionConfig(num_envs=4, num_steps=4),
             utilisation=UtilisationConfig(
                 batch_size=2,
                 sequence_length=8,
                 vocabulary_size=32,
-                steps=2,
+                num_steps=2,
                 decoder=DecoderConfig(width=16, num_heads=2, num_layers=1),
             ),
         ),
@@ -240,8 +244,8 @@ PRESETS = {
     ),
 }
 EXAMPLES = (
-    "python tasks/benchmark.py --preset smoke",
-    "python tasks/benchmark.py --parts kernels guides",
-    "python tasks/benchmark.py --parts training generation --training.decoder.width 256",
-    "python tasks/benchmark.py --parts collection --collection.num-envs 4096",
+    "./run_manual.sh local tasks/benchmark.py --preset smoke",
+    "./run_manual.sh local tasks/benchmark.py --parts kernels guides",
+    "./run_manual.sh local tasks/benchmark.py --parts training generation --training.decoder.width 256",
+    "./run_manual.sh local tasks/benchmark.py --parts collection --collection.num-envs 4096",
 )

@@ -49,7 +49,7 @@ def measure_guides(config: GuidesConfig, setup: Setup) -> Measurement:
 
 def measure_planning(config: GuidesConfig) -> list[Row]:
     """Training steps per second, and plans per second for all pairs in one batch, of each of `GUIDES`."""
-    nodes, steps = config.num_nodes, config.steps
+    nodes, steps = config.num_nodes, config.num_steps
     drawn = graph.random_graph(nodes, 0.2, 0)
     world, pairs = graph.to_device(drawn), graph_plans.reachable_pairs(drawn)
     rows = []

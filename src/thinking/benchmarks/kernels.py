@@ -30,7 +30,7 @@ def measure_kernels(config: KernelsConfig, setup: Setup) -> Measurement:
     found, states = [], {}
     for name, kernel in compared.items():
         states[name] = state = jax.jit(kernel.init)(jax.random.key(0))
-        row = {"measured": name, "rows": rows, **_time(kernel, state, rows, nodes, config.steps)}
+        row = {"measured": name, "rows": rows, **_time(kernel, state, rows, nodes, config.num_steps)}
         if name == "transformer":
             used = matrix_weights(state.train_state.params)
             row["floor_ms"] = 6 * used * rows / gflops / 1e6

@@ -58,7 +58,7 @@ def measure_post_training(config: PostTrainingConfig, setup: Setup) -> Measureme
     update = grpo(judge_texts(model), optimizer, minibatches=2)
     trained = _train(config, setup.run, model, questions, optimizer, update)
     writing, learning = _seconds_alone(config, model, questions, update, trained.state.train_state)
-    whole = trained.seconds / config.steps
+    whole = trained.seconds / config.num_steps
     row = {
         "measured": "update by rewards",
         "rows": config.num_prompts * config.num_generations,
@@ -103,8 +103,8 @@ def _train(
     with tempfile.TemporaryDirectory(dir=run.folder) as folder:
         fresh = dataclasses.replace(run, folder=Path(folder), mirrors=())
         begun = {"init": begin, "step": step, "tell": tell}
-        chunk = max(1, config.steps // 3)
-        return train(fresh, "loop", **begun, steps=config.steps, chunk=chunk, watch="reward")
+        chunk = max(1, config.num_steps // 3)
+        return train(fresh, "loop", **begun, steps=config.num_steps, chunk=chunk, watch="reward")
 
 
 def _seconds_alone(

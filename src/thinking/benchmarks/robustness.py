@@ -19,16 +19,16 @@ class Config(RunConfig):
     num_kills: int = option(
         20, "kills in all, spread over several runs", minimum=1, maximum=10**6, affects_weights=False
     )
-    steps: int = option(200, "training steps of each run", minimum=1, maximum=10**9, affects_weights=False)
+    num_steps: int = option(200, "training steps of each run", minimum=1, maximum=10**9, affects_weights=False)
 
 
 PRESETS = {
     "default": Preset(Config(), "20 kills, in some 13 minutes"),
-    "smoke": Preset(Config(num_kills=1, steps=20), "a single kill"),
+    "smoke": Preset(Config(num_kills=1, num_steps=20), "a single kill"),
 }
 EXAMPLES = (
-    "python tasks/robustness.py",
-    "python tasks/robustness.py --num-kills 5 --steps 100 --artifacts artifacts/five",
+    "./run_manual.sh local tasks/robustness.py",
+    "./run_manual.sh local tasks/robustness.py --num-kills 5 --num-steps 100 --artifacts artifacts/five",
 )
 
 

@@ -30,8 +30,8 @@ def measure_utilisation(config: UtilisationConfig, setup: Setup) -> Measurement:
     sizes, rows, tokens = config.decoder, config.batch_size, config.sequence_length
     block = BlockConfig(sizes.width, sizes.num_heads, dtype=jnp.bfloat16)
     model = decoder(vocabulary=config.vocabulary_size, context_length=tokens, block=block, layers=sizes.num_layers)
-    steps, state = make_training_steps(model, (config.steps, rows, tokens), vocabulary_size=config.vocabulary_size)
-    seconds = best_seconds(steps, state) / config.steps
+    steps, state = make_training_steps(model, (config.num_steps, rows, tokens), vocabulary_size=config.vocabulary_size)
+    seconds = best_seconds(steps, state) / config.num_steps
     size = count_parameters(state.params)
     rate = (6 * size + 12 * sizes.num_layers * sizes.width * tokens) * rows * tokens / seconds / 1e12
     kind = jax.devices()[0].device_kind

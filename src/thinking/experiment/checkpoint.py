@@ -236,7 +236,7 @@ def _refuse_misfit(path: Path, saved: list[list[Any]], like: Any) -> None:
     before = {name: f"{dtype}{shape}" for name, dtype, shape in saved}
     after = {name: f"{dtype}{shape}" for name, dtype, shape in _shapes(leaves(like))}
     differences = [
-        f"{name} is {before.get(name, 'nothing')} saved, {after.get(name, 'nothing')} asked"
+        f"{name} is {before.get(name, 'nothing')} saved, {after.get(name, 'nothing')} given"
         for name in dict.fromkeys([*after, *before])
         if before.get(name) != after.get(name)
     ]

@@ -173,7 +173,7 @@ def as_json(value: Any) -> Any:
 
 
 def changes(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
-    """What affects the weights and differs from a saved config, as `--model.width: 32 saved, 64 asked`."""
+    """What affects the weights and differs from a saved config, as `--model.width: 32 saved, 64 given`."""
     before, now = _flat(saved), _flat(as_json(config))
     free = {part.path for part in parts(config) if not part.affects_weights}
     found = []
@@ -184,7 +184,7 @@ def changes(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
         if path not in before or path not in now or before[path] != now[path]:
             values = [written(side[path]) if path in side else "nothing" for side in (before, now)]
             brief = all(len(value) <= 40 for value in values)
-            found.append(flag_of(path) + (f": {values[0]} saved, {values[1]} asked" if brief else " differs"))
+            found.append(flag_of(path) + (f": {values[0]} saved, {values[1]} given" if brief else " differs"))
     return found
 
 

@@ -75,7 +75,7 @@ def train(
     if restored is not None:
         done, trained = restored.step, Trained(restored.state, **restored.figures)
     if done > steps:
-        raise RunError(f"stage {stage} is saved at step {done}, beyond the {steps} asked; start anew with --clear")
+        raise RunError(f"stage {stage} is saved at step {done}, beyond the {steps} given; start anew with --clear")
     metrics.rewind(run.folder, stage, done)
     metrics.rewind(run.folder, stage, done, metrics.SAMPLES)
     if done == steps:

@@ -29,7 +29,7 @@ class OptimizerConfig:
 class CosineConfig(OptimizerConfig):
     """An optimizer whose learning rate falls as a cosine."""
 
-    final_fraction: float = option(0.05, "share of that rate that is left in the end", minimum=0, maximum=1)
+    final_fraction: float = option(0.05, "final learning rate, as a share of the highest", minimum=0, maximum=1)
 
 
 @dataclasses.dataclass(frozen=True)

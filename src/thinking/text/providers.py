@@ -56,5 +56,5 @@ def written_by(
         return
     which = f"{len(skipped)} of {len(goals)} goals gave fewer than {FEWEST} steps, such as `{skipped[0]}`"
     if len(skipped) == len(goals):
-        raise UserError(f"{which}; take another model, or change what it is told")
+        raise UserError(f"{which}; take another model, or change the prompt")
     progress.warn(f"{which}; they are left out")

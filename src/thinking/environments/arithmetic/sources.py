@@ -39,9 +39,7 @@ def level_of(source: str) -> tuple[Level, int | None] | None:
     if int(found[2]) > LONGEST:
         raise ValueError(f"source {source}: allowed are 1 to {LONGEST} digits; give fewer")
     if found[3] and found[1] in (MODULAR, *STEPS):
-        raise ValueError(
-            f"source {source}: {found[1]} has no other operand to be told the digits of; give {found[1]}:{found[2]}"
-        )
+        raise ValueError(f"source {source}: {found[1]} has a single operand; give {found[1]}:{found[2]}")
     level = Level(found[1], int(found[2]), int(found[3]) if found[3] else None)
     return level, int(found[4]) if found[4] else None
 

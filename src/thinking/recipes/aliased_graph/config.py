@@ -12,7 +12,7 @@ from thinking.recipes.groups import SeedsConfig
 class AliasedGraphConfig(RandomGraphConfig):
     """A random directed graph in which every observation but those of goals has two nodes."""
 
-    num_nodes: int = option(32, "nodes that look like one other; a quarter as many goals are added")
+    num_nodes: int = option(32, "nodes, each of which looks like one other; a quarter as many goal nodes are added")
 
     def validate(self) -> None:
         """Raises UserError if one node would look like no other."""
@@ -24,9 +24,8 @@ class AliasedGraphConfig(RandomGraphConfig):
 class WalksConfig:
     """Random walks, which are all that a guide learns from."""
 
-    num_walks: int = option(500, "walks that the guide of a world sees, once for each tag", minimum=1, maximum=10**9)
+    num_walks: int = option(500, "walks that each guide learns from, once for each tag", minimum=1, maximum=10**9)
     num_states: int = option(64, "states of a walk", minimum=2, maximum=1024)
-    batch_size: int = option(25, "walks in a training step", minimum=1, maximum=2**20)
     random_fraction: float = option(
         0.25, "fraction of actions drawn from all observations, most of which lead nowhere", minimum=0, maximum=1
     )
@@ -36,9 +35,21 @@ class WalksConfig:
 class GuideConfig:
     """A guide of one table."""
 
-    num_tags: int = option(8, "tags: how often an observation was met since the goal was set", minimum=1, maximum=256)
+    num_tags: int = option(
+        8,
+        "different tags; a tag counts how often an observation was met since the goal was set",
+        minimum=1,
+        maximum=256,
+    )
     horizon: int = option(32, "steps to the farthest goal that is learned", minimum=1, maximum=1024)
     discount: float = option(0.9, "factor on a goal's score for each hop to it", above=0, below=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """Training on all walks, once for each tag."""
+
+    batch_size: int = option(25, "walks in a training step", minimum=1, maximum=2**20)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +57,7 @@ class EvalConfig:
     """Reacting from every node to every goal."""
 
     max_hops: tuple[int, ...] = option(
-        (64, 8), "hops that the guide may take; each number has rows of its own", minimum=1, maximum=4096
+        (64, 8), "hops that the guide may take; each budget is evaluated by itself", minimum=1, maximum=4096
     )
 
     def validate(self) -> None:
@@ -60,22 +71,25 @@ class EvalConfig:
 class Config(SeedsConfig):
     """Compare guides with tags, with false tags and without tags, where two nodes look alike."""
 
-    seeds: int = option(5, "worlds, of seeds from --seed on; all are trained at once", minimum=2, maximum=1024)
-    graph: AliasedGraphConfig = group(AliasedGraphConfig, "the worlds")
-    walks: WalksConfig = group(WalksConfig, "random walks, the only experience")
-    guide: GuideConfig = group(GuideConfig, "a guide of one table")
-    eval: EvalConfig = group(EvalConfig, "reacting from every node to every goal", affects_weights=False)
+    seeds: int = option(5, "random graphs, of seeds from --seed on; all are trained at once", minimum=2, maximum=1024)
+    graph: AliasedGraphConfig = group(
+        AliasedGraphConfig, "the random graphs, in which pairs of nodes share an observation"
+    )
+    walks: WalksConfig = group(WalksConfig, "random walks on the graphs, the only training data")
+    guide: GuideConfig = group(GuideConfig, "the guide: one layer, an exact table")
+    training: TrainingConfig = group(TrainingConfig, "training of each guide on all of its walks")
+    eval: EvalConfig = group(EvalConfig, "evaluation: reacting from every node to every goal", affects_weights=False)
 
 
 PRESETS = {
-    "default": Preset(Config(), "32 nodes and 8 goals, 5 worlds; one minute on two cores"),
+    "default": Preset(Config(), "5 graphs of 32 nodes and 8 goals; one minute on two cores"),
     "smoke": Preset(
         Config(graph=AliasedGraphConfig(num_nodes=8, edge_probability=0.3), walks=WalksConfig(num_walks=200)),
         "8 nodes and 2 goals, to see that everything runs",
     ),
 }
 EXAMPLES = (
-    "python tasks/graph_aliased.py --preset smoke --artifacts artifacts/smoke",
-    "python tasks/graph_aliased.py --eval.max-hops 64 16 8",
-    "python tasks/graph_aliased.py --seeds 10 --graph.num-nodes 64 --artifacts artifacts/64",
+    "./run_manual.sh local tasks/graph_aliased.py --preset smoke --artifacts artifacts/smoke",
+    "./run_manual.sh local tasks/graph_aliased.py --eval.max-hops 64 16 8",
+    "./run_manual.sh local tasks/graph_aliased.py --seeds 10 --graph.num-nodes 64 --artifacts artifacts/64",
 )

@@ -26,7 +26,7 @@ def make_worlds(config: AliasedGraphConfig, seeds: range) -> tuple[Aliased, np.n
     for seed, hops in zip(seeds, optimum, strict=True):
         if not is_counted(hops).any():
             raise ValueError(
-                f"edge_probability {config.edge_probability}: in the world of seed {seed} no way leads to a goal; "
+                f"edge_probability {config.edge_probability}: in the graph of seed {seed} no goal can be reached; "
                 "take a larger one, or another seed"
             )
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *worlds), optimum

@@ -46,13 +46,13 @@ def train_condition(
     Returns:
         What came of it; its state is a `GuideState` with a leading axis S.
     """
-    walks = config.walks
-    num_batches = -(-walks.num_walks // walks.batch_size)
+    walks, batch_size = config.walks, config.training.batch_size
+    num_batches = -(-walks.num_walks // batch_size)
 
     def observe(state: GuideState, world: Aliased, frequencies: Array, index: Array) -> tuple[GuideState, Metrics]:
         tagging = condition.make_tagging(frequencies, key)
         walk_key = jax.random.fold_in(key, index % num_batches)
-        observations, length = aliased_walks(world, walk_key, walks.batch_size, walks.num_states, walks.random_fraction)
+        observations, length = aliased_walks(world, walk_key, batch_size, walks.num_states, walks.random_fraction)
         weight = None
         if tagging is not None:
             tags = jax.vmap(tagging.tag)(observations, jnp.ones_like(observations, bool))

@@ -61,53 +61,37 @@ class ModelConfig(DecoderConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class SftOptimizerConfig(OptimizerConfig):
-    """AdamW, whose rate rises, then falls as a cosine."""
+class SFTOptimizerConfig(OptimizerConfig):
+    """AdamW, whose learning rate rises, then falls along a cosine."""
 
     learning_rate: float = option(0.003, "highest learning rate")
-    final_fraction: float = option(0.1, "share of that rate that is left in the end", minimum=0, maximum=1)
+    final_fraction: float = option(0.1, "final learning rate, as a share of the highest", minimum=0, maximum=1)
     schedule_steps: int = option(
         3000, "steps of the schedule; training may end before it does", minimum=1, maximum=MOST_STEPS
     )
-    weight_decay: float = option(
-        0.05, "share of a matrix that a step at rate 1 would take away", minimum=0, maximum=1000
-    )
+    weight_decay: float = option(0.05, "weight decay of matrices", minimum=0, maximum=1000)
 
 
 @dataclasses.dataclass(frozen=True)
-class SftConfig:
+class SFTConfig:
     """Supervised training on worked problems."""
 
     num_steps: int = option(485, "training steps", minimum=1, maximum=MOST_STEPS)
     batch_size: int = option(32, "rows of a step", minimum=1, maximum=2**20)
-    optimizer: SftOptimizerConfig = group(SftOptimizerConfig, "AdamW, whose rate rises, then falls as a cosine")
+    optimizer: SFTOptimizerConfig = group(
+        SFTOptimizerConfig, "AdamW, whose learning rate rises, then falls along a cosine"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class RlOptimizerConfig(OptimizerConfig):
-    """AdamW, whose rate rises, stays, and falls to 0 in the second half."""
+class RLOptimizerConfig(OptimizerConfig):
+    """AdamW, whose learning rate rises, stays, and falls to 0 in the second half."""
 
     learning_rate: float = option(5e-4, "highest learning rate")
 
 
 @dataclasses.dataclass(frozen=True)
-class PolicyConfig:
-    """The loss of a policy."""
-
-    clip: float = option(0.2, "how far a probability ratio of grpo or ppo may stray from 1", above=0, maximum=1000)
-    kl_weight: float = option(
-        0.0, "weight in grpo of the divergence from the policy at the start", minimum=0, maximum=1000
-    )
-    entropy_weight: float = option(
-        0.1, "weight of the entropy bonus; expert_iteration has none", minimum=0, maximum=1000
-    )
-    entropy_ceiling: float = option(0.2, "mean entropy in nats above which there is no bonus", minimum=0, maximum=1000)
-    value_weight: float = option(0.1, "weight of the value head's loss", minimum=0, maximum=1000)
-    gae_lambda: float = option(1.0, "decay of ppo's advantages", minimum=0, maximum=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class RlConfig:
+class RLConfig:
     """Post-training by rewards."""
 
     algorithm: Algorithm = option("grpo", "how the policy learns from rewards")
@@ -116,25 +100,34 @@ class RlConfig:
     num_prompts: int = option(64, "prompts that an update learns from", minimum=1, maximum=2**20)
     num_sampled_prompts: int = option(
         128,
-        "prompts that are answered for it; it learns from those whose rewards differ most",
+        "prompts sampled for an update, which learns from those whose rewards differ most",
         minimum=1,
         maximum=2**20,
     )
     num_generations: int = option(8, "completions of each prompt", minimum=1, maximum=2**16)
-    prioritized: bool = option(True, "draw prompts by what is left to be learned of each instead of evenly")
+    prioritized: bool = option(True, "sample prompts by how much is left to learn of each, instead of evenly")
     advantage: Literal["step", "whole"] = option(
         "step",
-        "what tokens learn from: step is the rightness of their own step, whole the weighted rewards of the completion "
+        "advantage of a token: step is by the correctness of its own step, whole by the rewards of the completion "
         "(always so with expert_iteration)",
     )
     num_epochs: int = option(
         1, "passes over the completions of an update (reinforce: always 1)", minimum=1, maximum=1000
     )
     num_minibatches: int = option(4, "minibatches of a pass (reinforce: always 1)", minimum=1, maximum=2**20)
-    optimizer: RlOptimizerConfig = group(
-        RlOptimizerConfig, "AdamW, whose rate rises, stays, and falls to 0 in the second half"
+    clip: float = option(
+        0.2, "how far the probability ratio of grpo or ppo may be from 1 before it is clipped", above=0, maximum=1000
     )
-    policy: PolicyConfig = group(PolicyConfig, "the loss of the policy")
+    kl_weight: float = option(0.0, "weight of grpo's KL divergence from the initial policy", minimum=0, maximum=1000)
+    entropy_weight: float = option(
+        0.1, "weight of the entropy bonus; expert_iteration has none", minimum=0, maximum=1000
+    )
+    entropy_ceiling: float = option(0.2, "mean entropy in nats above which there is no bonus", minimum=0, maximum=1000)
+    value_weight: float = option(0.1, "weight of the value head's loss", minimum=0, maximum=1000)
+    gae_lambda: float = option(1.0, "lambda of generalized advantage estimation in ppo", minimum=0, maximum=1)
+    optimizer: RLOptimizerConfig = group(
+        RLOptimizerConfig, "AdamW, whose learning rate rises, stays, and falls to 0 in the second half"
+    )
 
     def validate(self) -> None:
         """Raises UserError for prompts, completions and minibatches that do not fit each other."""
@@ -179,9 +172,7 @@ class SearchConfig:
     sources: tuple[str, ...] = option((), "held-out problems to search on: words, or OPERATION:DIGITS; none: no search")
     num_problems: int = option(256, "problems to search on", minimum=1, maximum=MOST_PROBLEMS)
     num_samples: int = option(16, "most completions sampled of a problem", minimum=1, maximum=2**12)
-    temperature: float = option(
-        0.7, "by which logits are divided before completions are sampled, by --chat too", minimum=0.01, maximum=1000
-    )
+    temperature: float = option(0.7, "sampling temperature, of --chat too", minimum=0.01, maximum=1000)
 
     def validate(self) -> None:
         """Raises UserError for problems that nobody can draw."""
@@ -204,17 +195,21 @@ class Config(RunConfig):
     """Teach a small decoder arithmetic: worked chains of thought first, then rewards, then search."""
 
     styles: tuple[Style, ...] = option(
-        ("worked",), "ways to answer; each is a model of its own, and the first goes on to rewards and search"
+        ("worked",),
+        "ways to answer, each a model of its own: worked (a chain of thought), direct (the answer alone), subtasks "
+        "(each in a context of its own), revised (wrong steps are corrected); the first goes on to rewards and search",
     )
     chat: FlagCreatePairsOff[bool] = option(False, "answer typed problems once trained, and end", affects_weights=False)
     data: DataConfig = group(DataConfig, "worked problems to learn from")
-    model: ModelConfig = group(ModelConfig, "the decoder")
-    curriculum: CurriculumConfig = group(CurriculumConfig, "a curriculum over the sources")
-    sft: SftConfig = group(SftConfig, "supervised training on worked problems")
-    rl: RlConfig = group(RlConfig, "post-training by rewards")
-    rewards: RewardsConfig = group(RewardsConfig, "what the rewards of a completion weigh in their sum")
-    eval: EvalConfig = group(EvalConfig, "held-out problems, answered greedily", affects_weights=False)
-    search: SearchConfig = group(SearchConfig, "a comparison of all ways to search", affects_weights=False)
+    model: ModelConfig = group(ModelConfig, "sizes and positions of the decoder")
+    curriculum: CurriculumConfig = group(CurriculumConfig, "training sources, opened one after another")
+    sft: SFTConfig = group(SFTConfig, "supervised fine-tuning on worked problems")
+    rl: RLConfig = group(RLConfig, "post-training by rewards")
+    rewards: RewardsConfig = group(RewardsConfig, "weights of the rewards in the sum that a completion earns")
+    eval: EvalConfig = group(EvalConfig, "evaluation on held-out problems, answered greedily", affects_weights=False)
+    search: SearchConfig = group(
+        SearchConfig, "comparison of search methods on held-out problems", affects_weights=False
+    )
     answer: AnswerConfig = group(AnswerConfig, "how --chat answers", affects_weights=False)
 
     def validate(self) -> None:
@@ -235,9 +230,7 @@ class Config(RunConfig):
                 "--styles subtasks: allowed are training by examples, evaluation and --chat; give --rl.algorithm none"
             )
         if self.rl.advantage == "step" and first != "worked" and algorithm not in ("none", "expert_iteration"):
-            raise UserError(
-                "--rl.advantage step: steps are told apart in the worked style alone; give --rl.advantage whole"
-            )
+            raise UserError("--rl.advantage step: the worked style alone has separate steps; give --rl.advantage whole")
 
 
 def check_sources(sources: Sequence[str]) -> None:

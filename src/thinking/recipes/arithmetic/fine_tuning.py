@@ -10,7 +10,7 @@ from thinking.learning.curriculum import Syllabus
 from thinking.learning.optimizers import adamw, warmup_cosine
 from thinking.networks.decoder import Decoder
 from thinking.reasoning.post_training.fine_tuning import supervised_step
-from thinking.recipes.arithmetic.config import DataConfig, ModelConfig, SftOptimizerConfig, Style
+from thinking.recipes.arithmetic.config import DataConfig, ModelConfig, SFTOptimizerConfig, Style
 from thinking.recipes.arithmetic.datasets import Lessons, lessons
 from thinking.recipes.arithmetic.digit_positions import most_places, practised_places
 
@@ -37,7 +37,7 @@ def draw_examples(config: DataConfig, style: Style, seed: int) -> Lessons:
         )
 
 
-def make_optimizer(config: SftOptimizerConfig) -> optax.GradientTransformation:
+def make_optimizer(config: SFTOptimizerConfig) -> optax.GradientTransformation:
     """AdamW, whose learning rate rises linearly and falls as a cosine."""
     steps = config.schedule_steps
     schedule = warmup_cosine(config.learning_rate, steps, min(WARMUP_STEPS, steps // 10), config.final_fraction)

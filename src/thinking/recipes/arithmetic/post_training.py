@@ -13,7 +13,7 @@ from thinking.networks.decoder import Decoder
 from thinking.reasoning.post_training import advantages, rewards, step_advantages
 from thinking.reasoning.post_training.advantages import Credit
 from thinking.reasoning.post_training.training_step import Questions, Rewards, judge_texts, post_training_step
-from thinking.recipes.arithmetic.config import DataConfig, RewardsConfig, RlConfig, Style
+from thinking.recipes.arithmetic.config import DataConfig, RewardsConfig, RLConfig, Style
 from thinking.recipes.arithmetic.datasets import Exam, exam
 
 
@@ -36,7 +36,7 @@ def make_questions(examples: Exam) -> Questions:
     return Questions(tokens, lengths, {"answers": answers, "steps": steps})
 
 
-def make_optimizer(config: RlConfig) -> optax.GradientTransformation:
+def make_optimizer(config: RLConfig) -> optax.GradientTransformation:
     """AdamW, whose learning rate rises in the first tenth of its steps and falls to 0 in the second half."""
     passes = 1 if config.algorithm == "reinforce" else config.num_epochs * config.num_minibatches
     steps = config.num_updates * passes
@@ -56,7 +56,7 @@ def make_rewards(config: RewardsConfig) -> Rewards:
 
 
 def make_algorithm(
-    config: RlConfig, decoder: Decoder, optimizer: optax.GradientTransformation, outcome_weight: float
+    config: RLConfig, decoder: Decoder, optimizer: optax.GradientTransformation, outcome_weight: float
 ) -> tuple[Credit, Update]:
     """How advantages come of rewards, and how the policy learns from them.
 
@@ -67,23 +67,23 @@ def make_algorithm(
         outcome_weight: what a right answer earns; expert iteration imitates nothing that earns less.
     """
     judge, by_step = judge_texts(decoder), config.advantage == "step"
-    group, policy = config.num_generations, config.policy
+    group = config.num_generations
     passes = {"epochs": config.num_epochs, "minibatches": config.num_minibatches}
     weights = {
-        "value_weight": policy.value_weight,
-        "entropy_weight": policy.entropy_weight,
-        "entropy_ceiling": policy.entropy_ceiling,
+        "value_weight": config.value_weight,
+        "entropy_weight": config.entropy_weight,
+        "entropy_ceiling": config.entropy_ceiling,
     }
     if config.algorithm == "grpo":
-        update = grpo(judge, optimizer, **passes, **weights, clip=policy.clip, kl_weight=policy.kl_weight)
+        update = grpo(judge, optimizer, **passes, **weights, clip=config.clip, kl_weight=config.kl_weight)
         return (step_advantages.by_step_group if by_step else advantages.by_group)(group), update
     if config.algorithm == "ppo":
-        update, decay = ppo(judge, optimizer, **passes, **weights, clip=policy.clip), policy.gae_lambda
+        update, decay = ppo(judge, optimizer, **passes, **weights, clip=config.clip), config.gae_lambda
         return step_advantages.by_step_value(group, decay) if by_step else advantages.by_value(decay), update
     if config.algorithm == "reinforce":
         credit = step_advantages.by_step_return(group) if by_step else advantages.by_return
         return credit, reinforce(judge, optimizer, **weights, baseline=not by_step)
-    update = imitation(judge, optimizer, **passes, value_weight=policy.value_weight)
+    update = imitation(judge, optimizer, **passes, value_weight=config.value_weight)
     return advantages.by_best(group, outcome_weight), update
 
 
@@ -92,7 +92,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     questions: Questions,
     sampler: Syllabus,
-    config: RlConfig,
+    config: RLConfig,
     rewards_config: RewardsConfig,
     max_new_tokens: int,
 ) -> Callable[..., tuple[Any, ...]]:

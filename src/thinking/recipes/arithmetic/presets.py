@@ -6,11 +6,10 @@ from thinking.recipes.arithmetic.config import (
     DataConfig,
     EvalConfig,
     ModelConfig,
-    PolicyConfig,
-    RlConfig,
+    RLConfig,
     SearchConfig,
-    SftConfig,
-    SftOptimizerConfig,
+    SFTConfig,
+    SFTOptimizerConfig,
 )
 from thinking.recipes.groups import CurriculumConfig
 
@@ -18,18 +17,18 @@ LADDER = (
     *("add:1", "subtract:1", "multiply:1", "divide:1", "add:2", "subtract:2", "divide:2"),
     *("add:3", "subtract:3", "multiply:2", "add:4", "subtract:4"),
 )
-NO_RL = RlConfig(algorithm="none")
+NO_RL = RLConfig(algorithm="none")
 
 WORDS = Config(
     styles=("worked", "direct"),
     data=DataConfig(sources=("words", "add:3", "subtract:3", "multiply:2", "divide:2")),
-    sft=SftConfig(num_steps=5000, optimizer=SftOptimizerConfig(schedule_steps=5000, final_fraction=0.01)),
+    sft=SFTConfig(num_steps=5000, optimizer=SFTOptimizerConfig(schedule_steps=5000, final_fraction=0.01)),
     rl=NO_RL,
 )
 SLIPS = Config(
     styles=("revised", "worked"),
     data=DataConfig(sources=("words", "add:3", "subtract:3"), error_fraction=0.2, row_length=192),
-    sft=SftConfig(num_steps=3000, batch_size=24),
+    sft=SFTConfig(num_steps=3000, batch_size=24),
     rl=NO_RL,
     eval=EvalConfig(injected_errors=True),
 )
@@ -41,10 +40,10 @@ LENGTHS = Config(
         row_length=384,
     ),
     model=ModelConfig(width=96, num_heads=2, gated=False, positions="place"),
-    sft=SftConfig(
+    sft=SFTConfig(
         num_steps=1600,
         batch_size=8,
-        optimizer=SftOptimizerConfig(schedule_steps=1600, final_fraction=0.01, weight_decay=0.01),
+        optimizer=SFTOptimizerConfig(schedule_steps=1600, final_fraction=0.01, weight_decay=0.01),
     ),
     rl=NO_RL,
     eval=EvalConfig(sources=("add:10", "add:10x10", "add:20", "add:20x20", "add:30x30", "add:40x40"), num_problems=500),
@@ -61,8 +60,8 @@ SUBTASKS = Config(
         row_length=192,
     ),
     model=ModelConfig(num_layers=3),
-    sft=SftConfig(
-        num_steps=4800, batch_size=16, optimizer=SftOptimizerConfig(schedule_steps=4800, final_fraction=0.01)
+    sft=SFTConfig(
+        num_steps=4800, batch_size=16, optimizer=SFTOptimizerConfig(schedule_steps=4800, final_fraction=0.01)
     ),
     rl=NO_RL,
     eval=EvalConfig(sources=("multiply:4x4",), num_problems=256),
@@ -70,8 +69,8 @@ SUBTASKS = Config(
 SMOKE = Config(
     data=DataConfig(sources=("add:1", "subtract:1"), num_problems=50),
     model=ModelConfig(width=16, num_heads=2, num_layers=1),
-    sft=SftConfig(num_steps=4, batch_size=4),
-    rl=RlConfig(sources=("add:1",), num_updates=2, num_prompts=4, num_sampled_prompts=6, num_generations=2),
+    sft=SFTConfig(num_steps=4, batch_size=4),
+    rl=RLConfig(sources=("add:1",), num_updates=2, num_prompts=4, num_sampled_prompts=6, num_generations=2),
     eval=EvalConfig(sources=("add:1",), num_problems=20),
 )
 
@@ -80,13 +79,11 @@ PRESETS = {
         Config(search=SearchConfig(sources=("words",))), "word problems: chains, GRPO and search; 10 minutes on a core"
     ),
     "ppo": Preset(
-        Config(
-            rl=RlConfig(algorithm="ppo", num_updates=300, policy=PolicyConfig(entropy_weight=0.3, entropy_ceiling=0.08))
-        ),
+        Config(rl=RLConfig(algorithm="ppo", num_updates=300, entropy_weight=0.3, entropy_ceiling=0.08)),
         "the same with PPO, without search",
     ),
     "reinforce": Preset(
-        Config(rl=RlConfig(algorithm="reinforce", num_updates=1200, num_prompts=16, num_sampled_prompts=32)),
+        Config(rl=RLConfig(algorithm="reinforce", num_updates=1200, num_prompts=16, num_sampled_prompts=32)),
         "the same with REINFORCE, without search",
     ),
     "words": Preset(WORDS, "long supervised training, with and without a chain of thought; no rewards"),
@@ -94,7 +91,7 @@ PRESETS = {
         Config(
             data=DataConfig(sources=LADDER),
             curriculum=CurriculumConfig(enabled=True),
-            sft=SftConfig(num_steps=3000),
+            sft=SFTConfig(num_steps=3000),
             rl=NO_RL,
             eval=EvalConfig(sources=LADDER, num_problems=200),
         ),
@@ -106,8 +103,8 @@ PRESETS = {
     "smoke": Preset(SMOKE, "a few steps of a tiny model, to see that everything runs"),
 }
 EXAMPLES = (
-    "python tasks/arithmetic.py --chat",
-    "python tasks/arithmetic.py --chat --answer.method check --answer.num-samples 16",
-    "python tasks/arithmetic.py --preset words --artifacts artifacts/words",
-    "python tasks/arithmetic.py --rl.algorithm expert_iteration --rl.num-updates 100 --artifacts artifacts/imitation",
+    "./run_manual.sh local tasks/arithmetic.py --chat",
+    "./run_manual.sh local tasks/arithmetic.py --chat --answer.method check --answer.num-samples 16",
+    "./run_manual.sh local tasks/arithmetic.py --preset words --artifacts artifacts/words",
+    "./run_manual.sh local tasks/arithmetic.py --rl.algorithm expert_iteration --artifacts artifacts/imitation",
 )

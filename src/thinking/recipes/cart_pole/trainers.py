@@ -66,13 +66,13 @@ def plan_iterations(config: Config) -> list[Course]:
 
     def iteration(number: int) -> Course:
         if number == 0:
-            return Course(collection.initial_rounds, 1.0)
-        early = number <= collection.iterations // 3
+            return Course(collection.num_initial_rounds, 1.0)
+        early = number <= collection.num_iterations // 3
         return Course(
-            collection.rounds, collection.random_fraction, (collection.target_fractions[0 if early else 1], 1.0)
+            collection.num_rounds, collection.random_fraction, (collection.target_fractions[0 if early else 1], 1.0)
         )
 
-    return [iteration(number) for number in range(collection.iterations)]
+    return [iteration(number) for number in range(collection.num_iterations)]
 
 
 def guide_settings(config: Config) -> Settings:
@@ -96,7 +96,7 @@ def guide_settings(config: Config) -> Settings:
 def build_guide(config: Config, world: World) -> Guide:
     """The layers: a state value becomes a sub-goal, that a nearer one, and the last an action."""
     settings = config.guide
-    updates = config.collection.iterations * config.collection.num_updates
+    updates = config.collection.num_iterations * config.collection.num_updates
     schedule = optax.cosine_decay_schedule(settings.optimizer.learning_rate, updates)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
 

@@ -41,7 +41,7 @@ class GuideConfig:
     """What all guides have in common."""
 
     num_layers: int = option(3, "layers of each guide", minimum=1, maximum=64)
-    skip_step: int = option(2, "every so many states is a sub-goal for the layer above", minimum=1, maximum=1024)
+    skip_step: int = option(2, "every n-th state of a walk is a sub-goal for the layer above", minimum=1, maximum=1024)
     entropy_statistic: Literal["counted", "learned"] = option(
         "counted", "visiting statistic by which entropy_transformer chooses sub-goals"
     )
@@ -64,8 +64,12 @@ class LinearConfig:
 
     num_cells: int = option(512, "memory cells", minimum=1, maximum=2**20)
     num_slots: int = option(16, "hypotheses per question", minimum=1, maximum=4096)
-    access: Access = option("score", "which slot a training example changes")
-    optimizer: OptimizerConfig = group(OptimizerConfig(learning_rate=0.1), "Adam, whose rate falls to 0 as a cosine")
+    access: Access = option(
+        "score", "slot that a training example updates: of the nearest value, or of its score's level"
+    )
+    optimizer: OptimizerConfig = group(
+        OptimizerConfig(learning_rate=0.1), "Adam, whose learning rate falls to 0 along a cosine"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,15 +78,19 @@ class TransformerConfig(DecoderConfig):
 
     num_layers: int = option(1, "blocks", minimum=1, maximum=128)
     num_slots: int = option(32, "hypotheses per question", minimum=1, maximum=4096)
-    access: Access = option("value", "which slot a training example changes")
-    optimizer: OptimizerConfig = group(OptimizerConfig(learning_rate=0.01), "Adam, whose rate falls to 0 as a cosine")
+    access: Access = option(
+        "value", "slot that a training example updates: of the nearest value, or of its score's level"
+    )
+    optimizer: OptimizerConfig = group(
+        OptimizerConfig(learning_rate=0.01), "Adam, whose learning rate falls to 0 along a cosine"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """Training of the guides that follow a gradient."""
 
-    steps: int = option(1000, "training steps", minimum=1, maximum=10**9)
+    num_steps: int = option(1000, "training steps", minimum=1, maximum=10**9)
     batch_size: int = option(
         560, "training examples in each step, for each layer: as many whole walks as fit", minimum=1, maximum=2**20
     )
@@ -105,14 +113,16 @@ class Config(RunConfig):
     plan: tuple[str, str] | None = option(
         None, "FROM TO: print the plans of the trained guides between two nodes, and end", affects_weights=False
     )
-    graph: GraphConfig = group(GraphConfig, "the world")
-    walks: WalksConfig = group(WalksConfig, "random walks, the only experience")
-    guide: GuideConfig = group(GuideConfig, "what all guides have in common")
-    table: TableConfig = group(TableConfig, "the guide of tables")
-    linear: LinearConfig = group(LinearConfig, "the guide of linear memories")
-    transformer: TransformerConfig = group(TransformerConfig, "the guides of transformers")
-    training: TrainingConfig = group(TrainingConfig, "training of the linear and transformer guides")
-    eval: EvalConfig = group(EvalConfig, "planning between all pairs of nodes", affects_weights=False)
+    graph: GraphConfig = group(GraphConfig, "the directed graph to plan on: a random one, or one from a file")
+    walks: WalksConfig = group(WalksConfig, "random walks on the graph, the only training data")
+    guide: GuideConfig = group(GuideConfig, "settings that all guides share")
+    table: TableConfig = group(TableConfig, "the guide whose layers are exact tables (set table)")
+    linear: LinearConfig = group(LinearConfig, "the guide whose layers are linear associative memories (set linear)")
+    transformer: TransformerConfig = group(
+        TransformerConfig, "the guides whose layers are transformers (sets skip_transformer and entropy_transformer)"
+    )
+    training: TrainingConfig = group(TrainingConfig, "gradient training of the linear and transformer guides")
+    eval: EvalConfig = group(EvalConfig, "evaluation: plans between all pairs of nodes", affects_weights=False)
 
     def validate(self) -> None:
         """Raises UserError if no guide is named, or one twice."""
@@ -126,14 +136,14 @@ PRESETS = {
             graph=GraphConfig(num_nodes=8, edge_probability=0.3),
             table=TableConfig(num_walks=200),
             transformer=TransformerConfig(width=16),
-            training=TrainingConfig(steps=20, batch_size=64),
+            training=TrainingConfig(num_steps=20, batch_size=64),
         ),
         "8 nodes and 20 steps, to see that everything runs",
     ),
 }
 EXAMPLES = (
-    "python tasks/simple.py --preset smoke --artifacts artifacts/smoke",
-    "python tasks/simple.py --plan 1 29",
-    "python tasks/simple.py --graph.path my.graphml --sets table linear --artifacts artifacts/mine",
-    "python tasks/simple.py --graph.num-nodes 64 --graph.edge-probability 0.1 --artifacts artifacts/64",
+    "./run_manual.sh local tasks/simple.py --preset smoke --artifacts artifacts/smoke",
+    "./run_manual.sh local tasks/simple.py --plan 1 29",
+    "./run_manual.sh local tasks/simple.py --graph.path my.graphml --sets table linear --artifacts artifacts/mine",
+    "./run_manual.sh local tasks/simple.py --graph.num-nodes 64 --graph.edge-probability 0.1 --artifacts artifacts/64",
 )

@@ -28,14 +28,14 @@ def _make_kernel(config: Config, name: SetName, nodes: kernels.Discrete) -> Kern
     if name == "linear":
         return kernels.linear(
             **spaces,
-            optimizer=_adam(config.linear.optimizer, config.training.steps),
+            optimizer=_adam(config.linear.optimizer, config.training.num_steps),
             cells=config.linear.num_cells,
             slots=config.linear.num_slots,
             learning=_ACCESS[config.linear.access](),
         )
     return kernels.transformer(
         **spaces,
-        optimizer=_adam(config.transformer.optimizer, config.training.steps),
+        optimizer=_adam(config.transformer.optimizer, config.training.num_steps),
         width=config.transformer.width,
         heads=config.transformer.num_heads,
         blocks=config.transformer.num_layers,

@@ -66,4 +66,4 @@ def _sizes(config: Config, name: SetName, num_nodes: int, num_states: int) -> tu
         num_walks = config.table.num_walks or max(100_000, 4 * num_nodes**2)
         return TABLE_BATCH, -(-num_walks // TABLE_BATCH)
     examples_per_walk = len(lesson_pairs(num_states, None)[0])
-    return max(1, config.training.batch_size // examples_per_walk), config.training.steps
+    return max(1, config.training.batch_size // examples_per_walk), config.training.num_steps

@@ -37,7 +37,7 @@ class ThoughtConfig:
     """What a thought may be."""
 
     length: int = option(4, "tokens of a thought; of a supervised one, at most", minimum=1, maximum=65_536)
-    num_tokens: int = option(8, "tokens to think in", minimum=1, maximum=65_536)
+    num_tokens: int = option(8, "different tokens that thoughts are made of", minimum=1, maximum=65_536)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RLConfig:
 
     num_generations: int = option(
         4,
-        "thoughts of each window, judged and supervised; 1: judged ones are compared with the reference alone",
+        "thoughts sampled for each window (judged, supervised); 1: judged ones are compared with the reference alone",
         minimum=1,
         maximum=4096,
     )
@@ -55,12 +55,11 @@ class RLConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How long models learn, and how fast."""
+    """How long models are trained."""
 
     reference_steps: int = option(4000, "training steps of the reference", minimum=1, maximum=10**9)
     num_steps: int = option(800, "training steps of each model from there", minimum=1, maximum=10**9)
     batch_size: int = option(32, "windows of a step", minimum=1, maximum=2**20)
-    optimizer: OptimizerConfig = group(OptimizerConfig(learning_rate=0.002), "AdamW, its rate falling as a cosine")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +82,20 @@ class Config(SeedsConfig):
         "reference), supervised (the best are imitated, and end by themselves)",
         affects_weights=False,
     )
-    text: TextConfig = group(TextConfig, "the text that is read")
-    window: WindowConfig = group(WindowConfig, "a window of the text")
-    thought: ThoughtConfig = group(ThoughtConfig, "a thought")
-    rl: RLConfig = group(RLConfig, "how thoughts are rewarded")
-    model: DecoderConfig = group(DecoderConfig(width=128), "the decoder")
-    training: TrainingConfig = group(TrainingConfig, "training")
-    eval: EvalConfig = group(EvalConfig, "evaluation on held-out text", affects_weights=False)
+    text: TextConfig = group(TextConfig, "the text to train and evaluate on")
+    window: WindowConfig = group(
+        WindowConfig, "lengths of a window: what is read before a thought, and what follows it"
+    )
+    thought: ThoughtConfig = group(ThoughtConfig, "length and tokens of a thought")
+    rl: RLConfig = group(RLConfig, "learning of thoughts by rewards")
+    model: DecoderConfig = group(DecoderConfig(width=128), "sizes of the decoder")
+    training: TrainingConfig = group(
+        TrainingConfig, "steps and batch size, of the reference and of each model that goes on from it"
+    )
+    optimizer: OptimizerConfig = group(
+        OptimizerConfig(learning_rate=0.002), "AdamW, whose learning rate falls along a cosine"
+    )
+    eval: EvalConfig = group(EvalConfig, "evaluation on windows of held-out text", affects_weights=False)
 
     def validate(self) -> None:
         """Raises UserError for seeds and kinds of thoughts that cannot be trained."""
@@ -112,9 +118,7 @@ PRESETS = {
         Config(
             text=TextConfig(num_characters=40_000),
             model=DecoderConfig(width=16, num_heads=2, num_layers=1),
-            training=TrainingConfig(
-                reference_steps=20, num_steps=10, batch_size=8, optimizer=OptimizerConfig(learning_rate=0.002)
-            ),
+            training=TrainingConfig(reference_steps=20, num_steps=10, batch_size=8),
             eval=EvalConfig(num_windows=50),
         ),
         "everything once, in seconds",

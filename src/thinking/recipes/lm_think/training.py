@@ -88,7 +88,7 @@ def train_model(config: Config, run: Run, kind: str, seed: int, reference: Param
     """Train a model from the reference's parameters, or the reference from nothing."""
     settings = config.training
     steps = settings.num_steps if reference is not None else settings.reference_steps
-    optimizer = adamw(warmup_cosine(settings.optimizer.learning_rate, steps, min(100, steps // 10)))
+    optimizer = adamw(warmup_cosine(config.optimizer.learning_rate, steps, min(100, steps // 10)))
     # The reference and those who go on from it read different windows, these among each other the same.
     init_key, *keys = jax.random.split(jax.random.key(seed), 3)
 

@@ -28,8 +28,8 @@ class RLConfig:
     batch_size: int = option(64, "texts of an update", minimum=1, maximum=65_536)
     entropy_weight: float = option(0.3, "weight of the entropy bonus", minimum=0)
     entropy_ceiling: float = option(0.3, "mean entropy above which there is no bonus, in nats", minimum=0)
-    discount: float = option(0.5, "what a reward of the process counts one letter earlier", minimum=0, maximum=1)
-    optimizer: OptimizerConfig = group(OptimizerConfig, "AdamW, its rate falling to 0 in the second half")
+    discount: float = option(0.5, "discount factor of process rewards, for each letter", minimum=0, maximum=1)
+    optimizer: OptimizerConfig = group(OptimizerConfig, "AdamW, whose learning rate falls to 0 in the second half")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class EvalConfig:
     """How the policy is evaluated while it learns."""
 
     beam_width: int = option(
-        8, "texts kept side by side, of which the environment tells the best", minimum=1, maximum=4096
+        8, "width of the beam; the environment picks the best of its texts", minimum=1, maximum=4096
     )
 
 
@@ -48,16 +48,16 @@ class Config(SeedsConfig):
     seeds: int = option(
         1, "models of each reward, of seeds from --seed on", minimum=1, maximum=1024, affects_weights=False
     )
-    target: str = option("thinking takes steps", "the text: small letters, spaces and . , ' -")
+    target: str = option("thinking takes steps", "the text to write: lower-case letters, spaces and . , ' -")
     rewards: tuple[Reward, ...] = option(
         REWARDS,
         "how right letters are rewarded, a model for each: outcome (all in the end), process (each at once)",
         affects_weights=False,
     )
-    model: DecoderConfig = group(DecoderConfig(num_layers=1), "the decoder")
+    model: DecoderConfig = group(DecoderConfig(num_layers=1), "sizes of the decoder")
     curriculum: CurriculumConfig = group(CurriculumConfig(threshold=0.5), "longer and longer parts of the target")
-    rl: RLConfig = group(RLConfig, "learning from rewards")
-    eval: EvalConfig = group(EvalConfig, "evaluation")
+    rl: RLConfig = group(RLConfig, "REINFORCE on the rewards of texts")
+    eval: EvalConfig = group(EvalConfig, "evaluation of the policy, greedily and by a beam")
 
     def validate(self) -> None:
         """Raises UserError for a target that cannot be written, and for seeds or rewards that cannot be trained."""

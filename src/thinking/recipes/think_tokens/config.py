@@ -20,7 +20,7 @@ RL_GRADIENTS = ("reinforce", *GROUP_GRADIENTS)
 class ProblemConfig:
     """What words are for, and how long they are."""
 
-    name: str = option("a5", "automaton that words drive: s3, a5, s5, parity, graph, list, modular:M or digits:D")
+    name: str = option("a5", "automaton that reads words: s3, a5, s5, parity, graph, list, modular:M or digits:D")
     length: int = option(8, "symbols of the longest words in training", minimum=2, maximum=4096)
     test_length: int | None = option(
         None,
@@ -55,12 +55,12 @@ class ThoughtConfig:
         None, "dimensions of the tokens' embeddings; None: --model.width", minimum=1, maximum=8192
     )
     end_thought: bool = option(
-        False, "let models end their thoughts, in words of a length learned with a thought for each symbol"
+        False, "let models end their thoughts, at word lengths learned with one thought a symbol"
     )
-    step_cost: float = option(0.001, "what a step costs with --thought.end-thought, in nats", minimum=0)
+    step_cost: float = option(0.001, "cost in nats of each thought with --thought.end-thought", minimum=0)
     blind: bool = option(False, "let answers see the thoughts alone, not the word")
-    split: bool = option(False, "let other blocks than those that think find the answer")
-    convert_from_none: bool = option(False, "let models that think begin with the weights of the one that does not")
+    split: bool = option(False, "let the answer come from other blocks than those that think")
+    convert_from_none: bool = option(False, "start the models that think from the weights of kind none")
 
     def validate(self) -> None:
         """Raises UserError for settings that exclude each other."""
@@ -76,19 +76,19 @@ class RLConfig:
     """How drawn thoughts learn: with --thought.gradient grpo, reinforce or search."""
 
     num_generations: int = option(
-        8, "thoughts drawn of each word for grpo and search; each is a row of the batch", minimum=1, maximum=65_536
+        8, "thoughts sampled for each word with grpo and search; each is a row of the batch", minimum=1, maximum=65_536
     )
     policy_weight: float = option(1.0, "weight of the policy's loss", minimum=0)
     entropy_weight: float = option(0.01, "weight of the entropy bonus", minimum=0)
-    discount: float = option(1.0, "what one more thought leaves of a reward", minimum=0, maximum=1)
-    repetition_penalty: float = option(0.0, "what a thought costs that repeats the one before, in nats", minimum=0)
+    discount: float = option(1.0, "discount factor of rewards, for each further thought", minimum=0, maximum=1)
+    repetition_penalty: float = option(0.0, "cost in nats of a thought that repeats the one before", minimum=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class SupervisionConfig:
     """Supervision of discrete thoughts."""
 
-    chain_weight: float = option(0.0, "weight of a loss that makes thoughts the true states", minimum=0)
+    chain_weight: float = option(0.0, "weight of the loss that trains thoughts to be the true states", minimum=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,15 +111,21 @@ class Config(SeedsConfig):
 
     seeds: int = option(1, "models of each kind, of seeds from --seed on", affects_weights=False)
     thoughts: tuple[Kind, ...] = option(KINDS, "kinds of thoughts, each a model of its own", affects_weights=False)
-    problem: ProblemConfig = group(ProblemConfig, "what words are for, and how long they are")
-    thought: ThoughtConfig = group(ThoughtConfig, "what thoughts are made of, and what sees them")
-    rl: RLConfig = group(RLConfig, "how drawn thoughts learn: with --thought.gradient grpo, reinforce or search")
-    supervision: SupervisionConfig = group(SupervisionConfig, "supervision of discrete thoughts")
-    model: DecoderConfig = group(DecoderConfig(width=128, num_layers=1), "sizes of the model")
-    training: TrainingConfig = group(TrainingConfig(num_steps=2500), "how long each model is trained")
-    optimizer: CosineConfig = group(CosineConfig(learning_rate=0.003), "AdamW, its rate falling as a cosine")
-    curriculum: CurriculumConfig = group(CurriculumConfig, "the length of words in training")
-    eval: EvalConfig = group(EvalConfig, "how trained models are evaluated", affects_weights=False)
+    problem: ProblemConfig = group(
+        ProblemConfig, "the automaton whose final state is the answer, and the length of its input words"
+    )
+    thought: ThoughtConfig = group(ThoughtConfig, "tokens of a thought, how thoughts learn, and what attends to them")
+    rl: RLConfig = group(RLConfig, "learning from rewards, with --thought.gradient grpo, reinforce or search")
+    supervision: SupervisionConfig = group(
+        SupervisionConfig, "optional supervision of discrete thoughts by the true states"
+    )
+    model: DecoderConfig = group(DecoderConfig(width=128, num_layers=1), "sizes of the decoder")
+    training: TrainingConfig = group(TrainingConfig(num_steps=2500), "steps and batch size of each model's training")
+    optimizer: CosineConfig = group(
+        CosineConfig(learning_rate=0.003), "AdamW, whose learning rate falls along a cosine"
+    )
+    curriculum: CurriculumConfig = group(CurriculumConfig, "words that grow longer as training goes on")
+    eval: EvalConfig = group(EvalConfig, "evaluation on words of every length", affects_weights=False)
 
     def validate(self) -> None:
         """Raises UserError for kinds of thoughts that do not fit the other settings."""
@@ -142,7 +148,7 @@ class Config(SeedsConfig):
             )
         if thought.convert_from_none and "none" not in self.thoughts:
             raise UserError(
-                "--thought.convert-from-none: models begin as the one that answers at once; add none to --thoughts"
+                "--thought.convert-from-none: models start from the one that answers at once; add none to --thoughts"
             )
 
 

@@ -9,13 +9,13 @@ from thinking.recipes.groups import CosineConfig, SeedsConfig, TrainingConfig
 
 @dataclasses.dataclass(frozen=True)
 class CodeConfig:
-    """What is told, and by which tokens."""
+    """Numbers, and the tokens that encode them."""
 
-    num_values: int = option(64, "numbers that are told, those below this one", minimum=2, maximum=2**20)
+    num_values: int = option(64, "numbers to encode, from 0 on", minimum=2, maximum=2**20)
     length: int = option(2, "tokens of a code", minimum=1, maximum=1024)
     num_tokens: int = option(8, "different tokens", minimum=2, maximum=65_536)
     gradient: Literal["straight_through", "gumbel"] = option(
-        "gumbel", "how a gradient passes through the choice of a token"
+        "gumbel", "how gradients pass through the choice of a token"
     )
 
     def validate(self) -> None:
@@ -30,18 +30,20 @@ class CodeConfig:
 class ModelConfig:
     """The encoder and the decoder."""
 
-    width: int = option(64, "dimensions of the vectors in both", minimum=1, maximum=8192)
+    width: int = option(64, "dimensions of the vectors in both of them", minimum=1, maximum=8192)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(SeedsConfig):
-    """Train models to pass a number through a few tokens, and to tell it again from them."""
+    """Train autoencoders that pass a number through a few discrete tokens."""
 
     seeds: int = option(1, "models, of seeds from --seed on", affects_weights=False)
-    code: CodeConfig = group(CodeConfig, "what is told, and by which tokens")
-    model: ModelConfig = group(ModelConfig, "the encoder and the decoder")
-    training: TrainingConfig = group(TrainingConfig(num_steps=3000), "how long each model is trained")
-    optimizer: CosineConfig = group(CosineConfig(learning_rate=0.003), "AdamW, its rate falling as a cosine")
+    code: CodeConfig = group(CodeConfig, "the numbers, and the tokens that encode them")
+    model: ModelConfig = group(ModelConfig, "sizes of the encoder and the decoder")
+    training: TrainingConfig = group(TrainingConfig(num_steps=3000), "steps and batch size of each model's training")
+    optimizer: CosineConfig = group(
+        CosineConfig(learning_rate=0.003), "AdamW, whose learning rate falls along a cosine"
+    )
 
 
 PRESETS = {

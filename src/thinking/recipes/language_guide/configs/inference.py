@@ -26,7 +26,7 @@ class PlanConfig:
         if self.goal is not None and not self.goal.strip():
             raise UserError("--goal: it is blank; say what is to be reached")
         if self.start and self.goal is None:
-            raise UserError("--start: for which goal? name it with --goal")
+            raise UserError("--start: a goal is needed; name it with --goal")
         if any(not step.strip() for step in self.start):
             raise UserError("--start: a step is blank; leave it out")
 
@@ -35,7 +35,7 @@ class PlanConfig:
 class ReportConfig:
     """What is shown in the terminal."""
 
-    mode: Literal["think", "react"] = option("think", "plans that are shown in the terminal")
+    mode: Literal["think", "react"] = option("think", "mode of the plans that are shown")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,18 +43,18 @@ class Config(RunConfig):
     """Plan for all goals, or for one that you name."""
 
     # Nothing is trained here: whatever is asked is planned anew.
-    seed: int = option(0, "without effect: no plan is drawn by chance", affects_weights=False)
-    plan: PlanConfig = group(PlanConfig, "what is planned", affects_weights=False)
+    seed: int = option(0, "without effect: plans are not random", affects_weights=False)
+    plan: PlanConfig = group(PlanConfig, "goal, first steps and length of a plan", affects_weights=False)
     embedder: EmbedderConfig = group(
-        EmbedderConfig, "what makes the vector of a goal that is typed", affects_weights=False
+        EmbedderConfig, "the model that embeds a goal of --plan.goal", affects_weights=False
     )
-    report: ReportConfig = group(ReportConfig, "what is shown in the terminal", affects_weights=False)
+    report: ReportConfig = group(ReportConfig, "which plans are shown in the terminal", affects_weights=False)
 
     def validate(self) -> None:
         """Raises UserError for reactions to a goal that is typed."""
         if self.plan.goal is not None and self.report.mode == "react":
             raise UserError(
-                "--report.mode react: nobody acts here who could be observed; leave it out with --plan.goal"
+                "--report.mode react: a typed goal is planned by thinking alone; leave it out with --plan.goal"
             )
 
 
@@ -63,7 +63,8 @@ PRESETS = {
     "smoke": Preset(Config(plan=PlanConfig(max_steps=32)), "short plans, in seconds"),
 }
 EXAMPLES = (
-    "python tasks/lm_guide_inference.py",
-    'python tasks/lm_guide_inference.py --plan.goal "building a rocket"',
-    'python tasks/lm_guide_inference.py --plan.goal "forging a bronze bell" --plan.start "Go to the copper mine."',
+    "./run_manual.sh local tasks/lm_guide_inference.py",
+    './run_manual.sh local tasks/lm_guide_inference.py --plan.goal "building a rocket"',
+    './run_manual.sh local tasks/lm_guide_inference.py --plan.goal "forging a bronze bell" '
+    '--plan.start "Go to the copper mine."',
 )

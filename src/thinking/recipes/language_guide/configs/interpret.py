@@ -22,24 +22,29 @@ class PlanWriterConfig(WriterConfig):
         "steered toward the plan's vectors",
     )
     num_plans: int = option(
-        3, "plans of each split and mode that a model writes; the others stay sentences", minimum=1, maximum=10**6
+        3,
+        "plans of each split and mode that a model writes out; the others stay lists of sentences",
+        minimum=1,
+        maximum=10**6,
     )
     strength: float = option(
-        4.0, "nats that a cosine of 1 adds to a token's score in steering", minimum=0, maximum=10**6
+        4.0, "steering: nats that a cosine similarity of 1 adds to a token's logit", minimum=0, maximum=10**6
     )
 
     def validate(self) -> None:
         """Raises UserError for a model that is needed and not named."""
         if self.kind != "nearest" and not self.model:
-            raise UserError(f"--kind {self.kind}: which model is not said; name it with --model")
+            raise UserError(f"--kind {self.kind}: a model is needed; name it with --model")
 
 
 @dataclasses.dataclass(frozen=True)
 class ReportConfig:
     """Which plans are reported."""
 
-    splits: tuple[SplitName, ...] = option(("held_out", "compound", "asked"), "splits of the goals planned for")
-    modes: tuple[ModeName, ...] = option(("think", "react"), "ways in which plans were made")
+    splits: tuple[SplitName, ...] = option(
+        ("held_out", "compound", "asked"), "goals to report, by split; asked are those of --plan.goal"
+    )
+    modes: tuple[ModeName, ...] = option(("think", "react"), "plans to report, by the mode in which they were made")
 
     def validate(self) -> None:
         """Raises UserError if nothing is named, or something twice."""
@@ -52,12 +57,10 @@ class Config(RunConfig):
     """Write plans of the language guide as text, with a report of them."""
 
     # Nothing is trained here. Other settings write anew, and answers that were paid for stay in the cache.
-    seed: int = option(0, "without effect: no text here is drawn by chance", affects_weights=False)
-    writer: PlanWriterConfig = group(PlanWriterConfig, "who writes plans out", affects_weights=False)
-    server: ServerConfig = group(ServerConfig, "the server that writes", affects_weights=False)
-    embedder: EmbedderConfig = group(
-        EmbedderConfig, "what makes vectors of a text that is steered", affects_weights=False
-    )
+    seed: int = option(0, "without effect: texts are not random", affects_weights=False)
+    writer: PlanWriterConfig = group(PlanWriterConfig, "what writes plans out as text", affects_weights=False)
+    server: ServerConfig = group(ServerConfig, "the server of --writer.kind openai", affects_weights=False)
+    embedder: EmbedderConfig = group(EmbedderConfig, "the model that embeds text for steering", affects_weights=False)
     report: ReportConfig = group(ReportConfig, "which plans are reported", affects_weights=False)
 
 
@@ -66,7 +69,7 @@ PRESETS = {
     "smoke": Preset(Config(writer=PlanWriterConfig(num_plans=1)), "one plan of each kind at most for a model"),
 }
 EXAMPLES = (
-    "python tasks/lm_data_interpret.py",
-    "python tasks/lm_data_interpret.py --writer.kind openai --writer.model NAME --server.base-url http://localhost:8000/v1",
-    "python tasks/lm_data_interpret.py --writer.kind steered --writer.model gpt2 --writer.strength 6",
+    "./run_manual.sh local tasks/lm_data_interpret.py",
+    "./run_manual.sh local tasks/lm_data_interpret.py --writer.kind openai --writer.model NAME --server.base-url http://localhost:8000/v1",
+    "./run_manual.sh local tasks/lm_data_interpret.py --writer.kind steered --writer.model gpt2 --writer.strength 6",
 )

@@ -29,7 +29,9 @@ class TextConfig:
         if self.source not in SOURCES and not Path(self.source).is_file():
             raise UserError(f"--source {self.source}: no such file; allowed are {', '.join(SOURCES)}, or a file")
         if self.goals is not None and self.source not in MODELS:
-            raise UserError(f"--goals {self.goals}: models alone are given goals; add --source openai or huggingface")
+            raise UserError(
+                f"--goals {self.goals}: goals are for models that write texts; add --source openai or huggingface"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class SentenceEmbedderConfig(EmbedderConfig):
     kind: Literal["minilm", "openai", "hashed"] = option(
         "minilm", "all-MiniLM-L6-v2 in JAX, a server, or counts of hashed letters"
     )
-    model: str = option("text-embedding-3-small", "model of the server that embeds")
+    model: str = option("text-embedding-3-small", "embedding model of the server")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,18 +50,22 @@ class Config(RunConfig):
 
     # Nothing is trained here. Other settings prepare anew, and answers that were paid for stay in the cache.
     seed: int = option(0, "seed of wordings and of the goals that are held out", affects_weights=False)
-    text: TextConfig = group(TextConfig, "where texts come from", affects_weights=False)
+    text: TextConfig = group(
+        TextConfig, "texts to learn from: bundled, written by a model, or from a file", affects_weights=False
+    )
     writer: WriterConfig = group(WriterConfig, "the model that writes texts", affects_weights=False)
-    server: ServerConfig = group(ServerConfig, "the server that writes or embeds", affects_weights=False)
+    server: ServerConfig = group(
+        ServerConfig, "the server of --text.source openai and --embedder.kind openai", affects_weights=False
+    )
     embedder: SentenceEmbedderConfig = group(
-        SentenceEmbedderConfig, "what makes vectors of sentences", affects_weights=False
+        SentenceEmbedderConfig, "the model that embeds sentences", affects_weights=False
     )
 
     def validate(self) -> None:
         """Raises UserError if texts shall be written and no model is named."""
         if self.text.source in MODELS and not self.writer.model:
             raise UserError(
-                f"--text.source {self.text.source}: which model shall write them? name it with --writer.model"
+                f"--text.source {self.text.source}: a model is needed to write texts; name it with --writer.model"
             )
 
 
@@ -71,7 +77,7 @@ PRESETS = {
     ),
 }
 EXAMPLES = (
-    "python tasks/lm_data_prepare.py",
-    "python tasks/lm_data_prepare.py --text.source texts.jsonl --text.held-out-fraction 0.1",
-    "python tasks/lm_data_prepare.py --text.source openai --writer.model NAME --server.base-url http://localhost:8000/v1",
+    "./run_manual.sh local tasks/lm_data_prepare.py",
+    "./run_manual.sh local tasks/lm_data_prepare.py --text.source texts.jsonl --text.held-out-fraction 0.1",
+    "./run_manual.sh local tasks/lm_data_prepare.py --text.source openai --writer.model NAME --server.base-url http://localhost:8000/v1",
 )

@@ -62,9 +62,9 @@ class TransformerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AdamWConfig(OptimizerConfig):
-    """AdamW, whose rate falls to a hundredth along a cosine."""
+    """AdamW, whose learning rate falls to a hundredth along a cosine."""
 
-    weight_decay: float = option(0.3, "part of a matrix that a step at rate 1 would take away", minimum=0, maximum=1000)
+    weight_decay: float = option(0.3, "weight decay of matrices", minimum=0, maximum=1000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +86,16 @@ class TrainingConfig:
 class Config(RunConfig):
     """Train a hierarchical guide to plan in sentence embeddings."""
 
-    flat_baseline: bool = option(True, "train a flat guide of as many parameters beside it", affects_weights=False)
-    codes: CodesConfig = group(CodesConfig, "what layers see of vectors")
-    layers: LayersConfig = group(LayersConfig, "the layers of the guide")
-    transformer: TransformerConfig = group(TransformerConfig, "sizes of a transformer, beside its width")
-    optimizer: AdamWConfig = group(AdamWConfig(learning_rate=0.002), "AdamW; its rate falls to a hundredth as a cosine")
-    training: TrainingConfig = group(TrainingConfig, "what is trained on, and for how long")
+    flat_baseline: bool = option(
+        True, "also train a flat guide of as many parameters, as a baseline", affects_weights=False
+    )
+    codes: CodesConfig = group(CodesConfig, "how sentence vectors are encoded for the layers")
+    layers: LayersConfig = group(LayersConfig, "kernel, context and sizes of the guide's layers")
+    transformer: TransformerConfig = group(TransformerConfig, "heads and blocks of transformer layers")
+    optimizer: AdamWConfig = group(
+        AdamWConfig(learning_rate=0.002), "AdamW, whose learning rate falls to a hundredth along a cosine"
+    )
+    training: TrainingConfig = group(TrainingConfig, "training examples, noise and steps")
 
     def validate(self) -> None:
         """Raises UserError for a width that heads cannot share, and for tables of vectors."""
@@ -131,7 +135,7 @@ PRESETS = {
     ),
 }
 EXAMPLES = (
-    "python tasks/lm_guide_train.py",
-    "python tasks/lm_guide_train.py --preset table",
-    "python tasks/lm_guide_train.py --layers.context-lengths 8 4 --layers.width 320 --no-flat-baseline",
+    "./run_manual.sh local tasks/lm_guide_train.py",
+    "./run_manual.sh local tasks/lm_guide_train.py --preset table",
+    "./run_manual.sh local tasks/lm_guide_train.py --layers.context-lengths 8 4 --layers.width 320 --no-flat-baseline",
 )
