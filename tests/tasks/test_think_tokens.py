@@ -140,7 +140,7 @@ CONVERTED = "--thoughts none discrete --thought.convert-from-none"
         ("--optimizer.learning-rate 0.0", "--optimizer.learning-rate 0.0: allowed is a number above 0"),
         (
             "--optimizer.final-fraction 2.0",
-            "--optimizer.final-fraction 2.0: allowed is a number from 0 to 1; take 0.05",
+            "--optimizer.final-fraction 2.0: allowed is a number from 0 to 1",
         ),
         ("--model.width 30", "--model.width 30: allowed is a multiple of twice --model.num-heads, 4"),
         (
