@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from thinking.experiment.settings import misdeclared
 from thinking.recipes.think_tokens import training
 from thinking.recipes.think_tokens.config import PRESETS, RLConfig, SupervisionConfig, ThoughtConfig
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 SMOKE = PRESETS["smoke"].config
 SMALL = dataclasses.replace(
     SMOKE, thoughts=("discrete", "none"), thought=dataclasses.replace(SMOKE.thought, convert_from_none=True)
@@ -182,4 +184,5 @@ def test_flags_are_read_and_checked_without_jax():
                 check(preset.config)
         sys.exit(bool({"jax", "numpy", "flax", "optax", "matplotlib"} & set(sys.modules)))
     """
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    environment = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
