@@ -29,7 +29,7 @@ def run(config: Config, run: Run) -> None:
 
     world = control.world(config.env.name)
     threshold = gymnasium_evaluation.reward_threshold(world)
-    players = {name: TRAINERS[name](config, run, world) for name in dict.fromkeys(config.algorithm)}
+    players = {name: TRAINERS[name](config, run, world) for name in config.algorithm}
     to_trained = time.monotonic() - BEGAN
     rows = [row for name, player in players.items() for row in evaluate(config, run, world, name, player)]
 

@@ -3,9 +3,9 @@
     ./run_manual.sh local tests/baseline.py record before.json     # then change the code
     ./run_manual.sh local tests/baseline.py compare before.json    # ends with 1 where a bit differs
 
-Together the runs reach every algorithm, style, mode and search. What is recorded are the metrics without times, the rows
-of results without times, and a digest of every array of the last checkpoints; names may change, numbers may not. Programs
-are compiled as the tests compile them, and only runs on one machine can be compared.
+Together the runs reach every algorithm, style, mode and search. What is recorded are the metrics without times, the
+rows of results without times, and a digest of every array of the last checkpoints; names may change, numbers may not.
+Programs are compiled as the tests compile them, and only runs on one machine can be compared.
 """
 
 import argparse
@@ -53,17 +53,40 @@ RUNS: dict[str, list[str]] = {
         "rl_cart_pole.py --preset smoke --env.name Pendulum-v1 --algorithm guide ppo --guide.num-layers 1 "
         "--eval.target-returns -900"
     ],
-    "arithmetic": [f"{ARITHMETIC} --styles worked direct revised --slips --search add:1 --search-problems 4 --attempts 2"],
-    "arithmetic-kl": [f"{ARITHMETIC} --kl-weight 0.1 --length-weight 0.1 --no-gated --epochs 2 --least-first"],
-    "arithmetic-ppo": [f"{ARITHMETIC} --algorithm ppo --gae-lambda 0.9"],
-    "arithmetic-ppo-whole": [f"{ARITHMETIC} --algorithm ppo --credit whole --curriculum --mastery 0.01 --tried 4"],
-    "arithmetic-reinforce": [f"{ARITHMETIC} --algorithm reinforce --no-replay"],
-    "arithmetic-reinforce-whole": [f"{ARITHMETIC} --algorithm reinforce --credit whole --no-replay"],
-    "arithmetic-grpo-whole": [f"{ARITHMETIC} --credit whole --styles direct --search add:1 --search-problems 4 --attempts 2"],
-    "arithmetic-imitation": [f"{ARITHMETIC} --algorithm expert_iteration"],
-    "arithmetic-subtasks": [f"{ARITHMETIC} --styles subtasks --least-first --algorithm none --exam-problems 2"],
-    "arithmetic-places": [f"{ARITHMETIC} --positions place --least-first --algorithm none --curriculum --mastery 0.01"],
-    "spelling": ["text_generation.py --preset smoke", "text_generation.py --target ab --updates 20 --texts 8 --width 16 --heads 2 --artifacts artifacts/whole"],
+    "arithmetic": [
+        f"{ARITHMETIC} --styles worked direct revised --eval.injected-errors --search.sources add:1 "
+        "--search.num-problems 4 --search.num-samples 2"
+    ],
+    "arithmetic-kl": [
+        f"{ARITHMETIC} --rl.policy.kl-weight 0.1 --rewards.length-weight 0.1 --model.no-gated --rl.num-epochs 2 "
+        "--data.reverse-digits"
+    ],
+    "arithmetic-ppo": [f"{ARITHMETIC} --rl.algorithm ppo --rl.policy.gae-lambda 0.9"],
+    "arithmetic-ppo-whole": [
+        f"{ARITHMETIC} --rl.algorithm ppo --rl.advantage whole --curriculum.enabled --curriculum.threshold 0.01 "
+        "--rl.num-sampled-prompts 4"
+    ],
+    "arithmetic-reinforce": [f"{ARITHMETIC} --rl.algorithm reinforce --rl.no-prioritized"],
+    "arithmetic-reinforce-whole": [
+        f"{ARITHMETIC} --rl.algorithm reinforce --rl.advantage whole --rl.no-prioritized"
+    ],
+    "arithmetic-grpo-whole": [
+        f"{ARITHMETIC} --rl.advantage whole --styles direct --search.sources add:1 --search.num-problems 4 "
+        "--search.num-samples 2"
+    ],
+    "arithmetic-imitation": [f"{ARITHMETIC} --rl.algorithm expert_iteration"],
+    "arithmetic-subtasks": [
+        f"{ARITHMETIC} --styles subtasks --data.reverse-digits --rl.algorithm none --eval.num-problems 2"
+    ],
+    "arithmetic-places": [
+        f"{ARITHMETIC} --model.positions place --data.reverse-digits --rl.algorithm none --curriculum.enabled "
+        "--curriculum.threshold 0.01"
+    ],
+    "spelling": [
+        "text_generation.py --preset smoke",
+        "text_generation.py --target ab --rl.num-updates 20 --rl.batch-size 8 --model.width 16 --model.num-heads 2 "
+        "--artifacts artifacts/whole",
+    ],
     "thoughts": [f"{THINK} --training.num-steps 60"],
     "thoughts-group": [
         f"{THINK} {PROBLEM} --thoughts discrete --thought.gradient grpo --rl.num-generations 4 "
@@ -83,7 +106,11 @@ RUNS: dict[str, list[str]] = {
         "--thought.num-tokens 5 --thought.token-width 8"
     ],
     "thoughts-code": ["invent_code.py --training.num-steps 40 --training.batch-size 16 --model.width 16"],
-    "thoughts-text": ["lm_think.py --preset smoke", "lm_think.py --preset smoke --bpe 300 --ahead 1 --thoughts judged --group 1 --artifacts artifacts/bpe"],
+    "thoughts-text": [
+        "lm_think.py --preset smoke",
+        "lm_think.py --preset smoke --text.bpe-tokens 300 --window.target-length 1 --thoughts judged "
+        "--rl.num-generations 1 --artifacts artifacts/bpe",
+    ],
     "language": ["lm_data_prepare.py --preset smoke", f"{LM[0]} --preset smoke", f"{LM[1]} --preset smoke", LM[2]],
     "language-table": [
         "lm_data_prepare.py --preset smoke",
@@ -101,7 +128,7 @@ RUNS: dict[str, list[str]] = {
 """The commands of each run, one after the other; each sees the artifacts of those before it."""
 
 CHATS = {
-    f"chat-{method}": f"{ARITHMETIC} --chat --method {method} --paths 3"
+    f"chat-{method}": f"{ARITHMETIC} --chat --answer.method {method} --answer.num-samples 3"
     for method in ("greedy", "vote", "value", "likeliest", "check", "beam", "revision", "tree")
 }
 RUNS |= {name: [command] for name, command in CHATS.items()}

@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 
 from thinking.generation.completions import Completions
 from thinking.recipes.text_generation.spelling import (
-    LETTERS,
     VOCABULARY,
     by_letter,
     by_text,
-    check_target,
     letters,
     outcome,
     questions,
@@ -80,13 +78,3 @@ def test_rewards_jit():
         written, ASKED.columns["wanted"][level]
     )
     np.testing.assert_allclose(paid, [2 / 3, 3 / 9])
-
-
-@pytest.mark.parametrize(
-    ("target", "says"),
-    [("", "of 0 letters: allowed are 1 to 200"), ("a" * 201, "201 letters"), ("Ha", f"'H': allowed are {LETTERS!r}")],
-)
-def test_a_target_that_cannot_be_written_is_refused(target, says):
-    with pytest.raises(ValueError, match=r"^target ") as error:
-        check_target(target)
-    assert says in str(error.value)

@@ -14,15 +14,26 @@ from tasks import arithmetic
 from thinking.errors import UserError
 from thinking.experiment import Run, interruption, main
 from thinking.experiment.config import check
-from thinking.recipes.arithmetic import searches
+from thinking.experiment.settings import misdeclared
+from thinking.recipes.arithmetic import model, searches
+from thinking.recipes.arithmetic.presets import EXAMPLES, PRESETS
 
-SMALL = dataclasses.replace(
-    arithmetic.PRESETS["smoke"],
-    styles=("worked",),
-    exams=("add:1", "subtract:1"),
-    supervised_steps=8,
-    updates=3,
-    kl_weight=0.01,
+
+def changed(config, **settings):
+    """The config with other settings, each by its way through the groups, as `rl__policy__clip`."""
+    for path, value in settings.items():
+        name, _, rest = path.partition("__")
+        value = changed(getattr(config, name), **{rest: value}) if rest else value
+        config = dataclasses.replace(config, **{name: value})
+    return config
+
+
+SMALL = changed(
+    PRESETS["smoke"].config,
+    eval__sources=("add:1", "subtract:1"),
+    sft__num_steps=8,
+    rl__num_updates=3,
+    rl__policy__kl_weight=0.01,
 )
 
 
@@ -46,9 +57,9 @@ def lines(run, name="metrics.jsonl"):
 
 def test_every_model_is_examined_by_subject(finished):
     rows = {(row["model"], row["subject"]): row for row in results(finished)["rows"]}
-    assert set(rows) == {(model, subject) for model in ("worked", "grpo") for subject in ("add:1", "subtract:1", "all")}
-    for model in ("worked", "grpo"):
-        assert [rows[model, subject]["problems"] for subject in ("add:1", "subtract:1", "all")] == [20, 20, 40]
+    assert set(rows) == {(name, subject) for name in ("worked", "grpo") for subject in ("add:1", "subtract:1", "all")}
+    for name in ("worked", "grpo"):
+        assert [rows[name, subject]["problems"] for subject in ("add:1", "subtract:1", "all")] == [20, 20, 40]
     assert (finished.plots / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -87,110 +98,162 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
 
 
 def test_typed_problems_are_answered_line_by_line_and_others_refused(finished, monkeypatch, capsys):
-    monkeypatch.setattr(arithmetic, "CONTEXT", 128)
-    arithmetic.build.cache_clear()
+    monkeypatch.setattr(model, "CONTEXT_LENGTH", 128)
     for method, said in (("greedy", ""), ("check", "check, 2 paths, ")):
         monkeypatch.setattr(sys, "stdin", io.StringIO("7+8\nhello\n12/0\n"))
         capsys.readouterr()
-        arithmetic.run(dataclasses.replace(SMALL, chat=True, method=method, paths=2), finished)
+        arithmetic.run(changed(SMALL, chat=True, answer__method=method, answer__num_samples=2), finished)
         out = capsys.readouterr().out
         assert re.search(r"^7\+8=", out, re.MULTILINE)
         assert said in out
         assert out.count("ask as in 57+8") == 2
-    arithmetic.build.cache_clear()
 
 
 def test_all_ways_of_searching_are_compared_at_equal_budgets(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(searches, "SIZES", {"beam": (2,), "tree": (1,)})
-    config = dataclasses.replace(SMALL, search=("add:1",), search_problems=6, attempts=2)
-    rows = arithmetic.search(config, Run(folder=tmp_path, config=config), "worked", begun(config))
+    config = changed(SMALL, search__sources=("add:1",), search__num_problems=6, search__num_samples=2)
+    decoder, params = untrained(config)
+    rows = arithmetic.search(config, Run(folder=tmp_path, config=config), decoder, "worked", params)
     assert {row["method"] for row in rows} == set(searches.METHODS)
     assert all(row["problems"] == 6 for row in rows)
     cost = {(row["method"], row["size"]): row["tokens_mean"] for row in rows}
     for method in ("vote", "value", "likeliest", "check", "revision"):
         assert 0 < cost[method, 1] <= cost[method, 2]
-    assert cost["vote", 2] <= 2 * arithmetic.room(arithmetic.examined(config, ("add:1",), "worked", 6))
+    problems = arithmetic.held_out(config, ("add:1",), "worked", 6)
+    assert cost["vote", 2] <= 2 * model.answer_budget(decoder, problems, "--search.sources")
     assert (tmp_path / "plots" / "search_worked.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "reinforce", "expert_iteration"])
 def test_every_algorithm_updates_the_policy_it_is_given(finished, algorithm, tmp_path):
-    config = dataclasses.replace(SMALL, algorithm=algorithm, curriculum=True, updates=1, exams=("add:1",))
-    asked = arithmetic.practise(config, Run(folder=tmp_path, config=config), "worked", begun(config))
+    config = changed(SMALL, rl__algorithm=algorithm, curriculum__enabled=True, rl__num_updates=1)
+    trained = arithmetic.post_train(config, Run(folder=tmp_path, config=config), *untrained(config))
     (line,) = [line for line in lines(Run(folder=tmp_path, config=config)) if line["stage"] == algorithm]
     assert line["levels_open"] == 1
-    assert int(asked.state.train_state.opt_state[1][0].count) > 0
+    assert int(trained.state.train_state.opt_state[1][0].count) > 0
 
 
-def begun(config):
+def untrained(config):
+    """The decoder, and parameters that have learned nothing."""
     import jax
 
-    return arithmetic.build(config).init(jax.random.key(0))
+    decoder = model.build_decoder(config.model)
+    return decoder, decoder.init(jax.random.key(0))
 
 
 @pytest.mark.parametrize(
-    ("changed", "subjects"),
+    ("settings", "subjects"),
     [
-        ({"styles": ("revised",), "slips": True}, {"add:1", "add:1, after a slip", "all", "all, after a slip"}),
-        ({"styles": ("direct",), "positions": "place", "least_first": True}, {"add:1", "all"}),
+        (
+            {"styles": ("revised",), "eval__injected_errors": True},
+            {"add:1", "add:1, after a slip", "all", "all, after a slip"},
+        ),
+        ({"styles": ("direct",), "model__positions": "place", "data__reverse_digits": True}, {"add:1", "all"}),
     ],
-    ids=["revised, slips", "direct, places"],
+    ids=["revised, injected errors", "direct, places"],
 )
-def test_every_way_to_be_taught_is_examined(tmp_path, changed, subjects):
-    once = {"algorithm": "none", "supervised_steps": 1, "exams": ("add:1",), "exam_problems": 4}
-    config = dataclasses.replace(SMALL, styles=("worked",), **once)
-    config = dataclasses.replace(config, **changed)
+def test_every_way_to_be_taught_is_examined(tmp_path, settings, subjects):
+    once = {"rl__algorithm": "none", "sft__num_steps": 1, "eval__sources": ("add:1",), "eval__num_problems": 4}
+    config = changed(SMALL, **once, **settings)
     check(config)
     run = Run(folder=tmp_path, config=config)
     arithmetic.run(config, run)
     assert {row["subject"] for row in results(run)["rows"]} == subjects
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_declared_with_bounds_and_pass_the_check(name):
+    config = PRESETS[name].config
+    assert not misdeclared(config)
+    check(config)
+    assert PRESETS[name].help
+
+
+BAD = {
+    "styles": [((), "--styles: name at least one"), (("worked", "worked"), "--styles worked worked: allowed is each")],
+    "data__sources": [
+        ((), "--data.sources: name at least one"),
+        (("power:2",), "--data.sources power:2: no source of problems; give words, or OPERATION:DIGITS"),
+    ],
+    "rl__sources": [((), "--rl.sources: name at least one")],
+    "eval__sources": [((), "--eval.sources: name at least one")],
+    "search__sources": [(("power:2",), "--search.sources power:2: no source of problems")],
+    "rl__num_generations": [
+        (1, "--rl.num-generations 1: allowed is a whole number from 2 with --rl.algorithm grpo; take 8"),
+        (0, "--rl.num-generations 0: allowed is a whole number from 1"),
+    ],
+    "model__width": [(30, "--model.width 30: allowed is a multiple of twice --model.num-heads, 4")],
+    "rl__num_minibatches": [(5, "--rl.num-minibatches 5: allowed is a divisor of the 8 completions")],
+    "data__verbal_fraction": [(1.5, "--data.verbal-fraction 1.5: allowed is a number from 0 to 1")],
+    "data__error_fraction": [(-0.1, "--data.error-fraction -0.1: allowed is a number from 0 to 1")],
+    "rl__policy__kl_weight": [(-1.0, "--rl.policy.kl-weight -1.0: allowed is a number from 0")],
+    "rl__policy__gae_lambda": [(1.1, "--rl.policy.gae-lambda 1.1: allowed is a number from 0 to 1")],
+    "rl__policy__clip": [(0.0, "--rl.policy.clip 0.0: allowed is a number above 0")],
+    "rl__optimizer__learning_rate": [(0.0, "--rl.optimizer.learning-rate 0.0: allowed is a number above 0")],
+    "rewards__length_weight": [(-1.0, "--rewards.length-weight -1.0: allowed is a number from 0")],
+    "sft__optimizer__learning_rate": [(0.0, "--sft.optimizer.learning-rate 0.0: allowed is a number above 0")],
+    "sft__optimizer__final_fraction": [(2.0, "--sft.optimizer.final-fraction 2.0: allowed is a number from 0 to 1")],
+    "sft__optimizer__weight_decay": [(-1.0, "--sft.optimizer.weight-decay -1.0: allowed is a number from 0")],
+    "sft__num_steps": [(0, "--sft.num-steps 0: allowed is a whole number from 1")],
+    "curriculum__threshold": [(0.0, "--curriculum.threshold 0.0: allowed is a number above 0")],
+    "search__temperature": [(1e-9, "--search.temperature 1e-09: allowed is a number from 0.01")],
+    "rl__num_sampled_prompts": [
+        (3, "--rl.num-sampled-prompts 3: allowed is a whole number from --rl.num-prompts, 4; take 4")
+    ],
+    "data__row_length": [(4096, "--data.row-length 4096: allowed is a whole number from 1 to 1024")],
+    "model__positions": [("place", "--model.positions place: digits are counted from the last one")],
+}
+
+
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("settings", "said"),
     [
-        ({"styles": ()}, "--styles: name at least one"),
-        ({"styles": ("worked", "worked")}, "--styles worked worked: a style stands twice"),
-        ({"lessons": ("power:2",)}, "--lessons power:2: no source of problems; give words, or OPERATION:DIGITS"),
-        ({"group": 1}, "--group 1: allowed is a whole number from 2"),
-        ({"width": 30}, "--width 30: allowed is a multiple of twice --heads"),
-        ({"minibatches": 5}, "--minibatches 5: allowed is a divisor of 8 answers"),
-        ({"speech": 1.5}, "--speech 1.5: allowed is a number from 0 to 1"),
-        ({"kl_weight": -1.0}, "--kl-weight -1.0: allowed is a number from 0"),
-        ({"learning_rate": 0.0}, "--learning-rate 0.0: allowed is a number above 0"),
-        ({"mastery": 0.0}, "--mastery 0.0: allowed is a number above 0"),
-        ({"clip": 0.0}, "--clip 0.0: allowed is a number above 0"),
-        ({"temperature": 1e-9}, "--temperature 1e-09: allowed is a number from 0.01"),
-        ({"tried": 3}, "--tried 3: allowed is a number from --problems, 4"),
-        ({"styles": ("revised",)}, "--credit step: steps are told apart in the worked style alone"),
-        ({"row_length": 4096}, "--row-length 4096: allowed are at most 1024 tokens"),
-        ({"positions": "place"}, "--positions place: places are counted from the last digit"),
-        ({"positions": "place", "least_first": True}, "--positions place: allowed are lessons and exams alone"),
-        ({"styles": ("subtasks",)}, "--styles subtasks: allowed are lessons, exams and --chat"),
-        ({"supervised_steps": 0}, "--supervised-steps 0: allowed is a whole number from 1"),
+        *(({path: value}, said) for path, cases in BAD.items() for value, said in cases),
+        ({"styles": ("revised",)}, "--rl.advantage step: steps are told apart in the worked style alone"),
+        ({"styles": ("subtasks",)}, "--styles subtasks: allowed are training by examples, evaluation and --chat"),
+        (
+            {"model__positions": "place", "data__reverse_digits": True},
+            "--model.positions place: allowed are training by examples and evaluation; give --rl.algorithm none",
+        ),
     ],
 )
-def test_bad_values_are_refused_with_one_line(changed, said):
+def test_bad_values_are_refused_with_one_line(settings, said):
     with pytest.raises(UserError) as error:
-        check(dataclasses.replace(SMALL, **changed))
+        check(changed(SMALL, **settings))
     assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
+    "settings",
+    [
+        {"rl__algorithm": "none"},
+        {"rl__algorithm": "ppo", "rl__advantage": "whole"},
+        {"rl__algorithm": "reinforce", "rl__advantage": "whole"},
+    ],
+)
+def test_one_completion_is_enough_where_none_is_compared_with_others(settings):
+    check(changed(SMALL, rl__num_generations=1, **settings))
+
+
+@pytest.mark.parametrize(
     ("flags", "wanted"),
     [
-        (["--lessons", "add:30"], "--row-length 128: a text of add:30 has"),
-        (["--batch", "1000"], "--batch 1000: allowed are at most"),
-        (["--exams", "add:120"], "allowed are 1024; give fewer digits"),
+        ("--data.sources add:30", "--data.row-length 128: a text of add:30 has"),
+        ("--sft.batch-size 1000", "--sft.batch-size 1000: allowed are at most"),
+        ("--eval.sources add:120", r"--eval.sources: problems of \d+ tokens: allowed are 1024; give fewer digits"),
+        (
+            "--model.positions place --data.reverse-digits --rl.algorithm none --model.num-digit-positions 1",
+            r"--model.num-digit-positions 1: a row has \d+ digit positions",
+        ),
     ],
 )
 def test_what_does_not_fit_ends_with_one_line(tmp_path, monkeypatch, capsys, flags, wanted):
-    flags = ["--preset", "smoke", *flags, "--artifacts", str(tmp_path)]
+    flags = ["--preset", "smoke", *flags.split(), "--artifacts", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["arithmetic.py", *flags])
     with pytest.raises(SystemExit) as stop:
-        main("arithmetic", arithmetic.run, arithmetic.PRESETS)
+        main("arithmetic", arithmetic.run, PRESETS, EXAMPLES)
     assert stop.value.code == 2
     said = capsys.readouterr().err
-    assert wanted in said
+    assert re.search(wanted, said)
     assert said.count("\n") == 1

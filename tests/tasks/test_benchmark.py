@@ -1,48 +1,33 @@
-"""The benchmark: it measures, and it tells a run that survives from one that does not."""
+"""The benchmark: every part measures, and what it counts is what is counted by hand."""
 
 import dataclasses
 import json
-import sys
+from typing import get_args
 
 import pytest
 
 from tasks import benchmark
-from thinking.benchmarks import guides, rivals
-from thinking.errors import RunError
-from thinking.experiment import Run
-from thinking.experiment.robustness import final_digest, run_killed, run_undisturbed
+from thinking.benchmarks import baselines, guides
+from thinking.benchmarks.config import Part
+from thinking.errors import UserError
+from thinking.experiment import Run, flags
+from thinking.experiment.config import check
+from thinking.experiment.settings import misdeclared
 
-# Counts lives in a file; ends in the life that is the third or later, and takes a while in each.
-COUNTING = """
-import json, pathlib, sys, time
-folder = pathlib.Path(sys.argv[1]); folder.mkdir(exist_ok=True)
-lives = folder / "lives"; count = int(lives.read_text()) if lives.exists() else 0
-lives.write_text(str(count + 1))
-if count < 2: time.sleep(60)
-(folder / "results.json").write_text(json.dumps({"rows": [], "state_digest": f"{count >= 2}"}))
-"""
+SMOKE = benchmark.PRESETS["smoke"].config
 
 
-def test_a_run_is_killed_until_it_comes_to_its_end(tmp_path):
-    command = [sys.executable, "-c", COUNTING, str(tmp_path / "killed")]
-    assert run_killed(command, longest=1.0, kills=2, seed=0) == 2
-    assert final_digest(tmp_path / "killed") == "True"
-
-
-def test_a_run_that_fails_by_itself_is_not_taken_for_killed(tmp_path):
-    command = [sys.executable, "-c", "raise SystemExit('no such graph')"]
-    with pytest.raises(RunError, match="no such graph"):
-        run_undisturbed(command)
-    with pytest.raises(RunError, match="no such graph"):
-        run_killed(command, longest=60.0, kills=1, seed=0)
+def measured(folder, *parts):
+    """The results of some parts at tiny sizes."""
+    config = dataclasses.replace(SMOKE, artifacts=folder, parts=parts)
+    benchmark.run(config, Run(folder=folder, config=config))
+    return json.loads((folder / "results.json").read_text())
 
 
 def test_the_benchmark_measures_every_kernel_and_what_saving_costs(tmp_path, monkeypatch):
     # The guides' timing is two kernels in one loop; that of tables alone compiles in a fraction of the time.
     monkeypatch.setattr(guides, "GUIDES", {"table": 16})
-    config = dataclasses.replace(benchmark.PRESETS["smoke"], artifacts=tmp_path, parts=("kernels", "guides"))
-    benchmark.run(config, Run(folder=tmp_path, config=config))
-    written = json.loads((tmp_path / "results.json").read_text())
+    written = measured(tmp_path, "kernels", "guides")
     kernels = [row for row in written["rows"] if "fit_ms" in row]
     assert {row["measured"] for row in kernels} >= {"table", "table, hashed", "linear", "transformer"}
     assert all(row["fit_ms"] > 0 and row["infer_ms"] > 0 for row in kernels)
@@ -54,19 +39,49 @@ def test_the_benchmark_measures_every_kernel_and_what_saving_costs(tmp_path, mon
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # nothing but results stays
 
 
-def test_the_benchmark_measures_sequence_models_with_no_rival_installed(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(rivals, "missing", lambda *packages: list(packages))
-    parts = "attention", "training", "long_context", "embedding"
-    config = dataclasses.replace(benchmark.PRESETS["smoke"], artifacts=tmp_path, parts=parts)
-    benchmark.run(config, Run(folder=tmp_path, config=config))
-    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    measured = {row["measured"]: row for row in rows}
-    assert {"training step", "decoder, window 4 and first 2"} <= measured.keys()
-    assert measured["embedding, all-MiniLM-L6-v2"]["sentences_per_second"] > 0
-    assert measured["attention, Window(size=4)"]["times_faster_than_dense"] > 0
-    assert 0 < measured["decoder, window 4 and first 2"]["forward_peak_gib"] < 4
+def test_the_benchmark_measures_sequence_models_with_nothing_to_compare_installed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(baselines, "missing", lambda *packages: list(packages))
+    written = measured(tmp_path, "attention", "training", "long_context", "embedding")
+    rows = {row["measured"]: row for row in written["rows"]}
+    assert {"training step", "decoder, window 4 and first 2"} <= rows.keys()
+    assert rows["embedding, all-MiniLM-L6-v2"]["sentences_per_second"] > 0
+    assert rows["attention, Window(size=4)"]["times_faster_than_dense"] > 0
+    assert 0 < rows["decoder, window 4 and first 2"]["forward_peak_gib"] < 4
     # 6 operations for each weight and token and 12 T D for attention, by hand.
-    weights, training = 12 * 16**2 + 256 * 16, measured["training step"]
-    gflops = json.loads((tmp_path / "results.json").read_text())["matmul_gflops"]
-    assert training["floor_ms"] == pytest.approx((6 * weights + 12 * 8 * 16) * 16 / gflops / 1e6)
+    weights, training = 12 * 16**2 + 256 * 16, rows["training step"]
+    assert training["floor_ms"] == pytest.approx((6 * weights + 12 * 8 * 16) * 16 / written["matmul_gflops"] / 1e6)
     assert "pip install torch" in "".join(capsys.readouterr())
+
+
+def test_every_part_has_a_function_and_sizes():
+    names = set(get_args(Part))
+    assert set(benchmark.functions_of_parts()) == names
+    assert all(dataclasses.is_dataclass(getattr(SMOKE, name)) for name in names)
+
+
+@pytest.mark.parametrize("name", benchmark.PRESETS)
+def test_presets_are_declared_and_allowed(name):
+    config = benchmark.PRESETS[name].config
+    assert misdeclared(config) == []
+    check(config)
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("--parts", "--parts: name at least one of kernels, guides"),
+        ("--parts search search", "--parts search search: name at least one of kernels"),
+        (
+            "--training.num-microbatches 3",
+            "--training.num-microbatches 3: allowed is a divisor of --training.batch-size",
+        ),
+        ("--kernels.transformer.width 12", "--kernels.transformer.width 12: allowed is a multiple of twice"),
+        ("--attention.long-sequence-lengths 20000", "--attention.long-sequence-lengths 20000: allowed is at least one"),
+        ("--post-training.num-prompts 3 --post-training.num-generations 3", "--post-training.num-generations 3"),
+        ("--kernels.batch-size 0", "--kernels.batch-size 0: allowed is a whole number from 1"),
+    ],
+)
+def test_a_bad_value_is_refused_in_one_line_that_names_it(line, names):
+    with pytest.raises(UserError) as refused:
+        flags.parse(benchmark.PRESETS, line.split(), "benchmark.py")
+    assert names in str(refused.value)

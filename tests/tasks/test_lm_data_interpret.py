@@ -292,7 +292,7 @@ def test_the_task_before_must_have_run(artifacts, call, folder, file, task_befor
         (("--writer.strength", "-1"), ("--writer.strength -1", "from 0")),
         (("--server.base-url", f"http://me:{KEY}@127.0.0.1/v1"), ("--server.base-url", "OPENAI_BASE_URL")),
         (("--report.splits", "held-out"), ("held-out", "held_out")),
-        (("--report.modes",), ("--report.modes", "name some of think, react")),
+        (("--report.modes",), ("--report.modes", "name at least one of think, react")),
         (("--report.splits", "train", "train"), ("--report.splits train train", "each once")),
     ],
 )

@@ -10,6 +10,10 @@ import pytest
 
 from tasks import lm_think as task
 from thinking.experiment import Run, interruption, main
+from thinking.experiment.config import check
+from thinking.experiment.settings import misdeclared
+from thinking.recipes.groups import OptimizerConfig
+from thinking.recipes.lm_think.config import PRESETS, TextConfig, WindowConfig
 
 SENTENCE = "the cat sat on the mat and "
 
@@ -18,10 +22,16 @@ SENTENCE = "the cat sat on the mat and "
 def small(tmp_path_factory):
     path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text(SENTENCE * 60)
+    smoke = PRESETS["smoke"].config
     return dataclasses.replace(
-        task.PRESETS["smoke"], text=str(path), thoughts=("supervised",), context=8,
-        reference_steps=60, steps=40, learning_rate=0.01,
-    )  # fmt: skip
+        smoke,
+        thoughts=("supervised",),
+        text=TextConfig(source=str(path)),
+        window=WindowConfig(context_length=8),
+        training=dataclasses.replace(
+            smoke.training, reference_steps=60, num_steps=40, optimizer=OptimizerConfig(learning_rate=0.01)
+        ),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,24 +75,30 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(small, fini
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (("--thoughts",), "--thoughts : name some of plain, pause, judged, supervised, each once"),
-        (("--text", "nowhere.txt"), "--text nowhere.txt: No such file"),
-        (("--characters", "30"), "it is too short for --context 32"),
-        (("--bpe", "256"), "--bpe 256: allowed is a whole number from 257"),
-        (("--context", "1"), "--context 1: allowed is a whole number from 2"),
-        (("--ahead", "0"), "--ahead 0: allowed is a whole number from 1"),
-        (("--group", "1"), "--group 1: the best of one thought is no choice"),
-        (("--entropy-weight", "-1"), "--entropy-weight -1.0: allowed is a number from 0"),
-        (("--learning-rate", "0"), "--learning-rate 0.0: allowed is a number above 0"),
-        (("--width", "12"), "--width 12: allowed is a multiple of twice --heads, 8"),
+        (("--thoughts",), "--thoughts: name at least one of plain, pause, judged, supervised, each once"),
+        (("--text.source", "nowhere.txt"), "--text.source nowhere.txt: No such file"),
+        (("--text.num-characters", "30"), "it is too short for --window.context-length 32"),
+        (("--text.bpe-tokens", "256"), "--text.bpe-tokens 256: allowed is a whole number from 257"),
+        (("--window.context-length", "1"), "--window.context-length 1: allowed is a whole number from 2"),
+        (("--window.target-length", "0"), "--window.target-length 0: allowed is a whole number from 1"),
+        (("--rl.num-generations", "1"), "--rl.num-generations 1: the best of one thought is no choice"),
+        (("--rl.entropy-weight", "-1"), "--rl.entropy-weight -1.0: allowed is a number from 0"),
+        (("--training.optimizer.learning-rate", "0"), "learning-rate 0.0: allowed is a number above 0"),
+        (("--model.width", "12"), "--model.width 12: allowed is a multiple of twice --model.num-heads, 8"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(small, tmp_path, monkeypatch, capsys, flags, says):
-    text = () if "--text" in flags else ("--text", small.text)
+    text = () if "--text.source" in flags else ("--text.source", small.text.source)
     monkeypatch.setattr(sys, "argv", ["lm_think.py", *flags, *text, "--artifacts", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
-        main("lm_think", task.run, task.PRESETS)
+        main("lm_think", task.run, PRESETS)
     assert stop.value.code == 2
     said = capsys.readouterr().err
     assert says in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_declared_and_valid(preset):
+    assert not misdeclared(PRESETS[preset].config)
+    check(PRESETS[preset].config)

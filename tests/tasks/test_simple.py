@@ -145,7 +145,7 @@ def test_a_graph_with_nothing_to_plan_is_refused_in_one_line(tmp_path, monkeypat
         (("--graph.path", "nowhere.gml"), ("--graph.path nowhere.gml: ", "exists")),
         (("--num-nodez", "5"), ("--num-nodez", "--graph.num-nodes")),
         (("--sets", "tabel"), ("tabel", "table")),
-        (("--sets",), ("--sets without a value", "at least one of table, linear")),
+        (("--sets",), ("--sets: ", "at least one of table, linear")),
         (("--sets", "table", "table"), ("--sets table table", "each once")),
     ],
 )

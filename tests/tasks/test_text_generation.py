@@ -8,9 +8,17 @@ import pytest
 
 from tasks import text_generation as task
 from thinking.experiment import Run, main
+from thinking.experiment.config import check
+from thinking.experiment.settings import misdeclared
+from thinking.recipes.groups import OptimizerConfig
+from thinking.recipes.text_generation.config import PRESETS, RLConfig
 
+SMOKE = PRESETS["smoke"].config
 SMALL = dataclasses.replace(
-    task.PRESETS["smoke"], target="ab", rewards=("process",), updates=60, texts=64, learning_rate=0.01
+    SMOKE,
+    target="ab",
+    rewards=("process",),
+    rl=RLConfig(num_updates=60, batch_size=64, optimizer=OptimizerConfig(0.01)),
 )
 
 
@@ -45,20 +53,29 @@ def test_a_target_is_written_and_what_it_took_is_told(finished):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (("--target", "Ab"), "--target holds 'A'"),
-        (("--rewards",), "--rewards : name outcome, process or both"),
-        (("--beam", "0"), "--beam 0: allowed is a whole number from 1"),
-        (("--mastery", "0"), "--mastery 0"),
-        (("--discount", "2"), "--discount 2"),
-        (("--learning-rate", "0"), "--learning-rate is above 0"),
-        (("--width", "12"), "--width 12: allowed is a multiple of twice --heads, 8"),
+        (("--target", "Ab"), "--target Ab: allowed is a text of \"abcdefghijklmnopqrstuvwxyz .,'-\", which has no 'A'"),
+        (("--target", ""), "allowed is a text of 1 to 200 letters"),
+        (("--target", "a" * 201), "allowed is a text of 1 to 200 letters"),
+        (("--rewards",), "--rewards: name at least one of outcome, process, each once"),
+        (("--eval.beam-width", "0"), "--eval.beam-width 0: allowed is a whole number from 1"),
+        (("--curriculum.threshold", "0"), "--curriculum.threshold 0"),
+        (("--rl.discount", "2"), "--rl.discount 2"),
+        (("--rl.optimizer.learning-rate", "0"), "--rl.optimizer.learning-rate 0"),
+        (("--rl.entropy-weight", "-1"), "--rl.entropy-weight -1"),
+        (("--model.width", "12"), "--model.width 12: allowed is a multiple of twice --model.num-heads, 8"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(tmp_path, monkeypatch, capsys, flags, says):
     monkeypatch.setattr(sys, "argv", ["text_generation.py", *flags, "--artifacts", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
-        main("text_generation", task.run, task.PRESETS)
+        main("text_generation", task.run, PRESETS)
     assert stop.value.code == 2
     said = capsys.readouterr().err
     assert says in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_declared_and_valid(preset):
+    assert not misdeclared(PRESETS[preset].config)
+    check(PRESETS[preset].config)

@@ -3,46 +3,39 @@
 Axes: T tokens of one row, H heads, E dimensions of a head.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 
+from thinking.benchmarks.config import LARGEST_TOP_K, AttentionConfig
+from thinking.benchmarks.contract import Measurement, Row, Setup
 from thinking.experiment.device import best_seconds
 from thinking.networks.attention.patterns import Pattern, TopK, Window
 from thinking.networks.attention.sparse import attention
 
-Row = dict[str, Any]
 HEADS, SIZE = 4, 32
 
 
-def measure_attention(*, window: int, tokens: int, long_tokens: Sequence[int], block: int, blocks: int) -> list[Row]:
-    """Milliseconds of a forward pass of one row, float32, causal; sparse and dense beside each other.
-
-    Args:
-        window: of the windowed pattern.
-        tokens: T, at which the window is compared with dense attention.
-        long_tokens: lengths at which the window alone is timed; the last one of those up to 16,384 is where the blocks
-            by content are compared with dense attention.
-        block: tokens of a block of the pattern that goes by content.
-        blocks: which each block of queries picks.
-    """
+def measure_attention(config: AttentionConfig, setup: Setup) -> Measurement:
+    """Milliseconds of a forward pass of one row, float32, causal; sparse and dense beside each other."""
+    del setup
     # The long rows come first: what dense attention holds disturbs whatever is timed behind it.
-    rows, shortest = [], None
-    for length in long_tokens:
-        nanoseconds = _seconds(_sparse(Window(window)), length) / length * 1e9
+    rows, shortest, window = [], None, Window(config.window)
+    for length in config.long_sequence_lengths:
+        nanoseconds = _seconds(_sparse(window), length) / length * 1e9
         shortest = shortest or nanoseconds
         rows.append(
             {
-                "measured": f"attention, window {window}",
+                "measured": f"attention, window {config.window}",
                 "tokens": length,
                 "ns_per_token": nanoseconds,
                 "ns_per_token_over_shortest": nanoseconds / shortest,
             }
         )
-    rows.append(_against_dense(Window(window), tokens))
-    rows.append(_against_dense(TopK(block, blocks), max(length for length in long_tokens if length <= 2**14)))
-    return rows
+    longest = max(length for length in config.long_sequence_lengths if length <= LARGEST_TOP_K)
+    rows.append(_against_dense(window, config.sequence_length))
+    rows.append(_against_dense(TopK(config.block_size, config.num_blocks), longest))
+    return Measurement(rows)
 
 
 def _against_dense(pattern: Pattern, tokens: int) -> Row:

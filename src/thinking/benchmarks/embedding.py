@@ -1,22 +1,23 @@
 """How fast sentences become vectors, beside sentence-transformers with the same weights.
 
-The rival is optional: the configuration torch-cpu of run_manual.sh has it, or `pip install sentence-transformers` into
-the environment that runs the benchmark.
+Sentence-transformers is optional: the configuration torch-cpu of run_manual.sh has it, or
+`pip install sentence-transformers` into the environment that runs the benchmark.
 """
 
 import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 
+from thinking.benchmarks import baselines
+from thinking.benchmarks.config import EmbeddingConfig
+from thinking.benchmarks.contract import Measurement, Row, Setup
 from thinking.errors import RunError
 from thinking.text import minilm
 
-Row = dict[str, Any]
 Embed = Callable[[Sequence[str]], np.ndarray]
 
 WORDS = """
@@ -28,19 +29,17 @@ quick slow red green blue today never always
 """Each is one token."""
 
 
-def measure_embedding(*, texts: int, batch: int, repeats: int, rival: bool) -> Row:
+def measure_embedding(config: EmbeddingConfig, setup: Setup) -> Measurement:
     """Sentences of 4 to 18 words per second, the median of several times; both sides take turns.
 
-    Args:
-        texts: in all.
-        batch: of the rival; ours fills its rows as it likes.
-        repeats: of the timing, the first for warming up apart.
-        rival: whether sentence-transformers is measured, too, on as many threads.
+    The first time warms up, and is not counted.
 
     Raises:
         UserError: if there are no weights.
         RunError: if the two differ by more than 1e-5 anywhere.
     """
+    texts = config.num_texts
+    compare = baselines.installed(setup.run, "embedding", "torch", "transformers", "sentence_transformers")
     drawn = np.random.default_rng(0)
     words = WORDS.split()
     sentences = [" ".join(drawn.choice(words, drawn.integers(4, 19))) for _ in range(texts)]
@@ -48,15 +47,15 @@ def measure_embedding(*, texts: int, batch: int, repeats: int, rival: bool) -> R
     sides: dict[str, Embed] = {"ours": lambda given: minilm.embed(encoder, given)}
     row: Row = {"measured": "embedding, all-MiniLM-L6-v2", "rows": texts, "threads": _threads()}
     row["tokens"] = sum(len(sentence) for sentence in encoder.tokenize(sentences))
-    if rival:
-        sides["theirs"] = _sentence_transformers(batch)
+    if compare:
+        sides["theirs"] = _sentence_transformers(config.batch_size)
         row["largest_difference"] = _largest_difference(sides, sentences)
-    seconds = _median_seconds(sides, sentences, repeats)
+    seconds = _median_seconds(sides, sentences, config.num_repeats)
     row["sentences_per_second"] = texts / seconds["ours"]
-    if rival:
+    if compare:
         row["sentence_transformers_sentences_per_second"] = texts / seconds["theirs"]
         row["times_faster_than_sentence_transformers"] = seconds["theirs"] / seconds["ours"]
-    return row
+    return Measurement([row])
 
 
 def _threads() -> int:

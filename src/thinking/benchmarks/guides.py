@@ -2,7 +2,6 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path as Folder
 from typing import Any
 
@@ -11,6 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from thinking import kernels
+from thinking.benchmarks.config import GuidesConfig
+from thinking.benchmarks.contract import Measurement, Row, Setup
 from thinking.environments import graph, graph_plans
 from thinking.experiment import Run
 from thinking.experiment.device import best_seconds
@@ -18,37 +19,42 @@ from thinking.experiment.training import train
 from thinking.guide import Guide, Path, abstraction, guide
 from thinking.recipes.graph import planners
 
-Row = dict[str, Any]
 GUIDES = {"table": 1024, "transformer": 20}
 """Kernels of the guides that are measured, and walks in a training step of each."""
 
 
-def example_guide(name: str, *, nodes: int, width: int, slots: int) -> Guide:
+def example_guide(name: str, config: GuidesConfig) -> Guide:
     """A guide of three layers, as in the graph task."""
-    place = kernels.Discrete(nodes)
+    place = kernels.Discrete(config.num_nodes)
     spaces = {"input": place, "value": place, "target": place}
     if name == "table":
         layer = kernels.table(**spaces)
     else:
-        layer = kernels.transformer(**spaces, optimizer=optax.adam(1e-2), width=width // 2, slots=slots)
+        layer = kernels.transformer(
+            **spaces,
+            optimizer=optax.adam(1e-2),
+            width=config.transformer.width,
+            heads=config.transformer.num_heads,
+            slots=config.num_slots,
+        )
     return guide(layers=[layer] * 3, abstraction=abstraction.skip_step(2))
 
 
-def measure_guides(guides: Mapping[str, int], *, nodes: int, width: int, slots: int, steps: int) -> list[Row]:
-    """Training steps per second, and plans per second for all pairs in one batch.
+def measure_guides(config: GuidesConfig, setup: Setup) -> Measurement:
+    """Training steps and plans per second, and the share of training that saving takes."""
+    rows, figures = measure_planning(config), measure_checkpoints(config, setup.run)
+    setup.run.log(f"checkpoints take {figures['checkpoint_share_of_training']:.2%} of training time")
+    return Measurement(rows, figures)
 
-    Args:
-        guides: as `GUIDES`.
-        nodes: of the graph.
-        width: twice that of the transformers.
-        slots: of the transformers.
-        steps: training steps timed together.
-    """
+
+def measure_planning(config: GuidesConfig) -> list[Row]:
+    """Training steps per second, and plans per second for all pairs in one batch, of each of `GUIDES`."""
+    nodes, steps = config.num_nodes, config.steps
     drawn = graph.random_graph(nodes, 0.2, 0)
     world, pairs = graph.to_device(drawn), graph_plans.reachable_pairs(drawn)
     rows = []
-    for name, walks in guides.items():
-        made = example_guide(name, nodes=nodes, width=width, slots=slots)
+    for name, walks in GUIDES.items():
+        made = example_guide(name, config)
         state = jax.jit(made.init)(jax.random.key(0))
 
         def step(state: Any, key: jax.Array, made: Guide = made, walks: int = walks) -> Any:
@@ -69,10 +75,10 @@ def measure_guides(guides: Mapping[str, int], *, nodes: int, width: int, slots: 
     return rows
 
 
-def measure_checkpoints(run: Run, *, nodes: int, width: int, slots: int, steps: int) -> Row:
-    """How much of its time training waits for saves, over so many steps."""
-    world = graph.to_device(graph.random_graph(nodes, 0.2, 0))
-    made = example_guide("transformer", nodes=nodes, width=width, slots=slots)
+def measure_checkpoints(config: GuidesConfig, run: Run) -> Row:
+    """How much of its time training waits for saves."""
+    world = graph.to_device(graph.random_graph(config.num_nodes, 0.2, 0))
+    made = example_guide("transformer", config)
     key = jax.random.key(run.config.seed)
 
     def step(state: Any, index: jax.Array) -> Any:
@@ -81,7 +87,7 @@ def measure_checkpoints(run: Run, *, nodes: int, width: int, slots: int, steps: 
     with tempfile.TemporaryDirectory(dir=run.folder) as folder:
         fresh = dataclasses.replace(run, folder=Folder(folder), mirrors=())
         begun = {"init": lambda: jax.jit(made.init)(key), "step": step}
-        trained = train(fresh, "checkpoints", **begun, steps=steps, chunk=20, watch="loss/0")
+        trained = train(fresh, "checkpoints", **begun, steps=config.checkpoint_steps, chunk=20, watch="loss/0")
     return {
         "checkpoint_seconds": trained.checkpoint_seconds,
         "training_seconds": trained.seconds,

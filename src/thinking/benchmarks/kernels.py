@@ -7,49 +7,37 @@ import jax.numpy as jnp
 import optax
 
 from thinking import kernels
+from thinking.benchmarks.config import KernelsConfig
+from thinking.benchmarks.contract import Measurement, Row, Setup
 from thinking.experiment.device import best_seconds
 from thinking.kernels import Context, Kernel, Transition
 
-Row = dict[str, Any]
 
-
-def measure_kernels(
-    *, rows: int, width: int, slots: int, nodes: int, steps: int, gflops: float
-) -> tuple[list[Row], dict[str, Any]]:
-    """Milliseconds of a fit and an infer of each kernel, and for matrices the floor that their arithmetic sets.
-
-    Args:
-        rows: of a fit and of an infer.
-        width: of the transformers.
-        slots: of the gradient kernels.
-        nodes: size of all spaces.
-        steps: fits and infers timed together.
-        gflops: what the machine reaches in a matrix product.
-
-    Returns:
-        A row for each kernel, and their states.
-    """
+def measure_kernels(config: KernelsConfig, setup: Setup) -> Measurement:
+    """Milliseconds of a fit and an infer of each kernel, and for matrices the floor that their arithmetic sets."""
+    rows, nodes, gflops = config.batch_size, config.num_nodes, setup.gflops
     place = kernels.Discrete(nodes)
     spaces = {"input": place, "value": place, "target": place}
-    gradient = {**spaces, "optimizer": optax.adam(1e-3), "slots": slots}
+    gradient = {**spaces, "optimizer": optax.adam(1e-3), "slots": config.num_slots}
+    transformer = {**gradient, "width": config.transformer.width, "heads": config.transformer.num_heads}
     compared = {
         "table": kernels.table(**spaces),
         "table, hashed": kernels.table(**spaces, context_length=2, capacity=nodes**2),
         "linear": kernels.linear(**gradient),
-        "transformer": kernels.transformer(**gradient, width=width),
-        "transformer, context 4": kernels.transformer(**gradient, width=width, context_length=4),
+        "transformer": kernels.transformer(**transformer),
+        "transformer, context 4": kernels.transformer(**transformer, context_length=4),
     }
     found, states = [], {}
     for name, kernel in compared.items():
         states[name] = state = jax.jit(kernel.init)(jax.random.key(0))
-        row = {"measured": name, "rows": rows, **_time(kernel, state, rows, nodes, steps)}
+        row = {"measured": name, "rows": rows, **_time(kernel, state, rows, nodes, config.steps)}
         if name == "transformer":
             used = matrix_weights(state.train_state.params)
             row["floor_ms"] = 6 * used * rows / gflops / 1e6
             row["fit_over_floor"] = row["fit_ms"] / row["floor_ms"]
             row["fit_ms_at_300_gflops"] = row["fit_ms"] * gflops / 300
         found.append(row)
-    return found, states
+    return Measurement(found, states=states)
 
 
 def matrix_weights(params: Any) -> int:

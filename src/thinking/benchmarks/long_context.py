@@ -1,6 +1,6 @@
 """Reading a very long row, in a program of its own, so that its peak of memory is its own too.
 
-`python -m thinking.benchmarks.long_context TOKENS WIDTH LAYERS WINDOW FIRST` prints one line of JSON.
+`python -m thinking.benchmarks.long_context TOKENS WIDTH HEADS LAYERS WINDOW FIRST` prints one line of JSON.
 """
 
 import json
@@ -9,32 +9,28 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
+from thinking.benchmarks.config import LongContextConfig
+from thinking.benchmarks.contract import Measurement, Row, Setup
 from thinking.errors import RunError
 
-Row = dict[str, Any]
 
-
-def measure_long_context(*, tokens: int, width: int, layers: int, window: int, first: int) -> Row:
-    """Seconds and peak memory of one forward pass of one row, and of writing on from it over a ring.
-
-    Args:
-        tokens: of the row.
-        width: D.
-        layers: of the decoder.
-        window: that each token sees.
-        first: tokens at the start that all see as well.
-    """
-    sizes = [str(size) for size in (tokens, width, layers, window, first)]
+def measure_long_context(config: LongContextConfig, setup: Setup) -> Measurement:
+    """Seconds and peak memory of one forward pass of one row, and of writing on from it over a ring."""
+    del setup
+    tokens, window, first, model = (
+        config.sequence_length, config.window, config.num_global_tokens, config.decoder
+    )  # fmt: skip
+    sizes = [str(size) for size in (tokens, model.width, model.num_heads, model.num_layers, window, first)]
     command = [sys.executable, "-m", "thinking.benchmarks.long_context", *sizes]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RunError(f"reading {tokens} tokens failed: {done.stderr.strip().splitlines()[-1]}")
-    return {"measured": f"decoder, window {window} and first {first}", "tokens": tokens, **json.loads(done.stdout)}
+    measured = f"decoder, window {window} and first {first}"
+    return Measurement([{"measured": measured, "tokens": tokens, **json.loads(done.stdout)}])
 
 
-def _read(tokens: int, width: int, layers: int, window: int, first: int) -> Row:
+def _read(tokens: int, width: int, heads: int, layers: int, window: int, first: int) -> Row:
     import jax
     import jax.numpy as jnp
 
@@ -47,7 +43,7 @@ def _read(tokens: int, width: int, layers: int, window: int, first: int) -> Row:
     model = decoder(
         vocabulary=256,
         context_length=tokens + new,
-        block=BlockConfig(width, 4),
+        block=BlockConfig(width, heads),
         layers=layers,
         pattern=Window(window) | Global(first),
     )

@@ -60,7 +60,15 @@ class DecoderConfig(WidthConfig):
     num_layers: int = option(2, "blocks", minimum=1, maximum=128)
 
 
+@dataclasses.dataclass(frozen=True)
+class CurriculumConfig:
+    """Levels that open one after another."""
+
+    enabled: bool = option(False, "open one level after another, as the one before is mastered")
+    threshold: float = option(0.8, "share of successes that opens the next level", above=0, maximum=1)
+
+
 def check_names(values: Sequence[str], flag: str, choices: Sequence[str]) -> None:
     """Raises UserError unless at least one thing is named, and each once."""
     if not values or len(set(values)) < len(values):
-        raise UserError(f"{flag} {' '.join(values)}: name some of {', '.join(choices)}, each once")
+        raise UserError(f"{' '.join([flag, *values])}: name at least one of {', '.join(choices)}, each once")

@@ -3,9 +3,8 @@
 import dataclasses
 from typing import Literal
 
-from thinking.errors import UserError
 from thinking.experiment import Preset, group, invalid, option
-from thinking.recipes.groups import OptimizerConfig, SeedsConfig, WidthConfig
+from thinking.recipes.groups import OptimizerConfig, SeedsConfig, WidthConfig, check_names
 
 Algorithm = Literal["guide", "ppo", "reinforce"]
 ALGORITHMS: tuple[Algorithm, ...] = ("guide", "ppo", "reinforce")
@@ -147,8 +146,7 @@ class Config(SeedsConfig):
     def validate(self) -> None:
         """Raises UserError for seeds beyond the last, and where there is nothing to train."""
         super().validate()
-        if not self.algorithm:
-            raise UserError(f"--algorithm: name at least one of {', '.join(ALGORITHMS)}")
+        check_names(self.algorithm, "--algorithm", ALGORITHMS)
 
 
 _ACROBOT = Config(

@@ -4,9 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal, get_args
 
-from thinking.errors import UserError
 from thinking.experiment import Preset, RunConfig, group, option
-from thinking.recipes.groups import DecoderConfig, OptimizerConfig
+from thinking.recipes.groups import DecoderConfig, OptimizerConfig, check_names
 
 SetName = Literal["table", "linear", "skip_transformer", "entropy_transformer"]
 SETS: tuple[SetName, ...] = get_args(SetName)
@@ -73,7 +72,7 @@ class LinearConfig:
 class TransformerConfig(DecoderConfig):
     """The guides of transformers."""
 
-    num_layers: int = option(1, "blocks")
+    num_layers: int = option(1, "blocks", minimum=1, maximum=128)
     num_slots: int = option(32, "hypotheses per question", minimum=1, maximum=4096)
     access: Access = option("value", "which slot a training example changes")
     optimizer: OptimizerConfig = group(OptimizerConfig(learning_rate=0.01), "Adam, whose rate falls to 0 as a cosine")
@@ -117,9 +116,7 @@ class Config(RunConfig):
 
     def validate(self) -> None:
         """Raises UserError if no guide is named, or one twice."""
-        if not self.sets or len(set(self.sets)) < len(self.sets):
-            given = " ".join(self.sets) or "without a value"
-            raise UserError(f"--sets {given}: name at least one of {', '.join(SETS)}, each once")
+        check_names(self.sets, "--sets", SETS)
 
 
 PRESETS = {

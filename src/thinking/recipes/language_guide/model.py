@@ -26,6 +26,7 @@ from thinking.text import clusters
 from thinking.text import outlines as hierarchy
 from thinking.text.embedders import normalised
 from thinking.text.prepared import Prepared
+from thinking.train_state import RunnerState
 from thinking.types import Space
 
 KernelName = Literal["transformer", "linear", "table"]
@@ -161,7 +162,8 @@ def _kernel(shape: Shape, level: int, own: Space, target: Space, optimizer: opta
 def parameters(guide: Outliner) -> int:
     """How many numbers a guide learns, all layers together."""
     states = jax.eval_shape(guide.init, jax.random.key(0))
-    return sum(leaf.size for state in states for leaf in jax.tree.leaves(getattr(state, "params", state)))
+    learned = [state.train_state.params if isinstance(state, RunnerState) else state for state in states]
+    return sum(leaf.size for leaf in jax.tree.leaves(learned))
 
 
 def save(folder: Path, shape: Shape, fitted: Sequence[Fitted], data: str) -> None:

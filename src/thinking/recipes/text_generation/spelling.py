@@ -16,23 +16,11 @@ from thinking.learning.policy_gradient import Experience
 from thinking.learning.returns import returns_to_go
 from thinking.reasoning.post_training.advantages import Credit, experience_of, spread_out, written_mask
 from thinking.reasoning.post_training.training_step import Questions
+from thinking.recipes.text_generation.config import LETTERS
 from thinking.text.vocabulary import BEGIN, END, Vocabulary
 from thinking.types import Array
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz .,'-"
-LONGEST = 200
-"""Letters of a target at most."""
-
-
 VOCABULARY = Vocabulary(tuple(LETTERS))
-
-
-def check_target(target: str) -> None:
-    """Raises ValueError if a target is empty, too long, or holds what is no letter."""
-    if not 1 <= len(target) <= LONGEST:
-        raise ValueError(f"target of {len(target)} letters: allowed are 1 to {LONGEST}")
-    if strange := sorted(set(target) - set(LETTERS)):
-        raise ValueError(f"target holds {strange[0]!r}: allowed are {LETTERS!r}")
 
 
 def questions(target: str) -> Questions:

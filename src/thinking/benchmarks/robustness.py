@@ -1,5 +1,6 @@
 """Showing that a run survives being killed: start, kill at a random instant, start again, compare the weights."""
 
+import dataclasses
 import json
 import random
 import subprocess
@@ -8,6 +9,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thinking.errors import RunError
+from thinking.experiment import Preset, RunConfig, option
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """Kill training by SIGKILL at random instants, start it again, and compare the weights in the end."""
+
+    num_kills: int = option(
+        20, "kills in all, spread over several runs", minimum=1, maximum=10**6, affects_weights=False
+    )
+    steps: int = option(200, "training steps of each run", minimum=1, maximum=10**9, affects_weights=False)
+
+
+PRESETS = {
+    "default": Preset(Config(), "20 kills, in some 13 minutes"),
+    "smoke": Preset(Config(num_kills=1, steps=20), "a single kill"),
+}
+EXAMPLES = (
+    "python tasks/robustness.py",
+    "python tasks/robustness.py --num-kills 5 --steps 100 --artifacts artifacts/five",
+)
 
 
 def final_digest(folder: Path) -> str:
@@ -28,13 +50,13 @@ def run_undisturbed(command: Sequence[str]) -> float:
     return time.perf_counter() - begin
 
 
-def run_killed(command: Sequence[str], longest: float, kills: int, seed: int) -> int:
+def run_killed(command: Sequence[str], longest: float, num_kills: int, seed: int) -> int:
     """Start a command again and again, each time to be killed by SIGKILL, until it comes to its end.
 
     Args:
         command: the same command continues where it was killed.
         longest: seconds of the longest life; how long each lasts is drawn evenly from 0 to this.
-        kills: at most so many; then it may run to its end.
+        num_kills: at most so many; then it may run to its end.
         seed: of the draws.
 
     Returns:
@@ -44,7 +66,7 @@ def run_killed(command: Sequence[str], longest: float, kills: int, seed: int) ->
         RunError: if it fails in a life that was not cut short.
     """
     rng = random.Random(seed)
-    for killed in range(kills):
+    for killed in range(num_kills):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:
             _, complaint = process.communicate(timeout=rng.uniform(0, longest))
@@ -56,4 +78,4 @@ def run_killed(command: Sequence[str], longest: float, kills: int, seed: int) ->
             raise RunError(f"after {killed} kills the run ended with {process.returncode}: {complaint[-300:]}")
         return killed
     run_undisturbed(command)
-    return kills
+    return num_kills

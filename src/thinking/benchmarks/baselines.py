@@ -13,10 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from thinking.benchmarks.sequences import PROMPT, VOCABULARY, example_decoder
+from thinking.benchmarks.config import GenerationConfig, TrainingConfig
+from thinking.benchmarks.contract import Row
+from thinking.benchmarks.decoders import PROMPT_LENGTH, VOCABULARY_SIZE, example_decoder
 from thinking.errors import RunError
-
-Row = dict[str, Any]
+from thinking.experiment import Run
 
 
 def missing(*packages: str) -> list[str]:
@@ -24,8 +25,20 @@ def missing(*packages: str) -> list[str]:
     return [package for package in packages if importlib.util.find_spec(package) is None]
 
 
-def torch_training_ms(*, width: int, layers: int, rows: int, tokens: int, steps: int, parts: int) -> float:
-    """Milliseconds of a training step in PyTorch, SDPA and fused AdamW: the best of several times `steps` steps.
+def installed(run: Run, part: str, *packages: str) -> bool:
+    """Whether a part of the benchmark can be compared; if not, a line says what is to be installed."""
+    lacking = missing(*packages)
+    if lacking:
+        run.log(f"{part} has no baseline, as it is not installed: pip install {' '.join(lacking)}")
+    return not lacking
+
+
+def torch_training_ms(config: TrainingConfig, num_microbatches: int | None = None) -> float:
+    """Milliseconds of a training step in PyTorch, SDPA and fused AdamW: the best of several times `config.steps`.
+
+    Args:
+        config: sizes.
+        num_microbatches: parts of a batch, if other than in `config`.
 
     Raises:
         RunError: if the twin does not say what the decoder says.
@@ -33,10 +46,11 @@ def torch_training_ms(*, width: int, layers: int, rows: int, tokens: int, steps:
     import torch
     from torch.nn import functional
 
-    model = example_decoder(width, layers, tokens)
+    rows, tokens, parts = config.batch_size, config.sequence_length, num_microbatches or config.num_microbatches
+    model = example_decoder(config.decoder, tokens)
     params = jax.jit(model.init)(jax.random.key(0))
-    batch = np.asarray(jax.random.randint(jax.random.key(1), (rows, tokens), 0, VOCABULARY))
-    twin = _twin(params, layers)
+    batch = np.asarray(jax.random.randint(jax.random.key(1), (rows, tokens), 0, VOCABULARY_SIZE))
+    twin = _twin(params, config.decoder.num_heads)
     read = torch.from_numpy(batch.astype(np.int64))
     with torch.no_grad():
         ours = np.asarray(jax.jit(model.apply)(params, batch).logits)
@@ -46,35 +60,36 @@ def torch_training_ms(*, width: int, layers: int, rows: int, tokens: int, steps:
     optimizer = torch.optim.AdamW(twin.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
 
     def many() -> None:
-        for _ in range(steps):
+        for _ in range(config.steps):
             optimizer.zero_grad(set_to_none=True)
             for part in read.chunk(parts):
-                logits = twin(part)[:, :-1].reshape(-1, VOCABULARY)
+                logits = twin(part)[:, :-1].reshape(-1, VOCABULARY_SIZE)
                 (functional.cross_entropy(logits, part[:, 1:].reshape(-1)) / parts).backward()
             optimizer.step()
 
-    return _best(many, repeats=5) / steps * 1e3
+    return _best(many, repeats=5) / config.steps * 1e3
 
 
-def huggingface_tokens_per_second(*, width: int, layers: int, rows: int, new: int) -> Row:
+def huggingface_tokens_per_second(config: GenerationConfig) -> Row:
     """Tokens per second that Hugging Face's `generate` samples, from a Llama of about the same size."""
     import torch
     import transformers
 
     transformers.logging.set_verbosity_error()
-    config = transformers.LlamaConfig(
-        vocab_size=VOCABULARY,
+    rows, new, width = config.batch_size, config.max_new_tokens, config.decoder.width
+    llama = transformers.LlamaConfig(
+        vocab_size=VOCABULARY_SIZE,
         hidden_size=width,
         intermediate_size=8 * width // 3,  # three maps instead of two, as many weights
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        max_position_embeddings=PROMPT + new,
+        num_hidden_layers=config.decoder.num_layers,
+        num_attention_heads=config.decoder.num_heads,
+        max_position_embeddings=PROMPT_LENGTH + new,
         tie_word_embeddings=True,
         eos_token_id=None,
         pad_token_id=0,
     )
-    model = transformers.LlamaForCausalLM(config).eval()
-    prompts = torch.randint(0, VOCABULARY, (rows, PROMPT))
+    model = transformers.LlamaForCausalLM(llama).eval()
+    prompts = torch.randint(0, VOCABULARY_SIZE, (rows, PROMPT_LENGTH))
 
     def write() -> None:
         with torch.inference_mode():
@@ -86,8 +101,8 @@ def huggingface_tokens_per_second(*, width: int, layers: int, rows: int, new: in
                 do_sample=True,
                 top_k=0,
             )
-        if written.shape != (rows, PROMPT + new):
-            raise RunError(f"Hugging Face wrote {tuple(written.shape)} tokens, not {(rows, PROMPT + new)}")
+        if written.shape != (rows, PROMPT_LENGTH + new):
+            raise RunError(f"Hugging Face wrote {tuple(written.shape)} tokens, not {(rows, PROMPT_LENGTH + new)}")
 
     return {
         "huggingface_tokens_per_second": rows * new / _best(write, repeats=3),
@@ -104,7 +119,7 @@ def _best(function: Callable[[], None], repeats: int) -> float:
     return min(times[1:])  # the first warms up
 
 
-def _twin(params: Any, layers: int) -> Any:
+def _twin(params: Any, num_heads: int) -> Any:
     """A module of PyTorch with the weights of a decoder as `example_decoder` builds it."""
     import torch
     from torch import nn
@@ -141,7 +156,11 @@ def _twin(params: Any, layers: int) -> Any:
 
         def forward(self, x: Any) -> Any:
             rows, tokens, width = x.shape
-            q, k, v = self.project_in(self.first(x)).view(rows, tokens, 3, 4, width // 4).permute(2, 0, 3, 1, 4)
+            q, k, v = (
+                self.project_in(self.first(x))
+                .view(rows, tokens, 3, num_heads, width // num_heads)
+                .permute(2, 0, 3, 1, 4)
+            )
             mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + self.project_out(mixed.transpose(1, 2).reshape(rows, tokens, width))
             return x + self.narrow(functional.relu(self.widen(self.second(x))))
@@ -150,7 +169,7 @@ def _twin(params: Any, layers: int) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.words, self.places = embedding(params["words"]), embedding(params["place"]["places"])
-            self.blocks = nn.ModuleList(Block(params["blocks"][layer]) for layer in range(layers))
+            self.blocks = nn.ModuleList(Block(params["blocks"][layer]) for layer in range(len(params["blocks"])))
             self.norm = norm(params["norm"])
 
         def forward(self, tokens: Any) -> Any:

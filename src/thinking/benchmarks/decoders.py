@@ -1,0 +1,69 @@
+"""The decoder that is measured, and a training step of it.
+
+Axes: B rows, T tokens of a row, L steps.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from thinking.learning.optimizers import adamw
+from thinking.learning.supervised import Sums, next_token_sums, supervised
+from thinking.networks.blocks import BlockConfig
+from thinking.networks.decoder import Decoder, decoder
+from thinking.networks.positions import learned
+from thinking.recipes.groups import DecoderConfig
+from thinking.train_state import TrainState, init_train_state
+from thinking.types import Metrics, Params
+
+VOCABULARY_SIZE, PROMPT_LENGTH = 256, 32
+
+
+def example_decoder(
+    config: DecoderConfig, context_length: int, vocabulary_size: int = VOCABULARY_SIZE, value_head: bool = False
+) -> Decoder:
+    """A decoder whose twin in PyTorch `thinking.benchmarks.baselines` builds; like it, without a value head."""
+    return decoder(
+        vocabulary=vocabulary_size,
+        context_length=context_length,
+        block=BlockConfig(config.width, config.num_heads, position=learned(context_length)),
+        layers=config.num_layers,
+        value_head=value_head,
+    )
+
+
+def count_parameters(params: Params) -> int:
+    """How many there are."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def make_training_steps(
+    model: Decoder, shape: tuple[int, int, int], *, vocabulary_size: int, num_microbatches: int = 1
+) -> tuple[Callable[[TrainState], tuple[TrainState, Metrics]], TrainState]:
+    """Training steps with AdamW over random tokens.
+
+    Args:
+        model: what is trained.
+        shape: [L, B, T] of the tokens.
+        vocabulary_size: of the tokens.
+        num_microbatches: parts of a batch whose gradients are accumulated.
+
+    Returns:
+        A jitted scan over all steps, and the state that it starts from.
+    """
+    optimizer = adamw(1e-3, weight_decay=0.01, clip=1e9)
+
+    def loss(params: Params, batch: jax.Array, key: jax.Array) -> Sums:
+        del key
+        return next_token_sums(model.apply(params, batch).logits, batch, jnp.ones(batch.shape))
+
+    update = supervised(loss, optimizer, accumulate=num_microbatches)
+    batches = jax.random.randint(jax.random.key(1), shape, 0, vocabulary_size)
+
+    @jax.jit
+    def train_steps(state: TrainState) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(lambda state, batch: update(state, batch, jax.random.key(2)), state, batches)
+
+    params = jax.jit(model.init)(jax.random.key(0))
+    return train_steps, init_train_state(params, optimizer)

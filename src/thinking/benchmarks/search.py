@@ -1,0 +1,63 @@
+"""What Gumbel search over tokens costs, beside as many bare calls of the network.
+
+Axes: B rows, T tokens of a prompt.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from thinking.benchmarks.config import SearchConfig
+from thinking.benchmarks.contract import Measurement, Setup
+from thinking.benchmarks.decoders import example_decoder
+from thinking.experiment.device import best_seconds
+from thinking.reasoning.search.mcts import tree_search
+from thinking.reasoning.search.token_model import over_tokens
+from thinking.types import Params
+
+
+def measure_search(config: SearchConfig, setup: Setup) -> Measurement:
+    """Milliseconds of a search, and of its calls of the network alone, one after the other."""
+    del setup
+    rows, tokens, depth, simulations = (
+        config.batch_size, config.prompt_length, config.max_depth, config.num_simulations
+    )  # fmt: skip
+    model = example_decoder(config.decoder, tokens + depth, config.vocabulary_size, value_head=True)
+    params = jax.jit(model.init)(jax.random.key(0))
+    prompts = jax.random.randint(jax.random.key(1), (rows, tokens), 0, config.vocabulary_size)
+    lengths = jnp.full(rows, tokens, jnp.int32)
+
+    def call_network(params: Params) -> jax.Array:
+        advance, (state, outlook) = over_tokens(model, params, prompts, lengths, max_tokens=depth)
+
+        def call(carry: Any, _: None) -> tuple[Any, None]:
+            state, outlook = carry
+            grown, outlook = advance(state, jnp.argmax(outlook.logits, axis=1).astype(jnp.int32))
+            # As in a tree, which goes on from a remembered state: none of them is longer than the depth.
+            return (grown._replace(length=grown.length % depth), outlook), None
+
+        return jax.lax.scan(call, (state, outlook), None, length=simulations)[0][1].logits
+
+    def search(params: Params) -> jax.Array:
+        advance, root = over_tokens(model, params, prompts, lengths, max_tokens=depth)
+        found = tree_search(advance, root, jax.random.key(2), simulations=simulations, max_depth=depth)
+        return found.policy
+
+    def read_prompts(params: Params) -> jax.Array:
+        return over_tokens(model, params, prompts, lengths, max_tokens=depth)[1][1].logits
+
+    prompt, calls, tree = (best_seconds(jax.jit(function), params) for function in (read_prompts, call_network, search))
+    row = {
+        "measured": "search, Gumbel",
+        "rows": rows,
+        "tokens": tokens,
+        "actions": config.vocabulary_size,
+        "simulations": simulations,
+        "ms": tree * 1e3,
+        "reading_the_prompts_ms": prompt * 1e3,
+        "bare_calls_ms": calls * 1e3,
+        "over_bare_calls": tree / calls,
+        "over_bare_calls_without_prompts": (tree - prompt) / (calls - prompt),
+    }
+    return Measurement([row])

@@ -1,0 +1,54 @@
+"""What a training step of a decoder costs, beside PyTorch.
+
+Axes: B rows, T tokens of a row, D width.
+"""
+
+from thinking.benchmarks import baselines
+from thinking.benchmarks.config import TrainingConfig
+from thinking.benchmarks.contract import Measurement, Row, Setup
+from thinking.benchmarks.decoders import VOCABULARY_SIZE, count_parameters, example_decoder, make_training_steps
+from thinking.experiment.device import best_seconds
+
+
+def measure_training(config: TrainingConfig, setup: Setup) -> Measurement:
+    """Milliseconds of a training step with AdamW, and of one in PyTorch if that is installed."""
+    row = measure_training_step(config, setup.gflops)
+    if baselines.installed(setup.run, "training", "torch"):
+        row["torch_ms"] = baselines.torch_training_ms(config)
+        row["torch_ms_at_once"] = baselines.torch_training_ms(config, num_microbatches=1)
+        best = min(row["torch_ms"], row["torch_ms_at_once"])
+        row["times_faster_than_torch"] = best / min(row["ms"], row["ms_at_once"])
+    return Measurement([row])
+
+
+def measure_training_step(config: TrainingConfig, gflops: float) -> Row:
+    """Milliseconds of a training step in float32, and the floor that its matrix products set.
+
+    Gradients are accumulated over parts of the batch: what is held of a part stays in a CPU's caches.
+
+    Args:
+        config: sizes.
+        gflops: what the machine reaches in a matrix product.
+    """
+    rows, tokens, width, layers = (
+        config.batch_size, config.sequence_length, config.decoder.width, config.decoder.num_layers
+    )  # fmt: skip
+    model, shape = example_decoder(config.decoder, tokens), (config.steps, rows, tokens)
+    steps, state = make_training_steps(
+        model, shape, vocabulary_size=VOCABULARY_SIZE, num_microbatches=config.num_microbatches
+    )
+    whole_steps, _ = make_training_steps(model, shape, vocabulary_size=VOCABULARY_SIZE)
+    seconds, at_once = (best_seconds(function, state) / config.steps for function in (steps, whole_steps))
+    matrices = layers * 12 * width**2 + VOCABULARY_SIZE * width
+    floor = (6 * matrices + layers * 12 * tokens * width) * rows * tokens / gflops / 1e9
+    return {
+        "measured": "training step",
+        "rows": rows,
+        "tokens": tokens,
+        "parameters": count_parameters(state.params),
+        "parts": config.num_microbatches,
+        "ms": seconds * 1e3,
+        "ms_at_once": at_once * 1e3,
+        "floor_ms": floor * 1e3,
+        "over_floor": seconds / floor,
+    }

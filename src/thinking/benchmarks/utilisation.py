@@ -1,0 +1,48 @@
+"""How much of a GPU's arithmetic a training step in bfloat16 uses."""
+
+import jax
+import jax.numpy as jnp
+
+from thinking.benchmarks.config import UtilisationConfig
+from thinking.benchmarks.contract import Measurement, Setup
+from thinking.benchmarks.decoders import count_parameters, make_training_steps
+from thinking.experiment.device import best_seconds
+from thinking.networks.blocks import BlockConfig
+from thinking.networks.decoder import decoder
+
+BFLOAT16_PEAKS = {
+    "NVIDIA A100-SXM4-40GB": 312,
+    "NVIDIA A100-SXM4-80GB": 312,
+    "NVIDIA H100 80GB HBM3": 989,
+    "NVIDIA H200": 989,
+    "NVIDIA L4": 121,
+}
+"""TFLOP/s of dense bfloat16 products that the makers of cards name, by `device_kind`."""
+
+
+def measure_utilisation(config: UtilisationConfig, setup: Setup) -> Measurement:
+    """Tokens a second of a training step with AdamW, and their share of the card's peak if that is known.
+
+    Operations are counted as 6 for each parameter and token and 12 D T for each layer and token (Chowdhery et al. 2022,
+    appendix B), whatever is really computed.
+    """
+    del setup
+    sizes, rows, tokens = config.decoder, config.batch_size, config.sequence_length
+    block = BlockConfig(sizes.width, sizes.num_heads, dtype=jnp.bfloat16)
+    model = decoder(vocabulary=config.vocabulary_size, context_length=tokens, block=block, layers=sizes.num_layers)
+    steps, state = make_training_steps(model, (config.steps, rows, tokens), vocabulary_size=config.vocabulary_size)
+    seconds = best_seconds(steps, state) / config.steps
+    size = count_parameters(state.params)
+    rate = (6 * size + 12 * sizes.num_layers * sizes.width * tokens) * rows * tokens / seconds / 1e12
+    kind = jax.devices()[0].device_kind
+    row = {
+        "measured": f"training step in bfloat16 on {kind}",
+        "rows": rows,
+        "tokens": tokens,
+        "parameters": size,
+        "ms": seconds * 1e3,
+        "tokens_per_second": rows * tokens / seconds,
+        "model_tflops": rate,
+        "model_flops_utilisation": rate / BFLOAT16_PEAKS[kind] if kind in BFLOAT16_PEAKS else None,
+    }
+    return Measurement([row])

@@ -1,0 +1,44 @@
+"""A comparison of all ways to search: the share of problems that each solves, for how many tokens."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thinking.experiment import Run, plots
+from thinking.experiment.results import print_rows
+from thinking.reasoning.post_training.rewards import outcome
+from thinking.reasoning.search.budgets import at_budget, curves
+from thinking.recipes.arithmetic.datasets import Exam
+from thinking.recipes.arithmetic.searches import Searcher, compare
+
+
+def compare_searches(
+    run: Run, name: str, by: Searcher, examples: Exam, *, num_problems: int, num_samples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Rows of every method at several sizes; a plot of them all, and a printed table of those at an equal budget.
+
+    Args:
+        run: takes the plot.
+        name: of the model.
+        by: the model.
+        examples: held-out problems.
+        num_problems: so many of them are drawn, all if there are fewer.
+        num_samples: the most completions of a problem.
+        seed: of everything drawn.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(examples.problems))[:num_problems]
+    prompts = jax.tree.map(lambda leaf: leaf[drawn], examples.prompts)
+    problems = [examples.problems[index] for index in drawn]
+
+    def right(solutions: Any) -> np.ndarray:
+        return np.asarray(outcome(prompts.tokens, jax.tree.map(jnp.asarray, solutions), answers=prompts.answers))
+
+    rows = compare(by, jax.random.key(seed), problems, prompts.tokens, prompts.lengths, right, num_samples)
+    greedy, *further = rows
+    labels = "tokens written for a problem", f"solved, % (dashed: greedily, with {greedy['tokens_mean']:.0f} tokens)"
+    plots.spread(run.plots / f"search_{name}.png", curves(further), *labels, round(greedy["exact_percent"], 1))
+    run.log(f"{name}: within {num_samples} times the tokens of a greedy answer, and 5 % more")
+    print_rows(at_budget(rows, 1.05 * num_samples * greedy["tokens_mean"]))
+    return [{"model": name, **row} for row in rows]

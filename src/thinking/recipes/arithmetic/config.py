@@ -1,0 +1,255 @@
+"""Settings of arithmetic with thoughts. Free of JAX; the presets are in `presets.py`."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from tyro.conf import FlagCreatePairsOff
+
+from thinking.errors import UserError, name_flags
+from thinking.experiment import RunConfig, group, invalid, option
+from thinking.recipes.groups import CurriculumConfig, DecoderConfig, OptimizerConfig, check_names
+
+Style = Literal["worked", "direct", "subtasks", "revised"]
+Method = Literal["greedy", "vote", "value", "likeliest", "check", "beam", "revision", "tree"]
+Algorithm = Literal["none", "grpo", "ppo", "reinforce", "expert_iteration"]
+
+CONTEXT_LENGTH = 1024
+"""Tokens that a question and its answer may have together."""
+MOST_PROBLEMS = 10**7
+MOST_STEPS = 10**9
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Worked problems to learn from."""
+
+    sources: tuple[str, ...] = option(
+        ("words", "multiply:2", "divide:2"),
+        "problems of supervised training: words, or OPERATION:DIGITS; in this order with a curriculum",
+    )
+    num_problems: int = option(
+        4000, "problems drawn of each OPERATION:DIGITS to train on", minimum=1, maximum=MOST_PROBLEMS
+    )
+    verbal_fraction: float = option(
+        0.5, "share of problems that are put in words instead of symbols", minimum=0, maximum=1
+    )
+    reverse_digits: bool = option(False, "write numbers with their least significant digit first")
+    error_fraction: float = option(
+        0.1, "share of steps of the revised style that are wrong at first and then corrected", minimum=0, maximum=1
+    )
+    row_length: int = option(
+        128, "tokens of a packed row, which holds several problems", minimum=1, maximum=CONTEXT_LENGTH
+    )
+
+    def validate(self) -> None:
+        """Raises UserError for problems that nobody can draw."""
+        check_sources(self.sources)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(DecoderConfig):
+    """A decoder with a value head."""
+
+    gated: bool = option(True, "gated blocks (SwiGLU) instead of rectifiers")
+    positions: Literal["number", "place"] = option(
+        "number", "position of a token: its number in the text, or the place of its digit in a number"
+    )
+    num_digit_positions: int = option(
+        64, "digit positions that training draws from with positions by place", minimum=1, maximum=2**16
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class SftOptimizerConfig(OptimizerConfig):
+    """AdamW, whose rate rises, then falls as a cosine."""
+
+    learning_rate: float = option(0.003, "highest learning rate")
+    final_fraction: float = option(0.1, "share of that rate that is left in the end", minimum=0, maximum=1)
+    schedule_steps: int = option(
+        3000, "steps of the schedule; training may end before it does", minimum=1, maximum=MOST_STEPS
+    )
+    weight_decay: float = option(
+        0.05, "share of a matrix that a step at rate 1 would take away", minimum=0, maximum=1000
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class SftConfig:
+    """Supervised training on worked problems."""
+
+    num_steps: int = option(485, "training steps", minimum=1, maximum=MOST_STEPS)
+    batch_size: int = option(32, "rows of a step", minimum=1, maximum=2**20)
+    optimizer: SftOptimizerConfig = group(SftOptimizerConfig, "AdamW, whose rate rises, then falls as a cosine")
+
+
+@dataclasses.dataclass(frozen=True)
+class RlOptimizerConfig(OptimizerConfig):
+    """AdamW, whose rate rises, stays, and falls to 0 in the second half."""
+
+    learning_rate: float = option(5e-4, "highest learning rate")
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyConfig:
+    """The loss of a policy."""
+
+    clip: float = option(0.2, "how far a probability ratio of grpo or ppo may stray from 1", above=0, maximum=1000)
+    kl_weight: float = option(
+        0.0, "weight in grpo of the divergence from the policy at the start", minimum=0, maximum=1000
+    )
+    entropy_weight: float = option(
+        0.1, "weight of the entropy bonus; expert_iteration has none", minimum=0, maximum=1000
+    )
+    entropy_ceiling: float = option(0.2, "mean entropy in nats above which there is no bonus", minimum=0, maximum=1000)
+    value_weight: float = option(0.1, "weight of the value head's loss", minimum=0, maximum=1000)
+    gae_lambda: float = option(1.0, "decay of ppo's advantages", minimum=0, maximum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class RlConfig:
+    """Post-training by rewards."""
+
+    algorithm: Algorithm = option("grpo", "how the policy learns from rewards")
+    sources: tuple[str, ...] = option(("words",), "problems to post-train on: words, or OPERATION:DIGITS")
+    num_updates: int = option(280, "updates", minimum=1, maximum=MOST_STEPS)
+    num_prompts: int = option(64, "prompts that an update learns from", minimum=1, maximum=2**20)
+    num_sampled_prompts: int = option(
+        128,
+        "prompts that are answered for it; it learns from those whose rewards differ most",
+        minimum=1,
+        maximum=2**20,
+    )
+    num_generations: int = option(8, "completions of each prompt", minimum=1, maximum=2**16)
+    prioritized: bool = option(True, "draw prompts by what is left to be learned of each instead of evenly")
+    advantage: Literal["step", "whole"] = option(
+        "step",
+        "what tokens learn from: step is the rightness of their own step, whole the weighted rewards of the completion "
+        "(always so with expert_iteration)",
+    )
+    num_epochs: int = option(
+        1, "passes over the completions of an update (reinforce: always 1)", minimum=1, maximum=1000
+    )
+    num_minibatches: int = option(4, "minibatches of a pass (reinforce: always 1)", minimum=1, maximum=2**20)
+    optimizer: RlOptimizerConfig = group(
+        RlOptimizerConfig, "AdamW, whose rate rises, stays, and falls to 0 in the second half"
+    )
+    policy: PolicyConfig = group(PolicyConfig, "the loss of the policy")
+
+    def validate(self) -> None:
+        """Raises UserError for prompts, completions and minibatches that do not fit each other."""
+        check_sources(self.sources)
+        alone = self.algorithm == "none" or (self.advantage == "whole" and self.algorithm in ("ppo", "reinforce"))
+        if self.num_generations == 1 and not alone:
+            raise invalid("num_generations", f"a whole number from 2 with --algorithm {self.algorithm}", take=8)
+        if self.num_sampled_prompts < self.num_prompts:
+            allowed = f"a whole number from --num-prompts, {self.num_prompts}"
+            raise invalid("num_sampled_prompts", allowed, take=self.num_prompts)
+        if (count := self.num_prompts * self.num_generations) % self.num_minibatches:
+            raise invalid("num_minibatches", f"a divisor of the {count} completions of an update", take=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardsConfig:
+    """What the rewards of a completion weigh in their sum."""
+
+    outcome_weight: float = option(1.0, "weight of the right answer", minimum=0, maximum=1000)
+    process_weight: float = option(0.5, "weight of the share of right steps", minimum=0, maximum=1000)
+    format_weight: float = option(0.1, "weight of a well-formed completion", minimum=0, maximum=1000)
+    length_weight: float = option(0.0, "weight of the share of the token budget that is left", minimum=0, maximum=1000)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """Held-out problems, answered greedily."""
+
+    sources: tuple[str, ...] = option(("words",), "held-out problems: words, or OPERATION:DIGITS")
+    num_problems: int = option(1000, "problems drawn of each OPERATION:DIGITS", minimum=1, maximum=MOST_PROBLEMS)
+    injected_errors: bool = option(False, "evaluate worked and revised also on thoughts that begin with a wrong step")
+
+    def validate(self) -> None:
+        """Raises UserError for problems that nobody can draw."""
+        check_sources(self.sources)
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """A comparison of all ways to search for an answer."""
+
+    sources: tuple[str, ...] = option((), "held-out problems to search on: words, or OPERATION:DIGITS; none: no search")
+    num_problems: int = option(256, "problems to search on", minimum=1, maximum=MOST_PROBLEMS)
+    num_samples: int = option(16, "most completions sampled of a problem", minimum=1, maximum=2**12)
+    temperature: float = option(
+        0.7, "by which logits are divided before completions are sampled, by --chat too", minimum=0.01, maximum=1000
+    )
+
+    def validate(self) -> None:
+        """Raises UserError for problems that nobody can draw."""
+        if self.sources:
+            check_sources(self.sources)
+
+
+@dataclasses.dataclass(frozen=True)
+class AnswerConfig:
+    """How `--chat` answers."""
+
+    method: Method = option("greedy", "way to search for the answer")
+    num_samples: int = option(
+        8, "completions sampled, or the width of the beam, or the simulations of each tree", minimum=1, maximum=2**12
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """Teach a small decoder arithmetic: worked chains of thought first, then rewards, then search."""
+
+    styles: tuple[Style, ...] = option(
+        ("worked",), "ways to answer; each is a model of its own, and the first goes on to rewards and search"
+    )
+    chat: FlagCreatePairsOff[bool] = option(False, "answer typed problems once trained, and end", affects_weights=False)
+    data: DataConfig = group(DataConfig, "worked problems to learn from")
+    model: ModelConfig = group(ModelConfig, "the decoder")
+    curriculum: CurriculumConfig = group(CurriculumConfig, "a curriculum over the sources")
+    sft: SftConfig = group(SftConfig, "supervised training on worked problems")
+    rl: RlConfig = group(RlConfig, "post-training by rewards")
+    rewards: RewardsConfig = group(RewardsConfig, "what the rewards of a completion weigh in their sum")
+    eval: EvalConfig = group(EvalConfig, "held-out problems, answered greedily", affects_weights=False)
+    search: SearchConfig = group(SearchConfig, "a comparison of all ways to search", affects_weights=False)
+    answer: AnswerConfig = group(AnswerConfig, "how --chat answers", affects_weights=False)
+
+    def validate(self) -> None:
+        """Raises UserError for styles and positions that a later stage cannot use."""
+        check_names(self.styles, "--styles", get_args(Style))
+        first, algorithm = self.styles[0], self.rl.algorithm
+        continued = algorithm != "none" or bool(self.search.sources)
+        if self.model.positions == "place" and not self.data.reverse_digits:
+            raise UserError(
+                "--model.positions place: digits are counted from the last one; give --data.reverse-digits too"
+            )
+        if self.model.positions == "place" and (continued or self.chat or "subtasks" in self.styles):
+            raise UserError(
+                "--model.positions place: allowed are training by examples and evaluation; give --rl.algorithm none"
+            )
+        if first == "subtasks" and continued:
+            raise UserError(
+                "--styles subtasks: allowed are training by examples, evaluation and --chat; give --rl.algorithm none"
+            )
+        if self.rl.advantage == "step" and first != "worked" and algorithm not in ("none", "expert_iteration"):
+            raise UserError(
+                "--rl.advantage step: steps are told apart in the worked style alone; give --rl.advantage whole"
+            )
+
+
+def check_sources(sources: Sequence[str]) -> None:
+    """Check the names of sources of problems; for the `validate` of a group with `--sources`.
+
+    Raises:
+        UserError: there is none, or one stands for nothing.
+    """
+    from thinking.environments.arithmetic.sources import level_of  # imports NumPy, which `--help` can do without
+
+    if not sources:
+        raise UserError("--sources: name at least one, as words or OPERATION:DIGITS")
+    with name_flags(source="--sources"):
+        for source in sources:
+            level_of(source)

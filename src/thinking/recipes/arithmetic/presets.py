@@ -1,0 +1,113 @@
+"""Presets of arithmetic with thoughts, and commands to begin with. Free of JAX."""
+
+from thinking.experiment import Preset
+from thinking.recipes.arithmetic.config import (
+    Config,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    PolicyConfig,
+    RlConfig,
+    SearchConfig,
+    SftConfig,
+    SftOptimizerConfig,
+)
+from thinking.recipes.groups import CurriculumConfig
+
+LADDER = (
+    *("add:1", "subtract:1", "multiply:1", "divide:1", "add:2", "subtract:2", "divide:2"),
+    *("add:3", "subtract:3", "multiply:2", "add:4", "subtract:4"),
+)
+NO_RL = RlConfig(algorithm="none")
+
+WORDS = Config(
+    styles=("worked", "direct"),
+    data=DataConfig(sources=("words", "add:3", "subtract:3", "multiply:2", "divide:2")),
+    sft=SftConfig(num_steps=5000, optimizer=SftOptimizerConfig(schedule_steps=5000, final_fraction=0.01)),
+    rl=NO_RL,
+)
+SLIPS = Config(
+    styles=("revised", "worked"),
+    data=DataConfig(sources=("words", "add:3", "subtract:3"), error_fraction=0.2, row_length=192),
+    sft=SftConfig(num_steps=3000, batch_size=24),
+    rl=NO_RL,
+    eval=EvalConfig(injected_errors=True),
+)
+LENGTHS = Config(
+    data=DataConfig(
+        sources=("add:10x10:10000", *(f"add:{digits}:{180 * digits}" for digits in range(1, 11))),
+        verbal_fraction=0.0,
+        reverse_digits=True,
+        row_length=384,
+    ),
+    model=ModelConfig(width=96, num_heads=2, gated=False, positions="place"),
+    sft=SftConfig(
+        num_steps=1600,
+        batch_size=8,
+        optimizer=SftOptimizerConfig(schedule_steps=1600, final_fraction=0.01, weight_decay=0.01),
+    ),
+    rl=NO_RL,
+    eval=EvalConfig(sources=("add:10", "add:10x10", "add:20", "add:20x20", "add:30x30", "add:40x40"), num_problems=500),
+)
+SUBTASKS = Config(
+    styles=("subtasks",),
+    data=DataConfig(
+        sources=(
+            *(f"add:{digits}:{200 * digits}" for digits in range(1, 9)),
+            *("multiply:1:1000", "multiply:2:8000", "multiply:3:5000", "multiply:4:12000"),
+        ),
+        verbal_fraction=0.0,
+        reverse_digits=True,
+        row_length=192,
+    ),
+    model=ModelConfig(num_layers=3),
+    sft=SftConfig(
+        num_steps=4800, batch_size=16, optimizer=SftOptimizerConfig(schedule_steps=4800, final_fraction=0.01)
+    ),
+    rl=NO_RL,
+    eval=EvalConfig(sources=("multiply:4x4",), num_problems=256),
+)
+SMOKE = Config(
+    data=DataConfig(sources=("add:1", "subtract:1"), num_problems=50),
+    model=ModelConfig(width=16, num_heads=2, num_layers=1),
+    sft=SftConfig(num_steps=4, batch_size=4),
+    rl=RlConfig(sources=("add:1",), num_updates=2, num_prompts=4, num_sampled_prompts=6, num_generations=2),
+    eval=EvalConfig(sources=("add:1",), num_problems=20),
+)
+
+PRESETS = {
+    "default": Preset(
+        Config(search=SearchConfig(sources=("words",))), "word problems: chains, GRPO and search; 10 minutes on a core"
+    ),
+    "ppo": Preset(
+        Config(
+            rl=RlConfig(algorithm="ppo", num_updates=300, policy=PolicyConfig(entropy_weight=0.3, entropy_ceiling=0.08))
+        ),
+        "the same with PPO, without search",
+    ),
+    "reinforce": Preset(
+        Config(rl=RlConfig(algorithm="reinforce", num_updates=1200, num_prompts=16, num_sampled_prompts=32)),
+        "the same with REINFORCE, without search",
+    ),
+    "words": Preset(WORDS, "long supervised training, with and without a chain of thought; no rewards"),
+    "ladder": Preset(
+        Config(
+            data=DataConfig(sources=LADDER),
+            curriculum=CurriculumConfig(enabled=True),
+            sft=SftConfig(num_steps=3000),
+            rl=NO_RL,
+            eval=EvalConfig(sources=LADDER, num_problems=200),
+        ),
+        "a curriculum of twelve operations and lengths",
+    ),
+    "slips": Preset(SLIPS, "chains that correct their own wrong steps, and plain chains"),
+    "lengths": Preset(LENGTHS, "sums of up to 40 digits, learned from sums of up to 10; 4 minutes"),
+    "subtasks": Preset(SUBTASKS, "products of 4 digits, each sub-task solved in a context of its own"),
+    "smoke": Preset(SMOKE, "a few steps of a tiny model, to see that everything runs"),
+}
+EXAMPLES = (
+    "python tasks/arithmetic.py --chat",
+    "python tasks/arithmetic.py --chat --answer.method check --answer.num-samples 16",
+    "python tasks/arithmetic.py --preset words --artifacts artifacts/words",
+    "python tasks/arithmetic.py --rl.algorithm expert_iteration --rl.num-updates 100 --artifacts artifacts/imitation",
+)

@@ -1,0 +1,89 @@
+"""The config of writing toward a target by reward alone, and its presets. Free of JAX."""
+
+import dataclasses
+from typing import Literal
+
+from thinking.experiment import Preset, group, invalid, option
+from thinking.recipes.groups import (
+    CurriculumConfig,
+    DecoderConfig,
+    OptimizerConfig,
+    SeedsConfig,
+    check_names,
+)
+
+Reward = Literal["outcome", "process"]
+REWARDS: tuple[Reward, ...] = ("outcome", "process")
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz .,'-"
+LONGEST = 200
+"""Letters of a target at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RLConfig:
+    """REINFORCE over the letters of texts."""
+
+    num_updates: int = option(1000, "updates", minimum=1, maximum=10**9)
+    batch_size: int = option(64, "texts of an update", minimum=1, maximum=65_536)
+    entropy_weight: float = option(0.3, "weight of the entropy bonus", minimum=0)
+    entropy_ceiling: float = option(0.3, "mean entropy above which there is no bonus, in nats", minimum=0)
+    discount: float = option(0.5, "what a reward of the process counts one letter earlier", minimum=0, maximum=1)
+    optimizer: OptimizerConfig = group(OptimizerConfig, "AdamW, its rate falling to 0 in the second half")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """How the policy is evaluated while it learns."""
+
+    beam_width: int = option(
+        8, "texts kept side by side, of which the environment tells the best", minimum=1, maximum=4096
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(SeedsConfig):
+    """Teach a decoder to write a text by rewards alone."""
+
+    seeds: int = option(
+        1, "models of each reward, of seeds from --seed on", minimum=1, maximum=1024, affects_weights=False
+    )
+    target: str = option("thinking takes steps", "the text: small letters, spaces and . , ' -")
+    rewards: tuple[Reward, ...] = option(
+        REWARDS,
+        "how right letters are rewarded, a model for each: outcome (all in the end), process (each at once)",
+        affects_weights=False,
+    )
+    model: DecoderConfig = group(DecoderConfig(num_layers=1), "the decoder")
+    curriculum: CurriculumConfig = group(CurriculumConfig(threshold=0.5), "longer and longer parts of the target")
+    rl: RLConfig = group(RLConfig, "learning from rewards")
+    eval: EvalConfig = group(EvalConfig, "evaluation")
+
+    def validate(self) -> None:
+        """Raises UserError for a target that cannot be written, and for seeds or rewards that cannot be trained."""
+        super().validate()
+        check_names(self.rewards, "--rewards", REWARDS)
+        if not 1 <= len(self.target) <= LONGEST:
+            raise invalid("target", f"a text of 1 to {LONGEST} letters", take="'thinking takes steps'")
+        if strange := sorted(set(self.target) - set(LETTERS)):
+            raise invalid("target", f"a text of {LETTERS!r}, which has no {strange[0]!r}")
+
+
+PRESETS = {
+    "default": Preset(Config(), "all of the target at once, for both rewards"),
+    "curriculum": Preset(Config(curriculum=CurriculumConfig(True, 0.5)), "longer and longer parts of the target"),
+    "smoke": Preset(
+        Config(
+            target="abc",
+            model=DecoderConfig(width=16, num_heads=2, num_layers=1),
+            curriculum=CurriculumConfig(True, 0.5),
+            rl=RLConfig(num_updates=20, batch_size=8),
+            eval=EvalConfig(beam_width=2),
+        ),
+        "everything once, in seconds",
+    ),
+}
+EXAMPLES = (
+    "./run_manual.sh local tasks/text_generation.py --seeds 3",
+    "./run_manual.sh local tasks/text_generation.py --target 'hello world' --rewards process",
+)

@@ -1,0 +1,47 @@
+"""Whether training survives being killed: runs that are killed at random instants end with the very same weights.
+
+Guides learn to plan on a graph (`tasks/simple.py`), once undisturbed and then in runs that are killed by SIGKILL and
+started again with the same command, until there were enough kills. The digests of the final weights are compared.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from thinking.benchmarks.robustness import EXAMPLES, PRESETS, Config, final_digest, run_killed, run_undisturbed
+from thinking.experiment import Run, main
+
+TASK = Path(__file__).with_name("simple.py")
+
+
+def flags_of_task(steps: int) -> list[str]:
+    """The flags of the task that is killed, without `--artifacts`."""
+    return ["--sets", "table", "linear", "skip_transformer", "--training.steps", str(steps), "--eval.max-hops", "16"]
+
+
+def run(config: Config, run: Run) -> None:
+    """Train, killed at random instants, until so many kills are survived; compare with a run left alone."""
+    from thinking.experiment.results import write_results
+
+    rows, survived = [], 0
+    with tempfile.TemporaryDirectory(dir=run.folder) as folder:
+
+        def command(name: str) -> list[str]:
+            return [sys.executable, str(TASK), *flags_of_task(config.steps), "--artifacts", f"{folder}/{name}"]
+
+        seconds = run_undisturbed(command("undisturbed"))
+        expected = final_digest(Path(folder, "undisturbed", TASK.stem))
+        while survived < config.num_kills:
+            name = f"run {len(rows) + 1}"
+            killed = run_killed(command(name), seconds, config.num_kills - survived, config.seed + survived)
+            survived += killed
+            same = final_digest(Path(folder, name, TASK.stem)) == expected
+            rows.append({"run": name, "kills": killed, "bit_identical": same})
+            run.log(f"{name}: killed {killed} times, final weights {'bit-identical' if same else 'DIFFERENT'}")
+    write_results(run, rows, {}, kills=survived, undisturbed_seconds=seconds)
+
+
+if __name__ == "__main__":
+    main("robustness", run, PRESETS, EXAMPLES)
