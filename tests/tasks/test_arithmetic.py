@@ -1,6 +1,7 @@
 """The arithmetic task: from a command to results that can be trusted."""
 
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import re
 import signal
 import sys
 
+import jax
 import pytest
 
 from tasks import arithmetic
@@ -103,7 +105,7 @@ def test_typed_problems_are_answered_line_by_line_and_others_refused(finished, m
 def test_all_ways_of_searching_are_compared_at_equal_budgets(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(searching, "SIZES", {"beam": (2,), "tree": (1,)})
     config = dataclasses.replace(SMALL, search=("add:1",), search_problems=6, attempts=2)
-    rows = arithmetic.search(config, Run(folder=tmp_path, config=config), "worked", begun(config))
+    rows = arithmetic.search(config, Run(folder=tmp_path, config=config), "worked", begun())
     assert {row["method"] for row in rows} == set(searching.METHODS)
     assert all(row["problems"] == 6 for row in rows)
     cost = {(row["method"], row["size"]): row["tokens_mean"] for row in rows}
@@ -116,16 +118,20 @@ def test_all_ways_of_searching_are_compared_at_equal_budgets(finished, tmp_path,
 @pytest.mark.parametrize("algorithm", ["ppo", "reinforce", "expert_iteration"])
 def test_every_algorithm_updates_the_policy_it_is_given(finished, algorithm, tmp_path):
     config = dataclasses.replace(SMALL, algorithm=algorithm, curriculum=True, updates=1, exams=("add:1",))
-    asked = arithmetic.practise(config, Run(folder=tmp_path, config=config), "worked", begun(config))
+    asked = arithmetic.practise(config, Run(folder=tmp_path, config=config), "worked", begun())
     (line,) = [line for line in lines(Run(folder=tmp_path, config=config)) if line["stage"] == algorithm]
     assert line["levels_open"] == 1
     assert int(asked.state.learner.optimizer[1][0].count) > 0
 
 
-def begun(config):
-    import jax
+@functools.cache
+def drawn_parameters():
+    return jax.device_get(jax.jit(arithmetic.build(SMALL).init)(jax.random.key(0)))
 
-    return arithmetic.build(config).init(jax.random.key(0))
+
+def begun():
+    """The parameters that every untaught model has, in arrays of their own: training may take them over."""
+    return jax.device_put(drawn_parameters())
 
 
 @pytest.mark.parametrize(
