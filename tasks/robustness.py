@@ -16,10 +16,10 @@ from thinking.experiment import Run, main
 TASK = Path(__file__).with_name("simple.py")
 
 
-def flags_of_task(num_steps: int) -> list[str]:
+def flags_of_task(preset: str, num_steps: int) -> list[str]:
     """The flags of the task that is killed, without `--artifacts`."""
-    flags = "--sets table linear skip_transformer --eval.max-hops 16 --training.num-steps"
-    return [*flags.split(), str(num_steps)]
+    guides = ["--sets", "table", "linear", "skip_transformer"]
+    return ["--preset", preset, *guides, "--training.num-steps", str(num_steps), "--eval.max-hops", "16"]
 
 
 def run(config: Config, run: Run) -> None:
@@ -30,13 +30,14 @@ def run(config: Config, run: Run) -> None:
     with tempfile.TemporaryDirectory(dir=run.folder) as folder:
 
         def command(name: str) -> list[str]:
-            return [sys.executable, str(TASK), *flags_of_task(config.num_steps), "--artifacts", f"{folder}/{name}"]
+            flags = flags_of_task(config.task_preset, config.num_steps)
+            return [sys.executable, str(TASK), *flags, "--artifacts", f"{folder}/{name}"]
 
         seconds = run_undisturbed(command("undisturbed"))
         expected = final_digest(Path(folder, "undisturbed", TASK.stem))
         while survived < config.num_kills:
             name = f"run {len(rows) + 1}"
-            killed = run_killed(command(name), seconds, config.num_kills - survived, config.seed + survived)
+            killed = run_killed(command(name), seconds, config.num_kills - survived, config.seed + len(rows))
             survived += killed
             same = final_digest(Path(folder, name, TASK.stem)) == expected
             rows.append({"run": name, "kills": killed, "bit_identical": same})

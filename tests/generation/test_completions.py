@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from tests.kernels.quick import jit
 
-from thinking.generation import completions, prompts
+from thinking.generation import completions
+from thinking.generation import prompts as parts
 from thinking.generation.completions import generate, generator, streamer
 from thinking.generation.sampling import Sampling
 from thinking.networks import positions
@@ -22,6 +23,7 @@ PROMPTS = np.asarray(jax.random.randint(jax.random.key(1), (3, 9), 0, WORDS), np
 LENGTHS = np.asarray([1, 9, 4], np.int32)
 
 
+@functools.cache
 def build(pattern=Dense(), context_length=24, **block):
     shape = BlockConfig(16, 4, **{"key_heads": 2, **block})
     model = decoder(
@@ -33,9 +35,34 @@ def build(pattern=Dense(), context_length=24, **block):
 MODEL, PARAMS = build()
 
 
+def new_writer(model, new, sizes, **options):
+    return jit(functools.partial(generate, model, max_new_tokens=new, **options))
+
+
+writer = functools.cache(new_writer)
+"""Compiled once for all tests, unless one of them changes the sizes by which it is traced."""
+
+
 def write(model=MODEL, params=PARAMS, key=2, prompts=PROMPTS, lengths=LENGTHS, new=NEW, **options):
-    written = jit(functools.partial(generate, model, max_new_tokens=new, **options))
-    return jax.tree.map(np.asarray, written(params, jax.random.key(key), prompts, lengths))
+    make = new_writer if "forced" in options else writer  # an array is no key of a cache
+    written = make(model, new, (completions.STAGE, parts.PREFILL), **options)
+    return jax.device_get(written(params, jax.random.key(key), prompts, lengths))
+
+
+@functools.cache
+def reader(model):
+    """What a model reads of a row of 24 tokens, as NumPy arrays."""
+    apply = jit(model.apply)
+
+    def read(params, tokens, **where):
+        reading = jax.device_get(apply(params, np.pad(tokens, (0, 24 - len(tokens)))[None], **where))
+        return reading.logits[0], log_softmax(reading.logits[0]), reading.value[0]
+
+    return read
+
+
+def log_softmax(logits):
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
 
 @functools.cache
@@ -56,23 +83,17 @@ def rows_of(written, prompts=PROMPTS, lengths=LENGTHS):
 def test_log_probabilities_and_values_are_those_of_a_teacher_forced_pass(pattern):
     model, params = build(pattern)
     written = write(model, params, sampling=Sampling(temperature=1.3, top_p=0.9))
-    apply = jit(model.apply)
     for row, tokens, begin in rows_of(written):
-        padded = np.pad(tokens, (0, 24 - len(tokens)))[None]
-        reading = apply(params, padded)
-        forced = np.take_along_axis(
-            np.asarray(jax.nn.log_softmax(reading.logits[0])), np.roll(padded[0], -1)[:, None], 1
-        )
-        there = slice(begin - 1, len(tokens) - 1)
-        np.testing.assert_allclose(written.log_prob[row], forced[there, 0], atol=1e-4)
-        np.testing.assert_allclose(written.value[row], reading.value[0, there], atol=1e-4)
+        _, logs, value = reader(model)(params, tokens)
+        wanted = [logs[at - 1, tokens[at]] for at in range(begin, len(tokens))]
+        np.testing.assert_allclose(written.log_prob[row], wanted, atol=1e-4)
+        np.testing.assert_allclose(written.value[row], value[begin - 1 : len(tokens) - 1], atol=1e-4)
 
 
 def test_temperature_zero_writes_the_likeliest_token_each_time():
     written = write(sampling=Sampling(temperature=0.0))
-    apply = jit(MODEL.apply)
     for _, tokens, begin in rows_of(written):
-        said = np.asarray(apply(PARAMS, np.pad(tokens, (0, 24 - len(tokens)))[None]).logits[0])
+        said, _, _ = reader(MODEL)(PARAMS, tokens)
         assert np.array_equal(tokens[begin:], said.argmax(axis=1)[begin - 1 : len(tokens) - 1])
 
 
@@ -97,12 +118,12 @@ def test_equal_keys_write_equally_and_others_do_not():
 def test_first_tokens_are_drawn_as_the_model_says():
     many = np.repeat(PROMPTS[1:2], 4000, axis=0)
     drawn = write(prompts=many, lengths=np.full(4000, 9, np.int32), new=1).tokens[:, 0]
-    said = jax.nn.softmax(jit(MODEL.apply)(PARAMS, PROMPTS[1:2]).logits[0, -1])
-    np.testing.assert_allclose(np.bincount(drawn, minlength=WORDS) / 4000, said, atol=0.03)
+    _, logs, _ = reader(MODEL)(PARAMS, PROMPTS[1])
+    np.testing.assert_allclose(np.bincount(drawn, minlength=WORDS) / 4000, np.exp(logs[8]), atol=0.03)
 
 
 def test_long_prompts_are_read_in_parts(monkeypatch):
-    monkeypatch.setattr(prompts, "PREFILL", 4)
+    monkeypatch.setattr(parts, "PREFILL", 4)
     in_parts = write()
     assert np.array_equal(in_parts.tokens, plain().tokens)
     np.testing.assert_allclose(in_parts.log_prob, plain().log_prob, atol=1e-5)
@@ -140,16 +161,15 @@ def test_forced_tokens_are_written_and_read_like_any_other():
     written = write(forced=jnp.asarray(forced))
     assert np.all(written.tokens[:, 0] == 5)
     assert written.tokens[1, 3] == 6
-    apply = jit(MODEL.apply)
     for row, tokens, begin in rows_of(written):
-        logs = jax.nn.log_softmax(apply(PARAMS, np.pad(tokens, (0, 24 - len(tokens)))[None]).logits[0])
+        _, logs, _ = reader(MODEL)(PARAMS, tokens)
         wanted = [logs[at - 1, tokens[at]] for at in range(begin, len(tokens))]
         np.testing.assert_allclose(written.log_prob[row], wanted, atol=1e-4)
     assert np.array_equal(write(forced=jnp.asarray(forced[1])).tokens[1], written.tokens[1])
 
 
 def test_what_is_forced_may_be_traced():
-    forced = jnp.full((3, NEW), -1, jnp.int32).at[:, 1].set(4)
+    forced = np.where(np.arange(NEW)[None] == 1, np.int32(4), -1).repeat(3, axis=0)
 
     @jit
     def written(forced):
@@ -174,14 +194,12 @@ def test_tokens_tell_where_they_are_as_the_text_grows():
         return jnp.where((token % 2 == 0)[:, None], where + 1, 0)
 
     written = write(model, params, locate=locate)
-    apply = jit(model.apply)
     for row, tokens, begin in rows_of(written):
         where, run = [], 0
         for token in np.pad(tokens, (0, 24 - len(tokens))):
             run = run + 1 if token % 2 == 0 else 0
             where.append(run)
-        padded = np.pad(tokens, (0, 24 - len(tokens)))[None]
-        logs = jax.nn.log_softmax(apply(params, padded, where=np.int32(where)[None, :, None]).logits[0])
+        _, logs, _ = reader(model)(params, tokens, where=np.int32(where)[None, :, None])
         wanted = [logs[at - 1, tokens[at]] for at in range(begin, len(tokens))]
         np.testing.assert_allclose(written.log_prob[row], wanted, atol=1e-4)
 

@@ -82,7 +82,7 @@ def test_layers_of_one_object_are_stacked_and_learn_as_each_alone():
 def test_only_neighbours_are_stacked_and_each_begins_with_its_own_key():
     one = table(**SPACES)._replace(init=jax.random.key_data)
     other = one._replace()
-    states = stack_layers([one, one, other, one]).init(jax.random.key(0))
+    states = jax.jit(stack_layers([one, one, other, one]).init)(jax.random.key(0))
     assert [len(state) for state in states] == [2, 1, 1]
     assert len(np.unique(np.concatenate(states), axis=0)) == 4
 

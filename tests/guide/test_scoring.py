@@ -1,5 +1,7 @@
 """Scores of lessons, and layers that pursue a value, against sums written out and choices whose best is known."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,29 +26,37 @@ def path(rewards=None, values=None, length=T):
     return Path(np.arange(T, dtype=np.int32), np.int32(length), rewards=rewards, values=values)
 
 
+@jax.jit
+def lived_without():
+    return lived(monte_carlo(G), path(), Pairs(T_INDEX, J_INDEX))
+
+
+@jax.jit
+def lived_with_rewards(rewards):
+    return lived(monte_carlo(G, reward=True), path(rewards), Pairs(T_INDEX, J_INDEX))
+
+
 @given(gains)
 @QUICK
 def test_lived_scores_are_what_was_gained_and_how_near_the_goal_was(rewards):
-    pairs = Pairs(T_INDEX, J_INDEX)
-    found = jax.jit(lambda r: lived(monte_carlo(G, reward=True), path(r), pairs))(rewards)
+    found = np.asarray(lived_with_rewards(rewards))
     for row, (t, j) in enumerate(zip(T_INDEX, J_INDEX, strict=True)):
         wanted = (1 - G) * sum(G ** (i - t) * rewards[i] for i in range(t, j)) + G ** (j - t)
         assert float(found[row]) == pytest.approx(wanted, rel=1e-4)
         assert -1e-6 <= found[row] <= 1 + 1e-6
-    near = lived(monte_carlo(G), path(), pairs)
+    near = lived_without()
     np.testing.assert_allclose(near, G ** (J_INDEX - T_INDEX), rtol=1e-6)
 
 
-@pytest.mark.parametrize("reward", [False, True])
-@given(rewards=gains)
-@QUICK
-def test_a_layer_that_expects_what_was_lived_bootstraps_to_what_was_lived(reward, rewards):
-    pairs = Pairs(jnp.asarray(T_INDEX), jnp.asarray(J_INDEX))
+@functools.cache
+def bootstrapping(reward):
+    """Of rewards: what was lived, and what layers bootstrap to that expect just that, nothing, and all there is."""
+    pairs = Pairs(T_INDEX, J_INDEX)
 
     @jax.jit
     def both(rewards):
         mine = path(rewards)
-        after = pairs._replace(t=jnp.minimum(pairs.t + 1, pairs.j))
+        after = pairs._replace(t=np.minimum(pairs.t + 1, pairs.j))
         expected = lived(monte_carlo(G, reward=reward), mine, after)
         unknown = jnp.full(T_INDEX.shape, -jnp.inf)
         scoring = temporal_difference(G, reward=reward)
@@ -57,7 +67,14 @@ def test_a_layer_that_expects_what_was_lived_bootstraps_to_what_was_lived(reward
             bootstrapped(scoring, mine, pairs, jnp.ones(T_INDEX.shape)),
         )
 
-    whole, same, unknown, hopeful = both(rewards)
+    return both
+
+
+@pytest.mark.parametrize("reward", [False, True])
+@given(rewards=gains)
+@QUICK
+def test_a_layer_that_expects_what_was_lived_bootstraps_to_what_was_lived(reward, rewards):
+    whole, same, unknown, hopeful = jax.device_get(bootstrapping(reward)(rewards))
     np.testing.assert_allclose(same, whole, rtol=1e-4)
     np.testing.assert_allclose(unknown, whole, rtol=1e-4)
     far = J_INDEX > T_INDEX + 1
@@ -75,12 +92,12 @@ def test_bootstrapping_finds_the_score_of_a_way_that_nobody_took_whole():
     scores = {}
     for name, scoring in {"lived": monte_carlo(0.5), "bootstrapped": temporal_difference(0.5)}.items():
         g = guide(layers=[kernel], abstraction=skip_step(2), scoring=scoring)
-        state = g.init(jax.random.key(0))
+        state, observe = jax.jit(g.init)(jax.random.key(0)), jax.jit(g.observe)
         for walk, length in zip(walks, lengths, strict=True):
-            state, _ = g.observe(state, Path(jnp.array([walk], jnp.int32), jnp.array([length], jnp.int32)))
-        layer = jax.tree.map(lambda leaf: leaf[0], state.layers[0])
-        question = Context(jnp.array([[5]], jnp.int32), jnp.array([1], jnp.int32))
-        scores[name] = float(kernel.infer(layer, question, jnp.array([4], jnp.int32)).score[0])
+            state, _ = observe(state, Path(np.int32([walk]), np.int32([length])))
+        layer = jax.tree.map(lambda leaf: np.asarray(leaf)[0], state.layers[0])
+        question = Context(np.int32([[5]]), np.int32([1]))
+        scores[name] = float(jax.jit(kernel.infer)(layer, question, np.int32([4])).score[0])
     assert scores["lived"] == 0.5**4
     assert scores["bootstrapped"] == 0.5**2  # one step, and then the one that the first walk told of
 
@@ -89,13 +106,19 @@ def test_a_layer_that_pursues_a_value_learns_from_every_state_but_the_last():
     values = np.linspace(0, 1, T).astype(np.float32)
     mine = path(rewards=np.zeros(T, np.float32), values=values, length=5)._replace(states=np.eye(T, dtype=np.float32))
     levels = np.stack([np.arange(T) < 5, np.isin(np.arange(T), [0, 3, 4])])
-    pairs = pairs_of(mine, 1, 2, None)
-    rows = lessons(mine, mine.states, levels, 1, 1, pairs)
+
+    @jax.jit
+    def taught(mine, levels):
+        pairs = pairs_of(mine, 1, 2, None)
+        scores = [lived(monte_carlo(G, reward=reward), mine, pairs) for reward in (True, False)]
+        return lessons(mine, mine.states, levels, 1, 1, pairs), *scores
+
+    rows, rewarded, unrewarded = taught(mine, levels)
     assert rows.mask.tolist() == [1, 1, 1, 1, 0]
-    np.testing.assert_array_equal(rows.target[:, 0], values[:-1])
+    np.testing.assert_array_equal(np.asarray(rows.target)[:, 0], values[:-1])
     np.testing.assert_array_equal(np.argmax(rows.value, axis=1)[:4], [3, 3, 3, 4])
-    np.testing.assert_allclose(lived(monte_carlo(G, reward=True), mine, pairs), values[:-1])
-    np.testing.assert_allclose(lived(monte_carlo(G), mine, pairs), 1)
+    np.testing.assert_allclose(rewarded, values[:-1])
+    np.testing.assert_allclose(unrewarded, 1)
 
 
 def corridor(key, walks):
@@ -140,10 +163,10 @@ def test_paths_must_tell_what_is_pursued_and_scored():
     kernel = table(input=Discrete(6), value=Discrete(6), target=Discrete(6))
     of_states = guide(layers=[kernel], abstraction=skip_step(2), scoring=monte_carlo(reward=True))
     walk = Path(jnp.zeros((1, 3), jnp.int32), jnp.array([3], jnp.int32))
-    state = of_states.init(jax.random.key(0))
+    state = jax.eval_shape(of_states.init, jax.random.key(0))
     with pytest.raises(ValueError, match="scores with reward need paths with rewards"):
-        of_states.observe(state, walk)
+        jax.eval_shape(of_states.observe, state, walk)
     with pytest.raises(ValueError, match="pursues states, but the paths tell values"):
-        of_states.observe(state, walk._replace(values=jnp.zeros((1, 3))))
+        jax.eval_shape(of_states.observe, state, walk._replace(values=jnp.zeros((1, 3))))
     with pytest.raises(ValueError, match="discount 1"):
         temporal_difference(1.0)

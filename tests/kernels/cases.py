@@ -129,7 +129,7 @@ def any_state(kernel):
 
 def rows(tree, index):
     """The rows of a batch at an index array."""
-    return jax.tree.map(lambda leaf: leaf[jnp.asarray(index)], tree)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[np.asarray(index)], tree)
 
 
 @functools.partial(jit, static_argnums=1)

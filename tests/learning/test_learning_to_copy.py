@@ -46,7 +46,7 @@ def test_a_decoder_learns_to_copy_what_it_never_saw():
 
         return jax.lax.scan(step, init_train_state(params, optimizer), jnp.arange(STEPS))
 
-    train_state, metrics = learn(model.init(jax.random.key(0)))
+    train_state, metrics = learn(jax.jit(model.init)(jax.random.key(0)))
     assert jnp.mean(metrics["accuracy"][-10:]) > 0.98
     prompts = np.pad(HELD_OUT, ((0, 0), (0, 1)), constant_values=MARK)
     write = jax.jit(functools.partial(generate, model, max_new_tokens=LENGTH, sampling=Sampling(temperature=0.0)))

@@ -1,5 +1,7 @@
 """REINFORCE, PPO, GRPO and imitation, against gradients written out and choices whose best is known."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,32 +23,43 @@ def judge(params, inputs, action):
 
 
 def beginning():
-    return {"logits": jnp.array([0.1, -0.2, 0.3]), "value": jnp.array(0.5)}
+    return {"logits": np.float32([0.1, -0.2, 0.3]), "value": np.float32(0.5)}
+
+
+def softmax(logits):
+    return np.exp(logits) / np.exp(logits).sum()
 
 
 def experience(key, shape, params=None, mask=None):
+    batch = jax.device_get(drawn(key, beginning() if params is None else params, shape))
+    return batch if mask is None else batch._replace(mask=mask)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def drawn(key, params, shape):
     """Actions drawn from a policy; 2 pays 1, the others nothing."""
-    params = beginning() if params is None else params
     action = jax.random.categorical(key, params["logits"], shape=shape)
     paid = (action == 2).astype(jnp.float32)
     said = judge(params, None, action)
-    mask = jnp.ones(shape) if mask is None else mask
-    return Experience(jnp.zeros(shape), action, said.log_prob, paid - said.value, paid, mask)
+    return Experience(jnp.zeros(shape), action, said.log_prob, paid - said.value, paid, jnp.ones(shape))
 
 
 def learn(update, optimizer, batch, key=0):
-    train_state = init_train_state(beginning(), optimizer)
-    return jax.jit(update)(train_state, batch, jax.random.key(key))
+    return jax.device_get(jax.jit(update)(first_of(optimizer), batch, jax.random.key(key)))
+
+
+def first_of(optimizer):
+    return jax.jit(lambda params: init_train_state(params, optimizer))(beginning())
 
 
 def test_reinforce_without_a_baseline_steps_along_return_times_score():
     optimizer = optax.sgd(1.0)
     batch = experience(jax.random.key(0), (ROWS,))
     train_state, metrics = learn(reinforce(judge, optimizer, baseline=False), optimizer, batch)
-    softmax = np.asarray(jax.nn.softmax(beginning()["logits"]))
-    scores = np.eye(CHOICES)[batch.action] - softmax  # the gradient of a softmax's log probability
-    step = (np.asarray(batch.target)[:, None] * scores).mean(axis=0)
-    np.testing.assert_allclose(train_state.params["logits"], np.asarray(beginning()["logits"]) + step, atol=1e-6)
+    # The gradient of a softmax's log probability.
+    scores = np.eye(CHOICES)[batch.action] - softmax(beginning()["logits"])
+    step = (batch.target[:, None] * scores).mean(axis=0)
+    np.testing.assert_allclose(train_state.params["logits"], beginning()["logits"] + step, atol=1e-6)
     assert train_state.params["value"] == beginning()["value"]
     assert float(metrics["value_loss"]) == 0
 
@@ -54,10 +67,10 @@ def test_reinforce_without_a_baseline_steps_along_return_times_score():
 def test_the_baseline_learns_the_mean_return():
     optimizer = optax.adam(0.05)
     batch = experience(jax.random.key(1), (64,))
-    update = reinforce(judge, optimizer)
-    train_state = init_train_state(beginning(), optimizer)
+    update = jax.jit(reinforce(judge, optimizer))
+    train_state = first_of(optimizer)
     for _ in range(150):
-        train_state, _ = jax.jit(update)(train_state, batch, jax.random.key(0))
+        train_state, _ = update(train_state, batch, jax.random.key(0))
     assert float(train_state.params["value"]) == pytest.approx(float(batch.target.mean()), abs=0.02)
 
 
@@ -66,11 +79,11 @@ def test_ppos_first_step_is_the_gradient_of_the_normalised_advantage():
     batch = experience(jax.random.key(2), (ROWS,))
     update = ppo(judge, optimizer, epochs=1, minibatches=1, entropy_weight=0.0, value_weight=0.0)
     train_state, metrics = learn(update, optimizer, batch)
-    advantage = np.asarray(batch.advantage)
+    advantage = batch.advantage
     advantage = (advantage - advantage.mean()) / advantage.std()
-    scores = np.eye(CHOICES)[batch.action] - np.asarray(jax.nn.softmax(beginning()["logits"]))
+    scores = np.eye(CHOICES)[batch.action] - softmax(beginning()["logits"])
     step = 0.1 * (advantage[:, None] * scores).mean(axis=0)
-    np.testing.assert_allclose(train_state.params["logits"], np.asarray(beginning()["logits"]) + step, atol=1e-5)
+    np.testing.assert_allclose(train_state.params["logits"], beginning()["logits"] + step, atol=1e-5)
     assert float(metrics["kl"]) == pytest.approx(0, abs=1e-6)
     assert float(metrics["clip_ratio"]) == 0
 
@@ -78,9 +91,9 @@ def test_ppos_first_step_is_the_gradient_of_the_normalised_advantage():
 def test_ppo_does_not_push_beyond_the_clip():
     optimizer = optax.sgd(1.0)
     batch = experience(jax.random.key(3), (ROWS,))
-    better = normalised(batch.advantage, batch.mask) > 0
+    better = np.asarray(jax.jit(normalised)(batch.advantage, batch.mask)) > 0
     # As if the policy had already moved far towards what was good and away from what was not.
-    moved = batch._replace(log_prob=batch.log_prob - jnp.where(better, 0.5, -0.5))
+    moved = batch._replace(log_prob=batch.log_prob - np.where(better, np.float32(0.5), np.float32(-0.5)))
     update = ppo(judge, optimizer, epochs=1, minibatches=1, clip=0.2, entropy_weight=0.0, value_weight=0.0)
     train_state, metrics = learn(update, optimizer, moved)
     np.testing.assert_array_equal(train_state.params["logits"], beginning()["logits"])
@@ -94,13 +107,15 @@ def test_the_best_choice_is_found(name, shape):
     update = {"ppo": ppo, "reinforce": reinforce, "grpo": grpo}[name](judge, optimizer, entropy_weight=0.0)
 
     @jax.jit
-    def step(train_state, key):
-        draw_key, learn_key = jax.random.split(key)
-        return update(train_state, experience(draw_key, shape, train_state.params), learn_key)[0], None
+    def taught(key):
+        def step(train_state, key):
+            draw_key, learn_key = jax.random.split(key)
+            return update(train_state, drawn(draw_key, train_state.params, shape), learn_key)[0], None
 
-    train_state = init_train_state(beginning(), optimizer)
-    train_state, _ = jax.lax.scan(step, train_state, jax.random.split(jax.random.key(0), 60))
-    assert jax.nn.softmax(train_state.params["logits"])[2] > 0.95
+        train_state = init_train_state(beginning(), optimizer)
+        return jax.lax.scan(step, train_state, jax.random.split(key, 60))[0]
+
+    assert softmax(np.asarray(taught(jax.random.key(0)).params["logits"]))[2] > 0.95
 
 
 @pytest.mark.parametrize("made", [ppo, reinforce, grpo, imitation])
@@ -108,13 +123,13 @@ def test_what_is_masked_changes_nothing(made):
     optimizer = optax.sgd(0.1)
     settings = {} if made is reinforce else {"epochs": 2, "minibatches": 1}
     update = made(judge, optimizer, **settings)
-    mask = jnp.arange(ROWS * 2).reshape(ROWS, 2) % 3 > 0
-    batch = experience(jax.random.key(4), (ROWS, 2), mask=mask.astype(jnp.float32))
+    mask = np.arange(ROWS * 2).reshape(ROWS, 2) % 3 > 0
+    batch = experience(jax.random.key(4), (ROWS, 2), mask=mask.astype(np.float32))
     spoiled = batch._replace(
-        action=jnp.where(mask, batch.action, 0),
-        advantage=jnp.where(mask, batch.advantage, 1e6),
-        target=jnp.where(mask, batch.target, -1e6),
-        log_prob=jnp.where(mask, batch.log_prob, -1.0),
+        action=np.where(mask, batch.action, 0),
+        advantage=np.where(mask, batch.advantage, np.float32(1e6)),
+        target=np.where(mask, batch.target, np.float32(-1e6)),
+        log_prob=np.where(mask, batch.log_prob, np.float32(-1.0)),
     )
     one, _ = learn(update, optimizer, batch)
     other, _ = learn(update, optimizer, spoiled)
@@ -126,25 +141,25 @@ def test_grpo_takes_advantages_as_they_are():
     optimizer = optax.sgd(0.1)
     batch = experience(jax.random.key(2), (ROWS,))
     train_state, metrics = learn(grpo(judge, optimizer, minibatches=1), optimizer, batch)
-    scores = np.eye(CHOICES)[batch.action] - np.asarray(jax.nn.softmax(beginning()["logits"]))
-    step = 0.1 * (np.asarray(batch.advantage)[:, None] * scores).mean(axis=0)
-    np.testing.assert_allclose(train_state.params["logits"], np.asarray(beginning()["logits"]) + step, atol=1e-6)
+    scores = np.eye(CHOICES)[batch.action] - softmax(beginning()["logits"])
+    step = 0.1 * (batch.advantage[:, None] * scores).mean(axis=0)
+    np.testing.assert_allclose(train_state.params["logits"], beginning()["logits"] + step, atol=1e-6)
     assert train_state.params["value"] == beginning()["value"]
     assert float(metrics["kl"]) == pytest.approx(0, abs=1e-6)
 
 
 def test_grpo_is_pulled_towards_the_reference():
     optimizer = optax.sgd(0.5)
-    batch = experience(jax.random.key(3), (64,))._replace(advantage=jnp.zeros(64))
-    wanted = jax.nn.log_softmax(jnp.array([1.0, 0.0, -1.0]))
+    batch = experience(jax.random.key(3), (64,))._replace(advantage=np.zeros(64, np.float32))
+    wanted = np.log(softmax(np.float32([1, 0, -1])))
     update = jax.jit(grpo(judge, optimizer, minibatches=1, kl_weight=1.0))
-    train_state = init_train_state(beginning(), optimizer)
+    train_state = first_of(optimizer)
     far = []
     for step in range(40):
         drawn = experience(jax.random.key(step), (64,), train_state.params)._replace(advantage=batch.advantage)
         train_state, metrics = update(train_state, drawn._replace(reference=wanted[drawn.action]), jax.random.key(0))
         far.append(float(metrics["kl"]))
-    np.testing.assert_allclose(jax.nn.log_softmax(train_state.params["logits"]), wanted, atol=0.2)
+    np.testing.assert_allclose(np.log(softmax(np.asarray(train_state.params["logits"]))), wanted, atol=0.2)
     assert far[0] > 0.2
     assert far[-1] < 0.02
     with pytest.raises(ValueError, match="without a reference"):
@@ -153,14 +168,14 @@ def test_grpo_is_pulled_towards_the_reference():
 
 def test_imitation_ends_at_the_frequencies_of_what_it_is_shown():
     optimizer = optax.sgd(1.0)
-    action = jnp.array([0, 0, 0, 1, 1, 2, 2, 2])
-    blank = jnp.zeros(ROWS)
-    batch = Experience(blank, action, blank, jnp.array([1.0, 1, 1, 1, 1, 0, 0, 0]), blank, jnp.ones(ROWS))
-    train_state = init_train_state(beginning(), optimizer)
+    action = np.int32([0, 0, 0, 1, 1, 2, 2, 2])
+    blank, shown = np.zeros(ROWS, np.float32), np.float32([1, 1, 1, 1, 1, 0, 0, 0])
+    batch = Experience(blank, action, blank, shown, blank, np.ones(ROWS, np.float32))
+    train_state = first_of(optimizer)
     update = jax.jit(imitation(judge, optimizer, minibatches=1))
     for _ in range(200):
         train_state, _ = update(train_state, batch, jax.random.key(0))
-    np.testing.assert_allclose(jax.nn.softmax(train_state.params["logits"])[:2], [0.6, 0.4], atol=0.02)
+    np.testing.assert_allclose(softmax(np.asarray(train_state.params["logits"]))[:2], [0.6, 0.4], atol=0.02)
 
 
 def test_minibatches_must_divide_the_rows():

@@ -41,6 +41,9 @@ def draw(seed, *heads, tokens=T, rows=B):
     return [np.float32(generator.normal(size=(rows, tokens, count, E))) for count in heads]
 
 
+attend = jit(attention, static_argnames="pattern")
+
+
 def with_gradients(attend):
     def both(q, k, v, pull, *others):
         mixed, back = jax.vjp(lambda q, k, v: attend(q, k, v, *others), q, k, v)
@@ -106,20 +109,20 @@ def test_long_rows_are_not_computed_as_short_ones_are_but_agree(pattern):
 )
 def test_a_pattern_larger_than_the_row_sees_all_of_it(pattern):
     q, k, v = draw(3, H, G, G)
-    assert np.array_equal(attention(q, k, v, pattern=pattern), attention(q, k, v))
+    assert np.array_equal(attend(q, k, v, pattern=pattern), attend(q, k, v))
 
 
 def test_a_stride_beyond_the_row_leaves_the_own_place():
     q, k, v = draw(3, H, G, G)
-    np.testing.assert_allclose(attention(q, k, v, pattern=Strided(10**6)), np.repeat(v, H // G, axis=2), atol=1e-6)
+    np.testing.assert_allclose(attend(q, k, v, pattern=Strided(10**6)), np.repeat(v, H // G, axis=2), atol=1e-6)
 
 
 def test_segments_packed_in_one_row_are_as_if_each_had_its_own():
     q, k, v = draw(4, H, G, G, rows=2, tokens=16)
     packed = [x.reshape(1, 32, -1, E) for x in (q, k, v)]
     segments = np.repeat(np.int32([[5, 2]]), 16, axis=1)
-    alone = attention(q, k, v, pattern=Window(5))
-    together = attention(*packed, pattern=Window(5), segments=segments)
+    alone = np.asarray(attend(q, k, v, pattern=Window(5)))
+    together = np.asarray(attend(*packed, pattern=Window(5), segments=segments))
     np.testing.assert_allclose(together.reshape(alone.shape), alone, atol=1e-6)
 
 
@@ -127,10 +130,11 @@ def test_segments_packed_in_one_row_are_as_if_each_had_its_own():
 def test_a_row_of_padding_gives_zeros_and_no_gradient(tokens):
     q, k, v = draw(5, H, G, G, rows=2, tokens=tokens)
     segments = np.int32(np.arange(tokens) < np.array([[0], [2]]))
-    attend = functools.partial(attention, pattern=Window(3), segments=segments)
-    loss = jit(jax.grad(lambda q, k, v: jnp.sum(attend(q, k, v) ** 2), (0, 1, 2)))
-    assert not np.any(attend(q, k, v)[0])
-    for gradient in loss(100 * q, k, v):
+    slopes = jit(
+        jax.grad(lambda q, k, v: jnp.sum(attention(q, k, v, pattern=Window(3), segments=segments) ** 2), (0, 1, 2))
+    )
+    assert not np.any(np.asarray(attend(q, k, v, pattern=Window(3), segments=segments))[0])
+    for gradient in map(np.asarray, slopes(100 * q, k, v)):
         assert np.all(np.isfinite(gradient))
         assert not np.any(gradient[0])
         assert not np.any(gradient[1, 2:])
@@ -139,13 +143,12 @@ def test_a_row_of_padding_gives_zeros_and_no_gradient(tokens):
 @pytest.mark.parametrize("tokens", [8, 130])
 def test_half_precision_is_kept_outside_and_not_used_for_the_softmax(tokens):
     q, k, v = draw(6, H, G, G, rows=1, tokens=tokens)
-    attend = jit(functools.partial(attention, pattern=Window(6)))
     # Logits of about 300 +- 1: in bfloat16 they would be apart by multiples of 2.
     k = k / 8 + 8
     half = [jnp.bfloat16(x) for x in (q + 13, k, v)]
-    found = attend(*half)
+    found = attend(*half, pattern=Window(6))
     assert found.dtype == jnp.bfloat16
-    np.testing.assert_allclose(np.float32(found), attend(*map(np.float32, half)), atol=0.03)
+    np.testing.assert_allclose(np.float32(found), attend(*map(np.float32, half), pattern=Window(6)), atol=0.03)
 
 
 def test_memory_grows_with_the_pairs_kept():
@@ -169,10 +172,10 @@ def test_a_gpu_gets_cudnn_where_that_computes_the_same(pattern, window, monkeypa
         return library(*arrays, **options)
 
     q, k, v = (jnp.bfloat16(x) for x in draw(7, H, G, G, rows=1, tokens=150))
-    wanted = attention(q, k, v, pattern=pattern)
+    wanted = attend(q, k, v, pattern=pattern)
     monkeypatch.setattr(module.jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(module.jax.nn, "dot_product_attention", recorded)
-    found = attention(q, k, v, pattern=pattern)
+    found = jit(lambda q, k, v: attention(q, k, v, pattern=pattern))(q, k, v)
     assert calls == [("cudnn", window)]
     np.testing.assert_allclose(np.float32(found), np.float32(wanted), atol=0.03)
 
@@ -210,7 +213,7 @@ def test_what_does_not_fit_is_refused_in_one_line(change, message):
 
 def test_heads_of_a_group_read_the_same_keys():
     q, k, v = draw(8, H, G, G)
-    found = attention(q, k, v, pattern=Window(4))
+    found = np.asarray(attend(q, k, v, pattern=Window(4)))
     for h, other in itertools.product(range(H), range(G)):
-        alone = attention(q[:, :, [h]], k[:, :, [other]], v[:, :, [other]], pattern=Window(4))
+        alone = np.asarray(attend(q[:, :, [h]], k[:, :, [other]], v[:, :, [other]], pattern=Window(4)))
         assert np.allclose(alone[:, :, 0], found[:, :, h], atol=1e-6) == (other == h // (H // G))

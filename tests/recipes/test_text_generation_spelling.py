@@ -1,7 +1,6 @@
 """Writing toward a target: what is asked, what is right, and what each letter is worth, against loops in Python."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -33,6 +32,13 @@ def completions(rows):
     return Completions(tokens, length, blank, blank, length > 0)
 
 
+@jax.jit
+def all_that_is_paid(asked, written, wanted, discount):
+    rewards, exact = letters(asked, written, wanted=wanted), outcome(asked, written, wanted=wanted)
+    whole, by_each = by_text(written, rewards, wanted=wanted), by_letter(discount)(written, rewards, wanted=wanted)
+    return rewards, exact, whole, by_each
+
+
 def test_each_level_asks_for_one_letter_more_and_ends_behind_it():
     assert ASKED.tokens.tolist() == [[BEGIN]] * len(TARGET)
     for level, (wanted, forced) in enumerate(zip(ASKED.columns["wanted"], ASKED.columns["forced"], strict=True)):
@@ -47,9 +53,7 @@ def test_what_is_right_pays_at_its_place_alone(rows, discount):
     levels = np.array([level for level, _ in rows])
     texts = [[*text[: level + 1], END] for level, text in rows]
     written, wanted = completions(texts), ASKED.columns["wanted"][levels]
-    rewards = letters(ASKED.tokens[levels], written, wanted=wanted)
-    exact = outcome(ASKED.tokens[levels], written, wanted=wanted)
-    whole, by_each = by_text(written, rewards, wanted=wanted), by_letter(discount)(written, rewards, wanted=wanted)
+    rewards, exact, whole, by_each = jax.device_get(all_that_is_paid(ASKED.tokens[levels], written, wanted, discount))
     target = VOCABULARY.encode(TARGET)
     for row, (level, text) in enumerate(zip(levels, texts, strict=True)):
         hits = [float(said == meant) for said, meant in zip(text, target[: level + 1], strict=False)]
@@ -68,8 +72,10 @@ def test_what_is_right_pays_at_its_place_alone(rows, discount):
 def test_padding_that_is_written_earns_nothing():
     level = np.array([0])
     written = completions([[VOCABULARY.encode("s")[0], *[PAD] * len(TARGET)]])
-    assert outcome(ASKED.tokens[level], written, wanted=ASKED.columns["wanted"][level]).tolist() == [1]
-    assert by_letter(1.0)(written, jnp.ones(1), wanted=ASKED.columns["wanted"][level]).target.sum() == 1
+    wanted = ASKED.columns["wanted"][level]
+    _, exact, _, by_each = jax.device_get(all_that_is_paid(ASKED.tokens[level], written, wanted, 1.0))
+    assert exact.tolist() == [1]
+    assert by_each.target.sum() == 1
 
 
 def test_rewards_jit():

@@ -1,6 +1,7 @@
 """The robustness task: it tells a run that survives being killed from one that does not."""
 
 import json
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -34,8 +35,10 @@ def test_runs_are_killed_until_it_is_enough_and_compared_with_an_undisturbed_one
     assert [path.name for path in folder.iterdir()] == ["results.json"]  # nothing but results stays
 
 
-def test_the_task_that_is_killed_takes_its_flags():
-    few, many = (flags.parse(simple.PRESETS, robustness.flags_of_task(steps), "simple.py") for steps in (7, 8))
+@pytest.mark.parametrize("preset", get_args(get_type_hints(robustness.Config)["task_preset"]))
+def test_the_task_that_is_killed_takes_its_flags(preset):
+    lines = (robustness.flags_of_task(preset, steps) for steps in (7, 8))
+    few, many = (flags.parse(simple.PRESETS, line, "simple.py") for line in lines)
     assert few != many
 
 

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from thinking.errors import RunError
 from thinking.experiment import Preset, RunConfig, option
@@ -19,12 +20,15 @@ class Config(RunConfig):
     num_kills: int = option(
         20, "kills in all, spread over several runs", minimum=1, maximum=10**6, affects_weights=False
     )
+    task_preset: Literal["default", "smoke"] = option(
+        "default", "preset of the graph task that is trained", affects_weights=False
+    )
     num_steps: int = option(200, "training steps of each run", minimum=1, maximum=10**9, affects_weights=False)
 
 
 PRESETS = {
     "default": Preset(Config(), "20 kills, in some 13 minutes"),
-    "smoke": Preset(Config(num_kills=1, num_steps=20), "a single kill"),
+    "smoke": Preset(Config(num_kills=1, task_preset="smoke", num_steps=20), "a single kill of a tiny training"),
 }
 EXAMPLES = (
     "./run_manual.sh local tasks/robustness.py",

@@ -3,7 +3,6 @@
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -33,6 +32,11 @@ def found_in(written, columns):
 
 def told(written, columns):
     return {"outcome": outcome(columns["tokens"], written, answers=columns["answers"]), "steps": columns["steps"]}
+
+
+@jit
+def told_of_group(written):
+    return told(written, GROUPED._asdict())
 
 
 def completed(texts, value=0.0):
@@ -91,7 +95,7 @@ def test_behind_the_first_mistake_nothing_is_judged():
     wrong = good(ADDED).replace("7+8+0=5,1", "7+8+0=6,1")
     found = agree([wrong, good(ADDED).replace("65", "66"), good(TAKEN), good(ASKED[3])])
     np.testing.assert_array_equal(found.right[0], [0] * (MOST + 1))
-    assert int(jnp.sum(found.mask[0])) == len(VOCABULARY.encode("<think>7+8+0=6,1<step>"))
+    assert int(np.sum(found.mask[0])) == len(VOCABULARY.encode("<think>7+8+0=6,1<step>"))
     np.testing.assert_array_equal(found.right[1], [1] * MOST + [0])
 
 
@@ -112,16 +116,16 @@ def test_any_text_is_judged_as_its_pieces_are(edits):
 def test_a_group_compares_the_same_piece_and_what_is_shared_is_credited_with_nothing():
     texts = [good(ADDED), good(ADDED).replace("5,1", "6,1"), good(ADDED), good(ADDED).replace("65", "66")]
     written = completed(texts)
-    found = jit(by_step_group(4))(written, jnp.zeros(4), **told(written, GROUPED._asdict()))
+    found = jax.device_get(jit(by_step_group(4))(written, np.zeros(4, np.float32), **told_of_group(written)))
     first = len(VOCABULARY.encode("<think>7+8+0=5,1<step>"))
     shared = len(VOCABULARY.encode("<think>7+8+0="))
     np.testing.assert_allclose(found.advantage[:, 0], [1 / 3, -1, 1 / 3, 1 / 3], rtol=1e-5)
-    np.testing.assert_allclose(jnp.sum(found.advantage[:, :shared], axis=0), 0, atol=1e-5)
-    assert float(jnp.abs(found.advantage[1, first:]).max()) == 0  # not judged
-    assert float(jnp.abs(found.target[1]).max()) == 0  # but the value learns that nothing comes of it
-    np.testing.assert_array_equal(jnp.sum(found.mask, axis=1), written.length)
+    np.testing.assert_allclose(np.sum(found.advantage[:, :shared], axis=0), 0, atol=1e-5)
+    assert float(np.abs(found.advantage[1, first:]).max()) == 0  # not judged
+    assert float(np.abs(found.target[1]).max()) == 0  # but the value learns that nothing comes of it
+    np.testing.assert_array_equal(np.sum(found.mask, axis=1), written.length)
     second = len(VOCABULARY.encode("5+0+1=6,0</think>"))
-    assert float(jnp.abs(found.advantage[:, first : first + second]).max()) == 0  # all that were judged are right
+    assert float(np.abs(found.advantage[:, first : first + second]).max()) == 0  # all that were judged are right
     last = int(written.length[0]) - 1
     np.testing.assert_allclose(found.advantage[:, last], [0.5, 0, 0.5, -1], rtol=1e-5)
 
@@ -129,14 +133,14 @@ def test_a_group_compares_the_same_piece_and_what_is_shared_is_credited_with_not
 @pytest.mark.parametrize("decay", [0.0, 1.0])
 def test_over_values_each_piece_is_an_episode_in_shares_of_the_group(decay):
     written = completed([good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)], value=0.25)
-    found = jit(by_step_value(4, decay))(written, jnp.zeros(4), **told(written, GROUPED._asdict()))
+    found = jax.device_get(jit(by_step_value(4, decay))(written, np.zeros(4, np.float32), **told_of_group(written)))
     first, second = (len(VOCABULARY.encode(text)) for text in ("<think>7+8+0=5,1<step>", "5+0+1=6,0</think>"))
     ends = [first - 1, first + second - 1]
     # The first piece is right in all of the group, the second in three quarters of it.
     np.testing.assert_allclose(found.advantage[:2, ends], [[0.75, 1], [0.75, -1 / 3]], rtol=1e-5)
     np.testing.assert_allclose(found.advantage[1, first : ends[1]], -decay / 3, atol=1e-6)
     np.testing.assert_allclose(found.target[:2, ends], [[1, 1], [1, 0]], atol=1e-6)
-    assert float(jnp.abs(found.advantage[1, first + second :]).max()) == 0
+    assert float(np.abs(found.advantage[1, first + second :]).max()) == 0
 
 
 def test_a_group_follows_the_log_of_the_probability_to_be_right():
@@ -145,7 +149,7 @@ def test_a_group_follows_the_log_of_the_probability_to_be_right():
     credit = jit(by_step_group(group))
     for rights in range(group + 1):
         written = completed([texts[index < rights] for index in range(group)])
-        found = np.asarray(credit(written, jnp.zeros(group), **told(written, GROUPED._asdict())).advantage[:, 0])
+        found = np.asarray(credit(written, np.zeros(group, np.float32), **told_of_group(written)).advantage)[:, 0]
         score = np.where(np.arange(group) < rights, 1 / chance, -1 / (1 - chance))  # of the log probability
         slope += math.comb(group, rights) * chance**rights * (1 - chance) ** (group - rights) * np.mean(found * score)
     # log p = -sum of (1 - p) ** k / k; a group of G follows the first G - 1 terms.
@@ -154,7 +158,9 @@ def test_a_group_follows_the_log_of_the_probability_to_be_right():
 
 def test_the_return_of_a_token_is_its_worth_in_the_group():
     written = completed([good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)])
-    known = told(written, GROUPED._asdict())
-    found = jit(by_step_return(4))(written, jnp.zeros(4), **known)
-    np.testing.assert_array_equal(found.target, jit(by_step_group(4))(written, jnp.zeros(4), **known).advantage)
+    known = told_of_group(written)
+    found = jax.device_get(jit(by_step_return(4))(written, np.zeros(4, np.float32), **known))
+    np.testing.assert_array_equal(
+        found.target, jit(by_step_group(4))(written, np.zeros(4, np.float32), **known).advantage
+    )
     assert float(found.target[1].min()) == -1

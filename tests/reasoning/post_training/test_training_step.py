@@ -35,8 +35,10 @@ MODEL = decoder(vocabulary=len(VOCABULARY), context_length=12, block=BlockConfig
 PARAMS = jit(MODEL.init)(jax.random.key(0))
 PROMPTS = np.array([[A, B, 0], [C, 0, 0], [A, A, C], [B, 0, 0]], np.int32)
 LENGTHS = np.array([2, 1, 3, 1], np.int32)
-WRITTEN = jit(functools.partial(generate, MODEL, max_new_tokens=NEW, stop_tokens=(END,)))(
-    PARAMS, jax.random.key(1), PROMPTS, LENGTHS
+WRITTEN = jax.device_get(
+    jit(functools.partial(generate, MODEL, max_new_tokens=NEW, stop_tokens=(END,)))(
+        PARAMS, jax.random.key(1), PROMPTS, LENGTHS
+    )
 )
 
 
@@ -46,22 +48,23 @@ def first_is(prompts, completions, *, wanted, **columns):
 
 
 def test_joined_rows_are_prompts_with_what_follows():
-    rows = joined(PROMPTS, LENGTHS, WRITTEN.tokens)
+    rows = jit(joined)(PROMPTS, LENGTHS, WRITTEN.tokens)
     for row, prompt, count, tokens in zip(np.asarray(rows), PROMPTS, LENGTHS, np.asarray(WRITTEN.tokens), strict=True):
         wanted = [*prompt[:count], *tokens]
         np.testing.assert_array_equal(row, wanted + [0] * (len(row) - len(wanted)))
 
 
 def test_texts_are_judged_as_they_were_written():
-    said = jit(judge_texts(MODEL))(PARAMS, (PROMPTS, LENGTHS), WRITTEN.tokens)
+    judge = jit(judge_texts(MODEL))
+    said = jax.device_get(judge(PARAMS, (PROMPTS, LENGTHS), WRITTEN.tokens))
     real = np.arange(NEW)[None] < np.asarray(WRITTEN.length)[:, None]
     np.testing.assert_allclose(said.log_prob[real], WRITTEN.log_prob[real], atol=1e-4)
     np.testing.assert_allclose(said.value[real], WRITTEN.value[real], atol=1e-4)
     # The entropy is the mean surprise of all words, by enumeration.
-    everything = [
-        jit(judge_texts(MODEL))(PARAMS, (PROMPTS, LENGTHS), WRITTEN.tokens.at[:, 0].set(word)).log_prob[:, 0]
-        for word in range(len(VOCABULARY))
-    ]
+    everything = []
+    for word in range(len(VOCABULARY)):
+        tokens = np.where(np.arange(NEW)[None] == 0, np.int32(word), WRITTEN.tokens)
+        everything.append(np.asarray(judge(PARAMS, (PROMPTS, LENGTHS), tokens).log_prob)[:, 0])
     np.testing.assert_allclose(said.entropy[:, 0], -sum(np.exp(each) * each for each in everything), atol=1e-4)
 
 
@@ -74,26 +77,26 @@ def completions(lengths, value=0.0):
 
 
 def test_credit_without_a_value_is_the_reward_at_every_token():
-    found = by_return(completions([2, 4]), jnp.array([1.0, 0.5]))
+    found = jit(by_return)(completions([2, 4]), np.float32([1, 0.5]))
     np.testing.assert_allclose(found.target, [[1, 1, 0, 0], [0.5] * 4])
-    np.testing.assert_array_equal(found.mask, found.target > 0)
+    np.testing.assert_array_equal(found.mask, np.asarray(found.target) > 0)
 
 
 def test_credit_over_values_ends_at_the_last_token():
     value = np.array([[0.2, 0.4, 0, 0], [0.1, 0.2, 0.3, 0.4]], np.float32)
     written = completions([2, 4])._replace(value=value)
-    whole = by_value(1.0)(written, jnp.array([1.0, 0.0]))
+    whole = jit(by_value(1.0))(written, np.float32([1, 0]))
     np.testing.assert_allclose(whole.advantage, [[0.8, 0.6, 0, 0], [-0.1, -0.2, -0.3, -0.4]], atol=1e-6)
     np.testing.assert_allclose(whole.target, [[1, 1, 0, 0], [0] * 4], atol=1e-6)
-    one = by_value(0.0)(written, jnp.array([1.0, 0.0]))
+    one = jit(by_value(0.0))(written, np.float32([1, 0]))
     np.testing.assert_allclose(one.advantage, [[0.2, 0.6, 0, 0], [0.1, 0.1, 0.1, -0.4]], atol=1e-6)
 
 
 def test_credit_by_group_and_by_the_best():
-    written, rewards = completions([1, 2, 1, 2]), jnp.array([1.0, 0.0, 0.4, 0.2])
-    found = by_group(2)(written, rewards)
+    written, rewards = completions([1, 2, 1, 2]), np.float32([1, 0, 0.4, 0.2])
+    found = jit(by_group(2))(written, rewards)
     np.testing.assert_allclose(found.advantage, [[1, 0, 0, 0], [-1, -1, 0, 0], [1, 0, 0, 0], [-1, -1, 0, 0]], atol=1e-6)
-    best = by_best(2, least=0.5)(written, rewards)
+    best = jit(by_best(2, least=0.5))(written, rewards)
     np.testing.assert_array_equal(best.advantage, [[1, 0, 0, 0], [0] * 4, [0] * 4, [0] * 4])
     np.testing.assert_array_equal(best.mask, found.mask)
 
@@ -124,13 +127,17 @@ def test_a_policy_learns_what_is_rewarded(name):
         max_new_tokens=NEW,
         shown=3,
     )
-    begun = init_post_training(init_train_state(PARAMS, optimizer), ladder, jax.random.key(2), anchored=name == "grpo")
 
-    def one(state, index):
-        state, metrics, sample = step(state, index)
-        return state, (metrics, sample)
+    @jit
+    def learn(key):
+        def one(state, index):
+            state, metrics, sample = step(state, index)
+            return state, (metrics, sample)
 
-    state, (metrics, sample) = jit(functools.partial(jax.lax.scan, one))(begun, jnp.arange(60))
+        begun = init_post_training(init_train_state(PARAMS, optimizer), ladder, key, anchored=name == "grpo")
+        return jax.lax.scan(one, begun, jnp.arange(60))
+
+    state, (metrics, sample) = jax.device_get(learn(jax.random.key(2)))
     outcome = np.asarray(metrics["rewards/outcome"])
     assert outcome[:3].mean() < 0.4
     assert outcome[-5:].mean() > 0.8
@@ -156,8 +163,8 @@ def test_a_policy_learns_what_is_rewarded(name):
 def test_the_figures_of_an_update_are_those_of_its_completions():
     tokens = np.array([[ANSWER, A, END, 0], [A, B, C, A], [ANSWER, B, END, 0], [ANSWER, END, 0, 0]])
     written = completions([3, 4, 3, 2])._replace(tokens=tokens, stopped=np.array([True, False, True, True]))
-    total = jnp.array([1.0, 0.0, 1.0, 1.0])
-    found = training_step._figures(written, total, {"outcome": total}, 2)
+    total = np.float32([1, 0, 1, 1])
+    found = jit(lambda written, total: training_step._figures(written, total, {"outcome": total}, 2))(written, total)
     wanted = {
         "reward": 0.75,
         "reward_std": 0.25,
@@ -187,15 +194,16 @@ def test_an_update_is_a_function_of_the_state_and_the_step():
             max_new_tokens=NEW,
         )
     )
-    begun = init_post_training(init_train_state(PARAMS, optimizer), syllabus, jax.random.key(2))
+    begin = jit(lambda key: init_post_training(init_train_state(PARAMS, optimizer), syllabus, key))
+    begun = begin(jax.random.key(2))
     once, again, other = step(begun, 3), step(begun, 3), step(begun, 4)
     np.testing.assert_array_equal(once[2].tokens, again[2].tokens)
     assert not np.array_equal(once[2].tokens, other[2].tokens)
 
 
 def test_of_more_problems_those_are_learned_from_whose_answers_differ():
-    rewards = jnp.array([1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.5, 0.0])
-    np.testing.assert_array_equal(most_telling(rewards, 2, 2), [2, 3, 6, 7])
+    rewards = np.float32([1, 1, 0, 1, 0, 0, 0.5, 0])
+    np.testing.assert_array_equal(jit(lambda rewards: most_telling(rewards, 2, 2))(rewards), [2, 3, 6, 7])
     optimizer = optax.sgd(0.1)
     options = {
         "rewards": combined(outcome=(1.0, first_is)),
@@ -205,9 +213,13 @@ def test_of_more_problems_those_are_learned_from_whose_answers_differ():
         "group": 2,
         "max_new_tokens": NEW,
     }
-    step = jit(post_training_step(MODEL, QUESTIONS, replay(4), tried=4, **options))
-    begun = init_post_training(init_train_state(PARAMS, optimizer), replay(4), jax.random.key(2))
-    state, metrics, sample = step(begun, 0)
+    step = post_training_step(MODEL, QUESTIONS, replay(4), tried=4, **options)
+
+    @jit
+    def once(key):
+        return step(init_post_training(init_train_state(PARAMS, optimizer), replay(4), key), 0)
+
+    state, metrics, sample = jax.device_get(once(jax.random.key(2)))
     assert len(set(np.asarray(sample.row).tolist())) == 1
     # All that were tried are measured and told, not only those that are learned from.
     np.testing.assert_allclose(np.sum(state.sampler) * 2 / 4, metrics["rewards/outcome"], rtol=1e-6)

@@ -44,7 +44,7 @@ def plans(advance, root, key):
 @pytest.mark.parametrize("search", [beams, plans])
 def test_a_search_runs_over_steps_and_its_actions_stand_for_tokens(search):
     problems = np.arange(3)
-    _, found, written = over_steps_with(search, problems, jax.random.key(3))
+    _, found, written = jax.device_get(over_steps_with(search, problems, jax.random.key(3)))
     check_steps(problems, found, *written)
 
 
@@ -70,17 +70,18 @@ def check_steps(problems, found, tokens, length):
 
 def test_a_step_is_chosen_as_often_as_the_model_would_write_it_and_none_is_offered_twice():
     rows = 3000
-    root, found, written = over_steps_with(samples, np.zeros(rows, np.int32), jax.random.key(0))
-    some = jax.tree.map(lambda leaf: np.asarray(leaf[:30]), (found, *written))
+    (places, said), found, written = over_steps_with(samples, np.zeros(rows, np.int32), jax.random.key(0))
+    found, written = jax.device_get((found, written))
+    some = jax.tree.map(lambda leaf: leaf[:30], (found, *written))
     check_steps(np.zeros(30, np.int32), *some)
-    drawn = np.exp(np.asarray(root[1].logits))
+    drawn = np.exp(np.asarray(said.logits))
     np.testing.assert_allclose(drawn.sum(axis=1), K, rtol=1e-5)
-    proposals = np.asarray(root[0].proposals.tokens)
+    proposals = np.asarray(places.proposals.tokens)
     for row in range(50):
         offered = [tuple(tokens) for tokens, count in zip(proposals[row], drawn[row], strict=True) if count]
         assert len(set(offered)) == len(offered)
         assert set(offered) == {tuple(tokens) for tokens in proposals[row]}
-    taken = [tuple(tokens) for tokens in np.asarray(found.notes.tokens[:, 0, 0]).tolist()]
+    taken = [tuple(tokens) for tokens in found.notes.tokens[:, 0, 0].tolist()]
     for step in set(taken):
         chance = np.exp(follow(TREES, 0, [token for token in step if token >= 0]).log_prob)
         assert taken.count(step) / rows == pytest.approx(chance, abs=4 * np.sqrt(0.25 / rows))
@@ -92,7 +93,10 @@ def test_proposals_depend_on_a_rows_own_past_alone():
         advance, (state, _) = over_steps(ADVANCE, ROOT, jax.random.key(0), proposals=K, max_tokens=S, stop=(STOP,))
         return advance(take(state, rows), jnp.full(3, action))[0]
 
-    found, elsewhere, otherwise = step(jnp.arange(3), 0), step(jnp.array([1, 1, 0]), 0), step(jnp.arange(3), 1)
+    calls = (np.arange(3), 0), (np.array([1, 1, 0]), 0), (np.arange(3), 1)
+    found, elsewhere, otherwise = (step(*call) for call in calls)
     for row, other in [(1, 0), (1, 1), (0, 2)]:
-        np.testing.assert_array_equal(found.proposals.tokens[row], elsewhere.proposals.tokens[other])
-    assert not (jax.random.key_data(otherwise.key) == jax.random.key_data(found.key)).all(axis=1).any()
+        tokens = (np.asarray(each.proposals.tokens) for each in (found, elsewhere))
+        np.testing.assert_array_equal(next(tokens)[row], next(tokens)[other])
+    keys = [np.asarray(jax.random.key_data(each.key)) for each in (otherwise, found)]
+    assert not (keys[0] == keys[1]).all(axis=1).any()

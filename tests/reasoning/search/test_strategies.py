@@ -30,7 +30,7 @@ def model():
     block = BlockConfig(16, 4)
     made = decoder(vocabulary=WORDS, context_length=32, block=block, layers=1, value_head=True)
     # An untrained model is indifferent; one with a louder voice has steps of which it is more and less certain.
-    return made, jax.tree.map(lambda leaf: 2 * leaf, jit(made.init)(jax.random.key(0)))
+    return made, jax.tree.map(lambda leaf: 2 * np.asarray(leaf), jit(made.init)(jax.random.key(0)))
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +98,13 @@ def test_the_choice_is_that_of_plain_python(attempts):
 
 
 def test_attempts_cost_what_they_wrote_and_fewer_are_the_first_of_them(attempts):
+    choose = jit(strategies.chosen, static_argnums=(1, 2))
     assert attempts.written.tokens.shape == (PROBLEMS, 3, NEW)
     assert len({tuple(tokens) for tokens in attempts.written.tokens[0]}) > 1
     for count in (1, 3):
-        found = strategies.chosen(attempts, strategies.by_log_prob, count)
+        found = choose(attempts, strategies.by_log_prob, count)
         np.testing.assert_array_equal(found.spent, attempts.written.length[:, :count].sum(axis=1))
-    np.testing.assert_array_equal(
-        strategies.chosen(attempts, strategies.by_vote, 1).tokens, attempts.written.tokens[:, 0]
-    )
+    np.testing.assert_array_equal(choose(attempts, strategies.by_vote, 1).tokens, attempts.written.tokens[:, 0])
 
 
 def test_a_rewritten_attempt_keeps_the_one_before_up_to_its_least_likely_step_that_was_not_tried(model, greedy):
@@ -175,13 +174,13 @@ def test_a_tree_finds_texts_of_which_the_value_head_thinks_more(model, search, a
 
     def worth(tokens, length):
         """The mean value of texts right before their end; nothing where there is none."""
-        rows = np.asarray(joined(PROMPTS, LENGTHS, tokens))
+        rows = np.asarray(jit(joined)(PROMPTS, LENGTHS, tokens))
         last = LENGTHS + length - 1
         value = np.asarray(apply(params, rows).value)
         return np.mean(np.where(rows[np.arange(PROBLEMS), last] == END, value[np.arange(PROBLEMS), last - 1], 0))
 
     plain = np.mean([worth(attempts.written.tokens[:, at], attempts.written.length[:, at]) for at in range(3)])
-    trees = [search(params, jax.random.key(seed), 1.0) for seed in range(3)]
+    trees = jax.device_get([search(params, jax.random.key(seed), 1.0) for seed in range(3)])
     assert np.mean([worth(tree.tokens, tree.length) for tree in trees]) > plain + 0.5
 
 

@@ -1,5 +1,7 @@
 """A decoder under search: what a search says of a path is what the decoder says of the whole row."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,18 +22,19 @@ PROMPTS = np.asarray(jax.random.randint(jax.random.key(1), (2, 6), 0, WORDS), np
 LENGTHS = np.asarray([2, 6], np.int32)
 
 
+@functools.cache
 def build(pattern=Dense()):
     block = BlockConfig(16, 4, key_heads=2)
     model = decoder(vocabulary=WORDS, context_length=12, block=block, layers=1, pattern=pattern, value_head=True)
     params = jit(model.init)(jax.random.key(0))
     # An untrained model is indifferent; one with a louder voice has something to search for.
-    return model, jax.tree.map(lambda leaf: 2 * leaf, params), jit(model.apply)
+    return model, jax.tree.map(lambda leaf: 2 * np.asarray(leaf), params), jit(model.apply)
 
 
 def judged(apply, params, row, tokens):
-    """Log-probability and last value of a path, by reading the whole row."""
+    """Log-probability and last value of a path of NumPy's, by reading the whole row."""
     whole = np.concatenate([PROMPTS[row, : LENGTHS[row]], tokens])
-    reading = apply(params, np.pad(whole, (0, 12 - len(whole)))[None])
+    reading = jax.device_get(apply(params, np.pad(whole, (0, 12 - len(whole)))[None]))
     logs = np.asarray(jax.nn.log_softmax(reading.logits[0]))
     begin = LENGTHS[row]
     return sum(logs[at - 1, whole[at]] for at in range(begin, len(whole))), reading.value[0, len(whole) - 1]
@@ -50,7 +53,7 @@ def test_candidates_are_as_likely_and_worth_as_much_as_the_decoder_says_of_whole
             beam(advance, root, width=3, max_steps=NEW),
         )
 
-    for found in search(params):
+    for found in jax.device_get(search(params)):
         for row in range(2):
             for tokens, length, log_prob, value, ended in zip(
                 found.actions[row],
@@ -97,10 +100,10 @@ def test_steps_of_several_tokens_are_searched_alike():
     def search(params):
         advance, root = over_tokens(model, params, PROMPTS, LENGTHS, max_tokens=6, stop_tokens=(STOP,))
         advance, root = over_steps(advance, root, jax.random.key(3), proposals=3, max_tokens=2, stop=(0,))
-        return beam(advance, root, width=2, max_steps=3)
+        found = beam(advance, root, width=2, max_steps=3)
+        return found, tokens_of(found)
 
-    found = search(params)
-    tokens, lengths = tokens_of(found)
+    found, (tokens, lengths) = jax.device_get(search(params))
     for row in range(2):
         for way in range(2):
             if np.isfinite(found.log_prob[row, way]):
@@ -116,7 +119,7 @@ def test_a_path_has_ended_where_it_has_no_more_room():
         advance, root = over_tokens(model, params, PROMPTS, LENGTHS, max_tokens=3)
         return greedy(advance, root, max_steps=5), tree_search(advance, root, jax.random.key(2), simulations=8)
 
-    found, decision = search(params)
+    found, decision = jax.device_get(search(params))
     assert np.array_equal(found.length, [[3], [3]])
     assert np.all(found.ended)
     for row in range(2):

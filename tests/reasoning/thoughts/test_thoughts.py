@@ -23,7 +23,6 @@ from thinking.reasoning.thoughts.training import (
 
 BLOCK = BlockConfig(width=16, heads=2, gated=True)
 KINDS = ("none", "pause", "discrete", "continuous")
-S3 = automaton("s3")
 
 
 @functools.cache
@@ -33,11 +32,20 @@ def model(kind, **changed):
 
 @functools.cache
 def params():
-    return model("discrete").init(jax.random.key(1))
+    return jax.jit(model("discrete").init)(jax.random.key(1))
 
 
-def words(length=4, count=8, seed=0):
-    return draw_words(S3, jax.random.key(seed), jnp.full(count, length), length)
+@functools.cache
+def words(length=4, count=8, seed=0, machine="s3", longest=None):
+    """NumPy arrays, since JAX would compile for each thing that a test does with them."""
+    lengths = np.full(count, length, np.int32)
+    draw = jax.jit(lambda key: draw_words(automaton(machine), key, lengths, longest or length))
+    return jax.tree.map(np.asarray, draw(jax.random.key(seed)))
+
+
+def read(made, params, hidden):
+    """What the answers' head says."""
+    return np.asarray(jax.jit(made.read)(params, hidden))
 
 
 def answers(kind, asked, lengths=None):
@@ -53,12 +61,12 @@ def test_all_kinds_have_the_same_weights():
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_answer_depends_on_the_symbols_of_its_word_and_on_none_behind_it(kind):
     asked = words()
-    lengths = jnp.int32([1, 2, 3, 4] * 2)
-    changed = jnp.arange(4)[None] >= lengths[:, None]
-    padded = asked._replace(symbols=jnp.where(changed, 5 - asked.symbols, asked.symbols))
+    lengths = np.int32([1, 2, 3, 4] * 2)
+    changed = np.arange(4)[None] >= lengths[:, None]
+    padded = asked._replace(symbols=np.where(changed, 5 - asked.symbols, asked.symbols))
     assert np.allclose(answers(kind, asked, lengths), answers(kind, padded, lengths), atol=1e-5)
     for place in range(4):
-        other = asked._replace(symbols=asked.symbols.at[:, place].set((asked.symbols[:, place] + 1) % 6))
+        other = asked._replace(symbols=(asked.symbols + (np.arange(4) == place)[None]) % 6)
         assert (np.abs(answers(kind, asked) - answers(kind, other)).max(axis=1) > 1e-4).all()
 
 
@@ -73,7 +81,7 @@ def test_empty_steps_choose_nothing():
 def test_a_thought_is_the_likeliest_token_of_the_answers_head():
     asked = words()
     thinking = jax.jit(model("discrete").think)(params(), asked.symbols, asked.lengths)
-    said = model("discrete").read(params(), thinking.hidden)
+    said = read(model("discrete"), params(), thinking.hidden)
     assert np.allclose(said[:, :-1], thinking.logits, atol=1e-5)
     assert (np.asarray(thinking.thoughts) == np.asarray(said[:, :-1].argmax(-1))).all()
     assert np.allclose(said[:, -1], thinking.answers, atol=1e-5)
@@ -82,16 +90,16 @@ def test_a_thought_is_the_likeliest_token_of_the_answers_head():
 def test_a_thought_that_is_put_in_changes_all_that_comes_after_it_and_nothing_before():
     asked = words()
     think = jax.jit(model("discrete").think)
-    own = think(params(), asked.symbols, asked.lengths)
-    changed = jnp.full((8, 3), -1).at[:, 1].set((own.thoughts[:, 1] + 1) % 6)
-    other = think(params(), asked.symbols, asked.lengths, changed=changed)
-    moved = np.abs(np.asarray(own.hidden - other.hidden)).max(axis=(0, 2))
+    own = jax.device_get(think(params(), asked.symbols, asked.lengths))
+    changed = np.where(np.arange(3)[None] == 1, (own.thoughts + 1) % 6, -1)
+    other = jax.device_get(think(params(), asked.symbols, asked.lengths, changed=changed))
+    moved = np.abs(own.hidden - other.hidden).max(axis=(0, 2))
     assert (moved[:2] == 0).all()
     assert (moved[2:] > 1e-4).all()
 
 
 def test_half_of_the_hidden_states_are_fed_back_while_a_model_learns_and_all_of_them_afterwards():
-    asked = jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], 1000, axis=0), words(length=2))
+    asked = jax.tree.map(lambda leaf: np.repeat(leaf[:1], 1000, axis=0), words(length=2))
     think = jax.jit(model("continuous").think)
     learning = np.asarray(think(params(), asked.symbols, asked.lengths, jax.random.key(3)).answers)
     after = np.asarray(think(params(), asked.symbols, asked.lengths).answers)
@@ -103,12 +111,12 @@ def test_half_of_the_hidden_states_are_fed_back_while_a_model_learns_and_all_of_
 
 def test_drawn_thoughts_follow_their_probabilities():
     drawn = model("discrete", choice="drawn")
-    asked = jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], 4000, axis=0), words(length=2))
-    thinking = jax.jit(drawn.think)(params(), asked.symbols, asked.lengths, jax.random.key(3))
-    shares = np.bincount(np.asarray(thinking.thoughts[:, 0]), minlength=6) / 4000
+    asked = jax.tree.map(lambda leaf: np.repeat(leaf[:1], 4000, axis=0), words(length=2))
+    thinking = jax.device_get(jax.jit(drawn.think)(params(), asked.symbols, asked.lengths, jax.random.key(3)))
+    shares = np.bincount(thinking.thoughts[:, 0], minlength=6) / 4000
     wanted = np.asarray(jax.nn.softmax(thinking.logits[0, 0]))
     assert np.abs(shares - wanted).max() < 0.03
-    assert np.allclose(thinking.log_probs[:, 0], np.log(wanted)[np.asarray(thinking.thoughts[:, 0])], atol=1e-4)
+    assert np.allclose(thinking.log_probs[:, 0], np.log(wanted)[thinking.thoughts[:, 0]], atol=1e-4)
     assert float(thinking.entropy[0, 0]) == pytest.approx(-np.sum(wanted * np.log(wanted)), abs=1e-4)
 
 
@@ -120,32 +128,33 @@ def test_gradients_cross_a_choice_unless_it_is_drawn(choice, crosses):
     def loss(params):
         return made.think(params, asked.symbols, asked.lengths, jax.random.key(0)).answers[:, 0].sum()
 
-    slopes = jax.jit(jax.grad(loss))(made.init(jax.random.key(1)))
-    assert bool(jnp.any(slopes["choose"]["kernel"] != 0)) is crosses
-    assert bool(jnp.any(slopes["thoughts"]["embedding"] != 0))
+    slopes = jax.jit(jax.grad(loss))(jax.jit(made.init)(jax.random.key(1)))
+    assert np.any(slopes["choose"]["kernel"]) == crosses
+    assert np.any(slopes["thoughts"]["embedding"])
 
 
 @pytest.mark.parametrize("split", [False, True])
 def test_a_blind_answer_sees_the_thoughts_alone(split):
-    asked, lengths = words(), jnp.int32([1, 2, 3, 4] * 2)
+    asked, lengths = words(), np.int32([1, 2, 3, 4] * 2)
     other = (asked.symbols + 1) % 6
-    spoken = jax.random.randint(jax.random.key(5), (8, 4), 0, 6)
+    spoken = np.random.default_rng(5).integers(0, 6, (8, 4), np.int32)
     for blind in (True, False):
         made = model("discrete", blind=blind, split=split)
         if not blind and not split:
             continue
-        think = jax.jit(functools.partial(made.think, made.init(jax.random.key(1)), lengths=lengths))
+        think = jax.jit(functools.partial(made.think, jax.jit(made.init)(jax.random.key(1)), lengths=lengths))
         one, two = think(asked.symbols, changed=spoken).answers, think(other, changed=spoken).answers
         assert np.allclose(one, two, atol=1e-5) is blind
         assert not np.allclose(one, think(asked.symbols, changed=(spoken + 1) % 6).answers, atol=1e-3)
-        unmade = jnp.arange(4)[None] >= lengths[:, None]  # thoughts past a word's length are none
-        again = think(asked.symbols, changed=jnp.where(unmade, (spoken + 1) % 6, spoken)).answers
+        unmade = np.arange(4)[None] >= lengths[:, None]  # thoughts past a word's length are none
+        again = think(asked.symbols, changed=np.where(unmade, (spoken + 1) % 6, spoken)).answers
         assert np.allclose(one, again, atol=1e-5)
 
 
 def test_thinking_ends_by_chance_or_at_the_first_step_that_would_rather_end():
-    logits = jax.random.normal(jax.random.key(0), (50, 4))
-    drawn = np.exp(log_ends(logits, drawn=True))
+    logits = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    ends = jax.jit(log_ends, static_argnames="drawn")
+    drawn = np.exp(ends(logits, drawn=True))
     ending = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
     ending[:, -1] = 1
     for row, wanted in zip(drawn, ending, strict=True):
@@ -153,65 +162,67 @@ def test_thinking_ends_by_chance_or_at_the_first_step_that_would_rather_end():
         for step, end in enumerate(wanted):
             assert row[step] == pytest.approx(alive * end, abs=1e-6)
             alive *= 1 - end
-    chosen = np.asarray(log_ends(logits, drawn=False)).argmax(axis=1)
+    chosen = np.asarray(ends(logits, drawn=False)).argmax(axis=1)
     assert chosen.tolist() == [next(step for step, end in enumerate(row) if end > 0.5) for row in ending]
 
 
 def test_an_answer_is_that_of_all_ends_and_what_comes_after_the_end_is_not_made():
     asked, made = words(), model("discrete", ends=True)
-    params = made.init(jax.random.key(1))
-    params["end"] = {"kernel": 50 * params["end"]["kernel"], "bias": jnp.full(1, -0.5)}  # so that words end apart
+    params = jax.jit(made.init)(jax.random.key(1))
+    # So that words end apart.
+    end = {"kernel": 50 * np.asarray(params["end"]["kernel"]), "bias": np.full(1, -0.5, np.float32)}
+    params["end"] = end
     think = jax.jit(made.think)
     thinking = think(params, asked.symbols, asked.lengths, jax.random.key(0))
-    ends = np.asarray(thinking.hidden) @ np.asarray(params["end"]["kernel"]) + np.asarray(params["end"]["bias"])
-    weights = np.exp(log_ends(ends[:, :, 0], drawn=True))
-    wanted = np.einsum("bn,bna->ba", weights, jax.nn.softmax(made.read(params, thinking.hidden)))
+    ends = np.asarray(thinking.hidden) @ end["kernel"] + end["bias"]
+    weights = np.exp(jax.jit(log_ends, static_argnames="drawn")(ends[:, :, 0], drawn=True))
+    wanted = np.einsum("bn,bna->ba", weights, jax.nn.softmax(read(made, params, thinking.hidden)))
     assert np.allclose(np.exp(thinking.answers), wanted, atol=1e-5)
     assert np.allclose(thinking.steps, weights @ [1, 2, 3, 4], atol=1e-4)
     asked_again = think(params, asked.symbols, asked.lengths)
     steps = np.asarray(asked_again.steps).round().astype(int)
     assert len(set(steps.tolist())) > 1
     assert (np.asarray(asked_again.made).sum(axis=1) == steps - 1).all()
-    free = jnp.arange(8) % 2 == 0
-    whole = think(params, asked.symbols, jnp.full(8, 3))
-    some = think(params, asked.symbols, jnp.full(8, 3), free=free)
+    free = np.arange(8) % 2 == 0
+    three = np.full(8, 3, np.int32)
+    whole = jax.device_get(think(params, asked.symbols, three))
+    some = jax.device_get(think(params, asked.symbols, three, free=free))
     assert np.allclose(some.answers[free], whole.answers[free], atol=1e-5)
-    read = jax.nn.log_softmax(made.read(params, some.hidden[:, 2]))
-    assert np.allclose(some.answers[~free], read[~free], atol=1e-5)
-    assert np.asarray(some.made[~free]).tolist() == [[True, True, False]] * 4
-    assert np.asarray(some.steps[~free]).tolist() == [3] * 4
+    said = jax.nn.log_softmax(read(made, params, some.hidden)[:, 2])
+    assert np.allclose(some.answers[~free], np.asarray(said)[~free], atol=1e-5)
+    assert some.made[~free].tolist() == [[True, True, False]] * 4
+    assert some.steps[~free].tolist() == [3] * 4
     with pytest.raises(ValueError, match="ends=True goes with neither blind nor split"):
         model("discrete", ends=True, blind=True)
 
 
 def test_a_converted_model_thinks_at_first_what_it_would_answer():
     own = model("discrete", kinds=6)
-    before = own.init(jax.random.key(1))
-    after = converted(before)
-    assert (after["choose"]["kernel"] == before["answer"]["kernel"]).all()
-    assert not (after["choose"]["kernel"] == before["choose"]["kernel"]).all()
+    before = jax.jit(own.init)(jax.random.key(1))
+    after = jax.device_get(converted(before))
+    assert np.array_equal(after["choose"]["kernel"], before["answer"]["kernel"])
+    assert not np.array_equal(after["choose"]["kernel"], before["choose"]["kernel"])
     asked = words()
     thinking = jax.jit(own.think)(after, asked.symbols, asked.lengths)
-    said = own.read(after, thinking.hidden)
+    said = read(own, after, thinking.hidden)
     assert (np.asarray(thinking.thoughts) == np.asarray(said[:, :-1].argmax(-1))).all()
     with pytest.raises(ValueError, match="a head of their own"):
         converted(params())
-    apart = model("discrete", kinds=6, split=True).init(jax.random.key(1))
+    apart = jax.jit(model("discrete", kinds=6, split=True).init)(jax.random.key(1))
     for name in ("reader", "answerer"):
-        same = jax.tree.map(lambda one, other: bool((one == other).all()), converted(apart)[name], apart["reader"])
-        assert jax.tree.all(same)
+        assert jax.tree.all(jax.tree.map(np.array_equal, converted(apart)[name], apart["reader"]))
 
 
 def test_a_search_raises_the_best_thoughts_of_a_group_alone():
     asked = words()
     thinking = jax.jit(model("discrete").think)(params(), asked.symbols, asked.lengths)
-    reward = jnp.float32([0, 3, 1, 2, 9, 8, 8, 8])
+    reward = np.float32([0, 3, 1, 2, 9, 8, 8, 8])
 
     def loss(log_probs):
         how = Reinforcement(group=4, best=True, entropy=0.0)
         return policy_loss(thinking._replace(log_probs=log_probs), reward, how)[0]
 
-    slopes = np.asarray(jax.grad(loss)(thinking.log_probs))
+    slopes = np.asarray(jax.jit(jax.grad(loss))(thinking.log_probs))
     assert (slopes[[1, 4]] < 0).all()
     assert (slopes[[0, 2, 3, 5, 6, 7]] == 0).all()
 
@@ -222,8 +233,9 @@ def test_thoughts_are_looked_at_now_and_then_and_in_the_end():
     lengths = curriculum(4, threshold=0.9, memory=256.0, least=128)
     begun = init_thought_training(made, optax.sgd(0.0), lengths, jax.random.key(0), params())
     step = watched(lambda state, index: (state, {"loss": index}), made, asked, every=2, steps=5)
-    _, sample = jax.lax.scan(lambda state, index: step(state, index)[::2], begun, jnp.arange(5))
-    thinking = jax.jit(made.think)(params(), asked.symbols, asked.lengths)
+    _, sample = jax.jit(lambda: jax.lax.scan(lambda state, index: step(state, index)[::2], begun, jnp.arange(5)))()
+    sample = jax.device_get(sample)
+    thinking = jax.device_get(jax.jit(made.think)(params(), asked.symbols, asked.lengths))
     assert [bool((look >= 0).any()) for look in sample] == [False, True, False, True, True]
     said, thoughts = sample[-1]
     assert (thoughts[:, :-1] == thinking.thoughts).all()
@@ -248,22 +260,26 @@ def learned(kind, steps, how=None, machine="parity", length=3, chains=0.0, maste
         chains=chains,
         mastery=mastery,
     )
-    begun = init_thought_training(made, optimizer, lengths, jax.random.key(0))
-    state, metrics = jax.jit(lambda state: jax.lax.scan(step, state, jnp.arange(steps)))(begun)
+
+    @jax.jit
+    def learn(key):
+        return jax.lax.scan(step, init_thought_training(made, optimizer, lengths, key), jnp.arange(steps))
+
+    state, metrics = learn(jax.random.key(0))
     return made, state, {name: float(values[-1]) for name, values in metrics.items()}
 
 
 def test_discrete_thoughts_carry_parity_over_words_longer_than_any_in_training():
     made, state, metrics = learned("discrete", 300)
     assert metrics["length"] == 3
-    asked = draw_words(automaton("parity"), jax.random.key(9), jnp.full(200, 6), 6)
+    asked = words(6, 200, seed=9, machine="parity")
     assert float(jax.jit(functools.partial(probing.exact, made))(state.train_state.params, asked)) > 0.95
 
 
 def test_drawn_thoughts_learn_from_what_they_were_worth():
     how = Reinforcement(group=4, entropy=0.01, discount=0.9, repetition=0.01)
     made, state, metrics = learned("discrete", 300, how, choice="drawn", kinds=2, length=2)
-    asked = draw_words(automaton("parity"), jax.random.key(9), jnp.full(200, 2), 2)
+    asked = words(2, 200, seed=9, machine="parity")
     assert float(jax.jit(functools.partial(probing.exact, made))(state.train_state.params, asked)) > 0.95
     assert metrics["entropy"] <= np.log(2) + 1e-5
     assert 0 <= metrics["repeated"] <= 1
@@ -277,14 +293,18 @@ def test_thoughts_come_with_the_symbols_until_a_length_is_mastered():
 def test_models_that_end_their_thoughts_learn_parity():
     made, state, metrics = learned("discrete", 300, ends=True, block=BlockConfig(width=32, heads=4, gated=True))
     assert metrics["length"] == 3
-    asked = draw_words(automaton("parity"), jax.random.key(9), jnp.full(200, 2), 3)
+    asked = words(2, 200, seed=9, machine="parity", longest=3)
     assert float(jax.jit(functools.partial(probing.exact, made))(state.train_state.params, asked)) > 0.95
 
 
 def test_given_chains_become_the_thoughts():
     made, state, metrics = learned("discrete", 200, chains=1.0)
-    asked = draw_words(automaton("parity"), jax.random.key(9), jnp.full(100, 3), 3)
-    thinking = jax.jit(made.think)(state.train_state.params, asked.symbols, asked.lengths)
-    counts = np.asarray(probing.confusion(thinking, asked.states, 2))
+    asked = words(3, 100, seed=9, machine="parity")
+
+    @jax.jit
+    def confused(params):
+        return probing.confusion(made.think(params, asked.symbols, asked.lengths), asked.states, 2)
+
+    counts = np.asarray(confused(state.train_state.params))
     assert np.trace(counts) > 0.95 * counts.sum()
     assert metrics["chain_loss"] < 0.2
