@@ -170,7 +170,10 @@ def test_presets_are_declared_with_bounds_and_pass_the_check(name):
 
 
 BAD = {
-    "styles": [((), "--styles: name at least one"), (("worked", "worked"), "--styles worked worked: allowed is each")],
+    "styles": [
+        ((), "--styles: name at least one"),
+        (("worked", "worked"), "--styles worked worked: name at least one of"),
+    ],
     "data__sources": [
         ((), "--data.sources: name at least one"),
         (("power:2",), "--data.sources power:2: no source of problems; give words, or OPERATION:DIGITS"),

@@ -112,8 +112,11 @@ CONVERTED = "--thoughts none discrete --thought.convert-from-none"
     [
         ("--problem.name a6", "--problem.name a6: no such problem; give one of s3, a5"),
         ("--problem.name modular:1", "--problem.name modular:1: no such problem"),
-        ("--thoughts", "--thoughts : name some of none, pause, discrete, continuous, each once"),
-        ("--thoughts none none", "--thoughts none none: name some of none, pause, discrete, continuous, each once"),
+        ("--thoughts", "--thoughts: name at least one of none, pause, discrete, continuous, each once"),
+        (
+            "--thoughts none none",
+            "--thoughts none none: name at least one of none, pause, discrete, continuous, each once",
+        ),
         ("--problem.length 1", "--problem.length 1: allowed is a whole number from 2 to 4096; take 8"),
         ("--thought.num-tokens 1", "--thought.num-tokens 1: allowed is a whole number from 2 to 65536 or None"),
         ("--training.num-steps 0", "--training.num-steps 0: allowed is a whole number from 1 to"),
