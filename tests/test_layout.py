@@ -1,6 +1,7 @@
 """Who may import whom: worlds know no model, models know no world, recipes join them, tasks run them."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ FILES = sorted(path for path in SOURCES.rglob("*.py") if path != SOURCES / "__in
 
 
 def package_of(module):
-    """The package of a module below `thinking`, by its longest name that a layer has."""
+    """The package of a module below `thinking`, by its longest name that a layer has; None if it has none."""
     words = module.split(".")
     return next((name for end in (2, 1) if (name := ".".join(words[:end])) in LEVEL), None)
 
@@ -33,7 +34,9 @@ def package_of(module):
 def imported(path):
     """The modules below `thinking` that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "thinking":
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, "a relative import does not say where it leads"
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "thinking":
             base = node.module.removeprefix("thinking").lstrip(".")
             yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
         elif isinstance(node, ast.Import):
@@ -51,16 +54,28 @@ def forbidden(own, modules):
     ]
 
 
+def module_of(path):
+    """The name of a file below `thinking`, as `reasoning.search.mcts`."""
+    return ".".join(path.relative_to(SOURCES).with_suffix("").parts).removesuffix(".__init__")
+
+
 def test_every_package_stands_in_a_layer():
     packages = {path.parent.name for path in SOURCES.glob("*/__init__.py")}
     assert packages == {name.split(".")[0] for names in LAYERS[1:] for name in names}
+    # `reasoning` is split among layers, and holds nothing itself.
+    assert [name for name in map(module_of, FILES) if package_of(name) is None] == ["reasoning"]
+
+
+def test_no_library_runs_a_task_or_a_test():
+    for path in FILES:
+        roots = {word.split(".")[0] for word in re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.M)}
+        assert not roots & {"tasks", "tests"}, path
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCES)))
 def test_a_package_imports_only_what_stands_below_it(path):
-    own = package_of(".".join(path.relative_to(SOURCES).with_suffix("").parts))
-    if own is not None:  # `reasoning` itself holds nothing
-        assert not forbidden(own, imported(path))
+    own, modules = package_of(module_of(path)), list(imported(path))
+    assert not (forbidden(own, modules) if own is not None else modules)
 
 
 def test_what_climbs_is_found():

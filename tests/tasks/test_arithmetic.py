@@ -172,7 +172,7 @@ def test_presets_are_declared_with_bounds_and_pass_the_check(name):
 BAD = {
     "styles": [
         ((), "--styles: name at least one"),
-        (("worked", "worked"), "--styles worked worked: name at least one"),
+        (("worked", "worked"), "--styles worked worked: name at least one of"),
     ],
     "data__sources": [
         ((), "--data.sources: name at least one"),

@@ -28,7 +28,7 @@ def test_a_code_is_told_with_how_much_of_it_is_used(tmp_path):
         ("--code.gradient grpo", "--code.gradient grpo: allowed is one of straight_through, gumbel; take gumbel"),
         (
             "--code.num-values 65 --code.num-tokens 4 --code.length 3",
-            "--code.num-values 65: allowed is at most 64, the codes of --code.length 3 and --code.num-tokens 4",
+            "--code.num-values 65: allowed is at most 64, the codes of --code.length 3 and --code.num-tokens 4; take",
         ),
         ("--code.num-values 1", "--code.num-values 1: allowed is a whole number from 2 to"),
         ("--code.num-tokens 1", "--code.num-tokens 1: allowed is a whole number from 2 to"),

@@ -175,7 +175,7 @@ def test_the_limit_ends_the_run_and_the_same_command_goes_on(artifacts, call, st
     )
     code, _, err = call(*flags, "--server.max-requests", 2)
     assert code == 2
-    assert "max-requests 2: that many are sent; 2 answers are kept" in err
+    assert "--server.max-requests 2: that many are sent; 2 answers are kept" in err
     assert err.count("\n") == 1
     assert call(*flags, "--server.max-requests", 1)[0] == 0
     assert len(stub.asked) == 3

@@ -82,7 +82,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(small, fini
         (("--window.target-length", "0"), "--window.target-length 0: allowed is a whole number from 1"),
         (("--rl.num-generations", "1"), "--rl.num-generations 1: the best of one thought is no choice"),
         (("--rl.entropy-weight", "-1"), "--rl.entropy-weight -1.0: allowed is a number from 0"),
-        (("--optimizer.learning-rate", "0"), "learning-rate 0.0: allowed is a number above 0"),
+        (("--optimizer.learning-rate", "0"), "--optimizer.learning-rate 0.0: allowed is a number above 0"),
         (("--model.width", "12"), "--model.width 12: allowed is a multiple of twice --model.num-heads, 8"),
     ],
 )

@@ -117,7 +117,7 @@ CONVERTED = "--thoughts none discrete --thought.convert-from-none"
         ("--thoughts", "--thoughts: name at least one of none, pause, discrete, continuous, each once"),
         (
             "--thoughts none none",
-            "--thoughts none none: name at least one of none, pause, discrete, continuous, each",
+            "--thoughts none none: name at least one of none, pause, discrete, continuous, each once",
         ),
         ("--problem.length 1", "--problem.length 1: allowed is a whole number from 2 to 4096; take 8"),
         ("--thought.num-tokens 1", "--thought.num-tokens 1: allowed is a whole number from 2 to 65536 or None"),

@@ -67,7 +67,7 @@ def _time(kernel: Kernel, state: Any, rows: int, nodes: int, steps: int) -> Row:
 
 
 def _random_batches(kernel: Kernel, rows: int, nodes: int, steps: int) -> Transition:
-    """Random lessons, [steps, rows, ...]."""
+    """Random transitions, [steps, rows, ...]."""
     shape = steps, rows
     keys = jax.random.split(jax.random.key(1), 5)
     draw = [jax.random.randint(key, shape, 0, nodes) for key in keys[:2]]

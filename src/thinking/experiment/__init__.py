@@ -1,6 +1,6 @@
-"""The experiment room: flags, run folders, interruptible training, metrics, results and plots.
+"""Experiments: flags, run folders, interruptible training, metrics, results and plots.
 
-The room knows no model and no environment. This package imports only what `--help` needs; what needs JAX is
+They know no model and no environment. This package imports only what `--help` needs; what needs JAX is
 imported by name: `thinking.experiment.training`, `.results`, `.plots`, `.device`.
 """
 

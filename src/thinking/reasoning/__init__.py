@@ -1,1 +1,1 @@
-"""Thinking in tokens: generation with a cache, and search."""
+"""Reasoning: search, post-training by rewards, and thoughts that nobody supervised."""

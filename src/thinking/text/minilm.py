@@ -167,7 +167,7 @@ def _tokenizer(path: Path, limit: int) -> Callable[[Sequence[str]], list[list[in
 
 
 def _params(folder: Path, layers: int) -> Params:
-    """Weights as `_encode` reads them, from a file that names them as Hugging Face does."""
+    """Weights as `bert.encode` reads them, from a file that names them as Hugging Face does."""
     try:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file

@@ -1,1 +1,1 @@
-"""Arithmetic as a world to think in: problems, worked chains of thought, what is held out, and rows of tokens."""
+"""Arithmetic as a world to think in: problems, worked chains of thought, and what is held out."""

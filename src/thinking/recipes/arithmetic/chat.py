@@ -43,7 +43,7 @@ def talk(
 
     Args:
         by: who is asked.
-        method: one of `searching.METHODS`; a greedy answer is seen while it is written.
+        method: one of `searches.METHODS`; a greedy answer is seen while it is written.
         size: attempts, width of the beam, or simulations of each tree.
         key: of all answers.
         asks: whether thoughts ask for sub-tasks; then these are solved, greedily, and the tree of them is shown.

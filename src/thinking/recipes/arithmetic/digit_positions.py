@@ -36,7 +36,7 @@ _IS_DIGIT = np.isin(np.arange(len(VOCABULARY)), VOCABULARY.encode("0123456789"))
 def locate(where: Array, token: Array) -> Array:
     """[B, 3] int32, where a token is, given where the one before it was; 0 before the first.
 
-    As `reasoning.generation` asks for it, with `coordinates=COORDINATES`.
+    As `generation.completions` asks for it, with `coordinates=COORDINATES`.
 
     Args:
         where: [B, 3] int32.
@@ -120,7 +120,7 @@ def most_places(rows: Packed) -> int:
 
 
 def practised_places(key: Array, tokens: Array, segments: Array, *, highest: int) -> Array:
-    """[B, T, 3] int32, places to learn from, as `reasoning.supervision` asks for them: apart, and shuffled.
+    """[B, T, 3] int32, places to learn from, as `post_training.fine_tuning` asks for them: apart, and shuffled.
 
     Args:
         key: consumed.

@@ -190,7 +190,7 @@ class Actor(NamedTuple):
 
 
 def player(actor: Actor, agents: Agent, wanted: float | None, paced: bool, count: int) -> tuple[Callable, Any]:
-    """The champions of S agents as `judging.judge` lets them play, and what all S x E carry at the beginning.
+    """The champions of S agents as `gymnasium_evaluation.judge` lets them play, and what all S x E carry at first.
 
     Args:
         actor: how they act.

@@ -23,7 +23,7 @@ class Player(NamedTuple):
     Attributes:
         trained: its stage.
         history: [S, P, 3] environment steps, judged return and training return, of each seed at each judgement.
-        play: `play(wanted, count) -> (play, mind)`, for `judging.judge`.
+        play: `play(wanted, count) -> (play, mind)`, for `gymnasium_evaluation.judge`.
         params: what it learned, [S, ...].
         asks: the returns that it can be asked for, None for the best.
     """
