@@ -15,7 +15,6 @@ from thinking.generation.sampling import Sampling, draw
 from thinking.networks.attention.patterns import memory
 from thinking.networks.cache import Cache, widened
 from thinking.networks.decoder import Decoder
-from thinking.text.vocabulary import ANSWER, END, in_thought
 from thinking.types import Array, Params
 
 Locate = Callable[[Array, Array], Array]
@@ -288,40 +287,3 @@ def _noted(writing: Writing, token: Array, going: Array, stop_tokens: Sequence[i
         value=put(before.value, writing.worth),
         stopped=before.stopped | (going & stops),
     )
-
-
-def joined(prompts: Array, lengths: Array, tokens: Array) -> Array:
-    """[B, P + N] prompts with what follows right behind each, then zeros.
-
-    Args:
-        prompts: [B, P].
-        lengths: [B], tokens of each prompt.
-        tokens: [B, N], zeros behind what was written.
-    """
-    place = jnp.arange(prompts.shape[1] + tokens.shape[1])[None] - lengths[:, None]
-    written = jnp.take_along_axis(tokens, jnp.clip(place, 0, tokens.shape[1] - 1), axis=1)
-    asked = jnp.pad(prompts, ((0, 0), (0, tokens.shape[1])))
-    return jnp.where(place < 0, asked, jnp.where(place < tokens.shape[1], written, 0))
-
-
-def answers_of(completions: Completions) -> tuple[Array, Array, Array]:
-    """Where each answer stands: what is between the last answer mark outside thoughts and the first end behind it.
-
-    Args:
-        completions: what was written.
-
-    Returns:
-        The place of its first token [B] int32, how many tokens it has [B] int32, and whether there is one [B] bool,
-        which has at least one token and an end; else the others mean nothing.
-    """
-    tokens, place, real = tokens_and_mask(completions)
-    width = tokens.shape[1]
-    start = jnp.max(jnp.where((tokens == ANSWER) & real & ~in_thought(tokens), place, -1), axis=1) + 1
-    end = jnp.min(jnp.where((tokens == END) & real & (place >= start[:, None]), place, width), axis=1)
-    return start, end - start, (start > 0) & (end < width) & (end > start)
-
-
-def tokens_and_mask(completions: Completions) -> tuple[Array, Array, Array]:
-    """Tokens [B, N], their places [1, N], and which were written [B, N]."""
-    place = jnp.arange(completions.tokens.shape[1])[None]
-    return completions.tokens, place, place < completions.length[:, None]

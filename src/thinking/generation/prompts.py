@@ -104,3 +104,17 @@ def check_prompts(prompts: Array, lengths: Array, new: int, model: Decoder) -> N
         raise ValueError(f"generation: a prompt has length {length}; allowed is 1 to {prompts.shape[1]}, its row")
     real = np.arange(prompts.shape[1])[None] < given[:, None]
     check_words("prompts", np.asarray(prompts)[real], 0, model.vocabulary)
+
+
+def joined(prompts: Array, lengths: Array, tokens: Array) -> Array:
+    """[B, P + N] prompts with what follows right behind each, then zeros.
+
+    Args:
+        prompts: [B, P].
+        lengths: [B], tokens of each prompt.
+        tokens: [B, N], zeros behind what was written.
+    """
+    place = jnp.arange(prompts.shape[1] + tokens.shape[1])[None] - lengths[:, None]
+    written = jnp.take_along_axis(tokens, jnp.clip(place, 0, tokens.shape[1] - 1), axis=1)
+    asked = jnp.pad(prompts, ((0, 0), (0, tokens.shape[1])))
+    return jnp.where(place < 0, asked, jnp.where(place < tokens.shape[1], written, 0))

@@ -9,7 +9,8 @@ import optax
 import pytest
 from tests.kernels.quick import jit
 
-from thinking.generation.completions import Completions, generate, joined
+from thinking.generation.completions import Completions, generate
+from thinking.generation.prompts import joined
 from thinking.learning.curriculum import by_level, curriculum, evenly, replay
 from thinking.learning.policy_gradient import grpo, imitation, ppo, reinforce
 from thinking.networks.blocks import BlockConfig

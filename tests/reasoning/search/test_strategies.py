@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
-from thinking.generation.completions import Completions, joined
+from thinking.generation.completions import Completions
+from thinking.generation.prompts import joined
 from thinking.generation.sampling import Sampling
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder

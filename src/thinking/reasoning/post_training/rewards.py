@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from thinking.generation.completions import Completions, answers_of, tokens_and_mask
+from thinking.generation.answers import answers_of, tokens_and_mask
+from thinking.generation.completions import Completions
 from thinking.text.vocabulary import ANSWER, BACK, CHECK, DONE, END, MARKS, STEP, THINK
 from thinking.types import Array
 

@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.generation.completions import Completions, answers_of, generate, joined
+from thinking.generation.answers import answers_of
+from thinking.generation.completions import Completions, generate
+from thinking.generation.prompts import joined
 from thinking.learning.curriculum import Syllabus
 from thinking.learning.policy_gradient import Judge, Update
 from thinking.networks.actor_critic import Judgement

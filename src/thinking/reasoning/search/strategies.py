@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from thinking.batching import in_batches
-from thinking.generation.completions import Completions, answers_of, generate
+from thinking.generation.answers import answers_of
+from thinking.generation.completions import Completions, generate
 from thinking.generation.sampling import Sampling
 from thinking.networks.decoder import Decoder
 from thinking.reasoning.search.beam_search import beam

@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.generation.completions import generate, joined
+from thinking.generation.completions import generate
+from thinking.generation.prompts import joined
 from thinking.networks.cache import Cache
 from thinking.networks.decoder import Decoder, Reading
 from thinking.types import Array, Params
