@@ -25,12 +25,11 @@ SHOWN = 4
 
 def run(config: Config, run: Run) -> None:
     """Train the reference and a model of every kind, for every seed, and tell what thoughts were worth."""
-    import jax
-
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
     from thinking.recipes.lm_think.evaluation import draw_bits
     from thinking.recipes.lm_think.training import REFERENCE, load_text, train_model
+    from thinking.trees import count_parameters
 
     text, trained, rows = load_text(config), {}, []
     for seed in range(config.seed, config.seed + config.seeds):
@@ -43,7 +42,7 @@ def run(config: Config, run: Run) -> None:
     bits = {kind: [row["bits_per_byte"] for row in rows if row["thoughts"] == kind] for kind in kinds}
     draw_bits(run.plots / "bits_per_byte.png", bits)
     plots.learning_curves(run, ["loss", "context_loss", "gain", "thought_tokens", "entropy", "policy_loss"])
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(next(iter(trained.values())).train_state.params))
+    parameters = count_parameters(next(iter(trained.values())).train_state.params)
     write_results(run, rows, trained, parameters=parameters, train_tokens=len(text.train), text_tokens=len(text.sizes))
 
 

@@ -12,7 +12,6 @@ from thinking.recipes.think_tokens.config import EXAMPLES, PRESETS, Config
 
 def run(config: Config, run: Run) -> None:
     """Train a model of every kind and seed, evaluate it, look at its thoughts, and write what came of it."""
-    import jax
     import numpy as np
 
     from thinking.environments.automata import automaton
@@ -21,6 +20,7 @@ def run(config: Config, run: Run) -> None:
     from thinking.recipes.think_tokens import evaluation, thought_plots
     from thinking.recipes.think_tokens.model import build_thinker
     from thinking.recipes.think_tokens.training import recorded_words, stage_name, train_thinkers
+    from thinking.trees import count_parameters
 
     problem, num_words = config.problem, config.eval.num_words
     machine, seeds = automaton(problem.name), range(config.seed, config.seed + config.seeds)
@@ -49,7 +49,7 @@ def run(config: Config, run: Run) -> None:
         ],
         {name: stage.state for name, stage in stages.items()},
         exact_by_length=exact,
-        parameters=sum(leaf.size for leaf in jax.tree.leaves(next(iter(models.values()))[1])),
+        parameters=count_parameters(next(iter(models.values()))[1]),
         train_seconds={name: stage.seconds for name, stage in stages.items()},
         compile_seconds={name: stage.compile_seconds for name, stage in stages.items()},
     )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.types import Array
+from thinking.types import Array, Params
 
 
 class Leaf(NamedTuple):
@@ -53,6 +53,11 @@ def digest_leaves(found: Iterable[Leaf]) -> str:
 def is_key(leaf: Any) -> bool:
     """Whether a leaf is an array of typed PRNG keys."""
     return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def count_parameters(params: Params) -> int:
+    """How many numbers a PyTree of arrays holds."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def take(tree: Any, rows: Array) -> Any:

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from thinking.benchmarks.config import CollectionConfig
 from thinking.benchmarks.contract import Measurement, Row, Setup
-from thinking.benchmarks.decoders import count_parameters
 from thinking.environments import control
 from thinking.environments.control import World
 from thinking.experiment.device import best_seconds
@@ -22,6 +21,7 @@ from thinking.networks.actor_critic import Policy
 from thinking.recipes.cart_pole import config as cart_pole
 from thinking.recipes.cart_pole import trainers
 from thinking.recipes.cart_pole.agent import Scale
+from thinking.trees import count_parameters
 from thinking.types import Array
 
 

@@ -33,11 +33,6 @@ def example_decoder(
     )
 
 
-def count_parameters(params: Params) -> int:
-    """How many there are."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
 def make_training_steps(
     model: Decoder, shape: tuple[int, int, int], *, vocabulary_size: int, num_microbatches: int = 1
 ) -> tuple[Callable[[TrainState], tuple[TrainState, Metrics]], TrainState]:

@@ -6,8 +6,9 @@ Axes: B rows, T tokens of a row, D width.
 from thinking.benchmarks import baselines
 from thinking.benchmarks.config import TrainingConfig
 from thinking.benchmarks.contract import Measurement, Row, Setup
-from thinking.benchmarks.decoders import VOCABULARY_SIZE, count_parameters, example_decoder, make_training_steps
+from thinking.benchmarks.decoders import VOCABULARY_SIZE, example_decoder, make_training_steps
 from thinking.experiment.device import best_seconds
+from thinking.trees import count_parameters
 
 
 def measure_training(config: TrainingConfig, setup: Setup) -> Measurement:

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 
 from thinking.benchmarks.config import UtilisationConfig
 from thinking.benchmarks.contract import Measurement, Setup
-from thinking.benchmarks.decoders import count_parameters, make_training_steps
+from thinking.benchmarks.decoders import make_training_steps
 from thinking.experiment.device import best_seconds
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
+from thinking.trees import count_parameters
 
 BFLOAT16_PEAKS = {
     "NVIDIA A100-SXM4-40GB": 312,

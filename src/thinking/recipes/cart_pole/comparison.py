@@ -12,6 +12,7 @@ import numpy as np
 from thinking.environments.gymnasium_evaluation import steps_until
 from thinking.experiment.training import Trained
 from thinking.networks.actor_critic import Policy
+from thinking.trees import count_parameters
 from thinking.types import Array
 
 Row = dict[str, Any]
@@ -60,6 +61,6 @@ def row(name: str, wanted: float | None, player: Player, returns: np.ndarray, th
         "training_steps_to_threshold": steps_until(steps, training, threshold),
         "environment_steps": float(steps[:, -1].mean()),
         "steps_per_second": float(steps[:, -1].sum() / max(player.trained.seconds, 1e-9)),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(player.params)) // len(means),
+        "parameters": count_parameters(player.params) // len(means),
         "return_of_seeds": " ".join(f"{mean:.0f}" for mean in means),
     }

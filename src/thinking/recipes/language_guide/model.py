@@ -27,6 +27,7 @@ from thinking.text import outlines as hierarchy
 from thinking.text.embedders import normalised
 from thinking.text.prepared import Prepared
 from thinking.train_state import RunnerState
+from thinking.trees import count_parameters
 from thinking.types import Space
 
 KernelName = Literal["transformer", "linear", "table"]
@@ -163,7 +164,7 @@ def parameters(guide: Outliner) -> int:
     """How many numbers a guide learns, all layers together."""
     states = jax.eval_shape(guide.init, jax.random.key(0))
     learned = [state.train_state.params if isinstance(state, RunnerState) else state for state in states]
-    return sum(leaf.size for leaf in jax.tree.leaves(learned))
+    return count_parameters(learned)
 
 
 def save(folder: Path, shape: Shape, fitted: Sequence[Fitted], data: str) -> None:
