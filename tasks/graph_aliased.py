@@ -32,24 +32,24 @@ def compare(config: Config, run: Run, conditions: Mapping[str, Condition]) -> No
 
     from thinking.experiment.results import write_results
     from thinking.recipes.aliased_graph.data import make_worlds
-    from thinking.recipes.aliased_graph.evaluation import acting_frequencies, figures, react_to_all
-    from thinking.recipes.aliased_graph.training import train_condition, walk_frequencies
+    from thinking.recipes.aliased_graph.evaluation import compute_acting_frequencies, compute_metrics, react_to_all
+    from thinking.recipes.aliased_graph.training import train_condition, compute_walk_frequencies
 
     with name_flags(edge_probability="--graph.edge-probability"):
         worlds, optimum = make_worlds(config.graph, range(config.seed, config.seed + config.seeds))
     key = jax.random.key(config.seed)
     # Shuffled tags are as frequent as true ones, in training and, once true ones have acted, in acting.
-    on_walks = acting = walk_frequencies(config, worlds, key)
+    on_walks = acting = compute_walk_frequencies(config, worlds, key)
     rows, states = [], {}
     for name, condition in conditions.items():
         states[name] = train_condition(config, run, name, condition, worlds, on_walks, key).state
         frequencies, action_key = acting, jax.random.fold_in(key, 1)
         for max_hops in config.eval.max_hops:
             plans = react_to_all(config, condition, states[name], worlds, frequencies, action_key, max_hops)
-            rows.append({"set": name, "mode": "react", "max_hops": max_hops, **figures(plans, optimum)})
+            rows.append({"set": name, "mode": "react", "max_hops": max_hops, **compute_metrics(plans, optimum)})
             run.log(f"{name}: {rows[-1]['solved_fraction']:.1%} solved within {max_hops} hops")
             if name == "tags" and max_hops == max(config.eval.max_hops):
-                acting = acting_frequencies(config, worlds, plans)
+                acting = compute_acting_frequencies(config, worlds, plans)
     write_results(run, rows, states, seeds=config.seeds, walks=config.walks.num_walks)
 
 

@@ -35,19 +35,19 @@ def run(config: Config, run: Run) -> None:
     chosen = choose_plans(config.report, saved)
     texts, writers = write_plans(config, chosen, data, vectors, run.folder / "cache")
 
-    known = {step: data.steps[means] for step, means in zip(data.steps, data.means, strict=True)}
+    known = {step: data.steps[means] for step, means in zip(data.steps, data.canonical_index, strict=True)}
     entries = [
-        report.entry(plan, text, who, lambda step: known.get(step, step))
+        report.make_entry(plan, text, who, lambda step: known.get(step, step))
         for plan, text, who in zip(chosen, texts, writers, strict=True)
     ]
     rows = report.mean_rows(chosen, config.report.splits, config.report.modes)
     goals = len({plan.goal for plan in chosen})
     about = f"{len(chosen)} plans for {goals} goals, in vectors of {data.embedder}"
     write_json(run.folder / "report.json", entries)
-    (run.folder / "report.html").write_text(report.page(entries, rows, about), encoding="utf-8")
+    (run.folder / "report.html").write_text(report.render_page(entries, rows, about), encoding="utf-8")
     for split in config.report.splits:
         for plan in [plan for plan in chosen if plan.split == split][:1]:
-            progress.console().print(plans.tree(plan))
+            progress.console().print(plans.render_tree(plan))
     state = {"vectors": vectors, "texts": np.frombuffer("\0".join(texts).encode(), np.uint8)}
     writer = {"by": config.writer.kind, "model": config.writer.model}
     write_results(run, rows, state, plans=len(chosen), goals=goals, **writer)

@@ -15,33 +15,33 @@ from thinking.experiment import Run, main
 from thinking.recipes.language_guide.configs.prepare import EXAMPLES, MODELS, PRESETS, Config, SentenceEmbedderConfig
 
 if TYPE_CHECKING:
-    from thinking.text.crafting import Bundle
+    from thinking.text.crafting import CraftedTexts
     from thinking.text.embedders import Embedder
-    from thinking.text.prepared import Prepared
+    from thinking.text.prepared import PreparedData
     from thinking.text.server import Server
 
 
 def run(config: Config, run: Run) -> None:
     """Get the texts, embed their sentences, and save both."""
     from thinking.experiment.results import write_results
-    from thinking.recipes.language_guide.servers import open_server, tell_kept_answers
+    from thinking.recipes.language_guide.servers import open_server, report_cached_answers
     from thinking.recipes.language_guide.text_sources import collect_texts
     from thinking.text import prepared
 
     answers = run.folder / "cache"
     models = {config.text.source, config.embedder.kind} & set(MODELS)
     opened = open_server(config.server, answers) if "openai" in models else contextlib.nullcontext()
-    with tell_kept_answers(answers) if models else contextlib.nullcontext(), opened as server:
+    with report_cached_answers(answers) if models else contextlib.nullcontext(), opened as server:
         # First, so that a model that is not there ends the run before texts are paid for.
         embedder = make_embedder(config.embedder, server)
         bundle = collect_texts(config.text, config.writer.model, server, answers, config.seed)
         data = embed_texts(config, bundle, embedder, server)
     prepared.save(run.folder, data)
     if server is not None:
-        run.log(f"{server.sent} requests were sent to {server.url}")
+        run.log(f"{server.num_requests} requests were sent to {server.url}")
     figures = {"embedder": data.embedder, "dims": embedder.dims, "distinct_steps": len(data.steps)}
     vectors = {"steps": data.step_vectors, "goals": data.goal_vectors}
-    write_results(run, prepared.split_rows(data), vectors, **data.manifest, **figures)
+    write_results(run, prepared.summarize_splits(data), vectors, **data.manifest, **figures)
     run.log(f"saved in {run.folder}; python tasks/lm_guide_train.py learns from it")
 
 
@@ -53,12 +53,12 @@ def make_embedder(config: SentenceEmbedderConfig, server: Server | None) -> Embe
     if config.kind == "openai":
         return openai_embedder(server, config.model)
     if config.kind == "hashed":
-        return embedders.hashed()
+        return embedders.hashing_embedder()
     with name_flags(folder="--embedder.folder"):
-        return embedders.minilm(config.folder)
+        return embedders.minilm_embedder(config.folder)
 
 
-def embed_texts(config: Config, bundle: Bundle, embedder: Embedder, server: Server | None) -> Prepared:
+def embed_texts(config: Config, bundle: CraftedTexts, embedder: Embedder, server: Server | None) -> PreparedData:
     """Every sentence as a vector, with a bar; the manifest says where texts come from."""
     from thinking import progress
     from thinking.text import prepared
@@ -69,14 +69,14 @@ def embed_texts(config: Config, bundle: Bundle, embedder: Embedder, server: Serv
         "server": server.url if server is not None else None,
         "seed": config.seed,
     }
-    count = len(prepared.steps_of(bundle.texts, bundle.step_of)) + len(prepared.goals_of(bundle.texts))
-    with progress.shown("embeddings", 0, count, "requests sent") as advance:
-        return prepared.embedded(
+    count = len(prepared.list_distinct_steps(bundle.texts, bundle.canonical_steps)) + len(prepared.list_distinct_goals(bundle.texts))
+    with progress.show_progress("embeddings", 0, count, "requests sent") as advance:
+        return prepared.prepare_texts(
             bundle.texts,
-            bundle.step_of,
+            bundle.canonical_steps,
             embedder,
             manifest,
-            lambda done: advance(done, server.sent if server is not None else 0),
+            lambda done: advance(done, server.num_requests if server is not None else 0),
         )
 
 

@@ -19,15 +19,15 @@ def run(config: Config, run: Run) -> None:
 
     data = prepared.load(config.artifacts / "lm_data_prepare")
     if (run.folder / "guide" / "guide.json").exists():
-        model.load(run.folder / "guide", model.checksum(data))  # which refuses other data
+        model.load_guide(run.folder / "guide", model.compute_checksum(data))  # which refuses other data
     num_layers = len(config.layers.context_lengths)
     guide, row = train_guide(config, run, "guide", data)
     states, rows = {"guide": guide.state}, [row]
     if config.flat_baseline and num_layers > 1:
-        flat, flat_row = train_guide(config, run, "flat", data, flat_parameters=row["parameters"])
+        flat, flat_row = train_guide(config, run, "flat", data, num_flat_parameters=row["parameters"])
         states["flat"] = flat.state
         rows.append(flat_row)
-    plots.learning_curves(run, [f"value_loss/{layer}" for layer in range(num_layers)])
+    plots.plot_learning_curves(run, [f"value_loss/{layer}" for layer in range(num_layers)])
     write_results(run, rows, states)
     run.log(f"saved in {run.folder}; python tasks/lm_guide_inference.py plans with it")
 

@@ -16,10 +16,10 @@ from thinking.recipes.lm_think.config import EXAMPLES, PRESETS, Config
 if TYPE_CHECKING:
     import numpy as np
 
-    from thinking.experiment.training import Trained
-    from thinking.recipes.lm_think.evaluation import Exam
+    from thinking.experiment.training import TrainResult
+    from thinking.recipes.lm_think.evaluation import WindowScores
 
-SHOWN = 4
+NUM_SHOWN = 4
 """Held-out windows of each model that are shown on the terminal."""
 
 
@@ -29,7 +29,7 @@ def run(config: Config, run: Run) -> None:
 
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
-    from thinking.recipes.lm_think.evaluation import draw_bits
+    from thinking.recipes.lm_think.evaluation import plot_bits
     from thinking.recipes.lm_think.training import REFERENCE, load_text, train_model
 
     text, trained, rows = load_text(config), {}, []
@@ -41,33 +41,33 @@ def run(config: Config, run: Run) -> None:
         trained |= {f"{name}-{seed}": stage.state for name, stage in stages.items()}
     kinds = (REFERENCE, *config.thoughts)
     bits = {kind: [row["bits_per_byte"] for row in rows if row["thoughts"] == kind] for kind in kinds}
-    draw_bits(run.plots / "bits_per_byte.png", bits)
-    plots.learning_curves(run, ["loss", "context_loss", "gain", "thought_tokens", "entropy", "policy_loss"])
+    plot_bits(run.plots_folder / "bits_per_byte.png", bits)
+    plots.plot_learning_curves(run, ["loss", "context_loss", "gain", "thought_tokens", "entropy", "policy_loss"])
     parameters = sum(leaf.size for leaf in jax.tree.leaves(next(iter(trained.values())).train_state.params))
-    write_results(run, rows, trained, parameters=parameters, train_tokens=len(text.train), text_tokens=len(text.sizes))
+    write_results(run, rows, trained, parameters=parameters, train_tokens=len(text.train), text_tokens=len(text.token_bytes))
 
 
-def evaluate(config: Config, seed: int, stages: dict[str, Trained]) -> list[dict[str, Any]]:
+def evaluate(config: Config, seed: int, stages: dict[str, TrainResult]) -> list[dict[str, Any]]:
     """A row for each model of a seed, all of the same windows."""
     import jax
 
-    from thinking.recipes.lm_think.evaluation import examine, figures, held_out_windows
-    from thinking.recipes.lm_think.training import build_decoder, build_manner, load_text
+    from thinking.recipes.lm_think.evaluation import evaluate_windows, compute_metrics, held_out_windows
+    from thinking.recipes.lm_think.training import build_decoder, build_thought_policy, load_text
 
     text, words, context = load_text(config), build_decoder(config)[1], config.window.context_length
     windows = held_out_windows(text.held_out, config.eval.num_windows, context + config.window.target_length)
     exams, key = {}, jax.random.key(seed)
     for kind, stage in stages.items():
         params = stage.state.train_state.params
-        exams[kind] = examine(build_manner(config, kind), words, params, windows, context, key)
+        exams[kind] = evaluate_windows(build_thought_policy(config, kind), words, params, windows, context, key)
     rows = []
     for kind, exam in exams.items():
-        show(config, kind, windows, exam)
+        show_thoughts(config, kind, windows, exam)
         rows.append(
             {
                 "thoughts": kind,
                 "seed": seed,
-                **figures(exam, windows[:, context:], text.sizes, exams.get("plain")),
+                **compute_metrics(exam, windows[:, context:], text.token_bytes, exams.get("plain")),
                 "train_seconds": stages[kind].seconds,
                 "compile_seconds": stages[kind].compile_seconds,
             }
@@ -75,21 +75,21 @@ def evaluate(config: Config, seed: int, stages: dict[str, Trained]) -> list[dict
     return rows
 
 
-def show(config: Config, kind: str, windows: np.ndarray, exam: Exam) -> None:
+def show_thoughts(config: Config, kind: str, windows: np.ndarray, scores: WindowScores) -> None:
     """Print a few held-out windows with what a model thought."""
     from thinking import progress
-    from thinking.generation.display import numbered_thoughts
+    from thinking.generation.display import color_numbered_thoughts
     from thinking.recipes.lm_think.training import load_text
 
-    if not exam.length.any():
+    if not scores.length.any():
         return
     text, context = load_text(config), config.window.context_length
     progress.console().print(f"{kind}: context | thought | what follows")
-    for index in range(0, len(windows), -(-len(windows) // SHOWN)):
-        thought = exam.thoughts[index, : exam.length[index] - 1] - len(text.sizes)
+    for index in range(0, len(windows), -(-len(windows) // NUM_SHOWN)):
+        thought = scores.thoughts[index, : scores.length[index] - 1] - len(text.token_bytes)
         window = windows[index].tolist()
         before, after = text.decode(window[:context]), text.decode(window[context:])
-        progress.console().print(numbered_thoughts(before, thought.tolist(), after), soft_wrap=True)
+        progress.console().print(color_numbered_thoughts(before, thought.tolist(), after), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from thinking.experiment import Run, main
 from thinking.recipes.cart_pole.config import EXAMPLES, PRESETS, Config
 
 if TYPE_CHECKING:
-    from thinking.environments.control import World
-    from thinking.recipes.cart_pole.comparison import Player
+    from thinking.environments.control import ControlEnv
+    from thinking.recipes.cart_pole.comparison import TrainedAgent
 
 BEGAN = time.monotonic()
 
@@ -27,39 +27,39 @@ def run(config: Config, run: Run) -> None:
     from thinking.experiment.results import write_results
     from thinking.recipes.cart_pole.trainers import TRAINERS
 
-    world = control.world(config.env.name)
+    world = control.make_env(config.env.name)
     threshold = gymnasium_evaluation.reward_threshold(world)
     players = {name: TRAINERS[name](config, run, world) for name in config.algorithms}
     to_trained = time.monotonic() - BEGAN
     rows = [row for name, player in players.items() for row in evaluate(config, run, world, name, player)]
 
-    plots.learning_curves(run, ["return", "training_return"])
+    plots.plot_learning_curves(run, ["return", "training_return"])
     curves = {name: (player.history[:, :, 0], player.history[:, :, 1]) for name, player in players.items()}
-    plots.spread(run.plots / "returns.png", curves, "environment steps", "return of test episodes", threshold)
+    plots.plot_mean_and_spread(run.plots_folder / "returns.png", curves, "environment steps", "return of test episodes", threshold)
     write_results(
         run,
         rows,
-        {name: player.trained.state for name, player in players.items()},
-        train_seconds={name: player.trained.seconds for name, player in players.items()},
-        compile_seconds={name: player.trained.compile_seconds for name, player in players.items()},
+        {name: player.train_result.state for name, player in players.items()},
+        train_seconds={name: player.train_result.seconds for name, player in players.items()},
+        compile_seconds={name: player.train_result.compile_seconds for name, player in players.items()},
         seconds_from_command_to_trained=to_trained,
         reward_threshold=threshold,
     )
 
 
-def evaluate(config: Config, run: Run, world: World, name: str, player: Player) -> list[dict[str, Any]]:
+def evaluate(config: Config, run: Run, env: ControlEnv, name: str, agent: TrainedAgent) -> list[dict[str, Any]]:
     """A row for each return that an algorithm can be asked for, with a video of its first episode."""
     from thinking.environments import gymnasium_evaluation
     from thinking.recipes.cart_pole import comparison, videos
 
     rows, count = [], config.eval.num_episodes
-    for target in player.asks:
-        returns, episode = gymnasium_evaluation.judge(world, *player.play(target, count), config.seeds, count)
-        rows.append(comparison.row(name, target, player, returns, gymnasium_evaluation.reward_threshold(world)))
+    for target in agent.target_returns:
+        returns, episode = gymnasium_evaluation.evaluate_in_gymnasium(env, *agent.make_play_fn(target, count), config.seeds, count)
+        rows.append(comparison.make_row(name, target, agent, returns, gymnasium_evaluation.reward_threshold(env)))
         if config.eval.videos:
             file = name if target is None else f"{name}_asked_{target:g}"
-            title = f"{name}, {world.name}" + ("" if target is None else f", asked for {target:g}")
-            videos.film(run.folder / "videos" / f"{file}.gif", world, episode, title)
+            title = f"{name}, {env.name}" + ("" if target is None else f", asked for {target:g}")
+            videos.write_video(run.folder / "videos" / f"{file}.gif", env, episode, title)
     return rows
 
 

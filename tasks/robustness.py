@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from thinking.benchmarks.robustness import EXAMPLES, PRESETS, Config, final_digest, run_killed, run_undisturbed
+from thinking.benchmarks.robustness import EXAMPLES, PRESETS, Config, read_final_digest, run_killed, run_undisturbed
 from thinking.experiment import Run, main
 
 TASK = Path(__file__).with_name("simple.py")
@@ -34,12 +34,12 @@ def run(config: Config, run: Run) -> None:
             return [sys.executable, str(TASK), *flags, "--artifacts", f"{folder}/{name}"]
 
         seconds = run_undisturbed(command("undisturbed"))
-        expected = final_digest(Path(folder, "undisturbed", TASK.stem))
+        expected = read_final_digest(Path(folder, "undisturbed", TASK.stem))
         while survived < config.num_kills:
             name = f"run {len(rows) + 1}"
             killed = run_killed(command(name), seconds, config.num_kills - survived, config.seed + len(rows))
             survived += killed
-            same = final_digest(Path(folder, name, TASK.stem)) == expected
+            same = read_final_digest(Path(folder, name, TASK.stem)) == expected
             rows.append({"run": name, "kills": killed, "bit_identical": same})
             run.log(f"{name}: killed {killed} times, final weights {'bit-identical' if same else 'DIFFERENT'}")
     write_results(run, rows, {}, kills=survived, undisturbed_seconds=seconds)

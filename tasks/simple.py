@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from networkx import DiGraph
 
     from thinking.environments.graph import Graph
-    from thinking.environments.graph_plans import Pairs
+    from thinking.environments.graph_plans import NodePairs
     from thinking.guide import Guide, GuideState
     from thinking.recipes.graph.evaluation import Evaluation
     from thinking.recipes.graph.planners import Planner
@@ -37,18 +37,18 @@ Planners = dict[tuple[str, str], "Planner"]
 
 def run(config: Config, run: Run) -> None:
     """Train the sets, plan between all pairs, and write what came of it."""
-    from thinking.environments.graph import named_graph, number_of, to_device
-    from thinking.environments.graph_plans import reachable_pairs
+    from thinking.environments.graph import make_graph, find_node, to_device
+    from thinking.environments.graph_plans import find_reachable_pairs
     from thinking.experiment.results import write_results
-    from thinking.recipes.graph.evaluation import evaluate, figures, optimum_figures
+    from thinking.recipes.graph.evaluation import evaluate, compute_metrics, compute_optimum_metrics
     from thinking.recipes.graph.model import make_guide
     from thinking.recipes.graph.training import train_guide
 
     with name_flags(**FLAGS):
-        graph = named_graph(config.graph.path, config.graph.num_nodes, config.graph.edge_probability, config.seed)
-        endpoints = [number_of(graph, name) for name in config.plan or ()]
-    world, pairs = to_device(graph), reachable_pairs(graph)
-    longest = int(pairs.optimum.max())
+        graph = make_graph(config.graph.path, config.graph.num_nodes, config.graph.edge_probability, config.seed)
+        endpoints = [find_node(graph, name) for name in config.plan or ()]
+    world, pairs = to_device(graph), find_reachable_pairs(graph)
+    longest = int(pairs.optimal_hops.max())
     max_hops = config.eval.max_hops or max(64, 2 * longest)
     num_states = config.walks.num_states or min(max(longest + 3, 8), 64)
     guides = {name: make_guide(config, name, len(graph)) for name in config.sets}
@@ -61,9 +61,9 @@ def run(config: Config, run: Run) -> None:
     evaluations = {key: evaluate(world, planner, pairs) for key, planner in planners.items()}
     draw_plots(run, graph, planners, evaluations, pairs)
     rows = [
-        {"set": name, "mode": mode, **figures(evaluation, pairs)} for (name, mode), evaluation in evaluations.items()
+        {"set": name, "mode": mode, **compute_metrics(evaluation, pairs)} for (name, mode), evaluation in evaluations.items()
     ]
-    rows.append({"set": "optimum", "mode": "networkx", **optimum_figures(pairs)})
+    rows.append({"set": "optimum", "mode": "networkx", **compute_optimum_metrics(pairs)})
     write_results(
         run,
         rows,
@@ -73,7 +73,7 @@ def run(config: Config, run: Run) -> None:
         train_seconds_of_sets={name: stage.seconds for name, stage in trained.items()},
         nodes=len(graph),
         edges=graph.number_of_edges(),
-        unreachable_pairs=pairs.unreachable,
+        unreachable_pairs=pairs.num_unreachable,
         longest_shortest_path_hops=longest,
         walk_states=num_states,
         max_hops=max_hops,
@@ -100,28 +100,28 @@ def draw_plots(
     graph: DiGraph,
     planners: Planners,
     evaluations: Mapping[tuple[str, str], Evaluation],
-    pairs: Pairs,
+    pairs: NodePairs,
 ) -> None:
     """Learning curves, how long the plans are, and the plan of the farthest pair that was solved."""
     from thinking.experiment import plots
     from thinking.recipes.graph import plan_plots
-    from thinking.recipes.graph.evaluation import hardest_solved
+    from thinking.recipes.graph.evaluation import find_hardest_solved
 
-    plots.learning_curves(run, ["solved", "value_loss/0", "score_loss/0"])
-    plan_plots.draw_length_ratios(run.plots / "length_ratios.png", evaluations, pairs)
+    plots.plot_learning_curves(run, ["solved", "value_loss/0", "score_loss/0"])
+    plan_plots.plot_length_ratios(run.plots_folder / "length_ratios.png", evaluations, pairs)
     thinking = [name for name, mode in planners if mode == "think"]
     shown = "skip_transformer" if "skip_transformer" in thinking else thinking[0]
-    if (hardest := hardest_solved(evaluations[shown, "think"], pairs)) is not None:
+    if (hardest := find_hardest_solved(evaluations[shown, "think"], pairs)) is not None:
         plan = planners[shown, "think"](*hardest)
-        plan_plots.draw_plan(run.plots / "plan.png", graph, plan, f"{shown}, think")
-        plan_plots.animate_plan(run.plots / "plan.gif", graph, plan, f"{shown}, think")
+        plan_plots.plot_plan(run.plots_folder / "plan.png", graph, plan, f"{shown}, think")
+        plan_plots.animate_plan(run.plots_folder / "plan.gif", graph, plan, f"{shown}, think")
 
 
 def print_plans(run: Run, graph: DiGraph, world: Graph, planners: Planners, endpoints: list[int]) -> None:
     """Print how each guide would go, hop by hop, if it thought first."""
     import jax.numpy as jnp
 
-    from thinking.environments.graph_plans import valid_plans
+    from thinking.environments.graph_plans import is_valid_plan
     from thinking.experiment.results import print_rows
     from thinking.recipes.graph.evaluation import describe
 
@@ -129,7 +129,7 @@ def print_plans(run: Run, graph: DiGraph, world: Graph, planners: Planners, endp
         if mode != "think":
             continue
         plan = planner(*(jnp.array([node]) for node in endpoints))
-        arrives = valid_plans(world, plan.states, plan.hops, plan.arrived)[0]
+        arrives = is_valid_plan(world, plan.states, plan.hops, plan.arrived)[0]
         run.log(f"{name}: {'arrives' if arrives else 'does NOT arrive'} after {int(plan.hops[0])} hops")
         print_rows(describe(world, list(graph), plan))
 

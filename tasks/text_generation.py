@@ -15,15 +15,15 @@ def run(config: Config, run: Run) -> None:
     """Train a model for every reward and seed, and tell after how many environment steps it wrote the target."""
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
-    from thinking.recipes.text_generation.training import summarize, train_writer
+    from thinking.recipes.text_generation.training import summarize, train_model
 
     trained, rows = {}, []
     for reward in config.rewards:
         for seed in range(config.seed, config.seed + config.seeds):
-            stage = trained[f"{reward}-{seed}"] = train_writer(config, run, reward, seed)
+            stage = trained[f"{reward}-{seed}"] = train_model(config, run, reward, seed)
             rows.append({"reward": reward, "seed": seed, **summarize(config, stage)})
     levels = ["levels_open"] if config.curriculum.enabled else []
-    plots.learning_curves(run, ["rewards/letters", "exact", "exact_beam", *levels, "entropy"])
+    plots.plot_learning_curves(run, ["rewards/letters", "exact", "exact_beam", *levels, "entropy"])
     write_results(run, rows, {name: stage.state for name, stage in trained.items()})
 
 

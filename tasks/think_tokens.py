@@ -15,32 +15,32 @@ def run(config: Config, run: Run) -> None:
     import jax
     import numpy as np
 
-    from thinking.environments.automata import automaton
+    from thinking.environments.automata import make_automaton
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
     from thinking.recipes.think_tokens import evaluation, thought_plots
-    from thinking.recipes.think_tokens.model import build_thinker
-    from thinking.recipes.think_tokens.training import recorded_words, stage_name, train_thinkers
+    from thinking.recipes.think_tokens.model import build_thinking_model
+    from thinking.recipes.think_tokens.training import sample_recorded_words, make_stage_name, train_models
 
     problem, num_words = config.problem, config.eval.num_words
-    machine, seeds = automaton(problem.name), range(config.seed, config.seed + config.seeds)
-    trained = train_thinkers(config, run)
-    stages = {stage_name(*key): stage for key, stage in trained.items()}
+    machine, seeds = make_automaton(problem.name), range(config.seed, config.seed + config.seeds)
+    trained = train_models(config, run)
+    stages = {make_stage_name(*key): stage for key, stage in trained.items()}
     models = {
-        stage_name(kind, seed): (build_thinker(config, kind), stage.state.train_state.params)
+        make_stage_name(kind, seed): (build_thinking_model(config, kind), stage.state.train_state.params)
         for (kind, seed), stage in trained.items()
     }
     size = {"seed": config.seed, "longest": problem.test_length or 2 * problem.length, "count": num_words}
-    exact = {name: evaluation.exact_by_length(*model, machine, **size) for name, model in models.items()}
-    words = evaluation.asked(machine, config.seed, problem.length, problem.length, num_words)
-    figures = {name: evaluation.figures(*model, words, machine) for name, model in models.items()}
+    exact = {name: evaluation.compute_accuracy_by_length(*model, machine, **size) for name, model in models.items()}
+    words = evaluation.sample_test_words(machine, config.seed, problem.length, problem.length, num_words)
+    figures = {name: evaluation.compute_metrics(*model, words, machine) for name, model in models.items()}
 
-    names = {kind: [stage_name(kind, seed) for seed in seeds] for kind in config.thoughts}
+    names = {kind: [make_stage_name(kind, seed) for seed in seeds] for kind in config.thoughts}
     by_kind = {kind: np.array([exact[name] for name in names[kind]]) for kind in names}
-    thought_plots.draw_lengths(run.plots / "lengths.png", by_kind, problem.length)
-    evaluation.draw_thoughts(run, {kind: models[names[kind][0]] for kind in names}, words, machine)
-    plots.learning_curves(run, ["loss", "exact", "length"])
-    evaluation.write_page(run, {kind: names[kind][0] for kind in names}, recorded_words(config), machine)
+    thought_plots.plot_accuracy_by_length(run.plots_folder / "lengths.png", by_kind, problem.length)
+    evaluation.plot_thoughts(run, {kind: models[names[kind][0]] for kind in names}, words, machine)
+    plots.plot_learning_curves(run, ["loss", "exact", "length"])
+    evaluation.write_page(run, {kind: names[kind][0] for kind in names}, sample_recorded_words(config), machine)
     write_results(
         run,
         [

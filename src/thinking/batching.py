@@ -16,12 +16,12 @@ def cut_rows(rows: Rows, size: int) -> Iterator[Rows]:
     return (rows[first : first + size] for first in range(0, len(rows), size))
 
 
-def full_batches(rows: int, batch: int) -> np.ndarray:
+def batch_indices(num_rows: int, batch_size: int) -> np.ndarray:
     """[C, B] numbers of rows, in order. The last batch is filled up with rows from the front."""
-    return (np.arange(-(-rows // batch) * batch) % rows).reshape(-1, batch)
+    return (np.arange(-(-num_rows // batch_size) * batch_size) % num_rows).reshape(-1, batch_size)
 
 
-def in_batches(function: Callable[..., Any], arrays: Any, batch: int) -> Any:
+def apply_in_batches(function: Callable[..., Any], arrays: Any, batch_size: int) -> Any:
     """What a jitted function of rows gives for many rows, called with so many of them at a time.
 
     Args:
@@ -39,6 +39,6 @@ def in_batches(function: Callable[..., Any], arrays: Any, batch: int) -> Any:
     rows = len(jax.tree.leaves(arrays)[0])
     found = [
         jax.device_get(function(jax.tree.map(lambda leaf, chosen=chosen: leaf[chosen], arrays)))
-        for chosen in full_batches(rows, batch)
+        for chosen in batch_indices(rows, batch_size)
     ]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:rows], *found)

@@ -14,7 +14,7 @@ THOUGHT = "cyan"
 ANSWER = "bold green"
 WRONG = "bold red"
 MARK = "dim"
-NUMBERED = ("cyan", "magenta", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_yellow", "bright_blue")
+LATENT_THOUGHTS = ("cyan", "magenta", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_yellow", "bright_blue")
 """Of thoughts that have numbers instead of words; none is that of an answer."""
 
 

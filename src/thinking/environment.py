@@ -35,7 +35,7 @@ class Environment(Protocol):
         limit: steps after which an episode is truncated.
     """
 
-    limit: int
+    max_episode_steps: int
 
     def reset(self, key: Array) -> tuple[State, Array]:
         """Begin an episode: the state, and what is observed of it [O]. Consumes the key."""

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-LINE_SECONDS = 5.0  # between two lines of progress where there is no terminal
+SECONDS_BETWEEN_LINES = 5.0  # between two lines of progress where there is no terminal
 
-Advance = Callable[[int, float], None]
+ProgressFn = Callable[[int, float], None]
 
 
 @functools.cache
@@ -31,7 +31,7 @@ def warn(text: str) -> None:
 
 
 @contextlib.contextmanager
-def shown(stage: str, done: int, steps: int, watch: str) -> Iterator[Advance]:
+def show_progress(stage: str, start_step: int, num_steps: int, progress_metric: str) -> Iterator[ProgressFn]:
     """Show a stage's progress with rate, time left and the watched figure.
 
     Args:
@@ -44,14 +44,14 @@ def shown(stage: str, done: int, steps: int, watch: str) -> Iterator[Advance]:
         A function of (steps done, figure).
     """
     if console().is_terminal:
-        with _bar(stage, done, steps, watch) as advance:
+        with _bar(stage, start_step, num_steps, progress_metric) as advance:
             yield advance
     else:
-        yield _lines(stage, done, steps, watch)
+        yield _lines(stage, start_step, num_steps, progress_metric)
 
 
 @contextlib.contextmanager
-def _bar(stage: str, done: int, steps: int, watch: str) -> Iterator[Advance]:
+def _bar(stage: str, start_step: int, num_steps: int, progress_metric: str) -> Iterator[ProgressFn]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -62,33 +62,33 @@ def _bar(stage: str, done: int, steps: int, watch: str) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[figure]}"),
     )
-    rate = _rate(done)
+    rate = _rate(start_step)
     with Progress(*columns, console=console(), transient=False) as progress:
-        task = progress.add_task(stage, total=steps, completed=done, rate="", figure="")
+        task = progress.add_task(stage, total=num_steps, completed=start_step, rate="", figure="")
 
-        def advance(now: int, figure: float) -> None:
-            progress.update(task, completed=now, rate=f"{rate(now):,.0f} steps/s", figure=f"{watch} {figure:.4g}")
+        def update_bar(now: int, figure: float) -> None:
+            progress.update(task, completed=now, rate=f"{rate(now):,.0f} steps/s", figure=f"{progress_metric} {figure:.4g}")
 
-        yield advance
+        yield update_bar
 
 
-def _lines(stage: str, done: int, steps: int, watch: str) -> Advance:
-    rate = _rate(done)
+def _lines(stage: str, start_step: int, num_steps: int, progress_metric: str) -> ProgressFn:
+    rate = _rate(start_step)
     last = time.monotonic()
 
-    def advance(now: int, figure: float) -> None:
+    def print_line(now: int, figure: float) -> None:
         nonlocal last
-        if now < steps and time.monotonic() - last < LINE_SECONDS:
+        if now < num_steps and time.monotonic() - last < SECONDS_BETWEEN_LINES:
             return
         last = time.monotonic()
         speed = rate(now)
-        left = f", {(steps - now) / speed:.0f} s left" if now < steps and speed else ""
-        log(f"{stage}: step {now}/{steps}, {speed:,.0f} steps/s{left}, {watch} {figure:.4g}")
+        left = f", {(num_steps - now) / speed:.0f} s left" if now < num_steps and speed else ""
+        log(f"{stage}: step {now}/{num_steps}, {speed:,.0f} steps/s{left}, {progress_metric} {figure:.4g}")
 
-    return advance
+    return print_line
 
 
-def _rate(done: int) -> Callable[[int], float]:
+def _rate(start_step: int) -> Callable[[int], float]:
     """Steps a second since now, for a stage that starts at step `done`."""
     start = time.monotonic()
-    return lambda now: (now - done) / max(time.monotonic() - start, 1e-9)
+    return lambda now: (now - start_step) / max(time.monotonic() - start, 1e-9)

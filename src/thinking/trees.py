@@ -25,7 +25,7 @@ class Leaf(NamedTuple):
     array: np.ndarray
 
 
-def leaves(tree: Any) -> list[Leaf]:
+def host_leaves(tree: Any) -> list[Leaf]:
     """Copy the leaves of a PyTree to the host, in the tree's order."""
     flat, _ = jax.tree.flatten_with_path(tree)
     arrays = jax.device_get([jax.random.key_data(leaf) if is_key(leaf) else leaf for _, leaf in flat])
@@ -38,13 +38,13 @@ def leaves(tree: Any) -> list[Leaf]:
 
 def digest(tree: Any) -> str:
     """SHA-256 over the leaves of a PyTree: paths, types, shapes and bytes. Equal digests mean equal bits."""
-    return digest_leaves(leaves(tree))
+    return digest_leaves(host_leaves(tree))
 
 
-def digest_leaves(found: Iterable[Leaf]) -> str:
+def digest_leaves(leaves: Iterable[Leaf]) -> str:
     """The digest of leaves that are on the host."""
     sha = hashlib.sha256()
-    for path, dtype, array in found:
+    for path, dtype, array in leaves:
         sha.update(f"{path}\0{dtype}\0{array.shape}\0".encode())
         sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return sha.hexdigest()
@@ -55,12 +55,12 @@ def is_key(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def take(tree: Any, rows: Array) -> Any:
+def take_rows(tree: Any, rows: Array) -> Any:
     """The given rows of every leaf."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tree)
 
 
-def where_rows(condition: Array, tree: Any, other: Any) -> Any:
+def select_rows(condition: Array, tree: Any, other: Any) -> Any:
     """Rows of `tree` where the condition [R] holds, else those of `other`."""
 
     def choose(leaf: Array, another: Array) -> Array:

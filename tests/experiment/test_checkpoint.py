@@ -52,7 +52,7 @@ def test_the_newest_three_are_kept(tmp_path):
     with checkpoint.Saver(tmp_path) as saver:
         for step in (1, 2, 10, 9, 30):
             saver.save(step, state, {})
-    assert checkpoint.saved_steps(tmp_path) == [9, 10, 30]
+    assert checkpoint.list_saved_steps(tmp_path) == [9, 10, 30]
 
 
 def test_a_state_that_is_donated_while_it_is_written_is_written_as_it_was(tmp_path):
@@ -115,7 +115,7 @@ def test_whatever_is_done_to_its_files_a_checkpoint_is_exact_or_refused(tmp_path
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(command, eager, tmp_path, caplog):
     whole = command("--steps", "60", artifacts=tmp_path / "whole")
     done = command("--steps", "60")
-    steps = checkpoint.saved_steps(done.folder / "checkpoints" / "fit")
+    steps = checkpoint.list_saved_steps(done.folder / "checkpoints" / "fit")
     (done.folder / "checkpoints" / "fit" / "60" / "state" / "manifest.ocdbt").write_bytes(b"every array is lost")
     again = command("--steps", "60")
     assert again.code == 0
@@ -149,7 +149,7 @@ def test_a_full_disk_is_one_line_and_older_checkpoints_stay(command, eager, smal
     said = one_line(done.err)
     assert "No space left on device" in said
     assert "the checkpoint of step 10 is kept" in said
-    assert checkpoint.saved_steps(done.folder / "checkpoints" / "fit") == [10]
+    assert checkpoint.list_saved_steps(done.folder / "checkpoints" / "fit") == [10]
     assert not list(done.folder.glob("checkpoints/fit/*tmp*"))
     assert "finished before, at step 10" in command(*flags, "10", artifacts=small_disk.path).out
 
@@ -163,4 +163,4 @@ def test_a_write_that_fails_is_one_line_and_older_checkpoints_stay(tmp_path):
             write(tmp_path, 2, {"x": jax.random.normal(jax.random.key(0), (200_000,))})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert checkpoint.saved_steps(tmp_path) == [1]
+    assert checkpoint.list_saved_steps(tmp_path) == [1]

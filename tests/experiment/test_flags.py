@@ -14,8 +14,8 @@ from tests.experiment.conftest import ROOT, one_line
 
 from thinking.errors import UserError
 from thinking.experiment import flags
-from thinking.experiment.config import RunConfig, as_json, option
-from thinking.experiment.settings import settings, written
+from thinking.experiment.config import RunConfig, to_json, option
+from thinking.experiment.settings import settings, format_value
 
 
 def parse(*arguments):
@@ -205,7 +205,7 @@ FLAGS = [setting.flag for setting in settings(nested.Config())]
 @given(st.lists(st.sampled_from([*FLAGS, "--no-x", "--model", "-1", "0", "x", "nan", "=", "--", "--preset", "smoke"])))
 def test_any_line_ends_in_a_config_or_in_one_line(line):
     try:
-        outcome = as_json(ask(*line))
+        outcome = to_json(ask(*line))
     except UserError as error:
         outcome = str(error)
     assert isinstance(outcome, dict) or (0 < len(outcome) < 1000 and "\n" not in outcome)
@@ -230,9 +230,9 @@ def test_a_config_written_as_flags_is_read_back(model, optimizer):
     config = nested.Config(model=model, sft=nested.Learning(optimizer=optimizer))
     line = []
     for setting in settings(config):
-        if setting.opposite:
-            line.append(setting.flag if setting.value else setting.opposite)
+        if setting.negated_flag:
+            line.append(setting.flag if setting.value else setting.negated_flag)
         elif not isinstance(setting.value, bool):
             values = setting.value if isinstance(setting.value, tuple) else (setting.value,)
-            line += [setting.flag, *(written(value) for value in values)]
-    assert as_json(ask(*line)) == as_json(config)
+            line += [setting.flag, *(format_value(value) for value in values)]
+    assert to_json(ask(*line)) == to_json(config)

@@ -11,7 +11,7 @@ from tests.kernels.quick import jit
 
 from thinking.generation import completions
 from thinking.generation import prompts as parts
-from thinking.generation.completions import generate, generator, streamer
+from thinking.generation.completions import generate, make_generator, make_streamer
 from thinking.generation.sampling import Sampling
 from thinking.networks import positions
 from thinking.networks.attention.patterns import Dense, Global, TopK, Window
@@ -27,7 +27,7 @@ LENGTHS = np.asarray([1, 9, 4], np.int32)
 def build(pattern=Dense(), context_length=24, **block):
     shape = BlockConfig(16, 4, **{"key_heads": 2, **block})
     model = decoder(
-        vocabulary=WORDS, context_length=context_length, block=shape, layers=1, pattern=pattern, value_head=True
+        vocab_size=WORDS, context_length=context_length, block=shape, num_layers=1, pattern=pattern, value_head=True
     )
     return model, jit(model.init)(jax.random.key(0))
 
@@ -45,7 +45,7 @@ writer = functools.cache(new_writer)
 
 def write(model=MODEL, params=PARAMS, key=2, prompts=PROMPTS, lengths=LENGTHS, new=NEW, **options):
     make = new_writer if "forced" in options else writer  # an array is no key of a cache
-    written = make(model, new, (completions.STAGE, parts.PREFILL), **options)
+    written = make(model, new, (completions.MIN_STAGE_TOKENS, parts.PREFILL_CHUNK), **options)
     return jax.device_get(written(params, jax.random.key(key), prompts, lengths))
 
 
@@ -221,7 +221,7 @@ def streaming():
         return MODEL.extend(*args, **options)
 
     model = MODEL._replace(extend=extend)
-    return streamer(model, prompt_tokens=9, max_new_tokens=NEW, every=3, stop_tokens=(STOP,))
+    return make_streamer(model, max_prompt_tokens=9, max_new_tokens=NEW, chunk_size=3, stop_tokens=(STOP,))
 
 
 @pytest.mark.parametrize("row", range(3))
@@ -266,7 +266,7 @@ def known(prompts=PROMPTS, lengths=LENGTHS):
         (lambda: streaming()(PARAMS, jax.random.key(0), []), "prompt has length 0; allowed is 1 to 9"),
         (lambda: streaming()(PARAMS, jax.random.key(0), [1] * 10), "prompt has length 10; allowed is 1 to 9"),
         (lambda: streaming()(PARAMS, jax.random.key(0), [11]), "prompt holds 11: allowed is 0 to 10"),
-        (lambda: streamer(MODEL, prompt_tokens=9, max_new_tokens=2, every=0), "every 0 .*at least 1"),
+        (lambda: make_streamer(MODEL, max_prompt_tokens=9, max_new_tokens=2, chunk_size=0), "every 0 .*at least 1"),
     ],
 )
 def test_what_cannot_be_written_is_refused_with_one_line(call, message):
@@ -276,9 +276,9 @@ def test_what_cannot_be_written_is_refused_with_one_line(call, message):
 
 
 def test_begin_and_write_may_be_called_one_after_the_other_for_as_long_as_one_likes():
-    made = generator(MODEL, max_new_tokens=NEW)
-    writing = jit(made.begin, static_argnums=4)(PARAMS, jax.random.key(2), PROMPTS, LENGTHS, NEW)
-    go_on = jit(made.write)
+    made = make_generator(MODEL, max_new_tokens=NEW)
+    writing = jit(made.prefill, static_argnums=4)(PARAMS, jax.random.key(2), PROMPTS, LENGTHS, NEW)
+    go_on = jit(made.generate_until)
     for until in (1, 3, 100):
         writing = go_on(PARAMS, writing, until)
     assert np.array_equal(writing.written.tokens, plain().tokens)

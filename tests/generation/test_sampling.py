@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
-from thinking.generation.sampling import Sampling, adjusted, draw
+from thinking.generation.sampling import Sampling, process_logits, sample_tokens
 
 WORDS = 6
 LOGITS = np.float32([[2.0, 1.0, 0.0, -1.0, -2.0, -3.0], [0.5, 0.4, -0.3, 3.0, 0.1, 0.0]])
@@ -18,7 +18,7 @@ NOTHING = np.zeros((2, WORDS), bool)
 
 
 def left(sampling, logits=LOGITS, held=NOTHING):
-    return np.asarray(jit(lambda logits, held: adjusted(sampling, logits, held))(logits, held))
+    return np.asarray(jit(lambda logits, held: process_logits(sampling, logits, held))(logits, held))
 
 
 def kept(sampling, logits=LOGITS):
@@ -35,19 +35,19 @@ def test_temperature_divides():
 
 def test_temperature_zero_takes_the_likeliest():
     assert kept(Sampling(temperature=0.0)) == [{0}, {3}]
-    drawn = jit(lambda key: draw(Sampling(temperature=0.0), key, LOGITS, NOTHING))
+    drawn = jit(lambda key: sample_tokens(Sampling(temperature=0.0), key, LOGITS, NOTHING))
     assert np.array_equal(drawn(jax.random.key(0)), [0, 3])
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-6])
 def test_a_temperature_near_zero_takes_the_likeliest_too(temperature):
-    drawn = jit(lambda key: draw(Sampling(temperature=temperature), key, LOGITS, NOTHING))
+    drawn = jit(lambda key: sample_tokens(Sampling(temperature=temperature), key, LOGITS, NOTHING))
     assert np.array_equal(drawn(jax.random.key(0)), [0, 3])
 
 
 def test_no_word_that_is_out_is_ever_drawn():
     logits = np.where(np.arange(300) % 7 == 3, np.float32(0), -np.inf)[None]
-    many = jit(jax.vmap(lambda key: draw(Sampling(), key, logits, np.zeros((1, 300), bool))))
+    many = jit(jax.vmap(lambda key: sample_tokens(Sampling(), key, logits, np.zeros((1, 300), bool))))
     drawn = np.asarray(many(jax.random.split(jax.random.key(0), 20_000)))
     assert np.all(drawn % 7 == 3)
     assert len(np.unique(drawn)) == 43
@@ -84,7 +84,7 @@ def test_top_p_keeps_the_smallest_set_of_likeliest_words_that_reaches_it(logits)
         assert set(found) == set(wanted)
 
 
-_nucleus = jit(lambda logits: adjusted(Sampling(top_p=0.7), logits, jnp.zeros((1, WORDS), bool)))
+_nucleus = jit(lambda logits: process_logits(Sampling(top_p=0.7), logits, jnp.zeros((1, WORDS), bool)))
 
 
 def test_min_p_keeps_words_by_how_likely_they_are_beside_the_likeliest():
@@ -94,7 +94,7 @@ def test_min_p_keeps_words_by_how_likely_they_are_beside_the_likeliest():
 
 
 def test_words_are_drawn_as_often_as_their_probability_says():
-    many = jit(jax.vmap(lambda key: draw(Sampling(temperature=2.0, top_k=3), key, LOGITS, NOTHING)))
+    many = jit(jax.vmap(lambda key: sample_tokens(Sampling(temperature=2.0, top_k=3), key, LOGITS, NOTHING)))
     drawn = np.asarray(many(jax.random.split(jax.random.key(0), 4000)))
     for row in range(2):
         weights = np.exp(LOGITS[row] / 2) * (LOGITS[row] >= np.sort(LOGITS[row])[-3])

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinking.guide import Path
-from thinking.guide.hindsight import flatten, lesson_pairs, lessons, pairs_of
-from thinking.guide.scoring import lived, monte_carlo
+from thinking.guide.hindsight import flatten_examples, make_goal_pairs, make_examples, select_pairs
+from thinking.guide.scoring import path_score, monte_carlo
 
 T, LAYERS, C, DISCOUNT, HORIZON = 7, 3, 3, 0.5, 4
 
@@ -28,9 +28,9 @@ def paths(draw):
 
 def scored_lessons(path, items, levels, layer, horizon):
     """Lessons with their Monte Carlo scores."""
-    pairs = pairs_of(path, layer, LAYERS, horizon)
-    rows = lessons(path, items, levels, layer, C, pairs)
-    return rows._replace(score=lived(monte_carlo(DISCOUNT), path, pairs))
+    pairs = select_pairs(path, layer, LAYERS, horizon)
+    rows = make_examples(path, items, levels, layer, C, pairs)
+    return rows._replace(score=path_score(monte_carlo(DISCOUNT), path, pairs))
 
 
 def teacher(horizon, space=jnp.int32):
@@ -78,7 +78,7 @@ teach_all, teach_near = teacher(None), teacher(HORIZON)
 def test_each_layer_learns_its_next_pivot_toward_every_goal_that_is_its_own(teach, horizon, drawn):
     states, length, levels = drawn
     with_actions, by_layer = jax.device_get(teach(states, length, levels))
-    ts, js = lesson_pairs(T, horizon)
+    ts, js = make_goal_pairs(T, horizon)
     for layer, rows in enumerate(by_layer):
         wanted = wanted_lessons(states, length, levels, layer, horizon)
         if layer == 0:  # the pairs of the lowest layer are the same with actions, but for steps that lead nowhere
@@ -108,10 +108,10 @@ def test_the_top_layer_learns_from_every_pair_of_a_path_without_repetition(lengt
 
 
 def test_pairs_are_all_those_within_the_horizon():
-    assert list(zip(*(p.tolist() for p in lesson_pairs(4, None)), strict=True)) == [
+    assert list(zip(*(p.tolist() for p in make_goal_pairs(4, None)), strict=True)) == [
         (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3),
     ]  # fmt: skip
-    assert list(zip(*(p.tolist() for p in lesson_pairs(4, 1)), strict=True)) == [(0, 1), (1, 2), (2, 3)]
+    assert list(zip(*(p.tolist() for p in make_goal_pairs(4, 1)), strict=True)) == [(0, 1), (1, 2), (2, 3)]
 
 
 def test_vectors_are_taught_as_indices_are():
@@ -130,6 +130,6 @@ def test_vectors_are_taught_as_indices_are():
 
 
 def test_lessons_of_many_paths_become_one_batch():
-    batch = flatten({"a": np.arange(12).reshape(2, 3, 2), "b": np.arange(6).reshape(2, 3)})
+    batch = flatten_examples({"a": np.arange(12).reshape(2, 3, 2), "b": np.arange(6).reshape(2, 3)})
     assert batch["a"].tolist() == np.arange(12).reshape(6, 2).tolist()
     assert batch["b"].tolist() == list(range(6))

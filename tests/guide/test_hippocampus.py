@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide.hippocampus import append, empty, recall, reset, same, select
+from thinking.guide.hippocampus import append, init_memory, recall, reset, is_same, select
 from thinking.kernels import Box, Discrete
 
 ROWS, CAPACITY = 2, 3
@@ -47,7 +47,7 @@ moments = st.lists(
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_each_row_recalls_what_a_deque_holds(ring, moments):
     space, live = ring
-    memory = empty(space, ROWS, CAPACITY)
+    memory = init_memory(space, ROWS, CAPACITY)
     lived = [deque(maxlen=CAPACITY) for _ in range(ROWS)]
     for number, (where, forget) in enumerate(moments):
         items = [item_of(space, 10 * number + row + 1) for row in range(ROWS)]
@@ -72,7 +72,7 @@ def test_a_full_ring_lets_the_oldest_go():
     @jax.jit
     def live(items):
         memory, _ = jax.lax.scan(
-            lambda memory, item: (append(memory, item[None]), None), empty(Discrete(9), 1, 3), items
+            lambda memory, item: (append(memory, item[None]), None), init_memory(Discrete(9), 1, 3), items
         )
         return recall(memory, CAPACITY)
 
@@ -82,19 +82,19 @@ def test_a_full_ring_lets_the_oldest_go():
 
 
 def test_nothing_lived_is_a_context_of_nothing_valid():
-    lengths, valid = jax.jit(lambda: (recall(empty(Box(2), 3, 4), 2).length, recall(empty(Box(2), 3, 4), 2).valid))()
+    lengths, valid = jax.jit(lambda: (recall(init_memory(Box(2), 3, 4), 2).length, recall(init_memory(Box(2), 3, 4), 2).valid))()
     assert lengths.tolist() == [0, 0, 0]
     assert not valid.any()
 
 
 def test_a_memory_without_room_for_the_present_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
-        empty(Discrete(3), 1, 0)
+        init_memory(Discrete(3), 1, 0)
 
 
 def test_things_are_the_same_only_if_all_their_numbers_are():
-    assert same(jnp.array([1, 2]), jnp.array([1, 3])).tolist() == [True, False]
-    assert same(jnp.array([[1.0, 2.0], [1.0, 2.0]]), jnp.array([[1.0, 2.0], [1.0, 3.0]])).tolist() == [True, False]
+    assert is_same(jnp.array([1, 2]), jnp.array([1, 3])).tolist() == [True, False]
+    assert is_same(jnp.array([[1.0, 2.0], [1.0, 2.0]]), jnp.array([[1.0, 2.0], [1.0, 3.0]])).tolist() == [True, False]
 
 
 def test_select_chooses_whole_things():

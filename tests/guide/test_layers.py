@@ -51,7 +51,7 @@ def rows_of(seed):
 
 
 def test_layers_of_one_object_are_stacked_and_learn_as_each_alone():
-    shared, other = linear(**SPACES, optimizer=optax.sgd(0.5), cells=4, slots=2), table(**SPACES)
+    shared, other = linear(**SPACES, optimizer=optax.sgd(0.5), num_cells=4, num_slots=2), table(**SPACES)
     kernels = [shared, shared, other]
     layers = stack_layers(kernels)
     places = [(0, 0), (0, 1), (1, 0)]  # the group of each layer, and where it stands in it
@@ -89,7 +89,7 @@ def test_only_neighbours_are_stacked_and_each_begins_with_its_own_key():
 
 def test_layers_of_different_kinds_make_one_guide():
     small = {"optimizer": optax.sgd(0.1), "slots": 2}
-    layers = [table(**SPACES), linear(**SPACES, cells=4, **small), transformer(**SPACES, width=4, heads=1, **small)]
+    layers = [table(**SPACES), linear(**SPACES, num_cells=4, **small), transformer(**SPACES, width=4, num_heads=1, **small)]
     built = guide(layers=layers, abstraction=skip_step(2))
     start, goal = worlds.pairs(NODES)
 
@@ -111,7 +111,7 @@ def test_layers_of_different_kinds_make_one_guide():
 
 
 def test_scanning_over_steps_and_mapping_over_seeds_is_what_a_python_loop_does():
-    kernel = linear(**SPACES, optimizer=optax.adam(0.1), cells=4, slots=2)
+    kernel = linear(**SPACES, optimizer=optax.adam(0.1), num_cells=4, num_slots=2)
     built = guide(layers=[kernel], abstraction=counted_entropy(SPACE))
     batches = [worlds.walks(worlds.random(NODES, 0.4, 0), 4, 5, seed) for seed in range(3)]
     states = jax.tree.map(lambda *leaves: jnp.stack(leaves), some_state(built, 0), some_state(built, 1))
@@ -142,7 +142,7 @@ def test_scanning_over_steps_and_mapping_over_seeds_is_what_a_python_loop_does()
 def test_vectors_with_tags_are_observed_and_reacted_to():
     space, tagging = Box(2), visits(2)
     kernel = linear(
-        input=tagged_space(space, tagging), value=space, target=space, optimizer=optax.sgd(0.1), cells=4, slots=2
+        input=tagged_space(space, tagging), value=space, target=space, optimizer=optax.sgd(0.1), num_cells=4, num_slots=2
     )
     built = guide(layers=[kernel] * 2, abstraction=skip_step(2), tagging=tagging, memory=3)
     rng = np.random.default_rng(0)
@@ -150,7 +150,7 @@ def test_vectors_with_tags_are_observed_and_reacted_to():
     @jax.jit
     def live(key, paths, seen, goal):
         state, metrics = built.observe(built.init(key), paths)
-        return metrics, built.react(state, append(built.remember(3), seen), goal)
+        return metrics, built.react(state, append(built.init_memory(3), seen), goal)
 
     paths = Path(rng.normal(size=(2, 4, 2)).astype(np.float32), np.array([4, 2], np.int32))
     seen, goal = rng.normal(size=(2, 3, 2)).astype(np.float32)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from thinking.guide import Path, guide, monte_carlo, temporal_difference
 from thinking.guide.abstraction import skip_step
-from thinking.guide.hindsight import Pairs, lessons, pairs_of
-from thinking.guide.scoring import bootstrapped, lived
+from thinking.guide.hindsight import Pairs, make_examples, select_pairs
+from thinking.guide.scoring import td_score, path_score
 from thinking.kernels import Box, Context, Discrete, table, transformer
 
 T, G = 6, 0.7
@@ -28,12 +28,12 @@ def path(rewards=None, values=None, length=T):
 
 @jax.jit
 def lived_without():
-    return lived(monte_carlo(G), path(), Pairs(T_INDEX, J_INDEX))
+    return path_score(monte_carlo(G), path(), Pairs(T_INDEX, J_INDEX))
 
 
 @jax.jit
 def lived_with_rewards(rewards):
-    return lived(monte_carlo(G, reward=True), path(rewards), Pairs(T_INDEX, J_INDEX))
+    return path_score(monte_carlo(G, reward=True), path(rewards), Pairs(T_INDEX, J_INDEX))
 
 
 @given(gains)
@@ -57,14 +57,14 @@ def bootstrapping(reward):
     def both(rewards):
         mine = path(rewards)
         after = pairs._replace(t=np.minimum(pairs.t + 1, pairs.j))
-        expected = lived(monte_carlo(G, reward=reward), mine, after)
+        expected = path_score(monte_carlo(G, reward=reward), mine, after)
         unknown = jnp.full(T_INDEX.shape, -jnp.inf)
         scoring = temporal_difference(G, reward=reward)
         return (
-            lived(scoring, mine, pairs),
-            bootstrapped(scoring, mine, pairs, expected),
-            bootstrapped(scoring, mine, pairs, unknown),
-            bootstrapped(scoring, mine, pairs, jnp.ones(T_INDEX.shape)),
+            path_score(scoring, mine, pairs),
+            td_score(scoring, mine, pairs, expected),
+            td_score(scoring, mine, pairs, unknown),
+            td_score(scoring, mine, pairs, jnp.ones(T_INDEX.shape)),
         )
 
     return both
@@ -109,9 +109,9 @@ def test_a_layer_that_pursues_a_value_learns_from_every_state_but_the_last():
 
     @jax.jit
     def taught(mine, levels):
-        pairs = pairs_of(mine, 1, 2, None)
-        scores = [lived(monte_carlo(G, reward=reward), mine, pairs) for reward in (True, False)]
-        return lessons(mine, mine.states, levels, 1, 1, pairs), *scores
+        pairs = select_pairs(mine, 1, 2, None)
+        scores = [path_score(monte_carlo(G, reward=reward), mine, pairs) for reward in (True, False)]
+        return make_examples(mine, mine.states, levels, 1, 1, pairs), *scores
 
     rows, rewarded, unrewarded = taught(mine, levels)
     assert rows.mask.tolist() == [1, 1, 1, 1, 0]
@@ -144,7 +144,7 @@ def test_what_is_asked_for_is_what_is_done():
     @jax.jit
     def learned(key):
         state, _ = jax.lax.scan(step, g.init(key), jax.random.split(key, 150))
-        memory = g.remember(2)
+        memory = g.init_memory(2)
         memory = memory._replace(count=memory.count + 1)  # both stand in the middle
         return g.react(state, memory, jnp.array([[0.0], [1.0]]))
 

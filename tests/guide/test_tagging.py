@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from thinking.guide import Path, guide
 from thinking.guide.abstraction import skip_step
-from thinking.guide.hippocampus import append, empty, recall
-from thinking.guide.tagging import attach, drawn, second_thoughts, tag_context, tagged_space, untagged_space, visits
+from thinking.guide.hippocampus import append, init_memory, recall
+from thinking.guide.tagging import attach_tags, random_tags, mask_repeats, tag_context, tagged_space, untagged_space, visits
 from thinking.kernels import Box, Context, Discrete, Hypothesis, Transition, table
 
 STATES, TAGS = 8, 3
@@ -27,7 +27,7 @@ TAGGINGS = {
     "visits of indices": (Discrete(3), visits(TAGS)),
     "visits of vectors": (Box(2), visits(TAGS)),
     "visits or more": (Discrete(3), visits(TAGS, cyclic=False)),
-    "drawn": (Discrete(3), drawn(jnp.asarray(CHANCES), jax.random.key(3))),
+    "drawn": (Discrete(3), random_tags(jnp.asarray(CHANCES), jax.random.key(3))),
 }
 
 
@@ -44,8 +44,8 @@ def mark():
         @jax.jit
         def mark(items, valid):
             tags = tagging.tag(items, valid)
-            _, remembered = jax.lax.scan(live, empty(space, 1, STATES), items)
-            return tags, attach(tagging, items, tags, space), remembered
+            _, remembered = jax.lax.scan(live, init_memory(space, 1, STATES), items)
+            return tags, attach_tags(tagging, items, tags, space), remembered
 
         return lambda path, length=STATES: jax.device_get(mark(things(space, path), np.arange(STATES) < length))
 
@@ -100,12 +100,12 @@ def test_untagging_a_space_undoes_tagging_it(space):
 def test_an_index_and_its_tag_are_one_index_of_the_tagged_space():
     space, tagging = Discrete(4), visits(3)
     items, tags = np.divmod(np.arange(12, dtype=np.int32), np.int32(3))
-    attached = attach(tagging, jnp.asarray(items), jnp.asarray(tags), space)
+    attached = attach_tags(tagging, jnp.asarray(items), jnp.asarray(tags), space)
     assert sorted(attached.tolist()) == list(range(tagged_space(space, tagging).size))
 
 
 def test_a_vector_gains_one_feature_for_each_tag():
-    attached = attach(visits(3), jnp.array([[0.5, 2.0]]), jnp.array([1]), Box(2))
+    attached = attach_tags(visits(3), jnp.array([[0.5, 2.0]]), jnp.array([1]), Box(2))
     assert attached.tolist() == [[0.5, 2.0, 0, 1, 0]]
 
 
@@ -148,7 +148,7 @@ def test_second_thoughts_mask_what_a_table_answers_at_an_earlier_meeting():
     @jax.jit
     def think_twice(lived, batch):
         state, _ = kernel.fit(kernel.init(jax.random.key(0)), lived)
-        return second_thoughts(lambda context, target: kernel.infer(state, context, target), batch, tagging, space)
+        return mask_repeats(lambda context, target: kernel.infer(state, context, target), batch, tagging, space)
 
     taught = think_twice(*jax.tree.map(jnp.asarray, (lived, batch)))
     np.testing.assert_array_equal(taught.mask, wanted)
@@ -164,11 +164,11 @@ def test_second_thoughts_of_vectors_look_up_the_same_vector_with_a_lower_tag():
         return Hypothesis(jnp.array([[7.0], [7.0]]), jnp.array([0.5, -jnp.inf]))
 
     space, tagging = Box(1), visits(2)
-    items = attach(tagging, jnp.array([[[3.0]], [[4.0]]]), jnp.array([[1], [1]]), space)
+    items = attach_tags(tagging, jnp.array([[[3.0]], [[4.0]]]), jnp.array([[1], [1]]), space)
     batch = Transition(
         Context(items, jnp.ones(2, jnp.int32)), jnp.zeros((2, 1)), jnp.full((2, 1), 7.0), jnp.ones(2), jnp.ones(2)
     )
-    assert second_thoughts(infer, batch, tagging, space).mask.tolist() == [0, 1]  # the second was never answered
+    assert mask_repeats(infer, batch, tagging, space).mask.tolist() == [0, 1]  # the second was never answered
     assert asked == [[[3, 1, 0], [4, 1, 0]]]
 
 
@@ -187,7 +187,7 @@ def test_a_guide_that_comes_back_to_a_state_tries_another_way():
         memory = append(memory, here)
         return memory, built.react(state, memory, jnp.array([3])).value
 
-    memory, values = built.remember(1), []
+    memory, values = built.init_memory(1), []
     for here in (0, 1, 0):
         memory, value = live(state, memory, np.array([here], np.int32))
         values += value.tolist()
@@ -204,6 +204,6 @@ def test_a_guide_with_tags_needs_a_memory():
 def test_random_tags_are_as_frequent_as_asked_and_do_not_depend_on_what_is_true():
     frequencies = jnp.array([0.5, 0.3, 0.2])
     items = jax.random.randint(jax.random.key(0), (400, 20), 0, 9)
-    tags = jax.vmap(drawn(frequencies, jax.random.key(1)).tag)(items, jnp.ones_like(items, bool))
+    tags = jax.vmap(random_tags(frequencies, jax.random.key(1)).tag)(items, jnp.ones_like(items, bool))
     shares = np.bincount(np.asarray(tags).ravel(), minlength=3) / tags.size
     np.testing.assert_allclose(shares, frequencies, atol=0.05)

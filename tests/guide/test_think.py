@@ -73,7 +73,7 @@ def random_guide():
     @jax.jit
     def use(seed):
         state = built.init(jax.random.key(seed))
-        memory = built.remember(NODES**2)
+        memory = built.init_memory(NODES**2)
         alone = built.react(state, append(memory, start), goal)
         # Here, having been at the goal before.
         after = built.react(state, append(append(memory, goal), start), goal)
@@ -115,7 +115,7 @@ def test_layers_that_know_nothing_pass_the_goal_on():
 
     @jax.jit
     def react():
-        return built.react(built.init(jax.random.key(0)), append(built.remember(NODES**2), start), goal)
+        return built.react(built.init(jax.random.key(0)), append(built.init_memory(NODES**2), start), goal)
 
     reaction = react()
     for said in (*reaction.targets, reaction.value):

@@ -55,7 +55,7 @@ def exact(name, **options):
 
 
 def linear(name, **options):
-    return Case(name, kernels.linear(optimizer=optax.adam(0.05, eps=1e-3), cells=16, slots=8, **options), False)
+    return Case(name, kernels.linear(optimizer=optax.adam(0.05, eps=1e-3), num_cells=16, num_slots=8, **options), False)
 
 
 def transformer(name, **options):

@@ -16,8 +16,8 @@ from thinking.kernels import Box, Discrete, score_access, value_access
 
 ROWS, LENGTH, SLOTS = 8, 3, 4
 SETTINGS = {
-    "indices to vectors, value access": (Discrete(3), Box(2), Box(4), value_access(patience=0.3)),
-    "vectors to indices, score access": (Box(2), Discrete(5), Discrete(3), score_access(patience=0.3)),
+    "indices to vectors, value access": (Discrete(3), Box(2), Box(4), value_access(shortfall_weight=0.3)),
+    "vectors to indices, score access": (Box(2), Discrete(5), Discrete(3), score_access(shortfall_weight=0.3)),
 }
 
 each_setting = pytest.mark.parametrize("setting", SETTINGS)
@@ -33,8 +33,8 @@ def problem(setting):
         target=target,
         optimizer=optax.sgd(1.0),
         context_length=LENGTH,
-        cells=6,
-        slots=SLOTS,
+        num_cells=6,
+        num_slots=SLOTS,
         learning=learning,
     )
     random = np.random.default_rng(0)

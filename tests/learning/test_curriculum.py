@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from tests.kernels.quick import jit
 
-from thinking.learning.curriculum import by_level, curriculum, estimate, evenly, replay, rows_of_levels
+from thinking.learning.curriculum import level_sampler, curriculum, estimate_success, uniform_sampler, prioritized_sampler, sample_rows
 
-LADDER = curriculum(3, threshold=0.8, memory=8.0, least=8, review=0.1)
+LADDER = curriculum(3, threshold=0.8, decay_attempts=8.0, min_attempts=8, review_weight=0.1)
 begin = jit(LADDER.init)
-observe = jit(LADDER.observe)
-estimated = jit(estimate)
-draw = jit(LADDER.draw, static_argnums=2)
+observe = jit(LADDER.update)
+estimated = jit(estimate_success)
+draw = jit(LADDER.sample, static_argnums=2)
 N = 4
 
 
@@ -74,7 +74,7 @@ def test_levels_are_drawn_by_what_is_still_to_be_learned():
 def test_rows_belong_to_their_levels_and_all_of_them_are_met():
     starts = np.array([0, 2, 5, 6], np.int32)
     level = np.tile(np.arange(3, dtype=np.int32), 64)
-    rows = np.asarray(jit(rows_of_levels)(jax.random.key(1), level, starts))
+    rows = np.asarray(jit(sample_rows)(jax.random.key(1), level, starts))
     assert (np.searchsorted(starts, rows, side="right") - 1 == level).all()
     assert set(rows.tolist()) == set(range(6))
 
@@ -95,7 +95,7 @@ def test_bad_settings_are_named(options, complaint):
 
 def test_shapes_must_fit():
     with pytest.raises(ValueError, match="give all"):
-        LADDER.observe(begin(), np.zeros(2, np.int32), np.zeros(3), np.zeros(3))
+        LADDER.update(begin(), np.zeros(2, np.int32), np.zeros(3), np.zeros(3))
 
 
 def test_a_mean_counts_as_many_attempts_as_it_stands_for():
@@ -106,32 +106,32 @@ def test_a_mean_counts_as_many_attempts_as_it_stands_for():
 
 
 def test_a_syllabus_without_levels_gives_every_row_once_in_an_epoch():
-    syllabus = evenly(12)
-    draw = jit(lambda key, step: syllabus.draw(syllabus.init(), key, step, 4)[0])
+    syllabus = uniform_sampler(12)
+    draw = jit(lambda key, step: syllabus.sample(syllabus.init(), key, step, 4)[0])
     rows = [draw(jax.random.key(0), step) for step in range(3)]
     assert sorted(np.concatenate(rows).tolist()) == list(range(12))
-    assert float(syllabus.opened(())) == 1
+    assert float(syllabus.num_unlocked(())) == 1
 
 
 def test_a_syllabus_of_levels_draws_rows_of_open_ones_alone():
-    syllabus = by_level(LADDER, [0, 2, 7, 9])
-    progress, draw = jit(syllabus.init)(), jit(syllabus.draw, static_argnums=3)
+    syllabus = level_sampler(LADDER, [0, 2, 7, 9])
+    progress, draw = jit(syllabus.init)(), jit(syllabus.sample, static_argnums=3)
     rows, level = draw(progress, jax.random.key(0), 0, 64)
     assert set(rows.tolist()) == {0, 1}
     assert set(level.tolist()) == {0}
     for _ in range(3):
         progress = seen(progress, 0, 1.0)
-    assert float(syllabus.opened(progress)) == 2
+    assert float(syllabus.num_unlocked(progress)) == 2
     rows, level = map(np.asarray, draw(progress, jax.random.key(0), 1, 64))
     assert set(rows.tolist()) == set(range(7))
     np.testing.assert_array_equal(level, (rows >= 2).astype(int))
     with pytest.raises(ValueError, match="level 1 has no rows"):
-        by_level(LADDER, [0, 2, 2, 9])
+        level_sampler(LADDER, [0, 2, 2, 9])
 
 
-REPLAY = replay(16, memory=0.5, review=0.1)
-replayed = jit(REPLAY.draw, static_argnums=3)
-measured = jit(REPLAY.observe)
+REPLAY = prioritized_sampler(16, ema_decay=0.5, review_weight=0.1)
+replayed = jit(REPLAY.sample, static_argnums=3)
+measured = jit(REPLAY.update)
 untried = jit(REPLAY.init)
 
 
@@ -142,12 +142,12 @@ def test_replay_draws_no_row_twice_and_begins_with_all_alike():
     assert drawn[0].tolist() != drawn[1].tolist()
     first = [int(np.asarray(replayed(untried(), jax.random.key(1), step, 1)[0])[0]) for step in range(200)]
     assert set(first) == set(range(16))
-    assert float(REPLAY.opened(untried())) == 1
+    assert float(REPLAY.num_unlocked(untried())) == 1
 
 
 def test_replay_prefers_rows_by_what_is_left_to_be_learned_of_each():
     success = np.array([1.0, 0.0, 0.5] + [1.0] * 13, np.float32)
-    draw = jit(jax.vmap(lambda step: REPLAY.draw(success, jax.random.key(0), step, 1)))
+    draw = jit(jax.vmap(lambda step: REPLAY.sample(success, jax.random.key(0), step, 1)))
     drawn, level = draw(np.arange(4000))
     np.testing.assert_array_equal(drawn, level)
     shares = np.bincount(np.asarray(drawn)[:, 0], minlength=16) / 4000
@@ -167,10 +167,10 @@ def test_replay_remembers_the_mean_of_each_row_and_nothing_of_what_is_masked():
 @pytest.mark.parametrize(
     ("call", "complaint"),
     [
-        (lambda: replay(0), "0 rows"),
-        (lambda: replay(4, memory=1.0), "memory 1.0"),
-        (lambda: replay(4, review=0.0), "review 0.0"),
-        (lambda: REPLAY.draw(untried(), jax.random.key(0), 0, 17), "17 of 16 rows"),
+        (lambda: prioritized_sampler(0), "0 rows"),
+        (lambda: prioritized_sampler(4, ema_decay=1.0), "memory 1.0"),
+        (lambda: prioritized_sampler(4, review_weight=0.0), "review 0.0"),
+        (lambda: REPLAY.sample(untried(), jax.random.key(0), 0, 17), "17 of 16 rows"),
     ],
 )
 def test_bad_replays_are_named(call, complaint):

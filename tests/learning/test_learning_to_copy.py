@@ -9,11 +9,11 @@ import numpy as np
 from thinking.generation.completions import generate
 from thinking.generation.sampling import Sampling
 from thinking.learning.optimizers import adamw, warmup_cosine
-from thinking.learning.supervised import next_token_sums, supervised
+from thinking.learning.supervised import next_token_sums, make_supervised_update
 from thinking.networks.attention.patterns import Global, TopK, Window
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.text.packing import pack, rows_of_step
+from thinking.text.packing import pack, batch_rows
 from thinking.train_state import init_train_state
 
 WORDS, LENGTH, MARK, STEPS = 6, 3, 6, 250
@@ -28,7 +28,7 @@ def test_a_decoder_learns_to_copy_what_it_never_saw():
     rows = jax.tree.map(jnp.asarray, packed)
     pattern = Window(3) | Global(1) | TopK(2, 4)
     model = decoder(
-        vocabulary=WORDS + 1, context_length=16, block=BlockConfig(32, 2, gated=True), layers=2, pattern=pattern
+        vocab_size=WORDS + 1, context_length=16, block=BlockConfig(32, 2, gated=True), num_layers=2, pattern=pattern
     )
 
     def loss(params, batch, key):
@@ -36,12 +36,12 @@ def test_a_decoder_learns_to_copy_what_it_never_saw():
         return next_token_sums(logits, batch.tokens, batch.weights, batch.segments)
 
     optimizer = adamw(warmup_cosine(1e-2, STEPS, 20))
-    update = supervised(loss, optimizer, accumulate=2)
+    update = make_supervised_update(loss, optimizer, accumulation_steps=2)
 
     @jax.jit
     def learn(params):
         def step(train_state, index):
-            chosen = rows_of_step(jax.random.key(1), index, len(packed.tokens), 32)
+            chosen = batch_rows(jax.random.key(1), index, len(packed.tokens), 32)
             return update(train_state, jax.tree.map(lambda leaf: leaf[chosen], rows), jax.random.key(2))
 
         return jax.lax.scan(step, init_train_state(params, optimizer), jnp.arange(STEPS))

@@ -41,7 +41,7 @@ def test_adamw_clips_all_gradients_together_and_decays_matrices_alone():
     gradients = [drawn(1, 10.0), drawn(2, 3.0), drawn(3, 0.05)]
     assert [norm(gradient) > 1.5 for gradient in gradients] == [True, True, False]
     schedule = optax.linear_schedule(0.02, 0.05, 3)
-    optimizer = adamw(schedule, weight_decay=0.3, clip=1.5, b1=0.8, b2=0.9)
+    optimizer = adamw(schedule, weight_decay=0.3, max_gradient_norm=1.5, b1=0.8, b2=0.9)
     params = jax.tree.map(jnp.asarray, drawn(0))
     train_state = init_train_state(params, optimizer)
     step = jit(lambda train_state, gradient: apply_gradients(train_state, optimizer, gradient))
@@ -66,16 +66,16 @@ def test_without_gradients_matrices_shrink_and_the_rest_stays():
     ("schedule", "points"),
     [
         (
-            warmup_cosine(2.0, steps=110, warmup=10),  # half a cosine from 2 to 0.2 over 100 steps: 1.1 in the middle
+            warmup_cosine(2.0, num_steps=110, warmup_steps=10),  # half a cosine from 2 to 0.2 over 100 steps: 1.1 in the middle
             {0: 0, 1: 0.2, 5: 1, 10: 2, 60: 1.1, 35: 1.1 + 0.9 * 0.5**0.5, 110: 0.2, 1000: 0.2},
         ),
-        (warmup_cosine(1.0, steps=4, warmup=0, final=0.0), {0: 1, 2: 0.5, 4: 0}),
+        (warmup_cosine(1.0, num_steps=4, warmup_steps=0, final_fraction=0.0), {0: 1, 2: 0.5, 4: 0}),
         (
-            warmup_stable_decay(3.0, steps=100, warmup=30, decay=20),
+            warmup_stable_decay(3.0, num_steps=100, warmup_steps=30, decay_steps=20),
             {0: 0, 10: 1, 29: 2.9, 30: 3, 55: 3, 80: 3, 90: 1.5, 99: 0.15, 100: 0, 1000: 0},
         ),
-        (warmup_stable_decay(3.0, steps=5, warmup=0, decay=0), {0: 3, 4: 3, 5: 3}),
-        (warmup_stable_decay(3.0, steps=6, warmup=3, decay=3), {0: 0, 2: 2, 3: 3, 4: 2, 6: 0}),
+        (warmup_stable_decay(3.0, num_steps=5, warmup_steps=0, decay_steps=0), {0: 3, 4: 3, 5: 3}),
+        (warmup_stable_decay(3.0, num_steps=6, warmup_steps=3, decay_steps=3), {0: 0, 2: 2, 3: 3, 4: 2, 6: 0}),
     ],
 )
 def test_schedules_pass_through_points_computed_by_hand(schedule, points):
@@ -87,12 +87,12 @@ def test_schedules_pass_through_points_computed_by_hand(schedule, points):
     ("wrong", "said"),
     [
         (lambda: adamw(-0.1), "rate -0.1 is out of range; give more than 0"),
-        (lambda: adamw(0.1, clip=0.0), "clip 0.0 is out of range"),
+        (lambda: adamw(0.1, max_gradient_norm=0.0), "clip 0.0 is out of range"),
         (lambda: adamw(0.1, weight_decay=-1.0), "weight_decay -1.0 is out of range"),
         (lambda: adamw(0.1, b2=1.0), "b2 1.0 is out of range; give 0 to below 1"),
         (lambda: warmup_cosine(-1.0, 10, 2), "peak -1.0 is out of range"),
         (lambda: warmup_cosine(1.0, 10, 10), "warmup 10 is out of range; give 0 to below the 10 steps"),
-        (lambda: warmup_cosine(1.0, 10, 2, final=1.5), "final 1.5 is out of range"),
+        (lambda: warmup_cosine(1.0, 10, 2, final_fraction=1.5), "final 1.5 is out of range"),
         (lambda: warmup_stable_decay(0.0, 10, 2, 2), "peak 0.0 is out of range"),
         (lambda: warmup_stable_decay(1.0, 10, -1, 2), "warmup -1 is out of range"),
         (lambda: warmup_stable_decay(1.0, 10, 6, 5), "warmup 6 and decay 5 take longer than the 10 steps"),

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from thinking.learning.policy_gradient import Experience, grpo, imitation, masked_mean, normalised, ppo, reinforce
-from thinking.networks.actor_critic import Judgement
+from thinking.learning.policy_gradient import PolicyBatch, grpo, imitation, masked_mean, normalize_advantages, ppo, reinforce
+from thinking.networks.actor_critic import ActionEvaluation
 from thinking.train_state import init_train_state
 
 ROWS, CHOICES = 8, 3
@@ -19,7 +19,7 @@ def judge(params, inputs, action):
     """A bandit of whole sequences: each action of [N, ...] is drawn from one softmax, whatever was seen."""
     logs = jax.nn.log_softmax(params["logits"])
     entropy = jnp.broadcast_to(-jnp.sum(jnp.exp(logs) * logs), action.shape)
-    return Judgement(logs[action], entropy, jnp.broadcast_to(params["value"], action.shape))
+    return ActionEvaluation(logs[action], entropy, jnp.broadcast_to(params["value"], action.shape))
 
 
 def beginning():
@@ -41,7 +41,7 @@ def drawn(key, params, shape):
     action = jax.random.categorical(key, params["logits"], shape=shape)
     paid = (action == 2).astype(jnp.float32)
     said = judge(params, None, action)
-    return Experience(jnp.zeros(shape), action, said.log_prob, paid - said.value, paid, jnp.ones(shape))
+    return PolicyBatch(jnp.zeros(shape), action, said.log_prob, paid - said.value, paid, jnp.ones(shape))
 
 
 def learn(update, optimizer, batch, key=0):
@@ -55,7 +55,7 @@ def first_of(optimizer):
 def test_reinforce_without_a_baseline_steps_along_return_times_score():
     optimizer = optax.sgd(1.0)
     batch = experience(jax.random.key(0), (ROWS,))
-    train_state, metrics = learn(reinforce(judge, optimizer, baseline=False), optimizer, batch)
+    train_state, metrics = learn(reinforce(judge, optimizer, use_baseline=False), optimizer, batch)
     # The gradient of a softmax's log probability.
     scores = np.eye(CHOICES)[batch.action] - softmax(beginning()["logits"])
     step = (batch.target[:, None] * scores).mean(axis=0)
@@ -77,7 +77,7 @@ def test_the_baseline_learns_the_mean_return():
 def test_ppos_first_step_is_the_gradient_of_the_normalised_advantage():
     optimizer = optax.sgd(0.1)
     batch = experience(jax.random.key(2), (ROWS,))
-    update = ppo(judge, optimizer, epochs=1, minibatches=1, entropy_weight=0.0, value_weight=0.0)
+    update = ppo(judge, optimizer, num_epochs=1, num_minibatches=1, entropy_weight=0.0, value_weight=0.0)
     train_state, metrics = learn(update, optimizer, batch)
     advantage = batch.advantage
     advantage = (advantage - advantage.mean()) / advantage.std()
@@ -91,10 +91,10 @@ def test_ppos_first_step_is_the_gradient_of_the_normalised_advantage():
 def test_ppo_does_not_push_beyond_the_clip():
     optimizer = optax.sgd(1.0)
     batch = experience(jax.random.key(3), (ROWS,))
-    better = np.asarray(jax.jit(normalised)(batch.advantage, batch.mask)) > 0
+    better = np.asarray(jax.jit(normalize_advantages)(batch.advantage, batch.mask)) > 0
     # As if the policy had already moved far towards what was good and away from what was not.
     moved = batch._replace(log_prob=batch.log_prob - np.where(better, np.float32(0.5), np.float32(-0.5)))
-    update = ppo(judge, optimizer, epochs=1, minibatches=1, clip=0.2, entropy_weight=0.0, value_weight=0.0)
+    update = ppo(judge, optimizer, num_epochs=1, num_minibatches=1, clip=0.2, entropy_weight=0.0, value_weight=0.0)
     train_state, metrics = learn(update, optimizer, moved)
     np.testing.assert_array_equal(train_state.params["logits"], beginning()["logits"])
     assert float(metrics["clip_ratio"]) == 1
@@ -128,7 +128,7 @@ def test_what_is_masked_changes_nothing(made):
     spoiled = batch._replace(
         action=np.where(mask, batch.action, 0),
         advantage=np.where(mask, batch.advantage, np.float32(1e6)),
-        target=np.where(mask, batch.target, np.float32(-1e6)),
+        value_target=np.where(mask, batch.target, np.float32(-1e6)),
         log_prob=np.where(mask, batch.log_prob, np.float32(-1.0)),
     )
     one, _ = learn(update, optimizer, batch)
@@ -140,7 +140,7 @@ def test_what_is_masked_changes_nothing(made):
 def test_grpo_takes_advantages_as_they_are():
     optimizer = optax.sgd(0.1)
     batch = experience(jax.random.key(2), (ROWS,))
-    train_state, metrics = learn(grpo(judge, optimizer, minibatches=1), optimizer, batch)
+    train_state, metrics = learn(grpo(judge, optimizer, num_minibatches=1), optimizer, batch)
     scores = np.eye(CHOICES)[batch.action] - softmax(beginning()["logits"])
     step = 0.1 * (batch.advantage[:, None] * scores).mean(axis=0)
     np.testing.assert_allclose(train_state.params["logits"], beginning()["logits"] + step, atol=1e-6)
@@ -152,12 +152,12 @@ def test_grpo_is_pulled_towards_the_reference():
     optimizer = optax.sgd(0.5)
     batch = experience(jax.random.key(3), (64,))._replace(advantage=np.zeros(64, np.float32))
     wanted = np.log(softmax(np.float32([1, 0, -1])))
-    update = jax.jit(grpo(judge, optimizer, minibatches=1, kl_weight=1.0))
+    update = jax.jit(grpo(judge, optimizer, num_minibatches=1, kl_weight=1.0))
     train_state = first_of(optimizer)
     far = []
     for step in range(40):
         drawn = experience(jax.random.key(step), (64,), train_state.params)._replace(advantage=batch.advantage)
-        train_state, metrics = update(train_state, drawn._replace(reference=wanted[drawn.action]), jax.random.key(0))
+        train_state, metrics = update(train_state, drawn._replace(reference_log_prob=wanted[drawn.action]), jax.random.key(0))
         far.append(float(metrics["kl"]))
     np.testing.assert_allclose(np.log(softmax(np.asarray(train_state.params["logits"]))), wanted, atol=0.2)
     assert far[0] > 0.2
@@ -170,9 +170,9 @@ def test_imitation_ends_at_the_frequencies_of_what_it_is_shown():
     optimizer = optax.sgd(1.0)
     action = np.int32([0, 0, 0, 1, 1, 2, 2, 2])
     blank, shown = np.zeros(ROWS, np.float32), np.float32([1, 1, 1, 1, 1, 0, 0, 0])
-    batch = Experience(blank, action, blank, shown, blank, np.ones(ROWS, np.float32))
+    batch = PolicyBatch(blank, action, blank, shown, blank, np.ones(ROWS, np.float32))
     train_state = first_of(optimizer)
-    update = jax.jit(imitation(judge, optimizer, minibatches=1))
+    update = jax.jit(imitation(judge, optimizer, num_minibatches=1))
     for _ in range(200):
         train_state, _ = update(train_state, batch, jax.random.key(0))
     np.testing.assert_allclose(softmax(np.asarray(train_state.params["logits"]))[:2], [0.6, 0.4], atol=0.02)
@@ -181,7 +181,7 @@ def test_imitation_ends_at_the_frequencies_of_what_it_is_shown():
 def test_minibatches_must_divide_the_rows():
     optimizer = optax.sgd(0.1)
     with pytest.raises(ValueError, match="3 minibatches do not divide 8 rows"):
-        learn(ppo(judge, optimizer, minibatches=3), optimizer, experience(jax.random.key(0), (ROWS,)))
+        learn(ppo(judge, optimizer, num_minibatches=3), optimizer, experience(jax.random.key(0), (ROWS,)))
 
 
 def test_a_mean_of_nothing_is_zero():

@@ -6,13 +6,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.learning.replay_buffer import Episodes, Keeping, draw, empty, keep
+from thinking.learning.replay_buffer import Episodes, Retention, sample_steps, init_buffer, insert
 
 T, PLACES, NEW = 4, 7, 3
 QUICK = settings(max_examples=30, deadline=None, derandomize=True)
-RULES = {"bands": Keeping(best=2, bands=2), "best": Keeping(best=PLACES, bands=0), "newest": Keeping(2, 2, False)}
+RULES = {"bands": Retention(num_best=2, num_bins=2), "best": Retention(num_best=PLACES, num_bins=0), "newest": Retention(2, 2, False)}
 keepers = {
-    name: jax.jit(lambda store, new, rule=rule: keep(store, new, rule, lambda lived: lived.returns))
+    name: jax.jit(lambda store, new, rule=rule: insert(store, new, rule, lambda lived: lived.returns))
     for name, rule in RULES.items()
 }
 
@@ -29,7 +29,7 @@ def episodes(returns, names):
 
 def kept(name, batches):
     """(return, name) of what a store holds after batches of returns, which are named in order."""
-    store, number = empty(episodes([0], [0]), PLACES), 0
+    store, number = init_buffer(episodes([0], [0]), PLACES), 0
     for returns in batches:
         store = keepers[name](store, episodes(returns, range(number, number + NEW)))
         number += NEW
@@ -83,7 +83,7 @@ def test_low_returns_stay_when_many_high_ones_come():
 def test_places_are_drawn_from_the_best_by_steps_and_from_all_by_episode():
     store = episodes([9, 8, 1, None], range(4))
     store = jax.tree.map(jnp.asarray, store._replace(length=np.array([3, 1, 2, 0], np.int32)))
-    pick = jax.jit(lambda key: draw(store, key, 4000, best=2, best_share=0.5))
+    pick = jax.jit(lambda key: sample_steps(store, key, 4000, num_best=2, best_fraction=0.5))
     episode, step = jax.device_get(pick(jax.random.key(0)))
     best = np.bincount(episode[:2000], minlength=4) / 2000
     others = np.bincount(episode[2000:], minlength=4) / 2000

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.environments import control
-from thinking.learning.rollouts import RECENT, begin, episodes, recent_return, rollout
+from thinking.learning.rollouts import NUM_RECENT, init_envs, collect_episodes, mean_recent_return, rollout
 
-POLE = control.world("CartPole-v1")
+POLE = control.make_env("CartPole-v1")
 
 
 def lean(observation):
@@ -18,9 +18,9 @@ def lean(observation):
 @jax.jit
 def roll(key):
     def act(key, observation):
-        return control.random_actions(POLE, key, observation.shape[0]), observation[:, 0]
+        return control.sample_random_actions(POLE, key, observation.shape[0]), observation[:, 0]
 
-    worlds = begin(POLE, key, 8)
+    worlds = init_envs(POLE, key, 8)
     return rollout(POLE, act, key, worlds, 400)
 
 
@@ -45,13 +45,13 @@ def test_the_recent_return_is_the_mean_of_the_last_hundred_episodes():
         gained += reward
         ended += gained[done].tolist()
         gained[done] = 0
-    assert len(ended) > RECENT
-    np.testing.assert_allclose(recent_return(worlds), np.mean(ended[-RECENT:]), rtol=1e-6)
+    assert len(ended) > NUM_RECENT
+    np.testing.assert_allclose(mean_recent_return(worlds), np.mean(ended[-NUM_RECENT:]), rtol=1e-6)
     np.testing.assert_array_equal(worlds.gained, gained)
 
 
 def test_the_recent_return_of_no_episode_is_zero():
-    assert recent_return(begin(POLE, jax.random.key(0), 2)) == 0
+    assert mean_recent_return(init_envs(POLE, jax.random.key(0), 2)) == 0
 
 
 def test_whole_episodes_end_by_falling_or_by_the_clock():
@@ -60,7 +60,7 @@ def test_whole_episodes_end_by_falling_or_by_the_clock():
         action = jnp.where(balancing, lean(observation), 0)
         return mind + 1, action
 
-    lived = jax.device_get(jax.jit(lambda key: episodes(POLE, pursue, jnp.int32(0), key, 8))(jax.random.key(0)))
+    lived = jax.device_get(jax.jit(lambda key: collect_episodes(POLE, pursue, jnp.int32(0), key, 8))(jax.random.key(0)))
     np.testing.assert_array_equal(lived.length[:4], 500)
     assert not lived.terminated[:4].any()
     assert lived.terminated[4:].all()
@@ -72,12 +72,12 @@ def test_whole_episodes_end_by_falling_or_by_the_clock():
 
 
 def test_the_time_limit_truncates_and_does_not_terminate():
-    world = control.world("Pendulum-v1")
+    world = control.make_env("Pendulum-v1")
 
     def act(key, seen):
-        return control.random_actions(world, key, 2), ()
+        return control.sample_random_actions(world, key, 2), ()
 
-    run = jax.jit(lambda key: rollout(world, act, key, begin(world, key, 2), 401)[1])
+    run = jax.jit(lambda key: rollout(world, act, key, init_envs(world, key, 2), 401)[1])
     steps = run(jax.random.key(0))
     assert not steps.terminated.any()
     assert np.flatnonzero(steps.truncated[:, 0]).tolist() == [199, 399]

@@ -18,8 +18,8 @@ from thinking.experiment.config import RunConfig
 from thinking.experiment.folder import Run
 from thinking.experiment.training import train
 from thinking.learning.optimizers import adamw, warmup_cosine, warmup_stable_decay
-from thinking.learning.supervised import Sums, means, next_token_sums, supervised
-from thinking.text.packing import Packed, pack, rows_of_step
+from thinking.learning.supervised import LossSums, mean_metrics, next_token_sums, make_supervised_update
+from thinking.text.packing import PackedRows, pack, batch_rows
 from thinking.train_state import init_train_state
 from thinking.trees import digest
 
@@ -28,7 +28,7 @@ B, T, V = 4, 6, 5
 
 
 def mean_loss(logits, tokens, weights, segments=None):
-    metrics = means(next_token_sums(logits, tokens, weights, segments))
+    metrics = mean_metrics(next_token_sums(logits, tokens, weights, segments))
     return metrics["loss"], metrics
 
 
@@ -133,10 +133,10 @@ def test_a_batch_in_parts_teaches_what_the_whole_batch_teaches():
     _, tokens, weights, segments = drawn(3)
     segments = np.maximum(segments, 1)
     weights = weights * np.array([[1.0], [0.0], [3.0], [0.1]], np.float32)  # one part has much weight, one none
-    batch, train_state, key = Packed(tokens, segments, weights), beginning(optimizer), jax.random.key(0)
+    batch, train_state, key = PackedRows(tokens, segments, weights), beginning(optimizer), jax.random.key(0)
     mean, gradient = jit(jax.value_and_grad(lambda params: mean_of(bigram(params, batch, key))))(train_state.params)
     for parts in (1, 2, B):
-        taught, metrics = jit(supervised(bigram, optimizer, accumulate=parts))(train_state, batch, key)
+        taught, metrics = jit(make_supervised_update(bigram, optimizer, accumulation_steps=parts))(train_state, batch, key)
         steps = jax.tree.map(lambda after, before: before - after, taught.params, train_state.params)
         jax.tree.map(lambda step, wanted: np.testing.assert_allclose(step, wanted, atol=1e-6), steps, gradient)
         assert float(metrics["loss"]) == pytest.approx(float(mean), rel=1e-6)
@@ -152,9 +152,9 @@ def mean_of(sums):
 def test_each_part_draws_with_a_key_of_its_own():
     def chance(params, batch, key):
         del batch
-        return Sums(params * jax.random.normal(key), jnp.ones(()), {})
+        return LossSums(params * jax.random.normal(key), jnp.ones(()), {})
 
-    update = supervised(chance, optax.sgd(1.0), accumulate=2)
+    update = make_supervised_update(chance, optax.sgd(1.0), accumulation_steps=2)
     train_state, _ = jit(update)(init_train_state(jnp.zeros(()), optax.sgd(1.0)), jnp.zeros(2), jax.random.key(5))
     each = [float(jax.random.normal(key)) for key in jax.random.split(jax.random.key(5))]
     assert float(train_state.params) == pytest.approx(-np.mean(each))
@@ -163,12 +163,12 @@ def test_each_part_draws_with_a_key_of_its_own():
 def test_the_gradient_norm_is_that_before_clipping_and_no_weight_is_no_gradient():
     optimizer = optax.chain(optax.clip_by_global_norm(1e-3), optax.sgd(1.0))
     _, tokens, weights, segments = drawn(4)
-    train_state, update = beginning(optimizer), jit(supervised(bigram, optimizer))
-    taught, metrics = update(train_state, Packed(tokens, segments, weights), jax.random.key(0))
+    train_state, update = beginning(optimizer), jit(make_supervised_update(bigram, optimizer))
+    taught, metrics = update(train_state, PackedRows(tokens, segments, weights), jax.random.key(0))
     step = jax.tree.map(lambda after, before: after - before, taught.params, train_state.params)
     assert float(optax.tree.norm(step)) == pytest.approx(1e-3, rel=1e-3)
     assert float(metrics["gradient_norm"]) > 0.01
-    taught, metrics = update(train_state, Packed(tokens, segments, weights * 0), jax.random.key(0))
+    taught, metrics = update(train_state, PackedRows(tokens, segments, weights * 0), jax.random.key(0))
     assert set(map(float, metrics.values())) == {0.0}
     assert digest(taught.params) == digest(train_state.params)
 
@@ -176,10 +176,10 @@ def test_the_gradient_norm_is_that_before_clipping_and_no_weight_is_no_gradient(
 def test_parts_must_divide_the_rows():
     with pytest.raises(ValueError, match="3 parts do not divide 4 rows; take a divisor for accumulate"):
         jax.eval_shape(
-            supervised(bigram, optax.sgd(1.0), accumulate=3), beginning(optax.sgd(1.0)), drawn(0), jax.random.key(0)
+            make_supervised_update(bigram, optax.sgd(1.0), accumulation_steps=3), beginning(optax.sgd(1.0)), drawn(0), jax.random.key(0)
         )
     with pytest.raises(ValueError, match="accumulate 0 is out of range"):
-        supervised(bigram, optax.sgd(1.0), accumulate=0)
+        make_supervised_update(bigram, optax.sgd(1.0), accumulation_steps=0)
 
 
 STEPS, CHUNK = 120, 40
@@ -208,10 +208,10 @@ def texts(count):
 def learn():
     """`learn(folder, until=STEPS, at=None)`: train in a folder; where `at` is given a signal comes then."""
     optimizer = adamw(warmup_cosine(0.1, STEPS, 10), weight_decay=0.0)
-    update, rows = supervised(bigram, optimizer, accumulate=2), jax.tree.map(jnp.asarray, texts(1200))
+    update, rows = make_supervised_update(bigram, optimizer, accumulation_steps=2), jax.tree.map(jnp.asarray, texts(1200))
 
     def step(train_state, number):
-        chosen = rows_of_step(jax.random.key(2), number, len(rows.tokens), 64)
+        chosen = batch_rows(jax.random.key(2), number, len(rows.tokens), 64)
         return update(train_state, jax.tree.map(lambda leaf: leaf[chosen], rows), jax.random.key(0))
 
     def start(folder, at=None):
@@ -229,8 +229,8 @@ def trained(folder, at, init, step, steps, chunk):
 
     run = Run(folder=folder, config=RunConfig(), mirrors=(tell,))
     try:
-        with interruption.catching():
-            return train(run, "model", init=init, step=step, steps=steps, chunk=chunk, watch="loss").state
+        with interruption.catch_signals():
+            return train(run, "model", init=init, step=step, num_steps=steps, chunk_size=chunk, progress_metric="loss").state
     except interruption.Interrupted:
         return None
 
@@ -261,8 +261,8 @@ def test_training_that_was_interrupted_ends_with_the_same_bits(learn, undisturbe
 
 def test_the_learning_rate_goes_on_where_it_stood(tmp_path):
     # Under a constant gradient each step of Adam is as long as the rate, so that what is left is minus their sum.
-    optimizer = adamw(warmup_stable_decay(0.1, steps=30, warmup=10, decay=10), weight_decay=0.0)
-    update = supervised(lambda params, batch, key: Sums(params, jnp.ones(()), {}), optimizer)
+    optimizer = adamw(warmup_stable_decay(0.1, num_steps=30, warmup_steps=10, decay_steps=10), weight_decay=0.0)
+    update = make_supervised_update(lambda params, batch, key: LossSums(params, jnp.ones(()), {}), optimizer)
 
     def step(train_state, number):
         return update(train_state, jnp.zeros(1), jax.random.key(0))

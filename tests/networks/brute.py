@@ -4,14 +4,14 @@ import itertools
 
 import numpy as np
 
-from thinking.networks.attention.patterns import Dense, Global, Strided, TopK, Window, parts_of
+from thinking.networks.attention.patterns import Dense, Global, Strided, TopK, Window, pattern_parts
 
 
 def mask(pattern, q, k, causal, segments):
     """[B, G, T, T] bool of q [B, T, H, E], k [B, T, G, E] and segments [B, T]."""
     rows, tokens, heads = k.shape[:3]
     found = np.zeros((rows, heads, tokens, tokens), bool)
-    for part, b, g in itertools.product(parts_of(pattern), range(rows), range(heads)):
+    for part, b, g in itertools.product(pattern_parts(pattern), range(rows), range(heads)):
         chosen = _chosen(part, q, k, b, g, causal, segments[b] > 0) if isinstance(part, TopK) else None
         for i, j in itertools.product(range(tokens), repeat=2):
             same = segments[b, i] == segments[b, j] > 0

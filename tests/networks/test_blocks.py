@@ -66,7 +66,7 @@ def test_heads_that_share_keys_ask_them_in_turn_and_hand_on_what_attention_hands
         asked.append((q.shape, k.shape, v.shape))
         return jnp.repeat(v, 2, axis=2), "kept"
 
-    module = nnx.jit(lambda: blocks.Attention(blocks.BlockConfig(8, 4, key_heads=2), nnx.Rngs(0)))()
+    module = nnx.jit(lambda: blocks.Attention(blocks.BlockConfig(8, 4, num_kv_heads=2), nnx.Rngs(0)))()
     handed_on = []
 
     @nnx.jit
@@ -141,7 +141,7 @@ def test_a_gated_feed_forward_part_multiplies_its_inner_layer_by_a_gate():
     opened = tokens @ gate / (1 + np.exp(-(tokens @ gate)))  # Shazeer 2020, equation 6
     said = nnx.jit(lambda module, tokens: module(tokens))(module, tokens)
     np.testing.assert_allclose(said, (opened * (tokens @ widen)) @ narrow, atol=1e-5)
-    assert config(width=96, gated=True).inner == 256
+    assert config(width=96, gated=True).feed_forward_width == 256
 
 
 def test_a_product_over_flat_rows_is_the_product_and_so_are_its_slopes():

@@ -12,7 +12,7 @@ from tests.kernels.quick import jit
 from thinking.networks import positions
 from thinking.networks.attention.patterns import Dense, Global, Strided, TopK, Window
 from thinking.networks.blocks import BlockConfig
-from thinking.networks.decoder import decoder, numbers_within
+from thinking.networks.decoder import decoder, positions_within
 
 ROWS, TOKENS, WORDS, WIDTH = 3, 24, 11, 16
 INPUTS = np.random.default_rng(1).integers(0, WORDS, (ROWS, TOKENS), np.int32)
@@ -31,14 +31,14 @@ PATTERNS = {
 
 def build(pattern=Dense(), layers=2, tied=True, value_head=True, rematerialise=False, **block):
     return decoder(
-        vocabulary=WORDS,
+        vocab_size=WORDS,
         context_length=40,
         block=BlockConfig(WIDTH, 4, **{"key_heads": 2, "gated": True, **block}),
-        layers=layers,
+        num_layers=layers,
         pattern=pattern,
-        tied=tied,
+        tie_embeddings=tied,
         value_head=value_head,
-        rematerialise=rematerialise,
+        remat=rematerialise,
     )
 
 
@@ -66,7 +66,7 @@ def together(readings):
 @pytest.mark.parametrize("name", PATTERNS)
 def test_reading_on_from_a_cache_many_tokens_or_one_at_a_time_is_reading_the_whole_row(name):
     model, params, whole = made(name)
-    cache, readings, at = model.begin(ROWS), [], 0
+    cache, readings, at = model.init_cache(ROWS), [], 0
     for size in [8, *[1] * 8, 8]:
         reading, cache = model.extend(params, cache, INPUTS[:, at : at + size])
         readings.append(reading)
@@ -82,23 +82,23 @@ def test_rows_of_unequal_length_go_on_each_from_its_own_end(name):
     real = np.asarray([3, 8, 5], np.int32)
     first = INPUTS[:, :8].copy()
     first[np.arange(8)[None] >= real[:, None]] = 7  # never read
-    _, cache = model.extend(params, model.begin(ROWS), first, real=real)
+    _, cache = model.extend(params, model.init_cache(ROWS), first, num_valid=real)
     one = np.take_along_axis(INPUTS, real[:, None], axis=1)
-    reading, cache = jax.device_get(model.extend(params, cache, one, real=np.ones(ROWS, np.int32)))
+    reading, cache = jax.device_get(model.extend(params, cache, one, num_valid=np.ones(ROWS, np.int32)))
     for row in range(ROWS):
         np.testing.assert_allclose(reading.logits[row, 0], whole.logits[row, real[row]], atol=2e-5)
     assert np.array_equal(cache.length, real + 1)
-    rested = model.extend(params, cache, one, real=np.zeros(ROWS, np.int32))[1]
+    rested = model.extend(params, cache, one, num_valid=np.zeros(ROWS, np.int32))[1]
     assert jax.tree.all(jax.tree.map(np.array_equal, rested, cache))
 
 
 @pytest.mark.parametrize("name", ["dense", "window and global"])
 def test_branches_share_a_trunk_that_they_only_read(name):
     model, params, whole = made(name)
-    _, trunk = model.extend(params, model.begin(ROWS), INPUTS[:, :8])
-    cache, readings = model.begin(ROWS, 16), []
+    _, trunk = model.extend(params, model.init_cache(ROWS), INPUTS[:, :8])
+    cache, readings = model.init_cache(ROWS, 16), []
     for at, size in ((8, 8), *((at, 1) for at in range(16, 24))):
-        reading, cache = model.extend(params, cache, INPUTS[:, at : at + size], trunk=trunk)
+        reading, cache = model.extend(params, cache, INPUTS[:, at : at + size], prefix_cache=trunk)
         readings.append(reading)
     assert_read(together(readings), whole, slice(8, None))
 
@@ -106,10 +106,10 @@ def test_branches_share_a_trunk_that_they_only_read(name):
 @pytest.mark.parametrize("name", ["dense", "window and global"])
 def test_several_branches_of_a_row_stand_side_by_side(name):
     model, params, _ = made(name)
-    _, trunk = model.extend(params, model.begin(ROWS), INPUTS[:, :8])
+    _, trunk = model.extend(params, model.init_cache(ROWS), INPUTS[:, :8])
     branches = np.stack([INPUTS[:, 8:16], INPUTS[:, 16:24]], axis=1).reshape(2 * ROWS, 8)
-    reading, cache = model.extend(params, model.begin(2 * ROWS, 16), branches[:, :7], trunk=trunk)
-    reading, _ = model.extend(params, cache, branches[:, 7:], trunk=trunk)
+    reading, cache = model.extend(params, model.init_cache(2 * ROWS, 16), branches[:, :7], prefix_cache=trunk)
+    reading, _ = model.extend(params, cache, branches[:, 7:], prefix_cache=trunk)
     whole = model.apply(params, np.concatenate([np.repeat(INPUTS[:, :8], 2, axis=0), branches], axis=1))
     assert_read(reading, whole, slice(15, None))
 
@@ -117,15 +117,15 @@ def test_several_branches_of_a_row_stand_side_by_side(name):
 def test_rows_that_do_not_fit_their_cache_or_trunk_are_refused():
     model, params, _ = made("dense")
     with pytest.raises(ValueError, match=r"holds 2 rows.*inputs of 3"):
-        model.extend(params, model.begin(2), INPUTS[:, :1])
+        model.extend(params, model.init_cache(2), INPUTS[:, :1])
     with pytest.raises(ValueError, match="3 rows are no multiple of the 2 rows"):
-        model.extend(params, model.begin(3), INPUTS[:, :1], trunk=model.begin(2))
+        model.extend(params, model.init_cache(3), INPUTS[:, :1], prefix_cache=model.init_cache(2))
 
 
 def test_a_pattern_that_goes_by_content_takes_no_trunk():
     model, params, _ = made("top k")
     with pytest.raises(ValueError, match=r"TopK.*no trunk"):
-        model.extend(params, model.begin(ROWS), INPUTS[:, :1], trunk=model.begin(ROWS))
+        model.extend(params, model.init_cache(ROWS), INPUTS[:, :1], prefix_cache=model.init_cache(ROWS))
 
 
 @pytest.mark.parametrize(
@@ -133,15 +133,15 @@ def test_a_pattern_that_goes_by_content_takes_no_trunk():
 )
 def test_a_cache_has_no_more_slots_than_the_pattern_looks_back(name, slots):
     model, _, _ = made(name)
-    assert model.begin(ROWS).when.shape == (ROWS, slots)
-    assert model.begin(ROWS, 3).when.shape == (ROWS, 3)
+    assert model.init_cache(ROWS).positions.shape == (ROWS, slots)
+    assert model.init_cache(ROWS, 3).positions.shape == (ROWS, 3)
 
 
 def test_one_token_of_a_long_row_looks_at_the_blocks_it_picks_and_at_no_others():
     model = build(TopK(4, 2), layers=1)
     params = jax.eval_shape(model.init, jax.random.key(0))
 
-    traced = jax.make_jaxpr(lambda params, cache: model.extend(params, cache, INPUTS[:, :1]))(params, model.begin(ROWS))
+    traced = jax.make_jaxpr(lambda params, cache: model.extend(params, cache, INPUTS[:, :1]))(params, model.init_cache(ROWS))
     weighed = [eqn.outvars[0].aval.shape[-1] for eqn in traced.jaxpr.eqns if eqn.primitive.name == "exp"]
     assert weighed == [4 * 2]
 
@@ -159,7 +159,7 @@ def test_every_position_encoding_reads_from_a_cache_as_from_whole_rows(position)
     params = jit(model.init)(jax.random.key(0))
     whole = jit(model.apply)(params, INPUTS[:, :6])
     extend = jit(model.extend)
-    cache, readings = model.begin(ROWS), []
+    cache, readings = model.init_cache(ROWS), []
     for at in range(6):
         reading, cache = extend(params, cache, INPUTS[:, at : at + 1])
         readings.append(reading)
@@ -178,7 +178,7 @@ def test_packed_texts_are_read_as_if_each_stood_alone():
 
 def test_tokens_are_numbered_within_their_segments():
     segments = np.int32([[0, 0, 1, 1, 1, 2, 3, 3]])
-    assert np.array_equal(jit(numbers_within)(segments), [[0, 1, 0, 1, 2, 0, 0, 1]])
+    assert np.array_equal(jit(positions_within)(segments), [[0, 1, 0, 1, 2, 0, 0, 1]])
 
 
 def test_vectors_may_stand_in_place_of_tokens():
@@ -191,8 +191,8 @@ def test_location_positions_read_where_tokens_are():
     params = jit(model.init)(jax.random.key(0))
     apply = jit(model.apply)
     numbers = np.broadcast_to(np.arange(6, dtype=np.int32)[None, :, None], (ROWS, 6, 1))
-    assert_read(apply(params, INPUTS[:, :6], where=numbers), apply(params, INPUTS[:, :6]))
-    elsewhere = apply(params, INPUTS[:, :6], where=numbers + 5)
+    assert_read(apply(params, INPUTS[:, :6], coordinates=numbers), apply(params, INPUTS[:, :6]))
+    elsewhere = apply(params, INPUTS[:, :6], coordinates=numbers + 5)
     assert not np.allclose(elsewhere.logits, apply(params, INPUTS[:, :6]).logits, atol=1e-3)
 
 
@@ -232,7 +232,7 @@ def test_bfloat16_is_the_arithmetic_alone_parameters_and_logits_stay_float32():
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     reading = jit(model.apply)(params, INPUTS[:, :6])
     assert (reading.logits.dtype, reading.value.dtype, reading.hidden.dtype) == (jnp.float32, jnp.float32, jnp.bfloat16)
-    assert model.begin(1).layers[0].keys.dtype == jnp.bfloat16
+    assert model.init_cache(1).layers[0].keys.dtype == jnp.bfloat16
     slopes = jit(jax.grad(lambda params: jnp.sum(model.apply(params, INPUTS[:, :6]).logits ** 2)))(params)
     assert {leaf.dtype for leaf in jax.tree.leaves(slopes)} == {jnp.dtype("float32")}
     exact = jit(build(layers=1).apply)(params, INPUTS[:, :6])
@@ -290,4 +290,4 @@ def test_sizes_below_1_are_refused(option):
 
 def test_too_few_learned_positions_are_refused_when_the_decoder_is_built():
     with pytest.raises(ValueError, match="3 learned positions are too few for 4 tokens"):
-        decoder(vocabulary=3, context_length=4, block=BlockConfig(8, 2, position=positions.learned(3)))
+        decoder(vocab_size=3, context_length=4, block=BlockConfig(8, 2, position=positions.learned(3)))

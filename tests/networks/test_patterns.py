@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from thinking.networks.attention.patterns import Dense, Global, Strided, TopK, Union, Window, memory, parts_of, sees
+from thinking.networks.attention.patterns import Dense, Global, Strided, TopK, Union, Window, memory_bounds, pattern_parts, is_visible
 
 
 def seen(pattern, query, tokens=12):
-    return np.flatnonzero(np.asarray(sees(pattern, np.int32([query]), np.arange(tokens)))).tolist()
+    return np.flatnonzero(np.asarray(is_visible(pattern, np.int32([query]), np.arange(tokens)))).tolist()
 
 
 def test_places_that_a_query_sees():
@@ -27,8 +27,8 @@ def test_a_union_is_a_set_of_parts():
     united = Window(2) | Global(1)
     assert united | Window(2) == united == Window(2) | (Global(1) | Window(2))
     assert hash(united) == hash(Union((Window(2), Global(1))))
-    assert parts_of(united) == (Window(2), Global(1))
-    assert parts_of(Window(2)) == (Window(2),)
+    assert pattern_parts(united) == (Window(2), Global(1))
+    assert pattern_parts(Window(2)) == (Window(2),)
     assert Window(2) | Window(2) == Union((Window(2),))
     assert united | Dense() == Dense()
 
@@ -37,21 +37,21 @@ def test_a_union_is_a_set_of_parts():
     "pattern", [Window(3), Strided(3, 3), Global(2), Window(2) | Global(4) | Strided(2, 4)], ids=str
 )
 def test_what_a_decoder_remembers_is_all_that_any_later_query_sees(pattern):
-    first, last = memory(pattern)
+    first, last = memory_bounds(pattern)
     for query, key in itertools.product(range(40), repeat=2):
-        if key <= query and bool(sees(pattern, np.int32(query), np.int32(key))):
+        if key <= query and bool(is_visible(pattern, np.int32(query), np.int32(key))):
             assert key < first or key > query - last
-    assert last == 1 or bool(sees(pattern, np.int32(30), np.int32(30 - last + 1)))  # and no more than that
+    assert last == 1 or bool(is_visible(pattern, np.int32(30), np.int32(30 - last + 1)))  # and no more than that
 
 
 @pytest.mark.parametrize("pattern", [Dense(), Strided(2), TopK(4, 2), Window(2) | TopK(4, 2)], ids=str)
 def test_what_looks_back_without_bound_needs_everything(pattern):
-    assert memory(pattern) is None
+    assert memory_bounds(pattern) is None
 
 
 def test_content_is_not_asked_of_places():
     with pytest.raises(ValueError, match=r"TopK\(block=4, blocks=2\) does not go by places alone"):
-        sees(Window(2) | TopK(4, 2), np.int32(0), np.int32(0))
+        is_visible(Window(2) | TopK(4, 2), np.int32(0), np.int32(0))
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_each_row_may_count_for_itself(name):
 
 def test_learned_positions_leave_tokens_to_whoever_holds_the_vectors():
     position, tokens, heads = positions.learned(5), draw(1, 3, DIMS), draw(1, 3, HEADS, DIMS)
-    assert position.learned == 5
+    assert position.num_learned == 5
     assert position.add(tokens, WHEN[:, :3], tokens) is tokens
     assert position.rotate(heads, WHEN[:, :3]) is heads
     with pytest.raises(ValueError, match=r"places 0 .*at least 1"):

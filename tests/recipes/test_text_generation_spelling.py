@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from thinking.generation.completions import Completions
 from thinking.recipes.text_generation.spelling import (
     VOCABULARY,
-    by_letter,
-    by_text,
-    letters,
-    outcome,
-    questions,
+    letter_advantages,
+    text_advantages,
+    letter_reward,
+    outcome_reward,
+    make_prompts,
 )
 from thinking.text.vocabulary import BEGIN, END, PAD
 
 TARGET = "see a bee"
-ASKED = questions(TARGET)
+ASKED = make_prompts(TARGET)
 TEXTS = st.lists(st.sampled_from([PAD, END, *VOCABULARY.encode("abes ")]), min_size=0, max_size=len(TARGET))
 
 
@@ -34,8 +34,8 @@ def completions(rows):
 
 @jax.jit
 def all_that_is_paid(asked, written, wanted, discount):
-    rewards, exact = letters(asked, written, wanted=wanted), outcome(asked, written, wanted=wanted)
-    whole, by_each = by_text(written, rewards, wanted=wanted), by_letter(discount)(written, rewards, wanted=wanted)
+    rewards, exact = letter_reward(asked, written, wanted=wanted), outcome_reward(asked, written, wanted=wanted)
+    whole, by_each = text_advantages(written, rewards, wanted=wanted), letter_advantages(discount)(written, rewards, wanted=wanted)
     return rewards, exact, whole, by_each
 
 
@@ -80,7 +80,7 @@ def test_padding_that_is_written_earns_nothing():
 
 def test_rewards_jit():
     level, written = np.array([2, 8]), completions([[*VOCABULARY.encode("sea"), END], VOCABULARY.encode("see")])
-    paid = jax.jit(lambda written, wanted: letters(None, written, wanted=wanted))(
+    paid = jax.jit(lambda written, wanted: letter_reward(None, written, wanted=wanted))(
         written, ASKED.columns["wanted"][level]
     )
     np.testing.assert_allclose(paid, [2 / 3, 3 / 9])

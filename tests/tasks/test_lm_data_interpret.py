@@ -15,33 +15,33 @@ from tests.text.openai_server import serving
 from tasks import lm_data_interpret as task
 from thinking.experiment import main
 from thinking.text import plans, prepared
-from thinking.text.embedders import hashed
-from thinking.text.plans import Node, Plan
+from thinking.text.embedders import hashing_embedder
+from thinking.text.plans import PlanNode, Plan
 from thinking.text.records import Section, Text
 
 ROOT = Path(task.__file__).parents[1]
 KEY = "sk-of-nobody-0123456789"
 STEPS = ("Saw log.", "Cut log.", "Nail shelf.", "Paint shelf.")
-EMBEDDER = hashed()
+EMBEDDER = hashing_embedder()
 VECTORS = EMBEDDER.embed(STEPS)
 SHELF = Plan(
     "building a shelf",
     "held_out",
     "think",
     (
-        Node(1, "the boards", 0.9, 0),
-        Node(0, "Saw log.", 0.95, 0),
-        Node(1, "the end", 0.5, 2),
-        Node(0, "Nail shelf.", 0.9, 2),
+        PlanNode(1, "the boards", 0.9, 0),
+        PlanNode(0, "Saw log.", 0.95, 0),
+        PlanNode(1, "the end", 0.5, 2),
+        PlanNode(0, "Nail shelf.", 0.9, 2),
     ),
-    ended=True,
-    given=0,
+    done=True,
+    num_given=0,
     reference=("Cut log.", "Paint shelf."),
     scores={"right": 0.5, "order": 1.0},
 )
 PLANS = (
     SHELF,
-    SHELF._replace(goal="building a table", ended=False, scores={"right": 0.25}),
+    SHELF._replace(goal="building a table", done=False, scores={"right": 0.25}),
     SHELF._replace(mode="react"),
     SHELF._replace(goal="<script>alert(1)</script>", split="asked", reference=(), scores={}),
     SHELF._replace(goal="known", split="train"),
@@ -56,7 +56,7 @@ def artifacts(tmp_path):
         Text("building a bed", (Section("the boards", STEPS[:3]), Section("the end", STEPS[3:]))),
         Text("building a shelf", SHELF.reference, "held_out"),
     ]
-    made = prepared.embedded(texts, {"Cut log.": "Saw log."}, EMBEDDER, {"text": "a test"})
+    made = prepared.prepare_texts(texts, {"Cut log.": "Saw log."}, EMBEDDER, {"text": "a test"})
     prepared.save(tmp_path / "lm_data_prepare", made)
     plans.save(tmp_path / "lm_guide_inference", PLANS, VECTORS)
     return tmp_path

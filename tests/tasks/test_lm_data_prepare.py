@@ -16,8 +16,8 @@ from tasks import lm_data_prepare
 from thinking.experiment import main
 from thinking.recipes.language_guide.text_sources import cache_answers
 from thinking.text import prepared
-from thinking.text.embedders import hashed
-from thinking.text.records import leaves
+from thinking.text.embedders import hashing_embedder
+from thinking.text.records import iter_steps
 
 ROOT = Path(lm_data_prepare.__file__).parents[1]
 KEY = "sk-very-secret-0123456789"
@@ -90,14 +90,14 @@ def test_the_bundle_is_written_embedded_and_saved(call, tmp_path):
     assert (code, err) == (0, "")
     assert "lm_guide_train.py" in out
     found = prepared.load(folder(tmp_path))
-    np.testing.assert_array_equal(found.step_vectors, hashed().embed(found.steps))
+    np.testing.assert_array_equal(found.step_vectors, hashing_embedder().embed(found.steps))
     assert found.manifest["text"] == "bundled"
     assert (found.embedder, found.manifest["model"]) == ("hashed-64", None)
     results = json.loads((folder(tmp_path) / "results.json").read_text("utf-8"))
     rows = {row["split"]: row for row in results["rows"]}
     assert {split: row["goals"] for split, row in rows.items()} == {"train": 188, "held_out": 47, "compound": 47}
     for split, row in rows.items():
-        lengths = [len(list(leaves(text.steps))) for text in found.texts if text.split == split]
+        lengths = [len(list(iter_steps(text.steps))) for text in found.texts if text.split == split]
         assert (row["texts"], row["steps"], row["steps_max"]) == (len(lengths), sum(lengths), max(lengths))
     assert rows["compound"]["taught_percent"] == 100 > rows["held_out"]["taught_percent"] > 50
     assert not list(tmp_path.rglob("*.pkl"))
@@ -139,7 +139,7 @@ def test_a_file_of_ones_own_keeps_its_splits_and_its_language(call, tmp_path):
         ("построить дом", "held_out"),
     ]
     assert found.steps == (*many, "弯肋骨", "钉木板", "ждать")
-    np.testing.assert_array_equal(found.means, np.arange(10_003))
+    np.testing.assert_array_equal(found.canonical_index, np.arange(10_003))
 
 
 def test_of_a_file_without_splits_goals_are_held_out_with_all_their_texts(call, tmp_path):

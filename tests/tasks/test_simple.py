@@ -13,7 +13,7 @@ import pytest
 from tasks import simple
 from thinking.experiment import Run, main
 from thinking.experiment.config import check
-from thinking.experiment.settings import misdeclared
+from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.graph import config as settings
 
 ROOT = Path(simple.__file__).parents[1]
@@ -158,7 +158,7 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("preset", settings.PRESETS.values(), ids=settings.PRESETS)
 def test_every_preset_is_declared_well_and_passes_its_own_check(preset):
-    assert misdeclared(preset.config) == []
+    assert find_declaration_errors(preset.config) == []
     check(preset.config)
 
 

@@ -9,7 +9,7 @@ import pytest
 from tasks import text_generation as task
 from thinking.experiment import Run, main
 from thinking.experiment.config import check
-from thinking.experiment.settings import misdeclared
+from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.groups import OptimizerConfig
 from thinking.recipes.text_generation.config import PRESETS, RLConfig
 
@@ -77,5 +77,5 @@ def test_bad_values_are_refused_in_one_line(tmp_path, monkeypatch, capsys, flags
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_is_declared_and_valid(preset):
-    assert not misdeclared(PRESETS[preset].config)
+    assert not find_declaration_errors(PRESETS[preset].config)
     check(PRESETS[preset].config)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from thinking.errors import UserError
 from thinking.text import prepared
-from thinking.text.embedders import hashed
-from thinking.text.records import SPLITS, Section, Text, leaves
+from thinking.text.embedders import hashing_embedder
+from thinking.text.records import SPLITS, Section, Text, iter_steps
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(str.strip)
 STEPS = st.lists(WORDS | st.sampled_from(["saw", "cut", "glue"]), min_size=1, max_size=5).map(tuple)
@@ -27,7 +27,7 @@ BOATS = (
 @pytest.fixture
 def boats(tmp_path):
     """Boats, and the folder where they are saved."""
-    made = prepared.embedded(BOATS, MEANT, hashed(8), {"text": "a test"})
+    made = prepared.prepare_texts(BOATS, MEANT, hashing_embedder(8), {"text": "a test"})
     prepared.save(tmp_path, made)
     return made
 
@@ -41,12 +41,12 @@ def refusal(folder) -> str:
 
 @given(TEXTS)
 def test_steps_and_goals_are_numbered_in_the_order_of_the_texts_and_embedded_each(texts):
-    embedder = hashed(8)
-    made = prepared.embedded(texts, MEANT, embedder, {})
-    said = [step for text in texts for step in leaves(text.steps)]
+    embedder = hashing_embedder(8)
+    made = prepared.prepare_texts(texts, MEANT, embedder, {})
+    said = [step for text in texts for step in iter_steps(text.steps)]
     assert [step for step in made.steps if step in said] == sorted(set(said), key=said.index)
     assert set(made.steps) == set(said) | {MEANT.get(step, step) for step in said}
-    assert [made.steps[means] for means in made.means] == [MEANT.get(step, step) for step in made.steps]
+    assert [made.steps[means] for means in made.canonical_index] == [MEANT.get(step, step) for step in made.steps]
     assert list(made.goals) == sorted({text.goal for text in texts}, key=[text.goal for text in texts].index)
     for sentence, vector in zip((*made.steps, *made.goals), (*made.step_vectors, *made.goal_vectors), strict=True):
         np.testing.assert_array_equal(vector, embedder.embed([sentence])[0])
@@ -56,7 +56,7 @@ def test_steps_and_goals_are_numbered_in_the_order_of_the_texts_and_embedded_eac
 @settings(max_examples=20, deadline=None)
 def test_what_is_saved_is_loaded(tmp_path_factory, texts):
     folder = tmp_path_factory.getbasetemp() / "again"
-    made = prepared.embedded(texts, MEANT, hashed(8), {"text": "made up", "model": None})
+    made = prepared.prepare_texts(texts, MEANT, hashing_embedder(8), {"text": "made up", "model": None})
     prepared.save(folder, made)
     found = prepared.load(folder)
     for name in ("texts", "steps", "goals", "embedder"):
@@ -71,13 +71,13 @@ def test_what_is_saved_is_loaded(tmp_path_factory, texts):
 def test_many_sentences_are_embedded_in_parts_and_told_of():
     told = []
     texts = [Text("counting", tuple(str(number) for number in range(2500)))]
-    made = prepared.embedded(texts, {}, hashed(8), {}, told.append)
+    made = prepared.prepare_texts(texts, {}, hashing_embedder(8), {}, told.append)
     assert told == [1024, 2048, 2501]
-    np.testing.assert_array_equal(made.step_vectors[2000], hashed(8).embed(["2000"])[0])
+    np.testing.assert_array_equal(made.step_vectors[2000], hashing_embedder(8).embed(["2000"])[0])
 
 
 def test_rows_tell_how_much_of_each_split_training_has_too(boats):
-    train, held_out = prepared.split_rows(boats)
+    train, held_out = prepared.summarize_splits(boats)
     assert train == {
         "split": "train", "goals": 2, "texts": 2, "steps": 6, "steps_mean": 3.0, "steps_max": 4,
         "known": 6, "known_percent": 100.0, "taught_percent": 100.0,
@@ -87,7 +87,7 @@ def test_rows_tell_how_much_of_each_split_training_has_too(boats):
 
 def test_a_step_in_other_words_is_taught_but_not_in_training():
     texts = [Text("a", ("saw", "wait")), Text("b", ("cut", "sing"), "held_out")]
-    _, row = prepared.split_rows(prepared.embedded(texts, MEANT, hashed(8), {}))
+    _, row = prepared.summarize_splits(prepared.prepare_texts(texts, MEANT, hashing_embedder(8), {}))
     assert (row["known_percent"], row["taught_percent"]) == (0, 50)
 
 
@@ -97,7 +97,7 @@ def test_the_manifest_says_what_there_is_and_when_it_was_made(boats, tmp_path):
     assert manifest["embedder"] == "hashed-8"
     assert manifest["date"].endswith("+00:00")
     assert (manifest["distinct_steps"], manifest["distinct_goals"]) == (6, 3)
-    assert manifest["splits"] == prepared.split_rows(boats)
+    assert manifest["splits"] == prepared.summarize_splits(boats)
     assert set(manifest["sha256"]) == {path.name for path in tmp_path.iterdir()} - {"manifest.json"}
 
 

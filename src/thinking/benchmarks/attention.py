@@ -9,7 +9,7 @@ import jax
 
 from thinking.benchmarks.config import LARGEST_TOP_K, AttentionConfig
 from thinking.benchmarks.contract import Measurement, Row, Setup
-from thinking.experiment.device import best_seconds
+from thinking.experiment.device import measure_best_seconds
 from thinking.networks.attention.patterns import Pattern, TopK, Window
 from thinking.networks.attention.sparse import attention
 
@@ -22,7 +22,7 @@ def measure_attention(config: AttentionConfig, setup: Setup) -> Measurement:
     # The long rows come first: what dense attention holds disturbs whatever is timed behind it.
     rows, shortest, window = [], None, Window(config.window)
     for length in config.long_sequence_lengths:
-        nanoseconds = _seconds(_sparse(window), length) / length * 1e9
+        nanoseconds = _measure_seconds(_sparse(window), length) / length * 1e9
         shortest = shortest or nanoseconds
         rows.append(
             {
@@ -33,14 +33,14 @@ def measure_attention(config: AttentionConfig, setup: Setup) -> Measurement:
             }
         )
     longest = max(length for length in config.long_sequence_lengths if length <= LARGEST_TOP_K)
-    rows.append(_against_dense(window, config.sequence_length))
-    rows.append(_against_dense(TopK(config.block_size, config.num_blocks), longest))
+    rows.append(_compare_with_dense(window, config.sequence_length))
+    rows.append(_compare_with_dense(TopK(config.block_size, config.num_blocks), longest))
     return Measurement(rows)
 
 
-def _against_dense(pattern: Pattern, tokens: int) -> Row:
-    sparse = _seconds(_sparse(pattern), tokens)
-    dense = _seconds(lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=True), tokens)
+def _compare_with_dense(pattern: Pattern, tokens: int) -> Row:
+    sparse = _measure_seconds(_sparse(pattern), tokens)
+    dense = _measure_seconds(lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=True), tokens)
     return {
         "measured": f"attention, {pattern}",
         "tokens": tokens,
@@ -54,6 +54,6 @@ def _sparse(pattern: Pattern) -> Any:
     return lambda q, k, v: attention(q, k, v, pattern=pattern)
 
 
-def _seconds(function: Any, tokens: int) -> float:
+def _measure_seconds(function: Any, tokens: int) -> float:
     inputs = (jax.random.normal(key, (1, tokens, HEADS, SIZE)) for key in jax.random.split(jax.random.key(0), 3))
-    return best_seconds(jax.jit(function), *inputs)
+    return measure_best_seconds(jax.jit(function), *inputs)

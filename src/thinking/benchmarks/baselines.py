@@ -15,19 +15,19 @@ import numpy as np
 
 from thinking.benchmarks.config import GenerationConfig, TrainingConfig
 from thinking.benchmarks.contract import Row
-from thinking.benchmarks.decoders import PROMPT_LENGTH, VOCABULARY_SIZE, example_decoder
+from thinking.benchmarks.decoders import PROMPT_LENGTH, VOCABULARY_SIZE, make_example_decoder
 from thinking.errors import RunError
 from thinking.experiment import Run
 
 
-def missing(*packages: str) -> list[str]:
+def list_missing(*packages: str) -> list[str]:
     """Those packages that cannot be imported."""
     return [package for package in packages if importlib.util.find_spec(package) is None]
 
 
 def installed(run: Run, part: str, *packages: str) -> bool:
     """Whether a part of the benchmark can be compared; if not, a line says what is to be installed."""
-    lacking = missing(*packages)
+    lacking = list_missing(*packages)
     if lacking:
         run.log(f"{part} has no baseline, as it is not installed: pip install {' '.join(lacking)}")
     return not lacking
@@ -47,10 +47,10 @@ def torch_training_ms(config: TrainingConfig, num_microbatches: int | None = Non
     from torch.nn import functional
 
     rows, tokens, parts = config.batch_size, config.sequence_length, num_microbatches or config.num_microbatches
-    model = example_decoder(config.decoder, tokens)
+    model = make_example_decoder(config.decoder, tokens)
     params = jax.jit(model.init)(jax.random.key(0))
     batch = np.asarray(jax.random.randint(jax.random.key(1), (rows, tokens), 0, VOCABULARY_SIZE))
-    twin = _twin(params, config.decoder.num_heads)
+    twin = _make_torch_twin(params, config.decoder.num_heads)
     read = torch.from_numpy(batch.astype(np.int64))
     with torch.no_grad():
         ours = np.asarray(jax.jit(model.apply)(params, batch).logits)
@@ -67,7 +67,7 @@ def torch_training_ms(config: TrainingConfig, num_microbatches: int | None = Non
                 (functional.cross_entropy(logits, part[:, 1:].reshape(-1)) / parts).backward()
             optimizer.step()
 
-    return _best(many, repeats=5) / config.num_steps * 1e3
+    return _best_seconds(many, repeats=5) / config.num_steps * 1e3
 
 
 def huggingface_tokens_per_second(config: GenerationConfig) -> Row:
@@ -105,12 +105,12 @@ def huggingface_tokens_per_second(config: GenerationConfig) -> Row:
             raise RunError(f"Hugging Face wrote {tuple(written.shape)} tokens, not {(rows, PROMPT_LENGTH + new)}")
 
     return {
-        "huggingface_tokens_per_second": rows * new / _best(write, repeats=3),
+        "huggingface_tokens_per_second": rows * new / _best_seconds(write, repeats=3),
         "huggingface_parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
 
 
-def _best(function: Callable[[], None], repeats: int) -> float:
+def _best_seconds(function: Callable[[], None], repeats: int) -> float:
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
@@ -119,7 +119,7 @@ def _best(function: Callable[[], None], repeats: int) -> float:
     return min(times[1:])  # the first warms up
 
 
-def _twin(params: Any, num_heads: int) -> Any:
+def _make_torch_twin(params: Any, num_heads: int) -> Any:
     """A module of PyTorch with the weights of a decoder as `example_decoder` builds it."""
     import torch
     from torch import nn

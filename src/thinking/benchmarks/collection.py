@@ -13,15 +13,15 @@ from thinking.benchmarks.config import CollectionConfig
 from thinking.benchmarks.contract import Measurement, Row, Setup
 from thinking.benchmarks.decoders import count_parameters
 from thinking.environments import control
-from thinking.environments.control import World
-from thinking.experiment.device import best_seconds
+from thinking.environments.control import ControlEnv
+from thinking.experiment.device import measure_best_seconds
 from thinking.guide import Guide, GuideState
 from thinking.guide.hippocampus import append
-from thinking.learning.rollouts import begin, rollout
+from thinking.learning.rollouts import init_envs, rollout
 from thinking.networks.actor_critic import Policy
 from thinking.recipes.cart_pole import config as cart_pole
 from thinking.recipes.cart_pole import trainers
-from thinking.recipes.cart_pole.agent import Scale
+from thinking.recipes.cart_pole.agent import ObservationNormalizer
 from thinking.types import Array
 
 
@@ -40,35 +40,35 @@ class Actor(NamedTuple):
 def measure_collection(config: CollectionConfig, setup: Setup) -> Measurement:
     """Environment steps per second with the networks that the cart pole task has by default."""
     del setup
-    world, networks = control.world(config.env_name), cart_pole.Config()
+    world, networks = control.make_env(config.env_name), cart_pole.Config()
     guide, policy = trainers.build_guide(networks, world), trainers.build_policy(networks, world)
-    actors = {"guide": guide_actor(guide), "ppo": policy_actor(policy)}
+    actors = {"guide": make_guide_actor(guide), "ppo": make_policy_actor(policy)}
     speeds = [
-        collection_speed(world, name, actor, num_envs=config.num_envs, steps=config.num_steps)
+        measure_collection_speed(world, name, actor, num_envs=config.num_envs, steps=config.num_steps)
         for name, actor in actors.items()
     ]
     return Measurement(speeds)
 
 
-def guide_actor(guide: Guide) -> Actor:
+def make_guide_actor(guide: Guide) -> Actor:
     """How a guide is begun, and acts on what it observes and nothing before."""
 
     def act(params: Any, key: Array, observation: Array) -> Array:
         del key  # nothing is left to chance
         dims = observation.shape[1]
-        scale = Scale(jnp.ones(()), jnp.zeros(dims), jnp.ones(dims))
-        memory = append(guide.remember(observation.shape[0]), scale(observation))
+        scale = ObservationNormalizer(jnp.ones(()), jnp.zeros(dims), jnp.ones(dims))
+        memory = append(guide.init_memory(observation.shape[0]), scale(observation))
         return guide.react(params, memory, jnp.ones((observation.shape[0], 1))).value
 
     return Actor(guide.init, act)
 
 
-def policy_actor(policy: Policy) -> Actor:
+def make_policy_actor(policy: Policy) -> Actor:
     """How a policy is begun, and acts by chance, as in training."""
     return Actor(policy.init, lambda params, key, observation: policy.act(params, key, observation)[0])
 
 
-def collection_speed(world: World, name: str, actor: Actor, *, num_envs: int, steps: int) -> Row:
+def measure_collection_speed(env: ControlEnv, name: str, actor: Actor, *, num_envs: int, steps: int) -> Row:
     """Environment steps per second while experience is collected.
 
     Args:
@@ -79,16 +79,16 @@ def collection_speed(world: World, name: str, actor: Actor, *, num_envs: int, st
         steps: of each world.
     """
     params = jax.jit(actor.init)(jax.random.key(0))
-    start = jax.jit(lambda key: begin(world, key, num_envs))(jax.random.key(1))
+    start = jax.jit(lambda key: init_envs(env, key, num_envs))(jax.random.key(1))
 
     @jax.jit
     def collect(params: Any, start: Any) -> Any:
-        return rollout(world, lambda key, seen: (actor.act(params, key, seen), ()), jax.random.key(2), start, steps)
+        return rollout(env, lambda key, seen: (actor.act(params, key, seen), ()), jax.random.key(2), start, steps)
 
-    seconds = best_seconds(collect, params, start)
+    seconds = measure_best_seconds(collect, params, start)
     learned = [layer.train_state.params for layer in params.layers] if isinstance(params, GuideState) else params
     return {
-        "measured": f"collection in {world.name}, {name}",
+        "measured": f"collection in {env.name}, {name}",
         "worlds": num_envs,
         "parameters": count_parameters(learned),
         "environment_steps_per_second": num_envs * steps / seconds,

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal, get_args
 
-from thinking.experiment import Preset, RunConfig, group, invalid, option
+from thinking.experiment import Preset, RunConfig, group, field_error, option
 from thinking.recipes.groups import DecoderConfig, WidthConfig, check_names
 
 Part = Literal[
@@ -72,7 +72,7 @@ class AttentionConfig:
     def validate(self) -> None:
         """Raises UserError if no length can be compared with dense attention."""
         if not any(length <= LARGEST_TOP_K for length in self.long_sequence_lengths):
-            raise invalid("long_sequence_lengths", f"at least one up to {LARGEST_TOP_K}", take=4096)
+            raise field_error("long_sequence_lengths", f"at least one up to {LARGEST_TOP_K}", suggestion=4096)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ class TrainingConfig:
     def validate(self) -> None:
         """Raises UserError for a batch that cannot be divided."""
         if self.batch_size % self.num_microbatches:
-            raise invalid("num_microbatches", f"a divisor of --batch-size, {self.batch_size}", take=1)
+            raise field_error("num_microbatches", f"a divisor of --batch-size, {self.batch_size}", suggestion=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +126,7 @@ class PostTrainingConfig:
     def validate(self) -> None:
         """Raises UserError for completions that two minibatches cannot share."""
         if self.num_prompts * self.num_generations % 2:
-            raise invalid("num_generations", f"an even number with --num-prompts {self.num_prompts}", take=4)
+            raise field_error("num_generations", f"an even number with --num-prompts {self.num_prompts}", suggestion=4)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.learning.optimizers import adamw
-from thinking.learning.supervised import Sums, next_token_sums, supervised
+from thinking.learning.supervised import LossSums, next_token_sums, make_supervised_update
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
 from thinking.networks.positions import learned
@@ -20,15 +20,15 @@ from thinking.types import Metrics, Params
 VOCABULARY_SIZE, PROMPT_LENGTH = 256, 32
 
 
-def example_decoder(
+def make_example_decoder(
     config: DecoderConfig, context_length: int, vocabulary_size: int = VOCABULARY_SIZE, value_head: bool = False
 ) -> Decoder:
     """A decoder whose twin in PyTorch `thinking.benchmarks.baselines` builds; like it, without a value head."""
     return decoder(
-        vocabulary=vocabulary_size,
+        vocab_size=vocabulary_size,
         context_length=context_length,
         block=BlockConfig(config.width, config.num_heads, position=learned(context_length)),
-        layers=config.num_layers,
+        num_layers=config.num_layers,
         value_head=value_head,
     )
 
@@ -52,13 +52,13 @@ def make_training_steps(
     Returns:
         A jitted scan over all steps, and the state that it starts from.
     """
-    optimizer = adamw(1e-3, weight_decay=0.01, clip=1e9)
+    optimizer = adamw(1e-3, weight_decay=0.01, max_gradient_norm=1e9)
 
-    def loss(params: Params, batch: jax.Array, key: jax.Array) -> Sums:
+    def loss(params: Params, batch: jax.Array, key: jax.Array) -> LossSums:
         del key
         return next_token_sums(model.apply(params, batch).logits, batch, jnp.ones(batch.shape))
 
-    update = supervised(loss, optimizer, accumulate=num_microbatches)
+    update = make_supervised_update(loss, optimizer, accumulation_steps=num_microbatches)
     batches = jax.random.randint(jax.random.key(1), shape, 0, vocabulary_size)
 
     @jax.jit

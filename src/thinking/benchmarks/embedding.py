@@ -43,8 +43,8 @@ def measure_embedding(config: EmbeddingConfig, setup: Setup) -> Measurement:
     drawn = np.random.default_rng(0)
     words = WORDS.split()
     sentences = [" ".join(drawn.choice(words, drawn.integers(4, 19))) for _ in range(texts)]
-    encoder = minilm.load()
-    sides: dict[str, Embed] = {"ours": lambda given: minilm.embed(encoder, given)}
+    encoder = minilm.load_encoder()
+    sides: dict[str, Embed] = {"ours": lambda given: minilm.embed_texts(encoder, given)}
     row: Row = {"measured": "embedding, all-MiniLM-L6-v2", "rows": texts, "threads": _threads()}
     row["tokens"] = sum(len(sentence) for sentence in encoder.tokenize(sentences))
     if compare:
@@ -70,7 +70,7 @@ def _sentence_transformers(batch: int) -> Embed:
 
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(_threads())
-    model = SentenceTransformer(str(minilm.find()), device="cuda" if jax.default_backend() == "gpu" else "cpu")
+    model = SentenceTransformer(str(minilm.find_model_folder()), device="cuda" if jax.default_backend() == "gpu" else "cpu")
     return lambda texts: model.encode(list(texts), batch_size=batch, show_progress_bar=False)
 
 

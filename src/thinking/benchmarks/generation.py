@@ -10,8 +10,8 @@ import numpy as np
 from thinking.benchmarks import baselines
 from thinking.benchmarks.config import GenerationConfig
 from thinking.benchmarks.contract import Measurement, Row, Setup
-from thinking.benchmarks.decoders import PROMPT_LENGTH, VOCABULARY_SIZE, example_decoder
-from thinking.experiment.device import best_seconds
+from thinking.benchmarks.decoders import PROMPT_LENGTH, VOCABULARY_SIZE, make_example_decoder
+from thinking.experiment.device import measure_best_seconds
 from thinking.generation.completions import generate
 
 
@@ -27,17 +27,17 @@ def measure_generation(config: GenerationConfig, setup: Setup) -> Measurement:
 def measure_sampling(config: GenerationConfig) -> Row:
     """Tokens written per second over a cache, and by reading all again for every token, in one static shape."""
     rows, new = config.batch_size, config.max_new_tokens
-    model = example_decoder(config.decoder, PROMPT_LENGTH + new)
+    model = make_example_decoder(config.decoder, PROMPT_LENGTH + new)
     params = jax.jit(model.init)(jax.random.key(0))
     prompts = jax.random.randint(jax.random.key(1), (rows, PROMPT_LENGTH), 0, VOCABULARY_SIZE)
     write = jax.jit(lambda params, prompts: generate(model, params, jax.random.key(2), prompts, max_new_tokens=new))
     read = jax.jit(lambda params, tokens: model.apply(params, tokens).logits)
-    cached = best_seconds(write, params, prompts)
+    cached = measure_best_seconds(write, params, prompts)
     whole = jnp.pad(prompts, ((0, 0), (0, new)))
-    again = best_seconds(read, params, whole)
+    again = measure_best_seconds(read, params, whole)
     # Were each token written by a program of its own length, reading would take this much on average.
     lengths = np.linspace(PROMPT_LENGTH, PROMPT_LENGTH + new, 5).astype(int)
-    grown = np.mean([best_seconds(read, params, whole[:, :length]) for length in lengths])
+    grown = np.mean([measure_best_seconds(read, params, whole[:, :length]) for length in lengths])
     return {
         "measured": "generation",
         "rows": rows,

@@ -30,7 +30,7 @@ def measure_long_context(config: LongContextConfig, setup: Setup) -> Measurement
     return Measurement([{"measured": measured, "tokens": tokens, **json.loads(done.stdout)}])
 
 
-def _read(tokens: int, width: int, heads: int, layers: int, window: int, first: int) -> Row:
+def _measure_reading(tokens: int, width: int, num_heads: int, num_layers: int, window: int, first: int) -> Row:
     import jax
     import jax.numpy as jnp
 
@@ -41,10 +41,10 @@ def _read(tokens: int, width: int, heads: int, layers: int, window: int, first: 
 
     new = 16
     model = decoder(
-        vocabulary=256,
+        vocab_size=256,
         context_length=tokens + new,
-        block=BlockConfig(width, heads),
-        layers=layers,
+        block=BlockConfig(width, num_heads),
+        num_layers=num_layers,
         pattern=Window(window) | Global(first),
     )
     params = jax.jit(model.init)(jax.random.key(0))
@@ -78,4 +78,4 @@ def _peak_gib() -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_read(*map(int, sys.argv[1:]))))
+    print(json.dumps(_measure_reading(*map(int, sys.argv[1:]))))

@@ -36,7 +36,7 @@ EXAMPLES = (
 )
 
 
-def final_digest(folder: Path) -> str:
+def read_final_digest(folder: Path) -> str:
     """The digest of the final weights that a finished run wrote."""
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))["state_digest"]
 
@@ -54,7 +54,7 @@ def run_undisturbed(command: Sequence[str]) -> float:
     return time.perf_counter() - begin
 
 
-def run_killed(command: Sequence[str], longest: float, num_kills: int, seed: int) -> int:
+def run_killed(command: Sequence[str], max_seconds: float, num_kills: int, seed: int) -> int:
     """Start a command again and again, each time to be killed by SIGKILL, until it comes to its end.
 
     Args:
@@ -73,7 +73,7 @@ def run_killed(command: Sequence[str], longest: float, num_kills: int, seed: int
     for killed in range(num_kills):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:
-            _, complaint = process.communicate(timeout=rng.uniform(0, longest))
+            _, complaint = process.communicate(timeout=rng.uniform(0, max_seconds))
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()

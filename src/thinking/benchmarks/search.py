@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from thinking.benchmarks.config import SearchConfig
 from thinking.benchmarks.contract import Measurement, Setup
-from thinking.benchmarks.decoders import example_decoder
-from thinking.experiment.device import best_seconds
+from thinking.benchmarks.decoders import make_example_decoder
+from thinking.experiment.device import measure_best_seconds
 from thinking.reasoning.search.mcts import tree_search
-from thinking.reasoning.search.token_model import over_tokens
+from thinking.reasoning.search.token_model import make_token_model
 from thinking.types import Params
 
 
@@ -23,13 +23,13 @@ def measure_search(config: SearchConfig, setup: Setup) -> Measurement:
     rows, tokens, depth, simulations = (
         config.batch_size, config.prompt_length, config.max_depth, config.num_simulations
     )  # fmt: skip
-    model = example_decoder(config.decoder, tokens + depth, config.vocabulary_size, value_head=True)
+    model = make_example_decoder(config.decoder, tokens + depth, config.vocabulary_size, value_head=True)
     params = jax.jit(model.init)(jax.random.key(0))
     prompts = jax.random.randint(jax.random.key(1), (rows, tokens), 0, config.vocabulary_size)
     lengths = jnp.full(rows, tokens, jnp.int32)
 
     def call_network(params: Params) -> jax.Array:
-        advance, (state, outlook) = over_tokens(model, params, prompts, lengths, max_tokens=depth)
+        advance, (state, outlook) = make_token_model(model, params, prompts, lengths, max_new_tokens=depth)
 
         def call(carry: Any, _: None) -> tuple[Any, None]:
             state, outlook = carry
@@ -40,14 +40,14 @@ def measure_search(config: SearchConfig, setup: Setup) -> Measurement:
         return jax.lax.scan(call, (state, outlook), None, length=simulations)[0][1].logits
 
     def search(params: Params) -> jax.Array:
-        advance, root = over_tokens(model, params, prompts, lengths, max_tokens=depth)
-        found = tree_search(advance, root, jax.random.key(2), simulations=simulations, max_depth=depth)
-        return found.policy
+        advance, root = make_token_model(model, params, prompts, lengths, max_new_tokens=depth)
+        found = tree_search(advance, root, jax.random.key(2), num_simulations=simulations, max_depth=depth)
+        return found.action_weights
 
     def read_prompts(params: Params) -> jax.Array:
-        return over_tokens(model, params, prompts, lengths, max_tokens=depth)[1][1].logits
+        return make_token_model(model, params, prompts, lengths, max_new_tokens=depth)[1][1].logits
 
-    prompt, calls, tree = (best_seconds(jax.jit(function), params) for function in (read_prompts, call_network, search))
+    prompt, calls, tree = (measure_best_seconds(jax.jit(function), params) for function in (read_prompts, call_network, search))
     row = {
         "measured": "search, Gumbel",
         "rows": rows,

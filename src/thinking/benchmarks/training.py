@@ -6,8 +6,8 @@ Axes: B rows, T tokens of a row, D width.
 from thinking.benchmarks import baselines
 from thinking.benchmarks.config import TrainingConfig
 from thinking.benchmarks.contract import Measurement, Row, Setup
-from thinking.benchmarks.decoders import VOCABULARY_SIZE, count_parameters, example_decoder, make_training_steps
-from thinking.experiment.device import best_seconds
+from thinking.benchmarks.decoders import VOCABULARY_SIZE, count_parameters, make_example_decoder, make_training_steps
+from thinking.experiment.device import measure_best_seconds
 
 
 def measure_training(config: TrainingConfig, setup: Setup) -> Measurement:
@@ -33,12 +33,12 @@ def measure_training_step(config: TrainingConfig, gflops: float) -> Row:
     rows, tokens, width, layers = (
         config.batch_size, config.sequence_length, config.decoder.width, config.decoder.num_layers
     )  # fmt: skip
-    model, shape = example_decoder(config.decoder, tokens), (config.num_steps, rows, tokens)
+    model, shape = make_example_decoder(config.decoder, tokens), (config.num_steps, rows, tokens)
     steps, state = make_training_steps(
         model, shape, vocabulary_size=VOCABULARY_SIZE, num_microbatches=config.num_microbatches
     )
     whole_steps, _ = make_training_steps(model, shape, vocabulary_size=VOCABULARY_SIZE)
-    seconds, at_once = (best_seconds(function, state) / config.num_steps for function in (steps, whole_steps))
+    seconds, at_once = (measure_best_seconds(function, state) / config.num_steps for function in (steps, whole_steps))
     matrices = layers * 12 * width**2 + VOCABULARY_SIZE * width
     floor = (6 * matrices + layers * 12 * tokens * width) * rows * tokens / gflops / 1e9
     return {

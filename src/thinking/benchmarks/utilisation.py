@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from thinking.benchmarks.config import UtilisationConfig
 from thinking.benchmarks.contract import Measurement, Setup
 from thinking.benchmarks.decoders import count_parameters, make_training_steps
-from thinking.experiment.device import best_seconds
+from thinking.experiment.device import measure_best_seconds
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 
@@ -29,9 +29,9 @@ def measure_utilisation(config: UtilisationConfig, setup: Setup) -> Measurement:
     del setup
     sizes, rows, tokens = config.decoder, config.batch_size, config.sequence_length
     block = BlockConfig(sizes.width, sizes.num_heads, dtype=jnp.bfloat16)
-    model = decoder(vocabulary=config.vocabulary_size, context_length=tokens, block=block, layers=sizes.num_layers)
+    model = decoder(vocab_size=config.vocabulary_size, context_length=tokens, block=block, num_layers=sizes.num_layers)
     steps, state = make_training_steps(model, (config.num_steps, rows, tokens), vocabulary_size=config.vocabulary_size)
-    seconds = best_seconds(steps, state) / config.num_steps
+    seconds = measure_best_seconds(steps, state) / config.num_steps
     size = count_parameters(state.params)
     rate = (6 * size + 12 * sizes.num_layers * sizes.width * tokens) * rows * tokens / seconds / 1e12
     kind = jax.devices()[0].device_kind

@@ -18,18 +18,18 @@ from thinking.environment import TimeStep
 from thinking.types import Array, Box, Discrete, Space
 
 # The least and the greatest reward of a step, from the worlds' definitions.
-_REWARDS = {
+_REWARD_RANGES = {
     "CartPole-v1": (0.0, 1.0),
     "Acrobot-v1": (-1.0, 0.0),
     "MountainCar-v0": (-1.0, 0.0),
     "MountainCarContinuous-v0": (-0.1, 100.0),
     "Pendulum-v1": (-(jnp.pi**2 + 0.1 * 8**2 + 0.001 * 2**2), 0.0),
 }
-NAMES = tuple(_REWARDS)
+NAMES = tuple(_REWARD_RANGES)
 
 
 @dataclass(frozen=True)
-class World:
+class ControlEnv:
     """A control task.
 
     Attributes:
@@ -42,30 +42,30 @@ class World:
     """
 
     name: str
-    observation: Box
-    action: Space
-    limit: int
-    rewards: tuple[float, float]
-    stretch: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+    observation_space: Box
+    action_space: Space
+    max_episode_steps: int
+    reward_range: tuple[float, float]
+    action_bounds: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
     def reset(self, key: Array) -> tuple[Any, Array]:
         """A new episode: the world's state, and what is seen of it [O]. Consumes the key."""
-        simulator, settings = _simulator(self.name, self.limit)
+        simulator, settings = _simulator(self.name, self.max_episode_steps)
         observation, state = simulator.reset(key, settings)
-        return _plain(state), observation
+        return _fix_dtypes(state), observation
 
     def step(self, key: Array, state: Any, action: Array) -> TimeStep:
         """Act once; where the episode ends, the next has begun. Consumes the key."""
-        simulator, settings = _simulator(self.name, self.limit)
-        done = simulator.step(key, state, native_action(self, action), settings)
+        simulator, settings = _simulator(self.name, self.max_episode_steps)
+        done = simulator.step(key, state, to_native_action(self, action), settings)
         observation, state, reward, terminated, truncated, rest = done
         # An episode that ends by itself in its last step was not cut short.
         truncated = truncated & ~terminated
         reward = jnp.asarray(reward, jnp.float32).reshape(())
-        return TimeStep(_plain(state), observation, reward, terminated, truncated, rest["final_observation"])
+        return TimeStep(_fix_dtypes(state), observation, reward, terminated, truncated, rest["final_observation"])
 
 
-def world(name: str, limit: int | None = None) -> World:
+def make_env(name: str, max_episode_steps: int | None = None) -> ControlEnv:
     """The world of this name.
 
     Args:
@@ -75,7 +75,7 @@ def world(name: str, limit: int | None = None) -> World:
     Raises:
         ValueError: if it is not one that both libraries know.
     """
-    if name not in _REWARDS:
+    if name not in _REWARD_RANGES:
         raise ValueError(f"name {name}: allowed is one of {', '.join(NAMES)}")
     simulator, settings = _simulator(name)
     with jax.ensure_compile_time_eval():  # a world may be asked for while JAX traces
@@ -87,33 +87,33 @@ def world(name: str, limit: int | None = None) -> World:
             ends = (jnp.broadcast_to(end, actions.shape) for end in (actions.low, actions.high))
             stretch = tuple(tuple(end.tolist()) for end in ends)
         observation = Box(simulator.observation_space(settings).shape[0])
-    return World(name, observation, action, limit or int(settings.max_steps_in_episode), _REWARDS[name], stretch)
+    return ControlEnv(name, observation, action, max_episode_steps or int(settings.max_steps_in_episode), _REWARD_RANGES[name], stretch)
 
 
-def native_action(world: World, action: Array) -> Array:
+def to_native_action(env: ControlEnv, action: Array) -> Array:
     """An action as the world takes it: an index, or [..., A] within its bounds."""
-    if isinstance(world.action, Discrete):
+    if isinstance(env.action_space, Discrete):
         return action
-    low, high = (jnp.broadcast_to(jnp.asarray(end, jnp.float32), action.shape) for end in world.stretch)
+    low, high = (jnp.broadcast_to(jnp.asarray(end, jnp.float32), action.shape) for end in env.action_bounds)
     return low + (jnp.clip(action, -1, 1) + 1) / 2 * (high - low)
 
 
-def random_actions(world: World, key: Array, rows: int) -> Array:
+def sample_random_actions(env: ControlEnv, key: Array, num_actions: int) -> Array:
     """[rows] or [rows, A] uniformly random actions. Consumes the key."""
-    if isinstance(world.action, Discrete):
-        return jax.random.randint(key, (rows,), 0, world.action.size)
-    return jax.random.uniform(key, (rows, world.action.dims), minval=-1.0, maxval=1.0)
+    if isinstance(env.action_space, Discrete):
+        return jax.random.randint(key, (num_actions,), 0, env.action_space.size)
+    return jax.random.uniform(key, (num_actions, env.action_space.dims), minval=-1.0, maxval=1.0)
 
 
 @functools.cache
-def _simulator(name: str, limit: int | None = None) -> tuple[Any, Any]:
+def _simulator(name: str, max_episode_steps: int | None = None) -> tuple[Any, Any]:
     """Gymnax's world and its settings, as numbers and not as arrays: they may be made while JAX traces."""
     with jax.ensure_compile_time_eval():
         simulator, settings = gymnax.make(name)
-        return simulator, settings if limit is None else settings.replace(max_steps_in_episode=limit)
+        return simulator, settings if max_episode_steps is None else settings.replace(max_steps_in_episode=max_episode_steps)
 
 
-def _plain(state: Any) -> Any:
+def _fix_dtypes(state: Any) -> Any:
     """The world's state with leaves of fixed types, as gymnax counts time in Python numbers at first."""
     return jax.tree.map(
         lambda leaf: jnp.asarray(

@@ -27,21 +27,21 @@ class Graph(NamedTuple):
     degree: Array
 
 
-def random_graph(nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
+def make_random_graph(num_nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
     """A random directed graph without self-loops (Erdos-Renyi), its nodes named by number."""
-    graph = nx.fast_gnp_random_graph(nodes, edge_probability, seed=seed, directed=True)
+    graph = nx.fast_gnp_random_graph(num_nodes, edge_probability, seed=seed, directed=True)
     return nx.relabel_nodes(graph, str)
 
 
-def named_graph(path: Path | None, nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
+def make_graph(path: Path | None, num_nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
     """The graph of a file, or a random one without a file.
 
     Raises:
         ValueError: if it has fewer than two nodes or no edge, so that there is nothing to plan; or see `read_graph`.
     """
-    graph = random_graph(nodes, edge_probability, seed) if path is None else read_graph(path)
+    graph = make_random_graph(num_nodes, edge_probability, seed) if path is None else read_graph(path)
     if len(graph) < 2:
-        source, mend = (f"nodes {nodes}", "take more") if path is None else (f"path {path}", "give a larger graph")
+        source, mend = (f"nodes {num_nodes}", "take more") if path is None else (f"path {path}", "give a larger graph")
         raise ValueError(f"{source}: {len(graph)} node, and a plan needs at least 2; {mend}")
     if graph.number_of_edges() == 0:
         source, mend = f"path {path}", "give a graph with edges"
@@ -51,7 +51,7 @@ def named_graph(path: Path | None, nodes: int, edge_probability: float, seed: in
     return graph
 
 
-def number_of(graph: nx.DiGraph, name: str) -> int:
+def find_node(graph: nx.DiGraph, name: str) -> int:
     """The number of a node.
 
     Raises:
@@ -121,24 +121,24 @@ def step(graph: Graph, node: Array, successor: Array) -> Array:
     return jnp.where(is_edge(graph, node, successor), successor, node)
 
 
-def random_step(graph: Graph, key: Array, node: Array) -> Array:
+def sample_step(graph: Graph, key: Array, node: Array) -> Array:
     """[B] a random successor of each node, or the node itself where there is none; consumes the key."""
     choice = jax.random.randint(key, node.shape, 0, jnp.maximum(graph.degree[node], 1))
     return jnp.where(graph.degree[node] > 0, graph.successors[node, choice], node)
 
 
-def random_walks(graph: Graph, key: Array, walks: int, states: int) -> tuple[Array, Array]:
+def sample_walks(graph: Graph, key: Array, num_walks: int, num_states: int) -> tuple[Array, Array]:
     """Random walks from random nodes; one ends where there is no way on. Consumes the key.
 
     Returns:
         [W, T] int32 nodes, and [W] int32 how many of them were visited.
     """
     start_key, walk_key = jax.random.split(key)
-    start = jax.random.randint(start_key, (walks,), 0, graph.degree.shape[0])
+    start = jax.random.randint(start_key, (num_walks,), 0, graph.degree.shape[0])
 
     def go(node: Array, key: Array) -> tuple[Array, tuple[Array, Array]]:
-        return random_step(graph, key, node), (node, graph.degree[node] > 0)
+        return sample_step(graph, key, node), (node, graph.degree[node] > 0)
 
-    _, (nodes, goes_on) = jax.lax.scan(go, start, jax.random.split(walk_key, states))
+    _, (nodes, goes_on) = jax.lax.scan(go, start, jax.random.split(walk_key, num_states))
     moves = jnp.cumprod(goes_on[:-1].astype(jnp.int32), axis=0)
     return nodes.T, 1 + jnp.sum(moves, axis=0)

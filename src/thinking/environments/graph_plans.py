@@ -15,7 +15,7 @@ from thinking.environments.graph import Graph, is_edge
 from thinking.types import Array
 
 
-class Pairs(NamedTuple):
+class NodePairs(NamedTuple):
     """All ordered pairs of nodes with a path between them, a node and itself included.
 
     Attributes:
@@ -28,12 +28,12 @@ class Pairs(NamedTuple):
 
     start: np.ndarray
     goal: np.ndarray
-    optimum: np.ndarray
-    unreachable: int
+    optimal_hops: np.ndarray
+    num_unreachable: int
     seconds: float
 
 
-def reachable_pairs(graph: nx.DiGraph) -> Pairs:
+def find_reachable_pairs(graph: nx.DiGraph) -> NodePairs:
     """Every pair that has a path, with the optimum found by networkx."""
     number = {node: index for index, node in enumerate(graph)}
     begin = time.perf_counter()
@@ -41,11 +41,11 @@ def reachable_pairs(graph: nx.DiGraph) -> Pairs:
     seconds = time.perf_counter() - begin
     rows = [(number[start], number[goal], hops) for start, ends in lengths.items() for goal, hops in ends.items()]
     start, goal, optimum = np.array(rows, np.int32).T
-    return Pairs(start, goal, optimum, len(graph) ** 2 - len(rows), seconds)
+    return NodePairs(start, goal, optimum, len(graph) ** 2 - len(rows), seconds)
 
 
 @jax.jit
-def valid_plans(graph: Graph, states: Array, hops: Array, arrived: Array) -> Array:
+def is_valid_plan(graph: Graph, states: Array, num_hops: Array, reached_goal: Array) -> Array:
     """Whether plans arrived and every hop of them is an edge.
 
     Args:
@@ -59,7 +59,7 @@ def valid_plans(graph: Graph, states: Array, hops: Array, arrived: Array) -> Arr
     """
 
     def check(hop: Array, valid: Array) -> Array:
-        return valid & (is_edge(graph, states[:, hop], states[:, hop + 1]) | (hop >= hops))
+        return valid & (is_edge(graph, states[:, hop], states[:, hop + 1]) | (hop >= num_hops))
 
     # Only as many hops are looked at as the longest plan has.
-    return jax.lax.fori_loop(0, jnp.max(hops), check, arrived)
+    return jax.lax.fori_loop(0, jnp.max(num_hops), check, reached_goal)

@@ -10,18 +10,18 @@ import gymnasium
 import jax
 import numpy as np
 
-from thinking.environments.control import World, native_action
+from thinking.environments.control import ControlEnv, to_native_action
 from thinking.types import Array
 
 _FIRST_SEED = 1_000_000
 """Gymnasium's seeds count from here; training draws from JAX's generator, so none is ever seen before."""
 
-Play = Callable[[Any, Array, Array], tuple[Any, Array, Any]]
+PlayFn = Callable[[Any, Array, Array], tuple[Any, Array, Any]]
 """`play(mind, observation [S, E, O], gained [S, E]) -> (mind, action [S, E, ...], notes)`; notes are a PyTree
 [S, E, ...] of what there is to see."""
 
 
-class Film(NamedTuple):
+class Recording(NamedTuple):
     """One episode as it was seen.
 
     Attributes:
@@ -32,17 +32,17 @@ class Film(NamedTuple):
     """
 
     observations: np.ndarray
-    gained: np.ndarray
-    notes: Any
-    total: float
+    return_so_far: np.ndarray
+    extras: Any
+    total_return: float
 
 
-def reward_threshold(world: World) -> float | None:
+def reward_threshold(env: ControlEnv) -> float | None:
     """The mean return from which Gymnasium calls the world solved; None where it says nothing."""
-    return gymnasium.spec(world.name).reward_threshold
+    return gymnasium.spec(env.name).reward_threshold
 
 
-def steps_until(steps: np.ndarray, returns: np.ndarray, threshold: float | None) -> float | None:
+def find_steps_to_threshold(steps: np.ndarray, returns: np.ndarray, threshold: float | None) -> float | None:
     """Environment steps until a return first came to the threshold, the mean over seeds.
 
     Args:
@@ -58,7 +58,7 @@ def steps_until(steps: np.ndarray, returns: np.ndarray, threshold: float | None)
     return float(np.take_along_axis(steps, there.argmax(axis=1)[:, None], axis=1).mean())
 
 
-def judge(world: World, play: Play, mind: Any, agents: int, count: int) -> tuple[np.ndarray, Film]:
+def evaluate_in_gymnasium(env: ControlEnv, play_fn: PlayFn, carry: Any, num_seeds: int, num_episodes: int) -> tuple[np.ndarray, Recording]:
     """Let S agents play E episodes each, all agents from the same beginnings.
 
     Args:
@@ -71,13 +71,13 @@ def judge(world: World, play: Play, mind: Any, agents: int, count: int) -> tuple
     Returns:
         Returns [S, E], and the first agent's first episode.
     """
-    made = [[gymnasium.make(world.name) for _ in range(count)] for _ in range(agents)]
-    seen = np.array([[env.reset(seed=_FIRST_SEED + i)[0] for i, env in enumerate(row)] for row in made], np.float32)
-    gained, alive = np.zeros((agents, count), np.float32), np.ones((agents, count), bool)
-    step = jax.jit(lambda mind, seen, gained: _native(world, *play(mind, seen, gained)))
+    made = [[gymnasium.make(env.name) for _ in range(num_episodes)] for _ in range(num_seeds)]
+    seen = np.array([[gym_env.reset(seed=_FIRST_SEED + i)[0] for i, gym_env in enumerate(row)] for row in made], np.float32)
+    gained, alive = np.zeros((num_seeds, num_episodes), np.float32), np.ones((num_seeds, num_episodes), bool)
+    step = jax.jit(lambda mind, seen, gained: _play_native(env, *play_fn(mind, seen, gained)))
     frames = []
     while alive.any():
-        mind, actions, notes = step(mind, seen, gained)
+        carry, actions, notes = step(carry, seen, gained)
         actions, shown = jax.device_get((actions, jax.tree.map(lambda leaf: leaf[0, 0], notes)))
         if alive[0, 0]:
             frames.append((seen[0, 0].copy(), float(gained[0, 0]), shown))
@@ -91,8 +91,8 @@ def judge(world: World, play: Play, mind: Any, agents: int, count: int) -> tuple
         env.close()
     observations, before, shown = zip(*frames, strict=True)
     shown = jax.tree.map(lambda *leaves: np.stack(leaves), *shown)
-    return gained, Film(np.stack(observations), np.array(before), shown, float(gained[0, 0]))
+    return gained, Recording(np.stack(observations), np.array(before), shown, float(gained[0, 0]))
 
 
-def _native(world: World, mind: Any, action: Array, notes: Any) -> tuple[Any, Array, Any]:
-    return mind, native_action(world, action), notes
+def _play_native(env: ControlEnv, carry: Any, action: Array, extras: Any) -> tuple[Any, Array, Any]:
+    return carry, to_native_action(env, action), extras

@@ -23,19 +23,19 @@ from orbax.checkpoint import v1 as ocp
 
 from thinking import progress
 from thinking.errors import RunError
-from thinking.trees import Leaf, digest_leaves, is_key, leaves
+from thinking.trees import Leaf, digest_leaves, is_key, host_leaves
 
 # Orbax raises what goes wrong. It also logs it with tracebacks, and what its other tasks meanwhile met, too.
 absl_logging.set_verbosity(absl_logging.FATAL)
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
-KEEP = 3  # newest checkpoints kept
-SHARE = 0.01  # of the time, at most, goes into saving
-SECONDS_BETWEEN_SAVES = 5.0  # at least
+MAX_TO_KEEP = 3  # newest checkpoints kept
+MAX_TIME_FRACTION = 0.01  # of the time, at most, goes into saving
+MIN_SECONDS_BETWEEN_SAVES = 5.0  # at least
 
 
 @dataclasses.dataclass(frozen=True)
-class Restored:
+class RestoredCheckpoint:
     """What a checkpoint holds: the `state` after `step` steps, and the `figures` saved beside it."""
 
     step: int
@@ -43,12 +43,12 @@ class Restored:
     figures: dict[str, float]
 
 
-def saved_steps(folder: Path) -> list[int]:
+def list_saved_steps(folder: Path) -> list[int]:
     """The steps of the complete checkpoints in a folder, ascending."""
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
 
 
-def restore(folder: Path, like: Any) -> Restored | None:
+def restore(folder: Path, template: Any) -> RestoredCheckpoint | None:
     """Read the newest sound checkpoint.
 
     A damaged one is set aside as `STEP.damaged` with a warning, once an older one proved sound.
@@ -65,11 +65,11 @@ def restore(folder: Path, like: Any) -> Restored | None:
     """
     _hush_late_answers()
     damaged: list[tuple[int, str]] = []
-    for step in reversed(saved_steps(folder)):
+    for step in reversed(list_saved_steps(folder)):
         try:
             metadata = _metadata(folder / str(step))
-            _refuse_misfit(folder / str(step), metadata["leaves"], like)
-            state = _load(folder / str(step), metadata, like)
+            _refuse_misfit(folder / str(step), metadata["leaves"], template)
+            state = _load(folder / str(step), metadata, template)
         except RunError:
             raise
         except Exception as error:  # what a damaged file makes of the reader is anybody's guess
@@ -78,7 +78,7 @@ def restore(folder: Path, like: Any) -> Restored | None:
         for bad, reason in damaged:
             _set_aside(folder / str(bad))
             progress.warn(f"checkpoint {folder / str(bad)} is damaged ({reason}); continuing from step {step}")
-        return Restored(step, state, metadata["figures"])
+        return RestoredCheckpoint(step, state, metadata["figures"])
     if damaged:
         raise RunError(f"all checkpoints in {folder} are damaged ({damaged[0][1]}); start anew with --clear")
     return None
@@ -91,12 +91,12 @@ class Saver:
     save before it; and copying to the host, digesting and cleaning up leave the training thread too.
 
     Attributes:
-        blocked: seconds that the training thread waited for saves.
+        blocked_seconds: seconds that the training thread waited for saves.
     """
 
     def __init__(self, folder: Path) -> None:
         _hush_late_answers()
-        self.blocked = 0.0
+        self.blocked_seconds = 0.0
         self._folder = folder
         self._thread = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._running: concurrent.futures.Future[float] | None = None
@@ -111,7 +111,7 @@ class Saver:
         if kind is None:
             self.wait()
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether it is time for a save.
 
         Raises:
@@ -120,7 +120,7 @@ class Saver:
         if self._running is not None and not self._running.done():
             return False
         self.wait()
-        return time.perf_counter() - self._last >= max(SECONDS_BETWEEN_SAVES, self._cost / SHARE)
+        return time.perf_counter() - self._last >= max(MIN_SECONDS_BETWEEN_SAVES, self._cost / MAX_TIME_FRACTION)
 
     def save(self, step: int, state: Any, figures: dict[str, float]) -> None:
         """Start to write a state that nobody will donate or change.
@@ -142,19 +142,19 @@ class Saver:
             return
         running, self._running = self._running, None
         try:
-            with self.blocking():
+            with self.measure_blocked():
                 self._cost = running.result()
         except (OSError, ValueError) as error:  # Orbax's storage reports a full disk as a ValueError
             raise RunError(_failure(self._folder, error)) from error
 
     @contextlib.contextmanager
-    def blocking(self) -> Iterator[None]:
+    def measure_blocked(self) -> Iterator[None]:
         """Count what happens within as time that training waited."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.blocked += time.perf_counter() - start
+            self.blocked_seconds += time.perf_counter() - start
 
 
 @jax.jit
@@ -176,17 +176,17 @@ def _copy(leaf: jax.Array) -> jax.Array:
 def _write(folder: Path, step: int, state: Any, figures: dict[str, float]) -> float:
     """Write one checkpoint and delete what is too old; returns the seconds it took."""
     start = time.perf_counter()
-    found = leaves(state)
+    found = host_leaves(state)
     metadata = {"leaves": _shapes(found), "digest": digest_leaves(found), "figures": figures}
     metadata["seal"] = _seal(metadata)
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)  # of what a killed process left
     try:
-        ocp.save(folder.resolve() / str(step), _stored(found), custom_metadata=metadata)
+        ocp.save(folder.resolve() / str(step), _arrays_by_path(found), custom_metadata=metadata)
     except Exception:
         _sweep(folder)  # a full disk needs the room
         raise
-    for old in saved_steps(folder)[:-KEEP]:
+    for old in list_saved_steps(folder)[:-MAX_TO_KEEP]:
         shutil.rmtree(folder / str(old))
     return time.perf_counter() - start
 
@@ -197,7 +197,7 @@ def _sweep(folder: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _stored(found: list[Leaf]) -> dict[str, np.ndarray]:
+def _arrays_by_path(found: list[Leaf]) -> dict[str, np.ndarray]:
     """A flat mapping keeps every structure apart; arrays without elements are refused by Orbax and need no bytes."""
     return {leaf.path: leaf.array for leaf in found if leaf.array.size}
 
@@ -214,27 +214,27 @@ def _seal(metadata: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
 
-def _load(path: Path, metadata: dict[str, Any], like: Any) -> Any:
-    wanted = leaves(like)
-    stored = ocp.load(path.resolve(), _stored(wanted))
+def _load(path: Path, metadata: dict[str, Any], template: Any) -> Any:
+    wanted = host_leaves(template)
+    stored = ocp.load(path.resolve(), _arrays_by_path(wanted))
     found = [leaf._replace(array=np.asarray(stored.get(leaf.path, leaf.array))) for leaf in wanted]
     if digest_leaves(found) != metadata["digest"]:
         raise ValueError("the weights are not those that were written")
-    placed = [_placed(leaf.array, as_in) for leaf, as_in in zip(found, jax.tree.leaves(like), strict=True)]
-    return jax.tree.unflatten(jax.tree.structure(like), placed)
+    placed = [_place_like(leaf.array, as_in) for leaf, as_in in zip(found, jax.tree.leaves(template), strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(template), placed)
 
 
-def _placed(array: np.ndarray, like: jax.Array) -> jax.Array:
+def _place_like(array: np.ndarray, template: jax.Array) -> jax.Array:
     """Put an array on the devices of `like`; raw words become typed keys again."""
-    if is_key(like):
-        key = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
-        return jax.device_put(key, like.sharding)
-    return jax.device_put(array, like.sharding)
+    if is_key(template):
+        key = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(template))
+        return jax.device_put(key, template.sharding)
+    return jax.device_put(array, template.sharding)
 
 
-def _refuse_misfit(path: Path, saved: list[list[Any]], like: Any) -> None:
+def _refuse_misfit(path: Path, saved: list[list[Any]], template: Any) -> None:
     before = {name: f"{dtype}{shape}" for name, dtype, shape in saved}
-    after = {name: f"{dtype}{shape}" for name, dtype, shape in _shapes(leaves(like))}
+    after = {name: f"{dtype}{shape}" for name, dtype, shape in _shapes(host_leaves(template))}
     differences = [
         f"{name} is {before.get(name, 'nothing')} saved, {after.get(name, 'nothing')} given"
         for name in dict.fromkeys([*after, *before])
@@ -273,7 +273,7 @@ def _hush_late_answers() -> None:
 
 
 def _failure(folder: Path, error: Exception) -> str:
-    steps = saved_steps(folder)
+    steps = list_saved_steps(folder)
     kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "none was written before"
     code = re.search(r"os_error_code='(\d+)'", str(error))  # as Orbax's storage reports it
     reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or str(error)[:200]

@@ -34,14 +34,14 @@ def main(
     """
     code = 0
     try:
-        with interruption.catching():
+        with interruption.catch_signals():
             _execute(name, run, presets, examples)
     except UserError as error:
         code = _fail(2, "error", error)
     except RunError as error:
         code = _fail(1, "error", error)
     except interruption.Interrupted as stop:
-        code = _fail(128 + stop.number, "interrupted", stop)
+        code = _fail(128 + stop.signal_number, "interrupted", stop)
     except BrokenPipeError:
         # Whoever read the output left. What is still buffered has no reader, so the exit must not flush it there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -65,13 +65,13 @@ def _execute(
     if config.clear:
         print(f"cleared {folder.clear(name, config)}")
         return
-    with folder.opened(name, config) as opened:
+    with folder.open_run(name, config) as opened:
         # From here on seconds do not count: JAX alone takes two to import.
         from thinking.experiment import device, metrics
 
-        device.prepare(config.artifacts)
-        folder.write_config(opened, device.describe())
-        with metrics.mirrors(opened) as mirrors:
+        device.prepare_device(config.artifacts)
+        folder.write_config(opened, device.describe_device())
+        with metrics.open_mirrors(opened) as mirrors:
             run(config, dataclasses.replace(opened, mirrors=mirrors))
 
 

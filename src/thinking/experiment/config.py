@@ -9,10 +9,10 @@ from typing import Any, Generic, TypeVar
 import tyro
 
 from thinking.errors import UserError
-from thinking.experiment.settings import Bounds, flag_of, is_group, misdeclared, parts, settings, written
+from thinking.experiment.settings import Bounds, to_flag, is_group, find_declaration_errors, parts, settings, format_value
 
-LARGEST_SEED = 2**32 - 1
-MOST_SEEDS = 1024
+MAX_SEED = 2**32 - 1
+MAX_NUM_SEEDS = 1024
 
 
 def option(
@@ -72,7 +72,7 @@ class RunConfig:
     that raises `UserError` or `ValueError`, or what `invalid` makes.
     """
 
-    seed: int = option(0, "seed of everything random", minimum=0, maximum=LARGEST_SEED)
+    seed: int = option(0, "seed of everything random", minimum=0, maximum=MAX_SEED)
     artifacts: Path = option(
         Path("artifacts"), "folder of all runs; this one writes to its own folder in it", affects_weights=False
     )
@@ -101,16 +101,16 @@ class Preset(Generic[Config]):
     help: str = ""
 
 
-class _Invalid(UserError):
+class _FieldError(UserError):
     """A field that does not fit others; `check` adds the prefix and the value."""
 
-    def __init__(self, name: str, allowed: str, take: Any) -> None:
+    def __init__(self, name: str, allowed: str, suggestion: Any) -> None:
         self.name = name
-        self.rest = f": allowed is {allowed}" + ("" if take is None else f"; take {written(take)}")
-        super().__init__(flag_of(name) + self.rest)
+        self.rest = f": allowed is {allowed}" + ("" if suggestion is None else f"; take {format_value(suggestion)}")
+        super().__init__(to_flag(name) + self.rest)
 
 
-def invalid(name: str, allowed: str, *, take: Any = None) -> UserError:
+def field_error(name: str, allowed: str, *, suggestion: Any = None) -> UserError:
     """Make the error that a `validate` raises for a field that does not fit others.
 
     As in `raise invalid("width", f"a multiple of twice --heads, {2 * self.heads}", take=64)`.
@@ -123,10 +123,10 @@ def invalid(name: str, allowed: str, *, take: Any = None) -> UserError:
     Returns:
         The error. Its line names the whole flag and its value once `check` has seen it.
     """
-    return _Invalid(name, allowed, take)
+    return _FieldError(name, allowed, suggestion)
 
 
-def check_seeds(seed: int, seeds: int, *, flag: str = "--seeds", most: int = MOST_SEEDS) -> None:
+def check_seeds(seed: int, num_seeds: int, *, flag: str = "--seeds", max_num_seeds: int = MAX_NUM_SEEDS) -> None:
     """Check how many seeds are taken from a first one on; for the `validate` of a task with `--seeds`.
 
     Args:
@@ -138,11 +138,11 @@ def check_seeds(seed: int, seeds: int, *, flag: str = "--seeds", most: int = MOS
     Raises:
         UserError: too many or too few, or the last of them would be greater than a seed may be.
     """
-    if not 1 <= seeds <= most:
-        raise UserError(f"{flag} {seeds}: allowed is a whole number from 1 to {most}; take 1")
-    if seed + seeds - 1 > LARGEST_SEED:
-        last = LARGEST_SEED - seeds + 1
-        raise UserError(f"--seed {seed}: allowed with {flag} {seeds} is a whole number from 0 to {last}; take 0")
+    if not 1 <= num_seeds <= max_num_seeds:
+        raise UserError(f"{flag} {num_seeds}: allowed is a whole number from 1 to {max_num_seeds}; take 1")
+    if seed + num_seeds - 1 > MAX_SEED:
+        last = MAX_SEED - num_seeds + 1
+        raise UserError(f"--seed {seed}: allowed with {flag} {num_seeds} is a whole number from 0 to {last}; take 0")
 
 
 def check(config: RunConfig) -> None:
@@ -153,28 +153,28 @@ def check(config: RunConfig) -> None:
         TypeError: a config with groups is misdeclared, as by a whole number without a lower bound.
     """
     grouped = any(is_group(getattr(config, field.name)) for field in dataclasses.fields(config))
-    if grouped and (wrong := misdeclared(config)):
+    if grouped and (wrong := find_declaration_errors(config)):
         raise TypeError(f"{type(config).__name__}: {', '.join(wrong)}")
     for setting in settings(config):
-        if not setting.bounds.allow(setting.value):
-            raise UserError(setting.refusal(written(setting.value)))
+        if not setting.bounds.allows(setting.value):
+            raise UserError(setting.error_message(format_value(setting.value)))
     _validate(config, "")
 
 
-def as_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """The config (or a part of it) as JSON knows it: mappings, lists, numbers, text and null."""
     if dataclasses.is_dataclass(value):
-        return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
-        return [as_json(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): as_json(item) for key, item in value.items()}
+        return {str(key): to_json(item) for key, item in value.items()}
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def changes(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
+def list_changes(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
     """What affects the weights and differs from a saved config, as `--model.width: 32 saved, 64 given`."""
-    before, now = _flat(saved), _flat(as_json(config))
+    before, now = _flat(saved), _flat(to_json(config))
     free = {part.path for part in parts(config) if not part.affects_weights}
     found = []
     for path in dict.fromkeys([*now, *before]):
@@ -182,9 +182,9 @@ def changes(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
         if any(".".join(names[:depth]) in free for depth in range(1, len(names) + 1)):
             continue
         if path not in before or path not in now or before[path] != now[path]:
-            values = [written(side[path]) if path in side else "nothing" for side in (before, now)]
+            values = [format_value(side[path]) if path in side else "nothing" for side in (before, now)]
             brief = all(len(value) <= 40 for value in values)
-            found.append(flag_of(path) + (f": {values[0]} saved, {values[1]} given" if brief else " differs"))
+            found.append(to_flag(path) + (f": {values[0]} saved, {values[1]} given" if brief else " differs"))
     return found
 
 
@@ -199,14 +199,14 @@ def _validate(part: Any, prefix: str) -> None:
         part.validate()
     except (UserError, ValueError) as error:
         message = str(error)
-        if isinstance(error, _Invalid):
+        if isinstance(error, _FieldError):
             value = part
             for name in error.name.split("."):
                 value = getattr(value, name)
-            message = f"{flag_of(error.name)} {written(value)}{error.rest}"
+            message = f"{to_flag(error.name)} {format_value(value)}{error.rest}"
         if prefix and "--" not in message:  # as an error of arithmetic; the group says where to look
-            message = f"{flag_of(prefix)}*: {message}"
-        raise UserError(_with_prefix(message, part, flag_of(prefix)) if prefix else message) from error
+            message = f"{to_flag(prefix)}*: {message}"
+        raise UserError(_with_prefix(message, part, to_flag(prefix)) if prefix else message) from error
 
 
 def _with_prefix(message: str, part: Any, prefix: str) -> str:

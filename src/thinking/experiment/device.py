@@ -15,7 +15,7 @@ import jax.numpy as jnp
 _REPEATS = 5
 
 
-def prepare(artifacts: Path) -> None:
+def prepare_device(artifacts: Path) -> None:
     """Keep compiled programs in `DIR/.compilation-cache`, and keep the libraries' small talk from the terminal.
 
     A cache that the environment names (`JAX_COMPILATION_CACHE_DIR`) is left as it is. The cache is only a matter of
@@ -30,7 +30,7 @@ def prepare(artifacts: Path) -> None:
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)  # which devices are missing
 
 
-def describe() -> dict[str, Any]:
+def describe_device() -> dict[str, Any]:
     """The devices in use: `platform` (cpu, gpu, tpu), `kind`, `count`, and the `processor` beside them."""
     devices = jax.devices()
     return {
@@ -41,20 +41,20 @@ def describe() -> dict[str, Any]:
     }
 
 
-def matmul_gflops(size: int = 1024) -> float:
+def measure_matmul_gflops(size: int = 1024) -> float:
     """Measure the rate of a float32 product of two `[size, size]` matrices in GFLOP/s, compilation apart."""
     left, right = (jax.random.normal(key, (size, size)) for key in jax.random.split(jax.random.key(0)))
-    seconds = best_seconds(jax.jit(lambda a, b: jnp.matmul(a, b, precision="highest")), left, right)
+    seconds = measure_best_seconds(jax.jit(lambda a, b: jnp.matmul(a, b, precision="highest")), left, right)
     return 2 * size**3 / seconds / 1e9
 
 
-def memory_gbps(mebibytes: int = 64) -> float:
+def measure_memory_gbps(mebibytes: int = 64) -> float:
     """Measure the memory bandwidth in GB/s: an array of that size is read once and written once."""
     array = jnp.ones(mebibytes * 2**20 // 4, jnp.float32)
-    return 2 * array.nbytes / best_seconds(jax.jit(lambda x: x + 1), array) / 1e9
+    return 2 * array.nbytes / measure_best_seconds(jax.jit(lambda x: x + 1), array) / 1e9
 
 
-def best_seconds(function: Callable[..., jax.Array], *arguments: jax.Array) -> float:
+def measure_best_seconds(function: Callable[..., jax.Array], *arguments: jax.Array) -> float:
     """The best of several calls: what disturbs a call only ever makes it slower."""
     jax.block_until_ready(function(*arguments))
     times = []

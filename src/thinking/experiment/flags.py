@@ -15,9 +15,9 @@ import tyro
 from thinking.errors import UserError
 from thinking.experiment import help
 from thinking.experiment.config import Config, Preset, check
-from thinking.experiment.settings import Setting, choices, settings
+from thinking.experiment.settings import Setting, list_choices, settings
 
-_SUGGESTIONS = 3
+_MAX_SUGGESTIONS = 3
 
 
 def parse(
@@ -42,41 +42,41 @@ def parse(
         SystemExit: after `--help`.
     """
     named = {name: known if isinstance(known, Preset) else Preset(known) for name, known in presets.items()}
-    arguments = [_dashes(argument) for argument in arguments]
-    name = _preset(named, arguments)
+    arguments = [_normalize_dashes(argument) for argument in arguments]
+    name = _find_preset_name(named, arguments)
     base = named[name].config
     preset = Setting("preset", Literal[tuple(named)], name, next(iter(named)))
     known = {setting.flag: setting for setting in [preset, *settings(base)]}
-    known |= {setting.opposite: setting for setting in known.values() if setting.opposite}
+    known |= {setting.negated_flag: setting for setting in known.values() if setting.negated_flag}
     _refuse_unknown_flags({"-h", "--help", *known}, arguments)
     if "-h" in arguments or "--help" in arguments:
-        print(help.text(name, named, program, examples), end="")
+        print(help.format_help(name, named, program, examples), end="")
         raise SystemExit(0)
-    config, rest = _tyro(base, preset, known, arguments, program)
+    config, rest = _parse_with_tyro(base, preset, known, arguments, program)
     if rest:
-        raise UserError(_refused_rest(rest, known, arguments, program))
+        raise UserError(_explain_rest(rest, known, arguments, program))
     check(config)
     return config
 
 
-def _dashes(argument: str) -> str:
+def _normalize_dashes(argument: str) -> str:
     """`--edge_probability=0.2` as `--edge-probability=0.2`; anything else unchanged."""
     flag, equals, value = argument.partition("=")
     return flag.replace("_", "-") + equals + value if flag.startswith("--") else argument
 
 
-def _preset(presets: Mapping[str, Any], arguments: Sequence[str]) -> str:
+def _find_preset_name(presets: Mapping[str, Any], arguments: Sequence[str]) -> str:
     """The preset's name must be known before the other flags are read: it gives their defaults."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--preset", default=next(iter(presets)), nargs="?")
     name = parser.parse_known_args(arguments)[0].preset
     if name not in presets:
         given = f"--preset {name or 'without a value'}"
-        raise UserError(f"{given}: allowed is one of {', '.join(presets)}{_near(name, presets)}")
+        raise UserError(f"{given}: allowed is one of {', '.join(presets)}{_suggest_word(name, presets)}")
     return name
 
 
-def _tyro(
+def _parse_with_tyro(
     base: Config, preset: Setting, known: Mapping[str, Setting], arguments: Sequence[str], program: str
 ) -> tuple[Config, list[str]]:
     """Let tyro parse; its boxed message on standard error is turned into one line."""
@@ -107,20 +107,20 @@ def _explain(known: Mapping[str, Setting], arguments: Sequence[str], message: st
     setting = known[flag]
     values = _values(flag, arguments)
     given = " ".join(values) or "without a value"
-    line = setting.refusal(given)
-    words = choices(setting.hint)
+    line = setting.error_message(given)
+    words = list_choices(setting.hint)
     wrong = next((value for value in values if value not in words), given)
-    guess = _near(wrong, words)
+    guess = _suggest_word(wrong, words)
     return line.rpartition("; ")[0] + guess if guess else line
 
 
-def _refused_rest(rest: Sequence[str], known: Mapping[str, Setting], arguments: Sequence[str], program: str) -> str:
+def _explain_rest(rest: Sequence[str], known: Mapping[str, Setting], arguments: Sequence[str], program: str) -> str:
     """What no flag took stands behind one that takes less, or before all flags."""
     for flag, setting in known.items():
         values = _values(flag, arguments)
         takes_none = bool in (setting.hint, *typing.get_args(setting.hint))
         if rest[0] in values and (takes_none or len(values) > 1):
-            return setting.refusal(" ".join(values))
+            return setting.error_message(" ".join(values))
     return f"{' '.join(rest)}: allowed are flags and their values; {program} --help lists them"
 
 
@@ -128,7 +128,7 @@ def _refuse_unknown_flags(known: set[str], arguments: Sequence[str]) -> None:
     for argument in arguments:
         flag = argument.partition("=")[0]
         if _is_flag(argument) and flag not in known and not flag.startswith("--tyro-"):
-            raise UserError(f"{flag}: no such flag{_suggested(flag, known)}; --help lists them all")
+            raise UserError(f"{flag}: no such flag{_suggest_flags(flag, known)}; --help lists them all")
 
 
 def _is_flag(argument: str) -> bool:
@@ -151,7 +151,7 @@ def _values(flag: str, arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def _suggested(flag: str, known: Iterable[str]) -> str:
+def _suggest_flags(flag: str, known: Iterable[str]) -> str:
     """The flags that may be meant: of another group, of a group that was named alone, or written much alike."""
     tails: dict[str, list[str]] = {}
     for name in sorted(known):
@@ -163,7 +163,7 @@ def _suggested(flag: str, known: Iterable[str]) -> str:
     found = found or difflib.get_close_matches(flag, sorted(known), n=1, cutoff=0.75)
     found = found or [name for tail in difflib.get_close_matches(_tail(flag), tails, n=1) for name in tails[tail]]
     found = found or difflib.get_close_matches(flag, sorted(known), n=1)
-    return f"; did you mean {' or '.join(found[:_SUGGESTIONS])}?" if found else ""
+    return f"; did you mean {' or '.join(found[:_MAX_SUGGESTIONS])}?" if found else ""
 
 
 def _tail(flag: str) -> str:
@@ -171,6 +171,6 @@ def _tail(flag: str) -> str:
     return flag.rpartition(".")[2].lstrip("-")
 
 
-def _near(value: str | None, words: Iterable[str]) -> str:
+def _suggest_word(value: str | None, words: Iterable[str]) -> str:
     close = difflib.get_close_matches(value or "", sorted(words), n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -16,14 +16,14 @@ from typing import Any
 import filelock
 
 from thinking.errors import RunError
-from thinking.experiment.config import RunConfig, as_json, changes
+from thinking.experiment.config import RunConfig, to_json, list_changes
 from thinking.files import write_json
 
 Mirror = Callable[[str, int, Mapping[str, float]], None]  # (stage, step, figures)
 
-FORMAT = 2
+FORMAT_VERSION = 2
 """The number of what `config.json` looks like; a folder with another one is not read."""
-_TOLD = 4
+_MAX_DIFFERENCES = 4
 """Differences between two configs that are told, at most."""
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -43,7 +43,7 @@ class Run:
     mirrors: tuple[Mirror, ...] = ()
 
     @property
-    def plots(self) -> Path:
+    def plots_folder(self) -> Path:
         """The folder of plots, created when it is asked for."""
         path = self.folder / "plots"
         path.mkdir(exist_ok=True)
@@ -57,7 +57,7 @@ class Run:
 
 
 @contextlib.contextmanager
-def opened(name: str, config: RunConfig) -> Iterator[Run]:
+def open_run(name: str, config: RunConfig) -> Iterator[Run]:
     """Create and lock the folder `config.artifacts/NAME`, and refuse a config that does not fit what it holds.
 
     Raises:
@@ -68,13 +68,13 @@ def opened(name: str, config: RunConfig) -> Iterator[Run]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror}; choose a folder with --artifacts DIR") from error
-    with locked(folder):
+    with lock_run(folder):
         _refuse_changes(folder, config)
         yield Run(folder=folder, config=config)
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock_run(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder. It stands beside the folder, so that an emptied folder is empty.
 
     Raises:
@@ -110,7 +110,7 @@ def clear(name: str, config: RunConfig) -> Path:
         return folder
     if not folder.is_dir():
         raise RunError(f"{folder} is a file, not the folder of a run; remove it yourself")
-    with locked(folder):
+    with lock_run(folder):
         try:
             for entry in folder.iterdir():
                 if entry.is_dir() and not entry.is_symlink():
@@ -127,13 +127,13 @@ def write_config(run: Run, device: dict[str, Any]) -> None:
     versions = {"python": platform.python_version(), "thinking": _version("thinking")}
     versions |= {package: _version(package) for package in _PACKAGES}
     record = {
-        "format": FORMAT,
+        "format": FORMAT_VERSION,
         "task": run.folder.name,
-        "config": as_json(run.config),
+        "config": to_json(run.config),
         "versions": versions,
         "device": device,
         "cpu_count": os.cpu_count(),
-        "git": _git(),
+        "git": _git_status(),
     }
     write_json(run.folder / "config.json", record)
 
@@ -152,13 +152,13 @@ def _refuse_changes(folder: Path, config: RunConfig) -> None:
         raise damaged from error
     if not isinstance(record, dict):
         raise damaged
-    if record.get("format") != FORMAT:
+    if record.get("format") != FORMAT_VERSION:
         raise RunError(f"{folder} was written by another version of the program; {mend}")
     if not isinstance(record.get("config"), dict):
         raise damaged
-    if differences := changes(record["config"], config):
-        told = "; ".join(differences[:_TOLD])
-        more = f"; and {len(differences) - _TOLD} more" if len(differences) > _TOLD else ""
+    if differences := list_changes(record["config"], config):
+        told = "; ".join(differences[:_MAX_DIFFERENCES])
+        more = f"; and {len(differences) - _MAX_DIFFERENCES} more" if len(differences) > _MAX_DIFFERENCES else ""
         raise RunError(f"{folder} holds a run of another config ({told}{more}); {mend}")
 
 
@@ -173,7 +173,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git() -> dict[str, Any] | None:
+def _git_status() -> dict[str, Any] | None:
     """The commit of the running program's repository and whether files differ from it, or None without one."""
     command = ["git", "-C", str(Path(sys.argv[0]).resolve().parent)]
     try:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from thinking.experiment.config import Preset, RunConfig
-from thinking.experiment.settings import Setting, parts, written
+from thinking.experiment.settings import Setting, parts, format_value
 
 _INDENT = 26
 _NAMES = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", type(None): "None"}
 
 
-def text(name: str, presets: Mapping[str, Preset], program: str, examples: Sequence[str] = ()) -> str:
+def format_help(name: str, presets: Mapping[str, Preset], program: str, examples: Sequence[str] = ()) -> str:
     """Write the help.
 
     Args:
@@ -40,7 +40,7 @@ def text(name: str, presets: Mapping[str, Preset], program: str, examples: Seque
     first = parser.add_argument_group("presets")
     words = f"settings to start from; the other flags override them (default: {next(iter(presets))})"
     lines = [f"{known}: {preset.help}" if preset.help else known for known, preset in presets.items()]
-    first.add_argument("--preset", metavar="NAME", help=_wrapped([words, *lines], width))
+    first.add_argument("--preset", metavar="NAME", help=_wrap_lines([words, *lines], width))
 
     sections = {"": parser.add_argument_group("flags")}
     general = {field.name for field in dataclasses.fields(RunConfig)}
@@ -58,13 +58,13 @@ def text(name: str, presets: Mapping[str, Preset], program: str, examples: Seque
 
 
 def _add(section: Any, setting: Setting, width: int) -> None:
-    flags = [setting.flag, *([setting.opposite] if setting.opposite else [])]
-    limits = setting.bounds.words()
-    default = "empty" if setting.value in ((), "") else written(setting.value)
+    flags = [setting.flag, *([setting.negated_flag] if setting.negated_flag else [])]
+    limits = setting.bounds.describe()
+    default = "empty" if setting.value in ((), "") else format_value(setting.value)
     words = f"{setting.help} ({limits + '; ' if limits else ''}default: {default})"
     name = _name(setting.hint)
     takes: dict[str, Any] = {"metavar": name} if name else {"action": "store_true"}
-    section.add_argument(*flags, help=_wrapped([words], width), **takes)
+    section.add_argument(*flags, help=_wrap_lines([words], width), **takes)
 
 
 def _name(hint: Any) -> str:
@@ -93,7 +93,7 @@ def _paragraphs(words: str, width: int) -> str:
     return "\n\n".join(textwrap.fill(paragraph, width - 2) for paragraph in words.split("\n\n"))
 
 
-def _wrapped(lines: Sequence[str], width: int) -> str:
+def _wrap_lines(lines: Sequence[str], width: int) -> str:
     """Lines that fit beside the flags; what follows within a line stands two further in."""
     wrapped = [textwrap.fill(line, width - _INDENT, subsequent_indent="  " * (len(lines) > 1)) for line in lines]
     return "\n".join(wrapped).replace("%", "%%")

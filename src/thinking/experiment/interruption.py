@@ -12,8 +12,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Some parents (`timeout`, `uv run`) pass one request on twice, microseconds apart: that is no second wish.
 ECHO_SECONDS = 0.1
 
-_requested: int | None = None
-_held = False
+_requested_number: int | None = None
+_is_holding = False
 
 
 class Interrupted(BaseException):
@@ -24,20 +24,20 @@ class Interrupted(BaseException):
         message: what was saved and how to go on.
     """
 
-    def __init__(self, number: int, message: str = "") -> None:
+    def __init__(self, signal_number: int, message: str = "") -> None:
         super().__init__(message or "nothing was left to save; the same command continues")
-        self.number = number
+        self.signal_number = signal_number
 
 
 @contextlib.contextmanager
-def catching() -> Iterator[None]:
+def catch_signals() -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into `Interrupted`, and end the process at once on the second.
 
     Python runs signal handlers in the main thread between bytecodes, and that thread may wait a long time for the
     device. So a second thread hears of signals through the wake-up file descriptor, and it ends the process.
     """
-    global _requested
-    _requested = None
+    global _requested_number
+    _requested_number = None
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = {number: signal.signal(number, _on_signal) for number in SIGNALS}
@@ -53,26 +53,26 @@ def catching() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
+def hold_signals() -> Iterator[None]:
     """Within, the first signal raises nothing; whoever holds asks `requested` between two pieces of work."""
-    global _held
-    _held = True
+    global _is_holding
+    _is_holding = True
     try:
         yield
     finally:
-        _held = False
+        _is_holding = False
 
 
-def requested() -> int | None:
+def requested_signal() -> int | None:
     """The number of the signal that asked for an end, or None."""
-    return _requested
+    return _requested_number
 
 
 def _on_signal(number: int, frame: types.FrameType | None) -> None:
-    global _requested
-    first = _requested is None
-    _requested = _requested or number
-    if first and not _held:
+    global _requested_number
+    first = _requested_number is None
+    _requested_number = _requested_number or number
+    if first and not _is_holding:
         raise Interrupted(number)
 
 

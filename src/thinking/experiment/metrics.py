@@ -10,15 +10,15 @@ from types import ModuleType
 from typing import Any
 
 from thinking.errors import RunError, UserError
-from thinking.experiment.config import as_json
+from thinking.experiment.config import to_json
 from thinking.experiment.folder import Mirror, Run
 from thinking.files import write_whole
 
-FILE = "metrics.jsonl"
-SAMPLES = "samples.jsonl"
+METRICS_FILE = "metrics.jsonl"
+SAMPLES_FILE = "samples.jsonl"
 
 
-def append(folder: Path, stage: str, step: int, figures: Mapping[str, Any], name: str = FILE) -> None:
+def append(folder: Path, stage: str, step: int, metrics: Mapping[str, Any], name: str = METRICS_FILE) -> None:
     """Add a line: the means of `figures` over the steps since the stage's line before, up to `step`.
 
     Args:
@@ -31,7 +31,7 @@ def append(folder: Path, stage: str, step: int, figures: Mapping[str, Any], name
     Raises:
         RunError: the line cannot be written.
     """
-    line = json.dumps({"stage": stage, "step": step, **figures}, allow_nan=False) + "\n"
+    line = json.dumps({"stage": stage, "step": step, **metrics}, allow_nan=False) + "\n"
     try:
         with (folder / name).open("a", encoding="utf-8") as file:
             file.write(line)
@@ -39,7 +39,7 @@ def append(folder: Path, stage: str, step: int, figures: Mapping[str, Any], name
         raise RunError(f"cannot write {folder / name}: {error.strerror}; the checkpoints are kept") from error
 
 
-def read(folder: Path, name: str = FILE) -> list[dict[str, Any]]:
+def read(folder: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
     """The lines of a run, oldest first; an incomplete last line, left by a process that was killed, is none."""
     path = folder / name
     if not path.exists():
@@ -48,7 +48,7 @@ def read(folder: Path, name: str = FILE) -> list[dict[str, Any]]:
     return [record for line in lines if (record := _record(line)) is not None]
 
 
-def rewind(folder: Path, stage: str, step: int, name: str = FILE) -> None:
+def rewind(folder: Path, stage: str, step: int, name: str = METRICS_FILE) -> None:
     """Drop a stage's lines past a step, and what is no line, so that a resumed run neither repeats nor breaks any.
 
     Raises:
@@ -67,14 +67,14 @@ def rewind(folder: Path, stage: str, step: int, name: str = FILE) -> None:
 
 def flush(folder: Path) -> None:
     """Have the lines on the disk before the checkpoint that relies on them."""
-    for path in (folder / FILE, folder / SAMPLES):
+    for path in (folder / METRICS_FILE, folder / SAMPLES_FILE):
         if path.exists():
             with path.open("a") as file:
                 os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
-def mirrors(run: Run) -> Iterator[tuple[Mirror, ...]]:
+def open_mirrors(run: Run) -> Iterator[tuple[Mirror, ...]]:
     """Open the mirrors that the config asks for, and close them in the end.
 
     Raises:
@@ -84,15 +84,15 @@ def mirrors(run: Run) -> Iterator[tuple[Mirror, ...]]:
     with contextlib.ExitStack() as stack:
         opened = []
         if run.config.tensorboard:
-            opened.append(stack.enter_context(_tensorboard(run.folder / "tensorboard")))
+            opened.append(stack.enter_context(_open_tensorboard(run.folder / "tensorboard")))
         if run.config.wandb:
-            opened.append(stack.enter_context(_wandb(run)))
+            opened.append(stack.enter_context(_open_wandb(run)))
         yield tuple(opened)
 
 
 @contextlib.contextmanager
-def _tensorboard(folder: Path) -> Iterator[Mirror]:
-    library = _imported("tensorboardX", "--tensorboard")
+def _open_tensorboard(folder: Path) -> Iterator[Mirror]:
+    library = _import_library("tensorboardX", "--tensorboard")
     writers: dict[str, Any] = {}
 
     def write(stage: str, step: int, figures: Mapping[str, float]) -> None:
@@ -109,10 +109,10 @@ def _tensorboard(folder: Path) -> Iterator[Mirror]:
 
 
 @contextlib.contextmanager
-def _wandb(run: Run) -> Iterator[Mirror]:
-    library = _imported("wandb", "--wandb")
+def _open_wandb(run: Run) -> Iterator[Mirror]:
+    library = _import_library("wandb", "--wandb")
     try:
-        config = as_json(run.config)
+        config = to_json(run.config)
         board = library.init(project="thinking", name=run.folder.name, dir=str(run.folder), config=config)
     except library.Error as error:
         mend = "set WANDB_API_KEY in the environment, or WANDB_MODE=offline"
@@ -128,7 +128,7 @@ def _wandb(run: Run) -> Iterator[Mirror]:
         board.finish()
 
 
-def _imported(name: str, flag: str) -> ModuleType:
+def _import_library(name: str, flag: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -33,7 +33,7 @@ _PANEL = (4.0, 2.8)  # inches
 _COLUMNS = 3
 
 
-def figure(panels: int = 1, title: str = "") -> tuple[Figure, list]:
+def make_figure(num_panels: int = 1, title: str = "") -> tuple[Figure, list]:
     """Make a figure in the project's style.
 
     Args:
@@ -43,25 +43,25 @@ def figure(panels: int = 1, title: str = "") -> tuple[Figure, list]:
     Returns:
         The figure, and its axes, one a panel.
     """
-    columns = min(panels, _COLUMNS)
-    rows = math.ceil(panels / columns)
+    columns = min(num_panels, _COLUMNS)
+    rows = math.ceil(num_panels / columns)
     made = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows))
     axes = list(made.subplots(rows, columns, squeeze=False).flat)
-    for spare in axes[panels:]:
+    for spare in axes[num_panels:]:
         spare.remove()
     if title:
         made.suptitle(title)
-    return made, axes[:panels]
+    return made, axes[:num_panels]
 
 
-def save(made: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    made.savefig(path, dpi=_DPI, format="png")
+    figure.savefig(path, dpi=_DPI, format="png")
     return path
 
 
-def spread(
+def plot_mean_and_spread(
     path: Path,
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
     x_label: str,
@@ -81,7 +81,7 @@ def spread(
     Returns:
         The path of the PNG.
     """
-    made, (panel,) = figure(1)
+    made, (panel,) = make_figure(1)
     made.set_size_inches(6, 4)
     for index, (name, (x, y)) in enumerate(curves.items()):
         points = x[0] if len(x) == 1 else np.geomspace(max(x[:, 0].max(), 1), x[:, -1].min(), 200)
@@ -95,11 +95,11 @@ def spread(
         panel.axhline(threshold, color=GREY, linestyle="--", linewidth=1, label=f"{threshold:g}")
     panel.set(xscale="log", xlabel=x_label, ylabel=y_label)
     panel.legend()
-    return save(made, path)
+    return save_figure(made, path)
 
 
-def learning_curves(
-    run: Run, metrics_names: Sequence[str], path: Path | None = None, title: str = "Learning curves"
+def plot_learning_curves(
+    run: Run, metric_names: Sequence[str], path: Path | None = None, title: str = "Learning curves"
 ) -> Path:
     """Draw `metrics.jsonl`: a panel a metric, a line a stage, over training steps.
 
@@ -114,8 +114,8 @@ def learning_curves(
     """
     records = metrics.read(run.folder)
     stages = list(dict.fromkeys(record["stage"] for record in records))
-    made, axes = figure(len(metrics_names), title)
-    for panel, name in zip(axes, metrics_names, strict=True):
+    made, axes = make_figure(len(metric_names), title)
+    for panel, name in zip(axes, metric_names, strict=True):
         for index, stage in enumerate(stages):
             points = [(r["step"], r[name]) for r in records if r["stage"] == stage and name in r]
             if points:
@@ -126,4 +126,4 @@ def learning_curves(
         panel.set_ylabel(name.replace("_", " "))
         if len(stages) > 1 and panel.lines:
             panel.legend()
-    return save(made, path or run.plots / "learning_curves.png")
+    return save_figure(made, path or run.plots_folder / "learning_curves.png")

@@ -16,7 +16,7 @@ from thinking.trees import digest
 __all__ = ["digest", "print_rows", "write_results"]
 
 
-def write_results(run: folder.Run, rows: Sequence[Mapping[str, Any]], state: Any, **figures: Any) -> None:
+def write_results(run: folder.Run, rows: Sequence[Mapping[str, Any]], state: Any, **metrics: Any) -> None:
     """Write `results.json` whole or not at all, and print its rows as a table.
 
     Args:
@@ -25,20 +25,20 @@ def write_results(run: folder.Run, rows: Sequence[Mapping[str, Any]], state: Any
         state: the final state, a PyTree; its digest is written as `state_digest`.
         **figures: the run's own figures, written beside `rows`.
     """
-    plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
-    record = {"rows": plain, **{name: _plain(value) for name, value in figures.items()}, "state_digest": digest(state)}
+    plain = [{name: _to_plain(value) for name, value in row.items()} for row in rows]
+    record = {"rows": plain, **{name: _to_plain(value) for name, value in metrics.items()}, "state_digest": digest(state)}
     folder.write_json(run.folder / "results.json", record)
     print_rows(plain)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     """A value as JSON knows it; scalars and arrays of NumPy and JAX become numbers and lists."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
+        return {str(name): _to_plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_to_plain(inner) for inner in value]
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return _to_plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -50,7 +50,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
         numbers = all(isinstance(row.get(column), int | float | None) for row in rows)
         table.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_written(row.get(column)) for column in columns))
+        table.add_row(*(_format_cell(row.get(column)) for column in columns))
     console = progress.console()
     if not console.is_terminal:
         # A pipe has no width: a line there holds its whole row, for `grep` and `awk`.
@@ -58,7 +58,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
 
 
-def _written(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-LARGEST = 2**31 - 1
+MAX_INT = 2**31 - 1
 """What a whole number may be at most where nothing else is declared: it fits the integers of JAX."""
 
 _ONE = {int: "a whole number", float: "a number", str: "a word", Path: "a path", bool: "no value", type(None): "None"}
@@ -29,15 +29,15 @@ class Bounds:
         if None not in (self.minimum, self.above) or None not in (self.maximum, self.below):
             raise TypeError("a number has one lower bound and one upper bound: minimum or above, maximum or below")
 
-    def allow(self, value: Any) -> bool:
+    def allows(self, value: Any) -> bool:
         """Whether all numbers in a value lie within; every float must be finite, whatever is declared."""
         if isinstance(value, tuple):
-            return all(self.allow(item) for item in value)
+            return all(self.allows(item) for item in value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return True
         if isinstance(value, float) and not math.isfinite(value):
             return False
-        bounds = self.of_whole_numbers() if isinstance(value, int) else self
+        bounds = self.for_integers() if isinstance(value, int) else self
         return (
             (bounds.minimum is None or value >= bounds.minimum)
             and (bounds.maximum is None or value <= bounds.maximum)
@@ -45,13 +45,13 @@ class Bounds:
             and (bounds.below is None or value < bounds.below)
         )
 
-    def of_whole_numbers(self) -> "Bounds":
+    def for_integers(self) -> "Bounds":
         """The same, closed on both sides."""
-        minimum = -LARGEST - 1 if self.minimum is None and self.above is None else self.minimum
-        maximum = LARGEST if self.maximum is None and self.below is None else self.maximum
+        minimum = -MAX_INT - 1 if self.minimum is None and self.above is None else self.minimum
+        maximum = MAX_INT if self.maximum is None and self.below is None else self.maximum
         return dataclasses.replace(self, minimum=minimum, maximum=maximum)
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """As `from 1 to 8`, `above 0, up to 1` or `from 0`; empty without bounds."""
         lower = f"from {self.minimum}" if self.minimum is not None else f"above {self.above}"
         upper = f"up to {self.maximum}" if self.maximum is not None else f"below {self.below}"
@@ -88,22 +88,22 @@ class Setting:
     @property
     def flag(self) -> str:
         """As `--model.width`."""
-        return flag_of(self.path)
+        return to_flag(self.path)
 
     @property
-    def opposite(self) -> str | None:
+    def negated_flag(self) -> str | None:
         """The flag that says no, as `--model.no-gated`, if there is one."""
         group, dot, name = self.path.rpartition(".")
-        return flag_of(f"{group}{dot}no-{name}") if self.hint is bool else None
+        return to_flag(f"{group}{dot}no-{name}") if self.hint is bool else None
 
-    def refusal(self, given: str) -> str:
+    def error_message(self, value: str) -> str:
         """The line for a bad value: the flag, the value, what is allowed, and the mend."""
-        if allowed(self.hint, self.bounds) == _ONE[bool]:
-            mend = f"give {self.flag} or {self.opposite}" if self.opposite else f"give {self.flag} alone"
-            return f"{self.flag} {given}: allowed is no value; {mend}"
-        usual = written(self.default)
+        if describe_type(self.hint, self.bounds) == _ONE[bool]:
+            mend = f"give {self.flag} or {self.negated_flag}" if self.negated_flag else f"give {self.flag} alone"
+            return f"{self.flag} {value}: allowed is no value; {mend}"
+        usual = format_value(self.default)
         mend = "leave it out" if self.default is None or not usual else f"take {usual}"
-        return f"{self.flag} {given}: allowed is {allowed(self.hint, self.bounds)}; {mend}"
+        return f"{self.flag} {value}: allowed is {describe_type(self.hint, self.bounds)}; {mend}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +131,7 @@ def is_group(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def misdeclared(config: Any) -> list[str]:
+def find_declaration_errors(config: Any) -> list[str]:
     """The mistakes in a config's declaration, each with its flag.
 
     These are whole numbers without a lower bound, bounds of what is no number, and defaults out of their bounds.
@@ -143,50 +143,50 @@ def misdeclared(config: Any) -> list[str]:
             wrong.append(f"{setting.flag} needs minimum or above")
         if bounds != Bounds() and not kinds & {int, float}:
             wrong.append(f"{setting.flag} has bounds and is no number")
-        if not bounds.allow(setting.default):
+        if not bounds.allows(setting.default):
             wrong.append(f"{setting.flag} has a default out of its bounds")
     return wrong
 
 
-def allowed(hint: Any, bounds: Bounds, many: bool = False) -> str:
+def describe_type(hint: Any, bounds: Bounds, plural: bool = False) -> str:
     """A type in plain words, with the bounds of its numbers."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return allowed(inner[0], bounds, many)
+        return describe_type(inner[0], bounds, plural)
     if origin is Literal:
-        return f"{'' if many else 'one of '}{', '.join(str(choice) for choice in inner)}"
+        return f"{'' if plural else 'one of '}{', '.join(str(choice) for choice in inner)}"
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(allowed(part, bounds, many) for part in inner)
+        return " or ".join(describe_type(part, bounds, plural) for part in inner)
     if origin is tuple and inner[-1] is Ellipsis:
-        return f"any number of {allowed(inner[0], bounds, many=True)}"
+        return f"any number of {describe_type(inner[0], bounds, plural=True)}"
     if origin is tuple and len(set(inner)) == 1:
-        return f"{len(inner)} {allowed(inner[0], bounds, many=True)}"
+        return f"{len(inner)} {describe_type(inner[0], bounds, plural=True)}"
     if origin is tuple:
-        return " and ".join(allowed(part, bounds) for part in inner)
-    noun = (_MANY if many else _ONE).get(hint, getattr(hint, "__name__", str(hint)))
+        return " and ".join(describe_type(part, bounds) for part in inner)
+    noun = (_MANY if plural else _ONE).get(hint, getattr(hint, "__name__", str(hint)))
     if hint is int:
-        return f"{noun} {bounds.of_whole_numbers().words()}"
+        return f"{noun} {bounds.for_integers().describe()}"
     if hint is float:
-        return f"{noun} {bounds.words()}" if bounds != Bounds() else noun.replace("number", "finite number")
+        return f"{noun} {bounds.describe()}" if bounds != Bounds() else noun.replace("number", "finite number")
     return noun
 
 
-def choices(hint: Any) -> list[str]:
+def list_choices(hint: Any) -> list[str]:
     """The words that a flag takes, one or any number of them; empty if it takes something else."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple and inner[-1] is Ellipsis:
-        return choices(inner[0])
+        return list_choices(inner[0])
     if origin in (typing.Union, types.UnionType):
-        return [word for part in inner for word in choices(part)]
+        return [word for part in inner for word in list_choices(part)]
     return [str(choice) for choice in inner] if origin is Literal else []
 
 
-def written(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as one writes it behind its flag."""
-    return " ".join(written(item) for item in value) if isinstance(value, tuple | list) else str(value)
+    return " ".join(format_value(item) for item in value) if isinstance(value, tuple | list) else str(value)
 
 
-def flag_of(path: str) -> str:
+def to_flag(path: str) -> str:
     """As `--model.learning-rate` for `model.learning_rate`."""
     return "--" + path.replace("_", "-")
 

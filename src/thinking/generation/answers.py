@@ -6,11 +6,11 @@ Axes: B rows, N new tokens.
 import jax.numpy as jnp
 
 from thinking.generation.completions import Completions
-from thinking.text.vocabulary import ANSWER, END, in_thought
+from thinking.text.vocabulary import ANSWER, END, is_in_thought
 from thinking.types import Array
 
 
-def answers_of(completions: Completions) -> tuple[Array, Array, Array]:
+def find_answers(completions: Completions) -> tuple[Array, Array, Array]:
     """Where each answer stands: what is between the last answer mark outside thoughts and the first end behind it.
 
     Args:
@@ -22,7 +22,7 @@ def answers_of(completions: Completions) -> tuple[Array, Array, Array]:
     """
     tokens, place, real = tokens_and_mask(completions)
     width = tokens.shape[1]
-    start = jnp.max(jnp.where((tokens == ANSWER) & real & ~in_thought(tokens), place, -1), axis=1) + 1
+    start = jnp.max(jnp.where((tokens == ANSWER) & real & ~is_in_thought(tokens), place, -1), axis=1) + 1
     end = jnp.min(jnp.where((tokens == END) & real & (place >= start[:, None]), place, width), axis=1)
     return start, end - start, (start > 0) & (end < width) & (end > start)
 

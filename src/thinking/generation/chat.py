@@ -15,12 +15,12 @@ from thinking.generation.display import show
 
 Question = TypeVar("Question")
 
-LEAVE = ("quit", "exit")
+EXIT_COMMANDS = ("quit", "exit")
 """Lines that end it, as do the end of the input and Ctrl-C."""
 
 
 def chat(
-    read: Callable[[str], Question],
+    parse: Callable[[str], Question],
     answer: Callable[[Question], Iterable[Text]],
     *,
     greeting: str = "",
@@ -41,21 +41,21 @@ def chat(
     if greeting and at_terminal:
         show([Text(greeting)], console)
     with _until_interrupted(console):
-        for line in (_typed(console) if at_terminal else sys.stdin) if lines is None else lines:
+        for line in (_read_terminal(console) if at_terminal else sys.stdin) if lines is None else lines:
             asked = line.strip()
-            if asked.lower() in LEAVE:
+            if asked.lower() in EXIT_COMMANDS:
                 return
             if not asked:
                 continue
             try:
-                question = read(asked)
+                question = parse(asked)
             except ValueError as refusal:
                 show([Text(str(refusal), "yellow")], console)
             else:
                 show(answer(question), console)
 
 
-def _typed(console: Console) -> Iterator[str]:
+def _read_terminal(console: Console) -> Iterator[str]:
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  lets a person mend a line and find those before it
     while True:
@@ -75,6 +75,6 @@ def _until_interrupted(console: Console) -> Iterator[None]:
     except KeyboardInterrupt:
         console.print()
     except interruption.Interrupted as stop:
-        if stop.number != signal.SIGINT:
+        if stop.signal_number != signal.SIGINT:
             raise
         console.print()

@@ -10,19 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.generation.prompts import check_prompts, check_words, read_prompts
-from thinking.generation.sampling import Sampling, draw
-from thinking.networks.attention.patterns import memory
-from thinking.networks.cache import Cache, widened
+from thinking.generation.prompts import check_prompts, check_tokens, read_prompts
+from thinking.generation.sampling import Sampling, sample_tokens
+from thinking.networks.attention.patterns import memory_bounds
+from thinking.networks.cache import Cache, grow_cache
 from thinking.networks.decoder import Decoder
 from thinking.types import Array, Params
 
-Locate = Callable[[Array, Array], Array]
+LocateFn = Callable[[Array, Array], Array]
 """`locate(where [B, K], token [B]) -> where [B, K]` of a token, given where the one before it was; 0 before the first.
 What location positions read while a text grows."""
 
-STAGES = 4
-STAGE = 64
+MAX_STAGES = 4
+MIN_STAGE_TOKENS = 64
 """A cache that grows with the text is widened at most so often, each time for at least so many tokens: what is not yet
 written is not read either, and each stage is compiled by itself."""
 
@@ -45,7 +45,7 @@ class Completions(NamedTuple):
     stopped: Array
 
 
-class Writing(NamedTuple):
+class GenerationState(NamedTuple):
     """A text under way.
 
     Attributes:
@@ -61,10 +61,10 @@ class Writing(NamedTuple):
 
     cache: Cache
     logits: Array
-    worth: Array
-    where: Array
-    held: Array
-    written: Completions
+    value: Array
+    coordinates: Array
+    token_mask: Array
+    completions: Completions
     step: Array
     key: Array
 
@@ -81,20 +81,20 @@ class Generator(NamedTuple):
             which the cache must have room.
     """
 
-    begin: Callable[[Params, Array, Array, Array, int], Writing]
-    widen: Callable[[Writing, int], Writing]
-    write: Callable[[Params, Writing, Array], Writing]
+    prefill: Callable[[Params, Array, Array, Array, int], GenerationState]
+    grow_cache: Callable[[GenerationState, int], GenerationState]
+    generate_until: Callable[[Params, GenerationState, Array], GenerationState]
 
 
-def generator(
+def make_generator(
     model: Decoder,
     *,
     max_new_tokens: int,
     sampling: Sampling = Sampling(),
     stop_tokens: Sequence[int] = (),
-    forced: Array | None = None,
-    locate: Locate | None = None,
-    coordinates: int = 1,
+    forced_tokens: Array | None = None,
+    locate: LocateFn | None = None,
+    num_coordinates: int = 1,
 ) -> Generator:
     """How a model writes.
 
@@ -116,62 +116,62 @@ def generator(
             f"generation: max_new_tokens {max_new_tokens}: allowed is 1 to {model.context_length - 1}, as the context "
             f"of {model.context_length} also holds the prompt"
         )
-    check_words("stop_tokens", stop_tokens, 0, model.vocabulary)
-    if forced is not None:
-        check_words("forced", forced, -1, model.vocabulary)
+    check_tokens("stop_tokens", stop_tokens, 0, model.vocab_size)
+    if forced_tokens is not None:
+        check_tokens("forced", forced_tokens, -1, model.vocab_size)
 
-    def place(where: Array, tokens: Array) -> tuple[Array | None, Array]:
+    def place(coordinates: Array, tokens: Array) -> tuple[Array | None, Array]:
         """Where tokens [B, M] are, [B, M, K], and where the last one is."""
         if locate is None:
-            return None, where
-        end, each = jax.lax.scan(lambda before, token: (locate(before, token),) * 2, where, tokens.T)
+            return None, coordinates
+        end, each = jax.lax.scan(lambda before, token: (locate(before, token),) * 2, coordinates, tokens.T)
         return each.swapaxes(0, 1), end
 
-    def begin(params: Params, key: Array, prompts: Array, lengths: Array, room: int) -> Writing:
+    def begin(params: Params, key: Array, prompts: Array, lengths: Array, num_reserved_tokens: int) -> GenerationState:
         check_prompts(prompts, lengths, max_new_tokens, model)
         allowed = (max_new_tokens,), (len(prompts), max_new_tokens)
-        if forced is not None and jnp.shape(forced) not in allowed:
-            raise ValueError(f"generation: forced has shape {jnp.shape(forced)}; give {allowed[0]} or {allowed[1]}")
+        if forced_tokens is not None and jnp.shape(forced_tokens) not in allowed:
+            raise ValueError(f"generation: forced has shape {jnp.shape(forced_tokens)}; give {allowed[0]} or {allowed[1]}")
         rows, width = prompts.shape
         real = jnp.arange(width)[None] < lengths[:, None]
         tokens = jnp.where(real, prompts, 0)
-        where, _ = place(jnp.zeros((rows, coordinates), jnp.int32), tokens)
-        read = read_prompts(model, params, tokens, lengths, capacity=width + room, new=max_new_tokens, where=where)
-        last = jnp.zeros((rows, coordinates), jnp.int32)
+        where, _ = place(jnp.zeros((rows, num_coordinates), jnp.int32), tokens)
+        read = read_prompts(model, params, tokens, lengths, capacity=width + num_reserved_tokens, max_new_tokens=max_new_tokens, coordinates=where)
+        last = jnp.zeros((rows, num_coordinates), jnp.int32)
         if where is not None:
             last = jnp.take_along_axis(where, (lengths - 1)[:, None, None], axis=1)[:, 0]
-        held = _held(tokens, real, model.vocabulary if sampling.remembers else 0)
-        return Writing(*read, last, held, _nothing_written(rows, max_new_tokens), jnp.zeros((), jnp.int32), key)
+        held = _make_token_mask(tokens, real, model.vocab_size if sampling.needs_token_mask else 0)
+        return GenerationState(*read, last, held, _empty_completions(rows, max_new_tokens), jnp.zeros((), jnp.int32), key)
 
-    def choose(writing: Writing) -> Array:
-        token = draw(sampling, jax.random.fold_in(writing.key, writing.step), writing.logits, writing.held)
-        if forced is None:
+    def choose(state: GenerationState) -> Array:
+        token = sample_tokens(sampling, jax.random.fold_in(state.key, state.step), state.logits, state.token_mask)
+        if forced_tokens is None:
             return token
-        ordered = jnp.broadcast_to(jnp.asarray(forced, jnp.int32), writing.written.tokens.shape)[:, writing.step]
+        ordered = jnp.broadcast_to(jnp.asarray(forced_tokens, jnp.int32), state.completions.tokens.shape)[:, state.step]
         return jnp.where(ordered >= 0, ordered, token)
 
-    def write_one(params: Params, writing: Writing) -> Writing:
-        token, going = choose(writing), ~writing.written.stopped
-        written = _noted(writing, token, going, stop_tokens)
-        where, last = place(writing.where, token[:, None])
-        held = writing.held
-        if sampling.remembers:
-            held = held | jax.nn.one_hot(token, model.vocabulary, dtype=bool)
-        reading, cache = model.extend(params, writing.cache, token[:, None], real=going.astype(jnp.int32), where=where)
-        return Writing(
-            cache, reading.logits[:, 0], reading.value[:, 0], last, held, written, writing.step + 1, writing.key
+    def write_one(params: Params, state: GenerationState) -> GenerationState:
+        token, going = choose(state), ~state.completions.stopped
+        written = _append_token(state, token, going, stop_tokens)
+        where, last = place(state.coordinates, token[:, None])
+        held = state.token_mask
+        if sampling.needs_token_mask:
+            held = held | jax.nn.one_hot(token, model.vocab_size, dtype=bool)
+        reading, cache = model.extend(params, state.cache, token[:, None], num_valid=going.astype(jnp.int32), coordinates=where)
+        return GenerationState(
+            cache, reading.logits[:, 0], reading.value[:, 0], last, held, written, state.step + 1, state.key
         )
 
-    def widen(writing: Writing, capacity: int) -> Writing:
-        return writing._replace(cache=widened(model.pattern, writing.cache, capacity))
+    def widen(state: GenerationState, capacity: int) -> GenerationState:
+        return state._replace(cache=grow_cache(model.pattern, state.cache, capacity))
 
-    def write(params: Params, writing: Writing, until: Array) -> Writing:
+    def write(params: Params, state: GenerationState, until: Array) -> GenerationState:
         end = jnp.minimum(until, max_new_tokens)
 
-        def going(writing: Writing) -> Array:
-            return (writing.step < end) & ~jnp.all(writing.written.stopped)
+        def going(state: GenerationState) -> Array:
+            return (state.step < end) & ~jnp.all(state.completions.stopped)
 
-        return jax.lax.while_loop(going, lambda writing: write_one(params, writing), writing)
+        return jax.lax.while_loop(going, lambda writing: write_one(params, writing), state)
 
     return Generator(begin, widen, write)
 
@@ -200,19 +200,19 @@ def generate(
     Raises:
         ValueError: as `generator` does.
     """
-    made = generator(model, max_new_tokens=max_new_tokens, **options)
+    made = make_generator(model, max_new_tokens=max_new_tokens, **options)
     lengths = jnp.full(len(prompts), prompts.shape[1], jnp.int32) if lengths is None else lengths
     # A ring does not grow.
-    stages = min(STAGES, -(-max_new_tokens // STAGE)) if memory(model.pattern) is None else 1
+    stages = min(MAX_STAGES, -(-max_new_tokens // MIN_STAGE_TOKENS)) if memory_bounds(model.pattern) is None else 1
     rooms = [-(-max_new_tokens * (stage + 1) // stages) for stage in range(stages)]
-    writing = made.begin(params, key, prompts, lengths, rooms[0])
+    writing = made.prefill(params, key, prompts, lengths, rooms[0])
     for room in rooms:
-        writing = made.write(params, made.widen(writing, prompts.shape[1] + room), room)
-    return writing.written
+        writing = made.generate_until(params, made.grow_cache(writing, prompts.shape[1] + room), room)
+    return writing.completions
 
 
-def streamer(
-    model: Decoder, *, prompt_tokens: int, max_new_tokens: int, every: int = 8, **options: Any
+def make_streamer(
+    model: Decoder, *, max_prompt_tokens: int, max_new_tokens: int, chunk_size: int = 8, **options: Any
 ) -> Callable[[Params, Array, Sequence[int]], Iterator[list[int]]]:
     """Write on from one prompt after another, and hand on what was written while it is written.
 
@@ -231,59 +231,59 @@ def streamer(
         ValueError: as `generator` does, and for `every` below 1; by `stream`, for a prompt that is empty, too long, or
             holds what is no word.
     """
-    if every < 1:
-        raise ValueError(f"generation: every {every} is out of range; give at least 1")
-    made = generator(model, max_new_tokens=max_new_tokens, **options)
-    begin, write = jax.jit(made.begin, static_argnums=4), jax.jit(made.write, donate_argnums=1)
+    if chunk_size < 1:
+        raise ValueError(f"generation: every {chunk_size} is out of range; give at least 1")
+    made = make_generator(model, max_new_tokens=max_new_tokens, **options)
+    begin, write = jax.jit(made.prefill, static_argnums=4), jax.jit(made.generate_until, donate_argnums=1)
 
-    def pieces(params: Params, writing: Writing) -> Iterator[list[int]]:
+    def pieces(params: Params, state: GenerationState) -> Iterator[list[int]]:
         shown, going = 0, True
         while going:
-            writing = write(params, writing, shown + every)
-            length, stopped = int(writing.written.length[0]), bool(writing.written.stopped[0])
-            yield np.asarray(writing.written.tokens[0, shown:length]).tolist()
+            state = write(params, state, shown + chunk_size)
+            length, stopped = int(state.completions.length[0]), bool(state.completions.stopped[0])
+            yield np.asarray(state.completions.tokens[0, shown:length]).tolist()
             shown, going = length, not stopped and length < max_new_tokens
 
     def stream(params: Params, key: Array, prompt: Sequence[int]) -> Iterator[list[int]]:
-        if not 1 <= len(prompt) <= prompt_tokens:
-            raise ValueError(f"generation: a prompt has length {len(prompt)}; allowed is 1 to {prompt_tokens}")
-        check_words("prompt", prompt, 0, model.vocabulary)
-        tokens = np.zeros((1, prompt_tokens), np.int32)
+        if not 1 <= len(prompt) <= max_prompt_tokens:
+            raise ValueError(f"generation: a prompt has length {len(prompt)}; allowed is 1 to {max_prompt_tokens}")
+        check_tokens("prompt", prompt, 0, model.vocab_size)
+        tokens = np.zeros((1, max_prompt_tokens), np.int32)
         tokens[0, : len(prompt)] = prompt
         return pieces(params, begin(params, key, tokens, np.int32([len(prompt)]), max_new_tokens))
 
     return stream
 
 
-def _held(tokens: Array, real: Array, vocabulary: int) -> Array:
+def _make_token_mask(tokens: Array, is_valid: Array, vocab_size: int) -> Array:
     """[B, V] bool, which words are among the real tokens [B, P]."""
     rows = len(tokens)
-    words = jnp.where(real, tokens, vocabulary)
-    return jnp.zeros((rows, vocabulary), bool).at[jnp.arange(rows)[:, None], words].set(True, mode="drop")
+    words = jnp.where(is_valid, tokens, vocab_size)
+    return jnp.zeros((rows, vocab_size), bool).at[jnp.arange(rows)[:, None], words].set(True, mode="drop")
 
 
-def _nothing_written(rows: int, new: int) -> Completions:
-    blank = jnp.zeros((rows, new), jnp.float32)
+def _empty_completions(rows: int, max_new_tokens: int) -> Completions:
+    blank = jnp.zeros((rows, max_new_tokens), jnp.float32)
     none = jnp.zeros(rows, jnp.int32)
     return Completions(blank.astype(jnp.int32), none, blank, blank, none.astype(bool))
 
 
-def _noted(writing: Writing, token: Array, going: Array, stop_tokens: Sequence[int]) -> Completions:
+def _append_token(state: GenerationState, token: Array, is_active: Array, stop_tokens: Sequence[int]) -> Completions:
     """The text with one more token in rows that are going on."""
-    before, step = writing.written, writing.step
-    said = jnp.take_along_axis(writing.logits, token[:, None], axis=1)[:, 0]
-    log_prob = said - jax.nn.logsumexp(writing.logits, axis=1)
+    before, step = state.completions, state.step
+    said = jnp.take_along_axis(state.logits, token[:, None], axis=1)[:, 0]
+    log_prob = said - jax.nn.logsumexp(state.logits, axis=1)
 
     def put(whole: Array, new: Array) -> Array:
-        return jax.lax.dynamic_update_index_in_dim(whole, jnp.where(going, new, 0), step, 1)
+        return jax.lax.dynamic_update_index_in_dim(whole, jnp.where(is_active, new, 0), step, 1)
 
-    stops = jnp.zeros_like(going)
+    stops = jnp.zeros_like(is_active)
     for stop in stop_tokens:
         stops = stops | (token == stop)
     return Completions(
         tokens=put(before.tokens, token),
-        length=before.length + going,
+        length=before.length + is_active,
         log_prob=put(before.log_prob, log_prob),
-        value=put(before.value, writing.worth),
-        stopped=before.stopped | (going & stops),
+        value=put(before.value, state.value),
+        stopped=before.stopped | (is_active & stops),
     )

@@ -10,8 +10,8 @@ from rich.segment import Segments
 from rich.text import Text
 
 from thinking import progress
-from thinking.colors import ANSWER, MARK, NUMBERED, PROMPT, THOUGHT, WRONG
-from thinking.text.vocabulary import ANSWER_KIND, MARK_KIND, NO_KIND, PROMPT_KIND, THOUGHT_KIND, Vocabulary, kinds
+from thinking.colors import ANSWER, MARK, LATENT_THOUGHTS, PROMPT, THOUGHT, WRONG
+from thinking.text.vocabulary import ANSWER_KIND, MARK_KIND, NO_KIND, PROMPT_KIND, THOUGHT_KIND, Vocabulary, token_kinds
 
 STYLES = {NO_KIND: "", PROMPT_KIND: PROMPT, THOUGHT_KIND: THOUGHT, ANSWER_KIND: ANSWER, MARK_KIND: MARK}
 """How each part of a text looks."""
@@ -20,7 +20,7 @@ WIDTH = 512
 """Rows are filled up to so many tokens, and beyond to twice as many, so that few shapes are compiled."""
 
 
-def coloured(tokens: Sequence[int], prompt_length: int, vocabulary: Vocabulary) -> Text:
+def color_tokens(tokens: Sequence[int], prompt_length: int, vocabulary: Vocabulary) -> Text:
     """The text of a row, each part in its style.
 
     Args:
@@ -43,11 +43,11 @@ def coloured(tokens: Sequence[int], prompt_length: int, vocabulary: Vocabulary) 
     return text
 
 
-_kinds = jax.jit(kinds)
+_kinds = jax.jit(token_kinds)
 
 
-def numbered_thoughts(
-    prompt: str, thoughts: Sequence[int], answer: str, *, sign: str = "|", right: bool = True
+def color_numbered_thoughts(
+    prompt: str, thoughts: Sequence[int], answer: str, *, separator: str = "|", is_correct: bool = True
 ) -> Text:
     """A line of a prompt, thoughts that are numbers, and an answer; a number always has the same color.
 
@@ -60,11 +60,11 @@ def numbered_thoughts(
     """
     text = Text.assemble((prompt, PROMPT), (" | ", MARK))
     for thought in thoughts:
-        text.append(f"{thought} ", style=NUMBERED[thought % len(NUMBERED)])
-    return text.append(f"{sign} ", style=MARK).append(answer, style=ANSWER if right else WRONG)
+        text.append(f"{thought} ", style=LATENT_THOUGHTS[thought % len(LATENT_THOUGHTS)])
+    return text.append(f"{separator} ", style=MARK).append(answer, style=ANSWER if is_correct else WRONG)
 
 
-def growing(pieces: Iterable[Sequence[int]], text_of: Callable[[Sequence[int]], Text]) -> Iterator[Text]:
+def show_growing_text(token_chunks: Iterable[Sequence[int]], to_text: Callable[[Sequence[int]], Text]) -> Iterator[Text]:
     """What is new in a text each time that tokens come.
 
     Args:
@@ -73,9 +73,9 @@ def growing(pieces: Iterable[Sequence[int]], text_of: Callable[[Sequence[int]], 
             before it, and a word or a character may take several.
     """
     tokens, shown = [], ""
-    for piece in pieces:
+    for piece in token_chunks:
         tokens.extend(piece)
-        text = text_of(tokens)
+        text = to_text(tokens)
         # A character that is not yet complete is shown once it is.
         whole = text[: len(text.plain.rstrip("\N{REPLACEMENT CHARACTER}"))]
         if whole.plain.startswith(shown):

@@ -48,12 +48,12 @@ class Sampling:
                 raise ValueError(f"sampling: {name} {getattr(self, name)}: allowed is {allowed}")
 
     @property
-    def remembers(self) -> bool:
+    def needs_token_mask(self) -> bool:
         """Whether it matters which words a row already holds."""
         return self.repetition_penalty != 1
 
 
-def adjusted(sampling: Sampling, logits: Array, held: Array) -> Array:
+def process_logits(sampling: Sampling, logits: Array, token_mask: Array) -> Array:
     """Logits [B, V] as they are drawn from, -inf for words that are out.
 
     Args:
@@ -61,29 +61,29 @@ def adjusted(sampling: Sampling, logits: Array, held: Array) -> Array:
         logits: [B, V].
         held: [B, V] bool, words that the row already holds.
     """
-    if sampling.remembers:
+    if sampling.needs_token_mask:
         penalty = sampling.repetition_penalty
-        logits = jnp.where(held, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
+        logits = jnp.where(token_mask, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
     if sampling.temperature == 0:
         likeliest = jnp.argmax(logits, axis=-1)
         return jnp.where(jax.nn.one_hot(likeliest, logits.shape[-1], dtype=bool), logits, -jnp.inf)
     logits = logits / sampling.temperature
     if 0 < sampling.top_k < logits.shape[-1]:
-        logits = _at_least(logits, jax.lax.top_k(logits, sampling.top_k)[0][:, -1:])
+        logits = _drop_below(logits, jax.lax.top_k(logits, sampling.top_k)[0][:, -1:])
     if sampling.top_p < 1:
-        logits = _at_least(logits, _nucleus_edge(logits, sampling.top_p))
+        logits = _drop_below(logits, _find_nucleus_edge(logits, sampling.top_p))
     if sampling.min_p > 0:
-        logits = _at_least(logits, jnp.max(logits, axis=-1, keepdims=True) + math.log(sampling.min_p))
+        logits = _drop_below(logits, jnp.max(logits, axis=-1, keepdims=True) + math.log(sampling.min_p))
     return logits
 
 
-def draw(sampling: Sampling, key: Array, logits: Array, held: Array) -> Array:
+def sample_tokens(sampling: Sampling, key: Array, logits: Array, token_mask: Array) -> Array:
     """[B] int32 words, drawn; consumes the key.
 
     One random number a row falls into one of the words' shares of the whole. To draw one for every word, as
     `jax.random.categorical` does, takes five times as long on a CPU, as long as half of a small decoder's step.
     """
-    drawn_from = adjusted(sampling, logits, held)
+    drawn_from = process_logits(sampling, logits, token_mask)
     if sampling.temperature == 0:
         return jnp.argmax(drawn_from, axis=-1).astype(jnp.int32)
     shares = jnp.exp(drawn_from - jnp.max(drawn_from, axis=-1, keepdims=True))
@@ -96,11 +96,11 @@ def draw(sampling: Sampling, key: Array, logits: Array, held: Array) -> Array:
     return jnp.minimum(found, jnp.max(jnp.where(shares > 0, word, 0), axis=-1))
 
 
-def _at_least(logits: Array, edge: Array) -> Array:
+def _drop_below(logits: Array, edge: Array) -> Array:
     return jnp.where(logits >= edge, logits, -jnp.inf)
 
 
-def _nucleus_edge(logits: Array, top_p: float) -> Array:
+def _find_nucleus_edge(logits: Array, top_p: float) -> Array:
     """[B, 1] the lowest logit of the smallest set of likeliest words that together reach `top_p`."""
     ordered = -jnp.sort(-logits, axis=-1)
     share = jax.nn.softmax(ordered, axis=-1)

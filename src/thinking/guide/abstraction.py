@@ -30,17 +30,17 @@ class Abstraction(NamedTuple):
     pivots: Callable[[State, Array, Array], Array]
 
 
-def skip_step(step: int) -> Abstraction:
+def skip_step(step_size: int) -> Abstraction:
     """Every `step`-th state is a pivot.
 
     Raises:
         ValueError: if step is below 1.
     """
-    if step < 1:
-        raise ValueError(f"skip_step({step}): a step of at least 1 is needed")
+    if step_size < 1:
+        raise ValueError(f"skip_step({step_size}): a step of at least 1 is needed")
 
     def pivots(state: State, items: Array, valid: Array) -> Array:
-        return valid & (jnp.arange(items.shape[0]) % step == 0)
+        return valid & (jnp.arange(items.shape[0]) % step_size == 0)
 
     return Abstraction(lambda key: (), lambda state, items, valid: state, pivots)
 
@@ -140,7 +140,7 @@ def local_maxima(x: Array, valid: Array) -> Array:
     return valid & rises & falls
 
 
-def pivot_levels(abstraction: Abstraction, state: State, items: Array, valid: Array, levels: int) -> Array:
+def pivot_levels(abstraction: Abstraction, state: State, items: Array, valid: Array, num_levels: int) -> Array:
     """Pivots of one path, level by level: those of a level are chosen among those of the level below.
 
     Args:
@@ -157,7 +157,7 @@ def pivot_levels(abstraction: Abstraction, state: State, items: Array, valid: Ar
     index = jnp.arange(length)
     end = jnp.sum(valid) - 1
     masks = [valid]
-    for _ in range(levels):
+    for _ in range(num_levels):
         kept = masks[-1]
         (order,) = jnp.nonzero(kept, size=length, fill_value=0)
         chosen = abstraction.pivots(state, items[order], index < jnp.sum(kept))

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from thinking.guide.abstraction import Abstraction, pivot_levels
-from thinking.guide.hindsight import Pairs, Path, flatten, lessons, pairs_of, questions
-from thinking.guide.hippocampus import Memory, empty, recall, same, select
-from thinking.guide.layers import Layers, stack_layers
-from thinking.guide.react import Ask, Reaction, react
-from thinking.guide.scoring import Scoring, bootstrapped, check_path, lived, monte_carlo
-from thinking.guide.tagging import Tagging, attach, second_thoughts, tag_context, untagged_space
+from thinking.guide.hindsight import Pairs, Path, flatten_examples, make_examples, select_pairs, make_queries
+from thinking.guide.hippocampus import Memory, init_memory, recall, is_same, select
+from thinking.guide.layers import LayerStack, stack_layers
+from thinking.guide.react import InferFn, Reaction, react
+from thinking.guide.scoring import Scoring, td_score, check_path, path_score, monte_carlo
+from thinking.guide.tagging import Tagging, attach_tags, mask_repeats, tag_context, untagged_space
 from thinking.guide.think import Plan, think
 from thinking.kernels.contract import Context, Kernel, Transition
 from thinking.types import Array, Box, Metrics, Space, State
@@ -49,7 +49,7 @@ class Guide(NamedTuple):
 
     init: Callable[[Array], GuideState]
     observe: Callable[[GuideState, Path], tuple[GuideState, Metrics]]
-    remember: Callable[[int], Memory]
+    init_memory: Callable[[int], Memory]
     react: Callable[[GuideState, Memory, Array], Reaction]
     think: Callable[..., Plan]
 
@@ -89,12 +89,12 @@ def guide(
         return GuideState(stacked.init(layers_key), abstraction.init(abstraction_key))
 
     def remember(rows: int) -> Memory:
-        return empty(observed_space, rows, capacity)
+        return init_memory(observed_space, rows, capacity)
 
-    ask = _asker(stacked, tagging, observed_space, capacity)
+    ask = _make_infer_layer(stacked, tagging, observed_space, capacity)
     return Guide(
         init,
-        _observer(stacked, abstraction, scoring, horizon, tagging, observed_space),
+        _make_observe(stacked, abstraction, scoring, horizon, tagging, observed_space),
         remember,
         lambda state, memory, goal: react(ask, state, len(layers), memory, goal),
         lambda state, start, goal, *, max_hops, apply=None: think(
@@ -103,8 +103,8 @@ def guide(
     )
 
 
-def _observer(
-    stacked: Layers,
+def _make_observe(
+    stacked: LayerStack,
     abstraction: Abstraction,
     scoring: Scoring,
     horizon: int | None,
@@ -125,22 +125,22 @@ def _observer(
         items = paths.states
         if tagging is not None:
             tags = jax.vmap(tagging.tag)(items, paths.valid)
-            items = attach(tagging, items, tags, observed_space)
+            items = attach_tags(tagging, items, tags, observed_space)
 
         def batch(layer: int) -> Transition:
             infer = functools.partial(stacked.infer, state.layers, layer)
 
             def teach(path: Path, items: Array, levels: Array) -> Transition:
-                pairs = pairs_of(path, layer, count, horizon)
-                rows = lessons(path, items, levels, layer, context_length, pairs)
+                pairs = select_pairs(path, layer, count, horizon)
+                rows = make_examples(path, items, levels, layer, context_length, pairs)
                 if not scoring.bootstrap:
-                    return rows._replace(score=lived(scoring, path, pairs))
-                after = Pairs(jnp.minimum(pairs.t + 1, path.states.shape[0] - 1), pairs.j, pairs.of_values)
-                expected = infer(*questions(path, items, levels, layer, context_length, after)).score
-                return rows._replace(score=bootstrapped(scoring, path, pairs, expected))
+                    return rows._replace(score=path_score(scoring, path, pairs))
+                after = Pairs(jnp.minimum(pairs.t + 1, path.states.shape[0] - 1), pairs.j, pairs.is_value_target)
+                expected = infer(*make_queries(path, items, levels, layer, context_length, after)).score
+                return rows._replace(score=td_score(scoring, path, pairs, expected))
 
-            rows = flatten(jax.vmap(teach)(paths, items, levels))
-            return rows if tagging is None else second_thoughts(infer, rows, tagging, observed_space)
+            rows = flatten_examples(jax.vmap(teach)(paths, items, levels))
+            return rows if tagging is None else mask_repeats(infer, rows, tagging, observed_space)
 
         fitted, metrics = stacked.fit(state.layers, [batch(layer) for layer in range(count)])
         return GuideState(fitted, known), metrics
@@ -148,14 +148,14 @@ def _observer(
     return observe
 
 
-def _check_paths(paths: Path, pursued: Space, observed: Space) -> None:
-    if paths.values is None and pursued != observed:
+def _check_paths(paths: Path, target_space: Space, observed_space: Space) -> None:
+    if paths.values is None and target_space != observed_space:
         raise ValueError("the top layer pursues values: give Path(values=...)")
-    if paths.values is not None and pursued != Box(1):
+    if paths.values is not None and target_space != Box(1):
         raise ValueError("the top layer pursues states, but the paths tell values: leave them")
 
 
-def _asker(stacked: Layers, tagging: Tagging | None, observed_space: Space, capacity: int) -> Ask:
+def _make_infer_layer(stacked: LayerStack, tagging: Tagging | None, observed_space: Space, capacity: int) -> InferFn:
     """How a layer is asked, given what was lived."""
     length = stacked.kernels[0].context_length
 
@@ -169,7 +169,7 @@ def _asker(stacked: Layers, tagging: Tagging | None, observed_space: Space, capa
             return answer.value, known
         # A layer that knows nothing passes its target on; so does one whose sub-goal is where we are.
         if layer > 0:
-            known &= ~same(answer.value, recall(memory, 1).items[:, 0])
+            known &= ~is_same(answer.value, recall(memory, 1).items[:, 0])
         return select(known, answer.value, target), known
 
     return ask

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.guide.abstraction import forward_mask, last_pivot, next_pivot, reverse_mask
-from thinking.guide.hippocampus import same
+from thinking.guide.hippocampus import is_same
 from thinking.kernels.contract import Context, Transition
 from thinking.types import Array
 
@@ -59,26 +59,26 @@ class Pairs(NamedTuple):
 
     t: Array
     j: Array
-    of_values: bool = False
+    is_value_target: bool = False
 
 
-def lesson_pairs(states: int, horizon: int | None) -> tuple[np.ndarray, np.ndarray]:
+def make_goal_pairs(num_states: int, horizon: int | None) -> tuple[np.ndarray, np.ndarray]:
     """All pairs t < j <= t + horizon of a path of so many states: two [R] arrays."""
-    t, j = np.triu_indices(states, 1)
-    near = j - t <= (states if horizon is None else horizon)
+    t, j = np.triu_indices(num_states, 1)
+    near = j - t <= (num_states if horizon is None else horizon)
     return t[near], j[near]
 
 
-def pairs_of(path: Path, layer: int, layers: int, horizon: int | None) -> Pairs:
+def select_pairs(path: Path, layer: int, num_layers: int, horizon: int | None) -> Pairs:
     """The pairs that one path (without the axis W) teaches one layer."""
     states = path.states.shape[0]
-    if path.values is not None and layer == layers - 1:
+    if path.values is not None and layer == num_layers - 1:
         t = jnp.arange(states - 1)
-        return Pairs(t, jnp.broadcast_to(path.length - 1, t.shape), of_values=True)
-    return Pairs(*lesson_pairs(states, horizon))
+        return Pairs(t, jnp.broadcast_to(path.length - 1, t.shape), is_value_target=True)
+    return Pairs(*make_goal_pairs(states, horizon))
 
 
-def lessons(
+def make_examples(
     path: Path, context_items: Array, levels: Array, layer: int, context_length: int, pairs: Pairs
 ) -> Transition:
     """The lessons of one path (without the axis W) for one layer, not yet scored.
@@ -101,7 +101,7 @@ def lessons(
     following = jnp.minimum(next_pivot(pivots)[owner][t], j)
     taught = (t < j) & (j < path.length)
     if not of_values:
-        taught &= ~same(states[t], states[j])
+        taught &= ~is_same(states[t], states[j])
     if layer + 1 < levels.shape[0]:
         above = levels[layer + 1]
         taught &= forward_mask(above)[j, t] | (j <= next_pivot(above)[t])
@@ -109,22 +109,22 @@ def lessons(
         value = path.actions[t]
     else:
         value = states[following]
-        taught &= ~same(states[t], value)
-    context, target = questions(path, context_items, levels, layer, context_length, pairs)
+        taught &= ~is_same(states[t], value)
+    context, target = make_queries(path, context_items, levels, layer, context_length, pairs)
     weight = jnp.float32(1) if path.weight is None else path.weight[t]
     return Transition(context, target, value, jnp.ones(t.shape, jnp.float32), jnp.where(taught, weight, 0.0))
 
 
-def questions(
+def make_queries(
     path: Path, context_items: Array, levels: Array, layer: int, context_length: int, pairs: Pairs
 ) -> tuple[Context, Array]:
     """What a layer is asked at each t, pursuing each j: contexts and targets of R rows; arguments as of `lessons`."""
     t, j, of_values = pairs
     target = path.values[t][:, None] if of_values else path.states[j]
-    return _contexts(context_items, levels[layer], t, 1 + (t + j) % context_length, context_length), target
+    return _make_contexts(context_items, levels[layer], t, 1 + (t + j) % context_length, context_length), target
 
 
-def _contexts(items: Array, pivots: Array, t: Array, longest: Array, context_length: int) -> Context:
+def _make_contexts(items: Array, pivots: Array, t: Array, max_lengths: Array, context_length: int) -> Context:
     """What the layer recalls at t: on a pivot the pivots before, as in thinking; else the states, as in reacting.
 
     No context is longer than `longest` [R]. A leg of a plan begins with the present alone, so all lengths are taught.
@@ -135,11 +135,11 @@ def _contexts(items: Array, pivots: Array, t: Array, longest: Array, context_len
     for back in range(1, context_length):
         here = places[-1]
         earlier = jnp.where(on_pivot, before[here], here - 1)
-        places.append(jnp.where((here < 0) | (back >= longest), -1, earlier))
+        places.append(jnp.where((here < 0) | (back >= max_lengths), -1, earlier))
     index = jnp.stack(places[::-1], axis=1)
     return Context(items[jnp.maximum(index, 0)], jnp.sum(index >= 0, axis=1))
 
 
-def flatten(batch: Transition) -> Transition:
+def flatten_examples(batch: Transition) -> Transition:
     """Lessons [W, R, ...] of many paths as one batch [W * R, ...]."""
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)

@@ -24,7 +24,7 @@ class Memory(NamedTuple):
     count: Array
 
 
-def empty(space: Space, rows: int, capacity: int) -> Memory:
+def init_memory(space: Space, rows: int, capacity: int) -> Memory:
     """Memories that hold nothing.
 
     Raises:
@@ -64,6 +64,6 @@ def select(where: Array, yes: Array, no: Array) -> Array:
     return jnp.where(where.reshape(where.shape + (1,) * (yes.ndim - where.ndim)), yes, no)
 
 
-def same(left: Array, right: Array) -> Array:
+def is_same(left: Array, right: Array) -> Array:
     """[B] bool, whether the things [B, ...] of each row are one and the same."""
     return jax.vmap(lambda a, b: jnp.all(a == b))(left, right)

@@ -13,7 +13,7 @@ from thinking.kernels.contract import Context, Hypothesis, Kernel, Transition
 from thinking.types import Array, Metrics, State
 
 
-class Layers(NamedTuple):
+class LayerStack(NamedTuple):
     """The kernels of a guide, the lowest first.
 
     Attributes:
@@ -29,7 +29,7 @@ class Layers(NamedTuple):
     infer: Callable[[tuple[State, ...], int, Context, Array], Hypothesis]
 
 
-def stack_layers(kernels: Sequence[Kernel]) -> Layers:
+def stack_layers(kernels: Sequence[Kernel]) -> LayerStack:
     """Group kernels into runs of the same object, and map over each run."""
     groups: list[tuple[Kernel, int]] = []  # the kernel and how many layers it serves
     place: list[tuple[int, int]] = []  # of each layer: its group, and where in the group
@@ -63,4 +63,4 @@ def stack_layers(kernels: Sequence[Kernel]) -> Layers:
         state = jax.tree.map(lambda leaf: leaf[index], states[group])
         return groups[group][0].infer(state, context, target)
 
-    return Layers(tuple(kernels), init, fit, infer)
+    return LayerStack(tuple(kernels), init, fit, infer)

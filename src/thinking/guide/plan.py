@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from thinking.guide.hippocampus import select
 from thinking.types import Array
 
-Inner = Any
+Carry = Any
 
 
 class Plan(NamedTuple):
@@ -31,11 +31,11 @@ class Plan(NamedTuple):
     targets: tuple[Array, ...]
 
 
-Advance = Callable[[Inner, Array, Array], tuple[Inner, Array, tuple[Array, ...]]]
+HopFn = Callable[[Carry, Array, Array], tuple[Carry, Array, tuple[Array, ...]]]
 """`advance(inner, state [B, ...], alive [B]) -> (inner, next state, targets)`: one hop of every row."""
 
 
-def roll(advance: Advance, inner: Inner, start: Array, at_goal: Callable[[Array], Array], max_hops: int) -> Plan:
+def unroll_plan(hop_fn: HopFn, init_carry: Carry, start: Array, is_at_goal: Callable[[Array], Array], max_hops: int) -> Plan:
     """Advance until all have arrived, at most `max_hops` times; one compilation for plans of every length.
 
     Args:
@@ -52,29 +52,29 @@ def roll(advance: Advance, inner: Inner, start: Array, at_goal: Callable[[Array]
         raise ValueError(f"max_hops {max_hops}: a plan has 0 hops or more")
     rows = start.shape[0]
     no_hops = jnp.zeros(rows, jnp.int32)
-    _, _, shapes = jax.eval_shape(advance, inner, start, jnp.ones(rows, bool))
+    _, _, shapes = jax.eval_shape(hop_fn, init_carry, start, jnp.ones(rows, bool))
     states = jnp.repeat(start[:, None], max_hops + 1, axis=1)
     targets = tuple(jnp.zeros((rows, max_hops, *s.shape[1:]), s.dtype) for s in shapes)
 
     if max_hops == 0:
-        return Plan(states, no_hops, at_goal(start), targets)
+        return Plan(states, no_hops, is_at_goal(start), targets)
 
     def going_on(carry: tuple) -> Array:
         hop, state = carry[0], carry[2]
-        return (hop < max_hops) & ~jnp.all(at_goal(state))
+        return (hop < max_hops) & ~jnp.all(is_at_goal(state))
 
     def body(carry: tuple) -> tuple:
         hop, inner, state, hops, states, targets = carry
-        alive = ~at_goal(state)
-        inner, moved, pursued = advance(inner, state, alive)
+        alive = ~is_at_goal(state)
+        inner, moved, pursued = hop_fn(inner, state, alive)
         state = select(alive, moved, state)
         states = states.at[:, hop + 1].set(state)
         targets = tuple(t.at[:, hop].set(p) for t, p in zip(targets, pursued, strict=True))
         return hop + 1, inner, state, hops + alive, states, targets
 
-    carry = (jnp.int32(0), inner, start, no_hops, states, targets)
+    carry = (jnp.int32(0), init_carry, start, no_hops, states, targets)
     made, _, state, hops, states, targets = jax.lax.while_loop(going_on, body, carry)
     # Where the loop ended early, all have arrived and stay.
     after = jnp.arange(max_hops + 1) > made
     stays = after.reshape((1, -1) + (1,) * (start.ndim - 1))
-    return Plan(jnp.where(stays, state[:, None], states), hops, at_goal(state), targets)
+    return Plan(jnp.where(stays, state[:, None], states), hops, is_at_goal(state), targets)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from thinking.guide.hippocampus import Memory, append
-from thinking.guide.plan import Plan, roll
+from thinking.guide.plan import Plan, unroll_plan
 from thinking.types import Array, State
 
-Ask = Callable[[State, int, Memory, Array], tuple[Array, Array]]
+InferFn = Callable[[State, int, Memory, Array], tuple[Array, Array]]
 """`ask(state, layer, memory, target [B, ...]) -> (value [B, ...], known [B] bool)`.
 
 Where a layer knows nothing, its value is the target."""
@@ -28,12 +28,12 @@ class Reaction(NamedTuple):
     targets: tuple[Array, ...]
 
 
-def react(ask: Ask, state: State, layers: int, memory: Memory, goal: Array) -> Reaction:
+def react(infer_layer: InferFn, state: State, num_layers: int, memory: Memory, goal: Array) -> Reaction:
     """Each layer from the top replaces the target by its sub-goal; the lowest gives one action."""
     targets = [goal]
-    for layer in range(layers - 1, 0, -1):
-        targets.append(ask(state, layer, memory, targets[-1])[0])
-    return Reaction(ask(state, 0, memory, targets[-1])[0], tuple(reversed(targets)))
+    for layer in range(num_layers - 1, 0, -1):
+        targets.append(infer_layer(state, layer, memory, targets[-1])[0])
+    return Reaction(infer_layer(state, 0, memory, targets[-1])[0], tuple(reversed(targets)))
 
 
 def pursue(
@@ -44,7 +44,7 @@ def pursue(
     *,
     observe: Callable[[Array], Array],
     step: Callable[[Array, Array], Array],
-    at_goal: Callable[[Array], Array],
+    is_at_goal: Callable[[Array], Array],
     max_hops: int,
 ) -> Plan:
     """React in a world until the goal is reached.
@@ -68,4 +68,4 @@ def pursue(
         reaction = react(memory, goal)
         return memory, step(world, reaction.value), reaction.targets
 
-    return roll(advance, memory, start, at_goal, max_hops)
+    return unroll_plan(advance, memory, start, is_at_goal, max_hops)

@@ -38,7 +38,7 @@ def monte_carlo(discount: float = 0.8, *, reward: bool = False) -> Scoring:
     Raises:
         ValueError: if the discount is not above 0 and below 1.
     """
-    return _checked(Scoring(discount, False, reward))
+    return _validate(Scoring(discount, False, reward))
 
 
 def temporal_difference(discount: float = 0.8, *, reward: bool = False) -> Scoring:
@@ -47,10 +47,10 @@ def temporal_difference(discount: float = 0.8, *, reward: bool = False) -> Scori
     Raises:
         ValueError: if the discount is not above 0 and below 1.
     """
-    return _checked(Scoring(discount, True, reward))
+    return _validate(Scoring(discount, True, reward))
 
 
-def _checked(scoring: Scoring) -> Scoring:
+def _validate(scoring: Scoring) -> Scoring:
     if not 0 < scoring.discount < 1:
         raise ValueError(f"discount {scoring.discount}: allowed is above 0 and below 1")
     return scoring
@@ -62,19 +62,19 @@ def check_path(scoring: Scoring, path: Path) -> None:
         raise ValueError("scores with reward need paths with rewards; give Path(rewards=...) or score without reward")
 
 
-def lived(scoring: Scoring, path: Path, pairs: Pairs) -> Array:
+def path_score(scoring: Scoring, path: Path, pairs: Pairs) -> Array:
     """[R] Monte Carlo scores of the lessons of one path.
 
     Where a layer pursues a value, the score is that value with reward, and 1 without.
     """
     t, j = pairs.t, pairs.j
-    if pairs.of_values:
+    if pairs.is_value_target:
         return path.values[t] if scoring.reward else jnp.ones(t.shape, jnp.float32)
     near = jnp.asarray(scoring.discount ** (j - t), jnp.float32)
-    return near + _gains(scoring.discount, path.rewards)[t, j] if scoring.reward else near
+    return near + _discounted_gains(scoring.discount, path.rewards)[t, j] if scoring.reward else near
 
 
-def bootstrapped(scoring: Scoring, path: Path, pairs: Pairs, expected: Array) -> Array:
+def td_score(scoring: Scoring, path: Path, pairs: Pairs, expected: Array) -> Array:
     """[R] temporal-difference scores of the lessons of one path.
 
     Args:
@@ -85,15 +85,15 @@ def bootstrapped(scoring: Scoring, path: Path, pairs: Pairs, expected: Array) ->
             was lived.
     """
     t, j = pairs.t, pairs.j
-    if pairs.of_values and not scoring.reward:
-        return lived(scoring, path, pairs)
+    if pairs.is_value_target and not scoring.reward:
+        return path_score(scoring, path, pairs)
     gained = (1 - scoring.discount) * path.rewards[t] if scoring.reward else 0.0
-    after = lived(scoring, path, pairs._replace(t=jnp.minimum(t + 1, j)))
+    after = path_score(scoring, path, pairs._replace(t=jnp.minimum(t + 1, j)))
     expected = jnp.where((t + 1 >= j) | (expected == -jnp.inf), after, expected)
     return gained + scoring.discount * expected
 
 
-def _gains(discount: float, rewards: Array) -> Array:
+def _discounted_gains(discount: float, rewards: Array) -> Array:
     """[T, T] what was gained from t until j, discounted; 0 where j <= t."""
     index = jnp.arange(rewards.shape[0])
 

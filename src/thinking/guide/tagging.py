@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.guide.hippocampus import same
+from thinking.guide.hippocampus import is_same
 from thinking.kernels.contract import Context, Hypothesis, Transition
 from thinking.types import Array, Box, Discrete, Space
 
@@ -53,7 +53,7 @@ def visits(count: int = 8, *, cyclic: bool = True) -> Tagging:
     return Tagging(count, tag)
 
 
-def drawn(probabilities: Array, key: Array) -> Tagging:
+def random_tags(probabilities: Array, key: Array) -> Tagging:
     """Tags drawn at random, whatever is true: the control of what tags are worth.
 
     The draw is a function of the history and the key, so that fitting and acting stay pure.
@@ -93,7 +93,7 @@ def untagged_space(space: Space, tagging: Tagging | None) -> Space:
     return Discrete(space.size // tagging.count) if isinstance(space, Discrete) else Box(space.dims - tagging.count)
 
 
-def attach(tagging: Tagging, items: Array, tags: Array, space: Space) -> Array:
+def attach_tags(tagging: Tagging, items: Array, tags: Array, space: Space) -> Array:
     """Items [..., (D)] of `space` with their tags [...], as items of `tagged_space`."""
     if isinstance(space, Discrete):
         return items + space.size * tags
@@ -105,10 +105,10 @@ def tag_context(tagging: Tagging | None, context: Context, space: Space) -> Cont
     if tagging is None:
         return context
     tags = jax.vmap(tagging.tag)(context.items, context.valid)
-    return context._replace(items=attach(tagging, context.items, tags, space))
+    return context._replace(items=attach_tags(tagging, context.items, tags, space))
 
 
-def second_thoughts(
+def mask_repeats(
     infer: Callable[[Context, Array], Hypothesis], batch: Transition, tagging: Tagging, space: Space
 ) -> Transition:
     """Mask the rows whose value the layer would have answered at an earlier meeting with the same state.
@@ -130,8 +130,8 @@ def second_thoughts(
         state, tag = newest[:, : space.dims], jnp.argmax(newest[:, space.dims :], axis=-1)
     mask = batch.mask
     for lower in range(tagging.count - 1):
-        earlier = attach(tagging, state, jnp.full_like(tag, lower), space)
+        earlier = attach_tags(tagging, state, jnp.full_like(tag, lower), space)
         held = infer(batch.context._replace(items=batch.context.items.at[:, -1].set(earlier)), batch.target)
-        repeats = (lower < tag) & (held.score > -jnp.inf) & same(held.value, batch.value)
+        repeats = (lower < tag) & (held.score > -jnp.inf) & is_same(held.value, batch.value)
         mask = jnp.where(repeats, 0, mask)
     return batch._replace(mask=mask)

@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from thinking.guide.hippocampus import Memory, append, reset, same, select
-from thinking.guide.plan import Plan, roll
-from thinking.guide.react import Ask
+from thinking.guide.hippocampus import Memory, append, reset, is_same, select
+from thinking.guide.plan import Plan, unroll_plan
+from thinking.guide.react import InferFn
 from thinking.types import Array, State
 
-Apply = Callable[[Array, Array], Array]
+ApplyFn = Callable[[Array, Array], Array]
 """`apply(state [B, ...], action [B, ...]) -> state [B, ...]`: where the task's own model says an action leads."""
 
 
-class Thought(NamedTuple):
+class ThinkState(NamedTuple):
     """What thinking carries from hop to hop.
 
     Attributes:
@@ -32,19 +32,19 @@ class Thought(NamedTuple):
 
     memories: tuple[Memory, ...]
     targets: tuple[Array, ...]
-    set: Array
+    has_targets: Array
 
 
 def think(
-    ask: Ask,
+    infer_layer: InferFn,
     state: State,
-    layers: int,
-    remember: Callable[[int], Memory],
+    num_layers: int,
+    init_memory: Callable[[int], Memory],
     start: Array,
     goal: Array,
     *,
     max_hops: int,
-    apply: Apply | None = None,
+    apply: ApplyFn | None = None,
 ) -> Plan:
     """Plan for a whole batch of (start, goal) pairs.
 
@@ -59,22 +59,22 @@ def think(
         apply: where an action leads; None if the lowest layer's values are states.
     """
 
-    def advance(thought: Thought, here: Array, alive: Array) -> tuple[Thought, Array, tuple[Array, ...]]:
+    def advance(thought: ThinkState, here: Array, alive: Array) -> tuple[ThinkState, Array, tuple[Array, ...]]:
         memories, targets = list(thought.memories), list(thought.targets)
-        renewed = ~thought.set  # where the target of the layer at hand is new
-        for layer in range(layers - 1, 0, -1):
-            finished = renewed | same(here, targets[layer - 1])
+        renewed = ~thought.has_targets  # where the target of the layer at hand is new
+        for layer in range(num_layers - 1, 0, -1):
+            finished = renewed | is_same(here, targets[layer - 1])
             memories[layer] = append(reset(memories[layer], renewed), here, finished)
-            sub_goal, _ = ask(state, layer, memories[layer], targets[layer])
+            sub_goal, _ = infer_layer(state, layer, memories[layer], targets[layer])
             targets[layer - 1] = select(finished, sub_goal, targets[layer - 1])
             renewed = finished
         memories[0] = append(reset(memories[0], renewed), here)
-        value, known = ask(state, 0, memories[0], targets[0])
+        value, known = infer_layer(state, 0, memories[0], targets[0])
         # Who does not know a step must not dream of being at the goal.
         moved = select(known, value, here) if apply is None else apply(here, value)
-        return Thought(tuple(memories), tuple(targets), thought.set | alive), moved, tuple(targets)
+        return ThinkState(tuple(memories), tuple(targets), thought.has_targets | alive), moved, tuple(targets)
 
     rows = start.shape[0]
     # The lower targets are set by the first hop; until then the goal stands in for its shape.
-    first = Thought(tuple(remember(rows) for _ in range(layers)), (goal,) * layers, jnp.zeros(rows, bool))
-    return roll(advance, first, start, lambda here: same(here, goal), max_hops)
+    first = ThinkState(tuple(init_memory(rows) for _ in range(num_layers)), (goal,) * num_layers, jnp.zeros(rows, bool))
+    return unroll_plan(advance, first, start, lambda here: is_same(here, goal), max_hops)

@@ -96,7 +96,7 @@ def check_context_length(context_length: int) -> None:
         raise ValueError(f"context_length {context_length}: the newest item is part of a context; give at least 1")
 
 
-def check_question(kernel: str, spaces: Spaces, context_length: int, context: Context, target: Array) -> None:
+def check_query(kernel: str, spaces: Spaces, context_length: int, context: Context, target: Array) -> None:
     """Raises ValueError, before any tracing goes deep, if the shapes are not those the kernel was built for."""
     rows = target.shape[:1]
     wanted = {
@@ -109,25 +109,25 @@ def check_question(kernel: str, spaces: Spaces, context_length: int, context: Co
 
 def check_batch(kernel: str, spaces: Spaces, context_length: int, batch: Transition) -> None:
     """The same for all of a batch."""
-    check_question(kernel, spaces, context_length, batch.context, batch.target)
+    check_query(kernel, spaces, context_length, batch.context, batch.target)
     rows = batch.target.shape[:1]
     value = batch.value, (*rows, *spaces.value.shape)
     _check_shapes(kernel, {"value": value, "score": (batch.score, rows), "mask": (batch.mask, rows)})
 
 
-def _check_shapes(kernel: str, wanted: dict[str, tuple[Array, tuple[int, ...]]]) -> None:
-    for name, (given, shape) in wanted.items():
+def _check_shapes(kernel: str, expected: dict[str, tuple[Array, tuple[int, ...]]]) -> None:
+    for name, (given, shape) in expected.items():
         if given.shape != shape:
             raise ValueError(f"{kernel}: {name} has shape {given.shape}, but this kernel was built for {shape}")
 
 
-def without_padding(context: Context) -> Context:
+def zero_padding_items(context: Context) -> Context:
     """The context with zeros where nothing real stands."""
     valid = context.valid.reshape(context.valid.shape + (1,) * (context.items.ndim - context.valid.ndim))
     return context._replace(items=jnp.where(valid, context.items, 0))
 
 
-def without_masked(batch: Transition) -> Transition:
+def zero_masked_rows(batch: Transition) -> Transition:
     """The batch with zeros in padding and in rows of mask 0, which may hold anything, NaN too."""
 
     def blank(leaf: Array) -> Array:
@@ -135,4 +135,4 @@ def without_masked(batch: Transition) -> Transition:
         return jnp.where(counts, leaf, jnp.zeros((), leaf.dtype))
 
     blanked = jax.tree.map(blank, batch)
-    return blanked._replace(context=without_padding(blanked.context))
+    return blanked._replace(context=zero_padding_items(blanked.context))

@@ -15,11 +15,11 @@ from thinking.kernels.contract import (
     Transition,
     check_batch,
     check_context_length,
-    check_question,
-    without_masked,
-    without_padding,
+    check_query,
+    zero_masked_rows,
+    zero_padding_items,
 )
-from thinking.kernels.slots import Learning, Slots, best_slot, slot_loss
+from thinking.kernels.slots import Learning, Slots, select_best_slot, compute_slot_loss
 from thinking.train_state import RunnerState, apply_gradients, init_train_state
 from thinking.types import Array, Metrics, State
 
@@ -63,14 +63,14 @@ def gradient_kernel(
 
     def loss(params: State, batch: Transition, key: Array) -> tuple[Array, Metrics]:
         slots = network.apply(params, batch.context, batch.target, key)
-        losses, parts = slot_loss(learning, spaces.value, slots, batch.value, batch.score)
+        losses, parts = compute_slot_loss(learning, spaces.value, slots, batch.value, batch.score)
         weight = batch.mask / jnp.maximum(jnp.sum(batch.mask), jnp.finfo(jnp.float32).tiny)
         mean = {name: jnp.sum(weight * value) for name, value in {"loss": losses, **parts}.items()}
         return mean["loss"], mean
 
     def fit(state: RunnerState, batch: Transition) -> tuple[RunnerState, Metrics]:
         check_batch(name, spaces, context_length, batch)
-        batch = without_masked(batch)
+        batch = zero_masked_rows(batch)
         key, dropout_key = jax.random.split(state.key)
         gradients, metrics = jax.grad(loss, has_aux=True)(state.train_state.params, batch, dropout_key)
         fitted = RunnerState(apply_gradients(state.train_state, optimizer, gradients), key)
@@ -79,7 +79,7 @@ def gradient_kernel(
         return jax.tree.map(lambda new, old: jnp.where(taught, new, old), fitted, state), metrics
 
     def infer(state: RunnerState, context: Context, target: Array) -> Hypothesis:
-        check_question(name, spaces, context_length, context, target)
-        return best_slot(spaces.value, network.apply(state.train_state.params, without_padding(context), target, None))
+        check_query(name, spaces, context_length, context, target)
+        return select_best_slot(spaces.value, network.apply(state.train_state.params, zero_padding_items(context), target, None))
 
     return Kernel(init, fit, infer, spaces, context_length)

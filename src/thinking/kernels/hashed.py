@@ -10,8 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.kernels.contract import Context, Hypothesis, Kernel, Spaces, Transition, check_batch, check_question
-from thinking.kernels.keys import digits
+from thinking.kernels.contract import Context, Hypothesis, Kernel, Spaces, Transition, check_batch, check_query
+from thinking.kernels.keys import encode_digits
 from thinking.types import Array, Metrics
 
 WAYS = 16
@@ -32,7 +32,7 @@ class HashedState(NamedTuple):
     score: Array
 
 
-def hashed(spaces: Spaces, context_length: int, radices: tuple[int, ...], capacity: int) -> Kernel:
+def hashed_table(spaces: Spaces, context_length: int, radices: tuple[int, ...], capacity: int) -> Kernel:
     """An exact kernel of bounded size; built by `table` when its keys are too many to index.
 
     What it still holds is exact. When a bucket is full, the lowest score of the bucket and the newcomer goes (of equal
@@ -48,8 +48,8 @@ def hashed(spaces: Spaces, context_length: int, radices: tuple[int, ...], capaci
     buckets = math.ceil(capacity / ways)
 
     def question(context: Context, target: Array) -> tuple[Array, Array, Array]:
-        check_question("table", spaces, context_length, context, target)
-        key, legal = digits(context, target, radices)
+        check_query("table", spaces, context_length, context, target)
+        key, legal = encode_digits(context, target, radices)
         return key, legal, _hash(key) % jnp.uint32(buckets)
 
     def init(key: Array) -> HashedState:

@@ -6,7 +6,7 @@ from thinking.kernels.contract import Context
 from thinking.types import Array
 
 
-def digits(context: Context, target: Array, radices: tuple[int, ...]) -> tuple[Array, Array]:
+def encode_digits(context: Context, target: Array, radices: tuple[int, ...]) -> tuple[Array, Array]:
     """The key as digits [B, C + 1] int32 (a missing item is the digit after the last state), and whether it is legal.
 
     Returns:

@@ -10,7 +10,7 @@ import optax
 
 from thinking.kernels.contract import Context, Kernel, Spaces
 from thinking.kernels.gradient import Network, gradient_kernel
-from thinking.kernels.slots import UNTOUCHED, Learning, Slots, value_access
+from thinking.kernels.slots import INITIAL_SCORE_LOGIT, Learning, Slots, value_access
 from thinking.types import Array, Discrete, Space, State, value_width
 
 
@@ -21,8 +21,8 @@ def linear(
     target: Space,
     optimizer: optax.GradientTransformation,
     context_length: int = 1,
-    cells: int = 512,
-    slots: int = 32,
+    num_cells: int = 512,
+    num_slots: int = 32,
     learning: Learning = value_access(),
 ) -> Kernel:
     """A gradient kernel of M softmax-addressed cells with S slots each.
@@ -40,18 +40,18 @@ def linear(
     Raises:
         ValueError: if a size is below 1.
     """
-    if cells < 1 or slots < 1:
-        raise ValueError(f"linear: cells {cells} and slots {slots} must each be at least 1")
+    if num_cells < 1 or num_slots < 1:
+        raise ValueError(f"linear: cells {num_cells} and slots {num_slots} must each be at least 1")
     spaces = Spaces(input, value, target)
     width = value_width(value)
 
     def init(key: Array) -> State:
         context_key, target_key, value_key = jax.random.split(key, 3)
         return {
-            "context_keys": jax.random.normal(context_key, (context_length, value_width(input), cells)),
-            "target_keys": jax.random.normal(target_key, (value_width(target), cells)),
-            "values": jax.random.normal(value_key, (cells, slots * width)),
-            "scores": jnp.full((cells, slots), UNTOUCHED, jnp.float32),
+            "context_keys": jax.random.normal(context_key, (context_length, value_width(input), num_cells)),
+            "target_keys": jax.random.normal(target_key, (value_width(target), num_cells)),
+            "values": jax.random.normal(value_key, (num_cells, num_slots * width)),
+            "scores": jnp.full((num_cells, num_slots), INITIAL_SCORE_LOGIT, jnp.float32),
         }
 
     def apply(params: State, context: Context, question_target: Array, dropout_key: Array | None) -> Slots:
@@ -61,7 +61,7 @@ def linear(
             product = _product(input, context.items[:, place], params["context_keys"][place])
             match = match + jnp.where(context.valid[:, place, None], product, 0)
         address = jax.nn.softmax(match)
-        return Slots((address @ params["values"]).reshape(-1, slots, width), address @ params["scores"])
+        return Slots((address @ params["values"]).reshape(-1, num_slots, width), address @ params["scores"])
 
     return gradient_kernel(
         "linear",

@@ -14,7 +14,7 @@ from thinking.types import Array, Box, Discrete, Metrics, Space
 
 Access = Literal["value", "score"]
 
-UNTOUCHED = -3.0
+INITIAL_SCORE_LOGIT = -3.0
 """Logit of a new slot's score: about 0.05, so that what nobody taught does not win."""
 
 
@@ -49,27 +49,27 @@ class Learning(NamedTuple):
     """
 
     access: Access
-    patience: float
+    shortfall_weight: float
     score_weight: float
     penalty: float
 
 
-def value_access(*, patience: float = 0.02, score_weight: float = 3.0, penalty: float = 0.01) -> Learning:
+def value_access(*, shortfall_weight: float = 0.02, score_weight: float = 3.0, penalty: float = 0.01) -> Learning:
     """A row trains the slot whose value is most like its own: a slot comes to hold one value, and its best score."""
-    return _checked(Learning("value", patience, score_weight, penalty))
+    return _validate(Learning("value", shortfall_weight, score_weight, penalty))
 
 
-def score_access(*, patience: float = 0.1, score_weight: float = 10.0, penalty: float = 0.1) -> Learning:
+def score_access(*, shortfall_weight: float = 0.1, score_weight: float = 10.0, penalty: float = 0.1) -> Learning:
     """A row trains the slot of its score's level: a slot comes to hold the values that were that good.
 
     The scores then only tell which levels were ever reached, so what draws untouched ones down is stronger here.
     """
-    return _checked(Learning("score", patience, score_weight, penalty))
+    return _validate(Learning("score", shortfall_weight, score_weight, penalty))
 
 
-def _checked(learning: Learning) -> Learning:
-    if not 0 <= learning.patience <= 1:
-        raise ValueError(f"patience {learning.patience}: allowed is 0 (never forget) to 1 (average)")
+def _validate(learning: Learning) -> Learning:
+    if not 0 <= learning.shortfall_weight <= 1:
+        raise ValueError(f"patience {learning.shortfall_weight}: allowed is 0 (never forget) to 1 (average)")
     if learning.score_weight < 0 or learning.penalty < 0:
         raise ValueError(
             f"score_weight {learning.score_weight}, penalty {learning.penalty}: allowed are numbers from 0"
@@ -77,7 +77,7 @@ def _checked(learning: Learning) -> Learning:
     return learning
 
 
-def slot_loss(learning: Learning, space: Space, slots: Slots, value: Array, score: Array) -> tuple[Array, Metrics]:
+def compute_slot_loss(learning: Learning, space: Space, slots: Slots, value: Array, score: Array) -> tuple[Array, Metrics]:
     """Loss of each row, for values [B, ...] of `space` and scores [B].
 
     Returns:
@@ -92,9 +92,9 @@ def slot_loss(learning: Learning, space: Space, slots: Slots, value: Array, scor
     # Only the chosen slot is differentiated. A product, as the gradient of a gather would be a slow scatter.
     said = jnp.sum(touched[..., None] * slots.values, axis=1, keepdims=True)
     predicted = jax.lax.stop_gradient(jnp.sum(touched * jax.nn.sigmoid(slots.scores), axis=1))
-    eager = jnp.where(score > predicted - _MARGIN, 1.0, learning.patience)
+    eager = jnp.where(score > predicted - _MARGIN, 1.0, learning.shortfall_weight)
     value_loss = eager * _distances(space, said, value)[:, 0]
-    pull = jnp.where(score > predicted, 1.0, learning.patience)[:, None] * touched
+    pull = jnp.where(score > predicted, 1.0, learning.shortfall_weight)[:, None] * touched
     # Cross entropy to the row's score for the touched slot, and to 0 for the others: softplus(z) - target * z.
     rise = jax.nn.softplus(slots.scores)
     score_loss = jnp.sum(
@@ -103,7 +103,7 @@ def slot_loss(learning: Learning, space: Space, slots: Slots, value: Array, scor
     return value_loss + learning.score_weight * score_loss, {"value_loss": value_loss, "score_loss": score_loss}
 
 
-def best_slot(space: Space, slots: Slots) -> Hypothesis:
+def select_best_slot(space: Space, slots: Slots) -> Hypothesis:
     """The slot of the highest score, its value as an index or a vector."""
     best = jnp.argmax(slots.scores, axis=1)
     value = jnp.take_along_axis(slots.values, best[:, None, None], axis=1)[:, 0]

@@ -17,10 +17,10 @@ from thinking.kernels.contract import (
     Transition,
     check_batch,
     check_context_length,
-    check_question,
+    check_query,
 )
-from thinking.kernels.hashed import hashed
-from thinking.kernels.keys import digits
+from thinking.kernels.hashed import hashed_table
+from thinking.kernels.keys import encode_digits
 from thinking.types import Array, Discrete, Metrics, Space
 
 
@@ -62,16 +62,16 @@ def table(*, input: Space, value: Space, target: Space, context_length: int = 1,
     # The newest item is always there; each older one may be missing, which is one digit more.
     radices = (*([input.size + 1] * (context_length - 1)), input.size, target.size)
     if math.prod(radices) > capacity:
-        return hashed(spaces, context_length, radices, capacity)
-    return _indexed(spaces, context_length, radices)
+        return hashed_table(spaces, context_length, radices, capacity)
+    return _indexed_table(spaces, context_length, radices)
 
 
-def _indexed(spaces: Spaces, context_length: int, radices: tuple[int, ...]) -> Kernel:
+def _indexed_table(spaces: Spaces, context_length: int, radices: tuple[int, ...]) -> Kernel:
     questions = math.prod(radices)
 
     def address(context: Context, target: Array) -> Array:
-        check_question("table", spaces, context_length, context, target)
-        key, legal = digits(context, target, radices)
+        check_query("table", spaces, context_length, context, target)
+        key, legal = encode_digits(context, target, radices)
         index = jnp.zeros_like(target, jnp.int32)
         for column, radix in enumerate(radices):
             index = index * radix + key[:, column]

@@ -9,12 +9,12 @@ from flax import nnx
 
 from thinking.kernels.contract import Context, Kernel, Spaces, check_context_length
 from thinking.kernels.gradient import Network, gradient_kernel
-from thinking.kernels.slots import UNTOUCHED, Learning, Slots, value_access
+from thinking.kernels.slots import INITIAL_SCORE_LOGIT, Learning, Slots, value_access
 from thinking.networks.attention.patterns import Window
 from thinking.networks.attention.sparse import attention
-from thinking.networks.blocks import Block, BlockConfig, Placement
+from thinking.networks.blocks import Block, BlockConfig, PositionalEncoding
 from thinking.networks.positions import Position, rotary
-from thinking.networks.pure import pure
+from thinking.networks.pure import make_pure
 from thinking.types import Array, Discrete, Space, State, value_width
 
 
@@ -27,9 +27,9 @@ def transformer(
     context_length: int = 1,
     window: int | None = None,
     width: int = 128,
-    heads: int = 4,
-    blocks: int = 1,
-    slots: int = 32,
+    num_heads: int = 4,
+    num_blocks: int = 1,
+    num_slots: int = 32,
     dropout: float = 0.0,
     position: Position = rotary(),
     learning: Learning = value_access(),
@@ -56,21 +56,21 @@ def transformer(
     """
     check_context_length(context_length)
     window = context_length if window is None else window
-    _check(width=width, blocks=blocks, slots=slots, window=window)
+    _check(width=width, blocks=num_blocks, slots=num_slots, window=window)
     spaces = Spaces(input, value, target)
 
-    block = BlockConfig(width, heads, position=position, dropout=dropout)
+    block = BlockConfig(width, num_heads, position=position, dropout=dropout)
 
-    def build(key: Array) -> _Reader:
-        return _Reader(spaces, context_length, window, block, blocks, slots, nnx.Rngs(key))
+    def build(key: Array) -> _SlotNetwork:
+        return _SlotNetwork(spaces, context_length, window, block, num_blocks, num_slots, nnx.Rngs(key))
 
-    init, network = pure(build)
+    init, network = make_pure(build)
 
     def apply(params: State, context: Context, target: Array, dropout_key: Array | None) -> Slots:
         rngs = None if dropout_key is None or dropout == 0 else nnx.Rngs(dropout=dropout_key)
         return network(params)(context, target, rngs)
 
-    _try_out(init, apply, spaces, context_length)
+    _check_builds(init, apply, spaces, context_length)
     return gradient_kernel(
         "transformer",
         Network(init, apply),
@@ -87,7 +87,7 @@ def _check(**sizes: int) -> None:
             raise ValueError(f"transformer: {name} {size} must be at least 1")
 
 
-def _try_out(init: Callable, apply: Callable, spaces: Spaces, context_length: int) -> None:
+def _check_builds(init: Callable, apply: Callable, spaces: Spaces, context_length: int) -> None:
     """Let what does not fit (a width that a position encoding cannot use) be said now and not at the first fit."""
 
     def once() -> Slots:
@@ -98,7 +98,7 @@ def _try_out(init: Callable, apply: Callable, spaces: Spaces, context_length: in
     jax.eval_shape(once)
 
 
-class _Reader(nnx.Module):
+class _SlotNetwork(nnx.Module):
     """The network of the kernel."""
 
     def __init__(
@@ -107,19 +107,19 @@ class _Reader(nnx.Module):
         context_length: int,
         window: int,
         block: BlockConfig,
-        blocks: int,
-        slots: int,
+        num_blocks: int,
+        num_slots: int,
         rngs: nnx.Rngs,
     ) -> None:
         width = block.width
-        self.pattern, self.slots = Window(window), slots
-        self.read_item = _encoder(spaces.input, width, rngs)
-        self.read_target = _encoder(spaces.target, width, rngs)
-        self.place = Placement(block, context_length, rngs)
-        self.blocks = nnx.List([Block(block, rngs) for _ in range(blocks)])
+        self.pattern, self.slots = Window(window), num_slots
+        self.read_item = _make_encoder(spaces.input, width, rngs)
+        self.read_target = _make_encoder(spaces.target, width, rngs)
+        self.place = PositionalEncoding(block, context_length, rngs)
+        self.blocks = nnx.List([Block(block, rngs) for _ in range(num_blocks)])
         self.norm = nnx.RMSNorm(width, rngs=rngs)
-        self.say_values = nnx.Linear(width, slots * value_width(spaces.value), rngs=rngs)
-        self.say_scores = nnx.Linear(width, slots, bias_init=nnx.initializers.constant(UNTOUCHED), rngs=rngs)
+        self.say_values = nnx.Linear(width, num_slots * value_width(spaces.value), rngs=rngs)
+        self.say_scores = nnx.Linear(width, num_slots, bias_init=nnx.initializers.constant(INITIAL_SCORE_LOGIT), rngs=rngs)
 
     def __call__(self, context: Context, target: Array, rngs: nnx.Rngs | None) -> Slots:
         segments = context.valid.astype(jnp.int32)
@@ -143,7 +143,7 @@ class _Reader(nnx.Module):
         return Slots(values.reshape(*values.shape[:1], self.slots, -1), self.say_scores(newest))
 
 
-def _encoder(space: Space, width: int, rngs: nnx.Rngs) -> nnx.Module:
+def _make_encoder(space: Space, width: int, rngs: nnx.Rngs) -> nnx.Module:
     if isinstance(space, Discrete):
         return nnx.Embed(space.size, width, embedding_init=nnx.initializers.normal(1.0), rngs=rngs)
     return nnx.Linear(space.dims, width, rngs=rngs)

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.text.packing import rows_of_step
+from thinking.text.packing import batch_rows
 from thinking.types import Array
 
 
-class Progress(NamedTuple):
+class CurriculumState(NamedTuple):
     """How far a learner has come; part of what a run saves.
 
     Attributes:
@@ -26,8 +26,8 @@ class Progress(NamedTuple):
 
     success: Array
     weight: Array
-    attempts: Array
-    opened: Array
+    num_attempts: Array
+    unlocked: Array
 
 
 class Curriculum(NamedTuple):
@@ -40,13 +40,13 @@ class Curriculum(NamedTuple):
         draw: `draw(progress, key, count) -> [count] int32`, open levels; consumes the key.
     """
 
-    init: Callable[[], Progress]
-    observe: Callable[[Progress, Array, Array, Array], Progress]
-    draw: Callable[[Progress, Array, int], Array]
+    init: Callable[[], CurriculumState]
+    update: Callable[[CurriculumState, Array, Array, Array], CurriculumState]
+    sample: Callable[[CurriculumState, Array, int], Array]
 
 
 def curriculum(
-    levels: int, *, threshold: float = 0.9, memory: float = 256.0, least: int = 256, review: float = 0.1
+    num_levels: int, *, threshold: float = 0.9, decay_attempts: float = 256.0, min_attempts: int = 256, review_weight: float = 0.1
 ) -> Curriculum:
     """A ladder of levels.
 
@@ -63,50 +63,50 @@ def curriculum(
     Raises:
         ValueError: if an argument is out of range.
     """
-    if levels < 1:
-        raise ValueError(f"curriculum: {levels} levels; give at least 1")
+    if num_levels < 1:
+        raise ValueError(f"curriculum: {num_levels} levels; give at least 1")
     if not 0 < threshold <= 1:
         raise ValueError(f"curriculum: threshold {threshold} is out of range; give more than 0 and at most 1")
-    for name, value in (("memory", memory), ("least", least), ("review", review)):
+    for name, value in (("memory", decay_attempts), ("least", min_attempts), ("review", review_weight)):
         if value <= 0:
             raise ValueError(f"curriculum: {name} {value} is out of range; give more than 0")
 
-    def init() -> Progress:
-        none = jnp.zeros(levels, jnp.float32)
-        return Progress(none, none, none, jnp.arange(levels) == 0)
+    def init() -> CurriculumState:
+        none = jnp.zeros(num_levels, jnp.float32)
+        return CurriculumState(none, none, none, jnp.arange(num_levels) == 0)
 
-    def observe(progress: Progress, level: Array, success: Array, mask: Array) -> Progress:
+    def observe(progress: CurriculumState, level: Array, success: Array, mask: Array) -> CurriculumState:
         if not level.shape == success.shape == mask.shape:
             raise ValueError(
                 f"curriculum: level {level.shape}, success {success.shape} and mask {mask.shape}; give all [attempts]"
             )
-        met = jnp.zeros(levels, jnp.float32).at[level].add(mask)
-        total = jnp.zeros(levels, jnp.float32).at[level].add(jnp.where(mask > 0, success * mask, 0.0))
+        met = jnp.zeros(num_levels, jnp.float32).at[level].add(mask)
+        total = jnp.zeros(num_levels, jnp.float32).at[level].add(jnp.where(mask > 0, success * mask, 0.0))
         # Attempts of one call count alike.
-        kept = jnp.exp(-met / memory)
+        kept = jnp.exp(-met / decay_attempts)
         mean = total / jnp.maximum(met, 1)
-        after = Progress(
+        after = CurriculumState(
             success=kept * progress.success + (1 - kept) * mean,
             weight=kept * progress.weight + (1 - kept),
-            attempts=progress.attempts + met,
-            opened=progress.opened,
+            num_attempts=progress.num_attempts + met,
+            unlocked=progress.unlocked,
         )
-        passed = after.opened & (after.attempts >= least) & (estimate(after) >= threshold)
-        return after._replace(opened=after.opened | jnp.roll(passed, 1).at[0].set(True))
+        passed = after.unlocked & (after.num_attempts >= min_attempts) & (estimate_success(after) >= threshold)
+        return after._replace(unlocked=after.unlocked | jnp.roll(passed, 1).at[0].set(True))
 
-    def draw(progress: Progress, key: Array, count: int) -> Array:
-        weight = jnp.where(progress.opened, review + 1 - estimate(progress), 0.0)
+    def draw(progress: CurriculumState, key: Array, count: int) -> Array:
+        weight = jnp.where(progress.unlocked, review_weight + 1 - estimate_success(progress), 0.0)
         return jax.random.categorical(key, jnp.log(weight), shape=(count,)).astype(jnp.int32)
 
     return Curriculum(init, observe, draw)
 
 
-def estimate(progress: Progress) -> Array:
+def estimate_success(state: CurriculumState) -> Array:
     """[L] float32, the measured success of each level; 0 where nothing was measured."""
-    return progress.success / jnp.maximum(progress.weight, jnp.finfo(jnp.float32).tiny)
+    return state.success / jnp.maximum(state.weight, jnp.finfo(jnp.float32).tiny)
 
 
-def rows_of_levels(key: Array, level: Array, starts: Array) -> Array:
+def sample_rows(key: Array, level: Array, starts: Array) -> Array:
     """[N] int32, a row for each level drawn, of rows that are ordered by level.
 
     Args:
@@ -118,7 +118,7 @@ def rows_of_levels(key: Array, level: Array, starts: Array) -> Array:
     return jax.random.randint(key, level.shape, first, end, jnp.int32)
 
 
-class Syllabus(NamedTuple):
+class IndexSampler(NamedTuple):
     """Which rows a step learns from; pure functions, all jit.
 
     Attributes:
@@ -129,26 +129,26 @@ class Syllabus(NamedTuple):
     """
 
     init: Callable[[], Any]
-    draw: Callable[[Any, Array, Array, int], tuple[Array, Array]]
-    observe: Callable[[Any, Array, Array, Array], Any]
-    opened: Callable[[Any], Array]
+    sample: Callable[[Any, Array, Array, int], tuple[Array, Array]]
+    update: Callable[[Any, Array, Array, Array], Any]
+    num_unlocked: Callable[[Any], Array]
 
 
-def evenly(rows: int) -> Syllabus:
+def uniform_sampler(num_rows: int) -> IndexSampler:
     """Every row once in each epoch, whatever is measured."""
 
     def draw(progress: tuple, key: Array, step: Array, count: int) -> tuple[Array, Array]:
         del progress
-        return rows_of_step(key, step, rows, count), jnp.zeros(count, jnp.int32)
+        return batch_rows(key, step, num_rows, count), jnp.zeros(count, jnp.int32)
 
     def observe(progress: tuple, level: Array, success: Array, mask: Array) -> tuple:
         del level, success, mask
         return progress
 
-    return Syllabus(lambda: (), draw, observe, lambda progress: jnp.ones(()))
+    return IndexSampler(lambda: (), draw, observe, lambda progress: jnp.ones(()))
 
 
-def replay(rows: int, *, memory: float = 0.5, review: float = 0.1) -> Syllabus:
+def prioritized_sampler(num_rows: int, *, ema_decay: float = 0.5, review_weight: float = 0.1) -> IndexSampler:
     """Rows drawn by what is left to be learned of each, told from its own measured success, none twice in a draw.
 
     Prioritized level replay (Jiang et al. 2021) with every row as a level. A row weighs `review + 1 - success`. Success
@@ -162,29 +162,29 @@ def replay(rows: int, *, memory: float = 0.5, review: float = 0.1) -> Syllabus:
     Raises:
         ValueError: if an argument is out of range; by `draw`, if more rows are asked for than there are.
     """
-    if rows < 1:
-        raise ValueError(f"replay: {rows} rows; give at least 1")
-    if not 0 <= memory < 1 or review <= 0:
-        raise ValueError(f"replay: memory {memory}, review {review}: give 0 to below 1, and more than 0")
+    if num_rows < 1:
+        raise ValueError(f"replay: {num_rows} rows; give at least 1")
+    if not 0 <= ema_decay < 1 or review_weight <= 0:
+        raise ValueError(f"replay: memory {ema_decay}, review {review_weight}: give 0 to below 1, and more than 0")
 
     def draw(success: Array, key: Array, step: Array, count: int) -> tuple[Array, Array]:
-        if count > rows:
-            raise ValueError(f"replay: {count} of {rows} rows; give at most as many as there are")
+        if count > num_rows:
+            raise ValueError(f"replay: {count} of {num_rows} rows; give at most as many as there are")
         # The largest of log weights with Gumbel noise are a draw without replacement (Efraimidis & Spirakis 2006).
-        noise = jax.random.gumbel(jax.random.fold_in(key, step), (rows,))
-        drawn = jax.lax.top_k(jnp.log(review + 1 - success) + noise, count)[1].astype(jnp.int32)
+        noise = jax.random.gumbel(jax.random.fold_in(key, step), (num_rows,))
+        drawn = jax.lax.top_k(jnp.log(review_weight + 1 - success) + noise, count)[1].astype(jnp.int32)
         return drawn, drawn
 
     def observe(success: Array, level: Array, measured: Array, mask: Array) -> Array:
-        met = jnp.zeros(rows, jnp.float32).at[level].add(mask)
-        total = jnp.zeros(rows, jnp.float32).at[level].add(jnp.where(mask > 0, measured * mask, 0.0))
+        met = jnp.zeros(num_rows, jnp.float32).at[level].add(mask)
+        total = jnp.zeros(num_rows, jnp.float32).at[level].add(jnp.where(mask > 0, measured * mask, 0.0))
         mean = total / jnp.maximum(met, jnp.finfo(jnp.float32).tiny)
-        return jnp.where(met > 0, memory * success + (1 - memory) * mean, success)
+        return jnp.where(met > 0, ema_decay * success + (1 - ema_decay) * mean, success)
 
-    return Syllabus(lambda: jnp.zeros(rows, jnp.float32), draw, observe, lambda success: jnp.ones(()))
+    return IndexSampler(lambda: jnp.zeros(num_rows, jnp.float32), draw, observe, lambda success: jnp.ones(()))
 
 
-def by_level(made: Curriculum, starts: Sequence[int]) -> Syllabus:
+def level_sampler(level_curriculum: Curriculum, starts: Sequence[int]) -> IndexSampler:
     """Rows of the levels that a curriculum draws.
 
     Args:
@@ -198,12 +198,12 @@ def by_level(made: Curriculum, starts: Sequence[int]) -> Syllabus:
     if not (np.diff(first) > 0).all():
         raise ValueError(f"by_level: level {int(np.argmin(np.diff(first) > 0))} has no rows; give each at least one")
 
-    def draw(progress: Progress, key: Array, step: Array, count: int) -> tuple[Array, Array]:
+    def draw(progress: CurriculumState, key: Array, step: Array, count: int) -> tuple[Array, Array]:
         level_key, row_key = jax.random.split(jax.random.fold_in(key, step))
-        level = made.draw(progress, level_key, count)
-        return rows_of_levels(row_key, level, jnp.asarray(first)), level
+        level = level_curriculum.sample(progress, level_key, count)
+        return sample_rows(row_key, level, jnp.asarray(first)), level
 
-    def opened(progress: Progress) -> Array:
-        return jnp.sum(progress.opened, dtype=jnp.float32)
+    def opened(progress: CurriculumState) -> Array:
+        return jnp.sum(progress.unlocked, dtype=jnp.float32)
 
-    return Syllabus(made.init, draw, made.observe, opened)
+    return IndexSampler(level_curriculum.init, draw, level_curriculum.update, opened)

@@ -11,10 +11,10 @@ import optax
 
 
 def adamw(
-    rate: float | optax.Schedule,
+    learning_rate: float | optax.Schedule,
     *,
     weight_decay: float = 0.1,
-    clip: float = 1.0,
+    max_gradient_norm: float = 1.0,
     b1: float = 0.9,
     b2: float = 0.95,
 ) -> optax.GradientTransformation:
@@ -33,21 +33,21 @@ def adamw(
     Raises:
         ValueError: if a number is out of range.
     """
-    if not callable(rate):
-        _check_positive("rate", rate)
-    _check_positive("clip", clip)
+    if not callable(learning_rate):
+        _check_positive("rate", learning_rate)
+    _check_positive("clip", max_gradient_norm)
     if not weight_decay >= 0:
         raise ValueError(f"weight_decay {weight_decay} is out of range; give 0 or more")
     for name, decay in {"b1": b1, "b2": b2}.items():
         if not 0 <= decay < 1:
             raise ValueError(f"{name} {decay} is out of range; give 0 to below 1")
     return optax.chain(
-        optax.clip_by_global_norm(clip),
-        optax.adamw(rate, b1=b1, b2=b2, weight_decay=weight_decay, mask=_matrices),
+        optax.clip_by_global_norm(max_gradient_norm),
+        optax.adamw(learning_rate, b1=b1, b2=b2, weight_decay=weight_decay, mask=_matrix_mask),
     )
 
 
-def warmup_cosine(peak: float, steps: int, warmup: int, final: float = 0.1) -> optax.Schedule:
+def warmup_cosine(peak: float, num_steps: int, warmup_steps: int, final_fraction: float = 0.1) -> optax.Schedule:
     """Linearly from 0 up to the peak, then down along half a cosine (Loshchilov & Hutter 2017).
 
     Args:
@@ -60,15 +60,15 @@ def warmup_cosine(peak: float, steps: int, warmup: int, final: float = 0.1) -> o
         ValueError: if a number is out of range.
     """
     _check_positive("peak", peak)
-    if not 0 <= warmup < steps:
-        raise ValueError(f"warmup {warmup} is out of range; give 0 to below the {steps} steps")
-    if not 0 <= final <= 1:
-        raise ValueError(f"final {final} is out of range; it is a share of the peak, give 0 to 1")
-    up, down = optax.linear_schedule(0.0, peak, warmup), optax.cosine_decay_schedule(peak, steps - warmup, final)
-    return optax.join_schedules([up, down], [warmup])
+    if not 0 <= warmup_steps < num_steps:
+        raise ValueError(f"warmup {warmup_steps} is out of range; give 0 to below the {num_steps} steps")
+    if not 0 <= final_fraction <= 1:
+        raise ValueError(f"final {final_fraction} is out of range; it is a share of the peak, give 0 to 1")
+    up, down = optax.linear_schedule(0.0, peak, warmup_steps), optax.cosine_decay_schedule(peak, num_steps - warmup_steps, final_fraction)
+    return optax.join_schedules([up, down], [warmup_steps])
 
 
-def warmup_stable_decay(peak: float, steps: int, warmup: int, decay: int) -> optax.Schedule:
+def warmup_stable_decay(peak: float, num_steps: int, warmup_steps: int, decay_steps: int) -> optax.Schedule:
     """Linearly from 0 up to the peak, there for most of the time, then linearly down to 0 (WSD, Hu et al. 2024).
 
     Up to the decay nothing depends on the number of steps, so a training can be made longer from there.
@@ -83,16 +83,16 @@ def warmup_stable_decay(peak: float, steps: int, warmup: int, decay: int) -> opt
         ValueError: if a number is out of range.
     """
     _check_positive("peak", peak)
-    for name, part in {"warmup": warmup, "decay": decay}.items():
+    for name, part in {"warmup": warmup_steps, "decay": decay_steps}.items():
         if part < 0:
             raise ValueError(f"{name} {part} is out of range; give 0 or more steps")
-    if warmup + decay > steps:
-        raise ValueError(f"warmup {warmup} and decay {decay} take longer than the {steps} steps; shorten one of them")
-    up, down = optax.linear_schedule(0.0, peak, warmup), optax.linear_schedule(peak, 0.0, decay)
-    return optax.join_schedules([up, optax.constant_schedule(peak), down], [warmup, steps - decay])
+    if warmup_steps + decay_steps > num_steps:
+        raise ValueError(f"warmup {warmup_steps} and decay {decay_steps} take longer than the {num_steps} steps; shorten one of them")
+    up, down = optax.linear_schedule(0.0, peak, warmup_steps), optax.linear_schedule(peak, 0.0, decay_steps)
+    return optax.join_schedules([up, optax.constant_schedule(peak), down], [warmup_steps, num_steps - decay_steps])
 
 
-def _matrices(params: Any) -> Any:
+def _matrix_mask(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
 
 

@@ -13,15 +13,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.networks.actor_critic import Judgement
+from thinking.networks.actor_critic import ActionEvaluation
 from thinking.train_state import TrainState, apply_gradients
 from thinking.types import Array, Metrics, Params
 
-Judge = Callable[[Params, Any, Array], Judgement]
+EvaluateFn = Callable[[Params, Any, Array], ActionEvaluation]
 """`judge(params, inputs, actions) -> Judgement` of arrays [N, ...]."""
 
 
-class Experience(NamedTuple):
+class PolicyBatch(NamedTuple):
     """What a policy learns from.
 
     Attributes:
@@ -39,12 +39,12 @@ class Experience(NamedTuple):
     action: Array
     log_prob: Array
     advantage: Array
-    target: Array
+    value_target: Array
     mask: Array
-    reference: Array | None = None
+    reference_log_prob: Array | None = None
 
 
-Update = Callable[[TrainState, Experience, Array], tuple[TrainState, Metrics]]
+UpdateFn = Callable[[TrainState, PolicyBatch, Array], tuple[TrainState, Metrics]]
 """`update(train_state, experience, key) -> (train_state, metrics)`; consumes the key."""
 
 
@@ -53,21 +53,21 @@ def masked_mean(x: Array, mask: Array) -> Array:
     return jnp.sum(x * mask) / jnp.maximum(jnp.sum(mask), jnp.finfo(jnp.float32).tiny)
 
 
-def normalised(advantage: Array, mask: Array) -> Array:
+def normalize_advantages(advantage: Array, mask: Array) -> Array:
     """Advantages of mean 0 and standard deviation 1 over what has weight."""
     centred = advantage - masked_mean(advantage, mask)
     return centred / (jnp.sqrt(masked_mean(centred**2, mask)) + 1e-8)
 
 
 def reinforce(
-    judge: Judge,
+    evaluate_actions: EvaluateFn,
     optimizer: optax.GradientTransformation,
     *,
-    baseline: bool = True,
+    use_baseline: bool = True,
     value_weight: float = 0.5,
     entropy_weight: float = 0.0,
     entropy_ceiling: float = jnp.inf,
-) -> Update:
+) -> UpdateFn:
     """REINFORCE (Williams 1992): one step along `advantage * grad log_prob`.
 
     Args:
@@ -80,35 +80,35 @@ def reinforce(
         entropy_ceiling: the mean entropy, in nats, above which there is no bonus.
     """
 
-    def loss(params: Params, batch: Experience) -> tuple[Array, Metrics]:
-        said = judge(params, batch.inputs, batch.action)
-        worth = batch.target
-        if baseline:
-            worth = normalised(batch.target - jax.lax.stop_gradient(said.value), batch.mask)
+    def loss(params: Params, batch: PolicyBatch) -> tuple[Array, Metrics]:
+        said = evaluate_actions(params, batch.inputs, batch.action)
+        worth = batch.value_target
+        if use_baseline:
+            worth = normalize_advantages(batch.value_target - jax.lax.stop_gradient(said.value), batch.mask)
         policy_loss = -masked_mean(worth * said.log_prob, batch.mask)
-        value_loss = _value_loss(said, batch) if baseline else jnp.zeros(())
+        value_loss = _value_loss(said, batch) if use_baseline else jnp.zeros(())
         entropy = masked_mean(said.entropy, batch.mask)
-        total = policy_loss + value_weight * value_loss - _bonus(entropy, entropy_weight, entropy_ceiling)
+        total = policy_loss + value_weight * value_loss - _entropy_bonus(entropy, entropy_weight, entropy_ceiling)
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
 
-    def update(train_state: TrainState, experience: Experience, key: Array) -> tuple[TrainState, Metrics]:
+    def update(train_state: TrainState, batch: PolicyBatch, key: Array) -> tuple[TrainState, Metrics]:
         del key  # nothing is left to chance
-        return _descend(loss, optimizer, train_state, experience)
+        return _gradient_step(loss, optimizer, train_state, batch)
 
     return update
 
 
 def ppo(
-    judge: Judge,
+    evaluate_actions: EvaluateFn,
     optimizer: optax.GradientTransformation,
     *,
-    epochs: int = 4,
-    minibatches: int = 4,
+    num_epochs: int = 4,
+    num_minibatches: int = 4,
     clip: float = 0.2,
     value_weight: float = 0.5,
     entropy_weight: float = 0.01,
     entropy_ceiling: float = jnp.inf,
-) -> Update:
+) -> UpdateFn:
     """Proximal policy optimization (Schulman et al. 2017): several epochs over the same experience, kept near it.
 
     Advantages are normalised in each minibatch.
@@ -124,29 +124,29 @@ def ppo(
         entropy_ceiling: the mean entropy, in nats, above which there is no bonus.
     """
 
-    def loss(params: Params, batch: Experience) -> tuple[Array, Metrics]:
-        said = judge(params, batch.inputs, batch.action)
-        policy_loss, metrics = _surrogate(said, batch, normalised(batch.advantage, batch.mask), clip)
+    def loss(params: Params, batch: PolicyBatch) -> tuple[Array, Metrics]:
+        said = evaluate_actions(params, batch.inputs, batch.action)
+        policy_loss, metrics = _clipped_loss(said, batch, normalize_advantages(batch.advantage, batch.mask), clip)
         value_loss = _value_loss(said, batch)
         entropy = masked_mean(said.entropy, batch.mask)
-        total = policy_loss + value_weight * value_loss - _bonus(entropy, entropy_weight, entropy_ceiling)
+        total = policy_loss + value_weight * value_loss - _entropy_bonus(entropy, entropy_weight, entropy_ceiling)
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy, **metrics}
 
-    return _passes("ppo", loss, optimizer, epochs, minibatches)
+    return _make_minibatch_update("ppo", loss, optimizer, num_epochs, num_minibatches)
 
 
 def grpo(
-    judge: Judge,
+    evaluate_actions: EvaluateFn,
     optimizer: optax.GradientTransformation,
     *,
-    epochs: int = 1,
-    minibatches: int = 4,
+    num_epochs: int = 1,
+    num_minibatches: int = 4,
     clip: float = 0.2,
     kl_weight: float = 0.0,
     value_weight: float = 0.0,
     entropy_weight: float = 0.0,
     entropy_ceiling: float = jnp.inf,
-) -> Update:
+) -> UpdateFn:
     """Group relative policy optimization (Shao et al. 2024): advantages are told from a group, not from a value.
 
     They are taken as they are given, so `returns.group_advantages` makes them. Every action weighs the same, however
@@ -165,30 +165,30 @@ def grpo(
         entropy_ceiling: the mean entropy, in nats, above which there is no bonus.
     """
 
-    def loss(params: Params, batch: Experience) -> tuple[Array, Metrics]:
-        if kl_weight and batch.reference is None:
+    def loss(params: Params, batch: PolicyBatch) -> tuple[Array, Metrics]:
+        if kl_weight and batch.reference_log_prob is None:
             raise ValueError(f"grpo: kl_weight {kl_weight} without a reference; give experience.reference, or take 0")
-        said = judge(params, batch.inputs, batch.action)
-        policy_loss, metrics = _surrogate(said, batch, batch.advantage, clip)
-        if batch.reference is not None:
-            metrics["kl"] = _divergence(batch.reference - said.log_prob, batch.mask)
+        said = evaluate_actions(params, batch.inputs, batch.action)
+        policy_loss, metrics = _clipped_loss(said, batch, batch.advantage, clip)
+        if batch.reference_log_prob is not None:
+            metrics["kl"] = _estimate_kl(batch.reference_log_prob - said.log_prob, batch.mask)
         value_loss = _value_loss(said, batch)
         entropy = masked_mean(said.entropy, batch.mask)
         penalty = kl_weight * metrics["kl"] if kl_weight else 0.0
-        total = policy_loss + penalty + value_weight * value_loss - _bonus(entropy, entropy_weight, entropy_ceiling)
+        total = policy_loss + penalty + value_weight * value_loss - _entropy_bonus(entropy, entropy_weight, entropy_ceiling)
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy, **metrics}
 
-    return _passes("grpo", loss, optimizer, epochs, minibatches)
+    return _make_minibatch_update("grpo", loss, optimizer, num_epochs, num_minibatches)
 
 
 def imitation(
-    judge: Judge,
+    evaluate_actions: EvaluateFn,
     optimizer: optax.GradientTransformation,
     *,
-    epochs: int = 1,
-    minibatches: int = 4,
+    num_epochs: int = 1,
+    num_minibatches: int = 4,
     value_weight: float = 0.0,
-) -> Update:
+) -> UpdateFn:
     """Makes actions likelier by their advantage, 1 or 0: the learning half of expert iteration (Anthony et al. 2017).
 
     Args:
@@ -199,38 +199,38 @@ def imitation(
         value_weight: weight of a value's loss, of all actions, for a search to read.
     """
 
-    def loss(params: Params, batch: Experience) -> tuple[Array, Metrics]:
-        said = judge(params, batch.inputs, batch.action)
+    def loss(params: Params, batch: PolicyBatch) -> tuple[Array, Metrics]:
+        said = evaluate_actions(params, batch.inputs, batch.action)
         policy_loss = -masked_mean(said.log_prob, batch.mask * batch.advantage)
         value_loss = _value_loss(said, batch)
         entropy = masked_mean(said.entropy, batch.mask)
         total = policy_loss + value_weight * value_loss
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
 
-    return _passes("imitation", loss, optimizer, epochs, minibatches)
+    return _make_minibatch_update("imitation", loss, optimizer, num_epochs, num_minibatches)
 
 
-Loss = Callable[[Params, Experience], tuple[Array, Metrics]]
+LossFn = Callable[[Params, PolicyBatch], tuple[Array, Metrics]]
 
 
-def _surrogate(said: Judgement, batch: Experience, advantage: Array, clip: float) -> tuple[Array, Metrics]:
+def _clipped_loss(evaluation: ActionEvaluation, batch: PolicyBatch, advantage: Array, clip: float) -> tuple[Array, Metrics]:
     """PPO's clipped loss, how far the policy went, and how often it was held back."""
-    difference = said.log_prob - batch.log_prob
+    difference = evaluation.log_prob - batch.log_prob
     ratio = jnp.exp(difference)
     gain = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
     return -masked_mean(gain, batch.mask), {
-        "kl": _divergence(difference, batch.mask),
+        "kl": _estimate_kl(difference, batch.mask),
         "clip_ratio": masked_mean((jnp.abs(ratio - 1) > clip).astype(jnp.float32), batch.mask),
     }
 
 
-def _divergence(difference: Array, mask: Array) -> Array:
+def _estimate_kl(difference: Array, mask: Array) -> Array:
     """Schulman's estimate of the KL divergence, never negative, from differences of log-probabilities."""
     difference = jnp.where(mask > 0, difference, 0.0)  # what has no weight may be anything, and exp of it infinite
     return masked_mean(jnp.exp(difference) - 1 - difference, mask)
 
 
-def _bonus(entropy: Array, weight: float, ceiling: float) -> Array:
+def _entropy_bonus(entropy: Array, weight: float, ceiling: float) -> Array:
     """The entropy bonus, which rests above a ceiling (He et al. 2025).
 
     What is learned has no advantage any more, and a bonus that never rests would undo it.
@@ -238,30 +238,30 @@ def _bonus(entropy: Array, weight: float, ceiling: float) -> Array:
     return jnp.where(entropy < ceiling, weight * entropy, 0.0)
 
 
-def _value_loss(said: Judgement, batch: Experience) -> Array:
-    return 0.5 * masked_mean((said.value - batch.target) ** 2, batch.mask)
+def _value_loss(evaluation: ActionEvaluation, batch: PolicyBatch) -> Array:
+    return 0.5 * masked_mean((evaluation.value - batch.value_target) ** 2, batch.mask)
 
 
-def _passes(name: str, loss: Loss, optimizer: optax.GradientTransformation, epochs: int, minibatches: int) -> Update:
+def _make_minibatch_update(name: str, loss: LossFn, optimizer: optax.GradientTransformation, num_epochs: int, num_minibatches: int) -> UpdateFn:
     """Several passes over the same experience, each in another order and in parts; metrics are means."""
 
-    def update(train_state: TrainState, experience: Experience, key: Array) -> tuple[TrainState, Metrics]:
-        rows = experience.mask.shape[0]
-        if rows % minibatches:
-            raise ValueError(f"{name}: {minibatches} minibatches do not divide {rows} rows; take a divisor")
-        orders = jax.vmap(lambda key: jax.random.permutation(key, rows))(jax.random.split(key, epochs))
+    def update(train_state: TrainState, batch: PolicyBatch, key: Array) -> tuple[TrainState, Metrics]:
+        rows = batch.mask.shape[0]
+        if rows % num_minibatches:
+            raise ValueError(f"{name}: {num_minibatches} minibatches do not divide {rows} rows; take a divisor")
+        orders = jax.vmap(lambda key: jax.random.permutation(key, rows))(jax.random.split(key, num_epochs))
 
         def descend(train_state: TrainState, chosen: Array) -> tuple[TrainState, Metrics]:
-            return _descend(loss, optimizer, train_state, jax.tree.map(lambda leaf: leaf[chosen], experience))
+            return _gradient_step(loss, optimizer, train_state, jax.tree.map(lambda leaf: leaf[chosen], batch))
 
-        train_state, metrics = jax.lax.scan(descend, train_state, orders.reshape(epochs * minibatches, -1))
+        train_state, metrics = jax.lax.scan(descend, train_state, orders.reshape(num_epochs * num_minibatches, -1))
         return train_state, jax.tree.map(jnp.mean, metrics)
 
     return update
 
 
-def _descend(
-    loss: Loss, optimizer: optax.GradientTransformation, train_state: TrainState, batch: Experience
+def _gradient_step(
+    loss: LossFn, optimizer: optax.GradientTransformation, train_state: TrainState, batch: PolicyBatch
 ) -> tuple[TrainState, Metrics]:
     gradients, metrics = jax.grad(loss, has_aux=True)(train_state.params, batch)
     return apply_gradients(train_state, optimizer, gradients), metrics

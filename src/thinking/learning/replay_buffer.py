@@ -47,7 +47,7 @@ class Episodes(NamedTuple):
         return state_values(gained, self.valid, self.terminated, discount, (0.0 - low) / (high - low))
 
 
-class Keeping(NamedTuple):
+class Retention(NamedTuple):
     """What a store keeps.
 
     Attributes:
@@ -57,57 +57,57 @@ class Keeping(NamedTuple):
         by_return: whether the best stay; else the newest do, whatever they were worth, and there are no bands.
     """
 
-    best: int
-    bands: int
+    num_best: int
+    num_bins: int
     by_return: bool = True
 
 
-def empty(like: Episodes, places: int) -> Episodes:
+def init_buffer(like: Episodes, capacity: int) -> Episodes:
     """A store of N places that holds nothing, for episodes like these (arrays or their shapes)."""
-    return jax.tree.map(lambda leaf: jnp.zeros((places, *leaf.shape[1:]), leaf.dtype), like)
+    return jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape[1:]), leaf.dtype), like)
 
 
-Worth = Callable[[Episodes], Array]
+BinKey = Callable[[Episodes], Array]
 """`worth(episodes) -> [E]`: on which scale bands of return are equally wide."""
 
 
-def keep(store: Episodes, new: Episodes, keeping: Keeping, worth: Worth) -> Episodes:
+def insert(buffer: Episodes, episodes: Episodes, retention: Retention, bin_key: BinKey) -> Episodes:
     """The store after new episodes: sorted by return, the best first, of equals the newest first."""
-    places = store.length.shape[0]
-    both = jax.tree.map(lambda fresh, old: jnp.concatenate([fresh, old]), new, store)
+    places = buffer.length.shape[0]
+    both = jax.tree.map(lambda fresh, old: jnp.concatenate([fresh, old]), episodes, buffer)
     real = both.length > 0
-    if not keeping.by_return:
+    if not retention.by_return:
         order = jnp.argsort(~real, stable=True)
         return jax.tree.map(lambda leaf: leaf[order[:places]], both)
     order = jnp.argsort(-both.returns, stable=True)
     both, real = jax.tree.map(lambda leaf: leaf[order], (both, real))
     place = jnp.arange(real.shape[0])
-    share = (places - keeping.best) // max(keeping.bands, 1)
-    stays = (place < keeping.best) | (_place_in_band(worth(both), real, keeping.bands) < share)
+    share = (places - retention.num_best) // max(retention.num_bins, 1)
+    stays = (place < retention.num_best) | (_rank_in_bin(bin_key(both), real, retention.num_bins) < share)
     # What does not stay fills the places that are left.
     order = jnp.argsort(jnp.where(real, ~stays, 2), stable=True)[:places]
     return jax.tree.map(lambda leaf: leaf[jnp.sort(order)], both)
 
 
-def _place_in_band(worth: Array, real: Array, bands: int) -> Array:
+def _rank_in_bin(keys: Array, is_valid: Array, num_bins: int) -> Array:
     """How many worse episodes are in the same band, for episodes sorted from the best down."""
-    lowest = jnp.min(worth, where=real, initial=jnp.inf)
-    width = jnp.max(worth, where=real, initial=-jnp.inf) - lowest
-    band = jnp.clip((worth - lowest) / jnp.where(width > 0, width, 1) * bands, 0, max(bands - 1, 0)).astype(int)
-    place = jnp.arange(worth.shape[0])
-    return jnp.sum((band[:, None] == band[None]) & real[None] & (place[None] > place[:, None]), axis=1)
+    lowest = jnp.min(keys, where=is_valid, initial=jnp.inf)
+    width = jnp.max(keys, where=is_valid, initial=-jnp.inf) - lowest
+    band = jnp.clip((keys - lowest) / jnp.where(width > 0, width, 1) * num_bins, 0, max(num_bins - 1, 0)).astype(int)
+    place = jnp.arange(keys.shape[0])
+    return jnp.sum((band[:, None] == band[None]) & is_valid[None] & (place[None] > place[:, None]), axis=1)
 
 
-def draw(store: Episodes, key: Array, rows: int, best: int, best_share: float) -> tuple[Array, Array]:
+def sample_steps(buffer: Episodes, key: Array, batch_size: int, num_best: int, best_fraction: float) -> tuple[Array, Array]:
     """Places to learn from: an episode and a step of it, [rows] int32 each. Consumes the key.
 
     A share of the rows is drawn from the best episodes, every step as likely; the rest from all, every episode as
     likely, so that short ones are not drowned by long ones.
     """
     best_key, any_key, step_key = jax.random.split(key, 3)
-    of_best = round(rows * best_share)
-    weights = jnp.where(jnp.arange(store.length.shape[0]) < best, store.length, 0)
+    of_best = round(batch_size * best_fraction)
+    weights = jnp.where(jnp.arange(buffer.length.shape[0]) < num_best, buffer.length, 0)
     chosen = jax.random.categorical(best_key, jnp.log(weights.astype(jnp.float32)), shape=(of_best,))
-    others = jax.random.categorical(any_key, jnp.log((store.length > 0).astype(jnp.float32)), shape=(rows - of_best,))
+    others = jax.random.categorical(any_key, jnp.log((buffer.length > 0).astype(jnp.float32)), shape=(batch_size - of_best,))
     episode = jnp.concatenate([chosen, others])
-    return episode, jax.random.randint(step_key, (rows,), 0, jnp.maximum(store.length[episode], 1))
+    return episode, jax.random.randint(step_key, (batch_size,), 0, jnp.maximum(buffer.length[episode], 1))

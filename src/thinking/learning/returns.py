@@ -23,7 +23,7 @@ def returns_to_go(rewards: Array, discount: float) -> Array:
 
 
 def generalized_advantages(
-    rewards: Array, values: Array, next_values: Array, terminated: Array, ended: Array, discount: float, decay: float
+    rewards: Array, values: Array, next_values: Array, terminated: Array, done: Array, discount: float, gae_lambda: float
 ) -> Array:
     """[T, E] advantages by generalized advantage estimation (Schulman et al. 2016).
 
@@ -40,13 +40,13 @@ def generalized_advantages(
 
     def back(later: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
         surprise, over = step
-        here = surprise + discount * decay * jnp.where(over, 0.0, later)
+        here = surprise + discount * gae_lambda * jnp.where(over, 0.0, later)
         return here, here
 
-    return jax.lax.scan(back, jnp.zeros_like(surprises[0]), (surprises, ended), reverse=True)[1]
+    return jax.lax.scan(back, jnp.zeros_like(surprises[0]), (surprises, done), reverse=True)[1]
 
 
-def state_values(rewards: Array, valid: Array, terminated: Array, discount: float, afterwards: float) -> Array:
+def state_values(rewards: Array, valid: Array, terminated: Array, discount: float, terminal_reward: float) -> Array:
     """[E, T] discounted averages of the rewards to come, `(1 - g) sum_k g ** k r_k`, in the range of the rewards.
 
     After a termination every reward is `afterwards`. After a truncation the average of what was lived stands for
@@ -60,7 +60,7 @@ def state_values(rewards: Array, valid: Array, terminated: Array, discount: floa
         afterwards: the reward of every step after a termination.
     """
     forever = 1 / (1 - discount)
-    end = jnp.where(terminated, forever * afterwards, 0.0), jnp.where(terminated, forever, 0.0)
+    end = jnp.where(terminated, forever * terminal_reward, 0.0), jnp.where(terminated, forever, 0.0)
 
     def back(later: tuple[Array, Array], step: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         reward, made = step
@@ -71,7 +71,7 @@ def state_values(rewards: Array, valid: Array, terminated: Array, discount: floa
     return jax.lax.scan(back, end, (rewards.T, valid.T), reverse=True)[1].T
 
 
-def group_advantages(rewards: Array, group: int) -> Array:
+def group_advantages(rewards: Array, group_size: int) -> Array:
     """[B] how much better each reward is than its group's mean, in the group's standard deviations (Shao et al. 2024).
 
     Where a group agrees nothing can be told, and it is 0.
@@ -83,11 +83,11 @@ def group_advantages(rewards: Array, group: int) -> Array:
     Raises:
         ValueError: if it does not.
     """
-    if group < 1 or rewards.shape[0] % group:
+    if group_size < 1 or rewards.shape[0] % group_size:
         raise ValueError(
-            f"group_advantages: groups of {group} do not divide {rewards.shape[0]} rewards; take a divisor"
+            f"group_advantages: groups of {group_size} do not divide {rewards.shape[0]} rewards; take a divisor"
         )
-    grouped = rewards.reshape(-1, group)
+    grouped = rewards.reshape(-1, group_size)
     centred = grouped - jnp.mean(grouped, axis=1, keepdims=True)
     # Of equal rewards the mean may differ by rounding, which must not count as a difference.
     alike = jnp.all(grouped == grouped[:, :1], axis=1, keepdims=True)

@@ -13,18 +13,18 @@ from thinking.environment import Environment, TimeStep
 from thinking.learning.replay_buffer import Episodes
 from thinking.types import Array
 
-Act = Callable[[Array, Array], tuple[Array, Any]]
+ActFn = Callable[[Array, Array], tuple[Array, Any]]
 """`act(key, observation [E, O]) -> (action [E, ...], notes)`; notes are a PyTree [E, ...] that is kept beside it."""
 
-Mind = Any
-Pursue = Callable[[Mind, Array, Array, Array], tuple[Mind, Array]]
+Carry = Any
+PolicyFn = Callable[[Carry, Array, Array, Array], tuple[Carry, Array]]
 """`pursue(mind, key, observation [E, O], gained [E]) -> (mind, action [E, ...])`; gained is the return up to now."""
 
-RECENT = 100
+NUM_RECENT = 100
 """So many finished episodes are averaged, as is usual."""
 
 
-class Worlds(NamedTuple):
+class VectorEnvState(NamedTuple):
     """Worlds under way.
 
     Attributes:
@@ -37,12 +37,12 @@ class Worlds(NamedTuple):
 
     state: Any
     observation: Array
-    gained: Array
-    recent: Array
-    finished: Array
+    return_so_far: Array
+    recent_returns: Array
+    num_finished: Array
 
 
-class Steps(NamedTuple):
+class Trajectory(NamedTuple):
     """What happened, [T, E, ...] each.
 
     Attributes:
@@ -60,41 +60,41 @@ class Steps(NamedTuple):
     reward: Array
     terminated: Array
     truncated: Array
-    reached: Array
-    notes: Any
+    final_observation: Array
+    extras: Any
 
 
-def begin(env: Environment, key: Array, worlds: int) -> Worlds:
+def init_envs(env: Environment, key: Array, num_envs: int) -> VectorEnvState:
     """So many worlds at their beginning. Consumes the key."""
-    state, observation = jax.vmap(lambda key: env.reset(key))(jax.random.split(key, worlds))
-    zero = jnp.zeros(worlds, jnp.float32)
-    return Worlds(state, observation, zero, jnp.zeros(RECENT, jnp.float32), jnp.zeros((), jnp.int32))
+    state, observation = jax.vmap(lambda key: env.reset(key))(jax.random.split(key, num_envs))
+    zero = jnp.zeros(num_envs, jnp.float32)
+    return VectorEnvState(state, observation, zero, jnp.zeros(NUM_RECENT, jnp.float32), jnp.zeros((), jnp.int32))
 
 
-def rollout(env: Environment, act: Act, key: Array, worlds: Worlds, steps: int) -> tuple[Worlds, Steps]:
+def rollout(env: Environment, act: ActFn, key: Array, env_state: VectorEnvState, num_steps: int) -> tuple[VectorEnvState, Trajectory]:
     """Let the worlds go on for so many steps. Consumes the key."""
 
-    def advance(carry: tuple[Any, Array, Array], key: Array) -> tuple[tuple[Any, Array, Array], tuple[Steps, Array]]:
+    def advance(carry: tuple[Any, Array, Array], key: Array) -> tuple[tuple[Any, Array, Array], tuple[Trajectory, Array]]:
         state, observation, gained = carry
-        moment, action, notes = _move(env, act, key, state, observation)
+        moment, action, notes = _step_envs(env, act, key, state, observation)
         gained = gained + moment.reward
         done = moment.terminated | moment.truncated
-        happened = Steps(observation, action, *moment[2:], notes)
+        happened = Trajectory(observation, action, *moment[2:], notes)
         return (moment.state, moment.observation, jnp.where(done, 0.0, gained)), (happened, gained)
 
-    start = worlds.state, worlds.observation, worlds.gained
-    (state, observation, gained), (happened, totals) = jax.lax.scan(advance, start, jax.random.split(key, steps))
-    recent, finished = _remember(worlds, totals, happened.terminated | happened.truncated)
-    return Worlds(state, observation, gained, recent, finished), happened
+    start = env_state.state, env_state.observation, env_state.return_so_far
+    (state, observation, gained), (happened, totals) = jax.lax.scan(advance, start, jax.random.split(key, num_steps))
+    recent, finished = _update_recent(env_state, totals, happened.terminated | happened.truncated)
+    return VectorEnvState(state, observation, gained, recent, finished), happened
 
 
-def recent_return(worlds: Worlds) -> Array:
+def mean_recent_return(env_state: VectorEnvState) -> Array:
     """[] mean return of the last finished episodes; 0 before the first."""
-    known = jnp.arange(RECENT) < worlds.finished
-    return jnp.sum(jnp.where(known, worlds.recent, 0)) / jnp.maximum(jnp.sum(known), 1)
+    known = jnp.arange(NUM_RECENT) < env_state.num_finished
+    return jnp.sum(jnp.where(known, env_state.recent_returns, 0)) / jnp.maximum(jnp.sum(known), 1)
 
 
-def episodes(env: Environment, pursue: Pursue, mind: Mind, key: Array, count: int) -> Episodes:
+def collect_episodes(env: Environment, policy: PolicyFn, carry: Carry, key: Array, num_episodes: int) -> Episodes:
     """One whole episode in each of `count` new worlds, which rest when it is over.
 
     Args:
@@ -105,31 +105,31 @@ def episodes(env: Environment, pursue: Pursue, mind: Mind, key: Array, count: in
         count: E.
     """
     key, reset_key = jax.random.split(key)
-    state, observation = jax.vmap(lambda key: env.reset(key))(jax.random.split(reset_key, count))
+    state, observation = jax.vmap(lambda key: env.reset(key))(jax.random.split(reset_key, num_episodes))
 
     def advance(carry: tuple, key: Array) -> tuple[tuple, tuple]:
         state, observation, mind, gained, alive, terminated = carry
 
-        def act(key: Array, seen: Array) -> tuple[Array, Mind]:
-            return pursue(mind, key, seen, gained)[::-1]
+        def act(key: Array, seen: Array) -> tuple[Array, Carry]:
+            return policy(mind, key, seen, gained)[::-1]
 
-        moment, action, mind = _move(env, act, key, state, observation)
+        moment, action, mind = _step_envs(env, act, key, state, observation)
         reward = jnp.where(alive, moment.reward, 0.0)
         terminated = terminated | (alive & moment.terminated)
         going_on = alive & ~(moment.terminated | moment.truncated)
         carry = moment.state, moment.observation, mind, gained + reward, going_on, terminated
         return carry, (moment.final_observation, action, reward, alive)
 
-    zero, no = jnp.zeros(count, jnp.float32), jnp.zeros(count, bool)
+    zero, no = jnp.zeros(num_episodes, jnp.float32), jnp.zeros(num_episodes, bool)
     carry, (reached, actions, rewards, alive) = jax.lax.scan(
-        advance, (state, observation, mind, zero, ~no, no), jax.random.split(key, env.limit)
+        advance, (state, observation, carry, zero, ~no, no), jax.random.split(key, env.max_episode_steps)
     )
     states = jnp.concatenate([observation[None], reached])
     by_world = (jnp.swapaxes(x, 0, 1) for x in (states, actions, rewards))
     return Episodes(*by_world, jnp.sum(alive, axis=0, dtype=jnp.int32), carry[-1])
 
 
-def _move(env: Environment, act: Act, key: Array, state: Any, observation: Array) -> tuple[TimeStep, Array, Any]:
+def _step_envs(env: Environment, act: ActFn, key: Array, state: Any, observation: Array) -> tuple[TimeStep, Array, Any]:
     """One step of every world."""
     act_key, step_key = jax.random.split(key)
     action, notes = act(act_key, observation)
@@ -138,11 +138,11 @@ def _move(env: Environment, act: Act, key: Array, state: Any, observation: Array
     return moment, action, notes
 
 
-def _remember(worlds: Worlds, totals: Array, done: Array) -> tuple[Array, Array]:
+def _update_recent(env_state: VectorEnvState, returns: Array, done: Array) -> tuple[Array, Array]:
     """The ring of the last returns, and the count, after `done` [T, E] episodes of return `totals` [T, E] ended."""
-    done, totals = done.reshape(-1), totals.reshape(-1)
+    done, returns = done.reshape(-1), returns.reshape(-1)
     number = jnp.cumsum(done) - 1
     total = jnp.sum(done, dtype=jnp.int32)
-    kept = done & (number >= total - RECENT)
-    place = jnp.where(kept, (worlds.finished + number) % RECENT, RECENT)
-    return worlds.recent.at[place].set(totals, mode="drop"), worlds.finished + total
+    kept = done & (number >= total - NUM_RECENT)
+    place = jnp.where(kept, (env_state.num_finished + number) % NUM_RECENT, NUM_RECENT)
+    return env_state.recent_returns.at[place].set(returns, mode="drop"), env_state.num_finished + total

@@ -17,7 +17,7 @@ from thinking.train_state import TrainState, apply_gradients
 from thinking.types import Array, Metrics, Params
 
 
-class Sums(NamedTuple):
+class LossSums(NamedTuple):
     """A loss over some rows; sums over rows add up to sums over more rows.
 
     Attributes:
@@ -31,14 +31,14 @@ class Sums(NamedTuple):
     metrics: Metrics
 
 
-Loss = Callable[[Params, Any, Array], Sums]
+LossFn = Callable[[Params, Any, Array], LossSums]
 """`loss(params, batch, key) -> Sums` of a PyTree of arrays [B, ...]; consumes the key."""
 
-Update = Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]
+UpdateFn = Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]
 """`update(train_state, batch, key) -> (train_state, metrics)`; consumes the key."""
 
 
-def next_token_sums(logits: Array, tokens: Array, weights: Array, segments: Array | None = None) -> Sums:
+def next_token_sums(logits: Array, tokens: Array, weights: Array, segments: Array | None = None) -> LossSums:
     """Cross entropy, in nats, of each token given those before it; the metric is `accuracy`.
 
     A token has the weight that is given for it, unless it begins its row or its segment: nothing predicts it then.
@@ -54,26 +54,26 @@ def next_token_sums(logits: Array, tokens: Array, weights: Array, segments: Arra
         ValueError: if the shapes do not fit.
     """
     _check_shapes(logits, tokens, weights, segments)
-    weight = _next(weights).astype(jnp.float32)
+    weight = _shift_left(weights).astype(jnp.float32)
     if segments is not None:
-        weight = jnp.where((_next(segments) == segments) & (segments > 0), weight, 0.0)
-    wanted = jnp.where(weight > 0, _next(tokens), 0)[..., None]
+        weight = jnp.where((_shift_left(segments) == segments) & (segments > 0), weight, 0.0)
+    wanted = jnp.where(weight > 0, _shift_left(tokens), 0)[..., None]
     logits = logits.astype(jnp.float32)
     said = jnp.take_along_axis(logits, wanted, axis=-1)
     losses = jnp.where(weight > 0, jax.nn.logsumexp(logits, axis=-1) - said[..., 0], 0.0)
     # The same as `argmax(logits) == wanted`, which takes several times as long as all the rest on a CPU.
     earlier = jnp.arange(logits.shape[-1])[None, None] < wanted
     predicted = ~jnp.any((logits > said) | ((logits == said) & earlier), axis=-1)
-    return Sums(jnp.sum(weight * losses), jnp.sum(weight), {"accuracy": jnp.sum(weight * predicted)})
+    return LossSums(jnp.sum(weight * losses), jnp.sum(weight), {"accuracy": jnp.sum(weight * predicted)})
 
 
-def means(sums: Sums) -> Metrics:
+def mean_metrics(sums: LossSums) -> Metrics:
     """Metrics of sums: `loss` and all others as means, and `tokens`, the weight; 0 where nothing has weight."""
     each = jax.tree.map(lambda total: total / _divisor(sums.weight), {"loss": sums.loss, **sums.metrics})
     return {**each, "tokens": sums.weight}
 
 
-def supervised(loss: Loss, optimizer: optax.GradientTransformation, *, accumulate: int = 1) -> Update:
+def make_supervised_update(loss: LossFn, optimizer: optax.GradientTransformation, *, accumulation_steps: int = 1) -> UpdateFn:
     """One step of the optimizer along the gradient of the mean loss.
 
     Metrics are those of `means`, and `gradient_norm`, before any clipping. A batch without weight has a gradient of
@@ -88,29 +88,29 @@ def supervised(loss: Loss, optimizer: optax.GradientTransformation, *, accumulat
     Raises:
         ValueError: if there is no part, and by the update if the parts do not divide the rows.
     """
-    if accumulate < 1:
-        raise ValueError(f"supervised: accumulate {accumulate} is out of range; give at least 1 part")
+    if accumulation_steps < 1:
+        raise ValueError(f"supervised: accumulate {accumulation_steps} is out of range; give at least 1 part")
 
-    def differentiated(params: Params, part: Any, key: Array) -> tuple[Array, Sums]:
+    def differentiated(params: Params, part: Any, key: Array) -> tuple[Array, LossSums]:
         sums = loss(params, part, key)
         return sums.loss, sums
 
     def update(train_state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Metrics]:
-        def add(total: Params, drawn: tuple[Any, Array]) -> tuple[Params, Sums]:
+        def add(total: Params, drawn: tuple[Any, Array]) -> tuple[Params, LossSums]:
             gradients, sums = jax.grad(differentiated, has_aux=True)(train_state.params, *drawn)
             return jax.tree.map(jnp.add, total, gradients), sums
 
-        parts = _parts(batch, accumulate), jax.random.split(key, accumulate)
+        parts = _split_batch(batch, accumulation_steps), jax.random.split(key, accumulation_steps)
         total, sums = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, train_state.params), parts)
         sums = jax.tree.map(lambda each: jnp.sum(each, axis=0), sums)
         gradients = jax.tree.map(lambda leaf: leaf / _divisor(sums.weight).astype(leaf.dtype), total)
-        metrics = {**means(sums), "gradient_norm": optax.tree.norm(gradients)}
+        metrics = {**mean_metrics(sums), "gradient_norm": optax.tree.norm(gradients)}
         return apply_gradients(train_state, optimizer, gradients), metrics
 
     return update
 
 
-def _next(x: Array) -> Array:
+def _shift_left(x: Array) -> Array:
     """[B, T] what stands one token later, 0 at the end. The logits, which are large, are thus not cut and copied."""
     return jnp.pad(x[:, 1:], ((0, 0), (0, 1)))
 
@@ -119,14 +119,14 @@ def _divisor(weight: Array) -> Array:
     return jnp.where(weight > 0, weight, 1.0)
 
 
-def _parts(batch: Any, number: int) -> Any:
+def _split_batch(batch: Any, num_parts: int) -> Any:
     """The batch's leaves [B, ...] as [number, B / number, ...]."""
 
     def split(leaf: Array) -> Array:
         rows = leaf.shape[0]
-        if rows % number:
-            raise ValueError(f"supervised: {number} parts do not divide {rows} rows; take a divisor for accumulate")
-        return leaf.reshape(number, rows // number, *leaf.shape[1:])
+        if rows % num_parts:
+            raise ValueError(f"supervised: {num_parts} parts do not divide {rows} rows; take a divisor for accumulate")
+        return leaf.reshape(num_parts, rows // num_parts, *leaf.shape[1:])
 
     return jax.tree.map(split, batch)
 

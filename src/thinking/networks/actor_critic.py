@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from thinking.networks.perceptron import Perceptron
-from thinking.networks.pure import pure
+from thinking.networks.pure import make_pure
 from thinking.types import Array, Discrete, Params, Space, value_width
 
 
-class Judgement(NamedTuple):
+class ActionEvaluation(NamedTuple):
     """What a policy says of actions; the shape of each is that of the rewards.
 
     Attributes:
@@ -42,12 +42,12 @@ class Policy(NamedTuple):
 
     init: Callable[[Array], Params]
     act: Callable[[Params, Array, Array], tuple[Array, Array]]
-    best: Callable[[Params, Array], Array]
+    act_greedily: Callable[[Params, Array], Array]
     value: Callable[[Params, Array], Array]
-    judge: Callable[[Params, Array, Array], Judgement]
+    evaluate_actions: Callable[[Params, Array, Array], ActionEvaluation]
 
 
-def perceptron_policy(observation: int, action: Space, widths: Sequence[int] = (64, 64)) -> Policy:
+def perceptron_policy(observation_dim: int, action_space: Space, hidden_widths: Sequence[int] = (64, 64)) -> Policy:
     """Actor and critic as two perceptrons that share nothing.
 
     Discrete actions are drawn from a softmax, continuous ones from a normal distribution whose spread is a parameter
@@ -58,25 +58,25 @@ def perceptron_policy(observation: int, action: Space, widths: Sequence[int] = (
         action: what can be done.
         widths: of the hidden layers.
     """
-    discrete = isinstance(action, Discrete)
+    discrete = isinstance(action_space, Discrete)
 
     def build(key: Array) -> nnx.Module:
         rngs = nnx.Rngs(key)
-        actor = Perceptron([observation, *widths, value_width(action)], 0.01, rngs)
-        critic = Perceptron([observation, *widths, 1], 1.0, rngs)
+        actor = Perceptron([observation_dim, *hidden_widths, value_width(action_space)], 0.01, rngs)
+        critic = Perceptron([observation_dim, *hidden_widths, 1], 1.0, rngs)
         return nnx.Dict(actor=actor, critic=critic)
 
-    begin, networks_of = pure(build)
+    begin, networks_of = make_pure(build)
 
     def init(key: Array) -> Params:
         params = {"networks": begin(key)}
-        return params if discrete else params | {"log_spread": jnp.zeros(value_width(action), jnp.float32)}
+        return params if discrete else params | {"log_spread": jnp.zeros(value_width(action_space), jnp.float32)}
 
     def networks(params: Params) -> nnx.Module:
         return networks_of(params["networks"])
 
-    def log_spread(params: Params, said: Array) -> Array:
-        return jnp.broadcast_to(params["log_spread"], said.shape)
+    def log_spread(params: Params, actor_output: Array) -> Array:
+        return jnp.broadcast_to(params["log_spread"], actor_output.shape)
 
     def act(params: Params, key: Array, observation: Array) -> tuple[Array, Array]:
         said = networks(params)["actor"](observation)
@@ -86,19 +86,19 @@ def perceptron_policy(observation: int, action: Space, widths: Sequence[int] = (
             chosen = said + jnp.exp(log_spread(params, said)) * jax.random.normal(key, said.shape)
         return chosen, log_prob(params, said, chosen)
 
-    def log_prob(params: Params, said: Array, chosen: Array) -> Array:
+    def log_prob(params: Params, actor_output: Array, action: Array) -> Array:
         if discrete:
             # A product, as a gather's gradient is a slow scatter on a CPU.
-            return jnp.sum(jax.nn.log_softmax(said) * jax.nn.one_hot(chosen, action.size), axis=-1)
-        log = log_spread(params, said)
-        surprise = 0.5 * ((chosen - said) * jnp.exp(-log)) ** 2 + log + 0.5 * jnp.log(2 * jnp.pi)
+            return jnp.sum(jax.nn.log_softmax(actor_output) * jax.nn.one_hot(action, action_space.size), axis=-1)
+        log = log_spread(params, actor_output)
+        surprise = 0.5 * ((action - actor_output) * jnp.exp(-log)) ** 2 + log + 0.5 * jnp.log(2 * jnp.pi)
         return -jnp.sum(surprise, axis=-1)
 
-    def entropy(params: Params, said: Array) -> Array:
+    def entropy(params: Params, actor_output: Array) -> Array:
         if discrete:
-            logs = jax.nn.log_softmax(said)
+            logs = jax.nn.log_softmax(actor_output)
             return -jnp.sum(jnp.exp(logs) * logs, axis=-1)
-        return jnp.sum(log_spread(params, said) + 0.5 * jnp.log(2 * jnp.pi * jnp.e), axis=-1)
+        return jnp.sum(log_spread(params, actor_output) + 0.5 * jnp.log(2 * jnp.pi * jnp.e), axis=-1)
 
     def best(params: Params, observation: Array) -> Array:
         said = networks(params)["actor"](observation)
@@ -107,9 +107,9 @@ def perceptron_policy(observation: int, action: Space, widths: Sequence[int] = (
     def value(params: Params, observation: Array) -> Array:
         return networks(params)["critic"](observation)[..., 0]
 
-    def judge(params: Params, observation: Array, chosen: Array) -> Judgement:
+    def judge(params: Params, observation: Array, action: Array) -> ActionEvaluation:
         made = networks(params)
         said = made["actor"](observation)
-        return Judgement(log_prob(params, said, chosen), entropy(params, said), made["critic"](observation)[..., 0])
+        return ActionEvaluation(log_prob(params, said, action), entropy(params, said), made["critic"](observation)[..., 0])
 
     return Policy(init, act, best, value, judge)

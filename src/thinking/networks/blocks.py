@@ -18,7 +18,7 @@ from flax import nnx
 from thinking.networks.positions import Position, rotary
 from thinking.types import Array
 
-Attend = Callable[[Array, Array, Array], tuple[Array, Any]]
+AttendFn = Callable[[Array, Array, Array], tuple[Array, Any]]
 """`attend(q [B, C, H, E], k [B, C, G, E], v [B, C, G, E]) -> (mixed [B, N, H, E], whatever it wants to hand on)`: N is
 C, or less where it answers for the last tokens alone."""
 
@@ -41,8 +41,8 @@ class BlockConfig:
     """
 
     width: int
-    heads: int
-    key_heads: int | None = None
+    num_heads: int
+    num_kv_heads: int | None = None
     feed_forward: int | None = None
     gated: bool = False
     position: Position = rotary()
@@ -52,11 +52,11 @@ class BlockConfig:
     def __post_init__(self) -> None:
         if self.width < 1:
             raise ValueError(f"width {self.width} is out of range; give at least 1")
-        if self.heads < 1 or self.width % self.heads:
-            raise ValueError(f"heads {self.heads} does not divide width {self.width}; take a divisor of {self.width}")
-        if self.key_heads is not None and (self.key_heads < 1 or self.heads % self.key_heads):
+        if self.num_heads < 1 or self.width % self.num_heads:
+            raise ValueError(f"heads {self.num_heads} does not divide width {self.width}; take a divisor of {self.width}")
+        if self.num_kv_heads is not None and (self.num_kv_heads < 1 or self.num_heads % self.num_kv_heads):
             raise ValueError(
-                f"key_heads {self.key_heads} does not divide heads {self.heads}; take a divisor of {self.heads}"
+                f"key_heads {self.num_kv_heads} does not divide heads {self.num_heads}; take a divisor of {self.num_heads}"
             )
         if self.feed_forward is not None and self.feed_forward < 1:
             raise ValueError(f"feed_forward {self.feed_forward} is out of range; give at least 1")
@@ -64,7 +64,7 @@ class BlockConfig:
             raise ValueError(f"dropout {self.dropout}: allowed is 0 to below 1")
 
     @property
-    def inner(self) -> int:
+    def feed_forward_width(self) -> int:
         """F."""
         if self.feed_forward is not None:
             return self.feed_forward
@@ -110,11 +110,11 @@ def _product_backward(options: tuple, kept: tuple[Array, Array], slope: Array) -
 _product.defvjp(_product_forward, _product_backward)
 
 
-def dense(narrow: int, wide: int, config: BlockConfig, rngs: nnx.Rngs, *, bias: bool = False) -> nnx.Linear:
+def dense(in_features: int, out_features: int, config: BlockConfig, rngs: nnx.Rngs, *, bias: bool = False) -> nnx.Linear:
     """A linear map from `narrow` to `wide` dimensions."""
     return nnx.Linear(
-        narrow,
-        wide,
+        in_features,
+        out_features,
         use_bias=bias,
         kernel_init=nnx.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"),
         dtype=config.dtype,
@@ -123,39 +123,39 @@ def dense(narrow: int, wide: int, config: BlockConfig, rngs: nnx.Rngs, *, bias: 
     )
 
 
-class Placement(nnx.Module):
+class PositionalEncoding(nnx.Module):
     """Tells tokens where they stand, before the first block."""
 
-    def __init__(self, config: BlockConfig, length: int, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: BlockConfig, max_length: int, rngs: nnx.Rngs) -> None:
         """For rows of up to `length` tokens.
 
         Raises:
             ValueError: if fewer positions are learned.
         """
-        places, self.add = config.position.learned, config.position.add
-        if 0 < places < length:
-            raise ValueError(f"{places} learned positions are too few for {length} tokens; give learned({length})")
+        places, self.add = config.position.num_learned, config.position.add
+        if 0 < places < max_length:
+            raise ValueError(f"{places} learned positions are too few for {max_length} tokens; give learned({max_length})")
         begin = nnx.initializers.normal(config.width**-0.5)
         self.places = nnx.Embed(places, config.width, embedding_init=begin, rngs=rngs) if places else None
 
-    def __call__(self, x_BxCxD: Array, when_BxC: Array, where_BxCxK: Array) -> Array:
+    def __call__(self, x_BxCxD: Array, positions_BxC: Array, coordinates_BxCxK: Array) -> Array:
         """[B, C, D], tokens that know their place."""
         if self.places is not None:
-            x_BxCxD = x_BxCxD + self.places(when_BxC).astype(x_BxCxD.dtype)
-        return self.add(x_BxCxD, when_BxC, where_BxCxK)
+            x_BxCxD = x_BxCxD + self.places(positions_BxC).astype(x_BxCxD.dtype)
+        return self.add(x_BxCxD, positions_BxC, coordinates_BxCxK)
 
 
 class Attention(nnx.Module):
     """Multi-head self-attention."""
 
     def __init__(self, config: BlockConfig, rngs: nnx.Rngs) -> None:
-        self.heads, self.key_heads = config.heads, config.key_heads or config.heads
-        self.size, self.rotate = config.width // config.heads, config.position.rotate
+        self.heads, self.key_heads = config.num_heads, config.num_kv_heads or config.num_heads
+        self.size, self.rotate = config.width // config.num_heads, config.position.rotate
         joined = (self.heads + 2 * self.key_heads) * self.size
         self.project_in = dense(config.width, joined, config, rngs)
         self.project_out = dense(config.width, config.width, config, rngs)
 
-    def __call__(self, x_BxCxD: Array, when_BxC: Array, attend: Attend) -> tuple[Array, Any]:
+    def __call__(self, x_BxCxD: Array, positions_BxC: Array, attend: AttendFn) -> tuple[Array, Any]:
         """[B, C, D] what each token gathers from others, or [B, N, D] the last N, if `attend` answers for them alone.
 
         And what `attend` hands on.
@@ -164,7 +164,7 @@ class Attention(nnx.Module):
         joined = self.project_in(x_BxCxD).reshape(rows, tokens, -1, self.size)
         first, last = self.heads, self.heads + self.key_heads
         q, k, v = joined[:, :, :first], joined[:, :, first:last], joined[:, :, last:]
-        mixed, kept = attend(self.rotate(q, when_BxC), self.rotate(k, when_BxC), v)
+        mixed, kept = attend(self.rotate(q, positions_BxC), self.rotate(k, positions_BxC), v)
         return self.project_out(mixed.reshape(rows, -1, width)), kept
 
 
@@ -172,7 +172,7 @@ class FeedForward(nnx.Module):
     """Two linear maps with a rectifier between them, or three of which one is a gate."""
 
     def __init__(self, config: BlockConfig, rngs: nnx.Rngs) -> None:
-        width, inner, plain = config.width, config.inner, not config.gated
+        width, inner, plain = config.width, config.feed_forward_width, not config.gated
         self.gate = None if plain else dense(width, inner, config, rngs)
         self.widen = dense(width, inner, config, rngs, bias=plain)
         self.narrow = dense(inner, width, config, rngs, bias=plain)
@@ -194,7 +194,7 @@ class Block(nnx.Module):
         self.dropout = nnx.Dropout(config.dropout)
 
     def __call__(
-        self, x_BxCxD: Array, when_BxC: Array, attend: Attend, rngs: nnx.Rngs | None = None
+        self, x_BxCxD: Array, positions_BxC: Array, attend: AttendFn, rngs: nnx.Rngs | None = None
     ) -> tuple[Array, Any]:
         """The block's output [B, C, D], and what `attend` hands on; nothing is dropped without `rngs`.
 
@@ -204,6 +204,6 @@ class Block(nnx.Module):
         def drop(x: Array) -> Array:
             return self.dropout(x, deterministic=rngs is None, rngs=rngs)
 
-        gathered, kept = self.attention(self.attention_norm(x_BxCxD), when_BxC, attend)
+        gathered, kept = self.attention(self.attention_norm(x_BxCxD), positions_BxC, attend)
         x_BxCxD = x_BxCxD[:, -gathered.shape[1] :] + drop(gathered)
         return x_BxCxD + drop(self.feed_forward(self.feed_forward_norm(x_BxCxD))), kept

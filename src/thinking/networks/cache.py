@@ -13,13 +13,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.attention.patterns import Global, Pattern, Strided, TopK, Window, memory, parts_of, sees
+from thinking.networks.attention.patterns import Global, Pattern, Strided, TopK, Window, memory_bounds, pattern_parts, is_visible
 from thinking.networks.attention.top_k import choose_blocks
-from thinking.networks.blocks import Attend
+from thinking.networks.blocks import AttendFn
 from thinking.types import Array
 
 
-class Layer(NamedTuple):
+class LayerCache(NamedTuple):
     """What one layer remembers.
 
     Attributes:
@@ -35,7 +35,7 @@ class Layer(NamedTuple):
     query_sums: Array
 
 
-Memory = tuple[Layer, Array]
+LayerMemory = tuple[LayerCache, Array]
 """What one layer remembers, and which token stands in each slot [B, S]."""
 
 
@@ -48,12 +48,12 @@ class Cache(NamedTuple):
         length: [B] int32, tokens read up to now.
     """
 
-    layers: tuple[Layer, ...]
-    when: Array
+    layers: tuple[LayerCache, ...]
+    positions: Array
     length: Array
 
 
-def empty(pattern: Pattern, rows: int, capacity: int, layers: int, heads: int, size: int, dtype: jnp.dtype) -> Cache:
+def init_cache(pattern: Pattern, rows: int, capacity: int, num_layers: int, num_kv_heads: int, head_dim: int, dtype: jnp.dtype) -> Cache:
     """A cache of rows of which nothing is read yet.
 
     Args:
@@ -65,17 +65,17 @@ def empty(pattern: Pattern, rows: int, capacity: int, layers: int, heads: int, s
         size: E.
         dtype: of keys and values.
     """
-    bounds = memory(pattern)
+    bounds = memory_bounds(pattern)
     slots = capacity if bounds is None else min(capacity, sum(bounds))
     content = _content(pattern)
     blocks = 0 if content is None else -(-slots // content.block)
-    kept = jnp.zeros((rows, heads, slots, size), dtype)
-    sums = jnp.zeros((rows, heads, blocks, size), jnp.float32)
-    layer = Layer(kept, kept, sums, sums)
-    return Cache((layer,) * layers, jnp.full((rows, slots), -1, jnp.int32), jnp.zeros(rows, jnp.int32))
+    kept = jnp.zeros((rows, num_kv_heads, slots, head_dim), dtype)
+    sums = jnp.zeros((rows, num_kv_heads, blocks, head_dim), jnp.float32)
+    layer = LayerCache(kept, kept, sums, sums)
+    return Cache((layer,) * num_layers, jnp.full((rows, slots), -1, jnp.int32), jnp.zeros(rows, jnp.int32))
 
 
-def widened(pattern: Pattern, cache: Cache, capacity: int) -> Cache:
+def grow_cache(pattern: Pattern, cache: Cache, capacity: int) -> Cache:
     """The cache with room for rows of so many tokens; one that is a ring stays as it is."""
     wanted = jax.eval_shape(lambda: _like(pattern, cache, capacity))
 
@@ -84,12 +84,12 @@ def widened(pattern: Pattern, cache: Cache, capacity: int) -> Cache:
         return jnp.pad(leaf, behind, constant_values=blank)
 
     layers = jax.tree.map(lambda leaf, shape: pad(leaf, shape, 0), cache.layers, wanted.layers)
-    return Cache(layers, pad(cache.when, wanted.when, -1), cache.length)
+    return Cache(layers, pad(cache.positions, wanted.when, -1), cache.length)
 
 
 def _like(pattern: Pattern, cache: Cache, capacity: int) -> Cache:
     keys = cache.layers[0].keys
-    return empty(pattern, len(keys), capacity, len(cache.layers), keys.shape[1], keys.shape[3], keys.dtype)
+    return init_cache(pattern, len(keys), capacity, len(cache.layers), keys.shape[1], keys.shape[3], keys.dtype)
 
 
 class Continuation(NamedTuple):
@@ -101,12 +101,12 @@ class Continuation(NamedTuple):
         finish: `finish(layers) -> Cache`, the cache after the new tokens.
     """
 
-    when: Array
-    attends: list[Attend]
-    finish: Callable[[Sequence[Layer]], Cache]
+    positions: Array
+    attend_fns: list[AttendFn]
+    finish: Callable[[Sequence[LayerCache]], Cache]
 
 
-def go_on(pattern: Pattern, cache: Cache, count: int, real: Array | None, trunk: Cache | None) -> Continuation:
+def continue_cache(pattern: Pattern, cache: Cache, num_new_tokens: int, num_valid: Array | None, prefix_cache: Cache | None) -> Continuation:
     """Make room for new tokens, and say how they attend.
 
     Args:
@@ -117,110 +117,110 @@ def go_on(pattern: Pattern, cache: Cache, count: int, real: Array | None, trunk:
         trunk: what comes before the cache, and is only read. Its rows may be fewer: each is then the trunk of so many
             rows, side by side.
     """
-    number = _numbers(cache, count, real)
-    slot = _slots(pattern, cache, number)
-    base = 0 if trunk is None else jnp.repeat(trunk.length, len(number) // len(trunk.length))[:, None]
+    number = _next_positions(cache, num_new_tokens, num_valid)
+    slot = _assign_slots(pattern, cache, number)
+    base = 0 if prefix_cache is None else jnp.repeat(prefix_cache.length, len(number) // len(prefix_cache.length))[:, None]
     when = jnp.where(number >= 0, number + base, -1)
-    after = cache.when.at[jnp.arange(len(when))[:, None], slot].set(when, mode="drop")
+    after = cache.positions.at[jnp.arange(len(when))[:, None], slot].set(when, mode="drop")
     length = cache.length + jnp.sum(number >= 0, axis=1, dtype=jnp.int32)
-    trunks = [None] * len(cache.layers) if trunk is None else [(layer, trunk.when) for layer in trunk.layers]
+    trunks = [None] * len(cache.layers) if prefix_cache is None else [(layer, prefix_cache.positions) for layer in prefix_cache.layers]
     attends = [
-        _attend_to(pattern, layer, cache.when, after, slot, when, below)
+        _make_attend_fn(pattern, layer, cache.positions, after, slot, when, below)
         for layer, below in zip(cache.layers, trunks, strict=True)
     ]
     return Continuation(when, attends, lambda layers: Cache(tuple(layers), after, length))
 
 
-def _numbers(cache: Cache, count: int, real: Array | None) -> Array:
+def _next_positions(cache: Cache, num_new_tokens: int, num_valid: Array | None) -> Array:
     """[B, N] int32 numbers of the next `count` tokens of each row; -1 for those beyond the first `real` [B]."""
-    step = jnp.arange(count, dtype=jnp.int32)[None]
+    step = jnp.arange(num_new_tokens, dtype=jnp.int32)[None]
     number = cache.length[:, None] + step
-    return number if real is None else jnp.where(step < real[:, None], number, -1)
+    return number if num_valid is None else jnp.where(step < num_valid[:, None], number, -1)
 
 
-def _slots(pattern: Pattern, cache: Cache, number: Array) -> Array:
+def _assign_slots(pattern: Pattern, cache: Cache, positions: Array) -> Array:
     """[B, N] the slot that each new token goes to; S, which is none, for one that is not kept."""
-    slots = cache.when.shape[1]
-    slot, kept = number, number >= 0
-    if (bounds := memory(pattern)) is not None and slots == sum(bounds):
+    slots = cache.positions.shape[1]
+    slot, kept = positions, positions >= 0
+    if (bounds := memory_bounds(pattern)) is not None and slots == sum(bounds):
         first, last = bounds
-        slot = jnp.where(number < first, number, first + (number - first) % last)
-        kept &= (number < first) | (number > jnp.max(number, axis=1, keepdims=True) - last)
+        slot = jnp.where(positions < first, positions, first + (positions - first) % last)
+        kept &= (positions < first) | (positions > jnp.max(positions, axis=1, keepdims=True) - last)
     return jnp.where(kept, slot, slots)
 
 
-def _attend_to(
-    pattern: Pattern, layer: Layer, before: Array, after: Array, slot: Array, when: Array, trunk: Memory | None
-) -> Attend:
+def _make_attend_fn(
+    pattern: Pattern, layer: LayerCache, before: Array, after: Array, slot: Array, positions: Array, prefix_memory: LayerMemory | None
+) -> AttendFn:
     """How new tokens, which go to slots [B, N], attend to a layer whose slots held `before` and hold `after` [B, S]."""
     content = _content(pattern)
 
-    def attend(q: Array, k: Array, v: Array) -> tuple[Array, Layer]:
-        written = _write(content, layer, q, k, v, slot, when)
-        if content is not None and when.shape[1] == 1 and _reach(pattern) < after.shape[1]:
-            return _mix_gathered(pattern, content, written, q, when, after), written
+    def attend(q: Array, k: Array, v: Array) -> tuple[Array, LayerCache]:
+        written = _write(content, layer, q, k, v, slot, positions)
+        if content is not None and positions.shape[1] == 1 and _max_visible_keys(pattern) < after.shape[1]:
+            return _mix_gathered(pattern, content, written, q, positions, after), written
         memories = [(written, after)]
-        if when.shape[1] > 1 and memory(pattern) is not None:
+        if positions.shape[1] > 1 and memory_bounds(pattern) is not None:
             # The first of many new tokens may need what the last of them overwrites.
             newest = layer._replace(keys=k.swapaxes(1, 2), values=v.swapaxes(1, 2))
-            memories = [(layer, before), (newest, when)]
-        if trunk is not None:
-            below, stood = trunk
-            memories.insert(0, (below, jnp.repeat(stood, len(when) // len(stood), axis=0)))
-        masks = [_mask(pattern, content, written, when, other) for _, other in memories]
+            memories = [(layer, before), (newest, positions)]
+        if prefix_memory is not None:
+            below, stood = prefix_memory
+            memories.insert(0, (below, jnp.repeat(stood, len(positions) // len(stood), axis=0)))
+        masks = [_mask(pattern, content, written, positions, other) for _, other in memories]
         return _mix(q, [part for part, _ in memories], masks), written
 
     return attend
 
 
 def _content(pattern: Pattern) -> TopK | None:
-    return next((part for part in parts_of(pattern) if isinstance(part, TopK)), None)
+    return next((part for part in pattern_parts(pattern) if isinstance(part, TopK)), None)
 
 
-def _write(content: TopK | None, layer: Layer, q: Array, k: Array, v: Array, slot: Array, when: Array) -> Layer:
+def _write(content: TopK | None, layer: LayerCache, q: Array, k: Array, v: Array, slot: Array, positions: Array) -> LayerCache:
     rows = jnp.arange(len(slot))[:, None]
     keys = layer.keys.at[rows, :, slot].set(k.astype(layer.keys.dtype), mode="drop")
     values = layer.values.at[rows, :, slot].set(v.astype(layer.values.dtype), mode="drop")
     if content is None:
         return layer._replace(keys=keys, values=values)
     blocks = layer.key_sums.shape[2]
-    block = jnp.where(when >= 0, when // content.block, blocks)
+    block = jnp.where(positions >= 0, positions // content.block, blocks)
     asked = q.astype(jnp.float32).reshape(*k.shape[:3], -1, k.shape[3]).sum(3)
     key_sums = layer.key_sums.at[rows, :, block].add(k.astype(jnp.float32), mode="drop")
     query_sums = layer.query_sums.at[rows, :, block].add(asked, mode="drop")
-    return Layer(keys, values, key_sums, query_sums)
+    return LayerCache(keys, values, key_sums, query_sums)
 
 
-def _mask(pattern: Pattern, content: TopK | None, layer: Layer, when: Array, other: Array) -> Array:
+def _mask(pattern: Pattern, content: TopK | None, layer: LayerCache, positions: Array, key_positions: Array) -> Array:
     """[B, 1 or G, N, S] bool, which of the tokens `other` [B, S] each new one sees."""
-    query, key = when[:, None, :, None], other[:, None, None, :]
+    query, key = positions[:, None, :, None], key_positions[:, None, None, :]
     found = jnp.zeros((), bool)
-    for part in parts_of(pattern):
+    for part in pattern_parts(pattern):
         if part is not content:
-            found = found | sees(part, query, key)
+            found = found | is_visible(part, query, key)
     if content is not None:
-        index, kept = _chosen(content, layer, when, other)
+        index, kept = _choose_cached_blocks(content, layer, positions, key_positions)
         blocks = layer.key_sums.shape[2]
         picked = jnp.any(jax.nn.one_hot(index, blocks, dtype=bool) & kept[..., None], axis=-2)
-        found = found | jnp.repeat(picked, content.block, axis=-1)[..., : other.shape[1]]  # a slot is its token
+        found = found | jnp.repeat(picked, content.block, axis=-1)[..., : key_positions.shape[1]]  # a slot is its token
     return found & (key >= 0) & (key <= query)
 
 
-def _chosen(content: TopK, layer: Layer, when: Array, after: Array) -> tuple[Array, Array]:
+def _choose_cached_blocks(content: TopK, layer: LayerCache, positions: Array, key_positions: Array) -> tuple[Array, Array]:
     """The blocks [B, G, N, k] that each new token picks, and whether they count."""
-    own = jnp.maximum(when, 0) // content.block
-    judged_by = jnp.broadcast_to(jnp.maximum(own - 1, 0)[:, None, :, None], (*layer.keys.shape[:2], when.shape[1], 1))
+    own = jnp.maximum(positions, 0) // content.block
+    judged_by = jnp.broadcast_to(jnp.maximum(own - 1, 0)[:, None, :, None], (*layer.keys.shape[:2], positions.shape[1], 1))
     judges = jnp.take_along_axis(layer.query_sums, judged_by, axis=2)
     start = content.block * jnp.arange(layer.key_sums.shape[2])[None]
-    filled = jnp.clip(jnp.max(after, axis=1, keepdims=True) + 1 - start, 0, content.block)
+    filled = jnp.clip(jnp.max(key_positions, axis=1, keepdims=True) + 1 - start, 0, content.block)
     means = layer.key_sums / jnp.maximum(filled, 1)[:, None, :, None]
     return choose_blocks(judges, means, filled > 0, own, content.blocks, causal=True)
 
 
-def _reach(pattern: Pattern) -> int:
+def _max_visible_keys(pattern: Pattern) -> int:
     """How many keys one query can see, at most, counted part by part."""
     reach = 0
-    for part in parts_of(pattern):
+    for part in pattern_parts(pattern):
         match part:
             case Window(size) | Strided(_, int() as size) | Global(size):
                 reach += size
@@ -231,13 +231,13 @@ def _reach(pattern: Pattern) -> int:
     return reach
 
 
-def _mix_gathered(pattern: Pattern, content: TopK, layer: Layer, q: Array, when: Array, after: Array) -> Array:
+def _mix_gathered(pattern: Pattern, content: TopK, layer: LayerCache, q: Array, positions: Array, key_positions: Array) -> Array:
     """What one new token gathers from the keys that it sees; no others are looked at."""
-    index, kept = (part[:, :, 0] for part in _chosen(content, layer, when, after))
+    index, kept = (part[:, :, 0] for part in _choose_cached_blocks(content, layer, positions, key_positions))
     rows, groups = index.shape[:2]
-    newest = when[:, :, None]
+    newest = positions[:, :, None]
     tokens, allowed, earlier = [], [], []
-    for part in [*(part for part in parts_of(pattern) if part is not content), content]:
+    for part in [*(part for part in pattern_parts(pattern) if part is not content), content]:
         fine = jnp.ones((), bool)
         match part:
             case Window(size):
@@ -252,7 +252,7 @@ def _mix_gathered(pattern: Pattern, content: TopK, layer: Layer, q: Array, when:
                 token = token.reshape(rows, groups, -1)
         fine &= (token >= 0) & (token <= newest)
         for other in earlier:
-            fine &= ~sees(other, newest, token)  # a pair that several parts see counts once
+            fine &= ~is_visible(other, newest, token)  # a pair that several parts see counts once
         earlier.append(part)
         shape = rows, groups, token.shape[-1]
         tokens.append(jnp.broadcast_to(token, shape))
@@ -262,23 +262,23 @@ def _mix_gathered(pattern: Pattern, content: TopK, layer: Layer, q: Array, when:
     return _mix(q, [layer._replace(keys=keys, values=values)], [jnp.concatenate(allowed, axis=-1)[:, :, None]])
 
 
-def _mix(q: Array, memories: list[Layer], masks: list[Array]) -> Array:
+def _mix(q: Array, memories: list[LayerCache], masks: list[Array]) -> Array:
     """[B, N, H, E] softmax over all memories at once; zeros for a query that sees nothing."""
     rows, new, heads, size = q.shape
     groups = memories[0].keys.shape[1]
     shared = heads // groups
     queries = q.reshape(rows, new, groups, shared, size).transpose(0, 2, 3, 1, 4).reshape(rows, groups, -1, size)
 
-    def logits(layer: Layer, mask: Array) -> Array:
-        asked = _side_by_side(queries, len(layer.keys))
+    def logits(layer: LayerCache, mask: Array) -> Array:
+        asked = _merge_branches(queries, len(layer.keys))
         products = jnp.einsum("bgme,bgse->bgms", asked, layer.keys, preferred_element_type=jnp.float32)
         repeated = jnp.tile(mask, (1, 1, shared, 1)) if shared > 1 else mask
-        return jnp.where(repeated, _one_by_one(products, rows) * size**-0.5, -jnp.inf)
+        return jnp.where(repeated, _split_branches(products, rows) * size**-0.5, -jnp.inf)
 
-    def gather(layer: Layer, weight: Array) -> Array:
-        weight = _side_by_side(weight.astype(layer.values.dtype), len(layer.values))
+    def gather(layer: LayerCache, weight: Array) -> Array:
+        weight = _merge_branches(weight.astype(layer.values.dtype), len(layer.values))
         mixed = jnp.einsum("bgms,bgse->bgme", weight, layer.values, preferred_element_type=jnp.float32)
-        return _one_by_one(mixed, rows)
+        return _split_branches(mixed, rows)
 
     scores = [logits(*pair) for pair in zip(memories, masks, strict=True)]
     peak = jnp.max(jnp.stack([jnp.max(score, axis=-1) for score in scores]), axis=0)[..., None]
@@ -290,14 +290,14 @@ def _mix(q: Array, memories: list[Layer], masks: list[Array]) -> Array:
     return mixed.reshape(rows, groups, shared, new, size).transpose(0, 3, 1, 2, 4).reshape(q.shape).astype(q.dtype)
 
 
-def _side_by_side(x: Array, rows: int) -> Array:
+def _merge_branches(x: Array, rows: int) -> Array:
     """[B, G, M, E] as [rows, G, B / rows M, E]: branches of one trunk ask it together, so that nothing is copied."""
     if len(x) == rows:
         return x
     return x.reshape(rows, -1, *x.shape[1:]).swapaxes(1, 2).reshape(rows, x.shape[1], -1, x.shape[3])
 
 
-def _one_by_one(x: Array, rows: int) -> Array:
+def _split_branches(x: Array, rows: int) -> Array:
     """The reverse: [rows' own B, G, ...] as [rows, G, ...]."""
     if len(x) == rows:
         return x

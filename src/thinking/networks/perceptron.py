@@ -15,9 +15,9 @@ from thinking.types import Array
 class Perceptron(nnx.Module):
     """Linear layers with tanh between them, begun orthogonal, as Andrychowicz et al. (2021) recommend."""
 
-    def __init__(self, widths: Sequence[int], last_scale: float, rngs: nnx.Rngs) -> None:
+    def __init__(self, widths: Sequence[int], output_gain: float, rngs: nnx.Rngs) -> None:
         """Layers of the given widths, input and output included; `last_scale` is the gain of the last layer."""
-        gains = [2**0.5] * (len(widths) - 2) + [last_scale]
+        gains = [2**0.5] * (len(widths) - 2) + [output_gain]
         self.layers = nnx.List(
             [
                 nnx.Linear(narrow, wide, kernel_init=nnx.initializers.orthogonal(gain), rngs=rngs)

@@ -23,20 +23,20 @@ class Position(NamedTuple):
 
     add: Callable[[Array, Array, Array], Array]
     rotate: Callable[[Array, Array], Array]
-    learned: int = 0
+    num_learned: int = 0
 
 
 def none() -> Position:
     """No encoding: a context is a bag of items."""
-    return Position(_as_they_are, lambda heads, when: heads)
+    return Position(_keep_tokens, lambda heads, when: heads)
 
 
 def sinusoidal() -> Position:
     """Adds sines and cosines of *when* (Vaswani et al. 2017)."""
 
-    def add(tokens: Array, when: Array, where: Array) -> Array:
-        del where
-        return tokens + waves(when, tokens.shape[-1]).astype(tokens.dtype)
+    def add(tokens: Array, positions: Array, coordinates: Array) -> Array:
+        del coordinates
+        return tokens + sinusoids(positions, tokens.shape[-1]).astype(tokens.dtype)
 
     return Position(add, lambda heads, when: heads)
 
@@ -44,17 +44,17 @@ def sinusoidal() -> Position:
 def rotary() -> Position:
     """Turns queries and keys by an angle that grows with *when*, so that only distances count (Su et al. 2021)."""
 
-    def rotate(heads: Array, when: Array) -> Array:
+    def rotate(heads: Array, positions: Array) -> Array:
         size = heads.shape[-1]
-        turns = waves(when, size)[:, :, None].astype(heads.dtype)
+        turns = sinusoids(positions, size)[:, :, None].astype(heads.dtype)
         sine, cosine = turns[..., : size // 2], turns[..., size // 2 :]
         first, second = heads[..., : size // 2], heads[..., size // 2 :]
         return jnp.concatenate([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
 
-    return Position(_as_they_are, rotate)
+    return Position(_keep_tokens, rotate)
 
 
-def learned(places: int) -> Position:
+def learned(num_positions: int) -> Position:
     """A vector of its own for each of so many places, learned with the network (Gehring et al. 2017).
 
     Args:
@@ -63,9 +63,9 @@ def learned(places: int) -> Position:
     Raises:
         ValueError: if there is none.
     """
-    if places < 1:
-        raise ValueError(f"learned positions: places {places} is out of range; give at least 1")
-    return Position(_as_they_are, lambda heads, when: heads, learned=places)
+    if num_positions < 1:
+        raise ValueError(f"learned positions: places {num_positions} is out of range; give at least 1")
+    return Position(_keep_tokens, lambda heads, when: heads, num_learned=num_positions)
 
 
 def location(scale: float = 1.0) -> Position:
@@ -75,9 +75,9 @@ def location(scale: float = 1.0) -> Position:
         scale: multiplies the coordinates; 1 suits places about 1 apart.
     """
 
-    def add(tokens: Array, when: Array, where: Array) -> Array:
-        del when
-        return tokens + _gathered(waves(where * scale, tokens.shape[2])).astype(tokens.dtype)
+    def add(tokens: Array, positions: Array, coordinates: Array) -> Array:
+        del positions
+        return tokens + _sum_coordinates(sinusoids(coordinates * scale, tokens.shape[2])).astype(tokens.dtype)
 
     return Position(add, lambda heads, when: heads)
 
@@ -89,37 +89,37 @@ def orthogonal() -> Position:
     rounding), so no place resembles its neighbours, and words, which begin as long, are not drowned.
     """
 
-    def add(tokens: Array, when: Array, where: Array) -> Array:
-        del when
+    def add(tokens: Array, positions: Array, coordinates: Array) -> Array:
+        del positions
         dims = tokens.shape[2]
         rates = 2 * jnp.pi / dims * (jnp.arange(_pairs(dims)) + 0.5)
-        return tokens + (2 / dims) ** 0.5 * _gathered(_waves(where, rates)).astype(tokens.dtype)
+        return tokens + (2 / dims) ** 0.5 * _sum_coordinates(_sinusoids_at_rates(coordinates, rates)).astype(tokens.dtype)
 
     return Position(add, lambda heads, when: heads)
 
 
-def _as_they_are(tokens: Array, when: Array, where: Array) -> Array:
-    del when, where
+def _keep_tokens(tokens: Array, positions: Array, coordinates: Array) -> Array:
+    del positions, coordinates
     return tokens
 
 
-def waves(positions: Array, dims: int) -> Array:
+def sinusoids(positions: Array, dims: int) -> Array:
     """Sines, then cosines, of positions [...], wavelengths growing from 2 pi to 20,000 pi: [..., dims].
 
     Raises:
         ValueError: if dims is odd.
     """
     pairs = _pairs(dims)
-    return _waves(positions, 10_000.0 ** (-jnp.arange(pairs) / pairs))
+    return _sinusoids_at_rates(positions, 10_000.0 ** (-jnp.arange(pairs) / pairs))
 
 
-def _waves(positions: Array, rates: Array) -> Array:
+def _sinusoids_at_rates(positions: Array, rates: Array) -> Array:
     """Sines, then cosines, of positions [...] at rates [R]: [..., 2 R]."""
     angles = jnp.expand_dims(positions.astype(jnp.float32), -1) * rates.reshape((1,) * positions.ndim + (-1,))
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-def _gathered(each: Array) -> Array:
+def _sum_coordinates(each: Array) -> Array:
     """[B, C, D], the sum over coordinates of [B, C, K, D]."""
     coordinates, dims = each.shape[2:]
     # Each coordinate starts at another place of the width, so that (1, 2) is not (2, 1).

@@ -11,7 +11,7 @@ from thinking.types import Array, Params
 Module = TypeVar("Module", bound=nnx.Module)
 
 
-def pure(build: Callable[[Array], Module]) -> tuple[Callable[[Array], Params], Callable[[Params], Module]]:
+def make_pure(build: Callable[[Array], Module]) -> tuple[Callable[[Array], Params], Callable[[Params], Module]]:
     """Split a module once: its structure is static from then on, its parameters are nested dicts of arrays.
 
     Args:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from thinking.errors import UserError
-from thinking.experiment import RunConfig, check_seeds, invalid, option
+from thinking.experiment import RunConfig, check_seeds, field_error, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class WidthConfig:
     def validate(self) -> None:
         """Raises UserError if rotary positions cannot split the width among the heads."""
         if self.width % (2 * self.num_heads):
-            raise invalid("width", f"a multiple of twice --num-heads, {2 * self.num_heads}")
+            raise field_error("width", f"a multiple of twice --num-heads, {2 * self.num_heads}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from thinking.batching import cut_rows
-from thinking.text.embedders import normalised
+from thinking.text.embedders import normalize
 
-ROUNDS = 30
+MAX_ITERATIONS = 30
 """Of Lloyd's algorithm, at most."""
 
-AT_ONCE = 2**24
+MAX_PRODUCTS = 2**24
 """Products held at once while vectors are encoded, 64 MiB of them."""
 
 
@@ -28,7 +28,7 @@ class Codebook(NamedTuple):
     centroids: np.ndarray
 
 
-def fit(vectors: np.ndarray, count: int, seed: int) -> Codebook:
+def fit_codebook(vectors: np.ndarray, num_clusters: int, seed: int) -> Codebook:
     """K-means (Lloyd 1982) from vectors far apart (k-means++: Arthur & Vassilvitskii 2007); the seed decides all.
 
     Args:
@@ -44,18 +44,18 @@ def fit(vectors: np.ndarray, count: int, seed: int) -> Codebook:
 
     vectors = np.asarray(vectors, np.float32)
     different, times = np.unique(vectors, axis=0, return_counts=True)
-    if not 1 <= count <= len(different):
+    if not 1 <= num_clusters <= len(different):
         allowed = f"allowed is 1 to {len(different)}" if len(different) else "give vectors"
-        raise ValueError(f"fit: {count} clusters of {len(different)} different vectors; {allowed}")
-    first = _far_apart(different, times, count, np.random.default_rng(seed))
+        raise ValueError(f"fit: {num_clusters} clusters of {len(different)} different vectors; {allowed}")
+    first = _init_centroids(different, times, num_clusters, np.random.default_rng(seed))
     with warnings.catch_warnings():
         # A cluster that lost all its vectors stays where it was, and its token may yet find a use.
         warnings.filterwarnings("ignore", message="One of the clusters is empty")
-        centroids, _ = kmeans2(vectors, first, iter=ROUNDS, minit="matrix")
-    return Codebook(normalised(centroids))
+        centroids, _ = kmeans2(vectors, first, iter=MAX_ITERATIONS, minit="matrix")
+    return Codebook(normalize(centroids))
 
 
-def _far_apart(different: np.ndarray, times: np.ndarray, count: int, drawn: np.random.Generator) -> np.ndarray:
+def _init_centroids(different: np.ndarray, times: np.ndarray, count: int, drawn: np.random.Generator) -> np.ndarray:
     """[K, D] of the vectors, drawn by their squared distance to the nearest that was drawn before.
 
     SciPy's own `minit="++"` measures all distances again for each: minutes for 256 clusters of 20,000 sentences.
@@ -75,7 +75,7 @@ def encode(codebook: Codebook, vectors: np.ndarray) -> np.ndarray:
     """[N] int32, the number of the centroid nearest to each vector [N, D]; the first of several."""
     count = len(codebook.centroids)
     tokens = np.zeros(len(vectors), np.int32)
-    size = max(AT_ONCE // count, 1)
+    size = max(MAX_PRODUCTS // count, 1)
     for part, found in zip(cut_rows(vectors, size), cut_rows(tokens, size), strict=True):
         found[:] = np.argmax(part @ codebook.centroids.T, axis=1)
     return tokens

@@ -16,13 +16,13 @@ import numpy as np
 
 from thinking.errors import UserError
 
-PYTHON, HUB = "python", "hf:"
+PYTHON, HUB_PREFIX = "python", "hf:"
 """The text that is always there, and how the name of a data set of Hugging Face begins."""
 
-HELD_OUT = 0.1
+HELD_OUT_FRACTION = 0.1
 """Share of the characters, at the end, that nothing learns from."""
 
-BYTES = 256
+NUM_BYTES = 256
 
 
 class Corpus(NamedTuple):
@@ -37,12 +37,12 @@ class Corpus(NamedTuple):
 
     train: np.ndarray
     held_out: np.ndarray
-    sizes: np.ndarray
+    token_bytes: np.ndarray
     decode: Callable[[Sequence[int]], str]
 
 
 @functools.lru_cache(maxsize=4)
-def corpus(source: str, characters: int, bpe: int | None) -> Corpus:
+def load_corpus(source: str, max_characters: int, bpe_vocab_size: int | None) -> Corpus:
     """Read a text, part it and make tokens of it.
 
     Args:
@@ -54,16 +54,16 @@ def corpus(source: str, characters: int, bpe: int | None) -> Corpus:
         ValueError: if there is no such text, or not enough of it to part.
         UserError: if the package that reads it is not installed.
     """
-    text = once(read_text(source, characters))[:characters]
-    cut = round(len(text) * (1 - HELD_OUT))
+    text = drop_repeated_paragraphs(read_text(source, max_characters))[:max_characters]
+    cut = round(len(text) * (1 - HELD_OUT_FRACTION))
     if not 0 < cut < len(text):
         raise ValueError(f"source {source}: {len(text)} characters are too few to part; give a longer text")
     train, held_out = text[:cut], text[cut:]
-    encode, decode, sizes = _bytes() if bpe is None else _pairs(train, bpe)
+    encode, decode, sizes = _byte_codec() if bpe_vocab_size is None else _bpe_codec(train, bpe_vocab_size)
     return Corpus(encode(train), encode(held_out), sizes, decode)
 
 
-def once(text: str) -> str:
+def drop_repeated_paragraphs(text: str) -> str:
     """The text with each paragraph kept where it stands first.
 
     What is held out would else partly have been learned by heart (Lee et al. 2022): topics of the language reference
@@ -72,7 +72,7 @@ def once(text: str) -> str:
     return "\n\n".join(dict.fromkeys(text.split("\n\n")))
 
 
-def read_text(source: str, characters: int) -> str:
+def read_text(source: str, min_characters: int) -> str:
     """A text by its name, of at least so many characters where it has them.
 
     Raises:
@@ -81,13 +81,13 @@ def read_text(source: str, characters: int) -> str:
     """
     if source == PYTHON:
         return "\n\n".join(python_documentation())
-    if source.startswith(HUB):
-        return _from_hub(source, characters)
+    if source.startswith(HUB_PREFIX):
+        return _read_from_hub(source, min_characters)
     try:
         return Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ValueError(f"source {source}: {why}; give a text file, {PYTHON}, or {HUB}NAME[:COLUMN]") from None
+        raise ValueError(f"source {source}: {why}; give a text file, {PYTHON}, or {HUB_PREFIX}NAME[:COLUMN]") from None
 
 
 def python_documentation() -> list[str]:
@@ -109,8 +109,8 @@ def _docstrings(path: Path) -> Iterator[str]:
             yield text
 
 
-def _from_hub(source: str, characters: int) -> str:
-    name, _, column = source.removeprefix(HUB).partition(":")
+def _read_from_hub(source: str, min_characters: int) -> str:
+    name, _, column = source.removeprefix(HUB_PREFIX).partition(":")
     column = column or "text"
     try:
         import datasets
@@ -124,31 +124,31 @@ def _from_hub(source: str, characters: int) -> str:
         why = " ".join(str(error).split())[:200]
         raise ValueError(f"source {source}: {why}; give a data set with texts") from error
     if not isinstance(first.get(column), str):
-        raise ValueError(f"source {source}: it has no texts {column!r}; give {HUB}NAME:COLUMN, of {', '.join(first)}")
+        raise ValueError(f"source {source}: it has no texts {column!r}; give {HUB_PREFIX}NAME:COLUMN, of {', '.join(first)}")
     texts, total = [], 0
     for row in itertools.chain([first], rows):
-        if total >= characters:
+        if total >= min_characters:
             break
         texts.append(row[column])
         total += len(row[column])
     return "\n\n".join(texts)
 
 
-Tokens = tuple[Callable[[str], np.ndarray], Callable[[Sequence[int]], str], np.ndarray]
+TextCodec = tuple[Callable[[str], np.ndarray], Callable[[Sequence[int]], str], np.ndarray]
 """How a text is encoded and decoded, and the bytes of each token [V]."""
 
 
-def _bytes() -> Tokens:
+def _byte_codec() -> TextCodec:
     def encode(text: str) -> np.ndarray:
         return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
 
     def decode(tokens: Sequence[int]) -> str:
         return bytes(tokens).decode(errors="replace")
 
-    return encode, decode, np.ones(BYTES, np.int32)
+    return encode, decode, np.ones(NUM_BYTES, np.int32)
 
 
-def _pairs(train: str, vocabulary: int) -> Tokens:
+def _bpe_codec(train: str, vocab_size: int) -> TextCodec:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -156,7 +156,7 @@ def _pairs(train: str, vocabulary: int) -> Tokens:
     tokenizer.decoder = decoders.ByteLevel()
     # Each byte is a token, so that any text can be told.
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator([train], trainer)
 
     def encode(text: str) -> np.ndarray:

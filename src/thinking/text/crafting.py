@@ -36,7 +36,7 @@ class Item:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tree:
+class CraftingTree:
     """All items, and words that may stand for each other.
 
     Attributes:
@@ -47,7 +47,7 @@ class Tree:
 
     items: Mapping[str, Item]
     synonyms: Mapping[str, tuple[str, ...]]
-    uses: Mapping[str, tuple[str, ...]]
+    tool_verbs: Mapping[str, tuple[str, ...]]
 
     @property
     def products(self) -> list[str]:
@@ -57,7 +57,7 @@ class Tree:
 
 
 @functools.cache
-def tree() -> Tree:
+def load_crafting_tree() -> CraftingTree:
     """The tree that comes with the project."""
     read = json.loads(resources.files("thinking.text").joinpath("data/crafting.json").read_text("utf-8"))
     items = {
@@ -65,11 +65,11 @@ def tree() -> Tree:
         for name, item in read["items"].items()
     }
     words = ({word: tuple(others) for word, others in read[name].items()} for name in ("synonyms", "uses"))
-    return Tree(items, *words)
+    return CraftingTree(items, *words)
 
 
 @dataclasses.dataclass(frozen=True)
-class Bundle:
+class CraftedTexts:
     """What is written from a tree.
 
     Attributes:
@@ -79,10 +79,10 @@ class Bundle:
     """
 
     texts: tuple[Text, ...]
-    step_of: Mapping[str, str]
+    canonical_steps: Mapping[str, str]
 
 
-def write_out(known: Tree, *, seed: int, wordings: int = 6, texts: int = 4, held_out: float = 0.2) -> Bundle:
+def make_texts(tree: CraftingTree, *, seed: int, num_wordings: int = 6, num_texts: int = 4, held_out_fraction: float = 0.2) -> CraftedTexts:
     """Texts for all goals of a tree.
 
     Args:
@@ -95,49 +95,49 @@ def write_out(known: Tree, *, seed: int, wordings: int = 6, texts: int = 4, held
     Raises:
         ValueError: if a number is out of range, or so many items cannot be held out.
     """
-    for name, count in {"wordings": wordings, "texts": texts}.items():
+    for name, count in {"wordings": num_wordings, "texts": num_texts}.items():
         if count < 1:
             raise ValueError(f"{name} {count}: allowed is a whole number from 1")
-    chance, products = random.Random(seed), known.products
-    count = round(held_out * len(known.items))
+    chance, products = random.Random(seed), tree.products
+    count = round(held_out_fraction * len(tree.items))
     if not 0 < count < len(products) - 1:
-        share = (len(products) - 2) / len(known.items)
-        raise ValueError(f"held_out {held_out}: allowed is above 0, up to {share:.2f}; take 0.2")
+        share = (len(products) - 2) / len(tree.items)
+        raise ValueError(f"held_out {held_out_fraction}: allowed is above 0, up to {share:.2f}; take 0.2")
     hidden = set(chance.sample(products, count))
-    taught = [name for name in known.items if name not in hidden]
-    ways = {step: _ways(known, step, item, wordings, chance) for item in known.items.values() for step in _steps(item)}
-    ways = _told_apart(ways)
+    taught = [name for name in tree.items if name not in hidden]
+    ways = {step: _word_step(tree, step, item, num_wordings, chance) for item in tree.items.values() for step in _steps(item)}
+    ways = _drop_ambiguous(ways)
 
     def text(names: list[str], split: str) -> Text:
-        goal = " and ".join(known.items[name].goal for name in names)
-        parts = tuple(part for name in names for part in _parts(known, name, ways, chance))
+        goal = " and ".join(tree.items[name].goal for name in names)
+        parts = tuple(part for name in names for part in _parts(tree, name, ways, chance))
         return Text(goal, parts, split)
 
     pairs = [chance.sample([name for name in taught if name in products], 2) for _ in range(count)]
     written = (
-        *(text([name], "train") for name in taught for _ in range(texts)),
-        *(text([name], "held_out") for name in known.items if name in hidden),
+        *(text([name], "train") for name in taught for _ in range(num_texts)),
+        *(text([name], "held_out") for name in tree.items if name in hidden),
         *(text(pair, "compound") for pair in pairs),
     )
-    return Bundle(written, {wording: step for step, worded in ways.items() for wording in worded})
+    return CraftedTexts(written, {wording: step for step, worded in ways.items() for wording in worded})
 
 
-def operations(known: Tree, name: str) -> list[str]:
+def operations(tree: CraftingTree, name: str) -> list[str]:
     """Names of the items on the way to one, itself the last, each once, ingredients first."""
     found: dict[str, None] = {}
-    for ingredient in known.items[name].ingredients:
-        found |= dict.fromkeys(operations(known, ingredient))
+    for ingredient in tree.items[name].ingredients:
+        found |= dict.fromkeys(operations(tree, ingredient))
     return [*found, name]
 
 
-def _parts(known: Tree, name: str, ways: Mapping[str, list[str]], chance: random.Random) -> list[Section]:
+def _parts(tree: CraftingTree, name: str, ways: Mapping[str, list[str]], chance: random.Random) -> list[Section]:
     def operation(made: str) -> Section:
-        item = known.items[made]
+        item = tree.items[made]
         return Section(item.goal, tuple(chance.choice(ways[step]) for step in _steps(item)))
 
-    item = known.items[name]
+    item = tree.items[name]
     parts = [
-        Section(known.items[part].goal, tuple(operation(made) for made in operations(known, part)))
+        Section(tree.items[part].goal, tuple(operation(made) for made in operations(tree, part)))
         for part in item.ingredients
     ]
     return [*parts, Section(item.goal, (operation(name),))]
@@ -161,21 +161,21 @@ _WORKING = ("Now {}.", "Next, {}.", "Then {}.", "Carefully {}.", "You {}.", "Aft
 _USING = ("With the {tool}, {{}}.", "Use the {tool} to {{}}.")
 
 
-def _ways(known: Tree, step: str, item: Item, count: int, chance: random.Random) -> list[str]:
+def _word_step(tree: CraftingTree, step: str, item: Item, count: int, chance: random.Random) -> list[str]:
     """So many wordings of a step, the plainest first."""
     for plain, frames in ((f"Go to the {item.place}.", _GOING), (f"Take the {item.tool}.", _TAKING)):
         if step == plain:
             others = [frame.format(item.place if frames is _GOING else item.tool) for frame in frames]
             return [plain, *chance.sample(others, min(count - 1, len(others)))]
     verb, rest = f"{step[0].lower()}{step[1:-1]}".split(" ", 1)
-    works = [f"{other} {rest}" for other in (verb, *known.synonyms.get(verb, ()))]
-    using = _USING if verb in known.uses.get(item.tool, ()) else ()
+    works = [f"{other} {rest}" for other in (verb, *tree.synonyms.get(verb, ()))]
+    using = _USING if verb in tree.tool_verbs.get(item.tool, ()) else ()
     frames = (*_WORKING, *(frame.format(tool=item.tool) for frame in using))
     others = [f"{work[0].upper()}{work[1:]}." for work in works[1:]] + [f.format(w) for f in frames for w in works]
     return [step, *chance.sample(others, min(count - 1, len(others)))]
 
 
-def _told_apart(ways: Mapping[str, list[str]]) -> dict[str, list[str]]:
+def _drop_ambiguous(ways: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """Without wordings that would word another step as well."""
     plain = dict.fromkeys(ways)
     owner: dict[str, str] = {}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-Embed = Callable[[Sequence[str]], np.ndarray]
+EmbedFn = Callable[[Sequence[str]], np.ndarray]
 
 
 class Embedder(NamedTuple):
@@ -25,10 +25,10 @@ class Embedder(NamedTuple):
 
     name: str
     dims: int
-    embed: Embed
+    embed: EmbedFn
 
 
-def embedder(name: str, dims: int, embed: Embed) -> Embedder:
+def make_embedder(name: str, dims: int, embed_fn: EmbedFn) -> Embedder:
     """An embedder made of a function that need not check texts, nor know an empty list, nor normalise.
 
     Args:
@@ -41,18 +41,18 @@ def embedder(name: str, dims: int, embed: Embed) -> Embedder:
             longer than zero.
     """
 
-    def checked(texts: Sequence[str]) -> np.ndarray:
+    def embed_checked(texts: Sequence[str]) -> np.ndarray:
         check_texts(texts)
         if not len(texts):
             return np.zeros((0, dims), np.float32)
-        vectors = np.asarray(embed(texts), np.float32)
+        vectors = np.asarray(embed_fn(texts), np.float32)
         if vectors.shape != (len(texts), dims):
             raise ValueError(
                 f"{name}: vectors of shape {vectors.shape} came out, but {(len(texts), dims)} was promised"
             )
-        return normalised(vectors)
+        return normalize(vectors)
 
-    return Embedder(name, dims, checked)
+    return Embedder(name, dims, embed_checked)
 
 
 def check_texts(texts: Sequence[str]) -> None:
@@ -64,7 +64,7 @@ def check_texts(texts: Sequence[str]) -> None:
             raise ValueError(f"texts: text {index} is {'blank' if text else 'empty'}; leave it out")
 
 
-def normalised(vectors: np.ndarray) -> np.ndarray:
+def normalize(vectors: np.ndarray) -> np.ndarray:
     """Vectors [N, D] of length 1; raises ValueError for one that has no direction."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     aimless = ~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0))
@@ -76,7 +76,7 @@ def normalised(vectors: np.ndarray) -> np.ndarray:
     return vectors / lengths
 
 
-def hashed(dims: int = 64) -> Embedder:
+def hashing_embedder(dims: int = 64) -> Embedder:
     """An embedder that knows nothing and needs no weights: counts of words and of three letters in a row, hashed.
 
     Each feature adds 1 to, or takes 1 from, the dimension that its hash says (Weinberger et al. 2009). Texts that share
@@ -99,7 +99,7 @@ def hashed(dims: int = 64) -> Embedder:
                 row[(code >> 1) % dims] += weight if code & 1 else -weight
         return vectors
 
-    return embedder(f"hashed-{dims}", dims, embed)
+    return make_embedder(f"hashed-{dims}", dims, embed)
 
 
 def _features(text: str) -> Iterator[tuple[str, float]]:
@@ -113,7 +113,7 @@ def _features(text: str) -> Iterator[tuple[str, float]]:
             yield framed[start : start + 3], 1.0
 
 
-def minilm(folder: Path | None = None, progress: Callable[[int, int], None] | None = None) -> Embedder:
+def minilm_embedder(folder: Path | None = None, report_progress: Callable[[int, int], None] | None = None) -> Embedder:
     """The sentence embedder all-MiniLM-L6-v2 (Wang et al. 2020; Reimers & Gurevych 2019), or another small BERT.
 
     Args:
@@ -124,7 +124,7 @@ def minilm(folder: Path | None = None, progress: Callable[[int, int], None] | No
     Raises:
         UserError: if there are no weights, or not of a BERT.
     """
-    from thinking.text.minilm import embed, load  # JAX starts slowly, and other embedders do without it
+    from thinking.text.minilm import embed_texts, load_encoder  # JAX starts slowly, and other embedders do without it
 
-    encoder = load(folder)
-    return embedder(encoder.name, encoder.dims, lambda texts: embed(encoder, texts, progress))
+    encoder = load_encoder(folder)
+    return make_embedder(encoder.name, encoder.dims, lambda texts: embed_texts(encoder, texts, report_progress))

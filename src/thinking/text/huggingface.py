@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from thinking.errors import UserError
-from thinking.text.embedders import Embed, Embedder
+from thinking.text.embedders import EmbedFn, Embedder
 
 
-class Causal(NamedTuple):
+class CausalModel(NamedTuple):
     """A model and its tokenizer.
 
     Attributes:
@@ -24,10 +24,10 @@ class Causal(NamedTuple):
 
     model: Any
     tokenizer: Any
-    ends: frozenset[int]
+    end_tokens: frozenset[int]
 
 
-def load(name: str) -> Causal:
+def load(name: str) -> CausalModel:
     """A causal model by its name on the Hugging Face hub or its folder; HF_TOKEN is used where it is set.
 
     Raises:
@@ -49,20 +49,20 @@ def load(name: str) -> Causal:
         reason = " ".join(str(error).split())[:200].replace(token or "\0", "***")
     else:
         ends = np.atleast_1d(model.generation_config.eos_token_id or tokenizer.eos_token_id or ())
-        return Causal(model, tokenizer, frozenset(int(token) for token in ends))
+        return CausalModel(model, tokenizer, frozenset(int(token) for token in ends))
     raise UserError(
         f"{name}: not a causal model that can be loaded ({reason}); give a folder, or a name on the hub, "
         "with HF_TOKEN in the environment or in secrets.env if it needs a login"
     )
 
 
-def ask_by(causal: Causal, *, most: int = 512) -> Callable[[str], str]:
+def make_answer_fn(causal: CausalModel, *, max_new_tokens: int = 512) -> Callable[[str], str]:
     """`ask(prompt) -> answer`, the likeliest token each time, in at most so many tokens."""
     import torch
 
     def ask(prompt: str) -> str:
-        start = _encoded(causal, prompt)
-        room = _room(causal, start, most)
+        start = _encode_prompt(causal, prompt)
+        room = _clip_max_new_tokens(causal, start, max_new_tokens)
         tokens = torch.tensor([start], device=causal.model.device)
         with torch.no_grad():
             written = causal.model.generate(
@@ -70,7 +70,7 @@ def ask_by(causal: Causal, *, most: int = 512) -> Callable[[str], str]:
                 attention_mask=torch.ones_like(tokens),
                 max_new_tokens=room,
                 do_sample=False,
-                pad_token_id=min(causal.ends, default=0),
+                pad_token_id=min(causal.end_tokens, default=0),
                 temperature=None,  # else those that a model brings along are warned of
                 top_p=None,
                 top_k=None,
@@ -80,15 +80,15 @@ def ask_by(causal: Causal, *, most: int = 512) -> Callable[[str], str]:
     return ask
 
 
-def steered(
-    causal: Causal,
+def generate_steered(
+    causal: CausalModel,
     embedder: Embedder,
     target: np.ndarray,
     prompt: str,
     *,
     strength: float = 4.0,
-    top: int = 8,
-    most: int = 128,
+    top_k: int = 8,
+    max_new_tokens: int = 128,
 ) -> str:
     """What a causal model answers when its next-token scores are shifted toward the embedding of a plan; see `steer`.
 
@@ -105,8 +105,8 @@ def steered(
     """
     import torch
 
-    start = _encoded(causal, prompt)
-    most = _room(causal, start, most)
+    start = _encode_prompt(causal, prompt)
+    max_new_tokens = _clip_max_new_tokens(causal, start, max_new_tokens)
 
     def next_scores(tokens: Sequence[int]) -> np.ndarray:
         with torch.no_grad():
@@ -116,20 +116,20 @@ def steered(
     def decode(tokens: Sequence[int]) -> str:
         return causal.tokenizer.decode(list(tokens), skip_special_tokens=True)
 
-    tokens = steer(next_scores, decode, embedder.embed, target, strength=strength, top=top, most=most, ends=causal.ends)
+    tokens = steer_tokens(next_scores, decode, embedder.embed, target, strength=strength, top_k=top_k, max_new_tokens=max_new_tokens, end_tokens=causal.end_tokens)
     return decode(tokens)
 
 
-def steer(
+def steer_tokens(
     next_scores: Callable[[Sequence[int]], np.ndarray],
     decode: Callable[[Sequence[int]], str],
-    embed: Embed,
+    embed_fn: EmbedFn,
     target: np.ndarray,
     *,
     strength: float,
-    top: int,
-    most: int,
-    ends: Collection[int] = (),
+    top_k: int,
+    max_new_tokens: int,
+    end_tokens: Collection[int] = (),
 ) -> list[int]:
     """Tokens written greedily by scores shifted toward a target: weighted decoding (Ghazvininejad et al. 2017).
 
@@ -151,36 +151,36 @@ def steer(
         ValueError: without candidates, or for a target of length 0.
     """
     length = float(np.linalg.norm(target))
-    if top < 1 or not 0 < length < np.inf:
-        raise ValueError(f"steer: top {top}, target of length {length}: allowed are at least 1, and a length above 0")
+    if top_k < 1 or not 0 < length < np.inf:
+        raise ValueError(f"steer: top {top_k}, target of length {length}: allowed are at least 1, and a length above 0")
     written: list[int] = []
     near = 0.0
-    while len(written) < most:
+    while len(written) < max_new_tokens:
         logits = np.asarray(next_scores(written), np.float64)
-        candidates = np.argsort(-logits, kind="stable")[:top]
+        candidates = np.argsort(-logits, kind="stable")[:top_k]
         cosines = np.full(len(candidates), near)
         texts = [decode([*written, int(token)]) for token in candidates]
-        grows = [index for index, token in enumerate(candidates) if int(token) not in ends and texts[index].strip()]
+        grows = [index for index, token in enumerate(candidates) if int(token) not in end_tokens and texts[index].strip()]
         if grows:
-            cosines[grows] = embed([texts[index] for index in grows]) @ (target / length)
+            cosines[grows] = embed_fn([texts[index] for index in grows]) @ (target / length)
         # The sum over all words shifts every candidate alike, so logits do in place of log-probabilities.
         best = int(np.argmax(logits[candidates] + strength * cosines))
-        if int(candidates[best]) in ends:
+        if int(candidates[best]) in end_tokens:
             break
         written.append(int(candidates[best]))
         near = float(cosines[best])
     return written
 
 
-def _room(causal: Causal, start: Sequence[int], most: int) -> int:
+def _clip_max_new_tokens(causal: CausalModel, start: Sequence[int], max_new_tokens: int) -> int:
     """How many tokens may follow; raises UserError if the model can read no more than the prompt, or not even that."""
-    limit = getattr(causal.model.config, "max_position_embeddings", None) or len(start) + most
+    limit = getattr(causal.model.config, "max_position_embeddings", None) or len(start) + max_new_tokens
     if limit <= len(start):
         raise UserError(f"a prompt of {len(start)} tokens, and the model reads {limit}; take another model")
-    return min(most, limit - len(start))
+    return min(max_new_tokens, limit - len(start))
 
 
-def _encoded(causal: Causal, prompt: str) -> list[int]:
+def _encode_prompt(causal: CausalModel, prompt: str) -> list[int]:
     """The prompt in tokens, as a conversation where the model knows one."""
     if not causal.tokenizer.chat_template:
         return causal.tokenizer(prompt)["input_ids"]

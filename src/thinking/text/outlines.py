@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
-from thinking.text.records import Outline, Text
+from thinking.text.records import NestedSteps, Text
 
-Entries: TypeAlias = tuple["Node | str", ...]
+TextPlanTree: TypeAlias = tuple["SubGoal | str", ...]
 
 
-class Node(NamedTuple):
+class SubGoal(NamedTuple):
     """What one sub-goal stands for.
 
     Attributes:
@@ -17,10 +17,10 @@ class Node(NamedTuple):
     """
 
     heading: str | None
-    inner: Entries
+    children: TextPlanTree
 
 
-def outline(text: Text, layers: int, group: int = 4) -> Entries:
+def build_plan_tree(text: Text, num_layers: int, max_group_size: int = 4) -> TextPlanTree:
     """The steps of a text in exactly so many levels: 1 is a flat tuple of steps, each further one groups that below.
 
     If the text has more levels, the outermost are dropped: with parts, operations and steps for two layers, operations
@@ -35,42 +35,42 @@ def outline(text: Text, layers: int, group: int = 4) -> Entries:
     Raises:
         ValueError: for less than one layer or one neighbour.
     """
-    if layers < 1 or group < 1:
-        raise ValueError(f"outline: {layers} layers, runs of {group}: allowed are whole numbers from 1")
-    return _fitted(tuple(_nodes(text.steps)), layers, group)
+    if num_layers < 1 or max_group_size < 1:
+        raise ValueError(f"outline: {num_layers} layers, runs of {max_group_size}: allowed are whole numbers from 1")
+    return _fit_levels(tuple(_nodes(text.steps)), num_layers, max_group_size)
 
 
-def _nodes(steps: Outline) -> Iterator[Node | str]:
+def _nodes(steps: NestedSteps) -> Iterator[SubGoal | str]:
     for entry in steps:
-        yield entry if isinstance(entry, str) else Node(entry.heading, tuple(_nodes(entry.steps)))
+        yield entry if isinstance(entry, str) else SubGoal(entry.heading, tuple(_nodes(entry.steps)))
 
 
-def _fitted(entries: Entries, levels: int, group: int) -> Entries:
+def _fit_levels(entries: TextPlanTree, levels: int, group: int) -> TextPlanTree:
     while (depth := _depth(entries)) > levels:
-        entries = tuple(_opened(entries, depth))
+        entries = tuple(_unwrap_deepest(entries, depth))
     entries = tuple(
-        entry if isinstance(entry, str) else Node(entry.heading, _fitted(entry.inner, depth - 1, group))
+        entry if isinstance(entry, str) else SubGoal(entry.heading, _fit_levels(entry.children, depth - 1, group))
         for entry in entries
     )
     for _ in range(levels - depth):
-        entries = tuple(_runs(entries, group))
+        entries = tuple(_split_runs(entries, group))
     return entries
 
 
-def _depth(entries: Entries) -> int:
-    return 1 + max(0 if isinstance(entry, str) else _depth(entry.inner) for entry in entries)
+def _depth(entries: TextPlanTree) -> int:
+    return 1 + max(0 if isinstance(entry, str) else _depth(entry.children) for entry in entries)
 
 
-def _opened(entries: Entries, depth: int) -> Iterator[Node | str]:
+def _unwrap_deepest(entries: TextPlanTree, depth: int) -> Iterator[SubGoal | str]:
     """The entries, those of full depth replaced by what is within them."""
     for entry in entries:
-        if isinstance(entry, Node) and 1 + _depth(entry.inner) == depth:
-            yield from entry.inner
+        if isinstance(entry, SubGoal) and 1 + _depth(entry.children) == depth:
+            yield from entry.children
         else:
             yield entry
 
 
-def _runs(entries: Entries, group: int) -> Iterator[Node]:
+def _split_runs(entries: TextPlanTree, group: int) -> Iterator[SubGoal]:
     count = -(-len(entries) // group)
     for run in range(count):
-        yield Node(None, entries[run * len(entries) // count : (run + 1) * len(entries) // count])
+        yield SubGoal(None, entries[run * len(entries) // count : (run + 1) * len(entries) // count])

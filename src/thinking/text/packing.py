@@ -12,11 +12,11 @@ import numpy as np
 
 from thinking.types import Array
 
-ROUNDS = 64
+NUM_SHUFFLE_ROUNDS = 64
 """Of shuffling; each takes every second row elsewhere, and these are plenty for any number of rows."""
 
 
-class Packed(NamedTuple):
+class PackedRows(NamedTuple):
     """Rows of whole sequences, one behind the other.
 
     Attributes:
@@ -30,7 +30,7 @@ class Packed(NamedTuple):
     weights: np.ndarray
 
 
-def pack(sequences: Sequence[Sequence[int]], length: int, weights: Sequence[Sequence[float]] | None = None) -> Packed:
+def pack(sequences: Sequence[Sequence[int]], length: int, weights: Sequence[Sequence[float]] | None = None) -> PackedRows:
     """Pack sequences into rows of `length` tokens, on the host.
 
     First fit decreasing (Johnson 1973): the longest first, each into the first row that has room. That takes at most
@@ -48,8 +48,8 @@ def pack(sequences: Sequence[Sequence[int]], length: int, weights: Sequence[Sequ
         raise ValueError("pack: there are no sequences; give at least one")
     counts = np.array([len(sequence) for sequence in sequences])
     _check_lengths(counts, length, weights)
-    rows, starts, numbers = _places(counts, length)
-    packed = Packed(*(np.zeros((rows.max() + 1, length), kind) for kind in (np.int32, np.int32, np.float32)))
+    rows, starts, numbers = _assign_rows(counts, length)
+    packed = PackedRows(*(np.zeros((rows.max() + 1, length), kind) for kind in (np.int32, np.int32, np.float32)))
     for index, sequence in enumerate(sequences):
         place = rows[index], slice(starts[index], starts[index] + counts[index])
         packed.tokens[place] = sequence
@@ -58,7 +58,7 @@ def pack(sequences: Sequence[Sequence[int]], length: int, weights: Sequence[Sequ
     return packed
 
 
-def _places(counts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _assign_rows(counts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each sequence its row, where it starts there, and its number there, from 1."""
     rows, starts, numbers = np.zeros((3, len(counts)), np.int64)
     room, held = np.full(len(counts), length), np.zeros(len(counts), np.int64)
@@ -90,7 +90,7 @@ def _check_lengths(counts: np.ndarray, length: int, weights: Sequence[Sequence[f
             raise ValueError(f"pack: sequence {index} has {count} tokens but {len(given)} weights; give one for each")
 
 
-def rows_of_step(key: Array, step: Array | int, rows: int, batch: int) -> Array:
+def batch_rows(key: Array, step: Array | int, num_rows: int, batch_size: int) -> Array:
     """[batch] int32, which rows a step learns from; a pure function of the key, which is not consumed, and the step.
 
     Every epoch has an order of its own and holds each row once. Where it does not divide into batches, the last one
@@ -105,39 +105,39 @@ def rows_of_step(key: Array, step: Array | int, rows: int, batch: int) -> Array:
     Raises:
         ValueError: if a batch is empty, or more than there are rows, or there are too many to count in 32 bits.
     """
-    if not 1 <= batch <= rows:
+    if not 1 <= batch_size <= num_rows:
         raise ValueError(
-            f"rows_of_step: a batch of {batch} is out of range; give 1 to {rows}, as many as there are rows"
+            f"rows_of_step: a batch of {batch_size} is out of range; give 1 to {num_rows}, as many as there are rows"
         )
-    if rows * batch >= 2**31:
-        raise ValueError(f"rows_of_step: {rows} rows times a batch of {batch} reaches 2**31; give fewer of either")
+    if num_rows * batch_size >= 2**31:
+        raise ValueError(f"rows_of_step: {num_rows} rows times a batch of {batch_size} reaches 2**31; give fewer of either")
     # In `rows` steps all rows are taken `batch` times: only what is beyond is multiplied, and stays below 2**31.
-    turns, rest = jnp.divmod(jnp.asarray(step, jnp.int32), rows)
-    epoch, first = turns * batch + rest * batch // rows, rest * batch % rows
-    place = first + jnp.arange(batch, dtype=jnp.int32)
+    turns, rest = jnp.divmod(jnp.asarray(step, jnp.int32), num_rows)
+    epoch, first = turns * batch_size + rest * batch_size // num_rows, rest * batch_size % num_rows
+    place = first + jnp.arange(batch_size, dtype=jnp.int32)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, epoch + jnp.arange(2, dtype=jnp.int32))
-    return _shuffled(keys, place // rows, place % rows, rows)
+    return _shuffle(keys, place // num_rows, place % num_rows, num_rows)
 
 
-def _shuffled(keys: Array, epoch: Array, place: Array, rows: int) -> Array:
+def _shuffle(keys: Array, epoch: Array, place: Array, rows: int) -> Array:
     """[N] the row at each place [N] in the order of its epoch [N], an index of keys.
 
     Swap or not (Hoang, Morris & Rogaway 2012), a shuffle that tells one place without the others. To sort all rows
     takes longer than many a training step: 44 ms for 100,000 of them on a CPU, where 64 places take 0.02 ms.
     """
-    drawn = jax.vmap(lambda key: jax.random.bits(key, (ROUNDS, 2), jnp.uint32))(keys)
+    drawn = jax.vmap(lambda key: jax.random.bits(key, (NUM_SHUFFLE_ROUNDS, 2), jnp.uint32))(keys)
     mirrors, salts = (drawn[..., 0] % rows).astype(jnp.int32), drawn[..., 1]
 
     def swap_or_not(place: Array, drawn: tuple[Array, Array]) -> tuple[Array, None]:
         mirror, salt = drawn
         partner = (mirror[epoch] - place) % rows
         pair = jnp.maximum(place, partner)  # both partners throw the same coin
-        return jnp.where(_mixed(pair.astype(jnp.uint32) ^ salt[epoch]) & 1 == 1, partner, place), None
+        return jnp.where(_mix_bits(pair.astype(jnp.uint32) ^ salt[epoch]) & 1 == 1, partner, place), None
 
     return jax.lax.scan(swap_or_not, place, (mirrors.T, salts.T))[0]
 
 
-def _mixed(bits: Array) -> Array:
+def _mix_bits(bits: Array) -> Array:
     """Each bit of the result depends on all that are given: the last steps of MurmurHash3 (Appleby 2011)."""
     bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
     bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)

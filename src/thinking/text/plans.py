@@ -21,10 +21,10 @@ from thinking.colors import MARK, PROMPT, THOUGHT
 from thinking.errors import UserError
 from thinking.files import write_json, write_whole
 
-PLANS, VECTORS, SEAL = "plans.jsonl", "plans.safetensors", "plans.json"
+PLANS, VECTORS, MANIFEST = "plans.jsonl", "plans.safetensors", "plans.json"
 
 
-class Node(NamedTuple):
+class PlanNode(NamedTuple):
     """A step, or a sub-goal.
 
     Attributes:
@@ -35,9 +35,9 @@ class Node(NamedTuple):
     """
 
     level: int
-    near: str
+    nearest_text: str
     cosine: float
-    vector: int
+    vector_index: int
 
 
 class Plan(NamedTuple):
@@ -57,14 +57,14 @@ class Plan(NamedTuple):
     goal: str
     split: str
     mode: str
-    nodes: tuple[Node, ...]
-    ended: bool
-    given: int
+    nodes: tuple[PlanNode, ...]
+    done: bool
+    num_given: int
     reference: tuple[str, ...]
     scores: Mapping[str, float]
 
     @property
-    def steps(self) -> tuple[Node, ...]:
+    def steps(self) -> tuple[PlanNode, ...]:
         """The steps alone, in order."""
         return tuple(node for node in self.nodes if node.level == 0)
 
@@ -72,11 +72,11 @@ class Plan(NamedTuple):
 class Branch(NamedTuple):
     """A node and the branches that belong to it."""
 
-    node: Node
-    inner: list["Branch"]
+    node: PlanNode
+    children: list["Branch"]
 
 
-def nested(nodes: Iterable[Node]) -> list[Branch]:
+def build_branches(nodes: Iterable[PlanNode]) -> list[Branch]:
     """Nodes in preorder as branches, in their order."""
     outermost: list[Branch] = []
     above: list[Branch] = []  # the branches that the next node may belong to, each within the one before
@@ -84,25 +84,25 @@ def nested(nodes: Iterable[Node]) -> list[Branch]:
         while above and above[-1].node.level <= node.level:
             above.pop()
         branch = Branch(node, [])
-        (above[-1].inner if above else outermost).append(branch)
+        (above[-1].children if above else outermost).append(branch)
         above.append(branch)
     return outermost
 
 
-def tree(plan: Plan) -> Tree:
+def render_tree(plan: Plan) -> Tree:
     """A plan for the terminal: sub-goals with their cosines, and below them steps, numbered throughout."""
     numbers = itertools.count(1)
 
     def grow(place: Tree, branches: Iterable[Branch]) -> None:
         for node, inner in branches:
-            label = _heading(node) if node.level else _step(node, next(numbers), plan.given)
+            label = _heading(node) if node.level else _step(node, next(numbers), plan.num_given)
             grow(place.add(label), inner)
 
     title = Words.assemble((plan.goal, PROMPT), (f"  {plan.split}, {plan.mode}", MARK))
-    if not plan.ended:
+    if not plan.done:
         title.append("  (cut off)", "yellow")
     root = Tree(title, guide_style=MARK)
-    grow(root, nested(plan.nodes))
+    grow(root, build_branches(plan.nodes))
     return root
 
 
@@ -121,16 +121,16 @@ def save(folder: Path, plans: Sequence[Plan], vectors: np.ndarray) -> None:
 
     for plan in plans:
         for node in plan.nodes:
-            if not 0 <= node.vector < len(vectors):
-                raise ValueError(f"{plan.goal}: vector {node.vector} of `{node.near}`: there are {len(vectors)}")
+            if not 0 <= node.vector_index < len(vectors):
+                raise ValueError(f"{plan.goal}: vector {node.vector_index} of `{node.nearest_text}`: there are {len(vectors)}")
     lines = "".join(json.dumps(_plain(plan), ensure_ascii=False, allow_nan=False) + "\n" for plan in plans)
     files = {PLANS: lines.encode(), VECTORS: tensors({"nodes": np.ascontiguousarray(vectors, np.float32)})}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SEAL).unlink(missing_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
     for name, content in files.items():
         write_whole(folder / name, content)
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    write_json(folder / SEAL, {"plans": len(plans), "vectors": list(vectors.shape), "sha256": sums})
+    write_json(folder / MANIFEST, {"plans": len(plans), "vectors": list(vectors.shape), "sha256": sums})
 
 
 def load(folder: Path) -> tuple[tuple[Plan, ...], np.ndarray]:
@@ -142,15 +142,15 @@ def load(folder: Path) -> tuple[tuple[Plan, ...], np.ndarray]:
     from safetensors.numpy import load as tensors
 
     try:
-        sums = json.loads((folder / SEAL).read_bytes())["sha256"]
+        sums = json.loads((folder / MANIFEST).read_bytes())["sha256"]
         files = {name: (folder / name).read_bytes() for name in (PLANS, VECTORS)}
         edited = [name for name, content in files.items() if hashlib.sha256(content).hexdigest() != sums[name]]
     except FileNotFoundError as error:
         # Without its seal a folder has no plans; without another file it lost them.
-        lacks = "no plans" if error.filename == str(folder / SEAL) else f"no {Path(error.filename).name}"
+        lacks = "no plans" if error.filename == str(folder / MANIFEST) else f"no {Path(error.filename).name}"
         raise UserError(f"{folder} has {lacks}: run tasks/lm_guide_inference.py first") from None
     except (ValueError, KeyError, TypeError):
-        edited = [SEAL]
+        edited = [MANIFEST]
     if edited:
         raise UserError(f"{folder / edited[0]} is damaged or edited: run tasks/lm_guide_inference.py again")
     # Not `splitlines`: a sentence may hold characters that it takes for the end of a line.
@@ -158,22 +158,22 @@ def load(folder: Path) -> tuple[tuple[Plan, ...], np.ndarray]:
     return tuple(map(_plan, lines)), tensors(files[VECTORS])["nodes"]
 
 
-def _heading(node: Node) -> Words:
-    return Words.assemble((node.near, f"bold {THOUGHT}"), (f"  {node.cosine:.2f}", MARK))
+def _heading(node: PlanNode) -> Words:
+    return Words.assemble((node.nearest_text, f"bold {THOUGHT}"), (f"  {node.cosine:.2f}", MARK))
 
 
-def _step(node: Node, number: int, given: int) -> Words:
-    label = Words(f"{number}. {node.near}")
-    return label.append("  (given)", MARK) if number <= given else label
+def _step(node: PlanNode, number: int, num_given: int) -> Words:
+    label = Words(f"{number}. {node.nearest_text}")
+    return label.append("  (given)", MARK) if number <= num_given else label
 
 
 def _plain(plan: Plan) -> dict[str, Any]:
     """A plan as JSON knows it; numbers may be NumPy's."""
-    nodes = [[int(node.level), node.near, float(node.cosine), int(node.vector)] for node in plan.nodes]
+    nodes = [[int(node.level), node.nearest_text, float(node.cosine), int(node.vector_index)] for node in plan.nodes]
     scores = {name: float(score) for name, score in plan.scores.items()}
-    return {**plan._asdict(), "nodes": nodes, "ended": bool(plan.ended), "given": int(plan.given), "scores": scores}
+    return {**plan._asdict(), "nodes": nodes, "ended": bool(plan.done), "given": int(plan.num_given), "scores": scores}
 
 
 def _plan(line: dict[str, Any]) -> Plan:
-    nodes, reference = tuple(Node(*node) for node in line["nodes"]), tuple(line["reference"])
+    nodes, reference = tuple(PlanNode(*node) for node in line["nodes"]), tuple(line["reference"])
     return Plan(**{**line, "nodes": nodes, "reference": reference})

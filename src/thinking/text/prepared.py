@@ -21,15 +21,15 @@ from thinking.errors import UserError
 from thinking.files import write_json, write_whole
 from thinking.text import records
 from thinking.text.embedders import Embedder
-from thinking.text.records import Text, leaves
+from thinking.text.records import Text, iter_steps
 
 MANIFEST = "manifest.json"
 FILES = ("texts.jsonl", "steps.jsonl", "goals.jsonl", "embeddings.safetensors")
-AT_ONCE = 1024  # texts embedded between two looks at the progress
-AGAIN = "run tasks/lm_data_prepare.py again"
+TEXTS_PER_CALL = 1024  # texts embedded between two looks at the progress
+RERUN_HINT = "run tasks/lm_data_prepare.py again"
 
 
-class Prepared(NamedTuple):
+class PreparedData(NamedTuple):
     """Texts, and all their sentences as vectors.
 
     Attributes:
@@ -46,7 +46,7 @@ class Prepared(NamedTuple):
 
     texts: tuple[Text, ...]
     steps: tuple[str, ...]
-    means: np.ndarray
+    canonical_index: np.ndarray
     goals: tuple[str, ...]
     step_vectors: np.ndarray
     goal_vectors: np.ndarray
@@ -54,24 +54,24 @@ class Prepared(NamedTuple):
     manifest: dict[str, Any]
 
 
-def steps_of(texts: Sequence[Text], step_of: Mapping[str, str]) -> tuple[str, ...]:
+def list_distinct_steps(texts: Sequence[Text], canonical_steps: Mapping[str, str]) -> tuple[str, ...]:
     """Distinct steps in the order in which texts first have them, then those that no text has but that are meant."""
-    found = dict.fromkeys(step for text in texts for step in leaves(text.steps))
-    return tuple(found | dict.fromkeys(step_of.get(step, step) for step in found))
+    found = dict.fromkeys(step for text in texts for step in iter_steps(text.steps))
+    return tuple(found | dict.fromkeys(canonical_steps.get(step, step) for step in found))
 
 
-def goals_of(texts: Sequence[Text]) -> tuple[str, ...]:
+def list_distinct_goals(texts: Sequence[Text]) -> tuple[str, ...]:
     """Distinct goals, in the order of the texts."""
     return tuple(dict.fromkeys(text.goal for text in texts))
 
 
-def embedded(
+def prepare_texts(
     texts: Sequence[Text],
-    step_of: Mapping[str, str],
+    canonical_steps: Mapping[str, str],
     embedder: Embedder,
     manifest: Mapping[str, Any],
-    advance: Callable[[int], None] = lambda done: None,
-) -> Prepared:
+    report_progress: Callable[[int], None] = lambda done: None,
+) -> PreparedData:
     """Number the steps and the goals of texts, and embed each of them once.
 
     Args:
@@ -81,57 +81,57 @@ def embedded(
         manifest: where the texts come from.
         advance: told now and then how many of the W + G sentences are embedded.
     """
-    steps, goals = steps_of(texts, step_of), goals_of(texts)
+    steps, goals = list_distinct_steps(texts, canonical_steps), list_distinct_goals(texts)
     number = {step: index for index, step in enumerate(steps)}
-    means = np.array([number[step_of.get(step, step)] for step in steps], np.int32)
+    means = np.array([number[canonical_steps.get(step, step)] for step in steps], np.int32)
     vectors, done = [], 0
-    for sentences in cut_rows([*steps, *goals], AT_ONCE):
+    for sentences in cut_rows([*steps, *goals], TEXTS_PER_CALL):
         vectors.append(embedder.embed(sentences))
         done += len(sentences)
-        advance(done)
+        report_progress(done)
     step_vectors, goal_vectors = np.split(np.concatenate(vectors), [len(steps)])
-    return Prepared(tuple(texts), steps, means, goals, step_vectors, goal_vectors, embedder.name, dict(manifest))
+    return PreparedData(tuple(texts), steps, means, goals, step_vectors, goal_vectors, embedder.name, dict(manifest))
 
 
-def split_rows(prepared: Prepared) -> list[dict[str, Any]]:
+def summarize_splits(prepared: PreparedData) -> list[dict[str, Any]]:
     """A row for each split that has texts: how much there is of it, and how much of that training has as well.
 
     Of the steps that count, those `known` stand in training word for word; those `taught`, in any wording.
     """
     number = {step: index for index, step in enumerate(prepared.steps)}
-    trained = {number[step] for text in prepared.texts if text.split == "train" for step in leaves(text.steps)}
-    taught = set(prepared.means[list(trained)].tolist())
+    trained = {number[step] for text in prepared.texts if text.split == "train" for step in iter_steps(text.steps)}
+    taught = set(prepared.canonical_index[list(trained)].tolist())
     rows = []
     for split in records.SPLITS:
         texts = [text for text in prepared.texts if text.split == split]
         if not texts:
             continue
-        lengths = [sum(1 for _ in leaves(text.steps)) for text in texts]
-        steps = [number[step] for text in texts for step in leaves(text.steps)]
+        lengths = [sum(1 for _ in iter_steps(text.steps)) for text in texts]
+        steps = [number[step] for text in texts for step in iter_steps(text.steps)]
         known = sum(step in trained for step in steps)
         row = {
             "split": split,
-            "goals": len(goals_of(texts)),
+            "goals": len(list_distinct_goals(texts)),
             "texts": len(texts),
             "steps": len(steps),
             "steps_mean": len(steps) / len(texts),
             "steps_max": max(lengths),
             "known": known,
             "known_percent": 100 * known / len(steps),
-            "taught_percent": 100 * sum(int(prepared.means[step]) in taught for step in steps) / len(steps),
+            "taught_percent": 100 * sum(int(prepared.canonical_index[step]) in taught for step in steps) / len(steps),
         }
         rows.append(row)
     return rows
 
 
-def save(folder: Path, prepared: Prepared) -> None:
+def save(folder: Path, prepared: PreparedData) -> None:
     """Write the files of a folder, each whole or not at all, and the manifest last."""
     from safetensors.numpy import save as tensors
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     records.write(folder / "texts.jsonl", prepared.texts)
-    steps = ({"step": step, "means": int(means)} for step, means in zip(prepared.steps, prepared.means, strict=True))
+    steps = ({"step": step, "means": int(means)} for step, means in zip(prepared.steps, prepared.canonical_index, strict=True))
     write_whole(folder / "steps.jsonl", _lines(steps))
     write_whole(folder / "goals.jsonl", _lines({"goal": goal} for goal in prepared.goals))
     vectors = {"steps": prepared.step_vectors, "goals": prepared.goal_vectors}
@@ -145,13 +145,13 @@ def save(folder: Path, prepared: Prepared) -> None:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "distinct_steps": len(prepared.steps),
         "distinct_goals": len(prepared.goals),
-        "splits": split_rows(prepared),
+        "splits": summarize_splits(prepared),
         "sha256": {name: _checksum(folder / name) for name in FILES},
     }
     write_json(folder / MANIFEST, manifest)
 
 
-def load(folder: Path) -> Prepared:
+def load(folder: Path) -> PreparedData:
     """What was saved in a folder.
 
     Raises:
@@ -165,15 +165,15 @@ def load(folder: Path) -> Prepared:
     except FileNotFoundError:
         raise UserError(f"{folder} has no prepared data: run tasks/lm_data_prepare.py first") from None
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{folder / MANIFEST} is damaged: {AGAIN}") from None
+        raise UserError(f"{folder / MANIFEST} is damaged: {RERUN_HINT}") from None
     for name, checksum in checksums.items():
         if not (folder / name).is_file():
-            raise UserError(f"{folder / name} is missing: {AGAIN}")
+            raise UserError(f"{folder / name} is missing: {RERUN_HINT}")
         if _checksum(folder / name) != checksum:
-            raise UserError(f"{folder / name} is not as it was written, but damaged or edited: {AGAIN}")
+            raise UserError(f"{folder / name} is not as it was written, but damaged or edited: {RERUN_HINT}")
     steps = _read(folder / "steps.jsonl")
     vectors = tensors((folder / "embeddings.safetensors").read_bytes())
-    return Prepared(
+    return PreparedData(
         tuple(records.read(folder / "texts.jsonl")),
         tuple(step["step"] for step in steps),
         np.array([step["means"] for step in steps], np.int32),

@@ -15,13 +15,13 @@ from thinking.files import write_whole
 _WARNED: set[Path] = set()  # folders of which was warned
 
 
-def place(folder: Path, request: Mapping[str, Any]) -> Path:
+def answer_path(folder: Path, request: Mapping[str, Any]) -> Path:
     """The file of a request's answer; the order of the request's names does not matter."""
     canonical = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return folder / f"{hashlib.sha256(canonical.encode()).hexdigest()}.json"
 
 
-def get(folder: Path, request: Mapping[str, Any], fits: Callable[[Any], bool]) -> Any | None:
+def get(folder: Path, request: Mapping[str, Any], is_answer: Callable[[Any], bool]) -> Any | None:
     """The answer that is kept, or None. A file that is damaged counts as absent, with one warning a folder.
 
     Args:
@@ -29,20 +29,20 @@ def get(folder: Path, request: Mapping[str, Any], fits: Callable[[Any], bool]) -
         request: what was asked, as JSON knows it.
         fits: whether something can be an answer to it.
     """
-    path = place(folder, request)
+    path = answer_path(folder, request)
     try:
         answer = json.loads(path.read_bytes())["answer"]
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, RecursionError):
         answer = None
-    if answer is not None and fits(answer):
+    if answer is not None and is_answer(answer):
         return answer
     _warn(path)
     return None
 
 
-def put(folder: Path, request: Mapping[str, Any], answer: Any, hide: Callable[[str], str] = str) -> None:
+def put(folder: Path, request: Mapping[str, Any], answer: Any, redact: Callable[[str], str] = str) -> None:
     """Keep an answer: the file is written whole or not at all.
 
     Args:
@@ -52,13 +52,13 @@ def put(folder: Path, request: Mapping[str, Any], answer: Any, hide: Callable[[s
         hide: takes secrets out of the request, where it is written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = place(folder, request)
+    path = answer_path(folder, request)
     asked, answered = (json.dumps(value, ensure_ascii=False) for value in (request, answer))
-    text = f'{{"request": {hide(asked)}, "answer": {answered}}}\n'
+    text = f'{{"request": {redact(asked)}, "answer": {answered}}}\n'
     write_whole(path, text.encode(errors="replace"))
 
 
-def count(folder: Path) -> int:
+def count_answers(folder: Path) -> int:
     """How many answers are kept."""
     return sum(1 for _ in folder.glob("[!.]*.json"))
 

@@ -4,16 +4,16 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from thinking.text.embedders import Embedder, hashed, minilm
+from thinking.text.embedders import Embedder, hashing_embedder, minilm_embedder
 from thinking.text.openai_protocol import openai_embedder
-from thinking.text.prepared import Prepared
+from thinking.text.prepared import PreparedData
 from thinking.text.server import Server
 
 MINILM = "all-MiniLM-L6-v2"
 
 
 @contextlib.contextmanager
-def same_embedder(data: Prepared, folder: Path | None, answers: Path) -> Iterator[Embedder]:
+def open_matching_embedder(data: PreparedData, folder: Path | None, answers_folder: Path) -> Iterator[Embedder]:
     """What made the vectors of prepared data, by its name.
 
     Args:
@@ -28,11 +28,11 @@ def same_embedder(data: Prepared, folder: Path | None, answers: Path) -> Iterato
     dims = data.step_vectors.shape[1]
     with contextlib.ExitStack() as stack:
         if data.embedder.startswith("hashed-"):
-            embedder = hashed(dims)
+            embedder = hashing_embedder(dims)
         elif folder is not None or data.embedder == MINILM or not data.manifest.get("server"):
-            embedder = minilm(folder)
+            embedder = minilm_embedder(folder)
         else:
-            server = stack.enter_context(Server(data.manifest["server"], answers))
+            server = stack.enter_context(Server(data.manifest["server"], answers_folder))
             embedder = openai_embedder(server, data.embedder)
         if (embedder.name, embedder.dims) != (data.embedder, dims):
             raise ValueError(

@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 from thinking.errors import UserError
 from thinking.text import response_cache
 
-KEY = "OPENAI_API_KEY"
-OPENAI = "https://api.openai.com/v1"
-LONGEST_WAIT = 120.0  # seconds; a server that wants a longer pause has ended the run
-_LONGEST_BACKOFF = 60.0  # seconds
-_SHORTEST_SECRET = 8  # characters; local servers are given `none` or `EMPTY`, which are words of texts too
-_TRY_AGAIN = (408, 409, 429)  # and all from 500
+KEY_VARIABLE = "OPENAI_API_KEY"
+OPENAI_URL = "https://api.openai.com/v1"
+MAX_WAIT = 120.0  # seconds; a server that wants a longer pause has ended the run
+_MAX_BACKOFF = 60.0  # seconds
+_MIN_SECRET_LENGTH = 8  # characters; local servers are given `none` or `EMPTY`, which are words of texts too
+_RETRY_STATUSES = (408, 409, 429)  # and all from 500
 
 Result = TypeVar("Result")
 
@@ -59,33 +59,33 @@ class Server:
         folder: Path,
         *,
         timeout: float = 120.0,
-        retries: int = 5,
+        max_retries: int = 5,
         backoff: float = 0.5,
         max_requests: int | None = None,
     ) -> None:
         import httpx2
         import openai
 
-        if not 0 < timeout < math.inf or retries < 0 or not 0 <= backoff < math.inf or (max_requests or 0) < 0:
+        if not 0 < timeout < math.inf or max_retries < 0 or not 0 <= backoff < math.inf or (max_requests or 0) < 0:
             raise ValueError(
-                f"timeout {timeout}, retries {retries}, back-off {backoff}, max_requests {max_requests}: "
+                f"timeout {timeout}, retries {max_retries}, back-off {backoff}, max_requests {max_requests}: "
                 "allowed are seconds above 0, and counts from 0"
             )
-        address, login = _without_login(base_url or os.environ.get("OPENAI_BASE_URL") or None)
+        address, login = _split_login(base_url or os.environ.get("OPENAI_BASE_URL") or None)
         self._key, self._login = _key(address), login
         token = base64.b64encode(":".join(login).encode()).decode() if login else ""
         secrets = (self._key, token, *login[1:])
-        self._secrets = tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
-        self._retries, self._backoff, self._timeout, self._limit = retries, backoff, timeout, max_requests
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH)
+        self._retries, self._backoff, self._timeout, self._limit = max_retries, backoff, timeout, max_requests
         self._lock = threading.Lock()
-        self.folder, self.sent = folder, 0
+        self.folder, self.num_requests = folder, 0
         # A redirection would take the key elsewhere: none is followed. Repetitions are this class's own, as those of
         # the package wait half a second at least.
         http = httpx2.Client(auth=login or None, timeout=timeout, event_hooks={"request": [self._count]})
         key = self._key or "no-key-is-needed"
         # Its address is told, as the package takes an OPENAI_BASE_URL that is empty for one.
         self.client = openai.OpenAI(
-            api_key=key, base_url=address or OPENAI, timeout=timeout, max_retries=0, http_client=http
+            api_key=key, base_url=address or OPENAI_URL, timeout=timeout, max_retries=0, http_client=http
         )
         self.url = urllib.parse.urlunsplit((*urllib.parse.urlsplit(str(self.client.base_url))[:3], "", "")).rstrip("/")
 
@@ -95,7 +95,7 @@ class Server:
     def __exit__(self, *exception: object) -> None:
         self.client.close()
 
-    def answer(self, model: str, send: Callable[[], Any], read: Callable[[Any], Result]) -> Result:
+    def request_answer(self, model: str, send: Callable[[], Any], read: Callable[[Any], Result]) -> Result:
         """What one request is answered, after repetitions if need be.
 
         Args:
@@ -117,7 +117,7 @@ class Server:
         start = self._quote(response.http_response.text)
         raise UserError(f"{self.url} sent what is no answer ({reason}): {start}; check the address and the model")
 
-    def hide(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """The text without the key, and without half characters, which no file takes."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
@@ -125,9 +125,9 @@ class Server:
 
     def _count(self, request: Any) -> None:
         with self._lock:
-            if self._limit is not None and self.sent >= self._limit:
-                raise _Spent(self._limit, self.folder)
-            self.sent += 1
+            if self._limit is not None and self.num_requests >= self._limit:
+                raise _RequestLimitReached(self._limit, self.folder)
+            self.num_requests += 1
 
     def _response(self, model: str, send: Callable[[], Any]) -> Any:
         import httpx2
@@ -140,37 +140,37 @@ class Server:
             except openai.APIStatusError as error:
                 status, message = error.status_code, self._quote(_message(error))
                 asked_wait = _retry_after(error.response.headers)
-                again = (status in _TRY_AGAIN or status >= 500) and error.code != "insufficient_quota"
+                again = (status in _RETRY_STATUSES or status >= 500) and error.code != "insufficient_quota"
             except openai.APITimeoutError:
                 status, message, again = 0, f"no answer within {self._timeout:g} s", True
             except openai.APIConnectionError as error:
                 status, message = 0, self._quote(str(error.__cause__ or error))
                 again = not isinstance(error.__cause__, httpx2.ConnectError)  # nobody is there: a person must look
-            backoff = min(_LONGEST_BACKOFF, self._backoff * 2.0 ** min(attempt - 1, 100)) * random.uniform(0.75, 1)
+            backoff = min(_MAX_BACKOFF, self._backoff * 2.0 ** min(attempt - 1, 100)) * random.uniform(0.75, 1)
             wait = backoff if asked_wait is None else asked_wait
-            if not again or attempt > self._retries or wait > LONGEST_WAIT:
+            if not again or attempt > self._retries or wait > MAX_WAIT:
                 break
             time.sleep(wait)
         raise UserError(self._explain(model, status, message, attempt, asked_wait))
 
-    def _explain(self, model: str, status: int, message: str, attempts: int, asked_wait: float | None) -> str:
+    def _explain(self, model: str, status: int, message: str, num_attempts: int, requested_wait: float | None) -> str:
         if status == 401:
             if self._login:
                 return f"{self.url} refuses the user and password of its address (401); give those that it knows"
-            refused = f"refuses the key in {KEY}" if self._key else f"wants a key, and {KEY} is not set"
+            refused = f"refuses the key in {KEY_VARIABLE}" if self._key else f"wants a key, and {KEY_VARIABLE} is not set"
             return f"{self.url} {refused} (401); put a key of this server there, or into secrets.env"
         if status == 404:
             return f"{self.url} has no model `{model}`, or is no such address (404: {message}){self._models()}"
-        times = f" after {attempts} attempts" if attempts > 1 else ""
-        count = response_cache.count(self.folder)
+        times = f" after {num_attempts} attempts" if num_attempts > 1 else ""
+        count = response_cache.count_answers(self.folder)
         kept = f"{count} answers are kept in {self.folder}; the same command goes on from there"
         if status == 0:
             silent = "gives no answer" if times else "cannot be reached"
             return f"{self.url} {silent}{times} ({message}); check the address and that the server runs; {kept}"
-        if asked_wait is not None and asked_wait > LONGEST_WAIT:
-            times += f", and asks to wait {asked_wait:.0f} s"
+        if requested_wait is not None and requested_wait > MAX_WAIT:
+            times += f", and asks to wait {requested_wait:.0f} s"
         mend = (
-            "wait, or ask another server" if status in _TRY_AGAIN or status >= 500 else "check the model and settings"
+            "wait, or ask another server" if status in _RETRY_STATUSES or status >= 500 else "check the model and settings"
         )
         return f"{self.url} answers {status}{times} ({message}); {mend}; {kept}"
 
@@ -188,10 +188,10 @@ class Server:
 
     def _quote(self, text: str) -> str:
         """One line of what a server sent, for a message."""
-        return " ".join(self.hide(text).split())[:200] or "nothing"
+        return " ".join(self.redact(text).split())[:200] or "nothing"
 
 
-class _Spent(UserError):
+class _RequestLimitReached(UserError):
     """The limit is reached. Answers under way still come in, so they are counted when the message is read."""
 
     def __init__(self, limit: int, folder: Path) -> None:
@@ -200,19 +200,19 @@ class _Spent(UserError):
 
     def __str__(self) -> str:
         return (
-            f"max_requests {self._limit}: that many are sent; {response_cache.count(self._folder)} answers are kept in "
+            f"max_requests {self._limit}: that many are sent; {response_cache.count_answers(self._folder)} answers are kept in "
             f"{self._folder}; the same command goes on from there with as many again, or with a larger limit"
         )
 
 
-def check_open(base_url: str | None) -> None:
+def check_no_secrets(base_url: str | None) -> None:
     """Raises ValueError if an address holds what is secret, for one that is written where others may read it."""
     if base_url is not None and set("@?") & set(base_url):
         # The address is not repeated either.
         raise ValueError("base_url: a user, a password or a query in it; set OPENAI_BASE_URL to it instead")
 
 
-def _without_login(base_url: str | None) -> tuple[str | None, tuple[str, ...]]:
+def _split_login(base_url: str | None) -> tuple[str | None, tuple[str, ...]]:
     """The address, and (user, password) if it held them."""
     if base_url is None:
         return None, ()
@@ -233,12 +233,12 @@ def _without_login(base_url: str | None) -> tuple[str | None, tuple[str, ...]]:
 
 def _key(address: str | None) -> str:
     """The key, or nothing where a server was named that may need none."""
-    key = os.environ.get(KEY, "").strip()
+    key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key and address is None:
-        raise ValueError(f"base_url None: {KEY} is not set, and no server is named; set it in the environment or in "
+        raise ValueError(f"base_url None: {KEY_VARIABLE} is not set, and no server is named; set it in the environment or in "
                          "secrets.env, or name a server of your own, such as http://localhost:8000/v1")  # fmt: skip
     if not all("!" <= character <= "~" and character not in "\"'\\" for character in key):
-        raise UserError(f"{KEY} holds a character that no key has; allowed are letters, digits and marks of ASCII")
+        raise UserError(f"{KEY_VARIABLE} holds a character that no key has; allowed are letters, digits and marks of ASCII")
     return key
 
 

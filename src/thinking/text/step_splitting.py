@@ -45,7 +45,7 @@ _ABBREVIATIONS = frozenset(
 _BEFORE_NUMBERS = frozenset(("no", "nr", "fig", "vol", "art"))
 
 
-def split(text: str) -> list[str]:
+def split_steps(text: str) -> list[str]:
     """The steps of a text: the items if it has a list, else its lines, else its sentences.
 
     Marks of lists and of Markdown, blank lines and headings are left out, and so are the words before a list, the words
@@ -58,14 +58,14 @@ def split(text: str) -> list[str]:
     is_item = _item_test(filled)
     items = sum(map(is_item, filled))
     if len(filled) == 1 and (found := _inline(" ".join(filled[0].split()))):
-        found = list(map(_unmarked, found))
+        found = list(map(_strip_mark, found))
     elif items > 1 or 2 * items >= max(1, len(filled)):
         found = _items(lines, is_item)
     else:
         found = [line for line in filled if not _is_heading(line)] or filled
         if len(found) > 2 and _introduces(found[0]):
             found = found[1:]
-        found = list(map(_unmarked, found))
+        found = list(map(_strip_mark, found))
         found = list(_sentences(" ".join(found[0].split()))) if len(found) == 1 else found
     steps = (" ".join(_EMPHASIS.sub("", line).split()) for line in found)
     return [step for step in steps if step]
@@ -73,8 +73,8 @@ def split(text: str) -> list[str]:
 
 def _item_test(lines: Sequence[str]) -> Callable[[str], bool]:
     """Tells list items from other lines. A numbered heading is an item only where no other lines are."""
-    plain = any(_mark(line) and not _is_heading(line) for line in lines)
-    return lambda line: _mark(line) > 0 and not (plain and _is_heading(line))
+    plain = any(_mark_length(line) and not _is_heading(line) for line in lines)
+    return lambda line: _mark_length(line) > 0 and not (plain and _is_heading(line))
 
 
 def _items(lines: Sequence[str], is_item: Callable[[str], bool]) -> list[str]:
@@ -94,7 +94,7 @@ def _items(lines: Sequence[str], is_item: Callable[[str], bool]) -> list[str]:
             if apart:
                 items[-1] += apart
                 paragraphs = True
-            items.append([_unmarked(line)])
+            items.append([_strip_mark(line)])
             apart, inside = [], True
         elif _is_heading(line) or (after_blank and not line[0].isspace() and _introduces(line)):
             inside = False
@@ -108,16 +108,16 @@ def _items(lines: Sequence[str], is_item: Callable[[str], bool]) -> list[str]:
     return [" ".join(item) for item in items]
 
 
-def _mark(line: str) -> int:
+def _mark_length(line: str) -> int:
     """How many characters of the line the mark of a list item takes, with what stands before it; 0: there is none."""
     start = len(line) - len(line.lstrip(_BEFORE))
     found = _BULLET.match(line, start) or _NUMBER.match(line, start)
     return found.end() if found else 0
 
 
-def _unmarked(line: str) -> str:
+def _strip_mark(line: str) -> str:
     """The line without the mark of a list item, and without those of headings and quotations."""
-    end = _mark(line)
+    end = _mark_length(line)
     bold = _NUMBER.match(line.lstrip(_BEFORE)) and line.lstrip(_BEFORE).startswith(("*", "_"))
     # A bold mark may end where the rest of the line is not bold.
     return line[end:].lstrip("*_ ") if bold else line[end:] if end else line.lstrip(_BEFORE)
@@ -146,13 +146,13 @@ def _inline(line: str) -> list[str]:
 def _sentences(line: str) -> Iterator[str]:
     start = 0
     for stop in _STOP.finditer(line):
-        if _cuts(line, stop):
+        if _ends_sentence(line, stop):
             yield line[start : stop.end()]
             start = stop.end()
     yield line[start:]
 
 
-def _cuts(line: str, stop: re.Match[str]) -> bool:
+def _ends_sentence(line: str, stop: re.Match[str]) -> bool:
     """Whether a full stop, or what looks like one, ends a sentence."""
     if stop[0][0] in "。！？।؟":  # noqa: RUF001
         return True

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from thinking.types import Array
 
 MARKS = ("<pad>", "<begin>", "<end>", "<think>", "</think>", "<step>", "<ask>", "<answer>", "<check>", "<back>")
-PAD, BEGIN, END, THINK, DONE, STEP, ASK, ANSWER, CHECK, BACK = range(len(MARKS))
+PAD, BEGIN, END, THINK, END_THINK, STEP, ASK, ANSWER, CHECK, BACK = range(len(MARKS))
 """The first tokens of every vocabulary: padding, the begin and end of a text, the begin and end of a thought, what
 separates its steps, what opens a question to oneself and what its answer (or the answer of all), what opens a look
 back at a step, and what ends a step by taking it back."""
@@ -59,7 +59,7 @@ class Vocabulary:
         Raises:
             ValueError: if a part of it is no word.
         """
-        tokens, reading = _reader(self)
+        tokens, reading = _token_reader(self)
         found, place = [], 0
         while place < len(text):
             match = reading.match(text, place)
@@ -86,12 +86,12 @@ class Vocabulary:
 
 
 @functools.lru_cache(maxsize=16)
-def _reader(vocabulary: Vocabulary) -> tuple[dict[str, int], re.Pattern[str]]:
+def _token_reader(vocabulary: Vocabulary) -> tuple[dict[str, int], re.Pattern[str]]:
     words = MARKS + vocabulary.words
     return {word: token for token, word in enumerate(words)}, re.compile("|".join(map(re.escape, words)))
 
 
-def kinds(tokens: Array, lengths: Array, prompts: Array) -> Array:
+def token_kinds(tokens: Array, lengths: Array, prompt_lengths: Array) -> Array:
     """[B, T] int32, which part each token plays: NO_KIND, PROMPT_KIND, THOUGHT_KIND, ANSWER_KIND or MARK_KIND.
 
     All of a prompt is prompt, its marks too. A thought that is not closed goes on to the end.
@@ -103,17 +103,17 @@ def kinds(tokens: Array, lengths: Array, prompts: Array) -> Array:
     """
     _check_rows("kinds", tokens, lengths)
     place = jnp.arange(tokens.shape[1])[None]
-    real, prompt = place < lengths[:, None], place < prompts[:, None]
-    thought = in_thought(jnp.where(prompt | ~real, PAD, tokens))
+    real, prompt = place < lengths[:, None], place < prompt_lengths[:, None]
+    thought = is_in_thought(jnp.where(prompt | ~real, PAD, tokens))
     kind = jnp.where(thought, THOUGHT_KIND, ANSWER_KIND)
     kind = jnp.where(tokens < len(MARKS), MARK_KIND, kind)
     return jnp.where(real, jnp.where(prompt, PROMPT_KIND, kind), NO_KIND).astype(jnp.int32)
 
 
-def in_thought(tokens: Array) -> Array:
+def is_in_thought(tokens: Array) -> Array:
     """[B, T] bool, which tokens stand in a thought, the mark that opens it included, the one that closes it not."""
     place = jnp.arange(tokens.shape[1])[None]
-    opened, closed = (jax.lax.cummax(jnp.where(tokens == mark, place, -1), axis=1) for mark in (THINK, DONE))
+    opened, closed = (jax.lax.cummax(jnp.where(tokens == mark, place, -1), axis=1) for mark in (THINK, END_THINK))
     return opened > closed
 
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from thinking.guide.hippocampus import recall
-from thinking.guide.outlines.codecs import tokens
-from thinking.guide.outlines.outliner import outliner
+from thinking.guide.outlines.codecs import token_codec
+from thinking.guide.outlines.outliner import plan_guide
 from thinking.kernels import Box, Context, Discrete, Hypothesis, Kernel, Spaces, Transition, table
-from thinking.text.embedders import normalised
+from thinking.text.embedders import normalize
 
 # A goal is reached by "ab" and "c"; these by the steps a, b and c. A mark ends each.
 STEPS = np.eye(3, dtype=np.float32)
-SECTIONS = normalised(np.array([[1, 1, 0], [0, 0, 1]], np.float32))
+SECTIONS = normalize(np.array([[1, 1, 0], [0, 0, 1]], np.float32))
 GOALS = np.array([[0, 1, 1], [1, 1, 1]], np.float32)
-CODECS = [tokens(STEPS), tokens(SECTIONS), tokens(normalised(GOALS))]
+CODECS = [token_codec(STEPS), token_codec(SECTIONS), token_codec(normalize(GOALS))]
 A, B, C, END = range(4)
 AB, ONLY_C, OVER = range(3)
 GOAL = 1
@@ -26,7 +26,7 @@ def layer(level, length=2):
     return table(input=own, value=own, target=above, context_length=length)
 
 
-GUIDE = outliner(layers=[layer(0), layer(1)], codecs=CODECS)
+GUIDE = plan_guide(layers=[layer(0), layer(1)], codecs=CODECS)
 
 
 def lessons(*rows):
@@ -53,7 +53,7 @@ def taught():
 @pytest.fixture(scope="module")
 def walk(taught):
     """`walk(steps)` are the thoughts before steps, the guide's own where one is None, and the minds behind them."""
-    begin, advance, observe = (jax.jit(part) for part in (GUIDE.begin, GUIDE.advance, GUIDE.observe))
+    begin, advance, observe = (jax.jit(part) for part in (GUIDE.init_carry, GUIDE.propose_step, GUIDE.observe))
 
     def go(steps):
         mind, thoughts, minds = begin(taught[0], GOALS[GOAL:]), [], []
@@ -102,7 +102,7 @@ def test_each_layer_learns_its_own_lessons_and_metrics_bear_its_number(taught):
 def test_what_a_layer_would_tell_the_one_below_is_a_code_of_its_values(taught):
     state, _ = taught
     context = Context(np.array([[0, OVER], [OVER, AB]], np.int32), np.array([1, 2], np.int32))
-    tell = jax.jit(lambda *asked: GUIDE.told(state, 1, *asked))
+    tell = jax.jit(lambda *asked: GUIDE.infer_subgoal(state, 1, *asked))
     told, known = tell(context, np.array([GOAL, GOAL], np.int32))
     assert told.tolist() == [AB, ONLY_C]
     assert known.all()
@@ -115,7 +115,7 @@ def test_layers_are_born_from_different_keys():
         return Hypothesis(target, jnp.ones(1))
 
     kernel = Kernel(lambda key: jax.random.normal(key), lambda state, batch: (state, {}), infer, spaces, 1)
-    first, second = outliner(layers=[kernel] * 2, codecs=[CODECS[0]] * 3).init(jax.random.key(0))
+    first, second = plan_guide(layers=[kernel] * 2, codecs=[CODECS[0]] * 3).init(jax.random.key(0))
     assert first != second
 
 
@@ -130,10 +130,10 @@ def test_layers_are_born_from_different_keys():
 )
 def test_layers_that_do_not_fit_their_codecs_are_refused(layers, codecs, says):
     with pytest.raises(ValueError, match=says):
-        outliner(layers=layers, codecs=codecs)
+        plan_guide(layers=layers, codecs=codecs)
 
 
 def test_a_refusal_names_the_spaces():
     vectors = table(input=Discrete(4), value=Box(3), target=Discrete(3))
     with pytest.raises(ValueError, match=r"answers Box\(dims=3\) .* have Discrete\(size=4\) for the first two"):
-        outliner(layers=[vectors, layer(1)], codecs=CODECS)
+        plan_guide(layers=[vectors, layer(1)], codecs=CODECS)

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide.outlines.codecs import Codec, pursued_space, tokens
-from thinking.guide.outlines.outliner import outliner
-from thinking.guide.outlines.training_data import ALTERNATIVES, draw, legs_of, lessons, paired
+from thinking.guide.outlines.codecs import Codec, concat_target_space, token_codec
+from thinking.guide.outlines.outliner import plan_guide
+from thinking.guide.outlines.training_data import NUM_UPPER_EXAMPLES, sample_examples, to_sub_trajectories, make_examples, add_pairs
 from thinking.guide.outlines.unrolling import think
 from thinking.kernels import Box, Context, Hypothesis, Kernel, Spaces, Transition, table
-from thinking.text.embedders import normalised
+from thinking.text.embedders import normalize
 
 D, W = 3, 5
 VECTORS = np.random.default_rng(0).normal(size=(W, D)).astype(np.float32)
@@ -70,7 +70,7 @@ def places_in(texts, goals, level):
 
 
 def taught_by(texts):
-    return lessons(legs_of(texts, goals_of(texts), VECTORS, 3), [WITHOUT_JAX] * 4, CONTEXTS)
+    return make_examples(to_sub_trajectories(texts, goals_of(texts), VECTORS, 3), [WITHOUT_JAX] * 4, CONTEXTS)
 
 
 @settings(max_examples=10, deadline=None)
@@ -89,23 +89,23 @@ def test_at_each_place_the_next_value_is_learned_or_that_the_leg_is_over(texts):
 @settings(max_examples=10, deadline=None)
 @given(TEXTS, st.integers(0, 2))
 def test_what_the_layer_above_is_asked_for_a_leg_are_lessons_that_lead_to_it(texts, pairs):
-    legs = legs_of(texts, goals_of(texts), VECTORS, 3)
-    legs[-1] = paired(legs[-1], pairs, 0)
-    *lower, top = map(jax.device_get, lessons(legs, [WITHOUT_JAX] * 4, CONTEXTS))
+    legs = to_sub_trajectories(texts, goals_of(texts), VECTORS, 3)
+    legs[-1] = add_pairs(legs[-1], pairs, 0)
+    *lower, top = map(jax.device_get, make_examples(legs, [WITHOUT_JAX] * 4, CONTEXTS))
     assert top.asked.shape == (len(legs[-1]), 0)
     for below, above, own in zip(lower, [*lower[1:], top], legs[1:], strict=True):
-        assert below.asked.shape == (len(below.targets), ALTERNATIVES)
+        assert below.asked.shape == (len(below.targets), NUM_UPPER_EXAMPLES)
         np.testing.assert_array_equal(above.codes[above.value[below.asked]], below.targets[:, None].repeat(8, axis=1))
         # Each is asked for itself, not for one of equal steps: the places of a leg's values lead to the legs in order.
         numbers = np.concatenate([[*leg.numbers, -1] for leg in own])
         for leg, lessons_asked in enumerate(below.asked):
-            assert len(set(lessons_asked.tolist())) == min(np.sum(numbers == leg), ALTERNATIVES)
+            assert len(set(lessons_asked.tolist())) == min(np.sum(numbers == leg), NUM_UPPER_EXAMPLES)
         np.testing.assert_array_equal(numbers[below.asked], np.arange(len(below.targets))[:, None].repeat(8, axis=1))
 
 
 def line_of_goals(rng, count):
     """Goals that differ the most along the first axis, and where they stand on it."""
-    goals = normalised(np.c_[rng.permutation(count) - count / 2, 0.1 * rng.normal(size=(count, D - 1)) + 5])
+    goals = normalize(np.c_[rng.permutation(count) - count / 2, 0.1 * rng.normal(size=(count, D - 1)) + 5])
     return goals.astype(np.float32), goals[:, 0]
 
 
@@ -115,8 +115,8 @@ def test_pairs_of_texts_pursue_both_goals_in_one_order_and_count_as_much_as_the_
     rng = np.random.default_rng(seed)
     texts = [(((0,),),) * size for size in rng.integers(1, 30, count)]
     goals, place = line_of_goals(rng, count)
-    legs = legs_of(texts, goals, VECTORS, 3)[-1]
-    mixed = paired(legs, each, seed)
+    legs = to_sub_trajectories(texts, goals, VECTORS, 3)[-1]
+    mixed = add_pairs(legs, each, seed)
     pairs = mixed[-each * count :]
     singles = mixed[: -each * count]
     ascending = set()
@@ -127,7 +127,7 @@ def test_pairs_of_texts_pursue_both_goals_in_one_order_and_count_as_much_as_the_
             for b in range(count)
             if a != b and np.array_equal(pair.numbers, [*legs[a].numbers, *legs[b].numbers])
         ]
-        np.testing.assert_allclose(pair.target, normalised((goals[first] + goals[second])[None])[0], atol=1e-6)
+        np.testing.assert_allclose(pair.target, normalize((goals[first] + goals[second])[None])[0], atol=1e-6)
         np.testing.assert_array_equal(pair.values, [*legs[first].values, *legs[second].values])
         ascending.add(bool(place[first] < place[second]))
     assert len(ascending) == 1
@@ -141,22 +141,22 @@ def test_pairs_of_texts_pursue_both_goals_in_one_order_and_count_as_much_as_the_
 
 
 def test_without_pairs_or_with_one_text_alone_nothing_is_paired():
-    legs = legs_of([(((0,),),), (((1,),),)], goals_of("ab"), VECTORS, 3)[-1]
-    assert paired(legs, 0, 0) == legs
-    assert paired(legs[:1], 3, 0) == legs[:1]
+    legs = to_sub_trajectories([(((0,),),), (((1,),),)], goals_of("ab"), VECTORS, 3)[-1]
+    assert add_pairs(legs, 0, 0) == legs
+    assert add_pairs(legs[:1], 3, 0) == legs[:1]
 
 
 def test_a_text_that_no_pair_holds_is_still_learned_however_long_it_is():
     texts = [(((0,),),) * (500 if index == 0 else 1) for index in range(8)]
-    legs = legs_of(texts, goals_of(texts), VECTORS, 3)[-1]
+    legs = to_sub_trajectories(texts, goals_of(texts), VECTORS, 3)[-1]
     for seed in range(100):
-        assert any(leg is legs[0] for leg in paired(legs, 1, seed))
+        assert any(leg is legs[0] for leg in add_pairs(legs, 1, seed))
 
 
 def saying(code, level):
     """The kernel of a layer of three that says one and the same."""
     space = AS_THEY_ARE.space
-    spaces = Spaces(space, space, pursued_space([AS_THEY_ARE] * (3 - level)))
+    spaces = Spaces(space, space, concat_target_space([AS_THEY_ARE] * (3 - level)))
 
     def infer(state, context, target):
         return Hypothesis(jnp.broadcast_to(code, (target.shape[0], D + 1)), jnp.ones(target.shape[0]))
@@ -172,9 +172,9 @@ ROWS = 2000
 def drawn():
     """`drawn(noises)` are lessons of a few texts for layers all of which say the same, and the texts."""
     texts = [(((0, 1), (2,)), ((3, 1),)), (((4, 0),),)]
-    guide = outliner(layers=[saying(SAID, level) for level in range(3)], codecs=[AS_THEY_ARE] * 4)
+    guide = plan_guide(layers=[saying(SAID, level) for level in range(3)], codecs=[AS_THEY_ARE] * 4)
     taught = jax.tree.map(jnp.asarray, taught_by(texts))
-    use = jax.jit(lambda noises: draw(guide, ((),) * 3, taught, jax.random.key(0), ROWS, noises))
+    use = jax.jit(lambda noises: sample_examples(guide, ((),) * 3, taught, jax.random.key(0), ROWS, noises))
     return lambda *noises: (jax.device_get(use(jnp.asarray(noises))), texts)
 
 
@@ -222,16 +222,16 @@ def test_tables_that_were_taught_all_lessons_recall_the_texts():
         (((0, 1, 2), (5, 0)), ((4, 4), (3, 4)), ((1, 5),)),
     ]
     goals = np.eye(4, 6, dtype=np.float32)
-    legs = legs_of(texts, goals, vectors, 3)
+    legs = to_sub_trajectories(texts, goals, vectors, 3)
     levels = [np.concatenate([leg.values for leg in level]) for level in legs]
-    codecs = [tokens(np.unique(normalised(values), axis=0)) for values in [*levels, goals]]
+    codecs = [token_codec(np.unique(normalize(values), axis=0)) for values in [*levels, goals]]
     lengths = (3, 3, 3)
     spaces = [
         {"input": own.space, "value": own.space, "target": above.space} for own, above in itertools.pairwise(codecs)
     ]
     layers = [table(**each, context_length=length) for each, length in zip(spaces, lengths, strict=True)]
-    guide = outliner(layers=layers, codecs=codecs)
-    taught = lessons(legs, codecs, lengths)
+    guide = plan_guide(layers=layers, codecs=codecs)
+    taught = make_examples(legs, codecs, lengths)
 
     def whole(level):
         ones = jnp.ones(len(level.value))

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide.outlines.codecs import Whitening, pursued_space, tokens, whitened, whitening
-from thinking.guide.outlines.outliner import outliner
+from thinking.guide.outlines.codecs import Whitening, concat_target_space, token_codec, whitening_codec, whitening
+from thinking.guide.outlines.outliner import plan_guide
 from thinking.guide.outlines.unrolling import react, think
 from thinking.kernels import Discrete, Hypothesis, Kernel, Spaces
 
@@ -142,10 +142,10 @@ class World(NamedTuple):
 def world(request):
     kind, layers = request.param
     made = [fitted(kind, level) for level in range(layers + 1)]
-    codecs = [whitened(each) if kind == "whitened" else tokens(each) for each in made]
+    codecs = [whitening_codec(each) if kind == "whitened" else token_codec(each) for each in made]
     kernel = guessing_vectors if kind == "whitened" else guessing_tokens
-    layers = [kernel(codec, pursued_space(codecs[level + 1 :])) for level, codec in enumerate(codecs[:-1])]
-    guide = outliner(layers=layers, codecs=codecs)
+    layers = [kernel(codec, concat_target_space(codecs[level + 1 :])) for level, codec in enumerate(codecs[:-1])]
+    guide = plan_guide(layers=layers, codecs=codecs)
 
     @jax.jit
     def use(seed, goals, done, count):

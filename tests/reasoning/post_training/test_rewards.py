@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
-from thinking.environments.arithmetic.chains import chain, judge, revised, slipped
-from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem, answer
+from thinking.environments.arithmetic.chains import chain, verify_chain, add_self_corrections, inject_error
+from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem, format_answer
 from thinking.generation.completions import Completions
-from thinking.reasoning.post_training.rewards import combined, format, length, outcome, process
-from thinking.recipes.arithmetic.rows import VOCABULARY, prompts
+from thinking.reasoning.post_training.rewards import combine_rewards, format_reward, length_reward, outcome_reward, process_reward
+from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompts
 from thinking.text.vocabulary import MARKS
 
 QUICK = settings(max_examples=100, deadline=None, derandomize=True)
@@ -22,9 +22,9 @@ ASKED = [
     Problem(DIVIDE, (577, 8)),
     Problem(MULTIPLY, (Problem(ADD, (3, 4)), 5)),
 ]
-QUESTIONS = prompts(ASKED)
+QUESTIONS = encode_prompts(ASKED)
 COLUMNS = {"answers": QUESTIONS.answers, "steps": QUESTIONS.steps}
-REWARDS = {"outcome": outcome, "format": format, "length": length, "process": process}
+REWARDS = {"outcome": outcome_reward, "format": format_reward, "length": length_reward, "process": process_reward}
 rewarded = jit(lambda *given, **columns: {name: each(*given, **columns) for name, each in REWARDS.items()})
 
 
@@ -63,13 +63,13 @@ def in_plain_python(problem, text):
         body,
         not any(mark in body for mark in MARKS),
     ]
-    judged = judge(problem, text)
-    kept = [each for each in judged if not each.taken_back]
+    judged = verify_chain(problem, text)
+    kept = [each for each in judged if not each.is_withdrawn]
     return {
-        "outcome": float(bool(marked and ended) and said == answer(problem)),
+        "outcome": float(bool(marked and ended) and said == format_answer(problem)),
         "format": float(all(shape)),
         "length": 1 - len(tokens) / N,
-        "process": sum(each.right for each in kept) / max(len(kept), len(chain(problem))),
+        "process": sum(each.is_correct for each in kept) / max(len(kept), len(chain(problem))),
     }
 
 
@@ -82,7 +82,7 @@ def agree(texts):
 
 
 def good(problem):
-    return f"<think>{'<step>'.join(chain(problem))}</think><answer>{answer(problem)}<end>"
+    return f"<think>{'<step>'.join(chain(problem))}</think><answer>{format_answer(problem)}<end>"
 
 
 def test_what_is_all_right_earns_all():
@@ -98,10 +98,10 @@ def test_rewards_of_chains_with_slips(seeds, back):
     for problem, seed in zip(ASKED, seeds, strict=True):
         rng = np.random.default_rng(seed)
         if back:
-            thought = "".join(text for text, _ in revised(chain(problem), 0.3, rng))
+            thought = "".join(text for text, _ in add_self_corrections(chain(problem), 0.3, rng))
         else:
-            thought = "<step>".join(slipped(step, rng) if rng.random() < 0.3 else step for step in chain(problem))
-        said = answer(problem) if seed % 3 else "7" + answer(problem)
+            thought = "<step>".join(inject_error(step, rng) if rng.random() < 0.3 else step for step in chain(problem))
+        said = format_answer(problem) if seed % 3 else "7" + format_answer(problem)
         texts.append(f"<think>{thought}</think><answer>{said}<end>")
     found = agree(texts)
     if back and max(map(len, map(VOCABULARY.encode, texts))) <= N:
@@ -150,7 +150,7 @@ def test_the_answer_after_the_thoughts_is_what_counts(text, right):
 
 
 def test_rewards_add_up_by_weight_and_are_told_by_name():
-    reward = jit(combined(outcome=(2.0, outcome), process=(0.5, process)))
+    reward = jit(combine_rewards(outcome=(2.0, outcome_reward), process=(0.5, process_reward)))
     total, each = reward(QUESTIONS.tokens, completed([good(ASKED[0]), "<answer>-23<end>", "", ""]), **COLUMNS)
     np.testing.assert_allclose(total, [2.5, 2, 0, 0])
     np.testing.assert_allclose(each["outcome"], [1, 1, 0, 0])
@@ -159,9 +159,9 @@ def test_rewards_add_up_by_weight_and_are_told_by_name():
 
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="no rewards"):
-        combined()
+        combine_rewards()
     three = completed([""] * 3)
     with pytest.raises(ValueError, match="4 prompts for 3 completions"):
-        format(QUESTIONS.tokens, three)
+        format_reward(QUESTIONS.tokens, three)
     with pytest.raises(ValueError, match="answers has 4 rows for 3 completions"):
-        outcome(jnp.asarray(QUESTIONS.tokens[:3]), three, answers=QUESTIONS.answers)
+        outcome_reward(jnp.asarray(QUESTIONS.tokens[:3]), three, answers=QUESTIONS.answers)

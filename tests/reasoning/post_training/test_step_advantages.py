@@ -10,28 +10,28 @@ from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
 from thinking.environments.arithmetic.chains import chain
-from thinking.environments.arithmetic.problems import ADD, DIVIDE, SUBTRACT, Problem, answer
+from thinking.environments.arithmetic.problems import ADD, DIVIDE, SUBTRACT, Problem, format_answer
 from thinking.generation.completions import Completions
-from thinking.reasoning.post_training.rewards import outcome
-from thinking.reasoning.post_training.step_advantages import by_step_group, by_step_return, by_step_value, pieces
-from thinking.recipes.arithmetic.rows import VOCABULARY, prompts
-from thinking.text.vocabulary import DONE, STEP
+from thinking.reasoning.post_training.rewards import outcome_reward
+from thinking.reasoning.post_training.step_advantages import step_group_relative, step_returns, step_gae_advantages, split_spans
+from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompts
+from thinking.text.vocabulary import END_THINK, STEP
 
 N, ADDED, TAKEN = 64, Problem(ADD, (57, 8)), Problem(SUBTRACT, (57, 80))
 ASKED = [ADDED, ADDED, TAKEN, Problem(DIVIDE, (57, 8))]
-COLUMNS = prompts(ASKED)._asdict()
+COLUMNS = encode_prompts(ASKED)._asdict()
 MOST = COLUMNS["steps"].shape[1]
-GROUPED = prompts([ADDED] * 4)
+GROUPED = encode_prompts([ADDED] * 4)
 
 
 @jit
 def found_in(written, columns):
     known = told(written, columns)
-    return pieces(written, **known), known["outcome"]
+    return split_spans(written, **known), known["outcome"]
 
 
 def told(written, columns):
-    return {"outcome": outcome(columns["tokens"], written, answers=columns["answers"]), "steps": columns["steps"]}
+    return {"outcome": outcome_reward(columns["tokens"], written, answers=columns["answers"]), "steps": columns["steps"]}
 
 
 @jit
@@ -51,7 +51,7 @@ def completed(texts, value=0.0):
 
 
 def good(problem):
-    return f"<think>{'<step>'.join(chain(problem))}</think><answer>{answer(problem)}<end>"
+    return f"<think>{'<step>'.join(chain(problem))}</think><answer>{format_answer(problem)}<end>"
 
 
 def in_plain_python(problem, text, solved):
@@ -61,7 +61,7 @@ def in_plain_python(problem, text, solved):
     for place, token in enumerate(tokens):
         said.append(token)
         answering = number == MOST
-        if (not answering and token in (STEP, DONE)) or place + 1 == len(tokens):
+        if (not answering and token in (STEP, END_THINK)) or place + 1 == len(tokens):
             piece, before = VOCABULARY.decode(said), "" if number else "<think>"
             if answering:
                 right = solved
@@ -70,7 +70,7 @@ def in_plain_python(problem, text, solved):
                 right = number < len(wanted) and piece == f"{before}{wanted[number]}{after}"
             told += [(min(number, MOST - 1) if not answering else MOST, fine, fine and right)] * len(said)
             fine, said = fine and right, []
-            number = MOST if token == DONE else number + 1
+            number = MOST if token == END_THINK else number + 1
     return told
 
 
@@ -116,7 +116,7 @@ def test_any_text_is_judged_as_its_pieces_are(edits):
 def test_a_group_compares_the_same_piece_and_what_is_shared_is_credited_with_nothing():
     texts = [good(ADDED), good(ADDED).replace("5,1", "6,1"), good(ADDED), good(ADDED).replace("65", "66")]
     written = completed(texts)
-    found = jax.device_get(jit(by_step_group(4))(written, np.zeros(4, np.float32), **told_of_group(written)))
+    found = jax.device_get(jit(step_group_relative(4))(written, np.zeros(4, np.float32), **told_of_group(written)))
     first = len(VOCABULARY.encode("<think>7+8+0=5,1<step>"))
     shared = len(VOCABULARY.encode("<think>7+8+0="))
     np.testing.assert_allclose(found.advantage[:, 0], [1 / 3, -1, 1 / 3, 1 / 3], rtol=1e-5)
@@ -133,7 +133,7 @@ def test_a_group_compares_the_same_piece_and_what_is_shared_is_credited_with_not
 @pytest.mark.parametrize("decay", [0.0, 1.0])
 def test_over_values_each_piece_is_an_episode_in_shares_of_the_group(decay):
     written = completed([good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)], value=0.25)
-    found = jax.device_get(jit(by_step_value(4, decay))(written, np.zeros(4, np.float32), **told_of_group(written)))
+    found = jax.device_get(jit(step_gae_advantages(4, decay))(written, np.zeros(4, np.float32), **told_of_group(written)))
     first, second = (len(VOCABULARY.encode(text)) for text in ("<think>7+8+0=5,1<step>", "5+0+1=6,0</think>"))
     ends = [first - 1, first + second - 1]
     # The first piece is right in all of the group, the second in three quarters of it.
@@ -146,7 +146,7 @@ def test_over_values_each_piece_is_an_episode_in_shares_of_the_group(decay):
 def test_a_group_follows_the_log_of_the_probability_to_be_right():
     texts = {True: good(ADDED), False: good(ADDED).replace("5,1", "6,1")}
     chance, group, slope = 0.2, 4, 0.0
-    credit = jit(by_step_group(group))
+    credit = jit(step_group_relative(group))
     for rights in range(group + 1):
         written = completed([texts[index < rights] for index in range(group)])
         found = np.asarray(credit(written, np.zeros(group, np.float32), **told_of_group(written)).advantage)[:, 0]
@@ -159,8 +159,8 @@ def test_a_group_follows_the_log_of_the_probability_to_be_right():
 def test_the_return_of_a_token_is_its_worth_in_the_group():
     written = completed([good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)])
     known = told_of_group(written)
-    found = jax.device_get(jit(by_step_return(4))(written, np.zeros(4, np.float32), **known))
+    found = jax.device_get(jit(step_returns(4))(written, np.zeros(4, np.float32), **known))
     np.testing.assert_array_equal(
-        found.target, jit(by_step_group(4))(written, np.zeros(4, np.float32), **known).advantage
+        found.target, jit(step_group_relative(4))(written, np.zeros(4, np.float32), **known).advantage
     )
     assert float(found.target[1].min()) == -1

@@ -9,7 +9,7 @@ import pytest
 from tests.kernels.quick import jit
 from tests.reasoning.search.trees import ACTIONS, NODES, Trees, advance_in, check_against, random_trees, root_of
 
-from thinking.reasoning.search.interface import Outlook
+from thinking.reasoning.search.interface import StepOutput
 from thinking.reasoning.search.mcts import gumbel, muzero, plan_by_tree, tree_search
 
 SIMULATIONS, T = 48, 3
@@ -21,7 +21,7 @@ KEY = jax.random.key(0)
 SEARCH = {
     name: jit(
         lambda trees, discount, policy=policy: tree_search(
-            advance_in(trees), root_of(trees), KEY, simulations=SIMULATIONS, policy=policy, discount=discount
+            advance_in(trees), root_of(trees), KEY, num_simulations=SIMULATIONS, policy=policy, discount=discount
         )
     )
     for name, policy in POLICIES.items()
@@ -69,7 +69,7 @@ def test_a_plan_earns_all_there_is_and_counts_its_calls():
 
     root = root_of(trees)
     plan = jit(
-        lambda: plan_by_tree(counted, root, KEY, simulations=SIMULATIONS, max_steps=T, policy=POLICIES["gumbel"])
+        lambda: plan_by_tree(counted, root, KEY, num_simulations=SIMULATIONS, max_steps=T, policy=POLICIES["gumbel"])
     )
     found = jax.block_until_ready(plan())
     jax.effects_barrier()
@@ -119,8 +119,8 @@ def test_of_many_actions_no_more_are_tried_than_are_considered():
         return action, root[1]._replace(value=jnp.where(action == 40, 1.0, 0.0))
 
     logits = jnp.zeros((2, actions)).at[:, 40:44].set(3.0)
-    root = jnp.zeros(2, jnp.int32), Outlook(logits, jnp.zeros(2), jnp.zeros(2), jnp.zeros(2, bool))
+    root = jnp.zeros(2, jnp.int32), StepOutput(logits, jnp.zeros(2), jnp.zeros(2), jnp.zeros(2, bool))
     policy = partial(gumbel, max_num_considered_actions=4, gumbel_scale=0.0)
-    found = jit(lambda: tree_search(advance, root, KEY, simulations=16, policy=policy))()
+    found = jit(lambda: tree_search(advance, root, KEY, num_simulations=16, policy=policy))()
     assert found.action.tolist() == [40, 40]
     assert (np.asarray(found.tree.children_visits[:, 0] > 0).sum(axis=1) == 4).all()

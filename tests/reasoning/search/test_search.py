@@ -21,10 +21,10 @@ from tests.reasoning.search.trees import (
 )
 
 from thinking.reasoning.search.beam_search import beam
-from thinking.reasoning.search.candidates import best_of, best_path, greedy, majority_vote, ranked
-from thinking.reasoning.search.interface import Outlook
+from thinking.reasoning.search.candidates import best_of_n, best_path, greedy, majority_vote, rank_candidates
+from thinking.reasoning.search.interface import StepOutput
 from thinking.reasoning.search.mcts import plan_by_tree, tree_search
-from thinking.reasoning.search.step_actions import over_steps
+from thinking.reasoning.search.step_actions import make_step_model
 
 T, PROBLEMS = 4, range(3)
 TREES = random_trees()
@@ -32,7 +32,7 @@ ADVANCE, ROOT = advance_in(TREES), root_of(TREES)
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 greedily = jit(lambda root: greedy(ADVANCE, root, max_steps=T))
 sampled = jit(
-    lambda root, key, temperature: best_of(ADVANCE, root, key, paths=2000, max_steps=T, temperature=temperature)
+    lambda root, key, temperature: best_of_n(ADVANCE, root, key, num_samples=2000, max_steps=T, temperature=temperature)
 )
 widest = jit(lambda root, penalty: beam(ADVANCE, root, width=3**T, max_steps=T, length_penalty=penalty))
 vote = jit(majority_vote)
@@ -125,20 +125,20 @@ def test_the_best_of_several_is_that_which_ranks_highest():
         (operator.attrgetter("reward"), found.reward),
         (lambda c: -c.length, -found.length),
     ]:
-        again = jax.device_get(jit(ranked, static_argnums=1)(found, rank))
+        again = jax.device_get(jit(rank_candidates, static_argnums=1)(found, rank))
         np.testing.assert_array_equal(again.score, wanted)
         np.testing.assert_array_equal(again.best, np.argmax(wanted, axis=1))
         np.testing.assert_array_equal(best_path(again)[1], found.length[np.arange(3), again.best])
 
 
 def test_what_was_impossible_is_never_the_best():
-    found = jax.device_get(jit(lambda found: ranked(found, lambda each: -each.log_prob))(widest(ROOT, 0.0)))
+    found = jax.device_get(jit(lambda found: rank_candidates(found, lambda each: -each.log_prob))(widest(ROOT, 0.0)))
     assert np.isfinite(found.log_prob[np.arange(3), found.best]).all()
 
 
 def test_sampling_maps_over_keys():
     keys = jax.vmap(jax.random.key)(np.int32([1, 2, 1]))
-    found = jit(jax.vmap(lambda key: best_of(ADVANCE, ROOT, key, paths=4, max_steps=T, rank=value)))(keys)
+    found = jit(jax.vmap(lambda key: best_of_n(ADVANCE, ROOT, key, num_samples=4, max_steps=T, score_fn=value)))(keys)
     found = jax.device_get(found)
     first, second, third = (jax.tree.map(lambda leaf: leaf[n], found) for n in range(3))  # noqa: B023
     check_against(TREES, first, PROBLEMS)
@@ -182,10 +182,10 @@ EMPTY = jax.tree.map(lambda x: x[:0], ROOT)
 SEARCHES = {
     "greedy": lambda root, budget: greedy(ADVANCE, root, max_steps=budget),
     "beam": lambda root, budget: beam(ADVANCE, root, width=budget, max_steps=T),
-    "best_of": lambda root, budget: best_of(ADVANCE, root, KEY, paths=budget, max_steps=T),
-    "tree_search": lambda root, budget: tree_search(ADVANCE, root, KEY, simulations=budget),
-    "plan_by_tree": lambda root, budget: plan_by_tree(ADVANCE, root, KEY, simulations=4, max_steps=budget),
-    "over_steps": lambda root, budget: over_steps(ADVANCE, root, KEY, proposals=budget, max_tokens=2, stop=()),
+    "best_of": lambda root, budget: best_of_n(ADVANCE, root, KEY, num_samples=budget, max_steps=T),
+    "tree_search": lambda root, budget: tree_search(ADVANCE, root, KEY, num_simulations=budget),
+    "plan_by_tree": lambda root, budget: plan_by_tree(ADVANCE, root, KEY, num_simulations=4, max_steps=budget),
+    "over_steps": lambda root, budget: make_step_model(ADVANCE, root, KEY, num_proposals=budget, max_step_tokens=2, stop_tokens=()),
 }
 
 
@@ -201,18 +201,18 @@ def test_bad_roots_and_budgets_are_refused(search):
     with pytest.raises(ValueError, match=rf"^{search}: the root's outlook has 3 problems, but .* shape \(2,\)"):
         call((STATE._replace(node=STATE.node[:2]), SAID), 2)
     with pytest.raises(ValueError, match=rf"^{search}: the root: ended is float32"):
-        call((STATE, SAID._replace(ended=SAID.value)), 2)
+        call((STATE, SAID._replace(done=SAID.value)), 2)
 
 
 def test_what_cannot_be_searched_is_refused():
     with pytest.raises(ValueError, match="width 82: 3 actions and 4 steps make 81 paths"):
         beam(ADVANCE, ROOT, width=82, max_steps=T)
     with pytest.raises(ValueError, match="temperature 0: sampling needs more than 0"):
-        best_of(ADVANCE, ROOT, KEY, paths=1, max_steps=T, temperature=0)
+        best_of_n(ADVANCE, ROOT, KEY, num_samples=1, max_steps=T, temperature=0)
     with pytest.raises(ValueError, match="max_depth 0"):
-        tree_search(ADVANCE, ROOT, KEY, simulations=4, max_depth=0)
+        tree_search(ADVANCE, ROOT, KEY, num_simulations=4, max_depth=0)
     with pytest.raises(ValueError, match=r"stop \(3,\): the tokens are 0 to 2"):
-        over_steps(ADVANCE, ROOT, KEY, proposals=2, max_tokens=2, stop=(3,))
+        make_step_model(ADVANCE, ROOT, KEY, num_proposals=2, max_step_tokens=2, stop_tokens=(3,))
     with pytest.raises(ValueError, match=r"answers \(1, 2\) and valid \(1, 2\) do not agree"):
         majority_vote(jnp.zeros((1, 2)), jnp.ones((1, 2), bool))
     with pytest.raises(ValueError, match=r"weight has shape \(2,\)"):
@@ -222,11 +222,11 @@ def test_what_cannot_be_searched_is_refused():
 def test_a_model_that_answers_in_another_shape_is_refused():
     def askew(state, action):
         state, said = ADVANCE(state, action)
-        return state, Outlook(said.logits[:, :2], *said[1:])
+        return state, StepOutput(said.logits[:, :2], *said[1:])
 
     def noting(state, action):
         state, said = ADVANCE(state, action)
-        return state, said._replace(note=(said.note, action))
+        return state, said._replace(extra=(said.extra, action))
 
     with pytest.raises(ValueError, match="note is not built as the root's"):
         greedy(noting, ROOT, max_steps=1)

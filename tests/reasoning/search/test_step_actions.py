@@ -10,10 +10,10 @@ from tests.kernels.quick import jit
 from tests.reasoning.search.trees import advance_in, follow, random_trees, root_of
 
 from thinking.reasoning.search.beam_search import beam
-from thinking.reasoning.search.candidates import best_of
+from thinking.reasoning.search.candidates import best_of_n
 from thinking.reasoning.search.mcts import gumbel, plan_by_tree
-from thinking.reasoning.search.step_actions import over_steps, tokens_of
-from thinking.trees import take
+from thinking.reasoning.search.step_actions import make_step_model, concat_steps
+from thinking.trees import take_rows
 
 STOP, S, K, T = 0, 2, 3, 3
 TREES = random_trees()
@@ -23,13 +23,13 @@ ADVANCE, ROOT = advance_in(TREES), root_of(TREES)
 @partial(jit, static_argnums=0)
 def over_steps_with(search, problems, key):
     root = root_of(TREES, problems)
-    advance, root = over_steps(ADVANCE, root, key, proposals=K, max_tokens=S, stop=(STOP,))
+    advance, root = make_step_model(ADVANCE, root, key, num_proposals=K, max_step_tokens=S, stop_tokens=(STOP,))
     found = search(advance, root, jax.random.fold_in(key, 1))
-    return root, found, tokens_of(found)
+    return root, found, concat_steps(found)
 
 
 def samples(advance, root, key):
-    return best_of(advance, root, key, paths=1, max_steps=T)
+    return best_of_n(advance, root, key, num_samples=1, max_steps=T)
 
 
 def beams(advance, root, _):
@@ -38,7 +38,7 @@ def beams(advance, root, _):
 
 def plans(advance, root, key):
     policy = partial(gumbel, max_num_considered_actions=K)
-    return plan_by_tree(advance, root, key, simulations=8, max_steps=T, policy=policy)
+    return plan_by_tree(advance, root, key, num_simulations=8, max_steps=T, policy=policy)
 
 
 @pytest.mark.parametrize("search", [beams, plans])
@@ -90,8 +90,8 @@ def test_a_step_is_chosen_as_often_as_the_model_would_write_it_and_none_is_offer
 def test_proposals_depend_on_a_rows_own_past_alone():
     @jit
     def step(rows, action):
-        advance, (state, _) = over_steps(ADVANCE, ROOT, jax.random.key(0), proposals=K, max_tokens=S, stop=(STOP,))
-        return advance(take(state, rows), jnp.full(3, action))[0]
+        advance, (state, _) = make_step_model(ADVANCE, ROOT, jax.random.key(0), num_proposals=K, max_step_tokens=S, stop_tokens=(STOP,))
+        return advance(take_rows(state, rows), jnp.full(3, action))[0]
 
     calls = (np.arange(3), 0), (np.array([1, 1, 0]), 0), (np.arange(3), 1)
     found, elsewhere, otherwise = (step(*call) for call in calls)

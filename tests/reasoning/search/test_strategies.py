@@ -10,26 +10,26 @@ from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
 from thinking.generation.completions import Completions
-from thinking.generation.prompts import joined
+from thinking.generation.prompts import concat_completion
 from thinking.generation.sampling import Sampling
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.search import strategies
-from thinking.reasoning.search.step_tree import by_step_tree
-from thinking.text.vocabulary import ANSWER, BACK, DONE, END, MARKS, STEP
+from thinking.reasoning.search.step_tree import solve_by_step_tree
+from thinking.text.vocabulary import ANSWER, BACK, END_THINK, END, MARKS, STEP
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
 WORDS, NEW, PROBLEMS = len(MARKS) + 3, 16, 4
 PROMPTS = np.asarray(jax.random.randint(jax.random.key(1), (PROBLEMS, 4), len(MARKS), WORDS), np.int32)
 LENGTHS = np.asarray([2, 4, 3, 1], np.int32)
-CHOOSE = {"log_prob": strategies.by_log_prob, "value": strategies.by_value, "vote": strategies.by_vote}
+CHOOSE = {"log_prob": strategies.choose_by_log_prob, "value": strategies.choose_by_value, "vote": strategies.choose_by_vote}
 choose_all = jit(lambda written: {name: choose(written) for name, choose in CHOOSE.items()})
 
 
 @pytest.fixture(scope="module")
 def model():
     block = BlockConfig(16, 4)
-    made = decoder(vocabulary=WORDS, context_length=32, block=block, layers=1, value_head=True)
+    made = decoder(vocab_size=WORDS, context_length=32, block=block, num_layers=1, value_head=True)
     # An untrained model is indifferent; one with a louder voice has steps of which it is more and less certain.
     return made, jax.tree.map(lambda leaf: 2 * np.asarray(leaf), jit(made.init)(jax.random.key(0)))
 
@@ -40,7 +40,7 @@ def method(model):
     options = {"attempts": 1, "max_tokens": NEW, "sampling": Sampling(temperature=0)}
 
     def solve(key, prompts, lengths):
-        return strategies.chosen(strategies.sample(*model, key, prompts, lengths, **options), strategies.by_vote)
+        return strategies.choose_solution(strategies.sample_completions(*model, key, prompts, lengths, **options), strategies.choose_by_vote)
 
     return jit(solve)
 
@@ -56,7 +56,7 @@ def attempts(model):
 
     @jit
     def write(params):
-        return strategies.sample(made, params, jax.random.key(2), PROMPTS, LENGTHS, attempts=3, max_tokens=NEW)
+        return strategies.sample_completions(made, params, jax.random.key(2), PROMPTS, LENGTHS, num_samples=3, max_new_tokens=NEW)
 
     return jax.device_get(write(params))
 
@@ -99,20 +99,20 @@ def test_the_choice_is_that_of_plain_python(attempts):
 
 
 def test_attempts_cost_what_they_wrote_and_fewer_are_the_first_of_them(attempts):
-    choose = jit(strategies.chosen, static_argnums=(1, 2))
+    choose = jit(strategies.choose_solution, static_argnums=(1, 2))
     assert attempts.written.tokens.shape == (PROBLEMS, 3, NEW)
     assert len({tuple(tokens) for tokens in attempts.written.tokens[0]}) > 1
     for count in (1, 3):
-        found = choose(attempts, strategies.by_log_prob, count)
+        found = choose(attempts, strategies.choose_by_log_prob, count)
         np.testing.assert_array_equal(found.spent, attempts.written.length[:, :count].sum(axis=1))
-    np.testing.assert_array_equal(choose(attempts, strategies.by_vote, 1).tokens, attempts.written.tokens[:, 0])
+    np.testing.assert_array_equal(choose(attempts, strategies.choose_by_vote, 1).tokens, attempts.written.tokens[:, 0])
 
 
 def test_a_rewritten_attempt_keeps_the_one_before_up_to_its_least_likely_step_that_was_not_tried(model, greedy):
     made, params = model
     write = jit(
         lambda params: strategies.rewrite(
-            made, params, jax.random.key(3), PROMPTS, LENGTHS, attempts=12, max_tokens=NEW
+            made, params, jax.random.key(3), PROMPTS, LENGTHS, num_samples=12, max_new_tokens=NEW
         )
     )
     written, spent = jax.device_get(write(params))
@@ -125,7 +125,7 @@ def test_a_rewritten_attempt_keeps_the_one_before_up_to_its_least_likely_step_th
             tokens = written.tokens[problem, before, : written.length[problem, before]].tolist()
             kept = int(written.length[problem, before + 1] - spent[problem, before + 1])
             assert written.tokens[problem, before + 1, :kept].tolist() == tokens[:kept]
-            begins = [0] + [index + 1 for index, token in enumerate(tokens[:-1]) if token in (STEP, BACK, DONE, END)]
+            begins = [0] + [index + 1 for index, token in enumerate(tokens[:-1]) if token in (STEP, BACK, END_THINK, END)]
             likely = {
                 begin: float(written.log_prob[problem, before, begin:end].sum())
                 for begin, end in zip(begins, [*begins[1:], len(tokens)], strict=True)
@@ -145,7 +145,7 @@ def search(model):
     options = {"proposals": 4, "simulations": 4, "max_tokens": NEW, "step_tokens": NEW, "max_steps": NEW}
 
     def tree(params, key, temperature):
-        return by_step_tree(model[0], params, key, PROMPTS, LENGTHS, temperature=temperature, **options)
+        return solve_by_step_tree(model[0], params, key, PROMPTS, LENGTHS, temperature=temperature, **options)
 
     return jit(tree)
 
@@ -156,7 +156,7 @@ def test_a_tree_of_the_likeliest_steps_writes_the_greedy_answer_and_counts_every
     np.testing.assert_array_equal(found.length, greedy.length)
     for tokens, length, spent in zip(greedy.tokens, greedy.length, found.spent, strict=True):
         text = tokens[:length].tolist()
-        ends = [index + 1 for index, token in enumerate(text) if token in (STEP, BACK, DONE, END)]
+        ends = [index + 1 for index, token in enumerate(text) if token in (STEP, BACK, END_THINK, END)]
         steps = np.diff(sorted({0, *ends, int(length)})).tolist()
         # Four proposals at the root. Then every decision tries the next four steps, one below the other, and takes the
         # first of them; wherever a step leads, the one behind it is proposed four times.
@@ -175,7 +175,7 @@ def test_a_tree_finds_texts_of_which_the_value_head_thinks_more(model, search, a
 
     def worth(tokens, length):
         """The mean value of texts right before their end; nothing where there is none."""
-        rows = np.asarray(jit(joined)(PROMPTS, LENGTHS, tokens))
+        rows = np.asarray(jit(concat_completion)(PROMPTS, LENGTHS, tokens))
         last = LENGTHS + length - 1
         value = np.asarray(apply(params, rows).value)
         return np.mean(np.where(rows[np.arange(PROBLEMS), last] == END, value[np.arange(PROBLEMS), last - 1], 0))
@@ -186,7 +186,7 @@ def test_a_tree_finds_texts_of_which_the_value_head_thinks_more(model, search, a
 
 
 def test_a_beam_of_one_writes_the_greedy_answer(model, greedy):
-    found = jit(lambda params: strategies.by_beam(model[0], params, PROMPTS, LENGTHS, width=1, max_tokens=NEW))(
+    found = jit(lambda params: strategies.solve_by_beam(model[0], params, PROMPTS, LENGTHS, width=1, max_new_tokens=NEW))(
         model[1]
     )
     np.testing.assert_array_equal(found.tokens, greedy.tokens)
@@ -196,7 +196,7 @@ def test_a_beam_of_one_writes_the_greedy_answer(model, greedy):
 
 def test_problems_may_be_solved_in_chunks_and_the_last_one_is_filled_up(method, greedy):
     order = [0, 1, 2, 3, 3, 1]
-    found = strategies.in_chunks(method, jax.random.key(7), PROMPTS[order], LENGTHS[order], 4)
+    found = strategies.solve_in_batches(method, jax.random.key(7), PROMPTS[order], LENGTHS[order], 4)
     for one, other in zip(found, greedy, strict=True):
         np.testing.assert_array_equal(one, other[order])
 
@@ -205,10 +205,10 @@ def test_problems_may_be_solved_in_chunks_and_the_last_one_is_filled_up(method, 
 def test_attempts_that_were_not_made_cannot_be_chosen_from(count):
     written = Completions(*np.zeros((5, 2, 3, 6), np.int32))
     with pytest.raises(ValueError, match=f"count {count} is out of range; give 1 to 3"):
-        strategies.chosen(strategies.Attempts(written, np.zeros((2, 3), np.int32)), strategies.by_vote, count)
+        strategies.choose_solution(strategies.Samples(written, np.zeros((2, 3), np.int32)), strategies.choose_by_vote, count)
 
 
-@pytest.mark.parametrize("method", [strategies.sample, strategies.rewrite])
+@pytest.mark.parametrize("method", [strategies.sample_completions, strategies.rewrite])
 def test_no_attempts_are_refused(model, method):
     with pytest.raises(ValueError, match="attempts 0"):
         method(*model, jax.random.key(0), PROMPTS, LENGTHS, attempts=0, max_tokens=NEW)

@@ -13,7 +13,7 @@ from tests.kernels.quick import jit
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.search import subtasks
-from thinking.reasoning.search.subtasks import CIRCLE, MALFORMED, SOLVED, TOO_DEEP, TOO_LONG, TOO_MANY, outline, solver
+from thinking.reasoning.search.subtasks import CYCLE, MALFORMED, SOLVED, TOO_DEEP, TOO_LONG, TOO_MANY, format_trace, make_solver
 from thinking.text.vocabulary import Vocabulary
 
 WORDS = Vocabulary(tuple("abcd"))
@@ -59,7 +59,7 @@ def scripted(monkeypatch):
 
     def make(script, *, max_depth=9, max_contexts=99, batch=4, piece=4):
         model = types.SimpleNamespace(context_length=CONTEXT, vocabulary=len(WORDS), script=script)
-        solve = solver(model, max_depth=max_depth, max_contexts=max_contexts, batch=batch, piece=piece)
+        solve = make_solver(model, max_depth=max_depth, max_contexts=max_contexts, batch_size=batch, chunk_size=piece)
         return lambda words: solve(None, jax.random.key(0), [WORDS.encode(f"<begin>{word}") for word in words])
 
     return make
@@ -105,9 +105,9 @@ def test_equal_questions_are_asked_once(scripted):
 def test_the_trace_is_a_tree_of_questions_and_answers(scripted):
     (solution,) = scripted(reversing)(["abab"])
     lines = ["abab baba", "  ab ba", "    a a", "    b b", "  ab ba (as above)"]
-    assert list(outline(solution.trace, WORDS)) == lines
+    assert list(format_trace(solution.trace, WORDS)) == lines
     (solution,) = scripted(reversing, max_depth=2)(["abab"])
-    assert list(outline(solution.trace, WORDS)) == ["abab ?", "  ab ?"]
+    assert list(format_trace(solution.trace, WORDS)) == ["abab ?", "  ab ?"]
 
 
 def asks_more(text):
@@ -126,8 +126,8 @@ def asks_others(text):
 @pytest.mark.parametrize(
     ("script", "outcome"),
     [
-        (lambda text: "<begin>a<think><ask>a<answer>", CIRCLE),
-        (lambda text: f"{text[:8]}<think><ask>{'ab'[text[7] == 'a']}<answer>", CIRCLE),
+        (lambda text: "<begin>a<think><ask>a<answer>", CYCLE),
+        (lambda text: f"{text[:8]}<think><ask>{'ab'[text[7] == 'a']}<answer>", CYCLE),
         (asks_more, TOO_DEEP),
         (asks_others, TOO_MANY),
         (lambda text: text + "a" * 99, TOO_LONG),
@@ -161,20 +161,20 @@ def test_limits_let_through_what_reaches_them_whoever_shares_the_batch(scripted,
 
 def test_a_decoder_writes_on_as_if_it_had_read_everything_at_once():
     model = decoder(
-        vocabulary=len(WORDS), context_length=48, block=BlockConfig(width=16, heads=2), layers=1, tied=False
+        vocab_size=len(WORDS), context_length=48, block=BlockConfig(width=16, num_heads=2), num_layers=1, tie_embeddings=False
     )
     params = jit(model.init)(jax.random.key(3))
-    solve = solver(model, max_depth=3, max_contexts=5, batch=2, piece=16)
+    solve = make_solver(model, max_depth=3, max_contexts=5, batch_size=2, chunk_size=16)
     solutions = solve(params, jax.random.key(0), [WORDS.encode(f"<begin>{word}") for word in ("a", "bc", "dab")])
     read = jit(model.apply)
     for solution in solutions:
-        text = [*solution.trace.prompt, *solution.trace.written]
+        text = [*solution.trace.prompt, *solution.trace.completion]
         padded = np.zeros((1, 48), np.int32)
         padded[0, : len(text)] = text
         likeliest = np.argmax(read(params, padded).logits[0], axis=-1)
         start = len(solution.trace.prompt)
-        assert solution.trace.given == 0
-        assert solution.tokens == len(text) - start > 0
+        assert solution.trace.num_subtask_tokens == 0
+        assert solution.num_tokens == len(text) - start > 0
         assert likeliest[start - 1 : len(text) - 1].tolist() == text[start:]
 
 

@@ -12,10 +12,10 @@ from thinking.networks.attention.patterns import Dense, Global, TopK, Window
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.search.beam_search import beam
-from thinking.reasoning.search.candidates import best_of, greedy
+from thinking.reasoning.search.candidates import best_of_n, greedy
 from thinking.reasoning.search.mcts import tree_search
-from thinking.reasoning.search.step_actions import over_steps, tokens_of
-from thinking.reasoning.search.token_model import over_tokens
+from thinking.reasoning.search.step_actions import make_step_model, concat_steps
+from thinking.reasoning.search.token_model import make_token_model
 
 WORDS, NEW, STOP = 7, 5, 3
 PROMPTS = np.asarray(jax.random.randint(jax.random.key(1), (2, 6), 0, WORDS), np.int32)
@@ -24,8 +24,8 @@ LENGTHS = np.asarray([2, 6], np.int32)
 
 @functools.cache
 def build(pattern=Dense()):
-    block = BlockConfig(16, 4, key_heads=2)
-    model = decoder(vocabulary=WORDS, context_length=12, block=block, layers=1, pattern=pattern, value_head=True)
+    block = BlockConfig(16, 4, num_kv_heads=2)
+    model = decoder(vocab_size=WORDS, context_length=12, block=block, num_layers=1, pattern=pattern, value_head=True)
     params = jit(model.init)(jax.random.key(0))
     # An untrained model is indifferent; one with a louder voice has something to search for.
     return model, jax.tree.map(lambda leaf: 2 * np.asarray(leaf), params), jit(model.apply)
@@ -46,10 +46,10 @@ def test_candidates_are_as_likely_and_worth_as_much_as_the_decoder_says_of_whole
 
     @jit
     def search(params):
-        advance, root = over_tokens(model, params, PROMPTS, LENGTHS, max_tokens=NEW, stop_tokens=(STOP,))
+        advance, root = make_token_model(model, params, PROMPTS, LENGTHS, max_new_tokens=NEW, stop_tokens=(STOP,))
         return (
             greedy(advance, root, max_steps=NEW),
-            best_of(advance, root, jax.random.key(2), paths=3, max_steps=NEW),
+            best_of_n(advance, root, jax.random.key(2), num_samples=3, max_steps=NEW),
             beam(advance, root, width=3, max_steps=NEW),
         )
 
@@ -73,8 +73,8 @@ def test_a_tree_tries_what_the_decoder_would_write_and_reads_it_right():
 
     @jit
     def search(params):
-        advance, root = over_tokens(model, params, PROMPTS, LENGTHS, max_tokens=4)
-        return tree_search(advance, root, jax.random.key(2), simulations=8, max_depth=4)
+        advance, root = make_token_model(model, params, PROMPTS, LENGTHS, max_new_tokens=4)
+        return tree_search(advance, root, jax.random.key(2), num_simulations=8, max_depth=4)
 
     found = search(params)
     actions, parents, raw = (
@@ -98,10 +98,10 @@ def test_steps_of_several_tokens_are_searched_alike():
 
     @jit
     def search(params):
-        advance, root = over_tokens(model, params, PROMPTS, LENGTHS, max_tokens=6, stop_tokens=(STOP,))
-        advance, root = over_steps(advance, root, jax.random.key(3), proposals=3, max_tokens=2, stop=(0,))
+        advance, root = make_token_model(model, params, PROMPTS, LENGTHS, max_new_tokens=6, stop_tokens=(STOP,))
+        advance, root = make_step_model(advance, root, jax.random.key(3), num_proposals=3, max_step_tokens=2, stop_tokens=(0,))
         found = beam(advance, root, width=2, max_steps=3)
-        return found, tokens_of(found)
+        return found, concat_steps(found)
 
     found, (tokens, lengths) = jax.device_get(search(params))
     for row in range(2):
@@ -116,8 +116,8 @@ def test_a_path_has_ended_where_it_has_no_more_room():
 
     @jit
     def search(params):
-        advance, root = over_tokens(model, params, PROMPTS, LENGTHS, max_tokens=3)
-        return greedy(advance, root, max_steps=5), tree_search(advance, root, jax.random.key(2), simulations=8)
+        advance, root = make_token_model(model, params, PROMPTS, LENGTHS, max_new_tokens=3)
+        return greedy(advance, root, max_steps=5), tree_search(advance, root, jax.random.key(2), num_simulations=8)
 
     found, decision = jax.device_get(search(params))
     assert np.array_equal(found.length, [[3], [3]])
@@ -142,5 +142,5 @@ def test_what_cannot_be_searched_is_refused_with_one_line(change, message):
     model, params, _ = build()
     asked = {"prompts": PROMPTS, "lengths": LENGTHS, "max_tokens": NEW, **change}
     with pytest.raises(ValueError, match=message) as refusal:
-        over_tokens(model, params, jnp.asarray(asked.pop("prompts")), jnp.asarray(asked.pop("lengths")), **asked)
+        make_token_model(model, params, jnp.asarray(asked.pop("prompts")), jnp.asarray(asked.pop("lengths")), **asked)
     assert "\n" not in str(refusal.value)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.reasoning.search.interface import Outlook
+from thinking.reasoning.search.interface import StepOutput
 
 ACTIONS, DEPTH = 3, 6
 NODES = sum(ACTIONS**level for level in range(DEPTH + 1))
@@ -53,8 +53,8 @@ def random_trees(forbidden: float = 0.0) -> Trees:
     return Trees(logits.astype(np.float32), value, reward, ended)
 
 
-def outlook(trees: Trees, place: Place) -> Outlook:
-    return Outlook(*(jnp.asarray(table)[place.problem, place.node] for table in trees), note=place.node)
+def outlook(trees: Trees, place: Place) -> StepOutput:
+    return StepOutput(*(jnp.asarray(table)[place.problem, place.node] for table in trees), extra=place.node)
 
 
 def advance_in(trees: Trees):

@@ -10,18 +10,18 @@ import pytest
 from thinking.learning.optimizers import adamw
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.reasoning.thoughts.before_text import Words, fixed, manner
-from thinking.reasoning.thoughts.before_text_training import by_best, by_group, policy_loss, windows_of_step
-from thinking.recipes.lm_think.evaluation import Exam, examine, figures, held_out_windows
+from thinking.reasoning.thoughts.before_text import ThoughtVocabulary, make_fixed_thought, make_thought_policy
+from thinking.reasoning.thoughts.before_text_training import best_of_group, group_relative, policy_loss, sample_windows
+from thinking.recipes.lm_think.evaluation import WindowScores, evaluate_windows, compute_metrics, held_out_windows
 from thinking.train_state import apply_gradients, init_train_state
 
-WORDS = Words(text=5, thoughts=4)
+WORDS = ThoughtVocabulary(num_text_tokens=5, num_thought_tokens=4)
 CONTEXT, MOST, AHEAD = 3, 3, 2
 MODEL = decoder(
-    vocabulary=WORDS.total,
+    vocab_size=WORDS.vocab_size,
     context_length=CONTEXT + MOST + 1 + AHEAD,
-    block=BlockConfig(width=16, heads=2, gated=True),
-    layers=1,
+    block=BlockConfig(width=16, num_heads=2, gated=True),
+    num_layers=1,
 )
 
 
@@ -31,25 +31,25 @@ def params():
 
 
 def contexts(rows, seed=1):
-    return np.random.default_rng(seed).integers(0, WORDS.text, (rows, CONTEXT), np.int32)
+    return np.random.default_rng(seed).integers(0, WORDS.num_text_tokens, (rows, CONTEXT), np.int32)
 
 
 @functools.cache
 def drawn(kind):
-    how = manner(kind, MODEL, WORDS, MOST)
+    how = make_thought_policy(kind, MODEL, WORDS, MOST)
     thought = jax.jit(how.think)(params(), jax.random.key(2), contexts(64))
     return jax.tree.map(np.asarray, thought)
 
 
 def examined(kind, params, windows):
-    how, key = manner(kind, MODEL, WORDS, MOST), jax.random.key(1)
-    return examine(how, WORDS, params, windows, CONTEXT, key)
+    how, key = make_thought_policy(kind, MODEL, WORDS, MOST), jax.random.key(1)
+    return evaluate_windows(how, WORDS, params, windows, CONTEXT, key)
 
 
 def test_a_plain_thought_is_none_and_a_pause_is_always_the_same():
     assert drawn("plain").tokens.shape == (64, 0)
     pause = drawn("pause")
-    assert {tuple(tokens) for tokens in pause.tokens.tolist()} == {(5, 5, 5, WORDS.end)}
+    assert {tuple(tokens) for tokens in pause.tokens.tolist()} == {(5, 5, 5, WORDS.end_token)}
     assert set(pause.length.tolist()) == {MOST + 1}
     assert not pause.chosen.any()
 
@@ -59,15 +59,15 @@ def test_an_idle_thought_is_none_or_anything():
     assert set(thought.length.tolist()) == {0, 1, 2, 3, 4}
     assert 0.3 < np.mean(thought.length == 0) < 0.7
     for tokens, length in zip(thought.tokens.tolist(), thought.length.tolist(), strict=True):
-        assert tokens[max(length - 1, 0) :] == ([WORDS.end] if length else []) + [0] * (MOST + 1 - length)
-        assert all(WORDS.text <= token < WORDS.end for token in tokens[: max(length - 1, 0)])
+        assert tokens[max(length - 1, 0) :] == ([WORDS.end_token] if length else []) + [0] * (MOST + 1 - length)
+        assert all(WORDS.num_text_tokens <= token < WORDS.end_token for token in tokens[: max(length - 1, 0)])
     assert not thought.chosen.any()
 
 
 def test_a_judged_thought_has_its_length_and_its_own_tokens():
     thought = drawn("judged")
     assert set(thought.tokens[:, :MOST].ravel().tolist()) == {5, 6, 7, 8}
-    assert (thought.tokens[:, MOST] == WORDS.end).all()
+    assert (thought.tokens[:, MOST] == WORDS.end_token).all()
     assert set(thought.length.tolist()) == {MOST + 1}
     assert set(thought.chosen.tolist()) == {MOST}
 
@@ -75,8 +75,8 @@ def test_a_judged_thought_has_its_length_and_its_own_tokens():
 def test_a_supervised_thought_ends_itself_or_is_ended():
     thought = drawn("supervised")
     for tokens, length, chosen in zip(*(leaf.tolist() for leaf in thought), strict=True):
-        assert tokens.index(WORDS.end) == length - 1
-        assert all(WORDS.text <= token < WORDS.end for token in tokens[: length - 1])
+        assert tokens.index(WORDS.end_token) == length - 1
+        assert all(WORDS.num_text_tokens <= token < WORDS.end_token for token in tokens[: length - 1])
         assert not any(tokens[length:])
         assert chosen == min(length, MOST)
     assert set(thought.length.tolist()) == {1, 2, 3, 4}
@@ -87,8 +87,8 @@ def test_rows_are_read_as_word_by_word(kind):
     """Each word is told by itself, from what stands before it, among the words that may stand there."""
     thought = jax.tree.map(lambda leaf: leaf[:6], drawn(kind))
     asked, following = contexts(64)[:6], contexts(6, seed=3)[:, :AHEAD]
-    said = jax.device_get(jax.jit(manner(kind, MODEL, WORDS, MOST).read)(params(), asked, thought, following))
-    last = WORDS.end + (kind == "supervised")
+    said = jax.device_get(jax.jit(make_thought_policy(kind, MODEL, WORDS, MOST).compute_log_probs)(params(), asked, thought, following))
+    last = WORDS.end_token + (kind == "supervised")
     apply = jax.jit(MODEL.apply)
 
     def log_prob(row, place, start, stop):
@@ -100,25 +100,25 @@ def test_rows_are_read_as_word_by_word(kind):
     for index in range(6):
         length = int(thought.length[index])
         row = [*asked[index].tolist(), *thought.tokens[index, :length].tolist(), *following[index].tolist()]
-        text = [log_prob(row, place, 0, WORDS.text) for place in range(1, len(row)) if row[place] < WORDS.text]
+        text = [log_prob(row, place, 0, WORDS.num_text_tokens) for place in range(1, len(row)) if row[place] < WORDS.num_text_tokens]
         np.testing.assert_allclose(said.context[index], sum(text[: CONTEXT - 1]), atol=1e-4)
         np.testing.assert_allclose(said.following[index], sum(text[CONTEXT - 1 :]), atol=1e-4)
         chosen = range(CONTEXT, CONTEXT + int(thought.chosen[index]))
-        each = [log_prob(row, place, WORDS.text, last) for place in chosen]
+        each = [log_prob(row, place, WORDS.num_text_tokens, last) for place in chosen]
         np.testing.assert_allclose(said.thought[index, CONTEXT - 1 :][: len(each)], each, atol=1e-4)
         assert said.chosen[index].sum() == len(each) == (said.thought[index] != 0).sum()
 
 
 def practised(kind, worth, credit, steps=60, group=8):
     """Thoughts after learning from a worth of their own: nothing but the policy's loss is descended."""
-    how, optimizer = manner(kind, MODEL, WORDS, MOST), adamw(0.01, weight_decay=0.0)
+    how, optimizer = make_thought_policy(kind, MODEL, WORDS, MOST), adamw(0.01, weight_decay=0.0)
     asked = np.repeat(contexts(8), group, axis=0)
     following = np.zeros((len(asked), AHEAD), np.int32)
 
     def step(train_state, key):
         thought = how.think(train_state.params, key, asked)
         told = credit(worth(thought), group)
-        slope = jax.grad(lambda params: policy_loss(how.read(params, asked, thought, following), told))
+        slope = jax.grad(lambda params: policy_loss(how.compute_log_probs(params, asked, thought, following), told))
         return apply_gradients(train_state, optimizer, slope(train_state.params)), None
 
     @jax.jit
@@ -135,7 +135,7 @@ def test_a_thought_whose_reward_is_planted_is_found():
     def worth(thought):
         return jnp.sum((thought.tokens == 7).astype(jnp.float32), axis=1)
 
-    found = practised("judged", worth, by_group)
+    found = practised("judged", worth, group_relative)
     assert np.mean(found.tokens[:, :MOST] == 7) > 0.9
 
 
@@ -143,13 +143,13 @@ def test_imitation_learns_when_to_stop():
     def worth(thought):
         return jnp.where(thought.length == 2, 1.0, -1.0)
 
-    found = practised("supervised", worth, by_best)
+    found = practised("supervised", worth, best_of_group)
     assert np.mean(found.length == 2) > 0.9
 
 
 def test_credit_is_told_within_groups_and_against_the_reference():
     gain = np.float32([1, 3, -1, -3])
-    by_group_of, by_best_of = (jax.jit(credit, static_argnums=1) for credit in (by_group, by_best))
+    by_group_of, by_best_of = (jax.jit(credit, static_argnums=1) for credit in (group_relative, best_of_group))
     np.testing.assert_allclose(by_group_of(gain, 2), [-1, 1, 1, -1], atol=1e-6)
     # Without others in its group a thought is told from all windows.
     np.testing.assert_allclose(by_group_of(gain, 1), (gain - gain.mean()) / gain.std(), atol=1e-6)
@@ -159,7 +159,7 @@ def test_credit_is_told_within_groups_and_against_the_reference():
 
 def test_windows_are_parts_of_the_text():
     text = np.arange(100, 150)
-    found = np.asarray(jax.jit(windows_of_step, static_argnums=(2, 3))(text, jax.random.key(0), 500, 10))
+    found = np.asarray(jax.jit(sample_windows, static_argnums=(2, 3))(text, jax.random.key(0), 500, 10))
     assert set((found[:, 0]).tolist()) == set(range(100, 141))
     assert (found - found[:, :1] == np.arange(10)[None]).all()
     even = held_out_windows(np.arange(100, 150), 5, 10)
@@ -171,43 +171,43 @@ def test_windows_are_parts_of_the_text():
 def windows(monkeypatch):
     """More of them than are read together, and not a multiple of that."""
     monkeypatch.setattr("thinking.recipes.lm_think.evaluation.TOGETHER", 4)
-    return np.random.default_rng(0).integers(0, WORDS.text, (10, CONTEXT + AHEAD), np.int32)
+    return np.random.default_rng(0).integers(0, WORDS.num_text_tokens, (10, CONTEXT + AHEAD), np.int32)
 
 
 def test_a_uniform_model_needs_the_logarithm_of_its_words(windows):
     silent = jax.tree.map(np.zeros_like, jax.device_get(params()))
     exam = examined("pause", silent, windows)
-    found = figures(exam, windows[:, CONTEXT:], np.ones(WORDS.text, int), exam)
-    assert found["bits_per_byte"] == pytest.approx(np.log2(WORDS.text), abs=1e-5)
-    assert found["others_thought"] == pytest.approx(np.log2(WORDS.text), abs=1e-5)
+    found = compute_metrics(exam, windows[:, CONTEXT:], np.ones(WORDS.num_text_tokens, int), exam)
+    assert found["bits_per_byte"] == pytest.approx(np.log2(WORDS.num_text_tokens), abs=1e-5)
+    assert found["others_thought"] == pytest.approx(np.log2(WORDS.num_text_tokens), abs=1e-5)
     assert (found["saved"], found["saved_error"], found["helped"]) == (0, 0, 0)
     assert (found["thought_tokens"], found["computed_per_token"]) == (MOST, (MOST + 1 + AHEAD) / AHEAD)
 
 
 def test_each_window_is_examined_once(windows):
     exam = examined("pause", params(), windows)
-    read = jax.jit(manner("pause", MODEL, WORDS, MOST).read)
-    for thought, found in {(5,) * MOST + (WORDS.end,): exam.own, (WORDS.end,): exam.empty}.items():
-        said = read(params(), windows[:, :CONTEXT], fixed(thought, 10), windows[:, CONTEXT:])
+    read = jax.jit(make_thought_policy("pause", MODEL, WORDS, MOST).compute_log_probs)
+    for thought, found in {(5,) * MOST + (WORDS.end_token,): exam.own, (WORDS.end_token,): exam.empty}.items():
+        said = read(params(), windows[:, :CONTEXT], make_fixed_thought(thought, 10), windows[:, CONTEXT:])
         np.testing.assert_allclose(found, said.following, atol=1e-5)
     np.testing.assert_allclose(exam.other, exam.own, atol=1e-5)
 
 
 def test_what_thoughts_are_worth_is_told_against_the_plain_model():
     log2 = np.log(2)
-    thoughts = np.full((2, 3), WORDS.text)
-    exam = Exam(
+    thoughts = np.full((2, 3), WORDS.num_text_tokens)
+    exam = WindowScores(
         -log2 * np.array([2, 4]), -log2 * np.array([3, 3]), -log2 * np.array([8, 8]), thoughts, np.array([3, 2])
     )
-    plain = Exam(-log2 * np.array([4, 4]), *exam[1:3], thoughts[:, :0], np.array([0, 0]))
+    plain = WindowScores(-log2 * np.array([4, 4]), *exam[1:3], thoughts[:, :0], np.array([0, 0]))
     following, sizes = np.array([[0], [1]]), np.array([1, 3])
-    found = figures(exam, following, sizes, plain)
+    found = compute_metrics(exam, following, sizes, plain)
     # Windows of 1 and 3 bytes took 6 bits; they take 8 without thinking, and 16 behind thoughts about each other.
     assert found["bits_per_byte"] == pytest.approx(6 / 4)
     assert found["saved"] == pytest.approx(2 / 4)
     assert found["saved_error"] == pytest.approx(np.sqrt(2) / 4)
     assert found["others_thought"] == pytest.approx(16 / 4)
     assert (found["helped"], found["thought_tokens"], found["computed_per_token"]) == (0.5, 1.5, 3.5)
-    alone = figures(plain, following, sizes, None)
+    alone = compute_metrics(plain, following, sizes, None)
     assert (alone["saved"], alone["helped"], alone["others_thought"]) == (None, None, None)
     assert (alone["thought_tokens"], alone["computed_per_token"]) == (0, 1)

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from thinking.environments.automata import automaton, draw_words
+from thinking.environments.automata import make_automaton, sample_words
 from thinking.networks.blocks import BlockConfig
-from thinking.reasoning.thoughts import Thinking, probing, thinker
+from thinking.reasoning.thoughts import ThinkingOutput, probing, thinking_model
 
 
 def made_up(hidden, thoughts, kinds):
@@ -18,7 +18,7 @@ def made_up(hidden, thoughts, kinds):
     nothing = np.zeros((rows, count), np.float32)
     logits = np.zeros((rows, count, kinds), np.float32)
     made, steps = np.ones((rows, count), bool), np.full(rows, count + 1, np.float32)
-    return Thinking(np.zeros((rows, 2), np.float32), hidden, thoughts, nothing, nothing, logits, made, steps)
+    return ThinkingOutput(np.zeros((rows, 2), np.float32), hidden, thoughts, nothing, nothing, logits, made, steps)
 
 
 def states_of(count=600, length=4, kinds=5):
@@ -29,8 +29,8 @@ def normal(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-explained = jax.jit(probing.explained, static_argnums=2)
-MODEL = thinker(kind="discrete", symbols=6, answers=6, block=BlockConfig(width=16, heads=2))
+explained = jax.jit(probing.compute_explained_variance, static_argnums=2)
+MODEL = thinking_model(kind="discrete", num_symbols=6, num_answers=6, block=BlockConfig(width=16, num_heads=2))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def params():
 
 @pytest.fixture(scope="module")
 def words():
-    draw = jax.jit(lambda key: draw_words(automaton("s3"), key, jnp.full(32, 3), 3))
+    draw = jax.jit(lambda key: sample_words(make_automaton("s3"), key, jnp.full(32, 3), 3))
     return jax.device_get(draw(jax.random.key(0)))
 
 
@@ -62,14 +62,14 @@ def test_where_a_step_stands_is_no_thought():
 def test_confusion_counts_pairs_of_thought_and_state():
     states = states_of()
     thoughts = (states[:, :-1] + 1) % 5
-    confusion = jax.jit(probing.confusion, static_argnums=2)
+    confusion = jax.jit(probing.compute_confusion, static_argnums=2)
     counts = np.asarray(confusion(made_up(np.zeros((600, 4, 8), np.float32), thoughts, 5), states, 5))
     assert counts.sum() == 600 * 3
     assert (counts == np.roll(np.diag(np.bincount(states[:, :-1].ravel())), 1, axis=0)).all()
 
 
 def test_a_step_depends_on_symbols_and_a_symbol_that_stays_moves_nothing(params, words):
-    dependence = jax.jit(functools.partial(probing.dependence, MODEL))
+    dependence = jax.jit(functools.partial(probing.compute_dependence, MODEL))
     moved = np.asarray(dependence(params, words, (words.symbols + 1) % 6))
     assert moved.shape == (3, 3)
     assert (np.diag(moved) > 0.1).all()

@@ -8,26 +8,26 @@ import numpy as np
 import optax
 import pytest
 
-from thinking.environments.automata import automaton, draw_words
+from thinking.environments.automata import make_automaton, sample_words
 from thinking.learning.curriculum import curriculum
 from thinking.networks.blocks import BlockConfig
-from thinking.reasoning.thoughts import converted, probing, thinker
-from thinking.reasoning.thoughts.steps import log_ends
+from thinking.reasoning.thoughts import convert_params, probing, thinking_model
+from thinking.reasoning.thoughts.steps import compute_end_log_probs
 from thinking.reasoning.thoughts.training import (
     Reinforcement,
     init_thought_training,
     policy_loss,
-    thinking_step,
-    watched,
+    make_thinking_step,
+    record_thoughts,
 )
 
-BLOCK = BlockConfig(width=16, heads=2, gated=True)
+BLOCK = BlockConfig(width=16, num_heads=2, gated=True)
 KINDS = ("none", "pause", "discrete", "continuous")
 
 
 @functools.cache
 def model(kind, **changed):
-    return thinker(kind=kind, symbols=6, answers=6, block=BLOCK, **changed)
+    return thinking_model(kind=kind, num_symbols=6, num_answers=6, block=BLOCK, **changed)
 
 
 @functools.cache
@@ -39,7 +39,7 @@ def params():
 def words(length=4, count=8, seed=0, machine="s3", longest=None):
     """NumPy arrays, since JAX would compile for each thing that a test does with them."""
     lengths = np.full(count, length, np.int32)
-    draw = jax.jit(lambda key: draw_words(automaton(machine), key, lengths, longest or length))
+    draw = jax.jit(lambda key: sample_words(make_automaton(machine), key, lengths, longest or length))
     return jax.tree.map(np.asarray, draw(jax.random.key(seed)))
 
 
@@ -126,7 +126,7 @@ def test_gradients_cross_a_choice_unless_it_is_drawn(choice, crosses):
     made = model("discrete", choice=choice, kinds=5)
 
     def loss(params):
-        return made.think(params, asked.symbols, asked.lengths, jax.random.key(0)).answers[:, 0].sum()
+        return made.think(params, asked.symbols, asked.lengths, jax.random.key(0)).answer_logits[:, 0].sum()
 
     slopes = jax.jit(jax.grad(loss))(jax.jit(made.init)(jax.random.key(1)))
     assert np.any(slopes["choose"]["kernel"]) == crosses
@@ -153,7 +153,7 @@ def test_a_blind_answer_sees_the_thoughts_alone(split):
 
 def test_thinking_ends_by_chance_or_at_the_first_step_that_would_rather_end():
     logits = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
-    ends = jax.jit(log_ends, static_argnames="drawn")
+    ends = jax.jit(compute_end_log_probs, static_argnames="drawn")
     drawn = np.exp(ends(logits, drawn=True))
     ending = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
     ending[:, -1] = 1
@@ -175,7 +175,7 @@ def test_an_answer_is_that_of_all_ends_and_what_comes_after_the_end_is_not_made(
     think = jax.jit(made.think)
     thinking = think(params, asked.symbols, asked.lengths, jax.random.key(0))
     ends = np.asarray(thinking.hidden) @ end["kernel"] + end["bias"]
-    weights = np.exp(jax.jit(log_ends, static_argnames="drawn")(ends[:, :, 0], drawn=True))
+    weights = np.exp(jax.jit(compute_end_log_probs, static_argnames="drawn")(ends[:, :, 0], drawn=True))
     wanted = np.einsum("bn,bna->ba", weights, jax.nn.softmax(read(made, params, thinking.hidden)))
     assert np.allclose(np.exp(thinking.answers), wanted, atol=1e-5)
     assert np.allclose(thinking.steps, weights @ [1, 2, 3, 4], atol=1e-4)
@@ -199,7 +199,7 @@ def test_an_answer_is_that_of_all_ends_and_what_comes_after_the_end_is_not_made(
 def test_a_converted_model_thinks_at_first_what_it_would_answer():
     own = model("discrete", kinds=6)
     before = jax.jit(own.init)(jax.random.key(1))
-    after = jax.device_get(converted(before))
+    after = jax.device_get(convert_params(before))
     assert np.array_equal(after["choose"]["kernel"], before["answer"]["kernel"])
     assert not np.array_equal(after["choose"]["kernel"], before["choose"]["kernel"])
     asked = words()
@@ -207,10 +207,10 @@ def test_a_converted_model_thinks_at_first_what_it_would_answer():
     said = read(own, after, thinking.hidden)
     assert (np.asarray(thinking.thoughts) == np.asarray(said[:, :-1].argmax(-1))).all()
     with pytest.raises(ValueError, match="a head of their own"):
-        converted(params())
+        convert_params(params())
     apart = jax.jit(model("discrete", kinds=6, split=True).init)(jax.random.key(1))
     for name in ("reader", "answerer"):
-        assert jax.tree.all(jax.tree.map(np.array_equal, converted(apart)[name], apart["reader"]))
+        assert jax.tree.all(jax.tree.map(np.array_equal, convert_params(apart)[name], apart["reader"]))
 
 
 def test_a_search_raises_the_best_thoughts_of_a_group_alone():
@@ -219,7 +219,7 @@ def test_a_search_raises_the_best_thoughts_of_a_group_alone():
     reward = np.float32([0, 3, 1, 2, 9, 8, 8, 8])
 
     def loss(log_probs):
-        how = Reinforcement(group=4, best=True, entropy=0.0)
+        how = Reinforcement(num_generations=4, imitate_best=True, entropy_weight=0.0)
         return policy_loss(thinking._replace(log_probs=log_probs), reward, how)[0]
 
     slopes = np.asarray(jax.jit(jax.grad(loss))(thinking.log_probs))
@@ -230,9 +230,9 @@ def test_a_search_raises_the_best_thoughts_of_a_group_alone():
 def test_thoughts_are_looked_at_now_and_then_and_in_the_end():
     asked = words()
     made = model("discrete")
-    lengths = curriculum(4, threshold=0.9, memory=256.0, least=128)
+    lengths = curriculum(4, threshold=0.9, decay_attempts=256.0, min_attempts=128)
     begun = init_thought_training(made, optax.sgd(0.0), lengths, jax.random.key(0), params())
-    step = watched(lambda state, index: (state, {"loss": index}), made, asked, every=2, steps=5)
+    step = record_thoughts(lambda state, index: (state, {"loss": index}), made, asked, interval=2, num_steps=5)
     _, sample = jax.jit(lambda: jax.lax.scan(lambda state, index: step(state, index)[::2], begun, jnp.arange(5)))()
     sample = jax.device_get(sample)
     thinking = jax.device_get(jax.jit(made.think)(params(), asked.symbols, asked.lengths))
@@ -245,20 +245,20 @@ def test_thoughts_are_looked_at_now_and_then_and_in_the_end():
 
 def learned(kind, steps, how=None, machine="parity", length=3, chains=0.0, mastery=0.9, **changed):
     """The last metrics of a short training, and the model with its weights."""
-    automat = automaton(machine)
+    automat = make_automaton(machine)
     states, symbols = automat.table.shape
-    made = thinker(kind=kind, symbols=symbols, answers=states, **{"block": BLOCK} | changed)
-    lengths = curriculum(length, threshold=0.9, memory=256.0, least=128)
+    made = thinking_model(kind=kind, num_symbols=symbols, num_answers=states, **{"block": BLOCK} | changed)
+    lengths = curriculum(length, threshold=0.9, decay_attempts=256.0, min_attempts=128)
     optimizer = optax.adam(0.01)
-    step = thinking_step(
+    step = make_thinking_step(
         made,
         optimizer,
-        lambda key, asked: draw_words(automat, key, asked, length),
+        lambda key, asked: sample_words(automat, key, asked, length),
         lengths,
-        batch=64,
+        batch_size=64,
         reinforcement=how,
-        chains=chains,
-        mastery=mastery,
+        chain_weight=chains,
+        threshold=mastery,
     )
 
     @jax.jit
@@ -273,14 +273,14 @@ def test_discrete_thoughts_carry_parity_over_words_longer_than_any_in_training()
     made, state, metrics = learned("discrete", 300)
     assert metrics["length"] == 3
     asked = words(6, 200, seed=9, machine="parity")
-    assert float(jax.jit(functools.partial(probing.exact, made))(state.train_state.params, asked)) > 0.95
+    assert float(jax.jit(functools.partial(probing.compute_accuracy, made))(state.train_state.params, asked)) > 0.95
 
 
 def test_drawn_thoughts_learn_from_what_they_were_worth():
-    how = Reinforcement(group=4, entropy=0.01, discount=0.9, repetition=0.01)
+    how = Reinforcement(num_generations=4, entropy_weight=0.01, discount=0.9, repetition_penalty=0.01)
     made, state, metrics = learned("discrete", 300, how, choice="drawn", kinds=2, length=2)
     asked = words(2, 200, seed=9, machine="parity")
-    assert float(jax.jit(functools.partial(probing.exact, made))(state.train_state.params, asked)) > 0.95
+    assert float(jax.jit(functools.partial(probing.compute_accuracy, made))(state.train_state.params, asked)) > 0.95
     assert metrics["entropy"] <= np.log(2) + 1e-5
     assert 0 <= metrics["repeated"] <= 1
 
@@ -291,10 +291,10 @@ def test_thoughts_come_with_the_symbols_until_a_length_is_mastered():
 
 
 def test_models_that_end_their_thoughts_learn_parity():
-    made, state, metrics = learned("discrete", 300, ends=True, block=BlockConfig(width=32, heads=4, gated=True))
+    made, state, metrics = learned("discrete", 300, ends=True, block=BlockConfig(width=32, num_heads=4, gated=True))
     assert metrics["length"] == 3
     asked = words(2, 200, seed=9, machine="parity", longest=3)
-    assert float(jax.jit(functools.partial(probing.exact, made))(state.train_state.params, asked)) > 0.95
+    assert float(jax.jit(functools.partial(probing.compute_accuracy, made))(state.train_state.params, asked)) > 0.95
 
 
 def test_given_chains_become_the_thoughts():
@@ -303,7 +303,7 @@ def test_given_chains_become_the_thoughts():
 
     @jax.jit
     def confused(params):
-        return probing.confusion(made.think(params, asked.symbols, asked.lengths), asked.states, 2)
+        return probing.compute_confusion(made.think(params, asked.symbols, asked.lengths), asked.states, 2)
 
     counts = np.asarray(confused(state.train_state.params))
     assert np.trace(counts) > 0.95 * counts.sum()

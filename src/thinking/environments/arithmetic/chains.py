@@ -24,14 +24,14 @@ from thinking.environments.arithmetic.problems import (
     MULTIPLY,
     SUBTRACT,
     Problem,
-    answer,
-    expression,
-    innermost,
+    format_answer,
+    format_expression,
+    find_innermost,
     long_division,
-    multiples,
-    number,
-    question,
-    reduced,
+    place_values,
+    format_number,
+    format_question,
+    reduce_innermost,
     subtasks,
 )
 
@@ -40,7 +40,7 @@ STYLES = (DIRECT, WORKED, SUBTASKS, REVISED)
 """Ways to answer: at once; step by step; by sub-tasks where there are any; step by step with slips taken back."""
 
 
-class Judged(NamedTuple):
+class VerifiedStep(NamedTuple):
     """A step of a given chain.
 
     Attributes:
@@ -50,11 +50,11 @@ class Judged(NamedTuple):
     """
 
     text: str
-    right: bool
-    taken_back: bool
+    is_correct: bool
+    is_withdrawn: bool
 
 
-def chain(problem: Problem, style: str = WORKED, least_first: bool = False) -> list[str]:
+def chain(problem: Problem, style: str = WORKED, reverse_digits: bool = False) -> list[str]:
     """The worked steps; at least one, but for the DIRECT style, which has none.
 
     Raises:
@@ -66,11 +66,11 @@ def chain(problem: Problem, style: str = WORKED, least_first: bool = False) -> l
         return []
     asked = subtasks(problem) if style == SUBTASKS else []
     if asked:
-        return [f"<ask>{question(each, 0, least_first)}<answer>{answer(each, least_first)}" for each in asked]
-    return list(_reductions(problem, least_first))
+        return [f"<ask>{format_question(each, 0, reverse_digits)}<answer>{format_answer(each, reverse_digits)}" for each in asked]
+    return list(_reductions(problem, reverse_digits))
 
 
-def judge(problem: Problem, text: str, style: str = WORKED, least_first: bool = False) -> list[Judged]:
+def verify_chain(problem: Problem, text: str, style: str = WORKED, reverse_digits: bool = False) -> list[VerifiedStep]:
     """Which steps of a given chain are right; it may be wrong or malformed.
 
     A step is right if it says what the worked chain says at this place, so what builds on a mistake is wrong as well.
@@ -81,7 +81,7 @@ def judge(problem: Problem, text: str, style: str = WORKED, least_first: bool = 
         style: of the worked chain it is held against.
         least_first: how numbers are written.
     """
-    worked = chain(problem, style, least_first)
+    worked = chain(problem, style, reverse_digits)
     thought, closed, _ = text.partition("<think>")[2].partition("</think>")
     pieces = re.split("(<step>|<back>)", thought) if "<think>" in text else []
     found, place = [], 0
@@ -90,12 +90,12 @@ def judge(problem: Problem, text: str, style: str = WORKED, least_first: bool = 
         if last and not closed and not pieces[index]:
             break  # the thought was cut off between two steps
         said, back = pieces[index].partition("<check>")[0], not last and pieces[index + 1] == "<back>"
-        found.append(Judged(said, place < len(worked) and said == worked[place], back))
+        found.append(VerifiedStep(said, place < len(worked) and said == worked[place], back))
         place += not back
     return found
 
 
-def revised(steps: list[str], slip: float, rng: np.random.Generator) -> list[tuple[str, bool]]:
+def add_self_corrections(steps: list[str], error_fraction: float, rng: np.random.Generator) -> list[tuple[str, bool]]:
     """A thought in which each step is checked, and some are wrong at first.
 
     The check tells again what comes out; where that differs, the step is taken back and made again.
@@ -111,13 +111,13 @@ def revised(steps: list[str], slip: float, rng: np.random.Generator) -> list[tup
     found = []
     for index, step in enumerate(steps):
         seen = f"<check>{_outcome(step)}"
-        if rng.random() < slip:
-            found += [(slipped(step, rng), True), (f"{seen}<back>", False)]
+        if rng.random() < error_fraction:
+            found += [(inject_error(step, rng), True), (f"{seen}<back>", False)]
         found.append((f"{step}{seen}" + "<step>" * (index + 1 < len(steps)), False))
     return found
 
 
-def slipped(step: str, rng: np.random.Generator) -> str:
+def inject_error(step: str, rng: np.random.Generator) -> str:
     """The step with one wrong digit in what it comes to."""
     start = len(step) - len(_outcome(step))
     place = start + rng.choice([index for index, sign in enumerate(step[start:]) if sign.isdigit()])
@@ -129,50 +129,50 @@ def _outcome(step: str) -> str:
     return re.split("=<answer>|=", step)[-1]
 
 
-def _reductions(problem: Problem, least_first: bool) -> Iterator[str]:
+def _reductions(problem: Problem, reverse_digits: bool) -> Iterator[str]:
     rest = problem
     while isinstance(rest, Problem):
-        yield from _worked(innermost(rest), least_first)
-        rest = reduced(rest)
+        yield from _operation_steps(find_innermost(rest), reverse_digits)
+        rest = reduce_innermost(rest)
         if isinstance(rest, Problem):
-            yield f"={expression(rest, least_first)}"
+            yield f"={format_expression(rest, reverse_digits)}"
 
 
-def _worked(problem: Problem, least_first: bool) -> Iterator[str]:
+def _operation_steps(problem: Problem, reverse_digits: bool) -> Iterator[str]:
     values = problem.values
     if problem.operation == ADD:
-        yield from _added(*values)
+        yield from _addition_steps(*values)
     elif problem.operation == SUBTRACT:
-        yield from _subtracted(*values)
+        yield from _subtraction_steps(*values)
     elif problem.operation == MULTIPLY:
-        yield from _multiplied(*values, least_first)
+        yield from _multiplication_steps(*values, reverse_digits)
     elif problem.operation == DIVIDE:
-        yield from _divided(*values, least_first)
+        yield from _division_steps(*values, reverse_digits)
     elif problem.operation == MODULAR:
         total = values[0] + values[1]
-        yield from _added(*values[:2])
-        yield f"={number(total, least_first)}"
-        yield from _subtracted(total, values[2], negate=False)  # a borrow in the end says that the sum is small enough
+        yield from _addition_steps(*values[:2])
+        yield f"={format_number(total, reverse_digits)}"
+        yield from _subtraction_steps(total, values[2], negate=False)  # a borrow in the end says that the sum is small enough
 
 
-def _aligned(left: int, right: int) -> list[tuple[int, int]]:
+def _align_digits(left: int, right: int) -> list[tuple[int, int]]:
     """Digits of both, the least first, as many as the longer has."""
     width = max(len(str(left)), len(str(right)))
     return [(int(a), int(b)) for a, b in zip(f"{left:0{width}}"[::-1], f"{right:0{width}}"[::-1], strict=True)]
 
 
-def _added(left: int, right: int) -> Iterator[str]:
+def _addition_steps(left: int, right: int) -> Iterator[str]:
     carry = 0
-    for a, b in _aligned(left, right):
+    for a, b in _align_digits(left, right):
         after, digit = divmod(a + b + carry, 10)
         yield f"{a}+{b}+{carry}={digit},{after}"
         carry = after
 
 
-def _subtracted(left: int, right: int, negate: bool = True) -> Iterator[str]:
+def _subtraction_steps(left: int, right: int, negate: bool = True) -> Iterator[str]:
     """A borrow that is left in the end says that it is negative: then what came out is taken from 0."""
     borrow, digits = 0, ""
-    for a, b in _aligned(left, right):
+    for a, b in _align_digits(left, right):
         digit = (a - b - borrow) % 10
         after = int(a - b - borrow < 0)
         yield f"{a}-{b}-{borrow}={digit},{after}"
@@ -185,8 +185,8 @@ def _subtracted(left: int, right: int, negate: bool = True) -> Iterator[str]:
             borrow = int(rest < 0)
 
 
-def _multiplied(left: int, right: int, least_first: bool) -> Iterator[str]:
-    total, rows = 0, multiples(right)
+def _multiplication_steps(left: int, right: int, reverse_digits: bool) -> Iterator[str]:
+    total, rows = 0, place_values(right)
     for index, part in enumerate(rows):
         factor, carry = int(str(part)[0]), 0
         for a in map(int, reversed(str(left))):
@@ -195,25 +195,25 @@ def _multiplied(left: int, right: int, least_first: bool) -> Iterator[str]:
             carry = after
         product = left * part
         if len(rows) > 1:
-            yield f"={number(product, least_first)}"
+            yield f"={format_number(product, reverse_digits)}"
         if index:
-            yield from _added(total, product)
+            yield from _addition_steps(total, product)
             if index + 1 < len(rows):
-                yield f"={number(total + product, least_first)}"
+                yield f"={format_number(total + product, reverse_digits)}"
         total += product
 
 
-def _divided(left: int, right: int, least_first: bool) -> Iterator[str]:
+def _division_steps(left: int, right: int, reverse_digits: bool) -> Iterator[str]:
     """Long division, the most significant digit first."""
     for held, quotient in long_division(left, right):
         rest = held - quotient * right
-        asked = f"{number(held, least_first)}/{number(right, least_first)}={quotient}"
+        asked = f"{format_number(held, reverse_digits)}/{format_number(right, reverse_digits)}={quotient}"
         if right < 10:
             yield f"{asked},{rest}"
             continue
         yield asked
         if quotient:  # else all of it is left
-            yield from _multiplied(right, quotient, least_first)
-            yield f"={number(quotient * right, least_first)}"
-            yield from _subtracted(held, quotient * right)
-            yield f"={number(rest, least_first)}"
+            yield from _multiplication_steps(right, quotient, reverse_digits)
+            yield f"={format_number(quotient * right, reverse_digits)}"
+            yield from _subtraction_steps(held, quotient * right)
+            yield f"={format_number(rest, reverse_digits)}"

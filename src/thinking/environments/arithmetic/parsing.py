@@ -5,27 +5,27 @@ from collections.abc import Iterator
 
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, WORDINGS, Problem
 
-UNDERSTOOD = "ask as in 57+8, (12-5)*4, (7+8)%12, What is 57 divided by 8? or Subtract 8 from 57"
+SYNTAX_HINT = "ask as in 57+8, (12-5)*4, (7+8)%12, What is 57 divided by 8? or Subtract 8 from 57"
 
 SIGNS = {"+": ADD, "-": SUBTRACT, "*": MULTIPLY, "/": DIVIDE, "%": MODULAR}
-BINDING = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2, "%": 2}
-TYPED = {
+PRECEDENCE = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2, "%": 2}
+SIGN_VARIANTS = {
     "*": ("\N{MULTIPLICATION SIGN}", "\N{MIDDLE DOT}", "\N{DOT OPERATOR}"),
     "/": ("\N{DIVISION SIGN}", "\N{DIVISION SLASH}"),
     "-": ("\N{MINUS SIGN}", "\N{EN DASH}"),
 }
 """What people type for a sign."""
 
-PLAIN = str.maketrans({typed: sign for sign, others in TYPED.items() for typed in others})
+SIGN_TRANSLATION = str.maketrans({typed: sign for sign, others in SIGN_VARIANTS.items() for typed in others})
 
-LONGEST = 1000
+MAX_LENGTH = 1000
 """Characters of a line. What so short a problem comes to has fewer digits than the 4300 that Python turns into text."""
 
-MOST_OPERATIONS = 50
+MAX_OPERATIONS = 50
 """Of an expression. What is done with one recurses as deeply as it is nested, and Python allows 1000 calls."""
 
 
-def read(text: str) -> Problem:
+def parse_problem(text: str) -> Problem:
     """The problem that a text asks.
 
     In any wording of any operation, whose operands are numbers or expressions in brackets; or in symbols, perhaps after
@@ -35,14 +35,14 @@ def read(text: str) -> Problem:
     Raises:
         ValueError: if it asks no problem, with a line that says why and what is understood.
     """
-    if len(text) > LONGEST:
-        raise _refusal(f"a line of {len(text)} characters is too long; give at most {LONGEST}")
-    asked = " ".join(text.translate(PLAIN).split()).rstrip(" =?.!")
+    if len(text) > MAX_LENGTH:
+        raise _refusal(f"a line of {len(text)} characters is too long; give at most {MAX_LENGTH}")
+    asked = " ".join(text.translate(SIGN_TRANSLATION).split()).rstrip(" =?.!")
     asked = re.sub(r"(?<=[0-9)]) ?[xX] ?(?=[0-9(])", "*", asked)
     asked = re.sub(r"(?<=[0-9)]) ?: ?(?=[0-9(])", "/", asked)
     if not re.search("[0-9]", asked):
         raise _refusal(f"{_short(text)} is no arithmetic")
-    for operation, pattern, order in WORDED:
+    for operation, pattern, order in WORDING_PATTERNS:
         if match := pattern.fullmatch(asked):
             operands = [_expression(operand, bracketed=True) for operand in match.groups()]
             return _problem(operation, tuple(operands[place] for place in order))
@@ -52,7 +52,7 @@ def read(text: str) -> Problem:
     return found
 
 
-def _worded() -> Iterator[tuple[str, re.Pattern[str], tuple[int, ...]]]:
+def _compile_wordings() -> Iterator[tuple[str, re.Pattern[str], tuple[int, ...]]]:
     """The pattern of each wording, and which of its groups each operand is."""
     for operation, wordings in WORDINGS.items():
         for wording in wordings[1:]:
@@ -63,7 +63,7 @@ def _worded() -> Iterator[tuple[str, re.Pattern[str], tuple[int, ...]]]:
             yield operation, re.compile(groups, re.IGNORECASE), tuple(order)
 
 
-WORDED = tuple(_worded())
+WORDING_PATTERNS = tuple(_compile_wordings())
 
 
 def _expression(text: str, bracketed: bool = False) -> Problem | int:
@@ -84,16 +84,16 @@ def _expression(text: str, bracketed: bool = False) -> Problem | int:
             signs.append(token)
         elif token == ")":
             while signs and signs[-1] != "(":
-                _carry_out(signs.pop(), values)
+                _apply_sign(signs.pop(), values)
             if not signs:
                 raise _refusal(f"a bracket is closed in {_short(text)} that was never opened")
             signs.pop()
         else:
             operations += 1
-            if operations > MOST_OPERATIONS:
-                raise _refusal(f"an expression of more than {MOST_OPERATIONS} operations is too long")
-            while signs and BINDING[signs[-1]] >= BINDING[token]:
-                _carry_out(signs.pop(), values)
+            if operations > MAX_OPERATIONS:
+                raise _refusal(f"an expression of more than {MAX_OPERATIONS} operations is too long")
+            while signs and PRECEDENCE[signs[-1]] >= PRECEDENCE[token]:
+                _apply_sign(signs.pop(), values)
             if bracketed and not signs:
                 raise _refusal(f"put brackets around {_short(text)}")
             signs.append(token)
@@ -103,7 +103,7 @@ def _expression(text: str, bracketed: bool = False) -> Problem | int:
     while signs:
         if signs[-1] == "(":
             raise _refusal(f"a bracket is not closed in {_short(text)}")
-        _carry_out(signs.pop(), values)
+        _apply_sign(signs.pop(), values)
     return values.pop()
 
 
@@ -114,7 +114,7 @@ def _tokens(text: str) -> Iterator[str]:
         yield token
 
 
-def _carry_out(sign: str, values: list[Problem | int]) -> None:
+def _apply_sign(sign: str, values: list[Problem | int]) -> None:
     """Puts what the sign asks of the last two values in their place."""
     right, left = values.pop(), values.pop()
     if sign != "%":
@@ -133,7 +133,7 @@ def _problem(operation: str, operands: tuple[Problem | int, ...]) -> Problem:
 
 
 def _refusal(wrong: str) -> ValueError:
-    return ValueError(f"{wrong}; {UNDERSTOOD}")
+    return ValueError(f"{wrong}; {SYNTAX_HINT}")
 
 
 def _short(text: str) -> str:

@@ -22,7 +22,7 @@ WORDINGS = {
 }
 """How each operation is asked for; the first is in symbols."""
 
-SIMPLE = 2
+MAX_SIMPLE_DIGITS = 2
 """Digits of the longest factors whose product has no sub-tasks, if the right one is a multiple of a power of ten."""
 
 _VALUES = {
@@ -78,18 +78,18 @@ class Problem:
         return _VALUES[self.operation](*self.values)
 
     @property
-    def nested(self) -> bool:
+    def is_nested(self) -> bool:
         """Whether an operand is a problem itself."""
         return any(isinstance(each, Problem) for each in self.operands)
 
 
-def number(value: int, least_first: bool = False) -> str:
+def format_number(value: int, reverse_digits: bool = False) -> str:
     """Its digits, the sign in front."""
     digits = str(abs(value))
-    return "-" * (value < 0) + (digits[::-1] if least_first else digits)
+    return "-" * (value < 0) + (digits[::-1] if reverse_digits else digits)
 
 
-def question(problem: Problem, wording: int = 0, least_first: bool = False) -> str:
+def format_question(problem: Problem, wording: int = 0, reverse_digits: bool = False) -> str:
     """The text that asks, by default in symbols.
 
     Args:
@@ -99,36 +99,36 @@ def question(problem: Problem, wording: int = 0, least_first: bool = False) -> s
     """
     return WORDINGS[problem.operation][wording].format(
         *(
-            f"({expression(each, least_first)})" if isinstance(each, Problem) else number(each, least_first)
+            f"({format_expression(each, reverse_digits)})" if isinstance(each, Problem) else format_number(each, reverse_digits)
             for each in problem.operands
         )
     )
 
 
-def expression(problem: Problem, least_first: bool = False) -> str:
+def format_expression(problem: Problem, reverse_digits: bool = False) -> str:
     """The symbols that ask, without the sign of equality."""
-    return question(problem, 0, least_first)[:-1]
+    return format_question(problem, 0, reverse_digits)[:-1]
 
 
-def answer(problem: Problem, least_first: bool = False) -> str:
+def format_answer(problem: Problem, reverse_digits: bool = False) -> str:
     """The text that answers: a number, of a division `quotient r remainder` without spaces."""
-    said = number(problem.value, least_first)
+    said = format_number(problem.value, reverse_digits)
     if problem.operation != DIVIDE:
         return said
     left, right = problem.values
-    return f"{said}r{number(left % right, least_first)}"
+    return f"{said}r{format_number(left % right, reverse_digits)}"
 
 
-def innermost(problem: Problem) -> Problem:
+def find_innermost(problem: Problem) -> Problem:
     """The first operation, from the left, of which all operands are numbers."""
-    return next((innermost(each) for each in problem.operands if isinstance(each, Problem)), problem)
+    return next((find_innermost(each) for each in problem.operands if isinstance(each, Problem)), problem)
 
 
-def reduced(problem: Problem) -> Problem | int:
+def reduce_innermost(problem: Problem) -> Problem | int:
     """The same with its innermost operation carried out."""
     for index, each in enumerate(problem.operands):
         if isinstance(each, Problem):
-            operands = (*problem.operands[:index], reduced(each), *problem.operands[index + 1 :])
+            operands = (*problem.operands[:index], reduce_innermost(each), *problem.operands[index + 1 :])
             return Problem(problem.operation, operands)
     return problem.value
 
@@ -143,38 +143,38 @@ def subtasks(problem: Problem) -> list[Problem]:
     what is left is the product of two digits, behind which come the zeros. So whatever products of products are
     asked, only short ones are ever worked out.
     """
-    if problem.nested or problem.operation == MODULAR:
+    if problem.is_nested or problem.operation == MODULAR:
         return _operations(problem)
     if problem.operation != MULTIPLY:
         return []
     left, right = problem.values
-    if len(multiples(right)) > 1:
-        return _collected([(left, part) for part in multiples(right)])
-    if max(len(str(left)), len(str(right))) <= SIMPLE:
+    if len(place_values(right)) > 1:
+        return _products_and_sums([(left, part) for part in place_values(right)])
+    if max(len(str(left)), len(str(right))) <= MAX_SIMPLE_DIGITS:
         return []
-    if len(multiples(left)) > 1:
-        return _collected([(part, right) for part in multiples(left)])
+    if len(place_values(left)) > 1:
+        return _products_and_sums([(part, right) for part in place_values(left)])
     return [Problem(MULTIPLY, (int(str(left)[0]), int(str(right)[0])))]
 
 
-def multiples(value: int) -> list[int]:
+def place_values(value: int) -> list[int]:
     """The parts of a number that its digits stand for, the least first: 304 is 4 and 300; 0 is 0."""
     return [int(digit) * 10**place for place, digit in enumerate(reversed(str(value))) if digit != "0"] or [0]
 
 
 def _operations(problem: Problem) -> list[Problem]:
     """What an expression or a modular sum is carried out by, one after another."""
-    if not problem.nested:
+    if not problem.is_nested:
         left, right, modulus = problem.values
         return [Problem(ADD, (left, right)), Problem(SUBTRACT, (left + right, modulus))]
     found, rest = [], problem
     while isinstance(rest, Problem):
-        found.append(innermost(rest))
-        rest = reduced(rest)
+        found.append(find_innermost(rest))
+        rest = reduce_innermost(rest)
     return found
 
 
-def _collected(products: list[tuple[int, int]]) -> list[Problem]:
+def _products_and_sums(products: list[tuple[int, int]]) -> list[Problem]:
     """Products, each but the first followed by its sum with all before."""
     found, total = [], 0
     for index, (left, right) in enumerate(products):
@@ -194,33 +194,33 @@ def long_division(left: int, right: int) -> Iterator[tuple[int, int]]:
         yield held, quotient
 
 
-def division_parts(held: int, right: int) -> Iterator[Problem]:
+def division_problems(dividend: int, divisor: int) -> Iterator[Problem]:
     """The problems that one place of a long division is made of; none for a divisor of one digit."""
-    if right < 10:
+    if divisor < 10:
         return
-    yield Problem(DIVIDE, (held, right))
-    if held >= right:
-        yield Problem(MULTIPLY, (right, held // right))
-        yield Problem(SUBTRACT, (held, held // right * right))
+    yield Problem(DIVIDE, (dividend, divisor))
+    if dividend >= divisor:
+        yield Problem(MULTIPLY, (divisor, dividend // divisor))
+        yield Problem(SUBTRACT, (dividend, dividend // divisor * divisor))
 
 
-def parts(problem: Problem) -> Iterator[Problem]:
+def intermediate_problems(problem: Problem) -> Iterator[Problem]:
     """Whatever problem shows up where it is worked out: operations, products and sums, what is left of an expression.
 
     Not those that are a step by themselves: of two digits and a carry, or of one place and a divisor of one digit.
     """
-    rest = reduced(problem) if problem.nested else None
+    rest = reduce_innermost(problem) if problem.is_nested else None
     while isinstance(rest, Problem):
         yield rest
-        rest = reduced(rest) if rest.nested else None
-    if problem.nested or problem.operation == MODULAR:
+        rest = reduce_innermost(rest) if rest.is_nested else None
+    if problem.is_nested or problem.operation == MODULAR:
         for each in _operations(problem):
             yield each
-            yield from parts(each)
+            yield from intermediate_problems(each)
     elif problem.operation == MULTIPLY:
         left, right = problem.values
-        rows = multiples(right)
-        yield from _collected([(left, part) for part in rows] if len(rows) > 1 else [])
+        rows = place_values(right)
+        yield from _products_and_sums([(left, part) for part in rows] if len(rows) > 1 else [])
     elif problem.operation == DIVIDE:
         for held, _ in long_division(*problem.values):
-            yield from division_parts(held, problem.values[1])
+            yield from division_problems(held, problem.values[1])

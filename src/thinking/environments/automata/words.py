@@ -12,7 +12,7 @@ from thinking.environments.automata.automaton import Automaton
 from thinking.types import Array
 
 
-class Words(NamedTuple):
+class WordBatch(NamedTuple):
     """Words and what they come to.
 
     Attributes:
@@ -26,12 +26,12 @@ class Words(NamedTuple):
     states: Array
 
     @property
-    def answers(self) -> Array:
+    def final_states(self) -> Array:
         """[B] int32, the state after each word."""
         return jnp.take_along_axis(self.states, self.lengths[:, None] - 1, axis=1)[:, 0]
 
 
-def draw_words(machine: Automaton, key: Array, lengths: Array, longest: int) -> Words:
+def sample_words(machine: Automaton, key: Array, lengths: Array, max_length: int) -> WordBatch:
     """Words of evenly drawn symbols.
 
     Args:
@@ -40,11 +40,11 @@ def draw_words(machine: Automaton, key: Array, lengths: Array, longest: int) -> 
         lengths: [B] int32, from 1 to `longest`.
         longest: N.
     """
-    symbols = jax.random.randint(key, (len(lengths), longest), 0, machine.table.shape[1], jnp.int32)
-    return Words(symbols, lengths, run(machine, symbols))
+    symbols = jax.random.randint(key, (len(lengths), max_length), 0, machine.table.shape[1], jnp.int32)
+    return WordBatch(symbols, lengths, run_automaton(machine, symbols))
 
 
-def run(machine: Automaton, symbols: Array) -> Array:
+def run_automaton(machine: Automaton, symbols: Array) -> Array:
     """[B, N] int32, the state after each of the symbols [B, N]."""
     table = jnp.asarray(machine.table)
 
@@ -52,5 +52,5 @@ def run(machine: Automaton, symbols: Array) -> Array:
         state = table[state, symbol]
         return state, state
 
-    start = jnp.full(len(symbols), machine.start, jnp.int32)
+    start = jnp.full(len(symbols), machine.initial_state, jnp.int32)
     return jax.lax.scan(move, start, symbols.T)[1].T

@@ -46,7 +46,7 @@ class Whitening(NamedTuple):
     backward: np.ndarray
 
 
-FLOOR = 0.02
+VARIANCE_FLOOR = 0.02
 """Share of the largest variance that is added to each: directions of little variance are noise, and stay small."""
 
 
@@ -71,14 +71,14 @@ def whitening(vectors: np.ndarray, dims: int) -> Whitening:
             f"whitening of {len(vectors)} vectors to {dims} dimensions: give two that differ, and 1 or more"
         )
     variance = spread[:count] ** 2 / len(vectors)
-    scale = np.sqrt(variance + FLOOR * variance[0])
+    scale = np.sqrt(variance + VARIANCE_FLOOR * variance[0])
     # In all, codes vary by 1 a dimension, whatever the floor took.
     scale *= np.sqrt(np.mean(variance / scale**2))
     forward, backward = components[:count].T / scale, components[:count] * scale[:, None]
     return Whitening(*(part.astype(np.float32) for part in (mean, forward, backward)))
 
 
-def whitened(transformation: Whitening) -> Codec:
+def whitening_codec(transformation: Whitening) -> Codec:
     """Codes [..., K + 1]: the last number tells the mark."""
     mean, forward, backward = map(jnp.asarray, transformation)
     dims = forward.shape[1]
@@ -101,7 +101,7 @@ def whitened(transformation: Whitening) -> Codec:
     )
 
 
-def tokens(centroids: np.ndarray) -> Codec:
+def token_codec(centroids: np.ndarray) -> Codec:
     """Codes are numbers of centroids [K, D], the nearest in direction; K is the mark, and decodes to their mean."""
     directions = jnp.asarray(centroids)
     meanings = jnp.concatenate([directions, directions.mean(axis=0, keepdims=True)])
@@ -115,14 +115,14 @@ def tokens(centroids: np.ndarray) -> Codec:
     )
 
 
-def pursued_space(above: Sequence[Codec]) -> Space:
+def concat_target_space(above: Sequence[Codec]) -> Space:
     """Of what a layer pursues, given the codecs of all that is above it, the nearest first; see `pursued`."""
     spaces = [codec.space for codec in above]
     sizes = [space.dims for space in spaces if isinstance(space, Box)]
     return Box(sum(sizes)) if len(sizes) == len(spaces) else spaces[0]
 
 
-def pursued(codes: Sequence[Array]) -> Array:
+def concat_targets(codes: Sequence[Array]) -> Array:
     """What a layer pursues: its target, and behind it those of all layers above, [..., sum of K].
 
     A sub-goal is a guess of what its steps are in the mean. With the goal in sight a layer can still tell steps that

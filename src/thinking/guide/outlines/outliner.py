@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.guide.hippocampus import Memory, append, empty, recall, select
-from thinking.guide.outlines.codecs import Codec, pursued, pursued_space
+from thinking.guide.hippocampus import Memory, append, init_memory, recall, select
+from thinking.guide.outlines.codecs import Codec, concat_targets, concat_target_space
 from thinking.kernels.contract import Context, Kernel, Transition
 from thinking.types import Array, Metrics
 
 State = tuple[Any, ...]
 
 
-class Leg(NamedTuple):
+class SubTrajectoryState(NamedTuple):
     """What a layer is at.
 
     Attributes:
@@ -35,15 +35,15 @@ class Leg(NamedTuple):
 
     memory: Memory
     target: Array
-    total: Array
-    count: Array
+    step_sum: Array
+    num_steps: Array
 
 
-Mind = tuple[Leg, ...]
+Carry = tuple[SubTrajectoryState, ...]
 """What a guide carries from step to step: the leg of each layer, the lowest first."""
 
 
-class Thought(NamedTuple):
+class NextStep(NamedTuple):
     """The next step.
 
     Attributes:
@@ -55,11 +55,11 @@ class Thought(NamedTuple):
 
     step: Array
     sub_goals: tuple[Array, ...]
-    opened: Array
-    ended: Array
+    num_new_sub_goals: Array
+    done: Array
 
 
-class Outliner(NamedTuple):
+class PlanGuide(NamedTuple):
     """The pure functions of a guide over outlines.
 
     Attributes:
@@ -75,13 +75,13 @@ class Outliner(NamedTuple):
 
     init: Callable[[Array], State]
     fit: Callable[[State, Sequence[Transition]], tuple[State, Metrics]]
-    told: Callable[[State, int, Context, Array], tuple[Array, Array]]
-    begin: Callable[[State, Array], Mind]
-    advance: Callable[[State, Mind], tuple[Thought, Mind]]
-    observe: Callable[[Mind, Array], Mind]
+    infer_subgoal: Callable[[State, int, Context, Array], tuple[Array, Array]]
+    init_carry: Callable[[State, Array], Carry]
+    propose_step: Callable[[State, Carry], tuple[NextStep, Carry]]
+    observe: Callable[[Carry, Array], Carry]
 
 
-def outliner(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> Outliner:
+def plan_guide(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> PlanGuide:
     """Build a guide over outlines.
 
     Args:
@@ -95,13 +95,13 @@ def outliner(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> Outliner:
     _check(layers, codecs)
     top = len(layers) - 1
 
-    def ask(state: State, layer: int, legs: Sequence[Leg]) -> Array:
+    def ask(state: State, layer: int, sub_trajectories: Sequence[SubTrajectoryState]) -> Array:
         """What a layer says; its leg, and those of the layers above."""
         kernel = layers[layer]
-        context = recall(legs[0].memory, kernel.context_length)
-        return kernel.infer(state[layer], context, pursued([leg.target for leg in legs])).value
+        context = recall(sub_trajectories[0].memory, kernel.context_length)
+        return kernel.infer(state[layer], context, concat_targets([leg.target for leg in sub_trajectories])).value
 
-    def ask_where(state: State, layer: int, legs: Sequence[Leg], where: Array, values: Array) -> Array:
+    def ask_where(state: State, layer: int, sub_trajectories: Sequence[SubTrajectoryState], where: Array, values: Array) -> Array:
         """The values [B, ...], with those anew that a layer says in the rows `where`, and perhaps in others too.
 
         Most rows are within a leg, so half of them mostly hold all in which a layer must be asked.
@@ -110,56 +110,56 @@ def outliner(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> Outliner:
         chosen = jnp.argsort(~where)[:half]
 
         def in_half() -> Array:
-            return values.at[chosen].set(ask(state, layer, jax.tree.map(lambda leaf: leaf[chosen], legs)))
+            return values.at[chosen].set(ask(state, layer, jax.tree.map(lambda leaf: leaf[chosen], sub_trajectories)))
 
-        return jax.lax.cond(jnp.sum(where) <= half, in_half, lambda: ask(state, layer, legs))
+        return jax.lax.cond(jnp.sum(where) <= half, in_half, lambda: ask(state, layer, sub_trajectories))
 
-    def descend(state: State, legs: list[Leg], values: list[Array], where: Sequence[Array]) -> None:
+    def descend(state: State, sub_trajectories: list[SubTrajectoryState], values: list[Array], where: Sequence[Array]) -> None:
         """Open legs below the top in the rows `where`, each from the value of the layer above."""
         for layer in range(top - 1, -1, -1):
             target = codecs[layer + 1].decode(values[layer + 1])
-            legs[layer] = _opened(codecs[layer], codecs[layer + 1], legs[layer], target, where[layer])
-            values[layer] = ask_where(state, layer, tuple(legs[layer:]), where[layer], values[layer])
+            sub_trajectories[layer] = _start_sub_trajectory(codecs[layer], codecs[layer + 1], sub_trajectories[layer], target, where[layer])
+            values[layer] = ask_where(state, layer, tuple(sub_trajectories[layer:]), where[layer], values[layer])
 
     def unasked(layer: int, rows: int) -> Array:
         space = codecs[layer].space
         return jnp.zeros((rows, *space.shape), space.dtype)
 
-    def begin(state: State, goal: Array) -> Mind:
+    def begin(state: State, goal: Array) -> Carry:
         everywhere = jnp.ones(goal.shape[0], bool)
-        legs = [_idle(kernel, above, goal) for kernel, above in zip(layers, codecs[1:], strict=True)]
-        legs[top] = _opened(codecs[top], codecs[top + 1], legs[top], goal, everywhere)
+        legs = [_init_sub_trajectory(kernel, above, goal) for kernel, above in zip(layers, codecs[1:], strict=True)]
+        legs[top] = _start_sub_trajectory(codecs[top], codecs[top + 1], legs[top], goal, everywhere)
         values = [unasked(layer, len(goal)) for layer in range(top)]
         descend(state, legs, [*values, ask(state, top, legs[top:])], [everywhere] * top)
         return tuple(legs)
 
-    def advance(state: State, mind: Mind) -> tuple[Thought, Mind]:
-        legs = list(mind)
-        values, over = [ask(state, 0, mind)], []
+    def advance(state: State, carry: Carry) -> tuple[NextStep, Carry]:
+        legs = list(carry)
+        values, over = [ask(state, 0, carry)], []
         for layer, codec in enumerate(codecs[:-1]):
             if layer > 0:
-                legs[layer] = _risen(codec, legs[layer], legs[layer - 1], over[-1])
+                legs[layer] = _finish_sub_trajectory(codec, legs[layer], legs[layer - 1], over[-1])
                 nothing = unasked(layer, len(over[-1]))
                 values.append(ask_where(state, layer, tuple(legs[layer:]), over[-1], nothing))
             # A leg that has just begun is not over, so every thought is a step.
-            ends = codec.is_mark(values[-1]) & (legs[layer].count > 0)
+            ends = codec.is_mark(values[-1]) & (legs[layer].num_steps > 0)
             over.append(ends & over[-1] if over else ends)
         descend(state, legs, values, over)
         # A sub-goal is new until a step was made toward it; those above it may be older.
-        steps = itertools.accumulate(leg.count for leg in legs[:-1])
+        steps = itertools.accumulate(leg.num_steps for leg in legs[:-1])
         fresh = [(made == 0).astype(jnp.int32) for made in steps]
-        thought = Thought(
+        thought = NextStep(
             codecs[0].decode(values[0]),
             tuple(codec.decode(leg.target) for codec, leg in zip(codecs[1:-1], legs[:-1], strict=True)),
-            sum(fresh, jnp.zeros_like(legs[0].count)),
+            sum(fresh, jnp.zeros_like(legs[0].num_steps)),
             over[-1],
         )
         return thought, tuple(legs)
 
-    def observe(mind: Mind, step: Array) -> Mind:
-        leg = mind[0]
+    def observe(carry: Carry, step: Array) -> Carry:
+        leg = carry[0]
         memory = append(leg.memory, codecs[0].encode(step))
-        return (leg._replace(memory=memory, total=leg.total + step, count=leg.count + 1), *mind[1:])
+        return (leg._replace(memory=memory, step_sum=leg.step_sum + step, num_steps=leg.num_steps + 1), *carry[1:])
 
     def told(state: State, layer: int, context: Context, pursuit: Array) -> tuple[Array, Array]:
         answer, codec = layers[layer].infer(state[layer], context, pursuit), codecs[layer]
@@ -174,33 +174,33 @@ def outliner(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> Outliner:
         metrics = {f"{name}/{layer}": value for layer, (_, told) in enumerate(fitted) for name, value in told.items()}
         return tuple(state for state, _ in fitted), metrics
 
-    return Outliner(init, fit, told, begin, advance, observe)
+    return PlanGuide(init, fit, told, begin, advance, observe)
 
 
-def _idle(kernel: Kernel, above: Codec, goal: Array) -> Leg:
+def _init_sub_trajectory(kernel: Kernel, above: Codec, goal: Array) -> SubTrajectoryState:
     """The leg of a layer that has lived nothing."""
-    memory = empty(kernel.spaces.input, goal.shape[0], kernel.context_length)
-    return Leg(memory, above.encode(goal), jnp.zeros_like(goal), jnp.zeros(goal.shape[0], jnp.int32))
+    memory = init_memory(kernel.spaces.input, goal.shape[0], kernel.context_length)
+    return SubTrajectoryState(memory, above.encode(goal), jnp.zeros_like(goal), jnp.zeros(goal.shape[0], jnp.int32))
 
 
-def _opened(codec: Codec, above: Codec, leg: Leg, target: Array, where: Array) -> Leg:
+def _start_sub_trajectory(codec: Codec, above: Codec, sub_trajectory: SubTrajectoryState, target: Array, where: Array) -> SubTrajectoryState:
     """The leg, begun anew toward a target [B, D] in the rows `where`."""
-    mark = jnp.broadcast_to(codec.mark, leg.memory.items[:, 0].shape)
-    return Leg(
-        append(leg.memory, mark, where),
-        select(where, above.encode(target), leg.target),
-        select(where, jnp.zeros_like(leg.total), leg.total),
-        jnp.where(where, 0, leg.count),
+    mark = jnp.broadcast_to(codec.mark, sub_trajectory.memory.items[:, 0].shape)
+    return SubTrajectoryState(
+        append(sub_trajectory.memory, mark, where),
+        select(where, above.encode(target), sub_trajectory.target),
+        select(where, jnp.zeros_like(sub_trajectory.step_sum), sub_trajectory.step_sum),
+        jnp.where(where, 0, sub_trajectory.num_steps),
     )
 
 
-def _risen(codec: Codec, leg: Leg, below: Leg, where: Array) -> Leg:
+def _finish_sub_trajectory(codec: Codec, sub_trajectory: SubTrajectoryState, below: SubTrajectoryState, where: Array) -> SubTrajectoryState:
     """The leg after the one below it ended in the rows `where`: its average was lived here."""
-    average = below.total / jnp.maximum(below.count, 1)[:, None]
-    return leg._replace(
-        memory=append(leg.memory, codec.encode(average), where),
-        total=leg.total + select(where, below.total, jnp.zeros_like(below.total)),
-        count=leg.count + jnp.where(where, below.count, 0),
+    average = below.step_sum / jnp.maximum(below.num_steps, 1)[:, None]
+    return sub_trajectory._replace(
+        memory=append(sub_trajectory.memory, codec.encode(average), where),
+        step_sum=sub_trajectory.step_sum + select(where, below.step_sum, jnp.zeros_like(below.step_sum)),
+        num_steps=sub_trajectory.num_steps + jnp.where(where, below.num_steps, 0),
     )
 
 
@@ -208,7 +208,7 @@ def _check(layers: Sequence[Kernel], codecs: Sequence[Codec]) -> None:
     if not layers or len(codecs) != len(layers) + 1:
         raise ValueError(f"{len(layers)} layers and {len(codecs)} codecs: give at least one layer, and a codec more")
     for number, kernel in enumerate(layers):
-        spaces, own, above = kernel.spaces, codecs[number].space, pursued_space(codecs[number + 1 :])
+        spaces, own, above = kernel.spaces, codecs[number].space, concat_target_space(codecs[number + 1 :])
         if (spaces.input, spaces.value, spaces.target) != (own, own, above):
             raise ValueError(
                 f"layer {number} reads {spaces.input}, answers {spaces.value} and pursues {spaces.target}: "

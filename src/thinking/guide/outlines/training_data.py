@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.guide.hippocampus import select
-from thinking.guide.outlines.codecs import Codec, pursued
-from thinking.guide.outlines.outliner import Outliner, State
+from thinking.guide.outlines.codecs import Codec, concat_targets
+from thinking.guide.outlines.outliner import PlanGuide, State
 from thinking.kernels.contract import Context, Transition
 from thinking.types import Array
 
-Outline = tuple[Any, ...]
+PlanTree = tuple[Any, ...]
 
 
-class Leg(NamedTuple):
+class SubTrajectory(NamedTuple):
     """A target, and the values that lead there.
 
     Attributes:
@@ -36,10 +36,10 @@ class Leg(NamedTuple):
     target: np.ndarray
     values: np.ndarray
     numbers: np.ndarray
-    text: int
+    text_index: int
 
 
-class Lessons(NamedTuple):
+class TrainingExamples(NamedTuple):
     """All lessons of a layer; what they share is held once.
 
     Attributes:
@@ -57,11 +57,11 @@ class Lessons(NamedTuple):
     window: Array
     length: Array
     value: Array
-    leg: Array
-    asked: Array
+    sub_trajectory: Array
+    upper_examples: Array
 
 
-def legs_of(outlines: Sequence[Outline], goals: np.ndarray, vectors: np.ndarray, layers: int) -> list[list[Leg]]:
+def to_sub_trajectories(plan_trees: Sequence[PlanTree], goals: np.ndarray, vectors: np.ndarray, num_layers: int) -> list[list[SubTrajectory]]:
     """The legs of each layer, the lowest first.
 
     Args:
@@ -70,34 +70,34 @@ def legs_of(outlines: Sequence[Outline], goals: np.ndarray, vectors: np.ndarray,
         vectors: [W, D] of steps.
         layers: L.
     """
-    found: list[list[Leg]] = [[] for _ in range(layers)]
-    counts = [0] * layers
+    found: list[list[SubTrajectory]] = [[] for _ in range(num_layers)]
+    counts = [0] * num_layers
 
-    def walk(inner: Outline, target: np.ndarray, level: int, text: int) -> None:
-        values = np.stack([average(part, vectors) for part in inner])
+    def walk(inner: PlanTree, target: np.ndarray, level: int, text: int) -> None:
+        values = np.stack([average_steps(part, vectors) for part in inner])
         numbers = counts[level] + np.arange(len(inner))
         counts[level] += len(inner)
-        found[level].append(Leg(target, values, numbers, text))
+        found[level].append(SubTrajectory(target, values, numbers, text))
         if level > 0:
             for part, value in zip(inner, values, strict=True):
                 walk(part, value, level - 1, text)
 
-    for text, (outline, goal) in enumerate(zip(outlines, goals, strict=True)):
-        walk(outline, goal, layers - 1, text)
+    for text, (outline, goal) in enumerate(zip(plan_trees, goals, strict=True)):
+        walk(outline, goal, num_layers - 1, text)
     return found
 
 
-def average(part: Outline | int, vectors: np.ndarray) -> np.ndarray:
+def average_steps(part: PlanTree | int, vectors: np.ndarray) -> np.ndarray:
     """[D] the average of the steps below."""
-    return vectors[list(steps_of(part))].mean(axis=0)
+    return vectors[list(collect_steps(part))].mean(axis=0)
 
 
-def steps_of(part: Outline | int) -> list[int]:
+def collect_steps(part: PlanTree | int) -> list[int]:
     """The numbers of the steps below, in order."""
-    return [step for inner in part for step in steps_of(inner)] if isinstance(part, tuple) else [part]
+    return [step for inner in part for step in collect_steps(inner)] if isinstance(part, tuple) else [part]
 
 
-def paired(legs: Sequence[Leg], each: int, seed: int) -> list[Leg]:
+def add_pairs(sub_trajectories: Sequence[SubTrajectory], num_pairs: int, seed: int) -> list[SubTrajectory]:
     """Legs of the top layer with pairs of them, one behind the other; singles and pairs count about the same in all.
 
     An average does not tell in which order its goals are pursued. So pairs have one order, along the axis on which
@@ -108,27 +108,27 @@ def paired(legs: Sequence[Leg], each: int, seed: int) -> list[Leg]:
         each: pairs for each leg; 0 for none.
         seed: of the draw.
     """
-    goals, goal_of = np.unique(np.stack([leg.target for leg in legs]), axis=0, return_inverse=True)
-    if each == 0 or len(goals) < 2:
-        return list(legs)
+    goals, goal_of = np.unique(np.stack([leg.target for leg in sub_trajectories]), axis=0, return_inverse=True)
+    if num_pairs == 0 or len(goals) < 2:
+        return list(sub_trajectories)
     rank = (goals - goals.mean(axis=0)) @ np.linalg.svd(goals - goals.mean(axis=0), full_matrices=False)[2][0]
     texts_of = [np.flatnonzero(goal_of == goal) for goal in range(len(goals))]
     drawn, pairs = np.random.default_rng(seed), []
-    for _ in range(each * len(legs)):
+    for _ in range(num_pairs * len(sub_trajectories)):
         both = sorted(drawn.choice(len(goals), 2, replace=False), key=lambda goal: rank[goal])
-        first, second = (legs[drawn.choice(texts_of[goal])] for goal in both)
+        first, second = (sub_trajectories[drawn.choice(texts_of[goal])] for goal in both)
         target = first.target + second.target
         values, numbers = (np.concatenate([first[part], second[part]]) for part in (1, 2))
-        pairs.append(Leg(target / np.linalg.norm(target), values, numbers, -1))
-    return [*list(legs) * max(round(_count(pairs) / _count(legs)), 1), *pairs]
+        pairs.append(SubTrajectory(target / np.linalg.norm(target), values, numbers, -1))
+    return [*list(sub_trajectories) * max(round(_count_examples(pairs) / _count_examples(sub_trajectories)), 1), *pairs]
 
 
-def _count(legs: Sequence[Leg]) -> int:
+def _count_examples(sub_trajectories: Sequence[SubTrajectory]) -> int:
     """Of lessons: each value, and the mark."""
-    return sum(len(leg.values) + 1 for leg in legs)
+    return sum(len(leg.values) + 1 for leg in sub_trajectories)
 
 
-def lessons(legs: Sequence[Sequence[Leg]], codecs: Sequence[Codec], contexts: Sequence[int]) -> list[Lessons]:
+def make_examples(sub_trajectories: Sequence[Sequence[SubTrajectory]], codecs: Sequence[Codec], context_lengths: Sequence[int]) -> list[TrainingExamples]:
     """Lessons of all layers, the lowest first.
 
     Args:
@@ -136,28 +136,28 @@ def lessons(legs: Sequence[Sequence[Leg]], codecs: Sequence[Codec], contexts: Se
         codecs: of each layer's values, and of the goals.
         contexts: C of each layer.
     """
-    found: list[Lessons] = []
+    found: list[TrainingExamples] = []
     said = np.zeros(0, np.int64)
-    for level in range(len(legs) - 1, -1, -1):
+    for level in range(len(sub_trajectories) - 1, -1, -1):
         # The top layer remembers nothing from before: its legs are whole texts.
-        top = level == len(legs) - 1
-        rows, numbers = _rows(legs[level], contexts[level], alone=top)
-        asked = np.zeros((len(legs[level]), 0), np.int64) if top else _asked(said, len(legs[level]))
-        codes = codecs[level].encode(jnp.asarray(np.concatenate([leg.values for leg in legs[level]])))
-        targets = codecs[level + 1].encode(jnp.asarray(np.stack([leg.target for leg in legs[level]])))
+        top = level == len(sub_trajectories) - 1
+        rows, numbers = _make_rows(sub_trajectories[level], context_lengths[level], alone=top)
+        asked = np.zeros((len(sub_trajectories[level]), 0), np.int64) if top else _find_upper_examples(said, len(sub_trajectories[level]))
+        codes = codecs[level].encode(jnp.asarray(np.concatenate([leg.values for leg in sub_trajectories[level]])))
+        targets = codecs[level + 1].encode(jnp.asarray(np.stack([leg.target for leg in sub_trajectories[level]])))
         codes = jnp.concatenate([codecs[level].mark[None], codes])
-        found.append(Lessons(codes, targets, *(jnp.asarray(part, jnp.int32) for part in (*rows, asked))))
+        found.append(TrainingExamples(codes, targets, *(jnp.asarray(part, jnp.int32) for part in (*rows, asked))))
         said = numbers
     return found[::-1]
 
 
-def _rows(legs: Sequence[Leg], context_length: int, *, alone: bool) -> tuple[list[np.ndarray], np.ndarray]:
+def _make_rows(sub_trajectories: Sequence[SubTrajectory], context_length: int, *, alone: bool) -> tuple[list[np.ndarray], np.ndarray]:
     """Windows, lengths, values and legs of all lessons of a layer; and the number of each value, -1 for the mark."""
     mark, at = 0, 1
     windows, lengths, values, owners, numbers = [], [], [], [], []
     lived: list[int] = []
-    for owner, leg in enumerate(legs):
-        if alone or owner == 0 or legs[owner - 1].text != leg.text:
+    for owner, leg in enumerate(sub_trajectories):
+        if alone or owner == 0 or sub_trajectories[owner - 1].text_index != leg.text_index:
             lived = []
         lived.append(mark)
         for value, number in zip([*range(at, at + len(leg.values)), mark], [*leg.numbers, -1], strict=True):
@@ -173,21 +173,21 @@ def _rows(legs: Sequence[Leg], context_length: int, *, alone: bool) -> tuple[lis
     return [np.array(part) for part in (windows, lengths, values, owners)], np.array(numbers)
 
 
-ALTERNATIVES = 8
+NUM_UPPER_EXAMPLES = 8
 """Lessons of the layer above that are remembered for a leg; with pairs of texts it is asked for in more of them."""
 
 
-def _asked(said: np.ndarray, legs: int) -> np.ndarray:
+def _find_upper_examples(answers: np.ndarray, num_sub_trajectories: int) -> np.ndarray:
     """[G, A] for each leg, lessons whose answer has its number, over and over where there are fewer."""
-    order = np.argsort(said, kind="stable")
-    first = np.searchsorted(said[order], np.arange(legs))
-    count = np.bincount(said[said >= 0], minlength=legs)
-    spread = np.arange(ALTERNATIVES)[None] * np.maximum(count // ALTERNATIVES, 1)[:, None] % count[:, None]
+    order = np.argsort(answers, kind="stable")
+    first = np.searchsorted(answers[order], np.arange(num_sub_trajectories))
+    count = np.bincount(answers[answers >= 0], minlength=num_sub_trajectories)
+    spread = np.arange(NUM_UPPER_EXAMPLES)[None] * np.maximum(count // NUM_UPPER_EXAMPLES, 1)[:, None] % count[:, None]
     return order[first[:, None] + spread]
 
 
-def draw(
-    outliner: Outliner, state: State, taught: Sequence[Lessons], key: Array, rows: int, noises: Sequence[float]
+def sample_examples(
+    plan_guide: PlanGuide, state: State, examples: Sequence[TrainingExamples], key: Array, batch_size: int, noise_scales: Sequence[float]
 ) -> list[Transition]:
     """Lessons of all layers at random, the lowest first; consumes the key.
 
@@ -204,29 +204,29 @@ def draw(
     """
 
     def context(layer: int, chosen: Array) -> Context:
-        own = taught[layer]
+        own = examples[layer]
         return Context(own.codes[own.window[chosen]], own.length[chosen])
 
-    def targets(layer: int, legs: Array, key: Array) -> list[Array]:
+    def targets(layer: int, sub_trajectories: Array, key: Array) -> list[Array]:
         """Of legs, and of the layers above in a place where they lead there."""
         noise_key, which_key, coin_key, above_key = jax.random.split(key, 4)
-        true = taught[layer].targets[legs]
+        true = examples[layer].targets[sub_trajectories]
         if jnp.issubdtype(true.dtype, jnp.floating):
-            true = true + noises[layer] * jax.random.normal(noise_key, true.shape)
-        if layer == len(taught) - 1:
+            true = true + noise_scales[layer] * jax.random.normal(noise_key, true.shape)
+        if layer == len(examples) - 1:
             return [true]
-        which = jax.random.randint(which_key, legs.shape, 0, ALTERNATIVES)
-        asked = taught[layer].asked[legs, which]
-        above = targets(layer + 1, taught[layer + 1].leg[asked], above_key)
-        said, known = outliner.told(state, layer + 1, context(layer + 1, asked), pursued(above))
-        return [select(known & jax.random.bernoulli(coin_key, shape=legs.shape), said, true), *above]
+        which = jax.random.randint(which_key, sub_trajectories.shape, 0, NUM_UPPER_EXAMPLES)
+        asked = examples[layer].upper_examples[sub_trajectories, which]
+        above = targets(layer + 1, examples[layer + 1].sub_trajectory[asked], above_key)
+        said, known = plan_guide.infer_subgoal(state, layer + 1, context(layer + 1, asked), concat_targets(above))
+        return [select(known & jax.random.bernoulli(coin_key, shape=sub_trajectories.shape), said, true), *above]
 
     def batch(layer: int, key: Array) -> Transition:
-        own = taught[layer]
+        own = examples[layer]
         row_key, target_key = jax.random.split(key)
-        chosen = jax.random.randint(row_key, (rows,), 0, own.value.shape[0])
-        ones = jnp.ones(rows)
-        pursuit = pursued(targets(layer, own.leg[chosen], target_key))
+        chosen = jax.random.randint(row_key, (batch_size,), 0, own.value.shape[0])
+        ones = jnp.ones(batch_size)
+        pursuit = concat_targets(targets(layer, own.sub_trajectory[chosen], target_key))
         return Transition(context(layer, chosen), pursuit, own.codes[own.value[chosen]], ones, ones)
 
-    return [batch(layer, key) for layer, key in enumerate(jax.random.split(key, len(taught)))]
+    return [batch(layer, key) for layer, key in enumerate(jax.random.split(key, len(examples)))]

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from thinking.guide.hippocampus import select
-from thinking.guide.outlines.outliner import Outliner, State
+from thinking.guide.outlines.outliner import PlanGuide, State
 from thinking.types import Array
 
 
-class Unrolled(NamedTuple):
+class UnrolledPlan(NamedTuple):
     """What a guide thought before each step.
 
     Attributes:
@@ -26,12 +26,12 @@ class Unrolled(NamedTuple):
 
     steps: Array
     sub_goals: tuple[Array, ...]
-    opened: Array
-    ended: Array
+    num_new_sub_goals: Array
+    done: Array
     length: Array
 
 
-def think(outliner: Outliner, state: State, goal: Array, done: Array, count: Array, most: int) -> Unrolled:
+def think(plan_guide: PlanGuide, state: State, goal: Array, prefix: Array, prefix_length: Array, max_steps: int) -> UnrolledPlan:
     """Plans for goals, after what is done already; until all goals are reached.
 
     Args:
@@ -45,40 +45,40 @@ def think(outliner: Outliner, state: State, goal: Array, done: Array, count: Arr
     Raises:
         ValueError: if more is done than there may be steps.
     """
-    if most < done.shape[1]:
-        raise ValueError(f"most {most}: {done.shape[1]} steps are done already; give at least so many")
-    return _unroll(outliner, state, goal, done, count, most, always=False)
+    if max_steps < prefix.shape[1]:
+        raise ValueError(f"most {max_steps}: {prefix.shape[1]} steps are done already; give at least so many")
+    return _unroll(plan_guide, state, goal, prefix, prefix_length, max_steps, ignore_done=False)
 
 
-def react(outliner: Outliner, state: State, goal: Array, observed: Array) -> Unrolled:
+def react(plan_guide: PlanGuide, state: State, goal: Array, observed: Array) -> UnrolledPlan:
     """What the guide would do next, before each step of what is observed, [B, T, D]."""
     most = observed.shape[1]
-    return _unroll(outliner, state, goal, observed, jnp.full(goal.shape[0], most), most, always=True)
+    return _unroll(plan_guide, state, goal, observed, jnp.full(goal.shape[0], most), most, ignore_done=True)
 
 
 def _unroll(
-    outliner: Outliner, state: State, goal: Array, done: Array, count: Array, most: int, always: bool
-) -> Unrolled:
+    plan_guide: PlanGuide, state: State, goal: Array, prefix: Array, prefix_length: Array, max_steps: int, ignore_done: bool
+) -> UnrolledPlan:
     rows = goal.shape[0]
-    done = jnp.pad(done, ((0, 0), (0, most - done.shape[1]), (0, 0)))
-    mind = outliner.begin(state, goal)
-    shapes = jax.eval_shape(outliner.advance, state, mind)[0]
-    blank = jax.tree.map(lambda shape: jnp.zeros((rows, most, *shape.shape[1:]), shape.dtype), shapes)
+    prefix = jnp.pad(prefix, ((0, 0), (0, max_steps - prefix.shape[1]), (0, 0)))
+    mind = plan_guide.init_carry(state, goal)
+    shapes = jax.eval_shape(plan_guide.propose_step, state, mind)[0]
+    blank = jax.tree.map(lambda shape: jnp.zeros((rows, max_steps, *shape.shape[1:]), shape.dtype), shapes)
 
     def going_on(carry: tuple) -> Array:
         at, length = carry[0], carry[3]
         # Who says that the goal is reached says so with the step that it makes after its last one.
-        return (at < most) & (always | jnp.any(length >= at))
+        return (at < max_steps) & (ignore_done | jnp.any(length >= at))
 
     def body(carry: tuple) -> tuple:
         at, mind, thoughts, length = carry
-        thought, mind = outliner.advance(state, mind)
-        given = at < count
-        length = jnp.where((length >= at) & (given | ~thought.ended), at + 1, length)
-        mind = outliner.observe(mind, select(given, done[:, at], thought.step))
+        thought, mind = plan_guide.propose_step(state, mind)
+        given = at < prefix_length
+        length = jnp.where((length >= at) & (given | ~thought.done), at + 1, length)
+        mind = plan_guide.observe(mind, select(given, prefix[:, at], thought.step))
         thoughts = jax.tree.map(lambda all, new: all.at[:, at].set(new), thoughts, thought)
         return at + 1, mind, thoughts, length
 
     carry = (jnp.int32(0), mind, blank, jnp.zeros(rows, jnp.int32))
     _, _, thoughts, length = jax.lax.while_loop(going_on, body, carry)
-    return Unrolled(*thoughts, length)
+    return UnrolledPlan(*thoughts, length)

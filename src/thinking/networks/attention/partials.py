@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.attention.patterns import Pattern, sees
+from thinking.networks.attention.patterns import Pattern, is_visible
 from thinking.types import Array
 
 
@@ -24,8 +24,8 @@ class Tokens(NamedTuple):
         segment: [B or 1, ..., T] int32; tokens see each other within a segment, and what is not above 0 is padding.
     """
 
-    place: Array
-    segment: Array
+    positions: Array
+    segments: Array
 
 
 class Rows(NamedTuple):
@@ -72,19 +72,19 @@ class Sizes(NamedTuple):
     pairs: int = 2**20
 
 
-Allowed = Callable[[Tokens, Tokens], Array]
+MaskFn = Callable[[Tokens, Tokens], Array]
 """`allowed(queries [..., Q], keys [..., S]) -> [..., Q, S] bool`."""
 
 
-def rule(part: Pattern, earlier: tuple[Pattern, ...], causal: bool) -> Allowed:
+def make_mask_fn(part: Pattern, earlier: tuple[Pattern, ...], causal: bool) -> MaskFn:
     """Which pairs a part of a pattern sees that no earlier one does; all of them go by places."""
 
     def allowed(queries: Tokens, keys: Tokens) -> Array:
-        query, key = queries.place[..., :, None], keys.place[..., None, :]
-        segment = keys.segment[..., None, :]
-        found = (queries.segment[..., :, None] == segment) & (segment > 0) & sees(part, query, key)
+        query, key = queries.positions[..., :, None], keys.positions[..., None, :]
+        segment = keys.segments[..., None, :]
+        found = (queries.segments[..., :, None] == segment) & (segment > 0) & is_visible(part, query, key)
         for other in earlier:
-            found &= ~sees(other, query, key)
+            found &= ~is_visible(other, query, key)
         return found & (key <= query) if causal else found
 
     return allowed
@@ -126,7 +126,7 @@ def finish(partial: Partial) -> Array:
     return partial.mixed / jnp.where(partial.total > 0, partial.total, 1)[..., None]
 
 
-def in_steps(look: Callable[[Array, Array, Tokens], Partial], rows: Rows, step: int, chunk: int) -> Partial:
+def map_in_steps(look: Callable[[Array, Array, Tokens], Partial], rows: Rows, step_size: int, chunk: int) -> Partial:
     """Queries, `step` at a time, so that no more is held at once; gradients compute each step again.
 
     Args:
@@ -140,14 +140,14 @@ def in_steps(look: Callable[[Array, Array, Tokens], Partial], rows: Rows, step: 
     """
 
     def cut(x: Array) -> Array:
-        return jnp.moveaxis(x.reshape(len(x), -1, step // chunk, chunk, *x.shape[2:]), 1, 0)
+        return jnp.moveaxis(x.reshape(len(x), -1, step_size // chunk, chunk, *x.shape[2:]), 1, 0)
 
     def one(x: tuple[Array, Array, Tokens]) -> Partial:
         start, q, tokens = x
         found = look(start, q.transpose(0, 3, 1, 4, 2, 5), tokens)
         return jax.tree.map(lambda x: jnp.moveaxis(x, (2, 4), (1, 2)), found)
 
-    each = jnp.arange(0, rows.q.shape[1], step), cut(rows.q), jax.tree.map(cut, rows.tokens)
+    each = jnp.arange(0, rows.q.shape[1], step_size), cut(rows.q), jax.tree.map(cut, rows.tokens)
     if len(each[0]) == 1:
         found = jax.tree.map(lambda x: x[None], one(jax.tree.map(lambda x: x[0], each)))
     else:
@@ -155,7 +155,7 @@ def in_steps(look: Callable[[Array, Array, Tokens], Partial], rows: Rows, step: 
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[4:]), found)
 
 
-def step_size(rows: Rows, keys: int, chunk: int, sizes: Sizes) -> int:
+def compute_step_size(rows: Rows, keys: int, chunk: int, sizes: Sizes) -> int:
     """How many queries to take at a time if each chunk of them looks at so many keys; a multiple of the chunk."""
     heads, tokens = rows.q[:, 0, :, :, 0].size, rows.q.shape[1]
     most = max(1, sizes.pairs // (heads * keys * chunk))
@@ -164,22 +164,22 @@ def step_size(rows: Rows, keys: int, chunk: int, sizes: Sizes) -> int:
     return -(-chunks // -(-chunks // most)) * chunk  # as even as it goes, so that little is padded
 
 
-def padded(rows: Rows, multiple: int) -> Rows:
+def pad_rows(rows: Rows, multiple: int) -> Rows:
     """The rows with padding behind, up to a multiple of so many tokens."""
     missing = -rows.k.shape[1] % multiple
-    return jax.tree.map(lambda x: widened(x, 1, 0, missing), rows)
+    return jax.tree.map(lambda x: pad_axis(x, 1, 0, missing), rows)
 
 
-def widened(x: Array, axis: int, before: int, behind: int) -> Array:
+def pad_axis(x: Array, axis: int, before: int, behind: int) -> Array:
     """The array with so many zeros before and behind along an axis."""
     if not before and not behind:
         return x
     return jnp.pad(x, [(before, behind) if i == axis else (0, 0) for i in range(x.ndim)])
 
 
-def first(partial: Partial, tokens: int) -> Partial:
+def take_first(partial: Partial, num_tokens: int) -> Partial:
     """Of [B, T, G, R] the first tokens."""
-    return jax.tree.map(lambda x: x[:, :tokens], partial)
+    return jax.tree.map(lambda x: x[:, :num_tokens], partial)
 
 
 def _finite(peak: Array) -> Array:

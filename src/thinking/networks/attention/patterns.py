@@ -18,7 +18,7 @@ class Pattern:
     """The base of all patterns: `|` unites them."""
 
     def __or__(self, other: "Pattern") -> "Pattern":
-        parts = tuple(dict.fromkeys([*parts_of(self), *parts_of(other)]))
+        parts = tuple(dict.fromkeys([*pattern_parts(self), *pattern_parts(other)]))
         # Beside a part that sees everything the others add nothing.
         return Dense() if Dense() in parts else Union(parts)
 
@@ -86,12 +86,12 @@ class Union(Pattern):
             raise ValueError(f"{self} unites several TopK; keep one, with more blocks")
 
 
-def parts_of(pattern: Pattern) -> tuple[Pattern, ...]:
+def pattern_parts(pattern: Pattern) -> tuple[Pattern, ...]:
     """The patterns that a union unites, or the one pattern itself."""
     return pattern.parts if isinstance(pattern, Union) else (pattern,)
 
 
-def sees(pattern: Pattern, query: Array, key: Array) -> Array:
+def is_visible(pattern: Pattern, query: Array, key: Array) -> Array:
     """Whether places see each other, by the places alone; arrays of integers that broadcast.
 
     Raises:
@@ -109,19 +109,19 @@ def sees(pattern: Pattern, query: Array, key: Array) -> Array:
         case Global(count):
             return jnp.minimum(query, key) < count
         case Union(parts):
-            return _any(sees(part, query, key) for part in parts)
+            return _any(is_visible(part, query, key) for part in parts)
         case _:
             raise ValueError(f"{pattern} does not go by places alone")
 
 
-def memory(pattern: Pattern) -> tuple[int, int] | None:
+def memory_bounds(pattern: Pattern) -> tuple[int, int] | None:
     """What a causal decoder must remember: the first places, and the last ones, the newest included.
 
     Returns:
         (first, last), or None if it must remember everything.
     """
     first, last = 0, 1
-    for part in parts_of(pattern):
+    for part in pattern_parts(pattern):
         match part:
             case Window(size):
                 last = max(last, size)

@@ -8,8 +8,8 @@ Axes: B rows, T tokens, H heads, G heads of keys, E dimensions of a head.
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.attention.patterns import Pattern, TopK, parts_of, sees
-from thinking.networks.attention.top_k import choose_blocks, judges_of, means_of
+from thinking.networks.attention.patterns import Pattern, TopK, pattern_parts, is_visible
+from thinking.networks.attention.top_k import choose_blocks, select_block_queries, compute_block_means
 from thinking.types import Array
 
 
@@ -27,11 +27,11 @@ def dense_mask(pattern: Pattern, q: Array, k: Array, causal: bool, segments: Arr
     place = jnp.arange(tokens)
     query, key = place[:, None], place[None]
     found = jnp.zeros((1, 1, 1, 1), bool)
-    for part in parts_of(pattern):
+    for part in pattern_parts(pattern):
         if isinstance(part, TopK):
-            found = found | _picked(part, q, k, causal, segments)
+            found = found | _chosen_block_mask(part, q, k, causal, segments)
         else:
-            found = found | sees(part, query, key)[None, None]
+            found = found | is_visible(part, query, key)[None, None]
     if causal:
         found = found & (key <= query)[None, None]
     if segments is not None:
@@ -61,15 +61,15 @@ def masked_attention(q: Array, k: Array, v: Array, mask: Array) -> Array:
     return jnp.einsum("bhqk,bkhe->bqhe", weights, v, preferred_element_type=jnp.float32).astype(q.dtype)
 
 
-def _picked(part: TopK, q: Array, k: Array, causal: bool, segments: Array | None) -> Array:
+def _chosen_block_mask(part: TopK, q: Array, k: Array, causal: bool, segments: Array | None) -> Array:
     """[B, G, T, T] bool, which keys stand in blocks that the query's block chose."""
     tokens = q.shape[1]
     behind = [(0, 0), (0, -tokens % part.block), (0, 0), (0, 0)]
     q, k = jnp.pad(q, behind), jnp.pad(k, behind)
     valid = jnp.ones((1, tokens), bool) if segments is None else segments > 0
     valid = jnp.pad(valid, behind[:2])
-    judges = judges_of(q.reshape(*k.shape[:3], -1, k.shape[3]), valid, part.block, causal)
-    means, filled = means_of(k.swapaxes(1, 2), valid, part.block)
+    judges = select_block_queries(q.reshape(*k.shape[:3], -1, k.shape[3]), valid, part.block, causal)
+    means, filled = compute_block_means(k.swapaxes(1, 2), valid, part.block)
     count = means.shape[2]
     index, kept = choose_blocks(judges, means, filled, jnp.arange(count)[None], part.blocks, causal)
     chosen = jnp.any(jax.nn.one_hot(index, count, dtype=bool) & kept[..., None], axis=-2)

@@ -9,34 +9,34 @@ import jax
 import jax.numpy as jnp
 
 from thinking.networks.attention.partials import (
-    Allowed,
+    MaskFn,
     Partial,
     Rows,
     Sizes,
     Tokens,
-    first,
-    in_steps,
-    padded,
-    step_size,
+    take_first,
+    map_in_steps,
+    pad_rows,
+    compute_step_size,
     weigh,
-    widened,
+    pad_axis,
 )
 from thinking.networks.attention.whole import dense
 from thinking.types import Array
 
 
-def window(rows: Rows, size: int, causal: bool, allowed: Allowed, sizes: Sizes) -> Partial:
+def window(rows: Rows, size: int, causal: bool, mask_fn: MaskFn, sizes: Sizes) -> Partial:
     """Every query looks at the keys less than `size` away, as far as they are allowed."""
     tokens = rows.q.shape[1]
     if size >= tokens:
-        return dense(rows, allowed, sizes)
+        return dense(rows, mask_fn, sizes)
     chunk = min(sizes.chunk, tokens)
     before = -(-(size - 1) // chunk) * chunk
     behind = 0 if causal else before
     seen = before + chunk + behind
-    step = step_size(rows, seen, chunk, sizes)
-    rows = padded(rows, step)
-    around = jax.tree.map(lambda x: widened(x, 1, before, behind), rows._replace(q=()))
+    step = compute_step_size(rows, seen, chunk, sizes)
+    rows = pad_rows(rows, step)
+    around = jax.tree.map(lambda x: pad_axis(x, 1, before, behind), rows._replace(q=()))
 
     def beside(x: Array) -> Array:
         """For each of N chunks what it looks at, [..., N, seen, ...]."""
@@ -47,18 +47,18 @@ def window(rows: Rows, size: int, causal: bool, allowed: Allowed, sizes: Sizes) 
     def look(start: Array, q: Array, queries: Tokens) -> Partial:
         here = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, step + before + behind, 1), around)
         k, v = (jnp.moveaxis(beside(x), 3, 1) for x in (here.k, here.v))
-        return weigh(q, k, v, allowed(queries, jax.tree.map(beside, here.tokens))[:, None])
+        return weigh(q, k, v, mask_fn(queries, jax.tree.map(beside, here.tokens))[:, None])
 
-    return first(in_steps(look, rows, step, chunk), tokens)
+    return take_first(map_in_steps(look, rows, step, chunk), tokens)
 
 
-def strided(rows: Rows, stride: int, size: int | None, causal: bool, allowed: Allowed, sizes: Sizes) -> Partial:
+def strided(rows: Rows, stride: int, size: int | None, causal: bool, mask_fn: MaskFn, sizes: Sizes) -> Partial:
     """Every query looks at the keys a multiple of `stride` away, as far as they are allowed.
 
     Tokens a multiple of the stride apart make a row of their own, and their neighbours there are what they look at.
     """
     batch, tokens = rows.q.shape[:2]
-    rows = padded(rows, stride)
+    rows = pad_rows(rows, stride)
 
     def regroup(x: Array) -> Array:
         x = jnp.broadcast_to(x, (batch, *x.shape[1:]))
@@ -68,5 +68,5 @@ def strided(rows: Rows, stride: int, size: int | None, causal: bool, allowed: Al
         return x.reshape(batch, stride, *x.shape[1:]).swapaxes(1, 2).reshape(batch, -1, *x.shape[2:])
 
     rows = jax.tree.map(regroup, rows)
-    found = dense(rows, allowed, sizes) if size is None else window(rows, size, causal, allowed, sizes)
-    return first(jax.tree.map(restore, found), tokens)
+    found = dense(rows, mask_fn, sizes) if size is None else window(rows, size, causal, mask_fn, sizes)
+    return take_first(jax.tree.map(restore, found), tokens)

@@ -9,35 +9,35 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.learning.curriculum import Syllabus
-from thinking.learning.supervised import Loss, Sums, next_token_sums, supervised
+from thinking.learning.curriculum import IndexSampler
+from thinking.learning.supervised import LossFn, LossSums, next_token_sums, make_supervised_update
 from thinking.networks.decoder import Decoder
-from thinking.text.packing import Packed
+from thinking.text.packing import PackedRows
 from thinking.train_state import RunnerState, init_train_state
 from thinking.types import Array, Metrics, Params
 
-Places = Callable[[Array, Array, Array], Array]
+CoordinateFn = Callable[[Array, Array, Array], Array]
 """`places(key, tokens [B, T], segments [B, T]) -> where [B, T, K]`, what location positions read; consumes the key."""
 
 
 def init_fine_tuning(
-    model: Decoder, optimizer: optax.GradientTransformation, syllabus: Syllabus, key: Array
+    decoder: Decoder, optimizer: optax.GradientTransformation, sampler: IndexSampler, key: Array
 ) -> RunnerState:
     """A model that has learned nothing; consumes the key."""
     init_key, key = jax.random.split(key)
-    return RunnerState(init_train_state(model.init(init_key), optimizer), key, sampler=syllabus.init())
+    return RunnerState(init_train_state(decoder.init(init_key), optimizer), key, sampler=sampler.init())
 
 
-def supervised_step(
-    model: Decoder,
+def make_fine_tuning_step(
+    decoder: Decoder,
     optimizer: optax.GradientTransformation,
-    data: Packed,
-    syllabus: Syllabus,
+    data: PackedRows,
+    sampler: IndexSampler,
     *,
-    batch: int,
-    levels: int = 1,
-    places: Places | None = None,
-    mixed: bool = False,
+    batch_size: int,
+    num_levels: int = 1,
+    coordinate_fn: CoordinateFn | None = None,
+    attend_across_texts: bool = False,
 ) -> Callable[[RunnerState, Array], tuple[RunnerState, Metrics]]:
     """`step(state, index) -> (state, metrics)`, a pure function of both.
 
@@ -54,41 +54,41 @@ def supervised_step(
         places: of tokens, where the model reads locations; by default it does not.
         mixed: whether the texts of a row see those before them, which makes it harder to find one's own.
     """
-    update = supervised(_loss(model, levels, places, mixed), optimizer)
+    update = make_supervised_update(_make_loss(decoder, num_levels, coordinate_fn, attend_across_texts), optimizer)
 
-    def step(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
-        draw_key, learn_key = jax.random.split(state.key)
-        rows, level = syllabus.draw(state.sampler, draw_key, index, batch)
+    def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
+        draw_key, learn_key = jax.random.split(runner_state.key)
+        rows, level = sampler.sample(runner_state.sampler, draw_key, index, batch_size)
         drawn = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], data)
-        train_state, metrics = update(state.train_state, (drawn, level), jax.random.fold_in(learn_key, index))
+        train_state, metrics = update(runner_state.train_state, (drawn, level), jax.random.fold_in(learn_key, index))
         # Sums were divided by the weight, as means are.
         texts, exact = (metrics.pop(name) * metrics["tokens"] for name in ("texts", "exact"))
         success = exact / jnp.maximum(texts, 1)
-        sampler = syllabus.observe(state.sampler, jnp.arange(levels), success, texts)
-        metrics |= {"exact": jnp.sum(exact) / jnp.sum(texts), "levels_open": syllabus.opened(sampler)}
-        return state._replace(train_state=train_state, sampler=sampler), metrics
+        sampler_state = sampler.update(runner_state.sampler, jnp.arange(num_levels), success, texts)
+        metrics |= {"exact": jnp.sum(exact) / jnp.sum(texts), "levels_open": sampler.num_unlocked(sampler_state)}
+        return runner_state._replace(train_state=train_state, sampler=sampler_state), metrics
 
     return step
 
 
-def _loss(model: Decoder, levels: int, places: Places | None, mixed: bool) -> Loss:
+def _make_loss(decoder: Decoder, num_levels: int, coordinate_fn: CoordinateFn | None, attend_across_texts: bool) -> LossFn:
     """The loss of the next token, with how many texts of each level there are, and how many are mastered, [L]."""
 
-    def loss(params: Params, batch: tuple[Packed, Array], key: Array) -> Sums:
+    def loss(params: Params, batch: tuple[PackedRows, Array], key: Array) -> LossSums:
         packed, level = batch
         where_key, drop_key = jax.random.split(key)
-        where = None if places is None else places(where_key, packed.tokens, packed.segments)
-        seen = (packed.segments > 0).astype(jnp.int32) if mixed else packed.segments
-        reading = model.apply(params, packed.tokens, segments=seen, where=where, key=drop_key)
+        where = None if coordinate_fn is None else coordinate_fn(where_key, packed.tokens, packed.segments)
+        seen = (packed.segments > 0).astype(jnp.int32) if attend_across_texts else packed.segments
+        reading = decoder.apply(params, packed.tokens, segments=seen, coordinates=where, key=drop_key)
         sums = next_token_sums(reading.logits, packed.tokens, packed.weights, packed.segments)
-        texts, exact = mastered(reading.logits, packed)
-        met, right = (jnp.zeros(levels).at[level].add(each) for each in (texts, exact))
+        texts, exact = count_exact_match(reading.logits, packed)
+        met, right = (jnp.zeros(num_levels).at[level].add(each) for each in (texts, exact))
         return sums._replace(metrics=sums.metrics | {"texts": met, "exact": right})
 
     return loss
 
 
-def mastered(logits: Array, packed: Packed) -> tuple[Array, Array]:
+def count_exact_match(logits: Array, packed: PackedRows) -> tuple[Array, Array]:
     """How many texts each row holds, and of how many the likeliest token is right everywhere, [B] float32 each.
 
     Args:

@@ -11,16 +11,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from thinking.generation.answers import answers_of, tokens_and_mask
+from thinking.generation.answers import find_answers, tokens_and_mask
 from thinking.generation.completions import Completions
-from thinking.text.vocabulary import ANSWER, BACK, CHECK, DONE, END, MARKS, STEP, THINK
+from thinking.text.vocabulary import ANSWER, BACK, CHECK, END_THINK, END, MARKS, STEP, THINK
 from thinking.types import Array
 
-Reward = Callable[..., Array]
+RewardTerm = Callable[..., Array]
 """`reward(prompts [B, P], completions, **columns) -> [B] float32`, higher is better."""
 
 
-def outcome(prompts: Array, completions: Completions, *, answers: Array, **columns: Any) -> Array:
+def outcome_reward(prompts: Array, completions: Completions, *, answers: Array, **columns: Any) -> Array:
     """[B] 1 where the answer is the right one, else 0.
 
     The answer is what stands between the last answer mark outside thoughts and the first end behind it.
@@ -32,7 +32,7 @@ def outcome(prompts: Array, completions: Completions, *, answers: Array, **colum
         **columns: not read.
     """
     _check("outcome", prompts, completions, answers=answers)
-    start, count, complete = answers_of(completions)
+    start, count, complete = find_answers(completions)
     wanted = jnp.sum(answers > 0, axis=1)
     spot = jnp.arange(answers.shape[1])[None]
     last = completions.tokens.shape[1] - 1
@@ -41,7 +41,7 @@ def outcome(prompts: Array, completions: Completions, *, answers: Array, **colum
     return (same & complete & (count == wanted)).astype(jnp.float32)
 
 
-def format(prompts: Array, completions: Completions, **columns: Any) -> Array:
+def format_reward(prompts: Array, completions: Completions, **columns: Any) -> Array:
     """[B] 1 where it is one thought, then one answer, then the end, else 0.
 
     A thought opens at once and closes once; the answer's mark is next, at least one token follows it and no mark, and
@@ -55,8 +55,8 @@ def format(prompts: Array, completions: Completions, **columns: Any) -> Array:
     _check("format", prompts, completions)
     tokens, place, real = tokens_and_mask(completions)
     length = completions.length[:, None]
-    closed = jnp.max(jnp.where((tokens == DONE) & real, place, -1), axis=1, keepdims=True)
-    once = [jnp.sum((tokens == mark) & real, axis=1) == 1 for mark in (THINK, DONE, END)]
+    closed = jnp.max(jnp.where((tokens == END_THINK) & real, place, -1), axis=1, keepdims=True)
+    once = [jnp.sum((tokens == mark) & real, axis=1) == 1 for mark in (THINK, END_THINK, END)]
     wanted = jnp.select(
         [place == 0, place == closed + 1, place == length - 1],
         [tokens == THINK, tokens == ANSWER, tokens == END],
@@ -66,7 +66,7 @@ def format(prompts: Array, completions: Completions, **columns: Any) -> Array:
     return (fine & once[0] & once[1] & once[2]).astype(jnp.float32)
 
 
-def length(prompts: Array, completions: Completions, **columns: Any) -> Array:
+def length_reward(prompts: Array, completions: Completions, **columns: Any) -> Array:
     """[B] the share of the budget of N tokens that was not used.
 
     Args:
@@ -78,7 +78,7 @@ def length(prompts: Array, completions: Completions, **columns: Any) -> Array:
     return 1 - completions.length.astype(jnp.float32) / completions.tokens.shape[1]
 
 
-def process(prompts: Array, completions: Completions, *, steps: Array, **columns: Any) -> Array:
+def process_reward(prompts: Array, completions: Completions, *, steps: Array, **columns: Any) -> Array:
     """[B] the share of right steps in the first thought: of those written or of those wanted, whichever are more.
 
     A step is right if it says what the worked chain says at its place. A step that was taken back is as if it had
@@ -95,7 +95,7 @@ def process(prompts: Array, completions: Completions, *, steps: Array, **columns
     rows, width = tokens.shape
     start = jnp.min(jnp.where((tokens == THINK) & real, place, width), axis=1, keepdims=True)
     after = (place > start) & real
-    done = jnp.min(jnp.where(after & (tokens == DONE), place, width), axis=1, keepdims=True)
+    done = jnp.min(jnp.where(after & (tokens == END_THINK), place, width), axis=1, keepdims=True)
     inside = after & (place < done)
     ends = (inside & ((tokens == STEP) | (tokens == BACK))) | (place == done)
     # Where the step of each token ends, and where the one before it did.
@@ -121,7 +121,7 @@ def process(prompts: Array, completions: Completions, *, steps: Array, **columns
     return jnp.sum(right, axis=1).astype(jnp.float32) / most
 
 
-def combined(**terms: tuple[float, Reward]) -> Callable[..., tuple[Array, dict[str, Array]]]:
+def combine_rewards(**terms: tuple[float, RewardTerm]) -> Callable[..., tuple[Array, dict[str, Array]]]:
     """A weighted sum of rewards, as `reward(prompts, completions, **columns) -> (total [B], {name: [B]})`.
 
     Args:
@@ -133,12 +133,12 @@ def combined(**terms: tuple[float, Reward]) -> Callable[..., tuple[Array, dict[s
     if not terms:
         raise ValueError("combined: there are no rewards; give at least one")
 
-    def reward(prompts: Array, completions: Completions, **columns: Any) -> tuple[Array, dict[str, Array]]:
+    def reward_fn(prompts: Array, completions: Completions, **columns: Any) -> tuple[Array, dict[str, Array]]:
         each = {name: term(prompts, completions, **columns) for name, (_, term) in terms.items()}
         total = sum(weight * each[name] for name, (weight, _) in terms.items())
         return total, each
 
-    return reward
+    return reward_fn
 
 
 def _check(name: str, prompts: Array, completions: Completions, **columns: Array) -> None:

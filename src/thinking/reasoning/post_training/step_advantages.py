@@ -13,14 +13,14 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from thinking.generation.completions import Completions
-from thinking.learning.policy_gradient import Experience
+from thinking.learning.policy_gradient import PolicyBatch
 from thinking.learning.returns import generalized_advantages
-from thinking.reasoning.post_training.advantages import Credit, experience_of, written_mask
-from thinking.text.vocabulary import DONE, STEP, THINK
+from thinking.reasoning.post_training.advantages import AdvantageFn, make_policy_batch, completion_mask
+from thinking.text.vocabulary import END_THINK, STEP, THINK
 from thinking.types import Array
 
 
-class Pieces(NamedTuple):
+class Spans(NamedTuple):
     """A text in pieces: S steps and the answer.
 
     Attributes:
@@ -32,14 +32,14 @@ class Pieces(NamedTuple):
         mask: [B, N] float32, 1 for tokens of pieces that are judged.
     """
 
-    piece: Array
-    last: Array
-    right: Array
-    judged: Array
+    span: Array
+    is_last: Array
+    correct: Array
+    prefix_correct: Array
     mask: Array
 
 
-def pieces(completions: Completions, outcome: Array, steps: Array) -> Pieces:
+def split_spans(completions: Completions, outcome: Array, steps: Array) -> Spans:
     """Cut texts into pieces and judge them; all jit.
 
     Args:
@@ -51,13 +51,13 @@ def pieces(completions: Completions, outcome: Array, steps: Array) -> Pieces:
     rows, width = tokens.shape
     place = jnp.arange(width)[None]
     written = place < completions.length[:, None]
-    done = jnp.min(jnp.where((tokens == DONE) & written, place, width), axis=1, keepdims=True)
+    done = jnp.min(jnp.where((tokens == END_THINK) & written, place, width), axis=1, keepdims=True)
     ends = ((tokens == STEP) & written & (place < done)) | (place == done)
     step = jnp.cumsum(ends, axis=1) - ends
     piece = jnp.where(place > done, most, jnp.minimum(step, most - 1))
 
     # What should be written: each step with the mark behind it, one behind the other; the first mistake ends it.
-    text = _text(steps, width)
+    text = _make_target_text(steps, width)
     fine = jnp.cumprod(tokens == text, axis=1)
     count = jnp.sum(steps[:, :, 0] > 0, axis=1)[:, None]
     wanted = jnp.arange(most)[None] < count
@@ -67,10 +67,10 @@ def pieces(completions: Completions, outcome: Array, steps: Array) -> Pieces:
     right = jnp.concatenate([right, solved[:, None]], axis=1).astype(jnp.float32)
     judged = jnp.concatenate([jnp.ones((rows, 1)), right[:, :-1]], axis=1)
     mask = (written & ((place > done) | (step < most))) * jnp.take_along_axis(judged, piece, axis=1)
-    return Pieces(piece, ends | (place == completions.length[:, None] - 1), right, judged, mask)
+    return Spans(piece, ends | (place == completions.length[:, None] - 1), right, judged, mask)
 
 
-def by_step_group(group: int) -> Credit:
+def step_group_relative(num_generations: int) -> AdvantageFn:
     """Every token is worth how much better its piece did than the same piece of the others of its problem, in shares.
 
     That is `(right - share) / share`, where `share` of the group got the piece right. It follows the log of the
@@ -83,32 +83,32 @@ def by_step_group(group: int) -> Credit:
         group: G.
     """
 
-    def credit(completions: Completions, rewards: Array, *, outcome: Array, steps: Array, **told: Array) -> Experience:
-        found = pieces(completions, outcome, steps)
-        share, weight = _shares(found, group)
-        better = _each((found.right - share) * weight, found)
+    def advantage_fn(completions: Completions, rewards: Array, *, outcome: Array, steps: Array, **columns: Array) -> PolicyBatch:
+        found = split_spans(completions, outcome, steps)
+        share, weight = _compute_success_rates(found, num_generations)
+        better = _broadcast_to_tokens((found.correct - share) * weight, found)
         # Behind a mistake nothing is credited, but the value learns that nothing comes of it.
-        return experience_of(completions, better, _each(found.right, found), written_mask(completions))
+        return make_policy_batch(completions, better, _broadcast_to_tokens(found.correct, found), completion_mask(completions))
 
-    return credit
+    return advantage_fn
 
 
-def by_step_return(group: int) -> Credit:
+def step_returns(num_generations: int) -> AdvantageFn:
     """The same as the return of each token: for `reinforce` without a baseline of its own.
 
     Args:
         group: G.
     """
-    by_group = by_step_group(group)
+    group_advantage_fn = step_group_relative(num_generations)
 
-    def credit(completions: Completions, rewards: Array, **told: Array) -> Experience:
-        found = by_group(completions, rewards, **told)
-        return found._replace(target=found.advantage)
+    def advantage_fn(completions: Completions, rewards: Array, **columns: Array) -> PolicyBatch:
+        found = group_advantage_fn(completions, rewards, **columns)
+        return found._replace(value_target=found.advantage)
 
-    return credit
+    return advantage_fn
 
 
-def by_step_value(group: int, decay: float = 1.0) -> Credit:
+def step_gae_advantages(num_generations: int, gae_lambda: float = 1.0) -> AdvantageFn:
     """The same, but how much better is told by the value head: for `ppo`.
 
     By generalized advantage estimation with each piece as an episode, in shares of how much of the group got it right.
@@ -118,30 +118,30 @@ def by_step_value(group: int, decay: float = 1.0) -> Credit:
         decay: lambda, from 0 (the next value alone) to 1 (what the piece earned alone).
     """
 
-    def credit(completions: Completions, rewards: Array, *, outcome: Array, steps: Array, **told: Array) -> Experience:
-        found, value = pieces(completions, outcome, steps), completions.value
+    def advantage_fn(completions: Completions, rewards: Array, *, outcome: Array, steps: Array, **columns: Array) -> PolicyBatch:
+        found, value = split_spans(completions, outcome, steps), completions.value
         following = jnp.pad(value[:, 1:], ((0, 0), (0, 1)))
-        earned = jnp.where(found.last, _each(found.right, found), 0.0)
-        advantage = generalized_advantages(earned.T, value.T, following.T, found.last.T, found.last.T, 1.0, decay).T
-        weight = _each(_shares(found, group)[1], found)
-        return experience_of(completions, advantage * weight, (advantage + value) * found.mask, found.mask)
+        earned = jnp.where(found.is_last, _broadcast_to_tokens(found.correct, found), 0.0)
+        advantage = generalized_advantages(earned.T, value.T, following.T, found.is_last.T, found.is_last.T, 1.0, gae_lambda).T
+        weight = _broadcast_to_tokens(_compute_success_rates(found, num_generations)[1], found)
+        return make_policy_batch(completions, advantage * weight, (advantage + value) * found.mask, found.mask)
 
-    return credit
+    return advantage_fn
 
 
-def _shares(found: Pieces, group: int) -> tuple[Array, Array]:
+def _compute_success_rates(spans: Spans, num_generations: int) -> tuple[Array, Array]:
     """[B, S + 1] the share of a piece's group, of those that are judged, that got it right; and one over it, or 0."""
-    right, judged = (leaf.reshape(-1, group, leaf.shape[1]) for leaf in (found.right * found.judged, found.judged))
+    right, judged = (leaf.reshape(-1, num_generations, leaf.shape[1]) for leaf in (spans.correct * spans.prefix_correct, spans.prefix_correct))
     share = jnp.sum(right, axis=1, keepdims=True) / jnp.maximum(jnp.sum(judged, axis=1, keepdims=True), 1)
-    weight = jnp.where(share > 0, 1 / jnp.maximum(share, 1 / group), 0.0)
-    return tuple(jnp.broadcast_to(leaf, judged.shape).reshape(found.right.shape) for leaf in (share, weight))
+    weight = jnp.where(share > 0, 1 / jnp.maximum(share, 1 / num_generations), 0.0)
+    return tuple(jnp.broadcast_to(leaf, judged.shape).reshape(spans.correct.shape) for leaf in (share, weight))
 
 
-def _text(steps: Array, width: int) -> Array:
+def _make_target_text(steps: Array, width: int) -> Array:
     """[B, width] int32, the thought that steps [B, S, L] make up, from the mark that opens it; -1 behind it."""
     rows = len(steps)
     wanted = steps[:, :, :1] > 0
-    closing = jnp.where(jnp.pad(wanted[:, 1:], ((0, 0), (0, 1), (0, 0))), STEP, DONE)
+    closing = jnp.where(jnp.pad(wanted[:, 1:], ((0, 0), (0, 1), (0, 0))), STEP, END_THINK)
     parts = jnp.concatenate([steps, closing], axis=2).reshape(rows, -1)
     real = jnp.concatenate([steps > 0, wanted], axis=2).reshape(rows, -1)
     spot = jnp.where(real, jnp.cumsum(real, axis=1), width)  # from 1, behind the mark that opens
@@ -149,6 +149,6 @@ def _text(steps: Array, width: int) -> Array:
     return text.at[jnp.arange(rows)[:, None], spot].set(parts, mode="drop")
 
 
-def _each(value: Array, found: Pieces) -> Array:
+def _broadcast_to_tokens(value: Array, spans: Spans) -> Array:
     """[B, N] a piece's value [B, S + 1] at each of its tokens that count."""
-    return jnp.take_along_axis(value, found.piece, axis=1) * found.mask
+    return jnp.take_along_axis(value, spans.span, axis=1) * spans.mask

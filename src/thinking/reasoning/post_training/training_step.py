@@ -11,23 +11,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.generation.answers import answers_of
+from thinking.generation.answers import find_answers
 from thinking.generation.completions import Completions, generate
-from thinking.generation.prompts import joined
-from thinking.learning.curriculum import Syllabus
-from thinking.learning.policy_gradient import Judge, Update
-from thinking.networks.actor_critic import Judgement
+from thinking.generation.prompts import concat_completion
+from thinking.learning.curriculum import IndexSampler
+from thinking.learning.policy_gradient import EvaluateFn, UpdateFn
+from thinking.networks.actor_critic import ActionEvaluation
 from thinking.networks.decoder import Decoder
-from thinking.reasoning.post_training.advantages import Credit
+from thinking.reasoning.post_training.advantages import AdvantageFn
 from thinking.text.vocabulary import END, Vocabulary
 from thinking.train_state import RunnerState, TrainState
 from thinking.types import Array, Metrics, Params
 
-Rewards = Callable[..., tuple[Array, dict[str, Array]]]
+RewardFn = Callable[..., tuple[Array, dict[str, Array]]]
 """`rewards(prompts [B, P], completions, **columns) -> (total [B], {name: [B]})`, of `rewards.combined`."""
 
 
-class Questions(NamedTuple):
+class Prompts(NamedTuple):
     """What is asked, and by what answers are judged.
 
     Attributes:
@@ -54,7 +54,7 @@ class Sample(NamedTuple):
         advantage: [B], the mean over its tokens.
     """
 
-    row: Array
+    prompt_index: Array
     tokens: Array
     length: Array
     rewards: Mapping[str, Array]
@@ -62,30 +62,30 @@ class Sample(NamedTuple):
     advantage: Array
 
 
-def judge_texts(model: Decoder) -> Judge:
+def make_evaluate_fn(decoder: Decoder) -> EvaluateFn:
     """A decoder as the policy that updates judge: inputs are (prompts [B, P], lengths [B]), actions [B, N] the tokens.
 
     Args:
         model: a decoder.
     """
 
-    def judge(params: Params, inputs: tuple[Array, Array], tokens: Array) -> Judgement:
+    def evaluate_actions(params: Params, inputs: tuple[Array, Array], tokens: Array) -> ActionEvaluation:
         prompts, lengths = inputs
-        rows = joined(prompts, lengths, tokens)
-        reading = model.apply(params, rows)
+        rows = concat_completion(prompts, lengths, tokens)
+        reading = decoder.apply(params, rows)
         log_probs = jax.nn.log_softmax(reading.logits)
         wanted = jnp.pad(rows[:, 1:], ((0, 0), (0, 1)))
-        said = jnp.sum(log_probs * jax.nn.one_hot(wanted, model.vocabulary), axis=-1)  # a gather's gradient is slow
+        said = jnp.sum(log_probs * jax.nn.one_hot(wanted, decoder.vocab_size), axis=-1)  # a gather's gradient is slow
         entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
         # The token that follows another is judged where that one stands.
         place = lengths[:, None] - 1 + jnp.arange(tokens.shape[1])[None]
-        return Judgement(*(jnp.take_along_axis(each, place, axis=1) for each in (said, entropy, reading.value)))
+        return ActionEvaluation(*(jnp.take_along_axis(each, place, axis=1) for each in (said, entropy, reading.value)))
 
-    return judge
+    return evaluate_actions
 
 
 def init_post_training(
-    train_state: TrainState, syllabus: Syllabus, key: Array, *, anchored: bool = False
+    train_state: TrainState, sampler: IndexSampler, key: Array, *, keep_reference: bool = False
 ) -> RunnerState:
     """A policy that is to be improved. Keeps the key.
 
@@ -95,23 +95,23 @@ def init_post_training(
         key: of everything random.
         anchored: whether the policy of the start is kept as the reference.
     """
-    reference = jax.tree.map(jnp.copy, train_state.params) if anchored else ()
-    return RunnerState(train_state, key, sampler=syllabus.init(), reference=reference)
+    reference = jax.tree.map(jnp.copy, train_state.params) if keep_reference else ()
+    return RunnerState(train_state, key, sampler=sampler.init(), reference=reference)
 
 
-def post_training_step(
-    model: Decoder,
-    questions: Questions,
-    syllabus: Syllabus,
+def make_post_training_step(
+    decoder: Decoder,
+    prompts: Prompts,
+    sampler: IndexSampler,
     *,
-    rewards: Rewards,
-    credit: Credit,
-    update: Update,
-    problems: int,
-    group: int,
+    reward_fn: RewardFn,
+    advantage_fn: AdvantageFn,
+    update: UpdateFn,
+    num_prompts: int,
+    num_generations: int,
     max_new_tokens: int,
-    tried: int | None = None,
-    shown: int = 8,
+    num_sampled_prompts: int | None = None,
+    num_shown: int = 8,
 ) -> Callable[[RunnerState, Array], tuple[RunnerState, Metrics, Sample]]:
     """`step(state, index) -> (state, metrics, sample)`: one batch of completions, and what is learned from it.
 
@@ -133,49 +133,49 @@ def post_training_step(
             most in their rewards: where they agree there is little to learn (dynamic sampling, Yu et al. 2025, DAPO).
         shown: the first so many completions are handed out as the sample.
     """
-    judge, tried = judge_texts(model), problems if tried is None else tried
-    if tried < problems:
-        raise ValueError(f"post_training_step: {tried} problems are tried, fewer than the {problems} to learn from")
+    evaluate_actions, num_sampled_prompts = make_evaluate_fn(decoder), num_prompts if num_sampled_prompts is None else num_sampled_prompts
+    if num_sampled_prompts < num_prompts:
+        raise ValueError(f"post_training_step: {num_sampled_prompts} problems are tried, fewer than the {num_prompts} to learn from")
 
-    def step(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics, Sample]:
-        draw_key, write_key, learn_key = jax.random.split(state.key, 3)
-        drawn, level = syllabus.draw(state.sampler, draw_key, index, tried)
-        row = jnp.repeat(drawn, group)
-        prompts, lengths = questions.tokens[row], questions.lengths[row]
-        columns = {name: column[row] for name, column in questions.columns.items()}
+    def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics, Sample]:
+        draw_key, write_key, learn_key = jax.random.split(runner_state.key, 3)
+        drawn, level = sampler.sample(runner_state.sampler, draw_key, index, num_sampled_prompts)
+        row = jnp.repeat(drawn, num_generations)
+        prompt_tokens, lengths = prompts.tokens[row], prompts.lengths[row]
+        columns = {name: column[row] for name, column in prompts.columns.items()}
         written = generate(
-            model,
-            state.train_state.params,
+            decoder,
+            runner_state.train_state.params,
             jax.random.fold_in(write_key, index),
-            prompts,
+            prompt_tokens,
             lengths,
             max_new_tokens=max_new_tokens,
             stop_tokens=(END,),
             forced=columns.get("forced"),
         )
-        total, each = rewards(prompts, written, **columns)
-        figures = _figures(written, total, each, group)
-        level, success = jnp.repeat(level, group), each.get("outcome", total)
-        sampler = syllabus.observe(state.sampler, level, success, jnp.ones_like(success))
-        if tried > problems:
-            chosen = most_telling(total, group, problems)
-            row, prompts, lengths, columns, written, total, each = jax.tree.map(
-                lambda leaf: leaf[chosen], (row, prompts, lengths, columns, written, total, each)
+        total, each = reward_fn(prompt_tokens, written, **columns)
+        figures = _compute_metrics(written, total, each, num_generations)
+        level, success = jnp.repeat(level, num_generations), each.get("outcome", total)
+        sampler_state = sampler.update(runner_state.sampler, level, success, jnp.ones_like(success))
+        if num_sampled_prompts > num_prompts:
+            chosen = select_highest_variance(total, num_generations, num_prompts)
+            row, prompt_tokens, lengths, columns, written, total, each = jax.tree.map(
+                lambda leaf: leaf[chosen], (row, prompt_tokens, lengths, columns, written, total, each)
             )
-        experience = credit(written, total, **(columns | each))._replace(inputs=(prompts, lengths))
-        if jax.tree.leaves(state.reference):
-            reference = judge(state.reference, experience.inputs, experience.action).log_prob
-            experience = experience._replace(reference=reference)
-        train_state, metrics = update(state.train_state, experience, jax.random.fold_in(learn_key, index))
-        metrics |= figures | {"levels_open": syllabus.opened(sampler)}
+        experience = advantage_fn(written, total, **(columns | each))._replace(inputs=(prompt_tokens, lengths))
+        if jax.tree.leaves(runner_state.reference):
+            reference = evaluate_actions(runner_state.reference, experience.inputs, experience.action).log_prob
+            experience = experience._replace(reference_log_prob=reference)
+        train_state, metrics = update(runner_state.train_state, experience, jax.random.fold_in(learn_key, index))
+        metrics |= figures | {"levels_open": sampler.num_unlocked(sampler_state)}
         advantage = jnp.sum(experience.advantage, axis=1) / jnp.maximum(jnp.sum(experience.mask, axis=1), 1)
         sample = Sample(row, written.tokens, written.length, each, total, advantage)
-        return state._replace(train_state=train_state, sampler=sampler), metrics, _first(sample, shown)
+        return runner_state._replace(train_state=train_state, sampler=sampler_state), metrics, _take_first(sample, num_shown)
 
     return step
 
 
-def most_telling(rewards: Array, group: int, count: int) -> Array:
+def select_highest_variance(rewards: Array, num_generations: int, num_prompts: int) -> Array:
     """[count G] int32, the completions of the problems whose rewards differ most, problem by problem.
 
     Args:
@@ -183,12 +183,12 @@ def most_telling(rewards: Array, group: int, count: int) -> Array:
         group: G.
         count: of problems.
     """
-    spread = jnp.std(rewards.reshape(-1, group), axis=1)
-    problem = jax.lax.top_k(spread, count)[1]
-    return (problem[:, None] * group + jnp.arange(group)[None]).reshape(-1)
+    spread = jnp.std(rewards.reshape(-1, num_generations), axis=1)
+    problem = jax.lax.top_k(spread, num_prompts)[1]
+    return (problem[:, None] * num_generations + jnp.arange(num_generations)[None]).reshape(-1)
 
 
-def records(vocabulary: Vocabulary, questions: Questions, sample: Sample) -> list[dict[str, Any]]:
+def sample_records(vocabulary: Vocabulary, prompts: Prompts, sample: Sample) -> list[dict[str, Any]]:
     """A sample as a table to read: prompt, completion, each reward, their sum and the advantage.
 
     Args:
@@ -197,8 +197,8 @@ def records(vocabulary: Vocabulary, questions: Questions, sample: Sample) -> lis
         sample: of a step, on the host.
     """
     found = []
-    for index, row in enumerate(sample.row):
-        asked = np.asarray(questions.tokens[row])[: int(questions.lengths[row])]
+    for index, row in enumerate(sample.prompt_index):
+        asked = np.asarray(prompts.tokens[row])[: int(prompts.lengths[row])]
         written = sample.tokens[index][: int(sample.length[index])]
         found.append(
             {
@@ -212,19 +212,19 @@ def records(vocabulary: Vocabulary, questions: Questions, sample: Sample) -> lis
     return found
 
 
-def _first(sample: Sample, count: int) -> Sample:
+def _take_first(sample: Sample, count: int) -> Sample:
     return jax.tree.map(lambda leaf: leaf[:count], sample)
 
 
-def _figures(written: Completions, total: Array, each: Mapping[str, Array], group: int) -> Metrics:
-    spread = jnp.std(total.reshape(-1, group), axis=1)
-    alike = jnp.all(total.reshape(-1, group) == total.reshape(-1, group)[:, :1], axis=1)
+def _compute_metrics(completions: Completions, total_reward: Array, rewards: Mapping[str, Array], num_generations: int) -> Metrics:
+    spread = jnp.std(total_reward.reshape(-1, num_generations), axis=1)
+    alike = jnp.all(total_reward.reshape(-1, num_generations) == total_reward.reshape(-1, num_generations)[:, :1], axis=1)
     return {
-        "reward": jnp.mean(total),
+        "reward": jnp.mean(total_reward),
         "reward_std": jnp.mean(spread),
         "frac_reward_zero_std": jnp.mean(alike.astype(jnp.float32)),
-        **{f"rewards/{name}": jnp.mean(value) for name, value in each.items()},
-        "completions/mean_length": jnp.mean(written.length.astype(jnp.float32)),
-        "completions/clipped_ratio": 1 - jnp.mean(written.stopped.astype(jnp.float32)),
-        "valid_fraction": jnp.mean(answers_of(written)[2].astype(jnp.float32)),
+        **{f"rewards/{name}": jnp.mean(value) for name, value in rewards.items()},
+        "completions/mean_length": jnp.mean(completions.length.astype(jnp.float32)),
+        "completions/clipped_ratio": 1 - jnp.mean(completions.stopped.astype(jnp.float32)),
+        "valid_fraction": jnp.mean(find_answers(completions)[2].astype(jnp.float32)),
     }

@@ -8,23 +8,23 @@ import jax.numpy as jnp
 
 from thinking.reasoning.search.interface import (
     NO_ACTION,
-    Advance,
+    StepFn,
     Candidates,
-    Root,
-    Walk,
-    begin,
-    candidates_of,
+    RootOutput,
+    SearchState,
+    init_search,
+    to_candidates,
     check_root,
-    going_on,
-    move,
-    unroll,
+    is_active,
+    take_actions,
+    run_search,
 )
-from thinking.trees import take
+from thinking.trees import take_rows
 from thinking.types import Array
 
 
 def beam(
-    advance: Advance, root: Root, *, width: int, max_steps: int, length_penalty: float | Array = 0.0
+    step_fn: StepFn, root: RootOutput, *, width: int, max_steps: int, length_penalty: float | Array = 0.0
 ) -> Candidates:
     """The `width` best paths found by extending the best ones, the best first.
 
@@ -46,39 +46,39 @@ def beam(
             "give at most that many"
         )
 
-    def step(time: Array, walk: Walk) -> Walk:
-        parent, action, possible = _extensions(walk, problems, width, length_penalty)
-        state, outlook, paths = take(walk[:3], parent)
+    def step(time: Array, search_state: SearchState) -> SearchState:
+        parent, action, possible = _extend_beams(search_state, problems, width, length_penalty)
+        state, outlook, paths = take_rows(search_state[:3], parent)
         paths = paths._replace(log_prob=jnp.where(possible, paths.log_prob, -jnp.inf))
-        return move(advance, time, Walk(state, outlook, paths, walk.spent), action)
+        return take_actions(step_fn, time, SearchState(state, outlook, paths, search_state.num_model_calls), action)
 
-    walk = begin(root, width, max_steps)
+    walk = init_search(root, width, max_steps)
     # At first there is one path, of no action: its copies are impossible until others take their places.
     first = jnp.arange(problems * width) % width == 0
     walk = walk._replace(paths=walk.paths._replace(log_prob=jnp.where(first, 0.0, -jnp.inf)))
-    found = candidates_of(unroll(step, walk, max_steps), problems)
+    found = to_candidates(run_search(step, walk, max_steps), problems)
     real = jnp.isfinite(found.log_prob)
     return found._replace(
         actions=jnp.where(real[..., None], found.actions, NO_ACTION),
         length=jnp.where(real, found.length, 0),
-        ended=real & found.ended,
-        score=_penalised(found.log_prob, found.length, length_penalty),
+        done=real & found.done,
+        score=_length_normalize(found.log_prob, found.length, length_penalty),
     )
 
 
-def _extensions(walk: Walk, problems: int, width: int, length_penalty: float | Array) -> tuple[Array, Array, Array]:
+def _extend_beams(search_state: SearchState, num_problems: int, width: int, length_penalty: float | Array) -> tuple[Array, Array, Array]:
     """The rows [R] that are extended, the actions [R] they are extended by, and whether that is possible [R]."""
-    paths = walk.paths
-    moving = going_on(paths)
-    actions = walk.outlook.logits.shape[1]
+    paths = search_state.paths
+    moving = is_active(paths)
+    actions = search_state.step_output.logits.shape[1]
     # An ended path goes on as itself, once.
     as_itself = jnp.where(jnp.arange(actions) == 0, 0.0, -jnp.inf)
-    log_prob = jnp.where(moving[:, None], jax.nn.log_softmax(walk.outlook.logits), as_itself[None])
-    score = _penalised(paths.log_prob[:, None] + log_prob, (paths.length + moving)[:, None], length_penalty)
-    best, chosen = jax.lax.top_k(score.reshape(problems, width * actions), width)
-    parent = chosen // actions + width * jnp.arange(problems)[:, None]
+    log_prob = jnp.where(moving[:, None], jax.nn.log_softmax(search_state.step_output.logits), as_itself[None])
+    score = _length_normalize(paths.log_prob[:, None] + log_prob, (paths.length + moving)[:, None], length_penalty)
+    best, chosen = jax.lax.top_k(score.reshape(num_problems, width * actions), width)
+    parent = chosen // actions + width * jnp.arange(num_problems)[:, None]
     return parent.reshape(-1), (chosen % actions).reshape(-1), jnp.isfinite(best).reshape(-1)
 
 
-def _penalised(log_prob: Array, length: Array, length_penalty: float | Array) -> Array:
+def _length_normalize(log_prob: Array, length: Array, length_penalty: float | Array) -> Array:
     return log_prob / ((5 + length) / 6) ** length_penalty

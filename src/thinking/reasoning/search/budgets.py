@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 
-def outcome_row(method: str, size: int, right: np.ndarray, spent: np.ndarray) -> dict[str, Any]:
+def make_outcome_row(method: str, size: int, is_correct: np.ndarray, num_tokens: np.ndarray) -> dict[str, Any]:
     """What a method of one size came to.
 
     Args:
@@ -21,13 +21,13 @@ def outcome_row(method: str, size: int, right: np.ndarray, spent: np.ndarray) ->
     return {
         "method": method,
         "size": size,
-        "problems": len(right),
-        "exact_percent": 100 * float(np.mean(right)),
-        "tokens_mean": float(np.mean(spent)),
+        "problems": len(is_correct),
+        "exact_percent": 100 * float(np.mean(is_correct)),
+        "tokens_mean": float(np.mean(num_tokens)),
     }
 
 
-def at_budget(rows: Sequence[Mapping[str, Any]], budget: float) -> list[dict[str, Any]]:
+def select_at_budget(rows: Sequence[Mapping[str, Any]], budget: float) -> list[dict[str, Any]]:
     """Of each method the row that spends the most within a budget; a method without any is left out.
 
     What is chosen by does not look at what was right, so nothing is picked because it happened to do well.
@@ -46,7 +46,7 @@ def at_budget(rows: Sequence[Mapping[str, Any]], budget: float) -> list[dict[str
     return [{"budget": budget, **row} for row in best.values()]
 
 
-def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def make_budget_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Percent right over mean tokens, by method, as `experiment.plots.spread` draws them: arrays [1, sizes]."""
     found = {}
     for method in dict.fromkeys(row["method"] for row in rows):

@@ -10,27 +10,27 @@ import jax
 import jax.numpy as jnp
 
 from thinking.reasoning.search.interface import (
-    Advance,
+    StepFn,
     Candidates,
-    Root,
-    Walk,
-    begin,
-    candidates_of,
+    RootOutput,
+    SearchState,
+    init_search,
+    to_candidates,
     check_root,
     check_temperature,
-    move,
-    unroll,
+    take_actions,
+    run_search,
 )
 from thinking.types import Array
 
-Rank = Callable[[Candidates], Array]
+ScoreFn = Callable[[Candidates], Array]
 """`rank(candidates) -> score [B, N]`, higher is better: a field such as the value, or what a trained verifier says
 (Cobbe et al. 2021)."""
 
 
-def ranked(candidates: Candidates, rank: Rank) -> Candidates:
+def rank_candidates(candidates: Candidates, score_fn: ScoreFn) -> Candidates:
     """The same candidates, of which the highest-ranked is the best, the earlier of equals."""
-    score = jnp.where(jnp.isfinite(candidates.log_prob), rank(candidates), -jnp.inf)
+    score = jnp.where(jnp.isfinite(candidates.log_prob), score_fn(candidates), -jnp.inf)
     return candidates._replace(score=score, best=jnp.argmax(score, axis=1).astype(jnp.int32))
 
 
@@ -40,7 +40,7 @@ def best_path(candidates: Candidates) -> tuple[Array, Array]:
     return candidates.actions[problems, candidates.best], candidates.length[problems, candidates.best]
 
 
-def greedy(advance: Advance, root: Root, *, max_steps: int) -> Candidates:
+def greedy(step_fn: StepFn, root: RootOutput, *, max_steps: int) -> Candidates:
     """The likeliest action at every step, the lower of equals: one candidate, `N = 1`.
 
     Args:
@@ -50,21 +50,21 @@ def greedy(advance: Advance, root: Root, *, max_steps: int) -> Candidates:
     """
     problems, _ = check_root("greedy", root, max_steps=max_steps)
 
-    def step(time: Array, walk: Walk) -> Walk:
-        return move(advance, time, walk, jnp.argmax(walk.outlook.logits, axis=1).astype(jnp.int32))
+    def step(time: Array, walk: SearchState) -> SearchState:
+        return take_actions(step_fn, time, walk, jnp.argmax(walk.step_output.logits, axis=1).astype(jnp.int32))
 
-    return candidates_of(unroll(step, begin(root, 1, max_steps), max_steps), problems)
+    return to_candidates(run_search(step, init_search(root, 1, max_steps), max_steps), problems)
 
 
-def best_of(
-    advance: Advance,
-    root: Root,
+def best_of_n(
+    step_fn: StepFn,
+    root: RootOutput,
     key: Array,
     *,
-    paths: int,
+    num_samples: int,
     max_steps: int,
     temperature: float | Array = 1.0,
-    rank: Rank = lambda candidates: candidates.log_prob,
+    score_fn: ScoreFn = lambda candidates: candidates.log_prob,
 ) -> Candidates:
     """Several sampled paths, and the best of them.
 
@@ -79,30 +79,30 @@ def best_of(
         temperature: by which logits are divided before sampling, more than 0. Log-probabilities are the model's own.
         rank: which path is the best; by default the likeliest.
     """
-    problems, _ = check_root("best_of", root, paths=paths, max_steps=max_steps)
+    problems, _ = check_root("best_of", root, paths=num_samples, max_steps=max_steps)
     check_temperature("best_of", temperature)
-    keys = jax.random.split(key, problems * paths)
-    walk = sample(advance, begin(root, paths, max_steps), keys, temperature=temperature, max_steps=max_steps)
-    return ranked(candidates_of(walk, problems), rank)
+    keys = jax.random.split(key, problems * num_samples)
+    walk = sample_actions(step_fn, init_search(root, num_samples, max_steps), keys, temperature=temperature, max_steps=max_steps)
+    return rank_candidates(to_candidates(walk, problems), score_fn)
 
 
-def sample(
-    advance: Advance,
-    walk: Walk,
+def sample_actions(
+    step_fn: StepFn,
+    search_state: SearchState,
     keys: Array,
     *,
     temperature: float | Array,
     max_steps: int,
-    stop: tuple[int, ...] = (),
-) -> Walk:
+    stop_actions: tuple[int, ...] = (),
+) -> SearchState:
     """Goes on by chance; keys [R] are consumed, and what a row draws depends on its own key alone."""
 
-    def step(time: Array, walk: Walk) -> Walk:
+    def step(time: Array, walk: SearchState) -> SearchState:
         now = jax.vmap(jax.random.fold_in, (0, None))(keys, time)
-        action = jax.vmap(jax.random.categorical)(now, walk.outlook.logits / temperature)
-        return move(advance, time, walk, action.astype(jnp.int32), stop)
+        action = jax.vmap(jax.random.categorical)(now, walk.step_output.logits / temperature)
+        return take_actions(step_fn, time, walk, action.astype(jnp.int32), stop_actions)
 
-    return unroll(step, walk, max_steps)
+    return run_search(step, search_state, max_steps)
 
 
 def majority_vote(answers: Array, valid: Array, weight: Array | None = None) -> Array:

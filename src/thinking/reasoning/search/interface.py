@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.trees import take, where_rows
+from thinking.trees import take_rows, select_rows
 from thinking.types import Array, State
 
 NO_ACTION = -1
 
 
-class Outlook(NamedTuple):
+class StepOutput(NamedTuple):
     """What a model says of a state.
 
     Attributes:
@@ -37,14 +37,14 @@ class Outlook(NamedTuple):
     logits: Array
     value: Array
     reward: Array
-    ended: Array
-    note: Any = ()
+    done: Array
+    extra: Any = ()
 
 
-Advance = Callable[[State, Array], tuple[State, Outlook]]
+StepFn = Callable[[State, Array], tuple[State, StepOutput]]
 """`advance(state, action [R] int32) -> (state, outlook)`, for any number of rows."""
 
-Root = tuple[State, Outlook]
+RootOutput = tuple[State, StepOutput]
 """Where a search starts; the outlook has a note of the shape that those to come will have."""
 
 
@@ -70,10 +70,10 @@ class Candidates(NamedTuple):
     score: Array
     value: Array
     reward: Array
-    ended: Array
-    notes: Any
+    done: Array
+    extras: Any
     best: Array
-    spent: Array
+    num_model_calls: Array
 
 
 class Paths(NamedTuple):
@@ -84,11 +84,11 @@ class Paths(NamedTuple):
     log_prob: Array
     value: Array
     reward: Array
-    ended: Array
-    notes: Any
+    done: Array
+    extras: Any
 
 
-class Walk(NamedTuple):
+class SearchState(NamedTuple):
     """A search in the making.
 
     Attributes:
@@ -99,39 +99,39 @@ class Walk(NamedTuple):
     """
 
     state: State
-    outlook: Outlook
+    step_output: StepOutput
     paths: Paths
-    spent: Array
+    num_model_calls: Array
 
 
-def begin(root: Root, copies: int, max_steps: int) -> Walk:
+def init_search(root: RootOutput, num_copies: int, max_steps: int) -> SearchState:
     """As many walks from each problem's root, side by side, with room for so many steps."""
-    rows = root[1].value.shape[0] * copies
-    state, outlook = take(root, jnp.repeat(jnp.arange(rows // copies), copies))
+    rows = root[1].value.shape[0] * num_copies
+    state, outlook = take_rows(root, jnp.repeat(jnp.arange(rows // num_copies), num_copies))
     paths = Paths(
         actions=jnp.full((rows, max_steps), NO_ACTION, jnp.int32),
         length=jnp.zeros(rows, jnp.int32),
         log_prob=jnp.zeros(rows, jnp.float32),
         value=outlook.value,
         reward=jnp.zeros(rows, jnp.float32),
-        ended=outlook.ended,
-        notes=jax.tree.map(lambda x: jnp.zeros((rows, max_steps, *x.shape[1:]), x.dtype), outlook.note),
+        done=outlook.ended,
+        extras=jax.tree.map(lambda x: jnp.zeros((rows, max_steps, *x.shape[1:]), x.dtype), outlook.note),
     )
-    return Walk(state, outlook, paths, jnp.zeros(rows, jnp.int32))
+    return SearchState(state, outlook, paths, jnp.zeros(rows, jnp.int32))
 
 
-def move(advance: Advance, time: Array, walk: Walk, action: Array, stop: tuple[int, ...] = ()) -> Walk:
+def take_actions(step_fn: StepFn, time: Array, search_state: SearchState, action: Array, stop_actions: tuple[int, ...] = ()) -> SearchState:
     """Every row that goes on takes its action [R]; one of the actions in `stop` ends its path."""
-    paths = walk.paths
-    moving = going_on(paths)
-    state, outlook = advance(walk.state, action)
-    check_outlook("advance's answer", outlook, walk.outlook.logits.shape)
-    if jax.tree.structure(outlook.note) != jax.tree.structure(paths.notes):
+    paths = search_state.paths
+    moving = is_active(paths)
+    state, outlook = step_fn(search_state.state, action)
+    check_step_output("advance's answer", outlook, search_state.step_output.logits.shape)
+    if jax.tree.structure(outlook.extra) != jax.tree.structure(paths.extras):
         raise ValueError("advance's answer: its note is not built as the root's is; give the root one like it")
-    log_prob = jnp.take_along_axis(jax.nn.log_softmax(walk.outlook.logits), action[:, None], axis=1)[:, 0]
+    log_prob = jnp.take_along_axis(jax.nn.log_softmax(search_state.step_output.logits), action[:, None], axis=1)[:, 0]
 
     def write(buffer: Array, new: Array) -> Array:
-        return buffer.at[:, time].set(where_rows(moving, new, buffer[:, time]))
+        return buffer.at[:, time].set(select_rows(moving, new, buffer[:, time]))
 
     paths = Paths(
         actions=write(paths.actions, action),
@@ -139,41 +139,41 @@ def move(advance: Advance, time: Array, walk: Walk, action: Array, stop: tuple[i
         log_prob=jnp.where(moving, paths.log_prob + log_prob, paths.log_prob),
         value=jnp.where(moving, outlook.value, paths.value),
         reward=jnp.where(moving, paths.reward + outlook.reward, paths.reward),
-        ended=jnp.where(moving, outlook.ended | jnp.isin(action, jnp.array(stop, jnp.int32)), paths.ended),
-        notes=jax.tree.map(write, paths.notes, outlook.note),
+        done=jnp.where(moving, outlook.done | jnp.isin(action, jnp.array(stop_actions, jnp.int32)), paths.done),
+        extras=jax.tree.map(write, paths.extras, outlook.extra),
     )
-    return Walk(state, outlook, paths, walk.spent + (moving & jnp.isfinite(paths.log_prob)))
+    return SearchState(state, outlook, paths, search_state.num_model_calls + (moving & jnp.isfinite(paths.log_prob)))
 
 
-def going_on(paths: Paths) -> Array:
+def is_active(paths: Paths) -> Array:
     """[R] bool, the paths that have not ended and are possible."""
-    return ~paths.ended & jnp.isfinite(paths.log_prob)
+    return ~paths.done & jnp.isfinite(paths.log_prob)
 
 
-def unroll(step: Callable[[Array, Walk], Walk], walk: Walk, max_steps: int) -> Walk:
+def run_search(step: Callable[[Array, SearchState], SearchState], search_state: SearchState, max_steps: int) -> SearchState:
     """Calls `step(time, walk)` until all paths have ended or the steps are used up."""
 
-    def going(carry: tuple[Array, Walk]) -> Array:
-        return (carry[0] < max_steps) & jnp.any(going_on(carry[1].paths))
+    def going(carry: tuple[Array, SearchState]) -> Array:
+        return (carry[0] < max_steps) & jnp.any(is_active(carry[1].paths))
 
-    def following(carry: tuple[Array, Walk]) -> tuple[Array, Walk]:
+    def following(carry: tuple[Array, SearchState]) -> tuple[Array, SearchState]:
         return carry[0] + 1, step(*carry)
 
-    return jax.lax.while_loop(going, following, (jnp.zeros((), jnp.int32), walk))[1]
+    return jax.lax.while_loop(going, following, (jnp.zeros((), jnp.int32), search_state))[1]
 
 
-def candidates_of(walk: Walk, problems: int) -> Candidates:
+def to_candidates(search_state: SearchState, num_problems: int) -> Candidates:
     """The walk's paths by problem, not yet ranked: the score is the log-probability and the first is the best."""
 
     def by_problem(leaf: Array) -> Array:
-        return leaf.reshape(problems, -1, *leaf.shape[1:])
+        return leaf.reshape(num_problems, -1, *leaf.shape[1:])
 
-    paths = jax.tree.map(by_problem, walk.paths)
+    paths = jax.tree.map(by_problem, search_state.paths)
     return Candidates(
         **paths._asdict(),
         score=paths.log_prob,
-        best=jnp.zeros(problems, jnp.int32),
-        spent=jnp.sum(by_problem(walk.spent), axis=1),
+        best=jnp.zeros(num_problems, jnp.int32),
+        num_model_calls=jnp.sum(by_problem(search_state.num_model_calls), axis=1),
     )
 
 
@@ -184,15 +184,15 @@ def check_budgets(search: str, **budgets: int) -> None:
             raise ValueError(f"{search}: {name} {budget}: with less than 1 there is nothing to search; give at least 1")
 
 
-def check_root(search: str, root: Root, **budgets: int) -> tuple[int, int]:
+def check_root(search: str, root: RootOutput, **budgets: int) -> tuple[int, int]:
     """(B, A) of a root; raises ValueError unless its shapes agree and every budget is at least 1."""
     check_budgets(search, **budgets)
     state, outlook = root
     shape = outlook.logits.shape
     if len(shape) != 2 or 0 in shape:
         raise ValueError(f"{search}: the root's logits are of shape {shape}; give [problems, actions], at least 1 each")
-    check_outlook(f"{search}: the root", outlook, shape)
-    for leaf in jax.tree.leaves((state, outlook.note)):
+    check_step_output(f"{search}: the root", outlook, shape)
+    for leaf in jax.tree.leaves((state, outlook.extra)):
         if jnp.shape(leaf)[:1] != shape[:1]:
             raise ValueError(
                 f"{search}: the root's outlook has {shape[0]} problems, but its state or note has a leaf of shape "
@@ -201,15 +201,15 @@ def check_root(search: str, root: Root, **budgets: int) -> tuple[int, int]:
     return shape
 
 
-def check_outlook(whose: str, outlook: Outlook, shape: tuple[int, int]) -> None:
+def check_step_output(source: str, step_output: StepOutput, shape: tuple[int, int]) -> None:
     """Raises ValueError unless the outlook is one of [R, A] rows and actions."""
     wanted = {"logits": shape, "value": shape[:1], "reward": shape[:1], "ended": shape[:1]}
     for name, needed in wanted.items():
-        given = getattr(outlook, name).shape
+        given = getattr(step_output, name).shape
         if given != needed:
-            raise ValueError(f"{whose}: {name} has shape {given}, but these rows and actions need {needed}")
-    if outlook.ended.dtype != bool:
-        raise ValueError(f"{whose}: ended is {outlook.ended.dtype}, but says yes or no; give bool")
+            raise ValueError(f"{source}: {name} has shape {given}, but these rows and actions need {needed}")
+    if step_output.done.dtype != bool:
+        raise ValueError(f"{source}: ended is {step_output.done.dtype}, but says yes or no; give bool")
 
 
 def check_temperature(search: str, temperature: float | Array) -> None:

@@ -13,28 +13,28 @@ import jax.numpy as jnp
 import mctx
 
 from thinking.reasoning.search.interface import (
-    Advance,
+    StepFn,
     Candidates,
-    Outlook,
-    Root,
-    Walk,
-    begin,
-    candidates_of,
-    check_outlook,
+    StepOutput,
+    RootOutput,
+    SearchState,
+    init_search,
+    to_candidates,
+    check_step_output,
     check_root,
-    move,
-    unroll,
+    take_actions,
+    run_search,
 )
 from thinking.types import Array, State
 
-Policy = Callable[..., mctx.PolicyOutput]
+TreePolicy = Callable[..., mctx.PolicyOutput]
 """How a tree grows and what is chosen from it: a policy of mctx, perhaps with options bound by `functools.partial`."""
 
-gumbel: Policy = mctx.gumbel_muzero_policy
+gumbel: TreePolicy = mctx.gumbel_muzero_policy
 """Planning with Gumbel (Danihelka et al. 2022): the choice is an improvement however few simulations there are. Of many
 actions, a large vocabulary, only the likeliest `max_num_considered_actions` after noise are tried, 16 by default."""
 
-muzero: Policy = mctx.muzero_policy
+muzero: TreePolicy = mctx.muzero_policy
 """MuZero (Schrittwieser et al. 2020): the choice is sampled by visits. For the most visited and no noise bind
 `temperature=0.0` and `dirichlet_fraction=0.0`."""
 
@@ -43,7 +43,7 @@ Node = tuple[State, Array]
 """What the tree keeps of a node: leaves [B, ...], and [B] bool whether it has ended."""
 
 
-class Decision(NamedTuple):
+class TreeSearchOutput(NamedTuple):
     """What a tree says of its root.
 
     Attributes:
@@ -55,26 +55,26 @@ class Decision(NamedTuple):
     """
 
     action: Array
-    policy: Array
+    action_weights: Array
     value: Array
-    tree: mctx.Tree
-    spent: Array
+    search_tree: mctx.Tree
+    num_model_calls: Array
 
 
-Cost = Callable[[Decision], Array]
+CostFn = Callable[[TreeSearchOutput], Array]
 """`cost(decision) -> [B] int32`, what a decision and the step taken by it are counted for."""
 
 
 def tree_search(
-    advance: Advance,
-    root: Root,
+    step_fn: StepFn,
+    root: RootOutput,
     key: Array,
     *,
-    simulations: int,
-    policy: Policy = gumbel,
+    num_simulations: int,
+    policy: TreePolicy = gumbel,
     max_depth: int | None = None,
     discount: float | Array = 1.0,
-) -> Decision:
+) -> TreeSearchOutput:
     """One decision. Values are of the rewards to come, of any sign and size; an ended state's is not read.
 
     Without rewards every end would thus be shunned: wrap such a model so that an end earns its value.
@@ -91,19 +91,19 @@ def tree_search(
         max_depth: the most actions from the root to a node; if not given, there is no limit but the simulations.
         discount: of rewards.
     """
-    depth = simulations if max_depth is None else max_depth
-    problems, actions = check_root("tree_search", root, simulations=simulations, max_depth=depth)
+    depth = num_simulations if max_depth is None else max_depth
+    problems, actions = check_root("tree_search", root, simulations=num_simulations, max_depth=depth)
     state, outlook = root
-    logits = jnp.where(outlook.ended[:, None], 0.0, outlook.logits)
+    logits = jnp.where(outlook.done[:, None], 0.0, outlook.logits)
 
-    pack, unpack = _packing(state)
+    pack, unpack = _make_packing(state)
 
-    def recurrent(_, __, action: Array, node: Node) -> tuple[mctx.RecurrentFnOutput, Node]:
+    def recurrent_fn(_, __, action: Array, node: Node) -> tuple[mctx.RecurrentFnOutput, Node]:
         packed, over = node
-        state, outlook = advance(unpack(packed), action)
-        check_outlook("advance's answer", outlook, (problems, actions))
+        state, outlook = step_fn(unpack(packed), action)
+        check_step_output("advance's answer", outlook, (problems, actions))
         # What mctx grows below an ended state counts for nothing.
-        going = ~over & ~outlook.ended
+        going = ~over & ~outlook.done
         answer = mctx.RecurrentFnOutput(
             reward=jnp.where(over, 0.0, outlook.reward),
             discount=jnp.where(going, discount, 0.0),
@@ -115,22 +115,22 @@ def tree_search(
     grown = policy(
         params=(),
         rng_key=key,
-        root=mctx.RootFnOutput(prior_logits=logits, value=outlook.value, embedding=(pack(state), outlook.ended)),
-        recurrent_fn=recurrent,
-        num_simulations=simulations,
+        root=mctx.RootFnOutput(prior_logits=logits, value=outlook.value, embedding=(pack(state), outlook.done)),
+        recurrent_fn=recurrent_fn,
+        num_simulations=num_simulations,
         invalid_actions=jnp.isneginf(logits),
         max_depth=depth,
     )
-    return Decision(
+    return TreeSearchOutput(
         action=grown.action.astype(jnp.int32),
-        policy=grown.action_weights,
+        action_weights=grown.action_weights,
         value=grown.search_tree.summary().value,
-        tree=grown.search_tree.replace(embeddings=_nodes(grown.search_tree.embeddings, unpack)),
-        spent=jnp.where(outlook.ended, 0, simulations),
+        search_tree=grown.search_tree.replace(embeddings=_unpack_nodes(grown.search_tree.embeddings, unpack)),
+        num_model_calls=jnp.where(outlook.done, 0, num_simulations),
     )
 
 
-def _packing(state: State) -> tuple[Callable[[State], State], Callable[[State], State]]:
+def _make_packing(state: State) -> tuple[Callable[[State], State], Callable[[State], State]]:
     """Functions that make one array [R, F] for each dtype of a state's leaves [R, ...], and the leaves again.
 
     A tree reads and writes one node of each row at a time, which costs a CPU as much for a small array as for a large
@@ -156,7 +156,7 @@ def _packing(state: State) -> tuple[Callable[[State], State], Callable[[State], 
     return pack, unpack
 
 
-def _nodes(embeddings: Node, unpack: Callable[[State], State]) -> Node:
+def _unpack_nodes(embeddings: Node, unpack: Callable[[State], State]) -> Node:
     """The states of all nodes, leaves [B, M, ...]; nothing is computed where nobody looks at them."""
     packed, ended = embeddings
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), packed)
@@ -164,16 +164,16 @@ def _nodes(embeddings: Node, unpack: Callable[[State], State]) -> Node:
 
 
 def plan_by_tree(
-    advance: Advance,
-    root: Root,
+    step_fn: StepFn,
+    root: RootOutput,
     key: Array,
     *,
-    simulations: int,
+    num_simulations: int,
     max_steps: int,
-    policy: Policy = gumbel,
+    policy: TreePolicy = gumbel,
     max_depth: int | None = None,
     discount: float | Array = 1.0,
-    cost: Cost = lambda decision: decision.spent + 1,
+    cost_fn: CostFn = lambda decision: decision.num_model_calls + 1,
 ) -> Candidates:
     """Decides by a new tree at every step: one candidate, `N = 1`.
 
@@ -188,28 +188,28 @@ def plan_by_tree(
         discount: of rewards.
         cost: of a decision, summed as `spent`; by default in calls of `advance`.
     """
-    problems, _ = check_root("plan_by_tree", root, simulations=simulations, max_steps=max_steps)
+    problems, _ = check_root("plan_by_tree", root, simulations=num_simulations, max_steps=max_steps)
 
-    def step(time: Array, walk: Walk) -> Walk:
+    def step(time: Array, search_state: SearchState) -> SearchState:
         decision = tree_search(
-            advance,
-            (walk.state, walk.outlook._replace(ended=walk.paths.ended)),
+            step_fn,
+            (search_state.state, search_state.step_output._replace(done=search_state.paths.done)),
             jax.random.fold_in(key, time),
-            simulations=simulations,
+            num_simulations=num_simulations,
             policy=policy,
             max_depth=max_depth,
             discount=discount,
         )
 
-        def counted(state: State, action: Array) -> tuple[State, Outlook]:
+        def step_with_cost(state: State, action: Array) -> tuple[State, StepOutput]:
             # The cost is kept as the candidates' notes are, and so until each path's end.
-            state, outlook = advance(state, action)
-            return state, outlook._replace(note=(outlook.note, cost(decision)))
+            state, outlook = step_fn(state, action)
+            return state, outlook._replace(extra=(outlook.extra, cost_fn(decision)))
 
-        return move(counted, time, walk, decision.action)
+        return take_actions(step_with_cost, time, search_state, decision.action)
 
     state, outlook = root
-    root = state, outlook._replace(note=(outlook.note, jnp.zeros(problems, jnp.int32)))
-    found = candidates_of(unroll(step, begin(root, 1, max_steps), max_steps), problems)
-    notes, costs = found.notes
-    return found._replace(notes=notes, spent=jnp.sum(costs[:, 0], axis=1))
+    root = state, outlook._replace(extra=(outlook.extra, jnp.zeros(problems, jnp.int32)))
+    found = to_candidates(run_search(step, init_search(root, 1, max_steps), max_steps), problems)
+    notes, costs = found.extras
+    return found._replace(extras=notes, num_model_calls=jnp.sum(costs[:, 0], axis=1))

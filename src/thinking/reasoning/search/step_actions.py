@@ -8,22 +8,22 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.reasoning.search.candidates import sample
+from thinking.reasoning.search.candidates import sample_actions
 from thinking.reasoning.search.interface import (
     NO_ACTION,
-    Advance,
+    StepFn,
     Candidates,
-    Outlook,
-    Root,
-    begin,
+    StepOutput,
+    RootOutput,
+    init_search,
     check_root,
     check_temperature,
 )
-from thinking.trees import where_rows
+from thinking.trees import select_rows
 from thinking.types import Array, State
 
 
-class Step(NamedTuple):
+class TokenStep(NamedTuple):
     """Tokens that belong together.
 
     Attributes:
@@ -47,20 +47,20 @@ class StepState(NamedTuple):
     """
 
     state: State
-    proposals: Step
+    proposals: TokenStep
     key: Array
 
 
-def over_steps(
-    advance: Advance,
-    root: Root,
+def make_step_model(
+    step_fn: StepFn,
+    root: RootOutput,
     key: Array,
     *,
-    proposals: int,
-    max_tokens: int,
-    stop: tuple[int, ...],
+    num_proposals: int,
+    max_step_tokens: int,
+    stop_tokens: tuple[int, ...],
     temperature: float | Array = 1.0,
-) -> tuple[Advance, Root]:
+) -> tuple[StepFn, RootOutput]:
     """The same problem with `proposals` actions, each a step of up to `max_tokens` tokens, for any search.
 
     From every state K steps are sampled. Equal ones are merged into the first: the rest is forbidden, and the logit of
@@ -82,49 +82,49 @@ def over_steps(
         stop: the tokens which end a step, and belong to it.
         temperature: by which logits are divided before sampling, more than 0.
     """
-    _, vocabulary = check_root("over_steps", root, proposals=proposals, max_tokens=max_tokens)
+    _, vocabulary = check_root("over_steps", root, proposals=num_proposals, max_tokens=max_step_tokens)
     check_temperature("over_steps", temperature)
-    if any(not 0 <= token < vocabulary for token in stop):
-        raise ValueError(f"over_steps: stop {stop}: the tokens are 0 to {vocabulary - 1}; give some of these")
+    if any(not 0 <= token < vocabulary for token in stop_tokens):
+        raise ValueError(f"over_steps: stop {stop_tokens}: the tokens are 0 to {vocabulary - 1}; give some of these")
 
-    def write(state: State, token: Array) -> Root:
-        state, outlook = advance(state, token)
-        return state, outlook._replace(note=())
+    def write(state: State, token: Array) -> RootOutput:
+        state, outlook = step_fn(state, token)
+        return state, outlook._replace(extra=())
 
-    def propose(state: State, outlook: Outlook, keys: Array, taken: Step) -> Root:
+    def propose(state: State, step_output: StepOutput, keys: Array, taken: TokenStep) -> RootOutput:
         rows = keys.shape[0]
-        forks = jax.vmap(lambda key: jax.random.split(key, proposals + 1))(keys)
-        walk = sample(
+        forks = jax.vmap(lambda key: jax.random.split(key, num_proposals + 1))(keys)
+        walk = sample_actions(
             write,
-            begin((state, outlook._replace(note=())), proposals, max_tokens),
+            init_search((state, step_output._replace(extra=())), num_proposals, max_step_tokens),
             forks[:, 1:].reshape(-1),
             temperature=temperature,
-            max_steps=max_tokens,
-            stop=stop,
+            max_steps=max_step_tokens,
+            stop_actions=stop_tokens,
         )
         paths = walk.paths
-        steps = Step(paths.actions, paths.length, paths.log_prob)
-        steps = jax.tree.map(lambda leaf: leaf.reshape(rows, proposals, *leaf.shape[1:]), steps)
-        said = outlook._replace(logits=_merged(steps.tokens), note=taken)
+        steps = TokenStep(paths.actions, paths.length, paths.log_prob)
+        steps = jax.tree.map(lambda leaf: leaf.reshape(rows, num_proposals, *leaf.shape[1:]), steps)
+        said = step_output._replace(logits=_proposal_logits(steps.tokens), extra=taken)
         return StepState(state, steps, forks[:, 0]), said
 
-    def choose(state: StepState, action: Array) -> Root:
+    def choose(state: StepState, action: Array) -> RootOutput:
         rows = jnp.arange(action.shape[0])
         taken = jax.tree.map(lambda leaf: leaf[rows, action], state.proposals)
         keys = jax.vmap(jax.random.fold_in)(state.key, action)
-        return propose(*_replayed(write, state.state, taken, vocabulary), keys, taken)
+        return propose(*_replay_step(write, state.state, taken, vocabulary), keys, taken)
 
     state, outlook = root
     problems = outlook.value.shape[0]
-    nothing = Step(
-        jnp.full((problems, max_tokens), NO_ACTION, jnp.int32), jnp.zeros(problems, jnp.int32), jnp.zeros(problems)
+    nothing = TokenStep(
+        jnp.full((problems, max_step_tokens), NO_ACTION, jnp.int32), jnp.zeros(problems, jnp.int32), jnp.zeros(problems)
     )
     return choose, propose(state, outlook, jax.random.split(key, problems), nothing)
 
 
-def tokens_of(candidates: Candidates) -> tuple[Array, Array]:
+def concat_steps(candidates: Candidates) -> tuple[Array, Array]:
     """Tokens [B, N, T S] int32 in a row, -1 after the end, and how many [B, N], of candidates found over steps."""
-    tokens, length, _ = candidates.notes
+    tokens, length, _ = candidates.extras
     place = jax.lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
     real = place < length[..., None]
     tokens = jnp.where(real, tokens, NO_ACTION).reshape(*candidates.length.shape, -1)
@@ -132,23 +132,23 @@ def tokens_of(candidates: Candidates) -> tuple[Array, Array]:
     return jnp.take_along_axis(tokens, together, axis=-1), jnp.sum(length, axis=-1)
 
 
-def _merged(tokens: Array) -> Array:
+def _proposal_logits(tokens: Array) -> Array:
     """[R, K] logits of proposals [R, K, S]: how often each was drawn, at its first place."""
     same = jnp.all(tokens[:, :, None] == tokens[:, None], axis=-1)
     first = jnp.argmax(same, axis=-1) == jnp.arange(tokens.shape[1])[None]
     return jnp.where(first, jnp.log(jnp.sum(same, axis=-1).astype(jnp.float32)), -jnp.inf)
 
 
-def _replayed(advance: Advance, state: State, step: Step, vocabulary: int) -> Root:
+def _replay_step(step_fn: StepFn, state: State, step: TokenStep, vocab_size: int) -> RootOutput:
     """Where the step [R, ...] leads."""
     rows = step.length.shape[0]
     # Only what has ended has no token to follow.
-    nothing = Outlook(jnp.zeros((rows, vocabulary)), jnp.zeros(rows), jnp.zeros(rows), jnp.ones(rows, bool))
+    nothing = StepOutput(jnp.zeros((rows, vocab_size)), jnp.zeros(rows), jnp.zeros(rows), jnp.ones(rows, bool))
 
-    def one(place: Array, so_far: Root) -> Root:
+    def one(place: Array, so_far: RootOutput) -> RootOutput:
         state, outlook = so_far
-        following, said = advance(state, jnp.maximum(step.tokens[:, place], 0))
+        following, said = step_fn(state, jnp.maximum(step.tokens[:, place], 0))
         said = said._replace(reward=outlook.reward + said.reward)
-        return where_rows(place < step.length, (following, said), so_far)
+        return select_rows(place < step.length, (following, said), so_far)
 
     return jax.lax.fori_loop(0, jnp.max(step.length), one, (state, nothing))

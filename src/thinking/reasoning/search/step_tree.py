@@ -8,26 +8,26 @@ import jax
 import jax.numpy as jnp
 
 from thinking.networks.decoder import Decoder
-from thinking.reasoning.search.interface import Advance, Outlook, Root, State
-from thinking.reasoning.search.mcts import Decision, plan_by_tree
-from thinking.reasoning.search.step_actions import StepState, over_steps, tokens_of
+from thinking.reasoning.search.interface import StepFn, StepOutput, RootOutput, State
+from thinking.reasoning.search.mcts import TreeSearchOutput, plan_by_tree
+from thinking.reasoning.search.step_actions import StepState, make_step_model, concat_steps
 from thinking.reasoning.search.strategies import STEP_ENDS, Solutions
-from thinking.reasoning.search.token_model import over_tokens
+from thinking.reasoning.search.token_model import make_token_model
 from thinking.text.vocabulary import END
 from thinking.types import Array, Params
 
 
-def by_step_tree(
-    model: Decoder,
+def solve_by_step_tree(
+    decoder: Decoder,
     params: Params,
     key: Array,
     prompts: Array,
     lengths: Array,
     *,
-    proposals: int,
-    simulations: int,
-    max_tokens: int,
-    step_tokens: int,
+    num_proposals: int,
+    num_simulations: int,
+    max_new_tokens: int,
+    max_step_tokens: int,
     max_steps: int,
     temperature: float | Array = 1.0,
 ) -> Solutions:
@@ -50,52 +50,52 @@ def by_step_tree(
         temperature: at which steps are proposed.
     """
     step_key, tree_key = jax.random.split(key)
-    advance, root = over_tokens(model, params, prompts, lengths, max_tokens=max_tokens, stop_tokens=(END,))
-    advance, root = _proposals_noted(
-        *over_steps(
-            *_paid_at_the_end(advance, root),
+    advance, root = make_token_model(decoder, params, prompts, lengths, max_new_tokens=max_new_tokens, stop_tokens=(END,))
+    advance, root = _record_proposals(
+        *make_step_model(
+            *_reward_at_end(advance, root),
             step_key,
-            proposals=proposals,
-            max_tokens=step_tokens,
-            stop=STEP_ENDS,
+            num_proposals=num_proposals,
+            max_step_tokens=max_step_tokens,
+            stop_tokens=STEP_ENDS,
             temperature=temperature,
         )
     )
-    found = plan_by_tree(advance, root, tree_key, simulations=simulations, max_steps=max_steps, cost=_written)
-    taken, proposed = found.notes
-    tokens, length = tokens_of(found._replace(notes=taken))
-    tokens = jnp.pad(jnp.maximum(tokens[:, 0], 0), ((0, 0), (0, max_tokens)))[:, :max_tokens]
-    spent = root[1].note[1] + found.spent + length[:, 0] + jnp.sum(proposed[:, 0], axis=1)
+    found = plan_by_tree(advance, root, tree_key, num_simulations=num_simulations, max_steps=max_steps, cost_fn=_count_tree_tokens)
+    taken, proposed = found.extras
+    tokens, length = concat_steps(found._replace(extras=taken))
+    tokens = jnp.pad(jnp.maximum(tokens[:, 0], 0), ((0, 0), (0, max_new_tokens)))[:, :max_new_tokens]
+    spent = root[1].extra[1] + found.num_model_calls + length[:, 0] + jnp.sum(proposed[:, 0], axis=1)
     return Solutions(tokens, length[:, 0], spent)
 
 
-def _paid_at_the_end(advance: Advance, root: Root) -> tuple[Advance, Root]:
+def _reward_at_end(step_fn: StepFn, root: RootOutput) -> tuple[StepFn, RootOutput]:
     """The model whose texts earn, where they end by themselves, what they were worth right before.
 
     What stands behind an end is never read in training, so nothing is known of its worth.
     """
 
-    def paid(state: tuple[State, Array], action: Array) -> tuple[tuple[State, Array], Outlook]:
+    def rewarded_step_fn(state: tuple[State, Array], action: Array) -> tuple[tuple[State, Array], StepOutput]:
         inner, worth = state
-        inner, outlook = advance(inner, action)
+        inner, outlook = step_fn(inner, action)
         return (inner, outlook.value), outlook._replace(reward=jnp.where(action == END, worth, 0.0))
 
     state, outlook = root
-    return paid, ((state, outlook.value), outlook)
+    return rewarded_step_fn, ((state, outlook.value), outlook)
 
 
-def _proposals_noted(advance: Advance, root: Root) -> tuple[Advance, Root]:
+def _record_proposals(step_fn: StepFn, root: RootOutput) -> tuple[StepFn, RootOutput]:
     """The model over steps, which notes beside each step how many tokens it then proposed."""
 
-    def noted(state: StepState, outlook: Outlook) -> Root:
-        return state, outlook._replace(note=(outlook.note, jnp.sum(state.proposals.length, axis=1)))
+    def add_num_proposed(state: StepState, step_output: StepOutput) -> RootOutput:
+        return state, step_output._replace(extra=(step_output.extra, jnp.sum(state.proposals.length, axis=1)))
 
-    return lambda state, action: noted(*advance(state, action)), noted(*root)
+    return lambda state, action: add_num_proposed(*step_fn(state, action)), add_num_proposed(*root)
 
 
-def _written(decision: Decision) -> Array:
+def _count_tree_tokens(output: TreeSearchOutput) -> Array:
     """[B] int32, the tokens that a tree wrote: at every node but the root those of the step taken and of proposals."""
-    tree = decision.tree
+    tree = output.search_tree
     proposed = tree.embeddings[0].proposals.length
     parent, action = jnp.maximum(tree.parents, 0), jnp.maximum(tree.action_from_parent, 0)
     taken = jnp.take_along_axis(jnp.take_along_axis(proposed, parent[:, :, None], axis=1), action[:, :, None], axis=2)

@@ -13,23 +13,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.batching import in_batches
-from thinking.generation.answers import answers_of
+from thinking.batching import apply_in_batches
+from thinking.generation.answers import find_answers
 from thinking.generation.completions import Completions, generate
 from thinking.generation.sampling import Sampling
 from thinking.networks.decoder import Decoder
 from thinking.reasoning.search.beam_search import beam
 from thinking.reasoning.search.candidates import best_path, majority_vote
 from thinking.reasoning.search.interface import check_budgets
-from thinking.reasoning.search.token_model import over_tokens
-from thinking.text.vocabulary import BACK, DONE, END, PAD, STEP
+from thinking.reasoning.search.token_model import make_token_model
+from thinking.text.vocabulary import BACK, END_THINK, END, PAD, STEP
 from thinking.types import Array, Params
 
-STEP_ENDS = (STEP, BACK, DONE, END)
+STEP_ENDS = (STEP, BACK, END_THINK, END)
 """The tokens that end a step of a text."""
 
 
-class Attempts(NamedTuple):
+class Samples(NamedTuple):
     """What was tried, the earlier first: the first so many are what a smaller budget would have bought.
 
     Attributes:
@@ -37,8 +37,8 @@ class Attempts(NamedTuple):
         spent: [B, M] int32, tokens written for each.
     """
 
-    written: Completions
-    spent: Array
+    completions: Completions
+    num_tokens: Array
 
 
 class Solutions(NamedTuple):
@@ -52,58 +52,58 @@ class Solutions(NamedTuple):
 
     tokens: Array
     length: Array
-    spent: Array
+    num_tokens: Array
 
 
-Choose = Callable[[Completions], Array]
+ChooseFn = Callable[[Completions], Array]
 """`choose(written [B, M, ...]) -> [B] int32`, which attempt is the answer. One without an end is chosen only where
 none has an end, the first."""
 
 
-def by_log_prob(written: Completions) -> Array:
+def choose_by_log_prob(completions: Completions) -> Array:
     """The one that the model finds likeliest."""
-    return _highest(written, jnp.sum(written.log_prob, axis=2))
+    return _choose_highest(completions, jnp.sum(completions.log_prob, axis=2))
 
 
-def by_value(written: Completions) -> Array:
+def choose_by_value(completions: Completions) -> Array:
     """The one that the value head thinks best, once all but its end is written (Cobbe et al. 2021)."""
-    return _highest(written, _last_value(written))
+    return _choose_highest(completions, _last_value(completions))
 
 
-def by_vote(written: Completions) -> Array:
+def choose_by_vote(completions: Completions) -> Array:
     """One with the commonest answer (Wang et al. 2022); of equally common ones, the likelier together."""
-    answers, valid = _answers(written)
-    return majority_vote(answers, valid, jnp.exp(jnp.sum(written.log_prob, axis=2)))
+    answers, valid = _extract_answers(completions)
+    return majority_vote(answers, valid, jnp.exp(jnp.sum(completions.log_prob, axis=2)))
 
 
-def chosen(attempts: Attempts, choose: Choose, count: int | None = None) -> Solutions:
+def choose_solution(samples: Samples, choose_fn: ChooseFn, num_samples: int | None = None) -> Solutions:
     """The answer among the first `count` attempts, all by default, and what these cost.
 
     Raises:
         ValueError: if there are not so many.
     """
-    made = attempts.spent.shape[1]
-    count = made if count is None else count
-    if not 1 <= count <= made:
-        raise ValueError(f"chosen: count {count} is out of range; give 1 to {made}, as many attempts as were made")
-    written = jax.tree.map(lambda leaf: leaf[:, :count], attempts.written)
-    best = choose(written)
+    made = samples.num_tokens.shape[1]
+    num_samples = made if num_samples is None else num_samples
+    if not 1 <= num_samples <= made:
+        raise ValueError(f"chosen: count {num_samples} is out of range; give 1 to {made}, as many attempts as were made")
+    written = jax.tree.map(lambda leaf: leaf[:, :num_samples], samples.completions)
+    best = choose_fn(written)
     problem = jnp.arange(len(best))
-    spent = jnp.sum(attempts.spent[:, :count], axis=1)
+    spent = jnp.sum(samples.num_tokens[:, :num_samples], axis=1)
     return Solutions(written.tokens[problem, best], written.length[problem, best], spent)
 
 
-def sample(
-    model: Decoder,
+def sample_completions(
+    decoder: Decoder,
     params: Params,
     key: Array,
     prompts: Array,
     lengths: Array,
     *,
-    attempts: int,
-    max_tokens: int,
+    num_samples: int,
+    max_new_tokens: int,
     sampling: Sampling = Sampling(),
-) -> Attempts:
+) -> Samples:
     """Attempts side by side, each for itself. One at temperature 0 is the greedy answer.
 
     Args:
@@ -116,24 +116,24 @@ def sample(
         max_tokens: N.
         sampling: how tokens are drawn.
     """
-    check_budgets("sample", attempts=attempts)
-    asked = jnp.repeat(prompts, attempts, axis=0), jnp.repeat(lengths, attempts)
-    written = generate(model, params, key, *asked, max_new_tokens=max_tokens, sampling=sampling, stop_tokens=(END,))
-    written = jax.tree.map(lambda leaf: leaf.reshape(-1, attempts, *leaf.shape[1:]), written)
-    return Attempts(written, written.length)
+    check_budgets("sample", attempts=num_samples)
+    asked = jnp.repeat(prompts, num_samples, axis=0), jnp.repeat(lengths, num_samples)
+    written = generate(decoder, params, key, *asked, max_new_tokens=max_new_tokens, sampling=sampling, stop_tokens=(END,))
+    written = jax.tree.map(lambda leaf: leaf.reshape(-1, num_samples, *leaf.shape[1:]), written)
+    return Samples(written, written.length)
 
 
 def rewrite(
-    model: Decoder,
+    decoder: Decoder,
     params: Params,
     key: Array,
     prompts: Array,
     lengths: Array,
     *,
-    attempts: int,
-    max_tokens: int,
+    num_samples: int,
+    max_new_tokens: int,
     sampling: Sampling = Sampling(),
-) -> Attempts:
+) -> Samples:
     """Attempts one after another: each keeps the one before up to its least certain step, and goes on from there.
 
     The first is the greedy answer. A step is as certain as it is likely, and one that was taken back is let stand as
@@ -150,55 +150,55 @@ def rewrite(
         max_tokens: N.
         sampling: how all but the first are drawn.
     """
-    check_budgets("rewrite", attempts=attempts)
+    check_budgets("rewrite", attempts=num_samples)
 
     def write(key: Array, sampling: Sampling, forced: Array) -> Completions:
         return generate(
-            model,
+            decoder,
             params,
             key,
             prompts,
             lengths,
-            max_new_tokens=max_tokens,
+            max_new_tokens=max_new_tokens,
             sampling=sampling,
             stop_tokens=(END,),
             forced=forced,
         )
 
-    def again(before: tuple[Completions, Array], key: Array) -> tuple[tuple[Completions, Array], Attempts]:
+    def again(before: tuple[Completions, Array], key: Array) -> tuple[tuple[Completions, Array], Samples]:
         written, tried = before
-        kept = _least_certain(written, tried)
-        place = jnp.arange(max_tokens)[None]
-        tried = _noted(written, tried, kept)
+        kept = _find_least_certain_step(written, tried)
+        place = jnp.arange(max_new_tokens)[None]
+        tried = _mark_visited(written, tried, kept)
         written = write(key, sampling, jnp.where(place < kept[:, None], written.tokens, -1))
-        return (written, tried), Attempts(written, written.length - kept)
+        return (written, tried), Samples(written, written.length - kept)
 
-    keys = jax.random.split(key, attempts)
-    first = write(keys[0], Sampling(temperature=0.0), jnp.full((len(prompts), max_tokens), -1, jnp.int32))
-    tried = jnp.zeros((len(prompts), max_tokens), bool)
+    keys = jax.random.split(key, num_samples)
+    first = write(keys[0], Sampling(temperature=0.0), jnp.full((len(prompts), max_new_tokens), -1, jnp.int32))
+    tried = jnp.zeros((len(prompts), max_new_tokens), bool)
     later = jax.lax.scan(again, (first, tried), keys[1:])[1]
-    begun = Attempts(first, first.length)
+    begun = Samples(first, first.length)
     return jax.tree.map(lambda one, more: jnp.moveaxis(jnp.concatenate([one[None], more]), 0, 1), begun, later)
 
 
-def by_beam(
-    model: Decoder,
+def solve_by_beam(
+    decoder: Decoder,
     params: Params,
     prompts: Array,
     lengths: Array,
     *,
     width: int,
-    max_tokens: int,
+    max_new_tokens: int,
     length_penalty: float | Array = 0.0,
 ) -> Solutions:
     """The likeliest whole text that a beam finds; arguments are those of `sample` and of `beam.beam`."""
-    advance, root = over_tokens(model, params, prompts, lengths, max_tokens=max_tokens, stop_tokens=(END,))
-    found = beam(advance, root, width=width, max_steps=max_tokens, length_penalty=length_penalty)
+    advance, root = make_token_model(decoder, params, prompts, lengths, max_new_tokens=max_new_tokens, stop_tokens=(END,))
+    found = beam(advance, root, width=width, max_steps=max_new_tokens, length_penalty=length_penalty)
     actions, length = best_path(found)
-    return Solutions(jnp.maximum(actions, PAD), length, found.spent)
+    return Solutions(jnp.maximum(actions, PAD), length, found.num_model_calls)
 
 
-def in_chunks(method: Callable[..., Any], key: Array, prompts: Array, lengths: Array, rows: int) -> Any:
+def solve_in_batches(solve_fn: Callable[..., Any], key: Array, prompts: Array, lengths: Array, batch_size: int) -> Any:
     """What a method says of many problems, so many at a time, which bounds the memory.
 
     Args:
@@ -214,58 +214,58 @@ def in_chunks(method: Callable[..., Any], key: Array, prompts: Array, lengths: A
 
     def call(chunk: tuple[Array, Array, Array]) -> Any:
         number, asked, length = chunk
-        return method(jax.random.fold_in(key, number[0]), asked, length)
+        return solve_fn(jax.random.fold_in(key, number[0]), asked, length)
 
-    return in_batches(call, (jnp.arange(len(lengths)), prompts, lengths), rows)
-
-
-def _highest(written: Completions, score: Array) -> Array:
-    return jnp.argmax(jnp.where(written.stopped, score, -jnp.inf), axis=1).astype(jnp.int32)
+    return apply_in_batches(call, (jnp.arange(len(lengths)), prompts, lengths), batch_size)
 
 
-def _last_value(written: Completions) -> Array:
+def _choose_highest(completions: Completions, score: Array) -> Array:
+    return jnp.argmax(jnp.where(completions.stopped, score, -jnp.inf), axis=1).astype(jnp.int32)
+
+
+def _last_value(completions: Completions) -> Array:
     """[B, M] what the state is worth in which the last token was written."""
-    last = jnp.maximum(written.length - 1, 0)[:, :, None]
-    return jnp.take_along_axis(written.value, last, axis=2)[:, :, 0]
+    last = jnp.maximum(completions.length - 1, 0)[:, :, None]
+    return jnp.take_along_axis(completions.value, last, axis=2)[:, :, 0]
 
 
-def _answers(written: Completions) -> tuple[Array, Array]:
+def _extract_answers(completions: Completions) -> tuple[Array, Array]:
     """Answers [B, M, N], PAD behind them, and which attempts have one [B, M]."""
-    problems, attempts, width = written.tokens.shape
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), written)
-    start, count, complete = answers_of(flat)
+    problems, attempts, width = completions.tokens.shape
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), completions)
+    start, count, complete = find_answers(flat)
     place = jnp.arange(width)[None]
     shifted = jnp.take_along_axis(flat.tokens, jnp.minimum(start[:, None] + place, width - 1), axis=1)
     answers = jnp.where(place < count[:, None], shifted, PAD)
     return answers.reshape(problems, attempts, width), complete.reshape(problems, attempts)
 
 
-def _begins(written: Completions) -> Array:
+def _is_step_start(completions: Completions) -> Array:
     """[B, N] bool, which tokens are the first of a step."""
-    ends = jnp.isin(written.tokens, jnp.array(STEP_ENDS, jnp.int32))
-    real = jnp.arange(written.tokens.shape[1])[None] < written.length[:, None]
+    ends = jnp.isin(completions.tokens, jnp.array(STEP_ENDS, jnp.int32))
+    real = jnp.arange(completions.tokens.shape[1])[None] < completions.length[:, None]
     return jnp.pad(ends[:, :-1], ((0, 0), (1, 0)), constant_values=True) & real
 
 
-def _untried(begins: Array, tried: Array) -> Array:
+def _is_revisable(is_step_start: Array, visited: Array) -> Array:
     """[B, N] bool, the steps that may be taken back: all, where each was tried."""
-    left = begins & ~tried
-    return jnp.where(jnp.any(left, axis=1, keepdims=True), left, begins)
+    left = is_step_start & ~visited
+    return jnp.where(jnp.any(left, axis=1, keepdims=True), left, is_step_start)
 
 
-def _least_certain(written: Completions, tried: Array) -> Array:
+def _find_least_certain_step(completions: Completions, visited: Array) -> Array:
     """[B] int32, where the least likely step begins, of those that may be taken back."""
-    begins = _begins(written)
+    begins = _is_step_start(completions)
     step = jnp.cumsum(begins, axis=1) - 1
     rows = jnp.arange(len(step))[:, None]
-    likely = jnp.zeros_like(written.log_prob).at[rows, step].add(written.log_prob)
+    likely = jnp.zeros_like(completions.log_prob).at[rows, step].add(completions.log_prob)
     likely = jnp.take_along_axis(likely, step, axis=1)
-    return jnp.argmin(jnp.where(_untried(begins, tried), likely, jnp.inf), axis=1).astype(jnp.int32)
+    return jnp.argmin(jnp.where(_is_revisable(begins, visited), likely, jnp.inf), axis=1).astype(jnp.int32)
 
 
-def _noted(written: Completions, tried: Array, kept: Array) -> Array:
+def _mark_visited(completions: Completions, visited: Array, num_kept: Array) -> Array:
     """Which steps [B, N] have been tried, now that the one at `kept` [B] is, and what follows it is written anew."""
-    place = jnp.arange(tried.shape[1])[None]
-    begins = _begins(written)
-    tried = tried & jnp.any(begins & ~tried, axis=1, keepdims=True)  # once all have been, none has
-    return jnp.where(place < kept[:, None], tried, place == kept[:, None])
+    place = jnp.arange(visited.shape[1])[None]
+    begins = _is_step_start(completions)
+    visited = visited & jnp.any(begins & ~visited, axis=1, keepdims=True)  # once all have been, none has
+    return jnp.where(place < num_kept[:, None], visited, place == num_kept[:, None])

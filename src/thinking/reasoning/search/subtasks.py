@@ -15,18 +15,18 @@ import numpy as np
 
 from thinking.batching import cut_rows
 from thinking.generation.completions import generate
-from thinking.generation.prompts import check_words
+from thinking.generation.prompts import check_tokens
 from thinking.generation.sampling import Sampling
 from thinking.networks.decoder import Decoder
-from thinking.text.vocabulary import ANSWER, ASK, BEGIN, DONE, END, MARKS, THINK, Vocabulary
+from thinking.text.vocabulary import ANSWER, ASK, BEGIN, END_THINK, END, MARKS, THINK, Vocabulary
 from thinking.types import Array, Params
 
 SOLVED, MALFORMED, TOO_LONG = "solved", "malformed", "too long"
-CIRCLE, TOO_DEEP, TOO_MANY = "asks in a circle", "too deep", "too many contexts"
+CYCLE, TOO_DEEP, TOO_MANY = "asks in a circle", "too deep", "too many contexts"
 """How a problem may end: it is solved; a context says what cannot be read, or has no more room; or a thought asks what
 is being asked already, at too great a depth, or too much."""
 
-NARROWEST = 32
+MIN_WIDTH = 32
 """Texts are filled up to so many tokens, or twice as many and so on, so that few shapes are compiled."""
 
 
@@ -44,11 +44,11 @@ class Context:
     """
 
     prompt: tuple[int, ...]
-    written: list[int] = field(default_factory=list)
-    asked: list["Context"] = field(default_factory=list)
+    completion: list[int] = field(default_factory=list)
+    subtasks: list["Context"] = field(default_factory=list)
     answer: list[int] | None = None
     height: int = 1
-    given: int = 0
+    num_subtask_tokens: int = 0
 
 
 class Solution(NamedTuple):
@@ -65,9 +65,9 @@ class Solution(NamedTuple):
 
     answer: list[int]
     outcome: str
-    contexts: int
+    num_contexts: int
     depth: int
-    tokens: int
+    num_tokens: int
     trace: Context
 
 
@@ -79,19 +79,19 @@ class _Task:
     outcome: str | None = None
 
 
-Solve = Callable[[Params, Array, Sequence[Sequence[int]]], list[Solution]]
+SolveFn = Callable[[Params, Array, Sequence[Sequence[int]]], list[Solution]]
 """`solve(params, key, prompts) -> solutions`, one for each prompt; consumes the key."""
 
 
-def solver(
-    model: Decoder,
+def make_solver(
+    decoder: Decoder,
     *,
     max_depth: int,
     max_contexts: int,
-    batch: int = 256,
-    piece: int = 32,
+    batch_size: int = 256,
+    chunk_size: int = 32,
     sampling: Sampling = Sampling(temperature=0.0),
-) -> Solve:
+) -> SolveFn:
     """How a model solves problems by sub-tasks.
 
     Equal texts are gone on with once, and a question that was answered for any problem is not written out again. So
@@ -113,25 +113,25 @@ def solver(
         ValueError: for a limit below 1, or a piece that the context has no room for; by `solve`, for a prompt that is
             empty or too long, or holds what is no word.
     """
-    for name, limit in {"max_depth": max_depth, "max_contexts": max_contexts, "batch": batch, "piece": piece}.items():
+    for name, limit in {"max_depth": max_depth, "max_contexts": max_contexts, "batch": batch_size, "piece": chunk_size}.items():
         if limit < 1:
             raise ValueError(f"recursion: {name} {limit} is out of range; give at least 1")
-    longest = model.context_length - piece
+    longest = decoder.context_length - chunk_size
     if longest < 1:
-        raise ValueError(f"recursion: piece {piece} is out of range; give less than the context, {longest + piece}")
+        raise ValueError(f"recursion: piece {chunk_size} is out of range; give less than the context, {longest + chunk_size}")
 
     @jax.jit
     def write(params: Params, key: Array, texts: Array, lengths: Array) -> tuple[Array, Array]:
-        options = {"max_new_tokens": piece, "sampling": sampling, "stop_tokens": (ANSWER, END)}
-        written = generate(model, params, key, texts, lengths, **options)
+        options = {"max_new_tokens": chunk_size, "sampling": sampling, "stop_tokens": (ANSWER, END)}
+        written = generate(decoder, params, key, texts, lengths, **options)
         return written.tokens, written.length
 
     def go_on(params: Params, key: Array, texts: set[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]]:
         """What is written behind each text; those of like length share a batch."""
         found, ordered = {}, sorted(texts, key=lambda text: (len(text), text))
-        for number, part in enumerate(cut_rows(ordered, batch)):
-            rows, lengths = _filled(part, batch, longest)
-            tokens, count = jax.device_get(write(params, jax.random.fold_in(key, number * batch), rows, lengths))
+        for number, part in enumerate(cut_rows(ordered, batch_size)):
+            rows, lengths = _pad_texts(part, batch_size, longest)
+            tokens, count = jax.device_get(write(params, jax.random.fold_in(key, number * batch_size), rows, lengths))
             for row, text in enumerate(part):
                 found[text] = tokens[row, : count[row]].tolist()
         return found
@@ -140,42 +140,42 @@ def solver(
         for prompt in prompts:
             if not 1 <= len(prompt) <= longest:
                 raise ValueError(f"recursion: a prompt has length {len(prompt)}; allowed is 1 to {longest}")
-            check_words("prompt", prompt, 0, model.vocabulary)
+            check_tokens("prompt", prompt, 0, decoder.vocab_size)
         known: dict[tuple[int, ...], Context] = {}
         tasks = [_Task([Context(tuple(map(int, prompt)))]) for prompt in prompts]
         for number in itertools.count():
             going = {task: _text(task) for task in tasks if task.outcome is None}
             if not going:
-                return [_solution(task) for task in tasks]
+                return [_to_solution(task) for task in tasks]
             new = go_on(params, jax.random.fold_in(key, number), set(going.values()))
             for task, text in going.items():
-                task.stack[-1].written += new[text]
-                _look(task, known, max_depth, max_contexts)
+                task.stack[-1].completion += new[text]
+                _process_completion(task, known, max_depth, max_contexts)
                 if task.outcome is None and len(_text(task)) > longest:
                     task.outcome = TOO_LONG
 
     return solve
 
 
-def outline(context: Context, vocabulary: Vocabulary) -> Iterator[str]:
+def format_trace(context: Context, vocabulary: Vocabulary) -> Iterator[str]:
     """Lines that tell of a context and those beneath: questions and answers; what stood above is not unfolded again."""
     shown: set[tuple[int, ...]] = set()
     left = [(context, 0)]
     while left:
         each, depth = left.pop()
         answer = "?" if each.answer is None else vocabulary.decode(each.answer)
-        again = " (as above)" if each.prompt in shown and each.asked else ""
+        again = " (as above)" if each.prompt in shown and each.subtasks else ""
         yield f"{'  ' * depth}{vocabulary.decode(each.prompt[1:])} {answer}{again}"
         if not again:
-            left += [(child, depth + 1) for child in reversed(each.asked)]
+            left += [(child, depth + 1) for child in reversed(each.subtasks)]
         shown.add(each.prompt)
 
 
-def _look(task: _Task, known: dict[tuple[int, ...], Context], max_depth: int, max_contexts: int) -> None:
+def _process_completion(task: _Task, known: dict[tuple[int, ...], Context], max_depth: int, max_contexts: int) -> None:
     """Ask or answer, if what was written last calls for it."""
     context = task.stack[-1]
-    if context.written[-1] == END:
-        context.answer = None if _thinking(context) else _between(context.written, ANSWER)
+    if context.completion[-1] == END:
+        context.answer = None if _is_in_thought(context) else _tokens_between(context.completion, ANSWER)
         if context.answer is None:
             task.outcome = MALFORMED
             return
@@ -184,74 +184,74 @@ def _look(task: _Task, known: dict[tuple[int, ...], Context], max_depth: int, ma
             task.outcome = SOLVED
             return
         task.stack.pop()
-        task.stack[-1].asked[-1] = kept
-        _put_in(task.stack[-1], kept)
-    elif context.written[-1] == ANSWER and _thinking(context):
-        question = _between(context.written, ASK)
+        task.stack[-1].subtasks[-1] = kept
+        _insert_answer(task.stack[-1], kept)
+    elif context.completion[-1] == ANSWER and _is_in_thought(context):
+        question = _tokens_between(context.completion, ASK)
         if question is None:
             task.outcome = MALFORMED
             return
-        _ask(task, (BEGIN, *question), known, max_depth, max_contexts)
+        _add_subtask(task, (BEGIN, *question), known, max_depth, max_contexts)
 
 
-def _ask(
+def _add_subtask(
     task: _Task, prompt: tuple[int, ...], known: dict[tuple[int, ...], Context], max_depth: int, max_contexts: int
 ) -> None:
     if any(context.prompt == prompt for context in task.stack):
-        task.outcome = CIRCLE
+        task.outcome = CYCLE
         return
     child = known.get(prompt) or Context(prompt)
     depth = len(task.stack) + child.height
     if depth > max_depth:
         task.outcome = TOO_DEEP
         return
-    task.stack[-1].asked.append(child)
+    task.stack[-1].subtasks.append(child)
     for place, context in enumerate(task.stack):
         context.height = max(context.height, depth - place)
-    if len(_within(task.stack[0])) > max_contexts:
+    if len(_reachable_contexts(task.stack[0])) > max_contexts:
         task.outcome = TOO_MANY
     elif child.answer is None:
         task.stack.append(child)
     else:
-        _put_in(task.stack[-1], child)
+        _insert_answer(task.stack[-1], child)
 
 
-def _put_in(context: Context, child: Context) -> None:
-    context.written += child.answer or []
-    context.given += len(child.answer or [])
+def _insert_answer(context: Context, child: Context) -> None:
+    context.completion += child.answer or []
+    context.num_subtask_tokens += len(child.answer or [])
 
 
-def _within(root: Context) -> list[Context]:
+def _reachable_contexts(root: Context) -> list[Context]:
     """All contexts that are reached from one, itself included, each once."""
     found, left = {}, [root]
     while left:
         context = left.pop()
         if context.prompt not in found:
             found[context.prompt] = context
-            left += context.asked
+            left += context.subtasks
     return list(found.values())
 
 
-def _solution(task: _Task) -> Solution:
+def _to_solution(task: _Task) -> Solution:
     root, outcome = task.stack[0], task.outcome or ""
-    every = _within(root)
-    tokens = sum(len(each.written) - each.given for each in every)
+    every = _reachable_contexts(root)
+    tokens = sum(len(each.completion) - each.num_subtask_tokens for each in every)
     return Solution(root.answer or [], outcome, len(every), root.height, tokens, root)
 
 
 def _text(task: _Task) -> tuple[int, ...]:
-    return (*task.stack[-1].prompt, *task.stack[-1].written)
+    return (*task.stack[-1].prompt, *task.stack[-1].completion)
 
 
-def _thinking(context: Context) -> bool:
+def _is_in_thought(context: Context) -> bool:
     """Whether its last token stands in a thought."""
-    return next((token == THINK for token in reversed(context.written) if token in (THINK, DONE)), False)
+    return next((token == THINK for token in reversed(context.completion) if token in (THINK, END_THINK)), False)
 
 
-def _between(written: list[int], mark: int) -> list[int] | None:
+def _tokens_between(completion: list[int], mark: int) -> list[int] | None:
     """What stands between such a mark and the last token; None if that is nothing, or has another mark in it."""
     found: list[int] = []
-    for token in reversed(written[:-1]):
+    for token in reversed(completion[:-1]):
         if token == mark:
             return found[::-1] or None
         if token < len(MARKS):
@@ -260,13 +260,13 @@ def _between(written: list[int], mark: int) -> list[int] | None:
     return None
 
 
-def _filled(texts: Sequence[tuple[int, ...]], rows: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
+def _pad_texts(texts: Sequence[tuple[int, ...]], batch_size: int, max_length: int) -> tuple[np.ndarray, np.ndarray]:
     """Texts as tokens [rows, T] and lengths [rows]; rows that are left over repeat the first."""
-    width, most = NARROWEST, max(map(len, texts))
+    width, most = MIN_WIDTH, max(map(len, texts))
     while width < most:
         width *= 2
-    tokens, lengths = np.zeros((rows, min(width, longest)), np.int32), np.zeros(rows, np.int32)
-    for row in range(rows):
+    tokens, lengths = np.zeros((batch_size, min(width, max_length)), np.int32), np.zeros(batch_size, np.int32)
+    for row in range(batch_size):
         text = texts[row] if row < len(texts) else texts[0]
         tokens[row, : len(text)], lengths[row] = text, len(text)
     return tokens, lengths

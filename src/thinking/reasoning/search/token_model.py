@@ -7,23 +7,23 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from thinking.generation.prompts import check_words, read_prompts
-from thinking.networks.attention.patterns import TopK, parts_of
+from thinking.generation.prompts import check_tokens, read_prompts
+from thinking.networks.attention.patterns import TopK, pattern_parts
 from thinking.networks.cache import Cache
 from thinking.networks.decoder import Decoder
-from thinking.reasoning.search.interface import Advance, Outlook, Root
+from thinking.reasoning.search.interface import StepFn, StepOutput, RootOutput
 from thinking.types import Array, Params
 
 
-def over_tokens(
-    model: Decoder,
+def make_token_model(
+    decoder: Decoder,
     params: Params,
     prompts: Array,
     lengths: Array,
     *,
-    max_tokens: int,
+    max_new_tokens: int,
     stop_tokens: Sequence[int] = (),
-) -> tuple[Advance, Root]:
+) -> tuple[StepFn, RootOutput]:
     """Search among the tokens that a decoder may write: an action is a token, a state is a cache.
 
     A state holds the keys and values of what a path wrote, at most `max_tokens`: this is what a tree keeps for every
@@ -44,21 +44,21 @@ def over_tokens(
     Raises:
         ValueError: for prompts that are empty or too long, and stop tokens outside the vocabulary.
     """
-    if max_tokens < 1:
-        raise ValueError(f"over_tokens: max_tokens {max_tokens} is out of range; give at least 1")
-    check_words("stop_tokens", stop_tokens, 0, model.vocabulary)
-    whole = any(isinstance(part, TopK) for part in parts_of(model.pattern))
-    capacity = prompts.shape[1] + (max_tokens if whole else 0)
-    read, logits, value = read_prompts(model, params, prompts, lengths, capacity=capacity, new=max_tokens)
-    trunk, state = (None, read) if whole else (read, model.begin(len(prompts), max_tokens))
-    room = state.length + max_tokens
+    if max_new_tokens < 1:
+        raise ValueError(f"over_tokens: max_tokens {max_new_tokens} is out of range; give at least 1")
+    check_tokens("stop_tokens", stop_tokens, 0, decoder.vocab_size)
+    whole = any(isinstance(part, TopK) for part in pattern_parts(decoder.pattern))
+    capacity = prompts.shape[1] + (max_new_tokens if whole else 0)
+    read, logits, value = read_prompts(decoder, params, prompts, lengths, capacity=capacity, max_new_tokens=max_new_tokens)
+    trunk, state = (None, read) if whole else (read, decoder.init_cache(len(prompts), max_new_tokens))
+    room = state.length + max_new_tokens
 
-    def advance(state: Cache, action: Array) -> tuple[Cache, Outlook]:
-        reading, state = model.extend(params, state, action[:, None], trunk=trunk)
+    def step_fn(state: Cache, action: Array) -> tuple[Cache, StepOutput]:
+        reading, state = decoder.extend(params, state, action[:, None], prefix_cache=trunk)
         ended = state.length >= jnp.repeat(room, len(action) // len(room))
         for stop in stop_tokens:
             ended = ended | (action == stop)
-        return state, Outlook(reading.logits[:, 0], reading.value[:, 0], jnp.zeros(action.shape), ended)
+        return state, StepOutput(reading.logits[:, 0], reading.value[:, 0], jnp.zeros(action.shape), ended)
 
     nothing = jnp.zeros(len(prompts))
-    return advance, (state, Outlook(logits, value, nothing, nothing.astype(bool)))
+    return step_fn, (state, StepOutput(logits, value, nothing, nothing.astype(bool)))

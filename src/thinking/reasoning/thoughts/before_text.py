@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from thinking.generation.completions import generate
-from thinking.generation.prompts import joined
+from thinking.generation.prompts import concat_completion
 from thinking.networks.cache import Cache
-from thinking.networks.decoder import Decoder, Reading
+from thinking.networks.decoder import Decoder, DecoderOutput
 from thinking.types import Array, Params
 
 Kind = Literal["idle", "plain", "pause", "judged", "supervised"]
@@ -25,7 +25,7 @@ tokens that say nothing (Goyal et al. 2024); a fixed number that the model draws
 thought itself."""
 
 
-class Words(NamedTuple):
+class ThoughtVocabulary(NamedTuple):
     """What a model says: the text's tokens first, then those of thoughts, then the mark that ends a thought.
 
     Attributes:
@@ -33,18 +33,18 @@ class Words(NamedTuple):
         thoughts: tokens of thoughts.
     """
 
-    text: int
-    thoughts: int
+    num_text_tokens: int
+    num_thought_tokens: int
 
     @property
-    def end(self) -> int:
+    def end_token(self) -> int:
         """The mark."""
-        return self.text + self.thoughts
+        return self.num_text_tokens + self.num_thought_tokens
 
     @property
-    def total(self) -> int:
+    def vocab_size(self) -> int:
         """V."""
-        return self.end + 1
+        return self.end_token + 1
 
 
 class Thought(NamedTuple):
@@ -58,10 +58,10 @@ class Thought(NamedTuple):
 
     tokens: Array
     length: Array
-    chosen: Array
+    num_sampled: Array
 
 
-class Said(NamedTuple):
+class LogProbs(NamedTuple):
     """What a model says of rows, in nats.
 
     Attributes:
@@ -73,13 +73,13 @@ class Said(NamedTuple):
     """
 
     context: Array
-    following: Array
+    continuation: Array
     thought: Array
     entropy: Array
-    chosen: Array
+    sampled_mask: Array
 
 
-class Manner(NamedTuple):
+class ThoughtPolicy(NamedTuple):
     """How a model thinks before it goes on with a text.
 
     Attributes:
@@ -88,10 +88,10 @@ class Manner(NamedTuple):
     """
 
     think: Callable[[Params, Array, Array], Thought]
-    read: Callable[[Params, Array, Thought, Array], Said]
+    compute_log_probs: Callable[[Params, Array, Thought, Array], LogProbs]
 
 
-def manner(kind: Kind, model: Decoder, words: Words, most: int) -> Manner:
+def make_thought_policy(kind: Kind, decoder: Decoder, vocabulary: ThoughtVocabulary, max_length: int) -> ThoughtPolicy:
     """The manner of a kind.
 
     Args:
@@ -100,80 +100,80 @@ def manner(kind: Kind, model: Decoder, words: Words, most: int) -> Manner:
         words: of the model.
         most: tokens of a thought before its end; all but supervised thoughts have so many.
     """
-    choices = range(words.text, words.end + (kind == "supervised"))
-    mind = confined(model, choices)
+    choices = range(vocabulary.num_text_tokens, vocabulary.end_token + (kind == "supervised"))
+    mind = constrain_tokens(decoder, choices)
 
     def think(params: Params, key: Array, contexts: Array) -> Thought:
         if kind == "plain":
-            return fixed((), len(contexts))
+            return make_fixed_thought((), len(contexts))
         if kind == "idle":
-            return _idle(words, most, key, len(contexts))
+            return _sample_filler(vocabulary, max_length, key, len(contexts))
         if kind == "pause":
-            return fixed((words.text,) * most + (words.end,), len(contexts))
-        stops = (words.end,) if words.end in choices else ()
-        written = generate(mind, params, key, contexts, max_new_tokens=most, stop_tokens=stops)
-        due = (jnp.arange(most + 1)[None] == written.length[:, None]) & ~written.stopped[:, None]
-        tokens = jnp.where(due, words.end, jnp.pad(written.tokens, ((0, 0), (0, 1))))
+            return make_fixed_thought((vocabulary.num_text_tokens,) * max_length + (vocabulary.end_token,), len(contexts))
+        stops = (vocabulary.end_token,) if vocabulary.end_token in choices else ()
+        written = generate(mind, params, key, contexts, max_new_tokens=max_length, stop_tokens=stops)
+        due = (jnp.arange(max_length + 1)[None] == written.length[:, None]) & ~written.stopped[:, None]
+        tokens = jnp.where(due, vocabulary.end_token, jnp.pad(written.tokens, ((0, 0), (0, 1))))
         return Thought(tokens, written.length + ~written.stopped, written.length)
 
-    def read(params: Params, contexts: Array, thought: Thought, following: Array) -> Said:
-        begin, rows = contexts.shape[1], row(contexts, thought, following)
-        logits, wanted = model.apply(params, rows).logits, jnp.pad(rows[:, 1:], ((0, 0), (0, 1)))
-        text, _ = _told(logits, wanted, range(words.text))
-        thoughts, entropy = _told(logits, wanted, choices)
+    def compute_log_probs(params: Params, contexts: Array, thought: Thought, continuation: Array) -> LogProbs:
+        begin, rows = contexts.shape[1], concat_row(contexts, thought, continuation)
+        logits, wanted = decoder.apply(params, rows).logits, jnp.pad(rows[:, 1:], ((0, 0), (0, 1)))
+        text, _ = _log_probs_and_entropy(logits, wanted, range(vocabulary.num_text_tokens))
+        thoughts, entropy = _log_probs_and_entropy(logits, wanted, choices)
         # Of each place, the token behind it.
         behind = jnp.arange(1, rows.shape[1] + 1)[None]
         resumed = begin + thought.length[:, None]
-        follows = (behind >= resumed) & (behind < resumed + following.shape[1])
-        chosen = (behind >= begin) & (behind < begin + thought.chosen[:, None])
-        return Said(
+        follows = (behind >= resumed) & (behind < resumed + continuation.shape[1])
+        chosen = (behind >= begin) & (behind < begin + thought.num_sampled[:, None])
+        return LogProbs(
             context=jnp.sum(jnp.where(behind < begin, text, 0.0), axis=1),
-            following=jnp.sum(jnp.where(follows, text, 0.0), axis=1),
+            continuation=jnp.sum(jnp.where(follows, text, 0.0), axis=1),
             thought=jnp.where(chosen, thoughts, 0.0),
             entropy=jnp.where(chosen, entropy, 0.0),
-            chosen=chosen.astype(jnp.float32),
+            sampled_mask=chosen.astype(jnp.float32),
         )
 
-    return Manner(think, read)
+    return ThoughtPolicy(think, compute_log_probs)
 
 
-def fixed(tokens: Sequence[int], rows: int) -> Thought:
+def make_fixed_thought(tokens: Sequence[int], batch_size: int) -> Thought:
     """The same thought for every row, which no model chose."""
-    length = jnp.full(rows, len(tokens), jnp.int32)
-    return Thought(jnp.broadcast_to(jnp.array(tokens, jnp.int32), (rows, len(tokens))), length, jnp.zeros_like(length))
+    length = jnp.full(batch_size, len(tokens), jnp.int32)
+    return Thought(jnp.broadcast_to(jnp.array(tokens, jnp.int32), (batch_size, len(tokens))), length, jnp.zeros_like(length))
 
 
-def _idle(words: Words, most: int, key: Array, rows: int) -> Thought:
+def _sample_filler(vocabulary: ThoughtVocabulary, max_length: int, key: Array, batch_size: int) -> Thought:
     length_key, token_key, none_key = jax.random.split(key, 3)
-    length = jax.random.randint(length_key, (rows,), 1, most + 2)
-    length = jnp.where(jax.random.bernoulli(none_key, shape=(rows,)), 0, length)
-    tokens = jax.random.randint(token_key, (rows, most + 1), words.text, words.end)
-    behind = jnp.arange(1, most + 2)[None] - length[:, None]
-    tokens = jnp.where(behind == 0, words.end, jnp.where(behind < 0, tokens, 0))
+    length = jax.random.randint(length_key, (batch_size,), 1, max_length + 2)
+    length = jnp.where(jax.random.bernoulli(none_key, shape=(batch_size,)), 0, length)
+    tokens = jax.random.randint(token_key, (batch_size, max_length + 1), vocabulary.num_text_tokens, vocabulary.end_token)
+    behind = jnp.arange(1, max_length + 2)[None] - length[:, None]
+    tokens = jnp.where(behind == 0, vocabulary.end_token, jnp.where(behind < 0, tokens, 0))
     return Thought(tokens, length, jnp.zeros_like(length))
 
 
-def row(contexts: Array, thought: Thought, following: Array) -> Array:
+def concat_row(contexts: Array, thought: Thought, continuation: Array) -> Array:
     """[B, T] context, thought and what follows, one right behind the other, then zeros."""
     begun = jnp.concatenate([contexts, thought.tokens], axis=1)
-    return joined(begun, contexts.shape[1] + thought.length, following)
+    return concat_completion(begun, contexts.shape[1] + thought.length, continuation)
 
 
-def confined(model: Decoder, choices: range) -> Decoder:
+def constrain_tokens(decoder: Decoder, token_range: range) -> Decoder:
     """A decoder that goes on with no other tokens than these."""
-    word = jnp.arange(model.vocabulary)[None, None]
-    allowed = (word >= choices.start) & (word < choices.stop)
+    word = jnp.arange(decoder.vocab_size)[None, None]
+    allowed = (word >= token_range.start) & (word < token_range.stop)
 
-    def extend(*inputs: Any, **options: Any) -> tuple[Reading, Cache]:
-        reading, cache = model.extend(*inputs, **options)
+    def extend(*inputs: Any, **options: Any) -> tuple[DecoderOutput, Cache]:
+        reading, cache = decoder.extend(*inputs, **options)
         return reading._replace(logits=jnp.where(allowed, reading.logits, -jnp.inf)), cache
 
-    return model._replace(extend=extend)
+    return decoder._replace(extend=extend)
 
 
-def _told(logits: Array, wanted: Array, choices: range) -> tuple[Array, Array]:
+def _log_probs_and_entropy(logits: Array, targets: Array, token_range: range) -> tuple[Array, Array]:
     """[B, T] each: the log-probability of the wanted tokens among some, 0 for others, and the entropy."""
-    logs = jax.nn.log_softmax(logits[..., choices.start : choices.stop])
+    logs = jax.nn.log_softmax(logits[..., token_range.start : token_range.stop])
     # A product, as a gather's gradient is a slow scatter on a CPU.
-    said = jnp.sum(logs * jax.nn.one_hot(wanted - choices.start, len(choices)), axis=-1)
+    said = jnp.sum(logs * jax.nn.one_hot(targets - token_range.start, len(token_range)), axis=-1)
     return said, -jnp.sum(jnp.exp(logs) * logs, axis=-1)

@@ -16,15 +16,15 @@ import optax
 
 from thinking.learning.policy_gradient import masked_mean
 from thinking.learning.returns import group_advantages
-from thinking.reasoning.thoughts.before_text import Manner, Said
+from thinking.reasoning.thoughts.before_text import ThoughtPolicy, LogProbs
 from thinking.train_state import RunnerState, apply_gradients
 from thinking.types import Array, Metrics, Params
 
-Credit = Callable[[Array, int], Array]
+ThoughtAdvantageFn = Callable[[Array, int], Array]
 """`credit(gain [B G], group) -> [B G]`, how much likelier each thought should become, group by group."""
 
 
-class Practice(NamedTuple):
+class ThoughtTraining(NamedTuple):
     """What a step learns from, and how.
 
     Attributes:
@@ -36,24 +36,24 @@ class Practice(NamedTuple):
         entropy_weight: weight of the entropy bonus.
     """
 
-    context: int
-    ahead: int
-    batch: int
-    credit: Credit | None = None
-    group: int = 1
+    context_length: int
+    continuation_length: int
+    batch_size: int
+    advantage_fn: ThoughtAdvantageFn | None = None
+    num_generations: int = 1
     entropy_weight: float = 0.0
 
 
-def by_group(gain: Array, group: int) -> Array:
+def group_relative(gain: Array, num_generations: int) -> Array:
     """How much better a thought did than the others of its window, which it is reinforced by (Shao et al. 2024).
 
     What the reference says is the same for a whole group and falls out; where a thought has no others, it is told from
     the thoughts of all windows, and the reference alone says which windows are hard.
     """
-    return group_advantages(gain, group if group > 1 else len(gain))
+    return group_advantages(gain, num_generations if num_generations > 1 else len(gain))
 
 
-def by_best(gain: Array, group: int) -> Array:
+def best_of_group(gain: Array, num_generations: int) -> Array:
     """1 for the best thought of each window if it beat the reference, else 0: what is imitated.
 
     That is expert iteration (Anthony et al. 2017), or STaR (Zelikman et al. 2022) with a likelihood for an answer.
@@ -62,24 +62,24 @@ def by_best(gain: Array, group: int) -> Array:
         gain: [B G] over the reference.
         group: G.
     """
-    grouped = gain.reshape(-1, group)
-    best = jax.nn.one_hot(jnp.argmax(grouped, axis=1), group) * (grouped > 0)
+    grouped = gain.reshape(-1, num_generations)
+    best = jax.nn.one_hot(jnp.argmax(grouped, axis=1), num_generations) * (grouped > 0)
     return best.reshape(-1)
 
 
-def windows_of_step(tokens: Array, key: Array, batch: int, length: int) -> Array:
+def sample_windows(tokens: Array, key: Array, batch_size: int, length: int) -> Array:
     """[B, length] parts of a text [N] from anywhere; consumes the key."""
-    first = jax.random.randint(key, (batch,), 0, len(tokens) - length + 1)
+    first = jax.random.randint(key, (batch_size,), 0, len(tokens) - length + 1)
     return tokens[first[:, None] + jnp.arange(length)[None]]
 
 
-def policy_loss(said: Said, credit: Array) -> Array:
+def policy_loss(log_probs: LogProbs, advantage: Array) -> Array:
     """[] the loss whose descent makes thoughts likelier by their credit [B], or less likely where it is below 0."""
-    return -masked_mean(jnp.sign(credit)[:, None] * said.thought, said.chosen * jnp.abs(credit)[:, None])
+    return -masked_mean(jnp.sign(advantage)[:, None] * log_probs.thought, log_probs.sampled_mask * jnp.abs(advantage)[:, None])
 
 
-def thinking_step(
-    thinker: Manner, judge: Manner, optimizer: optax.GradientTransformation, tokens: Array, how: Practice
+def make_thought_training_step(
+    thought_policy: ThoughtPolicy, reference_policy: ThoughtPolicy, optimizer: optax.GradientTransformation, tokens: Array, training: ThoughtTraining
 ) -> Callable[[RunnerState, Array], tuple[RunnerState, Metrics]]:
     """`step(state, index) -> (state, metrics)`, a pure function of both.
 
@@ -94,38 +94,38 @@ def thinking_step(
         how: to learn.
     """
 
-    def step(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
-        window_key, think_key = jax.random.split(jax.random.fold_in(state.key, index))
-        window = windows_of_step(tokens, window_key, how.batch, how.context + how.ahead)
-        contexts, following = jnp.split(jnp.repeat(window, how.group, axis=0), [how.context], axis=1)
-        thought = thinker.think(state.train_state.params, think_key, contexts)
-        reference = _judged(judge, state.reference, window, how)
+    def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
+        window_key, think_key = jax.random.split(jax.random.fold_in(runner_state.key, index))
+        window = sample_windows(tokens, window_key, training.batch_size, training.context_length + training.continuation_length)
+        contexts, following = jnp.split(jnp.repeat(window, training.num_generations, axis=0), [training.context_length], axis=1)
+        thought = thought_policy.think(runner_state.train_state.params, think_key, contexts)
+        reference = _reference_log_probs(reference_policy, runner_state.reference, window, training)
 
         def loss(params: Params) -> tuple[Array, Metrics]:
-            said = thinker.read(params, contexts, thought, following)
-            context, ahead = -jnp.mean(said.context) / (how.context - 1), -jnp.mean(said.following) / how.ahead
+            said = thought_policy.compute_log_probs(params, contexts, thought, following)
+            context, ahead = -jnp.mean(said.context) / (training.context_length - 1), -jnp.mean(said.continuation) / training.continuation_length
             total, metrics = context + ahead, {"loss": ahead, "context_loss": context}
-            gain = jax.lax.stop_gradient(said.following) - reference
-            if jax.tree.leaves(state.reference):
+            gain = jax.lax.stop_gradient(said.continuation) - reference
+            if jax.tree.leaves(runner_state.reference):
                 metrics |= {"gain": jnp.mean(gain)}
-            if how.credit is not None:
-                policy, entropy = policy_loss(said, how.credit(gain, how.group)), masked_mean(said.entropy, said.chosen)
-                total += policy - how.entropy_weight * entropy
+            if training.advantage_fn is not None:
+                policy, entropy = policy_loss(said, training.advantage_fn(gain, training.num_generations)), masked_mean(said.entropy, said.sampled_mask)
+                total += policy - training.entropy_weight * entropy
                 length = jnp.mean(thought.length.astype(jnp.float32)) - 1  # without its end
                 metrics |= {"policy_loss": policy, "entropy": entropy, "thought_tokens": length}
             return total, metrics
 
-        gradients, metrics = jax.grad(loss, has_aux=True)(state.train_state.params)
+        gradients, metrics = jax.grad(loss, has_aux=True)(runner_state.train_state.params)
         metrics |= {"gradient_norm": optax.tree.norm(gradients)}
-        return state._replace(train_state=apply_gradients(state.train_state, optimizer, gradients)), metrics
+        return runner_state._replace(train_state=apply_gradients(runner_state.train_state, optimizer, gradients)), metrics
 
     return step
 
 
-def _judged(judge: Manner, reference: Any, window: Array, how: Practice) -> Array:
+def _reference_log_probs(reference_policy: ThoughtPolicy, reference_params: Any, windows: Array, training: ThoughtTraining) -> Array:
     """[B G] how likely what follows is to the reference, in nats; 0 where there is none."""
-    if not jax.tree.leaves(reference):
-        return jnp.zeros(how.batch * how.group)
-    contexts, following = jnp.split(window, [how.context], axis=1)
-    nothing = judge.think(reference, jax.random.key(0), contexts)
-    return jnp.repeat(judge.read(reference, contexts, nothing, following).following, how.group)
+    if not jax.tree.leaves(reference_params):
+        return jnp.zeros(training.batch_size * training.num_generations)
+    contexts, following = jnp.split(windows, [training.context_length], axis=1)
+    nothing = reference_policy.think(reference_params, jax.random.key(0), contexts)
+    return jnp.repeat(reference_policy.compute_log_probs(reference_params, contexts, nothing, following).continuation, training.num_generations)

@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from thinking.networks.blocks import Attend, Block, BlockConfig
+from thinking.networks.blocks import AttendFn, Block, BlockConfig
 from thinking.types import Array
 
-STEEPEST, SHALLOWEST = 4.0, 0.05
+MAX_SLOPE, MIN_SLOPE = 4.0, 0.05
 """How much the logits of the first and of the last head fall with each place of distance."""
 
 
-class Memory(NamedTuple):
+class ReaderCache(NamedTuple):
     """What has been read.
 
     Attributes:
@@ -30,18 +30,18 @@ class Memory(NamedTuple):
     """
 
     layers: tuple[tuple[Array, Array], ...]
-    places: Array
-    seen: Array
+    positions: Array
+    is_visible: Array
 
 
 class Reader(nnx.Module):
     """Blocks and a last norm."""
 
-    def __init__(self, block: BlockConfig, layers: int, rngs: nnx.Rngs) -> None:
-        self.blocks = nnx.List([Block(block, rngs) for _ in range(layers)])
+    def __init__(self, block: BlockConfig, num_layers: int, rngs: nnx.Rngs) -> None:
+        self.blocks = nnx.List([Block(block, rngs) for _ in range(num_layers)])
         self.norm = nnx.RMSNorm(block.width, dtype=block.dtype, rngs=rngs)
 
-    def read(self, x_BxNxD: Array, places: Array, real: Array, room: int) -> Memory:
+    def read(self, x_BxNxD: Array, positions: Array, valid_mask: Array, num_free_slots: int) -> ReaderCache:
         """The memory of rows, with room for more.
 
         Args:
@@ -50,45 +50,45 @@ class Reader(nnx.Module):
             real: [B, N] bool, which of them count.
             room: slots kept free for steps.
         """
-        numbers = jnp.arange(real.shape[1])
-        mask = (numbers[None] <= numbers[:, None])[None] & real[:, None]
+        numbers = jnp.arange(valid_mask.shape[1])
+        mask = (numbers[None] <= numbers[:, None])[None] & valid_mask[:, None]
 
         def attend(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, Array]]:
-            free = [(0, 0), (0, room), (0, 0), (0, 0)]
-            return _fading_attention(q, k, v, mask, places, places), (jnp.pad(k, free), jnp.pad(v, free))
+            free = [(0, 0), (0, num_free_slots), (0, 0), (0, 0)]
+            return _alibi_attention(q, k, v, mask, positions, positions), (jnp.pad(k, free), jnp.pad(v, free))
 
-        layers = self._run(x_BxNxD, places, [attend] * len(self.blocks))[1]
-        return Memory(tuple(layers), *(jnp.pad(each, ((0, 0), (0, room))) for each in (places, real)))
+        layers = self._run(x_BxNxD, positions, [attend] * len(self.blocks))[1]
+        return ReaderCache(tuple(layers), *(jnp.pad(each, ((0, 0), (0, num_free_slots))) for each in (positions, valid_mask)))
 
-    def step(self, memory: Memory, x_BxD: Array, place: Array, slot: Array) -> tuple[Array, Memory]:
+    def step(self, cache: ReaderCache, x_BxD: Array, position: Array, slot: Array) -> tuple[Array, ReaderCache]:
         """What one more token [B, D] at places [B] comes to, [B, D], and the memory with it in a slot, [] int32."""
-        seen, places = memory.seen.at[:, slot].set(True), memory.places.at[:, slot].set(place)
+        seen, positions = cache.is_visible.at[:, slot].set(True), cache.positions.at[:, slot].set(position)
 
-        def attend_to(layer: tuple[Array, Array]) -> Attend:
+        def attend_to(layer: tuple[Array, Array]) -> AttendFn:
             def attend(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, Array]]:
                 keys, values = (old.at[:, slot].set(new[:, 0]) for old, new in zip(layer, (k, v), strict=True))
-                return _fading_attention(q, keys, values, seen[:, None], place[:, None], places), (keys, values)
+                return _alibi_attention(q, keys, values, seen[:, None], position[:, None], positions), (keys, values)
 
             return attend
 
-        hidden, layers = self._run(x_BxD[:, None], place[:, None], [attend_to(layer) for layer in memory.layers])
-        return hidden[:, 0], Memory(tuple(layers), places, seen)
+        hidden, layers = self._run(x_BxD[:, None], position[:, None], [attend_to(layer) for layer in cache.layers])
+        return hidden[:, 0], ReaderCache(tuple(layers), positions, seen)
 
-    def _run(self, x_BxCxD: Array, places: Array, attends: list[Attend]) -> tuple[Array, list[tuple[Array, Array]]]:
+    def _run(self, x_BxCxD: Array, positions: Array, attends: list[AttendFn]) -> tuple[Array, list[tuple[Array, Array]]]:
         kept = []
         for block, attend in zip(self.blocks, attends, strict=True):
-            x_BxCxD, handed = block(x_BxCxD, places, attend)
+            x_BxCxD, handed = block(x_BxCxD, positions, attend)
             kept.append(handed)
         return self.norm(x_BxCxD), kept
 
 
-def _fading_attention(q: Array, k: Array, v: Array, mask: Array, here: Array, there: Array) -> Array:
+def _alibi_attention(q: Array, k: Array, v: Array, mask: Array, query_positions: Array, key_positions: Array) -> Array:
     """[B, Q, H, E] attention of queries at places `here` [B, Q] to keys `there` [B, S] that the mask [B, Q, S] allows.
 
     Every query must see a key.
     """
-    slopes = jnp.geomspace(STEEPEST, SHALLOWEST, q.shape[2])[None, :, None, None]
-    distance = jnp.abs(here[:, :, None] - there[:, None])[:, None].astype(jnp.float32)
+    slopes = jnp.geomspace(MAX_SLOPE, MIN_SLOPE, q.shape[2])[None, :, None, None]
+    distance = jnp.abs(query_positions[:, :, None] - key_positions[:, None])[:, None].astype(jnp.float32)
     logits = jnp.einsum("bqhe,bshe->bhqs", q, k) * q.shape[3] ** -0.5 - slopes * distance
     weights = jax.nn.softmax(jnp.where(mask[:, None], logits, -jnp.inf), axis=-1)
     return jnp.einsum("bhqs,bshe->bqhe", weights, v)

@@ -8,20 +8,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from thinking.reasoning.thoughts.thinker import Thinker, Thinking
+from thinking.reasoning.thoughts.thinker import ThinkingModel, ThinkingOutput
 from thinking.types import Array, Params
 
-Words = Any
+WordBatch = Any
 """Words with `symbols` [B, N], `lengths` [B], `states` [B, N] and `answers` [B], int32."""
 
 
-def exact(model: Thinker, params: Params, words: Words) -> Array:
+def compute_accuracy(model: ThinkingModel, params: Params, words: WordBatch) -> Array:
     """[] the share of words whose likeliest answer is right."""
     thinking = model.think(params, words.symbols, words.lengths)
-    return jnp.mean((jnp.argmax(thinking.answers, axis=-1) == words.answers).astype(jnp.float32))
+    return jnp.mean((jnp.argmax(thinking.answer_logits, axis=-1) == words.answers).astype(jnp.float32))
 
 
-def dependence(model: Thinker, params: Params, words: Words, other: Array) -> Array:
+def compute_dependence(model: ThinkingModel, params: Params, words: WordBatch, other_symbols: Array) -> Array:
     """[N, N], how far the step of each row moves when the symbol of each column is another one.
 
     Args:
@@ -38,30 +38,30 @@ def dependence(model: Thinker, params: Params, words: Words, other: Array) -> Ar
     strangers = jnp.mean(jnp.linalg.norm(before - jnp.roll(before, 1, axis=0), axis=-1), axis=0)
 
     def moved(place: Array) -> Array:
-        symbols = words.symbols.at[:, place].set(other[:, place])
+        symbols = words.symbols.at[:, place].set(other_symbols[:, place])
         after = model.think(params, symbols, words.lengths).hidden
         return jnp.mean(jnp.linalg.norm(after - before, axis=-1), axis=0) / jnp.maximum(strangers, 1e-6)
 
     return jax.lax.map(moved, jnp.arange(words.symbols.shape[1])).T
 
 
-def confusion(thinking: Thinking, states: Array, count: int) -> Array:
+def compute_confusion(output: ThinkingOutput, states: Array, num_states: int) -> Array:
     """[K, S] how often each token was thought where the true state, of S = `count`, was each; `states` is [B, N]."""
-    tokens = jax.nn.one_hot(thinking.thoughts, thinking.logits.shape[2]) * thinking.made[..., None]
-    return jnp.einsum("btk,bts->ks", tokens, jax.nn.one_hot(states[:, : tokens.shape[1]], count))
+    tokens = jax.nn.one_hot(output.thoughts, output.logits.shape[2]) * output.thought_mask[..., None]
+    return jnp.einsum("btk,bts->ks", tokens, jax.nn.one_hot(states[:, : tokens.shape[1]], num_states))
 
 
-def explained(thinking: Thinking, states: Array, count: int) -> Array:
+def compute_explained_variance(output: ThinkingOutput, states: Array, num_states: int) -> Array:
     """[] the share of the variance of the steps' hidden states that their true states explain, 0 to 1.
 
     It is that between the means of the states of `states` [B, N], of which there are `count`. Each step counts about
     its own mean, since where it stands is no thought. States that mean nothing explain about `count / B`.
     """
-    weight = thinking.made.astype(jnp.float32)
-    hidden = thinking.hidden[:, : weight.shape[1]]
+    weight = output.thought_mask.astype(jnp.float32)
+    hidden = output.hidden[:, : weight.shape[1]]
     total = jnp.maximum(jnp.sum(weight, axis=0), 1)[:, None]
     hidden = (hidden - (jnp.sum(hidden * weight[..., None], axis=0) / total)[None]) * weight[..., None]
-    member = jax.nn.one_hot(states[:, : weight.shape[1]], count) * weight[..., None]
+    member = jax.nn.one_hot(states[:, : weight.shape[1]], num_states) * weight[..., None]
     sizes = jnp.maximum(jnp.sum(member, axis=0), 1)
     means = jnp.einsum("bts,btd->tsd", member, hidden) / sizes[..., None]
     between = jnp.sum(sizes[..., None] * means**2)

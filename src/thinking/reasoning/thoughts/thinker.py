@@ -15,12 +15,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from thinking.networks.blocks import BlockConfig
-from thinking.networks.pure import pure
-from thinking.reasoning.thoughts.steps import Choice, Kind, Network, answer_at_once, answer_over_ends, take_steps
+from thinking.networks.pure import make_pure
+from thinking.reasoning.thoughts.steps import GradientEstimator, Kind, Network, answer_at_once, marginalize_over_ends, take_steps
 from thinking.types import Array, Params
 
 
-class Thinking(NamedTuple):
+class ThinkingOutput(NamedTuple):
     """What came of words.
 
     Attributes:
@@ -35,17 +35,17 @@ class Thinking(NamedTuple):
         steps: [B] float32, how many were taken, those that ended at random in the mean.
     """
 
-    answers: Array
+    answer_logits: Array
     hidden: Array
     thoughts: Array
     log_probs: Array
     entropy: Array
     logits: Array
-    made: Array
-    steps: Array
+    thought_mask: Array
+    num_steps: Array
 
 
-class Thinker(NamedTuple):
+class ThinkingModel(NamedTuple):
     """Pure functions; all jit.
 
     Attributes:
@@ -61,26 +61,26 @@ class Thinker(NamedTuple):
     """
 
     init: Callable[[Array], Params]
-    think: Callable[..., Thinking]
-    read: Callable[[Params, Array], Array]
+    think: Callable[..., ThinkingOutput]
+    read_answer: Callable[[Params, Array], Array]
     kind: Kind
-    kinds: int
+    num_thought_tokens: int
 
 
-def thinker(
+def thinking_model(
     *,
     kind: Kind,
-    symbols: int,
-    answers: int,
+    num_symbols: int,
+    num_answers: int,
     block: BlockConfig,
-    layers: int = 1,
-    choice: Choice = "straight_through",
-    kinds: int | None = None,
+    num_layers: int = 1,
+    gradient: GradientEstimator = "straight_through",
+    num_thought_tokens: int | None = None,
     thought_width: int | None = None,
-    ends: bool = False,
+    end_thought: bool = False,
     blind: bool = False,
     split: bool = False,
-) -> Thinker:
+) -> ThinkingModel:
     """A model that thinks.
 
     Args:
@@ -102,15 +102,15 @@ def thinker(
         ValueError: ends go with neither blind nor split, for which each end would need a context of its own.
     """
     apart = (blind or split) and kind != "none"
-    if ends and (blind or split):
+    if end_thought and (blind or split):
         raise ValueError("thinker: ends=True goes with neither blind nor split; leave one of them out")
-    count = answers if kinds is None else kinds
+    count = num_answers if num_thought_tokens is None else num_thought_tokens
 
     def build(key: Array) -> Network:
-        own_head, rngs = kinds is not None, nnx.Rngs(key)
-        return Network(symbols, answers, count, block, layers, own_head, thought_width, ends, split, rngs)
+        own_head, rngs = num_thought_tokens is not None, nnx.Rngs(key)
+        return Network(num_symbols, num_answers, count, block, num_layers, own_head, thought_width, end_thought, split, rngs)
 
-    init, network = pure(build)
+    init, network = make_pure(build)
 
     def think(
         params: Params,
@@ -118,9 +118,9 @@ def thinker(
         lengths: Array,
         key: Array | None = None,
         *,
-        changed: Array | None = None,
-        free: Array | None = None,
-    ) -> Thinking:
+        forced_tokens: Array | None = None,
+        can_end: Array | None = None,
+    ) -> ThinkingOutput:
         built, longest = network(params), words.shape[1]
         symbols, numbers = built.words(words), jnp.arange(longest, dtype=jnp.int32)
         places = jnp.broadcast_to(numbers[None], words.shape)
@@ -130,29 +130,29 @@ def thinker(
             hidden, told = answer_at_once(built, memory, lengths, longest, count)
         else:
             keys = None if key is None else jax.random.split(key, longest)
-            fixed = jnp.full((len(words), thoughts), -1) if changed is None else changed
+            fixed = jnp.full((len(words), thoughts), -1) if forced_tokens is None else forced_tokens
             fixed = jnp.pad(fixed, ((0, 0), (0, longest - thoughts)), constant_values=-1).T
-            needed = jnp.int32(longest) if ends else jnp.max(lengths)
-            hidden, given, told = take_steps(built, kind, choice, memory, needed, keys, fixed, count)
+            needed = jnp.int32(longest) if end_thought else jnp.max(lengths)
+            hidden, given, told = take_steps(built, kind, gradient, memory, needed, keys, fixed, count)
         made = numbers[None, :thoughts] < (lengths if apart else lengths - 1)[:, None]
         steps = jnp.ones(len(lengths)) if kind == "none" else lengths.astype(jnp.float32)
-        if ends and kind != "none":
-            answers, steps = answer_over_ends(built, hidden, lengths, free, drawn=key is not None)
+        if end_thought and kind != "none":
+            answers, steps = marginalize_over_ends(built, hidden, lengths, can_end, is_sampled=key is not None)
             by_itself = (numbers[None, :thoughts] + 1 < steps[:, None]) | (key is not None)
-            made = by_itself if free is None else jnp.where(free[:, None], by_itself, made)
+            made = by_itself if can_end is None else jnp.where(can_end[:, None], by_itself, made)
         elif apart:
-            answers = built.answer(built.last_look(given, lengths, None if blind else symbols))
+            answers = built.answer(built.compute_final_hidden(given, lengths, None if blind else symbols))
         else:
             answers = built.answer(jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0])
-        return Thinking(answers, hidden, *(leaf[:, :thoughts] for leaf in told), made, steps)
+        return ThinkingOutput(answers, hidden, *(leaf[:, :thoughts] for leaf in told), made, steps)
 
-    def read(params: Params, hidden: Array) -> Array:
+    def read_answer(params: Params, hidden: Array) -> Array:
         return network(params).answer(hidden)
 
-    return Thinker(init, think, read, kind, count)
+    return ThinkingModel(init, think, read_answer, kind, count)
 
 
-def converted(params: Params) -> Params:
+def convert_params(params: Params) -> Params:
     """A model that learned to answer at once as one that thinks: its thoughts begin as what it would answer.
 
     Where other blocks find the answer than those that think, both begin as those that found it at once.

@@ -3,7 +3,7 @@
 import dataclasses
 
 from thinking.errors import UserError
-from thinking.experiment import Preset, group, invalid, option
+from thinking.experiment import Preset, group, field_error, option
 from thinking.recipes.graph.config import RandomGraphConfig
 from thinking.recipes.groups import SeedsConfig
 
@@ -17,7 +17,7 @@ class AliasedGraphConfig(RandomGraphConfig):
     def validate(self) -> None:
         """Raises UserError if one node would look like no other."""
         if self.num_nodes % 2:
-            raise invalid("num_nodes", "an even number", take=self.num_nodes - 1)
+            raise field_error("num_nodes", "an even number", suggestion=self.num_nodes - 1)
 
 
 @dataclasses.dataclass(frozen=True)

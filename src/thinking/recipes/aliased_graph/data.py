@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.environments.aliased_graph import Aliased, aliased_world, optimal_hops
+from thinking.environments.aliased_graph import AliasedGraph, make_aliased_graph, compute_optimal_hops
 from thinking.recipes.aliased_graph.config import AliasedGraphConfig
 
 
-def make_worlds(config: AliasedGraphConfig, seeds: range) -> tuple[Aliased, np.ndarray]:
+def make_worlds(config: AliasedGraphConfig, seeds: range) -> tuple[AliasedGraph, np.ndarray]:
     """One world a seed.
 
     Returns:
@@ -21,8 +21,8 @@ def make_worlds(config: AliasedGraphConfig, seeds: range) -> tuple[Aliased, np.n
         ValueError: in one of them no goal can be reached from another node.
     """
     shared, goals = config.num_nodes // 2, max(1, config.num_nodes // 4)
-    worlds = [aliased_world(shared, goals, config.edge_probability, seed) for seed in seeds]
-    optimum = np.stack([optimal_hops(world) for world in worlds])
+    worlds = [make_aliased_graph(shared, goals, config.edge_probability, seed) for seed in seeds]
+    optimum = np.stack([compute_optimal_hops(world) for world in worlds])
     for seed, hops in zip(seeds, optimum, strict=True):
         if not is_counted(hops).any():
             raise ValueError(

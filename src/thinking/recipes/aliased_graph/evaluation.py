@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.environments.aliased_graph import Aliased
+from thinking.environments.aliased_graph import AliasedGraph
 from thinking.guide import GuideState, Plan
 from thinking.guide.react import pursue
 from thinking.recipes.aliased_graph.config import Config
 from thinking.recipes.aliased_graph.data import is_counted
-from thinking.recipes.aliased_graph.model import Condition, make_guide, tag_frequencies
+from thinking.recipes.aliased_graph.model import Condition, make_guide, compute_tag_frequencies
 from thinking.types import Array
 
 
@@ -20,7 +20,7 @@ def react_to_all(
     config: Config,
     condition: Condition,
     states: GuideState,
-    worlds: Aliased,
+    worlds: AliasedGraph,
     frequencies: Array,
     key: Array,
     max_hops: int,
@@ -40,36 +40,36 @@ def react_to_all(
         A plan with the axes [S, N * G, ...].
     """
 
-    def solve(state: GuideState, world: Aliased, frequencies: Array) -> Plan:
-        guide = make_guide(config, condition, condition.make_tagging(frequencies, key), world.observations)
-        start = jnp.repeat(jnp.arange(world.shows.shape[0]), world.goals.shape[0])
-        goal = jnp.tile(world.goals, world.shows.shape[0])
+    def solve(state: GuideState, world: AliasedGraph, frequencies: Array) -> Plan:
+        guide = make_guide(config, condition, condition.make_tagging(frequencies, key), world.num_observations)
+        start = jnp.repeat(jnp.arange(world.node_observations.shape[0]), world.goals.shape[0])
+        goal = jnp.tile(world.goals, world.node_observations.shape[0])
         return pursue(
             lambda memory, target: guide.react(state, memory, target),
-            guide.remember(start.shape[0]),
+            guide.init_memory(start.shape[0]),
             start,
-            world.shows[goal],
-            observe=lambda node: world.shows[node],
-            step=lambda node, action: world.leads[node, action],
-            at_goal=lambda node: node == goal,
+            world.node_observations[goal],
+            observe=lambda node: world.node_observations[node],
+            step=lambda node, action: world.next_nodes[node, action],
+            is_at_goal=lambda node: node == goal,
             max_hops=max_hops,
         )
 
     return jax.jit(jax.vmap(solve))(states, worlds, frequencies)
 
 
-def acting_frequencies(config: Config, worlds: Aliased, plans: Plan) -> Array:
+def compute_acting_frequencies(config: Config, worlds: AliasedGraph, plans: Plan) -> Array:
     """[S, K] how frequent each true tag is where a guide acted, which made plans [S, N * G, ...]."""
 
-    def one(world: Aliased, plan: Plan) -> Array:
-        observations = world.shows[plan.states[:, :-1]]
+    def one(world: AliasedGraph, plan: Plan) -> Array:
+        observations = world.node_observations[plan.states[:, :-1]]
         acted = jnp.arange(observations.shape[1])[None] < plan.hops[:, None]
-        return tag_frequencies(config.guide.num_tags, observations, acted)
+        return compute_tag_frequencies(config.guide.num_tags, observations, acted)
 
     return jax.vmap(one)(worlds, plans)
 
 
-def figures(plans: Plan, optimum: np.ndarray) -> dict[str, int | float | None]:
+def compute_metrics(plans: Plan, optimum: np.ndarray) -> dict[str, int | float | None]:
     """The figures of a row of results, over all worlds; a ratio is None where nothing was solved.
 
     No hop needs a check: the world itself answers an action by an edge or by a refused move.

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from thinking import kernels
 from thinking.guide import Guide, guide, monte_carlo
 from thinking.guide.abstraction import skip_step
-from thinking.guide.tagging import Tagging, drawn, tagged_space, visits
+from thinking.guide.tagging import Tagging, random_tags, tagged_space, visits
 from thinking.recipes.aliased_graph.config import Config
 from thinking.types import Array
 
@@ -40,9 +40,9 @@ def make_conditions(num_tags: int) -> dict[str, Condition]:
     return {
         "tags": Condition(lambda frequencies, key: visits(num_tags), num_tags),
         "tags 0, 1, 2 or more": Condition(lambda frequencies, key: visits(3, cyclic=False), 3),
-        "tags zeroed": Condition(lambda frequencies, key: drawn(jnp.eye(num_tags)[0], key), num_tags),
-        "tags shuffled": Condition(drawn, num_tags),
-        "tags drawn evenly": Condition(lambda frequencies, key: drawn(even, key), num_tags),
+        "tags zeroed": Condition(lambda frequencies, key: random_tags(jnp.eye(num_tags)[0], key), num_tags),
+        "tags shuffled": Condition(random_tags, num_tags),
+        "tags drawn evenly": Condition(lambda frequencies, key: random_tags(even, key), num_tags),
         "no tags, context 2": Condition(lambda frequencies, key: None, 1, context_length=2),
     }
 
@@ -66,7 +66,7 @@ def make_guide(config: Config, condition: Condition, tagging: Tagging | None, nu
     )
 
 
-def tag_frequencies(num_tags: int, observations: Array, counts: Array) -> Array:
+def compute_tag_frequencies(num_tags: int, observations: Array, counts: Array) -> Array:
     """How frequent each true tag is among observations.
 
     Args:

@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thinking.environments.arithmetic.chains import REVISED, WORKED, chain, revised, slipped
+from thinking.environments.arithmetic.chains import REVISED, WORKED, chain, add_self_corrections, inject_error
 from thinking.environments.arithmetic.problems import WORDINGS, Problem
-from thinking.environments.arithmetic.sources import WORDS, problems_of
-from thinking.recipes.arithmetic.rows import VOCABULARY, Prompts, Row, packed, prompts, row, rows
-from thinking.text.packing import Packed
+from thinking.environments.arithmetic.sources import WORD_PROBLEMS, sample_problems
+from thinking.recipes.arithmetic.rows import VOCABULARY, PromptArrays, Example, pack_examples, encode_prompts, encode_example, encode_examples
+from thinking.text.packing import PackedRows
 
 
-class Lessons(NamedTuple):
+class TrainingSet(NamedTuple):
     """Worked texts, source by source.
 
     Attributes:
@@ -21,12 +21,12 @@ class Lessons(NamedTuple):
         longest: tokens of the longest text, prompt and all.
     """
 
-    packed: Packed
+    packed_rows: PackedRows
     starts: list[int]
-    longest: int
+    max_length: int
 
 
-class Exam(NamedTuple):
+class EvaluationSet(NamedTuple):
     """Problems and how they are asked.
 
     Attributes:
@@ -38,23 +38,23 @@ class Exam(NamedTuple):
     """
 
     problems: list[Problem]
-    prompts: Prompts
-    subject: list[str]
+    prompts: PromptArrays
+    subjects: list[str]
     starts: list[int]
-    longest: int
+    max_completion_length: int
 
 
-def lessons(
+def make_training_set(
     sources: Sequence[str],
     style: str = WORKED,
     *,
-    count: int,
-    length: int,
+    num_problems: int,
+    row_length: int,
     seed: int,
-    speech: float = 0.5,
-    least_first: bool = False,
-    slip: float = 0.1,
-) -> Lessons:
+    verbal_fraction: float = 0.5,
+    reverse_digits: bool = False,
+    error_fraction: float = 0.1,
+) -> TrainingSet:
     """Worked texts to learn from.
 
     Args:
@@ -70,27 +70,27 @@ def lessons(
     Raises:
         ValueError: for an unknown source, or a text that is longer than a row.
     """
-    parts: list[Packed] = []
+    parts: list[PackedRows] = []
     longest = 0
     for number, source in enumerate(sources):
-        problems = problems_of(source, count, seed, style=style)
-        written = rows(problems, seed, number, styles=(style,), speech=speech, least_first=least_first, slip=slip)
+        problems = sample_problems(source, num_problems, seed, style=style)
+        written = encode_examples(problems, seed, number, styles=(style,), verbal_fraction=verbal_fraction, reverse_digits=reverse_digits, error_fraction=error_fraction)
         longest = max(longest, *(len(each.tokens) for each in written))
-        parts.append(_packed(written, length, source))
+        parts.append(_pack_rows(written, row_length, source))
     starts = np.cumsum([0, *(len(part.tokens) for part in parts)]).tolist()
-    return Lessons(Packed(*(np.concatenate(leaves) for leaves in zip(*parts, strict=True))), starts, longest)
+    return TrainingSet(PackedRows(*(np.concatenate(leaves) for leaves in zip(*parts, strict=True))), starts, longest)
 
 
-def exam(
+def make_evaluation_set(
     sources: Sequence[str],
     style: str = WORKED,
     *,
-    count: int,
+    num_problems: int,
     seed: int,
     test: bool = True,
-    speech: float = 0.5,
-    least_first: bool = False,
-) -> Exam:
+    verbal_fraction: float = 0.5,
+    reverse_digits: bool = False,
+) -> EvaluationSet:
     """Problems to be asked.
 
     Args:
@@ -108,18 +108,18 @@ def exam(
     rng = np.random.default_rng([seed, test, 2])
     problems, subject, starts = [], [], [0]
     for source in sources:
-        found = problems_of(source, count, seed, test, style)
+        found = sample_problems(source, num_problems, seed, test, style)
         problems += found
-        subject += [f"{source} {each.operation}" if source == WORDS else source for each in found]
+        subject += [f"{source} {each.operation}" if source == WORD_PROBLEMS else source for each in found]
         starts.append(len(problems))
     wordings = [
-        int(rng.integers(1, len(WORDINGS[each.operation]))) if rng.random() < speech else 0 for each in problems
+        int(rng.integers(1, len(WORDINGS[each.operation]))) if rng.random() < verbal_fraction else 0 for each in problems
     ]
-    asked = prompts(problems, style, wordings=wordings, least_first=least_first)
-    return Exam(problems, asked, subject, starts, _longest(problems, asked, style, least_first))
+    asked = encode_prompts(problems, style, wordings=wordings, reverse_digits=reverse_digits)
+    return EvaluationSet(problems, asked, subject, starts, _compute_max_completion(problems, asked, style, reverse_digits))
 
 
-def with_slips(asked: Exam, style: str, *, seed: int, least_first: bool = False) -> Exam:
+def inject_errors(evaluation_set: EvaluationSet, style: str, *, seed: int, reverse_digits: bool = False) -> EvaluationSet:
     """The same problems, each with a thought begun that has just gone wrong: its last step has one wrong digit.
 
     Args:
@@ -130,35 +130,35 @@ def with_slips(asked: Exam, style: str, *, seed: int, least_first: bool = False)
     """
     rng = np.random.default_rng([seed, 3])
     begun = []
-    for problem, tokens, length in zip(asked.problems, asked.prompts.tokens, asked.prompts.lengths, strict=True):
-        steps = chain(problem, WORKED, least_first)
+    for problem, tokens, length in zip(evaluation_set.problems, evaluation_set.prompts.tokens, evaluation_set.prompts.lengths, strict=True):
+        steps = chain(problem, WORKED, reverse_digits)
         place = int(rng.integers(len(steps)))
-        slip = slipped(steps[place], rng)
+        slip = inject_error(steps[place], rng)
         before = [f"{each}<step>" for each in steps]
         if style == REVISED:
-            before = [text for text, _ in revised(steps, 0.0, np.random.default_rng())]  # nothing is left to chance
+            before = [text for text, _ in add_self_corrections(steps, 0.0, np.random.default_rng())]  # nothing is left to chance
         text = f"<think>{''.join(before[:place])}{slip}"
         begun.append([*tokens[:length].tolist(), *VOCABULARY.encode(text)])
     lengths = np.array([len(each) for each in begun], np.int32)
     tokens = np.zeros((len(begun), lengths.max()), np.int32)
     for place, each in zip(tokens, begun, strict=True):
         place[: len(each)] = each
-    return asked._replace(prompts=asked.prompts._replace(tokens=tokens, lengths=lengths))
+    return evaluation_set._replace(prompts=evaluation_set.prompts._replace(tokens=tokens, lengths=lengths))
 
 
-def _longest(problems: Sequence[Problem], asked: Prompts, style: str, least_first: bool) -> int:
+def _compute_max_completion(problems: Sequence[Problem], prompts: PromptArrays, style: str, reverse_digits: bool) -> int:
     """Tokens of the longest worked text behind its prompt; in the REVISED style each step is taken back once."""
     if style == REVISED:
         slips = {"slip": 1.0, "rng": np.random.default_rng(0)}
-        texts = (row(each, style, least_first=least_first, **slips) for each in problems)
-        return max(len(text.tokens) - text.prompt for text in texts)
+        texts = (encode_example(each, style, reverse_digits=reverse_digits, **slips) for each in problems)
+        return max(len(text.tokens) - text.prompt_length for text in texts)
     # A thought between its marks, its steps, a mark between any two; the answer behind its mark, and the end.
-    thought = np.sum(asked.steps > 0, axis=(1, 2)) + np.sum(asked.steps[:, :, 0] > 0, axis=1)
-    return int(np.max(thought + np.sum(asked.answers > 0, axis=1))) + 3
+    thought = np.sum(prompts.steps > 0, axis=(1, 2)) + np.sum(prompts.steps[:, :, 0] > 0, axis=1)
+    return int(np.max(thought + np.sum(prompts.answers > 0, axis=1))) + 3
 
 
-def _packed(written: Sequence[Row], length: int, source: str) -> Packed:
-    longest = max(len(each.tokens) for each in written)
-    if longest > length:
-        raise ValueError(f"length {length}: a text of {source} has {longest} tokens; give a longer row")
-    return packed(written, length)
+def _pack_rows(examples: Sequence[Example], row_length: int, source: str) -> PackedRows:
+    longest = max(len(each.tokens) for each in examples)
+    if longest > row_length:
+        raise ValueError(f"length {row_length}: a text of {source} has {longest} tokens; give a longer row")
+    return pack_examples(examples, row_length)

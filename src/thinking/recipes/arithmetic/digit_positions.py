@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.recipes.arithmetic.rows import VOCABULARY
-from thinking.text.packing import Packed
+from thinking.text.packing import PackedRows
 from thinking.text.vocabulary import ANSWER, STEP, THINK
 from thinking.types import Array
 
-COORDINATES = 3
+NUM_COORDINATES = 3
 QUESTION_PART, THOUGHT_PART, ANSWER_PART = range(3)
 
 CARRY = 9
@@ -33,7 +33,7 @@ CARRY = 9
 _IS_DIGIT = np.isin(np.arange(len(VOCABULARY)), VOCABULARY.encode("0123456789"))
 
 
-def locate(where: Array, token: Array) -> Array:
+def locate(coordinates: Array, token: Array) -> Array:
     """[B, 3] int32, where a token is, given where the one before it was; 0 before the first.
 
     As `generation.completions` asks for it, with `coordinates=COORDINATES`.
@@ -42,7 +42,7 @@ def locate(where: Array, token: Array) -> Array:
         where: [B, 3] int32.
         token: [B] int32.
     """
-    place, slot, part = where[:, 0], where[:, 1], where[:, 2]
+    place, slot, part = coordinates[:, 0], coordinates[:, 1], coordinates[:, 2]
     digit = jnp.asarray(_IS_DIGIT)[token]
     asked = jnp.where(digit, place + 1, 0)
     worked = place + (digit & (slot == CARRY - 1))
@@ -54,7 +54,7 @@ def locate(where: Array, token: Array) -> Array:
     return jnp.stack([place, slot, part], axis=1).astype(jnp.int32)
 
 
-def places(tokens: Array, segments: Array) -> Array:
+def compute_coordinates(tokens: Array, segments: Array) -> Array:
     """[B, T, 3] int32, where tokens of packed rows are; each segment is located by itself, padding is at 0.
 
     Args:
@@ -73,11 +73,11 @@ def places(tokens: Array, segments: Array) -> Array:
         where = jnp.where((segment > 0)[:, None], where, 0)
         return (where, segment), where
 
-    begin = jnp.zeros((len(tokens), COORDINATES), jnp.int32), jnp.zeros(len(tokens), segments.dtype)
+    begin = jnp.zeros((len(tokens), NUM_COORDINATES), jnp.int32), jnp.zeros(len(tokens), segments.dtype)
     return jax.lax.scan(step, begin, (tokens.T, segments.T))[1].swapaxes(0, 1)
 
 
-def shuffle(key: Array, where: Array, highest: int) -> Array:
+def shuffle_digit_positions(key: Array, coordinates: Array, max_position: int) -> Array:
     """The same coordinates with other places, for training: each row draws a permutation of 1 to `highest`.
 
     No order is kept, as a place is only ever compared with itself: so all are seen alike, and all beside each other.
@@ -90,14 +90,14 @@ def shuffle(key: Array, where: Array, highest: int) -> Array:
     Raises:
         ValueError: if there is no place.
     """
-    if highest < 1:
-        raise ValueError(f"shuffle: highest {highest} is out of range; give at least 1")
-    names = jnp.argsort(jax.random.uniform(key, (len(where), highest)), axis=1) + 1
+    if max_position < 1:
+        raise ValueError(f"shuffle: highest {max_position} is out of range; give at least 1")
+    names = jnp.argsort(jax.random.uniform(key, (len(coordinates), max_position)), axis=1) + 1
     names = jnp.pad(names, ((0, 0), (1, 0)))  # place 0 is named 0
-    return jnp.asarray(where).at[:, :, 0].set(jnp.take_along_axis(names, where[:, :, 0], axis=1))
+    return jnp.asarray(coordinates).at[:, :, 0].set(jnp.take_along_axis(names, coordinates[:, :, 0], axis=1))
 
 
-def apart(where: Array, segments: Array) -> Array:
+def separate_texts(coordinates: Array, segments: Array) -> Array:
     """[B, T, 3] int32, the same where each text of a row has places of its own, those behind the text before it.
 
     Texts that see each other then disturb each other no more than the far places of a long text do: a model that has
@@ -108,18 +108,18 @@ def apart(where: Array, segments: Array) -> Array:
         segments: [B, T] int32, 0 in padding.
     """
     rows, width = segments.shape
-    row, place = jnp.arange(rows)[:, None], where[:, :, 0]
+    row, place = jnp.arange(rows)[:, None], coordinates[:, :, 0]
     most = jnp.zeros((rows, width + 1), jnp.int32).at[row, segments].max(place)
     before = jnp.cumsum(most, axis=1) - most
-    return where.at[:, :, 0].add(jnp.where(place > 0, before[row, segments], 0))
+    return coordinates.at[:, :, 0].add(jnp.where(place > 0, before[row, segments], 0))
 
 
-def most_places(rows: Packed) -> int:
+def count_digit_positions(rows: PackedRows) -> int:
     """How many places the texts of a row have together, of the row that has most."""
-    return int(jnp.max(apart(places(rows.tokens, rows.segments), rows.segments)[:, :, 0]))
+    return int(jnp.max(separate_texts(compute_coordinates(rows.tokens, rows.segments), rows.segments)[:, :, 0]))
 
 
-def practised_places(key: Array, tokens: Array, segments: Array, *, highest: int) -> Array:
+def sample_coordinates(key: Array, tokens: Array, segments: Array, *, max_position: int) -> Array:
     """[B, T, 3] int32, places to learn from, as `post_training.fine_tuning` asks for them: apart, and shuffled.
 
     Args:
@@ -128,4 +128,4 @@ def practised_places(key: Array, tokens: Array, segments: Array, *, highest: int
         segments: [B, T] int32, 0 in padding.
         highest: of all places; at least as many as the texts of a row have together.
     """
-    return shuffle(key, apart(places(tokens, segments), segments), highest)
+    return shuffle_digit_positions(key, separate_texts(compute_coordinates(tokens, segments), segments), max_position)

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from thinking.errors import UserError
-from thinking.learning.curriculum import Syllabus, by_level, curriculum, evenly, replay
+from thinking.learning.curriculum import IndexSampler, level_sampler, curriculum, uniform_sampler, prioritized_sampler
 from thinking.recipes.groups import CurriculumConfig
 
 
 def make_sampler(
-    config: CurriculumConfig, starts: Sequence[int], *, count: int, flag: str, prioritized: bool = False
-) -> Syllabus:
+    config: CurriculumConfig, starts: Sequence[int], *, batch_size: int, flag: str, prioritized: bool = False
+) -> IndexSampler:
     """A sampler of the indices of examples.
 
     Args:
@@ -24,7 +24,7 @@ def make_sampler(
         UserError: without a curriculum, the count is greater than the number of examples.
     """
     if config.enabled:
-        return by_level(curriculum(len(starts) - 1, threshold=config.threshold), starts)
-    if count > starts[-1]:
-        raise UserError(f"{flag} {count}: allowed are at most {starts[-1]}, as many as there are")
-    return (replay if prioritized else evenly)(starts[-1])
+        return level_sampler(curriculum(len(starts) - 1, threshold=config.threshold), starts)
+    if batch_size > starts[-1]:
+        raise UserError(f"{flag} {batch_size}: allowed are at most {starts[-1]}, as many as there are")
+    return (prioritized_sampler if prioritized else uniform_sampler)(starts[-1])

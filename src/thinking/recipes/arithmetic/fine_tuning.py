@@ -6,34 +6,34 @@ from collections.abc import Callable
 import optax
 
 from thinking.errors import UserError, name_flags
-from thinking.learning.curriculum import Syllabus
+from thinking.learning.curriculum import IndexSampler
 from thinking.learning.optimizers import adamw, warmup_cosine
 from thinking.networks.decoder import Decoder
-from thinking.reasoning.post_training.fine_tuning import supervised_step
+from thinking.reasoning.post_training.fine_tuning import make_fine_tuning_step
 from thinking.recipes.arithmetic.config import DataConfig, ModelConfig, SFTOptimizerConfig, Style
-from thinking.recipes.arithmetic.datasets import Lessons, lessons
-from thinking.recipes.arithmetic.digit_positions import most_places, practised_places
+from thinking.recipes.arithmetic.datasets import TrainingSet, make_training_set
+from thinking.recipes.arithmetic.digit_positions import count_digit_positions, sample_coordinates
 
 WARMUP_STEPS = 100
 """Steps up to the highest learning rate; a tenth of the schedule, if that is shorter."""
 
 
-def draw_examples(config: DataConfig, style: Style, seed: int) -> Lessons:
+def sample_examples(config: DataConfig, style: Style, seed: int) -> TrainingSet:
     """Worked problems, packed into rows.
 
     Raises:
         UserError: one of them is longer than a row.
     """
     with name_flags(length="--data.row-length"):
-        return lessons(
+        return make_training_set(
             config.sources,
             style,
-            count=config.num_problems,
-            length=config.row_length,
+            num_problems=config.num_problems,
+            row_length=config.row_length,
             seed=seed,
-            speech=config.verbal_fraction,
-            least_first=config.reverse_digits,
-            slip=config.error_fraction,
+            verbal_fraction=config.verbal_fraction,
+            reverse_digits=config.reverse_digits,
+            error_fraction=config.error_fraction,
         )
 
 
@@ -44,11 +44,11 @@ def make_optimizer(config: SFTOptimizerConfig) -> optax.GradientTransformation:
     return adamw(schedule, weight_decay=config.weight_decay)
 
 
-def make_step(
+def make_training_step(
     decoder: Decoder,
     optimizer: optax.GradientTransformation,
-    examples: Lessons,
-    sampler: Syllabus,
+    examples: TrainingSet,
+    sampler: IndexSampler,
     config: ModelConfig,
     batch_size: int,
 ) -> Callable:
@@ -61,9 +61,9 @@ def make_step(
     """
     by_place = {}
     if config.positions == "place":
-        by_place = {"places": functools.partial(practised_places, highest=config.num_digit_positions), "mixed": True}
-        if (most := most_places(examples.packed)) > config.num_digit_positions:
+        by_place = {"places": functools.partial(sample_coordinates, max_position=config.num_digit_positions), "mixed": True}
+        if (most := count_digit_positions(examples.packed_rows)) > config.num_digit_positions:
             flag = f"--model.num-digit-positions {config.num_digit_positions}"
             raise UserError(f"{flag}: a row has {most} digit positions; give at least so many")
     levels = len(examples.starts) - 1
-    return supervised_step(decoder, optimizer, examples.packed, sampler, batch=batch_size, levels=levels, **by_place)
+    return make_fine_tuning_step(decoder, optimizer, examples.packed_rows, sampler, batch_size=batch_size, num_levels=levels, **by_place)

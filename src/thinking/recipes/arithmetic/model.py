@@ -5,7 +5,7 @@ from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
 from thinking.networks.positions import orthogonal, rotary
 from thinking.recipes.arithmetic.config import CONTEXT_LENGTH, ModelConfig
-from thinking.recipes.arithmetic.datasets import Exam
+from thinking.recipes.arithmetic.datasets import EvaluationSet
 from thinking.recipes.arithmetic.rows import VOCABULARY
 
 
@@ -13,15 +13,15 @@ def build_decoder(config: ModelConfig) -> Decoder:
     """A decoder with a value head, the same for every style."""
     position = orthogonal() if config.positions == "place" else rotary()
     return decoder(
-        vocabulary=len(VOCABULARY),
+        vocab_size=len(VOCABULARY),
         context_length=CONTEXT_LENGTH,
-        block=BlockConfig(width=config.width, heads=config.num_heads, gated=config.gated, position=position),
-        layers=config.num_layers,
+        block=BlockConfig(width=config.width, num_heads=config.num_heads, gated=config.gated, position=position),
+        num_layers=config.num_layers,
         value_head=True,
     )
 
 
-def answer_budget(decoder: Decoder, problems: Exam, flag: str) -> int:
+def compute_max_new_tokens(decoder: Decoder, evaluation_set: EvaluationSet, flag: str) -> int:
     """Tokens that an answer may have: as many as the longest worked one, and a few for one that goes astray.
 
     Args:
@@ -32,7 +32,7 @@ def answer_budget(decoder: Decoder, problems: Exam, flag: str) -> int:
     Raises:
         UserError: question and answer do not fit.
     """
-    budget, longest = -(-(problems.longest + 4) // 16) * 16, problems.prompts.tokens.shape[1]
+    budget, longest = -(-(evaluation_set.max_completion_length + 4) // 16) * 16, evaluation_set.prompts.tokens.shape[1]
     if (total := longest + budget) > (most := decoder.context_length):
         raise UserError(f"{flag}: problems of {total} tokens: allowed are {most}; give fewer digits")
     return budget

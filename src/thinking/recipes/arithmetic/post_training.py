@@ -6,34 +6,34 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from thinking.learning.curriculum import Syllabus
+from thinking.learning.curriculum import IndexSampler
 from thinking.learning.optimizers import adamw, warmup_stable_decay
-from thinking.learning.policy_gradient import Update, grpo, imitation, ppo, reinforce
+from thinking.learning.policy_gradient import UpdateFn, grpo, imitation, ppo, reinforce
 from thinking.networks.decoder import Decoder
 from thinking.reasoning.post_training import advantages, rewards, step_advantages
-from thinking.reasoning.post_training.advantages import Credit
-from thinking.reasoning.post_training.training_step import Questions, Rewards, judge_texts, post_training_step
+from thinking.reasoning.post_training.advantages import AdvantageFn
+from thinking.reasoning.post_training.training_step import Prompts, RewardFn, make_evaluate_fn, make_post_training_step
 from thinking.recipes.arithmetic.config import DataConfig, RewardsConfig, RLConfig, Style
-from thinking.recipes.arithmetic.datasets import Exam, exam
+from thinking.recipes.arithmetic.datasets import EvaluationSet, make_evaluation_set
 
 
-def draw_problems(sources: Sequence[str], config: DataConfig, style: Style, seed: int) -> Exam:
+def sample_problems(sources: Sequence[str], config: DataConfig, style: Style, seed: int) -> EvaluationSet:
     """Problems to post-train on; none of them is held out."""
-    return exam(
+    return make_evaluation_set(
         sources,
         style,
-        count=config.num_problems,
+        num_problems=config.num_problems,
         seed=seed,
         test=False,
-        speech=config.verbal_fraction,
-        least_first=config.reverse_digits,
+        verbal_fraction=config.verbal_fraction,
+        reverse_digits=config.reverse_digits,
     )
 
 
-def make_questions(examples: Exam) -> Questions:
+def make_prompts(examples: EvaluationSet) -> Prompts:
     """Prompts on the device, with the answers and the worked steps that rewards read."""
     tokens, lengths, answers, steps = map(jnp.asarray, examples.prompts)
-    return Questions(tokens, lengths, {"answers": answers, "steps": steps})
+    return Prompts(tokens, lengths, {"answers": answers, "steps": steps})
 
 
 def make_optimizer(config: RLConfig) -> optax.GradientTransformation:
@@ -45,19 +45,19 @@ def make_optimizer(config: RLConfig) -> optax.GradientTransformation:
     return adamw(schedule, weight_decay=0.0, b2=0.99)
 
 
-def make_rewards(config: RewardsConfig) -> Rewards:
+def make_reward_fn(config: RewardsConfig) -> RewardFn:
     """The weighted sum of all rewards; each is logged by its name."""
-    return rewards.combined(
-        outcome=(config.outcome_weight, rewards.outcome),
-        process=(config.process_weight, rewards.process),
-        format=(config.format_weight, rewards.format),
-        length=(config.length_weight, rewards.length),
+    return rewards.combine_rewards(
+        outcome=(config.outcome_weight, rewards.outcome_reward),
+        process=(config.process_weight, rewards.process_reward),
+        format=(config.format_weight, rewards.format_reward),
+        length=(config.length_weight, rewards.length_reward),
     )
 
 
 def make_algorithm(
     config: RLConfig, decoder: Decoder, optimizer: optax.GradientTransformation, outcome_weight: float
-) -> tuple[Credit, Update]:
+) -> tuple[AdvantageFn, UpdateFn]:
     """How advantages come of rewards, and how the policy learns from them.
 
     Args:
@@ -66,7 +66,7 @@ def make_algorithm(
         optimizer: of its parameters.
         outcome_weight: what a right answer earns; expert iteration imitates nothing that earns less.
     """
-    judge, by_step = judge_texts(decoder), config.advantage == "step"
+    judge, by_step = make_evaluate_fn(decoder), config.advantage == "step"
     group = config.num_generations
     passes = {"epochs": config.num_epochs, "minibatches": config.num_minibatches}
     weights = {
@@ -76,37 +76,37 @@ def make_algorithm(
     }
     if config.algorithm == "grpo":
         update = grpo(judge, optimizer, **passes, **weights, clip=config.clip, kl_weight=config.kl_weight)
-        return (step_advantages.by_step_group if by_step else advantages.by_group)(group), update
+        return (step_advantages.step_group_relative if by_step else advantages.group_relative)(group), update
     if config.algorithm == "ppo":
         update, decay = ppo(judge, optimizer, **passes, **weights, clip=config.clip), config.gae_lambda
-        return step_advantages.by_step_value(group, decay) if by_step else advantages.by_value(decay), update
+        return step_advantages.step_gae_advantages(group, decay) if by_step else advantages.gae_advantages(decay), update
     if config.algorithm == "reinforce":
-        credit = step_advantages.by_step_return(group) if by_step else advantages.by_return
-        return credit, reinforce(judge, optimizer, **weights, baseline=not by_step)
+        credit = step_advantages.step_returns(group) if by_step else advantages.return_to_go_advantages
+        return credit, reinforce(judge, optimizer, **weights, use_baseline=not by_step)
     update = imitation(judge, optimizer, **passes, value_weight=config.value_weight)
-    return advantages.by_best(group, outcome_weight), update
+    return advantages.best_of_group(group, outcome_weight), update
 
 
-def make_step(
+def make_update_step(
     decoder: Decoder,
     optimizer: optax.GradientTransformation,
-    questions: Questions,
-    sampler: Syllabus,
+    prompts: Prompts,
+    sampler: IndexSampler,
     config: RLConfig,
     rewards_config: RewardsConfig,
     max_new_tokens: int,
 ) -> Callable[..., tuple[Any, ...]]:
     """An update by rewards, as `experiment.training.train` takes it."""
     credit, update = make_algorithm(config, decoder, optimizer, rewards_config.outcome_weight)
-    return post_training_step(
+    return make_post_training_step(
         decoder,
-        questions,
+        prompts,
         sampler,
-        rewards=make_rewards(rewards_config),
-        credit=credit,
+        reward_fn=make_reward_fn(rewards_config),
+        advantage_fn=credit,
         update=update,
-        problems=config.num_prompts,
-        tried=config.num_sampled_prompts,
-        group=config.num_generations,
+        num_prompts=config.num_prompts,
+        num_sampled_prompts=config.num_sampled_prompts,
+        num_generations=config.num_generations,
         max_new_tokens=max_new_tokens,
     )

@@ -10,21 +10,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thinking.environments.arithmetic.chains import DIRECT, REVISED, WORKED, chain, revised
-from thinking.environments.arithmetic.problems import WORDINGS, Problem, answer, question
-from thinking.text.packing import Packed, pack
+from thinking.environments.arithmetic.chains import DIRECT, REVISED, WORKED, chain, add_self_corrections
+from thinking.environments.arithmetic.problems import WORDINGS, Problem, format_answer, format_question
+from thinking.text.packing import PackedRows, pack
 from thinking.text.vocabulary import Vocabulary
 
 SYMBOLS = tuple("0123456789+-*/%=(),r")
-SPEECH = (
+VERBAL_TOKENS = (
     *("Calculate", " the", " sum", " difference", " product", " quotient", " of ", " and ", "What", " is ", " plus "),
     *(" minus ", " times ", " divided", " by ", " modulo ", "Add ", "Subtract ", " from ", "Multiply ", "Divide ", "?"),
 )
-VOCABULARY = Vocabulary(SYMBOLS + SPEECH)
+VOCABULARY = Vocabulary(SYMBOLS + VERBAL_TOKENS)
 """Each digit is a token, each word of the wordings another."""
 
 
-class Row(NamedTuple):
+class Example(NamedTuple):
     """A problem, perhaps a thought, and the answer.
 
     Attributes:
@@ -35,11 +35,11 @@ class Row(NamedTuple):
     """
 
     tokens: list[int]
-    prompt: int
+    prompt_length: int
     weights: list[float]
 
 
-class Prompts(NamedTuple):
+class PromptArrays(NamedTuple):
     """Questions, and by what their answers are judged.
 
     Attributes:
@@ -55,20 +55,20 @@ class Prompts(NamedTuple):
     steps: np.ndarray
 
 
-def prompt(problem: Problem, wording: int = 0, least_first: bool = False) -> list[int]:
+def encode_prompt(problem: Problem, wording: int = 0, reverse_digits: bool = False) -> list[int]:
     """The tokens that ask."""
-    return VOCABULARY.encode("<begin>" + question(problem, wording, least_first))
+    return VOCABULARY.encode("<begin>" + format_question(problem, wording, reverse_digits))
 
 
-def row(
+def encode_example(
     problem: Problem,
     style: str = WORKED,
     *,
     wording: int = 0,
-    least_first: bool = False,
-    slip: float = 0.0,
+    reverse_digits: bool = False,
+    error_fraction: float = 0.0,
     rng: np.random.Generator | None = None,
-) -> Row:
+) -> Example:
     """A problem and its answer.
 
     Args:
@@ -82,24 +82,24 @@ def row(
     Raises:
         ValueError: for an unknown style, or slips without an rng.
     """
-    asked = prompt(problem, wording, least_first)
-    steps = chain(problem, style, least_first)
-    pieces = _asked_and_answered("<step>".join(steps))
+    asked = encode_prompt(problem, wording, reverse_digits)
+    steps = chain(problem, style, reverse_digits)
+    pieces = _split_subtask_answers("<step>".join(steps))
     if style == REVISED:
         if rng is None:
             raise ValueError(f"row: style {style!r} draws slips; give an rng")
-        pieces = revised(steps, slip, rng)
+        pieces = add_self_corrections(steps, error_fraction, rng)
     if style != DIRECT:
         pieces = [("<think>", False), *pieces, ("</think>", False)]
     tokens, weights = list(asked), [0.0] * len(asked)
-    for text, given in [*pieces, (f"<answer>{answer(problem, least_first)}<end>", False)]:
+    for text, given in [*pieces, (f"<answer>{format_answer(problem, reverse_digits)}<end>", False)]:
         written = VOCABULARY.encode(text)
         tokens += written
         weights += [float(not given)] * len(written)
-    return Row(tokens, len(asked), weights)
+    return Example(tokens, len(asked), weights)
 
 
-def _asked_and_answered(thought: str) -> list[tuple[str, bool]]:
+def _split_subtask_answers(thought: str) -> list[tuple[str, bool]]:
     """Pieces of a thought, and of each whether it is the answer of a sub-task.
 
     That is put in by whoever solves it; to learn it would be to learn problems without their thoughts.
@@ -108,16 +108,16 @@ def _asked_and_answered(thought: str) -> list[tuple[str, bool]]:
     return [(piece, index % 2 == 1) for index, piece in enumerate(pieces)]
 
 
-def rows(
+def encode_examples(
     problems: Sequence[Problem],
     seed: int,
     step: int,
     *,
     styles: Sequence[str] = (WORKED,),
-    speech: float = 0.5,
-    least_first: bool = False,
-    slip: float = 0.1,
-) -> list[Row]:
+    verbal_fraction: float = 0.5,
+    reverse_digits: bool = False,
+    error_fraction: float = 0.1,
+) -> list[Example]:
     """One row of each problem, of a style and a wording drawn evenly; a pure function of its arguments.
 
     Args:
@@ -133,27 +133,27 @@ def rows(
     found = []
     for problem in problems:
         style = styles[rng.integers(len(styles))]
-        wording = int(rng.integers(1, len(WORDINGS[problem.operation]))) if rng.random() < speech else 0
-        found.append(row(problem, style, wording=wording, least_first=least_first, slip=slip, rng=rng))
+        wording = int(rng.integers(1, len(WORDINGS[problem.operation]))) if rng.random() < verbal_fraction else 0
+        found.append(encode_example(problem, style, wording=wording, reverse_digits=reverse_digits, error_fraction=error_fraction, rng=rng))
     return found
 
 
-def packed(rows: Sequence[Row], length: int) -> Packed:
+def pack_examples(examples: Sequence[Example], length: int) -> PackedRows:
     """Rows of `length` tokens to train on, with several problems in each.
 
     Raises:
         ValueError: if one does not fit, or there is none.
     """
-    return pack([each.tokens for each in rows], length, [each.weights for each in rows])
+    return pack([each.tokens for each in examples], length, [each.weights for each in examples])
 
 
-def prompts(
+def encode_prompts(
     problems: Sequence[Problem],
     style: str = WORKED,
     *,
     wordings: Sequence[int] | None = None,
-    least_first: bool = False,
-) -> Prompts:
+    reverse_digits: bool = False,
+) -> PromptArrays:
     """Questions as arrays, with what rewards ask for.
 
     Args:
@@ -170,20 +170,20 @@ def prompts(
     wordings = [0] * len(problems) if wordings is None else wordings
     if len(wordings) != len(problems):
         raise ValueError(f"prompts: {len(wordings)} wordings for {len(problems)} problems; give one for each")
-    asked = [prompt(each, wording, least_first) for each, wording in zip(problems, wordings, strict=True)]
-    worked = [[VOCABULARY.encode(step) for step in chain(each, style, least_first)] for each in problems]
+    asked = [encode_prompt(each, wording, reverse_digits) for each, wording in zip(problems, wordings, strict=True)]
+    worked = [[VOCABULARY.encode(step) for step in chain(each, style, reverse_digits)] for each in problems]
     most = max(1, *map(len, worked))
     longest = max((len(step) for steps in worked for step in steps), default=1)
-    filled = [_padded(steps + [[]] * (most - len(steps)), longest) for steps in worked]
-    return Prompts(
-        tokens=_padded(asked),
+    filled = [_pad(steps + [[]] * (most - len(steps)), longest) for steps in worked]
+    return PromptArrays(
+        tokens=_pad(asked),
         lengths=np.array([len(each) for each in asked], np.int32),
-        answers=_padded([VOCABULARY.encode(answer(each, least_first)) for each in problems]),
+        answers=_pad([VOCABULARY.encode(format_answer(each, reverse_digits)) for each in problems]),
         steps=np.stack(filled),
     )
 
 
-def _padded(sequences: Sequence[Sequence[int]], length: int | None = None) -> np.ndarray:
+def _pad(sequences: Sequence[Sequence[int]], length: int | None = None) -> np.ndarray:
     length = max(map(len, sequences)) if length is None else length
     padded = np.zeros((len(sequences), length), np.int32)
     for index, sequence in enumerate(sequences):

@@ -12,15 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem
-from thinking.reasoning.search.strategies import Attempts, Solutions
-from thinking.recipes.arithmetic.rows import VOCABULARY, prompt
+from thinking.reasoning.search.strategies import Samples, Solutions
+from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompt
 from thinking.text.vocabulary import ANSWER, END
 
-Ask = Callable[[Sequence[Sequence[int]]], tuple[list[list[int]], list[int]]]
+AnswerFn = Callable[[Sequence[Sequence[int]]], tuple[list[list[int]], list[int]]]
 """`ask(prompts) -> (completions, tokens)`: what the model writes for each prompt, and how many tokens it took."""
 
 
-class Checked(NamedTuple):
+class Verification(NamedTuple):
     """Which attempts stand their check.
 
     Attributes:
@@ -28,11 +28,11 @@ class Checked(NamedTuple):
         spent: [B, M] int, tokens written to check each; an answer that was checked before costs nothing.
     """
 
-    stands: np.ndarray
-    spent: np.ndarray
+    is_verified: np.ndarray
+    num_tokens: np.ndarray
 
 
-def opposite(problem: Problem, said: str) -> tuple[Problem, str] | None:
+def make_inverse_problem(problem: Problem, answer: str) -> tuple[Problem, str] | None:
     """The question that checks an answer, and what must come out; None where there is none.
 
     Sums are checked by differences and differences by sums, products by quotients and quotients without a remainder by
@@ -42,8 +42,8 @@ def opposite(problem: Problem, said: str) -> tuple[Problem, str] | None:
         problem: what was asked.
         said: its answer, most significant digits first.
     """
-    number = re.fullmatch(r"(-?\d+)(?:r(\d+))?", said)
-    if problem.nested or number is None or (number[2] is not None) != (problem.operation == DIVIDE):
+    number = re.fullmatch(r"(-?\d+)(?:r(\d+))?", answer)
+    if problem.is_nested or number is None or (number[2] is not None) != (problem.operation == DIVIDE):
         return None
     found, (left, right) = int(number[1]), problem.values[:2]
     question, wanted = None, left
@@ -60,7 +60,7 @@ def opposite(problem: Problem, said: str) -> tuple[Problem, str] | None:
     return None if question is None else (question, str(wanted))
 
 
-def checked(ask: Ask, problems: Sequence[Problem], attempts: Attempts, least_first: bool = False) -> Checked:
+def verify_samples(answer_fn: AnswerFn, problems: Sequence[Problem], samples: Samples, reverse_digits: bool = False) -> Verification:
     """Ask the opposite of every different answer, once.
 
     Args:
@@ -69,18 +69,18 @@ def checked(ask: Ask, problems: Sequence[Problem], attempts: Attempts, least_fir
         attempts: at them, on the host.
         least_first: how numbers are written.
     """
-    shape = attempts.spent.shape
+    shape = samples.num_tokens.shape
     stands, spent = np.zeros(shape, bool), np.zeros(shape, np.int64)
     questions: dict[tuple[int, str], tuple[list[int], str]] = {}
     said = np.full(shape, "", object)
     for place in np.ndindex(shape):
-        said[place] = _answer(attempts.written.tokens[place], least_first)
-        found = opposite(problems[place[0]], said[place])
+        said[place] = _extract_answer(samples.completions.tokens[place], reverse_digits)
+        found = make_inverse_problem(problems[place[0]], said[place])
         if found is not None and (place[0], said[place]) not in questions:
-            questions[place[0], said[place]] = prompt(found[0], 0, least_first), found[1]
-    written, tokens = ask([asked for asked, _ in questions.values()])
+            questions[place[0], said[place]] = encode_prompt(found[0], 0, reverse_digits), found[1]
+    written, tokens = answer_fn([asked for asked, _ in questions.values()])
     results = {
-        key: (_answer(text, least_first) == wanted, cost)
+        key: (_extract_answer(text, reverse_digits) == wanted, cost)
         for (key, (_, wanted)), text, cost in zip(questions.items(), written, tokens, strict=True)
     }
     for place in np.ndindex(shape):
@@ -88,10 +88,10 @@ def checked(ask: Ask, problems: Sequence[Problem], attempts: Attempts, least_fir
         stands[place] = results.get(key, (False, 0))[0]
         if key in results and said[place] not in said[place[0], : place[1]]:
             spent[place] = results[key][1]
-    return Checked(stands, spent)
+    return Verification(stands, spent)
 
 
-def first_that_stands(attempts: Attempts, found: Checked, otherwise: np.ndarray, count: int) -> Solutions:
+def choose_first_verified(samples: Samples, verification: Verification, fallback: np.ndarray, num_samples: int) -> Solutions:
     """Sequential revision: attempts are made and checked until one stands; if none does, another choice counts.
 
     Args:
@@ -100,16 +100,16 @@ def first_that_stands(attempts: Attempts, found: Checked, otherwise: np.ndarray,
         otherwise: [B], the attempt that counts where none stands, below `count`.
         count: the most attempts.
     """
-    stands = found.stands[:, :count]
+    stands = verification.is_verified[:, :num_samples]
     first, any_stands = np.argmax(stands, axis=1), np.any(stands, axis=1)
-    best = np.where(any_stands, first, otherwise)
-    made = np.arange(count)[None] <= np.where(any_stands, first, count - 1)[:, None]
-    spent = np.sum(np.where(made, attempts.spent[:, :count] + found.spent[:, :count], 0), axis=1)
+    best = np.where(any_stands, first, fallback)
+    made = np.arange(num_samples)[None] <= np.where(any_stands, first, num_samples - 1)[:, None]
+    spent = np.sum(np.where(made, samples.num_tokens[:, :num_samples] + verification.num_tokens[:, :num_samples], 0), axis=1)
     problem = np.arange(len(best))
-    return Solutions(attempts.written.tokens[problem, best], attempts.written.length[problem, best], spent)
+    return Solutions(samples.completions.tokens[problem, best], samples.completions.length[problem, best], spent)
 
 
-def _answer(tokens: Sequence[int], least_first: bool) -> str:
+def _extract_answer(tokens: Sequence[int], reverse_digits: bool) -> str:
     """What stands between the last answer mark and the end, most significant digits first; empty without both."""
     tokens = list(map(int, tokens))
     if END not in tokens or ANSWER not in tokens[: tokens.index(END)]:
@@ -117,4 +117,4 @@ def _answer(tokens: Sequence[int], least_first: bool) -> str:
     tokens = tokens[: tokens.index(END)]
     start = len(tokens) - tokens[::-1].index(ANSWER)
     text = VOCABULARY.decode(tokens[start:])
-    return re.sub(r"\d+", lambda digits: digits[0][::-1], text) if least_first else text
+    return re.sub(r"\d+", lambda digits: digits[0][::-1], text) if reverse_digits else text

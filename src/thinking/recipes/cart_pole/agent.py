@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.environments.control import World
+from thinking.environments.control import ControlEnv
 from thinking.guide import Guide, GuideState
 from thinking.guide.hippocampus import Memory, append
 from thinking.guide.react import Reaction
 from thinking.learning.replay_buffer import Episodes
-from thinking.learning.rollouts import Pursue
+from thinking.learning.rollouts import PolicyFn
 from thinking.types import Array
 
 
-class Scale(NamedTuple):
+class ObservationNormalizer(NamedTuple):
     """How observations are brought to mean 0 and spread 1: sums over what the first course saw.
 
     Attributes:
@@ -30,32 +30,32 @@ class Scale(NamedTuple):
 
     count: Array
     total: Array
-    squares: Array
+    total_of_squares: Array
 
     def __call__(self, observation: Array) -> Array:
         """The scaled observation [..., O]."""
-        mean, spread = self._moments(observation.shape)
+        mean, spread = self._mean_and_std(observation.shape)
         return (observation - mean) / spread
 
-    def undo(self, scaled: Array) -> Array:
+    def denormalize(self, normalized: Array) -> Array:
         """The observation [..., O] of a scaled one."""
-        mean, spread = self._moments(scaled.shape)
-        return scaled * spread + mean
+        mean, spread = self._mean_and_std(normalized.shape)
+        return normalized * spread + mean
 
-    def see(self, episodes: Episodes) -> "Scale":
+    def update(self, episodes: Episodes) -> "ObservationNormalizer":
         """With the states of more episodes in the sums."""
         real = jnp.arange(episodes.states.shape[1])[None] <= episodes.length[:, None]
         states = jnp.where(real[..., None], episodes.states, 0)
-        return Scale(
+        return ObservationNormalizer(
             self.count + jnp.sum(real),
             self.total + jnp.sum(states, axis=(0, 1)),
-            self.squares + jnp.sum(states**2, axis=(0, 1)),
+            self.total_of_squares + jnp.sum(states**2, axis=(0, 1)),
         )
 
-    def _moments(self, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    def _mean_and_std(self, shape: tuple[int, ...]) -> tuple[Array, Array]:
         count = jnp.maximum(self.count, 1)
         mean = self.total / count
-        spread = jnp.sqrt(jnp.maximum(self.squares / count - mean**2, 0))
+        spread = jnp.sqrt(jnp.maximum(self.total_of_squares / count - mean**2, 0))
         spread = jnp.where(spread > 1e-6, spread, 1.0)
         return jnp.broadcast_to(mean, shape), jnp.broadcast_to(spread, shape)
 
@@ -81,20 +81,20 @@ class Agent(NamedTuple):
     """
 
     guide: GuideState
-    average: GuideState
-    champion: GuideState
-    store: Episodes
+    ema_params: GuideState
+    best_state: GuideState
+    buffer: Episodes
     values: Array
-    scale: Scale
-    steps: Array
-    judged: Array
-    best: Array
-    lived: Array
+    normalizer: ObservationNormalizer
+    num_env_steps: Array
+    eval_return: Array
+    best_eval_return: Array
+    training_return: Array
     history: Array
     key: Array
 
 
-class Aim(NamedTuple):
+class ReturnTarget(NamedTuple):
     """What is asked of an agent.
 
     Attributes:
@@ -104,10 +104,10 @@ class Aim(NamedTuple):
     """
 
     value: Array
-    paced: bool
+    update_return_to_go: bool
 
 
-class Pursuit(NamedTuple):
+class PolicyCarry(NamedTuple):
     """What an acting guide carries along.
 
     Attributes:
@@ -117,18 +117,18 @@ class Pursuit(NamedTuple):
     """
 
     memory: Memory
-    value: Array
-    gained: Array
+    target_value: Array
+    return_so_far: Array
 
 
-def best_aim(agent: Agent, paced: bool) -> Aim:
+def best_return_target(agent: Agent, update_return_to_go: bool) -> ReturnTarget:
     """What to ask for to get the best: the highest value that a kept episode began with, or had on average."""
-    if paced:
-        return Aim(jnp.max(agent.values[:, 0]), paced)
-    return Aim(jnp.max(jnp.sum(agent.values, axis=1) / jnp.maximum(agent.store.length, 1)), paced)
+    if update_return_to_go:
+        return ReturnTarget(jnp.max(agent.values[:, 0]), update_return_to_go)
+    return ReturnTarget(jnp.max(jnp.sum(agent.values, axis=1) / jnp.maximum(agent.buffer.length, 1)), update_return_to_go)
 
 
-def aim_at(agent: Agent, wanted: float | Array, paced: bool) -> Aim:
+def make_return_target(agent: Agent, target_return: float | Array, update_return_to_go: bool) -> ReturnTarget:
     """What to ask for to get a return: read off the kept episodes' beginnings, and paced.
 
     Args:
@@ -136,23 +136,23 @@ def aim_at(agent: Agent, wanted: float | Array, paced: bool) -> Aim:
         wanted: [] the return.
         paced: how the best is asked for, which is what a return gets that no kept episode surpasses.
     """
-    store, best = agent.store, best_aim(agent, paced)
+    store, best = agent.buffer, best_return_target(agent, update_return_to_go)
     returns = jnp.where(store.length > 0, store.returns, jnp.inf)
     order = jnp.argsort(returns)
     known = jnp.sum(store.length > 0)
     # Places that hold nothing repeat the best one.
     order = order[jnp.minimum(jnp.arange(order.shape[0]), jnp.maximum(known - 1, 0))]
-    value = jnp.interp(wanted, returns[order], agent.values[order, 0])
-    return Aim(jnp.where(wanted >= jnp.max(store.returns), best.value, value), True)
+    value = jnp.interp(target_return, returns[order], agent.values[order, 0])
+    return ReturnTarget(jnp.where(target_return >= jnp.max(store.returns), best.value, value), True)
 
 
-def begin_pursuit(guide: Guide, aim: Aim, count: int) -> Pursuit:
+def init_policy_carry(guide: Guide, return_target: ReturnTarget, num_envs: int) -> PolicyCarry:
     """E empty memories, and what is asked of each."""
-    value = jnp.broadcast_to(jnp.asarray(aim.value, jnp.float32), (count,))
-    return Pursuit(guide.remember(count), value, jnp.zeros(count, jnp.float32))
+    value = jnp.broadcast_to(jnp.asarray(return_target.value, jnp.float32), (num_envs,))
+    return PolicyCarry(guide.init_memory(num_envs), value, jnp.zeros(num_envs, jnp.float32))
 
 
-class Actor(NamedTuple):
+class GuideActor(NamedTuple):
     """How a guide acts in a world.
 
     Attributes:
@@ -161,35 +161,35 @@ class Actor(NamedTuple):
         discount: of state values.
     """
 
-    world: World
+    env: ControlEnv
     guide: Guide
     discount: float
 
     def act(
-        self, agent: Agent, pursuit: Pursuit, paced: bool, observation: Array, gained: Array
-    ) -> tuple[Pursuit, Reaction]:
+        self, agent: Agent, carry: PolicyCarry, update_return_to_go: bool, observation: Array, return_so_far: Array
+    ) -> tuple[PolicyCarry, Reaction]:
         """What the guide does about observations [E, O], having gained [E]."""
-        low, high = self.world.rewards
-        reward = (gained - pursuit.gained - low) / (high - low)
-        value = pursuit.value
-        if paced:
+        low, high = self.env.reward_range
+        reward = (return_so_far - carry.return_so_far - low) / (high - low)
+        value = carry.target_value
+        if update_return_to_go:
             following = jnp.clip((value - (1 - self.discount) * reward) / self.discount, 0, 1)
-            value = jnp.where(pursuit.memory.count > 0, following, value)
-        memory = append(pursuit.memory, agent.scale(observation))
-        return Pursuit(memory, value, gained), self.guide.react(agent.average, memory, value[:, None])
+            value = jnp.where(carry.memory.count > 0, following, value)
+        memory = append(carry.memory, agent.normalizer(observation))
+        return PolicyCarry(memory, value, return_so_far), self.guide.react(agent.ema_params, memory, value[:, None])
 
-    def policy(self, agent: Agent, paced: bool) -> Pursue:
+    def policy(self, agent: Agent, update_return_to_go: bool) -> PolicyFn:
         """The guide as a policy without chance."""
 
-        def pursue(pursuit: Pursuit, key: Array, observation: Array, gained: Array) -> tuple[Pursuit, Array]:
+        def policy_fn(carry: PolicyCarry, key: Array, observation: Array, return_so_far: Array) -> tuple[PolicyCarry, Array]:
             del key  # nothing is left to chance
-            pursuit, reaction = self.act(agent, pursuit, paced, observation, gained)
-            return pursuit, reaction.value
+            carry, reaction = self.act(agent, carry, update_return_to_go, observation, return_so_far)
+            return carry, reaction.value
 
-        return pursue
+        return policy_fn
 
 
-def player(actor: Actor, agents: Agent, wanted: float | None, paced: bool, count: int) -> tuple[Callable, Any]:
+def make_play_fn(actor: GuideActor, agents: Agent, target_return: float | None, update_return_to_go: bool, num_envs: int) -> tuple[Callable, Any]:
     """The champions of S agents as `gymnasium_evaluation.judge` lets them play, and what all S x E carry at first.
 
     Args:
@@ -199,18 +199,18 @@ def player(actor: Actor, agents: Agent, wanted: float | None, paced: bool, count
         paced: how the best is asked for.
         count: E.
     """
-    of_return = wanted is not None
+    of_return = target_return is not None
 
-    def begin(agent: Agent) -> Pursuit:
-        aim = aim_at(agent, wanted, paced) if of_return else best_aim(agent, paced)
-        return begin_pursuit(actor.guide, aim, count)
+    def init_carry(agent: Agent) -> PolicyCarry:
+        aim = make_return_target(agent, target_return, update_return_to_go) if of_return else best_return_target(agent, update_return_to_go)
+        return init_policy_carry(actor.guide, aim, num_envs)
 
-    def one(agent: Agent, pursuit: Pursuit, seen: Array, gained: Array) -> tuple[Pursuit, Array, dict[str, Array]]:
-        champion = agent._replace(average=agent.champion)
-        pursuit, reaction = actor.act(champion, pursuit, paced or of_return, seen, gained)
-        notes = {"asked_value": pursuit.value}
+    def one(agent: Agent, carry: PolicyCarry, observation: Array, return_so_far: Array) -> tuple[PolicyCarry, Array, dict[str, Array]]:
+        champion = agent._replace(ema_params=agent.best_state)
+        carry, reaction = actor.act(champion, carry, update_return_to_go or of_return, observation, return_so_far)
+        notes = {"asked_value": carry.target_value}
         if len(reaction.targets) > 1:
-            notes["sub_goal"] = agent.scale.undo(reaction.targets[-2])
-        return pursuit, reaction.value, notes
+            notes["sub_goal"] = agent.normalizer.denormalize(reaction.targets[-2])
+        return carry, reaction.value, notes
 
-    return lambda mind, seen, gained: jax.vmap(one)(agents, mind, seen, gained), jax.vmap(begin)(agents)
+    return lambda mind, seen, gained: jax.vmap(one)(agents, mind, seen, gained), jax.vmap(init_carry)(agents)

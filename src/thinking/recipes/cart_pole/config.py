@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from thinking.experiment import Preset, group, invalid, option
+from thinking.experiment import Preset, group, field_error, option
 from thinking.recipes.groups import OptimizerConfig, SeedsConfig, WidthConfig, check_names
 
 Algorithm = Literal["guide", "ppo", "reinforce"]
@@ -114,7 +114,7 @@ class PPOConfig:
     def validate(self) -> None:
         """Raises UserError for minibatches that do not divide a rollout."""
         if (steps := self.num_envs * self.rollout_length) % self.num_minibatches:
-            raise invalid("num_minibatches", f"a divisor of {steps} steps", take=1)
+            raise field_error("num_minibatches", f"a divisor of {steps} steps", suggestion=1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,35 +21,35 @@ def make_guide(config: Config, name: SetName, num_nodes: int) -> Guide:
     )
 
 
-def _make_kernel(config: Config, name: SetName, nodes: kernels.Discrete) -> Kernel:
-    spaces = {"input": nodes, "value": nodes, "target": nodes, "context_length": config.guide.context_length}
+def _make_kernel(config: Config, name: SetName, num_nodes: kernels.Discrete) -> Kernel:
+    spaces = {"input": num_nodes, "value": num_nodes, "target": num_nodes, "context_length": config.guide.context_length}
     if name == "table":
         return kernels.table(**spaces)
     if name == "linear":
         return kernels.linear(
             **spaces,
             optimizer=_adam(config.linear.optimizer, config.training.num_steps),
-            cells=config.linear.num_cells,
-            slots=config.linear.num_slots,
+            num_cells=config.linear.num_cells,
+            num_slots=config.linear.num_slots,
             learning=_ACCESS[config.linear.access](),
         )
     return kernels.transformer(
         **spaces,
         optimizer=_adam(config.transformer.optimizer, config.training.num_steps),
         width=config.transformer.width,
-        heads=config.transformer.num_heads,
-        blocks=config.transformer.num_layers,
-        slots=config.transformer.num_slots,
+        num_heads=config.transformer.num_heads,
+        num_blocks=config.transformer.num_layers,
+        num_slots=config.transformer.num_slots,
         learning=_ACCESS[config.transformer.access](),
     )
 
 
-def _make_abstraction(config: Config, name: SetName, nodes: kernels.Discrete) -> Abstraction:
+def _make_abstraction(config: Config, name: SetName, num_nodes: kernels.Discrete) -> Abstraction:
     if name != "entropy_transformer":
         return abstraction.skip_step(config.guide.skip_step)
     if config.guide.entropy_statistic == "counted":
-        return abstraction.counted_entropy(nodes)
-    return abstraction.learned_entropy(nodes, optax.adam(1e-2))
+        return abstraction.counted_entropy(num_nodes)
+    return abstraction.learned_entropy(num_nodes, optax.adam(1e-2))
 
 
 def _adam(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:

@@ -11,26 +11,26 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 
 from thinking.colors import GREY, PALE, PALETTE
-from thinking.environments.graph_plans import Pairs
+from thinking.environments.graph_plans import NodePairs
 from thinking.experiment import plots
 from thinking.guide.plan import Plan
-from thinking.recipes.graph.evaluation import Evaluation, length_ratios
+from thinking.recipes.graph.evaluation import Evaluation, compute_length_ratios
 
-_MOST_NODES = 64  # the names of more could not be read
+_MAX_NODES = 64  # the names of more could not be read
 
 
-def draw_length_ratios(path: Path, evaluations: Mapping[tuple[str, str], Evaluation], pairs: Pairs) -> Path:
+def plot_length_ratios(path: Path, evaluations: Mapping[tuple[str, str], Evaluation], pairs: NodePairs) -> Path:
     """How much longer than the shortest the plans are: for each set and mode, the share of all pairs at each ratio."""
     edges = np.array([1.0, 1.0001, 1.25, 1.5, 2.0, 3.0, np.inf])
     labels = ["1 (shortest)", "to 1.25", "to 1.5", "to 2", "to 3", "above 3", "not solved"]
     counted = pairs.start != pairs.goal
-    figure, (panel,) = plots.figure(1, "How long the plans are")
+    figure, (panel,) = plots.make_figure(1, "How long the plans are")
     figure.set_size_inches(8, 4)
     width = 0.8 / len(evaluations)
     names = dict.fromkeys(name for name, _ in evaluations)
     colours = dict(zip(names, itertools.cycle([GREY, *PALETTE]), strict=False))
     for index, ((name, mode), evaluation) in enumerate(evaluations.items()):
-        counts = np.histogram(length_ratios(evaluation, pairs), edges)[0]
+        counts = np.histogram(compute_length_ratios(evaluation, pairs), edges)[0]
         shares = np.append(counts, np.sum(~evaluation.solved[counted])) / max(1, counted.sum())
         color, hatch = colours[name], "" if mode == "react" else "///"
         place = np.arange(len(shares)) + width * (index + 0.5) - 0.4
@@ -41,7 +41,7 @@ def draw_length_ratios(path: Path, evaluations: Mapping[tuple[str, str], Evaluat
     panel.set_xlabel("planned hops over hops of a shortest path")
     panel.set_ylabel("share of reachable pairs")
     panel.legend(fontsize=7)
-    return plots.save(figure, path)
+    return plots.save_figure(figure, path)
 
 
 class _Scene(NamedTuple):
@@ -53,18 +53,18 @@ class _Scene(NamedTuple):
     walked: list[str]
 
 
-def draw_plan(path: Path, graph: nx.DiGraph, plan: Plan, title: str) -> Path:
+def plot_plan(path: Path, graph: nx.DiGraph, plan: Plan, title: str) -> Path:
     """The graph, with the first plan of a batch and the sub-goals it went by."""
-    figure, (panel,) = plots.figure(1, title)
+    figure, (panel,) = plots.make_figure(1, title)
     figure.set_size_inches(7, 6)
     scene = _scene(graph, plan)
     _draw(panel, scene, len(scene.walked) - 1)
-    return plots.save(figure, path)
+    return plots.save_figure(figure, path)
 
 
 def animate_plan(path: Path, graph: nx.DiGraph, plan: Plan, title: str) -> Path:
     """The same hop by hop, as a GIF of one frame a second."""
-    figure, (panel,) = plots.figure(1, title)
+    figure, (panel,) = plots.make_figure(1, title)
     figure.set_size_inches(7, 6)
     scene = _scene(graph, plan)
 
@@ -93,11 +93,11 @@ def _scene(graph: nx.DiGraph, plan: Plan) -> _Scene:
 
 def _surroundings(graph: nx.DiGraph, walked: list[str], sub_goals: set[str]) -> nx.DiGraph:
     """The graph, or of a large one what lies around a plan."""
-    if len(graph) <= _MOST_NODES:
+    if len(graph) <= _MAX_NODES:
         return graph
     near = [successor for node in walked for successor in graph.successors(node)]
     kept = list(dict.fromkeys([*walked, *sorted(sub_goals), *near]))
-    return graph.subgraph(kept[: max(_MOST_NODES, len(walked) + len(sub_goals))])
+    return graph.subgraph(kept[: max(_MAX_NODES, len(walked) + len(sub_goals))])
 
 
 def _draw(panel: Axes, scene: _Scene, hops: int) -> None:

@@ -6,9 +6,9 @@ Axes: B pairs planned in one call.
 import jax
 from jax.tree_util import Partial
 
-from thinking.environments.graph import Graph, random_step, step
+from thinking.environments.graph import Graph, sample_step, step
 from thinking.guide import Guide, GuideState, Plan
-from thinking.guide.plan import roll
+from thinking.guide.plan import unroll_plan
 from thinking.guide.react import pursue
 from thinking.types import Array
 
@@ -27,12 +27,12 @@ def react_planner(guide: Guide, state: GuideState, max_hops: int, graph: Graph) 
     def plan(state: GuideState, graph: Graph, start: Array, goal: Array) -> Plan:
         return pursue(
             lambda memory, goal: guide.react(state, memory, goal),
-            guide.remember(start.shape[0]),
+            guide.init_memory(start.shape[0]),
             start,
             goal,
             observe=lambda node: node,
             step=lambda node, value: step(graph, node, value),
-            at_goal=lambda node: node == goal,
+            is_at_goal=lambda node: node == goal,
             max_hops=max_hops,
         )
 
@@ -45,8 +45,8 @@ def random_planner(graph: Graph, key: Array, max_hops: int) -> Planner:
     def plan(graph: Graph, key: Array, start: Array, goal: Array) -> Plan:
         def advance(key: Array, node: Array, alive: Array) -> tuple[Array, Array, tuple[Array, ...]]:
             key, step_key = jax.random.split(key)
-            return key, random_step(graph, step_key, node), (goal,)
+            return key, sample_step(graph, step_key, node), (goal,)
 
-        return roll(advance, key, start, lambda node: node == goal, max_hops)
+        return unroll_plan(advance, key, start, lambda node: node == goal, max_hops)
 
     return Partial(plan, graph, key)

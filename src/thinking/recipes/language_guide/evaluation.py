@@ -9,18 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from thinking.guide.outlines.unrolling import Unrolled
+from thinking.guide.outlines.unrolling import UnrolledPlan
 from thinking.recipes.language_guide import scores as judging
-from thinking.recipes.language_guide.planning import Known, Planner
+from thinking.recipes.language_guide.planning import MatchIndex, Planner
 from thinking.text import outlines
-from thinking.text.prepared import Prepared
-from thinking.text.records import SPLITS, leaves
+from thinking.text.prepared import PreparedData
+from thinking.text.records import SPLITS, iter_steps
 
 Row = dict[str, Any]
 Scores = Mapping[str, float]
 
 
-class Asked(NamedTuple):
+class GoalSet(NamedTuple):
     """Goals of all splits, each with the first text for it.
 
     Attributes:
@@ -38,100 +38,100 @@ class Asked(NamedTuple):
     sections: list[list[list[int]]]
 
 
-def asked_of(data: Prepared, longest: int) -> Asked:
+def make_goal_set(data: PreparedData, max_steps: int) -> GoalSet:
     """What a planner is asked; of a reference, the first steps, so many at most."""
     number = {step: index for index, step in enumerate(data.steps)}
     place = {goal: index for index, goal in enumerate(data.goals)}
     texts = {(text.split, text.goal): text for text in reversed(data.texts)}
     keys = [key for split in SPLITS for key in reversed(texts) if key[0] == split]
-    steps = [[number[step] for step in leaves(texts[key].steps)][:longest] for key in keys]
+    steps = [[number[step] for step in iter_steps(texts[key].steps)][:max_steps] for key in keys]
     sections = [
-        [[int(data.means[number[step]]) for step in section.inner] for section in outlines.outline(texts[key], 2)]
+        [[int(data.canonical_index[number[step]]) for step in section.children] for section in outlines.build_plan_tree(texts[key], 2)]
         for key in keys
     ]
     goals = data.goal_vectors[[place[goal] for _, goal in keys]]
-    return Asked([split for split, _ in keys], [goal for _, goal in keys], goals, steps, sections)
+    return GoalSet([split for split, _ in keys], [goal for _, goal in keys], goals, steps, sections)
 
 
-def reacted(planner: Planner, asked: Asked, data: Prepared) -> Unrolled:
+def react_to_references(planner: Planner, goal_set: GoalSet, data: PreparedData) -> UnrolledPlan:
     """What a planner would do before each step of the references."""
-    longest = max(map(len, asked.steps))
-    observed = np.zeros((len(asked.steps), longest, data.step_vectors.shape[1]), np.float32)
-    for row, steps in zip(observed, asked.steps, strict=True):
+    longest = max(map(len, goal_set.steps))
+    observed = np.zeros((len(goal_set.steps), longest, data.step_vectors.shape[1]), np.float32)
+    for row, steps in zip(observed, goal_set.steps, strict=True):
         row[: len(steps)] = data.step_vectors[steps]
-    unrolled = planner.react(asked.goals, observed)
-    return unrolled._replace(length=np.array([len(steps) for steps in asked.steps]))
+    unrolled = planner.react(goal_set.goals, observed)
+    return unrolled._replace(length=np.array([len(steps) for steps in goal_set.steps]))
 
 
-def thought(planner: Planner, goals: np.ndarray) -> Unrolled:
+def think_plans(planner: Planner, goals: np.ndarray) -> UnrolledPlan:
     """Whole plans for goals [N, D], from nothing done."""
     return planner.think(goals, np.zeros((len(goals), 0, goals.shape[1]), np.float32), np.zeros(len(goals), np.int32))
 
 
-def plans_per_second(planner: Planner, goals: np.ndarray) -> float:
+def measure_plans_per_second(planner: Planner, goals: np.ndarray) -> float:
     """How fast whole plans are made for all goals at once, by a planner that made some before."""
     start = time.perf_counter()
-    thought(planner, goals)
+    think_plans(planner, goals)
     return len(goals) / (time.perf_counter() - start)
 
 
-def scored(data: Prepared, known: Known, asked: Asked, react: Unrolled, think: Unrolled) -> list[Scores]:
+def score_plans(data: PreparedData, index: MatchIndex, goal_set: GoalSet, react: UnrolledPlan, think: UnrolledPlan) -> list[Scores]:
     """The scores of each goal, by the sentences that are nearest to what was told and planned."""
 
-    def meant(unrolled: Unrolled) -> list[list[int]]:
+    def meant(unrolled: UnrolledPlan) -> list[list[int]]:
         rows = [steps[:length] for steps, length in zip(unrolled.steps, unrolled.length, strict=True)]
         ends = np.cumsum([len(row) for row in rows])[:-1]
-        return [row.tolist() for row in np.split(data.means[known.match(np.concatenate(rows))], ends)]
+        return [row.tolist() for row in np.split(data.canonical_index[index.match(np.concatenate(rows))], ends)]
 
     told = [
         [judging.END if over else step for step, over in zip(steps, ended, strict=False)]
-        for steps, ended in zip(meant(react), react.ended, strict=True)
+        for steps, ended in zip(meant(react), react.done, strict=True)
     ]
-    return _scores(data, asked, told, meant(think))
+    return _score_goals(data, goal_set, told, meant(think))
 
 
-def _scores(data: Prepared, asked: Asked, told: Sequence[list[int]], plans: Sequence[list[int]]) -> list[Scores]:
+def _score_goals(data: PreparedData, goal_set: GoalSet, predictions: Sequence[list[int]], plans: Sequence[list[int]]) -> list[Scores]:
     found = []
-    for steps, sections, before, plan in zip(asked.steps, asked.sections, told, plans, strict=True):
-        reference = data.means[steps].tolist()
+    for steps, sections, before, plan in zip(goal_set.steps, goal_set.sections, predictions, plans, strict=True):
+        reference = data.canonical_index[steps].tolist()
         found.append(
             {
                 "next_step_recall": judging.recall_at_1(before, reference),
                 "step_f1": judging.step_f1(plan, reference),
-                "sub_goals": judging.sub_goals_reached(plan, sections),
+                "sub_goals": judging.compute_sub_goal_recall(plan, sections),
             }
         )
     return found
 
 
-def control_scores(data: Prepared, asked: Asked, most: int) -> dict[str, list[Scores]]:
+def compute_baseline_scores(data: PreparedData, goal_set: GoalSet, max_steps: int) -> dict[str, list[Scores]]:
     """The same of the nearest training goal's text, copied, and of what follows most often on a sentence."""
-    texts = asked_of(data, most)
+    texts = make_goal_set(data, max_steps)
     taught = [index for index, split in enumerate(texts.splits) if split == "train"]
-    means = [data.means[texts.steps[index]].tolist() for index in taught]
-    nearest = [judging.nearest(goal, texts.goals[taught]) for goal in asked.goals]
-    follows = judging.bigram(means)
-    planners = {"copied": [judging.copied(means[index]) for index in nearest], "bigram": [follows] * len(nearest)}
-    references = [data.means[steps].tolist() for steps in asked.steps]
+    means = [data.canonical_index[texts.steps[index]].tolist() for index in taught]
+    nearest = [judging.find_nearest(goal, texts.goals[taught]) for goal in goal_set.goals]
+    follows = judging.make_bigram(means)
+    planners = {"copied": [judging.make_copier(means[index]) for index in nearest], "bigram": [follows] * len(nearest)}
+    references = [data.canonical_index[steps].tolist() for steps in goal_set.steps]
     return {
-        name: _scores(
+        name: _score_goals(
             data,
-            asked,
-            [judging.told_by(each, reference) for each, reference in zip(following, references, strict=True)],
-            [judging.planned_by(each, most) for each in following],
+            goal_set,
+            [judging.predict_next_steps(each, reference) for each, reference in zip(following, references, strict=True)],
+            [judging.predict_plan(each, max_steps) for each in following],
         )
         for name, following in planners.items()
     }
 
 
-def rows_of(model: str, asked: Asked, scores: Sequence[Scores], **figures: float) -> list[Row]:
+def make_rows(model: str, goal_set: GoalSet, scores: Sequence[Scores], **figures: float) -> list[Row]:
     """A row for each split: recall over all steps, the other scores as means over goals."""
     rows = []
     for split in SPLITS:
-        chosen = [index for index, own in enumerate(asked.splits) if own == split]
+        chosen = [index for index, own in enumerate(goal_set.splits) if own == split]
         if not chosen:
             continue
-        lengths = [len(asked.steps[index]) for index in chosen]
+        lengths = [len(goal_set.steps[index]) for index in chosen]
         mean = {name: np.mean([scores[index][name] for index in chosen]) for name in ("step_f1", "sub_goals")}
         recall = np.average([scores[index]["next_step_recall"] for index in chosen], weights=lengths)
         rows.append(

@@ -16,27 +16,27 @@ import optax
 
 from thinking.errors import UserError
 from thinking.files import write_json, write_whole
-from thinking.guide.outlines.codecs import Codec, Whitening, pursued_space, tokens, whitened, whitening
-from thinking.guide.outlines.outliner import Outliner, outliner
-from thinking.guide.outlines.training_data import Leg, Outline, legs_of
+from thinking.guide.outlines.codecs import Codec, Whitening, concat_target_space, token_codec, whitening_codec, whitening
+from thinking.guide.outlines.outliner import PlanGuide, plan_guide
+from thinking.guide.outlines.training_data import SubTrajectory, PlanTree, to_sub_trajectories
 from thinking.kernels import linear, table, transformer
 from thinking.kernels.contract import Kernel
 from thinking.learning.optimizers import adamw
 from thinking.text import clusters
 from thinking.text import outlines as hierarchy
-from thinking.text.embedders import normalised
-from thinking.text.prepared import Prepared
+from thinking.text.embedders import normalize
+from thinking.text.prepared import PreparedData
 from thinking.train_state import RunnerState
 from thinking.types import Space
 
 KernelName = Literal["transformer", "linear", "table"]
-Fitted = Whitening | clusters.Codebook
-FIRST = "run tasks/lm_guide_train.py first"
-ANEW = "run tasks/lm_guide_train.py --clear, then again"
-RESTING = optax.constant_schedule(0.0)
+FittedCodec = Whitening | clusters.Codebook
+TRAIN_FIRST = "run tasks/lm_guide_train.py first"
+TRAIN_AGAIN = "run tasks/lm_guide_train.py --clear, then again"
+ZERO_SCHEDULE = optax.constant_schedule(0.0)
 
 
-class Shape(NamedTuple):
+class GuideShape(NamedTuple):
     """What a guide is built of.
 
     Attributes:
@@ -50,44 +50,44 @@ class Shape(NamedTuple):
         slots: hypotheses per question of a transformer or a linear memory.
     """
 
-    contexts: tuple[int, ...]
+    context_lengths: tuple[int, ...]
     kernel: KernelName
     width: int
     upper_width: int
-    heads: int
-    blocks: int
-    slots: int
+    num_heads: int
+    num_layers: int
+    num_slots: int
 
 
-def checksum(prepared: Prepared) -> str:
+def compute_checksum(prepared: PreparedData) -> str:
     """That of all prepared files."""
     return " ".join(prepared.manifest["sha256"].values())
 
 
-def numbered(entries: hierarchy.Entries, number: Mapping[str, int]) -> Outline:
+def number_steps(entries: hierarchy.TextPlanTree, step_ids: Mapping[str, int]) -> PlanTree:
     """An outline with numbers in place of steps, without headings."""
-    return tuple(number[e] if isinstance(e, str) else numbered(e.inner, number) for e in entries)
+    return tuple(step_ids[e] if isinstance(e, str) else number_steps(e.children, step_ids) for e in entries)
 
 
-def legs_to_learn(prepared: Prepared, layers: int) -> list[list[Leg]]:
+def make_sub_trajectories(prepared: PreparedData, num_layers: int) -> list[list[SubTrajectory]]:
     """The legs of each layer in all texts of training, the lowest first."""
     number = {step: index for index, step in enumerate(prepared.steps)}
     place = {goal: index for index, goal in enumerate(prepared.goals)}
     texts = [text for text in prepared.texts if text.split == "train"]
-    outlines = [numbered(hierarchy.outline(text, layers), number) for text in texts]
+    outlines = [number_steps(hierarchy.build_plan_tree(text, num_layers), number) for text in texts]
     goals = prepared.goal_vectors[[place[text.goal] for text in texts]]
-    return legs_of(outlines, goals, prepared.step_vectors, layers)
+    return to_sub_trajectories(outlines, goals, prepared.step_vectors, num_layers)
 
 
 def fit_codecs(
-    legs: Sequence[Sequence[Leg]],
+    sub_trajectories: Sequence[Sequence[SubTrajectory]],
     *,
     kind: Literal["whitened", "tokens"],
     dims: int,
     average_dims: int,
     goal_dims: int,
     seed: int,
-) -> list[Fitted]:
+) -> list[FittedCodec]:
     """What stands in front of each layer, and of the goals, fitted to what is learned from.
 
     Args:
@@ -101,52 +101,52 @@ def fit_codecs(
     Raises:
         UserError: if all vectors of a level are the same, and nothing can be told from them.
     """
-    levels = [np.concatenate([leg.values for leg in level]) for level in legs]
-    levels.append(np.stack([leg.target for leg in legs[-1]]))
-    fitted: list[Fitted] = []
+    levels = [np.concatenate([leg.values for leg in level]) for level in sub_trajectories]
+    levels.append(np.stack([leg.target for leg in sub_trajectories[-1]]))
+    fitted: list[FittedCodec] = []
     for level, vectors in enumerate(levels):
-        vectors = normalised(vectors) if kind == "tokens" else vectors
+        vectors = normalize(vectors) if kind == "tokens" else vectors
         different = len(np.unique(vectors, axis=0))
         if different < 2:
-            what = "goal" if level == len(legs) else "value"
+            what = "goal" if level == len(sub_trajectories) else "value"
             raise UserError(
                 f"level {level} of the outlines has one {what} alone; give more texts, or fewer "
                 "--layers.context-lengths"
             )
-        size = dims if level == 0 else average_dims if level < len(legs) else goal_dims
+        size = dims if level == 0 else average_dims if level < len(sub_trajectories) else goal_dims
         if kind == "tokens":
-            fitted.append(clusters.fit(vectors, min(size, different), seed))
+            fitted.append(clusters.fit_codebook(vectors, min(size, different), seed))
         else:
             fitted.append(whitening(vectors, size))
     return fitted
 
 
-def codec_of(fitted: Fitted) -> Codec:
+def make_codec(fitted_codec: FittedCodec) -> Codec:
     """The codec of what was fitted."""
-    return whitened(fitted) if isinstance(fitted, Whitening) else tokens(fitted.centroids)
+    return whitening_codec(fitted_codec) if isinstance(fitted_codec, Whitening) else token_codec(fitted_codec.centroids)
 
 
-def build(
-    shape: Shape,
+def build_guide(
+    shape: GuideShape,
     codecs: Sequence[Codec],
-    rate: optax.Schedule = RESTING,
+    schedule: optax.Schedule = ZERO_SCHEDULE,
     weight_decay: float = 0.0,
-) -> Outliner:
+) -> PlanGuide:
     """The guide, as it was trained whatever the rate, which is 0 for one that shall only be asked.
 
     Raises:
         UserError: if the kernel cannot deal with such codes.
     """
-    optimizer = adamw(rate, weight_decay=weight_decay, b2=0.98)
+    optimizer = adamw(schedule, weight_decay=weight_decay, b2=0.98)
     layers = [
-        _kernel(shape, level, codecs[level].space, pursued_space(codecs[level + 1 :]), optimizer)
-        for level in range(len(shape.contexts))
+        _kernel(shape, level, codecs[level].space, concat_target_space(codecs[level + 1 :]), optimizer)
+        for level in range(len(shape.context_lengths))
     ]
-    return outliner(layers=layers, codecs=codecs)
+    return plan_guide(layers=layers, codecs=codecs)
 
 
-def _kernel(shape: Shape, level: int, own: Space, target: Space, optimizer: optax.GradientTransformation) -> Kernel:
-    spaces = {"input": own, "value": own, "target": target, "context_length": shape.contexts[level]}
+def _kernel(shape: GuideShape, level: int, own: Space, target: Space, optimizer: optax.GradientTransformation) -> Kernel:
+    spaces = {"input": own, "value": own, "target": target, "context_length": shape.context_lengths[level]}
     width = shape.width if level == 0 else shape.upper_width
     if shape.kernel == "table":
         try:
@@ -154,19 +154,19 @@ def _kernel(shape: Shape, level: int, own: Space, target: Space, optimizer: opta
         except ValueError as error:
             raise UserError(f"--layers.kernel table: {error}; or give --codes.kind tokens") from None
     if shape.kernel == "linear":
-        return linear(**spaces, optimizer=optimizer, cells=width, slots=shape.slots)
-    sizes = {"width": width, "heads": shape.heads, "blocks": shape.blocks, "slots": shape.slots}
+        return linear(**spaces, optimizer=optimizer, num_cells=width, num_slots=shape.num_slots)
+    sizes = {"width": width, "num_heads": shape.num_heads, "num_blocks": shape.num_layers, "num_slots": shape.num_slots}
     return transformer(**spaces, optimizer=optimizer, **sizes)
 
 
-def parameters(guide: Outliner) -> int:
+def count_parameters(guide: PlanGuide) -> int:
     """How many numbers a guide learns, all layers together."""
     states = jax.eval_shape(guide.init, jax.random.key(0))
     learned = [state.train_state.params if isinstance(state, RunnerState) else state for state in states]
     return sum(leaf.size for leaf in jax.tree.leaves(learned))
 
 
-def save(folder: Path, shape: Shape, fitted: Sequence[Fitted], data: str) -> None:
+def save_guide(folder: Path, shape: GuideShape, fitted: Sequence[FittedCodec], data: str) -> None:
     """Write what a guide is built of; its weights are in its checkpoints.
 
     Args:
@@ -188,7 +188,7 @@ def save(folder: Path, shape: Shape, fitted: Sequence[Fitted], data: str) -> Non
     write_json(folder / "guide.json", {"data": data, **shape._asdict()})
 
 
-def load(folder: Path, data: str) -> tuple[Shape, list[Fitted]]:
+def load_guide(folder: Path, data: str) -> tuple[GuideShape, list[FittedCodec]]:
     """What a guide is built of.
 
     Raises:
@@ -200,17 +200,17 @@ def load(folder: Path, data: str) -> tuple[Shape, list[Fitted]]:
     try:
         saved: dict[str, Any] = json.loads((folder / "guide.json").read_bytes())
         arrays = tensors((folder / "codecs.safetensors").read_bytes())
-        learned, shape = saved.pop("data"), Shape(**saved | {"contexts": tuple(saved["contexts"])})
-        fitted = [_fitted(arrays, level) for level in range(len(shape.contexts) + 1)]
+        learned, shape = saved.pop("data"), GuideShape(**saved | {"context_lengths": tuple(saved["context_lengths"])})
+        fitted = [_read_codec(arrays, level) for level in range(len(shape.context_lengths) + 1)]
     except FileNotFoundError:
-        raise UserError(f"{folder} has no trained guide: {FIRST}") from None
+        raise UserError(f"{folder} has no trained guide: {TRAIN_FIRST}") from None
     except (ValueError, KeyError, TypeError, SafetensorError):
-        raise UserError(f"{folder} is damaged or edited: {ANEW}") from None
+        raise UserError(f"{folder} is damaged or edited: {TRAIN_AGAIN}") from None
     if learned != data:
-        raise UserError(f"{folder} learned from other data than is prepared now: {ANEW}")
+        raise UserError(f"{folder} learned from other data than is prepared now: {TRAIN_AGAIN}")
     return shape, fitted
 
 
-def _fitted(arrays: Mapping[str, np.ndarray], level: int) -> Fitted:
+def _read_codec(arrays: Mapping[str, np.ndarray], level: int) -> FittedCodec:
     kind = Whitening if f"{level}.mean" in arrays else clusters.Codebook
     return kind(*(arrays[f"{level}.{name}"] for name in kind._fields))

@@ -11,25 +11,25 @@ import jax
 
 from thinking.errors import UserError
 from thinking.experiment import checkpoint
-from thinking.guide.outlines.unrolling import Unrolled
+from thinking.guide.outlines.unrolling import UnrolledPlan
 from thinking.recipes.language_guide import model, planning
-from thinking.recipes.language_guide.evaluation import Asked
+from thinking.recipes.language_guide.evaluation import GoalSet
 from thinking.recipes.language_guide.planning import Planner
 from thinking.text.plans import Plan
-from thinking.text.prepared import Prepared
-from thinking.text.records import leaves
+from thinking.text.prepared import PreparedData
+from thinking.text.records import iter_steps
 
-LONGEST = 256
+MAX_STEPS = 256
 """Steps of a plan, unless others are asked for."""
 
 
-def default_max_steps(data: Prepared) -> int:
+def compute_default_max_steps(data: PreparedData) -> int:
     """Steps of a plan at most: twice those of the longest text of training, up to `LONGEST`."""
-    longest = max(sum(1 for _ in leaves(text.steps)) for text in data.texts if text.split == "train")
-    return min(2 * longest, LONGEST)
+    longest = max(sum(1 for _ in iter_steps(text.steps)) for text in data.texts if text.split == "train")
+    return min(2 * longest, MAX_STEPS)
 
 
-def load_planners(folder: Path, data: Prepared, max_steps: int) -> tuple[int, dict[str, Planner]]:
+def load_planners(folder: Path, data: PreparedData, max_steps: int) -> tuple[int, dict[str, Planner]]:
     """The guides that were trained.
 
     Args:
@@ -45,25 +45,25 @@ def load_planners(folder: Path, data: Prepared, max_steps: int) -> tuple[int, di
     """
     num_layers, planners = 1, {}
     if not (folder / "results.json").exists():
-        raise UserError(f"{folder} has no guide that was trained to the end: {model.FIRST}")
+        raise UserError(f"{folder} has no guide that was trained to the end: {model.TRAIN_FIRST}")
     for name in ("guide", "flat"):
         if name == "flat" and not (folder / "checkpoints" / name).exists():
             continue
-        shape, fitted = model.load(folder / name, model.checksum(data))
-        guide = model.build(shape, list(map(model.codec_of, fitted)))
+        shape, fitted = model.load_guide(folder / name, model.compute_checksum(data))
+        guide = model.build_guide(shape, list(map(model.make_codec, fitted)))
         saved = checkpoint.restore(folder / "checkpoints" / name, jax.jit(guide.init)(jax.random.key(0)))
         if saved is None:
-            raise UserError(f"{folder} has no trained {name}: {model.FIRST}")
-        num_layers = max(num_layers, len(shape.contexts))
-        planners[name] = planning.planner(guide, saved.state, max_steps)
+            raise UserError(f"{folder} has no trained {name}: {model.TRAIN_FIRST}")
+        num_layers = max(num_layers, len(shape.context_lengths))
+        planners[name] = planning.make_planner(guide, saved.state, max_steps)
     return num_layers, planners
 
 
-def plans_of(
-    data: Prepared,
-    asked: Asked,
+def make_plans(
+    data: PreparedData,
+    goal_set: GoalSet,
     mode: str,
-    unrolled: Unrolled,
+    unrolled: UnrolledPlan,
     nodes: Sequence[Any],
     scores: Sequence[Mapping[str, float]],
 ) -> list[Plan]:
@@ -79,14 +79,14 @@ def plans_of(
     """
     return [
         Plan(
-            goal=asked.names[row],
-            split=asked.splits[row],
+            goal=goal_set.names[row],
+            split=goal_set.splits[row],
             mode=mode,
             nodes=nodes[row],
-            ended=bool(mode == "react" or unrolled.length[row] < unrolled.steps.shape[1]),
-            given=0,
-            reference=tuple(data.steps[step] for step in asked.steps[row]),
+            done=bool(mode == "react" or unrolled.length[row] < unrolled.steps.shape[1]),
+            num_given=0,
+            reference=tuple(data.steps[step] for step in goal_set.steps[row]),
             scores=scores[row],
         )
-        for row in range(len(asked.names))
+        for row in range(len(goal_set.names))
     ]

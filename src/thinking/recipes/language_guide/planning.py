@@ -10,24 +10,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.batching import in_batches
-from thinking.guide.outlines.codecs import whitened, whitening
-from thinking.guide.outlines.outliner import Outliner
-from thinking.guide.outlines.unrolling import Unrolled, react, think
+from thinking.batching import apply_in_batches
+from thinking.guide.outlines.codecs import whitening_codec, whitening
+from thinking.guide.outlines.outliner import PlanGuide
+from thinking.guide.outlines.unrolling import UnrolledPlan, react, think
 from thinking.text import outlines
-from thinking.text.plans import Node
-from thinking.text.prepared import Prepared
+from thinking.text.plans import PlanNode
+from thinking.text.prepared import PreparedData
 
-ROWS = 512
+MAX_BATCH_SIZE = 512
 """Goals that are planned for at once, at most."""
-ASKED = 4096
+MATCH_BATCH_SIZE = 4096
 """Vectors that are matched at once."""
 
-Match = Callable[[np.ndarray], np.ndarray]
+MatchFn = Callable[[np.ndarray], np.ndarray]
 """`match(vectors [M, D]) -> [M] int`, which of those known is nearest."""
 
 
-class Known(NamedTuple):
+class MatchIndex(NamedTuple):
     """What plans are matched with, on one level.
 
     Attributes:
@@ -38,41 +38,41 @@ class Known(NamedTuple):
 
     names: tuple[str, ...]
     vectors: np.ndarray
-    match: Match
+    match: MatchFn
 
 
-def known(names: Sequence[str], vectors: np.ndarray, dims: int) -> Known:
+def make_match_index(names: Sequence[str], vectors: np.ndarray, dims: int) -> MatchIndex:
     """Things by their vectors, near by their distance after whitening to so many dimensions: that drops the noise."""
     if len(np.unique(vectors, axis=0)) < 2:
-        return Known(tuple(names), vectors, lambda asked: np.zeros(len(asked), np.int64))
-    codec = whitened(whitening(vectors, dims))
+        return MatchIndex(tuple(names), vectors, lambda asked: np.zeros(len(asked), np.int64))
+    codec = whitening_codec(whitening(vectors, dims))
     codes = codec.encode(jnp.asarray(vectors))
 
     @jax.jit
-    def nearest(asked: jax.Array) -> jax.Array:
-        return jnp.argmax(2 * codec.encode(asked) @ codes.T - jnp.sum(codes**2, axis=1)[None], axis=1)
+    def nearest(queries: jax.Array) -> jax.Array:
+        return jnp.argmax(2 * codec.encode(queries) @ codes.T - jnp.sum(codes**2, axis=1)[None], axis=1)
 
-    def match(asked: np.ndarray) -> np.ndarray:
-        return in_batches(nearest, asked, ASKED) if len(asked) else np.zeros(0, np.int64)
+    def match(queries: np.ndarray) -> np.ndarray:
+        return apply_in_batches(nearest, queries, MATCH_BATCH_SIZE) if len(queries) else np.zeros(0, np.int64)
 
-    return Known(tuple(names), vectors, match)
+    return MatchIndex(tuple(names), vectors, match)
 
 
-def known_levels(prepared: Prepared, layers: int, dims: int) -> list[Known]:
+def make_level_indices(prepared: PreparedData, num_layers: int, dims: int) -> list[MatchIndex]:
     """What is known of each level: all steps, held-out ones too, and the sections of texts of training.
 
     A section's vector is the average of all steps that it ever had under its heading.
     """
     number = {step: index for index, step in enumerate(prepared.steps)}
-    sections: list[dict[str, list[int]]] = [{} for _ in range(layers)]
+    sections: list[dict[str, list[int]]] = [{} for _ in range(num_layers)]
 
-    def walk(entries: outlines.Entries, level: int) -> list[int]:
+    def walk(entries: outlines.TextPlanTree, level: int) -> list[int]:
         steps = []
         for entry in entries:
             if isinstance(entry, str):
                 steps.append(number[entry])
             else:
-                below = walk(entry.inner, level - 1)
+                below = walk(entry.children, level - 1)
                 name = entry.heading or f"{prepared.steps[below[0]]} ..."
                 sections[level].setdefault(name, []).extend(below)
                 steps += below
@@ -80,12 +80,12 @@ def known_levels(prepared: Prepared, layers: int, dims: int) -> list[Known]:
 
     for text in prepared.texts:
         if text.split == "train":
-            walk(outlines.outline(text, layers), layers - 1)
+            walk(outlines.build_plan_tree(text, num_layers), num_layers - 1)
     averages = [
-        known(list(level), np.stack([prepared.step_vectors[steps].mean(axis=0) for steps in level.values()]), dims)
+        make_match_index(list(level), np.stack([prepared.step_vectors[steps].mean(axis=0) for steps in level.values()]), dims)
         for level in sections[1:]
     ]
-    return [known(prepared.steps, prepared.step_vectors, dims), *averages]
+    return [make_match_index(prepared.steps, prepared.step_vectors, dims), *averages]
 
 
 class Planner(NamedTuple):
@@ -96,21 +96,21 @@ class Planner(NamedTuple):
         react: `react(goals [N, D], observed [N, T, D]) -> Unrolled`.
     """
 
-    think: Callable[[np.ndarray, np.ndarray, np.ndarray], Unrolled]
-    react: Callable[[np.ndarray, np.ndarray], Unrolled]
+    think: Callable[[np.ndarray, np.ndarray, np.ndarray], UnrolledPlan]
+    react: Callable[[np.ndarray, np.ndarray], UnrolledPlan]
 
 
-def planner(guide: Outliner, state: Any, most: int) -> Planner:
+def make_planner(guide: PlanGuide, state: Any, max_steps: int) -> Planner:
     """A guide that plans at most so many steps, for any number of goals, a block of them at a time."""
-    thinking = jax.jit(lambda asked: think(guide, state, *asked, most))
+    thinking = jax.jit(lambda asked: think(guide, state, *asked, max_steps))
     reacting = jax.jit(lambda asked: react(guide, state, *asked))
     return Planner(
-        lambda *asked: in_batches(thinking, asked, min(ROWS, len(asked[0]))),
-        lambda *asked: in_batches(reacting, asked, min(ROWS, len(asked[0]))),
+        lambda *asked: apply_in_batches(thinking, asked, min(MAX_BATCH_SIZE, len(asked[0]))),
+        lambda *asked: apply_in_batches(reacting, asked, min(MAX_BATCH_SIZE, len(asked[0]))),
     )
 
 
-def nodes_of(levels: Sequence[Known], unrolled: Unrolled, first: int = 0) -> tuple[list[tuple[Node, ...]], np.ndarray]:
+def make_nodes(indices: Sequence[MatchIndex], unrolled: UnrolledPlan, first_id: int = 0) -> tuple[list[tuple[PlanNode, ...]], np.ndarray]:
     """The nodes of all plans in preorder, and their vectors [M, D], of which the first has the number `first`.
 
     Args:
@@ -122,7 +122,7 @@ def nodes_of(levels: Sequence[Known], unrolled: Unrolled, first: int = 0) -> tup
     for row, length in enumerate(unrolled.length):
         before = len(above)
         for at in range(length):
-            for level in range(unrolled.opened[row, at], 0, -1):
+            for level in range(unrolled.num_new_sub_goals[row, at], 0, -1):
                 above.append(level)
                 vectors.append(unrolled.sub_goals[level - 1][row, at])
             above.append(0)
@@ -130,14 +130,14 @@ def nodes_of(levels: Sequence[Known], unrolled: Unrolled, first: int = 0) -> tup
         lengths.append(len(above) - before)
     found, numbers = np.array(vectors), np.array(above)
     near, cosine = np.zeros(len(above), np.int64), np.zeros(len(above))
-    for level, place in enumerate(levels):
+    for level, place in enumerate(indices):
         own = numbers == level
         near[own] = place.match(found[own])
         like = place.vectors[near[own]]
         length = np.linalg.norm(found[own], axis=1) * np.linalg.norm(like, axis=1)
         cosine[own] = np.sum(found[own] * like, axis=1) / np.maximum(length, 1e-12)
     nodes = [
-        Node(level, levels[level].names[near[index]], float(cosine[index]), first + index)
+        PlanNode(level, indices[level].names[near[index]], float(cosine[index]), first_id + index)
         for index, level in enumerate(above)
     ]
     ends = np.cumsum(lengths).tolist()

@@ -12,12 +12,12 @@ from typing import Any, TypeAlias
 
 from markdown_it import MarkdownIt
 
-from thinking.text.plans import Branch, Plan, nested
+from thinking.text.plans import Branch, Plan, build_branches
 
 Entry: TypeAlias = dict[str, Any]
 
 
-def entry(plan: Plan, text: str, writer: str, meaning: Callable[[str], str]) -> Entry:
+def make_entry(plan: Plan, text: str, writer: str, meaning: Callable[[str], str]) -> Entry:
     """What the report says of a plan.
 
     Args:
@@ -31,17 +31,17 @@ def entry(plan: Plan, text: str, writer: str, meaning: Callable[[str], str]) -> 
         The plan's fields; `plan`, nested objects of `sub_goal` and `inner`, or of `step`, `given`, and whether it is
         `in_reference` (null without one); `reference`, objects of `step`, and whether it is `in_plan`.
     """
-    steps = [meaning(node.near) for node in plan.steps]
+    steps = [meaning(node.nearest_text) for node in plan.steps]
     reference = [meaning(step) for step in plan.reference]
     found = _found(steps, reference) if reference else [None] * len(steps)
-    marks = ({"given": place < plan.given, "in_reference": mark} for place, mark in enumerate(found))
+    marks = ({"given": place < plan.num_given, "in_reference": mark} for place, mark in enumerate(found))
     return {
         "goal": plan.goal,
         "split": plan.split,
         "mode": plan.mode,
-        "ended": plan.ended,
+        "ended": plan.done,
         "scores": dict(plan.scores),
-        "plan": _objects(nested(plan.nodes), marks),
+        "plan": _objects(build_branches(plan.nodes), marks),
         "writer": writer,
         "text": text,
         "reference": [
@@ -50,7 +50,7 @@ def entry(plan: Plan, text: str, writer: str, meaning: Callable[[str], str]) -> 
     }
 
 
-def page(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]], about: str) -> str:
+def render_page(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]], about: str) -> str:
     """The report as HTML. All that it is made of is escaped, and it loads nothing.
 
     Args:
@@ -82,7 +82,7 @@ def mean_rows(plans: Sequence[Plan], splits: Sequence[str], modes: Sequence[str]
             "split": split,
             "mode": mode,
             "plans": len(of_both),
-            "ended_percent": 100 * sum(plan.ended for plan in of_both) / len(of_both),
+            "ended_percent": 100 * sum(plan.done for plan in of_both) / len(of_both),
         }
         for name in dict.fromkeys(name for plan in plans for name in plan.scores):
             scores = [plan.scores[name] for plan in of_both if name in plan.scores]
@@ -104,9 +104,9 @@ def _found(steps: Sequence[str], others: Sequence[str]) -> list[bool]:
 def _objects(branches: Iterable[Branch], marks: Iterator[Entry]) -> list[Entry]:
     """Branches as objects; each step takes the next marks."""
     return [
-        {"step": node.near, "cosine": node.cosine, **next(marks)}
+        {"step": node.nearest_text, "cosine": node.cosine, **next(marks)}
         if node.level == 0
-        else {"sub_goal": node.near, "cosine": node.cosine, "inner": _objects(inner, marks)}
+        else {"sub_goal": node.nearest_text, "cosine": node.cosine, "inner": _objects(inner, marks)}
         for node, inner in branches
     ]
 

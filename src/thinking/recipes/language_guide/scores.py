@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 Steps = Sequence[int]
-Next = Callable[[Steps], int | None]
+NextStepFn = Callable[[Steps], int | None]
 """`next(steps so far) -> the next step`, None where there is none."""
 
 END = -1
@@ -21,32 +21,32 @@ def step_f1(plan: Steps, reference: Steps) -> float:
     return 2 * shared / (len(plan) + len(reference)) if plan or reference else 1.0
 
 
-def sub_goals_reached(plan: Steps, sections: Sequence[Steps]) -> float:
+def compute_sub_goal_recall(plan: Steps, sections: Sequence[Steps]) -> float:
     """Share of sections whose last step, which completes them, stands in the plan."""
     done = set(plan)
     return sum(section[-1] in done for section in sections) / len(sections)
 
 
-def recall_at_1(told: Steps, reference: Steps) -> float:
+def recall_at_1(predictions: Steps, reference: Steps) -> float:
     """Share of the steps of a reference that are told right, each after all that come before it."""
-    return sum(a == b for a, b in zip(told, reference, strict=True)) / len(reference)
+    return sum(a == b for a, b in zip(predictions, reference, strict=True)) / len(reference)
 
 
-def told_by(following: Next, reference: Steps) -> list[int]:
+def predict_next_steps(next_step: NextStepFn, reference: Steps) -> list[int]:
     """What is told before each step of a reference that is observed; `END` where nothing is."""
-    answers = (following(reference[:at]) for at in range(len(reference)))
+    answers = (next_step(reference[:at]) for at in range(len(reference)))
     return [END if answer is None else answer for answer in answers]
 
 
-def planned_by(following: Next, most: int) -> list[int]:
+def predict_plan(next_step: NextStepFn, max_steps: int) -> list[int]:
     """A whole plan by telling one step after the other, at most so many."""
     plan: list[int] = []
-    while len(plan) < most and (step := following(plan)) is not None:
+    while len(plan) < max_steps and (step := next_step(plan)) is not None:
         plan.append(step)
     return plan
 
 
-def bigram(texts: Iterable[Steps]) -> Next:
+def make_bigram(texts: Iterable[Steps]) -> NextStepFn:
     """What followed most often on the last step; of equally many the first that was seen."""
     counts: dict[int, Counter[int]] = defaultdict(Counter)
     for text in texts:
@@ -61,7 +61,7 @@ def bigram(texts: Iterable[Steps]) -> Next:
     return following
 
 
-def copied(text: Steps) -> Next:
+def make_copier(text: Steps) -> NextStepFn:
     """A text word for word: its step behind the last one, where that stands in it, else the one of the same number."""
     text = list(text)
 
@@ -75,6 +75,6 @@ def copied(text: Steps) -> Next:
     return following
 
 
-def nearest(goal: np.ndarray, taught: np.ndarray) -> int:
+def find_nearest(goal: np.ndarray, training_goals: np.ndarray) -> int:
     """Which of the goals that were taught [N, D] is most like a goal [D]."""
-    return int(np.argmax(taught @ goal))
+    return int(np.argmax(training_goals @ goal))

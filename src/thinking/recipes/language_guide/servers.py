@@ -28,7 +28,7 @@ def open_server(config: ServerConfig, folder: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def tell_kept_answers(folder: Path) -> Iterator[None]:
+def report_cached_answers(folder: Path) -> Iterator[None]:
     """Tell whoever interrupts how many answers are kept in a folder.
 
     Raises:
@@ -37,5 +37,5 @@ def tell_kept_answers(folder: Path) -> Iterator[None]:
     try:
         yield
     except Interrupted as stop:
-        kept = f"{response_cache.count(folder)} answers are kept in {folder}; the same command goes on from there"
-        raise Interrupted(stop.number, kept) from None
+        kept = f"{response_cache.count_answers(folder)} answers are kept in {folder}; the same command goes on from there"
+        raise Interrupted(stop.signal_number, kept) from None

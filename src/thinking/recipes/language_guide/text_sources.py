@@ -8,14 +8,14 @@ from thinking import progress
 from thinking.errors import UserError, name_flags
 from thinking.recipes.language_guide.configs.prepare import MODELS, TextConfig
 from thinking.text import crafting, huggingface, records, response_cache
-from thinking.text.crafting import Bundle
-from thinking.text.openai_protocol import PARALLEL, openai_text
-from thinking.text.providers import written_by
+from thinking.text.crafting import CraftedTexts
+from thinking.text.openai_protocol import MAX_PARALLEL, make_openai_answer_fn
+from thinking.text.providers import generate_texts
 from thinking.text.records import Text
 from thinking.text.server import Server
 
 
-def collect_texts(config: TextConfig, model: str | None, server: Server | None, answers: Path, seed: int) -> Bundle:
+def collect_texts(config: TextConfig, model: str | None, server: Server | None, cache_folder: Path, seed: int) -> CraftedTexts:
     """Texts of all splits, and what their steps mean where that is known.
 
     Args:
@@ -32,28 +32,28 @@ def collect_texts(config: TextConfig, model: str | None, server: Server | None, 
         flags = {"wordings": "--text.num-wordings", "texts": "--text.num-texts", "held_out": "--text.held-out-fraction"}
         sizes = {"wordings": config.num_wordings, "texts": config.num_texts, "held_out": config.held_out_fraction}
         with name_flags(**flags):
-            return crafting.write_out(crafting.tree(), seed=seed, **sizes)
+            return crafting.make_texts(crafting.load_crafting_tree(), seed=seed, **sizes)
     if config.source in MODELS:
-        texts = write_texts(config, model, server, answers)
+        texts = write_texts(config, model, server, cache_folder)
     else:
         texts = records.read(Path(config.source))
     if all(text.split == "train" for text in texts):
         texts = hold_out_goals(texts, config.held_out_fraction, seed)
     elif not any(text.split == "train" for text in texts):
         raise UserError(f'--text.source {config.source}: nothing to learn from; give texts of "split": "train"')
-    return Bundle(tuple(texts), {})
+    return CraftedTexts(tuple(texts), {})
 
 
-def write_texts(config: TextConfig, model: str, server: Server | None, answers: Path) -> list[Text]:
+def write_texts(config: TextConfig, model: str, server: Server | None, cache_folder: Path) -> list[Text]:
     """Texts that a model writes, one for each goal; the arguments are those of `collect_texts`."""
-    bundled = [item.goal for item in crafting.tree().items.values()]
+    bundled = [item.goal for item in crafting.load_crafting_tree().items.values()]
     goals = bundled if config.goals is None else read_goals(config.goals)
     if config.source == "openai":
-        ask, parallel = openai_text(server, model), PARALLEL
+        ask, parallel = make_openai_answer_fn(server, model), MAX_PARALLEL
     else:
-        ask, parallel = cache_answers(huggingface.ask_by(huggingface.load(model)), model, answers), 1
-    with progress.shown("texts", 0, len(goals), "left out") as advance:
-        return list(written_by(ask, goals, parallel=parallel, advance=advance))
+        ask, parallel = cache_answers(huggingface.make_answer_fn(huggingface.load(model)), model, cache_folder), 1
+    with progress.show_progress("texts", 0, len(goals), "left out") as advance:
+        return list(generate_texts(ask, goals, num_parallel=parallel, report_progress=advance))
 
 
 def read_goals(path: Path) -> list[str]:

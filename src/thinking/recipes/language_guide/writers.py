@@ -11,20 +11,20 @@ from pathlib import Path
 import numpy as np
 
 from thinking.errors import UserError, name_flags
-from thinking.progress import shown
+from thinking.progress import show_progress
 from thinking.recipes.language_guide import plan_writing
 from thinking.recipes.language_guide.configs.interpret import Config
-from thinking.recipes.language_guide.plan_writing import Write
-from thinking.recipes.language_guide.servers import open_server, tell_kept_answers
+from thinking.recipes.language_guide.plan_writing import WriteFn
+from thinking.recipes.language_guide.servers import open_server, report_cached_answers
 from thinking.text import huggingface
-from thinking.text.openai_protocol import PARALLEL, in_order, openai_text
+from thinking.text.openai_protocol import MAX_PARALLEL, map_in_order, make_openai_answer_fn
 from thinking.text.plans import Plan
-from thinking.text.prepared import Prepared
-from thinking.text.same_embedder import MINILM, same_embedder
+from thinking.text.prepared import PreparedData
+from thinking.text.same_embedder import MINILM, open_matching_embedder
 
 
 def write_plans(
-    config: Config, plans: Sequence[Plan], data: Prepared, vectors: np.ndarray, answers: Path
+    config: Config, plans: Sequence[Plan], data: PreparedData, vectors: np.ndarray, cache_folder: Path
 ) -> tuple[list[str], list[str]]:
     """All plans as text: the first of each split and mode by the model, the others by the nearest sentences.
 
@@ -41,22 +41,22 @@ def write_plans(
     Raises:
         UserError: the model cannot be had, or cannot be steered.
     """
-    texts = [plan_writing.nearest(plan) for plan in plans]
+    texts = [plan_writing.write_nearest(plan) for plan in plans]
     writers = ["nearest known sentences"] * len(plans)
     kind = config.writer.kind
     if kind == "nearest":
         return texts, writers
     how = "steered" if kind == "steered" else "told the nearest sentences"
-    places = first_of_each(plans, config.writer.num_plans)
-    with _open_writer(config, data, vectors, answers) as write:
-        written = _write_all(write, [plans[place] for place in places], PARALLEL if kind == "openai" else 1)
+    places = select_first_of_each(plans, config.writer.num_plans)
+    with _open_writer(config, data, vectors, cache_folder) as write:
+        written = _write_all(write, [plans[place] for place in places], MAX_PARALLEL if kind == "openai" else 1)
         for place, text in zip(places, written, strict=True):
             texts[place] = text
             writers[place] = f"{config.writer.model}, {how}"
     return texts, writers
 
 
-def first_of_each(plans: Sequence[Plan], count: int) -> list[int]:
+def select_first_of_each(plans: Sequence[Plan], count: int) -> list[int]:
     """Places of the first so many plans of each split and mode."""
     seen: collections.Counter[tuple[str, str]] = collections.Counter()
     places = []
@@ -67,7 +67,7 @@ def first_of_each(plans: Sequence[Plan], count: int) -> list[int]:
     return places
 
 
-def check_steerable(embedder_folder: Path | None, data: Prepared, vectors: np.ndarray) -> None:
+def check_steerable(embedder_folder: Path | None, data: PreparedData, vectors: np.ndarray) -> None:
     """Steering embeds all that is written after every token, and compares it with the vectors [M, D].
 
     Raises:
@@ -85,25 +85,25 @@ def check_steerable(embedder_folder: Path | None, data: Prepared, vectors: np.nd
 
 
 @contextlib.contextmanager
-def _open_writer(config: Config, data: Prepared, vectors: np.ndarray, answers: Path) -> Iterator[Write]:
+def _open_writer(config: Config, data: PreparedData, vectors: np.ndarray, cache_folder: Path) -> Iterator[WriteFn]:
     writer = config.writer
     if writer.kind == "openai":
-        with open_server(config.server, answers) as server, tell_kept_answers(answers):
-            yield plan_writing.rewritten(openai_text(server, writer.model))
+        with open_server(config.server, cache_folder) as server, report_cached_answers(cache_folder):
+            yield plan_writing.make_rewriter(make_openai_answer_fn(server, writer.model))
     elif writer.kind == "huggingface":
-        yield plan_writing.rewritten(huggingface.ask_by(huggingface.load(writer.model)))
+        yield plan_writing.make_rewriter(huggingface.make_answer_fn(huggingface.load(writer.model)))
     else:
         folder = config.embedder.folder
         check_steerable(folder, data, vectors)
-        with name_flags(folder="--embedder.folder"), same_embedder(data, folder, answers) as embedder:
-            yield plan_writing.steered_toward(huggingface.load(writer.model), embedder, vectors, writer.strength)
+        with name_flags(folder="--embedder.folder"), open_matching_embedder(data, folder, cache_folder) as embedder:
+            yield plan_writing.make_steered_writer(huggingface.load(writer.model), embedder, vectors, writer.strength)
 
 
-def _write_all(write: Write, plans: Sequence[Plan], workers: int) -> Iterator[str]:
+def _write_all(write: WriteFn, plans: Sequence[Plan], num_workers: int) -> Iterator[str]:
     """The plans as the model writes them, in order, with progress."""
     words = 0
-    with shown("writing", 0, len(plans), "words") as advance:
-        for done, text in enumerate(in_order(write, plans, workers), start=1):
+    with show_progress("writing", 0, len(plans), "words") as advance:
+        for done, text in enumerate(map_in_order(write, plans, num_workers), start=1):
             words += len(text.split())
             advance(done, words)
             yield text

@@ -11,17 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.batching import in_batches
+from thinking.batching import apply_in_batches
 from thinking.colors import line_color
 from thinking.experiment import plots
-from thinking.reasoning.thoughts.before_text import Manner, Thought, Words
+from thinking.reasoning.thoughts.before_text import ThoughtPolicy, Thought, ThoughtVocabulary
 from thinking.types import Array, Params
 
-TOGETHER = 250
+BATCH_SIZE = 250
 """Windows that are read at once."""
 
 
-class Exam(NamedTuple):
+class WindowScores(NamedTuple):
     """What a model said of windows; log-probabilities of what follows, in nats.
 
     Attributes:
@@ -45,7 +45,7 @@ def held_out_windows(tokens: np.ndarray, count: int, length: int) -> np.ndarray:
     return tokens[first[:, None] + np.arange(length)[None]]
 
 
-def examine(thinker: Manner, words: Words, params: Params, windows: np.ndarray, context: int, key: Array) -> Exam:
+def evaluate_windows(thought_policy: ThoughtPolicy, vocabulary: ThoughtVocabulary, params: Params, windows: np.ndarray, context_length: int, key: Array) -> WindowScores:
     """Let a model think about windows [W, C + M]; keeps the key.
 
     A model that was always made to think has seldom met the empty thought, so that thoughts may seem to help it which
@@ -53,27 +53,27 @@ def examine(thinker: Manner, words: Words, params: Params, windows: np.ndarray, 
     """
 
     @jax.jit
-    def examine_part(part: tuple[Array, Array]) -> Exam:
-        number, (contexts, following) = part[0], jnp.split(part[1], [context], axis=1)
-        thought = thinker.think(params, jax.random.fold_in(key, number[0]), contexts)
+    def evaluate_batch(part: tuple[Array, Array]) -> WindowScores:
+        number, (contexts, following) = part[0], jnp.split(part[1], [context_length], axis=1)
+        thought = thought_policy.think(params, jax.random.fold_in(key, number[0]), contexts)
         # Windows side by side are of the same page, and might share their thoughts.
         far = -(-len(contexts) // 2)
         other = jax.tree.map(lambda leaf: jnp.roll(leaf, far, axis=0), thought)
         # All at once, so that one reading is compiled and not three.
-        each = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), thought, _emptied(thought, words), other)
-        said = thinker.read(params, jnp.tile(contexts, (3, 1)), each, jnp.tile(following, (3, 1))).following
-        return Exam(*jnp.split(said, 3), thought.tokens, thought.length)
+        each = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), thought, _make_empty_thoughts(thought, vocabulary), other)
+        said = thought_policy.compute_log_probs(params, jnp.tile(contexts, (3, 1)), each, jnp.tile(following, (3, 1))).continuation
+        return WindowScores(*jnp.split(said, 3), thought.tokens, thought.length)
 
-    return in_batches(examine_part, (np.arange(len(windows)), windows), min(TOGETHER, len(windows)))
+    return apply_in_batches(evaluate_batch, (np.arange(len(windows)), windows), min(BATCH_SIZE, len(windows)))
 
 
-def _emptied(thought: Thought, words: Words) -> Thought:
+def _make_empty_thoughts(thought: Thought, vocabulary: ThoughtVocabulary) -> Thought:
     """Thoughts that end at once; where there are none, none."""
-    marked = jnp.zeros_like(thought.tokens).at[:, :1].set(words.end)
-    return Thought(marked, jnp.minimum(thought.length, 1), jnp.zeros_like(thought.chosen))
+    marked = jnp.zeros_like(thought.tokens).at[:, :1].set(vocabulary.end_token)
+    return Thought(marked, jnp.minimum(thought.length, 1), jnp.zeros_like(thought.num_sampled))
 
 
-def figures(exam: Exam, following: np.ndarray, sizes: np.ndarray, plain: Exam | None) -> dict[str, float | None]:
+def compute_metrics(scores: WindowScores, continuation: np.ndarray, token_bytes: np.ndarray, baseline: WindowScores | None) -> dict[str, float | None]:
     """What came of an exam.
 
     Args:
@@ -87,29 +87,29 @@ def figures(exam: Exam, following: np.ndarray, sizes: np.ndarray, plain: Exam | 
         they are behind thoughts about other windows; tokens of a thought, the share of windows in which it helped
         against an empty one, and tokens that are computed for each one that follows.
     """
-    count, total = following.shape[1], sizes[following].sum()
-    thinks = bool(exam.length.any())
+    count, total = continuation.shape[1], token_bytes[continuation].sum()
+    thinks = bool(scores.length.any())
 
     def bits(said: np.ndarray) -> float:
         return float(-said.sum(dtype=np.float64) / np.log(2) / total)
 
-    found: dict[str, float | None] = {"bits_per_byte": bits(exam.own), "saved": None, "saved_error": None}
-    if plain is not None:
-        found["saved"] = bits(plain.own) - found["bits_per_byte"]
-        found["saved_error"] = float((exam.own - plain.own).std() * np.sqrt(len(following)) / np.log(2) / total)
+    found: dict[str, float | None] = {"bits_per_byte": bits(scores.own), "saved": None, "saved_error": None}
+    if baseline is not None:
+        found["saved"] = bits(baseline.own) - found["bits_per_byte"]
+        found["saved_error"] = float((scores.own - baseline.own).std() * np.sqrt(len(continuation)) / np.log(2) / total)
     return found | {
-        "others_thought": bits(exam.other) if thinks else None,
-        "thought_tokens": float(np.maximum(exam.length - 1, 0).mean()),
-        "helped": float((exam.own > exam.empty).mean()) if thinks else None,
-        "computed_per_token": float((exam.length + count).mean() / count),
+        "others_thought": bits(scores.other) if thinks else None,
+        "thought_tokens": float(np.maximum(scores.length - 1, 0).mean()),
+        "helped": float((scores.own > scores.empty).mean()) if thinks else None,
+        "computed_per_token": float((scores.length + count).mean() / count),
     }
 
 
-def draw_bits(path: Path, bits: Mapping[str, Sequence[float]]) -> Path:
+def plot_bits(path: Path, bits: Mapping[str, Sequence[float]]) -> Path:
     """Bits per byte of each kind, a dot for each seed."""
-    figure, (panel,) = plots.figure(1)
+    figure, (panel,) = plots.make_figure(1)
     for index, seeds in enumerate(bits.values()):
         panel.plot([index] * len(seeds), seeds, "o", color=line_color(index))
     panel.set_xticks(range(len(bits)), list(bits))
     panel.set(ylabel="bits per byte, held out", xlim=(-0.5, len(bits) - 0.5))
-    return plots.save(figure, path)
+    return plots.save_figure(figure, path)

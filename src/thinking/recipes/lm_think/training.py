@@ -8,14 +8,14 @@ import jax.numpy as jnp
 
 from thinking.errors import UserError, name_flags
 from thinking.experiment import Run
-from thinking.experiment.training import Trained, train
+from thinking.experiment.training import TrainResult, train
 from thinking.learning.optimizers import adamw, warmup_cosine
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
-from thinking.reasoning.thoughts.before_text import Manner, Words, manner
-from thinking.reasoning.thoughts.before_text_training import Practice, by_best, by_group, thinking_step
+from thinking.reasoning.thoughts.before_text import ThoughtPolicy, ThoughtVocabulary, make_thought_policy
+from thinking.reasoning.thoughts.before_text_training import ThoughtTraining, best_of_group, group_relative, make_thought_training_step
 from thinking.recipes.lm_think.config import Config
-from thinking.text.corpus import Corpus, corpus
+from thinking.text.corpus import Corpus, load_corpus
 from thinking.train_state import RunnerState, init_train_state
 from thinking.types import Params
 
@@ -33,7 +33,7 @@ def load_text(config: Config) -> Corpus:
     """
     settings, window = config.text, config.window
     with name_flags(source="--text.source"):
-        text = corpus(settings.source, settings.num_characters, settings.bpe_tokens)
+        text = load_corpus(settings.source, settings.num_characters, settings.bpe_tokens)
     if min(len(text.train), len(text.held_out)) < window.context_length + window.target_length:
         raise UserError(
             f"--text.source {settings.source}: it is too short for --window.context-length {window.context_length}; "
@@ -43,33 +43,33 @@ def load_text(config: Config) -> Corpus:
 
 
 @functools.lru_cache
-def build_decoder(config: Config) -> tuple[Decoder, Words]:
+def build_decoder(config: Config) -> tuple[Decoder, ThoughtVocabulary]:
     """The decoder, which is the same for all kinds, and its words."""
-    words = Words(len(load_text(config).sizes), config.thought.num_tokens)
+    words = ThoughtVocabulary(len(load_text(config).token_bytes), config.thought.num_tokens)
     model = decoder(
-        vocabulary=words.total,
+        vocab_size=words.vocab_size,
         context_length=config.window.context_length + config.thought.length + 1 + config.window.target_length,
-        block=BlockConfig(width=config.model.width, heads=config.model.num_heads, gated=True),
-        layers=config.model.num_layers,
+        block=BlockConfig(width=config.model.width, num_heads=config.model.num_heads, gated=True),
+        num_layers=config.model.num_layers,
     )
     return model, words
 
 
-def build_manner(config: Config, kind: str) -> Manner:
+def build_thought_policy(config: Config, kind: str) -> ThoughtPolicy:
     """How a model of a kind thinks; the reference does not."""
-    return manner("plain" if kind == REFERENCE else kind, *build_decoder(config), config.thought.length)
+    return make_thought_policy("plain" if kind == REFERENCE else kind, *build_decoder(config), config.thought.length)
 
 
-def build_training_manner(config: Config, kind: str) -> Manner:
+def build_training_policy(config: Config, kind: str) -> ThoughtPolicy:
     """How a model of a kind thinks while it learns.
 
     The reference learns to read on behind thoughts that say nothing, and without any. Models that go on from it would
     else spend their training on getting used to thoughts, and the one that does not think would win by that alone.
     """
-    return manner("idle" if kind == REFERENCE else kind, *build_decoder(config), config.thought.length)
+    return make_thought_policy("idle" if kind == REFERENCE else kind, *build_decoder(config), config.thought.length)
 
 
-def build_practice(config: Config, kind: str) -> Practice:
+def build_thought_training(config: Config, kind: str) -> ThoughtTraining:
     """What a kind learns from."""
     sizes = {
         "context": config.window.context_length,
@@ -78,30 +78,30 @@ def build_practice(config: Config, kind: str) -> Practice:
     }
     if kind == "judged":
         group, entropy_weight = config.rl.num_generations, config.rl.entropy_weight
-        return Practice(**sizes, credit=by_group, group=group, entropy_weight=entropy_weight)
+        return ThoughtTraining(**sizes, advantage_fn=group_relative, num_generations=group, entropy_weight=entropy_weight)
     if kind == "supervised":
-        return Practice(**sizes, credit=by_best, group=config.rl.num_generations)
-    return Practice(**sizes)
+        return ThoughtTraining(**sizes, advantage_fn=best_of_group, num_generations=config.rl.num_generations)
+    return ThoughtTraining(**sizes)
 
 
-def train_model(config: Config, run: Run, kind: str, seed: int, reference: Params | None) -> Trained:
+def train_model(config: Config, run: Run, kind: str, seed: int, reference_params: Params | None) -> TrainResult:
     """Train a model from the reference's parameters, or the reference from nothing."""
     settings = config.training
-    steps = settings.num_steps if reference is not None else settings.reference_steps
+    steps = settings.num_steps if reference_params is not None else settings.reference_steps
     optimizer = adamw(warmup_cosine(config.optimizer.learning_rate, steps, min(100, steps // 10)))
     # The reference and those who go on from it read different windows, these among each other the same.
     init_key, *keys = jax.random.split(jax.random.key(seed), 3)
 
     def init() -> RunnerState:
-        params: Any = jax.jit(build_decoder(config)[0].init)(init_key) if reference is None else reference
-        key, compared = keys[reference is not None], () if reference is None else reference
+        params: Any = jax.jit(build_decoder(config)[0].init)(init_key) if reference_params is None else reference_params
+        key, compared = keys[reference_params is not None], () if reference_params is None else reference_params
         return RunnerState(init_train_state(params, optimizer), key, reference=compared)
 
-    step = thinking_step(
-        build_training_manner(config, kind),
-        build_manner(config, REFERENCE),
+    step = make_thought_training_step(
+        build_training_policy(config, kind),
+        build_thought_policy(config, REFERENCE),
         optimizer,
         jnp.asarray(load_text(config).train),
-        build_practice(config, kind),
+        build_thought_training(config, kind),
     )
-    return train(run, f"{kind}-{seed}", init=init, step=step, steps=steps, chunk=CHUNK, watch="loss")
+    return train(run, f"{kind}-{seed}", init=init, step=step, num_steps=steps, chunk_size=CHUNK, progress_metric="loss")

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from thinking.experiment import Preset, group, invalid, option
+from thinking.experiment import Preset, group, field_error, option
 from thinking.recipes.groups import (
     CurriculumConfig,
     DecoderConfig,
@@ -64,9 +64,9 @@ class Config(SeedsConfig):
         super().validate()
         check_names(self.rewards, "--rewards", REWARDS)
         if not 1 <= len(self.target) <= LONGEST:
-            raise invalid("target", f"a text of 1 to {LONGEST} letters", take="'thinking takes steps'")
+            raise field_error("target", f"a text of 1 to {LONGEST} letters", suggestion="'thinking takes steps'")
         if strange := sorted(set(self.target) - set(LETTERS)):
-            raise invalid("target", f"a text of {LETTERS!r}, which has no {strange[0]!r}")
+            raise field_error("target", f"a text of {LETTERS!r}, which has no {strange[0]!r}")
 
 
 PRESETS = {

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.generation.completions import Completions
-from thinking.learning.policy_gradient import Experience
+from thinking.learning.policy_gradient import PolicyBatch
 from thinking.learning.returns import returns_to_go
-from thinking.reasoning.post_training.advantages import Credit, experience_of, spread_out, written_mask
-from thinking.reasoning.post_training.training_step import Questions
+from thinking.reasoning.post_training.advantages import AdvantageFn, make_policy_batch, broadcast_to_tokens, completion_mask
+from thinking.reasoning.post_training.training_step import Prompts
 from thinking.recipes.text_generation.config import LETTERS
 from thinking.text.vocabulary import BEGIN, END, Vocabulary
 from thinking.types import Array
@@ -23,7 +23,7 @@ from thinking.types import Array
 VOCABULARY = Vocabulary(tuple(LETTERS))
 
 
-def questions(target: str) -> Questions:
+def make_prompts(target: str) -> Prompts:
     """What is asked, a level in each row: always to begin.
 
     The columns [L, N] int32 are `wanted`, the letters, 0 behind the last, and `forced`, the end behind that one, -1
@@ -34,15 +34,15 @@ def questions(target: str) -> Questions:
     place, level = np.arange(count + 1)[None], np.arange(count)[:, None]
     columns = {"wanted": np.where(place <= level, letters[None], 0), "forced": np.where(place == level + 1, END, -1)}
     columns = {name: jnp.asarray(column, jnp.int32) for name, column in columns.items()}
-    return Questions(jnp.full((count, 1), BEGIN, jnp.int32), jnp.ones(count, jnp.int32), columns)
+    return Prompts(jnp.full((count, 1), BEGIN, jnp.int32), jnp.ones(count, jnp.int32), columns)
 
 
-def right(completions: Completions, wanted: Array) -> Array:
+def correct_letters(completions: Completions, targets: Array) -> Array:
     """[B, N] float32, 1 for each letter that was written and is the one that is wanted [B, N] at its place."""
-    return ((completions.tokens == wanted) & (wanted > 0)) * written_mask(completions)
+    return ((completions.tokens == targets) & (targets > 0)) * completion_mask(completions)
 
 
-def letters(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
+def letter_reward(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
     """[B] the share of right letters among those that are wanted.
 
     Args:
@@ -51,10 +51,10 @@ def letters(prompts: Array, completions: Completions, *, wanted: Array, **column
         wanted: [B, N] int32.
         **columns: not read.
     """
-    return jnp.sum(right(completions, wanted), axis=1) / jnp.sum(wanted > 0, axis=1)
+    return jnp.sum(correct_letters(completions, wanted), axis=1) / jnp.sum(wanted > 0, axis=1)
 
 
-def outcome(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
+def outcome_reward(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
     """[B] 1 for the very text that is wanted, else 0: what is mastered, as most of a long text is right before its end.
 
     Args:
@@ -63,26 +63,26 @@ def outcome(prompts: Array, completions: Completions, *, wanted: Array, **column
         wanted: [B, N] int32.
         **columns: not read.
     """
-    return (jnp.sum(right(completions, wanted), axis=1) == jnp.sum(wanted > 0, axis=1)).astype(jnp.float32)
+    return (jnp.sum(correct_letters(completions, wanted), axis=1) == jnp.sum(wanted > 0, axis=1)).astype(jnp.float32)
 
 
-def by_text(completions: Completions, rewards: Array, *, wanted: Array, **told: Array) -> Experience:
+def text_advantages(completions: Completions, rewards: Array, *, wanted: Array, **columns: Array) -> PolicyBatch:
     """Every letter is worth what the whole text earned: for `reinforce`."""
-    mask = written_mask(completions) * (wanted > 0)
-    worth = spread_out(rewards, mask)
-    return experience_of(completions, worth, worth, mask)
+    mask = completion_mask(completions) * (wanted > 0)
+    worth = broadcast_to_tokens(rewards, mask)
+    return make_policy_batch(completions, worth, worth, mask)
 
 
-def by_letter(discount: float) -> Credit:
+def letter_advantages(discount: float) -> AdvantageFn:
     """Every letter earns at once whether it is right, and is worth what is earned from it on: for `reinforce`.
 
     Args:
         discount: what a reward counts for one letter earlier, 0 to 1.
     """
 
-    def credit(completions: Completions, rewards: Array, *, wanted: Array, **told: Array) -> Experience:
-        mask = written_mask(completions) * (wanted > 0)
-        worth = returns_to_go(right(completions, wanted), discount) * mask
-        return experience_of(completions, worth, worth, mask)
+    def advantage_fn(completions: Completions, rewards: Array, *, wanted: Array, **columns: Array) -> PolicyBatch:
+        mask = completion_mask(completions) * (wanted > 0)
+        worth = returns_to_go(correct_letters(completions, wanted), discount) * mask
+        return make_policy_batch(completions, worth, worth, mask)
 
-    return credit
+    return advantage_fn

@@ -11,26 +11,26 @@ import jax.numpy as jnp
 import optax
 
 from thinking.experiment import Run
-from thinking.experiment.training import Trained, train
-from thinking.learning.curriculum import Syllabus, by_level, curriculum
+from thinking.experiment.training import TrainResult, train
+from thinking.learning.curriculum import IndexSampler, level_sampler, curriculum
 from thinking.learning.optimizers import adamw, warmup_stable_decay
 from thinking.learning.policy_gradient import reinforce
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
 from thinking.networks.positions import learned
-from thinking.reasoning.post_training.rewards import combined
+from thinking.reasoning.post_training.rewards import combine_rewards
 from thinking.reasoning.post_training.training_step import (
-    Questions,
+    Prompts,
     init_post_training,
-    judge_texts,
-    post_training_step,
-    records,
+    make_evaluate_fn,
+    make_post_training_step,
+    sample_records,
 )
 from thinking.reasoning.search.beam_search import beam
 from thinking.reasoning.search.candidates import greedy
-from thinking.reasoning.search.token_model import over_tokens
+from thinking.reasoning.search.token_model import make_token_model
 from thinking.recipes.text_generation.config import Config, Reward
-from thinking.recipes.text_generation.spelling import VOCABULARY, by_letter, by_text, letters, outcome, questions
+from thinking.recipes.text_generation.spelling import VOCABULARY, letter_advantages, text_advantages, letter_reward, outcome_reward, make_prompts
 from thinking.text.vocabulary import END
 from thinking.train_state import RunnerState, init_train_state
 from thinking.types import Array, Params
@@ -41,7 +41,7 @@ EVAL_INTERVAL = 10
 """Updates between two evaluations."""
 
 
-class WritingRecord(NamedTuple):
+class GenerationRecord(NamedTuple):
     """What is counted of the writing: the `env` of its training's `RunnerState`.
 
     Attributes:
@@ -50,38 +50,38 @@ class WritingRecord(NamedTuple):
         solved: [2] int32, the environment steps after which they were right for the first time; -1 while never.
     """
 
-    letters: Array
-    passed: Array
-    solved: Array
+    num_letters: Array
+    is_correct: Array
+    steps_to_solve: Array
 
 
 def build_decoder(config: Config) -> Decoder:
     """The policy, with a head that estimates the value of a beginning."""
     size, length = config.model, len(config.target) + 2
     return decoder(
-        vocabulary=len(VOCABULARY),
+        vocab_size=len(VOCABULARY),
         context_length=length,
         # A letter has its place. By distances alone, what was learned of one place would be tried at the next.
-        block=BlockConfig(width=size.width, heads=size.num_heads, gated=True, position=learned(length)),
-        layers=size.num_layers,
+        block=BlockConfig(width=size.width, num_heads=size.num_heads, gated=True, position=learned(length)),
+        num_layers=size.num_layers,
         value_head=True,
     )
 
 
-def build_prompts(config: Config) -> Questions:
+def build_prompts(config: Config) -> Prompts:
     """Longer and longer parts of the target; without a curriculum all of it alone."""
-    prompts = questions(config.target)
+    prompts = make_prompts(config.target)
     return prompts if config.curriculum.enabled else jax.tree.map(lambda leaf: leaf[-1:], prompts)
 
 
-def build_sampler(config: Config) -> Syllabus:
+def build_sampler(config: Config) -> IndexSampler:
     """When longer parts are asked for."""
     levels, texts = len(config.target) if config.curriculum.enabled else 1, config.rl.batch_size
-    lengths = curriculum(levels, threshold=config.curriculum.threshold, memory=2.0 * texts, least=texts)
-    return by_level(lengths, range(levels + 1))
+    lengths = curriculum(levels, threshold=config.curriculum.threshold, decay_attempts=2.0 * texts, min_attempts=texts)
+    return level_sampler(lengths, range(levels + 1))
 
 
-def train_writer(config: Config, run: Run, reward: Reward, seed: int) -> Trained:
+def train_model(config: Config, run: Run, reward: Reward, seed: int) -> TrainResult:
     """Train one model with one kind of reward."""
     model, prompts = build_decoder(config), build_prompts(config)
     updates = config.rl.num_updates
@@ -92,39 +92,39 @@ def train_writer(config: Config, run: Run, reward: Reward, seed: int) -> Trained
         init_key, key = jax.random.split(jax.random.key(seed))
         params = jax.jit(model.init)(init_key)
         state = init_post_training(init_train_state(params, optimizer), build_sampler(config), key)
-        return state._replace(env=WritingRecord(jnp.int32(0), jnp.zeros(2, bool), jnp.full(2, -1, jnp.int32)))
+        return state._replace(env=GenerationRecord(jnp.int32(0), jnp.zeros(2, bool), jnp.full(2, -1, jnp.int32)))
 
     return train(
         run,
         f"{reward}-{seed}",
         init=init,
         step=make_training_step(config, model, prompts, optimizer, reward),
-        steps=updates,
-        chunk=CHUNK,
-        watch="rewards/letters",
-        tell=lambda sample: records(VOCABULARY, prompts, sample),
+        num_steps=updates,
+        chunk_size=CHUNK,
+        progress_metric="rewards/letters",
+        log_samples=lambda sample: sample_records(VOCABULARY, prompts, sample),
     )
 
 
 def make_training_step(
-    config: Config, model: Decoder, prompts: Questions, optimizer: optax.GradientTransformation, reward: Reward
+    config: Config, model: Decoder, prompts: Prompts, optimizer: optax.GradientTransformation, reward: Reward
 ) -> Callable[[RunnerState, Array], tuple[RunnerState, Any, Any]]:
     """`step(state, index) -> (state, metrics, sample)`: texts are written, rewarded and learned from."""
     settings, target = config.rl, prompts.columns["wanted"][-1, :-1]
-    learn = post_training_step(
+    learn = make_post_training_step(
         model,
         prompts,
         build_sampler(config),
-        rewards=combined(letters=(1.0, letters), outcome=(0.0, outcome)),
-        credit=by_text if reward == "outcome" else by_letter(settings.discount),
+        reward_fn=combine_rewards(letters=(1.0, letter_reward), outcome=(0.0, outcome_reward)),
+        advantage_fn=text_advantages if reward == "outcome" else letter_advantages(settings.discount),
         update=reinforce(
-            judge_texts(model),
+            make_evaluate_fn(model),
             optimizer,
             entropy_weight=settings.entropy_weight,
             entropy_ceiling=settings.entropy_ceiling,
         ),
-        problems=settings.batch_size,
-        group=1,
+        num_prompts=settings.batch_size,
+        num_generations=1,
         max_new_tokens=len(config.target) + 1,
     )
 
@@ -143,12 +143,12 @@ def make_training_step(
         solved = jnp.where((before.solved < 0) & passed, steps, before.solved)
         metrics |= {"exact": passed[0].astype(jnp.float32), "exact_beam": passed[1].astype(jnp.float32)}
         metrics["environment_steps"] = steps.astype(jnp.float32)
-        return state._replace(env=WritingRecord(steps, passed, solved)), metrics, sample
+        return state._replace(env=GenerationRecord(steps, passed, solved)), metrics, sample
 
     return step
 
 
-def write_texts(model: Decoder, params: Params, prompts: Questions, beam_width: int) -> tuple[Array, Array]:
+def write_texts(model: Decoder, params: Params, prompts: Prompts, beam_width: int) -> tuple[Array, Array]:
     """Write the whole target greedily, and by a beam.
 
     Returns:
@@ -156,7 +156,7 @@ def write_texts(model: Decoder, params: Params, prompts: Questions, beam_width: 
     """
     target = prompts.columns["wanted"][-1, :-1]
     most = len(target)
-    root = over_tokens(model, params, prompts.tokens[-1:], prompts.lengths[-1:], max_tokens=most, stop_tokens=(END,))
+    root = make_token_model(model, params, prompts.tokens[-1:], prompts.lengths[-1:], max_new_tokens=most, stop_tokens=(END,))
     alone = greedy(*root, max_steps=most).actions[0, 0]
     # The environment tells which of the texts is the best: it rewards, and the policy's own opinion does not count.
     texts = beam(*root, width=beam_width, max_steps=most).actions[0]
@@ -164,7 +164,7 @@ def write_texts(model: Decoder, params: Params, prompts: Questions, beam_width: 
     return jnp.maximum(alone, 0), jnp.maximum(best, 0)
 
 
-def summarize(config: Config, stage: Trained) -> dict[str, Any]:
+def summarize(config: Config, stage: TrainResult) -> dict[str, Any]:
     """What came of a training: a row of results."""
     model, prompts, params = build_decoder(config), build_prompts(config), stage.state.train_state.params
     texts = jax.jit(lambda params: write_texts(model, params, prompts, config.eval.beam_width))(params)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from thinking.environments.automaton_names import parse_name
 from thinking.errors import UserError, name_flags
-from thinking.experiment import Preset, group, invalid, option
+from thinking.experiment import Preset, group, field_error, option
 from thinking.recipes.groups import CosineConfig, DecoderConfig, SeedsConfig, TrainingConfig, check_names
 
 Kind = Literal["none", "pause", "discrete", "continuous"]
@@ -133,7 +133,7 @@ class Config(SeedsConfig):
         check_names(self.thoughts, "--thoughts", KINDS)
         thought, count, batch = self.thought, self.rl.num_generations, self.training.batch_size
         if thought.gradient in GROUP_GRADIENTS and (count < 2 or batch % count):
-            raise invalid("rl.num_generations", f"a divisor of --training.batch-size, {batch}, from 2 on")
+            raise field_error("rl.num_generations", f"a divisor of --training.batch-size, {batch}, from 2 on")
         chain_weight = self.supervision.chain_weight
         for flag, given in (
             (f"--supervision.chain-weight {chain_weight}", chain_weight > 0),

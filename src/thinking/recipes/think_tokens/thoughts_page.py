@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from thinking.environments.automata.automaton import Automaton
-from thinking.environments.automata.words import Words
+from thinking.environments.automata.words import WordBatch
 
-SHOWN = 10
+NUM_SHOWN = 10
 """Words whose steps are shown one by one."""
 FRAMES = 40
 """Moments of training, at most."""
@@ -25,13 +25,13 @@ Record = Mapping[str, Any]
 """Of `samples.jsonl`: `step`, and `said` and `thoughts` [B][N], -1 where there is none."""
 
 
-def record_of(sample: np.ndarray) -> list[dict[str, Any]]:
+def make_record(sample: np.ndarray) -> list[dict[str, Any]]:
     """The record of a sample [2, B, N] of `reasoning.thoughts.training.watched`; none where nothing was looked at."""
     said, thoughts = sample
     return [{"said": said.tolist(), "thoughts": thoughts.tolist()}] if (said >= 0).any() else []
 
 
-def page(records: Mapping[str, Sequence[Record]], words: Words, machine: Automaton) -> str:
+def render_page(records: Mapping[str, Sequence[Record]], words: WordBatch, machine: Automaton) -> str:
     """HTML with a figure for each kind of thought.
 
     Args:
@@ -56,7 +56,7 @@ def _spread(records: Sequence[Record]) -> list[Record]:
     return [records[index] for index in chosen]
 
 
-def _figure(kind: str, records: Sequence[Record], words: Words, machine: Automaton) -> go.Figure:
+def _figure(kind: str, records: Sequence[Record], words: WordBatch, machine: Automaton) -> go.Figure:
     states = np.asarray(words.states)
     discrete = any(np.max(record["thoughts"]) >= 0 for record in records)
     what = "thought" if discrete else "what the answers' head says"
@@ -68,10 +68,10 @@ def _figure(kind: str, records: Sequence[Record], words: Words, machine: Automat
         last = np.array(record["said"])[:, -1]
         # The last step of a word thinks no more: its answer stands in its place.
         answered = np.where((np.arange(shown.shape[1]) == shown.shape[1] - 1)[None], last[:, None], shown)
-        colours = max(kinds, len(machine.states))
+        colours = max(kinds, len(machine.state_names))
         return [_steps(answered, words, machine, colours, discrete), _pairs(shown, states, kinds, met)]
 
-    titles = [f"{kind}: steps of {min(SHOWN, len(states))} words", f"{what}, by the true state"]
+    titles = [f"{kind}: steps of {min(NUM_SHOWN, len(states))} words", f"{what}, by the true state"]
     figure = make_subplots(cols=2, subplot_titles=titles, column_widths=[0.6, 0.4], horizontal_spacing=0.08)
     for column, trace in enumerate(traces(records[-1]), start=1):
         figure.add_trace(trace, row=1, col=column)
@@ -117,19 +117,19 @@ def _pairs(shown: np.ndarray, states: np.ndarray, kinds: int, met: tuple[np.ndar
     )
 
 
-def _steps(shown: np.ndarray, words: Words, machine: Automaton, kinds: int, discrete: bool) -> go.Heatmap:
-    symbols, states = np.asarray(words.symbols)[:SHOWN], np.asarray(words.states)[:SHOWN]
-    shown = shown[:SHOWN]
+def _steps(shown: np.ndarray, words: WordBatch, machine: Automaton, kinds: int, discrete: bool) -> go.Heatmap:
+    symbols, states = np.asarray(words.symbols)[:NUM_SHOWN], np.asarray(words.states)[:NUM_SHOWN]
+    shown = shown[:NUM_SHOWN]
     last = shown.shape[1] - 1
 
     def text(row: int, step: int) -> str:
         token = shown[row, step]
         if token < 0:
             return ""
-        return str(token) if discrete and step < last else machine.states[token]
+        return str(token) if discrete and step < last else machine.state_names[token]
 
     def hover(row: int, step: int) -> str:
-        symbol, state = machine.symbols[symbols[row, step]], machine.states[states[row, step]]
+        symbol, state = machine.symbol_names[symbols[row, step]], machine.state_names[states[row, step]]
         return f"symbol {symbol}<br>true state {state}<br>{'answer' if step == last else 'here'} {text(row, step)}"
 
     rows, steps = range(len(shown)), range(last + 1)

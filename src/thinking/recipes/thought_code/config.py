@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from thinking.experiment import Preset, group, invalid, option
+from thinking.experiment import Preset, group, field_error, option
 from thinking.recipes.groups import CosineConfig, SeedsConfig, TrainingConfig
 
 
@@ -23,7 +23,7 @@ class CodeConfig:
         # A longer code has more codes than the most numbers; its exact count would have thousands of digits.
         if (num_codes := self.num_tokens ** min(self.length, 20)) < self.num_values:
             several = f"at most {num_codes}, the codes of --length {self.length} and --num-tokens {self.num_tokens}"
-            raise invalid("num_values", several, take=num_codes)
+            raise field_error("num_values", several, suggestion=num_codes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from thinking.errors import name_flags
 from thinking.experiment import option
-from thinking.text.server import check_open
+from thinking.text.server import check_no_secrets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ServerConfig:
     def validate(self) -> None:
         """Raises UserError for an address with a secret in it."""
         with name_flags(base_url="--base-url"):
-            check_open(self.base_url)
+            check_no_secrets(self.base_url)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,10 +4,10 @@ import dataclasses
 from typing import Literal
 
 from thinking.errors import UserError
-from thinking.experiment import Preset, RunConfig, group, invalid, option
+from thinking.experiment import Preset, RunConfig, group, field_error, option
 from thinking.recipes.groups import OptimizerConfig
 
-WIDEST_TRANSFORMER = 8192
+MAX_TRANSFORMER_WIDTH = 8192
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class LayersConfig:
     def validate(self) -> None:
         """Raises UserError if there is no layer."""
         if not self.context_lengths:
-            raise invalid("context_lengths", "a whole number from 1 to 4096 for each layer", take=(4, 2, 1))
+            raise field_error("context_lengths", "a whole number from 1 to 4096 for each layer", suggestion=(4, 2, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +102,9 @@ class Config(RunConfig):
         unit = 2 * self.transformer.num_heads
         for name in ("width", "upper_width") if self.layers.kernel == "transformer" else ():
             width = getattr(self.layers, name)
-            if width % unit or width > WIDEST_TRANSFORMER:
+            if width % unit or width > MAX_TRANSFORMER_WIDTH:
                 several = f"a multiple of twice --transformer.num-heads, {unit}"
-                raise invalid(f"layers.{name}", f"{several}, up to {WIDEST_TRANSFORMER}")
+                raise field_error(f"layers.{name}", f"{several}, up to {MAX_TRANSFORMER_WIDTH}")
         if self.layers.kernel == "table" and self.codes.kind != "tokens":
             raise UserError("--layers.kernel table: it holds no vectors; give --codes.kind tokens")
 
