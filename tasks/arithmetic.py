@@ -44,7 +44,9 @@ def run(config: Config, run: Run) -> None:
         rows += [{"model": name, **row} for row in evaluate(config, decoder, style, params[name])]
         if config.search.sources and style == first:
             searched += search(config, run, decoder, name, params[name])
-    plots.plot_learning_curves(run, ["loss", "exact", "reward", "rewards/outcome", "entropy", "completions/mean_length"])
+    plots.plot_learning_curves(
+        run, ["loss", "exact", "reward", "rewards/outcome", "entropy", "completions/mean_length"]
+    )
     write_results(
         run,
         rows,
@@ -65,7 +67,9 @@ def check_lengths(config: Config, decoder: Decoder) -> None:
 
     for group in ("eval", "rl", "search"):
         if sources := getattr(config, group).sources:
-            compute_max_new_tokens(decoder, make_held_out_set(config, sources, config.styles[0], 1), f"--{group}.sources")
+            compute_max_new_tokens(
+                decoder, make_held_out_set(config, sources, config.styles[0], 1), f"--{group}.sources"
+            )
 
 
 def fine_tune(config: Config, run: Run, decoder: Decoder, style: Style) -> TrainResult:
@@ -85,7 +89,9 @@ def fine_tune(config: Config, run: Run, decoder: Decoder, style: Style) -> Train
     def init() -> Any:
         return jax.jit(lambda key: init_fine_tuning(decoder, optimizer, sampler, key))(jax.random.key(config.seed))
 
-    return train(run, style, init=init, step=step, num_steps=sft.num_steps, chunk_size=5 * CHUNK, progress_metric="exact")
+    return train(
+        run, style, init=init, step=step, num_steps=sft.num_steps, chunk_size=5 * CHUNK, progress_metric="exact"
+    )
 
 
 def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> TrainResult:
@@ -100,7 +106,10 @@ def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> Tr
     from thinking.recipes.arithmetic.rows import VOCABULARY
     from thinking.train_state import init_train_state
 
-    rl, examples = config.rl, post_training.sample_problems(config.rl.sources, config.data, config.styles[0], config.seed)
+    rl, examples = (
+        config.rl,
+        post_training.sample_problems(config.rl.sources, config.data, config.styles[0], config.seed),
+    )
     questions, optimizer = post_training.make_prompts(examples), post_training.make_optimizer(rl)
     sampler = make_sampler(
         config.curriculum,

@@ -33,7 +33,7 @@ def compare(config: Config, run: Run, conditions: Mapping[str, Condition]) -> No
     from thinking.experiment.results import write_results
     from thinking.recipes.aliased_graph.data import make_worlds
     from thinking.recipes.aliased_graph.evaluation import compute_acting_frequencies, compute_metrics, react_to_all
-    from thinking.recipes.aliased_graph.training import train_condition, compute_walk_frequencies
+    from thinking.recipes.aliased_graph.training import compute_walk_frequencies, train_condition
 
     with name_flags(edge_probability="--graph.edge-probability"):
         worlds, optimum = make_worlds(config.graph, range(config.seed, config.seed + config.seeds))

@@ -28,9 +28,9 @@ def run(config: Config, run: Run) -> None:
     from thinking.files import write_json
     from thinking.recipes.language_guide import report
     from thinking.recipes.language_guide.writers import write_plans
-    from thinking.text import plans, prepared
+    from thinking.text import plans, prepared_data
 
-    data = prepared.load(config.artifacts / "lm_data_prepare")
+    data = prepared_data.load(config.artifacts / "lm_data_prepare")
     saved, vectors = plans.load(config.artifacts / "lm_guide_inference")
     chosen = choose_plans(config.report, saved)
     texts, writers = write_plans(config, chosen, data, vectors, run.folder / "cache")

@@ -17,7 +17,7 @@ from thinking.recipes.language_guide.configs.prepare import EXAMPLES, MODELS, PR
 if TYPE_CHECKING:
     from thinking.text.crafting import CraftedTexts
     from thinking.text.embedders import Embedder
-    from thinking.text.prepared import PreparedData
+    from thinking.text.prepared_data import PreparedData
     from thinking.text.server import Server
 
 
@@ -26,7 +26,7 @@ def run(config: Config, run: Run) -> None:
     from thinking.experiment.results import write_results
     from thinking.recipes.language_guide.servers import open_server, report_cached_answers
     from thinking.recipes.language_guide.text_sources import collect_texts
-    from thinking.text import prepared
+    from thinking.text import prepared_data
 
     answers = run.folder / "cache"
     models = {config.text.source, config.embedder.kind} & set(MODELS)
@@ -36,12 +36,12 @@ def run(config: Config, run: Run) -> None:
         embedder = make_embedder(config.embedder, server)
         bundle = collect_texts(config.text, config.writer.model, server, answers, config.seed)
         data = embed_texts(config, bundle, embedder, server)
-    prepared.save(run.folder, data)
+    prepared_data.save(run.folder, data)
     if server is not None:
         run.log(f"{server.num_requests} requests were sent to {server.url}")
     figures = {"embedder": data.embedder, "dims": embedder.dims, "distinct_steps": len(data.steps)}
     vectors = {"steps": data.step_vectors, "goals": data.goal_vectors}
-    write_results(run, prepared.summarize_splits(data), vectors, **data.manifest, **figures)
+    write_results(run, prepared_data.summarize_splits(data), vectors, **data.manifest, **figures)
     run.log(f"saved in {run.folder}; python tasks/lm_guide_train.py learns from it")
 
 
@@ -61,7 +61,7 @@ def make_embedder(config: SentenceEmbedderConfig, server: Server | None) -> Embe
 def embed_texts(config: Config, bundle: CraftedTexts, embedder: Embedder, server: Server | None) -> PreparedData:
     """Every sentence as a vector, with a bar; the manifest says where texts come from."""
     from thinking import progress
-    from thinking.text import prepared
+    from thinking.text import prepared_data
 
     manifest = {
         "text": config.text.source,
@@ -69,9 +69,11 @@ def embed_texts(config: Config, bundle: CraftedTexts, embedder: Embedder, server
         "server": server.url if server is not None else None,
         "seed": config.seed,
     }
-    count = len(prepared.list_distinct_steps(bundle.texts, bundle.canonical_steps)) + len(prepared.list_distinct_goals(bundle.texts))
+    count = len(prepared_data.list_distinct_steps(bundle.texts, bundle.canonical_steps)) + len(
+        prepared_data.list_distinct_goals(bundle.texts)
+    )
     with progress.show_progress("embeddings", 0, count, "requests sent") as advance:
-        return prepared.prepare_texts(
+        return prepared_data.prepare_texts(
             bundle.texts,
             bundle.canonical_steps,
             embedder,

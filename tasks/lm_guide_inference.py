@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from thinking.recipes.language_guide.planning import MatchIndex, Planner
     from thinking.text.plans import Plan
-    from thinking.text.prepared import PreparedData
+    from thinking.text.prepared_data import PreparedData
 
 NUM_SHOWN = 2  # plans of each split in the terminal
 MATCHED_DIMS = 64  # in which the nearest sentence is looked for
@@ -28,9 +28,9 @@ def run(config: Config, run: Run) -> None:
     """Plan for all goals, or for the one that was typed."""
     from thinking.recipes.language_guide import planning
     from thinking.recipes.language_guide.planners import compute_default_max_steps, load_planners
-    from thinking.text import prepared
+    from thinking.text import prepared_data
 
-    data = prepared.load(config.artifacts / "lm_data_prepare")
+    data = prepared_data.load(config.artifacts / "lm_data_prepare")
     max_steps = config.plan.max_steps or compute_default_max_steps(data)
     if (done := len(config.plan.start)) > max_steps:
         raise UserError(
@@ -45,7 +45,12 @@ def run(config: Config, run: Run) -> None:
 
 
 def plan_for_all(
-    config: Config, run: Run, data: PreparedData, planners: Mapping[str, Planner], levels: Sequence[MatchIndex], max_steps: int
+    config: Config,
+    run: Run,
+    data: PreparedData,
+    planners: Mapping[str, Planner],
+    levels: Sequence[MatchIndex],
+    max_steps: int,
 ) -> None:
     """Plan for the goals of all texts, evaluate, show and save."""
     import numpy as np
@@ -59,7 +64,10 @@ def plan_for_all(
     asked = evaluation.make_goal_set(data, max_steps)
     rows, made, vectors = [], [], np.zeros((0, data.step_vectors.shape[1]), np.float32)
     for name, planner in planners.items():
-        react, think = evaluation.react_to_references(planner, asked, data), evaluation.think_plans(planner, asked.goals)
+        react, think = (
+            evaluation.react_to_references(planner, asked, data),
+            evaluation.think_plans(planner, asked.goals),
+        )
         scores = evaluation.score_plans(data, levels[0], asked, react, think)
         speed = evaluation.measure_plans_per_second(planner, asked.goals)
         rows += evaluation.make_rows(name, asked, scores, plans_per_second=speed)
@@ -83,7 +91,7 @@ def plan_for_one(config: Config, run: Run, data: PreparedData, planner: Planner,
     from thinking.experiment.results import write_results
     from thinking.recipes.language_guide.planning import make_nodes
     from thinking.text import plans
-    from thinking.text.same_embedder import open_matching_embedder
+    from thinking.text.matching_embedder import open_matching_embedder
 
     typed = config.plan
     flags = name_flags(folder="--embedder.folder")

@@ -15,9 +15,9 @@ def run(config: Config, run: Run) -> None:
     from thinking.experiment.results import write_results
     from thinking.recipes.language_guide import model
     from thinking.recipes.language_guide.training import train_guide
-    from thinking.text import prepared
+    from thinking.text import prepared_data
 
-    data = prepared.load(config.artifacts / "lm_data_prepare")
+    data = prepared_data.load(config.artifacts / "lm_data_prepare")
     if (run.folder / "guide" / "guide.json").exists():
         model.load_guide(run.folder / "guide", model.compute_checksum(data))  # which refuses other data
     num_layers = len(config.layers.context_lengths)

@@ -44,14 +44,16 @@ def run(config: Config, run: Run) -> None:
     plot_bits(run.plots_folder / "bits_per_byte.png", bits)
     plots.plot_learning_curves(run, ["loss", "context_loss", "gain", "thought_tokens", "entropy", "policy_loss"])
     parameters = sum(leaf.size for leaf in jax.tree.leaves(next(iter(trained.values())).train_state.params))
-    write_results(run, rows, trained, parameters=parameters, train_tokens=len(text.train), text_tokens=len(text.token_bytes))
+    write_results(
+        run, rows, trained, parameters=parameters, train_tokens=len(text.train), text_tokens=len(text.token_bytes)
+    )
 
 
 def evaluate(config: Config, seed: int, stages: dict[str, TrainResult]) -> list[dict[str, Any]]:
     """A row for each model of a seed, all of the same windows."""
     import jax
 
-    from thinking.recipes.lm_think.evaluation import evaluate_windows, compute_metrics, held_out_windows
+    from thinking.recipes.lm_think.evaluation import compute_metrics, evaluate_windows, held_out_windows
     from thinking.recipes.lm_think.training import build_decoder, build_thought_policy, load_text
 
     text, words, context = load_text(config), build_decoder(config)[1], config.window.context_length

@@ -35,7 +35,9 @@ def run(config: Config, run: Run) -> None:
 
     plots.plot_learning_curves(run, ["return", "training_return"])
     curves = {name: (player.history[:, :, 0], player.history[:, :, 1]) for name, player in players.items()}
-    plots.plot_mean_and_spread(run.plots_folder / "returns.png", curves, "environment steps", "return of test episodes", threshold)
+    plots.plot_mean_and_spread(
+        run.plots_folder / "returns.png", curves, "environment steps", "return of test episodes", threshold
+    )
     write_results(
         run,
         rows,
@@ -54,7 +56,9 @@ def evaluate(config: Config, run: Run, env: ControlEnv, name: str, agent: Traine
 
     rows, count = [], config.eval.num_episodes
     for target in agent.target_returns:
-        returns, episode = gymnasium_evaluation.evaluate_in_gymnasium(env, *agent.make_play_fn(target, count), config.seeds, count)
+        returns, episode = gymnasium_evaluation.evaluate_in_gymnasium(
+            env, *agent.make_play_fn(target, count), config.seeds, count
+        )
         rows.append(comparison.make_row(name, target, agent, returns, gymnasium_evaluation.reward_threshold(env)))
         if config.eval.videos:
             file = name if target is None else f"{name}_asked_{target:g}"

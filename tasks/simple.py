@@ -37,10 +37,10 @@ Planners = dict[tuple[str, str], "Planner"]
 
 def run(config: Config, run: Run) -> None:
     """Train the sets, plan between all pairs, and write what came of it."""
-    from thinking.environments.graph import make_graph, find_node, to_device
+    from thinking.environments.graph import find_node, make_graph, to_device
     from thinking.environments.graph_plans import find_reachable_pairs
     from thinking.experiment.results import write_results
-    from thinking.recipes.graph.evaluation import evaluate, compute_metrics, compute_optimum_metrics
+    from thinking.recipes.graph.evaluation import compute_metrics, compute_optimum_metrics, evaluate
     from thinking.recipes.graph.model import make_guide
     from thinking.recipes.graph.training import train_guide
 
@@ -61,7 +61,8 @@ def run(config: Config, run: Run) -> None:
     evaluations = {key: evaluate(world, planner, pairs) for key, planner in planners.items()}
     draw_plots(run, graph, planners, evaluations, pairs)
     rows = [
-        {"set": name, "mode": mode, **compute_metrics(evaluation, pairs)} for (name, mode), evaluation in evaluations.items()
+        {"set": name, "mode": mode, **compute_metrics(evaluation, pairs)}
+        for (name, mode), evaluation in evaluations.items()
     ]
     rows.append({"set": "optimum", "mode": "networkx", **compute_optimum_metrics(pairs)})
     write_results(

@@ -20,7 +20,7 @@ def run(config: Config, run: Run) -> None:
     from thinking.experiment.results import write_results
     from thinking.recipes.think_tokens import evaluation, thought_plots
     from thinking.recipes.think_tokens.model import build_thinking_model
-    from thinking.recipes.think_tokens.training import sample_recorded_words, make_stage_name, train_models
+    from thinking.recipes.think_tokens.training import make_stage_name, sample_recorded_words, train_models
 
     problem, num_words = config.problem, config.eval.num_words
     machine, seeds = make_automaton(problem.name), range(config.seed, config.seed + config.seeds)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from thinking.batching import cut_rows, batch_indices, apply_in_batches
+from thinking.batching import apply_in_batches, batch_indices, cut_rows
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 10])

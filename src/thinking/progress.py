@@ -67,7 +67,9 @@ def _bar(stage: str, start_step: int, num_steps: int, progress_metric: str) -> I
         task = progress.add_task(stage, total=num_steps, completed=start_step, rate="", figure="")
 
         def update_bar(now: int, figure: float) -> None:
-            progress.update(task, completed=now, rate=f"{rate(now):,.0f} steps/s", figure=f"{progress_metric} {figure:.4g}")
+            progress.update(
+                task, completed=now, rate=f"{rate(now):,.0f} steps/s", figure=f"{progress_metric} {figure:.4g}"
+            )
 
         yield update_bar
 

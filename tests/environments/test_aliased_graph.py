@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from thinking.environments.aliased_graph import sample_aliased_walks, make_aliased_graph, compute_optimal_hops
+from thinking.environments.aliased_graph import compute_optimal_hops, make_aliased_graph, sample_aliased_walks
 from thinking.environments.graph import make_random_graph
 
 WORLD = make_aliased_graph(num_shared=6, num_goals=3, edge_probability=0.3, seed=1)

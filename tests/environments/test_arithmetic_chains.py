@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.environments.arithmetic_cases import QUICK, calculated, numbers, problems
 
-from thinking.environments.arithmetic.chains import SUBTASKS, WORKED, chain, verify_chain, add_self_corrections, inject_error
+from thinking.environments.arithmetic.chains import (
+    SUBTASKS,
+    WORKED,
+    add_self_corrections,
+    chain,
+    inject_error,
+    verify_chain,
+)
 from thinking.environments.arithmetic.problems import (
     ADD,
     DIVIDE,
@@ -16,8 +23,8 @@ from thinking.environments.arithmetic.problems import (
     MULTIPLY,
     SUBTRACT,
     Problem,
-    intermediate_problems,
     format_question,
+    intermediate_problems,
     subtasks,
 )
 

@@ -21,7 +21,7 @@ from thinking.environments.arithmetic.problems import (
     subtasks,
 )
 from thinking.environments.arithmetic.sampling import NUM_OPERATIONS, THREE_STEPS, TWO_STEPS, Level, sample_problem
-from thinking.environments.arithmetic.split import is_held_out, shown_problems, is_trainable, word_problems
+from thinking.environments.arithmetic.split import is_held_out, is_trainable, shown_problems, word_problems
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 SIGNS = {"+": ADD, "-": SUBTRACT, "*": MULTIPLY, "/": DIVIDE}
@@ -56,7 +56,9 @@ def test_commuted_pairs_share_a_side(operation, left, right, further):
 def test_differences_and_quotients_have_a_side_for_each_order():
     pairs = [(left, right) for left in range(1, 30) for right in range(1, left)]
     for operation in (SUBTRACT, DIVIDE):
-        assert any(is_held_out(Problem(operation, pair)) != is_held_out(Problem(operation, pair[::-1])) for pair in pairs)
+        assert any(
+            is_held_out(Problem(operation, pair)) != is_held_out(Problem(operation, pair[::-1])) for pair in pairs
+        )
 
 
 def folded(text):

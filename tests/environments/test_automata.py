@@ -99,7 +99,9 @@ def test_hops_follow_the_edges_that_a_symbol_names():
     graph = make_automaton("graph")
     for symbol in range(0, len(graph.symbol_names), 37):
         edges = dict(edge.split(">") for edge in graph.symbol_names[symbol].split())
-        assert [graph.state_names[state] for state in graph.table[:, symbol]] == [edges[node] for node in graph.state_names]
+        assert [graph.state_names[state] for state in graph.table[:, symbol]] == [
+            edges[node] for node in graph.state_names
+        ]
 
 
 def test_list_operations_do_what_they_are_called():

@@ -18,7 +18,9 @@ def test_pairs_are_those_with_a_path_and_the_others_are_counted():
         for b in graph
         if nx.has_path(graph, a, b)
     }
-    found = dict(zip(zip(pairs.start.tolist(), pairs.goal.tolist(), strict=True), pairs.optimal_hops.tolist(), strict=True))
+    found = dict(
+        zip(zip(pairs.start.tolist(), pairs.goal.tolist(), strict=True), pairs.optimal_hops.tolist(), strict=True)
+    )
     assert pairs.start.size == len(found)
     assert found == wanted
     assert pairs.num_unreachable == 81 - len(wanted) > 0

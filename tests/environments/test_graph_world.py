@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from thinking.environments.graph import (
+    find_node,
     is_edge,
     make_graph,
-    find_node,
     make_random_graph,
-    sample_walks,
     read_graph,
+    sample_walks,
     step,
     to_device,
 )

@@ -5,7 +5,7 @@ from typing import Literal
 
 from tyro.conf import FlagCreatePairsOff
 
-from thinking.experiment import Preset, RunConfig, check_seeds, group, field_error, option
+from thinking.experiment import Preset, RunConfig, check_seeds, field_error, group, option
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from tests.experiment import nested, toy
 from tests.experiment.nested import Config, Evaluation, Learning, Model, Optimizer
 
 from thinking.errors import UserError
-from thinking.experiment.config import RunConfig, to_json, list_changes, check, check_seeds, group, field_error, option
+from thinking.experiment.config import RunConfig, check, check_seeds, field_error, group, list_changes, option, to_json
 
 
 def refused(config):
@@ -116,7 +116,9 @@ def test_bounds_come_before_any_validate_and_inner_groups_before_outer_ones():
 def test_an_error_of_a_group_alone_names_its_own_flags():
     with pytest.raises(UserError, match=r"^--width: allowed is a multiple of twice --heads, 8; or give --no-gated$"):
         Model(width=30).validate()
-    assert str(field_error("a.learning_rate", "less", suggestion=(1, 2))) == "--a.learning-rate: allowed is less; take 1 2"
+    assert (
+        str(field_error("a.learning_rate", "less", suggestion=(1, 2))) == "--a.learning-rate: allowed is less; take 1 2"
+    )
 
 
 @given(seed=st.integers(0, 2**32 - 1), seeds=st.integers(-5, 2000))

@@ -14,8 +14,8 @@ from tests.experiment.conftest import ROOT, one_line
 
 from thinking.errors import UserError
 from thinking.experiment import flags
-from thinking.experiment.config import RunConfig, to_json, option
-from thinking.experiment.settings import settings, format_value
+from thinking.experiment.config import RunConfig, option, to_json
+from thinking.experiment.settings import format_value, settings
 
 
 def parse(*arguments):

@@ -15,11 +15,11 @@ from thinking.experiment.settings import (
     Bounds,
     Setting,
     describe_type,
-    list_choices,
     find_declaration_errors,
+    format_value,
+    list_choices,
     parts,
     settings,
-    format_value,
 )
 
 NUMBERS = st.floats(-1e6, 1e6) | st.integers(-1000, 1000)

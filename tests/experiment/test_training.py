@@ -101,7 +101,13 @@ def test_fewer_steps_than_saved_are_refused(command):
 def test_stages_follow_one_another_in_one_run(run):
     for stage in ("first", "second"):
         train(
-            run, stage, init=lambda: jnp.zeros(()), step=lambda s, n: (s + n, {"sum": s}), num_steps=4, chunk_size=4, progress_metric="sum"
+            run,
+            stage,
+            init=lambda: jnp.zeros(()),
+            step=lambda s, n: (s + n, {"sum": s}),
+            num_steps=4,
+            chunk_size=4,
+            progress_metric="sum",
         )
     assert [(record["stage"], record["step"]) for record in lines(run.folder)] == [("first", 4), ("second", 4)]
     assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"first", "second"}
@@ -195,5 +201,7 @@ def test_samples_of_the_last_step_of_a_chunk_are_told_and_told_once(run):
         *[(4, 3, 3.0)] * 2,
         *[(6, 5, 5.0)] * 2,
     ]
-    metrics.append(run.folder, "sampled", 8, {"seen": 7}, metrics.SAMPLES_FILE)  # written, but the state was never saved
+    metrics.append(
+        run.folder, "sampled", 8, {"seen": 7}, metrics.SAMPLES_FILE
+    )  # written, but the state was never saved
     assert [each["step"] for each in samples(8)] == [4, 4, 6, 6, 8, 8]

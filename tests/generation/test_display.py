@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from thinking.generation.display import STYLES, color_tokens, show_growing_text, color_numbered_thoughts, show
+from thinking.generation.display import STYLES, color_numbered_thoughts, color_tokens, show, show_growing_text
 from thinking.text.vocabulary import ANSWER_KIND, MARK_KIND, PROMPT_KIND, THOUGHT_KIND, Vocabulary, token_kinds
 
 VOCABULARY = Vocabulary((*"0123456789+-=,", " and "))

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinking.guide import Path
-from thinking.guide.hindsight import flatten_examples, make_goal_pairs, make_examples, select_pairs
-from thinking.guide.scoring import path_score, monte_carlo
+from thinking.guide.hindsight import flatten_examples, make_examples, make_goal_pairs, select_pairs
+from thinking.guide.scoring import monte_carlo, path_score
 
 T, LAYERS, C, DISCOUNT, HORIZON = 7, 3, 3, 0.5, 4
 

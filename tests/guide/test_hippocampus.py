@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide.hippocampus import append, init_memory, recall, reset, is_same, select
+from thinking.guide.hippocampus import append, init_memory, is_same, recall, reset, select
 from thinking.kernels import Box, Discrete
 
 ROWS, CAPACITY = 2, 3
@@ -82,7 +82,9 @@ def test_a_full_ring_lets_the_oldest_go():
 
 
 def test_nothing_lived_is_a_context_of_nothing_valid():
-    lengths, valid = jax.jit(lambda: (recall(init_memory(Box(2), 3, 4), 2).length, recall(init_memory(Box(2), 3, 4), 2).valid))()
+    lengths, valid = jax.jit(
+        lambda: (recall(init_memory(Box(2), 3, 4), 2).length, recall(init_memory(Box(2), 3, 4), 2).valid)
+    )()
     assert lengths.tolist() == [0, 0, 0]
     assert not valid.any()
 

@@ -89,7 +89,11 @@ def test_only_neighbours_are_stacked_and_each_begins_with_its_own_key():
 
 def test_layers_of_different_kinds_make_one_guide():
     small = {"optimizer": optax.sgd(0.1), "slots": 2}
-    layers = [table(**SPACES), linear(**SPACES, num_cells=4, **small), transformer(**SPACES, width=4, num_heads=1, **small)]
+    layers = [
+        table(**SPACES),
+        linear(**SPACES, num_cells=4, **small),
+        transformer(**SPACES, width=4, num_heads=1, **small),
+    ]
     built = guide(layers=layers, abstraction=skip_step(2))
     start, goal = worlds.pairs(NODES)
 
@@ -142,7 +146,12 @@ def test_scanning_over_steps_and_mapping_over_seeds_is_what_a_python_loop_does()
 def test_vectors_with_tags_are_observed_and_reacted_to():
     space, tagging = Box(2), visits(2)
     kernel = linear(
-        input=tagged_space(space, tagging), value=space, target=space, optimizer=optax.sgd(0.1), num_cells=4, num_slots=2
+        input=tagged_space(space, tagging),
+        value=space,
+        target=space,
+        optimizer=optax.sgd(0.1),
+        num_cells=4,
+        num_slots=2,
     )
     built = guide(layers=[kernel] * 2, abstraction=skip_step(2), tagging=tagging, memory=3)
     rng = np.random.default_rng(0)

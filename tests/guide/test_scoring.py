@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from thinking.guide import Path, guide, monte_carlo, temporal_difference
 from thinking.guide.abstraction import skip_step
 from thinking.guide.hindsight import Pairs, make_examples, select_pairs
-from thinking.guide.scoring import td_score, path_score
+from thinking.guide.scoring import path_score, td_score
 from thinking.kernels import Box, Context, Discrete, table, transformer
 
 T, G = 6, 0.7

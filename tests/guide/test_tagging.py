@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from thinking.guide import Path, guide
 from thinking.guide.abstraction import skip_step
 from thinking.guide.hippocampus import append, init_memory, recall
-from thinking.guide.tagging import attach_tags, random_tags, mask_repeats, tag_context, tagged_space, untagged_space, visits
+from thinking.guide.tagging import (
+    attach_tags,
+    mask_repeats,
+    random_tags,
+    tag_context,
+    tagged_space,
+    untagged_space,
+    visits,
+)
 from thinking.kernels import Box, Context, Discrete, Hypothesis, Transition, table
 
 STATES, TAGS = 8, 3

@@ -10,7 +10,7 @@ from tests.kernels import reference
 from tests.kernels.quick import jit
 
 from thinking.kernels import Box, Discrete, score_access, value_access
-from thinking.kernels.slots import INITIAL_SCORE_LOGIT, Slots, select_best_slot, compute_slot_loss
+from thinking.kernels.slots import INITIAL_SCORE_LOGIT, Slots, compute_slot_loss, select_best_slot
 
 ROWS, SLOTS = 12, 5
 SPACES = [Discrete(4), Box(3)]

@@ -136,7 +136,13 @@ def test_an_answer_drops_nothing(state, dropping, batch):
 def test_one_joint_head_says_the_whole_value_whatever_its_dimensions():
     def shapes(value):
         kernel = kernels.transformer(
-            input=Discrete(3), value=value, target=Discrete(3), optimizer=optax.sgd(0.1), width=8, num_heads=2, num_slots=4
+            input=Discrete(3),
+            value=value,
+            target=Discrete(3),
+            optimizer=optax.sgd(0.1),
+            width=8,
+            num_heads=2,
+            num_slots=4,
         )
         state = jax.eval_shape(kernel.init, jax.random.key(0))
         return sorted(leaf.shape for leaf in jax.tree.leaves(state.train_state.params))

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from tests.kernels.quick import jit
 
-from thinking.learning.curriculum import level_sampler, curriculum, estimate_success, uniform_sampler, prioritized_sampler, sample_rows
+from thinking.learning.curriculum import (
+    curriculum,
+    estimate_success,
+    level_sampler,
+    prioritized_sampler,
+    sample_rows,
+    uniform_sampler,
+)
 
 LADDER = curriculum(3, threshold=0.8, decay_attempts=8.0, min_attempts=8, review_weight=0.1)
 begin = jit(LADDER.init)

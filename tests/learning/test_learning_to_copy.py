@@ -9,11 +9,11 @@ import numpy as np
 from thinking.generation.completions import generate
 from thinking.generation.sampling import Sampling
 from thinking.learning.optimizers import adamw, warmup_cosine
-from thinking.learning.supervised import next_token_sums, make_supervised_update
+from thinking.learning.supervised import make_supervised_update, next_token_sums
 from thinking.networks.attention.patterns import Global, TopK, Window
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.text.packing import pack, batch_rows
+from thinking.text.packing import batch_rows, pack
 from thinking.train_state import init_train_state
 
 WORDS, LENGTH, MARK, STEPS = 6, 3, 6, 250

@@ -66,7 +66,9 @@ def test_without_gradients_matrices_shrink_and_the_rest_stays():
     ("schedule", "points"),
     [
         (
-            warmup_cosine(2.0, num_steps=110, warmup_steps=10),  # half a cosine from 2 to 0.2 over 100 steps: 1.1 in the middle
+            warmup_cosine(
+                2.0, num_steps=110, warmup_steps=10
+            ),  # half a cosine from 2 to 0.2 over 100 steps: 1.1 in the middle
             {0: 0, 1: 0.2, 5: 1, 10: 2, 60: 1.1, 35: 1.1 + 0.9 * 0.5**0.5, 110: 0.2, 1000: 0.2},
         ),
         (warmup_cosine(1.0, num_steps=4, warmup_steps=0, final_fraction=0.0), {0: 1, 2: 0.5, 4: 0}),

@@ -8,7 +8,15 @@ import numpy as np
 import optax
 import pytest
 
-from thinking.learning.policy_gradient import PolicyBatch, grpo, imitation, masked_mean, normalize_advantages, ppo, reinforce
+from thinking.learning.policy_gradient import (
+    PolicyBatch,
+    grpo,
+    imitation,
+    masked_mean,
+    normalize_advantages,
+    ppo,
+    reinforce,
+)
 from thinking.networks.actor_critic import ActionEvaluation
 from thinking.train_state import init_train_state
 
@@ -157,7 +165,9 @@ def test_grpo_is_pulled_towards_the_reference():
     far = []
     for step in range(40):
         drawn = experience(jax.random.key(step), (64,), train_state.params)._replace(advantage=batch.advantage)
-        train_state, metrics = update(train_state, drawn._replace(reference_log_prob=wanted[drawn.action]), jax.random.key(0))
+        train_state, metrics = update(
+            train_state, drawn._replace(reference_log_prob=wanted[drawn.action]), jax.random.key(0)
+        )
         far.append(float(metrics["kl"]))
     np.testing.assert_allclose(np.log(softmax(np.asarray(train_state.params["logits"]))), wanted, atol=0.2)
     assert far[0] > 0.2

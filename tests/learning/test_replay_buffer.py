@@ -6,11 +6,15 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.learning.replay_buffer import Episodes, Retention, sample_steps, init_buffer, insert
+from thinking.learning.replay_buffer import Episodes, Retention, init_buffer, insert, sample_steps
 
 T, PLACES, NEW = 4, 7, 3
 QUICK = settings(max_examples=30, deadline=None, derandomize=True)
-RULES = {"bands": Retention(num_best=2, num_bins=2), "best": Retention(num_best=PLACES, num_bins=0), "newest": Retention(2, 2, False)}
+RULES = {
+    "bands": Retention(num_best=2, num_bins=2),
+    "best": Retention(num_best=PLACES, num_bins=0),
+    "newest": Retention(2, 2, False),
+}
 keepers = {
     name: jax.jit(lambda store, new, rule=rule: insert(store, new, rule, lambda lived: lived.returns))
     for name, rule in RULES.items()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.environments import control
-from thinking.learning.rollouts import NUM_RECENT, init_envs, collect_episodes, mean_recent_return, rollout
+from thinking.learning.rollouts import NUM_RECENT, collect_episodes, init_envs, mean_recent_return, rollout
 
 POLE = control.make_env("CartPole-v1")
 

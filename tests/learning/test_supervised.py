@@ -18,8 +18,8 @@ from thinking.experiment.config import RunConfig
 from thinking.experiment.folder import Run
 from thinking.experiment.training import train
 from thinking.learning.optimizers import adamw, warmup_cosine, warmup_stable_decay
-from thinking.learning.supervised import LossSums, mean_metrics, next_token_sums, make_supervised_update
-from thinking.text.packing import PackedRows, pack, batch_rows
+from thinking.learning.supervised import LossSums, make_supervised_update, mean_metrics, next_token_sums
+from thinking.text.packing import PackedRows, batch_rows, pack
 from thinking.train_state import init_train_state
 from thinking.trees import digest
 
@@ -136,7 +136,9 @@ def test_a_batch_in_parts_teaches_what_the_whole_batch_teaches():
     batch, train_state, key = PackedRows(tokens, segments, weights), beginning(optimizer), jax.random.key(0)
     mean, gradient = jit(jax.value_and_grad(lambda params: mean_of(bigram(params, batch, key))))(train_state.params)
     for parts in (1, 2, B):
-        taught, metrics = jit(make_supervised_update(bigram, optimizer, accumulation_steps=parts))(train_state, batch, key)
+        taught, metrics = jit(make_supervised_update(bigram, optimizer, accumulation_steps=parts))(
+            train_state, batch, key
+        )
         steps = jax.tree.map(lambda after, before: before - after, taught.params, train_state.params)
         jax.tree.map(lambda step, wanted: np.testing.assert_allclose(step, wanted, atol=1e-6), steps, gradient)
         assert float(metrics["loss"]) == pytest.approx(float(mean), rel=1e-6)
@@ -176,7 +178,10 @@ def test_the_gradient_norm_is_that_before_clipping_and_no_weight_is_no_gradient(
 def test_parts_must_divide_the_rows():
     with pytest.raises(ValueError, match="3 parts do not divide 4 rows; take a divisor for accumulate"):
         jax.eval_shape(
-            make_supervised_update(bigram, optax.sgd(1.0), accumulation_steps=3), beginning(optax.sgd(1.0)), drawn(0), jax.random.key(0)
+            make_supervised_update(bigram, optax.sgd(1.0), accumulation_steps=3),
+            beginning(optax.sgd(1.0)),
+            drawn(0),
+            jax.random.key(0),
         )
     with pytest.raises(ValueError, match="accumulate 0 is out of range"):
         make_supervised_update(bigram, optax.sgd(1.0), accumulation_steps=0)
@@ -208,7 +213,10 @@ def texts(count):
 def learn():
     """`learn(folder, until=STEPS, at=None)`: train in a folder; where `at` is given a signal comes then."""
     optimizer = adamw(warmup_cosine(0.1, STEPS, 10), weight_decay=0.0)
-    update, rows = make_supervised_update(bigram, optimizer, accumulation_steps=2), jax.tree.map(jnp.asarray, texts(1200))
+    update, rows = (
+        make_supervised_update(bigram, optimizer, accumulation_steps=2),
+        jax.tree.map(jnp.asarray, texts(1200)),
+    )
 
     def step(train_state, number):
         chosen = batch_rows(jax.random.key(2), number, len(rows.tokens), 64)
@@ -230,7 +238,9 @@ def trained(folder, at, init, step, steps, chunk):
     run = Run(folder=folder, config=RunConfig(), mirrors=(tell,))
     try:
         with interruption.catch_signals():
-            return train(run, "model", init=init, step=step, num_steps=steps, chunk_size=chunk, progress_metric="loss").state
+            return train(
+                run, "model", init=init, step=step, num_steps=steps, chunk_size=chunk, progress_metric="loss"
+            ).state
     except interruption.Interrupted:
         return None
 

@@ -17,7 +17,9 @@ def test_discrete_actions_are_drawn_as_likely_as_is_said():
     params = jax.tree.map(lambda leaf: np.asarray(leaf) * 20, params)  # begun almost uniform
     draw = jax.jit(jax.vmap(lambda key: policy.act(params, key, SEEN)))
     actions, log_probs = jax.device_get(draw(jax.random.split(jax.random.key(1), 4000)))
-    said = jax.jit(policy.evaluate_actions)(params, SEEN[:, None].repeat(4, 1), np.tile(np.arange(4, dtype=np.int32), (5, 1)))
+    said = jax.jit(policy.evaluate_actions)(
+        params, SEEN[:, None].repeat(4, 1), np.tile(np.arange(4, dtype=np.int32), (5, 1))
+    )
     said = jax.device_get(said)
     probabilities = np.exp(said.log_prob)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)

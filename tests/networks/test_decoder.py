@@ -141,7 +141,9 @@ def test_one_token_of_a_long_row_looks_at_the_blocks_it_picks_and_at_no_others()
     model = build(TopK(4, 2), layers=1)
     params = jax.eval_shape(model.init, jax.random.key(0))
 
-    traced = jax.make_jaxpr(lambda params, cache: model.extend(params, cache, INPUTS[:, :1]))(params, model.init_cache(ROWS))
+    traced = jax.make_jaxpr(lambda params, cache: model.extend(params, cache, INPUTS[:, :1]))(
+        params, model.init_cache(ROWS)
+    )
     weighed = [eqn.outvars[0].aval.shape[-1] for eqn in traced.jaxpr.eqns if eqn.primitive.name == "exp"]
     assert weighed == [4 * 2]
 

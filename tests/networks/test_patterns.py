@@ -5,7 +5,17 @@ import itertools
 import numpy as np
 import pytest
 
-from thinking.networks.attention.patterns import Dense, Global, Strided, TopK, Union, Window, memory_bounds, pattern_parts, is_visible
+from thinking.networks.attention.patterns import (
+    Dense,
+    Global,
+    Strided,
+    TopK,
+    Union,
+    Window,
+    is_visible,
+    memory_bounds,
+    pattern_parts,
+)
 
 
 def seen(pattern, query, tokens=12):

@@ -9,7 +9,7 @@ from thinking.environments.arithmetic.chains import REVISED, WORKED, chain, veri
 from thinking.environments.arithmetic.problems import DIVIDE, MULTIPLY, format_answer, format_question
 from thinking.environments.arithmetic.sources import NUM_REPEATS, sample_problems
 from thinking.environments.arithmetic.split import is_held_out, word_problems
-from thinking.recipes.arithmetic.datasets import make_evaluation_set, make_training_set, inject_errors
+from thinking.recipes.arithmetic.datasets import inject_errors, make_evaluation_set, make_training_set
 from thinking.recipes.arithmetic.rows import VOCABULARY, encode_example
 
 SOURCES = ("multiply:2", "add:3", "divide:1")
@@ -49,7 +49,10 @@ def test_lessons_and_exams_are_functions_of_their_seed():
     one, two, other = (make_training_set(("add:2",), num_problems=20, row_length=64, seed=seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(one.packed_rows.tokens, two.packed_rows.tokens)
     assert not np.array_equal(one.packed_rows.tokens, other.packed_rows.tokens)
-    assert make_evaluation_set(("add:2",), num_problems=9, seed=3).problems == make_evaluation_set(("add:2",), num_problems=9, seed=3).problems
+    assert (
+        make_evaluation_set(("add:2",), num_problems=9, seed=3).problems
+        == make_evaluation_set(("add:2",), num_problems=9, seed=3).problems
+    )
 
 
 def test_a_name_may_tell_how_many_problems_there_are():
@@ -59,7 +62,9 @@ def test_a_name_may_tell_how_many_problems_there_are():
 
 def test_a_name_may_tell_the_digits_of_both_operands():
     for source, test in (("multiply:4x4", True), ("add:5x2", False)):
-        digits = {tuple(sorted(len(str(each)) for each in found.values)) for found in sample_problems(source, 20, 0, test)}
+        digits = {
+            tuple(sorted(len(str(each)) for each in found.values)) for found in sample_problems(source, 20, 0, test)
+        }
         assert digits == {(4, 4) if test else (2, 5)}
 
 

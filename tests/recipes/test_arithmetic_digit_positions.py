@@ -22,13 +22,13 @@ from thinking.recipes.arithmetic.digit_positions import (
     NUM_COORDINATES,
     QUESTION_PART,
     THOUGHT_PART,
-    separate_texts,
-    locate,
     compute_coordinates,
+    locate,
     sample_coordinates,
+    separate_texts,
     shuffle_digit_positions,
 )
-from thinking.recipes.arithmetic.rows import VOCABULARY, pack_examples, encode_prompts, encode_example
+from thinking.recipes.arithmetic.rows import VOCABULARY, encode_example, encode_prompts, pack_examples
 from thinking.text.packing import pack
 
 QUICK = settings(max_examples=40, deadline=None, derandomize=True)
@@ -153,7 +153,9 @@ def test_texts_of_a_row_that_are_set_apart_share_no_place_and_keep_their_order()
 def test_practised_places_are_those_of_the_texts_apart_each_by_another_name():
     texts = [VOCABULARY.encode(f"<begin>{left}+{right}=") for left, right in ((12, 345), (7, 8), (43, 1))]
     packed = pack(texts, 24)
-    found = jit(functools.partial(sample_coordinates, max_position=HIGHEST))(jax.random.key(0), packed.tokens, packed.segments)
+    found = jit(functools.partial(sample_coordinates, max_position=HIGHEST))(
+        jax.random.key(0), packed.tokens, packed.segments
+    )
     plain = np.asarray(separate_texts(compute_coordinates(packed.tokens, packed.segments), packed.segments))
     np.testing.assert_array_equal(found[:, :, 1:], plain[:, :, 1:])
     for told, before in zip(np.asarray(found)[:, :, 0], plain[:, :, 0], strict=True):
@@ -167,7 +169,10 @@ def test_what_is_written_is_located_as_what_is_read():
     model = decoder(vocab_size=len(VOCABULARY), context_length=40, block=block, num_layers=1)
     params = jit(model.init)(jax.random.key(0))
     problem = Problem(ADD, (957, 68))
-    asked, whole = encode_prompts([problem], reverse_digits=True), np.asarray([encode_example(problem, reverse_digits=True).tokens], np.int32)
+    asked, whole = (
+        encode_prompts([problem], reverse_digits=True),
+        np.asarray([encode_example(problem, reverse_digits=True).tokens], np.int32),
+    )
     behind = whole[0, asked.tokens.shape[1] :]
     write = functools.partial(
         generate,

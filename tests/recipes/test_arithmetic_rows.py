@@ -7,8 +7,16 @@ from hypothesis import strategies as st
 from tests.environments.arithmetic_cases import QUICK, problems
 
 from thinking.environments.arithmetic.chains import REVISED, STYLES, SUBTASKS, WORKED, chain, verify_chain
-from thinking.environments.arithmetic.problems import ADD, MULTIPLY, WORDINGS, Problem, format_answer, format_question, subtasks
-from thinking.recipes.arithmetic.rows import VOCABULARY, pack_examples, encode_prompts, encode_example, encode_examples
+from thinking.environments.arithmetic.problems import (
+    ADD,
+    MULTIPLY,
+    WORDINGS,
+    Problem,
+    format_answer,
+    format_question,
+    subtasks,
+)
+from thinking.recipes.arithmetic.rows import VOCABULARY, encode_example, encode_examples, encode_prompts, pack_examples
 from thinking.text.packing import PackedRows
 from thinking.text.vocabulary import BEGIN, END
 
@@ -17,9 +25,13 @@ from thinking.text.vocabulary import BEGIN, END
 @QUICK
 def test_rows_read_as_texts_and_weigh_all_but_prompts_slips_and_what_others_answer(asked, style, least_first, seed):
     wording = seed % len(WORDINGS[asked.operation])
-    made = encode_example(asked, style, wording=wording, reverse_digits=least_first, error_fraction=0.5, rng=np.random.default_rng(seed))
+    made = encode_example(
+        asked, style, wording=wording, reverse_digits=least_first, error_fraction=0.5, rng=np.random.default_rng(seed)
+    )
     assert (made.tokens[0], made.tokens[-1], len(made.tokens)) == (BEGIN, END, len(made.weights))
-    assert VOCABULARY.decode(made.tokens[: made.prompt_length]) == "<begin>" + format_question(asked, wording, least_first)
+    assert VOCABULARY.decode(made.tokens[: made.prompt_length]) == "<begin>" + format_question(
+        asked, wording, least_first
+    )
     text = VOCABULARY.decode(made.tokens)
     assert VOCABULARY.encode(text) == made.tokens
     assert text.endswith(f"<answer>{format_answer(asked, least_first)}<end>")

@@ -10,7 +10,12 @@ from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULT
 from thinking.generation.completions import Completions
 from thinking.reasoning.search.strategies import Samples
 from thinking.recipes.arithmetic.rows import VOCABULARY
-from thinking.recipes.arithmetic.verification import Verification, verify_samples, choose_first_verified, make_inverse_problem
+from thinking.recipes.arithmetic.verification import (
+    Verification,
+    choose_first_verified,
+    make_inverse_problem,
+    verify_samples,
+)
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
 problems = st.builds(

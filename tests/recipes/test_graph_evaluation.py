@@ -14,12 +14,12 @@ from thinking.environments.graph_plans import NodePairs, find_reachable_pairs, i
 from thinking.guide.plan import Plan, unroll_plan
 from thinking.recipes.graph.evaluation import (
     Evaluation,
+    compute_length_ratios,
+    compute_metrics,
+    compute_optimum_metrics,
     describe,
     evaluate,
-    compute_metrics,
     find_hardest_solved,
-    compute_length_ratios,
-    compute_optimum_metrics,
     spot_check,
 )
 from thinking.recipes.graph.planners import random_planner
@@ -46,7 +46,9 @@ def cheating_planner(graph, cheats):
 
     def plan(following, start, goal):
         asked.append(start.shape)
-        return unroll_plan(lambda i, s, alive: (i, following[s, goal], (goal,)), (), start, lambda node: node == goal, HOPS)
+        return unroll_plan(
+            lambda i, s, alive: (i, following[s, goal], (goal,)), (), start, lambda node: node == goal, HOPS
+        )
 
     return Partial(plan, jnp.asarray(following)), following, asked
 

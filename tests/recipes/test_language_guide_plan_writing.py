@@ -29,7 +29,9 @@ def test_the_nearest_sentences_are_numbered_under_their_headings():
 
 
 def test_a_sentence_of_several_lines_becomes_one():
-    assert plan_writing.write_nearest(SHELF._replace(nodes=(PlanNode(0, "Saw\n\nthe log.", 1.0, 0),))) == "1. Saw the log."
+    assert (
+        plan_writing.write_nearest(SHELF._replace(nodes=(PlanNode(0, "Saw\n\nthe log.", 1.0, 0),))) == "1. Saw the log."
+    )
 
 
 def test_a_model_is_told_the_goal_and_the_nearest_sentences():

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinking.errors import UserError
-from thinking.guide.outlines.codecs import Whitening
-from thinking.guide.outlines.unrolling import UnrolledPlan
+from thinking.guide.plan_trees.codecs import Whitening
+from thinking.guide.plan_trees.unrolling import UnrolledPlan
 from thinking.kernels import Context, Transition
 from thinking.recipes.language_guide import evaluation, model, planning
 from thinking.recipes.language_guide.model import GuideShape
-from thinking.text import prepared
+from thinking.text import prepared_data
 from thinking.text.clusters import Codebook
 from thinking.text.embedders import hashing_embedder
 from thinking.text.plans import PlanNode
@@ -32,8 +32,8 @@ MEANT = {"cut": "saw"}
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    prepared.save(folder, prepared.prepare_texts(TEXTS, MEANT, hashing_embedder(16), {}))
-    return prepared.load(folder)
+    prepared_data.save(folder, prepared_data.prepare_texts(TEXTS, MEANT, hashing_embedder(16), {}))
+    return prepared_data.load(folder)
 
 
 def vector_of(data, *steps):
@@ -95,7 +95,7 @@ def test_a_guide_that_is_damaged_or_lost_is_one_line(data, tmp_path, name):
 def test_averages_that_differ_by_rounding_alone_are_one_token():
     one = ("paint it",)
     texts = [Text("one", one), Text("many", (Section("all", one * 3), Section("end", ("glue",))))]
-    data = prepared.prepare_texts(texts, {}, hashing_embedder(16), {})
+    data = prepared_data.prepare_texts(texts, {}, hashing_embedder(16), {})
     legs = model.make_sub_trajectories(data, 2)
     averages = np.concatenate([leg.values for leg in legs[1]])
     assert not np.array_equal(averages[0], averages[1])  # of one step, and of three that are the same
@@ -104,9 +104,11 @@ def test_averages_that_differ_by_rounding_alone_are_one_token():
 
 
 def test_a_level_with_one_thing_alone_is_refused():
-    data = prepared.prepare_texts([Text("one", ("saw", "glue"))], {}, hashing_embedder(16), {})
+    data = prepared_data.prepare_texts([Text("one", ("saw", "glue"))], {}, hashing_embedder(16), {})
     with pytest.raises(UserError, match="level 1 of the outlines has one goal alone; give more texts"):
-        model.fit_codecs(model.make_sub_trajectories(data, 1), kind="whitened", dims=4, average_dims=4, goal_dims=4, seed=0)
+        model.fit_codecs(
+            model.make_sub_trajectories(data, 1), kind="whitened", dims=4, average_dims=4, goal_dims=4, seed=0
+        )
 
 
 def test_a_guide_of_tables_knows_at_once_what_it_was_taught(data):

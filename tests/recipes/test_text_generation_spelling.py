@@ -10,10 +10,10 @@ from thinking.generation.completions import Completions
 from thinking.recipes.text_generation.spelling import (
     VOCABULARY,
     letter_advantages,
-    text_advantages,
     letter_reward,
-    outcome_reward,
     make_prompts,
+    outcome_reward,
+    text_advantages,
 )
 from thinking.text.vocabulary import BEGIN, END, PAD
 
@@ -35,7 +35,10 @@ def completions(rows):
 @jax.jit
 def all_that_is_paid(asked, written, wanted, discount):
     rewards, exact = letter_reward(asked, written, wanted=wanted), outcome_reward(asked, written, wanted=wanted)
-    whole, by_each = text_advantages(written, rewards, wanted=wanted), letter_advantages(discount)(written, rewards, wanted=wanted)
+    whole, by_each = (
+        text_advantages(written, rewards, wanted=wanted),
+        letter_advantages(discount)(written, rewards, wanted=wanted),
+    )
     return rewards, exact, whole, by_each
 
 

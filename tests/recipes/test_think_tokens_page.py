@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from thinking.environments.automata import make_automaton, sample_words
-from thinking.recipes.think_tokens.thoughts_page import FRAMES, MET, render_page, make_record
+from thinking.recipes.think_tokens.thoughts_page import FRAMES, MET, make_record, render_page
 
 S3 = make_automaton("s3")
 WORDS = sample_words(S3, jax.random.key(0), jnp.full(12, 3), 3)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from thinking.recipes.thought_code.autoencoder import encode_all, autoencoder, make_autoencoder_step
+from thinking.recipes.thought_code.autoencoder import autoencoder, encode_all, make_autoencoder_step
 from thinking.train_state import init_train_state
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tasks import graph_aliased
-from thinking.environments.aliased_graph import make_aliased_graph, compute_optimal_hops
+from thinking.environments.aliased_graph import compute_optimal_hops, make_aliased_graph
 from thinking.experiment import Run, main
 from thinking.experiment.config import check
 from thinking.experiment.settings import find_declaration_errors

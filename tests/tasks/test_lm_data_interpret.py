@@ -14,9 +14,9 @@ from tests.text.openai_server import serving
 
 from tasks import lm_data_interpret as task
 from thinking.experiment import main
-from thinking.text import plans, prepared
+from thinking.text import plans, prepared_data
 from thinking.text.embedders import hashing_embedder
-from thinking.text.plans import PlanNode, Plan
+from thinking.text.plans import Plan, PlanNode
 from thinking.text.records import Section, Text
 
 ROOT = Path(task.__file__).parents[1]
@@ -56,8 +56,8 @@ def artifacts(tmp_path):
         Text("building a bed", (Section("the boards", STEPS[:3]), Section("the end", STEPS[3:]))),
         Text("building a shelf", SHELF.reference, "held_out"),
     ]
-    made = prepared.prepare_texts(texts, {"Cut log.": "Saw log."}, EMBEDDER, {"text": "a test"})
-    prepared.save(tmp_path / "lm_data_prepare", made)
+    made = prepared_data.prepare_texts(texts, {"Cut log.": "Saw log."}, EMBEDDER, {"text": "a test"})
+    prepared_data.save(tmp_path / "lm_data_prepare", made)
     plans.save(tmp_path / "lm_guide_inference", PLANS, VECTORS)
     return tmp_path
 
@@ -248,8 +248,8 @@ def test_without_pytorch_one_line_says_what_to_install(call, monkeypatch, by):
 
 
 def test_steering_needs_an_embedder_that_runs_here(artifacts, call):
-    made = prepared.load(artifacts / "lm_data_prepare")
-    prepared.save(artifacts / "lm_data_prepare", made._replace(embedder="text-embedding-3-small"))
+    made = prepared_data.load(artifacts / "lm_data_prepare")
+    prepared_data.save(artifacts / "lm_data_prepare", made._replace(embedder="text-embedding-3-small"))
     code, _, err = call("--writer.kind", "steered", "--writer.model", "any")
     assert code == 2
     assert "embedded by text-embedding-3-small" in err

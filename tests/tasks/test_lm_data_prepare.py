@@ -15,7 +15,7 @@ from tests.text.openai_server import embedding, serving
 from tasks import lm_data_prepare
 from thinking.experiment import main
 from thinking.recipes.language_guide.text_sources import cache_answers
-from thinking.text import prepared
+from thinking.text import prepared_data
 from thinking.text.embedders import hashing_embedder
 from thinking.text.records import iter_steps
 
@@ -89,7 +89,7 @@ def test_the_bundle_is_written_embedded_and_saved(call, tmp_path):
     code, out, err = call()
     assert (code, err) == (0, "")
     assert "lm_guide_train.py" in out
-    found = prepared.load(folder(tmp_path))
+    found = prepared_data.load(folder(tmp_path))
     np.testing.assert_array_equal(found.step_vectors, hashing_embedder().embed(found.steps))
     assert found.manifest["text"] == "bundled"
     assert (found.embedder, found.manifest["model"]) == ("hashed-64", None)
@@ -132,7 +132,7 @@ def test_a_file_of_ones_own_keeps_its_splits_and_its_language(call, tmp_path):
     path.write_text("\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries), "utf-8")
     code, _, err = call("--text.source", path)
     assert (code, err) == (0, "")
-    found = prepared.load(folder(tmp_path))
+    found = prepared_data.load(folder(tmp_path))
     assert [(text.goal, text.split) for text in found.texts] == [
         ("vieles tun", "train"),
         ("建船", "train"),
@@ -149,7 +149,7 @@ def test_of_a_file_without_splits_goals_are_held_out_with_all_their_texts(call, 
     hidden = []
     for seed, share in ((0, 0.3), (1, 0.3), (0, 0.0)):
         assert call("--text.source", path, "--text.held-out-fraction", share, "--seed", seed)[0] == 0
-        texts = prepared.load(folder(tmp_path)).texts
+        texts = prepared_data.load(folder(tmp_path)).texts
         hidden.append({text.goal for text in texts if text.split == "held_out"})
         assert sum(text.split == "held_out" for text in texts) == 3 * len(hidden[-1])
     assert list(map(len, hidden)) == [3, 3, 0]
@@ -160,7 +160,7 @@ def test_one_goal_of_one_step_is_learned(call, tmp_path):
     path = tmp_path / "own.jsonl"
     path.write_text('{"goal": "sleeping", "steps": ["lie down"]}')
     assert call("--text.source", path, "--text.held-out-fraction", 0.9)[0] == 0
-    [text] = prepared.load(folder(tmp_path)).texts
+    [text] = prepared_data.load(folder(tmp_path)).texts
     assert text.split == "train"
 
 
@@ -179,7 +179,7 @@ def test_a_server_writes_texts_and_embeds_them(call, stub, tmp_path, goals):
     flags += ("--embedder.kind", "openai", "--embedder.model", "embedder")
     code, out, err = call(*flags)
     assert (code, err) == (0, "")
-    found = prepared.load(folder(tmp_path))
+    found = prepared_data.load(folder(tmp_path))
     assert [text.goal for text in found.texts] == GOALS
     assert found.texts[0].steps == ("begin", "end")
     assert sum(text.split == "held_out" for text in found.texts) == 1
@@ -241,7 +241,7 @@ def test_a_run_that_is_interrupted_goes_on_where_it_was(call, stub, tmp_path, go
     assert err.count("\n") == 1
     stub.says = before
     assert call(*flags)[0] == 0
-    assert [text.goal for text in prepared.load(folder(tmp_path)).texts] == GOALS
+    assert [text.goal for text in prepared_data.load(folder(tmp_path)).texts] == GOALS
     # Those that were under way when the signal came may have been asked twice, none more often.
     assert len(asked(stub)[0]) < 2 * len(GOALS)
 
@@ -264,7 +264,7 @@ def test_a_server_that_sends_the_key_back_is_not_quoted(call, stub, tmp_path, go
     stub.script.clear()
     stub.script.append("echo in an answer")
     assert call(*flags)[0] == 0
-    assert "keep Bearer well" in prepared.load(folder(tmp_path)).steps  # what hides the key falls as Markdown does
+    assert "keep Bearer well" in prepared_data.load(folder(tmp_path)).steps  # what hides the key falls as Markdown does
 
 
 def test_an_address_with_a_secret_is_not_taken_by_a_flag(call, stub, tmp_path, monkeypatch, goals):

@@ -13,7 +13,7 @@ import pytest
 from tasks import lm_data_prepare, lm_guide_train
 from tasks import lm_guide_inference as task
 from thinking.experiment import main
-from thinking.text import plans, prepared
+from thinking.text import plans, prepared_data
 from thinking.text.records import iter_steps
 
 ROOT = Path(task.__file__).parents[1]
@@ -138,7 +138,7 @@ def test_all_models_are_judged_on_all_splits_and_taught_texts_are_known_by_heart
 
 def test_plans_on_disk_are_those_of_the_texts_with_their_sections(artifacts):
     made, vectors = plans.load(artifacts / "lm_guide_inference")
-    data = prepared.load(artifacts / "lm_data_prepare")
+    data = prepared_data.load(artifacts / "lm_data_prepare")
     assert [(plan.mode, plan.goal) for plan in made] == [
         (mode, text["goal"]) for mode in ("think", "react") for text in TEXTS
     ]
@@ -150,7 +150,9 @@ def test_plans_on_disk_are_those_of_the_texts_with_their_sections(artifacts):
             assert -1.001 <= node.cosine <= 1.001
             if node.level == 0:
                 near = data.step_vectors[data.steps.index(node.nearest_text)]
-                assert node.cosine == pytest.approx(near @ vectors[node.vector_index] / np.linalg.norm(vectors[node.vector_index]))
+                assert node.cosine == pytest.approx(
+                    near @ vectors[node.vector_index] / np.linalg.norm(vectors[node.vector_index])
+                )
         if text.split == "train":
             assert plan.done
             assert [step.nearest_text for step in plan.steps] == list(plan.reference)
@@ -212,8 +214,8 @@ def test_without_training_or_with_other_data_the_task_before_is_named(artifacts,
     (tmp_path / "lm_guide_train" / "results.json").rename(tmp_path / "moved")
     assert unfinished in refused(call, artifacts=tmp_path)
     (tmp_path / "moved").rename(tmp_path / "lm_guide_train" / "results.json")
-    data = prepared.load(tmp_path / "lm_data_prepare")
-    prepared.save(tmp_path / "lm_data_prepare", data._replace(texts=data.texts[1:]))
+    data = prepared_data.load(tmp_path / "lm_data_prepare")
+    prepared_data.save(tmp_path / "lm_data_prepare", data._replace(texts=data.texts[1:]))
     assert "learned from other data than is prepared now" in refused(call, artifacts=tmp_path)
 
 

@@ -15,11 +15,11 @@ import pytest
 from tasks import lm_data_prepare
 from tasks import lm_guide_train as task
 from thinking.experiment import Run, interruption, main
-from thinking.guide.outlines.codecs import token_codec, whitening_codec, whitening
+from thinking.guide.plan_trees.codecs import token_codec, whitening, whitening_codec
 from thinking.recipes.language_guide import model
 from thinking.recipes.language_guide.configs.train import LayersConfig
 from thinking.recipes.language_guide.training import make_flat_shape
-from thinking.text import outlines, prepared
+from thinking.text import plan_trees, prepared_data
 from thinking.text.embedders import normalize
 from thinking.text.records import iter_steps
 
@@ -97,10 +97,10 @@ def results(folder):
 def test_a_run_tells_what_it_built_and_leaves_metrics_and_a_plot(finished, artifacts):
     guide, flat = results(finished.folder)["rows"]
     assert (guide["model"], guide["layers"], flat["model"], flat["layers"]) == ("guide", 2, "flat", 1)
-    texts = [text for text in prepared.load(artifacts / "lm_data_prepare").texts if text.split == "train"]
+    texts = [text for text in prepared_data.load(artifacts / "lm_data_prepare").texts if text.split == "train"]
     # At every step, and where each leg is over. As many pairs as texts are learned, and the texts for their weight.
     steps = sum(len(list(iter_steps(text.steps))) for text in texts)
-    sections = sum(len(outlines.build_plan_tree(text, 2)) for text in texts)
+    sections = sum(len(plan_trees.build_plan_tree(text, 2)) for text in texts)
     assert guide["lessons"] >= (steps + sections) + 2 * (sections + len(texts))
     assert flat["lessons"] >= 2 * (steps + len(texts))
     assert guide["parameters"] <= flat["parameters"] < 1.05 * guide["parameters"]
@@ -156,7 +156,9 @@ def test_tables_learn_tokens(data, call, tmp_path):
     # The lowest layer hashes its 4096 questions, each a key of three numbers, a value and a score; the other has them
     # all in order: of the 16 tokens or the mark, pursuing one of as many.
     assert guide["parameters"] == 4096 * (3 + 1 + 1) + 17 * 17 * 2
-    shape, fitted = model.load_guide(tmp_path / "lm_guide_train" / "guide", model.compute_checksum(prepared.load(data)))
+    shape, fitted = model.load_guide(
+        tmp_path / "lm_guide_train" / "guide", model.compute_checksum(prepared_data.load(data))
+    )
     assert (shape.kernel, shape.context_lengths, shape.width) == ("table", (2, 1), 4096)
     assert [each.centroids.shape for each in fitted] == [(16, 64)] * 3
 
@@ -165,8 +167,8 @@ def test_without_prepared_data_or_with_others_than_were_learned_training_is_refu
     flags = ("--layers.kernel", "table", "--codes.kind", "tokens", "--layers.width", 64)
     flags += ("--layers.context-lengths", 1, "--training.num-steps", 1)
     assert call(*flags)[0] == 0
-    made = prepared.load(data)
-    prepared.save(data, made._replace(texts=made.texts[1:]))
+    made = prepared_data.load(data)
+    prepared_data.save(data, made._replace(texts=made.texts[1:]))
     line = refused(call, *flags)
     assert "learned from other data than is prepared now: run tasks/lm_guide_train.py --clear, then again" in line
     shutil.rmtree(data)
@@ -174,8 +176,8 @@ def test_without_prepared_data_or_with_others_than_were_learned_training_is_refu
 
 
 def test_texts_that_leave_nothing_to_tell_apart_are_refused(data, call):
-    made = prepared.load(data)
-    prepared.save(data, made._replace(texts=made.texts[:1]))
+    made = prepared_data.load(data)
+    prepared_data.save(data, made._replace(texts=made.texts[:1]))
     assert "level 1 of the outlines has one value alone; give more texts, or fewer --layers.context-lengths" in refused(
         call
     )

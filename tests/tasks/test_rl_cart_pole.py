@@ -25,7 +25,7 @@ from thinking.guide import GuideState
 from thinking.recipes.cart_pole import agent as agents
 from thinking.recipes.cart_pole import trainers, videos
 from thinking.recipes.cart_pole.config import PRESETS, BufferConfig
-from thinking.recipes.cart_pole.guide_training import update_ema, init_agent
+from thinking.recipes.cart_pole.guide_training import init_agent, update_ema
 from thinking.train_state import RunnerState, TrainState
 
 SMOKE = PRESETS["smoke"].config

@@ -8,7 +8,7 @@ import pytest
 
 from thinking.errors import UserError
 from thinking.text import corpus as corpora
-from thinking.text.corpus import load_corpus, drop_repeated_paragraphs, python_documentation
+from thinking.text.corpus import drop_repeated_paragraphs, load_corpus, python_documentation
 
 TEXT = "\n\n".join(f"Paragraph {number} says: café, naïve, ß and {number * number} more." for number in range(60))
 

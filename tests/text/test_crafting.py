@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.text.crafting import operations, load_crafting_tree, make_texts
+from thinking.text.crafting import load_crafting_tree, make_texts, operations
 from thinking.text.records import Section, iter_steps
 
 ITEMS = json.loads(resources.files("thinking.text").joinpath("data/crafting.json").read_text("utf-8"))["items"]

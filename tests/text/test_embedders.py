@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.text.embedders import make_embedder, hashing_embedder
+from thinking.text.embedders import hashing_embedder, make_embedder
 
 WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(str.strip)
 

@@ -119,7 +119,9 @@ def test_sentences_that_share_rows_do_not_see_one_another(small, monkeypatch):
     texts = [" ".join(draw.choice(WORDS[4:], draw.integers(1, 30))) for _ in range(30)]
     texts.append(" ".join(draw.choice(WORDS[4:], 70)))  # in a longer row
     told = []
-    vectors = embedders.minilm_embedder(small, report_progress=lambda done, whole: told.append((done, whole))).embed(texts)
+    vectors = embedders.minilm_embedder(small, report_progress=lambda done, whole: told.append((done, whole))).embed(
+        texts
+    )
     np.testing.assert_allclose(vectors, [by_the_paper(text) for text in texts], atol=1e-5)
     assert told == [(20, 31), (31, 31)]
 

@@ -19,7 +19,7 @@ from tests.text.openai_server import embedding, serving
 
 from thinking.errors import UserError
 from thinking.text import response_cache
-from thinking.text.openai_protocol import map_in_order, openai_embedder, make_openai_answer_fn
+from thinking.text.openai_protocol import make_openai_answer_fn, map_in_order, openai_embedder
 from thinking.text.providers import generate_texts
 from thinking.text.server import Server
 
@@ -136,7 +136,9 @@ def test_a_run_cut_at_its_limit_goes_on_where_it_was(stub, connect):
     goals = [f"goal {number}" for number in range(10)]
     stub.slow = 0.02
     server = connect(max_requests=6)
-    message = refusal(lambda: list(generate_texts(make_openai_answer_fn(server, "small-model"), goals, "{goal}", num_parallel=4)))
+    message = refusal(
+        lambda: list(generate_texts(make_openai_answer_fn(server, "small-model"), goals, "{goal}", num_parallel=4))
+    )
     assert server.num_requests == len(stub.asked) == response_cache.count_answers(server.folder) == 6
     assert "max_requests 6" in message
     assert f"6 answers are kept in {server.folder}" in message
@@ -242,7 +244,9 @@ def test_nobody_there_is_said_at_once(connect):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    message = refusal(make_openai_answer_fn(connect(f"http://me:pass-word-1@127.0.0.1:{port}/v1", backoff=60), "m"), "x")
+    message = refusal(
+        make_openai_answer_fn(connect(f"http://me:pass-word-1@127.0.0.1:{port}/v1", backoff=60), "m"), "x"
+    )
     assert f"http://127.0.0.1:{port}/v1 cannot be reached" in message
 
 
@@ -270,7 +274,11 @@ def test_nonsense_is_no_answer(stub, connect):
 
 def test_half_characters_of_an_answer_can_be_kept(stub, connect):
     stub.says = lambda prompt: "a \ud83d b"
-    assert make_openai_answer_fn(connect(), "small-model")("x") == make_openai_answer_fn(connect(), "small-model")("x") == "a ? b"
+    assert (
+        make_openai_answer_fn(connect(), "small-model")("x")
+        == make_openai_answer_fn(connect(), "small-model")("x")
+        == "a ? b"
+    )
 
 
 def test_damaged_answers_are_asked_again_with_one_warning(stub, connect, capfd):
@@ -383,7 +391,9 @@ def test_ctrl_c_ends_a_run_at_once_and_keeps_what_was_answered(stub, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     run = subprocess.Popen([sys.executable, "-c", program, stub.url, str(tmp_path / "answers")], env=environment)
     deadline = time.monotonic() + 20
-    while (len(stub.asked) < 7 or response_cache.count_answers(tmp_path / "answers") < 3) and time.monotonic() < deadline:
+    while (
+        len(stub.asked) < 7 or response_cache.count_answers(tmp_path / "answers") < 3
+    ) and time.monotonic() < deadline:
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)
     start = time.monotonic()

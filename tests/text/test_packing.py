@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
-from thinking.text.packing import pack, batch_rows
+from thinking.text.packing import batch_rows, pack
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 LENGTH = 9

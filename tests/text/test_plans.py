@@ -8,7 +8,7 @@ from rich.console import Console
 
 from thinking.errors import UserError
 from thinking.text import plans
-from thinking.text.plans import PlanNode, Plan
+from thinking.text.plans import Plan, PlanNode
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -59,7 +59,9 @@ def test_what_is_saved_is_loaded_again(tmp_path_factory, made):
 
 def test_numbers_of_numpy_are_saved_too(tmp_path):
     node = PlanNode(np.int32(0), "saw", np.float32(0.5), np.int64(4))
-    plan = SHELF._replace(nodes=(node,), done=np.bool_(True), num_given=np.int32(0), scores={"recall": np.float32(0.25)})
+    plan = SHELF._replace(
+        nodes=(node,), done=np.bool_(True), num_given=np.int32(0), scores={"recall": np.float32(0.25)}
+    )
     plans.save(tmp_path, [plan], VECTORS.astype(np.float64))
     assert plans.load(tmp_path)[0] == (plan,)
 
@@ -79,7 +81,12 @@ def test_a_node_belongs_to_the_last_one_before_it_of_a_higher_level(nodes):
 
 
 def test_the_steps_of_a_plan_are_its_lowest_nodes():
-    assert [step.nearest_text for step in SHELF.steps] == ["Go to the forest.", "Take the axe.", "Saw the log.", "Nail it."]
+    assert [step.nearest_text for step in SHELF.steps] == [
+        "Go to the forest.",
+        "Take the axe.",
+        "Saw the log.",
+        "Nail it.",
+    ]
 
 
 def test_a_tree_shows_sub_goals_and_steps_in_order_and_words_as_they_are():

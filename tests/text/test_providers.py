@@ -20,7 +20,9 @@ def ask(prompt: str) -> str:
 
 def test_every_goal_is_asked_about_and_cut_into_steps(capsys):
     seen = []
-    texts = list(generate_texts(ask, GOALS, "({goal})", num_parallel=2, report_progress=lambda *told: seen.append(told)))
+    texts = list(
+        generate_texts(ask, GOALS, "({goal})", num_parallel=2, report_progress=lambda *told: seen.append(told))
+    )
     assert texts == [Text(goal, (f"begin ({goal})", "end")) for goal in GOALS if goal != "sleeping"]
     assert seen == [(1, 0), (2, 1), (3, 1), (4, 1)]
     assert "warning: 1 of 4 goals gave fewer than 2 steps, such as `sleeping`" in capsys.readouterr().err
@@ -71,7 +73,9 @@ SING = embed(["sing"])[0]
 
 
 def steer(strength, target=SING, top=5, most=10):
-    tokens = huggingface.steer_tokens(next_scores, decode, embed, target, strength=strength, top_k=top, max_new_tokens=most, end_tokens={END})
+    tokens = huggingface.steer_tokens(
+        next_scores, decode, embed, target, strength=strength, top_k=top, max_new_tokens=most, end_tokens={END}
+    )
     return decode(tokens)
 
 
@@ -91,7 +95,9 @@ def test_a_plan_draws_the_words_toward_it():
 
 def test_every_token_is_the_best_of_the_candidates():
     strength, target = 3.0, embed(["sing wait"])[0]
-    tokens = huggingface.steer_tokens(next_scores, decode, embed, target, strength=strength, top_k=3, max_new_tokens=4, end_tokens={END})
+    tokens = huggingface.steer_tokens(
+        next_scores, decode, embed, target, strength=strength, top_k=3, max_new_tokens=4, end_tokens={END}
+    )
     assert len(tokens) > 1
     for place, token in enumerate(tokens):
         before = tokens[:place]

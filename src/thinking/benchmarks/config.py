@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal, get_args
 
-from thinking.experiment import Preset, RunConfig, group, field_error, option
+from thinking.experiment import Preset, RunConfig, field_error, group, option
 from thinking.recipes.groups import DecoderConfig, WidthConfig, check_names
 
 Part = Literal[

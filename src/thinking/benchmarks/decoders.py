@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.learning.optimizers import adamw
-from thinking.learning.supervised import LossSums, next_token_sums, make_supervised_update
+from thinking.learning.supervised import LossSums, make_supervised_update, next_token_sums
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
 from thinking.networks.positions import learned

@@ -70,7 +70,9 @@ def _sentence_transformers(batch: int) -> Embed:
 
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(_threads())
-    model = SentenceTransformer(str(minilm.find_model_folder()), device="cuda" if jax.default_backend() == "gpu" else "cpu")
+    model = SentenceTransformer(
+        str(minilm.find_model_folder()), device="cuda" if jax.default_backend() == "gpu" else "cpu"
+    )
     return lambda texts: model.encode(list(texts), batch_size=batch, show_progress_bar=False)
 
 

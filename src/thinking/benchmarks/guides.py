@@ -87,7 +87,9 @@ def measure_checkpoints(config: GuidesConfig, run: Run) -> Row:
     with tempfile.TemporaryDirectory(dir=run.folder) as folder:
         fresh = dataclasses.replace(run, folder=Folder(folder), mirrors=())
         begun = {"init": lambda: jax.jit(made.init)(key), "step": step}
-        trained = train(fresh, "checkpoints", **begun, num_steps=config.checkpoint_steps, chunk_size=20, progress_metric="loss/0")
+        trained = train(
+            fresh, "checkpoints", **begun, num_steps=config.checkpoint_steps, chunk_size=20, progress_metric="loss/0"
+        )
     return {
         "checkpoint_seconds": trained.checkpoint_seconds,
         "training_seconds": trained.seconds,

@@ -47,7 +47,9 @@ def measure_search(config: SearchConfig, setup: Setup) -> Measurement:
     def read_prompts(params: Params) -> jax.Array:
         return make_token_model(model, params, prompts, lengths, max_new_tokens=depth)[1][1].logits
 
-    prompt, calls, tree = (measure_best_seconds(jax.jit(function), params) for function in (read_prompts, call_network, search))
+    prompt, calls, tree = (
+        measure_best_seconds(jax.jit(function), params) for function in (read_prompts, call_network, search)
+    )
     row = {
         "measured": "search, Gumbel",
         "rows": rows,

@@ -56,7 +56,9 @@ def make_aliased_graph(num_shared: int, num_goals: int, edge_probability: float,
     return AliasedGraph(*(jnp.asarray(part, jnp.int32) for part in (shows, leads, np.arange(2 * num_shared, nodes))))
 
 
-def sample_aliased_walks(graph: AliasedGraph, key: Array, num_walks: int, num_states: int, random_fraction: float) -> tuple[Array, Array]:
+def sample_aliased_walks(
+    graph: AliasedGraph, key: Array, num_walks: int, num_states: int, random_fraction: float
+) -> tuple[Array, Array]:
     """Observations of random walks from random nodes; consumes the key.
 
     Args:

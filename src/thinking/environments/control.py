@@ -87,7 +87,14 @@ def make_env(name: str, max_episode_steps: int | None = None) -> ControlEnv:
             ends = (jnp.broadcast_to(end, actions.shape) for end in (actions.low, actions.high))
             stretch = tuple(tuple(end.tolist()) for end in ends)
         observation = Box(simulator.observation_space(settings).shape[0])
-    return ControlEnv(name, observation, action, max_episode_steps or int(settings.max_steps_in_episode), _REWARD_RANGES[name], stretch)
+    return ControlEnv(
+        name,
+        observation,
+        action,
+        max_episode_steps or int(settings.max_steps_in_episode),
+        _REWARD_RANGES[name],
+        stretch,
+    )
 
 
 def to_native_action(env: ControlEnv, action: Array) -> Array:
@@ -110,7 +117,9 @@ def _simulator(name: str, max_episode_steps: int | None = None) -> tuple[Any, An
     """Gymnax's world and its settings, as numbers and not as arrays: they may be made while JAX traces."""
     with jax.ensure_compile_time_eval():
         simulator, settings = gymnax.make(name)
-        return simulator, settings if max_episode_steps is None else settings.replace(max_steps_in_episode=max_episode_steps)
+        return simulator, settings if max_episode_steps is None else settings.replace(
+            max_steps_in_episode=max_episode_steps
+        )
 
 
 def _fix_dtypes(state: Any) -> Any:

@@ -58,7 +58,9 @@ def find_steps_to_threshold(steps: np.ndarray, returns: np.ndarray, threshold: f
     return float(np.take_along_axis(steps, there.argmax(axis=1)[:, None], axis=1).mean())
 
 
-def evaluate_in_gymnasium(env: ControlEnv, play_fn: PlayFn, carry: Any, num_seeds: int, num_episodes: int) -> tuple[np.ndarray, Recording]:
+def evaluate_in_gymnasium(
+    env: ControlEnv, play_fn: PlayFn, carry: Any, num_seeds: int, num_episodes: int
+) -> tuple[np.ndarray, Recording]:
     """Let S agents play E episodes each, all agents from the same beginnings.
 
     Args:
@@ -72,7 +74,9 @@ def evaluate_in_gymnasium(env: ControlEnv, play_fn: PlayFn, carry: Any, num_seed
         Returns [S, E], and the first agent's first episode.
     """
     made = [[gymnasium.make(env.name) for _ in range(num_episodes)] for _ in range(num_seeds)]
-    seen = np.array([[gym_env.reset(seed=_FIRST_SEED + i)[0] for i, gym_env in enumerate(row)] for row in made], np.float32)
+    seen = np.array(
+        [[gym_env.reset(seed=_FIRST_SEED + i)[0] for i, gym_env in enumerate(row)] for row in made], np.float32
+    )
     gained, alive = np.zeros((num_seeds, num_episodes), np.float32), np.ones((num_seeds, num_episodes), bool)
     step = jax.jit(lambda mind, seen, gained: _play_native(env, *play_fn(mind, seen, gained)))
     frames = []

@@ -5,7 +5,7 @@ imported by name: `thinking.experiment.training`, `.results`, `.plots`, `.device
 """
 
 from thinking.experiment.command import main
-from thinking.experiment.config import Preset, RunConfig, check_seeds, group, field_error, option
+from thinking.experiment.config import Preset, RunConfig, check_seeds, field_error, group, option
 from thinking.experiment.folder import Run
 
 __all__ = ["Preset", "Run", "RunConfig", "check_seeds", "group", "field_error", "main", "option"]

@@ -23,7 +23,7 @@ from orbax.checkpoint import v1 as ocp
 
 from thinking import progress
 from thinking.errors import RunError
-from thinking.trees import Leaf, digest_leaves, is_key, host_leaves
+from thinking.trees import Leaf, digest_leaves, host_leaves, is_key
 
 # Orbax raises what goes wrong. It also logs it with tracebacks, and what its other tasks meanwhile met, too.
 absl_logging.set_verbosity(absl_logging.FATAL)

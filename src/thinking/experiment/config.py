@@ -9,7 +9,15 @@ from typing import Any, Generic, TypeVar
 import tyro
 
 from thinking.errors import UserError
-from thinking.experiment.settings import Bounds, to_flag, is_group, find_declaration_errors, parts, settings, format_value
+from thinking.experiment.settings import (
+    Bounds,
+    find_declaration_errors,
+    format_value,
+    is_group,
+    parts,
+    settings,
+    to_flag,
+)
 
 MAX_SEED = 2**32 - 1
 MAX_NUM_SEEDS = 1024

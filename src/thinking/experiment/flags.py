@@ -13,7 +13,7 @@ from typing import Any, Literal
 import tyro
 
 from thinking.errors import UserError
-from thinking.experiment import help
+from thinking.experiment import help_text
 from thinking.experiment.config import Config, Preset, check
 from thinking.experiment.settings import Setting, list_choices, settings
 
@@ -50,7 +50,7 @@ def parse(
     known |= {setting.negated_flag: setting for setting in known.values() if setting.negated_flag}
     _refuse_unknown_flags({"-h", "--help", *known}, arguments)
     if "-h" in arguments or "--help" in arguments:
-        print(help.format_help(name, named, program, examples), end="")
+        print(help_text.format_help(name, named, program, examples), end="")
         raise SystemExit(0)
     config, rest = _parse_with_tyro(base, preset, known, arguments, program)
     if rest:

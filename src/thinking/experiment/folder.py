@@ -16,7 +16,7 @@ from typing import Any
 import filelock
 
 from thinking.errors import RunError
-from thinking.experiment.config import RunConfig, to_json, list_changes
+from thinking.experiment.config import RunConfig, list_changes, to_json
 from thinking.files import write_json
 
 Mirror = Callable[[str, int, Mapping[str, float]], None]  # (stage, step, figures)

@@ -26,7 +26,11 @@ def write_results(run: folder.Run, rows: Sequence[Mapping[str, Any]], state: Any
         **figures: the run's own figures, written beside `rows`.
     """
     plain = [{name: _to_plain(value) for name, value in row.items()} for row in rows]
-    record = {"rows": plain, **{name: _to_plain(value) for name, value in metrics.items()}, "state_digest": digest(state)}
+    record = {
+        "rows": plain,
+        **{name: _to_plain(value) for name, value in metrics.items()},
+        "state_digest": digest(state),
+    }
     folder.write_json(run.folder / "results.json", record)
     print_rows(plain)
 

@@ -43,7 +43,15 @@ class TrainResult:
 
 
 def train(
-    run: Run, stage: str, *, init: InitFn, step: TrainStepFn, num_steps: int, chunk_size: int = 100, progress_metric: str, log_samples: LogSamples | None = None
+    run: Run,
+    stage: str,
+    *,
+    init: InitFn,
+    step: TrainStepFn,
+    num_steps: int,
+    chunk_size: int = 100,
+    progress_metric: str,
+    log_samples: LogSamples | None = None,
 ) -> TrainResult:
     """Train one stage of a run, or go on where it was interrupted, or restore it where it is finished.
 
@@ -83,7 +91,9 @@ def train(
         return trained
     if done:
         run.log(f"{stage}: continues at step {done} of {num_steps}")
-    programs, seconds = _compile(step, trained.state, _chunk_lengths(done, num_steps, chunk_size), progress_metric, log_samples is not None)
+    programs, seconds = _compile(
+        step, trained.state, _chunk_lengths(done, num_steps, chunk_size), progress_metric, log_samples is not None
+    )
     trained = dataclasses.replace(trained, compile_seconds=trained.compile_seconds + seconds)
     done, trained = _loop(run, stage, programs, trained, done, num_steps, chunk_size, progress_metric, log_samples)
     if number := interruption.requested_signal():
@@ -109,7 +119,11 @@ def _loop(
     folder = run.folder / "checkpoints" / stage
     state, pending = result.state, None
 
-    with interruption.hold_signals(), checkpoint.Saver(folder) as saver, progress.show_progress(stage, done, num_steps, progress_metric) as advance:
+    with (
+        interruption.hold_signals(),
+        checkpoint.Saver(folder) as saver,
+        progress.show_progress(stage, done, num_steps, progress_metric) as advance,
+    ):
 
         def current_figures() -> dict[str, float]:
             return {
@@ -153,7 +167,9 @@ def _loop(
     return done, TrainResult(state, **figures)
 
 
-def _compile(step: TrainStepFn, state: State, lengths: set[int], progress_metric: str, has_samples: bool) -> tuple[dict[int, Any], float]:
+def _compile(
+    step: TrainStepFn, state: State, lengths: set[int], progress_metric: str, has_samples: bool
+) -> tuple[dict[int, Any], float]:
     """Compile a program for every length of chunk, and what saves; returns the programs and the seconds it took."""
     began = time.perf_counter()
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
@@ -179,7 +195,11 @@ def _compile(step: TrainStepFn, state: State, lengths: set[int], progress_metric
 
 def _check_metrics(figures: Any, length: int, progress_metric: str) -> None:
     shapes = {name: figure.shape for name, figure in figures.items()}
-    if progress_metric not in shapes or {"stage", "step"} & shapes.keys() or any(shape != (length,) for shape in shapes.values()):
+    if (
+        progress_metric not in shapes
+        or {"stage", "step"} & shapes.keys()
+        or any(shape != (length,) for shape in shapes.values())
+    ):
         raise ValueError(
             f"metrics must be scalars, hold {progress_metric!r} to watch, and be named neither 'stage' nor 'step'; "
             f"with a leading axis of steps they are {shapes}"
@@ -203,7 +223,9 @@ def _refuse_nan(folder: Any, stage: str, done: int, state: State, flags: list[ja
             for path, leaf in jax.tree.flatten_with_path(state)[0]
             if jnp.issubdtype(leaf.dtype, jnp.floating) and bool(jnp.isnan(leaf).any())
         ]
-        raise RunError(f"{paths[0]} of the state is nan after step {done - 1} of stage {stage}; {_describe_kept(folder)}")
+        raise RunError(
+            f"{paths[0]} of the state is nan after step {done - 1} of stage {stage}; {_describe_kept(folder)}"
+        )
 
 
 def _describe_kept(folder: Any) -> str:

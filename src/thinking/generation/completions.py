@@ -131,17 +131,29 @@ def make_generator(
         check_prompts(prompts, lengths, max_new_tokens, model)
         allowed = (max_new_tokens,), (len(prompts), max_new_tokens)
         if forced_tokens is not None and jnp.shape(forced_tokens) not in allowed:
-            raise ValueError(f"generation: forced has shape {jnp.shape(forced_tokens)}; give {allowed[0]} or {allowed[1]}")
+            raise ValueError(
+                f"generation: forced has shape {jnp.shape(forced_tokens)}; give {allowed[0]} or {allowed[1]}"
+            )
         rows, width = prompts.shape
         real = jnp.arange(width)[None] < lengths[:, None]
         tokens = jnp.where(real, prompts, 0)
         where, _ = place(jnp.zeros((rows, num_coordinates), jnp.int32), tokens)
-        read = read_prompts(model, params, tokens, lengths, capacity=width + num_reserved_tokens, max_new_tokens=max_new_tokens, coordinates=where)
+        read = read_prompts(
+            model,
+            params,
+            tokens,
+            lengths,
+            capacity=width + num_reserved_tokens,
+            max_new_tokens=max_new_tokens,
+            coordinates=where,
+        )
         last = jnp.zeros((rows, num_coordinates), jnp.int32)
         if where is not None:
             last = jnp.take_along_axis(where, (lengths - 1)[:, None, None], axis=1)[:, 0]
         held = _make_token_mask(tokens, real, model.vocab_size if sampling.needs_token_mask else 0)
-        return GenerationState(*read, last, held, _empty_completions(rows, max_new_tokens), jnp.zeros((), jnp.int32), key)
+        return GenerationState(
+            *read, last, held, _empty_completions(rows, max_new_tokens), jnp.zeros((), jnp.int32), key
+        )
 
     def choose(state: GenerationState) -> Array:
         token = sample_tokens(sampling, jax.random.fold_in(state.key, state.step), state.logits, state.token_mask)
@@ -157,7 +169,9 @@ def make_generator(
         held = state.token_mask
         if sampling.needs_token_mask:
             held = held | jax.nn.one_hot(token, model.vocab_size, dtype=bool)
-        reading, cache = model.extend(params, state.cache, token[:, None], num_valid=going.astype(jnp.int32), coordinates=where)
+        reading, cache = model.extend(
+            params, state.cache, token[:, None], num_valid=going.astype(jnp.int32), coordinates=where
+        )
         return GenerationState(
             cache, reading.logits[:, 0], reading.value[:, 0], last, held, written, state.step + 1, state.key
         )

@@ -10,7 +10,7 @@ from rich.segment import Segments
 from rich.text import Text
 
 from thinking import progress
-from thinking.colors import ANSWER, MARK, LATENT_THOUGHTS, PROMPT, THOUGHT, WRONG
+from thinking.colors import ANSWER, LATENT_THOUGHTS, MARK, PROMPT, THOUGHT, WRONG
 from thinking.text.vocabulary import ANSWER_KIND, MARK_KIND, NO_KIND, PROMPT_KIND, THOUGHT_KIND, Vocabulary, token_kinds
 
 STYLES = {NO_KIND: "", PROMPT_KIND: PROMPT, THOUGHT_KIND: THOUGHT, ANSWER_KIND: ANSWER, MARK_KIND: MARK}
@@ -64,7 +64,9 @@ def color_numbered_thoughts(
     return text.append(f"{separator} ", style=MARK).append(answer, style=ANSWER if is_correct else WRONG)
 
 
-def show_growing_text(token_chunks: Iterable[Sequence[int]], to_text: Callable[[Sequence[int]], Text]) -> Iterator[Text]:
+def show_growing_text(
+    token_chunks: Iterable[Sequence[int]], to_text: Callable[[Sequence[int]], Text]
+) -> Iterator[Text]:
     """What is new in a text each time that tokens come.
 
     Args:

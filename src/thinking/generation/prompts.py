@@ -65,7 +65,11 @@ def read_prompts(
         worth = jnp.where(ends_here, jnp.take_along_axis(reading.value, last, axis=1)[:, 0], worth)
         return (cache, jnp.where(ends_here[:, None], said, logits), worth), None
 
-    begun = model.init_cache(rows, capacity), jnp.zeros((rows, model.vocab_size), jnp.float32), jnp.zeros(rows, jnp.float32)
+    begun = (
+        model.init_cache(rows, capacity),
+        jnp.zeros((rows, model.vocab_size), jnp.float32),
+        jnp.zeros(rows, jnp.float32),
+    )
     (cache, logits, worth), _ = jax.lax.scan(read, begun, (jnp.arange(count), parts, places))
     return cache, logits, worth
 

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from thinking.guide.abstraction import Abstraction, pivot_levels
-from thinking.guide.hindsight import Pairs, Path, flatten_examples, make_examples, select_pairs, make_queries
-from thinking.guide.hippocampus import Memory, init_memory, recall, is_same, select
+from thinking.guide.hindsight import Pairs, Path, flatten_examples, make_examples, make_queries, select_pairs
+from thinking.guide.hippocampus import Memory, init_memory, is_same, recall, select
 from thinking.guide.layers import LayerStack, stack_layers
 from thinking.guide.react import InferFn, Reaction, react
-from thinking.guide.scoring import Scoring, td_score, check_path, path_score, monte_carlo
+from thinking.guide.scoring import Scoring, check_path, monte_carlo, path_score, td_score
 from thinking.guide.tagging import Tagging, attach_tags, mask_repeats, tag_context, untagged_space
 from thinking.guide.think import Plan, think
 from thinking.kernels.contract import Context, Kernel, Transition

@@ -35,7 +35,9 @@ HopFn = Callable[[Carry, Array, Array], tuple[Carry, Array, tuple[Array, ...]]]
 """`advance(inner, state [B, ...], alive [B]) -> (inner, next state, targets)`: one hop of every row."""
 
 
-def unroll_plan(hop_fn: HopFn, init_carry: Carry, start: Array, is_at_goal: Callable[[Array], Array], max_hops: int) -> Plan:
+def unroll_plan(
+    hop_fn: HopFn, init_carry: Carry, start: Array, is_at_goal: Callable[[Array], Array], max_hops: int
+) -> Plan:
     """Advance until all have arrived, at most `max_hops` times; one compilation for plans of every length.
 
     Args:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from thinking.guide.hippocampus import Memory, append, reset, is_same, select
+from thinking.guide.hippocampus import Memory, append, is_same, reset, select
 from thinking.guide.plan import Plan, unroll_plan
 from thinking.guide.react import InferFn
 from thinking.types import Array, State

@@ -19,7 +19,7 @@ from thinking.kernels.contract import (
     zero_masked_rows,
     zero_padding_items,
 )
-from thinking.kernels.slots import Learning, Slots, select_best_slot, compute_slot_loss
+from thinking.kernels.slots import Learning, Slots, compute_slot_loss, select_best_slot
 from thinking.train_state import RunnerState, apply_gradients, init_train_state
 from thinking.types import Array, Metrics, State
 
@@ -80,6 +80,8 @@ def gradient_kernel(
 
     def infer(state: RunnerState, context: Context, target: Array) -> Hypothesis:
         check_query(name, spaces, context_length, context, target)
-        return select_best_slot(spaces.value, network.apply(state.train_state.params, zero_padding_items(context), target, None))
+        return select_best_slot(
+            spaces.value, network.apply(state.train_state.params, zero_padding_items(context), target, None)
+        )
 
     return Kernel(init, fit, infer, spaces, context_length)

@@ -77,7 +77,9 @@ def _validate(learning: Learning) -> Learning:
     return learning
 
 
-def compute_slot_loss(learning: Learning, space: Space, slots: Slots, value: Array, score: Array) -> tuple[Array, Metrics]:
+def compute_slot_loss(
+    learning: Learning, space: Space, slots: Slots, value: Array, score: Array
+) -> tuple[Array, Metrics]:
     """Loss of each row, for values [B, ...] of `space` and scores [B].
 
     Returns:

@@ -119,7 +119,9 @@ class _SlotNetwork(nnx.Module):
         self.blocks = nnx.List([Block(block, rngs) for _ in range(num_blocks)])
         self.norm = nnx.RMSNorm(width, rngs=rngs)
         self.say_values = nnx.Linear(width, num_slots * value_width(spaces.value), rngs=rngs)
-        self.say_scores = nnx.Linear(width, num_slots, bias_init=nnx.initializers.constant(INITIAL_SCORE_LOGIT), rngs=rngs)
+        self.say_scores = nnx.Linear(
+            width, num_slots, bias_init=nnx.initializers.constant(INITIAL_SCORE_LOGIT), rngs=rngs
+        )
 
     def __call__(self, context: Context, target: Array, rngs: nnx.Rngs | None) -> Slots:
         segments = context.valid.astype(jnp.int32)

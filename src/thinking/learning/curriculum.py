@@ -46,7 +46,12 @@ class Curriculum(NamedTuple):
 
 
 def curriculum(
-    num_levels: int, *, threshold: float = 0.9, decay_attempts: float = 256.0, min_attempts: int = 256, review_weight: float = 0.1
+    num_levels: int,
+    *,
+    threshold: float = 0.9,
+    decay_attempts: float = 256.0,
+    min_attempts: int = 256,
+    review_weight: float = 0.1,
 ) -> Curriculum:
     """A ladder of levels.
 

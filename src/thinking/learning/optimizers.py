@@ -64,7 +64,10 @@ def warmup_cosine(peak: float, num_steps: int, warmup_steps: int, final_fraction
         raise ValueError(f"warmup {warmup_steps} is out of range; give 0 to below the {num_steps} steps")
     if not 0 <= final_fraction <= 1:
         raise ValueError(f"final {final_fraction} is out of range; it is a share of the peak, give 0 to 1")
-    up, down = optax.linear_schedule(0.0, peak, warmup_steps), optax.cosine_decay_schedule(peak, num_steps - warmup_steps, final_fraction)
+    up, down = (
+        optax.linear_schedule(0.0, peak, warmup_steps),
+        optax.cosine_decay_schedule(peak, num_steps - warmup_steps, final_fraction),
+    )
     return optax.join_schedules([up, down], [warmup_steps])
 
 
@@ -87,7 +90,9 @@ def warmup_stable_decay(peak: float, num_steps: int, warmup_steps: int, decay_st
         if part < 0:
             raise ValueError(f"{name} {part} is out of range; give 0 or more steps")
     if warmup_steps + decay_steps > num_steps:
-        raise ValueError(f"warmup {warmup_steps} and decay {decay_steps} take longer than the {num_steps} steps; shorten one of them")
+        raise ValueError(
+            f"warmup {warmup_steps} and decay {decay_steps} take longer than the {num_steps} steps; shorten one of them"
+        )
     up, down = optax.linear_schedule(0.0, peak, warmup_steps), optax.linear_schedule(peak, 0.0, decay_steps)
     return optax.join_schedules([up, optax.constant_schedule(peak), down], [warmup_steps, num_steps - decay_steps])
 

@@ -175,7 +175,9 @@ def grpo(
         value_loss = _value_loss(said, batch)
         entropy = masked_mean(said.entropy, batch.mask)
         penalty = kl_weight * metrics["kl"] if kl_weight else 0.0
-        total = policy_loss + penalty + value_weight * value_loss - _entropy_bonus(entropy, entropy_weight, entropy_ceiling)
+        total = (
+            policy_loss + penalty + value_weight * value_loss - _entropy_bonus(entropy, entropy_weight, entropy_ceiling)
+        )
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy, **metrics}
 
     return _make_minibatch_update("grpo", loss, optimizer, num_epochs, num_minibatches)
@@ -213,7 +215,9 @@ def imitation(
 LossFn = Callable[[Params, PolicyBatch], tuple[Array, Metrics]]
 
 
-def _clipped_loss(evaluation: ActionEvaluation, batch: PolicyBatch, advantage: Array, clip: float) -> tuple[Array, Metrics]:
+def _clipped_loss(
+    evaluation: ActionEvaluation, batch: PolicyBatch, advantage: Array, clip: float
+) -> tuple[Array, Metrics]:
     """PPO's clipped loss, how far the policy went, and how often it was held back."""
     difference = evaluation.log_prob - batch.log_prob
     ratio = jnp.exp(difference)
@@ -242,7 +246,9 @@ def _value_loss(evaluation: ActionEvaluation, batch: PolicyBatch) -> Array:
     return 0.5 * masked_mean((evaluation.value - batch.value_target) ** 2, batch.mask)
 
 
-def _make_minibatch_update(name: str, loss: LossFn, optimizer: optax.GradientTransformation, num_epochs: int, num_minibatches: int) -> UpdateFn:
+def _make_minibatch_update(
+    name: str, loss: LossFn, optimizer: optax.GradientTransformation, num_epochs: int, num_minibatches: int
+) -> UpdateFn:
     """Several passes over the same experience, each in another order and in parts; metrics are means."""
 
     def update(train_state: TrainState, batch: PolicyBatch, key: Array) -> tuple[TrainState, Metrics]:

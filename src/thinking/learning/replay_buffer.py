@@ -98,7 +98,9 @@ def _rank_in_bin(keys: Array, is_valid: Array, num_bins: int) -> Array:
     return jnp.sum((band[:, None] == band[None]) & is_valid[None] & (place[None] > place[:, None]), axis=1)
 
 
-def sample_steps(buffer: Episodes, key: Array, batch_size: int, num_best: int, best_fraction: float) -> tuple[Array, Array]:
+def sample_steps(
+    buffer: Episodes, key: Array, batch_size: int, num_best: int, best_fraction: float
+) -> tuple[Array, Array]:
     """Places to learn from: an episode and a step of it, [rows] int32 each. Consumes the key.
 
     A share of the rows is drawn from the best episodes, every step as likely; the rest from all, every episode as
@@ -108,6 +110,8 @@ def sample_steps(buffer: Episodes, key: Array, batch_size: int, num_best: int, b
     of_best = round(batch_size * best_fraction)
     weights = jnp.where(jnp.arange(buffer.length.shape[0]) < num_best, buffer.length, 0)
     chosen = jax.random.categorical(best_key, jnp.log(weights.astype(jnp.float32)), shape=(of_best,))
-    others = jax.random.categorical(any_key, jnp.log((buffer.length > 0).astype(jnp.float32)), shape=(batch_size - of_best,))
+    others = jax.random.categorical(
+        any_key, jnp.log((buffer.length > 0).astype(jnp.float32)), shape=(batch_size - of_best,)
+    )
     episode = jnp.concatenate([chosen, others])
     return episode, jax.random.randint(step_key, (batch_size,), 0, jnp.maximum(buffer.length[episode], 1))

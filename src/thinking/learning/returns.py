@@ -23,7 +23,13 @@ def returns_to_go(rewards: Array, discount: float) -> Array:
 
 
 def generalized_advantages(
-    rewards: Array, values: Array, next_values: Array, terminated: Array, done: Array, discount: float, gae_lambda: float
+    rewards: Array,
+    values: Array,
+    next_values: Array,
+    terminated: Array,
+    done: Array,
+    discount: float,
+    gae_lambda: float,
 ) -> Array:
     """[T, E] advantages by generalized advantage estimation (Schulman et al. 2016).
 

@@ -71,10 +71,14 @@ def init_envs(env: Environment, key: Array, num_envs: int) -> VectorEnvState:
     return VectorEnvState(state, observation, zero, jnp.zeros(NUM_RECENT, jnp.float32), jnp.zeros((), jnp.int32))
 
 
-def rollout(env: Environment, act: ActFn, key: Array, env_state: VectorEnvState, num_steps: int) -> tuple[VectorEnvState, Trajectory]:
+def rollout(
+    env: Environment, act: ActFn, key: Array, env_state: VectorEnvState, num_steps: int
+) -> tuple[VectorEnvState, Trajectory]:
     """Let the worlds go on for so many steps. Consumes the key."""
 
-    def advance(carry: tuple[Any, Array, Array], key: Array) -> tuple[tuple[Any, Array, Array], tuple[Trajectory, Array]]:
+    def advance(
+        carry: tuple[Any, Array, Array], key: Array
+    ) -> tuple[tuple[Any, Array, Array], tuple[Trajectory, Array]]:
         state, observation, gained = carry
         moment, action, notes = _step_envs(env, act, key, state, observation)
         gained = gained + moment.reward

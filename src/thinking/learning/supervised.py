@@ -73,7 +73,9 @@ def mean_metrics(sums: LossSums) -> Metrics:
     return {**each, "tokens": sums.weight}
 
 
-def make_supervised_update(loss: LossFn, optimizer: optax.GradientTransformation, *, accumulation_steps: int = 1) -> UpdateFn:
+def make_supervised_update(
+    loss: LossFn, optimizer: optax.GradientTransformation, *, accumulation_steps: int = 1
+) -> UpdateFn:
     """One step of the optimizer along the gradient of the mean loss.
 
     Metrics are those of `means`, and `gradient_norm`, before any clipping. A batch without weight has a gradient of

@@ -110,6 +110,8 @@ def perceptron_policy(observation_dim: int, action_space: Space, hidden_widths: 
     def judge(params: Params, observation: Array, action: Array) -> ActionEvaluation:
         made = networks(params)
         said = made["actor"](observation)
-        return ActionEvaluation(log_prob(params, said, action), entropy(params, said), made["critic"](observation)[..., 0])
+        return ActionEvaluation(
+            log_prob(params, said, action), entropy(params, said), made["critic"](observation)[..., 0]
+        )
 
     return Policy(init, act, best, value, judge)

@@ -53,7 +53,9 @@ class BlockConfig:
         if self.width < 1:
             raise ValueError(f"width {self.width} is out of range; give at least 1")
         if self.num_heads < 1 or self.width % self.num_heads:
-            raise ValueError(f"heads {self.num_heads} does not divide width {self.width}; take a divisor of {self.width}")
+            raise ValueError(
+                f"heads {self.num_heads} does not divide width {self.width}; take a divisor of {self.width}"
+            )
         if self.num_kv_heads is not None and (self.num_kv_heads < 1 or self.num_heads % self.num_kv_heads):
             raise ValueError(
                 f"key_heads {self.num_kv_heads} does not divide heads {self.num_heads}; take a divisor of {self.num_heads}"
@@ -110,7 +112,9 @@ def _product_backward(options: tuple, kept: tuple[Array, Array], slope: Array) -
 _product.defvjp(_product_forward, _product_backward)
 
 
-def dense(in_features: int, out_features: int, config: BlockConfig, rngs: nnx.Rngs, *, bias: bool = False) -> nnx.Linear:
+def dense(
+    in_features: int, out_features: int, config: BlockConfig, rngs: nnx.Rngs, *, bias: bool = False
+) -> nnx.Linear:
     """A linear map from `narrow` to `wide` dimensions."""
     return nnx.Linear(
         in_features,
@@ -134,7 +138,9 @@ class PositionalEncoding(nnx.Module):
         """
         places, self.add = config.position.num_learned, config.position.add
         if 0 < places < max_length:
-            raise ValueError(f"{places} learned positions are too few for {max_length} tokens; give learned({max_length})")
+            raise ValueError(
+                f"{places} learned positions are too few for {max_length} tokens; give learned({max_length})"
+            )
         begin = nnx.initializers.normal(config.width**-0.5)
         self.places = nnx.Embed(places, config.width, embedding_init=begin, rngs=rngs) if places else None
 

@@ -13,7 +13,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.attention.patterns import Global, Pattern, Strided, TopK, Window, memory_bounds, pattern_parts, is_visible
+from thinking.networks.attention.patterns import (
+    Global,
+    Pattern,
+    Strided,
+    TopK,
+    Window,
+    is_visible,
+    memory_bounds,
+    pattern_parts,
+)
 from thinking.networks.attention.top_k import choose_blocks
 from thinking.networks.blocks import AttendFn
 from thinking.types import Array
@@ -53,7 +62,9 @@ class Cache(NamedTuple):
     length: Array
 
 
-def init_cache(pattern: Pattern, rows: int, capacity: int, num_layers: int, num_kv_heads: int, head_dim: int, dtype: jnp.dtype) -> Cache:
+def init_cache(
+    pattern: Pattern, rows: int, capacity: int, num_layers: int, num_kv_heads: int, head_dim: int, dtype: jnp.dtype
+) -> Cache:
     """A cache of rows of which nothing is read yet.
 
     Args:
@@ -106,7 +117,9 @@ class Continuation(NamedTuple):
     finish: Callable[[Sequence[LayerCache]], Cache]
 
 
-def continue_cache(pattern: Pattern, cache: Cache, num_new_tokens: int, num_valid: Array | None, prefix_cache: Cache | None) -> Continuation:
+def continue_cache(
+    pattern: Pattern, cache: Cache, num_new_tokens: int, num_valid: Array | None, prefix_cache: Cache | None
+) -> Continuation:
     """Make room for new tokens, and say how they attend.
 
     Args:
@@ -119,11 +132,17 @@ def continue_cache(pattern: Pattern, cache: Cache, num_new_tokens: int, num_vali
     """
     number = _next_positions(cache, num_new_tokens, num_valid)
     slot = _assign_slots(pattern, cache, number)
-    base = 0 if prefix_cache is None else jnp.repeat(prefix_cache.length, len(number) // len(prefix_cache.length))[:, None]
+    base = (
+        0 if prefix_cache is None else jnp.repeat(prefix_cache.length, len(number) // len(prefix_cache.length))[:, None]
+    )
     when = jnp.where(number >= 0, number + base, -1)
     after = cache.positions.at[jnp.arange(len(when))[:, None], slot].set(when, mode="drop")
     length = cache.length + jnp.sum(number >= 0, axis=1, dtype=jnp.int32)
-    trunks = [None] * len(cache.layers) if prefix_cache is None else [(layer, prefix_cache.positions) for layer in prefix_cache.layers]
+    trunks = (
+        [None] * len(cache.layers)
+        if prefix_cache is None
+        else [(layer, prefix_cache.positions) for layer in prefix_cache.layers]
+    )
     attends = [
         _make_attend_fn(pattern, layer, cache.positions, after, slot, when, below)
         for layer, below in zip(cache.layers, trunks, strict=True)
@@ -150,7 +169,13 @@ def _assign_slots(pattern: Pattern, cache: Cache, positions: Array) -> Array:
 
 
 def _make_attend_fn(
-    pattern: Pattern, layer: LayerCache, before: Array, after: Array, slot: Array, positions: Array, prefix_memory: LayerMemory | None
+    pattern: Pattern,
+    layer: LayerCache,
+    before: Array,
+    after: Array,
+    slot: Array,
+    positions: Array,
+    prefix_memory: LayerMemory | None,
 ) -> AttendFn:
     """How new tokens, which go to slots [B, N], attend to a layer whose slots held `before` and hold `after` [B, S]."""
     content = _content(pattern)
@@ -177,7 +202,9 @@ def _content(pattern: Pattern) -> TopK | None:
     return next((part for part in pattern_parts(pattern) if isinstance(part, TopK)), None)
 
 
-def _write(content: TopK | None, layer: LayerCache, q: Array, k: Array, v: Array, slot: Array, positions: Array) -> LayerCache:
+def _write(
+    content: TopK | None, layer: LayerCache, q: Array, k: Array, v: Array, slot: Array, positions: Array
+) -> LayerCache:
     rows = jnp.arange(len(slot))[:, None]
     keys = layer.keys.at[rows, :, slot].set(k.astype(layer.keys.dtype), mode="drop")
     values = layer.values.at[rows, :, slot].set(v.astype(layer.values.dtype), mode="drop")
@@ -206,10 +233,14 @@ def _mask(pattern: Pattern, content: TopK | None, layer: LayerCache, positions: 
     return found & (key >= 0) & (key <= query)
 
 
-def _choose_cached_blocks(content: TopK, layer: LayerCache, positions: Array, key_positions: Array) -> tuple[Array, Array]:
+def _choose_cached_blocks(
+    content: TopK, layer: LayerCache, positions: Array, key_positions: Array
+) -> tuple[Array, Array]:
     """The blocks [B, G, N, k] that each new token picks, and whether they count."""
     own = jnp.maximum(positions, 0) // content.block
-    judged_by = jnp.broadcast_to(jnp.maximum(own - 1, 0)[:, None, :, None], (*layer.keys.shape[:2], positions.shape[1], 1))
+    judged_by = jnp.broadcast_to(
+        jnp.maximum(own - 1, 0)[:, None, :, None], (*layer.keys.shape[:2], positions.shape[1], 1)
+    )
     judges = jnp.take_along_axis(layer.query_sums, judged_by, axis=2)
     start = content.block * jnp.arange(layer.key_sums.shape[2])[None]
     filled = jnp.clip(jnp.max(key_positions, axis=1, keepdims=True) + 1 - start, 0, content.block)
@@ -231,7 +262,9 @@ def _max_visible_keys(pattern: Pattern) -> int:
     return reach
 
 
-def _mix_gathered(pattern: Pattern, content: TopK, layer: LayerCache, q: Array, positions: Array, key_positions: Array) -> Array:
+def _mix_gathered(
+    pattern: Pattern, content: TopK, layer: LayerCache, q: Array, positions: Array, key_positions: Array
+) -> Array:
     """What one new token gathers from the keys that it sees; no others are looked at."""
     index, kept = (part[:, :, 0] for part in _choose_cached_blocks(content, layer, positions, key_positions))
     rows, groups = index.shape[:2]

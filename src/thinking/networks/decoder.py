@@ -129,7 +129,9 @@ def decoder(
                 f"length of {context_length}"
             )
         heads = block.num_kv_heads or block.num_heads
-        return caches.init_cache(pattern, rows, capacity, num_layers, heads, block.width // block.num_heads, block.dtype)
+        return caches.init_cache(
+            pattern, rows, capacity, num_layers, heads, block.width // block.num_heads, block.dtype
+        )
 
     def extend(
         params: Params,
@@ -143,7 +145,9 @@ def decoder(
         _check_inputs(inputs, context_length, block.width)
         _check_cache(cache, prefix_cache, len(inputs), pattern)
         going_on = caches.continue_cache(pattern, cache, inputs.shape[1], num_valid, prefix_cache)
-        reading, layers_after = network(params)(inputs, jnp.maximum(going_on.positions, 0), coordinates, going_on.attend_fns)
+        reading, layers_after = network(params)(
+            inputs, jnp.maximum(going_on.positions, 0), coordinates, going_on.attend_fns
+        )
         return reading, going_on.finish(layers_after)
 
     return Decoder(init, embed, apply, begin, extend, vocab_size, context_length, block.width, pattern)

@@ -93,7 +93,9 @@ def orthogonal() -> Position:
         del positions
         dims = tokens.shape[2]
         rates = 2 * jnp.pi / dims * (jnp.arange(_pairs(dims)) + 0.5)
-        return tokens + (2 / dims) ** 0.5 * _sum_coordinates(_sinusoids_at_rates(coordinates, rates)).astype(tokens.dtype)
+        return tokens + (2 / dims) ** 0.5 * _sum_coordinates(_sinusoids_at_rates(coordinates, rates)).astype(
+            tokens.dtype
+        )
 
     return Position(add, lambda heads, when: heads)
 

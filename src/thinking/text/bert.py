@@ -13,7 +13,14 @@ from thinking.types import Array, Params
 
 @functools.partial(jax.jit, static_argnames=("num_heads", "epsilon", "use_cls_token"))
 def encode(
-    params: Params, tokens: Array, positions: Array, segments: Array, *, num_heads: int, epsilon: float, use_cls_token: bool
+    params: Params,
+    tokens: Array,
+    positions: Array,
+    segments: Array,
+    *,
+    num_heads: int,
+    epsilon: float,
+    use_cls_token: bool,
 ) -> Array:
     """Vectors [R, S, D] of length 1 of the sentences of rows.
 

@@ -124,7 +124,9 @@ def _read_from_hub(source: str, min_characters: int) -> str:
         why = " ".join(str(error).split())[:200]
         raise ValueError(f"source {source}: {why}; give a data set with texts") from error
     if not isinstance(first.get(column), str):
-        raise ValueError(f"source {source}: it has no texts {column!r}; give {HUB_PREFIX}NAME:COLUMN, of {', '.join(first)}")
+        raise ValueError(
+            f"source {source}: it has no texts {column!r}; give {HUB_PREFIX}NAME:COLUMN, of {', '.join(first)}"
+        )
     texts, total = [], 0
     for row in itertools.chain([first], rows):
         if total >= min_characters:

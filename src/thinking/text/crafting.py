@@ -82,7 +82,9 @@ class CraftedTexts:
     canonical_steps: Mapping[str, str]
 
 
-def make_texts(tree: CraftingTree, *, seed: int, num_wordings: int = 6, num_texts: int = 4, held_out_fraction: float = 0.2) -> CraftedTexts:
+def make_texts(
+    tree: CraftingTree, *, seed: int, num_wordings: int = 6, num_texts: int = 4, held_out_fraction: float = 0.2
+) -> CraftedTexts:
     """Texts for all goals of a tree.
 
     Args:
@@ -105,7 +107,11 @@ def make_texts(tree: CraftingTree, *, seed: int, num_wordings: int = 6, num_text
         raise ValueError(f"held_out {held_out_fraction}: allowed is above 0, up to {share:.2f}; take 0.2")
     hidden = set(chance.sample(products, count))
     taught = [name for name in tree.items if name not in hidden]
-    ways = {step: _word_step(tree, step, item, num_wordings, chance) for item in tree.items.values() for step in _steps(item)}
+    ways = {
+        step: _word_step(tree, step, item, num_wordings, chance)
+        for item in tree.items.values()
+        for step in _steps(item)
+    }
     ways = _drop_ambiguous(ways)
 
     def text(names: list[str], split: str) -> Text:

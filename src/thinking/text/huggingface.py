@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from thinking.errors import UserError
-from thinking.text.embedders import EmbedFn, Embedder
+from thinking.text.embedders import Embedder, EmbedFn
 
 
 class CausalModel(NamedTuple):
@@ -116,7 +116,16 @@ def generate_steered(
     def decode(tokens: Sequence[int]) -> str:
         return causal.tokenizer.decode(list(tokens), skip_special_tokens=True)
 
-    tokens = steer_tokens(next_scores, decode, embedder.embed, target, strength=strength, top_k=top_k, max_new_tokens=max_new_tokens, end_tokens=causal.end_tokens)
+    tokens = steer_tokens(
+        next_scores,
+        decode,
+        embedder.embed,
+        target,
+        strength=strength,
+        top_k=top_k,
+        max_new_tokens=max_new_tokens,
+        end_tokens=causal.end_tokens,
+    )
     return decode(tokens)
 
 
@@ -160,7 +169,9 @@ def steer_tokens(
         candidates = np.argsort(-logits, kind="stable")[:top_k]
         cosines = np.full(len(candidates), near)
         texts = [decode([*written, int(token)]) for token in candidates]
-        grows = [index for index, token in enumerate(candidates) if int(token) not in end_tokens and texts[index].strip()]
+        grows = [
+            index for index, token in enumerate(candidates) if int(token) not in end_tokens and texts[index].strip()
+        ]
         if grows:
             cosines[grows] = embed_fn([texts[index] for index in grows]) @ (target / length)
         # The sum over all words shifts every candidate alike, so logits do in place of log-probabilities.

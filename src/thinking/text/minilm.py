@@ -116,7 +116,9 @@ def _fetch_model() -> Path:
         # HF_TOKEN is read by the library itself.
         return Path(snapshot_download(f"sentence-transformers/{MODEL_NAME}", allow_patterns=[*FILES, *OPTIONAL_FILES]))
     except OSError as error:  # whatever the hub or the network answers; its text may be long
-        raise UserError(f"{MODEL_NAME} is not installed, and fetching it failed ({type(error).__name__}); {mend}") from None
+        raise UserError(
+            f"{MODEL_NAME} is not installed, and fetching it failed ({type(error).__name__}); {mend}"
+        ) from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -211,7 +213,9 @@ def _load_params(folder: Path, num_layers: int) -> Params:
         raise UserError(f"{path}: weights {missing} are missing; give the folder of a BERT") from None
 
 
-def embed_texts(encoder: SentenceEncoder, texts: Sequence[str], report_progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+def embed_texts(
+    encoder: SentenceEncoder, texts: Sequence[str], report_progress: Callable[[int, int], None] | None = None
+) -> np.ndarray:
     """Vectors [N, D] float32 of length 1 of texts; what a text has beyond the encoder's limit is not read.
 
     Args:

@@ -30,7 +30,9 @@ class PackedRows(NamedTuple):
     weights: np.ndarray
 
 
-def pack(sequences: Sequence[Sequence[int]], length: int, weights: Sequence[Sequence[float]] | None = None) -> PackedRows:
+def pack(
+    sequences: Sequence[Sequence[int]], length: int, weights: Sequence[Sequence[float]] | None = None
+) -> PackedRows:
     """Pack sequences into rows of `length` tokens, on the host.
 
     First fit decreasing (Johnson 1973): the longest first, each into the first row that has room. That takes at most
@@ -110,7 +112,9 @@ def batch_rows(key: Array, step: Array | int, num_rows: int, batch_size: int) ->
             f"rows_of_step: a batch of {batch_size} is out of range; give 1 to {num_rows}, as many as there are rows"
         )
     if num_rows * batch_size >= 2**31:
-        raise ValueError(f"rows_of_step: {num_rows} rows times a batch of {batch_size} reaches 2**31; give fewer of either")
+        raise ValueError(
+            f"rows_of_step: {num_rows} rows times a batch of {batch_size} reaches 2**31; give fewer of either"
+        )
     # In `rows` steps all rows are taken `batch` times: only what is beyond is multiplied, and stays below 2**31.
     turns, rest = jnp.divmod(jnp.asarray(step, jnp.int32), num_rows)
     epoch, first = turns * batch_size + rest * batch_size // num_rows, rest * batch_size % num_rows

@@ -122,7 +122,9 @@ def save(folder: Path, plans: Sequence[Plan], vectors: np.ndarray) -> None:
     for plan in plans:
         for node in plan.nodes:
             if not 0 <= node.vector_index < len(vectors):
-                raise ValueError(f"{plan.goal}: vector {node.vector_index} of `{node.nearest_text}`: there are {len(vectors)}")
+                raise ValueError(
+                    f"{plan.goal}: vector {node.vector_index} of `{node.nearest_text}`: there are {len(vectors)}"
+                )
     lines = "".join(json.dumps(_plain(plan), ensure_ascii=False, allow_nan=False) + "\n" for plan in plans)
     files = {PLANS: lines.encode(), VECTORS: tensors({"nodes": np.ascontiguousarray(vectors, np.float32)})}
     folder.mkdir(parents=True, exist_ok=True)

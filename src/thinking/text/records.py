@@ -151,7 +151,9 @@ def _check_fields(where: str, entry: Any, needed: Sequence[str], allowed: Sequen
     if missing := [name for name in needed if name not in entry]:
         raise _RecordError(f"{where} has no {' and no '.join(missing)}; needed are {' and '.join(needed)}")
     if unknown := [name for name in entry if name not in allowed]:
-        raise _RecordError(f"{where} has an unknown field {_format_value(unknown[0])}; allowed are {', '.join(allowed)}")
+        raise _RecordError(
+            f"{where} has an unknown field {_format_value(unknown[0])}; allowed are {', '.join(allowed)}"
+        )
 
 
 def _parse_string(where: str, text: Any) -> str:

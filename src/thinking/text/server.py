@@ -46,7 +46,7 @@ class Server:
     Attributes:
         url: the address without credentials.
         folder: where answers are kept.
-        sent: HTTP requests sent so far.
+        num_requests: HTTP requests sent so far.
 
     Raises:
         ValueError: for a base URL that cannot be one, or none and no key, or a bad number.
@@ -157,7 +157,9 @@ class Server:
         if status == 401:
             if self._login:
                 return f"{self.url} refuses the user and password of its address (401); give those that it knows"
-            refused = f"refuses the key in {KEY_VARIABLE}" if self._key else f"wants a key, and {KEY_VARIABLE} is not set"
+            refused = (
+                f"refuses the key in {KEY_VARIABLE}" if self._key else f"wants a key, and {KEY_VARIABLE} is not set"
+            )
             return f"{self.url} {refused} (401); put a key of this server there, or into secrets.env"
         if status == 404:
             return f"{self.url} has no model `{model}`, or is no such address (404: {message}){self._models()}"
@@ -170,7 +172,9 @@ class Server:
         if requested_wait is not None and requested_wait > MAX_WAIT:
             times += f", and asks to wait {requested_wait:.0f} s"
         mend = (
-            "wait, or ask another server" if status in _RETRY_STATUSES or status >= 500 else "check the model and settings"
+            "wait, or ask another server"
+            if status in _RETRY_STATUSES or status >= 500
+            else "check the model and settings"
         )
         return f"{self.url} answers {status}{times} ({message}); {mend}; {kept}"
 
@@ -238,7 +242,9 @@ def _key(address: str | None) -> str:
         raise ValueError(f"base_url None: {KEY_VARIABLE} is not set, and no server is named; set it in the environment or in "
                          "secrets.env, or name a server of your own, such as http://localhost:8000/v1")  # fmt: skip
     if not all("!" <= character <= "~" and character not in "\"'\\" for character in key):
-        raise UserError(f"{KEY_VARIABLE} holds a character that no key has; allowed are letters, digits and marks of ASCII")
+        raise UserError(
+            f"{KEY_VARIABLE} holds a character that no key has; allowed are letters, digits and marks of ASCII"
+        )
     return key
 
 

@@ -11,12 +11,12 @@ from tests.kernels.quick import jit
 
 from thinking.generation.completions import generate
 from thinking.generation.sampling import Sampling
-from thinking.learning.curriculum import level_sampler, curriculum, estimate_success, uniform_sampler
+from thinking.learning.curriculum import curriculum, estimate_success, level_sampler, uniform_sampler
 from thinking.learning.supervised import mean_metrics, next_token_sums
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.networks.positions import orthogonal
-from thinking.reasoning.post_training.fine_tuning import init_fine_tuning, count_exact_match, make_fine_tuning_step
+from thinking.reasoning.post_training.fine_tuning import count_exact_match, init_fine_tuning, make_fine_tuning_step
 from thinking.text.packing import PackedRows, pack
 
 WORDS = 6
@@ -75,7 +75,9 @@ def test_texts_of_a_row_see_each_other_only_where_they_are_mixed():
     syllabus = uniform_sampler(len(DATA.tokens))
     begun = jit(functools.partial(init_fine_tuning, MODEL, OPTIMIZER, syllabus))(jax.random.key(0))
     for mixed in (False, True):
-        step = make_fine_tuning_step(MODEL, OPTIMIZER, DATA, syllabus, batch_size=len(DATA.tokens), attend_across_texts=mixed)
+        step = make_fine_tuning_step(
+            MODEL, OPTIMIZER, DATA, syllabus, batch_size=len(DATA.tokens), attend_across_texts=mixed
+        )
         segments = (DATA.segments > 0).astype(np.int32) if mixed else DATA.segments
         logits = jit(MODEL.apply)(begun.train_state.params, DATA.tokens, segments=segments).logits
         wanted = mean_metrics(jit(next_token_sums)(logits, DATA.tokens, DATA.weights, DATA.segments))["loss"]
@@ -90,7 +92,9 @@ def test_places_are_told_of_the_rows_that_are_drawn_by_a_key_of_the_step():
     def places(key, tokens, segments):
         return (tokens * segments + jax.random.randint(key, (), 0, 16))[:, :, None]
 
-    step = jit(make_fine_tuning_step(model, OPTIMIZER, DATA, syllabus, batch_size=len(DATA.tokens), coordinate_fn=places))
+    step = jit(
+        make_fine_tuning_step(model, OPTIMIZER, DATA, syllabus, batch_size=len(DATA.tokens), coordinate_fn=places)
+    )
     once, again, other = (float(step(begun, index)[1]["loss"]) for index in (0, 0, 1))
     assert once == again != other
     # Every row was drawn once, so one of the shifts explains what was seen.

@@ -7,10 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
-from thinking.environments.arithmetic.chains import chain, verify_chain, add_self_corrections, inject_error
+from thinking.environments.arithmetic.chains import add_self_corrections, chain, inject_error, verify_chain
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem, format_answer
 from thinking.generation.completions import Completions
-from thinking.reasoning.post_training.rewards import combine_rewards, format_reward, length_reward, outcome_reward, process_reward
+from thinking.reasoning.post_training.rewards import (
+    combine_rewards,
+    format_reward,
+    length_reward,
+    outcome_reward,
+    process_reward,
+)
 from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompts
 from thinking.text.vocabulary import MARKS
 

@@ -13,7 +13,12 @@ from thinking.environments.arithmetic.chains import chain
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, SUBTRACT, Problem, format_answer
 from thinking.generation.completions import Completions
 from thinking.reasoning.post_training.rewards import outcome_reward
-from thinking.reasoning.post_training.step_advantages import step_group_relative, step_returns, step_gae_advantages, split_spans
+from thinking.reasoning.post_training.step_advantages import (
+    split_spans,
+    step_gae_advantages,
+    step_group_relative,
+    step_returns,
+)
 from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompts
 from thinking.text.vocabulary import END_THINK, STEP
 
@@ -31,7 +36,10 @@ def found_in(written, columns):
 
 
 def told(written, columns):
-    return {"outcome": outcome_reward(columns["tokens"], written, answers=columns["answers"]), "steps": columns["steps"]}
+    return {
+        "outcome": outcome_reward(columns["tokens"], written, answers=columns["answers"]),
+        "steps": columns["steps"],
+    }
 
 
 @jit
@@ -133,7 +141,9 @@ def test_a_group_compares_the_same_piece_and_what_is_shared_is_credited_with_not
 @pytest.mark.parametrize("decay", [0.0, 1.0])
 def test_over_values_each_piece_is_an_episode_in_shares_of_the_group(decay):
     written = completed([good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)], value=0.25)
-    found = jax.device_get(jit(step_gae_advantages(4, decay))(written, np.zeros(4, np.float32), **told_of_group(written)))
+    found = jax.device_get(
+        jit(step_gae_advantages(4, decay))(written, np.zeros(4, np.float32), **told_of_group(written))
+    )
     first, second = (len(VOCABULARY.encode(text)) for text in ("<think>7+8+0=5,1<step>", "5+0+1=6,0</think>"))
     ends = [first - 1, first + second - 1]
     # The first piece is right in all of the group, the second in three quarters of it.

@@ -11,20 +11,25 @@ from tests.kernels.quick import jit
 
 from thinking.generation.completions import Completions, generate
 from thinking.generation.prompts import concat_completion
-from thinking.learning.curriculum import level_sampler, curriculum, uniform_sampler, prioritized_sampler
+from thinking.learning.curriculum import curriculum, level_sampler, prioritized_sampler, uniform_sampler
 from thinking.learning.policy_gradient import grpo, imitation, ppo, reinforce
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.post_training import training_step
-from thinking.reasoning.post_training.advantages import best_of_group, group_relative, return_to_go_advantages, gae_advantages
+from thinking.reasoning.post_training.advantages import (
+    best_of_group,
+    gae_advantages,
+    group_relative,
+    return_to_go_advantages,
+)
 from thinking.reasoning.post_training.rewards import combine_rewards
 from thinking.reasoning.post_training.training_step import (
     Prompts,
     init_post_training,
     make_evaluate_fn,
-    select_highest_variance,
     make_post_training_step,
     sample_records,
+    select_highest_variance,
 )
 from thinking.text.vocabulary import ANSWER, END, MARKS, Vocabulary
 from thinking.train_state import init_train_state
@@ -104,7 +109,10 @@ def test_credit_by_group_and_by_the_best():
 
 UPDATES = {
     "grpo": lambda judge, optimizer: (group_relative(GROUP), grpo(judge, optimizer, kl_weight=0.001)),
-    "ppo": lambda judge, optimizer: (gae_advantages(), ppo(judge, optimizer, num_epochs=1, num_minibatches=2, value_weight=0.1)),
+    "ppo": lambda judge, optimizer: (
+        gae_advantages(),
+        ppo(judge, optimizer, num_epochs=1, num_minibatches=2, value_weight=0.1),
+    ),
     "reinforce": lambda judge, optimizer: (return_to_go_advantages, reinforce(judge, optimizer)),
     "expert iteration": lambda judge, optimizer: (best_of_group(GROUP), imitation(judge, optimizer, value_weight=0.1)),
 }
@@ -165,7 +173,9 @@ def test_the_figures_of_an_update_are_those_of_its_completions():
     tokens = np.array([[ANSWER, A, END, 0], [A, B, C, A], [ANSWER, B, END, 0], [ANSWER, END, 0, 0]])
     written = completions([3, 4, 3, 2])._replace(tokens=tokens, stopped=np.array([True, False, True, True]))
     total = np.float32([1, 0, 1, 1])
-    found = jit(lambda written, total: training_step._compute_metrics(written, total, {"outcome": total}, 2))(written, total)
+    found = jit(lambda written, total: training_step._compute_metrics(written, total, {"outcome": total}, 2))(
+        written, total
+    )
     wanted = {
         "reward": 0.75,
         "reward_std": 0.25,
@@ -225,4 +235,6 @@ def test_of_more_problems_those_are_learned_from_whose_answers_differ():
     # All that were tried are measured and told, not only those that are learned from.
     np.testing.assert_allclose(np.sum(state.sampler) * 2 / 4, metrics["rewards/outcome"], rtol=1e-6)
     with pytest.raises(ValueError, match="3 problems are tried, fewer than the 4"):
-        make_post_training_step(MODEL, QUESTIONS, prioritized_sampler(4), num_sampled_prompts=3, **(options | {"problems": 4}))
+        make_post_training_step(
+            MODEL, QUESTIONS, prioritized_sampler(4), num_sampled_prompts=3, **(options | {"problems": 4})
+        )

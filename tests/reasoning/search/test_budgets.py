@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from thinking.reasoning.search.budgets import select_at_budget, make_budget_curves, make_outcome_row
+from thinking.reasoning.search.budgets import make_budget_curves, make_outcome_row, select_at_budget
 
 ROWS = [
     make_outcome_row("greedy", 1, np.array([1, 0, 0, 1]), np.array([10, 20, 10, 20])),

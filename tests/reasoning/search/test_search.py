@@ -185,7 +185,9 @@ SEARCHES = {
     "best_of": lambda root, budget: best_of_n(ADVANCE, root, KEY, num_samples=budget, max_steps=T),
     "tree_search": lambda root, budget: tree_search(ADVANCE, root, KEY, num_simulations=budget),
     "plan_by_tree": lambda root, budget: plan_by_tree(ADVANCE, root, KEY, num_simulations=4, max_steps=budget),
-    "over_steps": lambda root, budget: make_step_model(ADVANCE, root, KEY, num_proposals=budget, max_step_tokens=2, stop_tokens=()),
+    "over_steps": lambda root, budget: make_step_model(
+        ADVANCE, root, KEY, num_proposals=budget, max_step_tokens=2, stop_tokens=()
+    ),
 }
 
 

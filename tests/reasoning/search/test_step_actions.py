@@ -12,7 +12,7 @@ from tests.reasoning.search.trees import advance_in, follow, random_trees, root_
 from thinking.reasoning.search.beam_search import beam
 from thinking.reasoning.search.candidates import best_of_n
 from thinking.reasoning.search.mcts import gumbel, plan_by_tree
-from thinking.reasoning.search.step_actions import make_step_model, concat_steps
+from thinking.reasoning.search.step_actions import concat_steps, make_step_model
 from thinking.trees import take_rows
 
 STOP, S, K, T = 0, 2, 3, 3
@@ -90,7 +90,9 @@ def test_a_step_is_chosen_as_often_as_the_model_would_write_it_and_none_is_offer
 def test_proposals_depend_on_a_rows_own_past_alone():
     @jit
     def step(rows, action):
-        advance, (state, _) = make_step_model(ADVANCE, ROOT, jax.random.key(0), num_proposals=K, max_step_tokens=S, stop_tokens=(STOP,))
+        advance, (state, _) = make_step_model(
+            ADVANCE, ROOT, jax.random.key(0), num_proposals=K, max_step_tokens=S, stop_tokens=(STOP,)
+        )
         return advance(take_rows(state, rows), jnp.full(3, action))[0]
 
     calls = (np.arange(3), 0), (np.array([1, 1, 0]), 0), (np.arange(3), 1)

@@ -16,13 +16,17 @@ from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.search import strategies
 from thinking.reasoning.search.step_tree import solve_by_step_tree
-from thinking.text.vocabulary import ANSWER, BACK, END_THINK, END, MARKS, STEP
+from thinking.text.vocabulary import ANSWER, BACK, END, END_THINK, MARKS, STEP
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
 WORDS, NEW, PROBLEMS = len(MARKS) + 3, 16, 4
 PROMPTS = np.asarray(jax.random.randint(jax.random.key(1), (PROBLEMS, 4), len(MARKS), WORDS), np.int32)
 LENGTHS = np.asarray([2, 4, 3, 1], np.int32)
-CHOOSE = {"log_prob": strategies.choose_by_log_prob, "value": strategies.choose_by_value, "vote": strategies.choose_by_vote}
+CHOOSE = {
+    "log_prob": strategies.choose_by_log_prob,
+    "value": strategies.choose_by_value,
+    "vote": strategies.choose_by_vote,
+}
 choose_all = jit(lambda written: {name: choose(written) for name, choose in CHOOSE.items()})
 
 
@@ -40,7 +44,9 @@ def method(model):
     options = {"attempts": 1, "max_tokens": NEW, "sampling": Sampling(temperature=0)}
 
     def solve(key, prompts, lengths):
-        return strategies.choose_solution(strategies.sample_completions(*model, key, prompts, lengths, **options), strategies.choose_by_vote)
+        return strategies.choose_solution(
+            strategies.sample_completions(*model, key, prompts, lengths, **options), strategies.choose_by_vote
+        )
 
     return jit(solve)
 
@@ -56,7 +62,9 @@ def attempts(model):
 
     @jit
     def write(params):
-        return strategies.sample_completions(made, params, jax.random.key(2), PROMPTS, LENGTHS, num_samples=3, max_new_tokens=NEW)
+        return strategies.sample_completions(
+            made, params, jax.random.key(2), PROMPTS, LENGTHS, num_samples=3, max_new_tokens=NEW
+        )
 
     return jax.device_get(write(params))
 
@@ -125,7 +133,9 @@ def test_a_rewritten_attempt_keeps_the_one_before_up_to_its_least_likely_step_th
             tokens = written.tokens[problem, before, : written.length[problem, before]].tolist()
             kept = int(written.length[problem, before + 1] - spent[problem, before + 1])
             assert written.tokens[problem, before + 1, :kept].tolist() == tokens[:kept]
-            begins = [0] + [index + 1 for index, token in enumerate(tokens[:-1]) if token in (STEP, BACK, END_THINK, END)]
+            begins = [0] + [
+                index + 1 for index, token in enumerate(tokens[:-1]) if token in (STEP, BACK, END_THINK, END)
+            ]
             likely = {
                 begin: float(written.log_prob[problem, before, begin:end].sum())
                 for begin, end in zip(begins, [*begins[1:], len(tokens)], strict=True)
@@ -186,9 +196,9 @@ def test_a_tree_finds_texts_of_which_the_value_head_thinks_more(model, search, a
 
 
 def test_a_beam_of_one_writes_the_greedy_answer(model, greedy):
-    found = jit(lambda params: strategies.solve_by_beam(model[0], params, PROMPTS, LENGTHS, width=1, max_new_tokens=NEW))(
-        model[1]
-    )
+    found = jit(
+        lambda params: strategies.solve_by_beam(model[0], params, PROMPTS, LENGTHS, width=1, max_new_tokens=NEW)
+    )(model[1])
     np.testing.assert_array_equal(found.tokens, greedy.tokens)
     np.testing.assert_array_equal(found.length, greedy.length)
     np.testing.assert_array_equal(found.spent, greedy.length)
@@ -205,7 +215,9 @@ def test_problems_may_be_solved_in_chunks_and_the_last_one_is_filled_up(method, 
 def test_attempts_that_were_not_made_cannot_be_chosen_from(count):
     written = Completions(*np.zeros((5, 2, 3, 6), np.int32))
     with pytest.raises(ValueError, match=f"count {count} is out of range; give 1 to 3"):
-        strategies.choose_solution(strategies.Samples(written, np.zeros((2, 3), np.int32)), strategies.choose_by_vote, count)
+        strategies.choose_solution(
+            strategies.Samples(written, np.zeros((2, 3), np.int32)), strategies.choose_by_vote, count
+        )
 
 
 @pytest.mark.parametrize("method", [strategies.sample_completions, strategies.rewrite])

@@ -13,7 +13,16 @@ from tests.kernels.quick import jit
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.search import subtasks
-from thinking.reasoning.search.subtasks import CYCLE, MALFORMED, SOLVED, TOO_DEEP, TOO_LONG, TOO_MANY, format_trace, make_solver
+from thinking.reasoning.search.subtasks import (
+    CYCLE,
+    MALFORMED,
+    SOLVED,
+    TOO_DEEP,
+    TOO_LONG,
+    TOO_MANY,
+    format_trace,
+    make_solver,
+)
 from thinking.text.vocabulary import Vocabulary
 
 WORDS = Vocabulary(tuple("abcd"))
@@ -161,7 +170,11 @@ def test_limits_let_through_what_reaches_them_whoever_shares_the_batch(scripted,
 
 def test_a_decoder_writes_on_as_if_it_had_read_everything_at_once():
     model = decoder(
-        vocab_size=len(WORDS), context_length=48, block=BlockConfig(width=16, num_heads=2), num_layers=1, tie_embeddings=False
+        vocab_size=len(WORDS),
+        context_length=48,
+        block=BlockConfig(width=16, num_heads=2),
+        num_layers=1,
+        tie_embeddings=False,
     )
     params = jit(model.init)(jax.random.key(3))
     solve = make_solver(model, max_depth=3, max_contexts=5, batch_size=2, chunk_size=16)

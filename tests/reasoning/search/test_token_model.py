@@ -14,7 +14,7 @@ from thinking.networks.decoder import decoder
 from thinking.reasoning.search.beam_search import beam
 from thinking.reasoning.search.candidates import best_of_n, greedy
 from thinking.reasoning.search.mcts import tree_search
-from thinking.reasoning.search.step_actions import make_step_model, concat_steps
+from thinking.reasoning.search.step_actions import concat_steps, make_step_model
 from thinking.reasoning.search.token_model import make_token_model
 
 WORDS, NEW, STOP = 7, 5, 3
@@ -99,7 +99,9 @@ def test_steps_of_several_tokens_are_searched_alike():
     @jit
     def search(params):
         advance, root = make_token_model(model, params, PROMPTS, LENGTHS, max_new_tokens=6, stop_tokens=(STOP,))
-        advance, root = make_step_model(advance, root, jax.random.key(3), num_proposals=3, max_step_tokens=2, stop_tokens=(0,))
+        advance, root = make_step_model(
+            advance, root, jax.random.key(3), num_proposals=3, max_step_tokens=2, stop_tokens=(0,)
+        )
         found = beam(advance, root, width=2, max_steps=3)
         return found, concat_steps(found)
 

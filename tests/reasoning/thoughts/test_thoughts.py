@@ -16,8 +16,8 @@ from thinking.reasoning.thoughts.steps import compute_end_log_probs
 from thinking.reasoning.thoughts.training import (
     Reinforcement,
     init_thought_training,
-    policy_loss,
     make_thinking_step,
+    policy_loss,
     record_thoughts,
 )
 

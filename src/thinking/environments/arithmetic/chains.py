@@ -24,13 +24,13 @@ from thinking.environments.arithmetic.problems import (
     MULTIPLY,
     SUBTRACT,
     Problem,
+    find_innermost,
     format_answer,
     format_expression,
-    find_innermost,
-    long_division,
-    place_values,
     format_number,
     format_question,
+    long_division,
+    place_values,
     reduce_innermost,
     subtasks,
 )
@@ -66,7 +66,10 @@ def chain(problem: Problem, style: str = WORKED, reverse_digits: bool = False) -
         return []
     asked = subtasks(problem) if style == SUBTASKS else []
     if asked:
-        return [f"<ask>{format_question(each, 0, reverse_digits)}<answer>{format_answer(each, reverse_digits)}" for each in asked]
+        return [
+            f"<ask>{format_question(each, 0, reverse_digits)}<answer>{format_answer(each, reverse_digits)}"
+            for each in asked
+        ]
     return list(_reductions(problem, reverse_digits))
 
 
@@ -152,7 +155,9 @@ def _operation_steps(problem: Problem, reverse_digits: bool) -> Iterator[str]:
         total = values[0] + values[1]
         yield from _addition_steps(*values[:2])
         yield f"={format_number(total, reverse_digits)}"
-        yield from _subtraction_steps(total, values[2], negate=False)  # a borrow in the end says that the sum is small enough
+        yield from _subtraction_steps(
+            total, values[2], negate=False
+        )  # a borrow in the end says that the sum is small enough
 
 
 def _align_digits(left: int, right: int) -> list[tuple[int, int]]:

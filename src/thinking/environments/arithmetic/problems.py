@@ -99,7 +99,9 @@ def format_question(problem: Problem, wording: int = 0, reverse_digits: bool = F
     """
     return WORDINGS[problem.operation][wording].format(
         *(
-            f"({format_expression(each, reverse_digits)})" if isinstance(each, Problem) else format_number(each, reverse_digits)
+            f"({format_expression(each, reverse_digits)})"
+            if isinstance(each, Problem)
+            else format_number(each, reverse_digits)
             for each in problem.operands
         )
     )

@@ -10,9 +10,9 @@ from thinking.environments.arithmetic.chains import SUBTASKS, WORKED
 from thinking.environments.arithmetic.problems import (
     ADD,
     DIVIDE,
+    MAX_SIMPLE_DIGITS,
     MODULAR,
     MULTIPLY,
-    MAX_SIMPLE_DIGITS,
     SUBTRACT,
     WORDINGS,
     Problem,

@@ -44,7 +44,9 @@ def parse_source(source: str) -> tuple[Level, int | None] | None:
     return level, int(found[4]) if found[4] else None
 
 
-def sample_problems(source: str, num_problems: int, seed: int, held_out: bool = False, style: str = WORKED) -> list[Problem]:
+def sample_problems(
+    source: str, num_problems: int, seed: int, held_out: bool = False, style: str = WORKED
+) -> list[Problem]:
     """Problems of a source, on one side of the split; a pure function of the arguments.
 
     Args:

@@ -8,8 +8,8 @@ Axes: B rows, T tokens, H heads, G heads of keys, E dimensions of a head.
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.attention.patterns import Pattern, TopK, pattern_parts, is_visible
-from thinking.networks.attention.top_k import choose_blocks, select_block_queries, compute_block_means
+from thinking.networks.attention.patterns import Pattern, TopK, is_visible, pattern_parts
+from thinking.networks.attention.top_k import choose_blocks, compute_block_means, select_block_queries
 from thinking.types import Array
 
 

@@ -6,11 +6,11 @@ Axes: B rows, T tokens, H heads, G heads of keys, R query heads that share each,
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.attention.partials import Partial, Rows, Sizes, Tokens, finish, merge, make_mask_fn
+from thinking.networks.attention.partials import Partial, Rows, Sizes, Tokens, finish, make_mask_fn, merge
 from thinking.networks.attention.patterns import Dense, Global, Pattern, Strided, TopK, Union, Window, pattern_parts
 from thinking.networks.attention.reference import dense_mask, masked_attention
 from thinking.networks.attention.top_k import top_k
-from thinking.networks.attention.whole import dense, attend_first_tokens
+from thinking.networks.attention.whole import attend_first_tokens, dense
 from thinking.networks.attention.windowed import strided, window
 from thinking.types import Array
 

@@ -12,10 +12,10 @@ from thinking.networks.attention.partials import (
     Rows,
     Sizes,
     Tokens,
-    take_first,
+    compute_step_size,
     map_in_steps,
     pad_rows,
-    compute_step_size,
+    take_first,
     weigh,
 )
 from thinking.types import Array

@@ -14,12 +14,12 @@ from thinking.networks.attention.partials import (
     Rows,
     Sizes,
     Tokens,
-    take_first,
-    map_in_steps,
-    pad_rows,
     compute_step_size,
-    weigh,
+    map_in_steps,
     pad_axis,
+    pad_rows,
+    take_first,
+    weigh,
 )
 from thinking.networks.attention.whole import dense
 from thinking.types import Array

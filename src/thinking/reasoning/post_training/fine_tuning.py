@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from thinking.learning.curriculum import IndexSampler
-from thinking.learning.supervised import LossFn, LossSums, next_token_sums, make_supervised_update
+from thinking.learning.supervised import LossFn, LossSums, make_supervised_update, next_token_sums
 from thinking.networks.decoder import Decoder
 from thinking.text.packing import PackedRows
 from thinking.train_state import RunnerState, init_train_state
@@ -71,7 +71,9 @@ def make_fine_tuning_step(
     return step
 
 
-def _make_loss(decoder: Decoder, num_levels: int, coordinate_fn: CoordinateFn | None, attend_across_texts: bool) -> LossFn:
+def _make_loss(
+    decoder: Decoder, num_levels: int, coordinate_fn: CoordinateFn | None, attend_across_texts: bool
+) -> LossFn:
     """The loss of the next token, with how many texts of each level there are, and how many are mastered, [L]."""
 
     def loss(params: Params, batch: tuple[PackedRows, Array], key: Array) -> LossSums:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from thinking.generation.answers import find_answers, tokens_and_mask
 from thinking.generation.completions import Completions
-from thinking.text.vocabulary import ANSWER, BACK, CHECK, END_THINK, END, MARKS, STEP, THINK
+from thinking.text.vocabulary import ANSWER, BACK, CHECK, END, END_THINK, MARKS, STEP, THINK
 from thinking.types import Array
 
 RewardTerm = Callable[..., Array]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from thinking.generation.completions import Completions
 from thinking.learning.policy_gradient import PolicyBatch
 from thinking.learning.returns import generalized_advantages
-from thinking.reasoning.post_training.advantages import AdvantageFn, make_policy_batch, completion_mask
+from thinking.reasoning.post_training.advantages import AdvantageFn, completion_mask, make_policy_batch
 from thinking.text.vocabulary import END_THINK, STEP, THINK
 from thinking.types import Array
 
@@ -83,12 +83,16 @@ def step_group_relative(num_generations: int) -> AdvantageFn:
         group: G.
     """
 
-    def advantage_fn(completions: Completions, rewards: Array, *, outcome: Array, steps: Array, **columns: Array) -> PolicyBatch:
+    def advantage_fn(
+        completions: Completions, rewards: Array, *, outcome: Array, steps: Array, **columns: Array
+    ) -> PolicyBatch:
         found = split_spans(completions, outcome, steps)
         share, weight = _compute_success_rates(found, num_generations)
         better = _broadcast_to_tokens((found.correct - share) * weight, found)
         # Behind a mistake nothing is credited, but the value learns that nothing comes of it.
-        return make_policy_batch(completions, better, _broadcast_to_tokens(found.correct, found), completion_mask(completions))
+        return make_policy_batch(
+            completions, better, _broadcast_to_tokens(found.correct, found), completion_mask(completions)
+        )
 
     return advantage_fn
 
@@ -118,11 +122,15 @@ def step_gae_advantages(num_generations: int, gae_lambda: float = 1.0) -> Advant
         decay: lambda, from 0 (the next value alone) to 1 (what the piece earned alone).
     """
 
-    def advantage_fn(completions: Completions, rewards: Array, *, outcome: Array, steps: Array, **columns: Array) -> PolicyBatch:
+    def advantage_fn(
+        completions: Completions, rewards: Array, *, outcome: Array, steps: Array, **columns: Array
+    ) -> PolicyBatch:
         found, value = split_spans(completions, outcome, steps), completions.value
         following = jnp.pad(value[:, 1:], ((0, 0), (0, 1)))
         earned = jnp.where(found.is_last, _broadcast_to_tokens(found.correct, found), 0.0)
-        advantage = generalized_advantages(earned.T, value.T, following.T, found.is_last.T, found.is_last.T, 1.0, gae_lambda).T
+        advantage = generalized_advantages(
+            earned.T, value.T, following.T, found.is_last.T, found.is_last.T, 1.0, gae_lambda
+        ).T
         weight = _broadcast_to_tokens(_compute_success_rates(found, num_generations)[1], found)
         return make_policy_batch(completions, advantage * weight, (advantage + value) * found.mask, found.mask)
 
@@ -131,7 +139,10 @@ def step_gae_advantages(num_generations: int, gae_lambda: float = 1.0) -> Advant
 
 def _compute_success_rates(spans: Spans, num_generations: int) -> tuple[Array, Array]:
     """[B, S + 1] the share of a piece's group, of those that are judged, that got it right; and one over it, or 0."""
-    right, judged = (leaf.reshape(-1, num_generations, leaf.shape[1]) for leaf in (spans.correct * spans.prefix_correct, spans.prefix_correct))
+    right, judged = (
+        leaf.reshape(-1, num_generations, leaf.shape[1])
+        for leaf in (spans.correct * spans.prefix_correct, spans.prefix_correct)
+    )
     share = jnp.sum(right, axis=1, keepdims=True) / jnp.maximum(jnp.sum(judged, axis=1, keepdims=True), 1)
     weight = jnp.where(share > 0, 1 / jnp.maximum(share, 1 / num_generations), 0.0)
     return tuple(jnp.broadcast_to(leaf, judged.shape).reshape(spans.correct.shape) for leaf in (share, weight))

@@ -133,9 +133,14 @@ def make_post_training_step(
             most in their rewards: where they agree there is little to learn (dynamic sampling, Yu et al. 2025, DAPO).
         shown: the first so many completions are handed out as the sample.
     """
-    evaluate_actions, num_sampled_prompts = make_evaluate_fn(decoder), num_prompts if num_sampled_prompts is None else num_sampled_prompts
+    evaluate_actions, num_sampled_prompts = (
+        make_evaluate_fn(decoder),
+        num_prompts if num_sampled_prompts is None else num_sampled_prompts,
+    )
     if num_sampled_prompts < num_prompts:
-        raise ValueError(f"post_training_step: {num_sampled_prompts} problems are tried, fewer than the {num_prompts} to learn from")
+        raise ValueError(
+            f"post_training_step: {num_sampled_prompts} problems are tried, fewer than the {num_prompts} to learn from"
+        )
 
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics, Sample]:
         draw_key, write_key, learn_key = jax.random.split(runner_state.key, 3)
@@ -170,7 +175,11 @@ def make_post_training_step(
         metrics |= figures | {"levels_open": sampler.num_unlocked(sampler_state)}
         advantage = jnp.sum(experience.advantage, axis=1) / jnp.maximum(jnp.sum(experience.mask, axis=1), 1)
         sample = Sample(row, written.tokens, written.length, each, total, advantage)
-        return runner_state._replace(train_state=train_state, sampler=sampler_state), metrics, _take_first(sample, num_shown)
+        return (
+            runner_state._replace(train_state=train_state, sampler=sampler_state),
+            metrics,
+            _take_first(sample, num_shown),
+        )
 
     return step
 
@@ -216,9 +225,13 @@ def _take_first(sample: Sample, count: int) -> Sample:
     return jax.tree.map(lambda leaf: leaf[:count], sample)
 
 
-def _compute_metrics(completions: Completions, total_reward: Array, rewards: Mapping[str, Array], num_generations: int) -> Metrics:
+def _compute_metrics(
+    completions: Completions, total_reward: Array, rewards: Mapping[str, Array], num_generations: int
+) -> Metrics:
     spread = jnp.std(total_reward.reshape(-1, num_generations), axis=1)
-    alike = jnp.all(total_reward.reshape(-1, num_generations) == total_reward.reshape(-1, num_generations)[:, :1], axis=1)
+    alike = jnp.all(
+        total_reward.reshape(-1, num_generations) == total_reward.reshape(-1, num_generations)[:, :1], axis=1
+    )
     return {
         "reward": jnp.mean(total_reward),
         "reward_std": jnp.mean(spread),

@@ -8,16 +8,16 @@ import jax.numpy as jnp
 
 from thinking.reasoning.search.interface import (
     NO_ACTION,
-    StepFn,
     Candidates,
     RootOutput,
     SearchState,
-    init_search,
-    to_candidates,
+    StepFn,
     check_root,
+    init_search,
     is_active,
-    take_actions,
     run_search,
+    take_actions,
+    to_candidates,
 )
 from thinking.trees import take_rows
 from thinking.types import Array
@@ -66,7 +66,9 @@ def beam(
     )
 
 
-def _extend_beams(search_state: SearchState, num_problems: int, width: int, length_penalty: float | Array) -> tuple[Array, Array, Array]:
+def _extend_beams(
+    search_state: SearchState, num_problems: int, width: int, length_penalty: float | Array
+) -> tuple[Array, Array, Array]:
     """The rows [R] that are extended, the actions [R] they are extended by, and whether that is possible [R]."""
     paths = search_state.paths
     moving = is_active(paths)

@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 
 from thinking.reasoning.search.interface import (
-    StepFn,
     Candidates,
     RootOutput,
     SearchState,
-    init_search,
-    to_candidates,
+    StepFn,
     check_root,
     check_temperature,
-    take_actions,
+    init_search,
     run_search,
+    take_actions,
+    to_candidates,
 )
 from thinking.types import Array
 
@@ -82,7 +82,9 @@ def best_of_n(
     problems, _ = check_root("best_of", root, paths=num_samples, max_steps=max_steps)
     check_temperature("best_of", temperature)
     keys = jax.random.split(key, problems * num_samples)
-    walk = sample_actions(step_fn, init_search(root, num_samples, max_steps), keys, temperature=temperature, max_steps=max_steps)
+    walk = sample_actions(
+        step_fn, init_search(root, num_samples, max_steps), keys, temperature=temperature, max_steps=max_steps
+    )
     return rank_candidates(to_candidates(walk, problems), score_fn)
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.trees import take_rows, select_rows
+from thinking.trees import select_rows, take_rows
 from thinking.types import Array, State
 
 NO_ACTION = -1
@@ -120,7 +120,9 @@ def init_search(root: RootOutput, num_copies: int, max_steps: int) -> SearchStat
     return SearchState(state, outlook, paths, jnp.zeros(rows, jnp.int32))
 
 
-def take_actions(step_fn: StepFn, time: Array, search_state: SearchState, action: Array, stop_actions: tuple[int, ...] = ()) -> SearchState:
+def take_actions(
+    step_fn: StepFn, time: Array, search_state: SearchState, action: Array, stop_actions: tuple[int, ...] = ()
+) -> SearchState:
     """Every row that goes on takes its action [R]; one of the actions in `stop` ends its path."""
     paths = search_state.paths
     moving = is_active(paths)
@@ -150,7 +152,9 @@ def is_active(paths: Paths) -> Array:
     return ~paths.done & jnp.isfinite(paths.log_prob)
 
 
-def run_search(step: Callable[[Array, SearchState], SearchState], search_state: SearchState, max_steps: int) -> SearchState:
+def run_search(
+    step: Callable[[Array, SearchState], SearchState], search_state: SearchState, max_steps: int
+) -> SearchState:
     """Calls `step(time, walk)` until all paths have ended or the steps are used up."""
 
     def going(carry: tuple[Array, SearchState]) -> Array:

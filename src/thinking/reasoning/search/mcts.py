@@ -13,17 +13,17 @@ import jax.numpy as jnp
 import mctx
 
 from thinking.reasoning.search.interface import (
-    StepFn,
     Candidates,
-    StepOutput,
     RootOutput,
     SearchState,
-    init_search,
-    to_candidates,
-    check_step_output,
+    StepFn,
+    StepOutput,
     check_root,
-    take_actions,
+    check_step_output,
+    init_search,
     run_search,
+    take_actions,
+    to_candidates,
 )
 from thinking.types import Array, State
 

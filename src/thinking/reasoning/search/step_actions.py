@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from thinking.reasoning.search.candidates import sample_actions
 from thinking.reasoning.search.interface import (
     NO_ACTION,
-    StepFn,
     Candidates,
-    StepOutput,
     RootOutput,
-    init_search,
+    StepFn,
+    StepOutput,
     check_root,
     check_temperature,
+    init_search,
 )
 from thinking.trees import select_rows
 from thinking.types import Array, State

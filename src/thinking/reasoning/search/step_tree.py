@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from thinking.networks.decoder import Decoder
-from thinking.reasoning.search.interface import StepFn, StepOutput, RootOutput, State
+from thinking.reasoning.search.interface import RootOutput, State, StepFn, StepOutput
 from thinking.reasoning.search.mcts import TreeSearchOutput, plan_by_tree
-from thinking.reasoning.search.step_actions import StepState, make_step_model, concat_steps
+from thinking.reasoning.search.step_actions import StepState, concat_steps, make_step_model
 from thinking.reasoning.search.strategies import STEP_ENDS, Solutions
 from thinking.reasoning.search.token_model import make_token_model
 from thinking.text.vocabulary import END
@@ -50,7 +50,9 @@ def solve_by_step_tree(
         temperature: at which steps are proposed.
     """
     step_key, tree_key = jax.random.split(key)
-    advance, root = make_token_model(decoder, params, prompts, lengths, max_new_tokens=max_new_tokens, stop_tokens=(END,))
+    advance, root = make_token_model(
+        decoder, params, prompts, lengths, max_new_tokens=max_new_tokens, stop_tokens=(END,)
+    )
     advance, root = _record_proposals(
         *make_step_model(
             *_reward_at_end(advance, root),
@@ -61,7 +63,9 @@ def solve_by_step_tree(
             temperature=temperature,
         )
     )
-    found = plan_by_tree(advance, root, tree_key, num_simulations=num_simulations, max_steps=max_steps, cost_fn=_count_tree_tokens)
+    found = plan_by_tree(
+        advance, root, tree_key, num_simulations=num_simulations, max_steps=max_steps, cost_fn=_count_tree_tokens
+    )
     taken, proposed = found.extras
     tokens, length = concat_steps(found._replace(extras=taken))
     tokens = jnp.pad(jnp.maximum(tokens[:, 0], 0), ((0, 0), (0, max_new_tokens)))[:, :max_new_tokens]

@@ -22,7 +22,7 @@ from thinking.reasoning.search.beam_search import beam
 from thinking.reasoning.search.candidates import best_path, majority_vote
 from thinking.reasoning.search.interface import check_budgets
 from thinking.reasoning.search.token_model import make_token_model
-from thinking.text.vocabulary import BACK, END_THINK, END, PAD, STEP
+from thinking.text.vocabulary import BACK, END, END_THINK, PAD, STEP
 from thinking.types import Array, Params
 
 STEP_ENDS = (STEP, BACK, END_THINK, END)
@@ -85,7 +85,9 @@ def choose_solution(samples: Samples, choose_fn: ChooseFn, num_samples: int | No
     made = samples.num_tokens.shape[1]
     num_samples = made if num_samples is None else num_samples
     if not 1 <= num_samples <= made:
-        raise ValueError(f"chosen: count {num_samples} is out of range; give 1 to {made}, as many attempts as were made")
+        raise ValueError(
+            f"chosen: count {num_samples} is out of range; give 1 to {made}, as many attempts as were made"
+        )
     written = jax.tree.map(lambda leaf: leaf[:, :num_samples], samples.completions)
     best = choose_fn(written)
     problem = jnp.arange(len(best))
@@ -118,7 +120,9 @@ def sample_completions(
     """
     check_budgets("sample", attempts=num_samples)
     asked = jnp.repeat(prompts, num_samples, axis=0), jnp.repeat(lengths, num_samples)
-    written = generate(decoder, params, key, *asked, max_new_tokens=max_new_tokens, sampling=sampling, stop_tokens=(END,))
+    written = generate(
+        decoder, params, key, *asked, max_new_tokens=max_new_tokens, sampling=sampling, stop_tokens=(END,)
+    )
     written = jax.tree.map(lambda leaf: leaf.reshape(-1, num_samples, *leaf.shape[1:]), written)
     return Samples(written, written.length)
 
@@ -192,7 +196,9 @@ def solve_by_beam(
     length_penalty: float | Array = 0.0,
 ) -> Solutions:
     """The likeliest whole text that a beam finds; arguments are those of `sample` and of `beam.beam`."""
-    advance, root = make_token_model(decoder, params, prompts, lengths, max_new_tokens=max_new_tokens, stop_tokens=(END,))
+    advance, root = make_token_model(
+        decoder, params, prompts, lengths, max_new_tokens=max_new_tokens, stop_tokens=(END,)
+    )
     found = beam(advance, root, width=width, max_steps=max_new_tokens, length_penalty=length_penalty)
     actions, length = best_path(found)
     return Solutions(jnp.maximum(actions, PAD), length, found.num_model_calls)

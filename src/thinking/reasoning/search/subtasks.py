@@ -18,7 +18,7 @@ from thinking.generation.completions import generate
 from thinking.generation.prompts import check_tokens
 from thinking.generation.sampling import Sampling
 from thinking.networks.decoder import Decoder
-from thinking.text.vocabulary import ANSWER, ASK, BEGIN, END_THINK, END, MARKS, THINK, Vocabulary
+from thinking.text.vocabulary import ANSWER, ASK, BEGIN, END, END_THINK, MARKS, THINK, Vocabulary
 from thinking.types import Array, Params
 
 SOLVED, MALFORMED, TOO_LONG = "solved", "malformed", "too long"
@@ -113,12 +113,19 @@ def make_solver(
         ValueError: for a limit below 1, or a piece that the context has no room for; by `solve`, for a prompt that is
             empty or too long, or holds what is no word.
     """
-    for name, limit in {"max_depth": max_depth, "max_contexts": max_contexts, "batch": batch_size, "piece": chunk_size}.items():
+    for name, limit in {
+        "max_depth": max_depth,
+        "max_contexts": max_contexts,
+        "batch": batch_size,
+        "piece": chunk_size,
+    }.items():
         if limit < 1:
             raise ValueError(f"recursion: {name} {limit} is out of range; give at least 1")
     longest = decoder.context_length - chunk_size
     if longest < 1:
-        raise ValueError(f"recursion: piece {chunk_size} is out of range; give less than the context, {longest + chunk_size}")
+        raise ValueError(
+            f"recursion: piece {chunk_size} is out of range; give less than the context, {longest + chunk_size}"
+        )
 
     @jax.jit
     def write(params: Params, key: Array, texts: Array, lengths: Array) -> tuple[Array, Array]:

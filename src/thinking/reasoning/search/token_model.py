@@ -11,7 +11,7 @@ from thinking.generation.prompts import check_tokens, read_prompts
 from thinking.networks.attention.patterns import TopK, pattern_parts
 from thinking.networks.cache import Cache
 from thinking.networks.decoder import Decoder
-from thinking.reasoning.search.interface import StepFn, StepOutput, RootOutput
+from thinking.reasoning.search.interface import RootOutput, StepFn, StepOutput
 from thinking.types import Array, Params
 
 
@@ -49,7 +49,9 @@ def make_token_model(
     check_tokens("stop_tokens", stop_tokens, 0, decoder.vocab_size)
     whole = any(isinstance(part, TopK) for part in pattern_parts(decoder.pattern))
     capacity = prompts.shape[1] + (max_new_tokens if whole else 0)
-    read, logits, value = read_prompts(decoder, params, prompts, lengths, capacity=capacity, max_new_tokens=max_new_tokens)
+    read, logits, value = read_prompts(
+        decoder, params, prompts, lengths, capacity=capacity, max_new_tokens=max_new_tokens
+    )
     trunk, state = (None, read) if whole else (read, decoder.init_cache(len(prompts), max_new_tokens))
     room = state.length + max_new_tokens
 

@@ -1,6 +1,6 @@
 """Thoughts that nobody supervised: models that take steps of their own between a word and its answer."""
 
 from thinking.reasoning.thoughts.steps import GradientEstimator, Kind
-from thinking.reasoning.thoughts.thinker import ThinkingModel, ThinkingOutput, convert_params, thinking_model
+from thinking.reasoning.thoughts.thinking_model import ThinkingModel, ThinkingOutput, convert_params, thinking_model
 
 __all__ = ["GradientEstimator", "Kind", "ThinkingModel", "ThinkingOutput", "convert_params", "thinking_model"]

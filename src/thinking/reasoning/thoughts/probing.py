@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from thinking.reasoning.thoughts.thinker import ThinkingModel, ThinkingOutput
+from thinking.reasoning.thoughts.thinking_model import ThinkingModel, ThinkingOutput
 from thinking.types import Array, Params
 
 WordBatch = Any

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from thinking.networks.blocks import BlockConfig, dense
-from thinking.reasoning.thoughts.network import ReaderCache, Reader
+from thinking.reasoning.thoughts.reader import Reader, ReaderCache
 from thinking.types import Array
 
 Kind = Literal["none", "pause", "discrete", "continuous"]
@@ -51,7 +51,9 @@ class Network(nnx.Module):
         self.answer = nnx.Linear(width, num_answers, use_bias=False, kernel_init=normal(width**-0.5), rngs=rngs)
         self.choose = self.answer
         if has_own_head:
-            self.choose = nnx.Linear(width, num_thought_tokens, use_bias=False, kernel_init=normal(width**-0.5), rngs=rngs)
+            self.choose = nnx.Linear(
+                width, num_thought_tokens, use_bias=False, kernel_init=normal(width**-0.5), rngs=rngs
+            )
         # At first it thinks on.
         seldom = nnx.initializers.constant(-3.0)
         self.end = nnx.Linear(width, 1, kernel_init=normal(0.01), bias_init=seldom, rngs=rngs) if end_thought else None
@@ -84,7 +86,12 @@ class Network(nnx.Module):
 
 def empty_thought_output(batch_size: int, num_thought_tokens: int) -> ThoughtOutput:
     """Of a step that chose no token."""
-    return jnp.zeros(batch_size, jnp.int32), jnp.zeros(batch_size), jnp.zeros(batch_size), jnp.zeros((batch_size, num_thought_tokens))
+    return (
+        jnp.zeros(batch_size, jnp.int32),
+        jnp.zeros(batch_size),
+        jnp.zeros(batch_size),
+        jnp.zeros((batch_size, num_thought_tokens)),
+    )
 
 
 def take_steps(
@@ -118,17 +125,23 @@ def take_steps(
             # The hidden state is made as long as an embedding is at the start; the norm made it as long as the root
             # of its width. Alone it was never learned from beyond words of two symbols of A5.
             mixture = network.embed_thought(jax.nn.softmax(network.choose(hidden)))
-            return drop_hidden_states(hidden, key) * hidden.shape[1] ** -0.5 + mixture, empty_thought_output(rows, num_thought_tokens)
+            return drop_hidden_states(hidden, key) * hidden.shape[1] ** -0.5 + mixture, empty_thought_output(
+                rows, num_thought_tokens
+            )
         weights, told = choose_token(network.choose(hidden), gradient, key, token)
         return network.embed_thought(weights), told
 
-    def step(carried: tuple[ReaderCache, Array], at: tuple) -> tuple[tuple[ReaderCache, Array], tuple[Array, Array, ThoughtOutput]]:
+    def step(
+        carried: tuple[ReaderCache, Array], at: tuple
+    ) -> tuple[tuple[ReaderCache, Array], tuple[Array, Array, ThoughtOutput]]:
         number, key, token = at
         hidden, memory = network.reader.step(*carried, jnp.full(rows, number), longest + number)
         given, told = onward(hidden, key, token)
         return (memory, given), (hidden, given, told)
 
-    def skip(carried: tuple[ReaderCache, Array], at: tuple) -> tuple[tuple[ReaderCache, Array], tuple[Array, Array, ThoughtOutput]]:
+    def skip(
+        carried: tuple[ReaderCache, Array], at: tuple
+    ) -> tuple[tuple[ReaderCache, Array], tuple[Array, Array, ThoughtOutput]]:
         del at
         nothing = jnp.zeros_like(carried[1])
         return carried, (nothing, nothing, empty_thought_output(rows, num_thought_tokens))
@@ -142,11 +155,15 @@ def take_steps(
     return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), taken)
 
 
-def answer_at_once(network: Network, cache: ReaderCache, lengths: Array, max_length: int, num_thought_tokens: int) -> tuple[Array, ThoughtOutput]:
+def answer_at_once(
+    network: Network, cache: ReaderCache, lengths: Array, max_length: int, num_thought_tokens: int
+) -> tuple[Array, ThoughtOutput]:
     """The same of a model that takes one step alone, where the word ends; all other hidden states are 0."""
     rows = len(lengths)
     hidden = network.reader.step(cache, network.empty_input(rows), lengths - 1, jnp.int32(max_length))[0]
-    told = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], max_length, axis=1), empty_thought_output(rows, num_thought_tokens))
+    told = jax.tree.map(
+        lambda leaf: jnp.repeat(leaf[:, None], max_length, axis=1), empty_thought_output(rows, num_thought_tokens)
+    )
     return jax.nn.one_hot(lengths - 1, max_length)[:, :, None] * hidden[:, None], told
 
 
@@ -161,7 +178,9 @@ def drop_hidden_states(hidden: Array, key: Array | None) -> Array:
     return jnp.where(jax.random.bernoulli(key, shape=(len(hidden), 1)), hidden, 0)
 
 
-def choose_token(logits: Array, gradient: GradientEstimator, key: Array | None, forced_tokens: Array) -> tuple[Array, ThoughtOutput]:
+def choose_token(
+    logits: Array, gradient: GradientEstimator, key: Array | None, forced_tokens: Array
+) -> tuple[Array, ThoughtOutput]:
     """Weights [B, K] of the tokens, 1 for the one that is chosen, and what is told of it.
 
     Args:

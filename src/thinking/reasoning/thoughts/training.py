@@ -13,7 +13,7 @@ import optax
 from thinking.learning.curriculum import Curriculum, estimate_success
 from thinking.learning.policy_gradient import masked_mean
 from thinking.learning.returns import group_advantages, returns_to_go
-from thinking.reasoning.thoughts.thinker import ThinkingModel, ThinkingOutput
+from thinking.reasoning.thoughts.thinking_model import ThinkingModel, ThinkingOutput
 from thinking.train_state import RunnerState, apply_gradients, init_train_state
 from thinking.types import Array, Metrics
 
@@ -44,7 +44,11 @@ class Reinforcement(NamedTuple):
 
 
 def init_thought_training(
-    model: ThinkingModel, optimizer: optax.GradientTransformation, curriculum: Curriculum, key: Array, initial_params: Any = None
+    model: ThinkingModel,
+    optimizer: optax.GradientTransformation,
+    curriculum: Curriculum,
+    key: Array,
+    initial_params: Any = None,
 ) -> RunnerState:
     """A model that has learned nothing yet here; consumes the key, of which come its parameters unless `first` is."""
     init_key, key = jax.random.split(key)
@@ -170,7 +174,9 @@ def policy_loss(output: ThinkingOutput, reward: Array, reinforcement: Reinforcem
         found = jnp.argmax(reward.reshape(-1, reinforcement.num_generations), axis=1)
         advantage = jax.nn.one_hot(found, reinforcement.num_generations).reshape(-1)
     else:
-        advantage = group_advantages(reward, reinforcement.num_generations if reinforcement.num_generations > 1 else len(reward))
+        advantage = group_advantages(
+            reward, reinforcement.num_generations if reinforcement.num_generations > 1 else len(reward)
+        )
     thoughts = output.thoughts
     again = jnp.pad(thoughts[:, 1:] == thoughts[:, :-1], ((0, 0), (1, 0))) * mask
     ends = mask - jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))  # 1 at the last thought

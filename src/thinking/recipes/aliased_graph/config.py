@@ -3,7 +3,7 @@
 import dataclasses
 
 from thinking.errors import UserError
-from thinking.experiment import Preset, group, field_error, option
+from thinking.experiment import Preset, field_error, group, option
 from thinking.recipes.graph.config import RandomGraphConfig
 from thinking.recipes.groups import SeedsConfig
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.environments.aliased_graph import AliasedGraph, make_aliased_graph, compute_optimal_hops
+from thinking.environments.aliased_graph import AliasedGraph, compute_optimal_hops, make_aliased_graph
 from thinking.recipes.aliased_graph.config import AliasedGraphConfig
 
 

@@ -12,7 +12,7 @@ from thinking.guide import GuideState, Plan
 from thinking.guide.react import pursue
 from thinking.recipes.aliased_graph.config import Config
 from thinking.recipes.aliased_graph.data import is_counted
-from thinking.recipes.aliased_graph.model import Condition, make_guide, compute_tag_frequencies
+from thinking.recipes.aliased_graph.model import Condition, compute_tag_frequencies, make_guide
 from thinking.types import Array
 
 

@@ -13,7 +13,7 @@ from thinking.experiment import Run
 from thinking.experiment.training import TrainResult, train
 from thinking.guide import GuideState, Path
 from thinking.recipes.aliased_graph.config import Config
-from thinking.recipes.aliased_graph.model import Condition, make_guide, compute_tag_frequencies
+from thinking.recipes.aliased_graph.model import Condition, compute_tag_frequencies, make_guide
 from thinking.types import Array, Metrics
 
 SAMPLE_SIZE = 100
@@ -26,7 +26,9 @@ def compute_walk_frequencies(config: Config, worlds: AliasedGraph, key: Array) -
     observations = jax.vmap(
         lambda world: sample_aliased_walks(world, key, SAMPLE_SIZE, walks.num_states, walks.random_fraction)[0]
     )(worlds)
-    return jax.vmap(lambda rows: compute_tag_frequencies(config.guide.num_tags, rows, jnp.ones_like(rows, bool)))(observations)
+    return jax.vmap(lambda rows: compute_tag_frequencies(config.guide.num_tags, rows, jnp.ones_like(rows, bool)))(
+        observations
+    )
 
 
 def train_condition(
@@ -52,7 +54,9 @@ def train_condition(
     def observe(state: GuideState, world: AliasedGraph, frequencies: Array, index: Array) -> tuple[GuideState, Metrics]:
         tagging = condition.make_tagging(frequencies, key)
         walk_key = jax.random.fold_in(key, index % num_batches)
-        observations, length = sample_aliased_walks(world, walk_key, batch_size, walks.num_states, walks.random_fraction)
+        observations, length = sample_aliased_walks(
+            world, walk_key, batch_size, walks.num_states, walks.random_fraction
+        )
         weight = None
         if tagging is not None:
             tags = jax.vmap(tagging.tag)(observations, jnp.ones_like(observations, bool))

@@ -16,7 +16,7 @@ from thinking.generation.completions import make_streamer
 from thinking.generation.display import color_tokens, show_growing_text
 from thinking.generation.sampling import Sampling
 from thinking.reasoning.search.subtasks import SOLVED, format_trace, make_solver
-from thinking.recipes.arithmetic.evaluation import MAX_DEPTH, MAX_CONTEXTS
+from thinking.recipes.arithmetic.evaluation import MAX_CONTEXTS, MAX_DEPTH
 from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompt
 from thinking.recipes.arithmetic.searches import BEAM, GREEDY, REVISION, TREE, SearchModel, solve
 from thinking.text.vocabulary import END
@@ -37,7 +37,13 @@ ReplyFn = Callable[[Question], Iterable[Text]]
 
 
 def run_chat(
-    search_model: SearchModel, method: str, size: int, key: Array, *, use_subtasks: bool = False, lines: Iterable[str] | None = None
+    search_model: SearchModel,
+    method: str,
+    size: int,
+    key: Array,
+    *,
+    use_subtasks: bool = False,
+    lines: Iterable[str] | None = None,
 ) -> None:
     """Answer typed problems until there are no more.
 
@@ -52,7 +58,11 @@ def run_chat(
     if use_subtasks:
         reply = _make_subtask_reply(search_model)
     else:
-        reply = _make_streaming_reply(search_model) if method == GREEDY else _make_search_reply(search_model, method, size, key)
+        reply = (
+            _make_streaming_reply(search_model)
+            if method == GREEDY
+            else _make_search_reply(search_model, method, size, key)
+        )
     order = "; numbers are written with their last digit first" if search_model.reverse_digits else ""
     chat(_make_reader(search_model), reply, greeting=f"{SYNTAX_HINT}{order}; quit leaves", lines=lines)
 
@@ -72,13 +82,20 @@ def _make_streaming_reply(search_model: SearchModel) -> ReplyFn:
     greedily = Sampling(temperature=0.0)
     new = min(search_model.max_new_tokens, search_model.decoder.context_length - MAX_PROMPT_LENGTH)
     stream = make_streamer(
-        search_model.decoder, max_prompt_tokens=MAX_PROMPT_LENGTH, max_new_tokens=new, chunk_size=1, stop_tokens=(END,), sampling=greedily
+        search_model.decoder,
+        max_prompt_tokens=MAX_PROMPT_LENGTH,
+        max_new_tokens=new,
+        chunk_size=1,
+        stop_tokens=(END,),
+        sampling=greedily,
     )
 
     def reply(question: Question) -> Iterator[Text]:
         asked = len(question.tokens)
         written = stream(search_model.params, jax.random.key(0), question.tokens)
-        yield from show_growing_text(itertools.chain([question.tokens], written), lambda tokens: _color_tokens(tokens, asked))
+        yield from show_growing_text(
+            itertools.chain([question.tokens], written), lambda tokens: _color_tokens(tokens, asked)
+        )
 
     return reply
 
@@ -100,7 +117,9 @@ def _make_search_reply(search_model: SearchModel, method: str, size: int, key: A
 
 
 def _make_subtask_reply(search_model: SearchModel) -> ReplyFn:
-    ask = make_solver(search_model.decoder, max_depth=MAX_DEPTH, max_contexts=MAX_CONTEXTS, batch_size=1)  # one context is written at a time
+    ask = make_solver(
+        search_model.decoder, max_depth=MAX_DEPTH, max_contexts=MAX_CONTEXTS, batch_size=1
+    )  # one context is written at a time
 
     def reply(question: Question) -> Iterator[Text]:
         (found,) = ask(search_model.params, jax.random.key(0), [question.tokens])

@@ -9,13 +9,20 @@ import numpy as np
 from thinking.experiment import Run, plots
 from thinking.experiment.results import print_rows
 from thinking.reasoning.post_training.rewards import outcome_reward
-from thinking.reasoning.search.budgets import select_at_budget, make_budget_curves
+from thinking.reasoning.search.budgets import make_budget_curves, select_at_budget
 from thinking.recipes.arithmetic.datasets import EvaluationSet
 from thinking.recipes.arithmetic.searches import SearchModel, compare_methods
 
 
 def compare_searches(
-    run: Run, name: str, search_model: SearchModel, examples: EvaluationSet, *, num_problems: int, num_samples: int, seed: int
+    run: Run,
+    name: str,
+    search_model: SearchModel,
+    examples: EvaluationSet,
+    *,
+    num_problems: int,
+    num_samples: int,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """Rows of every method at several sizes; a plot of them all, and a printed table of those at an equal budget.
 
@@ -35,10 +42,14 @@ def compare_searches(
     def is_correct(solutions: Any) -> np.ndarray:
         return np.asarray(outcome_reward(prompts.tokens, jax.tree.map(jnp.asarray, solutions), answers=prompts.answers))
 
-    rows = compare_methods(search_model, jax.random.key(seed), problems, prompts.tokens, prompts.lengths, is_correct, num_samples)
+    rows = compare_methods(
+        search_model, jax.random.key(seed), problems, prompts.tokens, prompts.lengths, is_correct, num_samples
+    )
     greedy, *further = rows
     labels = "tokens written for a problem", f"solved, % (dashed: greedily, with {greedy['tokens_mean']:.0f} tokens)"
-    plots.plot_mean_and_spread(run.plots_folder / f"search_{name}.png", make_budget_curves(further), *labels, round(greedy["exact_percent"], 1))
+    plots.plot_mean_and_spread(
+        run.plots_folder / f"search_{name}.png", make_budget_curves(further), *labels, round(greedy["exact_percent"], 1)
+    )
     run.log(f"{name}: within {num_samples} times the tokens of a greedy answer, and 5 % more")
     print_rows(select_at_budget(rows, 1.05 * num_samples * greedy["tokens_mean"]))
     return [{"model": name, **row} for row in rows]

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from tyro.conf import FlagCreatePairsOff
 
 from thinking.errors import UserError, name_flags
-from thinking.experiment import RunConfig, group, field_error, option
+from thinking.experiment import RunConfig, field_error, group, option
 from thinking.recipes.groups import CurriculumConfig, DecoderConfig, OptimizerConfig, check_names
 
 Style = Literal["worked", "direct", "subtasks", "revised"]
@@ -134,7 +134,9 @@ class RLConfig:
         check_sources(self.sources)
         alone = self.algorithm == "none" or (self.advantage == "whole" and self.algorithm in ("ppo", "reinforce"))
         if self.num_generations == 1 and not alone:
-            raise field_error("num_generations", f"a whole number from 2 with --algorithm {self.algorithm}", suggestion=8)
+            raise field_error(
+                "num_generations", f"a whole number from 2 with --algorithm {self.algorithm}", suggestion=8
+            )
         if self.num_sampled_prompts < self.num_prompts:
             allowed = f"a whole number from --num-prompts, {self.num_prompts}"
             raise field_error("num_sampled_prompts", allowed, suggestion=self.num_prompts)

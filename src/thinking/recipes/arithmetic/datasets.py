@@ -5,10 +5,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thinking.environments.arithmetic.chains import REVISED, WORKED, chain, add_self_corrections, inject_error
+from thinking.environments.arithmetic.chains import REVISED, WORKED, add_self_corrections, chain, inject_error
 from thinking.environments.arithmetic.problems import WORDINGS, Problem
 from thinking.environments.arithmetic.sources import WORD_PROBLEMS, sample_problems
-from thinking.recipes.arithmetic.rows import VOCABULARY, PromptArrays, Example, pack_examples, encode_prompts, encode_example, encode_examples
+from thinking.recipes.arithmetic.rows import (
+    VOCABULARY,
+    Example,
+    PromptArrays,
+    encode_example,
+    encode_examples,
+    encode_prompts,
+    pack_examples,
+)
 from thinking.text.packing import PackedRows
 
 
@@ -74,7 +82,15 @@ def make_training_set(
     longest = 0
     for number, source in enumerate(sources):
         problems = sample_problems(source, num_problems, seed, style=style)
-        written = encode_examples(problems, seed, number, styles=(style,), verbal_fraction=verbal_fraction, reverse_digits=reverse_digits, error_fraction=error_fraction)
+        written = encode_examples(
+            problems,
+            seed,
+            number,
+            styles=(style,),
+            verbal_fraction=verbal_fraction,
+            reverse_digits=reverse_digits,
+            error_fraction=error_fraction,
+        )
         longest = max(longest, *(len(each.tokens) for each in written))
         parts.append(_pack_rows(written, row_length, source))
     starts = np.cumsum([0, *(len(part.tokens) for part in parts)]).tolist()
@@ -113,13 +129,18 @@ def make_evaluation_set(
         subject += [f"{source} {each.operation}" if source == WORD_PROBLEMS else source for each in found]
         starts.append(len(problems))
     wordings = [
-        int(rng.integers(1, len(WORDINGS[each.operation]))) if rng.random() < verbal_fraction else 0 for each in problems
+        int(rng.integers(1, len(WORDINGS[each.operation]))) if rng.random() < verbal_fraction else 0
+        for each in problems
     ]
     asked = encode_prompts(problems, style, wordings=wordings, reverse_digits=reverse_digits)
-    return EvaluationSet(problems, asked, subject, starts, _compute_max_completion(problems, asked, style, reverse_digits))
+    return EvaluationSet(
+        problems, asked, subject, starts, _compute_max_completion(problems, asked, style, reverse_digits)
+    )
 
 
-def inject_errors(evaluation_set: EvaluationSet, style: str, *, seed: int, reverse_digits: bool = False) -> EvaluationSet:
+def inject_errors(
+    evaluation_set: EvaluationSet, style: str, *, seed: int, reverse_digits: bool = False
+) -> EvaluationSet:
     """The same problems, each with a thought begun that has just gone wrong: its last step has one wrong digit.
 
     Args:
@@ -130,13 +151,17 @@ def inject_errors(evaluation_set: EvaluationSet, style: str, *, seed: int, rever
     """
     rng = np.random.default_rng([seed, 3])
     begun = []
-    for problem, tokens, length in zip(evaluation_set.problems, evaluation_set.prompts.tokens, evaluation_set.prompts.lengths, strict=True):
+    for problem, tokens, length in zip(
+        evaluation_set.problems, evaluation_set.prompts.tokens, evaluation_set.prompts.lengths, strict=True
+    ):
         steps = chain(problem, WORKED, reverse_digits)
         place = int(rng.integers(len(steps)))
         slip = inject_error(steps[place], rng)
         before = [f"{each}<step>" for each in steps]
         if style == REVISED:
-            before = [text for text, _ in add_self_corrections(steps, 0.0, np.random.default_rng())]  # nothing is left to chance
+            before = [
+                text for text, _ in add_self_corrections(steps, 0.0, np.random.default_rng())
+            ]  # nothing is left to chance
         text = f"<think>{''.join(before[:place])}{slip}"
         begun.append([*tokens[:length].tolist(), *VOCABULARY.encode(text)])
     lengths = np.array([len(each) for each in begun], np.int32)
@@ -146,7 +171,9 @@ def inject_errors(evaluation_set: EvaluationSet, style: str, *, seed: int, rever
     return evaluation_set._replace(prompts=evaluation_set.prompts._replace(tokens=tokens, lengths=lengths))
 
 
-def _compute_max_completion(problems: Sequence[Problem], prompts: PromptArrays, style: str, reverse_digits: bool) -> int:
+def _compute_max_completion(
+    problems: Sequence[Problem], prompts: PromptArrays, style: str, reverse_digits: bool
+) -> int:
     """Tokens of the longest worked text behind its prompt; in the REVISED style each step is taken back once."""
     if style == REVISED:
         slips = {"slip": 1.0, "rng": np.random.default_rng(0)}

@@ -24,7 +24,14 @@ MAX_DEPTH, MAX_CONTEXTS = 12, 512
 """Contexts within one another, and contexts of a problem, when sub-tasks are solved."""
 
 
-def evaluate_exact_match(decoder: Decoder, params: Params, evaluation_set: EvaluationSet, max_new_tokens: int, *, use_digit_positions: bool = False) -> list[dict[str, Any]]:
+def evaluate_exact_match(
+    decoder: Decoder,
+    params: Params,
+    evaluation_set: EvaluationSet,
+    max_new_tokens: int,
+    *,
+    use_digit_positions: bool = False,
+) -> list[dict[str, Any]]:
     """Rows by subject, each problem answered in one context.
 
     Args:
@@ -50,7 +57,9 @@ def evaluate_exact_match(decoder: Decoder, params: Params, evaluation_set: Evalu
         )
         return outcome_reward(part.tokens, written, answers=part.answers), written.length
 
-    right, length = apply_in_batches(jax.jit(answer), evaluation_set.prompts, min(BATCH_SIZE, len(evaluation_set.problems)))
+    right, length = apply_in_batches(
+        jax.jit(answer), evaluation_set.prompts, min(BATCH_SIZE, len(evaluation_set.problems))
+    )
     return make_subject_rows(evaluation_set.subjects, right, tokens=length)
 
 
@@ -64,7 +73,9 @@ def evaluate_with_subtasks(decoder: Decoder, params: Params, evaluation_set: Eva
     """
     prompts = [row[:length].tolist() for row, length in zip(*evaluation_set.prompts[:2], strict=True)]
     found = make_solver(decoder, max_depth=MAX_DEPTH, max_contexts=MAX_CONTEXTS)(params, jax.random.key(0), prompts)
-    right = [each.answer == row[row > 0].tolist() for each, row in zip(found, evaluation_set.prompts.answers, strict=True)]
+    right = [
+        each.answer == row[row > 0].tolist() for each, row in zip(found, evaluation_set.prompts.answers, strict=True)
+    ]
     figures = {name: np.array([getattr(each, name) for each in found]) for name in ("tokens", "contexts", "depth")}
     return make_subject_rows(evaluation_set.subjects, np.array(right), **figures)
 

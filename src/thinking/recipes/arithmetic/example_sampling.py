@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from thinking.errors import UserError
-from thinking.learning.curriculum import IndexSampler, level_sampler, curriculum, uniform_sampler, prioritized_sampler
+from thinking.learning.curriculum import IndexSampler, curriculum, level_sampler, prioritized_sampler, uniform_sampler
 from thinking.recipes.groups import CurriculumConfig
 
 

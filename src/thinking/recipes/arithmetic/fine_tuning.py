@@ -61,9 +61,14 @@ def make_training_step(
     """
     by_place = {}
     if config.positions == "place":
-        by_place = {"places": functools.partial(sample_coordinates, max_position=config.num_digit_positions), "mixed": True}
+        by_place = {
+            "places": functools.partial(sample_coordinates, max_position=config.num_digit_positions),
+            "mixed": True,
+        }
         if (most := count_digit_positions(examples.packed_rows)) > config.num_digit_positions:
             flag = f"--model.num-digit-positions {config.num_digit_positions}"
             raise UserError(f"{flag}: a row has {most} digit positions; give at least so many")
     levels = len(examples.starts) - 1
-    return make_fine_tuning_step(decoder, optimizer, examples.packed_rows, sampler, batch_size=batch_size, num_levels=levels, **by_place)
+    return make_fine_tuning_step(
+        decoder, optimizer, examples.packed_rows, sampler, batch_size=batch_size, num_levels=levels, **by_place
+    )

@@ -79,7 +79,9 @@ def make_algorithm(
         return (step_advantages.step_group_relative if by_step else advantages.group_relative)(group), update
     if config.algorithm == "ppo":
         update, decay = ppo(judge, optimizer, **passes, **weights, clip=config.clip), config.gae_lambda
-        return step_advantages.step_gae_advantages(group, decay) if by_step else advantages.gae_advantages(decay), update
+        return step_advantages.step_gae_advantages(group, decay) if by_step else advantages.gae_advantages(
+            decay
+        ), update
     if config.algorithm == "reinforce":
         credit = step_advantages.step_returns(group) if by_step else advantages.return_to_go_advantages
         return credit, reinforce(judge, optimizer, **weights, use_baseline=not by_step)

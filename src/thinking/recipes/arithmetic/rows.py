@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thinking.environments.arithmetic.chains import DIRECT, REVISED, WORKED, chain, add_self_corrections
+from thinking.environments.arithmetic.chains import DIRECT, REVISED, WORKED, add_self_corrections, chain
 from thinking.environments.arithmetic.problems import WORDINGS, Problem, format_answer, format_question
 from thinking.text.packing import PackedRows, pack
 from thinking.text.vocabulary import Vocabulary
@@ -134,7 +134,11 @@ def encode_examples(
     for problem in problems:
         style = styles[rng.integers(len(styles))]
         wording = int(rng.integers(1, len(WORDINGS[problem.operation]))) if rng.random() < verbal_fraction else 0
-        found.append(encode_example(problem, style, wording=wording, reverse_digits=reverse_digits, error_fraction=error_fraction, rng=rng))
+        found.append(
+            encode_example(
+                problem, style, wording=wording, reverse_digits=reverse_digits, error_fraction=error_fraction, rng=rng
+            )
+        )
     return found
 
 

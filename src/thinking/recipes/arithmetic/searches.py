@@ -16,19 +16,19 @@ from thinking.networks.decoder import Decoder
 from thinking.reasoning.search.budgets import make_outcome_row
 from thinking.reasoning.search.step_tree import solve_by_step_tree
 from thinking.reasoning.search.strategies import (
-    Samples,
     ChooseFn,
+    Samples,
     Solutions,
-    solve_by_beam,
     choose_by_log_prob,
     choose_by_value,
     choose_by_vote,
     choose_solution,
-    solve_in_batches,
     rewrite,
     sample_completions,
+    solve_by_beam,
+    solve_in_batches,
 )
-from thinking.recipes.arithmetic.verification import verify_samples, choose_first_verified
+from thinking.recipes.arithmetic.verification import choose_first_verified, verify_samples
 from thinking.types import Array, Params
 
 GREEDY, VOTE, VALUE, LIKELIEST, CHECK = "greedy", "vote", "value", "likeliest", "check"
@@ -66,7 +66,13 @@ class SearchModel(NamedTuple):
 
 
 def solve(
-    search_model: SearchModel, method: str, size: int, key: Array, problems: Sequence[Problem], prompts: Array, lengths: Array
+    search_model: SearchModel,
+    method: str,
+    size: int,
+    key: Array,
+    problems: Sequence[Problem],
+    prompts: Array,
+    lengths: Array,
 ) -> Solutions:
     """Answers by one method, on the host.
 
@@ -91,7 +97,13 @@ def solve(
 
 
 def compare_methods(
-    search_model: SearchModel, key: Array, problems: Sequence[Problem], prompts: Array, lengths: Array, is_correct_fn: Callable, max_samples: int
+    search_model: SearchModel,
+    key: Array,
+    problems: Sequence[Problem],
+    prompts: Array,
+    lengths: Array,
+    is_correct_fn: Callable,
+    max_samples: int,
 ) -> list[dict[str, Any]]:
     """Rows of every method at several sizes: how many of the problems are solved, and for how many tokens each.
 
@@ -115,7 +127,9 @@ def compare_methods(
             note(method, size, _run_method(search_model, method, size, key, prompts, lengths))
     for kind, methods in {VOTE: (VOTE, VALUE, LIKELIEST, CHECK), REVISION: (REVISION,)}.items():
         attempts = _run_method(search_model, kind, counts[-1], key, prompts, lengths)
-        checks = verify_samples(functools.partial(_answer_prompts, search_model), problems, attempts, search_model.reverse_digits)
+        checks = verify_samples(
+            functools.partial(_answer_prompts, search_model), problems, attempts, search_model.reverse_digits
+        )
         for method in methods:
             for count in counts:
                 note(method, count, _select_solutions(search_model, method, count, problems, attempts, checks))
@@ -125,7 +139,9 @@ def compare_methods(
 def _run_method(search_model: SearchModel, method: str, size: int, key: Array, prompts: Array, lengths: Array) -> Any:
     """What the decoder writes: solutions of one method, or attempts."""
     search = _make_search(search_model.decoder, method, size, search_model.max_new_tokens, search_model.temperature)
-    return solve_in_batches(functools.partial(search, search_model.params), key, prompts, lengths, min(BATCH_SIZE, len(lengths)))
+    return solve_in_batches(
+        functools.partial(search, search_model.params), key, prompts, lengths, min(BATCH_SIZE, len(lengths))
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -146,7 +162,9 @@ def _make_search(decoder: Decoder, method: str, size: int, max_new_tokens: int, 
             steps = {"step_tokens": MAX_STEP_TOKENS, "max_steps": -(-max_new_tokens // 8)}
             tree = {"proposals": NUM_PROPOSALS, "simulations": size, "temperature": temperature}
             return solve_by_step_tree(*asked, **tree, **steps, **room)
-        return choose_solution(sample_completions(*asked, num_samples=1, sampling=Sampling(temperature=0.0), **room), choose_by_log_prob)
+        return choose_solution(
+            sample_completions(*asked, num_samples=1, sampling=Sampling(temperature=0.0), **room), choose_by_log_prob
+        )
 
     return jax.jit(search)
 
@@ -159,7 +177,9 @@ def _select_solutions(
     if method in CHOOSE_FNS:
         return jax.device_get(choose_solution(first, CHOOSE_FNS[method]))
     if checks is None:
-        checks = verify_samples(functools.partial(_answer_prompts, search_model), problems, samples, search_model.reverse_digits)
+        checks = verify_samples(
+            functools.partial(_answer_prompts, search_model), problems, samples, search_model.reverse_digits
+        )
     otherwise = np.asarray(choose_by_vote(first.written) if method == CHECK else choose_by_log_prob(first.written))
     return choose_first_verified(samples, checks, otherwise, num_samples)
 
@@ -173,6 +193,9 @@ def _answer_prompts(search_model: SearchModel, prompts: Sequence[Sequence[int]])
     tokens, lengths = np.zeros((len(prompts), width), np.int32), np.array([len(each) for each in prompts], np.int32)
     for row, each in zip(tokens, prompts, strict=True):
         row[: len(each)] = each
-    search = functools.partial(_make_search(search_model.decoder, GREEDY, 1, search_model.max_new_tokens, search_model.temperature), search_model.params)
+    search = functools.partial(
+        _make_search(search_model.decoder, GREEDY, 1, search_model.max_new_tokens, search_model.temperature),
+        search_model.params,
+    )
     found = solve_in_batches(search, jax.random.key(0), tokens, lengths, 4 * BATCH_SIZE)  # nothing is left to chance
     return [row[:count].tolist() for row, count in zip(found.tokens, found.length, strict=True)], found.length.tolist()

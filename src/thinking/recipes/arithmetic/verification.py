@@ -60,7 +60,9 @@ def make_inverse_problem(problem: Problem, answer: str) -> tuple[Problem, str] |
     return None if question is None else (question, str(wanted))
 
 
-def verify_samples(answer_fn: AnswerFn, problems: Sequence[Problem], samples: Samples, reverse_digits: bool = False) -> Verification:
+def verify_samples(
+    answer_fn: AnswerFn, problems: Sequence[Problem], samples: Samples, reverse_digits: bool = False
+) -> Verification:
     """Ask the opposite of every different answer, once.
 
     Args:
@@ -91,7 +93,9 @@ def verify_samples(answer_fn: AnswerFn, problems: Sequence[Problem], samples: Sa
     return Verification(stands, spent)
 
 
-def choose_first_verified(samples: Samples, verification: Verification, fallback: np.ndarray, num_samples: int) -> Solutions:
+def choose_first_verified(
+    samples: Samples, verification: Verification, fallback: np.ndarray, num_samples: int
+) -> Solutions:
     """Sequential revision: attempts are made and checked until one stands; if none does, another choice counts.
 
     Args:
@@ -104,7 +108,9 @@ def choose_first_verified(samples: Samples, verification: Verification, fallback
     first, any_stands = np.argmax(stands, axis=1), np.any(stands, axis=1)
     best = np.where(any_stands, first, fallback)
     made = np.arange(num_samples)[None] <= np.where(any_stands, first, num_samples - 1)[:, None]
-    spent = np.sum(np.where(made, samples.num_tokens[:, :num_samples] + verification.num_tokens[:, :num_samples], 0), axis=1)
+    spent = np.sum(
+        np.where(made, samples.num_tokens[:, :num_samples] + verification.num_tokens[:, :num_samples], 0), axis=1
+    )
     problem = np.arange(len(best))
     return Solutions(samples.completions.tokens[problem, best], samples.completions.length[problem, best], spent)
 

@@ -125,7 +125,9 @@ def best_return_target(agent: Agent, update_return_to_go: bool) -> ReturnTarget:
     """What to ask for to get the best: the highest value that a kept episode began with, or had on average."""
     if update_return_to_go:
         return ReturnTarget(jnp.max(agent.values[:, 0]), update_return_to_go)
-    return ReturnTarget(jnp.max(jnp.sum(agent.values, axis=1) / jnp.maximum(agent.buffer.length, 1)), update_return_to_go)
+    return ReturnTarget(
+        jnp.max(jnp.sum(agent.values, axis=1) / jnp.maximum(agent.buffer.length, 1)), update_return_to_go
+    )
 
 
 def make_return_target(agent: Agent, target_return: float | Array, update_return_to_go: bool) -> ReturnTarget:
@@ -181,7 +183,9 @@ class GuideActor(NamedTuple):
     def policy(self, agent: Agent, update_return_to_go: bool) -> PolicyFn:
         """The guide as a policy without chance."""
 
-        def policy_fn(carry: PolicyCarry, key: Array, observation: Array, return_so_far: Array) -> tuple[PolicyCarry, Array]:
+        def policy_fn(
+            carry: PolicyCarry, key: Array, observation: Array, return_so_far: Array
+        ) -> tuple[PolicyCarry, Array]:
             del key  # nothing is left to chance
             carry, reaction = self.act(agent, carry, update_return_to_go, observation, return_so_far)
             return carry, reaction.value
@@ -189,7 +193,9 @@ class GuideActor(NamedTuple):
         return policy_fn
 
 
-def make_play_fn(actor: GuideActor, agents: Agent, target_return: float | None, update_return_to_go: bool, num_envs: int) -> tuple[Callable, Any]:
+def make_play_fn(
+    actor: GuideActor, agents: Agent, target_return: float | None, update_return_to_go: bool, num_envs: int
+) -> tuple[Callable, Any]:
     """The champions of S agents as `gymnasium_evaluation.judge` lets them play, and what all S x E carry at first.
 
     Args:
@@ -202,10 +208,16 @@ def make_play_fn(actor: GuideActor, agents: Agent, target_return: float | None, 
     of_return = target_return is not None
 
     def init_carry(agent: Agent) -> PolicyCarry:
-        aim = make_return_target(agent, target_return, update_return_to_go) if of_return else best_return_target(agent, update_return_to_go)
+        aim = (
+            make_return_target(agent, target_return, update_return_to_go)
+            if of_return
+            else best_return_target(agent, update_return_to_go)
+        )
         return init_policy_carry(actor.guide, aim, num_envs)
 
-    def one(agent: Agent, carry: PolicyCarry, observation: Array, return_so_far: Array) -> tuple[PolicyCarry, Array, dict[str, Array]]:
+    def one(
+        agent: Agent, carry: PolicyCarry, observation: Array, return_so_far: Array
+    ) -> tuple[PolicyCarry, Array, dict[str, Array]]:
         champion = agent._replace(ema_params=agent.best_state)
         carry, reaction = actor.act(champion, carry, update_return_to_go or of_return, observation, return_so_far)
         notes = {"asked_value": carry.target_value}

@@ -45,7 +45,9 @@ def make_policy_agent(policy: Policy, train_result: TrainResult) -> TrainedAgent
     return TrainedAgent(train_result, train_result.state.env.history, lambda *_: (play, ()), params)
 
 
-def make_row(name: str, target_return: float | None, agent: TrainedAgent, returns: np.ndarray, threshold: float | None) -> Row:
+def make_row(
+    name: str, target_return: float | None, agent: TrainedAgent, returns: np.ndarray, threshold: float | None
+) -> Row:
     """A line of results: over seeds, each seed's mean over its test episodes [S, E]."""
     means = returns.mean(axis=1)
     steps, judged, training = (np.asarray(agent.history)[:, :, column] for column in range(3))

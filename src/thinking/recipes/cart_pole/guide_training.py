@@ -19,9 +19,17 @@ import optax
 from thinking.environments import control
 from thinking.environments.control import ControlEnv, sample_random_actions
 from thinking.guide import Guide, GuideState, Path
-from thinking.learning.replay_buffer import Episodes, Retention, sample_steps, init_buffer, insert
+from thinking.learning.replay_buffer import Episodes, Retention, init_buffer, insert, sample_steps
 from thinking.learning.rollouts import PolicyFn, collect_episodes
-from thinking.recipes.cart_pole.agent import GuideActor, Agent, ReturnTarget, PolicyCarry, ObservationNormalizer, init_policy_carry, best_return_target
+from thinking.recipes.cart_pole.agent import (
+    Agent,
+    GuideActor,
+    ObservationNormalizer,
+    PolicyCarry,
+    ReturnTarget,
+    best_return_target,
+    init_policy_carry,
+)
 from thinking.types import Array, Metrics, State
 
 
@@ -77,7 +85,9 @@ class ExplorationState(NamedTuple):
     is_random: Array
 
 
-def init_agent(env: ControlEnv, guide: Guide, iterations: Sequence[Iteration], settings: CollectionSettings, key: Array) -> Agent:
+def init_agent(
+    env: ControlEnv, guide: Guide, iterations: Sequence[Iteration], settings: CollectionSettings, key: Array
+) -> Agent:
     """An agent that has lived nothing. Keeps the key."""
     one = jax.eval_shape(lambda: collect_episodes(env, _random_policy(env), (), jax.random.key(0), 1))
     dims = env.observation_space.dims
@@ -160,7 +170,9 @@ def sample_windows(agent: Agent, settings: CollectionSettings, env: ControlEnv, 
     store, length = agent.buffer, settings.window_length
     episode, start = sample_steps(store, key, settings.num_windows, settings.retention.num_best, settings.best_fraction)
     place = start[:, None] + jnp.arange(length)[None]
-    inside = jnp.minimum(place, env.max_episode_steps - 1)  # the end of an episode has no action and no value of its own
+    inside = jnp.minimum(
+        place, env.max_episode_steps - 1
+    )  # the end of an episode has no action and no value of its own
     low, high = env.reward_range
     return Path(
         states=agent.normalizer(store.states[episode[:, None], jnp.minimum(place, env.max_episode_steps)]),
@@ -172,7 +184,13 @@ def sample_windows(agent: Agent, settings: CollectionSettings, env: ControlEnv, 
 
 
 def _collect(
-    env: ControlEnv, guide: Guide, settings: CollectionSettings, agent: Agent, iteration: Iteration, iteration_index: Array, key: Array
+    env: ControlEnv,
+    guide: Guide,
+    settings: CollectionSettings,
+    agent: Agent,
+    iteration: Iteration,
+    iteration_index: Array,
+    key: Array,
 ) -> Agent:
     """Collect the episodes of a course, and keep what is worth it."""
     best = best_return_target(agent, settings.update_return_to_go)
@@ -186,7 +204,12 @@ def _collect(
         ask_key, begin_key, live_key = jax.random.split(jax.random.fold_in(key, round), 3)
         share = jax.random.uniform(ask_key, (count,), minval=low, maxval=high)
         aim = ReturnTarget(best.value * share, settings.update_return_to_go)
-        pursue = _mix_random_actions(env, actor.policy(agent, settings.update_return_to_go), iteration.random_fraction, settings.mean_action_duration)
+        pursue = _mix_random_actions(
+            env,
+            actor.policy(agent, settings.update_return_to_go),
+            iteration.random_fraction,
+            settings.mean_action_duration,
+        )
         held = sample_random_actions(env, begin_key, count)
         wanderer = ExplorationState(init_policy_carry(guide, aim, count), held, jnp.ones(count, bool))
         new = collect_episodes(env, pursue, wanderer, live_key, count)
@@ -200,7 +223,8 @@ def _collect(
 
     agent = jax.lax.fori_loop(0, iteration.num_rounds, one, agent._replace(training_return=jnp.zeros((), jnp.float32)))
     return agent._replace(
-        training_return=agent.training_return / iteration.num_rounds, values=agent.buffer.values(settings.discount, env.reward_range)
+        training_return=agent.training_return / iteration.num_rounds,
+        values=agent.buffer.values(settings.discount, env.reward_range),
     )
 
 
@@ -218,17 +242,26 @@ def _evaluate(env: ControlEnv, guide: Guide, settings: CollectionSettings, agent
     wins = whole >= agent.best_eval_return
     champion = jax.tree.map(lambda now, then: jnp.where(wins, now, then), agent.ema_params, agent.best_state)
     best = jnp.maximum(whole, agent.best_eval_return)
-    return agent._replace(best_state=champion, eval_return=judged, best_eval_return=best, num_env_steps=agent.num_env_steps + jnp.sum(new.length))
+    return agent._replace(
+        best_state=champion,
+        eval_return=judged,
+        best_eval_return=best,
+        num_env_steps=agent.num_env_steps + jnp.sum(new.length),
+    )
 
 
 def _random_policy(env: ControlEnv) -> PolicyFn:
     return lambda mind, key, observation, gained: (mind, sample_random_actions(env, key, observation.shape[0]))
 
 
-def _mix_random_actions(env: ControlEnv, policy_fn: PolicyFn, random_fraction: Array, mean_action_duration: float) -> PolicyFn:
+def _mix_random_actions(
+    env: ControlEnv, policy_fn: PolicyFn, random_fraction: Array, mean_action_duration: float
+) -> PolicyFn:
     """Mix random actions in, each held for a while, so that they lead somewhere (Dabney et al. 2021)."""
 
-    def act(exploration: ExplorationState, key: Array, observation: Array, return_so_far: Array) -> tuple[ExplorationState, Array]:
+    def act(
+        exploration: ExplorationState, key: Array, observation: Array, return_so_far: Array
+    ) -> tuple[ExplorationState, Array]:
         pursue_key, turn_key, share_key, action_key = jax.random.split(key, 4)
         rows = observation.shape[0]
         pursuit, action = policy_fn(exploration.carry, pursue_key, observation, return_so_far)

@@ -13,7 +13,14 @@ import optax
 from thinking.environments.control import ControlEnv
 from thinking.learning.policy_gradient import PolicyBatch, UpdateFn
 from thinking.learning.returns import generalized_advantages, returns_to_go
-from thinking.learning.rollouts import PolicyFn, VectorEnvState, init_envs, collect_episodes, mean_recent_return, rollout
+from thinking.learning.rollouts import (
+    PolicyFn,
+    VectorEnvState,
+    collect_episodes,
+    init_envs,
+    mean_recent_return,
+    rollout,
+)
 from thinking.networks.actor_critic import Policy
 from thinking.train_state import RunnerState, init_train_state
 from thinking.types import Array, Metrics
@@ -43,7 +50,12 @@ NUM_EVAL_EPISODES = 16
 
 
 def init_policy_training(
-    env: ControlEnv, policy: Policy, optimizer: optax.GradientTransformation, num_envs: int, num_evaluations: int, key: Array
+    env: ControlEnv,
+    policy: Policy,
+    optimizer: optax.GradientTransformation,
+    num_envs: int,
+    num_evaluations: int,
+    key: Array,
 ) -> RunnerState:
     """A policy that has learned nothing, in so many worlds, which will be judged so often. Keeps the key."""
     init_key, begin_key = jax.random.split(key)
@@ -59,7 +71,14 @@ def init_policy_training(
 
 
 def make_ppo_step(
-    env: ControlEnv, policy: Policy, update: UpdateFn, *, rollout_length: int, discount: float, gae_lambda: float, eval_interval: int
+    env: ControlEnv,
+    policy: Policy,
+    update: UpdateFn,
+    *,
+    rollout_length: int,
+    discount: float,
+    gae_lambda: float,
+    eval_interval: int,
 ) -> TrainStepFn:
     """Learn from T steps of each world, whose ends are told apart: bootstrapped across truncation.
 
@@ -76,11 +95,19 @@ def make_ppo_step(
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
         live_key, learn_key, judge_key = jax.random.split(jax.random.fold_in(runner_state.key, index), 3)
         params, env_record = runner_state.train_state.params, runner_state.env
-        worlds, lived = rollout(env, lambda key, seen: policy.act(params, key, seen), live_key, env_record.worlds, rollout_length)
+        worlds, lived = rollout(
+            env, lambda key, seen: policy.act(params, key, seen), live_key, env_record.worlds, rollout_length
+        )
         values = policy.value(params, lived.observation)
         ended = lived.terminated | lived.truncated
         advantages = generalized_advantages(
-            lived.reward, values, policy.value(params, lived.final_observation), lived.terminated, ended, discount, gae_lambda
+            lived.reward,
+            values,
+            policy.value(params, lived.final_observation),
+            lived.terminated,
+            ended,
+            discount,
+            gae_lambda,
         )
         mask = jnp.ones(values.shape, jnp.float32)
         happened = PolicyBatch(lived.observation, lived.action, lived.extras, advantages, advantages + values, mask)
@@ -88,8 +115,12 @@ def make_ppo_step(
         train_state, metrics = update(runner_state.train_state, rows, learn_key)
         env_record = env_record._replace(envs=worlds, num_env_steps=env_record.steps + values.size)
         trained = mean_recent_return(worlds)
-        env_record = _evaluate_if_due(env, make_greedy_policy(policy, train_state.params), env_record, trained, index, eval_interval, judge_key)
-        return runner_state._replace(train_state=train_state, env=env_record), _make_metrics(env_record, trained) | metrics
+        env_record = _evaluate_if_due(
+            env, make_greedy_policy(policy, train_state.params), env_record, trained, index, eval_interval, judge_key
+        )
+        return runner_state._replace(train_state=train_state, env=env_record), _make_metrics(
+            env_record, trained
+        ) | metrics
 
     return step
 
@@ -126,8 +157,12 @@ def make_reinforce_step(
         train_state, metrics = update(runner_state.train_state, happened, learn_key)
         env_record = runner_state.env._replace(num_env_steps=runner_state.env.steps + jnp.sum(lived.length))
         trained = jnp.mean(lived.returns)
-        env_record = _evaluate_if_due(env, make_greedy_policy(policy, train_state.params), env_record, trained, index, eval_interval, judge_key)
-        return runner_state._replace(train_state=train_state, env=env_record), _make_metrics(env_record, trained) | metrics
+        env_record = _evaluate_if_due(
+            env, make_greedy_policy(policy, train_state.params), env_record, trained, index, eval_interval, judge_key
+        )
+        return runner_state._replace(train_state=train_state, env=env_record), _make_metrics(
+            env_record, trained
+        ) | metrics
 
     return step
 
@@ -138,7 +173,13 @@ def make_greedy_policy(policy: Policy, params: object) -> PolicyFn:
 
 
 def _evaluate_if_due(
-    env: ControlEnv, policy_fn: PolicyFn, env_record: EnvRecord, training_return: Array, index: Array, eval_interval: int, key: Array
+    env: ControlEnv,
+    policy_fn: PolicyFn,
+    env_record: EnvRecord,
+    training_return: Array,
+    index: Array,
+    eval_interval: int,
+    key: Array,
 ) -> EnvRecord:
     def evaluate(env_record: EnvRecord) -> EnvRecord:
         judged = jnp.mean(collect_episodes(env, policy_fn, (), key, NUM_EVAL_EPISODES).returns)

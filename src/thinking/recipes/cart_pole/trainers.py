@@ -22,7 +22,7 @@ from thinking.networks.actor_critic import Policy, perceptron_policy
 from thinking.recipes.cart_pole.agent import GuideActor, make_play_fn
 from thinking.recipes.cart_pole.comparison import TrainedAgent, make_policy_agent
 from thinking.recipes.cart_pole.config import Config
-from thinking.recipes.cart_pole.guide_training import Iteration, CollectionSettings, make_guide_step, init_agent
+from thinking.recipes.cart_pole.guide_training import CollectionSettings, Iteration, init_agent, make_guide_step
 from thinking.recipes.cart_pole.policy_training import init_policy_training, make_ppo_step, make_reinforce_step
 from thinking.types import Array, Box, Space
 

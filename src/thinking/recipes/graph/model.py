@@ -22,7 +22,12 @@ def make_guide(config: Config, name: SetName, num_nodes: int) -> Guide:
 
 
 def _make_kernel(config: Config, name: SetName, num_nodes: kernels.Discrete) -> Kernel:
-    spaces = {"input": num_nodes, "value": num_nodes, "target": num_nodes, "context_length": config.guide.context_length}
+    spaces = {
+        "input": num_nodes,
+        "value": num_nodes,
+        "target": num_nodes,
+        "context_length": config.guide.context_length,
+    }
     if name == "table":
         return kernels.table(**spaces)
     if name == "linear":

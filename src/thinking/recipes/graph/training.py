@@ -56,7 +56,9 @@ def train_guide(
     def init() -> tuple[GuideState, Array]:
         return jax.jit(guide.init)(key), jnp.zeros(())
 
-    trained = train(run, name, init=init, step=step, num_steps=steps, chunk_size=EVAL_INTERVAL, progress_metric="solved")
+    trained = train(
+        run, name, init=init, step=step, num_steps=steps, chunk_size=EVAL_INTERVAL, progress_metric="solved"
+    )
     return dataclasses.replace(trained, state=trained.state[0])
 
 

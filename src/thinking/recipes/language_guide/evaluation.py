@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from thinking.guide.outlines.unrolling import UnrolledPlan
+from thinking.guide.plan_trees.unrolling import UnrolledPlan
 from thinking.recipes.language_guide import scores as judging
 from thinking.recipes.language_guide.planning import MatchIndex, Planner
-from thinking.text import outlines
-from thinking.text.prepared import PreparedData
+from thinking.text import plan_trees
+from thinking.text.prepared_data import PreparedData
 from thinking.text.records import SPLITS, iter_steps
 
 Row = dict[str, Any]
@@ -46,7 +46,10 @@ def make_goal_set(data: PreparedData, max_steps: int) -> GoalSet:
     keys = [key for split in SPLITS for key in reversed(texts) if key[0] == split]
     steps = [[number[step] for step in iter_steps(texts[key].steps)][:max_steps] for key in keys]
     sections = [
-        [[int(data.canonical_index[number[step]]) for step in section.children] for section in outlines.build_plan_tree(texts[key], 2)]
+        [
+            [int(data.canonical_index[number[step]]) for step in section.children]
+            for section in plan_trees.build_plan_tree(texts[key], 2)
+        ]
         for key in keys
     ]
     goals = data.goal_vectors[[place[goal] for _, goal in keys]]
@@ -75,7 +78,9 @@ def measure_plans_per_second(planner: Planner, goals: np.ndarray) -> float:
     return len(goals) / (time.perf_counter() - start)
 
 
-def score_plans(data: PreparedData, index: MatchIndex, goal_set: GoalSet, react: UnrolledPlan, think: UnrolledPlan) -> list[Scores]:
+def score_plans(
+    data: PreparedData, index: MatchIndex, goal_set: GoalSet, react: UnrolledPlan, think: UnrolledPlan
+) -> list[Scores]:
     """The scores of each goal, by the sentences that are nearest to what was told and planned."""
 
     def meant(unrolled: UnrolledPlan) -> list[list[int]]:
@@ -90,7 +95,9 @@ def score_plans(data: PreparedData, index: MatchIndex, goal_set: GoalSet, react:
     return _score_goals(data, goal_set, told, meant(think))
 
 
-def _score_goals(data: PreparedData, goal_set: GoalSet, predictions: Sequence[list[int]], plans: Sequence[list[int]]) -> list[Scores]:
+def _score_goals(
+    data: PreparedData, goal_set: GoalSet, predictions: Sequence[list[int]], plans: Sequence[list[int]]
+) -> list[Scores]:
     found = []
     for steps, sections, before, plan in zip(goal_set.steps, goal_set.sections, predictions, plans, strict=True):
         reference = data.canonical_index[steps].tolist()
@@ -117,7 +124,10 @@ def compute_baseline_scores(data: PreparedData, goal_set: GoalSet, max_steps: in
         name: _score_goals(
             data,
             goal_set,
-            [judging.predict_next_steps(each, reference) for each, reference in zip(following, references, strict=True)],
+            [
+                judging.predict_next_steps(each, reference)
+                for each, reference in zip(following, references, strict=True)
+            ],
             [judging.predict_plan(each, max_steps) for each in following],
         )
         for name, following in planners.items()

@@ -16,16 +16,23 @@ import optax
 
 from thinking.errors import UserError
 from thinking.files import write_json, write_whole
-from thinking.guide.outlines.codecs import Codec, Whitening, concat_target_space, token_codec, whitening_codec, whitening
-from thinking.guide.outlines.outliner import PlanGuide, plan_guide
-from thinking.guide.outlines.training_data import SubTrajectory, PlanTree, to_sub_trajectories
+from thinking.guide.plan_trees.codecs import (
+    Codec,
+    Whitening,
+    concat_target_space,
+    token_codec,
+    whitening,
+    whitening_codec,
+)
+from thinking.guide.plan_trees.plan_guide import PlanGuide, plan_guide
+from thinking.guide.plan_trees.training_data import PlanTree, SubTrajectory, to_sub_trajectories
 from thinking.kernels import linear, table, transformer
 from thinking.kernels.contract import Kernel
 from thinking.learning.optimizers import adamw
 from thinking.text import clusters
-from thinking.text import outlines as hierarchy
+from thinking.text import plan_trees as hierarchy
 from thinking.text.embedders import normalize
-from thinking.text.prepared import PreparedData
+from thinking.text.prepared_data import PreparedData
 from thinking.train_state import RunnerState
 from thinking.types import Space
 
@@ -145,7 +152,9 @@ def build_guide(
     return plan_guide(layers=layers, codecs=codecs)
 
 
-def _kernel(shape: GuideShape, level: int, own: Space, target: Space, optimizer: optax.GradientTransformation) -> Kernel:
+def _kernel(
+    shape: GuideShape, level: int, own: Space, target: Space, optimizer: optax.GradientTransformation
+) -> Kernel:
     spaces = {"input": own, "value": own, "target": target, "context_length": shape.context_lengths[level]}
     width = shape.width if level == 0 else shape.upper_width
     if shape.kernel == "table":

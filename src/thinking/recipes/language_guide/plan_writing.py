@@ -64,7 +64,9 @@ def make_steered_writer(causal: CausalModel, embedder: Embedder, vectors: np.nda
             number = f"{len(lines) + 1}."
             prompt = CONTINUE.format(goal=plan.goal, so_far="\n".join([*lines, number]))
             toward = vectors[node.vector_index]
-            step = generate_steered(one_line, embedder, toward, prompt, strength=strength, max_new_tokens=MAX_STEP_TOKENS)
+            step = generate_steered(
+                one_line, embedder, toward, prompt, strength=strength, max_new_tokens=MAX_STEP_TOKENS
+            )
             if step.strip():
                 lines.append(f"{number} {' '.join(step.split())}")
         return "\n".join(lines)

@@ -11,12 +11,12 @@ import jax
 
 from thinking.errors import UserError
 from thinking.experiment import checkpoint
-from thinking.guide.outlines.unrolling import UnrolledPlan
+from thinking.guide.plan_trees.unrolling import UnrolledPlan
 from thinking.recipes.language_guide import model, planning
 from thinking.recipes.language_guide.evaluation import GoalSet
 from thinking.recipes.language_guide.planning import Planner
 from thinking.text.plans import Plan
-from thinking.text.prepared import PreparedData
+from thinking.text.prepared_data import PreparedData
 from thinking.text.records import iter_steps
 
 MAX_STEPS = 256

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.batching import apply_in_batches
-from thinking.guide.outlines.codecs import whitening_codec, whitening
-from thinking.guide.outlines.outliner import PlanGuide
-from thinking.guide.outlines.unrolling import UnrolledPlan, react, think
-from thinking.text import outlines
+from thinking.guide.plan_trees.codecs import whitening, whitening_codec
+from thinking.guide.plan_trees.plan_guide import PlanGuide
+from thinking.guide.plan_trees.unrolling import UnrolledPlan, react, think
+from thinking.text import plan_trees
 from thinking.text.plans import PlanNode
-from thinking.text.prepared import PreparedData
+from thinking.text.prepared_data import PreparedData
 
 MAX_BATCH_SIZE = 512
 """Goals that are planned for at once, at most."""
@@ -66,7 +66,7 @@ def make_level_indices(prepared: PreparedData, num_layers: int, dims: int) -> li
     number = {step: index for index, step in enumerate(prepared.steps)}
     sections: list[dict[str, list[int]]] = [{} for _ in range(num_layers)]
 
-    def walk(entries: outlines.TextPlanTree, level: int) -> list[int]:
+    def walk(entries: plan_trees.TextPlanTree, level: int) -> list[int]:
         steps = []
         for entry in entries:
             if isinstance(entry, str):
@@ -80,9 +80,11 @@ def make_level_indices(prepared: PreparedData, num_layers: int, dims: int) -> li
 
     for text in prepared.texts:
         if text.split == "train":
-            walk(outlines.build_plan_tree(text, num_layers), num_layers - 1)
+            walk(plan_trees.build_plan_tree(text, num_layers), num_layers - 1)
     averages = [
-        make_match_index(list(level), np.stack([prepared.step_vectors[steps].mean(axis=0) for steps in level.values()]), dims)
+        make_match_index(
+            list(level), np.stack([prepared.step_vectors[steps].mean(axis=0) for steps in level.values()]), dims
+        )
         for level in sections[1:]
     ]
     return [make_match_index(prepared.steps, prepared.step_vectors, dims), *averages]
@@ -110,7 +112,9 @@ def make_planner(guide: PlanGuide, state: Any, max_steps: int) -> Planner:
     )
 
 
-def make_nodes(indices: Sequence[MatchIndex], unrolled: UnrolledPlan, first_id: int = 0) -> tuple[list[tuple[PlanNode, ...]], np.ndarray]:
+def make_nodes(
+    indices: Sequence[MatchIndex], unrolled: UnrolledPlan, first_id: int = 0
+) -> tuple[list[tuple[PlanNode, ...]], np.ndarray]:
     """The nodes of all plans in preorder, and their vectors [M, D], of which the first has the number `first`.
 
     Args:

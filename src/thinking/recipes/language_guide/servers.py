@@ -37,5 +37,7 @@ def report_cached_answers(folder: Path) -> Iterator[None]:
     try:
         yield
     except Interrupted as stop:
-        kept = f"{response_cache.count_answers(folder)} answers are kept in {folder}; the same command goes on from there"
+        kept = (
+            f"{response_cache.count_answers(folder)} answers are kept in {folder}; the same command goes on from there"
+        )
         raise Interrupted(stop.signal_number, kept) from None

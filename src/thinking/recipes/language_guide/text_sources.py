@@ -15,7 +15,9 @@ from thinking.text.records import Text
 from thinking.text.server import Server
 
 
-def collect_texts(config: TextConfig, model: str | None, server: Server | None, cache_folder: Path, seed: int) -> CraftedTexts:
+def collect_texts(
+    config: TextConfig, model: str | None, server: Server | None, cache_folder: Path, seed: int
+) -> CraftedTexts:
     """Texts of all splits, and what their steps mean where that is known.
 
     Args:

@@ -8,13 +8,13 @@ import jax
 
 from thinking.experiment import Run
 from thinking.experiment.training import TrainResult, train
-from thinking.guide.outlines.codecs import Codec
-from thinking.guide.outlines.training_data import sample_examples, make_examples, add_pairs
+from thinking.guide.plan_trees.codecs import Codec
+from thinking.guide.plan_trees.training_data import add_pairs, make_examples, sample_examples
 from thinking.learning.optimizers import warmup_cosine
 from thinking.recipes.language_guide import model
 from thinking.recipes.language_guide.configs.train import Config
 from thinking.recipes.language_guide.model import GuideShape
-from thinking.text.prepared import PreparedData
+from thinking.text.prepared_data import PreparedData
 
 CHUNK = 50
 """Steps between two looks at the losses."""
@@ -74,7 +74,13 @@ def train_guide(
 
     watch = "written/0" if shape.kernel == "table" else "value_loss/0"
     stage = train(
-        run, name, init=lambda: jax.jit(guide.init)(key), step=step, num_steps=num_steps, chunk_size=CHUNK, progress_metric=watch
+        run,
+        name,
+        init=lambda: jax.jit(guide.init)(key),
+        step=step,
+        num_steps=num_steps,
+        chunk_size=CHUNK,
+        progress_metric=watch,
     )
     return stage, {
         "model": name,
@@ -104,5 +110,7 @@ def make_flat_shape(shape: GuideShape, codecs: Sequence[Codec], num_parameters: 
     # A cell reads each item of a context, so a guide of long contexts above the lowest is worth more than L layers.
     most = sum(length + 1 for length in shape.context_lengths) * max(shape.width, shape.upper_width)
     widths = range(shape.width, most + 1, unit)
-    found = bisect_left(widths, num_parameters, key=lambda width: model.count_parameters(model.build_guide(with_width(width), codecs)))
+    found = bisect_left(
+        widths, num_parameters, key=lambda width: model.count_parameters(model.build_guide(with_width(width), codecs))
+    )
     return with_width(widths[min(found, len(widths) - 1)])

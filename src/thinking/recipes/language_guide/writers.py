@@ -17,10 +17,10 @@ from thinking.recipes.language_guide.configs.interpret import Config
 from thinking.recipes.language_guide.plan_writing import WriteFn
 from thinking.recipes.language_guide.servers import open_server, report_cached_answers
 from thinking.text import huggingface
-from thinking.text.openai_protocol import MAX_PARALLEL, map_in_order, make_openai_answer_fn
+from thinking.text.matching_embedder import MINILM, open_matching_embedder
+from thinking.text.openai_protocol import MAX_PARALLEL, make_openai_answer_fn, map_in_order
 from thinking.text.plans import Plan
-from thinking.text.prepared import PreparedData
-from thinking.text.same_embedder import MINILM, open_matching_embedder
+from thinking.text.prepared_data import PreparedData
 
 
 def write_plans(

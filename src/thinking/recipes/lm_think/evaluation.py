@@ -14,7 +14,7 @@ import numpy as np
 from thinking.batching import apply_in_batches
 from thinking.colors import line_color
 from thinking.experiment import plots
-from thinking.reasoning.thoughts.before_text import ThoughtPolicy, Thought, ThoughtVocabulary
+from thinking.reasoning.thoughts.text_thoughts import Thought, ThoughtPolicy, ThoughtVocabulary
 from thinking.types import Array, Params
 
 BATCH_SIZE = 250
@@ -45,7 +45,14 @@ def held_out_windows(tokens: np.ndarray, count: int, length: int) -> np.ndarray:
     return tokens[first[:, None] + np.arange(length)[None]]
 
 
-def evaluate_windows(thought_policy: ThoughtPolicy, vocabulary: ThoughtVocabulary, params: Params, windows: np.ndarray, context_length: int, key: Array) -> WindowScores:
+def evaluate_windows(
+    thought_policy: ThoughtPolicy,
+    vocabulary: ThoughtVocabulary,
+    params: Params,
+    windows: np.ndarray,
+    context_length: int,
+    key: Array,
+) -> WindowScores:
     """Let a model think about windows [W, C + M]; keeps the key.
 
     A model that was always made to think has seldom met the empty thought, so that thoughts may seem to help it which
@@ -60,8 +67,12 @@ def evaluate_windows(thought_policy: ThoughtPolicy, vocabulary: ThoughtVocabular
         far = -(-len(contexts) // 2)
         other = jax.tree.map(lambda leaf: jnp.roll(leaf, far, axis=0), thought)
         # All at once, so that one reading is compiled and not three.
-        each = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), thought, _make_empty_thoughts(thought, vocabulary), other)
-        said = thought_policy.compute_log_probs(params, jnp.tile(contexts, (3, 1)), each, jnp.tile(following, (3, 1))).continuation
+        each = jax.tree.map(
+            lambda *leaves: jnp.concatenate(leaves), thought, _make_empty_thoughts(thought, vocabulary), other
+        )
+        said = thought_policy.compute_log_probs(
+            params, jnp.tile(contexts, (3, 1)), each, jnp.tile(following, (3, 1))
+        ).continuation
         return WindowScores(*jnp.split(said, 3), thought.tokens, thought.length)
 
     return apply_in_batches(evaluate_batch, (np.arange(len(windows)), windows), min(BATCH_SIZE, len(windows)))
@@ -73,7 +84,9 @@ def _make_empty_thoughts(thought: Thought, vocabulary: ThoughtVocabulary) -> Tho
     return Thought(marked, jnp.minimum(thought.length, 1), jnp.zeros_like(thought.num_sampled))
 
 
-def compute_metrics(scores: WindowScores, continuation: np.ndarray, token_bytes: np.ndarray, baseline: WindowScores | None) -> dict[str, float | None]:
+def compute_metrics(
+    scores: WindowScores, continuation: np.ndarray, token_bytes: np.ndarray, baseline: WindowScores | None
+) -> dict[str, float | None]:
     """What came of an exam.
 
     Args:

@@ -12,8 +12,13 @@ from thinking.experiment.training import TrainResult, train
 from thinking.learning.optimizers import adamw, warmup_cosine
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
-from thinking.reasoning.thoughts.before_text import ThoughtPolicy, ThoughtVocabulary, make_thought_policy
-from thinking.reasoning.thoughts.before_text_training import ThoughtTraining, best_of_group, group_relative, make_thought_training_step
+from thinking.reasoning.thoughts.text_thought_training import (
+    ThoughtTraining,
+    best_of_group,
+    group_relative,
+    make_thought_training_step,
+)
+from thinking.reasoning.thoughts.text_thoughts import ThoughtPolicy, ThoughtVocabulary, make_thought_policy
 from thinking.recipes.lm_think.config import Config
 from thinking.text.corpus import Corpus, load_corpus
 from thinking.train_state import RunnerState, init_train_state
@@ -78,7 +83,9 @@ def build_thought_training(config: Config, kind: str) -> ThoughtTraining:
     }
     if kind == "judged":
         group, entropy_weight = config.rl.num_generations, config.rl.entropy_weight
-        return ThoughtTraining(**sizes, advantage_fn=group_relative, num_generations=group, entropy_weight=entropy_weight)
+        return ThoughtTraining(
+            **sizes, advantage_fn=group_relative, num_generations=group, entropy_weight=entropy_weight
+        )
     if kind == "supervised":
         return ThoughtTraining(**sizes, advantage_fn=best_of_group, num_generations=config.rl.num_generations)
     return ThoughtTraining(**sizes)

@@ -14,7 +14,12 @@ import numpy as np
 from thinking.generation.completions import Completions
 from thinking.learning.policy_gradient import PolicyBatch
 from thinking.learning.returns import returns_to_go
-from thinking.reasoning.post_training.advantages import AdvantageFn, make_policy_batch, broadcast_to_tokens, completion_mask
+from thinking.reasoning.post_training.advantages import (
+    AdvantageFn,
+    broadcast_to_tokens,
+    completion_mask,
+    make_policy_batch,
+)
 from thinking.reasoning.post_training.training_step import Prompts
 from thinking.recipes.text_generation.config import LETTERS
 from thinking.text.vocabulary import BEGIN, END, Vocabulary

@@ -12,7 +12,7 @@ import optax
 
 from thinking.experiment import Run
 from thinking.experiment.training import TrainResult, train
-from thinking.learning.curriculum import IndexSampler, level_sampler, curriculum
+from thinking.learning.curriculum import IndexSampler, curriculum, level_sampler
 from thinking.learning.optimizers import adamw, warmup_stable_decay
 from thinking.learning.policy_gradient import reinforce
 from thinking.networks.blocks import BlockConfig
@@ -30,7 +30,14 @@ from thinking.reasoning.search.beam_search import beam
 from thinking.reasoning.search.candidates import greedy
 from thinking.reasoning.search.token_model import make_token_model
 from thinking.recipes.text_generation.config import Config, Reward
-from thinking.recipes.text_generation.spelling import VOCABULARY, letter_advantages, text_advantages, letter_reward, outcome_reward, make_prompts
+from thinking.recipes.text_generation.spelling import (
+    VOCABULARY,
+    letter_advantages,
+    letter_reward,
+    make_prompts,
+    outcome_reward,
+    text_advantages,
+)
 from thinking.text.vocabulary import END
 from thinking.train_state import RunnerState, init_train_state
 from thinking.types import Array, Params
@@ -156,7 +163,9 @@ def write_texts(model: Decoder, params: Params, prompts: Prompts, beam_width: in
     """
     target = prompts.columns["wanted"][-1, :-1]
     most = len(target)
-    root = make_token_model(model, params, prompts.tokens[-1:], prompts.lengths[-1:], max_new_tokens=most, stop_tokens=(END,))
+    root = make_token_model(
+        model, params, prompts.tokens[-1:], prompts.lengths[-1:], max_new_tokens=most, stop_tokens=(END,)
+    )
     alone = greedy(*root, max_steps=most).actions[0, 0]
     # The environment tells which of the texts is the best: it rewards, and the policy's own opinion does not count.
     texts = beam(*root, width=beam_width, max_steps=most).actions[0]

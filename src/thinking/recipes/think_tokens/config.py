@@ -5,7 +5,7 @@ from typing import Literal
 
 from thinking.environments.automaton_names import parse_name
 from thinking.errors import UserError, name_flags
-from thinking.experiment import Preset, group, field_error, option
+from thinking.experiment import Preset, field_error, group, option
 from thinking.recipes.groups import CosineConfig, DecoderConfig, SeedsConfig, TrainingConfig, check_names
 
 Kind = Literal["none", "pause", "discrete", "continuous"]

@@ -36,7 +36,10 @@ def compute_accuracy_by_length(
 ) -> list[float]:
     """The share of right answers to `count` words of each length from 1 to the longest."""
     judge = jax.jit(functools.partial(probing.compute_accuracy, model))
-    return [float(judge(params, sample_test_words(machine, seed, length, max_length, num_words))) for length in range(1, max_length + 1)]
+    return [
+        float(judge(params, sample_test_words(machine, seed, length, max_length, num_words)))
+        for length in range(1, max_length + 1)
+    ]
 
 
 def compute_metrics(model: ThinkingModel, params: Any, words: WordBatch, machine: Automaton) -> dict[str, float]:
@@ -49,7 +52,9 @@ def compute_metrics(model: ThinkingModel, params: Any, words: WordBatch, machine
         found = {
             "steps": jnp.mean(thinking.num_steps),
             "state_explains": probing.compute_explained_variance(thinking, words.states, states),
-            "shuffled_explains": probing.compute_explained_variance(thinking, jnp.roll(words.states, 1, axis=0), states),
+            "shuffled_explains": probing.compute_explained_variance(
+                thinking, jnp.roll(words.states, 1, axis=0), states
+            ),
         }
         if model.kind == "discrete":
             counts = probing.compute_confusion(thinking, words.states, states)
@@ -97,7 +102,9 @@ def write_page(run: Run, stages: Mapping[str, str], words: WordBatch, machine: A
     write_whole(run.plots_folder / "thoughts.html", thoughts_page.render_page(records, words, machine).encode())
 
 
-def plot_thoughts(run: Run, models: Mapping[str, tuple[ThinkingModel, Any]], words: WordBatch, machine: Automaton) -> None:
+def plot_thoughts(
+    run: Run, models: Mapping[str, tuple[ThinkingModel, Any]], words: WordBatch, machine: Automaton
+) -> None:
     """Plot what steps depend on and what discrete thoughts mean, and show some on the terminal.
 
     Args:
@@ -120,7 +127,12 @@ def _show_discrete(run: Run, model: ThinkingModel, params: Any, words: WordBatch
     thinking = jax.jit(model.think)(params, words.symbols, words.lengths)
     counts = np.asarray(probing.compute_confusion(thinking, words.states, len(machine.state_names)))
     thought_plots.plot_confusion(run.plots_folder / "confusion.png", counts, machine)
-    columns: Sequence[jax.Array] = (words.symbols, thinking.thoughts, thinking.answers.argmax(axis=-1), words.final_states)
+    columns: Sequence[jax.Array] = (
+        words.symbols,
+        thinking.thoughts,
+        thinking.answers.argmax(axis=-1),
+        words.final_states,
+    )
     shown = [np.asarray(column)[:NUM_SHOWN].tolist() for column in (*columns, thinking.made.sum(axis=1))]
     for symbols, thoughts, said, true, made in zip(*shown, strict=True):
         word = " ".join(machine.symbol_names[symbol] for symbol in symbols)

@@ -10,7 +10,12 @@ from thinking.experiment.training import TrainResult, train
 from thinking.learning.curriculum import curriculum
 from thinking.learning.optimizers import adamw, warmup_cosine
 from thinking.reasoning.thoughts import convert_params
-from thinking.reasoning.thoughts.training import Reinforcement, init_thought_training, make_thinking_step, record_thoughts
+from thinking.reasoning.thoughts.training import (
+    Reinforcement,
+    init_thought_training,
+    make_thinking_step,
+    record_thoughts,
+)
 from thinking.recipes.think_tokens.config import RL_GRADIENTS, Config, Kind
 from thinking.recipes.think_tokens.evaluation import sample_test_words
 from thinking.recipes.think_tokens.model import build_thinking_model

@@ -33,7 +33,9 @@ class Autoencoder(NamedTuple):
     decode: Callable[[Params, Array], Array]
 
 
-def autoencoder(*, num_values: int, length: int, num_tokens: int, width: int, gradient: GradientEstimator = "straight_through") -> Autoencoder:
+def autoencoder(
+    *, num_values: int, length: int, num_tokens: int, width: int, gradient: GradientEstimator = "straight_through"
+) -> Autoencoder:
     """An autoencoder whose middle is tokens.
 
     Args:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from thinking.experiment import Preset, group, field_error, option
+from thinking.experiment import Preset, field_error, group, option
 from thinking.recipes.groups import CosineConfig, SeedsConfig, TrainingConfig
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from thinking.errors import UserError
-from thinking.experiment import Preset, RunConfig, group, field_error, option
+from thinking.experiment import Preset, RunConfig, field_error, group, option
 from thinking.recipes.groups import OptimizerConfig
 
 MAX_TRANSFORMER_WIDTH = 8192

@@ -109,7 +109,9 @@ def make_thought_policy(kind: Kind, decoder: Decoder, vocabulary: ThoughtVocabul
         if kind == "idle":
             return _sample_filler(vocabulary, max_length, key, len(contexts))
         if kind == "pause":
-            return make_fixed_thought((vocabulary.num_text_tokens,) * max_length + (vocabulary.end_token,), len(contexts))
+            return make_fixed_thought(
+                (vocabulary.num_text_tokens,) * max_length + (vocabulary.end_token,), len(contexts)
+            )
         stops = (vocabulary.end_token,) if vocabulary.end_token in choices else ()
         written = generate(mind, params, key, contexts, max_new_tokens=max_length, stop_tokens=stops)
         due = (jnp.arange(max_length + 1)[None] == written.length[:, None]) & ~written.stopped[:, None]
@@ -140,14 +142,18 @@ def make_thought_policy(kind: Kind, decoder: Decoder, vocabulary: ThoughtVocabul
 def make_fixed_thought(tokens: Sequence[int], batch_size: int) -> Thought:
     """The same thought for every row, which no model chose."""
     length = jnp.full(batch_size, len(tokens), jnp.int32)
-    return Thought(jnp.broadcast_to(jnp.array(tokens, jnp.int32), (batch_size, len(tokens))), length, jnp.zeros_like(length))
+    return Thought(
+        jnp.broadcast_to(jnp.array(tokens, jnp.int32), (batch_size, len(tokens))), length, jnp.zeros_like(length)
+    )
 
 
 def _sample_filler(vocabulary: ThoughtVocabulary, max_length: int, key: Array, batch_size: int) -> Thought:
     length_key, token_key, none_key = jax.random.split(key, 3)
     length = jax.random.randint(length_key, (batch_size,), 1, max_length + 2)
     length = jnp.where(jax.random.bernoulli(none_key, shape=(batch_size,)), 0, length)
-    tokens = jax.random.randint(token_key, (batch_size, max_length + 1), vocabulary.num_text_tokens, vocabulary.end_token)
+    tokens = jax.random.randint(
+        token_key, (batch_size, max_length + 1), vocabulary.num_text_tokens, vocabulary.end_token
+    )
     behind = jnp.arange(1, max_length + 2)[None] - length[:, None]
     tokens = jnp.where(behind == 0, vocabulary.end_token, jnp.where(behind < 0, tokens, 0))
     return Thought(tokens, length, jnp.zeros_like(length))

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.guide.hippocampus import select
-from thinking.guide.outlines.codecs import Codec, concat_targets
-from thinking.guide.outlines.outliner import PlanGuide, State
+from thinking.guide.plan_trees.codecs import Codec, concat_targets
+from thinking.guide.plan_trees.plan_guide import PlanGuide, State
 from thinking.kernels.contract import Context, Transition
 from thinking.types import Array
 
@@ -61,7 +61,9 @@ class TrainingExamples(NamedTuple):
     upper_examples: Array
 
 
-def to_sub_trajectories(plan_trees: Sequence[PlanTree], goals: np.ndarray, vectors: np.ndarray, num_layers: int) -> list[list[SubTrajectory]]:
+def to_sub_trajectories(
+    plan_trees: Sequence[PlanTree], goals: np.ndarray, vectors: np.ndarray, num_layers: int
+) -> list[list[SubTrajectory]]:
     """The legs of each layer, the lowest first.
 
     Args:
@@ -128,7 +130,9 @@ def _count_examples(sub_trajectories: Sequence[SubTrajectory]) -> int:
     return sum(len(leg.values) + 1 for leg in sub_trajectories)
 
 
-def make_examples(sub_trajectories: Sequence[Sequence[SubTrajectory]], codecs: Sequence[Codec], context_lengths: Sequence[int]) -> list[TrainingExamples]:
+def make_examples(
+    sub_trajectories: Sequence[Sequence[SubTrajectory]], codecs: Sequence[Codec], context_lengths: Sequence[int]
+) -> list[TrainingExamples]:
     """Lessons of all layers, the lowest first.
 
     Args:
@@ -142,7 +146,11 @@ def make_examples(sub_trajectories: Sequence[Sequence[SubTrajectory]], codecs: S
         # The top layer remembers nothing from before: its legs are whole texts.
         top = level == len(sub_trajectories) - 1
         rows, numbers = _make_rows(sub_trajectories[level], context_lengths[level], alone=top)
-        asked = np.zeros((len(sub_trajectories[level]), 0), np.int64) if top else _find_upper_examples(said, len(sub_trajectories[level]))
+        asked = (
+            np.zeros((len(sub_trajectories[level]), 0), np.int64)
+            if top
+            else _find_upper_examples(said, len(sub_trajectories[level]))
+        )
         codes = codecs[level].encode(jnp.asarray(np.concatenate([leg.values for leg in sub_trajectories[level]])))
         targets = codecs[level + 1].encode(jnp.asarray(np.stack([leg.target for leg in sub_trajectories[level]])))
         codes = jnp.concatenate([codecs[level].mark[None], codes])
@@ -151,7 +159,9 @@ def make_examples(sub_trajectories: Sequence[Sequence[SubTrajectory]], codecs: S
     return found[::-1]
 
 
-def _make_rows(sub_trajectories: Sequence[SubTrajectory], context_length: int, *, alone: bool) -> tuple[list[np.ndarray], np.ndarray]:
+def _make_rows(
+    sub_trajectories: Sequence[SubTrajectory], context_length: int, *, alone: bool
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Windows, lengths, values and legs of all lessons of a layer; and the number of each value, -1 for the mark."""
     mark, at = 0, 1
     windows, lengths, values, owners, numbers = [], [], [], [], []
@@ -187,7 +197,12 @@ def _find_upper_examples(answers: np.ndarray, num_sub_trajectories: int) -> np.n
 
 
 def sample_examples(
-    plan_guide: PlanGuide, state: State, examples: Sequence[TrainingExamples], key: Array, batch_size: int, noise_scales: Sequence[float]
+    plan_guide: PlanGuide,
+    state: State,
+    examples: Sequence[TrainingExamples],
+    key: Array,
+    batch_size: int,
+    noise_scales: Sequence[float],
 ) -> list[Transition]:
     """Lessons of all layers at random, the lowest first; consumes the key.
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.guide.hippocampus import Memory, append, init_memory, recall, select
-from thinking.guide.outlines.codecs import Codec, concat_targets, concat_target_space
+from thinking.guide.plan_trees.codecs import Codec, concat_target_space, concat_targets
 from thinking.kernels.contract import Context, Kernel, Transition
 from thinking.types import Array, Metrics
 
@@ -101,7 +101,9 @@ def plan_guide(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> PlanGuid
         context = recall(sub_trajectories[0].memory, kernel.context_length)
         return kernel.infer(state[layer], context, concat_targets([leg.target for leg in sub_trajectories])).value
 
-    def ask_where(state: State, layer: int, sub_trajectories: Sequence[SubTrajectoryState], where: Array, values: Array) -> Array:
+    def ask_where(
+        state: State, layer: int, sub_trajectories: Sequence[SubTrajectoryState], where: Array, values: Array
+    ) -> Array:
         """The values [B, ...], with those anew that a layer says in the rows `where`, and perhaps in others too.
 
         Most rows are within a leg, so half of them mostly hold all in which a layer must be asked.
@@ -114,11 +116,15 @@ def plan_guide(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> PlanGuid
 
         return jax.lax.cond(jnp.sum(where) <= half, in_half, lambda: ask(state, layer, sub_trajectories))
 
-    def descend(state: State, sub_trajectories: list[SubTrajectoryState], values: list[Array], where: Sequence[Array]) -> None:
+    def descend(
+        state: State, sub_trajectories: list[SubTrajectoryState], values: list[Array], where: Sequence[Array]
+    ) -> None:
         """Open legs below the top in the rows `where`, each from the value of the layer above."""
         for layer in range(top - 1, -1, -1):
             target = codecs[layer + 1].decode(values[layer + 1])
-            sub_trajectories[layer] = _start_sub_trajectory(codecs[layer], codecs[layer + 1], sub_trajectories[layer], target, where[layer])
+            sub_trajectories[layer] = _start_sub_trajectory(
+                codecs[layer], codecs[layer + 1], sub_trajectories[layer], target, where[layer]
+            )
             values[layer] = ask_where(state, layer, tuple(sub_trajectories[layer:]), where[layer], values[layer])
 
     def unasked(layer: int, rows: int) -> Array:
@@ -183,7 +189,9 @@ def _init_sub_trajectory(kernel: Kernel, above: Codec, goal: Array) -> SubTrajec
     return SubTrajectoryState(memory, above.encode(goal), jnp.zeros_like(goal), jnp.zeros(goal.shape[0], jnp.int32))
 
 
-def _start_sub_trajectory(codec: Codec, above: Codec, sub_trajectory: SubTrajectoryState, target: Array, where: Array) -> SubTrajectoryState:
+def _start_sub_trajectory(
+    codec: Codec, above: Codec, sub_trajectory: SubTrajectoryState, target: Array, where: Array
+) -> SubTrajectoryState:
     """The leg, begun anew toward a target [B, D] in the rows `where`."""
     mark = jnp.broadcast_to(codec.mark, sub_trajectory.memory.items[:, 0].shape)
     return SubTrajectoryState(
@@ -194,7 +202,9 @@ def _start_sub_trajectory(codec: Codec, above: Codec, sub_trajectory: SubTraject
     )
 
 
-def _finish_sub_trajectory(codec: Codec, sub_trajectory: SubTrajectoryState, below: SubTrajectoryState, where: Array) -> SubTrajectoryState:
+def _finish_sub_trajectory(
+    codec: Codec, sub_trajectory: SubTrajectoryState, below: SubTrajectoryState, where: Array
+) -> SubTrajectoryState:
     """The leg after the one below it ended in the rows `where`: its average was lived here."""
     average = below.step_sum / jnp.maximum(below.num_steps, 1)[:, None]
     return sub_trajectory._replace(

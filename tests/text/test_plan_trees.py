@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.text.outlines import SubGoal, build_plan_tree
+from thinking.text.plan_trees import SubGoal, build_plan_tree
 from thinking.text.records import Section, Text, iter_steps
 
 WORDS = st.sampled_from(["saw", "screw", "paint", "wait", "木を切る"])
@@ -82,7 +82,11 @@ BOAT = Text(
         Section("mast", (Section("mast", ("fell", "trim")),)),
     ),
 )
-RIBS, PLANKS, MAST = SubGoal("ribs", ("bend", "fix")), SubGoal("planks", ("saw", "nail")), SubGoal("mast", ("fell", "trim"))
+RIBS, PLANKS, MAST = (
+    SubGoal("ribs", ("bend", "fix")),
+    SubGoal("planks", ("saw", "nail")),
+    SubGoal("mast", ("fell", "trim")),
+)
 
 
 def test_too_many_levels_lose_the_outermost():
@@ -92,7 +96,9 @@ def test_too_many_levels_lose_the_outermost():
 
 
 def test_too_few_levels_are_made_by_grouping_the_topmost():
-    assert build_plan_tree(BOAT, 4, max_group_size=1) == tuple(SubGoal(None, (part,)) for part in build_plan_tree(BOAT, 3))
+    assert build_plan_tree(BOAT, 4, max_group_size=1) == tuple(
+        SubGoal(None, (part,)) for part in build_plan_tree(BOAT, 3)
+    )
     flat = Text("counting", tuple("abcde"))
     assert build_plan_tree(flat, 2) == (SubGoal(None, ("a", "b")), SubGoal(None, ("c", "d", "e")))
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide.outlines.codecs import Whitening, concat_target_space, token_codec, whitening_codec, whitening
-from thinking.guide.outlines.outliner import plan_guide
-from thinking.guide.outlines.unrolling import react, think
+from thinking.guide.plan_trees.codecs import Whitening, concat_target_space, token_codec, whitening, whitening_codec
+from thinking.guide.plan_trees.plan_guide import plan_guide
+from thinking.guide.plan_trees.unrolling import react, think
 from thinking.kernels import Discrete, Hypothesis, Kernel, Spaces
 
 B, C, D, T = 6, 2, 5, 10

@@ -131,7 +131,10 @@ def save(folder: Path, prepared: PreparedData) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     records.write(folder / "texts.jsonl", prepared.texts)
-    steps = ({"step": step, "means": int(means)} for step, means in zip(prepared.steps, prepared.canonical_index, strict=True))
+    steps = (
+        {"step": step, "means": int(means)}
+        for step, means in zip(prepared.steps, prepared.canonical_index, strict=True)
+    )
     write_whole(folder / "steps.jsonl", _lines(steps))
     write_whole(folder / "goals.jsonl", _lines({"goal": goal} for goal in prepared.goals))
     vectors = {"steps": prepared.step_vectors, "goals": prepared.goal_vectors}

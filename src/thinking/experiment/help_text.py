@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from thinking.experiment.config import Preset, RunConfig
-from thinking.experiment.settings import Setting, parts, format_value
+from thinking.experiment.settings import Setting, format_value, parts
 
 _INDENT = 26
 _NAMES = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", type(None): "None"}

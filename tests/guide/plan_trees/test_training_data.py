@@ -9,10 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide.outlines.codecs import Codec, concat_target_space, token_codec
-from thinking.guide.outlines.outliner import plan_guide
-from thinking.guide.outlines.training_data import NUM_UPPER_EXAMPLES, sample_examples, to_sub_trajectories, make_examples, add_pairs
-from thinking.guide.outlines.unrolling import think
+from thinking.guide.plan_trees.codecs import Codec, concat_target_space, token_codec
+from thinking.guide.plan_trees.plan_guide import plan_guide
+from thinking.guide.plan_trees.training_data import (
+    NUM_UPPER_EXAMPLES,
+    add_pairs,
+    make_examples,
+    sample_examples,
+    to_sub_trajectories,
+)
+from thinking.guide.plan_trees.unrolling import think
 from thinking.kernels import Box, Context, Hypothesis, Kernel, Spaces, Transition, table
 from thinking.text.embedders import normalize
 

@@ -5,18 +5,18 @@ import pytest
 from tests.text.openai_server import embedding, serving
 from tests.text.test_minilm import small  # noqa: F401 (a fixture)
 
-from thinking.text import prepared
+from thinking.text import prepared_data
 from thinking.text.embedders import hashing_embedder, minilm_embedder, normalize
+from thinking.text.matching_embedder import open_matching_embedder
 from thinking.text.openai_protocol import openai_embedder
 from thinking.text.records import Text
-from thinking.text.same_embedder import open_matching_embedder
 from thinking.text.server import Server
 
 TEXTS = [Text("a bad c", ("a b", "b c"))]
 
 
 def made_by(embedder, **manifest):
-    return prepared.prepare_texts(TEXTS, {}, embedder, {"server": None, **manifest})
+    return prepared_data.prepare_texts(TEXTS, {}, embedder, {"server": None, **manifest})
 
 
 def assert_same(data, folder, answers):

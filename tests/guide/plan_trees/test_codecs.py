@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide.outlines.codecs import VARIANCE_FLOOR, token_codec, whitening_codec, whitening
+from thinking.guide.plan_trees.codecs import VARIANCE_FLOOR, token_codec, whitening, whitening_codec
 from thinking.kernels import Box, Discrete
 from thinking.text.embedders import normalize
 

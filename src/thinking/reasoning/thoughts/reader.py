@@ -58,7 +58,9 @@ class Reader(nnx.Module):
             return _alibi_attention(q, k, v, mask, positions, positions), (jnp.pad(k, free), jnp.pad(v, free))
 
         layers = self._run(x_BxNxD, positions, [attend] * len(self.blocks))[1]
-        return ReaderCache(tuple(layers), *(jnp.pad(each, ((0, 0), (0, num_free_slots))) for each in (positions, valid_mask)))
+        return ReaderCache(
+            tuple(layers), *(jnp.pad(each, ((0, 0), (0, num_free_slots))) for each in (positions, valid_mask))
+        )
 
     def step(self, cache: ReaderCache, x_BxD: Array, position: Array, slot: Array) -> tuple[Array, ReaderCache]:
         """What one more token [B, D] at places [B] comes to, [B, D], and the memory with it in a slot, [] int32."""
@@ -74,7 +76,9 @@ class Reader(nnx.Module):
         hidden, layers = self._run(x_BxD[:, None], position[:, None], [attend_to(layer) for layer in cache.layers])
         return hidden[:, 0], ReaderCache(tuple(layers), positions, seen)
 
-    def _run(self, x_BxCxD: Array, positions: Array, attends: list[AttendFn]) -> tuple[Array, list[tuple[Array, Array]]]:
+    def _run(
+        self, x_BxCxD: Array, positions: Array, attends: list[AttendFn]
+    ) -> tuple[Array, list[tuple[Array, Array]]]:
         kept = []
         for block, attend in zip(self.blocks, attends, strict=True):
             x_BxCxD, handed = block(x_BxCxD, positions, attend)

@@ -10,9 +10,9 @@ import pytest
 from thinking.learning.optimizers import adamw
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.reasoning.thoughts.before_text import ThoughtVocabulary, make_fixed_thought, make_thought_policy
-from thinking.reasoning.thoughts.before_text_training import best_of_group, group_relative, policy_loss, sample_windows
-from thinking.recipes.lm_think.evaluation import WindowScores, evaluate_windows, compute_metrics, held_out_windows
+from thinking.reasoning.thoughts.text_thought_training import best_of_group, group_relative, policy_loss, sample_windows
+from thinking.reasoning.thoughts.text_thoughts import ThoughtVocabulary, make_fixed_thought, make_thought_policy
+from thinking.recipes.lm_think.evaluation import WindowScores, compute_metrics, evaluate_windows, held_out_windows
 from thinking.train_state import apply_gradients, init_train_state
 
 WORDS = ThoughtVocabulary(num_text_tokens=5, num_thought_tokens=4)
@@ -87,7 +87,9 @@ def test_rows_are_read_as_word_by_word(kind):
     """Each word is told by itself, from what stands before it, among the words that may stand there."""
     thought = jax.tree.map(lambda leaf: leaf[:6], drawn(kind))
     asked, following = contexts(64)[:6], contexts(6, seed=3)[:, :AHEAD]
-    said = jax.device_get(jax.jit(make_thought_policy(kind, MODEL, WORDS, MOST).compute_log_probs)(params(), asked, thought, following))
+    said = jax.device_get(
+        jax.jit(make_thought_policy(kind, MODEL, WORDS, MOST).compute_log_probs)(params(), asked, thought, following)
+    )
     last = WORDS.end_token + (kind == "supervised")
     apply = jax.jit(MODEL.apply)
 
@@ -100,7 +102,11 @@ def test_rows_are_read_as_word_by_word(kind):
     for index in range(6):
         length = int(thought.length[index])
         row = [*asked[index].tolist(), *thought.tokens[index, :length].tolist(), *following[index].tolist()]
-        text = [log_prob(row, place, 0, WORDS.num_text_tokens) for place in range(1, len(row)) if row[place] < WORDS.num_text_tokens]
+        text = [
+            log_prob(row, place, 0, WORDS.num_text_tokens)
+            for place in range(1, len(row))
+            if row[place] < WORDS.num_text_tokens
+        ]
         np.testing.assert_allclose(said.context[index], sum(text[: CONTEXT - 1]), atol=1e-4)
         np.testing.assert_allclose(said.following[index], sum(text[CONTEXT - 1 :]), atol=1e-4)
         chosen = range(CONTEXT, CONTEXT + int(thought.chosen[index]))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.guide.hippocampus import select
-from thinking.guide.outlines.outliner import PlanGuide, State
+from thinking.guide.plan_trees.plan_guide import PlanGuide, State
 from thinking.types import Array
 
 
@@ -31,7 +31,9 @@ class UnrolledPlan(NamedTuple):
     length: Array
 
 
-def think(plan_guide: PlanGuide, state: State, goal: Array, prefix: Array, prefix_length: Array, max_steps: int) -> UnrolledPlan:
+def think(
+    plan_guide: PlanGuide, state: State, goal: Array, prefix: Array, prefix_length: Array, max_steps: int
+) -> UnrolledPlan:
     """Plans for goals, after what is done already; until all goals are reached.
 
     Args:
@@ -57,7 +59,13 @@ def react(plan_guide: PlanGuide, state: State, goal: Array, observed: Array) -> 
 
 
 def _unroll(
-    plan_guide: PlanGuide, state: State, goal: Array, prefix: Array, prefix_length: Array, max_steps: int, ignore_done: bool
+    plan_guide: PlanGuide,
+    state: State,
+    goal: Array,
+    prefix: Array,
+    prefix_length: Array,
+    max_steps: int,
+    ignore_done: bool,
 ) -> UnrolledPlan:
     rows = goal.shape[0]
     prefix = jnp.pad(prefix, ((0, 0), (0, max_steps - prefix.shape[1]), (0, 0)))

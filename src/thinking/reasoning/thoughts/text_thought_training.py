@@ -16,7 +16,7 @@ import optax
 
 from thinking.learning.policy_gradient import masked_mean
 from thinking.learning.returns import group_advantages
-from thinking.reasoning.thoughts.before_text import ThoughtPolicy, LogProbs
+from thinking.reasoning.thoughts.text_thoughts import LogProbs, ThoughtPolicy
 from thinking.train_state import RunnerState, apply_gradients
 from thinking.types import Array, Metrics, Params
 
@@ -75,11 +75,17 @@ def sample_windows(tokens: Array, key: Array, batch_size: int, length: int) -> A
 
 def policy_loss(log_probs: LogProbs, advantage: Array) -> Array:
     """[] the loss whose descent makes thoughts likelier by their credit [B], or less likely where it is below 0."""
-    return -masked_mean(jnp.sign(advantage)[:, None] * log_probs.thought, log_probs.sampled_mask * jnp.abs(advantage)[:, None])
+    return -masked_mean(
+        jnp.sign(advantage)[:, None] * log_probs.thought, log_probs.sampled_mask * jnp.abs(advantage)[:, None]
+    )
 
 
 def make_thought_training_step(
-    thought_policy: ThoughtPolicy, reference_policy: ThoughtPolicy, optimizer: optax.GradientTransformation, tokens: Array, training: ThoughtTraining
+    thought_policy: ThoughtPolicy,
+    reference_policy: ThoughtPolicy,
+    optimizer: optax.GradientTransformation,
+    tokens: Array,
+    training: ThoughtTraining,
 ) -> Callable[[RunnerState, Array], tuple[RunnerState, Metrics]]:
     """`step(state, index) -> (state, metrics)`, a pure function of both.
 
@@ -96,20 +102,30 @@ def make_thought_training_step(
 
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
         window_key, think_key = jax.random.split(jax.random.fold_in(runner_state.key, index))
-        window = sample_windows(tokens, window_key, training.batch_size, training.context_length + training.continuation_length)
-        contexts, following = jnp.split(jnp.repeat(window, training.num_generations, axis=0), [training.context_length], axis=1)
+        window = sample_windows(
+            tokens, window_key, training.batch_size, training.context_length + training.continuation_length
+        )
+        contexts, following = jnp.split(
+            jnp.repeat(window, training.num_generations, axis=0), [training.context_length], axis=1
+        )
         thought = thought_policy.think(runner_state.train_state.params, think_key, contexts)
         reference = _reference_log_probs(reference_policy, runner_state.reference, window, training)
 
         def loss(params: Params) -> tuple[Array, Metrics]:
             said = thought_policy.compute_log_probs(params, contexts, thought, following)
-            context, ahead = -jnp.mean(said.context) / (training.context_length - 1), -jnp.mean(said.continuation) / training.continuation_length
+            context, ahead = (
+                -jnp.mean(said.context) / (training.context_length - 1),
+                -jnp.mean(said.continuation) / training.continuation_length,
+            )
             total, metrics = context + ahead, {"loss": ahead, "context_loss": context}
             gain = jax.lax.stop_gradient(said.continuation) - reference
             if jax.tree.leaves(runner_state.reference):
                 metrics |= {"gain": jnp.mean(gain)}
             if training.advantage_fn is not None:
-                policy, entropy = policy_loss(said, training.advantage_fn(gain, training.num_generations)), masked_mean(said.entropy, said.sampled_mask)
+                policy, entropy = (
+                    policy_loss(said, training.advantage_fn(gain, training.num_generations)),
+                    masked_mean(said.entropy, said.sampled_mask),
+                )
                 total += policy - training.entropy_weight * entropy
                 length = jnp.mean(thought.length.astype(jnp.float32)) - 1  # without its end
                 metrics |= {"policy_loss": policy, "entropy": entropy, "thought_tokens": length}
@@ -117,15 +133,22 @@ def make_thought_training_step(
 
         gradients, metrics = jax.grad(loss, has_aux=True)(runner_state.train_state.params)
         metrics |= {"gradient_norm": optax.tree.norm(gradients)}
-        return runner_state._replace(train_state=apply_gradients(runner_state.train_state, optimizer, gradients)), metrics
+        return runner_state._replace(
+            train_state=apply_gradients(runner_state.train_state, optimizer, gradients)
+        ), metrics
 
     return step
 
 
-def _reference_log_probs(reference_policy: ThoughtPolicy, reference_params: Any, windows: Array, training: ThoughtTraining) -> Array:
+def _reference_log_probs(
+    reference_policy: ThoughtPolicy, reference_params: Any, windows: Array, training: ThoughtTraining
+) -> Array:
     """[B G] how likely what follows is to the reference, in nats; 0 where there is none."""
     if not jax.tree.leaves(reference_params):
         return jnp.zeros(training.batch_size * training.num_generations)
     contexts, following = jnp.split(windows, [training.context_length], axis=1)
     nothing = reference_policy.think(reference_params, jax.random.key(0), contexts)
-    return jnp.repeat(reference_policy.compute_log_probs(reference_params, contexts, nothing, following).continuation, training.num_generations)
+    return jnp.repeat(
+        reference_policy.compute_log_probs(reference_params, contexts, nothing, following).continuation,
+        training.num_generations,
+    )

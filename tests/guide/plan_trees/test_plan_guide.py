@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from thinking.guide.hippocampus import recall
-from thinking.guide.outlines.codecs import token_codec
-from thinking.guide.outlines.outliner import plan_guide
+from thinking.guide.plan_trees.codecs import token_codec
+from thinking.guide.plan_trees.plan_guide import plan_guide
 from thinking.kernels import Box, Context, Discrete, Hypothesis, Kernel, Spaces, Transition, table
 from thinking.text.embedders import normalize
 

@@ -16,7 +16,14 @@ from flax import nnx
 
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.pure import make_pure
-from thinking.reasoning.thoughts.steps import GradientEstimator, Kind, Network, answer_at_once, marginalize_over_ends, take_steps
+from thinking.reasoning.thoughts.steps import (
+    GradientEstimator,
+    Kind,
+    Network,
+    answer_at_once,
+    marginalize_over_ends,
+    take_steps,
+)
 from thinking.types import Array, Params
 
 
@@ -108,7 +115,9 @@ def thinking_model(
 
     def build(key: Array) -> Network:
         own_head, rngs = num_thought_tokens is not None, nnx.Rngs(key)
-        return Network(num_symbols, num_answers, count, block, num_layers, own_head, thought_width, end_thought, split, rngs)
+        return Network(
+            num_symbols, num_answers, count, block, num_layers, own_head, thought_width, end_thought, split, rngs
+        )
 
     init, network = make_pure(build)
 
