@@ -26,9 +26,9 @@ def apply_in_batches(function: Callable[..., Any], arrays: Any, batch_size: int)
 
     Args:
         function: `function(arrays) -> PyTree` of arrays [B, ...]. A row does not depend on those that a batch is filled
-            up with, see `full_batches`.
+            up with, see `batch_indices`.
         arrays: a PyTree of arrays [R, ...], R at least 1.
-        batch: B, rows of a call.
+        batch_size: B, rows of a call.
 
     Returns:
         A PyTree of NumPy arrays [R, ...].

@@ -32,7 +32,7 @@ class Environment(Protocol):
     """A task to act in: constants and pure functions. An episode that ends is followed by a new one at once.
 
     Attributes:
-        limit: steps after which an episode is truncated.
+        max_episode_steps: steps after which an episode is truncated.
     """
 
     max_episode_steps: int

@@ -36,9 +36,9 @@ def show_progress(stage: str, start_step: int, num_steps: int, progress_metric: 
 
     Args:
         stage: its name.
-        done: steps done before.
-        steps: steps in all.
-        watch: the figure's name.
+        start_step: steps done before.
+        num_steps: steps in all.
+        progress_metric: the figure's name.
 
     Yields:
         A function of (steps done, figure).
@@ -91,6 +91,6 @@ def _lines(stage: str, start_step: int, num_steps: int, progress_metric: str) ->
 
 
 def _rate(start_step: int) -> Callable[[int], float]:
-    """Steps a second since now, for a stage that starts at step `done`."""
+    """Steps a second since now, for a stage that starts at step `start_step`."""
     start = time.monotonic()
     return lambda now: (now - start_step) / max(time.monotonic() - start, 1e-9)

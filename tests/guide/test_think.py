@@ -34,7 +34,7 @@ def oracle():
 
 
 def answer(table, lived, target, passes_on_itself):
-    """What a layer says that remembers `lived`; above the lowest, a sub-goal where one is already is none."""
+    """What a layer says that remembers `path_score`; above the lowest, a sub-goal where one is already is none."""
     value = int(table[lived[-2] if len(lived) > 1 else MISSING, lived[-1], target])
     return target if passes_on_itself and value == lived[-1] else value
 

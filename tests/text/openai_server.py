@@ -20,7 +20,7 @@ class Stub:
         url: for `base_url`.
         asked: (path, JSON body, Authorization header) of every request, in the order of their coming.
         script: what is done with the next requests, one each; afterwards they are answered as they should be. Each is a
-            name that `_answer` knows, or (status, body as JSON or bytes, headers).
+            name that `_extract_answer` knows, or (status, body as JSON or bytes, headers).
         says: answers a prompt.
         most: how many requests were under way at once.
         slow: seconds that every answer takes.

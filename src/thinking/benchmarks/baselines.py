@@ -120,7 +120,7 @@ def _best_seconds(function: Callable[[], None], repeats: int) -> float:
 
 
 def _make_torch_twin(params: Any, num_heads: int) -> Any:
-    """A module of PyTorch with the weights of a decoder as `example_decoder` builds it."""
+    """A module of PyTorch with the weights of a decoder as `make_example_decoder` builds it."""
     import torch
     from torch import nn
     from torch.nn import functional

@@ -72,7 +72,7 @@ def measure_collection_speed(env: ControlEnv, name: str, actor: Actor, *, num_en
     """Environment steps per second while experience is collected.
 
     Args:
-        world: where.
+        env: where.
         name: of the actor, for the row.
         actor: who acts.
         num_envs: E.

@@ -59,7 +59,7 @@ def run_killed(command: Sequence[str], max_seconds: float, num_kills: int, seed:
 
     Args:
         command: the same command continues where it was killed.
-        longest: seconds of the longest life; how long each lasts is drawn evenly from 0 to this.
+        max_seconds: seconds of the longest life; how long each lasts is drawn evenly from 0 to this.
         num_kills: at most so many; then it may run to its end.
         seed: of the draws.
 

@@ -22,8 +22,8 @@ class AliasedGraph(NamedTuple):
     """The world, on the device.
 
     Attributes:
-        shows: [N] int32, the observation at each node.
-        leads: [N, O] int32, where each action leads from each node; the node itself where it is refused.
+        node_observations: [N] int32, the observation at each node.
+        next_nodes: [N, O] int32, where each action leads from each node; the node itself where it is refused.
         goals: [G] int32, the nodes whose observation is unique.
     """
 
@@ -38,7 +38,7 @@ class AliasedGraph(NamedTuple):
 
 
 def make_aliased_graph(num_shared: int, num_goals: int, edge_probability: float, seed: int) -> AliasedGraph:
-    """A random directed graph of `2 * shared + goals` nodes: two for each shared observation, one for each goal.
+    """A random directed graph of `2 * num_shared + goals` nodes: two for each shared observation, one for each goal.
 
     Raises:
         ValueError: if there is no goal.
@@ -62,11 +62,11 @@ def sample_aliased_walks(
     """Observations of random walks from random nodes; consumes the key.
 
     Args:
-        world: to walk in.
+        graph: to walk in.
         key: typed PRNG key.
-        walks: W.
-        states: T.
-        refused: how often an action is named among all observations, and so mostly refused; else it is one that leads
+        num_walks: W.
+        num_states: T.
+        random_fraction: how often an action is named among all observations, and so mostly refused; else it is one that leads
             on.
 
     Returns:

@@ -34,11 +34,11 @@ class ControlEnv:
 
     Attributes:
         name: as Gymnasium knows it.
-        observation: the space of what is seen, a box.
-        action: the space of what can be done.
-        limit: steps after which an episode is truncated.
-        rewards: the least and the greatest reward of a step.
-        stretch: lowest and highest continuous action, two tuples [A]; empty where actions are discrete.
+        observation_space: the space of what is seen, a box.
+        action_space: the space of what can be done.
+        max_episode_steps: steps after which an episode is truncated.
+        reward_range: the least and the greatest reward of a step.
+        action_bounds: lowest and highest continuous action, two tuples [A]; empty where actions are discrete.
     """
 
     name: str
@@ -70,7 +70,7 @@ def make_env(name: str, max_episode_steps: int | None = None) -> ControlEnv:
 
     Args:
         name: as Gymnasium knows it.
-        limit: steps after which an episode is truncated; Gymnasium's own by default.
+        max_episode_steps: steps after which an episode is truncated; Gymnasium's own by default.
 
     Raises:
         ValueError: if it is not one that both libraries know.

@@ -21,8 +21,8 @@ class NodePairs(NamedTuple):
     Attributes:
         start: [P] int32.
         goal: [P] int32.
-        optimum: [P] int32, hops of a shortest path.
-        unreachable: how many ordered pairs have no path.
+        optimal_hops: [P] int32, hops of a shortest path.
+        num_unreachable: how many ordered pairs have no path.
         seconds: that networkx took to find all shortest paths.
     """
 
@@ -51,8 +51,8 @@ def is_valid_plan(graph: Graph, states: Array, num_hops: Array, reached_goal: Ar
     Args:
         graph: the graph.
         states: [B, H + 1] int32 nodes, the start first.
-        hops: [B] int32, how many of the H hops were made.
-        arrived: [B] bool, whether the plan claims to end at its goal.
+        num_hops: [B] int32, how many of the H hops were made.
+        reached_goal: [B] bool, whether the plan claims to end at its goal.
 
     Returns:
         [B] bool.

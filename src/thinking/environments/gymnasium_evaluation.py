@@ -26,9 +26,9 @@ class Recording(NamedTuple):
 
     Attributes:
         observations: [T, O] before each step.
-        gained: [T] the return before each step.
-        notes: [T, ...] what the player noted at each step.
-        total: the episode's return.
+        return_so_far: [T] the return before each step.
+        extras: [T, ...] what the player noted at each step.
+        total_return: the episode's return.
     """
 
     observations: np.ndarray
@@ -64,11 +64,11 @@ def evaluate_in_gymnasium(
     """Let S agents play E episodes each, all agents from the same beginnings.
 
     Args:
-        world: the task; Gymnasium's own is played, with its own limit of steps.
-        play: how all of them act; compiled here.
-        mind: what `play` carries along, as it is at the beginning.
-        agents: S.
-        count: E.
+        env: the task; Gymnasium's own is played, with its own limit of steps.
+        play_fn: how all of them act; compiled here.
+        carry: what `play_fn` carries along, as it is at the beginning.
+        num_seeds: S.
+        num_episodes: E.
 
     Returns:
         Returns [S, E], and the first agent's first episode.

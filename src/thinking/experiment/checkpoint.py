@@ -36,7 +36,7 @@ MIN_SECONDS_BETWEEN_SAVES = 5.0  # at least
 
 @dataclasses.dataclass(frozen=True)
 class RestoredCheckpoint:
-    """What a checkpoint holds: the `state` after `step` steps, and the `figures` saved beside it."""
+    """What a checkpoint holds: the `state` after `step` steps, and the `compute_metrics` saved beside it."""
 
     step: int
     state: Any
@@ -55,13 +55,13 @@ def restore(folder: Path, template: Any) -> RestoredCheckpoint | None:
 
     Args:
         folder: where the checkpoints are.
-        like: a PyTree of JAX arrays that gives structure, types and placement on devices.
+        template: a PyTree of JAX arrays that gives structure, types and placement on devices.
 
     Returns:
         The newest sound checkpoint, or None where none was ever written.
 
     Raises:
-        RunError: the weights do not fit `like`, or all checkpoints are damaged.
+        RunError: the weights do not fit `template`, or all checkpoints are damaged.
     """
     _hush_late_answers()
     damaged: list[tuple[int, str]] = []
@@ -225,7 +225,7 @@ def _load(path: Path, metadata: dict[str, Any], template: Any) -> Any:
 
 
 def _place_like(array: np.ndarray, template: jax.Array) -> jax.Array:
-    """Put an array on the devices of `like`; raw words become typed keys again."""
+    """Put an array on the devices of `template`; raw words become typed keys again."""
     if is_key(template):
         key = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(template))
         return jax.device_put(key, template.sharding)

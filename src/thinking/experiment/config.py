@@ -60,7 +60,7 @@ def group(default: Any, help: str, *, affects_weights: bool = True) -> Any:
     """Declare a group of a config: a frozen dataclass, whose fields become flags as `--model.width`.
 
     A group may hold groups. It may define `validate(self)` for what concerns several of its fields, as if it stood
-    alone: it raises `UserError` or `ValueError`, or what `invalid` makes, and writes its flags without a prefix, as
+    alone: it raises `UserError` or `ValueError`, or what `field_error` makes, and writes its flags without a prefix, as
     `--heads`. Whoever reads the message sees them whole, as `--model.heads`.
 
     Args:
@@ -77,7 +77,7 @@ class RunConfig:
     """Flags that every task has.
 
     A subclass adds fields and groups. It may define `validate(self)` for what concerns several of them; as in a group,
-    that raises `UserError` or `ValueError`, or what `invalid` makes.
+    that raises `UserError` or `ValueError`, or what `field_error` makes.
     """
 
     seed: int = option(0, "seed of everything random", minimum=0, maximum=MAX_SEED)
@@ -121,12 +121,12 @@ class _FieldError(UserError):
 def field_error(name: str, allowed: str, *, suggestion: Any = None) -> UserError:
     """Make the error that a `validate` raises for a field that does not fit others.
 
-    As in `raise invalid("width", f"a multiple of twice --heads, {2 * self.heads}", take=64)`.
+    As in `raise invalid("width", f"a multiple of twice --heads, {2 * self.heads}", suggestion=64)`.
 
     Args:
         name: the field, or the way to it, as `optimizer.learning_rate`.
         allowed: what is allowed; fields of the same group stand in it as `--heads`.
-        take: a value that is allowed, for the mend.
+        suggestion: a value that is allowed, for the mend.
 
     Returns:
         The error. Its line names the whole flag and its value once `check` has seen it.
@@ -139,9 +139,9 @@ def check_seeds(seed: int, num_seeds: int, *, flag: str = "--seeds", max_num_see
 
     Args:
         seed: the first, `--seed`.
-        seeds: how many.
+        num_seeds: how many.
         flag: the flag that says how many.
-        most: how many are allowed.
+        max_num_seeds: how many are allowed.
 
     Raises:
         UserError: too many or too few, or the last of them would be greater than a seed may be.

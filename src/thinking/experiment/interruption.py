@@ -54,7 +54,7 @@ def catch_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def hold_signals() -> Iterator[None]:
-    """Within, the first signal raises nothing; whoever holds asks `requested` between two pieces of work."""
+    """Within, the first signal raises nothing; whoever holds asks `requested_signal` between two pieces of work."""
     global _is_holding
     _is_holding = True
     try:

@@ -19,13 +19,13 @@ SAMPLES_FILE = "samples.jsonl"
 
 
 def append(folder: Path, stage: str, step: int, metrics: Mapping[str, Any], name: str = METRICS_FILE) -> None:
-    """Add a line: the means of `figures` over the steps since the stage's line before, up to `step`.
+    """Add a line: the means of `metrics` over the steps since the stage's line before, up to `step`.
 
     Args:
         folder: of the run.
         stage: which stage it is of.
         step: after which it is told.
-        figures: what is told, as JSON knows it.
+        metrics: what is told, as JSON knows it.
         name: of the file. Lines of `samples.jsonl` tell of the step alone.
 
     Raises:

@@ -37,7 +37,7 @@ def make_figure(num_panels: int = 1, title: str = "") -> tuple[Figure, list]:
     """Make a figure in the project's style.
 
     Args:
-        panels: number of panels, at most three in a row.
+        num_panels: number of panels, at most three in a row.
         title: above all panels.
 
     Returns:
@@ -105,7 +105,7 @@ def plot_learning_curves(
 
     Args:
         run: the run.
-        metrics_names: the metrics to draw; a stage without one has no line in its panel.
+        metric_names: the metrics to draw; a stage without one has no line in its panel.
         path: where to; `plots/learning_curves.png` without it.
         title: above all panels.
 

@@ -23,7 +23,7 @@ def write_results(run: folder.Run, rows: Sequence[Mapping[str, Any]], state: Any
         run: the run.
         rows: one flat mapping for each thing compared, units in the names. Numbers that are not finite become null.
         state: the final state, a PyTree; its digest is written as `state_digest`.
-        **figures: the run's own figures, written beside `rows`.
+        **metrics: the run's own figures, written beside `rows`.
     """
     plain = [{name: _to_plain(value) for name, value in row.items()} for row in rows]
     record = {

@@ -61,10 +61,10 @@ def train(
         init: makes the first state, a PyTree of arrays and numbers; all that training needs is in it.
         step: `(state, step) -> (state, metrics)`, pure; `step` is an int32 scalar that counts from 0, from which
             (and a seed) the batch is made; metrics are scalars. Structure, shapes and types of the state stay.
-        steps: number of steps in all.
-        chunk: number of steps between two looks at metrics and signals; one compiled program runs them all.
-        watch: the metric that the progress shows.
-        tell: what is written to `samples.jsonl` of the sample of each chunk's last step, a PyTree of arrays.
+        num_steps: number of steps in all.
+        chunk_size: number of steps between two looks at metrics and signals; one compiled program runs them all.
+        progress_metric: the metric that the progress shows.
+        log_samples: what is written to `samples.jsonl` of the sample of each chunk's last step, a PyTree of arrays.
 
     Returns:
         The state after the last step, and times.
@@ -242,7 +242,7 @@ def _chunk_lengths(done: int, num_steps: int, chunk_size: int) -> set[int]:
 
 
 def _chunk_length(done: int, num_steps: int, chunk_size: int) -> int:
-    """Steps up to the next multiple of `chunk`, or to the end."""
+    """Steps up to the next multiple of `chunk_size`, or to the end."""
     return min(chunk_size - done % chunk_size, num_steps - done)
 
 

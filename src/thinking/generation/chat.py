@@ -30,7 +30,7 @@ def chat(
     """Answer lines until there are no more. A signal other than Ctrl-C goes on to the caller.
 
     Args:
-        read: understands a line; it raises ValueError for one that it does not, and its message is the reply.
+        parse: understands a line; it raises ValueError for one that it does not, and its message is the reply.
         answer: texts of the reply, printed as they come; what it raises is no refusal, but a failure.
         greeting: is said at a terminal alone.
         lines: what is asked; the standard input by default.
@@ -69,7 +69,7 @@ def _read_terminal(console: Console) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _until_interrupted(console: Console) -> Iterator[None]:
-    """Ends what is within at Ctrl-C, whether Python tells of it or `interruption.catching`."""
+    """Ends what is within at Ctrl-C, whether Python tells of it or `interruption.catch_signals`."""
     try:
         yield
     except KeyboardInterrupt:

@@ -31,9 +31,9 @@ class Completions(NamedTuple):
     """What was written.
 
     Attributes:
-        tokens: [B, N] int32, the stop token included; 0 beyond `length`.
+        tokens: [B, N] int32, the stop token included; 0 beyond `length_reward`.
         length: [B] int32, tokens written.
-        log_prob: [B, N] float32, of each token under the model itself, whatever it was drawn from; 0 beyond `length`.
+        log_prob: [B, N] float32, of each token under the model itself, whatever it was drawn from; 0 beyond `length_reward`.
         value: [B, N] float32, by the value head, of the state in which each token was written.
         stopped: [B] bool, whether a stop token ended it, and not the limit.
     """
@@ -51,10 +51,10 @@ class GenerationState(NamedTuple):
     Attributes:
         cache: of the model.
         logits: [B, V] of the next token.
-        worth: [B] by the value head, of this state.
-        where: [B, K], of the newest token.
-        held: [B, V] bool, words in prompt and text; [B, 0] where nobody asks.
-        written: up to now.
+        value: [B] by the value head, of this state.
+        coordinates: [B, K], of the newest token.
+        token_mask: [B, V] bool, words in prompt and text; [B, 0] where nobody asks.
+        completions: up to now.
         step: [] int32, tokens written by the longest row.
         key: of all draws; never changes.
     """
@@ -73,11 +73,11 @@ class Generator(NamedTuple):
     """Generation as pure functions; all jit.
 
     Attributes:
-        begin: `begin(params, key, prompts [B, P], lengths [B], room) -> Writing`, with a cache for `room` new tokens;
-            keeps the key. Prompts begin at the left, what follows the first `length` of a row is never read; each has
+        prefill: `begin(params, key, prompts [B, P], lengths [B], room) -> Writing`, with a cache for `room` new tokens;
+            keeps the key. Prompts begin at the left, what follows the first `length_reward` of a row is never read; each has
             at least 1 token.
-        widen: `widen(writing, capacity) -> Writing`, with a cache for rows of so many tokens, their prompts included.
-        write: `write(params, writing, until) -> Writing`, until every row has stopped or has `until` new tokens, for
+        grow_cache: `widen(writing, capacity) -> Writing`, with a cache for rows of so many tokens, their prompts included.
+        generate_until: `write(params, writing, until) -> Writing`, until every row has stopped or has `until` new tokens, for
             which the cache must have room.
     """
 
@@ -103,9 +103,9 @@ def make_generator(
         max_new_tokens: N.
         sampling: how tokens are drawn.
         stop_tokens: a row that writes one of these has ended.
-        forced: [N] or [B, N] int32, tokens to be written whatever the model says; -1 leaves the model free.
+        forced_tokens: [N] or [B, N] int32, tokens to be written whatever the model says; -1 leaves the model free.
         locate: where tokens are, for location positions that do not simply count.
-        coordinates: K of `locate`.
+        num_coordinates: K of `locate`.
 
     Raises:
         ValueError: for a budget below 1 or beyond the context, and stop or forced tokens outside the vocabulary; by
@@ -209,10 +209,10 @@ def generate(
         prompts: [B, P] int32, each beginning at the left.
         lengths: [B] int32, from 1, how many tokens of each row are its prompt; all by default.
         max_new_tokens: N.
-        **options: of `generator`.
+        **options: of `make_generator`.
 
     Raises:
-        ValueError: as `generator` does.
+        ValueError: as `make_generator` does.
     """
     made = make_generator(model, max_new_tokens=max_new_tokens, **options)
     lengths = jnp.full(len(prompts), prompts.shape[1], jnp.int32) if lengths is None else lengths
@@ -232,17 +232,17 @@ def make_streamer(
 
     Args:
         model: a decoder.
-        prompt_tokens: P, of the longest prompt. All are read at this width, so that everything is compiled once.
+        max_prompt_tokens: P, of the longest prompt. All are read at this width, so that everything is compiled once.
         max_new_tokens: N.
-        every: so many tokens at a time.
-        **options: of `generator`.
+        chunk_size: so many tokens at a time.
+        **options: of `make_generator`.
 
     Returns:
         `stream(params, key, prompt)`, which yields the tokens that are new since the last time, together those that
         `generate` writes. It consumes the key.
 
     Raises:
-        ValueError: as `generator` does, and for `every` below 1; by `stream`, for a prompt that is empty, too long, or
+        ValueError: as `make_generator` does, and for `chunk_size` below 1; by `stream`, for a prompt that is empty, too long, or
             holds what is no word.
     """
     if chunk_size < 1:

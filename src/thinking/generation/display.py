@@ -55,8 +55,8 @@ def color_numbered_thoughts(
         prompt: what was thought about.
         thoughts: their numbers, from 0.
         answer: what was said behind them.
-        sign: between thoughts and answer.
-        right: whether the answer is right.
+        separator: between thoughts and answer.
+        is_correct: whether the answer is right.
     """
     text = Text.assemble((prompt, PROMPT), (" | ", MARK))
     for thought in thoughts:
@@ -70,8 +70,8 @@ def show_growing_text(
     """What is new in a text each time that tokens come.
 
     Args:
-        pieces: tokens, some at a time, as `streamer` yields them.
-        text_of: the text of tokens. All up to now are asked for each time, as what a token means may hang on those
+        token_chunks: tokens, some at a time, as `make_streamer` yields them.
+        to_text: the text of tokens. All up to now are asked for each time, as what a token means may hang on those
             before it, and a word or a character may take several.
     """
     tokens, shown = [], ""

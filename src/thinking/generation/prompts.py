@@ -35,8 +35,8 @@ def read_prompts(
         prompts: [B, P] int32, each beginning at the left.
         lengths: [B] int32, from 1, how many tokens of each row are its prompt.
         capacity: of the cache.
-        new: tokens that are to follow, for which the context must have room.
-        where: [B, P, K], where tokens are, for location positions that do not simply count.
+        max_new_tokens: tokens that are to follow, for which the context must have room.
+        coordinates: [B, P, K], where tokens are, for location positions that do not simply count.
 
     Returns:
         The cache after the prompts, and logits [B, V] and value [B] of each one's last token.
@@ -75,7 +75,7 @@ def read_prompts(
 
 
 def check_tokens(name: str, tokens: Sequence[int] | Array, minimum: int, vocab_size: int) -> None:
-    """Raises ValueError unless each is a word, from `least`; what is traced cannot be looked at."""
+    """Raises ValueError unless each is a word, from `minimum`; what is traced cannot be looked at."""
     if isinstance(tokens, jax.core.Tracer):
         return
     given = np.asarray(tokens).reshape(-1)

@@ -59,7 +59,7 @@ def process_logits(sampling: Sampling, logits: Array, token_mask: Array) -> Arra
     Args:
         sampling: what is done; temperature 0 leaves the likeliest word alone.
         logits: [B, V].
-        held: [B, V] bool, words that the row already holds.
+        token_mask: [B, V] bool, words that the row already holds.
     """
     if sampling.needs_token_mask:
         penalty = sampling.repetition_penalty

@@ -31,7 +31,7 @@ class Abstraction(NamedTuple):
 
 
 def skip_step(step_size: int) -> Abstraction:
-    """Every `step`-th state is a pivot.
+    """Every `compute_step_size`-th state is a pivot.
 
     Raises:
         ValueError: if step is below 1.
@@ -148,7 +148,7 @@ def pivot_levels(abstraction: Abstraction, state: State, items: Array, valid: Ar
         state: of the abstraction.
         items: [T, ...] the path's states.
         valid: [T] bool, a prefix.
-        levels: how many levels above the states themselves.
+        num_levels: how many levels above the states themselves.
 
     Returns:
         [levels + 1, T] bool; row 0 is `valid`, in which every state is a pivot. Start and end are pivots on all levels.

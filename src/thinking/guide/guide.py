@@ -42,7 +42,7 @@ class Guide(NamedTuple):
     Attributes:
         init: `init(key) -> GuideState`; consumes the key.
         observe: `observe(state, paths: Path) -> (state, metrics)`, learns from paths; metrics are `NAME/LAYER`.
-        remember: `remember(rows) -> Memory`, an empty memory for `react`; to be reset when the goal changes.
+        init_memory: `remember(rows) -> Memory`, an empty memory for `react`; to be reset when the goal changes.
         react: `react(state, memory, goal [B, ...]) -> Reaction`, one action from what was just observed.
         think: `think(state, start [B, ...], goal [B, ...], max_hops=..., apply=...) -> Plan`, a plan without looking.
     """
@@ -73,7 +73,7 @@ def guide(
         scoring: how good lessons are, of `thinking.guide.scoring`.
         horizon: the longest distance taught, in steps; None for whole paths.
         tagging: how memories are tagged; the kernels' input space must be the tagged one. With tags, a state that was
-            met before teaches second thoughts (see `second_thoughts`).
+            met before teaches second thoughts (see `mask_repeats`).
         memory: how many items the memory holds; a context's length by default, without tags.
 
     Raises:

@@ -54,7 +54,7 @@ class Pairs(NamedTuple):
     Attributes:
         t: [R] int, where on the path a state stands.
         j: [R] int, where its goal stands; the path's end, for lessons of values.
-        of_values: whether the goal is the value of t, and not the state j.
+        is_value_target: whether the goal is the value of t, and not the state j.
     """
 
     t: Array
@@ -89,7 +89,7 @@ def make_examples(
         levels: [L, T] bool, the pivots of each level.
         layer: which layer, 0 is the lowest.
         context_length: C.
-        pairs: of `pairs_of`.
+        pairs: of `select_pairs`.
 
     Returns:
         A transition of R rows of score 1; mask 0 where a pair is not on the path, not for this layer, or says nothing
@@ -127,7 +127,7 @@ def make_queries(
 def _make_contexts(items: Array, pivots: Array, t: Array, max_lengths: Array, context_length: int) -> Context:
     """What the layer recalls at t: on a pivot the pivots before, as in thinking; else the states, as in reacting.
 
-    No context is longer than `longest` [R]. A leg of a plan begins with the present alone, so all lengths are taught.
+    No context is longer than `max_lengths` [R]. A leg of a plan begins with the present alone, so all lengths are taught.
     """
     before = last_pivot(pivots)
     on_pivot = pivots[t]

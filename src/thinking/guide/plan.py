@@ -41,10 +41,10 @@ def unroll_plan(
     """Advance until all have arrived, at most `max_hops` times; one compilation for plans of every length.
 
     Args:
-        advance: makes one hop; what it does to rows that are not alive does not count.
-        inner: what `advance` carries along.
+        hop_fn: makes one hop; what it does to rows that are not alive does not count.
+        init_carry: what `hop_fn` carries along.
         start: [B, ...].
-        at_goal: `at_goal(state) -> [B] bool`.
+        is_at_goal: `at_goal(state) -> [B] bool`.
         max_hops: H.
 
     Raises:

@@ -56,7 +56,7 @@ def pursue(
         goal: [B, ...] as the guide knows it.
         observe: `observe(world) -> what the guide sees of it`.
         step: `step(world, value) -> world`, how the world moves.
-        at_goal: `at_goal(world) -> [B] bool`.
+        is_at_goal: `at_goal(world) -> [B] bool`.
         max_hops: how often the guide may act.
 
     Returns:

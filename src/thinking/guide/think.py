@@ -27,7 +27,7 @@ class ThinkState(NamedTuple):
     Attributes:
         memories: of each layer, what it lived since its target was set.
         targets: of each layer, what it pursues, [B, ...]; the top's is the goal.
-        set: [B] bool, whether the targets were set at all.
+        has_targets: [B] bool, whether the targets were set at all.
     """
 
     memories: tuple[Memory, ...]
@@ -49,10 +49,10 @@ def think(
     """Plan for a whole batch of (start, goal) pairs.
 
     Args:
-        ask: asks a layer.
+        infer_layer: asks a layer.
         state: of the guide.
-        layers: L.
-        remember: `remember(rows) -> Memory`, empty.
+        num_layers: L.
+        init_memory: `remember(rows) -> Memory`, empty.
         start: [B, ...] states.
         goal: [B, ...] states.
         max_hops: bound on the steps of the lowest layer.

@@ -33,8 +33,8 @@ def linear(
         target: space of the targets.
         optimizer: an optax transformation.
         context_length: C.
-        cells: M, memory cells.
-        slots: S, hypotheses per question.
+        num_cells: M, memory cells.
+        num_slots: S, hypotheses per question.
         learning: access and asymmetry.
 
     Raises:

@@ -40,7 +40,7 @@ class Learning(NamedTuple):
     Attributes:
         access: "value" trains the slot whose value is most similar to the row's; "score" trains the slot
             `round(score * (S - 1))`.
-        patience: weight of a row whose score falls short of its slot's score, against 1 for one that surpasses it
+        shortfall_weight: weight of a row whose score falls short of its slot's score, against 1 for one that surpasses it
             (the asymmetry of expectile regression, Newey & Powell 1987). 0 would never forget, 1 would average.
         score_weight: weight of the score's loss against the value's.
         penalty: weight with which every untouched slot's score is drawn to 0. Where a slot is touched by a share f of

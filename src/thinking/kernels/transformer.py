@@ -44,9 +44,9 @@ def transformer(
         context_length: C.
         window: how many items each item sees, itself included; all of the context by default.
         width: D, dimensions of a token.
-        heads: H, a divisor of the width.
-        blocks: transformer blocks.
-        slots: S, hypotheses per question.
+        num_heads: H, a divisor of the width.
+        num_blocks: transformer blocks.
+        num_slots: S, hypotheses per question.
         dropout: share of activations dropped in `fit`, from 0 to below 1.
         position: a plug-in of `thinking.networks.positions`.
         learning: access and asymmetry.

@@ -20,8 +20,8 @@ class CurriculumState(NamedTuple):
     Attributes:
         success: [L] float32, the sum of measured success, fading; over `weight` it is the estimate.
         weight: [L] float32 in [0, 1], how much of the memory is filled.
-        attempts: [L] float32, all that were ever measured.
-        opened: [L] bool, which levels may be drawn; the first always, none closes again.
+        num_attempts: [L] float32, all that were ever measured.
+        unlocked: [L] bool, which levels may be drawn; the first always, none closes again.
     """
 
     success: Array
@@ -35,9 +35,9 @@ class Curriculum(NamedTuple):
 
     Attributes:
         init: `init() -> Progress`, with the first level open.
-        observe: `observe(progress, level [N] int32, success [N], mask [N]) -> Progress`: success is in [0, 1], the mean
+        update: `observe(progress, level [N] int32, success [N], mask [N]) -> Progress`: success is in [0, 1], the mean
             of as many attempts as the mask says; those of mask 0 change nothing.
-        draw: `draw(progress, key, count) -> [count] int32`, open levels; consumes the key.
+        sample: `draw(progress, key, count) -> [count] int32`, open levels; consumes the key.
     """
 
     init: Callable[[], CurriculumState]
@@ -56,14 +56,14 @@ def curriculum(
     """A ladder of levels.
 
     The level above an open one opens once the success estimate of that one reaches the threshold. Levels are drawn
-    in proportion to `review` and what is still to be learned, `1 - success`.
+    in proportion to `review_weight` and what is still to be learned, `1 - success`.
 
     Args:
-        levels: L.
+        num_levels: L.
         threshold: in (0, 1].
-        memory: attempts after which what was measured counts less by a factor of e.
-        least: attempts before an estimate opens anything.
-        review: weight of a level that is mastered, more than 0; one with no success yet has 1 more.
+        decay_attempts: attempts after which what was measured counts less by a factor of e.
+        min_attempts: attempts before an estimate opens anything.
+        review_weight: weight of a level that is mastered, more than 0; one with no success yet has 1 more.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -128,9 +128,9 @@ class IndexSampler(NamedTuple):
 
     Attributes:
         init: `init() -> progress`, a PyTree.
-        draw: `draw(progress, key, step, count) -> (rows [count] int32, level [count] int32)`; the key never changes.
-        observe: as a curriculum's.
-        opened: `opened(progress) -> [] float32`, how many levels may be drawn.
+        sample: `draw(progress, key, step, count) -> (rows [count] int32, level [count] int32)`; the key never changes.
+        update: as a curriculum's.
+        num_unlocked: `opened(progress) -> [] float32`, how many levels may be drawn.
     """
 
     init: Callable[[], Any]
@@ -160,9 +160,9 @@ def prioritized_sampler(num_rows: int, *, ema_decay: float = 0.5, review_weight:
     begins at 0, so what was never drawn comes before what was solved.
 
     Args:
-        rows: how many there are.
-        memory: share of the old estimate that is kept each time that a row is drawn, 0 to below 1.
-        review: weight of a row that is mastered, more than 0.
+        num_rows: how many there are.
+        ema_decay: share of the old estimate that is kept each time that a row is drawn, 0 to below 1.
+        review_weight: weight of a row that is mastered, more than 0.
 
     Raises:
         ValueError: if an argument is out of range; by `draw`, if more rows are asked for than there are.
@@ -193,7 +193,7 @@ def level_sampler(level_curriculum: Curriculum, starts: Sequence[int]) -> IndexS
     """Rows of the levels that a curriculum draws.
 
     Args:
-        made: of L levels.
+        level_curriculum: of L levels.
         starts: [L + 1], the first row of each level, and how many rows there are; none is empty.
 
     Raises:

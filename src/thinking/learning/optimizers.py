@@ -24,9 +24,9 @@ def adamw(
     biases have one axis, and are left alone.
 
     Args:
-        rate: the learning rate, or a schedule of it.
+        learning_rate: the learning rate, or a schedule of it.
         weight_decay: the share of a matrix that a step at rate 1 would take away.
-        clip: the largest norm of all gradients together; a larger one is scaled down to it.
+        max_gradient_norm: the largest norm of all gradients together; a larger one is scaled down to it.
         b1: decay of the gradients' mean.
         b2: decay of the squared gradients' mean.
 
@@ -51,10 +51,10 @@ def warmup_cosine(peak: float, num_steps: int, warmup_steps: int, final_fraction
     """Linearly from 0 up to the peak, then down along half a cosine (Loshchilov & Hutter 2017).
 
     Args:
-        peak: the highest rate, at step `warmup`.
-        steps: of the whole training; from there on the rate is the lowest.
-        warmup: steps up to the peak.
-        final: the lowest rate, as a share of the peak.
+        peak: the highest rate, at step `warmup_steps`.
+        num_steps: of the whole training; from there on the rate is the lowest.
+        warmup_steps: steps up to the peak.
+        final_fraction: the lowest rate, as a share of the peak.
 
     Raises:
         ValueError: if a number is out of range.
@@ -77,10 +77,10 @@ def warmup_stable_decay(peak: float, num_steps: int, warmup_steps: int, decay_st
     Up to the decay nothing depends on the number of steps, so a training can be made longer from there.
 
     Args:
-        peak: the highest rate, from step `warmup` to step `steps - decay`.
-        steps: of the whole training; from there on the rate is 0.
-        warmup: steps up to the peak.
-        decay: steps down to 0, at the end.
+        peak: the highest rate, from step `warmup_steps` to step `steps - decay`.
+        num_steps: of the whole training; from there on the rate is 0.
+        warmup_steps: steps up to the peak.
+        decay_steps: steps down to 0, at the end.
 
     Raises:
         ValueError: if a number is out of range.

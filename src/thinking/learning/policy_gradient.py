@@ -1,6 +1,6 @@
 """Policy gradients: REINFORCE, PPO and GRPO as pure update functions, for anything that acts; imitation beside them.
 
-Nothing here knows what an action is. The rows of an `Experience` are steps of a control task or whole sequences of
+Nothing here knows what an action is. The rows of an `PolicyBatch` are steps of a control task or whole sequences of
 tokens; all that is asked for is a function which judges actions under parameters.
 
 Axes: N rows, each with any number of further axes `...` (none for steps, the tokens of a sequence for texts).
@@ -29,9 +29,9 @@ class PolicyBatch(NamedTuple):
         action: [N, ...] what it did.
         log_prob: [N, ...] how likely that was to it, in nats.
         advantage: [N, ...] how much better than expected that was.
-        target: [N, ...] what the value should be.
+        value_target: [N, ...] what the value should be.
         mask: [N, ...] float32 >= 0, the weight of each action; what has none changes nothing.
-        reference: [N, ...] how likely the action is to a policy that should not be left far behind, in nats; None
+        reference_log_prob: [N, ...] how likely the action is to a policy that should not be left far behind, in nats; None
             where nobody asks.
     """
 
@@ -71,9 +71,9 @@ def reinforce(
     """REINFORCE (Williams 1992): one step along `advantage * grad log_prob`.
 
     Args:
-        judge: the policy.
+        evaluate_actions: the policy.
         optimizer: an optax transformation; chain `optax.clip_by_global_norm` in front of it to clip.
-        baseline: whether the policy's own value, trained beside it, is taken off the returns, and the rest is
+        use_baseline: whether the policy's own value, trained beside it, is taken off the returns, and the rest is
             normalised; without it `experience.target`, the return, is what counts.
         value_weight: weight of the value's loss.
         entropy_weight: weight of the entropy bonus.
@@ -114,10 +114,10 @@ def ppo(
     Advantages are normalised in each minibatch.
 
     Args:
-        judge: the policy.
+        evaluate_actions: the policy.
         optimizer: an optax transformation; chain `optax.clip_by_global_norm` in front of it to clip.
-        epochs: passes over the experience.
-        minibatches: parts of each pass; must divide the rows.
+        num_epochs: passes over the experience.
+        num_minibatches: parts of each pass; must divide the rows.
         clip: how far the ratio of new to old probabilities may stray from 1 and still pay.
         value_weight: weight of the value's loss.
         entropy_weight: weight of the entropy bonus.
@@ -154,10 +154,10 @@ def grpo(
     policy that acted.
 
     Args:
-        judge: the policy.
+        evaluate_actions: the policy.
         optimizer: an optax transformation; chain `optax.clip_by_global_norm` in front of it to clip.
-        epochs: passes over the experience.
-        minibatches: parts of each pass; must divide the rows.
+        num_epochs: passes over the experience.
+        num_minibatches: parts of each pass; must divide the rows.
         clip: how far the ratio of new to old probabilities may stray from 1 and still pay.
         kl_weight: weight of the divergence from the reference policy; more than 0 asks for `experience.reference`.
         value_weight: weight of a value's loss. Nothing here reads the value, but a search may.
@@ -194,10 +194,10 @@ def imitation(
     """Makes actions likelier by their advantage, 1 or 0: the learning half of expert iteration (Anthony et al. 2017).
 
     Args:
-        judge: the policy.
+        evaluate_actions: the policy.
         optimizer: an optax transformation.
-        epochs: passes over the experience.
-        minibatches: parts of each pass; must divide the rows.
+        num_epochs: passes over the experience.
+        num_minibatches: parts of each pass; must divide the rows.
         value_weight: weight of a value's loss, of all actions, for a search to read.
     """
 

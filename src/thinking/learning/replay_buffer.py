@@ -51,8 +51,8 @@ class Retention(NamedTuple):
     """What a store keeps.
 
     Attributes:
-        best: the episodes of the highest return always stay, so many.
-        bands: the range of what episodes are worth is cut into so many bands of equal width; each has the same share
+        num_best: the episodes of the highest return always stay, so many.
+        num_bins: the range of what episodes are worth is cut into so many bands of equal width; each has the same share
             of the other places, for the lowest in it. So low returns stay teachable too, to the lowest of all.
         by_return: whether the best stay; else the newest do, whatever they were worth, and there are no bands.
     """

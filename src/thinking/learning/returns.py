@@ -38,9 +38,9 @@ def generalized_advantages(
         values: [T, E] of the states before the steps.
         next_values: [T, E] of the states that the steps reached, before a new episode began.
         terminated: [T, E] bool, nothing follows.
-        ended: [T, E] bool, terminated or truncated: what follows belongs to another episode.
+        done: [T, E] bool, terminated or truncated: what follows belongs to another episode.
         discount: of rewards.
-        decay: lambda, from 0 (one step of life) to 1 (all of it).
+        gae_lambda: lambda, from 0 (one step of life) to 1 (all of it).
     """
     surprises = rewards + discount * jnp.where(terminated, 0.0, next_values) - values
 
@@ -55,7 +55,7 @@ def generalized_advantages(
 def state_values(rewards: Array, valid: Array, terminated: Array, discount: float, terminal_reward: float) -> Array:
     """[E, T] discounted averages of the rewards to come, `(1 - g) sum_k g ** k r_k`, in the range of the rewards.
 
-    After a termination every reward is `afterwards`. After a truncation the average of what was lived stands for
+    After a termination every reward is `terminal_reward`. After a truncation the average of what was lived stands for
     what was not. Beyond the end it is 0.
 
     Args:
@@ -63,7 +63,7 @@ def state_values(rewards: Array, valid: Array, terminated: Array, discount: floa
         valid: [E, T] bool, which steps were made, a prefix.
         terminated: [E] bool.
         discount: g, in (0, 1).
-        afterwards: the reward of every step after a termination.
+        terminal_reward: the reward of every step after a termination.
     """
     forever = 1 / (1 - discount)
     end = jnp.where(terminated, forever * terminal_reward, 0.0), jnp.where(terminated, forever, 0.0)
@@ -84,7 +84,7 @@ def group_advantages(rewards: Array, group_size: int) -> Array:
 
     Args:
         rewards: [B], group by group.
-        group: how many belong together; must divide B.
+        group_size: how many belong together; must divide B.
 
     Raises:
         ValueError: if it does not.

@@ -30,9 +30,9 @@ class VectorEnvState(NamedTuple):
     Attributes:
         state: of each world [E, ...].
         observation: [E, O].
-        gained: [E] float32, returns of the episodes under way.
-        recent: [RECENT] float32, returns of the episodes that finished last; NaN-free, meaningful up to `finished`.
-        finished: [] int32, how many episodes have ended.
+        return_so_far: [E] float32, returns of the episodes under way.
+        recent_returns: [RECENT] float32, returns of the episodes that finished last; NaN-free, meaningful up to `num_finished`.
+        num_finished: [] int32, how many episodes have ended.
     """
 
     state: Any
@@ -51,8 +51,8 @@ class Trajectory(NamedTuple):
         reward: float32.
         terminated: bool.
         truncated: bool.
-        reached: what was seen after it, before a new episode began.
-        notes: what `act` noted.
+        final_observation: what was seen after it, before a new episode began.
+        extras: what `act` noted.
     """
 
     observation: Array
@@ -99,14 +99,14 @@ def mean_recent_return(env_state: VectorEnvState) -> Array:
 
 
 def collect_episodes(env: Environment, policy: PolicyFn, carry: Carry, key: Array, num_episodes: int) -> Episodes:
-    """One whole episode in each of `count` new worlds, which rest when it is over.
+    """One whole episode in each of `num_episodes` new worlds, which rest when it is over.
 
     Args:
         env: the task.
-        pursue: how to act.
-        mind: what `pursue` carries along, as it is at the beginning.
+        policy: how to act.
+        carry: what `policy` carries along, as it is at the beginning.
         key: consumed.
-        count: E.
+        num_episodes: E.
     """
     key, reset_key = jax.random.split(key)
     state, observation = jax.vmap(lambda key: env.reset(key))(jax.random.split(reset_key, num_episodes))
@@ -143,7 +143,7 @@ def _step_envs(env: Environment, act: ActFn, key: Array, state: Any, observation
 
 
 def _update_recent(env_state: VectorEnvState, returns: Array, done: Array) -> tuple[Array, Array]:
-    """The ring of the last returns, and the count, after `done` [T, E] episodes of return `totals` [T, E] ended."""
+    """The ring of the last returns, and the count, after `done` [T, E] episodes of return `returns` [T, E] ended."""
     done, returns = done.reshape(-1), returns.reshape(-1)
     number = jnp.cumsum(done) - 1
     total = jnp.sum(done, dtype=jnp.int32)

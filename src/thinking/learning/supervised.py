@@ -78,13 +78,13 @@ def make_supervised_update(
 ) -> UpdateFn:
     """One step of the optimizer along the gradient of the mean loss.
 
-    Metrics are those of `means`, and `gradient_norm`, before any clipping. A batch without weight has a gradient of
+    Metrics are those of `mean_metrics`, and `gradient_norm`, before any clipping. A batch without weight has a gradient of
     0; to the optimizer it is a step like others.
 
     Args:
         loss: what is learned, in sums.
         optimizer: an optax transformation.
-        accumulate: parts of a batch that are gone through one after the other, to save memory; must divide the rows.
+        accumulation_steps: parts of a batch that are gone through one after the other, to save memory; must divide the rows.
             But for rounding, and for what the loss draws by its key, the step is that of the whole batch.
 
     Raises:

@@ -35,9 +35,9 @@ class Policy(NamedTuple):
     Attributes:
         init: `init(key) -> params`; consumes the key.
         act: `act(params, key, observation [B, O]) -> (action, log_prob [B])`, drawn; consumes the key.
-        best: `best(params, observation) -> action`, the likeliest.
+        act_greedily: `best(params, observation) -> action`, the likeliest.
         value: `value(params, observation) -> [B]`.
-        judge: `judge(params, observation, action) -> Judgement`.
+        evaluate_actions: `judge(params, observation, action) -> Judgement`.
     """
 
     init: Callable[[Array], Params]
@@ -54,9 +54,9 @@ def perceptron_policy(observation_dim: int, action_space: Space, hidden_widths: 
     of its own.
 
     Args:
-        observation: O.
-        action: what can be done.
-        widths: of the hidden layers.
+        observation_dim: O.
+        action_space: what can be done.
+        hidden_widths: of the hidden layers.
     """
     discrete = isinstance(action_space, Discrete)
 

@@ -29,8 +29,8 @@ class BlockConfig:
 
     Attributes:
         width: D.
-        heads: H, a divisor of the width.
-        key_heads: G, a divisor of the heads: so many heads of keys and values are shared by all (Ainslie et al. 2023);
+        num_heads: H, a divisor of the width.
+        num_kv_heads: G, a divisor of the heads: so many heads of keys and values are shared by all (Ainslie et al. 2023);
             as many as heads by default.
         feed_forward: F, by default 4 D, or where gated 8 D / 3, which has as many weights, up to a
             multiple of 64, which matrix units like.
@@ -115,7 +115,7 @@ _product.defvjp(_product_forward, _product_backward)
 def dense(
     in_features: int, out_features: int, config: BlockConfig, rngs: nnx.Rngs, *, bias: bool = False
 ) -> nnx.Linear:
-    """A linear map from `narrow` to `wide` dimensions."""
+    """A linear map from `in_features` to `out_features` dimensions."""
     return nnx.Linear(
         in_features,
         out_features,
@@ -131,7 +131,7 @@ class PositionalEncoding(nnx.Module):
     """Tells tokens where they stand, before the first block."""
 
     def __init__(self, config: BlockConfig, max_length: int, rngs: nnx.Rngs) -> None:
-        """For rows of up to `length` tokens.
+        """For rows of up to `max_length` tokens.
 
         Raises:
             ValueError: if fewer positions are learned.

@@ -53,7 +53,7 @@ class Cache(NamedTuple):
 
     Attributes:
         layers: of each layer.
-        when: [B, S] int32, which token of the row stands in each slot, -1 for none.
+        positions: [B, S] int32, which token of the row stands in each slot, -1 for none.
         length: [B] int32, tokens read up to now.
     """
 
@@ -71,9 +71,9 @@ def init_cache(
         pattern: what queries see.
         rows: B.
         capacity: tokens that a row may come to; fewer slots are taken where the pattern allows.
-        layers: of the decoder.
-        heads: G.
-        size: E.
+        num_layers: of the decoder.
+        num_kv_heads: G.
+        head_dim: E.
         dtype: of keys and values.
     """
     bounds = memory_bounds(pattern)
@@ -107,8 +107,8 @@ class Continuation(NamedTuple):
     """How a decoder goes on from a cache.
 
     Attributes:
-        when: [B, N] int32, which token of its row each new one is, -1 for none.
-        attends: of each layer, how new tokens attend to what it remembers and to each other; hands on the new layer.
+        positions: [B, N] int32, which token of its row each new one is, -1 for none.
+        attend_fns: of each layer, how new tokens attend to what it remembers and to each other; hands on the new layer.
         finish: `finish(layers) -> Cache`, the cache after the new tokens.
     """
 
@@ -125,9 +125,9 @@ def continue_cache(
     Args:
         pattern: what queries see.
         cache: of B rows.
-        count: N, new tokens of each row.
-        real: [B] int32, how many of them count, or None if all do.
-        trunk: what comes before the cache, and is only read. Its rows may be fewer: each is then the trunk of so many
+        num_new_tokens: N, new tokens of each row.
+        num_valid: [B] int32, how many of them count, or None if all do.
+        prefix_cache: what comes before the cache, and is only read. Its rows may be fewer: each is then the trunk of so many
             rows, side by side.
     """
     number = _next_positions(cache, num_new_tokens, num_valid)
@@ -151,7 +151,7 @@ def continue_cache(
 
 
 def _next_positions(cache: Cache, num_new_tokens: int, num_valid: Array | None) -> Array:
-    """[B, N] int32 numbers of the next `count` tokens of each row; -1 for those beyond the first `real` [B]."""
+    """[B, N] int32 numbers of the next `num_new_tokens` tokens of each row; -1 for those beyond the first `num_valid` [B]."""
     step = jnp.arange(num_new_tokens, dtype=jnp.int32)[None]
     number = cache.length[:, None] + step
     return number if num_valid is None else jnp.where(step < num_valid[:, None], number, -1)
@@ -219,7 +219,7 @@ def _write(
 
 
 def _mask(pattern: Pattern, content: TopK | None, layer: LayerCache, positions: Array, key_positions: Array) -> Array:
-    """[B, 1 or G, N, S] bool, which of the tokens `other` [B, S] each new one sees."""
+    """[B, 1 or G, N, S] bool, which of the tokens `key_positions` [B, S] each new one sees."""
     query, key = positions[:, None, :, None], key_positions[:, None, None, :]
     found = jnp.zeros((), bool)
     for part in pattern_parts(pattern):

@@ -43,13 +43,13 @@ class Decoder(NamedTuple):
             [B, T] int32 keeps packed texts apart (0 is padding; `Global` and `TopK` go by the row's places, not the
             text's); `where` [B, T, K] is what location positions read, by default each token's number; a key, which is
             consumed, makes it drop.
-        begin: `begin(rows, capacity=None) -> Cache`, of rows up to `capacity` tokens, the context length by default.
+        init_cache: `begin(rows, capacity=None) -> Cache`, of rows up to `capacity` tokens, the context length by default.
         extend: `extend(params, cache, inputs [B, N], *, num_valid=None, coordinates=None, prefix_cache=None) -> (DecoderOutput, Cache)` goes
             on from a cache. Of each row the first `real` [B] inputs count, all by default; what is read of the others
             means nothing. `trunk` is a cache that comes before and is only read, so that many short branches can
             share it: each of its rows is the trunk of B / rows branches, side by side. The caller keeps rows within
             the capacity; what is beyond is not remembered.
-        vocabulary: V.
+        vocab_size: V.
         context_length: tokens that a row may have.
         width: D.
         pattern: what tokens attend to.
@@ -80,14 +80,14 @@ def decoder(
     """A decoder-only transformer.
 
     Args:
-        vocabulary: V, tokens are 0 to V - 1.
+        vocab_size: V, tokens are 0 to V - 1.
         context_length: tokens that a row may have.
         block: the shape of its blocks.
-        layers: how many blocks.
+        num_layers: how many blocks.
         pattern: what tokens attend to, causally.
-        tied: whether the words' embeddings also say the logits (Press & Wolf 2017).
+        tie_embeddings: whether the words' embeddings also say the logits (Press & Wolf 2017).
         value_head: whether it says what each token's state is worth.
-        rematerialise: whether the backward pass computes each block again instead of remembering it.
+        remat: whether the backward pass computes each block again instead of remembering it.
 
     Raises:
         ValueError: if a size is below 1, or learned positions are too few.

@@ -16,7 +16,7 @@ class Perceptron(nnx.Module):
     """Linear layers with tanh between them, begun orthogonal, as Andrychowicz et al. (2021) recommend."""
 
     def __init__(self, widths: Sequence[int], output_gain: float, rngs: nnx.Rngs) -> None:
-        """Layers of the given widths, input and output included; `last_scale` is the gain of the last layer."""
+        """Layers of the given widths, input and output included; `output_gain` is the gain of the last layer."""
         gains = [2**0.5] * (len(widths) - 2) + [output_gain]
         self.layers = nnx.List(
             [

@@ -18,7 +18,7 @@ class Position(NamedTuple):
     Attributes:
         add: `add(tokens [B, C, D], when [B, C], where [B, C, K]) -> [B, C, D]`, before the first block.
         rotate: `rotate(heads [B, C, H, D], when [B, C]) -> [B, C, H, D]`, on queries and keys in every block.
-        learned: how many places have a learned vector, which the network holds and adds before the first block.
+        num_learned: how many places have a learned vector, which the network holds and adds before the first block.
     """
 
     add: Callable[[Array, Array, Array], Array]
@@ -58,7 +58,7 @@ def learned(num_positions: int) -> Position:
     """A vector of its own for each of so many places, learned with the network (Gehring et al. 2017).
 
     Args:
-        places: how many; a token beyond them is refused or clipped by whoever holds the vectors.
+        num_positions: how many; a token beyond them is refused or clipped by whoever holds the vectors.
 
     Raises:
         ValueError: if there is none.

@@ -25,9 +25,9 @@ def encode(
     """Vectors [R, S, D] of length 1 of the sentences of rows.
 
     Args:
-        params: `words` [V, D], `places` [P, D], `norm`, and `layers`, whose leaves have the layers in front.
-        words: [R, T] int32 tokens.
-        places: [R, T] int32, where each stands in its sentence.
+        params: `tokens` [V, D], `positions` [P, D], `norm`, and `layers`, whose leaves have the layers in front.
+        tokens: [R, T] int32 tokens.
+        positions: [R, T] int32, where each stands in its sentence.
         segments: [R, T] int32, the number of its sentence in the row, from 1; 0 in padding.
         num_heads: H.
         epsilon: of the layer norms.

@@ -33,7 +33,7 @@ def fit_codebook(vectors: np.ndarray, num_clusters: int, seed: int) -> Codebook:
 
     Args:
         vectors: [N, D], each of length 1, as embedders make them.
-        count: K.
+        num_clusters: K.
         seed: of the draw of the vectors that clusters start from.
 
     Raises:

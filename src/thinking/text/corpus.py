@@ -31,7 +31,7 @@ class Corpus(NamedTuple):
     Attributes:
         train: [N] int32.
         held_out: [N] int32, of text that comes after all of `train`.
-        sizes: [V] int32, bytes of each token; tokens of two vocabularies compare by bits per byte alone.
+        token_bytes: [V] int32, bytes of each token; tokens of two vocabularies compare by bits per byte alone.
         decode: tokens to their text; half a character becomes a replacement mark.
     """
 
@@ -47,8 +47,8 @@ def load_corpus(source: str, max_characters: int, bpe_vocab_size: int | None) ->
 
     Args:
         source: `python`, the path of a UTF-8 file, or `hf:NAME[:COLUMN]`.
-        characters: what is beyond so many is left out.
-        bpe: tokens of a byte-level BPE (Sennrich et al. 2016) that learns from the training part; None: bytes.
+        max_characters: what is beyond so many is left out.
+        bpe_vocab_size: tokens of a byte-level BPE (Sennrich et al. 2016) that learns from the training part; None: bytes.
 
     Raises:
         ValueError: if there is no such text, or not enough of it to part.

@@ -42,7 +42,7 @@ class CraftingTree:
     Attributes:
         items: by name, ingredients before what is made of them.
         synonyms: other verbs for a verb.
-        uses: for a tool the verbs of what it does itself; other works at its place are done while it is at hand.
+        tool_verbs: for a tool the verbs of what it does itself; other works at its place are done while it is at hand.
     """
 
     items: Mapping[str, Item]
@@ -75,7 +75,7 @@ class CraftedTexts:
     Attributes:
         texts: of all three splits: "train", several for each goal; "held_out", of goals that no training text has, not
             on the way to another either; "compound", of two goals that were each taught, one after the other.
-        step_of: for each wording the step that it words, by that step's plainest wording.
+        canonical_steps: for each wording the step that it words, by that step's plainest wording.
     """
 
     texts: tuple[Text, ...]
@@ -88,11 +88,11 @@ def make_texts(
     """Texts for all goals of a tree.
 
     Args:
-        known: the tree.
+        tree: the tree.
         seed: of the goals that are held out, the wording, and the pairs of goals.
-        wordings: in how many ways a step may be worded.
-        texts: how many texts each goal of training has, each worded by chance.
-        held_out: share of all items that is held out, of those that nothing else is made of.
+        num_wordings: in how many ways a step may be worded.
+        num_texts: how many texts each goal of training has, each worded by chance.
+        held_out_fraction: share of all items that is held out, of those that nothing else is made of.
 
     Raises:
         ValueError: if a number is out of range, or so many items cannot be held out.

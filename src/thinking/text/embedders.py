@@ -34,7 +34,7 @@ def make_embedder(name: str, dims: int, embed_fn: EmbedFn) -> Embedder:
     Args:
         name: of the embedder.
         dims: D.
-        embed: `embed(texts) -> [N, D]` for at least one text; no vector is zero.
+        embed_fn: `embed(texts) -> [N, D]` for at least one text; no vector is zero.
 
     Raises:
         ValueError: when it embeds, for texts that are refused, or vectors that are not [N, D] or not finite and
@@ -119,7 +119,7 @@ def minilm_embedder(folder: Path | None = None, report_progress: Callable[[int, 
     Args:
         folder: with config.json, tokenizer.json and model.safetensors; by default the weights are looked for among
             installed packages, and then fetched.
-        progress: told after each part of the texts how many are done, of how many.
+        report_progress: told after each part of the texts how many are done, of how many.
 
     Raises:
         UserError: if there are no weights, or not of a BERT.

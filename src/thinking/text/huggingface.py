@@ -19,7 +19,7 @@ class CausalModel(NamedTuple):
     Attributes:
         model: of `transformers`, in evaluation.
         tokenizer: of `transformers`.
-        ends: tokens that end an answer.
+        end_tokens: tokens that end an answer.
     """
 
     model: Any
@@ -90,7 +90,7 @@ def generate_steered(
     top_k: int = 8,
     max_new_tokens: int = 128,
 ) -> str:
-    """What a causal model answers when its next-token scores are shifted toward the embedding of a plan; see `steer`.
+    """What a causal model answers when its next-token scores are shifted toward the embedding of a plan; see `steer_tokens`.
 
     The whole text goes through the model for every token, so this is for short texts and small models.
 
@@ -100,8 +100,8 @@ def generate_steered(
         target: [D] the plan's embedding.
         prompt: what the model is told.
         strength: nats that a cosine of 1 adds.
-        top: candidates for each token.
-        most: tokens at most.
+        top_k: candidates for each token.
+        max_new_tokens: tokens at most.
     """
     import torch
 
@@ -142,19 +142,19 @@ def steer_tokens(
 ) -> list[int]:
     """Tokens written greedily by scores shifted toward a target: weighted decoding (Ghazvininejad et al. 2017).
 
-    Of the `top` likeliest tokens the one is taken that is best by log-probability plus `strength` times the cosine of
+    Of the `top_k` likeliest tokens the one is taken that is best by log-probability plus `strength` times the cosine of
     target and embedding of all that is then written. Of equal ones the likelier is taken. With strength 0 this is
     greedy decoding. A text that is still blank, or ends, is as near to the target as what was written before it.
 
     Args:
         next_scores: of the tokens written so far, the model's logits [V] for the next.
         decode: the text of tokens.
-        embed: texts -> [N, D] of length 1.
+        embed_fn: texts -> [N, D] of length 1.
         target: [D], of any length but 0.
         strength: nats that a cosine of 1 adds.
-        top: candidates for each token.
-        most: tokens at most.
-        ends: tokens that end the text, and are not part of it.
+        top_k: candidates for each token.
+        max_new_tokens: tokens at most.
+        end_tokens: tokens that end the text, and are not part of it.
 
     Raises:
         ValueError: without candidates, or for a target of length 0.

@@ -19,7 +19,7 @@ def open_matching_embedder(data: PreparedData, folder: Path | None, answers_fold
     Args:
         data: as prepared.
         folder: of the embedder's weights, where they are not those that are installed.
-        answers: the folder where a server's answers are kept.
+        answers_folder: the folder where a server's answers are kept.
 
     Raises:
         ValueError: if what is to be had here is another one.

@@ -52,10 +52,10 @@ class SentenceEncoder(NamedTuple):
         dims: D.
         params: `words` [V, D], `places` [P, D], norms, and `layers`, whose leaves have the layers in front.
         tokenize: texts to a list of token ids each, cut to what the model may read.
-        limit: the tokens of the longest text.
-        heads: H.
+        max_tokens: the tokens of the longest text.
+        num_heads: H.
         epsilon: of the layer norms.
-        first: whether a sentence's vector is that of its first token; the mean of all, if not.
+        use_cls_token: whether a sentence's vector is that of its first token; the mean of all, if not.
     """
 
     name: str
@@ -221,7 +221,7 @@ def embed_texts(
     Args:
         encoder: as loaded.
         texts: N of them.
-        progress: told after each part of the texts how many are done, of how many.
+        report_progress: told after each part of the texts how many are done, of how many.
     """
     vectors = np.zeros((len(texts), encoder.dims), np.float32)
     done = 0
@@ -245,7 +245,7 @@ def _row_lengths(max_tokens: int) -> list[int]:
 
 
 def _embed_packed(encoder: SentenceEncoder, sentences: list[list[int]], length: int) -> np.ndarray:
-    """Vectors [N, D] of sentences that rows of `length` tokens can hold."""
+    """Vectors [N, D] of sentences that rows of `length_reward` tokens can hold."""
     counts = np.array([len(sentence) for sentence in sentences])
     length = next((few for few in SHORT_ROW_TOKENS if counts.sum() <= few), length)
     ends = np.cumsum(counts)

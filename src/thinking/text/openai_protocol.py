@@ -65,7 +65,7 @@ def openai_embedder(server: Server, model: str, *, dims: int | None = None) -> E
         dims: D, if the server shall shorten its vectors to that; None: its own, found by embedding one word.
 
     Raises:
-        UserError: no answer can be had; `embed` raises it too.
+        UserError: no answer can be had; `embed_texts` raises it too.
     """
     settings = {} if dims is None else {"dimensions": dims}
 

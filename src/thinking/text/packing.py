@@ -33,7 +33,7 @@ class PackedRows(NamedTuple):
 def pack(
     sequences: Sequence[Sequence[int]], length: int, weights: Sequence[Sequence[float]] | None = None
 ) -> PackedRows:
-    """Pack sequences into rows of `length` tokens, on the host.
+    """Pack sequences into rows of `length_reward` tokens, on the host.
 
     First fit decreasing (Johnson 1973): the longest first, each into the first row that has room. That takes at most
     11 / 9 of the fewest possible rows, and one more (Yue 1991). Equal sequences give equal rows.
@@ -101,8 +101,8 @@ def batch_rows(key: Array, step: Array | int, num_rows: int, batch_size: int) ->
     Args:
         key: of all epochs.
         step: [] int32, counted from 0.
-        rows: how many there are.
-        batch: how many of them make a step.
+        num_rows: how many there are.
+        batch_size: how many of them make a step.
 
     Raises:
         ValueError: if a batch is empty, or more than there are rows, or there are too many to count in 32 bits.

@@ -13,7 +13,7 @@ class SubGoal(NamedTuple):
 
     Attributes:
         heading: in words, where the text has any.
-        inner: the level below, nodes alone or steps alone; never empty.
+        children: the level below, nodes alone or steps alone; never empty.
     """
 
     heading: str | None
@@ -29,8 +29,8 @@ def build_plan_tree(text: Text, num_layers: int, max_group_size: int = 4) -> Tex
 
     Args:
         text: a goal and the way there.
-        layers: levels of the outline.
-        group: the longest run; those of one list differ by at most 1 in length.
+        num_layers: levels of the outline.
+        max_group_size: the longest run; those of one list differ by at most 1 in length.
 
     Raises:
         ValueError: for less than one layer or one neighbour.

@@ -29,9 +29,9 @@ class PlanNode(NamedTuple):
 
     Attributes:
         level: 0 for a step; a sub-goal is above those that serve it.
-        near: the nearest known sentence; of a sub-goal the heading of the nearest known section.
+        nearest_text: the nearest known sentence; of a sub-goal the heading of the nearest known section.
         cosine: between the node's vector and that of what is nearest.
-        vector: row of the vectors that are saved with the plans.
+        vector_index: row of the vectors that are saved with the plans.
     """
 
     level: int
@@ -48,8 +48,8 @@ class Plan(NamedTuple):
         split: "train", "held_out" or "compound", or "asked" for a goal that a person gave.
         mode: "think", or "react" where the guide was shown what was really done.
         nodes: in preorder: a node belongs to the last one before it of a higher level.
-        ended: whether the guide said itself that the goal is reached, and was not cut off.
-        given: how many of the first steps were given to it as done.
+        done: whether the guide said itself that the goal is reached, and was not cut off.
+        num_given: how many of the first steps were given to it as done.
         reference: steps of a text for this goal; empty if there is none.
         scores: figures of this plan by name.
     """

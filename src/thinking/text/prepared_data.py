@@ -35,7 +35,7 @@ class PreparedData(NamedTuple):
     Attributes:
         texts: of all splits.
         steps: W distinct sentences, in the order in which texts first have them; then those that are only meant.
-        means: [W] int32, for each step the number of the one whose wording it is, the plainest; its own where no other
+        canonical_index: [W] int32, for each step the number of the one whose wording it is, the plainest; its own where no other
             is known.
         goals: G distinct ones, in the order of the texts.
         step_vectors: [W, D] float32, each of length 1.
@@ -76,10 +76,10 @@ def prepare_texts(
 
     Args:
         texts: of all splits, at least one.
-        step_of: for a wording the step that it words; one that is not in it means itself.
+        canonical_steps: for a wording the step that it words; one that is not in it means itself.
         embedder: of steps and goals alike.
         manifest: where the texts come from.
-        advance: told now and then how many of the W + G sentences are embedded.
+        report_progress: told now and then how many of the W + G sentences are embedded.
     """
     steps, goals = list_distinct_steps(texts, canonical_steps), list_distinct_goals(texts)
     number = {step: index for index, step in enumerate(steps)}
@@ -96,7 +96,7 @@ def prepare_texts(
 def summarize_splits(prepared: PreparedData) -> list[dict[str, Any]]:
     """A row for each split that has texts: how much there is of it, and how much of that training has as well.
 
-    Of the steps that count, those `known` stand in training word for word; those `taught`, in any wording.
+    Of the steps that count, those `make_match_index` stand in training word for word; those `taught`, in any wording.
     """
     number = {step: index for index, step in enumerate(prepared.steps)}
     trained = {number[step] for text in prepared.texts if text.split == "train" for step in iter_steps(text.steps)}

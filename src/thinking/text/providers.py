@@ -26,20 +26,20 @@ def generate_texts(
     num_parallel: int = 1,
     report_progress: Callable[[int, float], None] = lambda done, skipped: None,
 ) -> Iterator[Text]:
-    """A text for each goal, in their order, as a model writes it and `steps.split` cuts it.
+    """A text for each goal, in their order, as a model writes it and `steps.split_steps` cuts it.
 
     A goal that gave fewer than two steps is left out, and a warning at the end says how many those are.
 
     Args:
-        ask: the model, such as that of `openai_text` or `huggingface.ask_by`.
+        answer_fn: the model, such as that of `make_openai_answer_fn` or `huggingface.make_answer_fn`.
         goals: in words.
         prompt: what the model is told, with `{goal}` where the goal goes.
-        parallel: how many goals are asked about at once: 4 for a server, 1 for a model of this process.
-        advance: told after each goal how many are done and how many of them were left out.
+        num_parallel: how many goals are asked about at once: 4 for a server, 1 for a model of this process.
+        report_progress: told after each goal how many are done and how many of them were left out.
 
     Raises:
         ValueError: the prompt has no `{goal}`.
-        UserError: no goal gave two steps, or `ask` failed.
+        UserError: no goal gave two steps, or `answer_fn` failed.
     """
     if "{goal}" not in prompt:
         raise ValueError(f"prompt {prompt[:60]!r}: it has no {{goal}}; put {{goal}} where the goal goes")

@@ -27,7 +27,7 @@ def get(folder: Path, request: Mapping[str, Any], is_answer: Callable[[Any], boo
     Args:
         folder: where answers are kept; it need not exist.
         request: what was asked, as JSON knows it.
-        fits: whether something can be an answer to it.
+        is_answer: whether something can be an answer to it.
     """
     path = answer_path(folder, request)
     try:
@@ -49,7 +49,7 @@ def put(folder: Path, request: Mapping[str, Any], answer: Any, redact: Callable[
         folder: created if need be.
         request: what was asked, as JSON knows it.
         answer: anything but None, as JSON knows it, and without secrets.
-        hide: takes secrets out of the request, where it is written.
+        redact: takes secrets out of the request, where it is written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = answer_path(folder, request)

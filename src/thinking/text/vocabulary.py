@@ -99,7 +99,7 @@ def token_kinds(tokens: Array, lengths: Array, prompt_lengths: Array) -> Array:
     Args:
         tokens: [B, T] int32.
         lengths: [B] int32, tokens of each row.
-        prompts: [B] int32, how many of them are its prompt; 0 where there is none, as in completions.
+        prompt_lengths: [B] int32, how many of them are its prompt; 0 where there is none, as in completions.
     """
     _check_rows("kinds", tokens, lengths)
     place = jnp.arange(tokens.shape[1])[None]

@@ -176,7 +176,7 @@ ROWS = 2000
 
 @pytest.fixture(scope="module")
 def drawn():
-    """`drawn(noises)` are lessons of a few texts for layers all of which say the same, and the texts."""
+    """`random_tags(noises)` are lessons of a few texts for layers all of which say the same, and the texts."""
     texts = [(((0, 1), (2,)), ((3, 1),)), (((4, 0),),)]
     guide = plan_guide(layers=[saying(SAID, level) for level in range(3)], codecs=[AS_THEY_ARE] * 4)
     taught = jax.tree.map(jnp.asarray, taught_by(texts))

@@ -75,7 +75,7 @@ def plain(made):
 
 
 def answer(state, lived, targets, size):
-    """What a layer says that remembers `lived`: a code, one of so many or a vector (0), and whether it is the mark.
+    """What a layer says that remembers `path_score`: a code, one of so many or a vector (0), and whether it is the mark.
 
     It pursues the first of the targets; a vector with those of the layers above behind it.
     """

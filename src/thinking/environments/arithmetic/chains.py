@@ -45,8 +45,8 @@ class VerifiedStep(NamedTuple):
 
     Attributes:
         text: what it says, without its check.
-        right: whether the worked chain says the same at this place.
-        taken_back: whether the chain itself withdraws it; what follows stands at the same place.
+        is_correct: whether the worked chain says the same at this place.
+        is_withdrawn: whether the chain itself withdraws it; what follows stands at the same place.
     """
 
     text: str
@@ -82,7 +82,7 @@ def verify_chain(problem: Problem, text: str, style: str = WORKED, reverse_digit
         problem: what was asked.
         text: what was written, marks and all; its first thought is judged, to the end if it is never closed.
         style: of the worked chain it is held against.
-        least_first: how numbers are written.
+        reverse_digits: how numbers are written.
     """
     worked = chain(problem, style, reverse_digits)
     thought, closed, _ = text.partition("<think>")[2].partition("</think>")
@@ -105,7 +105,7 @@ def add_self_corrections(steps: list[str], error_fraction: float, rng: np.random
 
     Args:
         steps: right ones.
-        slip: the probability of a wrong digit in what a step comes to, each time that it is made first.
+        error_fraction: the probability of a wrong digit in what a step comes to, each time that it is made first.
         rng: is advanced.
 
     Returns:

@@ -95,7 +95,7 @@ def format_question(problem: Problem, wording: int = 0, reverse_digits: bool = F
     Args:
         problem: what is asked.
         wording: an index of `WORDINGS[problem.operation]`.
-        least_first: whether numbers begin with their least significant digit.
+        reverse_digits: whether numbers begin with their least significant digit.
     """
     return WORDINGS[problem.operation][wording].format(
         *(
@@ -141,7 +141,7 @@ def subtasks(problem: Problem) -> list[Problem]:
     An expression falls into its operations, the innermost first; a modular sum into a sum and a difference, which is
     the answer unless it is negative: then the sum is. A product falls into those of its left factor with the multiples
     of powers of ten that its right one is made of, each but the first followed by a sum. Where the right one is such a
-    multiple itself, and a factor is longer than `SIMPLE`, the left one is taken apart in the same way; where both are,
+    multiple itself, and a factor is longer than `MAX_SIMPLE_DIGITS`, the left one is taken apart in the same way; where both are,
     what is left is the product of two digits, behind which come the zeros. So whatever products of products are
     asked, only short ones are ever worked out.
     """

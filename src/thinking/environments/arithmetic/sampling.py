@@ -34,9 +34,9 @@ class Level(NamedTuple):
     Attributes:
         operation: one of `WORDINGS`, or TWO_STEPS or THREE_STEPS for expressions of sums, differences, products and
             quotients.
-        digits: of the longer operand (of DIVIDE the dividend, of MODULAR the modulus), from 1; of an expression, of
+        num_digits: of the longer operand (of DIVIDE the dividend, of MODULAR the modulus), from 1; of an expression, of
             its longest number at most.
-        other: digits of the other operand, at most as many; by default from 1 to `digits`, each as likely. Modular
+        num_other_digits: digits of the other operand, at most as many; by default from 1 to `num_digits`, each as likely. Modular
             sums and expressions have none.
     """
 
@@ -51,7 +51,7 @@ def sample_problem(rng: np.random.Generator, level: Level, held_out: bool = Fals
     Args:
         rng: is advanced.
         level: what kind of problem.
-        test: whether it is held out; else neither it is, nor any problem that is shown on the way to its answer.
+        held_out: whether it is held out; else neither it is, nor any problem that is shown on the way to its answer.
         style: of the rows that will show it, one of `chains.STYLES`; a test heeds none. For SUBTASKS there are also
             the problems that long products fall into: a third of the products has a right factor of one digit and
             zeros, a third two such factors, and half of the sums are of numbers that end in zeros.

@@ -51,10 +51,10 @@ def sample_problems(
 
     Args:
         source: its name. All word problems are given, whatever the count: to learn from, products and quotients
-            `REPEATED` times.
-        count: how many to draw, unless the name tells.
+            `NUM_REPEATS` times.
+        num_problems: how many to draw, unless the name tells.
         seed: of the draw.
-        test: whether they are held out.
+        held_out: whether they are held out.
         style: of the texts to learn from, which show nothing that is held out.
     """
     named = parse_source(source)

@@ -25,9 +25,9 @@ class Automaton(NamedTuple):
     Attributes:
         name: as it is asked for.
         table: [S, X] int32, the state that a symbol leads to from each state.
-        start: the state before the first symbol.
-        states: what each state is called, S names.
-        symbols: what each symbol is called, X names.
+        initial_state: the state before the first symbol.
+        state_names: what each state is called, S names.
+        symbol_names: what each symbol is called, X names.
     """
 
     name: str
@@ -42,7 +42,7 @@ def permutation_group(name: str, num_points: int, *, even: bool = False) -> Auto
 
     Args:
         name: of the group.
-        points: that are permuted.
+        num_points: that are permuted.
         even: whether only even permutations are elements, the alternating group.
     """
     elements = [move for move in itertools.permutations(range(num_points)) if not even or is_even(move)]

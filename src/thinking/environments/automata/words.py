@@ -37,8 +37,8 @@ def sample_words(machine: Automaton, key: Array, lengths: Array, max_length: int
     Args:
         machine: that reads them.
         key: consumed.
-        lengths: [B] int32, from 1 to `longest`.
-        longest: N.
+        lengths: [B] int32, from 1 to `max_length`.
+        max_length: N.
     """
     symbols = jax.random.randint(key, (len(lengths), max_length), 0, machine.table.shape[1], jnp.int32)
     return WordBatch(symbols, lengths, run_automaton(machine, symbols))

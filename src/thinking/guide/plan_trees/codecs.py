@@ -116,7 +116,7 @@ def token_codec(centroids: np.ndarray) -> Codec:
 
 
 def concat_target_space(above: Sequence[Codec]) -> Space:
-    """Of what a layer pursues, given the codecs of all that is above it, the nearest first; see `pursued`."""
+    """Of what a layer pursues, given the codecs of all that is above it, the nearest first; see `concat_targets`."""
     spaces = [codec.space for codec in above]
     sizes = [space.dims for space in spaces if isinstance(space, Box)]
     return Box(sum(sizes)) if len(sizes) == len(spaces) else spaces[0]

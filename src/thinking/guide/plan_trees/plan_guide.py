@@ -29,8 +29,8 @@ class SubTrajectoryState(NamedTuple):
     Attributes:
         memory: codes of what was lived, with a mark in front of each leg.
         target: [B, ...] the code of what it shall lead to.
-        total: [B, D] sum of the steps of this leg.
-        count: [B] int32, how many those are.
+        step_sum: [B, D] sum of the steps of this leg.
+        num_steps: [B] int32, how many those are.
     """
 
     memory: Memory
@@ -49,8 +49,8 @@ class NextStep(NamedTuple):
     Attributes:
         step: [B, D].
         sub_goals: what the layers below the top pursue with it, the lowest first: L - 1 of [B, D].
-        opened: [B] int32, how many of these are new.
-        ended: [B] bool, whether the goal is reached, and there is no next step.
+        num_new_sub_goals: [B] int32, how many of these are new.
+        done: [B] bool, whether the goal is reached, and there is no next step.
     """
 
     step: Array
@@ -65,11 +65,11 @@ class PlanGuide(NamedTuple):
     Attributes:
         init: `init(key) -> state`, a kernel's state for each layer; consumes the key.
         fit: `fit(state, batches) -> (state, metrics)`, a batch of lessons for each layer; metrics are `NAME/LAYER`.
-        told: `told(state, layer, context, pursuit) -> (target [B, ...], known [B] bool)`: the target, as a code, that a
+        infer_subgoal: `told(state, layer, context, pursuit) -> (target [B, ...], known [B] bool)`: the target, as a code, that a
             layer above the lowest sets the one below, and whether it knows one; the pursuit is what it was set
             itself and those above were.
-        begin: `begin(state, goal [B, D]) -> Mind`.
-        advance: `advance(state, mind) -> (Thought, Mind)`: ends legs that are over, opens others, says the next step.
+        init_carry: `begin(state, goal [B, D]) -> Mind`.
+        propose_step: `advance(state, mind) -> (Thought, Mind)`: ends legs that are over, opens others, says the next step.
         observe: `observe(mind, step [B, D]) -> Mind`: a step was done.
     """
 

@@ -30,7 +30,7 @@ class SubTrajectory(NamedTuple):
         target: [D].
         values: [V, D].
         numbers: [V] int, of the values among all of their layer: those of the legs below that lead to each.
-        text: the number of the outline it is of; a layer remembers the legs of a text before it.
+        text_index: the number of the outline it is of; a layer remembers the legs of a text before it.
     """
 
     target: np.ndarray
@@ -48,8 +48,8 @@ class TrainingExamples(NamedTuple):
         window: [R, C] int32, which codes are the context; those in front of a short one are never read.
         length: [R] int32, how many of them are real.
         value: [R] int32, which code comes next.
-        leg: [R] int32, of which leg it is.
-        asked: [G, A] int32, lessons of the layer above whose answer is the target of a leg; none for the top layer.
+        sub_trajectory: [R] int32, of which leg it is.
+        upper_examples: [G, A] int32, lessons of the layer above whose answer is the target of a leg; none for the top layer.
     """
 
     codes: Array
@@ -67,10 +67,10 @@ def to_sub_trajectories(
     """The legs of each layer, the lowest first.
 
     Args:
-        outlines: N of them, each `layers` deep.
+        plan_trees: N of them, each `num_layers` deep.
         goals: [N, D].
         vectors: [W, D] of steps.
-        layers: L.
+        num_layers: L.
     """
     found: list[list[SubTrajectory]] = [[] for _ in range(num_layers)]
     counts = [0] * num_layers
@@ -106,8 +106,8 @@ def add_pairs(sub_trajectories: Sequence[SubTrajectory], num_pairs: int, seed: i
     goals differ the most. Two texts of one goal are no pair: all goals are as likely, then all texts of each.
 
     Args:
-        legs: N of them.
-        each: pairs for each leg; 0 for none.
+        sub_trajectories: N of them.
+        num_pairs: pairs for each leg; 0 for none.
         seed: of the draw.
     """
     goals, goal_of = np.unique(np.stack([leg.target for leg in sub_trajectories]), axis=0, return_inverse=True)
@@ -136,9 +136,9 @@ def make_examples(
     """Lessons of all layers, the lowest first.
 
     Args:
-        legs: of each layer, those of a text one behind the other.
+        sub_trajectories: of each layer, those of a text one behind the other.
         codecs: of each layer's values, and of the goals.
-        contexts: C of each layer.
+        context_lengths: C of each layer.
     """
     found: list[TrainingExamples] = []
     said = np.zeros(0, np.int64)
@@ -210,12 +210,12 @@ def sample_examples(
     place, so that a layer learns to serve one that errs (as DAgger does: Ross et al. 2011).
 
     Args:
-        outliner: the guide.
+        plan_guide: the guide.
         state: of the guide.
-        taught: all lessons.
+        examples: all lessons.
         key: of the draw.
-        rows: B, of each layer.
-        noises: standard deviations of what is added to targets that are vectors, of each layer.
+        batch_size: B, of each layer.
+        noise_scales: standard deviations of what is added to targets that are vectors, of each layer.
     """
 
     def context(layer: int, chosen: Array) -> Context:

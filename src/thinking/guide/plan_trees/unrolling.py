@@ -19,8 +19,8 @@ class UnrolledPlan(NamedTuple):
     Attributes:
         steps: [B, T, D] the next step as it would have it.
         sub_goals: what it pursued with it, the lowest layer first: L - 1 of [B, T, D].
-        opened: [B, T] int32, how many of these were new.
-        ended: [B, T] bool, whether it held the goal for reached instead.
+        num_new_sub_goals: [B, T] int32, how many of these were new.
+        done: [B, T] bool, whether it held the goal for reached instead.
         length: [B] int32, how many steps were made before it first said so, T if never. Nothing behind them counts.
     """
 
@@ -37,12 +37,12 @@ def think(
     """Plans for goals, after what is done already; until all goals are reached.
 
     Args:
-        outliner: the guide.
+        plan_guide: the guide.
         state: of the guide.
         goal: [B, D].
-        done: [B, S, D] steps that were made already, in front.
-        count: [B] int32, how many of these count, at most S.
-        most: T, at least S.
+        prefix: [B, S, D] steps that were made already, in front.
+        prefix_length: [B] int32, how many of these count, at most S.
+        max_steps: T, at least S.
 
     Raises:
         ValueError: if more is done than there may be steps.

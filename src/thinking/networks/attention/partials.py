@@ -20,8 +20,8 @@ class Tokens(NamedTuple):
     """Where tokens stand, and which of them belong together.
 
     Attributes:
-        place: [B or 1, ..., T] int32.
-        segment: [B or 1, ..., T] int32; tokens see each other within a segment, and what is not above 0 is padding.
+        positions: [B or 1, ..., T] int32.
+        segments: [B or 1, ..., T] int32; tokens see each other within a segment, and what is not above 0 is padding.
     """
 
     positions: Array
@@ -127,12 +127,12 @@ def finish(partial: Partial) -> Array:
 
 
 def map_in_steps(look: Callable[[Array, Array, Tokens], Partial], rows: Rows, step_size: int, chunk: int) -> Partial:
-    """Queries, `step` at a time, so that no more is held at once; gradients compute each step again.
+    """Queries, `compute_step_size` at a time, so that no more is held at once; gradients compute each step again.
 
     Args:
         look: `look(start [], q [B, G, N, R, chunk, E], tokens [B or 1, N, chunk]) -> Partial [B, G, N, R, chunk]`.
         rows: whose T is a multiple of the step.
-        step: queries at a time.
+        step_size: queries at a time.
         chunk: of which the step is a multiple.
 
     Returns:

@@ -29,11 +29,11 @@ def choose_blocks(
     Of equal blocks the earlier is taken. The choice is made in float32, and no gradient flows through it.
 
     Args:
-        judges: [B, G, Q, E] what each asks with: a block of queries, or a token.
+        block_queries: [B, G, Q, E] what each asks with: a block of queries, or a token.
         means: [B, G, N, E] the mean key of each block.
-        filled: [B or 1, N] bool, whether there is a key in the block.
-        own: [B or 1, Q] int32, the block in which each stands.
-        blocks: how many to choose at most.
+        is_filled: [B or 1, N] bool, whether there is a key in the block.
+        own_block: [B or 1, Q] int32, the block in which each stands.
+        num_blocks: how many to choose at most.
         causal: whether only earlier blocks are chosen beside the own one.
 
     Returns:
@@ -55,7 +55,7 @@ def select_block_queries(q: Array, valid: Array, block_size: int, causal: bool) 
     Args:
         q: [B, T, G, R, E], T a multiple of the block.
         valid: [B or 1, T] bool.
-        block: tokens of a block.
+        block_size: tokens of a block.
         causal: whether the block before judges; nothing judges for the first.
 
     Returns:
@@ -71,7 +71,7 @@ def compute_block_means(k: Array, valid: Array, block_size: int) -> tuple[Array,
     Args:
         k: [B, G, T, E], T a multiple of the block.
         valid: [B or 1, T] bool.
-        block: tokens of a block.
+        block_size: tokens of a block.
 
     Returns:
         [B, G, N, E] float32, and [B or 1, N] bool whether there is one.

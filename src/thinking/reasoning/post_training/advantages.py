@@ -29,7 +29,7 @@ def gae_advantages(gae_lambda: float = 1.0) -> AdvantageFn:
     """Advantages over the value head by generalized advantage estimation, the reward coming at the end: for `ppo`.
 
     Args:
-        decay: lambda, from 0 (the next value alone) to 1 (the reward alone).
+        gae_lambda: lambda, from 0 (the next value alone) to 1 (the reward alone).
     """
 
     def advantage_fn(completions: Completions, rewards: Array, **columns: Array) -> PolicyBatch:
@@ -47,7 +47,7 @@ def group_relative(num_generations: int) -> AdvantageFn:
     """Every token is worth how much better its completion did than the others of its problem: for `grpo`.
 
     Args:
-        group: G.
+        num_generations: G.
     """
 
     def advantage_fn(completions: Completions, rewards: Array, **columns: Array) -> PolicyBatch:
@@ -62,8 +62,8 @@ def best_of_group(num_generations: int, min_reward: float = 1.0) -> AdvantageFn:
     """Of the completions of a problem the best is learned, if it earned enough: for `imitation` (expert iteration).
 
     Args:
-        group: G.
-        least: what it must have earned.
+        num_generations: G.
+        min_reward: what it must have earned.
     """
 
     def advantage_fn(completions: Completions, rewards: Array, **columns: Array) -> PolicyBatch:

@@ -42,17 +42,17 @@ def make_fine_tuning_step(
     """`step(state, index) -> (state, metrics)`, a pure function of both.
 
     A text is mastered where the likeliest token is right at every place that has weight: written by itself it would
-    come out the same. That is what the syllabus is told, and the metric `exact`.
+    come out the same. That is what the syllabus is told, and the metric `compute_accuracy`.
 
     Args:
-        model: a decoder.
+        decoder: a decoder.
         optimizer: an optax transformation.
         data: rows [R, T], each of one level.
-        syllabus: which of them a step learns from.
-        batch: B.
-        levels: L.
-        places: of tokens, where the model reads locations; by default it does not.
-        mixed: whether the texts of a row see those before them, which makes it harder to find one's own.
+        sampler: which of them a step learns from.
+        batch_size: B.
+        num_levels: L.
+        coordinate_fn: of tokens, where the model reads locations; by default it does not.
+        attend_across_texts: whether the texts of a row see those before them, which makes it harder to find one's own.
     """
     update = make_supervised_update(_make_loss(decoder, num_levels, coordinate_fn, attend_across_texts), optimizer)
 

@@ -24,11 +24,11 @@ class Spans(NamedTuple):
     """A text in pieces: S steps and the answer.
 
     Attributes:
-        piece: [B, N] int32, which one a token belongs to; S is the answer.
-        last: [B, N] bool, the tokens that end one.
-        right: [B, S + 1] float32, 1 where it and all before it are right; of steps that are not wanted the same as
+        span: [B, N] int32, which one a token belongs to; S is the answer.
+        is_last: [B, N] bool, the tokens that end one.
+        correct: [B, S + 1] float32, 1 where it and all before it are right; of steps that are not wanted the same as
             of the last one that is.
-        judged: [B, S + 1] float32, 1 where all before it are right.
+        prefix_correct: [B, S + 1] float32, 1 where all before it are right.
         mask: [B, N] float32, 1 for tokens of pieces that are judged.
     """
 
@@ -80,7 +80,7 @@ def step_group_relative(num_generations: int) -> AdvantageFn:
     What the texts of a group share before they part is credited with nothing. For `grpo`.
 
     Args:
-        group: G.
+        num_generations: G.
     """
 
     def advantage_fn(
@@ -101,7 +101,7 @@ def step_returns(num_generations: int) -> AdvantageFn:
     """The same as the return of each token: for `reinforce` without a baseline of its own.
 
     Args:
-        group: G.
+        num_generations: G.
     """
     group_advantage_fn = step_group_relative(num_generations)
 
@@ -118,8 +118,8 @@ def step_gae_advantages(num_generations: int, gae_lambda: float = 1.0) -> Advant
     By generalized advantage estimation with each piece as an episode, in shares of how much of the group got it right.
 
     Args:
-        group: G.
-        decay: lambda, from 0 (the next value alone) to 1 (what the piece earned alone).
+        num_generations: G.
+        gae_lambda: lambda, from 0 (the next value alone) to 1 (what the piece earned alone).
     """
 
     def advantage_fn(

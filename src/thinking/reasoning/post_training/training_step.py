@@ -24,7 +24,7 @@ from thinking.train_state import RunnerState, TrainState
 from thinking.types import Array, Metrics, Params
 
 RewardFn = Callable[..., tuple[Array, dict[str, Array]]]
-"""`rewards(prompts [B, P], completions, **columns) -> (total [B], {name: [B]})`, of `rewards.combined`."""
+"""`rewards(prompts [B, P], completions, **columns) -> (total [B], {name: [B]})`, of `rewards.combine_rewards`."""
 
 
 class Prompts(NamedTuple):
@@ -46,7 +46,7 @@ class Sample(NamedTuple):
     """What was written and what became of it.
 
     Attributes:
-        row: [B] int32, which problem was asked.
+        prompt_index: [B] int32, which problem was asked.
         tokens: [B, N] int32, of the completion.
         length: [B] int32, how many.
         rewards: by name [B], unweighted.
@@ -66,7 +66,7 @@ def make_evaluate_fn(decoder: Decoder) -> EvaluateFn:
     """A decoder as the policy that updates judge: inputs are (prompts [B, P], lengths [B]), actions [B, N] the tokens.
 
     Args:
-        model: a decoder.
+        decoder: a decoder.
     """
 
     def evaluate_actions(params: Params, inputs: tuple[Array, Array], tokens: Array) -> ActionEvaluation:
@@ -91,9 +91,9 @@ def init_post_training(
 
     Args:
         train_state: the policy and its optimizer.
-        syllabus: of the problems.
+        sampler: of the problems.
         key: of everything random.
-        anchored: whether the policy of the start is kept as the reference.
+        keep_reference: whether the policy of the start is kept as the reference.
     """
     reference = jax.tree.map(jnp.copy, train_state.params) if keep_reference else ()
     return RunnerState(train_state, key, sampler=sampler.init(), reference=reference)
@@ -117,21 +117,21 @@ def make_post_training_step(
 
     Metrics bear the names that trainers of language models use. `reward_std` is the mean over problems of the standard
     deviation among the completions of each; `valid_fraction` the share in which an answer can be read. The syllabus is
-    told the reward named `outcome` where there is one, else the total.
+    told the reward named `outcome_reward` where there is one, else the total.
 
     Args:
-        model: a decoder.
-        questions: all problems.
-        syllabus: which of them an update asks.
-        rewards: what completions earn.
-        credit: what their tokens are to learn from that.
-        update: of `learning.policy_gradient`, of the policy `judge_texts(model)`.
-        problems: Q, what is learned from.
-        group: G.
+        decoder: a decoder.
+        prompts: all problems.
+        sampler: which of them an update asks.
+        reward_fn: what completions earn.
+        advantage_fn: what their tokens are to learn from that.
+        update: of `learning.policy_gradient`, of the policy `make_evaluate_fn(decoder)`.
+        num_prompts: Q, what is learned from.
+        num_generations: G.
         max_new_tokens: N.
-        tried: how many problems are answered, Q by default. Of more, those are learned from whose completions differ
+        num_sampled_prompts: how many problems are answered, Q by default. Of more, those are learned from whose completions differ
             most in their rewards: where they agree there is little to learn (dynamic sampling, Yu et al. 2025, DAPO).
-        shown: the first so many completions are handed out as the sample.
+        num_shown: the first so many completions are handed out as the sample.
     """
     evaluate_actions, num_sampled_prompts = (
         make_evaluate_fn(decoder),
@@ -189,8 +189,8 @@ def select_highest_variance(rewards: Array, num_generations: int, num_prompts: i
 
     Args:
         rewards: [B], group by group.
-        group: G.
-        count: of problems.
+        num_generations: G.
+        num_prompts: of problems.
     """
     spread = jnp.std(rewards.reshape(-1, num_generations), axis=1)
     problem = jax.lax.top_k(spread, num_prompts)[1]
@@ -202,7 +202,7 @@ def sample_records(vocabulary: Vocabulary, prompts: Prompts, sample: Sample) -> 
 
     Args:
         vocabulary: of the tokens.
-        questions: all problems.
+        prompts: all problems.
         sample: of a step, on the host.
     """
     found = []

@@ -33,9 +33,9 @@ def beam(
     than beams, the rest has log_prob -inf and no actions. States follow their paths, so that each step copies them.
 
     Args:
-        advance: the model.
+        step_fn: the model.
         root: of B problems.
-        width: W; `width * max_steps` is the most calls of `advance` for a problem.
+        width: W; `width * max_steps` is the most calls of `step_fn` for a problem.
         max_steps: T.
         length_penalty: 0 compares log-probabilities, 1 nearly their means, which favours the long.
     """

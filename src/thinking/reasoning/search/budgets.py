@@ -15,8 +15,8 @@ def make_outcome_row(method: str, size: int, is_correct: np.ndarray, num_tokens:
     Args:
         method: its name.
         size: its attempts, width, or whatever makes it cost more.
-        right: [R], 1 or 0 for each problem.
-        spent: [R], tokens written for each problem.
+        is_correct: [R], 1 or 0 for each problem.
+        num_tokens: [R], tokens written for each problem.
     """
     return {
         "method": method,
@@ -47,7 +47,7 @@ def select_at_budget(rows: Sequence[Mapping[str, Any]], budget: float) -> list[d
 
 
 def make_budget_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Percent right over mean tokens, by method, as `experiment.plots.spread` draws them: arrays [1, sizes]."""
+    """Percent right over mean tokens, by method, as `experiment.plots.plot_mean_and_spread` draws them: arrays [1, sizes]."""
     found = {}
     for method in dict.fromkeys(row["method"] for row in rows):
         points = sorted((row["tokens_mean"], row["exact_percent"]) for row in rows if row["method"] == method)

@@ -44,9 +44,9 @@ def greedy(step_fn: StepFn, root: RootOutput, *, max_steps: int) -> Candidates:
     """The likeliest action at every step, the lower of equals: one candidate, `N = 1`.
 
     Args:
-        advance: the model.
+        step_fn: the model.
         root: of B problems.
-        max_steps: T, and the most calls of `advance` for a problem.
+        max_steps: T, and the most calls of `step_fn` for a problem.
     """
     problems, _ = check_root("greedy", root, max_steps=max_steps)
 
@@ -71,13 +71,13 @@ def best_of_n(
     For self-consistency (Wang et al. 2022) cut the answers out of the actions, and let `majority_vote` choose.
 
     Args:
-        advance: the model.
+        step_fn: the model.
         root: of B problems.
         key: is consumed.
-        paths: N; `paths * max_steps` is the most calls of `advance` for a problem.
+        num_samples: N; `paths * max_steps` is the most calls of `step_fn` for a problem.
         max_steps: T.
         temperature: by which logits are divided before sampling, more than 0. Log-probabilities are the model's own.
-        rank: which path is the best; by default the likeliest.
+        score_fn: which path is the best; by default the likeliest.
     """
     problems, _ = check_root("best_of", root, paths=num_samples, max_steps=max_steps)
     check_temperature("best_of", temperature)

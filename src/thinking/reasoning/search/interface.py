@@ -30,8 +30,8 @@ class StepOutput(NamedTuple):
             not ended at least one is finite.
         value: [R] float32, what the state is worth.
         reward: [R] float32, of the step that led here.
-        ended: [R] bool, nothing follows.
-        note: a PyTree of arrays [R, ...], kept for every step of a candidate; nothing if there is nothing to keep.
+        done: [R] bool, nothing follows.
+        extra: a PyTree of arrays [R, ...], kept for every step of a candidate; nothing if there is nothing to keep.
     """
 
     logits: Array
@@ -58,10 +58,10 @@ class Candidates(NamedTuple):
         score: [B, N] float32, what the candidates were ranked by, higher is better.
         value: [B, N] float32, of the last state.
         reward: [B, N] float32, the sum.
-        ended: [B, N] bool, otherwise the budget ended it.
-        notes: a PyTree of arrays [B, N, T, ...], the outlooks' notes; zeros after the end.
+        done: [B, N] bool, otherwise the budget ended it.
+        extras: a PyTree of arrays [B, N, T, ...], the outlooks' notes; zeros after the end.
         best: [B] int32, which candidate is the answer.
-        spent: [B] int32, how often `advance` was called for the problem, up to the end of each path.
+        num_model_calls: [B] int32, how often `advance` was called for the problem, up to the end of each path.
     """
 
     actions: Array
@@ -93,9 +93,9 @@ class SearchState(NamedTuple):
 
     Attributes:
         state: leaves [R, ...]; of ended rows it means nothing.
-        outlook: arrays [R, ...]; likewise.
+        step_output: arrays [R, ...]; likewise.
         paths: how the rows came here.
-        spent: [R] int32, how often `advance` was called for this place among the rows.
+        num_model_calls: [R] int32, how often `advance` was called for this place among the rows.
     """
 
     state: State
@@ -123,7 +123,7 @@ def init_search(root: RootOutput, num_copies: int, max_steps: int) -> SearchStat
 def take_actions(
     step_fn: StepFn, time: Array, search_state: SearchState, action: Array, stop_actions: tuple[int, ...] = ()
 ) -> SearchState:
-    """Every row that goes on takes its action [R]; one of the actions in `stop` ends its path."""
+    """Every row that goes on takes its action [R]; one of the actions in `stop_actions` ends its path."""
     paths = search_state.paths
     moving = is_active(paths)
     state, outlook = step_fn(search_state.state, action)
@@ -155,7 +155,7 @@ def is_active(paths: Paths) -> Array:
 def run_search(
     step: Callable[[Array, SearchState], SearchState], search_state: SearchState, max_steps: int
 ) -> SearchState:
-    """Calls `step(time, walk)` until all paths have ended or the steps are used up."""
+    """Calls `step(time, search_state)` until all paths have ended or the steps are used up."""
 
     def going(carry: tuple[Array, SearchState]) -> Array:
         return (carry[0] < max_steps) & jnp.any(is_active(carry[1].paths))

@@ -48,10 +48,10 @@ class TreeSearchOutput(NamedTuple):
 
     Attributes:
         action: [B] int32, the choice.
-        policy: [B, A] float32, the improved probabilities of all actions, from which expert iteration learns.
+        action_weights: [B, A] float32, the improved probabilities of all actions, from which expert iteration learns.
         value: [B] float32, what the root is worth now that it was searched.
-        tree: mctx's tree, arrays [B, M, ...]; its embeddings are pairs of a state and whether it has ended.
-        spent: [B] int32, calls of `advance`: the simulations, or none where the root has ended.
+        search_tree: mctx's tree, arrays [B, M, ...]; its embeddings are pairs of a state and whether it has ended.
+        num_model_calls: [B] int32, calls of `advance`: the simulations, or none where the root has ended.
     """
 
     action: Array
@@ -83,10 +83,10 @@ def tree_search(
     rather than a long cache. Forbidden actions, of logit -inf, are never tried.
 
     Args:
-        advance: the model.
+        step_fn: the model.
         root: of B problems.
         key: is consumed.
-        simulations: how many nodes are tried, each by one call of `advance`.
+        num_simulations: how many nodes are tried, each by one call of `step_fn`.
         policy: how the tree grows.
         max_depth: the most actions from the root to a node; if not given, there is no limit but the simulations.
         discount: of rewards.
@@ -178,15 +178,15 @@ def plan_by_tree(
     """Decides by a new tree at every step: one candidate, `N = 1`.
 
     Args:
-        advance: the model.
+        step_fn: the model.
         root: of B problems.
         key: is consumed.
-        simulations: for every step, which costs one call of `advance` more.
-        max_steps: T; `(simulations + 1) * max_steps` is the most calls of `advance` for a problem.
+        num_simulations: for every step, which costs one call of `step_fn` more.
+        max_steps: T; `(num_simulations + 1) * max_steps` is the most calls of `step_fn` for a problem.
         policy: how trees grow.
         max_depth: the most actions from a tree's root to a node.
         discount: of rewards.
-        cost: of a decision, summed as `spent`; by default in calls of `advance`.
+        cost_fn: of a decision, summed as `spent`; by default in calls of `step_fn`.
     """
     problems, _ = check_root("plan_by_tree", root, simulations=num_simulations, max_steps=max_steps)
 

@@ -61,7 +61,7 @@ def make_step_model(
     stop_tokens: tuple[int, ...],
     temperature: float | Array = 1.0,
 ) -> tuple[StepFn, RootOutput]:
-    """The same problem with `proposals` actions, each a step of up to `max_tokens` tokens, for any search.
+    """The same problem with `num_proposals` actions, each a step of up to `max_step_tokens` tokens, for any search.
 
     From every state K steps are sampled. Equal ones are merged into the first: the rest is forbidden, and the logit of
     the first is the logarithm of how often it was drawn. So sampling an action is sampling a step from the model, in a
@@ -69,17 +69,17 @@ def make_step_model(
     many samples agree on. A sum of log-probabilities would count the model's preference twice, and the more so the
     longer the steps.
 
-    A step's reward is the sum of its tokens'. Its note is the `Step` taken: `tokens_of` puts the candidates' together.
-    A call of the new `advance`, and the making of the root, costs up to `max_tokens` calls of the old for each of the K
-    proposals, and a call up to `max_tokens` more to take the step.
+    A step's reward is the sum of its tokens'. Its note is the `Step` taken: `concat_steps` puts the candidates' together.
+    A call of the new `step_fn`, and the making of the root, costs up to `max_step_tokens` calls of the old for each of the K
+    proposals, and a call up to `max_step_tokens` more to take the step.
 
     Args:
-        advance: the model.
+        step_fn: the model.
         root: of B problems.
         key: is consumed.
-        proposals: K.
-        max_tokens: S.
-        stop: the tokens which end a step, and belong to it.
+        num_proposals: K.
+        max_step_tokens: S.
+        stop_tokens: the tokens which end a step, and belong to it.
         temperature: by which logits are divided before sampling, more than 0.
     """
     _, vocabulary = check_root("over_steps", root, proposals=num_proposals, max_tokens=max_step_tokens)

@@ -37,15 +37,15 @@ def solve_by_step_tree(
     rewards teaches the head, and one that the budget ends earns nothing.
 
     Args:
-        model: a decoder with a value head.
+        decoder: a decoder with a value head.
         params: its parameters.
         key: is consumed.
         prompts: [B, P] int32, each beginning at the left.
         lengths: [B] int32, from 1.
-        proposals: K, made at every node.
-        simulations: nodes of a tree besides its root.
-        max_tokens: N.
-        step_tokens: S; a longer step goes on as another.
+        num_proposals: K, made at every node.
+        num_simulations: nodes of a tree besides its root.
+        max_new_tokens: N.
+        max_step_tokens: S; a longer step goes on as another.
         max_steps: T.
         temperature: at which steps are proposed.
     """

@@ -33,8 +33,8 @@ class Samples(NamedTuple):
     """What was tried, the earlier first: the first so many are what a smaller budget would have bought.
 
     Attributes:
-        written: completions [B, M, ...].
-        spent: [B, M] int32, tokens written for each.
+        completions: completions [B, M, ...].
+        num_tokens: [B, M] int32, tokens written for each.
     """
 
     completions: Completions
@@ -45,9 +45,9 @@ class Solutions(NamedTuple):
     """What was chosen in the end; rewards read it as they read completions.
 
     Attributes:
-        tokens: [B, N] int32, the end included; 0 beyond `length`.
+        tokens: [B, N] int32, the end included; 0 beyond `length_reward`.
         length: [B] int32.
-        spent: [B] int32, all tokens that were written for the problem.
+        num_tokens: [B] int32, all tokens that were written for the problem.
     """
 
     tokens: Array
@@ -77,7 +77,7 @@ def choose_by_vote(completions: Completions) -> Array:
 
 
 def choose_solution(samples: Samples, choose_fn: ChooseFn, num_samples: int | None = None) -> Solutions:
-    """The answer among the first `count` attempts, all by default, and what these cost.
+    """The answer among the first `num_samples` attempts, all by default, and what these cost.
 
     Raises:
         ValueError: if there are not so many.
@@ -109,13 +109,13 @@ def sample_completions(
     """Attempts side by side, each for itself. One at temperature 0 is the greedy answer.
 
     Args:
-        model: a decoder.
+        decoder: a decoder.
         params: its parameters.
         key: is consumed.
         prompts: [B, P] int32, each beginning at the left.
         lengths: [B] int32, from 1.
-        attempts: M.
-        max_tokens: N.
+        num_samples: M.
+        max_new_tokens: N.
         sampling: how tokens are drawn.
     """
     check_budgets("sample", attempts=num_samples)
@@ -145,13 +145,13 @@ def rewrite(
     that was never taught to revise.
 
     Args:
-        model: a decoder.
+        decoder: a decoder.
         params: its parameters.
         key: is consumed.
         prompts: [B, P] int32, each beginning at the left.
         lengths: [B] int32, from 1.
-        attempts: M.
-        max_tokens: N.
+        num_samples: M.
+        max_new_tokens: N.
         sampling: how all but the first are drawn.
     """
     check_budgets("rewrite", attempts=num_samples)
@@ -208,11 +208,11 @@ def solve_in_batches(solve_fn: Callable[..., Any], key: Array, prompts: Array, l
     """What a method says of many problems, so many at a time, which bounds the memory.
 
     Args:
-        method: `method(key, prompts, lengths) -> PyTree` of arrays [rows, ...], jitted.
+        solve_fn: `method(key, prompts, lengths) -> PyTree` of arrays [rows, ...], jitted.
         key: is consumed.
         prompts: [R, P] int32.
         lengths: [R] int32.
-        rows: B, problems of a call.
+        batch_size: B, problems of a call.
 
     Returns:
         A PyTree of NumPy arrays [R, ...].
@@ -270,7 +270,7 @@ def _find_least_certain_step(completions: Completions, visited: Array) -> Array:
 
 
 def _mark_visited(completions: Completions, visited: Array, num_kept: Array) -> Array:
-    """Which steps [B, N] have been tried, now that the one at `kept` [B] is, and what follows it is written anew."""
+    """Which steps [B, N] have been tried, now that the one at `num_kept` [B] is, and what follows it is written anew."""
     place = jnp.arange(visited.shape[1])[None]
     begins = _is_step_start(completions)
     visited = visited & jnp.any(begins & ~visited, axis=1, keepdims=True)  # once all have been, none has

@@ -36,11 +36,11 @@ class Context:
 
     Attributes:
         prompt: its tokens, `<begin>` included.
-        written: thought, answer and marks, what sub-tasks answered included.
-        asked: the contexts of its sub-tasks, in order; equal questions share one.
+        completion: thought, answer and marks, what sub-tasks answered included.
+        subtasks: the contexts of its sub-tasks, in order; equal questions share one.
         answer: without marks; None until it has ended well.
         height: of the tree that it is the root of, 1 where it asks nothing.
-        given: how many of the written tokens sub-tasks answered.
+        num_subtask_tokens: how many of the written tokens sub-tasks answered.
     """
 
     prompt: tuple[int, ...]
@@ -57,9 +57,9 @@ class Solution(NamedTuple):
     Attributes:
         answer: its tokens, without marks; empty unless it is solved.
         outcome: SOLVED, or why not. What is answered may still be wrong.
-        contexts: different questions that were asked for it, itself included.
+        num_contexts: different questions that were asked for it, itself included.
         depth: contexts within one another, from 1.
-        tokens: written in all its contexts by the model, prompts and given answers left out.
+        num_tokens: written in all its contexts by the model, prompts and given answers left out.
         trace: its context, through which all others are reached.
     """
 
@@ -99,11 +99,11 @@ def make_solver(
     changes nothing but the time.
 
     Args:
-        model: a decoder. A context, prompt and all, may grow until less than a piece is left of its length.
+        decoder: a decoder. A context, prompt and all, may grow until less than a piece is left of its length.
         max_depth: contexts within one another; a problem that asks nothing has depth 1.
         max_contexts: of a problem.
-        batch: contexts that are written at once.
-        piece: tokens that each writes before all are looked at again.
+        batch_size: contexts that are written at once.
+        chunk_size: tokens that each writes before all are looked at again.
         sampling: how tokens are drawn.
 
     Returns:

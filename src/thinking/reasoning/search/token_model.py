@@ -26,20 +26,20 @@ def make_token_model(
 ) -> tuple[StepFn, RootOutput]:
     """Search among the tokens that a decoder may write: an action is a token, a state is a cache.
 
-    A state holds the keys and values of what a path wrote, at most `max_tokens`: this is what a tree keeps for every
+    A state holds the keys and values of what a path wrote, at most `max_new_tokens`: this is what a tree keeps for every
     node. The prompts' are shared. A pattern that goes by content needs them in one piece: there each state holds both.
 
     Args:
-        model: a decoder; its value head says what a state is worth.
+        decoder: a decoder; its value head says what a state is worth.
         params: its parameters.
         prompts: [B, P] int32, each beginning at the left.
         lengths: [B] int32, from 1, how many tokens of each row are its prompt.
-        max_tokens: the most that a path may come to; it has ended then.
+        max_new_tokens: the most that a path may come to; it has ended then.
         stop_tokens: a path that writes one of these has ended.
 
     Returns:
-        `(advance, root)` for any search. Nothing is rewarded: reward and end belong to the task, which may wrap
-        `advance`.
+        `(step_fn, root)` for any search. Nothing is rewarded: reward and end belong to the task, which may wrap
+        `step_fn`.
 
     Raises:
         ValueError: for prompts that are empty or too long, and stop tokens outside the vocabulary.

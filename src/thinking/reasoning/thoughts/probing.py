@@ -28,7 +28,7 @@ def compute_dependence(model: ThinkingModel, params: Params, words: WordBatch, o
         model: that thinks.
         params: its parameters.
         words: all of length N.
-        other: [B, N] int32, symbols to put in their place, one at a time.
+        other_symbols: [B, N] int32, symbols to put in their place, one at a time.
 
     Returns:
         The mean length of the change of the hidden state, as a share of the mean length of the difference between two
@@ -46,7 +46,7 @@ def compute_dependence(model: ThinkingModel, params: Params, words: WordBatch, o
 
 
 def compute_confusion(output: ThinkingOutput, states: Array, num_states: int) -> Array:
-    """[K, S] how often each token was thought where the true state, of S = `count`, was each; `states` is [B, N]."""
+    """[K, S] how often each token was thought where the true state, of S = `num_states`, was each; `states` is [B, N]."""
     tokens = jax.nn.one_hot(output.thoughts, output.logits.shape[2]) * output.thought_mask[..., None]
     return jnp.einsum("btk,bts->ks", tokens, jax.nn.one_hot(states[:, : tokens.shape[1]], num_states))
 
@@ -54,7 +54,7 @@ def compute_confusion(output: ThinkingOutput, states: Array, num_states: int) ->
 def compute_explained_variance(output: ThinkingOutput, states: Array, num_states: int) -> Array:
     """[] the share of the variance of the steps' hidden states that their true states explain, 0 to 1.
 
-    It is that between the means of the states of `states` [B, N], of which there are `count`. Each step counts about
+    It is that between the means of the states of `states` [B, N], of which there are `num_states`. Each step counts about
     its own mean, since where it stands is no thought. States that mean nothing explain about `count / B`.
     """
     weight = output.thought_mask.astype(jnp.float32)

@@ -25,8 +25,8 @@ class ReaderCache(NamedTuple):
 
     Attributes:
         layers: of each layer keys and values, [B, S, H, E] both.
-        places: [B, S] int32, where the tokens in the slots stand.
-        seen: [B, S] bool, which slots may be looked at.
+        positions: [B, S] int32, where the tokens in the slots stand.
+        is_visible: [B, S] bool, which slots may be looked at.
     """
 
     layers: tuple[tuple[Array, Array], ...]
@@ -46,9 +46,9 @@ class Reader(nnx.Module):
 
         Args:
             x_BxNxD: what is read, each causally.
-            places: [B, N] int32.
-            real: [B, N] bool, which of them count.
-            room: slots kept free for steps.
+            positions: [B, N] int32.
+            valid_mask: [B, N] bool, which of them count.
+            num_free_slots: slots kept free for steps.
         """
         numbers = jnp.arange(valid_mask.shape[1])
         mask = (numbers[None] <= numbers[:, None])[None] & valid_mask[:, None]
@@ -87,7 +87,7 @@ class Reader(nnx.Module):
 
 
 def _alibi_attention(q: Array, k: Array, v: Array, mask: Array, query_positions: Array, key_positions: Array) -> Array:
-    """[B, Q, H, E] attention of queries at places `here` [B, Q] to keys `there` [B, S] that the mask [B, Q, S] allows.
+    """[B, Q, H, E] attention of queries at places `query_positions` [B, Q] to keys `key_positions` [B, S] that the mask [B, Q, S] allows.
 
     Every query must see a key.
     """

@@ -72,9 +72,9 @@ class Network(nnx.Module):
         """[B, D], what the answer is read from where it is found in a context of its own.
 
         Args:
-            given: [B, N, D], what the steps thought; those of a word's length count.
+            thoughts: [B, N, D], what the steps thought; those of a word's length count.
             lengths: [B] int32.
-            words: [B, N, D], embedded symbols that are seen beside the thoughts; None: thoughts alone.
+            symbols: [B, N, D], embedded symbols that are seen beside the thoughts; None: thoughts alone.
         """
         seen = thoughts if symbols is None else jnp.concatenate([symbols, thoughts], axis=1)
         numbers = jnp.arange(thoughts.shape[1], dtype=jnp.int32)
@@ -107,14 +107,14 @@ def take_steps(
     """Hidden states and what was handed on, [B, N, D] both, and what is told of each step, [B, N, ...].
 
     Args:
-        built: the parameters.
+        network: the parameters.
         kind: of thoughts, not `none`.
-        choice: how tokens are chosen where there are keys.
-        memory: of the words, with room for N steps.
-        needed: [] int32, steps after which nothing is done, since no word needs them.
+        gradient: how tokens are chosen where there are keys.
+        cache: of the words, with room for N steps.
+        num_needed: [] int32, steps after which nothing is done, since no word needs them.
         keys: [N], consumed; None: each token is the likeliest.
-        changed: [N, B] int32, tokens to choose instead, where not negative.
-        kinds: K.
+        forced_tokens: [N, B] int32, tokens to choose instead, where not negative.
+        num_thought_tokens: K.
     """
     longest, rows = forced_tokens.shape
 
@@ -185,9 +185,9 @@ def choose_token(
 
     Args:
         logits: [B, K].
-        choice: how it is chosen where there is a key.
+        gradient: how it is chosen where there is a key.
         key: consumed; None: the likeliest.
-        changed: [B] int32, tokens to choose instead, where not negative.
+        forced_tokens: [B] int32, tokens to choose instead, where not negative.
     """
     noisy = logits
     if key is not None and gradient != "straight_through":
@@ -208,7 +208,7 @@ def compute_end_log_probs(logits: Array, *, is_sampled: bool) -> Array:
 
     Args:
         logits: [B, N], of `<end_thought>` against another thought, after each step.
-        drawn: whether it ends at random; else after the first step that would rather end.
+        is_sampled: whether it ends at random; else after the first step that would rather end.
     """
     last = jnp.arange(logits.shape[1])[None] == logits.shape[1] - 1
     if not is_sampled:
@@ -225,11 +225,11 @@ def marginalize_over_ends(
     """Log-probabilities of the answers over all ends of thinking [B, A], and how many steps it takes in the mean [B].
 
     Args:
-        built: the parameters.
+        network: the parameters.
         hidden: [B, N, D], after each step.
         lengths: [B] int32, of the words.
-        free: [B] bool, where the model says when it ends; elsewhere it ends with the word. None: everywhere.
-        drawn: whether thinking ends at random; else after the first step that would rather end.
+        can_end: [B] bool, where the model says when it ends; elsewhere it ends with the word. None: everywhere.
+        is_sampled: whether thinking ends at random; else after the first step that would rather end.
     """
     log_end = compute_end_log_probs(network.end(hidden)[:, :, 0], is_sampled=is_sampled)
     if can_end is not None:

@@ -28,11 +28,11 @@ class ThoughtTraining(NamedTuple):
     """What a step learns from, and how.
 
     Attributes:
-        context: C.
-        ahead: M.
-        batch: B.
-        credit: what thoughts learn; None: nothing, they are given.
-        group: G.
+        context_length: C.
+        continuation_length: M.
+        batch_size: B.
+        advantage_fn: what thoughts learn; None: nothing, they are given.
+        num_generations: G.
         entropy_weight: weight of the entropy bonus.
     """
 
@@ -60,7 +60,7 @@ def best_of_group(gain: Array, num_generations: int) -> Array:
 
     Args:
         gain: [B G] over the reference.
-        group: G.
+        num_generations: G.
     """
     grouped = gain.reshape(-1, num_generations)
     best = jax.nn.one_hot(jnp.argmax(grouped, axis=1), num_generations) * (grouped > 0)
@@ -93,11 +93,11 @@ def make_thought_training_step(
     what follows weighs as much as all of the context. Of two models the same step reads the same windows.
 
     Args:
-        thinker: what learns.
-        judge: how the reference reads. The state has its parameters, or () where nothing is judged.
+        thought_policy: what learns.
+        reference_policy: how the reference reads. The state has its parameters, or () where nothing is judged.
         optimizer: an optax transformation.
         tokens: [N] int32, of the corpus.
-        how: to learn.
+        training: to learn.
     """
 
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:

@@ -29,8 +29,8 @@ class ThoughtVocabulary(NamedTuple):
     """What a model says: the text's tokens first, then those of thoughts, then the mark that ends a thought.
 
     Attributes:
-        text: tokens of the text.
-        thoughts: tokens of thoughts.
+        num_text_tokens: tokens of the text.
+        num_thought_tokens: tokens of thoughts.
     """
 
     num_text_tokens: int
@@ -51,9 +51,9 @@ class Thought(NamedTuple):
     """What stands between context and text.
 
     Attributes:
-        tokens: [B, N] int32, the mark included; 0 beyond `length`.
+        tokens: [B, N] int32, the mark included; 0 beyond `length_reward`.
         length: [B] int32.
-        chosen: [B] int32, how many of them, from the first, the model chose; a mark that was due was not.
+        num_sampled: [B] int32, how many of them, from the first, the model chose; a mark that was due was not.
     """
 
     tokens: Array
@@ -66,10 +66,10 @@ class LogProbs(NamedTuple):
 
     Attributes:
         context: [B], the log-probability of the context behind its first token.
-        following: [B], that of what follows.
+        continuation: [B], that of what follows.
         thought: [B, T], that of each token of the thought, told where the one before it stands; 0 elsewhere.
         entropy: [B, T], of the choice there.
-        chosen: [B, T] float32, 1 where the model chose, 0 elsewhere.
+        sampled_mask: [B, T] float32, 1 where the model chose, 0 elsewhere.
     """
 
     context: Array
@@ -84,7 +84,7 @@ class ThoughtPolicy(NamedTuple):
 
     Attributes:
         think: `think(params, key, contexts [B, C]) -> Thought`; consumes the key.
-        read: `read(params, contexts [B, C], thought, following [B, M]) -> Said`.
+        compute_log_probs: `read(params, contexts [B, C], thought, following [B, M]) -> Said`.
     """
 
     think: Callable[[Params, Array, Array], Thought]
@@ -96,9 +96,9 @@ def make_thought_policy(kind: Kind, decoder: Decoder, vocabulary: ThoughtVocabul
 
     Args:
         kind: of thoughts.
-        model: a decoder of `words.total` words.
-        words: of the model.
-        most: tokens of a thought before its end; all but supervised thoughts have so many.
+        decoder: a decoder of `words.total` words.
+        vocabulary: of the model.
+        max_length: tokens of a thought before its end; all but supervised thoughts have so many.
     """
     choices = range(vocabulary.num_text_tokens, vocabulary.end_token + (kind == "supervised"))
     mind = constrain_tokens(decoder, choices)

@@ -31,15 +31,15 @@ class ThinkingOutput(NamedTuple):
     """What came of words.
 
     Attributes:
-        answers: [B, A] float32, logits. Where thinking ends at random they are log-probabilities, over all its ends.
+        answer_logits: [B, A] float32, logits. Where thinking ends at random they are log-probabilities, over all its ends.
         hidden: [B, N, D], after each step; of `none` the last alone is not 0.
         thoughts: [B, T] int32, the tokens chosen; 0 where thoughts are no tokens. T is N where the answer is found in a
             context of its own, else N - 1.
         log_probs: [B, T] float32, of the tokens, in nats; 0 where thoughts are no tokens.
         entropy: [B, T] float32, of what they were chosen from, in nats.
         logits: [B, T, K] float32, what they were chosen from.
-        made: [B, T] bool, which thoughts came before the answer; where thinking ends at random, which might have.
-        steps: [B] float32, how many were taken, those that ended at random in the mean.
+        thought_mask: [B, T] bool, which thoughts came before the answer; where thinking ends at random, which might have.
+        num_steps: [B] float32, how many were taken, those that ended at random in the mean.
     """
 
     answer_logits: Array
@@ -62,9 +62,9 @@ class ThinkingModel(NamedTuple):
             likeliest. `changed` [B, T] int32 puts tokens in place of those chosen, where it is not negative. `free` [B]
             bool says where a model that ends its thoughts by itself may do so; elsewhere they end with the word. None:
             everywhere.
-        read: `read(params, hidden [..., D]) -> [..., A]`, the answers' logits.
+        read_answer: `read(params, hidden [..., D]) -> [..., A]`, the answers' logits.
         kind: of its thoughts.
-        kinds: K.
+        num_thought_tokens: K.
     """
 
     init: Callable[[Array], Params]
@@ -92,14 +92,14 @@ def thinking_model(
 
     Args:
         kind: of its thoughts.
-        symbols: how many there are.
-        answers: A.
+        num_symbols: how many there are.
+        num_answers: A.
         block: the shape of its blocks.
-        layers: how many blocks.
-        choice: how tokens are chosen while it trains.
-        kinds: K, of tokens with a head of their own; None: one for each answer, chosen by the head of the answers.
+        num_layers: how many blocks.
+        gradient: how tokens are chosen while it trains.
+        num_thought_tokens: K, of tokens with a head of their own; None: one for each answer, chosen by the head of the answers.
         thought_width: dimensions of the tokens' embeddings, which a linear map widens; None: D, without a map.
-        ends: whether the model says after each step if it thinks on, up to N steps. In training the answer's likelihood
+        end_thought: whether the model says after each step if it thinks on, up to N steps. In training the answer's likelihood
             is that over all ends (PonderNet, Banino et al. 2021, as one likelihood).
         blind: whether the answer sees the thoughts alone.
         split: whether other blocks than those that think find the answer, from the word (unless blind) and the

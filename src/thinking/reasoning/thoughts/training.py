@@ -25,14 +25,14 @@ class Reinforcement(NamedTuple):
     """How drawn thoughts learn from what they were worth: the log-probability of the right answer.
 
     Attributes:
-        group: thoughts drawn of each word, told from their mean in standard deviations (GRPO, Shao et al. 2024); 1:
+        num_generations: thoughts drawn of each word, told from their mean in standard deviations (GRPO, Shao et al. 2024); 1:
             told from the mean of all words (REINFORCE, Williams 1992).
-        best: whether instead the best thoughts of a group are imitated: search while training, as in expert iteration
+        imitate_best: whether instead the best thoughts of a group are imitated: search while training, as in expert iteration
             (Anthony et al. 2017).
-        weight: of the policy's loss beside the answer's.
-        entropy: weight of the entropy bonus.
+        policy_weight: of the policy's loss beside the answer's.
+        entropy_weight: weight of the entropy bonus.
         discount: what a reward counts for one thought earlier.
-        repetition: what a thought pays that is the same as the one before it.
+        repetition_penalty: what a thought pays that is the same as the one before it.
     """
 
     num_generations: int = 8
@@ -50,7 +50,7 @@ def init_thought_training(
     key: Array,
     initial_params: Any = None,
 ) -> RunnerState:
-    """A model that has learned nothing yet here; consumes the key, of which come its parameters unless `first` is."""
+    """A model that has learned nothing yet here; consumes the key, of which come its parameters unless `initial_params` is."""
     init_key, key = jax.random.split(key)
     params = model.init(init_key) if initial_params is None else initial_params
     return RunnerState(init_train_state(params, optimizer), key, sampler=curriculum.init())
@@ -73,13 +73,13 @@ def make_thinking_step(
     Args:
         model: that learns.
         optimizer: an optax transformation.
-        draw: words of given lengths.
-        lengths: a curriculum whose level l is the length l + 1.
-        batch: B; with groups, so many rows of which a group shares a word.
+        sample_words: words of given lengths.
+        curriculum: a curriculum whose level l is the length l + 1.
+        batch_size: B; with groups, so many rows of which a group shares a word.
         reinforcement: how drawn thoughts learn; None: through their gradient, where they have one.
-        chains: weight of a loss that makes thoughts the true states, which need as many kinds as there are states.
+        chain_weight: weight of a loss that makes thoughts the true states, which need as many kinds as there are states.
         step_cost: what each step costs, in nats, where the model ends its thoughts by itself.
-        mastery: share of right answers to words of a length from which on it does so there. Until then a thought comes
+        threshold: share of right answers to words of a length from which on it does so there. Until then a thought comes
             with each symbol. Ends that are free from the start come before there is anything to think: the model finds
             the answers to short words without a thought, and never those to longer ones.
     """
@@ -135,11 +135,11 @@ def record_thoughts(
     """The same step, which also tells what the model makes of some words, as it goes on to learn.
 
     Args:
-        step: of `thinking_step`.
+        step_fn: of `thinking_step`.
         model: that learns.
         words: with `symbols` [B, N] and `lengths` [B], which are not learned from.
-        every: steps between two looks.
-        steps: in all; the last is looked at too.
+        interval: steps between two looks.
+        num_steps: in all; the last is looked at too.
 
     Returns:
         A step with a sample [2, B, N] int32: what the answers' head says of each step (of a word's last: the answer),

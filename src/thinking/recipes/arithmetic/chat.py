@@ -48,11 +48,11 @@ def run_chat(
     """Answer typed problems until there are no more.
 
     Args:
-        by: who is asked.
+        search_model: who is asked.
         method: one of `searches.METHODS`; a greedy answer is seen while it is written.
         size: attempts, width of the beam, or simulations of each tree.
         key: of all answers.
-        asks: whether thoughts ask for sub-tasks; then these are solved, greedily, and the tree of them is shown.
+        use_subtasks: whether thoughts ask for sub-tasks; then these are solved, greedily, and the tree of them is shown.
         lines: what is asked; the standard input by default.
     """
     if use_subtasks:

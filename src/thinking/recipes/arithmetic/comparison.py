@@ -29,7 +29,7 @@ def compare_searches(
     Args:
         run: takes the plot.
         name: of the model.
-        by: the model.
+        search_model: the model.
         examples: held-out problems.
         num_problems: so many of them are drawn, all if there are fewer.
         num_samples: the most completions of a problem.

@@ -24,9 +24,9 @@ class TrainingSet(NamedTuple):
     """Worked texts, source by source.
 
     Attributes:
-        packed: rows of tokens, each of one source.
+        packed_rows: rows of tokens, each of one source.
         starts: [L + 1], the first row of each source, and how many rows there are.
-        longest: tokens of the longest text, prompt and all.
+        max_length: tokens of the longest text, prompt and all.
     """
 
     packed_rows: PackedRows
@@ -40,9 +40,9 @@ class EvaluationSet(NamedTuple):
     Attributes:
         problems: R of them.
         prompts: their tokens, and what answers are judged by.
-        subject: of each problem, by what its result is counted.
+        subjects: of each problem, by what its result is counted.
         starts: [L + 1], the first problem of each source, and how many there are.
-        longest: tokens of the longest worked text behind its prompt, in the REVISED style with every step taken back.
+        max_completion_length: tokens of the longest worked text behind its prompt, in the REVISED style with every step taken back.
     """
 
     problems: list[Problem]
@@ -68,12 +68,12 @@ def make_training_set(
     Args:
         sources: their names, in the order of a curriculum.
         style: of the thoughts.
-        count: problems drawn of each source that is not enumerated.
-        length: tokens of a packed row.
+        num_problems: problems drawn of each source that is not enumerated.
+        row_length: tokens of a packed row.
         seed: of everything drawn.
-        speech: the share that is asked in words instead of symbols.
-        least_first: whether all numbers begin with their least significant digit.
-        slip: of the REVISED style, the probability that a step is wrong at first.
+        verbal_fraction: the share that is asked in words instead of symbols.
+        reverse_digits: whether all numbers begin with their least significant digit.
+        error_fraction: of the REVISED style, the probability that a step is wrong at first.
 
     Raises:
         ValueError: for an unknown source, or a text that is longer than a row.
@@ -112,11 +112,11 @@ def make_evaluation_set(
     Args:
         sources: their names, in the order of a curriculum.
         style: of the worked steps that they are judged by.
-        count: problems drawn of each source that is not enumerated.
+        num_problems: problems drawn of each source that is not enumerated.
         seed: of everything drawn.
         test: whether they are held out; else they are what may be practised on.
-        speech: the share that is asked in words instead of symbols.
-        least_first: whether all numbers begin with their least significant digit.
+        verbal_fraction: the share that is asked in words instead of symbols.
+        reverse_digits: whether all numbers begin with their least significant digit.
 
     Raises:
         ValueError: for an unknown source.
@@ -144,10 +144,10 @@ def inject_errors(
     """The same problems, each with a thought begun that has just gone wrong: its last step has one wrong digit.
 
     Args:
-        asked: an exam.
+        evaluation_set: an exam.
         style: of the thoughts, WORKED or REVISED: whether the steps before were checked.
         seed: of the slips; those of both styles are the same.
-        least_first: whether all numbers begin with their least significant digit.
+        reverse_digits: whether all numbers begin with their least significant digit.
     """
     rng = np.random.default_rng([seed, 3])
     begun = []

@@ -9,7 +9,7 @@ Numbers begin with their least significant digit. Three coordinates tell of a to
 - its part: question, thought or answer.
 
 Whatever a token has to look up to say the next one then stands at its own place, however long the numbers are. What
-was learned at one place serves at another if all were seen: `shuffle` has short sums name their places at random in
+was learned at one place serves at another if all were seen: `shuffle_digit_positions` has short sums name their places at random in
 training, somewhat as abacus embeddings (McLeish et al. 2024) and randomised positions (Ruoss et al. 2023) do.
 
 Axes: B rows, T tokens of a row, 3 coordinates.
@@ -39,7 +39,7 @@ def locate(coordinates: Array, token: Array) -> Array:
     As `generation.completions` asks for it, with `coordinates=COORDINATES`.
 
     Args:
-        where: [B, 3] int32.
+        coordinates: [B, 3] int32.
         token: [B] int32.
     """
     place, slot, part = coordinates[:, 0], coordinates[:, 1], coordinates[:, 2]
@@ -78,14 +78,14 @@ def compute_coordinates(tokens: Array, segments: Array) -> Array:
 
 
 def shuffle_digit_positions(key: Array, coordinates: Array, max_position: int) -> Array:
-    """The same coordinates with other places, for training: each row draws a permutation of 1 to `highest`.
+    """The same coordinates with other places, for training: each row draws a permutation of 1 to `max_position`.
 
     No order is kept, as a place is only ever compared with itself: so all are seen alike, and all beside each other.
 
     Args:
         key: consumed.
-        where: [B, T, 3] int32; place 0 stays.
-        highest: of all places.
+        coordinates: [B, T, 3] int32; place 0 stays.
+        max_position: of all places.
 
     Raises:
         ValueError: if there is no place.
@@ -104,7 +104,7 @@ def separate_texts(coordinates: Array, segments: Array) -> Array:
     learned to find its way in a row of many short texts finds it in one long text.
 
     Args:
-        where: [B, T, 3] int32, of `places`.
+        coordinates: [B, T, 3] int32, of `places`.
         segments: [B, T] int32, 0 in padding.
     """
     rows, width = segments.shape
@@ -126,6 +126,6 @@ def sample_coordinates(key: Array, tokens: Array, segments: Array, *, max_positi
         key: consumed.
         tokens: [B, T] int32.
         segments: [B, T] int32, 0 in padding.
-        highest: of all places; at least as many as the texts of a row have together.
+        max_position: of all places; at least as many as the texts of a row have together.
     """
     return shuffle_digit_positions(key, separate_texts(compute_coordinates(tokens, segments), segments), max_position)

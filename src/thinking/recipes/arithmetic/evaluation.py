@@ -35,11 +35,11 @@ def evaluate_exact_match(
     """Rows by subject, each problem answered in one context.
 
     Args:
-        model: a decoder.
+        decoder: a decoder.
         params: its parameters.
-        asked: the exam.
-        new: tokens that an answer may have, its thought included.
-        by_place: whether the model reads the places of digits.
+        evaluation_set: the exam.
+        max_new_tokens: tokens that an answer may have, its thought included.
+        use_digit_positions: whether the model reads the places of digits.
     """
     located = {"locate": locate, "coordinates": NUM_COORDINATES} if use_digit_positions else {}
 
@@ -67,9 +67,9 @@ def evaluate_with_subtasks(decoder: Decoder, params: Params, evaluation_set: Eva
     """Rows by subject, each sub-task solved in a context of its own; with how many and how deep they were on average.
 
     Args:
-        model: a decoder that was taught to ask for sub-tasks.
+        decoder: a decoder that was taught to ask for sub-tasks.
         params: its parameters.
-        asked: the exam.
+        evaluation_set: the exam.
     """
     prompts = [row[:length].tolist() for row, length in zip(*evaluation_set.prompts[:2], strict=True)]
     found = make_solver(decoder, max_depth=MAX_DEPTH, max_contexts=MAX_CONTEXTS)(params, jax.random.key(0), prompts)
@@ -84,8 +84,8 @@ def make_subject_rows(subjects: Sequence[str], is_correct: Array, **figures: Arr
     """How many questions there are, how many of them are right, and means of figures: by subject, then of all.
 
     Args:
-        subject: [R], of each question.
-        right: [R], 1 or 0.
+        subjects: [R], of each question.
+        is_correct: [R], 1 or 0.
         **figures: [R] by name, such as the tokens that were written; `tokens` is told as `tokens_mean`.
     """
     names, found = np.array(subjects), []

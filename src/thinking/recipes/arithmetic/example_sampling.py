@@ -15,7 +15,7 @@ def make_sampler(
     Args:
         config: with a curriculum, indices are drawn of the sources that it has unlocked.
         starts: [L + 1], the first example of each source, and how many examples there are.
-        count: how many indices a step draws.
+        batch_size: how many indices a step draws.
         flag: where the count comes from.
         prioritized: without a curriculum, whether examples are drawn by what is left to be learned of each; else each
             is drawn once in an epoch.

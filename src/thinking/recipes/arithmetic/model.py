@@ -26,7 +26,7 @@ def compute_max_new_tokens(decoder: Decoder, evaluation_set: EvaluationSet, flag
 
     Args:
         decoder: limits what question and answer may have together.
-        problems: that are asked.
+        evaluation_set: that are asked.
         flag: where the problems come from.
 
     Raises:

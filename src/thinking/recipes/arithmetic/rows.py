@@ -29,7 +29,7 @@ class Example(NamedTuple):
 
     Attributes:
         tokens: [T].
-        prompt: how many of them ask.
+        prompt_length: how many of them ask.
         weights: [T], what each counts when it is predicted: 0 in the prompt, in slips, and in what others answer.
             Else it is 1.
     """
@@ -75,8 +75,8 @@ def encode_example(
         problem: what is asked.
         style: of the thought, one of `chains.STYLES`.
         wording: an index of the operation's wordings.
-        least_first: whether all numbers begin with their least significant digit.
-        slip: of REVISED, the probability that a step is wrong at first.
+        reverse_digits: whether all numbers begin with their least significant digit.
+        error_fraction: of REVISED, the probability that a step is wrong at first.
         rng: of slips; is advanced.
 
     Raises:
@@ -125,9 +125,9 @@ def encode_examples(
         seed: of all steps.
         step: of the draw.
         styles: of the thoughts.
-        speech: the share that is asked in words instead of symbols.
-        least_first: whether all numbers begin with their least significant digit.
-        slip: of REVISED, the probability that a step is wrong at first.
+        verbal_fraction: the share that is asked in words instead of symbols.
+        reverse_digits: whether all numbers begin with their least significant digit.
+        error_fraction: of REVISED, the probability that a step is wrong at first.
     """
     rng = np.random.default_rng([seed, step, 1])  # not the numbers that drew the problems
     found = []
@@ -143,7 +143,7 @@ def encode_examples(
 
 
 def pack_examples(examples: Sequence[Example], length: int) -> PackedRows:
-    """Rows of `length` tokens to train on, with several problems in each.
+    """Rows of `length_reward` tokens to train on, with several problems in each.
 
     Raises:
         ValueError: if one does not fit, or there is none.
@@ -164,7 +164,7 @@ def encode_prompts(
         problems: what is asked.
         style: of the worked steps; of DIRECT there are none, and S is 1.
         wordings: of each problem; symbols by default.
-        least_first: whether all numbers begin with their least significant digit.
+        reverse_digits: whether all numbers begin with their least significant digit.
 
     Raises:
         ValueError: if there is no problem, or not one wording for each.

@@ -51,11 +51,11 @@ class SearchModel(NamedTuple):
     """A model that can be asked in any of these ways.
 
     Attributes:
-        model: a decoder.
+        decoder: a decoder.
         params: its parameters.
-        max_tokens: N.
+        max_new_tokens: N.
         temperature: at which attempts and steps are drawn.
-        least_first: how numbers are written.
+        reverse_digits: how numbers are written.
     """
 
     decoder: Decoder
@@ -77,7 +77,7 @@ def solve(
     """Answers by one method, on the host.
 
     Args:
-        by: who is asked.
+        search_model: who is asked.
         method: one of METHODS.
         size: attempts, width of the beam, or simulations of each tree; greedy has none.
         key: consumed.
@@ -108,13 +108,13 @@ def compare_methods(
     """Rows of every method at several sizes: how many of the problems are solved, and for how many tokens each.
 
     Args:
-        by: who is asked.
+        search_model: who is asked.
         key: consumed.
         problems: B of them.
         prompts: [B, P] int32, how they are asked.
         lengths: [B] int32.
-        right: `right(solutions) -> [B]`, 1 or 0.
-        most: attempts of the largest size.
+        is_correct_fn: `right(solutions) -> [B]`, 1 or 0.
+        max_samples: attempts of the largest size.
     """
     counts = [2**power for power in range(max_samples.bit_length()) if 2**power <= max_samples]
     found = []
@@ -172,7 +172,7 @@ def _make_search(decoder: Decoder, method: str, size: int, max_new_tokens: int, 
 def _select_solutions(
     search_model: SearchModel, method: str, num_samples: int, problems: Sequence[Problem], samples: Samples, checks: Any
 ) -> Solutions:
-    """The choice among the first `count` attempts."""
+    """The choice among the first `num_samples` attempts."""
     first = jax.tree.map(lambda leaf: leaf[:, :num_samples], samples)
     if method in CHOOSE_FNS:
         return jax.device_get(choose_solution(first, CHOOSE_FNS[method]))

@@ -24,8 +24,8 @@ class Verification(NamedTuple):
     """Which attempts stand their check.
 
     Attributes:
-        stands: [B, M] bool; never one that cannot be checked.
-        spent: [B, M] int, tokens written to check each; an answer that was checked before costs nothing.
+        is_verified: [B, M] bool; never one that cannot be checked.
+        num_tokens: [B, M] int, tokens written to check each; an answer that was checked before costs nothing.
     """
 
     is_verified: np.ndarray
@@ -40,7 +40,7 @@ def make_inverse_problem(problem: Problem, answer: str) -> tuple[Problem, str] |
 
     Args:
         problem: what was asked.
-        said: its answer, most significant digits first.
+        answer: its answer, most significant digits first.
     """
     number = re.fullmatch(r"(-?\d+)(?:r(\d+))?", answer)
     if problem.is_nested or number is None or (number[2] is not None) != (problem.operation == DIVIDE):
@@ -66,10 +66,10 @@ def verify_samples(
     """Ask the opposite of every different answer, once.
 
     Args:
-        ask: the model.
+        answer_fn: the model.
         problems: B of them.
-        attempts: at them, on the host.
-        least_first: how numbers are written.
+        samples: at them, on the host.
+        reverse_digits: how numbers are written.
     """
     shape = samples.num_tokens.shape
     stands, spent = np.zeros(shape, bool), np.zeros(shape, np.int64)
@@ -99,10 +99,10 @@ def choose_first_verified(
     """Sequential revision: attempts are made and checked until one stands; if none does, another choice counts.
 
     Args:
-        attempts: on the host; each may build on the one before.
-        found: their checks.
-        otherwise: [B], the attempt that counts where none stands, below `count`.
-        count: the most attempts.
+        samples: on the host; each may build on the one before.
+        verification: their checks.
+        fallback: [B], the attempt that counts where none stands, below `num_samples`.
+        num_samples: the most attempts.
     """
     stands = verification.is_verified[:, :num_samples]
     first, any_stands = np.argmax(stands, axis=1), np.any(stands, axis=1)

@@ -25,7 +25,7 @@ class ObservationNormalizer(NamedTuple):
     Attributes:
         count: [] float32.
         total: [O].
-        squares: [O].
+        total_of_squares: [O].
     """
 
     count: Array
@@ -67,15 +67,15 @@ class Agent(NamedTuple):
 
     Attributes:
         guide: what it learned.
-        average: the same with weights averaged over updates, which acts: steadier than any of them.
-        champion: the average of the course whose plain episodes returned most.
-        store: the episodes that are kept.
+        ema_params: the same with weights averaged over updates, which acts: steadier than any of them.
+        best_state: the average of the course whose plain episodes returned most.
+        buffer: the episodes that are kept.
         values: [N, T] the state values that were lived in them.
-        scale: of observations.
-        steps: [] int32, environment steps up to now, those of plain episodes included.
-        judged: [] float32, mean return of the last course's plain episodes: no random actions, asked for the best.
-        best: [] float32, the same of the champion.
-        lived: [] float32, mean return of the last course's other episodes.
+        normalizer: of observations.
+        num_env_steps: [] int32, environment steps up to now, those of plain episodes included.
+        eval_return: [] float32, mean return of the last course's plain episodes: no random actions, asked for the best.
+        best_eval_return: [] float32, the same of the champion.
+        training_return: [] float32, mean return of the last course's other episodes.
         history: [C, 3] float32, after each course: steps, judged, lived.
         key: of everything random; never changes.
     """
@@ -99,7 +99,7 @@ class ReturnTarget(NamedTuple):
 
     Attributes:
         value: [] or [E] float32 in [0, 1], the state value to pursue at the beginning.
-        paced: whether the value follows what is gained, as it would along a life of that value: with every step it
+        update_return_to_go: whether the value follows what is gained, as it would along a life of that value: with every step it
             becomes `(value - (1 - discount) * reward) / discount`. Otherwise it stays, as the average of a life.
     """
 
@@ -112,8 +112,8 @@ class PolicyCarry(NamedTuple):
 
     Attributes:
         memory: of what was seen.
-        value: [E] the state value that it pursues.
-        gained: [E] the return up to now.
+        target_value: [E] the state value that it pursues.
+        return_so_far: [E] the return up to now.
     """
 
     memory: Memory
@@ -135,8 +135,8 @@ def make_return_target(agent: Agent, target_return: float | Array, update_return
 
     Args:
         agent: whose store tells which state values belong to which returns.
-        wanted: [] the return.
-        paced: how the best is asked for, which is what a return gets that no kept episode surpasses.
+        target_return: [] the return.
+        update_return_to_go: how the best is asked for, which is what a return gets that no kept episode surpasses.
     """
     store, best = agent.buffer, best_return_target(agent, update_return_to_go)
     returns = jnp.where(store.length > 0, store.returns, jnp.inf)
@@ -158,7 +158,7 @@ class GuideActor(NamedTuple):
     """How a guide acts in a world.
 
     Attributes:
-        world: the task, whose rewards pace what is pursued.
+        env: the task, whose rewards pace what is pursued.
         guide: its functions.
         discount: of state values.
     """
@@ -201,9 +201,9 @@ def make_play_fn(
     Args:
         actor: how they act.
         agents: what each knows, [S, ...].
-        wanted: the return to ask for; None for the best.
-        paced: how the best is asked for.
-        count: E.
+        target_return: the return to ask for; None for the best.
+        update_return_to_go: how the best is asked for.
+        num_envs: E.
     """
     of_return = target_return is not None
 

@@ -21,11 +21,11 @@ class TrainedAgent(NamedTuple):
     """An algorithm, trained.
 
     Attributes:
-        trained: its stage.
+        train_result: its stage.
         history: [S, P, 3] environment steps, judged return and training return, of each seed at each judgement.
-        play: `play(wanted, count) -> (play, mind)`, for `gymnasium_evaluation.judge`.
+        make_play_fn: `play(wanted, count) -> (make_play_fn, mind)`, for `gymnasium_evaluation.judge`.
         params: what it learned, [S, ...].
-        asks: the returns that it can be asked for, None for the best.
+        target_returns: the returns that it can be asked for, None for the best.
     """
 
     train_result: TrainResult

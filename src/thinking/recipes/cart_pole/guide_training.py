@@ -37,9 +37,9 @@ class Iteration(NamedTuple):
     """One course; a curriculum is a sequence of them, which is data and not code.
 
     Attributes:
-        rounds: how often E episodes are collected.
-        random_share: of the actions, from 0 to 1.
-        asked: each episode is asked for a share of the best average state value, drawn from this range.
+        num_rounds: how often E episodes are collected.
+        random_fraction: of the actions, from 0 to 1.
+        target_fractions: each episode is asked for a share of the best average state value, drawn from this range.
     """
 
     num_rounds: int
@@ -51,17 +51,17 @@ class CollectionSettings(NamedTuple):
     """How courses are held.
 
     Attributes:
-        episodes: E.
-        updates: of the guide, after each collection.
-        windows: W, windows of each update.
-        window: states of a window.
-        places: of the store.
-        keeping: what the store keeps.
-        best_share: of the windows, drawn from the best episodes.
+        num_episodes: E.
+        num_updates: of the guide, after each collection.
+        num_windows: W, windows of each update.
+        window_length: states of a window.
+        capacity: of the store.
+        retention: what the store keeps.
+        best_fraction: of the windows, drawn from the best episodes.
         discount: of the state values that the top layer pursues.
-        hold: steps that a random action is held, on average.
-        paced: whether the state value that is asked for follows what is gained; see `agent.Aim`.
-        average: what one more update leaves of earlier weights in the average that acts; 0 for the newest alone.
+        mean_action_duration: steps that a random action is held, on average.
+        update_return_to_go: whether the state value that is asked for follows what is gained; see `agent.Aim`.
+        ema_decay: what one more update leaves of earlier weights in the average that acts; 0 for the newest alone.
     """
 
     num_episodes: int
@@ -153,8 +153,8 @@ def update_ema(ema_state: GuideState, guide_state: GuideState, decay: float) -> 
     """The guide with weights averaged over its updates, exponentially (Polyak & Juditsky 1992).
 
     Args:
-        average: of all updates before.
-        learned: the guide after one more; all but the weights is its own.
+        ema_state: of all updates before.
+        guide_state: the guide after one more; all but the weights is its own.
         decay: what the update leaves of the earlier ones, from 0 to below 1.
     """
 

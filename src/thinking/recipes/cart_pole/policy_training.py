@@ -30,9 +30,9 @@ class EnvRecord(NamedTuple):
     """Worlds that run along with a training, and what is counted of them: the `env` of its `RunnerState`.
 
     Attributes:
-        worlds: under way.
-        steps: [] int32, environment steps up to now.
-        judged: [] float32, mean return of the last test episodes, which are not learned from.
+        envs: under way.
+        num_env_steps: [] int32, environment steps up to now.
+        eval_return: [] float32, mean return of the last test episodes, which are not learned from.
         history: [P, 3] float32, at each judgement: steps, judged, mean return of training episodes.
     """
 
@@ -83,13 +83,13 @@ def make_ppo_step(
     """Learn from T steps of each world, whose ends are told apart: bootstrapped across truncation.
 
     Args:
-        world: the task.
+        env: the task.
         policy: what acts.
         update: of `learning.policy_gradient.ppo`.
-        steps: T.
+        rollout_length: T.
         discount: of rewards.
-        decay: lambda of the advantages.
-        judge_every: steps between two judgements.
+        gae_lambda: lambda of the advantages.
+        eval_interval: steps between two judgements.
     """
 
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
@@ -128,15 +128,15 @@ def make_ppo_step(
 def make_reinforce_step(
     env: ControlEnv, policy: Policy, update: UpdateFn, *, num_episodes: int, discount: float, eval_interval: int
 ) -> TrainStepFn:
-    """Learn from `count` whole episodes.
+    """Learn from `num_episodes` whole episodes.
 
     Args:
-        world: the task.
+        env: the task.
         policy: what acts.
         update: of `learning.policy_gradient.reinforce`.
-        count: E.
+        num_episodes: E.
         discount: of rewards.
-        judge_every: steps between two judgements.
+        eval_interval: steps between two judgements.
     """
 
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:

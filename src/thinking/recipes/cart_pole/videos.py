@@ -27,7 +27,7 @@ def write_video(path: Path, env: ControlEnv, episode: Recording, title: str) -> 
 
     Args:
         path: where to.
-        world: the task.
+        env: the task.
         episode: its notes are a mapping of what to show: `sub_goal` [T, O] is drawn, everything else, [T], is written.
         title: above all frames.
 

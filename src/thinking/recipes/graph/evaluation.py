@@ -33,7 +33,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(graph: Graph, planner: Planner, pairs: NodePairs, batch_size: int = 2**15) -> Evaluation:
-    """Plan all pairs, `batch` at a time, and check every plan.
+    """Plan all pairs, `batch_size` at a time, and check every plan.
 
     The last batch is filled up with other pairs, so that one compilation serves all.
     """

@@ -47,14 +47,14 @@ class GuideShape(NamedTuple):
     """What a guide is built of.
 
     Attributes:
-        contexts: items that each layer recalls, the lowest first.
+        context_lengths: items that each layer recalls, the lowest first.
         kernel: of all layers.
         width: dimensions of a transformer, or cells of a linear memory, or questions that a table holds: of the lowest
             layer, which learns the most.
         upper_width: the same of the layers above.
-        heads: of a transformer.
-        blocks: of a transformer.
-        slots: hypotheses per question of a transformer or a linear memory.
+        num_heads: of a transformer.
+        num_layers: of a transformer.
+        num_slots: hypotheses per question of a transformer or a linear memory.
     """
 
     context_lengths: tuple[int, ...]
@@ -98,7 +98,7 @@ def fit_codecs(
     """What stands in front of each layer, and of the goals, fitted to what is learned from.
 
     Args:
-        legs: of each layer, the lowest first.
+        sub_trajectories: of each layer, the lowest first.
         kind: a linear transformation, or tokens by k-means.
         dims: dimensions of codes, or clusters, of steps.
         average_dims: the same of the averages of steps.

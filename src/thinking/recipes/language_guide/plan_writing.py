@@ -45,7 +45,7 @@ def make_rewriter(ask: AnswerFn) -> WriteFn:
 
 
 def make_steered_writer(causal: CausalModel, embedder: Embedder, vectors: np.ndarray, strength: float) -> WriteFn:
-    """A causal model writes step after step, each steered toward the vector of the plan's; see `huggingface.steered`.
+    """A causal model writes step after step, each steered toward the vector of the plan's; see `huggingface.generate_steered`.
 
     Args:
         causal: the model.

@@ -71,7 +71,7 @@ def make_plans(
 
     Args:
         data: the texts.
-        asked: the goals.
+        goal_set: the goals.
         mode: `think` or `react`.
         unrolled: the plans in vectors.
         nodes: of each plan.

@@ -115,12 +115,12 @@ def make_planner(guide: PlanGuide, state: Any, max_steps: int) -> Planner:
 def make_nodes(
     indices: Sequence[MatchIndex], unrolled: UnrolledPlan, first_id: int = 0
 ) -> tuple[list[tuple[PlanNode, ...]], np.ndarray]:
-    """The nodes of all plans in preorder, and their vectors [M, D], of which the first has the number `first`.
+    """The nodes of all plans in preorder, and their vectors [M, D], of which the first has the number `first_id`.
 
     Args:
-        levels: what is known, the steps first.
+        indices: what is known, the steps first.
         unrolled: N plans.
-        first: how many vectors there are before.
+        first_id: how many vectors there are before.
     """
     above, vectors, lengths = [], [], []
     for row, length in enumerate(unrolled.length):

@@ -54,7 +54,7 @@ def render_page(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]], abo
     """The report as HTML. All that it is made of is escaped, and it loads nothing.
 
     Args:
-        entries: of `entry`, in the order in which they are shown.
+        entries: of `make_entry`, in the order in which they are shown.
         rows: a table of means, shown above them.
         about: a line on where the plans come from.
     """

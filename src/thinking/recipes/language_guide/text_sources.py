@@ -24,7 +24,7 @@ def collect_texts(
         config: where they come from.
         model: the name of one that writes, if one does.
         server: that is asked, if one is.
-        answers: the folder in which what a local model wrote is kept.
+        cache_folder: the folder in which what a local model wrote is kept.
         seed: of wordings and of the goals that are held out.
 
     Raises:

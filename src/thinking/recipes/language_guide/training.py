@@ -44,7 +44,7 @@ def train_guide(
         run: of the task; what the guide is built of is written to the folder of its name.
         name: of the guide.
         data: what is learned from.
-        flat_parameters: how many parameters a guide of one layer has; None for one of the config's layers.
+        num_flat_parameters: how many parameters a guide of one layer has; None for one of the config's layers.
 
     Returns:
         What came of it, and its row of results.
@@ -98,7 +98,7 @@ def make_flat_shape(shape: GuideShape, codecs: Sequence[Codec], num_parameters: 
     Args:
         shape: of the guide.
         codecs: of steps and of goals.
-        parameters: of the guide, all layers together.
+        num_parameters: of the guide, all layers together.
     """
 
     def with_width(width: int) -> GuideShape:

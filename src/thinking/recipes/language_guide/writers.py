@@ -33,7 +33,7 @@ def write_plans(
         plans: to write.
         data: the texts from which the guide learned.
         vectors: [M, D] of the plans' nodes.
-        answers: the folder where a server's answers are kept.
+        cache_folder: the folder where a server's answers are kept.
 
     Returns:
         For each plan its text, and who wrote it.

@@ -90,10 +90,10 @@ def compute_metrics(
     """What came of an exam.
 
     Args:
-        exam: of a model.
-        following: [W, M] int32, what truly follows.
-        sizes: [V] int32, bytes of each token of the text.
-        plain: of the model that does not think, if there is one.
+        scores: of a model.
+        continuation: [W, M] int32, what truly follows.
+        token_bytes: [V] int32, bytes of each token of the text.
+        baseline: of the model that does not think, if there is one.
 
     Returns:
         Bits per byte of what follows, how many fewer (with the standard error over windows) than without thinking; what

@@ -52,9 +52,9 @@ class GenerationRecord(NamedTuple):
     """What is counted of the writing: the `env` of its training's `RunnerState`.
 
     Attributes:
-        letters: [] int32, environment steps up to now: letters that were written.
-        passed: [2] bool, whether the greedy text and the best of the beam were right in the last evaluation.
-        solved: [2] int32, the environment steps after which they were right for the first time; -1 while never.
+        num_letters: [] int32, environment steps up to now: letters that were written.
+        is_correct: [2] bool, whether the greedy text and the best of the beam were right in the last evaluation.
+        steps_to_solve: [2] int32, the environment steps after which they were right for the first time; -1 while never.
     """
 
     num_letters: Array

@@ -34,7 +34,7 @@ def sample_test_words(machine: Automaton, seed: int, length: int, max_length: in
 def compute_accuracy_by_length(
     model: ThinkingModel, params: Any, machine: Automaton, *, seed: int, max_length: int, num_words: int
 ) -> list[float]:
-    """The share of right answers to `count` words of each length from 1 to the longest."""
+    """The share of right answers to `num_words` words of each length from 1 to the longest."""
     judge = jax.jit(functools.partial(probing.compute_accuracy, model))
     return [
         float(judge(params, sample_test_words(machine, seed, length, max_length, num_words)))
@@ -73,7 +73,7 @@ def make_row(
         kind: of thought.
         exact: [R, P] the share of right answers at each length from 1 to P.
         trained_length: symbols of the longest words in training.
-        seed_figures: R times what `figures` tells.
+        seed_figures: R times what `compute_metrics` tells.
     """
     row: dict[str, Any] = {"thoughts": kind, "seeds": len(exact)}
     longest = exact.shape[1]

@@ -26,7 +26,7 @@ Record = Mapping[str, Any]
 
 
 def make_record(sample: np.ndarray) -> list[dict[str, Any]]:
-    """The record of a sample [2, B, N] of `reasoning.thoughts.training.watched`; none where nothing was looked at."""
+    """The record of a sample [2, B, N] of `reasoning.thoughts.training.record_thoughts`; none where nothing was looked at."""
     said, thoughts = sample
     return [{"said": said.tolist(), "thoughts": thoughts.tolist()}] if (said >= 0).any() else []
 

@@ -39,11 +39,11 @@ def autoencoder(
     """An autoencoder whose middle is tokens.
 
     Args:
-        values: V.
-        thoughts: T.
-        kinds: K; a code for each number needs K ** T >= V.
+        num_values: V.
+        length: T.
+        num_tokens: K; a code for each number needs K ** T >= V.
         width: D.
-        choice: how tokens are chosen while it trains; drawn ones have no gradient, so nothing is encoded.
+        gradient: how tokens are chosen while it trains; drawn ones have no gradient, so nothing is encoded.
     """
     init, network = make_pure(lambda key: _Network(num_values, length, num_tokens, width, nnx.Rngs(key)))
 
