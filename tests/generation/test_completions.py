@@ -25,7 +25,7 @@ LENGTHS = np.asarray([1, 9, 4], np.int32)
 
 @functools.cache
 def build(pattern=Dense(), context_length=24, **block):
-    shape = BlockConfig(16, 4, **{"key_heads": 2, **block})
+    shape = BlockConfig(16, 4, **{"num_kv_heads": 2, **block})
     model = decoder(
         vocab_size=WORDS, context_length=context_length, block=shape, num_layers=1, pattern=pattern, value_head=True
     )
@@ -44,7 +44,7 @@ writer = functools.cache(new_writer)
 
 
 def write(model=MODEL, params=PARAMS, key=2, prompts=PROMPTS, lengths=LENGTHS, new=NEW, **options):
-    make = new_writer if "forced" in options else writer  # an array is no key of a cache
+    make = new_writer if "forced_tokens" in options else writer  # an array is no key of a cache
     written = make(model, new, (completions.MIN_STAGE_TOKENS, parts.PREFILL_CHUNK), **options)
     return jax.device_get(written(params, jax.random.key(key), prompts, lengths))
 
@@ -123,7 +123,7 @@ def test_first_tokens_are_drawn_as_the_model_says():
 
 
 def test_long_prompts_are_read_in_parts(monkeypatch):
-    monkeypatch.setattr(parts, "PREFILL", 4)
+    monkeypatch.setattr(parts, "PREFILL_CHUNK", 4)
     in_parts = write()
     assert np.array_equal(in_parts.tokens, plain().tokens)
     np.testing.assert_allclose(in_parts.log_prob, plain().log_prob, atol=1e-5)
@@ -133,7 +133,7 @@ def test_long_prompts_are_read_in_parts(monkeypatch):
 def test_a_cache_that_grows_in_stages_writes_as_one_of_full_size(pattern, monkeypatch):
     model, params = build(pattern)
     at_once = write(model, params)
-    monkeypatch.setattr(completions, "STAGE", 3)
+    monkeypatch.setattr(completions, "MIN_STAGE_TOKENS", 3)
     staged = write(model, params)
     assert np.array_equal(staged.tokens, at_once.tokens)
     np.testing.assert_allclose(staged.log_prob, at_once.log_prob, atol=1e-5)
@@ -158,14 +158,14 @@ def test_a_stop_token_ends_its_row_and_no_other():
 def test_forced_tokens_are_written_and_read_like_any_other():
     forced = np.full((3, NEW), -1, np.int32)
     forced[:, 0], forced[1, 3] = 5, 6
-    written = write(forced=jnp.asarray(forced))
+    written = write(forced_tokens=jnp.asarray(forced))
     assert np.all(written.tokens[:, 0] == 5)
     assert written.tokens[1, 3] == 6
     for row, tokens, begin in rows_of(written):
         _, logs, _ = reader(MODEL)(PARAMS, tokens)
         wanted = [logs[at - 1, tokens[at]] for at in range(begin, len(tokens))]
         np.testing.assert_allclose(written.log_prob[row], wanted, atol=1e-4)
-    assert np.array_equal(write(forced=jnp.asarray(forced[1])).tokens[1], written.tokens[1])
+    assert np.array_equal(write(forced_tokens=jnp.asarray(forced[1])).tokens[1], written.tokens[1])
 
 
 def test_what_is_forced_may_be_traced():
@@ -173,10 +173,10 @@ def test_what_is_forced_may_be_traced():
 
     @jit
     def written(forced):
-        options = {"max_new_tokens": NEW, "forced": forced}
+        options = {"max_new_tokens": NEW, "forced_tokens": forced}
         return generate(MODEL, PARAMS, jax.random.key(2), PROMPTS, jnp.asarray(LENGTHS), **options)
 
-    assert np.array_equal(written(forced).tokens, write(forced=forced).tokens)
+    assert np.array_equal(written(forced).tokens, write(forced_tokens=forced).tokens)
 
 
 def test_a_huge_repetition_penalty_repeats_no_word_of_prompt_or_text():
@@ -199,7 +199,7 @@ def test_tokens_tell_where_they_are_as_the_text_grows():
         for token in np.pad(tokens, (0, 24 - len(tokens))):
             run = run + 1 if token % 2 == 0 else 0
             where.append(run)
-        _, logs, _ = reader(model)(params, tokens, where=np.int32(where)[None, :, None])
+        _, logs, _ = reader(model)(params, tokens, coordinates=np.int32(where)[None, :, None])
         wanted = [logs[at - 1, tokens[at]] for at in range(begin, len(tokens))]
         np.testing.assert_allclose(written.log_prob[row], wanted, atol=1e-4)
 
@@ -261,12 +261,15 @@ def known(prompts=PROMPTS, lengths=LENGTHS):
         (lambda: known(lengths=[1, 10, 1]), "length 10; allowed is 1 to 9"),
         (lambda: known(prompts=PROMPTS + 9), "prompts holds 1.: allowed is 0 to 10"),
         (lambda: write(stop_tokens=(11,)), "stop_tokens holds 11: allowed is 0 to 10"),
-        (lambda: write(forced=np.full(NEW, 12)), "forced holds 12: allowed is -1 to 10"),
-        (lambda: write(forced=np.full(3, 1)), r"forced has shape \(3,\); give \(8,\) or \(3, 8\)"),
+        (lambda: write(forced_tokens=np.full(NEW, 12)), "forced_tokens holds 12: allowed is -1 to 10"),
+        (lambda: write(forced_tokens=np.full(3, 1)), r"forced_tokens has shape \(3,\); give \(8,\) or \(3, 8\)"),
         (lambda: streaming()(PARAMS, jax.random.key(0), []), "prompt has length 0; allowed is 1 to 9"),
         (lambda: streaming()(PARAMS, jax.random.key(0), [1] * 10), "prompt has length 10; allowed is 1 to 9"),
         (lambda: streaming()(PARAMS, jax.random.key(0), [11]), "prompt holds 11: allowed is 0 to 10"),
-        (lambda: make_streamer(MODEL, max_prompt_tokens=9, max_new_tokens=2, chunk_size=0), "every 0 .*at least 1"),
+        (
+            lambda: make_streamer(MODEL, max_prompt_tokens=9, max_new_tokens=2, chunk_size=0),
+            "chunk_size 0 .*at least 1",
+        ),
     ],
 )
 def test_what_cannot_be_written_is_refused_with_one_line(call, message):
@@ -281,4 +284,4 @@ def test_begin_and_write_may_be_called_one_after_the_other_for_as_long_as_one_li
     go_on = jit(made.generate_until)
     for until in (1, 3, 100):
         writing = go_on(PARAMS, writing, until)
-    assert np.array_equal(writing.written.tokens, plain().tokens)
+    assert np.array_equal(writing.completions.tokens, plain().tokens)

@@ -88,7 +88,7 @@ def test_only_neighbours_are_stacked_and_each_begins_with_its_own_key():
 
 
 def test_layers_of_different_kinds_make_one_guide():
-    small = {"optimizer": optax.sgd(0.1), "slots": 2}
+    small = {"optimizer": optax.sgd(0.1), "num_slots": 2}
     layers = [
         table(**SPACES),
         linear(**SPACES, num_cells=4, **small),

@@ -133,7 +133,10 @@ def corridor(key, walks):
 
 
 def test_what_is_asked_for_is_what_is_done():
-    place, spaces = Box(1), {"input": Box(1), "optimizer": optax.adam(1e-2), "width": 16, "heads": 2, "slots": 1}
+    place, spaces = (
+        Box(1),
+        {"input": Box(1), "optimizer": optax.adam(1e-2), "width": 16, "num_heads": 2, "num_slots": 1},
+    )
     low = transformer(**spaces, value=Discrete(2), target=place)
     top = transformer(**spaces, value=place, target=Box(1))
     g = guide(layers=[low, top], abstraction=skip_step(2), scoring=temporal_difference(reward=True))
@@ -154,7 +157,7 @@ def test_what_is_asked_for_is_what_is_done():
 
 
 def test_paths_must_tell_what_is_pursued_and_scored():
-    two = {"input": Box(2), "optimizer": optax.adam(1e-2), "width": 8, "heads": 2, "slots": 1}
+    two = {"input": Box(2), "optimizer": optax.adam(1e-2), "width": 8, "num_heads": 2, "num_slots": 1}
     of_values = guide(layers=[transformer(**two, value=Box(2), target=Box(1))], abstraction=skip_step(2))
     state = jax.eval_shape(of_values.init, jax.random.key(0))
     plain = Path(jnp.zeros((1, 3, 2)), jnp.array([3], jnp.int32))

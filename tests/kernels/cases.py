@@ -59,7 +59,7 @@ def linear(name, **options):
 
 
 def transformer(name, **options):
-    sizes = {"width": 8, "heads": 2, "slots": 8}
+    sizes = {"width": 8, "num_heads": 2, "num_slots": 8}
     return Case(name, kernels.transformer(optimizer=optax.adam(0.02, eps=1e-3), **sizes, **options), False)
 
 

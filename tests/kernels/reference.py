@@ -33,10 +33,10 @@ def slot_loss(learning, space, values, scores, value, score):
     score = float(score)
     chosen, guesses = chosen_slot(learning, space, values, value, score), sigmoid(scores)
     # What falls short of its slot's score hardly counts; for the value, what falls short of it by a margin.
-    weight = 1 if score > guesses[chosen] else learning.patience
+    weight = 1 if score > guesses[chosen] else learning.shortfall_weight
     score_loss = -weight * (score * np.log(guesses[chosen]) + (1 - score) * np.log(1 - guesses[chosen]))
     score_loss -= learning.penalty * sum(np.log(1 - guess) for slot, guess in enumerate(guesses) if slot != chosen)
-    eager = 1 if score > guesses[chosen] - 0.1 else learning.patience
+    eager = 1 if score > guesses[chosen] - 0.1 else learning.shortfall_weight
     return eager * distance(space, values[chosen], value), score_loss
 
 

@@ -97,7 +97,9 @@ def test_a_fit_is_one_optimizer_step_down_the_slope_of_that_loss(setting):
 def test_a_short_context_in_a_long_kernel_gives_what_it_gives_in_a_short_one():
     spaces = {name: Box(2) for name in ("input", "value", "target")}
     build = functools.partial(kernels.linear, **spaces)
-    short, long = (build(optimizer=optax.sgd(0.1), cells=6, slots=3, context_length=length) for length in (2, 5))
+    short, long = (
+        build(optimizer=optax.sgd(0.1), num_cells=6, num_slots=3, context_length=length) for length in (2, 5)
+    )
     random = np.random.default_rng(0)
     items, target = random.normal(size=(4, 5, 2)), jnp.float32(random.normal(size=(4, 2)))
     state = any_state(long)
@@ -114,8 +116,8 @@ def test_a_short_context_in_a_long_kernel_gives_what_it_gives_in_a_short_one():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cells": 0}, "cells 0 .*at least 1"),
-        ({"slots": -2}, "slots -2 .*at least 1"),
+        ({"num_cells": 0}, "num_cells 0 .*at least 1"),
+        ({"num_slots": -2}, "num_slots -2 .*at least 1"),
         ({"context_length": 0}, "context_length 0.*at least 1"),
     ],
 )

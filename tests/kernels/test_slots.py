@@ -77,7 +77,7 @@ def test_a_row_draws_the_score_of_its_slot_to_its_own_and_the_other_scores_down(
         slot = reference.chosen_slot(learning, Box(3), np.float64(slots.values[row]), value[row], score[row])
         surpassed = score[row] > guess[row, slot]
         expected = learning.penalty * guess[row]
-        expected[slot] = (1 if surpassed else learning.patience) * (guess[row, slot] - float(score[row]))
+        expected[slot] = (1 if surpassed else learning.shortfall_weight) * (guess[row, slot] - float(score[row]))
         np.testing.assert_allclose(moved.scores[row], learning.score_weight * expected, rtol=1e-4, atol=1e-6)
 
 
@@ -101,15 +101,15 @@ def fresh(*values):
     return Slots(jnp.asarray(values)[None], jnp.full((1, len(values)), INITIAL_SCORE_LOGIT))
 
 
-def test_patience_says_how_much_a_bad_row_counts_against_a_good_one_for_the_same_answer():
-    # At rest a good row's pull upward, 0.9 - s, equals a bad one's downward, patience (s - 0.1).
-    def rest(patience):
-        learning = value_access()._replace(shortfall_weight=patience)
+def test_the_shortfall_weight_says_how_much_a_bad_row_counts_against_a_good_one_for_the_same_answer():
+    # At rest a good row's pull upward, 0.9 - s, equals a bad one's downward, shortfall_weight (s - 0.1).
+    def rest(shortfall_weight):
+        learning = value_access()._replace(shortfall_weight=shortfall_weight)
         return converge(learning, Box(1), fresh([1.0]), [[1.0], [1.0]], [0.9, 0.1], steps=4000).scores[0, 0]
 
-    patience = np.asarray([0, 0.02, 0.3, 1])
-    scores = reference.sigmoid(jit(jax.vmap(rest))(jnp.float32(patience)))
-    np.testing.assert_allclose(scores, (0.9 + patience * 0.1) / (1 + patience), atol=0.005)
+    shortfall_weight = np.asarray([0, 0.02, 0.3, 1])
+    scores = reference.sigmoid(jit(jax.vmap(rest))(jnp.float32(shortfall_weight)))
+    np.testing.assert_allclose(scores, (0.9 + shortfall_weight * 0.1) / (1 + shortfall_weight), atol=0.005)
 
 
 @each_learning
@@ -141,7 +141,12 @@ def test_the_hypothesis_is_the_slot_of_the_highest_score_and_an_untaught_slot_ne
 @pytest.mark.parametrize("build", [value_access, score_access])
 @pytest.mark.parametrize(
     ("name", "bad", "allowed"),
-    [("patience", -0.1, "0 .*1"), ("patience", 1.5, "0 .*1"), ("score_weight", -1.0, "0"), ("penalty", -2.0, "0")],
+    [
+        ("shortfall_weight", -0.1, "0 .*1"),
+        ("shortfall_weight", 1.5, "0 .*1"),
+        ("score_weight", -1.0, "0"),
+        ("penalty", -2.0, "0"),
+    ],
 )
 def test_a_bad_setting_is_refused_with_one_line_that_names_it_and_what_is_allowed(build, name, bad, allowed):
     with pytest.raises(ValueError, match=f"{name} {bad}.*allowed.*{allowed}") as refusal:

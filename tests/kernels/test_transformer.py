@@ -27,7 +27,7 @@ def tiny(length=LENGTH, **options):
         target=Discrete(2),
         optimizer=optax.sgd(0.1),
         context_length=length,
-        **{"width": 8, "heads": 2, "slots": 4, **options},
+        **{"width": 8, "num_heads": 2, "num_slots": 4, **options},
     )
     return kernel, jit(kernel.infer)
 
@@ -159,17 +159,17 @@ def test_one_joint_head_says_the_whole_value_whatever_its_dimensions():
     ("options", "message"),
     [
         ({"width": 0}, "width 0 .*at least 1"),
-        ({"blocks": 0}, "blocks 0 .*at least 1"),
-        ({"slots": 0}, "slots 0 .*at least 1"),
+        ({"num_blocks": 0}, "num_blocks 0 .*at least 1"),
+        ({"num_slots": 0}, "num_slots 0 .*at least 1"),
         ({"window": 0}, "window 0 .*at least 1"),
-        ({"heads": 3}, "heads 3 .*width 8.*divisor"),
-        ({"heads": 0}, "heads 0 .*width 8.*divisor"),
+        ({"num_heads": 3}, "num_heads 3 .*width 8.*divisor"),
+        ({"num_heads": 0}, "num_heads 0 .*width 8.*divisor"),
         ({"dropout": 1.0}, "dropout 1.0.*0 to below 1"),
         ({"dropout": -0.1}, "dropout -0.1.*0 to below 1"),
         ({"length": 0}, "context_length 0.*at least 1"),
-        ({"heads": 8}, "1 dimensions.*even"),  # of a head, which the rotary encoding takes in pairs
-        ({"width": 9, "heads": 3, **POSITIONS["sinusoidal"]}, "9 dimensions.*even"),
-        ({"width": 9, "heads": 3, **POSITIONS["location"]}, "9 dimensions.*even"),
+        ({"num_heads": 8}, "1 dimensions.*even"),  # of a head, which the rotary encoding takes in pairs
+        ({"width": 9, "num_heads": 3, **POSITIONS["sinusoidal"]}, "9 dimensions.*even"),
+        ({"width": 9, "num_heads": 3, **POSITIONS["location"]}, "9 dimensions.*even"),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )

@@ -23,7 +23,7 @@ WHEN = jnp.arange(TOKENS)[None]
 
 
 def config(**options):
-    return blocks.BlockConfig(**{"width": WIDTH, "heads": HEADS, **options})
+    return blocks.BlockConfig(**{"width": WIDTH, "num_heads": HEADS, **options})
 
 
 def causally(query, key, value):
@@ -84,9 +84,9 @@ def test_heads_that_share_keys_ask_them_in_turn_and_hand_on_what_attention_hands
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"heads": 0}, "heads 0 .*width 6.*divisor of 6"),
-        ({"heads": 4}, "heads 4 .*width 6.*divisor of 6"),
-        ({"key_heads": 2}, "key_heads 2 .*heads 3.*divisor of 3"),
+        ({"num_heads": 0}, "num_heads 0 .*width 6.*divisor of 6"),
+        ({"num_heads": 4}, "num_heads 4 .*width 6.*divisor of 6"),
+        ({"num_kv_heads": 2}, "num_kv_heads 2 .*num_heads 3.*divisor of 3"),
         ({"feed_forward": 0}, "feed_forward 0 .*at least 1"),
         ({"dropout": 1.0}, "dropout 1.0.*0 to below 1"),
     ],

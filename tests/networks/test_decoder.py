@@ -29,16 +29,16 @@ PATTERNS = {
 }
 
 
-def build(pattern=Dense(), layers=2, tied=True, value_head=True, rematerialise=False, **block):
+def build(pattern=Dense(), num_layers=2, tie_embeddings=True, value_head=True, remat=False, **block):
     return decoder(
         vocab_size=WORDS,
         context_length=40,
-        block=BlockConfig(WIDTH, 4, **{"key_heads": 2, "gated": True, **block}),
-        num_layers=layers,
+        block=BlockConfig(WIDTH, 4, **{"num_kv_heads": 2, "gated": True, **block}),
+        num_layers=num_layers,
         pattern=pattern,
-        tie_embeddings=tied,
+        tie_embeddings=tie_embeddings,
         value_head=value_head,
-        remat=rematerialise,
+        remat=remat,
     )
 
 
@@ -124,7 +124,7 @@ def test_rows_that_do_not_fit_their_cache_or_trunk_are_refused():
 
 def test_a_pattern_that_goes_by_content_takes_no_trunk():
     model, params, _ = made("top k")
-    with pytest.raises(ValueError, match=r"TopK.*no trunk"):
+    with pytest.raises(ValueError, match=r"TopK.*no prefix cache"):
         model.extend(params, model.init_cache(ROWS), INPUTS[:, :1], prefix_cache=model.init_cache(ROWS))
 
 
@@ -138,7 +138,7 @@ def test_a_cache_has_no_more_slots_than_the_pattern_looks_back(name, slots):
 
 
 def test_one_token_of_a_long_row_looks_at_the_blocks_it_picks_and_at_no_others():
-    model = build(TopK(4, 2), layers=1)
+    model = build(TopK(4, 2), num_layers=1)
     params = jax.eval_shape(model.init, jax.random.key(0))
 
     traced = jax.make_jaxpr(lambda params, cache: model.extend(params, cache, INPUTS[:, :1]))(
@@ -157,7 +157,7 @@ def test_one_token_of_a_long_row_looks_at_the_blocks_it_picks_and_at_no_others()
     ids=["none", "sinusoidal", "learned", "location", "rotary"],
 )
 def test_every_position_encoding_reads_from_a_cache_as_from_whole_rows(position):
-    model = build(layers=1, position=position, key_heads=None)
+    model = build(num_layers=1, position=position, num_kv_heads=None)
     params = jit(model.init)(jax.random.key(0))
     whole = jit(model.apply)(params, INPUTS[:, :6])
     extend = jit(model.extend)
@@ -189,7 +189,7 @@ def test_vectors_may_stand_in_place_of_tokens():
 
 
 def test_location_positions_read_where_tokens_are():
-    model = build(layers=1, position=positions.location())
+    model = build(num_layers=1, position=positions.location())
     params = jit(model.init)(jax.random.key(0))
     apply = jit(model.apply)
     numbers = np.broadcast_to(np.arange(6, dtype=np.int32)[None, :, None], (ROWS, 6, 1))
@@ -202,7 +202,7 @@ def test_location_positions_read_where_tokens_are():
 
 
 def test_tied_words_say_the_logits_and_untied_ones_have_a_map_of_their_own():
-    tied, untied = (build(layers=1, tied=tied, value_head=False) for tied in (True, False))
+    tied, untied = (build(num_layers=1, tie_embeddings=tied, value_head=False) for tied in (True, False))
     shapes = [jax.eval_shape(model.init, jax.random.key(0)) for model in (tied, untied)]
     count = [sum(leaf.size for leaf in jax.tree.leaves(shape)) for shape in shapes]
     assert count[1] - count[0] == WORDS * WIDTH
@@ -214,8 +214,8 @@ def test_tied_words_say_the_logits_and_untied_ones_have_a_map_of_their_own():
 
 
 def test_a_block_that_is_computed_again_gives_the_same_slopes():
-    def slopes(rematerialise):
-        model = build(PATTERNS["window"], rematerialise=rematerialise)
+    def slopes(remat):
+        model = build(PATTERNS["window"], remat=remat)
         params = jit(model.init)(jax.random.key(0))
 
         def loss(params):
@@ -229,7 +229,7 @@ def test_a_block_that_is_computed_again_gives_the_same_slopes():
 
 
 def test_bfloat16_is_the_arithmetic_alone_parameters_and_logits_stay_float32():
-    model = build(layers=1, dtype=jnp.bfloat16)
+    model = build(num_layers=1, dtype=jnp.bfloat16)
     params = jit(model.init)(jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     reading = jit(model.apply)(params, INPUTS[:, :6])
@@ -237,13 +237,13 @@ def test_bfloat16_is_the_arithmetic_alone_parameters_and_logits_stay_float32():
     assert model.init_cache(1).layers[0].keys.dtype == jnp.bfloat16
     slopes = jit(jax.grad(lambda params: jnp.sum(model.apply(params, INPUTS[:, :6]).logits ** 2)))(params)
     assert {leaf.dtype for leaf in jax.tree.leaves(slopes)} == {jnp.dtype("float32")}
-    exact = jit(build(layers=1).apply)(params, INPUTS[:, :6])
+    exact = jit(build(num_layers=1).apply)(params, INPUTS[:, :6])
     np.testing.assert_allclose(reading.logits, exact.logits, atol=0.1)
     assert not np.array_equal(reading.logits, exact.logits)
 
 
 def test_dropout_needs_a_key():
-    model = build(layers=1, dropout=0.5)
+    model = build(num_layers=1, dropout=0.5)
     params = jit(model.init)(jax.random.key(0))
     apply = jit(model.apply)
     plain = apply(params, INPUTS[:, :6]).logits
@@ -272,8 +272,8 @@ def test_an_untrained_decoder_is_nearly_indifferent():
         (lambda model, params: model.apply(params, np.zeros((1, 41), np.int32)), "41 tokens.*context of 40"),
         (lambda model, params: model.apply(params, np.zeros((1, 4, 5), np.float32)), r"\[B, T, 16\]"),
         (lambda model, params: model.apply(params, np.zeros((1, 4), np.float32)), "give tokens int32"),
-        (lambda model, params: model.begin(0), "rows 0.*at least 1"),
-        (lambda model, params: model.begin(1, 41), "capacity 41.*context length of 40"),
+        (lambda model, params: model.init_cache(0), "rows 0.*at least 1"),
+        (lambda model, params: model.init_cache(1, 41), "capacity 41.*context length of 40"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused_with_one_line(call, message):
@@ -283,9 +283,9 @@ def test_inputs_that_do_not_fit_are_refused_with_one_line(call, message):
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("option", ["vocabulary", "context_length", "layers"])
+@pytest.mark.parametrize("option", ["vocab_size", "context_length", "num_layers"])
 def test_sizes_below_1_are_refused(option):
-    sizes = {"vocabulary": 3, "context_length": 4, "layers": 1, option: 0}
+    sizes = {"vocab_size": 3, "context_length": 4, "num_layers": 1, option: 0}
     with pytest.raises(ValueError, match=f"{option} 0 .*at least 1"):
         decoder(**sizes, block=BlockConfig(8, 2))
 

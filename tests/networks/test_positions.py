@@ -70,7 +70,7 @@ def test_learned_positions_leave_tokens_to_whoever_holds_the_vectors():
     assert position.num_learned == 5
     assert position.add(tokens, WHEN[:, :3], tokens) is tokens
     assert position.rotate(heads, WHEN[:, :3]) is heads
-    with pytest.raises(ValueError, match=r"places 0 .*at least 1"):
+    with pytest.raises(ValueError, match=r"num_positions 0 .*at least 1"):
         positions.learned(0)
 
 

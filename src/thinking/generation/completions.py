@@ -31,9 +31,9 @@ class Completions(NamedTuple):
     """What was written.
 
     Attributes:
-        tokens: [B, N] int32, the stop token included; 0 beyond `length_reward`.
+        tokens: [B, N] int32, the stop token included; 0 beyond `length`.
         length: [B] int32, tokens written.
-        log_prob: [B, N] float32, of each token under the model itself, whatever it was drawn from; 0 beyond `length_reward`.
+        log_prob: [B, N] float32, of each token under the model itself, whatever it was drawn from; 0 beyond `length`.
         value: [B, N] float32, by the value head, of the state in which each token was written.
         stopped: [B] bool, whether a stop token ended it, and not the limit.
     """
@@ -74,7 +74,7 @@ class Generator(NamedTuple):
 
     Attributes:
         prefill: `begin(params, key, prompts [B, P], lengths [B], room) -> Writing`, with a cache for `room` new tokens;
-            keeps the key. Prompts begin at the left, what follows the first `length_reward` of a row is never read; each has
+            keeps the key. Prompts begin at the left, what follows the first `length` of a row is never read; each has
             at least 1 token.
         grow_cache: `widen(writing, capacity) -> Writing`, with a cache for rows of so many tokens, their prompts included.
         generate_until: `write(params, writing, until) -> Writing`, until every row has stopped or has `until` new tokens, for
@@ -118,7 +118,7 @@ def make_generator(
         )
     check_tokens("stop_tokens", stop_tokens, 0, model.vocab_size)
     if forced_tokens is not None:
-        check_tokens("forced", forced_tokens, -1, model.vocab_size)
+        check_tokens("forced_tokens", forced_tokens, -1, model.vocab_size)
 
     def place(coordinates: Array, tokens: Array) -> tuple[Array | None, Array]:
         """Where tokens [B, M] are, [B, M, K], and where the last one is."""
@@ -132,7 +132,7 @@ def make_generator(
         allowed = (max_new_tokens,), (len(prompts), max_new_tokens)
         if forced_tokens is not None and jnp.shape(forced_tokens) not in allowed:
             raise ValueError(
-                f"generation: forced has shape {jnp.shape(forced_tokens)}; give {allowed[0]} or {allowed[1]}"
+                f"generation: forced_tokens has shape {jnp.shape(forced_tokens)}; give {allowed[0]} or {allowed[1]}"
             )
         rows, width = prompts.shape
         real = jnp.arange(width)[None] < lengths[:, None]
@@ -246,7 +246,7 @@ def make_streamer(
             holds what is no word.
     """
     if chunk_size < 1:
-        raise ValueError(f"generation: every {chunk_size} is out of range; give at least 1")
+        raise ValueError(f"generation: chunk_size {chunk_size} is out of range; give at least 1")
     made = make_generator(model, max_new_tokens=max_new_tokens, **options)
     begin, write = jax.jit(made.prefill, static_argnums=4), jax.jit(made.generate_until, donate_argnums=1)
 

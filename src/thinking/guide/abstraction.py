@@ -31,7 +31,7 @@ class Abstraction(NamedTuple):
 
 
 def skip_step(step_size: int) -> Abstraction:
-    """Every `compute_step_size`-th state is a pivot.
+    """Every `step_size`-th state is a pivot.
 
     Raises:
         ValueError: if step is below 1.

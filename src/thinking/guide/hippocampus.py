@@ -45,7 +45,7 @@ def append(memory: Memory, item: Array, where: Array | bool = True) -> Memory:
 
 
 def recall(memory: Memory, length: int) -> Context:
-    """The last `length_reward` items, the newest last; shorter where less was lived or kept."""
+    """The last `length` items, the newest last; shorter where less was lived or kept."""
     capacity = memory.items.shape[1]
     ages = jnp.arange(length)[::-1]
     place = (memory.count[:, None] - 1 - ages[None]) % capacity

@@ -41,7 +41,7 @@ def linear(
         ValueError: if a size is below 1.
     """
     if num_cells < 1 or num_slots < 1:
-        raise ValueError(f"linear: cells {num_cells} and slots {num_slots} must each be at least 1")
+        raise ValueError(f"linear: num_cells {num_cells} and num_slots {num_slots} must each be at least 1")
     spaces = Spaces(input, value, target)
     width = value_width(value)
 

@@ -69,7 +69,7 @@ def score_access(*, shortfall_weight: float = 0.1, score_weight: float = 10.0, p
 
 def _validate(learning: Learning) -> Learning:
     if not 0 <= learning.shortfall_weight <= 1:
-        raise ValueError(f"patience {learning.shortfall_weight}: allowed is 0 (never forget) to 1 (average)")
+        raise ValueError(f"shortfall_weight {learning.shortfall_weight}: allowed is 0 (never forget) to 1 (average)")
     if learning.score_weight < 0 or learning.penalty < 0:
         raise ValueError(
             f"score_weight {learning.score_weight}, penalty {learning.penalty}: allowed are numbers from 0"

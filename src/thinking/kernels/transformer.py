@@ -56,7 +56,7 @@ def transformer(
     """
     check_context_length(context_length)
     window = context_length if window is None else window
-    _check(width=width, blocks=num_blocks, slots=num_slots, window=window)
+    _check(width=width, num_blocks=num_blocks, num_slots=num_slots, window=window)
     spaces = Spaces(input, value, target)
 
     block = BlockConfig(width, num_heads, position=position, dropout=dropout)

@@ -54,11 +54,11 @@ class BlockConfig:
             raise ValueError(f"width {self.width} is out of range; give at least 1")
         if self.num_heads < 1 or self.width % self.num_heads:
             raise ValueError(
-                f"heads {self.num_heads} does not divide width {self.width}; take a divisor of {self.width}"
+                f"num_heads {self.num_heads} does not divide width {self.width}; take a divisor of {self.width}"
             )
         if self.num_kv_heads is not None and (self.num_kv_heads < 1 or self.num_heads % self.num_kv_heads):
             raise ValueError(
-                f"key_heads {self.num_kv_heads} does not divide heads {self.num_heads}; take a divisor of {self.num_heads}"
+                f"num_kv_heads {self.num_kv_heads} does not divide num_heads {self.num_heads}; take a divisor of {self.num_heads}"
             )
         if self.feed_forward is not None and self.feed_forward < 1:
             raise ValueError(f"feed_forward {self.feed_forward} is out of range; give at least 1")

@@ -95,7 +95,7 @@ def grow_cache(pattern: Pattern, cache: Cache, capacity: int) -> Cache:
         return jnp.pad(leaf, behind, constant_values=blank)
 
     layers = jax.tree.map(lambda leaf, shape: pad(leaf, shape, 0), cache.layers, wanted.layers)
-    return Cache(layers, pad(cache.positions, wanted.when, -1), cache.length)
+    return Cache(layers, pad(cache.positions, wanted.positions, -1), cache.length)
 
 
 def _like(pattern: Pattern, cache: Cache, capacity: int) -> Cache:

@@ -92,7 +92,7 @@ def decoder(
     Raises:
         ValueError: if a size is below 1, or learned positions are too few.
     """
-    for name, size in {"vocabulary": vocab_size, "context_length": context_length, "layers": num_layers}.items():
+    for name, size in {"vocab_size": vocab_size, "context_length": context_length, "num_layers": num_layers}.items():
         if size < 1:
             raise ValueError(f"decoder: {name} {size} is out of range; give at least 1")
 
@@ -187,9 +187,11 @@ def _check_cache(cache: Cache, prefix_cache: Cache | None, rows: int, pattern: P
     if prefix_cache is None:
         return
     if any(isinstance(part, TopK) for part in pattern_parts(pattern)):
-        raise ValueError(f"cache: {pattern} picks blocks of the whole row, so it takes no trunk; copy the cache")
+        raise ValueError(f"cache: {pattern} picks blocks of the whole row, so it takes no prefix cache; copy the cache")
     if rows % len(prefix_cache.length):
-        raise ValueError(f"cache: {rows} rows are no multiple of the {len(prefix_cache.length)} rows of their trunk")
+        raise ValueError(
+            f"cache: {rows} rows are no multiple of the {len(prefix_cache.length)} rows of their prefix cache"
+        )
 
 
 class _Network(nnx.Module):

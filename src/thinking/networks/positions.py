@@ -64,7 +64,7 @@ def learned(num_positions: int) -> Position:
         ValueError: if there is none.
     """
     if num_positions < 1:
-        raise ValueError(f"learned positions: places {num_positions} is out of range; give at least 1")
+        raise ValueError(f"learned positions: num_positions {num_positions} is out of range; give at least 1")
     return Position(_keep_tokens, lambda heads, when: heads, num_learned=num_positions)
 
 

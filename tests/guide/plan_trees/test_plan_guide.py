@@ -71,8 +71,8 @@ def test_an_outline_that_was_taught_is_gone_through_step_by_step(walk):
     thoughts, _ = walk([None] * 4)
     assert [int(thought.step[0].argmax()) for thought in thoughts[:3]] == [A, B, C]
     assert [int(thought.sub_goals[0][0] @ SECTIONS[AB] > 0.9) for thought in thoughts[:3]] == [1, 1, 0]
-    assert [int(thought.opened[0]) for thought in thoughts[:3]] == [1, 0, 1]
-    assert [bool(thought.ended[0]) for thought in thoughts] == [False, False, False, True]
+    assert [int(thought.num_new_sub_goals[0]) for thought in thoughts[:3]] == [1, 0, 1]
+    assert [bool(thought.done[0]) for thought in thoughts] == [False, False, False, True]
 
 
 def test_a_layer_remembers_the_legs_before_with_a_mark_in_front_of_each(walk):
@@ -81,8 +81,8 @@ def test_a_layer_remembers_the_legs_before_with_a_mark_in_front_of_each(walk):
     assert recall(lowest.memory, 2).items.tolist() == [[END, C]]
     assert int(lowest.memory.count[0]) == 5  # END, a, b, END, c
     assert recall(top.memory, 2).items.tolist() == [[OVER, AB]]
-    assert (int(lowest.count[0]), int(top.count[0])) == (1, 2)
-    np.testing.assert_allclose(top.total, [STEPS[A] + STEPS[B]])
+    assert (int(lowest.num_steps[0]), int(top.num_steps[0])) == (1, 2)
+    np.testing.assert_allclose(top.step_sum, [STEPS[A] + STEPS[B]])
 
 
 def test_what_was_really_done_is_what_is_remembered_and_averaged(walk):
@@ -90,7 +90,7 @@ def test_what_was_really_done_is_what_is_remembered_and_averaged(walk):
     # The lowest layer never saw a, c: it says a, as a table does that does not know, and its leg goes on.
     assert int(thoughts[2].step[0].argmax()) == A
     lowest, _ = minds[1]
-    np.testing.assert_allclose(lowest.total, [[1, 0, 4]])
+    np.testing.assert_allclose(lowest.step_sum, [[1, 0, 4]])
     assert recall(lowest.memory, 2).items.tolist() == [[A, C]]
 
 

@@ -88,7 +88,7 @@ def test_at_each_place_the_next_value_is_learned_or_that_the_leg_is_over(texts):
         for row, (context, targets, value) in enumerate(places):
             real = taught.window[row, CONTEXTS[level] - taught.length[row] :]
             np.testing.assert_allclose(taught.codes[real], context, atol=1e-6)
-            np.testing.assert_allclose(taught.targets[taught.leg[row]], targets[0], atol=1e-6)
+            np.testing.assert_allclose(taught.targets[taught.sub_trajectory[row]], targets[0], atol=1e-6)
             np.testing.assert_allclose(taught.codes[taught.value[row]], value, atol=1e-6)
 
 
@@ -98,15 +98,19 @@ def test_what_the_layer_above_is_asked_for_a_leg_are_lessons_that_lead_to_it(tex
     legs = to_sub_trajectories(texts, goals_of(texts), VECTORS, 3)
     legs[-1] = add_pairs(legs[-1], pairs, 0)
     *lower, top = map(jax.device_get, make_examples(legs, [WITHOUT_JAX] * 4, CONTEXTS))
-    assert top.asked.shape == (len(legs[-1]), 0)
+    assert top.upper_examples.shape == (len(legs[-1]), 0)
     for below, above, own in zip(lower, [*lower[1:], top], legs[1:], strict=True):
-        assert below.asked.shape == (len(below.targets), NUM_UPPER_EXAMPLES)
-        np.testing.assert_array_equal(above.codes[above.value[below.asked]], below.targets[:, None].repeat(8, axis=1))
+        assert below.upper_examples.shape == (len(below.targets), NUM_UPPER_EXAMPLES)
+        np.testing.assert_array_equal(
+            above.codes[above.value[below.upper_examples]], below.targets[:, None].repeat(8, axis=1)
+        )
         # Each is asked for itself, not for one of equal steps: the places of a leg's values lead to the legs in order.
         numbers = np.concatenate([[*leg.numbers, -1] for leg in own])
-        for leg, lessons_asked in enumerate(below.asked):
+        for leg, lessons_asked in enumerate(below.upper_examples):
             assert len(set(lessons_asked.tolist())) == min(np.sum(numbers == leg), NUM_UPPER_EXAMPLES)
-        np.testing.assert_array_equal(numbers[below.asked], np.arange(len(below.targets))[:, None].repeat(8, axis=1))
+        np.testing.assert_array_equal(
+            numbers[below.upper_examples], np.arange(len(below.targets))[:, None].repeat(8, axis=1)
+        )
 
 
 def line_of_goals(rng, count):
@@ -242,7 +246,7 @@ def test_tables_that_were_taught_all_lessons_recall_the_texts():
     def whole(level):
         ones = jnp.ones(len(level.value))
         context = Context(level.codes[level.window], level.length)
-        return Transition(context, level.targets[level.leg], level.codes[level.value], ones, ones)
+        return Transition(context, level.targets[level.sub_trajectory], level.codes[level.value], ones, ones)
 
     @jax.jit
     def recall():
@@ -258,4 +262,4 @@ def test_tables_that_were_taught_all_lessons_recall_the_texts():
             int(at == 0) + int(at == place == 0)
             for part in text for place, section in enumerate(part) for at in range(len(section))
         ]  # fmt: skip
-        assert plan.opened[row, : plan.length[row]].tolist() == new
+        assert plan.num_new_sub_goals[row, : plan.length[row]].tolist() == new

@@ -169,7 +169,7 @@ def assert_are(thoughts, found, row):
         np.testing.assert_allclose(found.steps[row, at], step, atol=1e-3)
         for own, told in zip(found.sub_goals, sub_goals, strict=True):
             np.testing.assert_allclose(own[row, at], told, atol=1e-3)
-        assert (found.opened[row, at], found.ended[row, at]) == (fresh, ended)
+        assert (found.num_new_sub_goals[row, at], found.done[row, at]) == (fresh, ended)
 
 
 @given(seed=SEEDS)
@@ -182,7 +182,7 @@ def test_thoughts_are_a_nested_unrolling_that_goes_on_from_what_was_done(world, 
         assert plan.length[row] == len(thoughts)
         assert_are(thoughts, plan, row)
         if len(thoughts) < T:
-            assert plan.ended[row, len(thoughts)]
+            assert plan.done[row, len(thoughts)]
 
 
 @given(seed=SEEDS)
@@ -202,8 +202,8 @@ def test_what_is_reacted_is_what_is_thought_after_the_steps_before(world, seed):
     goals, done, _ = asked(seed)
     for at in range(T):
         _, plan, reaction = world.use(seed, goals, done, np.full(B, at))
-        np.testing.assert_array_equal(plan.ended[:, at], reaction.ended[:, at])
-        np.testing.assert_array_equal(plan.opened[:, at], reaction.opened[:, at])
+        np.testing.assert_array_equal(plan.done[:, at], reaction.done[:, at])
+        np.testing.assert_array_equal(plan.num_new_sub_goals[:, at], reaction.num_new_sub_goals[:, at])
         for own, told in zip([plan.steps, *plan.sub_goals], [reaction.steps, *reaction.sub_goals], strict=True):
             np.testing.assert_allclose(own[:, at], told[:, at], atol=1e-5)
 
@@ -223,5 +223,5 @@ def test_no_row_sees_another(world, seed):
 
 
 def test_no_more_may_be_done_than_a_plan_has_steps():
-    with pytest.raises(ValueError, match="most 3: 4 steps are done already; give at least so many"):
+    with pytest.raises(ValueError, match="max_steps 3: 4 steps are done already; give at least so many"):
         think(None, (), np.zeros((1, D)), np.zeros((1, 4, D)), np.zeros(1, int), 3)

@@ -48,7 +48,7 @@ def think(
         ValueError: if more is done than there may be steps.
     """
     if max_steps < prefix.shape[1]:
-        raise ValueError(f"most {max_steps}: {prefix.shape[1]} steps are done already; give at least so many")
+        raise ValueError(f"max_steps {max_steps}: {prefix.shape[1]} steps are done already; give at least so many")
     return _unroll(plan_guide, state, goal, prefix, prefix_length, max_steps, ignore_done=False)
 
 

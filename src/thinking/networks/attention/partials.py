@@ -127,7 +127,7 @@ def finish(partial: Partial) -> Array:
 
 
 def map_in_steps(look: Callable[[Array, Array, Tokens], Partial], rows: Rows, step_size: int, chunk: int) -> Partial:
-    """Queries, `compute_step_size` at a time, so that no more is held at once; gradients compute each step again.
+    """Queries, `step_size` at a time, so that no more is held at once; gradients compute each step again.
 
     Args:
         look: `look(start [], q [B, G, N, R, chunk, E], tokens [B or 1, N, chunk]) -> Partial [B, G, N, R, chunk]`.
