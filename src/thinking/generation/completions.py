@@ -1,6 +1,6 @@
-"""Writing on from prompts, token by token over a cache.
+"""Generation of completions, token by token over a cache.
 
-Axes: B rows, P tokens of the longest prompt, N new tokens, V words of the vocabulary.
+Axes: B rows, P tokens of the longest prompt, N new tokens, V vocabulary size, K coordinates of a token.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,24 +18,24 @@ from thinking.networks.decoder import Decoder
 from thinking.types import Array, Params
 
 LocateFn = Callable[[Array, Array], Array]
-"""`locate(where [B, K], token [B]) -> where [B, K]` of a token, given where the one before it was; 0 before the first.
-What location positions read while a text grows."""
+"""`locate(coordinates [B, K], token [B]) -> coordinates [B, K]` of a token, from those of the previous one; 0 before
+the first. Used by location encodings."""
 
 MAX_STAGES = 4
 MIN_STAGE_TOKENS = 64
-"""A cache that grows with the text is widened at most so often, each time for at least so many tokens: what is not yet
-written is not read either, and each stage is compiled by itself."""
+"""A growing cache is enlarged at most `MAX_STAGES` times, by at least so many tokens: attention skips the slots that
+are not yet needed, but each stage is compiled separately."""
 
 
 class Completions(NamedTuple):
-    """What was written.
+    """Generated completions.
 
     Attributes:
         tokens: [B, N] int32, the stop token included; 0 beyond `length`.
-        length: [B] int32, tokens written.
-        log_prob: [B, N] float32, of each token under the model itself, whatever it was drawn from; 0 beyond `length`.
-        value: [B, N] float32, by the value head, of the state in which each token was written.
-        stopped: [B] bool, whether a stop token ended it, and not the limit.
+        length: [B] int32, number of generated tokens.
+        log_prob: [B, N] float32, of each token under the unmodified model; 0 beyond `length`.
+        value: [B, N] float32, by the value head, of the state before each token.
+        stopped: [B] bool, whether a stop token ended it, rather than the limit.
     """
 
     tokens: Array
@@ -46,17 +46,17 @@ class Completions(NamedTuple):
 
 
 class GenerationState(NamedTuple):
-    """A text under way.
+    """The state of generation.
 
     Attributes:
         cache: of the model.
         logits: [B, V] of the next token.
         value: [B] by the value head, of this state.
         coordinates: [B, K], of the newest token.
-        token_mask: [B, V] bool, words in prompt and text; [B, 0] where nobody asks.
-        completions: up to now.
-        step: [] int32, tokens written by the longest row.
-        key: of all draws; never changes.
+        token_mask: [B, V] bool, tokens in prompt and completion; [B, 0] where sampling does not need it.
+        completions: so far.
+        step: [] int32, tokens of the longest completion.
+        key: base key of all samples; never changes.
     """
 
     cache: Cache
@@ -70,15 +70,15 @@ class GenerationState(NamedTuple):
 
 
 class Generator(NamedTuple):
-    """Generation as pure functions; all jit.
+    """Generation as pure functions that can be jitted.
 
     Attributes:
-        prefill: `begin(params, key, prompts [B, P], lengths [B], room) -> Writing`, with a cache for `room` new tokens;
-            keeps the key. Prompts begin at the left, what follows the first `length` of a row is never read; each has
-            at least 1 token.
-        grow_cache: `widen(writing, capacity) -> Writing`, with a cache for rows of so many tokens, their prompts included.
-        generate_until: `write(params, writing, until) -> Writing`, until every row has stopped or has `until` new tokens, for
-            which the cache must have room.
+        prefill: `prefill(params, key, prompts [B, P], lengths [B], num_reserved_tokens) -> GenerationState`, with a
+            cache for so many new tokens; keeps the key. Prompts are left-aligned, at least 1 token each; tokens beyond
+            `lengths` are ignored.
+        grow_cache: `grow_cache(state, capacity) -> GenerationState`, with a cache for so many tokens, prompts included.
+        generate_until: `generate_until(params, state, until) -> GenerationState`, until each row has stopped or has
+            `until` new tokens, which the cache must have capacity for.
     """
 
     prefill: Callable[[Params, Array, Array, Array, int], GenerationState]
@@ -96,20 +96,20 @@ def make_generator(
     locate: LocateFn | None = None,
     num_coordinates: int = 1,
 ) -> Generator:
-    """How a model writes.
+    """Build a generator.
 
     Args:
         model: a decoder.
         max_new_tokens: N.
-        sampling: how tokens are drawn.
-        stop_tokens: a row that writes one of these has ended.
-        forced_tokens: [N] or [B, N] int32, tokens to be written whatever the model says; -1 leaves the model free.
-        locate: where tokens are, for location positions that do not simply count.
+        sampling: how tokens are sampled.
+        stop_tokens: tokens that end a row.
+        forced_tokens: [N] or [B, N] int32, tokens to generate whatever the model predicts; -1 leaves it free.
+        locate: coordinates of tokens, for location encodings; positions by default.
         num_coordinates: K of `locate`.
 
     Raises:
         ValueError: for a budget below 1 or beyond the context, and stop or forced tokens outside the vocabulary; by
-            `begin`, for prompts that are empty or too long.
+            `prefill`, for prompts that are empty or too long.
     """
     if not 1 <= max_new_tokens < model.context_length:
         raise ValueError(
@@ -120,74 +120,77 @@ def make_generator(
     if forced_tokens is not None:
         check_tokens("forced_tokens", forced_tokens, -1, model.vocab_size)
 
-    def place(coordinates: Array, tokens: Array) -> tuple[Array | None, Array]:
-        """Where tokens [B, M] are, [B, M, K], and where the last one is."""
+    def locate_tokens(coordinates: Array, tokens: Array) -> tuple[Array | None, Array]:
+        """The coordinates [B, M, K] of tokens [B, M], and those of the last one."""
         if locate is None:
             return None, coordinates
         end, each = jax.lax.scan(lambda before, token: (locate(before, token),) * 2, coordinates, tokens.T)
         return each.swapaxes(0, 1), end
 
-    def begin(params: Params, key: Array, prompts: Array, lengths: Array, num_reserved_tokens: int) -> GenerationState:
+    def prefill(
+        params: Params, key: Array, prompts: Array, lengths: Array, num_reserved_tokens: int
+    ) -> GenerationState:
         check_prompts(prompts, lengths, max_new_tokens, model)
-        allowed = (max_new_tokens,), (len(prompts), max_new_tokens)
-        if forced_tokens is not None and jnp.shape(forced_tokens) not in allowed:
+        allowed_shapes = (max_new_tokens,), (len(prompts), max_new_tokens)
+        if forced_tokens is not None and jnp.shape(forced_tokens) not in allowed_shapes:
             raise ValueError(
-                f"generation: forced_tokens has shape {jnp.shape(forced_tokens)}; give {allowed[0]} or {allowed[1]}"
+                f"generation: forced_tokens has shape {jnp.shape(forced_tokens)}; give {allowed_shapes[0]} or "
+                f"{allowed_shapes[1]}"
             )
         rows, width = prompts.shape
-        real = jnp.arange(width)[None] < lengths[:, None]
-        tokens = jnp.where(real, prompts, 0)
-        where, _ = place(jnp.zeros((rows, num_coordinates), jnp.int32), tokens)
-        read = read_prompts(
+        is_prompt = jnp.arange(width)[None] < lengths[:, None]
+        tokens = jnp.where(is_prompt, prompts, 0)
+        coordinates, _ = locate_tokens(jnp.zeros((rows, num_coordinates), jnp.int32), tokens)
+        prefilled = read_prompts(
             model,
             params,
             tokens,
             lengths,
             capacity=width + num_reserved_tokens,
             max_new_tokens=max_new_tokens,
-            coordinates=where,
+            coordinates=coordinates,
         )
         last = jnp.zeros((rows, num_coordinates), jnp.int32)
-        if where is not None:
-            last = jnp.take_along_axis(where, (lengths - 1)[:, None, None], axis=1)[:, 0]
-        held = _make_token_mask(tokens, real, model.vocab_size if sampling.needs_token_mask else 0)
+        if coordinates is not None:
+            last = jnp.take_along_axis(coordinates, (lengths - 1)[:, None, None], axis=1)[:, 0]
+        token_mask = _make_token_mask(tokens, is_prompt, model.vocab_size if sampling.needs_token_mask else 0)
         return GenerationState(
-            *read, last, held, _empty_completions(rows, max_new_tokens), jnp.zeros((), jnp.int32), key
+            *prefilled, last, token_mask, _empty_completions(rows, max_new_tokens), jnp.zeros((), jnp.int32), key
         )
 
-    def choose(state: GenerationState) -> Array:
+    def next_token(state: GenerationState) -> Array:
         token = sample_tokens(sampling, jax.random.fold_in(state.key, state.step), state.logits, state.token_mask)
         if forced_tokens is None:
             return token
-        ordered = jnp.broadcast_to(jnp.asarray(forced_tokens, jnp.int32), state.completions.tokens.shape)[:, state.step]
-        return jnp.where(ordered >= 0, ordered, token)
+        forced = jnp.broadcast_to(jnp.asarray(forced_tokens, jnp.int32), state.completions.tokens.shape)[:, state.step]
+        return jnp.where(forced >= 0, forced, token)
 
-    def write_one(params: Params, state: GenerationState) -> GenerationState:
-        token, going = choose(state), ~state.completions.stopped
-        written = _append_token(state, token, going, stop_tokens)
-        where, last = place(state.coordinates, token[:, None])
-        held = state.token_mask
+    def generate_one(params: Params, state: GenerationState) -> GenerationState:
+        token, is_active = next_token(state), ~state.completions.stopped
+        completions = _append_token(state, token, is_active, stop_tokens)
+        coordinates, last = locate_tokens(state.coordinates, token[:, None])
+        token_mask = state.token_mask
         if sampling.needs_token_mask:
-            held = held | jax.nn.one_hot(token, model.vocab_size, dtype=bool)
-        reading, cache = model.extend(
-            params, state.cache, token[:, None], num_valid=going.astype(jnp.int32), coordinates=where
+            token_mask = token_mask | jax.nn.one_hot(token, model.vocab_size, dtype=bool)
+        output, cache = model.extend(
+            params, state.cache, token[:, None], num_valid=is_active.astype(jnp.int32), coordinates=coordinates
         )
         return GenerationState(
-            cache, reading.logits[:, 0], reading.value[:, 0], last, held, written, state.step + 1, state.key
+            cache, output.logits[:, 0], output.value[:, 0], last, token_mask, completions, state.step + 1, state.key
         )
 
-    def widen(state: GenerationState, capacity: int) -> GenerationState:
+    def grow_state_cache(state: GenerationState, capacity: int) -> GenerationState:
         return state._replace(cache=grow_cache(model.pattern, state.cache, capacity))
 
-    def write(params: Params, state: GenerationState, until: Array) -> GenerationState:
+    def generate_until(params: Params, state: GenerationState, until: Array) -> GenerationState:
         end = jnp.minimum(until, max_new_tokens)
 
-        def going(state: GenerationState) -> Array:
+        def is_unfinished(state: GenerationState) -> Array:
             return (state.step < end) & ~jnp.all(state.completions.stopped)
 
-        return jax.lax.while_loop(going, lambda writing: write_one(params, writing), state)
+        return jax.lax.while_loop(is_unfinished, lambda state: generate_one(params, state), state)
 
-    return Generator(begin, widen, write)
+    return Generator(prefill, grow_state_cache, generate_until)
 
 
 def generate(
@@ -200,63 +203,66 @@ def generate(
     max_new_tokens: int,
     **options: Any,
 ) -> Completions:
-    """Write on from prompts; jits.
+    """Generate completions of prompts; can be jitted.
 
     Args:
         model: a decoder.
         params: its parameters.
-        key: of all draws; consumed.
-        prompts: [B, P] int32, each beginning at the left.
-        lengths: [B] int32, from 1, how many tokens of each row are its prompt; all by default.
+        key: consumed.
+        prompts: [B, P] int32, left-aligned.
+        lengths: [B] int32, from 1, prompt tokens of each row; all by default.
         max_new_tokens: N.
         **options: of `make_generator`.
 
     Raises:
         ValueError: as `make_generator` does.
     """
-    made = make_generator(model, max_new_tokens=max_new_tokens, **options)
+    generator = make_generator(model, max_new_tokens=max_new_tokens, **options)
     lengths = jnp.full(len(prompts), prompts.shape[1], jnp.int32) if lengths is None else lengths
-    # A ring does not grow.
+    # A ring buffer does not grow.
     stages = min(MAX_STAGES, -(-max_new_tokens // MIN_STAGE_TOKENS)) if memory_bounds(model.pattern) is None else 1
-    rooms = [-(-max_new_tokens * (stage + 1) // stages) for stage in range(stages)]
-    writing = made.prefill(params, key, prompts, lengths, rooms[0])
-    for room in rooms:
-        writing = made.generate_until(params, made.grow_cache(writing, prompts.shape[1] + room), room)
-    return writing.completions
+    limits = [-(-max_new_tokens * (stage + 1) // stages) for stage in range(stages)]
+    state = generator.prefill(params, key, prompts, lengths, limits[0])
+    for limit in limits:
+        state = generator.generate_until(params, generator.grow_cache(state, prompts.shape[1] + limit), limit)
+    return state.completions
 
 
 def make_streamer(
     model: Decoder, *, max_prompt_tokens: int, max_new_tokens: int, chunk_size: int = 8, **options: Any
 ) -> Callable[[Params, Array, Sequence[int]], Iterator[list[int]]]:
-    """Write on from one prompt after another, and hand on what was written while it is written.
+    """Generate the completion of one prompt after another, and yield its tokens as they come.
 
     Args:
         model: a decoder.
-        max_prompt_tokens: P, of the longest prompt. All are read at this width, so that everything is compiled once.
+        max_prompt_tokens: P. Prompts are padded to it, so everything is compiled once.
         max_new_tokens: N.
-        chunk_size: so many tokens at a time.
+        chunk_size: tokens per chunk.
         **options: of `make_generator`.
 
     Returns:
-        `stream(params, key, prompt)`, which yields the tokens that are new since the last time, together those that
-        `generate` writes. It consumes the key.
+        `stream(params, key, prompt)`, which yields chunks of new tokens, together those of `generate`. Consumes the
+        key.
 
     Raises:
-        ValueError: as `make_generator` does, and for `chunk_size` below 1; by `stream`, for a prompt that is empty, too long, or
-            holds what is no word.
+        ValueError: as `make_generator` does, and for `chunk_size` below 1; by `stream`, for a prompt that is empty, too
+            long, or has a token outside the vocabulary.
     """
     if chunk_size < 1:
         raise ValueError(f"generation: chunk_size {chunk_size} is out of range; give at least 1")
-    made = make_generator(model, max_new_tokens=max_new_tokens, **options)
-    begin, write = jax.jit(made.prefill, static_argnums=4), jax.jit(made.generate_until, donate_argnums=1)
+    generator = make_generator(model, max_new_tokens=max_new_tokens, **options)
+    prefill, generate_until = (
+        jax.jit(generator.prefill, static_argnums=4),
+        jax.jit(generator.generate_until, donate_argnums=1),
+    )
 
-    def pieces(params: Params, state: GenerationState) -> Iterator[list[int]]:
-        shown, going = 0, True
-        while going:
-            state = write(params, state, shown + chunk_size)
+    def stream_chunks(params: Params, state: GenerationState) -> Iterator[list[int]]:
+        num_yielded, is_unfinished = 0, True
+        while is_unfinished:
+            state = generate_until(params, state, num_yielded + chunk_size)
             length, stopped = int(state.completions.length[0]), bool(state.completions.stopped[0])
-            yield np.asarray(state.completions.tokens[0, shown:length]).tolist()
-            shown, going = length, not stopped and length < max_new_tokens
+            yield np.asarray(state.completions.tokens[0, num_yielded:length]).tolist()
+            num_yielded, is_unfinished = length, not stopped and length < max_new_tokens
 
     def stream(params: Params, key: Array, prompt: Sequence[int]) -> Iterator[list[int]]:
         if not 1 <= len(prompt) <= max_prompt_tokens:
@@ -264,16 +270,16 @@ def make_streamer(
         check_tokens("prompt", prompt, 0, model.vocab_size)
         tokens = np.zeros((1, max_prompt_tokens), np.int32)
         tokens[0, : len(prompt)] = prompt
-        return pieces(params, begin(params, key, tokens, np.int32([len(prompt)]), max_new_tokens))
+        return stream_chunks(params, prefill(params, key, tokens, np.int32([len(prompt)]), max_new_tokens))
 
     return stream
 
 
 def _make_token_mask(tokens: Array, is_valid: Array, vocab_size: int) -> Array:
-    """[B, V] bool, which words are among the real tokens [B, P]."""
+    """[B, V] bool, which tokens occur among the valid ones of [B, P]."""
     rows = len(tokens)
-    words = jnp.where(is_valid, tokens, vocab_size)
-    return jnp.zeros((rows, vocab_size), bool).at[jnp.arange(rows)[:, None], words].set(True, mode="drop")
+    indices = jnp.where(is_valid, tokens, vocab_size)
+    return jnp.zeros((rows, vocab_size), bool).at[jnp.arange(rows)[:, None], indices].set(True, mode="drop")
 
 
 def _empty_completions(rows: int, max_new_tokens: int) -> Completions:
@@ -283,21 +289,21 @@ def _empty_completions(rows: int, max_new_tokens: int) -> Completions:
 
 
 def _append_token(state: GenerationState, token: Array, is_active: Array, stop_tokens: Sequence[int]) -> Completions:
-    """The text with one more token in rows that are going on."""
-    before, step = state.completions, state.step
-    said = jnp.take_along_axis(state.logits, token[:, None], axis=1)[:, 0]
-    log_prob = said - jax.nn.logsumexp(state.logits, axis=1)
+    """The completions with one more token in active rows."""
+    completions, step = state.completions, state.step
+    logit = jnp.take_along_axis(state.logits, token[:, None], axis=1)[:, 0]
+    log_prob = logit - jax.nn.logsumexp(state.logits, axis=1)
 
-    def put(whole: Array, new: Array) -> Array:
-        return jax.lax.dynamic_update_index_in_dim(whole, jnp.where(is_active, new, 0), step, 1)
+    def write(array: Array, new: Array) -> Array:
+        return jax.lax.dynamic_update_index_in_dim(array, jnp.where(is_active, new, 0), step, 1)
 
     stops = jnp.zeros_like(is_active)
     for stop in stop_tokens:
         stops = stops | (token == stop)
     return Completions(
-        tokens=put(before.tokens, token),
-        length=before.length + is_active,
-        log_prob=put(before.log_prob, log_prob),
-        value=put(before.value, state.value),
-        stopped=before.stopped | (is_active & stops),
+        tokens=write(completions.tokens, token),
+        length=completions.length + is_active,
+        log_prob=write(completions.log_prob, log_prob),
+        value=write(completions.value, state.value),
+        stopped=completions.stopped | (is_active & stops),
     )

@@ -1,4 +1,4 @@
-"""What the gradient kernels share: a network of slots becomes a kernel."""
+"""The base of gradient kernels: turns a slot network into a kernel."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -25,12 +25,12 @@ from thinking.types import Array, Metrics, State
 
 
 class Network(NamedTuple):
-    """A pure network of slots.
+    """A slot network as pure functions.
 
     Attributes:
         init: `init(key) -> params`.
-        apply: `apply(params, context, target, dropout_key) -> Slots`; no dropout without a key. The padding of the
-            context is zero.
+        apply: `apply(params, context, target, dropout_key) -> Slots`; no dropout without a key. Padding of the context
+            is zero.
     """
 
     init: Callable[[Array], State]
@@ -46,11 +46,10 @@ def gradient_kernel(
     optimizer: optax.GradientTransformation,
     learning: Learning,
 ) -> Kernel:
-    """A kernel whose `fit` is one optimizer step on the mean loss of the rows, weighted by their mask.
+    """A kernel whose `fit` is one optimizer step on the weighted mean loss.
 
-    Its state is a `RunnerState`, whose key is for dropout.
-
-    Metrics of `fit`: `loss`, `value_loss` and `score_loss`, weighted means over the batch.
+    Its state is a `RunnerState`, whose key is for dropout. Metrics of `fit`: `loss`, `value_loss` and `score_loss`,
+    weighted means over the batch.
 
     Raises:
         ValueError: if the context length is below 1.
@@ -74,9 +73,9 @@ def gradient_kernel(
         key, dropout_key = jax.random.split(state.key)
         gradients, metrics = jax.grad(loss, has_aux=True)(state.train_state.params, batch, dropout_key)
         fitted = RunnerState(apply_gradients(state.train_state, optimizer, gradients), key)
-        # Without a single row even the optimizer's momentum must rest.
-        taught = jnp.any(batch.mask > 0)
-        return jax.tree.map(lambda new, old: jnp.where(taught, new, old), fitted, state), metrics
+        # An empty batch must not change the optimizer's momentum either.
+        is_nonempty = jnp.any(batch.mask > 0)
+        return jax.tree.map(lambda new, old: jnp.where(is_nonempty, new, old), fitted, state), metrics
 
     def infer(state: RunnerState, context: Context, target: Array) -> Hypothesis:
         check_query(name, spaces, context_length, context, target)

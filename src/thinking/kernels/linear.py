@@ -1,7 +1,7 @@
 """A linear key-value memory, addressed by softmax.
 
-The question is a concatenation of codes; its product with the keys addresses M memory cells, whose slots are mixed:
-`softmax(question K) V`, attention over learned keys and values (Sukhbaatar et al. 2019, persistent memory).
+The query is a concatenation of codes. Its product with the keys addresses M memory cells, whose slots are averaged:
+`softmax(query K) V`, attention over learned keys and values (Sukhbaatar et al. 2019, persistent memory).
 """
 
 import jax
@@ -29,13 +29,13 @@ def linear(
 
     Args:
         input: space of the context items.
-        value: space of the answers.
+        value: space of the predicted values.
         target: space of the targets.
         optimizer: an optax transformation.
         context_length: C.
         num_cells: M, memory cells.
-        num_slots: S, hypotheses per question.
-        learning: access and asymmetry.
+        num_slots: S, hypotheses per query.
+        learning: slot selection and asymmetry.
 
     Raises:
         ValueError: if a size is below 1.
@@ -54,14 +54,14 @@ def linear(
             "scores": jnp.full((num_cells, num_slots), INITIAL_SCORE_LOGIT, jnp.float32),
         }
 
-    def apply(params: State, context: Context, question_target: Array, dropout_key: Array | None) -> Slots:
-        del dropout_key  # nothing is dropped here
-        match = _product(target, question_target, params["target_keys"])
-        for place in range(context_length):
-            product = _product(input, context.items[:, place], params["context_keys"][place])
-            match = match + jnp.where(context.valid[:, place, None], product, 0)
-        address = jax.nn.softmax(match)
-        return Slots((address @ params["values"]).reshape(-1, num_slots, width), address @ params["scores"])
+    def apply(params: State, context: Context, query_target: Array, dropout_key: Array | None) -> Slots:
+        del dropout_key  # there is no dropout
+        logits = _product(target, query_target, params["target_keys"])
+        for index in range(context_length):
+            product = _product(input, context.items[:, index], params["context_keys"][index])
+            logits = logits + jnp.where(context.valid[:, index, None], product, 0)
+        weights = jax.nn.softmax(logits)
+        return Slots((weights @ params["values"]).reshape(-1, num_slots, width), weights @ params["scores"])
 
     return gradient_kernel(
         "linear",
@@ -74,5 +74,5 @@ def linear(
 
 
 def _product(space: Space, x: Array, keys: Array) -> Array:
-    """The code of x [B, ...] times keys [V, M]: for an index, whose code is one-hot, just its row."""
+    """The code of x [B, ...] times keys [V, M]; for an index, whose code is one-hot, a row of the keys."""
     return keys.at[x].get(mode="clip") if isinstance(space, Discrete) else x @ keys

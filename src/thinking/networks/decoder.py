@@ -1,6 +1,6 @@
-"""A decoder of tokens, as a few pure functions over its parameters.
+"""A decoder-only transformer as pure functions over its parameters.
 
-Axes: B rows, T tokens of a row, N new tokens, V words of the vocabulary, D width, K coordinates of a place.
+Axes: B rows, T tokens of a row, N new tokens, V vocabulary size, D width, K coordinates of a token.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from thinking.types import Array, Params
 
 
 class DecoderOutput(NamedTuple):
-    """What a decoder says of every token that it read.
+    """The outputs at every input token.
 
     Attributes:
-        logits: [B, T, V] float32, of the token that follows.
-        value: [B, T] float32, by the value head; 0 where there is none.
-        hidden: [B, T, D], what the logits are read from.
+        logits: [B, T, V] float32, of the next token.
+        value: [B, T] float32, of the value head; 0 without one.
+        hidden: [B, T, D], the final hidden states.
     """
 
     logits: Array
@@ -34,25 +34,26 @@ class DecoderOutput(NamedTuple):
 
 
 class Decoder(NamedTuple):
-    """A decoder's pure functions; `inputs` are tokens [B, T] int32, or vectors [B, T, D] in their place.
+    """A decoder's pure functions; `inputs` are tokens [B, T] int32, or vectors [B, T, D] in place of token embeddings.
 
     Attributes:
         init: `init(key) -> params`; consumes the key.
-        embed: `embed(params, tokens [...]) -> [..., D]`, the vectors that stand for tokens.
-        apply: `apply(params, inputs, *, segments=None, coordinates=None, key=None) -> DecoderOutput` of whole rows. `segments`
-            [B, T] int32 keeps packed texts apart (0 is padding; `Global` and `TopK` go by the row's places, not the
-            text's); `where` [B, T, K] is what location positions read, by default each token's number; a key, which is
-            consumed, makes it drop.
-        init_cache: `begin(rows, capacity=None) -> Cache`, of rows up to `capacity` tokens, the context length by default.
-        extend: `extend(params, cache, inputs [B, N], *, num_valid=None, coordinates=None, prefix_cache=None) -> (DecoderOutput, Cache)` goes
-            on from a cache. Of each row the first `real` [B] inputs count, all by default; what is read of the others
-            means nothing. `trunk` is a cache that comes before and is only read, so that many short branches can
-            share it: each of its rows is the trunk of B / rows branches, side by side. The caller keeps rows within
-            the capacity; what is beyond is not remembered.
+        embed: `embed(params, tokens [...]) -> [..., D]`, token embeddings.
+        apply: `apply(params, inputs, *, segments=None, coordinates=None, key=None) -> DecoderOutput` of whole rows.
+            `segments` [B, T] int32 separates packed texts (0 is padding; `Global` and `TopK` use positions in the row).
+            `coordinates` [B, T, K] are for location encodings; a token's position by default. A key, which is consumed,
+            enables dropout.
+        init_cache: `init_cache(rows, capacity=None) -> Cache` for rows of up to `capacity` tokens; `context_length` by
+            default.
+        extend: `extend(params, cache, inputs [B, N], *, num_valid=None, coordinates=None, prefix_cache=None) ->
+            (DecoderOutput, Cache)` continues from a cache. The first `num_valid` [B] inputs of a row count, all by
+            default; outputs of the others are meaningless. `prefix_cache` is a read-only cache that precedes the rows:
+            each of its rows is the prefix of equally many consecutive rows. The caller keeps rows within the capacity;
+            tokens beyond it are not cached.
         vocab_size: V.
-        context_length: tokens that a row may have.
+        context_length: maximum tokens of a row.
         width: D.
-        pattern: what tokens attend to.
+        pattern: the attention pattern.
     """
 
     init: Callable[[Array], Params]
@@ -83,11 +84,11 @@ def decoder(
         vocab_size: V, tokens are 0 to V - 1.
         context_length: tokens that a row may have.
         block: the shape of its blocks.
-        num_layers: how many blocks.
-        pattern: what tokens attend to, causally.
-        tie_embeddings: whether the words' embeddings also say the logits (Press & Wolf 2017).
-        value_head: whether it says what each token's state is worth.
-        remat: whether the backward pass computes each block again instead of remembering it.
+        num_layers: number of blocks.
+        pattern: the attention pattern, applied causally.
+        tie_embeddings: whether the token embedding is also the output layer (Press & Wolf 2017).
+        value_head: whether there is a value head.
+        remat: whether the backward pass recomputes each block's activations instead of storing them.
 
     Raises:
         ValueError: if a size is below 1, or learned positions are too few.
@@ -118,10 +119,10 @@ def decoder(
             return attention(q, k, v, pattern=pattern, segments=segments), None
 
         rngs = None if key is None or block.dropout == 0 else nnx.Rngs(dropout=key)
-        when = _row_positions(inputs.shape[1]) if segments is None else positions_within(segments)
-        return network(params)(inputs, when, coordinates, [attend] * num_layers, rngs, remat)[0]
+        positions = _row_positions(inputs.shape[1]) if segments is None else positions_within(segments)
+        return network(params)(inputs, positions, coordinates, [attend] * num_layers, rngs, remat)[0]
 
-    def begin(rows: int, capacity: int | None = None) -> Cache:
+    def init_cache(rows: int, capacity: int | None = None) -> Cache:
         capacity = context_length if capacity is None else capacity
         if rows < 1 or not 1 <= capacity <= context_length:
             raise ValueError(
@@ -144,20 +145,20 @@ def decoder(
     ) -> tuple[DecoderOutput, Cache]:
         _check_inputs(inputs, context_length, block.width)
         _check_cache(cache, prefix_cache, len(inputs), pattern)
-        going_on = caches.continue_cache(pattern, cache, inputs.shape[1], num_valid, prefix_cache)
-        reading, layers_after = network(params)(
-            inputs, jnp.maximum(going_on.positions, 0), coordinates, going_on.attend_fns
+        continuation = caches.continue_cache(pattern, cache, inputs.shape[1], num_valid, prefix_cache)
+        output, new_layers = network(params)(
+            inputs, jnp.maximum(continuation.positions, 0), coordinates, continuation.attend_fns
         )
-        return reading, going_on.finish(layers_after)
+        return output, continuation.finish(new_layers)
 
-    return Decoder(init, embed, apply, begin, extend, vocab_size, context_length, block.width, pattern)
+    return Decoder(init, embed, apply, init_cache, extend, vocab_size, context_length, block.width, pattern)
 
 
 def positions_within(segments: Array) -> Array:
-    """[B, T] int32, the number of each token within its segment, from 0."""
+    """[B, T] int32, position of each token within its segment, from 0."""
     index = _row_positions(segments.shape[1])
-    begins = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)), constant_values=True)
-    return index - jax.lax.cummax(jnp.where(begins, index, 0), axis=1)
+    starts = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=1)
 
 
 def _row_positions(num_tokens: int) -> Array:
@@ -195,7 +196,7 @@ def _check_cache(cache: Cache, prefix_cache: Cache | None, rows: int, pattern: P
 
 
 class _Network(nnx.Module):
-    """The parameters, and how they read."""
+    """The parameters, and the forward pass."""
 
     def __init__(
         self,
@@ -208,13 +209,13 @@ class _Network(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         normal, width, self.dtype = nnx.initializers.normal, block.width, block.dtype
-        # Logits of tied words then begin with a variance of about 1.
+        # Initial logits of a tied embedding then have a variance of about 1.
         self.words = nnx.Embed(vocab_size, width, embedding_init=normal(width**-0.5), dtype=block.dtype, rngs=rngs)
         self.place = PositionalEncoding(block, context_length, rngs)
         self.blocks = nnx.List([Block(block, rngs) for _ in range(num_layers)])
         self.norm = nnx.RMSNorm(width, dtype=block.dtype, rngs=rngs)
         self.say = None if tied else nnx.Linear(width, vocab_size, use_bias=False, dot_general=flat_dot, rngs=rngs)
-        # Near 0 at the start (Ziegler et al. 2019): a loud value would spoil what an already trained trunk says.
+        # Near 0 (Ziegler et al. 2019): large initial values would disturb an already trained network.
         small = normal(1 / (width + 1))
         self.judge = nnx.Linear(width, 1, kernel_init=small, dot_general=flat_dot, rngs=rngs) if value_head else None
 
@@ -229,20 +230,20 @@ class _Network(nnx.Module):
     ) -> tuple[DecoderOutput, list[Any]]:
         x = self.words(inputs) if inputs.ndim == 2 else inputs.astype(self.dtype)
         x = self.place(x, positions, positions[:, :, None] if coordinates is None else coordinates)
-        kept, run = [], Block.__call__
+        aux_outputs, apply_block = [], Block.__call__
         if remat:
-            run = nnx.remat(run, static_argnums=(3,))  # attend is a function
+            apply_block = nnx.remat(apply_block, static_argnums=(3,))  # attend is a function
         for block, attend in zip(self.blocks, attend_fns, strict=True):
-            x, handed = run(block, x, positions, attend, rngs)
-            kept.append(handed)
+            x, aux = apply_block(block, x, positions, attend, rngs)
+            aux_outputs.append(aux)
         hidden = self.norm(x)
-        return DecoderOutput(self._logits(hidden), self._value(hidden), hidden), kept
+        return DecoderOutput(self._logits(hidden), self._value(hidden), hidden), aux_outputs
 
     def _logits(self, hidden: Array) -> Array:
         if self.say is not None:
             return self.say(hidden).astype(jnp.float32)
-        words = self.words.embedding[...].astype(hidden.dtype)
-        return flat_dot(hidden, words.T, None, preferred_element_type=jnp.float32)
+        embedding = self.words.embedding[...].astype(hidden.dtype)
+        return flat_dot(hidden, embedding.T, None, preferred_element_type=jnp.float32)
 
     def _value(self, hidden: Array) -> Array:
         if self.judge is None:

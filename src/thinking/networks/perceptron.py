@@ -13,15 +13,21 @@ from thinking.types import Array
 
 
 class Perceptron(nnx.Module):
-    """Linear layers with tanh between them, begun orthogonal, as Andrychowicz et al. (2021) recommend."""
+    """Linear layers with tanh between them, orthogonal initialization (Andrychowicz et al. 2021)."""
 
     def __init__(self, widths: Sequence[int], output_gain: float, rngs: nnx.Rngs) -> None:
-        """Layers of the given widths, input and output included; `output_gain` is the gain of the last layer."""
+        """Build it.
+
+        Args:
+            widths: of all layers, input and output included.
+            output_gain: gain of the last layer's initialization.
+            rngs: of the initialization.
+        """
         gains = [2**0.5] * (len(widths) - 2) + [output_gain]
         self.layers = nnx.List(
             [
-                nnx.Linear(narrow, wide, kernel_init=nnx.initializers.orthogonal(gain), rngs=rngs)
-                for (narrow, wide), gain in zip(itertools.pairwise(widths), gains, strict=True)
+                nnx.Linear(in_features, out_features, kernel_init=nnx.initializers.orthogonal(gain), rngs=rngs)
+                for (in_features, out_features), gain in zip(itertools.pairwise(widths), gains, strict=True)
             ]
         )
 

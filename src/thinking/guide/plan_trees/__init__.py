@@ -1,1 +1,1 @@
-"""The guide over outlines: steps, the sections and parts that they belong to, and a goal above them."""
+"""The guide over plan trees: steps, the sections and parts that contain them, and a goal above."""

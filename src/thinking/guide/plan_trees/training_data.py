@@ -1,10 +1,11 @@
-"""What the layers of a guide over outlines learn from texts: at each place of a leg, what comes next.
+"""Training examples of a guide over plan trees: at each place of a sub-trajectory, the next value.
 
-An *outline* is a nest of tuples whose leaves are numbers of steps: L deep for L layers, the lowest the steps of a leg.
-Whatever is done one after the other reaches both goals (hindsight experience replay, Andrychowicz et al. 2017), so two
-texts in a row teach the top layer to pursue the average of their goals.
+A *plan tree* is a nest of tuples whose leaves are indices of steps: L deep for L layers, the lowest tuples hold the
+steps of a sub-trajectory. Two texts in a row reach both goals (hindsight experience replay, Andrychowicz et al. 2017),
+so they train the top layer to pursue the average of their goals.
 
-Axes: W steps of the vocabulary, N outlines, R lessons, M codes, C items of a context, D dimensions of a vector.
+Axes: W steps of the vocabulary, N plan trees, R examples, G sub-trajectories, M codes, C items of a context, D
+dimensions of a vector.
 """
 
 from collections.abc import Sequence
@@ -24,13 +25,13 @@ PlanTree = tuple[Any, ...]
 
 
 class SubTrajectory(NamedTuple):
-    """A target, and the values that lead there.
+    """A target, and the values that lead to it.
 
     Attributes:
         target: [D].
         values: [V, D].
-        numbers: [V] int, of the values among all of their layer: those of the legs below that lead to each.
-        text_index: the number of the outline it is of; a layer remembers the legs of a text before it.
+        numbers: [V] int, indices of the values in their layer: those of the sub-trajectories below that lead to each.
+        text_index: index of the plan tree; a layer's context spans the earlier sub-trajectories of the same text.
     """
 
     target: np.ndarray
@@ -40,16 +41,17 @@ class SubTrajectory(NamedTuple):
 
 
 class TrainingExamples(NamedTuple):
-    """All lessons of a layer; what they share is held once.
+    """All examples of a layer; what they share is stored once.
 
     Attributes:
         codes: [M, ...] of values, the mark first.
-        targets: [G, ...] codes of the targets of legs.
-        window: [R, C] int32, which codes are the context; those in front of a short one are never read.
-        length: [R] int32, how many of them are real.
-        value: [R] int32, which code comes next.
-        sub_trajectory: [R] int32, of which leg it is.
-        upper_examples: [G, A] int32, lessons of the layer above whose answer is the target of a leg; none for the top layer.
+        targets: [G, ...] codes of the targets.
+        window: [R, C] int32, indices of the context's codes; padding is in front and never read.
+        length: [R] int32, number of valid context items.
+        value: [R] int32, index of the next code.
+        sub_trajectory: [R] int32, index of the sub-trajectory.
+        upper_examples: [G, A] int32, examples of the layer above whose value is the sub-trajectory's target; none for
+            the top layer.
     """
 
     codes: Array
@@ -64,7 +66,7 @@ class TrainingExamples(NamedTuple):
 def to_sub_trajectories(
     plan_trees: Sequence[PlanTree], goals: np.ndarray, vectors: np.ndarray, num_layers: int
 ) -> list[list[SubTrajectory]]:
-    """The legs of each layer, the lowest first.
+    """The sub-trajectories of each layer, the lowest first.
 
     Args:
         plan_trees: N of them, each `num_layers` deep.
@@ -72,53 +74,55 @@ def to_sub_trajectories(
         vectors: [W, D] of steps.
         num_layers: L.
     """
-    found: list[list[SubTrajectory]] = [[] for _ in range(num_layers)]
+    sub_trajectories: list[list[SubTrajectory]] = [[] for _ in range(num_layers)]
     counts = [0] * num_layers
 
-    def walk(inner: PlanTree, target: np.ndarray, level: int, text: int) -> None:
-        values = np.stack([average_steps(part, vectors) for part in inner])
-        numbers = counts[level] + np.arange(len(inner))
-        counts[level] += len(inner)
-        found[level].append(SubTrajectory(target, values, numbers, text))
+    def collect(subtree: PlanTree, target: np.ndarray, level: int, text: int) -> None:
+        values = np.stack([average_steps(part, vectors) for part in subtree])
+        numbers = counts[level] + np.arange(len(subtree))
+        counts[level] += len(subtree)
+        sub_trajectories[level].append(SubTrajectory(target, values, numbers, text))
         if level > 0:
-            for part, value in zip(inner, values, strict=True):
-                walk(part, value, level - 1, text)
+            for part, value in zip(subtree, values, strict=True):
+                collect(part, value, level - 1, text)
 
-    for text, (outline, goal) in enumerate(zip(plan_trees, goals, strict=True)):
-        walk(outline, goal, num_layers - 1, text)
-    return found
+    for text, (tree, goal) in enumerate(zip(plan_trees, goals, strict=True)):
+        collect(tree, goal, num_layers - 1, text)
+    return sub_trajectories
 
 
 def average_steps(part: PlanTree | int, vectors: np.ndarray) -> np.ndarray:
-    """[D] the average of the steps below."""
+    """[D] the mean of the steps below."""
     return vectors[list(collect_steps(part))].mean(axis=0)
 
 
 def collect_steps(part: PlanTree | int) -> list[int]:
-    """The numbers of the steps below, in order."""
+    """The indices of the steps below, in order."""
     return [step for inner in part for step in collect_steps(inner)] if isinstance(part, tuple) else [part]
 
 
 def add_pairs(sub_trajectories: Sequence[SubTrajectory], num_pairs: int, seed: int) -> list[SubTrajectory]:
-    """Legs of the top layer with pairs of them, one behind the other; singles and pairs count about the same in all.
+    """Sub-trajectories of the top layer, with concatenated pairs; singles and pairs have about equally many examples.
 
-    An average does not tell in which order its goals are pursued. So pairs have one order, along the axis on which
-    goals differ the most. Two texts of one goal are no pair: all goals are as likely, then all texts of each.
+    The average of two goals does not tell their order. So pairs are ordered along the axis on which goals differ most.
+    Two texts of one goal are no pair: goals are sampled uniformly, then a text of each.
 
     Args:
         sub_trajectories: N of them.
-        num_pairs: pairs for each leg; 0 for none.
+        num_pairs: pairs per sub-trajectory; 0 for none.
         seed: of the draw.
     """
-    goals, goal_of = np.unique(np.stack([leg.target for leg in sub_trajectories]), axis=0, return_inverse=True)
+    goals, goal_of = np.unique(
+        np.stack([sub_trajectory.target for sub_trajectory in sub_trajectories]), axis=0, return_inverse=True
+    )
     if num_pairs == 0 or len(goals) < 2:
         return list(sub_trajectories)
     rank = (goals - goals.mean(axis=0)) @ np.linalg.svd(goals - goals.mean(axis=0), full_matrices=False)[2][0]
     texts_of = [np.flatnonzero(goal_of == goal) for goal in range(len(goals))]
-    drawn, pairs = np.random.default_rng(seed), []
+    rng, pairs = np.random.default_rng(seed), []
     for _ in range(num_pairs * len(sub_trajectories)):
-        both = sorted(drawn.choice(len(goals), 2, replace=False), key=lambda goal: rank[goal])
-        first, second = (sub_trajectories[drawn.choice(texts_of[goal])] for goal in both)
+        pair_goals = sorted(rng.choice(len(goals), 2, replace=False), key=lambda goal: rank[goal])
+        first, second = (sub_trajectories[rng.choice(texts_of[goal])] for goal in pair_goals)
         target = first.target + second.target
         values, numbers = (np.concatenate([first[part], second[part]]) for part in (1, 2))
         pairs.append(SubTrajectory(target / np.linalg.norm(target), values, numbers, -1))
@@ -126,72 +130,76 @@ def add_pairs(sub_trajectories: Sequence[SubTrajectory], num_pairs: int, seed: i
 
 
 def _count_examples(sub_trajectories: Sequence[SubTrajectory]) -> int:
-    """Of lessons: each value, and the mark."""
-    return sum(len(leg.values) + 1 for leg in sub_trajectories)
+    """Number of examples: the values and the mark of each."""
+    return sum(len(sub_trajectory.values) + 1 for sub_trajectory in sub_trajectories)
 
 
 def make_examples(
     sub_trajectories: Sequence[Sequence[SubTrajectory]], codecs: Sequence[Codec], context_lengths: Sequence[int]
 ) -> list[TrainingExamples]:
-    """Lessons of all layers, the lowest first.
+    """Examples of all layers, the lowest first.
 
     Args:
-        sub_trajectories: of each layer, those of a text one behind the other.
+        sub_trajectories: of each layer, those of a text one after the other.
         codecs: of each layer's values, and of the goals.
         context_lengths: C of each layer.
     """
-    found: list[TrainingExamples] = []
-    said = np.zeros(0, np.int64)
+    examples: list[TrainingExamples] = []
+    upper_numbers = np.zeros(0, np.int64)
     for level in range(len(sub_trajectories) - 1, -1, -1):
-        # The top layer remembers nothing from before: its legs are whole texts.
-        top = level == len(sub_trajectories) - 1
-        rows, numbers = _make_rows(sub_trajectories[level], context_lengths[level], alone=top)
-        asked = (
+        # The top layer's context starts empty: its sub-trajectories are whole texts.
+        is_top = level == len(sub_trajectories) - 1
+        rows, numbers = _make_rows(sub_trajectories[level], context_lengths[level], alone=is_top)
+        upper_examples = (
             np.zeros((len(sub_trajectories[level]), 0), np.int64)
-            if top
-            else _find_upper_examples(said, len(sub_trajectories[level]))
+            if is_top
+            else _find_upper_examples(upper_numbers, len(sub_trajectories[level]))
         )
-        codes = codecs[level].encode(jnp.asarray(np.concatenate([leg.values for leg in sub_trajectories[level]])))
-        targets = codecs[level + 1].encode(jnp.asarray(np.stack([leg.target for leg in sub_trajectories[level]])))
+        codes = codecs[level].encode(jnp.asarray(np.concatenate([sub.values for sub in sub_trajectories[level]])))
+        targets = codecs[level + 1].encode(jnp.asarray(np.stack([sub.target for sub in sub_trajectories[level]])))
         codes = jnp.concatenate([codecs[level].mark[None], codes])
-        found.append(TrainingExamples(codes, targets, *(jnp.asarray(part, jnp.int32) for part in (*rows, asked))))
-        said = numbers
-    return found[::-1]
+        examples.append(
+            TrainingExamples(codes, targets, *(jnp.asarray(part, jnp.int32) for part in (*rows, upper_examples)))
+        )
+        upper_numbers = numbers
+    return examples[::-1]
 
 
 def _make_rows(
     sub_trajectories: Sequence[SubTrajectory], context_length: int, *, alone: bool
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Windows, lengths, values and legs of all lessons of a layer; and the number of each value, -1 for the mark."""
-    mark, at = 0, 1
+    """The fields of all examples of a layer, and the number of each value, -1 for the mark."""
+    mark, next_index = 0, 1
     windows, lengths, values, owners, numbers = [], [], [], [], []
-    lived: list[int] = []
-    for owner, leg in enumerate(sub_trajectories):
-        if alone or owner == 0 or sub_trajectories[owner - 1].text_index != leg.text_index:
-            lived = []
-        lived.append(mark)
-        for value, number in zip([*range(at, at + len(leg.values)), mark], [*leg.numbers, -1], strict=True):
-            recalled = lived[-context_length:]
-            windows.append([mark] * (context_length - len(recalled)) + recalled)
-            lengths.append(len(recalled))
+    history: list[int] = []
+    for owner, sub in enumerate(sub_trajectories):
+        if alone or owner == 0 or sub_trajectories[owner - 1].text_index != sub.text_index:
+            history = []
+        history.append(mark)
+        for value, number in zip(
+            [*range(next_index, next_index + len(sub.values)), mark], [*sub.numbers, -1], strict=True
+        ):
+            context = history[-context_length:]
+            windows.append([mark] * (context_length - len(context)) + context)
+            lengths.append(len(context))
             values.append(value)
             owners.append(owner)
             numbers.append(number)
-            lived.append(value)
-        lived.pop()  # the mark that ends a leg is the one that begins the next
-        at += len(leg.values)
+            history.append(value)
+        history.pop()  # the final mark is also the first of the next sub-trajectory
+        next_index += len(sub.values)
     return [np.array(part) for part in (windows, lengths, values, owners)], np.array(numbers)
 
 
 NUM_UPPER_EXAMPLES = 8
-"""Lessons of the layer above that are remembered for a leg; with pairs of texts it is asked for in more of them."""
+"""A: examples of the layer above that are stored per sub-trajectory."""
 
 
-def _find_upper_examples(answers: np.ndarray, num_sub_trajectories: int) -> np.ndarray:
-    """[G, A] for each leg, lessons whose answer has its number, over and over where there are fewer."""
-    order = np.argsort(answers, kind="stable")
-    first = np.searchsorted(answers[order], np.arange(num_sub_trajectories))
-    count = np.bincount(answers[answers >= 0], minlength=num_sub_trajectories)
+def _find_upper_examples(numbers: np.ndarray, num_sub_trajectories: int) -> np.ndarray:
+    """[G, A] for each sub-trajectory, examples with its number as the value, repeated where there are fewer."""
+    order = np.argsort(numbers, kind="stable")
+    first = np.searchsorted(numbers[order], np.arange(num_sub_trajectories))
+    count = np.bincount(numbers[numbers >= 0], minlength=num_sub_trajectories)
     spread = np.arange(NUM_UPPER_EXAMPLES)[None] * np.maximum(count // NUM_UPPER_EXAMPLES, 1)[:, None] % count[:, None]
     return order[first[:, None] + spread]
 
@@ -204,44 +212,49 @@ def sample_examples(
     batch_size: int,
     noise_scales: Sequence[float],
 ) -> list[Transition]:
-    """Lessons of all layers at random, the lowest first; consumes the key.
+    """Sample a batch for each layer, the lowest first; consumes the key.
 
-    Half of the targets are those of the texts, with noise; the other half what the layer above says now in such a
-    place, so that a layer learns to serve one that errs (as DAgger does: Ross et al. 2011).
+    Half of the targets are those of the texts, with noise. The other half are what the layer above currently infers in
+    that place, so that a layer learns to follow one that errs (as in DAgger, Ross et al. 2011).
 
     Args:
         plan_guide: the guide.
         state: of the guide.
-        examples: all lessons.
-        key: of the draw.
+        examples: of each layer.
+        key: of the sample.
         batch_size: B, of each layer.
-        noise_scales: standard deviations of what is added to targets that are vectors, of each layer.
+        noise_scales: of each layer, standard deviation of the noise on targets that are vectors.
     """
 
-    def context(layer: int, chosen: Array) -> Context:
-        own = examples[layer]
-        return Context(own.codes[own.window[chosen]], own.length[chosen])
+    def context(layer: int, rows: Array) -> Context:
+        layer_examples = examples[layer]
+        return Context(layer_examples.codes[layer_examples.window[rows]], layer_examples.length[rows])
 
     def targets(layer: int, sub_trajectories: Array, key: Array) -> list[Array]:
-        """Of legs, and of the layers above in a place where they lead there."""
-        noise_key, which_key, coin_key, above_key = jax.random.split(key, 4)
-        true = examples[layer].targets[sub_trajectories]
-        if jnp.issubdtype(true.dtype, jnp.floating):
-            true = true + noise_scales[layer] * jax.random.normal(noise_key, true.shape)
+        """The targets of sub-trajectories, and of the layers above in a place that leads to them."""
+        noise_key, which_key, mixing_key, above_key = jax.random.split(key, 4)
+        target = examples[layer].targets[sub_trajectories]
+        if jnp.issubdtype(target.dtype, jnp.floating):
+            target = target + noise_scales[layer] * jax.random.normal(noise_key, target.shape)
         if layer == len(examples) - 1:
-            return [true]
+            return [target]
         which = jax.random.randint(which_key, sub_trajectories.shape, 0, NUM_UPPER_EXAMPLES)
-        asked = examples[layer].upper_examples[sub_trajectories, which]
-        above = targets(layer + 1, examples[layer + 1].sub_trajectory[asked], above_key)
-        said, known = plan_guide.infer_subgoal(state, layer + 1, context(layer + 1, asked), concat_targets(above))
-        return [select(known & jax.random.bernoulli(coin_key, shape=sub_trajectories.shape), said, true), *above]
+        upper = examples[layer].upper_examples[sub_trajectories, which]
+        above = targets(layer + 1, examples[layer + 1].sub_trajectory[upper], above_key)
+        sub_goal, is_known = plan_guide.infer_subgoal(
+            state, layer + 1, context(layer + 1, upper), concat_targets(above)
+        )
+        return [
+            select(is_known & jax.random.bernoulli(mixing_key, shape=sub_trajectories.shape), sub_goal, target),
+            *above,
+        ]
 
     def batch(layer: int, key: Array) -> Transition:
-        own = examples[layer]
+        layer_examples = examples[layer]
         row_key, target_key = jax.random.split(key)
-        chosen = jax.random.randint(row_key, (batch_size,), 0, own.value.shape[0])
+        rows = jax.random.randint(row_key, (batch_size,), 0, layer_examples.value.shape[0])
         ones = jnp.ones(batch_size)
-        pursuit = concat_targets(targets(layer, own.sub_trajectory[chosen], target_key))
-        return Transition(context(layer, chosen), pursuit, own.codes[own.value[chosen]], ones, ones)
+        target = concat_targets(targets(layer, layer_examples.sub_trajectory[rows], target_key))
+        return Transition(context(layer, rows), target, layer_examples.codes[layer_examples.value[rows]], ones, ones)
 
     return [batch(layer, key) for layer, key in enumerate(jax.random.split(key, len(examples)))]

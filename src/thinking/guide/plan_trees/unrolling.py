@@ -1,6 +1,6 @@
-"""Thinking and reacting over outlines: a guide goes on step by step, from what it did or from what was really done.
+"""Think and react over plan trees: a guide continues step by step, from its own steps or from observed ones.
 
-Axes: B rows, T steps at most, L layers, D dimensions of a vector.
+Axes: B rows, T maximum steps, L layers, D dimensions of a vector.
 """
 
 from typing import NamedTuple
@@ -14,14 +14,14 @@ from thinking.types import Array
 
 
 class UnrolledPlan(NamedTuple):
-    """What a guide thought before each step.
+    """The guide's prediction before each step.
 
     Attributes:
-        steps: [B, T, D] the next step as it would have it.
-        sub_goals: what it pursued with it, the lowest layer first: L - 1 of [B, T, D].
+        steps: [B, T, D] the predicted next step.
+        sub_goals: targets of the layers below the top, the lowest first: L - 1 of [B, T, D].
         num_new_sub_goals: [B, T] int32, how many of these were new.
-        done: [B, T] bool, whether it held the goal for reached instead.
-        length: [B] int32, how many steps were made before it first said so, T if never. Nothing behind them counts.
+        done: [B, T] bool, whether the guide predicted that the goal is reached instead.
+        length: [B] int32, steps before the first `done`, T if never. Entries beyond it are meaningless.
     """
 
     steps: Array
@@ -34,18 +34,18 @@ class UnrolledPlan(NamedTuple):
 def think(
     plan_guide: PlanGuide, state: State, goal: Array, prefix: Array, prefix_length: Array, max_steps: int
 ) -> UnrolledPlan:
-    """Plans for goals, after what is done already; until all goals are reached.
+    """Open-loop plans after a prefix, until all goals are reached.
 
     Args:
         plan_guide: the guide.
         state: of the guide.
         goal: [B, D].
-        prefix: [B, S, D] steps that were made already, in front.
-        prefix_length: [B] int32, how many of these count, at most S.
+        prefix: [B, S, D] steps already made.
+        prefix_length: [B] int32, number of valid steps of the prefix, at most S.
         max_steps: T, at least S.
 
     Raises:
-        ValueError: if more is done than there may be steps.
+        ValueError: if S exceeds `max_steps`.
     """
     if max_steps < prefix.shape[1]:
         raise ValueError(f"max_steps {max_steps}: {prefix.shape[1]} steps are done already; give at least so many")
@@ -53,9 +53,9 @@ def think(
 
 
 def react(plan_guide: PlanGuide, state: State, goal: Array, observed: Array) -> UnrolledPlan:
-    """What the guide would do next, before each step of what is observed, [B, T, D]."""
-    most = observed.shape[1]
-    return _unroll(plan_guide, state, goal, observed, jnp.full(goal.shape[0], most), most, ignore_done=True)
+    """Closed-loop predictions of the guide before each observed step [B, T, D]."""
+    num_steps = observed.shape[1]
+    return _unroll(plan_guide, state, goal, observed, jnp.full(goal.shape[0], num_steps), num_steps, ignore_done=True)
 
 
 def _unroll(
@@ -69,24 +69,24 @@ def _unroll(
 ) -> UnrolledPlan:
     rows = goal.shape[0]
     prefix = jnp.pad(prefix, ((0, 0), (0, max_steps - prefix.shape[1]), (0, 0)))
-    mind = plan_guide.init_carry(state, goal)
-    shapes = jax.eval_shape(plan_guide.propose_step, state, mind)[0]
-    blank = jax.tree.map(lambda shape: jnp.zeros((rows, max_steps, *shape.shape[1:]), shape.dtype), shapes)
+    guide_carry = plan_guide.init_carry(state, goal)
+    step_shapes = jax.eval_shape(plan_guide.propose_step, state, guide_carry)[0]
+    init_plan = jax.tree.map(lambda shape: jnp.zeros((rows, max_steps, *shape.shape[1:]), shape.dtype), step_shapes)
 
-    def going_on(carry: tuple) -> Array:
-        at, length = carry[0], carry[3]
-        # Who says that the goal is reached says so with the step that it makes after its last one.
-        return (at < max_steps) & (ignore_done | jnp.any(length >= at))
+    def is_unfinished(carry: tuple) -> Array:
+        step_index, length = carry[0], carry[3]
+        # `done` is predicted in place of the step after the last one.
+        return (step_index < max_steps) & (ignore_done | jnp.any(length >= step_index))
 
     def body(carry: tuple) -> tuple:
-        at, mind, thoughts, length = carry
-        thought, mind = plan_guide.propose_step(state, mind)
-        given = at < prefix_length
-        length = jnp.where((length >= at) & (given | ~thought.done), at + 1, length)
-        mind = plan_guide.observe(mind, select(given, prefix[:, at], thought.step))
-        thoughts = jax.tree.map(lambda all, new: all.at[:, at].set(new), thoughts, thought)
-        return at + 1, mind, thoughts, length
+        step_index, guide_carry, plan, length = carry
+        next_step, guide_carry = plan_guide.propose_step(state, guide_carry)
+        in_prefix = step_index < prefix_length
+        length = jnp.where((length >= step_index) & (in_prefix | ~next_step.done), step_index + 1, length)
+        guide_carry = plan_guide.observe(guide_carry, select(in_prefix, prefix[:, step_index], next_step.step))
+        plan = jax.tree.map(lambda all, new: all.at[:, step_index].set(new), plan, next_step)
+        return step_index + 1, guide_carry, plan, length
 
-    carry = (jnp.int32(0), mind, blank, jnp.zeros(rows, jnp.int32))
-    _, _, thoughts, length = jax.lax.while_loop(going_on, body, carry)
-    return UnrolledPlan(*thoughts, length)
+    carry = (jnp.int32(0), guide_carry, init_plan, jnp.zeros(rows, jnp.int32))
+    _, _, plan, length = jax.lax.while_loop(is_unfinished, body, carry)
+    return UnrolledPlan(*plan, length)

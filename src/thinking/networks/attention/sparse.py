@@ -1,6 +1,6 @@
-"""Attention over whole rows of tokens, in time and memory that grow with the pairs that a pattern keeps.
+"""Attention over whole rows, in time and memory proportional to the pairs that a pattern keeps.
 
-Axes: B rows, T tokens, H heads, G heads of keys, R query heads that share each, E dimensions of a head.
+Axes: B rows, T tokens, H query heads, G key-value heads, R query heads that share each, E dimensions of a head.
 """
 
 import jax
@@ -18,20 +18,18 @@ from thinking.types import Array
 def attention(
     q: Array, k: Array, v: Array, *, pattern: Pattern = Dense(), causal: bool = True, segments: Array | None = None
 ) -> Array:
-    """Scaled dot-product attention to the keys that a pattern names.
+    """Scaled dot-product attention under a pattern.
 
-    Places are indices in a row, from 0, also where a row packs several segments: `Global` means the first places of
-    the row, and no other segment sees them. A query that may attend to nothing gives zeros. Logits and softmax are
-    float32 whatever the inputs are.
+    Positions are indices in a row, from 0, also in packed rows: `Global` means the first positions of the row, and no
+    other segment sees them. A query that sees nothing gives zeros. Logits and softmax are float32.
 
     Args:
         q: [B, T, H, E] float.
         k: [B, T, G, E], where G divides H: query head h reads key head h // (H // G) (Ainslie et al. 2023).
         v: [B, T, G, E].
-        pattern: what queries see; a size beyond T is as good as T.
-        causal: whether only keys up to the query's place are seen.
-        segments: [B, T] int32; tokens attend within their segment, and where it is 0 they neither attend nor are
-            attended to. By default a row is one segment.
+        pattern: the attention pattern; a size beyond T equals T.
+        causal: whether keys after the query are hidden.
+        segments: [B, T] int32; tokens attend within their segment, and 0 is padding. One segment a row by default.
 
     Returns:
         [B, T, H, E] in the dtype of q.
@@ -47,7 +45,7 @@ def attention(
     if backend == "gpu" and segments is None and _can_use_cudnn(q, pattern, causal):
         reach = (pattern.size - 1, 0) if isinstance(pattern, Window) else None
         return jax.nn.dot_product_attention(q, k, v, is_causal=causal, local_window_size=reach, implementation="cudnn")
-    # A CPU wants what is held at once to fit its caches, others want much work at once.
+    # On a CPU a step should fit its caches; other devices want larger steps.
     sizes = Sizes() if backend == "cpu" else Sizes(pairs=2**24)
     return sparse_attention(q, k, v, pattern, causal, segments, sizes)
 
@@ -55,35 +53,35 @@ def attention(
 def sparse_attention(
     q: Array, k: Array, v: Array, pattern: Pattern, causal: bool, segments: Array | None, sizes: Sizes
 ) -> Array:
-    """What `attention` does for long rows, cut up in given sizes."""
-    place = jnp.arange(q.shape[1], dtype=jnp.int32)[None]
-    named = Tokens(place, jnp.ones_like(place)) if segments is None else Tokens(place, segments)
-    work = Rows(q.reshape(*k.shape[:3], -1, k.shape[3]), k, v, named)
-    # What goes by content comes last, as others can be told by places what to leave to those before.
+    """`attention` for long rows, in blocks of given sizes."""
+    positions = jnp.arange(q.shape[1], dtype=jnp.int32)[None]
+    tokens = Tokens(positions, jnp.ones_like(positions)) if segments is None else Tokens(positions, segments)
+    rows = Rows(q.reshape(*k.shape[:3], -1, k.shape[3]), k, v, tokens)
+    # `TopK` comes last: the others exclude what earlier parts see by position alone.
     parts = sorted(pattern_parts(pattern), key=lambda part: isinstance(part, TopK))
-    found = [_attend_part(part, tuple(parts[:i]), work, causal, sizes) for i, part in enumerate(parts)]
-    return finish(merge(found) if len(found) > 1 else found[0]).reshape(q.shape).astype(q.dtype)
+    partials = [_attend_part(part, tuple(parts[:i]), rows, causal, sizes) for i, part in enumerate(parts)]
+    return finish(merge(partials) if len(partials) > 1 else partials[0]).reshape(q.shape).astype(q.dtype)
 
 
 def _attend_part(part: Pattern, earlier: tuple[Pattern, ...], rows: Rows, causal: bool, sizes: Sizes) -> Partial:
-    everything = make_mask_fn(Dense(), earlier, causal)
+    mask_fn = make_mask_fn(Dense(), earlier, causal)
     match part:
         case Window(size):
             return window(rows, size, causal, make_mask_fn(part, earlier, causal), sizes)
         case Strided(stride, size):
-            # Among regrouped tokens only the distance is left to ask for.
-            near = everything if size is None else make_mask_fn(Window(stride * size), earlier, causal)
+            # Regrouped tokens all are multiples of the stride apart, so only the distance is left to check.
+            near = mask_fn if size is None else make_mask_fn(Window(stride * size), earlier, causal)
             return strided(rows, stride, size, causal, near, sizes)
         case Global(count):
             return attend_first_tokens(rows, count, causal, make_mask_fn(part, earlier, causal), sizes)
         case TopK(block, blocks):
-            return top_k(rows, block, blocks, causal, everything, sizes)
+            return top_k(rows, block, blocks, causal, mask_fn, sizes)
         case _:
-            return dense(rows, everything, sizes)
+            return dense(rows, mask_fn, sizes)
 
 
 def _simplify(pattern: Pattern, num_tokens: int) -> Pattern:
-    """The same pattern for so many tokens, with what sees all of them made dense."""
+    """The same pattern for so many tokens; parts that see all of them become dense."""
     parts = dict.fromkeys(_simplify_part(part, num_tokens) for part in pattern_parts(pattern))
     if Dense() in parts:
         return Dense()
@@ -108,7 +106,7 @@ def _simplify_part(part: Pattern, num_tokens: int) -> Pattern:
 
 
 def _can_use_cudnn(q: Array, pattern: Pattern, causal: bool) -> bool:
-    """Whether cuDNN's fused kernels compute this."""
+    """Whether cuDNN's fused kernels support this."""
     half = q.dtype in (jnp.bfloat16, jnp.float16)
     fits = q.shape[3] % 8 == 0 and q.shape[3] <= 128
     return half and fits and (isinstance(pattern, Dense) or (isinstance(pattern, Window) and causal))
