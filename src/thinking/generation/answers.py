@@ -13,12 +13,9 @@ from thinking.types import Array
 def find_answers(completions: Completions) -> tuple[Array, Array, Array]:
     """The span of each answer: between the last answer mark outside thoughts and the first end token after it.
 
-    Args:
-        completions: of B rows.
-
     Returns:
-        The index of its first token [B] int32, its number of tokens [B] int32, and whether there is one [B] bool, which
-        has at least one token and an end token; otherwise the first two are meaningless.
+        The index of its first token [B] int32, its number of tokens [B] int32, and whether there is one [B] bool, with
+        at least one token and an end token; otherwise the first two are meaningless.
     """
     tokens, index, is_generated = tokens_and_mask(completions)
     width = tokens.shape[1]

@@ -49,15 +49,7 @@ _kinds = jax.jit(token_kinds)
 def color_numbered_thoughts(
     prompt: str, thoughts: Sequence[int], answer: str, *, separator: str = "|", is_correct: bool = True
 ) -> Text:
-    """A line of a prompt, numbered thoughts and an answer; a number always has the same color.
-
-    Args:
-        prompt: the prompt.
-        thoughts: their numbers, from 0.
-        answer: the text after them.
-        separator: between thoughts and answer.
-        is_correct: whether the answer is right.
-    """
+    """A line of a prompt, numbered thoughts from 0, and an answer; a number always has the same color."""
     text = Text.assemble((prompt, PROMPT), (" | ", MARK))
     for thought in thoughts:
         text.append(f"{thought} ", style=LATENT_THOUGHTS[thought % len(LATENT_THOUGHTS)])
@@ -69,10 +61,8 @@ def show_growing_text(
 ) -> Iterator[Text]:
     """The new part of a text, each time that tokens arrive.
 
-    Args:
-        token_chunks: chunks of tokens, as `make_streamer` yields them.
-        to_text: the text of all tokens so far: what a token means may depend on earlier ones, and a character may take
-            several.
+    `token_chunks` are those of `make_streamer`. `to_text` gets all tokens so far: what a token means may depend on
+    earlier ones, and a character may take several.
     """
     tokens, printed = [], ""
     for chunk in token_chunks:
@@ -86,13 +76,10 @@ def show_growing_text(
 
 
 def show(texts: Iterable[Text], console: Console | None = None) -> None:
-    """Print texts as they come, and end the line, also after an exception.
+    """Print texts one after another as they come, and end the line, also after an exception.
 
-    Styles appear on a terminal alone; a pipe or a file gets plain text, and `NO_COLOR` is respected.
-
-    Args:
-        texts: printed one after another on a line, unless they break it.
-        console: the output; standard output by default.
+    Styles appear on a terminal alone; a pipe or a file gets plain text, and `NO_COLOR` is respected. The console is
+    standard output by default.
     """
     console = console or progress.console()
     try:

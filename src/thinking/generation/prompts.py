@@ -111,13 +111,7 @@ def check_prompts(prompts: Array, lengths: Array, max_new_tokens: int, model: De
 
 
 def concat_completion(prompts: Array, lengths: Array, tokens: Array) -> Array:
-    """[B, P + N] prompts with each completion right behind its prompt, then zeros.
-
-    Args:
-        prompts: [B, P].
-        lengths: [B], tokens of each prompt.
-        tokens: [B, N], zeros beyond the completion.
-    """
+    """[B, P + N] prompts [B, P] of `lengths` [B], each with its completion [B, N] right behind, then zeros."""
     index = jnp.arange(prompts.shape[1] + tokens.shape[1])[None] - lengths[:, None]
     completion = jnp.take_along_axis(tokens, jnp.clip(index, 0, tokens.shape[1] - 1), axis=1)
     padded_prompts = jnp.pad(prompts, ((0, 0), (0, tokens.shape[1])))

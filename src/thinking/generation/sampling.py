@@ -56,10 +56,7 @@ class Sampling:
 def process_logits(sampling: Sampling, logits: Array, token_mask: Array) -> Array:
     """The logits [B, V] that are sampled from, -inf for excluded tokens.
 
-    Args:
-        sampling: the processing; temperature 0 keeps the likeliest token alone.
-        logits: [B, V].
-        token_mask: [B, V] bool, tokens already in the row.
+    `token_mask` [B, V] bool are the tokens already in the row.
     """
     if sampling.needs_token_mask:
         penalty = sampling.repetition_penalty

@@ -69,14 +69,9 @@ def counted_entropy(space: Space) -> Abstraction:
 def learned_entropy(space: Space, optimizer: optax.GradientTransformation, width: int = 64) -> Abstraction:
     """Pivots are the local maxima of a learned visit density, for states of any kind.
 
-    A network with one hidden layer is trained to tell visited states from uniform samples (over the indices, or over
-    the bounding box of the batch). Its output tends to the log-density up to a constant: noise contrastive estimation
-    (Gutmann & Hyvarinen 2010). The state is a `RunnerState`, whose key is for the samples.
-
-    Args:
-        space: of the states.
-        optimizer: an optax transformation.
-        width: of the hidden layer.
+    A network with one hidden layer of `width` is trained to tell visited states from uniform samples (over the indices,
+    or over the bounding box of the batch). Its output tends to the log-density up to a constant: noise contrastive
+    estimation (Gutmann & Hyvarinen 2010). The state is a `RunnerState`, whose key is for the samples.
     """
 
     def build(key: Array) -> nnx.Module:
@@ -151,8 +146,7 @@ def pivot_levels(abstraction: Abstraction, state: State, items: Array, valid: Ar
         num_levels: levels above the states themselves.
 
     Returns:
-        [num_levels + 1, T] bool; row 0 is `valid`, as every state is a pivot there. Start and end are pivots on all
-        levels.
+        [num_levels + 1, T] bool; row 0 is `valid`. Start and end are pivots on all levels.
     """
     length = items.shape[0]
     index = jnp.arange(length)

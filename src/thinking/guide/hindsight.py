@@ -92,8 +92,7 @@ def make_examples(
         pairs: of `select_pairs`.
 
     Returns:
-        A transition of R rows with score 1; mask 0 where a pair is not on the path, not for this layer, or trivial (a
-        goal or sub-goal equal to the state).
+        R rows of score 1; mask 0 where a pair is not on the path, not for this layer, or trivial (equal states).
     """
     states, (t, j, is_value_target) = path.states, pairs
     pivots = levels[layer]

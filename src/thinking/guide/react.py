@@ -47,7 +47,7 @@ def pursue(
     is_at_goal: Callable[[Array], Array],
     max_hops: int,
 ) -> Plan:
-    """React in an environment until the goal is reached.
+    """React in an environment until the goal is reached; the plan's states are those of the environment.
 
     Args:
         react: `react(memory, goal) -> Reaction`.
@@ -58,9 +58,6 @@ def pursue(
         step: `step(env_state, value) -> env_state`.
         is_at_goal: `is_at_goal(env_state) -> [B] bool`.
         max_hops: maximum number of actions.
-
-    Returns:
-        A plan whose states are those of the environment.
     """
 
     def hop(memory: Memory, env_state: Array, alive: Array) -> tuple[Memory, Array, tuple[Array, ...]]:

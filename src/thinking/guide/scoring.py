@@ -74,14 +74,10 @@ def path_score(scoring: Scoring, path: Path, pairs: Pairs) -> Array:
 
 
 def td_score(scoring: Scoring, path: Path, pairs: Pairs, expected: Array) -> Array:
-    """[R] temporal-difference scores of the examples of one path.
+    """[R] temporal-difference scores of the examples of one path (without the axis W).
 
-    Args:
-        scoring: discount and reward.
-        path: one path, without the axis W.
-        pairs: states and goals of the examples.
-        expected: [R] the layer's score of the state after each t; -inf without an entry, which falls back to Monte
-            Carlo.
+    `expected` [R] is the layer's score of the state after each t; -inf without an entry, which falls back to Monte
+    Carlo.
     """
     t, j = pairs.t, pairs.j
     if pairs.is_value_target and not scoring.reward:

@@ -54,13 +54,9 @@ def visits(count: int = 8, *, cyclic: bool = True) -> Tagging:
 
 
 def random_tags(probabilities: Array, key: Array) -> Tagging:
-    """Random tags: the control for what tags contribute.
+    """Random tags with `probabilities` [K]: the control for what tags contribute. Consumes the key.
 
     The draw is a function of the history and the key, so fitting and acting stay pure.
-
-    Args:
-        probabilities: [K], of each tag.
-        key: of the draws; consumed.
     """
 
     def tag(items: Array, valid: Array) -> Array:
@@ -114,14 +110,9 @@ def mask_repeats(
     """Mask the examples whose value the layer already infers for an earlier visit of the same state.
 
     A second visit shows that the first choice did not lead to the goal. So an example with tag k is used only if the
-    layer does not infer its value for the same query with a lower tag. Otherwise the best value would be learned under
-    every tag, and a guide that revisits a state would repeat itself forever.
-
-    Args:
-        infer: of the layer, before this batch.
-        batch: rows [B, ...] with tagged contexts.
-        tagging: a higher tag must mean a later visit.
-        space: of the items before tagging.
+    layer, as it is before this batch, does not infer its value for the same query with a lower tag. Otherwise the best
+    value would be learned under every tag, and a guide that revisits a state would repeat itself forever. A higher tag
+    must mean a later visit; `space` is that of the items before tagging.
     """
     newest = batch.context.items[:, -1]
     if isinstance(space, Discrete):

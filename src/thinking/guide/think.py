@@ -53,8 +53,8 @@ def think(
         state: of the guide.
         num_layers: L.
         init_memory: `init_memory(rows) -> Memory`, empty.
-        start: [B, ...] states.
-        goal: [B, ...] states.
+        start: [B, ...] states, as is `goal`.
+        goal: the goals.
         max_hops: maximum steps of the lowest layer.
         apply: the transition model; None if the lowest layer's values are states.
     """

@@ -15,7 +15,7 @@ from thinking.types import Array, Metrics, Space, State
 
 @dataclass(frozen=True)
 class Spaces:
-    """The spaces of a kernel's context items, values and targets; they may all differ."""
+    """The spaces of a kernel's context items, values and targets."""
 
     input: Space
     value: Space
@@ -43,12 +43,12 @@ class Context(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """Training examples: in `context`, pursuing `target`, the next value was `value`, and its score was `score`.
+    """Training examples: in `context`, pursuing `target`, the next value was `value`, with this `score`.
 
     Attributes:
         context: the observations so far, [B, C, ...].
-        target: [B] int32 or [B, D] float32.
-        value: [B] int32 or [B, D] float32.
+        target: [B] int32 or [B, D] float32, as is `value`.
+        value: what came next.
         score: [B] float32 in [0, 1], higher is better.
         mask: [B] float32 >= 0, sample weights; a row of weight 0 changes nothing.
     """

@@ -7,10 +7,9 @@ from thinking.types import Array
 
 
 def encode_digits(context: Context, target: Array, radices: tuple[int, ...]) -> tuple[Array, Array]:
-    """The key of each query, one digit a column; a missing item is the digit after the last state.
+    """[B, C + 1] int32, the key of each query as digits, and [B] bool, False where one lies outside its space.
 
-    Returns:
-        [B, C + 1] int32 digits, and [B] bool, False where a digit lies outside its space.
+    A missing item is the digit after the last state.
     """
     limits = jnp.asarray(radices, jnp.int32)
     sizes = limits.at[:-2].add(-1)

@@ -33,7 +33,7 @@ def linear(
         target: space of the targets.
         optimizer: an optax transformation.
         context_length: C.
-        num_cells: M, memory cells.
+        num_cells: M.
         num_slots: S, hypotheses per query.
         learning: slot selection and asymmetry.
 

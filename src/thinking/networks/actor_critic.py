@@ -48,14 +48,9 @@ class Policy(NamedTuple):
 
 
 def perceptron_policy(observation_dim: int, action_space: Space, hidden_widths: Sequence[int] = (64, 64)) -> Policy:
-    """Separate perceptrons for actor and critic.
+    """Separate perceptrons for actor and critic, with hidden layers of `hidden_widths`.
 
     Discrete actions come from a softmax, continuous ones from a normal distribution with a state-independent log_std.
-
-    Args:
-        observation_dim: O.
-        action_space: of the actions.
-        hidden_widths: of the hidden layers.
     """
     is_discrete = isinstance(action_space, Discrete)
 

@@ -76,8 +76,8 @@ class BlockConfig:
 def flat_dot(x: Array, kernel: Array, dimensions: Any, **options: Any) -> Array:
     """The product [..., F] of x [..., D] and a matrix [D, F], computed as a product of two matrices.
 
-    The gradient of a product over several axes makes XLA's CPU backend transpose whole activations inside other loops,
-    which took half of a training step. The gradient is written out, so there is no forward-mode one.
+    A gradient over several axes makes XLA's CPU backend transpose whole activations, which took half of a training
+    step. The gradient is written out, so there is no forward-mode one.
     """
     del dimensions
     product = _product(x.reshape(-1, x.shape[-1]), kernel, tuple(options.items()))

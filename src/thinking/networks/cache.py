@@ -66,17 +66,7 @@ class Cache(NamedTuple):
 def init_cache(
     pattern: Pattern, rows: int, capacity: int, num_layers: int, num_kv_heads: int, head_dim: int, dtype: jnp.dtype
 ) -> Cache:
-    """An empty cache.
-
-    Args:
-        pattern: the attention pattern.
-        rows: B.
-        capacity: maximum tokens of a row; fewer slots are allocated where the pattern allows.
-        num_layers: of the decoder.
-        num_kv_heads: G.
-        head_dim: E.
-        dtype: of keys and values.
-    """
+    """An empty cache of rows of up to `capacity` tokens; fewer slots are allocated where the pattern allows."""
     bounds = memory_bounds(pattern)
     slots = capacity if bounds is None else min(capacity, sum(bounds))
     content = _content(pattern)

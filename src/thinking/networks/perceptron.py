@@ -16,13 +16,7 @@ class Perceptron(nnx.Module):
     """Linear layers with tanh between them, orthogonal initialization (Andrychowicz et al. 2021)."""
 
     def __init__(self, widths: Sequence[int], output_gain: float, rngs: nnx.Rngs) -> None:
-        """Build it.
-
-        Args:
-            widths: of all layers, input and output included.
-            output_gain: gain of the last layer's initialization.
-            rngs: of the initialization.
-        """
+        """Layers of the given widths, input and output included; `output_gain` is the initialization gain of the last one."""
         gains = [2**0.5] * (len(widths) - 2) + [output_gain]
         self.layers = nnx.List(
             [

@@ -55,13 +55,10 @@ def rotary() -> Position:
 
 
 def learned(num_positions: int) -> Position:
-    """A learned embedding for each position (Gehring et al. 2017).
-
-    Args:
-        num_positions: how many; whoever owns the embeddings refuses or clips a position beyond them.
+    """A learned embedding for each position (Gehring et al. 2017); their owner refuses or clips positions beyond them.
 
     Raises:
-        ValueError: if it is below 1.
+        ValueError: if `num_positions` is below 1.
     """
     if num_positions < 1:
         raise ValueError(f"learned positions: num_positions {num_positions} is out of range; give at least 1")
@@ -69,11 +66,7 @@ def learned(num_positions: int) -> Position:
 
 
 def location(scale: float = 1.0) -> Position:
-    """Adds sines and cosines of each coordinate, summed over the coordinates.
-
-    Args:
-        scale: multiplies the coordinates; 1 suits items about 1 apart.
-    """
+    """Adds sines and cosines of each coordinate times `scale`, summed; scale 1 suits items about 1 apart."""
 
     def add(tokens: Array, positions: Array, coordinates: Array) -> Array:
         del positions

@@ -14,11 +14,8 @@ Module = TypeVar("Module", bound=nnx.Module)
 def make_pure(build: Callable[[Array], Module]) -> tuple[Callable[[Array], Params], Callable[[Params], Module]]:
     """Split a module into static structure and parameters, which are nested dicts of arrays.
 
-    Args:
-        build: makes the module from a key, which it consumes.
-
-    Returns:
-        `init(key) -> params`, and `network(params)`, the module with these parameters for one call.
+    `build` makes the module from a key, which it consumes. Returns `init(key) -> params`, and `network(params)`, the
+    module with these parameters for one call.
     """
     structure, template = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
 

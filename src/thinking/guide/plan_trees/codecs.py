@@ -52,14 +52,10 @@ VARIANCE_FLOOR = 0.02
 
 
 def whitening(vectors: np.ndarray, dims: int) -> Whitening:
-    """K principal components of vectors, scaled to about equal variance (Kessy et al. 2018).
+    """At most `dims` principal components of vectors [N, D], scaled to about equal variance (Kessy et al. 2018).
 
     Averages of many vectors differ little and in few directions; without whitening a layer could hardly tell them
     apart.
-
-    Args:
-        vectors: [N, D], at least two that differ.
-        dims: maximum number of components.
 
     Raises:
         ValueError: if no two vectors differ, or `dims` is below 1.
@@ -125,13 +121,10 @@ def concat_target_space(above: Sequence[Codec]) -> Space:
 
 
 def concat_targets(codes: Sequence[Array]) -> Array:
-    """A layer's target: the code of its own sub-goal, and behind it those of all layers above, [..., sum of K].
+    """A layer's target [..., sum of K]: the codes of its sub-goal and of those of all layers above, the nearest first.
 
     A sub-goal is an estimate of the mean of its steps. With the goal visible a layer can still tell apart steps that
     share a mean. Tokens are not concatenated: the layer gets its own sub-goal alone.
-
-    Args:
-        codes: of its sub-goal, and of those of the layers above, the nearest first.
     """
     are_vectors = all(jnp.issubdtype(code.dtype, jnp.floating) for code in codes)
     return jnp.concatenate(codes, axis=-1) if are_vectors else codes[0]

@@ -66,14 +66,7 @@ class TrainingExamples(NamedTuple):
 def to_sub_trajectories(
     plan_trees: Sequence[PlanTree], goals: np.ndarray, vectors: np.ndarray, num_layers: int
 ) -> list[list[SubTrajectory]]:
-    """The sub-trajectories of each layer, the lowest first.
-
-    Args:
-        plan_trees: N of them, each `num_layers` deep.
-        goals: [N, D].
-        vectors: [W, D] of steps.
-        num_layers: L.
-    """
+    """The sub-trajectories of each layer, the lowest first, of N trees with goals [N, D] and step vectors [W, D]."""
     sub_trajectories: list[list[SubTrajectory]] = [[] for _ in range(num_layers)]
     counts = [0] * num_layers
 
@@ -102,15 +95,10 @@ def collect_steps(part: PlanTree | int) -> list[int]:
 
 
 def add_pairs(sub_trajectories: Sequence[SubTrajectory], num_pairs: int, seed: int) -> list[SubTrajectory]:
-    """Sub-trajectories of the top layer, with concatenated pairs; singles and pairs have about equally many examples.
+    """Sub-trajectories of the top layer, and `num_pairs` concatenated pairs for each, with about equally many examples.
 
     The average of two goals does not tell their order. So pairs are ordered along the axis on which goals differ most.
     Two texts of one goal are no pair: goals are sampled uniformly, then a text of each.
-
-    Args:
-        sub_trajectories: N of them.
-        num_pairs: pairs per sub-trajectory; 0 for none.
-        seed: of the draw.
     """
     goals, goal_of = np.unique(
         np.stack([sub_trajectory.target for sub_trajectory in sub_trajectories]), axis=0, return_inverse=True
@@ -139,10 +127,8 @@ def make_examples(
 ) -> list[TrainingExamples]:
     """Examples of all layers, the lowest first.
 
-    Args:
-        sub_trajectories: of each layer, those of a text one after the other.
-        codecs: of each layer's values, and of the goals.
-        context_lengths: C of each layer.
+    `sub_trajectories` are those of each layer, in the order of the texts; `codecs` of each layer's values, and of the
+    goals.
     """
     examples: list[TrainingExamples] = []
     upper_numbers = np.zeros(0, np.int64)
@@ -212,18 +198,11 @@ def sample_examples(
     batch_size: int,
     noise_scales: Sequence[float],
 ) -> list[Transition]:
-    """Sample a batch for each layer, the lowest first; consumes the key.
+    """Sample `batch_size` examples for each layer, the lowest first; consumes the key.
 
-    Half of the targets are those of the texts, with noise. The other half are what the layer above currently infers in
-    that place, so that a layer learns to follow one that errs (as in DAgger, Ross et al. 2011).
-
-    Args:
-        plan_guide: the guide.
-        state: of the guide.
-        examples: of each layer.
-        key: of the sample.
-        batch_size: B, of each layer.
-        noise_scales: of each layer, standard deviation of the noise on targets that are vectors.
+    Half of the targets are those of the texts, with noise of standard deviation `noise_scales` (of each layer) on
+    vectors. The other half are what the layer above currently infers in that place, so that a layer learns to follow
+    one that errs (as in DAgger, Ross et al. 2011).
     """
 
     def context(layer: int, rows: Array) -> Context:

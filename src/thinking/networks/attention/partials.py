@@ -91,16 +91,13 @@ def make_mask_fn(part: Pattern, earlier: tuple[Pattern, ...], causal: bool) -> M
 
 
 def weigh(q: Array, k: Array, v: Array, mask: Array) -> Partial:
-    """Attention of blocks of queries, each to its own keys.
+    """A partial softmax [B, G, N, R, Q] of blocks of queries, each over its own keys.
 
     Args:
         q: [B, G, N, R, Q, E].
-        k: [B, G, N, S, E].
-        v: [B, G, N, S, E].
+        k: [B, G, N, S, E], as is `v`.
+        v: the values.
         mask: [B or 1, G or 1, N, Q, S] bool, what each query sees.
-
-    Returns:
-        A partial softmax [B, G, N, R, Q].
     """
     logits = jnp.einsum("bgnrqe,bgnse->bgnrqs", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
     logits = jnp.where(mask[:, :, :, None], logits, -jnp.inf)
@@ -127,16 +124,15 @@ def finish(partial: Partial) -> Array:
 
 
 def map_in_steps(attend: Callable[[Array, Array, Tokens], Partial], rows: Rows, step_size: int, chunk: int) -> Partial:
-    """Process `step_size` queries at a time to bound memory; gradients recompute each step.
+    """A partial softmax [B, T, G, R], computed for `step_size` queries at a time to bound memory.
+
+    Gradients recompute each step.
 
     Args:
         attend: `attend(start [], q [B, G, N, R, chunk, E], tokens [B or 1, N, chunk]) -> Partial [B, G, N, R, chunk]`.
         rows: whose T is a multiple of `step_size`.
-        step_size: queries at a time, a multiple of `chunk`.
+        step_size: a multiple of `chunk`.
         chunk: queries of a block.
-
-    Returns:
-        A partial softmax [B, T, G, R].
     """
 
     def cut(x: Array) -> Array:

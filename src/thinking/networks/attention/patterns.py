@@ -115,11 +115,7 @@ def is_visible(pattern: Pattern, query: Array, key: Array) -> Array:
 
 
 def memory_bounds(pattern: Pattern) -> tuple[int, int] | None:
-    """The positions that a causal decoder must cache: the first ones, and the last ones with the newest.
-
-    Returns:
-        (first, last), or None if it must cache everything.
-    """
+    """How many first and last positions, the newest included, a causal decoder must cache; None if all."""
     first, last = 0, 1
     for part in pattern_parts(pattern):
         match part:

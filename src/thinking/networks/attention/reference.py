@@ -14,12 +14,7 @@ from thinking.types import Array
 def dense_mask(pattern: Pattern, q: Array, k: Array, causal: bool, segments: Array | None) -> Array:
     """[B or 1, G or 1, T, T] bool, which keys (last axis) each query sees.
 
-    Args:
-        pattern: the attention pattern.
-        q: [B, T, H, E], which only `TopK` reads.
-        k: [B, T, G, E], the same.
-        causal: whether keys after the query are hidden.
-        segments: [B, T] int32, or None for whole rows.
+    `q` [B, T, H, E] and `k` [B, T, G, E] are read by `TopK` alone; `segments` are [B, T] int32, or None for whole rows.
     """
     tokens = q.shape[1]
     positions = jnp.arange(tokens)
@@ -43,8 +38,8 @@ def masked_attention(q: Array, k: Array, v: Array, mask: Array) -> Array:
 
     Args:
         q: [B, T, H, E].
-        k: [B, T, G, E]; query head h reads key head h // (H // G).
-        v: [B, T, G, E].
+        k: [B, T, G, E], as is `v`; query head h reads key head h // (H // G).
+        v: the values.
         mask: [B or 1, G or 1, T, T] bool.
     """
     shared = q.shape[2] // k.shape[2]

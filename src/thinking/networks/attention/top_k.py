@@ -50,31 +50,27 @@ def choose_blocks(
 
 
 def select_block_queries(q: Array, valid: Array, block_size: int, causal: bool) -> Array:
-    """The query of each block: the summed valid queries of the previous block, or of its own.
+    """[B, G, N, E] float32, the query of each block.
+
+    It sums the valid queries of the previous block (zeros for the first), or without causality its own.
 
     Args:
         q: [B, T, G, R, E], T a multiple of the block size.
         valid: [B or 1, T] bool.
         block_size: tokens of a block.
-        causal: whether the previous block is used; zeros for the first block.
-
-    Returns:
-        [B, G, N, E] float32.
+        causal: whether the previous block is used.
     """
     sums = _block_sums(jnp.sum(q.astype(jnp.float32), axis=3).swapaxes(1, 2), valid, block_size)
     return jnp.pad(sums[:, :, :-1], [(0, 0), (0, 0), (1, 0), (0, 0)]) if causal else sums
 
 
 def compute_block_means(k: Array, valid: Array, block_size: int) -> tuple[Array, Array]:
-    """The mean valid key of each block.
+    """[B, G, N, E] float32, the mean valid key of each block, and [B or 1, N] bool, whether it has one.
 
     Args:
         k: [B, G, T, E], T a multiple of the block size.
         valid: [B or 1, T] bool.
         block_size: tokens of a block.
-
-    Returns:
-        [B, G, N, E] float32, and [B or 1, N] bool whether the block has a valid key.
     """
     count = jnp.sum(valid.reshape(len(valid), -1, block_size), axis=-1)
     return _block_sums(k, valid, block_size) / jnp.maximum(count, 1)[:, None, :, None], count > 0
