@@ -80,7 +80,7 @@ def _validate(learning: Learning) -> Learning:
 def compute_slot_loss(
     learning: Learning, space: Space, slots: Slots, value: Array, score: Array
 ) -> tuple[Array, Metrics]:
-    """[B] losses for values [B, ...] of `space` and scores [B], and their parts `value_loss` and `score_loss`, [B] each."""
+    """[B] losses for values [B, ...] of `space` and scores [B], and their parts `value_loss` and `score_loss`."""
     count = slots.scores.shape[1]
     if learning.access == "value":
         slot = jnp.argmin(_distances(space, jax.lax.stop_gradient(slots.values), value), axis=1)

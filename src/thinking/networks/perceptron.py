@@ -16,7 +16,7 @@ class Perceptron(nnx.Module):
     """Linear layers with tanh between them, orthogonal initialization (Andrychowicz et al. 2021)."""
 
     def __init__(self, widths: Sequence[int], output_gain: float, rngs: nnx.Rngs) -> None:
-        """Layers of the given widths, input and output included; `output_gain` is the initialization gain of the last one."""
+        """Layers of the given widths, input and output included; `output_gain` scales the last one's initialization."""
         gains = [2**0.5] * (len(widths) - 2) + [output_gain]
         self.layers = nnx.List(
             [
