@@ -28,30 +28,30 @@ def seen(progress, level, success, mask=(1, 1, 1, 1)):
 
 def test_the_first_level_is_open_and_nothing_is_known():
     progress = begin()
-    assert progress.opened.tolist() == [True, False, False]
+    assert progress.unlocked.tolist() == [True, False, False]
     assert estimated(progress).tolist() == [0, 0, 0]
     assert set(np.asarray(draw(progress, jax.random.key(0), 64)).tolist()) == {0}
 
 
 def test_a_level_opens_the_next_after_enough_success_alone():
     progress = seen(begin(), 0, 1.0)
-    assert not progress.opened.tolist()[1]  # too few attempts
+    assert not progress.unlocked.tolist()[1]  # too few attempts
     progress = seen(progress, 0, 1.0)
-    assert progress.opened.tolist() == [True, True, False]
+    assert progress.unlocked.tolist() == [True, True, False]
     failing = begin()
     for _ in range(20):
         failing = seen(failing, 0, 0.7)
-    assert not failing.opened.tolist()[1]
+    assert not failing.unlocked.tolist()[1]
 
 
 def test_success_on_a_closed_level_opens_nothing_and_failure_closes_nothing():
     progress = begin()
     for _ in range(4):
         progress = seen(progress, 1, 1.0)
-    assert progress.opened.tolist() == [True, False, False]
+    assert progress.unlocked.tolist() == [True, False, False]
     for success in (1.0, 1.0, 0.0, 0.0, 0.0):
         progress = seen(progress, 0, success)
-    assert progress.opened.tolist()[:2] == [True, True]
+    assert progress.unlocked.tolist()[:2] == [True, True]
     assert estimated(progress).tolist()[0] < 0.8
 
 
@@ -89,10 +89,10 @@ def test_rows_belong_to_their_levels_and_all_of_them_are_met():
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"levels": 0}, "0 levels"),
-        ({"levels": 1, "threshold": 0.0}, "threshold 0.0 is out of range"),
-        ({"levels": 1, "memory": 0.0}, "memory 0.0 is out of range"),
-        ({"levels": 1, "review": 0.0}, "review 0.0 is out of range"),
+        ({"num_levels": 0}, "num_levels 0 is out of range"),
+        ({"num_levels": 1, "threshold": 0.0}, "threshold 0.0 is out of range"),
+        ({"num_levels": 1, "decay_attempts": 0.0}, "decay_attempts 0.0 is out of range"),
+        ({"num_levels": 1, "review_weight": 0.0}, "review_weight 0.0 is out of range"),
     ],
 )
 def test_bad_settings_are_named(options, complaint):
@@ -175,8 +175,8 @@ def test_replay_remembers_the_mean_of_each_row_and_nothing_of_what_is_masked():
     ("call", "complaint"),
     [
         (lambda: prioritized_sampler(0), "0 rows"),
-        (lambda: prioritized_sampler(4, ema_decay=1.0), "memory 1.0"),
-        (lambda: prioritized_sampler(4, review_weight=0.0), "review 0.0"),
+        (lambda: prioritized_sampler(4, ema_decay=1.0), "ema_decay 1.0"),
+        (lambda: prioritized_sampler(4, review_weight=0.0), "review_weight 0.0"),
         (lambda: REPLAY.sample(untried(), jax.random.key(0), 0, 17), "17 of 16 rows"),
     ],
 )

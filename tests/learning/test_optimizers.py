@@ -88,16 +88,16 @@ def test_schedules_pass_through_points_computed_by_hand(schedule, points):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (lambda: adamw(-0.1), "rate -0.1 is out of range; give more than 0"),
-        (lambda: adamw(0.1, max_gradient_norm=0.0), "clip 0.0 is out of range"),
+        (lambda: adamw(-0.1), "learning_rate -0.1 is out of range; give more than 0"),
+        (lambda: adamw(0.1, max_gradient_norm=0.0), "max_gradient_norm 0.0 is out of range"),
         (lambda: adamw(0.1, weight_decay=-1.0), "weight_decay -1.0 is out of range"),
         (lambda: adamw(0.1, b2=1.0), "b2 1.0 is out of range; give 0 to below 1"),
         (lambda: warmup_cosine(-1.0, 10, 2), "peak -1.0 is out of range"),
-        (lambda: warmup_cosine(1.0, 10, 10), "warmup 10 is out of range; give 0 to below the 10 steps"),
-        (lambda: warmup_cosine(1.0, 10, 2, final_fraction=1.5), "final 1.5 is out of range"),
+        (lambda: warmup_cosine(1.0, 10, 10), "warmup_steps 10 is out of range; give 0 to below the 10 steps"),
+        (lambda: warmup_cosine(1.0, 10, 2, final_fraction=1.5), "final_fraction 1.5 is out of range"),
         (lambda: warmup_stable_decay(0.0, 10, 2, 2), "peak 0.0 is out of range"),
-        (lambda: warmup_stable_decay(1.0, 10, -1, 2), "warmup -1 is out of range"),
-        (lambda: warmup_stable_decay(1.0, 10, 6, 5), "warmup 6 and decay 5 take longer than the 10 steps"),
+        (lambda: warmup_stable_decay(1.0, 10, -1, 2), "warmup_steps -1 is out of range"),
+        (lambda: warmup_stable_decay(1.0, 10, 6, 5), "warmup_steps 6 and decay_steps 5 take longer than the 10 steps"),
     ],
 )
 def test_numbers_out_of_range_are_refused(wrong, said):

@@ -66,7 +66,7 @@ def test_reinforce_without_a_baseline_steps_along_return_times_score():
     train_state, metrics = learn(reinforce(judge, optimizer, use_baseline=False), optimizer, batch)
     # The gradient of a softmax's log probability.
     scores = np.eye(CHOICES)[batch.action] - softmax(beginning()["logits"])
-    step = (batch.target[:, None] * scores).mean(axis=0)
+    step = (batch.value_target[:, None] * scores).mean(axis=0)
     np.testing.assert_allclose(train_state.params["logits"], beginning()["logits"] + step, atol=1e-6)
     assert train_state.params["value"] == beginning()["value"]
     assert float(metrics["value_loss"]) == 0
@@ -79,7 +79,7 @@ def test_the_baseline_learns_the_mean_return():
     train_state = first_of(optimizer)
     for _ in range(150):
         train_state, _ = update(train_state, batch, jax.random.key(0))
-    assert float(train_state.params["value"]) == pytest.approx(float(batch.target.mean()), abs=0.02)
+    assert float(train_state.params["value"]) == pytest.approx(float(batch.value_target.mean()), abs=0.02)
 
 
 def test_ppos_first_step_is_the_gradient_of_the_normalised_advantage():
@@ -129,14 +129,14 @@ def test_the_best_choice_is_found(name, shape):
 @pytest.mark.parametrize("made", [ppo, reinforce, grpo, imitation])
 def test_what_is_masked_changes_nothing(made):
     optimizer = optax.sgd(0.1)
-    settings = {} if made is reinforce else {"epochs": 2, "minibatches": 1}
+    settings = {} if made is reinforce else {"num_epochs": 2, "num_minibatches": 1}
     update = made(judge, optimizer, **settings)
     mask = np.arange(ROWS * 2).reshape(ROWS, 2) % 3 > 0
     batch = experience(jax.random.key(4), (ROWS, 2), mask=mask.astype(np.float32))
     spoiled = batch._replace(
         action=np.where(mask, batch.action, 0),
         advantage=np.where(mask, batch.advantage, np.float32(1e6)),
-        value_target=np.where(mask, batch.target, np.float32(-1e6)),
+        value_target=np.where(mask, batch.value_target, np.float32(-1e6)),
         log_prob=np.where(mask, batch.log_prob, np.float32(-1.0)),
     )
     one, _ = learn(update, optimizer, batch)

@@ -28,14 +28,16 @@ def test_a_new_episode_begins_where_one_ended_and_the_last_state_is_kept():
     worlds, steps = jax.device_get(roll(jax.random.key(0)))
     done = steps.terminated | steps.truncated
     # What was reached is what is seen next, but where an episode ended.
-    following, reached = steps.observation[1:], steps.reached[:-1]
+    following, reached = steps.observation[1:], steps.final_observation[:-1]
     going_on = ~done[:-1]
     np.testing.assert_array_equal(following[going_on], reached[going_on])
     assert (np.abs(following[done[:-1]]) <= 0.05).all()
-    fallen = (np.abs(steps.reached[..., 2]) > 12 * 2 * np.pi / 360) | (np.abs(steps.reached[..., 0]) > 2.4)
+    fallen = (np.abs(steps.final_observation[..., 2]) > 12 * 2 * np.pi / 360) | (
+        np.abs(steps.final_observation[..., 0]) > 2.4
+    )
     np.testing.assert_array_equal(fallen, steps.terminated)
-    np.testing.assert_array_equal(steps.notes, steps.observation[..., 0])
-    assert worlds.finished == done.sum()
+    np.testing.assert_array_equal(steps.extras, steps.observation[..., 0])
+    assert worlds.num_finished == done.sum()
 
 
 def test_the_recent_return_is_the_mean_of_the_last_hundred_episodes():
@@ -47,7 +49,7 @@ def test_the_recent_return_is_the_mean_of_the_last_hundred_episodes():
         gained[done] = 0
     assert len(ended) > NUM_RECENT
     np.testing.assert_allclose(mean_recent_return(worlds), np.mean(ended[-NUM_RECENT:]), rtol=1e-6)
-    np.testing.assert_array_equal(worlds.gained, gained)
+    np.testing.assert_array_equal(worlds.return_so_far, gained)
 
 
 def test_the_recent_return_of_no_episode_is_zero():

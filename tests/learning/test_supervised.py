@@ -176,14 +176,14 @@ def test_the_gradient_norm_is_that_before_clipping_and_no_weight_is_no_gradient(
 
 
 def test_parts_must_divide_the_rows():
-    with pytest.raises(ValueError, match="3 parts do not divide 4 rows; take a divisor for accumulate"):
+    with pytest.raises(ValueError, match="accumulation_steps 3 does not divide 4 rows; take a divisor"):
         jax.eval_shape(
             make_supervised_update(bigram, optax.sgd(1.0), accumulation_steps=3),
             beginning(optax.sgd(1.0)),
             drawn(0),
             jax.random.key(0),
         )
-    with pytest.raises(ValueError, match="accumulate 0 is out of range"):
+    with pytest.raises(ValueError, match="accumulation_steps 0 is out of range"):
         make_supervised_update(bigram, optax.sgd(1.0), accumulation_steps=0)
 
 

@@ -69,10 +69,14 @@ def curriculum(
         ValueError: if an argument is out of range.
     """
     if num_levels < 1:
-        raise ValueError(f"curriculum: {num_levels} levels; give at least 1")
+        raise ValueError(f"curriculum: num_levels {num_levels} is out of range; give at least 1")
     if not 0 < threshold <= 1:
         raise ValueError(f"curriculum: threshold {threshold} is out of range; give more than 0 and at most 1")
-    for name, value in (("memory", decay_attempts), ("least", min_attempts), ("review", review_weight)):
+    for name, value in (
+        ("decay_attempts", decay_attempts),
+        ("min_attempts", min_attempts),
+        ("review_weight", review_weight),
+    ):
         if value <= 0:
             raise ValueError(f"curriculum: {name} {value} is out of range; give more than 0")
 
@@ -168,13 +172,16 @@ def prioritized_sampler(num_rows: int, *, ema_decay: float = 0.5, review_weight:
         ValueError: if an argument is out of range; by `draw`, if more rows are asked for than there are.
     """
     if num_rows < 1:
-        raise ValueError(f"replay: {num_rows} rows; give at least 1")
+        raise ValueError(f"prioritized_sampler: {num_rows} rows; give at least 1")
     if not 0 <= ema_decay < 1 or review_weight <= 0:
-        raise ValueError(f"replay: memory {ema_decay}, review {review_weight}: give 0 to below 1, and more than 0")
+        raise ValueError(
+            f"prioritized_sampler: ema_decay {ema_decay}, review_weight {review_weight}: "
+            "give 0 to below 1, and more than 0"
+        )
 
     def draw(success: Array, key: Array, step: Array, count: int) -> tuple[Array, Array]:
         if count > num_rows:
-            raise ValueError(f"replay: {count} of {num_rows} rows; give at most as many as there are")
+            raise ValueError(f"prioritized_sampler: {count} of {num_rows} rows; give at most as many as there are")
         # The largest of log weights with Gumbel noise are a draw without replacement (Efraimidis & Spirakis 2006).
         noise = jax.random.gumbel(jax.random.fold_in(key, step), (num_rows,))
         drawn = jax.lax.top_k(jnp.log(review_weight + 1 - success) + noise, count)[1].astype(jnp.int32)
@@ -201,7 +208,9 @@ def level_sampler(level_curriculum: Curriculum, starts: Sequence[int]) -> IndexS
     """
     first = np.asarray(starts, np.int32)
     if not (np.diff(first) > 0).all():
-        raise ValueError(f"by_level: level {int(np.argmin(np.diff(first) > 0))} has no rows; give each at least one")
+        raise ValueError(
+            f"level_sampler: level {int(np.argmin(np.diff(first) > 0))} has no rows; give each at least one"
+        )
 
     def draw(progress: CurriculumState, key: Array, step: Array, count: int) -> tuple[Array, Array]:
         level_key, row_key = jax.random.split(jax.random.fold_in(key, step))

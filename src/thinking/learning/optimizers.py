@@ -34,8 +34,8 @@ def adamw(
         ValueError: if a number is out of range.
     """
     if not callable(learning_rate):
-        _check_positive("rate", learning_rate)
-    _check_positive("clip", max_gradient_norm)
+        _check_positive("learning_rate", learning_rate)
+    _check_positive("max_gradient_norm", max_gradient_norm)
     if not weight_decay >= 0:
         raise ValueError(f"weight_decay {weight_decay} is out of range; give 0 or more")
     for name, decay in {"b1": b1, "b2": b2}.items():
@@ -61,9 +61,9 @@ def warmup_cosine(peak: float, num_steps: int, warmup_steps: int, final_fraction
     """
     _check_positive("peak", peak)
     if not 0 <= warmup_steps < num_steps:
-        raise ValueError(f"warmup {warmup_steps} is out of range; give 0 to below the {num_steps} steps")
+        raise ValueError(f"warmup_steps {warmup_steps} is out of range; give 0 to below the {num_steps} steps")
     if not 0 <= final_fraction <= 1:
-        raise ValueError(f"final {final_fraction} is out of range; it is a share of the peak, give 0 to 1")
+        raise ValueError(f"final_fraction {final_fraction} is out of range; it is a share of the peak, give 0 to 1")
     up, down = (
         optax.linear_schedule(0.0, peak, warmup_steps),
         optax.cosine_decay_schedule(peak, num_steps - warmup_steps, final_fraction),
@@ -86,12 +86,12 @@ def warmup_stable_decay(peak: float, num_steps: int, warmup_steps: int, decay_st
         ValueError: if a number is out of range.
     """
     _check_positive("peak", peak)
-    for name, part in {"warmup": warmup_steps, "decay": decay_steps}.items():
+    for name, part in {"warmup_steps": warmup_steps, "decay_steps": decay_steps}.items():
         if part < 0:
             raise ValueError(f"{name} {part} is out of range; give 0 or more steps")
     if warmup_steps + decay_steps > num_steps:
         raise ValueError(
-            f"warmup {warmup_steps} and decay {decay_steps} take longer than the {num_steps} steps; shorten one of them"
+            f"warmup_steps {warmup_steps} and decay_steps {decay_steps} take longer than the {num_steps} steps; shorten one of them"
         )
     up, down = optax.linear_schedule(0.0, peak, warmup_steps), optax.linear_schedule(peak, 0.0, decay_steps)
     return optax.join_schedules([up, optax.constant_schedule(peak), down], [warmup_steps, num_steps - decay_steps])

@@ -167,7 +167,7 @@ def grpo(
 
     def loss(params: Params, batch: PolicyBatch) -> tuple[Array, Metrics]:
         if kl_weight and batch.reference_log_prob is None:
-            raise ValueError(f"grpo: kl_weight {kl_weight} without a reference; give experience.reference, or take 0")
+            raise ValueError(f"grpo: kl_weight {kl_weight} without a reference; give reference_log_prob, or take 0")
         said = evaluate_actions(params, batch.inputs, batch.action)
         policy_loss, metrics = _clipped_loss(said, batch, batch.advantage, clip)
         if batch.reference_log_prob is not None:

@@ -91,7 +91,9 @@ def make_supervised_update(
         ValueError: if there is no part, and by the update if the parts do not divide the rows.
     """
     if accumulation_steps < 1:
-        raise ValueError(f"supervised: accumulate {accumulation_steps} is out of range; give at least 1 part")
+        raise ValueError(
+            f"make_supervised_update: accumulation_steps {accumulation_steps} is out of range; give at least 1 part"
+        )
 
     def differentiated(params: Params, part: Any, key: Array) -> tuple[Array, LossSums]:
         sums = loss(params, part, key)
@@ -127,7 +129,9 @@ def _split_batch(batch: Any, num_parts: int) -> Any:
     def split(leaf: Array) -> Array:
         rows = leaf.shape[0]
         if rows % num_parts:
-            raise ValueError(f"supervised: {num_parts} parts do not divide {rows} rows; take a divisor for accumulate")
+            raise ValueError(
+                f"make_supervised_update: accumulation_steps {num_parts} does not divide {rows} rows; take a divisor"
+            )
         return leaf.reshape(num_parts, rows // num_parts, *leaf.shape[1:])
 
     return jax.tree.map(split, batch)
@@ -135,8 +139,8 @@ def _split_batch(batch: Any, num_parts: int) -> Any:
 
 def _check_shapes(logits: Array, tokens: Array, weights: Array, segments: Array | None) -> None:
     if logits.ndim != 3:
-        raise ValueError(f"next_token: logits have shape {logits.shape}; give [B, T, V]")
+        raise ValueError(f"next_token_sums: logits have shape {logits.shape}; give [B, T, V]")
     wanted = logits.shape[:2]
     for name, given in {"tokens": tokens, "weights": weights, "segments": segments}.items():
         if given is not None and given.shape != wanted:
-            raise ValueError(f"next_token: {name} have shape {given.shape}; give {wanted}, as the logits have")
+            raise ValueError(f"next_token_sums: {name} have shape {given.shape}; give {wanted}, as the logits have")

@@ -88,23 +88,23 @@ def agree(texts):
         for place, (piece, judged, right) in enumerate(in_plain_python(problem, text, bool(solved[row]))):
             assert bool(found.mask[row, place]) == judged, (text, place)
             if judged:
-                assert int(found.piece[row, place]) == piece, (text, place)
-                assert bool(found.right[row, piece]) == right, (text, place)
+                assert int(found.span[row, place]) == piece, (text, place)
+                assert bool(found.correct[row, piece]) == right, (text, place)
     return found
 
 
 def test_every_piece_of_a_good_text_is_right():
     found = agree([good(problem) for problem in ASKED])
-    assert np.all(found.right == 1)
-    np.testing.assert_array_equal(np.sum(found.last, axis=1), [len(chain(problem)) + 1 for problem in ASKED])
+    assert np.all(found.correct == 1)
+    np.testing.assert_array_equal(np.sum(found.is_last, axis=1), [len(chain(problem)) + 1 for problem in ASKED])
 
 
 def test_behind_the_first_mistake_nothing_is_judged():
     wrong = good(ADDED).replace("7+8+0=5,1", "7+8+0=6,1")
     found = agree([wrong, good(ADDED).replace("65", "66"), good(TAKEN), good(ASKED[3])])
-    np.testing.assert_array_equal(found.right[0], [0] * (MOST + 1))
+    np.testing.assert_array_equal(found.correct[0], [0] * (MOST + 1))
     assert int(np.sum(found.mask[0])) == len(VOCABULARY.encode("<think>7+8+0=6,1<step>"))
-    np.testing.assert_array_equal(found.right[1], [1] * MOST + [0])
+    np.testing.assert_array_equal(found.correct[1], [1] * MOST + [0])
 
 
 SIGNS = st.sampled_from(["<think>", "</think>", "<step>", "<answer>", "<end>", "5", "+", "="])
@@ -130,7 +130,7 @@ def test_a_group_compares_the_same_piece_and_what_is_shared_is_credited_with_not
     np.testing.assert_allclose(found.advantage[:, 0], [1 / 3, -1, 1 / 3, 1 / 3], rtol=1e-5)
     np.testing.assert_allclose(np.sum(found.advantage[:, :shared], axis=0), 0, atol=1e-5)
     assert float(np.abs(found.advantage[1, first:]).max()) == 0  # not judged
-    assert float(np.abs(found.target[1]).max()) == 0  # but the value learns that nothing comes of it
+    assert float(np.abs(found.value_target[1]).max()) == 0  # but the value learns that nothing comes of it
     np.testing.assert_array_equal(np.sum(found.mask, axis=1), written.length)
     second = len(VOCABULARY.encode("5+0+1=6,0</think>"))
     assert float(np.abs(found.advantage[:, first : first + second]).max()) == 0  # all that were judged are right
@@ -149,7 +149,7 @@ def test_over_values_each_piece_is_an_episode_in_shares_of_the_group(decay):
     # The first piece is right in all of the group, the second in three quarters of it.
     np.testing.assert_allclose(found.advantage[:2, ends], [[0.75, 1], [0.75, -1 / 3]], rtol=1e-5)
     np.testing.assert_allclose(found.advantage[1, first : ends[1]], -decay / 3, atol=1e-6)
-    np.testing.assert_allclose(found.target[:2, ends], [[1, 1], [1, 0]], atol=1e-6)
+    np.testing.assert_allclose(found.value_target[:2, ends], [[1, 1], [1, 0]], atol=1e-6)
     assert float(np.abs(found.advantage[1, first + second :]).max()) == 0
 
 
@@ -171,6 +171,6 @@ def test_the_return_of_a_token_is_its_worth_in_the_group():
     known = told_of_group(written)
     found = jax.device_get(jit(step_returns(4))(written, np.zeros(4, np.float32), **known))
     np.testing.assert_array_equal(
-        found.target, jit(step_group_relative(4))(written, np.zeros(4, np.float32), **known).advantage
+        found.value_target, jit(step_group_relative(4))(written, np.zeros(4, np.float32), **known).advantage
     )
-    assert float(found.target[1].min()) == -1
+    assert float(found.value_target[1].min()) == -1

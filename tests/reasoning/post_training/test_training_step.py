@@ -84,8 +84,8 @@ def completions(lengths, value=0.0):
 
 def test_credit_without_a_value_is_the_reward_at_every_token():
     found = jit(return_to_go_advantages)(completions([2, 4]), np.float32([1, 0.5]))
-    np.testing.assert_allclose(found.target, [[1, 1, 0, 0], [0.5] * 4])
-    np.testing.assert_array_equal(found.mask, np.asarray(found.target) > 0)
+    np.testing.assert_allclose(found.value_target, [[1, 1, 0, 0], [0.5] * 4])
+    np.testing.assert_array_equal(found.mask, np.asarray(found.value_target) > 0)
 
 
 def test_credit_over_values_ends_at_the_last_token():
@@ -93,7 +93,7 @@ def test_credit_over_values_ends_at_the_last_token():
     written = completions([2, 4])._replace(value=value)
     whole = jit(gae_advantages(1.0))(written, np.float32([1, 0]))
     np.testing.assert_allclose(whole.advantage, [[0.8, 0.6, 0, 0], [-0.1, -0.2, -0.3, -0.4]], atol=1e-6)
-    np.testing.assert_allclose(whole.target, [[1, 1, 0, 0], [0] * 4], atol=1e-6)
+    np.testing.assert_allclose(whole.value_target, [[1, 1, 0, 0], [0] * 4], atol=1e-6)
     one = jit(gae_advantages(0.0))(written, np.float32([1, 0]))
     np.testing.assert_allclose(one.advantage, [[0.2, 0.6, 0, 0], [0.1, 0.1, 0.1, -0.4]], atol=1e-6)
 
@@ -163,7 +163,7 @@ def test_a_policy_learns_what_is_rewarded(name):
     table = sample_records(VOCABULARY, QUESTIONS, last)
     assert len(table) == 3
     for index, record in enumerate(table):
-        row = int(last.row[index])
+        row = int(last.prompt_index[index])
         assert record["prompt"] == VOCABULARY.decode(PROMPTS[row, : LENGTHS[row]].tolist())
         right = record["completion"].startswith(VOCABULARY.decode([int(QUESTIONS.columns["wanted"][row])]))
         assert record["rewards/outcome"] == record["reward"] == right
@@ -217,11 +217,11 @@ def test_of_more_problems_those_are_learned_from_whose_answers_differ():
     np.testing.assert_array_equal(jit(lambda rewards: select_highest_variance(rewards, 2, 2))(rewards), [2, 3, 6, 7])
     optimizer = optax.sgd(0.1)
     options = {
-        "rewards": combine_rewards(outcome=(1.0, first_is)),
-        "credit": group_relative(2),
+        "reward_fn": combine_rewards(outcome=(1.0, first_is)),
+        "advantage_fn": group_relative(2),
         "update": grpo(make_evaluate_fn(MODEL), optimizer, num_minibatches=1),
-        "problems": 1,
-        "group": 2,
+        "num_prompts": 1,
+        "num_generations": 2,
         "max_new_tokens": NEW,
     }
     step = make_post_training_step(MODEL, QUESTIONS, prioritized_sampler(4), num_sampled_prompts=4, **options)
@@ -231,10 +231,10 @@ def test_of_more_problems_those_are_learned_from_whose_answers_differ():
         return step(init_post_training(init_train_state(PARAMS, optimizer), prioritized_sampler(4), key), 0)
 
     state, metrics, sample = jax.device_get(once(jax.random.key(2)))
-    assert len(set(np.asarray(sample.row).tolist())) == 1
+    assert len(set(np.asarray(sample.prompt_index).tolist())) == 1
     # All that were tried are measured and told, not only those that are learned from.
     np.testing.assert_allclose(np.sum(state.sampler) * 2 / 4, metrics["rewards/outcome"], rtol=1e-6)
-    with pytest.raises(ValueError, match="3 problems are tried, fewer than the 4"):
+    with pytest.raises(ValueError, match="num_sampled_prompts 3 is below num_prompts 4"):
         make_post_training_step(
-            MODEL, QUESTIONS, prioritized_sampler(4), num_sampled_prompts=3, **(options | {"problems": 4})
+            MODEL, QUESTIONS, prioritized_sampler(4), num_sampled_prompts=3, **(options | {"num_prompts": 4})
         )

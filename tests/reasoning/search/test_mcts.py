@@ -51,11 +51,11 @@ def test_it_finds_what_pays_where_the_prior_points_elsewhere(policy, level):
     trees, pairs = treasure(level)
     found = SEARCH[policy](trees, 1.0)
     np.testing.assert_array_equal(found.action, pairs[:, 0])
-    np.testing.assert_array_equal(np.argmax(found.policy, axis=1), pairs[:, 0])
-    np.testing.assert_allclose(found.policy.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(np.argmax(found.action_weights, axis=1), pairs[:, 0])
+    np.testing.assert_allclose(found.action_weights.sum(axis=1), 1, rtol=1e-5)
     # The root is worth more than before, and not more than there is.
     assert ((found.value > level) & (found.value <= level + 1)).all()
-    assert (found.spent == SIMULATIONS).all()
+    assert (found.num_model_calls == SIMULATIONS).all()
     assert (np.argmax(trees.logits[:, 0], axis=1) != pairs[:, 0]).all()
 
 
@@ -76,7 +76,7 @@ def test_a_plan_earns_all_there_is_and_counts_its_calls():
     check_against(trees, found, range(3))
     np.testing.assert_array_equal(found.actions[:, 0, :2], pairs)
     np.testing.assert_array_equal(found.reward, np.ones((3, 1)))
-    assert (found.spent == 2 * (SIMULATIONS + 1)).all()
+    assert (found.num_model_calls == 2 * (SIMULATIONS + 1)).all()
     assert len(calls) == 2 * (SIMULATIONS + 1)  # and none after all had ended
 
 
@@ -91,15 +91,15 @@ def test_a_discount_prefers_what_pays_at_once():
 def test_forbidden_actions_are_not_tried_nor_what_has_ended_searched(policy):
     trees = random_trees(forbidden=0.4)
     found = SEARCH[policy](trees, 1.0)
-    tree, (place, ended) = found.tree, found.tree.embeddings
+    tree, (place, ended) = found.search_tree, found.search_tree.embeddings
     forbidden = np.isneginf(trees.logits[place.problem, place.node])
     visited = np.asarray(tree.children_visits) > 0
     alive = ~np.asarray(ended)[..., None]
     assert (visited & alive).sum() > 20
     assert (forbidden & alive & (np.asarray(tree.node_visits) > 0)[..., None]).sum() > 10
     assert not (visited & forbidden & alive).any()
-    assert not np.asarray(found.policy)[np.isneginf(trees.logits[:2, 0]).nonzero()].any()
-    assert found.spent.tolist() == [SIMULATIONS, SIMULATIONS, 0]
+    assert not np.asarray(found.action_weights)[np.isneginf(trees.logits[:2, 0]).nonzero()].any()
+    assert found.num_model_calls.tolist() == [SIMULATIONS, SIMULATIONS, 0]
     # An end is worth nothing, and nothing is earned below it.
     assert not np.asarray(tree.raw_values)[:2][np.asarray(ended)[:2]].any()
     below = np.asarray(ended)[..., None] & visited
@@ -123,4 +123,4 @@ def test_of_many_actions_no_more_are_tried_than_are_considered():
     policy = partial(gumbel, max_num_considered_actions=4, gumbel_scale=0.0)
     found = jit(lambda: tree_search(advance, root, KEY, num_simulations=16, policy=policy))()
     assert found.action.tolist() == [40, 40]
-    assert (np.asarray(found.tree.children_visits[:, 0] > 0).sum(axis=1) == 4).all()
+    assert (np.asarray(found.search_tree.children_visits[:, 0] > 0).sum(axis=1) == 4).all()

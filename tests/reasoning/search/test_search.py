@@ -65,7 +65,7 @@ def test_greedy_takes_the_likeliest_action_until_the_end():
             node = (0, *follow(TREES, problem, actions).nodes)[-1]
             actions += (int(np.argmax(TREES.logits[problem, node])),)
         assert tuple(found.actions[problem, 0][: len(actions)].tolist()) == actions
-        assert found.length[problem, 0] == found.spent[problem] == len(actions)
+        assert found.length[problem, 0] == found.num_model_calls[problem] == len(actions)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
@@ -79,7 +79,7 @@ def test_the_widest_beam_finds_every_path_in_order(penalty):
         np.testing.assert_allclose(found.score[problem, :count], [penalised(p, penalty) for p in paths], rtol=1e-4)
         assert best_path(found)[0][problem, : len(paths[0].actions)].tolist() == list(paths[0].actions)
         nodes = {node for path in paths for node in path.nodes}
-        assert found.spent[problem] == len(nodes)  # each was looked at once
+        assert found.num_model_calls[problem] == len(nodes)  # each was looked at once
 
 
 def test_a_narrow_beam_keeps_and_spends_what_one_written_with_lists_does():
@@ -89,7 +89,7 @@ def test_a_narrow_beam_keeps_and_spends_what_one_written_with_lists_does():
         beams, spent = reference_beam(problem, 4)
         kept = [found.actions[problem, n, : found.length[problem, n]].tolist() for n in range(len(beams))]
         assert kept == [list(path.actions) for path in beams]
-        assert found.spent[problem] == spent
+        assert found.num_model_calls[problem] == spent
         assert np.isneginf(found.score[problem, len(beams) :]).all()
 
 
@@ -102,13 +102,13 @@ def test_a_beam_of_one_is_greedy():
 def test_paths_are_sampled_as_often_as_they_are_likely(temperature):
     found = jax.device_get(sampled(ROOT, jax.random.key(0), temperature))
     check_against(TREES, jax.tree.map(lambda x: x[:, :50] if x.ndim > 1 else x, found), PROBLEMS)
-    np.testing.assert_array_equal(found.spent, found.length.sum(axis=1))
+    np.testing.assert_array_equal(found.num_model_calls, found.length.sum(axis=1))
     for problem in (0, 1):
         chances = np.exp(log_softmax(TREES.logits[problem, 0] / temperature))
         shares = np.bincount(found.actions[problem, :, 0], minlength=3) / 2000
         np.testing.assert_allclose(shares, chances, atol=4 * np.sqrt(0.25 / 2000))
     assert not found.length[2].any()
-    assert not found.spent[2]
+    assert not found.num_model_calls[2]
     if temperature == 1:
         drawn = Counter(tuple(actions) for actions in found.actions[0].tolist())
         for path in all_paths(TREES, 0, T):
@@ -182,10 +182,10 @@ EMPTY = jax.tree.map(lambda x: x[:0], ROOT)
 SEARCHES = {
     "greedy": lambda root, budget: greedy(ADVANCE, root, max_steps=budget),
     "beam": lambda root, budget: beam(ADVANCE, root, width=budget, max_steps=T),
-    "best_of": lambda root, budget: best_of_n(ADVANCE, root, KEY, num_samples=budget, max_steps=T),
+    "best_of_n": lambda root, budget: best_of_n(ADVANCE, root, KEY, num_samples=budget, max_steps=T),
     "tree_search": lambda root, budget: tree_search(ADVANCE, root, KEY, num_simulations=budget),
     "plan_by_tree": lambda root, budget: plan_by_tree(ADVANCE, root, KEY, num_simulations=4, max_steps=budget),
-    "over_steps": lambda root, budget: make_step_model(
+    "make_step_model": lambda root, budget: make_step_model(
         ADVANCE, root, KEY, num_proposals=budget, max_step_tokens=2, stop_tokens=()
     ),
 }
@@ -200,9 +200,9 @@ def test_bad_roots_and_budgets_are_refused(search):
         call(EMPTY, 2)
     with pytest.raises(ValueError, match=rf"^{search}: the root: value has shape \(2,\)"):
         call((STATE, SAID._replace(value=SAID.value[:2])), 2)
-    with pytest.raises(ValueError, match=rf"^{search}: the root's outlook has 3 problems, but .* shape \(2,\)"):
+    with pytest.raises(ValueError, match=rf"^{search}: the root's step output has 3 problems, but .* shape \(2,\)"):
         call((STATE._replace(node=STATE.node[:2]), SAID), 2)
-    with pytest.raises(ValueError, match=rf"^{search}: the root: ended is float32"):
+    with pytest.raises(ValueError, match=rf"^{search}: the root: done is float32"):
         call((STATE, SAID._replace(done=SAID.value)), 2)
 
 
@@ -213,7 +213,7 @@ def test_what_cannot_be_searched_is_refused():
         best_of_n(ADVANCE, ROOT, KEY, num_samples=1, max_steps=T, temperature=0)
     with pytest.raises(ValueError, match="max_depth 0"):
         tree_search(ADVANCE, ROOT, KEY, num_simulations=4, max_depth=0)
-    with pytest.raises(ValueError, match=r"stop \(3,\): the tokens are 0 to 2"):
+    with pytest.raises(ValueError, match=r"stop_tokens \(3,\): the tokens are 0 to 2"):
         make_step_model(ADVANCE, ROOT, KEY, num_proposals=2, max_step_tokens=2, stop_tokens=(3,))
     with pytest.raises(ValueError, match=r"answers \(1, 2\) and valid \(1, 2\) do not agree"):
         majority_vote(jnp.zeros((1, 2)), jnp.ones((1, 2), bool))
@@ -230,7 +230,7 @@ def test_a_model_that_answers_in_another_shape_is_refused():
         state, said = ADVANCE(state, action)
         return state, said._replace(extra=(said.extra, action))
 
-    with pytest.raises(ValueError, match="note is not built as the root's"):
+    with pytest.raises(ValueError, match="extra is not built as the root's"):
         greedy(noting, ROOT, max_steps=1)
-    with pytest.raises(ValueError, match=r"advance's answer: logits has shape \(3, 2\), but .* need \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"the output of step_fn: logits has shape \(3, 2\), but .* need \(3, 3\)"):
         greedy(askew, ROOT, max_steps=1)

@@ -56,11 +56,11 @@ def check_steps(problems, found, tokens, length):
         written = tokens[b, n, : length[b, n]].tolist()
         assert (tokens[b, n, length[b, n] :] == -1).all()
         path = follow(TREES, problems[b], written)
-        notes = jax.tree.map(lambda leaf: leaf[b, n], found.notes)  # noqa: B023
+        notes = jax.tree.map(lambda leaf: leaf[b, n], found.extras)  # noqa: B023
         np.testing.assert_allclose(notes.log_prob.sum(), path.log_prob, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found.reward[b, n], path.reward, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found.value[b, n], path.value)
-        assert bool(found.ended[b, n]) == path.ended
+        assert bool(found.done[b, n]) == path.ended
         # Steps end with the stop token, when they are full, or when nothing follows.
         steps = [notes.tokens[t, : notes.length[t]].tolist() for t in range(found.length[b, n])]
         assert [token for step in steps for token in step] == written
@@ -81,7 +81,7 @@ def test_a_step_is_chosen_as_often_as_the_model_would_write_it_and_none_is_offer
         offered = [tuple(tokens) for tokens, count in zip(proposals[row], drawn[row], strict=True) if count]
         assert len(set(offered)) == len(offered)
         assert set(offered) == {tuple(tokens) for tokens in proposals[row]}
-    taken = [tuple(tokens) for tokens in found.notes.tokens[:, 0, 0].tolist()]
+    taken = [tuple(tokens) for tokens in found.extras.tokens[:, 0, 0].tolist()]
     for step in set(taken):
         chance = np.exp(follow(TREES, 0, [token for token in step if token >= 0]).log_prob)
         assert taken.count(step) / rows == pytest.approx(chance, abs=4 * np.sqrt(0.25 / rows))

@@ -41,7 +41,7 @@ def model():
 @pytest.fixture(scope="module")
 def method(model):
     """The greedy answer, as a method that may go in chunks."""
-    options = {"attempts": 1, "max_tokens": NEW, "sampling": Sampling(temperature=0)}
+    options = {"num_samples": 1, "max_new_tokens": NEW, "sampling": Sampling(temperature=0)}
 
     def solve(key, prompts, lengths):
         return strategies.choose_solution(
@@ -108,12 +108,14 @@ def test_the_choice_is_that_of_plain_python(attempts):
 
 def test_attempts_cost_what_they_wrote_and_fewer_are_the_first_of_them(attempts):
     choose = jit(strategies.choose_solution, static_argnums=(1, 2))
-    assert attempts.written.tokens.shape == (PROBLEMS, 3, NEW)
-    assert len({tuple(tokens) for tokens in attempts.written.tokens[0]}) > 1
+    assert attempts.completions.tokens.shape == (PROBLEMS, 3, NEW)
+    assert len({tuple(tokens) for tokens in attempts.completions.tokens[0]}) > 1
     for count in (1, 3):
         found = choose(attempts, strategies.choose_by_log_prob, count)
-        np.testing.assert_array_equal(found.spent, attempts.written.length[:, :count].sum(axis=1))
-    np.testing.assert_array_equal(choose(attempts, strategies.choose_by_vote, 1).tokens, attempts.written.tokens[:, 0])
+        np.testing.assert_array_equal(found.num_tokens, attempts.completions.length[:, :count].sum(axis=1))
+    np.testing.assert_array_equal(
+        choose(attempts, strategies.choose_by_vote, 1).tokens, attempts.completions.tokens[:, 0]
+    )
 
 
 def test_a_rewritten_attempt_keeps_the_one_before_up_to_its_least_likely_step_that_was_not_tried(model, greedy):
@@ -152,7 +154,13 @@ def test_a_rewritten_attempt_keeps_the_one_before_up_to_its_least_likely_step_th
 @pytest.fixture(scope="module")
 def search(model):
     """`search(params, key, temperature)` by trees of 4 simulations over 4 proposals."""
-    options = {"proposals": 4, "simulations": 4, "max_tokens": NEW, "step_tokens": NEW, "max_steps": NEW}
+    options = {
+        "num_proposals": 4,
+        "num_simulations": 4,
+        "max_new_tokens": NEW,
+        "max_step_tokens": NEW,
+        "max_steps": NEW,
+    }
 
     def tree(params, key, temperature):
         return solve_by_step_tree(model[0], params, key, PROMPTS, LENGTHS, temperature=temperature, **options)
@@ -164,7 +172,7 @@ def test_a_tree_of_the_likeliest_steps_writes_the_greedy_answer_and_counts_every
     found = jax.device_get(search(model[1], jax.random.key(4), 1e-4))
     np.testing.assert_array_equal(found.tokens, greedy.tokens)
     np.testing.assert_array_equal(found.length, greedy.length)
-    for tokens, length, spent in zip(greedy.tokens, greedy.length, found.spent, strict=True):
+    for tokens, length, spent in zip(greedy.tokens, greedy.length, found.num_tokens, strict=True):
         text = tokens[:length].tolist()
         ends = [index + 1 for index, token in enumerate(text) if token in (STEP, BACK, END_THINK, END)]
         steps = np.diff(sorted({0, *ends, int(length)})).tolist()
@@ -190,7 +198,7 @@ def test_a_tree_finds_texts_of_which_the_value_head_thinks_more(model, search, a
         value = np.asarray(apply(params, rows).value)
         return np.mean(np.where(rows[np.arange(PROBLEMS), last] == END, value[np.arange(PROBLEMS), last - 1], 0))
 
-    plain = np.mean([worth(attempts.written.tokens[:, at], attempts.written.length[:, at]) for at in range(3)])
+    plain = np.mean([worth(attempts.completions.tokens[:, at], attempts.completions.length[:, at]) for at in range(3)])
     trees = jax.device_get([search(params, jax.random.key(seed), 1.0) for seed in range(3)])
     assert np.mean([worth(tree.tokens, tree.length) for tree in trees]) > plain + 0.5
 
@@ -201,7 +209,7 @@ def test_a_beam_of_one_writes_the_greedy_answer(model, greedy):
     )(model[1])
     np.testing.assert_array_equal(found.tokens, greedy.tokens)
     np.testing.assert_array_equal(found.length, greedy.length)
-    np.testing.assert_array_equal(found.spent, greedy.length)
+    np.testing.assert_array_equal(found.num_tokens, greedy.length)
 
 
 def test_problems_may_be_solved_in_chunks_and_the_last_one_is_filled_up(method, greedy):
@@ -214,7 +222,7 @@ def test_problems_may_be_solved_in_chunks_and_the_last_one_is_filled_up(method, 
 @pytest.mark.parametrize("count", [0, 4])
 def test_attempts_that_were_not_made_cannot_be_chosen_from(count):
     written = Completions(*np.zeros((5, 2, 3, 6), np.int32))
-    with pytest.raises(ValueError, match=f"count {count} is out of range; give 1 to 3"):
+    with pytest.raises(ValueError, match=f"num_samples {count} is out of range; give 1 to 3"):
         strategies.choose_solution(
             strategies.Samples(written, np.zeros((2, 3), np.int32)), strategies.choose_by_vote, count
         )
@@ -222,5 +230,5 @@ def test_attempts_that_were_not_made_cannot_be_chosen_from(count):
 
 @pytest.mark.parametrize("method", [strategies.sample_completions, strategies.rewrite])
 def test_no_attempts_are_refused(model, method):
-    with pytest.raises(ValueError, match="attempts 0"):
-        method(*model, jax.random.key(0), PROMPTS, LENGTHS, attempts=0, max_tokens=NEW)
+    with pytest.raises(ValueError, match="num_samples 0"):
+        method(*model, jax.random.key(0), PROMPTS, LENGTHS, num_samples=0, max_new_tokens=NEW)

@@ -88,11 +88,11 @@ def test_words_of_any_length_are_solved_by_their_parts(scripted):
         for word, solution in zip(words, solve(words), strict=True):
             assert solution.outcome == SOLVED
             assert WORDS.decode(solution.answer) == word[::-1]
-            assert solution.contexts == len(parts_of(word))
+            assert solution.num_contexts == len(parts_of(word))
             assert solution.depth == 1 + math.ceil(math.log2(len(word)))
             marks = {each: 9 if len(each) > 1 else 4 for each in parts_of(word)}
             answered = {each: 2 * len(each) if len(each) > 1 else 1 for each in parts_of(word)}
-            assert solution.tokens == sum(marks.values()) + sum(answered.values())
+            assert solution.num_tokens == sum(marks.values()) + sum(answered.values())
 
     check()
 
@@ -108,7 +108,7 @@ def test_equal_questions_are_asked_once(scripted):
     solutions = scripted(script, batch=1, piece=16)(["abab", "abab", "ab"])
     assert [WORDS.decode(each.answer) for each in solutions] == ["baba", "baba", "ba"]
     assert sorted(set(asked)) == ["<begin>a", "<begin>ab", "<begin>abab", "<begin>b"]
-    assert solutions[0].trace.asked[0] is solutions[0].trace.asked[1]
+    assert solutions[0].trace.subtasks[0] is solutions[0].trace.subtasks[1]
 
 
 def test_the_trace_is_a_tree_of_questions_and_answers(scripted):
@@ -195,8 +195,8 @@ def test_a_decoder_writes_on_as_if_it_had_read_everything_at_once():
     ("call", "message"),
     [
         (lambda make: make(reversing, max_depth=0), "max_depth 0 .*at least 1"),
-        (lambda make: make(reversing, batch=0), "batch 0 .*at least 1"),
-        (lambda make: make(reversing, piece=CONTEXT), f"piece {CONTEXT} .*less than the context, {CONTEXT}"),
+        (lambda make: make(reversing, batch=0), "batch_size 0 .*at least 1"),
+        (lambda make: make(reversing, piece=CONTEXT), f"chunk_size {CONTEXT} .*less than the context, {CONTEXT}"),
         (lambda make: make(reversing)(["a" * CONTEXT]), "a prompt has length 69; allowed is 1 to 64"),
     ],
 )

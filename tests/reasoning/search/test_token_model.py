@@ -60,7 +60,7 @@ def test_candidates_are_as_likely_and_worth_as_much_as_the_decoder_says_of_whole
                 found.length[row],
                 found.log_prob[row],
                 found.value[row],
-                found.ended[row],
+                found.done[row],
                 strict=True,
             ):
                 wanted = judged(apply, params, row, tokens[:length])
@@ -123,26 +123,26 @@ def test_a_path_has_ended_where_it_has_no_more_room():
 
     found, decision = jax.device_get(search(params))
     assert np.array_equal(found.length, [[3], [3]])
-    assert np.all(found.ended)
+    assert np.all(found.done)
     for row in range(2):
         wanted = judged(apply, params, row, found.actions[row, 0, :3])
         np.testing.assert_allclose((found.log_prob[row, 0], found.value[row, 0]), wanted, atol=1e-4)
-    assert np.all(np.isfinite(decision.policy))
+    assert np.all(np.isfinite(decision.action_weights))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"prompts": PROMPTS[:0], "lengths": LENGTHS[:0]}, "at least one row"),
-        ({"max_tokens": 0}, "max_tokens 0 .*at least 1"),
-        ({"max_tokens": 7}, "6 tokens and 7 new ones.*context of 12"),
+        ({"max_new_tokens": 0}, "max_new_tokens 0 .*at least 1"),
+        ({"max_new_tokens": 7}, "6 tokens and 7 new ones.*context of 12"),
         ({"stop_tokens": (7,)}, "stop_tokens holds 7: allowed is 0 to 6"),
     ],
     ids=["nothing", "no room", "too long", "no word"],
 )
 def test_what_cannot_be_searched_is_refused_with_one_line(change, message):
     model, params, _ = build()
-    asked = {"prompts": PROMPTS, "lengths": LENGTHS, "max_tokens": NEW, **change}
+    asked = {"prompts": PROMPTS, "lengths": LENGTHS, "max_new_tokens": NEW, **change}
     with pytest.raises(ValueError, match=message) as refusal:
         make_token_model(model, params, jnp.asarray(asked.pop("prompts")), jnp.asarray(asked.pop("lengths")), **asked)
     assert "\n" not in str(refusal.value)

@@ -109,5 +109,5 @@ def check_against(trees: Trees, found, problems) -> None:
             np.testing.assert_allclose(found.log_prob[b, n], path.log_prob, rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(found.reward[b, n], path.reward, rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(found.value[b, n], path.value)
-            assert bool(found.ended[b, n]) == path.ended
-            np.testing.assert_array_equal(found.notes[b, n], [*path.nodes, *[0] * (len(actions) - length)])
+            assert bool(found.done[b, n]) == path.ended
+            np.testing.assert_array_equal(found.extras[b, n], [*path.nodes, *[0] * (len(actions) - length)])

@@ -51,7 +51,7 @@ def test_a_plain_thought_is_none_and_a_pause_is_always_the_same():
     pause = drawn("pause")
     assert {tuple(tokens) for tokens in pause.tokens.tolist()} == {(5, 5, 5, WORDS.end_token)}
     assert set(pause.length.tolist()) == {MOST + 1}
-    assert not pause.chosen.any()
+    assert not pause.num_sampled.any()
 
 
 def test_an_idle_thought_is_none_or_anything():
@@ -61,7 +61,7 @@ def test_an_idle_thought_is_none_or_anything():
     for tokens, length in zip(thought.tokens.tolist(), thought.length.tolist(), strict=True):
         assert tokens[max(length - 1, 0) :] == ([WORDS.end_token] if length else []) + [0] * (MOST + 1 - length)
         assert all(WORDS.num_text_tokens <= token < WORDS.end_token for token in tokens[: max(length - 1, 0)])
-    assert not thought.chosen.any()
+    assert not thought.num_sampled.any()
 
 
 def test_a_judged_thought_has_its_length_and_its_own_tokens():
@@ -69,7 +69,7 @@ def test_a_judged_thought_has_its_length_and_its_own_tokens():
     assert set(thought.tokens[:, :MOST].ravel().tolist()) == {5, 6, 7, 8}
     assert (thought.tokens[:, MOST] == WORDS.end_token).all()
     assert set(thought.length.tolist()) == {MOST + 1}
-    assert set(thought.chosen.tolist()) == {MOST}
+    assert set(thought.num_sampled.tolist()) == {MOST}
 
 
 def test_a_supervised_thought_ends_itself_or_is_ended():
@@ -108,11 +108,11 @@ def test_rows_are_read_as_word_by_word(kind):
             if row[place] < WORDS.num_text_tokens
         ]
         np.testing.assert_allclose(said.context[index], sum(text[: CONTEXT - 1]), atol=1e-4)
-        np.testing.assert_allclose(said.following[index], sum(text[CONTEXT - 1 :]), atol=1e-4)
-        chosen = range(CONTEXT, CONTEXT + int(thought.chosen[index]))
+        np.testing.assert_allclose(said.continuation[index], sum(text[CONTEXT - 1 :]), atol=1e-4)
+        chosen = range(CONTEXT, CONTEXT + int(thought.num_sampled[index]))
         each = [log_prob(row, place, WORDS.num_text_tokens, last) for place in chosen]
         np.testing.assert_allclose(said.thought[index, CONTEXT - 1 :][: len(each)], each, atol=1e-4)
-        assert said.chosen[index].sum() == len(each) == (said.thought[index] != 0).sum()
+        assert said.sampled_mask[index].sum() == len(each) == (said.thought[index] != 0).sum()
 
 
 def practised(kind, worth, credit, steps=60, group=8):
@@ -176,7 +176,7 @@ def test_windows_are_parts_of_the_text():
 @pytest.fixture
 def windows(monkeypatch):
     """More of them than are read together, and not a multiple of that."""
-    monkeypatch.setattr("thinking.recipes.lm_think.evaluation.TOGETHER", 4)
+    monkeypatch.setattr("thinking.recipes.lm_think.evaluation.BATCH_SIZE", 4)
     return np.random.default_rng(0).integers(0, WORDS.num_text_tokens, (10, CONTEXT + AHEAD), np.int32)
 
 
@@ -195,7 +195,7 @@ def test_each_window_is_examined_once(windows):
     read = jax.jit(make_thought_policy("pause", MODEL, WORDS, MOST).compute_log_probs)
     for thought, found in {(5,) * MOST + (WORDS.end_token,): exam.own, (WORDS.end_token,): exam.empty}.items():
         said = read(params(), windows[:, :CONTEXT], make_fixed_thought(thought, 10), windows[:, CONTEXT:])
-        np.testing.assert_allclose(found, said.following, atol=1e-5)
+        np.testing.assert_allclose(found, said.continuation, atol=1e-5)
     np.testing.assert_allclose(exam.other, exam.own, atol=1e-5)
 
 

@@ -45,12 +45,12 @@ def words(length=4, count=8, seed=0, machine="s3", longest=None):
 
 def read(made, params, hidden):
     """What the answers' head says."""
-    return np.asarray(jax.jit(made.read)(params, hidden))
+    return np.asarray(jax.jit(made.read_answer)(params, hidden))
 
 
 def answers(kind, asked, lengths=None):
     think = jax.jit(model(kind).think)
-    return np.asarray(think(params(), asked.symbols, asked.lengths if lengths is None else lengths).answers)
+    return np.asarray(think(params(), asked.symbols, asked.lengths if lengths is None else lengths).answer_logits)
 
 
 def test_all_kinds_have_the_same_weights():
@@ -84,7 +84,7 @@ def test_a_thought_is_the_likeliest_token_of_the_answers_head():
     said = read(model("discrete"), params(), thinking.hidden)
     assert np.allclose(said[:, :-1], thinking.logits, atol=1e-5)
     assert (np.asarray(thinking.thoughts) == np.asarray(said[:, :-1].argmax(-1))).all()
-    assert np.allclose(said[:, -1], thinking.answers, atol=1e-5)
+    assert np.allclose(said[:, -1], thinking.answer_logits, atol=1e-5)
 
 
 def test_a_thought_that_is_put_in_changes_all_that_comes_after_it_and_nothing_before():
@@ -92,7 +92,7 @@ def test_a_thought_that_is_put_in_changes_all_that_comes_after_it_and_nothing_be
     think = jax.jit(model("discrete").think)
     own = jax.device_get(think(params(), asked.symbols, asked.lengths))
     changed = np.where(np.arange(3)[None] == 1, (own.thoughts + 1) % 6, -1)
-    other = jax.device_get(think(params(), asked.symbols, asked.lengths, changed=changed))
+    other = jax.device_get(think(params(), asked.symbols, asked.lengths, forced_tokens=changed))
     moved = np.abs(own.hidden - other.hidden).max(axis=(0, 2))
     assert (moved[:2] == 0).all()
     assert (moved[2:] > 1e-4).all()
@@ -101,8 +101,8 @@ def test_a_thought_that_is_put_in_changes_all_that_comes_after_it_and_nothing_be
 def test_half_of_the_hidden_states_are_fed_back_while_a_model_learns_and_all_of_them_afterwards():
     asked = jax.tree.map(lambda leaf: np.repeat(leaf[:1], 1000, axis=0), words(length=2))
     think = jax.jit(model("continuous").think)
-    learning = np.asarray(think(params(), asked.symbols, asked.lengths, jax.random.key(3)).answers)
-    after = np.asarray(think(params(), asked.symbols, asked.lengths).answers)
+    learning = np.asarray(think(params(), asked.symbols, asked.lengths, jax.random.key(3)).answer_logits)
+    after = np.asarray(think(params(), asked.symbols, asked.lengths).answer_logits)
     assert np.allclose(after, after[0], atol=1e-5)
     whole = np.abs(learning - after).max(axis=1) < 1e-5
     assert 400 < whole.sum() < 600
@@ -110,7 +110,7 @@ def test_half_of_the_hidden_states_are_fed_back_while_a_model_learns_and_all_of_
 
 
 def test_drawn_thoughts_follow_their_probabilities():
-    drawn = model("discrete", choice="drawn")
+    drawn = model("discrete", gradient="drawn")
     asked = jax.tree.map(lambda leaf: np.repeat(leaf[:1], 4000, axis=0), words(length=2))
     thinking = jax.device_get(jax.jit(drawn.think)(params(), asked.symbols, asked.lengths, jax.random.key(3)))
     shares = np.bincount(thinking.thoughts[:, 0], minlength=6) / 4000
@@ -123,7 +123,7 @@ def test_drawn_thoughts_follow_their_probabilities():
 @pytest.mark.parametrize(("choice", "crosses"), [("straight_through", True), ("gumbel", True), ("drawn", False)])
 def test_gradients_cross_a_choice_unless_it_is_drawn(choice, crosses):
     asked = words(length=2)
-    made = model("discrete", choice=choice, kinds=5)
+    made = model("discrete", gradient=choice, num_thought_tokens=5)
 
     def loss(params):
         return made.think(params, asked.symbols, asked.lengths, jax.random.key(0)).answer_logits[:, 0].sum()
@@ -143,18 +143,21 @@ def test_a_blind_answer_sees_the_thoughts_alone(split):
         if not blind and not split:
             continue
         think = jax.jit(functools.partial(made.think, jax.jit(made.init)(jax.random.key(1)), lengths=lengths))
-        one, two = think(asked.symbols, changed=spoken).answers, think(other, changed=spoken).answers
+        one, two = (
+            think(asked.symbols, forced_tokens=spoken).answer_logits,
+            think(other, forced_tokens=spoken).answer_logits,
+        )
         assert np.allclose(one, two, atol=1e-5) is blind
-        assert not np.allclose(one, think(asked.symbols, changed=(spoken + 1) % 6).answers, atol=1e-3)
+        assert not np.allclose(one, think(asked.symbols, forced_tokens=(spoken + 1) % 6).answer_logits, atol=1e-3)
         unmade = np.arange(4)[None] >= lengths[:, None]  # thoughts past a word's length are none
-        again = think(asked.symbols, changed=np.where(unmade, (spoken + 1) % 6, spoken)).answers
+        again = think(asked.symbols, forced_tokens=np.where(unmade, (spoken + 1) % 6, spoken)).answer_logits
         assert np.allclose(one, again, atol=1e-5)
 
 
 def test_thinking_ends_by_chance_or_at_the_first_step_that_would_rather_end():
     logits = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
-    ends = jax.jit(compute_end_log_probs, static_argnames="drawn")
-    drawn = np.exp(ends(logits, drawn=True))
+    ends = jax.jit(compute_end_log_probs, static_argnames="is_sampled")
+    drawn = np.exp(ends(logits, is_sampled=True))
     ending = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
     ending[:, -1] = 1
     for row, wanted in zip(drawn, ending, strict=True):
@@ -162,12 +165,12 @@ def test_thinking_ends_by_chance_or_at_the_first_step_that_would_rather_end():
         for step, end in enumerate(wanted):
             assert row[step] == pytest.approx(alive * end, abs=1e-6)
             alive *= 1 - end
-    chosen = np.asarray(ends(logits, drawn=False)).argmax(axis=1)
+    chosen = np.asarray(ends(logits, is_sampled=False)).argmax(axis=1)
     assert chosen.tolist() == [next(step for step, end in enumerate(row) if end > 0.5) for row in ending]
 
 
 def test_an_answer_is_that_of_all_ends_and_what_comes_after_the_end_is_not_made():
-    asked, made = words(), model("discrete", ends=True)
+    asked, made = words(), model("discrete", end_thought=True)
     params = jax.jit(made.init)(jax.random.key(1))
     # So that words end apart.
     end = {"kernel": 50 * np.asarray(params["end"]["kernel"]), "bias": np.full(1, -0.5, np.float32)}
@@ -175,29 +178,29 @@ def test_an_answer_is_that_of_all_ends_and_what_comes_after_the_end_is_not_made(
     think = jax.jit(made.think)
     thinking = think(params, asked.symbols, asked.lengths, jax.random.key(0))
     ends = np.asarray(thinking.hidden) @ end["kernel"] + end["bias"]
-    weights = np.exp(jax.jit(compute_end_log_probs, static_argnames="drawn")(ends[:, :, 0], drawn=True))
+    weights = np.exp(jax.jit(compute_end_log_probs, static_argnames="is_sampled")(ends[:, :, 0], is_sampled=True))
     wanted = np.einsum("bn,bna->ba", weights, jax.nn.softmax(read(made, params, thinking.hidden)))
-    assert np.allclose(np.exp(thinking.answers), wanted, atol=1e-5)
-    assert np.allclose(thinking.steps, weights @ [1, 2, 3, 4], atol=1e-4)
+    assert np.allclose(np.exp(thinking.answer_logits), wanted, atol=1e-5)
+    assert np.allclose(thinking.num_steps, weights @ [1, 2, 3, 4], atol=1e-4)
     asked_again = think(params, asked.symbols, asked.lengths)
-    steps = np.asarray(asked_again.steps).round().astype(int)
+    steps = np.asarray(asked_again.num_steps).round().astype(int)
     assert len(set(steps.tolist())) > 1
-    assert (np.asarray(asked_again.made).sum(axis=1) == steps - 1).all()
+    assert (np.asarray(asked_again.thought_mask).sum(axis=1) == steps - 1).all()
     free = np.arange(8) % 2 == 0
     three = np.full(8, 3, np.int32)
     whole = jax.device_get(think(params, asked.symbols, three))
-    some = jax.device_get(think(params, asked.symbols, three, free=free))
-    assert np.allclose(some.answers[free], whole.answers[free], atol=1e-5)
+    some = jax.device_get(think(params, asked.symbols, three, can_end=free))
+    assert np.allclose(some.answer_logits[free], whole.answer_logits[free], atol=1e-5)
     said = jax.nn.log_softmax(read(made, params, some.hidden)[:, 2])
-    assert np.allclose(some.answers[~free], np.asarray(said)[~free], atol=1e-5)
-    assert some.made[~free].tolist() == [[True, True, False]] * 4
-    assert some.steps[~free].tolist() == [3] * 4
-    with pytest.raises(ValueError, match="ends=True goes with neither blind nor split"):
-        model("discrete", ends=True, blind=True)
+    assert np.allclose(some.answer_logits[~free], np.asarray(said)[~free], atol=1e-5)
+    assert some.thought_mask[~free].tolist() == [[True, True, False]] * 4
+    assert some.num_steps[~free].tolist() == [3] * 4
+    with pytest.raises(ValueError, match="end_thought=True goes with neither blind nor split"):
+        model("discrete", end_thought=True, blind=True)
 
 
 def test_a_converted_model_thinks_at_first_what_it_would_answer():
-    own = model("discrete", kinds=6)
+    own = model("discrete", num_thought_tokens=6)
     before = jax.jit(own.init)(jax.random.key(1))
     after = jax.device_get(convert_params(before))
     assert np.array_equal(after["choose"]["kernel"], before["answer"]["kernel"])
@@ -208,7 +211,7 @@ def test_a_converted_model_thinks_at_first_what_it_would_answer():
     assert (np.asarray(thinking.thoughts) == np.asarray(said[:, :-1].argmax(-1))).all()
     with pytest.raises(ValueError, match="a head of their own"):
         convert_params(params())
-    apart = jax.jit(model("discrete", kinds=6, split=True).init)(jax.random.key(1))
+    apart = jax.jit(model("discrete", num_thought_tokens=6, split=True).init)(jax.random.key(1))
     for name in ("reader", "answerer"):
         assert jax.tree.all(jax.tree.map(np.array_equal, convert_params(apart)[name], apart["reader"]))
 
@@ -240,7 +243,7 @@ def test_thoughts_are_looked_at_now_and_then_and_in_the_end():
     said, thoughts = sample[-1]
     assert (thoughts[:, :-1] == thinking.thoughts).all()
     assert (thoughts[:, -1] == -1).all()
-    assert (said[:, -1] == thinking.answers.argmax(-1)).all()
+    assert (said[:, -1] == thinking.answer_logits.argmax(-1)).all()
 
 
 def learned(kind, steps, how=None, machine="parity", length=3, chains=0.0, mastery=0.9, **changed):
@@ -278,7 +281,7 @@ def test_discrete_thoughts_carry_parity_over_words_longer_than_any_in_training()
 
 def test_drawn_thoughts_learn_from_what_they_were_worth():
     how = Reinforcement(num_generations=4, entropy_weight=0.01, discount=0.9, repetition_penalty=0.01)
-    made, state, metrics = learned("discrete", 300, how, choice="drawn", kinds=2, length=2)
+    made, state, metrics = learned("discrete", 300, how, gradient="drawn", num_thought_tokens=2, length=2)
     asked = words(2, 200, seed=9, machine="parity")
     assert float(jax.jit(functools.partial(probing.compute_accuracy, made))(state.train_state.params, asked)) > 0.95
     assert metrics["entropy"] <= np.log(2) + 1e-5
@@ -286,12 +289,14 @@ def test_drawn_thoughts_learn_from_what_they_were_worth():
 
 
 def test_thoughts_come_with_the_symbols_until_a_length_is_mastered():
-    assert learned("discrete", 1, ends=True)[2]["steps"] == 1  # the first words have one symbol
-    assert learned("discrete", 1, ends=True, mastery=0.0)[2]["steps"] > 2  # free ends are late ones at first
+    assert learned("discrete", 1, end_thought=True)[2]["steps"] == 1  # the first words have one symbol
+    assert learned("discrete", 1, end_thought=True, mastery=0.0)[2]["steps"] > 2  # free ends are late ones at first
 
 
 def test_models_that_end_their_thoughts_learn_parity():
-    made, state, metrics = learned("discrete", 300, ends=True, block=BlockConfig(width=32, num_heads=4, gated=True))
+    made, state, metrics = learned(
+        "discrete", 300, end_thought=True, block=BlockConfig(width=32, num_heads=4, gated=True)
+    )
     assert metrics["length"] == 3
     asked = words(2, 200, seed=9, machine="parity", longest=3)
     assert float(jax.jit(functools.partial(probing.compute_accuracy, made))(state.train_state.params, asked)) > 0.95

@@ -31,7 +31,7 @@ def outcome_reward(prompts: Array, completions: Completions, *, answers: Array, 
         answers: [B, K] int32, the right ones; 0 behind each.
         **columns: not read.
     """
-    _check("outcome", prompts, completions, answers=answers)
+    _check("outcome_reward", prompts, completions, answers=answers)
     start, count, complete = find_answers(completions)
     wanted = jnp.sum(answers > 0, axis=1)
     spot = jnp.arange(answers.shape[1])[None]
@@ -52,7 +52,7 @@ def format_reward(prompts: Array, completions: Completions, **columns: Any) -> A
         completions: what was written.
         **columns: not read.
     """
-    _check("format", prompts, completions)
+    _check("format_reward", prompts, completions)
     tokens, place, real = tokens_and_mask(completions)
     length = completions.length[:, None]
     closed = jnp.max(jnp.where((tokens == END_THINK) & real, place, -1), axis=1, keepdims=True)
@@ -74,7 +74,7 @@ def length_reward(prompts: Array, completions: Completions, **columns: Any) -> A
         completions: what was written.
         **columns: not read.
     """
-    _check("length", prompts, completions)
+    _check("length_reward", prompts, completions)
     return 1 - completions.length.astype(jnp.float32) / completions.tokens.shape[1]
 
 
@@ -90,7 +90,7 @@ def process_reward(prompts: Array, completions: Completions, *, steps: Array, **
         steps: [B, S, L] int32, the worked chain; 0 behind each step, and in steps beyond the last.
         **columns: not read.
     """
-    _check("process", prompts, completions, steps=steps)
+    _check("process_reward", prompts, completions, steps=steps)
     tokens, place, real = tokens_and_mask(completions)
     rows, width = tokens.shape
     start = jnp.min(jnp.where((tokens == THINK) & real, place, width), axis=1, keepdims=True)
@@ -131,7 +131,7 @@ def combine_rewards(**terms: tuple[float, RewardTerm]) -> Callable[..., tuple[Ar
         ValueError: if there is none.
     """
     if not terms:
-        raise ValueError("combined: there are no rewards; give at least one")
+        raise ValueError("combine_rewards: there are no rewards; give at least one")
 
     def reward_fn(prompts: Array, completions: Completions, **columns: Any) -> tuple[Array, dict[str, Array]]:
         each = {name: term(prompts, completions, **columns) for name, (_, term) in terms.items()}

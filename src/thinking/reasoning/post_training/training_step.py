@@ -139,7 +139,8 @@ def make_post_training_step(
     )
     if num_sampled_prompts < num_prompts:
         raise ValueError(
-            f"post_training_step: {num_sampled_prompts} problems are tried, fewer than the {num_prompts} to learn from"
+            f"make_post_training_step: num_sampled_prompts {num_sampled_prompts} is below num_prompts {num_prompts}; "
+            "give at least as many"
         )
 
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics, Sample]:
@@ -156,7 +157,7 @@ def make_post_training_step(
             lengths,
             max_new_tokens=max_new_tokens,
             stop_tokens=(END,),
-            forced=columns.get("forced"),
+            forced_tokens=columns.get("forced"),
         )
         total, each = reward_fn(prompt_tokens, written, **columns)
         figures = _compute_metrics(written, total, each, num_generations)

@@ -79,8 +79,8 @@ def best_of_n(
         temperature: by which logits are divided before sampling, more than 0. Log-probabilities are the model's own.
         score_fn: which path is the best; by default the likeliest.
     """
-    problems, _ = check_root("best_of", root, paths=num_samples, max_steps=max_steps)
-    check_temperature("best_of", temperature)
+    problems, _ = check_root("best_of_n", root, num_samples=num_samples, max_steps=max_steps)
+    check_temperature("best_of_n", temperature)
     keys = jax.random.split(key, problems * num_samples)
     walk = sample_actions(
         step_fn, init_search(root, num_samples, max_steps), keys, temperature=temperature, max_steps=max_steps

@@ -114,8 +114,8 @@ def init_search(root: RootOutput, num_copies: int, max_steps: int) -> SearchStat
         log_prob=jnp.zeros(rows, jnp.float32),
         value=outlook.value,
         reward=jnp.zeros(rows, jnp.float32),
-        done=outlook.ended,
-        extras=jax.tree.map(lambda x: jnp.zeros((rows, max_steps, *x.shape[1:]), x.dtype), outlook.note),
+        done=outlook.done,
+        extras=jax.tree.map(lambda x: jnp.zeros((rows, max_steps, *x.shape[1:]), x.dtype), outlook.extra),
     )
     return SearchState(state, outlook, paths, jnp.zeros(rows, jnp.int32))
 
@@ -127,9 +127,9 @@ def take_actions(
     paths = search_state.paths
     moving = is_active(paths)
     state, outlook = step_fn(search_state.state, action)
-    check_step_output("advance's answer", outlook, search_state.step_output.logits.shape)
+    check_step_output("the output of step_fn", outlook, search_state.step_output.logits.shape)
     if jax.tree.structure(outlook.extra) != jax.tree.structure(paths.extras):
-        raise ValueError("advance's answer: its note is not built as the root's is; give the root one like it")
+        raise ValueError("the output of step_fn: its extra is not built as the root's is; give the root one like it")
     log_prob = jnp.take_along_axis(jax.nn.log_softmax(search_state.step_output.logits), action[:, None], axis=1)[:, 0]
 
     def write(buffer: Array, new: Array) -> Array:
@@ -199,7 +199,7 @@ def check_root(search: str, root: RootOutput, **budgets: int) -> tuple[int, int]
     for leaf in jax.tree.leaves((state, outlook.extra)):
         if jnp.shape(leaf)[:1] != shape[:1]:
             raise ValueError(
-                f"{search}: the root's outlook has {shape[0]} problems, but its state or note has a leaf of shape "
+                f"{search}: the root's step output has {shape[0]} problems, but its state or extra has a leaf of shape "
                 f"{jnp.shape(leaf)}; give every leaf the problems as its leading axis"
             )
     return shape
@@ -207,13 +207,13 @@ def check_root(search: str, root: RootOutput, **budgets: int) -> tuple[int, int]
 
 def check_step_output(source: str, step_output: StepOutput, shape: tuple[int, int]) -> None:
     """Raises ValueError unless the outlook is one of [R, A] rows and actions."""
-    wanted = {"logits": shape, "value": shape[:1], "reward": shape[:1], "ended": shape[:1]}
+    wanted = {"logits": shape, "value": shape[:1], "reward": shape[:1], "done": shape[:1]}
     for name, needed in wanted.items():
         given = getattr(step_output, name).shape
         if given != needed:
             raise ValueError(f"{source}: {name} has shape {given}, but these rows and actions need {needed}")
     if step_output.done.dtype != bool:
-        raise ValueError(f"{source}: ended is {step_output.done.dtype}, but says yes or no; give bool")
+        raise ValueError(f"{source}: done is {step_output.done.dtype}; give bool")
 
 
 def check_temperature(search: str, temperature: float | Array) -> None:

@@ -92,7 +92,7 @@ def tree_search(
         discount: of rewards.
     """
     depth = num_simulations if max_depth is None else max_depth
-    problems, actions = check_root("tree_search", root, simulations=num_simulations, max_depth=depth)
+    problems, actions = check_root("tree_search", root, num_simulations=num_simulations, max_depth=depth)
     state, outlook = root
     logits = jnp.where(outlook.done[:, None], 0.0, outlook.logits)
 
@@ -101,7 +101,7 @@ def tree_search(
     def recurrent_fn(_, __, action: Array, node: Node) -> tuple[mctx.RecurrentFnOutput, Node]:
         packed, over = node
         state, outlook = step_fn(unpack(packed), action)
-        check_step_output("advance's answer", outlook, (problems, actions))
+        check_step_output("the output of step_fn", outlook, (problems, actions))
         # What mctx grows below an ended state counts for nothing.
         going = ~over & ~outlook.done
         answer = mctx.RecurrentFnOutput(
@@ -188,7 +188,7 @@ def plan_by_tree(
         discount: of rewards.
         cost_fn: of a decision, summed as `spent`; by default in calls of `step_fn`.
     """
-    problems, _ = check_root("plan_by_tree", root, simulations=num_simulations, max_steps=max_steps)
+    problems, _ = check_root("plan_by_tree", root, num_simulations=num_simulations, max_steps=max_steps)
 
     def step(time: Array, search_state: SearchState) -> SearchState:
         decision = tree_search(

@@ -82,10 +82,12 @@ def make_step_model(
         stop_tokens: the tokens which end a step, and belong to it.
         temperature: by which logits are divided before sampling, more than 0.
     """
-    _, vocabulary = check_root("over_steps", root, proposals=num_proposals, max_tokens=max_step_tokens)
-    check_temperature("over_steps", temperature)
+    _, vocabulary = check_root("make_step_model", root, num_proposals=num_proposals, max_step_tokens=max_step_tokens)
+    check_temperature("make_step_model", temperature)
     if any(not 0 <= token < vocabulary for token in stop_tokens):
-        raise ValueError(f"over_steps: stop {stop_tokens}: the tokens are 0 to {vocabulary - 1}; give some of these")
+        raise ValueError(
+            f"make_step_model: stop_tokens {stop_tokens}: the tokens are 0 to {vocabulary - 1}; give some of these"
+        )
 
     def write(state: State, token: Array) -> RootOutput:
         state, outlook = step_fn(state, token)

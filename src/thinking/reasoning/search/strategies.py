@@ -86,7 +86,7 @@ def choose_solution(samples: Samples, choose_fn: ChooseFn, num_samples: int | No
     num_samples = made if num_samples is None else num_samples
     if not 1 <= num_samples <= made:
         raise ValueError(
-            f"chosen: count {num_samples} is out of range; give 1 to {made}, as many attempts as were made"
+            f"choose_solution: num_samples {num_samples} is out of range; give 1 to {made}, as many attempts as were made"
         )
     written = jax.tree.map(lambda leaf: leaf[:, :num_samples], samples.completions)
     best = choose_fn(written)
@@ -118,7 +118,7 @@ def sample_completions(
         max_new_tokens: N.
         sampling: how tokens are drawn.
     """
-    check_budgets("sample", attempts=num_samples)
+    check_budgets("sample_completions", num_samples=num_samples)
     asked = jnp.repeat(prompts, num_samples, axis=0), jnp.repeat(lengths, num_samples)
     written = generate(
         decoder, params, key, *asked, max_new_tokens=max_new_tokens, sampling=sampling, stop_tokens=(END,)
@@ -154,7 +154,7 @@ def rewrite(
         max_new_tokens: N.
         sampling: how all but the first are drawn.
     """
-    check_budgets("rewrite", attempts=num_samples)
+    check_budgets("rewrite", num_samples=num_samples)
 
     def write(key: Array, sampling: Sampling, forced: Array) -> Completions:
         return generate(
@@ -166,7 +166,7 @@ def rewrite(
             max_new_tokens=max_new_tokens,
             sampling=sampling,
             stop_tokens=(END,),
-            forced=forced,
+            forced_tokens=forced,
         )
 
     def again(before: tuple[Completions, Array], key: Array) -> tuple[tuple[Completions, Array], Samples]:

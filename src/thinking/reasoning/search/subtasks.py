@@ -116,15 +116,15 @@ def make_solver(
     for name, limit in {
         "max_depth": max_depth,
         "max_contexts": max_contexts,
-        "batch": batch_size,
-        "piece": chunk_size,
+        "batch_size": batch_size,
+        "chunk_size": chunk_size,
     }.items():
         if limit < 1:
-            raise ValueError(f"recursion: {name} {limit} is out of range; give at least 1")
+            raise ValueError(f"make_solver: {name} {limit} is out of range; give at least 1")
     longest = decoder.context_length - chunk_size
     if longest < 1:
         raise ValueError(
-            f"recursion: piece {chunk_size} is out of range; give less than the context, {longest + chunk_size}"
+            f"make_solver: chunk_size {chunk_size} is out of range; give less than the context, {longest + chunk_size}"
         )
 
     @jax.jit
@@ -146,7 +146,7 @@ def make_solver(
     def solve(params: Params, key: Array, prompts: Sequence[Sequence[int]]) -> list[Solution]:
         for prompt in prompts:
             if not 1 <= len(prompt) <= longest:
-                raise ValueError(f"recursion: a prompt has length {len(prompt)}; allowed is 1 to {longest}")
+                raise ValueError(f"make_solver: a prompt has length {len(prompt)}; allowed is 1 to {longest}")
             check_tokens("prompt", prompt, 0, decoder.vocab_size)
         known: dict[tuple[int, ...], Context] = {}
         tasks = [_Task([Context(tuple(map(int, prompt)))]) for prompt in prompts]

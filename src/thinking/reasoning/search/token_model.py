@@ -45,7 +45,7 @@ def make_token_model(
         ValueError: for prompts that are empty or too long, and stop tokens outside the vocabulary.
     """
     if max_new_tokens < 1:
-        raise ValueError(f"over_tokens: max_tokens {max_new_tokens} is out of range; give at least 1")
+        raise ValueError(f"make_token_model: max_new_tokens {max_new_tokens} is out of range; give at least 1")
     check_tokens("stop_tokens", stop_tokens, 0, decoder.vocab_size)
     whole = any(isinstance(part, TopK) for part in pattern_parts(decoder.pattern))
     capacity = prompts.shape[1] + (max_new_tokens if whole else 0)

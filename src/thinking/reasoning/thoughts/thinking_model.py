@@ -110,7 +110,7 @@ def thinking_model(
     """
     apart = (blind or split) and kind != "none"
     if end_thought and (blind or split):
-        raise ValueError("thinker: ends=True goes with neither blind nor split; leave one of them out")
+        raise ValueError("thinking_model: end_thought=True goes with neither blind nor split; leave one of them out")
     count = num_answers if num_thought_tokens is None else num_thought_tokens
 
     def build(key: Array) -> Network:
@@ -173,7 +173,9 @@ def convert_params(params: Params) -> Params:
         ValueError: the heads differ in shape, or are one.
     """
     if "choose" not in params or params["choose"]["kernel"].shape != params["answer"]["kernel"].shape:
-        raise ValueError("converted: tokens need a head of their own and one kind for each answer; give as many kinds")
+        raise ValueError(
+            "convert_params: tokens need a head of their own and one kind for each answer; give as many kinds"
+        )
     thinking = {**params, "choose": jax.tree.map(jnp.copy, params["answer"])}
     if params.get("answerer"):
         thinking["answerer"] = jax.tree.map(jnp.copy, params["reader"])

@@ -93,7 +93,7 @@ def make_thinking_step(
         can_end = estimate_success(runner_state.sampler)[level] >= threshold
 
         def loss(params: Any) -> tuple[Array, tuple[Array, Metrics]]:
-            thinking = model.think(params, words.symbols, words.lengths, thought_key, free=can_end)
+            thinking = model.think(params, words.symbols, words.lengths, thought_key, can_end=can_end)
             lost = optax.softmax_cross_entropy_with_integer_labels(thinking.answer_logits, words.answers)
             steps = jnp.mean(thinking.num_steps)
             total, metrics = jnp.mean(lost) + step_cost * steps, {"loss": jnp.mean(lost), "steps": steps}
