@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FLAGS = {
     "path": "--graph.path",
-    "nodes": "--graph.num-nodes",
+    "num_nodes": "--graph.num-nodes",
     "edge_probability": "--graph.edge-probability",
     "name": "--plan",
 }

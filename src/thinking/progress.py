@@ -1,4 +1,4 @@
-"""What a person sees of a run: lines, and a bar on a terminal."""
+"""Progress and log lines: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
 import functools
@@ -9,19 +9,20 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-SECONDS_BETWEEN_LINES = 5.0  # between two lines of progress where there is no terminal
+SECONDS_BETWEEN_LINES = 5.0  # between two progress lines without a terminal
 
 ProgressFn = Callable[[int, float], None]
+"""`update(steps done, metric)`."""
 
 
 @functools.cache
 def console() -> Console:
-    """The console of this process; a bar and the lines above it must share one."""
+    """The console of this process, shared by bars and log lines."""
     return Console(highlight=False)
 
 
 def log(text: str) -> None:
-    """Print a line as it is, above a bar that may be drawn."""
+    """Print a line unchanged, above any progress bar."""
     console().print(text, markup=False, soft_wrap=True)
 
 
@@ -32,20 +33,20 @@ def warn(text: str) -> None:
 
 @contextlib.contextmanager
 def show_progress(stage: str, start_step: int, num_steps: int, progress_metric: str) -> Iterator[ProgressFn]:
-    """Show a stage's progress with rate, time left and the watched figure.
+    """Show a stage's progress with rate, time left and one metric.
 
     Args:
         stage: its name.
         start_step: steps done before.
-        num_steps: steps in all.
-        progress_metric: the figure's name.
+        num_steps: total steps.
+        progress_metric: name of the metric.
 
     Yields:
-        A function of (steps done, figure).
+        `update(steps done, metric)`.
     """
     if console().is_terminal:
-        with _bar(stage, start_step, num_steps, progress_metric) as advance:
-            yield advance
+        with _bar(stage, start_step, num_steps, progress_metric) as update:
+            yield update
     else:
         yield _lines(stage, start_step, num_steps, progress_metric)
 
@@ -91,6 +92,6 @@ def _lines(stage: str, start_step: int, num_steps: int, progress_metric: str) ->
 
 
 def _rate(start_step: int) -> Callable[[int], float]:
-    """Steps a second since now, for a stage that starts at step `start_step`."""
+    """Steps per second since this call, for a stage that starts at step `start_step`."""
     start = time.monotonic()
     return lambda now: (now - start_step) / max(time.monotonic() - start, 1e-9)

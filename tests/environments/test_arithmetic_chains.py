@@ -85,7 +85,7 @@ def test_every_digit_step_is_true_and_every_expression_on_the_way_has_the_same_v
     assert steps
     assert all(map(digit_step_is_true, steps))
     for step in steps:
-        if asked.nested and re.search(r"^=.*\d[-+*/]", step):
+        if asked.is_nested and re.search(r"^=.*\d[-+*/]", step):
             assert calculated(step[1:]) == asked.value
 
 
@@ -113,7 +113,7 @@ def test_subtasks_are_true_problems_that_lead_to_the_answer(asked):
     last = asked_on_the_way[-1].value
     if asked.operation == MODULAR and last < 0:
         last = asked_on_the_way[0].value
-    if asked.operation == MULTIPLY and not asked.nested and len(asked_on_the_way) == 1:
+    if asked.operation == MULTIPLY and not asked.is_nested and len(asked_on_the_way) == 1:
         last *= 10 ** sum(str(each).count("0") for each in asked.values if each)
     assert last == asked.value
 

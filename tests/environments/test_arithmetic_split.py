@@ -73,7 +73,7 @@ def folded(text):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_nothing_that_is_held_out_is_ever_trained_on_and_nothing_else_is_tested(level):
-    for seed in range(4 if level.digits > 7 else 12):
+    for seed in range(4 if level.num_digits > 7 else 12):
         rng = np.random.default_rng(seed)
         problem = sample_problem(rng, level)
         assert not is_held_out(problem)
@@ -89,7 +89,7 @@ def test_nothing_that_is_held_out_is_ever_trained_on_and_nothing_else_is_tested(
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_no_row_of_subtasks_shows_what_is_held_out(level):
-    for seed in range(4 if level.digits > 7 else 12):
+    for seed in range(4 if level.num_digits > 7 else 12):
         problem = sample_problem(np.random.default_rng(seed), level, style=SUBTASKS)
         assert not is_held_out(problem)
         steps = chain(problem, SUBTASKS)
@@ -127,10 +127,10 @@ def test_levels_are_as_long_as_they_say(level, style):
         lengths = [len(number) for number in re.findall(r"\d+", " ".join(leaves(found)))]
         if level.operation in NUM_OPERATIONS:
             assert len(lengths) == NUM_OPERATIONS[level.operation] + 1
-            assert max(lengths) <= level.digits
+            assert max(lengths) <= level.num_digits
         else:
             assert found.operation == level.operation
-            assert max(lengths) == level.digits
+            assert max(lengths) == level.num_digits
 
 
 def leaves(problem):

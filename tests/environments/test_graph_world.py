@@ -122,7 +122,7 @@ def test_a_graph_in_which_nothing_can_be_planned_is_refused(tmp_path):
     refusal(lambda: make_graph(tmp_path / "one.txt", 5, 0.5, 0), f"path {tmp_path / 'one.txt'}: 1 node")
     refusal(lambda: make_graph(tmp_path / "none.gml", 5, 0.5, 0), f"path {tmp_path / 'none.gml'}: 2 nodes but no")
     refusal(lambda: make_graph(None, 5, 0.0, 3), "edge_probability 0.0: 5 nodes but no edge")
-    refusal(lambda: make_graph(None, 1, 0.5, 3), "nodes 1: 1 node, and a plan needs at least 2")
+    refusal(lambda: make_graph(None, 1, 0.5, 3), "num_nodes 1: 1 node, and a plan needs at least 2")
     assert set(make_graph(None, 8, 0.5, 3).edges) == set(make_random_graph(8, 0.5, 3).edges)
 
 

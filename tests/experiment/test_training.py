@@ -25,8 +25,8 @@ def run(tmp_path):
 
 
 def fit(run, config=CONFIG, **changed):
-    parts = {"init": partial(toy.init, config), "step": partial(toy.step, config), "steps": 45, "chunk": 10}
-    return train(run, "fit", **{"watch": "loss", **parts, **changed})
+    parts = {"init": partial(toy.init, config), "step": partial(toy.step, config), "num_steps": 45, "chunk_size": 10}
+    return train(run, "fit", **{"progress_metric": "loss", **parts, **changed})
 
 
 def lines(folder):
@@ -58,7 +58,7 @@ def test_chunks_do_what_single_steps_do_and_no_step_is_missed(run):
 
 def test_the_known_optimum_is_found(run):
     config = toy.Config(edge_probability=0.0)
-    trained = fit(run, config, steps=1000, chunk=100)
+    trained = fit(run, config, num_steps=1000, chunk_size=100)
     np.testing.assert_allclose(trained.state["weights"], toy.solution(config), atol=1e-3)
 
 
@@ -83,7 +83,7 @@ def test_a_finished_stage_is_restored_without_a_step(run):
 
 
 def test_more_steps_go_on_where_fewer_ended(run, tmp_path):
-    fit(run, steps=20)
+    fit(run, num_steps=20)
     more = fit(run)
     (tmp_path / "whole").mkdir()
     whole = fit(Run(folder=tmp_path / "whole", config=CONFIG))
@@ -160,11 +160,11 @@ def test_mirrors_are_told_what_the_file_is_told(command, tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"watch": "accuracy"},
+        {"progress_metric": "accuracy"},
         {"step": lambda state, number: (state, {"loss": jnp.zeros(2)})},
         {"step": lambda state, number: (state, {"loss": jnp.zeros(()), "step": number})},
-        {"steps": -1},
-        {"chunk": 0},
+        {"num_steps": -1},
+        {"chunk_size": 0},
     ],
 )
 def test_mistakes_of_a_task_are_errors_with_a_traceback(run, wrong):
@@ -193,7 +193,13 @@ def test_samples_of_the_last_step_of_a_chunk_are_told_and_told_once(run):
         return [{"seen": int(sample["seen"]), "value": float(value)} for value in sample["twice"]]
 
     def samples(steps):
-        options = {"init": lambda: jnp.zeros(()), "step": step, "chunk": 4, "watch": "loss", "tell": tell}
+        options = {
+            "init": lambda: jnp.zeros(()),
+            "step": step,
+            "chunk_size": 4,
+            "progress_metric": "loss",
+            "log_samples": tell,
+        }
         train(run, "sampled", num_steps=steps, **options)
         return metrics.read(run.folder, metrics.SAMPLES_FILE)
 

@@ -54,10 +54,8 @@ def test_all_texts_of_training_are_learned_and_no_others(data):
 
 
 def some_shape(**changed):
-    return GuideShape(
-        **{"contexts": (2, 1), "kernel": "linear", "width": 8, "upper_width": 8, "heads": 1, "blocks": 1, "slots": 1}
-        | changed
-    )
+    sizes = {"width": 8, "upper_width": 8, "num_heads": 1, "num_layers": 1, "num_slots": 1}
+    return GuideShape(**{"context_lengths": (2, 1), "kernel": "linear", **sizes, **changed})
 
 
 @pytest.mark.parametrize(("kind", "made"), [("whitened", Whitening), ("tokens", Codebook)])
@@ -79,7 +77,7 @@ def test_what_is_saved_is_loaded_for_the_same_data_alone(data, tmp_path, kind, m
 @pytest.mark.parametrize("name", ["guide.json", "codecs.safetensors"])
 def test_a_guide_that_is_damaged_or_lost_is_one_line(data, tmp_path, name):
     legs = model.make_sub_trajectories(data, 1)
-    shape = some_shape(contexts=(2,))
+    shape = some_shape(context_lengths=(2,))
     model.save_guide(
         tmp_path, shape, model.fit_codecs(legs, kind="whitened", dims=4, average_dims=4, goal_dims=1, seed=0), "data"
     )
@@ -117,7 +115,7 @@ def test_a_guide_of_tables_knows_at_once_what_it_was_taught(data):
         model.make_codec(each)
         for each in model.fit_codecs(legs, kind="tokens", dims=3, average_dims=3, goal_dims=2, seed=0)
     ]
-    guide = model.build_guide(some_shape(kernel="table", contexts=(1,), width=32), codecs)
+    guide = model.build_guide(some_shape(kernel="table", context_lengths=(1,), width=32), codecs)
     steps, goals = codecs[0].encode(data.step_vectors[:2]), codecs[1].encode(data.goal_vectors[:1])
     context, ones = Context(steps[:1, None], np.ones(1, np.int32)), np.ones(1, np.float32)
 
@@ -137,7 +135,7 @@ def test_tables_of_vectors_are_refused(data):
         model.make_sub_trajectories(data, 1), kind="whitened", dims=3, average_dims=3, goal_dims=2, seed=0
     )
     with pytest.raises(UserError, match=r"--layers\.kernel table: .* give --codes\.kind tokens"):
-        model.build_guide(some_shape(kernel="table", contexts=(1,)), list(map(model.make_codec, fitted)))
+        model.build_guide(some_shape(kernel="table", context_lengths=(1,)), list(map(model.make_codec, fitted)))
 
 
 # What plans mean in words.
@@ -148,7 +146,7 @@ def drawn(seed, *shape):
 
 
 def test_what_is_known_is_nearest_to_itself_and_noise_does_not_hide_it(monkeypatch):
-    monkeypatch.setattr(planning, "ASKED", 16)  # several parts
+    monkeypatch.setattr(planning, "MATCH_BATCH_SIZE", 16)  # several parts
     vectors = drawn(0, 40, 6)
     place = planning.make_match_index([str(number) for number in range(40)], vectors, 6)
     np.testing.assert_array_equal(place.match(vectors + 0.01 * drawn(1, 40, 6)), np.arange(40))
@@ -199,7 +197,7 @@ def test_goals_are_planned_for_in_blocks_as_one_by_one(rows):
 
     goals, observed = drawn(0, rows, 2), drawn(1, rows, 3, 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "ROWS", 4)
+        patch.setattr(planning, "MAX_BATCH_SIZE", 4)
         patch.setattr(planning, "react", doubled)
         found = planning.make_planner(None, None, 2).react(goals, observed)
     for own, whole in zip(jax.tree.leaves(found), jax.tree.leaves(doubled(None, None, goals, observed)), strict=True):

@@ -68,8 +68,9 @@ def test_an_entry_holds_the_plan_and_marks_what_plan_and_reference_share(plan):
 
     found = entry(plan, meaning=meaning)
     steps = list(steps_of(found["plan"]))
-    assert [(step["step"], step["cosine"]) for step in steps] == [(node.near, node.cosine) for node in plan.steps]
-    assert [step["given"] for step in steps] == [place < plan.given for place in range(len(steps))]
+    shown = [(step["step"], step["cosine"]) for step in steps]
+    assert shown == [(node.nearest_text, node.cosine) for node in plan.steps]
+    assert [step["given"] for step in steps] == [place < plan.num_given for place in range(len(steps))]
     assert [step["step"] for step in found["reference"]] == list(plan.reference)
     planned, known = (Counter(map(meaning, words)) for words in ([s["step"] for s in steps], plan.reference))
     shared = (planned & known).total()
@@ -110,16 +111,16 @@ def test_the_page_shows_every_word_of_a_plan_as_it_is(plan):
 
     assert words(found.of("span", "goal")) == words([plan.goal])
     assert words(found.of("span", "words")) == words(
-        step.near + (" given" if place < plan.given else "") for place, step in enumerate(plan.steps)
+        step.nearest_text + (" given" if place < plan.num_given else "") for place, step in enumerate(plan.steps)
     )
-    assert words(found.of("b")) == words(node.near for node in plan.nodes if node.level)
+    assert words(found.of("b")) == words(node.nearest_text for node in plan.nodes if node.level)
     assert len(found.of("script")) == len(found.of("details")) == 1
     assert len(found.of("dd")) == len(plan.scores)
 
 
 def test_nothing_becomes_a_tag_or_a_placeholder_wherever_it_stands():
     nodes = (PlanNode(1, NASTY, 1.0, 0), PlanNode(0, NASTY, 1.0, 0))
-    changes = {"goal": NASTY, "split": NASTY, "mode": NASTY, "nodes": nodes, "reference": (NASTY,), "given": 0}
+    changes = {"goal": NASTY, "split": NASTY, "mode": NASTY, "nodes": nodes, "reference": (NASTY,), "num_given": 0}
     plan = SHELF._replace(**changes, scores={NASTY: 0.5})
     found = page(entry(plan, NASTY, NASTY), rows=[{NASTY: NASTY}], about=NASTY)
     assert len(found.of("script")) == 1

@@ -113,7 +113,7 @@ def test_a_run_tells_what_it_built_and_leaves_metrics_and_a_plot(finished, artif
     ]
     assert {"value_loss/0", "value_loss/1"} <= set(lines[0])
     assert lines[1]["value_loss/0"] < lines[0]["value_loss/0"]
-    assert (finished.plots / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (finished.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path):

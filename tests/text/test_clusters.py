@@ -30,7 +30,7 @@ def test_clusters_are_those_of_the_least_scatter_among_all():
 
 
 def test_a_token_is_the_nearest_centroid_and_decodes_to_it(monkeypatch):
-    monkeypatch.setattr("thinking.text.clusters.AT_ONCE", 20)  # several parts
+    monkeypatch.setattr("thinking.text.clusters.MAX_PRODUCTS", 20)  # several parts
     vectors = drawn(23, 4)
     codebook = fit_codebook(vectors, 5, seed=1)
     tokens = encode(codebook, vectors)

@@ -107,11 +107,11 @@ def test_ingredients_are_made_before_what_is_made_of_them(bundle):
 
 def test_every_wording_means_one_step_and_the_texts_say_what_the_tree_says(bundle):
     for text in bundle.texts:
-        said = [bundle.step_of[step] for step in iter_steps(text.steps)]
+        said = [bundle.canonical_steps[step] for step in iter_steps(text.steps)]
         assert said == list(itertools.chain(*(plain_steps(name) for part in made(text) for name in part)))
-    plain = set(bundle.step_of.values())
-    assert all(bundle.step_of[step] == step for step in plain)
-    ways = Counter(bundle.step_of.values())
+    plain = set(bundle.canonical_steps.values())
+    assert all(bundle.canonical_steps[step] == step for step in plain)
+    ways = Counter(bundle.canonical_steps.values())
     assert max(ways.values()) == 6
     assert min(ways.values()) >= 3
 
@@ -129,10 +129,10 @@ def test_one_wording_is_the_plain_one():
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"wordings": 0}, "^wordings 0: allowed is a whole number from 1"),
-        ({"texts": 0}, "^texts 0: allowed is a whole number from 1"),
-        ({"held_out": 0.0}, "^held_out 0.0: allowed is above 0"),
-        ({"held_out": 0.9}, "up to 0.57; take 0.2"),
+        ({"num_wordings": 0}, "^num_wordings 0: allowed is a whole number from 1"),
+        ({"num_texts": 0}, "^num_texts 0: allowed is a whole number from 1"),
+        ({"held_out_fraction": 0.0}, "^held_out_fraction 0.0: allowed is above 0"),
+        ({"held_out_fraction": 0.9}, "up to 0.57; take 0.2"),
     ],
 )
 def test_numbers_out_of_range_are_refused(changed, said):

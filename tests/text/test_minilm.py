@@ -113,8 +113,8 @@ def test_vectors_are_those_of_sentence_transformers():
 
 
 def test_sentences_that_share_rows_do_not_see_one_another(small, monkeypatch):
-    monkeypatch.setattr(minilm, "TEXTS", 20)
-    monkeypatch.setattr(minilm, "CALL_TOKENS", 128)
+    monkeypatch.setattr(minilm, "TEXTS_PER_CALL", 20)
+    monkeypatch.setattr(minilm, "TOKENS_PER_CALL", 128)
     draw = np.random.default_rng(1)
     texts = [" ".join(draw.choice(WORDS[4:], draw.integers(1, 30))) for _ in range(30)]
     texts.append(" ".join(draw.choice(WORDS[4:], 70)))  # in a longer row

@@ -176,7 +176,7 @@ def test_a_slow_server_is_asked_again(stub, connect):
     stub.script.append("slow")
     assert make_openai_answer_fn(connect(timeout=0.1), "small-model")("x")
     stub.script.extend(["slow"] * 2)
-    message = refusal(make_openai_answer_fn(connect(timeout=0.1, retries=1), "small-model"), "y")
+    message = refusal(make_openai_answer_fn(connect(timeout=0.1, max_retries=1), "small-model"), "y")
     assert "no answer after 2 attempts (no answer within 0.1 s)" in message
 
 
@@ -193,7 +193,7 @@ def test_the_wait_is_the_one_that_the_server_asks_for(stub, connect):
 
 def test_too_many_requests_for_good(stub, connect):
     stub.script.extend([(429, {"error": {"message": "slow down"}}, {"Retry-After": "0"})] * 3)
-    message = refusal(make_openai_answer_fn(connect(retries=2), "small-model"), "x")
+    message = refusal(make_openai_answer_fn(connect(max_retries=2), "small-model"), "x")
     assert "429 after 3 attempts (slow down)" in message
     assert "0 answers are kept" in message
     stub.script.append((429, {"error": {"message": "no money", "code": "insufficient_quota"}}, None))
@@ -208,7 +208,7 @@ def test_a_refused_key_is_named_by_its_variable(stub, connect, monkeypatch):
     stub.script.append((400, {"error": {"message": f"what is {KEY}?"}}, None))
     assert "what is ***?" in refusal(make_openai_answer_fn(connect(), "small-model"), "x")
     stub.script.append((500, f"<p>{KEY}".encode() * 50, None))
-    assert "<p>***" in refusal(make_openai_answer_fn(connect(retries=0), "small-model"), "x")
+    assert "<p>***" in refusal(make_openai_answer_fn(connect(max_retries=0), "small-model"), "x")
     monkeypatch.delenv("OPENAI_API_KEY")
     stub.script.append((401, {}, None))
     assert "OPENAI_API_KEY is not set" in refusal(make_openai_answer_fn(connect(), "small-model"), "x")
@@ -223,7 +223,7 @@ def test_a_key_in_an_answer_is_taken_out(stub, connect):
 
 
 def test_a_login_in_the_address_is_sent_and_not_shown(stub, connect):
-    server = connect(stub.url.replace("127", "user:pass-word-1@127"), retries=0)
+    server = connect(stub.url.replace("127", "user:pass-word-1@127"), max_retries=0)
     stub.script.append("echo in an error")
     message = refusal(make_openai_answer_fn(server, "small-model"), "x")
     assert stub.asked[0][2].startswith("Basic ")

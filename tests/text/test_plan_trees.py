@@ -20,7 +20,7 @@ def steps_in(entries, level=1):
         if isinstance(entry, str):
             yield entry, level
         else:
-            yield from steps_in(entry.inner, level + 1)
+            yield from steps_in(entry.children, level + 1)
 
 
 def lists_in(entries):
@@ -65,7 +65,7 @@ def test_a_flat_list_is_cut_into_as_few_runs_as_may_be_of_about_equal_length(ste
 
 
 def nodes_at(entries, level):
-    return entries if level == 1 else [inner for node in entries for inner in nodes_at(node.inner, level - 1)]
+    return entries if level == 1 else [inner for node in entries for inner in nodes_at(node.children, level - 1)]
 
 
 @settings(max_examples=50)

@@ -19,8 +19,8 @@ PLANS = st.builds(
     split=st.sampled_from(("train", "held_out", "compound", "asked")),
     mode=st.sampled_from(("think", "react")),
     nodes=NODES,
-    ended=st.booleans(),
-    given=st.integers(0, 9),
+    done=st.booleans(),
+    num_given=st.integers(0, 9),
     reference=st.lists(WORDS, max_size=3).map(tuple),
     scores=st.dictionaries(WORDS, NUMBERS, max_size=3),
 )

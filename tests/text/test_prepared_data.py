@@ -61,7 +61,7 @@ def test_what_is_saved_is_loaded(tmp_path_factory, texts):
     found = prepared_data.load(folder)
     for name in ("texts", "steps", "goals", "embedder"):
         assert getattr(found, name) == getattr(made, name)
-    for name in ("means", "step_vectors", "goal_vectors"):
+    for name in ("canonical_index", "step_vectors", "goal_vectors"):
         np.testing.assert_array_equal(getattr(found, name), getattr(made, name))
         assert getattr(found, name).dtype == getattr(made, name).dtype
     assert made.manifest.items() <= found.manifest.items()

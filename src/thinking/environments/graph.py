@@ -1,6 +1,6 @@
-"""A directed graph as a world: where one stands is the state, and an edge is a step.
+"""A directed graph as an environment: the state is a node, a step follows an edge.
 
-Axes: N nodes, K successors of a node at most, W walks, T states of a walk.
+Axes: N nodes, K maximum degree, B rows, W walks, T states of a walk.
 """
 
 import difflib
@@ -19,8 +19,8 @@ class Graph(NamedTuple):
     """A graph on the device.
 
     Attributes:
-        successors: [N, K] int32, ascending; what lies beyond the degree is -1.
-        degree: [N] int32.
+        successors: [N, K] int32, ascending, padded with -1.
+        degree: [N] int32, number of successors.
     """
 
     successors: Array
@@ -28,20 +28,22 @@ class Graph(NamedTuple):
 
 
 def make_random_graph(num_nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
-    """A random directed graph without self-loops (Erdos-Renyi), its nodes named by number."""
+    """A random directed graph without self-loops (Erdos-Renyi); node names are their numbers."""
     graph = nx.fast_gnp_random_graph(num_nodes, edge_probability, seed=seed, directed=True)
     return nx.relabel_nodes(graph, str)
 
 
 def make_graph(path: Path | None, num_nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
-    """The graph of a file, or a random one without a file.
+    """Read a graph from a file, or make a random one if `path` is None.
 
     Raises:
-        ValueError: if it has fewer than two nodes or no edge, so that there is nothing to plan; or see `read_graph`.
+        ValueError: for fewer than two nodes or no edge, where nothing can be planned; also see `read_graph`.
     """
     graph = make_random_graph(num_nodes, edge_probability, seed) if path is None else read_graph(path)
     if len(graph) < 2:
-        source, mend = (f"nodes {num_nodes}", "take more") if path is None else (f"path {path}", "give a larger graph")
+        source, mend = (
+            (f"num_nodes {num_nodes}", "take more") if path is None else (f"path {path}", "give a larger graph")
+        )
         raise ValueError(f"{source}: {len(graph)} node, and a plan needs at least 2; {mend}")
     if graph.number_of_edges() == 0:
         source, mend = f"path {path}", "give a graph with edges"
@@ -52,10 +54,10 @@ def make_graph(path: Path | None, num_nodes: int, edge_probability: float, seed:
 
 
 def find_node(graph: nx.DiGraph, name: str) -> int:
-    """The number of a node.
+    """The index of a node by name.
 
     Raises:
-        ValueError: if there is none of this name.
+        ValueError: if there is no such node.
     """
     names = list(graph)
     if name in graph:
@@ -65,13 +67,13 @@ def find_node(graph: nx.DiGraph, name: str) -> int:
 
 
 def read_graph(path: Path) -> nx.DiGraph:
-    """Read a graph from GML (.gml), GraphML (.graphml, .xml) or an edge list (anything else).
+    """Read a graph from GML (.gml), GraphML (.graphml, .xml) or an edge list (any other suffix).
 
-    An edge list has one `FROM TO` a line; what follows on the line and after `#` is passed over. It is read as
-    directed; GML and GraphML say themselves what they are, and an undirected edge may be walked both ways.
+    An edge list has one `FROM TO` per line, read as a directed edge; the rest of the line and comments after `#` are
+    ignored. An undirected edge of GML or GraphML becomes two directed ones.
 
     Raises:
-        ValueError: if the file cannot be read, is malformed, or holds no node.
+        ValueError: if the file cannot be read, is malformed, or has no node.
     """
     readers = {".gml": nx.read_gml, ".graphml": nx.read_graphml, ".xml": nx.read_graphml}
     suffix = path.suffix.lower()
@@ -101,7 +103,7 @@ def _read_edges(path: Path) -> nx.DiGraph:
 
 
 def to_device(graph: nx.DiGraph) -> Graph:
-    """Number the nodes in the graph's order, and put their successors on the device."""
+    """Number the nodes in the graph's order and put their successors on the device."""
     number = {node: index for index, node in enumerate(graph)}
     lists = [sorted(number[successor] for successor in graph.successors(node)) for node in graph]
     degree = np.array([len(successors) for successors in lists], np.int32)
@@ -117,21 +119,21 @@ def is_edge(graph: Graph, node: Array, successor: Array) -> Array:
 
 
 def step(graph: Graph, node: Array, successor: Array) -> Array:
-    """Go from node [B] to successor [B] where that is an edge; else stay."""
+    """Move from node [B] to successor [B] where that is an edge; else stay."""
     return jnp.where(is_edge(graph, node, successor), successor, node)
 
 
 def sample_step(graph: Graph, key: Array, node: Array) -> Array:
-    """[B] a random successor of each node, or the node itself where there is none; consumes the key."""
+    """[B] a random successor of each node, or the node itself where it has none; consumes the key."""
     choice = jax.random.randint(key, node.shape, 0, jnp.maximum(graph.degree[node], 1))
     return jnp.where(graph.degree[node] > 0, graph.successors[node, choice], node)
 
 
 def sample_walks(graph: Graph, key: Array, num_walks: int, num_states: int) -> tuple[Array, Array]:
-    """Random walks from random nodes; one ends where there is no way on. Consumes the key.
+    """Random walks from random nodes; a walk ends at a node without successors. Consumes the key.
 
     Returns:
-        [W, T] int32 nodes, and [W] int32 how many of them were visited.
+        [W, T] int32 nodes, and [W] int32 numbers of nodes visited.
     """
     start_key, walk_key = jax.random.split(key)
     start = jax.random.randint(start_key, (num_walks,), 0, graph.degree.shape[0])

@@ -1,6 +1,6 @@
-"""Plans between the nodes of a graph: which pairs have one, and whether a given one holds.
+"""Plans between nodes of a graph: which pairs have one, and whether a plan is valid.
 
-Axes: P pairs, B plans, H hops allowed.
+Axes: P pairs, B plans, H maximum hops.
 """
 
 import time
@@ -16,14 +16,14 @@ from thinking.types import Array
 
 
 class NodePairs(NamedTuple):
-    """All ordered pairs of nodes with a path between them, a node and itself included.
+    """All ordered pairs of nodes with a path between them, including each node with itself.
 
     Attributes:
         start: [P] int32.
         goal: [P] int32.
-        optimal_hops: [P] int32, hops of a shortest path.
-        num_unreachable: how many ordered pairs have no path.
-        seconds: that networkx took to find all shortest paths.
+        optimal_hops: [P] int32, length of a shortest path.
+        num_unreachable: number of ordered pairs without a path.
+        seconds: time that networkx took to find all shortest paths.
     """
 
     start: np.ndarray
@@ -34,7 +34,7 @@ class NodePairs(NamedTuple):
 
 
 def find_reachable_pairs(graph: nx.DiGraph) -> NodePairs:
-    """Every pair that has a path, with the optimum found by networkx."""
+    """All pairs with a path, and their shortest path lengths (networkx)."""
     number = {node: index for index, node in enumerate(graph)}
     begin = time.perf_counter()
     lengths = dict(nx.all_pairs_shortest_path_length(graph))
@@ -46,13 +46,13 @@ def find_reachable_pairs(graph: nx.DiGraph) -> NodePairs:
 
 @jax.jit
 def is_valid_plan(graph: Graph, states: Array, num_hops: Array, reached_goal: Array) -> Array:
-    """Whether plans arrived and every hop of them is an edge.
+    """Whether plans reach their goal and use edges only.
 
     Args:
         graph: the graph.
         states: [B, H + 1] int32 nodes, the start first.
-        num_hops: [B] int32, how many of the H hops were made.
-        reached_goal: [B] bool, whether the plan claims to end at its goal.
+        num_hops: [B] int32, number of hops taken, at most H.
+        reached_goal: [B] bool, whether the plan ended at its goal.
 
     Returns:
         [B] bool.
@@ -61,5 +61,5 @@ def is_valid_plan(graph: Graph, states: Array, num_hops: Array, reached_goal: Ar
     def check(hop: Array, valid: Array) -> Array:
         return valid & (is_edge(graph, states[:, hop], states[:, hop + 1]) | (hop >= num_hops))
 
-    # Only as many hops are looked at as the longest plan has.
+    # The loop ends with the longest plan.
     return jax.lax.fori_loop(0, jnp.max(num_hops), check, reached_goal)

@@ -75,7 +75,7 @@ def train(
         ValueError: a bad name, number or metric, which is a mistake of the task.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", stage) or num_steps < 0 or chunk_size < 1:
-        raise ValueError(f"bad stage {stage!r}, steps {num_steps} or chunk {chunk_size}")
+        raise ValueError(f"bad stage {stage!r}, num_steps {num_steps} or chunk_size {chunk_size}")
     folder = run.folder / "checkpoints" / stage
     start = jax.tree.map(_copy_leaf, init())
     restored = checkpoint.restore(folder, start)

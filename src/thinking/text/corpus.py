@@ -1,6 +1,6 @@
-"""Real text as tokens: what a language model learns from, and a part that it never sees.
+"""Text corpora as tokens, with a held-out part at the end.
 
-Axes: N tokens of a text, V tokens of the vocabulary.
+Axes: N tokens of a text, V vocabulary.
 """
 
 import ast
@@ -17,22 +17,22 @@ import numpy as np
 from thinking.errors import UserError
 
 PYTHON, HUB_PREFIX = "python", "hf:"
-"""The text that is always there, and how the name of a data set of Hugging Face begins."""
+"""The bundled source, and the prefix of data sets of Hugging Face."""
 
 HELD_OUT_FRACTION = 0.1
-"""Share of the characters, at the end, that nothing learns from."""
+"""Fraction of the characters, at the end, that are held out."""
 
 NUM_BYTES = 256
 
 
 class Corpus(NamedTuple):
-    """A text in tokens.
+    """A tokenised text.
 
     Attributes:
         train: [N] int32.
-        held_out: [N] int32, of text that comes after all of `train`.
-        token_bytes: [V] int32, bytes of each token; tokens of two vocabularies compare by bits per byte alone.
-        decode: tokens to their text; half a character becomes a replacement mark.
+        held_out: [N] int32, of the text after `train`.
+        token_bytes: [V] int32, bytes of each token; losses of two vocabularies compare in bits per byte.
+        decode: tokens to text; an incomplete character becomes a replacement mark.
     """
 
     train: np.ndarray
@@ -43,15 +43,15 @@ class Corpus(NamedTuple):
 
 @functools.lru_cache(maxsize=4)
 def load_corpus(source: str, max_characters: int, bpe_vocab_size: int | None) -> Corpus:
-    """Read a text, part it and make tokens of it.
+    """Read a text, split it and tokenise it.
 
     Args:
         source: `python`, the path of a UTF-8 file, or `hf:NAME[:COLUMN]`.
-        max_characters: what is beyond so many is left out.
-        bpe_vocab_size: tokens of a byte-level BPE (Sennrich et al. 2016) that learns from the training part; None: bytes.
+        max_characters: the text is cut to this length.
+        bpe_vocab_size: vocabulary of a byte-level BPE (Sennrich et al. 2016) fitted to the training part; None: bytes.
 
     Raises:
-        ValueError: if there is no such text, or not enough of it to part.
+        ValueError: if there is no such text, or it is too short to split.
         UserError: if the package that reads it is not installed.
     """
     text = drop_repeated_paragraphs(read_text(source, max_characters))[:max_characters]
@@ -59,21 +59,21 @@ def load_corpus(source: str, max_characters: int, bpe_vocab_size: int | None) ->
     if not 0 < cut < len(text):
         raise ValueError(f"source {source}: {len(text)} characters are too few to part; give a longer text")
     train, held_out = text[:cut], text[cut:]
-    encode, decode, sizes = _byte_codec() if bpe_vocab_size is None else _bpe_codec(train, bpe_vocab_size)
-    return Corpus(encode(train), encode(held_out), sizes, decode)
+    encode, decode, token_bytes = _byte_codec() if bpe_vocab_size is None else _bpe_codec(train, bpe_vocab_size)
+    return Corpus(encode(train), encode(held_out), token_bytes, decode)
 
 
 def drop_repeated_paragraphs(text: str) -> str:
-    """The text with each paragraph kept where it stands first.
+    """Keep only the first occurrence of each paragraph.
 
-    What is held out would else partly have been learned by heart (Lee et al. 2022): topics of the language reference
-    quote each other at length.
+    Otherwise parts of the held-out text would also stand in the training part (Lee et al. 2022): topics of the language
+    reference quote each other at length.
     """
     return "\n\n".join(dict.fromkeys(text.split("\n\n")))
 
 
 def read_text(source: str, min_characters: int) -> str:
-    """A text by its name, of at least so many characters where it has them.
+    """Read a text by name, at least `min_characters` of it where it has as many.
 
     Raises:
         ValueError: if there is no such text.
@@ -86,14 +86,17 @@ def read_text(source: str, min_characters: int) -> str:
     try:
         return Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ValueError(f"source {source}: {why}; give a text file, {PYTHON}, or {HUB_PREFIX}NAME[:COLUMN]") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ValueError(
+            f"source {source}: {reason}; give a text file, {PYTHON}, or {HUB_PREFIX}NAME[:COLUMN]"
+        ) from None
 
 
 def python_documentation() -> list[str]:
-    """What every Python carries of English: the language reference, and what its modules say of themselves.
+    """Texts of the Python installation: the language reference and the docstrings of the standard library.
 
-    The order is one by chance, but always the same: parts of it are then alike. Of another Python it is another text.
+    They are in a fixed pseudo-random order, so that training and held-out parts are alike. They depend on the Python
+    version.
     """
     from pydoc_data.topics import topics
 
@@ -119,10 +122,10 @@ def _read_from_hub(source: str, min_characters: int) -> str:
     try:
         rows = iter(datasets.load_dataset(name, split="train", streaming=True))
         first = next(rows)
-    # Whatever the hub, its cache or the network may raise.
+    # The hub, its cache and the network raise many kinds of errors.
     except Exception as error:
-        why = " ".join(str(error).split())[:200]
-        raise ValueError(f"source {source}: {why}; give a data set with texts") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"source {source}: {reason}; give a data set with texts") from error
     if not isinstance(first.get(column), str):
         raise ValueError(
             f"source {source}: it has no texts {column!r}; give {HUB_PREFIX}NAME:COLUMN, of {', '.join(first)}"
@@ -137,7 +140,7 @@ def _read_from_hub(source: str, min_characters: int) -> str:
 
 
 TextCodec = tuple[Callable[[str], np.ndarray], Callable[[Sequence[int]], str], np.ndarray]
-"""How a text is encoded and decoded, and the bytes of each token [V]."""
+"""`encode`, `decode`, and the bytes of each token [V]."""
 
 
 def _byte_codec() -> TextCodec:
@@ -156,7 +159,7 @@ def _bpe_codec(train: str, vocab_size: int) -> TextCodec:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    # Each byte is a token, so that any text can be told.
+    # Each byte is a token, so that any text can be encoded.
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator([train], trainer)
@@ -167,6 +170,6 @@ def _bpe_codec(train: str, vocab_size: int) -> TextCodec:
     def decode(tokens: Sequence[int]) -> str:
         return tokenizer.decode(list(tokens))
 
-    # A byte-level token is written with one character a byte.
-    sizes = [len(tokenizer.id_to_token(token)) for token in range(tokenizer.get_vocab_size())]
-    return encode, decode, np.array(sizes, np.int32)
+    # The name of a byte-level token has one character per byte.
+    token_bytes = [len(tokenizer.id_to_token(token)) for token in range(tokenizer.get_vocab_size())]
+    return encode, decode, np.array(token_bytes, np.int32)

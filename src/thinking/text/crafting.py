@@ -97,14 +97,14 @@ def make_texts(
     Raises:
         ValueError: if a number is out of range, or so many items cannot be held out.
     """
-    for name, count in {"wordings": num_wordings, "texts": num_texts}.items():
+    for name, count in {"num_wordings": num_wordings, "num_texts": num_texts}.items():
         if count < 1:
             raise ValueError(f"{name} {count}: allowed is a whole number from 1")
     chance, products = random.Random(seed), tree.products
     count = round(held_out_fraction * len(tree.items))
     if not 0 < count < len(products) - 1:
         share = (len(products) - 2) / len(tree.items)
-        raise ValueError(f"held_out {held_out_fraction}: allowed is above 0, up to {share:.2f}; take 0.2")
+        raise ValueError(f"held_out_fraction {held_out_fraction}: allowed is above 0, up to {share:.2f}; take 0.2")
     hidden = set(chance.sample(products, count))
     taught = [name for name in tree.items if name not in hidden]
     ways = {

@@ -1,4 +1,4 @@
-"""The embedder that made prepared vectors, for sentences that come later."""
+"""The embedder that made prepared vectors, for further sentences."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ MINILM = "all-MiniLM-L6-v2"
 
 @contextlib.contextmanager
 def open_matching_embedder(data: PreparedData, folder: Path | None, answers_folder: Path) -> Iterator[Embedder]:
-    """What made the vectors of prepared data, by its name.
+    """Open the embedder of prepared data by its name.
 
     Args:
-        data: as prepared.
-        folder: of the embedder's weights, where they are not those that are installed.
-        answers_folder: the folder where a server's answers are kept.
+        data: prepared data.
+        folder: of the embedder's weights; None: the installed ones.
+        answers_folder: where a server's answers are cached.
 
     Raises:
-        ValueError: if what is to be had here is another one.
-        UserError: if it cannot be had.
+        ValueError: if the available embedder is another one.
+        UserError: if it is not available.
     """
     dims = data.step_vectors.shape[1]
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""A text's steps as a nested outline of as many levels as a guide has layers."""
+"""A text's steps as a plan tree with as many levels as a guide has layers."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
@@ -9,11 +9,11 @@ TextPlanTree: TypeAlias = tuple["SubGoal | str", ...]
 
 
 class SubGoal(NamedTuple):
-    """What one sub-goal stands for.
+    """An inner node of a plan tree.
 
     Attributes:
-        heading: in words, where the text has any.
-        children: the level below, nodes alone or steps alone; never empty.
+        heading: its name, if the text has one.
+        children: the level below, sub-goals only or steps only; never empty.
     """
 
     heading: str | None
@@ -21,22 +21,23 @@ class SubGoal(NamedTuple):
 
 
 def build_plan_tree(text: Text, num_layers: int, max_group_size: int = 4) -> TextPlanTree:
-    """The steps of a text in exactly so many levels: 1 is a flat tuple of steps, each further one groups that below.
+    """Group the steps of a text into exactly `num_layers` levels: 1 is a flat tuple of steps.
 
-    If the text has more levels, the outermost are dropped: with parts, operations and steps for two layers, operations
-    stand right below the goal. If it has fewer, its topmost list is cut into runs of neighbours, as often as needed; so
-    is the list of a section that lacks a level which others have.
+    If the text has more levels, the outermost are dropped. If it has fewer, the topmost list is split into runs of
+    neighbours, repeatedly; so is the list of a section that lacks a level which others have.
 
     Args:
-        text: a goal and the way there.
-        num_layers: levels of the outline.
-        max_group_size: the longest run; those of one list differ by at most 1 in length.
+        text: a goal and its steps.
+        num_layers: levels of the tree.
+        max_group_size: length of the longest run; runs of one list differ by at most 1.
 
     Raises:
-        ValueError: for less than one layer or one neighbour.
+        ValueError: for less than one layer, or a group size below 1.
     """
     if num_layers < 1 or max_group_size < 1:
-        raise ValueError(f"outline: {num_layers} layers, runs of {max_group_size}: allowed are whole numbers from 1")
+        raise ValueError(
+            f"build_plan_tree: {num_layers} layers, runs of {max_group_size}: allowed are whole numbers from 1"
+        )
     return _fit_levels(tuple(_nodes(text.steps)), num_layers, max_group_size)
 
 
@@ -62,7 +63,7 @@ def _depth(entries: TextPlanTree) -> int:
 
 
 def _unwrap_deepest(entries: TextPlanTree, depth: int) -> Iterator[SubGoal | str]:
-    """The entries, those of full depth replaced by what is within them."""
+    """The entries, with those of full depth replaced by their children."""
     for entry in entries:
         if isinstance(entry, SubGoal) and 1 + _depth(entry.children) == depth:
             yield from entry.children

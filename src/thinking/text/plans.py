@@ -125,7 +125,7 @@ def save(folder: Path, plans: Sequence[Plan], vectors: np.ndarray) -> None:
                 raise ValueError(
                     f"{plan.goal}: vector {node.vector_index} of `{node.nearest_text}`: there are {len(vectors)}"
                 )
-    lines = "".join(json.dumps(_plain(plan), ensure_ascii=False, allow_nan=False) + "\n" for plan in plans)
+    lines = "".join(json.dumps(_to_json(plan), ensure_ascii=False, allow_nan=False) + "\n" for plan in plans)
     files = {PLANS: lines.encode(), VECTORS: tensors({"nodes": np.ascontiguousarray(vectors, np.float32)})}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
@@ -157,7 +157,7 @@ def load(folder: Path) -> tuple[tuple[Plan, ...], np.ndarray]:
         raise UserError(f"{folder / edited[0]} is damaged or edited: run tasks/lm_guide_inference.py again")
     # Not `splitlines`: a sentence may hold characters that it takes for the end of a line.
     lines = [json.loads(line) for line in files[PLANS].split(b"\n") if line]
-    return tuple(map(_plan, lines)), tensors(files[VECTORS])["nodes"]
+    return tuple(map(_from_json, lines)), tensors(files[VECTORS])["nodes"]
 
 
 def _heading(node: PlanNode) -> Words:
@@ -169,13 +169,30 @@ def _step(node: PlanNode, number: int, num_given: int) -> Words:
     return label.append("  (given)", MARK) if number <= num_given else label
 
 
-def _plain(plan: Plan) -> dict[str, Any]:
+def _to_json(plan: Plan) -> dict[str, Any]:
     """A plan as JSON knows it; numbers may be NumPy's."""
-    nodes = [[int(node.level), node.nearest_text, float(node.cosine), int(node.vector_index)] for node in plan.nodes]
-    scores = {name: float(score) for name, score in plan.scores.items()}
-    return {**plan._asdict(), "nodes": nodes, "ended": bool(plan.done), "given": int(plan.num_given), "scores": scores}
+    return {
+        "goal": plan.goal,
+        "split": plan.split,
+        "mode": plan.mode,
+        "nodes": [
+            [int(node.level), node.nearest_text, float(node.cosine), int(node.vector_index)] for node in plan.nodes
+        ],
+        "ended": bool(plan.done),
+        "given": int(plan.num_given),
+        "reference": plan.reference,
+        "scores": {name: float(score) for name, score in plan.scores.items()},
+    }
 
 
-def _plan(line: dict[str, Any]) -> Plan:
-    nodes, reference = tuple(PlanNode(*node) for node in line["nodes"]), tuple(line["reference"])
-    return Plan(**{**line, "nodes": nodes, "reference": reference})
+def _from_json(line: dict[str, Any]) -> Plan:
+    return Plan(
+        goal=line["goal"],
+        split=line["split"],
+        mode=line["mode"],
+        nodes=tuple(PlanNode(*node) for node in line["nodes"]),
+        done=line["ended"],
+        num_given=line["given"],
+        reference=tuple(line["reference"]),
+        scores=line["scores"],
+    )

@@ -35,8 +35,8 @@ class PreparedData(NamedTuple):
     Attributes:
         texts: of all splits.
         steps: W distinct sentences, in the order in which texts first have them; then those that are only meant.
-        canonical_index: [W] int32, for each step the number of the one whose wording it is, the plainest; its own where no other
-            is known.
+        canonical_index: [W] int32, for each step the number of the one whose wording it is, the plainest; its own where
+            no other is known.
         goals: G distinct ones, in the order of the texts.
         step_vectors: [W, D] float32, each of length 1.
         goal_vectors: [G, D] float32, each of length 1.

@@ -1,4 +1,4 @@
-"""Texts that a language model writes, about goals that it is given."""
+"""Texts for goals, written by a language model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
@@ -9,13 +9,13 @@ from thinking.text import step_splitting
 from thinking.text.openai_protocol import map_in_order
 from thinking.text.records import Text
 
-AnswerFn: TypeAlias = Callable[[str], str]  # what is said to a model -> what it answers
+AnswerFn: TypeAlias = Callable[[str], str]  # prompt -> answer
 
 PROMPT_TEMPLATE = (
     "Write down, step by step, how to reach this goal: {goal}. Answer with a numbered list of short steps in the order "
     "in which they are done, one step a line, and nothing else."
 )
-MIN_STEPS = 2  # steps; with fewer there is nothing to plan
+MIN_STEPS = 2  # with fewer there is nothing to plan
 
 
 def generate_texts(
@@ -26,16 +26,16 @@ def generate_texts(
     num_parallel: int = 1,
     report_progress: Callable[[int, float], None] = lambda done, skipped: None,
 ) -> Iterator[Text]:
-    """A text for each goal, in their order, as a model writes it and `steps.split_steps` cuts it.
+    """Generate a text for each goal, in order; `step_splitting.split_steps` splits the answers.
 
-    A goal that gave fewer than two steps is left out, and a warning at the end says how many those are.
+    A goal whose answer has fewer than two steps is skipped; a warning at the end counts these.
 
     Args:
-        answer_fn: the model, such as that of `make_openai_answer_fn` or `huggingface.make_answer_fn`.
+        answer_fn: the model, as made by `make_openai_answer_fn` or `huggingface.make_answer_fn`.
         goals: in words.
-        prompt: what the model is told, with `{goal}` where the goal goes.
-        num_parallel: how many goals are asked about at once: 4 for a server, 1 for a model of this process.
-        report_progress: told after each goal how many are done and how many of them were left out.
+        prompt: the template, with `{goal}`.
+        num_parallel: goals in progress at once: several for a server, 1 for a model of this process.
+        report_progress: called after each goal with the numbers of goals done and skipped.
 
     Raises:
         ValueError: the prompt has no `{goal}`.
@@ -46,12 +46,12 @@ def generate_texts(
     skipped: list[str] = []
     answers = map_in_order(lambda goal: answer_fn(prompt.replace("{goal}", goal)), goals, num_parallel)
     for done, (goal, answer) in enumerate(zip(goals, answers, strict=True), start=1):
-        found = step_splitting.split_steps(answer)
-        if len(found) < MIN_STEPS:
+        steps = step_splitting.split_steps(answer)
+        if len(steps) < MIN_STEPS:
             skipped.append(goal)
         report_progress(done, float(len(skipped)))
-        if len(found) >= MIN_STEPS:
-            yield Text(goal, tuple(found))
+        if len(steps) >= MIN_STEPS:
+            yield Text(goal, tuple(steps))
     if not skipped:
         return
     which = f"{len(skipped)} of {len(goals)} goals gave fewer than {MIN_STEPS} steps, such as `{skipped[0]}`"

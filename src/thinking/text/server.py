@@ -39,7 +39,7 @@ class Server:
             in it is sent as basic authentication, and stands in no message and no file.
         folder: where answers are kept.
         timeout: seconds to wait for an answer.
-        retries: how often a request is repeated after 429, 5xx, a cut connection or a timeout.
+        max_retries: how often a request is repeated after 429, 5xx, a cut connection or a timeout.
         backoff: seconds before the first repetition, doubled each time, unless the server says how long to wait.
         max_requests: how many HTTP requests are sent at most, repetitions included; None: no limit.
 
@@ -68,7 +68,7 @@ class Server:
 
         if not 0 < timeout < math.inf or max_retries < 0 or not 0 <= backoff < math.inf or (max_requests or 0) < 0:
             raise ValueError(
-                f"timeout {timeout}, retries {max_retries}, back-off {backoff}, max_requests {max_requests}: "
+                f"timeout {timeout}, max_retries {max_retries}, backoff {backoff}, max_requests {max_requests}: "
                 "allowed are seconds above 0, and counts from 0"
             )
         address, login = _split_login(base_url or os.environ.get("OPENAI_BASE_URL") or None)
@@ -204,8 +204,8 @@ class _RequestLimitReached(UserError):
 
     def __str__(self) -> str:
         return (
-            f"max_requests {self._limit}: that many are sent; {response_cache.count_answers(self._folder)} answers are kept in "
-            f"{self._folder}; the same command goes on from there with as many again, or with a larger limit"
+            f"max_requests {self._limit}: that many are sent; {response_cache.count_answers(self._folder)} answers are "
+            f"kept in {self._folder}; the same command goes on from there with as many again, or with a larger limit"
         )
 
 
@@ -239,8 +239,10 @@ def _key(address: str | None) -> str:
     """The key, or nothing where a server was named that may need none."""
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key and address is None:
-        raise ValueError(f"base_url None: {KEY_VARIABLE} is not set, and no server is named; set it in the environment or in "
-                         "secrets.env, or name a server of your own, such as http://localhost:8000/v1")  # fmt: skip
+        raise ValueError(
+            f"base_url None: {KEY_VARIABLE} is not set, and no server is named; set it in the environment or in "
+            "secrets.env, or name a server of your own, such as http://localhost:8000/v1"
+        )
     if not all("!" <= character <= "~" and character not in "\"'\\" for character in key):
         raise UserError(
             f"{KEY_VARIABLE} holds a character that no key has; allowed are letters, digits and marks of ASCII"

@@ -101,7 +101,7 @@ def token_kinds(tokens: Array, lengths: Array, prompt_lengths: Array) -> Array:
         lengths: [B] int32, tokens of each row.
         prompt_lengths: [B] int32, how many of them are its prompt; 0 where there is none, as in completions.
     """
-    _check_rows("kinds", tokens, lengths)
+    _check_rows("token_kinds", tokens, lengths)
     place = jnp.arange(tokens.shape[1])[None]
     real, prompt = place < lengths[:, None], place < prompt_lengths[:, None]
     thought = is_in_thought(jnp.where(prompt | ~real, PAD, tokens))

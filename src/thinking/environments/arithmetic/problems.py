@@ -141,9 +141,9 @@ def subtasks(problem: Problem) -> list[Problem]:
     An expression falls into its operations, the innermost first; a modular sum into a sum and a difference, which is
     the answer unless it is negative: then the sum is. A product falls into those of its left factor with the multiples
     of powers of ten that its right one is made of, each but the first followed by a sum. Where the right one is such a
-    multiple itself, and a factor is longer than `MAX_SIMPLE_DIGITS`, the left one is taken apart in the same way; where both are,
-    what is left is the product of two digits, behind which come the zeros. So whatever products of products are
-    asked, only short ones are ever worked out.
+    multiple itself, and a factor is longer than `MAX_SIMPLE_DIGITS`, the left one is taken apart in the same way; where
+    both are, what is left is the product of two digits, behind which come the zeros. So whatever products of products
+    are asked, only short ones are ever worked out.
     """
     if problem.is_nested or problem.operation == MODULAR:
         return _operations(problem)

@@ -36,8 +36,8 @@ class Level(NamedTuple):
             quotients.
         num_digits: of the longer operand (of DIVIDE the dividend, of MODULAR the modulus), from 1; of an expression, of
             its longest number at most.
-        num_other_digits: digits of the other operand, at most as many; by default from 1 to `num_digits`, each as likely. Modular
-            sums and expressions have none.
+        num_other_digits: digits of the other operand, at most as many; by default from 1 to `num_digits`, each as
+            likely. Modular sums and expressions have none.
     """
 
     operation: str
@@ -61,11 +61,13 @@ def sample_problem(rng: np.random.Generator, level: Level, held_out: bool = Fals
     """
     if level.operation not in (*WORDINGS, *NUM_OPERATIONS):
         names = ", ".join((*WORDINGS, *NUM_OPERATIONS))
-        raise ValueError(f"draw: operation {level.operation!r} is unknown; take one of {names}")
+        raise ValueError(f"sample_problem: operation {level.operation!r} is unknown; take one of {names}")
     if level.num_digits < 1:
-        raise ValueError(f"draw: {level.num_digits} digits are out of range; give at least 1")
+        raise ValueError(f"sample_problem: {level.num_digits} digits are out of range; give at least 1")
     if level.num_other_digits is not None and not 1 <= level.num_other_digits <= level.num_digits:
-        raise ValueError(f"draw: {level.num_other_digits} digits of the other operand; give 1 to {level.num_digits}")
+        raise ValueError(
+            f"sample_problem: {level.num_other_digits} digits of the other operand; give 1 to {level.num_digits}"
+        )
     fit = functools.partial(is_trainable, style=style)
     wanted, admitted = (is_held_out, _is_any) if held_out else (fit, fit)
     for _ in range(MAX_TRIES):
@@ -76,7 +78,7 @@ def sample_problem(rng: np.random.Generator, level: Level, held_out: bool = Fals
         if isinstance(found, Problem) and wanted(found):
             return found
     side = "held out" if held_out else "for training"
-    raise ValueError(f"draw: no problem {side} was found for {level}; give more digits")
+    raise ValueError(f"sample_problem: no problem {side} was found for {level}; give more digits")
 
 
 def _is_any(problem: Problem) -> bool:

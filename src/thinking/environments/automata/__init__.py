@@ -1,4 +1,4 @@
-"""Problems of known serial depth: words of symbols, each of which moves an automaton on by one state."""
+"""Problems of known serial depth: words of symbols, each a transition of an automaton."""
 
 from thinking.environments.automata.automaton import AUTOMATA, Automaton, make_automaton
 from thinking.environments.automata.words import WordBatch, sample_words

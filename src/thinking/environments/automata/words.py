@@ -1,6 +1,6 @@
-"""Words for automata, drawn on the device: a batch is a function of its key.
+"""Random words for automata, sampled on the device as a pure function of a key.
 
-Axes: B words, N symbols of the longest.
+Axes: B words, N maximum length.
 """
 
 from typing import NamedTuple
@@ -13,12 +13,12 @@ from thinking.types import Array
 
 
 class WordBatch(NamedTuple):
-    """Words and what they come to.
+    """Words and the states that they lead to.
 
     Attributes:
-        symbols: [B, N] int32; those beyond a word's length mean nothing.
+        symbols: [B, N] int32; those beyond a word's length are padding.
         lengths: [B] int32, from 1 to N.
-        states: [B, N] int32, the true state after each symbol.
+        states: [B, N] int32, the state after each symbol.
     """
 
     symbols: Array
@@ -32,10 +32,10 @@ class WordBatch(NamedTuple):
 
 
 def sample_words(machine: Automaton, key: Array, lengths: Array, max_length: int) -> WordBatch:
-    """Words of evenly drawn symbols.
+    """Words of uniformly random symbols.
 
     Args:
-        machine: that reads them.
+        machine: the automaton.
         key: consumed.
         lengths: [B] int32, from 1 to `max_length`.
         max_length: N.

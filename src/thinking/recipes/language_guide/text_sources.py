@@ -31,9 +31,9 @@ def collect_texts(
         UserError: the source has no texts, or none to learn from.
     """
     if config.source == "bundled":
-        flags = {"wordings": "--text.num-wordings", "texts": "--text.num-texts", "held_out": "--text.held-out-fraction"}
-        sizes = {"wordings": config.num_wordings, "texts": config.num_texts, "held_out": config.held_out_fraction}
-        with name_flags(**flags):
+        names = ("num_wordings", "num_texts", "held_out_fraction")
+        with name_flags(**{name: f"--text.{name.replace('_', '-')}" for name in names}):
+            sizes = {name: getattr(config, name) for name in names}
             return crafting.make_texts(crafting.load_crafting_tree(), seed=seed, **sizes)
     if config.source in MODELS:
         texts = write_texts(config, model, server, cache_folder)
