@@ -142,7 +142,7 @@ def make_held_out_set(config: Config, sources: tuple[str, ...], style: Style, nu
     """Held-out problems, so many of each source that is not enumerated."""
     from thinking.recipes.arithmetic.datasets import make_evaluation_set
 
-    order = {"speech": config.data.verbal_fraction, "least_first": config.data.reverse_digits}
+    order = {"verbal_fraction": config.data.verbal_fraction, "reverse_digits": config.data.reverse_digits}
     return make_evaluation_set(sources, style, num_problems=num_problems, seed=config.seed, **order)
 
 

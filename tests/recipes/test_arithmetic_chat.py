@@ -26,7 +26,7 @@ def asked_and_answered(solution, monkeypatch, capsys):
 
         return ask
 
-    monkeypatch.setattr(chat, "solver", solver)
+    monkeypatch.setattr(chat, "make_solver", solver)
     chat.run_chat(SearchModel(None, None, 16), "greedy", 1, None, use_subtasks=True, lines=["12 * 34", "quit"])
     return capsys.readouterr().out.splitlines()
 

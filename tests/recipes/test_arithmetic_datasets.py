@@ -129,5 +129,5 @@ def test_a_source_whose_digits_cannot_be_heeded_is_refused_in_one_line(source, s
 
 
 def test_a_text_that_is_longer_than_a_row_is_refused():
-    with pytest.raises(ValueError, match=r"^length 64: a text of add:9 has \d+ tokens; give a longer row"):
+    with pytest.raises(ValueError, match=r"^row_length 64: a text of add:9 has \d+ tokens; give a longer row"):
         make_training_set(("add:9",), num_problems=2, row_length=64, seed=0)

@@ -178,10 +178,10 @@ def test_what_is_written_is_located_as_what_is_read():
         generate,
         model,
         max_new_tokens=20,
-        forced=behind[:20],
+        forced_tokens=behind[:20],
         sampling=Sampling(temperature=0.0),
         locate=locate,
-        coordinates=NUM_COORDINATES,
+        num_coordinates=NUM_COORDINATES,
     )
     said = jit(write)(params, jax.random.key(1), asked.tokens, asked.lengths).log_prob[0]
     seen = whole[:, : asked.tokens.shape[1] + 20]
@@ -192,7 +192,7 @@ def test_what_is_written_is_located_as_what_is_read():
 
 
 def test_bad_input_is_refused_in_one_line():
-    with pytest.raises(ValueError, match=r"places: tokens \(1, 3\) and segments \(1, 2\); give both"):
+    with pytest.raises(ValueError, match=r"compute_coordinates: tokens \(1, 3\) and segments \(1, 2\); give both"):
         compute_coordinates(np.zeros((1, 3), np.int32), np.zeros((1, 2), np.int32))
-    with pytest.raises(ValueError, match=r"shuffle: highest 0 is out of range; give at least 1"):
+    with pytest.raises(ValueError, match=r"shuffle_digit_positions: max_position 0 is out of range; give at least 1"):
         shuffle_digit_positions(jax.random.key(0), np.zeros((1, 2, NUM_COORDINATES), np.int32), 0)

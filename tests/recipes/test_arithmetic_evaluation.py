@@ -30,7 +30,7 @@ def test_marks_by_recursion_count_answers_and_contexts_by_subject(monkeypatch):
 
         return solve
 
-    monkeypatch.setattr(evaluation, "solver", solver)
+    monkeypatch.setattr(evaluation, "make_solver", solver)
     rows = {row["subject"]: row for row in evaluation.evaluate_with_subtasks(None, None, asked)}
     assert list(rows) == ["add:2", "multiply:3", "all"]
     assert [row["exact_percent"] for row in rows.values()] == [75, 50, 62.5]

@@ -58,7 +58,7 @@ def test_every_pair_is_evaluated(world, batch):
     graph, device, pairs = world
     order, count = list(graph), pairs.start.size
     assert count % 7  # the last batch is partial
-    assert pairs.optimum.max() <= HOPS
+    assert pairs.optimal_hops.max() <= HOPS
     planner, following, asked = cheating_planner(graph, cheats={2, 6})
     evaluation = evaluate(device, planner, pairs, batch_size=batch)
     assert set(asked) == {(min(batch, count),)}  # one shape serves all
@@ -137,5 +137,5 @@ def test_the_random_planner_takes_edges_and_nothing_else(world):
     np.testing.assert_array_equal(solved, plan.arrived)
     other = random_planner(device, jax.random.key(1), HOPS)
     assert np.any(jax.jit(other)(pairs.start, pairs.goal).states != plan.states)
-    assert solved[pairs.optimum == 0].all()
-    assert 0 < solved[pairs.optimum > 0].mean() < 1
+    assert solved[pairs.optimal_hops == 0].all()
+    assert 0 < solved[pairs.optimal_hops > 0].mean() < 1

@@ -40,7 +40,7 @@ def test_the_benchmark_measures_every_kernel_and_what_saving_costs(tmp_path, mon
 
 
 def test_the_benchmark_measures_sequence_models_with_nothing_to_compare_installed(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(baselines, "missing", lambda *packages: list(packages))
+    monkeypatch.setattr(baselines, "list_missing", lambda *packages: list(packages))
     written = measured(tmp_path, "attention", "training", "long_context", "embedding")
     rows = {row["measured"]: row for row in written["rows"]}
     assert {"training step", "decoder, window 4 and first 2"} <= rows.keys()

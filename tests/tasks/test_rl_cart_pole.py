@@ -46,7 +46,7 @@ def finished(tmp_path_factory):
     """A small run of all algorithms, and where it was written."""
     run = Run(folder=tmp_path_factory.mktemp("rl_cart_pole"), config=SMALL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(videos, "_MOST_FRAMES", 3)
+        patch.setattr(videos, "_MAX_FRAMES", 3)
         rl_cart_pole.run(SMALL, run)
     return run
 
@@ -77,7 +77,9 @@ def test_a_run_leaves_plots_and_films(finished):
 
 def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path, monkeypatch):
     # Training is what is interrupted; judging what came of it compiles as long.
-    monkeypatch.setattr(gymnasium_evaluation, "judge", lambda world, *played: (np.ones(played[-2:]), None))
+    monkeypatch.setattr(
+        gymnasium_evaluation, "evaluate_in_gymnasium", lambda world, *played: (np.ones(played[-2:]), None)
+    )
 
     def stop(stage, step, figures):
         if (stage, step) == ("guide", 90):  # in the middle of a course
@@ -120,7 +122,7 @@ def finals(folder):
 
 def test_what_an_agent_kept_tells_which_value_belongs_to_which_return(finished):
     agent = jax.jit(lambda agents: jax.tree.map(lambda leaf: leaf[0], agents))(saved_agents(finished.folder))
-    store = agent.store
+    store = agent.buffer
     assert int(store.length[0]) > 0
     assert (np.diff(np.asarray(store.returns)) <= 0).all()
     # Of an episode of n rewards of 1 that ended in a fall, the first state was worth 1 - discount ** n.
@@ -134,7 +136,7 @@ def test_what_an_agent_kept_tells_which_value_belongs_to_which_return(finished):
     below, above = np.asarray(aim(np.float32([-5, 1e9])))
     assert below == pytest.approx(lowest, rel=1e-4)
     assert above == float(jax.jit(lambda: agents.best_return_target(agent, False).value)())
-    there_and_back = jax.jit(lambda states: agent.scale.undo(agent.scale(states)))
+    there_and_back = jax.jit(lambda states: agent.normalizer.denormalize(agent.normalizer(states)))
     np.testing.assert_allclose(there_and_back(store.states[0]), store.states[0], atol=1e-5)
 
 
@@ -147,7 +149,7 @@ def test_a_paced_aim_follows_the_values_of_a_life_of_that_value():
     act = jax.jit(lambda pursuit, gained: actor.act(agent, pursuit, True, jnp.zeros((2, 4)), gained)[0])
     for lived in range(25):
         pursuit = act(pursuit, jnp.full(2, float(lived)))  # a reward of 1 in every step
-        np.testing.assert_allclose(pursuit.value, [max(1 - 0.99 ** (20 - lived), 0), 1], atol=1e-4)
+        np.testing.assert_allclose(pursuit.target_value, [max(1 - 0.99 ** (20 - lived), 0), 1], atol=1e-4)
 
 
 def test_what_acts_has_the_exponential_average_of_all_weights():

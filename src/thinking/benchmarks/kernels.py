@@ -18,8 +18,8 @@ def measure_kernels(config: KernelsConfig, setup: Setup) -> Measurement:
     rows, nodes, gflops = config.batch_size, config.num_nodes, setup.gflops
     place = kernels.Discrete(nodes)
     spaces = {"input": place, "value": place, "target": place}
-    gradient = {**spaces, "optimizer": optax.adam(1e-3), "slots": config.num_slots}
-    transformer = {**gradient, "width": config.transformer.width, "heads": config.transformer.num_heads}
+    gradient = {**spaces, "optimizer": optax.adam(1e-3), "num_slots": config.num_slots}
+    transformer = {**gradient, "width": config.transformer.width, "num_heads": config.transformer.num_heads}
     compared = {
         "table": kernels.table(**spaces),
         "table, hashed": kernels.table(**spaces, context_length=2, capacity=nodes**2),

@@ -176,7 +176,7 @@ def _compute_max_completion(
 ) -> int:
     """Tokens of the longest worked text behind its prompt; in the REVISED style each step is taken back once."""
     if style == REVISED:
-        slips = {"slip": 1.0, "rng": np.random.default_rng(0)}
+        slips = {"error_fraction": 1.0, "rng": np.random.default_rng(0)}
         texts = (encode_example(each, style, reverse_digits=reverse_digits, **slips) for each in problems)
         return max(len(text.tokens) - text.prompt_length for text in texts)
     # A thought between its marks, its steps, a mark between any two; the answer behind its mark, and the end.
@@ -187,5 +187,5 @@ def _compute_max_completion(
 def _pack_rows(examples: Sequence[Example], row_length: int, source: str) -> PackedRows:
     longest = max(len(each.tokens) for each in examples)
     if longest > row_length:
-        raise ValueError(f"length {row_length}: a text of {source} has {longest} tokens; give a longer row")
+        raise ValueError(f"row_length {row_length}: a text of {source} has {longest} tokens; give a longer row")
     return pack_examples(examples, row_length)

@@ -65,7 +65,9 @@ def compute_coordinates(tokens: Array, segments: Array) -> Array:
         ValueError: if the shapes differ.
     """
     if tokens.ndim != 2 or tokens.shape != segments.shape:
-        raise ValueError(f"places: tokens {tokens.shape} and segments {segments.shape}; give both as [rows, tokens]")
+        raise ValueError(
+            f"compute_coordinates: tokens {tokens.shape} and segments {segments.shape}; give both as [rows, tokens]"
+        )
 
     def step(carry: tuple[Array, Array], each: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         (before, last), (token, segment) = carry, each
@@ -91,7 +93,7 @@ def shuffle_digit_positions(key: Array, coordinates: Array, max_position: int) -
         ValueError: if there is no place.
     """
     if max_position < 1:
-        raise ValueError(f"shuffle: highest {max_position} is out of range; give at least 1")
+        raise ValueError(f"shuffle_digit_positions: max_position {max_position} is out of range; give at least 1")
     names = jnp.argsort(jax.random.uniform(key, (len(coordinates), max_position)), axis=1) + 1
     names = jnp.pad(names, ((0, 0), (1, 0)))  # place 0 is named 0
     return jnp.asarray(coordinates).at[:, :, 0].set(jnp.take_along_axis(names, coordinates[:, :, 0], axis=1))

@@ -41,7 +41,7 @@ def evaluate_exact_match(
         max_new_tokens: tokens that an answer may have, its thought included.
         use_digit_positions: whether the model reads the places of digits.
     """
-    located = {"locate": locate, "coordinates": NUM_COORDINATES} if use_digit_positions else {}
+    located = {"locate": locate, "num_coordinates": NUM_COORDINATES} if use_digit_positions else {}
 
     def answer(part: PromptArrays) -> tuple[Array, Array]:
         written = generate(
@@ -76,7 +76,8 @@ def evaluate_with_subtasks(decoder: Decoder, params: Params, evaluation_set: Eva
     right = [
         each.answer == row[row > 0].tolist() for each, row in zip(found, evaluation_set.prompts.answers, strict=True)
     ]
-    figures = {name: np.array([getattr(each, name) for each in found]) for name in ("tokens", "contexts", "depth")}
+    fields = {"tokens": "num_tokens", "contexts": "num_contexts", "depth": "depth"}
+    figures = {name: np.array([getattr(each, field) for each in found]) for name, field in fields.items()}
     return make_subject_rows(evaluation_set.subjects, np.array(right), **figures)
 
 

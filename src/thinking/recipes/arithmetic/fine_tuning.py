@@ -24,7 +24,7 @@ def sample_examples(config: DataConfig, style: Style, seed: int) -> TrainingSet:
     Raises:
         UserError: one of them is longer than a row.
     """
-    with name_flags(length="--data.row-length"):
+    with name_flags(row_length="--data.row-length"):
         return make_training_set(
             config.sources,
             style,
@@ -62,8 +62,8 @@ def make_training_step(
     by_place = {}
     if config.positions == "place":
         by_place = {
-            "places": functools.partial(sample_coordinates, max_position=config.num_digit_positions),
-            "mixed": True,
+            "coordinate_fn": functools.partial(sample_coordinates, max_position=config.num_digit_positions),
+            "attend_across_texts": True,
         }
         if (most := count_digit_positions(examples.packed_rows)) > config.num_digit_positions:
             flag = f"--model.num-digit-positions {config.num_digit_positions}"

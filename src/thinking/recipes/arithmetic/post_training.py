@@ -68,7 +68,7 @@ def make_algorithm(
     """
     judge, by_step = make_evaluate_fn(decoder), config.advantage == "step"
     group = config.num_generations
-    passes = {"epochs": config.num_epochs, "minibatches": config.num_minibatches}
+    passes = {"num_epochs": config.num_epochs, "num_minibatches": config.num_minibatches}
     weights = {
         "value_weight": config.value_weight,
         "entropy_weight": config.entropy_weight,

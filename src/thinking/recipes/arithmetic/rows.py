@@ -87,7 +87,7 @@ def encode_example(
     pieces = _split_subtask_answers("<step>".join(steps))
     if style == REVISED:
         if rng is None:
-            raise ValueError(f"row: style {style!r} draws slips; give an rng")
+            raise ValueError(f"encode_example: style {style!r} draws slips; give an rng")
         pieces = add_self_corrections(steps, error_fraction, rng)
     if style != DIRECT:
         pieces = [("<think>", False), *pieces, ("</think>", False)]
@@ -170,10 +170,10 @@ def encode_prompts(
         ValueError: if there is no problem, or not one wording for each.
     """
     if not problems:
-        raise ValueError("prompts: there are no problems; give at least one")
+        raise ValueError("encode_prompts: there are no problems; give at least one")
     wordings = [0] * len(problems) if wordings is None else wordings
     if len(wordings) != len(problems):
-        raise ValueError(f"prompts: {len(wordings)} wordings for {len(problems)} problems; give one for each")
+        raise ValueError(f"encode_prompts: {len(wordings)} wordings for {len(problems)} problems; give one for each")
     asked = [encode_prompt(each, wording, reverse_digits) for each, wording in zip(problems, wordings, strict=True)]
     worked = [[VOCABULARY.encode(step) for step in chain(each, style, reverse_digits)] for each in problems]
     most = max(1, *map(len, worked))

@@ -148,7 +148,7 @@ def _run_method(search_model: SearchModel, method: str, size: int, key: Array, p
 def _make_search(decoder: Decoder, method: str, size: int, max_new_tokens: int, temperature: float) -> Callable:
     """`search(params, key, prompts, lengths)`, compiled once."""
     sampling = Sampling(temperature=temperature)
-    room = {"max_tokens": max_new_tokens}
+    room = {"max_new_tokens": max_new_tokens}
 
     def search(params: Params, key: Array, prompts: Array, lengths: Array) -> Solutions | Samples:
         asked = decoder, params, key, prompts, lengths
@@ -159,8 +159,8 @@ def _make_search(decoder: Decoder, method: str, size: int, max_new_tokens: int, 
         if method == BEAM:
             return solve_by_beam(decoder, params, prompts, lengths, width=size, **room)
         if method == TREE:
-            steps = {"step_tokens": MAX_STEP_TOKENS, "max_steps": -(-max_new_tokens // 8)}
-            tree = {"proposals": NUM_PROPOSALS, "simulations": size, "temperature": temperature}
+            steps = {"max_step_tokens": MAX_STEP_TOKENS, "max_steps": -(-max_new_tokens // 8)}
+            tree = {"num_proposals": NUM_PROPOSALS, "num_simulations": size, "temperature": temperature}
             return solve_by_step_tree(*asked, **tree, **steps, **room)
         return choose_solution(
             sample_completions(*asked, num_samples=1, sampling=Sampling(temperature=0.0), **room), choose_by_log_prob
@@ -180,7 +180,9 @@ def _select_solutions(
         checks = verify_samples(
             functools.partial(_answer_prompts, search_model), problems, samples, search_model.reverse_digits
         )
-    otherwise = np.asarray(choose_by_vote(first.written) if method == CHECK else choose_by_log_prob(first.written))
+    otherwise = np.asarray(
+        choose_by_vote(first.completions) if method == CHECK else choose_by_log_prob(first.completions)
+    )
     return choose_first_verified(samples, checks, otherwise, num_samples)
 
 

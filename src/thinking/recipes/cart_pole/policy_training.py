@@ -96,7 +96,7 @@ def make_ppo_step(
         live_key, learn_key, judge_key = jax.random.split(jax.random.fold_in(runner_state.key, index), 3)
         params, env_record = runner_state.train_state.params, runner_state.env
         worlds, lived = rollout(
-            env, lambda key, seen: policy.act(params, key, seen), live_key, env_record.worlds, rollout_length
+            env, lambda key, seen: policy.act(params, key, seen), live_key, env_record.envs, rollout_length
         )
         values = policy.value(params, lived.observation)
         ended = lived.terminated | lived.truncated
@@ -113,7 +113,7 @@ def make_ppo_step(
         happened = PolicyBatch(lived.observation, lived.action, lived.extras, advantages, advantages + values, mask)
         rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), happened)
         train_state, metrics = update(runner_state.train_state, rows, learn_key)
-        env_record = env_record._replace(envs=worlds, num_env_steps=env_record.steps + values.size)
+        env_record = env_record._replace(envs=worlds, num_env_steps=env_record.num_env_steps + values.size)
         trained = mean_recent_return(worlds)
         env_record = _evaluate_if_due(
             env, make_greedy_policy(policy, train_state.params), env_record, trained, index, eval_interval, judge_key
@@ -155,7 +155,7 @@ def make_reinforce_step(
         mask = lived.valid.astype(jnp.float32)
         happened = PolicyBatch(lived.states[:, :-1], lived.actions, mask, gains, gains, mask)
         train_state, metrics = update(runner_state.train_state, happened, learn_key)
-        env_record = runner_state.env._replace(num_env_steps=runner_state.env.steps + jnp.sum(lived.length))
+        env_record = runner_state.env._replace(num_env_steps=runner_state.env.num_env_steps + jnp.sum(lived.length))
         trained = jnp.mean(lived.returns)
         env_record = _evaluate_if_due(
             env, make_greedy_policy(policy, train_state.params), env_record, trained, index, eval_interval, judge_key

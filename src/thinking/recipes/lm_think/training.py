@@ -77,9 +77,9 @@ def build_training_policy(config: Config, kind: str) -> ThoughtPolicy:
 def build_thought_training(config: Config, kind: str) -> ThoughtTraining:
     """What a kind learns from."""
     sizes = {
-        "context": config.window.context_length,
-        "ahead": config.window.target_length,
-        "batch": config.training.batch_size,
+        "context_length": config.window.context_length,
+        "continuation_length": config.window.target_length,
+        "batch_size": config.training.batch_size,
     }
     if kind == "judged":
         group, entropy_weight = config.rl.num_generations, config.rl.entropy_weight

@@ -144,10 +144,10 @@ def make_training_step(
         state, metrics, sample = learn(state, index)
         # The forced end is no letter; a text that ended by itself had one that was chosen.
         chosen = jnp.round((metrics["completions/mean_length"] - 1) * settings.batch_size).astype(jnp.int32)
-        steps = before.letters + chosen
+        steps = before.num_letters + chosen
         due = index % EVAL_INTERVAL == EVAL_INTERVAL - 1
-        passed = jax.lax.cond(due, exact, lambda params: before.passed, state.train_state.params)
-        solved = jnp.where((before.solved < 0) & passed, steps, before.solved)
+        passed = jax.lax.cond(due, exact, lambda params: before.is_correct, state.train_state.params)
+        solved = jnp.where((before.steps_to_solve < 0) & passed, steps, before.steps_to_solve)
         metrics |= {"exact": passed[0].astype(jnp.float32), "exact_beam": passed[1].astype(jnp.float32)}
         metrics["environment_steps"] = steps.astype(jnp.float32)
         return state._replace(env=GenerationRecord(steps, passed, solved)), metrics, sample
@@ -178,11 +178,11 @@ def summarize(config: Config, stage: TrainResult) -> dict[str, Any]:
     model, prompts, params = build_decoder(config), build_prompts(config), stage.state.train_state.params
     texts = jax.jit(lambda params: write_texts(model, params, prompts, config.eval.beam_width))(params)
     greedy_text, beam_text = (VOCABULARY.decode([token for token in text.tolist() if token > 0]) for text in texts)
-    solved = [count if count >= 0 else None for count in stage.state.env.solved.tolist()]
+    solved = [count if count >= 0 else None for count in stage.state.env.steps_to_solve.tolist()]
     return {
         "steps_to_solve": solved[0],
         "steps_to_solve_beam": solved[1],
-        "environment_steps": int(stage.state.env.letters),
+        "environment_steps": int(stage.state.env.num_letters),
         "text": greedy_text,
         "text_beam": beam_text,
         "train_seconds": stage.seconds,

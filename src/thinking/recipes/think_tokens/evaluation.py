@@ -130,10 +130,10 @@ def _show_discrete(run: Run, model: ThinkingModel, params: Any, words: WordBatch
     columns: Sequence[jax.Array] = (
         words.symbols,
         thinking.thoughts,
-        thinking.answers.argmax(axis=-1),
+        thinking.answer_logits.argmax(axis=-1),
         words.final_states,
     )
-    shown = [np.asarray(column)[:NUM_SHOWN].tolist() for column in (*columns, thinking.made.sum(axis=1))]
+    shown = [np.asarray(column)[:NUM_SHOWN].tolist() for column in (*columns, thinking.thought_mask.sum(axis=1))]
     for symbols, thoughts, said, true, made in zip(*shown, strict=True):
         word = " ".join(machine.symbol_names[symbol] for symbol in symbols)
         answer, right = machine.state_names[said], said == true
