@@ -54,8 +54,8 @@ def test_a_completion_is_coloured_without_its_prompt_and_a_long_row_as_well():
     assert alone == color_tokens(ROW, len(PROMPT), VOCABULARY)[len(ASKED) :]
     long = ROW[:-4] + [10] * 600
     text = color_tokens(long, len(PROMPT), VOCABULARY)
-    wanted = jax.jit(token_kinds)(np.int32([long]), np.int32([len(long)]), np.int32([len(PROMPT)]))[0]
-    assert text.spans[-1].style == STYLES[int(wanted[-1])]
+    expected = jax.jit(token_kinds)(np.int32([long]), np.int32([len(long)]), np.int32([len(PROMPT)]))[0]
+    assert text.spans[-1].style == STYLES[int(expected[-1])]
     assert text.plain == VOCABULARY.decode(long)
     assert color_tokens([], 0, VOCABULARY).plain == ""
 
@@ -84,9 +84,9 @@ def test_colours_are_for_terminals_and_a_pipe_gets_the_words(monkeypatch):
 
 
 def test_a_text_grows_in_the_colours_that_it_has_as_a_whole():
-    pieces = [ROW[start : start + 3] for start in range(0, len(ROW), 3)]
-    texts = list(show_growing_text(pieces, lambda tokens: color_tokens(tokens, len(PROMPT), VOCABULARY)))
-    assert len(texts) == len(pieces)
+    chunks = [ROW[start : start + 3] for start in range(0, len(ROW), 3)]
+    texts = list(show_growing_text(chunks, lambda tokens: color_tokens(tokens, len(PROMPT), VOCABULARY)))
+    assert len(texts) == len(chunks)
     whole = color_tokens(ROW, len(PROMPT), VOCABULARY)
     joined = Text("").join(texts)
     assert joined.plain == whole.plain
@@ -97,12 +97,12 @@ def test_a_text_grows_in_the_colours_that_it_has_as_a_whole():
 def test_text_is_printed_as_it_comes_and_ends_with_its_line():
     seen, out = [], io.StringIO()
 
-    def pieces():
-        for piece in ([104, 105], [], [33]):
-            yield piece
+    def chunks():
+        for chunk in ([104, 105], [], [33]):
+            yield chunk
             seen.append(out.getvalue())
 
-    show(show_growing_text(pieces(), plain), Console(file=out))
+    show(show_growing_text(chunks(), plain), Console(file=out))
     assert seen == ["hi", "hi", "hi!"]
     assert out.getvalue() == "hi!\n"
 
@@ -113,8 +113,8 @@ def test_a_character_of_several_tokens_is_printed_once_it_is_complete():
 
 
 def test_words_are_printed_as_they_are_however_narrow_the_terminal():
-    said = "[bold]12[/bold] :smile: of  many and   "
-    assert printed([Text(said), Text("more")], width=10) == f"{said}more\n"
+    text = "[bold]12[/bold] :smile: of  many and   "
+    assert printed([Text(text), Text("more")], width=10) == f"{text}more\n"
 
 
 def test_writing_that_is_broken_off_keeps_what_was_shown_and_ends_its_line():

@@ -48,21 +48,21 @@ moments = st.lists(
 def test_each_row_recalls_what_a_deque_holds(ring, moments):
     space, live = ring
     memory = init_memory(space, ROWS, CAPACITY)
-    lived = [deque(maxlen=CAPACITY) for _ in range(ROWS)]
+    appended = [deque(maxlen=CAPACITY) for _ in range(ROWS)]
     for number, (where, forget) in enumerate(moments):
         items = [item_of(space, 10 * number + row + 1) for row in range(ROWS)]
         for row in range(ROWS):
             if forget[row]:
-                lived[row].clear()
+                appended[row].clear()
             if where[row]:
-                lived[row].append(items[row])
+                appended[row].append(items[row])
         memory, recalled = live(memory, np.array(items, space.dtype), np.array(where), np.array(forget))
-        for length, (contents, known, valid) in zip(LENGTHS, jax.device_get(recalled), strict=True):
+        for length, (contents, num_items, valid) in zip(LENGTHS, jax.device_get(recalled), strict=True):
             assert (contents.shape, contents.dtype) == ((ROWS, length, *space.shape), space.dtype)
             for row in range(ROWS):
-                newest = list(lived[row])[-length:]
+                newest = list(appended[row])[-length:]
                 padding = length - len(newest)
-                assert known[row] == len(newest)
+                assert num_items[row] == len(newest)
                 # The newest always stands last, and the padding at the front.
                 assert valid[row].tolist() == [False] * padding + [True] * len(newest)
                 assert contents[row, padding:].tolist() == newest
@@ -81,7 +81,7 @@ def test_a_full_ring_lets_the_oldest_go():
     assert context.length.tolist() == [CAPACITY]
 
 
-def test_nothing_lived_is_a_context_of_nothing_valid():
+def test_an_empty_memory_is_a_context_of_nothing_valid():
     lengths, valid = jax.jit(
         lambda: (recall(init_memory(Box(2), 3, 4), 2).length, recall(init_memory(Box(2), 3, 4), 2).valid)
     )()

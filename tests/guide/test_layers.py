@@ -54,7 +54,7 @@ def test_layers_of_one_object_are_stacked_and_learn_as_each_alone():
     shared, other = linear(**SPACES, optimizer=optax.sgd(0.5), num_cells=4, num_slots=2), table(**SPACES)
     kernels = [shared, shared, other]
     layers = stack_layers(kernels)
-    places = [(0, 0), (0, 1), (1, 0)]  # the group of each layer, and where it stands in it
+    indices = [(0, 0), (0, 1), (1, 0)]  # the group of each layer, and where it stands in it
     batches = [rows_of(seed) for seed in range(3)]
     question = batches[0].context, batches[0].target
 
@@ -70,9 +70,9 @@ def test_layers_of_one_object_are_stacked_and_learn_as_each_alone():
 
     states = some_state(layers, 0)
     fitted, metrics, answers = learn(states)
-    alone, answers_alone = learn_alone([part(states[group], index) for group, index in places])
+    alone, answers_alone = learn_alone([part(states[group], index) for group, index in indices])
     assert {name for name in metrics if name.startswith(("loss", "written"))} == {"loss/0", "loss/1", "written/2"}
-    for layer, (group, index) in enumerate(places):
+    for layer, (group, index) in enumerate(indices):
         state, measured = alone[layer]
         assert_close(state, part(fitted[group], index))
         assert_close(measured, {name: metrics[f"{name}/{layer}"] for name in measured})
@@ -157,13 +157,13 @@ def test_vectors_with_tags_are_observed_and_reacted_to():
     rng = np.random.default_rng(0)
 
     @jax.jit
-    def live(key, paths, seen, goal):
+    def observe_and_react(key, paths, observation, goal):
         state, metrics = built.observe(built.init(key), paths)
-        return metrics, built.react(state, append(built.init_memory(3), seen), goal)
+        return metrics, built.react(state, append(built.init_memory(3), observation), goal)
 
     paths = Path(rng.normal(size=(2, 4, 2)).astype(np.float32), np.array([4, 2], np.int32))
-    seen, goal = rng.normal(size=(2, 3, 2)).astype(np.float32)
-    metrics, reaction = live(jax.random.key(0), paths, seen, goal)
+    observation, goal = rng.normal(size=(2, 3, 2)).astype(np.float32)
+    metrics, reaction = observe_and_react(jax.random.key(0), paths, observation, goal)
     assert np.isfinite([metrics["loss/0"], metrics["loss/1"]]).all()
     assert (reaction.value.shape, reaction.value.dtype) == ((3, 2), np.float32)
     np.testing.assert_array_equal(reaction.targets[1], goal)

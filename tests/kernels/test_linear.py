@@ -59,9 +59,9 @@ def doubles(params):
 @each_setting
 def test_an_answer_is_the_best_slot_of_the_cells_mixed_by_their_match(setting):
     kernel, _, batch, state, hypothesis, *_ = problem(setting)
-    asked = jax.tree.map(np.asarray, batch)
+    query = jax.tree.map(np.asarray, batch)
     for row in range(ROWS):
-        question = (asked.context.items[row], asked.context.length[row], asked.target[row])
+        question = (query.context.items[row], query.context.length[row], query.target[row])
         values, scores = reference.linear_slots(doubles(state.train_state.params), kernel.spaces, *question)
         best = values[np.argmax(scores)]
         best = np.argmax(best) if isinstance(kernel.spaces.value, Discrete) else best
@@ -79,7 +79,7 @@ def test_the_loss_is_the_mean_of_all_rows_weighted_by_their_mask(setting):
 
 
 @each_setting
-def test_a_fit_is_one_optimizer_step_down_the_slope_of_that_loss(setting):
+def test_a_fit_is_one_optimizer_step_on_that_loss(setting):
     kernel, learning, batch, state, _, fitted, _ = problem(setting)
     before, after = doubles(state.train_state.params), doubles(fitted.train_state.params)
     random, small = np.random.default_rng(1), 1e-6
@@ -90,8 +90,8 @@ def test_a_fit_is_one_optimizer_step_down_the_slope_of_that_loss(setting):
             moved = {**before, name: before[name] + step * direction}
             return reference.linear_loss(learning, moved, kernel.spaces, batch)["loss"]
 
-        slope = (loss(small) - loss(-small)) / (2 * small)
-        np.testing.assert_allclose(np.sum((before[name] - after[name]) * direction), slope, rtol=2e-3, atol=2e-4)
+        gradient = (loss(small) - loss(-small)) / (2 * small)
+        np.testing.assert_allclose(np.sum((before[name] - after[name]) * direction), gradient, rtol=2e-3, atol=2e-4)
 
 
 def test_a_short_context_in_a_long_kernel_gives_what_it_gives_in_a_short_one():

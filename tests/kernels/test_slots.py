@@ -46,8 +46,8 @@ def test_the_loss_of_a_row_is_its_slots_distance_and_an_asymmetric_cross_entropy
     slots, value, score = problem(space)
     _, (losses, parts) = jax.tree.map(np.asarray, gradients(learning, space, slots, value, score))
     for row in range(ROWS):
-        said = np.float64(slots.values[row]), np.float64(slots.scores[row])
-        value_loss, score_loss = reference.slot_loss(learning, space, *said, value[row], score[row])
+        row_slots = np.float64(slots.values[row]), np.float64(slots.scores[row])
+        value_loss, score_loss = reference.slot_loss(learning, space, *row_slots, value[row], score[row])
         np.testing.assert_allclose(parts["value_loss"][row], value_loss, rtol=1e-4)
         np.testing.assert_allclose(parts["score_loss"][row], score_loss, rtol=1e-4)
         np.testing.assert_allclose(losses[row], value_loss + learning.score_weight * score_loss, rtol=1e-4)
@@ -91,7 +91,7 @@ def converge(learning, space, slots, value, score, weight=None, steps=800):
         return jnp.sum(weight * compute_slot_loss(learning, space, shown, value, score)[0]) / jnp.sum(weight)
 
     def step(slots, _):
-        return jax.tree.map(lambda leaf, slope: leaf - 0.5 * slope, slots, jax.grad(mean)(slots)), None
+        return jax.tree.map(lambda leaf, gradient: leaf - 0.5 * gradient, slots, jax.grad(mean)(slots)), None
 
     return jax.lax.scan(step, slots, length=steps)[0]
 
@@ -128,7 +128,7 @@ def test_answers_to_which_the_same_slot_is_the_most_similar_are_not_averaged(bet
     np.testing.assert_allclose(hypothesis.score, [0.9], atol=0.05)
 
 
-def test_the_hypothesis_is_the_slot_of_the_highest_score_and_an_untaught_slot_never_wins():
+def test_the_hypothesis_is_the_slot_of_the_highest_score_and_an_untrained_slot_never_wins():
     slots = Slots(jnp.asarray([[[1.0, 9, 0], [0, 1, 5]], [[7.0, 1, 0], [0, 8, 5]]]), jnp.asarray([[-1.0, 2], [3, -3]]))
     index, vector = select_best_slot(Discrete(3), slots), select_best_slot(Box(3), slots)
     assert np.array_equal(index.value, [2, 0])

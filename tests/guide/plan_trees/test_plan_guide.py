@@ -1,4 +1,4 @@
-"""The guide over outlines, step by step on one that is known by heart: what is asked, remembered, told and learned."""
+"""The guide over plan trees, step by step on one known tree: its inputs, memories, predictions and training."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def layer(level, length=2):
 GUIDE = plan_guide(layers=[layer(0), layer(1)], codecs=CODECS)
 
 
-def lessons(*rows):
+def examples(*rows):
     """Of (context, target, value), as short as they are."""
     contexts, targets, values = zip(*rows, strict=True)
     items = np.array([[0] * (2 - len(context)) + context for context in contexts], np.int32)
@@ -38,46 +38,48 @@ def lessons(*rows):
     return Transition(context, np.array(targets, np.int32), np.array(values, np.int32), ones, ones)
 
 
-STEP_LESSONS = lessons(
+STEP_EXAMPLES = examples(
     ([END], AB, A), ([END, A], AB, B), ([A, B], AB, END), ([B, END], ONLY_C, C), ([END, C], ONLY_C, END)
 )
-SECTION_LESSONS = lessons(([OVER], GOAL, AB), ([OVER, AB], GOAL, ONLY_C), ([AB, ONLY_C], GOAL, OVER))
+SECTION_EXAMPLES = examples(([OVER], GOAL, AB), ([OVER, AB], GOAL, ONLY_C), ([AB, ONLY_C], GOAL, OVER))
 
 
 @pytest.fixture(scope="module")
-def taught():
-    """The state of a guide that knows the outline, and the metrics of its lessons."""
-    return jax.jit(GUIDE.fit)(GUIDE.init(jax.random.key(0)), [STEP_LESSONS, SECTION_LESSONS])
+def fitted():
+    """The state of a guide that was trained on the plan tree, and its metrics."""
+    return jax.jit(GUIDE.fit)(GUIDE.init(jax.random.key(0)), [STEP_EXAMPLES, SECTION_EXAMPLES])
 
 
 @pytest.fixture(scope="module")
-def walk(taught):
-    """`walk(steps)` are the thoughts before steps, the guide's own where one is None, and the minds behind them."""
-    begin, advance, observe = (jax.jit(part) for part in (GUIDE.init_carry, GUIDE.propose_step, GUIDE.observe))
+def unroll(fitted):
+    """`unroll(steps)`: the predictions before steps, the guide's own where one is None, and the carries after them."""
+    init_carry, propose_step, observe = (
+        jax.jit(part) for part in (GUIDE.init_carry, GUIDE.propose_step, GUIDE.observe)
+    )
 
-    def go(steps):
-        mind, thoughts, minds = begin(taught[0], GOALS[GOAL:]), [], []
+    def unroll_steps(steps):
+        carry, predictions, carries = init_carry(fitted[0], GOALS[GOAL:]), [], []
         for step in steps:
-            thought, mind = advance(taught[0], mind)
-            mind = observe(mind, thought.step if step is None else np.array([step], np.float32))
-            thoughts.append(jax.device_get(thought))
-            minds.append(mind)
-        return thoughts, minds
+            prediction, carry = propose_step(fitted[0], carry)
+            carry = observe(carry, prediction.step if step is None else np.array([step], np.float32))
+            predictions.append(jax.device_get(prediction))
+            carries.append(carry)
+        return predictions, carries
 
-    return go
-
-
-def test_an_outline_that_was_taught_is_gone_through_step_by_step(walk):
-    thoughts, _ = walk([None] * 4)
-    assert [int(thought.step[0].argmax()) for thought in thoughts[:3]] == [A, B, C]
-    assert [int(thought.sub_goals[0][0] @ SECTIONS[AB] > 0.9) for thought in thoughts[:3]] == [1, 1, 0]
-    assert [int(thought.num_new_sub_goals[0]) for thought in thoughts[:3]] == [1, 0, 1]
-    assert [bool(thought.done[0]) for thought in thoughts] == [False, False, False, True]
+    return unroll_steps
 
 
-def test_a_layer_remembers_the_legs_before_with_a_mark_in_front_of_each(walk):
-    _, minds = walk([None] * 3)
-    lowest, top = minds[2]
+def test_a_learned_plan_tree_is_predicted_step_by_step(unroll):
+    predictions, _ = unroll([None] * 4)
+    assert [int(prediction.step[0].argmax()) for prediction in predictions[:3]] == [A, B, C]
+    assert [int(prediction.sub_goals[0][0] @ SECTIONS[AB] > 0.9) for prediction in predictions[:3]] == [1, 1, 0]
+    assert [int(prediction.num_new_sub_goals[0]) for prediction in predictions[:3]] == [1, 0, 1]
+    assert [bool(prediction.done[0]) for prediction in predictions] == [False, False, False, True]
+
+
+def test_a_layer_remembers_earlier_sub_trajectories_with_a_mark_in_front_of_each(unroll):
+    _, carries = unroll([None] * 3)
+    lowest, top = carries[2]
     assert recall(lowest.memory, 2).items.tolist() == [[END, C]]
     assert int(lowest.memory.count[0]) == 5  # END, a, b, END, c
     assert recall(top.memory, 2).items.tolist() == [[OVER, AB]]
@@ -85,30 +87,30 @@ def test_a_layer_remembers_the_legs_before_with_a_mark_in_front_of_each(walk):
     np.testing.assert_allclose(top.step_sum, [STEPS[A] + STEPS[B]])
 
 
-def test_what_was_really_done_is_what_is_remembered_and_averaged(walk):
-    thoughts, minds = walk([STEPS[A], [0, 0, 4], None])
-    # The lowest layer never saw a, c: it says a, as a table does that does not know, and its leg goes on.
-    assert int(thoughts[2].step[0].argmax()) == A
-    lowest, _ = minds[1]
+def test_observed_steps_are_remembered_and_averaged(unroll):
+    predictions, carries = unroll([STEPS[A], [0, 0, 4], None])
+    # The lowest layer has no entry for a, c: the table's default is a, and the sub-trajectory continues.
+    assert int(predictions[2].step[0].argmax()) == A
+    lowest, _ = carries[1]
     np.testing.assert_allclose(lowest.step_sum, [[1, 0, 4]])
     assert recall(lowest.memory, 2).items.tolist() == [[A, C]]
 
 
-def test_each_layer_learns_its_own_lessons_and_metrics_bear_its_number(taught):
-    _, metrics = taught
+def test_each_layer_learns_its_own_examples_and_metrics_bear_its_index(fitted):
+    _, metrics = fitted
     assert {name: float(value) for name, value in metrics.items()} == {"written/0": 5, "written/1": 3}
 
 
-def test_what_a_layer_would_tell_the_one_below_is_a_code_of_its_values(taught):
-    state, _ = taught
+def test_an_inferred_sub_goal_is_a_code_of_the_layers_values(fitted):
+    state, _ = fitted
     context = Context(np.array([[0, OVER], [OVER, AB]], np.int32), np.array([1, 2], np.int32))
-    tell = jax.jit(lambda *asked: GUIDE.infer_subgoal(state, 1, *asked))
-    told, known = tell(context, np.array([GOAL, GOAL], np.int32))
-    assert told.tolist() == [AB, ONLY_C]
-    assert known.all()
+    infer_subgoal = jax.jit(lambda *query: GUIDE.infer_subgoal(state, 1, *query))
+    sub_goal, is_known = infer_subgoal(context, np.array([GOAL, GOAL], np.int32))
+    assert sub_goal.tolist() == [AB, ONLY_C]
+    assert is_known.all()
 
 
-def test_layers_are_born_from_different_keys():
+def test_layers_are_initialized_from_different_keys():
     spaces = Spaces(CODECS[0].space, CODECS[0].space, CODECS[0].space)
 
     def infer(state, context, target):
@@ -120,7 +122,7 @@ def test_layers_are_born_from_different_keys():
 
 
 @pytest.mark.parametrize(
-    ("layers", "codecs", "says"),
+    ("layers", "codecs", "message"),
     [
         ([], CODECS[:1], "0 layers and 1 codecs: give at least one layer, and a codec more"),
         ([layer(0)], CODECS, "1 layers and 3 codecs"),
@@ -128,8 +130,8 @@ def test_layers_are_born_from_different_keys():
         ([layer(0), layer(0)], CODECS, "layer 1 reads Discrete"),
     ],
 )
-def test_layers_that_do_not_fit_their_codecs_are_refused(layers, codecs, says):
-    with pytest.raises(ValueError, match=says):
+def test_layers_that_do_not_fit_their_codecs_are_refused(layers, codecs, message):
+    with pytest.raises(ValueError, match=message):
         plan_guide(layers=layers, codecs=codecs)
 
 

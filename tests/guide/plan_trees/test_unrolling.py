@@ -1,4 +1,4 @@
-"""Thinking and reacting over outlines, against the nested unrolling written out in Python, for layers that guess."""
+"""Think and react over plan trees, against the nested unrolling in plain Python, for random layers."""
 
 import contextlib
 from typing import NamedTuple
@@ -27,7 +27,7 @@ def fitted(kind, level):
 
 
 def guessing_tokens(codec, above):
-    """A kernel that was never taught: for every (older item, newest item, target) a code, every second one the mark."""
+    """An untrained kernel: for every (older item, newest item, target) a code, every second one the mark."""
     codes, targets = codec.space.size, above.size
 
     def init(key):
@@ -65,73 +65,77 @@ class Plain(NamedTuple):
     decode: object
 
 
-def plain(made):
-    if isinstance(made, Whitening):
+def plain(codec_data):
+    if isinstance(codec_data, Whitening):
         return Plain(
-            lambda vector: (vector - made.mean) @ made.forward,
-            lambda code: made.mean if code is None else code @ made.backward + made.mean,
+            # No BLAS: its matrix product of vectors may raise spurious floating-point warnings.
+            lambda vector: np.einsum("d,dk->k", vector - codec_data.mean, codec_data.forward),
+            lambda code: codec_data.mean if code is None else code @ codec_data.backward + codec_data.mean,
         )
-    return Plain(lambda vector: int(np.argmax(made @ vector)), lambda c: made.mean(axis=0) if c is None else made[c])
+    return Plain(
+        lambda vector: int(np.argmax(codec_data @ vector)),
+        lambda c: codec_data.mean(axis=0) if c is None else codec_data[c],
+    )
 
 
-def answer(state, lived, targets, size):
-    """What a layer says that remembers `path_score`: a code, one of so many or a vector (0), and whether it is the mark.
+def answer(state, history, targets, size):
+    """The value of a layer from its history: a code, one of `size` or a vector (0), and whether it is the mark.
 
-    It pursues the first of the targets; a vector with those of the layers above behind it.
+    Its target is the first; for vectors those of the layers above are behind it.
     """
     if size:
-        *older, newest = [size - 1 if code is None else code for code in lived[-2:]]
-        said = int(state[older[0] if older else size, newest, targets[0]])
-        return said, said == size - 1
-    marks = [np.r_[np.zeros(3), np.sqrt(3)] if code is None else np.r_[code, 0] for code in lived[-2:]]
+        *older, newest = [size - 1 if code is None else code for code in history[-2:]]
+        code_of_value = int(state[older[0] if older else size, newest, targets[0]])
+        return code_of_value, code_of_value == size - 1
+    marks = [np.r_[np.zeros(3), np.sqrt(3)] if code is None else np.r_[code, 0] for code in history[-2:]]
     waves = np.sin(np.concatenate([*[np.zeros(4)] * (2 - len(marks)), *marks, *(np.r_[t, 0] for t in targets)]) @ state)
     return waves[:-1], waves[-1] > 0
 
 
-class Spent(Exception):
-    """The steps are spent."""
+class OutOfSteps(Exception):
+    """The maximum number of steps is reached."""
 
 
 def unrolled(states, codecs, sizes, goal, done):
-    """(step, sub-goals, how many are new, ended) before each step, at most T; each leg is filled by the layer below."""
-    top, lived = len(states) - 1, [[] for _ in states]
-    targets, pursued, made, thoughts = [None] * len(states), [None] * top, [], []
-    fresh, ended = 0, False
+    """(step, sub-goals, how many are new, done) before each step, at most T, by nested unrolling."""
+    top, history = len(states) - 1, [[] for _ in states]
+    targets, pursued, steps_made, predictions = [None] * len(states), [None] * top, [], []
+    num_new, is_done = 0, False
 
-    def leg(layer, target):
-        nonlocal fresh, ended
+    def unroll_layer(layer, target):
+        nonlocal num_new, is_done
         code, steps = codecs[layer + 1].encode(target), []
         targets[layer] = code
-        lived[layer].append(None)
+        history[layer].append(None)
         if layer < top:
-            pursued[layer], fresh = codecs[layer + 1].decode(code), fresh + 1
+            pursued[layer], num_new = codecs[layer + 1].decode(code), num_new + 1
         while True:
-            said, is_mark = answer(states[layer], lived[layer], targets[layer:], sizes[layer])
-            over = is_mark and steps
-            if over and (layer < top or len(made) >= len(done)):
+            code_of_value, is_mark = answer(states[layer], history[layer], targets[layer:], sizes[layer])
+            is_over = is_mark and steps
+            if is_over and (layer < top or len(steps_made) >= len(done)):
                 return steps
-            ended = ended or bool(over)  # of the top layer, while others act: the world goes on
-            value = codecs[layer].decode(None if is_mark and sizes[layer] else said)
-            below = leg(layer - 1, value) if layer > 0 else [step(value)]
-            lived[layer].append(codecs[layer].encode(np.mean(below, axis=0)))
+            is_done = is_done or bool(is_over)  # of the top layer, during the prefix: it continues
+            value = codecs[layer].decode(None if is_mark and sizes[layer] else code_of_value)
+            below = unroll_layer(layer - 1, value) if layer > 0 else [step(value)]
+            history[layer].append(codecs[layer].encode(np.mean(below, axis=0)))
             steps += below
 
-    def step(told):
-        nonlocal fresh, ended
-        if len(made) == T:
-            raise Spent
-        thoughts.append((told, [*pursued], fresh, ended))
-        fresh, ended = 0, False
-        made.append(done[len(made)] if len(made) < len(done) else told)
-        return made[-1]
+    def step(predicted):
+        nonlocal num_new, is_done
+        if len(steps_made) == T:
+            raise OutOfSteps
+        predictions.append((predicted, [*pursued], num_new, is_done))
+        num_new, is_done = 0, False
+        steps_made.append(done[len(steps_made)] if len(steps_made) < len(done) else predicted)
+        return steps_made[-1]
 
-    with contextlib.suppress(Spent):
-        leg(top, goal)
-    return thoughts
+    with contextlib.suppress(OutOfSteps):
+        unroll_layer(top, goal)
+    return predictions
 
 
-class World(NamedTuple):
-    """A guide that guesses: `use(seed, goals, done, count) -> (states, thoughts, reactions)`."""
+class Case(NamedTuple):
+    """A random guide: `use(seed, goals, done, count) -> (states, plan, reactions)`."""
 
     use: object
     codecs: list
@@ -139,10 +143,10 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda param: f"{param[1]} layers of {param[0]}")
-def world(request):
+def case(request):
     kind, layers = request.param
-    made = [fitted(kind, level) for level in range(layers + 1)]
-    codecs = [whitening_codec(each) if kind == "whitened" else token_codec(each) for each in made]
+    codec_data = [fitted(kind, level) for level in range(layers + 1)]
+    codecs = [whitening_codec(each) if kind == "whitened" else token_codec(each) for each in codec_data]
     kernel = guessing_vectors if kind == "whitened" else guessing_tokens
     layers = [kernel(codec, concat_target_space(codecs[level + 1 :])) for level, codec in enumerate(codecs[:-1])]
     guide = plan_guide(layers=layers, codecs=codecs)
@@ -153,75 +157,75 @@ def world(request):
         return state, think(guide, state, goals, done, count, T), react(guide, state, goals, done)
 
     sizes = [codec.space.size if isinstance(codec.space, Discrete) else 0 for codec in codecs[:-1]]
-    return World(lambda *given: jax.device_get(use(*given)), [plain(each) for each in made], sizes)
+    return Case(lambda *given: jax.device_get(use(*given)), [plain(each) for each in codec_data], sizes)
 
 
-def asked(seed):
-    """Goals, steps that were done, and how many of them were."""
+def draw_inputs(seed):
+    """Goals, prefixes, and their lengths."""
     rng = np.random.default_rng(seed)
     goals, done = rng.normal(size=(B, D)), rng.normal(size=(B, T, D))
     return goals.astype(np.float32), done.astype(np.float32), rng.integers(0, [1, 1, 3, 5, 8, T + 1], B)
 
 
-def assert_are(thoughts, found, row):
-    """What was thought is a row of what was found."""
-    for at, (step, sub_goals, fresh, ended) in enumerate(thoughts):
-        np.testing.assert_allclose(found.steps[row, at], step, atol=1e-3)
-        for own, told in zip(found.sub_goals, sub_goals, strict=True):
-            np.testing.assert_allclose(own[row, at], told, atol=1e-3)
-        assert (found.num_new_sub_goals[row, at], found.done[row, at]) == (fresh, ended)
+def assert_are(predictions, plan_found, row):
+    """The predictions are a row of the plan."""
+    for at, (step, sub_goals, num_new, is_done) in enumerate(predictions):
+        np.testing.assert_allclose(plan_found.steps[row, at], step, atol=1e-3)
+        for own, predicted in zip(plan_found.sub_goals, sub_goals, strict=True):
+            np.testing.assert_allclose(own[row, at], predicted, atol=1e-3)
+        assert (plan_found.num_new_sub_goals[row, at], plan_found.done[row, at]) == (num_new, is_done)
 
 
 @given(seed=SEEDS)
 @settings(max_examples=12, deadline=None, derandomize=True)
-def test_thoughts_are_a_nested_unrolling_that_goes_on_from_what_was_done(world, seed):
-    goals, done, count = asked(seed)
-    states, plan, _ = world.use(seed, goals, done, count)
+def test_a_plan_is_a_nested_unrolling_that_continues_a_prefix(case, seed):
+    goals, done, count = draw_inputs(seed)
+    states, plan, _ = case.use(seed, goals, done, count)
     for row in range(B):
-        thoughts = unrolled(states, world.codecs, world.sizes, goals[row], done[row, : count[row]])
-        assert plan.length[row] == len(thoughts)
-        assert_are(thoughts, plan, row)
-        if len(thoughts) < T:
-            assert plan.done[row, len(thoughts)]
+        predictions = unrolled(states, case.codecs, case.sizes, goals[row], done[row, : count[row]])
+        assert plan.length[row] == len(predictions)
+        assert_are(predictions, plan, row)
+        if len(predictions) < T:
+            assert plan.done[row, len(predictions)]
 
 
 @given(seed=SEEDS)
 @settings(max_examples=12, deadline=None, derandomize=True)
-def test_reacting_is_the_same_with_every_step_observed(world, seed):
-    goals, done, count = asked(seed)
-    states, _, reaction = world.use(seed, goals, done, count)
+def test_react_is_the_same_with_every_step_observed(case, seed):
+    goals, done, count = draw_inputs(seed)
+    states, _, reaction = case.use(seed, goals, done, count)
     assert reaction.length.tolist() == [T] * B
     for row in range(B):
-        thoughts = unrolled(states, world.codecs, world.sizes, goals[row], done[row])
-        assert len(thoughts) == T
-        assert_are(thoughts, reaction, row)
+        predictions = unrolled(states, case.codecs, case.sizes, goals[row], done[row])
+        assert len(predictions) == T
+        assert_are(predictions, reaction, row)
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_what_is_reacted_is_what_is_thought_after_the_steps_before(world, seed):
-    goals, done, _ = asked(seed)
+def test_react_predicts_what_think_predicts_after_the_steps_before(case, seed):
+    goals, done, _ = draw_inputs(seed)
     for at in range(T):
-        _, plan, reaction = world.use(seed, goals, done, np.full(B, at))
+        _, plan, reaction = case.use(seed, goals, done, np.full(B, at))
         np.testing.assert_array_equal(plan.done[:, at], reaction.done[:, at])
         np.testing.assert_array_equal(plan.num_new_sub_goals[:, at], reaction.num_new_sub_goals[:, at])
-        for own, told in zip([plan.steps, *plan.sub_goals], [reaction.steps, *reaction.sub_goals], strict=True):
-            np.testing.assert_allclose(own[:, at], told[:, at], atol=1e-5)
+        for own, predicted in zip([plan.steps, *plan.sub_goals], [reaction.steps, *reaction.sub_goals], strict=True):
+            np.testing.assert_allclose(own[:, at], predicted[:, at], atol=1e-5)
 
 
 @given(seed=SEEDS)
 @settings(max_examples=5, deadline=None, derandomize=True)
-def test_no_row_sees_another(world, seed):
-    goals, done, count = asked(seed)
+def test_rows_are_independent(case, seed):
+    goals, done, count = draw_inputs(seed)
     order = np.random.default_rng(seed).permutation(B)
-    _, plan, _ = world.use(seed, goals, done, count)
-    _, moved, _ = world.use(seed, goals[order], done[order], count[order])
+    _, plan, _ = case.use(seed, goals, done, count)
+    _, moved, _ = case.use(seed, goals[order], done[order], count[order])
     np.testing.assert_array_equal(moved.length, plan.length[order])
     for row, before in enumerate(order):
         length = plan.length[before]
-        for own, told in zip(jax.tree.leaves(moved)[:-1], jax.tree.leaves(plan)[:-1], strict=True):
-            np.testing.assert_allclose(own[row, :length], told[before, :length], atol=1e-5)
+        for own, predicted in zip(jax.tree.leaves(moved)[:-1], jax.tree.leaves(plan)[:-1], strict=True):
+            np.testing.assert_allclose(own[row, :length], predicted[before, :length], atol=1e-5)
 
 
-def test_no_more_may_be_done_than_a_plan_has_steps():
+def test_a_prefix_longer_than_the_plan_is_refused():
     with pytest.raises(ValueError, match="max_steps 3: 4 steps are done already; give at least so many"):
         think(None, (), np.zeros((1, D)), np.zeros((1, 4, D)), np.zeros(1, int), 3)
