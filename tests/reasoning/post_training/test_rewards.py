@@ -31,10 +31,10 @@ ASKED = [
 QUESTIONS = encode_prompts(ASKED)
 COLUMNS = {"answers": QUESTIONS.answers, "steps": QUESTIONS.steps}
 REWARDS = {"outcome": outcome_reward, "format": format_reward, "length": length_reward, "process": process_reward}
-rewarded = jit(lambda *given, **columns: {name: each(*given, **columns) for name, each in REWARDS.items()})
+compute_rewards = jit(lambda *given, **columns: {name: each(*given, **columns) for name, each in REWARDS.items()})
 
 
-def completed(texts):
+def make_completions(texts):
     tokens = np.zeros((len(texts), N), np.int32)
     lengths = np.zeros(len(texts), np.int32)
     for index, text in enumerate(texts):
@@ -80,7 +80,7 @@ def in_plain_python(problem, text):
 
 
 def agree(texts):
-    found = rewarded(QUESTIONS.tokens, completed(texts), **COLUMNS)
+    found = compute_rewards(QUESTIONS.tokens, make_completions(texts), **COLUMNS)
     for index, (problem, text) in enumerate(zip(ASKED, texts, strict=True)):
         for name, wanted in in_plain_python(problem, text).items():
             assert float(found[name][index]) == pytest.approx(wanted, abs=1e-6), (name, text)
@@ -157,7 +157,7 @@ def test_the_answer_after_the_thoughts_is_what_counts(text, right):
 
 def test_rewards_add_up_by_weight_and_are_told_by_name():
     reward = jit(combine_rewards(outcome=(2.0, outcome_reward), process=(0.5, process_reward)))
-    total, each = reward(QUESTIONS.tokens, completed([good(ASKED[0]), "<answer>-23<end>", "", ""]), **COLUMNS)
+    total, each = reward(QUESTIONS.tokens, make_completions([good(ASKED[0]), "<answer>-23<end>", "", ""]), **COLUMNS)
     np.testing.assert_allclose(total, [2.5, 2, 0, 0])
     np.testing.assert_allclose(each["outcome"], [1, 1, 0, 0])
     np.testing.assert_allclose(each["process"], [1, 0, 0, 0])
@@ -166,7 +166,7 @@ def test_rewards_add_up_by_weight_and_are_told_by_name():
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="no rewards"):
         combine_rewards()
-    three = completed([""] * 3)
+    three = make_completions([""] * 3)
     with pytest.raises(ValueError, match="4 prompts for 3 completions"):
         format_reward(QUESTIONS.tokens, three)
     with pytest.raises(ValueError, match="answers has 4 rows for 3 completions"):

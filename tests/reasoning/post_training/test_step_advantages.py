@@ -30,29 +30,29 @@ GROUPED = encode_prompts([ADDED] * 4)
 
 
 @jit
-def found_in(written, columns):
-    known = told(written, columns)
-    return split_spans(written, **known), known["outcome"]
+def split(completions, columns):
+    known = told(completions, columns)
+    return split_spans(completions, **known), known["outcome"]
 
 
-def told(written, columns):
+def told(completions, columns):
     return {
-        "outcome": outcome_reward(columns["tokens"], written, answers=columns["answers"]),
+        "outcome": outcome_reward(columns["tokens"], completions, answers=columns["answers"]),
         "steps": columns["steps"],
     }
 
 
 @jit
-def told_of_group(written):
-    return told(written, GROUPED._asdict())
+def make_group_columns(completions):
+    return told(completions, GROUPED._asdict())
 
 
-def completed(texts, value=0.0):
+def make_completions(texts, value=0.0):
     tokens, lengths = np.zeros((len(texts), N), np.int32), np.zeros(len(texts), np.int32)
     for index, text in enumerate(texts):
-        written = VOCABULARY.encode(text)[:N]
-        tokens[index, : len(written)] = written
-        lengths[index] = len(written)
+        completions = VOCABULARY.encode(text)[:N]
+        tokens[index, : len(completions)] = completions
+        lengths[index] = len(completions)
     real = np.arange(N)[None] < lengths[:, None]
     blank = np.zeros((len(texts), N), np.float32)
     return Completions(tokens, lengths, blank, np.where(real, np.float32(value), 0), np.ones(len(texts), bool))
@@ -83,11 +83,11 @@ def in_plain_python(problem, text, solved):
 
 
 def agree(texts):
-    found, solved = jax.tree.map(np.asarray, found_in(completed(texts), COLUMNS))
+    found, solved = jax.tree.map(np.asarray, split(make_completions(texts), COLUMNS))
     for row, (problem, text) in enumerate(zip(ASKED, texts, strict=True)):
-        for place, (piece, judged, right) in enumerate(in_plain_python(problem, text, bool(solved[row]))):
-            assert bool(found.mask[row, place]) == judged, (text, place)
-            if judged:
+        for place, (piece, is_unmasked, right) in enumerate(in_plain_python(problem, text, bool(solved[row]))):
+            assert bool(found.mask[row, place]) == is_unmasked, (text, place)
+            if is_unmasked:
                 assert int(found.span[row, place]) == piece, (text, place)
                 assert bool(found.correct[row, piece]) == right, (text, place)
     return found
@@ -123,26 +123,30 @@ def test_any_text_is_judged_as_its_pieces_are(edits):
 
 def test_a_group_compares_the_same_piece_and_what_is_shared_is_credited_with_nothing():
     texts = [good(ADDED), good(ADDED).replace("5,1", "6,1"), good(ADDED), good(ADDED).replace("65", "66")]
-    written = completed(texts)
-    found = jax.device_get(jit(step_group_relative(4))(written, np.zeros(4, np.float32), **told_of_group(written)))
+    completions = make_completions(texts)
+    found = jax.device_get(
+        jit(step_group_relative(4))(completions, np.zeros(4, np.float32), **make_group_columns(completions))
+    )
     first = len(VOCABULARY.encode("<think>7+8+0=5,1<step>"))
     shared = len(VOCABULARY.encode("<think>7+8+0="))
     np.testing.assert_allclose(found.advantage[:, 0], [1 / 3, -1, 1 / 3, 1 / 3], rtol=1e-5)
     np.testing.assert_allclose(np.sum(found.advantage[:, :shared], axis=0), 0, atol=1e-5)
     assert float(np.abs(found.advantage[1, first:]).max()) == 0  # not judged
     assert float(np.abs(found.value_target[1]).max()) == 0  # but the value learns that nothing comes of it
-    np.testing.assert_array_equal(np.sum(found.mask, axis=1), written.length)
+    np.testing.assert_array_equal(np.sum(found.mask, axis=1), completions.length)
     second = len(VOCABULARY.encode("5+0+1=6,0</think>"))
     assert float(np.abs(found.advantage[:, first : first + second]).max()) == 0  # all that were judged are right
-    last = int(written.length[0]) - 1
+    last = int(completions.length[0]) - 1
     np.testing.assert_allclose(found.advantage[:, last], [0.5, 0, 0.5, -1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0])
 def test_over_values_each_piece_is_an_episode_in_shares_of_the_group(decay):
-    written = completed([good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)], value=0.25)
+    completions = make_completions(
+        [good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)], value=0.25
+    )
     found = jax.device_get(
-        jit(step_gae_advantages(4, decay))(written, np.zeros(4, np.float32), **told_of_group(written))
+        jit(step_gae_advantages(4, decay))(completions, np.zeros(4, np.float32), **make_group_columns(completions))
     )
     first, second = (len(VOCABULARY.encode(text)) for text in ("<think>7+8+0=5,1<step>", "5+0+1=6,0</think>"))
     ends = [first - 1, first + second - 1]
@@ -158,8 +162,10 @@ def test_a_group_follows_the_log_of_the_probability_to_be_right():
     chance, group, slope = 0.2, 4, 0.0
     credit = jit(step_group_relative(group))
     for rights in range(group + 1):
-        written = completed([texts[index < rights] for index in range(group)])
-        found = np.asarray(credit(written, np.zeros(group, np.float32), **told_of_group(written)).advantage)[:, 0]
+        completions = make_completions([texts[index < rights] for index in range(group)])
+        found = np.asarray(
+            credit(completions, np.zeros(group, np.float32), **make_group_columns(completions)).advantage
+        )[:, 0]
         score = np.where(np.arange(group) < rights, 1 / chance, -1 / (1 - chance))  # of the log probability
         slope += math.comb(group, rights) * chance**rights * (1 - chance) ** (group - rights) * np.mean(found * score)
     # log p = -sum of (1 - p) ** k / k; a group of G follows the first G - 1 terms.
@@ -167,10 +173,10 @@ def test_a_group_follows_the_log_of_the_probability_to_be_right():
 
 
 def test_the_return_of_a_token_is_its_worth_in_the_group():
-    written = completed([good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)])
-    known = told_of_group(written)
-    found = jax.device_get(jit(step_returns(4))(written, np.zeros(4, np.float32), **known))
+    completions = make_completions([good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)])
+    known = make_group_columns(completions)
+    found = jax.device_get(jit(step_returns(4))(completions, np.zeros(4, np.float32), **known))
     np.testing.assert_array_equal(
-        found.value_target, jit(step_group_relative(4))(written, np.zeros(4, np.float32), **known).advantage
+        found.value_target, jit(step_group_relative(4))(completions, np.zeros(4, np.float32), **known).advantage
     )
     assert float(found.value_target[1].min()) == -1

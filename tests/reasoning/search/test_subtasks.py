@@ -67,7 +67,7 @@ def scripted(monkeypatch):
     monkeypatch.setattr(subtasks, "generate", generate)
 
     def make(script, *, max_depth=9, max_contexts=99, batch=4, piece=4):
-        model = types.SimpleNamespace(context_length=CONTEXT, vocabulary=len(WORDS), script=script)
+        model = types.SimpleNamespace(context_length=CONTEXT, vocab_size=len(WORDS), script=script)
         solve = make_solver(model, max_depth=max_depth, max_contexts=max_contexts, batch_size=batch, chunk_size=piece)
         return lambda words: solve(None, jax.random.key(0), [WORDS.encode(f"<begin>{word}") for word in words])
 

@@ -81,10 +81,10 @@ def test_empty_steps_choose_nothing():
 def test_a_thought_is_the_likeliest_token_of_the_answers_head():
     asked = words()
     thinking = jax.jit(model("discrete").think)(params(), asked.symbols, asked.lengths)
-    said = read(model("discrete"), params(), thinking.hidden)
-    assert np.allclose(said[:, :-1], thinking.logits, atol=1e-5)
-    assert (np.asarray(thinking.thoughts) == np.asarray(said[:, :-1].argmax(-1))).all()
-    assert np.allclose(said[:, -1], thinking.answer_logits, atol=1e-5)
+    answer_head_logits = read(model("discrete"), params(), thinking.hidden)
+    assert np.allclose(answer_head_logits[:, :-1], thinking.logits, atol=1e-5)
+    assert (np.asarray(thinking.thoughts) == np.asarray(answer_head_logits[:, :-1].argmax(-1))).all()
+    assert np.allclose(answer_head_logits[:, -1], thinking.answer_logits, atol=1e-5)
 
 
 def test_a_thought_that_is_put_in_changes_all_that_comes_after_it_and_nothing_before():
@@ -110,9 +110,9 @@ def test_half_of_the_hidden_states_are_fed_back_while_a_model_learns_and_all_of_
 
 
 def test_drawn_thoughts_follow_their_probabilities():
-    drawn = model("discrete", gradient="drawn")
+    sampled = model("discrete", gradient="drawn")
     asked = jax.tree.map(lambda leaf: np.repeat(leaf[:1], 4000, axis=0), words(length=2))
-    thinking = jax.device_get(jax.jit(drawn.think)(params(), asked.symbols, asked.lengths, jax.random.key(3)))
+    thinking = jax.device_get(jax.jit(sampled.think)(params(), asked.symbols, asked.lengths, jax.random.key(3)))
     shares = np.bincount(thinking.thoughts[:, 0], minlength=6) / 4000
     wanted = np.asarray(jax.nn.softmax(thinking.logits[0, 0]))
     assert np.abs(shares - wanted).max() < 0.03
@@ -157,10 +157,10 @@ def test_a_blind_answer_sees_the_thoughts_alone(split):
 def test_thinking_ends_by_chance_or_at_the_first_step_that_would_rather_end():
     logits = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     ends = jax.jit(compute_end_log_probs, static_argnames="is_sampled")
-    drawn = np.exp(ends(logits, is_sampled=True))
+    sampled = np.exp(ends(logits, is_sampled=True))
     ending = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
     ending[:, -1] = 1
-    for row, wanted in zip(drawn, ending, strict=True):
+    for row, wanted in zip(sampled, ending, strict=True):
         alive = 1.0
         for step, end in enumerate(wanted):
             assert row[step] == pytest.approx(alive * end, abs=1e-6)
@@ -191,8 +191,8 @@ def test_an_answer_is_that_of_all_ends_and_what_comes_after_the_end_is_not_made(
     whole = jax.device_get(think(params, asked.symbols, three))
     some = jax.device_get(think(params, asked.symbols, three, can_end=free))
     assert np.allclose(some.answer_logits[free], whole.answer_logits[free], atol=1e-5)
-    said = jax.nn.log_softmax(read(made, params, some.hidden)[:, 2])
-    assert np.allclose(some.answer_logits[~free], np.asarray(said)[~free], atol=1e-5)
+    answer_head_logits = jax.nn.log_softmax(read(made, params, some.hidden)[:, 2])
+    assert np.allclose(some.answer_logits[~free], np.asarray(answer_head_logits)[~free], atol=1e-5)
     assert some.thought_mask[~free].tolist() == [[True, True, False]] * 4
     assert some.num_steps[~free].tolist() == [3] * 4
     with pytest.raises(ValueError, match="end_thought=True goes with neither blind nor split"):
@@ -207,8 +207,8 @@ def test_a_converted_model_thinks_at_first_what_it_would_answer():
     assert not np.array_equal(after["choose"]["kernel"], before["choose"]["kernel"])
     asked = words()
     thinking = jax.jit(own.think)(after, asked.symbols, asked.lengths)
-    said = read(own, after, thinking.hidden)
-    assert (np.asarray(thinking.thoughts) == np.asarray(said[:, :-1].argmax(-1))).all()
+    answer_head_logits = read(own, after, thinking.hidden)
+    assert (np.asarray(thinking.thoughts) == np.asarray(answer_head_logits[:, :-1].argmax(-1))).all()
     with pytest.raises(ValueError, match="a head of their own"):
         convert_params(params())
     apart = jax.jit(model("discrete", num_thought_tokens=6, split=True).init)(jax.random.key(1))
@@ -234,29 +234,31 @@ def test_thoughts_are_looked_at_now_and_then_and_in_the_end():
     asked = words()
     made = model("discrete")
     lengths = curriculum(4, threshold=0.9, decay_attempts=256.0, min_attempts=128)
-    begun = init_thought_training(made, optax.sgd(0.0), lengths, jax.random.key(0), params())
+    initial_state = init_thought_training(made, optax.sgd(0.0), lengths, jax.random.key(0), params())
     step = record_thoughts(lambda state, index: (state, {"loss": index}), made, asked, interval=2, num_steps=5)
-    _, sample = jax.jit(lambda: jax.lax.scan(lambda state, index: step(state, index)[::2], begun, jnp.arange(5)))()
+    _, sample = jax.jit(
+        lambda: jax.lax.scan(lambda state, index: step(state, index)[::2], initial_state, jnp.arange(5))
+    )()
     sample = jax.device_get(sample)
     thinking = jax.device_get(jax.jit(made.think)(params(), asked.symbols, asked.lengths))
     assert [bool((look >= 0).any()) for look in sample] == [False, True, False, True, True]
-    said, thoughts = sample[-1]
+    answer_head_logits, thoughts = sample[-1]
     assert (thoughts[:, :-1] == thinking.thoughts).all()
     assert (thoughts[:, -1] == -1).all()
-    assert (said[:, -1] == thinking.answer_logits.argmax(-1)).all()
+    assert (answer_head_logits[:, -1] == thinking.answer_logits.argmax(-1)).all()
 
 
-def learned(kind, steps, how=None, machine="parity", length=3, chains=0.0, mastery=0.9, **changed):
+def run_training(kind, steps, how=None, machine="parity", length=3, chains=0.0, mastery=0.9, **changed):
     """The last metrics of a short training, and the model with its weights."""
-    automat = make_automaton(machine)
-    states, symbols = automat.table.shape
+    automaton = make_automaton(machine)
+    states, symbols = automaton.table.shape
     made = thinking_model(kind=kind, num_symbols=symbols, num_answers=states, **{"block": BLOCK} | changed)
     lengths = curriculum(length, threshold=0.9, decay_attempts=256.0, min_attempts=128)
     optimizer = optax.adam(0.01)
     step = make_thinking_step(
         made,
         optimizer,
-        lambda key, asked: sample_words(automat, key, asked, length),
+        lambda key, asked: sample_words(automaton, key, asked, length),
         lengths,
         batch_size=64,
         reinforcement=how,
@@ -273,7 +275,7 @@ def learned(kind, steps, how=None, machine="parity", length=3, chains=0.0, maste
 
 
 def test_discrete_thoughts_carry_parity_over_words_longer_than_any_in_training():
-    made, state, metrics = learned("discrete", 300)
+    made, state, metrics = run_training("discrete", 300)
     assert metrics["length"] == 3
     asked = words(6, 200, seed=9, machine="parity")
     assert float(jax.jit(functools.partial(probing.compute_accuracy, made))(state.train_state.params, asked)) > 0.95
@@ -281,7 +283,7 @@ def test_discrete_thoughts_carry_parity_over_words_longer_than_any_in_training()
 
 def test_drawn_thoughts_learn_from_what_they_were_worth():
     how = Reinforcement(num_generations=4, entropy_weight=0.01, discount=0.9, repetition_penalty=0.01)
-    made, state, metrics = learned("discrete", 300, how, gradient="drawn", num_thought_tokens=2, length=2)
+    made, state, metrics = run_training("discrete", 300, how, gradient="drawn", num_thought_tokens=2, length=2)
     asked = words(2, 200, seed=9, machine="parity")
     assert float(jax.jit(functools.partial(probing.compute_accuracy, made))(state.train_state.params, asked)) > 0.95
     assert metrics["entropy"] <= np.log(2) + 1e-5
@@ -289,12 +291,14 @@ def test_drawn_thoughts_learn_from_what_they_were_worth():
 
 
 def test_thoughts_come_with_the_symbols_until_a_length_is_mastered():
-    assert learned("discrete", 1, end_thought=True)[2]["steps"] == 1  # the first words have one symbol
-    assert learned("discrete", 1, end_thought=True, mastery=0.0)[2]["steps"] > 2  # free ends are late ones at first
+    assert run_training("discrete", 1, end_thought=True)[2]["steps"] == 1  # the first words have one symbol
+    assert (
+        run_training("discrete", 1, end_thought=True, mastery=0.0)[2]["steps"] > 2
+    )  # free ends are late ones at first
 
 
 def test_models_that_end_their_thoughts_learn_parity():
-    made, state, metrics = learned(
+    made, state, metrics = run_training(
         "discrete", 300, end_thought=True, block=BlockConfig(width=32, num_heads=4, gated=True)
     )
     assert metrics["length"] == 3
@@ -303,7 +307,7 @@ def test_models_that_end_their_thoughts_learn_parity():
 
 
 def test_given_chains_become_the_thoughts():
-    made, state, metrics = learned("discrete", 200, chains=1.0)
+    made, state, metrics = run_training("discrete", 200, chains=1.0)
     asked = words(3, 100, seed=9, machine="parity")
 
     @jax.jit
