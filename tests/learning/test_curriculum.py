@@ -164,9 +164,9 @@ def test_replay_prefers_rows_by_what_is_left_to_be_learned_of_each():
 def test_replay_remembers_the_mean_of_each_row_and_nothing_of_what_is_masked():
     level, success = np.array([3, 3, 5, 7], np.int32), np.array([1.0, 0.0, 1.0, np.nan], np.float32)
     progress = measured(untried(), level, success, np.array([1, 1, 1, 0], np.float32))
-    wanted = np.zeros(16)
-    wanted[[3, 5]] = 0.25, 0.5
-    np.testing.assert_allclose(progress, wanted)
+    expected = np.zeros(16)
+    expected[[3, 5]] = 0.25, 0.5
+    np.testing.assert_allclose(progress, expected)
     again = measured(progress, level, success, np.array([0, 0, 1, 0], np.float32))
     assert again.tolist()[5] == 0.75
 

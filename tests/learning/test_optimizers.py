@@ -47,8 +47,8 @@ def test_adamw_clips_all_gradients_together_and_decays_matrices_alone():
     step = jit(lambda train_state, gradient: apply_gradients(train_state, optimizer, gradient))
     for gradient in gradients:
         train_state = step(train_state, gradient)
-    wanted = by_hand(random_tree(0), gradients, [0.02, 0.03, 0.04], 0.3, 1.5, 0.8, 0.9)
-    for name, leaf in wanted.items():
+    expected = by_hand(random_tree(0), gradients, [0.02, 0.03, 0.04], 0.3, 1.5, 0.8, 0.9)
+    for name, leaf in expected.items():
         np.testing.assert_allclose(train_state.params[name], leaf, rtol=1e-4, atol=1e-6)
 
 
@@ -81,8 +81,8 @@ def test_without_gradients_matrices_shrink_and_the_rest_stays():
     ],
 )
 def test_schedules_pass_through_points_computed_by_hand(schedule, points):
-    found = [float(schedule(jnp.int32(step))) for step in points]
-    np.testing.assert_allclose(found, list(points.values()), rtol=1e-5, atol=1e-6)
+    result = [float(schedule(jnp.int32(step))) for step in points]
+    np.testing.assert_allclose(result, list(points.values()), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -163,17 +163,17 @@ def test_grpo_takes_advantages_as_they_are():
 def test_grpo_is_pulled_towards_the_reference():
     optimizer = optax.sgd(0.5)
     batch = make_batch(jax.random.key(3), (64,))._replace(advantage=np.zeros(64, np.float32))
-    wanted = np.log(softmax(np.float32([1, 0, -1])))
+    expected = np.log(softmax(np.float32([1, 0, -1])))
     update = jax.jit(grpo(evaluate_actions, optimizer, num_minibatches=1, kl_weight=1.0))
     train_state = init_state(optimizer)
     far = []
     for step in range(40):
         sample_batch = make_batch(jax.random.key(step), (64,), train_state.params)._replace(advantage=batch.advantage)
         train_state, metrics = update(
-            train_state, sample_batch._replace(reference_log_prob=wanted[sample_batch.action]), jax.random.key(0)
+            train_state, sample_batch._replace(reference_log_prob=expected[sample_batch.action]), jax.random.key(0)
         )
         far.append(float(metrics["kl"]))
-    np.testing.assert_allclose(np.log(softmax(np.asarray(train_state.params["logits"]))), wanted, atol=0.2)
+    np.testing.assert_allclose(np.log(softmax(np.asarray(train_state.params["logits"]))), expected, atol=0.2)
     assert far[0] > 0.2
     assert far[-1] < 0.02
     with pytest.raises(ValueError, match="without a reference"):

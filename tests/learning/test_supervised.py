@@ -60,32 +60,32 @@ def test_the_loss_is_that_of_a_loop_over_pairs_within_segments(seed):
                 loss -= weight * np.log(chances[word] / chances.sum())
                 hits += weight * (np.argmax(logits[b, t]) == word)
                 total += weight
-    (found, metrics), gradient = both(logits, tokens, weights, segments)
+    (result, metrics), gradient = both(logits, tokens, weights, segments)
     assert float(metrics["tokens"]) == total
-    assert float(found) == float(metrics["loss"]) == pytest.approx(loss / max(total, 1e-9), rel=1e-5, abs=1e-6)
+    assert float(result) == float(metrics["loss"]) == pytest.approx(loss / max(total, 1e-9), rel=1e-5, abs=1e-6)
     assert float(metrics["accuracy"]) == pytest.approx(hits / max(total, 1e-9), rel=1e-6)
     assert np.isfinite(gradient).all()
 
 
 def test_without_segments_loss_and_gradient_are_those_of_optax():
     logits, tokens, weights, _ = random_batch(0)
-    (found, _), gradient = both(logits, tokens, weights, None)
+    (result, _), gradient = both(logits, tokens, weights, None)
 
     def expected(logits):
         losses = optax.softmax_cross_entropy_with_integer_labels(logits[:, :-1], tokens[:, 1:])
         return jnp.average(losses, weights=weights[:, 1:])
 
     value, slope = jit(jax.value_and_grad(expected))(logits)
-    np.testing.assert_allclose(found, value, rtol=1e-6)
+    np.testing.assert_allclose(result, value, rtol=1e-6)
     np.testing.assert_allclose(gradient, slope, atol=1e-7)
 
 
 def test_half_precision_logits_are_summed_in_single_precision():
     logits, tokens, weights, segments = random_batch(1, jnp.bfloat16)  # whole numbers, which bfloat16 holds exactly
-    (found, metrics), gradient = both(logits, tokens, weights, segments)
+    (result, metrics), gradient = both(logits, tokens, weights, segments)
     assert {figure.dtype for figure in metrics.values()} == {jnp.dtype("float32")}
     assert gradient.dtype == jnp.bfloat16
-    np.testing.assert_allclose(found, both(logits.astype(np.float32), tokens, weights, segments)[0][0], rtol=1e-6)
+    np.testing.assert_allclose(result, both(logits.astype(np.float32), tokens, weights, segments)[0][0], rtol=1e-6)
 
 
 def test_without_weight_loss_and_gradient_are_zero_whatever_the_tokens():
@@ -200,13 +200,13 @@ def source():
 def texts(count):
     """Texts of 4 to 16 words, begun in the long run's way and packed into rows of 32."""
     chances, met = source()
-    numbers, made = np.random.default_rng(1), []
+    numbers, sequences = np.random.default_rng(1), []
     for _ in range(count):
         words = [numbers.choice(V, p=met)]
         while len(words) < numbers.integers(4, 17):
             words.append(numbers.choice(V, p=chances[words[-1]]))
-        made.append(words)
-    return pack(made, 32)
+        sequences.append(words)
+    return pack(sequences, 32)
 
 
 @pytest.fixture(scope="module")

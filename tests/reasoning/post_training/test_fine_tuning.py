@@ -39,15 +39,15 @@ def test_what_is_mastered_is_what_would_be_written():
     params = jit(MODEL.init)(jax.random.key(3))
     drawn = np.random.default_rng(0).integers(1, WORDS, (40, 2))
     write = jit(functools.partial(generate, MODEL, max_new_tokens=2, sampling=Sampling(temperature=0.0)))
-    written = np.asarray(write(params, jax.random.key(0), drawn).tokens)
+    generated = np.asarray(write(params, jax.random.key(0), drawn).tokens)
     sequences = [
         [*prompt, *(text if index % 2 else text[::-1])]
-        for index, (prompt, text) in enumerate(zip(drawn, written, strict=True))
+        for index, (prompt, text) in enumerate(zip(drawn, generated, strict=True))
     ]
     packed = pack(sequences, 16, [[0, 0, 1, 1]] * len(sequences))
     logits = jit(MODEL.apply)(params, packed.tokens, segments=packed.segments).logits
     texts, exact = jax.device_get(jit(count_exact_match)(logits, packed))
-    right = [np.array_equal(text[2:], wanted) for text, wanted in zip(sequences, written, strict=True)]
+    right = [np.array_equal(text[2:], expected) for text, expected in zip(sequences, generated, strict=True)]
     assert 0 < sum(right) < len(right) == texts.sum()
     assert exact.sum() == sum(right)
 
@@ -80,8 +80,8 @@ def test_texts_of_a_row_see_each_other_only_where_they_are_mixed():
         )
         segments = (DATA.segments > 0).astype(np.int32) if mixed else DATA.segments
         logits = jit(MODEL.apply)(initial_state.train_state.params, DATA.tokens, segments=segments).logits
-        wanted = mean_metrics(jit(next_token_sums)(logits, DATA.tokens, DATA.weights, DATA.segments))["loss"]
-        assert float(jit(step)(initial_state, 0)[1]["loss"]) == pytest.approx(float(wanted), rel=1e-5)
+        expected = mean_metrics(jit(next_token_sums)(logits, DATA.tokens, DATA.weights, DATA.segments))["loss"]
+        assert float(jit(step)(initial_state, 0)[1]["loss"]) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_places_are_told_of_the_rows_that_are_drawn_by_a_key_of_the_step():
@@ -106,8 +106,8 @@ def test_places_are_told_of_the_rows_that_are_drawn_by_a_key_of_the_step():
         )
         return mean_metrics(next_token_sums(logits.logits, DATA.tokens, DATA.weights, DATA.segments))["loss"]
 
-    known = np.asarray(jit(lambda: jax.lax.map(loss, jnp.arange(16)))())
-    assert np.abs(known - once).min() < 1e-5
+    losses = np.asarray(jit(lambda: jax.lax.map(loss, jnp.arange(16)))())
+    assert np.abs(losses - once).min() < 1e-5
 
 
 def test_without_levels_every_row_is_learned():

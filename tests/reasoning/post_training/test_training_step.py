@@ -48,9 +48,9 @@ WRITTEN = jax.device_get(
 )
 
 
-def first_is(prompts, completions, *, expected, **columns):
+def first_is(prompts, completions, *, wanted, **columns):
     """1 where the first token is the one that is wanted."""
-    return (completions.tokens[:, 0] == expected).astype(jnp.float32)
+    return (completions.tokens[:, 0] == wanted).astype(jnp.float32)
 
 
 def test_joined_rows_are_prompts_with_what_follows():
@@ -83,28 +83,30 @@ def completions(lengths, value=0.0):
 
 
 def test_credit_without_a_value_is_the_reward_at_every_token():
-    found = jit(return_to_go_advantages)(completions([2, 4]), np.float32([1, 0.5]))
-    np.testing.assert_allclose(found.value_target, [[1, 1, 0, 0], [0.5] * 4])
-    np.testing.assert_array_equal(found.mask, np.asarray(found.value_target) > 0)
+    result = jit(return_to_go_advantages)(completions([2, 4]), np.float32([1, 0.5]))
+    np.testing.assert_allclose(result.value_target, [[1, 1, 0, 0], [0.5] * 4])
+    np.testing.assert_array_equal(result.mask, np.asarray(result.value_target) > 0)
 
 
 def test_credit_over_values_ends_at_the_last_token():
     value = np.array([[0.2, 0.4, 0, 0], [0.1, 0.2, 0.3, 0.4]], np.float32)
-    written = completions([2, 4])._replace(value=value)
-    whole = jit(gae_advantages(1.0))(written, np.float32([1, 0]))
+    generated = completions([2, 4])._replace(value=value)
+    whole = jit(gae_advantages(1.0))(generated, np.float32([1, 0]))
     np.testing.assert_allclose(whole.advantage, [[0.8, 0.6, 0, 0], [-0.1, -0.2, -0.3, -0.4]], atol=1e-6)
     np.testing.assert_allclose(whole.value_target, [[1, 1, 0, 0], [0] * 4], atol=1e-6)
-    one = jit(gae_advantages(0.0))(written, np.float32([1, 0]))
+    one = jit(gae_advantages(0.0))(generated, np.float32([1, 0]))
     np.testing.assert_allclose(one.advantage, [[0.2, 0.6, 0, 0], [0.1, 0.1, 0.1, -0.4]], atol=1e-6)
 
 
 def test_credit_by_group_and_by_the_best():
-    written, rewards = completions([1, 2, 1, 2]), np.float32([1, 0, 0.4, 0.2])
-    found = jit(group_relative(2))(written, rewards)
-    np.testing.assert_allclose(found.advantage, [[1, 0, 0, 0], [-1, -1, 0, 0], [1, 0, 0, 0], [-1, -1, 0, 0]], atol=1e-6)
-    best = jit(best_of_group(2, min_reward=0.5))(written, rewards)
+    generated, rewards = completions([1, 2, 1, 2]), np.float32([1, 0, 0.4, 0.2])
+    result = jit(group_relative(2))(generated, rewards)
+    np.testing.assert_allclose(
+        result.advantage, [[1, 0, 0, 0], [-1, -1, 0, 0], [1, 0, 0, 0], [-1, -1, 0, 0]], atol=1e-6
+    )
+    best = jit(best_of_group(2, min_reward=0.5))(generated, rewards)
     np.testing.assert_array_equal(best.advantage, [[1, 0, 0, 0], [0] * 4, [0] * 4, [0] * 4])
-    np.testing.assert_array_equal(best.mask, found.mask)
+    np.testing.assert_array_equal(best.mask, result.mask)
 
 
 UPDATES = {
@@ -179,10 +181,10 @@ def test_a_policy_learns_what_is_rewarded(name):
 
 def test_the_figures_of_an_update_are_those_of_its_completions():
     tokens = np.array([[ANSWER, A, END, 0], [A, B, C, A], [ANSWER, B, END, 0], [ANSWER, END, 0, 0]])
-    written = completions([3, 4, 3, 2])._replace(tokens=tokens, stopped=np.array([True, False, True, True]))
+    generated = completions([3, 4, 3, 2])._replace(tokens=tokens, stopped=np.array([True, False, True, True]))
     total = np.float32([1, 0, 1, 1])
-    found = jit(lambda written, total: training_step._compute_metrics(written, total, {"outcome": total}, 2))(
-        written, total
+    result = jit(lambda generated, total: training_step._compute_metrics(generated, total, {"outcome": total}, 2))(
+        generated, total
     )
     expected = {
         "reward": 0.75,
@@ -193,7 +195,7 @@ def test_the_figures_of_an_update_are_those_of_its_completions():
         "completions/clipped_ratio": 0.25,
         "valid_fraction": 0.5,
     }
-    assert {name: float(value) for name, value in found.items()} == pytest.approx(expected)
+    assert {name: float(value) for name, value in result.items()} == pytest.approx(expected)
 
 
 def test_an_update_is_a_function_of_the_state_and_the_step():

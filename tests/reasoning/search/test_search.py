@@ -120,14 +120,14 @@ def test_paths_are_sampled_as_often_as_they_are_likely(temperature):
 def test_the_best_of_several_is_that_which_ranks_highest():
     candidates = jax.device_get(sampled(ROOT, jax.random.key(0), 1.0))
     np.testing.assert_array_equal(candidates.best, np.argmax(candidates.log_prob, axis=1))
-    for rank, wanted in [
+    for rank, expected in [
         (value, candidates.value),
         (operator.attrgetter("reward"), candidates.reward),
         (lambda c: -c.length, -candidates.length),
     ]:
         again = jax.device_get(jit(rank_candidates, static_argnums=1)(candidates, rank))
-        np.testing.assert_array_equal(again.score, wanted)
-        np.testing.assert_array_equal(again.best, np.argmax(wanted, axis=1))
+        np.testing.assert_array_equal(again.score, expected)
+        np.testing.assert_array_equal(again.best, np.argmax(expected, axis=1))
         np.testing.assert_array_equal(best_path(again)[1], candidates.length[np.arange(3), again.best])
 
 

@@ -44,8 +44,8 @@ def plans(step_fn, root, key):
 @pytest.mark.parametrize("search", [beams, plans])
 def test_a_search_runs_over_steps_and_its_actions_stand_for_tokens(search):
     problems = np.arange(3)
-    _, candidates, written = jax.device_get(over_steps_with(search, problems, jax.random.key(3)))
-    check_steps(problems, candidates, *written)
+    _, candidates, generated = jax.device_get(over_steps_with(search, problems, jax.random.key(3)))
+    check_steps(problems, candidates, *generated)
 
 
 def check_steps(problems, candidates, tokens, length):
@@ -53,9 +53,9 @@ def check_steps(problems, candidates, tokens, length):
     assert tokens.shape == (*candidates.length.shape, T * S)
     assert candidates.length[0].min() > 0
     for b, n in zip(*np.nonzero(np.isfinite(candidates.log_prob)), strict=True):
-        written = tokens[b, n, : length[b, n]].tolist()
+        generated = tokens[b, n, : length[b, n]].tolist()
         assert (tokens[b, n, length[b, n] :] == -1).all()
-        path = follow(TREES, problems[b], written)
+        path = follow(TREES, problems[b], generated)
         notes = jax.tree.map(lambda leaf: leaf[b, n], candidates.extras)  # noqa: B023
         np.testing.assert_allclose(notes.log_prob.sum(), path.log_prob, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(candidates.reward[b, n], path.reward, rtol=1e-4, atol=1e-5)
@@ -63,16 +63,16 @@ def check_steps(problems, candidates, tokens, length):
         assert bool(candidates.done[b, n]) == path.ended
         # Steps end with the stop token, when they are full, or when nothing follows.
         steps = [notes.tokens[t, : notes.length[t]].tolist() for t in range(candidates.length[b, n])]
-        assert [token for step in steps for token in step] == written
+        assert [token for step in steps for token in step] == generated
         assert all(STOP not in step[:-1] for step in steps)
         assert all(step[-1] == STOP or len(step) == S for step in steps[: -1 if path.ended else None])
 
 
 def test_a_step_is_chosen_as_often_as_the_model_would_write_it_and_none_is_offered_twice():
     rows = 3000
-    (places, step_output), candidates, written = over_steps_with(samples, np.zeros(rows, np.int32), jax.random.key(0))
-    candidates, written = jax.device_get((candidates, written))
-    some = jax.tree.map(lambda leaf: leaf[:30], (candidates, *written))
+    (places, step_output), candidates, generated = over_steps_with(samples, np.zeros(rows, np.int32), jax.random.key(0))
+    candidates, generated = jax.device_get((candidates, generated))
+    some = jax.tree.map(lambda leaf: leaf[:30], (candidates, *generated))
     check_steps(np.zeros(30, np.int32), *some)
     drawn = np.exp(np.asarray(step_output.logits))
     np.testing.assert_allclose(drawn.sum(axis=1), K, rtol=1e-5)

@@ -17,8 +17,10 @@ def make_output(hidden, thoughts, kinds):
     rows, count = thoughts.shape
     nothing = np.zeros((rows, count), np.float32)
     logits = np.zeros((rows, count, kinds), np.float32)
-    made, steps = np.ones((rows, count), bool), np.full(rows, count + 1, np.float32)
-    return ThinkingOutput(np.zeros((rows, 2), np.float32), hidden, thoughts, nothing, nothing, logits, made, steps)
+    thought_mask, steps = np.ones((rows, count), bool), np.full(rows, count + 1, np.float32)
+    return ThinkingOutput(
+        np.zeros((rows, 2), np.float32), hidden, thoughts, nothing, nothing, logits, thought_mask, steps
+    )
 
 
 def random_states(count=600, length=4, kinds=5):

@@ -145,16 +145,16 @@ def test_a_thought_whose_reward_is_planted_is_found():
     def reward_fn(thought):
         return jnp.sum((thought.tokens == 7).astype(jnp.float32), axis=1)
 
-    found = train_thoughts("judged", reward_fn, group_relative)
-    assert np.mean(found.tokens[:, :MOST] == 7) > 0.9
+    result = train_thoughts("judged", reward_fn, group_relative)
+    assert np.mean(result.tokens[:, :MOST] == 7) > 0.9
 
 
 def test_imitation_learns_when_to_stop():
     def reward_fn(thought):
         return jnp.where(thought.length == 2, 1.0, -1.0)
 
-    found = train_thoughts("supervised", reward_fn, best_of_group)
-    assert np.mean(found.length == 2) > 0.9
+    result = train_thoughts("supervised", reward_fn, best_of_group)
+    assert np.mean(result.length == 2) > 0.9
 
 
 def test_credit_is_told_within_groups_and_against_the_reference():
@@ -171,9 +171,9 @@ def test_credit_is_told_within_groups_and_against_the_reference():
 
 def test_windows_are_parts_of_the_text():
     text = np.arange(100, 150)
-    found = np.asarray(jax.jit(sample_windows, static_argnums=(2, 3))(text, jax.random.key(0), 500, 10))
-    assert set((found[:, 0]).tolist()) == set(range(100, 141))
-    assert (found - found[:, :1] == np.arange(10)[None]).all()
+    result = np.asarray(jax.jit(sample_windows, static_argnums=(2, 3))(text, jax.random.key(0), 500, 10))
+    assert set((result[:, 0]).tolist()) == set(range(100, 141))
+    assert (result - result[:, :1] == np.arange(10)[None]).all()
     even = held_out_windows(np.arange(100, 150), 5, 10)
     assert even[:, 0].tolist() == [100, 110, 120, 130, 140]
     assert len(held_out_windows(np.arange(12), 50, 10)) == 3
@@ -189,19 +189,19 @@ def windows(monkeypatch):
 def test_a_uniform_model_needs_the_logarithm_of_its_words(windows):
     silent = jax.tree.map(np.zeros_like, jax.device_get(params()))
     scores = score_windows("pause", silent, windows)
-    found = compute_metrics(scores, windows[:, CONTEXT:], np.ones(WORDS.num_text_tokens, int), scores)
-    assert found["bits_per_byte"] == pytest.approx(np.log2(WORDS.num_text_tokens), abs=1e-5)
-    assert found["others_thought"] == pytest.approx(np.log2(WORDS.num_text_tokens), abs=1e-5)
-    assert (found["saved"], found["saved_error"], found["helped"]) == (0, 0, 0)
-    assert (found["thought_tokens"], found["computed_per_token"]) == (MOST, (MOST + 1 + AHEAD) / AHEAD)
+    result = compute_metrics(scores, windows[:, CONTEXT:], np.ones(WORDS.num_text_tokens, int), scores)
+    assert result["bits_per_byte"] == pytest.approx(np.log2(WORDS.num_text_tokens), abs=1e-5)
+    assert result["others_thought"] == pytest.approx(np.log2(WORDS.num_text_tokens), abs=1e-5)
+    assert (result["saved"], result["saved_error"], result["helped"]) == (0, 0, 0)
+    assert (result["thought_tokens"], result["computed_per_token"]) == (MOST, (MOST + 1 + AHEAD) / AHEAD)
 
 
 def test_each_window_is_examined_once(windows):
     scores = score_windows("pause", params(), windows)
     read = jax.jit(make_thought_policy("pause", MODEL, WORDS, MOST).compute_log_probs)
-    for thought, found in {(5,) * MOST + (WORDS.end_token,): scores.own, (WORDS.end_token,): scores.empty}.items():
+    for thought, result in {(5,) * MOST + (WORDS.end_token,): scores.own, (WORDS.end_token,): scores.empty}.items():
         log_probs = read(params(), windows[:, :CONTEXT], make_fixed_thought(thought, 10), windows[:, CONTEXT:])
-        np.testing.assert_allclose(found, log_probs.continuation, atol=1e-5)
+        np.testing.assert_allclose(result, log_probs.continuation, atol=1e-5)
     np.testing.assert_allclose(scores.other, scores.own, atol=1e-5)
 
 
@@ -213,13 +213,13 @@ def test_what_thoughts_are_worth_is_told_against_the_plain_model():
     )
     plain = WindowScores(-log2 * np.array([4, 4]), *scores[1:3], thoughts[:, :0], np.array([0, 0]))
     continuation, sizes = np.array([[0], [1]]), np.array([1, 3])
-    found = compute_metrics(scores, continuation, sizes, plain)
+    result = compute_metrics(scores, continuation, sizes, plain)
     # Windows of 1 and 3 bytes took 6 bits; they take 8 without thinking, and 16 behind thoughts about each other.
-    assert found["bits_per_byte"] == pytest.approx(6 / 4)
-    assert found["saved"] == pytest.approx(2 / 4)
-    assert found["saved_error"] == pytest.approx(np.sqrt(2) / 4)
-    assert found["others_thought"] == pytest.approx(16 / 4)
-    assert (found["helped"], found["thought_tokens"], found["computed_per_token"]) == (0.5, 1.5, 3.5)
+    assert result["bits_per_byte"] == pytest.approx(6 / 4)
+    assert result["saved"] == pytest.approx(2 / 4)
+    assert result["saved_error"] == pytest.approx(np.sqrt(2) / 4)
+    assert result["others_thought"] == pytest.approx(16 / 4)
+    assert (result["helped"], result["thought_tokens"], result["computed_per_token"]) == (0.5, 1.5, 3.5)
     alone = compute_metrics(plain, continuation, sizes, None)
     assert (alone["saved"], alone["helped"], alone["others_thought"]) == (None, None, None)
     assert (alone["thought_tokens"], alone["computed_per_token"]) == (0, 1)
