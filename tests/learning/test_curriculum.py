@@ -16,21 +16,21 @@ from thinking.learning.curriculum import (
 
 LADDER = curriculum(3, threshold=0.8, decay_attempts=8.0, min_attempts=8, review_weight=0.1)
 begin = jit(LADDER.init)
-observe = jit(LADDER.update)
+update = jit(LADDER.update)
 estimated = jit(estimate_success)
-draw = jit(LADDER.sample, static_argnums=2)
+sample = jit(LADDER.sample, static_argnums=2)
 N = 4
 
 
 def seen(progress, level, success, mask=(1, 1, 1, 1)):
-    return observe(progress, np.full(N, level, np.int32), np.full(N, success, np.float32), np.array(mask, np.float32))
+    return update(progress, np.full(N, level, np.int32), np.full(N, success, np.float32), np.array(mask, np.float32))
 
 
 def test_the_first_level_is_open_and_nothing_is_known():
     progress = begin()
     assert progress.unlocked.tolist() == [True, False, False]
     assert estimated(progress).tolist() == [0, 0, 0]
-    assert set(np.asarray(draw(progress, jax.random.key(0), 64)).tolist()) == {0}
+    assert set(np.asarray(sample(progress, jax.random.key(0), 64)).tolist()) == {0}
 
 
 def test_a_level_opens_the_next_after_enough_success_alone():
@@ -73,7 +73,7 @@ def test_masked_attempts_change_nothing():
 
 def test_levels_are_drawn_by_what_is_still_to_be_learned():
     progress = seen(seen(begin(), 0, 1.0), 0, 1.0)
-    drawn = np.asarray(draw(progress, jax.random.key(0), 4096))
+    drawn = np.asarray(sample(progress, jax.random.key(0), 4096))
     assert set(drawn.tolist()) == {0, 1}
     assert np.mean(drawn == 0) == pytest.approx(0.1 / 1.2, abs=0.02)
 
@@ -106,30 +106,30 @@ def test_shapes_must_fit():
 
 
 def test_a_mean_counts_as_many_attempts_as_it_stands_for():
-    once = observe(begin(), np.zeros(N, np.int32), np.array([1, 0, 1, 1], np.float32), np.ones(N, np.float32))
-    told = observe(begin(), np.arange(N) % 3, np.full(N, 0.75, np.float32), np.array([4, 0, 0, 0], np.float32))
+    once = update(begin(), np.zeros(N, np.int32), np.array([1, 0, 1, 1], np.float32), np.ones(N, np.float32))
+    told = update(begin(), np.arange(N) % 3, np.full(N, 0.75, np.float32), np.array([4, 0, 0, 0], np.float32))
     for one, two in zip(once, told, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-6)
 
 
 def test_a_syllabus_without_levels_gives_every_row_once_in_an_epoch():
     syllabus = uniform_sampler(12)
-    draw = jit(lambda key, step: syllabus.sample(syllabus.init(), key, step, 4)[0])
-    rows = [draw(jax.random.key(0), step) for step in range(3)]
+    sample = jit(lambda key, step: syllabus.sample(syllabus.init(), key, step, 4)[0])
+    rows = [sample(jax.random.key(0), step) for step in range(3)]
     assert sorted(np.concatenate(rows).tolist()) == list(range(12))
     assert float(syllabus.num_unlocked(())) == 1
 
 
 def test_a_syllabus_of_levels_draws_rows_of_open_ones_alone():
     syllabus = level_sampler(LADDER, [0, 2, 7, 9])
-    progress, draw = jit(syllabus.init)(), jit(syllabus.sample, static_argnums=3)
-    rows, level = draw(progress, jax.random.key(0), 0, 64)
+    progress, sample = jit(syllabus.init)(), jit(syllabus.sample, static_argnums=3)
+    rows, level = sample(progress, jax.random.key(0), 0, 64)
     assert set(rows.tolist()) == {0, 1}
     assert set(level.tolist()) == {0}
     for _ in range(3):
         progress = seen(progress, 0, 1.0)
     assert float(syllabus.num_unlocked(progress)) == 2
-    rows, level = map(np.asarray, draw(progress, jax.random.key(0), 1, 64))
+    rows, level = map(np.asarray, sample(progress, jax.random.key(0), 1, 64))
     assert set(rows.tolist()) == set(range(7))
     np.testing.assert_array_equal(level, (rows >= 2).astype(int))
     with pytest.raises(ValueError, match="level 1 has no rows"):
@@ -154,8 +154,8 @@ def test_replay_draws_no_row_twice_and_begins_with_all_alike():
 
 def test_replay_prefers_rows_by_what_is_left_to_be_learned_of_each():
     success = np.array([1.0, 0.0, 0.5] + [1.0] * 13, np.float32)
-    draw = jit(jax.vmap(lambda step: REPLAY.sample(success, jax.random.key(0), step, 1)))
-    drawn, level = draw(np.arange(4000))
+    sample = jit(jax.vmap(lambda step: REPLAY.sample(success, jax.random.key(0), step, 1)))
+    drawn, level = sample(np.arange(4000))
     np.testing.assert_array_equal(drawn, level)
     shares = np.bincount(np.asarray(drawn)[:, 0], minlength=16) / 4000
     np.testing.assert_allclose(shares, (1.1 - success) / np.sum(1.1 - success), atol=0.03)
@@ -164,9 +164,9 @@ def test_replay_prefers_rows_by_what_is_left_to_be_learned_of_each():
 def test_replay_remembers_the_mean_of_each_row_and_nothing_of_what_is_masked():
     level, success = np.array([3, 3, 5, 7], np.int32), np.array([1.0, 0.0, 1.0, np.nan], np.float32)
     progress = measured(untried(), level, success, np.array([1, 1, 1, 0], np.float32))
-    wanted = np.zeros(16)
-    wanted[[3, 5]] = 0.25, 0.5
-    np.testing.assert_allclose(progress, wanted)
+    expected = np.zeros(16)
+    expected[[3, 5]] = 0.25, 0.5
+    np.testing.assert_allclose(progress, expected)
     again = measured(progress, level, success, np.array([0, 0, 1, 0], np.float32))
     assert again.tolist()[5] == 0.75
 

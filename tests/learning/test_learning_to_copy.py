@@ -50,5 +50,5 @@ def test_a_decoder_learns_to_copy_what_it_never_saw():
     assert jnp.mean(metrics["accuracy"][-10:]) > 0.98
     prompts = np.pad(HELD_OUT, ((0, 0), (0, 1)), constant_values=MARK)
     write = jax.jit(functools.partial(generate, model, max_new_tokens=LENGTH, sampling=Sampling(temperature=0.0)))
-    written = write(train_state.params, jax.random.key(3), prompts)
-    assert np.mean(np.all(written.tokens == HELD_OUT, axis=1)) >= 0.9
+    generated = write(train_state.params, jax.random.key(3), prompts)
+    assert np.mean(np.all(generated.tokens == HELD_OUT, axis=1)) >= 0.9

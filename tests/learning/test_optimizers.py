@@ -13,7 +13,7 @@ from thinking.train_state import apply_gradients, init_train_state
 SHAPES = {"embedding": (4, 3), "scale": (3,), "bias": (), "heads": (2, 3, 2)}
 
 
-def drawn(seed, size=1.0):
+def random_tree(seed, size=1.0):
     numbers = np.random.default_rng(seed)
     return {name: size * numbers.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
 
@@ -38,23 +38,23 @@ def by_hand(params, gradients, rates, decay, clip, b1, b2):
 
 def test_adamw_clips_all_gradients_together_and_decays_matrices_alone():
     # The first gradients are clipped and the last is not; the rate changes from step to step.
-    gradients = [drawn(1, 10.0), drawn(2, 3.0), drawn(3, 0.05)]
+    gradients = [random_tree(1, 10.0), random_tree(2, 3.0), random_tree(3, 0.05)]
     assert [norm(gradient) > 1.5 for gradient in gradients] == [True, True, False]
     schedule = optax.linear_schedule(0.02, 0.05, 3)
     optimizer = adamw(schedule, weight_decay=0.3, max_gradient_norm=1.5, b1=0.8, b2=0.9)
-    params = jax.tree.map(jnp.asarray, drawn(0))
+    params = jax.tree.map(jnp.asarray, random_tree(0))
     train_state = init_train_state(params, optimizer)
     step = jit(lambda train_state, gradient: apply_gradients(train_state, optimizer, gradient))
     for gradient in gradients:
         train_state = step(train_state, gradient)
-    wanted = by_hand(drawn(0), gradients, [0.02, 0.03, 0.04], 0.3, 1.5, 0.8, 0.9)
-    for name, leaf in wanted.items():
+    expected = by_hand(random_tree(0), gradients, [0.02, 0.03, 0.04], 0.3, 1.5, 0.8, 0.9)
+    for name, leaf in expected.items():
         np.testing.assert_allclose(train_state.params[name], leaf, rtol=1e-4, atol=1e-6)
 
 
 def test_without_gradients_matrices_shrink_and_the_rest_stays():
     optimizer = adamw(0.5)
-    params = jax.tree.map(jnp.asarray, drawn(0))
+    params = jax.tree.map(jnp.asarray, random_tree(0))
     updates = jit(lambda params: optimizer.update(optax.tree.zeros_like(params), optimizer.init(params), params)[0])(
         params
     )
@@ -81,8 +81,8 @@ def test_without_gradients_matrices_shrink_and_the_rest_stays():
     ],
 )
 def test_schedules_pass_through_points_computed_by_hand(schedule, points):
-    found = [float(schedule(jnp.int32(step))) for step in points]
-    np.testing.assert_allclose(found, list(points.values()), rtol=1e-5, atol=1e-6)
+    result = [float(schedule(jnp.int32(step))) for step in points]
+    np.testing.assert_allclose(result, list(points.values()), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

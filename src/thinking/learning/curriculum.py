@@ -1,4 +1,4 @@
-"""A curriculum: levels open one after another, as measured success passes a threshold; pure functions over a PyTree.
+"""Curricula, whose levels unlock as success passes a threshold, and samplers of training rows; pure functions.
 
 Axes: L levels, N attempts.
 """
@@ -15,13 +15,13 @@ from thinking.types import Array
 
 
 class CurriculumState(NamedTuple):
-    """How far a learner has come; part of what a run saves.
+    """Success statistics by level; part of a run's checkpoint.
 
     Attributes:
-        success: [L] float32, the sum of measured success, fading; over `weight` it is the estimate.
-        weight: [L] float32 in [0, 1], how much of the memory is filled.
-        num_attempts: [L] float32, all that were ever measured.
-        unlocked: [L] bool, which levels may be drawn; the first always, none closes again.
+        success: [L] float32, EMA of success without bias correction; `success / weight` is the estimate.
+        weight: [L] float32 in [0, 1], total weight of the EMA.
+        num_attempts: [L] float32, number of measured attempts.
+        unlocked: [L] bool, levels that may be sampled; the first always is, and none is locked again.
     """
 
     success: Array
@@ -34,10 +34,10 @@ class Curriculum(NamedTuple):
     """Pure functions; all jit.
 
     Attributes:
-        init: `init() -> Progress`, with the first level open.
-        update: `observe(progress, level [N] int32, success [N], mask [N]) -> Progress`: success is in [0, 1], the mean
-            of as many attempts as the mask says; those of mask 0 change nothing.
-        sample: `draw(progress, key, count) -> [count] int32`, open levels; consumes the key.
+        init: `init() -> CurriculumState`, with the first level unlocked.
+        update: `update(state, level [N] int32, success [N], mask [N]) -> CurriculumState`. Success in [0, 1] is the
+            mean of `mask` attempts; mask 0 is ignored. Raises ValueError if the shapes differ.
+        sample: `sample(state, key, count) -> [count] int32`, unlocked levels; consumes the key.
     """
 
     init: Callable[[], CurriculumState]
@@ -53,17 +53,17 @@ def curriculum(
     min_attempts: int = 256,
     review_weight: float = 0.1,
 ) -> Curriculum:
-    """A ladder of levels.
+    """Levels that unlock in order.
 
-    The level above an open one opens once the success estimate of that one reaches the threshold. Levels are drawn
-    in proportion to `review_weight` and what is still to be learned, `1 - success`.
+    A level unlocks the next one once its success estimate reaches the threshold. Unlocked levels are sampled in
+    proportion to `review_weight + 1 - success`.
 
     Args:
         num_levels: L.
-        threshold: in (0, 1].
-        decay_attempts: attempts after which what was measured counts less by a factor of e.
-        min_attempts: attempts before an estimate opens anything.
-        review_weight: weight of a level that is mastered, more than 0; one with no success yet has 1 more.
+        threshold: success estimate, in (0, 1].
+        decay_attempts: time constant of the success EMA, in attempts.
+        min_attempts: attempts at a level before it may unlock the next one.
+        review_weight: sampling weight of a level whose success is 1, more than 0.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -81,60 +81,62 @@ def curriculum(
             raise ValueError(f"curriculum: {name} {value} is out of range; give more than 0")
 
     def init() -> CurriculumState:
-        none = jnp.zeros(num_levels, jnp.float32)
-        return CurriculumState(none, none, none, jnp.arange(num_levels) == 0)
+        zeros = jnp.zeros(num_levels, jnp.float32)
+        return CurriculumState(zeros, zeros, zeros, jnp.arange(num_levels) == 0)
 
-    def observe(progress: CurriculumState, level: Array, success: Array, mask: Array) -> CurriculumState:
+    def update(state: CurriculumState, level: Array, success: Array, mask: Array) -> CurriculumState:
         if not level.shape == success.shape == mask.shape:
             raise ValueError(
                 f"curriculum: level {level.shape}, success {success.shape} and mask {mask.shape}; give all [attempts]"
             )
-        met = jnp.zeros(num_levels, jnp.float32).at[level].add(mask)
+        num_new = jnp.zeros(num_levels, jnp.float32).at[level].add(mask)
         total = jnp.zeros(num_levels, jnp.float32).at[level].add(jnp.where(mask > 0, success * mask, 0.0))
-        # Attempts of one call count alike.
-        kept = jnp.exp(-met / decay_attempts)
-        mean = total / jnp.maximum(met, 1)
-        after = CurriculumState(
-            success=kept * progress.success + (1 - kept) * mean,
-            weight=kept * progress.weight + (1 - kept),
-            num_attempts=progress.num_attempts + met,
-            unlocked=progress.unlocked,
+        # All attempts of one call have the same weight.
+        decay = jnp.exp(-num_new / decay_attempts)
+        mean = total / jnp.maximum(num_new, 1)
+        new_state = CurriculumState(
+            success=decay * state.success + (1 - decay) * mean,
+            weight=decay * state.weight + (1 - decay),
+            num_attempts=state.num_attempts + num_new,
+            unlocked=state.unlocked,
         )
-        passed = after.unlocked & (after.num_attempts >= min_attempts) & (estimate_success(after) >= threshold)
-        return after._replace(unlocked=after.unlocked | jnp.roll(passed, 1).at[0].set(True))
+        passed = (
+            new_state.unlocked & (new_state.num_attempts >= min_attempts) & (estimate_success(new_state) >= threshold)
+        )
+        return new_state._replace(unlocked=new_state.unlocked | jnp.roll(passed, 1).at[0].set(True))
 
-    def draw(progress: CurriculumState, key: Array, count: int) -> Array:
-        weight = jnp.where(progress.unlocked, review_weight + 1 - estimate_success(progress), 0.0)
+    def sample(state: CurriculumState, key: Array, count: int) -> Array:
+        weight = jnp.where(state.unlocked, review_weight + 1 - estimate_success(state), 0.0)
         return jax.random.categorical(key, jnp.log(weight), shape=(count,)).astype(jnp.int32)
 
-    return Curriculum(init, observe, draw)
+    return Curriculum(init, update, sample)
 
 
 def estimate_success(state: CurriculumState) -> Array:
-    """[L] float32, the measured success of each level; 0 where nothing was measured."""
+    """[L] float32, estimated success by level; 0 without attempts."""
     return state.success / jnp.maximum(state.weight, jnp.finfo(jnp.float32).tiny)
 
 
 def sample_rows(key: Array, level: Array, starts: Array) -> Array:
-    """[N] int32, a row for each level drawn, of rows that are ordered by level.
+    """[N] int32, a random row of each level, where rows are ordered by level.
 
     Args:
         key: consumed.
         level: [N] int32.
-        starts: [L + 1] int32, the first row of each level, and how many rows there are; none is empty.
+        starts: [L + 1] int32, first row of each level, then the number of rows; no level may be empty.
     """
     first, end = starts[level], starts[level + 1]
     return jax.random.randint(key, level.shape, first, end, jnp.int32)
 
 
 class IndexSampler(NamedTuple):
-    """Which rows a step learns from; pure functions, all jit.
+    """Which training rows a step uses; pure functions, all jit.
 
     Attributes:
-        init: `init() -> progress`, a PyTree.
-        sample: `draw(progress, key, step, count) -> (rows [count] int32, level [count] int32)`; the key never changes.
-        update: as a curriculum's.
-        num_unlocked: `opened(progress) -> [] float32`, how many levels may be drawn.
+        init: `init() -> state`, a PyTree.
+        sample: `sample(state, key, step, count) -> (rows [count] int32, level [count] int32)`; one key for all steps.
+        update: as `Curriculum.update`.
+        num_unlocked: `num_unlocked(state) -> [] float32`, number of unlocked levels.
     """
 
     init: Callable[[], Any]
@@ -144,32 +146,32 @@ class IndexSampler(NamedTuple):
 
 
 def uniform_sampler(num_rows: int) -> IndexSampler:
-    """Every row once in each epoch, whatever is measured."""
+    """Every row once an epoch; success is ignored."""
 
-    def draw(progress: tuple, key: Array, step: Array, count: int) -> tuple[Array, Array]:
-        del progress
+    def sample(state: tuple, key: Array, step: Array, count: int) -> tuple[Array, Array]:
+        del state
         return batch_rows(key, step, num_rows, count), jnp.zeros(count, jnp.int32)
 
-    def observe(progress: tuple, level: Array, success: Array, mask: Array) -> tuple:
+    def update(state: tuple, level: Array, success: Array, mask: Array) -> tuple:
         del level, success, mask
-        return progress
+        return state
 
-    return IndexSampler(lambda: (), draw, observe, lambda progress: jnp.ones(()))
+    return IndexSampler(lambda: (), sample, update, lambda state: jnp.ones(()))
 
 
 def prioritized_sampler(num_rows: int, *, ema_decay: float = 0.5, review_weight: float = 0.1) -> IndexSampler:
-    """Rows drawn by what is left to be learned of each, told from its own measured success, none twice in a draw.
+    """Rows sampled without replacement in proportion to `review_weight + 1 - success`.
 
-    Prioritized level replay (Jiang et al. 2021) with every row as a level. A row weighs `review + 1 - success`. Success
-    begins at 0, so what was never drawn comes before what was solved.
+    Prioritized level replay (Jiang et al. 2021) with each row as a level. Success starts at 0, so new rows have the
+    highest priority.
 
     Args:
-        num_rows: how many there are.
-        ema_decay: share of the old estimate that is kept each time that a row is drawn, 0 to below 1.
-        review_weight: weight of a row that is mastered, more than 0.
+        num_rows: number of rows.
+        ema_decay: EMA decay of a row's success at each of its updates, 0 to below 1.
+        review_weight: weight of a row whose success is 1, more than 0.
 
     Raises:
-        ValueError: if an argument is out of range; by `draw`, if more rows are asked for than there are.
+        ValueError: if an argument is out of range; by `sample`, if `count` exceeds `num_rows`.
     """
     if num_rows < 1:
         raise ValueError(f"prioritized_sampler: {num_rows} rows; give at least 1")
@@ -179,45 +181,45 @@ def prioritized_sampler(num_rows: int, *, ema_decay: float = 0.5, review_weight:
             "give 0 to below 1, and more than 0"
         )
 
-    def draw(success: Array, key: Array, step: Array, count: int) -> tuple[Array, Array]:
+    def sample(success: Array, key: Array, step: Array, count: int) -> tuple[Array, Array]:
         if count > num_rows:
             raise ValueError(f"prioritized_sampler: {count} of {num_rows} rows; give at most as many as there are")
-        # The largest of log weights with Gumbel noise are a draw without replacement (Efraimidis & Spirakis 2006).
+        # Gumbel top-k samples without replacement (Efraimidis & Spirakis 2006).
         noise = jax.random.gumbel(jax.random.fold_in(key, step), (num_rows,))
-        drawn = jax.lax.top_k(jnp.log(review_weight + 1 - success) + noise, count)[1].astype(jnp.int32)
-        return drawn, drawn
+        rows = jax.lax.top_k(jnp.log(review_weight + 1 - success) + noise, count)[1].astype(jnp.int32)
+        return rows, rows
 
-    def observe(success: Array, level: Array, measured: Array, mask: Array) -> Array:
-        met = jnp.zeros(num_rows, jnp.float32).at[level].add(mask)
-        total = jnp.zeros(num_rows, jnp.float32).at[level].add(jnp.where(mask > 0, measured * mask, 0.0))
-        mean = total / jnp.maximum(met, jnp.finfo(jnp.float32).tiny)
-        return jnp.where(met > 0, ema_decay * success + (1 - ema_decay) * mean, success)
+    def update(success: Array, level: Array, new_success: Array, mask: Array) -> Array:
+        num_new = jnp.zeros(num_rows, jnp.float32).at[level].add(mask)
+        total = jnp.zeros(num_rows, jnp.float32).at[level].add(jnp.where(mask > 0, new_success * mask, 0.0))
+        mean = total / jnp.maximum(num_new, jnp.finfo(jnp.float32).tiny)
+        return jnp.where(num_new > 0, ema_decay * success + (1 - ema_decay) * mean, success)
 
-    return IndexSampler(lambda: jnp.zeros(num_rows, jnp.float32), draw, observe, lambda success: jnp.ones(()))
+    return IndexSampler(lambda: jnp.zeros(num_rows, jnp.float32), sample, update, lambda success: jnp.ones(()))
 
 
 def level_sampler(level_curriculum: Curriculum, starts: Sequence[int]) -> IndexSampler:
-    """Rows of the levels that a curriculum draws.
+    """Random rows of the levels that a curriculum samples.
 
     Args:
-        level_curriculum: of L levels.
-        starts: [L + 1], the first row of each level, and how many rows there are; none is empty.
+        level_curriculum: curriculum of L levels.
+        starts: [L + 1], first row of each level, then the number of rows.
 
     Raises:
         ValueError: if a level is empty.
     """
-    first = np.asarray(starts, np.int32)
-    if not (np.diff(first) > 0).all():
+    row_starts = np.asarray(starts, np.int32)
+    if not (np.diff(row_starts) > 0).all():
         raise ValueError(
-            f"level_sampler: level {int(np.argmin(np.diff(first) > 0))} has no rows; give each at least one"
+            f"level_sampler: level {int(np.argmin(np.diff(row_starts) > 0))} has no rows; give each at least one"
         )
 
-    def draw(progress: CurriculumState, key: Array, step: Array, count: int) -> tuple[Array, Array]:
+    def sample(state: CurriculumState, key: Array, step: Array, count: int) -> tuple[Array, Array]:
         level_key, row_key = jax.random.split(jax.random.fold_in(key, step))
-        level = level_curriculum.sample(progress, level_key, count)
-        return sample_rows(row_key, level, jnp.asarray(first)), level
+        level = level_curriculum.sample(state, level_key, count)
+        return sample_rows(row_key, level, jnp.asarray(row_starts)), level
 
-    def opened(progress: CurriculumState) -> Array:
-        return jnp.sum(progress.unlocked, dtype=jnp.float32)
+    def num_unlocked(state: CurriculumState) -> Array:
+        return jnp.sum(state.unlocked, dtype=jnp.float32)
 
-    return IndexSampler(level_curriculum.init, draw, level_curriculum.update, opened)
+    return IndexSampler(level_curriculum.init, sample, level_curriculum.update, num_unlocked)

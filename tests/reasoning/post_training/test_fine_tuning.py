@@ -29,25 +29,25 @@ DATA = PackedRows(*(np.concatenate(leaves) for leaves in zip(EASY, HARD, strict=
 STARTS = [0, len(EASY.tokens), len(DATA.tokens)]
 
 
-def trained(syllabus, steps):
-    step = make_fine_tuning_step(MODEL, OPTIMIZER, DATA, syllabus, batch_size=4, num_levels=2)
-    begun = jit(functools.partial(init_fine_tuning, MODEL, OPTIMIZER, syllabus))(jax.random.key(0))
-    return jit(functools.partial(jax.lax.scan, step))(begun, jnp.arange(steps))
+def run_training(sampler, steps):
+    step = make_fine_tuning_step(MODEL, OPTIMIZER, DATA, sampler, batch_size=4, num_levels=2)
+    initial_state = jit(functools.partial(init_fine_tuning, MODEL, OPTIMIZER, sampler))(jax.random.key(0))
+    return jit(functools.partial(jax.lax.scan, step))(initial_state, jnp.arange(steps))
 
 
 def test_what_is_mastered_is_what_would_be_written():
     params = jit(MODEL.init)(jax.random.key(3))
     drawn = np.random.default_rng(0).integers(1, WORDS, (40, 2))
     write = jit(functools.partial(generate, MODEL, max_new_tokens=2, sampling=Sampling(temperature=0.0)))
-    written = np.asarray(write(params, jax.random.key(0), drawn).tokens)
-    said = [
+    generated = np.asarray(write(params, jax.random.key(0), drawn).tokens)
+    sequences = [
         [*prompt, *(text if index % 2 else text[::-1])]
-        for index, (prompt, text) in enumerate(zip(drawn, written, strict=True))
+        for index, (prompt, text) in enumerate(zip(drawn, generated, strict=True))
     ]
-    packed = pack(said, 16, [[0, 0, 1, 1]] * len(said))
+    packed = pack(sequences, 16, [[0, 0, 1, 1]] * len(sequences))
     logits = jit(MODEL.apply)(params, packed.tokens, segments=packed.segments).logits
     texts, exact = jax.device_get(jit(count_exact_match)(logits, packed))
-    right = [np.array_equal(text[2:], wanted) for text, wanted in zip(said, written, strict=True)]
+    right = [np.array_equal(text[2:], expected) for text, expected in zip(sequences, generated, strict=True)]
     assert 0 < sum(right) < len(right) == texts.sum()
     assert exact.sum() == sum(right)
 
@@ -59,8 +59,8 @@ def test_texts_without_weight_and_padding_are_not_counted():
 
 
 def test_levels_open_as_they_are_mastered_and_all_that_was_measured_is_kept():
-    ladder = level_sampler(curriculum(2, threshold=0.95, decay_attempts=32.0, min_attempts=16), STARTS)
-    state, metrics = trained(ladder, 60)
+    sampler = level_sampler(curriculum(2, threshold=0.95, decay_attempts=32.0, min_attempts=16), STARTS)
+    state, metrics = run_training(sampler, 60)
     opened = np.asarray(metrics["levels_open"])
     assert opened[0] == 1
     assert opened[-1] == 2
@@ -72,44 +72,46 @@ def test_levels_open_as_they_are_mastered_and_all_that_was_measured_is_kept():
 
 
 def test_texts_of_a_row_see_each_other_only_where_they_are_mixed():
-    syllabus = uniform_sampler(len(DATA.tokens))
-    begun = jit(functools.partial(init_fine_tuning, MODEL, OPTIMIZER, syllabus))(jax.random.key(0))
+    sampler = uniform_sampler(len(DATA.tokens))
+    initial_state = jit(functools.partial(init_fine_tuning, MODEL, OPTIMIZER, sampler))(jax.random.key(0))
     for mixed in (False, True):
         step = make_fine_tuning_step(
-            MODEL, OPTIMIZER, DATA, syllabus, batch_size=len(DATA.tokens), attend_across_texts=mixed
+            MODEL, OPTIMIZER, DATA, sampler, batch_size=len(DATA.tokens), attend_across_texts=mixed
         )
         segments = (DATA.segments > 0).astype(np.int32) if mixed else DATA.segments
-        logits = jit(MODEL.apply)(begun.train_state.params, DATA.tokens, segments=segments).logits
-        wanted = mean_metrics(jit(next_token_sums)(logits, DATA.tokens, DATA.weights, DATA.segments))["loss"]
-        assert float(jit(step)(begun, 0)[1]["loss"]) == pytest.approx(float(wanted), rel=1e-5)
+        logits = jit(MODEL.apply)(initial_state.train_state.params, DATA.tokens, segments=segments).logits
+        expected = mean_metrics(jit(next_token_sums)(logits, DATA.tokens, DATA.weights, DATA.segments))["loss"]
+        assert float(jit(step)(initial_state, 0)[1]["loss"]) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_places_are_told_of_the_rows_that_are_drawn_by_a_key_of_the_step():
     model = decoder(vocab_size=WORDS, context_length=16, block=BlockConfig(8, 2, position=orthogonal()), num_layers=1)
-    syllabus = uniform_sampler(len(DATA.tokens))
-    begun = jit(functools.partial(init_fine_tuning, model, OPTIMIZER, syllabus))(jax.random.key(0))
+    sampler = uniform_sampler(len(DATA.tokens))
+    initial_state = jit(functools.partial(init_fine_tuning, model, OPTIMIZER, sampler))(jax.random.key(0))
 
-    def places(key, tokens, segments):
+    def coordinate_fn(key, tokens, segments):
         return (tokens * segments + jax.random.randint(key, (), 0, 16))[:, :, None]
 
     step = jit(
-        make_fine_tuning_step(model, OPTIMIZER, DATA, syllabus, batch_size=len(DATA.tokens), coordinate_fn=places)
+        make_fine_tuning_step(model, OPTIMIZER, DATA, sampler, batch_size=len(DATA.tokens), coordinate_fn=coordinate_fn)
     )
-    once, again, other = (float(step(begun, index)[1]["loss"]) for index in (0, 0, 1))
+    once, again, other = (float(step(initial_state, index)[1]["loss"]) for index in (0, 0, 1))
     assert once == again != other
     # Every row was drawn once, so one of the shifts explains what was seen.
-    where = (DATA.tokens * DATA.segments)[:, :, None]
+    coordinates = (DATA.tokens * DATA.segments)[:, :, None]
 
     def loss(shift):
-        logits = model.apply(begun.train_state.params, DATA.tokens, segments=DATA.segments, coordinates=where + shift)
+        logits = model.apply(
+            initial_state.train_state.params, DATA.tokens, segments=DATA.segments, coordinates=coordinates + shift
+        )
         return mean_metrics(next_token_sums(logits.logits, DATA.tokens, DATA.weights, DATA.segments))["loss"]
 
-    known = np.asarray(jit(lambda: jax.lax.map(loss, jnp.arange(16)))())
-    assert np.abs(known - once).min() < 1e-5
+    losses = np.asarray(jit(lambda: jax.lax.map(loss, jnp.arange(16)))())
+    assert np.abs(losses - once).min() < 1e-5
 
 
 def test_without_levels_every_row_is_learned():
-    state, metrics = trained(uniform_sampler(len(DATA.tokens)), 60)
+    state, metrics = run_training(uniform_sampler(len(DATA.tokens)), 60)
     assert state.sampler == ()
     assert float(metrics["exact"][-10:].mean()) > 0.5
     assert float(metrics["loss"][-1]) < float(metrics["loss"][0])

@@ -31,16 +31,16 @@ ASKED = [
 QUESTIONS = encode_prompts(ASKED)
 COLUMNS = {"answers": QUESTIONS.answers, "steps": QUESTIONS.steps}
 REWARDS = {"outcome": outcome_reward, "format": format_reward, "length": length_reward, "process": process_reward}
-rewarded = jit(lambda *given, **columns: {name: each(*given, **columns) for name, each in REWARDS.items()})
+compute_rewards = jit(lambda *given, **columns: {name: each(*given, **columns) for name, each in REWARDS.items()})
 
 
-def completed(texts):
+def make_completions(texts):
     tokens = np.zeros((len(texts), N), np.int32)
     lengths = np.zeros(len(texts), np.int32)
     for index, text in enumerate(texts):
-        written = VOCABULARY.encode(text)[:N]
-        tokens[index, : len(written)] = written
-        lengths[index] = len(written)
+        generated = VOCABULARY.encode(text)[:N]
+        tokens[index, : len(generated)] = generated
+        lengths[index] = len(generated)
     blank = np.zeros((len(texts), N), np.float32)
     return Completions(tokens, lengths, blank, blank, np.ones(len(texts), bool))
 
@@ -55,8 +55,8 @@ def in_plain_python(problem, text):
         # What a thought hides counts as one sign, so that what is on either side of it does not join.
         _, closed, rest = rest.partition("</think>") if opened else ("", "", "")
         outside += "#" * bool(opened)
-    _, marked, said = outside.rpartition("<answer>")
-    said, ended, _ = said.partition("<end>")
+    _, marked, output = outside.rpartition("<answer>")
+    output, ended, _ = output.partition("<end>")
     head, closed, tail = text.partition("</think>")
     body = tail.removeprefix("<answer>").removesuffix("<end>")
     shape = [
@@ -72,7 +72,7 @@ def in_plain_python(problem, text):
     judged = verify_chain(problem, text)
     kept = [each for each in judged if not each.is_withdrawn]
     return {
-        "outcome": float(bool(marked and ended) and said == format_answer(problem)),
+        "outcome": float(bool(marked and ended) and output == format_answer(problem)),
         "format": float(all(shape)),
         "length": 1 - len(tokens) / N,
         "process": sum(each.is_correct for each in kept) / max(len(kept), len(chain(problem))),
@@ -80,11 +80,11 @@ def in_plain_python(problem, text):
 
 
 def agree(texts):
-    found = rewarded(QUESTIONS.tokens, completed(texts), **COLUMNS)
+    result = compute_rewards(QUESTIONS.tokens, make_completions(texts), **COLUMNS)
     for index, (problem, text) in enumerate(zip(ASKED, texts, strict=True)):
-        for name, wanted in in_plain_python(problem, text).items():
-            assert float(found[name][index]) == pytest.approx(wanted, abs=1e-6), (name, text)
-    return found
+        for name, expected in in_plain_python(problem, text).items():
+            assert float(result[name][index]) == pytest.approx(expected, abs=1e-6), (name, text)
+    return result
 
 
 def good(problem):
@@ -92,9 +92,9 @@ def good(problem):
 
 
 def test_what_is_all_right_earns_all():
-    found = agree([good(problem) for problem in ASKED])
+    result = agree([good(problem) for problem in ASKED])
     for name in ("outcome", "format", "process"):
-        np.testing.assert_array_equal(found[name], 1)
+        np.testing.assert_array_equal(result[name], 1)
 
 
 @given(st.lists(st.integers(0, 999), min_size=4, max_size=4), st.booleans())
@@ -107,11 +107,11 @@ def test_rewards_of_chains_with_slips(seeds, back):
             thought = "".join(text for text, _ in add_self_corrections(chain(problem), 0.3, rng))
         else:
             thought = "<step>".join(inject_error(step, rng) if rng.random() < 0.3 else step for step in chain(problem))
-        said = format_answer(problem) if seed % 3 else "7" + format_answer(problem)
-        texts.append(f"<think>{thought}</think><answer>{said}<end>")
-    found = agree(texts)
+        output = format_answer(problem) if seed % 3 else "7" + format_answer(problem)
+        texts.append(f"<think>{thought}</think><answer>{output}<end>")
+    result = agree(texts)
     if back and max(map(len, map(VOCABULARY.encode, texts))) <= N:
-        np.testing.assert_array_equal(found["process"], 1)
+        np.testing.assert_array_equal(result["process"], 1)
 
 
 PIECES = [*MARKS, "7+8+0=5,1", "5+0+1=6,0", "7-0-0=7,0", "5/8=0,5", "65", "-23", "35", "6", "5", "72r1"]
@@ -150,14 +150,14 @@ def test_rewards_of_good_completions_with_one_change(changes):
     ],
 )
 def test_the_answer_after_the_thoughts_is_what_counts(text, right):
-    found = agree([text, "", "", ""])
-    assert bool(found["outcome"][0]) == right
-    assert not float(found["format"][0]) or "</think>" in text
+    result = agree([text, "", "", ""])
+    assert bool(result["outcome"][0]) == right
+    assert not float(result["format"][0]) or "</think>" in text
 
 
 def test_rewards_add_up_by_weight_and_are_told_by_name():
     reward = jit(combine_rewards(outcome=(2.0, outcome_reward), process=(0.5, process_reward)))
-    total, each = reward(QUESTIONS.tokens, completed([good(ASKED[0]), "<answer>-23<end>", "", ""]), **COLUMNS)
+    total, each = reward(QUESTIONS.tokens, make_completions([good(ASKED[0]), "<answer>-23<end>", "", ""]), **COLUMNS)
     np.testing.assert_allclose(total, [2.5, 2, 0, 0])
     np.testing.assert_allclose(each["outcome"], [1, 1, 0, 0])
     np.testing.assert_allclose(each["process"], [1, 0, 0, 0])
@@ -166,7 +166,7 @@ def test_rewards_add_up_by_weight_and_are_told_by_name():
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="no rewards"):
         combine_rewards()
-    three = completed([""] * 3)
+    three = make_completions([""] * 3)
     with pytest.raises(ValueError, match="4 prompts for 3 completions"):
         format_reward(QUESTIONS.tokens, three)
     with pytest.raises(ValueError, match="answers has 4 rows for 3 completions"):

@@ -56,22 +56,22 @@ def first_is(prompts, completions, *, wanted, **columns):
 def test_joined_rows_are_prompts_with_what_follows():
     rows = jit(concat_completion)(PROMPTS, LENGTHS, WRITTEN.tokens)
     for row, prompt, count, tokens in zip(np.asarray(rows), PROMPTS, LENGTHS, np.asarray(WRITTEN.tokens), strict=True):
-        wanted = [*prompt[:count], *tokens]
-        np.testing.assert_array_equal(row, wanted + [0] * (len(row) - len(wanted)))
+        expected = [*prompt[:count], *tokens]
+        np.testing.assert_array_equal(row, expected + [0] * (len(row) - len(expected)))
 
 
 def test_texts_are_judged_as_they_were_written():
-    judge = jit(make_evaluate_fn(MODEL))
-    said = jax.device_get(judge(PARAMS, (PROMPTS, LENGTHS), WRITTEN.tokens))
+    evaluate_actions = jit(make_evaluate_fn(MODEL))
+    evaluation = jax.device_get(evaluate_actions(PARAMS, (PROMPTS, LENGTHS), WRITTEN.tokens))
     real = np.arange(NEW)[None] < np.asarray(WRITTEN.length)[:, None]
-    np.testing.assert_allclose(said.log_prob[real], WRITTEN.log_prob[real], atol=1e-4)
-    np.testing.assert_allclose(said.value[real], WRITTEN.value[real], atol=1e-4)
+    np.testing.assert_allclose(evaluation.log_prob[real], WRITTEN.log_prob[real], atol=1e-4)
+    np.testing.assert_allclose(evaluation.value[real], WRITTEN.value[real], atol=1e-4)
     # The entropy is the mean surprise of all words, by enumeration.
     everything = []
     for word in range(len(VOCABULARY)):
         tokens = np.where(np.arange(NEW)[None] == 0, np.int32(word), WRITTEN.tokens)
-        everything.append(np.asarray(judge(PARAMS, (PROMPTS, LENGTHS), tokens).log_prob)[:, 0])
-    np.testing.assert_allclose(said.entropy[:, 0], -sum(np.exp(each) * each for each in everything), atol=1e-4)
+        everything.append(np.asarray(evaluate_actions(PARAMS, (PROMPTS, LENGTHS), tokens).log_prob)[:, 0])
+    np.testing.assert_allclose(evaluation.entropy[:, 0], -sum(np.exp(each) * each for each in everything), atol=1e-4)
 
 
 def completions(lengths, value=0.0):
@@ -83,38 +83,46 @@ def completions(lengths, value=0.0):
 
 
 def test_credit_without_a_value_is_the_reward_at_every_token():
-    found = jit(return_to_go_advantages)(completions([2, 4]), np.float32([1, 0.5]))
-    np.testing.assert_allclose(found.value_target, [[1, 1, 0, 0], [0.5] * 4])
-    np.testing.assert_array_equal(found.mask, np.asarray(found.value_target) > 0)
+    result = jit(return_to_go_advantages)(completions([2, 4]), np.float32([1, 0.5]))
+    np.testing.assert_allclose(result.value_target, [[1, 1, 0, 0], [0.5] * 4])
+    np.testing.assert_array_equal(result.mask, np.asarray(result.value_target) > 0)
 
 
 def test_credit_over_values_ends_at_the_last_token():
     value = np.array([[0.2, 0.4, 0, 0], [0.1, 0.2, 0.3, 0.4]], np.float32)
-    written = completions([2, 4])._replace(value=value)
-    whole = jit(gae_advantages(1.0))(written, np.float32([1, 0]))
+    generated = completions([2, 4])._replace(value=value)
+    whole = jit(gae_advantages(1.0))(generated, np.float32([1, 0]))
     np.testing.assert_allclose(whole.advantage, [[0.8, 0.6, 0, 0], [-0.1, -0.2, -0.3, -0.4]], atol=1e-6)
     np.testing.assert_allclose(whole.value_target, [[1, 1, 0, 0], [0] * 4], atol=1e-6)
-    one = jit(gae_advantages(0.0))(written, np.float32([1, 0]))
+    one = jit(gae_advantages(0.0))(generated, np.float32([1, 0]))
     np.testing.assert_allclose(one.advantage, [[0.2, 0.6, 0, 0], [0.1, 0.1, 0.1, -0.4]], atol=1e-6)
 
 
 def test_credit_by_group_and_by_the_best():
-    written, rewards = completions([1, 2, 1, 2]), np.float32([1, 0, 0.4, 0.2])
-    found = jit(group_relative(2))(written, rewards)
-    np.testing.assert_allclose(found.advantage, [[1, 0, 0, 0], [-1, -1, 0, 0], [1, 0, 0, 0], [-1, -1, 0, 0]], atol=1e-6)
-    best = jit(best_of_group(2, min_reward=0.5))(written, rewards)
+    generated, rewards = completions([1, 2, 1, 2]), np.float32([1, 0, 0.4, 0.2])
+    result = jit(group_relative(2))(generated, rewards)
+    np.testing.assert_allclose(
+        result.advantage, [[1, 0, 0, 0], [-1, -1, 0, 0], [1, 0, 0, 0], [-1, -1, 0, 0]], atol=1e-6
+    )
+    best = jit(best_of_group(2, min_reward=0.5))(generated, rewards)
     np.testing.assert_array_equal(best.advantage, [[1, 0, 0, 0], [0] * 4, [0] * 4, [0] * 4])
-    np.testing.assert_array_equal(best.mask, found.mask)
+    np.testing.assert_array_equal(best.mask, result.mask)
 
 
 UPDATES = {
-    "grpo": lambda judge, optimizer: (group_relative(GROUP), grpo(judge, optimizer, kl_weight=0.001)),
-    "ppo": lambda judge, optimizer: (
-        gae_advantages(),
-        ppo(judge, optimizer, num_epochs=1, num_minibatches=2, value_weight=0.1),
+    "grpo": lambda evaluate_actions, optimizer: (
+        group_relative(GROUP),
+        grpo(evaluate_actions, optimizer, kl_weight=0.001),
     ),
-    "reinforce": lambda judge, optimizer: (return_to_go_advantages, reinforce(judge, optimizer)),
-    "expert iteration": lambda judge, optimizer: (best_of_group(GROUP), imitation(judge, optimizer, value_weight=0.1)),
+    "ppo": lambda evaluate_actions, optimizer: (
+        gae_advantages(),
+        ppo(evaluate_actions, optimizer, num_epochs=1, num_minibatches=2, value_weight=0.1),
+    ),
+    "reinforce": lambda evaluate_actions, optimizer: (return_to_go_advantages, reinforce(evaluate_actions, optimizer)),
+    "expert iteration": lambda evaluate_actions, optimizer: (
+        best_of_group(GROUP),
+        imitation(evaluate_actions, optimizer, value_weight=0.1),
+    ),
 }
 QUESTIONS = Prompts(jnp.asarray(PROMPTS), jnp.asarray(LENGTHS), {"wanted": jnp.full(4, A)})
 
@@ -122,14 +130,14 @@ QUESTIONS = Prompts(jnp.asarray(PROMPTS), jnp.asarray(LENGTHS), {"wanted": jnp.f
 @pytest.mark.parametrize("name", UPDATES)
 def test_a_policy_learns_what_is_rewarded(name):
     optimizer = optax.adam(0.03)
-    credit, update = UPDATES[name](make_evaluate_fn(MODEL), optimizer)
-    ladder = level_sampler(curriculum(2, threshold=0.3, decay_attempts=64.0, min_attempts=32), [0, 2, 4])
+    advantage_fn, update = UPDATES[name](make_evaluate_fn(MODEL), optimizer)
+    sampler = level_sampler(curriculum(2, threshold=0.3, decay_attempts=64.0, min_attempts=32), [0, 2, 4])
     step = make_post_training_step(
         MODEL,
         QUESTIONS,
-        ladder,
+        sampler,
         reward_fn=combine_rewards(outcome=(1.0, first_is)),
-        advantage_fn=credit,
+        advantage_fn=advantage_fn,
         update=update,
         num_prompts=8,
         num_generations=GROUP,
@@ -143,8 +151,10 @@ def test_a_policy_learns_what_is_rewarded(name):
             state, metrics, sample = step(state, index)
             return state, (metrics, sample)
 
-        begun = init_post_training(init_train_state(PARAMS, optimizer), ladder, key, keep_reference=name == "grpo")
-        return jax.lax.scan(one, begun, jnp.arange(60))
+        initial_state = init_post_training(
+            init_train_state(PARAMS, optimizer), sampler, key, keep_reference=name == "grpo"
+        )
+        return jax.lax.scan(one, initial_state, jnp.arange(60))
 
     state, (metrics, sample) = jax.device_get(learn(jax.random.key(2)))
     outcome = np.asarray(metrics["rewards/outcome"])
@@ -152,8 +162,8 @@ def test_a_policy_learns_what_is_rewarded(name):
     assert outcome[-5:].mean() > 0.8
     assert metrics["levels_open"][0] == 1
     assert metrics["levels_open"][-1] == 2
-    wanted = {"reward", "reward_std", "frac_reward_zero_std", "completions/mean_length", "completions/clipped_ratio"}
-    assert wanted | {"entropy", "valid_fraction"} <= metrics.keys()
+    expected = {"reward", "reward_std", "frac_reward_zero_std", "completions/mean_length", "completions/clipped_ratio"}
+    assert expected | {"entropy", "valid_fraction"} <= metrics.keys()
     if name in ("grpo", "ppo"):
         assert {"kl", "clip_ratio"} <= metrics.keys()
     if name == "grpo":  # the reference is the policy of the start
@@ -171,12 +181,12 @@ def test_a_policy_learns_what_is_rewarded(name):
 
 def test_the_figures_of_an_update_are_those_of_its_completions():
     tokens = np.array([[ANSWER, A, END, 0], [A, B, C, A], [ANSWER, B, END, 0], [ANSWER, END, 0, 0]])
-    written = completions([3, 4, 3, 2])._replace(tokens=tokens, stopped=np.array([True, False, True, True]))
+    generated = completions([3, 4, 3, 2])._replace(tokens=tokens, stopped=np.array([True, False, True, True]))
     total = np.float32([1, 0, 1, 1])
-    found = jit(lambda written, total: training_step._compute_metrics(written, total, {"outcome": total}, 2))(
-        written, total
+    result = jit(lambda generated, total: training_step._compute_metrics(generated, total, {"outcome": total}, 2))(
+        generated, total
     )
-    wanted = {
+    expected = {
         "reward": 0.75,
         "reward_std": 0.25,
         "frac_reward_zero_std": 0.5,
@@ -185,29 +195,29 @@ def test_the_figures_of_an_update_are_those_of_its_completions():
         "completions/clipped_ratio": 0.25,
         "valid_fraction": 0.5,
     }
-    assert {name: float(value) for name, value in found.items()} == pytest.approx(wanted)
+    assert {name: float(value) for name, value in result.items()} == pytest.approx(expected)
 
 
 def test_an_update_is_a_function_of_the_state_and_the_step():
     optimizer = optax.sgd(0.1)
-    credit, update = group_relative(GROUP), grpo(make_evaluate_fn(MODEL), optimizer)
-    syllabus = uniform_sampler(4)
+    advantage_fn, update = group_relative(GROUP), grpo(make_evaluate_fn(MODEL), optimizer)
+    sampler = uniform_sampler(4)
     step = jit(
         make_post_training_step(
             MODEL,
             QUESTIONS,
-            syllabus,
+            sampler,
             reward_fn=combine_rewards(outcome=(1.0, first_is)),
-            advantage_fn=credit,
+            advantage_fn=advantage_fn,
             update=update,
             num_prompts=4,
             num_generations=GROUP,
             max_new_tokens=NEW,
         )
     )
-    begin = jit(lambda key: init_post_training(init_train_state(PARAMS, optimizer), syllabus, key))
-    begun = begin(jax.random.key(2))
-    once, again, other = step(begun, 3), step(begun, 3), step(begun, 4)
+    init = jit(lambda key: init_post_training(init_train_state(PARAMS, optimizer), sampler, key))
+    initial_state = init(jax.random.key(2))
+    once, again, other = step(initial_state, 3), step(initial_state, 3), step(initial_state, 4)
     np.testing.assert_array_equal(once[2].tokens, again[2].tokens)
     assert not np.array_equal(once[2].tokens, other[2].tokens)
 

@@ -22,13 +22,13 @@ def test_a_row_tells_the_share_of_right_answers_and_the_mean_cost():
     [(14, {}), (30, {"greedy": 1, "vote": 2}), (120, {"greedy": 1, "vote": 4}), (200, {"greedy": 1, "vote": 8})],
 )
 def test_each_method_has_the_largest_size_that_keeps_within_the_budget_however_well_it_did(budget, sizes):
-    found = select_at_budget(ROWS, budget)
-    assert {row["method"]: row["size"] for row in found} == sizes
-    assert all(row["budget"] == budget for row in found)
+    result = select_at_budget(ROWS, budget)
+    assert {row["method"]: row["size"] for row in result} == sizes
+    assert all(row["budget"] == budget for row in result)
 
 
 def test_curves_rise_in_tokens():
-    found = make_budget_curves(ROWS)
-    assert list(found) == ["greedy", "vote"]
-    np.testing.assert_array_equal(found["vote"][0], [[30, 60, 121]])
-    np.testing.assert_array_equal(found["vote"][1], [[75, 100, 75]])
+    result = make_budget_curves(ROWS)
+    assert list(result) == ["greedy", "vote"]
+    np.testing.assert_array_equal(result["vote"][0], [[30, 60, 121]])
+    np.testing.assert_array_equal(result["vote"][1], [[75, 100, 75]])

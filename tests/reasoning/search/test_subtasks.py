@@ -37,10 +37,10 @@ def reversing(text):
     half = len(question) // 2
     answers = [step.partition("<answer>")[2] for step in thought.partition("</think>")[0].split("<step>")]
     first, second = [*answers, "", ""][:2]
-    written = f"<begin>{question}<think><ask>{question[:half]}<answer>{first}"
+    generated = f"<begin>{question}<think><ask>{question[:half]}<answer>{first}"
     if first:
-        written += f"<step><ask>{question[half:]}<answer>{second}"
-    return written + (f"</think><answer>{second}{first}<end>" if second else "")
+        generated += f"<step><ask>{question[half:]}<answer>{second}"
+    return generated + (f"</think><answer>{second}{first}<end>" if second else "")
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ def scripted(monkeypatch):
         def write(texts, lengths):
             tokens, count = np.zeros((len(texts), max_new_tokens), np.int32), np.zeros(len(texts), np.int32)
             for row, (text, length) in enumerate(zip(texts, lengths, strict=True)):
-                said = model.script(WORDS.decode(text[:length].tolist()))
-                assert said.startswith(WORDS.decode(text[:length].tolist()))
-                new = WORDS.encode(said)[length:][:max_new_tokens]
+                output = model.script(WORDS.decode(text[:length].tolist()))
+                assert output.startswith(WORDS.decode(text[:length].tolist()))
+                new = WORDS.encode(output)[length:][:max_new_tokens]
                 stops = [place for place, token in enumerate(new) if token in stop_tokens]
                 new = new[: stops[0] + 1] if stops else new
                 tokens[row, : len(new)], count[row] = new, len(new)
@@ -67,7 +67,7 @@ def scripted(monkeypatch):
     monkeypatch.setattr(subtasks, "generate", generate)
 
     def make(script, *, max_depth=9, max_contexts=99, batch=4, piece=4):
-        model = types.SimpleNamespace(context_length=CONTEXT, vocabulary=len(WORDS), script=script)
+        model = types.SimpleNamespace(context_length=CONTEXT, vocab_size=len(WORDS), script=script)
         solve = make_solver(model, max_depth=max_depth, max_contexts=max_contexts, batch_size=batch, chunk_size=piece)
         return lambda words: solve(None, jax.random.key(0), [WORDS.encode(f"<begin>{word}") for word in words])
 

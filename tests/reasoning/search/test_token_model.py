@@ -53,18 +53,18 @@ def test_candidates_are_as_likely_and_worth_as_much_as_the_decoder_says_of_whole
             beam(advance, root, width=3, max_steps=NEW),
         )
 
-    for found in jax.device_get(search(params)):
+    for result in jax.device_get(search(params)):
         for row in range(2):
             for tokens, length, log_prob, value, ended in zip(
-                found.actions[row],
-                found.length[row],
-                found.log_prob[row],
-                found.value[row],
-                found.done[row],
+                result.actions[row],
+                result.length[row],
+                result.log_prob[row],
+                result.value[row],
+                result.done[row],
                 strict=True,
             ):
-                wanted = judged(apply, params, row, tokens[:length])
-                np.testing.assert_allclose((log_prob, value), wanted, atol=1e-4)
+                expected = judged(apply, params, row, tokens[:length])
+                np.testing.assert_allclose((log_prob, value), expected, atol=1e-4)
                 assert ended == (length == NEW or tokens[length - 1] == STOP)
 
 
@@ -76,9 +76,9 @@ def test_a_tree_tries_what_the_decoder_would_write_and_reads_it_right():
         advance, root = make_token_model(model, params, PROMPTS, LENGTHS, max_new_tokens=4)
         return tree_search(advance, root, jax.random.key(2), num_simulations=8, max_depth=4)
 
-    found = search(params)
+    result = search(params)
     actions, parents, raw = (
-        np.asarray(x) for x in (found.tree.action_from_parent, found.tree.parents, found.tree.raw_values)
+        np.asarray(x) for x in (result.tree.action_from_parent, result.tree.parents, result.tree.raw_values)
     )
     deepest = 0
     for row in range(2):
@@ -102,15 +102,15 @@ def test_steps_of_several_tokens_are_searched_alike():
         advance, root = make_step_model(
             advance, root, jax.random.key(3), num_proposals=3, max_step_tokens=2, stop_tokens=(0,)
         )
-        found = beam(advance, root, width=2, max_steps=3)
-        return found, concat_steps(found)
+        result = beam(advance, root, width=2, max_steps=3)
+        return result, concat_steps(result)
 
-    found, (tokens, lengths) = jax.device_get(search(params))
+    result, (tokens, lengths) = jax.device_get(search(params))
     for row in range(2):
         for way in range(2):
-            if np.isfinite(found.log_prob[row, way]):
+            if np.isfinite(result.log_prob[row, way]):
                 _, value = judged(apply, params, row, tokens[row, way, : lengths[row, way]])
-                np.testing.assert_allclose(found.value[row, way], value, atol=1e-4)
+                np.testing.assert_allclose(result.value[row, way], value, atol=1e-4)
 
 
 def test_a_path_has_ended_where_it_has_no_more_room():
@@ -121,12 +121,12 @@ def test_a_path_has_ended_where_it_has_no_more_room():
         advance, root = make_token_model(model, params, PROMPTS, LENGTHS, max_new_tokens=3)
         return greedy(advance, root, max_steps=5), tree_search(advance, root, jax.random.key(2), num_simulations=8)
 
-    found, decision = jax.device_get(search(params))
-    assert np.array_equal(found.length, [[3], [3]])
-    assert np.all(found.done)
+    result, decision = jax.device_get(search(params))
+    assert np.array_equal(result.length, [[3], [3]])
+    assert np.all(result.done)
     for row in range(2):
-        wanted = judged(apply, params, row, found.actions[row, 0, :3])
-        np.testing.assert_allclose((found.log_prob[row, 0], found.value[row, 0]), wanted, atol=1e-4)
+        expected = judged(apply, params, row, result.actions[row, 0, :3])
+        np.testing.assert_allclose((result.log_prob[row, 0], result.value[row, 0]), expected, atol=1e-4)
     assert np.all(np.isfinite(decision.action_weights))
 
 
@@ -142,7 +142,7 @@ def test_a_path_has_ended_where_it_has_no_more_room():
 )
 def test_what_cannot_be_searched_is_refused_with_one_line(change, message):
     model, params, _ = build()
-    asked = {"prompts": PROMPTS, "lengths": LENGTHS, "max_new_tokens": NEW, **change}
+    batch = {"prompts": PROMPTS, "lengths": LENGTHS, "max_new_tokens": NEW, **change}
     with pytest.raises(ValueError, match=message) as refusal:
-        make_token_model(model, params, jnp.asarray(asked.pop("prompts")), jnp.asarray(asked.pop("lengths")), **asked)
+        make_token_model(model, params, jnp.asarray(batch.pop("prompts")), jnp.asarray(batch.pop("lengths")), **batch)
     assert "\n" not in str(refusal.value)

@@ -35,27 +35,27 @@ def contexts(rows, seed=1):
 
 
 @functools.cache
-def drawn(kind):
-    how = make_thought_policy(kind, MODEL, WORDS, MOST)
-    thought = jax.jit(how.think)(params(), jax.random.key(2), contexts(64))
+def sample_thought(kind):
+    policy = make_thought_policy(kind, MODEL, WORDS, MOST)
+    thought = jax.jit(policy.think)(params(), jax.random.key(2), contexts(64))
     return jax.tree.map(np.asarray, thought)
 
 
-def examined(kind, params, windows):
-    how, key = make_thought_policy(kind, MODEL, WORDS, MOST), jax.random.key(1)
-    return evaluate_windows(how, WORDS, params, windows, CONTEXT, key)
+def score_windows(kind, params, windows):
+    policy, key = make_thought_policy(kind, MODEL, WORDS, MOST), jax.random.key(1)
+    return evaluate_windows(policy, WORDS, params, windows, CONTEXT, key)
 
 
 def test_a_plain_thought_is_none_and_a_pause_is_always_the_same():
-    assert drawn("plain").tokens.shape == (64, 0)
-    pause = drawn("pause")
+    assert sample_thought("plain").tokens.shape == (64, 0)
+    pause = sample_thought("pause")
     assert {tuple(tokens) for tokens in pause.tokens.tolist()} == {(5, 5, 5, WORDS.end_token)}
     assert set(pause.length.tolist()) == {MOST + 1}
     assert not pause.num_sampled.any()
 
 
 def test_an_idle_thought_is_none_or_anything():
-    thought = drawn("idle")
+    thought = sample_thought("idle")
     assert set(thought.length.tolist()) == {0, 1, 2, 3, 4}
     assert 0.3 < np.mean(thought.length == 0) < 0.7
     for tokens, length in zip(thought.tokens.tolist(), thought.length.tolist(), strict=True):
@@ -65,7 +65,7 @@ def test_an_idle_thought_is_none_or_anything():
 
 
 def test_a_judged_thought_has_its_length_and_its_own_tokens():
-    thought = drawn("judged")
+    thought = sample_thought("judged")
     assert set(thought.tokens[:, :MOST].ravel().tolist()) == {5, 6, 7, 8}
     assert (thought.tokens[:, MOST] == WORDS.end_token).all()
     assert set(thought.length.tolist()) == {MOST + 1}
@@ -73,7 +73,7 @@ def test_a_judged_thought_has_its_length_and_its_own_tokens():
 
 
 def test_a_supervised_thought_ends_itself_or_is_ended():
-    thought = drawn("supervised")
+    thought = sample_thought("supervised")
     for tokens, length, chosen in zip(*(leaf.tolist() for leaf in thought), strict=True):
         assert tokens.index(WORDS.end_token) == length - 1
         assert all(WORDS.num_text_tokens <= token < WORDS.end_token for token in tokens[: length - 1])
@@ -85,10 +85,12 @@ def test_a_supervised_thought_ends_itself_or_is_ended():
 @pytest.mark.parametrize("kind", ["plain", "supervised"])
 def test_rows_are_read_as_word_by_word(kind):
     """Each word is told by itself, from what stands before it, among the words that may stand there."""
-    thought = jax.tree.map(lambda leaf: leaf[:6], drawn(kind))
-    asked, following = contexts(64)[:6], contexts(6, seed=3)[:, :AHEAD]
-    said = jax.device_get(
-        jax.jit(make_thought_policy(kind, MODEL, WORDS, MOST).compute_log_probs)(params(), asked, thought, following)
+    thought = jax.tree.map(lambda leaf: leaf[:6], sample_thought(kind))
+    prompts, continuation = contexts(64)[:6], contexts(6, seed=3)[:, :AHEAD]
+    log_probs = jax.device_get(
+        jax.jit(make_thought_policy(kind, MODEL, WORDS, MOST).compute_log_probs)(
+            params(), prompts, thought, continuation
+        )
     )
     last = WORDS.end_token + (kind == "supervised")
     apply = jax.jit(MODEL.apply)
@@ -101,61 +103,65 @@ def test_rows_are_read_as_word_by_word(kind):
 
     for index in range(6):
         length = int(thought.length[index])
-        row = [*asked[index].tolist(), *thought.tokens[index, :length].tolist(), *following[index].tolist()]
+        row = [*prompts[index].tolist(), *thought.tokens[index, :length].tolist(), *continuation[index].tolist()]
         text = [
             log_prob(row, place, 0, WORDS.num_text_tokens)
             for place in range(1, len(row))
             if row[place] < WORDS.num_text_tokens
         ]
-        np.testing.assert_allclose(said.context[index], sum(text[: CONTEXT - 1]), atol=1e-4)
-        np.testing.assert_allclose(said.continuation[index], sum(text[CONTEXT - 1 :]), atol=1e-4)
+        np.testing.assert_allclose(log_probs.context[index], sum(text[: CONTEXT - 1]), atol=1e-4)
+        np.testing.assert_allclose(log_probs.continuation[index], sum(text[CONTEXT - 1 :]), atol=1e-4)
         chosen = range(CONTEXT, CONTEXT + int(thought.num_sampled[index]))
         each = [log_prob(row, place, WORDS.num_text_tokens, last) for place in chosen]
-        np.testing.assert_allclose(said.thought[index, CONTEXT - 1 :][: len(each)], each, atol=1e-4)
-        assert said.sampled_mask[index].sum() == len(each) == (said.thought[index] != 0).sum()
+        np.testing.assert_allclose(log_probs.thought[index, CONTEXT - 1 :][: len(each)], each, atol=1e-4)
+        assert log_probs.sampled_mask[index].sum() == len(each) == (log_probs.thought[index] != 0).sum()
 
 
-def practised(kind, worth, credit, steps=60, group=8):
+def train_thoughts(kind, reward_fn, advantage_fn, steps=60, group=8):
     """Thoughts after learning from a worth of their own: nothing but the policy's loss is descended."""
-    how, optimizer = make_thought_policy(kind, MODEL, WORDS, MOST), adamw(0.01, weight_decay=0.0)
-    asked = np.repeat(contexts(8), group, axis=0)
-    following = np.zeros((len(asked), AHEAD), np.int32)
+    policy, optimizer = make_thought_policy(kind, MODEL, WORDS, MOST), adamw(0.01, weight_decay=0.0)
+    prompts = np.repeat(contexts(8), group, axis=0)
+    continuation = np.zeros((len(prompts), AHEAD), np.int32)
 
     def step(train_state, key):
-        thought = how.think(train_state.params, key, asked)
-        told = credit(worth(thought), group)
-        slope = jax.grad(lambda params: policy_loss(how.compute_log_probs(params, asked, thought, following), told))
+        thought = policy.think(train_state.params, key, prompts)
+        advantage = advantage_fn(reward_fn(thought), group)
+        slope = jax.grad(
+            lambda params: policy_loss(policy.compute_log_probs(params, prompts, thought, continuation), advantage)
+        )
         return apply_gradients(train_state, optimizer, slope(train_state.params)), None
 
     @jax.jit
-    def practise(params, key):
-        practice, look = jax.random.split(key)
+    def run(params, key):
+        train_key, sample_key = jax.random.split(key)
         train_state = init_train_state(params, optimizer)
-        train_state, _ = jax.lax.scan(step, train_state, jax.random.split(practice, steps))
-        return how.think(train_state.params, look, asked)
+        train_state, _ = jax.lax.scan(step, train_state, jax.random.split(train_key, steps))
+        return policy.think(train_state.params, sample_key, prompts)
 
-    return jax.device_get(practise(params(), jax.random.key(0)))
+    return jax.device_get(run(params(), jax.random.key(0)))
 
 
 def test_a_thought_whose_reward_is_planted_is_found():
-    def worth(thought):
+    def reward_fn(thought):
         return jnp.sum((thought.tokens == 7).astype(jnp.float32), axis=1)
 
-    found = practised("judged", worth, group_relative)
-    assert np.mean(found.tokens[:, :MOST] == 7) > 0.9
+    result = train_thoughts("judged", reward_fn, group_relative)
+    assert np.mean(result.tokens[:, :MOST] == 7) > 0.9
 
 
 def test_imitation_learns_when_to_stop():
-    def worth(thought):
+    def reward_fn(thought):
         return jnp.where(thought.length == 2, 1.0, -1.0)
 
-    found = practised("supervised", worth, best_of_group)
-    assert np.mean(found.length == 2) > 0.9
+    result = train_thoughts("supervised", reward_fn, best_of_group)
+    assert np.mean(result.length == 2) > 0.9
 
 
 def test_credit_is_told_within_groups_and_against_the_reference():
     gain = np.float32([1, 3, -1, -3])
-    by_group_of, by_best_of = (jax.jit(credit, static_argnums=1) for credit in (group_relative, best_of_group))
+    by_group_of, by_best_of = (
+        jax.jit(advantage_fn, static_argnums=1) for advantage_fn in (group_relative, best_of_group)
+    )
     np.testing.assert_allclose(by_group_of(gain, 2), [-1, 1, 1, -1], atol=1e-6)
     # Without others in its group a thought is told from all windows.
     np.testing.assert_allclose(by_group_of(gain, 1), (gain - gain.mean()) / gain.std(), atol=1e-6)
@@ -165,9 +171,9 @@ def test_credit_is_told_within_groups_and_against_the_reference():
 
 def test_windows_are_parts_of_the_text():
     text = np.arange(100, 150)
-    found = np.asarray(jax.jit(sample_windows, static_argnums=(2, 3))(text, jax.random.key(0), 500, 10))
-    assert set((found[:, 0]).tolist()) == set(range(100, 141))
-    assert (found - found[:, :1] == np.arange(10)[None]).all()
+    result = np.asarray(jax.jit(sample_windows, static_argnums=(2, 3))(text, jax.random.key(0), 500, 10))
+    assert set((result[:, 0]).tolist()) == set(range(100, 141))
+    assert (result - result[:, :1] == np.arange(10)[None]).all()
     even = held_out_windows(np.arange(100, 150), 5, 10)
     assert even[:, 0].tolist() == [100, 110, 120, 130, 140]
     assert len(held_out_windows(np.arange(12), 50, 10)) == 3
@@ -182,38 +188,38 @@ def windows(monkeypatch):
 
 def test_a_uniform_model_needs_the_logarithm_of_its_words(windows):
     silent = jax.tree.map(np.zeros_like, jax.device_get(params()))
-    exam = examined("pause", silent, windows)
-    found = compute_metrics(exam, windows[:, CONTEXT:], np.ones(WORDS.num_text_tokens, int), exam)
-    assert found["bits_per_byte"] == pytest.approx(np.log2(WORDS.num_text_tokens), abs=1e-5)
-    assert found["others_thought"] == pytest.approx(np.log2(WORDS.num_text_tokens), abs=1e-5)
-    assert (found["saved"], found["saved_error"], found["helped"]) == (0, 0, 0)
-    assert (found["thought_tokens"], found["computed_per_token"]) == (MOST, (MOST + 1 + AHEAD) / AHEAD)
+    scores = score_windows("pause", silent, windows)
+    result = compute_metrics(scores, windows[:, CONTEXT:], np.ones(WORDS.num_text_tokens, int), scores)
+    assert result["bits_per_byte"] == pytest.approx(np.log2(WORDS.num_text_tokens), abs=1e-5)
+    assert result["others_thought"] == pytest.approx(np.log2(WORDS.num_text_tokens), abs=1e-5)
+    assert (result["saved"], result["saved_error"], result["helped"]) == (0, 0, 0)
+    assert (result["thought_tokens"], result["computed_per_token"]) == (MOST, (MOST + 1 + AHEAD) / AHEAD)
 
 
 def test_each_window_is_examined_once(windows):
-    exam = examined("pause", params(), windows)
+    scores = score_windows("pause", params(), windows)
     read = jax.jit(make_thought_policy("pause", MODEL, WORDS, MOST).compute_log_probs)
-    for thought, found in {(5,) * MOST + (WORDS.end_token,): exam.own, (WORDS.end_token,): exam.empty}.items():
-        said = read(params(), windows[:, :CONTEXT], make_fixed_thought(thought, 10), windows[:, CONTEXT:])
-        np.testing.assert_allclose(found, said.continuation, atol=1e-5)
-    np.testing.assert_allclose(exam.other, exam.own, atol=1e-5)
+    for thought, result in {(5,) * MOST + (WORDS.end_token,): scores.own, (WORDS.end_token,): scores.empty}.items():
+        log_probs = read(params(), windows[:, :CONTEXT], make_fixed_thought(thought, 10), windows[:, CONTEXT:])
+        np.testing.assert_allclose(result, log_probs.continuation, atol=1e-5)
+    np.testing.assert_allclose(scores.other, scores.own, atol=1e-5)
 
 
 def test_what_thoughts_are_worth_is_told_against_the_plain_model():
     log2 = np.log(2)
     thoughts = np.full((2, 3), WORDS.num_text_tokens)
-    exam = WindowScores(
+    scores = WindowScores(
         -log2 * np.array([2, 4]), -log2 * np.array([3, 3]), -log2 * np.array([8, 8]), thoughts, np.array([3, 2])
     )
-    plain = WindowScores(-log2 * np.array([4, 4]), *exam[1:3], thoughts[:, :0], np.array([0, 0]))
-    following, sizes = np.array([[0], [1]]), np.array([1, 3])
-    found = compute_metrics(exam, following, sizes, plain)
+    plain = WindowScores(-log2 * np.array([4, 4]), *scores[1:3], thoughts[:, :0], np.array([0, 0]))
+    continuation, sizes = np.array([[0], [1]]), np.array([1, 3])
+    result = compute_metrics(scores, continuation, sizes, plain)
     # Windows of 1 and 3 bytes took 6 bits; they take 8 without thinking, and 16 behind thoughts about each other.
-    assert found["bits_per_byte"] == pytest.approx(6 / 4)
-    assert found["saved"] == pytest.approx(2 / 4)
-    assert found["saved_error"] == pytest.approx(np.sqrt(2) / 4)
-    assert found["others_thought"] == pytest.approx(16 / 4)
-    assert (found["helped"], found["thought_tokens"], found["computed_per_token"]) == (0.5, 1.5, 3.5)
-    alone = compute_metrics(plain, following, sizes, None)
+    assert result["bits_per_byte"] == pytest.approx(6 / 4)
+    assert result["saved"] == pytest.approx(2 / 4)
+    assert result["saved_error"] == pytest.approx(np.sqrt(2) / 4)
+    assert result["others_thought"] == pytest.approx(16 / 4)
+    assert (result["helped"], result["thought_tokens"], result["computed_per_token"]) == (0.5, 1.5, 3.5)
+    alone = compute_metrics(plain, continuation, sizes, None)
     assert (alone["saved"], alone["helped"], alone["others_thought"]) == (None, None, None)
     assert (alone["thought_tokens"], alone["computed_per_token"]) == (0, 1)

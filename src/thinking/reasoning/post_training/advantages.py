@@ -1,6 +1,6 @@
-"""Credit for rewards: what each token of a text learns from what the whole of it earned.
+"""Token-level advantages of completion rewards.
 
-Axes: B rows, Q problems with G completions each, N tokens of the longest completion.
+Axes: B rows, Q prompts with G completions each, N tokens of the longest completion.
 """
 
 from collections.abc import Callable
@@ -14,37 +14,39 @@ from thinking.learning.returns import generalized_advantages, group_advantages
 from thinking.types import Array
 
 AdvantageFn = Callable[..., PolicyBatch]
-"""`credit(completions, rewards [B], **told) -> Experience`, without inputs: what each token [B, N] learns from rewards.
-It is told each single reward and each column by name, and lets those be that it does not know."""
+"""`advantage_fn(completions, rewards [B], **columns) -> PolicyBatch` of arrays [B, N], without inputs. Columns are the
+prompts' columns and the single rewards, by name; unknown ones are ignored."""
 
 
 def return_to_go_advantages(completions: Completions, rewards: Array, **columns: Array) -> PolicyBatch:
-    """Every token is worth what the whole earned: for `reinforce`, which takes the value off itself."""
+    """The reward as return of every token, for `reinforce`, which subtracts its own baseline."""
     mask = completion_mask(completions)
     target = broadcast_to_tokens(rewards, mask)
     return make_policy_batch(completions, target, target, mask)
 
 
 def gae_advantages(gae_lambda: float = 1.0) -> AdvantageFn:
-    """Advantages over the value head by generalized advantage estimation, the reward coming at the end: for `ppo`.
+    """Generalized advantage estimation with the value head and the reward at the last token, for `ppo`.
 
     Args:
-        gae_lambda: lambda, from 0 (the next value alone) to 1 (the reward alone).
+        gae_lambda: from 0 (one-step TD error) to 1 (reward minus value).
     """
 
     def advantage_fn(completions: Completions, rewards: Array, **columns: Array) -> PolicyBatch:
         mask, value = completion_mask(completions), completions.value
-        last = jnp.arange(mask.shape[1])[None] == completions.length[:, None] - 1
-        following = jnp.pad(value[:, 1:], ((0, 0), (0, 1)))
-        earned = jnp.where(last, rewards[:, None], 0.0)
-        advantage = generalized_advantages(earned.T, value.T, following.T, last.T, last.T, 1.0, gae_lambda).T
+        is_last = jnp.arange(mask.shape[1])[None] == completions.length[:, None] - 1
+        next_value = jnp.pad(value[:, 1:], ((0, 0), (0, 1)))
+        token_rewards = jnp.where(is_last, rewards[:, None], 0.0)
+        advantage = generalized_advantages(
+            token_rewards.T, value.T, next_value.T, is_last.T, is_last.T, 1.0, gae_lambda
+        ).T
         return make_policy_batch(completions, advantage * mask, (advantage + value) * mask, mask)
 
     return advantage_fn
 
 
 def group_relative(num_generations: int) -> AdvantageFn:
-    """Every token is worth how much better its completion did than the others of its problem: for `grpo`.
+    """Rewards normalised within the completions of a prompt, at every token, for `grpo`.
 
     Args:
         num_generations: G.
@@ -59,34 +61,34 @@ def group_relative(num_generations: int) -> AdvantageFn:
 
 
 def best_of_group(num_generations: int, min_reward: float = 1.0) -> AdvantageFn:
-    """Of the completions of a problem the best is learned, if it earned enough: for `imitation` (expert iteration).
+    """1 at the tokens of each prompt's best completion of at least `min_reward`, else 0, for `imitation`.
 
     Args:
         num_generations: G.
-        min_reward: what it must have earned.
+        min_reward: minimum reward of an imitated completion.
     """
 
     def advantage_fn(completions: Completions, rewards: Array, **columns: Array) -> PolicyBatch:
         grouped = rewards.reshape(-1, num_generations)
-        best = jax.nn.one_hot(jnp.argmax(grouped, axis=1), num_generations) * (grouped >= min_reward)
-        written = completion_mask(completions)
-        chosen = broadcast_to_tokens(best.reshape(-1), written)
-        return make_policy_batch(completions, chosen, broadcast_to_tokens(rewards, written), written)
+        is_best = jax.nn.one_hot(jnp.argmax(grouped, axis=1), num_generations) * (grouped >= min_reward)
+        mask = completion_mask(completions)
+        advantage = broadcast_to_tokens(is_best.reshape(-1), mask)
+        return make_policy_batch(completions, advantage, broadcast_to_tokens(rewards, mask), mask)
 
     return advantage_fn
 
 
 def completion_mask(completions: Completions) -> Array:
-    """[B, N] float32, 1 for every token that was written."""
-    place = jnp.arange(completions.tokens.shape[1])[None]
-    return (place < completions.length[:, None]).astype(jnp.float32)
+    """[B, N] float32, 1 for generated tokens, 0 for padding."""
+    positions = jnp.arange(completions.tokens.shape[1])[None]
+    return (positions < completions.length[:, None]).astype(jnp.float32)
 
 
 def broadcast_to_tokens(value: Array, mask: Array) -> Array:
-    """[B, N] a row's value [B] at each of its tokens."""
+    """[B, N] values [B] at every valid token."""
     return value[:, None] * mask
 
 
-def make_policy_batch(completions: Completions, advantage: Array, target: Array, mask: Array) -> PolicyBatch:
-    """What was written, with what it is worth [B, N]."""
-    return PolicyBatch((), completions.tokens, completions.log_prob, advantage, target, mask)
+def make_policy_batch(completions: Completions, advantage: Array, value_target: Array, mask: Array) -> PolicyBatch:
+    """A batch of completions with advantages, value targets and mask [B, N]; inputs are ()."""
+    return PolicyBatch((), completions.tokens, completions.log_prob, advantage, value_target, mask)

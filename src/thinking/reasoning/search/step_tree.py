@@ -1,6 +1,6 @@
-"""Tree search over the steps of a text: each is chosen by what the value head says of what could follow it.
+"""Tree search over the steps of a completion, guided by the value head.
 
-Axes: B problems, P tokens of the longest prompt, N of the longest text, K proposals, S tokens of a step, T steps,
+Axes: B problems, P tokens of the longest prompt, N of a completion, K proposals, S tokens of a step, T steps,
 M nodes of a tree.
 """
 
@@ -31,31 +31,31 @@ def solve_by_step_tree(
     max_steps: int,
     temperature: float | Array = 1.0,
 ) -> Solutions:
-    """Decides step by step, each by a tree of steps that the model proposes, in which values count.
+    """Select each step by a tree search over sampled steps.
 
-    A text that ends earns what the value head says of it with all but its end written, which is what learning by
-    rewards teaches the head, and one that the budget ends earns nothing.
+    A completion with an end token is rewarded by the value right before it, which post-training fits to the reward.
+    One that the token budget cuts off has no reward.
 
     Args:
         decoder: a decoder with a value head.
         params: its parameters.
-        key: is consumed.
-        prompts: [B, P] int32, each beginning at the left.
+        key: consumed.
+        prompts: [B, P] int32, left-aligned.
         lengths: [B] int32, from 1.
-        num_proposals: K, made at every node.
+        num_proposals: K, at every node.
         num_simulations: nodes of a tree besides its root.
         max_new_tokens: N.
-        max_step_tokens: S; a longer step goes on as another.
+        max_step_tokens: S; longer steps are split.
         max_steps: T.
-        temperature: at which steps are proposed.
+        temperature: sampling temperature of the proposals.
     """
     step_key, tree_key = jax.random.split(key)
-    advance, root = make_token_model(
+    step_fn, root = make_token_model(
         decoder, params, prompts, lengths, max_new_tokens=max_new_tokens, stop_tokens=(END,)
     )
-    advance, root = _record_proposals(
+    step_fn, root = _record_proposals(
         *make_step_model(
-            *_reward_at_end(advance, root),
+            *_reward_at_end(step_fn, root),
             step_key,
             num_proposals=num_proposals,
             max_step_tokens=max_step_tokens,
@@ -63,33 +63,35 @@ def solve_by_step_tree(
             temperature=temperature,
         )
     )
-    found = plan_by_tree(
-        advance, root, tree_key, num_simulations=num_simulations, max_steps=max_steps, cost_fn=_count_tree_tokens
+    candidates = plan_by_tree(
+        step_fn, root, tree_key, num_simulations=num_simulations, max_steps=max_steps, cost_fn=_count_tree_tokens
     )
-    taken, proposed = found.extras
-    tokens, length = concat_steps(found._replace(extras=taken))
+    steps, num_proposed = candidates.extras
+    tokens, length = concat_steps(candidates._replace(extras=steps))
     tokens = jnp.pad(jnp.maximum(tokens[:, 0], 0), ((0, 0), (0, max_new_tokens)))[:, :max_new_tokens]
-    spent = root[1].extra[1] + found.num_model_calls + length[:, 0] + jnp.sum(proposed[:, 0], axis=1)
-    return Solutions(tokens, length[:, 0], spent)
+    num_tokens = root[1].extra[1] + candidates.num_model_calls + length[:, 0] + jnp.sum(num_proposed[:, 0], axis=1)
+    return Solutions(tokens, length[:, 0], num_tokens)
 
 
 def _reward_at_end(step_fn: StepFn, root: RootOutput) -> tuple[StepFn, RootOutput]:
-    """The model whose texts earn, where they end by themselves, what they were worth right before.
+    """The model with the value before the end token as reward of that token.
 
-    What stands behind an end is never read in training, so nothing is known of its worth.
+    Values after an end token are not trained.
     """
 
     def rewarded_step_fn(state: tuple[State, Array], action: Array) -> tuple[tuple[State, Array], StepOutput]:
-        inner, worth = state
-        inner, outlook = step_fn(inner, action)
-        return (inner, outlook.value), outlook._replace(reward=jnp.where(action == END, worth, 0.0))
+        model_state, previous_value = state
+        model_state, step_output = step_fn(model_state, action)
+        return (model_state, step_output.value), step_output._replace(
+            reward=jnp.where(action == END, previous_value, 0.0)
+        )
 
-    state, outlook = root
-    return rewarded_step_fn, ((state, outlook.value), outlook)
+    state, step_output = root
+    return rewarded_step_fn, ((state, step_output.value), step_output)
 
 
 def _record_proposals(step_fn: StepFn, root: RootOutput) -> tuple[StepFn, RootOutput]:
-    """The model over steps, which notes beside each step how many tokens it then proposed."""
+    """The step model with the number of tokens proposed after each step added to `extra`."""
 
     def add_num_proposed(state: StepState, step_output: StepOutput) -> RootOutput:
         return state, step_output._replace(extra=(step_output.extra, jnp.sum(state.proposals.length, axis=1)))
@@ -98,10 +100,12 @@ def _record_proposals(step_fn: StepFn, root: RootOutput) -> tuple[StepFn, RootOu
 
 
 def _count_tree_tokens(output: TreeSearchOutput) -> Array:
-    """[B] int32, the tokens that a tree wrote: at every node but the root those of the step taken and of proposals."""
+    """[B] int32, tokens generated by a tree: of the step taken and of the proposals, at every node but the root."""
     tree = output.search_tree
-    proposed = tree.embeddings[0].proposals.length
+    proposal_lengths = tree.embeddings[0].proposals.length
     parent, action = jnp.maximum(tree.parents, 0), jnp.maximum(tree.action_from_parent, 0)
-    taken = jnp.take_along_axis(jnp.take_along_axis(proposed, parent[:, :, None], axis=1), action[:, :, None], axis=2)
-    grown = (tree.node_visits > 0) & (jnp.arange(proposed.shape[1]) > 0)[None]
-    return jnp.sum(jnp.where(grown, taken[:, :, 0] + jnp.sum(proposed, axis=2), 0), axis=1)
+    step_lengths = jnp.take_along_axis(
+        jnp.take_along_axis(proposal_lengths, parent[:, :, None], axis=1), action[:, :, None], axis=2
+    )
+    is_expanded = (tree.node_visits > 0) & (jnp.arange(proposal_lengths.shape[1]) > 0)[None]
+    return jnp.sum(jnp.where(is_expanded, step_lengths[:, :, 0] + jnp.sum(proposal_lengths, axis=2), 0), axis=1)

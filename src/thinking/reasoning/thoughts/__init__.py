@@ -1,4 +1,4 @@
-"""Thoughts that nobody supervised: models that take steps of their own between a word and its answer."""
+"""Thoughts learned without supervision: intermediate steps between an input and its answer."""
 
 from thinking.reasoning.thoughts.steps import GradientEstimator, Kind
 from thinking.reasoning.thoughts.thinking_model import ThinkingModel, ThinkingOutput, convert_params, thinking_model

@@ -1,10 +1,9 @@
-"""How thoughts before text are learned: by what they add to the probability of the text that follows.
+"""Training of thoughts before text, rewarded by the log-probability of the continuation.
 
-Nobody shows a thought. A model thinks several times before the same text and is told of each thought how likely the
-true text became behind it, as in Quiet-STaR (Zelikman et al. 2024), measured against a frozen model that does not
-think.
+Several thoughts are sampled for each window. The reward is the gain in log-probability of the true continuation over a
+frozen reference model without thoughts, as in Quiet-STaR (Zelikman et al. 2024).
 
-Axes: N tokens of the corpus, B windows of a step, G thoughts of each, C tokens of a context, M that follow.
+Axes: N tokens of the corpus, B windows of a step, G thoughts of each, C tokens of a context, M of a continuation.
 """
 
 from collections.abc import Callable
@@ -21,17 +20,17 @@ from thinking.train_state import RunnerState, apply_gradients
 from thinking.types import Array, Metrics, Params
 
 ThoughtAdvantageFn = Callable[[Array, int], Array]
-"""`credit(gain [B G], group) -> [B G]`, how much likelier each thought should become, group by group."""
+"""`advantage_fn(gain [B G], num_generations) -> advantage [B G]`, group by group."""
 
 
 class ThoughtTraining(NamedTuple):
-    """What a step learns from, and how.
+    """Options of a training step.
 
     Attributes:
         context_length: C.
         continuation_length: M.
         batch_size: B.
-        advantage_fn: what thoughts learn; None: nothing, they are given.
+        advantage_fn: advantages of thoughts; None: thoughts are not trained.
         num_generations: G.
         entropy_weight: weight of the entropy bonus.
     """
@@ -45,18 +44,17 @@ class ThoughtTraining(NamedTuple):
 
 
 def group_relative(gain: Array, num_generations: int) -> Array:
-    """How much better a thought did than the others of its window, which it is reinforced by (Shao et al. 2024).
+    """Gains [B G] normalised within the thoughts of a window (Shao et al. 2024), or over the batch if G is 1.
 
-    What the reference says is the same for a whole group and falls out; where a thought has no others, it is told from
-    the thoughts of all windows, and the reference alone says which windows are hard.
+    Within a group the reference cancels. With G = 1 it is the baseline for the difficulty of a window.
     """
     return group_advantages(gain, num_generations if num_generations > 1 else len(gain))
 
 
 def best_of_group(gain: Array, num_generations: int) -> Array:
-    """1 for the best thought of each window if it beat the reference, else 0: what is imitated.
+    """[B G] 1 for the best thought of each window if its gain is above 0, else 0.
 
-    That is expert iteration (Anthony et al. 2017), or STaR (Zelikman et al. 2022) with a likelihood for an answer.
+    Expert iteration (Anthony et al. 2017), or STaR (Zelikman et al. 2022) with a likelihood in place of an answer.
 
     Args:
         gain: [B G] over the reference.
@@ -68,13 +66,13 @@ def best_of_group(gain: Array, num_generations: int) -> Array:
 
 
 def sample_windows(tokens: Array, key: Array, batch_size: int, length: int) -> Array:
-    """[B, length] parts of a text [N] from anywhere; consumes the key."""
+    """[B, length] random windows of a text [N]; consumes the key."""
     first = jax.random.randint(key, (batch_size,), 0, len(tokens) - length + 1)
     return tokens[first[:, None] + jnp.arange(length)[None]]
 
 
 def policy_loss(log_probs: LogProbs, advantage: Array) -> Array:
-    """[] the loss whose descent makes thoughts likelier by their credit [B], or less likely where it is below 0."""
+    """[] policy-gradient loss of sampled thoughts with advantage [B], as a mean weighted by its absolute value."""
     return -masked_mean(
         jnp.sign(advantage)[:, None] * log_probs.thought, log_probs.sampled_mask * jnp.abs(advantage)[:, None]
     )
@@ -87,48 +85,48 @@ def make_thought_training_step(
     tokens: Array,
     training: ThoughtTraining,
 ) -> Callable[[RunnerState, Array], tuple[RunnerState, Metrics]]:
-    """`step(state, index) -> (state, metrics)`, a pure function of both.
+    """`step(runner_state, index) -> (runner_state, metrics)`, a pure function of both.
 
-    A model learns the context as any language model does, and what follows behind the thoughts that it had itself;
-    what follows weighs as much as all of the context. Of two models the same step reads the same windows.
+    The loss is the mean cross entropy of the context plus that of the continuation after sampled thoughts, plus the
+    policy loss. The windows depend only on the key of the state and the index.
 
     Args:
-        thought_policy: what learns.
-        reference_policy: how the reference reads. The state has its parameters, or () where nothing is judged.
+        thought_policy: the trained policy.
+        reference_policy: the reference; its parameters are `runner_state.reference`, () for none.
         optimizer: an optax transformation.
         tokens: [N] int32, of the corpus.
-        training: to learn.
+        training: options.
     """
 
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
         window_key, think_key = jax.random.split(jax.random.fold_in(runner_state.key, index))
-        window = sample_windows(
+        windows = sample_windows(
             tokens, window_key, training.batch_size, training.context_length + training.continuation_length
         )
-        contexts, following = jnp.split(
-            jnp.repeat(window, training.num_generations, axis=0), [training.context_length], axis=1
+        contexts, continuation = jnp.split(
+            jnp.repeat(windows, training.num_generations, axis=0), [training.context_length], axis=1
         )
         thought = thought_policy.think(runner_state.train_state.params, think_key, contexts)
-        reference = _reference_log_probs(reference_policy, runner_state.reference, window, training)
+        reference_log_probs = _reference_log_probs(reference_policy, runner_state.reference, windows, training)
 
         def loss(params: Params) -> tuple[Array, Metrics]:
-            said = thought_policy.compute_log_probs(params, contexts, thought, following)
-            context, ahead = (
-                -jnp.mean(said.context) / (training.context_length - 1),
-                -jnp.mean(said.continuation) / training.continuation_length,
+            log_probs = thought_policy.compute_log_probs(params, contexts, thought, continuation)
+            context_loss, continuation_loss = (
+                -jnp.mean(log_probs.context) / (training.context_length - 1),
+                -jnp.mean(log_probs.continuation) / training.continuation_length,
             )
-            total, metrics = context + ahead, {"loss": ahead, "context_loss": context}
-            gain = jax.lax.stop_gradient(said.continuation) - reference
+            total, metrics = context_loss + continuation_loss, {"loss": continuation_loss, "context_loss": context_loss}
+            gain = jax.lax.stop_gradient(log_probs.continuation) - reference_log_probs
             if jax.tree.leaves(runner_state.reference):
                 metrics |= {"gain": jnp.mean(gain)}
             if training.advantage_fn is not None:
-                policy, entropy = (
-                    policy_loss(said, training.advantage_fn(gain, training.num_generations)),
-                    masked_mean(said.entropy, said.sampled_mask),
+                policy_term, entropy = (
+                    policy_loss(log_probs, training.advantage_fn(gain, training.num_generations)),
+                    masked_mean(log_probs.entropy, log_probs.sampled_mask),
                 )
-                total += policy - training.entropy_weight * entropy
-                length = jnp.mean(thought.length.astype(jnp.float32)) - 1  # without its end
-                metrics |= {"policy_loss": policy, "entropy": entropy, "thought_tokens": length}
+                total += policy_term - training.entropy_weight * entropy
+                length = jnp.mean(thought.length.astype(jnp.float32)) - 1  # without its end token
+                metrics |= {"policy_loss": policy_term, "entropy": entropy, "thought_tokens": length}
             return total, metrics
 
         gradients, metrics = jax.grad(loss, has_aux=True)(runner_state.train_state.params)
@@ -143,12 +141,12 @@ def make_thought_training_step(
 def _reference_log_probs(
     reference_policy: ThoughtPolicy, reference_params: Any, windows: Array, training: ThoughtTraining
 ) -> Array:
-    """[B G] how likely what follows is to the reference, in nats; 0 where there is none."""
+    """[B G] log-probabilities of the continuations under the reference, in nats; 0 without a reference."""
     if not jax.tree.leaves(reference_params):
         return jnp.zeros(training.batch_size * training.num_generations)
-    contexts, following = jnp.split(windows, [training.context_length], axis=1)
-    nothing = reference_policy.think(reference_params, jax.random.key(0), contexts)
+    contexts, continuation = jnp.split(windows, [training.context_length], axis=1)
+    thought = reference_policy.think(reference_params, jax.random.key(0), contexts)
     return jnp.repeat(
-        reference_policy.compute_log_probs(reference_params, contexts, nothing, following).continuation,
+        reference_policy.compute_log_probs(reference_params, contexts, thought, continuation).continuation,
         training.num_generations,
     )

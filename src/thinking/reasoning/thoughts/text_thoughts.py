@@ -1,10 +1,10 @@
-"""Thoughts before text: tokens of their own that a decoder puts between what it has read and what comes next.
+"""Thoughts before text: special tokens that a decoder generates between a context and its continuation.
 
-A row is a context, a thought that ends with a mark, and the tokens that follow. What follows is drawn from the text's
-tokens alone and thoughts from theirs, so that thinking takes no probability away from any text, and a model that does
-not think has the same weights.
+A row is a context, a thought with an end token, and a continuation. Text and thought tokens have separate softmaxes,
+so that thoughts take no probability from text, and a model without thoughts has the same parameters.
 
-Axes: B rows, C tokens of the context, N of the longest thought with its end, M that follow, T = C + N + M, V words.
+Axes: B rows, C tokens of the context, N of the longest thought with its end, M of the continuation, T = C + N + M, V
+tokens of the vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ from thinking.networks.decoder import Decoder, DecoderOutput
 from thinking.types import Array, Params
 
 Kind = Literal["idle", "plain", "pause", "judged", "supervised"]
-"""How a model thinks: not at all every second time and else any number of tokens by chance; never; a fixed number of
-tokens that say nothing (Goyal et al. 2024); a fixed number that the model draws; as many as it draws before it ends the
-thought itself."""
+"""Kinds of thoughts: `idle`, random filler of random length, or none with probability 0.5; `plain`, none; `pause`, a
+fixed number of equal tokens (Goyal et al. 2024); `judged` (reinforced), a fixed number of sampled tokens; `supervised`
+(expert iteration), sampled tokens up to a sampled end."""
 
 
 class ThoughtVocabulary(NamedTuple):
-    """What a model says: the text's tokens first, then those of thoughts, then the mark that ends a thought.
+    """Token ids: text tokens first, then thought tokens, then the end of a thought.
 
     Attributes:
         num_text_tokens: tokens of the text.
@@ -38,7 +38,7 @@ class ThoughtVocabulary(NamedTuple):
 
     @property
     def end_token(self) -> int:
-        """The mark."""
+        """Token that ends a thought."""
         return self.num_text_tokens + self.num_thought_tokens
 
     @property
@@ -48,12 +48,12 @@ class ThoughtVocabulary(NamedTuple):
 
 
 class Thought(NamedTuple):
-    """What stands between context and text.
+    """Thoughts between context and continuation.
 
     Attributes:
-        tokens: [B, N] int32, the mark included; 0 beyond `length_reward`.
+        tokens: [B, N] int32, the end token included; 0 past `length`.
         length: [B] int32.
-        num_sampled: [B] int32, how many of them, from the first, the model chose; a mark that was due was not.
+        num_sampled: [B] int32, number of leading tokens that the model sampled; a forced end token is not counted.
     """
 
     tokens: Array
@@ -62,14 +62,14 @@ class Thought(NamedTuple):
 
 
 class LogProbs(NamedTuple):
-    """What a model says of rows, in nats.
+    """Log-probabilities of rows, in nats.
 
     Attributes:
-        context: [B], the log-probability of the context behind its first token.
-        continuation: [B], that of what follows.
-        thought: [B, T], that of each token of the thought, told where the one before it stands; 0 elsewhere.
-        entropy: [B, T], of the choice there.
-        sampled_mask: [B, T] float32, 1 where the model chose, 0 elsewhere.
+        context: [B], of the context after its first token.
+        continuation: [B].
+        thought: [B, T], of each sampled thought token, at the position before it; 0 elsewhere.
+        entropy: [B, T], of the thought distribution there; 0 elsewhere.
+        sampled_mask: [B, T] float32, 1 at these positions, 0 elsewhere.
     """
 
     context: Array
@@ -80,11 +80,11 @@ class LogProbs(NamedTuple):
 
 
 class ThoughtPolicy(NamedTuple):
-    """How a model thinks before it goes on with a text.
+    """Sampling and log-probabilities of thoughts.
 
     Attributes:
         think: `think(params, key, contexts [B, C]) -> Thought`; consumes the key.
-        compute_log_probs: `read(params, contexts [B, C], thought, following [B, M]) -> Said`.
+        compute_log_probs: `compute_log_probs(params, contexts [B, C], thought, continuation [B, M]) -> LogProbs`.
     """
 
     think: Callable[[Params, Array, Array], Thought]
@@ -92,16 +92,16 @@ class ThoughtPolicy(NamedTuple):
 
 
 def make_thought_policy(kind: Kind, decoder: Decoder, vocabulary: ThoughtVocabulary, max_length: int) -> ThoughtPolicy:
-    """The manner of a kind.
+    """The thought policy of a kind.
 
     Args:
-        kind: of thoughts.
-        decoder: a decoder of `words.total` words.
-        vocabulary: of the model.
-        max_length: tokens of a thought before its end; all but supervised thoughts have so many.
+        kind: kind of thoughts.
+        decoder: a decoder of `vocabulary.vocab_size` tokens.
+        vocabulary: token ids.
+        max_length: maximum tokens of a thought before its end; the exact number for `pause` and `judged`.
     """
-    choices = range(vocabulary.num_text_tokens, vocabulary.end_token + (kind == "supervised"))
-    mind = constrain_tokens(decoder, choices)
+    thought_range = range(vocabulary.num_text_tokens, vocabulary.end_token + (kind == "supervised"))
+    constrained = constrain_tokens(decoder, thought_range)
 
     def think(params: Params, key: Array, contexts: Array) -> Thought:
         if kind == "plain":
@@ -112,35 +112,37 @@ def make_thought_policy(kind: Kind, decoder: Decoder, vocabulary: ThoughtVocabul
             return make_fixed_thought(
                 (vocabulary.num_text_tokens,) * max_length + (vocabulary.end_token,), len(contexts)
             )
-        stops = (vocabulary.end_token,) if vocabulary.end_token in choices else ()
-        written = generate(mind, params, key, contexts, max_new_tokens=max_length, stop_tokens=stops)
-        due = (jnp.arange(max_length + 1)[None] == written.length[:, None]) & ~written.stopped[:, None]
-        tokens = jnp.where(due, vocabulary.end_token, jnp.pad(written.tokens, ((0, 0), (0, 1))))
-        return Thought(tokens, written.length + ~written.stopped, written.length)
+        stop_tokens = (vocabulary.end_token,) if vocabulary.end_token in thought_range else ()
+        completions = generate(constrained, params, key, contexts, max_new_tokens=max_length, stop_tokens=stop_tokens)
+        is_forced_end = (jnp.arange(max_length + 1)[None] == completions.length[:, None]) & ~completions.stopped[
+            :, None
+        ]
+        tokens = jnp.where(is_forced_end, vocabulary.end_token, jnp.pad(completions.tokens, ((0, 0), (0, 1))))
+        return Thought(tokens, completions.length + ~completions.stopped, completions.length)
 
     def compute_log_probs(params: Params, contexts: Array, thought: Thought, continuation: Array) -> LogProbs:
-        begin, rows = contexts.shape[1], concat_row(contexts, thought, continuation)
-        logits, wanted = decoder.apply(params, rows).logits, jnp.pad(rows[:, 1:], ((0, 0), (0, 1)))
-        text, _ = _log_probs_and_entropy(logits, wanted, range(vocabulary.num_text_tokens))
-        thoughts, entropy = _log_probs_and_entropy(logits, wanted, choices)
-        # Of each place, the token behind it.
-        behind = jnp.arange(1, rows.shape[1] + 1)[None]
-        resumed = begin + thought.length[:, None]
-        follows = (behind >= resumed) & (behind < resumed + continuation.shape[1])
-        chosen = (behind >= begin) & (behind < begin + thought.num_sampled[:, None])
+        context_length, rows = contexts.shape[1], concat_row(contexts, thought, continuation)
+        logits, targets = decoder.apply(params, rows).logits, jnp.pad(rows[:, 1:], ((0, 0), (0, 1)))
+        text_log_probs, _ = _log_probs_and_entropy(logits, targets, range(vocabulary.num_text_tokens))
+        thought_log_probs, entropy = _log_probs_and_entropy(logits, targets, thought_range)
+        # Index of the token that each position predicts.
+        next_index = jnp.arange(1, rows.shape[1] + 1)[None]
+        continuation_start = context_length + thought.length[:, None]
+        in_continuation = (next_index >= continuation_start) & (next_index < continuation_start + continuation.shape[1])
+        is_sampled = (next_index >= context_length) & (next_index < context_length + thought.num_sampled[:, None])
         return LogProbs(
-            context=jnp.sum(jnp.where(behind < begin, text, 0.0), axis=1),
-            continuation=jnp.sum(jnp.where(follows, text, 0.0), axis=1),
-            thought=jnp.where(chosen, thoughts, 0.0),
-            entropy=jnp.where(chosen, entropy, 0.0),
-            sampled_mask=chosen.astype(jnp.float32),
+            context=jnp.sum(jnp.where(next_index < context_length, text_log_probs, 0.0), axis=1),
+            continuation=jnp.sum(jnp.where(in_continuation, text_log_probs, 0.0), axis=1),
+            thought=jnp.where(is_sampled, thought_log_probs, 0.0),
+            entropy=jnp.where(is_sampled, entropy, 0.0),
+            sampled_mask=is_sampled.astype(jnp.float32),
         )
 
     return ThoughtPolicy(think, compute_log_probs)
 
 
 def make_fixed_thought(tokens: Sequence[int], batch_size: int) -> Thought:
-    """The same thought for every row, which no model chose."""
+    """The same thought for every row, none of it sampled."""
     length = jnp.full(batch_size, len(tokens), jnp.int32)
     return Thought(
         jnp.broadcast_to(jnp.array(tokens, jnp.int32), (batch_size, len(tokens))), length, jnp.zeros_like(length)
@@ -154,32 +156,32 @@ def _sample_filler(vocabulary: ThoughtVocabulary, max_length: int, key: Array, b
     tokens = jax.random.randint(
         token_key, (batch_size, max_length + 1), vocabulary.num_text_tokens, vocabulary.end_token
     )
-    behind = jnp.arange(1, max_length + 2)[None] - length[:, None]
-    tokens = jnp.where(behind == 0, vocabulary.end_token, jnp.where(behind < 0, tokens, 0))
+    distance_from_end = jnp.arange(1, max_length + 2)[None] - length[:, None]
+    tokens = jnp.where(distance_from_end == 0, vocabulary.end_token, jnp.where(distance_from_end < 0, tokens, 0))
     return Thought(tokens, length, jnp.zeros_like(length))
 
 
 def concat_row(contexts: Array, thought: Thought, continuation: Array) -> Array:
-    """[B, T] context, thought and what follows, one right behind the other, then zeros."""
-    begun = jnp.concatenate([contexts, thought.tokens], axis=1)
-    return concat_completion(begun, contexts.shape[1] + thought.length, continuation)
+    """[B, T] context, thought and continuation without gaps, padded with zeros."""
+    prefix = jnp.concatenate([contexts, thought.tokens], axis=1)
+    return concat_completion(prefix, contexts.shape[1] + thought.length, continuation)
 
 
 def constrain_tokens(decoder: Decoder, token_range: range) -> Decoder:
-    """A decoder that goes on with no other tokens than these."""
-    word = jnp.arange(decoder.vocab_size)[None, None]
-    allowed = (word >= token_range.start) & (word < token_range.stop)
+    """A decoder whose `extend` allows these tokens only."""
+    token = jnp.arange(decoder.vocab_size)[None, None]
+    allowed = (token >= token_range.start) & (token < token_range.stop)
 
     def extend(*inputs: Any, **options: Any) -> tuple[DecoderOutput, Cache]:
-        reading, cache = decoder.extend(*inputs, **options)
-        return reading._replace(logits=jnp.where(allowed, reading.logits, -jnp.inf)), cache
+        output, cache = decoder.extend(*inputs, **options)
+        return output._replace(logits=jnp.where(allowed, output.logits, -jnp.inf)), cache
 
     return decoder._replace(extend=extend)
 
 
 def _log_probs_and_entropy(logits: Array, targets: Array, token_range: range) -> tuple[Array, Array]:
-    """[B, T] each: the log-probability of the wanted tokens among some, 0 for others, and the entropy."""
-    logs = jax.nn.log_softmax(logits[..., token_range.start : token_range.stop])
-    # A product, as a gather's gradient is a slow scatter on a CPU.
-    said = jnp.sum(logs * jax.nn.one_hot(targets - token_range.start, len(token_range)), axis=-1)
-    return said, -jnp.sum(jnp.exp(logs) * logs, axis=-1)
+    """[B, T] each: log-probabilities of targets under a softmax over `token_range`, 0 outside it, and its entropy."""
+    log_probs = jax.nn.log_softmax(logits[..., token_range.start : token_range.stop])
+    # The gradient of a gather would be a slow scatter on a CPU.
+    target_log_probs = jnp.sum(log_probs * jax.nn.one_hot(targets - token_range.start, len(token_range)), axis=-1)
+    return target_log_probs, -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)

@@ -1,10 +1,10 @@
-"""Models that think before they answer: no steps, empty steps, chosen tokens, or vectors, all of the same weights.
+"""Models with thoughts between input and answer: none, pauses, tokens or vectors, all with the same parameters.
 
-Each step stands where a symbol stands, and its input is what the step before it thought. A word of n symbols takes n
-steps, of which the last gives the answer, so there are n - 1 thoughts between them; or the model ends its thoughts by
-itself; or n thoughts are made, and the answer is found in a context of its own.
+A step has the position of a symbol; its input is the thought of the step before. A word of n symbols takes n steps:
+n - 1 have a thought, the last has the answer. Alternatively the model chooses its number of steps, or it has n thoughts
+and the answer is computed in a separate context.
 
-Axes: B words, N symbols of the longest, T thoughts, A answers, K kinds of thoughts, D width.
+Axes: B words, N symbols of the longest, T thoughts, A answers, K thought tokens, D width.
 """
 
 from collections.abc import Callable
@@ -28,18 +28,18 @@ from thinking.types import Array, Params
 
 
 class ThinkingOutput(NamedTuple):
-    """What came of words.
+    """Answers and thoughts.
 
     Attributes:
-        answer_logits: [B, A] float32, logits. Where thinking ends at random they are log-probabilities, over all its ends.
-        hidden: [B, N, D], after each step; of `none` the last alone is not 0.
-        thoughts: [B, T] int32, the tokens chosen; 0 where thoughts are no tokens. T is N where the answer is found in a
-            context of its own, else N - 1.
-        log_probs: [B, T] float32, of the tokens, in nats; 0 where thoughts are no tokens.
-        entropy: [B, T] float32, of what they were chosen from, in nats.
-        logits: [B, T, K] float32, what they were chosen from.
-        thought_mask: [B, T] bool, which thoughts came before the answer; where thinking ends at random, which might have.
-        num_steps: [B] float32, how many were taken, those that ended at random in the mean.
+        answer_logits: [B, A] float32; log-probabilities, marginalised over all ends, if the model chooses its end.
+        hidden: [B, N, D], after each step; for kind `none` only the last is not 0.
+        thoughts: [B, T] int32, thought tokens; 0 for other kinds. T is N if the answer has a separate context, else
+            N - 1.
+        log_probs: [B, T] float32, of the tokens, in nats; 0 for other kinds.
+        entropy: [B, T] float32, of the token distribution, in nats.
+        logits: [B, T, K] float32, of the tokens.
+        thought_mask: [B, T] bool, thoughts before the answer; with a random end, all thoughts that may be.
+        num_steps: [B] float32, number of steps, expected if the end is random.
     """
 
     answer_logits: Array
@@ -57,13 +57,12 @@ class ThinkingModel(NamedTuple):
 
     Attributes:
         init: `init(key) -> params`; consumes the key.
-        think: `think(params, symbols [B, N] int32, lengths [B] int32, key=None, *, changed=None, free=None) ->
-            Thinking`. With a key, which is consumed, tokens and ends are chosen as in training; without one each is the
-            likeliest. `changed` [B, T] int32 puts tokens in place of those chosen, where it is not negative. `free` [B]
-            bool says where a model that ends its thoughts by itself may do so; elsewhere they end with the word. None:
-            everywhere.
-        read_answer: `read(params, hidden [..., D]) -> [..., A]`, the answers' logits.
-        kind: of its thoughts.
+        think: `think(params, symbols [B, N] int32, lengths [B] int32, key=None, *, forced_tokens=None, can_end=None) ->
+            ThinkingOutput`. Consumes the key. With a key, tokens and ends are chosen as in training, without one by
+            argmax. `forced_tokens` [B, T] int32 replace chosen tokens where not negative. `can_end` [B] bool: where a
+            model with `end_thought` chooses its end; elsewhere thinking ends with the word. None: everywhere.
+        read_answer: `read_answer(params, hidden [..., D]) -> [..., A]`, logits of the answer head.
+        kind: kind of thoughts.
         num_thought_tokens: K.
     """
 
@@ -88,95 +87,110 @@ def thinking_model(
     blind: bool = False,
     split: bool = False,
 ) -> ThinkingModel:
-    """A model that thinks.
+    """A model that thinks before it answers.
 
     Args:
-        kind: of its thoughts.
-        num_symbols: how many there are.
+        kind: kind of thoughts.
+        num_symbols: size of the input vocabulary.
         num_answers: A.
-        block: the shape of its blocks.
-        num_layers: how many blocks.
-        gradient: how tokens are chosen while it trains.
-        num_thought_tokens: K, of tokens with a head of their own; None: one for each answer, chosen by the head of the answers.
-        thought_width: dimensions of the tokens' embeddings, which a linear map widens; None: D, without a map.
-        end_thought: whether the model says after each step if it thinks on, up to N steps. In training the answer's likelihood
-            is that over all ends (PonderNet, Banino et al. 2021, as one likelihood).
-        blind: whether the answer sees the thoughts alone.
-        split: whether other blocks than those that think find the answer, from the word (unless blind) and the
-            thoughts. `none` has no thoughts, so that it is neither blind nor split, and has no ends.
+        block: shape of the transformer blocks.
+        num_layers: number of blocks.
+        gradient: how tokens are chosen in training.
+        num_thought_tokens: K, with a separate head; None: K = A, with the head of the answers.
+        thought_width: dimensions of thought embeddings, projected to D; None: D, without a projection.
+        end_thought: whether the model chooses when to end, after at most N steps. Training marginalises the answer over
+            all ends (PonderNet, Banino et al. 2021, as one likelihood).
+        blind: whether the answer attends to the thoughts only.
+        split: whether separate blocks compute the answer from the word (unless blind) and the thoughts. Kind `none`
+            ignores `end_thought`, `blind` and `split`.
 
     Raises:
-        ValueError: ends go with neither blind nor split, for which each end would need a context of its own.
+        ValueError: if `end_thought` is combined with `blind` or `split`, which would need a context for each end.
     """
-    apart = (blind or split) and kind != "none"
+    is_separate = (blind or split) and kind != "none"
     if end_thought and (blind or split):
         raise ValueError("thinking_model: end_thought=True goes with neither blind nor split; leave one of them out")
-    count = num_answers if num_thought_tokens is None else num_thought_tokens
+    num_tokens = num_answers if num_thought_tokens is None else num_thought_tokens
 
     def build(key: Array) -> Network:
-        own_head, rngs = num_thought_tokens is not None, nnx.Rngs(key)
+        has_own_head, rngs = num_thought_tokens is not None, nnx.Rngs(key)
         return Network(
-            num_symbols, num_answers, count, block, num_layers, own_head, thought_width, end_thought, split, rngs
+            num_symbols,
+            num_answers,
+            num_tokens,
+            block,
+            num_layers,
+            has_own_head,
+            thought_width,
+            end_thought,
+            split,
+            rngs,
         )
 
     init, network = make_pure(build)
 
     def think(
         params: Params,
-        words: Array,
+        symbols: Array,
         lengths: Array,
         key: Array | None = None,
         *,
         forced_tokens: Array | None = None,
         can_end: Array | None = None,
     ) -> ThinkingOutput:
-        built, longest = network(params), words.shape[1]
-        symbols, numbers = built.words(words), jnp.arange(longest, dtype=jnp.int32)
-        places = jnp.broadcast_to(numbers[None], words.shape)
-        memory = built.reader.read(symbols, places, places < lengths[:, None], longest)
-        thoughts = longest if apart else longest - 1
+        modules, max_length = network(params), symbols.shape[1]
+        embedded, indices = modules.words(symbols), jnp.arange(max_length, dtype=jnp.int32)
+        positions = jnp.broadcast_to(indices[None], symbols.shape)
+        cache = modules.reader.read(embedded, positions, positions < lengths[:, None], max_length)
+        num_thoughts = max_length if is_separate else max_length - 1
         if kind == "none":
-            hidden, told = answer_at_once(built, memory, lengths, longest, count)
+            hidden, thought_output = answer_at_once(modules, cache, lengths, max_length, num_tokens)
         else:
-            keys = None if key is None else jax.random.split(key, longest)
-            fixed = jnp.full((len(words), thoughts), -1) if forced_tokens is None else forced_tokens
-            fixed = jnp.pad(fixed, ((0, 0), (0, longest - thoughts)), constant_values=-1).T
-            needed = jnp.int32(longest) if end_thought else jnp.max(lengths)
-            hidden, given, told = take_steps(built, kind, gradient, memory, needed, keys, fixed, count)
-        made = numbers[None, :thoughts] < (lengths if apart else lengths - 1)[:, None]
-        steps = jnp.ones(len(lengths)) if kind == "none" else lengths.astype(jnp.float32)
+            keys = None if key is None else jax.random.split(key, max_length)
+            forced = jnp.full((len(symbols), num_thoughts), -1) if forced_tokens is None else forced_tokens
+            forced = jnp.pad(forced, ((0, 0), (0, max_length - num_thoughts)), constant_values=-1).T
+            num_needed = jnp.int32(max_length) if end_thought else jnp.max(lengths)
+            hidden, thoughts, thought_output = take_steps(
+                modules, kind, gradient, cache, num_needed, keys, forced, num_tokens
+            )
+        thought_mask = indices[None, :num_thoughts] < (lengths if is_separate else lengths - 1)[:, None]
+        num_steps = jnp.ones(len(lengths)) if kind == "none" else lengths.astype(jnp.float32)
         if end_thought and kind != "none":
-            answers, steps = marginalize_over_ends(built, hidden, lengths, can_end, is_sampled=key is not None)
-            by_itself = (numbers[None, :thoughts] + 1 < steps[:, None]) | (key is not None)
-            made = by_itself if can_end is None else jnp.where(can_end[:, None], by_itself, made)
-        elif apart:
-            answers = built.answer(built.compute_final_hidden(given, lengths, None if blind else symbols))
+            answers, num_steps = marginalize_over_ends(modules, hidden, lengths, can_end, is_sampled=key is not None)
+            is_before_end = (indices[None, :num_thoughts] + 1 < num_steps[:, None]) | (key is not None)
+            thought_mask = (
+                is_before_end if can_end is None else jnp.where(can_end[:, None], is_before_end, thought_mask)
+            )
+        elif is_separate:
+            answers = modules.answer(modules.compute_final_hidden(thoughts, lengths, None if blind else embedded))
         else:
-            answers = built.answer(jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0])
-        return ThinkingOutput(answers, hidden, *(leaf[:, :thoughts] for leaf in told), made, steps)
+            answers = modules.answer(jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0])
+        return ThinkingOutput(
+            answers, hidden, *(leaf[:, :num_thoughts] for leaf in thought_output), thought_mask, num_steps
+        )
 
     def read_answer(params: Params, hidden: Array) -> Array:
         return network(params).answer(hidden)
 
-    return ThinkingModel(init, think, read_answer, kind, count)
+    return ThinkingModel(init, think, read_answer, kind, num_tokens)
 
 
 def convert_params(params: Params) -> Params:
-    """A model that learned to answer at once as one that thinks: its thoughts begin as what it would answer.
+    """Initial parameters of a thinking model from a model of kind `none`: the thought head starts as the answer head.
 
-    Where other blocks find the answer than those that think, both begin as those that found it at once.
+    If separate blocks compute the answer, they start as a copy of the others.
 
     Args:
-        params: of a model whose tokens have a head of their own, one for each answer.
+        params: of a model with a separate thought head and K = A.
 
     Raises:
-        ValueError: the heads differ in shape, or are one.
+        ValueError: if the heads differ in shape, or there is only one.
     """
     if "choose" not in params or params["choose"]["kernel"].shape != params["answer"]["kernel"].shape:
         raise ValueError(
-            "convert_params: tokens need a head of their own and one kind for each answer; give as many kinds"
+            "convert_params: tokens need a head of their own and one token for each answer; give num_thought_tokens"
         )
-    thinking = {**params, "choose": jax.tree.map(jnp.copy, params["answer"])}
+    new_params = {**params, "choose": jax.tree.map(jnp.copy, params["answer"])}
     if params.get("answerer"):
-        thinking["answerer"] = jax.tree.map(jnp.copy, params["reader"])
-    return thinking
+        new_params["answerer"] = jax.tree.map(jnp.copy, params["reader"])
+    return new_params
