@@ -34,7 +34,8 @@ def parse_source(source: str) -> tuple[Level, int | None] | None:
         names = ", ".join((*WORDINGS, *NUM_OPERATIONS))
         raise ValueError(
             f"source {source}: no source of problems; give {WORD_PROBLEMS}, or OPERATION:DIGITS as in "
-            f"add:3, multiply:4x2 (digits of the longer and the other operand) or add:3:500 (so many problems), with one of {names}"
+            f"add:3, multiply:4x2 (digits of the longer and the other operand) or add:3:500 (so many problems), "
+            f"with one of {names}"
         )
     if int(found[2]) > MAX_DIGITS:
         raise ValueError(f"source {source}: allowed are 1 to {MAX_DIGITS} digits; give fewer")
