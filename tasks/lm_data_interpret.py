@@ -35,9 +35,11 @@ def run(config: Config, run: Run) -> None:
     chosen = choose_plans(config.report, saved)
     texts, writers = write_plans(config, chosen, data, vectors, run.folder / "cache")
 
-    known = {step: data.steps[canonical] for step, canonical in zip(data.steps, data.canonical_index, strict=True)}
+    canonical_steps = {
+        step: data.steps[canonical] for step, canonical in zip(data.steps, data.canonical_index, strict=True)
+    }
     entries = [
-        report.make_entry(plan, text, writer_name, lambda step: known.get(step, step))
+        report.make_entry(plan, text, writer_name, lambda step: canonical_steps.get(step, step))
         for plan, text, writer_name in zip(chosen, texts, writers, strict=True)
     ]
     rows = report.mean_rows(chosen, config.report.splits, config.report.modes)

@@ -111,13 +111,13 @@ def plan_for_one(config: Config, run: Run, data: PreparedData, planner: Planner,
     write_results(run, [row], {"nodes": vectors})
 
 
-def show_plans(made: Sequence[Plan]) -> None:
+def show_plans(shown_plans: Sequence[Plan]) -> None:
     """Print a few plans of each split as trees."""
     from thinking import progress
     from thinking.text import plans
 
-    for split in dict.fromkeys(plan.split for plan in made):
-        for plan in [plan for plan in made if plan.split == split][:NUM_SHOWN]:
+    for split in dict.fromkeys(plan.split for plan in shown_plans):
+        for plan in [plan for plan in shown_plans if plan.split == split][:NUM_SHOWN]:
             progress.console().print(plans.render_tree(plan))
 
 

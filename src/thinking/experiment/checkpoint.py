@@ -197,9 +197,9 @@ def _sweep(folder: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _arrays_by_path(found: list[Leaf]) -> dict[str, np.ndarray]:
+def _arrays_by_path(leaves: list[Leaf]) -> dict[str, np.ndarray]:
     """Arrays by path, which is distinct for every structure. Orbax refuses empty arrays, so they are left out."""
-    return {leaf.path: leaf.array for leaf in found if leaf.array.size}
+    return {leaf.path: leaf.array for leaf in leaves if leaf.array.size}
 
 
 def _metadata(path: Path) -> dict[str, Any]:
@@ -248,8 +248,8 @@ def _refuse_misfit(path: Path, saved: list[list[Any]], template: Any) -> None:
         )
 
 
-def _shapes(found: list[Leaf]) -> list[list[Any]]:
-    return [[leaf.path, leaf.dtype, list(leaf.array.shape)] for leaf in found]
+def _shapes(leaves: list[Leaf]) -> list[list[Any]]:
+    return [[leaf.path, leaf.dtype, list(leaf.array.shape)] for leaf in leaves]
 
 
 def _set_aside(path: Path) -> None:

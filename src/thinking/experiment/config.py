@@ -183,7 +183,7 @@ def list_changes(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
     """Settings that affect the weights and differ from a saved config, as `--model.width: 32 saved, 64 given`."""
     before, now = _flat(saved), _flat(to_json(config))
     free = {part.path for part in parts(config) if not part.affects_weights}
-    found = []
+    differences = []
     for path in dict.fromkeys([*now, *before]):
         names = path.split(".")
         if any(".".join(names[:depth]) in free for depth in range(1, len(names) + 1)):
@@ -191,8 +191,8 @@ def list_changes(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
         if path not in before or path not in now or before[path] != now[path]:
             values = [format_value(side[path]) if path in side else "nothing" for side in (before, now)]
             brief = all(len(value) <= 40 for value in values)
-            found.append(to_flag(path) + (f": {values[0]} saved, {values[1]} given" if brief else " differs"))
-    return found
+            differences.append(to_flag(path) + (f": {values[0]} saved, {values[1]} given" if brief else " differs"))
+    return differences
 
 
 def _validate(part: Any, prefix: str) -> None:

@@ -41,16 +41,16 @@ def parse(
         UserError: an unknown flag, a bad value, or an error of `check`.
         SystemExit: after `--help`.
     """
-    named = {name: known if isinstance(known, Preset) else Preset(known) for name, known in presets.items()}
+    presets_by_name = {name: known if isinstance(known, Preset) else Preset(known) for name, known in presets.items()}
     arguments = [_normalize_dashes(argument) for argument in arguments]
-    name = _find_preset_name(named, arguments)
-    base = named[name].config
-    preset = Setting("preset", Literal[tuple(named)], name, next(iter(named)))
+    name = _find_preset_name(presets_by_name, arguments)
+    base = presets_by_name[name].config
+    preset = Setting("preset", Literal[tuple(presets_by_name)], name, next(iter(presets_by_name)))
     known = {setting.flag: setting for setting in [preset, *settings(base)]}
     known |= {setting.negated_flag: setting for setting in known.values() if setting.negated_flag}
     _refuse_unknown_flags({"-h", "--help", *known}, arguments)
     if "-h" in arguments or "--help" in arguments:
-        print(help_text.format_help(name, named, program, examples), end="")
+        print(help_text.format_help(name, presets_by_name, program, examples), end="")
         raise SystemExit(0)
     config, rest = _parse_with_tyro(base, preset, known, arguments, program)
     if rest:
@@ -71,8 +71,8 @@ def _find_preset_name(presets: Mapping[str, Any], arguments: Sequence[str]) -> s
     parser.add_argument("--preset", default=next(iter(presets)), nargs="?")
     name = parser.parse_known_args(arguments)[0].preset
     if name not in presets:
-        given = f"--preset {name or 'without a value'}"
-        raise UserError(f"{given}: allowed is one of {', '.join(presets)}{_suggest_word(name, presets)}")
+        flag = f"--preset {name or 'without a value'}"
+        raise UserError(f"{flag}: allowed is one of {', '.join(presets)}{_suggest_word(name, presets)}")
     return name
 
 
@@ -100,16 +100,16 @@ def _explain(known: Mapping[str, Setting], arguments: Sequence[str], message: st
     """Describe a tyro error: flag, value, what is allowed and a suggestion."""
     # The box may break a flag into two lines.
     plain = re.sub(r"[^\x21-\x7e]|\|", "", message)
-    places = [(plain.find(flag), -len(flag), flag) for flag in known if flag in plain]
-    if not places:
+    positions = [(plain.find(flag), -len(flag), flag) for flag in known if flag in plain]
+    if not positions:
         return " ".join(re.sub(r"[^\x20-\x7e]", " ", message).split())
-    flag = min(places)[2]
+    flag = min(positions)[2]
     setting = known[flag]
     values = _values(flag, arguments)
-    given = " ".join(values) or "without a value"
-    line = setting.error_message(given)
+    given_text = " ".join(values) or "without a value"
+    line = setting.error_message(given_text)
     words = list_choices(setting.hint)
-    wrong = next((value for value in values if value not in words), given)
+    wrong = next((value for value in values if value not in words), given_text)
     guess = _suggest_word(wrong, words)
     return line.rpartition("; ")[0] + guess if guess else line
 
@@ -138,17 +138,17 @@ def _is_flag(argument: str) -> bool:
 
 def _values(flag: str, arguments: Sequence[str]) -> list[str]:
     """The values of a flag's last occurrence, up to the next flag."""
-    found: list[str] = []
+    values: list[str] = []
     taking = False
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if name == flag:
-            found, taking = [value] if equals else [], True
+            values, taking = [value] if equals else [], True
         elif _is_flag(argument):
             taking = False
         elif taking:
-            found.append(argument)
-    return found
+            values.append(argument)
+    return values
 
 
 def _suggest_flags(flag: str, known: Iterable[str]) -> str:
@@ -158,12 +158,14 @@ def _suggest_flags(flag: str, known: Iterable[str]) -> str:
         tails.setdefault(_tail(name), []).append(name)
     refused, group = re.fullmatch(r"--(no-)?(.*)", flag), flag.removeprefix("--no-").rpartition(".")[0]
     moved = f"--{group}.no-{_tail(flag)}" if refused and refused[1] and group else flag
-    found = [moved] if moved in known else tails.get(_tail(flag), [])
-    found = found or sorted(name for name in known if name.startswith(flag + "."))
-    found = found or difflib.get_close_matches(flag, sorted(known), n=1, cutoff=0.75)
-    found = found or [name for tail in difflib.get_close_matches(_tail(flag), tails, n=1) for name in tails[tail]]
-    found = found or difflib.get_close_matches(flag, sorted(known), n=1)
-    return f"; did you mean {' or '.join(found[:_MAX_SUGGESTIONS])}?" if found else ""
+    suggestions = [moved] if moved in known else tails.get(_tail(flag), [])
+    suggestions = suggestions or sorted(name for name in known if name.startswith(flag + "."))
+    suggestions = suggestions or difflib.get_close_matches(flag, sorted(known), n=1, cutoff=0.75)
+    suggestions = suggestions or [
+        name for tail in difflib.get_close_matches(_tail(flag), tails, n=1) for name in tails[tail]
+    ]
+    suggestions = suggestions or difflib.get_close_matches(flag, sorted(known), n=1)
+    return f"; did you mean {' or '.join(suggestions[:_MAX_SUGGESTIONS])}?" if suggestions else ""
 
 
 def _tail(flag: str) -> str:

@@ -127,20 +127,20 @@ def make_texts(
 
 def operations(tree: CraftingTree, name: str) -> list[str]:
     """Names of the items needed for an item, each once, ingredients first, the item itself last."""
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for ingredient in tree.items[name].ingredients:
-        found |= dict.fromkeys(operations(tree, ingredient))
-    return [*found, name]
+        names |= dict.fromkeys(operations(tree, ingredient))
+    return [*names, name]
 
 
 def _parts(tree: CraftingTree, name: str, wordings: Mapping[str, list[str]], rng: random.Random) -> list[Section]:
-    def operation(made: str) -> Section:
-        item = tree.items[made]
+    def operation(part_name: str) -> Section:
+        item = tree.items[part_name]
         return Section(item.goal, tuple(rng.choice(wordings[step]) for step in _steps(item)))
 
     item = tree.items[name]
     parts = [
-        Section(tree.items[part].goal, tuple(operation(made) for made in operations(tree, part)))
+        Section(tree.items[part].goal, tuple(operation(part_name) for part_name in operations(tree, part)))
         for part in item.ingredients
     ]
     return [*parts, Section(item.goal, (operation(name),))]

@@ -93,10 +93,10 @@ def render_tree(plan: Plan) -> Tree:
     """A plan for the terminal: sub-goals with their cosine similarities, and numbered steps."""
     numbers = itertools.count(1)
 
-    def add_branches(place: Tree, branches: Iterable[Branch]) -> None:
+    def add_branches(parent: Tree, branches: Iterable[Branch]) -> None:
         for node, inner in branches:
             label = _heading(node) if node.level else _step(node, next(numbers), plan.num_given)
-            add_branches(place.add(label), inner)
+            add_branches(parent.add(label), inner)
 
     title = Words.assemble((plan.goal, PROMPT), (f"  {plan.split}, {plan.mode}", MARK))
     if not plan.done:

@@ -54,8 +54,8 @@ class PreparedData(NamedTuple):
 
 def list_distinct_steps(texts: Sequence[Text], canonical_steps: Mapping[str, str]) -> tuple[str, ...]:
     """Distinct steps in the order of the texts, then canonical wordings that no text has."""
-    found = dict.fromkeys(step for text in texts for step in iter_steps(text.steps))
-    return tuple(found | dict.fromkeys(canonical_steps.get(step, step) for step in found))
+    steps = dict.fromkeys(step for text in texts for step in iter_steps(text.steps))
+    return tuple(steps | dict.fromkeys(canonical_steps.get(step, step) for step in steps))
 
 
 def list_distinct_goals(texts: Sequence[Text]) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def summarize_splits(prepared: PreparedData) -> list[dict[str, Any]]:
             continue
         lengths = [sum(1 for _ in iter_steps(text.steps)) for text in texts]
         steps = [number[step] for text in texts for step in iter_steps(text.steps)]
-        known = sum(step in trained for step in steps)
+        num_known = sum(step in trained for step in steps)
         row = {
             "split": split,
             "goals": len(list_distinct_goals(texts)),
@@ -117,8 +117,8 @@ def summarize_splits(prepared: PreparedData) -> list[dict[str, Any]]:
             "steps": len(steps),
             "steps_mean": len(steps) / len(texts),
             "steps_max": max(lengths),
-            "known": known,
-            "known_percent": 100 * known / len(steps),
+            "known": num_known,
+            "known_percent": 100 * num_known / len(steps),
             "taught_percent": 100
             * sum(int(prepared.canonical_index[step]) in trained_meanings for step in steps)
             / len(steps),

@@ -132,8 +132,8 @@ def _parse_steps(where: str, steps: Any, deeper: int) -> NestedSteps:
         return tuple(_parse_string(f"{where}[{index}]", step) for index, step in enumerate(steps))
     if kinds != {dict}:
         strange = next((step for step in steps if type(step) not in (str, dict)), None)
-        found = "both strings and sections" if strange is None else _format_value(strange)
-        raise _RecordError(f"{where} holds {found}; allowed are strings alone, or sections alone")
+        contents = "both strings and sections" if strange is None else _format_value(strange)
+        raise _RecordError(f"{where} holds {contents}; allowed are strings alone, or sections alone")
     if not deeper:
         raise _RecordError(f"{where} holds sections three deep; allowed is at most two deep: parts, operations, steps")
     return tuple(_parse_section(f"{where}[{index}]", step, deeper - 1) for index, step in enumerate(steps))

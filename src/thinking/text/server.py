@@ -167,26 +167,26 @@ class Server:
             return f"{self.url} has no model `{model}`, or is no such address (404: {message}){self._models()}"
         times = f" after {num_attempts} attempts" if num_attempts > 1 else ""
         count = response_cache.count_answers(self.folder)
-        kept = f"{count} answers are kept in {self.folder}; the same command goes on from there"
+        cached = f"{count} answers are kept in {self.folder}; the same command goes on from there"
         if status == 0:
             silent = "gives no answer" if times else "cannot be reached"
-            return f"{self.url} {silent}{times} ({message}); check the address and that the server runs; {kept}"
+            return f"{self.url} {silent}{times} ({message}); check the address and that the server runs; {cached}"
         if requested_wait is not None and requested_wait > MAX_WAIT:
             times += f", and asks to wait {requested_wait:.0f} s"
-        mend = (
+        hint = (
             "wait, or ask another server"
             if status in _RETRY_STATUSES or status >= 500
             else "check the model and settings"
         )
-        return f"{self.url} answers {status}{times} ({message}); {mend}; {kept}"
+        return f"{self.url} answers {status}{times} ({message}); {hint}; {cached}"
 
     def _models(self) -> str:
         """The models of the server, as the end of a message."""
         import openai
 
         try:
-            found = json.loads(self.client.models.with_raw_response.list().http_response.content)
-            names = [self._quote(str(model["id"])) for model in found["data"]]
+            response = json.loads(self.client.models.with_raw_response.list().http_response.content)
+            names = [self._quote(str(model["id"])) for model in response["data"]]
         except (openai.OpenAIError, UserError, ValueError, KeyError, TypeError):
             return "; check the model and the address, which mostly ends with /v1"
         more = ", ..." if len(names) > 12 else ""

@@ -111,8 +111,8 @@ def _items(lines: Sequence[str], is_item: Callable[[str], bool]) -> list[str]:
 def _mark_length(line: str) -> int:
     """Length of a line's list mark, including what precedes it; 0 if there is none."""
     start = len(line) - len(line.lstrip(_BEFORE))
-    found = _BULLET.match(line, start) or _NUMBER.match(line, start)
-    return found.end() if found else 0
+    match = _BULLET.match(line, start) or _NUMBER.match(line, start)
+    return match.end() if match else 0
 
 
 def _strip_mark(line: str) -> str:

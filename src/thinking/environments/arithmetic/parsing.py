@@ -45,7 +45,7 @@ def parse_problem(text: str) -> Problem:
     for operation, pattern, order in WORDING_PATTERNS:
         if match := pattern.fullmatch(question):
             operands = [_expression(operand, bracketed=True) for operand in match.groups()]
-            return _problem(operation, tuple(operands[place] for place in order))
+            return _problem(operation, tuple(operands[index] for index in order))
     problem = _expression(re.sub("^(what is|calculate) ", "", question, flags=re.IGNORECASE))
     if not isinstance(problem, Problem):
         raise _refusal(f"{_short(text)} is a number, which asks nothing")
@@ -56,10 +56,10 @@ def _compile_wordings() -> Iterator[tuple[str, re.Pattern[str], tuple[int, ...]]
     """The pattern of each wording, and the order of the operands among its groups."""
     for operation, wordings in WORDINGS.items():
         for wording in wordings[1:]:
-            places = [int(place) for place in re.findall(r"{(\d)}", wording)]
+            positions = [int(position) for position in re.findall(r"{(\d)}", wording)]
             words = re.sub(r"{\d?}", "{}", wording.rstrip("?")).split("{}")
             groups = " ?([^a-z]+?) ?".join(re.escape(word.strip()) for word in words)
-            order = [places.index(place) for place in range(len(places))] or range(len(words) - 1)
+            order = [positions.index(position) for position in range(len(positions))] or range(len(words) - 1)
             yield operation, re.compile(groups, re.IGNORECASE), tuple(order)
 
 

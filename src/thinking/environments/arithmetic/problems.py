@@ -160,7 +160,7 @@ def subtasks(problem: Problem) -> list[Problem]:
 
 def place_values(value: int) -> list[int]:
     """Place values of the nonzero digits, least significant first: 304 gives 4 and 300; 0 gives 0."""
-    return [int(digit) * 10**place for place, digit in enumerate(reversed(str(value))) if digit != "0"] or [0]
+    return [int(digit) * 10**exponent for exponent, digit in enumerate(reversed(str(value))) if digit != "0"] or [0]
 
 
 def _operations(problem: Problem) -> list[Problem]:

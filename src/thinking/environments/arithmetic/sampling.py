@@ -131,9 +131,9 @@ def _sample_factor(rng: np.random.Generator, left: int, digits: int) -> int | No
     Rejection would hardly succeed for long products, so it is sampled digit by digit.
     """
     right = 0
-    for place in range(digits):
-        for digit in rng.permutation(np.arange(digits > 1 and place == digits - 1, 10)).tolist():
-            part = digit * 10**place
+    for position in range(digits):
+        for digit in rng.permutation(np.arange(digits > 1 and position == digits - 1, 10)).tolist():
+            part = digit * 10**position
             row = Problem(MULTIPLY, (left, part))
             if not part or not (is_held_out(row) or (right and is_held_out(Problem(ADD, (left * right, left * part))))):
                 right += part
@@ -158,8 +158,8 @@ def _sample_product_of_multiples(rng: np.random.Generator, longer: int, shorter:
 def _sample_dividend(rng: np.random.Generator, divisor: int, digits: int) -> int | None:
     """A dividend of so many digits without held-out intermediate problems, sampled digit by digit."""
     left = rest = 0
-    for place in range(digits):
-        for digit in rng.permutation(np.arange(digits > 1 and place == 0, 10)).tolist():
+    for position in range(digits):
+        for digit in rng.permutation(np.arange(digits > 1 and position == 0, 10)).tolist():
             partial_dividend = 10 * rest + digit
             if not any(is_held_out(part) for part in division_problems(partial_dividend, divisor)):
                 left, rest = 10 * left + digit, partial_dividend % divisor

@@ -63,7 +63,7 @@ def render_page(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]], abo
         means=_table(rows),
         splits=_options(entry["split"] for entry in entries),
         modes=_options(entry["mode"] for entry in entries),
-        plans="\n".join(_plan(entry, place == 0) for place, entry in enumerate(entries)),
+        plans="\n".join(_plan(entry, index == 0) for index, entry in enumerate(entries)),
     )
 
 
@@ -189,8 +189,8 @@ def _branch(node: Entry, numbers: Iterator[int]) -> str:
     if "sub_goal" in node:
         return f"<li><b>{html.escape(node['sub_goal'])}</b>{cosine}{_tree(node['inner'], numbers)}</li>"
     kind = {True: "found", False: "astray", None: ""}[node["in_reference"]]
-    given = ' <span class="tag">given</span>' if node["given"] else ""
-    words = f'<span class="words">{html.escape(node["step"])}{given}</span>'
+    given_tag = ' <span class="tag">given</span>' if node["given"] else ""
+    words = f'<span class="words">{html.escape(node["step"])}{given_tag}</span>'
     return f'<li class="step {kind}"><span class="place">{next(numbers)}</span>{words}{cosine}</li>'
 
 

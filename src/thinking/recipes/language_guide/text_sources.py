@@ -80,7 +80,7 @@ def cache_answers(answer_fn: Callable[[str], str], model: str, folder: Path) -> 
 
     def answer_cached(prompt: str) -> str:
         request = {"huggingface": model, "prompt": prompt}
-        answer = response_cache.get(folder, request, lambda found: isinstance(found, str))
+        answer = response_cache.get(folder, request, lambda value: isinstance(value, str))
         if answer is None:
             answer = answer_fn(prompt)
             response_cache.put(folder, request, answer)
