@@ -193,11 +193,11 @@ def test_a_flat_guide_is_as_wide_as_gives_no_fewer_parameters_than_the_guide(ker
     def parameters(shape, codecs):
         return model.count_parameters(model.build_guide(shape, codecs))
 
-    wanted = parameters(shape, codecs)
-    flat = make_flat_shape(shape, [codecs[0], codecs[-1]], wanted)
+    expected = parameters(shape, codecs)
+    flat = make_flat_shape(shape, [codecs[0], codecs[-1]], expected)
     assert flat._replace(width=0) == shape._replace(context_lengths=(1,), width=0)
     narrower = flat._replace(width=flat.width - (2 * heads if kernel == "transformer" else 1))
-    assert parameters(narrower, [codecs[0], codecs[-1]]) < wanted <= parameters(flat, [codecs[0], codecs[-1]])
+    assert parameters(narrower, [codecs[0], codecs[-1]]) < expected <= parameters(flat, [codecs[0], codecs[-1]])
 
 
 def test_a_flat_table_holds_as_many_questions_as_one_of_the_layers():
