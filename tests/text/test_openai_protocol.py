@@ -380,10 +380,11 @@ def test_when_one_call_fails_those_under_way_are_waited_for():
 
 def test_ctrl_c_ends_a_run_at_once_and_keeps_what_was_answered(stub, tmp_path):
     program = (
-        "import sys; from pathlib import Path; from thinking.text.openai_protocol import openai_text\n"
-        "from thinking.text.server import Server; from thinking.text.providers import written_by\n"
+        "import sys; from pathlib import Path; from thinking.text.openai_protocol import make_openai_answer_fn\n"
+        "from thinking.text.server import Server; from thinking.text.providers import generate_texts\n"
         "server = Server(sys.argv[1], Path(sys.argv[2]))\n"
-        "try: list(written_by(openai_text(server, 'small-model'), [str(n) for n in range(9)], '{goal}', parallel=4))\n"
+        "answer_fn = make_openai_answer_fn(server, 'small-model')\n"
+        "try: list(generate_texts(answer_fn, [str(n) for n in range(9)], '{goal}', num_parallel=4))\n"
         "except KeyboardInterrupt: sys.exit(130)\n"
     )
     hang = threading.Event()

@@ -118,7 +118,7 @@ def fit_codecs(
         if num_distinct < 2:
             kind_of_vector = "goal" if level == len(sub_trajectories) else "value"
             raise UserError(
-                f"level {level} of the outlines has one {kind_of_vector} alone; give more texts, or fewer "
+                f"level {level} of the plan trees has one {kind_of_vector} alone; give more texts, or fewer "
                 "--layers.context-lengths"
             )
         size = dims if level == 0 else average_dims if level < len(sub_trajectories) else goal_dims
@@ -209,10 +209,8 @@ def load_guide(folder: Path, data: str) -> tuple[GuideShape, list[FittedCodec]]:
     try:
         saved: dict[str, Any] = json.loads((folder / "guide.json").read_bytes())
         arrays = tensors((folder / "codecs.safetensors").read_bytes())
-        saved_data, shape = (
-            saved.pop("data"),
-            GuideShape(**saved | {"context_lengths": tuple(saved["context_lengths"])}),
-        )
+        saved_data = saved.pop("data")
+        shape = GuideShape(**saved | {"context_lengths": tuple(saved["context_lengths"])})
         fitted = [_read_codec(arrays, level) for level in range(len(shape.context_lengths) + 1)]
     except FileNotFoundError:
         raise UserError(f"{folder} has no trained guide: {TRAIN_FIRST}") from None
