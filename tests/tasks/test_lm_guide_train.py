@@ -178,10 +178,13 @@ def test_without_prepared_data_or_with_others_than_were_learned_training_is_refu
 def test_texts_that_leave_nothing_to_tell_apart_are_refused(data, call):
     made = prepared_data.load(data)
     prepared_data.save(data, made._replace(texts=made.texts[:1]))
-    assert "level 1 of the outlines has one value alone; give more texts, or fewer --layers.context-lengths" in refused(
-        call
+    assert (
+        "level 1 of the plan trees has one value alone; give more texts, or fewer --layers.context-lengths"
+        in refused(call)
     )
-    assert "level 1 of the outlines has one goal alone; give more texts" in refused(call, "--layers.context-lengths", 4)
+    assert "level 1 of the plan trees has one goal alone; give more texts" in refused(
+        call, "--layers.context-lengths", 4
+    )
 
 
 @pytest.mark.parametrize(("kernel", "heads"), [("linear", 1), ("transformer", 2)])
