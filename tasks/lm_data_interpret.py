@@ -1,8 +1,8 @@
-"""Plans of the language guide as text, and a report that one can read.
+"""Write plans of the language guide as text, and report them.
 
-A plan is vectors. By default each of its steps becomes the nearest sentence that is known, which needs nothing else. Or
-a model writes these sentences out as a guide; or a causal model writes, steered toward the vectors themselves.
-The last of four: lm_data_prepare, lm_guide_train, lm_guide_inference, and this.
+A plan is a sequence of vectors. By default each step becomes the nearest known sentence, without a model. Or a language
+model rewrites these sentences, or a causal model generates steps steered toward the vectors.
+The last of four tasks: lm_data_prepare, lm_guide_train, lm_guide_inference, lm_data_interpret.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def run(config: Config, run: Run) -> None:
-    """Write the plans out, and report them."""
+    """Write the plans and the report."""
     import numpy as np
 
     from thinking import progress
@@ -35,10 +35,12 @@ def run(config: Config, run: Run) -> None:
     chosen = choose_plans(config.report, saved)
     texts, writers = write_plans(config, chosen, data, vectors, run.folder / "cache")
 
-    known = {step: data.steps[means] for step, means in zip(data.steps, data.canonical_index, strict=True)}
+    canonical_steps = {
+        step: data.steps[canonical] for step, canonical in zip(data.steps, data.canonical_index, strict=True)
+    }
     entries = [
-        report.make_entry(plan, text, who, lambda step: known.get(step, step))
-        for plan, text, who in zip(chosen, texts, writers, strict=True)
+        report.make_entry(plan, text, writer_name, lambda step: canonical_steps.get(step, step))
+        for plan, text, writer_name in zip(chosen, texts, writers, strict=True)
     ]
     rows = report.mean_rows(chosen, config.report.splits, config.report.modes)
     goals = len({plan.goal for plan in chosen})
@@ -55,12 +57,12 @@ def run(config: Config, run: Run) -> None:
 
 
 def choose_plans(config: ReportConfig, plans: Sequence[Plan]) -> list[Plan]:
-    """The plans that shall be reported; raises UserError if there are none."""
+    """The plans to report; raises UserError if there are none."""
     chosen = [plan for plan in plans if plan.split in config.splits and plan.mode in config.modes]
     if not chosen:
-        there = ", ".join(sorted({f"{plan.split} by {plan.mode}" for plan in plans})) or "none at all"
-        asked = f"--report.splits {' '.join(config.splits)} --report.modes {' '.join(config.modes)}"
-        raise UserError(f"{asked}: of these there are no plans; there are {there}")
+        available = ", ".join(sorted({f"{plan.split} by {plan.mode}" for plan in plans})) or "none at all"
+        flags = f"--report.splits {' '.join(config.splits)} --report.modes {' '.join(config.modes)}"
+        raise UserError(f"{flags}: of these there are no plans; there are {available}")
     return chosen
 
 

@@ -57,8 +57,8 @@ def test_a_product_is_collected_row_by_row(left, factors):
     steps = chain(Problem(MULTIPLY, (left, right)))
     partial = [left * factor * 10**place for place, factor in enumerate(factors)]
     totals = np.cumsum(np.array(partial, object)).tolist()
-    wanted = partial[:1] + [each for pair in zip(partial[1:], totals[1:], strict=True) for each in pair]
-    assert [int(step[1:]) for step in steps if step.startswith("=")] == wanted[:-1]
+    expected = partial[:1] + [each for pair in zip(partial[1:], totals[1:], strict=True) for each in pair]
+    assert [int(step[1:]) for step in steps if step.startswith("=")] == expected[:-1]
     additions = max(index for index, step in enumerate(steps) if step.startswith("=")) + 1
     last = steps[additions:]
     assert int(last[-1][-1]) * 10 ** len(last) + read(last) == left * right
@@ -108,8 +108,8 @@ def test_subtasks_are_true_problems_that_lead_to_the_answer(asked):
         assert chain(asked, SUBTASKS) == chain(asked, WORKED)
         return
     for step, each in zip(chain(asked, SUBTASKS), asked_on_the_way, strict=True):
-        text, said = re.fullmatch("<ask>(.*)=<answer>(.*)", step).groups()
-        assert int(said.split("r")[0]) == calculated(text) == each.value
+        text, answer = re.fullmatch("<ask>(.*)=<answer>(.*)", step).groups()
+        assert int(answer.split("r")[0]) == calculated(text) == each.value
     last = asked_on_the_way[-1].value
     if asked.operation == MODULAR and last < 0:
         last = asked_on_the_way[0].value
@@ -131,9 +131,9 @@ def test_subtasks_are_true_problems_that_lead_to_the_answer(asked):
     ],
 )
 def test_a_product_falls_into_multiples_of_powers_of_ten(asked, steps):
-    wanted = ["<ask>" + step.replace("=", "=<answer>") for step in steps.split()]
+    expected = ["<ask>" + step.replace("=", "=<answer>") for step in steps.split()]
     found = subtasks(Problem(MULTIPLY, asked))
-    assert [f"<ask>{format_question(each)}<answer>{each.value}" for each in found] == wanted
+    assert [f"<ask>{format_question(each)}<answer>{each.value}" for each in found] == expected
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9))

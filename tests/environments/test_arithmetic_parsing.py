@@ -63,7 +63,7 @@ def test_symbols_bind_as_they_do_in_python(numbers, signs):
 
 
 @pytest.mark.parametrize(
-    ("typed", "wanted"),
+    ("typed", "expected"),
     [
         ("12*(3+4)-5", "(12*(3+4))-5"),
         ("12-5-3", "(12-5)-3"),
@@ -81,8 +81,8 @@ def test_symbols_bind_as_they_do_in_python(numbers, signs):
         ("Add (3+4) and 5", "(3+4)+5"),
     ],
 )
-def test_people_need_not_type_as_the_machine_does(typed, wanted):
-    assert format_expression(parse_problem(typed)) == wanted
+def test_people_need_not_type_as_the_machine_does(typed, expected):
+    assert format_expression(parse_problem(typed)) == expected
 
 
 def test_a_number_may_have_hundreds_of_digits():

@@ -91,8 +91,8 @@ def test_digits_are_added_from_the_last_one_on(first, second):
     word = [machine.symbol_names.index(symbol) for symbol in [*spelled, "9+9"]]
     told = [machine.state_names[state] for state in states_after("digits:3", word)]
     partial = [first % 10 + second % 10, first % 100 + second % 100, (first + second) % 1000]
-    wanted = [f"{total} of {place}" for place, total in enumerate(partial, start=1)]
-    assert told == [*wanted, wanted[-1]]
+    expected = [f"{total} of {place}" for place, total in enumerate(partial, start=1)]
+    assert told == [*expected, expected[-1]]
 
 
 def test_hops_follow_the_edges_that_a_symbol_names():

@@ -112,8 +112,8 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, name):
     path = tmp_path / name
     if name.startswith("folder"):
         path.mkdir()
-    wanted = "Is a directory" if name.startswith("folder") else "No such file or directory"
-    assert refusal(lambda: read_graph(path), f"path {path}: ").startswith(wanted)
+    expected = "Is a directory" if name.startswith("folder") else "No such file or directory"
+    assert refusal(lambda: read_graph(path), f"path {path}: ").startswith(expected)
 
 
 def test_a_graph_in_which_nothing_can_be_planned_is_refused(tmp_path):
@@ -221,9 +221,9 @@ def test_walks_start_and_go_on_everywhere_alike(named, walked):
     for node, degree in enumerate(np.asarray(device.degree).tolist()):
         counts = np.array([moves[node, way] for way in np.asarray(device.successors)[node, :degree].tolist()])
         if degree > 1:
-            wanted = counts.sum() / degree
-            assert wanted > 50
-            assert np.sum((counts - wanted) ** 2 / wanted) < degree - 1 + 5 * np.sqrt(2 * (degree - 1))
+            expected = counts.sum() / degree
+            assert expected > 50
+            assert np.sum((counts - expected) ** 2 / expected) < degree - 1 + 5 * np.sqrt(2 * (degree - 1))
 
 
 def test_walks_are_a_function_of_the_key(walked):

@@ -138,7 +138,7 @@ def test_underscores_are_dashes_and_the_last_of_a_repeated_flag_holds():
 
 @pytest.mark.parametrize("columns", ["12", "80", "200"])
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("--model.width 0", "--model.width 0: allowed is a whole number from 1 to 16384; take 64"),
         ("--model.width=abc", "--model.width abc: allowed is a whole number from 1 to 16384; take 64"),
@@ -166,11 +166,11 @@ def test_underscores_are_dashes_and_the_last_of_a_repeated_flag_holds():
         ("2 --seed 1", "2: allowed are flags and their values; python tasks/nested.py --help lists them"),
     ],
 )
-def test_a_bad_value_in_a_group_is_told_with_the_whole_flag(line, said, columns, monkeypatch, capsys):
+def test_a_bad_value_in_a_group_is_told_with_the_whole_flag(line, message, columns, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", columns)
     with pytest.raises(UserError) as error:
         ask(*line.split())
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
     assert capsys.readouterr() == ("", "")
 

@@ -103,7 +103,7 @@ def test_averages_that_differ_by_rounding_alone_are_one_token():
 
 def test_a_level_with_one_thing_alone_is_refused():
     data = prepared_data.prepare_texts([Text("one", ("saw", "glue"))], {}, hashing_embedder(16), {})
-    with pytest.raises(UserError, match="level 1 of the outlines has one goal alone; give more texts"):
+    with pytest.raises(UserError, match="level 1 of the plan trees has one goal alone; give more texts"):
         model.fit_codecs(
             model.make_sub_trajectories(data, 1), kind="whitened", dims=4, average_dims=4, goal_dims=4, seed=0
         )

@@ -66,13 +66,13 @@ def test_the_bigram_tells_what_followed_most_often(texts, steps):
         then for text in texts for step, then in zip([END, *text], [*text, END], strict=True)
         if step == (steps[-1] if steps else END)
     ]  # fmt: skip
-    said = scores.make_bigram(texts)(steps)
+    predicted = scores.make_bigram(texts)(steps)
     if not followers:
-        assert said is None
+        assert predicted is None
         return
     most = max(followers.count(then) for then in followers)
     first = next(then for then in followers if followers.count(then) == most)
-    assert said == (None if first == END else first)
+    assert predicted == (None if first == END else first)
 
 
 @given(DISTINCT)

@@ -75,10 +75,10 @@ def call(artifacts, monkeypatch, capsys):
             code = 0
         except SystemExit as stop:
             code = stop.code
-        said = capsys.readouterr()
+        captured = capsys.readouterr()
         written = b"".join(path.read_bytes() for path in artifacts.rglob("*") if path.is_file())
-        assert KEY not in f"{said.out}{said.err}{written.decode(errors='replace')}"
-        return code, said.out, said.err
+        assert KEY not in f"{captured.out}{captured.err}{written.decode(errors='replace')}"
+        return code, captured.out, captured.err
 
     return run
 
@@ -148,18 +148,18 @@ def test_a_server_writes_the_first_plans_of_each_split_and_mode_once(artifacts, 
     )
     code, _, err = call(*flags)
     assert (code, err) == (0, "")
-    prompts = [body["messages"][-1]["content"] for _, body, _ in stub.asked]
+    prompts = [body["messages"][-1]["content"] for _, body, _ in stub.requests]
     # The same goal was thought and reacted to with the same plan: it is asked about once, or twice at the same time.
     assert 2 <= len(prompts) <= 3
     assert all(NEAREST in prompt for prompt in prompts)
-    assert {key for _, _, key in stub.asked} == {f"Bearer {KEY}"}
+    assert {key for _, _, key in stub.requests} == {f"Bearer {KEY}"}
     texts = {(entry["goal"], entry["mode"]): (entry["text"], entry["writer"]) for entry in report(artifacts)}
     written = ("First, **building a shelf**.", "small-model, told the nearest sentences")
     assert texts["building a shelf", "think"] == texts["building a shelf", "react"] == written
     assert texts["building a table", "think"] == (NEAREST, "nearest known sentences")
-    stub.asked.clear()
+    stub.requests.clear()
     assert call(*flags)[0] == 0
-    assert stub.asked == []
+    assert stub.requests == []
 
 
 def test_the_limit_ends_the_run_and_the_same_command_goes_on(artifacts, call, stub):
@@ -178,7 +178,7 @@ def test_the_limit_ends_the_run_and_the_same_command_goes_on(artifacts, call, st
     assert "--server.max-requests 2: that many are sent; 2 answers are kept" in err
     assert err.count("\n") == 1
     assert call(*flags, "--server.max-requests", 1)[0] == 0
-    assert len(stub.asked) == 3
+    assert len(stub.requests) == 3
 
 
 def test_a_run_that_is_interrupted_goes_on_where_it_was(artifacts, call, stub):

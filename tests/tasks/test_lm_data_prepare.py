@@ -36,9 +36,9 @@ def call(monkeypatch, capfd, tmp_path):
             code = 0
         except SystemExit as stop:
             code = stop.code
-        said = capfd.readouterr()
-        assert KEY not in said.out + said.err
-        return code, said.out, said.err
+        captured = capfd.readouterr()
+        assert KEY not in captured.out + captured.err
+        return code, captured.out, captured.err
 
     return run
 
@@ -76,8 +76,8 @@ GOALS = ["building a boat", "building a shelf", "baking bread", "建船", "singi
 
 def asked(stub):
     """What chat was asked for, by goal, and all sentences that were to be embedded."""
-    chats = [body["messages"][-1]["content"] for path, body, _ in stub.asked if path.endswith("completions")]
-    sentences = [text for path, body, _ in stub.asked if path.endswith("embeddings") for text in body["input"]]
+    chats = [body["messages"][-1]["content"] for path, body, _ in stub.requests if path.endswith("completions")]
+    sentences = [text for path, body, _ in stub.requests if path.endswith("embeddings") for text in body["input"]]
     return [goal for chat in chats for goal in GOALS if goal in chat], sentences
 
 
@@ -189,10 +189,10 @@ def test_a_server_writes_texts_and_embeds_them(call, stub, tmp_path, goals):
         np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), rtol=1e-5)
     sentences = asked(stub)[1]
     assert len(sentences) == len(set(sentences))
-    assert f"{len(stub.asked)} requests were sent to {stub.url}" in out
-    stub.asked.clear()
+    assert f"{len(stub.requests)} requests were sent to {stub.url}" in out
+    stub.requests.clear()
     assert call(*flags)[0] == 0
-    assert stub.asked == []
+    assert stub.requests == []
 
 
 def test_the_limit_ends_the_run_and_the_same_command_goes_on(call, stub, tmp_path, goals):
@@ -275,7 +275,7 @@ def test_an_address_with_a_secret_is_not_taken_by_a_flag(call, stub, tmp_path, m
         assert "OPENAI_BASE_URL" in err
     monkeypatch.setenv("OPENAI_BASE_URL", stub.url.replace("//", f"//me:{KEY}@"))
     assert call(*flags)[0] == 0
-    assert all(key.startswith("Basic ") for _, _, key in stub.asked)
+    assert all(key.startswith("Basic ") for _, _, key in stub.requests)
 
 
 def test_without_key_and_server_nothing_is_begun(call, monkeypatch, tmp_path):
@@ -310,18 +310,18 @@ def test_a_local_model_writes_texts(call, tmp_path, goals):
 
 
 def test_what_a_local_model_wrote_is_not_asked_again(tmp_path):
-    said = []
+    prompts = []
 
     def ask(prompt):
-        said.append(prompt)
+        prompts.append(prompt)
         return f"{prompt}!"
 
     for _ in range(2):
         remembered = cache_answers(ask, "a model", tmp_path)
         assert [remembered(prompt) for prompt in ("a", "b", "")] == ["a!", "b!", "!"]
-    assert said == ["a", "b", ""]
+    assert prompts == ["a", "b", ""]
     assert cache_answers(ask, "another", tmp_path)("a") == "a!"
-    assert len(said) == 4
+    assert len(prompts) == 4
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_goals_that_cannot_be_read_are_refused(call, stub, tmp_path, content, sa
     assert code == 2
     assert f"--text.goals {path}: " in err
     assert says in err
-    assert stub.asked == []
+    assert stub.requests == []
 
 
 def test_help_is_answered_without_loading_jax():

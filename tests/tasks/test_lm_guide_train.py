@@ -178,10 +178,13 @@ def test_without_prepared_data_or_with_others_than_were_learned_training_is_refu
 def test_texts_that_leave_nothing_to_tell_apart_are_refused(data, call):
     made = prepared_data.load(data)
     prepared_data.save(data, made._replace(texts=made.texts[:1]))
-    assert "level 1 of the outlines has one value alone; give more texts, or fewer --layers.context-lengths" in refused(
-        call
+    assert (
+        "level 1 of the plan trees has one value alone; give more texts, or fewer --layers.context-lengths"
+        in refused(call)
     )
-    assert "level 1 of the outlines has one goal alone; give more texts" in refused(call, "--layers.context-lengths", 4)
+    assert "level 1 of the plan trees has one goal alone; give more texts" in refused(
+        call, "--layers.context-lengths", 4
+    )
 
 
 @pytest.mark.parametrize(("kernel", "heads"), [("linear", 1), ("transformer", 2)])
@@ -193,11 +196,11 @@ def test_a_flat_guide_is_as_wide_as_gives_no_fewer_parameters_than_the_guide(ker
     def parameters(shape, codecs):
         return model.count_parameters(model.build_guide(shape, codecs))
 
-    wanted = parameters(shape, codecs)
-    flat = make_flat_shape(shape, [codecs[0], codecs[-1]], wanted)
+    expected = parameters(shape, codecs)
+    flat = make_flat_shape(shape, [codecs[0], codecs[-1]], expected)
     assert flat._replace(width=0) == shape._replace(context_lengths=(1,), width=0)
     narrower = flat._replace(width=flat.width - (2 * heads if kernel == "transformer" else 1))
-    assert parameters(narrower, [codecs[0], codecs[-1]]) < wanted <= parameters(flat, [codecs[0], codecs[-1]])
+    assert parameters(narrower, [codecs[0], codecs[-1]]) < expected <= parameters(flat, [codecs[0], codecs[-1]])
 
 
 def test_a_flat_table_holds_as_many_questions_as_one_of_the_layers():

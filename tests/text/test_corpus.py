@@ -92,7 +92,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, monkeypatch):
     (tmp_path / "latin").write_bytes(b"caf\xe9")
     (tmp_path / "short").write_text("x")
     hub(monkeypatch, [{"text": "a", "title": 7}])
-    for source, says in {
+    for source, message in {
         str(tmp_path / "none"): "No such file",
         str(tmp_path / "latin"): "it is not UTF-8",
         str(tmp_path / "short"): "too few",
@@ -101,7 +101,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, monkeypatch):
     }.items():
         with pytest.raises(ValueError, match=r"^source ") as error:
             load_corpus(source, 100, None)
-        assert says in str(error.value)
+        assert message in str(error.value)
         assert "\n" not in str(error.value)
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match="needs datasets, which is not installed: pip install datasets"):

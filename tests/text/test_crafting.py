@@ -107,8 +107,8 @@ def test_ingredients_are_made_before_what_is_made_of_them(bundle):
 
 def test_every_wording_means_one_step_and_the_texts_say_what_the_tree_says(bundle):
     for text in bundle.texts:
-        said = [bundle.canonical_steps[step] for step in iter_steps(text.steps)]
-        assert said == list(itertools.chain(*(plain_steps(name) for part in made(text) for name in part)))
+        steps = [bundle.canonical_steps[step] for step in iter_steps(text.steps)]
+        assert steps == list(itertools.chain(*(plain_steps(name) for part in made(text) for name in part)))
     plain = set(bundle.canonical_steps.values())
     assert all(bundle.canonical_steps[step] == step for step in plain)
     ways = Counter(bundle.canonical_steps.values())
@@ -127,7 +127,7 @@ def test_one_wording_is_the_plain_one():
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"num_wordings": 0}, "^num_wordings 0: allowed is a whole number from 1"),
         ({"num_texts": 0}, "^num_texts 0: allowed is a whole number from 1"),
@@ -135,6 +135,6 @@ def test_one_wording_is_the_plain_one():
         ({"held_out_fraction": 0.9}, "up to 0.57; take 0.2"),
     ],
 )
-def test_numbers_out_of_range_are_refused(changed, said):
-    with pytest.raises(ValueError, match=said):
+def test_numbers_out_of_range_are_refused(changed, message):
+    with pytest.raises(ValueError, match=message):
         make_texts(load_crafting_tree(), seed=0, **changed)

@@ -41,9 +41,9 @@ def test_texts_that_share_words_or_parts_of_words_are_alike():
     assert asked @ near > asked @ inflected > abs(asked @ far)
 
 
-@pytest.mark.parametrize(("texts", "said"), [(["fine", ""], "text 1 is empty"), ([" \n"], "text 0 is blank")])
-def test_a_text_that_says_nothing_is_refused(texts, said):
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize(("texts", "message"), [(["fine", ""], "text 1 is empty"), ([" \n"], "text 0 is blank")])
+def test_a_text_that_says_nothing_is_refused(texts, message):
+    with pytest.raises(ValueError, match=message):
         hashing_embedder().embed(texts)
 
 

@@ -38,10 +38,10 @@ def test_a_server_is_asked_at_its_address(tmp_path, monkeypatch):
     with serving() as stub:
         with Server(stub.url, tmp_path / "before") as server:
             data = made_by(openai_embedder(server, "embedder"), server=stub.url)
-        stub.asked.clear()
+        stub.requests.clear()
         with open_matching_embedder(data, None, tmp_path / "answers") as embedder:
             found = embedder.embed(["a sentence that comes later"])
-        assert [body["model"] for path, body, _ in stub.asked if path.endswith("embeddings")][-1] == "embedder"
+        assert [body["model"] for path, body, _ in stub.requests if path.endswith("embeddings")][-1] == "embedder"
     np.testing.assert_allclose(found, normalize(np.array([embedding("a sentence that comes later")])), atol=1e-6)
     assert list((tmp_path / "answers").iterdir())  # it is not paid for twice
 

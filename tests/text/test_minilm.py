@@ -154,7 +154,7 @@ def test_a_model_may_speak_through_its_first_token(small, tmp_path, pooling):
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({"tokenizer": None, "model": None}, "tokenizer.json, model.safetensors missing"),
         ({"config": json.dumps(CONFIG | {"model_type": "mpnet"})}, "model_type mpnet: only bert is known"),
@@ -167,8 +167,8 @@ def test_a_model_may_speak_through_its_first_token(small, tmp_path, pooling):
         ({"pooling": json.dumps({"pooling_mode_max_tokens": True})}, "pooling max: only mean and cls are known"),
     ],
 )
-def test_a_folder_that_does_not_do_is_refused_in_one_line(small, tmp_path, files, said):
-    with pytest.raises(UserError, match=said) as refused:
+def test_a_folder_that_does_not_do_is_refused_in_one_line(small, tmp_path, files, message):
+    with pytest.raises(UserError, match=message) as refused:
         minilm.load_encoder(changed(small, tmp_path, **files))
     assert "\n" not in str(refused.value)
 

@@ -72,7 +72,7 @@ def refusal(function, *arguments) -> str:
 def test_a_prompt_is_sent_as_the_protocol_wants_it(stub, connect):
     ask = make_openai_answer_fn(connect(), "small-model", system="be short")
     assert ask("building a boat") == "1. think of building a boat\n2. do it"
-    [(path, body, key)] = stub.asked
+    [(path, body, key)] = stub.requests
     assert path == "/v1/chat/completions"
     assert key == f"Bearer {KEY}"
     assert body == {
@@ -81,13 +81,13 @@ def test_a_prompt_is_sent_as_the_protocol_wants_it(stub, connect):
         "temperature": 0.0,
     }
     make_openai_answer_fn(connect(), "small-model", temperature=None)("x")
-    assert "temperature" not in stub.asked[-1][1]
+    assert "temperature" not in stub.requests[-1][1]
 
 
 def test_a_local_server_needs_no_key_and_gets_a_placeholder(stub, connect, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     make_openai_answer_fn(connect(), "small-model")("x")
-    assert stub.asked[0][2].startswith("Bearer no-key")
+    assert stub.requests[0][2].startswith("Bearer no-key")
 
 
 def test_without_key_and_server_one_line_says_what_to_set(stub, tmp_path, monkeypatch):
@@ -117,7 +117,7 @@ def test_what_is_kept_is_not_asked_again(stub, connect):
     server = connect()
     assert [make_openai_answer_fn(server, "small-model")(prompt) for prompt in prompts] == first
     assert server.num_requests == 0
-    assert len(stub.asked) == response_cache.count_answers(server.folder) == 5
+    assert len(stub.requests) == response_cache.count_answers(server.folder) == 5
 
 
 def test_another_model_setting_or_server_is_another_request(stub, connect):
@@ -126,10 +126,10 @@ def test_another_model_setting_or_server_is_another_request(stub, connect):
     make_openai_answer_fn(connect(), "small-model", system="s")("x")
     make_openai_answer_fn(connect(), "small-model", temperature=0.5)("x")
     make_openai_answer_fn(connect(stub.url.replace("127.0.0.1", "localhost")), "small-model")("x")
-    assert len(stub.asked) == 5
+    assert len(stub.requests) == 5
     # A password is no part of it.
     make_openai_answer_fn(connect(stub.url.replace("127", "user:pass-word-1@127")), "small-model")("x")
-    assert len(stub.asked) == 5
+    assert len(stub.requests) == 5
 
 
 def test_a_run_cut_at_its_limit_goes_on_where_it_was(stub, connect):
@@ -139,7 +139,7 @@ def test_a_run_cut_at_its_limit_goes_on_where_it_was(stub, connect):
     message = refusal(
         lambda: list(generate_texts(make_openai_answer_fn(server, "small-model"), goals, "{goal}", num_parallel=4))
     )
-    assert server.num_requests == len(stub.asked) == response_cache.count_answers(server.folder) == 6
+    assert server.num_requests == len(stub.requests) == response_cache.count_answers(server.folder) == 6
     assert "max_requests 6" in message
     assert f"6 answers are kept in {server.folder}" in message
     server = connect(max_requests=6)
@@ -154,7 +154,7 @@ def test_repetitions_count_as_requests(stub, connect):
     stub.script.extend([(500, {}, None)] * 9)
     server = connect(max_requests=3)
     assert "max_requests 3" in refusal(make_openai_answer_fn(server, "small-model"), "x")
-    assert len(stub.asked) == 3
+    assert len(stub.requests) == 3
 
 
 def test_a_limit_of_nothing_reads_what_is_kept(stub, connect):
@@ -169,7 +169,7 @@ def test_a_limit_of_nothing_reads_what_is_kept(stub, connect):
 def test_what_passes_is_tried_again(stub, connect, trouble):
     stub.script.extend([trouble, trouble])
     assert make_openai_answer_fn(connect(), "small-model")("x")
-    assert len(stub.asked) == 3
+    assert len(stub.requests) == 3
 
 
 def test_a_slow_server_is_asked_again(stub, connect):
@@ -204,7 +204,7 @@ def test_a_refused_key_is_named_by_its_variable(stub, connect, monkeypatch):
     stub.script.append("echo in an error")
     message = refusal(make_openai_answer_fn(connect(), "small-model"), "x")
     assert "refuses the key in OPENAI_API_KEY (401)" in message
-    assert len(stub.asked) == 1
+    assert len(stub.requests) == 1
     stub.script.append((400, {"error": {"message": f"what is {KEY}?"}}, None))
     assert "what is ***?" in refusal(make_openai_answer_fn(connect(), "small-model"), "x")
     stub.script.append((500, f"<p>{KEY}".encode() * 50, None))
@@ -219,14 +219,14 @@ def test_a_key_in_an_answer_is_taken_out(stub, connect):
     ask = make_openai_answer_fn(connect(), "small-model")
     assert ask(f"say {KEY}") == "1. keep Bearer *** well\n2. tell nobody"
     assert ask(f"say {KEY}") == "1. keep Bearer *** well\n2. tell nobody"  # as it is kept
-    assert len(stub.asked) == 1
+    assert len(stub.requests) == 1
 
 
 def test_a_login_in_the_address_is_sent_and_not_shown(stub, connect):
     server = connect(stub.url.replace("127", "user:pass-word-1@127"), max_retries=0)
     stub.script.append("echo in an error")
     message = refusal(make_openai_answer_fn(server, "small-model"), "x")
-    assert stub.asked[0][2].startswith("Basic ")
+    assert stub.requests[0][2].startswith("Basic ")
     assert stub.url in message
     assert "pass-word-1" not in message
     stub.script.append("cut")
@@ -290,7 +290,7 @@ def test_damaged_answers_are_asked_again_with_one_warning(stub, connect, capfd):
     for damage in damages:
         path.write_bytes(damage)
         assert [ask("x"), ask("x")] == [first, first]
-    assert len(stub.asked) == 1 + len(damages)
+    assert len(stub.requests) == 1 + len(damages)
     assert capfd.readouterr().err.count("warning") == 1
 
 
@@ -307,10 +307,10 @@ def test_embeddings_come_in_order_and_of_length_one(stub, connect):
     embedder = openai_embedder(connect(), "embedder")
     assert (embedder.name, embedder.dims) == ("embedder", 3)
     rows = embedder.embed([*texts, texts[3]])
-    wanted = np.array([embedding(text) for text in [*texts, texts[3]]])
-    np.testing.assert_allclose(rows, wanted / np.linalg.norm(wanted, axis=1, keepdims=True), rtol=1e-6)
+    expected = np.array([embedding(text) for text in [*texts, texts[3]]])
+    np.testing.assert_allclose(rows, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-6)
     assert rows.dtype == np.float32
-    assert sorted(len(body["input"]) for _, body, _ in stub.asked) == [1, 22, 64, 64]
+    assert sorted(len(body["input"]) for _, body, _ in stub.requests) == [1, 22, 64, 64]
     server = connect()
     np.testing.assert_array_equal(openai_embedder(server, "embedder").embed(texts[::-1]), rows[:150][::-1])
     assert server.num_requests == 0
@@ -321,9 +321,9 @@ def test_embeddings_come_in_order_and_of_length_one(stub, connect):
 
 def test_embeddings_may_be_asked_for_shorter(stub, connect):
     embedder = openai_embedder(connect(), "embedder", dims=2)
-    assert not stub.asked
+    assert not stub.requests
     assert embedder.embed(["a"]).shape == (1, 2)
-    assert stub.asked[0][1]["dimensions"] == 2
+    assert stub.requests[0][1]["dimensions"] == 2
 
 
 def test_embeddings_cut_at_the_limit_go_on(stub, connect):
@@ -332,7 +332,7 @@ def test_embeddings_cut_at_the_limit_go_on(stub, connect):
     refusal(openai_embedder(server, "embedder").embed, texts)
     assert response_cache.count_answers(server.folder) == 1 + 2 * 64
     openai_embedder(connect(), "embedder").embed(texts)
-    assert sum(len(body["input"]) for _, body, _ in stub.asked) == 301
+    assert sum(len(body["input"]) for _, body, _ in stub.requests) == 301
 
 
 NO_EMBEDDINGS = [
@@ -380,10 +380,11 @@ def test_when_one_call_fails_those_under_way_are_waited_for():
 
 def test_ctrl_c_ends_a_run_at_once_and_keeps_what_was_answered(stub, tmp_path):
     program = (
-        "import sys; from pathlib import Path; from thinking.text.openai_protocol import openai_text\n"
-        "from thinking.text.server import Server; from thinking.text.providers import written_by\n"
+        "import sys; from pathlib import Path; from thinking.text.openai_protocol import make_openai_answer_fn\n"
+        "from thinking.text.server import Server; from thinking.text.providers import generate_texts\n"
         "server = Server(sys.argv[1], Path(sys.argv[2]))\n"
-        "try: list(written_by(openai_text(server, 'small-model'), [str(n) for n in range(9)], '{goal}', parallel=4))\n"
+        "answer_fn = make_openai_answer_fn(server, 'small-model')\n"
+        "try: list(generate_texts(answer_fn, [str(n) for n in range(9)], '{goal}', num_parallel=4))\n"
         "except KeyboardInterrupt: sys.exit(130)\n"
     )
     hang = threading.Event()
@@ -392,7 +393,7 @@ def test_ctrl_c_ends_a_run_at_once_and_keeps_what_was_answered(stub, tmp_path):
     run = subprocess.Popen([sys.executable, "-c", program, stub.url, str(tmp_path / "answers")], env=environment)
     deadline = time.monotonic() + 20
     while (
-        len(stub.asked) < 7 or response_cache.count_answers(tmp_path / "answers") < 3
+        len(stub.requests) < 7 or response_cache.count_answers(tmp_path / "answers") < 3
     ) and time.monotonic() < deadline:
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)

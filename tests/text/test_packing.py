@@ -58,7 +58,7 @@ def test_rows_are_those_of_first_fit_decreasing(given):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         (([], 4), "no sequences; give at least one"),
         (([[1], [], [2]], 4), "sequence 1 is empty; leave it out"),
@@ -67,8 +67,8 @@ def test_rows_are_those_of_first_fit_decreasing(given):
         (([[1], [2, 3]], 4, [[1.0], [1.0]]), "sequence 1 has 2 tokens but 1 weights"),
     ],
 )
-def test_what_cannot_be_packed_is_refused(wrong, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_cannot_be_packed_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
         pack(*wrong)
 
 
@@ -116,9 +116,9 @@ def test_many_rows_are_shuffled_well_over_epochs():
 
 
 @pytest.mark.parametrize(
-    ("rows", "batch", "said"),
+    ("rows", "batch", "message"),
     [(4, 5, "batch of 5 is out of range; give 1 to 4"), (4, 0, "batch of 0"), (2**20, 2**11, "reaches")],
 )
-def test_a_batch_that_rows_cannot_fill_is_refused(rows, batch, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_batch_that_rows_cannot_fill_is_refused(rows, batch, message):
+    with pytest.raises(ValueError, match=message):
         jax.eval_shape(lambda step: batch_rows(jax.random.key(0), step, rows, batch), 0)

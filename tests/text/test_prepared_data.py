@@ -43,9 +43,9 @@ def refusal(folder) -> str:
 def test_steps_and_goals_are_numbered_in_the_order_of_the_texts_and_embedded_each(texts):
     embedder = hashing_embedder(8)
     made = prepared_data.prepare_texts(texts, MEANT, embedder, {})
-    said = [step for text in texts for step in iter_steps(text.steps)]
-    assert [step for step in made.steps if step in said] == sorted(set(said), key=said.index)
-    assert set(made.steps) == set(said) | {MEANT.get(step, step) for step in said}
+    all_steps = [step for text in texts for step in iter_steps(text.steps)]
+    assert [step for step in made.steps if step in all_steps] == sorted(set(all_steps), key=all_steps.index)
+    assert set(made.steps) == set(all_steps) | {MEANT.get(step, step) for step in all_steps}
     assert [made.steps[means] for means in made.canonical_index] == [MEANT.get(step, step) for step in made.steps]
     assert list(made.goals) == sorted({text.goal for text in texts}, key=[text.goal for text in texts].index)
     for sentence, vector in zip((*made.steps, *made.goals), (*made.step_vectors, *made.goal_vectors), strict=True):

@@ -41,15 +41,15 @@ def make_graph(path: Path | None, num_nodes: int, edge_probability: float, seed:
     """
     graph = make_random_graph(num_nodes, edge_probability, seed) if path is None else read_graph(path)
     if len(graph) < 2:
-        source, mend = (
+        source, hint = (
             (f"num_nodes {num_nodes}", "take more") if path is None else (f"path {path}", "give a larger graph")
         )
-        raise ValueError(f"{source}: {len(graph)} node, and a plan needs at least 2; {mend}")
+        raise ValueError(f"{source}: {len(graph)} node, and a plan needs at least 2; {hint}")
     if graph.number_of_edges() == 0:
-        source, mend = f"path {path}", "give a graph with edges"
+        source, hint = f"path {path}", "give a graph with edges"
         if path is None:
-            source, mend = f"edge_probability {edge_probability}", f"take a larger one, or another seed than {seed}"
-        raise ValueError(f"{source}: {len(graph)} nodes but no edge, so there is no way to learn; {mend}")
+            source, hint = f"edge_probability {edge_probability}", f"take a larger one, or another seed than {seed}"
+        raise ValueError(f"{source}: {len(graph)} nodes but no edge, so there is no way to learn; {hint}")
     return graph
 
 

@@ -1,4 +1,4 @@
-"""The config of a run: one frozen dataclass with groups, from which the flags and `config.json` come."""
+"""The config of a run: a frozen dataclass with groups, the source of flags and `config.json`."""
 
 import dataclasses
 import re
@@ -33,18 +33,18 @@ def option(
     below: float | None = None,
     affects_weights: bool = True,
 ) -> Any:
-    """Declare a field of a config or of a group, and so a flag.
+    """Declare a field of a config or group, and so a flag.
 
-    The bounds hold for every number in the value: an `int`, a `float`, either of them or None, and those in a tuple.
-    Floats must be finite beside that, and a whole number without an upper bound may be 2**31 - 1 at most.
+    The bounds hold for every number in the value: int, float, optional, or in a tuple. Floats must also be finite. An
+    integer without upper bound is at most 2**31 - 1.
 
     Args:
         default: the value without the flag.
-        help: what `--help` says, with the unit.
-        minimum: the least number allowed.
-        maximum: the greatest number allowed.
-        above: the number that is too small by a hair, in place of `minimum`.
-        below: the number that is too large by a hair, in place of `maximum`.
+        help: text for `--help`, with the unit.
+        minimum: smallest number allowed.
+        maximum: largest number allowed.
+        above: exclusive lower bound, in place of `minimum`.
+        below: exclusive upper bound, in place of `maximum`.
         affects_weights: False if the value may change between runs over the same saved weights.
 
     Raises:
@@ -59,14 +59,14 @@ def option(
 def group(default: Any, help: str, *, affects_weights: bool = True) -> Any:
     """Declare a group of a config: a frozen dataclass, whose fields become flags as `--model.width`.
 
-    A group may hold groups. It may define `validate(self)` for what concerns several of its fields, as if it stood
-    alone: it raises `UserError` or `ValueError`, or what `field_error` makes, and writes its flags without a prefix, as
-    `--heads`. Whoever reads the message sees them whole, as `--model.heads`.
+    Groups may be nested. A group may define `validate(self)` for constraints between its fields. That raises
+    `UserError`, `ValueError` or `field_error(...)`, and writes flags without prefix, as `--heads`; users see
+    `--model.heads`.
 
     Args:
-        default: the group's class, or an instance with other values than the class has by itself.
-        help: what `--help` says above the flags of the group.
-        affects_weights: False if all values in it may change between runs over the same saved weights.
+        default: the group's class, or an instance with other values than the class defaults.
+        help: text for `--help` above the flags of the group.
+        affects_weights: False if all its values may change between runs over the same saved weights.
     """
     value = default() if isinstance(default, type) else default
     return dataclasses.field(default=value, metadata={"help": help, "affects_weights": affects_weights})
@@ -74,10 +74,9 @@ def group(default: Any, help: str, *, affects_weights: bool = True) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """Flags that every task has.
+    """Flags of every task.
 
-    A subclass adds fields and groups. It may define `validate(self)` for what concerns several of them; as in a group,
-    that raises `UserError` or `ValueError`, or what `field_error` makes.
+    A subclass adds fields and groups. It may define `validate(self)` as a group may.
     """
 
     seed: int = option(0, "seed of everything random", minimum=0, maximum=MAX_SEED)
@@ -98,11 +97,11 @@ Config = TypeVar("Config", bound=RunConfig)
 
 @dataclasses.dataclass(frozen=True)
 class Preset(Generic[Config]):
-    """Settings to start from.
+    """A named config to start from.
 
     Attributes:
-        config: the settings.
-        help: what `--help` says of them, in one line.
+        config: the config.
+        help: one line for `--help`.
     """
 
     config: Config
@@ -110,7 +109,7 @@ class Preset(Generic[Config]):
 
 
 class _FieldError(UserError):
-    """A field that does not fit others; `check` adds the prefix and the value."""
+    """A field that conflicts with others; `check` adds prefix and value."""
 
     def __init__(self, name: str, allowed: str, suggestion: Any) -> None:
         self.name = name
@@ -119,32 +118,32 @@ class _FieldError(UserError):
 
 
 def field_error(name: str, allowed: str, *, suggestion: Any = None) -> UserError:
-    """Make the error that a `validate` raises for a field that does not fit others.
+    """Make the error that `validate` raises for a field that conflicts with others.
 
-    As in `raise invalid("width", f"a multiple of twice --heads, {2 * self.heads}", suggestion=64)`.
+    As in `raise field_error("width", f"a multiple of twice --heads, {2 * self.heads}", suggestion=64)`.
 
     Args:
-        name: the field, or the way to it, as `optimizer.learning_rate`.
-        allowed: what is allowed; fields of the same group stand in it as `--heads`.
-        suggestion: a value that is allowed, for the mend.
+        name: the field, or its path, as `optimizer.learning_rate`.
+        allowed: what is allowed; fields of the same group appear as `--heads`.
+        suggestion: an allowed value.
 
     Returns:
-        The error. Its line names the whole flag and its value once `check` has seen it.
+        The error. `check` completes its flag and value.
     """
     return _FieldError(name, allowed, suggestion)
 
 
 def check_seeds(seed: int, num_seeds: int, *, flag: str = "--seeds", max_num_seeds: int = MAX_NUM_SEEDS) -> None:
-    """Check how many seeds are taken from a first one on; for the `validate` of a task with `--seeds`.
+    """Check a range of seeds; for the `validate` of a task with `--seeds`.
 
     Args:
         seed: the first, `--seed`.
         num_seeds: how many.
-        flag: the flag that says how many.
-        max_num_seeds: how many are allowed.
+        flag: the flag of `num_seeds`.
+        max_num_seeds: its maximum.
 
     Raises:
-        UserError: too many or too few, or the last of them would be greater than a seed may be.
+        UserError: too many or too few, or the last seed exceeds `MAX_SEED`.
     """
     if not 1 <= num_seeds <= max_num_seeds:
         raise UserError(f"{flag} {num_seeds}: allowed is a whole number from 1 to {max_num_seeds}; take 1")
@@ -154,15 +153,15 @@ def check_seeds(seed: int, num_seeds: int, *, flag: str = "--seeds", max_num_see
 
 
 def check(config: RunConfig) -> None:
-    """Check the bounds of all settings, then ask the `validate` of each group and of the config itself.
+    """Check the bounds of all settings, then `validate` of each group and of the config.
 
     Raises:
-        UserError: a number out of its bounds, a float that is not finite, or whatever a `validate` finds.
-        TypeError: a config with groups is misdeclared, as by a whole number without a lower bound.
+        UserError: a number out of bounds, a float that is not finite, or an error of a `validate`.
+        TypeError: a config with groups is declared wrongly, as an integer without lower bound.
     """
     grouped = any(is_group(getattr(config, field.name)) for field in dataclasses.fields(config))
-    if grouped and (wrong := find_declaration_errors(config)):
-        raise TypeError(f"{type(config).__name__}: {', '.join(wrong)}")
+    if grouped and (errors := find_declaration_errors(config)):
+        raise TypeError(f"{type(config).__name__}: {', '.join(errors)}")
     for setting in settings(config):
         if not setting.bounds.allows(setting.value):
             raise UserError(setting.error_message(format_value(setting.value)))
@@ -170,7 +169,7 @@ def check(config: RunConfig) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """The config (or a part of it) as JSON knows it: mappings, lists, numbers, text and null."""
+    """The config, or a part of it, as a JSON value."""
     if dataclasses.is_dataclass(value):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
@@ -181,10 +180,10 @@ def to_json(value: Any) -> Any:
 
 
 def list_changes(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
-    """What affects the weights and differs from a saved config, as `--model.width: 32 saved, 64 given`."""
+    """Settings that affect the weights and differ from a saved config, as `--model.width: 32 saved, 64 given`."""
     before, now = _flat(saved), _flat(to_json(config))
     free = {part.path for part in parts(config) if not part.affects_weights}
-    found = []
+    differences = []
     for path in dict.fromkeys([*now, *before]):
         names = path.split(".")
         if any(".".join(names[:depth]) in free for depth in range(1, len(names) + 1)):
@@ -192,12 +191,12 @@ def list_changes(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
         if path not in before or path not in now or before[path] != now[path]:
             values = [format_value(side[path]) if path in side else "nothing" for side in (before, now)]
             brief = all(len(value) <= 40 for value in values)
-            found.append(to_flag(path) + (f": {values[0]} saved, {values[1]} given" if brief else " differs"))
-    return found
+            differences.append(to_flag(path) + (f": {values[0]} saved, {values[1]} given" if brief else " differs"))
+    return differences
 
 
 def _validate(part: Any, prefix: str) -> None:
-    """Ask the inner groups first: what they refuse would confuse the outer ones."""
+    """Validate inner groups first, as their errors are more specific."""
     for field in dataclasses.fields(part):
         if is_group(value := getattr(part, field.name)):
             _validate(value, f"{prefix}{field.name}.")
@@ -212,13 +211,13 @@ def _validate(part: Any, prefix: str) -> None:
             for name in error.name.split("."):
                 value = getattr(value, name)
             message = f"{to_flag(error.name)} {format_value(value)}{error.rest}"
-        if prefix and "--" not in message:  # as an error of arithmetic; the group says where to look
+        if prefix and "--" not in message:  # such as a ValueError; name at least the group
             message = f"{to_flag(prefix)}*: {message}"
         raise UserError(_with_prefix(message, part, to_flag(prefix)) if prefix else message) from error
 
 
 def _with_prefix(message: str, part: Any, prefix: str) -> str:
-    """Write the flags of a group whole, wherever they stand in a message."""
+    """Add the prefix of a group to its flags in a message."""
     own = {field.name.replace("_", "-") for field in dataclasses.fields(part)}
 
     def whole(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: end in order, save first where there is something to save; a second signal ends at once."""
+"""SIGINT and SIGTERM: the first ends the run in order, after saving; the second ends it at once."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import types
 from collections.abc import Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Some parents (`timeout`, `uv run`) pass one request on twice, microseconds apart: that is no second wish.
+# Some parents (`timeout`, `uv run`) forward one signal twice, microseconds apart; the copy is ignored.
 ECHO_SECONDS = 0.1
 
 _requested_number: int | None = None
@@ -17,11 +17,11 @@ _is_holding = False
 
 
 class Interrupted(BaseException):
-    """A signal ended the run in order. Not an `Exception`, so that no task swallows it.
+    """The run was ended by a signal. Not an `Exception`, so that no task swallows it.
 
     Args:
-        number: the signal's number; the program exits with 128 + number.
-        message: what was saved and how to go on.
+        signal_number: the program exits with 128 + `signal_number`.
+        message: what was saved and how to continue.
     """
 
     def __init__(self, signal_number: int, message: str = "") -> None:
@@ -31,10 +31,10 @@ class Interrupted(BaseException):
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into `Interrupted`, and end the process at once on the second.
+    """Raise `Interrupted` on the first SIGINT or SIGTERM, and end the process on the second.
 
-    Python runs signal handlers in the main thread between bytecodes, and that thread may wait a long time for the
-    device. So a second thread hears of signals through the wake-up file descriptor, and it ends the process.
+    Python runs signal handlers in the main thread between bytecodes, and that thread may wait long for the device. So a
+    second thread receives signals through the wake-up file descriptor, and ends the process.
     """
     global _requested_number
     _requested_number = None
@@ -49,12 +49,12 @@ def catch_signals() -> Iterator[None]:
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.close(writer)  # the watching thread reads the end of the pipe and leaves
+        os.close(writer)  # ends the watching thread
 
 
 @contextlib.contextmanager
 def hold_signals() -> Iterator[None]:
-    """Within, the first signal raises nothing; whoever holds asks `requested_signal` between two pieces of work."""
+    """Defer the first signal: it raises nothing, and `requested_signal` reports it."""
     global _is_holding
     _is_holding = True
     try:
@@ -64,7 +64,7 @@ def hold_signals() -> Iterator[None]:
 
 
 def requested_signal() -> int | None:
-    """The number of the signal that asked for an end, or None."""
+    """The number of the signal received, or None."""
     return _requested_number
 
 

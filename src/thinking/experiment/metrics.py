@@ -1,4 +1,4 @@
-"""Metrics of a run: `metrics.jsonl`, one object a line, and its mirrors in TensorBoard and Weights & Biases."""
+"""Metrics of a run: `metrics.jsonl`, and mirrors in TensorBoard and Weights & Biases."""
 
 import contextlib
 import importlib
@@ -19,14 +19,14 @@ SAMPLES_FILE = "samples.jsonl"
 
 
 def append(folder: Path, stage: str, step: int, metrics: Mapping[str, Any], name: str = METRICS_FILE) -> None:
-    """Add a line: the means of `metrics` over the steps since the stage's line before, up to `step`.
+    """Append a line: means of metrics over the steps since the stage's previous line, up to `step`.
 
     Args:
         folder: of the run.
-        stage: which stage it is of.
-        step: after which it is told.
-        metrics: what is told, as JSON knows it.
-        name: of the file. Lines of `samples.jsonl` tell of the step alone.
+        stage: name of the stage.
+        step: number of steps done.
+        metrics: JSON values by name.
+        name: of the file. Lines of `samples.jsonl` describe the step alone.
 
     Raises:
         RunError: the line cannot be written.
@@ -40,7 +40,7 @@ def append(folder: Path, stage: str, step: int, metrics: Mapping[str, Any], name
 
 
 def read(folder: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
-    """The lines of a run, oldest first; an incomplete last line, left by a process that was killed, is none."""
+    """The lines of a run, oldest first, without an incomplete last line of a killed process."""
     path = folder / name
     if not path.exists():
         return []
@@ -49,14 +49,14 @@ def read(folder: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
 
 
 def rewind(folder: Path, stage: str, step: int, name: str = METRICS_FILE) -> None:
-    """Drop a stage's lines past a step, and what is no line, so that a resumed run neither repeats nor breaks any.
+    """Drop a stage's lines after a step, and invalid lines, so that a resumed run repeats none.
 
     Raises:
         RunError: the file cannot be written.
     """
     path = folder / name
-    kept = [record for record in read(folder, name) if record["stage"] != stage or record["step"] <= step]
-    text = "".join(json.dumps(record) + "\n" for record in kept)
+    remaining = [record for record in read(folder, name) if record["stage"] != stage or record["step"] <= step]
+    text = "".join(json.dumps(record) + "\n" for record in remaining)
     try:
         if not path.exists() or path.read_text(encoding="utf-8", errors="replace") == text:
             return
@@ -66,7 +66,7 @@ def rewind(folder: Path, stage: str, step: int, name: str = METRICS_FILE) -> Non
 
 
 def flush(folder: Path) -> None:
-    """Have the lines on the disk before the checkpoint that relies on them."""
+    """Flush the lines to disk, before the checkpoint that relies on them."""
     for path in (folder / METRICS_FILE, folder / SAMPLES_FILE):
         if path.exists():
             with path.open("a") as file:
@@ -75,19 +75,19 @@ def flush(folder: Path) -> None:
 
 @contextlib.contextmanager
 def open_mirrors(run: Run) -> Iterator[tuple[Mirror, ...]]:
-    """Open the mirrors that the config asks for, and close them in the end.
+    """Open the mirrors of the config, and close them at the end.
 
     Raises:
-        UserError: a library is asked for and not installed.
+        UserError: a library is not installed.
         RunError: Weights & Biases cannot start.
     """
     with contextlib.ExitStack() as stack:
-        opened = []
+        mirrors = []
         if run.config.tensorboard:
-            opened.append(stack.enter_context(_open_tensorboard(run.folder / "tensorboard")))
+            mirrors.append(stack.enter_context(_open_tensorboard(run.folder / "tensorboard")))
         if run.config.wandb:
-            opened.append(stack.enter_context(_open_wandb(run)))
-        yield tuple(opened)
+            mirrors.append(stack.enter_context(_open_wandb(run)))
+        yield tuple(mirrors)
 
 
 @contextlib.contextmanager
@@ -96,7 +96,7 @@ def _open_tensorboard(folder: Path) -> Iterator[Mirror]:
     writers: dict[str, Any] = {}
 
     def write(stage: str, step: int, figures: Mapping[str, float]) -> None:
-        if stage not in writers:  # what an interrupted run wrote past this step is purged
+        if stage not in writers:  # purges what an interrupted run wrote after this step
             writers[stage] = library.SummaryWriter(str(folder / stage), purge_step=step)
         for name, value in figures.items():
             writers[stage].add_scalar(name, value, step)
@@ -113,19 +113,19 @@ def _open_wandb(run: Run) -> Iterator[Mirror]:
     library = _import_library("wandb", "--wandb")
     try:
         config = to_json(run.config)
-        board = library.init(project="thinking", name=run.folder.name, dir=str(run.folder), config=config)
+        wandb_run = library.init(project="thinking", name=run.folder.name, dir=str(run.folder), config=config)
     except library.Error as error:
-        mend = "set WANDB_API_KEY in the environment, or WANDB_MODE=offline"
-        raise RunError(f"--wandb: {str(error).rstrip('.')}; {mend}") from error
+        hint = "set WANDB_API_KEY in the environment, or WANDB_MODE=offline"
+        raise RunError(f"--wandb: {str(error).rstrip('.')}; {hint}") from error
 
     def write(stage: str, step: int, figures: Mapping[str, float]) -> None:
-        # Steps of several stages do not ascend together, so each stage carries its own.
-        board.log({f"{stage}/{name}": value for name, value in {"step": step, **figures}.items()})
+        # Steps of several stages are not monotonic together, so each stage logs its own.
+        wandb_run.log({f"{stage}/{name}": value for name, value in {"step": step, **figures}.items()})
 
     try:
         yield write
     finally:
-        board.finish()
+        wandb_run.finish()
 
 
 def _import_library(name: str, flag: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""What a run found: `results.json` and a table on the terminal."""
+"""Results of a run: `results.json` and a table on the terminal."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ __all__ = ["digest", "print_rows", "write_results"]
 
 
 def write_results(run: folder.Run, rows: Sequence[Mapping[str, Any]], state: Any, **metrics: Any) -> None:
-    """Write `results.json` whole or not at all, and print its rows as a table.
+    """Write `results.json` atomically, and print its rows as a table.
 
     Args:
         run: the run.
-        rows: one flat mapping for each thing compared, units in the names. Numbers that are not finite become null.
+        rows: one flat mapping per compared model, with units in the names. Non-finite numbers become null.
         state: the final state, a PyTree; its digest is written as `state_digest`.
-        **metrics: the run's own figures, written beside `rows`.
+        **metrics: further results, written beside `rows`.
     """
     plain = [{name: _to_plain(value) for name, value in row.items()} for row in rows]
     record = {
@@ -36,7 +36,7 @@ def write_results(run: folder.Run, rows: Sequence[Mapping[str, Any]], state: Any
 
 
 def _to_plain(value: Any) -> Any:
-    """A value as JSON knows it; scalars and arrays of NumPy and JAX become numbers and lists."""
+    """A JSON value; scalars and arrays of NumPy and JAX become numbers and lists."""
     if isinstance(value, Mapping):
         return {str(name): _to_plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -47,7 +47,7 @@ def _to_plain(value: Any) -> Any:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows as a table: a column for each name, numbers to the right."""
+    """Print rows as a table: one column per name, numbers right-aligned."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
@@ -57,7 +57,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_row(*(_format_cell(row.get(column)) for column in columns))
     console = progress.console()
     if not console.is_terminal:
-        # A pipe has no width: a line there holds its whole row, for `grep` and `awk`.
+        # A pipe has no width, so each row is one line, for `grep` and `awk`.
         console = Console(width=Measurement.get(console, console.options.update(max_width=10_000), table).maximum)
     console.print(table)
 

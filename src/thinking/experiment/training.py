@@ -1,4 +1,4 @@
-"""Interruptible training: a loop over chunks of jitted steps, which ends bit-identical however often it was killed."""
+"""Interruptible training: a loop over chunks of jitted steps, bit-identical after any interruption."""
 
 import dataclasses
 import re
@@ -19,9 +19,9 @@ from thinking.types import State
 
 InitFn = Callable[[], State]
 TrainStepFn = Callable[[State, jax.Array], tuple]
-"""`step(state, index) -> (state, metrics)`, or `(state, metrics, sample)` where samples are told."""
+"""`step(state, index) -> (state, metrics)`, or `(state, metrics, sample)` where samples are logged."""
 LogSamples = Callable[[Any], Sequence[Mapping[str, Any]]]
-"""`tell(sample) -> records` for `samples.jsonl`, of a sample on the host."""
+"""`log_samples(sample) -> records` for `samples.jsonl`, of a sample on the host."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +30,10 @@ class TrainResult:
 
     Attributes:
         state: the final state.
-        seconds: wall-clock of training over all starts, compilation apart; work lost to a kill is not in it.
-        compile_seconds: wall-clock of compilation over all starts.
-        checkpoint_seconds: the part of `seconds` that training waited for saves. A stage that was finished before
-            lacks that of its last save, which cannot hold its own duration.
+        seconds: wall-clock time of training over all starts, without compilation and work lost to a kill.
+        compile_seconds: wall-clock time of compilation over all starts.
+        checkpoint_seconds: the part of `seconds` spent waiting for saves; of a stage that was finished before, without
+            its last save.
     """
 
     state: State
@@ -53,18 +53,18 @@ def train(
     progress_metric: str,
     log_samples: LogSamples | None = None,
 ) -> TrainResult:
-    """Train one stage of a run, or go on where it was interrupted, or restore it where it is finished.
+    """Train one stage of a run, resume it, or restore it if it is finished.
 
     Args:
         run: the run; its folder takes checkpoints and metrics.
-        stage: the name of what is trained, unique in the run; letters, digits, `.`, `_` and `-`.
-        init: makes the first state, a PyTree of arrays and numbers; all that training needs is in it.
-        step: `(state, step) -> (state, metrics)`, pure; `step` is an int32 scalar that counts from 0, from which
-            (and a seed) the batch is made; metrics are scalars. Structure, shapes and types of the state stay.
-        num_steps: number of steps in all.
-        chunk_size: number of steps between two looks at metrics and signals; one compiled program runs them all.
-        progress_metric: the metric that the progress shows.
-        log_samples: what is written to `samples.jsonl` of the sample of each chunk's last step, a PyTree of arrays.
+        stage: name of the stage, unique in the run; letters, digits, `.`, `_` and `-`.
+        init: makes the initial state, a PyTree of arrays and numbers with all that training needs.
+        step: pure function `(state, step) -> (state, metrics)`. `step` is an int32 scalar from 0, from which (and a
+            seed) the batch is made; metrics are scalars. The state keeps its structure, shapes and types.
+        num_steps: total number of steps.
+        chunk_size: steps between two checks of metrics and signals, in one compiled program.
+        progress_metric: the metric shown with the progress.
+        log_samples: makes records for `samples.jsonl` from the sample of each chunk's last step, a PyTree of arrays.
 
     Returns:
         The state after the last step, and times.
@@ -72,35 +72,35 @@ def train(
     Raises:
         RunError: a metric or the state is not finite, the saved weights do not fit, or the disk fails.
         Interrupted: SIGINT or SIGTERM; the state is saved.
-        ValueError: a bad name, number or metric, which is a mistake of the task.
+        ValueError: a bad name, number or metric, which is a programming error of the task.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", stage) or num_steps < 0 or chunk_size < 1:
         raise ValueError(f"bad stage {stage!r}, num_steps {num_steps} or chunk_size {chunk_size}")
     folder = run.folder / "checkpoints" / stage
     start = jax.tree.map(_copy_leaf, init())
     restored = checkpoint.restore(folder, start)
-    done, trained = 0, TrainResult(start)
+    done, result = 0, TrainResult(start)
     if restored is not None:
-        done, trained = restored.step, TrainResult(restored.state, **restored.figures)
+        done, result = restored.step, TrainResult(restored.state, **restored.figures)
     if done > num_steps:
         raise RunError(f"stage {stage} is saved at step {done}, beyond the {num_steps} given; start anew with --clear")
     metrics.rewind(run.folder, stage, done)
     metrics.rewind(run.folder, stage, done, metrics.SAMPLES_FILE)
     if done == num_steps:
         run.log(f"{stage}: finished before, at step {done}")
-        return trained
+        return result
     if done:
         run.log(f"{stage}: continues at step {done} of {num_steps}")
     programs, seconds = _compile(
-        step, trained.state, _chunk_lengths(done, num_steps, chunk_size), progress_metric, log_samples is not None
+        step, result.state, _chunk_lengths(done, num_steps, chunk_size), progress_metric, log_samples is not None
     )
-    trained = dataclasses.replace(trained, compile_seconds=trained.compile_seconds + seconds)
-    done, trained = _loop(run, stage, programs, trained, done, num_steps, chunk_size, progress_metric, log_samples)
+    result = dataclasses.replace(result, compile_seconds=result.compile_seconds + seconds)
+    done, result = _loop(run, stage, programs, result, done, num_steps, chunk_size, progress_metric, log_samples)
     if number := interruption.requested_signal():
         raise interruption.Interrupted(
             number, f"stage {stage} is saved at step {done} of {num_steps}; the same command continues from there"
         )
-    return trained
+    return result
 
 
 def _loop(
@@ -114,8 +114,8 @@ def _loop(
     progress_metric: str,
     log_samples: LogSamples | None,
 ) -> tuple[int, TrainResult]:
-    """Run chunks until the end or a signal; returns the steps done and what came of them, saved."""
-    began = time.perf_counter()
+    """Run chunks until the end or a signal; returns the number of steps done and the saved result."""
+    start = time.perf_counter()
     folder = run.folder / "checkpoints" / stage
     state, pending = result.state, None
 
@@ -127,7 +127,7 @@ def _loop(
 
         def current_figures() -> dict[str, float]:
             return {
-                "seconds": result.seconds + time.perf_counter() - began,
+                "seconds": result.seconds + time.perf_counter() - start,
                 "compile_seconds": result.compile_seconds,
                 "checkpoint_seconds": result.checkpoint_seconds + saver.blocked_seconds,
             }
@@ -149,10 +149,10 @@ def _loop(
 
         while done < num_steps and not interruption.requested_signal():
             length = _chunk_length(done, num_steps, chunk_size)
-            # The chunk is given the state's own memory, so what is to be saved is copied before.
+            # The state is donated to the chunk, so what is to be saved is copied before.
             copied = checkpoint.snapshot(state) if pending is not None and saver.is_due() else None
             state, figures, sample = programs[length](state, np.int32(done))
-            # The device works on this chunk while the figures of the one before are fetched.
+            # The metrics of the previous chunk are fetched while the device runs this one.
             if pending is not None:
                 settle(*pending)
             if copied is not None:
@@ -170,8 +170,8 @@ def _loop(
 def _compile(
     step: TrainStepFn, state: State, lengths: set[int], progress_metric: str, has_samples: bool
 ) -> tuple[dict[int, Any], float]:
-    """Compile a program for every length of chunk, and what saves; returns the programs and the seconds it took."""
-    began = time.perf_counter()
+    """Compile a program for every chunk length, and the snapshot; returns programs and seconds."""
+    start = time.perf_counter()
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
 
     def one(state: State, index: jax.Array) -> tuple[State, Any]:
@@ -188,9 +188,9 @@ def _compile(
         lowered = jitted.lower(length, state, np.int32(0))
         _check_metrics(lowered.out_info[1], length, progress_metric)
         programs[length] = lowered.compile()
-    # What saves is compiled here too, for a state placed as chunks leave it: no save shall wait for that.
+    # The snapshot is compiled here too, with the placement of a chunk's output, so that no save waits for it.
     jax.block_until_ready(checkpoint.snapshot(jax.device_put(state, shardings)))
-    return programs, time.perf_counter() - began
+    return programs, time.perf_counter() - start
 
 
 def _check_metrics(figures: Any, length: int, progress_metric: str) -> None:
@@ -216,7 +216,7 @@ def _check_finite(folder: Any, stage: str, first: int, figures: Mapping[str, np.
 
 
 def _refuse_nan(folder: Any, stage: str, done: int, state: State, flags: list[jax.Array]) -> None:
-    """A last step may spoil the weights after its own loss was taken; such a state must not be saved."""
+    """Refuse to save a NaN, which the last step may add to the weights after its own loss."""
     if any(jax.device_get(flags)):
         paths = [
             jax.tree_util.keystr(path)
@@ -230,12 +230,12 @@ def _refuse_nan(folder: Any, stage: str, done: int, state: State, flags: list[ja
 
 def _describe_kept(folder: Any) -> str:
     steps = checkpoint.list_saved_steps(folder)
-    kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
-    return f"training stopped, {kept}; change the config and start anew with --clear"
+    latest = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
+    return f"training stopped, {latest}; change the config and start anew with --clear"
 
 
 def _chunk_lengths(done: int, num_steps: int, chunk_size: int) -> set[int]:
-    """The lengths of all chunks to come."""
+    """The lengths of all remaining chunks."""
     first = _chunk_length(done, num_steps, chunk_size)
     rest = num_steps - done - first
     return {first, min(chunk_size, rest), rest % chunk_size} - {0}
@@ -247,9 +247,9 @@ def _chunk_length(done: int, num_steps: int, chunk_size: int) -> int:
 
 
 def _copy_leaf(leaf: Any) -> jax.Array:
-    """A leaf as an array of a fixed type in memory of its own.
+    """A leaf as an array with a fixed type and its own memory.
 
-    Weak types do not survive a checkpoint, and two leaves that share memory cannot both be donated.
+    Checkpoints do not keep weak types, and two leaves that share memory cannot both be donated.
     """
     if is_key(leaf):
         return jax.random.clone(leaf)

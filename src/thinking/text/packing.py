@@ -64,13 +64,13 @@ def _assign_rows(counts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarra
     """For each sequence: its row, its start there, and its index there, from 1."""
     rows, starts, numbers = np.zeros((3, len(counts)), np.int64)
     free, num_in_row = np.full(len(counts), length), np.zeros(len(counts), np.int64)
-    last_row = 0
+    num_used = 0
     for index in np.argsort(-counts, kind="stable"):
-        row = int(np.argmax(free[: last_row + 1] >= counts[index]))  # the last of these is empty
+        row = int(np.argmax(free[: num_used + 1] >= counts[index]))  # the last of these is empty
         rows[index], starts[index], numbers[index] = row, length - free[row], num_in_row[row] + 1
         free[row] -= counts[index]
         num_in_row[row] += 1
-        last_row = min(max(last_row, row + 1), len(counts) - 1)
+        num_used = min(max(num_used, row + 1), len(counts) - 1)
     return rows, starts, numbers
 
 

@@ -1,7 +1,7 @@
-"""Plans of the language guide: their form on disk, and as a tree.
+"""Plans of the language guide: file format and rendering as a tree.
 
-A folder of plans holds plans.jsonl, one plan a line; plans.safetensors, the vectors of their nodes; and plans.json,
-which comes last and vouches for the other two.
+A folder of plans has plans.jsonl (one plan per line), plans.safetensors (vectors of the nodes), and plans.json, written
+last, with checksums of the others.
 
 Axes: M vectors, D dimensions.
 """
@@ -25,13 +25,13 @@ PLANS, VECTORS, MANIFEST = "plans.jsonl", "plans.safetensors", "plans.json"
 
 
 class PlanNode(NamedTuple):
-    """A step, or a sub-goal.
+    """A step or a sub-goal.
 
     Attributes:
-        level: 0 for a step; a sub-goal is above those that serve it.
-        nearest_text: the nearest known sentence; of a sub-goal the heading of the nearest known section.
-        cosine: between the node's vector and that of what is nearest.
-        vector_index: row of the vectors that are saved with the plans.
+        level: 0 for a step; a sub-goal is above the nodes that serve it.
+        nearest_text: the nearest known sentence, or for a sub-goal the heading of the nearest known section.
+        cosine: cosine similarity of the node's vector and the nearest one.
+        vector_index: row of the node's vector.
     """
 
     level: int
@@ -41,17 +41,17 @@ class PlanNode(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What the guide would do to reach a goal.
+    """A plan of the guide for a goal.
 
     Attributes:
         goal: in words.
-        split: "train", "held_out" or "compound", or "asked" for a goal that a person gave.
-        mode: "think", or "react" where the guide was shown what was really done.
-        nodes: in preorder: a node belongs to the last one before it of a higher level.
-        done: whether the guide said itself that the goal is reached, and was not cut off.
-        num_given: how many of the first steps were given to it as done.
+        split: "train", "held_out", "compound", or "asked" for a goal that a user typed.
+        mode: "think" (open loop), or "react" (closed loop, on the steps of the reference).
+        nodes: in preorder: the parent of a node is the last one before it with a higher level.
+        done: whether the guide predicted the end itself, before the step limit.
+        num_given: number of first steps that were given as done.
         reference: steps of a text for this goal; empty if there is none.
-        scores: figures of this plan by name.
+        scores: scores of this plan by name.
     """
 
     goal: str
@@ -65,21 +65,21 @@ class Plan(NamedTuple):
 
     @property
     def steps(self) -> tuple[PlanNode, ...]:
-        """The steps alone, in order."""
+        """The steps, in order."""
         return tuple(node for node in self.nodes if node.level == 0)
 
 
 class Branch(NamedTuple):
-    """A node and the branches that belong to it."""
+    """A node and its branches."""
 
     node: PlanNode
     children: list["Branch"]
 
 
 def build_branches(nodes: Iterable[PlanNode]) -> list[Branch]:
-    """Nodes in preorder as branches, in their order."""
+    """Nodes in preorder as branches."""
     outermost: list[Branch] = []
-    above: list[Branch] = []  # the branches that the next node may belong to, each within the one before
+    above: list[Branch] = []  # the path to the current node
     for node in nodes:
         while above and above[-1].node.level <= node.level:
             above.pop()
@@ -90,27 +90,27 @@ def build_branches(nodes: Iterable[PlanNode]) -> list[Branch]:
 
 
 def render_tree(plan: Plan) -> Tree:
-    """A plan for the terminal: sub-goals with their cosines, and below them steps, numbered throughout."""
+    """A plan for the terminal: sub-goals with their cosine similarities, and numbered steps."""
     numbers = itertools.count(1)
 
-    def grow(place: Tree, branches: Iterable[Branch]) -> None:
+    def add_branches(parent: Tree, branches: Iterable[Branch]) -> None:
         for node, inner in branches:
             label = _heading(node) if node.level else _step(node, next(numbers), plan.num_given)
-            grow(place.add(label), inner)
+            add_branches(parent.add(label), inner)
 
     title = Words.assemble((plan.goal, PROMPT), (f"  {plan.split}, {plan.mode}", MARK))
     if not plan.done:
         title.append("  (cut off)", "yellow")
     root = Tree(title, guide_style=MARK)
-    grow(root, build_branches(plan.nodes))
+    add_branches(root, build_branches(plan.nodes))
     return root
 
 
 def save(folder: Path, plans: Sequence[Plan], vectors: np.ndarray) -> None:
-    """Write plans and the vectors of their nodes, in place of those that the folder holds.
+    """Write plans and the vectors of their nodes, replacing those of the folder.
 
     Args:
-        folder: created if need be. One that is cut short holds no plans.
+        folder: created if needed. An interrupted write leaves no valid plans.
         plans: in any order.
         vectors: [M, D] float32.
 
@@ -136,10 +136,10 @@ def save(folder: Path, plans: Sequence[Plan], vectors: np.ndarray) -> None:
 
 
 def load(folder: Path) -> tuple[tuple[Plan, ...], np.ndarray]:
-    """The plans of a folder, and their vectors [M, D] float32.
+    """Load the plans of a folder, and their vectors [M, D] float32.
 
     Raises:
-        UserError: there are none, or a file is not as it was written.
+        UserError: there are none, or a file does not match its checksum.
     """
     from safetensors.numpy import load as tensors
 
@@ -148,14 +148,14 @@ def load(folder: Path) -> tuple[tuple[Plan, ...], np.ndarray]:
         files = {name: (folder / name).read_bytes() for name in (PLANS, VECTORS)}
         edited = [name for name, content in files.items() if hashlib.sha256(content).hexdigest() != sums[name]]
     except FileNotFoundError as error:
-        # Without its seal a folder has no plans; without another file it lost them.
+        # Without its manifest a folder has no plans.
         lacks = "no plans" if error.filename == str(folder / MANIFEST) else f"no {Path(error.filename).name}"
         raise UserError(f"{folder} has {lacks}: run tasks/lm_guide_inference.py first") from None
     except (ValueError, KeyError, TypeError):
         edited = [MANIFEST]
     if edited:
         raise UserError(f"{folder / edited[0]} is damaged or edited: run tasks/lm_guide_inference.py again")
-    # Not `splitlines`: a sentence may hold characters that it takes for the end of a line.
+    # Not `splitlines`, which also splits at characters that a sentence may contain.
     lines = [json.loads(line) for line in files[PLANS].split(b"\n") if line]
     return tuple(map(_from_json, lines)), tensors(files[VECTORS])["nodes"]
 
@@ -170,7 +170,7 @@ def _step(node: PlanNode, number: int, num_given: int) -> Words:
 
 
 def _to_json(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON knows it; numbers may be NumPy's."""
+    """A plan as a JSON object; numbers may be NumPy's."""
     return {
         "goal": plan.goal,
         "split": plan.split,

@@ -1,8 +1,7 @@
-"""What the task lm_data_prepare leaves to the tasks after it: texts, their steps and goals, and vectors of both.
+"""Prepared data of lm_data_prepare: texts, their steps and goals, and embeddings of both.
 
-Its folder holds texts.jsonl, steps.jsonl, goals.jsonl and embeddings.safetensors, and manifest.json, which says where
-all that comes from and how it must look. The manifest is removed first and written last, so nobody takes for data what
-a run that was cut short has left.
+A folder has texts.jsonl, steps.jsonl, goals.jsonl, embeddings.safetensors, and manifest.json with sources and
+checksums. The manifest is removed first and written last, so an interrupted run leaves no valid data.
 
 Axes: W steps, G goals, D dimensions.
 """
@@ -25,7 +24,7 @@ from thinking.text.records import Text, iter_steps
 
 MANIFEST = "manifest.json"
 FILES = ("texts.jsonl", "steps.jsonl", "goals.jsonl", "embeddings.safetensors")
-TEXTS_PER_CALL = 1024  # texts embedded between two looks at the progress
+TEXTS_PER_CALL = 1024  # sentences embedded between two progress reports
 RERUN_HINT = "run tasks/lm_data_prepare.py again"
 
 
@@ -34,14 +33,13 @@ class PreparedData(NamedTuple):
 
     Attributes:
         texts: of all splits.
-        steps: W distinct sentences, in the order in which texts first have them; then those that are only meant.
-        canonical_index: [W] int32, for each step the number of the one whose wording it is, the plainest; its own where
-            no other is known.
-        goals: G distinct ones, in the order of the texts.
-        step_vectors: [W, D] float32, each of length 1.
-        goal_vectors: [G, D] float32, each of length 1.
-        embedder: the name of what made the vectors.
-        manifest: where the texts come from; once saved, also date, counts and checksums.
+        steps: W distinct sentences in the order of the texts, then canonical wordings that no text has.
+        canonical_index: [W] int32, for each step the index of its canonical wording; its own index if none is known.
+        goals: G distinct goals, in the order of the texts.
+        step_vectors: [W, D] float32 unit vectors.
+        goal_vectors: [G, D] float32 unit vectors.
+        embedder: name of the embedder.
+        manifest: sources of the texts; once saved, also date, counts and checksums.
     """
 
     texts: tuple[Text, ...]
@@ -55,9 +53,9 @@ class PreparedData(NamedTuple):
 
 
 def list_distinct_steps(texts: Sequence[Text], canonical_steps: Mapping[str, str]) -> tuple[str, ...]:
-    """Distinct steps in the order in which texts first have them, then those that no text has but that are meant."""
-    found = dict.fromkeys(step for text in texts for step in iter_steps(text.steps))
-    return tuple(found | dict.fromkeys(canonical_steps.get(step, step) for step in found))
+    """Distinct steps in the order of the texts, then canonical wordings that no text has."""
+    steps = dict.fromkeys(step for text in texts for step in iter_steps(text.steps))
+    return tuple(steps | dict.fromkeys(canonical_steps.get(step, step) for step in steps))
 
 
 def list_distinct_goals(texts: Sequence[Text]) -> tuple[str, ...]:
@@ -72,35 +70,38 @@ def prepare_texts(
     manifest: Mapping[str, Any],
     report_progress: Callable[[int], None] = lambda done: None,
 ) -> PreparedData:
-    """Number the steps and the goals of texts, and embed each of them once.
+    """Number the steps and goals of texts, and embed each once.
 
     Args:
         texts: of all splits, at least one.
-        canonical_steps: for a wording the step that it words; one that is not in it means itself.
-        embedder: of steps and goals alike.
-        manifest: where the texts come from.
-        report_progress: told now and then how many of the W + G sentences are embedded.
+        canonical_steps: for a wording, the canonical wording of its step; a missing one is canonical itself.
+        embedder: of steps and goals.
+        manifest: sources of the texts.
+        report_progress: called with the number of sentences embedded so far, out of W + G.
     """
     steps, goals = list_distinct_steps(texts, canonical_steps), list_distinct_goals(texts)
     number = {step: index for index, step in enumerate(steps)}
-    means = np.array([number[canonical_steps.get(step, step)] for step in steps], np.int32)
+    canonical_index = np.array([number[canonical_steps.get(step, step)] for step in steps], np.int32)
     vectors, done = [], 0
     for sentences in cut_rows([*steps, *goals], TEXTS_PER_CALL):
         vectors.append(embedder.embed(sentences))
         done += len(sentences)
         report_progress(done)
     step_vectors, goal_vectors = np.split(np.concatenate(vectors), [len(steps)])
-    return PreparedData(tuple(texts), steps, means, goals, step_vectors, goal_vectors, embedder.name, dict(manifest))
+    return PreparedData(
+        tuple(texts), steps, canonical_index, goals, step_vectors, goal_vectors, embedder.name, dict(manifest)
+    )
 
 
 def summarize_splits(prepared: PreparedData) -> list[dict[str, Any]]:
-    """A row for each split that has texts: how much there is of it, and how much of that training has as well.
+    """A row for each split with texts: counts, and the overlap with the training texts.
 
-    Of the steps that count, those `make_match_index` stand in training word for word; those `taught`, in any wording.
+    Of the steps, `known` counts those that training texts have word for word, and `taught_percent` is the share that
+    they have in any wording.
     """
     number = {step: index for index, step in enumerate(prepared.steps)}
     trained = {number[step] for text in prepared.texts if text.split == "train" for step in iter_steps(text.steps)}
-    taught = set(prepared.canonical_index[list(trained)].tolist())
+    trained_meanings = set(prepared.canonical_index[list(trained)].tolist())
     rows = []
     for split in records.SPLITS:
         texts = [text for text in prepared.texts if text.split == split]
@@ -108,7 +109,7 @@ def summarize_splits(prepared: PreparedData) -> list[dict[str, Any]]:
             continue
         lengths = [sum(1 for _ in iter_steps(text.steps)) for text in texts]
         steps = [number[step] for text in texts for step in iter_steps(text.steps)]
-        known = sum(step in trained for step in steps)
+        num_known = sum(step in trained for step in steps)
         row = {
             "split": split,
             "goals": len(list_distinct_goals(texts)),
@@ -116,16 +117,18 @@ def summarize_splits(prepared: PreparedData) -> list[dict[str, Any]]:
             "steps": len(steps),
             "steps_mean": len(steps) / len(texts),
             "steps_max": max(lengths),
-            "known": known,
-            "known_percent": 100 * known / len(steps),
-            "taught_percent": 100 * sum(int(prepared.canonical_index[step]) in taught for step in steps) / len(steps),
+            "known": num_known,
+            "known_percent": 100 * num_known / len(steps),
+            "taught_percent": 100
+            * sum(int(prepared.canonical_index[step]) in trained_meanings for step in steps)
+            / len(steps),
         }
         rows.append(row)
     return rows
 
 
 def save(folder: Path, prepared: PreparedData) -> None:
-    """Write the files of a folder, each whole or not at all, and the manifest last."""
+    """Write the files of a folder atomically, the manifest last."""
     from safetensors.numpy import save as tensors
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +141,7 @@ def save(folder: Path, prepared: PreparedData) -> None:
     write_whole(folder / "steps.jsonl", _lines(steps))
     write_whole(folder / "goals.jsonl", _lines({"goal": goal} for goal in prepared.goals))
     vectors = {"steps": prepared.step_vectors, "goals": prepared.goal_vectors}
-    # What is saved is memory as it lies there, and a view may lie there in another order.
+    # safetensors writes memory as it is, and a view may have another layout.
     vectors = {name: np.ascontiguousarray(array) for name, array in vectors.items()}
     write_whole(folder / "embeddings.safetensors", tensors(vectors))
     manifest = {
@@ -155,10 +158,10 @@ def save(folder: Path, prepared: PreparedData) -> None:
 
 
 def load(folder: Path) -> PreparedData:
-    """What was saved in a folder.
+    """Load prepared data.
 
     Raises:
-        UserError: there is nothing, or a file is not as it was written.
+        UserError: there is none, or a file does not match its checksum.
     """
     from safetensors.numpy import load as tensors
 
@@ -193,7 +196,7 @@ def _lines(entries: Iterable[Any]) -> bytes:
 
 
 def _read(path: Path) -> list[Any]:
-    # Not `splitlines`: a sentence may hold characters that it takes for the end of a line.
+    # Not `splitlines`, which also splits at characters that a sentence may contain.
     return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
 
 

@@ -1,4 +1,4 @@
-"""Texts that say how to reach a goal, step by step, and their form in a file: JSON Lines, one object a line.
+"""Texts that describe how to reach a goal, step by step, in JSON Lines: one object per line.
 
 {"goal": "building a shelf", "steps": ["saw the boards", "drive in the screws"]}
 {"goal": "building a boat", "steps": [{"heading": "hull", "steps": ["bend the ribs", ...]}, ...], "split": "held_out"}
@@ -13,25 +13,25 @@ from thinking.errors import UserError
 from thinking.files import write_whole
 
 SPLITS = ("train", "held_out", "compound")
-MAX_SECTION_DEPTH = 2  # sections within sections: parts, their operations, and their steps
+MAX_SECTION_DEPTH = 2  # parts and their operations
 
 NestedSteps: TypeAlias = tuple[str, ...] | tuple["Section", ...]
 
 
 class Section(NamedTuple):
-    """A heading, and the steps or the sections below it."""
+    """A heading, and its steps or sub-sections."""
 
     heading: str
     steps: NestedSteps
 
 
 class Text(NamedTuple):
-    """A goal and the way there.
+    """A goal and its steps.
 
     Attributes:
-        goal: in words. Several texts may have the same one.
-        steps: a tuple of strings, or of sections nested at most two deep; never empty.
-        split: what it is for, one of `SPLITS`.
+        goal: in words. Several texts may have the same goal.
+        steps: strings, or sections nested at most two deep; never empty.
+        split: one of `SPLITS`.
     """
 
     goal: str
@@ -40,7 +40,7 @@ class Text(NamedTuple):
 
 
 def iter_steps(steps: NestedSteps) -> Iterator[str]:
-    """The steps alone, in order, without headings."""
+    """All steps in order, without headings."""
     for entry in steps:
         if isinstance(entry, str):
             yield entry
@@ -49,10 +49,10 @@ def iter_steps(steps: NestedSteps) -> Iterator[str]:
 
 
 def read(path: Path) -> list[Text]:
-    """Texts of a file, in its order; blank lines do not count.
+    """Read the texts of a file in order; blank lines are ignored.
 
     Raises:
-        UserError: the file or a line of it is not what it must be. Nothing is skipped.
+        UserError: the file or a line is invalid. No line is skipped.
     """
     try:
         content = Path(path).read_bytes()
@@ -73,10 +73,10 @@ def read(path: Path) -> list[Text]:
 
 
 def write(path: Path, texts: Iterable[Text]) -> None:
-    """Write the file whole or not at all; an older one stays until the new one is complete.
+    """Write the file atomically; an older one stays until the new one is complete.
 
     Raises:
-        ValueError: a text is none that could be read again.
+        ValueError: for a text that `read` would refuse.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def write(path: Path, texts: Iterable[Text]) -> None:
 
 
 class _RecordError(Exception):
-    """What is wrong with one text, and what is allowed."""
+    """A problem of one text, and what is allowed."""
 
 
 def _parse_line(line: bytes) -> Any:
@@ -132,8 +132,8 @@ def _parse_steps(where: str, steps: Any, deeper: int) -> NestedSteps:
         return tuple(_parse_string(f"{where}[{index}]", step) for index, step in enumerate(steps))
     if kinds != {dict}:
         strange = next((step for step in steps if type(step) not in (str, dict)), None)
-        found = "both strings and sections" if strange is None else _format_value(strange)
-        raise _RecordError(f"{where} holds {found}; allowed are strings alone, or sections alone")
+        contents = "both strings and sections" if strange is None else _format_value(strange)
+        raise _RecordError(f"{where} holds {contents}; allowed are strings alone, or sections alone")
     if not deeper:
         raise _RecordError(f"{where} holds sections three deep; allowed is at most two deep: parts, operations, steps")
     return tuple(_parse_section(f"{where}[{index}]", step, deeper - 1) for index, step in enumerate(steps))
@@ -165,11 +165,11 @@ def _parse_string(where: str, text: Any) -> str:
 
 
 def _to_plain(steps: NestedSteps) -> list[Any]:
-    """An outline as JSON knows it."""
+    """Nested steps as a JSON value."""
     return [step if isinstance(step, str) else {"heading": step[0], "steps": _to_plain(step[1])} for step in steps]
 
 
 def _format_value(value: Any) -> str:
-    """A value in a message, ASCII and short."""
+    """A value for a message, ASCII and short."""
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

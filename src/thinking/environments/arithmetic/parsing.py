@@ -1,4 +1,4 @@
-"""Problems as people type them: in the words of `WORDINGS`, or in symbols with the usual precedence."""
+"""Parsing of problems: the wordings of `WORDINGS`, or symbols with the usual precedence."""
 
 import re
 from collections.abc import Iterator
@@ -14,52 +14,52 @@ SIGN_VARIANTS = {
     "/": ("\N{DIVISION SIGN}", "\N{DIVISION SLASH}"),
     "-": ("\N{MINUS SIGN}", "\N{EN DASH}"),
 }
-"""What people type for a sign."""
+"""Typed variants of the signs."""
 
 SIGN_TRANSLATION = str.maketrans({typed: sign for sign, others in SIGN_VARIANTS.items() for typed in others})
 
 MAX_LENGTH = 1000
-"""Characters of a line. What so short a problem comes to has fewer digits than the 4300 that Python turns into text."""
+"""Maximum characters, so that results stay below the 4300 digits that Python formats."""
 
 MAX_OPERATIONS = 50
-"""Of an expression. What is done with one recurses as deeply as it is nested, and Python allows 1000 calls."""
+"""Maximum operations of an expression, because functions of it are recursive."""
 
 
 def parse_problem(text: str) -> Problem:
-    """The problem that a text asks.
+    """Parse a problem.
 
-    In any wording of any operation, whose operands are numbers or expressions in brackets; or in symbols, perhaps after
-    `What is` or `Calculate`, where products and quotients bind first and what binds alike goes from left to right.
-    Capitals, spaces, and `=`, `?` or `.` at the end do not matter.
+    A text is a wording of an operation, whose operands are numbers or expressions in brackets; or it is in symbols,
+    optionally after `What is` or `Calculate`, left-associative, with products and quotients before sums. Case, spaces,
+    and a final `=`, `?` or `.` are ignored.
 
     Raises:
-        ValueError: if it asks no problem, with a line that says why and what is understood.
+        ValueError: if it is no problem; the line says why and what is understood.
     """
     if len(text) > MAX_LENGTH:
         raise _refusal(f"a line of {len(text)} characters is too long; give at most {MAX_LENGTH}")
-    asked = " ".join(text.translate(SIGN_TRANSLATION).split()).rstrip(" =?.!")
-    asked = re.sub(r"(?<=[0-9)]) ?[xX] ?(?=[0-9(])", "*", asked)
-    asked = re.sub(r"(?<=[0-9)]) ?: ?(?=[0-9(])", "/", asked)
-    if not re.search("[0-9]", asked):
+    question = " ".join(text.translate(SIGN_TRANSLATION).split()).rstrip(" =?.!")
+    question = re.sub(r"(?<=[0-9)]) ?[xX] ?(?=[0-9(])", "*", question)
+    question = re.sub(r"(?<=[0-9)]) ?: ?(?=[0-9(])", "/", question)
+    if not re.search("[0-9]", question):
         raise _refusal(f"{_short(text)} is no arithmetic")
     for operation, pattern, order in WORDING_PATTERNS:
-        if match := pattern.fullmatch(asked):
+        if match := pattern.fullmatch(question):
             operands = [_expression(operand, bracketed=True) for operand in match.groups()]
-            return _problem(operation, tuple(operands[place] for place in order))
-    found = _expression(re.sub("^(what is|calculate) ", "", asked, flags=re.IGNORECASE))
-    if not isinstance(found, Problem):
+            return _problem(operation, tuple(operands[index] for index in order))
+    problem = _expression(re.sub("^(what is|calculate) ", "", question, flags=re.IGNORECASE))
+    if not isinstance(problem, Problem):
         raise _refusal(f"{_short(text)} is a number, which asks nothing")
-    return found
+    return problem
 
 
 def _compile_wordings() -> Iterator[tuple[str, re.Pattern[str], tuple[int, ...]]]:
-    """The pattern of each wording, and which of its groups each operand is."""
+    """The pattern of each wording, and the order of the operands among its groups."""
     for operation, wordings in WORDINGS.items():
         for wording in wordings[1:]:
-            places = [int(place) for place in re.findall(r"{(\d)}", wording)]
+            positions = [int(position) for position in re.findall(r"{(\d)}", wording)]
             words = re.sub(r"{\d?}", "{}", wording.rstrip("?")).split("{}")
             groups = " ?([^a-z]+?) ?".join(re.escape(word.strip()) for word in words)
-            order = [places.index(place) for place in range(len(places))] or range(len(words) - 1)
+            order = [positions.index(position) for position in range(len(positions))] or range(len(words) - 1)
             yield operation, re.compile(groups, re.IGNORECASE), tuple(order)
 
 
@@ -67,10 +67,10 @@ WORDING_PATTERNS = tuple(_compile_wordings())
 
 
 def _expression(text: str, bracketed: bool = False) -> Problem | int:
-    """What symbols ask, after Dijkstra's shunting yard; `bracketed` asks for a number or one pair of brackets."""
+    """Parse symbols by Dijkstra's shunting yard; `bracketed` requires a number or one pair of brackets."""
     values: list[Problem | int] = []
     signs: list[str] = []
-    operations, complete = 0, False  # complete: whether a sign may follow, and no number
+    operations, complete = 0, False  # complete: a sign may follow, but no number
     for token in _tokens(text):
         if complete and (token == "(" or token.isdigit()):
             raise _refusal(f"there is no sign in front of {_short(token)} in {_short(text)}")
@@ -115,7 +115,7 @@ def _tokens(text: str) -> Iterator[str]:
 
 
 def _apply_sign(sign: str, values: list[Problem | int]) -> None:
-    """Puts what the sign asks of the last two values in their place."""
+    """Replace the last two values by the problem that the sign makes of them."""
     right, left = values.pop(), values.pop()
     if sign != "%":
         values.append(_problem(SIGNS[sign], (left, right)))

@@ -1,4 +1,4 @@
-"""Problems drawn at random, of any length, on the side that is asked for."""
+"""Random problems of any length, on one side of the split."""
 
 import functools
 from collections.abc import Callable
@@ -25,19 +25,19 @@ NUM_OPERATIONS = {TWO_STEPS: 2, THREE_STEPS: 3}
 """Operations of an expression."""
 
 MAX_TRIES = 10_000
-"""After which a level is said to have no problem; most take fewer than ten."""
+"""Samples per problem before an error; most take fewer than ten."""
 
 
 class Level(NamedTuple):
-    """A rung of a curriculum's ladder.
+    """A level of difficulty.
 
     Attributes:
         operation: one of `WORDINGS`, or TWO_STEPS or THREE_STEPS for expressions of sums, differences, products and
             quotients.
-        num_digits: of the longer operand (of DIVIDE the dividend, of MODULAR the modulus), from 1; of an expression, of
-            its longest number at most.
-        num_other_digits: digits of the other operand, at most as many; by default from 1 to `num_digits`, each as
-            likely. Modular sums and expressions have none.
+        num_digits: digits of the longer operand (of DIVIDE the dividend, of MODULAR the modulus), from 1; of an
+            expression the maximum digits of a number.
+        num_other_digits: digits of the other operand, at most `num_digits`; None: uniform from 1 to `num_digits`. Not
+            used by modular sums and expressions.
     """
 
     operation: str
@@ -46,18 +46,18 @@ class Level(NamedTuple):
 
 
 def sample_problem(rng: np.random.Generator, level: Level, held_out: bool = False, style: str = WORKED) -> Problem:
-    """A problem of a level.
+    """Sample a problem of a level.
 
     Args:
         rng: is advanced.
-        level: what kind of problem.
-        held_out: whether it is held out; else neither it is, nor any problem that is shown on the way to its answer.
-        style: of the rows that will show it, one of `chains.STYLES`; a test heeds none. For SUBTASKS there are also
-            the problems that long products fall into: a third of the products has a right factor of one digit and
-            zeros, a third two such factors, and half of the sums are of numbers that end in zeros.
+        level: the level.
+        held_out: whether it is held out; otherwise neither it nor an intermediate problem is.
+        style: of the training rows, one of `chains.STYLES`; ignored for held-out problems. SUBTASKS adds sub-tasks of
+            long products: in a third of the products the right factor has one nonzero digit, in a third both have, and
+            half of the sums are of numbers that end in zeros.
 
     Raises:
-        ValueError: for an unknown operation, less than 1 digit, or where no problem is found on that side.
+        ValueError: for an unknown operation, less than 1 digit, or if no problem is found on that side.
     """
     if level.operation not in (*WORDINGS, *NUM_OPERATIONS):
         names = ", ".join((*WORDINGS, *NUM_OPERATIONS))
@@ -68,15 +68,15 @@ def sample_problem(rng: np.random.Generator, level: Level, held_out: bool = Fals
         raise ValueError(
             f"sample_problem: {level.num_other_digits} digits of the other operand; give 1 to {level.num_digits}"
         )
-    fit = functools.partial(is_trainable, style=style)
-    wanted, admitted = (is_held_out, _is_any) if held_out else (fit, fit)
+    is_fit = functools.partial(is_trainable, style=style)
+    is_wanted, is_admitted = (is_held_out, _is_any) if held_out else (is_fit, is_fit)
     for _ in range(MAX_TRIES):
         if level.operation in NUM_OPERATIONS:
-            found = _sample_expression(rng, NUM_OPERATIONS[level.operation], level.num_digits, admitted)
+            problem = _sample_expression(rng, NUM_OPERATIONS[level.operation], level.num_digits, is_admitted)
         else:
-            found = _sample_single(rng, level, held_out, style)
-        if isinstance(found, Problem) and wanted(found):
-            return found
+            problem = _sample_single(rng, level, held_out, style)
+        if isinstance(problem, Problem) and is_wanted(problem):
+            return problem
     side = "held out" if held_out else "for training"
     raise ValueError(f"sample_problem: no problem {side} was found for {level}; give more digits")
 
@@ -87,13 +87,13 @@ def _is_any(problem: Problem) -> bool:
 
 
 def _sample_number(rng: np.random.Generator, digits: int) -> int:
-    """Of exactly so many digits; of one digit it may be 0."""
+    """A number of exactly so many digits; a single digit may be 0."""
     first = rng.integers(digits > 1, 10)
     return int("".join(map(str, (first, *rng.integers(0, 10, digits - 1)))))
 
 
 def _sample_ending_in_zeros(rng: np.random.Generator, digits: int) -> int:
-    """Of exactly so many digits, of which any number may be zeros at its end, but not the first."""
+    """A nonzero number of exactly so many digits that may end in zeros."""
     zeros = int(rng.integers(digits))
     return max(_sample_number(rng, digits - zeros), 1) * 10**zeros
 
@@ -121,19 +121,19 @@ def _sample_single(rng: np.random.Generator, level: Level, held_out: bool, style
 
 
 def _sample_below(rng: np.random.Generator, limit: int) -> int:
-    """A number from 0 to limit - 1, which may have more digits than a machine's."""
+    """A number from 0 to limit - 1, of any size."""
     return _sample_number(rng, len(str(limit)) + 8) % limit
 
 
 def _sample_factor(rng: np.random.Generator, left: int, digits: int) -> int | None:
-    """A number of so many digits by which `left` can be multiplied without a partial product or sum that is held out.
+    """A factor of so many digits for `left`, without held-out partial products or sums.
 
-    Long products have so many parts that hardly one drawn at once would do, so it is drawn digit by digit.
+    Rejection would hardly succeed for long products, so it is sampled digit by digit.
     """
     right = 0
-    for place in range(digits):
-        for digit in rng.permutation(np.arange(digits > 1 and place == digits - 1, 10)).tolist():
-            part = digit * 10**place
+    for position in range(digits):
+        for digit in rng.permutation(np.arange(digits > 1 and position == digits - 1, 10)).tolist():
+            part = digit * 10**position
             row = Problem(MULTIPLY, (left, part))
             if not part or not (is_held_out(row) or (right and is_held_out(Problem(ADD, (left * right, left * part))))):
                 right += part
@@ -144,25 +144,25 @@ def _sample_factor(rng: np.random.Generator, left: int, digits: int) -> int | No
 
 
 def _sample_product_of_multiples(rng: np.random.Generator, longer: int, shorter: int, both: bool) -> Problem | None:
-    """A product whose right factor, or both, is one digit and zeros; longer and shorter are their digits, in order."""
+    """A product whose right factor, or both, has one nonzero digit; the lengths are in order."""
     right = int(rng.integers(1, 10)) * 10 ** (shorter - 1)
     if both:
         left = int(rng.integers(1, 10)) * 10 ** (longer - 1)
     elif max(longer, shorter) <= MAX_SIMPLE_DIGITS:
         left = _sample_number(rng, longer)
     else:
-        left = _sample_factor(rng, right, longer)  # as it is the left one that is taken apart
+        left = _sample_factor(rng, right, longer)  # the left one is decomposed
     return None if left is None else Problem(MULTIPLY, (left, right))
 
 
 def _sample_dividend(rng: np.random.Generator, divisor: int, digits: int) -> int | None:
-    """A number of so many digits that can be divided without meeting a problem that is held out; digit by digit too."""
+    """A dividend of so many digits without held-out intermediate problems, sampled digit by digit."""
     left = rest = 0
-    for place in range(digits):
-        for digit in rng.permutation(np.arange(digits > 1 and place == 0, 10)).tolist():
-            held = 10 * rest + digit
-            if not any(is_held_out(part) for part in division_problems(held, divisor)):
-                left, rest = 10 * left + digit, held % divisor
+    for position in range(digits):
+        for digit in rng.permutation(np.arange(digits > 1 and position == 0, 10)).tolist():
+            partial_dividend = 10 * rest + digit
+            if not any(is_held_out(part) for part in division_problems(partial_dividend, divisor)):
+                left, rest = 10 * left + digit, partial_dividend % divisor
                 break
         else:
             return None
@@ -172,13 +172,13 @@ def _sample_dividend(rng: np.random.Generator, divisor: int, digits: int) -> int
 def _sample_expression(
     rng: np.random.Generator, steps: int, digits: int, is_admitted: Callable[[Problem], bool]
 ) -> Problem | int | None:
-    """A tree of so many operations, of which each would be admitted by itself; a number without any; or None."""
+    """A tree of so many operations, each of which is admitted by itself; a number without any; or None."""
     if not steps:
         return _sample_number(rng, int(rng.integers(1, digits + 1)))
     for _ in range(8):
-        within = int(rng.integers(steps))
-        left = _sample_expression(rng, within, digits, is_admitted)
-        right = _sample_expression(rng, steps - 1 - within, digits, is_admitted)
+        num_left = int(rng.integers(steps))
+        left = _sample_expression(rng, num_left, digits, is_admitted)
+        right = _sample_expression(rng, steps - 1 - num_left, digits, is_admitted)
         if left is None or right is None:
             continue
         operation = (ADD, SUBTRACT, MULTIPLY, DIVIDE)[rng.integers(4)]

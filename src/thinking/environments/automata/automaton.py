@@ -66,19 +66,19 @@ def digit_sums(num_digits: int) -> Automaton:
     number. Further symbols are ignored.
     """
     modulus = 10**num_digits
-    # The sum of two numbers of `place` digits is below 2 * 10**place, or where all are read, below the modulus.
-    totals = [range(min(2 * 10**place - 1, modulus)) for place in range(num_digits + 1)]
-    states = [(place, total) for place, sums in enumerate(totals) for total in sums]
+    # Sums of two numbers of `position` digits are below 2 * 10**position, and at the end below the modulus.
+    totals = [range(min(2 * 10**position - 1, modulus)) for position in range(num_digits + 1)]
+    states = [(position, total) for position, sums in enumerate(totals) for total in sums]
     pairs = list(itertools.product(range(10), repeat=2))
     index = {state: i for i, state in enumerate(states)}
 
-    def after(place: int, total: int, pair: tuple[int, ...]) -> int:
-        if place == num_digits:
-            return index[place, total]
-        return index[place + 1, (total + sum(pair) * 10**place) % modulus]
+    def after(position: int, total: int, pair: tuple[int, ...]) -> int:
+        if position == num_digits:
+            return index[position, total]
+        return index[position + 1, (total + sum(pair) * 10**position) % modulus]
 
     table = np.int32([[after(*state, pair) for pair in pairs] for state in states])
-    names = tuple(f"{total} of {place}" for place, total in states)
+    names = tuple(f"{total} of {position}" for position, total in states)
     return Automaton(f"digits:{num_digits}", table, 0, names, tuple(f"{a}+{b}" for a, b in pairs))
 
 

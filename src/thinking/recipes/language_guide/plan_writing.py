@@ -1,6 +1,4 @@
-"""Plans written out as text: by the sentences nearest to them, by a model that rewrites these, or steered toward them.
-
-A writer is `write(plan) -> text`; texts are Markdown.
+"""Writers that turn plans into Markdown: nearest sentences, a model that rewrites these, or steered generation.
 
 Axes: M vectors of nodes, D dimensions.
 """
@@ -17,6 +15,7 @@ from thinking.text.plans import Branch, Plan, build_branches
 from thinking.text.providers import AnswerFn
 
 WriteFn: TypeAlias = Callable[[Plan], str]
+"""`write(plan) -> text`, in Markdown."""
 
 REWRITE = (
     "Here is an outline of how to reach this goal: {goal}. A planner thought it out, and each line is the known "
@@ -25,47 +24,47 @@ REWRITE = (
     "its headings, number the steps, say nothing that the outline does not imply, and answer with the guide alone."
 )
 CONTINUE = "How to reach this goal, one short sentence a step: {goal}.\n\n{so_far}"
-MAX_STEPS = 12  # of a plan that are steered: the whole text goes through the model for every token
-MAX_STEP_TOKENS = 24  # of a step
+MAX_STEPS = 12  # steered steps of a plan; the whole text is processed for every token
+MAX_STEP_TOKENS = 24  # tokens of a step
 
 
 def write_nearest(plan: Plan) -> str:
-    """The sentences nearest to the steps, numbered throughout, under the headings nearest to the sub-goals."""
+    """The sentences nearest to the steps, numbered, under the headings nearest to the sub-goals."""
     return "\n".join(_format_tree(build_branches(plan.nodes), 2, itertools.count(1))).strip()
 
 
-def make_rewriter(ask: AnswerFn) -> WriteFn:
-    """A model is told the goal and the nearest sentences, and writes them out; what it thought aloud is left out."""
+def make_rewriter(answer_fn: AnswerFn) -> WriteFn:
+    """A writer that asks a model to rewrite the nearest sentences; a leading <think> block is removed."""
 
     def write(plan: Plan) -> str:
-        answer = ask(REWRITE.format(goal=plan.goal, outline=write_nearest(plan))).strip()
+        answer = answer_fn(REWRITE.format(goal=plan.goal, outline=write_nearest(plan))).strip()
         return answer.partition("</think>")[2].strip() if answer.startswith("<think>") else answer
 
     return write
 
 
 def make_steered_writer(causal: CausalModel, embedder: Embedder, vectors: np.ndarray, strength: float) -> WriteFn:
-    """A causal model writes step after step, each steered toward the vector of the plan's; see `huggingface.generate_steered`.
+    """A writer that generates each step, steered toward its vector; see `huggingface.generate_steered`.
 
     Args:
         causal: the model.
-        embedder: what made the vectors.
+        embedder: the one that made the vectors.
         vectors: [M, D] of the plans' nodes.
-        strength: nats that a cosine of 1 adds.
+        strength: nats that a cosine similarity of 1 adds.
     """
-    # A step is one line: whatever breaks a line ends it.
+    # A step is one line, so any token with a line break ends it.
     vocabulary = range(len(causal.tokenizer))
-    breaks = {token for token in vocabulary if "\n" in causal.tokenizer.decode([token], skip_special_tokens=True)}
-    one_line = causal._replace(end_tokens=causal.end_tokens | breaks)
+    line_breaks = {token for token in vocabulary if "\n" in causal.tokenizer.decode([token], skip_special_tokens=True)}
+    one_line_model = causal._replace(end_tokens=causal.end_tokens | line_breaks)
 
     def write(plan: Plan) -> str:
         lines: list[str] = []
         for node in plan.steps[:MAX_STEPS]:
             number = f"{len(lines) + 1}."
             prompt = CONTINUE.format(goal=plan.goal, so_far="\n".join([*lines, number]))
-            toward = vectors[node.vector_index]
+            target = vectors[node.vector_index]
             step = generate_steered(
-                one_line, embedder, toward, prompt, strength=strength, max_new_tokens=MAX_STEP_TOKENS
+                one_line_model, embedder, target, prompt, strength=strength, max_new_tokens=MAX_STEP_TOKENS
             )
             if step.strip():
                 lines.append(f"{number} {' '.join(step.split())}")
@@ -75,12 +74,12 @@ def make_steered_writer(causal: CausalModel, embedder: Embedder, vectors: np.nda
 
 
 def _format_tree(branches: Iterable[Branch], depth: int, numbers: Iterator[int]) -> Iterator[str]:
-    """Lines of Markdown, the outermost headings with so many marks."""
-    for node, inner in branches:
+    """Lines of Markdown; `depth` is the level of the outermost headings."""
+    for node, children in branches:
         words = " ".join(node.nearest_text.split())
         if node.level == 0:
             yield f"{next(numbers)}. {words}"
         else:
             yield ""
             yield f"{'#' * min(depth, 6)} {words}"
-            yield from _format_tree(inner, depth + 1, numbers)
+            yield from _format_tree(children, depth + 1, numbers)

@@ -1,4 +1,4 @@
-"""Trained guides that plan, as the task that trained them left them, and their plans as they are saved.
+"""Trained guides as planners, and their plans in the saved format.
 
 Axes: N goals.
 """
@@ -20,28 +20,28 @@ from thinking.text.prepared_data import PreparedData
 from thinking.text.records import iter_steps
 
 MAX_STEPS = 256
-"""Steps of a plan, unless others are asked for."""
+"""Maximum steps of a plan by default."""
 
 
 def compute_default_max_steps(data: PreparedData) -> int:
-    """Steps of a plan at most: twice those of the longest text of training, up to `LONGEST`."""
+    """Maximum steps of a plan: twice those of the longest training text, at most `MAX_STEPS`."""
     longest = max(sum(1 for _ in iter_steps(text.steps)) for text in data.texts if text.split == "train")
     return min(2 * longest, MAX_STEPS)
 
 
 def load_planners(folder: Path, data: PreparedData, max_steps: int) -> tuple[int, dict[str, Planner]]:
-    """The guides that were trained.
+    """Load the trained guides.
 
     Args:
-        folder: of the task that trained them.
-        data: what they learned from.
+        folder: of the training task.
+        data: the prepared data.
         max_steps: of a plan.
 
     Returns:
-        How many layers the guide has, and planners by name: `guide`, and `flat` if there is one.
+        The number of layers of the guide, and planners by name: `guide`, and `flat` if there is one.
 
     Raises:
-        UserError: no guide was trained to the end, or it learned from other data.
+        UserError: training is not finished, or used other data.
     """
     num_layers, planners = 1, {}
     if not (folder / "results.json").exists():
@@ -67,10 +67,10 @@ def make_plans(
     nodes: Sequence[Any],
     scores: Sequence[Mapping[str, float]],
 ) -> list[Plan]:
-    """All N plans of a mode, as they are saved.
+    """All N plans of a mode, in the saved format.
 
     Args:
-        data: the texts.
+        data: the prepared data.
         goal_set: the goals.
         mode: `think` or `react`.
         unrolled: the plans in vectors.

@@ -1,4 +1,4 @@
-"""Plans written out by a model: which of them, by whom, and with progress.
+"""Writing of plans by a model, with progress.
 
 Axes: M vectors of nodes, D dimensions.
 """
@@ -26,62 +26,64 @@ from thinking.text.prepared_data import PreparedData
 def write_plans(
     config: Config, plans: Sequence[Plan], data: PreparedData, vectors: np.ndarray, cache_folder: Path
 ) -> tuple[list[str], list[str]]:
-    """All plans as text: the first of each split and mode by the model, the others by the nearest sentences.
+    """Write all plans: the first of each split and mode by the model, the others by the nearest sentences.
 
     Args:
         config: of the task.
         plans: to write.
-        data: the texts from which the guide learned.
+        data: the prepared data of the guide.
         vectors: [M, D] of the plans' nodes.
-        cache_folder: the folder where a server's answers are kept.
+        cache_folder: of a server's answers.
 
     Returns:
-        For each plan its text, and who wrote it.
+        For each plan its text, and the name of its writer.
 
     Raises:
-        UserError: the model cannot be had, or cannot be steered.
+        UserError: the model cannot be loaded, or cannot be steered.
     """
     texts = [plan_writing.write_nearest(plan) for plan in plans]
     writers = ["nearest known sentences"] * len(plans)
     kind = config.writer.kind
     if kind == "nearest":
         return texts, writers
-    how = "steered" if kind == "steered" else "told the nearest sentences"
-    places = select_first_of_each(plans, config.writer.num_plans)
+    method = "steered" if kind == "steered" else "told the nearest sentences"
+    indices = select_first_of_each(plans, config.writer.num_plans)
     with _open_writer(config, data, vectors, cache_folder) as write:
-        written = _write_all(write, [plans[place] for place in places], MAX_PARALLEL if kind == "openai" else 1)
-        for place, text in zip(places, written, strict=True):
-            texts[place] = text
-            writers[place] = f"{config.writer.model}, {how}"
+        new_texts = _write_all(write, [plans[index] for index in indices], MAX_PARALLEL if kind == "openai" else 1)
+        for index, text in zip(indices, new_texts, strict=True):
+            texts[index] = text
+            writers[index] = f"{config.writer.model}, {method}"
     return texts, writers
 
 
 def select_first_of_each(plans: Sequence[Plan], count: int) -> list[int]:
-    """Places of the first so many plans of each split and mode."""
-    seen: collections.Counter[tuple[str, str]] = collections.Counter()
-    places = []
-    for place, plan in enumerate(plans):
-        seen[plan.split, plan.mode] += 1
-        if seen[plan.split, plan.mode] <= count:
-            places.append(place)
-    return places
+    """Indices of the first `count` plans of each split and mode."""
+    counts: collections.Counter[tuple[str, str]] = collections.Counter()
+    indices = []
+    for index, plan in enumerate(plans):
+        counts[plan.split, plan.mode] += 1
+        if counts[plan.split, plan.mode] <= count:
+            indices.append(index)
+    return indices
 
 
 def check_steerable(embedder_folder: Path | None, data: PreparedData, vectors: np.ndarray) -> None:
-    """Steering embeds all that is written after every token, and compares it with the vectors [M, D].
+    """Check that the embedder runs locally and matches the vectors [M, D]: steering embeds text after every token.
 
     Raises:
-        UserError: the embedder that made them runs elsewhere, or they are of other data.
+        UserError: the embedder runs on a server, or the vectors are of other data.
     """
-    runs_here = embedder_folder or data.embedder == MINILM or data.embedder.startswith("hashed-")
-    if not runs_here:
+    is_local = embedder_folder or data.embedder == MINILM or data.embedder.startswith("hashed-")
+    if not is_local:
         raise UserError(
             f"--writer.kind steered: the data were embedded by {data.embedder}, and a server cannot be asked about "
             "every word; give the folder of that embedder with --embedder.folder, or prepare the data with "
             "--embedder.kind minilm"
         )
-    if (made := vectors.shape[1]) != (dims := data.step_vectors.shape[1]):
-        raise UserError(f"the plans have {made} dimensions, and the data {dims}: run tasks/lm_guide_inference.py again")
+    if (plan_dims := vectors.shape[1]) != (dims := data.step_vectors.shape[1]):
+        raise UserError(
+            f"the plans have {plan_dims} dimensions, and the data {dims}: run tasks/lm_guide_inference.py again"
+        )
 
 
 @contextlib.contextmanager
@@ -100,10 +102,10 @@ def _open_writer(config: Config, data: PreparedData, vectors: np.ndarray, cache_
 
 
 def _write_all(write: WriteFn, plans: Sequence[Plan], num_workers: int) -> Iterator[str]:
-    """The plans as the model writes them, in order, with progress."""
+    """The plans as written by the model, in order, with progress."""
     words = 0
-    with show_progress("writing", 0, len(plans), "words") as advance:
+    with show_progress("writing", 0, len(plans), "words") as report_progress:
         for done, text in enumerate(map_in_order(write, plans, num_workers), start=1):
             words += len(text.split())
-            advance(done, words)
+            report_progress(done, words)
             yield text

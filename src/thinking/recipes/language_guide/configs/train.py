@@ -1,4 +1,4 @@
-"""Settings of lm_guide_train: codes, layers and training of the guide."""
+"""Config of lm_guide_train: codes, layers and training of the guide."""
 
 import dataclasses
 from typing import Literal
@@ -12,7 +12,7 @@ MAX_TRANSFORMER_WIDTH = 8192
 
 @dataclasses.dataclass(frozen=True)
 class CodesConfig:
-    """What layers see of vectors."""
+    """Codes of sentence vectors, as the layers use them."""
 
     kind: Literal["whitened", "tokens"] = option(
         "whitened", "vectors become whitened vectors by a linear transformation, or tokens by k-means"
@@ -69,7 +69,7 @@ class AdamWConfig(OptimizerConfig):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """What is trained on, and for how long."""
+    """Training examples, noise and steps."""
 
     num_steps: int = option(2000, "training steps", minimum=1, maximum=10**9)
     batch_size: int = option(256, "examples of each layer in a step", minimum=1, maximum=2**20)
@@ -98,7 +98,7 @@ class Config(RunConfig):
     training: TrainingConfig = group(TrainingConfig, "training examples, noise and steps")
 
     def validate(self) -> None:
-        """Raises UserError for a width that heads cannot share, and for tables of vectors."""
+        """Raises UserError for a width that heads cannot divide, and for tables of vectors."""
         unit = 2 * self.transformer.num_heads
         for name in ("width", "upper_width") if self.layers.kernel == "transformer" else ():
             width = getattr(self.layers, name)
