@@ -110,7 +110,7 @@ def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> Tr
         config.rl,
         post_training.sample_problems(config.rl.sources, config.data, config.styles[0], config.seed),
     )
-    questions, optimizer = post_training.make_prompts(examples), post_training.make_optimizer(rl)
+    prompts, optimizer = post_training.make_prompts(examples), post_training.make_optimizer(rl)
     sampler = make_sampler(
         config.curriculum,
         examples.starts,
@@ -119,12 +119,12 @@ def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> Tr
         prioritized=rl.prioritized,
     )
     budget = compute_max_new_tokens(decoder, examples, "--rl.sources")
-    step = post_training.make_update_step(decoder, optimizer, questions, sampler, rl, config.rewards, budget)
-    anchored = rl.algorithm == "grpo" and rl.kl_weight > 0
+    step = post_training.make_update_step(decoder, optimizer, prompts, sampler, rl, config.rewards, budget)
+    keep_reference = rl.algorithm == "grpo" and rl.kl_weight > 0
 
     def init() -> Any:
         train_state = init_train_state(params, optimizer)
-        return init_post_training(train_state, sampler, jax.random.key(config.seed), keep_reference=anchored)
+        return init_post_training(train_state, sampler, jax.random.key(config.seed), keep_reference=keep_reference)
 
     return train(
         run,
@@ -134,7 +134,7 @@ def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> Tr
         num_steps=rl.num_updates,
         chunk_size=CHUNK,
         progress_metric="reward",
-        log_samples=lambda sample: sample_records(VOCABULARY, questions, sample),
+        log_samples=lambda sample: sample_records(VOCABULARY, prompts, sample),
     )
 
 
@@ -159,10 +159,10 @@ def evaluate(config: Config, decoder: Decoder, style: Style, params: Params) -> 
     budget = compute_max_new_tokens(decoder, problems, "--eval.sources")
     rows = evaluate_exact_match(decoder, params, problems, budget, use_digit_positions=by_place)
     if config.eval.injected_errors and style in ("worked", "revised"):
-        begun = inject_errors(problems, style, seed=config.seed, reverse_digits=config.data.reverse_digits)
-        budget = compute_max_new_tokens(decoder, begun, "--eval.sources")
-        after = evaluate_exact_match(decoder, params, begun, budget, use_digit_positions=by_place)
-        rows += [{**row, "subject": f"{row['subject']}, after a slip"} for row in after]
+        with_errors = inject_errors(problems, style, seed=config.seed, reverse_digits=config.data.reverse_digits)
+        budget = compute_max_new_tokens(decoder, with_errors, "--eval.sources")
+        error_rows = evaluate_exact_match(decoder, params, with_errors, budget, use_digit_positions=by_place)
+        rows += [{**row, "subject": f"{row['subject']}, after a slip"} for row in error_rows]
     return rows
 
 
@@ -179,9 +179,11 @@ def search(config: Config, run: Run, decoder: Decoder, name: str, params: Params
     from thinking.recipes.arithmetic.model import compute_max_new_tokens
 
     problems = make_held_out_set(config, config.search.sources, config.styles[0], config.search.num_problems)
-    by = make_search_model(config, decoder, params, compute_max_new_tokens(decoder, problems, "--search.sources"))
+    search_model = make_search_model(
+        config, decoder, params, compute_max_new_tokens(decoder, problems, "--search.sources")
+    )
     sizes = {"num_problems": config.search.num_problems, "num_samples": config.search.num_samples}
-    return compare_searches(run, name, by, problems, **sizes, seed=config.seed)
+    return compare_searches(run, name, search_model, problems, **sizes, seed=config.seed)
 
 
 def chat(config: Config, decoder: Decoder, params: Params) -> None:
@@ -190,8 +192,13 @@ def chat(config: Config, decoder: Decoder, params: Params) -> None:
 
     from thinking.recipes.arithmetic.chat import run_chat
 
-    by, key = make_search_model(config, decoder, params, decoder.context_length // 2), jax.random.key(config.seed)
-    run_chat(by, config.answer.method, config.answer.num_samples, key, use_subtasks=config.styles[0] == "subtasks")
+    search_model, key = (
+        make_search_model(config, decoder, params, decoder.context_length // 2),
+        jax.random.key(config.seed),
+    )
+    run_chat(
+        search_model, config.answer.method, config.answer.num_samples, key, use_subtasks=config.styles[0] == "subtasks"
+    )
 
 
 if __name__ == "__main__":

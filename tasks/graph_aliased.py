@@ -36,20 +36,20 @@ def compare(config: Config, run: Run, conditions: Mapping[str, Condition]) -> No
     from thinking.recipes.aliased_graph.training import compute_walk_frequencies, train_condition
 
     with name_flags(edge_probability="--graph.edge-probability"):
-        worlds, optimum = make_worlds(config.graph, range(config.seed, config.seed + config.seeds))
+        envs, optimal_hops = make_worlds(config.graph, range(config.seed, config.seed + config.seeds))
     key = jax.random.key(config.seed)
     # Shuffled tags are as frequent as true ones, in training and, once true ones have acted, in acting.
-    on_walks = acting = compute_walk_frequencies(config, worlds, key)
+    on_walks = acting = compute_walk_frequencies(config, envs, key)
     rows, states = [], {}
     for name, condition in conditions.items():
-        states[name] = train_condition(config, run, name, condition, worlds, on_walks, key).state
+        states[name] = train_condition(config, run, name, condition, envs, on_walks, key).state
         frequencies, action_key = acting, jax.random.fold_in(key, 1)
         for max_hops in config.eval.max_hops:
-            plans = react_to_all(config, condition, states[name], worlds, frequencies, action_key, max_hops)
-            rows.append({"set": name, "mode": "react", "max_hops": max_hops, **compute_metrics(plans, optimum)})
+            plans = react_to_all(config, condition, states[name], envs, frequencies, action_key, max_hops)
+            rows.append({"set": name, "mode": "react", "max_hops": max_hops, **compute_metrics(plans, optimal_hops)})
             run.log(f"{name}: {rows[-1]['solved_fraction']:.1%} solved within {max_hops} hops")
             if name == "tags" and max_hops == max(config.eval.max_hops):
-                acting = compute_acting_frequencies(config, worlds, plans)
+                acting = compute_acting_frequencies(config, envs, plans)
     write_results(run, rows, states, seeds=config.seeds, walks=config.walks.num_walks)
 
 

@@ -65,14 +65,14 @@ def evaluate(config: Config, model: Autoencoder, seed: int, stage: TrainResult) 
     from thinking.recipes.thought_code.autoencoder import encode_all
 
     code = config.code
-    tokens, told = encode_all(model, stage.state.params, code.num_values)
-    right = sum(number == said for number, said in enumerate(told.tolist()))
+    tokens, decoded = encode_all(model, stage.state.params, code.num_values)
+    num_correct = sum(number == value for number, value in enumerate(decoded.tolist()))
     return {
         "seed": seed,
         "numbers": code.num_values,
         "thoughts": code.length,
         "kinds": code.num_tokens,
-        "exact": right / code.num_values,
+        "exact": num_correct / code.num_values,
         "codes": len({tuple(tokens_of_one) for tokens_of_one in tokens.tolist()}),
     }
 

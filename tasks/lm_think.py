@@ -56,20 +56,20 @@ def evaluate(config: Config, seed: int, stages: dict[str, TrainResult]) -> list[
     from thinking.recipes.lm_think.evaluation import compute_metrics, evaluate_windows, held_out_windows
     from thinking.recipes.lm_think.training import build_decoder, build_thought_policy, load_text
 
-    text, words, context = load_text(config), build_decoder(config)[1], config.window.context_length
+    text, vocabulary, context = load_text(config), build_decoder(config)[1], config.window.context_length
     windows = held_out_windows(text.held_out, config.eval.num_windows, context + config.window.target_length)
-    exams, key = {}, jax.random.key(seed)
+    scores, key = {}, jax.random.key(seed)
     for kind, stage in stages.items():
         params = stage.state.train_state.params
-        exams[kind] = evaluate_windows(build_thought_policy(config, kind), words, params, windows, context, key)
+        scores[kind] = evaluate_windows(build_thought_policy(config, kind), vocabulary, params, windows, context, key)
     rows = []
-    for kind, exam in exams.items():
-        show_thoughts(config, kind, windows, exam)
+    for kind, kind_scores in scores.items():
+        show_thoughts(config, kind, windows, kind_scores)
         rows.append(
             {
                 "thoughts": kind,
                 "seed": seed,
-                **compute_metrics(exam, windows[:, context:], text.token_bytes, exams.get("plain")),
+                **compute_metrics(kind_scores, windows[:, context:], text.token_bytes, scores.get("plain")),
                 "train_seconds": stages[kind].seconds,
                 "compile_seconds": stages[kind].compile_seconds,
             }

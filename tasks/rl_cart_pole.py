@@ -27,23 +27,23 @@ def run(config: Config, run: Run) -> None:
     from thinking.experiment.results import write_results
     from thinking.recipes.cart_pole.trainers import TRAINERS
 
-    world = control.make_env(config.env.name)
-    threshold = gymnasium_evaluation.reward_threshold(world)
-    players = {name: TRAINERS[name](config, run, world) for name in config.algorithms}
+    env = control.make_env(config.env.name)
+    threshold = gymnasium_evaluation.reward_threshold(env)
+    agents = {name: TRAINERS[name](config, run, env) for name in config.algorithms}
     to_trained = time.monotonic() - BEGAN
-    rows = [row for name, player in players.items() for row in evaluate(config, run, world, name, player)]
+    rows = [row for name, agent in agents.items() for row in evaluate(config, run, env, name, agent)]
 
     plots.plot_learning_curves(run, ["return", "training_return"])
-    curves = {name: (player.history[:, :, 0], player.history[:, :, 1]) for name, player in players.items()}
+    curves = {name: (agent.history[:, :, 0], agent.history[:, :, 1]) for name, agent in agents.items()}
     plots.plot_mean_and_spread(
         run.plots_folder / "returns.png", curves, "environment steps", "return of test episodes", threshold
     )
     write_results(
         run,
         rows,
-        {name: player.train_result.state for name, player in players.items()},
-        train_seconds={name: player.train_result.seconds for name, player in players.items()},
-        compile_seconds={name: player.train_result.compile_seconds for name, player in players.items()},
+        {name: agent.train_result.state for name, agent in agents.items()},
+        train_seconds={name: agent.train_result.seconds for name, agent in agents.items()},
+        compile_seconds={name: agent.train_result.compile_seconds for name, agent in agents.items()},
         seconds_from_command_to_trained=to_trained,
         reward_threshold=threshold,
     )

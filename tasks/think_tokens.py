@@ -30,7 +30,7 @@ def run(config: Config, run: Run) -> None:
         make_stage_name(kind, seed): (build_thinking_model(config, kind), stage.state.train_state.params)
         for (kind, seed), stage in trained.items()
     }
-    size = {"seed": config.seed, "longest": problem.test_length or 2 * problem.length, "count": num_words}
+    size = {"seed": config.seed, "max_length": problem.test_length or 2 * problem.length, "num_words": num_words}
     exact = {name: evaluation.compute_accuracy_by_length(*model, machine, **size) for name, model in models.items()}
     words = evaluation.sample_test_words(machine, config.seed, problem.length, problem.length, num_words)
     figures = {name: evaluation.compute_metrics(*model, words, machine) for name, model in models.items()}

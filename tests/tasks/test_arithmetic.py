@@ -60,7 +60,7 @@ def test_every_model_is_examined_by_subject(finished):
     assert set(rows) == {(name, subject) for name in ("worked", "grpo") for subject in ("add:1", "subtract:1", "all")}
     for name in ("worked", "grpo"):
         assert [rows[name, subject]["problems"] for subject in ("add:1", "subtract:1", "all")] == [20, 20, 40]
-    assert (finished.plots / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (finished.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_metrics_have_the_names_that_users_of_post_training_libraries_know(finished):

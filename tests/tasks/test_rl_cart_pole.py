@@ -69,7 +69,7 @@ def test_all_algorithms_are_judged_and_the_guide_beats_chance(finished):
 
 def test_a_run_leaves_plots_and_films(finished):
     for name in ("learning_curves.png", "returns.png"):
-        assert (finished.plots / name).read_bytes().startswith(b"\x89PNG")
+        assert (finished.plots_folder / name).read_bytes().startswith(b"\x89PNG")
     films = {path.name for path in (finished.folder / "videos").iterdir()}
     assert films == {"guide.gif", "guide_asked_20.gif", "ppo.gif"}
     assert all((finished.folder / "videos" / name).read_bytes().startswith(b"GIF8") for name in films)

@@ -40,11 +40,11 @@ class Actor(NamedTuple):
 def measure_collection(config: CollectionConfig, setup: Setup) -> Measurement:
     """Environment steps per second with the networks that the cart pole task has by default."""
     del setup
-    world, networks = control.make_env(config.env_name), cart_pole.Config()
-    guide, policy = trainers.build_guide(networks, world), trainers.build_policy(networks, world)
+    env, networks = control.make_env(config.env_name), cart_pole.Config()
+    guide, policy = trainers.build_guide(networks, env), trainers.build_policy(networks, env)
     actors = {"guide": make_guide_actor(guide), "ppo": make_policy_actor(policy)}
     speeds = [
-        measure_collection_speed(world, name, actor, num_envs=config.num_envs, steps=config.num_steps)
+        measure_collection_speed(env, name, actor, num_envs=config.num_envs, steps=config.num_steps)
         for name, actor in actors.items()
     ]
     return Measurement(speeds)
@@ -56,8 +56,8 @@ def make_guide_actor(guide: Guide) -> Actor:
     def act(params: Any, key: Array, observation: Array) -> Array:
         del key  # nothing is left to chance
         dims = observation.shape[1]
-        scale = ObservationNormalizer(jnp.ones(()), jnp.zeros(dims), jnp.ones(dims))
-        memory = append(guide.init_memory(observation.shape[0]), scale(observation))
+        normalizer = ObservationNormalizer(jnp.ones(()), jnp.zeros(dims), jnp.ones(dims))
+        memory = append(guide.init_memory(observation.shape[0]), normalizer(observation))
         return guide.react(params, memory, jnp.ones((observation.shape[0], 1))).value
 
     return Actor(guide.init, act)
@@ -79,17 +79,19 @@ def measure_collection_speed(env: ControlEnv, name: str, actor: Actor, *, num_en
         steps: of each world.
     """
     params = jax.jit(actor.init)(jax.random.key(0))
-    start = jax.jit(lambda key: init_envs(env, key, num_envs))(jax.random.key(1))
+    envs = jax.jit(lambda key: init_envs(env, key, num_envs))(jax.random.key(1))
 
     @jax.jit
-    def collect(params: Any, start: Any) -> Any:
-        return rollout(env, lambda key, seen: (actor.act(params, key, seen), ()), jax.random.key(2), start, steps)
+    def collect(params: Any, envs: Any) -> Any:
+        return rollout(
+            env, lambda key, observation: (actor.act(params, key, observation), ()), jax.random.key(2), envs, steps
+        )
 
-    seconds = measure_best_seconds(collect, params, start)
-    learned = [layer.train_state.params for layer in params.layers] if isinstance(params, GuideState) else params
+    seconds = measure_best_seconds(collect, params, envs)
+    learned_params = [layer.train_state.params for layer in params.layers] if isinstance(params, GuideState) else params
     return {
         "measured": f"collection in {env.name}, {name}",
         "worlds": num_envs,
-        "parameters": count_parameters(learned),
+        "parameters": count_parameters(learned_params),
         "environment_steps_per_second": num_envs * steps / seconds,
     }

@@ -40,11 +40,11 @@ def measure_embedding(config: EmbeddingConfig, setup: Setup) -> Measurement:
     """
     texts = config.num_texts
     compare = baselines.installed(setup.run, "embedding", "torch", "transformers", "sentence_transformers")
-    drawn = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     words = WORDS.split()
-    sentences = [" ".join(drawn.choice(words, drawn.integers(4, 19))) for _ in range(texts)]
+    sentences = [" ".join(rng.choice(words, rng.integers(4, 19))) for _ in range(texts)]
     encoder = minilm.load_encoder()
-    sides: dict[str, Embed] = {"ours": lambda given: minilm.embed_texts(encoder, given)}
+    sides: dict[str, Embed] = {"ours": lambda batch: minilm.embed_texts(encoder, batch)}
     row: Row = {"measured": "embedding, all-MiniLM-L6-v2", "rows": texts, "threads": _threads()}
     row["tokens"] = sum(len(sentence) for sentence in encoder.tokenize(sentences))
     if compare:
@@ -77,10 +77,10 @@ def _sentence_transformers(batch: int) -> Embed:
 
 
 def _largest_difference(sides: dict[str, Embed], sentences: Sequence[str]) -> float:
-    apart = float(np.abs(sides["ours"](sentences) - sides["theirs"](sentences)).max())
-    if not apart <= 1e-5:
-        raise RunError(f"sentence-transformers differs by {apart:.2g}; the two are not the same model")
-    return apart
+    difference = float(np.abs(sides["ours"](sentences) - sides["theirs"](sentences)).max())
+    if not difference <= 1e-5:
+        raise RunError(f"sentence-transformers differs by {difference:.2g}; the two are not the same model")
+    return difference
 
 
 def _median_seconds(sides: dict[str, Embed], sentences: Sequence[str], repeats: int) -> dict[str, float]:
@@ -90,4 +90,4 @@ def _median_seconds(sides: dict[str, Embed], sentences: Sequence[str], repeats: 
             start = time.perf_counter()
             embed(sentences)
             times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken[1:]) for name, taken in times.items()}
+    return {name: statistics.median(seconds[1:]) for name, seconds in times.items()}

@@ -47,11 +47,11 @@ def run_undisturbed(command: Sequence[str]) -> float:
     Raises:
         RunError: if it fails.
     """
-    begin = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RunError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-300:]}")
-    return time.perf_counter() - begin
+    start = time.perf_counter()
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise RunError(f"{' '.join(command)} ended with {process.returncode}: {process.stderr[-300:]}")
+    return time.perf_counter() - start
 
 
 def run_killed(command: Sequence[str], max_seconds: float, num_kills: int, seed: int) -> int:
@@ -73,13 +73,13 @@ def run_killed(command: Sequence[str], max_seconds: float, num_kills: int, seed:
     for killed in range(num_kills):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:
-            _, complaint = process.communicate(timeout=rng.uniform(0, max_seconds))
+            _, stderr = process.communicate(timeout=rng.uniform(0, max_seconds))
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
             continue
         if process.returncode:
-            raise RunError(f"after {killed} kills the run ended with {process.returncode}: {complaint[-300:]}")
+            raise RunError(f"after {killed} kills the run ended with {process.returncode}: {stderr[-300:]}")
         return killed
     run_undisturbed(command)
     return num_kills

@@ -1,6 +1,6 @@
-"""The worlds of all seeds.
+"""The environments of all seeds.
 
-Axes: S worlds, N nodes, G goals.
+Axes: S environments, N nodes, G goals.
 """
 
 import jax
@@ -12,13 +12,13 @@ from thinking.recipes.aliased_graph.config import AliasedGraphConfig
 
 
 def make_worlds(config: AliasedGraphConfig, seeds: range) -> tuple[AliasedGraph, np.ndarray]:
-    """One world a seed.
+    """One environment per seed.
 
     Returns:
-        The worlds, with a leading axis S; and [S, N, G] float, hops of one who sees nodes, inf where there is no way.
+        The environments, with a leading axis S; and [S, N, G] float, shortest hops, inf for unreachable goals.
 
     Raises:
-        ValueError: in one of them no goal can be reached from another node.
+        ValueError: if in one of them no goal can be reached from another node.
     """
     shared, goals = config.num_nodes // 2, max(1, config.num_nodes // 4)
     worlds = [make_aliased_graph(shared, goals, config.edge_probability, seed) for seed in seeds]
@@ -33,5 +33,5 @@ def make_worlds(config: AliasedGraphConfig, seeds: range) -> tuple[AliasedGraph,
 
 
 def is_counted(optimum: np.ndarray) -> np.ndarray:
-    """Which pairs of a start and a goal count: those that are not the same node and have a way between them."""
+    """Which pairs of start and goal are evaluated: distinct nodes with a path between them."""
     return np.isfinite(optimum) & (optimum > 0)
