@@ -1,8 +1,8 @@
-"""Acting in a control environment: a hierarchical guide learns to balance a pole, and the usual baselines beside it.
+"""Classic control by a guide, with PPO and REINFORCE as baselines.
 
-The guide uses no gradient of the reward. It collects episodes, keeps the best of them, and learns of all which state
-came next on the way to how high a return. Then it is asked for a high return, or for any other. PPO and REINFORCE train
-in the same environments. All are evaluated in Gymnasium, on episodes that none of them ever saw.
+A guide is a hierarchical goal-conditioned planner, here conditioned on a target return. It uses no policy gradient: it
+is trained by hindsight relabelling of episodes in a replay buffer. All agents are evaluated on new episodes in
+Gymnasium.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BEGAN = time.monotonic()
 
 
 def run(config: Config, run: Run) -> None:
-    """Train, evaluate in Gymnasium, and write what came of it."""
+    """Train, evaluate in Gymnasium, and write the results."""
     from thinking.environments import control, gymnasium_evaluation
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
@@ -50,7 +50,7 @@ def run(config: Config, run: Run) -> None:
 
 
 def evaluate(config: Config, run: Run, env: ControlEnv, name: str, agent: TrainedAgent) -> list[dict[str, Any]]:
-    """A row for each return that an algorithm can be asked for, with a video of its first episode."""
+    """A row for each target return, with a video of its first episode."""
     from thinking.environments import gymnasium_evaluation
     from thinking.recipes.cart_pole import comparison, videos
 

@@ -1,8 +1,8 @@
-"""Planning on a graph: a hierarchical guide learns to find its way from random walks alone.
+"""Planning on a graph by guides that are trained on random walks alone.
 
-Four guides (a table, a linear memory, and two transformers that differ in what they take for a sub-goal) watch random
-walks on a directed graph. Then they plan between all pairs of nodes that have a path, looking at every step (react) and
-not looking at all (think), and are compared with a random planner and with the optimum.
+A guide is a hierarchical goal-conditioned planner. Four guides (a table, a linear memory, and two transformers with
+different choices of sub-goals) plan between all connected pairs of nodes of a directed graph, in a closed loop (react)
+and in an open loop (think). They are compared with a random planner and with shortest paths.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ FLAGS = {
     "edge_probability": "--graph.edge-probability",
     "name": "--plan",
 }
-"""Where the arguments of a graph come from."""
+"""The flags of a graph's arguments."""
 Planners = dict[tuple[str, str], "Planner"]
 """By set and mode."""
 
 
 def run(config: Config, run: Run) -> None:
-    """Train the sets, plan between all pairs, and write what came of it."""
+    """Train the sets, plan between all pairs, and write the results."""
     from thinking.environments.graph import find_node, make_graph, to_device
     from thinking.environments.graph_plans import find_reachable_pairs
     from thinking.experiment.results import write_results
@@ -105,7 +105,7 @@ def draw_plots(
     evaluations: Mapping[tuple[str, str], Evaluation],
     pairs: NodePairs,
 ) -> None:
-    """Learning curves, how long the plans are, and the plan of the farthest pair that was solved."""
+    """Plot learning curves, length ratios of plans, and the plan of the farthest solved pair."""
     from thinking.experiment import plots
     from thinking.recipes.graph import plan_plots
     from thinking.recipes.graph.evaluation import find_hardest_solved
@@ -121,7 +121,7 @@ def draw_plots(
 
 
 def print_plans(run: Run, graph: DiGraph, device_graph: Graph, planners: Planners, endpoints: list[int]) -> None:
-    """Print how each guide would go, hop by hop, if it thought first."""
+    """Print the open-loop plan of each guide, hop by hop."""
     import jax.numpy as jnp
 
     from thinking.environments.graph_plans import is_valid_plan

@@ -1,6 +1,6 @@
-"""How fast experience is collected in control worlds, the network that acts included.
+"""Speed of collecting experience in control environments, the policy network included.
 
-Axes: E worlds side by side, O dimensions of an observation.
+Axes: E parallel environments, O dimensions of an observation.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from thinking.types import Array
 
 
 class Actor(NamedTuple):
-    """Something that acts.
+    """A policy.
 
     Attributes:
         init: `init(key) -> params`.
@@ -38,7 +38,7 @@ class Actor(NamedTuple):
 
 
 def measure_collection(config: CollectionConfig, setup: Setup) -> Measurement:
-    """Environment steps per second with the networks that the cart pole task has by default."""
+    """Environment steps per second with the default networks of the cart pole task."""
     del setup
     env, networks = control.make_env(config.env_name), cart_pole.Config()
     guide, policy = trainers.build_guide(networks, env), trainers.build_policy(networks, env)
@@ -51,10 +51,10 @@ def measure_collection(config: CollectionConfig, setup: Setup) -> Measurement:
 
 
 def make_guide_actor(guide: Guide) -> Actor:
-    """How a guide is begun, and acts on what it observes and nothing before."""
+    """A guide (a hierarchical planner) that reacts to its present observation alone."""
 
     def act(params: Any, key: Array, observation: Array) -> Array:
-        del key  # nothing is left to chance
+        del key  # deterministic
         dims = observation.shape[1]
         normalizer = ObservationNormalizer(jnp.ones(()), jnp.zeros(dims), jnp.ones(dims))
         memory = append(guide.init_memory(observation.shape[0]), normalizer(observation))
@@ -64,19 +64,19 @@ def make_guide_actor(guide: Guide) -> Actor:
 
 
 def make_policy_actor(policy: Policy) -> Actor:
-    """How a policy is begun, and acts by chance, as in training."""
+    """A policy that samples its actions, as in training."""
     return Actor(policy.init, lambda params, key, observation: policy.act(params, key, observation)[0])
 
 
 def measure_collection_speed(env: ControlEnv, name: str, actor: Actor, *, num_envs: int, steps: int) -> Row:
-    """Environment steps per second while experience is collected.
+    """Environment steps per second of a rollout.
 
     Args:
-        env: where.
+        env: the environment.
         name: of the actor, for the row.
-        actor: who acts.
+        actor: the policy.
         num_envs: E.
-        steps: of each world.
+        steps: of each environment.
     """
     params = jax.jit(actor.init)(jax.random.key(0))
     envs = jax.jit(lambda key: init_envs(env, key, num_envs))(jax.random.key(1))

@@ -1,4 +1,4 @@
-"""Plans and training steps per second of whole guides, and what saving costs."""
+"""Plans and training steps per second of guides (hierarchical planners), and the cost of checkpoints."""
 
 import dataclasses
 import tempfile
@@ -20,13 +20,13 @@ from thinking.guide import Guide, Path, abstraction, guide
 from thinking.recipes.graph import planners
 
 GUIDES = {"table": 1024, "transformer": 20}
-"""Kernels of the guides that are measured, and walks in a training step of each."""
+"""Kernels (the learners of layers) of the guides, and walks per training step of each."""
 
 
 def make_example_guide(name: str, config: GuidesConfig) -> Guide:
     """A guide of three layers, as in the graph task."""
-    place = kernels.Discrete(config.num_nodes)
-    spaces = {"input": place, "value": place, "target": place}
+    nodes = kernels.Discrete(config.num_nodes)
+    spaces = {"input": nodes, "value": nodes, "target": nodes}
     if name == "table":
         layer = kernels.table(**spaces)
     else:
@@ -41,7 +41,7 @@ def make_example_guide(name: str, config: GuidesConfig) -> Guide:
 
 
 def measure_guides(config: GuidesConfig, setup: Setup) -> Measurement:
-    """Training steps and plans per second, and the share of training that saving takes."""
+    """Training steps and plans per second, and the fraction of training time that checkpoints take."""
     rows, figures = measure_planning(config), measure_checkpoints(config, setup.run)
     setup.run.log(f"checkpoints take {figures['checkpoint_share_of_training']:.2%} of training time")
     return Measurement(rows, figures)
@@ -80,7 +80,7 @@ def measure_planning(config: GuidesConfig) -> list[Row]:
 
 
 def measure_checkpoints(config: GuidesConfig, run: Run) -> Row:
-    """How much of its time training waits for saves."""
+    """The fraction of training time that waits for checkpoints."""
     device_graph = graph.to_device(graph.make_random_graph(config.num_nodes, 0.2, 0))
     example_guide = make_example_guide("transformer", config)
     key = jax.random.key(run.config.seed)

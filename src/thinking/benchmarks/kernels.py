@@ -41,7 +41,7 @@ def measure_kernels(config: KernelsConfig, setup: Setup) -> Measurement:
 
 
 def count_matrix_weights(params: Any) -> int:
-    """How many weights are multiplied with; rows of embeddings are only looked up."""
+    """Weights of matrix products; embeddings are excluded, as they are only looked up."""
     leaves = jax.tree.leaves_with_path(params)
     return sum(leaf.size for path, leaf in leaves if leaf.ndim == 2 and "embedding" not in jax.tree_util.keystr(path))
 

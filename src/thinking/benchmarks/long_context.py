@@ -1,4 +1,4 @@
-"""Reading a very long row, in a program of its own, so that its peak of memory is its own too.
+"""A very long context, in a process of its own so that its peak memory is measured alone.
 
 `python -m thinking.benchmarks.long_context TOKENS WIDTH HEADS LAYERS WINDOW FIRST` prints one line of JSON.
 """
@@ -16,7 +16,7 @@ from thinking.errors import RunError
 
 
 def measure_long_context(config: LongContextConfig, setup: Setup) -> Measurement:
-    """Seconds and peak memory of one forward pass of one row, and of writing on from it over a ring."""
+    """Seconds and peak memory of a forward pass of one row, and of generation from it with a ring cache."""
     del setup
     tokens, window, first, model = (
         config.sequence_length, config.window, config.num_global_tokens, config.decoder
@@ -63,7 +63,7 @@ def _measure_reading(
         output = jax.block_until_ready(compiled(params, row))
         seconds[f"{name}_s"] = time.perf_counter() - start
         is_finite[f"{name}_finite"] = bool(jnp.all(jnp.isfinite(output)))
-        # Of the whole program up to here, the interpreter and compilation included.
+        # Of the whole process up to here, interpreter and compilation included.
         seconds[f"{name}_peak_gib"] = _peak_gib()
     if not all(is_finite.values()):
         raise SystemExit(f"not everything that was read is finite: {is_finite}")
@@ -71,7 +71,7 @@ def _measure_reading(
 
 
 def _peak_gib() -> float:
-    """The most memory that this program held; Linux counts a parent's into what `getrusage` says of its child."""
+    """Peak memory of this process in GiB; on Linux, `getrusage` would include the parent's."""
     status = Path("/proc/self/status")
     if status.exists():
         (peak,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:"))

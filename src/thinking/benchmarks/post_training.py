@@ -1,4 +1,4 @@
-"""What an update by rewards costs, and how much of it is spent on writing and learning.
+"""Cost of a post-training step, and its fraction in generation and update.
 
 Axes: B completions of an update.
 """
@@ -40,9 +40,9 @@ from thinking.train_state import TrainState, init_train_state
 
 
 def measure_post_training(config: PostTrainingConfig, setup: Setup) -> Measurement:
-    """The share of a loop's wall-clock, compilation apart, that writing and learning take by themselves.
+    """The fraction of a loop's time, without compilation, that generation and update take by themselves.
 
-    The loop is GRPO over word problems as a task runs it, with rewards, metrics, samples and checkpoints.
+    The loop is GRPO on word problems as in a task, with rewards, metrics, samples and checkpoints.
     """
     examples = make_evaluation_set([WORD_PROBLEMS], num_problems=1, seed=0, test=False)
     tokens, lengths, answers, steps = map(jnp.asarray, examples.prompts)
@@ -79,7 +79,7 @@ def _train(
     optimizer: optax.GradientTransformation,
     update: UpdateFn,
 ) -> TrainResult:
-    """The whole loop, in a folder that is removed again."""
+    """The whole loop, in a temporary folder."""
     sampler = uniform_sampler(len(prompts.tokens))
     step = make_post_training_step(
         model,
@@ -112,7 +112,7 @@ def _train(
 def _measure_parts(
     config: PostTrainingConfig, model: Decoder, prompts: Prompts, update: UpdateFn, train_state: TrainState
 ) -> tuple[float, float]:
-    """What writing the completions of one step takes by itself, and learning from them."""
+    """Seconds of one step's generation, and of its update."""
     count = config.num_prompts * config.num_generations
     rows = jnp.arange(count) % len(prompts.tokens)
     inputs = prompts.tokens[rows], prompts.lengths[rows]

@@ -1,4 +1,4 @@
-"""Showing that a run survives being killed: start, kill at a random instant, start again, compare the weights."""
+"""Robustness to kills: start a run, kill it at a random instant, restart it, compare the weights."""
 
 import dataclasses
 import json
@@ -37,12 +37,12 @@ EXAMPLES = (
 
 
 def read_final_digest(folder: Path) -> str:
-    """The digest of the final weights that a finished run wrote."""
+    """The digest of a finished run's final weights."""
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))["state_digest"]
 
 
 def run_undisturbed(command: Sequence[str]) -> float:
-    """Run a command to its end; returns the seconds it took.
+    """Run a command to its end; returns its seconds.
 
     Raises:
         RunError: if it fails.
@@ -55,19 +55,19 @@ def run_undisturbed(command: Sequence[str]) -> float:
 
 
 def run_killed(command: Sequence[str], max_seconds: float, num_kills: int, seed: int) -> int:
-    """Start a command again and again, each time to be killed by SIGKILL, until it comes to its end.
+    """Start a command repeatedly and kill it by SIGKILL, until it finishes.
 
     Args:
-        command: the same command continues where it was killed.
-        max_seconds: seconds of the longest life; how long each lasts is drawn evenly from 0 to this.
-        num_kills: at most so many; then it may run to its end.
-        seed: of the draws.
+        command: it resumes when restarted.
+        max_seconds: upper bound of the uniformly drawn time until a kill.
+        num_kills: maximum kills; then it runs to its end.
+        seed: of the times.
 
     Returns:
-        How often it was killed.
+        The number of kills.
 
     Raises:
-        RunError: if it fails in a life that was not cut short.
+        RunError: if the command fails without being killed.
     """
     rng = random.Random(seed)
     for killed in range(num_kills):

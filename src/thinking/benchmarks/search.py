@@ -1,4 +1,4 @@
-"""What Gumbel search over tokens costs, beside as many bare calls of the network.
+"""Cost of Gumbel MCTS over tokens, beside as many bare calls of the network.
 
 Axes: B rows, T tokens of a prompt.
 """
@@ -18,7 +18,7 @@ from thinking.types import Params
 
 
 def measure_search(config: SearchConfig, setup: Setup) -> Measurement:
-    """Milliseconds of a search, and of its calls of the network alone, one after the other."""
+    """Milliseconds of a search, and of its network calls alone."""
     del setup
     rows, tokens, depth, simulations = (
         config.batch_size, config.prompt_length, config.max_depth, config.num_simulations
@@ -34,7 +34,7 @@ def measure_search(config: SearchConfig, setup: Setup) -> Measurement:
         def call(carry: Any, _: None) -> tuple[Any, None]:
             state, step_output = carry
             next_state, step_output = step_fn(state, jnp.argmax(step_output.logits, axis=1).astype(jnp.int32))
-            # As in a tree, which goes on from a remembered state: none of them is longer than the depth.
+            # As in a tree, no state is longer than the depth.
             return (next_state._replace(length=next_state.length % depth), step_output), None
 
         return jax.lax.scan(call, (state, step_output), None, length=simulations)[0][1].logits

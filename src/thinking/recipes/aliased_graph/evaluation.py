@@ -20,7 +20,7 @@ def react_to_all(
     config: Config,
     condition: Condition,
     states: GuideState,
-    worlds: AliasedGraph,
+    envs: AliasedGraph,
     frequencies: Array,
     key: Array,
     max_hops: int,
@@ -31,7 +31,7 @@ def react_to_all(
         config: of the guides.
         condition: the condition.
         states: of the guides, [S, ...].
-        worlds: the environments, [S, ...].
+        envs: the environments, [S, ...].
         frequencies: [S, K], of true tags where a guide acts.
         key: of random tags; consumed.
         max_hops: H.
@@ -55,10 +55,10 @@ def react_to_all(
             max_hops=max_hops,
         )
 
-    return jax.jit(jax.vmap(react_in_env))(states, worlds, frequencies)
+    return jax.jit(jax.vmap(react_in_env))(states, envs, frequencies)
 
 
-def compute_acting_frequencies(config: Config, worlds: AliasedGraph, plans: Plan) -> Array:
+def compute_acting_frequencies(config: Config, envs: AliasedGraph, plans: Plan) -> Array:
     """[S, K] frequencies of the true tags at the steps of plans [S, N * G, ...]."""
 
     def compute_frequencies(env: AliasedGraph, plan: Plan) -> Array:
@@ -66,7 +66,7 @@ def compute_acting_frequencies(config: Config, worlds: AliasedGraph, plans: Plan
         has_acted = jnp.arange(observations.shape[1])[None] < plan.hops[:, None]
         return compute_tag_frequencies(config.guide.num_tags, observations, has_acted)
 
-    return jax.vmap(compute_frequencies)(worlds, plans)
+    return jax.vmap(compute_frequencies)(envs, plans)
 
 
 def compute_metrics(plans: Plan, optimum: np.ndarray) -> dict[str, int | float | None]:

@@ -20,19 +20,19 @@ SAMPLE_SIZE = 100
 """Walks from which tag frequencies are estimated."""
 
 
-def compute_walk_frequencies(config: Config, worlds: AliasedGraph, key: Array) -> Array:
+def compute_walk_frequencies(config: Config, envs: AliasedGraph, key: Array) -> Array:
     """[S, K] frequencies of the true tags on walks drawn by the key."""
     walks = config.walks
     observations = jax.vmap(
         lambda env: sample_aliased_walks(env, key, SAMPLE_SIZE, walks.num_states, walks.random_fraction)[0]
-    )(worlds)
+    )(envs)
     return jax.vmap(lambda rows: compute_tag_frequencies(config.guide.num_tags, rows, jnp.ones_like(rows, bool)))(
         observations
     )
 
 
 def train_condition(
-    config: Config, run: Run, name: str, condition: Condition, worlds: AliasedGraph, frequencies: Array, key: Array
+    config: Config, run: Run, name: str, condition: Condition, envs: AliasedGraph, frequencies: Array, key: Array
 ) -> TrainResult:
     """Train the guides of a condition, one pass over the walks for each tag, as a tag depends on lower ones.
 
@@ -41,7 +41,7 @@ def train_condition(
         run: receives checkpoints and metrics.
         name: of the condition.
         condition: the condition.
-        worlds: the environments, [S, ...].
+        envs: the environments, [S, ...].
         frequencies: [S, K], of true tags on walks.
         key: of the walks, the initial state and random tags; the same for all conditions.
 
@@ -63,7 +63,7 @@ def train_condition(
         return guide.observe(state, Path(observations, length, weight=weight))
 
     def step(state: GuideState, index: Array) -> tuple[GuideState, Metrics]:
-        state, metrics = jax.vmap(observe, in_axes=(0, 0, 0, None))(state, worlds, frequencies, index)
+        state, metrics = jax.vmap(observe, in_axes=(0, 0, 0, None))(state, envs, frequencies, index)
         return state, {"written": jnp.mean(metrics["written/0"])}
 
     def init_one(env: AliasedGraph, frequencies: Array) -> GuideState:
@@ -73,7 +73,7 @@ def train_condition(
     return train(
         run,
         re.sub("[^a-z0-9]+", "_", name),
-        init=lambda: jax.jit(jax.vmap(init_one))(worlds, frequencies),
+        init=lambda: jax.jit(jax.vmap(init_one))(envs, frequencies),
         step=step,
         num_steps=num_batches * condition.num_tags,
         chunk_size=num_batches,

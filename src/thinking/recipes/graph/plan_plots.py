@@ -50,7 +50,7 @@ class _Scene(NamedTuple):
     graph: nx.DiGraph
     places: dict[str, np.ndarray]
     colours: dict[str, str]
-    walked: list[str]
+    visited: list[str]
 
 
 def plot_plan(path: Path, graph: nx.DiGraph, plan: Plan, title: str) -> Path:
@@ -58,7 +58,7 @@ def plot_plan(path: Path, graph: nx.DiGraph, plan: Plan, title: str) -> Path:
     figure, (panel,) = plots.make_figure(1, title)
     figure.set_size_inches(7, 6)
     scene = _scene(graph, plan)
-    _draw(panel, scene, len(scene.walked) - 1)
+    _draw(panel, scene, len(scene.visited) - 1)
     return plots.save_figure(figure, path)
 
 
@@ -74,42 +74,42 @@ def animate_plan(path: Path, graph: nx.DiGraph, plan: Plan, title: str) -> Path:
         return []
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    frames = len(scene.walked)
+    frames = len(scene.visited)
     FuncAnimation(figure, frame, init_func=list, frames=frames).save(path, writer=PillowWriter(fps=1), dpi=80)
     return path
 
 
 def _scene(graph: nx.DiGraph, plan: Plan) -> _Scene:
     names, hops = list(graph), int(plan.hops[0])
-    walked = [names[node] for node in np.asarray(plan.states[0, : hops + 1])]
+    visited = [names[node] for node in np.asarray(plan.states[0, : hops + 1])]
     sub_goal_nodes = np.asarray([targets[0, : max(hops, 1)] for targets in plan.targets[:-1]], int)
-    sub_goals = {names[node] for node in sub_goal_nodes.ravel()} - {walked[0], walked[-1]}
-    shown = _surroundings(graph, walked, sub_goals)
-    ends = {walked[0]: PALETTE[2], walked[-1]: PALETTE[1]}
+    sub_goals = {names[node] for node in sub_goal_nodes.ravel()} - {visited[0], visited[-1]}
+    shown = _surroundings(graph, visited, sub_goals)
+    ends = {visited[0]: PALETTE[2], visited[-1]: PALETTE[1]}
     colours = dict.fromkeys(shown, PALE) | dict.fromkeys(sub_goals, PALETTE[4]) | ends
     places = nx.spring_layout(shown.to_undirected(), seed=0, k=2 / len(shown) ** 0.5)
-    return _Scene(shown, places, colours, walked)
+    return _Scene(shown, places, colours, visited)
 
 
-def _surroundings(graph: nx.DiGraph, walked: list[str], sub_goals: set[str]) -> nx.DiGraph:
+def _surroundings(graph: nx.DiGraph, visited: list[str], sub_goals: set[str]) -> nx.DiGraph:
     """The graph; of a large one, the neighbourhood of a plan."""
     if len(graph) <= _MAX_NODES:
         return graph
-    near = [successor for node in walked for successor in graph.successors(node)]
-    kept = list(dict.fromkeys([*walked, *sorted(sub_goals), *near]))
-    return graph.subgraph(kept[: max(_MAX_NODES, len(walked) + len(sub_goals))])
+    near = [successor for node in visited for successor in graph.successors(node)]
+    kept = list(dict.fromkeys([*visited, *sorted(sub_goals), *near]))
+    return graph.subgraph(kept[: max(_MAX_NODES, len(visited) + len(sub_goals))])
 
 
 def _draw(panel: Axes, scene: _Scene, hops: int) -> None:
     """Draw the first `hops` hops of the plan."""
-    graph, places, walked = scene.graph, scene.places, scene.walked[: hops + 1]
+    graph, places, visited = scene.graph, scene.places, scene.visited[: hops + 1]
     nx.draw_networkx_nodes(graph, places, ax=panel, node_size=260, node_color=[scene.colours[name] for name in graph])
     nx.draw_networkx_edges(graph, places, ax=panel, edge_color=PALE, width=0.5, arrowsize=6)
     nx.draw_networkx_labels(graph, places, ax=panel, font_size=7)
     bold = {"edge_color": PALETTE[0], "width": 2.5, "arrowsize": 16, "node_size": 260}
-    nx.draw_networkx_edges(graph, places, ax=panel, edgelist=list(itertools.pairwise(walked)), **bold)
+    nx.draw_networkx_edges(graph, places, ax=panel, edgelist=list(itertools.pairwise(visited)), **bold)
     for colour, label in ((2, "start"), (4, "sub-goals"), (1, "goal")):
         panel.scatter([], [], color=PALETTE[colour], label=label)
     panel.legend(loc="lower left", fontsize=8)
-    panel.set_title(" → ".join(walked), fontsize=9)
+    panel.set_title(" → ".join(visited), fontsize=9)
     panel.set_axis_off()

@@ -24,7 +24,7 @@ TABLE_BATCH_SIZE = 4096
 
 
 def train_guide(
-    config: Config, run: Run, name: SetName, guide: Guide, world: Graph, pairs: NodePairs, num_states: int
+    config: Config, run: Run, name: SetName, guide: Guide, graph: Graph, pairs: NodePairs, num_states: int
 ) -> TrainResult:
     """Train the guide of a set, or restore it.
 
@@ -33,7 +33,7 @@ def train_guide(
         run: receives checkpoints and metrics.
         name: of the set.
         guide: its guide.
-        world: the graph.
+        graph: the graph.
         pairs: pairs of nodes, some of which are planned for the metric `solved`.
         num_states: states of a walk.
 
@@ -41,14 +41,14 @@ def train_guide(
         The result; its state is the `GuideState`.
     """
     key = jax.random.key(config.seed)
-    num_walks, steps = _training_sizes(config, name, world.degree.shape[0], num_states)
+    num_walks, steps = _training_sizes(config, name, graph.degree.shape[0], num_states)
 
     def solved_fraction(state: GuideState) -> Array:
-        return spot_check(world, think_planner(guide, state, 2 * num_states), pairs)
+        return spot_check(graph, think_planner(guide, state, 2 * num_states), pairs)
 
     def step(state: tuple[GuideState, Array], index: Array) -> tuple[Any, Metrics]:
         guide_state, solved = state
-        walks = sample_walks(world, jax.random.fold_in(key, index), num_walks, num_states)
+        walks = sample_walks(graph, jax.random.fold_in(key, index), num_walks, num_states)
         guide_state, metrics = guide.observe(guide_state, Path(*walks))
         solved = jax.lax.cond(index % EVAL_INTERVAL == 0, solved_fraction, lambda _: solved, guide_state)
         return (guide_state, solved), metrics | {"solved": solved}
