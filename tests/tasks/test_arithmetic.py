@@ -99,7 +99,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
 
 def test_typed_problems_are_answered_line_by_line_and_others_refused(finished, monkeypatch, capsys):
     monkeypatch.setattr(model, "CONTEXT_LENGTH", 128)
-    for method, said in (("greedy", ""), ("check", "check, 2 paths, ")):
+    for method, said in (("greedy", ""), ("check", "check, 2 completions, ")):
         monkeypatch.setattr(sys, "stdin", io.StringIO("7+8\nhello\n12/0\n"))
         capsys.readouterr()
         arithmetic.run(changed(SMALL, chat=True, answer__method=method, answer__num_samples=2), finished)

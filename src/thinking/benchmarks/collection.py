@@ -73,8 +73,7 @@ def measure_collection_speed(env: ControlEnv, name: str, actor: Actor, *, num_en
 
     Args:
         env: the environment.
-        name: of the actor, for the row.
-        actor: the policy.
+        name, actor: the policy, and its name in the row.
         num_envs: E.
         steps: of each environment.
     """

@@ -79,7 +79,6 @@ def _train(
     optimizer: optax.GradientTransformation,
     update: UpdateFn,
 ) -> TrainResult:
-    """The whole loop, in a temporary folder."""
     sampler = uniform_sampler(len(prompts.tokens))
     step = make_post_training_step(
         model,

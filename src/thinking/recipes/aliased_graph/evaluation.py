@@ -28,8 +28,7 @@ def react_to_all(
     """React from every node to every goal.
 
     Args:
-        config: of the guides.
-        condition: the condition.
+        config, condition: of the guides.
         states: of the guides, [S, ...].
         envs: the environments, [S, ...].
         frequencies: [S, K], of true tags where a guide acts.

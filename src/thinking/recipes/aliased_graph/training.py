@@ -37,10 +37,8 @@ def train_condition(
     """Train the guides of a condition, one pass over the walks for each tag, as a tag depends on lower ones.
 
     Args:
-        config: sizes of training.
-        run: receives checkpoints and metrics.
-        name: of the condition.
-        condition: the condition.
+        config, run: settings, and where checkpoints and metrics go.
+        name, condition: the condition.
         envs: the environments, [S, ...].
         frequencies: [S, K], of true tags on walks.
         key: of the walks, the initial state and random tags; the same for all conditions.

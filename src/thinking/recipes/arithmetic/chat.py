@@ -110,11 +110,9 @@ def _make_search_reply(search_model: SearchModel, method: str, size: int, key: A
         solutions = solve(search_model, method, size, answer_key, [question.problem], tokens, np.int32([prompt_length]))
         completion = np.asarray(solutions.tokens)[0, : int(solutions.length[0])].tolist()
         yield _color_tokens([*question.tokens, *completion], prompt_length)
-        descriptions = {BEAM: f"a beam of {size}", TREE: f"trees of {size}", REVISION: f"up to {size} attempts"}
-        yield Text(
-            f"\n{method}, {descriptions.get(method, f'{size} paths')}, {int(solutions.num_tokens[0])} tokens written",
-            MARK,
-        )
+        sizes = {BEAM: f"a beam of {size}", TREE: f"trees of {size}", REVISION: f"up to {size} completions"}
+        description = sizes.get(method, f"{size} completions")
+        yield Text(f"\n{method}, {description}, {int(solutions.num_tokens[0])} tokens written", MARK)
 
     return reply
 
@@ -137,5 +135,4 @@ def _make_subtask_reply(search_model: SearchModel) -> ReplyFn:
 
 
 def _color_tokens(tokens: list[int], prompt_length: int) -> Text:
-    """Colour all tokens but the first, which marks the beginning."""
-    return color_tokens(tokens[1:], prompt_length - 1, VOCABULARY)
+    return color_tokens(tokens[1:], prompt_length - 1, VOCABULARY)  # without the begin token

@@ -1,7 +1,4 @@
-"""Training and evaluation sets, source by source.
-
-Axes: L sources, R problems.
-"""
+"""Training and evaluation sets of R problems from L sources."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

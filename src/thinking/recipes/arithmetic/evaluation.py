@@ -1,7 +1,4 @@
-"""Evaluation: exact match of greedy answers to held-out problems.
-
-Axes: R problems.
-"""
+"""Evaluation: exact match of greedy answers to R held-out problems."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -69,10 +66,7 @@ def evaluate_exact_match(
 def evaluate_with_subtasks(decoder: Decoder, params: Params, evaluation_set: EvaluationSet) -> list[dict[str, Any]]:
     """Rows by subject, with the mean number and depth of contexts; each sub-task is solved in its own context.
 
-    Args:
-        decoder: a decoder trained on the `subtasks` style.
-        params: its parameters.
-        evaluation_set: the problems.
+    The decoder was trained on the `subtasks` style.
     """
     prompts = [row[:length].tolist() for row, length in zip(*evaluation_set.prompts[:2], strict=True)]
     solutions = make_solver(decoder, max_depth=MAX_DEPTH, max_contexts=MAX_CONTEXTS)(params, jax.random.key(0), prompts)

@@ -137,7 +137,6 @@ def compare_methods(
 
 
 def _run_method(search_model: SearchModel, method: str, size: int, key: Array, prompts: Array, lengths: Array) -> Any:
-    """Solutions of one method, or samples."""
     search = _make_search(search_model.decoder, method, size, search_model.max_new_tokens, search_model.temperature)
     return solve_in_batches(
         functools.partial(search, search_model.params), key, prompts, lengths, min(BATCH_SIZE, len(lengths))
@@ -172,7 +171,6 @@ def _make_search(decoder: Decoder, method: str, size: int, max_new_tokens: int, 
 def _select_solutions(
     search_model: SearchModel, method: str, num_samples: int, problems: Sequence[Problem], samples: Samples, checks: Any
 ) -> Solutions:
-    """Choose among the first `num_samples` samples."""
     first = jax.tree.map(lambda leaf: leaf[:, :num_samples], samples)
     if method in CHOOSE_FNS:
         return jax.device_get(choose_solution(first, CHOOSE_FNS[method]))

@@ -114,8 +114,8 @@ class PolicyCarry(NamedTuple):
 
     Attributes:
         memory: recent normalized observations.
-        target_value: [E] target state value.
-        return_so_far: [E] undiscounted return so far.
+        target_value: [E].
+        return_so_far: [E], undiscounted.
     """
 
     memory: Memory
@@ -157,13 +157,7 @@ def init_policy_carry(guide: Guide, return_target: ReturnTarget, num_envs: int) 
 
 
 class GuideActor(NamedTuple):
-    """A guide that acts in an environment.
-
-    Attributes:
-        env: the environment.
-        guide: its functions.
-        discount: discount factor of state values.
-    """
+    """A guide that acts in an environment; `discount` is that of state values."""
 
     env: ControlEnv
     guide: Guide

@@ -153,10 +153,7 @@ def make_guide_step(
 def update_ema(ema_state: GuideState, guide_state: GuideState, decay: float) -> GuideState:
     """Update the EMA of the parameters (Polyak & Juditsky 1992).
 
-    Args:
-        ema_state: the EMA before.
-        guide_state: the newest state; all but the parameters is taken from it.
-        decay: EMA decay, from 0 to below 1.
+    All but the parameters is taken from `guide_state`; `decay` is from 0 to below 1.
     """
 
     def layer(ema: State, latest: State) -> State:
@@ -193,7 +190,6 @@ def _collect(
     iteration_index: Array,
     key: Array,
 ) -> Agent:
-    """Collect the episodes of an iteration into the buffer."""
     best = best_return_target(agent, settings.update_return_to_go)
     low, high = iteration.target_fractions
     num_episodes, actor = settings.num_episodes, GuideActor(env, guide, settings.discount)

@@ -83,8 +83,7 @@ def make_ppo_step(
     """One PPO update per step, from T steps of each environment; values are bootstrapped at truncation.
 
     Args:
-        env: the environment.
-        policy: the actor-critic.
+        env, policy: the environment and the actor-critic.
         update: of `learning.policy_gradient.ppo`.
         rollout_length: T.
         discount: discount factor.
@@ -143,8 +142,7 @@ def make_reinforce_step(
     """One REINFORCE update per step, from `num_episodes` whole episodes.
 
     Args:
-        env: the environment.
-        policy: the actor-critic.
+        env, policy: the environment and the actor-critic.
         update: of `learning.policy_gradient.reinforce`.
         num_episodes: E.
         discount: discount factor.

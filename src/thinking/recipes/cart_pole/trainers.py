@@ -38,13 +38,10 @@ def train_seeds(
     """Train all seeds at once by vmap; metrics are means over seeds.
 
     Args:
-        config: the seeds.
-        run: receives checkpoints and metrics.
-        stage: name of the training stage.
+        config, run, stage: the seeds, the run, and the name of the stage.
         init: `init(key) -> state` of one seed.
         step: `step(state, index) -> (state, metrics)` of one seed.
-        steps: number of steps.
-        chunk: steps per chunk.
+        steps, chunk: number of steps, and steps per chunk.
 
     Returns:
         The result; the state's leaves are [S, ...].

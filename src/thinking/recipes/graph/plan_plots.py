@@ -45,8 +45,6 @@ def plot_length_ratios(path: Path, evaluations: Mapping[tuple[str, str], Evaluat
 
 
 class _Scene(NamedTuple):
-    """The subgraph to draw, with positions and colours."""
-
     graph: nx.DiGraph
     places: dict[str, np.ndarray]
     colours: dict[str, str]
@@ -101,7 +99,6 @@ def _surroundings(graph: nx.DiGraph, visited: list[str], sub_goals: set[str]) ->
 
 
 def _draw(panel: Axes, scene: _Scene, hops: int) -> None:
-    """Draw the first `hops` hops of the plan."""
     graph, places, visited = scene.graph, scene.places, scene.visited[: hops + 1]
     nx.draw_networkx_nodes(graph, places, ax=panel, node_size=260, node_color=[scene.colours[name] for name in graph])
     nx.draw_networkx_edges(graph, places, ax=panel, edge_color=PALE, width=0.5, arrowsize=6)

@@ -29,10 +29,8 @@ def train_guide(
     """Train the guide of a set, or restore it.
 
     Args:
-        config: sizes of training.
-        run: receives checkpoints and metrics.
-        name: of the set.
-        guide: its guide.
+        config, run: settings, and where checkpoints and metrics go.
+        name, guide: of the set.
         graph: the graph.
         pairs: pairs of nodes, some of which are planned for the metric `solved`.
         num_states: states of a walk.

@@ -50,26 +50,12 @@ def correct_letters(completions: Completions, targets: Array) -> Array:
 
 
 def letter_reward(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
-    """[B] fraction of target letters that are correct.
-
-    Args:
-        prompts: unused.
-        completions: of the policy.
-        wanted: [B, N] int32, target letters.
-        **columns: unused.
-    """
+    """[B] fraction of the target letters `wanted` [B, N] int32 that are correct."""
     return jnp.sum(correct_letters(completions, wanted), axis=1) / jnp.sum(wanted > 0, axis=1)
 
 
 def outcome_reward(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
-    """[B] 1 if the whole text is correct, else 0. The curriculum uses it, as long texts are mostly correct early.
-
-    Args:
-        prompts: unused.
-        completions: of the policy.
-        wanted: [B, N] int32, target letters.
-        **columns: unused.
-    """
+    """[B] 1 if all target letters `wanted` [B, N] int32 are correct, else 0; decides when levels are unlocked."""
     return (jnp.sum(correct_letters(completions, wanted), axis=1) == jnp.sum(wanted > 0, axis=1)).astype(jnp.float32)
 
 
@@ -81,11 +67,7 @@ def text_advantages(completions: Completions, rewards: Array, *, wanted: Array, 
 
 
 def letter_advantages(discount: float) -> AdvantageFn:
-    """The advantage of a letter is the discounted return of the letter rewards from it on; for `reinforce`.
-
-    Args:
-        discount: discount factor, 0 to 1.
-    """
+    """The advantage of a letter is its discounted return, a reward of 1 per correct letter; for `reinforce`."""
 
     def advantage_fn(completions: Completions, rewards: Array, *, wanted: Array, **columns: Array) -> PolicyBatch:
         mask = completion_mask(completions) * (wanted > 0)

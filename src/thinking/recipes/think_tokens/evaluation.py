@@ -84,13 +84,9 @@ def make_row(
 
 
 def write_page(run: Run, stages: Mapping[str, str], words: WordBatch, machine: Automaton) -> None:
-    """Write `plots/thoughts.html`: thoughts over training.
+    """Write `plots/thoughts.html`: thoughts over training, for each kind and its training stage.
 
-    Args:
-        run: with the records.
-        stages: training stage of each kind of thoughts.
-        words: the recorded words, all of one length.
-        machine: their automaton.
+    All `words` have one length.
     """
     samples = metrics.read(run.folder, metrics.SAMPLES_FILE)
     records = {kind: [record for record in samples if record["stage"] == stage] for kind, stage in stages.items()}
@@ -107,11 +103,7 @@ def plot_thoughts(
 ) -> None:
     """Plot the dependence of steps on symbols and the confusion matrix of discrete thoughts; print some words.
 
-    Args:
-        run: receives the plots.
-        models: a model and its parameters for each kind of thoughts.
-        words: all of one length.
-        machine: their automaton.
+    All `words` have one length; `models` are one per kind, each with its parameters.
     """
     replacements = jax.random.randint(jax.random.key(0), words.symbols.shape, 0, len(machine.symbol_names))
     dependence = {
