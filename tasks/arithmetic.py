@@ -1,7 +1,6 @@
-"""A model that thinks before it answers: worked chains first, then rewards, then search.
+"""Arithmetic with chains of thought: supervised fine-tuning, then post-training by rewards, then search.
 
-A small decoder learns from nothing to solve arithmetic step by step between marks, improves on that by trying and being
-rewarded, and searches among its own thoughts at test time. It is evaluated on problems that it never saw.
+A small decoder is trained from scratch to solve arithmetic step by step. It is evaluated on held-out problems.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
     from thinking.types import Params
 
 CHUNK = 10
-"""Updates by rewards between two looks at them; supervised steps are five times as many."""
+"""Post-training steps per chunk; a chunk of supervised training has five times as many."""
 
 
 def run(config: Config, run: Run) -> None:
-    """Train, evaluate, search, and write what came of it."""
+    """Train, evaluate, search, and write the results."""
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
     from thinking.recipes.arithmetic.model import build_decoder
@@ -58,10 +57,10 @@ def run(config: Config, run: Run) -> None:
 
 
 def check_lengths(config: Config, decoder: Decoder) -> None:
-    """Refuse problems that are too long for the decoder before anything is trained.
+    """Check before training that all problems fit the decoder.
 
     Raises:
-        UserError: question and answer do not fit.
+        UserError: if prompt and completion exceed the context length.
     """
     from thinking.recipes.arithmetic.model import compute_max_new_tokens
 
@@ -73,7 +72,7 @@ def check_lengths(config: Config, decoder: Decoder) -> None:
 
 
 def fine_tune(config: Config, run: Run, decoder: Decoder, style: Style) -> TrainResult:
-    """Policy initialisation: supervised training on worked problems."""
+    """Supervised fine-tuning on worked problems."""
     import jax
 
     from thinking.experiment.training import train
@@ -95,7 +94,7 @@ def fine_tune(config: Config, run: Run, decoder: Decoder, style: Style) -> Train
 
 
 def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> TrainResult:
-    """Reward design and learning: completions are sampled, rewarded, and learned from."""
+    """Post-training by rewards."""
     import jax
 
     from thinking.experiment.training import train
@@ -110,7 +109,7 @@ def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> Tr
         config.rl,
         post_training.sample_problems(config.rl.sources, config.data, config.styles[0], config.seed),
     )
-    questions, optimizer = post_training.make_prompts(examples), post_training.make_optimizer(rl)
+    prompts, optimizer = post_training.make_prompts(examples), post_training.make_optimizer(rl)
     sampler = make_sampler(
         config.curriculum,
         examples.starts,
@@ -119,12 +118,12 @@ def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> Tr
         prioritized=rl.prioritized,
     )
     budget = compute_max_new_tokens(decoder, examples, "--rl.sources")
-    step = post_training.make_update_step(decoder, optimizer, questions, sampler, rl, config.rewards, budget)
-    anchored = rl.algorithm == "grpo" and rl.kl_weight > 0
+    step = post_training.make_update_step(decoder, optimizer, prompts, sampler, rl, config.rewards, budget)
+    keep_reference = rl.algorithm == "grpo" and rl.kl_weight > 0
 
     def init() -> Any:
         train_state = init_train_state(params, optimizer)
-        return init_post_training(train_state, sampler, jax.random.key(config.seed), keep_reference=anchored)
+        return init_post_training(train_state, sampler, jax.random.key(config.seed), keep_reference=keep_reference)
 
     return train(
         run,
@@ -134,12 +133,12 @@ def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> Tr
         num_steps=rl.num_updates,
         chunk_size=CHUNK,
         progress_metric="reward",
-        log_samples=lambda sample: sample_records(VOCABULARY, questions, sample),
+        log_samples=lambda sample: sample_records(VOCABULARY, prompts, sample),
     )
 
 
 def make_held_out_set(config: Config, sources: tuple[str, ...], style: Style, num_problems: int) -> EvaluationSet:
-    """Held-out problems, so many of each source that is not enumerated."""
+    """Held-out problems, `num_problems` of each source that is not enumerated."""
     from thinking.recipes.arithmetic.datasets import make_evaluation_set
 
     order = {"verbal_fraction": config.data.verbal_fraction, "reverse_digits": config.data.reverse_digits}
@@ -147,7 +146,7 @@ def make_held_out_set(config: Config, sources: tuple[str, ...], style: Style, nu
 
 
 def evaluate(config: Config, decoder: Decoder, style: Style, params: Params) -> list[dict[str, Any]]:
-    """Rows by subject: what share of held-out problems is answered right, and of those that begin with a wrong step."""
+    """Rows by subject: exact match on held-out problems, and on those with injected errors."""
     from thinking.recipes.arithmetic.datasets import inject_errors
     from thinking.recipes.arithmetic.evaluation import evaluate_exact_match, evaluate_with_subtasks
     from thinking.recipes.arithmetic.model import compute_max_new_tokens
@@ -159,29 +158,31 @@ def evaluate(config: Config, decoder: Decoder, style: Style, params: Params) -> 
     budget = compute_max_new_tokens(decoder, problems, "--eval.sources")
     rows = evaluate_exact_match(decoder, params, problems, budget, use_digit_positions=by_place)
     if config.eval.injected_errors and style in ("worked", "revised"):
-        begun = inject_errors(problems, style, seed=config.seed, reverse_digits=config.data.reverse_digits)
-        budget = compute_max_new_tokens(decoder, begun, "--eval.sources")
-        after = evaluate_exact_match(decoder, params, begun, budget, use_digit_positions=by_place)
-        rows += [{**row, "subject": f"{row['subject']}, after a slip"} for row in after]
+        with_errors = inject_errors(problems, style, seed=config.seed, reverse_digits=config.data.reverse_digits)
+        budget = compute_max_new_tokens(decoder, with_errors, "--eval.sources")
+        error_rows = evaluate_exact_match(decoder, params, with_errors, budget, use_digit_positions=by_place)
+        rows += [{**row, "subject": f"{row['subject']}, after a slip"} for row in error_rows]
     return rows
 
 
 def make_search_model(config: Config, decoder: Decoder, params: Params, max_new_tokens: int) -> SearchModel:
-    """The model as all ways to search ask it."""
+    """The model of all search methods."""
     from thinking.recipes.arithmetic.searches import SearchModel
 
     return SearchModel(decoder, params, max_new_tokens, config.search.temperature, config.data.reverse_digits)
 
 
 def search(config: Config, run: Run, decoder: Decoder, name: str, params: Params) -> list[dict[str, Any]]:
-    """Rows of every way to search, at several sizes."""
+    """Rows of every search method at several sizes."""
     from thinking.recipes.arithmetic.comparison import compare_searches
     from thinking.recipes.arithmetic.model import compute_max_new_tokens
 
     problems = make_held_out_set(config, config.search.sources, config.styles[0], config.search.num_problems)
-    by = make_search_model(config, decoder, params, compute_max_new_tokens(decoder, problems, "--search.sources"))
+    search_model = make_search_model(
+        config, decoder, params, compute_max_new_tokens(decoder, problems, "--search.sources")
+    )
     sizes = {"num_problems": config.search.num_problems, "num_samples": config.search.num_samples}
-    return compare_searches(run, name, by, problems, **sizes, seed=config.seed)
+    return compare_searches(run, name, search_model, problems, **sizes, seed=config.seed)
 
 
 def chat(config: Config, decoder: Decoder, params: Params) -> None:
@@ -190,8 +191,13 @@ def chat(config: Config, decoder: Decoder, params: Params) -> None:
 
     from thinking.recipes.arithmetic.chat import run_chat
 
-    by, key = make_search_model(config, decoder, params, decoder.context_length // 2), jax.random.key(config.seed)
-    run_chat(by, config.answer.method, config.answer.num_samples, key, use_subtasks=config.styles[0] == "subtasks")
+    search_model, key = (
+        make_search_model(config, decoder, params, decoder.context_length // 2),
+        jax.random.key(config.seed),
+    )
+    run_chat(
+        search_model, config.answer.method, config.answer.num_samples, key, use_subtasks=config.styles[0] == "subtasks"
+    )
 
 
 if __name__ == "__main__":

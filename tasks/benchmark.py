@@ -1,6 +1,7 @@
-"""What this machine does: kernels, guides, attention, decoders, search, and what saving costs, beside what others make.
+"""Benchmarks of this machine: kernels, guides, attention, decoders, search and checkpoints, beside baselines.
 
-Each part is a function of its own module in `thinking.benchmarks`; its sizes are a group of flags with its name.
+A guide is a hierarchical goal-conditioned planner, and a kernel the learner of one of its layers. Each part is a module
+of `thinking.benchmarks`; its sizes are the group of flags with its name.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ def run(config: Config, run: Run) -> None:
         rows += measured.rows
         states |= measured.states
         figures |= measured.figures
-    again = measure_matmul_gflops()  # a neighbour may have come or gone meanwhile
+    again = measure_matmul_gflops()  # other load on the machine may have changed
     figures |= {"matmul_gflops": setup.gflops, "matmul_gflops_after": again, "memory_gbps": bandwidth}
     write_results(run, rows, states, **figures)
 
 
 def make_measure_fns() -> dict[str, Measure]:
-    """What measures each part, by the part's name."""
+    """The measure function of each part, by name."""
     from thinking.benchmarks import (
         attention,
         collection,

@@ -1,4 +1,4 @@
-"""The smallest study of inventing a code: a number passes through a few tokens, and is told again from them alone."""
+"""Discrete autoencoders: a number is encoded as a few tokens, and decoded from them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from thinking.recipes.thought_code.autoencoder import Autoencoder
 
 CHUNK = 50
-"""Steps between two looks at the metrics."""
+"""Steps per chunk."""
 
 
 def run(config: Config, run: Run) -> None:
-    """Train a model of every seed, and write how many numbers it tells, and by how many codes."""
+    """Train a model of every seed, and write its accuracy and number of codes."""
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
     from thinking.recipes.thought_code.autoencoder import autoencoder
@@ -40,7 +40,7 @@ def run(config: Config, run: Run) -> None:
 
 
 def train_autoencoder(config: Config, run: Run, model: Autoencoder, seed: int) -> TrainResult:
-    """Train one model; the numbers of a step are a function of the seed and the step alone."""
+    """Train one model; the numbers are a function of seed and step."""
     import jax
 
     from thinking.experiment.training import train
@@ -61,18 +61,18 @@ def train_autoencoder(config: Config, run: Run, model: Autoencoder, seed: int) -
 
 
 def evaluate(config: Config, model: Autoencoder, seed: int, stage: TrainResult) -> dict[str, Any]:
-    """A line of results: the share of numbers that are told right, and how many codes are in use."""
+    """A row of results: the fraction of numbers decoded correctly, and the number of codes in use."""
     from thinking.recipes.thought_code.autoencoder import encode_all
 
     code = config.code
-    tokens, told = encode_all(model, stage.state.params, code.num_values)
-    right = sum(number == said for number, said in enumerate(told.tolist()))
+    tokens, decoded = encode_all(model, stage.state.params, code.num_values)
+    num_correct = sum(number == value for number, value in enumerate(decoded.tolist()))
     return {
         "seed": seed,
         "numbers": code.num_values,
         "thoughts": code.length,
         "kinds": code.num_tokens,
-        "exact": right / code.num_values,
+        "exact": num_correct / code.num_values,
         "codes": len({tuple(tokens_of_one) for tokens_of_one in tokens.tolist()}),
     }
 

@@ -1,9 +1,8 @@
-"""Thoughts in language modelling on real text, beside controls that think nothing.
+"""Thoughts in language modelling on real text, with controls.
 
-A small decoder learns a text; it is the reference. From its weights four models go on, with the same windows of the
-text: one that does not think, one that pauses, one whose thoughts are rewarded by how likely the true text becomes
-behind them, and one that imitates its best thoughts and ends them by itself. All are evaluated on text that none has
-seen.
+A small decoder is trained on a text; it is the reference. Four models start from its weights and train on the same
+windows: one without thoughts, one with pause tokens, one whose thoughts are rewarded by the likelihood of the true text
+after them, and one trained by expert iteration, which ends its thoughts itself. All are evaluated on held-out text.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
     from thinking.recipes.lm_think.evaluation import WindowScores
 
 NUM_SHOWN = 4
-"""Held-out windows of each model that are shown on the terminal."""
+"""Held-out windows of each model to print."""
 
 
 def run(config: Config, run: Run) -> None:
-    """Train the reference and a model of every kind, for every seed, and tell what thoughts were worth."""
+    """Train the reference and a model of every kind, for every seed, and write the results."""
     import jax
 
     from thinking.experiment import plots
@@ -50,26 +49,26 @@ def run(config: Config, run: Run) -> None:
 
 
 def evaluate(config: Config, seed: int, stages: dict[str, TrainResult]) -> list[dict[str, Any]]:
-    """A row for each model of a seed, all of the same windows."""
+    """A row for each model of a seed, all on the same windows."""
     import jax
 
     from thinking.recipes.lm_think.evaluation import compute_metrics, evaluate_windows, held_out_windows
     from thinking.recipes.lm_think.training import build_decoder, build_thought_policy, load_text
 
-    text, words, context = load_text(config), build_decoder(config)[1], config.window.context_length
+    text, vocabulary, context = load_text(config), build_decoder(config)[1], config.window.context_length
     windows = held_out_windows(text.held_out, config.eval.num_windows, context + config.window.target_length)
-    exams, key = {}, jax.random.key(seed)
+    scores, key = {}, jax.random.key(seed)
     for kind, stage in stages.items():
         params = stage.state.train_state.params
-        exams[kind] = evaluate_windows(build_thought_policy(config, kind), words, params, windows, context, key)
+        scores[kind] = evaluate_windows(build_thought_policy(config, kind), vocabulary, params, windows, context, key)
     rows = []
-    for kind, exam in exams.items():
-        show_thoughts(config, kind, windows, exam)
+    for kind, kind_scores in scores.items():
+        show_thoughts(config, kind, windows, kind_scores)
         rows.append(
             {
                 "thoughts": kind,
                 "seed": seed,
-                **compute_metrics(exam, windows[:, context:], text.token_bytes, exams.get("plain")),
+                **compute_metrics(kind_scores, windows[:, context:], text.token_bytes, scores.get("plain")),
                 "train_seconds": stages[kind].seconds,
                 "compile_seconds": stages[kind].compile_seconds,
             }
@@ -78,7 +77,7 @@ def evaluate(config: Config, seed: int, stages: dict[str, TrainResult]) -> list[
 
 
 def show_thoughts(config: Config, kind: str, windows: np.ndarray, scores: WindowScores) -> None:
-    """Print a few held-out windows with what a model thought."""
+    """Print a few held-out windows with the model's thoughts."""
     from thinking import progress
     from thinking.generation.display import color_numbered_thoughts
     from thinking.recipes.lm_think.training import load_text

@@ -1,7 +1,7 @@
-"""Whether training survives being killed: runs that are killed at random instants end with the very same weights.
+"""Robustness of training: runs that are killed at random instants end with bit-identical weights.
 
-Guides learn to plan on a graph (`tasks/simple.py`), once undisturbed and then in runs that are killed by SIGKILL and
-started again with the same command, until there were enough kills. The digests of the final weights are compared.
+Guides (hierarchical planners) are trained by `tasks/simple.py`, once undisturbed, then in runs that are killed by
+SIGKILL and restarted with the same command. The digests of the final weights are compared.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from thinking.experiment import Run, main
 TASK = Path(__file__).with_name("simple.py")
 
 
-def flags_of_task(preset: str, num_steps: int) -> list[str]:
-    """The flags of the task that is killed, without `--artifacts`."""
+def make_task_flags(preset: str, num_steps: int) -> list[str]:
+    """The flags of the trained task, without `--artifacts`."""
     guides = ["--sets", "table", "linear", "skip_transformer"]
     return ["--preset", preset, *guides, "--training.num-steps", str(num_steps), "--eval.max-hops", "16"]
 
 
 def run(config: Config, run: Run) -> None:
-    """Train, killed at random instants, until so many kills are survived; compare with a run left alone."""
+    """Train until `num_kills` kills are survived; compare with an undisturbed run."""
     from thinking.experiment.results import write_results
 
     rows, survived = [], 0
     with tempfile.TemporaryDirectory(dir=run.folder) as folder:
 
         def command(name: str) -> list[str]:
-            flags = flags_of_task(config.task_preset, config.num_steps)
+            flags = make_task_flags(config.task_preset, config.num_steps)
             return [sys.executable, str(TASK), *flags, "--artifacts", f"{folder}/{name}"]
 
         seconds = run_undisturbed(command("undisturbed"))

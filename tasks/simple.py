@@ -1,8 +1,8 @@
-"""Planning on a graph: a hierarchical guide learns to find its way from random walks alone.
+"""Planning on a graph by guides that are trained on random walks alone.
 
-Four guides (a table, a linear memory, and two transformers that differ in what they take for a sub-goal) watch random
-walks on a directed graph. Then they plan between all pairs of nodes that have a path, looking at every step (react) and
-not looking at all (think), and are compared with a random planner and with the optimum.
+A guide is a hierarchical goal-conditioned planner. Four guides (a table, a linear memory, and two transformers with
+different choices of sub-goals) plan between all connected pairs of nodes of a directed graph, in a closed loop (react)
+and in an open loop (think). They are compared with a random planner and with shortest paths.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ FLAGS = {
     "edge_probability": "--graph.edge-probability",
     "name": "--plan",
 }
-"""Where the arguments of a graph come from."""
+"""The flags of a graph's arguments."""
 Planners = dict[tuple[str, str], "Planner"]
 """By set and mode."""
 
 
 def run(config: Config, run: Run) -> None:
-    """Train the sets, plan between all pairs, and write what came of it."""
+    """Train the sets, plan between all pairs, and write the results."""
     from thinking.environments.graph import find_node, make_graph, to_device
     from thinking.environments.graph_plans import find_reachable_pairs
     from thinking.experiment.results import write_results
@@ -47,18 +47,20 @@ def run(config: Config, run: Run) -> None:
     with name_flags(**FLAGS):
         graph = make_graph(config.graph.path, config.graph.num_nodes, config.graph.edge_probability, config.seed)
         endpoints = [find_node(graph, name) for name in config.plan or ()]
-    world, pairs = to_device(graph), find_reachable_pairs(graph)
+    device_graph, pairs = to_device(graph), find_reachable_pairs(graph)
     longest = int(pairs.optimal_hops.max())
     max_hops = config.eval.max_hops or max(64, 2 * longest)
     num_states = config.walks.num_states or min(max(longest + 3, 8), 64)
     guides = {name: make_guide(config, name, len(graph)) for name in config.sets}
-    trained = {name: train_guide(config, run, name, guides[name], world, pairs, num_states) for name in config.sets}
+    trained = {
+        name: train_guide(config, run, name, guides[name], device_graph, pairs, num_states) for name in config.sets
+    }
     states = {name: stage.state for name, stage in trained.items()}
-    planners = make_planners(guides, states, world, max_hops, config.seed)
+    planners = make_planners(guides, states, device_graph, max_hops, config.seed)
     if endpoints:
-        return print_plans(run, graph, world, planners, endpoints)
+        return print_plans(run, graph, device_graph, planners, endpoints)
 
-    evaluations = {key: evaluate(world, planner, pairs) for key, planner in planners.items()}
+    evaluations = {key: evaluate(device_graph, planner, pairs) for key, planner in planners.items()}
     draw_plots(run, graph, planners, evaluations, pairs)
     rows = [
         {"set": name, "mode": mode, **compute_metrics(evaluation, pairs)}
@@ -82,16 +84,16 @@ def run(config: Config, run: Run) -> None:
 
 
 def make_planners(
-    guides: Mapping[str, Guide], states: Mapping[str, GuideState], world: Graph, max_hops: int, seed: int
+    guides: Mapping[str, Guide], states: Mapping[str, GuideState], device_graph: Graph, max_hops: int, seed: int
 ) -> Planners:
     """The random planner, and each guide in both modes."""
     import jax
 
     from thinking.recipes.graph.planners import random_planner, react_planner, think_planner
 
-    planners = {("random", "react"): random_planner(world, jax.random.key(seed), max_hops)}
+    planners = {("random", "react"): random_planner(device_graph, jax.random.key(seed), max_hops)}
     for name, guide in guides.items():
-        planners[name, "react"] = react_planner(guide, states[name], max_hops, world)
+        planners[name, "react"] = react_planner(guide, states[name], max_hops, device_graph)
         planners[name, "think"] = think_planner(guide, states[name], max_hops)
     return planners
 
@@ -103,7 +105,7 @@ def draw_plots(
     evaluations: Mapping[tuple[str, str], Evaluation],
     pairs: NodePairs,
 ) -> None:
-    """Learning curves, how long the plans are, and the plan of the farthest pair that was solved."""
+    """Plot learning curves, length ratios of plans, and the plan of the farthest solved pair."""
     from thinking.experiment import plots
     from thinking.recipes.graph import plan_plots
     from thinking.recipes.graph.evaluation import find_hardest_solved
@@ -118,8 +120,8 @@ def draw_plots(
         plan_plots.animate_plan(run.plots_folder / "plan.gif", graph, plan, f"{shown}, think")
 
 
-def print_plans(run: Run, graph: DiGraph, world: Graph, planners: Planners, endpoints: list[int]) -> None:
-    """Print how each guide would go, hop by hop, if it thought first."""
+def print_plans(run: Run, graph: DiGraph, device_graph: Graph, planners: Planners, endpoints: list[int]) -> None:
+    """Print the open-loop plan of each guide, hop by hop."""
     import jax.numpy as jnp
 
     from thinking.environments.graph_plans import is_valid_plan
@@ -130,9 +132,9 @@ def print_plans(run: Run, graph: DiGraph, world: Graph, planners: Planners, endp
         if mode != "think":
             continue
         plan = planner(*(jnp.array([node]) for node in endpoints))
-        arrives = is_valid_plan(world, plan.states, plan.hops, plan.arrived)[0]
+        arrives = is_valid_plan(device_graph, plan.states, plan.hops, plan.arrived)[0]
         run.log(f"{name}: {'arrives' if arrives else 'does NOT arrive'} after {int(plan.hops[0])} hops")
-        print_rows(describe(world, list(graph), plan))
+        print_rows(describe(device_graph, list(graph), plan))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Thoughts that nobody supervised: what steps between a word and its answer carry, so that a small model can tell it.
+"""Unsupervised thoughts on serial problems.
 
-Words drive an automaton (the product of n elements of a group, a sum, a walk), whose state after them takes n steps to
-find. Four models of the same weights learn it from the answer alone: one that answers at once, one that takes as many
-empty steps, one that hands tokens of its own invention from step to step, and one that hands hidden states. Lengths
-grow by a curriculum; all models are evaluated on words longer than any they learned from.
+A word is the input of an automaton (the product of n elements of a group, a sum, a walk); the answer is the final
+state, which takes n serial steps. Four models with the same parameters are trained on answers alone: without thoughts,
+with pause tokens, with discrete thinking tokens, and with continuous thoughts. Word lengths grow by a curriculum; all
+models are also evaluated on longer words than in training.
 """
 
 from thinking.experiment import Run, main
@@ -11,7 +11,7 @@ from thinking.recipes.think_tokens.config import EXAMPLES, PRESETS, Config
 
 
 def run(config: Config, run: Run) -> None:
-    """Train a model of every kind and seed, evaluate it, look at its thoughts, and write what came of it."""
+    """Train and evaluate a model of every kind and seed, plot its thoughts, and write the results."""
     import jax
     import numpy as np
 
@@ -30,7 +30,7 @@ def run(config: Config, run: Run) -> None:
         make_stage_name(kind, seed): (build_thinking_model(config, kind), stage.state.train_state.params)
         for (kind, seed), stage in trained.items()
     }
-    size = {"seed": config.seed, "longest": problem.test_length or 2 * problem.length, "count": num_words}
+    size = {"seed": config.seed, "max_length": problem.test_length or 2 * problem.length, "num_words": num_words}
     exact = {name: evaluation.compute_accuracy_by_length(*model, machine, **size) for name, model in models.items()}
     words = evaluation.sample_test_words(machine, config.seed, problem.length, problem.length, num_words)
     figures = {name: evaluation.compute_metrics(*model, words, machine) for name, model in models.items()}

@@ -65,11 +65,11 @@ def test_what_is_right_pays_at_its_place_alone(rows, discount):
         # The end that is forced is no choice: it has no weight.
         chosen = min(len(text), level + 1)
         assert by_each.mask[row].tolist() == [float(place < chosen) for place in range(len(TARGET) + 1)]
-        np.testing.assert_allclose(whole.target[row], rewards[row] * whole.mask[row], atol=1e-6)
+        np.testing.assert_allclose(whole.value_target[row], rewards[row] * whole.mask[row], atol=1e-6)
         worth = 0.0
         for place in range(chosen - 1, -1, -1):
             worth = hits[place] + discount * worth
-            assert by_each.target[row, place] == pytest.approx(worth, abs=1e-5)
+            assert by_each.value_target[row, place] == pytest.approx(worth, abs=1e-5)
 
 
 def test_padding_that_is_written_earns_nothing():
@@ -78,7 +78,7 @@ def test_padding_that_is_written_earns_nothing():
     wanted = ASKED.columns["wanted"][level]
     _, exact, _, by_each = jax.device_get(all_that_is_paid(ASKED.tokens[level], written, wanted, 1.0))
     assert exact.tolist() == [1]
-    assert by_each.target.sum() == 1
+    assert by_each.value_target.sum() == 1
 
 
 def test_rewards_jit():

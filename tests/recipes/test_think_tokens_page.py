@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from thinking.environments.automata import make_automaton, sample_words
-from thinking.recipes.think_tokens.thoughts_page import FRAMES, MET, make_record, render_page
+from thinking.recipes.think_tokens.thoughts_page import MAX_FRAMES, MAX_FREQUENT, make_record, render_page
 
 S3 = make_automaton("s3")
 WORDS = sample_words(S3, jax.random.key(0), jnp.full(12, 3), 3)
@@ -40,7 +40,7 @@ def test_a_page_loads_nothing_from_elsewhere(made):
 def test_moments_are_spread_over_training_and_the_last_is_among_them(made):
     labels = [int(label) for label in re.findall(r'"label":"(\d+)"', made)]
     first, second = labels[:-2], labels[-2:]
-    assert len(first) == FRAMES
+    assert len(first) == MAX_FRAMES
     assert first[0] == 50
     assert first[-1] == 5000
     assert np.diff(first).max() <= 2 * np.diff(first).min()
@@ -63,8 +63,8 @@ def test_only_the_thoughts_and_states_met_most_are_set_against_each_other():
     made = render_page({"discrete": [{"step": 1, **record}]}, words, many)
     (columns,) = {tuple(json.loads(found)) for found in re.findall(r'"x":(\["[^]]*\])', made)}
     met = np.bincount(np.asarray(words.states).ravel(), minlength=200)
-    assert len(columns) == MET
-    assert sorted(met[[int(state) for state in columns]]) == sorted(met)[-MET:]
+    assert len(columns) == MAX_FREQUENT
+    assert sorted(met[[int(state) for state in columns]]) == sorted(met)[-MAX_FREQUENT:]
 
 
 def test_what_was_not_looked_at_leaves_no_record():

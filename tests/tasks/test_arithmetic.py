@@ -60,7 +60,7 @@ def test_every_model_is_examined_by_subject(finished):
     assert set(rows) == {(name, subject) for name in ("worked", "grpo") for subject in ("add:1", "subtract:1", "all")}
     for name in ("worked", "grpo"):
         assert [rows[name, subject]["problems"] for subject in ("add:1", "subtract:1", "all")] == [20, 20, 40]
-    assert (finished.plots / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (finished.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_metrics_have_the_names_that_users_of_post_training_libraries_know(finished):
@@ -99,7 +99,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
 
 def test_typed_problems_are_answered_line_by_line_and_others_refused(finished, monkeypatch, capsys):
     monkeypatch.setattr(model, "CONTEXT_LENGTH", 128)
-    for method, said in (("greedy", ""), ("check", "check, 2 paths, ")):
+    for method, said in (("greedy", ""), ("check", "check, 2 completions, ")):
         monkeypatch.setattr(sys, "stdin", io.StringIO("7+8\nhello\n12/0\n"))
         capsys.readouterr()
         arithmetic.run(changed(SMALL, chat=True, answer__method=method, answer__num_samples=2), finished)

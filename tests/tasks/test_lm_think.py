@@ -55,7 +55,7 @@ def test_models_of_each_kind_are_compared_on_the_same_text(finished):
     assert supervised["computed_per_token"] == pytest.approx((supervised["thought_tokens"] + 1 + 4) / 4)
     assert results(finished)["train_tokens"] == round(0.9 * len(SENTENCE) * 60)
     for name in ("bits_per_byte.png", "learning_curves.png"):
-        assert (finished.plots / name).read_bytes().startswith(b"\x89PNG")
+        assert (finished.plots_folder / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(small, finished, tmp_path):

@@ -37,7 +37,7 @@ def test_runs_are_killed_until_it_is_enough_and_compared_with_an_undisturbed_one
 
 @pytest.mark.parametrize("preset", get_args(get_type_hints(robustness.Config)["task_preset"]))
 def test_the_task_that_is_killed_takes_its_flags(preset):
-    lines = (robustness.flags_of_task(preset, steps) for steps in (7, 8))
+    lines = (robustness.make_task_flags(preset, steps) for steps in (7, 8))
     few, many = (flags.parse(simple.PRESETS, line, "simple.py") for line in lines)
     assert few != many
 

@@ -78,8 +78,8 @@ def test_a_run_leaves_metrics_plots_and_an_animation(finished):
     assert {line["stage"] for line in lines} == set(SETS)
     assert all({"step", "solved"} <= set(line) for line in lines)
     for name in ("learning_curves.png", "length_ratios.png", "plan.png"):
-        assert (finished.plots / name).read_bytes().startswith(b"\x89PNG")
-    assert (finished.plots / "plan.gif").read_bytes().startswith(b"GIF8")
+        assert (finished.plots_folder / name).read_bytes().startswith(b"\x89PNG")
+    assert (finished.plots_folder / "plan.gif").read_bytes().startswith(b"GIF8")
 
 
 def test_a_finished_run_is_restored_and_tells_its_plans_hop_by_hop(finished, capsys):

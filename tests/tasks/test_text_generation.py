@@ -46,7 +46,7 @@ def test_a_target_is_written_and_what_it_took_is_told(finished):
     assert 60 * 64 <= row["environment_steps"] <= 2 * 60 * 64
     last = lines(finished, "metrics.jsonl")[-1]
     assert (last["levels_open"], last["exact"], last["exact_beam"]) == (2, 1, 1)
-    assert (finished.plots / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (finished.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
     assert {record["prompt"] for record in lines(finished, "samples.jsonl")} == {"<begin>"}
 
 

@@ -55,8 +55,8 @@ def test_all_kinds_are_examined_at_all_lengths_and_seen(finished):
         assert [row["exact_at_3"], row["exact_at_6"]] == [exact[2], exact[5]]
         assert row["steps"] == (1 if row["thoughts"] == "none" else 3)
     for plot in ("lengths", "dependence", "confusion", "learning_curves"):
-        assert (finished.plots / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
-    assert "discrete: steps of 10 words" in (finished.plots / "thoughts.html").read_text()
+        assert (finished.plots_folder / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+    assert "discrete: steps of 10 words" in (finished.plots_folder / "thoughts.html").read_text()
     recorded = [json.loads(line) for line in (finished.folder / "samples.jsonl").read_text().splitlines()]
     assert [(record["stage"], record["step"]) for record in recorded] == [("none-0", 4), ("discrete-0", 4)]
 

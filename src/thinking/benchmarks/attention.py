@@ -1,4 +1,4 @@
-"""What sparse attention saves, against dense attention as JAX itself computes it.
+"""Sparse attention, compared with JAX's dense attention.
 
 Axes: T tokens of one row, H heads, E dimensions of a head.
 """
@@ -17,12 +17,12 @@ HEADS, SIZE = 4, 32
 
 
 def measure_attention(config: AttentionConfig, setup: Setup) -> Measurement:
-    """Milliseconds of a forward pass of one row, float32, causal; sparse and dense beside each other."""
+    """Milliseconds of a causal forward pass of one row in float32, sparse and dense."""
     del setup
-    # The long rows come first: what dense attention holds disturbs whatever is timed behind it.
+    # Long rows first, as the memory of dense attention disturbs later timings.
     rows, shortest, window = [], None, Window(config.window)
     for length in config.long_sequence_lengths:
-        nanoseconds = _measure_seconds(_sparse(window), length) / length * 1e9
+        nanoseconds = _measure_seconds(_sparse_attention(window), length) / length * 1e9
         shortest = shortest or nanoseconds
         rows.append(
             {
@@ -39,7 +39,7 @@ def measure_attention(config: AttentionConfig, setup: Setup) -> Measurement:
 
 
 def _compare_with_dense(pattern: Pattern, tokens: int) -> Row:
-    sparse = _measure_seconds(_sparse(pattern), tokens)
+    sparse = _measure_seconds(_sparse_attention(pattern), tokens)
     dense = _measure_seconds(lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=True), tokens)
     return {
         "measured": f"attention, {pattern}",
@@ -50,7 +50,7 @@ def _compare_with_dense(pattern: Pattern, tokens: int) -> Row:
     }
 
 
-def _sparse(pattern: Pattern) -> Any:
+def _sparse_attention(pattern: Pattern) -> Any:
     return lambda q, k, v: attention(q, k, v, pattern=pattern)
 
 

@@ -1,4 +1,4 @@
-"""The decoder that is measured, and a training step of it.
+"""The decoder of the benchmarks, and its training steps.
 
 Axes: B rows, T tokens of a row, L steps.
 """
@@ -23,7 +23,7 @@ VOCABULARY_SIZE, PROMPT_LENGTH = 256, 32
 def make_example_decoder(
     config: DecoderConfig, context_length: int, vocabulary_size: int = VOCABULARY_SIZE, value_head: bool = False
 ) -> Decoder:
-    """A decoder whose twin in PyTorch `thinking.benchmarks.baselines` builds; like it, without a value head."""
+    """A decoder that `thinking.benchmarks.baselines` can rebuild in PyTorch, unless it has a value head."""
     return decoder(
         vocab_size=vocabulary_size,
         context_length=context_length,
@@ -34,7 +34,7 @@ def make_example_decoder(
 
 
 def count_parameters(params: Params) -> int:
-    """How many there are."""
+    """The number of parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
@@ -44,13 +44,13 @@ def make_training_steps(
     """Training steps with AdamW over random tokens.
 
     Args:
-        model: what is trained.
+        model: the decoder.
         shape: [L, B, T] of the tokens.
         vocabulary_size: of the tokens.
         num_microbatches: parts of a batch whose gradients are accumulated.
 
     Returns:
-        A jitted scan over all steps, and the state that it starts from.
+        A jitted scan over all steps, and its initial state.
     """
     optimizer = adamw(1e-3, weight_decay=0.01, max_gradient_norm=1e9)
 

@@ -16,8 +16,8 @@ from thinking.kernels import Context, Kernel, Transition
 def measure_kernels(config: KernelsConfig, setup: Setup) -> Measurement:
     """Milliseconds of a fit and an infer of each kernel, and for matrices the floor that their arithmetic sets."""
     rows, nodes, gflops = config.batch_size, config.num_nodes, setup.gflops
-    place = kernels.Discrete(nodes)
-    spaces = {"input": place, "value": place, "target": place}
+    space = kernels.Discrete(nodes)
+    spaces = {"input": space, "value": space, "target": space}
     gradient = {**spaces, "optimizer": optax.adam(1e-3), "num_slots": config.num_slots}
     transformer = {**gradient, "width": config.transformer.width, "num_heads": config.transformer.num_heads}
     compared = {
@@ -27,21 +27,21 @@ def measure_kernels(config: KernelsConfig, setup: Setup) -> Measurement:
         "transformer": kernels.transformer(**transformer),
         "transformer, context 4": kernels.transformer(**transformer, context_length=4),
     }
-    found, states = [], {}
+    results, states = [], {}
     for name, kernel in compared.items():
         states[name] = state = jax.jit(kernel.init)(jax.random.key(0))
         row = {"measured": name, "rows": rows, **_measure_seconds(kernel, state, rows, nodes, config.num_steps)}
         if name == "transformer":
-            used = count_matrix_weights(state.train_state.params)
-            row["floor_ms"] = 6 * used * rows / gflops / 1e6
+            num_weights = count_matrix_weights(state.train_state.params)
+            row["floor_ms"] = 6 * num_weights * rows / gflops / 1e6
             row["fit_over_floor"] = row["fit_ms"] / row["floor_ms"]
             row["fit_ms_at_300_gflops"] = row["fit_ms"] * gflops / 300
-        found.append(row)
-    return Measurement(found, states=states)
+        results.append(row)
+    return Measurement(results, states=states)
 
 
 def count_matrix_weights(params: Any) -> int:
-    """How many weights are multiplied with; rows of embeddings are only looked up."""
+    """Weights of matrix products; embeddings are excluded, as they are only looked up."""
     leaves = jax.tree.leaves_with_path(params)
     return sum(leaf.size for path, leaf in leaves if leaf.ndim == 2 and "embedding" not in jax.tree_util.keystr(path))
 

@@ -1,4 +1,4 @@
-"""What an update by rewards costs, and how much of it is spent on writing and learning.
+"""Cost of a post-training step, and its fraction in generation and update.
 
 Axes: B completions of an update.
 """
@@ -40,13 +40,13 @@ from thinking.train_state import TrainState, init_train_state
 
 
 def measure_post_training(config: PostTrainingConfig, setup: Setup) -> Measurement:
-    """The share of a loop's wall-clock, compilation apart, that writing and learning take by themselves.
+    """The fraction of a loop's time, without compilation, that generation and update take by themselves.
 
-    The loop is GRPO over word problems as a task runs it, with rewards, metrics, samples and checkpoints.
+    The loop is GRPO on word problems as in a task, with rewards, metrics, samples and checkpoints.
     """
-    asked = make_evaluation_set([WORD_PROBLEMS], num_problems=1, seed=0, test=False)
-    tokens, lengths, answers, steps = map(jnp.asarray, asked.prompts)
-    questions = Prompts(tokens, lengths, {"answers": answers, "steps": steps})
+    examples = make_evaluation_set([WORD_PROBLEMS], num_problems=1, seed=0, test=False)
+    tokens, lengths, answers, steps = map(jnp.asarray, examples.prompts)
+    prompts = Prompts(tokens, lengths, {"answers": answers, "steps": steps})
     model = decoder(
         vocab_size=len(VOCABULARY),
         context_length=tokens.shape[1] + config.max_new_tokens,
@@ -56,17 +56,17 @@ def measure_post_training(config: PostTrainingConfig, setup: Setup) -> Measureme
     )
     optimizer = adamw(1e-4, weight_decay=0.0)
     update = grpo(make_evaluate_fn(model), optimizer, num_minibatches=2)
-    trained = _train(config, setup.run, model, questions, optimizer, update)
-    writing, learning = _measure_parts(config, model, questions, update, trained.state.train_state)
-    whole = trained.seconds / config.num_steps
+    train_result = _train(config, setup.run, model, prompts, optimizer, update)
+    generation_seconds, update_seconds = _measure_parts(config, model, prompts, update, train_result.state.train_state)
+    step_seconds = train_result.seconds / config.num_steps
     row = {
         "measured": "update by rewards",
         "rows": config.num_prompts * config.num_generations,
         "tokens": config.max_new_tokens,
-        "generation_ms": writing * 1e3,
-        "update_ms": learning * 1e3,
-        "ms": whole * 1e3,
-        "generation_and_update_percent": 100 * (writing + learning) / whole,
+        "generation_ms": generation_seconds * 1e3,
+        "update_ms": update_seconds * 1e3,
+        "ms": step_seconds * 1e3,
+        "generation_and_update_percent": 100 * (generation_seconds + update_seconds) / step_seconds,
     }
     return Measurement([row])
 
@@ -79,12 +79,11 @@ def _train(
     optimizer: optax.GradientTransformation,
     update: UpdateFn,
 ) -> TrainResult:
-    """The whole loop, in a folder that is removed again."""
-    syllabus = uniform_sampler(len(prompts.tokens))
+    sampler = uniform_sampler(len(prompts.tokens))
     step = make_post_training_step(
         model,
         prompts,
-        syllabus,
+        sampler,
         reward_fn=combine_rewards(outcome=(1.0, outcome_reward), format=(0.1, format_reward)),
         advantage_fn=group_relative(config.num_generations),
         update=update,
@@ -95,35 +94,37 @@ def _train(
 
     def init() -> Any:
         params = model.init(jax.random.key(0))
-        return init_post_training(init_train_state(params, optimizer), syllabus, jax.random.key(1))
+        return init_post_training(init_train_state(params, optimizer), sampler, jax.random.key(1))
 
     def log_samples(sample: Any) -> list[Row]:
         return sample_records(VOCABULARY, prompts, sample)
 
     with tempfile.TemporaryDirectory(dir=run.folder) as folder:
-        fresh = dataclasses.replace(run, folder=Path(folder), mirrors=())
-        begun = {"init": init, "step": step, "log_samples": log_samples}
+        inner_run = dataclasses.replace(run, folder=Path(folder), mirrors=())
+        functions = {"init": init, "step": step, "log_samples": log_samples}
         chunk = max(1, config.num_steps // 3)
-        return train(fresh, "loop", **begun, num_steps=config.num_steps, chunk_size=chunk, progress_metric="reward")
+        return train(
+            inner_run, "loop", **functions, num_steps=config.num_steps, chunk_size=chunk, progress_metric="reward"
+        )
 
 
 def _measure_parts(
     config: PostTrainingConfig, model: Decoder, prompts: Prompts, update: UpdateFn, train_state: TrainState
 ) -> tuple[float, float]:
-    """What writing the completions of one step takes by itself, and learning from them."""
+    """Seconds of one step's generation, and of its update."""
     count = config.num_prompts * config.num_generations
     rows = jnp.arange(count) % len(prompts.tokens)
     inputs = prompts.tokens[rows], prompts.lengths[rows]
 
-    def write(params: Any) -> Any:
+    def generate_completions(params: Any) -> Any:
         return generate(
             model, params, jax.random.key(2), *inputs, max_new_tokens=config.max_new_tokens, stop_tokens=(END,)
         )
 
-    written = jax.jit(write)(train_state.params)
-    total = jax.random.uniform(jax.random.key(3), (count,))
-    experience = group_relative(config.num_generations)(written, total)._replace(inputs=inputs)
-    learning = measure_best_seconds(
-        jax.jit(lambda train_state: update(train_state, experience, jax.random.key(4))), train_state
+    completions = jax.jit(generate_completions)(train_state.params)
+    rewards = jax.random.uniform(jax.random.key(3), (count,))
+    batch = group_relative(config.num_generations)(completions, rewards)._replace(inputs=inputs)
+    update_seconds = measure_best_seconds(
+        jax.jit(lambda train_state: update(train_state, batch, jax.random.key(4))), train_state
     )
-    return measure_best_seconds(jax.jit(write), train_state.params), learning
+    return measure_best_seconds(jax.jit(generate_completions), train_state.params), update_seconds

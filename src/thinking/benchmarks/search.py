@@ -1,4 +1,4 @@
-"""What Gumbel search over tokens costs, beside as many bare calls of the network.
+"""Cost of Gumbel MCTS over tokens, beside as many bare calls of the network.
 
 Axes: B rows, T tokens of a prompt.
 """
@@ -18,7 +18,7 @@ from thinking.types import Params
 
 
 def measure_search(config: SearchConfig, setup: Setup) -> Measurement:
-    """Milliseconds of a search, and of its calls of the network alone, one after the other."""
+    """Milliseconds of a search, and of its network calls alone."""
     del setup
     rows, tokens, depth, simulations = (
         config.batch_size, config.prompt_length, config.max_depth, config.num_simulations
@@ -29,20 +29,20 @@ def measure_search(config: SearchConfig, setup: Setup) -> Measurement:
     lengths = jnp.full(rows, tokens, jnp.int32)
 
     def call_network(params: Params) -> jax.Array:
-        advance, (state, outlook) = make_token_model(model, params, prompts, lengths, max_new_tokens=depth)
+        step_fn, (state, step_output) = make_token_model(model, params, prompts, lengths, max_new_tokens=depth)
 
         def call(carry: Any, _: None) -> tuple[Any, None]:
-            state, outlook = carry
-            grown, outlook = advance(state, jnp.argmax(outlook.logits, axis=1).astype(jnp.int32))
-            # As in a tree, which goes on from a remembered state: none of them is longer than the depth.
-            return (grown._replace(length=grown.length % depth), outlook), None
+            state, step_output = carry
+            next_state, step_output = step_fn(state, jnp.argmax(step_output.logits, axis=1).astype(jnp.int32))
+            # As in a tree, no state is longer than the depth.
+            return (next_state._replace(length=next_state.length % depth), step_output), None
 
-        return jax.lax.scan(call, (state, outlook), None, length=simulations)[0][1].logits
+        return jax.lax.scan(call, (state, step_output), None, length=simulations)[0][1].logits
 
     def search(params: Params) -> jax.Array:
-        advance, root = make_token_model(model, params, prompts, lengths, max_new_tokens=depth)
-        found = tree_search(advance, root, jax.random.key(2), num_simulations=simulations, max_depth=depth)
-        return found.action_weights
+        step_fn, root = make_token_model(model, params, prompts, lengths, max_new_tokens=depth)
+        search_output = tree_search(step_fn, root, jax.random.key(2), num_simulations=simulations, max_depth=depth)
+        return search_output.action_weights
 
     def read_prompts(params: Params) -> jax.Array:
         return make_token_model(model, params, prompts, lengths, max_new_tokens=depth)[1][1].logits

@@ -1,4 +1,4 @@
-"""What a training step of a decoder costs, beside PyTorch.
+"""Cost of a decoder's training step, beside PyTorch.
 
 Axes: B rows, T tokens of a row, D width.
 """
@@ -13,7 +13,7 @@ from thinking.experiment.device import measure_best_seconds
 def measure_training(config: TrainingConfig, setup: Setup) -> Measurement:
     """Milliseconds of a training step with AdamW, and of one in PyTorch if that is installed."""
     row = measure_training_step(config, setup.gflops)
-    if baselines.installed(setup.run, "training", "torch"):
+    if baselines.check_installed(setup.run, "training", "torch"):
         row["torch_ms"] = baselines.torch_training_ms(config)
         row["torch_ms_at_once"] = baselines.torch_training_ms(config, num_microbatches=1)
         best = min(row["torch_ms"], row["torch_ms_at_once"])
@@ -22,13 +22,13 @@ def measure_training(config: TrainingConfig, setup: Setup) -> Measurement:
 
 
 def measure_training_step(config: TrainingConfig, gflops: float) -> Row:
-    """Milliseconds of a training step in float32, and the floor that its matrix products set.
+    """Milliseconds of a training step in float32, and the lower bound by its matrix products.
 
-    Gradients are accumulated over parts of the batch: what is held of a part stays in a CPU's caches.
+    Gradients are accumulated over microbatches, whose activations fit a CPU's caches.
 
     Args:
         config: sizes.
-        gflops: what the machine reaches in a matrix product.
+        gflops: the machine's GFLOP/s in a matrix product.
     """
     rows, tokens, width, layers = (
         config.batch_size, config.sequence_length, config.decoder.width, config.decoder.num_layers

@@ -1,4 +1,4 @@
-"""How much of a GPU's arithmetic a training step in bfloat16 uses."""
+"""Model FLOPs utilisation of a training step in bfloat16 on a GPU."""
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,13 @@ BFLOAT16_PEAKS = {
     "NVIDIA H200": 989,
     "NVIDIA L4": 121,
 }
-"""TFLOP/s of dense bfloat16 products that the makers of cards name, by `device_kind`."""
+"""Peak TFLOP/s of dense bfloat16 products by `device_kind`, from the data sheets."""
 
 
 def measure_utilisation(config: UtilisationConfig, setup: Setup) -> Measurement:
-    """Tokens a second of a training step with AdamW, and their share of the card's peak if that is known.
+    """Tokens per second of a training step with AdamW, and the utilisation if the GPU's peak is known.
 
-    Operations are counted as 6 for each parameter and token and 12 D T for each layer and token (Chowdhery et al. 2022,
-    appendix B), whatever is really computed.
+    FLOPs are counted as 6 per parameter and token plus 12 D T per layer and token (Chowdhery et al. 2022, appendix B).
     """
     del setup
     sizes, rows, tokens = config.decoder, config.batch_size, config.sequence_length

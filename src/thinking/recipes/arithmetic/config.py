@@ -1,4 +1,4 @@
-"""Settings of arithmetic with thoughts. Free of JAX; the presets are in `presets.py`."""
+"""Settings of arithmetic with chains of thought. Free of JAX; the presets are in `presets.py`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Method = Literal["greedy", "vote", "value", "likeliest", "check", "beam", "revis
 Algorithm = Literal["none", "grpo", "ppo", "reinforce", "expert_iteration"]
 
 CONTEXT_LENGTH = 1024
-"""Tokens that a question and its answer may have together."""
+"""Maximum tokens of a prompt and its completion."""
 MAX_PROBLEMS = 10**7
 MAX_STEPS = 10**9
 
@@ -43,7 +43,7 @@ class DataConfig:
     )
 
     def validate(self) -> None:
-        """Raises UserError for problems that nobody can draw."""
+        """Raises UserError for an unknown source."""
         check_sources(self.sources)
 
 
@@ -130,7 +130,7 @@ class RLConfig:
     )
 
     def validate(self) -> None:
-        """Raises UserError for prompts, completions and minibatches that do not fit each other."""
+        """Raises UserError for inconsistent numbers of prompts, completions or minibatches."""
         check_sources(self.sources)
         alone = self.algorithm == "none" or (self.advantage == "whole" and self.algorithm in ("ppo", "reinforce"))
         if self.num_generations == 1 and not alone:
@@ -146,7 +146,7 @@ class RLConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RewardsConfig:
-    """What the rewards of a completion weigh in their sum."""
+    """Weights of the rewards."""
 
     outcome_weight: float = option(1.0, "weight of the right answer", minimum=0, maximum=1000)
     process_weight: float = option(0.5, "weight of the share of right steps", minimum=0, maximum=1000)
@@ -163,7 +163,7 @@ class EvalConfig:
     injected_errors: bool = option(False, "evaluate worked and revised also on thoughts that begin with a wrong step")
 
     def validate(self) -> None:
-        """Raises UserError for problems that nobody can draw."""
+        """Raises UserError for an unknown source."""
         check_sources(self.sources)
 
 
@@ -177,7 +177,7 @@ class SearchConfig:
     temperature: float = option(0.7, "sampling temperature, of --chat too", minimum=0.01, maximum=1000)
 
     def validate(self) -> None:
-        """Raises UserError for problems that nobody can draw."""
+        """Raises UserError for an unknown source."""
         if self.sources:
             check_sources(self.sources)
 
@@ -215,7 +215,7 @@ class Config(RunConfig):
     answer: AnswerConfig = group(AnswerConfig, "how --chat answers", affects_weights=False)
 
     def validate(self) -> None:
-        """Raises UserError for styles and positions that a later stage cannot use."""
+        """Raises UserError for styles and positions that a later stage does not support."""
         check_names(self.styles, "--styles", get_args(Style))
         first, algorithm = self.styles[0], self.rl.algorithm
         continued = algorithm != "none" or bool(self.search.sources)
@@ -236,12 +236,12 @@ class Config(RunConfig):
 
 
 def check_sources(sources: Sequence[str]) -> None:
-    """Check the names of sources of problems; for the `validate` of a group with `--sources`.
+    """Check names of sources, in the `validate` of a group with `--sources`.
 
     Raises:
-        UserError: there is none, or one stands for nothing.
+        UserError: for no source or an unknown one.
     """
-    from thinking.environments.arithmetic.sources import parse_source  # imports NumPy, which `--help` can do without
+    from thinking.environments.arithmetic.sources import parse_source  # imports NumPy, which `--help` does not need
 
     if not sources:
         raise UserError("--sources: name at least one, as words or OPERATION:DIGITS")

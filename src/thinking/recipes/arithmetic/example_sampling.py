@@ -1,4 +1,4 @@
-"""Which examples a step of training draws."""
+"""Samplers of the training examples of a step."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,14 @@ def make_sampler(
     """A sampler of the indices of examples.
 
     Args:
-        config: with a curriculum, indices are drawn of the sources that it has unlocked.
-        starts: [L + 1], the first example of each source, and how many examples there are.
-        batch_size: how many indices a step draws.
-        flag: where the count comes from.
-        prioritized: without a curriculum, whether examples are drawn by what is left to be learned of each; else each
-            is drawn once in an epoch.
+        config: with a curriculum, indices are drawn from unlocked sources.
+        starts: [L + 1], the first example of each source, then the number of examples.
+        batch_size: indices per step.
+        flag: the flag that sets `batch_size`.
+        prioritized: without a curriculum, sample by how much is left to learn; else each example once per epoch.
 
     Raises:
-        UserError: without a curriculum, the count is greater than the number of examples.
+        UserError: if `batch_size` exceeds the number of examples, without a curriculum.
     """
     if config.enabled:
         return level_sampler(curriculum(len(starts) - 1, threshold=config.threshold), starts)

@@ -1,4 +1,4 @@
-"""The decoder, and how long its answers may be."""
+"""The decoder, and the maximum length of its completions."""
 
 from thinking.errors import UserError
 from thinking.networks.blocks import BlockConfig
@@ -22,17 +22,20 @@ def build_decoder(config: ModelConfig) -> Decoder:
 
 
 def compute_max_new_tokens(decoder: Decoder, evaluation_set: EvaluationSet, flag: str) -> int:
-    """Tokens that an answer may have: as many as the longest worked one, and a few for one that goes astray.
+    """Maximum tokens of a completion: the longest worked one plus at least 4, rounded up to a multiple of 16.
 
     Args:
-        decoder: limits what question and answer may have together.
-        evaluation_set: that are asked.
-        flag: where the problems come from.
+        decoder: limits prompt and completion together.
+        evaluation_set: the problems.
+        flag: the flag that names the problems.
 
     Raises:
-        UserError: question and answer do not fit.
+        UserError: if prompt and completion exceed the context length.
     """
-    budget, longest = -(-(evaluation_set.max_completion_length + 4) // 16) * 16, evaluation_set.prompts.tokens.shape[1]
-    if (total := longest + budget) > (most := decoder.context_length):
-        raise UserError(f"{flag}: problems of {total} tokens: allowed are {most}; give fewer digits")
+    budget, max_prompt_length = (
+        -(-(evaluation_set.max_completion_length + 4) // 16) * 16,
+        evaluation_set.prompts.tokens.shape[1],
+    )
+    if (total := max_prompt_length + budget) > (limit := decoder.context_length):
+        raise UserError(f"{flag}: problems of {total} tokens: allowed are {limit}; give fewer digits")
     return budget

@@ -1,4 +1,4 @@
-"""Reward design and learning: completions are sampled, rewarded, and learned from."""
+"""Reward design and post-training."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from thinking.recipes.arithmetic.datasets import EvaluationSet, make_evaluation_
 
 
 def sample_problems(sources: Sequence[str], config: DataConfig, style: Style, seed: int) -> EvaluationSet:
-    """Problems to post-train on; none of them is held out."""
+    """Problems to post-train on, of the training split."""
     return make_evaluation_set(
         sources,
         style,
@@ -31,22 +31,22 @@ def sample_problems(sources: Sequence[str], config: DataConfig, style: Style, se
 
 
 def make_prompts(examples: EvaluationSet) -> Prompts:
-    """Prompts on the device, with the answers and the worked steps that rewards read."""
+    """Prompts on the device, with the columns `answers` and `steps` for rewards."""
     tokens, lengths, answers, steps = map(jnp.asarray, examples.prompts)
     return Prompts(tokens, lengths, {"answers": answers, "steps": steps})
 
 
 def make_optimizer(config: RLConfig) -> optax.GradientTransformation:
-    """AdamW, whose learning rate rises in the first tenth of its steps and falls to 0 in the second half."""
+    """AdamW with warm-up over the first tenth of the steps, and decay to 0 over the second half."""
     passes = 1 if config.algorithm == "reinforce" else config.num_epochs * config.num_minibatches
     steps = config.num_updates * passes
-    # Adam's first steps are as long as any, whatever the gradient: without a warm-up they undo much of what was taught.
+    # Adam's first updates have full size whatever the gradient; without warm-up they undo much of the fine-tuning.
     schedule = warmup_stable_decay(config.optimizer.learning_rate, steps, steps // 10, steps // 2)
     return adamw(schedule, weight_decay=0.0, b2=0.99)
 
 
 def make_reward_fn(config: RewardsConfig) -> RewardFn:
-    """The weighted sum of all rewards; each is logged by its name."""
+    """The weighted sum of all rewards; each is logged by name."""
     return rewards.combine_rewards(
         outcome=(config.outcome_weight, rewards.outcome_reward),
         process=(config.process_weight, rewards.process_reward),
@@ -58,16 +58,16 @@ def make_reward_fn(config: RewardsConfig) -> RewardFn:
 def make_algorithm(
     config: RLConfig, decoder: Decoder, optimizer: optax.GradientTransformation, outcome_weight: float
 ) -> tuple[AdvantageFn, UpdateFn]:
-    """How advantages come of rewards, and how the policy learns from them.
+    """The advantage function and the update of an algorithm.
 
     Args:
         config: names the algorithm, which is not none.
         decoder: the policy.
         optimizer: of its parameters.
-        outcome_weight: what a right answer earns; expert iteration imitates nothing that earns less.
+        outcome_weight: minimum reward of a completion that expert iteration imitates.
     """
-    judge, by_step = make_evaluate_fn(decoder), config.advantage == "step"
-    group = config.num_generations
+    evaluate_fn, by_step = make_evaluate_fn(decoder), config.advantage == "step"
+    num_generations = config.num_generations
     passes = {"num_epochs": config.num_epochs, "num_minibatches": config.num_minibatches}
     weights = {
         "value_weight": config.value_weight,
@@ -75,18 +75,18 @@ def make_algorithm(
         "entropy_ceiling": config.entropy_ceiling,
     }
     if config.algorithm == "grpo":
-        update = grpo(judge, optimizer, **passes, **weights, clip=config.clip, kl_weight=config.kl_weight)
-        return (step_advantages.step_group_relative if by_step else advantages.group_relative)(group), update
+        update = grpo(evaluate_fn, optimizer, **passes, **weights, clip=config.clip, kl_weight=config.kl_weight)
+        return (step_advantages.step_group_relative if by_step else advantages.group_relative)(num_generations), update
     if config.algorithm == "ppo":
-        update, decay = ppo(judge, optimizer, **passes, **weights, clip=config.clip), config.gae_lambda
-        return step_advantages.step_gae_advantages(group, decay) if by_step else advantages.gae_advantages(
-            decay
-        ), update
+        update, gae_lambda = ppo(evaluate_fn, optimizer, **passes, **weights, clip=config.clip), config.gae_lambda
+        return step_advantages.step_gae_advantages(
+            num_generations, gae_lambda
+        ) if by_step else advantages.gae_advantages(gae_lambda), update
     if config.algorithm == "reinforce":
-        credit = step_advantages.step_returns(group) if by_step else advantages.return_to_go_advantages
-        return credit, reinforce(judge, optimizer, **weights, use_baseline=not by_step)
-    update = imitation(judge, optimizer, **passes, value_weight=config.value_weight)
-    return advantages.best_of_group(group, outcome_weight), update
+        advantage_fn = step_advantages.step_returns(num_generations) if by_step else advantages.return_to_go_advantages
+        return advantage_fn, reinforce(evaluate_fn, optimizer, **weights, use_baseline=not by_step)
+    update = imitation(evaluate_fn, optimizer, **passes, value_weight=config.value_weight)
+    return advantages.best_of_group(num_generations, outcome_weight), update
 
 
 def make_update_step(
@@ -98,14 +98,14 @@ def make_update_step(
     rewards_config: RewardsConfig,
     max_new_tokens: int,
 ) -> Callable[..., tuple[Any, ...]]:
-    """An update by rewards, as `experiment.training.train` takes it."""
-    credit, update = make_algorithm(config, decoder, optimizer, rewards_config.outcome_weight)
+    """A post-training step for `experiment.training.train`."""
+    advantage_fn, update = make_algorithm(config, decoder, optimizer, rewards_config.outcome_weight)
     return make_post_training_step(
         decoder,
         prompts,
         sampler,
         reward_fn=make_reward_fn(rewards_config),
-        advantage_fn=credit,
+        advantage_fn=advantage_fn,
         update=update,
         num_prompts=config.num_prompts,
         num_sampled_prompts=config.num_sampled_prompts,

@@ -1,6 +1,6 @@
-"""Every way to search for an answer, by name: one problem for a conversation, or many for a comparison.
+"""Search methods by name.
 
-Axes: B problems, P tokens of the longest prompt, M attempts at each, N tokens of the longest attempt.
+Axes: B problems, P tokens of the longest prompt, M completions of each, N maximum tokens of a completion.
 """
 
 import functools
@@ -34,28 +34,28 @@ from thinking.types import Array, Params
 GREEDY, VOTE, VALUE, LIKELIEST, CHECK = "greedy", "vote", "value", "likeliest", "check"
 BEAM, REVISION, TREE = "beam", "revision", "tree"
 METHODS = (GREEDY, VOTE, VALUE, LIKELIEST, CHECK, BEAM, REVISION, TREE)
-"""The likeliest token each time; of several samples the commonest answer, the one that the value head prefers, the
-likeliest, or one that stands its check; a beam; attempts that are checked, and taken back to their least certain step
-until one stands; and a tree of steps."""
+"""Greedy decoding; of several samples the majority answer, the one of highest value, the likeliest, or a verified one;
+beam search; sequential revision (rewriting from the least certain step until a completion is verified); a tree of
+steps."""
 
 CHOOSE_FNS: dict[str, ChooseFn] = {VOTE: choose_by_vote, VALUE: choose_by_value, LIKELIEST: choose_by_log_prob}
 SIZES = {BEAM: (2, 8), TREE: (1, 4)}
-"""Widths and simulations that are compared; of attempts there are the powers of 2."""
+"""Beam widths and simulations to compare; numbers of samples are powers of 2."""
 NUM_PROPOSALS, MAX_STEP_TOKENS = 3, 12
-"""Of a tree: steps proposed at each node, and tokens of the longest."""
+"""Of a tree: steps proposed at each node, and maximum tokens of a step."""
 BATCH_SIZE = 64
-"""Problems that are searched at once."""
+"""Problems per batch."""
 
 
 class SearchModel(NamedTuple):
-    """A model that can be asked in any of these ways.
+    """A model to search with.
 
     Attributes:
         decoder: a decoder.
         params: its parameters.
         max_new_tokens: N.
-        temperature: at which attempts and steps are drawn.
-        reverse_digits: how numbers are written.
+        temperature: sampling temperature of completions and steps.
+        reverse_digits: numbers have their least significant digit first.
     """
 
     decoder: Decoder
@@ -74,15 +74,15 @@ def solve(
     prompts: Array,
     lengths: Array,
 ) -> Solutions:
-    """Answers by one method, on the host.
+    """Solutions by one method, on the host.
 
     Args:
-        search_model: who is asked.
+        search_model: the model.
         method: one of METHODS.
-        size: attempts, width of the beam, or simulations of each tree; greedy has none.
+        size: completions, width of the beam, or simulations of each tree; unused by greedy.
         key: consumed.
         problems: B of them.
-        prompts: [B, P] int32, how they are asked.
+        prompts: [B, P] int32.
         lengths: [B] int32.
 
     Raises:
@@ -92,8 +92,8 @@ def solve(
         raise ValueError(f"solve: method {method!r} is unknown; take one of {', '.join(METHODS)}")
     if method in (GREEDY, BEAM, TREE):
         return _run_method(search_model, method, size, key, prompts, lengths)
-    attempts = _run_method(search_model, REVISION if method == REVISION else VOTE, size, key, prompts, lengths)
-    return _select_solutions(search_model, method, size, problems, attempts, None)
+    samples = _run_method(search_model, REVISION if method == REVISION else VOTE, size, key, prompts, lengths)
+    return _select_solutions(search_model, method, size, problems, samples, None)
 
 
 def compare_methods(
@@ -105,39 +105,38 @@ def compare_methods(
     is_correct_fn: Callable,
     max_samples: int,
 ) -> list[dict[str, Any]]:
-    """Rows of every method at several sizes: how many of the problems are solved, and for how many tokens each.
+    """Rows of every method at several sizes: problems solved, and tokens generated.
 
     Args:
-        search_model: who is asked.
+        search_model: the model.
         key: consumed.
         problems: B of them.
-        prompts: [B, P] int32, how they are asked.
+        prompts: [B, P] int32.
         lengths: [B] int32.
-        is_correct_fn: `right(solutions) -> [B]`, 1 or 0.
-        max_samples: attempts of the largest size.
+        is_correct_fn: `is_correct_fn(solutions) -> [B]`, 1 or 0.
+        max_samples: maximum number of samples.
     """
     counts = [2**power for power in range(max_samples.bit_length()) if 2**power <= max_samples]
-    found = []
+    rows = []
 
-    def note(method: str, size: int, solutions: Solutions) -> None:
-        found.append(make_outcome_row(method, size, is_correct_fn(solutions), solutions.num_tokens))
+    def add_row(method: str, size: int, solutions: Solutions) -> None:
+        rows.append(make_outcome_row(method, size, is_correct_fn(solutions), solutions.num_tokens))
 
     for method, sizes in {GREEDY: (1,), **SIZES}.items():
         for size in sizes:
-            note(method, size, _run_method(search_model, method, size, key, prompts, lengths))
+            add_row(method, size, _run_method(search_model, method, size, key, prompts, lengths))
     for kind, methods in {VOTE: (VOTE, VALUE, LIKELIEST, CHECK), REVISION: (REVISION,)}.items():
-        attempts = _run_method(search_model, kind, counts[-1], key, prompts, lengths)
-        checks = verify_samples(
-            functools.partial(_answer_prompts, search_model), problems, attempts, search_model.reverse_digits
+        samples = _run_method(search_model, kind, counts[-1], key, prompts, lengths)
+        verification = verify_samples(
+            functools.partial(_answer_prompts, search_model), problems, samples, search_model.reverse_digits
         )
         for method in methods:
             for count in counts:
-                note(method, count, _select_solutions(search_model, method, count, problems, attempts, checks))
-    return found
+                add_row(method, count, _select_solutions(search_model, method, count, problems, samples, verification))
+    return rows
 
 
 def _run_method(search_model: SearchModel, method: str, size: int, key: Array, prompts: Array, lengths: Array) -> Any:
-    """What the decoder writes: solutions of one method, or attempts."""
     search = _make_search(search_model.decoder, method, size, search_model.max_new_tokens, search_model.temperature)
     return solve_in_batches(
         functools.partial(search, search_model.params), key, prompts, lengths, min(BATCH_SIZE, len(lengths))
@@ -146,24 +145,24 @@ def _run_method(search_model: SearchModel, method: str, size: int, key: Array, p
 
 @functools.lru_cache(maxsize=64)
 def _make_search(decoder: Decoder, method: str, size: int, max_new_tokens: int, temperature: float) -> Callable:
-    """`search(params, key, prompts, lengths)`, compiled once."""
+    """`search(params, key, prompts, lengths)`, jitted and cached."""
     sampling = Sampling(temperature=temperature)
-    room = {"max_new_tokens": max_new_tokens}
+    budget = {"max_new_tokens": max_new_tokens}
 
     def search(params: Params, key: Array, prompts: Array, lengths: Array) -> Solutions | Samples:
-        asked = decoder, params, key, prompts, lengths
+        inputs = decoder, params, key, prompts, lengths
         if method == VOTE:
-            return sample_completions(*asked, num_samples=size, sampling=sampling, **room)
+            return sample_completions(*inputs, num_samples=size, sampling=sampling, **budget)
         if method == REVISION:
-            return rewrite(*asked, num_samples=size, sampling=sampling, **room)
+            return rewrite(*inputs, num_samples=size, sampling=sampling, **budget)
         if method == BEAM:
-            return solve_by_beam(decoder, params, prompts, lengths, width=size, **room)
+            return solve_by_beam(decoder, params, prompts, lengths, width=size, **budget)
         if method == TREE:
-            steps = {"max_step_tokens": MAX_STEP_TOKENS, "max_steps": -(-max_new_tokens // 8)}
-            tree = {"num_proposals": NUM_PROPOSALS, "num_simulations": size, "temperature": temperature}
-            return solve_by_step_tree(*asked, **tree, **steps, **room)
+            step_limits = {"max_step_tokens": MAX_STEP_TOKENS, "max_steps": -(-max_new_tokens // 8)}
+            tree_options = {"num_proposals": NUM_PROPOSALS, "num_simulations": size, "temperature": temperature}
+            return solve_by_step_tree(*inputs, **tree_options, **step_limits, **budget)
         return choose_solution(
-            sample_completions(*asked, num_samples=1, sampling=Sampling(temperature=0.0), **room), choose_by_log_prob
+            sample_completions(*inputs, num_samples=1, sampling=Sampling(temperature=0.0), **budget), choose_by_log_prob
         )
 
     return jax.jit(search)
@@ -172,7 +171,6 @@ def _make_search(decoder: Decoder, method: str, size: int, max_new_tokens: int, 
 def _select_solutions(
     search_model: SearchModel, method: str, num_samples: int, problems: Sequence[Problem], samples: Samples, checks: Any
 ) -> Solutions:
-    """The choice among the first `num_samples` attempts."""
     first = jax.tree.map(lambda leaf: leaf[:, :num_samples], samples)
     if method in CHOOSE_FNS:
         return jax.device_get(choose_solution(first, CHOOSE_FNS[method]))
@@ -180,17 +178,17 @@ def _select_solutions(
         checks = verify_samples(
             functools.partial(_answer_prompts, search_model), problems, samples, search_model.reverse_digits
         )
-    otherwise = np.asarray(
+    fallback = np.asarray(
         choose_by_vote(first.completions) if method == CHECK else choose_by_log_prob(first.completions)
     )
-    return choose_first_verified(samples, checks, otherwise, num_samples)
+    return choose_first_verified(samples, checks, fallback, num_samples)
 
 
 def _answer_prompts(search_model: SearchModel, prompts: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[int]]:
-    """What the model writes, greedily, for questions of its own."""
+    """Greedy completions of prompts, and their numbers of tokens."""
     if not prompts:
         return [], []
-    # One width for all, so that one program is compiled.
+    # One common width, so that one program is compiled.
     width = -(-max(map(len, prompts)) // 8) * 8
     tokens, lengths = np.zeros((len(prompts), width), np.int32), np.array([len(each) for each in prompts], np.int32)
     for row, each in zip(tokens, prompts, strict=True):
@@ -199,5 +197,8 @@ def _answer_prompts(search_model: SearchModel, prompts: Sequence[Sequence[int]])
         _make_search(search_model.decoder, GREEDY, 1, search_model.max_new_tokens, search_model.temperature),
         search_model.params,
     )
-    found = solve_in_batches(search, jax.random.key(0), tokens, lengths, 4 * BATCH_SIZE)  # nothing is left to chance
-    return [row[:count].tolist() for row, count in zip(found.tokens, found.length, strict=True)], found.length.tolist()
+    solutions = solve_in_batches(
+        search, jax.random.key(0), tokens, lengths, 4 * BATCH_SIZE
+    )  # greedy: the key is unused
+    completions = [row[:count].tolist() for row, count in zip(solutions.tokens, solutions.length, strict=True)]
+    return completions, solutions.length.tolist()

@@ -1,9 +1,11 @@
-"""The guide as an agent: what it knows of a control world, and how it acts when it is asked for a return.
+"""The agent of a control environment: a guide, conditioned on a target return.
 
-Axes: S agents side by side (one of each seed), E episodes side by side, N places of the store, T the most steps of an
-episode, C courses, O dimensions of an observation.
+A guide is a hierarchical goal-conditioned planner. To react is to plan in a closed loop, one action per observation.
+
+Axes: S seeds, E parallel episodes, N buffer capacity, T maximum episode length, C iterations, O observation dimensions.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,10 +22,10 @@ from thinking.types import Array
 
 
 class ObservationNormalizer(NamedTuple):
-    """How observations are brought to mean 0 and spread 1: sums over what the first course saw.
+    """Normalizes observations to mean 0 and standard deviation 1, by sums over the first iteration's states.
 
     Attributes:
-        count: [] float32.
+        count: [] float32, number of states.
         total: [O].
         total_of_squares: [O].
     """
@@ -33,21 +35,21 @@ class ObservationNormalizer(NamedTuple):
     total_of_squares: Array
 
     def __call__(self, observation: Array) -> Array:
-        """The scaled observation [..., O]."""
-        mean, spread = self._mean_and_std(observation.shape)
-        return (observation - mean) / spread
+        """The normalized observation [..., O]."""
+        mean, std = self._mean_and_std(observation.shape)
+        return (observation - mean) / std
 
     def denormalize(self, normalized: Array) -> Array:
-        """The observation [..., O] of a scaled one."""
-        mean, spread = self._mean_and_std(normalized.shape)
-        return normalized * spread + mean
+        """The observation [..., O] of a normalized one."""
+        mean, std = self._mean_and_std(normalized.shape)
+        return normalized * std + mean
 
     def update(self, episodes: Episodes) -> "ObservationNormalizer":
-        """With the states of more episodes in the sums."""
-        real = jnp.arange(episodes.states.shape[1])[None] <= episodes.length[:, None]
-        states = jnp.where(real[..., None], episodes.states, 0)
+        """Add the states of episodes to the sums."""
+        valid = jnp.arange(episodes.states.shape[1])[None] <= episodes.length[:, None]
+        states = jnp.where(valid[..., None], episodes.states, 0)
         return ObservationNormalizer(
-            self.count + jnp.sum(real),
+            self.count + jnp.sum(valid),
             self.total + jnp.sum(states, axis=(0, 1)),
             self.total_of_squares + jnp.sum(states**2, axis=(0, 1)),
         )
@@ -55,29 +57,29 @@ class ObservationNormalizer(NamedTuple):
     def _mean_and_std(self, shape: tuple[int, ...]) -> tuple[Array, Array]:
         count = jnp.maximum(self.count, 1)
         mean = self.total / count
-        spread = jnp.sqrt(jnp.maximum(self.total_of_squares / count - mean**2, 0))
-        spread = jnp.where(spread > 1e-6, spread, 1.0)
-        return jnp.broadcast_to(mean, shape), jnp.broadcast_to(spread, shape)
+        std = jnp.sqrt(jnp.maximum(self.total_of_squares / count - mean**2, 0))
+        std = jnp.where(std > 1e-6, std, 1.0)
+        return jnp.broadcast_to(mean, shape), jnp.broadcast_to(std, shape)
 
 
 class Agent(NamedTuple):
-    """All that the agent knows, and where it stands.
+    """The training state.
 
-    It is no `RunnerState`: what learns is a guide, whose layers are kernels, each with a state of its own.
+    It is no `RunnerState`, as each layer of the guide is a kernel (the learner of one layer) with a state of its own.
 
     Attributes:
-        guide: what it learned.
-        ema_params: the same with weights averaged over updates, which acts: steadier than any of them.
-        best_state: the average of the course whose plain episodes returned most.
-        buffer: the episodes that are kept.
-        values: [N, T] the state values that were lived in them.
+        guide: the state that is trained.
+        ema_params: the same with the EMA of its parameters; this one acts.
+        best_state: `ema_params` of the iteration with the highest evaluation return.
+        buffer: the replay buffer.
+        values: [N, T] discounted state values of its episodes.
         normalizer: of observations.
-        num_env_steps: [] int32, environment steps up to now, those of plain episodes included.
-        eval_return: [] float32, mean return of the last course's plain episodes: no random actions, asked for the best.
-        best_eval_return: [] float32, the same of the champion.
-        training_return: [] float32, mean return of the last course's other episodes.
-        history: [C, 3] float32, after each course: steps, judged, lived.
-        key: of everything random; never changes.
+        num_env_steps: [] int32, environment steps so far, evaluation included.
+        eval_return: [] float32, mean return of the last evaluation: no random actions, the highest target.
+        best_eval_return: [] float32, the same of `best_state`.
+        training_return: [] float32, mean return of the last iteration's training episodes.
+        history: [C, 3] float32, after each iteration: environment steps, evaluation return, training return.
+        key: constant; each step folds its index in.
     """
 
     guide: GuideState
@@ -95,12 +97,12 @@ class Agent(NamedTuple):
 
 
 class ReturnTarget(NamedTuple):
-    """What is asked of an agent.
+    """The target of an agent.
 
     Attributes:
-        value: [] or [E] float32 in [0, 1], the state value to pursue at the beginning.
-        update_return_to_go: whether the value follows what is gained, as it would along a life of that value: with every step it
-            becomes `(value - (1 - discount) * reward) / discount`. Otherwise it stays, as the average of a life.
+        value: [] or [E] float32 in [0, 1], target state value at the first step.
+        update_return_to_go: whether the target follows the Bellman equation: after each step it becomes
+            `(value - (1 - discount) * reward) / discount`. Otherwise it is constant, the mean value of an episode.
     """
 
     value: Array
@@ -108,12 +110,12 @@ class ReturnTarget(NamedTuple):
 
 
 class PolicyCarry(NamedTuple):
-    """What an acting guide carries along.
+    """The policy's carry between steps.
 
     Attributes:
-        memory: of what was seen.
-        target_value: [E] the state value that it pursues.
-        return_so_far: [E] the return up to now.
+        memory: recent normalized observations.
+        target_value: [E].
+        return_so_far: [E], undiscounted.
     """
 
     memory: Memory
@@ -122,7 +124,7 @@ class PolicyCarry(NamedTuple):
 
 
 def best_return_target(agent: Agent, update_return_to_go: bool) -> ReturnTarget:
-    """What to ask for to get the best: the highest value that a kept episode began with, or had on average."""
+    """The highest target: the maximum over the buffer of an episode's first value, or of its mean value."""
     if update_return_to_go:
         return ReturnTarget(jnp.max(agent.values[:, 0]), update_return_to_go)
     return ReturnTarget(
@@ -131,37 +133,31 @@ def best_return_target(agent: Agent, update_return_to_go: bool) -> ReturnTarget:
 
 
 def make_return_target(agent: Agent, target_return: float | Array, update_return_to_go: bool) -> ReturnTarget:
-    """What to ask for to get a return: read off the kept episodes' beginnings, and paced.
+    """The target value for a return, interpolated between the first values of the buffer's episodes.
 
     Args:
-        agent: whose store tells which state values belong to which returns.
-        target_return: [] the return.
-        update_return_to_go: how the best is asked for, which is what a return gets that no kept episode surpasses.
+        agent: its buffer maps returns to state values.
+        target_return: [] undiscounted return; from the buffer's highest on, the target is `best_return_target`.
+        update_return_to_go: of `best_return_target`.
     """
-    store, best = agent.buffer, best_return_target(agent, update_return_to_go)
-    returns = jnp.where(store.length > 0, store.returns, jnp.inf)
+    buffer, best = agent.buffer, best_return_target(agent, update_return_to_go)
+    returns = jnp.where(buffer.length > 0, buffer.returns, jnp.inf)
     order = jnp.argsort(returns)
-    known = jnp.sum(store.length > 0)
-    # Places that hold nothing repeat the best one.
-    order = order[jnp.minimum(jnp.arange(order.shape[0]), jnp.maximum(known - 1, 0))]
+    num_episodes = jnp.sum(buffer.length > 0)
+    # Empty slots repeat the best episode.
+    order = order[jnp.minimum(jnp.arange(order.shape[0]), jnp.maximum(num_episodes - 1, 0))]
     value = jnp.interp(target_return, returns[order], agent.values[order, 0])
-    return ReturnTarget(jnp.where(target_return >= jnp.max(store.returns), best.value, value), True)
+    return ReturnTarget(jnp.where(target_return >= jnp.max(buffer.returns), best.value, value), True)
 
 
 def init_policy_carry(guide: Guide, return_target: ReturnTarget, num_envs: int) -> PolicyCarry:
-    """E empty memories, and what is asked of each."""
+    """E empty memories with their targets."""
     value = jnp.broadcast_to(jnp.asarray(return_target.value, jnp.float32), (num_envs,))
     return PolicyCarry(guide.init_memory(num_envs), value, jnp.zeros(num_envs, jnp.float32))
 
 
 class GuideActor(NamedTuple):
-    """How a guide acts in a world.
-
-    Attributes:
-        env: the task, whose rewards pace what is pursued.
-        guide: its functions.
-        discount: of state values.
-    """
+    """A guide that acts in an environment; `discount` is that of state values."""
 
     env: ControlEnv
     guide: Guide
@@ -170,7 +166,7 @@ class GuideActor(NamedTuple):
     def act(
         self, agent: Agent, carry: PolicyCarry, update_return_to_go: bool, observation: Array, return_so_far: Array
     ) -> tuple[PolicyCarry, Reaction]:
-        """What the guide does about observations [E, O], having gained [E]."""
+        """React to observations [E, O], given the returns so far [E]."""
         low, high = self.env.reward_range
         reward = (return_so_far - carry.return_so_far - low) / (high - low)
         value = carry.target_value
@@ -181,12 +177,12 @@ class GuideActor(NamedTuple):
         return PolicyCarry(memory, value, return_so_far), self.guide.react(agent.ema_params, memory, value[:, None])
 
     def policy(self, agent: Agent, update_return_to_go: bool) -> PolicyFn:
-        """The guide as a policy without chance."""
+        """The guide as a deterministic policy."""
 
         def policy_fn(
             carry: PolicyCarry, key: Array, observation: Array, return_so_far: Array
         ) -> tuple[PolicyCarry, Array]:
-            del key  # nothing is left to chance
+            del key  # deterministic
             carry, reaction = self.act(agent, carry, update_return_to_go, observation, return_so_far)
             return carry, reaction.value
 
@@ -196,33 +192,36 @@ class GuideActor(NamedTuple):
 def make_play_fn(
     actor: GuideActor, agents: Agent, target_return: float | None, update_return_to_go: bool, num_envs: int
 ) -> tuple[Callable, Any]:
-    """The champions of S agents as `gymnasium_evaluation.judge` lets them play, and what all S x E carry at first.
+    """The best states of S agents, as `gymnasium_evaluation.evaluate_in_gymnasium` runs them.
 
     Args:
-        actor: how they act.
-        agents: what each knows, [S, ...].
-        target_return: the return to ask for; None for the best.
-        update_return_to_go: how the best is asked for.
+        actor: the environment and the guide.
+        agents: [S, ...].
+        target_return: target return; None for the best.
+        update_return_to_go: of `best_return_target`.
         num_envs: E.
+
+    Returns:
+        The play function, and its initial carry [S, E, ...].
     """
     of_return = target_return is not None
 
     def init_carry(agent: Agent) -> PolicyCarry:
-        aim = (
+        return_target = (
             make_return_target(agent, target_return, update_return_to_go)
             if of_return
             else best_return_target(agent, update_return_to_go)
         )
-        return init_policy_carry(actor.guide, aim, num_envs)
+        return init_policy_carry(actor.guide, return_target, num_envs)
 
-    def one(
+    def play_one(
         agent: Agent, carry: PolicyCarry, observation: Array, return_so_far: Array
     ) -> tuple[PolicyCarry, Array, dict[str, Array]]:
-        champion = agent._replace(ema_params=agent.best_state)
-        carry, reaction = actor.act(champion, carry, update_return_to_go or of_return, observation, return_so_far)
-        notes = {"asked_value": carry.target_value}
+        best_agent = agent._replace(ema_params=agent.best_state)
+        carry, reaction = actor.act(best_agent, carry, update_return_to_go or of_return, observation, return_so_far)
+        extras = {"asked_value": carry.target_value}
         if len(reaction.targets) > 1:
-            notes["sub_goal"] = agent.normalizer.denormalize(reaction.targets[-2])
-        return carry, reaction.value, notes
+            extras["sub_goal"] = agent.normalizer.denormalize(reaction.targets[-2])
+        return carry, reaction.value, extras
 
-    return lambda mind, seen, gained: jax.vmap(one)(agents, mind, seen, gained), jax.vmap(init_carry)(agents)
+    return functools.partial(jax.vmap(play_one), agents), jax.vmap(init_carry)(agents)

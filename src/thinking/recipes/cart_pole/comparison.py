@@ -1,6 +1,6 @@
-"""Comparing algorithms in control worlds: what each is, and a line of results for each.
+"""Trained agents, and the row of results of each.
 
-Axes: S seeds, P judgements, E episodes.
+Axes: S seeds, P evaluations, E episodes.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,15 @@ Row = dict[str, Any]
 
 
 class TrainedAgent(NamedTuple):
-    """An algorithm, trained.
+    """A trained algorithm.
 
     Attributes:
-        train_result: its stage.
-        history: [S, P, 3] environment steps, judged return and training return, of each seed at each judgement.
-        make_play_fn: `play(wanted, count) -> (make_play_fn, mind)`, for `gymnasium_evaluation.judge`.
-        params: what it learned, [S, ...].
-        target_returns: the returns that it can be asked for, None for the best.
+        train_result: of its training stage.
+        history: [S, P, 3] environment steps, evaluation return and training return at each evaluation.
+        make_play_fn: `make_play_fn(target_return, num_envs) -> (play_fn, carry)`, for
+            `gymnasium_evaluation.evaluate_in_gymnasium`.
+        params: [S, ...].
+        target_returns: target returns to evaluate; None for the best.
     """
 
     train_result: TrainResult
@@ -36,7 +37,7 @@ class TrainedAgent(NamedTuple):
 
 
 def make_policy_agent(policy: Policy, train_result: TrainResult) -> TrainedAgent:
-    """A trained policy, which plays without chance."""
+    """A trained policy that acts greedily."""
     params = train_result.state.train_state.params
 
     def play(carry: tuple, observation: Array, return_so_far: Array) -> tuple[tuple, Array, dict]:
@@ -48,9 +49,9 @@ def make_policy_agent(policy: Policy, train_result: TrainResult) -> TrainedAgent
 def make_row(
     name: str, target_return: float | None, agent: TrainedAgent, returns: np.ndarray, threshold: float | None
 ) -> Row:
-    """A line of results: over seeds, each seed's mean over its test episodes [S, E]."""
+    """A row of results: statistics over seeds of each seed's mean over its test episodes [S, E]."""
     means = returns.mean(axis=1)
-    steps, judged, training = (np.asarray(agent.history)[:, :, column] for column in range(3))
+    steps, evaluation, training = (np.asarray(agent.history)[:, :, column] for column in range(3))
     return {
         "algorithm": name,
         "asked": "best" if target_return is None else f"{target_return:g}",
@@ -58,7 +59,7 @@ def make_row(
         "std_over_seeds": float(means.std()),
         "worst_seed": float(means.min()),
         "best_seed": float(means.max()),
-        "steps_to_threshold": find_steps_to_threshold(steps, judged, threshold),
+        "steps_to_threshold": find_steps_to_threshold(steps, evaluation, threshold),
         "training_steps_to_threshold": find_steps_to_threshold(steps, training, threshold),
         "environment_steps": float(steps[:, -1].mean()),
         "steps_per_second": float(steps[:, -1].sum() / max(agent.train_result.seconds, 1e-9)),

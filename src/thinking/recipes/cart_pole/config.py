@@ -1,4 +1,4 @@
-"""The config of acting in control worlds, and its presets. Free of JAX."""
+"""The config of control by guides and baselines, and its presets. Free of JAX."""
 
 import dataclasses
 from typing import Literal

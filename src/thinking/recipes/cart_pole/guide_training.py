@@ -1,11 +1,10 @@
-"""The guide as an agent in control worlds: courses of living and learning, without a gradient of the reward.
+"""Training the guide in control environments, by collect-and-train iterations without a policy gradient.
 
-A course collects episodes; the store keeps the best of them; the guide then observes windows of what is kept. Its top
-layer pursues a state value: of everything that was lived it learns what state came next on the way to what that life
-was worth, and is then asked for much. Each course asks the guide of the course before, with a share of random actions;
-the first acts at random alone.
+An iteration collects episodes into the replay buffer, then trains the guide on windows of it by hindsight relabelling:
+the target of the top layer is the state value that an episode achieved. Episodes are collected with high target values
+and a fraction of random actions; the first iteration acts at random.
 
-Axes: E episodes collected side by side, C courses, O dimensions of an observation, W windows.
+Axes: E parallel episodes, C iterations, W windows.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,12 +33,12 @@ from thinking.types import Array, Metrics, State
 
 
 class Iteration(NamedTuple):
-    """One course; a curriculum is a sequence of them, which is data and not code.
+    """One collect-and-train iteration; a sequence of them is a curriculum.
 
     Attributes:
-        num_rounds: how often E episodes are collected.
-        random_fraction: of the actions, from 0 to 1.
-        target_fractions: each episode is asked for a share of the best average state value, drawn from this range.
+        num_rounds: batches of E episodes to collect.
+        random_fraction: fraction of random actions, from 0 to 1.
+        target_fractions: range from which each episode draws its target, as a fraction of the best target value.
     """
 
     num_rounds: int
@@ -48,20 +47,20 @@ class Iteration(NamedTuple):
 
 
 class CollectionSettings(NamedTuple):
-    """How courses are held.
+    """Settings of all iterations.
 
     Attributes:
         num_episodes: E.
-        num_updates: of the guide, after each collection.
-        num_windows: W, windows of each update.
+        num_updates: updates of the guide per iteration.
+        num_windows: W, windows per update.
         window_length: states of a window.
-        capacity: of the store.
-        retention: what the store keeps.
-        best_fraction: of the windows, drawn from the best episodes.
-        discount: of the state values that the top layer pursues.
-        mean_action_duration: steps that a random action is held, on average.
-        update_return_to_go: whether the state value that is asked for follows what is gained; see `agent.Aim`.
-        ema_decay: what one more update leaves of earlier weights in the average that acts; 0 for the newest alone.
+        capacity: of the replay buffer, in episodes.
+        retention: which episodes the buffer keeps.
+        best_fraction: fraction of windows drawn from the best episodes.
+        discount: discount factor of state values.
+        mean_action_duration: mean steps that a random action is repeated.
+        update_return_to_go: see `agent.ReturnTarget`.
+        ema_decay: EMA decay of the parameters that act, from 0 to below 1.
     """
 
     num_episodes: int
@@ -78,7 +77,7 @@ class CollectionSettings(NamedTuple):
 
 
 class ExplorationState(NamedTuple):
-    """What a guide carries along that acts at random now and then: its pursuit, and the action that it holds."""
+    """The carry of a policy with random actions mixed in: the policy's own, and the current random action."""
 
     carry: PolicyCarry
     random_action: Array
@@ -88,25 +87,25 @@ class ExplorationState(NamedTuple):
 def init_agent(
     env: ControlEnv, guide: Guide, iterations: Sequence[Iteration], settings: CollectionSettings, key: Array
 ) -> Agent:
-    """An agent that has lived nothing. Keeps the key."""
-    one = jax.eval_shape(lambda: collect_episodes(env, _random_policy(env), (), jax.random.key(0), 1))
+    """The initial agent. Keeps the key."""
+    episode_shape = jax.eval_shape(lambda: collect_episodes(env, _random_policy(env), (), jax.random.key(0), 1))
     dims = env.observation_space.dims
-    scale = ObservationNormalizer(jnp.zeros(()), jnp.zeros(dims), jnp.zeros(dims))
-    store = init_buffer(one, settings.capacity)
-    known, worst = guide.init(key), jnp.float32(env.reward_range[0] * env.max_episode_steps)
+    normalizer = ObservationNormalizer(jnp.zeros(()), jnp.zeros(dims), jnp.zeros(dims))
+    buffer = init_buffer(episode_shape, settings.capacity)
+    guide_state, min_return = guide.init(key), jnp.float32(env.reward_range[0] * env.max_episode_steps)
     steps = jnp.zeros((), jnp.int32)
     history = jnp.zeros((len(iterations), 3), jnp.float32)
     return Agent(
-        guide=known,
-        ema_params=known,
-        best_state=known,
-        buffer=store,
-        values=jnp.zeros_like(store.rewards),
-        normalizer=scale,
+        guide=guide_state,
+        ema_params=guide_state,
+        best_state=guide_state,
+        buffer=buffer,
+        values=jnp.zeros_like(buffer.rewards),
+        normalizer=normalizer,
         num_env_steps=steps,
-        eval_return=worst,
-        best_eval_return=worst,
-        training_return=worst,
+        eval_return=min_return,
+        best_eval_return=min_return,
+        training_return=min_return,
         history=history,
         key=key,
     )
@@ -117,69 +116,68 @@ def make_guide_step(
 ) -> Callable[[Agent, Array], tuple[Agent, Metrics]]:
     """`step(agent, index) -> (agent, metrics)`: one update.
 
-    A course is `settings.updates` steps. Before the first of them it collects, after the last it judges.
+    An iteration is `settings.num_updates` steps: it collects before the first and evaluates after the last.
     """
     stacked_iterations = Iteration(*map(jnp.asarray, zip(*iterations, strict=True)))
 
     def step(agent: Agent, index: Array) -> tuple[Agent, Metrics]:
         number, update = index // settings.num_updates, index % settings.num_updates
-        course = jax.tree.map(lambda leaf: leaf[number], stacked_iterations)
-        live_key, draw_key, judge_key = jax.random.split(jax.random.fold_in(agent.key, index), 3)
+        iteration = jax.tree.map(lambda leaf: leaf[number], stacked_iterations)
+        rollout_key, window_key, eval_key = jax.random.split(jax.random.fold_in(agent.key, index), 3)
 
         def collect(agent: Agent) -> Agent:
-            return _collect(env, guide, settings, agent, course, number, live_key)
+            return _collect(env, guide, settings, agent, iteration, number, rollout_key)
 
         def evaluate(agent: Agent) -> Agent:
-            agent = _evaluate(env, guide, settings, agent, judge_key)
+            agent = _evaluate(env, guide, settings, agent, eval_key)
             point = jnp.stack([agent.num_env_steps.astype(jnp.float32), agent.eval_return, agent.training_return])
             return agent._replace(history=agent.history.at[number].set(point))
 
         agent = jax.lax.cond(update == 0, collect, lambda agent: agent, agent)
-        known, metrics = guide.observe(agent.guide, sample_windows(agent, settings, env, draw_key))
-        agent = agent._replace(guide=known, ema_params=update_ema(agent.ema_params, known, settings.ema_decay))
+        guide_state, metrics = guide.observe(agent.guide, sample_windows(agent, settings, env, window_key))
+        agent = agent._replace(
+            guide=guide_state, ema_params=update_ema(agent.ema_params, guide_state, settings.ema_decay)
+        )
         agent = jax.lax.cond(update == settings.num_updates - 1, evaluate, lambda agent: agent, agent)
-        figures = {
+        agent_metrics = {
             "return": agent.eval_return,
             "champion_return": agent.best_eval_return,
             "training_return": agent.training_return,
             "environment_steps": agent.num_env_steps.astype(jnp.float32),
         }
-        return agent, figures | metrics
+        return agent, agent_metrics | metrics
 
     return step
 
 
 def update_ema(ema_state: GuideState, guide_state: GuideState, decay: float) -> GuideState:
-    """The guide with weights averaged over its updates, exponentially (Polyak & Juditsky 1992).
+    """Update the EMA of the parameters (Polyak & Juditsky 1992).
 
-    Args:
-        ema_state: of all updates before.
-        guide_state: the guide after one more; all but the weights is its own.
-        decay: what the update leaves of the earlier ones, from 0 to below 1.
+    All but the parameters is taken from `guide_state`; `decay` is from 0 to below 1.
     """
 
-    def layer(before: State, now: State) -> State:
-        params = optax.incremental_update(now.train_state.params, before.train_state.params, 1 - decay)
-        return now._replace(train_state=now.train_state._replace(params=params))
+    def layer(ema: State, latest: State) -> State:
+        params = optax.incremental_update(latest.train_state.params, ema.train_state.params, 1 - decay)
+        return latest._replace(train_state=latest.train_state._replace(params=params))
 
     return guide_state._replace(layers=tuple(map(layer, ema_state.layers, guide_state.layers)))
 
 
 def sample_windows(agent: Agent, settings: CollectionSettings, env: ControlEnv, key: Array) -> Path:
-    """Windows of the store as paths that the guide observes. Consumes the key."""
-    store, length = agent.buffer, settings.window_length
-    episode, start = sample_steps(store, key, settings.num_windows, settings.retention.num_best, settings.best_fraction)
-    place = start[:, None] + jnp.arange(length)[None]
-    inside = jnp.minimum(
-        place, env.max_episode_steps - 1
-    )  # the end of an episode has no action and no value of its own
+    """Windows of the replay buffer, as paths for `guide.observe`. Consumes the key."""
+    buffer, length = agent.buffer, settings.window_length
+    episode, start = sample_steps(
+        buffer, key, settings.num_windows, settings.retention.num_best, settings.best_fraction
+    )
+    steps = start[:, None] + jnp.arange(length)[None]
+    inner_steps = jnp.minimum(steps, env.max_episode_steps - 1)  # the final state has no action and no value
     low, high = env.reward_range
     return Path(
-        states=agent.normalizer(store.states[episode[:, None], jnp.minimum(place, env.max_episode_steps)]),
-        length=jnp.minimum(store.length[episode] + 1 - start, length),
-        actions=store.actions[episode[:, None], inside],
-        rewards=(store.rewards[episode[:, None], inside] - low) / (high - low),
-        values=agent.values[episode[:, None], inside],
+        states=agent.normalizer(buffer.states[episode[:, None], jnp.minimum(steps, env.max_episode_steps)]),
+        length=jnp.minimum(buffer.length[episode] + 1 - start, length),
+        actions=buffer.actions[episode[:, None], inner_steps],
+        rewards=(buffer.rewards[episode[:, None], inner_steps] - low) / (high - low),
+        values=agent.values[episode[:, None], inner_steps],
     )
 
 
@@ -192,36 +190,41 @@ def _collect(
     iteration_index: Array,
     key: Array,
 ) -> Agent:
-    """Collect the episodes of a course, and keep what is worth it."""
     best = best_return_target(agent, settings.update_return_to_go)
     low, high = iteration.target_fractions
-    count, actor = settings.num_episodes, GuideActor(env, guide, settings.discount)
+    num_episodes, actor = settings.num_episodes, GuideActor(env, guide, settings.discount)
 
     def initial_value(collected: Episodes) -> Array:
         return collected.values(settings.discount, env.reward_range)[:, 0]
 
-    def one(round: Array, agent: Agent) -> Agent:
-        ask_key, begin_key, live_key = jax.random.split(jax.random.fold_in(key, round), 3)
-        share = jax.random.uniform(ask_key, (count,), minval=low, maxval=high)
-        aim = ReturnTarget(best.value * share, settings.update_return_to_go)
-        pursue = _mix_random_actions(
+    def collect_round(round_index: Array, agent: Agent) -> Agent:
+        target_key, action_key, rollout_key = jax.random.split(jax.random.fold_in(key, round_index), 3)
+        fraction = jax.random.uniform(target_key, (num_episodes,), minval=low, maxval=high)
+        return_target = ReturnTarget(best.value * fraction, settings.update_return_to_go)
+        policy_fn = _mix_random_actions(
             env,
             actor.policy(agent, settings.update_return_to_go),
             iteration.random_fraction,
             settings.mean_action_duration,
         )
-        held = sample_random_actions(env, begin_key, count)
-        wanderer = ExplorationState(init_policy_carry(guide, aim, count), held, jnp.ones(count, bool))
-        new = collect_episodes(env, pursue, wanderer, live_key, count)
-        scale = jax.tree.map(partial(jnp.where, iteration_index == 0), agent.normalizer.update(new), agent.normalizer)
+        first_action = sample_random_actions(env, action_key, num_episodes)
+        exploration = ExplorationState(
+            init_policy_carry(guide, return_target, num_episodes), first_action, jnp.ones(num_episodes, bool)
+        )
+        episodes = collect_episodes(env, policy_fn, exploration, rollout_key, num_episodes)
+        normalizer = jax.tree.map(
+            partial(jnp.where, iteration_index == 0), agent.normalizer.update(episodes), agent.normalizer
+        )
         return agent._replace(
-            buffer=insert(agent.buffer, new, settings.retention, initial_value),
-            normalizer=scale,
-            num_env_steps=agent.num_env_steps + jnp.sum(new.length),
-            training_return=agent.training_return + jnp.mean(new.returns),
+            buffer=insert(agent.buffer, episodes, settings.retention, initial_value),
+            normalizer=normalizer,
+            num_env_steps=agent.num_env_steps + jnp.sum(episodes.length),
+            training_return=agent.training_return + jnp.mean(episodes.returns),
         )
 
-    agent = jax.lax.fori_loop(0, iteration.num_rounds, one, agent._replace(training_return=jnp.zeros((), jnp.float32)))
+    agent = jax.lax.fori_loop(
+        0, iteration.num_rounds, collect_round, agent._replace(training_return=jnp.zeros((), jnp.float32))
+    )
     return agent._replace(
         training_return=agent.training_return / iteration.num_rounds,
         values=agent.buffer.values(settings.discount, env.reward_range),
@@ -229,46 +232,52 @@ def _collect(
 
 
 def _evaluate(env: ControlEnv, guide: Guide, settings: CollectionSettings, agent: Agent, key: Array) -> Agent:
-    """Live plain episodes, asked for the best: they tell what the guide is worth.
+    """Evaluate without random actions, with the best target.
 
-    They are not kept: who learns from its own unshaken ways learns to drift as it does, and never how to come back.
+    These episodes stay out of the buffer: trained on them, the guide would never see how to recover from errors.
     """
-    pursue = GuideActor(env, guide, settings.discount).policy(agent, settings.update_return_to_go)
-    pursuit = init_policy_carry(guide, best_return_target(agent, settings.update_return_to_go), settings.num_episodes)
-    new = collect_episodes(env, pursue, pursuit, key, settings.num_episodes)
-    # Episodes may be longer here than where the guide is judged in the end, which tells the good from the better.
-    whole = jnp.mean(new.returns)
-    judged = jnp.mean(jnp.sum(new.rewards[:, : control.make_env(env.name).max_episode_steps], axis=1))
-    wins = whole >= agent.best_eval_return
-    champion = jax.tree.map(lambda now, then: jnp.where(wins, now, then), agent.ema_params, agent.best_state)
-    best = jnp.maximum(whole, agent.best_eval_return)
+    policy_fn = GuideActor(env, guide, settings.discount).policy(agent, settings.update_return_to_go)
+    carry = init_policy_carry(guide, best_return_target(agent, settings.update_return_to_go), settings.num_episodes)
+    episodes = collect_episodes(env, policy_fn, carry, key, settings.num_episodes)
+    # Training episodes may be longer than Gymnasium's limit. The longer ones rank the states.
+    full_return = jnp.mean(episodes.returns)
+    eval_return = jnp.mean(jnp.sum(episodes.rewards[:, : control.make_env(env.name).max_episode_steps], axis=1))
+    is_best = full_return >= agent.best_eval_return
+    best_state = jax.tree.map(lambda new, old: jnp.where(is_best, new, old), agent.ema_params, agent.best_state)
+    best_return = jnp.maximum(full_return, agent.best_eval_return)
     return agent._replace(
-        best_state=champion,
-        eval_return=judged,
-        best_eval_return=best,
-        num_env_steps=agent.num_env_steps + jnp.sum(new.length),
+        best_state=best_state,
+        eval_return=eval_return,
+        best_eval_return=best_return,
+        num_env_steps=agent.num_env_steps + jnp.sum(episodes.length),
     )
 
 
 def _random_policy(env: ControlEnv) -> PolicyFn:
-    return lambda mind, key, observation, gained: (mind, sample_random_actions(env, key, observation.shape[0]))
+    return lambda carry, key, observation, return_so_far: (carry, sample_random_actions(env, key, observation.shape[0]))
 
 
 def _mix_random_actions(
     env: ControlEnv, policy_fn: PolicyFn, random_fraction: Array, mean_action_duration: float
 ) -> PolicyFn:
-    """Mix random actions in, each held for a while, so that they lead somewhere (Dabney et al. 2021)."""
+    """Mix in random actions, each repeated for several steps (εz-greedy, Dabney et al. 2021)."""
 
     def act(
         exploration: ExplorationState, key: Array, observation: Array, return_so_far: Array
     ) -> tuple[ExplorationState, Array]:
-        pursue_key, turn_key, share_key, action_key = jax.random.split(key, 4)
-        rows = observation.shape[0]
-        pursuit, action = policy_fn(exploration.carry, pursue_key, observation, return_so_far)
-        turns = jax.random.uniform(turn_key, (rows,)) < 1 / mean_action_duration
-        wandering = jnp.where(turns, jax.random.uniform(share_key, (rows,)) < random_fraction, exploration.is_random)
-        wide = (rows,) + (1,) * (action.ndim - 1)
-        held = jnp.where(turns.reshape(wide), sample_random_actions(env, action_key, rows), exploration.random_action)
-        return ExplorationState(pursuit, held, wandering), jnp.where(wandering.reshape(wide), held, action)
+        policy_key, switch_key, random_key, action_key = jax.random.split(key, 4)
+        num_envs = observation.shape[0]
+        carry, action = policy_fn(exploration.carry, policy_key, observation, return_so_far)
+        switches = jax.random.uniform(switch_key, (num_envs,)) < 1 / mean_action_duration
+        is_random = jnp.where(
+            switches, jax.random.uniform(random_key, (num_envs,)) < random_fraction, exploration.is_random
+        )
+        shape = (num_envs,) + (1,) * (action.ndim - 1)
+        random_action = jnp.where(
+            switches.reshape(shape), sample_random_actions(env, action_key, num_envs), exploration.random_action
+        )
+        return ExplorationState(carry, random_action, is_random), jnp.where(
+            is_random.reshape(shape), random_action, action
+        )
 
     return act

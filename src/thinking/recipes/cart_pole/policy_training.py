@@ -1,6 +1,6 @@
-"""PPO and REINFORCE in control worlds.
+"""PPO and REINFORCE in control environments.
 
-Axes: T steps, E worlds side by side, O dimensions of an observation.
+Axes: T steps, E parallel environments, P evaluations.
 """
 
 from collections.abc import Callable
@@ -27,13 +27,13 @@ from thinking.types import Array, Metrics
 
 
 class EnvRecord(NamedTuple):
-    """Worlds that run along with a training, and what is counted of them: the `env` of its `RunnerState`.
+    """The `env` of a `RunnerState`: environments, and statistics of them.
 
     Attributes:
-        envs: under way.
-        num_env_steps: [] int32, environment steps up to now.
-        eval_return: [] float32, mean return of the last test episodes, which are not learned from.
-        history: [P, 3] float32, at each judgement: steps, judged, mean return of training episodes.
+        envs: E environments.
+        num_env_steps: [] int32, environment steps so far.
+        eval_return: [] float32, mean return of the last evaluation.
+        history: [P, 3] float32, at each evaluation: environment steps, evaluation return, mean training return.
     """
 
     envs: VectorEnvState
@@ -43,10 +43,10 @@ class EnvRecord(NamedTuple):
 
 
 TrainStepFn = Callable[[RunnerState, Array], tuple[RunnerState, Metrics]]
-"""`step(state, index) -> (state, metrics)`: collect, and learn from that."""
+"""`step(state, index) -> (state, metrics)`: collect, then update."""
 
 NUM_EVAL_EPISODES = 16
-"""Test episodes of a judgement."""
+"""Episodes of an evaluation."""
 
 
 def init_policy_training(
@@ -57,14 +57,14 @@ def init_policy_training(
     num_evaluations: int,
     key: Array,
 ) -> RunnerState:
-    """A policy that has learned nothing, in so many worlds, which will be judged so often. Keeps the key."""
-    init_key, begin_key = jax.random.split(key)
+    """The initial state, with room in `history` for `num_evaluations`. Keeps the key."""
+    init_key, env_key = jax.random.split(key)
     params = policy.init(init_key)
-    worst = jnp.float32(env.reward_range[0] * env.max_episode_steps)
+    min_return = jnp.float32(env.reward_range[0] * env.max_episode_steps)
     env_record = EnvRecord(
-        envs=init_envs(env, begin_key, num_envs),
+        envs=init_envs(env, env_key, num_envs),
         num_env_steps=jnp.zeros((), jnp.int32),
-        eval_return=worst,
+        eval_return=min_return,
         history=jnp.zeros((num_evaluations, 3), jnp.float32),
     )
     return RunnerState(init_train_state(params, optimizer), key, env=env_record)
@@ -80,46 +80,57 @@ def make_ppo_step(
     gae_lambda: float,
     eval_interval: int,
 ) -> TrainStepFn:
-    """Learn from T steps of each world, whose ends are told apart: bootstrapped across truncation.
+    """One PPO update per step, from T steps of each environment; values are bootstrapped at truncation.
 
     Args:
-        env: the task.
-        policy: what acts.
+        env, policy: the environment and the actor-critic.
         update: of `learning.policy_gradient.ppo`.
         rollout_length: T.
-        discount: of rewards.
-        gae_lambda: lambda of the advantages.
-        eval_interval: steps between two judgements.
+        discount: discount factor.
+        gae_lambda: lambda of generalized advantage estimation.
+        eval_interval: steps between two evaluations.
     """
 
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
-        live_key, learn_key, judge_key = jax.random.split(jax.random.fold_in(runner_state.key, index), 3)
+        rollout_key, update_key, eval_key = jax.random.split(jax.random.fold_in(runner_state.key, index), 3)
         params, env_record = runner_state.train_state.params, runner_state.env
-        worlds, lived = rollout(
-            env, lambda key, seen: policy.act(params, key, seen), live_key, env_record.envs, rollout_length
+        envs, trajectory = rollout(
+            env,
+            lambda key, observation: policy.act(params, key, observation),
+            rollout_key,
+            env_record.envs,
+            rollout_length,
         )
-        values = policy.value(params, lived.observation)
-        ended = lived.terminated | lived.truncated
+        values = policy.value(params, trajectory.observation)
+        done = trajectory.terminated | trajectory.truncated
         advantages = generalized_advantages(
-            lived.reward,
+            trajectory.reward,
             values,
-            policy.value(params, lived.final_observation),
-            lived.terminated,
-            ended,
+            policy.value(params, trajectory.final_observation),
+            trajectory.terminated,
+            done,
             discount,
             gae_lambda,
         )
         mask = jnp.ones(values.shape, jnp.float32)
-        happened = PolicyBatch(lived.observation, lived.action, lived.extras, advantages, advantages + values, mask)
-        rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), happened)
-        train_state, metrics = update(runner_state.train_state, rows, learn_key)
-        env_record = env_record._replace(envs=worlds, num_env_steps=env_record.num_env_steps + values.size)
-        trained = mean_recent_return(worlds)
+        batch = PolicyBatch(
+            trajectory.observation, trajectory.action, trajectory.extras, advantages, advantages + values, mask
+        )
+        flat_batch = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+        train_state, metrics = update(runner_state.train_state, flat_batch, update_key)
+        env_record = env_record._replace(envs=envs, num_env_steps=env_record.num_env_steps + values.size)
+        training_return = mean_recent_return(envs)
         env_record = _evaluate_if_due(
-            env, make_greedy_policy(policy, train_state.params), env_record, trained, index, eval_interval, judge_key
+            env,
+            make_greedy_policy(policy, train_state.params),
+            env_record,
+            training_return,
+            index,
+            eval_interval,
+            eval_key,
         )
         return runner_state._replace(train_state=train_state, env=env_record), _make_metrics(
-            env_record, trained
+            env_record, training_return
         ) | metrics
 
     return step
@@ -128,48 +139,55 @@ def make_ppo_step(
 def make_reinforce_step(
     env: ControlEnv, policy: Policy, update: UpdateFn, *, num_episodes: int, discount: float, eval_interval: int
 ) -> TrainStepFn:
-    """Learn from `num_episodes` whole episodes.
+    """One REINFORCE update per step, from `num_episodes` whole episodes.
 
     Args:
-        env: the task.
-        policy: what acts.
+        env, policy: the environment and the actor-critic.
         update: of `learning.policy_gradient.reinforce`.
         num_episodes: E.
-        discount: of rewards.
-        eval_interval: steps between two judgements.
+        discount: discount factor.
+        eval_interval: steps between two evaluations.
     """
 
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
-        live_key, learn_key, judge_key = jax.random.split(jax.random.fold_in(runner_state.key, index), 3)
+        rollout_key, update_key, eval_key = jax.random.split(jax.random.fold_in(runner_state.key, index), 3)
         params = runner_state.train_state.params
 
         def policy_fn(carry: tuple, key: Array, observation: Array, return_so_far: Array) -> tuple[tuple, Array]:
             return carry, policy.act(params, key, observation)[0]
 
-        lived = collect_episodes(env, policy_fn, (), live_key, num_episodes)
-        # What a truncated episode would still have gained, its last state's value tells.
-        last = jnp.take_along_axis(lived.states, lived.length[:, None, None], axis=1)[:, 0]
-        further = jnp.where(lived.terminated, 0.0, policy.value(params, last))
-        final = jnp.arange(env.max_episode_steps)[None] == lived.length[:, None] - 1
-        gains = returns_to_go(lived.rewards + jnp.where(final, discount * further[:, None], 0), discount)
-        mask = lived.valid.astype(jnp.float32)
-        happened = PolicyBatch(lived.states[:, :-1], lived.actions, mask, gains, gains, mask)
-        train_state, metrics = update(runner_state.train_state, happened, learn_key)
-        env_record = runner_state.env._replace(num_env_steps=runner_state.env.num_env_steps + jnp.sum(lived.length))
-        trained = jnp.mean(lived.returns)
+        episodes = collect_episodes(env, policy_fn, (), rollout_key, num_episodes)
+        # A truncated episode is bootstrapped with the value of its last state.
+        final_state = jnp.take_along_axis(episodes.states, episodes.length[:, None, None], axis=1)[:, 0]
+        bootstrap_value = jnp.where(episodes.terminated, 0.0, policy.value(params, final_state))
+        is_last_step = jnp.arange(env.max_episode_steps)[None] == episodes.length[:, None] - 1
+        returns = returns_to_go(
+            episodes.rewards + jnp.where(is_last_step, discount * bootstrap_value[:, None], 0), discount
+        )
+        mask = episodes.valid.astype(jnp.float32)
+        batch = PolicyBatch(episodes.states[:, :-1], episodes.actions, mask, returns, returns, mask)
+        train_state, metrics = update(runner_state.train_state, batch, update_key)
+        env_record = runner_state.env._replace(num_env_steps=runner_state.env.num_env_steps + jnp.sum(episodes.length))
+        training_return = jnp.mean(episodes.returns)
         env_record = _evaluate_if_due(
-            env, make_greedy_policy(policy, train_state.params), env_record, trained, index, eval_interval, judge_key
+            env,
+            make_greedy_policy(policy, train_state.params),
+            env_record,
+            training_return,
+            index,
+            eval_interval,
+            eval_key,
         )
         return runner_state._replace(train_state=train_state, env=env_record), _make_metrics(
-            env_record, trained
+            env_record, training_return
         ) | metrics
 
     return step
 
 
 def make_greedy_policy(policy: Policy, params: object) -> PolicyFn:
-    """The policy without chance, as it is judged."""
-    return lambda mind, key, observation, gained: (mind, policy.act_greedily(params, observation))
+    """The deterministic policy that is evaluated."""
+    return lambda carry, key, observation, return_so_far: (carry, policy.act_greedily(params, observation))
 
 
 def _evaluate_if_due(
@@ -182,9 +200,11 @@ def _evaluate_if_due(
     key: Array,
 ) -> EnvRecord:
     def evaluate(env_record: EnvRecord) -> EnvRecord:
-        judged = jnp.mean(collect_episodes(env, policy_fn, (), key, NUM_EVAL_EPISODES).returns)
-        point = jnp.stack([env_record.num_env_steps.astype(jnp.float32), judged, training_return])
-        return env_record._replace(eval_return=judged, history=env_record.history.at[index // eval_interval].set(point))
+        eval_return = jnp.mean(collect_episodes(env, policy_fn, (), key, NUM_EVAL_EPISODES).returns)
+        point = jnp.stack([env_record.num_env_steps.astype(jnp.float32), eval_return, training_return])
+        return env_record._replace(
+            eval_return=eval_return, history=env_record.history.at[index // eval_interval].set(point)
+        )
 
     return jax.lax.cond(index % eval_interval == eval_interval - 1, evaluate, lambda env: env, env_record)
 

@@ -35,19 +35,16 @@ def make_seed_keys(config: Config) -> Array:
 def train_seeds(
     config: Config, run: Run, stage: str, *, init: Callable, step: Callable, steps: int, chunk: int
 ) -> TrainResult:
-    """Train all seeds at once; the metrics are means over them.
+    """Train all seeds at once by vmap; metrics are means over seeds.
 
     Args:
-        config: of the run.
-        run: that takes what is saved.
-        stage: the name of what is trained.
+        config, run, stage: the seeds, the run, and the name of the stage.
         init: `init(key) -> state` of one seed.
         step: `step(state, index) -> (state, metrics)` of one seed.
-        steps: in all.
-        chunk: steps between two looks at metrics and signals.
+        steps, chunk: number of steps, and steps per chunk.
 
     Returns:
-        What came of it; the state's leaves are [S, ...].
+        The result; the state's leaves are [S, ...].
     """
 
     def step_all(state: Any, index: Array) -> tuple[Any, dict[str, Array]]:
@@ -61,7 +58,7 @@ def train_seeds(
 
 
 def make_iterations(config: Config) -> list[Iteration]:
-    """At random first, then asking the guide of the iteration before, at last for nearly the best alone."""
+    """A curriculum: random actions first, then the guide with targets that rise toward the best."""
     collection = config.collection
 
     def iteration(number: int) -> Iteration:
@@ -76,7 +73,7 @@ def make_iterations(config: Config) -> list[Iteration]:
 
 
 def make_collection_settings(config: Config) -> CollectionSettings:
-    """How iterations go."""
+    """Settings of all iterations."""
     collection, buffer = config.collection, config.buffer
     return CollectionSettings(
         num_episodes=collection.num_episodes,
@@ -94,7 +91,7 @@ def make_collection_settings(config: Config) -> CollectionSettings:
 
 
 def build_guide(config: Config, env: ControlEnv) -> Guide:
-    """The layers: a state value becomes a sub-goal, that a nearer one, and the last an action."""
+    """The top layer maps a state value to a sub-goal, middle layers to nearer sub-goals, the lowest to an action."""
     settings = config.guide
     updates = config.collection.num_iterations * config.collection.num_updates
     schedule = optax.cosine_decay_schedule(settings.optimizer.learning_rate, updates)
@@ -123,10 +120,10 @@ def build_guide(config: Config, env: ControlEnv) -> Guide:
 
 
 def train_guide(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
-    """The guide, iteration by iteration."""
+    """Train the guide, iteration by iteration."""
     env = control.make_env(env.name, config.env.episode_limit)
     guide, iterations, settings = build_guide(config, env), make_iterations(config), make_collection_settings(config)
-    trained = train_seeds(
+    train_result = train_seeds(
         config,
         run,
         "guide",
@@ -135,31 +132,33 @@ def train_guide(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
         steps=settings.num_updates * len(iterations),
         chunk=max(1, settings.num_updates // 2),
     )
-    agents, actor = trained.state, GuideActor(env, guide, settings.discount)
+    agents, actor = train_result.state, GuideActor(env, guide, settings.discount)
     return TrainedAgent(
-        trained,
+        train_result,
         agents.history,
-        lambda wanted, count: make_play_fn(actor, agents, wanted, settings.update_return_to_go, count),
+        lambda target_return, num_envs: make_play_fn(
+            actor, agents, target_return, settings.update_return_to_go, num_envs
+        ),
         [layer.train_state.params for layer in agents.guide.layers],
         (None, *config.eval.target_returns),
     )
 
 
 def build_policy(config: Config, env: ControlEnv) -> Policy:
-    """Actor and critic."""
+    """An actor-critic of two hidden layers."""
     return perceptron_policy(env.observation_space.dims, env.action_space, (config.policy_net.width,) * 2)
 
 
 def train_ppo(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
-    """PPO, as it is usually run."""
+    """Train PPO."""
     settings, net, policy = config.ppo, config.policy_net, build_policy(config, env)
     updates = max(1, settings.num_steps // (settings.num_envs * settings.rollout_length))
-    # Whole intervals: a rest would only be compiled once more.
+    # Whole intervals, as a shorter last chunk would be compiled separately.
     updates -= updates % min(updates, config.eval.interval)
     schedule = optax.linear_schedule(
         settings.optimizer.learning_rate, 0, updates * settings.num_epochs * settings.num_minibatches
     )
-    # Of one vector, as many small operations are slow on a CPU.
+    # Flattened to one vector, as many small operations are slow on a CPU.
     adam = optax.chain(optax.clip_by_global_norm(net.max_gradient_norm), optax.adam(schedule, eps=1e-5))
     optimizer = optax.flatten(adam)
     update = ppo(
@@ -183,7 +182,7 @@ def train_ppo(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
 
 
 def train_reinforce(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
-    """REINFORCE, with a baseline or without."""
+    """Train REINFORCE, with or without a value baseline."""
     settings, net, policy = config.reinforce, config.policy_net, build_policy(config, env)
     adam = optax.adam(settings.optimizer.learning_rate)
     optimizer = optax.chain(optax.clip_by_global_norm(net.max_gradient_norm), adam)
@@ -218,14 +217,14 @@ def _train_policy(
     num_updates: int,
     num_envs: int,
 ) -> TrainedAgent:
-    evaluations = max(1, num_updates // config.eval.interval)
-    trained = train_seeds(
+    num_evaluations = max(1, num_updates // config.eval.interval)
+    train_result = train_seeds(
         config,
         run,
         stage,
-        init=lambda key: init_policy_training(env, policy, optimizer, num_envs, evaluations, key),
+        init=lambda key: init_policy_training(env, policy, optimizer, num_envs, num_evaluations, key),
         step=step,
         steps=num_updates,
         chunk=config.eval.interval,
     )
-    return make_policy_agent(policy, trained)
+    return make_policy_agent(policy, train_result)

@@ -1,7 +1,4 @@
-"""Films of episodes as GIFs, with the sub-goal that the agent pursues as a ghost beside what is.
-
-Each world is a few lines in the plane, which an observation places.
-"""
+"""Videos of episodes as GIFs: line drawings of the state, and of the agent's sub-goal behind it."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +14,7 @@ from thinking.environments.gymnasium_evaluation import Recording
 from thinking.experiment import plots
 
 Line = tuple[list[float], list[float]]
-"""Corners of a line: x and y."""
+"""Vertices of a polyline: x and y."""
 
 _MAX_FRAMES = 100
 
@@ -26,10 +23,10 @@ def write_video(path: Path, env: ControlEnv, episode: Recording, title: str) -> 
     """Write an episode as a GIF.
 
     Args:
-        path: where to.
-        env: the task.
-        episode: its notes are a mapping of what to show: `sub_goal` [T, O] is drawn, everything else, [T], is written.
-        title: above all frames.
+        path: of the GIF.
+        env: the environment.
+        episode: of its `extras`, `sub_goal` [T, O] is drawn; all others, [T], are shown as text.
+        title: of all frames.
 
     Returns:
         The path.
@@ -53,7 +50,7 @@ def write_video(path: Path, env: ControlEnv, episode: Recording, title: str) -> 
 
 def _draw_frame(panel: Axes, env: ControlEnv, episode: Recording, number: int) -> None:
     lines, bounds = _SCENES[env.name]
-    seen = episode.observations[number]
+    observation = episode.observations[number]
     panel.set(xlim=bounds[:2], ylim=bounds[2:], aspect="equal")
     panel.grid(False)
     panel.tick_params(labelsize=7)
@@ -63,13 +60,13 @@ def _draw_frame(panel: Axes, env: ControlEnv, episode: Recording, number: int) -
         numbers = " ".join(f"{number:+.2f}" for number in episode.extras["sub_goal"][number])
         panel.plot([], [], color=PALETTE[1], alpha=0.5, linewidth=7, label=f"sub-goal {numbers}")
         panel.legend(loc="upper right", fontsize=7)
-    for line in lines(seen):
+    for line in lines(observation):
         panel.plot(*line, color=PALETTE[0], linewidth=3, solid_capstyle="round")
     for line in _SCENERY.get(env.name, list)():
         panel.plot(*line, color=GREY, linewidth=1)
-    written = {name: values[number] for name, values in episode.extras.items() if name != "sub_goal"}
-    words = [f"{name.replace('_', ' ')} {float(np.ravel(value)[0]):.3g}" for name, value in written.items()]
-    panel.set_title(", ".join([f"step {number}", f"return {episode.return_so_far[number]:.0f}", *words]), fontsize=8)
+    extras = {name: values[number] for name, values in episode.extras.items() if name != "sub_goal"}
+    labels = [f"{name.replace('_', ' ')} {float(np.ravel(value)[0]):.3g}" for name, value in extras.items()]
+    panel.set_title(", ".join([f"step {number}", f"return {episode.return_so_far[number]:.0f}", *labels]), fontsize=8)
 
 
 def _cart_pole_lines(observation: np.ndarray) -> list[Line]:

@@ -1,4 +1,8 @@
-"""The guides that are compared: the same kernel in all layers of a guide."""
+"""The guides that are compared, each with the same kernel in all layers.
+
+A guide is a hierarchical goal-conditioned planner. A kernel is the learner of one of its layers: pure functions, as an
+optax transformation is a pair.
+"""
 
 import optax
 
@@ -12,7 +16,7 @@ _ACCESS = {"value": kernels.value_access, "score": kernels.score_access}
 
 
 def make_guide(config: Config, name: SetName, num_nodes: int) -> Guide:
-    """The guide of a set, over a graph of so many nodes."""
+    """The guide of a set, for a graph with `num_nodes` nodes."""
     nodes = kernels.Discrete(num_nodes)
     return guide(
         layers=[_make_kernel(config, name, nodes)] * config.guide.num_layers,
@@ -21,13 +25,8 @@ def make_guide(config: Config, name: SetName, num_nodes: int) -> Guide:
     )
 
 
-def _make_kernel(config: Config, name: SetName, num_nodes: kernels.Discrete) -> Kernel:
-    spaces = {
-        "input": num_nodes,
-        "value": num_nodes,
-        "target": num_nodes,
-        "context_length": config.guide.context_length,
-    }
+def _make_kernel(config: Config, name: SetName, nodes: kernels.Discrete) -> Kernel:
+    spaces = {"input": nodes, "value": nodes, "target": nodes, "context_length": config.guide.context_length}
     if name == "table":
         return kernels.table(**spaces)
     if name == "linear":
@@ -49,12 +48,12 @@ def _make_kernel(config: Config, name: SetName, num_nodes: kernels.Discrete) -> 
     )
 
 
-def _make_abstraction(config: Config, name: SetName, num_nodes: kernels.Discrete) -> Abstraction:
+def _make_abstraction(config: Config, name: SetName, nodes: kernels.Discrete) -> Abstraction:
     if name != "entropy_transformer":
         return abstraction.skip_step(config.guide.skip_step)
     if config.guide.entropy_statistic == "counted":
-        return abstraction.counted_entropy(num_nodes)
-    return abstraction.learned_entropy(num_nodes, optax.adam(1e-2))
+        return abstraction.counted_entropy(nodes)
+    return abstraction.learned_entropy(nodes, optax.adam(1e-2))
 
 
 def _adam(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:

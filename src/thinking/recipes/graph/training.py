@@ -1,4 +1,4 @@
-"""Training of a guide on random walks; those of a step are a function of the seed and the step alone."""
+"""Training of a guide on random walks; the walks are a function of seed and step."""
 
 import dataclasses
 from typing import Any
@@ -18,37 +18,35 @@ from thinking.recipes.graph.planners import think_planner
 from thinking.types import Array, Metrics
 
 EVAL_INTERVAL = 20
-"""Training steps between two looks at how a guide plans."""
+"""Training steps between two evaluations."""
 TABLE_BATCH_SIZE = 4096
-"""Walks in a step of the tables."""
+"""Walks per step of the tables."""
 
 
 def train_guide(
-    config: Config, run: Run, name: SetName, guide: Guide, world: Graph, pairs: NodePairs, num_states: int
+    config: Config, run: Run, name: SetName, guide: Guide, graph: Graph, pairs: NodePairs, num_states: int
 ) -> TrainResult:
     """Train the guide of a set, or restore it.
 
     Args:
-        config: says for how long, and on how many walks.
-        run: takes the checkpoints and metrics.
-        name: of the set.
-        guide: its guide.
-        world: the graph.
-        pairs: pairs of nodes, some of which are planned now and then for the metric `solved`.
+        config, run: settings, and where checkpoints and metrics go.
+        name, guide: of the set.
+        graph: the graph.
+        pairs: pairs of nodes, some of which are planned for the metric `solved`.
         num_states: states of a walk.
 
     Returns:
-        What came of it; its state is the `GuideState`.
+        The result; its state is the `GuideState`.
     """
     key = jax.random.key(config.seed)
-    num_walks, steps = _training_sizes(config, name, world.degree.shape[0], num_states)
+    num_walks, steps = _training_sizes(config, name, graph.degree.shape[0], num_states)
 
     def solved_fraction(state: GuideState) -> Array:
-        return spot_check(world, think_planner(guide, state, 2 * num_states), pairs)
+        return spot_check(graph, think_planner(guide, state, 2 * num_states), pairs)
 
     def step(state: tuple[GuideState, Array], index: Array) -> tuple[Any, Metrics]:
         guide_state, solved = state
-        walks = sample_walks(world, jax.random.fold_in(key, index), num_walks, num_states)
+        walks = sample_walks(graph, jax.random.fold_in(key, index), num_walks, num_states)
         guide_state, metrics = guide.observe(guide_state, Path(*walks))
         solved = jax.lax.cond(index % EVAL_INTERVAL == 0, solved_fraction, lambda _: solved, guide_state)
         return (guide_state, solved), metrics | {"solved": solved}
@@ -56,14 +54,14 @@ def train_guide(
     def init() -> tuple[GuideState, Array]:
         return jax.jit(guide.init)(key), jnp.zeros(())
 
-    trained = train(
+    train_result = train(
         run, name, init=init, step=step, num_steps=steps, chunk_size=EVAL_INTERVAL, progress_metric="solved"
     )
-    return dataclasses.replace(trained, state=trained.state[0])
+    return dataclasses.replace(train_result, state=train_result.state[0])
 
 
 def _training_sizes(config: Config, name: SetName, num_nodes: int, num_states: int) -> tuple[int, int]:
-    """Walks in a step, and steps."""
+    """Walks per step, and number of steps."""
     if name == "table":
         num_walks = config.table.num_walks or max(100_000, 4 * num_nodes**2)
         return TABLE_BATCH_SIZE, -(-num_walks // TABLE_BATCH_SIZE)

@@ -1,4 +1,4 @@
-"""Teaching language models to think before real text."""
+"""Training of language models with thoughts before text."""
 
 import functools
 from typing import Any
@@ -25,16 +25,16 @@ from thinking.train_state import RunnerState, init_train_state
 from thinking.types import Params
 
 REFERENCE = "reference"
-"""The model that all others go on from."""
+"""The model that all others start from."""
 CHUNK = 20
-"""Steps between two looks at the metrics."""
+"""Steps per chunk."""
 
 
 def load_text(config: Config) -> Corpus:
-    """The text that is read.
+    """The text.
 
     Raises:
-        UserError: it cannot be read, or holds no window.
+        UserError: if it cannot be read, or is shorter than a window.
     """
     settings, window = config.text, config.window
     with name_flags(source="--text.source"):
@@ -49,33 +49,33 @@ def load_text(config: Config) -> Corpus:
 
 @functools.lru_cache
 def build_decoder(config: Config) -> tuple[Decoder, ThoughtVocabulary]:
-    """The decoder, which is the same for all kinds, and its words."""
-    words = ThoughtVocabulary(len(load_text(config).token_bytes), config.thought.num_tokens)
+    """The decoder and vocabulary of all kinds."""
+    vocabulary = ThoughtVocabulary(len(load_text(config).token_bytes), config.thought.num_tokens)
     model = decoder(
-        vocab_size=words.vocab_size,
+        vocab_size=vocabulary.vocab_size,
         context_length=config.window.context_length + config.thought.length + 1 + config.window.target_length,
         block=BlockConfig(width=config.model.width, num_heads=config.model.num_heads, gated=True),
         num_layers=config.model.num_layers,
     )
-    return model, words
+    return model, vocabulary
 
 
 def build_thought_policy(config: Config, kind: str) -> ThoughtPolicy:
-    """How a model of a kind thinks; the reference does not."""
+    """The thought policy of a kind in evaluation; the reference has no thoughts."""
     return make_thought_policy("plain" if kind == REFERENCE else kind, *build_decoder(config), config.thought.length)
 
 
 def build_training_policy(config: Config, kind: str) -> ThoughtPolicy:
-    """How a model of a kind thinks while it learns.
+    """The thought policy of a kind in training.
 
-    The reference learns to read on behind thoughts that say nothing, and without any. Models that go on from it would
-    else spend their training on getting used to thoughts, and the one that does not think would win by that alone.
+    The reference is trained with random filler for thoughts, and without. Otherwise the models that start from it would
+    spend their training on adapting to thoughts, which would favour the one without.
     """
     return make_thought_policy("idle" if kind == REFERENCE else kind, *build_decoder(config), config.thought.length)
 
 
 def build_thought_training(config: Config, kind: str) -> ThoughtTraining:
-    """What a kind learns from."""
+    """Training settings of a kind."""
     sizes = {
         "context_length": config.window.context_length,
         "continuation_length": config.window.target_length,
@@ -92,17 +92,17 @@ def build_thought_training(config: Config, kind: str) -> ThoughtTraining:
 
 
 def train_model(config: Config, run: Run, kind: str, seed: int, reference_params: Params | None) -> TrainResult:
-    """Train a model from the reference's parameters, or the reference from nothing."""
+    """Train a model from the reference's parameters; the reference itself where these are None."""
     settings = config.training
     steps = settings.num_steps if reference_params is not None else settings.reference_steps
     optimizer = adamw(warmup_cosine(config.optimizer.learning_rate, steps, min(100, steps // 10)))
-    # The reference and those who go on from it read different windows, these among each other the same.
+    # The reference draws other windows than the models that start from it, which share theirs.
     init_key, *keys = jax.random.split(jax.random.key(seed), 3)
 
     def init() -> RunnerState:
         params: Any = jax.jit(build_decoder(config)[0].init)(init_key) if reference_params is None else reference_params
-        key, compared = keys[reference_params is not None], () if reference_params is None else reference_params
-        return RunnerState(init_train_state(params, optimizer), key, reference=compared)
+        key, reference = keys[reference_params is not None], () if reference_params is None else reference_params
+        return RunnerState(init_train_state(params, optimizer), key, reference=reference)
 
     step = make_thought_training_step(
         build_training_policy(config, kind),

@@ -1,4 +1,4 @@
-"""Teaching a decoder to write toward a target by rewards.
+"""Training a decoder to generate a target text by rewards.
 
 Axes: N letters of the target, and one more for the end.
 """
@@ -43,18 +43,18 @@ from thinking.train_state import RunnerState, init_train_state
 from thinking.types import Array, Params
 
 CHUNK = 20
-"""Updates between two looks at the metrics."""
+"""Updates per chunk."""
 EVAL_INTERVAL = 10
 """Updates between two evaluations."""
 
 
 class GenerationRecord(NamedTuple):
-    """What is counted of the writing: the `env` of its training's `RunnerState`.
+    """Statistics of generated texts: the `env` of the `RunnerState`.
 
     Attributes:
-        num_letters: [] int32, environment steps up to now: letters that were written.
-        is_correct: [2] bool, whether the greedy text and the best of the beam were right in the last evaluation.
-        steps_to_solve: [2] int32, the environment steps after which they were right for the first time; -1 while never.
+        num_letters: [] int32, environment steps so far: letters generated.
+        is_correct: [2] bool, whether the greedy text and the best of the beam were correct in the last evaluation.
+        steps_to_solve: [2] int32, the environment steps when they were first correct; -1 before.
     """
 
     num_letters: Array
@@ -63,12 +63,12 @@ class GenerationRecord(NamedTuple):
 
 
 def build_decoder(config: Config) -> Decoder:
-    """The policy, with a head that estimates the value of a beginning."""
+    """The policy, with a value head."""
     size, length = config.model, len(config.target) + 2
     return decoder(
         vocab_size=len(VOCABULARY),
         context_length=length,
-        # A letter has its place. By distances alone, what was learned of one place would be tried at the next.
+        # Absolute positions: with relative ones, what is learned of one letter would transfer to the next.
         block=BlockConfig(width=size.width, num_heads=size.num_heads, gated=True, position=learned(length)),
         num_layers=size.num_layers,
         value_head=True,
@@ -76,20 +76,20 @@ def build_decoder(config: Config) -> Decoder:
 
 
 def build_prompts(config: Config) -> Prompts:
-    """Longer and longer parts of the target; without a curriculum all of it alone."""
+    """One prompt per level of the curriculum; without one, the last level alone."""
     prompts = make_prompts(config.target)
     return prompts if config.curriculum.enabled else jax.tree.map(lambda leaf: leaf[-1:], prompts)
 
 
 def build_sampler(config: Config) -> IndexSampler:
-    """When longer parts are asked for."""
+    """Sampler of the unlocked levels."""
     levels, texts = len(config.target) if config.curriculum.enabled else 1, config.rl.batch_size
     lengths = curriculum(levels, threshold=config.curriculum.threshold, decay_attempts=2.0 * texts, min_attempts=texts)
     return level_sampler(lengths, range(levels + 1))
 
 
 def train_model(config: Config, run: Run, reward: Reward, seed: int) -> TrainResult:
-    """Train one model with one kind of reward."""
+    """Train one model with one kind of rewards."""
     model, prompts = build_decoder(config), build_prompts(config)
     updates = config.rl.num_updates
     schedule = warmup_stable_decay(config.rl.optimizer.learning_rate, updates, min(20, updates // 10), updates // 2)
@@ -116,9 +116,9 @@ def train_model(config: Config, run: Run, reward: Reward, seed: int) -> TrainRes
 def make_training_step(
     config: Config, model: Decoder, prompts: Prompts, optimizer: optax.GradientTransformation, reward: Reward
 ) -> Callable[[RunnerState, Array], tuple[RunnerState, Any, Any]]:
-    """`step(state, index) -> (state, metrics, sample)`: texts are written, rewarded and learned from."""
+    """`step(state, index) -> (state, metrics, sample)`: a post-training step, with evaluation at intervals."""
     settings, target = config.rl, prompts.columns["wanted"][-1, :-1]
-    learn = make_post_training_step(
+    post_training_step = make_post_training_step(
         model,
         prompts,
         build_sampler(config),
@@ -135,53 +135,53 @@ def make_training_step(
         max_new_tokens=len(config.target) + 1,
     )
 
-    def exact(params: Params) -> Array:
+    def evaluate(params: Params) -> Array:
         texts = write_texts(model, params, prompts, config.eval.beam_width)
         return jnp.stack([jnp.all(text == target) for text in texts])
 
     def step(state: RunnerState, index: Array) -> tuple[RunnerState, Any, Any]:
-        before = state.env
-        state, metrics, sample = learn(state, index)
-        # The forced end is no letter; a text that ended by itself had one that was chosen.
-        chosen = jnp.round((metrics["completions/mean_length"] - 1) * settings.batch_size).astype(jnp.int32)
-        steps = before.num_letters + chosen
-        due = index % EVAL_INTERVAL == EVAL_INTERVAL - 1
-        passed = jax.lax.cond(due, exact, lambda params: before.is_correct, state.train_state.params)
-        solved = jnp.where((before.steps_to_solve < 0) & passed, steps, before.steps_to_solve)
-        metrics |= {"exact": passed[0].astype(jnp.float32), "exact_beam": passed[1].astype(jnp.float32)}
-        metrics["environment_steps"] = steps.astype(jnp.float32)
-        return state._replace(env=GenerationRecord(steps, passed, solved)), metrics, sample
+        record = state.env
+        state, metrics, sample = post_training_step(state, index)
+        # The forced end is no letter. An end that the policy chose counts as one.
+        num_chosen = jnp.round((metrics["completions/mean_length"] - 1) * settings.batch_size).astype(jnp.int32)
+        num_letters = record.num_letters + num_chosen
+        is_due = index % EVAL_INTERVAL == EVAL_INTERVAL - 1
+        is_correct = jax.lax.cond(is_due, evaluate, lambda params: record.is_correct, state.train_state.params)
+        steps_to_solve = jnp.where((record.steps_to_solve < 0) & is_correct, num_letters, record.steps_to_solve)
+        metrics |= {"exact": is_correct[0].astype(jnp.float32), "exact_beam": is_correct[1].astype(jnp.float32)}
+        metrics["environment_steps"] = num_letters.astype(jnp.float32)
+        return state._replace(env=GenerationRecord(num_letters, is_correct, steps_to_solve)), metrics, sample
 
     return step
 
 
 def write_texts(model: Decoder, params: Params, prompts: Prompts, beam_width: int) -> tuple[Array, Array]:
-    """Write the whole target greedily, and by a beam.
+    """Generate the whole target greedily, and by beam search.
 
     Returns:
         [N] int32 twice, 0 behind the end: the greedy text, and the best of the beam.
     """
     target = prompts.columns["wanted"][-1, :-1]
-    most = len(target)
+    max_steps = len(target)
     root = make_token_model(
-        model, params, prompts.tokens[-1:], prompts.lengths[-1:], max_new_tokens=most, stop_tokens=(END,)
+        model, params, prompts.tokens[-1:], prompts.lengths[-1:], max_new_tokens=max_steps, stop_tokens=(END,)
     )
-    alone = greedy(*root, max_steps=most).actions[0, 0]
-    # The environment tells which of the texts is the best: it rewards, and the policy's own opinion does not count.
-    texts = beam(*root, width=beam_width, max_steps=most).actions[0]
-    best = texts[jnp.argmax(jnp.sum(texts == target[None], axis=1))]
-    return jnp.maximum(alone, 0), jnp.maximum(best, 0)
+    greedy_text = greedy(*root, max_steps=max_steps).actions[0, 0]
+    # The environment's reward picks the best text of the beam, not the policy's log-probability.
+    texts = beam(*root, width=beam_width, max_steps=max_steps).actions[0]
+    beam_text = texts[jnp.argmax(jnp.sum(texts == target[None], axis=1))]
+    return jnp.maximum(greedy_text, 0), jnp.maximum(beam_text, 0)
 
 
 def summarize(config: Config, stage: TrainResult) -> dict[str, Any]:
-    """What came of a training: a row of results."""
+    """A row of results."""
     model, prompts, params = build_decoder(config), build_prompts(config), stage.state.train_state.params
     texts = jax.jit(lambda params: write_texts(model, params, prompts, config.eval.beam_width))(params)
     greedy_text, beam_text = (VOCABULARY.decode([token for token in text.tolist() if token > 0]) for text in texts)
-    solved = [count if count >= 0 else None for count in stage.state.env.steps_to_solve.tolist()]
+    steps_to_solve = [count if count >= 0 else None for count in stage.state.env.steps_to_solve.tolist()]
     return {
-        "steps_to_solve": solved[0],
-        "steps_to_solve_beam": solved[1],
+        "steps_to_solve": steps_to_solve[0],
+        "steps_to_solve_beam": steps_to_solve[1],
         "environment_steps": int(stage.state.env.num_letters),
         "text": greedy_text,
         "text_beam": beam_text,

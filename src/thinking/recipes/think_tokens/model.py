@@ -1,4 +1,4 @@
-"""The models that a config describes."""
+"""The models of a config."""
 
 import functools
 
@@ -10,7 +10,7 @@ from thinking.recipes.think_tokens.config import Config, Kind
 
 @functools.lru_cache
 def build_thinking_model(config: Config, kind: Kind) -> ThinkingModel:
-    """The model of a kind of thoughts; all kinds have the same weights."""
+    """The model of a kind of thoughts; all kinds have the same parameters."""
     thought, model = config.thought, config.model
     states, symbols = make_automaton(config.problem.name).table.shape
     return thinking_model(

@@ -1,4 +1,4 @@
-"""Training a model of each kind of thoughts and each seed."""
+"""Training of a model for each kind of thoughts and each seed."""
 
 from typing import Any
 
@@ -23,44 +23,44 @@ from thinking.recipes.think_tokens.thoughts_page import make_record
 from thinking.types import Array
 
 CHUNK = 50
-"""Steps between two looks at the metrics."""
+"""Steps per chunk."""
 MAX_RECORDS = 60
-"""How often the thoughts about the recorded words are written down while a model learns, at most."""
+"""Maximum records of thoughts in a training."""
 NUM_RECORDED_WORDS = 128
 
 
 def make_stage_name(kind: Kind, seed: int) -> str:
-    """The stage of training of a model."""
+    """The name of a model's training stage."""
     return f"{kind}-{seed}"
 
 
 def sample_recorded_words(config: Config) -> WordBatch:
-    """Words whose thoughts are written down while models learn; nothing is learned from them."""
+    """Words whose thoughts are recorded during training; they are not trained on."""
     length = config.problem.length
     return sample_test_words(make_automaton(config.problem.name), config.seed + 1, length, length, NUM_RECORDED_WORDS)
 
 
 def train_models(config: Config, run: Run) -> dict[tuple[Kind, int], TrainResult]:
-    """Train models of all kinds and seeds; where they are converted, those that do not think come first."""
-    convert, trained = config.thought.convert_from_none, {}
-    for kind in sorted(config.thoughts, key=lambda kind: convert and kind != "none"):
+    """Train models of all kinds and seeds; kind none first where others start from it."""
+    converts, trained = config.thought.convert_from_none, {}
+    for kind in sorted(config.thoughts, key=lambda kind: converts and kind != "none"):
         for seed in range(config.seed, config.seed + config.seeds):
             params = None
-            if convert and kind != "none":
+            if converts and kind != "none":
                 params = convert_params(trained["none", seed].state.train_state.params)
             trained[kind, seed] = train_model(config, run, kind, seed, params)
     return trained
 
 
 def train_model(config: Config, run: Run, kind: Kind, seed: int, params: Any = None) -> TrainResult:
-    """Train one model; words are a function of the seed and the step alone, and longer the better it does.
+    """Train one model on words that grow longer by a curriculum.
 
     Args:
         config: of the run.
-        run: that takes what is saved.
+        run: receives checkpoints and metrics.
         kind: of thoughts.
-        seed: of the model.
-        params: parameters to begin with; None: those of the seed.
+        seed: of the model and the words.
+        params: initial parameters; None: those of the seed.
 
     Raises:
         RunError: as `experiment.training.train`.
@@ -70,18 +70,18 @@ def train_model(config: Config, run: Run, kind: Kind, seed: int, params: Any = N
     steps, batch, optimizer = training.num_steps, training.batch_size, config.optimizer
     lengths = curriculum(config.problem.length, threshold=threshold, decay_attempts=8.0 * batch, min_attempts=4 * batch)
     schedule = warmup_cosine(optimizer.learning_rate, steps, min(100, steps // 10), optimizer.final_fraction)
-    adam = adamw(schedule, weight_decay=0.01)
+    gradient_transformation = adamw(schedule, weight_decay=0.01)
 
-    # The last step always ends a thought; there is one more where ending with the longest words is to be learned.
-    longest = config.problem.length + end_thought
+    # The last step always ends a thought. One more lets the model learn to end after the longest words.
+    max_length = config.problem.length + end_thought
 
-    def draw(key: Array, word_lengths: Array) -> WordBatch:
-        return sample_words(machine, key, word_lengths, longest)
+    def sample_batch(key: Array, word_lengths: Array) -> WordBatch:
+        return sample_words(machine, key, word_lengths, max_length)
 
     step = make_thinking_step(
         model,
-        adam,
-        draw,
+        gradient_transformation,
+        sample_batch,
         lengths,
         batch_size=batch,
         reinforcement=make_reinforcement(config) if kind == "discrete" else None,
@@ -93,7 +93,7 @@ def train_model(config: Config, run: Run, kind: Kind, seed: int, params: Any = N
     return train(
         run,
         make_stage_name(kind, seed),
-        init=lambda: jax.jit(lambda key: init_thought_training(model, adam, lengths, key, params))(
+        init=lambda: jax.jit(lambda key: init_thought_training(model, gradient_transformation, lengths, key, params))(
             jax.random.key(seed)
         ),
         step=record_thoughts(step, model, sample_recorded_words(config), record_every, steps),
@@ -105,7 +105,7 @@ def train_model(config: Config, run: Run, kind: Kind, seed: int, params: Any = N
 
 
 def make_reinforcement(config: Config) -> Reinforcement | None:
-    """How discrete thoughts learn by a reward; None where they do not."""
+    """Settings of policy gradients for discrete thoughts; None for other gradients."""
     gradient, rl = config.thought.gradient, config.rl
     if gradient not in RL_GRADIENTS:
         return None

@@ -1,6 +1,6 @@
-"""The smallest study of inventing a code: a number must pass through a few tokens, and be told again from them alone.
+"""A discrete autoencoder: a number is encoded as a few tokens, and decoded from them.
 
-Axes: B numbers, V values, T thoughts, K kinds of thoughts, D width.
+Axes: B numbers, V values, T tokens of a code, K different tokens, D width.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Autoencoder(NamedTuple):
     Attributes:
         init: `init(key) -> params`; consumes the key.
         encode: `encode(params, numbers [B], key=None) -> (weights [B, T, K], tokens [B, T])`. With a key, which is
-            consumed, tokens are chosen as in training; without one each is the likeliest.
+            consumed, tokens are sampled as in training; without one each is the likeliest.
         decode: `decode(params, weights [B, T, K]) -> [B, V]`, logits of the number.
     """
 
@@ -36,14 +36,14 @@ class Autoencoder(NamedTuple):
 def autoencoder(
     *, num_values: int, length: int, num_tokens: int, width: int, gradient: GradientEstimator = "straight_through"
 ) -> Autoencoder:
-    """An autoencoder whose middle is tokens.
+    """An autoencoder with discrete latent tokens.
 
     Args:
         num_values: V.
         length: T.
-        num_tokens: K; a code for each number needs K ** T >= V.
+        num_tokens: K; distinct codes need K ** T >= V.
         width: D.
-        gradient: how tokens are chosen while it trains; drawn ones have no gradient, so nothing is encoded.
+        gradient: gradient estimator of the tokens in training; with "drawn" the encoder gets no gradient.
     """
     init, network = make_pure(lambda key: _Network(num_values, length, num_tokens, width, nnx.Rngs(key)))
 
@@ -84,9 +84,9 @@ class _Network(nnx.Module):
 def make_autoencoder_step(
     model: Autoencoder, optimizer: optax.GradientTransformation, *, num_values: int, batch_size: int, key: Array
 ) -> Callable[[TrainState, Array], tuple[TrainState, dict[str, Array]]]:
-    """`step(train_state, index) -> (train_state, metrics)`: tell evenly drawn numbers from their tokens.
+    """`step(train_state, index) -> (train_state, metrics)`: reconstruct uniformly drawn numbers.
 
-    The key is folded with the index, so that numbers are a function of both.
+    The numbers are a function of key and index.
     """
 
     def step(train_state: TrainState, index: Array) -> tuple[TrainState, dict[str, Array]]:
@@ -98,13 +98,13 @@ def make_autoencoder_step(
             exact = jnp.mean((jnp.argmax(logits, axis=-1) == numbers).astype(jnp.float32))
             return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, numbers)), exact
 
-        (lost, exact), gradients = jax.value_and_grad(loss, has_aux=True)(train_state.params)
-        return apply_gradients(train_state, optimizer, gradients), {"loss": lost, "exact": exact}
+        (loss_value, exact), gradients = jax.value_and_grad(loss, has_aux=True)(train_state.params)
+        return apply_gradients(train_state, optimizer, gradients), {"loss": loss_value, "exact": exact}
 
     return step
 
 
 def encode_all(model: Autoencoder, params: Params, num_values: int) -> tuple[Array, Array]:
-    """The tokens [V, T] of every number, and the number that is told from them, [V]."""
+    """The tokens [V, T] of every number, and the numbers decoded from them, [V]."""
     weights, tokens = model.encode(params, jnp.arange(num_values, dtype=jnp.int32))
     return tokens, jnp.argmax(model.decode(params, weights), axis=-1)

@@ -1,4 +1,4 @@
-"""The config of inventing a code, and its presets. Free of JAX."""
+"""The config of discrete autoencoders, and its presets. Free of JAX."""
 
 import dataclasses
 from typing import Literal
@@ -19,8 +19,8 @@ class CodeConfig:
     )
 
     def validate(self) -> None:
-        """Raises UserError for more numbers than there are codes."""
-        # A longer code has more codes than the most numbers; its exact count would have thousands of digits.
+        """Raises UserError for more numbers than codes."""
+        # 20 tokens have enough codes for any number of values; an exact count could have thousands of digits.
         if (num_codes := self.num_tokens ** min(self.length, 20)) < self.num_values:
             several = f"at most {num_codes}, the codes of --length {self.length} and --num-tokens {self.num_tokens}"
             raise field_error("num_values", several, suggestion=num_codes)
