@@ -1,4 +1,4 @@
-"""The hippocampus: a ring of what was lived, against Python's deque."""
+"""The hippocampus: a ring buffer of observations, against Python's deque."""
 
 from collections import deque
 

@@ -121,18 +121,18 @@ def test_a_layer_that_pursues_a_value_learns_from_every_state_but_the_last():
     np.testing.assert_allclose(unrewarded, 1)
 
 
-def corridor(key, paths_walked):
-    """Walks over places -2 to 2, one step left or right; who ends on the right has lived well."""
-    sides = jax.random.bernoulli(key, 0.5, (paths_walked, 4))
+def corridor(key, num_paths):
+    """Walks over positions -2 to 2, one step left or right; the return is higher further right."""
+    sides = jax.random.bernoulli(key, 0.5, (num_paths, 4))
     steps = jnp.where(sides, 1.0, -1.0)
-    places = jnp.clip(jnp.cumsum(steps, axis=1), -2, 2)
-    places = jnp.concatenate([jnp.zeros((paths_walked, 1)), places], axis=1)
-    worth = jnp.repeat((places[:, -1:] + 2) / 4, 5, axis=1)
+    positions = jnp.clip(jnp.cumsum(steps, axis=1), -2, 2)
+    positions = jnp.concatenate([jnp.zeros((num_paths, 1)), positions], axis=1)
+    values = jnp.repeat((positions[:, -1:] + 2) / 4, 5, axis=1)
     actions = jnp.concatenate([sides, sides[:, -1:]], axis=1).astype(jnp.int32)
-    return Path(places[..., None], jnp.full(paths_walked, 5, jnp.int32), actions, rewards=worth, values=worth)
+    return Path(positions[..., None], jnp.full(num_paths, 5, jnp.int32), actions, rewards=values, values=values)
 
 
-def test_what_is_asked_for_is_what_is_done():
+def test_the_target_return_is_the_return():
     place, spaces = (
         Box(1),
         {"input": Box(1), "optimizer": optax.adam(1e-2), "width": 16, "num_heads": 2, "num_slots": 1},

@@ -21,7 +21,7 @@ MISSING = NODES  # what an answer knows of an older item that is not there
 
 
 def oracle():
-    """A kernel that was never taught: it has an answer to every (older item, newest item, target), drawn by `init`."""
+    """An untrained kernel with a value for every (older item, newest item, target), drawn by `init`."""
 
     def init(key):
         return jax.random.randint(key, (NODES + 1, NODES, NODES), 0, NODES)

@@ -10,7 +10,7 @@ N = 5
 
 
 def choose(scores, own, blocks, *, causal=True, filled=(True,) * N):
-    """What a single judge chooses among blocks whose products with it are given."""
+    """What a single block query chooses among blocks of given scores."""
     block_queries, means = np.ones((1, 1, 1, 1), np.float32), np.float32(scores).reshape(1, 1, N, 1)
     index, counts = choose_blocks(block_queries, means, np.array([filled]), np.int32([[own]]), blocks, causal)
     assert index.shape == counts.shape == (1, 1, 1, min(blocks, N))
