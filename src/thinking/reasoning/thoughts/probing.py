@@ -12,13 +12,13 @@ from thinking.reasoning.thoughts.thinking_model import ThinkingModel, ThinkingOu
 from thinking.types import Array, Params
 
 WordBatch = Any
-"""Words with `symbols` [B, N], `lengths` [B], `states` [B, N] and `answers` [B], int32."""
+"""Words with `symbols` [B, N], `lengths` [B], `states` [B, N] and `final_states` [B], int32."""
 
 
 def compute_accuracy(model: ThinkingModel, params: Params, words: WordBatch) -> Array:
     """[] accuracy of the answers."""
     output = model.think(params, words.symbols, words.lengths)
-    return jnp.mean((jnp.argmax(output.answer_logits, axis=-1) == words.answers).astype(jnp.float32))
+    return jnp.mean((jnp.argmax(output.answer_logits, axis=-1) == words.final_states).astype(jnp.float32))
 
 
 def compute_dependence(model: ThinkingModel, params: Params, words: WordBatch, other_symbols: Array) -> Array:

@@ -18,7 +18,7 @@ from thinking.train_state import RunnerState, apply_gradients, init_train_state
 from thinking.types import Array, Metrics
 
 SampleWords = Callable[[Array, Array], Any]
-"""`sample_words(key, lengths [B]) -> words`: `symbols` [B, N], `lengths` [B], `states` [B, N], `answers` [B], int32."""
+"""`sample_words(key, lengths [B]) -> words`, int32: `symbols` and `states` [B, N], `lengths` and `final_states` [B]."""
 
 
 class Reinforcement(NamedTuple):
@@ -93,7 +93,7 @@ def make_thinking_step(
 
         def loss(params: Any) -> tuple[Array, tuple[Array, Metrics]]:
             output = model.think(params, words.symbols, words.lengths, thought_key, can_end=can_end)
-            answer_loss = optax.softmax_cross_entropy_with_integer_labels(output.answer_logits, words.answers)
+            answer_loss = optax.softmax_cross_entropy_with_integer_labels(output.answer_logits, words.final_states)
             steps = jnp.mean(output.num_steps)
             total, metrics = jnp.mean(answer_loss) + step_cost * steps, {"loss": jnp.mean(answer_loss), "steps": steps}
             if reinforcement is not None:
@@ -106,7 +106,7 @@ def make_thinking_step(
                 in_word = jnp.arange(targets.shape[1])[None] < words.lengths[:, None]
                 metrics["chain_loss"] = masked_mean(policy_metrics, (output.thought_mask & in_word).astype(jnp.float32))
                 total += chain_weight * metrics["chain_loss"]
-            exact = (jnp.argmax(output.answer_logits, axis=-1) == words.answers).astype(jnp.float32)
+            exact = (jnp.argmax(output.answer_logits, axis=-1) == words.final_states).astype(jnp.float32)
             return total, (exact, metrics)
 
         gradients, (exact, metrics) = jax.grad(loss, has_aux=True)(runner_state.train_state.params)
