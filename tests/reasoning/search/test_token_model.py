@@ -78,7 +78,8 @@ def test_a_tree_tries_what_the_decoder_would_write_and_reads_it_right():
 
     result = search(params)
     actions, parents, raw = (
-        np.asarray(x) for x in (result.tree.action_from_parent, result.tree.parents, result.tree.raw_values)
+        np.asarray(x)
+        for x in (result.search_tree.action_from_parent, result.search_tree.parents, result.search_tree.raw_values)
     )
     deepest = 0
     for row in range(2):
