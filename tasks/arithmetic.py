@@ -1,7 +1,6 @@
-"""A model that thinks before it answers: worked chains first, then rewards, then search.
+"""Arithmetic with chains of thought: supervised fine-tuning, then post-training by rewards, then search.
 
-A small decoder learns from nothing to solve arithmetic step by step between marks, improves on that by trying and being
-rewarded, and searches among its own thoughts at test time. It is evaluated on problems that it never saw.
+A small decoder is trained from scratch to solve arithmetic step by step. It is evaluated on held-out problems.
 """
 
 from __future__ import annotations
@@ -12,19 +11,19 @@ from thinking.experiment import Run, main
 from thinking.recipes.arithmetic.presets import EXAMPLES, PRESETS
 
 if TYPE_CHECKING:
-    from thinking.experiment.training import Trained
+    from thinking.experiment.training import TrainResult
     from thinking.networks.decoder import Decoder
     from thinking.recipes.arithmetic.config import Config, Style
-    from thinking.recipes.arithmetic.datasets import Exam
-    from thinking.recipes.arithmetic.searches import Searcher
+    from thinking.recipes.arithmetic.datasets import EvaluationSet
+    from thinking.recipes.arithmetic.searches import SearchModel
     from thinking.types import Params
 
 CHUNK = 10
-"""Updates by rewards between two looks at them; supervised steps are five times as many."""
+"""Post-training steps per chunk; a chunk of supervised training has five times as many."""
 
 
 def run(config: Config, run: Run) -> None:
-    """Train, evaluate, search, and write what came of it."""
+    """Train, evaluate, search, and write the results."""
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
     from thinking.recipes.arithmetic.model import build_decoder
@@ -44,7 +43,9 @@ def run(config: Config, run: Run) -> None:
         rows += [{"model": name, **row} for row in evaluate(config, decoder, style, params[name])]
         if config.search.sources and style == first:
             searched += search(config, run, decoder, name, params[name])
-    plots.learning_curves(run, ["loss", "exact", "reward", "rewards/outcome", "entropy", "completions/mean_length"])
+    plots.plot_learning_curves(
+        run, ["loss", "exact", "reward", "rewards/outcome", "entropy", "completions/mean_length"]
+    )
     write_results(
         run,
         rows,
@@ -56,20 +57,22 @@ def run(config: Config, run: Run) -> None:
 
 
 def check_lengths(config: Config, decoder: Decoder) -> None:
-    """Refuse problems that are too long for the decoder before anything is trained.
+    """Check before training that all problems fit the decoder.
 
     Raises:
-        UserError: question and answer do not fit.
+        UserError: if prompt and completion exceed the context length.
     """
-    from thinking.recipes.arithmetic.model import answer_budget
+    from thinking.recipes.arithmetic.model import compute_max_new_tokens
 
     for group in ("eval", "rl", "search"):
         if sources := getattr(config, group).sources:
-            answer_budget(decoder, held_out(config, sources, config.styles[0], 1), f"--{group}.sources")
+            compute_max_new_tokens(
+                decoder, make_held_out_set(config, sources, config.styles[0], 1), f"--{group}.sources"
+            )
 
 
-def fine_tune(config: Config, run: Run, decoder: Decoder, style: Style) -> Trained:
-    """Policy initialisation: supervised training on worked problems."""
+def fine_tune(config: Config, run: Run, decoder: Decoder, style: Style) -> TrainResult:
+    """Supervised fine-tuning on worked problems."""
     import jax
 
     from thinking.experiment.training import train
@@ -77,112 +80,124 @@ def fine_tune(config: Config, run: Run, decoder: Decoder, style: Style) -> Train
     from thinking.recipes.arithmetic import fine_tuning
     from thinking.recipes.arithmetic.example_sampling import make_sampler
 
-    sft, examples = config.sft, fine_tuning.draw_examples(config.data, style, config.seed)
-    sampler = make_sampler(config.curriculum, examples.starts, count=sft.batch_size, flag="--sft.batch-size")
+    sft, examples = config.sft, fine_tuning.sample_examples(config.data, style, config.seed)
+    sampler = make_sampler(config.curriculum, examples.starts, batch_size=sft.batch_size, flag="--sft.batch-size")
     optimizer = fine_tuning.make_optimizer(sft.optimizer)
-    step = fine_tuning.make_step(decoder, optimizer, examples, sampler, config.model, sft.batch_size)
+    step = fine_tuning.make_training_step(decoder, optimizer, examples, sampler, config.model, sft.batch_size)
 
     def init() -> Any:
         return jax.jit(lambda key: init_fine_tuning(decoder, optimizer, sampler, key))(jax.random.key(config.seed))
 
-    return train(run, style, init=init, step=step, steps=sft.num_steps, chunk=5 * CHUNK, watch="exact")
+    return train(
+        run, style, init=init, step=step, num_steps=sft.num_steps, chunk_size=5 * CHUNK, progress_metric="exact"
+    )
 
 
-def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> Trained:
-    """Reward design and learning: completions are sampled, rewarded, and learned from."""
+def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> TrainResult:
+    """Post-training by rewards."""
     import jax
 
     from thinking.experiment.training import train
-    from thinking.reasoning.post_training.training_step import init_post_training, records
+    from thinking.reasoning.post_training.training_step import init_post_training, sample_records
     from thinking.recipes.arithmetic import post_training
     from thinking.recipes.arithmetic.example_sampling import make_sampler
-    from thinking.recipes.arithmetic.model import answer_budget
+    from thinking.recipes.arithmetic.model import compute_max_new_tokens
     from thinking.recipes.arithmetic.rows import VOCABULARY
     from thinking.train_state import init_train_state
 
-    rl, examples = config.rl, post_training.draw_problems(config.rl.sources, config.data, config.styles[0], config.seed)
-    questions, optimizer = post_training.make_questions(examples), post_training.make_optimizer(rl)
+    rl, examples = (
+        config.rl,
+        post_training.sample_problems(config.rl.sources, config.data, config.styles[0], config.seed),
+    )
+    prompts, optimizer = post_training.make_prompts(examples), post_training.make_optimizer(rl)
     sampler = make_sampler(
         config.curriculum,
         examples.starts,
-        count=rl.num_sampled_prompts,
+        batch_size=rl.num_sampled_prompts,
         flag="--rl.num-sampled-prompts",
         prioritized=rl.prioritized,
     )
-    budget = answer_budget(decoder, examples, "--rl.sources")
-    step = post_training.make_step(decoder, optimizer, questions, sampler, rl, config.rewards, budget)
-    anchored = rl.algorithm == "grpo" and rl.kl_weight > 0
+    budget = compute_max_new_tokens(decoder, examples, "--rl.sources")
+    step = post_training.make_update_step(decoder, optimizer, prompts, sampler, rl, config.rewards, budget)
+    keep_reference = rl.algorithm == "grpo" and rl.kl_weight > 0
 
     def init() -> Any:
         train_state = init_train_state(params, optimizer)
-        return init_post_training(train_state, sampler, jax.random.key(config.seed), anchored=anchored)
+        return init_post_training(train_state, sampler, jax.random.key(config.seed), keep_reference=keep_reference)
 
     return train(
         run,
         rl.algorithm,
         init=init,
         step=step,
-        steps=rl.num_updates,
-        chunk=CHUNK,
-        watch="reward",
-        tell=lambda sample: records(VOCABULARY, questions, sample),
+        num_steps=rl.num_updates,
+        chunk_size=CHUNK,
+        progress_metric="reward",
+        log_samples=lambda sample: sample_records(VOCABULARY, prompts, sample),
     )
 
 
-def held_out(config: Config, sources: tuple[str, ...], style: Style, num_problems: int) -> Exam:
-    """Held-out problems, so many of each source that is not enumerated."""
-    from thinking.recipes.arithmetic.datasets import exam
+def make_held_out_set(config: Config, sources: tuple[str, ...], style: Style, num_problems: int) -> EvaluationSet:
+    """Held-out problems, `num_problems` of each source that is not enumerated."""
+    from thinking.recipes.arithmetic.datasets import make_evaluation_set
 
-    order = {"speech": config.data.verbal_fraction, "least_first": config.data.reverse_digits}
-    return exam(sources, style, count=num_problems, seed=config.seed, **order)
+    order = {"verbal_fraction": config.data.verbal_fraction, "reverse_digits": config.data.reverse_digits}
+    return make_evaluation_set(sources, style, num_problems=num_problems, seed=config.seed, **order)
 
 
 def evaluate(config: Config, decoder: Decoder, style: Style, params: Params) -> list[dict[str, Any]]:
-    """Rows by subject: what share of held-out problems is answered right, and of those that begin with a wrong step."""
-    from thinking.recipes.arithmetic.datasets import with_slips
-    from thinking.recipes.arithmetic.evaluation import marks, marks_by_recursion
-    from thinking.recipes.arithmetic.model import answer_budget
+    """Rows by subject: exact match on held-out problems, and on those with injected errors."""
+    from thinking.recipes.arithmetic.datasets import inject_errors
+    from thinking.recipes.arithmetic.evaluation import evaluate_exact_match, evaluate_with_subtasks
+    from thinking.recipes.arithmetic.model import compute_max_new_tokens
 
-    problems = held_out(config, config.eval.sources, style, config.eval.num_problems)
+    problems = make_held_out_set(config, config.eval.sources, style, config.eval.num_problems)
     if style == "subtasks":
-        return marks_by_recursion(decoder, params, problems)
+        return evaluate_with_subtasks(decoder, params, problems)
     by_place = config.model.positions == "place"
-    budget = answer_budget(decoder, problems, "--eval.sources")
-    rows = marks(decoder, params, problems, budget, by_place=by_place)
+    budget = compute_max_new_tokens(decoder, problems, "--eval.sources")
+    rows = evaluate_exact_match(decoder, params, problems, budget, use_digit_positions=by_place)
     if config.eval.injected_errors and style in ("worked", "revised"):
-        begun = with_slips(problems, style, seed=config.seed, least_first=config.data.reverse_digits)
-        budget = answer_budget(decoder, begun, "--eval.sources")
-        after = marks(decoder, params, begun, budget, by_place=by_place)
-        rows += [{**row, "subject": f"{row['subject']}, after a slip"} for row in after]
+        with_errors = inject_errors(problems, style, seed=config.seed, reverse_digits=config.data.reverse_digits)
+        budget = compute_max_new_tokens(decoder, with_errors, "--eval.sources")
+        error_rows = evaluate_exact_match(decoder, params, with_errors, budget, use_digit_positions=by_place)
+        rows += [{**row, "subject": f"{row['subject']}, after a slip"} for row in error_rows]
     return rows
 
 
-def searcher(config: Config, decoder: Decoder, params: Params, max_new_tokens: int) -> Searcher:
-    """The model as all ways to search ask it."""
-    from thinking.recipes.arithmetic.searches import Searcher
+def make_search_model(config: Config, decoder: Decoder, params: Params, max_new_tokens: int) -> SearchModel:
+    """The model of all search methods."""
+    from thinking.recipes.arithmetic.searches import SearchModel
 
-    return Searcher(decoder, params, max_new_tokens, config.search.temperature, config.data.reverse_digits)
+    return SearchModel(decoder, params, max_new_tokens, config.search.temperature, config.data.reverse_digits)
 
 
 def search(config: Config, run: Run, decoder: Decoder, name: str, params: Params) -> list[dict[str, Any]]:
-    """Rows of every way to search, at several sizes."""
+    """Rows of every search method at several sizes."""
     from thinking.recipes.arithmetic.comparison import compare_searches
-    from thinking.recipes.arithmetic.model import answer_budget
+    from thinking.recipes.arithmetic.model import compute_max_new_tokens
 
-    problems = held_out(config, config.search.sources, config.styles[0], config.search.num_problems)
-    by = searcher(config, decoder, params, answer_budget(decoder, problems, "--search.sources"))
+    problems = make_held_out_set(config, config.search.sources, config.styles[0], config.search.num_problems)
+    search_model = make_search_model(
+        config, decoder, params, compute_max_new_tokens(decoder, problems, "--search.sources")
+    )
     sizes = {"num_problems": config.search.num_problems, "num_samples": config.search.num_samples}
-    return compare_searches(run, name, by, problems, **sizes, seed=config.seed)
+    return compare_searches(run, name, search_model, problems, **sizes, seed=config.seed)
 
 
 def chat(config: Config, decoder: Decoder, params: Params) -> None:
     """Answer typed problems."""
     import jax
 
-    from thinking.recipes.arithmetic.chat import talk
+    from thinking.recipes.arithmetic.chat import run_chat
 
-    by, key = searcher(config, decoder, params, decoder.context_length // 2), jax.random.key(config.seed)
-    talk(by, config.answer.method, config.answer.num_samples, key, asks=config.styles[0] == "subtasks")
+    search_model, key = (
+        make_search_model(config, decoder, params, decoder.context_length // 2),
+        jax.random.key(config.seed),
+    )
+    run_chat(
+        search_model, config.answer.method, config.answer.num_samples, key, use_subtasks=config.styles[0] == "subtasks"
+    )
 
 
 if __name__ == "__main__":

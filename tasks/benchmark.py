@@ -1,6 +1,7 @@
-"""What this machine does: kernels, guides, attention, decoders, search, and what saving costs, beside what others make.
+"""Benchmarks of this machine: kernels, guides, attention, decoders, search and checkpoints, beside baselines.
 
-Each part is a function of its own module in `thinking.benchmarks`; its sizes are a group of flags with its name.
+A guide is a hierarchical goal-conditioned planner, and a kernel the learner of one of its layers. Each part is a module
+of `thinking.benchmarks`; its sizes are the group of flags with its name.
 """
 
 from __future__ import annotations
@@ -17,28 +18,28 @@ if TYPE_CHECKING:
 def run(config: Config, run: Run) -> None:
     """Measure part by part, print and write."""
     from thinking.benchmarks.contract import Setup
-    from thinking.experiment.device import matmul_gflops, memory_gbps
+    from thinking.experiment.device import measure_matmul_gflops, measure_memory_gbps
     from thinking.experiment.results import write_results
 
-    setup, bandwidth = Setup(run, matmul_gflops()), memory_gbps()
+    setup, bandwidth = Setup(run, measure_matmul_gflops()), measure_memory_gbps()
     run.log(f"float32 matrix product: {setup.gflops:.0f} GFLOP/s; memory: {bandwidth:.1f} GB/s")
     rows: list[Row] = []
     states: dict[str, Any] = {}
     figures: Row = {}
-    measures = functions_of_parts()
+    measures = make_measure_fns()
     for part in config.parts:
         run.log(f"measuring {part}")
         measured = measures[part](getattr(config, part), setup)
         rows += measured.rows
         states |= measured.states
         figures |= measured.figures
-    again = matmul_gflops()  # a neighbour may have come or gone meanwhile
+    again = measure_matmul_gflops()  # other load on the machine may have changed
     figures |= {"matmul_gflops": setup.gflops, "matmul_gflops_after": again, "memory_gbps": bandwidth}
     write_results(run, rows, states, **figures)
 
 
-def functions_of_parts() -> dict[str, Measure]:
-    """What measures each part, by the part's name."""
+def make_measure_fns() -> dict[str, Measure]:
+    """The measure function of each part, by name."""
     from thinking.benchmarks import (
         attention,
         collection,

@@ -1,8 +1,9 @@
-"""Planning where two nodes look alike: what tags buy a guide that sees observations, and not nodes.
+"""Planning with aliased observations: the effect of tags on a guide that observes no node itself.
 
-A tag says how often an observation was met since the goal was set. A guide of one table learns from random walks with
-true tags, with tags that say less or nothing, and without tags but with more context. Then each reacts from every node
-to every goal, and is compared with the optimum of one who sees nodes.
+A guide is a hierarchical goal-conditioned planner; a tag counts how often an observation was met since the goal was
+set. A guide of one table is trained on random walks with true tags, with less informative or random tags, and without
+tags but with more context. Each plans in a closed loop (react) from every node to every goal; hops are compared with
+shortest paths.
 """
 
 from __future__ import annotations
@@ -27,29 +28,29 @@ def run(config: Config, run: Run) -> None:
 
 
 def compare(config: Config, run: Run, conditions: Mapping[str, Condition]) -> None:
-    """Train and compare these conditions in worlds of all seeds, and write the results."""
+    """Train and compare these conditions in the environments of all seeds, and write the results."""
     import jax
 
     from thinking.experiment.results import write_results
-    from thinking.recipes.aliased_graph.data import make_worlds
-    from thinking.recipes.aliased_graph.evaluation import acting_frequencies, figures, react_to_all
-    from thinking.recipes.aliased_graph.training import train_condition, walk_frequencies
+    from thinking.recipes.aliased_graph.data import make_envs
+    from thinking.recipes.aliased_graph.evaluation import compute_acting_frequencies, compute_metrics, react_to_all
+    from thinking.recipes.aliased_graph.training import compute_walk_frequencies, train_condition
 
     with name_flags(edge_probability="--graph.edge-probability"):
-        worlds, optimum = make_worlds(config.graph, range(config.seed, config.seed + config.seeds))
+        envs, optimal_hops = make_envs(config.graph, range(config.seed, config.seed + config.seeds))
     key = jax.random.key(config.seed)
-    # Shuffled tags are as frequent as true ones, in training and, once true ones have acted, in acting.
-    on_walks = acting = walk_frequencies(config, worlds, key)
+    # Shuffled tags have the frequencies of true tags: in training, and in acting once true tags have acted.
+    on_walks = acting = compute_walk_frequencies(config, envs, key)
     rows, states = [], {}
     for name, condition in conditions.items():
-        states[name] = train_condition(config, run, name, condition, worlds, on_walks, key).state
+        states[name] = train_condition(config, run, name, condition, envs, on_walks, key).state
         frequencies, action_key = acting, jax.random.fold_in(key, 1)
         for max_hops in config.eval.max_hops:
-            plans = react_to_all(config, condition, states[name], worlds, frequencies, action_key, max_hops)
-            rows.append({"set": name, "mode": "react", "max_hops": max_hops, **figures(plans, optimum)})
+            plans = react_to_all(config, condition, states[name], envs, frequencies, action_key, max_hops)
+            rows.append({"set": name, "mode": "react", "max_hops": max_hops, **compute_metrics(plans, optimal_hops)})
             run.log(f"{name}: {rows[-1]['solved_fraction']:.1%} solved within {max_hops} hops")
             if name == "tags" and max_hops == max(config.eval.max_hops):
-                acting = acting_frequencies(config, worlds, plans)
+                acting = compute_acting_frequencies(config, envs, plans)
     write_results(run, rows, states, seeds=config.seeds, walks=config.walks.num_walks)
 
 

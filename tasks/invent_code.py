@@ -1,4 +1,4 @@
-"""The smallest study of inventing a code: a number passes through a few tokens, and is told again from them alone."""
+"""Discrete autoencoders: a number is encoded as a few tokens, and decoded from them."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from thinking.experiment import Run, main
 from thinking.recipes.thought_code.config import EXAMPLES, PRESETS, Config
 
 if TYPE_CHECKING:
-    from thinking.experiment.training import Trained
-    from thinking.recipes.thought_code.autoencoder import Coder
+    from thinking.experiment.training import TrainResult
+    from thinking.recipes.thought_code.autoencoder import Autoencoder
 
 CHUNK = 50
-"""Steps between two looks at the metrics."""
+"""Steps per chunk."""
 
 
 def run(config: Config, run: Run) -> None:
-    """Train a model of every seed, and write how many numbers it tells, and by how many codes."""
+    """Train a model of every seed, and write its accuracy and number of codes."""
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
-    from thinking.recipes.thought_code.autoencoder import coder
+    from thinking.recipes.thought_code.autoencoder import autoencoder
 
     code = config.code
-    model = coder(
-        values=code.num_values,
-        thoughts=code.length,
-        kinds=code.num_tokens,
+    model = autoencoder(
+        num_values=code.num_values,
+        length=code.length,
+        num_tokens=code.num_tokens,
         width=config.model.width,
-        choice=code.gradient,
+        gradient=code.gradient,
     )
     seeds = range(config.seed, config.seed + config.seeds)
-    trained = {seed: train_coder(config, run, model, seed) for seed in seeds}
-    plots.learning_curves(run, ["loss", "exact"])
+    trained = {seed: train_autoencoder(config, run, model, seed) for seed in seeds}
+    plots.plot_learning_curves(run, ["loss", "exact"])
     write_results(
         run,
         [evaluate(config, model, seed, stage) for seed, stage in trained.items()],
@@ -39,13 +39,13 @@ def run(config: Config, run: Run) -> None:
     )
 
 
-def train_coder(config: Config, run: Run, model: Coder, seed: int) -> Trained:
-    """Train one model; the numbers of a step are a function of the seed and the step alone."""
+def train_autoencoder(config: Config, run: Run, model: Autoencoder, seed: int) -> TrainResult:
+    """Train one model; the numbers are a function of seed and step."""
     import jax
 
     from thinking.experiment.training import train
     from thinking.learning.optimizers import adamw, warmup_cosine
-    from thinking.recipes.thought_code.autoencoder import coding_step
+    from thinking.recipes.thought_code.autoencoder import make_autoencoder_step
     from thinking.train_state import TrainState, init_train_state
 
     steps, optimizer = config.training.num_steps, config.optimizer
@@ -56,23 +56,23 @@ def train_coder(config: Config, run: Run, model: Coder, seed: int) -> Trained:
         return init_train_state(jax.jit(model.init)(jax.random.key(seed)), adam)
 
     key, batch = jax.random.key(seed + 1), config.training.batch_size
-    step = coding_step(model, adam, values=config.code.num_values, batch=batch, key=key)
-    return train(run, f"code-{seed}", init=init, step=step, steps=steps, chunk=CHUNK, watch="exact")
+    step = make_autoencoder_step(model, adam, num_values=config.code.num_values, batch_size=batch, key=key)
+    return train(run, f"code-{seed}", init=init, step=step, num_steps=steps, chunk_size=CHUNK, progress_metric="exact")
 
 
-def evaluate(config: Config, model: Coder, seed: int, stage: Trained) -> dict[str, Any]:
-    """A line of results: the share of numbers that are told right, and how many codes are in use."""
-    from thinking.recipes.thought_code.autoencoder import code_of
+def evaluate(config: Config, model: Autoencoder, seed: int, stage: TrainResult) -> dict[str, Any]:
+    """A row of results: the fraction of numbers decoded correctly, and the number of codes in use."""
+    from thinking.recipes.thought_code.autoencoder import encode_all
 
     code = config.code
-    tokens, told = code_of(model, stage.state.params, code.num_values)
-    right = sum(number == said for number, said in enumerate(told.tolist()))
+    tokens, decoded = encode_all(model, stage.state.params, code.num_values)
+    num_correct = sum(number == value for number, value in enumerate(decoded.tolist()))
     return {
         "seed": seed,
         "numbers": code.num_values,
         "thoughts": code.length,
         "kinds": code.num_tokens,
-        "exact": right / code.num_values,
+        "exact": num_correct / code.num_values,
         "codes": len({tuple(tokens_of_one) for tokens_of_one in tokens.tolist()}),
     }
 

@@ -1,8 +1,8 @@
-"""Plans of the language guide as text, and a report that one can read.
+"""Write plans of the language guide as text, and report them.
 
-A plan is vectors. By default each of its steps becomes the nearest sentence that is known, which needs nothing else. Or
-a model writes these sentences out as a guide; or a causal model writes, steered toward the vectors themselves.
-The last of four: lm_data_prepare, lm_guide_train, lm_guide_inference, and this.
+A plan is a sequence of vectors. By default each step becomes the nearest known sentence, without a model. Or a language
+model rewrites these sentences, or a causal model generates steps steered toward the vectors.
+The last of four tasks: lm_data_prepare, lm_guide_train, lm_guide_inference, lm_data_interpret.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def run(config: Config, run: Run) -> None:
-    """Write the plans out, and report them."""
+    """Write the plans and the report."""
     import numpy as np
 
     from thinking import progress
@@ -28,26 +28,28 @@ def run(config: Config, run: Run) -> None:
     from thinking.files import write_json
     from thinking.recipes.language_guide import report
     from thinking.recipes.language_guide.writers import write_plans
-    from thinking.text import plans, prepared
+    from thinking.text import plans, prepared_data
 
-    data = prepared.load(config.artifacts / "lm_data_prepare")
+    data = prepared_data.load(config.artifacts / "lm_data_prepare")
     saved, vectors = plans.load(config.artifacts / "lm_guide_inference")
     chosen = choose_plans(config.report, saved)
     texts, writers = write_plans(config, chosen, data, vectors, run.folder / "cache")
 
-    known = {step: data.steps[means] for step, means in zip(data.steps, data.means, strict=True)}
+    canonical_steps = {
+        step: data.steps[canonical] for step, canonical in zip(data.steps, data.canonical_index, strict=True)
+    }
     entries = [
-        report.entry(plan, text, who, lambda step: known.get(step, step))
-        for plan, text, who in zip(chosen, texts, writers, strict=True)
+        report.make_entry(plan, text, writer_name, lambda step: canonical_steps.get(step, step))
+        for plan, text, writer_name in zip(chosen, texts, writers, strict=True)
     ]
     rows = report.mean_rows(chosen, config.report.splits, config.report.modes)
     goals = len({plan.goal for plan in chosen})
     about = f"{len(chosen)} plans for {goals} goals, in vectors of {data.embedder}"
     write_json(run.folder / "report.json", entries)
-    (run.folder / "report.html").write_text(report.page(entries, rows, about), encoding="utf-8")
+    (run.folder / "report.html").write_text(report.render_page(entries, rows, about), encoding="utf-8")
     for split in config.report.splits:
         for plan in [plan for plan in chosen if plan.split == split][:1]:
-            progress.console().print(plans.tree(plan))
+            progress.console().print(plans.render_tree(plan))
     state = {"vectors": vectors, "texts": np.frombuffer("\0".join(texts).encode(), np.uint8)}
     writer = {"by": config.writer.kind, "model": config.writer.model}
     write_results(run, rows, state, plans=len(chosen), goals=goals, **writer)
@@ -55,12 +57,12 @@ def run(config: Config, run: Run) -> None:
 
 
 def choose_plans(config: ReportConfig, plans: Sequence[Plan]) -> list[Plan]:
-    """The plans that shall be reported; raises UserError if there are none."""
+    """The plans to report; raises UserError if there are none."""
     chosen = [plan for plan in plans if plan.split in config.splits and plan.mode in config.modes]
     if not chosen:
-        there = ", ".join(sorted({f"{plan.split} by {plan.mode}" for plan in plans})) or "none at all"
-        asked = f"--report.splits {' '.join(config.splits)} --report.modes {' '.join(config.modes)}"
-        raise UserError(f"{asked}: of these there are no plans; there are {there}")
+        available = ", ".join(sorted({f"{plan.split} by {plan.mode}" for plan in plans})) or "none at all"
+        flags = f"--report.splits {' '.join(config.splits)} --report.modes {' '.join(config.modes)}"
+        raise UserError(f"{flags}: of these there are no plans; there are {available}")
     return chosen
 
 

@@ -1,8 +1,7 @@
-"""Texts for the language guide: goals with their steps, each sentence embedded, saved for lm_guide_train.
+"""Prepare texts for the language guide: goals with steps, each sentence embedded, for lm_guide_train.
 
-Texts say how to reach a goal, step by step. They come with the project, are written by a language model, or are the
-user's own. Some goals are held out of training, so that it can be told afterwards whether a guide plans what it never
-read.
+Texts describe how to reach a goal, step by step. They are bundled, written by a language model, or read from a file.
+Some goals are held out of training, to evaluate the guide on goals that it never saw.
 """
 
 from __future__ import annotations
@@ -15,53 +14,53 @@ from thinking.experiment import Run, main
 from thinking.recipes.language_guide.configs.prepare import EXAMPLES, MODELS, PRESETS, Config, SentenceEmbedderConfig
 
 if TYPE_CHECKING:
-    from thinking.text.crafting import Bundle
+    from thinking.text.crafting import CraftedTexts
     from thinking.text.embedders import Embedder
-    from thinking.text.prepared import Prepared
+    from thinking.text.prepared_data import PreparedData
     from thinking.text.server import Server
 
 
 def run(config: Config, run: Run) -> None:
-    """Get the texts, embed their sentences, and save both."""
+    """Collect texts, embed their sentences, and save both."""
     from thinking.experiment.results import write_results
-    from thinking.recipes.language_guide.servers import open_server, tell_kept_answers
+    from thinking.recipes.language_guide.servers import open_server, report_cached_answers
     from thinking.recipes.language_guide.text_sources import collect_texts
-    from thinking.text import prepared
+    from thinking.text import prepared_data
 
-    answers = run.folder / "cache"
+    cache_folder = run.folder / "cache"
     models = {config.text.source, config.embedder.kind} & set(MODELS)
-    opened = open_server(config.server, answers) if "openai" in models else contextlib.nullcontext()
-    with tell_kept_answers(answers) if models else contextlib.nullcontext(), opened as server:
-        # First, so that a model that is not there ends the run before texts are paid for.
+    server_context = open_server(config.server, cache_folder) if "openai" in models else contextlib.nullcontext()
+    with report_cached_answers(cache_folder) if models else contextlib.nullcontext(), server_context as server:
+        # First, so that a missing model ends the run before texts are paid for.
         embedder = make_embedder(config.embedder, server)
-        bundle = collect_texts(config.text, config.writer.model, server, answers, config.seed)
+        bundle = collect_texts(config.text, config.writer.model, server, cache_folder, config.seed)
         data = embed_texts(config, bundle, embedder, server)
-    prepared.save(run.folder, data)
+    prepared_data.save(run.folder, data)
     if server is not None:
-        run.log(f"{server.sent} requests were sent to {server.url}")
-    figures = {"embedder": data.embedder, "dims": embedder.dims, "distinct_steps": len(data.steps)}
+        run.log(f"{server.num_requests} requests were sent to {server.url}")
+    summary = {"embedder": data.embedder, "dims": embedder.dims, "distinct_steps": len(data.steps)}
     vectors = {"steps": data.step_vectors, "goals": data.goal_vectors}
-    write_results(run, prepared.split_rows(data), vectors, **data.manifest, **figures)
+    write_results(run, prepared_data.summarize_splits(data), vectors, **data.manifest, **summary)
     run.log(f"saved in {run.folder}; python tasks/lm_guide_train.py learns from it")
 
 
 def make_embedder(config: SentenceEmbedderConfig, server: Server | None) -> Embedder:
-    """What makes vectors of sentences."""
+    """The sentence embedder of the config."""
     from thinking.text import embedders
     from thinking.text.openai_protocol import openai_embedder
 
     if config.kind == "openai":
         return openai_embedder(server, config.model)
     if config.kind == "hashed":
-        return embedders.hashed()
+        return embedders.hashing_embedder()
     with name_flags(folder="--embedder.folder"):
-        return embedders.minilm(config.folder)
+        return embedders.minilm_embedder(config.folder)
 
 
-def embed_texts(config: Config, bundle: Bundle, embedder: Embedder, server: Server | None) -> Prepared:
-    """Every sentence as a vector, with a bar; the manifest says where texts come from."""
+def embed_texts(config: Config, bundle: CraftedTexts, embedder: Embedder, server: Server | None) -> PreparedData:
+    """Embed every sentence, with a progress bar; the manifest names the source of the texts."""
     from thinking import progress
-    from thinking.text import prepared
+    from thinking.text import prepared_data
 
     manifest = {
         "text": config.text.source,
@@ -69,14 +68,16 @@ def embed_texts(config: Config, bundle: Bundle, embedder: Embedder, server: Serv
         "server": server.url if server is not None else None,
         "seed": config.seed,
     }
-    count = len(prepared.steps_of(bundle.texts, bundle.step_of)) + len(prepared.goals_of(bundle.texts))
-    with progress.shown("embeddings", 0, count, "requests sent") as advance:
-        return prepared.embedded(
+    count = len(prepared_data.list_distinct_steps(bundle.texts, bundle.canonical_steps)) + len(
+        prepared_data.list_distinct_goals(bundle.texts)
+    )
+    with progress.show_progress("embeddings", 0, count, "requests sent") as report_progress:
+        return prepared_data.prepare_texts(
             bundle.texts,
-            bundle.step_of,
+            bundle.canonical_steps,
             embedder,
             manifest,
-            lambda done: advance(done, server.sent if server is not None else 0),
+            lambda done: report_progress(done, server.num_requests if server is not None else 0),
         )
 
 

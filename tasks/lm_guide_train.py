@@ -1,8 +1,7 @@
-"""Train the language guide: how steps lead to a sub-goal, and sub-goals to a goal, all of them sentence embeddings.
+"""Train the language guide, a hierarchical goal-conditioned planner over sentence embeddings.
 
-Three layers learn from the outlines that lm_data_prepare left: the lowest what is done next, those above which sub-goal
-comes next, each pursuing what the layer above it says. A flat guide of one layer and as many parameters learns the same
-texts, to show what the hierarchy buys.
+Layers learn from the plan trees of lm_data_prepare: the lowest predicts the next step, those above the next sub-goal,
+each pursuing the prediction of the layer above it. A flat guide of one layer with as many parameters is the baseline.
 """
 
 from thinking.experiment import Run, main
@@ -10,24 +9,24 @@ from thinking.recipes.language_guide.configs.train import EXAMPLES, PRESETS, Con
 
 
 def run(config: Config, run: Run) -> None:
-    """Train the guide and its flat baseline, and write what they are built of."""
+    """Train the guide and its flat baseline."""
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
     from thinking.recipes.language_guide import model
     from thinking.recipes.language_guide.training import train_guide
-    from thinking.text import prepared
+    from thinking.text import prepared_data
 
-    data = prepared.load(config.artifacts / "lm_data_prepare")
+    data = prepared_data.load(config.artifacts / "lm_data_prepare")
     if (run.folder / "guide" / "guide.json").exists():
-        model.load(run.folder / "guide", model.checksum(data))  # which refuses other data
+        model.load_guide(run.folder / "guide", model.compute_checksum(data))  # refuses other data
     num_layers = len(config.layers.context_lengths)
     guide, row = train_guide(config, run, "guide", data)
     states, rows = {"guide": guide.state}, [row]
     if config.flat_baseline and num_layers > 1:
-        flat, flat_row = train_guide(config, run, "flat", data, flat_parameters=row["parameters"])
+        flat, flat_row = train_guide(config, run, "flat", data, num_flat_parameters=row["parameters"])
         states["flat"] = flat.state
         rows.append(flat_row)
-    plots.learning_curves(run, [f"value_loss/{layer}" for layer in range(num_layers)])
+    plots.plot_learning_curves(run, [f"value_loss/{layer}" for layer in range(num_layers)])
     write_results(run, rows, states)
     run.log(f"saved in {run.folder}; python tasks/lm_guide_inference.py plans with it")
 

@@ -1,9 +1,8 @@
-"""Thoughts in language modelling on real text, beside controls that think nothing.
+"""Thoughts in language modelling on real text, with controls.
 
-A small decoder learns a text; it is the reference. From its weights four models go on, with the same windows of the
-text: one that does not think, one that pauses, one whose thoughts are rewarded by how likely the true text becomes
-behind them, and one that imitates its best thoughts and ends them by itself. All are evaluated on text that none has
-seen.
+A small decoder is trained on a text; it is the reference. Four models start from its weights and train on the same
+windows: one without thoughts, one with pause tokens, one whose thoughts are rewarded by the likelihood of the true text
+after them, and one trained by expert iteration, which ends its thoughts itself. All are evaluated on held-out text.
 """
 
 from __future__ import annotations
@@ -16,20 +15,21 @@ from thinking.recipes.lm_think.config import EXAMPLES, PRESETS, Config
 if TYPE_CHECKING:
     import numpy as np
 
-    from thinking.experiment.training import Trained
-    from thinking.recipes.lm_think.evaluation import Exam
+    from thinking.experiment.training import TrainResult
+    from thinking.recipes.lm_think.evaluation import WindowScores
 
-SHOWN = 4
-"""Held-out windows of each model that are shown on the terminal."""
+NUM_SHOWN = 4
+"""Held-out windows of each model to print."""
 
 
 def run(config: Config, run: Run) -> None:
-    """Train the reference and a model of every kind, for every seed, and tell what thoughts were worth."""
+    """Train the reference and a model of every kind, for every seed, and write the results."""
+    import jax
+
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
-    from thinking.recipes.lm_think.evaluation import draw_bits
+    from thinking.recipes.lm_think.evaluation import plot_bits
     from thinking.recipes.lm_think.training import REFERENCE, load_text, train_model
-    from thinking.trees import count_parameters
 
     text, trained, rows = load_text(config), {}, []
     for seed in range(config.seed, config.seed + config.seeds):
@@ -40,33 +40,35 @@ def run(config: Config, run: Run) -> None:
         trained |= {f"{name}-{seed}": stage.state for name, stage in stages.items()}
     kinds = (REFERENCE, *config.thoughts)
     bits = {kind: [row["bits_per_byte"] for row in rows if row["thoughts"] == kind] for kind in kinds}
-    draw_bits(run.plots / "bits_per_byte.png", bits)
-    plots.learning_curves(run, ["loss", "context_loss", "gain", "thought_tokens", "entropy", "policy_loss"])
-    parameters = count_parameters(next(iter(trained.values())).train_state.params)
-    write_results(run, rows, trained, parameters=parameters, train_tokens=len(text.train), text_tokens=len(text.sizes))
+    plot_bits(run.plots_folder / "bits_per_byte.png", bits)
+    plots.plot_learning_curves(run, ["loss", "context_loss", "gain", "thought_tokens", "entropy", "policy_loss"])
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(next(iter(trained.values())).train_state.params))
+    write_results(
+        run, rows, trained, parameters=parameters, train_tokens=len(text.train), text_tokens=len(text.token_bytes)
+    )
 
 
-def evaluate(config: Config, seed: int, stages: dict[str, Trained]) -> list[dict[str, Any]]:
-    """A row for each model of a seed, all of the same windows."""
+def evaluate(config: Config, seed: int, stages: dict[str, TrainResult]) -> list[dict[str, Any]]:
+    """A row for each model of a seed, all on the same windows."""
     import jax
 
-    from thinking.recipes.lm_think.evaluation import examine, figures, held_out_windows
-    from thinking.recipes.lm_think.training import build_decoder, build_manner, load_text
+    from thinking.recipes.lm_think.evaluation import compute_metrics, evaluate_windows, held_out_windows
+    from thinking.recipes.lm_think.training import build_decoder, build_thought_policy, load_text
 
-    text, words, context = load_text(config), build_decoder(config)[1], config.window.context_length
+    text, vocabulary, context = load_text(config), build_decoder(config)[1], config.window.context_length
     windows = held_out_windows(text.held_out, config.eval.num_windows, context + config.window.target_length)
-    exams, key = {}, jax.random.key(seed)
+    scores, key = {}, jax.random.key(seed)
     for kind, stage in stages.items():
         params = stage.state.train_state.params
-        exams[kind] = examine(build_manner(config, kind), words, params, windows, context, key)
+        scores[kind] = evaluate_windows(build_thought_policy(config, kind), vocabulary, params, windows, context, key)
     rows = []
-    for kind, exam in exams.items():
-        show(config, kind, windows, exam)
+    for kind, kind_scores in scores.items():
+        show_thoughts(config, kind, windows, kind_scores)
         rows.append(
             {
                 "thoughts": kind,
                 "seed": seed,
-                **figures(exam, windows[:, context:], text.sizes, exams.get("plain")),
+                **compute_metrics(kind_scores, windows[:, context:], text.token_bytes, scores.get("plain")),
                 "train_seconds": stages[kind].seconds,
                 "compile_seconds": stages[kind].compile_seconds,
             }
@@ -74,21 +76,21 @@ def evaluate(config: Config, seed: int, stages: dict[str, Trained]) -> list[dict
     return rows
 
 
-def show(config: Config, kind: str, windows: np.ndarray, exam: Exam) -> None:
-    """Print a few held-out windows with what a model thought."""
+def show_thoughts(config: Config, kind: str, windows: np.ndarray, scores: WindowScores) -> None:
+    """Print a few held-out windows with the model's thoughts."""
     from thinking import progress
-    from thinking.generation.display import numbered_thoughts
+    from thinking.generation.display import color_numbered_thoughts
     from thinking.recipes.lm_think.training import load_text
 
-    if not exam.length.any():
+    if not scores.length.any():
         return
     text, context = load_text(config), config.window.context_length
     progress.console().print(f"{kind}: context | thought | what follows")
-    for index in range(0, len(windows), -(-len(windows) // SHOWN)):
-        thought = exam.thoughts[index, : exam.length[index] - 1] - len(text.sizes)
+    for index in range(0, len(windows), -(-len(windows) // NUM_SHOWN)):
+        thought = scores.thoughts[index, : scores.length[index] - 1] - len(text.token_bytes)
         window = windows[index].tolist()
         before, after = text.decode(window[:context]), text.decode(window[context:])
-        progress.console().print(numbered_thoughts(before, thought.tolist(), after), soft_wrap=True)
+        progress.console().print(color_numbered_thoughts(before, thought.tolist(), after), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Acting in a control environment: a hierarchical guide learns to balance a pole, and the usual baselines beside it.
+"""Classic control by a guide, with PPO and REINFORCE as baselines.
 
-The guide uses no gradient of the reward. It collects episodes, keeps the best of them, and learns of all which state
-came next on the way to how high a return. Then it is asked for a high return, or for any other. PPO and REINFORCE train
-in the same environments. All are evaluated in Gymnasium, on episodes that none of them ever saw.
+A guide is a hierarchical goal-conditioned planner, here conditioned on a target return. It uses no policy gradient: it
+is trained by hindsight relabelling of episodes in a replay buffer. All agents are evaluated on new episodes in
+Gymnasium.
 """
 
 from __future__ import annotations
@@ -14,52 +14,56 @@ from thinking.experiment import Run, main
 from thinking.recipes.cart_pole.config import EXAMPLES, PRESETS, Config
 
 if TYPE_CHECKING:
-    from thinking.environments.control import World
-    from thinking.recipes.cart_pole.comparison import Player
+    from thinking.environments.control import ControlEnv
+    from thinking.recipes.cart_pole.comparison import TrainedAgent
 
 BEGAN = time.monotonic()
 
 
 def run(config: Config, run: Run) -> None:
-    """Train, evaluate in Gymnasium, and write what came of it."""
+    """Train, evaluate in Gymnasium, and write the results."""
     from thinking.environments import control, gymnasium_evaluation
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
     from thinking.recipes.cart_pole.trainers import TRAINERS
 
-    world = control.world(config.env.name)
-    threshold = gymnasium_evaluation.reward_threshold(world)
-    players = {name: TRAINERS[name](config, run, world) for name in config.algorithms}
+    env = control.make_env(config.env.name)
+    threshold = gymnasium_evaluation.reward_threshold(env)
+    agents = {name: TRAINERS[name](config, run, env) for name in config.algorithms}
     to_trained = time.monotonic() - BEGAN
-    rows = [row for name, player in players.items() for row in evaluate(config, run, world, name, player)]
+    rows = [row for name, agent in agents.items() for row in evaluate(config, run, env, name, agent)]
 
-    plots.learning_curves(run, ["return", "training_return"])
-    curves = {name: (player.history[:, :, 0], player.history[:, :, 1]) for name, player in players.items()}
-    plots.spread(run.plots / "returns.png", curves, "environment steps", "return of test episodes", threshold)
+    plots.plot_learning_curves(run, ["return", "training_return"])
+    curves = {name: (agent.history[:, :, 0], agent.history[:, :, 1]) for name, agent in agents.items()}
+    plots.plot_mean_and_spread(
+        run.plots_folder / "returns.png", curves, "environment steps", "return of test episodes", threshold
+    )
     write_results(
         run,
         rows,
-        {name: player.trained.state for name, player in players.items()},
-        train_seconds={name: player.trained.seconds for name, player in players.items()},
-        compile_seconds={name: player.trained.compile_seconds for name, player in players.items()},
+        {name: agent.train_result.state for name, agent in agents.items()},
+        train_seconds={name: agent.train_result.seconds for name, agent in agents.items()},
+        compile_seconds={name: agent.train_result.compile_seconds for name, agent in agents.items()},
         seconds_from_command_to_trained=to_trained,
         reward_threshold=threshold,
     )
 
 
-def evaluate(config: Config, run: Run, world: World, name: str, player: Player) -> list[dict[str, Any]]:
-    """A row for each return that an algorithm can be asked for, with a video of its first episode."""
+def evaluate(config: Config, run: Run, env: ControlEnv, name: str, agent: TrainedAgent) -> list[dict[str, Any]]:
+    """A row for each target return, with a video of its first episode."""
     from thinking.environments import gymnasium_evaluation
     from thinking.recipes.cart_pole import comparison, videos
 
     rows, count = [], config.eval.num_episodes
-    for target in player.asks:
-        returns, episode = gymnasium_evaluation.judge(world, *player.play(target, count), config.seeds, count)
-        rows.append(comparison.row(name, target, player, returns, gymnasium_evaluation.reward_threshold(world)))
+    for target in agent.target_returns:
+        returns, episode = gymnasium_evaluation.evaluate_in_gymnasium(
+            env, *agent.make_play_fn(target, count), config.seeds, count
+        )
+        rows.append(comparison.make_row(name, target, agent, returns, gymnasium_evaluation.reward_threshold(env)))
         if config.eval.videos:
             file = name if target is None else f"{name}_asked_{target:g}"
-            title = f"{name}, {world.name}" + ("" if target is None else f", asked for {target:g}")
-            videos.film(run.folder / "videos" / f"{file}.gif", world, episode, title)
+            title = f"{name}, {env.name}" + ("" if target is None else f", asked for {target:g}")
+            videos.write_video(run.folder / "videos" / f"{file}.gif", env, episode, title)
     return rows
 
 

@@ -1,7 +1,7 @@
-"""Whether training survives being killed: runs that are killed at random instants end with the very same weights.
+"""Robustness of training: runs that are killed at random instants end with bit-identical weights.
 
-Guides learn to plan on a graph (`tasks/simple.py`), once undisturbed and then in runs that are killed by SIGKILL and
-started again with the same command, until there were enough kills. The digests of the final weights are compared.
+Guides (hierarchical planners) are trained by `tasks/simple.py`, once undisturbed, then in runs that are killed by
+SIGKILL and restarted with the same command. The digests of the final weights are compared.
 """
 
 from __future__ import annotations
@@ -10,36 +10,36 @@ import sys
 import tempfile
 from pathlib import Path
 
-from thinking.benchmarks.robustness import EXAMPLES, PRESETS, Config, final_digest, run_killed, run_undisturbed
+from thinking.benchmarks.robustness import EXAMPLES, PRESETS, Config, read_final_digest, run_killed, run_undisturbed
 from thinking.experiment import Run, main
 
 TASK = Path(__file__).with_name("simple.py")
 
 
-def flags_of_task(preset: str, num_steps: int) -> list[str]:
-    """The flags of the task that is killed, without `--artifacts`."""
+def make_task_flags(preset: str, num_steps: int) -> list[str]:
+    """The flags of the trained task, without `--artifacts`."""
     guides = ["--sets", "table", "linear", "skip_transformer"]
     return ["--preset", preset, *guides, "--training.num-steps", str(num_steps), "--eval.max-hops", "16"]
 
 
 def run(config: Config, run: Run) -> None:
-    """Train, killed at random instants, until so many kills are survived; compare with a run left alone."""
+    """Train until `num_kills` kills are survived; compare with an undisturbed run."""
     from thinking.experiment.results import write_results
 
     rows, survived = [], 0
     with tempfile.TemporaryDirectory(dir=run.folder) as folder:
 
         def command(name: str) -> list[str]:
-            flags = flags_of_task(config.task_preset, config.num_steps)
+            flags = make_task_flags(config.task_preset, config.num_steps)
             return [sys.executable, str(TASK), *flags, "--artifacts", f"{folder}/{name}"]
 
         seconds = run_undisturbed(command("undisturbed"))
-        expected = final_digest(Path(folder, "undisturbed", TASK.stem))
+        expected = read_final_digest(Path(folder, "undisturbed", TASK.stem))
         while survived < config.num_kills:
             name = f"run {len(rows) + 1}"
             killed = run_killed(command(name), seconds, config.num_kills - survived, config.seed + len(rows))
             survived += killed
-            same = final_digest(Path(folder, name, TASK.stem)) == expected
+            same = read_final_digest(Path(folder, name, TASK.stem)) == expected
             rows.append({"run": name, "kills": killed, "bit_identical": same})
             run.log(f"{name}: killed {killed} times, final weights {'bit-identical' if same else 'DIFFERENT'}")
     write_results(run, rows, {}, kills=survived, undisturbed_seconds=seconds)

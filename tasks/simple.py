@@ -1,8 +1,8 @@
-"""Planning on a graph: a hierarchical guide learns to find its way from random walks alone.
+"""Planning on a graph by guides that are trained on random walks alone.
 
-Four guides (a table, a linear memory, and two transformers that differ in what they take for a sub-goal) watch random
-walks on a directed graph. Then they plan between all pairs of nodes that have a path, looking at every step (react) and
-not looking at all (think), and are compared with a random planner and with the optimum.
+A guide is a hierarchical goal-conditioned planner. Four guides (a table, a linear memory, and two transformers with
+different choices of sub-goals) plan between all connected pairs of nodes of a directed graph, in a closed loop (react)
+and in an open loop (think). They are compared with a random planner and with shortest paths.
 """
 
 from __future__ import annotations
@@ -19,51 +19,54 @@ if TYPE_CHECKING:
     from networkx import DiGraph
 
     from thinking.environments.graph import Graph
-    from thinking.environments.graph_plans import Pairs
+    from thinking.environments.graph_plans import NodePairs
     from thinking.guide import Guide, GuideState
     from thinking.recipes.graph.evaluation import Evaluation
     from thinking.recipes.graph.planners import Planner
 
 FLAGS = {
     "path": "--graph.path",
-    "nodes": "--graph.num-nodes",
+    "num_nodes": "--graph.num-nodes",
     "edge_probability": "--graph.edge-probability",
     "name": "--plan",
 }
-"""Where the arguments of a graph come from."""
+"""The flags of a graph's arguments."""
 Planners = dict[tuple[str, str], "Planner"]
 """By set and mode."""
 
 
 def run(config: Config, run: Run) -> None:
-    """Train the sets, plan between all pairs, and write what came of it."""
-    from thinking.environments.graph import named_graph, number_of, to_device
-    from thinking.environments.graph_plans import reachable_pairs
+    """Train the sets, plan between all pairs, and write the results."""
+    from thinking.environments.graph import find_node, make_graph, to_device
+    from thinking.environments.graph_plans import find_reachable_pairs
     from thinking.experiment.results import write_results
-    from thinking.recipes.graph.evaluation import evaluate, figures, optimum_figures
+    from thinking.recipes.graph.evaluation import compute_metrics, compute_optimum_metrics, evaluate
     from thinking.recipes.graph.model import make_guide
     from thinking.recipes.graph.training import train_guide
 
     with name_flags(**FLAGS):
-        graph = named_graph(config.graph.path, config.graph.num_nodes, config.graph.edge_probability, config.seed)
-        endpoints = [number_of(graph, name) for name in config.plan or ()]
-    world, pairs = to_device(graph), reachable_pairs(graph)
-    longest = int(pairs.optimum.max())
+        graph = make_graph(config.graph.path, config.graph.num_nodes, config.graph.edge_probability, config.seed)
+        endpoints = [find_node(graph, name) for name in config.plan or ()]
+    device_graph, pairs = to_device(graph), find_reachable_pairs(graph)
+    longest = int(pairs.optimal_hops.max())
     max_hops = config.eval.max_hops or max(64, 2 * longest)
     num_states = config.walks.num_states or min(max(longest + 3, 8), 64)
     guides = {name: make_guide(config, name, len(graph)) for name in config.sets}
-    trained = {name: train_guide(config, run, name, guides[name], world, pairs, num_states) for name in config.sets}
+    trained = {
+        name: train_guide(config, run, name, guides[name], device_graph, pairs, num_states) for name in config.sets
+    }
     states = {name: stage.state for name, stage in trained.items()}
-    planners = make_planners(guides, states, world, max_hops, config.seed)
+    planners = make_planners(guides, states, device_graph, max_hops, config.seed)
     if endpoints:
-        return print_plans(run, graph, world, planners, endpoints)
+        return print_plans(run, graph, device_graph, planners, endpoints)
 
-    evaluations = {key: evaluate(world, planner, pairs) for key, planner in planners.items()}
+    evaluations = {key: evaluate(device_graph, planner, pairs) for key, planner in planners.items()}
     draw_plots(run, graph, planners, evaluations, pairs)
     rows = [
-        {"set": name, "mode": mode, **figures(evaluation, pairs)} for (name, mode), evaluation in evaluations.items()
+        {"set": name, "mode": mode, **compute_metrics(evaluation, pairs)}
+        for (name, mode), evaluation in evaluations.items()
     ]
-    rows.append({"set": "optimum", "mode": "networkx", **optimum_figures(pairs)})
+    rows.append({"set": "optimum", "mode": "networkx", **compute_optimum_metrics(pairs)})
     write_results(
         run,
         rows,
@@ -73,7 +76,7 @@ def run(config: Config, run: Run) -> None:
         train_seconds_of_sets={name: stage.seconds for name, stage in trained.items()},
         nodes=len(graph),
         edges=graph.number_of_edges(),
-        unreachable_pairs=pairs.unreachable,
+        unreachable_pairs=pairs.num_unreachable,
         longest_shortest_path_hops=longest,
         walk_states=num_states,
         max_hops=max_hops,
@@ -81,16 +84,16 @@ def run(config: Config, run: Run) -> None:
 
 
 def make_planners(
-    guides: Mapping[str, Guide], states: Mapping[str, GuideState], world: Graph, max_hops: int, seed: int
+    guides: Mapping[str, Guide], states: Mapping[str, GuideState], device_graph: Graph, max_hops: int, seed: int
 ) -> Planners:
     """The random planner, and each guide in both modes."""
     import jax
 
     from thinking.recipes.graph.planners import random_planner, react_planner, think_planner
 
-    planners = {("random", "react"): random_planner(world, jax.random.key(seed), max_hops)}
+    planners = {("random", "react"): random_planner(device_graph, jax.random.key(seed), max_hops)}
     for name, guide in guides.items():
-        planners[name, "react"] = react_planner(guide, states[name], max_hops, world)
+        planners[name, "react"] = react_planner(guide, states[name], max_hops, device_graph)
         planners[name, "think"] = think_planner(guide, states[name], max_hops)
     return planners
 
@@ -100,28 +103,28 @@ def draw_plots(
     graph: DiGraph,
     planners: Planners,
     evaluations: Mapping[tuple[str, str], Evaluation],
-    pairs: Pairs,
+    pairs: NodePairs,
 ) -> None:
-    """Learning curves, how long the plans are, and the plan of the farthest pair that was solved."""
+    """Plot learning curves, length ratios of plans, and the plan of the farthest solved pair."""
     from thinking.experiment import plots
     from thinking.recipes.graph import plan_plots
-    from thinking.recipes.graph.evaluation import hardest_solved
+    from thinking.recipes.graph.evaluation import find_hardest_solved
 
-    plots.learning_curves(run, ["solved", "value_loss/0", "score_loss/0"])
-    plan_plots.draw_length_ratios(run.plots / "length_ratios.png", evaluations, pairs)
+    plots.plot_learning_curves(run, ["solved", "value_loss/0", "score_loss/0"])
+    plan_plots.plot_length_ratios(run.plots_folder / "length_ratios.png", evaluations, pairs)
     thinking = [name for name, mode in planners if mode == "think"]
     shown = "skip_transformer" if "skip_transformer" in thinking else thinking[0]
-    if (hardest := hardest_solved(evaluations[shown, "think"], pairs)) is not None:
+    if (hardest := find_hardest_solved(evaluations[shown, "think"], pairs)) is not None:
         plan = planners[shown, "think"](*hardest)
-        plan_plots.draw_plan(run.plots / "plan.png", graph, plan, f"{shown}, think")
-        plan_plots.animate_plan(run.plots / "plan.gif", graph, plan, f"{shown}, think")
+        plan_plots.plot_plan(run.plots_folder / "plan.png", graph, plan, f"{shown}, think")
+        plan_plots.animate_plan(run.plots_folder / "plan.gif", graph, plan, f"{shown}, think")
 
 
-def print_plans(run: Run, graph: DiGraph, world: Graph, planners: Planners, endpoints: list[int]) -> None:
-    """Print how each guide would go, hop by hop, if it thought first."""
+def print_plans(run: Run, graph: DiGraph, device_graph: Graph, planners: Planners, endpoints: list[int]) -> None:
+    """Print the open-loop plan of each guide, hop by hop."""
     import jax.numpy as jnp
 
-    from thinking.environments.graph_plans import valid_plans
+    from thinking.environments.graph_plans import is_valid_plan
     from thinking.experiment.results import print_rows
     from thinking.recipes.graph.evaluation import describe
 
@@ -129,9 +132,9 @@ def print_plans(run: Run, graph: DiGraph, world: Graph, planners: Planners, endp
         if mode != "think":
             continue
         plan = planner(*(jnp.array([node]) for node in endpoints))
-        arrives = valid_plans(world, plan.states, plan.hops, plan.arrived)[0]
+        arrives = is_valid_plan(device_graph, plan.states, plan.hops, plan.arrived)[0]
         run.log(f"{name}: {'arrives' if arrives else 'does NOT arrive'} after {int(plan.hops[0])} hops")
-        print_rows(describe(world, list(graph), plan))
+        print_rows(describe(device_graph, list(graph), plan))
 
 
 if __name__ == "__main__":

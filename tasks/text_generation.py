@@ -1,8 +1,8 @@
-"""Write toward a target by reward alone: the smallest task in which a policy makes texts.
+"""Generating a target text, trained by rewards alone.
 
-A decoder writes letter by letter and is rewarded for what it wrote: when all is written (the outcome), or letter by
-letter (the process). REINFORCE teaches it from nothing, all of the target at once, or longer and longer parts of it
-(`--curriculum.enabled`). It is evaluated greedily, and by a beam of which the environment tells the best text.
+A decoder generates letters and is rewarded at the end (outcome) or per letter (process). It is trained by REINFORCE
+from scratch, on the whole target or on growing parts of it (`--curriculum.enabled`). It is evaluated greedily, and by
+beam search with the best text picked by the environment.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from thinking.recipes.text_generation.config import EXAMPLES, PRESETS, Config
 
 
 def run(config: Config, run: Run) -> None:
-    """Train a model for every reward and seed, and tell after how many environment steps it wrote the target."""
+    """Train a model for every reward and seed, and write the environment steps to the target."""
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
-    from thinking.recipes.text_generation.training import summarize, train_writer
+    from thinking.recipes.text_generation.training import summarize, train_model
 
     trained, rows = {}, []
     for reward in config.rewards:
         for seed in range(config.seed, config.seed + config.seeds):
-            stage = trained[f"{reward}-{seed}"] = train_writer(config, run, reward, seed)
+            stage = trained[f"{reward}-{seed}"] = train_model(config, run, reward, seed)
             rows.append({"reward": reward, "seed": seed, **summarize(config, stage)})
     levels = ["levels_open"] if config.curriculum.enabled else []
-    plots.learning_curves(run, ["rewards/letters", "exact", "exact_beam", *levels, "entropy"])
+    plots.plot_learning_curves(run, ["rewards/letters", "exact", "exact_beam", *levels, "entropy"])
     write_results(run, rows, {name: stage.state for name, stage in trained.items()})
 
 

@@ -1,9 +1,9 @@
-"""Thoughts that nobody supervised: what steps between a word and its answer carry, so that a small model can tell it.
+"""Unsupervised thoughts on serial problems.
 
-Words drive an automaton (the product of n elements of a group, a sum, a walk), whose state after them takes n steps to
-find. Four models of the same weights learn it from the answer alone: one that answers at once, one that takes as many
-empty steps, one that hands tokens of its own invention from step to step, and one that hands hidden states. Lengths
-grow by a curriculum; all models are evaluated on words longer than any they learned from.
+A word is the input of an automaton (the product of n elements of a group, a sum, a walk); the answer is the final
+state, which takes n serial steps. Four models with the same parameters are trained on answers alone: without thoughts,
+with pause tokens, with discrete thinking tokens, and with continuous thoughts. Word lengths grow by a curriculum; all
+models are also evaluated on longer words than in training.
 """
 
 from thinking.experiment import Run, main
@@ -11,36 +11,36 @@ from thinking.recipes.think_tokens.config import EXAMPLES, PRESETS, Config
 
 
 def run(config: Config, run: Run) -> None:
-    """Train a model of every kind and seed, evaluate it, look at its thoughts, and write what came of it."""
+    """Train and evaluate a model of every kind and seed, plot its thoughts, and write the results."""
     import numpy as np
 
-    from thinking.environments.automata import automaton
+    from thinking.environments.automata import make_automaton
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
     from thinking.recipes.think_tokens import evaluation, thought_plots
-    from thinking.recipes.think_tokens.model import build_thinker
-    from thinking.recipes.think_tokens.training import recorded_words, stage_name, train_thinkers
+    from thinking.recipes.think_tokens.model import build_thinking_model
+    from thinking.recipes.think_tokens.training import make_stage_name, sample_recorded_words, train_models
     from thinking.trees import count_parameters
 
     problem, num_words = config.problem, config.eval.num_words
-    machine, seeds = automaton(problem.name), range(config.seed, config.seed + config.seeds)
-    trained = train_thinkers(config, run)
-    stages = {stage_name(*key): stage for key, stage in trained.items()}
+    machine, seeds = make_automaton(problem.name), range(config.seed, config.seed + config.seeds)
+    trained = train_models(config, run)
+    stages = {make_stage_name(*key): stage for key, stage in trained.items()}
     models = {
-        stage_name(kind, seed): (build_thinker(config, kind), stage.state.train_state.params)
+        make_stage_name(kind, seed): (build_thinking_model(config, kind), stage.state.train_state.params)
         for (kind, seed), stage in trained.items()
     }
-    size = {"seed": config.seed, "longest": problem.test_length or 2 * problem.length, "count": num_words}
-    exact = {name: evaluation.exact_by_length(*model, machine, **size) for name, model in models.items()}
-    words = evaluation.asked(machine, config.seed, problem.length, problem.length, num_words)
-    figures = {name: evaluation.figures(*model, words, machine) for name, model in models.items()}
+    size = {"seed": config.seed, "max_length": problem.test_length or 2 * problem.length, "num_words": num_words}
+    exact = {name: evaluation.compute_accuracy_by_length(*model, machine, **size) for name, model in models.items()}
+    words = evaluation.sample_test_words(machine, config.seed, problem.length, problem.length, num_words)
+    figures = {name: evaluation.compute_metrics(*model, words, machine) for name, model in models.items()}
 
-    names = {kind: [stage_name(kind, seed) for seed in seeds] for kind in config.thoughts}
+    names = {kind: [make_stage_name(kind, seed) for seed in seeds] for kind in config.thoughts}
     by_kind = {kind: np.array([exact[name] for name in names[kind]]) for kind in names}
-    thought_plots.draw_lengths(run.plots / "lengths.png", by_kind, problem.length)
-    evaluation.draw_thoughts(run, {kind: models[names[kind][0]] for kind in names}, words, machine)
-    plots.learning_curves(run, ["loss", "exact", "length"])
-    evaluation.write_page(run, {kind: names[kind][0] for kind in names}, recorded_words(config), machine)
+    thought_plots.plot_accuracy_by_length(run.plots_folder / "lengths.png", by_kind, problem.length)
+    evaluation.plot_thoughts(run, {kind: models[names[kind][0]] for kind in names}, words, machine)
+    plots.plot_learning_curves(run, ["loss", "exact", "length"])
+    evaluation.write_page(run, {kind: names[kind][0] for kind in names}, sample_recorded_words(config), machine)
     write_results(
         run,
         [

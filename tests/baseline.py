@@ -203,7 +203,7 @@ def differences(before: dict[str, dict], after: dict[str, dict]) -> list[str]:
 
 
 def multiset_difference(left: list[str], right: list[str]) -> list[str]:
-    """What `left` has more often than `right`."""
+    """What `left` has more often than `correct_letters`."""
     rest = list(right)
     return [item for item in left if item not in rest or rest.remove(item)]
 

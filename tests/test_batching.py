@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from thinking.batching import cut_rows, full_batches, in_batches
+from thinking.batching import apply_in_batches, batch_indices, cut_rows
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 10])
@@ -19,9 +19,9 @@ def test_parts_together_are_the_whole(size):
 
 
 def test_the_last_batch_is_filled_up_from_the_front():
-    np.testing.assert_array_equal(full_batches(5, 3), [[0, 1, 2], [3, 4, 0]])
-    np.testing.assert_array_equal(full_batches(4, 2), [[0, 1], [2, 3]])
-    np.testing.assert_array_equal(full_batches(2, 5), [[0, 1, 0, 1, 0]])
+    np.testing.assert_array_equal(batch_indices(5, 3), [[0, 1, 2], [3, 4, 0]])
+    np.testing.assert_array_equal(batch_indices(4, 2), [[0, 1], [2, 3]])
+    np.testing.assert_array_equal(batch_indices(2, 5), [[0, 1, 0, 1, 0]])
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 10])
@@ -32,7 +32,7 @@ def test_batches_change_nothing(batch):
         shapes.append(part["y"].shape)
         return part["x"] * 2, part["y"].sum(axis=1)
 
-    found = in_batches(jax.jit(function), rows, batch)
+    found = apply_in_batches(jax.jit(function), rows, batch)
     np.testing.assert_array_equal(found[0], rows["x"] * 2)
     np.testing.assert_array_equal(found[1], rows["y"].sum(axis=1))
     assert shapes == [(batch, 2)]  # traced once

@@ -160,7 +160,7 @@ def entry_point(used: EntryPoint, tmp_path: Path) -> EntryPoint:
     return EntryPoint(tmp_path / "the project")
 
 
-def said(run: subprocess.CompletedProcess) -> dict:
+def read_output(run: subprocess.CompletedProcess) -> dict:
     """Return what the task said of itself."""
     assert run.stdout, run.stderr
     return json.loads(run.stdout.splitlines()[0])
@@ -208,14 +208,14 @@ def test_help_is_an_answer_and_no_error(entry_point: EntryPoint):
 
 def test_flags_arrive_as_they_were_given(entry_point: EntryPoint):
     flags = ["--name", "two words", "", "*", "--x=a'b\"c", "$HOME", "back\\slash", "--debug"]
-    assert said(entry_point("local", "tasks/simple.py", *flags))["argv"] == ["tasks/simple.py", *flags]
+    assert read_output(entry_point("local", "tasks/simple.py", *flags))["argv"] == ["tasks/simple.py", *flags]
 
 
 @pytest.mark.parametrize(
     "file", ["tasks\\simple.py", ".\\tasks\\simple.py", "./tasks/simple.py", "{folder}/tasks/simple.py"]
 )
 def test_a_file_may_be_named_in_several_ways(entry_point: EntryPoint, file: str):
-    answer = said(entry_point("local", file.format(folder=entry_point.folder)))
+    answer = read_output(entry_point("local", file.format(folder=entry_point.folder)))
     assert answer["argv"] == ["tasks/simple.py"]
     assert answer["cwd"] == str(entry_point.folder)
 
@@ -242,7 +242,7 @@ def test_the_sources_are_importable_in_the_environment(entry_point: EntryPoint):
 def test_dependencies_are_installed_once_and_again_when_the_lock_changes(fresh: EntryPoint):
     first = fresh("local", "tasks/simple.py")
     assert "making .venv" in first.stderr
-    assert said(first)["argv"] == ["tasks/simple.py"]
+    assert read_output(first)["argv"] == ["tasks/simple.py"]
     assert fresh("local", "tasks/simple.py").stderr == ""
     assert fresh.installs() == 1
     fresh.write("requirements/jax-cpu.lock", "numpy==2.1\n")
@@ -254,7 +254,7 @@ def test_an_installation_that_failed_is_done_again(fresh: EntryPoint):
     failed = fresh("local", "tasks/simple.py", UV_STATUS="1")
     assert failed.returncode == 1
     assert "could not make .venv" in failed.stderr.splitlines()[-1]
-    assert said(fresh("local", "tasks/simple.py"))["argv"] == ["tasks/simple.py"]
+    assert read_output(fresh("local", "tasks/simple.py"))["argv"] == ["tasks/simple.py"]
 
 
 @pytest.mark.skipif(not FLOCK, reason="this system has no flock, so first runs do not wait for each other")
@@ -336,8 +336,8 @@ def test_secrets_are_read_as_data_and_never_printed(entry_point: EntryPoint):
 
 def test_the_environment_outranks_secrets_env(entry_point: EntryPoint):
     entry_point.write("secrets.env", "WANDB_API_KEY=of the file")
-    assert said(entry_point("local", "tasks/simple.py"))["key"] == "of the file"
-    assert said(entry_point("local", "tasks/simple.py", WANDB_API_KEY="mine"))["key"] == "mine"
+    assert read_output(entry_point("local", "tasks/simple.py"))["key"] == "of the file"
+    assert read_output(entry_point("local", "tasks/simple.py", WANDB_API_KEY="mine"))["key"] == "mine"
 
 
 @pytest.mark.parametrize("configuration", ["local", "jax-cpu"])

@@ -66,10 +66,10 @@ def test_every_install_takes_what_a_lock_names_and_nothing_more():
 @pytest.mark.parametrize(("name", "more"), [("jax-cpu", []), ("torch-gpu", ["torch", "torch-gpu"])])
 def test_a_lock_pins_every_direct_dependency(name: str, more: list[str]):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = list(project["dependencies"])
+    expected = list(project["dependencies"])
     for extra in ["test", "debug", "tensorboard", "wandb", *more]:
-        wanted += project["optional-dependencies"][extra]
-    names = {re.match(r"[\w.-]+", requirement).group().lower().replace("_", "-") for requirement in wanted}
+        expected += project["optional-dependencies"][extra]
+    names = {re.match(r"[\w.-]+", requirement).group().lower().replace("_", "-") for requirement in expected}
     assert names <= pins(LOCKS[name]).keys()
 
 

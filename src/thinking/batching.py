@@ -1,4 +1,4 @@
-"""Many rows in parts: cut on the host, so that memory is bounded and a program is compiled for one shape.
+"""Batches of rows, cut on the host: memory is bounded, and one shape is compiled.
 
 Axes: R rows, B rows of a batch, C batches.
 """
@@ -12,33 +12,32 @@ Rows = TypeVar("Rows", Sequence[Any], np.ndarray)
 
 
 def cut_rows(rows: Rows, size: int) -> Iterator[Rows]:
-    """Parts of a sequence or of an array, in order, each of so many rows; the last may have fewer."""
+    """Cut a sequence or an array into parts of `size` rows, in order; the last may have fewer."""
     return (rows[first : first + size] for first in range(0, len(rows), size))
 
 
-def full_batches(rows: int, batch: int) -> np.ndarray:
-    """[C, B] numbers of rows, in order. The last batch is filled up with rows from the front."""
-    return (np.arange(-(-rows // batch) * batch) % rows).reshape(-1, batch)
+def batch_indices(num_rows: int, batch_size: int) -> np.ndarray:
+    """[C, B] row indices in order. The last batch is filled with rows from the front."""
+    return (np.arange(-(-num_rows // batch_size) * batch_size) % num_rows).reshape(-1, batch_size)
 
 
-def in_batches(function: Callable[..., Any], arrays: Any, batch: int) -> Any:
-    """What a jitted function of rows gives for many rows, called with so many of them at a time.
+def apply_in_batches(function: Callable[..., Any], arrays: Any, batch_size: int) -> Any:
+    """Apply a jitted function of rows to many rows, one batch at a time.
 
     Args:
-        function: `function(arrays) -> PyTree` of arrays [B, ...]. A row does not depend on those that a batch is filled
-            up with, see `full_batches`.
+        function: `function(arrays) -> PyTree` of arrays [B, ...], each row independent of the others.
         arrays: a PyTree of arrays [R, ...], R at least 1.
-        batch: B, rows of a call.
+        batch_size: B.
 
     Returns:
         A PyTree of NumPy arrays [R, ...].
     """
-    import jax  # which starts slowly, and `cut_rows` does without it
+    import jax  # slow to import, and `cut_rows` does not need it
 
     arrays = jax.tree.map(np.asarray, arrays)
-    rows = len(jax.tree.leaves(arrays)[0])
-    found = [
-        jax.device_get(function(jax.tree.map(lambda leaf, chosen=chosen: leaf[chosen], arrays)))
-        for chosen in full_batches(rows, batch)
+    num_rows = len(jax.tree.leaves(arrays)[0])
+    outputs = [
+        jax.device_get(function(jax.tree.map(lambda leaf, indices=indices: leaf[indices], arrays)))
+        for indices in batch_indices(num_rows, batch_size)
     ]
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:rows], *found)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_rows], *outputs)

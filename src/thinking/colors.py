@@ -1,23 +1,23 @@
-"""All colors: of lines in plots, and of text on a terminal."""
+"""The colors of plots and of text on a terminal."""
 
-# Okabe and Ito, "Color Universal Design" (2008), without the yellow that white paper swallows.
+# Okabe and Ito, "Color Universal Design" (2008), without yellow, which is hard to see on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-"""What the color-blind tell apart."""
+"""Colors that color-blind people can distinguish."""
 GREY = "#999999"
-"""Of thresholds and other references."""
+"""Thresholds and other reference lines."""
 PALE = "#dddddd"
-"""Of what lies behind."""
+"""Background."""
 
-# Styles of Rich, readable on a dark ground and on a light one, and in part without colors.
+# Styles of Rich, readable on dark and light backgrounds.
 PROMPT = "bold"
 THOUGHT = "cyan"
 ANSWER = "bold green"
 WRONG = "bold red"
 MARK = "dim"
-NUMBERED = ("cyan", "magenta", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_yellow", "bright_blue")
-"""Of thoughts that have numbers instead of words; none is that of an answer."""
+LATENT_THOUGHTS = ("cyan", "magenta", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_yellow", "bright_blue")
+"""Styles of latent thoughts; none is the style of an answer."""
 
 
 def line_color(index: int) -> str:
-    """The color of a plot's line; they come again after seven."""
+    """The color of a plot's line; the palette repeats after seven."""
     return PALETTE[index % len(PALETTE)]

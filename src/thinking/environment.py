@@ -1,4 +1,4 @@
-"""What an environment is to those who collect experience in it. They know no environment by name.
+"""The interface of an environment, as rollouts use it.
 
 Axes: O dimensions of an observation.
 """
@@ -12,12 +12,12 @@ class TimeStep(NamedTuple):
     """One step of an environment.
 
     Attributes:
-        state: of the environment; where the episode ended, of a new one.
+        state: environment state; of a new episode where one has ended.
         observation: [O] of that state.
         reward: [] float32.
-        terminated: [] bool, the task is over.
-        truncated: [] bool, the time is up, though the task is not over.
-        final_observation: [O] at the end of the step, before a new episode began.
+        terminated: [] bool, the episode reached a terminal state.
+        truncated: [] bool, the episode reached its step limit.
+        final_observation: [O] at the end of the step, before any reset.
     """
 
     state: State
@@ -29,16 +29,16 @@ class TimeStep(NamedTuple):
 
 
 class Environment(Protocol):
-    """A task to act in: constants and pure functions. An episode that ends is followed by a new one at once.
+    """Constants and pure functions. An episode that ends is followed by a reset at once.
 
     Attributes:
-        limit: steps after which an episode is truncated.
+        max_episode_steps: steps after which an episode is truncated.
     """
 
-    limit: int
+    max_episode_steps: int
 
     def reset(self, key: Array) -> tuple[State, Array]:
-        """Begin an episode: the state, and what is observed of it [O]. Consumes the key."""
+        """Start an episode: state and observation [O]. Consumes the key."""
 
     def step(self, key: Array, state: State, action: Array) -> TimeStep:
-        """Act once. Consumes the key."""
+        """Take one step. Consumes the key."""

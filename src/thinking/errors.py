@@ -1,4 +1,4 @@
-"""What a person who runs a task is told in one line instead of a traceback."""
+"""Errors that a user sees as one line instead of a traceback."""
 
 import contextlib
 import re
@@ -8,30 +8,29 @@ from collections.abc import Iterator
 class UserError(Exception):
     """Bad input: a flag, a value or a combination of them. The program prints one line and exits with 2.
 
-    The message names the value, what is allowed and the mend.
+    The message names the value, what is allowed and how to fix it.
     """
 
 
 class RunError(Exception):
-    """A failure of a run that is nobody's programming error. The program prints one line and exits with 1.
+    """A failure of a run that is no programming error. The program prints one line and exits with 1.
 
-    A full disk, a read-only folder, a folder locked by another run, a loss that is not finite, a changed config.
+    Examples: a full disk, a read-only folder, a locked folder, a non-finite loss, a changed config.
     """
 
 
 @contextlib.contextmanager
 def name_flags(**flags: str) -> Iterator[None]:
-    """Tell a person of flags what a library says of its arguments.
+    """Translate argument names in errors of a library into flags.
 
-    Within `with name_flags(held_out="--held-out"):` an error that begins with the name of the argument, such as
-    "held_out 0.9: allowed is ...", ends as a UserError that begins with "--held-out 0.9: allowed is ...". Any other
-    error passes as it is: a mistake of the program keeps its traceback.
+    Within `with name_flags(num_nodes="--num-nodes"):` the ValueError "num_nodes 0: allowed is ..." becomes a UserError
+    "--num-nodes 0: allowed is ...". Any other error passes unchanged, so a programming error keeps its traceback.
 
     Args:
-        **flags: by name of an argument, the flag that its value came from.
+        **flags: for each argument name, the flag that its value comes from.
 
     Raises:
-        UserError: in place of a ValueError or a UserError that begins with such a name.
+        UserError: in place of a ValueError or a UserError whose message begins with such a name.
     """
     try:
         yield

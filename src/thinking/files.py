@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writes of files."""
 
 import json
 import os
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; an older one stays until the new one is complete.
+    """Write a file atomically; an older one stays until the new one is complete.
 
-    Threads, and runs that share a folder, may write the same file at once: each has a temporary file of its own.
+    Threads and processes may write the same file at once: each has its own temporary file.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
@@ -24,5 +24,5 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file atomically."""
     write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -1,4 +1,4 @@
-"""What a person sees of a run: lines, and a bar on a terminal."""
+"""Progress and log lines: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
 import functools
@@ -9,19 +9,20 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-LINE_SECONDS = 5.0  # between two lines of progress where there is no terminal
+SECONDS_BETWEEN_LINES = 5.0  # between two progress lines without a terminal
 
-Advance = Callable[[int, float], None]
+ProgressFn = Callable[[int, float], None]
+"""`update(steps done, metric)`."""
 
 
 @functools.cache
 def console() -> Console:
-    """The console of this process; a bar and the lines above it must share one."""
+    """The console of this process, shared by bars and log lines."""
     return Console(highlight=False)
 
 
 def log(text: str) -> None:
-    """Print a line as it is, above a bar that may be drawn."""
+    """Print a line unchanged, above any progress bar."""
     console().print(text, markup=False, soft_wrap=True)
 
 
@@ -31,27 +32,27 @@ def warn(text: str) -> None:
 
 
 @contextlib.contextmanager
-def shown(stage: str, done: int, steps: int, watch: str) -> Iterator[Advance]:
-    """Show a stage's progress with rate, time left and the watched figure.
+def show_progress(stage: str, start_step: int, num_steps: int, progress_metric: str) -> Iterator[ProgressFn]:
+    """Show a stage's progress with rate, time left and one metric.
 
     Args:
         stage: its name.
-        done: steps done before.
-        steps: steps in all.
-        watch: the figure's name.
+        start_step: steps done before.
+        num_steps: total steps.
+        progress_metric: name of the metric.
 
     Yields:
-        A function of (steps done, figure).
+        `update(steps done, metric)`.
     """
     if console().is_terminal:
-        with _bar(stage, done, steps, watch) as advance:
-            yield advance
+        with _bar(stage, start_step, num_steps, progress_metric) as update:
+            yield update
     else:
-        yield _lines(stage, done, steps, watch)
+        yield _lines(stage, start_step, num_steps, progress_metric)
 
 
 @contextlib.contextmanager
-def _bar(stage: str, done: int, steps: int, watch: str) -> Iterator[Advance]:
+def _bar(stage: str, start_step: int, num_steps: int, progress_metric: str) -> Iterator[ProgressFn]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -62,33 +63,35 @@ def _bar(stage: str, done: int, steps: int, watch: str) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[figure]}"),
     )
-    rate = _rate(done)
+    rate = _rate(start_step)
     with Progress(*columns, console=console(), transient=False) as progress:
-        task = progress.add_task(stage, total=steps, completed=done, rate="", figure="")
+        task = progress.add_task(stage, total=num_steps, completed=start_step, rate="", figure="")
 
-        def advance(now: int, figure: float) -> None:
-            progress.update(task, completed=now, rate=f"{rate(now):,.0f} steps/s", figure=f"{watch} {figure:.4g}")
+        def update_bar(now: int, figure: float) -> None:
+            progress.update(
+                task, completed=now, rate=f"{rate(now):,.0f} steps/s", figure=f"{progress_metric} {figure:.4g}"
+            )
 
-        yield advance
+        yield update_bar
 
 
-def _lines(stage: str, done: int, steps: int, watch: str) -> Advance:
-    rate = _rate(done)
+def _lines(stage: str, start_step: int, num_steps: int, progress_metric: str) -> ProgressFn:
+    rate = _rate(start_step)
     last = time.monotonic()
 
-    def advance(now: int, figure: float) -> None:
+    def print_line(now: int, figure: float) -> None:
         nonlocal last
-        if now < steps and time.monotonic() - last < LINE_SECONDS:
+        if now < num_steps and time.monotonic() - last < SECONDS_BETWEEN_LINES:
             return
         last = time.monotonic()
         speed = rate(now)
-        left = f", {(steps - now) / speed:.0f} s left" if now < steps and speed else ""
-        log(f"{stage}: step {now}/{steps}, {speed:,.0f} steps/s{left}, {watch} {figure:.4g}")
+        left = f", {(num_steps - now) / speed:.0f} s left" if now < num_steps and speed else ""
+        log(f"{stage}: step {now}/{num_steps}, {speed:,.0f} steps/s{left}, {progress_metric} {figure:.4g}")
 
-    return advance
+    return print_line
 
 
-def _rate(done: int) -> Callable[[int], float]:
-    """Steps a second since now, for a stage that starts at step `done`."""
+def _rate(start_step: int) -> Callable[[int], float]:
+    """Steps per second since this call, for a stage that starts at step `start_step`."""
     start = time.monotonic()
-    return lambda now: (now - done) / max(time.monotonic() - start, 1e-9)
+    return lambda now: (now - start_step) / max(time.monotonic() - start, 1e-9)

@@ -1,4 +1,4 @@
-"""What learns by gradients, the one step that it takes, and the state of a training under way."""
+"""The state of training, and one optimizer step."""
 
 from typing import NamedTuple
 
@@ -8,11 +8,11 @@ from thinking.types import Array, Params, State
 
 
 class TrainState(NamedTuple):
-    """Parameters and the state of their optimizer, with Flax's names.
+    """Parameters and optimizer state, named as in Flax.
 
     Attributes:
         params: a PyTree of arrays.
-        opt_state: optax's state for them, which also counts the steps.
+        opt_state: optax's state, which also counts the steps.
     """
 
     params: Params
@@ -20,17 +20,15 @@ class TrainState(NamedTuple):
 
 
 class RunnerState(NamedTuple):
-    """All that a training needs to go on.
-
-    What a training does not have is (), a PyTree without leaves.
+    """All that training needs to continue. A part that is not used is (), a PyTree without leaves.
 
     Attributes:
         train_state: parameters and optimizer.
-        key: typed PRNG key, of everything random. A training whose step gets an index never changes it, and folds the
-            index in; one whose step gets none splits it at every step.
+        key: typed PRNG key. A training step that takes an index folds it in and never changes the key; one that takes
+            none splits the key at every step.
         sampler: state of the index sampler or the curriculum.
-        reference: parameters that the policy is held near, or compared with.
-        env: environments that run along, with what is counted of them.
+        reference: parameters of the reference policy.
+        env: states and statistics of the environments.
     """
 
     train_state: TrainState
@@ -46,12 +44,12 @@ def init_train_state(params: Params, optimizer: optax.GradientTransformation) ->
 
 
 def apply_gradients(state: TrainState, optimizer: optax.GradientTransformation, gradients: Params) -> TrainState:
-    """The state after one step of its optimizer.
+    """The state after one optimizer step.
 
     Args:
         state: before the step.
-        optimizer: that `init_train_state` was given.
-        gradients: of what is minimised, a PyTree like the parameters.
+        optimizer: the one of `init_train_state`.
+        gradients: of the loss, a PyTree like the parameters.
     """
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     return TrainState(optax.apply_updates(state.params, updates), opt_state)

@@ -1,4 +1,4 @@
-"""PyTrees: rows of them, and their leaves on the host, which are written, compared and digested."""
+"""PyTrees: selecting rows, leaves on the host, and digests."""
 
 import hashlib
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from thinking.types import Array, Params
 
 
 class Leaf(NamedTuple):
-    """One leaf.
+    """One leaf on the host.
 
     Attributes:
-        path: where it stands in the tree, as `.params['w'][0]`.
-        dtype: its type; that of a typed PRNG key names its implementation.
-        array: its values on the host, `[...]`; a typed key's are its raw words.
+        path: its place in the tree, as `.params['w'][0]`.
+        dtype: its type; for a typed PRNG key, the name of its implementation.
+        array: its values, `[...]`; for a typed PRNG key, its raw data.
     """
 
     path: str
@@ -25,26 +25,26 @@ class Leaf(NamedTuple):
     array: np.ndarray
 
 
-def leaves(tree: Any) -> list[Leaf]:
+def host_leaves(tree: Any) -> list[Leaf]:
     """Copy the leaves of a PyTree to the host, in the tree's order."""
     flat, _ = jax.tree.flatten_with_path(tree)
     arrays = jax.device_get([jax.random.key_data(leaf) if is_key(leaf) else leaf for _, leaf in flat])
-    found = []
+    leaves = []
     for (path, leaf), array in zip(flat, map(np.asarray, arrays), strict=True):
         dtype = leaf.dtype if is_key(leaf) else array.dtype
-        found.append(Leaf(jax.tree_util.keystr(path), str(dtype), array))
-    return found
+        leaves.append(Leaf(jax.tree_util.keystr(path), str(dtype), array))
+    return leaves
 
 
 def digest(tree: Any) -> str:
-    """SHA-256 over the leaves of a PyTree: paths, types, shapes and bytes. Equal digests mean equal bits."""
-    return digest_leaves(leaves(tree))
+    """SHA-256 over the leaves of a PyTree (paths, types, shapes, bytes). Equal digests mean equal bits."""
+    return digest_leaves(host_leaves(tree))
 
 
-def digest_leaves(found: Iterable[Leaf]) -> str:
-    """The digest of leaves that are on the host."""
+def digest_leaves(leaves: Iterable[Leaf]) -> str:
+    """The digest of leaves on the host."""
     sha = hashlib.sha256()
-    for path, dtype, array in found:
+    for path, dtype, array in leaves:
         sha.update(f"{path}\0{dtype}\0{array.shape}\0".encode())
         sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return sha.hexdigest()
@@ -56,17 +56,17 @@ def is_key(leaf: Any) -> bool:
 
 
 def count_parameters(params: Params) -> int:
-    """How many numbers a PyTree of arrays holds."""
+    """The number of values in a PyTree of arrays."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def take(tree: Any, rows: Array) -> Any:
-    """The given rows of every leaf."""
+def take_rows(tree: Any, rows: Array) -> Any:
+    """Select rows of every leaf by index."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tree)
 
 
-def where_rows(condition: Array, tree: Any, other: Any) -> Any:
-    """Rows of `tree` where the condition [R] holds, else those of `other`."""
+def select_rows(condition: Array, tree: Any, other: Any) -> Any:
+    """Rows of `tree` where the condition [R] holds, rows of `other` elsewhere."""
 
     def choose(leaf: Array, another: Array) -> Array:
         return jnp.where(condition.reshape(condition.shape + (1,) * (leaf.ndim - 1)), leaf, another)

@@ -1,4 +1,4 @@
-"""Types that everybody needs: arrays, metrics, and the spaces that say what a thing is.
+"""Common types: arrays, metrics and spaces.
 
 Axes: D dimensions of a vector.
 """
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 Array = jax.Array
 Params = Any
-"""A PyTree of arrays that are learned."""
+"""A PyTree of trainable arrays."""
 State = Any
 """A PyTree of arrays that a pure function takes and returns."""
 Metrics = dict[str, Array]
@@ -20,7 +20,7 @@ Metrics = dict[str, Array]
 
 @dataclass(frozen=True)
 class Discrete:
-    """Whole numbers from 0 to `size - 1`, held as int32 without a trailing axis."""
+    """Integers from 0 to `size - 1`, int32 without a trailing axis."""
 
     size: int
 
@@ -30,18 +30,18 @@ class Discrete:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one thing."""
+        """Shape of one element."""
         return ()
 
     @property
     def dtype(self) -> Any:
-        """Of what is held."""
+        """Type of an element."""
         return jnp.int32
 
 
 @dataclass(frozen=True)
 class Box:
-    """Vectors of `dims` float32 numbers, held with a trailing axis [D]."""
+    """Vectors of `dims` float32 numbers, with a trailing axis [D]."""
 
     dims: int
 
@@ -51,12 +51,12 @@ class Box:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one thing."""
+        """Shape of one element."""
         return (self.dims,)
 
     @property
     def dtype(self) -> Any:
-        """Of what is held."""
+        """Type of an element."""
         return jnp.float32
 
 
@@ -64,5 +64,5 @@ Space = Discrete | Box
 
 
 def value_width(space: Space) -> int:
-    """How many numbers a network needs to read or say one thing of this space."""
+    """How many inputs or outputs of a network represent one element of this space."""
     return space.size if isinstance(space, Discrete) else space.dims

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from thinking.benchmarks.robustness import final_digest, run_killed, run_undisturbed
+from thinking.benchmarks.robustness import read_final_digest, run_killed, run_undisturbed
 from thinking.errors import RunError
 
 # Counts lives in a file; ends in the life that is the third or later, and takes a while in each.
@@ -20,8 +20,8 @@ if count < 2: time.sleep(60)
 
 def test_a_run_is_killed_until_it_comes_to_its_end(tmp_path):
     command = [sys.executable, "-c", COUNTING, str(tmp_path / "killed")]
-    assert run_killed(command, longest=1.0, num_kills=2, seed=0) == 2
-    assert final_digest(tmp_path / "killed") == "True"
+    assert run_killed(command, max_seconds=1.0, num_kills=2, seed=0) == 2
+    assert read_final_digest(tmp_path / "killed") == "True"
 
 
 def test_a_run_that_fails_by_itself_is_not_taken_for_killed(tmp_path):
@@ -29,4 +29,4 @@ def test_a_run_that_fails_by_itself_is_not_taken_for_killed(tmp_path):
     with pytest.raises(RunError, match="no such graph"):
         run_undisturbed(command)
     with pytest.raises(RunError, match="no such graph"):
-        run_killed(command, longest=60.0, num_kills=1, seed=0)
+        run_killed(command, max_seconds=60.0, num_kills=1, seed=0)

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.environments.arithmetic_cases import QUICK, calculated, numbers, problems
 
-from thinking.environments.arithmetic.chains import SUBTASKS, WORKED, chain, judge, revised, slipped
+from thinking.environments.arithmetic.chains import (
+    SUBTASKS,
+    WORKED,
+    add_self_corrections,
+    chain,
+    inject_error,
+    verify_chain,
+)
 from thinking.environments.arithmetic.problems import (
     ADD,
     DIVIDE,
@@ -16,8 +23,8 @@ from thinking.environments.arithmetic.problems import (
     MULTIPLY,
     SUBTRACT,
     Problem,
-    parts,
-    question,
+    format_question,
+    intermediate_problems,
     subtasks,
 )
 
@@ -50,8 +57,8 @@ def test_a_product_is_collected_row_by_row(left, factors):
     steps = chain(Problem(MULTIPLY, (left, right)))
     partial = [left * factor * 10**place for place, factor in enumerate(factors)]
     totals = np.cumsum(np.array(partial, object)).tolist()
-    wanted = partial[:1] + [each for pair in zip(partial[1:], totals[1:], strict=True) for each in pair]
-    assert [int(step[1:]) for step in steps if step.startswith("=")] == wanted[:-1]
+    expected = partial[:1] + [each for pair in zip(partial[1:], totals[1:], strict=True) for each in pair]
+    assert [int(step[1:]) for step in steps if step.startswith("=")] == expected[:-1]
     additions = max(index for index, step in enumerate(steps) if step.startswith("=")) + 1
     last = steps[additions:]
     assert int(last[-1][-1]) * 10 ** len(last) + read(last) == left * right
@@ -78,7 +85,7 @@ def test_every_digit_step_is_true_and_every_expression_on_the_way_has_the_same_v
     assert steps
     assert all(map(digit_step_is_true, steps))
     for step in steps:
-        if asked.nested and re.search(r"^=.*\d[-+*/]", step):
+        if asked.is_nested and re.search(r"^=.*\d[-+*/]", step):
             assert calculated(step[1:]) == asked.value
 
 
@@ -101,12 +108,12 @@ def test_subtasks_are_true_problems_that_lead_to_the_answer(asked):
         assert chain(asked, SUBTASKS) == chain(asked, WORKED)
         return
     for step, each in zip(chain(asked, SUBTASKS), asked_on_the_way, strict=True):
-        text, said = re.fullmatch("<ask>(.*)=<answer>(.*)", step).groups()
-        assert int(said.split("r")[0]) == calculated(text) == each.value
+        text, answer = re.fullmatch("<ask>(.*)=<answer>(.*)", step).groups()
+        assert int(answer.split("r")[0]) == calculated(text) == each.value
     last = asked_on_the_way[-1].value
     if asked.operation == MODULAR and last < 0:
         last = asked_on_the_way[0].value
-    if asked.operation == MULTIPLY and not asked.nested and len(asked_on_the_way) == 1:
+    if asked.operation == MULTIPLY and not asked.is_nested and len(asked_on_the_way) == 1:
         last *= 10 ** sum(str(each).count("0") for each in asked.values if each)
     assert last == asked.value
 
@@ -124,9 +131,9 @@ def test_subtasks_are_true_problems_that_lead_to_the_answer(asked):
     ],
 )
 def test_a_product_falls_into_multiples_of_powers_of_ten(asked, steps):
-    wanted = ["<ask>" + step.replace("=", "=<answer>") for step in steps.split()]
+    expected = ["<ask>" + step.replace("=", "=<answer>") for step in steps.split()]
     found = subtasks(Problem(MULTIPLY, asked))
-    assert [f"<ask>{question(each)}<answer>{each.value}" for each in found] == wanted
+    assert [f"<ask>{format_question(each)}<answer>{each.value}" for each in found] == expected
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
@@ -144,9 +151,9 @@ def test_products_of_any_length_come_down_to_short_ones(left, right):
 
 
 def test_worked_chains_of_long_products_have_no_more_to_them_than_before():
-    assert list(parts(Problem(MULTIPLY, (1234, 500)))) == []
+    assert list(intermediate_problems(Problem(MULTIPLY, (1234, 500)))) == []
     shown = [Problem(MULTIPLY, (123, 4)), Problem(MULTIPLY, (123, 50)), Problem(ADD, (492, 6150))]
-    assert list(parts(Problem(MULTIPLY, (123, 54)))) == shown
+    assert list(intermediate_problems(Problem(MULTIPLY, (123, 54)))) == shown
 
 
 @pytest.mark.parametrize(
@@ -170,19 +177,19 @@ def test_the_check_flags_exactly_the_step_that_was_tampered_with(asked, style, l
     rng = np.random.default_rng(seed)
     steps = chain(asked, style, least_first)
     place = int(rng.integers(len(steps)))
-    steps[place] = slipped(steps[place], rng)
-    found = judge(asked, f"<think>{'<step>'.join(steps)}</think>", style, least_first)
-    assert [each.right for each in found] == [index != place for index in range(len(steps))]
+    steps[place] = inject_error(steps[place], rng)
+    found = verify_chain(asked, f"<think>{'<step>'.join(steps)}</think>", style, least_first)
+    assert [each.is_correct for each in found] == [index != place for index in range(len(steps))]
 
 
 @given(problems, st.booleans(), st.integers(0, 999))
 @QUICK
 def test_revised_chains_take_back_each_slip_and_nothing_else(asked, least_first, seed):
-    pieces = revised(chain(asked, WORKED, least_first), 0.5, np.random.default_rng(seed))
-    found = judge(asked, f"<think>{''.join(text for text, _ in pieces)}</think>", WORKED, least_first)
-    assert all(each.right != each.taken_back for each in found)
-    assert sum(each.taken_back for each in found) == sum(slip for _, slip in pieces)
-    assert [each.text for each in found if each.right] == chain(asked, WORKED, least_first)
+    pieces = add_self_corrections(chain(asked, WORKED, least_first), 0.5, np.random.default_rng(seed))
+    found = verify_chain(asked, f"<think>{''.join(text for text, _ in pieces)}</think>", WORKED, least_first)
+    assert all(each.is_correct != each.is_withdrawn for each in found)
+    assert sum(each.is_withdrawn for each in found) == sum(slip for _, slip in pieces)
+    assert [each.text for each in found if each.is_correct] == chain(asked, WORKED, least_first)
 
 
 @pytest.mark.parametrize(
@@ -201,4 +208,4 @@ def test_revised_chains_take_back_each_slip_and_nothing_else(asked, least_first,
     ],
 )
 def test_malformed_chains_are_judged_too(text, right):
-    assert [each.right for each in judge(Problem(ADD, (57, 8)), text)] == right
+    assert [each.is_correct for each in verify_chain(Problem(ADD, (57, 8)), text)] == right

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.environments.arithmetic_cases import QUICK, problems
 
-from thinking.environments.arithmetic.parsing import UNDERSTOOD, read
-from thinking.environments.arithmetic.problems import WORDINGS, expression, question
-from thinking.environments.arithmetic.sampling import STEPS, Level, draw
+from thinking.environments.arithmetic.parsing import SYNTAX_HINT, parse_problem
+from thinking.environments.arithmetic.problems import WORDINGS, format_expression, format_question
+from thinking.environments.arithmetic.sampling import NUM_OPERATIONS, Level, sample_problem
 
 wordings = st.integers(0, 3)
 
@@ -18,25 +18,25 @@ wordings = st.integers(0, 3)
 @given(problems, wordings)
 @QUICK
 def test_every_wording_of_a_problem_reads_as_the_problem(asked, wording):
-    assert read(question(asked, wording)) == asked
+    assert parse_problem(format_question(asked, wording)) == asked
 
 
 @given(
-    st.builds(Level, st.sampled_from([*WORDINGS, *STEPS]), st.integers(2, 12), st.none()),
+    st.builds(Level, st.sampled_from([*WORDINGS, *NUM_OPERATIONS]), st.integers(2, 12), st.none()),
     st.integers(0, 1000),
     st.booleans(),
     wordings,
 )
 @QUICK
 def test_problems_of_every_level_are_understood(level, seed, test, wording):
-    asked = draw(np.random.default_rng(seed), level, test)
-    assert read(question(asked, wording)) == asked
+    asked = sample_problem(np.random.default_rng(seed), level, test)
+    assert parse_problem(format_question(asked, wording)) == asked
 
 
 @given(problems, wordings, st.data())
 @QUICK
 def test_capitals_and_spaces_and_the_last_sign_do_not_matter(asked, wording, data):
-    text = question(asked, wording).rstrip("=?")
+    text = format_question(asked, wording).rstrip("=?")
     parts = re.findall(r"\d+|[A-Za-z]+|\S", text)
     # No space is needed but between words, and any number of them is allowed.
     gaps = data.draw(st.lists(st.sampled_from(["", " ", "  ", "\t"]), min_size=len(parts), max_size=len(parts)))
@@ -45,7 +45,7 @@ def test_capitals_and_spaces_and_the_last_sign_do_not_matter(asked, wording, dat
         for part, gap, following in zip(parts, gaps, [*parts[1:], ""], strict=True)
     )
     typed = data.draw(st.sampled_from([typed, typed.upper(), typed.lower()]))
-    assert read(typed + data.draw(st.sampled_from(["", ".", "?", "=", " = ?", "\n"]))) == asked
+    assert parse_problem(typed + data.draw(st.sampled_from(["", ".", "?", "=", " = ?", "\n"]))) == asked
 
 
 @given(
@@ -55,7 +55,7 @@ def test_capitals_and_spaces_and_the_last_sign_do_not_matter(asked, wording, dat
 def test_symbols_bind_as_they_do_in_python(numbers, signs):
     text = str(numbers[0]) + "".join(f"{sign}{value}" for sign, value in zip(signs, numbers[1:], strict=False))
     try:
-        found = read(text)
+        found = parse_problem(text)
     except ValueError as refusal:
         assert "is negative" in str(refusal)  # noqa: PT017  on the way; what comes out in the end may be
     else:
@@ -63,7 +63,7 @@ def test_symbols_bind_as_they_do_in_python(numbers, signs):
 
 
 @pytest.mark.parametrize(
-    ("typed", "wanted"),
+    ("typed", "expected"),
     [
         ("12*(3+4)-5", "(12*(3+4))-5"),
         ("12-5-3", "(12-5)-3"),
@@ -81,13 +81,13 @@ def test_symbols_bind_as_they_do_in_python(numbers, signs):
         ("Add (3+4) and 5", "(3+4)+5"),
     ],
 )
-def test_people_need_not_type_as_the_machine_does(typed, wanted):
-    assert expression(read(typed)) == wanted
+def test_people_need_not_type_as_the_machine_does(typed, expected):
+    assert format_expression(parse_problem(typed)) == expected
 
 
 def test_a_number_may_have_hundreds_of_digits():
     long = int("9" * 400)
-    assert read(f"{long}*{long}").values == (long, long)
+    assert parse_problem(f"{long}*{long}").values == (long, long)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,8 @@ def test_a_number_may_have_hundreds_of_digits():
 )
 def test_what_is_not_understood_is_refused_with_one_line_that_says_what_is(typed, complaint):
     with pytest.raises(ValueError, match=complaint) as refusal:
-        read(typed)
-    assert str(refusal.value).endswith(UNDERSTOOD)
+        parse_problem(typed)
+    assert str(refusal.value).endswith(SYNTAX_HINT)
     assert str(refusal.value).isprintable()
 
 
@@ -135,13 +135,13 @@ def test_what_is_not_understood_is_refused_with_one_line_that_says_what_is(typed
 @QUICK
 def test_no_line_is_a_failure(typed):
     try:
-        found = read(typed)
+        found = parse_problem(typed)
     except ValueError as refusal:
-        assert str(refusal).endswith(UNDERSTOOD)  # noqa: PT017
+        assert str(refusal).endswith(SYNTAX_HINT)  # noqa: PT017
     else:
-        assert read(question(found)) == found
+        assert parse_problem(format_question(found)) == found
 
 
 def test_the_examples_of_what_is_understood_are():
-    for example in re.split(", | or ", UNDERSTOOD.removeprefix("ask as in ")):
-        assert read(example)
+    for example in re.split(", | or ", SYNTAX_HINT.removeprefix("ask as in ")):
+        assert parse_problem(example)

@@ -14,9 +14,9 @@ from thinking.environments.arithmetic.problems import (
     SUBTRACT,
     WORDINGS,
     Problem,
-    answer,
-    number,
-    question,
+    format_answer,
+    format_number,
+    format_question,
 )
 from thinking.recipes.arithmetic.rows import VOCABULARY
 
@@ -24,31 +24,31 @@ from thinking.recipes.arithmetic.rows import VOCABULARY
 @given(problems)
 @QUICK
 def test_answers_are_those_of_the_symbols(asked):
-    text = question(asked)
+    text = format_question(asked)
     assert text.endswith("=")
     assert asked.value == calculated(text[:-1])
     if asked.operation == DIVIDE:
         left, right = asked.values
-        assert answer(asked) == "{}r{}".format(*divmod(left, right))
+        assert format_answer(asked) == "{}r{}".format(*divmod(left, right))
     else:
-        assert answer(asked) == str(asked.value)
+        assert format_answer(asked) == str(asked.value)
 
 
 @given(st.integers(-(10**40), 10**40))
 @QUICK
 def test_a_number_reads_from_either_end(value):
-    assert int(number(value)) == value
-    sign, digits = re.fullmatch("(-?)(.+)", number(value, least_first=True)).groups()
+    assert int(format_number(value)) == value
+    sign, digits = re.fullmatch("(-?)(.+)", format_number(value, reverse_digits=True)).groups()
     assert int(sign + digits[::-1]) == value
 
 
 def test_words_and_symbols_ask_the_same():
     asked = Problem(SUBTRACT, (8, 57))
-    assert question(asked, 3) == "Subtract 57 from 8"
-    assert question(asked, 1, least_first=True) == "Calculate the difference of 8 and 75"
+    assert format_question(asked, 3) == "Subtract 57 from 8"
+    assert format_question(asked, 1, reverse_digits=True) == "Calculate the difference of 8 and 75"
     for operation, wordings in WORDINGS.items():
         for wording in range(len(wordings)):
-            VOCABULARY.encode(question(problem(operation, 12, 34), wording))
+            VOCABULARY.encode(format_question(problem(operation, 12, 34), wording))
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from thinking.environments.arithmetic.problems import (
     SUBTRACT,
     WORDINGS,
     Problem,
-    parts,
+    intermediate_problems,
     subtasks,
 )
-from thinking.environments.arithmetic.sampling import STEPS, THREE_STEPS, TWO_STEPS, Level, draw
-from thinking.environments.arithmetic.split import held_out, shown, trainable, word_problems
+from thinking.environments.arithmetic.sampling import NUM_OPERATIONS, THREE_STEPS, TWO_STEPS, Level, sample_problem
+from thinking.environments.arithmetic.split import is_held_out, is_trainable, shown_problems, word_problems
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 SIGNS = {"+": ADD, "-": SUBTRACT, "*": MULTIPLY, "/": DIVIDE}
@@ -32,31 +32,33 @@ LEVELS += [Level(operation, digits) for operation in (TWO_STEPS, THREE_STEPS) fo
 def test_a_fifth_of_the_word_problems_is_held_out():
     every = list(word_problems())
     assert len(set(every)) == len(every) == 20_200
-    counts = collections.Counter(each.operation for each in every if held_out(each))
+    counts = collections.Counter(each.operation for each in every if is_held_out(each))
     assert counts == {ADD: 2012, SUBTRACT: 2017, MULTIPLY: 20, DIVIDE: 20}
 
 
 def test_word_problems_of_the_side_of_training_meet_nothing_that_is_held_out():
-    assert all(trainable(each) != held_out(each) for each in word_problems())
-    assert all(each.values[1] == 10 for each in word_problems() if list(parts(each)))
+    assert all(is_trainable(each) != is_held_out(each) for each in word_problems())
+    assert all(each.values[1] == 10 for each in word_problems() if list(intermediate_problems(each)))
 
 
 @given(st.sampled_from([ADD, MULTIPLY]), st.integers(0, 10**30), st.integers(0, 10**30), st.integers(0, 99))
 @QUICK
 def test_commuted_pairs_share_a_side(operation, left, right, further):
     pair = Problem(operation, (left, right)), Problem(operation, (right, left))
-    assert held_out(pair[0]) == held_out(pair[1])
+    assert is_held_out(pair[0]) == is_held_out(pair[1])
     nested = [Problem(SUBTRACT, (each, further)) for each in pair]
-    assert held_out(nested[0]) == held_out(nested[1])
+    assert is_held_out(nested[0]) == is_held_out(nested[1])
     modulus = max(left, right) + 1
     modular = [Problem(MODULAR, (*each.values, modulus)) for each in pair]
-    assert held_out(modular[0]) == held_out(modular[1])
+    assert is_held_out(modular[0]) == is_held_out(modular[1])
 
 
 def test_differences_and_quotients_have_a_side_for_each_order():
     pairs = [(left, right) for left in range(1, 30) for right in range(1, left)]
     for operation in (SUBTRACT, DIVIDE):
-        assert any(held_out(Problem(operation, pair)) != held_out(Problem(operation, pair[::-1])) for pair in pairs)
+        assert any(
+            is_held_out(Problem(operation, pair)) != is_held_out(Problem(operation, pair[::-1])) for pair in pairs
+        )
 
 
 def folded(text):
@@ -71,49 +73,49 @@ def folded(text):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_nothing_that_is_held_out_is_ever_trained_on_and_nothing_else_is_tested(level):
-    for seed in range(4 if level.digits > 7 else 12):
+    for seed in range(4 if level.num_digits > 7 else 12):
         rng = np.random.default_rng(seed)
-        problem = draw(rng, level)
-        assert not held_out(problem)
+        problem = sample_problem(rng, level)
+        assert not is_held_out(problem)
         for step in chain(problem):
             # What the chain's own text asks is read anew.
             if re.search(r"^=.*\d[-+*/]", step):
-                assert not any(map(held_out, folded(step[1:])))
+                assert not any(map(is_held_out, folded(step[1:])))
             if (match := re.fullmatch(r"(\d+)/(\d+)=.*", step)) and int(match[2]) >= 10:
-                assert not held_out(Problem(DIVIDE, (int(match[1]), int(match[2]))))
-        assert not any(map(held_out, parts(problem)))
-        assert held_out(draw(rng, level, test=True))
+                assert not is_held_out(Problem(DIVIDE, (int(match[1]), int(match[2]))))
+        assert not any(map(is_held_out, intermediate_problems(problem)))
+        assert is_held_out(sample_problem(rng, level, held_out=True))
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_no_row_of_subtasks_shows_what_is_held_out(level):
-    for seed in range(4 if level.digits > 7 else 12):
-        problem = draw(np.random.default_rng(seed), level, style=SUBTASKS)
-        assert not held_out(problem)
+    for seed in range(4 if level.num_digits > 7 else 12):
+        problem = sample_problem(np.random.default_rng(seed), level, style=SUBTASKS)
+        assert not is_held_out(problem)
         steps = chain(problem, SUBTASKS)
         for step in steps:
             if asked := re.fullmatch(r"<ask>(.*)=<answer>.*", step):
-                assert not any(map(held_out, folded(asked[1])))
+                assert not any(map(is_held_out, folded(asked[1])))
         if not steps[0].startswith("<ask>"):
-            assert not any(map(held_out, parts(problem)))
+            assert not any(map(is_held_out, intermediate_problems(problem)))
 
 
 def test_what_a_long_product_falls_into_is_drawn_for_subtasks_too():
     rng = np.random.default_rng(0)
-    drawn = [draw(rng, Level(MULTIPLY, 4), style=SUBTASKS) for _ in range(60)]
+    drawn = [sample_problem(rng, Level(MULTIPLY, 4), style=SUBTASKS) for _ in range(60)]
     kinds = collections.Counter(tuple(len(str(each).rstrip("0")) > 1 for each in problem.values) for problem in drawn)
     assert min(kinds[True, True], kinds[True, False], kinds[False, False]) >= 10
-    sums = [draw(rng, Level(ADD, 8), style=SUBTASKS).values for _ in range(60)]
+    sums = [sample_problem(rng, Level(ADD, 8), style=SUBTASKS).values for _ in range(60)]
     assert sum(max(values) % 1000 == 0 for values in sums) >= 10
     assert sum(max(values) % 10 != 0 for values in sums) >= 10
 
 
 def test_a_row_of_subtasks_shows_them_but_not_what_they_take():
     long = Problem(MULTIPLY, (9876, 40))
-    assert shown(long, SUBTASKS) == subtasks(long)
-    assert shown(long) == list(parts(long)) == []
+    assert shown_problems(long, SUBTASKS) == subtasks(long)
+    assert shown_problems(long) == list(intermediate_problems(long)) == []
     short = Problem(MULTIPLY, (12, 30))
-    assert shown(short, SUBTASKS) == shown(short) == []
+    assert shown_problems(short, SUBTASKS) == shown_problems(short) == []
 
 
 @pytest.mark.parametrize("style", [WORKED, SUBTASKS])
@@ -121,14 +123,14 @@ def test_a_row_of_subtasks_shows_them_but_not_what_they_take():
 def test_levels_are_as_long_as_they_say(level, style):
     rng = np.random.default_rng(0)
     for _ in range(8):
-        found = draw(rng, level, style=style)
+        found = sample_problem(rng, level, style=style)
         lengths = [len(number) for number in re.findall(r"\d+", " ".join(leaves(found)))]
-        if level.operation in STEPS:
-            assert len(lengths) == STEPS[level.operation] + 1
-            assert max(lengths) <= level.digits
+        if level.operation in NUM_OPERATIONS:
+            assert len(lengths) == NUM_OPERATIONS[level.operation] + 1
+            assert max(lengths) <= level.num_digits
         else:
             assert found.operation == level.operation
-            assert max(lengths) == level.digits
+            assert max(lengths) == level.num_digits
 
 
 def leaves(problem):
@@ -142,4 +144,4 @@ def leaves(problem):
 )
 def test_bad_levels_are_named(level, complaint):
     with pytest.raises(ValueError, match=complaint):
-        draw(np.random.default_rng(0), level)
+        sample_problem(np.random.default_rng(0), level)

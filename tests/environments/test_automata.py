@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.environments.automata import AUTOMATA, Automaton, automaton, draw_words
-from thinking.environments.automata.automaton import cycles, is_even
-from thinking.environments.automata.words import run
+from thinking.environments.automata import AUTOMATA, Automaton, make_automaton, sample_words
+from thinking.environments.automata.automaton import format_cycles, is_even
+from thinking.environments.automata.words import run_automaton
 from thinking.environments.automaton_names import NAMES, parse_name
 
 QUICK = settings(max_examples=25, deadline=None)
@@ -20,7 +20,7 @@ GROUPS = {"s3": 6, "a5": 60, "s5": 120}
 
 @functools.cache
 def runner(name):
-    return jax.jit(functools.partial(run, automaton(name)))
+    return jax.jit(functools.partial(run_automaton, make_automaton(name)))
 
 
 def states_after(name, symbols):
@@ -35,8 +35,8 @@ def drawn(name):
     """Words of 1, 3 and 4 symbols, and what they come to."""
 
     def draw(key):
-        words = draw_words(automaton(name), key, jnp.int32([1, 3, 4]), 4)
-        return words, words.answers
+        words = sample_words(make_automaton(name), key, jnp.int32([1, 3, 4]), 4)
+        return words, words.final_states
 
     return jax.jit(draw)
 
@@ -52,17 +52,17 @@ def matrix(name: str) -> np.ndarray:
 
 @pytest.mark.parametrize(("name", "order"), GROUPS.items())
 def test_groups_multiply_as_their_permutation_matrices_do(name, order):
-    group = automaton(name)
+    group = make_automaton(name)
     assert group.table.shape == (order, order)
-    assert group.states[group.start] == "e"
-    matrices = np.array([matrix(element) for element in group.states])
+    assert group.state_names[group.initial_state] == "e"
+    matrices = np.array([matrix(element) for element in group.state_names])
     products = matrices[None] @ matrices[:, None]
     assert (products == matrices[group.table]).all()
 
 
 def test_only_even_elements_alternate_and_the_group_is_not_solvable():
-    group = automaton("a5")
-    inverse = (group.table == group.start).argmax(axis=1)
+    group = make_automaton("a5")
+    inverse = (group.table == group.initial_state).argmax(axis=1)
     commutators = group.table[group.table, group.table[inverse][:, inverse]]
     assert len(np.unique(commutators)) == 60  # it is its own commutator group
     assert not is_even((1, 0, 2))
@@ -72,7 +72,7 @@ def test_only_even_elements_alternate_and_the_group_is_not_solvable():
 @given(st.permutations(range(5)))
 @QUICK
 def test_the_notation_of_cycles_tells_elements_apart(move):
-    assert matrix(cycles(tuple(move))).argmax(axis=1).tolist() == list(move)
+    assert matrix(format_cycles(tuple(move))).argmax(axis=1).tolist() == list(move)
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=9))
@@ -86,26 +86,28 @@ def test_sums_and_parity_are_those_of_numbers(numbers):
 @given(st.integers(0, 999), st.integers(0, 999))
 @QUICK
 def test_digits_are_added_from_the_last_one_on(first, second):
-    machine = automaton("digits:3")
+    machine = make_automaton("digits:3")
     spelled = [f"{first // 10**place % 10}+{second // 10**place % 10}" for place in range(3)]
-    word = [machine.symbols.index(symbol) for symbol in [*spelled, "9+9"]]
-    told = [machine.states[state] for state in states_after("digits:3", word)]
+    word = [machine.symbol_names.index(symbol) for symbol in [*spelled, "9+9"]]
+    told = [machine.state_names[state] for state in states_after("digits:3", word)]
     partial = [first % 10 + second % 10, first % 100 + second % 100, (first + second) % 1000]
-    wanted = [f"{total} of {place}" for place, total in enumerate(partial, start=1)]
-    assert told == [*wanted, wanted[-1]]
+    expected = [f"{total} of {place}" for place, total in enumerate(partial, start=1)]
+    assert told == [*expected, expected[-1]]
 
 
 def test_hops_follow_the_edges_that_a_symbol_names():
-    graph = automaton("graph")
-    for symbol in range(0, len(graph.symbols), 37):
-        edges = dict(edge.split(">") for edge in graph.symbols[symbol].split())
-        assert [graph.states[state] for state in graph.table[:, symbol]] == [edges[node] for node in graph.states]
+    graph = make_automaton("graph")
+    for symbol in range(0, len(graph.symbol_names), 37):
+        edges = dict(edge.split(">") for edge in graph.symbol_names[symbol].split())
+        assert [graph.state_names[state] for state in graph.table[:, symbol]] == [
+            edges[node] for node in graph.state_names
+        ]
 
 
 def test_list_operations_do_what_they_are_called():
-    machine = automaton("list")
-    done = dict(zip(machine.symbols, machine.table[machine.start], strict=True))
-    told = {name: machine.states[state] for name, state in done.items()}
+    machine = make_automaton("list")
+    done = dict(zip(machine.symbol_names, machine.table[machine.initial_state], strict=True))
+    told = {name: machine.state_names[state] for name, state in done.items()}
     assert told == {
         "keep": "abcd",
         "reverse": "dcba",
@@ -119,10 +121,10 @@ def test_list_operations_do_what_they_are_called():
 @given(st.sampled_from([*AUTOMATA, "modular:5", "digits:2"]), st.integers(0, 2**31 - 1))
 @QUICK
 def test_a_word_leads_from_state_to_state_and_its_answer_is_the_last(name, seed):
-    machine: Automaton = automaton(name)
+    machine: Automaton = make_automaton(name)
     words, answers = jax.device_get(drawn(name)(jax.random.key(seed)))
     for symbols, states, length, answer in zip(words.symbols, words.states, words.lengths, answers, strict=True):
-        state = machine.start
+        state = machine.initial_state
         for symbol, after in zip(symbols, states, strict=True):
             state = machine.table[state, symbol]
             assert state == after
@@ -137,5 +139,5 @@ def test_names_are_those_of_automata():
 @pytest.mark.parametrize("name", ["a6", "modular", "modular:1", "modular:9999", "modular:x", "digits:4"])
 def test_what_is_no_problem_is_refused_in_one_line(name):
     with pytest.raises(ValueError, match=rf"^name {name}: no such problem; give one of s3, a5") as error:
-        automaton(name)
+        make_automaton(name)
     assert "\n" not in str(error.value)

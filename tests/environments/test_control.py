@@ -28,9 +28,9 @@ def put(env, name, state):
 
 @pytest.mark.parametrize("name", control.NAMES)
 def test_every_world_moves_as_gymnasiums_does(name):
-    world = control.world(name)
+    world = control.make_env(name)
     state, _ = world.reset(jax.random.key(0))
-    actions = control.random_actions(world, jax.random.key(1), STEPS)
+    actions = control.sample_random_actions(world, jax.random.key(1), STEPS)
 
     def move(state, pair):
         moment = world.step(pair[0], state, pair[1])
@@ -38,7 +38,7 @@ def test_every_world_moves_as_gymnasiums_does(name):
 
     keys = jax.random.split(jax.random.key(2), STEPS)
     before, moments = jax.device_get(jax.jit(lambda s: jax.lax.scan(move, s, (keys, actions))[1])(state))
-    native = np.asarray(control.native_action(world, actions))
+    native = np.asarray(control.to_native_action(world, actions))
     env = gymnasium.make(name).env  # without the time limit
     for t in range(STEPS):
         env.reset(seed=0)
@@ -47,24 +47,24 @@ def test_every_world_moves_as_gymnasiums_does(name):
         np.testing.assert_allclose(moments.final_observation[t], observation, atol=2e-4)
         assert moments.reward[t] == pytest.approx(float(reward), abs=2e-4)
         assert bool(moments.terminated[t]) == terminated
-        low, high = world.rewards
+        low, high = world.reward_range
         assert low - 1e-5 <= float(reward) <= high + 1e-5
 
 
 @pytest.mark.parametrize("name", control.NAMES)
 def test_spaces_and_limits_are_gymnasiums(name):
-    world, spec = control.world(name), gymnasium.spec(name)
+    world, spec = control.make_env(name), gymnasium.spec(name)
     env = gymnasium.make(name)
-    assert world.limit == spec.max_episode_steps
-    assert (world.observation.dims,) == env.observation_space.shape
-    if isinstance(world.action, Discrete):
-        assert world.action.size == env.action_space.n
+    assert world.max_episode_steps == spec.max_episode_steps
+    assert (world.observation_space.dims,) == env.observation_space.shape
+    if isinstance(world.action_space, Discrete):
+        assert world.action_space.size == env.action_space.n
     else:
-        extremes = control.native_action(world, jnp.array([[-1.0], [1.0], [5.0]]))
+        extremes = control.to_native_action(world, jnp.array([[-1.0], [1.0], [5.0]]))
         low, high = env.action_space.low, env.action_space.high
         np.testing.assert_allclose(extremes, np.stack([low, high, high]))
 
 
 def test_an_unknown_world_is_refused_with_the_list():
     with pytest.raises(ValueError, match=r"^name CartPole-v2: allowed is one of CartPole-v1, .*Pendulum-v1"):
-        control.world("CartPole-v2")
+        control.make_env("CartPole-v2")

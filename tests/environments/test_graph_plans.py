@@ -3,25 +3,27 @@
 import jax.numpy as jnp
 import networkx as nx
 
-from thinking.environments.graph import random_graph, to_device
-from thinking.environments.graph_plans import reachable_pairs, valid_plans
+from thinking.environments.graph import make_random_graph, to_device
+from thinking.environments.graph_plans import find_reachable_pairs, is_valid_plan
 
 
 def test_pairs_are_those_with_a_path_and_the_others_are_counted():
-    graph = random_graph(9, 0.18, seed=3)
+    graph = make_random_graph(9, 0.18, seed=3)
     graph.remove_edges_from(list(graph.out_edges("4")))
-    pairs = reachable_pairs(graph)
+    pairs = find_reachable_pairs(graph)
     order = list(graph)
-    wanted = {
+    expected = {
         (order.index(a), order.index(b)): nx.shortest_path_length(graph, a, b)
         for a in graph
         for b in graph
         if nx.has_path(graph, a, b)
     }
-    found = dict(zip(zip(pairs.start.tolist(), pairs.goal.tolist(), strict=True), pairs.optimum.tolist(), strict=True))
+    found = dict(
+        zip(zip(pairs.start.tolist(), pairs.goal.tolist(), strict=True), pairs.optimal_hops.tolist(), strict=True)
+    )
     assert pairs.start.size == len(found)
-    assert found == wanted
-    assert pairs.unreachable == 81 - len(wanted) > 0
+    assert found == expected
+    assert pairs.num_unreachable == 81 - len(expected) > 0
     assert pairs.seconds > 0
 
 
@@ -38,6 +40,6 @@ def test_a_plan_is_valid_if_it_arrives_over_edges_alone():
         "jumps with the last hop": ([0, 1, 1, 3], 3, True, False),
         "does not arrive": ([0, 1, 2, 3], 3, False, False),
     }
-    states, hops, arrived, wanted = zip(*plans.values(), strict=True)
-    valid = valid_plans(device, *map(jnp.array, (states, hops, arrived)))
-    assert dict(zip(plans, valid.tolist(), strict=True)) == dict(zip(plans, wanted, strict=True))
+    states, hops, arrived, expected = zip(*plans.values(), strict=True)
+    valid = is_valid_plan(device, *map(jnp.array, (states, hops, arrived)))
+    assert dict(zip(plans, valid.tolist(), strict=True)) == dict(zip(plans, expected, strict=True))

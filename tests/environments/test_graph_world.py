@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from thinking.environments.graph import (
+    find_node,
     is_edge,
-    named_graph,
-    number_of,
-    random_graph,
-    random_walks,
+    make_graph,
+    make_random_graph,
     read_graph,
+    sample_walks,
     step,
     to_device,
 )
@@ -112,32 +112,32 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, name):
     path = tmp_path / name
     if name.startswith("folder"):
         path.mkdir()
-    wanted = "Is a directory" if name.startswith("folder") else "No such file or directory"
-    assert refusal(lambda: read_graph(path), f"path {path}: ").startswith(wanted)
+    expected = "Is a directory" if name.startswith("folder") else "No such file or directory"
+    assert refusal(lambda: read_graph(path), f"path {path}: ").startswith(expected)
 
 
 def test_a_graph_in_which_nothing_can_be_planned_is_refused(tmp_path):
     (tmp_path / "one.txt").write_text("a a\n")
     (tmp_path / "none.gml").write_text('graph [ node [ id 0 label "a" ] node [ id 1 label "b" ] ]')
-    refusal(lambda: named_graph(tmp_path / "one.txt", 5, 0.5, 0), f"path {tmp_path / 'one.txt'}: 1 node")
-    refusal(lambda: named_graph(tmp_path / "none.gml", 5, 0.5, 0), f"path {tmp_path / 'none.gml'}: 2 nodes but no")
-    refusal(lambda: named_graph(None, 5, 0.0, 3), "edge_probability 0.0: 5 nodes but no edge")
-    refusal(lambda: named_graph(None, 1, 0.5, 3), "nodes 1: 1 node, and a plan needs at least 2")
-    assert set(named_graph(None, 8, 0.5, 3).edges) == set(random_graph(8, 0.5, 3).edges)
+    refusal(lambda: make_graph(tmp_path / "one.txt", 5, 0.5, 0), f"path {tmp_path / 'one.txt'}: 1 node")
+    refusal(lambda: make_graph(tmp_path / "none.gml", 5, 0.5, 0), f"path {tmp_path / 'none.gml'}: 2 nodes but no")
+    refusal(lambda: make_graph(None, 5, 0.0, 3), "edge_probability 0.0: 5 nodes but no edge")
+    refusal(lambda: make_graph(None, 1, 0.5, 3), "num_nodes 1: 1 node, and a plan needs at least 2")
+    assert set(make_graph(None, 8, 0.5, 3).edges) == set(make_random_graph(8, 0.5, 3).edges)
 
 
 def test_a_node_is_numbered_by_its_place_and_a_name_nobody_has_is_refused():
     graph = nx.DiGraph([("Oslo", "Bonn"), ("Bonn", "Rome")])
-    assert [number_of(graph, name) for name in ("Oslo", "Bonn", "Rome")] == [0, 1, 2]
-    assert "Rome" in refusal(lambda: number_of(graph, "Roma"), "name Roma: ")
+    assert [find_node(graph, name) for name in ("Oslo", "Bonn", "Rome")] == [0, 1, 2]
+    assert "Rome" in refusal(lambda: find_node(graph, "Roma"), "name Roma: ")
 
 
 def test_random_graphs_come_again_with_their_seed():
-    graph = random_graph(30, 0.2, seed=4)
+    graph = make_random_graph(30, 0.2, seed=4)
     assert list(graph) == [str(node) for node in range(30)]
     assert nx.number_of_selfloops(graph) == 0
-    assert set(random_graph(30, 0.2, seed=4).edges) == set(graph.edges)
-    assert set(random_graph(30, 0.2, seed=5).edges) != set(graph.edges)
+    assert set(make_random_graph(30, 0.2, seed=4).edges) == set(graph.edges)
+    assert set(make_random_graph(30, 0.2, seed=5).edges) != set(graph.edges)
     # Each of 870 possible edges is there with probability 0.2: 174, give or take 12.
     assert abs(graph.number_of_edges() - 174) < 60
     assert any(not graph.has_edge(b, a) for a, b in graph.edges)  # directed
@@ -146,7 +146,7 @@ def test_random_graphs_come_again_with_their_seed():
 @pytest.fixture(scope="module")
 def named():
     """A random graph whose order is not that of its names, with a dead end; and the same on the device."""
-    graph = random_graph(12, 0.25, seed=2)
+    graph = make_random_graph(12, 0.25, seed=2)
     graph.remove_edges_from(list(graph.out_edges("5")))
     shuffled = nx.DiGraph()
     shuffled.add_nodes_from(sorted(graph, reverse=True))
@@ -190,7 +190,7 @@ def test_no_edge_leads_out_of_the_graph(named):
 @pytest.fixture(scope="module")
 def walked(named):
     """2,000 random walks of at most 12 states."""
-    walk = jax.jit(lambda key: random_walks(named[1], key, 2000, 12))
+    walk = jax.jit(lambda key: sample_walks(named[1], key, 2000, 12))
     return walk, *jax.device_get(walk(jax.random.key(0)))
 
 
@@ -221,9 +221,9 @@ def test_walks_start_and_go_on_everywhere_alike(named, walked):
     for node, degree in enumerate(np.asarray(device.degree).tolist()):
         counts = np.array([moves[node, way] for way in np.asarray(device.successors)[node, :degree].tolist()])
         if degree > 1:
-            wanted = counts.sum() / degree
-            assert wanted > 50
-            assert np.sum((counts - wanted) ** 2 / wanted) < degree - 1 + 5 * np.sqrt(2 * (degree - 1))
+            expected = counts.sum() / degree
+            assert expected > 50
+            assert np.sum((counts - expected) ** 2 / expected) < degree - 1 + 5 * np.sqrt(2 * (degree - 1))
 
 
 def test_walks_are_a_function_of_the_key(walked):

@@ -32,8 +32,8 @@ def _shared_compilation_cache(tmp_path_factory):
 @pytest.fixture
 def eager(monkeypatch):
     """Save after every chunk for which the save before has ended."""
-    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN_SAVES", 0.0)
-    monkeypatch.setattr(checkpoint, "SHARE", 1e9)
+    monkeypatch.setattr(checkpoint, "MIN_SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(checkpoint, "MAX_TIME_FRACTION", 1e9)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Literal
 
 from tyro.conf import FlagCreatePairsOff
 
-from thinking.experiment import Preset, RunConfig, check_seeds, group, invalid, option
+from thinking.experiment import Preset, RunConfig, check_seeds, field_error, group, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Model:
 
     def validate(self) -> None:
         if self.width % (2 * self.heads):
-            raise invalid("width", f"a multiple of twice --heads, {2 * self.heads}; or give --no-gated")
+            raise field_error("width", f"a multiple of twice --heads, {2 * self.heads}; or give --no-gated")
         if self.width == 8192:
             raise ValueError("too wide for this machine")
 
@@ -46,7 +46,7 @@ class Learning:
         if self.warmup is not None and self.warmup > self.steps:
             raise ValueError(f"--warmup {self.warmup}: allowed is a whole number from 0 to --steps, {self.steps}")
         if self.steps == 13:
-            raise invalid("optimizer.learning_rate", "anything but this with --steps 13", take=0.1)
+            raise field_error("optimizer.learning_rate", "anything but this with --steps 13", suggestion=0.1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Config(RunConfig):
     def validate(self) -> None:
         check_seeds(self.seed, self.seeds)
         if self.rl.steps > 10 * self.sft.steps:
-            raise invalid("rl.steps", "ten times --sft.steps at most", take=7)
+            raise field_error("rl.steps", "ten times --sft.steps at most", suggestion=7)
         if self.model.width == 6000:
             raise ValueError("--model.width 6000: nobody has that")
 

@@ -52,7 +52,7 @@ def test_the_newest_three_are_kept(tmp_path):
     with checkpoint.Saver(tmp_path) as saver:
         for step in (1, 2, 10, 9, 30):
             saver.save(step, state, {})
-    assert checkpoint.saved_steps(tmp_path) == [9, 10, 30]
+    assert checkpoint.list_saved_steps(tmp_path) == [9, 10, 30]
 
 
 def test_a_state_that_is_donated_while_it_is_written_is_written_as_it_was(tmp_path):
@@ -68,7 +68,7 @@ def test_a_state_that_is_donated_while_it_is_written_is_written_as_it_was(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("like", "said"),
+    ("like", "message"),
     [
         ({"x": jnp.ones(3)}, "['x'] is float32[2] saved, float32[3] given"),
         ({"x": jnp.ones(2, jnp.int32)}, "['x'] is float32[2] saved, int32[2] given"),
@@ -77,11 +77,11 @@ def test_a_state_that_is_donated_while_it_is_written_is_written_as_it_was(tmp_pa
         ({"x": jax.random.key(0)}, "['x'] is float32[2] saved, key<fry>[2] given"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, like, said):
+def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, like, message):
     write(tmp_path, 1, {"x": jnp.ones(2)})
     with pytest.raises(RunError) as caught:
         checkpoint.restore(tmp_path, like)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "--clear" in str(caught.value)
 
 
@@ -108,23 +108,23 @@ def test_whatever_is_done_to_its_files_a_checkpoint_is_exact_or_refused(tmp_path
     try:
         restored = checkpoint.restore(tmp_path / "bad", state).state
     except RunError as error:
-        restored, said = None, str(error)
-    assert digest(restored) == digest(state) if restored else re.search("damaged.*--clear", said)
+        restored, message = None, str(error)
+    assert digest(restored) == digest(state) if restored else re.search("damaged.*--clear", message)
 
 
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(command, eager, tmp_path, caplog):
     whole = command("--steps", "60", artifacts=tmp_path / "whole")
     done = command("--steps", "60")
-    steps = checkpoint.saved_steps(done.folder / "checkpoints" / "fit")
+    steps = checkpoint.list_saved_steps(done.folder / "checkpoints" / "fit")
     (done.folder / "checkpoints" / "fit" / "60" / "state" / "manifest.ocdbt").write_bytes(b"every array is lost")
     again = command("--steps", "60")
     assert again.code == 0
     gc.collect()
     assert not caplog.records
-    said = one_line(again.err)
-    assert "warning" in said
-    assert "fit/60 is damaged" in said
-    assert f"continuing from step {steps[-2]}" in said
+    message = one_line(again.err)
+    assert "warning" in message
+    assert "fit/60 is damaged" in message
+    assert f"continuing from step {steps[-2]}" in message
     assert digest_of(done.folder) == digest_of(whole.folder)
     assert (done.folder / "metrics.jsonl").read_text() == (whole.folder / "metrics.jsonl").read_text()
     assert command("--steps", "60").err == ""
@@ -146,10 +146,10 @@ def test_a_full_disk_is_one_line_and_older_checkpoints_stay(command, eager, smal
     assert command(*flags, "10", artifacts=small_disk.path).code == 0
     done = command(*flags, "4000", artifacts=small_disk.path)
     assert done.code == 1
-    said = one_line(done.err)
-    assert "No space left on device" in said
-    assert "the checkpoint of step 10 is kept" in said
-    assert checkpoint.saved_steps(done.folder / "checkpoints" / "fit") == [10]
+    message = one_line(done.err)
+    assert "No space left on device" in message
+    assert "the checkpoint of step 10 is kept" in message
+    assert checkpoint.list_saved_steps(done.folder / "checkpoints" / "fit") == [10]
     assert not list(done.folder.glob("checkpoints/fit/*tmp*"))
     assert "finished before, at step 10" in command(*flags, "10", artifacts=small_disk.path).out
 
@@ -163,4 +163,4 @@ def test_a_write_that_fails_is_one_line_and_older_checkpoints_stay(tmp_path):
             write(tmp_path, 2, {"x": jax.random.normal(jax.random.key(0), (200_000,))})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert checkpoint.saved_steps(tmp_path) == [1]
+    assert checkpoint.list_saved_steps(tmp_path) == [1]

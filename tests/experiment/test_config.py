@@ -10,7 +10,7 @@ from tests.experiment import nested, toy
 from tests.experiment.nested import Config, Evaluation, Learning, Model, Optimizer
 
 from thinking.errors import UserError
-from thinking.experiment.config import RunConfig, as_json, changes, check, check_seeds, group, invalid, option
+from thinking.experiment.config import RunConfig, check, check_seeds, field_error, group, list_changes, option, to_json
 
 
 def refused(config):
@@ -116,7 +116,9 @@ def test_bounds_come_before_any_validate_and_inner_groups_before_outer_ones():
 def test_an_error_of_a_group_alone_names_its_own_flags():
     with pytest.raises(UserError, match=r"^--width: allowed is a multiple of twice --heads, 8; or give --no-gated$"):
         Model(width=30).validate()
-    assert str(invalid("a.learning_rate", "less", take=(1, 2))) == "--a.learning-rate: allowed is less; take 1 2"
+    assert (
+        str(field_error("a.learning_rate", "less", suggestion=(1, 2))) == "--a.learning-rate: allowed is less; take 1 2"
+    )
 
 
 @given(seed=st.integers(0, 2**32 - 1), seeds=st.integers(-5, 2000))
@@ -132,9 +134,9 @@ def test_seeds_never_wrap_round(seed, seeds):
 @given(st.integers(1, 2000))
 def test_the_seed_that_is_offered_is_allowed(seeds):
     with pytest.raises(UserError, match=r"--eval\.seeds") as error:
-        check_seeds(2**32 - 1, seeds + 1, flag="--eval.seeds", most=2001)
+        check_seeds(2**32 - 1, seeds + 1, flag="--eval.seeds", max_num_seeds=2001)
     last = int(re.search(r"to (\d+);", str(error.value))[1])
-    check_seeds(last, seeds + 1, most=2001)
+    check_seeds(last, seeds + 1, max_num_seeds=2001)
 
 
 def test_a_config_with_groups_declares_the_least_of_every_whole_number():
@@ -152,26 +154,26 @@ def test_a_config_with_groups_declares_the_least_of_every_whole_number():
 
 
 def test_only_what_affects_the_weights_counts_as_a_change():
-    saved = as_json(Config())
+    saved = to_json(Config())
     free = Config(artifacts="elsewhere", clear=True, chat=True, eval=Evaluation(num_problems=3, share=0.5))
-    assert changes(saved, free) == []
-    assert changes(saved, Config(model=Model(width=32), seed=1)) == [
+    assert list_changes(saved, free) == []
+    assert list_changes(saved, Config(model=Model(width=32), seed=1)) == [
         "--seed: 0 saved, 1 given",
         "--model.width: 64 saved, 32 given",
     ]
-    assert changes(saved, Config(rl=Learning(steps=7))) == [
+    assert list_changes(saved, Config(rl=Learning(steps=7))) == [
         "--rl.optimizer.learning-rate: 0.1 saved, 0.003 given",
     ]
-    assert changes(saved, Config(sft=Learning(contexts=(1,)))) == ["--sft.contexts: 4 2 saved, 1 given"]
-    assert changes(saved, Config(sft=Learning(contexts=(1,) * 30))) == ["--sft.contexts differs"]
+    assert list_changes(saved, Config(sft=Learning(contexts=(1,)))) == ["--sft.contexts: 4 2 saved, 1 given"]
+    assert list_changes(saved, Config(sft=Learning(contexts=(1,) * 30))) == ["--sft.contexts differs"]
 
 
 def test_fields_that_came_and_went_count_except_in_a_group_that_is_free():
-    saved = as_json(Config())
+    saved = to_json(Config())
     saved["model"]["depth"] = 2
     saved["eval"]["old"] = 2
     del saved["sft"]["steps"]
-    assert changes(saved, Config()) == [
+    assert list_changes(saved, Config()) == [
         "--sft.steps: nothing saved, 100 given",
         "--model.depth: 2 saved, nothing given",
     ]
@@ -184,6 +186,6 @@ CONTEXTS = st.lists(st.integers(1, 64), max_size=4).map(lambda items: Learning(c
 @given(WIDTHS, CONTEXTS, WIDTHS, CONTEXTS)
 def test_a_config_differs_from_another_where_its_fields_do(model, sft, other_model, other_sft):
     one, other = Config(model=model, sft=sft), Config(model=other_model, sft=other_sft)
-    flags = [change.split(":")[0] for change in changes(as_json(one), other)]
+    flags = [change.split(":")[0] for change in list_changes(to_json(one), other)]
     expected = ["--model.width"] * (model != other_model) + ["--sft.contexts"] * (sft != other_sft)
     assert flags == expected

@@ -14,8 +14,8 @@ from tests.experiment.conftest import ROOT, one_line
 
 from thinking.errors import UserError
 from thinking.experiment import flags
-from thinking.experiment.config import RunConfig, as_json, option
-from thinking.experiment.settings import settings, written
+from thinking.experiment.config import RunConfig, option, to_json
+from thinking.experiment.settings import format_value, settings
 
 
 def parse(*arguments):
@@ -138,7 +138,7 @@ def test_underscores_are_dashes_and_the_last_of_a_repeated_flag_holds():
 
 @pytest.mark.parametrize("columns", ["12", "80", "200"])
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("--model.width 0", "--model.width 0: allowed is a whole number from 1 to 16384; take 64"),
         ("--model.width=abc", "--model.width abc: allowed is a whole number from 1 to 16384; take 64"),
@@ -166,11 +166,11 @@ def test_underscores_are_dashes_and_the_last_of_a_repeated_flag_holds():
         ("2 --seed 1", "2: allowed are flags and their values; python tasks/nested.py --help lists them"),
     ],
 )
-def test_a_bad_value_in_a_group_is_told_with_the_whole_flag(line, said, columns, monkeypatch, capsys):
+def test_a_bad_value_in_a_group_is_told_with_the_whole_flag(line, message, columns, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", columns)
     with pytest.raises(UserError) as error:
         ask(*line.split())
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
     assert capsys.readouterr() == ("", "")
 
@@ -205,7 +205,7 @@ FLAGS = [setting.flag for setting in settings(nested.Config())]
 @given(st.lists(st.sampled_from([*FLAGS, "--no-x", "--model", "-1", "0", "x", "nan", "=", "--", "--preset", "smoke"])))
 def test_any_line_ends_in_a_config_or_in_one_line(line):
     try:
-        outcome = as_json(ask(*line))
+        outcome = to_json(ask(*line))
     except UserError as error:
         outcome = str(error)
     assert isinstance(outcome, dict) or (0 < len(outcome) < 1000 and "\n" not in outcome)
@@ -230,9 +230,9 @@ def test_a_config_written_as_flags_is_read_back(model, optimizer):
     config = nested.Config(model=model, sft=nested.Learning(optimizer=optimizer))
     line = []
     for setting in settings(config):
-        if setting.opposite:
-            line.append(setting.flag if setting.value else setting.opposite)
+        if setting.negated_flag:
+            line.append(setting.flag if setting.value else setting.negated_flag)
         elif not isinstance(setting.value, bool):
             values = setting.value if isinstance(setting.value, tuple) else (setting.value,)
-            line += [setting.flag, *(written(value) for value in values)]
-    assert as_json(ask(*line)) == as_json(config)
+            line += [setting.flag, *(format_value(value) for value in values)]
+    assert to_json(ask(*line)) == to_json(config)

@@ -18,7 +18,7 @@ def nothing(config, run):
 def test_config_json_tells_what_ran(command):
     done = command("--width", "3", run=nothing)
     record = json.loads((done.folder / "config.json").read_text())
-    assert record["format"] == folder.FORMAT
+    assert record["format"] == folder.FORMAT_VERSION
     assert record["task"] == "toy"
     assert record["config"]["width"] == 3
     for package in ("python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "thinking"):
@@ -30,14 +30,14 @@ def test_config_json_tells_what_ran(command):
 def test_config_json_tells_the_commit_and_whether_files_differ(tmp_path, monkeypatch):
     git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
     monkeypatch.setattr("sys.argv", [str(tmp_path / "task.py")])
-    assert folder._git() is None
+    assert folder._git_status() is None
     (tmp_path / "task.py").write_text("1")
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "m"]):
         subprocess.run([*git, *command], check=True)
     commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    assert folder._git() == {"commit": commit, "dirty": False}
+    assert folder._git_status() == {"commit": commit, "dirty": False}
     (tmp_path / "task.py").write_text("2")
-    assert folder._git() == {"commit": commit, "dirty": True}
+    assert folder._git_status() == {"commit": commit, "dirty": True}
 
 
 def test_a_config_that_does_not_fit_is_refused_and_clear_makes_room(command):

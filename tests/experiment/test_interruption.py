@@ -69,9 +69,9 @@ def test_a_signal_finishes_the_chunk_saves_and_says_so(command, undisturbed, num
     assert stopped.code == code
     step = checkpoints(stopped.folder)[-1]
     assert step in (100, 110, 120)  # the chunk in flight is finished
-    said = one_line(stopped.err)
-    assert f"saved at step {step} of {STEPS}" in said
-    assert "the same command continues" in said
+    message = one_line(stopped.err)
+    assert f"saved at step {step} of {STEPS}" in message
+    assert "the same command continues" in message
     records = [json.loads(line) for line in (stopped.folder / "metrics.jsonl").read_text().splitlines()]
     assert records[-1]["step"] == step
     continued = command("--steps", str(STEPS))

@@ -67,7 +67,7 @@ def test_results_hold_plain_rows_figures_and_the_digest(run, capfd):
 
 def test_reading_metrics_passes_over_a_broken_line(tmp_path):
     metrics.append(tmp_path, "a", 1, {"loss": 0.5})
-    with (tmp_path / metrics.FILE).open("a") as file:
+    with (tmp_path / metrics.METRICS_FILE).open("a") as file:
         file.write('{"stage": "a", "step": 2, "lo')
     assert metrics.read(tmp_path) == [{"stage": "a", "step": 1, "loss": 0.5}]
 
@@ -80,7 +80,7 @@ def test_rewinding_drops_later_lines_of_one_stage_alone(tmp_path):
 
 
 def test_metrics_that_cannot_be_written_are_a_failure_of_the_run(tmp_path):
-    (tmp_path / metrics.FILE).symlink_to("/dev/full")
+    (tmp_path / metrics.METRICS_FILE).symlink_to("/dev/full")
     with pytest.raises(RunError, match="No space left"):
         metrics.append(tmp_path, "a", 1, {})
 
@@ -121,7 +121,7 @@ def test_learning_curves_are_drawn_from_the_metrics(run):
     for step in range(10, 100, 10):
         metrics.append(run.folder, "a", step, {"loss": 1 / step, "accuracy": step / 100})
         metrics.append(run.folder, "b", step, {"loss": 2 / step})
-    path = plots.learning_curves(run, ["loss", "accuracy"], title="Two stages")
+    path = plots.plot_learning_curves(run, ["loss", "accuracy"], title="Two stages")
     assert path == run.folder / "plots" / "learning_curves.png"
     with Image.open(path) as image:
         assert image.size[0] > image.size[1] > 300
@@ -129,10 +129,10 @@ def test_learning_curves_are_drawn_from_the_metrics(run):
 
 
 def test_learning_curves_of_a_run_without_metrics_are_empty_axes(run):
-    assert plots.learning_curves(run, ["loss"], run.folder / "deep" / "x.png").exists()
+    assert plots.plot_learning_curves(run, ["loss"], run.folder / "deep" / "x.png").exists()
 
 
 def test_the_device_is_described_and_measured():
-    assert device.describe()["platform"] == "cpu"
-    assert device.matmul_gflops(64) > 0
-    assert device.memory_gbps(1) > 0
+    assert device.describe_device()["platform"] == "cpu"
+    assert device.measure_matmul_gflops(64) > 0
+    assert device.measure_memory_gbps(1) > 0

@@ -11,15 +11,15 @@ from tests.experiment import nested, toy
 
 from thinking.experiment.config import RunConfig, option
 from thinking.experiment.settings import (
-    LARGEST,
+    MAX_INT,
     Bounds,
     Setting,
-    allowed,
-    choices,
-    misdeclared,
+    describe_type,
+    find_declaration_errors,
+    format_value,
+    list_choices,
     parts,
     settings,
-    written,
 )
 
 NUMBERS = st.floats(-1e6, 1e6) | st.integers(-1000, 1000)
@@ -30,34 +30,34 @@ def test_bounds_allow_what_lies_between_and_the_closed_ends(value, low, high, cl
     lower = {"minimum" if closed_below else "above": low}
     upper = {"maximum" if closed_above else "below": high}
     expected = (low <= value if closed_below else low < value) and (value <= high if closed_above else value < high)
-    assert Bounds(**lower, **upper).allow(value) == expected
+    assert Bounds(**lower, **upper).allows(value) == expected
 
 
 @given(st.lists(NUMBERS, max_size=5), NUMBERS)
 def test_a_tuple_is_allowed_if_each_of_its_numbers_is(values, low):
     bounds = Bounds(minimum=low)
-    assert bounds.allow(tuple(values)) == all(bounds.allow(value) for value in values)
-    assert bounds.allow((tuple(values), "word", None)) == bounds.allow(tuple(values))
+    assert bounds.allows(tuple(values)) == all(bounds.allows(value) for value in values)
+    assert bounds.allows((tuple(values), "word", None)) == bounds.allows(tuple(values))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_float_is_finite_whatever_is_declared(value):
     for wrong in (value, (1.0, value), ((value,),)):
-        assert not Bounds().allow(wrong)
-        assert not Bounds(minimum=-math.inf).allow(wrong)
+        assert not Bounds().allows(wrong)
+        assert not Bounds(minimum=-math.inf).allows(wrong)
 
 
 @given(st.integers())
 def test_a_whole_number_fits_32_bits_unless_more_is_declared(value):
-    assert Bounds().allow(value) == (-LARGEST - 1 <= value <= LARGEST)
-    assert Bounds(minimum=0, maximum=2**40).allow(value) == (0 <= value <= 2**40)
+    assert Bounds().allows(value) == (-MAX_INT - 1 <= value <= MAX_INT)
+    assert Bounds(minimum=0, maximum=2**40).allows(value) == (0 <= value <= 2**40)
 
 
 def test_a_huge_number_a_truth_and_nothing_are_no_trouble():
-    assert not Bounds().allow(10**400)
-    assert Bounds(minimum=5).allow(True)
-    assert Bounds(minimum=5).allow(None)
-    assert Bounds(minimum=5).allow("word")
+    assert not Bounds().allows(10**400)
+    assert Bounds(minimum=5).allows(True)
+    assert Bounds(minimum=5).allows(None)
+    assert Bounds(minimum=5).allows("word")
 
 
 def test_two_bounds_on_one_side_are_refused():
@@ -82,13 +82,13 @@ def test_two_bounds_on_one_side_are_refused():
     ],
 )
 def test_bounds_are_told_in_words(bounds, words):
-    assert Bounds(**bounds).words() == words
+    assert Bounds(**bounds).describe() == words
 
 
 @pytest.mark.parametrize(
     ("hint", "bounds", "words"),
     [
-        (int, {"minimum": 1}, f"a whole number from 1 to {LARGEST}"),
+        (int, {"minimum": 1}, f"a whole number from 1 to {MAX_INT}"),
         (int | None, {"minimum": 1, "maximum": 8}, "a whole number from 1 to 8 or None"),
         (float, {}, "a finite number"),
         (float, {"above": 0}, "a number above 0"),
@@ -102,14 +102,14 @@ def test_bounds_are_told_in_words(bounds, words):
     ],
 )
 def test_a_type_is_told_in_words(hint, bounds, words):
-    assert allowed(hint, Bounds(**bounds)) == words
+    assert describe_type(hint, Bounds(**bounds)) == words
 
 
 def test_a_refusal_says_flag_value_what_is_allowed_and_the_mend():
     setting = Setting("model.width", int, 0, 64, bounds=Bounds(minimum=1, maximum=16384))
-    assert setting.refusal("0") == "--model.width 0: allowed is a whole number from 1 to 16384; take 64"
+    assert setting.error_message("0") == "--model.width 0: allowed is a whole number from 1 to 16384; take 64"
     for default in (None, (), ""):
-        assert dataclasses.replace(setting, default=default).refusal("0").endswith("; leave it out")
+        assert dataclasses.replace(setting, default=default).error_message("0").endswith("; leave it out")
 
 
 def test_a_config_is_walked_over_in_the_order_of_declaration():
@@ -134,9 +134,9 @@ def test_a_group_that_leaves_the_weights_alone_does_so_with_all_it_holds():
 def test_flags_and_their_opposites():
     found = {setting.path: setting for setting in settings(nested.Config())}
     assert found["sft.optimizer.learning_rate"].flag == "--sft.optimizer.learning-rate"
-    assert found["model.gated"].opposite == "--model.no-gated"
-    assert found["model.width"].opposite is None
-    assert found["chat"].opposite is None
+    assert found["model.gated"].negated_flag == "--model.no-gated"
+    assert found["model.width"].negated_flag is None
+    assert found["chat"].negated_flag is None
 
 
 def test_a_field_declared_anew_keeps_the_bounds_from_above():
@@ -158,23 +158,23 @@ def test_what_is_declared_wrongly_is_found():
         share: float = option(2.0, "too much", maximum=1)
         fine: int = option(1, "bounded", above=0)
 
-    assert misdeclared(Wrong()) == [
+    assert find_declaration_errors(Wrong()) == [
         "--count needs minimum or above",
         "--sizes needs minimum or above",
         "--name has bounds and is no number",
         "--share has a default out of its bounds",
     ]
-    assert misdeclared(nested.Config()) == []
-    assert "--width needs minimum or above" in misdeclared(toy.Config())
+    assert find_declaration_errors(nested.Config()) == []
+    assert "--width needs minimum or above" in find_declaration_errors(toy.Config())
 
 
 def test_words_to_choose_from_are_found_in_tuples_and_beside_none():
     words = Literal["a", "b"]
     for hint in (words, words | None, tuple[words, ...], tuple[words, ...] | None):
-        assert choices(hint) == ["a", "b"]
-    assert choices(int | None) == choices(tuple[words, words]) == []
+        assert list_choices(hint) == ["a", "b"]
+    assert list_choices(int | None) == list_choices(tuple[words, words]) == []
 
 
 def test_values_are_written_as_behind_a_flag():
-    assert written((1, (2.5, "a"))) == "1 2.5 a"
-    assert written(None) == "None"
+    assert format_value((1, (2.5, "a"))) == "1 2.5 a"
+    assert format_value(None) == "None"

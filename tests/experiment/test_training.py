@@ -13,7 +13,7 @@ from tests.experiment.conftest import digest_of, one_line
 
 from thinking.experiment import metrics
 from thinking.experiment.folder import Run
-from thinking.experiment.training import _length, _lengths, train
+from thinking.experiment.training import _chunk_length, _chunk_lengths, train
 from thinking.trees import digest
 
 CONFIG = toy.Config()
@@ -25,8 +25,8 @@ def run(tmp_path):
 
 
 def fit(run, config=CONFIG, **changed):
-    parts = {"init": partial(toy.init, config), "step": partial(toy.step, config), "steps": 45, "chunk": 10}
-    return train(run, "fit", **{"watch": "loss", **parts, **changed})
+    parts = {"init": partial(toy.init, config), "step": partial(toy.step, config), "num_steps": 45, "chunk_size": 10}
+    return train(run, "fit", **{"progress_metric": "loss", **parts, **changed})
 
 
 def lines(folder):
@@ -58,7 +58,7 @@ def test_chunks_do_what_single_steps_do_and_no_step_is_missed(run):
 
 def test_the_known_optimum_is_found(run):
     config = toy.Config(edge_probability=0.0)
-    trained = fit(run, config, steps=1000, chunk=100)
+    trained = fit(run, config, num_steps=1000, chunk_size=100)
     np.testing.assert_allclose(trained.state["weights"], toy.solution(config), atol=1e-3)
 
 
@@ -83,7 +83,7 @@ def test_a_finished_stage_is_restored_without_a_step(run):
 
 
 def test_more_steps_go_on_where_fewer_ended(run, tmp_path):
-    fit(run, steps=20)
+    fit(run, num_steps=20)
     more = fit(run)
     (tmp_path / "whole").mkdir()
     whole = fit(Run(folder=tmp_path / "whole", config=CONFIG))
@@ -101,7 +101,13 @@ def test_fewer_steps_than_saved_are_refused(command):
 def test_stages_follow_one_another_in_one_run(run):
     for stage in ("first", "second"):
         train(
-            run, stage, init=lambda: jnp.zeros(()), step=lambda s, n: (s + n, {"sum": s}), steps=4, chunk=4, watch="sum"
+            run,
+            stage,
+            init=lambda: jnp.zeros(()),
+            step=lambda s, n: (s + n, {"sum": s}),
+            num_steps=4,
+            chunk_size=4,
+            progress_metric="sum",
         )
     assert [(record["stage"], record["step"]) for record in lines(run.folder)] == [("first", 4), ("second", 4)]
     assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"first", "second"}
@@ -139,9 +145,9 @@ def test_every_chunk_to_come_is_compiled_and_no_other():
         if done < steps:
             expected, at = set(), done
             while at < steps:
-                expected.add(_length(at, steps, chunk))
-                at += _length(at, steps, chunk)
-            assert _lengths(done, steps, chunk) == expected
+                expected.add(_chunk_length(at, steps, chunk))
+                at += _chunk_length(at, steps, chunk)
+            assert _chunk_lengths(done, steps, chunk) == expected
 
 
 def test_mirrors_are_told_what_the_file_is_told(command, tmp_path):
@@ -154,11 +160,11 @@ def test_mirrors_are_told_what_the_file_is_told(command, tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"watch": "accuracy"},
+        {"progress_metric": "accuracy"},
         {"step": lambda state, number: (state, {"loss": jnp.zeros(2)})},
         {"step": lambda state, number: (state, {"loss": jnp.zeros(()), "step": number})},
-        {"steps": -1},
-        {"chunk": 0},
+        {"num_steps": -1},
+        {"chunk_size": 0},
     ],
 )
 def test_mistakes_of_a_task_are_errors_with_a_traceback(run, wrong):
@@ -168,7 +174,7 @@ def test_mistakes_of_a_task_are_errors_with_a_traceback(run, wrong):
 
 def test_a_stage_name_is_no_path(run):
     with pytest.raises(ValueError, match="bad stage"):
-        train(run, "../other", init=dict, step=lambda s, n: (s, {}), steps=1, watch="loss")
+        train(run, "../other", init=dict, step=lambda s, n: (s, {}), num_steps=1, progress_metric="loss")
 
 
 def test_equal_seeds_give_equal_bits_and_others_do_not(command, tmp_path):
@@ -187,13 +193,21 @@ def test_samples_of_the_last_step_of_a_chunk_are_told_and_told_once(run):
         return [{"seen": int(sample["seen"]), "value": float(value)} for value in sample["twice"]]
 
     def samples(steps):
-        options = {"init": lambda: jnp.zeros(()), "step": step, "chunk": 4, "watch": "loss", "tell": tell}
-        train(run, "sampled", steps=steps, **options)
-        return metrics.read(run.folder, metrics.SAMPLES)
+        options = {
+            "init": lambda: jnp.zeros(()),
+            "step": step,
+            "chunk_size": 4,
+            "progress_metric": "loss",
+            "log_samples": tell,
+        }
+        train(run, "sampled", num_steps=steps, **options)
+        return metrics.read(run.folder, metrics.SAMPLES_FILE)
 
     assert [(each["step"], each["seen"], each["value"]) for each in samples(6)] == [
         *[(4, 3, 3.0)] * 2,
         *[(6, 5, 5.0)] * 2,
     ]
-    metrics.append(run.folder, "sampled", 8, {"seen": 7}, metrics.SAMPLES)  # written, but the state was never saved
+    metrics.append(
+        run.folder, "sampled", 8, {"seen": 7}, metrics.SAMPLES_FILE
+    )  # written, but the state was never saved
     assert [each["step"] for each in samples(8)] == [4, 4, 6, 6, 8, 8]

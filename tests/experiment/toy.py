@@ -91,7 +91,7 @@ def run(config, run):
     from thinking.experiment.training import train
 
     parts = {"init": partial(init, config), "step": partial(step, config)}
-    trained = train(run, "fit", **parts, steps=config.steps, chunk=CHUNK, watch="loss")
+    trained = train(run, "fit", **parts, num_steps=config.steps, chunk_size=CHUNK, progress_metric="loss")
     write_results(run, [{"name": "toy", "final_count": trained.state["count"]}], trained.state, ratio=0.5)
 
 
@@ -113,7 +113,7 @@ def process(flags: list[str], output: Path, eager: bool = True) -> None:
     os.dup2(file, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     if eager:
-        checkpoint.SECONDS_BETWEEN_SAVES, checkpoint.SHARE = 0.02, 1.0
+        checkpoint.MIN_SECONDS_BETWEEN_SAVES, checkpoint.MAX_TIME_FRACTION = 0.02, 1.0
     if flags[0] == "--stuck":
         start("--artifacts", str(output.parent), run=partial(stuck, Path(flags[1])))
     else:
@@ -126,7 +126,7 @@ def stuck(ready: Path, config, run) -> None:
 
     from thinking.experiment import interruption
 
-    with interruption.held():
+    with interruption.hold_signals():
         ready.touch()
         for _ in range(3):  # a signal ends a sleep early
             ctypes.CDLL(None).sleep(20)

@@ -23,7 +23,7 @@ def answer(question):
     yield Text(str(2 * question), "bold")
 
 
-def said(lines, answer=answer):
+def transcript(lines, answer=answer):
     out = io.StringIO()
     chat(read, answer, lines=lines, console=Console(file=out, width=200), greeting="Ask me.")
     return out.getvalue()
@@ -42,7 +42,7 @@ def at_terminal(monkeypatch, typed):
 
 
 def test_each_line_is_answered_and_what_is_no_question_is_refused_in_one_line():
-    assert said(["4\n", "  \n", "four\n", " 5 \n"]) == (
+    assert transcript(["4\n", "  \n", "four\n", " 5 \n"]) == (
         "twice is 8\ninvalid literal for int() with base 10: 'four'\ntwice is 10\n"
     )
 
@@ -67,7 +67,7 @@ def test_a_line_is_answered_before_the_next_is_read():
 
 @pytest.mark.parametrize("word", ["quit", "Quit", "exit"])
 def test_a_word_ends_it(word):
-    assert said(["4", word, "5"]) == "twice is 8\n"
+    assert transcript(["4", word, "5"]) == "twice is 8\n"
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted(signal.SIGINT)])
@@ -76,7 +76,7 @@ def test_ctrl_c_ends_it_in_peace_also_amid_an_answer(stop):
         yield Text("twice")
         raise stop
 
-    assert said(["4", "5"], broken).rstrip("\n") == "twice"
+    assert transcript(["4", "5"], broken).rstrip("\n") == "twice"
 
 
 def test_a_request_to_terminate_goes_on_to_the_caller():
@@ -84,7 +84,7 @@ def test_a_request_to_terminate_goes_on_to_the_caller():
         raise Interrupted(signal.SIGTERM)
 
     with pytest.raises(Interrupted):
-        said(["4"], broken)
+        transcript(["4"], broken)
 
 
 def test_a_failure_to_answer_is_no_refusal():
@@ -92,7 +92,7 @@ def test_a_failure_to_answer_is_no_refusal():
         raise ValueError("a bug")
 
     with pytest.raises(ValueError, match="a bug"):
-        said(["4"], broken)
+        transcript(["4"], broken)
 
 
 def test_at_a_terminal_there_are_a_greeting_and_prompts_and_colours(monkeypatch):

@@ -35,7 +35,7 @@ def prefix(length):
 
 def peaks(values):
     """Indices of the first states of those plateaus (runs of equal values) that are higher than both neighbours."""
-    found, start = [], 0
+    pivots_found, start = [], 0
     while start < len(values):
         end = start
         while end + 1 < len(values) and values[end + 1] == values[start]:
@@ -43,9 +43,9 @@ def peaks(values):
         before = values[start - 1] if start else -np.inf
         after = values[end + 1] if end + 1 < len(values) else -np.inf
         if values[start] > max(before, after):
-            found.append(start)
+            pivots_found.append(start)
         start = end + 1
-    return found
+    return pivots_found
 
 
 _local_maxima = jax.jit(local_maxima)
@@ -54,8 +54,8 @@ _local_maxima = jax.jit(local_maxima)
 @given(heights=st.lists(st.sampled_from([-2.5, 0.0, 1.5]), min_size=T, max_size=T), valid=flags)
 @examples
 def test_local_maxima_are_peaks_and_a_plateau_counts_once(heights, valid):
-    seen = [height if real else -np.inf for height, real in zip(heights, valid, strict=True)]
-    wanted = [i for i in peaks(seen) if valid[i]]
+    visited = [height if is_valid else -np.inf for height, is_valid in zip(heights, valid, strict=True)]
+    wanted = [i for i in peaks(visited) if valid[i]]
     assert np.flatnonzero(_local_maxima(np.array(heights, np.float32), valid)).tolist() == wanted
 
 
@@ -137,7 +137,7 @@ def test_a_learned_statistic_ranks_states_by_how_often_they_are_visited(space):
     assert better_last.tolist() == [[False, True]] * len(ranked)
 
 
-def test_what_lies_beyond_a_path_teaches_a_learned_statistic_nothing():
+def test_padding_does_not_train_a_learned_statistic():
     abstraction = learned_entropy(Box(1), optax.sgd(0.1), width=4)
     items, valid = np.linspace(0, 1, 12, dtype=np.float32).reshape(2, 6, 1), np.tile(np.arange(6) < 4, (2, 1))
     padded = np.where(valid[..., None], items, np.float32(5))
@@ -145,7 +145,10 @@ def test_what_lies_beyond_a_path_teaches_a_learned_statistic_nothing():
     @jax.jit
     def learn(key):
         state = abstraction.init(key)
-        return [jax.tree.leaves(abstraction.observe(state, seen, valid).train_state.params) for seen in (items, padded)]
+        return [
+            jax.tree.leaves(abstraction.observe(state, visited, valid).train_state.params)
+            for visited in (items, padded)
+        ]
 
     for left, right in zip(*learn(jax.random.key(0)), strict=True):
         np.testing.assert_array_equal(left, right)
@@ -185,29 +188,31 @@ def levels_of(length, choose):
     """Pivots level by level: of those of the level below, the chosen ones and the path's two ends."""
     levels = [list(range(length))]
     for _ in range(3):
-        kept = levels[-1]
-        chosen = {kept[place] for place in choose(kept)}
-        levels.append([t for t in kept if t in chosen or t in (0, length - 1)])
+        pivot_indices = levels[-1]
+        chosen = {pivot_indices[place] for place in choose(pivot_indices)}
+        levels.append([t for t in pivot_indices if t in chosen or t in (0, length - 1)])
     return levels
 
 
 @given(length=lengths)
 @examples
 def test_every_second_pivot_of_a_level_is_a_pivot_of_the_next(length):
-    found = _levels["skip"](np.zeros(T, np.int32), prefix(length))
-    assert [np.flatnonzero(row).tolist() for row in found] == levels_of(length, lambda kept: range(0, len(kept), 2))
+    pivots_found = _levels["skip"](np.zeros(T, np.int32), prefix(length))
+    assert [np.flatnonzero(row).tolist() for row in pivots_found] == levels_of(
+        length, lambda pivot_indices: range(0, len(pivot_indices), 2)
+    )
 
 
 @given(path=paths, counts=st.lists(st.integers(0, 3), min_size=4, max_size=4), length=lengths)
 @example(path=np.array([3, 0, 1, 0, 2, 0, 2, 3, 3], np.int32), counts=[0, 1, 2, 3], length=7)  # ends on a plateau
 @examples
 def test_local_maxima_among_the_pivots_of_a_level_are_pivots_of_the_next(path, counts, length):
-    found = np.asarray(_levels["count"](np.array(counts, np.float32), path, prefix(length)))
-    wanted = levels_of(length, lambda kept: peaks([counts[path[t]] for t in kept]))
-    assert [np.flatnonzero(row).tolist() for row in found] == wanted
-    assert not np.any(found[1:] & ~found[:-1])  # nested
+    pivots_found = np.asarray(_levels["count"](np.array(counts, np.float32), path, prefix(length)))
+    wanted = levels_of(length, lambda pivot_indices: peaks([counts[path[t]] for t in pivot_indices]))
+    assert [np.flatnonzero(row).tolist() for row in pivots_found] == wanted
+    assert not np.any(pivots_found[1:] & ~pivots_found[:-1])  # nested
     if length:
-        assert found[:, [0, length - 1]].all()  # start and end on every level
+        assert pivots_found[:, [0, length - 1]].all()  # start and end on every level
 
 
 _masks = jax.jit(lambda pivots: (next_pivot(pivots), last_pivot(pivots), forward_mask(pivots), reverse_mask(pivots)))
@@ -215,7 +220,7 @@ _masks = jax.jit(lambda pivots: (next_pivot(pivots), last_pivot(pivots), forward
 
 @given(pivots=flags)
 @examples
-def test_masks_are_what_the_words_say(pivots):
+def test_masks_are_what_their_docstrings_say(pivots):
     following, before, forward, reverse = _masks(pivots)
     places = np.flatnonzero(pivots)
     for t in range(T):

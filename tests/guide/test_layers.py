@@ -51,10 +51,10 @@ def rows_of(seed):
 
 
 def test_layers_of_one_object_are_stacked_and_learn_as_each_alone():
-    shared, other = linear(**SPACES, optimizer=optax.sgd(0.5), cells=4, slots=2), table(**SPACES)
+    shared, other = linear(**SPACES, optimizer=optax.sgd(0.5), num_cells=4, num_slots=2), table(**SPACES)
     kernels = [shared, shared, other]
     layers = stack_layers(kernels)
-    places = [(0, 0), (0, 1), (1, 0)]  # the group of each layer, and where it stands in it
+    indices = [(0, 0), (0, 1), (1, 0)]  # the group of each layer, and where it stands in it
     batches = [rows_of(seed) for seed in range(3)]
     question = batches[0].context, batches[0].target
 
@@ -70,9 +70,9 @@ def test_layers_of_one_object_are_stacked_and_learn_as_each_alone():
 
     states = some_state(layers, 0)
     fitted, metrics, answers = learn(states)
-    alone, answers_alone = learn_alone([part(states[group], index) for group, index in places])
+    alone, answers_alone = learn_alone([part(states[group], index) for group, index in indices])
     assert {name for name in metrics if name.startswith(("loss", "written"))} == {"loss/0", "loss/1", "written/2"}
-    for layer, (group, index) in enumerate(places):
+    for layer, (group, index) in enumerate(indices):
         state, measured = alone[layer]
         assert_close(state, part(fitted[group], index))
         assert_close(measured, {name: metrics[f"{name}/{layer}"] for name in measured})
@@ -88,8 +88,12 @@ def test_only_neighbours_are_stacked_and_each_begins_with_its_own_key():
 
 
 def test_layers_of_different_kinds_make_one_guide():
-    small = {"optimizer": optax.sgd(0.1), "slots": 2}
-    layers = [table(**SPACES), linear(**SPACES, cells=4, **small), transformer(**SPACES, width=4, heads=1, **small)]
+    small = {"optimizer": optax.sgd(0.1), "num_slots": 2}
+    layers = [
+        table(**SPACES),
+        linear(**SPACES, num_cells=4, **small),
+        transformer(**SPACES, width=4, num_heads=1, **small),
+    ]
     built = guide(layers=layers, abstraction=skip_step(2))
     start, goal = worlds.pairs(NODES)
 
@@ -111,7 +115,7 @@ def test_layers_of_different_kinds_make_one_guide():
 
 
 def test_scanning_over_steps_and_mapping_over_seeds_is_what_a_python_loop_does():
-    kernel = linear(**SPACES, optimizer=optax.adam(0.1), cells=4, slots=2)
+    kernel = linear(**SPACES, optimizer=optax.adam(0.1), num_cells=4, num_slots=2)
     built = guide(layers=[kernel], abstraction=counted_entropy(SPACE))
     batches = [worlds.walks(worlds.random(NODES, 0.4, 0), 4, 5, seed) for seed in range(3)]
     states = jax.tree.map(lambda *leaves: jnp.stack(leaves), some_state(built, 0), some_state(built, 1))
@@ -142,19 +146,24 @@ def test_scanning_over_steps_and_mapping_over_seeds_is_what_a_python_loop_does()
 def test_vectors_with_tags_are_observed_and_reacted_to():
     space, tagging = Box(2), visits(2)
     kernel = linear(
-        input=tagged_space(space, tagging), value=space, target=space, optimizer=optax.sgd(0.1), cells=4, slots=2
+        input=tagged_space(space, tagging),
+        value=space,
+        target=space,
+        optimizer=optax.sgd(0.1),
+        num_cells=4,
+        num_slots=2,
     )
     built = guide(layers=[kernel] * 2, abstraction=skip_step(2), tagging=tagging, memory=3)
     rng = np.random.default_rng(0)
 
     @jax.jit
-    def live(key, paths, seen, goal):
+    def observe_and_react(key, paths, observation, goal):
         state, metrics = built.observe(built.init(key), paths)
-        return metrics, built.react(state, append(built.remember(3), seen), goal)
+        return metrics, built.react(state, append(built.init_memory(3), observation), goal)
 
     paths = Path(rng.normal(size=(2, 4, 2)).astype(np.float32), np.array([4, 2], np.int32))
-    seen, goal = rng.normal(size=(2, 3, 2)).astype(np.float32)
-    metrics, reaction = live(jax.random.key(0), paths, seen, goal)
+    observation, goal = rng.normal(size=(2, 3, 2)).astype(np.float32)
+    metrics, reaction = observe_and_react(jax.random.key(0), paths, observation, goal)
     assert np.isfinite([metrics["loss/0"], metrics["loss/1"]]).all()
     assert (reaction.value.shape, reaction.value.dtype) == ((3, 2), np.float32)
     np.testing.assert_array_equal(reaction.targets[1], goal)

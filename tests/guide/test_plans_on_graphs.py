@@ -69,38 +69,38 @@ def tables():
 
 
 @pytest.fixture(scope="module")
-def lived(tables):
-    """What the guide knows of each graph, after 4,096 walks."""
+def fitted(tables):
+    """The guide's state for each graph, after 4,096 walks."""
     return {name: learn(tables, graph, 8, 512, 14) for name, graph in GRAPHS.items()}
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_thinking_finds_a_shortest_path_for_every_pair(tables, lived, name):
+def test_thinking_finds_a_shortest_path_for_every_pair(tables, fitted, name):
     start, goal = worlds.pairs(NODES)
-    assert_optimal(GRAPHS[name], start, goal, tables.think(lived[name], start, goal))
+    assert_optimal(GRAPHS[name], start, goal, tables.think(fitted[name], start, goal))
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_reacting_finds_a_shortest_path_for_every_pair(tables, lived, name):
+def test_reacting_finds_a_shortest_path_for_every_pair(tables, fitted, name):
     start, goal = worlds.pairs(NODES)
     graph = Graph(*worlds.successors(GRAPHS[name]))
-    plan = tables.react(lived[name], graph, start, goal)
+    plan = tables.react(fitted[name], graph, start, goal)
     assert_optimal(GRAPHS[name], start, goal, plan)
     # In the world nobody arrives where no path leads.
     np.testing.assert_array_equal(plan.arrived, worlds.distances(GRAPHS[name])[start, goal] >= 0)
 
 
 @pytest.mark.parametrize("name", ["line", "random"])
-def test_thinking_does_not_arrive_where_no_path_leads(tables, lived, name):
+def test_thinking_does_not_arrive_where_no_path_leads(tables, fitted, name):
     start, goal = worlds.pairs(NODES)
     reachable = worlds.distances(GRAPHS[name])[start, goal] >= 0
     assert not reachable.all()
-    np.testing.assert_array_equal(tables.think(lived[name], start, goal).arrived, reachable)
+    np.testing.assert_array_equal(tables.think(fitted[name], start, goal).arrived, reachable)
 
 
-def test_who_is_at_the_goal_needs_no_hop(tables, lived):
+def test_who_is_at_the_goal_needs_no_hop(tables, fitted):
     nodes = np.tile(np.arange(NODES, dtype=np.int32), NODES)
-    plan = tables.think(lived["line"], nodes, nodes)
+    plan = tables.think(fitted["line"], nodes, nodes)
     assert plan.arrived.all()
     assert not plan.hops.any()
     np.testing.assert_array_equal(plan.states, np.tile(nodes[:, None], MAX_HOPS + 1))

@@ -1,4 +1,4 @@
-"""Tagging: marks on memories, the same in fitting and in acting, and what they teach who comes back to a state."""
+"""Tagging: the same tags in fitting and in acting, and what a guide learns for states that it revisits."""
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,16 @@ from hypothesis import strategies as st
 
 from thinking.guide import Path, guide
 from thinking.guide.abstraction import skip_step
-from thinking.guide.hippocampus import append, empty, recall
-from thinking.guide.tagging import attach, drawn, second_thoughts, tag_context, tagged_space, untagged_space, visits
+from thinking.guide.hippocampus import append, init_memory, recall
+from thinking.guide.tagging import (
+    attach_tags,
+    mask_repeats,
+    random_tags,
+    tag_context,
+    tagged_space,
+    untagged_space,
+    visits,
+)
 from thinking.kernels import Box, Context, Discrete, Hypothesis, Transition, table
 
 STATES, TAGS = 8, 3
@@ -27,16 +35,16 @@ TAGGINGS = {
     "visits of indices": (Discrete(3), visits(TAGS)),
     "visits of vectors": (Box(2), visits(TAGS)),
     "visits or more": (Discrete(3), visits(TAGS, cyclic=False)),
-    "drawn": (Discrete(3), drawn(jnp.asarray(CHANCES), jax.random.key(3))),
+    "drawn": (Discrete(3), random_tags(jnp.asarray(CHANCES), jax.random.key(3))),
 }
 
 
 @pytest.fixture(scope="module")
 def mark():
-    """`mark[NAME](path, length)`: its tags, the tagged path, and at each moment the tagged memory of what was lived."""
+    """`mark[NAME](path, length)`: its tags, the tagged path, and the tagged memory at each step."""
 
     def marker(space, tagging):
-        def live(memory, item):
+        def observe_and_react(memory, item):
             memory = append(memory, item[None])
             context = tag_context(tagging, recall(memory, STATES), space)
             return memory, (context.items[0], context.length[0])
@@ -44,8 +52,8 @@ def mark():
         @jax.jit
         def mark(items, valid):
             tags = tagging.tag(items, valid)
-            _, remembered = jax.lax.scan(live, empty(space, 1, STATES), items)
-            return tags, attach(tagging, items, tags, space), remembered
+            _, contexts = jax.lax.scan(observe_and_react, init_memory(space, 1, STATES), items)
+            return tags, attach_tags(tagging, items, tags, space), contexts
 
         return lambda path, length=STATES: jax.device_get(mark(things(space, path), np.arange(STATES) < length))
 
@@ -100,12 +108,12 @@ def test_untagging_a_space_undoes_tagging_it(space):
 def test_an_index_and_its_tag_are_one_index_of_the_tagged_space():
     space, tagging = Discrete(4), visits(3)
     items, tags = np.divmod(np.arange(12, dtype=np.int32), np.int32(3))
-    attached = attach(tagging, jnp.asarray(items), jnp.asarray(tags), space)
+    attached = attach_tags(tagging, jnp.asarray(items), jnp.asarray(tags), space)
     assert sorted(attached.tolist()) == list(range(tagged_space(space, tagging).size))
 
 
 def test_a_vector_gains_one_feature_for_each_tag():
-    attached = attach(visits(3), jnp.array([[0.5, 2.0]]), jnp.array([1]), Box(2))
+    attached = attach_tags(visits(3), jnp.array([[0.5, 2.0]]), jnp.array([1]), Box(2))
     assert attached.tolist() == [[0.5, 2.0, 0, 1, 0]]
 
 
@@ -114,7 +122,7 @@ def test_without_tagging_a_context_stays_as_it_is():
     assert tag_context(None, context, Discrete(2)) is context
 
 
-def test_second_thoughts_mask_what_a_table_answers_at_an_earlier_meeting():
+def test_repeats_of_what_a_table_infers_at_an_earlier_visit_are_masked():
     rng = np.random.default_rng(0)
     space, tagging, rows = Discrete(3), visits(TAGS), 300
     tagged = tagged_space(space, tagging)
@@ -131,48 +139,48 @@ def test_second_thoughts_mask_what_a_table_answers_at_an_earlier_meeting():
         older = context.items[row, 0] if context.length[row] == 2 else None
         return older, newest
 
-    lived, batch = draw(60), draw(rows)
-    held = {}
+    stored_batch, batch = draw(60), draw(rows)
+    entries = {}
     for row in range(60):
-        key = (*question(lived.context, row, lived.context.items[row, 1]), lived.target[row])
-        if lived.mask[row] > 0 and lived.score[row] > held.get(key, (0, -1))[1]:
-            held[key] = lived.value[row], lived.score[row]
-    wanted = batch.mask.copy()
+        key = (*question(stored_batch.context, row, stored_batch.context.items[row, 1]), stored_batch.target[row])
+        if stored_batch.mask[row] > 0 and stored_batch.score[row] > entries.get(key, (0, -1))[1]:
+            entries[key] = stored_batch.value[row], stored_batch.score[row]
+    expected_mask = batch.mask.copy()
     for row in range(rows):
         tag, state = divmod(batch.context.items[row, 1], space.size)
         for lower in range(tag):
             key = (*question(batch.context, row, lower * space.size + state), batch.target[row])
-            if key in held and held[key][0] == batch.value[row]:
-                wanted[row] = 0
+            if key in entries and entries[key][0] == batch.value[row]:
+                expected_mask[row] = 0
 
     @jax.jit
-    def think_twice(lived, batch):
-        state, _ = kernel.fit(kernel.init(jax.random.key(0)), lived)
-        return second_thoughts(lambda context, target: kernel.infer(state, context, target), batch, tagging, space)
+    def fit_and_mask(stored_batch, batch):
+        state, _ = kernel.fit(kernel.init(jax.random.key(0)), stored_batch)
+        return mask_repeats(lambda context, target: kernel.infer(state, context, target), batch, tagging, space)
 
-    taught = think_twice(*jax.tree.map(jnp.asarray, (lived, batch)))
-    np.testing.assert_array_equal(taught.mask, wanted)
-    assert 0 < np.sum(wanted != batch.mask) < rows  # both kinds occurred
-    jax.tree.map(np.testing.assert_array_equal, taught._replace(mask=0), batch._replace(mask=0))
+    masked = fit_and_mask(*jax.tree.map(jnp.asarray, (stored_batch, batch)))
+    np.testing.assert_array_equal(masked.mask, expected_mask)
+    assert 0 < np.sum(expected_mask != batch.mask) < rows  # both kinds occurred
+    jax.tree.map(np.testing.assert_array_equal, masked._replace(mask=0), batch._replace(mask=0))
 
 
-def test_second_thoughts_of_vectors_look_up_the_same_vector_with_a_lower_tag():
-    asked = []
+def test_repeats_of_vectors_are_looked_up_with_a_lower_tag():
+    queries = []
 
     def infer(context, target):
-        asked.append(context.items[:, -1].tolist())
+        queries.append(context.items[:, -1].tolist())
         return Hypothesis(jnp.array([[7.0], [7.0]]), jnp.array([0.5, -jnp.inf]))
 
     space, tagging = Box(1), visits(2)
-    items = attach(tagging, jnp.array([[[3.0]], [[4.0]]]), jnp.array([[1], [1]]), space)
+    items = attach_tags(tagging, jnp.array([[[3.0]], [[4.0]]]), jnp.array([[1], [1]]), space)
     batch = Transition(
         Context(items, jnp.ones(2, jnp.int32)), jnp.zeros((2, 1)), jnp.full((2, 1), 7.0), jnp.ones(2), jnp.ones(2)
     )
-    assert second_thoughts(infer, batch, tagging, space).mask.tolist() == [0, 1]  # the second was never answered
-    assert asked == [[[3, 1, 0], [4, 1, 0]]]
+    assert mask_repeats(infer, batch, tagging, space).mask.tolist() == [0, 1]  # the second was never answered
+    assert queries == [[[3, 1, 0], [4, 1, 0]]]
 
 
-def test_a_guide_that_comes_back_to_a_state_tries_another_way():
+def test_a_guide_that_revisits_a_state_tries_another_way():
     space, tagging = Discrete(4), visits(2)
     kernel = table(input=tagged_space(space, tagging), value=space, target=space)
     built = guide(layers=[kernel], abstraction=skip_step(2), tagging=tagging, memory=6)
@@ -183,13 +191,13 @@ def test_a_guide_that_comes_back_to_a_state_tries_another_way():
         state, _ = observe(state, Path(np.array([path], np.int32), np.array([length], np.int32)))
 
     @jax.jit
-    def live(state, memory, here):
-        memory = append(memory, here)
+    def observe_and_react(state, memory, observation):
+        memory = append(memory, observation)
         return memory, built.react(state, memory, jnp.array([3])).value
 
-    memory, values = built.remember(1), []
-    for here in (0, 1, 0):
-        memory, value = live(state, memory, np.array([here], np.int32))
+    memory, values = built.init_memory(1), []
+    for observation in (0, 1, 0):
+        memory, value = observe_and_react(state, memory, np.array([observation], np.int32))
         values += value.tolist()
     assert values == [1, 3, 2]  # the fastest way from 0, and at the second meeting the other
 
@@ -204,6 +212,6 @@ def test_a_guide_with_tags_needs_a_memory():
 def test_random_tags_are_as_frequent_as_asked_and_do_not_depend_on_what_is_true():
     frequencies = jnp.array([0.5, 0.3, 0.2])
     items = jax.random.randint(jax.random.key(0), (400, 20), 0, 9)
-    tags = jax.vmap(drawn(frequencies, jax.random.key(1)).tag)(items, jnp.ones_like(items, bool))
+    tags = jax.vmap(random_tags(frequencies, jax.random.key(1)).tag)(items, jnp.ones_like(items, bool))
     shares = np.bincount(np.asarray(tags).ravel(), minlength=3) / tags.size
     np.testing.assert_allclose(shares, frequencies, atol=0.05)

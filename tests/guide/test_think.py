@@ -21,7 +21,7 @@ MISSING = NODES  # what an answer knows of an older item that is not there
 
 
 def oracle():
-    """A kernel that was never taught: it has an answer to every (older item, newest item, target), drawn by `init`."""
+    """An untrained kernel with a value for every (older item, newest item, target), drawn by `init`."""
 
     def init(key):
         return jax.random.randint(key, (NODES + 1, NODES, NODES), 0, NODES)
@@ -33,35 +33,35 @@ def oracle():
     return Kernel(init, lambda state, batch: (state, {}), infer, Spaces(SPACE, SPACE, SPACE), C)
 
 
-def answer(table, lived, target, passes_on_itself):
-    """What a layer says that remembers `lived`; above the lowest, a sub-goal where one is already is none."""
-    value = int(table[lived[-2] if len(lived) > 1 else MISSING, lived[-1], target])
-    return target if passes_on_itself and value == lived[-1] else value
+def answer(table, history, target, passes_on_itself):
+    """The value of a layer from its history; above the lowest, a sub-goal equal to the present state counts as none."""
+    value = int(table[history[-2] if len(history) > 1 else MISSING, history[-1], target])
+    return target if passes_on_itself and value == history[-1] else value
 
 
-class Spent(Exception):
-    """The hops are spent."""
+class OutOfHops(Exception):
+    """The maximum number of hops is reached."""
 
 
 def unrolled(tables, start, goal):
-    """The states of a plan and the targets at each hop: each leg is filled by the layer below, which begins anew."""
+    """The states of a plan and the targets at each hop: the layer below fills each segment with a new memory."""
     states, pursued = [start], []
 
-    def leg(layer, goals):
-        lived = []
-        while states[-1] not in goals:  # where a goal of a layer above is met, its leg is over too
+    def unroll_layer(layer, goals):
+        history = []
+        while states[-1] not in goals:  # where a goal of a layer above is met, its segment is done too
             if len(pursued) == HOPS:
-                raise Spent
-            lived.append(states[-1])
-            value = answer(tables[layer], lived, goals[-1], layer > 0)
+                raise OutOfHops
+            history.append(states[-1])
+            value = answer(tables[layer], history, goals[-1], layer > 0)
             if layer > 0:
-                leg(layer - 1, [*goals, value])
+                unroll_layer(layer - 1, [*goals, value])
             else:
                 pursued.append(goals)
                 states.append(value)
 
-    with contextlib.suppress(Spent):
-        leg(LAYERS - 1, [goal])
+    with contextlib.suppress(OutOfHops):
+        unroll_layer(LAYERS - 1, [goal])
     return states, pursued
 
 
@@ -73,7 +73,7 @@ def random_guide():
     @jax.jit
     def use(seed):
         state = built.init(jax.random.key(seed))
-        memory = built.remember(NODES**2)
+        memory = built.init_memory(NODES**2)
         alone = built.react(state, append(memory, start), goal)
         # Here, having been at the goal before.
         after = built.react(state, append(append(memory, goal), start), goal)
@@ -84,7 +84,7 @@ def random_guide():
 
 @given(seed=st.integers(0, 2**31 - 1))
 @settings(max_examples=15, deadline=None, derandomize=True)
-def test_thinking_is_nested_unrolling_with_a_fresh_memory_for_every_leg(random_guide, seed):
+def test_thinking_is_nested_unrolling_with_a_new_memory_for_every_segment(random_guide, seed):
     tables, plan, _, _ = random_guide(seed)
     for row, (start, goal) in enumerate(zip(*worlds.pairs(NODES), strict=True)):
         states, pursued = unrolled(tables, int(start), int(goal))
@@ -102,35 +102,35 @@ def test_reacting_asks_every_layer_with_one_memory_and_chains_the_targets(random
     tables, _, *reactions = random_guide(seed)
     for been_at_goal, reaction in enumerate(reactions):
         for row, (start, goal) in enumerate(zip(*(side.tolist() for side in worlds.pairs(NODES)), strict=True)):
-            lived, chain = [goal] * been_at_goal + [start], [goal]
+            history, chain = [goal] * been_at_goal + [start], [goal]
             for layer in range(LAYERS - 1, -1, -1):
-                chain.append(answer(tables[layer], lived, chain[-1], layer > 0))
+                chain.append(answer(tables[layer], history, chain[-1], layer > 0))
             assert [int(targets[row]) for targets in reaction.targets] == chain[-2::-1]
             assert reaction.value[row] == chain[-1]
 
 
-def test_layers_that_know_nothing_pass_the_goal_on():
+def test_layers_without_entries_pass_the_goal_on():
     built = worlds.table_guide(NODES)
     start, goal = worlds.pairs(NODES)
 
     @jax.jit
     def react():
-        return built.react(built.init(jax.random.key(0)), append(built.remember(NODES**2), start), goal)
+        return built.react(built.init(jax.random.key(0)), append(built.init_memory(NODES**2), start), goal)
 
     reaction = react()
-    for said in (*reaction.targets, reaction.value):
-        np.testing.assert_array_equal(said, goal)
+    for output in (*reaction.targets, reaction.value):
+        np.testing.assert_array_equal(output, goal)
 
 
-def test_what_each_layer_reads_while_thinking_is_what_it_lived_on_the_leg():
-    """A line is walked by ones, below legs of two, below legs of four: the contexts are known by heart."""
+def test_while_thinking_a_layer_reads_its_states_of_the_segment():
+    """Steps of one below segments of two below segments of four: the contexts are known."""
     read = {1: [], 2: [], 4: []}
 
     def strider(stride):
         def record(items, length, target):
-            seen = items[0, len(items[0]) - length[0] :].tolist(), int(target[0])
-            if seen not in read[stride][-1:]:  # an unfinished leg's question is asked again at every hop
-                read[stride].append(seen)
+            query = items[0, len(items[0]) - length[0] :].tolist(), int(target[0])
+            if query not in read[stride][-1:]:  # an unfinished segment's query is repeated at every hop
+                read[stride].append(query)
 
         def infer(state, context, target):
             jax.debug.callback(record, context.items, context.length, target, ordered=True)
@@ -163,10 +163,10 @@ def test_actions_are_thought_through_with_the_tasks_own_model():
 
     rng = np.random.default_rng(0)
     actions = rng.integers(0, 2, (200, states), np.int32)
-    lived = np.empty((200, states), np.int32)
-    lived[:, 0] = rng.integers(0, cells, 200)
+    history = np.empty((200, states), np.int32)
+    history[:, 0] = rng.integers(0, cells, 200)
     for t in range(1, states):
-        lived[:, t] = np.clip(lived[:, t - 1] + 2 * actions[:, t - 1] - 1, 0, cells - 1)
+        history[:, t] = np.clip(history[:, t - 1] + 2 * actions[:, t - 1] - 1, 0, cells - 1)
     start, goal = worlds.pairs(cells)
 
     @jax.jit
@@ -174,7 +174,7 @@ def test_actions_are_thought_through_with_the_tasks_own_model():
         state, _ = built.observe(built.init(jax.random.key(0)), paths)
         return built.think(state, start, goal, max_hops=cells, apply=move)
 
-    plan = learn_and_think(Path(lived, np.full(200, states, np.int32), actions))
+    plan = learn_and_think(Path(history, np.full(200, states, np.int32), actions))
     assert plan.arrived.all()
     np.testing.assert_array_equal(plan.hops, abs(start - goal))
     steps = np.diff(plan.states, axis=1)

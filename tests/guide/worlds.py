@@ -31,11 +31,11 @@ def ring_with_shortcuts(nodes):
 
 def distances(graph):
     """[N, N] hops of a shortest path, -1 where there is none."""
-    found = np.full((len(graph), len(graph)), -1)
+    hops_between = np.full((len(graph), len(graph)), -1)
     for start, reached in nx.all_pairs_shortest_path_length(graph):
         for goal, hops in reached.items():
-            found[start, goal] = hops
-    return found
+            hops_between[start, goal] = hops
+    return hops_between
 
 
 def successors(graph):

@@ -55,11 +55,11 @@ def exact(name, **options):
 
 
 def linear(name, **options):
-    return Case(name, kernels.linear(optimizer=optax.adam(0.05, eps=1e-3), cells=16, slots=8, **options), False)
+    return Case(name, kernels.linear(optimizer=optax.adam(0.05, eps=1e-3), num_cells=16, num_slots=8, **options), False)
 
 
 def transformer(name, **options):
-    sizes = {"width": 8, "heads": 2, "slots": 8}
+    sizes = {"width": 8, "num_heads": 2, "num_slots": 8}
     return Case(name, kernels.transformer(optimizer=optax.adam(0.02, eps=1e-3), **sizes, **options), False)
 
 

@@ -15,47 +15,49 @@ def code(space, x):
     return np.eye(space.size)[int(x)] if isinstance(space, Discrete) else np.asarray(x, np.float64)
 
 
-def distance(space, said, value):
+def distance(space, slot_value, value):
     """How far what a slot says is from a value: minus its log-probability, or half the squared distance."""
     if isinstance(space, Discrete):
-        return -np.log(np.exp(said[int(value)]) / np.exp(said).sum())
-    return 0.5 * sum((a - b) ** 2 for a, b in zip(said, np.asarray(value, np.float64), strict=True))
+        return -np.log(np.exp(slot_value[int(value)]) / np.exp(slot_value).sum())
+    return 0.5 * sum((a - b) ** 2 for a, b in zip(slot_value, np.asarray(value, np.float64), strict=True))
 
 
 def chosen_slot(learning, space, values, value, score):
     if learning.access == "score":
         return round(float(score) * (len(values) - 1))
-    return int(np.argmin([distance(space, said, value) for said in values]))
+    return int(np.argmin([distance(space, slot_value, value) for slot_value in values]))
 
 
 def slot_loss(learning, space, values, scores, value, score):
     """The value's and the score's part for values [S, V] and the logits of scores [S]."""
     score = float(score)
-    chosen, guesses = chosen_slot(learning, space, values, value, score), sigmoid(scores)
+    chosen, slot_scores = chosen_slot(learning, space, values, value, score), sigmoid(scores)
     # What falls short of its slot's score hardly counts; for the value, what falls short of it by a margin.
-    weight = 1 if score > guesses[chosen] else learning.patience
-    score_loss = -weight * (score * np.log(guesses[chosen]) + (1 - score) * np.log(1 - guesses[chosen]))
-    score_loss -= learning.penalty * sum(np.log(1 - guess) for slot, guess in enumerate(guesses) if slot != chosen)
-    eager = 1 if score > guesses[chosen] - 0.1 else learning.patience
-    return eager * distance(space, values[chosen], value), score_loss
+    weight = 1 if score > slot_scores[chosen] else learning.shortfall_weight
+    score_loss = -weight * (score * np.log(slot_scores[chosen]) + (1 - score) * np.log(1 - slot_scores[chosen]))
+    score_loss -= learning.penalty * sum(
+        np.log(1 - slot_score) for slot, slot_score in enumerate(slot_scores) if slot != chosen
+    )
+    value_weight = 1 if score > slot_scores[chosen] - 0.1 else learning.shortfall_weight
+    return value_weight * distance(space, values[chosen], value), score_loss
 
 
 def linear_slots(params, spaces, items, length, target):
     """What a linear kernel of these parameters says: values [S, V] and the logits of scores [S]."""
-    match = code(spaces.target, target) @ params["target_keys"]
-    for place in range(len(items) - length, len(items)):
-        match = match + code(spaces.input, items[place]) @ params["context_keys"][place]
-    address = np.exp(match) / np.exp(match).sum()
-    scores = address @ params["scores"]
-    return (address @ params["values"]).reshape(len(scores), -1), scores
+    logits = code(spaces.target, target) @ params["target_keys"]
+    for index in range(len(items) - length, len(items)):
+        logits = logits + code(spaces.input, items[index]) @ params["context_keys"][index]
+    weights = np.exp(logits) / np.exp(logits).sum()
+    scores = weights @ params["scores"]
+    return (weights @ params["values"]).reshape(len(scores), -1), scores
 
 
 def linear_loss(learning, params, spaces, batch):
     """The mean of the rows, weighted by their mask: of the loss, of its value's part and of its score's."""
     parts, batch = [], jax.tree.map(np.asarray, batch)
     for row in range(len(batch.mask)):
-        question = (batch.context.items[row], batch.context.length[row], batch.target[row])
-        said = linear_slots(params, spaces, *question)
-        parts.append(slot_loss(learning, spaces.value, *said, batch.value[row], batch.score[row]))
+        query = (batch.context.items[row], batch.context.length[row], batch.target[row])
+        slot_value = linear_slots(params, spaces, *query)
+        parts.append(slot_loss(learning, spaces.value, *slot_value, batch.value[row], batch.score[row]))
     value_loss, score_loss = np.average(parts, axis=0, weights=np.asarray(batch.mask, np.float64))
     return {"loss": value_loss + learning.score_weight * score_loss, "value_loss": value_loss, "score_loss": score_loss}

@@ -45,13 +45,15 @@ def test_layers_mapped_over_and_steps_scanned_learn_what_each_learns_alone(case)
         state, _ = kernel.fit(state, batch)
         return state, kernel.infer(state, batch.context, batch.target)
 
-    states, said = jit(jax.vmap(lambda state, batch: jax.lax.scan(step, state, batch)))(case.layers, stacked)
+    states, hypotheses = jit(jax.vmap(lambda state, batch: jax.lax.scan(step, state, batch)))(case.layers, stacked)
     for which in range(2):
         state = layer(case.layers, which)
         for number, batch in enumerate(batches[which * steps : (which + 1) * steps]):
             state, _ = case.fit(state, batch)
             hypothesis = case.infer(state, batch.context, batch.target)
-            assert_equal(case, jax.tree.map(lambda leaf, at=(which, number): np.asarray(leaf)[at], said), hypothesis)
+            assert_equal(
+                case, jax.tree.map(lambda leaf, at=(which, number): np.asarray(leaf)[at], hypotheses), hypothesis
+            )
         assert_equal(case, layer(states, which), state)
 
 
@@ -189,14 +191,14 @@ def test_of_contradictory_answers_the_best_scored_is_given_and_not_an_average(ca
     for _ in range(1 if case.exact else 800):
         state, _ = case.fit(state, batch)
     # The questions are asked with a padding of garbage, so they are found again only if it is never read.
-    asked, _ = contradiction(case, garbage)
-    hypothesis = case.infer(state, asked.context, asked.target)
-    wanted = rows(batch, np.repeat(best, 3))
+    query, _ = contradiction(case, garbage)
+    hypothesis = case.infer(state, query.context, query.target)
+    expected = rows(batch, np.repeat(best, 3))
     # One answer in three pulls a slot to its score, and two in three, with the penalty's weight, to 0.
     penalty = (score_access() if "score access" in case.name else value_access()).penalty
     balance = 1 if case.exact else 1 / (1 + 2 * penalty)
-    np.testing.assert_allclose(hypothesis.value, wanted.value, atol=0 if case.exact else 0.05)
-    np.testing.assert_allclose(hypothesis.score, balance * np.asarray(wanted.score), atol=0 if case.exact else 0.03)
+    np.testing.assert_allclose(hypothesis.value, expected.value, atol=0 if case.exact else 0.05)
+    np.testing.assert_allclose(hypothesis.score, balance * np.asarray(expected.score), atol=0 if case.exact else 0.03)
 
 
 # Short contexts
@@ -212,8 +214,8 @@ def test_what_stands_in_the_padding_is_never_read(case):
     items[padding] = garbage(spaces.input, int(padding.sum()))
     padded = batch._replace(context=context(items, batch.context.length))
     assert_identical(case.fit(case.fitted, padded), case.fit(case.fitted, batch))
-    asked = case.infer(case.fitted, padded.context, batch.target)
-    assert_identical(asked, case.infer(case.fitted, batch.context, batch.target))
+    query = case.infer(case.fitted, padded.context, batch.target)
+    assert_identical(query, case.infer(case.fitted, batch.context, batch.target))
 
 
 def first_row_alone(kernel):

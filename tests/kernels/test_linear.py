@@ -16,8 +16,8 @@ from thinking.kernels import Box, Discrete, score_access, value_access
 
 ROWS, LENGTH, SLOTS = 8, 3, 4
 SETTINGS = {
-    "indices to vectors, value access": (Discrete(3), Box(2), Box(4), value_access(patience=0.3)),
-    "vectors to indices, score access": (Box(2), Discrete(5), Discrete(3), score_access(patience=0.3)),
+    "indices to vectors, value access": (Discrete(3), Box(2), Box(4), value_access(shortfall_weight=0.3)),
+    "vectors to indices, score access": (Box(2), Discrete(5), Discrete(3), score_access(shortfall_weight=0.3)),
 }
 
 each_setting = pytest.mark.parametrize("setting", SETTINGS)
@@ -33,8 +33,8 @@ def problem(setting):
         target=target,
         optimizer=optax.sgd(1.0),
         context_length=LENGTH,
-        cells=6,
-        slots=SLOTS,
+        num_cells=6,
+        num_slots=SLOTS,
         learning=learning,
     )
     random = np.random.default_rng(0)
@@ -59,9 +59,9 @@ def doubles(params):
 @each_setting
 def test_an_answer_is_the_best_slot_of_the_cells_mixed_by_their_match(setting):
     kernel, _, batch, state, hypothesis, *_ = problem(setting)
-    asked = jax.tree.map(np.asarray, batch)
+    query = jax.tree.map(np.asarray, batch)
     for row in range(ROWS):
-        question = (asked.context.items[row], asked.context.length[row], asked.target[row])
+        question = (query.context.items[row], query.context.length[row], query.target[row])
         values, scores = reference.linear_slots(doubles(state.train_state.params), kernel.spaces, *question)
         best = values[np.argmax(scores)]
         best = np.argmax(best) if isinstance(kernel.spaces.value, Discrete) else best
@@ -79,7 +79,7 @@ def test_the_loss_is_the_mean_of_all_rows_weighted_by_their_mask(setting):
 
 
 @each_setting
-def test_a_fit_is_one_optimizer_step_down_the_slope_of_that_loss(setting):
+def test_a_fit_is_one_optimizer_step_on_that_loss(setting):
     kernel, learning, batch, state, _, fitted, _ = problem(setting)
     before, after = doubles(state.train_state.params), doubles(fitted.train_state.params)
     random, small = np.random.default_rng(1), 1e-6
@@ -90,14 +90,16 @@ def test_a_fit_is_one_optimizer_step_down_the_slope_of_that_loss(setting):
             moved = {**before, name: before[name] + step * direction}
             return reference.linear_loss(learning, moved, kernel.spaces, batch)["loss"]
 
-        slope = (loss(small) - loss(-small)) / (2 * small)
-        np.testing.assert_allclose(np.sum((before[name] - after[name]) * direction), slope, rtol=2e-3, atol=2e-4)
+        gradient = (loss(small) - loss(-small)) / (2 * small)
+        np.testing.assert_allclose(np.sum((before[name] - after[name]) * direction), gradient, rtol=2e-3, atol=2e-4)
 
 
 def test_a_short_context_in_a_long_kernel_gives_what_it_gives_in_a_short_one():
     spaces = {name: Box(2) for name in ("input", "value", "target")}
     build = functools.partial(kernels.linear, **spaces)
-    short, long = (build(optimizer=optax.sgd(0.1), cells=6, slots=3, context_length=length) for length in (2, 5))
+    short, long = (
+        build(optimizer=optax.sgd(0.1), num_cells=6, num_slots=3, context_length=length) for length in (2, 5)
+    )
     random = np.random.default_rng(0)
     items, target = random.normal(size=(4, 5, 2)), jnp.float32(random.normal(size=(4, 2)))
     state = any_state(long)
@@ -114,8 +116,8 @@ def test_a_short_context_in_a_long_kernel_gives_what_it_gives_in_a_short_one():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cells": 0}, "cells 0 .*at least 1"),
-        ({"slots": -2}, "slots -2 .*at least 1"),
+        ({"num_cells": 0}, "num_cells 0 .*at least 1"),
+        ({"num_slots": -2}, "num_slots -2 .*at least 1"),
         ({"context_length": 0}, "context_length 0.*at least 1"),
     ],
 )

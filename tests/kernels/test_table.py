@@ -52,7 +52,7 @@ a_row = st.tuples(
 )
 
 
-def remember(memory, rows):
+def insert(memory, rows):
     """What a dictionary remembers that is told one row at a time; the value is the number of the row."""
     for number, (items, length, target, score, mask) in enumerate(rows):
         question = (*items[2 - length :], target)
@@ -65,8 +65,8 @@ def remember(memory, rows):
 @pytest.mark.parametrize("form", FORMS)
 @examples(max_examples=40)
 @given(rows=st.lists(a_row, min_size=BATCH * BATCHES, max_size=BATCH * BATCHES))
-def test_a_batch_teaches_what_its_rows_would_have_taught_one_by_one(form, rows):
-    memory = remember({}, rows)
+def test_a_batch_trains_as_its_rows_would_one_by_one(form, rows):
+    memory = insert({}, rows)
     if form == "hashed" and len(memory) > 11:
         return  # here something had to go: see below
     state, fit, infer = tools(**FORMS[form])
@@ -74,10 +74,10 @@ def test_a_batch_teaches_what_its_rows_would_have_taught_one_by_one(form, rows):
     batch = transition(items, lengths, targets, np.arange(len(rows)), scores, masks)
     for part in range(BATCHES):
         state, _ = fit(state, jax.tree.map(lambda leaf, part=part: leaf[part * BATCH : (part + 1) * BATCH], batch))
-    asked = list(itertools.product(range(-1, 3), range(-1, 3), [1, 2], range(-1, 3)))
-    items, lengths, targets = [row[:2] for row in asked], [row[2] for row in asked], [row[3] for row in asked]
+    queries = list(itertools.product(range(-1, 3), range(-1, 3), [1, 2], range(-1, 3)))
+    items, lengths, targets = [row[:2] for row in queries], [row[2] for row in queries], [row[3] for row in queries]
     hypothesis = infer(state, context(items, lengths), jnp.asarray(targets))
-    for (old, new, length, target), value, score in zip(asked, *map(np.asarray, hypothesis), strict=True):
+    for (old, new, length, target), value, score in zip(queries, *map(np.asarray, hypothesis), strict=True):
         expected = memory.get((*[old, new][2 - length :], target))
         assert score == (expected[1] if expected else -np.inf)
         assert expected is None or value == expected[0]
@@ -156,10 +156,10 @@ def test_a_table_of_few_places_keeps_the_questions_of_the_highest_scores_in_what
     best = {}
     for number, (question, score) in enumerate(zip(questions, scores, strict=True)):
         best[question] = max(best.get(question, (-1.0, 0)), (score, number))
-    kept = dict(sorted(best.items(), key=lambda entry: entry[1], reverse=True)[:capacity])
+    stored_score = dict(sorted(best.items(), key=lambda entry: entry[1], reverse=True)[:capacity])
     hypothesis = infer(state, *grid(3, 3))
     for question, (value, score) in enumerate(zip(*map(np.asarray, hypothesis), strict=True)):
-        expected = kept.get(question, (-np.inf, value))
+        expected = stored_score.get(question, (-np.inf, value))
         assert (score, value) == (np.float32(expected[0]), expected[1])
 
 
@@ -181,10 +181,10 @@ def test_many_questions_in_many_buckets_never_get_the_answer_of_another_and_fill
         values = np.where(score > best, value, values)
         best = np.maximum(best, score)
     hypothesis = infer(state, question, target)
-    held = np.asarray(hypothesis.score) > -np.inf
-    assert held.sum() == LARGE["capacity"]
-    assert np.array_equal(np.asarray(hypothesis.score)[held], best[held])
-    assert np.array_equal(np.asarray(hypothesis.value)[held], values[held])
+    stored = np.asarray(hypothesis.score) > -np.inf
+    assert stored.sum() == LARGE["capacity"]
+    assert np.array_equal(np.asarray(hypothesis.score)[stored], best[stored])
+    assert np.array_equal(np.asarray(hypothesis.value)[stored], values[stored])
 
 
 def test_a_table_half_full_of_neighbouring_questions_holds_them_all():

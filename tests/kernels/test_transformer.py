@@ -27,7 +27,7 @@ def tiny(length=LENGTH, **options):
         target=Discrete(2),
         optimizer=optax.sgd(0.1),
         context_length=length,
-        **{"width": 8, "heads": 2, "slots": 4, **options},
+        **{"width": 8, "num_heads": 2, "num_slots": 4, **options},
     )
     return kernel, jit(kernel.infer)
 
@@ -70,10 +70,10 @@ def test_one_block_sees_what_lies_within_its_window_and_nothing_older(state, opt
 
 
 def test_a_short_context_in_a_long_kernel_gives_what_it_gives_in_a_short_one(state):
-    asked, target = questions((3, 1.0), (4, 1.0))
+    query, target = questions((3, 1.0), (4, 1.0))
     lengths = jnp.asarray([2, 2, 2, 1, 1, 1])
-    one = tiny()[1](state, context(asked.items, lengths), target)
-    other = tiny(length=2)[1](state, context(asked.items[:, 3:], lengths), target)
+    one = tiny()[1](state, context(query.items, lengths), target)
+    other = tiny(length=2)[1](state, context(query.items[:, 3:], lengths), target)
     np.testing.assert_allclose(one.value, other.value, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(one.score, other.score, rtol=1e-4, atol=1e-5)
 
@@ -86,15 +86,15 @@ def test_a_short_context_in_a_long_kernel_gives_what_it_gives_in_a_short_one(sta
 )
 def test_the_order_of_the_older_items_counts_only_where_positions_tell_when(state, name, ordered):
     _, infer = tiny(**POSITIONS[name])
-    asked, target = questions()
-    items = np.array(asked.items)
+    query, target = questions()
+    items = np.array(query.items)
     items[1, :-1] = items[1, [2, 0, 3, 1]]
-    assert list(differs(infer(state, context(items, asked.length), target))) == [False, ordered, *[False] * 4]
+    assert list(differs(infer(state, context(items, query.length), target))) == [False, ordered, *[False] * 4]
 
 
 def test_each_position_gives_another_answer_to_the_same_question(state):
-    asked, target = questions()
-    answers = [tiny(**position)[1](state, asked, target).value[0] for position in POSITIONS.values()]
+    query, target = questions()
+    answers = [tiny(**position)[1](state, query, target).value[0] for position in POSITIONS.values()]
     for one, other in itertools.combinations(answers, 2):
         assert np.max(np.abs(np.asarray(one - other))) > 1e-3
 
@@ -110,9 +110,9 @@ def dropping():
 
 @pytest.fixture(scope="module")
 def batch():
-    asked, target = questions((2, 1.0), (4, -1.0))
+    query, target = questions((2, 1.0), (4, -1.0))
     value = np.random.default_rng(1).normal(size=(ROWS, 3))
-    return transition(asked.items, asked.length, target, jnp.float32(value), np.full(ROWS, 0.5))
+    return transition(query.items, query.length, target, jnp.float32(value), np.full(ROWS, 0.5))
 
 
 def test_a_fit_drops_by_its_key_and_takes_another_key_the_next_time(state, dropping, batch):
@@ -136,7 +136,13 @@ def test_an_answer_drops_nothing(state, dropping, batch):
 def test_one_joint_head_says_the_whole_value_whatever_its_dimensions():
     def shapes(value):
         kernel = kernels.transformer(
-            input=Discrete(3), value=value, target=Discrete(3), optimizer=optax.sgd(0.1), width=8, heads=2, slots=4
+            input=Discrete(3),
+            value=value,
+            target=Discrete(3),
+            optimizer=optax.sgd(0.1),
+            width=8,
+            num_heads=2,
+            num_slots=4,
         )
         state = jax.eval_shape(kernel.init, jax.random.key(0))
         return sorted(leaf.shape for leaf in jax.tree.leaves(state.train_state.params))
@@ -153,17 +159,17 @@ def test_one_joint_head_says_the_whole_value_whatever_its_dimensions():
     ("options", "message"),
     [
         ({"width": 0}, "width 0 .*at least 1"),
-        ({"blocks": 0}, "blocks 0 .*at least 1"),
-        ({"slots": 0}, "slots 0 .*at least 1"),
+        ({"num_blocks": 0}, "num_blocks 0 .*at least 1"),
+        ({"num_slots": 0}, "num_slots 0 .*at least 1"),
         ({"window": 0}, "window 0 .*at least 1"),
-        ({"heads": 3}, "heads 3 .*width 8.*divisor"),
-        ({"heads": 0}, "heads 0 .*width 8.*divisor"),
+        ({"num_heads": 3}, "num_heads 3 .*width 8.*divisor"),
+        ({"num_heads": 0}, "num_heads 0 .*width 8.*divisor"),
         ({"dropout": 1.0}, "dropout 1.0.*0 to below 1"),
         ({"dropout": -0.1}, "dropout -0.1.*0 to below 1"),
         ({"length": 0}, "context_length 0.*at least 1"),
-        ({"heads": 8}, "1 dimensions.*even"),  # of a head, which the rotary encoding takes in pairs
-        ({"width": 9, "heads": 3, **POSITIONS["sinusoidal"]}, "9 dimensions.*even"),
-        ({"width": 9, "heads": 3, **POSITIONS["location"]}, "9 dimensions.*even"),
+        ({"num_heads": 8}, "1 dimensions.*even"),  # of a head, which the rotary encoding takes in pairs
+        ({"width": 9, "num_heads": 3, **POSITIONS["sinusoidal"]}, "9 dimensions.*even"),
+        ({"width": 9, "num_heads": 3, **POSITIONS["location"]}, "9 dimensions.*even"),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )

@@ -9,11 +9,11 @@ import numpy as np
 from thinking.generation.completions import generate
 from thinking.generation.sampling import Sampling
 from thinking.learning.optimizers import adamw, warmup_cosine
-from thinking.learning.supervised import next_token_sums, supervised
+from thinking.learning.supervised import make_supervised_update, next_token_sums
 from thinking.networks.attention.patterns import Global, TopK, Window
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.text.packing import pack, rows_of_step
+from thinking.text.packing import batch_rows, pack
 from thinking.train_state import init_train_state
 
 WORDS, LENGTH, MARK, STEPS = 6, 3, 6, 250
@@ -28,7 +28,7 @@ def test_a_decoder_learns_to_copy_what_it_never_saw():
     rows = jax.tree.map(jnp.asarray, packed)
     pattern = Window(3) | Global(1) | TopK(2, 4)
     model = decoder(
-        vocabulary=WORDS + 1, context_length=16, block=BlockConfig(32, 2, gated=True), layers=2, pattern=pattern
+        vocab_size=WORDS + 1, context_length=16, block=BlockConfig(32, 2, gated=True), num_layers=2, pattern=pattern
     )
 
     def loss(params, batch, key):
@@ -36,12 +36,12 @@ def test_a_decoder_learns_to_copy_what_it_never_saw():
         return next_token_sums(logits, batch.tokens, batch.weights, batch.segments)
 
     optimizer = adamw(warmup_cosine(1e-2, STEPS, 20))
-    update = supervised(loss, optimizer, accumulate=2)
+    update = make_supervised_update(loss, optimizer, accumulation_steps=2)
 
     @jax.jit
     def learn(params):
         def step(train_state, index):
-            chosen = rows_of_step(jax.random.key(1), index, len(packed.tokens), 32)
+            chosen = batch_rows(jax.random.key(1), index, len(packed.tokens), 32)
             return update(train_state, jax.tree.map(lambda leaf: leaf[chosen], rows), jax.random.key(2))
 
         return jax.lax.scan(step, init_train_state(params, optimizer), jnp.arange(STEPS))
@@ -50,5 +50,5 @@ def test_a_decoder_learns_to_copy_what_it_never_saw():
     assert jnp.mean(metrics["accuracy"][-10:]) > 0.98
     prompts = np.pad(HELD_OUT, ((0, 0), (0, 1)), constant_values=MARK)
     write = jax.jit(functools.partial(generate, model, max_new_tokens=LENGTH, sampling=Sampling(temperature=0.0)))
-    written = write(train_state.params, jax.random.key(3), prompts)
-    assert np.mean(np.all(written.tokens == HELD_OUT, axis=1)) >= 0.9
+    generated = write(train_state.params, jax.random.key(3), prompts)
+    assert np.mean(np.all(generated.tokens == HELD_OUT, axis=1)) >= 0.9

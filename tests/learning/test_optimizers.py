@@ -13,7 +13,7 @@ from thinking.train_state import apply_gradients, init_train_state
 SHAPES = {"embedding": (4, 3), "scale": (3,), "bias": (), "heads": (2, 3, 2)}
 
 
-def drawn(seed, size=1.0):
+def random_tree(seed, size=1.0):
     numbers = np.random.default_rng(seed)
     return {name: size * numbers.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
 
@@ -38,23 +38,23 @@ def by_hand(params, gradients, rates, decay, clip, b1, b2):
 
 def test_adamw_clips_all_gradients_together_and_decays_matrices_alone():
     # The first gradients are clipped and the last is not; the rate changes from step to step.
-    gradients = [drawn(1, 10.0), drawn(2, 3.0), drawn(3, 0.05)]
+    gradients = [random_tree(1, 10.0), random_tree(2, 3.0), random_tree(3, 0.05)]
     assert [norm(gradient) > 1.5 for gradient in gradients] == [True, True, False]
     schedule = optax.linear_schedule(0.02, 0.05, 3)
-    optimizer = adamw(schedule, weight_decay=0.3, clip=1.5, b1=0.8, b2=0.9)
-    params = jax.tree.map(jnp.asarray, drawn(0))
+    optimizer = adamw(schedule, weight_decay=0.3, max_gradient_norm=1.5, b1=0.8, b2=0.9)
+    params = jax.tree.map(jnp.asarray, random_tree(0))
     train_state = init_train_state(params, optimizer)
     step = jit(lambda train_state, gradient: apply_gradients(train_state, optimizer, gradient))
     for gradient in gradients:
         train_state = step(train_state, gradient)
-    wanted = by_hand(drawn(0), gradients, [0.02, 0.03, 0.04], 0.3, 1.5, 0.8, 0.9)
-    for name, leaf in wanted.items():
+    expected = by_hand(random_tree(0), gradients, [0.02, 0.03, 0.04], 0.3, 1.5, 0.8, 0.9)
+    for name, leaf in expected.items():
         np.testing.assert_allclose(train_state.params[name], leaf, rtol=1e-4, atol=1e-6)
 
 
 def test_without_gradients_matrices_shrink_and_the_rest_stays():
     optimizer = adamw(0.5)
-    params = jax.tree.map(jnp.asarray, drawn(0))
+    params = jax.tree.map(jnp.asarray, random_tree(0))
     updates = jit(lambda params: optimizer.update(optax.tree.zeros_like(params), optimizer.init(params), params)[0])(
         params
     )
@@ -66,36 +66,38 @@ def test_without_gradients_matrices_shrink_and_the_rest_stays():
     ("schedule", "points"),
     [
         (
-            warmup_cosine(2.0, steps=110, warmup=10),  # half a cosine from 2 to 0.2 over 100 steps: 1.1 in the middle
+            warmup_cosine(
+                2.0, num_steps=110, warmup_steps=10
+            ),  # half a cosine from 2 to 0.2 over 100 steps: 1.1 in the middle
             {0: 0, 1: 0.2, 5: 1, 10: 2, 60: 1.1, 35: 1.1 + 0.9 * 0.5**0.5, 110: 0.2, 1000: 0.2},
         ),
-        (warmup_cosine(1.0, steps=4, warmup=0, final=0.0), {0: 1, 2: 0.5, 4: 0}),
+        (warmup_cosine(1.0, num_steps=4, warmup_steps=0, final_fraction=0.0), {0: 1, 2: 0.5, 4: 0}),
         (
-            warmup_stable_decay(3.0, steps=100, warmup=30, decay=20),
+            warmup_stable_decay(3.0, num_steps=100, warmup_steps=30, decay_steps=20),
             {0: 0, 10: 1, 29: 2.9, 30: 3, 55: 3, 80: 3, 90: 1.5, 99: 0.15, 100: 0, 1000: 0},
         ),
-        (warmup_stable_decay(3.0, steps=5, warmup=0, decay=0), {0: 3, 4: 3, 5: 3}),
-        (warmup_stable_decay(3.0, steps=6, warmup=3, decay=3), {0: 0, 2: 2, 3: 3, 4: 2, 6: 0}),
+        (warmup_stable_decay(3.0, num_steps=5, warmup_steps=0, decay_steps=0), {0: 3, 4: 3, 5: 3}),
+        (warmup_stable_decay(3.0, num_steps=6, warmup_steps=3, decay_steps=3), {0: 0, 2: 2, 3: 3, 4: 2, 6: 0}),
     ],
 )
 def test_schedules_pass_through_points_computed_by_hand(schedule, points):
-    found = [float(schedule(jnp.int32(step))) for step in points]
-    np.testing.assert_allclose(found, list(points.values()), rtol=1e-5, atol=1e-6)
+    result = [float(schedule(jnp.int32(step))) for step in points]
+    np.testing.assert_allclose(result, list(points.values()), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (lambda: adamw(-0.1), "rate -0.1 is out of range; give more than 0"),
-        (lambda: adamw(0.1, clip=0.0), "clip 0.0 is out of range"),
+        (lambda: adamw(-0.1), "learning_rate -0.1 is out of range; give more than 0"),
+        (lambda: adamw(0.1, max_gradient_norm=0.0), "max_gradient_norm 0.0 is out of range"),
         (lambda: adamw(0.1, weight_decay=-1.0), "weight_decay -1.0 is out of range"),
         (lambda: adamw(0.1, b2=1.0), "b2 1.0 is out of range; give 0 to below 1"),
         (lambda: warmup_cosine(-1.0, 10, 2), "peak -1.0 is out of range"),
-        (lambda: warmup_cosine(1.0, 10, 10), "warmup 10 is out of range; give 0 to below the 10 steps"),
-        (lambda: warmup_cosine(1.0, 10, 2, final=1.5), "final 1.5 is out of range"),
+        (lambda: warmup_cosine(1.0, 10, 10), "warmup_steps 10 is out of range; give 0 to below the 10 steps"),
+        (lambda: warmup_cosine(1.0, 10, 2, final_fraction=1.5), "final_fraction 1.5 is out of range"),
         (lambda: warmup_stable_decay(0.0, 10, 2, 2), "peak 0.0 is out of range"),
-        (lambda: warmup_stable_decay(1.0, 10, -1, 2), "warmup -1 is out of range"),
-        (lambda: warmup_stable_decay(1.0, 10, 6, 5), "warmup 6 and decay 5 take longer than the 10 steps"),
+        (lambda: warmup_stable_decay(1.0, 10, -1, 2), "warmup_steps -1 is out of range"),
+        (lambda: warmup_stable_decay(1.0, 10, 6, 5), "warmup_steps 6 and decay_steps 5 take longer than the 10 steps"),
     ],
 )
 def test_numbers_out_of_range_are_refused(wrong, said):

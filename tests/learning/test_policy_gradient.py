@@ -8,21 +8,29 @@ import numpy as np
 import optax
 import pytest
 
-from thinking.learning.policy_gradient import Experience, grpo, imitation, masked_mean, normalised, ppo, reinforce
-from thinking.networks.actor_critic import Judgement
+from thinking.learning.policy_gradient import (
+    PolicyBatch,
+    grpo,
+    imitation,
+    masked_mean,
+    normalize_advantages,
+    ppo,
+    reinforce,
+)
+from thinking.networks.actor_critic import ActionEvaluation
 from thinking.train_state import init_train_state
 
 ROWS, CHOICES = 8, 3
 
 
-def judge(params, inputs, action):
+def evaluate_actions(params, inputs, action):
     """A bandit of whole sequences: each action of [N, ...] is drawn from one softmax, whatever was seen."""
     logs = jax.nn.log_softmax(params["logits"])
     entropy = jnp.broadcast_to(-jnp.sum(jnp.exp(logs) * logs), action.shape)
-    return Judgement(logs[action], entropy, jnp.broadcast_to(params["value"], action.shape))
+    return ActionEvaluation(logs[action], entropy, jnp.broadcast_to(params["value"], action.shape))
 
 
-def beginning():
+def init_params():
     return {"logits": np.float32([0.1, -0.2, 0.3]), "value": np.float32(0.5)}
 
 
@@ -30,73 +38,77 @@ def softmax(logits):
     return np.exp(logits) / np.exp(logits).sum()
 
 
-def experience(key, shape, params=None, mask=None):
-    batch = jax.device_get(drawn(key, beginning() if params is None else params, shape))
+def make_batch(key, shape, params=None, mask=None):
+    batch = jax.device_get(sample_batch(key, init_params() if params is None else params, shape))
     return batch if mask is None else batch._replace(mask=mask)
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def drawn(key, params, shape):
+def sample_batch(key, params, shape):
     """Actions drawn from a policy; 2 pays 1, the others nothing."""
     action = jax.random.categorical(key, params["logits"], shape=shape)
-    paid = (action == 2).astype(jnp.float32)
-    said = judge(params, None, action)
-    return Experience(jnp.zeros(shape), action, said.log_prob, paid - said.value, paid, jnp.ones(shape))
+    reward = (action == 2).astype(jnp.float32)
+    evaluation = evaluate_actions(params, None, action)
+    return PolicyBatch(
+        jnp.zeros(shape), action, evaluation.log_prob, reward - evaluation.value, reward, jnp.ones(shape)
+    )
 
 
-def learn(update, optimizer, batch, key=0):
-    return jax.device_get(jax.jit(update)(first_of(optimizer), batch, jax.random.key(key)))
+def run_update(update, optimizer, batch, key=0):
+    return jax.device_get(jax.jit(update)(init_state(optimizer), batch, jax.random.key(key)))
 
 
-def first_of(optimizer):
-    return jax.jit(lambda params: init_train_state(params, optimizer))(beginning())
+def init_state(optimizer):
+    return jax.jit(lambda params: init_train_state(params, optimizer))(init_params())
 
 
 def test_reinforce_without_a_baseline_steps_along_return_times_score():
     optimizer = optax.sgd(1.0)
-    batch = experience(jax.random.key(0), (ROWS,))
-    train_state, metrics = learn(reinforce(judge, optimizer, baseline=False), optimizer, batch)
+    batch = make_batch(jax.random.key(0), (ROWS,))
+    train_state, metrics = run_update(reinforce(evaluate_actions, optimizer, use_baseline=False), optimizer, batch)
     # The gradient of a softmax's log probability.
-    scores = np.eye(CHOICES)[batch.action] - softmax(beginning()["logits"])
-    step = (batch.target[:, None] * scores).mean(axis=0)
-    np.testing.assert_allclose(train_state.params["logits"], beginning()["logits"] + step, atol=1e-6)
-    assert train_state.params["value"] == beginning()["value"]
+    scores = np.eye(CHOICES)[batch.action] - softmax(init_params()["logits"])
+    step = (batch.value_target[:, None] * scores).mean(axis=0)
+    np.testing.assert_allclose(train_state.params["logits"], init_params()["logits"] + step, atol=1e-6)
+    assert train_state.params["value"] == init_params()["value"]
     assert float(metrics["value_loss"]) == 0
 
 
 def test_the_baseline_learns_the_mean_return():
     optimizer = optax.adam(0.05)
-    batch = experience(jax.random.key(1), (64,))
-    update = jax.jit(reinforce(judge, optimizer))
-    train_state = first_of(optimizer)
+    batch = make_batch(jax.random.key(1), (64,))
+    update = jax.jit(reinforce(evaluate_actions, optimizer))
+    train_state = init_state(optimizer)
     for _ in range(150):
         train_state, _ = update(train_state, batch, jax.random.key(0))
-    assert float(train_state.params["value"]) == pytest.approx(float(batch.target.mean()), abs=0.02)
+    assert float(train_state.params["value"]) == pytest.approx(float(batch.value_target.mean()), abs=0.02)
 
 
 def test_ppos_first_step_is_the_gradient_of_the_normalised_advantage():
     optimizer = optax.sgd(0.1)
-    batch = experience(jax.random.key(2), (ROWS,))
-    update = ppo(judge, optimizer, epochs=1, minibatches=1, entropy_weight=0.0, value_weight=0.0)
-    train_state, metrics = learn(update, optimizer, batch)
+    batch = make_batch(jax.random.key(2), (ROWS,))
+    update = ppo(evaluate_actions, optimizer, num_epochs=1, num_minibatches=1, entropy_weight=0.0, value_weight=0.0)
+    train_state, metrics = run_update(update, optimizer, batch)
     advantage = batch.advantage
     advantage = (advantage - advantage.mean()) / advantage.std()
-    scores = np.eye(CHOICES)[batch.action] - softmax(beginning()["logits"])
+    scores = np.eye(CHOICES)[batch.action] - softmax(init_params()["logits"])
     step = 0.1 * (advantage[:, None] * scores).mean(axis=0)
-    np.testing.assert_allclose(train_state.params["logits"], beginning()["logits"] + step, atol=1e-5)
+    np.testing.assert_allclose(train_state.params["logits"], init_params()["logits"] + step, atol=1e-5)
     assert float(metrics["kl"]) == pytest.approx(0, abs=1e-6)
     assert float(metrics["clip_ratio"]) == 0
 
 
 def test_ppo_does_not_push_beyond_the_clip():
     optimizer = optax.sgd(1.0)
-    batch = experience(jax.random.key(3), (ROWS,))
-    better = np.asarray(jax.jit(normalised)(batch.advantage, batch.mask)) > 0
+    batch = make_batch(jax.random.key(3), (ROWS,))
+    better = np.asarray(jax.jit(normalize_advantages)(batch.advantage, batch.mask)) > 0
     # As if the policy had already moved far towards what was good and away from what was not.
     moved = batch._replace(log_prob=batch.log_prob - np.where(better, np.float32(0.5), np.float32(-0.5)))
-    update = ppo(judge, optimizer, epochs=1, minibatches=1, clip=0.2, entropy_weight=0.0, value_weight=0.0)
-    train_state, metrics = learn(update, optimizer, moved)
-    np.testing.assert_array_equal(train_state.params["logits"], beginning()["logits"])
+    update = ppo(
+        evaluate_actions, optimizer, num_epochs=1, num_minibatches=1, clip=0.2, entropy_weight=0.0, value_weight=0.0
+    )
+    train_state, metrics = run_update(update, optimizer, moved)
+    np.testing.assert_array_equal(train_state.params["logits"], init_params()["logits"])
     assert float(metrics["clip_ratio"]) == 1
 
 
@@ -104,75 +116,77 @@ def test_ppo_does_not_push_beyond_the_clip():
 @pytest.mark.parametrize("name", ["ppo", "reinforce", "grpo"])
 def test_the_best_choice_is_found(name, shape):
     optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1))
-    update = {"ppo": ppo, "reinforce": reinforce, "grpo": grpo}[name](judge, optimizer, entropy_weight=0.0)
+    update = {"ppo": ppo, "reinforce": reinforce, "grpo": grpo}[name](evaluate_actions, optimizer, entropy_weight=0.0)
 
     @jax.jit
-    def taught(key):
+    def train_policy(key):
         def step(train_state, key):
             draw_key, learn_key = jax.random.split(key)
-            return update(train_state, drawn(draw_key, train_state.params, shape), learn_key)[0], None
+            return update(train_state, sample_batch(draw_key, train_state.params, shape), learn_key)[0], None
 
-        train_state = init_train_state(beginning(), optimizer)
+        train_state = init_train_state(init_params(), optimizer)
         return jax.lax.scan(step, train_state, jax.random.split(key, 60))[0]
 
-    assert softmax(np.asarray(taught(jax.random.key(0)).params["logits"]))[2] > 0.95
+    assert softmax(np.asarray(train_policy(jax.random.key(0)).params["logits"]))[2] > 0.95
 
 
 @pytest.mark.parametrize("made", [ppo, reinforce, grpo, imitation])
 def test_what_is_masked_changes_nothing(made):
     optimizer = optax.sgd(0.1)
-    settings = {} if made is reinforce else {"epochs": 2, "minibatches": 1}
-    update = made(judge, optimizer, **settings)
+    settings = {} if made is reinforce else {"num_epochs": 2, "num_minibatches": 1}
+    update = made(evaluate_actions, optimizer, **settings)
     mask = np.arange(ROWS * 2).reshape(ROWS, 2) % 3 > 0
-    batch = experience(jax.random.key(4), (ROWS, 2), mask=mask.astype(np.float32))
-    spoiled = batch._replace(
+    batch = make_batch(jax.random.key(4), (ROWS, 2), mask=mask.astype(np.float32))
+    corrupted = batch._replace(
         action=np.where(mask, batch.action, 0),
         advantage=np.where(mask, batch.advantage, np.float32(1e6)),
-        target=np.where(mask, batch.target, np.float32(-1e6)),
+        value_target=np.where(mask, batch.value_target, np.float32(-1e6)),
         log_prob=np.where(mask, batch.log_prob, np.float32(-1.0)),
     )
-    one, _ = learn(update, optimizer, batch)
-    other, _ = learn(update, optimizer, spoiled)
+    one, _ = run_update(update, optimizer, batch)
+    other, _ = run_update(update, optimizer, corrupted)
     # Large numbers of no weight leave rounding behind, and nothing else.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one.params, other.params)
 
 
 def test_grpo_takes_advantages_as_they_are():
     optimizer = optax.sgd(0.1)
-    batch = experience(jax.random.key(2), (ROWS,))
-    train_state, metrics = learn(grpo(judge, optimizer, minibatches=1), optimizer, batch)
-    scores = np.eye(CHOICES)[batch.action] - softmax(beginning()["logits"])
+    batch = make_batch(jax.random.key(2), (ROWS,))
+    train_state, metrics = run_update(grpo(evaluate_actions, optimizer, num_minibatches=1), optimizer, batch)
+    scores = np.eye(CHOICES)[batch.action] - softmax(init_params()["logits"])
     step = 0.1 * (batch.advantage[:, None] * scores).mean(axis=0)
-    np.testing.assert_allclose(train_state.params["logits"], beginning()["logits"] + step, atol=1e-6)
-    assert train_state.params["value"] == beginning()["value"]
+    np.testing.assert_allclose(train_state.params["logits"], init_params()["logits"] + step, atol=1e-6)
+    assert train_state.params["value"] == init_params()["value"]
     assert float(metrics["kl"]) == pytest.approx(0, abs=1e-6)
 
 
 def test_grpo_is_pulled_towards_the_reference():
     optimizer = optax.sgd(0.5)
-    batch = experience(jax.random.key(3), (64,))._replace(advantage=np.zeros(64, np.float32))
-    wanted = np.log(softmax(np.float32([1, 0, -1])))
-    update = jax.jit(grpo(judge, optimizer, minibatches=1, kl_weight=1.0))
-    train_state = first_of(optimizer)
+    batch = make_batch(jax.random.key(3), (64,))._replace(advantage=np.zeros(64, np.float32))
+    expected = np.log(softmax(np.float32([1, 0, -1])))
+    update = jax.jit(grpo(evaluate_actions, optimizer, num_minibatches=1, kl_weight=1.0))
+    train_state = init_state(optimizer)
     far = []
     for step in range(40):
-        drawn = experience(jax.random.key(step), (64,), train_state.params)._replace(advantage=batch.advantage)
-        train_state, metrics = update(train_state, drawn._replace(reference=wanted[drawn.action]), jax.random.key(0))
+        sample_batch = make_batch(jax.random.key(step), (64,), train_state.params)._replace(advantage=batch.advantage)
+        train_state, metrics = update(
+            train_state, sample_batch._replace(reference_log_prob=expected[sample_batch.action]), jax.random.key(0)
+        )
         far.append(float(metrics["kl"]))
-    np.testing.assert_allclose(np.log(softmax(np.asarray(train_state.params["logits"]))), wanted, atol=0.2)
+    np.testing.assert_allclose(np.log(softmax(np.asarray(train_state.params["logits"]))), expected, atol=0.2)
     assert far[0] > 0.2
     assert far[-1] < 0.02
     with pytest.raises(ValueError, match="without a reference"):
-        learn(grpo(judge, optimizer, kl_weight=1.0), optimizer, batch)
+        run_update(grpo(evaluate_actions, optimizer, kl_weight=1.0), optimizer, batch)
 
 
 def test_imitation_ends_at_the_frequencies_of_what_it_is_shown():
     optimizer = optax.sgd(1.0)
     action = np.int32([0, 0, 0, 1, 1, 2, 2, 2])
     blank, shown = np.zeros(ROWS, np.float32), np.float32([1, 1, 1, 1, 1, 0, 0, 0])
-    batch = Experience(blank, action, blank, shown, blank, np.ones(ROWS, np.float32))
-    train_state = first_of(optimizer)
-    update = jax.jit(imitation(judge, optimizer, minibatches=1))
+    batch = PolicyBatch(blank, action, blank, shown, blank, np.ones(ROWS, np.float32))
+    train_state = init_state(optimizer)
+    update = jax.jit(imitation(evaluate_actions, optimizer, num_minibatches=1))
     for _ in range(200):
         train_state, _ = update(train_state, batch, jax.random.key(0))
     np.testing.assert_allclose(softmax(np.asarray(train_state.params["logits"]))[:2], [0.6, 0.4], atol=0.02)
@@ -181,7 +195,9 @@ def test_imitation_ends_at_the_frequencies_of_what_it_is_shown():
 def test_minibatches_must_divide_the_rows():
     optimizer = optax.sgd(0.1)
     with pytest.raises(ValueError, match="3 minibatches do not divide 8 rows"):
-        learn(ppo(judge, optimizer, minibatches=3), optimizer, experience(jax.random.key(0), (ROWS,)))
+        run_update(
+            ppo(evaluate_actions, optimizer, num_minibatches=3), optimizer, make_batch(jax.random.key(0), (ROWS,))
+        )
 
 
 def test_a_mean_of_nothing_is_zero():

@@ -6,13 +6,17 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.learning.replay_buffer import Episodes, Keeping, draw, empty, keep
+from thinking.learning.replay_buffer import Episodes, Retention, init_buffer, insert, sample_steps
 
 T, PLACES, NEW = 4, 7, 3
 QUICK = settings(max_examples=30, deadline=None, derandomize=True)
-RULES = {"bands": Keeping(best=2, bands=2), "best": Keeping(best=PLACES, bands=0), "newest": Keeping(2, 2, False)}
-keepers = {
-    name: jax.jit(lambda store, new, rule=rule: keep(store, new, rule, lambda lived: lived.returns))
+RULES = {
+    "bands": Retention(num_best=2, num_bins=2),
+    "best": Retention(num_best=PLACES, num_bins=0),
+    "newest": Retention(2, 2, False),
+}
+insert_fns = {
+    name: jax.jit(lambda buffer, new, rule=rule: insert(buffer, new, rule, lambda lived: lived.returns))
     for name, rule in RULES.items()
 }
 
@@ -27,15 +31,19 @@ def episodes(returns, names):
     return Episodes(states, np.zeros((count, T), np.int32), rewards, length, np.zeros(count, bool))
 
 
-def kept(name, batches):
+def kept_episodes(name, batches):
     """(return, name) of what a store holds after batches of returns, which are named in order."""
-    store, number = empty(episodes([0], [0]), PLACES), 0
+    buffer, number = init_buffer(episodes([0], [0]), PLACES), 0
     for returns in batches:
-        store = keepers[name](store, episodes(returns, range(number, number + NEW)))
+        buffer = insert_fns[name](buffer, episodes(returns, range(number, number + NEW)))
         number += NEW
-    real = np.asarray(store.length) > 0
+    is_valid = np.asarray(buffer.length) > 0
     return list(
-        zip(np.asarray(store.returns)[real].tolist(), np.asarray(store.states)[real, 0, 0].tolist(), strict=True)
+        zip(
+            np.asarray(buffer.returns)[is_valid].tolist(),
+            np.asarray(buffer.states)[is_valid, 0, 0].tolist(),
+            strict=True,
+        )
     )
 
 
@@ -52,44 +60,47 @@ def test_a_store_of_the_best_holds_the_best_sorted_the_newest_first_among_equals
         if value is not None
     ]
     newest_batch_first = sorted(everything, key=lambda pair: (-pair[0], -(pair[1] // NEW), pair[1]))
-    assert kept("best", batches) == newest_batch_first[:PLACES]
+    assert kept_episodes("best", batches) == newest_batch_first[:PLACES]
 
 
 @given(returns)
 @QUICK
 def test_the_newest_store_holds_whatever_came_last(batches):
-    real = [v for values in batches[::-1] for v in values if v is not None]
-    assert [value for value, _ in kept("newest", batches)] == real[:PLACES]
+    is_valid = [v for values in batches[::-1] for v in values if v is not None]
+    assert [value for value, _ in kept_episodes("newest", batches)] == is_valid[:PLACES]
 
 
 @given(returns)
 @QUICK
 def test_a_store_with_bands_keeps_the_best_and_the_lowest_whatever_comes(batches):
-    held = [value for value, _ in kept("bands", batches)]
+    kept_returns = [value for value, _ in kept_episodes("bands", batches)]
     everything = sorted((v for values in batches for v in values if v is not None), reverse=True)
-    assert held == sorted(held, reverse=True)
-    assert held[:2] == everything[:2]
-    assert len(held) == min(PLACES, len(everything))
+    assert kept_returns == sorted(kept_returns, reverse=True)
+    assert kept_returns[:2] == everything[:2]
+    assert len(kept_returns) == min(PLACES, len(everything))
     if everything:
-        assert held[-1] == everything[-1]
+        assert kept_returns[-1] == everything[-1]
 
 
 def test_low_returns_stay_when_many_high_ones_come():
-    held = [value for value, _ in kept("bands", [[1, 2, 3], [90, 91, 92], [93, 94, 95], [96, 97, 98], [99, 99, 99]])]
-    assert held[:2] == [99, 99]
-    assert set(held[-2:]) <= {1, 2, 3}
+    kept_returns = [
+        value
+        for value, _ in kept_episodes("bands", [[1, 2, 3], [90, 91, 92], [93, 94, 95], [96, 97, 98], [99, 99, 99]])
+    ]
+    assert kept_returns[:2] == [99, 99]
+    assert set(kept_returns[-2:]) <= {1, 2, 3}
 
 
 def test_places_are_drawn_from_the_best_by_steps_and_from_all_by_episode():
-    store = episodes([9, 8, 1, None], range(4))
-    store = jax.tree.map(jnp.asarray, store._replace(length=np.array([3, 1, 2, 0], np.int32)))
-    pick = jax.jit(lambda key: draw(store, key, 4000, best=2, best_share=0.5))
+    buffer = episodes([9, 8, 1, None], range(4))
+    buffer = jax.tree.map(jnp.asarray, buffer._replace(length=np.array([3, 1, 2, 0], np.int32)))
+    pick = jax.jit(lambda key: sample_steps(buffer, key, 4000, num_best=2, best_fraction=0.5))
     episode, step = jax.device_get(pick(jax.random.key(0)))
     best = np.bincount(episode[:2000], minlength=4) / 2000
     others = np.bincount(episode[2000:], minlength=4) / 2000
     np.testing.assert_allclose(best, [0.75, 0.25, 0, 0], atol=0.04)
     np.testing.assert_allclose(others, [1 / 3, 1 / 3, 1 / 3, 0], atol=0.04)
-    assert (step < store.length[episode]).all()
+    assert (step < buffer.length[episode]).all()
     np.testing.assert_allclose(np.bincount(step[episode == 0]) / (episode == 0).sum(), 1 / 3, atol=0.04)
 
 

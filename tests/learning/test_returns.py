@@ -21,8 +21,8 @@ values = jax.jit(state_values)
 @given(rewards=numbers, discount=st.floats(0.125, 1, width=32))
 @QUICK
 def test_returns_to_go_are_discounted_sums(rewards, discount):
-    wanted = [[sum(discount ** (k - t) * rewards[k, e] for k in range(t, T)) for t in range(T)] for e in range(E)]
-    np.testing.assert_allclose(jax.jit(returns_to_go)(rewards.T, discount), wanted, rtol=1e-4, atol=1e-4)
+    expected = [[sum(discount ** (k - t) * rewards[k, e] for k in range(t, T)) for t in range(T)] for e in range(E)]
+    np.testing.assert_allclose(jax.jit(returns_to_go)(rewards.T, discount), expected, rtol=1e-4, atol=1e-4)
 
 
 @given(numbers, numbers, numbers, flags, flags, st.floats(0.1, 0.99), st.floats(0, 1))
@@ -31,17 +31,17 @@ def test_advantages_are_weighted_sums_of_surprises_within_an_episode(
     rewards, before, after, terminated, truncated, discount, decay
 ):
     ended = terminated | truncated
-    found = advantages(rewards, before, after, terminated, ended, discount, decay)
+    result = advantages(rewards, before, after, terminated, ended, discount, decay)
     for e in range(E):
         for t in range(T):
-            wanted, weight = 0.0, 1.0
+            expected, weight = 0.0, 1.0
             for k in range(t, T):
                 following = 0.0 if terminated[k, e] else discount * after[k, e]
-                wanted += weight * (rewards[k, e] + following - before[k, e])
+                expected += weight * (rewards[k, e] + following - before[k, e])
                 weight *= discount * decay
                 if ended[k, e]:
                     break
-            assert float(found[t, e]) == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+            assert float(result[t, e]) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
 def test_with_full_decay_an_advantage_is_the_return_less_the_value():
@@ -60,32 +60,32 @@ def test_with_full_decay_an_advantage_is_the_return_less_the_value():
 def test_state_values_are_discounted_averages(rewards, lengths, terminated, discount):
     rewards, lengths = rewards.T / 2, np.array(lengths)
     valid = np.arange(T) < lengths[:, None]
-    found = values(rewards, valid, np.full(E, terminated), discount, 0.25)
+    result = values(rewards, valid, np.full(E, terminated), discount, 0.25)
     for e, length in enumerate(lengths):
         for t in range(T):
             weights = discount ** np.arange(length - t) if t < length else np.zeros(1)
             total = float(np.sum(weights * rewards[e, t:length])) if t < length else 0.0
             if terminated:
-                wanted = (1 - discount) * total + discount ** (length - t) * 0.25
+                expected = (1 - discount) * total + discount ** (length - t) * 0.25
             else:
-                wanted = total / max(weights.sum(), 1e-9)
-            assert float(found[e, t]) == pytest.approx(wanted if t < length else 0.0, rel=1e-3, abs=1e-4)
+                expected = total / max(weights.sum(), 1e-9)
+            assert float(result[e, t]) == pytest.approx(expected if t < length else 0.0, rel=1e-3, abs=1e-4)
 
 
 def test_a_truncated_life_of_full_rewards_is_worth_all_and_a_short_one_little():
     ones, whole = np.ones((2, 50), np.float32), np.ones((2, 50), bool)
-    found = values(ones, whole, np.array([False, True]), 0.99, 0.0)
-    np.testing.assert_allclose(found[0], 1.0, rtol=1e-6)
-    np.testing.assert_allclose(found[1], 1 - 0.99 ** np.arange(50, 0, -1), rtol=1e-4)
+    result = values(ones, whole, np.array([False, True]), 0.99, 0.0)
+    np.testing.assert_allclose(result[0], 1.0, rtol=1e-6)
+    np.testing.assert_allclose(result[1], 1 - 0.99 ** np.arange(50, 0, -1), rtol=1e-4)
 
 
 @given(rewards=st.lists(st.sampled_from([0.0, 0.1, 1.1]), min_size=6, max_size=6))
 @QUICK
 def test_advantages_of_a_group_are_its_standard_scores(rewards):
-    found = group_advantages(np.array(rewards, np.float32), 3).reshape(2, 3)
-    for group, scores in zip(np.array(rewards).reshape(2, 3), found, strict=True):
-        wanted = (group - group.mean()) / group.std() if len(set(group)) > 1 else np.zeros(3)
-        np.testing.assert_allclose(scores, wanted, atol=1e-4)
+    result = group_advantages(np.array(rewards, np.float32), 3).reshape(2, 3)
+    for group, scores in zip(np.array(rewards).reshape(2, 3), result, strict=True):
+        expected = (group - group.mean()) / group.std() if len(set(group)) > 1 else np.zeros(3)
+        np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
 def test_groups_must_divide_the_rewards():

@@ -18,8 +18,8 @@ from thinking.experiment.config import RunConfig
 from thinking.experiment.folder import Run
 from thinking.experiment.training import train
 from thinking.learning.optimizers import adamw, warmup_cosine, warmup_stable_decay
-from thinking.learning.supervised import Sums, means, next_token_sums, supervised
-from thinking.text.packing import Packed, pack, rows_of_step
+from thinking.learning.supervised import LossSums, make_supervised_update, mean_metrics, next_token_sums
+from thinking.text.packing import PackedRows, batch_rows, pack
 from thinking.train_state import init_train_state
 from thinking.trees import digest
 
@@ -28,14 +28,14 @@ B, T, V = 4, 6, 5
 
 
 def mean_loss(logits, tokens, weights, segments=None):
-    metrics = means(next_token_sums(logits, tokens, weights, segments))
+    metrics = mean_metrics(next_token_sums(logits, tokens, weights, segments))
     return metrics["loss"], metrics
 
 
 both = jit(jax.value_and_grad(mean_loss, has_aux=True))
 
 
-def drawn(seed, dtype=np.float32):
+def random_batch(seed, dtype=np.float32):
     """Logits [B, T, V], tokens, and two sequences packed into most rows, with weights."""
     numbers = np.random.default_rng(seed)
     # Few different logits, so that the likeliest token is often one of several.
@@ -50,7 +50,7 @@ def drawn(seed, dtype=np.float32):
 @given(st.integers(0, 2**31))
 @QUICK
 def test_the_loss_is_that_of_a_loop_over_pairs_within_segments(seed):
-    logits, tokens, weights, segments = drawn(seed)
+    logits, tokens, weights, segments = random_batch(seed)
     loss = hits = total = 0.0
     for b in range(B):
         for t in range(T - 1):
@@ -60,36 +60,36 @@ def test_the_loss_is_that_of_a_loop_over_pairs_within_segments(seed):
                 loss -= weight * np.log(chances[word] / chances.sum())
                 hits += weight * (np.argmax(logits[b, t]) == word)
                 total += weight
-    (found, metrics), gradient = both(logits, tokens, weights, segments)
+    (result, metrics), gradient = both(logits, tokens, weights, segments)
     assert float(metrics["tokens"]) == total
-    assert float(found) == float(metrics["loss"]) == pytest.approx(loss / max(total, 1e-9), rel=1e-5, abs=1e-6)
+    assert float(result) == float(metrics["loss"]) == pytest.approx(loss / max(total, 1e-9), rel=1e-5, abs=1e-6)
     assert float(metrics["accuracy"]) == pytest.approx(hits / max(total, 1e-9), rel=1e-6)
     assert np.isfinite(gradient).all()
 
 
 def test_without_segments_loss_and_gradient_are_those_of_optax():
-    logits, tokens, weights, _ = drawn(0)
-    (found, _), gradient = both(logits, tokens, weights, None)
+    logits, tokens, weights, _ = random_batch(0)
+    (result, _), gradient = both(logits, tokens, weights, None)
 
-    def wanted(logits):
+    def expected(logits):
         losses = optax.softmax_cross_entropy_with_integer_labels(logits[:, :-1], tokens[:, 1:])
         return jnp.average(losses, weights=weights[:, 1:])
 
-    value, slope = jit(jax.value_and_grad(wanted))(logits)
-    np.testing.assert_allclose(found, value, rtol=1e-6)
+    value, slope = jit(jax.value_and_grad(expected))(logits)
+    np.testing.assert_allclose(result, value, rtol=1e-6)
     np.testing.assert_allclose(gradient, slope, atol=1e-7)
 
 
 def test_half_precision_logits_are_summed_in_single_precision():
-    logits, tokens, weights, segments = drawn(1, jnp.bfloat16)  # whole numbers, which bfloat16 holds exactly
-    (found, metrics), gradient = both(logits, tokens, weights, segments)
+    logits, tokens, weights, segments = random_batch(1, jnp.bfloat16)  # whole numbers, which bfloat16 holds exactly
+    (result, metrics), gradient = both(logits, tokens, weights, segments)
     assert {figure.dtype for figure in metrics.values()} == {jnp.dtype("float32")}
     assert gradient.dtype == jnp.bfloat16
-    np.testing.assert_allclose(found, both(logits.astype(np.float32), tokens, weights, segments)[0][0], rtol=1e-6)
+    np.testing.assert_allclose(result, both(logits.astype(np.float32), tokens, weights, segments)[0][0], rtol=1e-6)
 
 
 def test_without_weight_loss_and_gradient_are_zero_whatever_the_tokens():
-    logits, tokens, weights, segments = drawn(2)
+    logits, tokens, weights, segments = random_batch(2)
     for nothing in ((weights * 0, segments), (weights, segments * 0)):
         (loss, metrics), gradient = both(logits, tokens * 0 - 100, *nothing)
         assert (float(loss), *map(float, metrics.values())) == (0, 0, 0, 0)
@@ -130,15 +130,17 @@ def beginning(optimizer):
 
 def test_a_batch_in_parts_teaches_what_the_whole_batch_teaches():
     optimizer = optax.sgd(1.0)  # whose step is the gradient
-    _, tokens, weights, segments = drawn(3)
+    _, tokens, weights, segments = random_batch(3)
     segments = np.maximum(segments, 1)
     weights = weights * np.array([[1.0], [0.0], [3.0], [0.1]], np.float32)  # one part has much weight, one none
-    batch, train_state, key = Packed(tokens, segments, weights), beginning(optimizer), jax.random.key(0)
+    batch, train_state, key = PackedRows(tokens, segments, weights), beginning(optimizer), jax.random.key(0)
     mean, gradient = jit(jax.value_and_grad(lambda params: mean_of(bigram(params, batch, key))))(train_state.params)
     for parts in (1, 2, B):
-        taught, metrics = jit(supervised(bigram, optimizer, accumulate=parts))(train_state, batch, key)
-        steps = jax.tree.map(lambda after, before: before - after, taught.params, train_state.params)
-        jax.tree.map(lambda step, wanted: np.testing.assert_allclose(step, wanted, atol=1e-6), steps, gradient)
+        new_state, metrics = jit(make_supervised_update(bigram, optimizer, accumulation_steps=parts))(
+            train_state, batch, key
+        )
+        steps = jax.tree.map(lambda after, before: before - after, new_state.params, train_state.params)
+        jax.tree.map(lambda step, expected: np.testing.assert_allclose(step, expected, atol=1e-6), steps, gradient)
         assert float(metrics["loss"]) == pytest.approx(float(mean), rel=1e-6)
         assert float(metrics["gradient_norm"]) == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-5)
         assert set(metrics) == {"loss", "accuracy", "tokens", "gradient_norm"}
@@ -152,9 +154,9 @@ def mean_of(sums):
 def test_each_part_draws_with_a_key_of_its_own():
     def chance(params, batch, key):
         del batch
-        return Sums(params * jax.random.normal(key), jnp.ones(()), {})
+        return LossSums(params * jax.random.normal(key), jnp.ones(()), {})
 
-    update = supervised(chance, optax.sgd(1.0), accumulate=2)
+    update = make_supervised_update(chance, optax.sgd(1.0), accumulation_steps=2)
     train_state, _ = jit(update)(init_train_state(jnp.zeros(()), optax.sgd(1.0)), jnp.zeros(2), jax.random.key(5))
     each = [float(jax.random.normal(key)) for key in jax.random.split(jax.random.key(5))]
     assert float(train_state.params) == pytest.approx(-np.mean(each))
@@ -162,24 +164,27 @@ def test_each_part_draws_with_a_key_of_its_own():
 
 def test_the_gradient_norm_is_that_before_clipping_and_no_weight_is_no_gradient():
     optimizer = optax.chain(optax.clip_by_global_norm(1e-3), optax.sgd(1.0))
-    _, tokens, weights, segments = drawn(4)
-    train_state, update = beginning(optimizer), jit(supervised(bigram, optimizer))
-    taught, metrics = update(train_state, Packed(tokens, segments, weights), jax.random.key(0))
-    step = jax.tree.map(lambda after, before: after - before, taught.params, train_state.params)
+    _, tokens, weights, segments = random_batch(4)
+    train_state, update = beginning(optimizer), jit(make_supervised_update(bigram, optimizer))
+    new_state, metrics = update(train_state, PackedRows(tokens, segments, weights), jax.random.key(0))
+    step = jax.tree.map(lambda after, before: after - before, new_state.params, train_state.params)
     assert float(optax.tree.norm(step)) == pytest.approx(1e-3, rel=1e-3)
     assert float(metrics["gradient_norm"]) > 0.01
-    taught, metrics = update(train_state, Packed(tokens, segments, weights * 0), jax.random.key(0))
+    new_state, metrics = update(train_state, PackedRows(tokens, segments, weights * 0), jax.random.key(0))
     assert set(map(float, metrics.values())) == {0.0}
-    assert digest(taught.params) == digest(train_state.params)
+    assert digest(new_state.params) == digest(train_state.params)
 
 
 def test_parts_must_divide_the_rows():
-    with pytest.raises(ValueError, match="3 parts do not divide 4 rows; take a divisor for accumulate"):
+    with pytest.raises(ValueError, match="accumulation_steps 3 does not divide 4 rows; take a divisor"):
         jax.eval_shape(
-            supervised(bigram, optax.sgd(1.0), accumulate=3), beginning(optax.sgd(1.0)), drawn(0), jax.random.key(0)
+            make_supervised_update(bigram, optax.sgd(1.0), accumulation_steps=3),
+            beginning(optax.sgd(1.0)),
+            random_batch(0),
+            jax.random.key(0),
         )
-    with pytest.raises(ValueError, match="accumulate 0 is out of range"):
-        supervised(bigram, optax.sgd(1.0), accumulate=0)
+    with pytest.raises(ValueError, match="accumulation_steps 0 is out of range"):
+        make_supervised_update(bigram, optax.sgd(1.0), accumulation_steps=0)
 
 
 STEPS, CHUNK = 120, 40
@@ -195,42 +200,47 @@ def source():
 def texts(count):
     """Texts of 4 to 16 words, begun in the long run's way and packed into rows of 32."""
     chances, met = source()
-    numbers, made = np.random.default_rng(1), []
+    numbers, sequences = np.random.default_rng(1), []
     for _ in range(count):
         words = [numbers.choice(V, p=met)]
         while len(words) < numbers.integers(4, 17):
             words.append(numbers.choice(V, p=chances[words[-1]]))
-        made.append(words)
-    return pack(made, 32)
+        sequences.append(words)
+    return pack(sequences, 32)
 
 
 @pytest.fixture(scope="module")
 def learn():
     """`learn(folder, until=STEPS, at=None)`: train in a folder; where `at` is given a signal comes then."""
     optimizer = adamw(warmup_cosine(0.1, STEPS, 10), weight_decay=0.0)
-    update, rows = supervised(bigram, optimizer, accumulate=2), jax.tree.map(jnp.asarray, texts(1200))
+    update, rows = (
+        make_supervised_update(bigram, optimizer, accumulation_steps=2),
+        jax.tree.map(jnp.asarray, texts(1200)),
+    )
 
     def step(train_state, number):
-        chosen = rows_of_step(jax.random.key(2), number, len(rows.tokens), 64)
+        chosen = batch_rows(jax.random.key(2), number, len(rows.tokens), 64)
         return update(train_state, jax.tree.map(lambda leaf: leaf[chosen], rows), jax.random.key(0))
 
     def start(folder, at=None):
-        return trained(folder, at, lambda: beginning(optimizer), step, STEPS, CHUNK)
+        return run_training(folder, at, lambda: beginning(optimizer), step, STEPS, CHUNK)
 
     return start
 
 
-def trained(folder, at, init, step, steps, chunk):
+def run_training(folder, at, init, step, steps, chunk):
     """Train a stage; a signal comes when step `at` is told. The final state, or None where training was ended."""
 
-    def tell(stage, number, figures):
+    def mirror(stage, number, figures):
         if number == at:
             os.kill(os.getpid(), signal.SIGINT)
 
-    run = Run(folder=folder, config=RunConfig(), mirrors=(tell,))
+    run = Run(folder=folder, config=RunConfig(), mirrors=(mirror,))
     try:
-        with interruption.catching():
-            return train(run, "model", init=init, step=step, steps=steps, chunk=chunk, watch="loss").state
+        with interruption.catch_signals():
+            return train(
+                run, "model", init=init, step=step, num_steps=steps, chunk_size=chunk, progress_metric="loss"
+            ).state
     except interruption.Interrupted:
         return None
 
@@ -261,14 +271,14 @@ def test_training_that_was_interrupted_ends_with_the_same_bits(learn, undisturbe
 
 def test_the_learning_rate_goes_on_where_it_stood(tmp_path):
     # Under a constant gradient each step of Adam is as long as the rate, so that what is left is minus their sum.
-    optimizer = adamw(warmup_stable_decay(0.1, steps=30, warmup=10, decay=10), weight_decay=0.0)
-    update = supervised(lambda params, batch, key: Sums(params, jnp.ones(()), {}), optimizer)
+    optimizer = adamw(warmup_stable_decay(0.1, num_steps=30, warmup_steps=10, decay_steps=10), weight_decay=0.0)
+    update = make_supervised_update(lambda params, batch, key: LossSums(params, jnp.ones(()), {}), optimizer)
 
     def step(train_state, number):
         return update(train_state, jnp.zeros(1), jax.random.key(0))
 
     def start(at=None):
-        return trained(tmp_path, at, lambda: init_train_state(params, optimizer), step, steps=30, chunk=3)
+        return run_training(tmp_path, at, lambda: init_train_state(params, optimizer), step, steps=30, chunk=3)
 
     params = jnp.zeros(())
     assert start(at=12) is None

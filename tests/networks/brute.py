@@ -4,34 +4,34 @@ import itertools
 
 import numpy as np
 
-from thinking.networks.attention.patterns import Dense, Global, Strided, TopK, Window, parts_of
+from thinking.networks.attention.patterns import Dense, Global, Strided, TopK, Window, pattern_parts
 
 
 def mask(pattern, q, k, causal, segments):
     """[B, G, T, T] bool of q [B, T, H, E], k [B, T, G, E] and segments [B, T]."""
     rows, tokens, heads = k.shape[:3]
-    found = np.zeros((rows, heads, tokens, tokens), bool)
-    for part, b, g in itertools.product(parts_of(pattern), range(rows), range(heads)):
+    visible = np.zeros((rows, heads, tokens, tokens), bool)
+    for part, b, g in itertools.product(pattern_parts(pattern), range(rows), range(heads)):
         chosen = _chosen(part, q, k, b, g, causal, segments[b] > 0) if isinstance(part, TopK) else None
         for i, j in itertools.product(range(tokens), repeat=2):
             same = segments[b, i] == segments[b, j] > 0
             if same and not (causal and j > i) and _sees(part, i, j, chosen):
-                found[b, g, i, j] = True
-    return found
+                visible[b, g, i, j] = True
+    return visible
 
 
 def attention(q, k, v, mask):
     """[B, T, H, E] under a mask [B, G, T, T]."""
     rows, tokens, heads, size = q.shape
     shared = heads // k.shape[2]
-    mixed = np.zeros(q.shape)
+    output = np.zeros(q.shape)
     for b, h, i in itertools.product(range(rows), range(heads), range(tokens)):
         keys = np.flatnonzero(mask[b, h // shared, i])
         if len(keys):
             logits = k[b, keys, h // shared].astype(float) @ q[b, i, h] / np.sqrt(size)
             weights = np.exp(logits - logits.max())
-            mixed[b, i, h] = weights @ v[b, keys, h // shared] / weights.sum()
-    return mixed
+            output[b, i, h] = weights @ v[b, keys, h // shared] / weights.sum()
+    return output
 
 
 def _sees(part, i, j, chosen):
@@ -57,16 +57,16 @@ def _chosen(part, q, k, b, g, causal, valid):
     ]
     chosen = []
     for own in range(len(inside)):
-        judged_by = own - 1 if causal else own
-        judge = (
+        query_block = own - 1 if causal else own
+        block_query = (
             sum(
-                (q[b, t, g * shared : (g + 1) * shared].astype(float).sum(0) for t in inside[judged_by]),
+                (q[b, t, g * shared : (g + 1) * shared].astype(float).sum(0) for t in inside[query_block]),
                 np.zeros(q.shape[3]),
             )
-            if judged_by >= 0
+            if query_block >= 0
             else None
         )
         others = [j for j in range(own if causal else len(inside)) if j != own and inside[j]]
-        score = {j: float(judge @ k[b, inside[j], g].astype(float).mean(0)) for j in others}
+        score = {j: float(block_query @ k[b, inside[j], g].astype(float).mean(0)) for j in others}
         chosen.append({own, *sorted(others, key=lambda j: (-score[j], j))[: part.blocks - 1]})
     return chosen

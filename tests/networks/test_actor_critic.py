@@ -17,27 +17,29 @@ def test_discrete_actions_are_drawn_as_likely_as_is_said():
     params = jax.tree.map(lambda leaf: np.asarray(leaf) * 20, params)  # begun almost uniform
     draw = jax.jit(jax.vmap(lambda key: policy.act(params, key, SEEN)))
     actions, log_probs = jax.device_get(draw(jax.random.split(jax.random.key(1), 4000)))
-    said = jax.jit(policy.judge)(params, SEEN[:, None].repeat(4, 1), np.tile(np.arange(4, dtype=np.int32), (5, 1)))
-    said = jax.device_get(said)
-    probabilities = np.exp(said.log_prob)
+    outputs = jax.jit(policy.evaluate_actions)(
+        params, SEEN[:, None].repeat(4, 1), np.tile(np.arange(4, dtype=np.int32), (5, 1))
+    )
+    outputs = jax.device_get(outputs)
+    probabilities = np.exp(outputs.log_prob)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     for row in range(5):
         shares = np.bincount(actions[:, row], minlength=4) / 4000
         np.testing.assert_allclose(shares, probabilities[row], atol=0.03)
         np.testing.assert_allclose(np.exp(log_probs[:, row]), probabilities[row][actions[:, row]], rtol=1e-4)
-        assert said.entropy[row, 0] == pytest.approx(stats.entropy(probabilities[row]), rel=1e-4)
-    np.testing.assert_array_equal(jax.jit(policy.best)(params, SEEN), probabilities.argmax(axis=1))
-    np.testing.assert_allclose(jax.jit(policy.value)(params, SEEN), said.value[:, 0], rtol=1e-5)
+        assert outputs.entropy[row, 0] == pytest.approx(stats.entropy(probabilities[row]), rel=1e-4)
+    np.testing.assert_array_equal(jax.jit(policy.act_greedily)(params, SEEN), probabilities.argmax(axis=1))
+    np.testing.assert_allclose(jax.jit(policy.value)(params, SEEN), outputs.value[:, 0], rtol=1e-5)
 
 
 def test_continuous_actions_are_normal():
     policy = perceptron_policy(3, Box(2), (8,))
     params = jax.jit(policy.init)(jax.random.key(0)) | {"log_spread": np.float32([-0.5, 0.3])}
     action, log_prob = jax.jit(policy.act)(params, jax.random.key(1), SEEN)
-    mean, spread = np.asarray(jax.jit(policy.best)(params, SEEN)), np.exp([-0.5, 0.3])
-    wanted = stats.norm(mean, spread)
-    np.testing.assert_allclose(log_prob, wanted.logpdf(action).sum(axis=1), rtol=1e-4)
-    said = jax.jit(policy.judge)(params, SEEN, action)
-    np.testing.assert_allclose(said.log_prob, log_prob, rtol=1e-5)
-    np.testing.assert_allclose(said.entropy, wanted.entropy().sum(axis=1), rtol=1e-4)
-    assert said.value.shape == (5,)
+    mean, spread = np.asarray(jax.jit(policy.act_greedily)(params, SEEN)), np.exp([-0.5, 0.3])
+    expected = stats.norm(mean, spread)
+    np.testing.assert_allclose(log_prob, expected.logpdf(action).sum(axis=1), rtol=1e-4)
+    outputs = jax.jit(policy.evaluate_actions)(params, SEEN, action)
+    np.testing.assert_allclose(outputs.log_prob, log_prob, rtol=1e-5)
+    np.testing.assert_allclose(outputs.entropy, expected.entropy().sum(axis=1), rtol=1e-4)
+    assert outputs.value.shape == (5,)

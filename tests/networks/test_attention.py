@@ -65,20 +65,20 @@ def sparse(pattern, causal):
 def test_values_and_gradients_are_those_of_all_pairs_that_the_pattern_keeps(pattern, causal):
     q, k, v, pull = draw(0, H, G, G, H)
     mask = brute.mask(pattern, q, k, causal, SEGMENTS)
-    found = sparse(pattern, causal)(q, k, v, pull, SEGMENTS)
-    np.testing.assert_allclose(found[0], brute.attention(q, k, v, mask), atol=1e-5)
-    for one, other in zip(found, masked(q, k, v, pull, mask), strict=True):
+    output = sparse(pattern, causal)(q, k, v, pull, SEGMENTS)
+    np.testing.assert_allclose(output[0], brute.attention(q, k, v, mask), atol=1e-5)
+    for one, other in zip(output, masked(q, k, v, pull, mask), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
     padding = SEGMENTS == 0
-    assert all(not np.any(np.asarray(one)[padding]) for one in found)  # zeros, in the gradients too
+    assert all(not np.any(np.asarray(one)[padding]) for one in output)  # zeros, in the gradients too
 
 
 @each_pattern
 @each_direction
 def test_the_mask_of_short_rows_is_that_of_the_pattern(pattern, causal):
     q, k = draw(1, H, G)
-    found = jit(lambda q, k, segments: dense_mask(pattern, q, k, causal, segments))(q, k, SEGMENTS)
-    assert np.array_equal(np.broadcast_to(found, (B, G, T, T)), brute.mask(pattern, q, k, causal, SEGMENTS))
+    output = jit(lambda q, k, segments: dense_mask(pattern, q, k, causal, segments))(q, k, SEGMENTS)
+    assert np.array_equal(np.broadcast_to(output, (B, G, T, T)), brute.mask(pattern, q, k, causal, SEGMENTS))
 
 
 @given(seed=st.integers(0, 1000), segments=st.lists(st.integers(0, 3), min_size=B * T, max_size=B * T))
@@ -95,13 +95,13 @@ def test_any_mixture_of_segments(seed, segments):
 def test_long_rows_are_not_computed_as_short_ones_are_but_agree(pattern):
     q, k, v = draw(2, H, G, G, tokens=150, rows=1)
     mask = jit(lambda q, k: dense_mask(pattern, q, k, True, None))(q, k)
-    found = jit(functools.partial(attention, pattern=pattern))(q, k, v)
-    np.testing.assert_allclose(found, jit(masked_attention)(q, k, v, mask), atol=1e-5)
+    output = jit(functools.partial(attention, pattern=pattern))(q, k, v)
+    np.testing.assert_allclose(output, jit(masked_attention)(q, k, v, mask), atol=1e-5)
     if not isinstance(pattern, Dense | Window):
         return
     window = (pattern.size - 1, 0) if isinstance(pattern, Window) else None
     library = functools.partial(jax.nn.dot_product_attention, is_causal=True, local_window_size=window)
-    np.testing.assert_allclose(found, jit(library)(q, k, v), atol=1e-5)
+    np.testing.assert_allclose(output, jit(library)(q, k, v), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -130,11 +130,11 @@ def test_segments_packed_in_one_row_are_as_if_each_had_its_own():
 def test_a_row_of_padding_gives_zeros_and_no_gradient(tokens):
     q, k, v = draw(5, H, G, G, rows=2, tokens=tokens)
     segments = np.int32(np.arange(tokens) < np.array([[0], [2]]))
-    slopes = jit(
+    gradients = jit(
         jax.grad(lambda q, k, v: jnp.sum(attention(q, k, v, pattern=Window(3), segments=segments) ** 2), (0, 1, 2))
     )
     assert not np.any(np.asarray(attend(q, k, v, pattern=Window(3), segments=segments))[0])
-    for gradient in map(np.asarray, slopes(100 * q, k, v)):
+    for gradient in map(np.asarray, gradients(100 * q, k, v)):
         assert np.all(np.isfinite(gradient))
         assert not np.any(gradient[0])
         assert not np.any(gradient[1, 2:])
@@ -146,9 +146,9 @@ def test_half_precision_is_kept_outside_and_not_used_for_the_softmax(tokens):
     # Logits of about 300 +- 1: in bfloat16 they would be apart by multiples of 2.
     k = k / 8 + 8
     half = [jnp.bfloat16(x) for x in (q + 13, k, v)]
-    found = attend(*half, pattern=Window(6))
-    assert found.dtype == jnp.bfloat16
-    np.testing.assert_allclose(np.float32(found), attend(*map(np.float32, half), pattern=Window(6)), atol=0.03)
+    output = attend(*half, pattern=Window(6))
+    assert output.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.float32(output), attend(*map(np.float32, half), pattern=Window(6)), atol=0.03)
 
 
 def test_memory_grows_with_the_pairs_kept():
@@ -172,12 +172,12 @@ def test_a_gpu_gets_cudnn_where_that_computes_the_same(pattern, window, monkeypa
         return library(*arrays, **options)
 
     q, k, v = (jnp.bfloat16(x) for x in draw(7, H, G, G, rows=1, tokens=150))
-    wanted = attend(q, k, v, pattern=pattern)
+    expected = attend(q, k, v, pattern=pattern)
     monkeypatch.setattr(module.jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(module.jax.nn, "dot_product_attention", recorded)
-    found = jit(lambda q, k, v: attention(q, k, v, pattern=pattern))(q, k, v)
+    output = jit(lambda q, k, v: attention(q, k, v, pattern=pattern))(q, k, v)
     assert calls == [("cudnn", window)]
-    np.testing.assert_allclose(np.float32(found), np.float32(wanted), atol=0.03)
+    np.testing.assert_allclose(np.float32(output), np.float32(expected), atol=0.03)
 
 
 NARROW = np.zeros((2, 3, 4, 8), np.float32)
@@ -213,7 +213,7 @@ def test_what_does_not_fit_is_refused_in_one_line(change, message):
 
 def test_heads_of_a_group_read_the_same_keys():
     q, k, v = draw(8, H, G, G)
-    found = np.asarray(attend(q, k, v, pattern=Window(4)))
+    output = np.asarray(attend(q, k, v, pattern=Window(4)))
     for h, other in itertools.product(range(H), range(G)):
         alone = np.asarray(attend(q[:, :, [h]], k[:, :, [other]], v[:, :, [other]], pattern=Window(4)))
-        assert np.allclose(alone[:, :, 0], found[:, :, h], atol=1e-6) == (other == h // (H // G))
+        assert np.allclose(alone[:, :, 0], output[:, :, h], atol=1e-6) == (other == h // (H // G))

@@ -23,7 +23,7 @@ WHEN = jnp.arange(TOKENS)[None]
 
 
 def config(**options):
-    return blocks.BlockConfig(**{"width": WIDTH, "heads": HEADS, **options})
+    return blocks.BlockConfig(**{"width": WIDTH, "num_heads": HEADS, **options})
 
 
 def causally(query, key, value):
@@ -55,38 +55,38 @@ def test_each_head_attends_with_its_own_share_of_the_width(name):
     query, key = (np.asarray(position.rotate(jnp.asarray(part), WHEN)) for part in (query, key))
     mixed = attend(query, key, value, mask).reshape(ROWS, TOKENS, WIDTH)
     expected = mixed @ np.asarray(module.project_out.kernel[...])
-    said, _ = nnx.jit(lambda module, tokens: module(tokens, WHEN, causally))(module, tokens)
-    np.testing.assert_allclose(said, expected, atol=1e-5)
+    output, _ = nnx.jit(lambda module, tokens: module(tokens, WHEN, causally))(module, tokens)
+    np.testing.assert_allclose(output, expected, atol=1e-5)
 
 
 def test_heads_that_share_keys_ask_them_in_turn_and_hand_on_what_attention_hands_on():
-    asked = []
+    queries = []
 
     def attend(q, k, v):
-        asked.append((q.shape, k.shape, v.shape))
+        queries.append((q.shape, k.shape, v.shape))
         return jnp.repeat(v, 2, axis=2), "kept"
 
-    module = nnx.jit(lambda: blocks.Attention(blocks.BlockConfig(8, 4, key_heads=2), nnx.Rngs(0)))()
+    module = nnx.jit(lambda: blocks.Attention(blocks.BlockConfig(8, 4, num_kv_heads=2), nnx.Rngs(0)))()
     handed_on = []
 
     @nnx.jit
     def read(module, tokens):
-        said, kept = module(tokens, WHEN, attend)
-        handed_on.append(kept)
-        return said
+        output, aux = module(tokens, WHEN, attend)
+        handed_on.append(aux)
+        return output
 
-    said = read(module, draw(0, ROWS, TOKENS, 8))
-    assert asked == [((ROWS, TOKENS, 4, 2), (ROWS, TOKENS, 2, 2), (ROWS, TOKENS, 2, 2))]
-    assert (said.shape, handed_on) == ((ROWS, TOKENS, 8), ["kept"])
+    output = read(module, draw(0, ROWS, TOKENS, 8))
+    assert queries == [((ROWS, TOKENS, 4, 2), (ROWS, TOKENS, 2, 2), (ROWS, TOKENS, 2, 2))]
+    assert (output.shape, handed_on) == ((ROWS, TOKENS, 8), ["kept"])
     assert module.project_in.kernel.shape == (8, (4 + 2 + 2) * 2)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"heads": 0}, "heads 0 .*width 6.*divisor of 6"),
-        ({"heads": 4}, "heads 4 .*width 6.*divisor of 6"),
-        ({"key_heads": 2}, "key_heads 2 .*heads 3.*divisor of 3"),
+        ({"num_heads": 0}, "num_heads 0 .*width 6.*divisor of 6"),
+        ({"num_heads": 4}, "num_heads 4 .*width 6.*divisor of 6"),
+        ({"num_kv_heads": 2}, "num_kv_heads 2 .*num_heads 3.*divisor of 3"),
         ({"feed_forward": 0}, "feed_forward 0 .*at least 1"),
         ({"dropout": 1.0}, "dropout 1.0.*0 to below 1"),
     ],
@@ -102,13 +102,13 @@ def test_a_shape_that_no_block_can_have_is_refused_with_one_line(options, messag
 
 
 @pytest.fixture(scope="module")
-def made():
+def config_module():
     return nnx.jit(lambda: blocks.Block(config(dropout=0.5), nnx.Rngs(0)))()
 
 
 @pytest.fixture
-def block(made):
-    return nnx.clone(made)
+def block(config_module):
+    return nnx.clone(config_module)
 
 
 @nnx.jit
@@ -139,9 +139,9 @@ def test_a_gated_feed_forward_part_multiplies_its_inner_layer_by_a_gate():
     tokens = draw(0, ROWS, TOKENS, WIDTH)
     gate, widen, narrow = (np.asarray(part.kernel[...]) for part in (module.gate, module.widen, module.narrow))
     opened = tokens @ gate / (1 + np.exp(-(tokens @ gate)))  # Shazeer 2020, equation 6
-    said = nnx.jit(lambda module, tokens: module(tokens))(module, tokens)
-    np.testing.assert_allclose(said, (opened * (tokens @ widen)) @ narrow, atol=1e-5)
-    assert config(width=96, gated=True).inner == 256
+    output = nnx.jit(lambda module, tokens: module(tokens))(module, tokens)
+    np.testing.assert_allclose(output, (opened * (tokens @ widen)) @ narrow, atol=1e-5)
+    assert config(width=96, gated=True).feed_forward_width == 256
 
 
 def test_a_product_over_flat_rows_is_the_product_and_so_are_its_slopes():
@@ -164,9 +164,9 @@ def test_a_block_adds_to_what_it_reads_so_that_without_its_last_maps_it_changes_
 def test_a_block_normalises_what_its_parts_read_but_not_what_it_passes_on(block, part):
     silence(block.feed_forward.narrow if part == "attention" else block.attention.project_out)
     tokens = 9 * draw(0, ROWS, TOKENS, WIDTH)
-    said, said_of_larger = (np.asarray(read(block, x)) - x for x in (tokens, 5 * tokens))
-    assert np.max(np.abs(said)) > 0.1
-    np.testing.assert_allclose(said_of_larger, said, atol=1e-3)
+    output, output_of_larger = (np.asarray(read(block, x)) - x for x in (tokens, 5 * tokens))
+    assert np.max(np.abs(output)) > 0.1
+    np.testing.assert_allclose(output_of_larger, output, atol=1e-3)
 
 
 def test_a_block_drops_only_where_it_is_given_randomness(block):

@@ -34,10 +34,10 @@ def test_sinusoidal_adds_the_waves_of_when_to_every_row_and_looks_not_where():
     position = positions.sinusoidal()
     tokens, heads = draw(ROWS, TOKENS, DIMS), draw(ROWS, TOKENS, HEADS, DIMS)
     add = jit(position.add)
-    told = add(tokens, WHEN, draw(ROWS, TOKENS, 2))
+    encoded = add(tokens, WHEN, draw(ROWS, TOKENS, 2))
     expected = np.asarray([vaswani(when, DIMS) for when in range(TOKENS)])
-    np.testing.assert_allclose(told, tokens + np.stack([expected] * ROWS), atol=1e-6)
-    assert np.array_equal(add(tokens, WHEN, np.full((ROWS, TOKENS, 2), 7.0)), told)
+    np.testing.assert_allclose(encoded, tokens + np.stack([expected] * ROWS), atol=1e-6)
+    assert np.array_equal(add(tokens, WHEN, np.full((ROWS, TOKENS, 2), 7.0)), encoded)
     assert position.rotate(heads, WHEN) is heads
 
 
@@ -67,10 +67,10 @@ def test_each_row_may_count_for_itself(name):
 
 def test_learned_positions_leave_tokens_to_whoever_holds_the_vectors():
     position, tokens, heads = positions.learned(5), draw(1, 3, DIMS), draw(1, 3, HEADS, DIMS)
-    assert position.learned == 5
+    assert position.num_learned == 5
     assert position.add(tokens, WHEN[:, :3], tokens) is tokens
     assert position.rotate(heads, WHEN[:, :3]) is heads
-    with pytest.raises(ValueError, match=r"places 0 .*at least 1"):
+    with pytest.raises(ValueError, match=r"num_positions 0 .*at least 1"):
         positions.learned(0)
 
 
@@ -90,30 +90,30 @@ def test_inner_products_after_rotary_depend_on_the_distance_and_on_nothing_else(
 @pytest.mark.parametrize("scale", [1.0, 0.25])
 def test_location_adds_the_waves_of_every_coordinate_of_where(scale):
     tokens, where = draw(ROWS, TOKENS, DIMS), 3 * draw(ROWS, TOKENS, 2)
-    told = np.asarray(jit(positions.location(scale).add)(tokens, WHEN, where))
+    encoded = np.asarray(jit(positions.location(scale).add)(tokens, WHEN, where))
     for row, token in itertools.product(range(ROWS), range(TOKENS)):
         # Each coordinate's begin at another place of the width.
         starts = [(vaswani(scale * float(x), DIMS), k * DIMS // 2) for k, x in enumerate(where[row, token])]
         waves = [np.roll(wave, start) for wave, start in starts]
-        np.testing.assert_allclose(told[row, token] - tokens[row, token], np.sum(waves, axis=0), atol=1e-5)
+        np.testing.assert_allclose(encoded[row, token] - tokens[row, token], np.sum(waves, axis=0), atol=1e-5)
 
 
-def test_location_tells_where_and_not_when():
+def test_location_depends_on_coordinates_and_not_on_positions():
     position, order = positions.location(), np.asarray([3, 0, 5, 1, 4, 2])
     add = jit(position.add)
     tokens, where = draw(ROWS, TOKENS, DIMS), draw(ROWS, TOKENS, 2)
-    told = np.asarray(add(tokens, WHEN, where))
-    np.testing.assert_allclose(add(tokens[:, order], WHEN, where[:, order]), told[:, order], rtol=1e-6)
+    encoded = np.asarray(add(tokens, WHEN, where))
+    np.testing.assert_allclose(add(tokens[:, order], WHEN, where[:, order]), encoded[:, order], rtol=1e-6)
     elsewhere = np.asarray(add(tokens, WHEN, where + 1))
-    assert np.all(np.any(np.abs(elsewhere - told) > 1e-3, axis=2))
+    assert np.all(np.any(np.abs(elsewhere - encoded) > 1e-3, axis=2))
     heads = draw(ROWS, TOKENS, HEADS, DIMS)
     assert position.rotate(heads, WHEN) is heads
 
 
 def test_location_reads_whole_numbers_as_places_on_a_line():
     tokens, where = np.zeros((1, 3, DIMS), np.float32), np.asarray([[[7], [0], [7]]], np.int32)
-    told = jit(positions.location().add)(tokens, WHEN[:, :3], where)
-    np.testing.assert_allclose(told[0], [vaswani(7, DIMS), vaswani(0, DIMS), vaswani(7, DIMS)], atol=1e-6)
+    encoded = jit(positions.location().add)(tokens, WHEN[:, :3], where)
+    np.testing.assert_allclose(encoded[0], [vaswani(7, DIMS), vaswani(0, DIMS), vaswani(7, DIMS)], atol=1e-6)
 
 
 def test_orthogonal_gives_whole_numbers_vectors_of_length_one_at_right_angles():
@@ -129,12 +129,12 @@ def test_orthogonal_gives_whole_numbers_vectors_of_length_one_at_right_angles():
     assert position.rotate(heads, when) is heads
 
 
-def test_orthogonal_tells_coordinates_apart_and_not_when():
+def test_orthogonal_tells_coordinates_apart_and_not_positions():
     add = jit(positions.orthogonal().add)
     tokens, where = draw(1, 2, DIMS), np.asarray([[[1, 2], [2, 1]]], np.int32)
-    told = np.asarray(add(tokens, WHEN[:, :2], where)) - tokens
-    assert np.abs(told[0, 0] - told[0, 1]).max() > 0.1
-    np.testing.assert_array_equal(np.asarray(add(tokens, WHEN[:, 2:4], where)) - tokens, told)
+    encoded = np.asarray(add(tokens, WHEN[:, :2], where)) - tokens
+    assert np.abs(encoded[0, 0] - encoded[0, 1]).max() > 0.1
+    np.testing.assert_array_equal(np.asarray(add(tokens, WHEN[:, 2:4], where)) - tokens, encoded)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_orthogonal_tells_coordinates_apart_and_not_when():
     ],
     ids=["sinusoidal", "location", "orthogonal", "rotary"],
 )
-def test_waves_need_an_even_number_of_dimensions(encode):
+def test_sinusoids_need_an_even_number_of_dimensions(encode):
     with pytest.raises(ValueError, match=r"7 dimensions.*even") as refusal:
         encode()
     assert "\n" not in str(refusal.value)

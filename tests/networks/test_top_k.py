@@ -10,11 +10,11 @@ N = 5
 
 
 def choose(scores, own, blocks, *, causal=True, filled=(True,) * N):
-    """What a single judge chooses among blocks whose products with it are given."""
-    judges, means = np.ones((1, 1, 1, 1), np.float32), np.float32(scores).reshape(1, 1, N, 1)
-    index, kept = choose_blocks(judges, means, np.array([filled]), np.int32([[own]]), blocks, causal)
-    assert index.shape == kept.shape == (1, 1, 1, min(blocks, N))
-    return sorted(np.asarray(index)[np.asarray(kept)].tolist())
+    """What a single block query chooses among blocks of given scores."""
+    block_queries, means = np.ones((1, 1, 1, 1), np.float32), np.float32(scores).reshape(1, 1, N, 1)
+    index, counts = choose_blocks(block_queries, means, np.array([filled]), np.int32([[own]]), blocks, causal)
+    assert index.shape == counts.shape == (1, 1, 1, min(blocks, N))
+    return sorted(np.asarray(index)[np.asarray(counts)].tolist())
 
 
 def test_the_own_block_and_the_best_before_it_are_chosen():
@@ -40,12 +40,14 @@ def test_of_equal_blocks_the_earlier_is_chosen(blocks):
     assert choose([1, 1, 1, 1, 1], own=4, blocks=blocks) == [*range(blocks - 1), 4]
 
 
-def test_each_row_and_head_and_judge_chooses_for_itself():
+def test_each_row_head_and_block_query_chooses_for_itself():
     scores = np.float32(np.random.default_rng(0).normal(size=(2, 3, N, 2)))
-    judges = np.float32(np.random.default_rng(1).normal(size=(2, 3, 4, 2)))
+    block_queries = np.float32(np.random.default_rng(1).normal(size=(2, 3, 4, 2)))
     own = np.int32([[1, 2, 3, 4], [4, 4, 0, 2]])
-    index, kept = jax.jit(choose_blocks, static_argnums=(4, 5))(judges, scores, np.ones((1, N), bool), own, 2, True)
+    index, counts = jax.jit(choose_blocks, static_argnums=(4, 5))(
+        block_queries, scores, np.ones((1, N), bool), own, 2, True
+    )
     for b, g, q in np.ndindex(2, 3, 4):
-        before = [float(judges[b, g, q] @ scores[b, g, n]) for n in range(own[b, q])]
-        wanted = {int(own[b, q])} | ({int(np.argmax(before))} if before else set())
-        assert set(np.asarray(index[b, g, q])[np.asarray(kept[b, g, q])].tolist()) == wanted
+        before = [float(block_queries[b, g, q] @ scores[b, g, n]) for n in range(own[b, q])]
+        expected = {int(own[b, q])} | ({int(np.argmax(before))} if before else set())
+        assert set(np.asarray(index[b, g, q])[np.asarray(counts[b, g, q])].tolist()) == expected

@@ -5,12 +5,12 @@ import collections
 import numpy as np
 import pytest
 
-from thinking.environments.arithmetic.chains import REVISED, WORKED, chain, judge
-from thinking.environments.arithmetic.problems import DIVIDE, MULTIPLY, answer, question
-from thinking.environments.arithmetic.sources import REPEATED, problems_of
-from thinking.environments.arithmetic.split import held_out, word_problems
-from thinking.recipes.arithmetic.datasets import exam, lessons, with_slips
-from thinking.recipes.arithmetic.rows import VOCABULARY, row
+from thinking.environments.arithmetic.chains import REVISED, WORKED, chain, verify_chain
+from thinking.environments.arithmetic.problems import DIVIDE, MULTIPLY, format_answer, format_question
+from thinking.environments.arithmetic.sources import NUM_REPEATS, sample_problems
+from thinking.environments.arithmetic.split import is_held_out, word_problems
+from thinking.recipes.arithmetic.datasets import inject_errors, make_evaluation_set, make_training_set
+from thinking.recipes.arithmetic.rows import VOCABULARY, encode_example
 
 SOURCES = ("multiply:2", "add:3", "divide:1")
 
@@ -23,82 +23,87 @@ def texts(packed):
 
 
 def test_all_word_problems_are_taught_or_examined():
-    taught, examined = problems_of("words", 0, seed=0), problems_of("words", 0, seed=0, test=True)
+    taught, examined = sample_problems("words", 0, seed=0), sample_problems("words", 0, seed=0, held_out=True)
     assert set(taught) | set(examined) == set(word_problems())
     assert not set(taught) & set(examined)
     for problem, count in collections.Counter(taught).items():
-        assert count == (REPEATED if problem.operation in (MULTIPLY, DIVIDE) else 1)
+        assert count == (NUM_REPEATS if problem.operation in (MULTIPLY, DIVIDE) else 1)
 
 
 def test_lessons_are_rows_of_their_own_source_and_hold_nothing_that_is_examined():
-    made = lessons(SOURCES, count=40, length=128, seed=1, speech=0.0)
+    made = make_training_set(SOURCES, num_problems=40, row_length=128, seed=1, verbal_fraction=0.0)
     assert made.starts[0] == 0
-    assert made.starts[-1] == len(made.packed.tokens)
-    drawn = {source: set(problems_of(source, 40, seed=1)) for source in SOURCES}
-    asked = {source: {f"<begin>{question(each)}" for each in drawn[source]} for source in SOURCES}
-    source_of = np.searchsorted(made.starts, np.arange(len(made.packed.tokens)), side="right") - 1
+    assert made.starts[-1] == len(made.packed_rows.tokens)
+    drawn = {source: set(sample_problems(source, 40, seed=1)) for source in SOURCES}
+    asked = {source: {f"<begin>{format_question(each)}" for each in drawn[source]} for source in SOURCES}
+    source_of = np.searchsorted(made.starts, np.arange(len(made.packed_rows.tokens)), side="right") - 1
     longest = 0
-    for place, text in texts(made.packed):
+    for place, text in texts(made.packed_rows):
         assert text.partition("<think>")[0] in asked[SOURCES[source_of[place]]]
         longest = max(longest, len(VOCABULARY.encode(text)))
-    assert longest == made.longest
-    assert not any(held_out(each) for source in SOURCES for each in drawn[source])
+    assert longest == made.max_length
+    assert not any(is_held_out(each) for source in SOURCES for each in drawn[source])
 
 
 def test_lessons_and_exams_are_functions_of_their_seed():
-    one, two, other = (lessons(("add:2",), count=20, length=64, seed=seed) for seed in (3, 3, 4))
-    np.testing.assert_array_equal(one.packed.tokens, two.packed.tokens)
-    assert not np.array_equal(one.packed.tokens, other.packed.tokens)
-    assert exam(("add:2",), count=9, seed=3).problems == exam(("add:2",), count=9, seed=3).problems
+    one, two, other = (make_training_set(("add:2",), num_problems=20, row_length=64, seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one.packed_rows.tokens, two.packed_rows.tokens)
+    assert not np.array_equal(one.packed_rows.tokens, other.packed_rows.tokens)
+    assert (
+        make_evaluation_set(("add:2",), num_problems=9, seed=3).problems
+        == make_evaluation_set(("add:2",), num_problems=9, seed=3).problems
+    )
 
 
 def test_a_name_may_tell_how_many_problems_there_are():
-    assert len(problems_of("add:2:7", 30, seed=0)) == 7
-    assert len(problems_of("add:2", 30, seed=0)) == 30
+    assert len(sample_problems("add:2:7", 30, seed=0)) == 7
+    assert len(sample_problems("add:2", 30, seed=0)) == 30
 
 
 def test_a_name_may_tell_the_digits_of_both_operands():
     for source, test in (("multiply:4x4", True), ("add:5x2", False)):
-        digits = {tuple(sorted(len(str(each)) for each in found.values)) for found in problems_of(source, 20, 0, test)}
+        digits = {
+            tuple(sorted(len(str(each)) for each in found.values)) for found in sample_problems(source, 20, 0, test)
+        }
         assert digits == {(4, 4) if test else (2, 5)}
 
 
 def test_an_exam_is_held_out_and_counted_by_subject():
-    asked = exam(("words", "add:3"), count=30, seed=0)
-    assert all(held_out(each) for each in asked.problems)
+    asked = make_evaluation_set(("words", "add:3"), num_problems=30, seed=0)
+    assert all(is_held_out(each) for each in asked.problems)
     assert asked.starts == [0, len(asked.problems) - 30, len(asked.problems)]
-    assert asked.subject[-30:] == ["add:3"] * 30
-    assert set(asked.subject[:-30]) == {"words add", "words subtract", "words multiply", "words divide"}
-    practised = exam(("add:3",), count=30, seed=0, test=False)
-    assert not any(held_out(each) for each in practised.problems)
+    assert asked.subjects[-30:] == ["add:3"] * 30
+    assert set(asked.subjects[:-30]) == {"words add", "words subtract", "words multiply", "words divide"}
+    practised = make_evaluation_set(("add:3",), num_problems=30, seed=0, test=False)
+    assert not any(is_held_out(each) for each in practised.problems)
 
 
 @pytest.mark.parametrize("source", ["words", "multiply:2", "subtract:3", "two_steps:1"])
 def test_the_longest_text_of_an_exam_is_that_of_its_rows(source):
-    asked = exam((source,), count=50, seed=0)
+    asked = make_evaluation_set((source,), num_problems=50, seed=0)
     written = [
-        VOCABULARY.encode(f"<think>{'<step>'.join(chain(each))}</think><answer>{answer(each)}<end>")
+        VOCABULARY.encode(f"<think>{'<step>'.join(chain(each))}</think><answer>{format_answer(each)}<end>")
         for each in asked.problems
     ]
-    assert asked.longest == max(map(len, written))
+    assert asked.max_completion_length == max(map(len, written))
 
 
 def test_an_exam_has_room_for_checks_and_for_steps_that_are_taken_back():
-    asked = exam(("words",), REVISED, count=1, seed=0)
+    asked = make_evaluation_set(("words",), REVISED, num_problems=1, seed=0)
     rng = np.random.default_rng(1)
-    written = [row(each, REVISED, slip=0.5, rng=rng) for each in asked.problems[::20]]
-    assert asked.longest >= max(len(each.tokens) - each.prompt for each in written)
+    written = [encode_example(each, REVISED, error_fraction=0.5, rng=rng) for each in asked.problems[::20]]
+    assert asked.max_completion_length >= max(len(each.tokens) - each.prompt_length for each in written)
 
 
 def test_a_slip_is_one_wrong_digit_in_the_last_step_and_alike_in_both_styles():
-    asked = exam(("add:3", "subtract:2"), count=25, seed=0)
-    worked, checked = (with_slips(asked, style, seed=5).prompts for style in (WORKED, REVISED))
+    asked = make_evaluation_set(("add:3", "subtract:2"), num_problems=25, seed=0)
+    worked, checked = (inject_errors(asked, style, seed=5).prompts for style in (WORKED, REVISED))
     for index, problem in enumerate(asked.problems):
         said = [VOCABULARY.decode(each.tokens[index, : each.lengths[index]].tolist()) for each in (worked, checked)]
-        steps = [judge(problem, text) for text in said]
+        steps = [verify_chain(problem, text) for text in said]
         assert [each.text for each in steps[0]] == [each.text for each in steps[1]]
         for judged in steps:
-            assert [each.right for each in judged] == [True] * (len(judged) - 1) + [False]
+            assert [each.is_correct for each in judged] == [True] * (len(judged) - 1) + [False]
             right = chain(problem)[len(judged) - 1]
             assert sum(a != b for a, b in zip(judged[-1].text, right, strict=True)) == 1
         assert said[1].count("<check>") == len(steps[1]) - 1
@@ -107,7 +112,7 @@ def test_a_slip_is_one_wrong_digit_in_the_last_step_and_alike_in_both_styles():
 @pytest.mark.parametrize("source", ["add", "add:0", "add:x", "power:2", "words:2", "add:1:0", "add:1:2:3", "add:2x3"])
 def test_an_unknown_source_is_named(source):
     with pytest.raises(ValueError, match=f"^source {source}: no source of problems; give words, or OPERATION:DIGITS"):
-        problems_of(source, 1, seed=0)
+        sample_problems(source, 1, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +125,9 @@ def test_an_unknown_source_is_named(source):
 )
 def test_a_source_whose_digits_cannot_be_heeded_is_refused_in_one_line(source, said):
     with pytest.raises(ValueError, match=rf"^source {said}$"):
-        problems_of(source, 1, seed=0)
+        sample_problems(source, 1, seed=0)
 
 
 def test_a_text_that_is_longer_than_a_row_is_refused():
-    with pytest.raises(ValueError, match=r"^length 64: a text of add:9 has \d+ tokens; give a longer row"):
-        lessons(("add:9",), count=2, length=64, seed=0)
+    with pytest.raises(ValueError, match=r"^row_length 64: a text of add:9 has \d+ tokens; give a longer row"):
+        make_training_set(("add:9",), num_problems=2, row_length=64, seed=0)

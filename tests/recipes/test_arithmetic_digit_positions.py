@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
 from thinking.environments.arithmetic.chains import chain
-from thinking.environments.arithmetic.problems import ADD, SUBTRACT, Problem, number
+from thinking.environments.arithmetic.problems import ADD, SUBTRACT, Problem, format_number
 from thinking.generation.completions import generate
 from thinking.generation.sampling import Sampling
 from thinking.networks import positions
@@ -19,29 +19,29 @@ from thinking.networks.decoder import decoder
 from thinking.recipes.arithmetic.digit_positions import (
     ANSWER_PART,
     CARRY,
-    COORDINATES,
+    NUM_COORDINATES,
     QUESTION_PART,
     THOUGHT_PART,
-    apart,
+    compute_coordinates,
     locate,
-    places,
-    practised_places,
-    shuffle,
+    sample_coordinates,
+    separate_texts,
+    shuffle_digit_positions,
 )
-from thinking.recipes.arithmetic.rows import VOCABULARY, packed, prompts, row
+from thinking.recipes.arithmetic.rows import VOCABULARY, encode_example, encode_prompts, pack_examples
 from thinking.text.packing import pack
 
 QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 LENGTH, HIGHEST = 128, 16
 numbers = st.integers(1, 8).flatmap(lambda digits: st.integers(0, 10**digits - 1))
-places_of = jit(places)
+places_of = jit(compute_coordinates)
 locate_one = jit(locate)
-shuffled = jit(functools.partial(shuffle, highest=HIGHEST))
+shuffled = jit(functools.partial(shuffle_digit_positions, max_position=HIGHEST))
 
 
 def located(problem):
     """Tokens of a row as text, and where each is."""
-    rows = packed([row(problem, least_first=True)], LENGTH)
+    rows = pack_examples([encode_example(problem, reverse_digits=True)], LENGTH)
     length = int((rows.segments > 0).sum())
     return rows.tokens[0, :length], np.asarray(places_of(rows.tokens, rows.segments))[0, :length].tolist()
 
@@ -53,12 +53,12 @@ def told(problem):
         found += [[place, 2 * index + 1, QUESTION_PART] for place in range(1, len(str(operand)) + 1)]
         found.append([0, 2 * index + 2, QUESTION_PART])  # the sign behind it
     found.append([1, 0, THOUGHT_PART])
-    steps = len(chain(problem, least_first=True))
+    steps = len(chain(problem, reverse_digits=True))
     for place in range(1, steps + 1):  # as in `7+8+0=5,1<step>`
         found += [[place, slot, THOUGHT_PART] for slot in range(1, CARRY)]
         found += [[place + 1, CARRY, THOUGHT_PART], [place + 1, 0, THOUGHT_PART]]
     found[-1] = [steps + 1, CARRY + 1, THOUGHT_PART]  # the end of the thought in place of a further step
-    digits = len(number(problem.value))
+    digits = len(format_number(problem.value))
     found += [[1, 0, ANSWER_PART], *([place + 1, 1, ANSWER_PART] for place in range(1, digits + 1))]
     return [*found, [digits + 1, 2, ANSWER_PART]]
 
@@ -91,7 +91,7 @@ def test_what_a_step_reads_stands_at_its_own_place(left, right):
 
 
 def test_words_of_a_question_do_not_count():
-    rows = packed([row(Problem(ADD, (57, 8)), wording=1, least_first=True)], LENGTH)
+    rows = pack_examples([encode_example(Problem(ADD, (57, 8)), wording=1, reverse_digits=True)], LENGTH)
     asked = VOCABULARY.decode(rows.tokens[0, :9].tolist())
     assert asked == "<begin>Calculate the sum of 75 and 8"
     where = np.asarray(places_of(rows.tokens, rows.segments))[0, :10]
@@ -103,9 +103,9 @@ def test_words_of_a_question_do_not_count():
 @QUICK
 def test_packed_texts_are_located_each_by_itself_token_by_token(texts):
     tokens, segments = np.zeros((2, 1, 40), np.int32)
-    wanted, start = np.zeros((40, COORDINATES), np.int32), 0
+    wanted, start = np.zeros((40, NUM_COORDINATES), np.int32), 0
     for index, text in enumerate(texts):
-        where = np.zeros((1, COORDINATES), np.int32)
+        where = np.zeros((1, NUM_COORDINATES), np.int32)
         for place, token in enumerate(text, start):
             where = locate_one(where, np.asarray([token], np.int32))
             tokens[0, place], segments[0, place], wanted[place] = token, index + 1, where[0]
@@ -116,7 +116,7 @@ def test_packed_texts_are_located_each_by_itself_token_by_token(texts):
 @given(st.integers(0, 2**31 - 1))
 @QUICK
 def test_shuffle_renames_places_one_to_one_and_leaves_all_else(seed):
-    drawn = np.random.default_rng(seed).integers(0, HIGHEST + 1, (4, 24, COORDINATES)).astype(np.int32)
+    drawn = np.random.default_rng(seed).integers(0, HIGHEST + 1, (4, 24, NUM_COORDINATES)).astype(np.int32)
     moved = np.asarray(shuffled(jax.random.key(seed), drawn))
     np.testing.assert_array_equal(moved[:, :, 1:], drawn[:, :, 1:])
     np.testing.assert_array_equal(moved[:, :, 0] == 0, drawn[:, :, 0] == 0)
@@ -127,7 +127,7 @@ def test_shuffle_renames_places_one_to_one_and_leaves_all_else(seed):
 
 def test_shuffle_gives_every_place_every_name_alike_and_each_row_its_own():
     rows = 3200
-    where = np.zeros((rows, 2, COORDINATES), np.int32)
+    where = np.zeros((rows, 2, NUM_COORDINATES), np.int32)
     where[:, :, 0] = 1, HIGHEST
     for names in np.asarray(shuffled(jax.random.key(0), where))[:, :, 0].T:
         counts = np.bincount(names, minlength=HIGHEST + 1)[1:]
@@ -138,7 +138,7 @@ def test_texts_of_a_row_that_are_set_apart_share_no_place_and_keep_their_order()
     texts = [VOCABULARY.encode(f"<begin>{left}+{right}=") for left, right in ((12, 345), (7, 8), (4321, 1))]
     packed = pack(texts, 40)
     where = np.asarray(places_of(packed.tokens, packed.segments))
-    found = np.asarray(jit(apart)(where, packed.segments))
+    found = np.asarray(jit(separate_texts)(where, packed.segments))
     np.testing.assert_array_equal(found[:, :, 1:], where[:, :, 1:])
     for told, before, segments in zip(found[:, :, 0], where[:, :, 0], packed.segments, strict=True):
         of = [told[segments == each] for each in range(1, segments.max() + 1)]
@@ -153,8 +153,10 @@ def test_texts_of_a_row_that_are_set_apart_share_no_place_and_keep_their_order()
 def test_practised_places_are_those_of_the_texts_apart_each_by_another_name():
     texts = [VOCABULARY.encode(f"<begin>{left}+{right}=") for left, right in ((12, 345), (7, 8), (43, 1))]
     packed = pack(texts, 24)
-    found = jit(functools.partial(practised_places, highest=HIGHEST))(jax.random.key(0), packed.tokens, packed.segments)
-    plain = np.asarray(apart(places(packed.tokens, packed.segments), packed.segments))
+    found = jit(functools.partial(sample_coordinates, max_position=HIGHEST))(
+        jax.random.key(0), packed.tokens, packed.segments
+    )
+    plain = np.asarray(separate_texts(compute_coordinates(packed.tokens, packed.segments), packed.segments))
     np.testing.assert_array_equal(found[:, :, 1:], plain[:, :, 1:])
     for told, before in zip(np.asarray(found)[:, :, 0], plain[:, :, 0], strict=True):
         assert set(told) <= set(range(HIGHEST + 1))
@@ -164,30 +166,33 @@ def test_practised_places_are_those_of_the_texts_apart_each_by_another_name():
 
 def test_what_is_written_is_located_as_what_is_read():
     block = BlockConfig(16, 2, position=positions.orthogonal())
-    model = decoder(vocabulary=len(VOCABULARY), context_length=40, block=block, layers=1)
+    model = decoder(vocab_size=len(VOCABULARY), context_length=40, block=block, num_layers=1)
     params = jit(model.init)(jax.random.key(0))
     problem = Problem(ADD, (957, 68))
-    asked, whole = prompts([problem], least_first=True), np.asarray([row(problem, least_first=True).tokens], np.int32)
+    asked, whole = (
+        encode_prompts([problem], reverse_digits=True),
+        np.asarray([encode_example(problem, reverse_digits=True).tokens], np.int32),
+    )
     behind = whole[0, asked.tokens.shape[1] :]
     write = functools.partial(
         generate,
         model,
         max_new_tokens=20,
-        forced=behind[:20],
+        forced_tokens=behind[:20],
         sampling=Sampling(temperature=0.0),
         locate=locate,
-        coordinates=COORDINATES,
+        num_coordinates=NUM_COORDINATES,
     )
     said = jit(write)(params, jax.random.key(1), asked.tokens, asked.lengths).log_prob[0]
     seen = whole[:, : asked.tokens.shape[1] + 20]
     where = places_of(seen, np.ones_like(seen))
-    logits = jit(model.apply)(params, seen, where=where).logits[0, asked.tokens.shape[1] - 1 : -1]
+    logits = jit(model.apply)(params, seen, coordinates=where).logits[0, asked.tokens.shape[1] - 1 : -1]
     wanted = jax.nn.log_softmax(logits)[np.arange(20), behind[:20]]
     np.testing.assert_allclose(said, wanted, atol=1e-5)
 
 
 def test_bad_input_is_refused_in_one_line():
-    with pytest.raises(ValueError, match=r"places: tokens \(1, 3\) and segments \(1, 2\); give both"):
-        places(np.zeros((1, 3), np.int32), np.zeros((1, 2), np.int32))
-    with pytest.raises(ValueError, match=r"shuffle: highest 0 is out of range; give at least 1"):
-        shuffle(jax.random.key(0), np.zeros((1, 2, COORDINATES), np.int32), 0)
+    with pytest.raises(ValueError, match=r"compute_coordinates: tokens \(1, 3\) and segments \(1, 2\); give both"):
+        compute_coordinates(np.zeros((1, 3), np.int32), np.zeros((1, 2), np.int32))
+    with pytest.raises(ValueError, match=r"shuffle_digit_positions: max_position 0 is out of range; give at least 1"):
+        shuffle_digit_positions(jax.random.key(0), np.zeros((1, 2, NUM_COORDINATES), np.int32), 0)

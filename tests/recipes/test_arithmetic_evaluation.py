@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from thinking.environments.arithmetic.problems import answer
+from thinking.environments.arithmetic.problems import format_answer
 from thinking.reasoning.search.subtasks import SOLVED, TOO_DEEP, Context, Solution
 from thinking.recipes.arithmetic import evaluation
-from thinking.recipes.arithmetic.datasets import exam
+from thinking.recipes.arithmetic.datasets import make_evaluation_set
 from thinking.recipes.arithmetic.rows import VOCABULARY
 
 
 def test_marks_by_recursion_count_answers_and_contexts_by_subject(monkeypatch):
-    asked = exam(("add:2", "multiply:3"), "subtasks", count=4, seed=0, speech=0.0)
-    right = [VOCABULARY.encode(answer(problem)) for problem in asked.problems]
+    asked = make_evaluation_set(("add:2", "multiply:3"), "subtasks", num_problems=4, seed=0, verbal_fraction=0.0)
+    right = [VOCABULARY.encode(format_answer(problem)) for problem in asked.problems]
     # The sums are answered at once, all but one rightly; the products by 7 contexts, half of them not at all.
     said = [[*right[0], right[0][0]], *right[1:4], *right[4:6], [], []]
     solutions = [
@@ -30,8 +30,8 @@ def test_marks_by_recursion_count_answers_and_contexts_by_subject(monkeypatch):
 
         return solve
 
-    monkeypatch.setattr(evaluation, "solver", solver)
-    rows = {row["subject"]: row for row in evaluation.marks_by_recursion(None, None, asked)}
+    monkeypatch.setattr(evaluation, "make_solver", solver)
+    rows = {row["subject"]: row for row in evaluation.evaluate_with_subtasks(None, None, asked)}
     assert list(rows) == ["add:2", "multiply:3", "all"]
     assert [row["exact_percent"] for row in rows.values()] == [75, 50, 62.5]
     assert [row["contexts_mean"] for row in rows.values()] == [1, 7, 4]
@@ -41,7 +41,7 @@ def test_marks_by_recursion_count_answers_and_contexts_by_subject(monkeypatch):
 
 def test_marks_are_counted_by_subject():
     figures = {"tokens": np.array([4, 2, 6, 8]), "depth": np.array([1, 3, 1, 1])}
-    rows = evaluation.by_subject(["add", "divide", "add", "add"], np.array([1, 0, 1, 0]), **figures)
+    rows = evaluation.make_subject_rows(["add", "divide", "add", "add"], np.array([1, 0, 1, 0]), **figures)
     assert [row["subject"] for row in rows] == ["add", "divide", "all"]
     assert [row["problems"] for row in rows] == [3, 1, 4]
     assert [row["exact_percent"] for row in rows] == pytest.approx([200 / 3, 0, 50])

@@ -5,12 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.environments.arithmetic.parsing import read
-from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, Problem, answer
+from thinking.environments.arithmetic.parsing import parse_problem
+from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, Problem, format_answer
 from thinking.generation.completions import Completions
-from thinking.reasoning.search.strategies import Attempts
+from thinking.reasoning.search.strategies import Samples
 from thinking.recipes.arithmetic.rows import VOCABULARY
-from thinking.recipes.arithmetic.verification import Checked, checked, first_that_stands, opposite
+from thinking.recipes.arithmetic.verification import (
+    Verification,
+    choose_first_verified,
+    make_inverse_problem,
+    verify_samples,
+)
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
 problems = st.builds(
@@ -24,26 +29,26 @@ problems = st.builds(
 @given(problem=problems, slip=st.integers(1, 50))
 @QUICK
 def test_what_must_come_out_comes_out_for_the_right_answer_alone(problem, slip):
-    found = opposite(problem, answer(problem))
+    found = make_inverse_problem(problem, format_answer(problem))
     if found is None:
         left, right = problem.values
         assert (problem.operation == DIVIDE and left % right) or (problem.operation == MULTIPLY and right == 0)
         return
-    assert answer(found[0]) == found[1]
-    quotient, mark, rest = answer(problem).partition("r")
-    wrong = opposite(problem, f"{int(quotient) + slip}{mark}{rest}")
+    assert format_answer(found[0]) == found[1]
+    quotient, mark, rest = format_answer(problem).partition("r")
+    wrong = make_inverse_problem(problem, f"{int(quotient) + slip}{mark}{rest}")
     if wrong is not None and not (problem.operation == DIVIDE and problem.values[1] == 0):
-        assert answer(wrong[0]) != wrong[1]
+        assert format_answer(wrong[0]) != wrong[1]
 
 
 @pytest.mark.parametrize("said", ["", "r", "7r", "-", "12r0", "1,2"])
 def test_what_is_no_answer_has_no_opposite(said):
-    assert opposite(Problem(ADD, (5, 7)), said) is None
+    assert make_inverse_problem(Problem(ADD, (5, 7)), said) is None
 
 
 def test_there_is_no_opposite_of_expressions_and_modular_sums():
-    assert opposite(Problem(ADD, (Problem(ADD, (1, 2)), 3)), "6") is None
-    assert opposite(Problem(MODULAR, (1, 2, 5)), "3") is None
+    assert make_inverse_problem(Problem(ADD, (Problem(ADD, (1, 2)), 3)), "6") is None
+    assert make_inverse_problem(Problem(MODULAR, (1, 2, 5)), "3") is None
 
 
 def written(texts, width=24):
@@ -55,13 +60,13 @@ def written(texts, width=24):
             place[: len(said)] = said
     length = (tokens > 0).sum(axis=2)
     blank = np.zeros(tokens.shape, np.float32)
-    return Attempts(Completions(tokens, length, blank, blank, np.ones(length.shape, bool)), length)
+    return Samples(Completions(tokens, length, blank, blank, np.ones(length.shape, bool)), length)
 
 
 def ask_one_who_knows(prompts):
     """The right answer to each question, as a model would write it, and its cost; what was asked is kept."""
     ask_one_who_knows.asked = [VOCABULARY.decode(each[1:]) for each in prompts]
-    texts = [f"<think></think><answer>{answer(read(asked))}<end>" for asked in ask_one_who_knows.asked]
+    texts = [f"<think></think><answer>{format_answer(parse_problem(asked))}<end>" for asked in ask_one_who_knows.asked]
     found = [VOCABULARY.encode(text) for text in texts]
     return found, list(map(len, found))
 
@@ -70,27 +75,27 @@ def test_different_answers_are_checked_once_and_the_right_ones_stand():
     asked = [Problem(SUBTRACT, (12, 90)), Problem(ADD, (57, 8))]
     said = [["-78", "-72", "-78", "78"], ["65", "6", "", "65"]]
     attempts = written([[f"<think>1+1</think><answer>{each}<end>" for each in row] for row in said])
-    found = checked(ask_one_who_knows, asked, attempts)
-    np.testing.assert_array_equal(found.stands, [[True, False, True, False], [True, False, False, True]])
+    found = verify_samples(ask_one_who_knows, asked, attempts)
+    np.testing.assert_array_equal(found.is_verified, [[True, False, True, False], [True, False, False, True]])
     assert ask_one_who_knows.asked == ["78+12=", "72+12=", "78+90=", "65-8=", "6-8="]
     costs = [[len(VOCABULARY.encode(f"<think></think><answer>{said}<end>")) for said in ("90", "84")]]
-    assert found.spent[0].tolist() == [costs[0][0], costs[0][1], 0, 4 + 3]
-    assert found.spent[1].tolist() == [4 + 2, 4 + 2, 0, 0]
+    assert found.num_tokens[0].tolist() == [costs[0][0], costs[0][1], 0, 4 + 3]
+    assert found.num_tokens[1].tolist() == [4 + 2, 4 + 2, 0, 0]
 
 
 def test_an_answer_that_is_written_backwards_is_read_backwards():
     attempts = written([["<answer>56<end>"]])
-    found = checked(
+    found = verify_samples(
         lambda prompts: ([VOCABULARY.encode("<answer>75<end>")], [3]), [Problem(ADD, (57, 8))], attempts, True
     )
-    assert found.stands.tolist() == [[True]]
+    assert found.is_verified.tolist() == [[True]]
 
 
 def test_attempts_end_with_the_first_that_stands():
     attempts = written([["<answer>1<end>", "<answer>2<end>", "<answer>3<end>"]] * 3)
     stands = np.array([[False, True, True], [False, False, False], [False, False, True]])
-    found = Checked(stands, np.full((3, 3), 10))
-    solutions = first_that_stands(attempts, found, np.array([0, 1, 0]), 2)
+    found = Verification(stands, np.full((3, 3), 10))
+    solutions = choose_first_verified(attempts, found, np.array([0, 1, 0]), 2)
     assert solutions.tokens[:, 1].tolist() == [VOCABULARY.encode(str(digit))[0] for digit in (2, 2, 1)]
-    assert solutions.spent.tolist() == [26, 26, 26]
-    assert first_that_stands(attempts, found, np.zeros(3, int), 3).spent.tolist() == [26, 39, 39]
+    assert solutions.num_tokens.tolist() == [26, 26, 26]
+    assert choose_first_verified(attempts, found, np.zeros(3, int), 3).num_tokens.tolist() == [26, 39, 39]

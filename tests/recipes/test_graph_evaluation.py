@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from thinking.environments.graph import random_graph, to_device
-from thinking.environments.graph_plans import Pairs, reachable_pairs, valid_plans
-from thinking.guide.plan import Plan, roll
+from thinking.environments.graph import make_random_graph, to_device
+from thinking.environments.graph_plans import NodePairs, find_reachable_pairs, is_valid_plan
+from thinking.guide.plan import Plan, unroll_plan
 from thinking.recipes.graph.evaluation import (
     Evaluation,
+    compute_length_ratios,
+    compute_metrics,
+    compute_optimum_metrics,
     describe,
     evaluate,
-    figures,
-    hardest_solved,
-    length_ratios,
-    optimum_figures,
+    find_hardest_solved,
     spot_check,
 )
 from thinking.recipes.graph.planners import random_planner
@@ -29,9 +29,9 @@ HOPS = 6
 
 @pytest.fixture(scope="module")
 def world():
-    graph = random_graph(9, 0.18, seed=3)
+    graph = make_random_graph(9, 0.18, seed=3)
     graph.remove_edges_from(list(graph.out_edges("4")))
-    return graph, to_device(graph), reachable_pairs(graph)
+    return graph, to_device(graph), find_reachable_pairs(graph)
 
 
 def cheating_planner(graph, cheats):
@@ -46,7 +46,9 @@ def cheating_planner(graph, cheats):
 
     def plan(following, start, goal):
         asked.append(start.shape)
-        return roll(lambda i, s, alive: (i, following[s, goal], (goal,)), (), start, lambda node: node == goal, HOPS)
+        return unroll_plan(
+            lambda i, s, alive: (i, following[s, goal], (goal,)), (), start, lambda node: node == goal, HOPS
+        )
 
     return Partial(plan, jnp.asarray(following)), following, asked
 
@@ -56,9 +58,9 @@ def test_every_pair_is_evaluated(world, batch):
     graph, device, pairs = world
     order, count = list(graph), pairs.start.size
     assert count % 7  # the last batch is partial
-    assert pairs.optimum.max() <= HOPS
+    assert pairs.optimal_hops.max() <= HOPS
     planner, following, asked = cheating_planner(graph, cheats={2, 6})
-    evaluation = evaluate(device, planner, pairs, batch=batch)
+    evaluation = evaluate(device, planner, pairs, batch_size=batch)
     assert set(asked) == {(min(batch, count),)}  # one shape serves all
     assert evaluation.solved.shape == evaluation.hops.shape == (count,)
     assert evaluation.seconds > 0
@@ -76,17 +78,17 @@ def test_every_pair_is_evaluated(world, batch):
 
 
 def test_figures_are_what_a_hand_computes():
-    pairs = Pairs(np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 0, 2]), np.array([0, 1, 2, 2, 1]), 4, 0.25)
+    pairs = NodePairs(np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 0, 2]), np.array([0, 1, 2, 2, 1]), 4, 0.25)
     evaluation = Evaluation(np.array([True, True, True, False, True]), np.array([0, 1, 3, 9, 2]), 0.5)
-    np.testing.assert_allclose(length_ratios(evaluation, pairs), [1, 1.5, 2])
-    assert figures(evaluation, pairs) == {
+    np.testing.assert_allclose(compute_length_ratios(evaluation, pairs), [1, 1.5, 2])
+    assert compute_metrics(evaluation, pairs) == {
         "pairs": 5,
         "solved": 4,
         "solved_fraction": 0.8,
         "mean_length_ratio": 1.5,
         "plans_per_second": 10.0,
     }
-    assert optimum_figures(pairs) == {
+    assert compute_optimum_metrics(pairs) == {
         "pairs": 5,
         "solved": 5,
         "solved_fraction": 1.0,
@@ -96,10 +98,10 @@ def test_figures_are_what_a_hand_computes():
 
 
 def test_the_hardest_solved_pair_is_the_farthest_of_the_solved():
-    pairs = Pairs(np.array([0, 3, 4, 5]), np.array([0, 1, 2, 6]), np.array([0, 2, 3, 1]), 0, 1.0)
+    pairs = NodePairs(np.array([0, 3, 4, 5]), np.array([0, 1, 2, 6]), np.array([0, 2, 3, 1]), 0, 1.0)
     solved = Evaluation(np.array([True, True, False, True]), np.array([0, 2, 6, 1]), 1.0)
-    assert [side.tolist() for side in hardest_solved(solved, pairs)] == [[3], [1]]
-    assert hardest_solved(solved._replace(solved=np.zeros(4, bool)), pairs) is None
+    assert [side.tolist() for side in find_hardest_solved(solved, pairs)] == [[3], [1]]
+    assert find_hardest_solved(solved._replace(solved=np.zeros(4, bool)), pairs) is None
 
 
 def test_a_plan_is_told_hop_by_hop_with_what_every_layer_pursued():
@@ -113,8 +115,8 @@ def test_a_plan_is_told_hop_by_hop_with_what_every_layer_pursued():
 
 
 def test_where_only_a_node_and_itself_are_solved_there_is_no_ratio():
-    pairs = Pairs(np.array([0, 0]), np.array([0, 1]), np.array([0, 1]), 2, 1.0)
-    found = figures(Evaluation(np.array([True, False]), np.array([0, 6]), 1.0), pairs)
+    pairs = NodePairs(np.array([0, 0]), np.array([0, 1]), np.array([0, 1]), 2, 1.0)
+    found = compute_metrics(Evaluation(np.array([True, False]), np.array([0, 6]), 1.0), pairs)
     assert found["mean_length_ratio"] is None
     assert found["solved_fraction"] == 0.5
     assert all(type(value) in (int, float, type(None)) for value in found.values())  # as JSON knows them
@@ -131,9 +133,9 @@ def test_the_random_planner_takes_edges_and_nothing_else(world):
             assert (before == after) if stuck else graph.has_edge(order[before], order[after])
         assert arrived == (states[-1] == goal)
         assert goal not in states[:hops]
-    solved = np.asarray(valid_plans(device, plan.states, plan.hops, plan.arrived))
+    solved = np.asarray(is_valid_plan(device, plan.states, plan.hops, plan.arrived))
     np.testing.assert_array_equal(solved, plan.arrived)
     other = random_planner(device, jax.random.key(1), HOPS)
     assert np.any(jax.jit(other)(pairs.start, pairs.goal).states != plan.states)
-    assert solved[pairs.optimum == 0].all()
-    assert 0 < solved[pairs.optimum > 0].mean() < 1
+    assert solved[pairs.optimal_hops == 0].all()
+    assert 0 < solved[pairs.optimal_hops > 0].mean() < 1

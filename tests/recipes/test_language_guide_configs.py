@@ -3,7 +3,7 @@
 import pytest
 
 from thinking.experiment.config import check
-from thinking.experiment.settings import misdeclared
+from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.language_guide.configs import inference, interpret, prepare, train
 
 CONFIGS = {
@@ -15,5 +15,5 @@ CONFIGS = {
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_preset_is_declared_whole_and_allowed(name):
-    assert misdeclared(CONFIGS[name]) == []
+    assert find_declaration_errors(CONFIGS[name]) == []
     check(CONFIGS[name])

@@ -6,8 +6,8 @@ from tests.text.test_plans import SHELF
 
 from thinking.recipes.language_guide import plan_writing
 from thinking.text import huggingface
-from thinking.text.embedders import hashed
-from thinking.text.plans import Node
+from thinking.text.embedders import hashing_embedder
+from thinking.text.plans import PlanNode
 
 NEAREST = """## the boards
 
@@ -23,27 +23,29 @@ NEAREST = """## the boards
 
 
 def test_the_nearest_sentences_are_numbered_under_their_headings():
-    assert plan_writing.nearest(SHELF) == NEAREST
-    assert plan_writing.nearest(SHELF._replace(nodes=SHELF.steps[:2])) == "1. Go to the forest.\n2. Take the axe."
-    assert plan_writing.nearest(SHELF._replace(nodes=())) == ""
+    assert plan_writing.write_nearest(SHELF) == NEAREST
+    assert plan_writing.write_nearest(SHELF._replace(nodes=SHELF.steps[:2])) == "1. Go to the forest.\n2. Take the axe."
+    assert plan_writing.write_nearest(SHELF._replace(nodes=())) == ""
 
 
 def test_a_sentence_of_several_lines_becomes_one():
-    assert plan_writing.nearest(SHELF._replace(nodes=(Node(0, "Saw\n\nthe log.", 1.0, 0),))) == "1. Saw the log."
+    assert (
+        plan_writing.write_nearest(SHELF._replace(nodes=(PlanNode(0, "Saw\n\nthe log.", 1.0, 0),))) == "1. Saw the log."
+    )
 
 
 def test_a_model_is_told_the_goal_and_the_nearest_sentences():
     told = []
-    write = plan_writing.rewritten(lambda prompt: told.append(prompt) or "  First, fell an oak.\n")
+    write = plan_writing.make_rewriter(lambda prompt: told.append(prompt) or "  First, fell an oak.\n")
     plan = SHELF._replace(goal="building a {shelf}")
     assert write(plan) == "First, fell an oak."
     assert plan.goal in told[0]
-    assert plan_writing.nearest(plan) in told[0]
+    assert plan_writing.write_nearest(plan) in told[0]
 
 
 def test_what_a_model_thinks_aloud_is_left_out():
-    assert plan_writing.rewritten(lambda prompt: "<think>\noak?\n</think>\n\n1. Fell it.")(SHELF) == "1. Fell it."
-    assert plan_writing.rewritten(lambda prompt: "Say </think> aloud.")(SHELF) == "Say </think> aloud."
+    assert plan_writing.make_rewriter(lambda prompt: "<think>\noak?\n</think>\n\n1. Fell it.")(SHELF) == "1. Fell it."
+    assert plan_writing.make_rewriter(lambda prompt: "Say </think> aloud.")(SHELF) == "Say </think> aloud."
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +70,10 @@ def causal(tmp_path_factory):
 
 
 def test_every_step_is_steered_toward_its_own_vector(causal):
-    embedder = hashed()
+    embedder = hashing_embedder()
     vectors = embedder.embed(["Saw log", "Nail shelf"])
-    nodes = (Node(1, "shelf", 1.0, 0), Node(0, "saw it", 1.0, 0), Node(0, "nail it", 1.0, 1))
-    lines = plan_writing.steered_toward(causal, embedder, vectors, 1000.0)(SHELF._replace(nodes=nodes)).split("\n")
+    nodes = (PlanNode(1, "shelf", 1.0, 0), PlanNode(0, "saw it", 1.0, 0), PlanNode(0, "nail it", 1.0, 1))
+    lines = plan_writing.make_steered_writer(causal, embedder, vectors, 1000.0)(SHELF._replace(nodes=nodes)).split("\n")
     assert [line[:3] for line in lines] == ["1. ", "2. "]
     near = embedder.embed([line[3:] for line in lines]) @ vectors.T
     np.testing.assert_array_equal(near.argmax(axis=1), [0, 1])
@@ -79,7 +81,7 @@ def test_every_step_is_steered_toward_its_own_vector(causal):
 
 
 def test_a_long_plan_is_steered_up_to_a_limit(causal):
-    nodes = (Node(0, "saw it", 1.0, 0),) * (plan_writing.MOST_STEPS + 3)
-    vectors = hashed().embed(["Saw log"])
-    text = plan_writing.steered_toward(causal, hashed(), vectors, 100.0)(SHELF._replace(nodes=nodes))
-    assert text.split("\n")[-1].startswith(f"{plan_writing.MOST_STEPS}. ")
+    nodes = (PlanNode(0, "saw it", 1.0, 0),) * (plan_writing.MAX_STEPS + 3)
+    vectors = hashing_embedder().embed(["Saw log"])
+    text = plan_writing.make_steered_writer(causal, hashing_embedder(), vectors, 100.0)(SHELF._replace(nodes=nodes))
+    assert text.split("\n")[-1].startswith(f"{plan_writing.MAX_STEPS}. ")

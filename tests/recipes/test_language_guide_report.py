@@ -8,7 +8,7 @@ from hypothesis import given
 from tests.text.test_plans import PLANS, SHELF
 
 from thinking.recipes.language_guide import report
-from thinking.text.plans import Node
+from thinking.text.plans import PlanNode
 
 NASTY = '<script>alert("1")</script> & \'<img src="http://evil/x.png" onerror=alert(2)>\' $means ${plans} </details>'
 VOID = ("meta", "input", "br", "hr", "img")
@@ -49,11 +49,11 @@ class Page(HTMLParser):
 
 
 def entry(plan, text="1. Saw.", writer="nobody", meaning=str):
-    return report.entry(plan, text, writer, meaning)
+    return report.make_entry(plan, text, writer, meaning)
 
 
 def page(*entries, rows=({"split": "held_out", "plans": 1},), about="some plans"):
-    return Page(report.page(entries, rows, about))
+    return Page(report.render_page(entries, rows, about))
 
 
 def steps_of(objects):
@@ -68,8 +68,9 @@ def test_an_entry_holds_the_plan_and_marks_what_plan_and_reference_share(plan):
 
     found = entry(plan, meaning=meaning)
     steps = list(steps_of(found["plan"]))
-    assert [(step["step"], step["cosine"]) for step in steps] == [(node.near, node.cosine) for node in plan.steps]
-    assert [step["given"] for step in steps] == [place < plan.given for place in range(len(steps))]
+    shown = [(step["step"], step["cosine"]) for step in steps]
+    assert shown == [(node.nearest_text, node.cosine) for node in plan.steps]
+    assert [step["given"] for step in steps] == [place < plan.num_given for place in range(len(steps))]
     assert [step["step"] for step in found["reference"]] == list(plan.reference)
     planned, known = (Counter(map(meaning, words)) for words in ([s["step"] for s in steps], plan.reference))
     shared = (planned & known).total()
@@ -81,7 +82,7 @@ def test_an_entry_holds_the_plan_and_marks_what_plan_and_reference_share(plan):
 
 
 def test_a_step_is_found_in_any_wording_and_as_often_as_it_stands_there():
-    nodes = tuple(Node(0, near, 1.0, 0) for near in ("Saw it.", "Nail it.", "Saw it.", "Wait."))
+    nodes = tuple(PlanNode(0, near, 1.0, 0) for near in ("Saw it.", "Nail it.", "Saw it.", "Wait."))
     plan = SHELF._replace(nodes=nodes, reference=("Cut it.", "Paint it.", "Wait."))
     found = entry(plan, meaning=lambda step: {"Cut it.": "Saw it."}.get(step, step))
     assert [step["in_plan"] for step in found["reference"]] == [True, False, True]
@@ -110,16 +111,16 @@ def test_the_page_shows_every_word_of_a_plan_as_it_is(plan):
 
     assert words(found.of("span", "goal")) == words([plan.goal])
     assert words(found.of("span", "words")) == words(
-        step.near + (" given" if place < plan.given else "") for place, step in enumerate(plan.steps)
+        step.nearest_text + (" given" if place < plan.num_given else "") for place, step in enumerate(plan.steps)
     )
-    assert words(found.of("b")) == words(node.near for node in plan.nodes if node.level)
+    assert words(found.of("b")) == words(node.nearest_text for node in plan.nodes if node.level)
     assert len(found.of("script")) == len(found.of("details")) == 1
     assert len(found.of("dd")) == len(plan.scores)
 
 
 def test_nothing_becomes_a_tag_or_a_placeholder_wherever_it_stands():
-    nodes = (Node(1, NASTY, 1.0, 0), Node(0, NASTY, 1.0, 0))
-    changes = {"goal": NASTY, "split": NASTY, "mode": NASTY, "nodes": nodes, "reference": (NASTY,), "given": 0}
+    nodes = (PlanNode(1, NASTY, 1.0, 0), PlanNode(0, NASTY, 1.0, 0))
+    changes = {"goal": NASTY, "split": NASTY, "mode": NASTY, "nodes": nodes, "reference": (NASTY,), "num_given": 0}
     plan = SHELF._replace(**changes, scores={NASTY: 0.5})
     found = page(entry(plan, NASTY, NASTY), rows=[{NASTY: NASTY}], about=NASTY)
     assert len(found.of("script")) == 1
@@ -137,7 +138,7 @@ def test_nothing_becomes_a_tag_or_a_placeholder_wherever_it_stands():
 
 def test_the_page_loads_nothing_and_leads_nowhere():
     text = "![x](http://evil/x.png) [y](http://evil) <http://evil> <b onclick=x>z</b>\n\n[y]: http://evil"
-    source = report.page([entry(SHELF, text)], [], "")
+    source = report.render_page([entry(SHELF, text)], [], "")
     for tag, attributes, words in Page(source).found:
         assert tag not in ("a", "img", "link", "iframe", "object")
         assert not {"src", "href", "action", "onclick", "onerror"} & set(attributes)

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from thinking.generation.completions import Completions
 from thinking.recipes.text_generation.spelling import (
     VOCABULARY,
-    by_letter,
-    by_text,
-    letters,
-    outcome,
-    questions,
+    letter_advantages,
+    letter_reward,
+    make_prompts,
+    outcome_reward,
+    text_advantages,
 )
 from thinking.text.vocabulary import BEGIN, END, PAD
 
 TARGET = "see a bee"
-ASKED = questions(TARGET)
+ASKED = make_prompts(TARGET)
 TEXTS = st.lists(st.sampled_from([PAD, END, *VOCABULARY.encode("abes ")]), min_size=0, max_size=len(TARGET))
 
 
@@ -34,8 +34,11 @@ def completions(rows):
 
 @jax.jit
 def all_that_is_paid(asked, written, wanted, discount):
-    rewards, exact = letters(asked, written, wanted=wanted), outcome(asked, written, wanted=wanted)
-    whole, by_each = by_text(written, rewards, wanted=wanted), by_letter(discount)(written, rewards, wanted=wanted)
+    rewards, exact = letter_reward(asked, written, wanted=wanted), outcome_reward(asked, written, wanted=wanted)
+    whole, by_each = (
+        text_advantages(written, rewards, wanted=wanted),
+        letter_advantages(discount)(written, rewards, wanted=wanted),
+    )
     return rewards, exact, whole, by_each
 
 
@@ -62,11 +65,11 @@ def test_what_is_right_pays_at_its_place_alone(rows, discount):
         # The end that is forced is no choice: it has no weight.
         chosen = min(len(text), level + 1)
         assert by_each.mask[row].tolist() == [float(place < chosen) for place in range(len(TARGET) + 1)]
-        np.testing.assert_allclose(whole.target[row], rewards[row] * whole.mask[row], atol=1e-6)
+        np.testing.assert_allclose(whole.value_target[row], rewards[row] * whole.mask[row], atol=1e-6)
         worth = 0.0
         for place in range(chosen - 1, -1, -1):
             worth = hits[place] + discount * worth
-            assert by_each.target[row, place] == pytest.approx(worth, abs=1e-5)
+            assert by_each.value_target[row, place] == pytest.approx(worth, abs=1e-5)
 
 
 def test_padding_that_is_written_earns_nothing():
@@ -75,12 +78,12 @@ def test_padding_that_is_written_earns_nothing():
     wanted = ASKED.columns["wanted"][level]
     _, exact, _, by_each = jax.device_get(all_that_is_paid(ASKED.tokens[level], written, wanted, 1.0))
     assert exact.tolist() == [1]
-    assert by_each.target.sum() == 1
+    assert by_each.value_target.sum() == 1
 
 
 def test_rewards_jit():
     level, written = np.array([2, 8]), completions([[*VOCABULARY.encode("sea"), END], VOCABULARY.encode("see")])
-    paid = jax.jit(lambda written, wanted: letters(None, written, wanted=wanted))(
+    paid = jax.jit(lambda written, wanted: letter_reward(None, written, wanted=wanted))(
         written, ASKED.columns["wanted"][level]
     )
     np.testing.assert_allclose(paid, [2 / 3, 3 / 9])

@@ -14,7 +14,7 @@ from tasks import arithmetic
 from thinking.errors import UserError
 from thinking.experiment import Run, interruption, main
 from thinking.experiment.config import check
-from thinking.experiment.settings import misdeclared
+from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.arithmetic import model, searches
 from thinking.recipes.arithmetic.presets import EXAMPLES, PRESETS
 
@@ -60,7 +60,7 @@ def test_every_model_is_examined_by_subject(finished):
     assert set(rows) == {(name, subject) for name in ("worked", "grpo") for subject in ("add:1", "subtract:1", "all")}
     for name in ("worked", "grpo"):
         assert [rows[name, subject]["problems"] for subject in ("add:1", "subtract:1", "all")] == [20, 20, 40]
-    assert (finished.plots / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (finished.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_metrics_have_the_names_that_users_of_post_training_libraries_know(finished):
@@ -89,9 +89,9 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
             os.kill(os.getpid(), signal.SIGTERM)
 
     run = Run(folder=tmp_path, config=SMALL)
-    with interruption.catching(), pytest.raises(interruption.Interrupted):
+    with interruption.catch_signals(), pytest.raises(interruption.Interrupted):
         arithmetic.run(SMALL, dataclasses.replace(run, mirrors=(stop,)))
-    with interruption.catching():  # forgets the signals
+    with interruption.catch_signals():  # forgets the signals
         arithmetic.run(SMALL, run)
     assert results(run)["state_digest"] == results(finished)["state_digest"]
     assert lines(run, "samples.jsonl") == lines(finished, "samples.jsonl")
@@ -99,7 +99,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
 
 def test_typed_problems_are_answered_line_by_line_and_others_refused(finished, monkeypatch, capsys):
     monkeypatch.setattr(model, "CONTEXT_LENGTH", 128)
-    for method, said in (("greedy", ""), ("check", "check, 2 paths, ")):
+    for method, said in (("greedy", ""), ("check", "check, 2 completions, ")):
         monkeypatch.setattr(sys, "stdin", io.StringIO("7+8\nhello\n12/0\n"))
         capsys.readouterr()
         arithmetic.run(changed(SMALL, chat=True, answer__method=method, answer__num_samples=2), finished)
@@ -119,8 +119,8 @@ def test_all_ways_of_searching_are_compared_at_equal_budgets(finished, tmp_path,
     cost = {(row["method"], row["size"]): row["tokens_mean"] for row in rows}
     for method in ("vote", "value", "likeliest", "check", "revision"):
         assert 0 < cost[method, 1] <= cost[method, 2]
-    problems = arithmetic.held_out(config, ("add:1",), "worked", 6)
-    assert cost["vote", 2] <= 2 * model.answer_budget(decoder, problems, "--search.sources")
+    problems = arithmetic.make_held_out_set(config, ("add:1",), "worked", 6)
+    assert cost["vote", 2] <= 2 * model.compute_max_new_tokens(decoder, problems, "--search.sources")
     assert (tmp_path / "plots" / "search_worked.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -164,7 +164,7 @@ def test_every_way_to_be_taught_is_examined(tmp_path, settings, subjects):
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_declared_with_bounds_and_pass_the_check(name):
     config = PRESETS[name].config
-    assert not misdeclared(config)
+    assert not find_declaration_errors(config)
     check(config)
     assert PRESETS[name].help
 

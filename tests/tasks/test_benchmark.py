@@ -12,7 +12,7 @@ from thinking.benchmarks.config import Part
 from thinking.errors import UserError
 from thinking.experiment import Run, flags
 from thinking.experiment.config import check
-from thinking.experiment.settings import misdeclared
+from thinking.experiment.settings import find_declaration_errors
 
 SMOKE = benchmark.PRESETS["smoke"].config
 
@@ -40,7 +40,7 @@ def test_the_benchmark_measures_every_kernel_and_what_saving_costs(tmp_path, mon
 
 
 def test_the_benchmark_measures_sequence_models_with_nothing_to_compare_installed(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(baselines, "missing", lambda *packages: list(packages))
+    monkeypatch.setattr(baselines, "list_missing", lambda *packages: list(packages))
     written = measured(tmp_path, "attention", "training", "long_context", "embedding")
     rows = {row["measured"]: row for row in written["rows"]}
     assert {"training step", "decoder, window 4 and first 2"} <= rows.keys()
@@ -55,14 +55,14 @@ def test_the_benchmark_measures_sequence_models_with_nothing_to_compare_installe
 
 def test_every_part_has_a_function_and_sizes():
     names = set(get_args(Part))
-    assert set(benchmark.functions_of_parts()) == names
+    assert set(benchmark.make_measure_fns()) == names
     assert all(dataclasses.is_dataclass(getattr(SMOKE, name)) for name in names)
 
 
 @pytest.mark.parametrize("name", benchmark.PRESETS)
 def test_presets_are_declared_and_allowed(name):
     config = benchmark.PRESETS[name].config
-    assert misdeclared(config) == []
+    assert find_declaration_errors(config) == []
     check(config)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tasks import graph_aliased
-from thinking.environments.aliased_graph import aliased_world, optimal_hops
+from thinking.environments.aliased_graph import compute_optimal_hops, make_aliased_graph
 from thinking.experiment import Run, main
 from thinking.experiment.config import check
-from thinking.experiment.settings import misdeclared
+from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.aliased_graph import config as settings
 from thinking.recipes.aliased_graph.model import make_conditions
 
@@ -46,7 +46,7 @@ def test_a_guide_with_tags_finds_goals_that_one_without_cannot(finished):
 
 
 def test_all_pairs_that_have_a_way_count_and_no_plan_is_shorter_than_can_be(finished):
-    hops = np.stack([optimal_hops(aliased_world(8, 4, 0.25, seed)) for seed in range(3)])
+    hops = np.stack([compute_optimal_hops(make_aliased_graph(8, 4, 0.25, seed)) for seed in range(3)])
     for row in results(finished)["rows"]:
         assert row["pairs"] == np.sum(np.isfinite(hops) & (hops > 0))
         assert row["mean_length_ratio"] >= 1
@@ -66,7 +66,7 @@ def test_other_numbers_of_hops_are_looked_at_with_the_same_weights(finished, cap
 
 @pytest.mark.parametrize("preset", settings.PRESETS.values(), ids=settings.PRESETS)
 def test_every_preset_is_declared_well_and_passes_its_own_check(preset):
-    assert misdeclared(preset.config) == []
+    assert find_declaration_errors(preset.config) == []
     check(preset.config)
 
 

@@ -9,7 +9,7 @@ from thinking.errors import UserError
 from thinking.experiment import Run
 from thinking.experiment.config import check
 from thinking.experiment.flags import parse
-from thinking.experiment.settings import misdeclared
+from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.thought_code.config import PRESETS
 
 
@@ -48,5 +48,5 @@ def test_a_long_code_is_checked_without_counting_its_codes():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_is_declared_and_valid(preset):
-    assert not misdeclared(PRESETS[preset].config)
+    assert not find_declaration_errors(PRESETS[preset].config)
     check(PRESETS[preset].config)

@@ -14,34 +14,34 @@ from tests.text.openai_server import serving
 
 from tasks import lm_data_interpret as task
 from thinking.experiment import main
-from thinking.text import plans, prepared
-from thinking.text.embedders import hashed
-from thinking.text.plans import Node, Plan
+from thinking.text import plans, prepared_data
+from thinking.text.embedders import hashing_embedder
+from thinking.text.plans import Plan, PlanNode
 from thinking.text.records import Section, Text
 
 ROOT = Path(task.__file__).parents[1]
 KEY = "sk-of-nobody-0123456789"
 STEPS = ("Saw log.", "Cut log.", "Nail shelf.", "Paint shelf.")
-EMBEDDER = hashed()
+EMBEDDER = hashing_embedder()
 VECTORS = EMBEDDER.embed(STEPS)
 SHELF = Plan(
     "building a shelf",
     "held_out",
     "think",
     (
-        Node(1, "the boards", 0.9, 0),
-        Node(0, "Saw log.", 0.95, 0),
-        Node(1, "the end", 0.5, 2),
-        Node(0, "Nail shelf.", 0.9, 2),
+        PlanNode(1, "the boards", 0.9, 0),
+        PlanNode(0, "Saw log.", 0.95, 0),
+        PlanNode(1, "the end", 0.5, 2),
+        PlanNode(0, "Nail shelf.", 0.9, 2),
     ),
-    ended=True,
-    given=0,
+    done=True,
+    num_given=0,
     reference=("Cut log.", "Paint shelf."),
     scores={"right": 0.5, "order": 1.0},
 )
 PLANS = (
     SHELF,
-    SHELF._replace(goal="building a table", ended=False, scores={"right": 0.25}),
+    SHELF._replace(goal="building a table", done=False, scores={"right": 0.25}),
     SHELF._replace(mode="react"),
     SHELF._replace(goal="<script>alert(1)</script>", split="asked", reference=(), scores={}),
     SHELF._replace(goal="known", split="train"),
@@ -56,8 +56,8 @@ def artifacts(tmp_path):
         Text("building a bed", (Section("the boards", STEPS[:3]), Section("the end", STEPS[3:]))),
         Text("building a shelf", SHELF.reference, "held_out"),
     ]
-    made = prepared.embedded(texts, {"Cut log.": "Saw log."}, EMBEDDER, {"text": "a test"})
-    prepared.save(tmp_path / "lm_data_prepare", made)
+    made = prepared_data.prepare_texts(texts, {"Cut log.": "Saw log."}, EMBEDDER, {"text": "a test"})
+    prepared_data.save(tmp_path / "lm_data_prepare", made)
     plans.save(tmp_path / "lm_guide_inference", PLANS, VECTORS)
     return tmp_path
 
@@ -75,10 +75,10 @@ def call(artifacts, monkeypatch, capsys):
             code = 0
         except SystemExit as stop:
             code = stop.code
-        said = capsys.readouterr()
+        captured = capsys.readouterr()
         written = b"".join(path.read_bytes() for path in artifacts.rglob("*") if path.is_file())
-        assert KEY not in f"{said.out}{said.err}{written.decode(errors='replace')}"
-        return code, said.out, said.err
+        assert KEY not in f"{captured.out}{captured.err}{written.decode(errors='replace')}"
+        return code, captured.out, captured.err
 
     return run
 
@@ -148,18 +148,18 @@ def test_a_server_writes_the_first_plans_of_each_split_and_mode_once(artifacts, 
     )
     code, _, err = call(*flags)
     assert (code, err) == (0, "")
-    prompts = [body["messages"][-1]["content"] for _, body, _ in stub.asked]
+    prompts = [body["messages"][-1]["content"] for _, body, _ in stub.requests]
     # The same goal was thought and reacted to with the same plan: it is asked about once, or twice at the same time.
     assert 2 <= len(prompts) <= 3
     assert all(NEAREST in prompt for prompt in prompts)
-    assert {key for _, _, key in stub.asked} == {f"Bearer {KEY}"}
+    assert {key for _, _, key in stub.requests} == {f"Bearer {KEY}"}
     texts = {(entry["goal"], entry["mode"]): (entry["text"], entry["writer"]) for entry in report(artifacts)}
     written = ("First, **building a shelf**.", "small-model, told the nearest sentences")
     assert texts["building a shelf", "think"] == texts["building a shelf", "react"] == written
     assert texts["building a table", "think"] == (NEAREST, "nearest known sentences")
-    stub.asked.clear()
+    stub.requests.clear()
     assert call(*flags)[0] == 0
-    assert stub.asked == []
+    assert stub.requests == []
 
 
 def test_the_limit_ends_the_run_and_the_same_command_goes_on(artifacts, call, stub):
@@ -178,7 +178,7 @@ def test_the_limit_ends_the_run_and_the_same_command_goes_on(artifacts, call, st
     assert "--server.max-requests 2: that many are sent; 2 answers are kept" in err
     assert err.count("\n") == 1
     assert call(*flags, "--server.max-requests", 1)[0] == 0
-    assert len(stub.asked) == 3
+    assert len(stub.requests) == 3
 
 
 def test_a_run_that_is_interrupted_goes_on_where_it_was(artifacts, call, stub):
@@ -248,8 +248,8 @@ def test_without_pytorch_one_line_says_what_to_install(call, monkeypatch, by):
 
 
 def test_steering_needs_an_embedder_that_runs_here(artifacts, call):
-    made = prepared.load(artifacts / "lm_data_prepare")
-    prepared.save(artifacts / "lm_data_prepare", made._replace(embedder="text-embedding-3-small"))
+    made = prepared_data.load(artifacts / "lm_data_prepare")
+    prepared_data.save(artifacts / "lm_data_prepare", made._replace(embedder="text-embedding-3-small"))
     code, _, err = call("--writer.kind", "steered", "--writer.model", "any")
     assert code == 2
     assert "embedded by text-embedding-3-small" in err

@@ -15,9 +15,9 @@ from tests.text.openai_server import embedding, serving
 from tasks import lm_data_prepare
 from thinking.experiment import main
 from thinking.recipes.language_guide.text_sources import cache_answers
-from thinking.text import prepared
-from thinking.text.embedders import hashed
-from thinking.text.records import leaves
+from thinking.text import prepared_data
+from thinking.text.embedders import hashing_embedder
+from thinking.text.records import iter_steps
 
 ROOT = Path(lm_data_prepare.__file__).parents[1]
 KEY = "sk-very-secret-0123456789"
@@ -36,9 +36,9 @@ def call(monkeypatch, capfd, tmp_path):
             code = 0
         except SystemExit as stop:
             code = stop.code
-        said = capfd.readouterr()
-        assert KEY not in said.out + said.err
-        return code, said.out, said.err
+        captured = capfd.readouterr()
+        assert KEY not in captured.out + captured.err
+        return code, captured.out, captured.err
 
     return run
 
@@ -76,8 +76,8 @@ GOALS = ["building a boat", "building a shelf", "baking bread", "建船", "singi
 
 def asked(stub):
     """What chat was asked for, by goal, and all sentences that were to be embedded."""
-    chats = [body["messages"][-1]["content"] for path, body, _ in stub.asked if path.endswith("completions")]
-    sentences = [text for path, body, _ in stub.asked if path.endswith("embeddings") for text in body["input"]]
+    chats = [body["messages"][-1]["content"] for path, body, _ in stub.requests if path.endswith("completions")]
+    sentences = [text for path, body, _ in stub.requests if path.endswith("embeddings") for text in body["input"]]
     return [goal for chat in chats for goal in GOALS if goal in chat], sentences
 
 
@@ -89,15 +89,15 @@ def test_the_bundle_is_written_embedded_and_saved(call, tmp_path):
     code, out, err = call()
     assert (code, err) == (0, "")
     assert "lm_guide_train.py" in out
-    found = prepared.load(folder(tmp_path))
-    np.testing.assert_array_equal(found.step_vectors, hashed().embed(found.steps))
+    found = prepared_data.load(folder(tmp_path))
+    np.testing.assert_array_equal(found.step_vectors, hashing_embedder().embed(found.steps))
     assert found.manifest["text"] == "bundled"
     assert (found.embedder, found.manifest["model"]) == ("hashed-64", None)
     results = json.loads((folder(tmp_path) / "results.json").read_text("utf-8"))
     rows = {row["split"]: row for row in results["rows"]}
     assert {split: row["goals"] for split, row in rows.items()} == {"train": 188, "held_out": 47, "compound": 47}
     for split, row in rows.items():
-        lengths = [len(list(leaves(text.steps))) for text in found.texts if text.split == split]
+        lengths = [len(list(iter_steps(text.steps))) for text in found.texts if text.split == split]
         assert (row["texts"], row["steps"], row["steps_max"]) == (len(lengths), sum(lengths), max(lengths))
     assert rows["compound"]["taught_percent"] == 100 > rows["held_out"]["taught_percent"] > 50
     assert not list(tmp_path.rglob("*.pkl"))
@@ -132,14 +132,14 @@ def test_a_file_of_ones_own_keeps_its_splits_and_its_language(call, tmp_path):
     path.write_text("\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries), "utf-8")
     code, _, err = call("--text.source", path)
     assert (code, err) == (0, "")
-    found = prepared.load(folder(tmp_path))
+    found = prepared_data.load(folder(tmp_path))
     assert [(text.goal, text.split) for text in found.texts] == [
         ("vieles tun", "train"),
         ("建船", "train"),
         ("построить дом", "held_out"),
     ]
     assert found.steps == (*many, "弯肋骨", "钉木板", "ждать")
-    np.testing.assert_array_equal(found.means, np.arange(10_003))
+    np.testing.assert_array_equal(found.canonical_index, np.arange(10_003))
 
 
 def test_of_a_file_without_splits_goals_are_held_out_with_all_their_texts(call, tmp_path):
@@ -149,7 +149,7 @@ def test_of_a_file_without_splits_goals_are_held_out_with_all_their_texts(call, 
     hidden = []
     for seed, share in ((0, 0.3), (1, 0.3), (0, 0.0)):
         assert call("--text.source", path, "--text.held-out-fraction", share, "--seed", seed)[0] == 0
-        texts = prepared.load(folder(tmp_path)).texts
+        texts = prepared_data.load(folder(tmp_path)).texts
         hidden.append({text.goal for text in texts if text.split == "held_out"})
         assert sum(text.split == "held_out" for text in texts) == 3 * len(hidden[-1])
     assert list(map(len, hidden)) == [3, 3, 0]
@@ -160,7 +160,7 @@ def test_one_goal_of_one_step_is_learned(call, tmp_path):
     path = tmp_path / "own.jsonl"
     path.write_text('{"goal": "sleeping", "steps": ["lie down"]}')
     assert call("--text.source", path, "--text.held-out-fraction", 0.9)[0] == 0
-    [text] = prepared.load(folder(tmp_path)).texts
+    [text] = prepared_data.load(folder(tmp_path)).texts
     assert text.split == "train"
 
 
@@ -179,7 +179,7 @@ def test_a_server_writes_texts_and_embeds_them(call, stub, tmp_path, goals):
     flags += ("--embedder.kind", "openai", "--embedder.model", "embedder")
     code, out, err = call(*flags)
     assert (code, err) == (0, "")
-    found = prepared.load(folder(tmp_path))
+    found = prepared_data.load(folder(tmp_path))
     assert [text.goal for text in found.texts] == GOALS
     assert found.texts[0].steps == ("begin", "end")
     assert sum(text.split == "held_out" for text in found.texts) == 1
@@ -189,10 +189,10 @@ def test_a_server_writes_texts_and_embeds_them(call, stub, tmp_path, goals):
         np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), rtol=1e-5)
     sentences = asked(stub)[1]
     assert len(sentences) == len(set(sentences))
-    assert f"{len(stub.asked)} requests were sent to {stub.url}" in out
-    stub.asked.clear()
+    assert f"{len(stub.requests)} requests were sent to {stub.url}" in out
+    stub.requests.clear()
     assert call(*flags)[0] == 0
-    assert stub.asked == []
+    assert stub.requests == []
 
 
 def test_the_limit_ends_the_run_and_the_same_command_goes_on(call, stub, tmp_path, goals):
@@ -241,7 +241,7 @@ def test_a_run_that_is_interrupted_goes_on_where_it_was(call, stub, tmp_path, go
     assert err.count("\n") == 1
     stub.says = before
     assert call(*flags)[0] == 0
-    assert [text.goal for text in prepared.load(folder(tmp_path)).texts] == GOALS
+    assert [text.goal for text in prepared_data.load(folder(tmp_path)).texts] == GOALS
     # Those that were under way when the signal came may have been asked twice, none more often.
     assert len(asked(stub)[0]) < 2 * len(GOALS)
 
@@ -264,7 +264,7 @@ def test_a_server_that_sends_the_key_back_is_not_quoted(call, stub, tmp_path, go
     stub.script.clear()
     stub.script.append("echo in an answer")
     assert call(*flags)[0] == 0
-    assert "keep Bearer well" in prepared.load(folder(tmp_path)).steps  # what hides the key falls as Markdown does
+    assert "keep Bearer well" in prepared_data.load(folder(tmp_path)).steps  # what hides the key falls as Markdown does
 
 
 def test_an_address_with_a_secret_is_not_taken_by_a_flag(call, stub, tmp_path, monkeypatch, goals):
@@ -275,7 +275,7 @@ def test_an_address_with_a_secret_is_not_taken_by_a_flag(call, stub, tmp_path, m
         assert "OPENAI_BASE_URL" in err
     monkeypatch.setenv("OPENAI_BASE_URL", stub.url.replace("//", f"//me:{KEY}@"))
     assert call(*flags)[0] == 0
-    assert all(key.startswith("Basic ") for _, _, key in stub.asked)
+    assert all(key.startswith("Basic ") for _, _, key in stub.requests)
 
 
 def test_without_key_and_server_nothing_is_begun(call, monkeypatch, tmp_path):
@@ -310,18 +310,18 @@ def test_a_local_model_writes_texts(call, tmp_path, goals):
 
 
 def test_what_a_local_model_wrote_is_not_asked_again(tmp_path):
-    said = []
+    prompts = []
 
     def ask(prompt):
-        said.append(prompt)
+        prompts.append(prompt)
         return f"{prompt}!"
 
     for _ in range(2):
         remembered = cache_answers(ask, "a model", tmp_path)
         assert [remembered(prompt) for prompt in ("a", "b", "")] == ["a!", "b!", "!"]
-    assert said == ["a", "b", ""]
+    assert prompts == ["a", "b", ""]
     assert cache_answers(ask, "another", tmp_path)("a") == "a!"
-    assert len(said) == 4
+    assert len(prompts) == 4
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_goals_that_cannot_be_read_are_refused(call, stub, tmp_path, content, sa
     assert code == 2
     assert f"--text.goals {path}: " in err
     assert says in err
-    assert stub.asked == []
+    assert stub.requests == []
 
 
 def test_help_is_answered_without_loading_jax():

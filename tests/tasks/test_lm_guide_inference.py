@@ -13,8 +13,8 @@ import pytest
 from tasks import lm_data_prepare, lm_guide_train
 from tasks import lm_guide_inference as task
 from thinking.experiment import main
-from thinking.text import plans, prepared
-from thinking.text.records import leaves
+from thinking.text import plans, prepared_data
+from thinking.text.records import iter_steps
 
 ROOT = Path(task.__file__).parents[1]
 FLAT = ["Fell an oak.", "Saw planks.", "Bend the ribs.", "Nail the planks.", "Caulk the hull.", "Launch her."]
@@ -138,25 +138,27 @@ def test_all_models_are_judged_on_all_splits_and_taught_texts_are_known_by_heart
 
 def test_plans_on_disk_are_those_of_the_texts_with_their_sections(artifacts):
     made, vectors = plans.load(artifacts / "lm_guide_inference")
-    data = prepared.load(artifacts / "lm_data_prepare")
+    data = prepared_data.load(artifacts / "lm_data_prepare")
     assert [(plan.mode, plan.goal) for plan in made] == [
         (mode, text["goal"]) for mode in ("think", "react") for text in TEXTS
     ]
     for plan, text in zip(made, data.texts * 2, strict=True):
         assert plan.split == text.split
-        assert plan.reference == tuple(leaves(text.steps))
+        assert plan.reference == tuple(iter_steps(text.steps))
         assert len(plan.steps) <= 12  # twice the longest text of training
         for node in plan.nodes:
             assert -1.001 <= node.cosine <= 1.001
             if node.level == 0:
-                near = data.step_vectors[data.steps.index(node.near)]
-                assert node.cosine == pytest.approx(near @ vectors[node.vector] / np.linalg.norm(vectors[node.vector]))
+                near = data.step_vectors[data.steps.index(node.nearest_text)]
+                assert node.cosine == pytest.approx(
+                    near @ vectors[node.vector_index] / np.linalg.norm(vectors[node.vector_index])
+                )
         if text.split == "train":
-            assert plan.ended
-            assert [step.near for step in plan.steps] == list(plan.reference)
+            assert plan.done
+            assert [step.nearest_text for step in plan.steps] == list(plan.reference)
             assert plan.scores == {"next_step_recall": 1, "step_f1": 1, "sub_goals": 1}
     (bread,) = (plan for plan in made[: len(TEXTS)] if plan.goal == "baking bread")
-    assert [node.near for node in bread.nodes if node.level] == ["the dough", "the oven"]
+    assert [node.nearest_text for node in bread.nodes if node.level] == ["the dough", "the oven"]
     assert [node.level for node in bread.nodes] == [1, 0, 0, 0, 1, 0, 0]
 
 
@@ -164,8 +166,8 @@ def test_a_goal_that_is_typed_is_planned_for(call, planned):
     code, out, _ = call("--plan.goal", "baking bread", artifacts=planned)
     assert code == 0
     (plan,), _ = plans.load(planned / "lm_guide_inference")
-    assert (plan.split, plan.mode, plan.given, plan.ended) == ("asked", "think", 0, True)
-    assert [step.near for step in plan.steps] == [step for part in TEXTS[2]["steps"] for step in part["steps"]]
+    assert (plan.split, plan.mode, plan.num_given, plan.done) == ("asked", "think", 0, True)
+    assert [step.nearest_text for step in plan.steps] == [step for part in TEXTS[2]["steps"] for step in part["steps"]]
     assert "baking bread  asked, think\n" in out
     assert "5. Bake for an hour." in out
     assert rows_in(planned) == [{"goal": "baking bread", "steps": 5, "sub_goals": 2, "ended": True}]
@@ -174,13 +176,13 @@ def test_a_goal_that_is_typed_is_planned_for(call, planned):
 def test_a_plan_begins_with_what_is_done_whether_a_text_has_it_or_not(call, planned):
     assert call("--plan.goal", "building a boat", "--plan.start", *FLAT[:2], artifacts=planned)[0] == 0
     (plan,), _ = plans.load(planned / "lm_guide_inference")
-    assert plan.given == 2
-    assert [step.near for step in plan.steps] == FLAT
+    assert plan.num_given == 2
+    assert [step.nearest_text for step in plan.steps] == FLAT
     done = ["Launch her.", "Bake for an hour."]
     code, out, _ = call("--plan.goal", "sailing", "--plan.start", *done, artifacts=planned)
     assert code == 0
     (plan,), _ = plans.load(planned / "lm_guide_inference")
-    assert [step.near for step in plan.steps[:2]] == done
+    assert [step.nearest_text for step in plan.steps[:2]] == done
     assert "2. Bake for an hour.  (given)" in out
 
 
@@ -198,7 +200,7 @@ def test_reactions_are_shown_if_asked_for_and_plans_are_cut_off_at_the_most_step
     assert {row["model"] for row in rows_in(planned)} == {"guide", "copied", "bigram"}  # there is no flat one now
     for plan in plans.load(planned / "lm_guide_inference")[0]:
         assert len(plan.steps) <= 3
-        assert plan.mode == "react" or plan.ended == (len(plan.steps) < 3)
+        assert plan.mode == "react" or plan.done == (len(plan.steps) < 3)
 
 
 def test_without_training_or_with_other_data_the_task_before_is_named(artifacts, call, tmp_path):
@@ -212,8 +214,8 @@ def test_without_training_or_with_other_data_the_task_before_is_named(artifacts,
     (tmp_path / "lm_guide_train" / "results.json").rename(tmp_path / "moved")
     assert unfinished in refused(call, artifacts=tmp_path)
     (tmp_path / "moved").rename(tmp_path / "lm_guide_train" / "results.json")
-    data = prepared.load(tmp_path / "lm_data_prepare")
-    prepared.save(tmp_path / "lm_data_prepare", data._replace(texts=data.texts[1:]))
+    data = prepared_data.load(tmp_path / "lm_data_prepare")
+    prepared_data.save(tmp_path / "lm_data_prepare", data._replace(texts=data.texts[1:]))
     assert "learned from other data than is prepared now" in refused(call, artifacts=tmp_path)
 
 

@@ -15,13 +15,13 @@ import pytest
 from tasks import lm_data_prepare
 from tasks import lm_guide_train as task
 from thinking.experiment import Run, interruption, main
-from thinking.guide.outlines.codecs import tokens, whitened, whitening
+from thinking.guide.plan_trees.codecs import token_codec, whitening, whitening_codec
 from thinking.recipes.language_guide import model
 from thinking.recipes.language_guide.configs.train import LayersConfig
-from thinking.recipes.language_guide.training import flat_shape
-from thinking.text import outlines, prepared
-from thinking.text.embedders import normalised
-from thinking.text.records import leaves
+from thinking.recipes.language_guide.training import make_flat_shape
+from thinking.text import plan_trees, prepared_data
+from thinking.text.embedders import normalize
+from thinking.text.records import iter_steps
 
 ROOT = Path(task.__file__).parents[1]
 SMOKE = task.PRESETS["smoke"].config
@@ -97,10 +97,10 @@ def results(folder):
 def test_a_run_tells_what_it_built_and_leaves_metrics_and_a_plot(finished, artifacts):
     guide, flat = results(finished.folder)["rows"]
     assert (guide["model"], guide["layers"], flat["model"], flat["layers"]) == ("guide", 2, "flat", 1)
-    texts = [text for text in prepared.load(artifacts / "lm_data_prepare").texts if text.split == "train"]
+    texts = [text for text in prepared_data.load(artifacts / "lm_data_prepare").texts if text.split == "train"]
     # At every step, and where each leg is over. As many pairs as texts are learned, and the texts for their weight.
-    steps = sum(len(list(leaves(text.steps))) for text in texts)
-    sections = sum(len(outlines.outline(text, 2)) for text in texts)
+    steps = sum(len(list(iter_steps(text.steps))) for text in texts)
+    sections = sum(len(plan_trees.build_plan_tree(text, 2)) for text in texts)
     assert guide["lessons"] >= (steps + sections) + 2 * (sections + len(texts))
     assert flat["lessons"] >= 2 * (steps + len(texts))
     assert guide["parameters"] <= flat["parameters"] < 1.05 * guide["parameters"]
@@ -113,7 +113,7 @@ def test_a_run_tells_what_it_built_and_leaves_metrics_and_a_plot(finished, artif
     ]
     assert {"value_loss/0", "value_loss/1"} <= set(lines[0])
     assert lines[1]["value_loss/0"] < lines[0]["value_loss/0"]
-    assert (finished.plots / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (finished.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path):
@@ -123,9 +123,9 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
 
     run = dataclasses.replace(finished, folder=tmp_path)
     for _ in range(2):  # in the middle of the guide, and of the flat one
-        with interruption.catching(), pytest.raises(interruption.Interrupted):
+        with interruption.catch_signals(), pytest.raises(interruption.Interrupted):
             task.run(run.config, dataclasses.replace(run, mirrors=(stop,)))
-    with interruption.catching():  # forgets the signals
+    with interruption.catch_signals():  # forgets the signals
         task.run(run.config, run)
     assert results(tmp_path)["state_digest"] == results(finished.folder)["state_digest"]
     for name in ("guide", "flat"):
@@ -156,8 +156,10 @@ def test_tables_learn_tokens(data, call, tmp_path):
     # The lowest layer hashes its 4096 questions, each a key of three numbers, a value and a score; the other has them
     # all in order: of the 16 tokens or the mark, pursuing one of as many.
     assert guide["parameters"] == 4096 * (3 + 1 + 1) + 17 * 17 * 2
-    shape, fitted = model.load(tmp_path / "lm_guide_train" / "guide", model.checksum(prepared.load(data)))
-    assert (shape.kernel, shape.contexts, shape.width) == ("table", (2, 1), 4096)
+    shape, fitted = model.load_guide(
+        tmp_path / "lm_guide_train" / "guide", model.compute_checksum(prepared_data.load(data))
+    )
+    assert (shape.kernel, shape.context_lengths, shape.width) == ("table", (2, 1), 4096)
     assert [each.centroids.shape for each in fitted] == [(16, 64)] * 3
 
 
@@ -165,8 +167,8 @@ def test_without_prepared_data_or_with_others_than_were_learned_training_is_refu
     flags = ("--layers.kernel", "table", "--codes.kind", "tokens", "--layers.width", 64)
     flags += ("--layers.context-lengths", 1, "--training.num-steps", 1)
     assert call(*flags)[0] == 0
-    made = prepared.load(data)
-    prepared.save(data, made._replace(texts=made.texts[1:]))
+    made = prepared_data.load(data)
+    prepared_data.save(data, made._replace(texts=made.texts[1:]))
     line = refused(call, *flags)
     assert "learned from other data than is prepared now: run tasks/lm_guide_train.py --clear, then again" in line
     shutil.rmtree(data)
@@ -174,34 +176,37 @@ def test_without_prepared_data_or_with_others_than_were_learned_training_is_refu
 
 
 def test_texts_that_leave_nothing_to_tell_apart_are_refused(data, call):
-    made = prepared.load(data)
-    prepared.save(data, made._replace(texts=made.texts[:1]))
-    assert "level 1 of the outlines has one value alone; give more texts, or fewer --layers.context-lengths" in refused(
-        call
+    made = prepared_data.load(data)
+    prepared_data.save(data, made._replace(texts=made.texts[:1]))
+    assert (
+        "level 1 of the plan trees has one value alone; give more texts, or fewer --layers.context-lengths"
+        in refused(call)
     )
-    assert "level 1 of the outlines has one goal alone; give more texts" in refused(call, "--layers.context-lengths", 4)
+    assert "level 1 of the plan trees has one goal alone; give more texts" in refused(
+        call, "--layers.context-lengths", 4
+    )
 
 
 @pytest.mark.parametrize(("kernel", "heads"), [("linear", 1), ("transformer", 2)])
 def test_a_flat_guide_is_as_wide_as_gives_no_fewer_parameters_than_the_guide(kernel, heads):
     vectors = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
-    codecs = [whitened(whitening(vectors, dims)) for dims in (6, 6, 4)]
-    shape = model.Shape((1, 5), kernel, 16, 16, heads, 1, 1)
+    codecs = [whitening_codec(whitening(vectors, dims)) for dims in (6, 6, 4)]
+    shape = model.GuideShape((1, 5), kernel, 16, 16, heads, 1, 1)
 
     def parameters(shape, codecs):
-        return model.parameters(model.build(shape, codecs))
+        return model.count_parameters(model.build_guide(shape, codecs))
 
-    wanted = parameters(shape, codecs)
-    flat = flat_shape(shape, [codecs[0], codecs[-1]], wanted)
-    assert flat._replace(width=0) == shape._replace(contexts=(1,), width=0)
+    expected = parameters(shape, codecs)
+    flat = make_flat_shape(shape, [codecs[0], codecs[-1]], expected)
+    assert flat._replace(width=0) == shape._replace(context_lengths=(1,), width=0)
     narrower = flat._replace(width=flat.width - (2 * heads if kernel == "transformer" else 1))
-    assert parameters(narrower, [codecs[0], codecs[-1]]) < wanted <= parameters(flat, [codecs[0], codecs[-1]])
+    assert parameters(narrower, [codecs[0], codecs[-1]]) < expected <= parameters(flat, [codecs[0], codecs[-1]])
 
 
 def test_a_flat_table_holds_as_many_questions_as_one_of_the_layers():
-    codecs = [tokens(normalised(np.random.default_rng(0).normal(size=(3, 4))))] * 3
-    shape = model.Shape((2, 1), "table", 64, 64, 1, 1, 1)
-    assert flat_shape(shape, codecs, 10**6) == shape._replace(contexts=(2,))
+    codecs = [token_codec(normalize(np.random.default_rng(0).normal(size=(3, 4))))] * 3
+    shape = model.GuideShape((2, 1), "table", 64, 64, 1, 1, 1)
+    assert make_flat_shape(shape, codecs, 10**6) == shape._replace(context_lengths=(2,))
 
 
 @pytest.mark.parametrize(

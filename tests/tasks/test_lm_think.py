@@ -11,7 +11,7 @@ import pytest
 from tasks import lm_think as task
 from thinking.experiment import Run, interruption, main
 from thinking.experiment.config import check
-from thinking.experiment.settings import misdeclared
+from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.groups import OptimizerConfig
 from thinking.recipes.lm_think.config import PRESETS, TextConfig, WindowConfig
 
@@ -55,7 +55,7 @@ def test_models_of_each_kind_are_compared_on_the_same_text(finished):
     assert supervised["computed_per_token"] == pytest.approx((supervised["thought_tokens"] + 1 + 4) / 4)
     assert results(finished)["train_tokens"] == round(0.9 * len(SENTENCE) * 60)
     for name in ("bits_per_byte.png", "learning_curves.png"):
-        assert (finished.plots / name).read_bytes().startswith(b"\x89PNG")
+        assert (finished.plots_folder / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(small, finished, tmp_path):
@@ -64,9 +64,9 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(small, fini
             os.kill(os.getpid(), signal.SIGTERM)
 
     run = Run(folder=tmp_path, config=small)
-    with interruption.catching(), pytest.raises(interruption.Interrupted):
+    with interruption.catch_signals(), pytest.raises(interruption.Interrupted):
         task.run(small, dataclasses.replace(run, mirrors=(stop,)))
-    with interruption.catching():
+    with interruption.catch_signals():
         task.run(small, run)
     assert results(run)["state_digest"] == results(finished)["state_digest"]
 
@@ -99,5 +99,5 @@ def test_bad_values_are_refused_in_one_line(small, tmp_path, monkeypatch, capsys
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_is_declared_and_valid(preset):
-    assert not misdeclared(PRESETS[preset].config)
+    assert not find_declaration_errors(PRESETS[preset].config)
     check(PRESETS[preset].config)

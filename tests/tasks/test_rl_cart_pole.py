@@ -20,12 +20,12 @@ from thinking.experiment.checkpoint import restore
 from thinking.experiment.config import check
 from thinking.experiment.flags import parse
 from thinking.experiment.results import digest
-from thinking.experiment.settings import misdeclared
+from thinking.experiment.settings import find_declaration_errors
 from thinking.guide import GuideState
 from thinking.recipes.cart_pole import agent as agents
 from thinking.recipes.cart_pole import trainers, videos
 from thinking.recipes.cart_pole.config import PRESETS, BufferConfig
-from thinking.recipes.cart_pole.guide_training import averaged, init_agent
+from thinking.recipes.cart_pole.guide_training import init_agent, update_ema
 from thinking.train_state import RunnerState, TrainState
 
 SMOKE = PRESETS["smoke"].config
@@ -46,7 +46,7 @@ def finished(tmp_path_factory):
     """A small run of all algorithms, and where it was written."""
     run = Run(folder=tmp_path_factory.mktemp("rl_cart_pole"), config=SMALL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(videos, "_MOST_FRAMES", 3)
+        patch.setattr(videos, "_MAX_FRAMES", 3)
         rl_cart_pole.run(SMALL, run)
     return run
 
@@ -69,18 +69,18 @@ def test_all_algorithms_are_judged_and_the_guide_beats_chance(finished):
 
 def test_a_run_leaves_plots_and_films(finished):
     for name in ("learning_curves.png", "returns.png"):
-        assert (finished.plots / name).read_bytes().startswith(b"\x89PNG")
-    films = {path.name for path in (finished.folder / "videos").iterdir()}
-    assert films == {"guide.gif", "guide_asked_20.gif", "ppo.gif"}
-    assert all((finished.folder / "videos" / name).read_bytes().startswith(b"GIF8") for name in films)
+        assert (finished.plots_folder / name).read_bytes().startswith(b"\x89PNG")
+    videos_written = {path.name for path in (finished.folder / "videos").iterdir()}
+    assert videos_written == {"guide.gif", "guide_asked_20.gif", "ppo.gif"}
+    assert all((finished.folder / "videos" / name).read_bytes().startswith(b"GIF8") for name in videos_written)
 
 
 def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path, monkeypatch):
     # Training is what is interrupted; judging what came of it compiles as long.
-    monkeypatch.setattr(gymnasium_evaluation, "judge", lambda world, *played: (np.ones(played[-2:]), None))
+    monkeypatch.setattr(gymnasium_evaluation, "evaluate_in_gymnasium", lambda env, *args: (np.ones(args[-2:]), None))
 
     def stop(stage, step, figures):
-        if (stage, step) == ("guide", 90):  # in the middle of a course
+        if (stage, step) == ("guide", 90):  # in the middle of an iteration
             os.kill(os.getpid(), signal.SIGTERM)
 
     config = dataclasses.replace(
@@ -89,9 +89,9 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
         eval=dataclasses.replace(SMALL.eval, videos=False, target_returns=(), num_episodes=1),
     )
     run = Run(folder=tmp_path, config=config)
-    with interruption.catching(), pytest.raises(interruption.Interrupted):
+    with interruption.catch_signals(), pytest.raises(interruption.Interrupted):
         rl_cart_pole.run(config, dataclasses.replace(run, mirrors=(stop,)))
-    with interruption.catching():  # forgets the signals
+    with interruption.catch_signals():  # forgets the signals
         rl_cart_pole.run(config, run)
     assert digest(saved_agents(tmp_path)) == digest(saved_agents(finished.folder))
     assert finals(tmp_path) == finals(finished.folder)
@@ -100,11 +100,11 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
 @functools.cache
 def initial_agents():
     """The guide's agents as they begin."""
-    world = control.world("CartPole-v1", SMALL.env.episode_limit)
-    guide, courses = trainers.build_guide(SMALL, world), trainers.plan_iterations(SMALL)
-    settings = trainers.guide_settings(SMALL)
-    begin = jax.jit(jax.vmap(lambda key: init_agent(world, guide, courses, settings, key)))
-    return begin(trainers.seed_keys(SMALL))
+    env = control.make_env("CartPole-v1", SMALL.env.episode_limit)
+    guide, iterations = trainers.build_guide(SMALL, env), trainers.make_iterations(SMALL)
+    settings = trainers.make_collection_settings(SMALL)
+    begin = jax.jit(jax.vmap(lambda key: init_agent(env, guide, iterations, settings, key)))
+    return begin(trainers.make_seed_keys(SMALL))
 
 
 def saved_agents(folder):
@@ -120,34 +120,36 @@ def finals(folder):
 
 def test_what_an_agent_kept_tells_which_value_belongs_to_which_return(finished):
     agent = jax.jit(lambda agents: jax.tree.map(lambda leaf: leaf[0], agents))(saved_agents(finished.folder))
-    store = agent.store
-    assert int(store.length[0]) > 0
-    assert (np.diff(np.asarray(store.returns)) <= 0).all()
+    buffer = agent.buffer
+    assert int(buffer.length[0]) > 0
+    assert (np.diff(np.asarray(buffer.returns)) <= 0).all()
     # Of an episode of n rewards of 1 that ended in a fall, the first state was worth 1 - discount ** n.
-    fallen = np.asarray(store.terminated & (store.length > 0))
-    wanted = 1 - 0.99 ** np.asarray(store.returns)
-    aim = jax.jit(jax.vmap(lambda wanted: agents.aim_at(agent, wanted, False).value))
-    aims = np.asarray(aim(store.returns))
-    lower = fallen & (np.asarray(store.returns) < float(store.returns[0]))
-    np.testing.assert_allclose(aims[lower], wanted[lower], rtol=1e-4)
-    lowest = 1 - 0.99 ** float(np.asarray(store.returns)[fallen].min())
-    below, above = np.asarray(aim(np.float32([-5, 1e9])))
+    fallen = np.asarray(buffer.terminated & (buffer.length > 0))
+    expected = 1 - 0.99 ** np.asarray(buffer.returns)
+    target_value_fn = jax.jit(
+        jax.vmap(lambda target_return: agents.make_return_target(agent, target_return, False).value)
+    )
+    target_values = np.asarray(target_value_fn(buffer.returns))
+    lower = fallen & (np.asarray(buffer.returns) < float(buffer.returns[0]))
+    np.testing.assert_allclose(target_values[lower], expected[lower], rtol=1e-4)
+    lowest = 1 - 0.99 ** float(np.asarray(buffer.returns)[fallen].min())
+    below, above = np.asarray(target_value_fn(np.float32([-5, 1e9])))
     assert below == pytest.approx(lowest, rel=1e-4)
-    assert above == float(jax.jit(lambda: agents.best_aim(agent, False).value)())
-    there_and_back = jax.jit(lambda states: agent.scale.undo(agent.scale(states)))
-    np.testing.assert_allclose(there_and_back(store.states[0]), store.states[0], atol=1e-5)
+    assert above == float(jax.jit(lambda: agents.best_return_target(agent, False).value)())
+    there_and_back = jax.jit(lambda states: agent.normalizer.denormalize(agent.normalizer(states)))
+    np.testing.assert_allclose(there_and_back(buffer.states[0]), buffer.states[0], atol=1e-5)
 
 
 def test_a_paced_aim_follows_the_values_of_a_life_of_that_value():
-    world = control.world("CartPole-v1")
-    actor = agents.Actor(world, trainers.build_guide(SMALL, world), 0.99)
-    courses, settings = trainers.plan_iterations(SMALL), trainers.guide_settings(SMALL)
-    agent = jax.jit(lambda key: init_agent(world, actor.guide, courses, settings, key))(jax.random.key(0))
-    pursuit = agents.begin_pursuit(actor.guide, agents.Aim(jnp.array([1 - 0.99**20, 1.0]), True), 2)
-    act = jax.jit(lambda pursuit, gained: actor.act(agent, pursuit, True, jnp.zeros((2, 4)), gained)[0])
-    for lived in range(25):
-        pursuit = act(pursuit, jnp.full(2, float(lived)))  # a reward of 1 in every step
-        np.testing.assert_allclose(pursuit.value, [max(1 - 0.99 ** (20 - lived), 0), 1], atol=1e-4)
+    env = control.make_env("CartPole-v1")
+    actor = agents.GuideActor(env, trainers.build_guide(SMALL, env), 0.99)
+    iterations, settings = trainers.make_iterations(SMALL), trainers.make_collection_settings(SMALL)
+    agent = jax.jit(lambda key: init_agent(env, actor.guide, iterations, settings, key))(jax.random.key(0))
+    carry = agents.init_policy_carry(actor.guide, agents.ReturnTarget(jnp.array([1 - 0.99**20, 1.0]), True), 2)
+    act = jax.jit(lambda carry, return_so_far: actor.act(agent, carry, True, jnp.zeros((2, 4)), return_so_far)[0])
+    for step_index in range(25):
+        carry = act(carry, jnp.full(2, float(step_index)))  # a reward of 1 in every step
+        np.testing.assert_allclose(carry.target_value, [max(1 - 0.99 ** (20 - step_index), 0), 1], atol=1e-4)
 
 
 def test_what_acts_has_the_exponential_average_of_all_weights():
@@ -156,7 +158,7 @@ def test_what_acts_has_the_exponential_average_of_all_weights():
         return GuideState((RunnerState(train_state, jax.random.key(step)),), ())
 
     weights = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
-    take_in = jax.jit(lambda average, latest: averaged(average, latest, 0.8))
+    take_in = jax.jit(lambda average, latest: update_ema(average, latest, 0.8))
     average = layer(weights[0], 0)
     for step in range(1, 6):
         average = take_in(average, layer(weights[step], step))
@@ -166,28 +168,28 @@ def test_what_acts_has_the_exponential_average_of_all_weights():
 
 
 def test_judging_counts_what_gymnasium_gives():
-    world = control.world("CartPole-v1")
+    env = control.make_env("CartPole-v1")
 
-    def play(mind, seen, gained):
-        falls = jnp.zeros(seen.shape[:-1], jnp.int32)
-        leans = (seen[..., 2] + 0.5 * seen[..., 3] > 0).astype(jnp.int32)
-        return mind, jnp.where(jnp.arange(2)[:, None] == 0, leans, falls), {"pushed": leans}
+    def play(carry_in, observation, return_so_far):
+        falls = jnp.zeros(observation.shape[:-1], jnp.int32)
+        leans = (observation[..., 2] + 0.5 * observation[..., 3] > 0).astype(jnp.int32)
+        return carry_in, jnp.where(jnp.arange(2)[:, None] == 0, leans, falls), {"pushed": leans}
 
-    returns, film = gymnasium_evaluation.judge(world, play, (), 2, 3)
+    returns, recording = gymnasium_evaluation.evaluate_in_gymnasium(env, play, (), 2, 3)
     assert (returns[0] == 500).all()
     assert (returns[1] < 15).all()
-    assert film.total == 500
-    assert film.observations.shape == (500, 4)
-    assert film.gained.tolist() == list(range(500))
-    assert film.notes["pushed"].shape == (500,)
+    assert recording.total_return == 500
+    assert recording.observations.shape == (500, 4)
+    assert recording.return_so_far.tolist() == list(range(500))
+    assert recording.extras["pushed"].shape == (500,)
 
 
 def test_steps_until_a_threshold_are_a_mean_over_seeds_that_all_came_there():
     steps = np.array([[10.0, 20, 30], [12, 24, 36]])
     returns = np.array([[0.0, 9, 5], [1, 2, 7]])
-    assert gymnasium_evaluation.steps_until(steps, returns, 7) == (20 + 36) / 2
-    assert gymnasium_evaluation.steps_until(steps, returns, 8) is None
-    assert gymnasium_evaluation.steps_until(steps, returns, None) is None
+    assert gymnasium_evaluation.find_steps_to_threshold(steps, returns, 7) == (20 + 36) / 2
+    assert gymnasium_evaluation.find_steps_to_threshold(steps, returns, 8) is None
+    assert gymnasium_evaluation.find_steps_to_threshold(steps, returns, None) is None
 
 
 def test_an_unknown_world_is_refused_with_the_list_before_anything_is_written(tmp_path, monkeypatch, capsys):
@@ -197,10 +199,10 @@ def test_an_unknown_world_is_refused_with_the_list_before_anything_is_written(tm
         main("rl_cart_pole", rl_cart_pole.run, PRESETS)
     assert stop.value.code == 2
     assert list(tmp_path.iterdir()) == []
-    said = capsys.readouterr().err
-    assert "CartPole-v7" in said
-    assert all(name in said for name in control.NAMES)
-    assert said.count("\n") == 1
+    stderr = capsys.readouterr().err
+    assert "CartPole-v7" in stderr
+    assert all(name in stderr for name in control.NAMES)
+    assert stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -231,5 +233,5 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(flags, names):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_is_declared_and_valid(preset):
-    assert not misdeclared(PRESETS[preset].config)
+    assert not find_declaration_errors(PRESETS[preset].config)
     check(PRESETS[preset].config)

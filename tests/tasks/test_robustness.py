@@ -8,7 +8,7 @@ import pytest
 from tasks import robustness, simple
 from thinking.experiment import Run, flags
 from thinking.experiment.config import check
-from thinking.experiment.settings import misdeclared
+from thinking.experiment.settings import find_declaration_errors
 
 # A task that takes a while; what it ends with is the same every time, or something else.
 PROGRAM = """
@@ -37,7 +37,7 @@ def test_runs_are_killed_until_it_is_enough_and_compared_with_an_undisturbed_one
 
 @pytest.mark.parametrize("preset", get_args(get_type_hints(robustness.Config)["task_preset"]))
 def test_the_task_that_is_killed_takes_its_flags(preset):
-    lines = (robustness.flags_of_task(preset, steps) for steps in (7, 8))
+    lines = (robustness.make_task_flags(preset, steps) for steps in (7, 8))
     few, many = (flags.parse(simple.PRESETS, line, "simple.py") for line in lines)
     assert few != many
 
@@ -45,5 +45,5 @@ def test_the_task_that_is_killed_takes_its_flags(preset):
 @pytest.mark.parametrize("name", robustness.PRESETS)
 def test_presets_are_declared_and_allowed(name):
     config = robustness.PRESETS[name].config
-    assert misdeclared(config) == []
+    assert find_declaration_errors(config) == []
     check(config)

@@ -13,7 +13,7 @@ import pytest
 from tasks import simple
 from thinking.experiment import Run, main
 from thinking.experiment.config import check
-from thinking.experiment.settings import misdeclared
+from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.graph import config as settings
 
 ROOT = Path(simple.__file__).parents[1]
@@ -78,8 +78,8 @@ def test_a_run_leaves_metrics_plots_and_an_animation(finished):
     assert {line["stage"] for line in lines} == set(SETS)
     assert all({"step", "solved"} <= set(line) for line in lines)
     for name in ("learning_curves.png", "length_ratios.png", "plan.png"):
-        assert (finished.plots / name).read_bytes().startswith(b"\x89PNG")
-    assert (finished.plots / "plan.gif").read_bytes().startswith(b"GIF8")
+        assert (finished.plots_folder / name).read_bytes().startswith(b"\x89PNG")
+    assert (finished.plots_folder / "plan.gif").read_bytes().startswith(b"GIF8")
 
 
 def test_a_finished_run_is_restored_and_tells_its_plans_hop_by_hop(finished, capsys):
@@ -158,7 +158,7 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("preset", settings.PRESETS.values(), ids=settings.PRESETS)
 def test_every_preset_is_declared_well_and_passes_its_own_check(preset):
-    assert misdeclared(preset.config) == []
+    assert find_declaration_errors(preset.config) == []
     check(preset.config)
 
 

@@ -9,7 +9,7 @@ import pytest
 from tasks import text_generation as task
 from thinking.experiment import Run, main
 from thinking.experiment.config import check
-from thinking.experiment.settings import misdeclared
+from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.groups import OptimizerConfig
 from thinking.recipes.text_generation.config import PRESETS, RLConfig
 
@@ -46,7 +46,7 @@ def test_a_target_is_written_and_what_it_took_is_told(finished):
     assert 60 * 64 <= row["environment_steps"] <= 2 * 60 * 64
     last = lines(finished, "metrics.jsonl")[-1]
     assert (last["levels_open"], last["exact"], last["exact_beam"]) == (2, 1, 1)
-    assert (finished.plots / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (finished.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
     assert {record["prompt"] for record in lines(finished, "samples.jsonl")} == {"<begin>"}
 
 
@@ -77,5 +77,5 @@ def test_bad_values_are_refused_in_one_line(tmp_path, monkeypatch, capsys, flags
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_is_declared_and_valid(preset):
-    assert not misdeclared(PRESETS[preset].config)
+    assert not find_declaration_errors(PRESETS[preset].config)
     check(PRESETS[preset].config)

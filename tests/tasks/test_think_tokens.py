@@ -17,7 +17,7 @@ from thinking.experiment import Run, interruption
 from thinking.experiment.config import check
 from thinking.experiment.flags import parse
 from thinking.experiment.results import digest
-from thinking.experiment.settings import misdeclared
+from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.think_tokens import training
 from thinking.recipes.think_tokens.config import PRESETS, RLConfig, SupervisionConfig, ThoughtConfig
 
@@ -55,14 +55,14 @@ def test_all_kinds_are_examined_at_all_lengths_and_seen(finished):
         assert [row["exact_at_3"], row["exact_at_6"]] == [exact[2], exact[5]]
         assert row["steps"] == (1 if row["thoughts"] == "none" else 3)
     for plot in ("lengths", "dependence", "confusion", "learning_curves"):
-        assert (finished.plots / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
-    assert "discrete: steps of 10 words" in (finished.plots / "thoughts.html").read_text()
+        assert (finished.plots_folder / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+    assert "discrete: steps of 10 words" in (finished.plots_folder / "thoughts.html").read_text()
     recorded = [json.loads(line) for line in (finished.folder / "samples.jsonl").read_text().splitlines()]
     assert [(record["stage"], record["step"]) for record in recorded] == [("none-0", 4), ("discrete-0", 4)]
 
 
 def test_a_thinking_model_began_as_the_one_that_answers_at_once(finished):
-    begun, ended = (training.train_thinker(SMALL, finished, kind, 0).state for kind in ("none", "discrete"))
+    begun, ended = (training.train_model(SMALL, finished, kind, 0).state for kind in ("none", "discrete"))
     none, taught = begun.train_state.params, ended.train_state.params
     for name in ("answer", "choose"):
         apart = abs(taught[name]["kernel"] - none["answer"]["kernel"]).max()
@@ -80,11 +80,11 @@ def test_an_interrupted_training_ends_with_the_bits_of_an_undisturbed_one(tmp_pa
     run, whole = (Run(folder=tmp_path / name, config=config) for name in ("interrupted", "whole"))
     for each in (run, whole):
         each.folder.mkdir()
-    with interruption.catching(), pytest.raises(interruption.Interrupted):
-        training.train_thinker(config, dataclasses.replace(run, mirrors=(stop,)), "continuous", 0)
-    with interruption.catching():  # forgets the signals
-        resumed = training.train_thinker(config, run, "continuous", 0)
-    undisturbed = training.train_thinker(config, whole, "continuous", 0)
+    with interruption.catch_signals(), pytest.raises(interruption.Interrupted):
+        training.train_model(config, dataclasses.replace(run, mirrors=(stop,)), "continuous", 0)
+    with interruption.catch_signals():  # forgets the signals
+        resumed = training.train_model(config, run, "continuous", 0)
+    undisturbed = training.train_model(config, whole, "continuous", 0)
     assert digest(resumed.state) == digest(undisturbed.state)
     for told in ("metrics.jsonl", "samples.jsonl"):
         assert (run.folder / told).read_text() == (whole.folder / told).read_text()
@@ -99,7 +99,7 @@ def test_thoughts_that_are_drawn_for_another_model_learn(tmp_path):
         supervision=SupervisionConfig(chain_weight=1.0),
     )
     check(config)
-    taught = training.train_thinker(config, Run(folder=tmp_path, config=config), "discrete", 0)
+    taught = training.train_model(config, Run(folder=tmp_path, config=config), "discrete", 0)
     assert int(taught.state.train_state.opt_state[1][0].count) == 2
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     # Two steps from the beginning, parity's two states are all but equally likely.
@@ -173,7 +173,7 @@ def test_bad_values_are_refused_with_one_line(flags, said):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_is_declared_and_valid(preset):
-    assert not misdeclared(PRESETS[preset].config)
+    assert not find_declaration_errors(PRESETS[preset].config)
     check(PRESETS[preset].config)
 
 

@@ -18,9 +18,9 @@ class Stub:
 
     Attributes:
         url: for `base_url`.
-        asked: (path, JSON body, Authorization header) of every request, in the order of their coming.
+        requests: (path, JSON body, Authorization header) of every request, in order.
         script: what is done with the next requests, one each; afterwards they are answered as they should be. Each is a
-            name that `_answer` knows, or (status, body as JSON or bytes, headers).
+            name that `_extract_answer` knows, or (status, body as JSON or bytes, headers).
         says: answers a prompt.
         most: how many requests were under way at once.
         slow: seconds that every answer takes.
@@ -28,7 +28,7 @@ class Stub:
 
     def __init__(self) -> None:
         self.url = ""
-        self.asked: list[tuple[str, Any, str]] = []
+        self.requests: list[tuple[str, Any, str]] = []
         self.script: deque[Any] = deque()
         self.says = lambda prompt: f"1. think of {prompt}\n2. do it"
         self.under_way = self.most = 0
@@ -85,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self, body: Any) -> None:
         stub, key = self.state, self.headers.get("Authorization", "")
         with stub.lock:
-            stub.asked.append((self.path, body, key))
+            stub.requests.append((self.path, body, key))
             told = stub.script.popleft() if stub.script and body is not None else None
             stub.under_way += 1
             stub.most = max(stub.most, stub.under_way)

@@ -8,7 +8,7 @@ import pytest
 
 from thinking.errors import UserError
 from thinking.text import corpus as corpora
-from thinking.text.corpus import corpus, once, python_documentation
+from thinking.text.corpus import drop_repeated_paragraphs, load_corpus, python_documentation
 
 TEXT = "\n\n".join(f"Paragraph {number} says: café, naïve, ß and {number * number} more." for number in range(60))
 
@@ -22,14 +22,14 @@ def file(tmp_path):
 
 @pytest.mark.parametrize("bpe", [None, 300])
 def test_tokens_tell_their_text_and_their_bytes(file, bpe):
-    read = corpus(file, 10**6, bpe)
+    read = load_corpus(file, 10**6, bpe)
     train, held_out = read.decode(read.train.tolist()), read.decode(read.held_out.tolist())
     assert train + held_out == TEXT
     assert len(held_out) == pytest.approx(len(TEXT) / 10, abs=1)
-    assert read.sizes[read.train].sum() == len(train.encode())
-    assert read.sizes[read.held_out].sum() == len(held_out.encode())
-    assert len(read.sizes) == (bpe or 256)
-    assert read.train.max() < len(read.sizes)
+    assert read.token_bytes[read.train].sum() == len(train.encode())
+    assert read.token_bytes[read.held_out].sum() == len(held_out.encode())
+    assert len(read.token_bytes) == (bpe or 256)
+    assert read.train.max() < len(read.token_bytes)
 
 
 def test_pairs_are_learned_from_the_training_part_alone(tmp_path):
@@ -37,19 +37,19 @@ def test_pairs_are_learned_from_the_training_part_alone(tmp_path):
     for end in ("zebra zebra zebra", "quite another"):
         path = tmp_path / "text.txt"
         path.write_text("the cat and the dog. " * 8 + end.ljust(18), encoding="utf-8")
-        corpora.corpus.cache_clear()
-        tokens.append(corpus(str(path), 10**6, 270))
+        corpora.load_corpus.cache_clear()
+        tokens.append(load_corpus(str(path), 10**6, 270))
     np.testing.assert_array_equal(tokens[0].train, tokens[1].train)
-    np.testing.assert_array_equal(tokens[0].sizes, tokens[1].sizes)
-    assert len(tokens[0].train) < 0.5 * tokens[0].sizes[tokens[0].train].sum()
+    np.testing.assert_array_equal(tokens[0].token_bytes, tokens[1].token_bytes)
+    assert len(tokens[0].train) < 0.5 * tokens[0].token_bytes[tokens[0].train].sum()
 
 
 def test_no_held_out_paragraph_is_trained_on(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text(TEXT + "\n\n" + TEXT, encoding="utf-8")
-    read = corpus(str(path), 10**6, None)
+    read = load_corpus(str(path), 10**6, None)
     assert read.decode(np.concatenate([read.train, read.held_out]).tolist()) == TEXT
-    assert once("a\n\nb\n\na") == "a\n\nb"
+    assert drop_repeated_paragraphs("a\n\nb\n\na") == "a\n\nb"
 
 
 def test_the_default_text_is_english():
@@ -59,7 +59,7 @@ def test_the_default_text_is_english():
 
 
 def test_a_text_is_cut(file):
-    read = corpus(file, 100, None)
+    read = load_corpus(file, 100, None)
     assert read.decode(np.concatenate([read.train, read.held_out]).tolist()) == TEXT[:100]
 
 
@@ -80,7 +80,7 @@ def test_a_data_set_is_read_no_further_than_asked(monkeypatch):
             yield {"text": f"Story {number}.", "title": 7}
 
     hub(monkeypatch, rows())
-    read = corpus("hf:some/stories", 30, None)
+    read = load_corpus("hf:some/stories", 30, None)
     assert (
         read.decode(np.concatenate([read.train, read.held_out]).tolist())
         == "Story 0.\n\nStory 1.\n\nStory 2.\n\nS"[:30]
@@ -92,7 +92,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, monkeypatch):
     (tmp_path / "latin").write_bytes(b"caf\xe9")
     (tmp_path / "short").write_text("x")
     hub(monkeypatch, [{"text": "a", "title": 7}])
-    for source, says in {
+    for source, message in {
         str(tmp_path / "none"): "No such file",
         str(tmp_path / "latin"): "it is not UTF-8",
         str(tmp_path / "short"): "too few",
@@ -100,9 +100,9 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, monkeypatch):
         "hf:other": "give a data set with texts",
     }.items():
         with pytest.raises(ValueError, match=r"^source ") as error:
-            corpus(source, 100, None)
-        assert says in str(error.value)
+            load_corpus(source, 100, None)
+        assert message in str(error.value)
         assert "\n" not in str(error.value)
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match="needs datasets, which is not installed: pip install datasets"):
-        corpus("hf:some/stories", 101, None)
+        load_corpus("hf:some/stories", 101, None)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.text.crafting import operations, tree, write_out
-from thinking.text.records import Section, leaves
+from thinking.text.crafting import load_crafting_tree, make_texts, operations
+from thinking.text.records import Section, iter_steps
 
 ITEMS = json.loads(resources.files("thinking.text").joinpath("data/crafting.json").read_text("utf-8"))["items"]
 BY_GOAL = {item["goal"]: name for name, item in ITEMS.items()}
@@ -36,11 +36,11 @@ def made(text):
 
 @pytest.fixture(scope="module")
 def bundle():
-    return write_out(tree(), seed=0)
+    return make_texts(load_crafting_tree(), seed=0)
 
 
 def test_the_tree_is_of_235_items_each_with_a_goal_of_its_own_and_ingredients_before_what_is_made_of_them():
-    known = tree()
+    known = load_crafting_tree()
     assert len(known.items) == len(BY_GOAL) == 235
     places = {name: place for place, name in enumerate(known.items)}
     for name, item in known.items.items():
@@ -51,11 +51,11 @@ def test_the_tree_is_of_235_items_each_with_a_goal_of_its_own_and_ingredients_be
 
 
 def test_a_tool_is_named_with_works_that_it_does_itself():
-    known = tree()
+    known = load_crafting_tree()
     works = {tool: {work.split()[0] for item in known.items.values() if item.tool == tool for work in item.work}
-             for tool in known.uses}  # fmt: skip
-    assert all(set(verbs) <= works[tool] for tool, verbs in known.uses.items())
-    sentences = set(write_out(known, seed=0, wordings=99).step_of)
+             for tool in known.tool_verbs}  # fmt: skip
+    assert all(set(verbs) <= works[tool] for tool, verbs in known.tool_verbs.items())
+    sentences = set(make_texts(known, seed=0, num_wordings=99).canonical_steps)
     assert "Use the felling axe to fell a straight oak tree." in sentences
     for verb in ("let", "ask", "hang", "stuff", "skim"):
         assert not any(f"to {verb} " in sentence for sentence in sentences if sentence.startswith("Use the "))
@@ -65,7 +65,7 @@ def test_a_tool_is_named_with_works_that_it_does_itself():
 @given(SEEDS)
 @settings(max_examples=10, deadline=None)
 def test_a_fifth_of_the_items_is_held_out_and_none_of_them_on_the_way_to_a_goal_that_is_taught(seed):
-    texts = write_out(tree(), seed=seed, texts=1, wordings=1).texts
+    texts = make_texts(load_crafting_tree(), seed=seed, num_texts=1, num_wordings=1).texts
     hidden = {BY_GOAL[text.goal] for text in texts if text.split == "held_out"}
     taught = {BY_GOAL[text.goal] for text in texts if text.split == "train"}
     assert len(hidden) == 47
@@ -107,34 +107,34 @@ def test_ingredients_are_made_before_what_is_made_of_them(bundle):
 
 def test_every_wording_means_one_step_and_the_texts_say_what_the_tree_says(bundle):
     for text in bundle.texts:
-        said = [bundle.step_of[step] for step in leaves(text.steps)]
-        assert said == list(itertools.chain(*(plain_steps(name) for part in made(text) for name in part)))
-    plain = set(bundle.step_of.values())
-    assert all(bundle.step_of[step] == step for step in plain)
-    ways = Counter(bundle.step_of.values())
+        steps = [bundle.canonical_steps[step] for step in iter_steps(text.steps)]
+        assert steps == list(itertools.chain(*(plain_steps(name) for part in made(text) for name in part)))
+    plain = set(bundle.canonical_steps.values())
+    assert all(bundle.canonical_steps[step] == step for step in plain)
+    ways = Counter(bundle.canonical_steps.values())
     assert max(ways.values()) == 6
     assert min(ways.values()) >= 3
 
 
 def test_the_same_seed_writes_the_same_and_another_one_something_else(bundle):
-    assert write_out(tree(), seed=0) == bundle
-    assert write_out(tree(), seed=1) != bundle
+    assert make_texts(load_crafting_tree(), seed=0) == bundle
+    assert make_texts(load_crafting_tree(), seed=1) != bundle
 
 
 def test_one_wording_is_the_plain_one():
-    bundle = write_out(tree(), seed=3, wordings=1, texts=1)
-    assert all(wording == step for wording, step in bundle.step_of.items())
+    bundle = make_texts(load_crafting_tree(), seed=3, num_wordings=1, num_texts=1)
+    assert all(wording == step for wording, step in bundle.canonical_steps.items())
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
-        ({"wordings": 0}, "^wordings 0: allowed is a whole number from 1"),
-        ({"texts": 0}, "^texts 0: allowed is a whole number from 1"),
-        ({"held_out": 0.0}, "^held_out 0.0: allowed is above 0"),
-        ({"held_out": 0.9}, "up to 0.57; take 0.2"),
+        ({"num_wordings": 0}, "^num_wordings 0: allowed is a whole number from 1"),
+        ({"num_texts": 0}, "^num_texts 0: allowed is a whole number from 1"),
+        ({"held_out_fraction": 0.0}, "^held_out_fraction 0.0: allowed is above 0"),
+        ({"held_out_fraction": 0.9}, "up to 0.57; take 0.2"),
     ],
 )
-def test_numbers_out_of_range_are_refused(changed, said):
-    with pytest.raises(ValueError, match=said):
-        write_out(tree(), seed=0, **changed)
+def test_numbers_out_of_range_are_refused(changed, message):
+    with pytest.raises(ValueError, match=message):
+        make_texts(load_crafting_tree(), seed=0, **changed)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.text.embedders import embedder, hashed
+from thinking.text.embedders import hashing_embedder, make_embedder
 
 WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(str.strip)
 
@@ -15,14 +15,14 @@ WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(st
 @settings(max_examples=50, deadline=None)
 @given(texts=st.lists(WORDS, min_size=1, max_size=4), dims=st.integers(1, 8))
 def test_every_text_becomes_a_vector_of_length_1_whatever_its_features_add_up_to(texts, dims):
-    vectors = hashed(dims).embed(texts)
+    vectors = hashing_embedder(dims).embed(texts)
     assert vectors.shape == (len(texts), dims)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
 def test_no_texts_give_no_vectors():
-    assert hashed(5).embed([]).shape == (0, 5)
+    assert hashing_embedder(5).embed([]).shape == (0, 5)
 
 
 def test_features_are_counted_where_their_checksums_say():
@@ -31,34 +31,34 @@ def test_features_are_counted_where_their_checksums_say():
     for feature, weight in (("ox ox", 0.5), ("ox", 2), (" ox", 2), ("ox ", 2)):
         code = zlib.crc32(feature.encode())
         counted[(code >> 1) % 1000] += weight * (1 if code % 2 else -1)
-    np.testing.assert_allclose(hashed(1000).embed(["Ox ox"])[0], counted / np.linalg.norm(counted), atol=1e-7)
+    np.testing.assert_allclose(hashing_embedder(1000).embed(["Ox ox"])[0], counted / np.linalg.norm(counted), atol=1e-7)
 
 
 def test_texts_that_share_words_or_parts_of_words_are_alike():
-    asked, near, inflected, far = hashed(256).embed(
+    asked, near, inflected, far = hashing_embedder(256).embed(
         ["the cat sat on the mat", "a cat sat on a mat", "cats sitting on mats", "prices fell sharply last week"]
     )
     assert asked @ near > asked @ inflected > abs(asked @ far)
 
 
-@pytest.mark.parametrize(("texts", "said"), [(["fine", ""], "text 1 is empty"), ([" \n"], "text 0 is blank")])
-def test_a_text_that_says_nothing_is_refused(texts, said):
-    with pytest.raises(ValueError, match=said):
-        hashed().embed(texts)
+@pytest.mark.parametrize(("texts", "message"), [(["fine", ""], "text 1 is empty"), ([" \n"], "text 0 is blank")])
+def test_a_text_that_says_nothing_is_refused(texts, message):
+    with pytest.raises(ValueError, match=message):
+        hashing_embedder().embed(texts)
 
 
 def test_one_text_is_not_taken_for_a_list_of_letters():
     with pytest.raises(ValueError, match="put it into a list"):
-        hashed().embed("one text")
+        hashing_embedder().embed("one text")
 
 
 def test_vectors_are_normalised_and_those_that_cannot_be_are_refused():
-    np.testing.assert_allclose(embedder("made", 2, lambda _: np.array([[3, 4]])).embed(["text"]), [[0.6, 0.8]])
+    np.testing.assert_allclose(make_embedder("made", 2, lambda _: np.array([[3, 4]])).embed(["text"]), [[0.6, 0.8]])
     with pytest.raises(ValueError, match=r"vector 0 has length 0\.0"):
-        embedder("made", 2, lambda _: np.zeros((1, 2))).embed(["text"])
+        make_embedder("made", 2, lambda _: np.zeros((1, 2))).embed(["text"])
     with pytest.raises(ValueError, match="vector 0 has length nan"):
-        embedder("made", 2, lambda _: np.full((1, 2), np.nan)).embed(["text"])
+        make_embedder("made", 2, lambda _: np.full((1, 2), np.nan)).embed(["text"])
     with pytest.raises(ValueError, match=r"shape \(1, 3\) came out, but \(1, 2\)"):
-        embedder("made", 2, lambda _: np.ones((1, 3))).embed(["text"])
+        make_embedder("made", 2, lambda _: np.ones((1, 3))).embed(["text"])
     with pytest.raises(ValueError, match="at least 1 dimension"):
-        hashed(0)
+        hashing_embedder(0)

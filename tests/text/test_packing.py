@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
-from thinking.text.packing import pack, rows_of_step
+from thinking.text.packing import batch_rows, pack
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 LENGTH = 9
@@ -58,7 +58,7 @@ def test_rows_are_those_of_first_fit_decreasing(given):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         (([], 4), "no sequences; give at least one"),
         (([[1], [], [2]], 4), "sequence 1 is empty; leave it out"),
@@ -67,13 +67,13 @@ def test_rows_are_those_of_first_fit_decreasing(given):
         (([[1], [2, 3]], 4, [[1.0], [1.0]]), "sequence 1 has 2 tokens but 1 weights"),
     ],
 )
-def test_what_cannot_be_packed_is_refused(wrong, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_cannot_be_packed_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
         pack(*wrong)
 
 
 ROWS, BATCH = 7, 3
-seven = jit(lambda key, steps: jax.vmap(lambda step: rows_of_step(key, step, ROWS, BATCH))(steps))
+seven = jit(lambda key, steps: jax.vmap(lambda step: batch_rows(key, step, ROWS, BATCH))(steps))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**31 // ROWS - 1))
@@ -89,12 +89,12 @@ def test_every_epoch_holds_each_row_once_and_no_place_is_lost(seed, turn):
 def test_a_step_has_the_same_rows_alone_as_among_others():
     key = jax.random.key(3)
     drawn = seven(key, jnp.array([0, 1, 2, 5, 40, 6, 7]))
-    np.testing.assert_array_equal(drawn[4], rows_of_step(key, 40, ROWS, BATCH))
+    np.testing.assert_array_equal(drawn[4], batch_rows(key, 40, ROWS, BATCH))
 
 
 def test_all_orders_of_a_few_rows_are_as_likely():
     keys = 4800
-    all_of = jit(lambda keys: jax.vmap(lambda key: rows_of_step(key, 0, 4, 4))(keys))
+    all_of = jit(lambda keys: jax.vmap(lambda key: batch_rows(key, 0, 4, 4))(keys))
     drawn = np.asarray(all_of(jax.random.split(jax.random.key(0), keys)))
     counts = [(drawn == order).all(axis=1).sum() for order in itertools.permutations(range(4))]
     assert sum(counts) == keys
@@ -104,7 +104,7 @@ def test_all_orders_of_a_few_rows_are_as_likely():
 
 def test_many_rows_are_shuffled_well_over_epochs():
     rows, epochs = 1000, 300
-    orders = jit(lambda key: jax.vmap(lambda step: rows_of_step(key, step, rows, rows))(jnp.arange(epochs)))
+    orders = jit(lambda key: jax.vmap(lambda step: batch_rows(key, step, rows, rows))(jnp.arange(epochs)))
     drawn = np.asarray(orders(jax.random.key(1)))
     np.testing.assert_array_equal(np.sort(drawn), np.broadcast_to(np.arange(rows), drawn.shape))
     # In a random order one row on average stands where it stood, and one on average follows its neighbour.
@@ -116,9 +116,9 @@ def test_many_rows_are_shuffled_well_over_epochs():
 
 
 @pytest.mark.parametrize(
-    ("rows", "batch", "said"),
+    ("rows", "batch", "message"),
     [(4, 5, "batch of 5 is out of range; give 1 to 4"), (4, 0, "batch of 0"), (2**20, 2**11, "reaches")],
 )
-def test_a_batch_that_rows_cannot_fill_is_refused(rows, batch, said):
-    with pytest.raises(ValueError, match=said):
-        jax.eval_shape(lambda step: rows_of_step(jax.random.key(0), step, rows, batch), 0)
+def test_a_batch_that_rows_cannot_fill_is_refused(rows, batch, message):
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda step: batch_rows(jax.random.key(0), step, rows, batch), 0)

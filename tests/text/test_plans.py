@@ -8,19 +8,19 @@ from rich.console import Console
 
 from thinking.errors import UserError
 from thinking.text import plans
-from thinking.text.plans import Node, Plan
+from thinking.text.plans import Plan, PlanNode
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
-NODES = st.lists(st.builds(Node, st.integers(0, 3), WORDS, NUMBERS, st.integers(0, 4)), max_size=12).map(tuple)
+NODES = st.lists(st.builds(PlanNode, st.integers(0, 3), WORDS, NUMBERS, st.integers(0, 4)), max_size=12).map(tuple)
 PLANS = st.builds(
     Plan,
     goal=WORDS,
     split=st.sampled_from(("train", "held_out", "compound", "asked")),
     mode=st.sampled_from(("think", "react")),
     nodes=NODES,
-    ended=st.booleans(),
-    given=st.integers(0, 9),
+    done=st.booleans(),
+    num_given=st.integers(0, 9),
     reference=st.lists(WORDS, max_size=3).map(tuple),
     scores=st.dictionaries(WORDS, NUMBERS, max_size=3),
 )
@@ -29,17 +29,17 @@ SHELF = Plan(
     "held_out",
     "think",
     (
-        Node(2, "the boards", 0.81, 0),
-        Node(1, "felling an oak", 0.934, 1),
-        Node(0, "Go to the forest.", 0.99, 2),
-        Node(0, "Take the axe.", 0.97, 2),
-        Node(1, "sawing [bold]planks[/bold]", 0.9, 1),
-        Node(0, "Saw the log.", 0.99, 2),
-        Node(2, "the shelf", 0.5, 0),
-        Node(0, "Nail it.", 0.99, 2),
+        PlanNode(2, "the boards", 0.81, 0),
+        PlanNode(1, "felling an oak", 0.934, 1),
+        PlanNode(0, "Go to the forest.", 0.99, 2),
+        PlanNode(0, "Take the axe.", 0.97, 2),
+        PlanNode(1, "sawing [bold]planks[/bold]", 0.9, 1),
+        PlanNode(0, "Saw the log.", 0.99, 2),
+        PlanNode(2, "the shelf", 0.5, 0),
+        PlanNode(0, "Nail it.", 0.99, 2),
     ),
-    ended=False,
-    given=2,
+    done=False,
+    num_given=2,
     reference=("Fell a tree.",),
     scores={"recall": 0.5},
 )
@@ -58,8 +58,10 @@ def test_what_is_saved_is_loaded_again(tmp_path_factory, made):
 
 
 def test_numbers_of_numpy_are_saved_too(tmp_path):
-    node = Node(np.int32(0), "saw", np.float32(0.5), np.int64(4))
-    plan = SHELF._replace(nodes=(node,), ended=np.bool_(True), given=np.int32(0), scores={"recall": np.float32(0.25)})
+    node = PlanNode(np.int32(0), "saw", np.float32(0.5), np.int64(4))
+    plan = SHELF._replace(
+        nodes=(node,), done=np.bool_(True), num_given=np.int32(0), scores={"recall": np.float32(0.25)}
+    )
     plans.save(tmp_path, [plan], VECTORS.astype(np.float64))
     assert plans.load(tmp_path)[0] == (plan,)
 
@@ -73,19 +75,24 @@ def test_a_node_belongs_to_the_last_one_before_it_of_a_higher_level(nodes):
             parents.append((node, parent))
             walk(inner, node)
 
-    walk(plans.nested(nodes), None)
+    walk(plans.build_branches(nodes), None)
     above = [[other for other in nodes[:place] if other.level > node.level] for place, node in enumerate(nodes)]
     assert parents == [(node, over[-1] if over else None) for node, over in zip(nodes, above, strict=True)]
 
 
 def test_the_steps_of_a_plan_are_its_lowest_nodes():
-    assert [step.near for step in SHELF.steps] == ["Go to the forest.", "Take the axe.", "Saw the log.", "Nail it."]
+    assert [step.nearest_text for step in SHELF.steps] == [
+        "Go to the forest.",
+        "Take the axe.",
+        "Saw the log.",
+        "Nail it.",
+    ]
 
 
 def test_a_tree_shows_sub_goals_and_steps_in_order_and_words_as_they_are():
     console = Console(width=80)
     with console.capture() as shown:
-        console.print(plans.tree(SHELF))
+        console.print(plans.render_tree(SHELF))
     assert shown.get() == (
         "building a shelf [red]  held_out, think  (cut off)\n"
         "├── the boards  0.81\n"
@@ -130,8 +137,8 @@ def test_what_is_cut_short_is_not_taken_for_plans(tmp_path):
 @pytest.mark.parametrize(
     ("change", "wrong"),
     [
-        ({"nodes": (Node(0, "saw", 1.0, 5),)}, "vector 5 of `saw`: there are 5"),
-        ({"nodes": (Node(0, "saw", 1.0, -1),)}, "vector -1"),
+        ({"nodes": (PlanNode(0, "saw", 1.0, 5),)}, "vector 5 of `saw`: there are 5"),
+        ({"nodes": (PlanNode(0, "saw", 1.0, -1),)}, "vector -1"),
         ({"scores": {"recall": float("nan")}}, "not JSON"),
     ],
 )

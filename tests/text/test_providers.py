@@ -8,7 +8,7 @@ import pytest
 
 from thinking.errors import UserError
 from thinking.text import huggingface
-from thinking.text.providers import PROMPT, written_by
+from thinking.text.providers import PROMPT_TEMPLATE, generate_texts
 from thinking.text.records import Text
 
 GOALS = ["building a shelf", "sleeping", "building a boat", "{curly}"]
@@ -20,26 +20,28 @@ def ask(prompt: str) -> str:
 
 def test_every_goal_is_asked_about_and_cut_into_steps(capsys):
     seen = []
-    texts = list(written_by(ask, GOALS, "({goal})", parallel=2, advance=lambda *told: seen.append(told)))
+    texts = list(
+        generate_texts(ask, GOALS, "({goal})", num_parallel=2, report_progress=lambda *told: seen.append(told))
+    )
     assert texts == [Text(goal, (f"begin ({goal})", "end")) for goal in GOALS if goal != "sleeping"]
     assert seen == [(1, 0), (2, 1), (3, 1), (4, 1)]
     assert "warning: 1 of 4 goals gave fewer than 2 steps, such as `sleeping`" in capsys.readouterr().err
 
 
 def test_the_usual_prompt_names_the_goal():
-    [text] = written_by(lambda prompt: f"- {prompt}\n- done", ["a goal"])
-    assert text.steps[0] == PROMPT.format(goal="a goal")
+    [text] = generate_texts(lambda prompt: f"- {prompt}\n- done", ["a goal"])
+    assert text.steps[0] == PROMPT_TEMPLATE.format(goal="a goal")
 
 
 def test_when_no_goal_gives_steps_that_is_an_error():
     with pytest.raises(UserError, match="1 of 1 goals"):
-        list(written_by(ask, ["sleeping"]))
-    assert list(written_by(ask, [])) == []
+        list(generate_texts(ask, ["sleeping"]))
+    assert list(generate_texts(ask, [])) == []
 
 
 def test_a_prompt_without_its_goal_is_refused():
     with pytest.raises(ValueError, match="where the goal goes"):
-        list(written_by(ask, GOALS, "write steps"))
+        list(generate_texts(ask, GOALS, "write steps"))
 
 
 WORDS = ("dig", "pour", "wait", "sing", "<end>")
@@ -71,7 +73,9 @@ SING = embed(["sing"])[0]
 
 
 def steer(strength, target=SING, top=5, most=10):
-    tokens = huggingface.steer(next_scores, decode, embed, target, strength=strength, top=top, most=most, ends={END})
+    tokens = huggingface.steer_tokens(
+        next_scores, decode, embed, target, strength=strength, top_k=top, max_new_tokens=most, end_tokens={END}
+    )
     return decode(tokens)
 
 
@@ -91,7 +95,9 @@ def test_a_plan_draws_the_words_toward_it():
 
 def test_every_token_is_the_best_of_the_candidates():
     strength, target = 3.0, embed(["sing wait"])[0]
-    tokens = huggingface.steer(next_scores, decode, embed, target, strength=strength, top=3, most=4, ends={END})
+    tokens = huggingface.steer_tokens(
+        next_scores, decode, embed, target, strength=strength, top_k=3, max_new_tokens=4, end_tokens={END}
+    )
     assert len(tokens) > 1
     for place, token in enumerate(tokens):
         before = tokens[:place]
@@ -111,8 +117,8 @@ def test_only_the_likeliest_are_candidates_and_only_so_many_are_written():
 
 
 def test_nothing_is_written_where_all_is_blank():
-    assert huggingface.steer(lambda tokens: np.zeros(2), lambda tokens: " ", embed, np.ones(32),
-                             strength=1.0, top=2, most=3) == [0, 0, 0]  # fmt: skip
+    assert huggingface.steer_tokens(lambda tokens: np.zeros(2), lambda tokens: " ", embed, np.ones(32),
+                             strength=1.0, top_k=2, max_new_tokens=3) == [0, 0, 0]  # fmt: skip
 
 
 @pytest.mark.parametrize(("top", "target"), [(0, np.ones(32)), (1, np.zeros(32))])
@@ -150,20 +156,20 @@ def causal(tmp_path_factory):
 
 
 def test_a_local_model_answers_greedily_with_the_new_words_alone(causal):
-    answer = huggingface.ask_by(causal, most=5)("dig pour")
+    answer = huggingface.make_answer_fn(causal, max_new_tokens=5)("dig pour")
     from thinking.text.embedders import Embedder
 
     # Steering of no strength is greedy decoding, computed without a cache.
     plan = embed(["sing"])[0]
     embedder = Embedder("words", 32, embed)
-    assert answer == huggingface.steered(causal, embedder, plan, "dig pour", strength=0.0, most=5)
-    assert "sing" in huggingface.steered(causal, embedder, plan, "dig pour", strength=50.0, most=5)
+    assert answer == huggingface.generate_steered(causal, embedder, plan, "dig pour", strength=0.0, max_new_tokens=5)
+    assert "sing" in huggingface.generate_steered(causal, embedder, plan, "dig pour", strength=50.0, max_new_tokens=5)
 
 
 def test_a_chat_template_is_used_where_there_is_one(causal):
     causal.tokenizer.chat_template = "sing {{ messages[0]['content'] }} wait"
     try:
-        assert causal.tokenizer.decode(huggingface._encoded(causal, "dig")) == "sing dig wait"
+        assert causal.tokenizer.decode(huggingface._encode_prompt(causal, "dig")) == "sing dig wait"
     finally:
         causal.tokenizer.chat_template = None
 

@@ -51,7 +51,7 @@ def test_ten_thousand_steps(tmp_path):
 
 def test_leaves_are_the_steps_alone():
     steps = (Section("part", (Section("operation", ("a", "b")),)), Section("part 2", ("c",)))
-    assert list(records.leaves(steps)) == ["a", "b", "c"]
+    assert list(records.iter_steps(steps)) == ["a", "b", "c"]
 
 
 GOOD = b'{"goal": "g", "steps": ["s"]}\n'

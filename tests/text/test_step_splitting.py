@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinking.text.step_splitting import split
+from thinking.text.step_splitting import split_steps
 
 CASES = {
     "numbers": ("1. Dig a hole.\n2. Pour concrete.\n3. Wait.", ["Dig a hole.", "Pour concrete.", "Wait."]),
@@ -57,7 +57,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_texts_as_models_write_them(name):
     text, steps = CASES[name]
-    assert split(text) == steps
+    assert split_steps(text) == steps
 
 
 WORDS = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=8)
@@ -69,12 +69,12 @@ MARKS = st.sampled_from(["{}. ", "{}) ", "Step {}: ", "- ", "* ", "• ", "**Ste
 def test_no_word_of_a_list_is_lost(items, mark, apart, preamble):
     lines = [mark.format(number) + item for number, item in enumerate(items, start=1)]
     text = ("Sure! Here you are:\n\n" if preamble else "") + ("\n\n" if apart else "\n").join(lines)
-    assert " ".join(split(text)).split() == " ".join(items).split()
+    assert " ".join(split_steps(text)).split() == " ".join(items).split()
 
 
 @given(st.text(st.sampled_from(list("ab1.)*-_#`> \n:!?。Step•")), max_size=60))
 def test_no_step_is_empty_and_none_has_a_line_break(text):
-    for step in split(text):
+    for step in split_steps(text):
         assert step == " ".join(step.split())
         assert step
 
@@ -83,7 +83,7 @@ def test_no_step_is_empty_and_none_has_a_line_break(text):
 def test_no_word_of_sentences_is_lost(words, data):
     stops = data.draw(st.lists(st.sampled_from(["", "", ".", "!", "?", "..."]), min_size=30, max_size=30))
     text = " ".join(word + stop for word, stop in zip(words, stops, strict=False))
-    assert re.findall(r"\w+", " ".join(split(f"so {text}"))) == re.findall(r"\w+", f"so {text}")
+    assert re.findall(r"\w+", " ".join(split_steps(f"so {text}"))) == re.findall(r"\w+", f"so {text}")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_no_word_of_sentences_is_lost(words, data):
 )
 def test_long_texts_take_no_time_to_speak_of(text):
     start = time.process_time()
-    steps = split(text)
+    steps = split_steps(text)
     # A quadratic pattern would take minutes.
     assert time.process_time() - start < 5
     assert len(steps) == 10_000 or not text.startswith("0. do")

@@ -16,12 +16,12 @@ from thinking.text.vocabulary import (
     PROMPT_KIND,
     THOUGHT_KIND,
     Vocabulary,
-    kinds,
+    token_kinds,
 )
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 WIDTH = 24
-find_kinds = jit(kinds)
+find_kinds = jit(token_kinds)
 tokens_of_any_kind = st.lists(st.integers(0, len(VOCABULARY) - 1), max_size=WIDTH)
 
 
@@ -91,4 +91,4 @@ def test_a_thought_that_never_closes_goes_on_to_the_end():
 
 def test_rows_and_lengths_must_fit():
     with pytest.raises(ValueError, match="kinds: tokens"):
-        kinds(jnp.zeros((2, 3), jnp.int32), jnp.zeros(3, jnp.int32), jnp.zeros(3, jnp.int32))
+        token_kinds(jnp.zeros((2, 3), jnp.int32), jnp.zeros(3, jnp.int32), jnp.zeros(3, jnp.int32))

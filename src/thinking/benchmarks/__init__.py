@@ -1,1 +1,1 @@
-"""What this project's parts cost on a machine, as rows of figures; what they are compared with runs beside them."""
+"""Benchmarks of this project's parts, beside baselines on the same machine."""

@@ -1,4 +1,4 @@
-"""What sparse attention saves, against dense attention as JAX itself computes it.
+"""Sparse attention, compared with JAX's dense attention.
 
 Axes: T tokens of one row, H heads, E dimensions of a head.
 """
@@ -9,7 +9,7 @@ import jax
 
 from thinking.benchmarks.config import LARGEST_TOP_K, AttentionConfig
 from thinking.benchmarks.contract import Measurement, Row, Setup
-from thinking.experiment.device import best_seconds
+from thinking.experiment.device import measure_best_seconds
 from thinking.networks.attention.patterns import Pattern, TopK, Window
 from thinking.networks.attention.sparse import attention
 
@@ -17,12 +17,12 @@ HEADS, SIZE = 4, 32
 
 
 def measure_attention(config: AttentionConfig, setup: Setup) -> Measurement:
-    """Milliseconds of a forward pass of one row, float32, causal; sparse and dense beside each other."""
+    """Milliseconds of a causal forward pass of one row in float32, sparse and dense."""
     del setup
-    # The long rows come first: what dense attention holds disturbs whatever is timed behind it.
+    # Long rows first, as the memory of dense attention disturbs later timings.
     rows, shortest, window = [], None, Window(config.window)
     for length in config.long_sequence_lengths:
-        nanoseconds = _seconds(_sparse(window), length) / length * 1e9
+        nanoseconds = _measure_seconds(_sparse_attention(window), length) / length * 1e9
         shortest = shortest or nanoseconds
         rows.append(
             {
@@ -33,14 +33,14 @@ def measure_attention(config: AttentionConfig, setup: Setup) -> Measurement:
             }
         )
     longest = max(length for length in config.long_sequence_lengths if length <= LARGEST_TOP_K)
-    rows.append(_against_dense(window, config.sequence_length))
-    rows.append(_against_dense(TopK(config.block_size, config.num_blocks), longest))
+    rows.append(_compare_with_dense(window, config.sequence_length))
+    rows.append(_compare_with_dense(TopK(config.block_size, config.num_blocks), longest))
     return Measurement(rows)
 
 
-def _against_dense(pattern: Pattern, tokens: int) -> Row:
-    sparse = _seconds(_sparse(pattern), tokens)
-    dense = _seconds(lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=True), tokens)
+def _compare_with_dense(pattern: Pattern, tokens: int) -> Row:
+    sparse = _measure_seconds(_sparse_attention(pattern), tokens)
+    dense = _measure_seconds(lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=True), tokens)
     return {
         "measured": f"attention, {pattern}",
         "tokens": tokens,
@@ -50,10 +50,10 @@ def _against_dense(pattern: Pattern, tokens: int) -> Row:
     }
 
 
-def _sparse(pattern: Pattern) -> Any:
+def _sparse_attention(pattern: Pattern) -> Any:
     return lambda q, k, v: attention(q, k, v, pattern=pattern)
 
 
-def _seconds(function: Any, tokens: int) -> float:
+def _measure_seconds(function: Any, tokens: int) -> float:
     inputs = (jax.random.normal(key, (1, tokens, HEADS, SIZE)) for key in jax.random.split(jax.random.key(0), 3))
-    return best_seconds(jax.jit(function), *inputs)
+    return measure_best_seconds(jax.jit(function), *inputs)

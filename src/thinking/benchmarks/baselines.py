@@ -1,8 +1,8 @@
-"""The same decoder in PyTorch, and generation by Hugging Face: what others make of the same work.
+"""Baselines: the same decoder in PyTorch, and generation by Hugging Face.
 
 Both are optional: the configuration torch-cpu of run_manual.sh has them, or `pip install torch transformers` into the
-environment that runs the benchmark. The twin in PyTorch has the very weights of the decoder, and must say the same
-before it is timed.
+environment that runs the benchmark. The PyTorch decoder has the same weights, and its logits are compared before it is
+timed.
 """
 
 import importlib.util
@@ -15,75 +15,75 @@ import numpy as np
 
 from thinking.benchmarks.config import GenerationConfig, TrainingConfig
 from thinking.benchmarks.contract import Row
-from thinking.benchmarks.decoders import PROMPT_LENGTH, VOCABULARY_SIZE, example_decoder
+from thinking.benchmarks.decoders import PROMPT_LENGTH, VOCABULARY_SIZE, make_example_decoder
 from thinking.errors import RunError
 from thinking.experiment import Run
 
 
-def missing(*packages: str) -> list[str]:
-    """Those packages that cannot be imported."""
+def list_missing(*packages: str) -> list[str]:
+    """The packages that cannot be imported."""
     return [package for package in packages if importlib.util.find_spec(package) is None]
 
 
-def installed(run: Run, part: str, *packages: str) -> bool:
-    """Whether a part of the benchmark can be compared; if not, a line says what is to be installed."""
-    lacking = missing(*packages)
-    if lacking:
-        run.log(f"{part} has no baseline, as it is not installed: pip install {' '.join(lacking)}")
-    return not lacking
+def check_installed(run: Run, part: str, *packages: str) -> bool:
+    """Whether all packages of a baseline are installed; if not, logs what to install."""
+    missing = list_missing(*packages)
+    if missing:
+        run.log(f"{part} has no baseline, as it is not installed: pip install {' '.join(missing)}")
+    return not missing
 
 
 def torch_training_ms(config: TrainingConfig, num_microbatches: int | None = None) -> float:
-    """Milliseconds of a training step in PyTorch, SDPA and fused AdamW: the best of several times `config.num_steps`.
+    """Milliseconds of a training step in PyTorch, with SDPA and fused AdamW: the best of 5 times `config.num_steps`.
 
     Args:
         config: sizes.
-        num_microbatches: parts of a batch, if other than in `config`.
+        num_microbatches: parts of a batch; by default those of `config`.
 
     Raises:
-        RunError: if the twin does not say what the decoder says.
+        RunError: if the logits differ by more than 1e-3.
     """
     import torch
     from torch.nn import functional
 
-    rows, tokens, parts = config.batch_size, config.sequence_length, num_microbatches or config.num_microbatches
-    model = example_decoder(config.decoder, tokens)
+    rows, length, num_parts = config.batch_size, config.sequence_length, num_microbatches or config.num_microbatches
+    model = make_example_decoder(config.decoder, length)
     params = jax.jit(model.init)(jax.random.key(0))
-    batch = np.asarray(jax.random.randint(jax.random.key(1), (rows, tokens), 0, VOCABULARY_SIZE))
-    twin = _twin(params, config.decoder.num_heads)
-    read = torch.from_numpy(batch.astype(np.int64))
+    batch = np.asarray(jax.random.randint(jax.random.key(1), (rows, length), 0, VOCABULARY_SIZE))
+    torch_model = _make_torch_model(params, config.decoder.num_heads)
+    tokens = torch.from_numpy(batch.astype(np.int64))
     with torch.no_grad():
         ours = np.asarray(jax.jit(model.apply)(params, batch).logits)
-        apart = float(np.abs(twin(read).numpy() - ours).max())
-    if apart > 1e-3:
-        raise RunError(f"PyTorch's twin of the decoder differs by {apart:.2g}; the two are not the same model")
-    optimizer = torch.optim.AdamW(twin.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
+        difference = float(np.abs(torch_model(tokens).numpy() - ours).max())
+    if difference > 1e-3:
+        raise RunError(f"the decoder's logits in PyTorch differ by {difference:.2g}; the two are not the same model")
+    optimizer = torch.optim.AdamW(torch_model.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
 
-    def many() -> None:
+    def train_steps() -> None:
         for _ in range(config.num_steps):
             optimizer.zero_grad(set_to_none=True)
-            for part in read.chunk(parts):
-                logits = twin(part)[:, :-1].reshape(-1, VOCABULARY_SIZE)
-                (functional.cross_entropy(logits, part[:, 1:].reshape(-1)) / parts).backward()
+            for microbatch in tokens.chunk(num_parts):
+                logits = torch_model(microbatch)[:, :-1].reshape(-1, VOCABULARY_SIZE)
+                (functional.cross_entropy(logits, microbatch[:, 1:].reshape(-1)) / num_parts).backward()
             optimizer.step()
 
-    return _best(many, repeats=5) / config.num_steps * 1e3
+    return _best_seconds(train_steps, repeats=5) / config.num_steps * 1e3
 
 
 def huggingface_tokens_per_second(config: GenerationConfig) -> Row:
-    """Tokens per second that Hugging Face's `generate` samples, from a Llama of about the same size."""
+    """Tokens per second of Hugging Face's `generate`, with a Llama of about the same size."""
     import torch
     import transformers
 
     transformers.logging.set_verbosity_error()
-    rows, new, width = config.batch_size, config.max_new_tokens, config.decoder.width
+    rows, max_new_tokens, width = config.batch_size, config.max_new_tokens, config.decoder.width
     llama = transformers.LlamaConfig(
         vocab_size=VOCABULARY_SIZE,
         hidden_size=width,
-        intermediate_size=8 * width // 3,  # three maps instead of two, as many weights
+        intermediate_size=8 * width // 3,  # three matrices instead of two, as many weights
         num_hidden_layers=config.decoder.num_layers,
         num_attention_heads=config.decoder.num_heads,
-        max_position_embeddings=PROMPT_LENGTH + new,
+        max_position_embeddings=PROMPT_LENGTH + max_new_tokens,
         tie_word_embeddings=True,
         eos_token_id=None,
         pad_token_id=0,
@@ -91,36 +91,38 @@ def huggingface_tokens_per_second(config: GenerationConfig) -> Row:
     model = transformers.LlamaForCausalLM(llama).eval()
     prompts = torch.randint(0, VOCABULARY_SIZE, (rows, PROMPT_LENGTH))
 
-    def write() -> None:
+    def generate() -> None:
         with torch.inference_mode():
-            written = model.generate(
+            tokens = model.generate(
                 prompts,
                 attention_mask=torch.ones_like(prompts),
-                max_new_tokens=new,
-                min_new_tokens=new,
+                max_new_tokens=max_new_tokens,
+                min_new_tokens=max_new_tokens,
                 do_sample=True,
                 top_k=0,
             )
-        if written.shape != (rows, PROMPT_LENGTH + new):
-            raise RunError(f"Hugging Face wrote {tuple(written.shape)} tokens, not {(rows, PROMPT_LENGTH + new)}")
+        if tokens.shape != (rows, PROMPT_LENGTH + max_new_tokens):
+            raise RunError(
+                f"Hugging Face wrote {tuple(tokens.shape)} tokens, not {(rows, PROMPT_LENGTH + max_new_tokens)}"
+            )
 
     return {
-        "huggingface_tokens_per_second": rows * new / _best(write, repeats=3),
+        "huggingface_tokens_per_second": rows * max_new_tokens / _best_seconds(generate, repeats=3),
         "huggingface_parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
 
 
-def _best(function: Callable[[], None], repeats: int) -> float:
+def _best_seconds(function: Callable[[], None], repeats: int) -> float:
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
         function()
         times.append(time.perf_counter() - start)
-    return min(times[1:])  # the first warms up
+    return min(times[1:])  # the first is the warm-up
 
 
-def _twin(params: Any, num_heads: int) -> Any:
-    """A module of PyTorch with the weights of a decoder as `example_decoder` builds it."""
+def _make_torch_model(params: Any, num_heads: int) -> Any:
+    """A PyTorch module with the weights of a decoder of `make_example_decoder`."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -130,21 +132,21 @@ def _twin(params: Any, num_heads: int) -> Any:
 
     def linear(weights: dict[str, Any]) -> nn.Linear:
         narrow, wide = weights["kernel"].shape
-        made = nn.Linear(narrow, wide, bias="bias" in weights)
+        module = nn.Linear(narrow, wide, bias="bias" in weights)
         with torch.no_grad():
-            made.weight.copy_(tensor(weights["kernel"]).T)
+            module.weight.copy_(tensor(weights["kernel"]).T)
             if "bias" in weights:
-                made.bias.copy_(tensor(weights["bias"]))
-        return made
+                module.bias.copy_(tensor(weights["bias"]))
+        return module
 
     def embedding(weights: Any) -> nn.Embedding:
         return nn.Embedding.from_pretrained(tensor(weights["embedding"]), freeze=False)
 
     def norm(weights: Any) -> nn.RMSNorm:
-        made = nn.RMSNorm(len(weights["scale"]), eps=1e-6)
+        module = nn.RMSNorm(len(weights["scale"]), eps=1e-6)
         with torch.no_grad():
-            made.weight.copy_(tensor(weights["scale"]))
-        return made
+            module.weight.copy_(tensor(weights["scale"]))
+        return module
 
     class Block(nn.Module):
         def __init__(self, weights: Any) -> None:
@@ -165,7 +167,7 @@ def _twin(params: Any, num_heads: int) -> Any:
             x = x + self.project_out(mixed.transpose(1, 2).reshape(rows, tokens, width))
             return x + self.narrow(functional.relu(self.widen(self.second(x))))
 
-    class Twin(nn.Module):
+    class TorchDecoder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.words, self.places = embedding(params["words"]), embedding(params["place"]["places"])
@@ -178,4 +180,4 @@ def _twin(params: Any, num_heads: int) -> Any:
                 x = block(x)
             return self.norm(x) @ self.words.weight.T
 
-    return Twin()
+    return TorchDecoder()

@@ -1,6 +1,6 @@
-"""How fast experience is collected in control worlds, the network that acts included.
+"""Speed of collecting experience in control environments, the policy network included.
 
-Axes: E worlds side by side, O dimensions of an observation.
+Axes: E parallel environments, O dimensions of an observation.
 """
 
 from collections.abc import Callable
@@ -12,21 +12,21 @@ import jax.numpy as jnp
 from thinking.benchmarks.config import CollectionConfig
 from thinking.benchmarks.contract import Measurement, Row, Setup
 from thinking.environments import control
-from thinking.environments.control import World
-from thinking.experiment.device import best_seconds
+from thinking.environments.control import ControlEnv
+from thinking.experiment.device import measure_best_seconds
 from thinking.guide import Guide, GuideState
 from thinking.guide.hippocampus import append
-from thinking.learning.rollouts import begin, rollout
+from thinking.learning.rollouts import init_envs, rollout
 from thinking.networks.actor_critic import Policy
 from thinking.recipes.cart_pole import config as cart_pole
 from thinking.recipes.cart_pole import trainers
-from thinking.recipes.cart_pole.agent import Scale
+from thinking.recipes.cart_pole.agent import ObservationNormalizer
 from thinking.trees import count_parameters
 from thinking.types import Array
 
 
 class Actor(NamedTuple):
-    """Something that acts.
+    """A policy.
 
     Attributes:
         init: `init(key) -> params`.
@@ -38,58 +38,59 @@ class Actor(NamedTuple):
 
 
 def measure_collection(config: CollectionConfig, setup: Setup) -> Measurement:
-    """Environment steps per second with the networks that the cart pole task has by default."""
+    """Environment steps per second with the default networks of the cart pole task."""
     del setup
-    world, networks = control.world(config.env_name), cart_pole.Config()
-    guide, policy = trainers.build_guide(networks, world), trainers.build_policy(networks, world)
-    actors = {"guide": guide_actor(guide), "ppo": policy_actor(policy)}
+    env, networks = control.make_env(config.env_name), cart_pole.Config()
+    guide, policy = trainers.build_guide(networks, env), trainers.build_policy(networks, env)
+    actors = {"guide": make_guide_actor(guide), "ppo": make_policy_actor(policy)}
     speeds = [
-        collection_speed(world, name, actor, num_envs=config.num_envs, steps=config.num_steps)
+        measure_collection_speed(env, name, actor, num_envs=config.num_envs, steps=config.num_steps)
         for name, actor in actors.items()
     ]
     return Measurement(speeds)
 
 
-def guide_actor(guide: Guide) -> Actor:
-    """How a guide is begun, and acts on what it observes and nothing before."""
+def make_guide_actor(guide: Guide) -> Actor:
+    """A guide (a hierarchical planner) that reacts to its present observation alone."""
 
     def act(params: Any, key: Array, observation: Array) -> Array:
-        del key  # nothing is left to chance
+        del key  # deterministic
         dims = observation.shape[1]
-        scale = Scale(jnp.ones(()), jnp.zeros(dims), jnp.ones(dims))
-        memory = append(guide.remember(observation.shape[0]), scale(observation))
+        normalizer = ObservationNormalizer(jnp.ones(()), jnp.zeros(dims), jnp.ones(dims))
+        memory = append(guide.init_memory(observation.shape[0]), normalizer(observation))
         return guide.react(params, memory, jnp.ones((observation.shape[0], 1))).value
 
     return Actor(guide.init, act)
 
 
-def policy_actor(policy: Policy) -> Actor:
-    """How a policy is begun, and acts by chance, as in training."""
+def make_policy_actor(policy: Policy) -> Actor:
+    """A policy that samples its actions, as in training."""
     return Actor(policy.init, lambda params, key, observation: policy.act(params, key, observation)[0])
 
 
-def collection_speed(world: World, name: str, actor: Actor, *, num_envs: int, steps: int) -> Row:
-    """Environment steps per second while experience is collected.
+def measure_collection_speed(env: ControlEnv, name: str, actor: Actor, *, num_envs: int, steps: int) -> Row:
+    """Environment steps per second of a rollout.
 
     Args:
-        world: where.
-        name: of the actor, for the row.
-        actor: who acts.
+        env: the environment.
+        name, actor: the policy, and its name in the row.
         num_envs: E.
-        steps: of each world.
+        steps: of each environment.
     """
     params = jax.jit(actor.init)(jax.random.key(0))
-    start = jax.jit(lambda key: begin(world, key, num_envs))(jax.random.key(1))
+    envs = jax.jit(lambda key: init_envs(env, key, num_envs))(jax.random.key(1))
 
     @jax.jit
-    def collect(params: Any, start: Any) -> Any:
-        return rollout(world, lambda key, seen: (actor.act(params, key, seen), ()), jax.random.key(2), start, steps)
+    def collect(params: Any, envs: Any) -> Any:
+        return rollout(
+            env, lambda key, observation: (actor.act(params, key, observation), ()), jax.random.key(2), envs, steps
+        )
 
-    seconds = best_seconds(collect, params, start)
-    learned = [layer.train_state.params for layer in params.layers] if isinstance(params, GuideState) else params
+    seconds = measure_best_seconds(collect, params, envs)
+    learned_params = [layer.train_state.params for layer in params.layers] if isinstance(params, GuideState) else params
     return {
-        "measured": f"collection in {world.name}, {name}",
+        "measured": f"collection in {env.name}, {name}",
         "worlds": num_envs,
-        "parameters": count_parameters(learned),
+        "parameters": count_parameters(learned_params),
         "environment_steps_per_second": num_envs * steps / seconds,
     }

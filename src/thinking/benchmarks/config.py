@@ -1,9 +1,9 @@
-"""The benchmark's settings: what is measured, and a group of sizes for each part."""
+"""The benchmark's settings: its parts, and a group of sizes for each."""
 
 import dataclasses
 from typing import Literal, get_args
 
-from thinking.experiment import Preset, RunConfig, group, invalid, option
+from thinking.experiment import Preset, RunConfig, field_error, group, option
 from thinking.recipes.groups import DecoderConfig, WidthConfig, check_names
 
 Part = Literal[
@@ -22,7 +22,7 @@ Part = Literal[
 PARTS: tuple[Part, ...] = get_args(Part)
 EnvName = Literal["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"]
 LARGEST_TOP_K = 2**14
-"""Tokens up to which attention by content is compared with dense attention, whose scores of more fill the memory."""
+"""Maximum tokens at which top-k attention is compared with dense attention, whose scores fill the memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +70,9 @@ class AttentionConfig:
     num_blocks: int = option(16, "blocks that each block of queries picks", minimum=1, maximum=2**14)
 
     def validate(self) -> None:
-        """Raises UserError if no length can be compared with dense attention."""
+        """Raises UserError unless a length can be compared with dense attention."""
         if not any(length <= LARGEST_TOP_K for length in self.long_sequence_lengths):
-            raise invalid("long_sequence_lengths", f"at least one up to {LARGEST_TOP_K}", take=4096)
+            raise field_error("long_sequence_lengths", f"at least one up to {LARGEST_TOP_K}", suggestion=4096)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +86,9 @@ class TrainingConfig:
     decoder: DecoderConfig = group(DecoderConfig(width=128, num_layers=4), "the decoder that is trained")
 
     def validate(self) -> None:
-        """Raises UserError for a batch that cannot be divided."""
+        """Raises UserError unless microbatches divide the batch."""
         if self.batch_size % self.num_microbatches:
-            raise invalid("num_microbatches", f"a divisor of --batch-size, {self.batch_size}", take=1)
+            raise field_error("num_microbatches", f"a divisor of --batch-size, {self.batch_size}", suggestion=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ class SearchConfig:
     prompt_length: int = option(64, "tokens of each prompt", minimum=1, maximum=2**20)
     vocabulary_size: int = option(64, "different tokens, which are the actions of a tree", minimum=2, maximum=2**20)
     num_simulations: int = option(32, "simulations of each search", minimum=1, maximum=2**20)
-    # No tree of 32 simulations among 16 considered actions comes deeper.
+    # No tree of 32 simulations with 16 considered actions is deeper.
     max_depth: int = option(4, "tokens from the root of a tree to a leaf, at most", minimum=1, maximum=2**20)
     decoder: DecoderConfig = group(DecoderConfig(width=128, num_layers=4), "the decoder that is searched with")
 
@@ -124,9 +124,9 @@ class PostTrainingConfig:
     decoder: DecoderConfig = group(DecoderConfig(width=64, num_layers=2), "the decoder that is trained")
 
     def validate(self) -> None:
-        """Raises UserError for completions that two minibatches cannot share."""
+        """Raises UserError for an odd number of completions, as there are two minibatches."""
         if self.num_prompts * self.num_generations % 2:
-            raise invalid("num_generations", f"an even number with --num-prompts {self.num_prompts}", take=4)
+            raise field_error("num_generations", f"an even number with --num-prompts {self.num_prompts}", suggestion=4)
 
 
 @dataclasses.dataclass(frozen=True)

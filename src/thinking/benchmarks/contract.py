@@ -1,4 +1,4 @@
-"""What every part of the benchmark is given, and what it gives back."""
+"""The interface of the benchmark's parts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,11 +10,11 @@ Row = dict[str, Any]
 
 
 class Setup(NamedTuple):
-    """What a part may use beside its own sizes.
+    """Inputs of every part.
 
     Attributes:
-        run: whose folder holds what a part writes for a while.
-        gflops: what the machine reaches in a float32 matrix product, in GFLOP/s.
+        run: its folder takes temporary files.
+        gflops: the machine's GFLOP/s in a float32 matrix product.
     """
 
     run: Run
@@ -23,12 +23,12 @@ class Setup(NamedTuple):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a part found.
+    """The results of a part.
 
     Attributes:
-        rows: a line of figures for each thing measured, units in the names.
-        figures: those of the whole run, written beside the rows.
-        states: what was trained, by name; its digest is written.
+        rows: one per measurement, units in the names.
+        figures: of the whole run, written beside the rows.
+        states: trained states by name; their digest is written.
     """
 
     rows: list[Row]

@@ -1,4 +1,4 @@
-"""The decoder that is measured, and a training step of it.
+"""The decoder of the benchmarks, and its training steps.
 
 Axes: B rows, T tokens of a row, L steps.
 """
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.learning.optimizers import adamw
-from thinking.learning.supervised import Sums, next_token_sums, supervised
+from thinking.learning.supervised import LossSums, make_supervised_update, next_token_sums
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
 from thinking.networks.positions import learned
@@ -20,15 +20,15 @@ from thinking.types import Metrics, Params
 VOCABULARY_SIZE, PROMPT_LENGTH = 256, 32
 
 
-def example_decoder(
+def make_example_decoder(
     config: DecoderConfig, context_length: int, vocabulary_size: int = VOCABULARY_SIZE, value_head: bool = False
 ) -> Decoder:
-    """A decoder whose twin in PyTorch `thinking.benchmarks.baselines` builds; like it, without a value head."""
+    """A decoder that `thinking.benchmarks.baselines` can rebuild in PyTorch, unless it has a value head."""
     return decoder(
-        vocabulary=vocabulary_size,
+        vocab_size=vocabulary_size,
         context_length=context_length,
         block=BlockConfig(config.width, config.num_heads, position=learned(context_length)),
-        layers=config.num_layers,
+        num_layers=config.num_layers,
         value_head=value_head,
     )
 
@@ -39,21 +39,21 @@ def make_training_steps(
     """Training steps with AdamW over random tokens.
 
     Args:
-        model: what is trained.
+        model: the decoder.
         shape: [L, B, T] of the tokens.
         vocabulary_size: of the tokens.
         num_microbatches: parts of a batch whose gradients are accumulated.
 
     Returns:
-        A jitted scan over all steps, and the state that it starts from.
+        A jitted scan over all steps, and its initial state.
     """
-    optimizer = adamw(1e-3, weight_decay=0.01, clip=1e9)
+    optimizer = adamw(1e-3, weight_decay=0.01, max_gradient_norm=1e9)
 
-    def loss(params: Params, batch: jax.Array, key: jax.Array) -> Sums:
+    def loss(params: Params, batch: jax.Array, key: jax.Array) -> LossSums:
         del key
         return next_token_sums(model.apply(params, batch).logits, batch, jnp.ones(batch.shape))
 
-    update = supervised(loss, optimizer, accumulate=num_microbatches)
+    update = make_supervised_update(loss, optimizer, accumulation_steps=num_microbatches)
     batches = jax.random.randint(jax.random.key(1), shape, 0, vocabulary_size)
 
     @jax.jit

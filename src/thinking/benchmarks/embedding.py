@@ -1,4 +1,4 @@
-"""How fast sentences become vectors, beside sentence-transformers with the same weights.
+"""Speed of sentence embedding, beside sentence-transformers with the same weights.
 
 Sentence-transformers is optional: the configuration torch-cpu of run_manual.sh has it, or
 `pip install sentence-transformers` into the environment that runs the benchmark.
@@ -26,25 +26,23 @@ answer question problem proof step path node goal child teacher man woman house 
 city day night road music story word read write see find think learn remember walk carry eat open old new small large
 quick slow red green blue today never always
 """
-"""Each is one token."""
+"""Each word is one token."""
 
 
 def measure_embedding(config: EmbeddingConfig, setup: Setup) -> Measurement:
-    """Sentences of 4 to 18 words per second, the median of several times; both sides take turns.
-
-    The first time warms up, and is not counted.
+    """Sentences of 4 to 18 words per second: the median of several times after a warm-up; both sides alternate.
 
     Raises:
         UserError: if there are no weights.
-        RunError: if the two differ by more than 1e-5 anywhere.
+        RunError: if an embedding differs by more than 1e-5.
     """
     texts = config.num_texts
-    compare = baselines.installed(setup.run, "embedding", "torch", "transformers", "sentence_transformers")
-    drawn = np.random.default_rng(0)
+    compare = baselines.check_installed(setup.run, "embedding", "torch", "transformers", "sentence_transformers")
+    rng = np.random.default_rng(0)
     words = WORDS.split()
-    sentences = [" ".join(drawn.choice(words, drawn.integers(4, 19))) for _ in range(texts)]
-    encoder = minilm.load()
-    sides: dict[str, Embed] = {"ours": lambda given: minilm.embed(encoder, given)}
+    sentences = [" ".join(rng.choice(words, rng.integers(4, 19))) for _ in range(texts)]
+    encoder = minilm.load_encoder()
+    sides: dict[str, Embed] = {"ours": lambda batch: minilm.embed_texts(encoder, batch)}
     row: Row = {"measured": "embedding, all-MiniLM-L6-v2", "rows": texts, "threads": _threads()}
     row["tokens"] = sum(len(sentence) for sentence in encoder.tokenize(sentences))
     if compare:
@@ -59,7 +57,7 @@ def measure_embedding(config: EmbeddingConfig, setup: Setup) -> Measurement:
 
 
 def _threads() -> int:
-    """Those that XLA starts on a CPU: as many as this process may use."""
+    """Threads that XLA starts on a CPU: as many as this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -70,15 +68,17 @@ def _sentence_transformers(batch: int) -> Embed:
 
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(_threads())
-    model = SentenceTransformer(str(minilm.find()), device="cuda" if jax.default_backend() == "gpu" else "cpu")
+    model = SentenceTransformer(
+        str(minilm.find_model_folder()), device="cuda" if jax.default_backend() == "gpu" else "cpu"
+    )
     return lambda texts: model.encode(list(texts), batch_size=batch, show_progress_bar=False)
 
 
 def _largest_difference(sides: dict[str, Embed], sentences: Sequence[str]) -> float:
-    apart = float(np.abs(sides["ours"](sentences) - sides["theirs"](sentences)).max())
-    if not apart <= 1e-5:
-        raise RunError(f"sentence-transformers differs by {apart:.2g}; the two are not the same model")
-    return apart
+    difference = float(np.abs(sides["ours"](sentences) - sides["theirs"](sentences)).max())
+    if not difference <= 1e-5:
+        raise RunError(f"sentence-transformers differs by {difference:.2g}; the two are not the same model")
+    return difference
 
 
 def _median_seconds(sides: dict[str, Embed], sentences: Sequence[str], repeats: int) -> dict[str, float]:
@@ -88,4 +88,4 @@ def _median_seconds(sides: dict[str, Embed], sentences: Sequence[str], repeats: 
             start = time.perf_counter()
             embed(sentences)
             times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken[1:]) for name, taken in times.items()}
+    return {name: statistics.median(seconds[1:]) for name, seconds in times.items()}

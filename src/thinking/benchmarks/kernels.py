@@ -9,17 +9,17 @@ import optax
 from thinking import kernels
 from thinking.benchmarks.config import KernelsConfig
 from thinking.benchmarks.contract import Measurement, Row, Setup
-from thinking.experiment.device import best_seconds
+from thinking.experiment.device import measure_best_seconds
 from thinking.kernels import Context, Kernel, Transition
 
 
 def measure_kernels(config: KernelsConfig, setup: Setup) -> Measurement:
     """Milliseconds of a fit and an infer of each kernel, and for matrices the floor that their arithmetic sets."""
     rows, nodes, gflops = config.batch_size, config.num_nodes, setup.gflops
-    place = kernels.Discrete(nodes)
-    spaces = {"input": place, "value": place, "target": place}
-    gradient = {**spaces, "optimizer": optax.adam(1e-3), "slots": config.num_slots}
-    transformer = {**gradient, "width": config.transformer.width, "heads": config.transformer.num_heads}
+    space = kernels.Discrete(nodes)
+    spaces = {"input": space, "value": space, "target": space}
+    gradient = {**spaces, "optimizer": optax.adam(1e-3), "num_slots": config.num_slots}
+    transformer = {**gradient, "width": config.transformer.width, "num_heads": config.transformer.num_heads}
     compared = {
         "table": kernels.table(**spaces),
         "table, hashed": kernels.table(**spaces, context_length=2, capacity=nodes**2),
@@ -27,26 +27,26 @@ def measure_kernels(config: KernelsConfig, setup: Setup) -> Measurement:
         "transformer": kernels.transformer(**transformer),
         "transformer, context 4": kernels.transformer(**transformer, context_length=4),
     }
-    found, states = [], {}
+    results, states = [], {}
     for name, kernel in compared.items():
         states[name] = state = jax.jit(kernel.init)(jax.random.key(0))
-        row = {"measured": name, "rows": rows, **_time(kernel, state, rows, nodes, config.num_steps)}
+        row = {"measured": name, "rows": rows, **_measure_seconds(kernel, state, rows, nodes, config.num_steps)}
         if name == "transformer":
-            used = matrix_weights(state.train_state.params)
-            row["floor_ms"] = 6 * used * rows / gflops / 1e6
+            num_weights = count_matrix_weights(state.train_state.params)
+            row["floor_ms"] = 6 * num_weights * rows / gflops / 1e6
             row["fit_over_floor"] = row["fit_ms"] / row["floor_ms"]
             row["fit_ms_at_300_gflops"] = row["fit_ms"] * gflops / 300
-        found.append(row)
-    return Measurement(found, states=states)
+        results.append(row)
+    return Measurement(results, states=states)
 
 
-def matrix_weights(params: Any) -> int:
-    """How many weights are multiplied with; rows of embeddings are only looked up."""
+def count_matrix_weights(params: Any) -> int:
+    """Weights of matrix products; embeddings are excluded, as they are only looked up."""
     leaves = jax.tree.leaves_with_path(params)
     return sum(leaf.size for path, leaf in leaves if leaf.ndim == 2 and "embedding" not in jax.tree_util.keystr(path))
 
 
-def _time(kernel: Kernel, state: Any, rows: int, nodes: int, steps: int) -> Row:
+def _measure_seconds(kernel: Kernel, state: Any, rows: int, nodes: int, steps: int) -> Row:
     """Milliseconds of one fit and one infer, from many in one jitted scan."""
     batches = _random_batches(kernel, rows, nodes, steps)
 
@@ -63,7 +63,7 @@ def _time(kernel: Kernel, state: Any, rows: int, nodes: int, steps: int) -> Row:
         return jax.lax.scan(ask, jnp.zeros(()), batches)[0]
 
     scale = 1e3 / steps
-    return {"fit_ms": best_seconds(fit, state) * scale, "infer_ms": best_seconds(infer, state) * scale}
+    return {"fit_ms": measure_best_seconds(fit, state) * scale, "infer_ms": measure_best_seconds(infer, state) * scale}
 
 
 def _random_batches(kernel: Kernel, rows: int, nodes: int, steps: int) -> Transition:

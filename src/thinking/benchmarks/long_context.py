@@ -1,4 +1,4 @@
-"""Reading a very long row, in a program of its own, so that its peak of memory is its own too.
+"""A very long context, in a process of its own so that its peak memory is measured alone.
 
 `python -m thinking.benchmarks.long_context TOKENS WIDTH HEADS LAYERS WINDOW FIRST` prints one line of JSON.
 """
@@ -16,7 +16,7 @@ from thinking.errors import RunError
 
 
 def measure_long_context(config: LongContextConfig, setup: Setup) -> Measurement:
-    """Seconds and peak memory of one forward pass of one row, and of writing on from it over a ring."""
+    """Seconds and peak memory of a forward pass of one row, and of generation from it with a ring cache."""
     del setup
     tokens, window, first, model = (
         config.sequence_length, config.window, config.num_global_tokens, config.decoder
@@ -30,7 +30,9 @@ def measure_long_context(config: LongContextConfig, setup: Setup) -> Measurement
     return Measurement([{"measured": measured, "tokens": tokens, **json.loads(done.stdout)}])
 
 
-def _read(tokens: int, width: int, heads: int, layers: int, window: int, first: int) -> Row:
+def _measure_reading(
+    tokens: int, width: int, num_heads: int, num_layers: int, window: int, num_global_tokens: int
+) -> Row:
     import jax
     import jax.numpy as jnp
 
@@ -39,37 +41,37 @@ def _read(tokens: int, width: int, heads: int, layers: int, window: int, first: 
     from thinking.networks.blocks import BlockConfig
     from thinking.networks.decoder import decoder
 
-    new = 16
+    max_new_tokens = 16
     model = decoder(
-        vocabulary=256,
-        context_length=tokens + new,
-        block=BlockConfig(width, heads),
-        layers=layers,
-        pattern=Window(window) | Global(first),
+        vocab_size=256,
+        context_length=tokens + max_new_tokens,
+        block=BlockConfig(width, num_heads),
+        num_layers=num_layers,
+        pattern=Window(window) | Global(num_global_tokens),
     )
     params = jax.jit(model.init)(jax.random.key(0))
     row = jax.random.randint(jax.random.key(1), (1, tokens), 0, 256)
-    seconds, shares = {}, {}
+    seconds, is_finite = {}, {}
     for name, function in {
         "forward": lambda params, row: model.apply(params, row).logits,
         "read_and_write": lambda params, row: (
-            generate(model, params, jax.random.key(2), row, max_new_tokens=new).log_prob
+            generate(model, params, jax.random.key(2), row, max_new_tokens=max_new_tokens).log_prob
         ),
     }.items():
         compiled = jax.jit(function).lower(params, row).compile()
         start = time.perf_counter()
-        said = jax.block_until_ready(compiled(params, row))
+        output = jax.block_until_ready(compiled(params, row))
         seconds[f"{name}_s"] = time.perf_counter() - start
-        shares[f"{name}_finite"] = bool(jnp.all(jnp.isfinite(said)))
-        # Of the whole program up to here, the interpreter and compilation included.
+        is_finite[f"{name}_finite"] = bool(jnp.all(jnp.isfinite(output)))
+        # Of the whole process up to here, interpreter and compilation included.
         seconds[f"{name}_peak_gib"] = _peak_gib()
-    if not all(shares.values()):
-        raise SystemExit(f"not everything that was read is finite: {shares}")
+    if not all(is_finite.values()):
+        raise SystemExit(f"not everything that was read is finite: {is_finite}")
     return seconds
 
 
 def _peak_gib() -> float:
-    """The most memory that this program held; Linux counts a parent's into what `getrusage` says of its child."""
+    """Peak memory of this process in GiB; on Linux, `getrusage` would include the parent's."""
     status = Path("/proc/self/status")
     if status.exists():
         (peak,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
@@ -78,4 +80,4 @@ def _peak_gib() -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_read(*map(int, sys.argv[1:]))))
+    print(json.dumps(_measure_reading(*map(int, sys.argv[1:]))))

@@ -1,4 +1,4 @@
-"""What an update by rewards costs, and how much of it is spent on writing and learning.
+"""Cost of a post-training step, and its fraction in generation and update.
 
 Axes: B completions of an update.
 """
@@ -14,59 +14,59 @@ import optax
 
 from thinking.benchmarks.config import PostTrainingConfig
 from thinking.benchmarks.contract import Measurement, Row, Setup
-from thinking.environments.arithmetic.sources import WORDS
+from thinking.environments.arithmetic.sources import WORD_PROBLEMS
 from thinking.experiment import Run
-from thinking.experiment.device import best_seconds
-from thinking.experiment.training import Trained, train
+from thinking.experiment.device import measure_best_seconds
+from thinking.experiment.training import TrainResult, train
 from thinking.generation.completions import generate
-from thinking.learning.curriculum import evenly
+from thinking.learning.curriculum import uniform_sampler
 from thinking.learning.optimizers import adamw
-from thinking.learning.policy_gradient import Update, grpo
+from thinking.learning.policy_gradient import UpdateFn, grpo
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
-from thinking.reasoning.post_training.advantages import by_group
-from thinking.reasoning.post_training.rewards import combined, format, outcome
+from thinking.reasoning.post_training.advantages import group_relative
+from thinking.reasoning.post_training.rewards import combine_rewards, format_reward, outcome_reward
 from thinking.reasoning.post_training.training_step import (
-    Questions,
+    Prompts,
     init_post_training,
-    judge_texts,
-    post_training_step,
-    records,
+    make_evaluate_fn,
+    make_post_training_step,
+    sample_records,
 )
-from thinking.recipes.arithmetic.datasets import exam
+from thinking.recipes.arithmetic.datasets import make_evaluation_set
 from thinking.recipes.arithmetic.rows import VOCABULARY
 from thinking.text.vocabulary import END
 from thinking.train_state import TrainState, init_train_state
 
 
 def measure_post_training(config: PostTrainingConfig, setup: Setup) -> Measurement:
-    """The share of a loop's wall-clock, compilation apart, that writing and learning take by themselves.
+    """The fraction of a loop's time, without compilation, that generation and update take by themselves.
 
-    The loop is GRPO over word problems as a task runs it, with rewards, metrics, samples and checkpoints.
+    The loop is GRPO on word problems as in a task, with rewards, metrics, samples and checkpoints.
     """
-    asked = exam([WORDS], count=1, seed=0, test=False)
-    tokens, lengths, answers, steps = map(jnp.asarray, asked.prompts)
-    questions = Questions(tokens, lengths, {"answers": answers, "steps": steps})
+    examples = make_evaluation_set([WORD_PROBLEMS], num_problems=1, seed=0, test=False)
+    tokens, lengths, answers, steps = map(jnp.asarray, examples.prompts)
+    prompts = Prompts(tokens, lengths, {"answers": answers, "steps": steps})
     model = decoder(
-        vocabulary=len(VOCABULARY),
+        vocab_size=len(VOCABULARY),
         context_length=tokens.shape[1] + config.max_new_tokens,
         block=BlockConfig(config.decoder.width, config.decoder.num_heads, gated=True),
-        layers=config.decoder.num_layers,
+        num_layers=config.decoder.num_layers,
         value_head=True,
     )
     optimizer = adamw(1e-4, weight_decay=0.0)
-    update = grpo(judge_texts(model), optimizer, minibatches=2)
-    trained = _train(config, setup.run, model, questions, optimizer, update)
-    writing, learning = _seconds_alone(config, model, questions, update, trained.state.train_state)
-    whole = trained.seconds / config.num_steps
+    update = grpo(make_evaluate_fn(model), optimizer, num_minibatches=2)
+    train_result = _train(config, setup.run, model, prompts, optimizer, update)
+    generation_seconds, update_seconds = _measure_parts(config, model, prompts, update, train_result.state.train_state)
+    step_seconds = train_result.seconds / config.num_steps
     row = {
         "measured": "update by rewards",
         "rows": config.num_prompts * config.num_generations,
         "tokens": config.max_new_tokens,
-        "generation_ms": writing * 1e3,
-        "update_ms": learning * 1e3,
-        "ms": whole * 1e3,
-        "generation_and_update_percent": 100 * (writing + learning) / whole,
+        "generation_ms": generation_seconds * 1e3,
+        "update_ms": update_seconds * 1e3,
+        "ms": step_seconds * 1e3,
+        "generation_and_update_percent": 100 * (generation_seconds + update_seconds) / step_seconds,
     }
     return Measurement([row])
 
@@ -75,55 +75,56 @@ def _train(
     config: PostTrainingConfig,
     run: Run,
     model: Decoder,
-    questions: Questions,
+    prompts: Prompts,
     optimizer: optax.GradientTransformation,
-    update: Update,
-) -> Trained:
-    """The whole loop, in a folder that is removed again."""
-    syllabus = evenly(len(questions.tokens))
-    step = post_training_step(
+    update: UpdateFn,
+) -> TrainResult:
+    sampler = uniform_sampler(len(prompts.tokens))
+    step = make_post_training_step(
         model,
-        questions,
-        syllabus,
-        rewards=combined(outcome=(1.0, outcome), format=(0.1, format)),
-        credit=by_group(config.num_generations),
+        prompts,
+        sampler,
+        reward_fn=combine_rewards(outcome=(1.0, outcome_reward), format=(0.1, format_reward)),
+        advantage_fn=group_relative(config.num_generations),
         update=update,
-        problems=config.num_prompts,
-        group=config.num_generations,
+        num_prompts=config.num_prompts,
+        num_generations=config.num_generations,
         max_new_tokens=config.max_new_tokens,
     )
 
-    def begin() -> Any:
+    def init() -> Any:
         params = model.init(jax.random.key(0))
-        return init_post_training(init_train_state(params, optimizer), syllabus, jax.random.key(1))
+        return init_post_training(init_train_state(params, optimizer), sampler, jax.random.key(1))
 
-    def tell(sample: Any) -> list[Row]:
-        return records(VOCABULARY, questions, sample)
+    def log_samples(sample: Any) -> list[Row]:
+        return sample_records(VOCABULARY, prompts, sample)
 
     with tempfile.TemporaryDirectory(dir=run.folder) as folder:
-        fresh = dataclasses.replace(run, folder=Path(folder), mirrors=())
-        begun = {"init": begin, "step": step, "tell": tell}
+        inner_run = dataclasses.replace(run, folder=Path(folder), mirrors=())
+        functions = {"init": init, "step": step, "log_samples": log_samples}
         chunk = max(1, config.num_steps // 3)
-        return train(fresh, "loop", **begun, steps=config.num_steps, chunk=chunk, watch="reward")
-
-
-def _seconds_alone(
-    config: PostTrainingConfig, model: Decoder, questions: Questions, update: Update, train_state: TrainState
-) -> tuple[float, float]:
-    """What writing the completions of one step takes by itself, and learning from them."""
-    count = config.num_prompts * config.num_generations
-    rows = jnp.arange(count) % len(questions.tokens)
-    prompts = questions.tokens[rows], questions.lengths[rows]
-
-    def write(params: Any) -> Any:
-        return generate(
-            model, params, jax.random.key(2), *prompts, max_new_tokens=config.max_new_tokens, stop_tokens=(END,)
+        return train(
+            inner_run, "loop", **functions, num_steps=config.num_steps, chunk_size=chunk, progress_metric="reward"
         )
 
-    written = jax.jit(write)(train_state.params)
-    total = jax.random.uniform(jax.random.key(3), (count,))
-    experience = by_group(config.num_generations)(written, total)._replace(inputs=prompts)
-    learning = best_seconds(
-        jax.jit(lambda train_state: update(train_state, experience, jax.random.key(4))), train_state
+
+def _measure_parts(
+    config: PostTrainingConfig, model: Decoder, prompts: Prompts, update: UpdateFn, train_state: TrainState
+) -> tuple[float, float]:
+    """Seconds of one step's generation, and of its update."""
+    count = config.num_prompts * config.num_generations
+    rows = jnp.arange(count) % len(prompts.tokens)
+    inputs = prompts.tokens[rows], prompts.lengths[rows]
+
+    def generate_completions(params: Any) -> Any:
+        return generate(
+            model, params, jax.random.key(2), *inputs, max_new_tokens=config.max_new_tokens, stop_tokens=(END,)
+        )
+
+    completions = jax.jit(generate_completions)(train_state.params)
+    rewards = jax.random.uniform(jax.random.key(3), (count,))
+    batch = group_relative(config.num_generations)(completions, rewards)._replace(inputs=inputs)
+    update_seconds = measure_best_seconds(
+        jax.jit(lambda train_state: update(train_state, batch, jax.random.key(4))), train_state
     )
-    return best_seconds(jax.jit(write), train_state.params), learning
+    return measure_best_seconds(jax.jit(generate_completions), train_state.params), update_seconds

@@ -1,4 +1,4 @@
-"""Showing that a run survives being killed: start, kill at a random instant, start again, compare the weights."""
+"""Robustness to kills: start a run, kill it at a random instant, restart it, compare the weights."""
 
 import dataclasses
 import json
@@ -36,50 +36,50 @@ EXAMPLES = (
 )
 
 
-def final_digest(folder: Path) -> str:
-    """The digest of the final weights that a finished run wrote."""
+def read_final_digest(folder: Path) -> str:
+    """The digest of a finished run's final weights."""
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))["state_digest"]
 
 
 def run_undisturbed(command: Sequence[str]) -> float:
-    """Run a command to its end; returns the seconds it took.
+    """Run a command to its end; returns its seconds.
 
     Raises:
         RunError: if it fails.
     """
-    begin = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RunError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-300:]}")
-    return time.perf_counter() - begin
+    start = time.perf_counter()
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise RunError(f"{' '.join(command)} ended with {process.returncode}: {process.stderr[-300:]}")
+    return time.perf_counter() - start
 
 
-def run_killed(command: Sequence[str], longest: float, num_kills: int, seed: int) -> int:
-    """Start a command again and again, each time to be killed by SIGKILL, until it comes to its end.
+def run_killed(command: Sequence[str], max_seconds: float, num_kills: int, seed: int) -> int:
+    """Start a command repeatedly and kill it by SIGKILL, until it finishes.
 
     Args:
-        command: the same command continues where it was killed.
-        longest: seconds of the longest life; how long each lasts is drawn evenly from 0 to this.
-        num_kills: at most so many; then it may run to its end.
-        seed: of the draws.
+        command: it resumes when restarted.
+        max_seconds: upper bound of the uniformly drawn time until a kill.
+        num_kills: maximum kills; then it runs to its end.
+        seed: of the times.
 
     Returns:
-        How often it was killed.
+        The number of kills.
 
     Raises:
-        RunError: if it fails in a life that was not cut short.
+        RunError: if the command fails without being killed.
     """
     rng = random.Random(seed)
     for killed in range(num_kills):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:
-            _, complaint = process.communicate(timeout=rng.uniform(0, longest))
+            _, stderr = process.communicate(timeout=rng.uniform(0, max_seconds))
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
             continue
         if process.returncode:
-            raise RunError(f"after {killed} kills the run ended with {process.returncode}: {complaint[-300:]}")
+            raise RunError(f"after {killed} kills the run ended with {process.returncode}: {stderr[-300:]}")
         return killed
     run_undisturbed(command)
     return num_kills

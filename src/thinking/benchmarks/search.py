@@ -1,4 +1,4 @@
-"""What Gumbel search over tokens costs, beside as many bare calls of the network.
+"""Cost of Gumbel MCTS over tokens, beside as many bare calls of the network.
 
 Axes: B rows, T tokens of a prompt.
 """
@@ -10,44 +10,46 @@ import jax.numpy as jnp
 
 from thinking.benchmarks.config import SearchConfig
 from thinking.benchmarks.contract import Measurement, Setup
-from thinking.benchmarks.decoders import example_decoder
-from thinking.experiment.device import best_seconds
+from thinking.benchmarks.decoders import make_example_decoder
+from thinking.experiment.device import measure_best_seconds
 from thinking.reasoning.search.mcts import tree_search
-from thinking.reasoning.search.token_model import over_tokens
+from thinking.reasoning.search.token_model import make_token_model
 from thinking.types import Params
 
 
 def measure_search(config: SearchConfig, setup: Setup) -> Measurement:
-    """Milliseconds of a search, and of its calls of the network alone, one after the other."""
+    """Milliseconds of a search, and of its network calls alone."""
     del setup
     rows, tokens, depth, simulations = (
         config.batch_size, config.prompt_length, config.max_depth, config.num_simulations
     )  # fmt: skip
-    model = example_decoder(config.decoder, tokens + depth, config.vocabulary_size, value_head=True)
+    model = make_example_decoder(config.decoder, tokens + depth, config.vocabulary_size, value_head=True)
     params = jax.jit(model.init)(jax.random.key(0))
     prompts = jax.random.randint(jax.random.key(1), (rows, tokens), 0, config.vocabulary_size)
     lengths = jnp.full(rows, tokens, jnp.int32)
 
     def call_network(params: Params) -> jax.Array:
-        advance, (state, outlook) = over_tokens(model, params, prompts, lengths, max_tokens=depth)
+        step_fn, (state, step_output) = make_token_model(model, params, prompts, lengths, max_new_tokens=depth)
 
         def call(carry: Any, _: None) -> tuple[Any, None]:
-            state, outlook = carry
-            grown, outlook = advance(state, jnp.argmax(outlook.logits, axis=1).astype(jnp.int32))
-            # As in a tree, which goes on from a remembered state: none of them is longer than the depth.
-            return (grown._replace(length=grown.length % depth), outlook), None
+            state, step_output = carry
+            next_state, step_output = step_fn(state, jnp.argmax(step_output.logits, axis=1).astype(jnp.int32))
+            # As in a tree, no state is longer than the depth.
+            return (next_state._replace(length=next_state.length % depth), step_output), None
 
-        return jax.lax.scan(call, (state, outlook), None, length=simulations)[0][1].logits
+        return jax.lax.scan(call, (state, step_output), None, length=simulations)[0][1].logits
 
     def search(params: Params) -> jax.Array:
-        advance, root = over_tokens(model, params, prompts, lengths, max_tokens=depth)
-        found = tree_search(advance, root, jax.random.key(2), simulations=simulations, max_depth=depth)
-        return found.policy
+        step_fn, root = make_token_model(model, params, prompts, lengths, max_new_tokens=depth)
+        search_output = tree_search(step_fn, root, jax.random.key(2), num_simulations=simulations, max_depth=depth)
+        return search_output.action_weights
 
     def read_prompts(params: Params) -> jax.Array:
-        return over_tokens(model, params, prompts, lengths, max_tokens=depth)[1][1].logits
+        return make_token_model(model, params, prompts, lengths, max_new_tokens=depth)[1][1].logits
 
-    prompt, calls, tree = (best_seconds(jax.jit(function), params) for function in (read_prompts, call_network, search))
+    prompt, calls, tree = (
+        measure_best_seconds(jax.jit(function), params) for function in (read_prompts, call_network, search)
+    )
     row = {
         "measured": "search, Gumbel",
         "rows": rows,

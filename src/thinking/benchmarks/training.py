@@ -1,4 +1,4 @@
-"""What a training step of a decoder costs, beside PyTorch.
+"""Cost of a decoder's training step, beside PyTorch.
 
 Axes: B rows, T tokens of a row, D width.
 """
@@ -6,15 +6,15 @@ Axes: B rows, T tokens of a row, D width.
 from thinking.benchmarks import baselines
 from thinking.benchmarks.config import TrainingConfig
 from thinking.benchmarks.contract import Measurement, Row, Setup
-from thinking.benchmarks.decoders import VOCABULARY_SIZE, example_decoder, make_training_steps
-from thinking.experiment.device import best_seconds
+from thinking.benchmarks.decoders import VOCABULARY_SIZE, make_example_decoder, make_training_steps
+from thinking.experiment.device import measure_best_seconds
 from thinking.trees import count_parameters
 
 
 def measure_training(config: TrainingConfig, setup: Setup) -> Measurement:
     """Milliseconds of a training step with AdamW, and of one in PyTorch if that is installed."""
     row = measure_training_step(config, setup.gflops)
-    if baselines.installed(setup.run, "training", "torch"):
+    if baselines.check_installed(setup.run, "training", "torch"):
         row["torch_ms"] = baselines.torch_training_ms(config)
         row["torch_ms_at_once"] = baselines.torch_training_ms(config, num_microbatches=1)
         best = min(row["torch_ms"], row["torch_ms_at_once"])
@@ -23,23 +23,23 @@ def measure_training(config: TrainingConfig, setup: Setup) -> Measurement:
 
 
 def measure_training_step(config: TrainingConfig, gflops: float) -> Row:
-    """Milliseconds of a training step in float32, and the floor that its matrix products set.
+    """Milliseconds of a training step in float32, and the lower bound by its matrix products.
 
-    Gradients are accumulated over parts of the batch: what is held of a part stays in a CPU's caches.
+    Gradients are accumulated over microbatches, whose activations fit a CPU's caches.
 
     Args:
         config: sizes.
-        gflops: what the machine reaches in a matrix product.
+        gflops: the machine's GFLOP/s in a matrix product.
     """
     rows, tokens, width, layers = (
         config.batch_size, config.sequence_length, config.decoder.width, config.decoder.num_layers
     )  # fmt: skip
-    model, shape = example_decoder(config.decoder, tokens), (config.num_steps, rows, tokens)
+    model, shape = make_example_decoder(config.decoder, tokens), (config.num_steps, rows, tokens)
     steps, state = make_training_steps(
         model, shape, vocabulary_size=VOCABULARY_SIZE, num_microbatches=config.num_microbatches
     )
     whole_steps, _ = make_training_steps(model, shape, vocabulary_size=VOCABULARY_SIZE)
-    seconds, at_once = (best_seconds(function, state) / config.num_steps for function in (steps, whole_steps))
+    seconds, at_once = (measure_best_seconds(function, state) / config.num_steps for function in (steps, whole_steps))
     matrices = layers * 12 * width**2 + VOCABULARY_SIZE * width
     floor = (6 * matrices + layers * 12 * tokens * width) * rows * tokens / gflops / 1e9
     return {

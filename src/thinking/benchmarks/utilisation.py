@@ -1,4 +1,4 @@
-"""How much of a GPU's arithmetic a training step in bfloat16 uses."""
+"""Model FLOPs utilisation of a training step in bfloat16 on a GPU."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from thinking.benchmarks.config import UtilisationConfig
 from thinking.benchmarks.contract import Measurement, Setup
 from thinking.benchmarks.decoders import make_training_steps
-from thinking.experiment.device import best_seconds
+from thinking.experiment.device import measure_best_seconds
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.trees import count_parameters
@@ -18,21 +18,20 @@ BFLOAT16_PEAKS = {
     "NVIDIA H200": 989,
     "NVIDIA L4": 121,
 }
-"""TFLOP/s of dense bfloat16 products that the makers of cards name, by `device_kind`."""
+"""Peak TFLOP/s of dense bfloat16 products by `device_kind`, from the data sheets."""
 
 
 def measure_utilisation(config: UtilisationConfig, setup: Setup) -> Measurement:
-    """Tokens a second of a training step with AdamW, and their share of the card's peak if that is known.
+    """Tokens per second of a training step with AdamW, and the utilisation if the GPU's peak is known.
 
-    Operations are counted as 6 for each parameter and token and 12 D T for each layer and token (Chowdhery et al. 2022,
-    appendix B), whatever is really computed.
+    FLOPs are counted as 6 per parameter and token plus 12 D T per layer and token (Chowdhery et al. 2022, appendix B).
     """
     del setup
     sizes, rows, tokens = config.decoder, config.batch_size, config.sequence_length
     block = BlockConfig(sizes.width, sizes.num_heads, dtype=jnp.bfloat16)
-    model = decoder(vocabulary=config.vocabulary_size, context_length=tokens, block=block, layers=sizes.num_layers)
+    model = decoder(vocab_size=config.vocabulary_size, context_length=tokens, block=block, num_layers=sizes.num_layers)
     steps, state = make_training_steps(model, (config.num_steps, rows, tokens), vocabulary_size=config.vocabulary_size)
-    seconds = best_seconds(steps, state) / config.num_steps
+    seconds = measure_best_seconds(steps, state) / config.num_steps
     size = count_parameters(state.params)
     rate = (6 * size + 12 * sizes.num_layers * sizes.width * tokens) * rows * tokens / seconds / 1e12
     kind = jax.devices()[0].device_kind

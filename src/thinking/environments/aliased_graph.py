@@ -1,10 +1,10 @@
-"""A graph whose nodes look alike: what the guide observes does not tell where it is.
+"""A graph with aliased observations: an observation does not determine the node.
 
-Two nodes share each observation, but for the goals, which are unlike any other node. An action names an observation
-and leads to the successor that shows it (of two, the lower). Where no successor shows it, the world refuses: one stays
-where one is, and has spent a hop.
+Every observation belongs to two nodes, except for the goals, whose observations are unique. An action names an
+observation and leads to the successor that shows it (the lower of two). Where no successor shows it, the agent stays;
+the action still counts as a hop.
 
-Axes: N nodes, O observations, B rows, W walks, T states of a walk.
+Axes: N nodes, O observations, B rows, W walks, T states of a walk, G goals.
 """
 
 from typing import NamedTuple
@@ -14,85 +14,91 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 
-from thinking.environments.graph import random_graph, to_device
+from thinking.environments.graph import make_random_graph, to_device
 from thinking.types import Array
 
 
-class Aliased(NamedTuple):
-    """The world, on the device.
+class AliasedGraph(NamedTuple):
+    """The environment's tables, on the device.
 
     Attributes:
-        shows: [N] int32, the observation at each node.
-        leads: [N, O] int32, where each action leads from each node; the node itself where it is refused.
-        goals: [G] int32, the nodes whose observation is unique.
+        node_observations: [N] int32, the observation at each node.
+        next_nodes: [N, O] int32, the next node for each action; the node itself where the action is invalid.
+        goals: [G] int32, the nodes with unique observations.
     """
 
-    shows: Array
-    leads: Array
+    node_observations: Array
+    next_nodes: Array
     goals: Array
 
     @property
-    def observations(self) -> int:
+    def num_observations(self) -> int:
         """O."""
-        return self.leads.shape[1]
+        return self.next_nodes.shape[1]
 
 
-def aliased_world(shared: int, goals: int, edge_probability: float, seed: int) -> Aliased:
-    """A random directed graph of `2 * shared + goals` nodes: two for each shared observation, one for each goal.
+def make_aliased_graph(num_shared: int, num_goals: int, edge_probability: float, seed: int) -> AliasedGraph:
+    """A random directed graph of `2 * num_shared + num_goals` nodes: two per shared observation, one per goal.
 
     Raises:
-        ValueError: if there is no goal.
+        ValueError: without a goal.
     """
-    if goals < 1:
-        raise ValueError(f"goals {goals}: at least one node must be unlike the others")
-    nodes = 2 * shared + goals
-    graph = to_device(random_graph(nodes, edge_probability, seed))
+    if num_goals < 1:
+        raise ValueError(f"num_goals {num_goals}: at least one node must be unlike the others")
+    num_nodes = 2 * num_shared + num_goals
+    graph = to_device(make_random_graph(num_nodes, edge_probability, seed))
     rng = np.random.default_rng(seed)
-    shows = np.concatenate([rng.permutation(np.repeat(np.arange(shared), 2)), shared + np.arange(goals)])
-    leads = np.repeat(np.arange(nodes)[:, None], shared + goals, axis=1)
+    observations = np.concatenate(
+        [rng.permutation(np.repeat(np.arange(num_shared), 2)), num_shared + np.arange(num_goals)]
+    )
+    next_nodes = np.repeat(np.arange(num_nodes)[:, None], num_shared + num_goals, axis=1)
     for node, successors in enumerate(np.asarray(graph.successors)):
         for successor in successors[successors >= 0][::-1]:  # the lowest is written last
-            leads[node, shows[successor]] = successor
-    return Aliased(*(jnp.asarray(part, jnp.int32) for part in (shows, leads, np.arange(2 * shared, nodes))))
+            next_nodes[node, observations[successor]] = successor
+    return AliasedGraph(
+        *(jnp.asarray(part, jnp.int32) for part in (observations, next_nodes, np.arange(2 * num_shared, num_nodes)))
+    )
 
 
-def aliased_walks(world: Aliased, key: Array, walks: int, states: int, refused: float) -> tuple[Array, Array]:
+def sample_aliased_walks(
+    graph: AliasedGraph, key: Array, num_walks: int, num_states: int, random_fraction: float
+) -> tuple[Array, Array]:
     """Observations of random walks from random nodes; consumes the key.
 
     Args:
-        world: to walk in.
+        graph: the environment.
         key: typed PRNG key.
-        walks: W.
-        states: T.
-        refused: how often an action is named among all observations, and so mostly refused; else it is one that leads
-            on.
+        num_walks: W.
+        num_states: T.
+        random_fraction: probability of an action drawn from all observations, most of them invalid; otherwise a valid
+            action is drawn.
 
     Returns:
-        [W, T] int32 observations, and [W] int32 how many are real (all of them).
+        [W, T] int32 observations, and [W] int32 lengths, all T.
     """
-    nodes = world.leads.shape[0]
+    num_nodes = graph.next_nodes.shape[0]
     start_key, walk_key = jax.random.split(key)
-    start = jax.random.randint(start_key, (walks,), 0, nodes)
+    start = jax.random.randint(start_key, (num_walks,), 0, num_nodes)
 
     def go(node: Array, key: Array) -> tuple[Array, Array]:
         any_key, choice_key = jax.random.split(key)
-        leads_on = world.leads[node] != node[:, None]
-        anything = jax.random.uniform(any_key, (walks, 1)) < refused
-        action = jax.random.categorical(choice_key, jnp.where(leads_on | anything, 0.0, -1e9))
-        return world.leads[node, action], world.shows[node]
+        is_valid = graph.next_nodes[node] != node[:, None]
+        is_random = jax.random.uniform(any_key, (num_walks, 1)) < random_fraction
+        action = jax.random.categorical(choice_key, jnp.where(is_valid | is_random, 0.0, -1e9))
+        return graph.next_nodes[node, action], graph.node_observations[node]
 
-    _, seen = jax.lax.scan(go, start, jax.random.split(walk_key, states))
-    return seen.T, jnp.full(walks, states)
+    _, observations = jax.lax.scan(go, start, jax.random.split(walk_key, num_states))
+    return observations.T, jnp.full(num_walks, num_states)
 
 
-def optimal_hops(world: Aliased) -> np.ndarray:
-    """[N, G] float, hops from each node to each goal for one who sees nodes (networkx); inf where there is no way."""
-    leads = np.asarray(world.leads)
-    edges = [(node, int(successor)) for node, row in enumerate(leads) for successor in row if successor != node]
+def compute_optimal_hops(graph: AliasedGraph) -> np.ndarray:
+    """[N, G] float, shortest path lengths from each node to each goal (networkx); inf where there is no path."""
+    next_nodes = np.asarray(graph.next_nodes)
+    edges = [(node, int(successor)) for node, row in enumerate(next_nodes) for successor in row if successor != node]
     backward = nx.DiGraph(edges).reverse()
-    backward.add_nodes_from(range(len(leads)))
-    hops = np.full((len(leads), len(world.goals)), np.inf)
-    for column, goal in enumerate(np.asarray(world.goals)):
+    backward.add_nodes_from(range(len(next_nodes)))
+    hops = np.full((len(next_nodes), len(graph.goals)), np.inf)
+    for column, goal in enumerate(np.asarray(graph.goals)):
         for node, distance in nx.single_source_shortest_path_length(backward, int(goal)).items():
             hops[node, column] = distance
     return hops

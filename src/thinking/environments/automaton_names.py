@@ -1,14 +1,14 @@
-"""The names of automata, to be checked before NumPy or JAX is imported. See `environments.automata`."""
+"""Names of automata, checked without NumPy or JAX. See `environments.automata`."""
 
 NAMES = ("s3", "a5", "s5", "parity", "graph", "list")
-"""Those without a size."""
+"""Automata without a size."""
 
 
 def parse_name(name: str) -> tuple[str, int | None]:
-    """The kind of an automaton and its size, as `("modular", 7)` for `modular:7`; None where the kind has no size.
+    """The kind of an automaton and its size, as `("modular", 7)` for `modular:7`; size None where the kind has none.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: for an unknown name.
     """
     if name in NAMES:
         return name, None

@@ -1,7 +1,7 @@
-"""Classic control: the worlds that both gymnax and Gymnasium know, behind one interface.
+"""Classic control tasks of gymnax and Gymnasium behind one interface.
 
-Worlds move on the device, in gymnax; what was learned is judged in Gymnasium. Discrete actions are indices; continuous
-ones are vectors in [-1, 1], stretched to what the world takes.
+Training steps run on the device in gymnax; trained agents are evaluated in Gymnasium. Discrete actions are indices.
+Continuous actions are vectors in [-1, 1], scaled to the task's bounds.
 
 Axes: A dimensions of an action, O dimensions of an observation.
 """
@@ -17,104 +17,113 @@ import jax.numpy as jnp
 from thinking.environment import TimeStep
 from thinking.types import Array, Box, Discrete, Space
 
-# The least and the greatest reward of a step, from the worlds' definitions.
-_REWARDS = {
+# Smallest and largest reward of a step, from the definitions of the tasks.
+_REWARD_RANGES = {
     "CartPole-v1": (0.0, 1.0),
     "Acrobot-v1": (-1.0, 0.0),
     "MountainCar-v0": (-1.0, 0.0),
     "MountainCarContinuous-v0": (-0.1, 100.0),
     "Pendulum-v1": (-(jnp.pi**2 + 0.1 * 8**2 + 0.001 * 2**2), 0.0),
 }
-NAMES = tuple(_REWARDS)
+NAMES = tuple(_REWARD_RANGES)
 
 
 @dataclass(frozen=True)
-class World:
+class ControlEnv:
     """A control task.
 
     Attributes:
-        name: as Gymnasium knows it.
-        observation: the space of what is seen, a box.
-        action: the space of what can be done.
-        limit: steps after which an episode is truncated.
-        rewards: the least and the greatest reward of a step.
-        stretch: lowest and highest continuous action, two tuples [A]; empty where actions are discrete.
+        name: Gymnasium's name.
+        observation_space: a box.
+        action_space: discrete or a box.
+        max_episode_steps: steps after which an episode is truncated.
+        reward_range: smallest and largest reward of a step.
+        action_bounds: lowest and highest continuous action, two tuples [A]; empty for discrete actions.
     """
 
     name: str
-    observation: Box
-    action: Space
-    limit: int
-    rewards: tuple[float, float]
-    stretch: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+    observation_space: Box
+    action_space: Space
+    max_episode_steps: int
+    reward_range: tuple[float, float]
+    action_bounds: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
     def reset(self, key: Array) -> tuple[Any, Array]:
-        """A new episode: the world's state, and what is seen of it [O]. Consumes the key."""
-        simulator, settings = _simulator(self.name, self.limit)
+        """Start an episode: state and observation [O]. Consumes the key."""
+        simulator, settings = _simulator(self.name, self.max_episode_steps)
         observation, state = simulator.reset(key, settings)
-        return _plain(state), observation
+        return _fix_dtypes(state), observation
 
     def step(self, key: Array, state: Any, action: Array) -> TimeStep:
-        """Act once; where the episode ends, the next has begun. Consumes the key."""
-        simulator, settings = _simulator(self.name, self.limit)
-        done = simulator.step(key, state, native_action(self, action), settings)
-        observation, state, reward, terminated, truncated, rest = done
-        # An episode that ends by itself in its last step was not cut short.
+        """Take one step; an episode that ends is followed by a reset. Consumes the key."""
+        simulator, settings = _simulator(self.name, self.max_episode_steps)
+        step_output = simulator.step(key, state, to_native_action(self, action), settings)
+        observation, state, reward, terminated, truncated, info = step_output
+        # An episode that terminates at its step limit is not truncated.
         truncated = truncated & ~terminated
         reward = jnp.asarray(reward, jnp.float32).reshape(())
-        return TimeStep(_plain(state), observation, reward, terminated, truncated, rest["final_observation"])
+        return TimeStep(_fix_dtypes(state), observation, reward, terminated, truncated, info["final_observation"])
 
 
-def world(name: str, limit: int | None = None) -> World:
-    """The world of this name.
+def make_env(name: str, max_episode_steps: int | None = None) -> ControlEnv:
+    """Make a task by name.
 
     Args:
-        name: as Gymnasium knows it.
-        limit: steps after which an episode is truncated; Gymnasium's own by default.
+        name: Gymnasium's name.
+        max_episode_steps: steps after which an episode is truncated; by default Gymnasium's own.
 
     Raises:
-        ValueError: if it is not one that both libraries know.
+        ValueError: for a name that is not in `NAMES`.
     """
-    if name not in _REWARDS:
+    if name not in _REWARD_RANGES:
         raise ValueError(f"name {name}: allowed is one of {', '.join(NAMES)}")
     simulator, settings = _simulator(name)
-    with jax.ensure_compile_time_eval():  # a world may be asked for while JAX traces
-        actions, stretch = simulator.action_space(settings), ((), ())
-        if hasattr(actions, "n"):
-            action = Discrete(int(actions.n))
+    with jax.ensure_compile_time_eval():  # may be called while JAX traces
+        native_space, action_bounds = simulator.action_space(settings), ((), ())
+        if hasattr(native_space, "n"):
+            action_space = Discrete(int(native_space.n))
         else:
-            action = Box(actions.shape[0])
-            ends = (jnp.broadcast_to(end, actions.shape) for end in (actions.low, actions.high))
-            stretch = tuple(tuple(end.tolist()) for end in ends)
-        observation = Box(simulator.observation_space(settings).shape[0])
-    return World(name, observation, action, limit or int(settings.max_steps_in_episode), _REWARDS[name], stretch)
+            action_space = Box(native_space.shape[0])
+            bounds = (jnp.broadcast_to(bound, native_space.shape) for bound in (native_space.low, native_space.high))
+            action_bounds = tuple(tuple(bound.tolist()) for bound in bounds)
+        observation_space = Box(simulator.observation_space(settings).shape[0])
+    return ControlEnv(
+        name,
+        observation_space,
+        action_space,
+        max_episode_steps or int(settings.max_steps_in_episode),
+        _REWARD_RANGES[name],
+        action_bounds,
+    )
 
 
-def native_action(world: World, action: Array) -> Array:
-    """An action as the world takes it: an index, or [..., A] within its bounds."""
-    if isinstance(world.action, Discrete):
+def to_native_action(env: ControlEnv, action: Array) -> Array:
+    """An action as the task takes it: an index, or [..., A] within its bounds."""
+    if isinstance(env.action_space, Discrete):
         return action
-    low, high = (jnp.broadcast_to(jnp.asarray(end, jnp.float32), action.shape) for end in world.stretch)
+    low, high = (jnp.broadcast_to(jnp.asarray(bound, jnp.float32), action.shape) for bound in env.action_bounds)
     return low + (jnp.clip(action, -1, 1) + 1) / 2 * (high - low)
 
 
-def random_actions(world: World, key: Array, rows: int) -> Array:
-    """[rows] or [rows, A] uniformly random actions. Consumes the key."""
-    if isinstance(world.action, Discrete):
-        return jax.random.randint(key, (rows,), 0, world.action.size)
-    return jax.random.uniform(key, (rows, world.action.dims), minval=-1.0, maxval=1.0)
+def sample_random_actions(env: ControlEnv, key: Array, num_actions: int) -> Array:
+    """[num_actions] or [num_actions, A] uniformly random actions. Consumes the key."""
+    if isinstance(env.action_space, Discrete):
+        return jax.random.randint(key, (num_actions,), 0, env.action_space.size)
+    return jax.random.uniform(key, (num_actions, env.action_space.dims), minval=-1.0, maxval=1.0)
 
 
 @functools.cache
-def _simulator(name: str, limit: int | None = None) -> tuple[Any, Any]:
-    """Gymnax's world and its settings, as numbers and not as arrays: they may be made while JAX traces."""
+def _simulator(name: str, max_episode_steps: int | None = None) -> tuple[Any, Any]:
+    """Gymnax's environment and its parameters, as constants even while JAX traces."""
     with jax.ensure_compile_time_eval():
         simulator, settings = gymnax.make(name)
-        return simulator, settings if limit is None else settings.replace(max_steps_in_episode=limit)
+        return simulator, settings if max_episode_steps is None else settings.replace(
+            max_steps_in_episode=max_episode_steps
+        )
 
 
-def _plain(state: Any) -> Any:
-    """The world's state with leaves of fixed types, as gymnax counts time in Python numbers at first."""
+def _fix_dtypes(state: Any) -> Any:
+    """The state with leaves of fixed types; gymnax starts its step counter as a Python number."""
     return jax.tree.map(
         lambda leaf: jnp.asarray(
             leaf, jnp.int32 if jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.integer) else jnp.float32

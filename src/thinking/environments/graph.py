@@ -1,6 +1,6 @@
-"""A directed graph as a world: where one stands is the state, and an edge is a step.
+"""A directed graph as an environment: the state is a node, a step follows an edge.
 
-Axes: N nodes, K successors of a node at most, W walks, T states of a walk.
+Axes: N nodes, K maximum degree, B rows, W walks, T states of a walk.
 """
 
 import difflib
@@ -19,43 +19,45 @@ class Graph(NamedTuple):
     """A graph on the device.
 
     Attributes:
-        successors: [N, K] int32, ascending; what lies beyond the degree is -1.
-        degree: [N] int32.
+        successors: [N, K] int32, ascending, padded with -1.
+        degree: [N] int32, number of successors.
     """
 
     successors: Array
     degree: Array
 
 
-def random_graph(nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
-    """A random directed graph without self-loops (Erdos-Renyi), its nodes named by number."""
-    graph = nx.fast_gnp_random_graph(nodes, edge_probability, seed=seed, directed=True)
+def make_random_graph(num_nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
+    """A random directed graph without self-loops (Erdos-Renyi); node names are their numbers."""
+    graph = nx.fast_gnp_random_graph(num_nodes, edge_probability, seed=seed, directed=True)
     return nx.relabel_nodes(graph, str)
 
 
-def named_graph(path: Path | None, nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
-    """The graph of a file, or a random one without a file.
+def make_graph(path: Path | None, num_nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
+    """Read a graph from a file, or make a random one if `path` is None.
 
     Raises:
-        ValueError: if it has fewer than two nodes or no edge, so that there is nothing to plan; or see `read_graph`.
+        ValueError: for fewer than two nodes or no edge, where nothing can be planned; also see `read_graph`.
     """
-    graph = random_graph(nodes, edge_probability, seed) if path is None else read_graph(path)
+    graph = make_random_graph(num_nodes, edge_probability, seed) if path is None else read_graph(path)
     if len(graph) < 2:
-        source, mend = (f"nodes {nodes}", "take more") if path is None else (f"path {path}", "give a larger graph")
-        raise ValueError(f"{source}: {len(graph)} node, and a plan needs at least 2; {mend}")
+        source, hint = (
+            (f"num_nodes {num_nodes}", "take more") if path is None else (f"path {path}", "give a larger graph")
+        )
+        raise ValueError(f"{source}: {len(graph)} node, and a plan needs at least 2; {hint}")
     if graph.number_of_edges() == 0:
-        source, mend = f"path {path}", "give a graph with edges"
+        source, hint = f"path {path}", "give a graph with edges"
         if path is None:
-            source, mend = f"edge_probability {edge_probability}", f"take a larger one, or another seed than {seed}"
-        raise ValueError(f"{source}: {len(graph)} nodes but no edge, so there is no way to learn; {mend}")
+            source, hint = f"edge_probability {edge_probability}", f"take a larger one, or another seed than {seed}"
+        raise ValueError(f"{source}: {len(graph)} nodes but no edge, so there is no way to learn; {hint}")
     return graph
 
 
-def number_of(graph: nx.DiGraph, name: str) -> int:
-    """The number of a node.
+def find_node(graph: nx.DiGraph, name: str) -> int:
+    """The index of a node by name.
 
     Raises:
-        ValueError: if there is none of this name.
+        ValueError: if there is no such node.
     """
     names = list(graph)
     if name in graph:
@@ -65,13 +67,13 @@ def number_of(graph: nx.DiGraph, name: str) -> int:
 
 
 def read_graph(path: Path) -> nx.DiGraph:
-    """Read a graph from GML (.gml), GraphML (.graphml, .xml) or an edge list (anything else).
+    """Read a graph from GML (.gml), GraphML (.graphml, .xml) or an edge list (any other suffix).
 
-    An edge list has one `FROM TO` a line; what follows on the line and after `#` is passed over. It is read as
-    directed; GML and GraphML say themselves what they are, and an undirected edge may be walked both ways.
+    An edge list has one `FROM TO` per line, read as a directed edge; the rest of the line and comments after `#` are
+    ignored. An undirected edge of GML or GraphML becomes two directed ones.
 
     Raises:
-        ValueError: if the file cannot be read, is malformed, or holds no node.
+        ValueError: if the file cannot be read, is malformed, or has no node.
     """
     readers = {".gml": nx.read_gml, ".graphml": nx.read_graphml, ".xml": nx.read_graphml}
     suffix = path.suffix.lower()
@@ -101,7 +103,7 @@ def _read_edges(path: Path) -> nx.DiGraph:
 
 
 def to_device(graph: nx.DiGraph) -> Graph:
-    """Number the nodes in the graph's order, and put their successors on the device."""
+    """Number the nodes in the graph's order and put their successors on the device."""
     number = {node: index for index, node in enumerate(graph)}
     lists = [sorted(number[successor] for successor in graph.successors(node)) for node in graph]
     degree = np.array([len(successors) for successors in lists], np.int32)
@@ -117,28 +119,28 @@ def is_edge(graph: Graph, node: Array, successor: Array) -> Array:
 
 
 def step(graph: Graph, node: Array, successor: Array) -> Array:
-    """Go from node [B] to successor [B] where that is an edge; else stay."""
+    """Move from node [B] to successor [B] where that is an edge; else stay."""
     return jnp.where(is_edge(graph, node, successor), successor, node)
 
 
-def random_step(graph: Graph, key: Array, node: Array) -> Array:
-    """[B] a random successor of each node, or the node itself where there is none; consumes the key."""
+def sample_step(graph: Graph, key: Array, node: Array) -> Array:
+    """[B] a random successor of each node, or the node itself where it has none; consumes the key."""
     choice = jax.random.randint(key, node.shape, 0, jnp.maximum(graph.degree[node], 1))
     return jnp.where(graph.degree[node] > 0, graph.successors[node, choice], node)
 
 
-def random_walks(graph: Graph, key: Array, walks: int, states: int) -> tuple[Array, Array]:
-    """Random walks from random nodes; one ends where there is no way on. Consumes the key.
+def sample_walks(graph: Graph, key: Array, num_walks: int, num_states: int) -> tuple[Array, Array]:
+    """Random walks from random nodes; a walk ends at a node without successors. Consumes the key.
 
     Returns:
-        [W, T] int32 nodes, and [W] int32 how many of them were visited.
+        [W, T] int32 nodes, and [W] int32 numbers of nodes visited.
     """
     start_key, walk_key = jax.random.split(key)
-    start = jax.random.randint(start_key, (walks,), 0, graph.degree.shape[0])
+    start = jax.random.randint(start_key, (num_walks,), 0, graph.degree.shape[0])
 
     def go(node: Array, key: Array) -> tuple[Array, tuple[Array, Array]]:
-        return random_step(graph, key, node), (node, graph.degree[node] > 0)
+        return sample_step(graph, key, node), (node, graph.degree[node] > 0)
 
-    _, (nodes, goes_on) = jax.lax.scan(go, start, jax.random.split(walk_key, states))
+    _, (nodes, goes_on) = jax.lax.scan(go, start, jax.random.split(walk_key, num_states))
     moves = jnp.cumprod(goes_on[:-1].astype(jnp.int32), axis=0)
     return nodes.T, 1 + jnp.sum(moves, axis=0)

@@ -1,6 +1,7 @@
-"""Judging in Gymnasium: episodes of its own worlds, with seeds of their own.
+"""Evaluation in Gymnasium's environments with seeds of their own.
 
-Axes: S agents judged side by side (one of each training seed), E episodes of each, O dimensions of an observation.
+Axes: S agents evaluated side by side (one per training seed), E episodes of each, P evaluations, O dimensions of an
+observation, T steps of an episode, A dimensions of an action.
 """
 
 from collections.abc import Callable
@@ -10,89 +11,94 @@ import gymnasium
 import jax
 import numpy as np
 
-from thinking.environments.control import World, native_action
+from thinking.environments.control import ControlEnv, to_native_action
 from thinking.types import Array
 
 _FIRST_SEED = 1_000_000
-"""Gymnasium's seeds count from here; training draws from JAX's generator, so none is ever seen before."""
+"""First seed of the evaluation. Training uses JAX's generator, so no episode is repeated."""
 
-Play = Callable[[Any, Array, Array], tuple[Any, Array, Any]]
-"""`play(mind, observation [S, E, O], gained [S, E]) -> (mind, action [S, E, ...], notes)`; notes are a PyTree
-[S, E, ...] of what there is to see."""
+PlayFn = Callable[[Any, Array, Array], tuple[Any, Array, Any]]
+"""`play(carry, observation [S, E, O], return_so_far [S, E]) -> (carry, action [S, E, ...], extras)`.
+
+Extras are a PyTree [S, E, ...] to record."""
 
 
-class Film(NamedTuple):
-    """One episode as it was seen.
+class Recording(NamedTuple):
+    """One recorded episode.
 
     Attributes:
         observations: [T, O] before each step.
-        gained: [T] the return before each step.
-        notes: [T, ...] what the player noted at each step.
-        total: the episode's return.
+        return_so_far: [T] the return before each step.
+        extras: [T, ...] the policy's extras at each step.
+        total_return: the episode's return.
     """
 
     observations: np.ndarray
-    gained: np.ndarray
-    notes: Any
-    total: float
+    return_so_far: np.ndarray
+    extras: Any
+    total_return: float
 
 
-def reward_threshold(world: World) -> float | None:
-    """The mean return from which Gymnasium calls the world solved; None where it says nothing."""
-    return gymnasium.spec(world.name).reward_threshold
+def reward_threshold(env: ControlEnv) -> float | None:
+    """The mean return at which Gymnasium counts the task as solved, or None."""
+    return gymnasium.spec(env.name).reward_threshold
 
 
-def steps_until(steps: np.ndarray, returns: np.ndarray, threshold: float | None) -> float | None:
-    """Environment steps until a return first came to the threshold, the mean over seeds.
+def find_steps_to_threshold(steps: np.ndarray, returns: np.ndarray, threshold: float | None) -> float | None:
+    """Environment steps until the return first reached a threshold, averaged over seeds.
 
     Args:
-        steps: [S, P] of each seed at each judgement.
+        steps: [S, P] at each evaluation.
         returns: [S, P].
         threshold: the return, or None.
 
     Returns:
-        The mean; None if a seed never came there, or there is no threshold.
+        The mean; None without a threshold, or if a seed never reached it.
     """
-    if threshold is None or not (there := returns >= threshold).any(axis=1).all():
+    if threshold is None or not (reached := returns >= threshold).any(axis=1).all():
         return None
-    return float(np.take_along_axis(steps, there.argmax(axis=1)[:, None], axis=1).mean())
+    return float(np.take_along_axis(steps, reached.argmax(axis=1)[:, None], axis=1).mean())
 
 
-def judge(world: World, play: Play, mind: Any, agents: int, count: int) -> tuple[np.ndarray, Film]:
-    """Let S agents play E episodes each, all agents from the same beginnings.
+def evaluate_in_gymnasium(
+    env: ControlEnv, play_fn: PlayFn, carry: Any, num_seeds: int, num_episodes: int
+) -> tuple[np.ndarray, Recording]:
+    """Run E episodes with each of S agents; all agents have the same initial states.
 
     Args:
-        world: the task; Gymnasium's own is played, with its own limit of steps.
-        play: how all of them act; compiled here.
-        mind: what `play` carries along, as it is at the beginning.
-        agents: S.
-        count: E.
+        env: the task; Gymnasium's version is used, with its own step limit.
+        play_fn: the policy of all agents; compiled here.
+        carry: the policy's initial carry.
+        num_seeds: S.
+        num_episodes: E.
 
     Returns:
-        Returns [S, E], and the first agent's first episode.
+        Returns [S, E], and a recording of the first agent's first episode.
     """
-    made = [[gymnasium.make(world.name) for _ in range(count)] for _ in range(agents)]
-    seen = np.array([[env.reset(seed=_FIRST_SEED + i)[0] for i, env in enumerate(row)] for row in made], np.float32)
-    gained, alive = np.zeros((agents, count), np.float32), np.ones((agents, count), bool)
-    step = jax.jit(lambda mind, seen, gained: _native(world, *play(mind, seen, gained)))
+    envs = [[gymnasium.make(env.name) for _ in range(num_episodes)] for _ in range(num_seeds)]
+    observation = np.array(
+        [[gym_env.reset(seed=_FIRST_SEED + i)[0] for i, gym_env in enumerate(row)] for row in envs], np.float32
+    )
+    returns, running = np.zeros((num_seeds, num_episodes), np.float32), np.ones((num_seeds, num_episodes), bool)
+    step = jax.jit(lambda carry, observation, returns: _play_native(env, *play_fn(carry, observation, returns)))
     frames = []
-    while alive.any():
-        mind, actions, notes = step(mind, seen, gained)
-        actions, shown = jax.device_get((actions, jax.tree.map(lambda leaf: leaf[0, 0], notes)))
-        if alive[0, 0]:
-            frames.append((seen[0, 0].copy(), float(gained[0, 0]), shown))
-        for place in np.argwhere(alive):
-            row, column = place
-            moment = made[row][column].step(actions[row, column])
-            seen[row, column], reward, terminated, truncated = moment[:4]
-            gained[row, column] += reward
-            alive[row, column] = not (terminated or truncated)
-    for env in (env for row in made for env in row):
+    while running.any():
+        carry, actions, extras = step(carry, observation, returns)
+        actions, recorded = jax.device_get((actions, jax.tree.map(lambda leaf: leaf[0, 0], extras)))
+        if running[0, 0]:
+            frames.append((observation[0, 0].copy(), float(returns[0, 0]), recorded))
+        for index in np.argwhere(running):
+            row, column = index
+            step_output = envs[row][column].step(actions[row, column])
+            observation[row, column], reward, terminated, truncated = step_output[:4]
+            returns[row, column] += reward
+            running[row, column] = not (terminated or truncated)
+    for env in (env for row in envs for env in row):
         env.close()
-    observations, before, shown = zip(*frames, strict=True)
-    shown = jax.tree.map(lambda *leaves: np.stack(leaves), *shown)
-    return gained, Film(np.stack(observations), np.array(before), shown, float(gained[0, 0]))
+    observations, returns_so_far, recorded = zip(*frames, strict=True)
+    recorded = jax.tree.map(lambda *leaves: np.stack(leaves), *recorded)
+    return returns, Recording(np.stack(observations), np.array(returns_so_far), recorded, float(returns[0, 0]))
 
 
-def _native(world: World, mind: Any, action: Array, notes: Any) -> tuple[Any, Array, Any]:
-    return mind, native_action(world, action), notes
+def _play_native(env: ControlEnv, carry: Any, action: Array, extras: Any) -> tuple[Any, Array, Any]:
+    return carry, to_native_action(env, action), extras

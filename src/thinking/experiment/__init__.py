@@ -1,11 +1,11 @@
 """Experiments: flags, run folders, interruptible training, metrics, results and plots.
 
-They know no model and no environment. This package imports only what `--help` needs; what needs JAX is
-imported by name: `thinking.experiment.training`, `.results`, `.plots`, `.device`.
+This package imports only what `--help` needs. Modules that need JAX are imported by name:
+`thinking.experiment.training`, `.results`, `.plots`, `.device`.
 """
 
 from thinking.experiment.command import main
-from thinking.experiment.config import Preset, RunConfig, check_seeds, group, invalid, option
+from thinking.experiment.config import Preset, RunConfig, check_seeds, field_error, group, option
 from thinking.experiment.folder import Run
 
-__all__ = ["Preset", "Run", "RunConfig", "check_seeds", "group", "invalid", "main", "option"]
+__all__ = ["Preset", "Run", "RunConfig", "check_seeds", "field_error", "group", "main", "option"]

@@ -1,4 +1,4 @@
-"""Checkpoints of one stage: `FOLDER/STEP`, written whole or not at all, checked bit by bit when they are read."""
+"""Checkpoints of one stage: `FOLDER/STEP`, written atomically and verified by a digest when read."""
 
 import concurrent.futures
 import contextlib
@@ -23,80 +23,80 @@ from orbax.checkpoint import v1 as ocp
 
 from thinking import progress
 from thinking.errors import RunError
-from thinking.trees import Leaf, digest_leaves, is_key, leaves
+from thinking.trees import Leaf, digest_leaves, host_leaves, is_key
 
-# Orbax raises what goes wrong. It also logs it with tracebacks, and what its other tasks meanwhile met, too.
+# Orbax raises its errors, and also logs them and those of its other tasks with tracebacks.
 absl_logging.set_verbosity(absl_logging.FATAL)
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
-KEEP = 3  # newest checkpoints kept
-SHARE = 0.01  # of the time, at most, goes into saving
-SECONDS_BETWEEN_SAVES = 5.0  # at least
+MAX_TO_KEEP = 3  # newest checkpoints kept
+MAX_TIME_FRACTION = 0.01  # largest fraction of the time spent on saving
+MIN_SECONDS_BETWEEN_SAVES = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Restored:
-    """What a checkpoint holds: the `state` after `step` steps, and the `figures` saved beside it."""
+class RestoredCheckpoint:
+    """The `state` after `step` steps, and the `figures` saved with it."""
 
     step: int
     state: Any
     figures: dict[str, float]
 
 
-def saved_steps(folder: Path) -> list[int]:
-    """The steps of the complete checkpoints in a folder, ascending."""
+def list_saved_steps(folder: Path) -> list[int]:
+    """Steps of the complete checkpoints in a folder, ascending."""
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
 
 
-def restore(folder: Path, like: Any) -> Restored | None:
-    """Read the newest sound checkpoint.
+def restore(folder: Path, template: Any) -> RestoredCheckpoint | None:
+    """Restore the newest valid checkpoint.
 
-    A damaged one is set aside as `STEP.damaged` with a warning, once an older one proved sound.
+    Newer damaged ones are renamed to `STEP.damaged` with a warning, if an older one is valid.
 
     Args:
-        folder: where the checkpoints are.
-        like: a PyTree of JAX arrays that gives structure, types and placement on devices.
+        folder: of the checkpoints.
+        template: a PyTree of JAX arrays that gives structure, types and placement on devices.
 
     Returns:
-        The newest sound checkpoint, or None where none was ever written.
+        The checkpoint, or None if there is none.
 
     Raises:
-        RunError: the weights do not fit `like`, or all checkpoints are damaged.
+        RunError: the weights do not fit `template`, or all checkpoints are damaged.
     """
     _hush_late_answers()
     damaged: list[tuple[int, str]] = []
-    for step in reversed(saved_steps(folder)):
+    for step in reversed(list_saved_steps(folder)):
         try:
             metadata = _metadata(folder / str(step))
-            _refuse_misfit(folder / str(step), metadata["leaves"], like)
-            state = _load(folder / str(step), metadata, like)
+            _refuse_misfit(folder / str(step), metadata["leaves"], template)
+            state = _load(folder / str(step), metadata, template)
         except RunError:
             raise
-        except Exception as error:  # what a damaged file makes of the reader is anybody's guess
+        except Exception as error:  # a damaged file may raise anything
             damaged.append((step, f"{type(error).__name__}: {error}"[:120]))
             continue
         for bad, reason in damaged:
             _set_aside(folder / str(bad))
             progress.warn(f"checkpoint {folder / str(bad)} is damaged ({reason}); continuing from step {step}")
-        return Restored(step, state, metadata["figures"])
+        return RestoredCheckpoint(step, state, metadata["figures"])
     if damaged:
         raise RunError(f"all checkpoints in {folder} are damaged ({damaged[0][1]}); start anew with --clear")
     return None
 
 
 class Saver:
-    """Writes verified states in a second thread, as often as costs about one part in a hundred of the time.
+    """Saves verified states in a background thread, which takes about 1 % of the time.
 
-    Orbax's own asynchronous save skips a step without a word while another save runs, so this one waits for the
-    save before it; and copying to the host, digesting and cleaning up leave the training thread too.
+    Orbax's own asynchronous save silently skips a step while another save runs, so this one waits for the previous
+    save. Copying to the host, digesting and deletion also leave the training thread.
 
     Attributes:
-        blocked: seconds that the training thread waited for saves.
+        blocked_seconds: seconds that the training thread waited for saves.
     """
 
     def __init__(self, folder: Path) -> None:
         _hush_late_answers()
-        self.blocked = 0.0
+        self.blocked_seconds = 0.0
         self._folder = folder
         self._thread = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._running: concurrent.futures.Future[float] | None = None
@@ -107,33 +107,33 @@ class Saver:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._thread.shutdown(wait=True)  # a save that runs is of a verified state: let it end
+        self._thread.shutdown(wait=True)  # the save in progress is of a verified state
         if kind is None:
             self.wait()
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether it is time for a save.
 
         Raises:
-            RunError: the save before failed.
+            RunError: the previous save failed.
         """
         if self._running is not None and not self._running.done():
             return False
         self.wait()
-        return time.perf_counter() - self._last >= max(SECONDS_BETWEEN_SAVES, self._cost / SHARE)
+        return time.perf_counter() - self._last >= max(MIN_SECONDS_BETWEEN_SAVES, self._cost / MAX_TIME_FRACTION)
 
     def save(self, step: int, state: Any, figures: dict[str, float]) -> None:
-        """Start to write a state that nobody will donate or change.
+        """Start to save a state that is neither donated nor changed.
 
         Raises:
-            RunError: the save before failed.
+            RunError: the previous save failed.
         """
         self.wait()
         self._last = time.perf_counter()
         self._running = self._thread.submit(_write, self._folder, step, state, figures)
 
     def wait(self) -> None:
-        """Wait for the save that runs.
+        """Wait for the save in progress.
 
         Raises:
             RunError: it failed; older checkpoints are untouched.
@@ -142,26 +142,26 @@ class Saver:
             return
         running, self._running = self._running, None
         try:
-            with self.blocking():
+            with self.measure_blocked():
                 self._cost = running.result()
         except (OSError, ValueError) as error:  # Orbax's storage reports a full disk as a ValueError
             raise RunError(_failure(self._folder, error)) from error
 
     @contextlib.contextmanager
-    def blocking(self) -> Iterator[None]:
-        """Count what happens within as time that training waited."""
+    def measure_blocked(self) -> Iterator[None]:
+        """Count the time within as waiting."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.blocked += time.perf_counter() - start
+            self.blocked_seconds += time.perf_counter() - start
 
 
 @jax.jit
 def snapshot(state: Any) -> tuple[Any, list[jax.Array]]:
-    """Copy a state on its devices, and tell which of its float leaves hold a NaN (a flag each, `[]`).
+    """Copy a state on its devices, and flag the float leaves with a NaN (`[]` bool each).
 
-    The copy may be saved while the original is donated to the next chunk.
+    The copy can be saved while the original is donated to the next chunk.
     """
     floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jax.tree.map(_copy, state), [jnp.isnan(leaf).any() for leaf in floats]
@@ -174,19 +174,19 @@ def _copy(leaf: jax.Array) -> jax.Array:
 
 
 def _write(folder: Path, step: int, state: Any, figures: dict[str, float]) -> float:
-    """Write one checkpoint and delete what is too old; returns the seconds it took."""
+    """Write one checkpoint and delete old ones; returns the seconds it took."""
     start = time.perf_counter()
-    found = leaves(state)
-    metadata = {"leaves": _shapes(found), "digest": digest_leaves(found), "figures": figures}
+    leaves = host_leaves(state)
+    metadata = {"leaves": _shapes(leaves), "digest": digest_leaves(leaves), "figures": figures}
     metadata["seal"] = _seal(metadata)
     folder.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)  # of what a killed process left
+    _sweep(folder)  # left by a killed process
     try:
-        ocp.save(folder.resolve() / str(step), _stored(found), custom_metadata=metadata)
+        ocp.save(folder.resolve() / str(step), _arrays_by_path(leaves), custom_metadata=metadata)
     except Exception:
-        _sweep(folder)  # a full disk needs the room
+        _sweep(folder)  # the disk may be full
         raise
-    for old in saved_steps(folder)[:-KEEP]:
+    for old in list_saved_steps(folder)[:-MAX_TO_KEEP]:
         shutil.rmtree(folder / str(old))
     return time.perf_counter() - start
 
@@ -197,9 +197,9 @@ def _sweep(folder: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _stored(found: list[Leaf]) -> dict[str, np.ndarray]:
-    """A flat mapping keeps every structure apart; arrays without elements are refused by Orbax and need no bytes."""
-    return {leaf.path: leaf.array for leaf in found if leaf.array.size}
+def _arrays_by_path(leaves: list[Leaf]) -> dict[str, np.ndarray]:
+    """Arrays by path, which is distinct for every structure. Orbax refuses empty arrays, so they are left out."""
+    return {leaf.path: leaf.array for leaf in leaves if leaf.array.size}
 
 
 def _metadata(path: Path) -> dict[str, Any]:
@@ -210,31 +210,31 @@ def _metadata(path: Path) -> dict[str, Any]:
 
 
 def _seal(metadata: dict[str, Any]) -> str:
-    """A digest of what is said of the weights, so that damage there is not taken for weights of another shape."""
+    """A digest of the metadata, so that damage there is not mistaken for weights of another shape."""
     return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
 
-def _load(path: Path, metadata: dict[str, Any], like: Any) -> Any:
-    wanted = leaves(like)
-    stored = ocp.load(path.resolve(), _stored(wanted))
-    found = [leaf._replace(array=np.asarray(stored.get(leaf.path, leaf.array))) for leaf in wanted]
-    if digest_leaves(found) != metadata["digest"]:
+def _load(path: Path, metadata: dict[str, Any], template: Any) -> Any:
+    expected = host_leaves(template)
+    stored = ocp.load(path.resolve(), _arrays_by_path(expected))
+    leaves = [leaf._replace(array=np.asarray(stored.get(leaf.path, leaf.array))) for leaf in expected]
+    if digest_leaves(leaves) != metadata["digest"]:
         raise ValueError("the weights are not those that were written")
-    placed = [_placed(leaf.array, as_in) for leaf, as_in in zip(found, jax.tree.leaves(like), strict=True)]
-    return jax.tree.unflatten(jax.tree.structure(like), placed)
+    placed = [_place_like(leaf.array, like) for leaf, like in zip(leaves, jax.tree.leaves(template), strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(template), placed)
 
 
-def _placed(array: np.ndarray, like: jax.Array) -> jax.Array:
-    """Put an array on the devices of `like`; raw words become typed keys again."""
-    if is_key(like):
-        key = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
-        return jax.device_put(key, like.sharding)
-    return jax.device_put(array, like.sharding)
+def _place_like(array: np.ndarray, template: jax.Array) -> jax.Array:
+    """Put an array on the devices of `template`; key data become typed keys."""
+    if is_key(template):
+        key = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(template))
+        return jax.device_put(key, template.sharding)
+    return jax.device_put(array, template.sharding)
 
 
-def _refuse_misfit(path: Path, saved: list[list[Any]], like: Any) -> None:
+def _refuse_misfit(path: Path, saved: list[list[Any]], template: Any) -> None:
     before = {name: f"{dtype}{shape}" for name, dtype, shape in saved}
-    after = {name: f"{dtype}{shape}" for name, dtype, shape in _shapes(leaves(like))}
+    after = {name: f"{dtype}{shape}" for name, dtype, shape in _shapes(host_leaves(template))}
     differences = [
         f"{name} is {before.get(name, 'nothing')} saved, {after.get(name, 'nothing')} given"
         for name in dict.fromkeys([*after, *before])
@@ -248,8 +248,8 @@ def _refuse_misfit(path: Path, saved: list[list[Any]], like: Any) -> None:
         )
 
 
-def _shapes(found: list[Leaf]) -> list[list[Any]]:
-    return [[leaf.path, leaf.dtype, list(leaf.array.shape)] for leaf in found]
+def _shapes(leaves: list[Leaf]) -> list[list[Any]]:
+    return [[leaf.path, leaf.dtype, list(leaf.array.shape)] for leaf in leaves]
 
 
 def _set_aside(path: Path) -> None:
@@ -260,7 +260,7 @@ def _set_aside(path: Path) -> None:
 
 
 def _hush_late_answers() -> None:
-    """When one array of a checkpoint fails, the others answer an event loop that is gone, each with a traceback."""
+    """Silence Orbax's tasks that report to a closed event loop after another array failed."""
     before = sys.unraisablehook
     if before.__module__ == __name__:
         return
@@ -273,8 +273,8 @@ def _hush_late_answers() -> None:
 
 
 def _failure(folder: Path, error: Exception) -> str:
-    steps = saved_steps(folder)
-    kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "none was written before"
+    steps = list_saved_steps(folder)
+    remaining = f"the checkpoint of step {steps[-1]} is kept" if steps else "none was written before"
     code = re.search(r"os_error_code='(\d+)'", str(error))  # as Orbax's storage reports it
     reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or str(error)[:200]
-    return f"cannot write a checkpoint in {folder}: {reason}; {kept}; make room and give the same command again"
+    return f"cannot write a checkpoint in {folder}: {reason}; {remaining}; make room and give the same command again"

@@ -1,4 +1,4 @@
-"""The command of a task: flags in, one line and an exit code out."""
+"""The command line of a task: parses flags, runs it, and turns errors into one line and an exit code."""
 
 import dataclasses
 import errno
@@ -23,27 +23,27 @@ def main(
     """Run a task from the command line.
 
     Args:
-        name: the task's name and that of its folder.
-        run: called with the config and the `Run`; what it needs it imports itself, so that `--help` stays quick.
-        presets: what `--preset` chooses from; the first is the default.
-        examples: whole commands, which end the text of `--help`.
+        name: of the task and its folder.
+        run: called with the config and the `Run`; imports what it needs itself, so that `--help` stays fast.
+        presets: choices of `--preset`; the first is the default.
+        examples: command lines shown at the end of `--help`.
 
     Raises:
-        SystemExit: with 2 for bad input, 1 for a failed run, 130 or 143 after SIGINT or SIGTERM, each after one line
-            on standard error. It returns after success.
+        SystemExit: with 2 for bad input, 1 for a failed run, 130 or 143 after SIGINT or SIGTERM, each after one line on
+            standard error. It returns after success.
     """
     code = 0
     try:
-        with interruption.catching():
+        with interruption.catch_signals():
             _execute(name, run, presets, examples)
     except UserError as error:
         code = _fail(2, "error", error)
     except RunError as error:
         code = _fail(1, "error", error)
     except interruption.Interrupted as stop:
-        code = _fail(128 + stop.number, "interrupted", stop)
+        code = _fail(128 + stop.signal_number, "interrupted", stop)
     except BrokenPipeError:
-        # Whoever read the output left. What is still buffered has no reader, so the exit must not flush it there.
+        # The reader closed the pipe, so buffered output must not be flushed to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = _fail(1, "error", RunError("standard output was closed; the same command continues"))
     except OSError as error:
@@ -65,17 +65,17 @@ def _execute(
     if config.clear:
         print(f"cleared {folder.clear(name, config)}")
         return
-    with folder.opened(name, config) as opened:
-        # From here on seconds do not count: JAX alone takes two to import.
+    with folder.open_run(name, config) as opened_run:
+        # Imported late, because JAX alone takes two seconds.
         from thinking.experiment import device, metrics
 
-        device.prepare(config.artifacts)
-        folder.write_config(opened, device.describe())
-        with metrics.mirrors(opened) as mirrors:
-            run(config, dataclasses.replace(opened, mirrors=mirrors))
+        device.prepare_device(config.artifacts)
+        folder.write_config(opened_run, device.describe_device())
+        with metrics.open_mirrors(opened_run) as mirrors:
+            run(config, dataclasses.replace(opened_run, mirrors=mirrors))
 
 
 def _fail(code: int, kind: str, error: BaseException) -> int:
-    """Print one line, whatever the message holds."""
+    """Print the error in one line."""
     print(f"{kind}: {' '.join(str(error).split())}", file=sys.stderr)
     return code

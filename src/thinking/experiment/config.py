@@ -1,4 +1,4 @@
-"""The config of a run: one frozen dataclass with groups, from which the flags and `config.json` come."""
+"""The config of a run: a frozen dataclass with groups, the source of flags and `config.json`."""
 
 import dataclasses
 import re
@@ -9,10 +9,18 @@ from typing import Any, Generic, TypeVar
 import tyro
 
 from thinking.errors import UserError
-from thinking.experiment.settings import Bounds, flag_of, is_group, misdeclared, parts, settings, written
+from thinking.experiment.settings import (
+    Bounds,
+    find_declaration_errors,
+    format_value,
+    is_group,
+    parts,
+    settings,
+    to_flag,
+)
 
-LARGEST_SEED = 2**32 - 1
-MOST_SEEDS = 1024
+MAX_SEED = 2**32 - 1
+MAX_NUM_SEEDS = 1024
 
 
 def option(
@@ -25,18 +33,18 @@ def option(
     below: float | None = None,
     affects_weights: bool = True,
 ) -> Any:
-    """Declare a field of a config or of a group, and so a flag.
+    """Declare a field of a config or group, and so a flag.
 
-    The bounds hold for every number in the value: an `int`, a `float`, either of them or None, and those in a tuple.
-    Floats must be finite beside that, and a whole number without an upper bound may be 2**31 - 1 at most.
+    The bounds hold for every number in the value: int, float, optional, or in a tuple. Floats must also be finite. An
+    integer without upper bound is at most 2**31 - 1.
 
     Args:
         default: the value without the flag.
-        help: what `--help` says, with the unit.
-        minimum: the least number allowed.
-        maximum: the greatest number allowed.
-        above: the number that is too small by a hair, in place of `minimum`.
-        below: the number that is too large by a hair, in place of `maximum`.
+        help: text for `--help`, with the unit.
+        minimum: smallest number allowed.
+        maximum: largest number allowed.
+        above: exclusive lower bound, in place of `minimum`.
+        below: exclusive upper bound, in place of `maximum`.
         affects_weights: False if the value may change between runs over the same saved weights.
 
     Raises:
@@ -51,14 +59,14 @@ def option(
 def group(default: Any, help: str, *, affects_weights: bool = True) -> Any:
     """Declare a group of a config: a frozen dataclass, whose fields become flags as `--model.width`.
 
-    A group may hold groups. It may define `validate(self)` for what concerns several of its fields, as if it stood
-    alone: it raises `UserError` or `ValueError`, or what `invalid` makes, and writes its flags without a prefix, as
-    `--heads`. Whoever reads the message sees them whole, as `--model.heads`.
+    Groups may be nested. A group may define `validate(self)` for constraints between its fields. That raises
+    `UserError`, `ValueError` or `field_error(...)`, and writes flags without prefix, as `--heads`; users see
+    `--model.heads`.
 
     Args:
-        default: the group's class, or an instance with other values than the class has by itself.
-        help: what `--help` says above the flags of the group.
-        affects_weights: False if all values in it may change between runs over the same saved weights.
+        default: the group's class, or an instance with other values than the class defaults.
+        help: text for `--help` above the flags of the group.
+        affects_weights: False if all its values may change between runs over the same saved weights.
     """
     value = default() if isinstance(default, type) else default
     return dataclasses.field(default=value, metadata={"help": help, "affects_weights": affects_weights})
@@ -66,13 +74,12 @@ def group(default: Any, help: str, *, affects_weights: bool = True) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """Flags that every task has.
+    """Flags of every task.
 
-    A subclass adds fields and groups. It may define `validate(self)` for what concerns several of them; as in a group,
-    that raises `UserError` or `ValueError`, or what `invalid` makes.
+    A subclass adds fields and groups. It may define `validate(self)` as a group may.
     """
 
-    seed: int = option(0, "seed of everything random", minimum=0, maximum=LARGEST_SEED)
+    seed: int = option(0, "seed of everything random", minimum=0, maximum=MAX_SEED)
     artifacts: Path = option(
         Path("artifacts"), "folder of all runs; this one writes to its own folder in it", affects_weights=False
     )
@@ -90,106 +97,106 @@ Config = TypeVar("Config", bound=RunConfig)
 
 @dataclasses.dataclass(frozen=True)
 class Preset(Generic[Config]):
-    """Settings to start from.
+    """A named config to start from.
 
     Attributes:
-        config: the settings.
-        help: what `--help` says of them, in one line.
+        config: the config.
+        help: one line for `--help`.
     """
 
     config: Config
     help: str = ""
 
 
-class _Invalid(UserError):
-    """A field that does not fit others; `check` adds the prefix and the value."""
+class _FieldError(UserError):
+    """A field that conflicts with others; `check` adds prefix and value."""
 
-    def __init__(self, name: str, allowed: str, take: Any) -> None:
+    def __init__(self, name: str, allowed: str, suggestion: Any) -> None:
         self.name = name
-        self.rest = f": allowed is {allowed}" + ("" if take is None else f"; take {written(take)}")
-        super().__init__(flag_of(name) + self.rest)
+        self.rest = f": allowed is {allowed}" + ("" if suggestion is None else f"; take {format_value(suggestion)}")
+        super().__init__(to_flag(name) + self.rest)
 
 
-def invalid(name: str, allowed: str, *, take: Any = None) -> UserError:
-    """Make the error that a `validate` raises for a field that does not fit others.
+def field_error(name: str, allowed: str, *, suggestion: Any = None) -> UserError:
+    """Make the error that `validate` raises for a field that conflicts with others.
 
-    As in `raise invalid("width", f"a multiple of twice --heads, {2 * self.heads}", take=64)`.
+    As in `raise field_error("width", f"a multiple of twice --heads, {2 * self.heads}", suggestion=64)`.
 
     Args:
-        name: the field, or the way to it, as `optimizer.learning_rate`.
-        allowed: what is allowed; fields of the same group stand in it as `--heads`.
-        take: a value that is allowed, for the mend.
+        name: the field, or its path, as `optimizer.learning_rate`.
+        allowed: what is allowed; fields of the same group appear as `--heads`.
+        suggestion: an allowed value.
 
     Returns:
-        The error. Its line names the whole flag and its value once `check` has seen it.
+        The error. `check` completes its flag and value.
     """
-    return _Invalid(name, allowed, take)
+    return _FieldError(name, allowed, suggestion)
 
 
-def check_seeds(seed: int, seeds: int, *, flag: str = "--seeds", most: int = MOST_SEEDS) -> None:
-    """Check how many seeds are taken from a first one on; for the `validate` of a task with `--seeds`.
+def check_seeds(seed: int, num_seeds: int, *, flag: str = "--seeds", max_num_seeds: int = MAX_NUM_SEEDS) -> None:
+    """Check a range of seeds; for the `validate` of a task with `--seeds`.
 
     Args:
         seed: the first, `--seed`.
-        seeds: how many.
-        flag: the flag that says how many.
-        most: how many are allowed.
+        num_seeds: how many.
+        flag: the flag of `num_seeds`.
+        max_num_seeds: its maximum.
 
     Raises:
-        UserError: too many or too few, or the last of them would be greater than a seed may be.
+        UserError: too many or too few, or the last seed exceeds `MAX_SEED`.
     """
-    if not 1 <= seeds <= most:
-        raise UserError(f"{flag} {seeds}: allowed is a whole number from 1 to {most}; take 1")
-    if seed + seeds - 1 > LARGEST_SEED:
-        last = LARGEST_SEED - seeds + 1
-        raise UserError(f"--seed {seed}: allowed with {flag} {seeds} is a whole number from 0 to {last}; take 0")
+    if not 1 <= num_seeds <= max_num_seeds:
+        raise UserError(f"{flag} {num_seeds}: allowed is a whole number from 1 to {max_num_seeds}; take 1")
+    if seed + num_seeds - 1 > MAX_SEED:
+        last = MAX_SEED - num_seeds + 1
+        raise UserError(f"--seed {seed}: allowed with {flag} {num_seeds} is a whole number from 0 to {last}; take 0")
 
 
 def check(config: RunConfig) -> None:
-    """Check the bounds of all settings, then ask the `validate` of each group and of the config itself.
+    """Check the bounds of all settings, then `validate` of each group and of the config.
 
     Raises:
-        UserError: a number out of its bounds, a float that is not finite, or whatever a `validate` finds.
-        TypeError: a config with groups is misdeclared, as by a whole number without a lower bound.
+        UserError: a number out of bounds, a float that is not finite, or an error of a `validate`.
+        TypeError: a config with groups is declared wrongly, as an integer without lower bound.
     """
     grouped = any(is_group(getattr(config, field.name)) for field in dataclasses.fields(config))
-    if grouped and (wrong := misdeclared(config)):
-        raise TypeError(f"{type(config).__name__}: {', '.join(wrong)}")
+    if grouped and (errors := find_declaration_errors(config)):
+        raise TypeError(f"{type(config).__name__}: {', '.join(errors)}")
     for setting in settings(config):
-        if not setting.bounds.allow(setting.value):
-            raise UserError(setting.refusal(written(setting.value)))
+        if not setting.bounds.allows(setting.value):
+            raise UserError(setting.error_message(format_value(setting.value)))
     _validate(config, "")
 
 
-def as_json(value: Any) -> Any:
-    """The config (or a part of it) as JSON knows it: mappings, lists, numbers, text and null."""
+def to_json(value: Any) -> Any:
+    """The config, or a part of it, as a JSON value."""
     if dataclasses.is_dataclass(value):
-        return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
-        return [as_json(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): as_json(item) for key, item in value.items()}
+        return {str(key): to_json(item) for key, item in value.items()}
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def changes(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
-    """What affects the weights and differs from a saved config, as `--model.width: 32 saved, 64 given`."""
-    before, now = _flat(saved), _flat(as_json(config))
+def list_changes(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
+    """Settings that affect the weights and differ from a saved config, as `--model.width: 32 saved, 64 given`."""
+    before, now = _flat(saved), _flat(to_json(config))
     free = {part.path for part in parts(config) if not part.affects_weights}
-    found = []
+    differences = []
     for path in dict.fromkeys([*now, *before]):
         names = path.split(".")
         if any(".".join(names[:depth]) in free for depth in range(1, len(names) + 1)):
             continue
         if path not in before or path not in now or before[path] != now[path]:
-            values = [written(side[path]) if path in side else "nothing" for side in (before, now)]
+            values = [format_value(side[path]) if path in side else "nothing" for side in (before, now)]
             brief = all(len(value) <= 40 for value in values)
-            found.append(flag_of(path) + (f": {values[0]} saved, {values[1]} given" if brief else " differs"))
-    return found
+            differences.append(to_flag(path) + (f": {values[0]} saved, {values[1]} given" if brief else " differs"))
+    return differences
 
 
 def _validate(part: Any, prefix: str) -> None:
-    """Ask the inner groups first: what they refuse would confuse the outer ones."""
+    """Validate inner groups first, as their errors are more specific."""
     for field in dataclasses.fields(part):
         if is_group(value := getattr(part, field.name)):
             _validate(value, f"{prefix}{field.name}.")
@@ -199,18 +206,18 @@ def _validate(part: Any, prefix: str) -> None:
         part.validate()
     except (UserError, ValueError) as error:
         message = str(error)
-        if isinstance(error, _Invalid):
+        if isinstance(error, _FieldError):
             value = part
             for name in error.name.split("."):
                 value = getattr(value, name)
-            message = f"{flag_of(error.name)} {written(value)}{error.rest}"
-        if prefix and "--" not in message:  # as an error of arithmetic; the group says where to look
-            message = f"{flag_of(prefix)}*: {message}"
-        raise UserError(_with_prefix(message, part, flag_of(prefix)) if prefix else message) from error
+            message = f"{to_flag(error.name)} {format_value(value)}{error.rest}"
+        if prefix and "--" not in message:  # such as a ValueError; name at least the group
+            message = f"{to_flag(prefix)}*: {message}"
+        raise UserError(_with_prefix(message, part, to_flag(prefix)) if prefix else message) from error
 
 
 def _with_prefix(message: str, part: Any, prefix: str) -> str:
-    """Write the flags of a group whole, wherever they stand in a message."""
+    """Add the prefix of a group to its flags in a message."""
     own = {field.name.replace("_", "-") for field in dataclasses.fields(part)}
 
     def whole(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""The device a run uses: prepared, described and measured."""
+"""The device of a run: preparation, description, and measured speed."""
 
 import logging
 import os
@@ -15,23 +15,23 @@ import jax.numpy as jnp
 _REPEATS = 5
 
 
-def prepare(artifacts: Path) -> None:
-    """Keep compiled programs in `DIR/.compilation-cache`, and keep the libraries' small talk from the terminal.
+def prepare_device(artifacts: Path) -> None:
+    """Keep compiled programs in `DIR/.compilation-cache`, and silence informational messages of the libraries.
 
-    A cache that the environment names (`JAX_COMPILATION_CACHE_DIR`) is left as it is. The cache is only a matter of
-    speed: where it cannot be read or written, the program compiles and says nothing.
+    A cache set by `JAX_COMPILATION_CACHE_DIR` is left as it is. If the cache cannot be read or written, the program
+    compiles without it.
     """
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(artifacts.resolve() / ".compilation-cache"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when the first device is asked for
-    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)  # which devices are missing
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when the first device is initialised
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)  # messages about missing devices
 
 
-def describe() -> dict[str, Any]:
-    """The devices in use: `platform` (cpu, gpu, tpu), `kind`, `count`, and the `processor` beside them."""
+def describe_device() -> dict[str, Any]:
+    """The devices: `platform` (cpu, gpu, tpu), `kind`, `count`, and the CPU as `processor`."""
     devices = jax.devices()
     return {
         "platform": devices[0].platform,
@@ -41,21 +41,21 @@ def describe() -> dict[str, Any]:
     }
 
 
-def matmul_gflops(size: int = 1024) -> float:
-    """Measure the rate of a float32 product of two `[size, size]` matrices in GFLOP/s, compilation apart."""
+def measure_matmul_gflops(size: int = 1024) -> float:
+    """GFLOP/s of a float32 product of two `[size, size]` matrices, without compilation."""
     left, right = (jax.random.normal(key, (size, size)) for key in jax.random.split(jax.random.key(0)))
-    seconds = best_seconds(jax.jit(lambda a, b: jnp.matmul(a, b, precision="highest")), left, right)
+    seconds = measure_best_seconds(jax.jit(lambda a, b: jnp.matmul(a, b, precision="highest")), left, right)
     return 2 * size**3 / seconds / 1e9
 
 
-def memory_gbps(mebibytes: int = 64) -> float:
-    """Measure the memory bandwidth in GB/s: an array of that size is read once and written once."""
+def measure_memory_gbps(mebibytes: int = 64) -> float:
+    """Memory bandwidth in GB/s, by reading and writing an array once."""
     array = jnp.ones(mebibytes * 2**20 // 4, jnp.float32)
-    return 2 * array.nbytes / best_seconds(jax.jit(lambda x: x + 1), array) / 1e9
+    return 2 * array.nbytes / measure_best_seconds(jax.jit(lambda x: x + 1), array) / 1e9
 
 
-def best_seconds(function: Callable[..., jax.Array], *arguments: jax.Array) -> float:
-    """The best of several calls: what disturbs a call only ever makes it slower."""
+def measure_best_seconds(function: Callable[..., jax.Array], *arguments: jax.Array) -> float:
+    """The shortest of several calls, because disturbances only slow a call down."""
     jax.block_until_ready(function(*arguments))
     times = []
     for _ in range(_REPEATS):

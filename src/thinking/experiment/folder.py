@@ -1,4 +1,4 @@
-"""The folder of a run: who may write to it, what ran there, and how it is emptied."""
+"""The folder of a run: lock, config and clearing."""
 
 import contextlib
 import dataclasses
@@ -16,26 +16,26 @@ from typing import Any
 import filelock
 
 from thinking.errors import RunError
-from thinking.experiment.config import RunConfig, as_json, changes
+from thinking.experiment.config import RunConfig, list_changes, to_json
 from thinking.files import write_json
 
 Mirror = Callable[[str, int, Mapping[str, float]], None]  # (stage, step, figures)
 
-FORMAT = 2
-"""The number of what `config.json` looks like; a folder with another one is not read."""
-_TOLD = 4
-"""Differences between two configs that are told, at most."""
+FORMAT_VERSION = 2
+"""Format of `config.json`; folders of another format are refused."""
+_MAX_DIFFERENCES = 4
+"""Maximum number of differences in a message."""
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a task is given.
+    """A run of a task.
 
     Attributes:
-        folder: `DIR/NAME`, locked for this process.
+        folder: `DIR/NAME`, locked by this process.
         config: the task's config.
-        mirrors: who is told the metrics besides `metrics.jsonl`.
+        mirrors: functions that also receive the metrics.
     """
 
     folder: Path
@@ -43,45 +43,45 @@ class Run:
     mirrors: tuple[Mirror, ...] = ()
 
     @property
-    def plots(self) -> Path:
-        """The folder of plots, created when it is asked for."""
+    def plots_folder(self) -> Path:
+        """The folder of plots, created on first use."""
         path = self.folder / "plots"
         path.mkdir(exist_ok=True)
         return path
 
     def log(self, text: str) -> None:
-        """Print a line without breaking a progress bar."""
+        """Print a line above any progress bar."""
         from thinking import progress
 
         progress.log(text)
 
 
 @contextlib.contextmanager
-def opened(name: str, config: RunConfig) -> Iterator[Run]:
-    """Create and lock the folder `config.artifacts/NAME`, and refuse a config that does not fit what it holds.
+def open_run(name: str, config: RunConfig) -> Iterator[Run]:
+    """Create and lock the folder `config.artifacts/NAME`; refuse a config that conflicts with its contents.
 
     Raises:
-        RunError: the folder cannot be written, another run has it, or it holds weights of another config.
+        RunError: the folder cannot be written, is in use, or has weights of another config.
     """
     folder = config.artifacts / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror}; choose a folder with --artifacts DIR") from error
-    with locked(folder):
+    with lock_run(folder):
         _refuse_changes(folder, config)
         yield Run(folder=folder, config=config)
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder. It stands beside the folder, so that an emptied folder is empty.
+def lock_run(folder: Path) -> Iterator[None]:
+    """Lock a folder. The lock file is beside the folder, so that a cleared folder is empty.
 
     Raises:
-        RunError: another process holds it, or it cannot be written.
+        RunError: another process has the lock, or it cannot be written.
     """
-    place = folder.resolve()  # two names of one folder share one lock
-    lock = filelock.FileLock(place.parent / f".{place.name}.lock")
+    resolved = folder.resolve()  # two names of one folder share one lock
+    lock = filelock.FileLock(resolved.parent / f".{resolved.name}.lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
@@ -95,13 +95,13 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def clear(name: str, config: RunConfig) -> Path:
-    """Empty the folder of a run; a folder that does not exist is empty.
+    """Empty the folder of a run, if it exists.
 
     Returns:
         The folder.
 
     Raises:
-        RunError: another run has the folder, it is a link or a file, or it cannot be emptied.
+        RunError: the folder is in use, is a link or a file, or cannot be emptied.
     """
     folder = config.artifacts / name
     if folder.is_symlink():
@@ -110,7 +110,7 @@ def clear(name: str, config: RunConfig) -> Path:
         return folder
     if not folder.is_dir():
         raise RunError(f"{folder} is a file, not the folder of a run; remove it yourself")
-    with locked(folder):
+    with lock_run(folder):
         try:
             for entry in folder.iterdir():
                 if entry.is_dir() and not entry.is_symlink():
@@ -123,28 +123,28 @@ def clear(name: str, config: RunConfig) -> Path:
 
 
 def write_config(run: Run, device: dict[str, Any]) -> None:
-    """Write `config.json`: what runs, with which versions, on which device, from which commit."""
+    """Write `config.json`: config, versions, device and git commit."""
     versions = {"python": platform.python_version(), "thinking": _version("thinking")}
     versions |= {package: _version(package) for package in _PACKAGES}
     record = {
-        "format": FORMAT,
+        "format": FORMAT_VERSION,
         "task": run.folder.name,
-        "config": as_json(run.config),
+        "config": to_json(run.config),
         "versions": versions,
         "device": device,
         "cpu_count": os.cpu_count(),
-        "git": _git(),
+        "git": _git_status(),
     }
     write_json(run.folder / "config.json", record)
 
 
 def _refuse_changes(folder: Path, config: RunConfig) -> None:
-    """Weights and results belong to the config that made them; a folder without either takes any config."""
+    """Refuse another config if the folder has weights or results."""
     path = folder / "config.json"
-    holds = any(folder.glob("checkpoints/*/*")) or (folder / "results.json").exists()
-    if not holds or not path.exists():
+    has_results = any(folder.glob("checkpoints/*/*")) or (folder / "results.json").exists()
+    if not has_results or not path.exists():
         return
-    mend = "empty it with --clear, or choose another folder with --artifacts DIR"
+    hint = "empty it with --clear, or choose another folder with --artifacts DIR"
     damaged = RunError(f"{path} is damaged; empty the folder with --clear")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -152,18 +152,18 @@ def _refuse_changes(folder: Path, config: RunConfig) -> None:
         raise damaged from error
     if not isinstance(record, dict):
         raise damaged
-    if record.get("format") != FORMAT:
-        raise RunError(f"{folder} was written by another version of the program; {mend}")
+    if record.get("format") != FORMAT_VERSION:
+        raise RunError(f"{folder} was written by another version of the program; {hint}")
     if not isinstance(record.get("config"), dict):
         raise damaged
-    if differences := changes(record["config"], config):
-        told = "; ".join(differences[:_TOLD])
-        more = f"; and {len(differences) - _TOLD} more" if len(differences) > _TOLD else ""
-        raise RunError(f"{folder} holds a run of another config ({told}{more}); {mend}")
+    if differences := list_changes(record["config"], config):
+        listed = "; ".join(differences[:_MAX_DIFFERENCES])
+        more = f"; and {len(differences) - _MAX_DIFFERENCES} more" if len(differences) > _MAX_DIFFERENCES else ""
+        raise RunError(f"{folder} holds a run of another config ({listed}{more}); {hint}")
 
 
 def _version(package: str) -> str | None:
-    if package == "thinking":  # may run from its source folder, where no package is installed
+    if package == "thinking":  # may run from source, not installed
         from thinking import __version__
 
         return __version__
@@ -173,8 +173,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git() -> dict[str, Any] | None:
-    """The commit of the running program's repository and whether files differ from it, or None without one."""
+def _git_status() -> dict[str, Any] | None:
+    """The commit of the program's repository and whether tracked files differ, or None without one."""
     command = ["git", "-C", str(Path(sys.argv[0]).resolve().parent)]
     try:
         commit = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: end in order, save first where there is something to save; a second signal ends at once."""
+"""SIGINT and SIGTERM: the first ends the run in order, after saving; the second ends it at once."""
 
 import contextlib
 import os
@@ -9,35 +9,35 @@ import types
 from collections.abc import Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Some parents (`timeout`, `uv run`) pass one request on twice, microseconds apart: that is no second wish.
+# Some parents (`timeout`, `uv run`) forward one signal twice, microseconds apart; the copy is ignored.
 ECHO_SECONDS = 0.1
 
-_requested: int | None = None
-_held = False
+_requested_number: int | None = None
+_is_holding = False
 
 
 class Interrupted(BaseException):
-    """A signal ended the run in order. Not an `Exception`, so that no task swallows it.
+    """The run was ended by a signal. Not an `Exception`, so that no task swallows it.
 
     Args:
-        number: the signal's number; the program exits with 128 + number.
-        message: what was saved and how to go on.
+        signal_number: the program exits with 128 + `signal_number`.
+        message: what was saved and how to continue.
     """
 
-    def __init__(self, number: int, message: str = "") -> None:
+    def __init__(self, signal_number: int, message: str = "") -> None:
         super().__init__(message or "nothing was left to save; the same command continues")
-        self.number = number
+        self.signal_number = signal_number
 
 
 @contextlib.contextmanager
-def catching() -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into `Interrupted`, and end the process at once on the second.
+def catch_signals() -> Iterator[None]:
+    """Raise `Interrupted` on the first SIGINT or SIGTERM, and end the process on the second.
 
-    Python runs signal handlers in the main thread between bytecodes, and that thread may wait a long time for the
-    device. So a second thread hears of signals through the wake-up file descriptor, and it ends the process.
+    Python runs signal handlers in the main thread between bytecodes, and that thread may wait long for the device. So a
+    second thread receives signals through the wake-up file descriptor, and ends the process.
     """
-    global _requested
-    _requested = None
+    global _requested_number
+    _requested_number = None
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = {number: signal.signal(number, _on_signal) for number in SIGNALS}
@@ -49,30 +49,30 @@ def catching() -> Iterator[None]:
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.close(writer)  # the watching thread reads the end of the pipe and leaves
+        os.close(writer)  # ends the watching thread
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
-    """Within, the first signal raises nothing; whoever holds asks `requested` between two pieces of work."""
-    global _held
-    _held = True
+def hold_signals() -> Iterator[None]:
+    """Defer the first signal: it raises nothing, and `requested_signal` reports it."""
+    global _is_holding
+    _is_holding = True
     try:
         yield
     finally:
-        _held = False
+        _is_holding = False
 
 
-def requested() -> int | None:
-    """The number of the signal that asked for an end, or None."""
-    return _requested
+def requested_signal() -> int | None:
+    """The number of the signal received, or None."""
+    return _requested_number
 
 
 def _on_signal(number: int, frame: types.FrameType | None) -> None:
-    global _requested
-    first = _requested is None
-    _requested = _requested or number
-    if first and not _held:
+    global _requested_number
+    first = _requested_number is None
+    _requested_number = _requested_number or number
+    if first and not _is_holding:
         raise Interrupted(number)
 
 

@@ -1,4 +1,4 @@
-"""Metrics of a run: `metrics.jsonl`, one object a line, and its mirrors in TensorBoard and Weights & Biases."""
+"""Metrics of a run: `metrics.jsonl`, and mirrors in TensorBoard and Weights & Biases."""
 
 import contextlib
 import importlib
@@ -10,28 +10,28 @@ from types import ModuleType
 from typing import Any
 
 from thinking.errors import RunError, UserError
-from thinking.experiment.config import as_json
+from thinking.experiment.config import to_json
 from thinking.experiment.folder import Mirror, Run
 from thinking.files import write_whole
 
-FILE = "metrics.jsonl"
-SAMPLES = "samples.jsonl"
+METRICS_FILE = "metrics.jsonl"
+SAMPLES_FILE = "samples.jsonl"
 
 
-def append(folder: Path, stage: str, step: int, figures: Mapping[str, Any], name: str = FILE) -> None:
-    """Add a line: the means of `figures` over the steps since the stage's line before, up to `step`.
+def append(folder: Path, stage: str, step: int, metrics: Mapping[str, Any], name: str = METRICS_FILE) -> None:
+    """Append a line: means of metrics over the steps since the stage's previous line, up to `step`.
 
     Args:
         folder: of the run.
-        stage: which stage it is of.
-        step: after which it is told.
-        figures: what is told, as JSON knows it.
-        name: of the file. Lines of `samples.jsonl` tell of the step alone.
+        stage: name of the stage.
+        step: number of steps done.
+        metrics: JSON values by name.
+        name: of the file. Lines of `samples.jsonl` describe the step alone.
 
     Raises:
         RunError: the line cannot be written.
     """
-    line = json.dumps({"stage": stage, "step": step, **figures}, allow_nan=False) + "\n"
+    line = json.dumps({"stage": stage, "step": step, **metrics}, allow_nan=False) + "\n"
     try:
         with (folder / name).open("a", encoding="utf-8") as file:
             file.write(line)
@@ -39,8 +39,8 @@ def append(folder: Path, stage: str, step: int, figures: Mapping[str, Any], name
         raise RunError(f"cannot write {folder / name}: {error.strerror}; the checkpoints are kept") from error
 
 
-def read(folder: Path, name: str = FILE) -> list[dict[str, Any]]:
-    """The lines of a run, oldest first; an incomplete last line, left by a process that was killed, is none."""
+def read(folder: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
+    """The lines of a run, oldest first, without an incomplete last line of a killed process."""
     path = folder / name
     if not path.exists():
         return []
@@ -48,15 +48,15 @@ def read(folder: Path, name: str = FILE) -> list[dict[str, Any]]:
     return [record for line in lines if (record := _record(line)) is not None]
 
 
-def rewind(folder: Path, stage: str, step: int, name: str = FILE) -> None:
-    """Drop a stage's lines past a step, and what is no line, so that a resumed run neither repeats nor breaks any.
+def rewind(folder: Path, stage: str, step: int, name: str = METRICS_FILE) -> None:
+    """Drop a stage's lines after a step, and invalid lines, so that a resumed run repeats none.
 
     Raises:
         RunError: the file cannot be written.
     """
     path = folder / name
-    kept = [record for record in read(folder, name) if record["stage"] != stage or record["step"] <= step]
-    text = "".join(json.dumps(record) + "\n" for record in kept)
+    remaining = [record for record in read(folder, name) if record["stage"] != stage or record["step"] <= step]
+    text = "".join(json.dumps(record) + "\n" for record in remaining)
     try:
         if not path.exists() or path.read_text(encoding="utf-8", errors="replace") == text:
             return
@@ -66,37 +66,37 @@ def rewind(folder: Path, stage: str, step: int, name: str = FILE) -> None:
 
 
 def flush(folder: Path) -> None:
-    """Have the lines on the disk before the checkpoint that relies on them."""
-    for path in (folder / FILE, folder / SAMPLES):
+    """Flush the lines to disk, before the checkpoint that relies on them."""
+    for path in (folder / METRICS_FILE, folder / SAMPLES_FILE):
         if path.exists():
             with path.open("a") as file:
                 os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
-def mirrors(run: Run) -> Iterator[tuple[Mirror, ...]]:
-    """Open the mirrors that the config asks for, and close them in the end.
+def open_mirrors(run: Run) -> Iterator[tuple[Mirror, ...]]:
+    """Open the mirrors of the config, and close them at the end.
 
     Raises:
-        UserError: a library is asked for and not installed.
+        UserError: a library is not installed.
         RunError: Weights & Biases cannot start.
     """
     with contextlib.ExitStack() as stack:
-        opened = []
+        mirrors = []
         if run.config.tensorboard:
-            opened.append(stack.enter_context(_tensorboard(run.folder / "tensorboard")))
+            mirrors.append(stack.enter_context(_open_tensorboard(run.folder / "tensorboard")))
         if run.config.wandb:
-            opened.append(stack.enter_context(_wandb(run)))
-        yield tuple(opened)
+            mirrors.append(stack.enter_context(_open_wandb(run)))
+        yield tuple(mirrors)
 
 
 @contextlib.contextmanager
-def _tensorboard(folder: Path) -> Iterator[Mirror]:
-    library = _imported("tensorboardX", "--tensorboard")
+def _open_tensorboard(folder: Path) -> Iterator[Mirror]:
+    library = _import_library("tensorboardX", "--tensorboard")
     writers: dict[str, Any] = {}
 
     def write(stage: str, step: int, figures: Mapping[str, float]) -> None:
-        if stage not in writers:  # what an interrupted run wrote past this step is purged
+        if stage not in writers:  # purges what an interrupted run wrote after this step
             writers[stage] = library.SummaryWriter(str(folder / stage), purge_step=step)
         for name, value in figures.items():
             writers[stage].add_scalar(name, value, step)
@@ -109,26 +109,26 @@ def _tensorboard(folder: Path) -> Iterator[Mirror]:
 
 
 @contextlib.contextmanager
-def _wandb(run: Run) -> Iterator[Mirror]:
-    library = _imported("wandb", "--wandb")
+def _open_wandb(run: Run) -> Iterator[Mirror]:
+    library = _import_library("wandb", "--wandb")
     try:
-        config = as_json(run.config)
-        board = library.init(project="thinking", name=run.folder.name, dir=str(run.folder), config=config)
+        config = to_json(run.config)
+        wandb_run = library.init(project="thinking", name=run.folder.name, dir=str(run.folder), config=config)
     except library.Error as error:
-        mend = "set WANDB_API_KEY in the environment, or WANDB_MODE=offline"
-        raise RunError(f"--wandb: {str(error).rstrip('.')}; {mend}") from error
+        hint = "set WANDB_API_KEY in the environment, or WANDB_MODE=offline"
+        raise RunError(f"--wandb: {str(error).rstrip('.')}; {hint}") from error
 
     def write(stage: str, step: int, figures: Mapping[str, float]) -> None:
-        # Steps of several stages do not ascend together, so each stage carries its own.
-        board.log({f"{stage}/{name}": value for name, value in {"step": step, **figures}.items()})
+        # Steps of several stages are not monotonic together, so each stage logs its own.
+        wandb_run.log({f"{stage}/{name}": value for name, value in {"step": step, **figures}.items()})
 
     try:
         yield write
     finally:
-        board.finish()
+        wandb_run.finish()
 
 
-def _imported(name: str, flag: str) -> ModuleType:
+def _import_library(name: str, flag: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Plots in one style: colours that the colour-blind tell apart, labelled axes, no window."""
+"""Plots in one style: color-blind-safe colors, labelled axes, no window."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from thinking.colors import GREY, PALETTE, line_color
 from thinking.experiment import metrics
 from thinking.experiment.folder import Run
 
-# The style is set for good: what a task adds to its figure later, a legend or a note, should follow it too.
+# The style is set globally, so that later additions of a task follow it too.
 matplotlib.rcParams.update(
     {
         "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
@@ -33,97 +33,97 @@ _PANEL = (4.0, 2.8)  # inches
 _COLUMNS = 3
 
 
-def figure(panels: int = 1, title: str = "") -> tuple[Figure, list]:
+def make_figure(num_panels: int = 1, title: str = "") -> tuple[Figure, list]:
     """Make a figure in the project's style.
 
     Args:
-        panels: number of panels, at most three in a row.
-        title: above all panels.
+        num_panels: number of panels, at most three in a row.
+        title: of the figure.
 
     Returns:
-        The figure, and its axes, one a panel.
+        The figure and its axes, one per panel.
     """
-    columns = min(panels, _COLUMNS)
-    rows = math.ceil(panels / columns)
-    made = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows))
-    axes = list(made.subplots(rows, columns, squeeze=False).flat)
-    for spare in axes[panels:]:
+    columns = min(num_panels, _COLUMNS)
+    rows = math.ceil(num_panels / columns)
+    figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows))
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for spare in axes[num_panels:]:
         spare.remove()
     if title:
-        made.suptitle(title)
-    return made, axes[:panels]
+        figure.suptitle(title)
+    return figure, axes[:num_panels]
 
 
-def save(made: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    made.savefig(path, dpi=_DPI, format="png")
+    figure.savefig(path, dpi=_DPI, format="png")
     return path
 
 
-def spread(
+def plot_mean_and_spread(
     path: Path,
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
     x_label: str,
     y_label: str,
     threshold: float | None = None,
 ) -> Path:
-    """Draw curves of several seeds each as their mean with one standard deviation about it.
+    """Plot curves over several seeds as mean with one standard deviation, on a logarithmic x axis.
 
     Args:
-        path: where to.
-        curves: for each name, x [S, P] and y [S, P]; x rises and may differ from seed to seed. The mean is drawn where
-            all seeds are known, between their points on straight lines. The x axis is logarithmic.
+        path: of the PNG.
+        curves: for each name, x [S, P] and y [S, P]; x ascends and may differ between seeds. The mean is drawn where
+            all seeds have points, with linear interpolation.
         x_label: of the axis.
         y_label: of the axis.
-        threshold: a line across.
+        threshold: of a horizontal line.
 
     Returns:
         The path of the PNG.
     """
-    made, (panel,) = figure(1)
-    made.set_size_inches(6, 4)
+    figure, (panel,) = make_figure(1)
+    figure.set_size_inches(6, 4)
     for index, (name, (x, y)) in enumerate(curves.items()):
         points = x[0] if len(x) == 1 else np.geomspace(max(x[:, 0].max(), 1), x[:, -1].min(), 200)
         lines = np.array([np.interp(points, *seed) for seed in zip(x, y, strict=True)])
         mean, deviation = lines.mean(axis=0), lines.std(axis=0)
-        colour = line_color(index)
+        color = line_color(index)
         label = name if len(x) == 1 else f"{name}, {len(x)} seeds"
-        panel.plot(points, mean, color=colour, label=label, marker="o" if len(points) == 1 else None)
-        panel.fill_between(points, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
+        panel.plot(points, mean, color=color, label=label, marker="o" if len(points) == 1 else None)
+        panel.fill_between(points, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
     if threshold is not None:
         panel.axhline(threshold, color=GREY, linestyle="--", linewidth=1, label=f"{threshold:g}")
     panel.set(xscale="log", xlabel=x_label, ylabel=y_label)
     panel.legend()
-    return save(made, path)
+    return save_figure(figure, path)
 
 
-def learning_curves(
-    run: Run, metrics_names: Sequence[str], path: Path | None = None, title: str = "Learning curves"
+def plot_learning_curves(
+    run: Run, metric_names: Sequence[str], path: Path | None = None, title: str = "Learning curves"
 ) -> Path:
-    """Draw `metrics.jsonl`: a panel a metric, a line a stage, over training steps.
+    """Plot `metrics.jsonl`: one panel per metric, one line per stage, over training steps.
 
     Args:
         run: the run.
-        metrics_names: the metrics to draw; a stage without one has no line in its panel.
-        path: where to; `plots/learning_curves.png` without it.
-        title: above all panels.
+        metric_names: the metrics; a stage without one has no line in its panel.
+        path: of the PNG; `plots/learning_curves.png` by default.
+        title: of the figure.
 
     Returns:
         The path of the PNG.
     """
     records = metrics.read(run.folder)
     stages = list(dict.fromkeys(record["stage"] for record in records))
-    made, axes = figure(len(metrics_names), title)
-    for panel, name in zip(axes, metrics_names, strict=True):
+    figure, axes = make_figure(len(metric_names), title)
+    for panel, name in zip(axes, metric_names, strict=True):
         for index, stage in enumerate(stages):
             points = [(r["step"], r[name]) for r in records if r["stage"] == stage and name in r]
             if points:
-                # A lone point has no line to show.
+                # A single point has no line.
                 marker = "o" if len(points) == 1 else None
                 panel.plot(*np.transpose(points), label=stage, color=line_color(index), marker=marker)
         panel.set_xlabel("training step")
         panel.set_ylabel(name.replace("_", " "))
         if len(stages) > 1 and panel.lines:
             panel.legend()
-    return save(made, path or run.plots / "learning_curves.png")
+    return save_figure(figure, path or run.plots_folder / "learning_curves.png")

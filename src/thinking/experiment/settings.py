@@ -1,4 +1,4 @@
-"""The settings of a config: its fields and those of its groups, each with its flag and the values it may have."""
+"""The settings of a config: its fields and those of its groups, with flags and bounds."""
 
 import dataclasses
 import functools
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-LARGEST = 2**31 - 1
-"""What a whole number may be at most where nothing else is declared: it fits the integers of JAX."""
+MAX_INT = 2**31 - 1
+"""Largest integer where no maximum is declared: that of int32."""
 
 _ONE = {int: "a whole number", float: "a number", str: "a word", Path: "a path", bool: "no value", type(None): "None"}
 _MANY = {int: "whole numbers", float: "numbers", str: "words", Path: "paths"}
@@ -18,7 +18,7 @@ _MANY = {int: "whole numbers", float: "numbers", str: "words", Path: "paths"}
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """What a number may be: `minimum` and `maximum` are allowed themselves, `above` and `below` are not."""
+    """Bounds of a number: `minimum` and `maximum` are inclusive, `above` and `below` exclusive."""
 
     minimum: float | None = None
     maximum: float | None = None
@@ -29,15 +29,15 @@ class Bounds:
         if None not in (self.minimum, self.above) or None not in (self.maximum, self.below):
             raise TypeError("a number has one lower bound and one upper bound: minimum or above, maximum or below")
 
-    def allow(self, value: Any) -> bool:
-        """Whether all numbers in a value lie within; every float must be finite, whatever is declared."""
+    def allows(self, value: Any) -> bool:
+        """Whether all numbers in a value are within the bounds; floats must be finite."""
         if isinstance(value, tuple):
-            return all(self.allow(item) for item in value)
+            return all(self.allows(item) for item in value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return True
         if isinstance(value, float) and not math.isfinite(value):
             return False
-        bounds = self.of_whole_numbers() if isinstance(value, int) else self
+        bounds = self.for_integers() if isinstance(value, int) else self
         return (
             (bounds.minimum is None or value >= bounds.minimum)
             and (bounds.maximum is None or value <= bounds.maximum)
@@ -45,13 +45,13 @@ class Bounds:
             and (bounds.below is None or value < bounds.below)
         )
 
-    def of_whole_numbers(self) -> "Bounds":
-        """The same, closed on both sides."""
-        minimum = -LARGEST - 1 if self.minimum is None and self.above is None else self.minimum
-        maximum = LARGEST if self.maximum is None and self.below is None else self.maximum
+    def for_integers(self) -> "Bounds":
+        """The bounds with defaults of int32."""
+        minimum = -MAX_INT - 1 if self.minimum is None and self.above is None else self.minimum
+        maximum = MAX_INT if self.maximum is None and self.below is None else self.maximum
         return dataclasses.replace(self, minimum=minimum, maximum=maximum)
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """As `from 1 to 8`, `above 0, up to 1` or `from 0`; empty without bounds."""
         lower = f"from {self.minimum}" if self.minimum is not None else f"above {self.above}"
         upper = f"up to {self.maximum}" if self.maximum is not None else f"below {self.below}"
@@ -68,13 +68,13 @@ class Setting:
     """A field of a config or of one of its groups.
 
     Attributes:
-        path: the names that lead to it, as `model.width`.
+        path: as `model.width`.
         hint: its type.
-        value: what it is.
-        default: what it is where nobody says otherwise.
-        help: what `--help` says of it.
-        bounds: what the numbers in it may be.
-        affects_weights: whether the same saved weights would be others with another value.
+        value: its value.
+        default: its default.
+        help: text for `--help`.
+        bounds: of its numbers.
+        affects_weights: whether saved weights depend on the value.
     """
 
     path: str
@@ -88,27 +88,27 @@ class Setting:
     @property
     def flag(self) -> str:
         """As `--model.width`."""
-        return flag_of(self.path)
+        return to_flag(self.path)
 
     @property
-    def opposite(self) -> str | None:
-        """The flag that says no, as `--model.no-gated`, if there is one."""
+    def negated_flag(self) -> str | None:
+        """The flag that sets False, as `--model.no-gated`, or None."""
         group, dot, name = self.path.rpartition(".")
-        return flag_of(f"{group}{dot}no-{name}") if self.hint is bool else None
+        return to_flag(f"{group}{dot}no-{name}") if self.hint is bool else None
 
-    def refusal(self, given: str) -> str:
-        """The line for a bad value: the flag, the value, what is allowed, and the mend."""
-        if allowed(self.hint, self.bounds) == _ONE[bool]:
-            mend = f"give {self.flag} or {self.opposite}" if self.opposite else f"give {self.flag} alone"
-            return f"{self.flag} {given}: allowed is no value; {mend}"
-        usual = written(self.default)
-        mend = "leave it out" if self.default is None or not usual else f"take {usual}"
-        return f"{self.flag} {given}: allowed is {allowed(self.hint, self.bounds)}; {mend}"
+    def error_message(self, value: str) -> str:
+        """The line for a bad value: flag, value, what is allowed, and a suggestion."""
+        if describe_type(self.hint, self.bounds) == _ONE[bool]:
+            hint = f"give {self.flag} or {self.negated_flag}" if self.negated_flag else f"give {self.flag} alone"
+            return f"{self.flag} {value}: allowed is no value; {hint}"
+        default = format_value(self.default)
+        hint = "leave it out" if self.default is None or not default else f"take {default}"
+        return f"{self.flag} {value}: allowed is {describe_type(self.hint, self.bounds)}; {hint}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """A config within a config. The attributes are those of `Setting`."""
+    """A config within a config; attributes as in `Setting`."""
 
     path: str
     value: Any
@@ -117,12 +117,12 @@ class Group:
 
 
 def parts(config: Any) -> Iterator[Setting | Group]:
-    """Walk over the settings of a config in the order of their declaration; a group stands before what it holds."""
+    """Iterate over the settings and groups of a config in declaration order; a group precedes its contents."""
     return _parts(config, "", {field.name: field.default for field in dataclasses.fields(config)}, True)
 
 
 def settings(config: Any) -> list[Setting]:
-    """All settings of a config, those of its groups too."""
+    """All settings of a config, including those of its groups."""
     return [part for part in parts(config) if isinstance(part, Setting)]
 
 
@@ -131,62 +131,62 @@ def is_group(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def misdeclared(config: Any) -> list[str]:
-    """The mistakes in a config's declaration, each with its flag.
+def find_declaration_errors(config: Any) -> list[str]:
+    """Errors in the declaration of a config, each with its flag.
 
-    These are whole numbers without a lower bound, bounds of what is no number, and defaults out of their bounds.
+    These are integers without lower bound, bounds of a type without numbers, and defaults out of bounds.
     """
-    wrong = []
+    errors = []
     for setting in settings(config):
         kinds, bounds = _kinds(setting.hint), setting.bounds
         if int in kinds and bounds.minimum is None and bounds.above is None:
-            wrong.append(f"{setting.flag} needs minimum or above")
+            errors.append(f"{setting.flag} needs minimum or above")
         if bounds != Bounds() and not kinds & {int, float}:
-            wrong.append(f"{setting.flag} has bounds and is no number")
-        if not bounds.allow(setting.default):
-            wrong.append(f"{setting.flag} has a default out of its bounds")
-    return wrong
+            errors.append(f"{setting.flag} has bounds and is no number")
+        if not bounds.allows(setting.default):
+            errors.append(f"{setting.flag} has a default out of its bounds")
+    return errors
 
 
-def allowed(hint: Any, bounds: Bounds, many: bool = False) -> str:
-    """A type in plain words, with the bounds of its numbers."""
+def describe_type(hint: Any, bounds: Bounds, plural: bool = False) -> str:
+    """A type in words, with the bounds of its numbers."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return allowed(inner[0], bounds, many)
+        return describe_type(inner[0], bounds, plural)
     if origin is Literal:
-        return f"{'' if many else 'one of '}{', '.join(str(choice) for choice in inner)}"
+        return f"{'' if plural else 'one of '}{', '.join(str(choice) for choice in inner)}"
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(allowed(part, bounds, many) for part in inner)
+        return " or ".join(describe_type(part, bounds, plural) for part in inner)
     if origin is tuple and inner[-1] is Ellipsis:
-        return f"any number of {allowed(inner[0], bounds, many=True)}"
+        return f"any number of {describe_type(inner[0], bounds, plural=True)}"
     if origin is tuple and len(set(inner)) == 1:
-        return f"{len(inner)} {allowed(inner[0], bounds, many=True)}"
+        return f"{len(inner)} {describe_type(inner[0], bounds, plural=True)}"
     if origin is tuple:
-        return " and ".join(allowed(part, bounds) for part in inner)
-    noun = (_MANY if many else _ONE).get(hint, getattr(hint, "__name__", str(hint)))
+        return " and ".join(describe_type(part, bounds) for part in inner)
+    noun = (_MANY if plural else _ONE).get(hint, getattr(hint, "__name__", str(hint)))
     if hint is int:
-        return f"{noun} {bounds.of_whole_numbers().words()}"
+        return f"{noun} {bounds.for_integers().describe()}"
     if hint is float:
-        return f"{noun} {bounds.words()}" if bounds != Bounds() else noun.replace("number", "finite number")
+        return f"{noun} {bounds.describe()}" if bounds != Bounds() else noun.replace("number", "finite number")
     return noun
 
 
-def choices(hint: Any) -> list[str]:
-    """The words that a flag takes, one or any number of them; empty if it takes something else."""
+def list_choices(hint: Any) -> list[str]:
+    """The words that a flag accepts; empty if it accepts other values."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple and inner[-1] is Ellipsis:
-        return choices(inner[0])
+        return list_choices(inner[0])
     if origin in (typing.Union, types.UnionType):
-        return [word for part in inner for word in choices(part)]
+        return [word for part in inner for word in list_choices(part)]
     return [str(choice) for choice in inner] if origin is Literal else []
 
 
-def written(value: Any) -> str:
-    """A value as one writes it behind its flag."""
-    return " ".join(written(item) for item in value) if isinstance(value, tuple | list) else str(value)
+def format_value(value: Any) -> str:
+    """A value as written after its flag."""
+    return " ".join(format_value(item) for item in value) if isinstance(value, tuple | list) else str(value)
 
 
-def flag_of(path: str) -> str:
+def to_flag(path: str) -> str:
     """As `--model.learning-rate` for `model.learning_rate`."""
     return "--" + path.replace("_", "-")
 
@@ -195,15 +195,17 @@ def _parts(config: Any, prefix: str, defaults: dict[str, Any], affects: bool) ->
     hints = _hints(type(config))
     for field in dataclasses.fields(config):
         path, value, default = prefix + field.name, getattr(config, field.name), defaults[field.name]
-        help, counts = field.metadata.get("help", ""), affects and field.metadata.get("affects_weights", True)
+        help, affects_weights = field.metadata.get("help", ""), affects and field.metadata.get("affects_weights", True)
         if is_group(value):
-            yield Group(path, value, help, counts)
-            usual = default if isinstance(default, type(value)) else value
-            within = {inner.name: getattr(usual, inner.name) for inner in dataclasses.fields(value)}
-            yield from _parts(value, path + ".", within, counts)
+            yield Group(path, value, help, affects_weights)
+            base = default if isinstance(default, type(value)) else value
+            within = {inner.name: getattr(base, inner.name) for inner in dataclasses.fields(value)}
+            yield from _parts(value, path + ".", within, affects_weights)
         else:
             default = None if default is dataclasses.MISSING else default
-            yield Setting(path, hints[field.name], value, default, help, _bounds(type(config), field.name), counts)
+            yield Setting(
+                path, hints[field.name], value, default, help, _bounds(type(config), field.name), affects_weights
+            )
 
 
 @functools.cache
@@ -213,7 +215,7 @@ def _hints(config_class: type) -> dict[str, Any]:
 
 @functools.cache
 def _bounds(config_class: type, name: str) -> Bounds:
-    """A field that a subclass declares anew without bounds keeps those of the class above, as a seed should."""
+    """Bounds of a field; a subclass that redeclares a field without bounds inherits them."""
     for owner in config_class.__mro__:
         field = vars(owner).get("__dataclass_fields__", {}).get(name)
         bounds = Bounds() if field is None else field.metadata.get("bounds", Bounds())
@@ -223,7 +225,7 @@ def _bounds(config_class: type, name: str) -> Bounds:
 
 
 def _kinds(hint: Any) -> set[type]:
-    """The plain types that a type is made of."""
+    """The plain types within a type."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return _kinds(inner[0])

@@ -1,4 +1,4 @@
-"""Interruptible training: a loop over chunks of jitted steps, which ends bit-identical however often it was killed."""
+"""Interruptible training: a loop over chunks of jitted steps, bit-identical after any interruption."""
 
 import dataclasses
 import re
@@ -17,23 +17,23 @@ from thinking.experiment.folder import Run
 from thinking.trees import is_key
 from thinking.types import State
 
-Init = Callable[[], State]
-Step = Callable[[State, jax.Array], tuple]
-"""`step(state, index) -> (state, metrics)`, or `(state, metrics, sample)` where samples are told."""
-Tell = Callable[[Any], Sequence[Mapping[str, Any]]]
-"""`tell(sample) -> records` for `samples.jsonl`, of a sample on the host."""
+InitFn = Callable[[], State]
+TrainStepFn = Callable[[State, jax.Array], tuple]
+"""`step(state, index) -> (state, metrics)`, or `(state, metrics, sample)` where samples are logged."""
+LogSamples = Callable[[Any], Sequence[Mapping[str, Any]]]
+"""`log_samples(sample) -> records` for `samples.jsonl`, of a sample on the host."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class TrainResult:
     """A finished stage.
 
     Attributes:
         state: the final state.
-        seconds: wall-clock of training over all starts, compilation apart; work lost to a kill is not in it.
-        compile_seconds: wall-clock of compilation over all starts.
-        checkpoint_seconds: the part of `seconds` that training waited for saves. A stage that was finished before
-            lacks that of its last save, which cannot hold its own duration.
+        seconds: wall-clock time of training over all starts, without compilation and work lost to a kill.
+        compile_seconds: wall-clock time of compilation over all starts.
+        checkpoint_seconds: the part of `seconds` spent waiting for saves; of a stage that was finished before, without
+            its last save.
     """
 
     state: State
@@ -43,20 +43,28 @@ class Trained:
 
 
 def train(
-    run: Run, stage: str, *, init: Init, step: Step, steps: int, chunk: int = 100, watch: str, tell: Tell | None = None
-) -> Trained:
-    """Train one stage of a run, or go on where it was interrupted, or restore it where it is finished.
+    run: Run,
+    stage: str,
+    *,
+    init: InitFn,
+    step: TrainStepFn,
+    num_steps: int,
+    chunk_size: int = 100,
+    progress_metric: str,
+    log_samples: LogSamples | None = None,
+) -> TrainResult:
+    """Train one stage of a run, resume it, or restore it if it is finished.
 
     Args:
         run: the run; its folder takes checkpoints and metrics.
-        stage: the name of what is trained, unique in the run; letters, digits, `.`, `_` and `-`.
-        init: makes the first state, a PyTree of arrays and numbers; all that training needs is in it.
-        step: `(state, step) -> (state, metrics)`, pure; `step` is an int32 scalar that counts from 0, from which
-            (and a seed) the batch is made; metrics are scalars. Structure, shapes and types of the state stay.
-        steps: number of steps in all.
-        chunk: number of steps between two looks at metrics and signals; one compiled program runs them all.
-        watch: the metric that the progress shows.
-        tell: what is written to `samples.jsonl` of the sample of each chunk's last step, a PyTree of arrays.
+        stage: name of the stage, unique in the run; letters, digits, `.`, `_` and `-`.
+        init: makes the initial state, a PyTree of arrays and numbers with all that training needs.
+        step: pure function `(state, step) -> (state, metrics)`. `step` is an int32 scalar from 0, from which (and a
+            seed) the batch is made; metrics are scalars. The state keeps its structure, shapes and types.
+        num_steps: total number of steps.
+        chunk_size: steps between two checks of metrics and signals, in one compiled program.
+        progress_metric: the metric shown with the progress.
+        log_samples: makes records for `samples.jsonl` from the sample of each chunk's last step, a PyTree of arrays.
 
     Returns:
         The state after the last step, and times.
@@ -64,81 +72,87 @@ def train(
     Raises:
         RunError: a metric or the state is not finite, the saved weights do not fit, or the disk fails.
         Interrupted: SIGINT or SIGTERM; the state is saved.
-        ValueError: a bad name, number or metric, which is a mistake of the task.
+        ValueError: a bad name, number or metric, which is a programming error of the task.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", stage) or steps < 0 or chunk < 1:
-        raise ValueError(f"bad stage {stage!r}, steps {steps} or chunk {chunk}")
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", stage) or num_steps < 0 or chunk_size < 1:
+        raise ValueError(f"bad stage {stage!r}, num_steps {num_steps} or chunk_size {chunk_size}")
     folder = run.folder / "checkpoints" / stage
-    start = jax.tree.map(_own, init())
+    start = jax.tree.map(_copy_leaf, init())
     restored = checkpoint.restore(folder, start)
-    done, trained = 0, Trained(start)
+    done, result = 0, TrainResult(start)
     if restored is not None:
-        done, trained = restored.step, Trained(restored.state, **restored.figures)
-    if done > steps:
-        raise RunError(f"stage {stage} is saved at step {done}, beyond the {steps} given; start anew with --clear")
+        done, result = restored.step, TrainResult(restored.state, **restored.figures)
+    if done > num_steps:
+        raise RunError(f"stage {stage} is saved at step {done}, beyond the {num_steps} given; start anew with --clear")
     metrics.rewind(run.folder, stage, done)
-    metrics.rewind(run.folder, stage, done, metrics.SAMPLES)
-    if done == steps:
+    metrics.rewind(run.folder, stage, done, metrics.SAMPLES_FILE)
+    if done == num_steps:
         run.log(f"{stage}: finished before, at step {done}")
-        return trained
+        return result
     if done:
-        run.log(f"{stage}: continues at step {done} of {steps}")
-    programs, seconds = _compile(step, trained.state, _lengths(done, steps, chunk), watch, tell is not None)
-    trained = dataclasses.replace(trained, compile_seconds=trained.compile_seconds + seconds)
-    done, trained = _loop(run, stage, programs, trained, done, steps, chunk, watch, tell)
-    if number := interruption.requested():
+        run.log(f"{stage}: continues at step {done} of {num_steps}")
+    programs, seconds = _compile(
+        step, result.state, _chunk_lengths(done, num_steps, chunk_size), progress_metric, log_samples is not None
+    )
+    result = dataclasses.replace(result, compile_seconds=result.compile_seconds + seconds)
+    done, result = _loop(run, stage, programs, result, done, num_steps, chunk_size, progress_metric, log_samples)
+    if number := interruption.requested_signal():
         raise interruption.Interrupted(
-            number, f"stage {stage} is saved at step {done} of {steps}; the same command continues from there"
+            number, f"stage {stage} is saved at step {done} of {num_steps}; the same command continues from there"
         )
-    return trained
+    return result
 
 
 def _loop(
     run: Run,
     stage: str,
     programs: dict[int, Any],
-    trained: Trained,
+    result: TrainResult,
     done: int,
-    steps: int,
-    chunk: int,
-    watch: str,
-    tell: Tell | None,
-) -> tuple[int, Trained]:
-    """Run chunks until the end or a signal; returns the steps done and what came of them, saved."""
-    began = time.perf_counter()
+    num_steps: int,
+    chunk_size: int,
+    progress_metric: str,
+    log_samples: LogSamples | None,
+) -> tuple[int, TrainResult]:
+    """Run chunks until the end or a signal; returns the number of steps done and the saved result."""
+    start = time.perf_counter()
     folder = run.folder / "checkpoints" / stage
-    state, pending = trained.state, None
+    state, pending = result.state, None
 
-    with interruption.held(), checkpoint.Saver(folder) as saver, progress.shown(stage, done, steps, watch) as advance:
+    with (
+        interruption.hold_signals(),
+        checkpoint.Saver(folder) as saver,
+        progress.show_progress(stage, done, num_steps, progress_metric) as advance,
+    ):
 
-        def so_far() -> dict[str, float]:
+        def current_figures() -> dict[str, float]:
             return {
-                "seconds": trained.seconds + time.perf_counter() - began,
-                "compile_seconds": trained.compile_seconds,
-                "checkpoint_seconds": trained.checkpoint_seconds + saver.blocked,
+                "seconds": result.seconds + time.perf_counter() - start,
+                "compile_seconds": result.compile_seconds,
+                "checkpoint_seconds": result.checkpoint_seconds + saver.blocked_seconds,
             }
 
         def settle(first: int, last: int, figures: Any, sample: Any) -> None:
-            means = _verified(folder, stage, first, jax.device_get(figures))
+            means = _check_finite(folder, stage, first, jax.device_get(figures))
             metrics.append(run.folder, stage, last, means)
-            for record in tell(jax.device_get(sample)) if tell else ():
-                metrics.append(run.folder, stage, last, record, metrics.SAMPLES)
+            for record in log_samples(jax.device_get(sample)) if log_samples else ():
+                metrics.append(run.folder, stage, last, record, metrics.SAMPLES_FILE)
             for mirror in run.mirrors:
                 mirror(stage, last, means)
-            advance(last, means[watch])
+            advance(last, means[progress_metric])
 
         def save(copied: tuple[Any, list[jax.Array]]) -> None:
-            with saver.blocking():
+            with saver.measure_blocked():
                 _refuse_nan(folder, stage, done, *copied)
                 metrics.flush(run.folder)
-            saver.save(done, copied[0], so_far())
+            saver.save(done, copied[0], current_figures())
 
-        while done < steps and not interruption.requested():
-            length = _length(done, steps, chunk)
-            # The chunk is given the state's own memory, so what is to be saved is copied before.
-            copied = checkpoint.snapshot(state) if pending is not None and saver.due() else None
+        while done < num_steps and not interruption.requested_signal():
+            length = _chunk_length(done, num_steps, chunk_size)
+            # The state is donated to the chunk, so what is to be saved is copied before.
+            copied = checkpoint.snapshot(state) if pending is not None and saver.is_due() else None
             state, figures, sample = programs[length](state, np.int32(done))
-            # The device works on this chunk while the figures of the one before are fetched.
+            # The metrics of the previous chunk are fetched while the device runs this one.
             if pending is not None:
                 settle(*pending)
             if copied is not None:
@@ -149,90 +163,98 @@ def _loop(
             settle(*pending)
             save(checkpoint.snapshot(state))
             saver.wait()
-        figures = so_far()
-    return done, Trained(state, **figures)
+        figures = current_figures()
+    return done, TrainResult(state, **figures)
 
 
-def _compile(step: Step, state: State, lengths: set[int], watch: str, sampled: bool) -> tuple[dict[int, Any], float]:
-    """Compile a program for every length of chunk, and what saves; returns the programs and the seconds it took."""
-    began = time.perf_counter()
+def _compile(
+    step: TrainStepFn, state: State, lengths: set[int], progress_metric: str, has_samples: bool
+) -> tuple[dict[int, Any], float]:
+    """Compile a program for every chunk length, and the snapshot; returns programs and seconds."""
+    start = time.perf_counter()
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
 
     def one(state: State, index: jax.Array) -> tuple[State, Any]:
         state, *rest = step(state, index)
-        return state, tuple(rest) if sampled else (*rest, ())
+        return state, tuple(rest) if has_samples else (*rest, ())
 
     def steps(length: int, state: State, first: jax.Array) -> tuple[State, Mapping[str, jax.Array], Any]:
         state, (figures, samples) = jax.lax.scan(one, state, first + jnp.arange(length, dtype=jnp.int32))
-        return jax.tree.map(_strong, state), figures, jax.tree.map(lambda leaf: leaf[-1], samples)
+        return jax.tree.map(_strip_weak_type, state), figures, jax.tree.map(lambda leaf: leaf[-1], samples)
 
     programs = {}
     for length in lengths:
         jitted = jax.jit(steps, static_argnums=0, donate_argnums=1, out_shardings=(shardings, None, None))
         lowered = jitted.lower(length, state, np.int32(0))
-        _check_metrics(lowered.out_info[1], length, watch)
+        _check_metrics(lowered.out_info[1], length, progress_metric)
         programs[length] = lowered.compile()
-    # What saves is compiled here too, for a state placed as chunks leave it: no save shall wait for that.
+    # The snapshot is compiled here too, with the placement of a chunk's output, so that no save waits for it.
     jax.block_until_ready(checkpoint.snapshot(jax.device_put(state, shardings)))
-    return programs, time.perf_counter() - began
+    return programs, time.perf_counter() - start
 
 
-def _check_metrics(figures: Any, length: int, watch: str) -> None:
+def _check_metrics(figures: Any, length: int, progress_metric: str) -> None:
     shapes = {name: figure.shape for name, figure in figures.items()}
-    if watch not in shapes or {"stage", "step"} & shapes.keys() or any(shape != (length,) for shape in shapes.values()):
+    if (
+        progress_metric not in shapes
+        or {"stage", "step"} & shapes.keys()
+        or any(shape != (length,) for shape in shapes.values())
+    ):
         raise ValueError(
-            f"metrics must be scalars, hold {watch!r} to watch, and be named neither 'stage' nor 'step'; "
+            f"metrics must be scalars, hold {progress_metric!r} to watch, and be named neither 'stage' nor 'step'; "
             f"with a leading axis of steps they are {shapes}"
         )
 
 
-def _verified(folder: Any, stage: str, first: int, figures: Mapping[str, np.ndarray]) -> dict[str, float]:
+def _check_finite(folder: Any, stage: str, first: int, figures: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The means of a chunk's metrics (`[chunk]` each), all of which must be finite."""
     finite = {name: np.isfinite(values) for name, values in figures.items()}
     if bad := [(int(np.argmin(good)), name) for name, good in finite.items() if not good.all()]:
         at, name = min(bad)
-        raise RunError(f"{name} is {figures[name][at]} at step {first + at} of stage {stage}; {_kept(folder)}")
+        raise RunError(f"{name} is {figures[name][at]} at step {first + at} of stage {stage}; {_describe_kept(folder)}")
     return {name: float(np.mean(values, dtype=np.float64)) for name, values in figures.items()}
 
 
 def _refuse_nan(folder: Any, stage: str, done: int, state: State, flags: list[jax.Array]) -> None:
-    """A last step may spoil the weights after its own loss was taken; such a state must not be saved."""
+    """Refuse to save a NaN, which the last step may add to the weights after its own loss."""
     if any(jax.device_get(flags)):
         paths = [
             jax.tree_util.keystr(path)
             for path, leaf in jax.tree.flatten_with_path(state)[0]
             if jnp.issubdtype(leaf.dtype, jnp.floating) and bool(jnp.isnan(leaf).any())
         ]
-        raise RunError(f"{paths[0]} of the state is nan after step {done - 1} of stage {stage}; {_kept(folder)}")
+        raise RunError(
+            f"{paths[0]} of the state is nan after step {done - 1} of stage {stage}; {_describe_kept(folder)}"
+        )
 
 
-def _kept(folder: Any) -> str:
-    steps = checkpoint.saved_steps(folder)
-    kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
-    return f"training stopped, {kept}; change the config and start anew with --clear"
+def _describe_kept(folder: Any) -> str:
+    steps = checkpoint.list_saved_steps(folder)
+    latest = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
+    return f"training stopped, {latest}; change the config and start anew with --clear"
 
 
-def _lengths(done: int, steps: int, chunk: int) -> set[int]:
-    """The lengths of all chunks to come."""
-    first = _length(done, steps, chunk)
-    rest = steps - done - first
-    return {first, min(chunk, rest), rest % chunk} - {0}
+def _chunk_lengths(done: int, num_steps: int, chunk_size: int) -> set[int]:
+    """The lengths of all remaining chunks."""
+    first = _chunk_length(done, num_steps, chunk_size)
+    rest = num_steps - done - first
+    return {first, min(chunk_size, rest), rest % chunk_size} - {0}
 
 
-def _length(done: int, steps: int, chunk: int) -> int:
-    """Steps up to the next multiple of `chunk`, or to the end."""
-    return min(chunk - done % chunk, steps - done)
+def _chunk_length(done: int, num_steps: int, chunk_size: int) -> int:
+    """Steps up to the next multiple of `chunk_size`, or to the end."""
+    return min(chunk_size - done % chunk_size, num_steps - done)
 
 
-def _own(leaf: Any) -> jax.Array:
-    """A leaf as an array of a fixed type in memory of its own.
+def _copy_leaf(leaf: Any) -> jax.Array:
+    """A leaf as an array with a fixed type and its own memory.
 
-    Weak types do not survive a checkpoint, and two leaves that share memory cannot both be donated.
+    Checkpoints do not keep weak types, and two leaves that share memory cannot both be donated.
     """
     if is_key(leaf):
         return jax.random.clone(leaf)
     return jnp.array(leaf, dtype=jnp.asarray(leaf).dtype, copy=True)
 
 
-def _strong(leaf: jax.Array) -> jax.Array:
+def _strip_weak_type(leaf: jax.Array) -> jax.Array:
     return leaf if is_key(leaf) else jax.lax.convert_element_type(leaf, leaf.dtype)

@@ -1,1 +1,1 @@
-"""Writing with a decoder: prompts, sampling, token by token over a cache, and showing it."""
+"""Text generation with a decoder: prompts, sampling, cached decoding, streaming and display."""

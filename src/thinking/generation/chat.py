@@ -1,4 +1,4 @@
-"""A conversation, line by line: with a person at a terminal, or with whatever is piped in."""
+"""An interactive chat, line by line: at a terminal, or with piped input."""
 
 import contextlib
 import signal
@@ -15,49 +15,49 @@ from thinking.generation.display import show
 
 Question = TypeVar("Question")
 
-LEAVE = ("quit", "exit")
-"""Lines that end it, as do the end of the input and Ctrl-C."""
+EXIT_COMMANDS = ("quit", "exit")
+"""Lines that end the chat, as do the end of the input and Ctrl-C."""
 
 
 def chat(
-    read: Callable[[str], Question],
+    parse: Callable[[str], Question],
     answer: Callable[[Question], Iterable[Text]],
     *,
     greeting: str = "",
     lines: Iterable[str] | None = None,
     console: Console | None = None,
 ) -> None:
-    """Answer lines until there are no more. A signal other than Ctrl-C goes on to the caller.
+    """Answer lines until there are no more. A signal other than Ctrl-C is raised to the caller.
 
     Args:
-        read: understands a line; it raises ValueError for one that it does not, and its message is the reply.
-        answer: texts of the reply, printed as they come; what it raises is no refusal, but a failure.
-        greeting: is said at a terminal alone.
-        lines: what is asked; the standard input by default.
-        console: where to; the standard output by default.
+        parse: parses a line; the message of its ValueError is the reply.
+        answer: texts of the reply, printed as they come; its exceptions are not caught.
+        greeting: shown only at a terminal.
+        lines: the input; standard input by default.
+        console: the output; standard output by default.
     """
     console = console or progress.console()
     at_terminal = lines is None and sys.stdin.isatty() and console.is_terminal
     if greeting and at_terminal:
         show([Text(greeting)], console)
     with _until_interrupted(console):
-        for line in (_typed(console) if at_terminal else sys.stdin) if lines is None else lines:
-            asked = line.strip()
-            if asked.lower() in LEAVE:
+        for line in (_read_terminal(console) if at_terminal else sys.stdin) if lines is None else lines:
+            line_text = line.strip()
+            if line_text.lower() in EXIT_COMMANDS:
                 return
-            if not asked:
+            if not line_text:
                 continue
             try:
-                question = read(asked)
+                question = parse(line_text)
             except ValueError as refusal:
                 show([Text(str(refusal), "yellow")], console)
             else:
                 show(answer(question), console)
 
 
-def _typed(console: Console) -> Iterator[str]:
+def _read_terminal(console: Console) -> Iterator[str]:
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  lets a person mend a line and find those before it
+        import readline  # noqa: F401  line editing and history
     while True:
         try:
             line = input("> ")
@@ -69,12 +69,12 @@ def _typed(console: Console) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _until_interrupted(console: Console) -> Iterator[None]:
-    """Ends what is within at Ctrl-C, whether Python tells of it or `interruption.catching`."""
+    """Ends its block at Ctrl-C, raised by Python or by `interruption.catch_signals`."""
     try:
         yield
     except KeyboardInterrupt:
         console.print()
     except interruption.Interrupted as stop:
-        if stop.number != signal.SIGINT:
+        if stop.signal_number != signal.SIGINT:
             raise
         console.print()

@@ -1,6 +1,6 @@
-"""Writing on from prompts, token by token over a cache.
+"""Generation of completions, token by token over a cache.
 
-Axes: B rows, P tokens of the longest prompt, N new tokens, V words of the vocabulary.
+Axes: B rows, P tokens of the longest prompt, N new tokens, V vocabulary size, K coordinates of a token.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,32 +10,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.generation.prompts import check_prompts, check_words, read_prompts
-from thinking.generation.sampling import Sampling, draw
-from thinking.networks.attention.patterns import memory
-from thinking.networks.cache import Cache, widened
+from thinking.generation.prompts import check_prompts, check_tokens, read_prompts
+from thinking.generation.sampling import Sampling, sample_tokens
+from thinking.networks.attention.patterns import memory_bounds
+from thinking.networks.cache import Cache, grow_cache
 from thinking.networks.decoder import Decoder
 from thinking.types import Array, Params
 
-Locate = Callable[[Array, Array], Array]
-"""`locate(where [B, K], token [B]) -> where [B, K]` of a token, given where the one before it was; 0 before the first.
-What location positions read while a text grows."""
+LocateFn = Callable[[Array, Array], Array]
+"""`locate(coordinates [B, K], token [B]) -> coordinates [B, K]` of a token, from those of the previous one; 0 before
+the first. Used by location encodings."""
 
-STAGES = 4
-STAGE = 64
-"""A cache that grows with the text is widened at most so often, each time for at least so many tokens: what is not yet
-written is not read either, and each stage is compiled by itself."""
+MAX_STAGES = 4
+MIN_STAGE_TOKENS = 64
+"""A growing cache is enlarged at most `MAX_STAGES` times, by at least so many tokens: attention skips the slots that
+are not yet needed, but each stage is compiled separately."""
 
 
 class Completions(NamedTuple):
-    """What was written.
+    """Generated completions.
 
     Attributes:
         tokens: [B, N] int32, the stop token included; 0 beyond `length`.
-        length: [B] int32, tokens written.
-        log_prob: [B, N] float32, of each token under the model itself, whatever it was drawn from; 0 beyond `length`.
-        value: [B, N] float32, by the value head, of the state in which each token was written.
-        stopped: [B] bool, whether a stop token ended it, and not the limit.
+        length: [B] int32, number of generated tokens.
+        log_prob: [B, N] float32, of each token under the unmodified model; 0 beyond `length`.
+        value: [B, N] float32, by the value head, of the state before each token.
+        stopped: [B] bool, whether a stop token ended it, rather than the limit.
     """
 
     tokens: Array
@@ -45,135 +45,152 @@ class Completions(NamedTuple):
     stopped: Array
 
 
-class Writing(NamedTuple):
-    """A text under way.
+class GenerationState(NamedTuple):
+    """The state of generation.
 
     Attributes:
         cache: of the model.
         logits: [B, V] of the next token.
-        worth: [B] by the value head, of this state.
-        where: [B, K], of the newest token.
-        held: [B, V] bool, words in prompt and text; [B, 0] where nobody asks.
-        written: up to now.
-        step: [] int32, tokens written by the longest row.
-        key: of all draws; never changes.
+        value: [B] by the value head, of this state.
+        coordinates: [B, K], of the newest token.
+        token_mask: [B, V] bool, tokens in prompt and completion; [B, 0] where sampling does not need it.
+        completions: so far.
+        step: [] int32, tokens of the longest completion.
+        key: base key of all samples; never changes.
     """
 
     cache: Cache
     logits: Array
-    worth: Array
-    where: Array
-    held: Array
-    written: Completions
+    value: Array
+    coordinates: Array
+    token_mask: Array
+    completions: Completions
     step: Array
     key: Array
 
 
 class Generator(NamedTuple):
-    """Generation as pure functions; all jit.
+    """Generation as pure functions that can be jitted.
 
     Attributes:
-        begin: `begin(params, key, prompts [B, P], lengths [B], room) -> Writing`, with a cache for `room` new tokens;
-            keeps the key. Prompts begin at the left, what follows the first `length` of a row is never read; each has
-            at least 1 token.
-        widen: `widen(writing, capacity) -> Writing`, with a cache for rows of so many tokens, their prompts included.
-        write: `write(params, writing, until) -> Writing`, until every row has stopped or has `until` new tokens, for
-            which the cache must have room.
+        prefill: `prefill(params, key, prompts [B, P], lengths [B], num_reserved_tokens) -> GenerationState`, with a
+            cache for so many new tokens; keeps the key. Prompts are left-aligned, at least 1 token each; tokens beyond
+            `lengths` are ignored.
+        grow_cache: `grow_cache(state, capacity) -> GenerationState`, with a cache for so many tokens, prompts included.
+        generate_until: `generate_until(params, state, until) -> GenerationState`, until each row has stopped or has
+            `until` new tokens, which the cache must have capacity for.
     """
 
-    begin: Callable[[Params, Array, Array, Array, int], Writing]
-    widen: Callable[[Writing, int], Writing]
-    write: Callable[[Params, Writing, Array], Writing]
+    prefill: Callable[[Params, Array, Array, Array, int], GenerationState]
+    grow_cache: Callable[[GenerationState, int], GenerationState]
+    generate_until: Callable[[Params, GenerationState, Array], GenerationState]
 
 
-def generator(
+def make_generator(
     model: Decoder,
     *,
     max_new_tokens: int,
     sampling: Sampling = Sampling(),
     stop_tokens: Sequence[int] = (),
-    forced: Array | None = None,
-    locate: Locate | None = None,
-    coordinates: int = 1,
+    forced_tokens: Array | None = None,
+    locate: LocateFn | None = None,
+    num_coordinates: int = 1,
 ) -> Generator:
-    """How a model writes.
+    """Build a generator.
 
     Args:
         model: a decoder.
         max_new_tokens: N.
-        sampling: how tokens are drawn.
-        stop_tokens: a row that writes one of these has ended.
-        forced: [N] or [B, N] int32, tokens to be written whatever the model says; -1 leaves the model free.
-        locate: where tokens are, for location positions that do not simply count.
-        coordinates: K of `locate`.
+        sampling: how tokens are sampled.
+        stop_tokens: tokens that end a row.
+        forced_tokens: [N] or [B, N] int32, tokens to generate whatever the model predicts; -1 leaves it free.
+        locate: coordinates of tokens, for location encodings; positions by default.
+        num_coordinates: K of `locate`.
 
     Raises:
         ValueError: for a budget below 1 or beyond the context, and stop or forced tokens outside the vocabulary; by
-            `begin`, for prompts that are empty or too long.
+            `prefill`, for prompts that are empty or too long.
     """
     if not 1 <= max_new_tokens < model.context_length:
         raise ValueError(
             f"generation: max_new_tokens {max_new_tokens}: allowed is 1 to {model.context_length - 1}, as the context "
             f"of {model.context_length} also holds the prompt"
         )
-    check_words("stop_tokens", stop_tokens, 0, model.vocabulary)
-    if forced is not None:
-        check_words("forced", forced, -1, model.vocabulary)
+    check_tokens("stop_tokens", stop_tokens, 0, model.vocab_size)
+    if forced_tokens is not None:
+        check_tokens("forced_tokens", forced_tokens, -1, model.vocab_size)
 
-    def place(where: Array, tokens: Array) -> tuple[Array | None, Array]:
-        """Where tokens [B, M] are, [B, M, K], and where the last one is."""
+    def locate_tokens(coordinates: Array, tokens: Array) -> tuple[Array | None, Array]:
+        """The coordinates [B, M, K] of tokens [B, M], and those of the last one."""
         if locate is None:
-            return None, where
-        end, each = jax.lax.scan(lambda before, token: (locate(before, token),) * 2, where, tokens.T)
+            return None, coordinates
+        end, each = jax.lax.scan(lambda before, token: (locate(before, token),) * 2, coordinates, tokens.T)
         return each.swapaxes(0, 1), end
 
-    def begin(params: Params, key: Array, prompts: Array, lengths: Array, room: int) -> Writing:
+    def prefill(
+        params: Params, key: Array, prompts: Array, lengths: Array, num_reserved_tokens: int
+    ) -> GenerationState:
         check_prompts(prompts, lengths, max_new_tokens, model)
-        allowed = (max_new_tokens,), (len(prompts), max_new_tokens)
-        if forced is not None and jnp.shape(forced) not in allowed:
-            raise ValueError(f"generation: forced has shape {jnp.shape(forced)}; give {allowed[0]} or {allowed[1]}")
+        allowed_shapes = (max_new_tokens,), (len(prompts), max_new_tokens)
+        if forced_tokens is not None and jnp.shape(forced_tokens) not in allowed_shapes:
+            raise ValueError(
+                f"generation: forced_tokens has shape {jnp.shape(forced_tokens)}; give {allowed_shapes[0]} or "
+                f"{allowed_shapes[1]}"
+            )
         rows, width = prompts.shape
-        real = jnp.arange(width)[None] < lengths[:, None]
-        tokens = jnp.where(real, prompts, 0)
-        where, _ = place(jnp.zeros((rows, coordinates), jnp.int32), tokens)
-        read = read_prompts(model, params, tokens, lengths, capacity=width + room, new=max_new_tokens, where=where)
-        last = jnp.zeros((rows, coordinates), jnp.int32)
-        if where is not None:
-            last = jnp.take_along_axis(where, (lengths - 1)[:, None, None], axis=1)[:, 0]
-        held = _held(tokens, real, model.vocabulary if sampling.remembers else 0)
-        return Writing(*read, last, held, _nothing_written(rows, max_new_tokens), jnp.zeros((), jnp.int32), key)
-
-    def choose(writing: Writing) -> Array:
-        token = draw(sampling, jax.random.fold_in(writing.key, writing.step), writing.logits, writing.held)
-        if forced is None:
-            return token
-        ordered = jnp.broadcast_to(jnp.asarray(forced, jnp.int32), writing.written.tokens.shape)[:, writing.step]
-        return jnp.where(ordered >= 0, ordered, token)
-
-    def write_one(params: Params, writing: Writing) -> Writing:
-        token, going = choose(writing), ~writing.written.stopped
-        written = _noted(writing, token, going, stop_tokens)
-        where, last = place(writing.where, token[:, None])
-        held = writing.held
-        if sampling.remembers:
-            held = held | jax.nn.one_hot(token, model.vocabulary, dtype=bool)
-        reading, cache = model.extend(params, writing.cache, token[:, None], real=going.astype(jnp.int32), where=where)
-        return Writing(
-            cache, reading.logits[:, 0], reading.value[:, 0], last, held, written, writing.step + 1, writing.key
+        is_prompt = jnp.arange(width)[None] < lengths[:, None]
+        tokens = jnp.where(is_prompt, prompts, 0)
+        coordinates, _ = locate_tokens(jnp.zeros((rows, num_coordinates), jnp.int32), tokens)
+        prefilled = read_prompts(
+            model,
+            params,
+            tokens,
+            lengths,
+            capacity=width + num_reserved_tokens,
+            max_new_tokens=max_new_tokens,
+            coordinates=coordinates,
+        )
+        last = jnp.zeros((rows, num_coordinates), jnp.int32)
+        if coordinates is not None:
+            last = jnp.take_along_axis(coordinates, (lengths - 1)[:, None, None], axis=1)[:, 0]
+        token_mask = _make_token_mask(tokens, is_prompt, model.vocab_size if sampling.needs_token_mask else 0)
+        return GenerationState(
+            *prefilled, last, token_mask, _empty_completions(rows, max_new_tokens), jnp.zeros((), jnp.int32), key
         )
 
-    def widen(writing: Writing, capacity: int) -> Writing:
-        return writing._replace(cache=widened(model.pattern, writing.cache, capacity))
+    def next_token(state: GenerationState) -> Array:
+        token = sample_tokens(sampling, jax.random.fold_in(state.key, state.step), state.logits, state.token_mask)
+        if forced_tokens is None:
+            return token
+        forced = jnp.broadcast_to(jnp.asarray(forced_tokens, jnp.int32), state.completions.tokens.shape)[:, state.step]
+        return jnp.where(forced >= 0, forced, token)
 
-    def write(params: Params, writing: Writing, until: Array) -> Writing:
+    def generate_one(params: Params, state: GenerationState) -> GenerationState:
+        token, is_active = next_token(state), ~state.completions.stopped
+        completions = _append_token(state, token, is_active, stop_tokens)
+        coordinates, last = locate_tokens(state.coordinates, token[:, None])
+        token_mask = state.token_mask
+        if sampling.needs_token_mask:
+            token_mask = token_mask | jax.nn.one_hot(token, model.vocab_size, dtype=bool)
+        output, cache = model.extend(
+            params, state.cache, token[:, None], num_valid=is_active.astype(jnp.int32), coordinates=coordinates
+        )
+        return GenerationState(
+            cache, output.logits[:, 0], output.value[:, 0], last, token_mask, completions, state.step + 1, state.key
+        )
+
+    def grow_state_cache(state: GenerationState, capacity: int) -> GenerationState:
+        return state._replace(cache=grow_cache(model.pattern, state.cache, capacity))
+
+    def generate_until(params: Params, state: GenerationState, until: Array) -> GenerationState:
         end = jnp.minimum(until, max_new_tokens)
 
-        def going(writing: Writing) -> Array:
-            return (writing.step < end) & ~jnp.all(writing.written.stopped)
+        def is_unfinished(state: GenerationState) -> Array:
+            return (state.step < end) & ~jnp.all(state.completions.stopped)
 
-        return jax.lax.while_loop(going, lambda writing: write_one(params, writing), writing)
+        return jax.lax.while_loop(is_unfinished, lambda state: generate_one(params, state), state)
 
-    return Generator(begin, widen, write)
+    return Generator(prefill, grow_state_cache, generate_until)
 
 
 def generate(
@@ -186,104 +203,107 @@ def generate(
     max_new_tokens: int,
     **options: Any,
 ) -> Completions:
-    """Write on from prompts; jits.
+    """Generate completions of prompts; can be jitted.
 
     Args:
         model: a decoder.
         params: its parameters.
-        key: of all draws; consumed.
-        prompts: [B, P] int32, each beginning at the left.
-        lengths: [B] int32, from 1, how many tokens of each row are its prompt; all by default.
+        key: consumed.
+        prompts: [B, P] int32, left-aligned.
+        lengths: [B] int32, from 1, prompt tokens of each row; all by default.
         max_new_tokens: N.
-        **options: of `generator`.
+        **options: of `make_generator`.
 
     Raises:
-        ValueError: as `generator` does.
+        ValueError: as `make_generator` does.
     """
-    made = generator(model, max_new_tokens=max_new_tokens, **options)
+    generator = make_generator(model, max_new_tokens=max_new_tokens, **options)
     lengths = jnp.full(len(prompts), prompts.shape[1], jnp.int32) if lengths is None else lengths
-    # A ring does not grow.
-    stages = min(STAGES, -(-max_new_tokens // STAGE)) if memory(model.pattern) is None else 1
-    rooms = [-(-max_new_tokens * (stage + 1) // stages) for stage in range(stages)]
-    writing = made.begin(params, key, prompts, lengths, rooms[0])
-    for room in rooms:
-        writing = made.write(params, made.widen(writing, prompts.shape[1] + room), room)
-    return writing.written
+    # A ring buffer does not grow.
+    stages = min(MAX_STAGES, -(-max_new_tokens // MIN_STAGE_TOKENS)) if memory_bounds(model.pattern) is None else 1
+    limits = [-(-max_new_tokens * (stage + 1) // stages) for stage in range(stages)]
+    state = generator.prefill(params, key, prompts, lengths, limits[0])
+    for limit in limits:
+        state = generator.generate_until(params, generator.grow_cache(state, prompts.shape[1] + limit), limit)
+    return state.completions
 
 
-def streamer(
-    model: Decoder, *, prompt_tokens: int, max_new_tokens: int, every: int = 8, **options: Any
+def make_streamer(
+    model: Decoder, *, max_prompt_tokens: int, max_new_tokens: int, chunk_size: int = 8, **options: Any
 ) -> Callable[[Params, Array, Sequence[int]], Iterator[list[int]]]:
-    """Write on from one prompt after another, and hand on what was written while it is written.
+    """Generate the completion of one prompt after another, and yield its tokens as they come.
 
     Args:
         model: a decoder.
-        prompt_tokens: P, of the longest prompt. All are read at this width, so that everything is compiled once.
+        max_prompt_tokens: P. Prompts are padded to it, so everything is compiled once.
         max_new_tokens: N.
-        every: so many tokens at a time.
-        **options: of `generator`.
+        chunk_size: tokens per chunk.
+        **options: of `make_generator`.
 
     Returns:
-        `stream(params, key, prompt)`, which yields the tokens that are new since the last time, together those that
-        `generate` writes. It consumes the key.
+        `stream(params, key, prompt)`, which yields chunks of new tokens, together those of `generate`. Consumes the
+        key.
 
     Raises:
-        ValueError: as `generator` does, and for `every` below 1; by `stream`, for a prompt that is empty, too long, or
-            holds what is no word.
+        ValueError: as `make_generator` does, and for `chunk_size` below 1; by `stream`, for a prompt that is empty, too
+            long, or has a token outside the vocabulary.
     """
-    if every < 1:
-        raise ValueError(f"generation: every {every} is out of range; give at least 1")
-    made = generator(model, max_new_tokens=max_new_tokens, **options)
-    begin, write = jax.jit(made.begin, static_argnums=4), jax.jit(made.write, donate_argnums=1)
+    if chunk_size < 1:
+        raise ValueError(f"generation: chunk_size {chunk_size} is out of range; give at least 1")
+    generator = make_generator(model, max_new_tokens=max_new_tokens, **options)
+    prefill, generate_until = (
+        jax.jit(generator.prefill, static_argnums=4),
+        jax.jit(generator.generate_until, donate_argnums=1),
+    )
 
-    def pieces(params: Params, writing: Writing) -> Iterator[list[int]]:
-        shown, going = 0, True
-        while going:
-            writing = write(params, writing, shown + every)
-            length, stopped = int(writing.written.length[0]), bool(writing.written.stopped[0])
-            yield np.asarray(writing.written.tokens[0, shown:length]).tolist()
-            shown, going = length, not stopped and length < max_new_tokens
+    def stream_chunks(params: Params, state: GenerationState) -> Iterator[list[int]]:
+        num_yielded, is_unfinished = 0, True
+        while is_unfinished:
+            state = generate_until(params, state, num_yielded + chunk_size)
+            length, stopped = int(state.completions.length[0]), bool(state.completions.stopped[0])
+            yield np.asarray(state.completions.tokens[0, num_yielded:length]).tolist()
+            num_yielded, is_unfinished = length, not stopped and length < max_new_tokens
 
     def stream(params: Params, key: Array, prompt: Sequence[int]) -> Iterator[list[int]]:
-        if not 1 <= len(prompt) <= prompt_tokens:
-            raise ValueError(f"generation: a prompt has length {len(prompt)}; allowed is 1 to {prompt_tokens}")
-        check_words("prompt", prompt, 0, model.vocabulary)
-        tokens = np.zeros((1, prompt_tokens), np.int32)
+        if not 1 <= len(prompt) <= max_prompt_tokens:
+            raise ValueError(f"generation: a prompt has length {len(prompt)}; allowed is 1 to {max_prompt_tokens}")
+        check_tokens("prompt", prompt, 0, model.vocab_size)
+        tokens = np.zeros((1, max_prompt_tokens), np.int32)
         tokens[0, : len(prompt)] = prompt
-        return pieces(params, begin(params, key, tokens, np.int32([len(prompt)]), max_new_tokens))
+        return stream_chunks(params, prefill(params, key, tokens, np.int32([len(prompt)]), max_new_tokens))
 
     return stream
 
 
-def _held(tokens: Array, real: Array, vocabulary: int) -> Array:
-    """[B, V] bool, which words are among the real tokens [B, P]."""
+def _make_token_mask(tokens: Array, is_valid: Array, vocab_size: int) -> Array:
+    """[B, V] bool, which tokens occur among the valid ones of [B, P]."""
     rows = len(tokens)
-    words = jnp.where(real, tokens, vocabulary)
-    return jnp.zeros((rows, vocabulary), bool).at[jnp.arange(rows)[:, None], words].set(True, mode="drop")
+    indices = jnp.where(is_valid, tokens, vocab_size)
+    return jnp.zeros((rows, vocab_size), bool).at[jnp.arange(rows)[:, None], indices].set(True, mode="drop")
 
 
-def _nothing_written(rows: int, new: int) -> Completions:
-    blank = jnp.zeros((rows, new), jnp.float32)
+def _empty_completions(rows: int, max_new_tokens: int) -> Completions:
+    blank = jnp.zeros((rows, max_new_tokens), jnp.float32)
     none = jnp.zeros(rows, jnp.int32)
     return Completions(blank.astype(jnp.int32), none, blank, blank, none.astype(bool))
 
 
-def _noted(writing: Writing, token: Array, going: Array, stop_tokens: Sequence[int]) -> Completions:
-    """The text with one more token in rows that are going on."""
-    before, step = writing.written, writing.step
-    said = jnp.take_along_axis(writing.logits, token[:, None], axis=1)[:, 0]
-    log_prob = said - jax.nn.logsumexp(writing.logits, axis=1)
+def _append_token(state: GenerationState, token: Array, is_active: Array, stop_tokens: Sequence[int]) -> Completions:
+    """The completions with one more token in active rows."""
+    completions, step = state.completions, state.step
+    logit = jnp.take_along_axis(state.logits, token[:, None], axis=1)[:, 0]
+    log_prob = logit - jax.nn.logsumexp(state.logits, axis=1)
 
-    def put(whole: Array, new: Array) -> Array:
-        return jax.lax.dynamic_update_index_in_dim(whole, jnp.where(going, new, 0), step, 1)
+    def write(array: Array, new: Array) -> Array:
+        return jax.lax.dynamic_update_index_in_dim(array, jnp.where(is_active, new, 0), step, 1)
 
-    stops = jnp.zeros_like(going)
+    stops = jnp.zeros_like(is_active)
     for stop in stop_tokens:
         stops = stops | (token == stop)
     return Completions(
-        tokens=put(before.tokens, token),
-        length=before.length + going,
-        log_prob=put(before.log_prob, log_prob),
-        value=put(before.value, writing.worth),
-        stopped=before.stopped | (going & stops),
+        tokens=write(completions.tokens, token),
+        length=completions.length + is_active,
+        log_prob=write(completions.log_prob, log_prob),
+        value=write(completions.value, state.value),
+        stopped=completions.stopped | (is_active & stops),
     )

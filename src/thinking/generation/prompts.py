@@ -1,6 +1,6 @@
-"""Prompts: checked, and read into a cache.
+"""Prompts: checks, and prefill of a cache.
 
-Axes: B rows, P tokens of the longest prompt, V words of the vocabulary.
+Axes: B rows, P tokens of the longest prompt, N new tokens, V vocabulary size, K coordinates of a token.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from thinking.networks.cache import Cache
 from thinking.networks.decoder import Decoder
 from thinking.types import Array, Params
 
-PREFILL = 512
-"""Tokens of a prompt that are read at once: enough to keep the device busy, few enough for any length of prompt."""
+PREFILL_CHUNK = 512
+"""Prompt tokens per prefill step: enough to keep the device busy, few enough for prompts of any length."""
 
 
 def read_prompts(
@@ -24,66 +24,70 @@ def read_prompts(
     lengths: Array,
     *,
     capacity: int,
-    new: int,
-    where: Array | None = None,
+    max_new_tokens: int,
+    coordinates: Array | None = None,
 ) -> tuple[Cache, Array, Array]:
-    """Read prompts, long ones in parts.
+    """Prefill a cache with prompts, in chunks.
 
     Args:
         model: a decoder.
         params: its parameters.
-        prompts: [B, P] int32, each beginning at the left.
-        lengths: [B] int32, from 1, how many tokens of each row are its prompt.
+        prompts: [B, P] int32, left-aligned.
+        lengths: [B] int32, from 1, prompt tokens of each row.
         capacity: of the cache.
-        new: tokens that are to follow, for which the context must have room.
-        where: [B, P, K], where tokens are, for location positions that do not simply count.
+        max_new_tokens: new tokens that the context must have room for.
+        coordinates: [B, P, K], for location encodings; positions by default.
 
     Returns:
-        The cache after the prompts, and logits [B, V] and value [B] of each one's last token.
+        The cache after the prompts, and logits [B, V] and value [B] at each prompt's last token.
 
     Raises:
         ValueError: for prompts that are empty or too long.
     """
-    check_prompts(prompts, lengths, new, model)
+    check_prompts(prompts, lengths, max_new_tokens, model)
     rows, width = prompts.shape
-    count = -(-width // PREFILL)
-    chunk = -(-width // count)
-    rest = ((0, 0), (0, count * chunk - width))
-    parts = jnp.pad(prompts, rest).reshape(rows, count, chunk).swapaxes(0, 1)
-    places = None
-    if where is not None:
-        places = jnp.pad(where, (*rest, (0, 0))).reshape(rows, count, chunk, -1).swapaxes(0, 1)
+    num_chunks = -(-width // PREFILL_CHUNK)
+    chunk = -(-width // num_chunks)
+    padding = ((0, 0), (0, num_chunks * chunk - width))
+    chunks = jnp.pad(prompts, padding).reshape(rows, num_chunks, chunk).swapaxes(0, 1)
+    chunk_coordinates = None
+    if coordinates is not None:
+        chunk_coordinates = jnp.pad(coordinates, (*padding, (0, 0))).reshape(rows, num_chunks, chunk, -1).swapaxes(0, 1)
 
-    def read(carry: tuple, part: tuple) -> tuple[tuple, None]:
-        cache, logits, worth = carry
-        index, inputs, there = part
-        real = jnp.clip(lengths - index * chunk, 0, chunk)
-        reading, cache = model.extend(params, cache, inputs, real=real, where=there)
-        last = jnp.maximum(real - 1, 0)[:, None]
-        ends_here = (real > 0) & (lengths <= (index + 1) * chunk)
-        said = jnp.take_along_axis(reading.logits, last[:, :, None], axis=1)[:, 0]
-        worth = jnp.where(ends_here, jnp.take_along_axis(reading.value, last, axis=1)[:, 0], worth)
-        return (cache, jnp.where(ends_here[:, None], said, logits), worth), None
+    def read(carry: tuple, chunk_inputs: tuple) -> tuple[tuple, None]:
+        cache, logits, value = carry
+        index, inputs, here = chunk_inputs
+        num_valid = jnp.clip(lengths - index * chunk, 0, chunk)
+        output, cache = model.extend(params, cache, inputs, num_valid=num_valid, coordinates=here)
+        last = jnp.maximum(num_valid - 1, 0)[:, None]
+        ends_here = (num_valid > 0) & (lengths <= (index + 1) * chunk)
+        last_logits = jnp.take_along_axis(output.logits, last[:, :, None], axis=1)[:, 0]
+        value = jnp.where(ends_here, jnp.take_along_axis(output.value, last, axis=1)[:, 0], value)
+        return (cache, jnp.where(ends_here[:, None], last_logits, logits), value), None
 
-    begun = model.begin(rows, capacity), jnp.zeros((rows, model.vocabulary), jnp.float32), jnp.zeros(rows, jnp.float32)
-    (cache, logits, worth), _ = jax.lax.scan(read, begun, (jnp.arange(count), parts, places))
-    return cache, logits, worth
+    init_carry = (
+        model.init_cache(rows, capacity),
+        jnp.zeros((rows, model.vocab_size), jnp.float32),
+        jnp.zeros(rows, jnp.float32),
+    )
+    (cache, logits, value), _ = jax.lax.scan(read, init_carry, (jnp.arange(num_chunks), chunks, chunk_coordinates))
+    return cache, logits, value
 
 
-def check_words(name: str, words: Sequence[int] | Array, least: int, vocabulary: int) -> None:
-    """Raises ValueError unless each is a word, from `least`; what is traced cannot be looked at."""
-    if isinstance(words, jax.core.Tracer):
+def check_tokens(name: str, tokens: Sequence[int] | Array, minimum: int, vocab_size: int) -> None:
+    """Raises ValueError unless each is a token, from `minimum`; traced values are not checked."""
+    if isinstance(tokens, jax.core.Tracer):
         return
-    given = np.asarray(words).reshape(-1)
-    for word in given[(given < least) | (given >= vocabulary)]:
-        raise ValueError(f"generation: {name} holds {word}: allowed is {least} to {vocabulary - 1}")
+    values = np.asarray(tokens).reshape(-1)
+    for token in values[(values < minimum) | (values >= vocab_size)]:
+        raise ValueError(f"generation: {name} holds {token}: allowed is {minimum} to {vocab_size - 1}")
 
 
-def check_prompts(prompts: Array, lengths: Array, new: int, model: Decoder) -> None:
+def check_prompts(prompts: Array, lengths: Array, max_new_tokens: int, model: Decoder) -> None:
     """Raises ValueError unless prompts and so many new tokens fit the context.
 
-    Lengths and words are looked at where they are known, outside of `jit`. Within it a length below 1 or beyond its row
-    gives a first token that means nothing.
+    Lengths and tokens are checked outside of `jit` alone. Under `jit` a length below 1 or beyond its row gives a
+    meaningless first token.
     """
     if prompts.ndim != 2 or 0 in prompts.shape:
         raise ValueError(
@@ -91,30 +95,24 @@ def check_prompts(prompts: Array, lengths: Array, new: int, model: Decoder) -> N
         )
     if lengths.shape != prompts.shape[:1]:
         raise ValueError(f"generation: lengths have shape {lengths.shape}; give one for each of {len(prompts)} prompts")
-    room = model.context_length - new
-    if prompts.shape[1] > room:
+    max_prompt_tokens = model.context_length - max_new_tokens
+    if prompts.shape[1] > max_prompt_tokens:
         raise ValueError(
-            f"generation: a prompt of {prompts.shape[1]} tokens and {new} new ones are more than the context of "
-            f"{model.context_length}; give at most {room}, or ask for fewer new tokens"
+            f"generation: a prompt of {prompts.shape[1]} tokens and {max_new_tokens} new ones are more than the "
+            f"context of {model.context_length}; give at most {max_prompt_tokens}, or ask for fewer new tokens"
         )
     if isinstance(lengths, jax.core.Tracer) or isinstance(prompts, jax.core.Tracer):
         return
-    given = np.asarray(lengths)
-    for length in given[(given < 1) | (given > prompts.shape[1])]:
+    row_lengths = np.asarray(lengths)
+    for length in row_lengths[(row_lengths < 1) | (row_lengths > prompts.shape[1])]:
         raise ValueError(f"generation: a prompt has length {length}; allowed is 1 to {prompts.shape[1]}, its row")
-    real = np.arange(prompts.shape[1])[None] < given[:, None]
-    check_words("prompts", np.asarray(prompts)[real], 0, model.vocabulary)
+    is_prompt = np.arange(prompts.shape[1])[None] < row_lengths[:, None]
+    check_tokens("prompts", np.asarray(prompts)[is_prompt], 0, model.vocab_size)
 
 
-def joined(prompts: Array, lengths: Array, tokens: Array) -> Array:
-    """[B, P + N] prompts with what follows right behind each, then zeros.
-
-    Args:
-        prompts: [B, P].
-        lengths: [B], tokens of each prompt.
-        tokens: [B, N], zeros behind what was written.
-    """
-    place = jnp.arange(prompts.shape[1] + tokens.shape[1])[None] - lengths[:, None]
-    written = jnp.take_along_axis(tokens, jnp.clip(place, 0, tokens.shape[1] - 1), axis=1)
-    asked = jnp.pad(prompts, ((0, 0), (0, tokens.shape[1])))
-    return jnp.where(place < 0, asked, jnp.where(place < tokens.shape[1], written, 0))
+def concat_completion(prompts: Array, lengths: Array, tokens: Array) -> Array:
+    """[B, P + N] prompts [B, P] of `lengths` [B], each with its completion [B, N] right behind, then zeros."""
+    index = jnp.arange(prompts.shape[1] + tokens.shape[1])[None] - lengths[:, None]
+    completion = jnp.take_along_axis(tokens, jnp.clip(index, 0, tokens.shape[1] - 1), axis=1)
+    padded_prompts = jnp.pad(prompts, ((0, 0), (0, tokens.shape[1])))
+    return jnp.where(index < 0, padded_prompts, jnp.where(index < tokens.shape[1], completion, 0))

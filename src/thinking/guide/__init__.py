@@ -1,4 +1,4 @@
-"""The hierarchical guide: memory, abstraction, and the layers that observe, react and think."""
+"""The guide, a hierarchical goal-conditioned planner: memory, abstraction, and layers that observe, react and think."""
 
 from thinking.guide.guide import Guide, GuideState, guide
 from thinking.guide.hindsight import Path

@@ -1,4 +1,4 @@
-"""Abstraction: which states of a path become pivots, the sub-goals of the layer above.
+"""Abstraction: which states of a path are pivots, the sub-goals of the layer above.
 
 Axes: W paths, T states of a path.
 """
@@ -20,9 +20,9 @@ class Abstraction(NamedTuple):
 
     Attributes:
         init: `init(key) -> state`; consumes the key.
-        observe: `observe(state, items [W, T, ...], valid [W, T]) -> state`, learns from paths.
-        pivots: `pivots(state, items [T, ...], valid [T]) -> [T] bool`, the pivots of one sequence. That its start and
-            end are pivots too is the guide's doing.
+        observe: `observe(state, items [W, T, ...], valid [W, T]) -> state` learns from paths.
+        pivots: `pivots(state, items [T, ...], valid [T]) -> [T] bool`, the pivots of one sequence. The guide adds its
+            start and end.
     """
 
     init: Callable[[Array], State]
@@ -30,26 +30,26 @@ class Abstraction(NamedTuple):
     pivots: Callable[[State, Array, Array], Array]
 
 
-def skip_step(step: int) -> Abstraction:
-    """Every `step`-th state is a pivot.
+def skip_step(step_size: int) -> Abstraction:
+    """Every `step_size`-th state is a pivot.
 
     Raises:
-        ValueError: if step is below 1.
+        ValueError: if `step_size` is below 1.
     """
-    if step < 1:
-        raise ValueError(f"skip_step({step}): a step of at least 1 is needed")
+    if step_size < 1:
+        raise ValueError(f"skip_step({step_size}): give at least 1")
 
     def pivots(state: State, items: Array, valid: Array) -> Array:
-        return valid & (jnp.arange(items.shape[0]) % step == 0)
+        return valid & (jnp.arange(items.shape[0]) % step_size == 0)
 
     return Abstraction(lambda key: (), lambda state, items, valid: state, pivots)
 
 
 def counted_entropy(space: Space) -> Abstraction:
-    """Pivots are the local maxima of how often states are visited, counted by a table.
+    """Pivots are the local maxima of visit counts, kept in a table.
 
-    A state visited more often than its neighbours on the path is a crossroads: where a walk goes from there is least
-    certain. The state is the count of each state, [N] int32.
+    A state visited more often than its neighbours on the path is a crossroads, where the next state is least certain.
+    The abstraction's state is the count of each state, [N] int32.
 
     Raises:
         ValueError: if the space is not discrete.
@@ -67,16 +67,11 @@ def counted_entropy(space: Space) -> Abstraction:
 
 
 def learned_entropy(space: Space, optimizer: optax.GradientTransformation, width: int = 64) -> Abstraction:
-    """Pivots are the local maxima of a learned visiting statistic, for states of any kind.
+    """Pivots are the local maxima of a learned visit density, for states of any kind.
 
-    A network of one hidden layer tells visited states from ones drawn uniformly (over the indices, or over the box
-    that the batch spans), so that its output tends to the logarithm of the visiting density over a constant: noise
-    contrastive estimation (Gutmann & Hyvarinen 2010). The state is a `RunnerState`, whose key draws the contrast.
-
-    Args:
-        space: of the states.
-        optimizer: an optax transformation.
-        width: of the hidden layer.
+    A network with one hidden layer of `width` is trained to tell visited states from uniform samples (over the indices,
+    or over the bounding box of the batch). Its output tends to the log-density up to a constant: noise contrastive
+    estimation (Gutmann & Hyvarinen 2010). The state is a `RunnerState`, whose key is for the samples.
     """
 
     def build(key: Array) -> nnx.Module:
@@ -86,16 +81,16 @@ def learned_entropy(space: Space, optimizer: optax.GradientTransformation, width
 
     structure, _ = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
 
-    def statistic(params: State, items: Array) -> Array:
+    def density_logits(params: State, items: Array) -> Array:
         features = jax.nn.one_hot(items, space.size) if isinstance(space, Discrete) else items
         return nnx.merge(structure, params)(features)[..., 0]
 
-    def contrast(key: Array, items: Array, valid: Array) -> Array:
+    def sample_uniform(key: Array, items: Array, valid: Array) -> Array:
         if isinstance(space, Discrete):
             return jax.random.randint(key, items.shape, 0, space.size)
-        real = valid[..., None]
-        low = jnp.min(items, axis=(0, 1), keepdims=True, where=real, initial=jnp.inf)
-        high = jnp.max(items, axis=(0, 1), keepdims=True, where=real, initial=-jnp.inf)
+        is_valid = valid[..., None]
+        low = jnp.min(items, axis=(0, 1), keepdims=True, where=is_valid, initial=jnp.inf)
+        high = jnp.max(items, axis=(0, 1), keepdims=True, where=is_valid, initial=-jnp.inf)
         return low + (high - low) * jax.random.uniform(key, items.shape)
 
     def init(key: Array) -> RunnerState:
@@ -104,28 +99,28 @@ def learned_entropy(space: Space, optimizer: optax.GradientTransformation, width
 
     def observe(state: RunnerState, items: Array, valid: Array) -> RunnerState:
         key, contrast_key = jax.random.split(state.key)
-        # The padding may hold anything.
+        # Padding may hold anything.
         items = jnp.where(valid.reshape(valid.shape + (1,) * len(space.shape)), items, 0)
-        others = contrast(contrast_key, items, valid)
+        samples = sample_uniform(contrast_key, items, valid)
 
         def loss(params: State) -> Array:
-            seen, drawn = statistic(params, items), statistic(params, others)
-            losses = jax.nn.softplus(-seen) + jax.nn.softplus(drawn)
+            visited_logits, sample_logits = density_logits(params, items), density_logits(params, samples)
+            losses = jax.nn.softplus(-visited_logits) + jax.nn.softplus(sample_logits)
             return jnp.sum(jnp.where(valid, losses, 0)) / jnp.maximum(jnp.sum(valid), 1)
 
         gradients = jax.grad(loss)(state.train_state.params)
         return RunnerState(apply_gradients(state.train_state, optimizer, gradients), key)
 
     def pivots(state: RunnerState, items: Array, valid: Array) -> Array:
-        return local_maxima(statistic(state.train_state.params, items), valid)
+        return local_maxima(density_logits(state.train_state.params, items), valid)
 
     return Abstraction(init, observe, pivots)
 
 
 def local_maxima(x: Array, valid: Array) -> Array:
-    """[T] bool, where x [T] is larger than before and falls after; of a plateau the first state alone.
+    """[T] bool, where x [T] is above its predecessor and falls afterwards; of a plateau the first state alone.
 
-    Invalid places, and what lies beyond the ends, count as lower than everything.
+    Invalid states, and those beyond the ends, count as lower than all others.
     """
     x = jnp.where(valid, x, -jnp.inf)
     edge = jnp.full(1, -jnp.inf)
@@ -140,34 +135,34 @@ def local_maxima(x: Array, valid: Array) -> Array:
     return valid & rises & falls
 
 
-def pivot_levels(abstraction: Abstraction, state: State, items: Array, valid: Array, levels: int) -> Array:
-    """Pivots of one path, level by level: those of a level are chosen among those of the level below.
+def pivot_levels(abstraction: Abstraction, state: State, items: Array, valid: Array, num_levels: int) -> Array:
+    """Pivots of one path on every level; those of a level are chosen among those of the level below.
 
     Args:
-        abstraction: the way to choose.
+        abstraction: how to choose.
         state: of the abstraction.
         items: [T, ...] the path's states.
         valid: [T] bool, a prefix.
-        levels: how many levels above the states themselves.
+        num_levels: levels above the states themselves.
 
     Returns:
-        [levels + 1, T] bool; row 0 is `valid`, in which every state is a pivot. Start and end are pivots on all levels.
+        [num_levels + 1, T] bool; row 0 is `valid`. Start and end are pivots on all levels.
     """
     length = items.shape[0]
     index = jnp.arange(length)
     end = jnp.sum(valid) - 1
     masks = [valid]
-    for _ in range(levels):
-        kept = masks[-1]
-        (order,) = jnp.nonzero(kept, size=length, fill_value=0)
-        chosen = abstraction.pivots(state, items[order], index < jnp.sum(kept))
-        chosen = jnp.zeros(length, bool).at[order].max(chosen & (index < jnp.sum(kept)))
-        masks.append(kept & (chosen | (index == 0) | (index == end)))
+    for _ in range(num_levels):
+        below = masks[-1]
+        (order,) = jnp.nonzero(below, size=length, fill_value=0)
+        chosen = abstraction.pivots(state, items[order], index < jnp.sum(below))
+        chosen = jnp.zeros(length, bool).at[order].max(chosen & (index < jnp.sum(below)))
+        masks.append(below & (chosen | (index == 0) | (index == end)))
     return jnp.stack(masks)
 
 
 def next_pivot(pivots: Array) -> Array:
-    """[T] int32, index of the first pivot after each state; T where there is none."""
+    """[T] int32, index of the first pivot after each state; T if there is none."""
     length = pivots.shape[0]
     ahead = jnp.where(pivots, jnp.arange(length), length)
     first = jax.lax.cummin(ahead, reverse=True)
@@ -175,25 +170,27 @@ def next_pivot(pivots: Array) -> Array:
 
 
 def last_pivot(pivots: Array) -> Array:
-    """[T] int32, index of the last pivot before each state; -1 where there is none."""
+    """[T] int32, index of the last pivot before each state; -1 if there is none."""
     behind = jnp.where(pivots, jnp.arange(pivots.shape[0]), -1)
     return jnp.concatenate([jnp.full(1, -1), jax.lax.cummax(behind)[:-1]]).astype(jnp.int32)
 
 
 def forward_mask(pivots: Array) -> Array:
-    """[P, T] bool, which states t learn toward pivot p: those since the pivot before last.
+    """[P, T] bool, which states t learn to reach pivot p: those since the second-last pivot before it.
 
-    P runs over all T states; rows of states that are no pivots are empty.
+    P runs over all T states; rows of other states are empty.
     """
     length = pivots.shape[0]
     following = next_pivot(pivots)
-    reach = jnp.concatenate([following, jnp.full(1, length)])[following]  # the second pivot ahead, or beyond the path
+    second_next = jnp.concatenate([following, jnp.full(1, length)])[
+        following
+    ]  # the second pivot ahead, or beyond the path
     p, t = jnp.arange(length)[:, None], jnp.arange(length)[None]
-    return pivots[:, None] & (t < p) & (p <= reach[None])
+    return pivots[:, None] & (t < p) & (p <= second_next[None])
 
 
 def reverse_mask(pivots: Array) -> Array:
-    """[P, T] bool, which states t each pivot p stands for: itself and those after it, up to the next pivot."""
+    """[P, T] bool, which states t each pivot p represents: itself and those up to the next pivot."""
     length = pivots.shape[0]
     p, t = jnp.arange(length)[:, None], jnp.arange(length)[None]
     return pivots[:, None] & (t >= p) & (t < next_pivot(pivots)[:, None])

@@ -1,7 +1,7 @@
-"""The guide: layers that learn paths from what was lived, and turn a goal into sub-goals and steps.
+"""The guide: a hierarchical goal-conditioned planner of stacked kernels.
 
-It is built as a kernel is: a constructor takes layers and returns pure functions over one state PyTree, so everything
-jits, vmaps over seeds, scans over steps, and is saved by one call.
+Its layers learn from observed paths, and turn a goal into sub-goals and steps. As with kernels, a constructor returns
+pure functions over one state PyTree, so a guide jits, vmaps over seeds, scans over steps, and is saved by one call.
 """
 
 import functools
@@ -13,22 +13,22 @@ import jax
 import jax.numpy as jnp
 
 from thinking.guide.abstraction import Abstraction, pivot_levels
-from thinking.guide.hindsight import Pairs, Path, flatten, lessons, pairs_of, questions
-from thinking.guide.hippocampus import Memory, empty, recall, same, select
-from thinking.guide.layers import Layers, stack_layers
-from thinking.guide.react import Ask, Reaction, react
-from thinking.guide.scoring import Scoring, bootstrapped, check_path, lived, monte_carlo
-from thinking.guide.tagging import Tagging, attach, second_thoughts, tag_context, untagged_space
+from thinking.guide.hindsight import Pairs, Path, flatten_examples, make_examples, make_queries, select_pairs
+from thinking.guide.hippocampus import Memory, init_memory, is_same, recall, select
+from thinking.guide.layers import LayerStack, stack_layers
+from thinking.guide.react import InferFn, Reaction, react
+from thinking.guide.scoring import Scoring, check_path, monte_carlo, path_score, td_score
+from thinking.guide.tagging import Tagging, attach_tags, mask_repeats, tag_context, untagged_space
 from thinking.guide.think import Plan, think
 from thinking.kernels.contract import Context, Kernel, Transition
 from thinking.types import Array, Box, Metrics, Space, State
 
 
 class GuideState(NamedTuple):
-    """All that a guide knows.
+    """The state of a guide.
 
     Attributes:
-        layers: for each run of layers of one shape, their kernel states stacked.
+        layers: kernel states, stacked for each run of layers of one shape.
         abstraction: state of the abstraction.
     """
 
@@ -41,15 +41,17 @@ class Guide(NamedTuple):
 
     Attributes:
         init: `init(key) -> GuideState`; consumes the key.
-        observe: `observe(state, paths: Path) -> (state, metrics)`, learns from paths; metrics are `NAME/LAYER`.
-        remember: `remember(rows) -> Memory`, an empty memory for `react`; to be reset when the goal changes.
-        react: `react(state, memory, goal [B, ...]) -> Reaction`, one action from what was just observed.
-        think: `think(state, start [B, ...], goal [B, ...], max_hops=..., apply=...) -> Plan`, a plan without looking.
+        observe: `observe(state, paths: Path) -> (state, metrics)` learns from paths; metrics are `NAME/LAYER`.
+        init_memory: `init_memory(rows) -> Memory`, empty, for `react`; to be reset when the goal changes.
+        react: `react(state, memory, goal [B, ...]) -> Reaction`, closed-loop planning: one action from what was
+            observed.
+        think: `think(state, start [B, ...], goal [B, ...], max_hops=..., apply=...) -> Plan`, open-loop planning: a
+            whole plan without observations.
     """
 
     init: Callable[[Array], GuideState]
     observe: Callable[[GuideState, Path], tuple[GuideState, Metrics]]
-    remember: Callable[[int], Memory]
+    init_memory: Callable[[int], Memory]
     react: Callable[[GuideState, Memory, Array], Reaction]
     think: Callable[..., Plan]
 
@@ -66,18 +68,18 @@ def guide(
     """Build a guide.
 
     Args:
-        layers: the kernels, the lowest (whose values are actions or next states) first. Neighbours that are the same
-            object are of one shape: their states are stacked, and they learn in one vmapped fit. The top one may
-            pursue a value, `Box(1)`, in place of a state; it then learns from paths that tell their values.
+        layers: the kernels, the lowest (whose values are actions or next states) first. Adjacent layers that are the
+            same object are stacked, and learn in one vmapped fit. The top layer may pursue a value, `Box(1)`, in place
+            of a state; paths must then have values.
         abstraction: which states become sub-goals.
-        scoring: how good lessons are, of `thinking.guide.scoring`.
-        horizon: the longest distance taught, in steps; None for whole paths.
-        tagging: how memories are tagged; the kernels' input space must be the tagged one. With tags, a state that was
-            met before teaches second thoughts (see `second_thoughts`).
-        memory: how many items the memory holds; a context's length by default, without tags.
+        scoring: scores of training examples, of `thinking.guide.scoring`.
+        horizon: maximum distance of goals in training, in steps; None for whole paths.
+        tagging: how memory items are tagged; the kernels' input space must be the tagged one. With tags, a revisited
+            state is trained only on values that differ from earlier ones (see `mask_repeats`).
+        memory: capacity of the memory in items; a context's length by default, without tags.
 
     Raises:
-        ValueError: if there is no layer, layers disagree on their inputs, or a setting is out of range.
+        ValueError: if there is no layer, layers do not fit together, or a setting is out of range.
     """
     first = _check(layers, tagging, memory)
     stacked = stack_layers(layers)
@@ -88,23 +90,23 @@ def guide(
         layers_key, abstraction_key = jax.random.split(key)
         return GuideState(stacked.init(layers_key), abstraction.init(abstraction_key))
 
-    def remember(rows: int) -> Memory:
-        return empty(observed_space, rows, capacity)
+    def init_guide_memory(rows: int) -> Memory:
+        return init_memory(observed_space, rows, capacity)
 
-    ask = _asker(stacked, tagging, observed_space, capacity)
+    infer_layer = _make_infer_layer(stacked, tagging, observed_space, capacity)
     return Guide(
         init,
-        _observer(stacked, abstraction, scoring, horizon, tagging, observed_space),
-        remember,
-        lambda state, memory, goal: react(ask, state, len(layers), memory, goal),
+        _make_observe(stacked, abstraction, scoring, horizon, tagging, observed_space),
+        init_guide_memory,
+        lambda state, memory, goal: react(infer_layer, state, len(layers), memory, goal),
         lambda state, start, goal, *, max_hops, apply=None: think(
-            ask, state, len(layers), remember, start, goal, max_hops=max_hops, apply=apply
+            infer_layer, state, len(layers), init_guide_memory, start, goal, max_hops=max_hops, apply=apply
         ),
     )
 
 
-def _observer(
-    stacked: Layers,
+def _make_observe(
+    stacked: LayerStack,
     abstraction: Abstraction,
     scoring: Scoring,
     horizon: int | None,
@@ -112,67 +114,67 @@ def _observer(
     observed_space: Space,
 ) -> Callable[[GuideState, Path], tuple[GuideState, Metrics]]:
     """How the layers learn from paths."""
-    count, context_length = len(stacked.kernels), stacked.kernels[0].context_length
-    pursued = stacked.kernels[-1].spaces.target
+    num_layers, context_length = len(stacked.kernels), stacked.kernels[0].context_length
+    target_space = stacked.kernels[-1].spaces.target
 
     def observe(state: GuideState, paths: Path) -> tuple[GuideState, Metrics]:
-        _check_paths(paths, pursued, observed_space)
+        _check_paths(paths, target_space, observed_space)
         check_path(scoring, paths)
-        known = abstraction.observe(state.abstraction, paths.states, paths.valid)
-        levels = jax.vmap(lambda items, valid: pivot_levels(abstraction, known, items, valid, count - 1))(
-            paths.states, paths.valid
-        )
+        abstraction_state = abstraction.observe(state.abstraction, paths.states, paths.valid)
+        levels = jax.vmap(
+            lambda items, valid: pivot_levels(abstraction, abstraction_state, items, valid, num_layers - 1)
+        )(paths.states, paths.valid)
         items = paths.states
         if tagging is not None:
             tags = jax.vmap(tagging.tag)(items, paths.valid)
-            items = attach(tagging, items, tags, observed_space)
+            items = attach_tags(tagging, items, tags, observed_space)
 
         def batch(layer: int) -> Transition:
             infer = functools.partial(stacked.infer, state.layers, layer)
 
-            def teach(path: Path, items: Array, levels: Array) -> Transition:
-                pairs = pairs_of(path, layer, count, horizon)
-                rows = lessons(path, items, levels, layer, context_length, pairs)
+            def make_path_examples(path: Path, items: Array, levels: Array) -> Transition:
+                pairs = select_pairs(path, layer, num_layers, horizon)
+                examples = make_examples(path, items, levels, layer, context_length, pairs)
                 if not scoring.bootstrap:
-                    return rows._replace(score=lived(scoring, path, pairs))
-                after = Pairs(jnp.minimum(pairs.t + 1, path.states.shape[0] - 1), pairs.j, pairs.of_values)
-                expected = infer(*questions(path, items, levels, layer, context_length, after)).score
-                return rows._replace(score=bootstrapped(scoring, path, pairs, expected))
+                    return examples._replace(score=path_score(scoring, path, pairs))
+                next_pairs = Pairs(jnp.minimum(pairs.t + 1, path.states.shape[0] - 1), pairs.j, pairs.is_value_target)
+                next_scores = infer(*make_queries(path, items, levels, layer, context_length, next_pairs)).score
+                return examples._replace(score=td_score(scoring, path, pairs, next_scores))
 
-            rows = flatten(jax.vmap(teach)(paths, items, levels))
-            return rows if tagging is None else second_thoughts(infer, rows, tagging, observed_space)
+            examples = flatten_examples(jax.vmap(make_path_examples)(paths, items, levels))
+            return examples if tagging is None else mask_repeats(infer, examples, tagging, observed_space)
 
-        fitted, metrics = stacked.fit(state.layers, [batch(layer) for layer in range(count)])
-        return GuideState(fitted, known), metrics
+        fitted, metrics = stacked.fit(state.layers, [batch(layer) for layer in range(num_layers)])
+        return GuideState(fitted, abstraction_state), metrics
 
     return observe
 
 
-def _check_paths(paths: Path, pursued: Space, observed: Space) -> None:
-    if paths.values is None and pursued != observed:
+def _check_paths(paths: Path, target_space: Space, observed_space: Space) -> None:
+    if paths.values is None and target_space != observed_space:
         raise ValueError("the top layer pursues values: give Path(values=...)")
-    if paths.values is not None and pursued != Box(1):
+    if paths.values is not None and target_space != Box(1):
         raise ValueError("the top layer pursues states, but the paths tell values: leave them")
 
 
-def _asker(stacked: Layers, tagging: Tagging | None, observed_space: Space, capacity: int) -> Ask:
-    """How a layer is asked, given what was lived."""
+def _make_infer_layer(stacked: LayerStack, tagging: Tagging | None, observed_space: Space, capacity: int) -> InferFn:
+    """How a layer infers its value from the memory."""
     length = stacked.kernels[0].context_length
 
-    def ask(state: GuideState, layer: int, memory: Memory, target: Array) -> tuple[Array, Array]:
+    def infer_layer(state: GuideState, layer: int, memory: Memory, target: Array) -> tuple[Array, Array]:
         context = tag_context(tagging, recall(memory, capacity), observed_space)
         context = Context(context.items[:, -length:], jnp.minimum(context.length, length))
-        answer = stacked.infer(state.layers, layer, context, target)
-        known = answer.score > -jnp.inf
+        hypothesis = stacked.infer(state.layers, layer, context, target)
+        is_known = hypothesis.score > -jnp.inf
         spaces = stacked.kernels[layer].spaces
         if spaces.value != spaces.target:
-            return answer.value, known
-        # A layer that knows nothing passes its target on; so does one whose sub-goal is where we are.
+            return hypothesis.value, is_known
+        # Without an entry a layer passes its target on, and also if its sub-goal is the present state.
         if layer > 0:
-            known &= ~same(answer.value, recall(memory, 1).items[:, 0])
-        return select(known, answer.value, target), known
+            is_known &= ~is_same(hypothesis.value, recall(memory, 1).items[:, 0])
+        return select(is_known, hypothesis.value, target), is_known
 
-    return ask
+    return infer_layer
 
 
 def _check(layers: Sequence[Kernel], tagging: Tagging | None, memory: int | None) -> Kernel:
@@ -192,9 +194,11 @@ def _check(layers: Sequence[Kernel], tagging: Tagging | None, memory: int | None
                 f"layer {number + 1} answers with {above.spaces.value}, but layer {number} pursues "
                 f"{below.spaces.target}: the value of a layer is the target of the one below"
             )
-    pursued, observed = layers[-1].spaces.target, untagged_space(first.spaces.input, tagging)
-    if pursued not in (observed, Box(1)):
-        raise ValueError(f"the top layer pursues {pursued}: allowed is a state, {observed}, or a value, Box(dims=1)")
+    target_space, observed_space = layers[-1].spaces.target, untagged_space(first.spaces.input, tagging)
+    if target_space not in (observed_space, Box(1)):
+        raise ValueError(
+            f"the top layer pursues {target_space}: allowed is a state, {observed_space}, or a value, Box(dims=1)"
+        )
     if memory is not None and memory < first.context_length:
         raise ValueError(f"memory {memory}: it must hold a context of {first.context_length}")
     if tagging is not None and memory is None:

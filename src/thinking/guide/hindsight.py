@@ -1,13 +1,13 @@
-"""Hindsight: what each layer learns from a path that was lived.
+"""Hindsight relabelling: the training examples of each layer from observed paths.
 
-Whatever a path reached may be taken for its goal (hindsight experience replay, Andrychowicz et al. 2017). For a state
-t and a goal j later on the path, layer l learns: from t, pursuing j, the next thing is the next pivot of level l (or j
-itself, where j is nearer: so a sub-goal never lengthens a path), and that was as good as j was near.
+Any state that a path reached may be its goal (hindsight experience replay, Andrychowicz et al. 2017). For a state t
+and a later goal j, layer l learns: from t, pursuing j, the next value is the next pivot of level l, or j if that is
+nearer, so a sub-goal never lengthens a path. The score decreases with the distance of j.
 
-A top layer may pursue a value in place of a state: how good a life was from t on (upside-down reinforcement learning,
-Schmidhuber 2019). It learns: from t, to bring about what was lived from there, the next thing is the next pivot.
+A top layer may pursue a value in place of a state: the return from t on (upside-down reinforcement learning,
+Schmidhuber 2019). It learns: from t, pursuing that return, the next value is the next pivot.
 
-Axes: T states of a path, R lessons (pairs t < j), L layers, C items of a context.
+Axes: W paths, T states of a path, R examples (pairs t < j), L layers, C items of a context.
 """
 
 from typing import NamedTuple
@@ -17,22 +17,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.guide.abstraction import forward_mask, last_pivot, next_pivot, reverse_mask
-from thinking.guide.hippocampus import same
+from thinking.guide.hippocampus import is_same
 from thinking.kernels.contract import Context, Transition
 from thinking.types import Array
 
 
 class Path(NamedTuple):
-    """Paths that were lived, each begun when its goal was set.
+    """Observed paths, each from the time its goal was set.
 
     Attributes:
         states: [W, T, ...] int32 or float32.
-        length: [W] int32, how many of the states are real, 0 to T.
+        length: [W] int32, number of valid states, 0 to T.
         actions: [W, T, ...] the action after each state, or None where an action names the next state.
-        weight: [W, T] float32 >= 0, how much what happened at each state counts, or None where all counts alike.
-        rewards: [W, T] float32 in [0, 1], what the step after each state gained, or None where nothing is gained.
-        values: [W, T] float32 in [0, 1], how good life was from each state on, which the top layer then pursues; or
-            None where it pursues states.
+        weight: [W, T] float32 >= 0, sample weight of each state, or None for 1.
+        rewards: [W, T] float32 in [0, 1], of the step after each state, or None without rewards.
+        values: [W, T] float32 in [0, 1], the return from each state on, which the top layer then pursues; or None where
+            it pursues states.
     """
 
     states: Array
@@ -44,102 +44,102 @@ class Path(NamedTuple):
 
     @property
     def valid(self) -> Array:
-        """[W, T] bool, which states are real."""
+        """[W, T] bool, which states are valid."""
         return jnp.arange(self.states.shape[1])[None] < self.length[:, None]
 
 
 class Pairs(NamedTuple):
-    """Which states learn toward which goals.
+    """Pairs of states and goals.
 
     Attributes:
-        t: [R] int, where on the path a state stands.
-        j: [R] int, where its goal stands; the path's end, for lessons of values.
-        of_values: whether the goal is the value of t, and not the state j.
+        t: [R] int, index of the state on the path.
+        j: [R] int, index of the goal; the path's end for value targets.
+        is_value_target: whether the target is the value of t rather than the state j.
     """
 
     t: Array
     j: Array
-    of_values: bool = False
+    is_value_target: bool = False
 
 
-def lesson_pairs(states: int, horizon: int | None) -> tuple[np.ndarray, np.ndarray]:
+def make_goal_pairs(num_states: int, horizon: int | None) -> tuple[np.ndarray, np.ndarray]:
     """All pairs t < j <= t + horizon of a path of so many states: two [R] arrays."""
-    t, j = np.triu_indices(states, 1)
-    near = j - t <= (states if horizon is None else horizon)
-    return t[near], j[near]
+    t, j = np.triu_indices(num_states, 1)
+    in_horizon = j - t <= (num_states if horizon is None else horizon)
+    return t[in_horizon], j[in_horizon]
 
 
-def pairs_of(path: Path, layer: int, layers: int, horizon: int | None) -> Pairs:
-    """The pairs that one path (without the axis W) teaches one layer."""
+def select_pairs(path: Path, layer: int, num_layers: int, horizon: int | None) -> Pairs:
+    """The pairs of one path (without the axis W) that train one layer."""
     states = path.states.shape[0]
-    if path.values is not None and layer == layers - 1:
+    if path.values is not None and layer == num_layers - 1:
         t = jnp.arange(states - 1)
-        return Pairs(t, jnp.broadcast_to(path.length - 1, t.shape), of_values=True)
-    return Pairs(*lesson_pairs(states, horizon))
+        return Pairs(t, jnp.broadcast_to(path.length - 1, t.shape), is_value_target=True)
+    return Pairs(*make_goal_pairs(states, horizon))
 
 
-def lessons(
+def make_examples(
     path: Path, context_items: Array, levels: Array, layer: int, context_length: int, pairs: Pairs
 ) -> Transition:
-    """The lessons of one path (without the axis W) for one layer, not yet scored.
+    """The training examples of one path (without the axis W) for one layer, not yet scored.
 
     Args:
         path: states [T, ...], length [], actions [T, ...] or None.
-        context_items: [T, ...] the states as the layers read them, tagged or not.
+        context_items: [T, ...] the states as layer inputs, tagged or not.
         levels: [L, T] bool, the pivots of each level.
-        layer: which layer, 0 is the lowest.
+        layer: index of the layer, 0 is the lowest.
         context_length: C.
-        pairs: of `pairs_of`.
+        pairs: of `select_pairs`.
 
     Returns:
-        A transition of R rows of score 1; mask 0 where a pair is not on the path, not for this layer, or says nothing
-        (a goal or a sub-goal that is the very state).
+        R rows of score 1; mask 0 where a pair is not on the path, not for this layer, or trivial (equal states).
     """
-    states, (t, j, of_values) = path.states, pairs
+    states, (t, j, is_value_target) = path.states, pairs
     pivots = levels[layer]
-    owner = jnp.argmax(reverse_mask(pivots), axis=0)  # the pivot that stands for each state
-    following = jnp.minimum(next_pivot(pivots)[owner][t], j)
-    taught = (t < j) & (j < path.length)
-    if not of_values:
-        taught &= ~same(states[t], states[j])
+    owner = jnp.argmax(reverse_mask(pivots), axis=0)  # the pivot that represents each state
+    sub_goal = jnp.minimum(next_pivot(pivots)[owner][t], j)
+    is_used = (t < j) & (j < path.length)
+    if not is_value_target:
+        is_used &= ~is_same(states[t], states[j])
     if layer + 1 < levels.shape[0]:
         above = levels[layer + 1]
-        taught &= forward_mask(above)[j, t] | (j <= next_pivot(above)[t])
+        is_used &= forward_mask(above)[j, t] | (j <= next_pivot(above)[t])
     if layer == 0 and path.actions is not None:
         value = path.actions[t]
     else:
-        value = states[following]
-        taught &= ~same(states[t], value)
-    context, target = questions(path, context_items, levels, layer, context_length, pairs)
+        value = states[sub_goal]
+        is_used &= ~is_same(states[t], value)
+    context, target = make_queries(path, context_items, levels, layer, context_length, pairs)
     weight = jnp.float32(1) if path.weight is None else path.weight[t]
-    return Transition(context, target, value, jnp.ones(t.shape, jnp.float32), jnp.where(taught, weight, 0.0))
+    return Transition(context, target, value, jnp.ones(t.shape, jnp.float32), jnp.where(is_used, weight, 0.0))
 
 
-def questions(
+def make_queries(
     path: Path, context_items: Array, levels: Array, layer: int, context_length: int, pairs: Pairs
 ) -> tuple[Context, Array]:
-    """What a layer is asked at each t, pursuing each j: contexts and targets of R rows; arguments as of `lessons`."""
-    t, j, of_values = pairs
-    target = path.values[t][:, None] if of_values else path.states[j]
-    return _contexts(context_items, levels[layer], t, 1 + (t + j) % context_length, context_length), target
+    """The contexts and targets of R pairs; arguments as of `make_examples`."""
+    t, j, is_value_target = pairs
+    target = path.values[t][:, None] if is_value_target else path.states[j]
+    return _make_contexts(context_items, levels[layer], t, 1 + (t + j) % context_length, context_length), target
 
 
-def _contexts(items: Array, pivots: Array, t: Array, longest: Array, context_length: int) -> Context:
-    """What the layer recalls at t: on a pivot the pivots before, as in thinking; else the states, as in reacting.
+def _make_contexts(items: Array, pivots: Array, t: Array, max_lengths: Array, context_length: int) -> Context:
+    """The context at t: on a pivot the pivots before it, as in `think`; otherwise the states, as in `react`.
 
-    No context is longer than `longest` [R]. A leg of a plan begins with the present alone, so all lengths are taught.
+    Contexts are cut to `max_lengths` [R]. A segment of a plan begins with the present alone, so all lengths are
+    trained.
     """
     before = last_pivot(pivots)
     on_pivot = pivots[t]
-    places = [jnp.asarray(t)]
+    indices = [jnp.asarray(t)]
     for back in range(1, context_length):
-        here = places[-1]
-        earlier = jnp.where(on_pivot, before[here], here - 1)
-        places.append(jnp.where((here < 0) | (back >= longest), -1, earlier))
-    index = jnp.stack(places[::-1], axis=1)
+        current = indices[-1]
+        earlier = jnp.where(on_pivot, before[current], current - 1)
+        indices.append(jnp.where((current < 0) | (back >= max_lengths), -1, earlier))
+    index = jnp.stack(indices[::-1], axis=1)
     return Context(items[jnp.maximum(index, 0)], jnp.sum(index >= 0, axis=1))
 
 
-def flatten(batch: Transition) -> Transition:
-    """Lessons [W, R, ...] of many paths as one batch [W * R, ...]."""
+def flatten_examples(batch: Transition) -> Transition:
+    """Examples [W, R, ...] of many paths as one batch [W * R, ...]."""
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)

@@ -1,6 +1,6 @@
-"""The hippocampus: a fixed-size ring of what was lived, one for each row of a batch.
+"""The hippocampus: short-term memory, a fixed-size ring buffer of recent observations for each row of a batch.
 
-Axes: B rows, M places of the ring, C items of a context.
+Axes: B rows, M slots of the ring buffer, C items of a context.
 """
 
 from typing import NamedTuple
@@ -13,19 +13,19 @@ from thinking.types import Array, Space
 
 
 class Memory(NamedTuple):
-    """A ring of the last M items.
+    """A ring buffer of the last M items.
 
     Attributes:
         items: [B, M] int32 or [B, M, D] float32.
-        count: [B] int32, how many were ever appended since the last reset.
+        count: [B] int32, items appended since the last reset.
     """
 
     items: Array
     count: Array
 
 
-def empty(space: Space, rows: int, capacity: int) -> Memory:
-    """Memories that hold nothing.
+def init_memory(space: Space, rows: int, capacity: int) -> Memory:
+    """An empty memory.
 
     Raises:
         ValueError: if the capacity is below 1.
@@ -36,26 +36,26 @@ def empty(space: Space, rows: int, capacity: int) -> Memory:
 
 
 def append(memory: Memory, item: Array, where: Array | bool = True) -> Memory:
-    """Remember item [B, ...] in the rows `where` [B] bool; the oldest goes when the ring is full."""
+    """Append item [B, ...] in the rows `where` [B] bool; a full ring buffer overwrites its oldest item."""
     rows, capacity = memory.items.shape[:2]
     where = jnp.broadcast_to(jnp.asarray(where), (rows,))
-    place = jnp.where(where, memory.count % capacity, capacity)  # out of bounds: not written
-    items = memory.items.at[jnp.arange(rows), place].set(item, mode="drop")
+    slot = jnp.where(where, memory.count % capacity, capacity)  # out of bounds: not written
+    items = memory.items.at[jnp.arange(rows), slot].set(item, mode="drop")
     return Memory(items, memory.count + where.astype(jnp.int32))
 
 
 def recall(memory: Memory, length: int) -> Context:
-    """The last `length` items, the newest last; shorter where less was lived or kept."""
+    """The last `length` items, the newest last; fewer where fewer are stored."""
     capacity = memory.items.shape[1]
     ages = jnp.arange(length)[::-1]
-    place = (memory.count[:, None] - 1 - ages[None]) % capacity
-    place = place.reshape(place.shape + (1,) * (memory.items.ndim - 2))
-    known = jnp.minimum(memory.count, min(capacity, length))
-    return Context(jnp.take_along_axis(memory.items, place, axis=1), known)
+    slots = (memory.count[:, None] - 1 - ages[None]) % capacity
+    slots = slots.reshape(slots.shape + (1,) * (memory.items.ndim - 2))
+    num_items = jnp.minimum(memory.count, min(capacity, length))
+    return Context(jnp.take_along_axis(memory.items, slots, axis=1), num_items)
 
 
 def reset(memory: Memory, where: Array | bool = True) -> Memory:
-    """Forget everything in the rows `where` [B] bool."""
+    """Clear the rows `where` [B] bool."""
     return memory._replace(count=jnp.where(jnp.asarray(where), 0, memory.count))
 
 
@@ -64,6 +64,6 @@ def select(where: Array, yes: Array, no: Array) -> Array:
     return jnp.where(where.reshape(where.shape + (1,) * (yes.ndim - where.ndim)), yes, no)
 
 
-def same(left: Array, right: Array) -> Array:
-    """[B] bool, whether the things [B, ...] of each row are one and the same."""
+def is_same(left: Array, right: Array) -> Array:
+    """[B] bool, whether the arrays [B, ...] are equal in each row."""
     return jax.vmap(lambda a, b: jnp.all(a == b))(left, right)

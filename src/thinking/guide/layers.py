@@ -1,6 +1,6 @@
 """A stack of kernels as one: layers of one shape are stacked, and learn in one vmapped fit.
 
-Axes: B rows; a group is a run of neighbouring layers that are the same kernel object.
+Axes: B rows. A group is a run of adjacent layers that are the same kernel object.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +13,14 @@ from thinking.kernels.contract import Context, Hypothesis, Kernel, Transition
 from thinking.types import Array, Metrics, State
 
 
-class Layers(NamedTuple):
+class LayerStack(NamedTuple):
     """The kernels of a guide, the lowest first.
 
     Attributes:
         kernels: one for each layer.
         init: `init(key) -> states`, one stacked state for each group; consumes the key.
-        fit: `fit(states, batches) -> (states, metrics)`, one batch of equal size for each layer; metrics `NAME/LAYER`.
+        fit: `fit(states, batches) -> (states, metrics)`, batches of equal size, one for each layer; metrics
+            `NAME/LAYER`.
         infer: `infer(states, layer, context, target) -> Hypothesis`.
     """
 
@@ -29,16 +30,16 @@ class Layers(NamedTuple):
     infer: Callable[[tuple[State, ...], int, Context, Array], Hypothesis]
 
 
-def stack_layers(kernels: Sequence[Kernel]) -> Layers:
+def stack_layers(kernels: Sequence[Kernel]) -> LayerStack:
     """Group kernels into runs of the same object, and map over each run."""
-    groups: list[tuple[Kernel, int]] = []  # the kernel and how many layers it serves
-    place: list[tuple[int, int]] = []  # of each layer: its group, and where in the group
+    groups: list[tuple[Kernel, int]] = []  # the kernel and its number of layers
+    group_index: list[tuple[int, int]] = []  # of each layer: its group, and its index there
     for kernel in kernels:
         if groups and groups[-1][0] is kernel:
             groups[-1] = (kernel, groups[-1][1] + 1)
         else:
             groups.append((kernel, 1))
-        place.append((len(groups) - 1, groups[-1][1] - 1))
+        group_index.append((len(groups) - 1, groups[-1][1] - 1))
 
     def init(key: Array) -> tuple[State, ...]:
         keys = jax.random.split(key, len(kernels))
@@ -52,15 +53,15 @@ def stack_layers(kernels: Sequence[Kernel]) -> Layers:
         fitted, metrics, start = [], {}, 0
         for (kernel, count), state in zip(groups, states, strict=True):
             batch = jax.tree.map(lambda *rows: jnp.stack(rows), *batches[start : start + count])
-            state, measured = jax.vmap(kernel.fit)(state, batch)
+            state, group_metrics = jax.vmap(kernel.fit)(state, batch)
             fitted.append(state)
-            metrics |= {f"{name}/{start + i}": value[i] for name, value in measured.items() for i in range(count)}
+            metrics |= {f"{name}/{start + i}": value[i] for name, value in group_metrics.items() for i in range(count)}
             start += count
         return tuple(fitted), metrics
 
     def infer(states: tuple[State, ...], layer: int, context: Context, target: Array) -> Hypothesis:
-        group, index = place[layer]
+        group, index = group_index[layer]
         state = jax.tree.map(lambda leaf: leaf[index], states[group])
         return groups[group][0].infer(state, context, target)
 
-    return Layers(tuple(kernels), init, fit, infer)
+    return LayerStack(tuple(kernels), init, fit, infer)

@@ -1,6 +1,6 @@
-"""Plans, and the loop that makes them: hop by hop for a whole batch, until every row has arrived or the hops are spent.
+"""Plans, and the loop that makes them: hop by hop for a batch, until all rows are at their goals or out of hops.
 
-Axes: B rows, H hops allowed, L layers.
+Axes: B rows, H maximum hops, L layers.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,17 @@ import jax.numpy as jnp
 from thinking.guide.hippocampus import select
 from thinking.types import Array
 
-Inner = Any
+Carry = Any
 
 
 class Plan(NamedTuple):
-    """Ways from starts to goals.
+    """Plans from starts to goals.
 
     Attributes:
-        states: [B, H + 1, ...] where each row is before each hop, the start first; after the last hop it stays.
-        hops: [B] int32, how many hops were made.
-        arrived: [B] bool, whether the row is at its goal, also if it came there with the last hop or was there at once.
-        targets: what each layer pursued at each hop, the lowest layer first: L arrays [B, H, ...].
+        states: [B, H + 1, ...] the state before each hop, the start first; constant after the last hop.
+        hops: [B] int32, number of hops.
+        arrived: [B] bool, whether the final state is at the goal.
+        targets: each layer's target at each hop, the lowest layer first: L arrays [B, H, ...].
     """
 
     states: Array
@@ -31,50 +31,52 @@ class Plan(NamedTuple):
     targets: tuple[Array, ...]
 
 
-Advance = Callable[[Inner, Array, Array], tuple[Inner, Array, tuple[Array, ...]]]
-"""`advance(inner, state [B, ...], alive [B]) -> (inner, next state, targets)`: one hop of every row."""
+HopFn = Callable[[Carry, Array, Array], tuple[Carry, Array, tuple[Array, ...]]]
+"""`hop_fn(carry, state [B, ...], alive [B]) -> (carry, next state, targets)`: one hop of every row."""
 
 
-def roll(advance: Advance, inner: Inner, start: Array, at_goal: Callable[[Array], Array], max_hops: int) -> Plan:
-    """Advance until all have arrived, at most `max_hops` times; one compilation for plans of every length.
+def unroll_plan(
+    hop_fn: HopFn, init_carry: Carry, start: Array, is_at_goal: Callable[[Array], Array], max_hops: int
+) -> Plan:
+    """Hop until all rows have arrived, at most `max_hops` times; one compilation for plans of all lengths.
 
     Args:
-        advance: makes one hop; what it does to rows that are not alive does not count.
-        inner: what `advance` carries along.
+        hop_fn: makes one hop; its results for rows that are not alive are ignored.
+        init_carry: of `hop_fn`.
         start: [B, ...].
-        at_goal: `at_goal(state) -> [B] bool`.
+        is_at_goal: `is_at_goal(state) -> [B] bool`.
         max_hops: H.
 
     Raises:
-        ValueError: if max_hops is below 0.
+        ValueError: if `max_hops` is below 0.
     """
     if max_hops < 0:
         raise ValueError(f"max_hops {max_hops}: a plan has 0 hops or more")
     rows = start.shape[0]
     no_hops = jnp.zeros(rows, jnp.int32)
-    _, _, shapes = jax.eval_shape(advance, inner, start, jnp.ones(rows, bool))
+    _, _, shapes = jax.eval_shape(hop_fn, init_carry, start, jnp.ones(rows, bool))
     states = jnp.repeat(start[:, None], max_hops + 1, axis=1)
     targets = tuple(jnp.zeros((rows, max_hops, *s.shape[1:]), s.dtype) for s in shapes)
 
     if max_hops == 0:
-        return Plan(states, no_hops, at_goal(start), targets)
+        return Plan(states, no_hops, is_at_goal(start), targets)
 
-    def going_on(carry: tuple) -> Array:
+    def is_unfinished(carry: tuple) -> Array:
         hop, state = carry[0], carry[2]
-        return (hop < max_hops) & ~jnp.all(at_goal(state))
+        return (hop < max_hops) & ~jnp.all(is_at_goal(state))
 
     def body(carry: tuple) -> tuple:
-        hop, inner, state, hops, states, targets = carry
-        alive = ~at_goal(state)
-        inner, moved, pursued = advance(inner, state, alive)
-        state = select(alive, moved, state)
+        hop, hop_carry, state, hops, states, targets = carry
+        alive = ~is_at_goal(state)
+        hop_carry, next_state, new_targets = hop_fn(hop_carry, state, alive)
+        state = select(alive, next_state, state)
         states = states.at[:, hop + 1].set(state)
-        targets = tuple(t.at[:, hop].set(p) for t, p in zip(targets, pursued, strict=True))
-        return hop + 1, inner, state, hops + alive, states, targets
+        targets = tuple(t.at[:, hop].set(p) for t, p in zip(targets, new_targets, strict=True))
+        return hop + 1, hop_carry, state, hops + alive, states, targets
 
-    carry = (jnp.int32(0), inner, start, no_hops, states, targets)
-    made, _, state, hops, states, targets = jax.lax.while_loop(going_on, body, carry)
-    # Where the loop ended early, all have arrived and stay.
-    after = jnp.arange(max_hops + 1) > made
-    stays = after.reshape((1, -1) + (1,) * (start.ndim - 1))
-    return Plan(jnp.where(stays, state[:, None], states), hops, at_goal(state), targets)
+    carry = (jnp.int32(0), init_carry, start, no_hops, states, targets)
+    num_hops, _, state, hops, states, targets = jax.lax.while_loop(is_unfinished, body, carry)
+    # After an early end all rows stay at their goals.
+    after = jnp.arange(max_hops + 1) > num_hops
+    is_after = after.reshape((1, -1) + (1,) * (start.ndim - 1))
+    return Plan(jnp.where(is_after, state[:, None], states), hops, is_at_goal(state), targets)

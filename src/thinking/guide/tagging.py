@@ -1,9 +1,9 @@
-"""Tagging: each memory is marked with what matters about it, and the layers read the marks.
+"""Tagging: each memory item gets a tag, a discrete feature of its history, which the layers read.
 
-A tag belongs to the item: a state of `Discrete(n)` with one of K tags is one of n * K states, a vector of `Box(d)`
-gains K features. So every kernel reads tags without knowing of them. Tags are computed by one function in fitting
-(over a path, which begins when its goal was set) and in acting (over the memory, which is reset when the goal changes).
-In thinking a layer's memory begins anew with each leg, so tags are made for guides that react.
+A tag is part of the item: a state of `Discrete(n)` with one of K tags is one of n * K states, a vector of `Box(d)`
+gains K features. So all kernels read tags without special code. The same function computes tags in fitting (over a
+path, which begins when its goal is set) and in acting (over the memory, which is reset when the goal changes). In
+`think` a layer's memory begins anew in each segment, so tags are meant for guides that react.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.guide.hippocampus import same
+from thinking.guide.hippocampus import is_same
 from thinking.kernels.contract import Context, Hypothesis, Transition
 from thinking.types import Array, Box, Discrete, Space
 
 
 class Tagging(NamedTuple):
-    """A way to tag.
+    """A tagging function.
 
     Attributes:
-        count: K, how many tags there are.
-        tag: `tag(items [T, ...], valid [T]) -> [T] int32`, the tag of each item, from what was lived before it.
+        count: K, number of tags.
+        tag: `tag(items [T, ...], valid [T]) -> [T] int32`, the tag of each item, from the items before it.
     """
 
     count: int
@@ -30,12 +30,12 @@ class Tagging(NamedTuple):
 
 
 def visits(count: int = 8, *, cyclic: bool = True) -> Tagging:
-    """How often this very state was met before, since the goal was set.
+    """How often the same state was visited before, since the goal was set.
 
     Args:
         count: K.
-        cyclic: whether the count starts again at K (a guide then goes through its second thoughts once more), or
-            stays at K - 1, which then means "or more".
+        cyclic: whether the count is taken modulo K (the guide then cycles through its alternatives), or clipped at K -
+            1, which then means "or more".
 
     Raises:
         ValueError: if K is below 1.
@@ -47,20 +47,16 @@ def visits(count: int = 8, *, cyclic: bool = True) -> Tagging:
         flat = items.reshape(items.shape[0], -1)
         equal = jnp.all(flat[:, None] == flat[None], axis=-1)
         before = jnp.tril(jnp.ones(equal.shape, bool), -1) & valid[None]
-        met = jnp.sum(equal & before, axis=1)
-        return (met % count if cyclic else jnp.minimum(met, count - 1)).astype(jnp.int32)
+        num_visits = jnp.sum(equal & before, axis=1)
+        return (num_visits % count if cyclic else jnp.minimum(num_visits, count - 1)).astype(jnp.int32)
 
     return Tagging(count, tag)
 
 
-def drawn(probabilities: Array, key: Array) -> Tagging:
-    """Tags drawn at random, whatever is true: the control of what tags are worth.
+def random_tags(probabilities: Array, key: Array) -> Tagging:
+    """Random tags with `probabilities` [K]: the control for what tags contribute. Consumes the key.
 
-    The draw is a function of the history and the key, so that fitting and acting stay pure.
-
-    Args:
-        probabilities: [K], of each tag.
-        key: what the draws come from; consumed.
+    The draw is a function of the history and the key, so fitting and acting stay pure.
     """
 
     def tag(items: Array, valid: Array) -> Array:
@@ -81,7 +77,7 @@ def tagged_space(space: Space, tagging: Tagging | None) -> Space:
 
 
 def untagged_space(space: Space, tagging: Tagging | None) -> Space:
-    """The space of the items before they are tagged: the inverse of `tagged_space`.
+    """The space of the items before tagging: the inverse of `tagged_space`.
 
     Raises:
         ValueError: if the space is not one of tagged items.
@@ -93,7 +89,7 @@ def untagged_space(space: Space, tagging: Tagging | None) -> Space:
     return Discrete(space.size // tagging.count) if isinstance(space, Discrete) else Box(space.dims - tagging.count)
 
 
-def attach(tagging: Tagging, items: Array, tags: Array, space: Space) -> Array:
+def attach_tags(tagging: Tagging, items: Array, tags: Array, space: Space) -> Array:
     """Items [..., (D)] of `space` with their tags [...], as items of `tagged_space`."""
     if isinstance(space, Discrete):
         return items + space.size * tags
@@ -105,23 +101,18 @@ def tag_context(tagging: Tagging | None, context: Context, space: Space) -> Cont
     if tagging is None:
         return context
     tags = jax.vmap(tagging.tag)(context.items, context.valid)
-    return context._replace(items=attach(tagging, context.items, tags, space))
+    return context._replace(items=attach_tags(tagging, context.items, tags, space))
 
 
-def second_thoughts(
+def mask_repeats(
     infer: Callable[[Context, Array], Hypothesis], batch: Transition, tagging: Tagging, space: Space
 ) -> Transition:
-    """Mask the rows whose value the layer would have answered at an earlier meeting with the same state.
+    """Mask the examples whose value the layer already infers for an earlier visit of the same state.
 
-    Who comes back to a state learned that the first choice did not lead to the goal. So a row with tag k is taught only
-    if its value is none that the layer now holds for the same question with a lower tag. Else the best answer that
-    there ever was would stand under every tag, and a guide that meets a state again would repeat itself for ever.
-
-    Args:
-        infer: of the layer, as it is before this batch.
-        batch: rows [B, ...] with tagged contexts.
-        tagging: the way to tag; a higher tag must mean a later meeting.
-        space: of the items before tagging.
+    A second visit shows that the first choice did not lead to the goal. So an example with tag k is used only if the
+    layer, as it is before this batch, does not infer its value for the same query with a lower tag. Otherwise the best
+    value would be learned under every tag, and a guide that revisits a state would repeat itself forever. A higher tag
+    must mean a later visit; `space` is that of the items before tagging.
     """
     newest = batch.context.items[:, -1]
     if isinstance(space, Discrete):
@@ -130,8 +121,8 @@ def second_thoughts(
         state, tag = newest[:, : space.dims], jnp.argmax(newest[:, space.dims :], axis=-1)
     mask = batch.mask
     for lower in range(tagging.count - 1):
-        earlier = attach(tagging, state, jnp.full_like(tag, lower), space)
-        held = infer(batch.context._replace(items=batch.context.items.at[:, -1].set(earlier)), batch.target)
-        repeats = (lower < tag) & (held.score > -jnp.inf) & same(held.value, batch.value)
-        mask = jnp.where(repeats, 0, mask)
+        earlier_items = attach_tags(tagging, state, jnp.full_like(tag, lower), space)
+        hypothesis = infer(batch.context._replace(items=batch.context.items.at[:, -1].set(earlier_items)), batch.target)
+        is_repeat = (lower < tag) & (hypothesis.score > -jnp.inf) & is_same(hypothesis.value, batch.value)
+        mask = jnp.where(is_repeat, 0, mask)
     return batch._replace(mask=mask)

@@ -1,8 +1,8 @@
-"""Think: nothing is observed; a whole plan is unrolled from the layers' own values.
+"""Think, open-loop planning: without observations, a whole plan is unrolled from the layers' own values.
 
-The top layer unrolls sub-goals up to the goal, feeding its own values back; each lower layer fills every leg, its
-memory reset for each. That nested unrolling is done lazily, hop by hop: a layer is asked for its next sub-goal when the
-layer below has come to the last one. The plan is the same, and one flat loop serves any depth.
+The top layer unrolls sub-goals up to the goal from its own values; each lower layer fills every segment between them,
+with its memory reset for each. This nested unrolling is lazy: a layer infers its next sub-goal once the layer below
+has reached the last one. The plan is the same, and one flat loop serves any depth.
 
 Axes: B rows, L layers.
 """
@@ -12,69 +12,71 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from thinking.guide.hippocampus import Memory, append, reset, same, select
-from thinking.guide.plan import Plan, roll
-from thinking.guide.react import Ask
+from thinking.guide.hippocampus import Memory, append, is_same, reset, select
+from thinking.guide.plan import Plan, unroll_plan
+from thinking.guide.react import InferFn
 from thinking.types import Array, State
 
-Apply = Callable[[Array, Array], Array]
-"""`apply(state [B, ...], action [B, ...]) -> state [B, ...]`: where the task's own model says an action leads."""
+ApplyFn = Callable[[Array, Array], Array]
+"""`apply(state [B, ...], action [B, ...]) -> state [B, ...]`: the transition model of the task."""
 
 
-class Thought(NamedTuple):
-    """What thinking carries from hop to hop.
+class ThinkState(NamedTuple):
+    """The carry from hop to hop.
 
     Attributes:
-        memories: of each layer, what it lived since its target was set.
-        targets: of each layer, what it pursues, [B, ...]; the top's is the goal.
-        set: [B] bool, whether the targets were set at all.
+        memories: of each layer, its states since its target was set.
+        targets: of each layer, [B, ...]; the top's is the goal.
+        has_targets: [B] bool, whether the targets are set.
     """
 
     memories: tuple[Memory, ...]
     targets: tuple[Array, ...]
-    set: Array
+    has_targets: Array
 
 
 def think(
-    ask: Ask,
+    infer_layer: InferFn,
     state: State,
-    layers: int,
-    remember: Callable[[int], Memory],
+    num_layers: int,
+    init_memory: Callable[[int], Memory],
     start: Array,
     goal: Array,
     *,
     max_hops: int,
-    apply: Apply | None = None,
+    apply: ApplyFn | None = None,
 ) -> Plan:
-    """Plan for a whole batch of (start, goal) pairs.
+    """Plan for a batch of (start, goal) pairs.
 
     Args:
-        ask: asks a layer.
+        infer_layer: infers the value of a layer.
         state: of the guide.
-        layers: L.
-        remember: `remember(rows) -> Memory`, empty.
-        start: [B, ...] states.
-        goal: [B, ...] states.
-        max_hops: bound on the steps of the lowest layer.
-        apply: where an action leads; None if the lowest layer's values are states.
+        num_layers: L.
+        init_memory: `init_memory(rows) -> Memory`, empty.
+        start: [B, ...] states, as is `goal`.
+        goal: the goals.
+        max_hops: maximum steps of the lowest layer.
+        apply: the transition model; None if the lowest layer's values are states.
     """
 
-    def advance(thought: Thought, here: Array, alive: Array) -> tuple[Thought, Array, tuple[Array, ...]]:
-        memories, targets = list(thought.memories), list(thought.targets)
-        renewed = ~thought.set  # where the target of the layer at hand is new
-        for layer in range(layers - 1, 0, -1):
-            finished = renewed | same(here, targets[layer - 1])
-            memories[layer] = append(reset(memories[layer], renewed), here, finished)
-            sub_goal, _ = ask(state, layer, memories[layer], targets[layer])
-            targets[layer - 1] = select(finished, sub_goal, targets[layer - 1])
-            renewed = finished
-        memories[0] = append(reset(memories[0], renewed), here)
-        value, known = ask(state, 0, memories[0], targets[0])
-        # Who does not know a step must not dream of being at the goal.
-        moved = select(known, value, here) if apply is None else apply(here, value)
-        return Thought(tuple(memories), tuple(targets), thought.set | alive), moved, tuple(targets)
+    def hop(think_state: ThinkState, present: Array, alive: Array) -> tuple[ThinkState, Array, tuple[Array, ...]]:
+        memories, targets = list(think_state.memories), list(think_state.targets)
+        is_new_target = ~think_state.has_targets  # where the target of the current layer is new
+        for layer in range(num_layers - 1, 0, -1):
+            is_finished = is_new_target | is_same(present, targets[layer - 1])
+            memories[layer] = append(reset(memories[layer], is_new_target), present, is_finished)
+            sub_goal, _ = infer_layer(state, layer, memories[layer], targets[layer])
+            targets[layer - 1] = select(is_finished, sub_goal, targets[layer - 1])
+            is_new_target = is_finished
+        memories[0] = append(reset(memories[0], is_new_target), present)
+        value, is_known = infer_layer(state, 0, memories[0], targets[0])
+        # Without an entry the value is the target: the state must not jump there.
+        next_state = select(is_known, value, present) if apply is None else apply(present, value)
+        return ThinkState(tuple(memories), tuple(targets), think_state.has_targets | alive), next_state, tuple(targets)
 
     rows = start.shape[0]
-    # The lower targets are set by the first hop; until then the goal stands in for its shape.
-    first = Thought(tuple(remember(rows) for _ in range(layers)), (goal,) * layers, jnp.zeros(rows, bool))
-    return roll(advance, first, start, lambda here: same(here, goal), max_hops)
+    # The first hop sets the lower targets; until then the goal is a placeholder of the same shape.
+    init_state = ThinkState(
+        tuple(init_memory(rows) for _ in range(num_layers)), (goal,) * num_layers, jnp.zeros(rows, bool)
+    )
+    return unroll_plan(hop, init_state, start, lambda present: is_same(present, goal), max_hops)

@@ -1,4 +1,7 @@
-"""Kernels: single layers of thought, each a triple `(init, fit, infer)` of pure functions with one contract."""
+"""Kernels: learners of one layer.
+
+A kernel is a triple `(init, fit, infer)` of pure functions, as an optax transformation is a pair.
+"""
 
 from thinking.kernels.contract import Context, Hypothesis, Kernel, Spaces, Transition
 from thinking.kernels.linear import linear

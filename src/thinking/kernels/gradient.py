@@ -1,4 +1,4 @@
-"""What the gradient kernels share: a network of slots becomes a kernel."""
+"""The base of gradient kernels: turns a slot network into a kernel."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,22 +15,22 @@ from thinking.kernels.contract import (
     Transition,
     check_batch,
     check_context_length,
-    check_question,
-    without_masked,
-    without_padding,
+    check_query,
+    zero_masked_rows,
+    zero_padding_items,
 )
-from thinking.kernels.slots import Learning, Slots, best_slot, slot_loss
+from thinking.kernels.slots import Learning, Slots, compute_slot_loss, select_best_slot
 from thinking.train_state import RunnerState, apply_gradients, init_train_state
 from thinking.types import Array, Metrics, State
 
 
 class Network(NamedTuple):
-    """A pure network of slots.
+    """A slot network as pure functions.
 
     Attributes:
         init: `init(key) -> params`.
-        apply: `apply(params, context, target, dropout_key) -> Slots`; no dropout without a key. The padding of the
-            context is zero.
+        apply: `apply(params, context, target, dropout_key) -> Slots`; no dropout without a key. Padding of the context
+            is zero.
     """
 
     init: Callable[[Array], State]
@@ -46,11 +46,10 @@ def gradient_kernel(
     optimizer: optax.GradientTransformation,
     learning: Learning,
 ) -> Kernel:
-    """A kernel whose `fit` is one optimizer step on the mean loss of the rows, weighted by their mask.
+    """A kernel whose `fit` is one optimizer step on the weighted mean loss.
 
-    Its state is a `RunnerState`, whose key is for dropout.
-
-    Metrics of `fit`: `loss`, `value_loss` and `score_loss`, weighted means over the batch.
+    Its state is a `RunnerState`, whose key is for dropout. Metrics of `fit`: `loss`, `value_loss` and `score_loss`,
+    weighted means over the batch.
 
     Raises:
         ValueError: if the context length is below 1.
@@ -63,23 +62,25 @@ def gradient_kernel(
 
     def loss(params: State, batch: Transition, key: Array) -> tuple[Array, Metrics]:
         slots = network.apply(params, batch.context, batch.target, key)
-        losses, parts = slot_loss(learning, spaces.value, slots, batch.value, batch.score)
+        losses, parts = compute_slot_loss(learning, spaces.value, slots, batch.value, batch.score)
         weight = batch.mask / jnp.maximum(jnp.sum(batch.mask), jnp.finfo(jnp.float32).tiny)
         mean = {name: jnp.sum(weight * value) for name, value in {"loss": losses, **parts}.items()}
         return mean["loss"], mean
 
     def fit(state: RunnerState, batch: Transition) -> tuple[RunnerState, Metrics]:
         check_batch(name, spaces, context_length, batch)
-        batch = without_masked(batch)
+        batch = zero_masked_rows(batch)
         key, dropout_key = jax.random.split(state.key)
         gradients, metrics = jax.grad(loss, has_aux=True)(state.train_state.params, batch, dropout_key)
         fitted = RunnerState(apply_gradients(state.train_state, optimizer, gradients), key)
-        # Without a single row even the optimizer's momentum must rest.
-        taught = jnp.any(batch.mask > 0)
-        return jax.tree.map(lambda new, old: jnp.where(taught, new, old), fitted, state), metrics
+        # An empty batch must not change the optimizer's momentum either.
+        is_nonempty = jnp.any(batch.mask > 0)
+        return jax.tree.map(lambda new, old: jnp.where(is_nonempty, new, old), fitted, state), metrics
 
     def infer(state: RunnerState, context: Context, target: Array) -> Hypothesis:
-        check_question(name, spaces, context_length, context, target)
-        return best_slot(spaces.value, network.apply(state.train_state.params, without_padding(context), target, None))
+        check_query(name, spaces, context_length, context, target)
+        return select_best_slot(
+            spaces.value, network.apply(state.train_state.params, zero_padding_items(context), target, None)
+        )
 
     return Kernel(init, fit, infer, spaces, context_length)

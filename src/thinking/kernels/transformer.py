@@ -1,4 +1,4 @@
-"""A transformer kernel: the context through causal self-attention, conditioned on the target, read out into slots."""
+"""A transformer kernel: causal self-attention over the context, conditioned on the target, projected to slots."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,12 @@ from flax import nnx
 
 from thinking.kernels.contract import Context, Kernel, Spaces, check_context_length
 from thinking.kernels.gradient import Network, gradient_kernel
-from thinking.kernels.slots import UNTOUCHED, Learning, Slots, value_access
+from thinking.kernels.slots import INITIAL_SCORE_LOGIT, Learning, Slots, value_access
 from thinking.networks.attention.patterns import Window
 from thinking.networks.attention.sparse import attention
-from thinking.networks.blocks import Block, BlockConfig, Placement
+from thinking.networks.blocks import Block, BlockConfig, PositionalEncoding
 from thinking.networks.positions import Position, rotary
-from thinking.networks.pure import pure
+from thinking.networks.pure import make_pure
 from thinking.types import Array, Discrete, Space, State, value_width
 
 
@@ -27,50 +27,50 @@ def transformer(
     context_length: int = 1,
     window: int | None = None,
     width: int = 128,
-    heads: int = 4,
-    blocks: int = 1,
-    slots: int = 32,
+    num_heads: int = 4,
+    num_blocks: int = 1,
+    num_slots: int = 32,
     dropout: float = 0.0,
     position: Position = rotary(),
     learning: Learning = value_access(),
 ) -> Kernel:
-    """A gradient kernel that reads its context with attention.
+    """A gradient kernel that attends over its context.
 
     Args:
         input: space of the context items.
-        value: space of the answers.
+        value: space of the predicted values.
         target: space of the targets.
         optimizer: an optax transformation.
         context_length: C.
-        window: how many items each item sees, itself included; all of the context by default.
+        window: number of items each item sees, itself included; the whole context by default.
         width: D, dimensions of a token.
-        heads: H, a divisor of the width.
-        blocks: transformer blocks.
-        slots: S, hypotheses per question.
-        dropout: share of activations dropped in `fit`, from 0 to below 1.
-        position: a plug-in of `thinking.networks.positions`.
-        learning: access and asymmetry.
+        num_heads: H, a divisor of the width.
+        num_blocks: transformer blocks.
+        num_slots: S, hypotheses per query.
+        dropout: dropout rate in `fit`, in [0, 1).
+        position: an encoding of `thinking.networks.positions`.
+        learning: slot selection and asymmetry.
 
     Raises:
         ValueError: if a size is below 1, the heads do not divide the width, or the dropout is out of range.
     """
     check_context_length(context_length)
     window = context_length if window is None else window
-    _check(width=width, blocks=blocks, slots=slots, window=window)
+    _check_sizes(width=width, num_blocks=num_blocks, num_slots=num_slots, window=window)
     spaces = Spaces(input, value, target)
 
-    block = BlockConfig(width, heads, position=position, dropout=dropout)
+    block = BlockConfig(width, num_heads, position=position, dropout=dropout)
 
-    def build(key: Array) -> _Reader:
-        return _Reader(spaces, context_length, window, block, blocks, slots, nnx.Rngs(key))
+    def build(key: Array) -> _SlotNetwork:
+        return _SlotNetwork(spaces, context_length, window, block, num_blocks, num_slots, nnx.Rngs(key))
 
-    init, network = pure(build)
+    init, network = make_pure(build)
 
     def apply(params: State, context: Context, target: Array, dropout_key: Array | None) -> Slots:
         rngs = None if dropout_key is None or dropout == 0 else nnx.Rngs(dropout=dropout_key)
         return network(params)(context, target, rngs)
 
-    _try_out(init, apply, spaces, context_length)
+    _check_builds(init, apply, spaces, context_length)
     return gradient_kernel(
         "transformer",
         Network(init, apply),
@@ -81,24 +81,24 @@ def transformer(
     )
 
 
-def _check(**sizes: int) -> None:
+def _check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"transformer: {name} {size} must be at least 1")
 
 
-def _try_out(init: Callable, apply: Callable, spaces: Spaces, context_length: int) -> None:
-    """Let what does not fit (a width that a position encoding cannot use) be said now and not at the first fit."""
+def _check_builds(init: Callable, apply: Callable, spaces: Spaces, context_length: int) -> None:
+    """Raise now, and not in the first fit, if the sizes do not fit together (such as an odd width for sinusoids)."""
 
-    def once() -> Slots:
+    def build_and_apply() -> Slots:
         items = jnp.zeros((1, context_length, *spaces.input.shape), spaces.input.dtype)
         target = jnp.zeros((1, *spaces.target.shape), spaces.target.dtype)
         return apply(init(jax.random.key(0)), Context(items, jnp.ones(1, jnp.int32)), target, None)
 
-    jax.eval_shape(once)
+    jax.eval_shape(build_and_apply)
 
 
-class _Reader(nnx.Module):
+class _SlotNetwork(nnx.Module):
     """The network of the kernel."""
 
     def __init__(
@@ -107,26 +107,28 @@ class _Reader(nnx.Module):
         context_length: int,
         window: int,
         block: BlockConfig,
-        blocks: int,
-        slots: int,
+        num_blocks: int,
+        num_slots: int,
         rngs: nnx.Rngs,
     ) -> None:
         width = block.width
-        self.pattern, self.slots = Window(window), slots
-        self.read_item = _encoder(spaces.input, width, rngs)
-        self.read_target = _encoder(spaces.target, width, rngs)
-        self.place = Placement(block, context_length, rngs)
-        self.blocks = nnx.List([Block(block, rngs) for _ in range(blocks)])
+        self.pattern, self.slots = Window(window), num_slots
+        self.read_item = _make_encoder(spaces.input, width, rngs)
+        self.read_target = _make_encoder(spaces.target, width, rngs)
+        self.place = PositionalEncoding(block, context_length, rngs)
+        self.blocks = nnx.List([Block(block, rngs) for _ in range(num_blocks)])
         self.norm = nnx.RMSNorm(width, rngs=rngs)
-        self.say_values = nnx.Linear(width, slots * value_width(spaces.value), rngs=rngs)
-        self.say_scores = nnx.Linear(width, slots, bias_init=nnx.initializers.constant(UNTOUCHED), rngs=rngs)
+        self.say_values = nnx.Linear(width, num_slots * value_width(spaces.value), rngs=rngs)
+        self.say_scores = nnx.Linear(
+            width, num_slots, bias_init=nnx.initializers.constant(INITIAL_SCORE_LOGIT), rngs=rngs
+        )
 
     def __call__(self, context: Context, target: Array, rngs: nnx.Rngs | None) -> Slots:
         segments = context.valid.astype(jnp.int32)
-        when = jnp.arange(segments.shape[1])[None]
-        places = context.items[..., None] if context.items.ndim == 2 else context.items
+        positions = jnp.arange(segments.shape[1])[None]
+        coordinates = context.items[..., None] if context.items.ndim == 2 else context.items
         tokens = self.read_item(context.items) + self.read_target(target)[:, None]
-        tokens = self.place(tokens, when, places)
+        tokens = self.place(tokens, positions, coordinates)
 
         def attend(q: Array, k: Array, v: Array) -> tuple[Array, None]:
             return attention(q, k, v, pattern=self.pattern, segments=segments), None
@@ -134,16 +136,16 @@ class _Reader(nnx.Module):
         def attend_to_newest(q: Array, k: Array, v: Array) -> tuple[Array, None]:
             return attend(q, k, v)[0][:, -1:], None
 
-        # Nothing is read from what the last block would make of the other tokens.
-        attends = [attend] * (len(self.blocks) - 1) + [attend_to_newest]
-        for block, attend_in in zip(self.blocks, attends, strict=True):
-            tokens, _ = block(tokens, when, attend_in, rngs)
+        # Only the newest token's output of the last block is used.
+        attend_fns = [attend] * (len(self.blocks) - 1) + [attend_to_newest]
+        for block, attend_fn in zip(self.blocks, attend_fns, strict=True):
+            tokens, _ = block(tokens, positions, attend_fn, rngs)
         newest = self.norm(tokens[:, -1])
         values = self.say_values(newest)
         return Slots(values.reshape(*values.shape[:1], self.slots, -1), self.say_scores(newest))
 
 
-def _encoder(space: Space, width: int, rngs: nnx.Rngs) -> nnx.Module:
+def _make_encoder(space: Space, width: int, rngs: nnx.Rngs) -> nnx.Module:
     if isinstance(space, Discrete):
         return nnx.Embed(space.size, width, embedding_init=nnx.initializers.normal(1.0), rngs=rngs)
     return nnx.Linear(space.dims, width, rngs=rngs)

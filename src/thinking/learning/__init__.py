@@ -1,1 +1,1 @@
-"""Learning from experience: pure update functions, returns, and what is kept of the past."""
+"""Returns and advantages, policy-gradient updates, a replay buffer, rollouts, supervised training and curricula."""

@@ -1,4 +1,4 @@
-"""A curriculum: levels open one after another, as measured success passes a threshold; pure functions over a PyTree.
+"""Curricula, whose levels unlock as success passes a threshold, and samplers of training rows; pure functions.
 
 Axes: L levels, N attempts.
 """
@@ -10,200 +10,216 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.text.packing import rows_of_step
+from thinking.text.packing import batch_rows
 from thinking.types import Array
 
 
-class Progress(NamedTuple):
-    """How far a learner has come; part of what a run saves.
+class CurriculumState(NamedTuple):
+    """Success statistics by level; part of a run's checkpoint.
 
     Attributes:
-        success: [L] float32, the sum of measured success, fading; over `weight` it is the estimate.
-        weight: [L] float32 in [0, 1], how much of the memory is filled.
-        attempts: [L] float32, all that were ever measured.
-        opened: [L] bool, which levels may be drawn; the first always, none closes again.
+        success: [L] float32, EMA of success without bias correction; `success / weight` is the estimate.
+        weight: [L] float32 in [0, 1], total weight of the EMA.
+        num_attempts: [L] float32, number of measured attempts.
+        unlocked: [L] bool, levels that may be sampled; the first always is, and none is locked again.
     """
 
     success: Array
     weight: Array
-    attempts: Array
-    opened: Array
+    num_attempts: Array
+    unlocked: Array
 
 
 class Curriculum(NamedTuple):
     """Pure functions; all jit.
 
     Attributes:
-        init: `init() -> Progress`, with the first level open.
-        observe: `observe(progress, level [N] int32, success [N], mask [N]) -> Progress`: success is in [0, 1], the mean
-            of as many attempts as the mask says; those of mask 0 change nothing.
-        draw: `draw(progress, key, count) -> [count] int32`, open levels; consumes the key.
+        init: `init() -> CurriculumState`, with the first level unlocked.
+        update: `update(state, level [N] int32, success [N], mask [N]) -> CurriculumState`. Success in [0, 1] is the
+            mean of `mask` attempts; mask 0 is ignored. Raises ValueError if the shapes differ.
+        sample: `sample(state, key, count) -> [count] int32`, unlocked levels; consumes the key.
     """
 
-    init: Callable[[], Progress]
-    observe: Callable[[Progress, Array, Array, Array], Progress]
-    draw: Callable[[Progress, Array, int], Array]
+    init: Callable[[], CurriculumState]
+    update: Callable[[CurriculumState, Array, Array, Array], CurriculumState]
+    sample: Callable[[CurriculumState, Array, int], Array]
 
 
 def curriculum(
-    levels: int, *, threshold: float = 0.9, memory: float = 256.0, least: int = 256, review: float = 0.1
+    num_levels: int,
+    *,
+    threshold: float = 0.9,
+    decay_attempts: float = 256.0,
+    min_attempts: int = 256,
+    review_weight: float = 0.1,
 ) -> Curriculum:
-    """A ladder of levels.
+    """Levels that unlock in order.
 
-    The level above an open one opens once the success estimate of that one reaches the threshold. Levels are drawn
-    in proportion to `review` and what is still to be learned, `1 - success`.
+    A level unlocks the next one once its success estimate reaches the threshold. Unlocked levels are sampled in
+    proportion to `review_weight + 1 - success`.
 
     Args:
-        levels: L.
-        threshold: in (0, 1].
-        memory: attempts after which what was measured counts less by a factor of e.
-        least: attempts before an estimate opens anything.
-        review: weight of a level that is mastered, more than 0; one with no success yet has 1 more.
+        num_levels: L.
+        threshold: success estimate, in (0, 1].
+        decay_attempts: time constant of the success EMA, in attempts.
+        min_attempts: attempts at a level before it may unlock the next one.
+        review_weight: sampling weight of a level whose success is 1, more than 0.
 
     Raises:
         ValueError: if an argument is out of range.
     """
-    if levels < 1:
-        raise ValueError(f"curriculum: {levels} levels; give at least 1")
+    if num_levels < 1:
+        raise ValueError(f"curriculum: num_levels {num_levels} is out of range; give at least 1")
     if not 0 < threshold <= 1:
         raise ValueError(f"curriculum: threshold {threshold} is out of range; give more than 0 and at most 1")
-    for name, value in (("memory", memory), ("least", least), ("review", review)):
+    for name, value in (
+        ("decay_attempts", decay_attempts),
+        ("min_attempts", min_attempts),
+        ("review_weight", review_weight),
+    ):
         if value <= 0:
             raise ValueError(f"curriculum: {name} {value} is out of range; give more than 0")
 
-    def init() -> Progress:
-        none = jnp.zeros(levels, jnp.float32)
-        return Progress(none, none, none, jnp.arange(levels) == 0)
+    def init() -> CurriculumState:
+        zeros = jnp.zeros(num_levels, jnp.float32)
+        return CurriculumState(zeros, zeros, zeros, jnp.arange(num_levels) == 0)
 
-    def observe(progress: Progress, level: Array, success: Array, mask: Array) -> Progress:
+    def update(state: CurriculumState, level: Array, success: Array, mask: Array) -> CurriculumState:
         if not level.shape == success.shape == mask.shape:
             raise ValueError(
                 f"curriculum: level {level.shape}, success {success.shape} and mask {mask.shape}; give all [attempts]"
             )
-        met = jnp.zeros(levels, jnp.float32).at[level].add(mask)
-        total = jnp.zeros(levels, jnp.float32).at[level].add(jnp.where(mask > 0, success * mask, 0.0))
-        # Attempts of one call count alike.
-        kept = jnp.exp(-met / memory)
-        mean = total / jnp.maximum(met, 1)
-        after = Progress(
-            success=kept * progress.success + (1 - kept) * mean,
-            weight=kept * progress.weight + (1 - kept),
-            attempts=progress.attempts + met,
-            opened=progress.opened,
+        num_new = jnp.zeros(num_levels, jnp.float32).at[level].add(mask)
+        total = jnp.zeros(num_levels, jnp.float32).at[level].add(jnp.where(mask > 0, success * mask, 0.0))
+        # All attempts of one call have the same weight.
+        decay = jnp.exp(-num_new / decay_attempts)
+        mean = total / jnp.maximum(num_new, 1)
+        new_state = CurriculumState(
+            success=decay * state.success + (1 - decay) * mean,
+            weight=decay * state.weight + (1 - decay),
+            num_attempts=state.num_attempts + num_new,
+            unlocked=state.unlocked,
         )
-        passed = after.opened & (after.attempts >= least) & (estimate(after) >= threshold)
-        return after._replace(opened=after.opened | jnp.roll(passed, 1).at[0].set(True))
+        passed = (
+            new_state.unlocked & (new_state.num_attempts >= min_attempts) & (estimate_success(new_state) >= threshold)
+        )
+        return new_state._replace(unlocked=new_state.unlocked | jnp.roll(passed, 1).at[0].set(True))
 
-    def draw(progress: Progress, key: Array, count: int) -> Array:
-        weight = jnp.where(progress.opened, review + 1 - estimate(progress), 0.0)
+    def sample(state: CurriculumState, key: Array, count: int) -> Array:
+        weight = jnp.where(state.unlocked, review_weight + 1 - estimate_success(state), 0.0)
         return jax.random.categorical(key, jnp.log(weight), shape=(count,)).astype(jnp.int32)
 
-    return Curriculum(init, observe, draw)
+    return Curriculum(init, update, sample)
 
 
-def estimate(progress: Progress) -> Array:
-    """[L] float32, the measured success of each level; 0 where nothing was measured."""
-    return progress.success / jnp.maximum(progress.weight, jnp.finfo(jnp.float32).tiny)
+def estimate_success(state: CurriculumState) -> Array:
+    """[L] float32, estimated success by level; 0 without attempts."""
+    return state.success / jnp.maximum(state.weight, jnp.finfo(jnp.float32).tiny)
 
 
-def rows_of_levels(key: Array, level: Array, starts: Array) -> Array:
-    """[N] int32, a row for each level drawn, of rows that are ordered by level.
+def sample_rows(key: Array, level: Array, starts: Array) -> Array:
+    """[N] int32, a random row of each level, where rows are ordered by level.
 
     Args:
         key: consumed.
         level: [N] int32.
-        starts: [L + 1] int32, the first row of each level, and how many rows there are; none is empty.
+        starts: [L + 1] int32, first row of each level, then the number of rows; no level may be empty.
     """
     first, end = starts[level], starts[level + 1]
     return jax.random.randint(key, level.shape, first, end, jnp.int32)
 
 
-class Syllabus(NamedTuple):
-    """Which rows a step learns from; pure functions, all jit.
+class IndexSampler(NamedTuple):
+    """Which training rows a step uses; pure functions, all jit.
 
     Attributes:
-        init: `init() -> progress`, a PyTree.
-        draw: `draw(progress, key, step, count) -> (rows [count] int32, level [count] int32)`; the key never changes.
-        observe: as a curriculum's.
-        opened: `opened(progress) -> [] float32`, how many levels may be drawn.
+        init: `init() -> state`, a PyTree.
+        sample: `sample(state, key, step, count) -> (rows [count] int32, level [count] int32)`; one key for all steps.
+        update: as `Curriculum.update`.
+        num_unlocked: `num_unlocked(state) -> [] float32`, number of unlocked levels.
     """
 
     init: Callable[[], Any]
-    draw: Callable[[Any, Array, Array, int], tuple[Array, Array]]
-    observe: Callable[[Any, Array, Array, Array], Any]
-    opened: Callable[[Any], Array]
+    sample: Callable[[Any, Array, Array, int], tuple[Array, Array]]
+    update: Callable[[Any, Array, Array, Array], Any]
+    num_unlocked: Callable[[Any], Array]
 
 
-def evenly(rows: int) -> Syllabus:
-    """Every row once in each epoch, whatever is measured."""
+def uniform_sampler(num_rows: int) -> IndexSampler:
+    """Every row once an epoch; success is ignored."""
 
-    def draw(progress: tuple, key: Array, step: Array, count: int) -> tuple[Array, Array]:
-        del progress
-        return rows_of_step(key, step, rows, count), jnp.zeros(count, jnp.int32)
+    def sample(state: tuple, key: Array, step: Array, count: int) -> tuple[Array, Array]:
+        del state
+        return batch_rows(key, step, num_rows, count), jnp.zeros(count, jnp.int32)
 
-    def observe(progress: tuple, level: Array, success: Array, mask: Array) -> tuple:
+    def update(state: tuple, level: Array, success: Array, mask: Array) -> tuple:
         del level, success, mask
-        return progress
+        return state
 
-    return Syllabus(lambda: (), draw, observe, lambda progress: jnp.ones(()))
+    return IndexSampler(lambda: (), sample, update, lambda state: jnp.ones(()))
 
 
-def replay(rows: int, *, memory: float = 0.5, review: float = 0.1) -> Syllabus:
-    """Rows drawn by what is left to be learned of each, told from its own measured success, none twice in a draw.
+def prioritized_sampler(num_rows: int, *, ema_decay: float = 0.5, review_weight: float = 0.1) -> IndexSampler:
+    """Rows sampled without replacement in proportion to `review_weight + 1 - success`.
 
-    Prioritized level replay (Jiang et al. 2021) with every row as a level. A row weighs `review + 1 - success`. Success
-    begins at 0, so what was never drawn comes before what was solved.
+    Prioritized level replay (Jiang et al. 2021) with each row as a level. Success starts at 0, so new rows have the
+    highest priority.
 
     Args:
-        rows: how many there are.
-        memory: share of the old estimate that is kept each time that a row is drawn, 0 to below 1.
-        review: weight of a row that is mastered, more than 0.
+        num_rows: number of rows.
+        ema_decay: EMA decay of a row's success at each of its updates, 0 to below 1.
+        review_weight: weight of a row whose success is 1, more than 0.
 
     Raises:
-        ValueError: if an argument is out of range; by `draw`, if more rows are asked for than there are.
+        ValueError: if an argument is out of range; by `sample`, if `count` exceeds `num_rows`.
     """
-    if rows < 1:
-        raise ValueError(f"replay: {rows} rows; give at least 1")
-    if not 0 <= memory < 1 or review <= 0:
-        raise ValueError(f"replay: memory {memory}, review {review}: give 0 to below 1, and more than 0")
+    if num_rows < 1:
+        raise ValueError(f"prioritized_sampler: {num_rows} rows; give at least 1")
+    if not 0 <= ema_decay < 1 or review_weight <= 0:
+        raise ValueError(
+            f"prioritized_sampler: ema_decay {ema_decay}, review_weight {review_weight}: "
+            "give 0 to below 1, and more than 0"
+        )
 
-    def draw(success: Array, key: Array, step: Array, count: int) -> tuple[Array, Array]:
-        if count > rows:
-            raise ValueError(f"replay: {count} of {rows} rows; give at most as many as there are")
-        # The largest of log weights with Gumbel noise are a draw without replacement (Efraimidis & Spirakis 2006).
-        noise = jax.random.gumbel(jax.random.fold_in(key, step), (rows,))
-        drawn = jax.lax.top_k(jnp.log(review + 1 - success) + noise, count)[1].astype(jnp.int32)
-        return drawn, drawn
+    def sample(success: Array, key: Array, step: Array, count: int) -> tuple[Array, Array]:
+        if count > num_rows:
+            raise ValueError(f"prioritized_sampler: {count} of {num_rows} rows; give at most as many as there are")
+        # Gumbel top-k samples without replacement (Efraimidis & Spirakis 2006).
+        noise = jax.random.gumbel(jax.random.fold_in(key, step), (num_rows,))
+        rows = jax.lax.top_k(jnp.log(review_weight + 1 - success) + noise, count)[1].astype(jnp.int32)
+        return rows, rows
 
-    def observe(success: Array, level: Array, measured: Array, mask: Array) -> Array:
-        met = jnp.zeros(rows, jnp.float32).at[level].add(mask)
-        total = jnp.zeros(rows, jnp.float32).at[level].add(jnp.where(mask > 0, measured * mask, 0.0))
-        mean = total / jnp.maximum(met, jnp.finfo(jnp.float32).tiny)
-        return jnp.where(met > 0, memory * success + (1 - memory) * mean, success)
+    def update(success: Array, level: Array, new_success: Array, mask: Array) -> Array:
+        num_new = jnp.zeros(num_rows, jnp.float32).at[level].add(mask)
+        total = jnp.zeros(num_rows, jnp.float32).at[level].add(jnp.where(mask > 0, new_success * mask, 0.0))
+        mean = total / jnp.maximum(num_new, jnp.finfo(jnp.float32).tiny)
+        return jnp.where(num_new > 0, ema_decay * success + (1 - ema_decay) * mean, success)
 
-    return Syllabus(lambda: jnp.zeros(rows, jnp.float32), draw, observe, lambda success: jnp.ones(()))
+    return IndexSampler(lambda: jnp.zeros(num_rows, jnp.float32), sample, update, lambda success: jnp.ones(()))
 
 
-def by_level(made: Curriculum, starts: Sequence[int]) -> Syllabus:
-    """Rows of the levels that a curriculum draws.
+def level_sampler(level_curriculum: Curriculum, starts: Sequence[int]) -> IndexSampler:
+    """Random rows of the levels that a curriculum samples.
 
     Args:
-        made: of L levels.
-        starts: [L + 1], the first row of each level, and how many rows there are; none is empty.
+        level_curriculum: curriculum of L levels.
+        starts: [L + 1], first row of each level, then the number of rows.
 
     Raises:
         ValueError: if a level is empty.
     """
-    first = np.asarray(starts, np.int32)
-    if not (np.diff(first) > 0).all():
-        raise ValueError(f"by_level: level {int(np.argmin(np.diff(first) > 0))} has no rows; give each at least one")
+    row_starts = np.asarray(starts, np.int32)
+    if not (np.diff(row_starts) > 0).all():
+        raise ValueError(
+            f"level_sampler: level {int(np.argmin(np.diff(row_starts) > 0))} has no rows; give each at least one"
+        )
 
-    def draw(progress: Progress, key: Array, step: Array, count: int) -> tuple[Array, Array]:
+    def sample(state: CurriculumState, key: Array, step: Array, count: int) -> tuple[Array, Array]:
         level_key, row_key = jax.random.split(jax.random.fold_in(key, step))
-        level = made.draw(progress, level_key, count)
-        return rows_of_levels(row_key, level, jnp.asarray(first)), level
+        level = level_curriculum.sample(state, level_key, count)
+        return sample_rows(row_key, level, jnp.asarray(row_starts)), level
 
-    def opened(progress: Progress) -> Array:
-        return jnp.sum(progress.opened, dtype=jnp.float32)
+    def num_unlocked(state: CurriculumState) -> Array:
+        return jnp.sum(state.unlocked, dtype=jnp.float32)
 
-    return Syllabus(made.init, draw, made.observe, opened)
+    return IndexSampler(level_curriculum.init, sample, level_curriculum.update, num_unlocked)

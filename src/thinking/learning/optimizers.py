@@ -1,7 +1,7 @@
-"""AdamW as sequence models are trained with it, and schedules of its learning rate.
+"""AdamW with gradient clipping, and learning-rate schedules.
 
-A schedule reads the optimizer's own count of steps, which is part of its state: training that is resumed goes on at
-the rate where it stood. A schedule counts from 0, so with a warmup the first step is made at a rate of 0.
+Schedules read the step count in the optimizer state, so resumed training continues its schedule. The count starts at
+0: with warmup, the first step has learning rate 0.
 """
 
 from typing import Any
@@ -11,88 +11,93 @@ import optax
 
 
 def adamw(
-    rate: float | optax.Schedule,
+    learning_rate: float | optax.Schedule,
     *,
     weight_decay: float = 0.1,
-    clip: float = 1.0,
+    max_gradient_norm: float = 1.0,
     b1: float = 0.9,
     b2: float = 0.95,
 ) -> optax.GradientTransformation:
-    """AdamW (Loshchilov & Hutter 2019) behind clipping (Pascanu et al. 2013).
+    """AdamW (Loshchilov & Hutter 2019) after clipping by global norm (Pascanu et al. 2013).
 
-    Only matrices decay, which is every parameter of at least two axes, embeddings too. The scales of norms and the
-    biases have one axis, and are left alone.
+    Weight decay applies to parameters of at least two axes, embeddings included, not to norm scales and biases.
 
     Args:
-        rate: the learning rate, or a schedule of it.
-        weight_decay: the share of a matrix that a step at rate 1 would take away.
-        clip: the largest norm of all gradients together; a larger one is scaled down to it.
-        b1: decay of the gradients' mean.
-        b2: decay of the squared gradients' mean.
+        learning_rate: a number or a schedule.
+        weight_decay: decoupled, 0 or more.
+        max_gradient_norm: maximum global gradient norm.
+        b1: EMA decay of gradients, 0 to below 1.
+        b2: EMA decay of squared gradients, 0 to below 1.
 
     Raises:
         ValueError: if a number is out of range.
     """
-    if not callable(rate):
-        _check_positive("rate", rate)
-    _check_positive("clip", clip)
+    if not callable(learning_rate):
+        _check_positive("learning_rate", learning_rate)
+    _check_positive("max_gradient_norm", max_gradient_norm)
     if not weight_decay >= 0:
         raise ValueError(f"weight_decay {weight_decay} is out of range; give 0 or more")
     for name, decay in {"b1": b1, "b2": b2}.items():
         if not 0 <= decay < 1:
             raise ValueError(f"{name} {decay} is out of range; give 0 to below 1")
     return optax.chain(
-        optax.clip_by_global_norm(clip),
-        optax.adamw(rate, b1=b1, b2=b2, weight_decay=weight_decay, mask=_matrices),
+        optax.clip_by_global_norm(max_gradient_norm),
+        optax.adamw(learning_rate, b1=b1, b2=b2, weight_decay=weight_decay, mask=_matrix_mask),
     )
 
 
-def warmup_cosine(peak: float, steps: int, warmup: int, final: float = 0.1) -> optax.Schedule:
-    """Linearly from 0 up to the peak, then down along half a cosine (Loshchilov & Hutter 2017).
+def warmup_cosine(peak: float, num_steps: int, warmup_steps: int, final_fraction: float = 0.1) -> optax.Schedule:
+    """Linear warmup, then cosine decay (Loshchilov & Hutter 2017).
 
     Args:
-        peak: the highest rate, at step `warmup`.
-        steps: of the whole training; from there on the rate is the lowest.
-        warmup: steps up to the peak.
-        final: the lowest rate, as a share of the peak.
+        peak: maximum learning rate, reached at step `warmup_steps`.
+        num_steps: number of steps in all; the rate is constant afterwards.
+        warmup_steps: 0 to below `num_steps`.
+        final_fraction: final rate as a fraction of the peak, 0 to 1.
 
     Raises:
         ValueError: if a number is out of range.
     """
     _check_positive("peak", peak)
-    if not 0 <= warmup < steps:
-        raise ValueError(f"warmup {warmup} is out of range; give 0 to below the {steps} steps")
-    if not 0 <= final <= 1:
-        raise ValueError(f"final {final} is out of range; it is a share of the peak, give 0 to 1")
-    up, down = optax.linear_schedule(0.0, peak, warmup), optax.cosine_decay_schedule(peak, steps - warmup, final)
-    return optax.join_schedules([up, down], [warmup])
+    if not 0 <= warmup_steps < num_steps:
+        raise ValueError(f"warmup_steps {warmup_steps} is out of range; give 0 to below the {num_steps} steps")
+    if not 0 <= final_fraction <= 1:
+        raise ValueError(f"final_fraction {final_fraction} is out of range; it is a share of the peak, give 0 to 1")
+    warmup, decay = (
+        optax.linear_schedule(0.0, peak, warmup_steps),
+        optax.cosine_decay_schedule(peak, num_steps - warmup_steps, final_fraction),
+    )
+    return optax.join_schedules([warmup, decay], [warmup_steps])
 
 
-def warmup_stable_decay(peak: float, steps: int, warmup: int, decay: int) -> optax.Schedule:
-    """Linearly from 0 up to the peak, there for most of the time, then linearly down to 0 (WSD, Hu et al. 2024).
+def warmup_stable_decay(peak: float, num_steps: int, warmup_steps: int, decay_steps: int) -> optax.Schedule:
+    """Linear warmup, a constant rate, then linear decay to 0 (WSD, Hu et al. 2024).
 
-    Up to the decay nothing depends on the number of steps, so a training can be made longer from there.
+    Before the decay the rate does not depend on `num_steps`, so training can be extended from there.
 
     Args:
-        peak: the highest rate, from step `warmup` to step `steps - decay`.
-        steps: of the whole training; from there on the rate is 0.
-        warmup: steps up to the peak.
-        decay: steps down to 0, at the end.
+        peak: constant learning rate after the warmup.
+        num_steps: number of steps in all; the rate is 0 afterwards.
+        warmup_steps: 0 or more.
+        decay_steps: 0 or more, the last steps.
 
     Raises:
         ValueError: if a number is out of range.
     """
     _check_positive("peak", peak)
-    for name, part in {"warmup": warmup, "decay": decay}.items():
-        if part < 0:
-            raise ValueError(f"{name} {part} is out of range; give 0 or more steps")
-    if warmup + decay > steps:
-        raise ValueError(f"warmup {warmup} and decay {decay} take longer than the {steps} steps; shorten one of them")
-    up, down = optax.linear_schedule(0.0, peak, warmup), optax.linear_schedule(peak, 0.0, decay)
-    return optax.join_schedules([up, optax.constant_schedule(peak), down], [warmup, steps - decay])
+    for name, count in {"warmup_steps": warmup_steps, "decay_steps": decay_steps}.items():
+        if count < 0:
+            raise ValueError(f"{name} {count} is out of range; give 0 or more steps")
+    if warmup_steps + decay_steps > num_steps:
+        raise ValueError(
+            f"warmup_steps {warmup_steps} and decay_steps {decay_steps} take longer than the {num_steps} steps; "
+            "shorten one of them"
+        )
+    warmup, decay = optax.linear_schedule(0.0, peak, warmup_steps), optax.linear_schedule(peak, 0.0, decay_steps)
+    return optax.join_schedules([warmup, optax.constant_schedule(peak), decay], [warmup_steps, num_steps - decay_steps])
 
 
-def _matrices(params: Any) -> Any:
+def _matrix_mask(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
 
 

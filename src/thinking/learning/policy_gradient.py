@@ -1,9 +1,6 @@
-"""Policy gradients: REINFORCE, PPO and GRPO as pure update functions, for anything that acts; imitation beside them.
+"""REINFORCE, PPO, GRPO and imitation as pure update functions, for any policy and action space.
 
-Nothing here knows what an action is. The rows of an `Experience` are steps of a control task or whole sequences of
-tokens; all that is asked for is a function which judges actions under parameters.
-
-Axes: N rows, each with any number of further axes `...` (none for steps, the tokens of a sequence for texts).
+Axes: N rows, each with further axes `...`: none for environment steps, one for the tokens of a sequence.
 """
 
 from collections.abc import Callable
@@ -13,255 +10,254 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.networks.actor_critic import Judgement
+from thinking.networks.actor_critic import ActionEvaluation
 from thinking.train_state import TrainState, apply_gradients
 from thinking.types import Array, Metrics, Params
 
-Judge = Callable[[Params, Any, Array], Judgement]
-"""`judge(params, inputs, actions) -> Judgement` of arrays [N, ...]."""
+EvaluateFn = Callable[[Params, Any, Array], ActionEvaluation]
+"""`evaluate_actions(params, inputs, actions [N, ...]) -> ActionEvaluation` of arrays [N, ...]."""
 
 
-class Experience(NamedTuple):
-    """What a policy learns from.
+class PolicyBatch(NamedTuple):
+    """Data of one policy update.
 
     Attributes:
-        inputs: a PyTree of arrays [N, ...], what the policy saw.
-        action: [N, ...] what it did.
-        log_prob: [N, ...] how likely that was to it, in nats.
-        advantage: [N, ...] how much better than expected that was.
-        target: [N, ...] what the value should be.
-        mask: [N, ...] float32 >= 0, the weight of each action; what has none changes nothing.
-        reference: [N, ...] how likely the action is to a policy that should not be left far behind, in nats; None
-            where nobody asks.
+        inputs: policy inputs, a PyTree of arrays [N, ...].
+        action: [N, ...].
+        log_prob: [N, ...] under the behaviour policy, in nats.
+        advantage: [N, ...].
+        value_target: [N, ...], target of the value function.
+        mask: [N, ...] float32 >= 0, weight of each action.
+        reference_log_prob: [N, ...] under the reference policy, in nats; None without one.
     """
 
     inputs: Any
     action: Array
     log_prob: Array
     advantage: Array
-    target: Array
+    value_target: Array
     mask: Array
-    reference: Array | None = None
+    reference_log_prob: Array | None = None
 
 
-Update = Callable[[TrainState, Experience, Array], tuple[TrainState, Metrics]]
-"""`update(train_state, experience, key) -> (train_state, metrics)`; consumes the key."""
+UpdateFn = Callable[[TrainState, PolicyBatch, Array], tuple[TrainState, Metrics]]
+"""`update(train_state, batch, key) -> (train_state, metrics)`; consumes the key."""
 
 
 def masked_mean(x: Array, mask: Array) -> Array:
-    """[] mean of x, weighted by the mask; 0 where nothing has weight."""
+    """[] mean of x weighted by the mask; 0 if the mask is 0 everywhere."""
     return jnp.sum(x * mask) / jnp.maximum(jnp.sum(mask), jnp.finfo(jnp.float32).tiny)
 
 
-def normalised(advantage: Array, mask: Array) -> Array:
-    """Advantages of mean 0 and standard deviation 1 over what has weight."""
+def normalize_advantages(advantage: Array, mask: Array) -> Array:
+    """Advantages of mean 0 and standard deviation 1 under the mask."""
     centred = advantage - masked_mean(advantage, mask)
     return centred / (jnp.sqrt(masked_mean(centred**2, mask)) + 1e-8)
 
 
 def reinforce(
-    judge: Judge,
+    evaluate_actions: EvaluateFn,
     optimizer: optax.GradientTransformation,
     *,
-    baseline: bool = True,
+    use_baseline: bool = True,
     value_weight: float = 0.5,
     entropy_weight: float = 0.0,
     entropy_ceiling: float = jnp.inf,
-) -> Update:
+) -> UpdateFn:
     """REINFORCE (Williams 1992): one step along `advantage * grad log_prob`.
 
     Args:
-        judge: the policy.
-        optimizer: an optax transformation; chain `optax.clip_by_global_norm` in front of it to clip.
-        baseline: whether the policy's own value, trained beside it, is taken off the returns, and the rest is
-            normalised; without it `experience.target`, the return, is what counts.
-        value_weight: weight of the value's loss.
+        evaluate_actions: the policy and its value function.
+        optimizer: an optax transformation, gradient clipping included.
+        use_baseline: whether to subtract the learned value baseline from the returns `batch.value_target` and
+            normalise; otherwise the returns are used as they are.
+        value_weight: weight of the value loss.
         entropy_weight: weight of the entropy bonus.
-        entropy_ceiling: the mean entropy, in nats, above which there is no bonus.
+        entropy_ceiling: mean entropy, in nats, above which there is no bonus.
     """
 
-    def loss(params: Params, batch: Experience) -> tuple[Array, Metrics]:
-        said = judge(params, batch.inputs, batch.action)
-        worth = batch.target
-        if baseline:
-            worth = normalised(batch.target - jax.lax.stop_gradient(said.value), batch.mask)
-        policy_loss = -masked_mean(worth * said.log_prob, batch.mask)
-        value_loss = _value_loss(said, batch) if baseline else jnp.zeros(())
-        entropy = masked_mean(said.entropy, batch.mask)
-        total = policy_loss + value_weight * value_loss - _bonus(entropy, entropy_weight, entropy_ceiling)
+    def loss(params: Params, batch: PolicyBatch) -> tuple[Array, Metrics]:
+        evaluation = evaluate_actions(params, batch.inputs, batch.action)
+        advantage = batch.value_target
+        if use_baseline:
+            advantage = normalize_advantages(batch.value_target - jax.lax.stop_gradient(evaluation.value), batch.mask)
+        policy_loss = -masked_mean(advantage * evaluation.log_prob, batch.mask)
+        value_loss = _value_loss(evaluation, batch) if use_baseline else jnp.zeros(())
+        entropy = masked_mean(evaluation.entropy, batch.mask)
+        total = policy_loss + value_weight * value_loss - _entropy_bonus(entropy, entropy_weight, entropy_ceiling)
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
 
-    def update(train_state: TrainState, experience: Experience, key: Array) -> tuple[TrainState, Metrics]:
-        del key  # nothing is left to chance
-        return _descend(loss, optimizer, train_state, experience)
+    def update(train_state: TrainState, batch: PolicyBatch, key: Array) -> tuple[TrainState, Metrics]:
+        del key
+        return _gradient_step(loss, optimizer, train_state, batch)
 
     return update
 
 
 def ppo(
-    judge: Judge,
+    evaluate_actions: EvaluateFn,
     optimizer: optax.GradientTransformation,
     *,
-    epochs: int = 4,
-    minibatches: int = 4,
+    num_epochs: int = 4,
+    num_minibatches: int = 4,
     clip: float = 0.2,
     value_weight: float = 0.5,
     entropy_weight: float = 0.01,
     entropy_ceiling: float = jnp.inf,
-) -> Update:
-    """Proximal policy optimization (Schulman et al. 2017): several epochs over the same experience, kept near it.
-
-    Advantages are normalised in each minibatch.
+) -> UpdateFn:
+    """Proximal policy optimization (Schulman et al. 2017); advantages are normalised in each minibatch.
 
     Args:
-        judge: the policy.
-        optimizer: an optax transformation; chain `optax.clip_by_global_norm` in front of it to clip.
-        epochs: passes over the experience.
-        minibatches: parts of each pass; must divide the rows.
-        clip: how far the ratio of new to old probabilities may stray from 1 and still pay.
-        value_weight: weight of the value's loss.
+        evaluate_actions: the policy and its value function.
+        optimizer: an optax transformation, gradient clipping included.
+        num_epochs: passes over the batch.
+        num_minibatches: minibatches of an epoch; must divide the rows.
+        clip: clipping range of the importance ratio around 1.
+        value_weight: weight of the value loss.
         entropy_weight: weight of the entropy bonus.
-        entropy_ceiling: the mean entropy, in nats, above which there is no bonus.
+        entropy_ceiling: mean entropy, in nats, above which there is no bonus.
     """
 
-    def loss(params: Params, batch: Experience) -> tuple[Array, Metrics]:
-        said = judge(params, batch.inputs, batch.action)
-        policy_loss, metrics = _surrogate(said, batch, normalised(batch.advantage, batch.mask), clip)
-        value_loss = _value_loss(said, batch)
-        entropy = masked_mean(said.entropy, batch.mask)
-        total = policy_loss + value_weight * value_loss - _bonus(entropy, entropy_weight, entropy_ceiling)
+    def loss(params: Params, batch: PolicyBatch) -> tuple[Array, Metrics]:
+        evaluation = evaluate_actions(params, batch.inputs, batch.action)
+        policy_loss, metrics = _clipped_loss(evaluation, batch, normalize_advantages(batch.advantage, batch.mask), clip)
+        value_loss = _value_loss(evaluation, batch)
+        entropy = masked_mean(evaluation.entropy, batch.mask)
+        total = policy_loss + value_weight * value_loss - _entropy_bonus(entropy, entropy_weight, entropy_ceiling)
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy, **metrics}
 
-    return _passes("ppo", loss, optimizer, epochs, minibatches)
+    return _make_minibatch_update("ppo", loss, optimizer, num_epochs, num_minibatches)
 
 
 def grpo(
-    judge: Judge,
+    evaluate_actions: EvaluateFn,
     optimizer: optax.GradientTransformation,
     *,
-    epochs: int = 1,
-    minibatches: int = 4,
+    num_epochs: int = 1,
+    num_minibatches: int = 4,
     clip: float = 0.2,
     kl_weight: float = 0.0,
     value_weight: float = 0.0,
     entropy_weight: float = 0.0,
     entropy_ceiling: float = jnp.inf,
-) -> Update:
-    """Group relative policy optimization (Shao et al. 2024): advantages are told from a group, not from a value.
+) -> UpdateFn:
+    """Group relative policy optimization (Shao et al. 2024) with advantages of `returns.group_advantages`.
 
-    They are taken as they are given, so `returns.group_advantages` makes them. Every action weighs the same, however
-    long its sequence (Yu et al. 2025). The metric `kl` is told of the reference policy where there is one, else of the
-    policy that acted.
+    Every action has the same weight, whatever the length of its sequence (Yu et al. 2025). The metric `kl` is that
+    from the reference policy if there is one, else from the behaviour policy.
 
     Args:
-        judge: the policy.
-        optimizer: an optax transformation; chain `optax.clip_by_global_norm` in front of it to clip.
-        epochs: passes over the experience.
-        minibatches: parts of each pass; must divide the rows.
-        clip: how far the ratio of new to old probabilities may stray from 1 and still pay.
-        kl_weight: weight of the divergence from the reference policy; more than 0 asks for `experience.reference`.
-        value_weight: weight of a value's loss. Nothing here reads the value, but a search may.
+        evaluate_actions: the policy and its value function.
+        optimizer: an optax transformation, gradient clipping included.
+        num_epochs: passes over the batch.
+        num_minibatches: minibatches of an epoch; must divide the rows.
+        clip: clipping range of the importance ratio around 1.
+        kl_weight: weight of the KL divergence from the reference policy; not 0 needs `batch.reference_log_prob`.
+        value_weight: weight of the value loss. The update does not use the value, but a search may.
         entropy_weight: weight of the entropy bonus.
-        entropy_ceiling: the mean entropy, in nats, above which there is no bonus.
+        entropy_ceiling: mean entropy, in nats, above which there is no bonus.
     """
 
-    def loss(params: Params, batch: Experience) -> tuple[Array, Metrics]:
-        if kl_weight and batch.reference is None:
-            raise ValueError(f"grpo: kl_weight {kl_weight} without a reference; give experience.reference, or take 0")
-        said = judge(params, batch.inputs, batch.action)
-        policy_loss, metrics = _surrogate(said, batch, batch.advantage, clip)
-        if batch.reference is not None:
-            metrics["kl"] = _divergence(batch.reference - said.log_prob, batch.mask)
-        value_loss = _value_loss(said, batch)
-        entropy = masked_mean(said.entropy, batch.mask)
+    def loss(params: Params, batch: PolicyBatch) -> tuple[Array, Metrics]:
+        if kl_weight and batch.reference_log_prob is None:
+            raise ValueError(f"grpo: kl_weight {kl_weight} without a reference; give reference_log_prob, or take 0")
+        evaluation = evaluate_actions(params, batch.inputs, batch.action)
+        policy_loss, metrics = _clipped_loss(evaluation, batch, batch.advantage, clip)
+        if batch.reference_log_prob is not None:
+            metrics["kl"] = _estimate_kl(batch.reference_log_prob - evaluation.log_prob, batch.mask)
+        value_loss = _value_loss(evaluation, batch)
+        entropy = masked_mean(evaluation.entropy, batch.mask)
         penalty = kl_weight * metrics["kl"] if kl_weight else 0.0
-        total = policy_loss + penalty + value_weight * value_loss - _bonus(entropy, entropy_weight, entropy_ceiling)
+        total = (
+            policy_loss + penalty + value_weight * value_loss - _entropy_bonus(entropy, entropy_weight, entropy_ceiling)
+        )
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy, **metrics}
 
-    return _passes("grpo", loss, optimizer, epochs, minibatches)
+    return _make_minibatch_update("grpo", loss, optimizer, num_epochs, num_minibatches)
 
 
 def imitation(
-    judge: Judge,
+    evaluate_actions: EvaluateFn,
     optimizer: optax.GradientTransformation,
     *,
-    epochs: int = 1,
-    minibatches: int = 4,
+    num_epochs: int = 1,
+    num_minibatches: int = 4,
     value_weight: float = 0.0,
-) -> Update:
-    """Makes actions likelier by their advantage, 1 or 0: the learning half of expert iteration (Anthony et al. 2017).
+) -> UpdateFn:
+    """Cross entropy on actions weighted by their advantage, 1 or 0: expert iteration (Anthony et al. 2017).
 
     Args:
-        judge: the policy.
+        evaluate_actions: the policy and its value function.
         optimizer: an optax transformation.
-        epochs: passes over the experience.
-        minibatches: parts of each pass; must divide the rows.
-        value_weight: weight of a value's loss, of all actions, for a search to read.
+        num_epochs: passes over the batch.
+        num_minibatches: minibatches of an epoch; must divide the rows.
+        value_weight: weight of the value loss, over all actions; a search may use the value.
     """
 
-    def loss(params: Params, batch: Experience) -> tuple[Array, Metrics]:
-        said = judge(params, batch.inputs, batch.action)
-        policy_loss = -masked_mean(said.log_prob, batch.mask * batch.advantage)
-        value_loss = _value_loss(said, batch)
-        entropy = masked_mean(said.entropy, batch.mask)
+    def loss(params: Params, batch: PolicyBatch) -> tuple[Array, Metrics]:
+        evaluation = evaluate_actions(params, batch.inputs, batch.action)
+        policy_loss = -masked_mean(evaluation.log_prob, batch.mask * batch.advantage)
+        value_loss = _value_loss(evaluation, batch)
+        entropy = masked_mean(evaluation.entropy, batch.mask)
         total = policy_loss + value_weight * value_loss
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
 
-    return _passes("imitation", loss, optimizer, epochs, minibatches)
+    return _make_minibatch_update("imitation", loss, optimizer, num_epochs, num_minibatches)
 
 
-Loss = Callable[[Params, Experience], tuple[Array, Metrics]]
+LossFn = Callable[[Params, PolicyBatch], tuple[Array, Metrics]]
 
 
-def _surrogate(said: Judgement, batch: Experience, advantage: Array, clip: float) -> tuple[Array, Metrics]:
-    """PPO's clipped loss, how far the policy went, and how often it was held back."""
-    difference = said.log_prob - batch.log_prob
-    ratio = jnp.exp(difference)
-    gain = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
-    return -masked_mean(gain, batch.mask), {
-        "kl": _divergence(difference, batch.mask),
+def _clipped_loss(
+    evaluation: ActionEvaluation, batch: PolicyBatch, advantage: Array, clip: float
+) -> tuple[Array, Metrics]:
+    """PPO's clipped surrogate loss, with the metrics `kl` and `clip_ratio`."""
+    log_ratio = evaluation.log_prob - batch.log_prob
+    ratio = jnp.exp(log_ratio)
+    surrogate = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
+    return -masked_mean(surrogate, batch.mask), {
+        "kl": _estimate_kl(log_ratio, batch.mask),
         "clip_ratio": masked_mean((jnp.abs(ratio - 1) > clip).astype(jnp.float32), batch.mask),
     }
 
 
-def _divergence(difference: Array, mask: Array) -> Array:
-    """Schulman's estimate of the KL divergence, never negative, from differences of log-probabilities."""
-    difference = jnp.where(mask > 0, difference, 0.0)  # what has no weight may be anything, and exp of it infinite
-    return masked_mean(jnp.exp(difference) - 1 - difference, mask)
+def _estimate_kl(log_ratio: Array, mask: Array) -> Array:
+    """Schulman's k3 estimate of the KL divergence, never negative, from differences of log-probabilities."""
+    log_ratio = jnp.where(mask > 0, log_ratio, 0.0)  # exp may overflow where the mask is 0
+    return masked_mean(jnp.exp(log_ratio) - 1 - log_ratio, mask)
 
 
-def _bonus(entropy: Array, weight: float, ceiling: float) -> Array:
-    """The entropy bonus, which rests above a ceiling (He et al. 2025).
-
-    What is learned has no advantage any more, and a bonus that never rests would undo it.
-    """
+def _entropy_bonus(entropy: Array, weight: float, ceiling: float) -> Array:
+    """The entropy bonus, 0 above a ceiling (He et al. 2025): once advantages vanish, it would undo what was learned."""
     return jnp.where(entropy < ceiling, weight * entropy, 0.0)
 
 
-def _value_loss(said: Judgement, batch: Experience) -> Array:
-    return 0.5 * masked_mean((said.value - batch.target) ** 2, batch.mask)
+def _value_loss(evaluation: ActionEvaluation, batch: PolicyBatch) -> Array:
+    return 0.5 * masked_mean((evaluation.value - batch.value_target) ** 2, batch.mask)
 
 
-def _passes(name: str, loss: Loss, optimizer: optax.GradientTransformation, epochs: int, minibatches: int) -> Update:
-    """Several passes over the same experience, each in another order and in parts; metrics are means."""
+def _make_minibatch_update(
+    name: str, loss: LossFn, optimizer: optax.GradientTransformation, num_epochs: int, num_minibatches: int
+) -> UpdateFn:
+    """Epochs over shuffled minibatches, which must divide the rows (else ValueError); metrics are means."""
 
-    def update(train_state: TrainState, experience: Experience, key: Array) -> tuple[TrainState, Metrics]:
-        rows = experience.mask.shape[0]
-        if rows % minibatches:
-            raise ValueError(f"{name}: {minibatches} minibatches do not divide {rows} rows; take a divisor")
-        orders = jax.vmap(lambda key: jax.random.permutation(key, rows))(jax.random.split(key, epochs))
+    def update(train_state: TrainState, batch: PolicyBatch, key: Array) -> tuple[TrainState, Metrics]:
+        rows = batch.mask.shape[0]
+        if rows % num_minibatches:
+            raise ValueError(f"{name}: {num_minibatches} minibatches do not divide {rows} rows; take a divisor")
+        permutations = jax.vmap(lambda key: jax.random.permutation(key, rows))(jax.random.split(key, num_epochs))
 
-        def descend(train_state: TrainState, chosen: Array) -> tuple[TrainState, Metrics]:
-            return _descend(loss, optimizer, train_state, jax.tree.map(lambda leaf: leaf[chosen], experience))
+        def step(train_state: TrainState, indices: Array) -> tuple[TrainState, Metrics]:
+            return _gradient_step(loss, optimizer, train_state, jax.tree.map(lambda leaf: leaf[indices], batch))
 
-        train_state, metrics = jax.lax.scan(descend, train_state, orders.reshape(epochs * minibatches, -1))
+        train_state, metrics = jax.lax.scan(step, train_state, permutations.reshape(num_epochs * num_minibatches, -1))
         return train_state, jax.tree.map(jnp.mean, metrics)
 
     return update
 
 
-def _descend(
-    loss: Loss, optimizer: optax.GradientTransformation, train_state: TrainState, batch: Experience
+def _gradient_step(
+    loss: LossFn, optimizer: optax.GradientTransformation, train_state: TrainState, batch: PolicyBatch
 ) -> tuple[TrainState, Metrics]:
     gradients, metrics = jax.grad(loss, has_aux=True)(train_state.params, batch)
     return apply_gradients(train_state, optimizer, gradients), metrics

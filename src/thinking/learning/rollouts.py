@@ -1,6 +1,6 @@
-"""Collecting experience on the device: whole episodes, or so many steps of worlds that begin anew by themselves.
+"""Rollouts on the device: whole episodes, or a number of steps of environments that reset themselves.
 
-Axes: T steps, E worlds that move side by side, O dimensions of an observation.
+Axes: T steps, E parallel environments, O dimensions of an observation.
 """
 
 from collections.abc import Callable
@@ -13,46 +13,47 @@ from thinking.environment import Environment, TimeStep
 from thinking.learning.replay_buffer import Episodes
 from thinking.types import Array
 
-Act = Callable[[Array, Array], tuple[Array, Any]]
-"""`act(key, observation [E, O]) -> (action [E, ...], notes)`; notes are a PyTree [E, ...] that is kept beside it."""
+ActFn = Callable[[Array, Array], tuple[Array, Any]]
+"""`act(key, observation [E, O]) -> (action [E, ...], extras)`; extras are a PyTree [E, ...] to be recorded."""
 
-Mind = Any
-Pursue = Callable[[Mind, Array, Array, Array], tuple[Mind, Array]]
-"""`pursue(mind, key, observation [E, O], gained [E]) -> (mind, action [E, ...])`; gained is the return up to now."""
+Carry = Any
+PolicyFn = Callable[[Carry, Array, Array, Array], tuple[Carry, Array]]
+"""`policy(carry, key, observation [E, O], return_so_far [E]) -> (carry, action [E, ...])`."""
 
-RECENT = 100
-"""So many finished episodes are averaged, as is usual."""
+NUM_RECENT = 100
+"""Number of finished episodes in `mean_recent_return`."""
 
 
-class Worlds(NamedTuple):
-    """Worlds under way.
+class VectorEnvState(NamedTuple):
+    """State of parallel environments.
 
     Attributes:
-        state: of each world [E, ...].
+        state: environment states [E, ...].
         observation: [E, O].
-        gained: [E] float32, returns of the episodes under way.
-        recent: [RECENT] float32, returns of the episodes that finished last; NaN-free, meaningful up to `finished`.
-        finished: [] int32, how many episodes have ended.
+        return_so_far: [E] float32, returns of the current episodes.
+        recent_returns: [NUM_RECENT] float32, ring buffer of the returns of finished episodes; the first
+            `num_finished` entries are valid.
+        num_finished: [] int32, number of finished episodes.
     """
 
     state: Any
     observation: Array
-    gained: Array
-    recent: Array
-    finished: Array
+    return_so_far: Array
+    recent_returns: Array
+    num_finished: Array
 
 
-class Steps(NamedTuple):
-    """What happened, [T, E, ...] each.
+class Trajectory(NamedTuple):
+    """Transitions, [T, E, ...] each.
 
     Attributes:
-        observation: what was seen before the action.
-        action: what was done.
+        observation: before the action.
+        action: as `act` returned it.
         reward: float32.
         terminated: bool.
         truncated: bool.
-        reached: what was seen after it, before a new episode began.
-        notes: what `act` noted.
+        final_observation: after the action, before any reset.
+        extras: as `act` returned them.
     """
 
     observation: Array
@@ -60,89 +61,103 @@ class Steps(NamedTuple):
     reward: Array
     terminated: Array
     truncated: Array
-    reached: Array
-    notes: Any
+    final_observation: Array
+    extras: Any
 
 
-def begin(env: Environment, key: Array, worlds: int) -> Worlds:
-    """So many worlds at their beginning. Consumes the key."""
-    state, observation = jax.vmap(lambda key: env.reset(key))(jax.random.split(key, worlds))
-    zero = jnp.zeros(worlds, jnp.float32)
-    return Worlds(state, observation, zero, jnp.zeros(RECENT, jnp.float32), jnp.zeros((), jnp.int32))
+def init_envs(env: Environment, key: Array, num_envs: int) -> VectorEnvState:
+    """Newly reset environments. Consumes the key."""
+    state, observation = jax.vmap(lambda key: env.reset(key))(jax.random.split(key, num_envs))
+    zero = jnp.zeros(num_envs, jnp.float32)
+    return VectorEnvState(state, observation, zero, jnp.zeros(NUM_RECENT, jnp.float32), jnp.zeros((), jnp.int32))
 
 
-def rollout(env: Environment, act: Act, key: Array, worlds: Worlds, steps: int) -> tuple[Worlds, Steps]:
-    """Let the worlds go on for so many steps. Consumes the key."""
+def rollout(
+    env: Environment, act: ActFn, key: Array, env_state: VectorEnvState, num_steps: int
+) -> tuple[VectorEnvState, Trajectory]:
+    """Step the environments `num_steps` times. Consumes the key."""
 
-    def advance(carry: tuple[Any, Array, Array], key: Array) -> tuple[tuple[Any, Array, Array], tuple[Steps, Array]]:
-        state, observation, gained = carry
-        moment, action, notes = _move(env, act, key, state, observation)
-        gained = gained + moment.reward
-        done = moment.terminated | moment.truncated
-        happened = Steps(observation, action, *moment[2:], notes)
-        return (moment.state, moment.observation, jnp.where(done, 0.0, gained)), (happened, gained)
+    def step(carry: tuple[Any, Array, Array], key: Array) -> tuple[tuple[Any, Array, Array], tuple[Trajectory, Array]]:
+        state, observation, return_so_far = carry
+        time_step, action, extras = _step_envs(env, act, key, state, observation)
+        return_so_far = return_so_far + time_step.reward
+        done = time_step.terminated | time_step.truncated
+        trajectory = Trajectory(observation, action, *time_step[2:], extras)
+        return (time_step.state, time_step.observation, jnp.where(done, 0.0, return_so_far)), (
+            trajectory,
+            return_so_far,
+        )
 
-    start = worlds.state, worlds.observation, worlds.gained
-    (state, observation, gained), (happened, totals) = jax.lax.scan(advance, start, jax.random.split(key, steps))
-    recent, finished = _remember(worlds, totals, happened.terminated | happened.truncated)
-    return Worlds(state, observation, gained, recent, finished), happened
+    start = env_state.state, env_state.observation, env_state.return_so_far
+    (state, observation, return_so_far), (trajectory, returns) = jax.lax.scan(
+        step, start, jax.random.split(key, num_steps)
+    )
+    recent_returns, num_finished = _update_recent(env_state, returns, trajectory.terminated | trajectory.truncated)
+    return VectorEnvState(state, observation, return_so_far, recent_returns, num_finished), trajectory
 
 
-def recent_return(worlds: Worlds) -> Array:
-    """[] mean return of the last finished episodes; 0 before the first."""
-    known = jnp.arange(RECENT) < worlds.finished
-    return jnp.sum(jnp.where(known, worlds.recent, 0)) / jnp.maximum(jnp.sum(known), 1)
+def mean_recent_return(env_state: VectorEnvState) -> Array:
+    """[] mean return of the last `NUM_RECENT` finished episodes; 0 before the first."""
+    is_valid = jnp.arange(NUM_RECENT) < env_state.num_finished
+    return jnp.sum(jnp.where(is_valid, env_state.recent_returns, 0)) / jnp.maximum(jnp.sum(is_valid), 1)
 
 
-def episodes(env: Environment, pursue: Pursue, mind: Mind, key: Array, count: int) -> Episodes:
-    """One whole episode in each of `count` new worlds, which rest when it is over.
+def collect_episodes(env: Environment, policy: PolicyFn, carry: Carry, key: Array, num_episodes: int) -> Episodes:
+    """One whole episode of each of `num_episodes` environments.
 
     Args:
-        env: the task.
-        pursue: how to act.
-        mind: what `pursue` carries along, as it is at the beginning.
+        env: the environment.
+        policy: the policy.
+        carry: its initial carry.
         key: consumed.
-        count: E.
+        num_episodes: E.
     """
     key, reset_key = jax.random.split(key)
-    state, observation = jax.vmap(lambda key: env.reset(key))(jax.random.split(reset_key, count))
+    state, observation = jax.vmap(lambda key: env.reset(key))(jax.random.split(reset_key, num_episodes))
 
-    def advance(carry: tuple, key: Array) -> tuple[tuple, tuple]:
-        state, observation, mind, gained, alive, terminated = carry
+    def step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
+        state, observation, policy_carry, return_so_far, is_active, terminated = carry
 
-        def act(key: Array, seen: Array) -> tuple[Array, Mind]:
-            return pursue(mind, key, seen, gained)[::-1]
+        def act(key: Array, observation: Array) -> tuple[Array, Carry]:
+            return policy(policy_carry, key, observation, return_so_far)[::-1]
 
-        moment, action, mind = _move(env, act, key, state, observation)
-        reward = jnp.where(alive, moment.reward, 0.0)
-        terminated = terminated | (alive & moment.terminated)
-        going_on = alive & ~(moment.terminated | moment.truncated)
-        carry = moment.state, moment.observation, mind, gained + reward, going_on, terminated
-        return carry, (moment.final_observation, action, reward, alive)
+        time_step, action, policy_carry = _step_envs(env, act, key, state, observation)
+        reward = jnp.where(is_active, time_step.reward, 0.0)
+        terminated = terminated | (is_active & time_step.terminated)
+        is_still_active = is_active & ~(time_step.terminated | time_step.truncated)
+        carry = (
+            time_step.state,
+            time_step.observation,
+            policy_carry,
+            return_so_far + reward,
+            is_still_active,
+            terminated,
+        )
+        return carry, (time_step.final_observation, action, reward, is_active)
 
-    zero, no = jnp.zeros(count, jnp.float32), jnp.zeros(count, bool)
-    carry, (reached, actions, rewards, alive) = jax.lax.scan(
-        advance, (state, observation, mind, zero, ~no, no), jax.random.split(key, env.limit)
+    zero, false = jnp.zeros(num_episodes, jnp.float32), jnp.zeros(num_episodes, bool)
+    carry, (final_observations, actions, rewards, is_active) = jax.lax.scan(
+        step, (state, observation, carry, zero, ~false, false), jax.random.split(key, env.max_episode_steps)
     )
-    states = jnp.concatenate([observation[None], reached])
-    by_world = (jnp.swapaxes(x, 0, 1) for x in (states, actions, rewards))
-    return Episodes(*by_world, jnp.sum(alive, axis=0, dtype=jnp.int32), carry[-1])
+    states = jnp.concatenate([observation[None], final_observations])
+    by_env = (jnp.swapaxes(x, 0, 1) for x in (states, actions, rewards))
+    return Episodes(*by_env, jnp.sum(is_active, axis=0, dtype=jnp.int32), carry[-1])
 
 
-def _move(env: Environment, act: Act, key: Array, state: Any, observation: Array) -> tuple[TimeStep, Array, Any]:
-    """One step of every world."""
+def _step_envs(env: Environment, act: ActFn, key: Array, state: Any, observation: Array) -> tuple[TimeStep, Array, Any]:
+    """One step of every environment: (time step, action, extras)."""
     act_key, step_key = jax.random.split(key)
-    action, notes = act(act_key, observation)
+    action, extras = act(act_key, observation)
     keys = jax.random.split(step_key, observation.shape[0])
-    moment = jax.vmap(lambda key, state, action: env.step(key, state, action))(keys, state, action)
-    return moment, action, notes
+    time_step = jax.vmap(lambda key, state, action: env.step(key, state, action))(keys, state, action)
+    return time_step, action, extras
 
 
-def _remember(worlds: Worlds, totals: Array, done: Array) -> tuple[Array, Array]:
-    """The ring of the last returns, and the count, after `done` [T, E] episodes of return `totals` [T, E] ended."""
-    done, totals = done.reshape(-1), totals.reshape(-1)
-    number = jnp.cumsum(done) - 1
+def _update_recent(env_state: VectorEnvState, returns: Array, done: Array) -> tuple[Array, Array]:
+    """`recent_returns` and `num_finished` after episodes with returns [T, E] finished where `done` [T, E]."""
+    done, returns = done.reshape(-1), returns.reshape(-1)
+    index = jnp.cumsum(done) - 1
     total = jnp.sum(done, dtype=jnp.int32)
-    kept = done & (number >= total - RECENT)
-    place = jnp.where(kept, (worlds.finished + number) % RECENT, RECENT)
-    return worlds.recent.at[place].set(totals, mode="drop"), worlds.finished + total
+    is_kept = done & (index >= total - NUM_RECENT)
+    slot = jnp.where(is_kept, (env_state.num_finished + index) % NUM_RECENT, NUM_RECENT)
+    return env_state.recent_returns.at[slot].set(returns, mode="drop"), env_state.num_finished + total

@@ -1,1 +1,1 @@
-"""Flax NNX modules that kernels and language models share."""
+"""Flax NNX modules that kernels and decoders share."""

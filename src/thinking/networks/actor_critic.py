@@ -1,6 +1,6 @@
-"""Actor-critic policies over vectors: what to do, how likely that was, and what the state is worth.
+"""Actor-critic policies over observation vectors.
 
-Axes: B rows (any number of leading axes), O dimensions of an observation, A dimensions of a continuous action.
+Axes: B rows (any number of leading axes), O observation dimensions, A dimensions of a continuous action.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from thinking.networks.perceptron import Perceptron
-from thinking.networks.pure import pure
+from thinking.networks.pure import make_pure
 from thinking.types import Array, Discrete, Params, Space, value_width
 
 
-class Judgement(NamedTuple):
-    """What a policy says of actions; the shape of each is that of the rewards.
+class ActionEvaluation(NamedTuple):
+    """Log-probabilities, entropies and values, each of shape [B].
 
     Attributes:
         log_prob: of the actions, in nats.
@@ -34,82 +34,84 @@ class Policy(NamedTuple):
 
     Attributes:
         init: `init(key) -> params`; consumes the key.
-        act: `act(params, key, observation [B, O]) -> (action, log_prob [B])`, drawn; consumes the key.
-        best: `best(params, observation) -> action`, the likeliest.
+        act: `act(params, key, observation [B, O]) -> (action, log_prob [B])` samples; consumes the key.
+        act_greedily: `act_greedily(params, observation) -> action`, the mode.
         value: `value(params, observation) -> [B]`.
-        judge: `judge(params, observation, action) -> Judgement`.
+        evaluate_actions: `evaluate_actions(params, observation, action) -> ActionEvaluation`.
     """
 
     init: Callable[[Array], Params]
     act: Callable[[Params, Array, Array], tuple[Array, Array]]
-    best: Callable[[Params, Array], Array]
+    act_greedily: Callable[[Params, Array], Array]
     value: Callable[[Params, Array], Array]
-    judge: Callable[[Params, Array, Array], Judgement]
+    evaluate_actions: Callable[[Params, Array, Array], ActionEvaluation]
 
 
-def perceptron_policy(observation: int, action: Space, widths: Sequence[int] = (64, 64)) -> Policy:
-    """Actor and critic as two perceptrons that share nothing.
+def perceptron_policy(observation_dim: int, action_space: Space, hidden_widths: Sequence[int] = (64, 64)) -> Policy:
+    """Separate perceptrons for actor and critic, with hidden layers of `hidden_widths`.
 
-    Discrete actions are drawn from a softmax, continuous ones from a normal distribution whose spread is a parameter
-    of its own.
-
-    Args:
-        observation: O.
-        action: what can be done.
-        widths: of the hidden layers.
+    Discrete actions come from a softmax, continuous ones from a normal distribution with a state-independent log_std.
     """
-    discrete = isinstance(action, Discrete)
+    is_discrete = isinstance(action_space, Discrete)
 
     def build(key: Array) -> nnx.Module:
         rngs = nnx.Rngs(key)
-        actor = Perceptron([observation, *widths, value_width(action)], 0.01, rngs)
-        critic = Perceptron([observation, *widths, 1], 1.0, rngs)
+        actor = Perceptron([observation_dim, *hidden_widths, value_width(action_space)], 0.01, rngs)
+        critic = Perceptron([observation_dim, *hidden_widths, 1], 1.0, rngs)
         return nnx.Dict(actor=actor, critic=critic)
 
-    begin, networks_of = pure(build)
+    init_networks, apply_networks = make_pure(build)
 
     def init(key: Array) -> Params:
-        params = {"networks": begin(key)}
-        return params if discrete else params | {"log_spread": jnp.zeros(value_width(action), jnp.float32)}
+        params = {"networks": init_networks(key)}
+        return params if is_discrete else params | {"log_spread": jnp.zeros(value_width(action_space), jnp.float32)}
 
     def networks(params: Params) -> nnx.Module:
-        return networks_of(params["networks"])
+        return apply_networks(params["networks"])
 
-    def log_spread(params: Params, said: Array) -> Array:
-        return jnp.broadcast_to(params["log_spread"], said.shape)
+    def broadcast_log_std(params: Params, actor_output: Array) -> Array:
+        return jnp.broadcast_to(params["log_spread"], actor_output.shape)
 
     def act(params: Params, key: Array, observation: Array) -> tuple[Array, Array]:
-        said = networks(params)["actor"](observation)
-        if discrete:
-            chosen = jax.random.categorical(key, said).astype(jnp.int32)
+        actor_output = networks(params)["actor"](observation)
+        if is_discrete:
+            action = jax.random.categorical(key, actor_output).astype(jnp.int32)
         else:
-            chosen = said + jnp.exp(log_spread(params, said)) * jax.random.normal(key, said.shape)
-        return chosen, log_prob(params, said, chosen)
+            action = actor_output + jnp.exp(broadcast_log_std(params, actor_output)) * jax.random.normal(
+                key, actor_output.shape
+            )
+        return action, log_prob(params, actor_output, action)
 
-    def log_prob(params: Params, said: Array, chosen: Array) -> Array:
-        if discrete:
-            # A product, as a gather's gradient is a slow scatter on a CPU.
-            return jnp.sum(jax.nn.log_softmax(said) * jax.nn.one_hot(chosen, action.size), axis=-1)
-        log = log_spread(params, said)
-        surprise = 0.5 * ((chosen - said) * jnp.exp(-log)) ** 2 + log + 0.5 * jnp.log(2 * jnp.pi)
-        return -jnp.sum(surprise, axis=-1)
+    def log_prob(params: Params, actor_output: Array, action: Array) -> Array:
+        if is_discrete:
+            # A product: the gradient of a gather is a slow scatter on a CPU.
+            return jnp.sum(jax.nn.log_softmax(actor_output) * jax.nn.one_hot(action, action_space.size), axis=-1)
+        log_std = broadcast_log_std(params, actor_output)
+        negative_log_prob = (
+            0.5 * ((action - actor_output) * jnp.exp(-log_std)) ** 2 + log_std + 0.5 * jnp.log(2 * jnp.pi)
+        )
+        return -jnp.sum(negative_log_prob, axis=-1)
 
-    def entropy(params: Params, said: Array) -> Array:
-        if discrete:
-            logs = jax.nn.log_softmax(said)
-            return -jnp.sum(jnp.exp(logs) * logs, axis=-1)
-        return jnp.sum(log_spread(params, said) + 0.5 * jnp.log(2 * jnp.pi * jnp.e), axis=-1)
+    def entropy(params: Params, actor_output: Array) -> Array:
+        if is_discrete:
+            log_probs = jax.nn.log_softmax(actor_output)
+            return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+        return jnp.sum(broadcast_log_std(params, actor_output) + 0.5 * jnp.log(2 * jnp.pi * jnp.e), axis=-1)
 
-    def best(params: Params, observation: Array) -> Array:
-        said = networks(params)["actor"](observation)
-        return jnp.argmax(said, axis=-1).astype(jnp.int32) if discrete else said
+    def act_greedily(params: Params, observation: Array) -> Array:
+        actor_output = networks(params)["actor"](observation)
+        return jnp.argmax(actor_output, axis=-1).astype(jnp.int32) if is_discrete else actor_output
 
     def value(params: Params, observation: Array) -> Array:
         return networks(params)["critic"](observation)[..., 0]
 
-    def judge(params: Params, observation: Array, chosen: Array) -> Judgement:
-        made = networks(params)
-        said = made["actor"](observation)
-        return Judgement(log_prob(params, said, chosen), entropy(params, said), made["critic"](observation)[..., 0])
+    def evaluate_actions(params: Params, observation: Array, action: Array) -> ActionEvaluation:
+        modules = networks(params)
+        actor_output = modules["actor"](observation)
+        return ActionEvaluation(
+            log_prob(params, actor_output, action),
+            entropy(params, actor_output),
+            modules["critic"](observation)[..., 0],
+        )
 
-    return Policy(init, act, best, value, judge)
+    return Policy(init, act, act_greedily, value, evaluate_actions)

@@ -1,9 +1,8 @@
-"""Pre-norm transformer blocks, which the guide's kernels and the decoder share.
+"""Pre-norm transformer blocks, shared by kernels and the decoder.
 
-A block does not know how its tokens attend to each other: it is given that as a function, so that the same weights
-read whole rows, or go on from a cache.
+A block gets its attention as a function, so the same weights serve whole rows and incremental decoding.
 
-Shapes in names: B rows, C tokens, D width, H heads, G heads of keys, E dimensions of a head, F inner width.
+Shapes in names: B rows, C tokens, D width, H query heads, G key-value heads, E dimensions of a head, F inner width.
 """
 
 import functools
@@ -18,9 +17,10 @@ from flax import nnx
 from thinking.networks.positions import Position, rotary
 from thinking.types import Array
 
-Attend = Callable[[Array, Array, Array], tuple[Array, Any]]
-"""`attend(q [B, C, H, E], k [B, C, G, E], v [B, C, G, E]) -> (mixed [B, N, H, E], whatever it wants to hand on)`: N is
-C, or less where it answers for the last tokens alone."""
+AttendFn = Callable[[Array, Array, Array], tuple[Array, Any]]
+"""`attend(q [B, C, H, E], k [B, C, G, E], v [B, C, G, E]) -> (output [B, N, H, E], auxiliary output)`.
+
+N is C, or less where only the last tokens are needed."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,19 @@ class BlockConfig:
 
     Attributes:
         width: D.
-        heads: H, a divisor of the width.
-        key_heads: G, a divisor of the heads: so many heads of keys and values are shared by all (Ainslie et al. 2023);
-            as many as heads by default.
-        feed_forward: F, by default 4 D, or where gated 8 D / 3, which has as many weights, up to a
-            multiple of 64, which matrix units like.
-        gated: SwiGLU (Shazeer 2020) in place of a rectifier.
-        position: a plug-in of `thinking.networks.positions`.
-        dropout: share of activations dropped where there is a key for it, from 0 to below 1.
+        num_heads: H, a divisor of the width.
+        num_kv_heads: G, a divisor of H, for grouped-query attention (Ainslie et al. 2023); H by default.
+        feed_forward: F. The default is 4 D, or with gating 8 D / 3 (as many weights), rounded up to a multiple of 64,
+            which matrix units like.
+        gated: SwiGLU (Shazeer 2020) in place of ReLU.
+        position: an encoding of `thinking.networks.positions`.
+        dropout: dropout rate in [0, 1), used where a key is given.
         dtype: of the arithmetic; parameters are float32.
     """
 
     width: int
-    heads: int
-    key_heads: int | None = None
+    num_heads: int
+    num_kv_heads: int | None = None
     feed_forward: int | None = None
     gated: bool = False
     position: Position = rotary()
@@ -52,11 +51,14 @@ class BlockConfig:
     def __post_init__(self) -> None:
         if self.width < 1:
             raise ValueError(f"width {self.width} is out of range; give at least 1")
-        if self.heads < 1 or self.width % self.heads:
-            raise ValueError(f"heads {self.heads} does not divide width {self.width}; take a divisor of {self.width}")
-        if self.key_heads is not None and (self.key_heads < 1 or self.heads % self.key_heads):
+        if self.num_heads < 1 or self.width % self.num_heads:
             raise ValueError(
-                f"key_heads {self.key_heads} does not divide heads {self.heads}; take a divisor of {self.heads}"
+                f"num_heads {self.num_heads} does not divide width {self.width}; take a divisor of {self.width}"
+            )
+        if self.num_kv_heads is not None and (self.num_kv_heads < 1 or self.num_heads % self.num_kv_heads):
+            raise ValueError(
+                f"num_kv_heads {self.num_kv_heads} does not divide num_heads {self.num_heads}; "
+                f"take a divisor of {self.num_heads}"
             )
         if self.feed_forward is not None and self.feed_forward < 1:
             raise ValueError(f"feed_forward {self.feed_forward} is out of range; give at least 1")
@@ -64,7 +66,7 @@ class BlockConfig:
             raise ValueError(f"dropout {self.dropout}: allowed is 0 to below 1")
 
     @property
-    def inner(self) -> int:
+    def feed_forward_width(self) -> int:
         """F."""
         if self.feed_forward is not None:
             return self.feed_forward
@@ -72,10 +74,10 @@ class BlockConfig:
 
 
 def flat_dot(x: Array, kernel: Array, dimensions: Any, **options: Any) -> Array:
-    """The product [..., F] of x [..., D] and a matrix [D, F], as one product of two matrices, whatever the axes.
+    """The product [..., F] of x [..., D] and a matrix [D, F], computed as a product of two matrices.
 
-    Differentiating a product over several axes makes XLA's CPU backend transpose whole activations within other
-    loops, which took half of a training step. Its gradient is written out, so there is no forward-mode one.
+    A gradient over several axes makes XLA's CPU backend transpose whole activations, which took half of a training
+    step. The gradient is written out, so there is no forward-mode one.
     """
     del dimensions
     product = _product(x.reshape(-1, x.shape[-1]), kernel, tuple(options.items()))
@@ -92,29 +94,31 @@ def _product_forward(x: Array, kernel: Array, options: tuple) -> tuple[Array, tu
     return _product(x, kernel, options), (x, kernel)
 
 
-def _product_backward(options: tuple, kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
-    """Slopes of both; of the two long operands of the kernel's the narrower one is transposed, as that costs less."""
+def _product_backward(options: tuple, residuals: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    """Both gradients. That of the kernel transposes the narrower of its two long operands, as that costs less."""
     del options
-    x, kernel = kept
-    slope = slope.astype(x.dtype)  # logits are asked for in float32, whatever they are made from
+    x, kernel = residuals
+    grad = grad.astype(x.dtype)  # logits are float32 whatever the dtype of x
     rows = (((0,), (0,)), ((), ()))
-    if x.shape[1] <= slope.shape[1]:
-        of_kernel = jax.lax.dot_general(x, slope, rows)
+    if x.shape[1] <= grad.shape[1]:
+        kernel_grad = jax.lax.dot_general(x, grad, rows)
     else:
-        # Without a barrier XLA would swap the operands to save the small transposition, and make the large one.
-        of_kernel = jax.lax.optimization_barrier(jax.lax.dot_general(slope, x, rows)).T
-    of_x = jax.lax.dot_general(slope, kernel, (((1,), (1,)), ((), ())))
-    return of_x, of_kernel
+        # Without a barrier XLA swaps the operands, and so transposes the larger array.
+        kernel_grad = jax.lax.optimization_barrier(jax.lax.dot_general(grad, x, rows)).T
+    x_grad = jax.lax.dot_general(grad, kernel, (((1,), (1,)), ((), ())))
+    return x_grad, kernel_grad
 
 
 _product.defvjp(_product_forward, _product_backward)
 
 
-def dense(narrow: int, wide: int, config: BlockConfig, rngs: nnx.Rngs, *, bias: bool = False) -> nnx.Linear:
-    """A linear map from `narrow` to `wide` dimensions."""
+def dense(
+    in_features: int, out_features: int, config: BlockConfig, rngs: nnx.Rngs, *, bias: bool = False
+) -> nnx.Linear:
+    """A linear layer with fan-in scaled initialization."""
     return nnx.Linear(
-        narrow,
-        wide,
+        in_features,
+        out_features,
         use_bias=bias,
         kernel_init=nnx.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"),
         dtype=config.dtype,
@@ -123,68 +127,67 @@ def dense(narrow: int, wide: int, config: BlockConfig, rngs: nnx.Rngs, *, bias: 
     )
 
 
-class Placement(nnx.Module):
-    """Tells tokens where they stand, before the first block."""
+class PositionalEncoding(nnx.Module):
+    """What a position encoding adds to tokens before the first block."""
 
-    def __init__(self, config: BlockConfig, length: int, rngs: nnx.Rngs) -> None:
-        """For rows of up to `length` tokens.
+    def __init__(self, config: BlockConfig, max_length: int, rngs: nnx.Rngs) -> None:
+        """Build it for rows of up to `max_length` tokens.
 
         Raises:
             ValueError: if fewer positions are learned.
         """
-        places, self.add = config.position.learned, config.position.add
-        if 0 < places < length:
-            raise ValueError(f"{places} learned positions are too few for {length} tokens; give learned({length})")
-        begin = nnx.initializers.normal(config.width**-0.5)
-        self.places = nnx.Embed(places, config.width, embedding_init=begin, rngs=rngs) if places else None
+        num_learned, self.add = config.position.num_learned, config.position.add
+        if 0 < num_learned < max_length:
+            raise ValueError(
+                f"{num_learned} learned positions are too few for {max_length} tokens; give learned({max_length})"
+            )
+        normal = nnx.initializers.normal(config.width**-0.5)
+        self.places = nnx.Embed(num_learned, config.width, embedding_init=normal, rngs=rngs) if num_learned else None
 
-    def __call__(self, x_BxCxD: Array, when_BxC: Array, where_BxCxK: Array) -> Array:
-        """[B, C, D], tokens that know their place."""
+    def __call__(self, x_BxCxD: Array, positions_BxC: Array, coordinates_BxCxK: Array) -> Array:
+        """[B, C, D], the tokens with their positions added."""
         if self.places is not None:
-            x_BxCxD = x_BxCxD + self.places(when_BxC).astype(x_BxCxD.dtype)
-        return self.add(x_BxCxD, when_BxC, where_BxCxK)
+            x_BxCxD = x_BxCxD + self.places(positions_BxC).astype(x_BxCxD.dtype)
+        return self.add(x_BxCxD, positions_BxC, coordinates_BxCxK)
 
 
 class Attention(nnx.Module):
     """Multi-head self-attention."""
 
     def __init__(self, config: BlockConfig, rngs: nnx.Rngs) -> None:
-        self.heads, self.key_heads = config.heads, config.key_heads or config.heads
-        self.size, self.rotate = config.width // config.heads, config.position.rotate
-        joined = (self.heads + 2 * self.key_heads) * self.size
-        self.project_in = dense(config.width, joined, config, rngs)
+        self.heads, self.key_heads = config.num_heads, config.num_kv_heads or config.num_heads
+        self.size, self.rotate = config.width // config.num_heads, config.position.rotate
+        qkv_width = (self.heads + 2 * self.key_heads) * self.size
+        self.project_in = dense(config.width, qkv_width, config, rngs)
         self.project_out = dense(config.width, config.width, config, rngs)
 
-    def __call__(self, x_BxCxD: Array, when_BxC: Array, attend: Attend) -> tuple[Array, Any]:
-        """[B, C, D] what each token gathers from others, or [B, N, D] the last N, if `attend` answers for them alone.
-
-        And what `attend` hands on.
-        """
+    def __call__(self, x_BxCxD: Array, positions_BxC: Array, attend: AttendFn) -> tuple[Array, Any]:
+        """The output [B, C, D], or [B, N, D] if `attend` returns the last N tokens alone; and its auxiliary output."""
         rows, tokens, width = x_BxCxD.shape
-        joined = self.project_in(x_BxCxD).reshape(rows, tokens, -1, self.size)
+        qkv = self.project_in(x_BxCxD).reshape(rows, tokens, -1, self.size)
         first, last = self.heads, self.heads + self.key_heads
-        q, k, v = joined[:, :, :first], joined[:, :, first:last], joined[:, :, last:]
-        mixed, kept = attend(self.rotate(q, when_BxC), self.rotate(k, when_BxC), v)
-        return self.project_out(mixed.reshape(rows, -1, width)), kept
+        q, k, v = qkv[:, :, :first], qkv[:, :, first:last], qkv[:, :, last:]
+        output, aux = attend(self.rotate(q, positions_BxC), self.rotate(k, positions_BxC), v)
+        return self.project_out(output.reshape(rows, -1, width)), aux
 
 
 class FeedForward(nnx.Module):
-    """Two linear maps with a rectifier between them, or three of which one is a gate."""
+    """Two linear layers with ReLU between, or SwiGLU."""
 
     def __init__(self, config: BlockConfig, rngs: nnx.Rngs) -> None:
-        width, inner, plain = config.width, config.inner, not config.gated
+        width, inner, plain = config.width, config.feed_forward_width, not config.gated
         self.gate = None if plain else dense(width, inner, config, rngs)
         self.widen = dense(width, inner, config, rngs, bias=plain)
         self.narrow = dense(inner, width, config, rngs, bias=plain)
 
     def __call__(self, x_BxCxD: Array) -> Array:
-        """[B, C, D], each token by itself."""
+        """[B, C, D], position-wise."""
         inner = self.widen(x_BxCxD)
         return self.narrow(jax.nn.relu(inner) if self.gate is None else jax.nn.silu(self.gate(x_BxCxD)) * inner)
 
 
 class Block(nnx.Module):
-    """Attention, then feed-forward, each on a normalised copy and added back (Xiong et al. 2020)."""
+    """Attention and feed-forward, each pre-normalized with a residual connection (Xiong et al. 2020)."""
 
     def __init__(self, config: BlockConfig, rngs: nnx.Rngs) -> None:
         self.attention_norm = nnx.RMSNorm(config.width, dtype=config.dtype, rngs=rngs)
@@ -194,16 +197,16 @@ class Block(nnx.Module):
         self.dropout = nnx.Dropout(config.dropout)
 
     def __call__(
-        self, x_BxCxD: Array, when_BxC: Array, attend: Attend, rngs: nnx.Rngs | None = None
+        self, x_BxCxD: Array, positions_BxC: Array, attend: AttendFn, rngs: nnx.Rngs | None = None
     ) -> tuple[Array, Any]:
-        """The block's output [B, C, D], and what `attend` hands on; nothing is dropped without `rngs`.
+        """The output [B, C, D], and the auxiliary output of `attend`; no dropout without `rngs`.
 
-        Where `attend` answers for the last N tokens alone, the output is theirs, [B, N, D].
+        If `attend` returns the last N tokens alone, so does the block: [B, N, D].
         """
 
         def drop(x: Array) -> Array:
             return self.dropout(x, deterministic=rngs is None, rngs=rngs)
 
-        gathered, kept = self.attention(self.attention_norm(x_BxCxD), when_BxC, attend)
-        x_BxCxD = x_BxCxD[:, -gathered.shape[1] :] + drop(gathered)
-        return x_BxCxD + drop(self.feed_forward(self.feed_forward_norm(x_BxCxD))), kept
+        attended, aux = self.attention(self.attention_norm(x_BxCxD), positions_BxC, attend)
+        x_BxCxD = x_BxCxD[:, -attended.shape[1] :] + drop(attended)
+        return x_BxCxD + drop(self.feed_forward(self.feed_forward_norm(x_BxCxD))), aux

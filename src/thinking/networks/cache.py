@@ -1,10 +1,11 @@
-"""What a decoder remembers of a row: keys and values, in slots.
+"""The key-value cache of a decoder.
 
-Where the pattern looks back only so far, the slots are a ring: a new token takes the place of the one that no query
-will see again, and memory stays bounded at any length. Tokens at the start that all may see are never overwritten.
+If the pattern has a bounded reach, the slots are a ring buffer: a new token overwrites the one that no later query
+sees, so memory is bounded at any length. Tokens at the start that all queries see are never overwritten.
 
-Axes: B rows, N new tokens, S slots, H heads, G heads of keys, E dimensions of a head, K blocks of a content pattern.
-All leaves of a cache have the leading axis B, so rows can be gathered, repeated and stored like any other batch.
+Axes: B rows, N new tokens, S slots, H query heads, G key-value heads, E dimensions of a head, K blocks of a `TopK`
+pattern. All leaves of a cache have the leading axis B, so rows can be gathered, repeated and stored like any other
+batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,20 +14,29 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.attention.patterns import Global, Pattern, Strided, TopK, Window, memory, parts_of, sees
+from thinking.networks.attention.patterns import (
+    Global,
+    Pattern,
+    Strided,
+    TopK,
+    Window,
+    is_visible,
+    memory_bounds,
+    pattern_parts,
+)
 from thinking.networks.attention.top_k import choose_blocks
-from thinking.networks.blocks import Attend
+from thinking.networks.blocks import AttendFn
 from thinking.types import Array
 
 
-class Layer(NamedTuple):
-    """What one layer remembers.
+class LayerCache(NamedTuple):
+    """The cache of one layer.
 
     Attributes:
-        keys: [B, G, S, E]; heads before slots, as a product over slots is then several times faster on a CPU.
+        keys: [B, G, S, E]; heads before slots, which makes products over slots several times faster on a CPU.
         values: [B, G, S, E].
-        key_sums: [B, G, K, E] float32, of the keys of each block; K is 0 unless the pattern goes by content.
-        query_sums: [B, G, K, E] float32, of the queries of each block, over the heads that share keys.
+        key_sums: [B, G, K, E] float32, sum of each block's keys; K is 0 without `TopK`.
+        query_sums: [B, G, K, E] float32, sum of each block's queries, over the heads that share keys.
     """
 
     keys: Array
@@ -35,192 +45,210 @@ class Layer(NamedTuple):
     query_sums: Array
 
 
-Memory = tuple[Layer, Array]
-"""What one layer remembers, and which token stands in each slot [B, S]."""
+LayerMemory = tuple[LayerCache, Array]
+"""A layer's cache, and the position of the token in each slot [B, S]."""
 
 
 class Cache(NamedTuple):
-    """What a decoder remembers of B rows.
+    """The cache of B rows.
 
     Attributes:
         layers: of each layer.
-        when: [B, S] int32, which token of the row stands in each slot, -1 for none.
-        length: [B] int32, tokens read up to now.
+        positions: [B, S] int32, position of the token in each slot, -1 for none.
+        length: [B] int32, tokens read so far.
     """
 
-    layers: tuple[Layer, ...]
-    when: Array
+    layers: tuple[LayerCache, ...]
+    positions: Array
     length: Array
 
 
-def empty(pattern: Pattern, rows: int, capacity: int, layers: int, heads: int, size: int, dtype: jnp.dtype) -> Cache:
-    """A cache of rows of which nothing is read yet.
-
-    Args:
-        pattern: what queries see.
-        rows: B.
-        capacity: tokens that a row may come to; fewer slots are taken where the pattern allows.
-        layers: of the decoder.
-        heads: G.
-        size: E.
-        dtype: of keys and values.
-    """
-    bounds = memory(pattern)
+def init_cache(
+    pattern: Pattern, rows: int, capacity: int, num_layers: int, num_kv_heads: int, head_dim: int, dtype: jnp.dtype
+) -> Cache:
+    """An empty cache of rows of up to `capacity` tokens; fewer slots are allocated where the pattern allows."""
+    bounds = memory_bounds(pattern)
     slots = capacity if bounds is None else min(capacity, sum(bounds))
     content = _content(pattern)
     blocks = 0 if content is None else -(-slots // content.block)
-    kept = jnp.zeros((rows, heads, slots, size), dtype)
-    sums = jnp.zeros((rows, heads, blocks, size), jnp.float32)
-    layer = Layer(kept, kept, sums, sums)
-    return Cache((layer,) * layers, jnp.full((rows, slots), -1, jnp.int32), jnp.zeros(rows, jnp.int32))
+    empty = jnp.zeros((rows, num_kv_heads, slots, head_dim), dtype)
+    sums = jnp.zeros((rows, num_kv_heads, blocks, head_dim), jnp.float32)
+    layer = LayerCache(empty, empty, sums, sums)
+    return Cache((layer,) * num_layers, jnp.full((rows, slots), -1, jnp.int32), jnp.zeros(rows, jnp.int32))
 
 
-def widened(pattern: Pattern, cache: Cache, capacity: int) -> Cache:
-    """The cache with room for rows of so many tokens; one that is a ring stays as it is."""
-    wanted = jax.eval_shape(lambda: _like(pattern, cache, capacity))
+def grow_cache(pattern: Pattern, cache: Cache, capacity: int) -> Cache:
+    """The cache with capacity for longer rows; a ring buffer stays as it is."""
+    grown = jax.eval_shape(lambda: _like(pattern, cache, capacity))
 
     def pad(leaf: Array, shape: jax.ShapeDtypeStruct, blank: int) -> Array:
         behind = [(0, after - before) for before, after in zip(leaf.shape, shape.shape, strict=True)]
         return jnp.pad(leaf, behind, constant_values=blank)
 
-    layers = jax.tree.map(lambda leaf, shape: pad(leaf, shape, 0), cache.layers, wanted.layers)
-    return Cache(layers, pad(cache.when, wanted.when, -1), cache.length)
+    layers = jax.tree.map(lambda leaf, shape: pad(leaf, shape, 0), cache.layers, grown.layers)
+    return Cache(layers, pad(cache.positions, grown.positions, -1), cache.length)
 
 
 def _like(pattern: Pattern, cache: Cache, capacity: int) -> Cache:
     keys = cache.layers[0].keys
-    return empty(pattern, len(keys), capacity, len(cache.layers), keys.shape[1], keys.shape[3], keys.dtype)
+    return init_cache(pattern, len(keys), capacity, len(cache.layers), keys.shape[1], keys.shape[3], keys.dtype)
 
 
 class Continuation(NamedTuple):
-    """How a decoder goes on from a cache.
+    """How a decoder continues from a cache.
 
     Attributes:
-        when: [B, N] int32, which token of its row each new one is, -1 for none.
-        attends: of each layer, how new tokens attend to what it remembers and to each other; hands on the new layer.
+        positions: [B, N] int32, position of each new token in its row, -1 for none.
+        attend_fns: of each layer; attends to cached and new tokens, and returns the new `LayerCache`.
         finish: `finish(layers) -> Cache`, the cache after the new tokens.
     """
 
-    when: Array
-    attends: list[Attend]
-    finish: Callable[[Sequence[Layer]], Cache]
+    positions: Array
+    attend_fns: list[AttendFn]
+    finish: Callable[[Sequence[LayerCache]], Cache]
 
 
-def go_on(pattern: Pattern, cache: Cache, count: int, real: Array | None, trunk: Cache | None) -> Continuation:
-    """Make room for new tokens, and say how they attend.
+def continue_cache(
+    pattern: Pattern, cache: Cache, num_new_tokens: int, num_valid: Array | None, prefix_cache: Cache | None
+) -> Continuation:
+    """Assign slots to new tokens, and build the attention functions of all layers.
 
     Args:
-        pattern: what queries see.
+        pattern: the attention pattern.
         cache: of B rows.
-        count: N, new tokens of each row.
-        real: [B] int32, how many of them count, or None if all do.
-        trunk: what comes before the cache, and is only read. Its rows may be fewer: each is then the trunk of so many
-            rows, side by side.
+        num_new_tokens: N.
+        num_valid: [B] int32, how many of the new tokens count; all by default.
+        prefix_cache: a read-only cache of what precedes each row. If it has fewer rows, each serves equally many
+            consecutive rows.
     """
-    number = _numbers(cache, count, real)
-    slot = _slots(pattern, cache, number)
-    base = 0 if trunk is None else jnp.repeat(trunk.length, len(number) // len(trunk.length))[:, None]
-    when = jnp.where(number >= 0, number + base, -1)
-    after = cache.when.at[jnp.arange(len(when))[:, None], slot].set(when, mode="drop")
-    length = cache.length + jnp.sum(number >= 0, axis=1, dtype=jnp.int32)
-    trunks = [None] * len(cache.layers) if trunk is None else [(layer, trunk.when) for layer in trunk.layers]
-    attends = [
-        _attend_to(pattern, layer, cache.when, after, slot, when, below)
-        for layer, below in zip(cache.layers, trunks, strict=True)
+    own_positions = _next_positions(cache, num_new_tokens, num_valid)
+    slot = _assign_slots(pattern, cache, own_positions)
+    base = (
+        0
+        if prefix_cache is None
+        else jnp.repeat(prefix_cache.length, len(own_positions) // len(prefix_cache.length))[:, None]
+    )
+    positions = jnp.where(own_positions >= 0, own_positions + base, -1)
+    after = cache.positions.at[jnp.arange(len(positions))[:, None], slot].set(positions, mode="drop")
+    length = cache.length + jnp.sum(own_positions >= 0, axis=1, dtype=jnp.int32)
+    prefix_memories = (
+        [None] * len(cache.layers)
+        if prefix_cache is None
+        else [(layer, prefix_cache.positions) for layer in prefix_cache.layers]
+    )
+    attend_fns = [
+        _make_attend_fn(pattern, layer, cache.positions, after, slot, positions, prefix_memory)
+        for layer, prefix_memory in zip(cache.layers, prefix_memories, strict=True)
     ]
-    return Continuation(when, attends, lambda layers: Cache(tuple(layers), after, length))
+    return Continuation(positions, attend_fns, lambda layers: Cache(tuple(layers), after, length))
 
 
-def _numbers(cache: Cache, count: int, real: Array | None) -> Array:
-    """[B, N] int32 numbers of the next `count` tokens of each row; -1 for those beyond the first `real` [B]."""
-    step = jnp.arange(count, dtype=jnp.int32)[None]
+def _next_positions(cache: Cache, num_new_tokens: int, num_valid: Array | None) -> Array:
+    """[B, N] int32 positions of the new tokens; -1 for those beyond the first `num_valid` [B]."""
+    step = jnp.arange(num_new_tokens, dtype=jnp.int32)[None]
     number = cache.length[:, None] + step
-    return number if real is None else jnp.where(step < real[:, None], number, -1)
+    return number if num_valid is None else jnp.where(step < num_valid[:, None], number, -1)
 
 
-def _slots(pattern: Pattern, cache: Cache, number: Array) -> Array:
-    """[B, N] the slot that each new token goes to; S, which is none, for one that is not kept."""
-    slots = cache.when.shape[1]
-    slot, kept = number, number >= 0
-    if (bounds := memory(pattern)) is not None and slots == sum(bounds):
+def _assign_slots(pattern: Pattern, cache: Cache, positions: Array) -> Array:
+    """[B, N] the slot of each new token; S (out of bounds) for one that is not kept."""
+    slots = cache.positions.shape[1]
+    slot, kept = positions, positions >= 0
+    if (bounds := memory_bounds(pattern)) is not None and slots == sum(bounds):
         first, last = bounds
-        slot = jnp.where(number < first, number, first + (number - first) % last)
-        kept &= (number < first) | (number > jnp.max(number, axis=1, keepdims=True) - last)
+        slot = jnp.where(positions < first, positions, first + (positions - first) % last)
+        kept &= (positions < first) | (positions > jnp.max(positions, axis=1, keepdims=True) - last)
     return jnp.where(kept, slot, slots)
 
 
-def _attend_to(
-    pattern: Pattern, layer: Layer, before: Array, after: Array, slot: Array, when: Array, trunk: Memory | None
-) -> Attend:
-    """How new tokens, which go to slots [B, N], attend to a layer whose slots held `before` and hold `after` [B, S]."""
+def _make_attend_fn(
+    pattern: Pattern,
+    layer: LayerCache,
+    before: Array,
+    after: Array,
+    slot: Array,
+    positions: Array,
+    prefix_memory: LayerMemory | None,
+) -> AttendFn:
+    """Attention of new tokens, written to slots [B, N], whose positions are `before` and then `after` [B, S]."""
     content = _content(pattern)
 
-    def attend(q: Array, k: Array, v: Array) -> tuple[Array, Layer]:
-        written = _write(content, layer, q, k, v, slot, when)
-        if content is not None and when.shape[1] == 1 and _reach(pattern) < after.shape[1]:
-            return _mix_gathered(pattern, content, written, q, when, after), written
-        memories = [(written, after)]
-        if when.shape[1] > 1 and memory(pattern) is not None:
-            # The first of many new tokens may need what the last of them overwrites.
+    def attend(q: Array, k: Array, v: Array) -> tuple[Array, LayerCache]:
+        new_layer = _write(content, layer, q, k, v, slot, positions)
+        if content is not None and positions.shape[1] == 1 and _max_visible_keys(pattern) < after.shape[1]:
+            return _mix_gathered(pattern, content, new_layer, q, positions, after), new_layer
+        memories = [(new_layer, after)]
+        if positions.shape[1] > 1 and memory_bounds(pattern) is not None:
+            # The first of several new tokens may see what the last one overwrites.
             newest = layer._replace(keys=k.swapaxes(1, 2), values=v.swapaxes(1, 2))
-            memories = [(layer, before), (newest, when)]
-        if trunk is not None:
-            below, stood = trunk
-            memories.insert(0, (below, jnp.repeat(stood, len(when) // len(stood), axis=0)))
-        masks = [_mask(pattern, content, written, when, other) for _, other in memories]
-        return _mix(q, [part for part, _ in memories], masks), written
+            memories = [(layer, before), (newest, positions)]
+        if prefix_memory is not None:
+            prefix_layer, prefix_positions = prefix_memory
+            memories.insert(
+                0, (prefix_layer, jnp.repeat(prefix_positions, len(positions) // len(prefix_positions), axis=0))
+            )
+        masks = [_mask(pattern, content, new_layer, positions, other) for _, other in memories]
+        return _mix(q, [part for part, _ in memories], masks), new_layer
 
     return attend
 
 
 def _content(pattern: Pattern) -> TopK | None:
-    return next((part for part in parts_of(pattern) if isinstance(part, TopK)), None)
+    return next((part for part in pattern_parts(pattern) if isinstance(part, TopK)), None)
 
 
-def _write(content: TopK | None, layer: Layer, q: Array, k: Array, v: Array, slot: Array, when: Array) -> Layer:
+def _write(
+    content: TopK | None, layer: LayerCache, q: Array, k: Array, v: Array, slot: Array, positions: Array
+) -> LayerCache:
     rows = jnp.arange(len(slot))[:, None]
     keys = layer.keys.at[rows, :, slot].set(k.astype(layer.keys.dtype), mode="drop")
     values = layer.values.at[rows, :, slot].set(v.astype(layer.values.dtype), mode="drop")
     if content is None:
         return layer._replace(keys=keys, values=values)
     blocks = layer.key_sums.shape[2]
-    block = jnp.where(when >= 0, when // content.block, blocks)
-    asked = q.astype(jnp.float32).reshape(*k.shape[:3], -1, k.shape[3]).sum(3)
+    block = jnp.where(positions >= 0, positions // content.block, blocks)
+    query_sum = q.astype(jnp.float32).reshape(*k.shape[:3], -1, k.shape[3]).sum(3)
     key_sums = layer.key_sums.at[rows, :, block].add(k.astype(jnp.float32), mode="drop")
-    query_sums = layer.query_sums.at[rows, :, block].add(asked, mode="drop")
-    return Layer(keys, values, key_sums, query_sums)
+    query_sums = layer.query_sums.at[rows, :, block].add(query_sum, mode="drop")
+    return LayerCache(keys, values, key_sums, query_sums)
 
 
-def _mask(pattern: Pattern, content: TopK | None, layer: Layer, when: Array, other: Array) -> Array:
-    """[B, 1 or G, N, S] bool, which of the tokens `other` [B, S] each new one sees."""
-    query, key = when[:, None, :, None], other[:, None, None, :]
-    found = jnp.zeros((), bool)
-    for part in parts_of(pattern):
+def _mask(pattern: Pattern, content: TopK | None, layer: LayerCache, positions: Array, key_positions: Array) -> Array:
+    """[B, 1 or G, N, S] bool, which of the tokens at `key_positions` [B, S] each new one sees."""
+    query, key = positions[:, None, :, None], key_positions[:, None, None, :]
+    visible = jnp.zeros((), bool)
+    for part in pattern_parts(pattern):
         if part is not content:
-            found = found | sees(part, query, key)
+            visible = visible | is_visible(part, query, key)
     if content is not None:
-        index, kept = _chosen(content, layer, when, other)
+        index, counts = _choose_cached_blocks(content, layer, positions, key_positions)
         blocks = layer.key_sums.shape[2]
-        picked = jnp.any(jax.nn.one_hot(index, blocks, dtype=bool) & kept[..., None], axis=-2)
-        found = found | jnp.repeat(picked, content.block, axis=-1)[..., : other.shape[1]]  # a slot is its token
-    return found & (key >= 0) & (key <= query)
+        chosen = jnp.any(jax.nn.one_hot(index, blocks, dtype=bool) & counts[..., None], axis=-2)
+        visible = (
+            visible | jnp.repeat(chosen, content.block, axis=-1)[..., : key_positions.shape[1]]
+        )  # a slot is its token
+    return visible & (key >= 0) & (key <= query)
 
 
-def _chosen(content: TopK, layer: Layer, when: Array, after: Array) -> tuple[Array, Array]:
-    """The blocks [B, G, N, k] that each new token picks, and whether they count."""
-    own = jnp.maximum(when, 0) // content.block
-    judged_by = jnp.broadcast_to(jnp.maximum(own - 1, 0)[:, None, :, None], (*layer.keys.shape[:2], when.shape[1], 1))
-    judges = jnp.take_along_axis(layer.query_sums, judged_by, axis=2)
+def _choose_cached_blocks(
+    content: TopK, layer: LayerCache, positions: Array, key_positions: Array
+) -> tuple[Array, Array]:
+    """The blocks [B, G, N, k] that each new token selects, and whether each counts."""
+    own = jnp.maximum(positions, 0) // content.block
+    query_block = jnp.broadcast_to(
+        jnp.maximum(own - 1, 0)[:, None, :, None], (*layer.keys.shape[:2], positions.shape[1], 1)
+    )
+    block_queries = jnp.take_along_axis(layer.query_sums, query_block, axis=2)
     start = content.block * jnp.arange(layer.key_sums.shape[2])[None]
-    filled = jnp.clip(jnp.max(after, axis=1, keepdims=True) + 1 - start, 0, content.block)
-    means = layer.key_sums / jnp.maximum(filled, 1)[:, None, :, None]
-    return choose_blocks(judges, means, filled > 0, own, content.blocks, causal=True)
+    num_filled = jnp.clip(jnp.max(key_positions, axis=1, keepdims=True) + 1 - start, 0, content.block)
+    means = layer.key_sums / jnp.maximum(num_filled, 1)[:, None, :, None]
+    return choose_blocks(block_queries, means, num_filled > 0, own, content.blocks, causal=True)
 
 
-def _reach(pattern: Pattern) -> int:
-    """How many keys one query can see, at most, counted part by part."""
+def _max_visible_keys(pattern: Pattern) -> int:
+    """An upper bound on the keys that one query sees."""
     reach = 0
-    for part in parts_of(pattern):
+    for part in pattern_parts(pattern):
         match part:
             case Window(size) | Strided(_, int() as size) | Global(size):
                 reach += size
@@ -231,14 +259,16 @@ def _reach(pattern: Pattern) -> int:
     return reach
 
 
-def _mix_gathered(pattern: Pattern, content: TopK, layer: Layer, q: Array, when: Array, after: Array) -> Array:
-    """What one new token gathers from the keys that it sees; no others are looked at."""
-    index, kept = (part[:, :, 0] for part in _chosen(content, layer, when, after))
+def _mix_gathered(
+    pattern: Pattern, content: TopK, layer: LayerCache, q: Array, positions: Array, key_positions: Array
+) -> Array:
+    """Attention of one new token, which gathers only the keys that it sees."""
+    index, counts = (part[:, :, 0] for part in _choose_cached_blocks(content, layer, positions, key_positions))
     rows, groups = index.shape[:2]
-    newest = when[:, :, None]
+    newest = positions[:, :, None]
     tokens, allowed, earlier = [], [], []
-    for part in [*(part for part in parts_of(pattern) if part is not content), content]:
-        fine = jnp.ones((), bool)
+    for part in [*(part for part in pattern_parts(pattern) if part is not content), content]:
+        visible = jnp.ones((), bool)
         match part:
             case Window(size):
                 token = newest - jnp.arange(size)[None, None]
@@ -248,57 +278,57 @@ def _mix_gathered(pattern: Pattern, content: TopK, layer: Layer, q: Array, when:
                 token = jnp.arange(count)[None, None]
             case _:
                 token = index[..., None] * content.block + jnp.arange(content.block)[None, None, None]
-                fine = jnp.broadcast_to(kept[..., None], token.shape).reshape(rows, groups, -1)
+                visible = jnp.broadcast_to(counts[..., None], token.shape).reshape(rows, groups, -1)
                 token = token.reshape(rows, groups, -1)
-        fine &= (token >= 0) & (token <= newest)
+        visible &= (token >= 0) & (token <= newest)
         for other in earlier:
-            fine &= ~sees(other, newest, token)  # a pair that several parts see counts once
+            visible &= ~is_visible(other, newest, token)  # a pair that several parts see counts once
         earlier.append(part)
         shape = rows, groups, token.shape[-1]
         tokens.append(jnp.broadcast_to(token, shape))
-        allowed.append(jnp.broadcast_to(fine, shape))
+        allowed.append(jnp.broadcast_to(visible, shape))
     slot = jnp.clip(jnp.concatenate(tokens, axis=-1), 0, layer.keys.shape[2] - 1)[..., None]  # a slot is its token
-    keys, values = (jnp.take_along_axis(kept, slot, axis=2) for kept in (layer.keys, layer.values))
+    keys, values = (jnp.take_along_axis(counts, slot, axis=2) for counts in (layer.keys, layer.values))
     return _mix(q, [layer._replace(keys=keys, values=values)], [jnp.concatenate(allowed, axis=-1)[:, :, None]])
 
 
-def _mix(q: Array, memories: list[Layer], masks: list[Array]) -> Array:
-    """[B, N, H, E] softmax over all memories at once; zeros for a query that sees nothing."""
-    rows, new, heads, size = q.shape
+def _mix(q: Array, memories: list[LayerCache], masks: list[Array]) -> Array:
+    """[B, N, H, E] one softmax over all memories; zeros for a query that sees nothing."""
+    rows, num_new, heads, size = q.shape
     groups = memories[0].keys.shape[1]
     shared = heads // groups
-    queries = q.reshape(rows, new, groups, shared, size).transpose(0, 2, 3, 1, 4).reshape(rows, groups, -1, size)
+    queries = q.reshape(rows, num_new, groups, shared, size).transpose(0, 2, 3, 1, 4).reshape(rows, groups, -1, size)
 
-    def logits(layer: Layer, mask: Array) -> Array:
-        asked = _side_by_side(queries, len(layer.keys))
-        products = jnp.einsum("bgme,bgse->bgms", asked, layer.keys, preferred_element_type=jnp.float32)
+    def logits(layer: LayerCache, mask: Array) -> Array:
+        grouped = _merge_branches(queries, len(layer.keys))
+        products = jnp.einsum("bgme,bgse->bgms", grouped, layer.keys, preferred_element_type=jnp.float32)
         repeated = jnp.tile(mask, (1, 1, shared, 1)) if shared > 1 else mask
-        return jnp.where(repeated, _one_by_one(products, rows) * size**-0.5, -jnp.inf)
+        return jnp.where(repeated, _split_branches(products, rows) * size**-0.5, -jnp.inf)
 
-    def gather(layer: Layer, weight: Array) -> Array:
-        weight = _side_by_side(weight.astype(layer.values.dtype), len(layer.values))
-        mixed = jnp.einsum("bgms,bgse->bgme", weight, layer.values, preferred_element_type=jnp.float32)
-        return _one_by_one(mixed, rows)
+    def weigh_values(layer: LayerCache, weight: Array) -> Array:
+        weight = _merge_branches(weight.astype(layer.values.dtype), len(layer.values))
+        output = jnp.einsum("bgms,bgse->bgme", weight, layer.values, preferred_element_type=jnp.float32)
+        return _split_branches(output, rows)
 
     scores = [logits(*pair) for pair in zip(memories, masks, strict=True)]
     peak = jnp.max(jnp.stack([jnp.max(score, axis=-1) for score in scores]), axis=0)[..., None]
     peak = jnp.where(jnp.isfinite(peak), peak, 0)
     weights = [jnp.exp(score - peak) for score in scores]
     total = sum(jnp.sum(weight, axis=-1, keepdims=True) for weight in weights)
-    mixed = sum(gather(*pair) for pair in zip(memories, weights, strict=True))
-    mixed = mixed / jnp.maximum(total, jnp.finfo(jnp.float32).tiny)
-    return mixed.reshape(rows, groups, shared, new, size).transpose(0, 3, 1, 2, 4).reshape(q.shape).astype(q.dtype)
+    output = sum(weigh_values(*pair) for pair in zip(memories, weights, strict=True))
+    output = output / jnp.maximum(total, jnp.finfo(jnp.float32).tiny)
+    return output.reshape(rows, groups, shared, num_new, size).transpose(0, 3, 1, 2, 4).reshape(q.shape).astype(q.dtype)
 
 
-def _side_by_side(x: Array, rows: int) -> Array:
-    """[B, G, M, E] as [rows, G, B / rows M, E]: branches of one trunk ask it together, so that nothing is copied."""
+def _merge_branches(x: Array, rows: int) -> Array:
+    """[B, G, M, E] as [rows, G, B / rows M, E]: rows with one prefix share its keys, so nothing is copied."""
     if len(x) == rows:
         return x
     return x.reshape(rows, -1, *x.shape[1:]).swapaxes(1, 2).reshape(rows, x.shape[1], -1, x.shape[3])
 
 
-def _one_by_one(x: Array, rows: int) -> Array:
-    """The reverse: [rows' own B, G, ...] as [rows, G, ...]."""
+def _split_branches(x: Array, rows: int) -> Array:
+    """The inverse: [rows' own B, G, ...] as [rows, G, ...]."""
     if len(x) == rows:
         return x
     branches = rows // len(x)

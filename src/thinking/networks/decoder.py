@@ -1,6 +1,6 @@
-"""A decoder of tokens, as a few pure functions over its parameters.
+"""A decoder-only transformer as pure functions over its parameters.
 
-Axes: B rows, T tokens of a row, N new tokens, V words of the vocabulary, D width, K coordinates of a place.
+Axes: B rows, T tokens of a row, N new tokens, V vocabulary size, D width, K coordinates of a token.
 """
 
 from collections.abc import Callable
@@ -11,21 +11,21 @@ import jax.numpy as jnp
 from flax import nnx
 
 from thinking.networks import cache as caches
-from thinking.networks.attention.patterns import Dense, Pattern, TopK, parts_of
+from thinking.networks.attention.patterns import Dense, Pattern, TopK, pattern_parts
 from thinking.networks.attention.sparse import attention
-from thinking.networks.blocks import Attend, Block, BlockConfig, Placement, flat_dot
+from thinking.networks.blocks import AttendFn, Block, BlockConfig, PositionalEncoding, flat_dot
 from thinking.networks.cache import Cache
-from thinking.networks.pure import pure
+from thinking.networks.pure import make_pure
 from thinking.types import Array, Params
 
 
-class Reading(NamedTuple):
-    """What a decoder says of every token that it read.
+class DecoderOutput(NamedTuple):
+    """The outputs at every input token.
 
     Attributes:
-        logits: [B, T, V] float32, of the token that follows.
-        value: [B, T] float32, by the value head; 0 where there is none.
-        hidden: [B, T, D], what the logits are read from.
+        logits: [B, T, V] float32, of the next token.
+        value: [B, T] float32, of the value head; 0 without one.
+        hidden: [B, T, D], the final hidden states.
     """
 
     logits: Array
@@ -34,33 +34,34 @@ class Reading(NamedTuple):
 
 
 class Decoder(NamedTuple):
-    """A decoder's pure functions; `inputs` are tokens [B, T] int32, or vectors [B, T, D] in their place.
+    """A decoder's pure functions; `inputs` are tokens [B, T] int32, or vectors [B, T, D] in place of token embeddings.
 
     Attributes:
         init: `init(key) -> params`; consumes the key.
-        embed: `embed(params, tokens [...]) -> [..., D]`, the vectors that stand for tokens.
-        apply: `apply(params, inputs, *, segments=None, where=None, key=None) -> Reading` of whole rows. `segments`
-            [B, T] int32 keeps packed texts apart (0 is padding; `Global` and `TopK` go by the row's places, not the
-            text's); `where` [B, T, K] is what location positions read, by default each token's number; a key, which is
-            consumed, makes it drop.
-        begin: `begin(rows, capacity=None) -> Cache`, of rows up to `capacity` tokens, the context length by default.
-        extend: `extend(params, cache, inputs [B, N], *, real=None, where=None, trunk=None) -> (Reading, Cache)` goes
-            on from a cache. Of each row the first `real` [B] inputs count, all by default; what is read of the others
-            means nothing. `trunk` is a cache that comes before and is only read, so that many short branches can
-            share it: each of its rows is the trunk of B / rows branches, side by side. The caller keeps rows within
-            the capacity; what is beyond is not remembered.
-        vocabulary: V.
-        context_length: tokens that a row may have.
+        embed: `embed(params, tokens [...]) -> [..., D]`, token embeddings.
+        apply: `apply(params, inputs, *, segments=None, coordinates=None, key=None) -> DecoderOutput` of whole rows.
+            `segments` [B, T] int32 separates packed texts (0 is padding; `Global` and `TopK` use positions in the row).
+            `coordinates` [B, T, K] are for location encodings; a token's position by default. A key, which is consumed,
+            enables dropout.
+        init_cache: `init_cache(rows, capacity=None) -> Cache` for rows of up to `capacity` tokens; `context_length` by
+            default.
+        extend: `extend(params, cache, inputs [B, N], *, num_valid=None, coordinates=None, prefix_cache=None) ->
+            (DecoderOutput, Cache)` continues from a cache. The first `num_valid` [B] inputs of a row count, all by
+            default; outputs of the others are meaningless. `prefix_cache` is a read-only cache that precedes the rows:
+            each of its rows is the prefix of equally many consecutive rows. The caller keeps rows within the capacity;
+            tokens beyond it are not cached.
+        vocab_size: V.
+        context_length: maximum tokens of a row.
         width: D.
-        pattern: what tokens attend to.
+        pattern: the attention pattern.
     """
 
     init: Callable[[Array], Params]
     embed: Callable[[Params, Array], Array]
-    apply: Callable[..., Reading]
-    begin: Callable[..., Cache]
-    extend: Callable[..., tuple[Reading, Cache]]
-    vocabulary: int
+    apply: Callable[..., DecoderOutput]
+    init_cache: Callable[..., Cache]
+    extend: Callable[..., tuple[DecoderOutput, Cache]]
+    vocab_size: int
     context_length: int
     width: int
     pattern: Pattern
@@ -68,38 +69,38 @@ class Decoder(NamedTuple):
 
 def decoder(
     *,
-    vocabulary: int,
+    vocab_size: int,
     context_length: int,
     block: BlockConfig,
-    layers: int = 4,
+    num_layers: int = 4,
     pattern: Pattern = Dense(),
-    tied: bool = True,
+    tie_embeddings: bool = True,
     value_head: bool = False,
-    rematerialise: bool = False,
+    remat: bool = False,
 ) -> Decoder:
     """A decoder-only transformer.
 
     Args:
-        vocabulary: V, tokens are 0 to V - 1.
+        vocab_size: V, tokens are 0 to V - 1.
         context_length: tokens that a row may have.
         block: the shape of its blocks.
-        layers: how many blocks.
-        pattern: what tokens attend to, causally.
-        tied: whether the words' embeddings also say the logits (Press & Wolf 2017).
-        value_head: whether it says what each token's state is worth.
-        rematerialise: whether the backward pass computes each block again instead of remembering it.
+        num_layers: number of blocks.
+        pattern: the attention pattern, applied causally.
+        tie_embeddings: whether the token embedding is also the output layer (Press & Wolf 2017).
+        value_head: whether there is a value head.
+        remat: whether the backward pass recomputes each block's activations instead of storing them.
 
     Raises:
         ValueError: if a size is below 1, or learned positions are too few.
     """
-    for name, size in {"vocabulary": vocabulary, "context_length": context_length, "layers": layers}.items():
+    for name, size in {"vocab_size": vocab_size, "context_length": context_length, "num_layers": num_layers}.items():
         if size < 1:
             raise ValueError(f"decoder: {name} {size} is out of range; give at least 1")
 
     def build(key: Array) -> _Network:
-        return _Network(vocabulary, context_length, block, layers, tied, value_head, nnx.Rngs(key))
+        return _Network(vocab_size, context_length, block, num_layers, tie_embeddings, value_head, nnx.Rngs(key))
 
-    init, network = pure(build)
+    init, network = make_pure(build)
 
     def embed(params: Params, tokens: Array) -> Array:
         return network(params).words(tokens)
@@ -109,55 +110,59 @@ def decoder(
         inputs: Array,
         *,
         segments: Array | None = None,
-        where: Array | None = None,
+        coordinates: Array | None = None,
         key: Array | None = None,
-    ) -> Reading:
+    ) -> DecoderOutput:
         _check_inputs(inputs, context_length, block.width)
 
         def attend(q: Array, k: Array, v: Array) -> tuple[Array, None]:
             return attention(q, k, v, pattern=pattern, segments=segments), None
 
         rngs = None if key is None or block.dropout == 0 else nnx.Rngs(dropout=key)
-        when = _numbers(inputs.shape[1]) if segments is None else numbers_within(segments)
-        return network(params)(inputs, when, where, [attend] * layers, rngs, rematerialise)[0]
+        positions = _row_positions(inputs.shape[1]) if segments is None else positions_within(segments)
+        return network(params)(inputs, positions, coordinates, [attend] * num_layers, rngs, remat)[0]
 
-    def begin(rows: int, capacity: int | None = None) -> Cache:
+    def init_cache(rows: int, capacity: int | None = None) -> Cache:
         capacity = context_length if capacity is None else capacity
         if rows < 1 or not 1 <= capacity <= context_length:
             raise ValueError(
                 f"cache: rows {rows}, capacity {capacity}: give at least 1 row, and a capacity from 1 to the context "
                 f"length of {context_length}"
             )
-        heads = block.key_heads or block.heads
-        return caches.empty(pattern, rows, capacity, layers, heads, block.width // block.heads, block.dtype)
+        heads = block.num_kv_heads or block.num_heads
+        return caches.init_cache(
+            pattern, rows, capacity, num_layers, heads, block.width // block.num_heads, block.dtype
+        )
 
     def extend(
         params: Params,
         cache: Cache,
         inputs: Array,
         *,
-        real: Array | None = None,
-        where: Array | None = None,
-        trunk: Cache | None = None,
-    ) -> tuple[Reading, Cache]:
+        num_valid: Array | None = None,
+        coordinates: Array | None = None,
+        prefix_cache: Cache | None = None,
+    ) -> tuple[DecoderOutput, Cache]:
         _check_inputs(inputs, context_length, block.width)
-        _check_cache(cache, trunk, len(inputs), pattern)
-        going_on = caches.go_on(pattern, cache, inputs.shape[1], real, trunk)
-        reading, layers_after = network(params)(inputs, jnp.maximum(going_on.when, 0), where, going_on.attends)
-        return reading, going_on.finish(layers_after)
+        _check_cache(cache, prefix_cache, len(inputs), pattern)
+        continuation = caches.continue_cache(pattern, cache, inputs.shape[1], num_valid, prefix_cache)
+        output, new_layers = network(params)(
+            inputs, jnp.maximum(continuation.positions, 0), coordinates, continuation.attend_fns
+        )
+        return output, continuation.finish(new_layers)
 
-    return Decoder(init, embed, apply, begin, extend, vocabulary, context_length, block.width, pattern)
-
-
-def numbers_within(segments: Array) -> Array:
-    """[B, T] int32, the number of each token within its segment, from 0."""
-    index = _numbers(segments.shape[1])
-    begins = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)), constant_values=True)
-    return index - jax.lax.cummax(jnp.where(begins, index, 0), axis=1)
+    return Decoder(init, embed, apply, init_cache, extend, vocab_size, context_length, block.width, pattern)
 
 
-def _numbers(tokens: int) -> Array:
-    return jnp.arange(tokens, dtype=jnp.int32)[None]
+def positions_within(segments: Array) -> Array:
+    """[B, T] int32, position of each token within its segment, from 0."""
+    index = _row_positions(segments.shape[1])
+    starts = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=1)
+
+
+def _row_positions(num_tokens: int) -> Array:
+    return jnp.arange(num_tokens, dtype=jnp.int32)[None]
 
 
 def _check_inputs(inputs: Array, context_length: int, width: int) -> None:
@@ -177,66 +182,68 @@ def _check_inputs(inputs: Array, context_length: int, width: int) -> None:
         )
 
 
-def _check_cache(cache: Cache, trunk: Cache | None, rows: int, pattern: Pattern) -> None:
+def _check_cache(cache: Cache, prefix_cache: Cache | None, rows: int, pattern: Pattern) -> None:
     if len(cache.length) != rows:
         raise ValueError(f"cache: it holds {len(cache.length)} rows, but there are inputs of {rows}; give as many")
-    if trunk is None:
+    if prefix_cache is None:
         return
-    if any(isinstance(part, TopK) for part in parts_of(pattern)):
-        raise ValueError(f"cache: {pattern} picks blocks of the whole row, so it takes no trunk; copy the cache")
-    if rows % len(trunk.length):
-        raise ValueError(f"cache: {rows} rows are no multiple of the {len(trunk.length)} rows of their trunk")
+    if any(isinstance(part, TopK) for part in pattern_parts(pattern)):
+        raise ValueError(f"cache: {pattern} picks blocks of the whole row, so it takes no prefix cache; copy the cache")
+    if rows % len(prefix_cache.length):
+        raise ValueError(
+            f"cache: {rows} rows are no multiple of the {len(prefix_cache.length)} rows of their prefix cache"
+        )
 
 
 class _Network(nnx.Module):
-    """The parameters, and how they read."""
+    """The parameters, and the forward pass."""
 
     def __init__(
         self,
-        vocabulary: int,
+        vocab_size: int,
         context_length: int,
         block: BlockConfig,
-        layers: int,
+        num_layers: int,
         tied: bool,
         value_head: bool,
         rngs: nnx.Rngs,
     ) -> None:
         normal, width, self.dtype = nnx.initializers.normal, block.width, block.dtype
-        # Logits of tied words then begin with a variance of about 1.
-        self.words = nnx.Embed(vocabulary, width, embedding_init=normal(width**-0.5), dtype=block.dtype, rngs=rngs)
-        self.place = Placement(block, context_length, rngs)
-        self.blocks = nnx.List([Block(block, rngs) for _ in range(layers)])
+        # Initial logits of a tied embedding then have a variance of about 1.
+        self.words = nnx.Embed(vocab_size, width, embedding_init=normal(width**-0.5), dtype=block.dtype, rngs=rngs)
+        self.place = PositionalEncoding(block, context_length, rngs)
+        self.blocks = nnx.List([Block(block, rngs) for _ in range(num_layers)])
         self.norm = nnx.RMSNorm(width, dtype=block.dtype, rngs=rngs)
-        self.say = None if tied else nnx.Linear(width, vocabulary, use_bias=False, dot_general=flat_dot, rngs=rngs)
-        # Near 0 at the start (Ziegler et al. 2019): a loud value would spoil what an already trained trunk says.
+        self.say = None if tied else nnx.Linear(width, vocab_size, use_bias=False, dot_general=flat_dot, rngs=rngs)
+        # Near 0 (Ziegler et al. 2019): large initial values would disturb an already trained network.
         small = normal(1 / (width + 1))
         self.judge = nnx.Linear(width, 1, kernel_init=small, dot_general=flat_dot, rngs=rngs) if value_head else None
 
     def __call__(
         self,
         inputs: Array,
-        when: Array,
-        where: Array | None,
-        attends: list[Attend],
+        positions: Array,
+        coordinates: Array | None,
+        attend_fns: list[AttendFn],
         rngs: nnx.Rngs | None = None,
-        rematerialise: bool = False,
-    ) -> tuple[Reading, list[Any]]:
+        remat: bool = False,
+    ) -> tuple[DecoderOutput, list[Any]]:
         x = self.words(inputs) if inputs.ndim == 2 else inputs.astype(self.dtype)
-        x = self.place(x, when, when[:, :, None] if where is None else where)
-        kept, run = [], Block.__call__
-        if rematerialise:
-            run = nnx.remat(run, static_argnums=(3,))  # attend is a function
-        for block, attend in zip(self.blocks, attends, strict=True):
-            x, handed = run(block, x, when, attend, rngs)
-            kept.append(handed)
+        x = self.place(x, positions, positions[:, :, None] if coordinates is None else coordinates)
+        aux_outputs, apply_block = [], Block.__call__
+        if remat:
+            apply_block = nnx.remat(apply_block, static_argnums=(3,))  # attend is a function
+        for block, attend in zip(self.blocks, attend_fns, strict=True):
+            x, aux = apply_block(block, x, positions, attend, rngs)
+            aux_outputs.append(aux)
         hidden = self.norm(x)
-        return Reading(self._logits(hidden), self._value(hidden), hidden), kept
+        return DecoderOutput(self._logits(hidden), self._value(hidden), hidden), aux_outputs
 
     def _logits(self, hidden: Array) -> Array:
         if self.say is not None:
             return self.say(hidden).astype(jnp.float32)
-        words = self.words.embedding[...].astype(hidden.dtype)
-        return flat_dot(hidden, words.T, None, preferred_element_type=jnp.float32)
+        embedding = self.words.embedding[...].astype(hidden.dtype)
+        return flat_dot(hidden, embedding.T, None, preferred_element_type=jnp.float32)
 
     def _value(self, hidden: Array) -> Array:
         if self.judge is None:

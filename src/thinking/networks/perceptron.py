@@ -13,15 +13,15 @@ from thinking.types import Array
 
 
 class Perceptron(nnx.Module):
-    """Linear layers with tanh between them, begun orthogonal, as Andrychowicz et al. (2021) recommend."""
+    """Linear layers with tanh between them, orthogonal initialization (Andrychowicz et al. 2021)."""
 
-    def __init__(self, widths: Sequence[int], last_scale: float, rngs: nnx.Rngs) -> None:
-        """Layers of the given widths, input and output included; `last_scale` is the gain of the last layer."""
-        gains = [2**0.5] * (len(widths) - 2) + [last_scale]
+    def __init__(self, widths: Sequence[int], output_gain: float, rngs: nnx.Rngs) -> None:
+        """Layers of the given widths, input and output included; `output_gain` scales the last one's initialization."""
+        gains = [2**0.5] * (len(widths) - 2) + [output_gain]
         self.layers = nnx.List(
             [
-                nnx.Linear(narrow, wide, kernel_init=nnx.initializers.orthogonal(gain), rngs=rngs)
-                for (narrow, wide), gain in zip(itertools.pairwise(widths), gains, strict=True)
+                nnx.Linear(in_features, out_features, kernel_init=nnx.initializers.orthogonal(gain), rngs=rngs)
+                for (in_features, out_features), gain in zip(itertools.pairwise(widths), gains, strict=True)
             ]
         )
 

@@ -1,7 +1,7 @@
-"""Position encodings as plug-ins: none, sinusoidal, rotary, learned, location, orthogonal.
+"""Position encodings: none, sinusoidal, rotary, learned, location, orthogonal.
 
-Axes: B rows, C tokens, D dimensions of a token, H heads, K coordinates of a place. *When* a token stands is its number
-[B, C] in its row, or [1, C] where all rows count alike.
+Axes: B rows, C tokens, D dimensions of a token, H heads, K coordinates of a token. Positions are indices in a row
+[B, C], or [1, C] where all rows count alike; coordinates say where an item is.
 """
 
 from collections.abc import Callable
@@ -13,116 +13,111 @@ from thinking.types import Array
 
 
 class Position(NamedTuple):
-    """What an encoding does to tokens, and what to queries and keys.
+    """An encoding.
 
     Attributes:
-        add: `add(tokens [B, C, D], when [B, C], where [B, C, K]) -> [B, C, D]`, before the first block.
-        rotate: `rotate(heads [B, C, H, D], when [B, C]) -> [B, C, H, D]`, on queries and keys in every block.
-        learned: how many places have a learned vector, which the network holds and adds before the first block.
+        add: `add(tokens [B, C, D], positions [B, C], coordinates [B, C, K]) -> [B, C, D]`, before the first block.
+        rotate: `rotate(heads [B, C, H, D], positions [B, C]) -> [B, C, H, D]`, on queries and keys in every block.
+        num_learned: number of learned position embeddings, which the network owns and adds before the first block.
     """
 
     add: Callable[[Array, Array, Array], Array]
     rotate: Callable[[Array, Array], Array]
-    learned: int = 0
+    num_learned: int = 0
 
 
 def none() -> Position:
     """No encoding: a context is a bag of items."""
-    return Position(_as_they_are, lambda heads, when: heads)
+    return Position(_keep_tokens, lambda heads, positions: heads)
 
 
 def sinusoidal() -> Position:
-    """Adds sines and cosines of *when* (Vaswani et al. 2017)."""
+    """Adds sines and cosines of the position (Vaswani et al. 2017)."""
 
-    def add(tokens: Array, when: Array, where: Array) -> Array:
-        del where
-        return tokens + waves(when, tokens.shape[-1]).astype(tokens.dtype)
+    def add(tokens: Array, positions: Array, coordinates: Array) -> Array:
+        del coordinates
+        return tokens + sinusoids(positions, tokens.shape[-1]).astype(tokens.dtype)
 
-    return Position(add, lambda heads, when: heads)
+    return Position(add, lambda heads, positions: heads)
 
 
 def rotary() -> Position:
-    """Turns queries and keys by an angle that grows with *when*, so that only distances count (Su et al. 2021)."""
+    """Rotates queries and keys by an angle proportional to the position, so only distances count (Su et al. 2021)."""
 
-    def rotate(heads: Array, when: Array) -> Array:
+    def rotate(heads: Array, positions: Array) -> Array:
         size = heads.shape[-1]
-        turns = waves(when, size)[:, :, None].astype(heads.dtype)
-        sine, cosine = turns[..., : size // 2], turns[..., size // 2 :]
+        sincos = sinusoids(positions, size)[:, :, None].astype(heads.dtype)
+        sine, cosine = sincos[..., : size // 2], sincos[..., size // 2 :]
         first, second = heads[..., : size // 2], heads[..., size // 2 :]
         return jnp.concatenate([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
 
-    return Position(_as_they_are, rotate)
+    return Position(_keep_tokens, rotate)
 
 
-def learned(places: int) -> Position:
-    """A vector of its own for each of so many places, learned with the network (Gehring et al. 2017).
-
-    Args:
-        places: how many; a token beyond them is refused or clipped by whoever holds the vectors.
+def learned(num_positions: int) -> Position:
+    """A learned embedding for each position (Gehring et al. 2017); their owner refuses or clips positions beyond them.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if `num_positions` is below 1.
     """
-    if places < 1:
-        raise ValueError(f"learned positions: places {places} is out of range; give at least 1")
-    return Position(_as_they_are, lambda heads, when: heads, learned=places)
+    if num_positions < 1:
+        raise ValueError(f"learned positions: num_positions {num_positions} is out of range; give at least 1")
+    return Position(_keep_tokens, lambda heads, positions: heads, num_learned=num_positions)
 
 
 def location(scale: float = 1.0) -> Position:
-    """Adds sines and cosines of *where* the item is, not of when it was met: each coordinate's waves, summed.
+    """Adds sines and cosines of each coordinate times `scale`, summed; scale 1 suits items about 1 apart."""
 
-    Args:
-        scale: multiplies the coordinates; 1 suits places about 1 apart.
-    """
+    def add(tokens: Array, positions: Array, coordinates: Array) -> Array:
+        del positions
+        return tokens + _sum_coordinates(sinusoids(coordinates * scale, tokens.shape[2])).astype(tokens.dtype)
 
-    def add(tokens: Array, when: Array, where: Array) -> Array:
-        del when
-        return tokens + _gathered(waves(where * scale, tokens.shape[2])).astype(tokens.dtype)
-
-    return Position(add, lambda heads, when: heads)
+    return Position(add, lambda heads, positions: heads)
 
 
 def orthogonal() -> Position:
-    """Adds a vector of length 1 for each coordinate of *where*, whole numbers that are looked up rather than compared.
+    """Adds a unit vector for each integer coordinate, for lookup rather than comparison.
 
-    Sines and cosines at evenly spaced rates: vectors of numbers less than D apart are at right angles (but for
-    rounding), so no place resembles its neighbours, and words, which begin as long, are not drowned.
+    The vectors are sines and cosines at evenly spaced rates: those of integers less than D apart are orthogonal but for
+    rounding, so no place resembles its neighbours. Token embeddings have about the same initial length.
     """
 
-    def add(tokens: Array, when: Array, where: Array) -> Array:
-        del when
+    def add(tokens: Array, positions: Array, coordinates: Array) -> Array:
+        del positions
         dims = tokens.shape[2]
         rates = 2 * jnp.pi / dims * (jnp.arange(_pairs(dims)) + 0.5)
-        return tokens + (2 / dims) ** 0.5 * _gathered(_waves(where, rates)).astype(tokens.dtype)
+        return tokens + (2 / dims) ** 0.5 * _sum_coordinates(_sinusoids_at_rates(coordinates, rates)).astype(
+            tokens.dtype
+        )
 
-    return Position(add, lambda heads, when: heads)
+    return Position(add, lambda heads, positions: heads)
 
 
-def _as_they_are(tokens: Array, when: Array, where: Array) -> Array:
-    del when, where
+def _keep_tokens(tokens: Array, positions: Array, coordinates: Array) -> Array:
+    del positions, coordinates
     return tokens
 
 
-def waves(positions: Array, dims: int) -> Array:
-    """Sines, then cosines, of positions [...], wavelengths growing from 2 pi to 20,000 pi: [..., dims].
+def sinusoids(positions: Array, dims: int) -> Array:
+    """[..., dims] sines, then cosines, of positions [...]; wavelengths grow from 2 pi to 20,000 pi.
 
     Raises:
         ValueError: if dims is odd.
     """
     pairs = _pairs(dims)
-    return _waves(positions, 10_000.0 ** (-jnp.arange(pairs) / pairs))
+    return _sinusoids_at_rates(positions, 10_000.0 ** (-jnp.arange(pairs) / pairs))
 
 
-def _waves(positions: Array, rates: Array) -> Array:
+def _sinusoids_at_rates(positions: Array, rates: Array) -> Array:
     """Sines, then cosines, of positions [...] at rates [R]: [..., 2 R]."""
     angles = jnp.expand_dims(positions.astype(jnp.float32), -1) * rates.reshape((1,) * positions.ndim + (-1,))
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-def _gathered(each: Array) -> Array:
+def _sum_coordinates(each: Array) -> Array:
     """[B, C, D], the sum over coordinates of [B, C, K, D]."""
     coordinates, dims = each.shape[2:]
-    # Each coordinate starts at another place of the width, so that (1, 2) is not (2, 1).
+    # Each coordinate is shifted along the width by another amount, so that (1, 2) is not (2, 1).
     return sum(jnp.roll(each[:, :, k], k * (dims // coordinates), axis=-1) for k in range(coordinates))
 
 

@@ -11,14 +11,11 @@ from thinking.types import Array, Params
 Module = TypeVar("Module", bound=nnx.Module)
 
 
-def pure(build: Callable[[Array], Module]) -> tuple[Callable[[Array], Params], Callable[[Params], Module]]:
-    """Split a module once: its structure is static from then on, its parameters are nested dicts of arrays.
+def make_pure(build: Callable[[Array], Module]) -> tuple[Callable[[Array], Params], Callable[[Params], Module]]:
+    """Split a module into static structure and parameters, which are nested dicts of arrays.
 
-    Args:
-        build: makes the module from a key, which it consumes.
-
-    Returns:
-        `init(key) -> params`, and `network(params)`, the module with these parameters, to be called and dropped.
+    `build` makes the module from a key, which it consumes. Returns `init(key) -> params`, and `network(params)`, the
+    module with these parameters for one call.
     """
     structure, template = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
 

@@ -1,1 +1,1 @@
-"""Reasoning: search, post-training by rewards, and thoughts that nobody supervised."""
+"""Search, post-training on rewards, and thoughts learned without supervision."""

@@ -1,10 +1,10 @@
-"""Groups of settings that several tasks have: the same group for the same thing. Free of JAX."""
+"""Groups of settings that several tasks share. Free of JAX."""
 
 import dataclasses
 from collections.abc import Sequence
 
 from thinking.errors import UserError
-from thinking.experiment import RunConfig, check_seeds, invalid, option
+from thinking.experiment import RunConfig, check_seeds, field_error, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,27 +14,27 @@ class SeedsConfig(RunConfig):
     seeds: int = option(1, "models of each kind, of seeds from --seed on", minimum=1, maximum=1024)
 
     def validate(self) -> None:
-        """Raises UserError if the last seed would be greater than a seed may be."""
+        """Raises UserError if the last seed exceeds the maximum."""
         check_seeds(self.seed, self.seeds)
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """An optimizer whose learning rate falls by a fixed schedule."""
+    """An optimizer with a learning rate schedule."""
 
     learning_rate: float = option(0.001, "highest learning rate", above=0, maximum=10)
 
 
 @dataclasses.dataclass(frozen=True)
 class CosineConfig(OptimizerConfig):
-    """An optimizer whose learning rate falls as a cosine."""
+    """An optimizer with cosine decay."""
 
     final_fraction: float = option(0.05, "final learning rate, as a share of the highest", minimum=0, maximum=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How long a model is trained."""
+    """Length of training."""
 
     num_steps: int = option(1000, "training steps of each model", minimum=1, maximum=10**9)
     batch_size: int = option(512, "examples of a step", minimum=1, maximum=2**20)
@@ -42,15 +42,15 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class WidthConfig:
-    """A width that attention heads share."""
+    """Sizes of attention."""
 
     width: int = option(64, "dimensions of a token", minimum=4, maximum=8192)
     num_heads: int = option(4, "attention heads", minimum=1, maximum=128)
 
     def validate(self) -> None:
-        """Raises UserError if rotary positions cannot split the width among the heads."""
+        """Raises UserError unless heads have an even size, which rotary positions need."""
         if self.width % (2 * self.num_heads):
-            raise invalid("width", f"a multiple of twice --num-heads, {2 * self.num_heads}")
+            raise field_error("width", f"a multiple of twice --num-heads, {2 * self.num_heads}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +62,13 @@ class DecoderConfig(WidthConfig):
 
 @dataclasses.dataclass(frozen=True)
 class CurriculumConfig:
-    """Levels that open one after another."""
+    """Levels that are unlocked one after another."""
 
     enabled: bool = option(False, "open one level after another, as the one before is mastered")
     threshold: float = option(0.8, "share of successes that opens the next level", above=0, maximum=1)
 
 
 def check_names(values: Sequence[str], flag: str, choices: Sequence[str]) -> None:
-    """Raises UserError unless at least one thing is named, and each once."""
+    """Raises UserError unless at least one choice is named, and each once."""
     if not values or len(set(values)) < len(values):
         raise UserError(f"{' '.join([flag, *values])}: name at least one of {', '.join(choices)}, each once")

@@ -1,6 +1,7 @@
-"""BERT (Devlin et al. 2019), as far as embedding sentences needs it: several of them in a row, each by itself.
+"""BERT (Devlin et al. 2019) for sentence embeddings, with several packed sentences per row.
 
-Axes: R rows, T tokens of a row, S sentences of a row, V words, P places, D dimensions, H heads, E of a head.
+Axes: R rows, T tokens of a row, S sentences of a row, V vocabulary, P positions, D dimensions, H heads, E head
+dimensions.
 """
 
 import functools
@@ -11,54 +12,61 @@ import jax.numpy as jnp
 from thinking.types import Array, Params
 
 
-@functools.partial(jax.jit, static_argnames=("heads", "epsilon", "first"))
+@functools.partial(jax.jit, static_argnames=("num_heads", "epsilon", "use_cls_token"))
 def encode(
-    params: Params, words: Array, places: Array, segments: Array, *, heads: int, epsilon: float, first: bool
+    params: Params,
+    tokens: Array,
+    positions: Array,
+    segments: Array,
+    *,
+    num_heads: int,
+    epsilon: float,
+    use_cls_token: bool,
 ) -> Array:
-    """Vectors [R, S, D] of length 1 of the sentences of rows.
+    """Unit vectors [R, S, D] of the sentences of rows.
 
     Args:
-        params: `words` [V, D], `places` [P, D], `norm`, and `layers`, whose leaves have the layers in front.
-        words: [R, T] int32 tokens.
-        places: [R, T] int32, where each stands in its sentence.
-        segments: [R, T] int32, the number of its sentence in the row, from 1; 0 in padding.
-        heads: H.
+        params: `words` [V, D], `places` [P, D], `norm`, and `layers`, whose leaves are stacked over layers.
+        tokens: [R, T] int32 tokens.
+        positions: [R, T] int32, position of each token in its sentence.
+        segments: [R, T] int32, index of its sentence in the row, from 1; 0 in padding.
+        num_heads: H.
         epsilon: of the layer norms.
-        first: whether a sentence's vector is that of its first token; the mean of all, if not.
+        use_cls_token: pool by the first token; otherwise by the mean of all tokens.
     """
-    own = segments[:, :, None] == segments[:, None, :]
-    bias = jnp.where(own, 0.0, -jnp.inf)[None]
+    is_same_sentence = segments[:, :, None] == segments[:, None, :]
+    bias = jnp.where(is_same_sentence, 0.0, -jnp.inf)[None]
 
     def layer(x: Array, weights: Params) -> tuple[Array, None]:
-        x = _norm(x + _attend(x, bias, weights, heads), weights["attention_norm"], epsilon)
-        wide = _gelu(_linear(x, weights["widen"]))
-        return _norm(x + _linear(wide, weights["narrow"]), weights["norm"], epsilon), None
+        x = _norm(x + _attend(x, bias, weights, num_heads), weights["attention_norm"], epsilon)
+        hidden = _gelu(_linear(x, weights["widen"]))
+        return _norm(x + _linear(hidden, weights["narrow"]), weights["norm"], epsilon), None
 
-    with jax.default_matmul_precision("highest"):  # on a GPU products would be rounded to 10 bits
-        x = _norm(params["words"][words] + params["places"][places], params["norm"], epsilon)
-        # A scan compiles in half the time of layers one by one, and runs faster too.
+    with jax.default_matmul_precision("highest"):  # a GPU would otherwise round products to 10 mantissa bits
+        x = _norm(params["words"][tokens] + params["places"][positions], params["norm"], epsilon)
+        # A scan compiles in half the time of unrolled layers, and runs faster.
         x = jax.lax.scan(layer, x, params["layers"])[0]
-        # Two tokens, one for each end, is the least a sentence has.
-        numbers = 1 + jnp.arange(words.shape[1] // 2, dtype=segments.dtype)
-        counts = segments[:, None, :] == numbers[None, :, None]
-        if first:
-            counts &= (places == 0)[:, None, :]
-        summed = jnp.einsum("rst,rtd->rsd", counts.astype(x.dtype), x)
-        return summed / jnp.maximum(jnp.linalg.norm(summed, axis=-1, keepdims=True), 1e-12)
+        # A sentence has at least two tokens: [CLS] and [SEP].
+        segment_ids = 1 + jnp.arange(tokens.shape[1] // 2, dtype=segments.dtype)
+        is_pooled = segments[:, None, :] == segment_ids[None, :, None]
+        if use_cls_token:
+            is_pooled &= (positions == 0)[:, None, :]
+        pooled = jnp.einsum("rst,rtd->rsd", is_pooled.astype(x.dtype), x)
+        return pooled / jnp.maximum(jnp.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
 
 
-def _attend(x: Array, bias: Array, weights: Params, heads: int) -> Array:
+def _attend(x: Array, bias: Array, weights: Params, num_heads: int) -> Array:
     rows, tokens, width = x.shape
-    size = width // heads
-    projected = _linear(x, weights["project_in"]).reshape(rows, tokens, 3, heads, size)
-    q, k, v = jnp.transpose(projected, (2, 3, 0, 1, 4))  # heads in front, as the products of each want them
-    scores = jnp.einsum("hrqe,hrke->hrqk", q, k) * size**-0.5
+    head_dim = width // num_heads
+    projected = _linear(x, weights["project_in"]).reshape(rows, tokens, 3, num_heads, head_dim)
+    q, k, v = jnp.transpose(projected, (2, 3, 0, 1, 4))  # heads first, for the batched products
+    scores = jnp.einsum("hrqe,hrke->hrqk", q, k) * head_dim**-0.5
     mixed = jnp.einsum("hrqk,hrke->hrqe", jax.nn.softmax(scores + bias), v)
     return _linear(jnp.transpose(mixed, (1, 2, 0, 3)).reshape(rows, tokens, width), weights["project_out"])
 
 
 def _gelu(x: Array) -> Array:
-    """As BERT has it, by erf; `jax.nn.gelu` goes by erfc, which takes longer."""
+    """GELU by erf, as in BERT; `jax.nn.gelu` uses erfc, which is slower."""
     return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
 
 
@@ -70,6 +78,6 @@ def _linear(x: Array, weights: tuple[Array, Array]) -> Array:
 
 def _norm(x: Array, weights: tuple[Array, Array], epsilon: float) -> Array:
     scale, bias = weights
-    apart = x - jnp.mean(x, axis=-1, keepdims=True)
-    spread = jax.lax.rsqrt(jnp.mean(jnp.square(apart), axis=-1, keepdims=True) + epsilon)
-    return apart * spread * scale[None, None] + bias[None, None]
+    centered = x - jnp.mean(x, axis=-1, keepdims=True)
+    inverse_std = jax.lax.rsqrt(jnp.mean(jnp.square(centered), axis=-1, keepdims=True) + epsilon)
+    return centered * inverse_std * scale[None, None] + bias[None, None]

@@ -1,4 +1,4 @@
-"""From vectors to tokens and back: a vector's token is the number of the nearest of K directions (k-means).
+"""Vector quantisation by k-means: a vector's token is the index of its nearest centroid.
 
 Axes: N vectors, D dimensions, K clusters.
 """
@@ -9,82 +9,85 @@ from typing import NamedTuple
 import numpy as np
 
 from thinking.batching import cut_rows
-from thinking.text.embedders import normalised
+from thinking.text.embedders import normalize
 
-ROUNDS = 30
-"""Of Lloyd's algorithm, at most."""
+MAX_ITERATIONS = 30
+"""Maximum iterations of Lloyd's algorithm."""
 
-AT_ONCE = 2**24
-"""Products held at once while vectors are encoded, 64 MiB of them."""
+MAX_PRODUCTS = 2**24
+"""Inner products per block while encoding: 64 MiB."""
 
 
 class Codebook(NamedTuple):
-    """What tokens stand for.
+    """Centroids of the tokens.
 
     Attributes:
-        centroids: [K, D] float32, each of length 1.
+        centroids: [K, D] float32, unit vectors.
     """
 
     centroids: np.ndarray
 
 
-def fit(vectors: np.ndarray, count: int, seed: int) -> Codebook:
-    """K-means (Lloyd 1982) from vectors far apart (k-means++: Arthur & Vassilvitskii 2007); the seed decides all.
+def fit_codebook(vectors: np.ndarray, num_clusters: int, seed: int) -> Codebook:
+    """K-means (Lloyd 1982) with k-means++ initialisation (Arthur & Vassilvitskii 2007), deterministic in the seed.
 
     Args:
-        vectors: [N, D], each of length 1, as embedders make them.
-        count: K.
-        seed: of the draw of the vectors that clusters start from.
+        vectors: [N, D] unit vectors.
+        num_clusters: K.
+        seed: of the initial centroids.
 
     Raises:
-        ValueError: if there are fewer different vectors than clusters, or no cluster is asked for, or a cluster's
-            vectors cancel out.
+        ValueError: for fewer distinct vectors than clusters, no cluster, or a cluster whose vectors sum to 0.
     """
     from scipy.cluster.vq import kmeans2
 
     vectors = np.asarray(vectors, np.float32)
-    different, times = np.unique(vectors, axis=0, return_counts=True)
-    if not 1 <= count <= len(different):
-        allowed = f"allowed is 1 to {len(different)}" if len(different) else "give vectors"
-        raise ValueError(f"fit: {count} clusters of {len(different)} different vectors; {allowed}")
-    first = _far_apart(different, times, count, np.random.default_rng(seed))
+    distinct, counts = np.unique(vectors, axis=0, return_counts=True)
+    if not 1 <= num_clusters <= len(distinct):
+        allowed = f"allowed is 1 to {len(distinct)}" if len(distinct) else "give vectors"
+        raise ValueError(f"fit_codebook: {num_clusters} clusters of {len(distinct)} different vectors; {allowed}")
+    initial = _init_centroids(distinct, counts, num_clusters, np.random.default_rng(seed))
     with warnings.catch_warnings():
-        # A cluster that lost all its vectors stays where it was, and its token may yet find a use.
+        # An empty cluster keeps its centroid; other vectors may still be encoded with it.
         warnings.filterwarnings("ignore", message="One of the clusters is empty")
-        centroids, _ = kmeans2(vectors, first, iter=ROUNDS, minit="matrix")
-    return Codebook(normalised(centroids))
+        centroids, _ = kmeans2(vectors, initial, iter=MAX_ITERATIONS, minit="matrix")
+    return Codebook(normalize(centroids))
 
 
-def _far_apart(different: np.ndarray, times: np.ndarray, count: int, drawn: np.random.Generator) -> np.ndarray:
-    """[K, D] of the vectors, drawn by their squared distance to the nearest that was drawn before.
+def _init_centroids(
+    distinct: np.ndarray, counts: np.ndarray, num_clusters: int, rng: np.random.Generator
+) -> np.ndarray:
+    """[K, D] initial centroids, sampled by squared distance to the nearest one so far.
 
-    SciPy's own `minit="++"` measures all distances again for each: minutes for 256 clusters of 20,000 sentences.
+    SciPy's `minit="++"` recomputes all distances for each: minutes for 256 clusters of 20,000 sentences.
     """
-    chosen = np.zeros(count, np.int64)
-    apart = np.full(len(different), 2.0)
-    for number in range(count):
-        chances = times * apart
-        chosen[number] = drawn.choice(len(different), p=chances / chances.sum())
-        # Of vectors of length 1; rounded, and that a vector is at no distance from itself must hold nevertheless.
-        apart = np.minimum(apart, np.maximum(2 - 2 * (different @ different[chosen[number]]), 1e-9))
-        apart[chosen[number]] = 0
-    return different[chosen]
+    chosen = np.zeros(num_clusters, np.int64)
+    distances = np.full(len(distinct), 2.0)
+    for cluster in range(num_clusters):
+        probabilities = counts * distances
+        chosen[cluster] = rng.choice(len(distinct), p=probabilities / probabilities.sum())
+        # Squared distances of unit vectors. Rounding must not make them 0, except of a vector to itself.
+        distances = np.minimum(distances, np.maximum(2 - 2 * (distinct @ distinct[chosen[cluster]]), 1e-9))
+        distances[chosen[cluster]] = 0
+    return distinct[chosen]
 
 
 def encode(codebook: Codebook, vectors: np.ndarray) -> np.ndarray:
-    """[N] int32, the number of the centroid nearest to each vector [N, D]; the first of several."""
-    count = len(codebook.centroids)
+    """[N] int32, the index of the centroid nearest to each vector [N, D]; the first of equals."""
+    num_clusters = len(codebook.centroids)
     tokens = np.zeros(len(vectors), np.int32)
-    size = max(AT_ONCE // count, 1)
-    for part, found in zip(cut_rows(vectors, size), cut_rows(tokens, size), strict=True):
-        found[:] = np.argmax(part @ codebook.centroids.T, axis=1)
+    part_size = max(MAX_PRODUCTS // num_clusters, 1)
+    for part_vectors, part_tokens in zip(cut_rows(vectors, part_size), cut_rows(tokens, part_size), strict=True):
+        part_tokens[:] = np.argmax(part_vectors @ codebook.centroids.T, axis=1)
     return tokens
 
 
 def decode(codebook: Codebook, tokens: np.ndarray) -> np.ndarray:
-    """[N, D] float32, the centroids that tokens [N] stand for; raises ValueError for a token that stands for none."""
-    tokens, count = np.asarray(tokens), len(codebook.centroids)
-    stray = (tokens < 0) | (tokens >= count)
-    if stray.any():
-        raise ValueError(f"decode: token {tokens[stray][0]}: allowed is 0 to {count - 1}, the codebook's clusters")
+    """[N, D] float32, the centroids of tokens [N]; raises ValueError for a token out of range."""
+    tokens, num_clusters = np.asarray(tokens), len(codebook.centroids)
+    is_invalid = (tokens < 0) | (tokens >= num_clusters)
+    if is_invalid.any():
+        raise ValueError(
+            f"decode: token {tokens[is_invalid][0]}: allowed is 0 to {num_clusters - 1}, the codebook's clusters"
+        )
     return codebook.centroids[tokens]

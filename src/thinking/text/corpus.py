@@ -1,6 +1,6 @@
-"""Real text as tokens: what a language model learns from, and a part that it never sees.
+"""Text corpora as tokens, with a held-out part at the end.
 
-Axes: N tokens of a text, V tokens of the vocabulary.
+Axes: N tokens of a text, V vocabulary.
 """
 
 import ast
@@ -16,64 +16,64 @@ import numpy as np
 
 from thinking.errors import UserError
 
-PYTHON, HUB = "python", "hf:"
-"""The text that is always there, and how the name of a data set of Hugging Face begins."""
+PYTHON, HUB_PREFIX = "python", "hf:"
+"""The bundled source, and the prefix of data sets of Hugging Face."""
 
-HELD_OUT = 0.1
-"""Share of the characters, at the end, that nothing learns from."""
+HELD_OUT_FRACTION = 0.1
+"""Fraction of the characters, at the end, that are held out."""
 
-BYTES = 256
+NUM_BYTES = 256
 
 
 class Corpus(NamedTuple):
-    """A text in tokens.
+    """A tokenised text.
 
     Attributes:
         train: [N] int32.
-        held_out: [N] int32, of text that comes after all of `train`.
-        sizes: [V] int32, bytes of each token; tokens of two vocabularies compare by bits per byte alone.
-        decode: tokens to their text; half a character becomes a replacement mark.
+        held_out: [N] int32, of the text after `train`.
+        token_bytes: [V] int32, bytes of each token; losses of two vocabularies compare in bits per byte.
+        decode: tokens to text; an incomplete character becomes a replacement mark.
     """
 
     train: np.ndarray
     held_out: np.ndarray
-    sizes: np.ndarray
+    token_bytes: np.ndarray
     decode: Callable[[Sequence[int]], str]
 
 
 @functools.lru_cache(maxsize=4)
-def corpus(source: str, characters: int, bpe: int | None) -> Corpus:
-    """Read a text, part it and make tokens of it.
+def load_corpus(source: str, max_characters: int, bpe_vocab_size: int | None) -> Corpus:
+    """Read a text, split it and tokenise it.
 
     Args:
         source: `python`, the path of a UTF-8 file, or `hf:NAME[:COLUMN]`.
-        characters: what is beyond so many is left out.
-        bpe: tokens of a byte-level BPE (Sennrich et al. 2016) that learns from the training part; None: bytes.
+        max_characters: the text is cut to this length.
+        bpe_vocab_size: vocabulary of a byte-level BPE (Sennrich et al. 2016) fitted to the training part; None: bytes.
 
     Raises:
-        ValueError: if there is no such text, or not enough of it to part.
+        ValueError: if there is no such text, or it is too short to split.
         UserError: if the package that reads it is not installed.
     """
-    text = once(read_text(source, characters))[:characters]
-    cut = round(len(text) * (1 - HELD_OUT))
+    text = drop_repeated_paragraphs(read_text(source, max_characters))[:max_characters]
+    cut = round(len(text) * (1 - HELD_OUT_FRACTION))
     if not 0 < cut < len(text):
         raise ValueError(f"source {source}: {len(text)} characters are too few to part; give a longer text")
     train, held_out = text[:cut], text[cut:]
-    encode, decode, sizes = _bytes() if bpe is None else _pairs(train, bpe)
-    return Corpus(encode(train), encode(held_out), sizes, decode)
+    encode, decode, token_bytes = _byte_codec() if bpe_vocab_size is None else _bpe_codec(train, bpe_vocab_size)
+    return Corpus(encode(train), encode(held_out), token_bytes, decode)
 
 
-def once(text: str) -> str:
-    """The text with each paragraph kept where it stands first.
+def drop_repeated_paragraphs(text: str) -> str:
+    """Keep only the first occurrence of each paragraph.
 
-    What is held out would else partly have been learned by heart (Lee et al. 2022): topics of the language reference
-    quote each other at length.
+    Otherwise parts of the held-out text would also stand in the training part (Lee et al. 2022): topics of the language
+    reference quote each other at length.
     """
     return "\n\n".join(dict.fromkeys(text.split("\n\n")))
 
 
-def read_text(source: str, characters: int) -> str:
-    """A text by its name, of at least so many characters where it has them.
+def read_text(source: str, min_characters: int) -> str:
+    """Read a text by name, at least `min_characters` of it where it has as many.
 
     Raises:
         ValueError: if there is no such text.
@@ -81,19 +81,22 @@ def read_text(source: str, characters: int) -> str:
     """
     if source == PYTHON:
         return "\n\n".join(python_documentation())
-    if source.startswith(HUB):
-        return _from_hub(source, characters)
+    if source.startswith(HUB_PREFIX):
+        return _read_from_hub(source, min_characters)
     try:
         return Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ValueError(f"source {source}: {why}; give a text file, {PYTHON}, or {HUB}NAME[:COLUMN]") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ValueError(
+            f"source {source}: {reason}; give a text file, {PYTHON}, or {HUB_PREFIX}NAME[:COLUMN]"
+        ) from None
 
 
 def python_documentation() -> list[str]:
-    """What every Python carries of English: the language reference, and what its modules say of themselves.
+    """Texts of the Python installation: the language reference and the docstrings of the standard library.
 
-    The order is one by chance, but always the same: parts of it are then alike. Of another Python it is another text.
+    They are in a fixed pseudo-random order, so that training and held-out parts are alike. They depend on the Python
+    version.
     """
     from pydoc_data.topics import topics
 
@@ -109,8 +112,8 @@ def _docstrings(path: Path) -> Iterator[str]:
             yield text
 
 
-def _from_hub(source: str, characters: int) -> str:
-    name, _, column = source.removeprefix(HUB).partition(":")
+def _read_from_hub(source: str, min_characters: int) -> str:
+    name, _, column = source.removeprefix(HUB_PREFIX).partition(":")
     column = column or "text"
     try:
         import datasets
@@ -119,44 +122,46 @@ def _from_hub(source: str, characters: int) -> str:
     try:
         rows = iter(datasets.load_dataset(name, split="train", streaming=True))
         first = next(rows)
-    # Whatever the hub, its cache or the network may raise.
+    # The hub, its cache and the network raise many kinds of errors.
     except Exception as error:
-        why = " ".join(str(error).split())[:200]
-        raise ValueError(f"source {source}: {why}; give a data set with texts") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"source {source}: {reason}; give a data set with texts") from error
     if not isinstance(first.get(column), str):
-        raise ValueError(f"source {source}: it has no texts {column!r}; give {HUB}NAME:COLUMN, of {', '.join(first)}")
+        raise ValueError(
+            f"source {source}: it has no texts {column!r}; give {HUB_PREFIX}NAME:COLUMN, of {', '.join(first)}"
+        )
     texts, total = [], 0
     for row in itertools.chain([first], rows):
-        if total >= characters:
+        if total >= min_characters:
             break
         texts.append(row[column])
         total += len(row[column])
     return "\n\n".join(texts)
 
 
-Tokens = tuple[Callable[[str], np.ndarray], Callable[[Sequence[int]], str], np.ndarray]
-"""How a text is encoded and decoded, and the bytes of each token [V]."""
+TextCodec = tuple[Callable[[str], np.ndarray], Callable[[Sequence[int]], str], np.ndarray]
+"""`encode`, `decode`, and the bytes of each token [V]."""
 
 
-def _bytes() -> Tokens:
+def _byte_codec() -> TextCodec:
     def encode(text: str) -> np.ndarray:
         return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
 
     def decode(tokens: Sequence[int]) -> str:
         return bytes(tokens).decode(errors="replace")
 
-    return encode, decode, np.ones(BYTES, np.int32)
+    return encode, decode, np.ones(NUM_BYTES, np.int32)
 
 
-def _pairs(train: str, vocabulary: int) -> Tokens:
+def _bpe_codec(train: str, vocab_size: int) -> TextCodec:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    # Each byte is a token, so that any text can be told.
+    # Each byte is a token, so that any text can be encoded.
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator([train], trainer)
 
     def encode(text: str) -> np.ndarray:
@@ -165,6 +170,6 @@ def _pairs(train: str, vocabulary: int) -> Tokens:
     def decode(tokens: Sequence[int]) -> str:
         return tokenizer.decode(list(tokens))
 
-    # A byte-level token is written with one character a byte.
-    sizes = [len(tokenizer.id_to_token(token)) for token in range(tokenizer.get_vocab_size())]
-    return encode, decode, np.array(sizes, np.int32)
+    # The name of a byte-level token has one character per byte.
+    token_bytes = [len(tokenizer.id_to_token(token)) for token in range(tokenizer.get_vocab_size())]
+    return encode, decode, np.array(token_bytes, np.int32)

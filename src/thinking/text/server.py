@@ -1,6 +1,6 @@
-"""A server of the OpenAI protocol: its address and key, how patiently it is asked, and what goes wrong with it.
+"""A server of the OpenAI protocol: address, key, retries and error messages.
 
-The key comes from the environment variable OPENAI_API_KEY alone, and is taken out of whatever a server sends back.
+The key comes from the environment variable OPENAI_API_KEY alone, and is removed from whatever a server returns.
 """
 
 import base64
@@ -19,38 +19,38 @@ from typing import Any, TypeVar
 from thinking.errors import UserError
 from thinking.text import response_cache
 
-KEY = "OPENAI_API_KEY"
-OPENAI = "https://api.openai.com/v1"
-LONGEST_WAIT = 120.0  # seconds; a server that wants a longer pause has ended the run
-_LONGEST_BACKOFF = 60.0  # seconds
-_SHORTEST_SECRET = 8  # characters; local servers are given `none` or `EMPTY`, which are words of texts too
-_TRY_AGAIN = (408, 409, 429)  # and all from 500
+KEY_VARIABLE = "OPENAI_API_KEY"
+OPENAI_URL = "https://api.openai.com/v1"
+MAX_WAIT = 120.0  # seconds; if a server asks for more, the run ends
+_MAX_BACKOFF = 60.0  # seconds
+_MIN_SECRET_LENGTH = 8  # characters; keys of local servers, as `none`, may be words of texts
+_RETRY_STATUSES = (408, 409, 429)  # and all from 500
 
 Result = TypeVar("Result")
 
 
 class Server:
-    """A server, how patiently it is asked, and where its answers are kept. Threads may share it.
+    """A server, its retry policy, and the folder of its cached answers. Threads may share it.
 
     `with Server(...) as server` closes its connections at the end.
 
     Args:
-        base_url: such as http://localhost:8000/v1; None: that of OPENAI_BASE_URL, or OpenAI's own. A `user:password@`
-            in it is sent as basic authentication, and stands in no message and no file.
-        folder: where answers are kept.
+        base_url: such as http://localhost:8000/v1; None: OPENAI_BASE_URL, or OpenAI's own. `user:password@` in it is
+            sent as basic authentication, and never appears in a message or file.
+        folder: of cached answers.
         timeout: seconds to wait for an answer.
-        retries: how often a request is repeated after 429, 5xx, a cut connection or a timeout.
-        backoff: seconds before the first repetition, doubled each time, unless the server says how long to wait.
-        max_requests: how many HTTP requests are sent at most, repetitions included; None: no limit.
+        max_retries: retries after 429, 5xx, a lost connection or a timeout.
+        backoff: seconds before the first retry, doubled each time, unless the server says how long to wait.
+        max_requests: maximum number of HTTP requests, including retries; None: no limit.
 
     Attributes:
         url: the address without credentials.
-        folder: where answers are kept.
-        sent: HTTP requests sent so far.
+        folder: of cached answers.
+        num_requests: HTTP requests sent so far.
 
     Raises:
-        ValueError: for a base URL that cannot be one, or none and no key, or a bad number.
-        UserError: for a key that cannot be one.
+        ValueError: for an invalid base URL, none and no key, or an invalid number.
+        UserError: for an invalid key.
     """
 
     def __init__(
@@ -59,33 +59,33 @@ class Server:
         folder: Path,
         *,
         timeout: float = 120.0,
-        retries: int = 5,
+        max_retries: int = 5,
         backoff: float = 0.5,
         max_requests: int | None = None,
     ) -> None:
         import httpx2
         import openai
 
-        if not 0 < timeout < math.inf or retries < 0 or not 0 <= backoff < math.inf or (max_requests or 0) < 0:
+        if not 0 < timeout < math.inf or max_retries < 0 or not 0 <= backoff < math.inf or (max_requests or 0) < 0:
             raise ValueError(
-                f"timeout {timeout}, retries {retries}, back-off {backoff}, max_requests {max_requests}: "
+                f"timeout {timeout}, max_retries {max_retries}, backoff {backoff}, max_requests {max_requests}: "
                 "allowed are seconds above 0, and counts from 0"
             )
-        address, login = _without_login(base_url or os.environ.get("OPENAI_BASE_URL") or None)
+        address, login = _split_login(base_url or os.environ.get("OPENAI_BASE_URL") or None)
         self._key, self._login = _key(address), login
         token = base64.b64encode(":".join(login).encode()).decode() if login else ""
         secrets = (self._key, token, *login[1:])
-        self._secrets = tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
-        self._retries, self._backoff, self._timeout, self._limit = retries, backoff, timeout, max_requests
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH)
+        self._retries, self._backoff, self._timeout, self._limit = max_retries, backoff, timeout, max_requests
         self._lock = threading.Lock()
-        self.folder, self.sent = folder, 0
-        # A redirection would take the key elsewhere: none is followed. Repetitions are this class's own, as those of
-        # the package wait half a second at least.
+        self.folder, self.num_requests = folder, 0
+        # Redirects are not followed, as they would forward the key. This class retries itself, because the package
+        # waits at least half a second.
         http = httpx2.Client(auth=login or None, timeout=timeout, event_hooks={"request": [self._count]})
         key = self._key or "no-key-is-needed"
-        # Its address is told, as the package takes an OPENAI_BASE_URL that is empty for one.
+        # The address is explicit, because the package would use an empty OPENAI_BASE_URL.
         self.client = openai.OpenAI(
-            api_key=key, base_url=address or OPENAI, timeout=timeout, max_retries=0, http_client=http
+            api_key=key, base_url=address or OPENAI_URL, timeout=timeout, max_retries=0, http_client=http
         )
         self.url = urllib.parse.urlunsplit((*urllib.parse.urlsplit(str(self.client.base_url))[:3], "", "")).rstrip("/")
 
@@ -95,19 +95,19 @@ class Server:
     def __exit__(self, *exception: object) -> None:
         self.client.close()
 
-    def answer(self, model: str, send: Callable[[], Any], read: Callable[[Any], Result]) -> Result:
-        """What one request is answered, after repetitions if need be.
+    def request_answer(self, model: str, send: Callable[[], Any], read: Callable[[Any], Result]) -> Result:
+        """Send one request, with retries, and return its answer.
 
         Args:
-            model: whose name is put into messages.
-            send: sends the request by the client, for the raw response.
-            read: the answer within the JSON that came; raises ValueError where there is none.
+            model: for messages.
+            send: sends the request and returns the raw response.
+            read: extracts the answer from the JSON response; raises ValueError if there is none.
 
         Raises:
-            UserError: no good answer came, or `max_requests` are sent.
+            UserError: there is no valid answer, or `max_requests` is reached.
         """
         response = self._response(model, send)
-        # The error is raised outside of the `except`, or what the server sent would stand in its context.
+        # Raised outside of the `except`, so that the response is not in the exception's context.
         try:
             return read(json.loads(response.http_response.content))
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
@@ -117,17 +117,17 @@ class Server:
         start = self._quote(response.http_response.text)
         raise UserError(f"{self.url} sent what is no answer ({reason}): {start}; check the address and the model")
 
-    def hide(self, text: str) -> str:
-        """The text without the key, and without half characters, which no file takes."""
+    def redact(self, text: str) -> str:
+        """The text without secrets and lone surrogates."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text.encode("utf-8", "replace").decode()
 
     def _count(self, request: Any) -> None:
         with self._lock:
-            if self._limit is not None and self.sent >= self._limit:
-                raise _Spent(self._limit, self.folder)
-            self.sent += 1
+            if self._limit is not None and self.num_requests >= self._limit:
+                raise _RequestLimitReached(self._limit, self.folder)
+            self.num_requests += 1
 
     def _response(self, model: str, send: Callable[[], Any]) -> Any:
         import httpx2
@@ -140,59 +140,65 @@ class Server:
             except openai.APIStatusError as error:
                 status, message = error.status_code, self._quote(_message(error))
                 asked_wait = _retry_after(error.response.headers)
-                again = (status in _TRY_AGAIN or status >= 500) and error.code != "insufficient_quota"
+                is_retryable = (status in _RETRY_STATUSES or status >= 500) and error.code != "insufficient_quota"
             except openai.APITimeoutError:
-                status, message, again = 0, f"no answer within {self._timeout:g} s", True
+                status, message, is_retryable = 0, f"no answer within {self._timeout:g} s", True
             except openai.APIConnectionError as error:
                 status, message = 0, self._quote(str(error.__cause__ or error))
-                again = not isinstance(error.__cause__, httpx2.ConnectError)  # nobody is there: a person must look
-            backoff = min(_LONGEST_BACKOFF, self._backoff * 2.0 ** min(attempt - 1, 100)) * random.uniform(0.75, 1)
+                is_retryable = not isinstance(
+                    error.__cause__, httpx2.ConnectError
+                )  # no server is running: retries are useless
+            backoff = min(_MAX_BACKOFF, self._backoff * 2.0 ** min(attempt - 1, 100)) * random.uniform(0.75, 1)
             wait = backoff if asked_wait is None else asked_wait
-            if not again or attempt > self._retries or wait > LONGEST_WAIT:
+            if not is_retryable or attempt > self._retries or wait > MAX_WAIT:
                 break
             time.sleep(wait)
         raise UserError(self._explain(model, status, message, attempt, asked_wait))
 
-    def _explain(self, model: str, status: int, message: str, attempts: int, asked_wait: float | None) -> str:
+    def _explain(self, model: str, status: int, message: str, num_attempts: int, requested_wait: float | None) -> str:
         if status == 401:
             if self._login:
                 return f"{self.url} refuses the user and password of its address (401); give those that it knows"
-            refused = f"refuses the key in {KEY}" if self._key else f"wants a key, and {KEY} is not set"
+            refused = (
+                f"refuses the key in {KEY_VARIABLE}" if self._key else f"wants a key, and {KEY_VARIABLE} is not set"
+            )
             return f"{self.url} {refused} (401); put a key of this server there, or into secrets.env"
         if status == 404:
             return f"{self.url} has no model `{model}`, or is no such address (404: {message}){self._models()}"
-        times = f" after {attempts} attempts" if attempts > 1 else ""
-        count = response_cache.count(self.folder)
-        kept = f"{count} answers are kept in {self.folder}; the same command goes on from there"
+        times = f" after {num_attempts} attempts" if num_attempts > 1 else ""
+        count = response_cache.count_answers(self.folder)
+        cached = f"{count} answers are kept in {self.folder}; the same command goes on from there"
         if status == 0:
             silent = "gives no answer" if times else "cannot be reached"
-            return f"{self.url} {silent}{times} ({message}); check the address and that the server runs; {kept}"
-        if asked_wait is not None and asked_wait > LONGEST_WAIT:
-            times += f", and asks to wait {asked_wait:.0f} s"
-        mend = (
-            "wait, or ask another server" if status in _TRY_AGAIN or status >= 500 else "check the model and settings"
+            return f"{self.url} {silent}{times} ({message}); check the address and that the server runs; {cached}"
+        if requested_wait is not None and requested_wait > MAX_WAIT:
+            times += f", and asks to wait {requested_wait:.0f} s"
+        hint = (
+            "wait, or ask another server"
+            if status in _RETRY_STATUSES or status >= 500
+            else "check the model and settings"
         )
-        return f"{self.url} answers {status}{times} ({message}); {mend}; {kept}"
+        return f"{self.url} answers {status}{times} ({message}); {hint}; {cached}"
 
     def _models(self) -> str:
-        """What the server has instead, as the end of a message."""
+        """The models of the server, as the end of a message."""
         import openai
 
         try:
-            found = json.loads(self.client.models.with_raw_response.list().http_response.content)
-            names = [self._quote(str(model["id"])) for model in found["data"]]
+            response = json.loads(self.client.models.with_raw_response.list().http_response.content)
+            names = [self._quote(str(model["id"])) for model in response["data"]]
         except (openai.OpenAIError, UserError, ValueError, KeyError, TypeError):
             return "; check the model and the address, which mostly ends with /v1"
         more = ", ..." if len(names) > 12 else ""
         return f"; it has {', '.join(names[:12])}{more}"
 
     def _quote(self, text: str) -> str:
-        """One line of what a server sent, for a message."""
-        return " ".join(self.hide(text).split())[:200] or "nothing"
+        """One line of a server's text, for a message."""
+        return " ".join(self.redact(text).split())[:200] or "nothing"
 
 
-class _Spent(UserError):
-    """The limit is reached. Answers under way still come in, so they are counted when the message is read."""
+class _RequestLimitReached(UserError):
+    """The request limit. Answers in progress still arrive, so they are counted when the message is read."""
 
     def __init__(self, limit: int, folder: Path) -> None:
         super().__init__(limit, folder)
@@ -200,31 +206,33 @@ class _Spent(UserError):
 
     def __str__(self) -> str:
         return (
-            f"max_requests {self._limit}: that many are sent; {response_cache.count(self._folder)} answers are kept in "
-            f"{self._folder}; the same command goes on from there with as many again, or with a larger limit"
+            f"max_requests {self._limit}: that many are sent; {response_cache.count_answers(self._folder)} answers are "
+            f"kept in {self._folder}; the same command goes on from there with as many again, or with a larger limit"
         )
 
 
-def check_open(base_url: str | None) -> None:
-    """Raises ValueError if an address holds what is secret, for one that is written where others may read it."""
+def check_no_secrets(base_url: str | None) -> None:
+    """Raises ValueError if an address that others may read contains a secret."""
     if base_url is not None and set("@?") & set(base_url):
-        # The address is not repeated either.
+        # The message does not repeat the address.
         raise ValueError("base_url: a user, a password or a query in it; set OPENAI_BASE_URL to it instead")
 
 
-def _without_login(base_url: str | None) -> tuple[str | None, tuple[str, ...]]:
-    """The address, and (user, password) if it held them."""
+def _split_login(base_url: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """The address, and (user, password) if it contained them."""
     if base_url is None:
         return None, ()
-    # Whatever is wrong with it, it is not repeated: it may hold a password.
-    wrong = "base_url, or OPENAI_BASE_URL: not the address of a server; allowed is one such as http://localhost:8000/v1"
+    # The message does not repeat the address, which may contain a password.
+    message = (
+        "base_url, or OPENAI_BASE_URL: not the address of a server; allowed is one such as http://localhost:8000/v1"
+    )
     try:
         parts = urllib.parse.urlsplit(base_url)
         port = parts.port
     except ValueError:
-        raise ValueError(wrong) from None
+        raise ValueError(message) from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise ValueError(wrong)
+        raise ValueError(message)
     login = parts.username is not None
     address = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     names = (urllib.parse.unquote(parts.username or ""), urllib.parse.unquote(parts.password or ""))
@@ -232,29 +240,33 @@ def _without_login(base_url: str | None) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _key(address: str | None) -> str:
-    """The key, or nothing where a server was named that may need none."""
-    key = os.environ.get(KEY, "").strip()
+    """The key, or an empty string for a named server without one."""
+    key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key and address is None:
-        raise ValueError(f"base_url None: {KEY} is not set, and no server is named; set it in the environment or in "
-                         "secrets.env, or name a server of your own, such as http://localhost:8000/v1")  # fmt: skip
+        raise ValueError(
+            f"base_url None: {KEY_VARIABLE} is not set, and no server is named; set it in the environment or in "
+            "secrets.env, or name a server of your own, such as http://localhost:8000/v1"
+        )
     if not all("!" <= character <= "~" and character not in "\"'\\" for character in key):
-        raise UserError(f"{KEY} holds a character that no key has; allowed are letters, digits and marks of ASCII")
+        raise UserError(
+            f"{KEY_VARIABLE} holds a character that no key has; allowed are letters, digits and marks of ASCII"
+        )
     return key
 
 
 def _message(error: Any) -> str:
-    """What the server says about an error, or else the start of what it sent."""
+    """The server's error message, or the start of its response."""
     body = error.body
     message = body.get("message") if isinstance(body, dict) else None
     return message if isinstance(message, str) else str(error.response.text)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait, as a number or a date, or None."""
-    asked = headers.get("retry-after", "")
+    """Seconds that the server asks to wait, from a number or a date, or None."""
+    header = headers.get("retry-after", "")
     try:
-        seconds = float(asked)
+        seconds = float(header)
     except ValueError:
-        when = email.utils.parsedate_tz(asked)
+        when = email.utils.parsedate_tz(header)
         seconds = email.utils.mktime_tz(when) - time.time() if when else math.nan
     return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -1,9 +1,9 @@
-"""A free text, as a language model writes it, cut into steps."""
+"""Splitting of free text, as a language model writes it, into steps."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-# Every pattern takes time linear in a line: no two repetitions that follow each other can match the same character.
+# Every pattern is linear in the line's length: adjacent repetitions never match the same character.
 _WORD = "step|schritt|étape|paso|passo|шаг|步骤|步驟|ステップ|단계"
 _NUMBER = re.compile(
     rf"[*_]{{0,3}}(?:(?:{_WORD})\s?\d{{1,5}}(?:\s?[.):：）-](?!\d)|[*_]*$)"  # noqa: RUF001
@@ -45,81 +45,81 @@ _ABBREVIATIONS = frozenset(
 _BEFORE_NUMBERS = frozenset(("no", "nr", "fig", "vol", "art"))
 
 
-def split(text: str) -> list[str]:
-    """The steps of a text: the items if it has a list, else its lines, else its sentences.
+def split_steps(text: str) -> list[str]:
+    """Split a text into steps: its list items if it has a list, else its lines, else its sentences.
 
-    Marks of lists and of Markdown, blank lines and headings are left out, and so are the words before a list, the words
-    after it that stand apart, and what a model thought aloud within <think>. No step is empty.
+    Removes list marks, Markdown, blank lines, headings, text before and (if set apart) after a list, and a leading
+    <think> block. No step is empty.
     """
     if text.lstrip().startswith("<think>") and "</think>" in text:
         text = text.partition("</think>")[2]
     lines = [line for line in text.splitlines() if not _RULE.match(line.strip())]
     filled = [line for line in lines if line.strip()]
     is_item = _item_test(filled)
-    items = sum(map(is_item, filled))
-    if len(filled) == 1 and (found := _inline(" ".join(filled[0].split()))):
-        found = list(map(_unmarked, found))
-    elif items > 1 or 2 * items >= max(1, len(filled)):
-        found = _items(lines, is_item)
+    num_items = sum(map(is_item, filled))
+    if len(filled) == 1 and (parts := _inline(" ".join(filled[0].split()))):
+        parts = list(map(_strip_mark, parts))
+    elif num_items > 1 or 2 * num_items >= max(1, len(filled)):
+        parts = _items(lines, is_item)
     else:
-        found = [line for line in filled if not _is_heading(line)] or filled
-        if len(found) > 2 and _introduces(found[0]):
-            found = found[1:]
-        found = list(map(_unmarked, found))
-        found = list(_sentences(" ".join(found[0].split()))) if len(found) == 1 else found
-    steps = (" ".join(_EMPHASIS.sub("", line).split()) for line in found)
+        parts = [line for line in filled if not _is_heading(line)] or filled
+        if len(parts) > 2 and _introduces(parts[0]):
+            parts = parts[1:]
+        parts = list(map(_strip_mark, parts))
+        parts = list(_sentences(" ".join(parts[0].split()))) if len(parts) == 1 else parts
+    steps = (" ".join(_EMPHASIS.sub("", line).split()) for line in parts)
     return [step for step in steps if step]
 
 
 def _item_test(lines: Sequence[str]) -> Callable[[str], bool]:
-    """Tells list items from other lines. A numbered heading is an item only where no other lines are."""
-    plain = any(_mark(line) and not _is_heading(line) for line in lines)
-    return lambda line: _mark(line) > 0 and not (plain and _is_heading(line))
+    """A predicate for list items. A numbered heading is an item only if there are no other items."""
+    has_plain_items = any(_mark_length(line) and not _is_heading(line) for line in lines)
+    return lambda line: _mark_length(line) > 0 and not (has_plain_items and _is_heading(line))
 
 
 def _items(lines: Sequence[str], is_item: Callable[[str], bool]) -> list[str]:
-    """Every item with the lines that belong to it.
+    """Each item with the lines that belong to it.
 
-    Those are the lines right below it, indented ones, and paragraphs between it and the next item. A paragraph after
-    the last item belongs to it only if other items have such paragraphs too.
+    Those are the lines directly below it, indented lines, and paragraphs before the next item. A paragraph after the
+    last item belongs to it only if other items have such paragraphs.
     """
     items: list[list[str]] = []
-    apart: list[str] = []  # paragraphs that belong to the last item if another follows
-    inside = paragraphs = after_blank = False
+    paragraphs_after: list[str] = []  # belong to the last item if another item follows
+    inside = has_paragraphs = after_blank = False
     for line in lines:
         if not line.strip():
             after_blank = True
             continue
         if is_item(line):
-            if apart:
-                items[-1] += apart
-                paragraphs = True
-            items.append([_unmarked(line)])
-            apart, inside = [], True
+            if paragraphs_after:
+                items[-1] += paragraphs_after
+                has_paragraphs = True
+            items.append([_strip_mark(line)])
+            paragraphs_after, inside = [], True
         elif _is_heading(line) or (after_blank and not line[0].isspace() and _introduces(line)):
             inside = False
-        elif inside and (after_blank or apart) and not line[0].isspace():
-            apart.append(line)
+        elif inside and (after_blank or paragraphs_after) and not line[0].isspace():
+            paragraphs_after.append(line)
         elif inside:
             items[-1].append(line)
         after_blank = False
-    if paragraphs:
-        items[-1] += apart[:1]
+    if has_paragraphs:
+        items[-1] += paragraphs_after[:1]
     return [" ".join(item) for item in items]
 
 
-def _mark(line: str) -> int:
-    """How many characters of the line the mark of a list item takes, with what stands before it; 0: there is none."""
+def _mark_length(line: str) -> int:
+    """Length of a line's list mark, including what precedes it; 0 if there is none."""
     start = len(line) - len(line.lstrip(_BEFORE))
-    found = _BULLET.match(line, start) or _NUMBER.match(line, start)
-    return found.end() if found else 0
+    match = _BULLET.match(line, start) or _NUMBER.match(line, start)
+    return match.end() if match else 0
 
 
-def _unmarked(line: str) -> str:
-    """The line without the mark of a list item, and without those of headings and quotations."""
-    end = _mark(line)
+def _strip_mark(line: str) -> str:
+    """The line without its list mark, heading mark or quotation mark."""
+    end = _mark_length(line)
     bold = _NUMBER.match(line.lstrip(_BEFORE)) and line.lstrip(_BEFORE).startswith(("*", "_"))
-    # A bold mark may end where the rest of the line is not bold.
+    # A bold mark may end before the rest of the line.
     return line[end:].lstrip("*_ ") if bold else line[end:] if end else line.lstrip(_BEFORE)
 
 
@@ -135,25 +135,25 @@ def _introduces(line: str) -> bool:
 
 
 def _inline(line: str) -> list[str]:
-    """The items of a list that stands in one line, numbered from 1, or nothing."""
-    found = [piece for piece in _INLINE.split(line) if piece]
-    if found and not found[0].startswith("1"):
-        found = found[1:]
-    numbers = [re.split(r"[.)]", piece, maxsplit=1)[0] for piece in found]
-    return found if len(found) > 1 and numbers == [str(number + 1) for number in range(len(found))] else []
+    """The items of a list within one line, numbered from 1; [] if there is none."""
+    items = [piece for piece in _INLINE.split(line) if piece]
+    if items and not items[0].startswith("1"):
+        items = items[1:]
+    numbers = [re.split(r"[.)]", piece, maxsplit=1)[0] for piece in items]
+    return items if len(items) > 1 and numbers == [str(number + 1) for number in range(len(items))] else []
 
 
 def _sentences(line: str) -> Iterator[str]:
     start = 0
     for stop in _STOP.finditer(line):
-        if _cuts(line, stop):
+        if _ends_sentence(line, stop):
             yield line[start : stop.end()]
             start = stop.end()
     yield line[start:]
 
 
-def _cuts(line: str, stop: re.Match[str]) -> bool:
-    """Whether a full stop, or what looks like one, ends a sentence."""
+def _ends_sentence(line: str, stop: re.Match[str]) -> bool:
+    """Whether a full stop or similar mark ends a sentence."""
     if stop[0][0] in "。！？।؟":  # noqa: RUF001
         return True
     following = line[stop.end() : stop.end() + 2].lstrip("\"'(*_“‘«") or " "  # noqa: RUF001

@@ -1,6 +1,6 @@
-"""Words of a language to think in, and what part each token of a text plays.
+"""The vocabulary of texts with thoughts, and the kind of each token.
 
-A text is a prompt, then perhaps a thought between marks, then an answer behind its mark, then the end:
+A text is a prompt, an optional thought between marks, an answer after its mark, and the end mark:
 `<begin>57+8=<think>7+8+0=5,1<step>5+0+1=6,0</think><answer>65<end>`.
 
 Axes: B rows, T tokens of a row.
@@ -18,26 +18,25 @@ import jax.numpy as jnp
 from thinking.types import Array
 
 MARKS = ("<pad>", "<begin>", "<end>", "<think>", "</think>", "<step>", "<ask>", "<answer>", "<check>", "<back>")
-PAD, BEGIN, END, THINK, DONE, STEP, ASK, ANSWER, CHECK, BACK = range(len(MARKS))
-"""The first tokens of every vocabulary: padding, the begin and end of a text, the begin and end of a thought, what
-separates its steps, what opens a question to oneself and what its answer (or the answer of all), what opens a look
-back at a step, and what ends a step by taking it back."""
+PAD, BEGIN, END, THINK, END_THINK, STEP, ASK, ANSWER, CHECK, BACK = range(len(MARKS))
+"""The first tokens of every vocabulary: padding; begin and end of a text; begin and end of a thought; step separator;
+begin of a sub-task, and of its answer or the final answer; begin of a check; withdrawal of the last step."""
 
 NO_KIND, PROMPT_KIND, THOUGHT_KIND, ANSWER_KIND, MARK_KIND = range(5)
-"""What part a token plays; padding plays none."""
+"""Kinds of tokens; padding has none."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Texts as tokens. Decoding joins words without anything between them, so words bring their own spaces.
+    """Texts as tokens. Decoding concatenates words, so words include their own spaces.
 
-    No word is how another begins, so every text has one reading, and every row of tokens another text.
+    No word is a prefix of another, so texts and token sequences correspond one to one.
 
     Attributes:
-        words: behind the marks; `words[i]` is token `len(MARKS) + i`.
+        words: after the marks; `words[i]` is token `len(MARKS) + i`.
 
     Raises:
-        ValueError: if a word is empty, stands twice, or is how another word or mark begins.
+        ValueError: if a word is empty, occurs twice, or is a prefix of another word or mark.
     """
 
     words: tuple[str, ...]
@@ -45,7 +44,7 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if "" in self.words:
             raise ValueError("Vocabulary: a word is empty; leave it out")
-        ordered = sorted(MARKS + self.words)  # what begins with a word comes right behind it
+        ordered = sorted(MARKS + self.words)  # extensions of a word directly follow it
         for word, following in itertools.pairwise(ordered):
             if following.startswith(word):
                 raise ValueError(f"Vocabulary: {word!r} is how {following!r} begins; no reading is sure, change either")
@@ -57,26 +56,27 @@ class Vocabulary:
         """The tokens of a text.
 
         Raises:
-            ValueError: if a part of it is no word.
+            ValueError: for a part that is no word.
         """
-        tokens, reading = _reader(self)
-        found, place = [], 0
-        while place < len(text):
-            match = reading.match(text, place)
+        tokens, pattern = _token_reader(self)
+        encoded, position = [], 0
+        while position < len(text):
+            match = pattern.match(text, position)
             if match is None:
-                unknown = re.compile(r"\s*\S*").match(text, place).group()[:20]
+                unknown = re.compile(r"\s*\S*").match(text, position).group()[:20]
                 raise ValueError(
-                    f"Vocabulary: {unknown!r} at {place} of {text[:60]!r} is not understood; use its {len(self)} words"
+                    f"Vocabulary: {unknown!r} at {position} of {text[:60]!r} is not understood; "
+                    f"use its {len(self)} words"
                 )
-            found.append(tokens[match.group()])
-            place = match.end()
-        return found
+            encoded.append(tokens[match.group()])
+            position = match.end()
+        return encoded
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens [T].
 
         Raises:
-            ValueError: if one is beyond the vocabulary.
+            ValueError: for a token out of range.
         """
         words = MARKS + self.words
         for token in tokens:
@@ -86,35 +86,37 @@ class Vocabulary:
 
 
 @functools.lru_cache(maxsize=16)
-def _reader(vocabulary: Vocabulary) -> tuple[dict[str, int], re.Pattern[str]]:
+def _token_reader(vocabulary: Vocabulary) -> tuple[dict[str, int], re.Pattern[str]]:
     words = MARKS + vocabulary.words
     return {word: token for token, word in enumerate(words)}, re.compile("|".join(map(re.escape, words)))
 
 
-def kinds(tokens: Array, lengths: Array, prompts: Array) -> Array:
-    """[B, T] int32, which part each token plays: NO_KIND, PROMPT_KIND, THOUGHT_KIND, ANSWER_KIND or MARK_KIND.
+def token_kinds(tokens: Array, lengths: Array, prompt_lengths: Array) -> Array:
+    """[B, T] int32 kinds: NO_KIND, PROMPT_KIND, THOUGHT_KIND, ANSWER_KIND or MARK_KIND.
 
-    All of a prompt is prompt, its marks too. A thought that is not closed goes on to the end.
+    All tokens of a prompt, marks included, are PROMPT_KIND. A thought without end mark extends to the end.
 
     Args:
         tokens: [B, T] int32.
         lengths: [B] int32, tokens of each row.
-        prompts: [B] int32, how many of them are its prompt; 0 where there is none, as in completions.
+        prompt_lengths: [B] int32, tokens of its prompt; 0 for completions.
     """
-    _check_rows("kinds", tokens, lengths)
-    place = jnp.arange(tokens.shape[1])[None]
-    real, prompt = place < lengths[:, None], place < prompts[:, None]
-    thought = in_thought(jnp.where(prompt | ~real, PAD, tokens))
-    kind = jnp.where(thought, THOUGHT_KIND, ANSWER_KIND)
+    _check_rows("token_kinds", tokens, lengths)
+    positions = jnp.arange(tokens.shape[1])[None]
+    is_valid, is_prompt = positions < lengths[:, None], positions < prompt_lengths[:, None]
+    is_thought = is_in_thought(jnp.where(is_prompt | ~is_valid, PAD, tokens))
+    kind = jnp.where(is_thought, THOUGHT_KIND, ANSWER_KIND)
     kind = jnp.where(tokens < len(MARKS), MARK_KIND, kind)
-    return jnp.where(real, jnp.where(prompt, PROMPT_KIND, kind), NO_KIND).astype(jnp.int32)
+    return jnp.where(is_valid, jnp.where(is_prompt, PROMPT_KIND, kind), NO_KIND).astype(jnp.int32)
 
 
-def in_thought(tokens: Array) -> Array:
-    """[B, T] bool, which tokens stand in a thought, the mark that opens it included, the one that closes it not."""
-    place = jnp.arange(tokens.shape[1])[None]
-    opened, closed = (jax.lax.cummax(jnp.where(tokens == mark, place, -1), axis=1) for mark in (THINK, DONE))
-    return opened > closed
+def is_in_thought(tokens: Array) -> Array:
+    """[B, T] bool, whether a token belongs to a thought, including its begin mark and excluding its end mark."""
+    positions = jnp.arange(tokens.shape[1])[None]
+    last_begin, last_end = (
+        jax.lax.cummax(jnp.where(tokens == mark, positions, -1), axis=1) for mark in (THINK, END_THINK)
+    )
+    return last_begin > last_end
 
 
 def _check_rows(name: str, tokens: Array, lengths: Array) -> None:

@@ -7,11 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
-from thinking.environments.arithmetic.chains import chain, judge, revised, slipped
-from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem, answer
+from thinking.environments.arithmetic.chains import add_self_corrections, chain, inject_error, verify_chain
+from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem, format_answer
 from thinking.generation.completions import Completions
-from thinking.reasoning.post_training.rewards import combined, format, length, outcome, process
-from thinking.recipes.arithmetic.rows import VOCABULARY, prompts
+from thinking.reasoning.post_training.rewards import (
+    combine_rewards,
+    format_reward,
+    length_reward,
+    outcome_reward,
+    process_reward,
+)
+from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompts
 from thinking.text.vocabulary import MARKS
 
 QUICK = settings(max_examples=100, deadline=None, derandomize=True)
@@ -22,19 +28,19 @@ ASKED = [
     Problem(DIVIDE, (577, 8)),
     Problem(MULTIPLY, (Problem(ADD, (3, 4)), 5)),
 ]
-QUESTIONS = prompts(ASKED)
+QUESTIONS = encode_prompts(ASKED)
 COLUMNS = {"answers": QUESTIONS.answers, "steps": QUESTIONS.steps}
-REWARDS = {"outcome": outcome, "format": format, "length": length, "process": process}
-rewarded = jit(lambda *given, **columns: {name: each(*given, **columns) for name, each in REWARDS.items()})
+REWARDS = {"outcome": outcome_reward, "format": format_reward, "length": length_reward, "process": process_reward}
+compute_rewards = jit(lambda *given, **columns: {name: each(*given, **columns) for name, each in REWARDS.items()})
 
 
-def completed(texts):
+def make_completions(texts):
     tokens = np.zeros((len(texts), N), np.int32)
     lengths = np.zeros(len(texts), np.int32)
     for index, text in enumerate(texts):
-        written = VOCABULARY.encode(text)[:N]
-        tokens[index, : len(written)] = written
-        lengths[index] = len(written)
+        generated = VOCABULARY.encode(text)[:N]
+        tokens[index, : len(generated)] = generated
+        lengths[index] = len(generated)
     blank = np.zeros((len(texts), N), np.float32)
     return Completions(tokens, lengths, blank, blank, np.ones(len(texts), bool))
 
@@ -49,8 +55,8 @@ def in_plain_python(problem, text):
         # What a thought hides counts as one sign, so that what is on either side of it does not join.
         _, closed, rest = rest.partition("</think>") if opened else ("", "", "")
         outside += "#" * bool(opened)
-    _, marked, said = outside.rpartition("<answer>")
-    said, ended, _ = said.partition("<end>")
+    _, marked, output = outside.rpartition("<answer>")
+    output, ended, _ = output.partition("<end>")
     head, closed, tail = text.partition("</think>")
     body = tail.removeprefix("<answer>").removesuffix("<end>")
     shape = [
@@ -63,32 +69,32 @@ def in_plain_python(problem, text):
         body,
         not any(mark in body for mark in MARKS),
     ]
-    judged = judge(problem, text)
-    kept = [each for each in judged if not each.taken_back]
+    judged = verify_chain(problem, text)
+    kept = [each for each in judged if not each.is_withdrawn]
     return {
-        "outcome": float(bool(marked and ended) and said == answer(problem)),
+        "outcome": float(bool(marked and ended) and output == format_answer(problem)),
         "format": float(all(shape)),
         "length": 1 - len(tokens) / N,
-        "process": sum(each.right for each in kept) / max(len(kept), len(chain(problem))),
+        "process": sum(each.is_correct for each in kept) / max(len(kept), len(chain(problem))),
     }
 
 
 def agree(texts):
-    found = rewarded(QUESTIONS.tokens, completed(texts), **COLUMNS)
+    result = compute_rewards(QUESTIONS.tokens, make_completions(texts), **COLUMNS)
     for index, (problem, text) in enumerate(zip(ASKED, texts, strict=True)):
-        for name, wanted in in_plain_python(problem, text).items():
-            assert float(found[name][index]) == pytest.approx(wanted, abs=1e-6), (name, text)
-    return found
+        for name, expected in in_plain_python(problem, text).items():
+            assert float(result[name][index]) == pytest.approx(expected, abs=1e-6), (name, text)
+    return result
 
 
 def good(problem):
-    return f"<think>{'<step>'.join(chain(problem))}</think><answer>{answer(problem)}<end>"
+    return f"<think>{'<step>'.join(chain(problem))}</think><answer>{format_answer(problem)}<end>"
 
 
 def test_what_is_all_right_earns_all():
-    found = agree([good(problem) for problem in ASKED])
+    result = agree([good(problem) for problem in ASKED])
     for name in ("outcome", "format", "process"):
-        np.testing.assert_array_equal(found[name], 1)
+        np.testing.assert_array_equal(result[name], 1)
 
 
 @given(st.lists(st.integers(0, 999), min_size=4, max_size=4), st.booleans())
@@ -98,14 +104,14 @@ def test_rewards_of_chains_with_slips(seeds, back):
     for problem, seed in zip(ASKED, seeds, strict=True):
         rng = np.random.default_rng(seed)
         if back:
-            thought = "".join(text for text, _ in revised(chain(problem), 0.3, rng))
+            thought = "".join(text for text, _ in add_self_corrections(chain(problem), 0.3, rng))
         else:
-            thought = "<step>".join(slipped(step, rng) if rng.random() < 0.3 else step for step in chain(problem))
-        said = answer(problem) if seed % 3 else "7" + answer(problem)
-        texts.append(f"<think>{thought}</think><answer>{said}<end>")
-    found = agree(texts)
+            thought = "<step>".join(inject_error(step, rng) if rng.random() < 0.3 else step for step in chain(problem))
+        output = format_answer(problem) if seed % 3 else "7" + format_answer(problem)
+        texts.append(f"<think>{thought}</think><answer>{output}<end>")
+    result = agree(texts)
     if back and max(map(len, map(VOCABULARY.encode, texts))) <= N:
-        np.testing.assert_array_equal(found["process"], 1)
+        np.testing.assert_array_equal(result["process"], 1)
 
 
 PIECES = [*MARKS, "7+8+0=5,1", "5+0+1=6,0", "7-0-0=7,0", "5/8=0,5", "65", "-23", "35", "6", "5", "72r1"]
@@ -144,14 +150,14 @@ def test_rewards_of_good_completions_with_one_change(changes):
     ],
 )
 def test_the_answer_after_the_thoughts_is_what_counts(text, right):
-    found = agree([text, "", "", ""])
-    assert bool(found["outcome"][0]) == right
-    assert not float(found["format"][0]) or "</think>" in text
+    result = agree([text, "", "", ""])
+    assert bool(result["outcome"][0]) == right
+    assert not float(result["format"][0]) or "</think>" in text
 
 
 def test_rewards_add_up_by_weight_and_are_told_by_name():
-    reward = jit(combined(outcome=(2.0, outcome), process=(0.5, process)))
-    total, each = reward(QUESTIONS.tokens, completed([good(ASKED[0]), "<answer>-23<end>", "", ""]), **COLUMNS)
+    reward = jit(combine_rewards(outcome=(2.0, outcome_reward), process=(0.5, process_reward)))
+    total, each = reward(QUESTIONS.tokens, make_completions([good(ASKED[0]), "<answer>-23<end>", "", ""]), **COLUMNS)
     np.testing.assert_allclose(total, [2.5, 2, 0, 0])
     np.testing.assert_allclose(each["outcome"], [1, 1, 0, 0])
     np.testing.assert_allclose(each["process"], [1, 0, 0, 0])
@@ -159,9 +165,9 @@ def test_rewards_add_up_by_weight_and_are_told_by_name():
 
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="no rewards"):
-        combined()
-    three = completed([""] * 3)
+        combine_rewards()
+    three = make_completions([""] * 3)
     with pytest.raises(ValueError, match="4 prompts for 3 completions"):
-        format(QUESTIONS.tokens, three)
+        format_reward(QUESTIONS.tokens, three)
     with pytest.raises(ValueError, match="answers has 4 rows for 3 completions"):
-        outcome(jnp.asarray(QUESTIONS.tokens[:3]), three, answers=QUESTIONS.answers)
+        outcome_reward(jnp.asarray(QUESTIONS.tokens[:3]), three, answers=QUESTIONS.answers)

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from thinking.reasoning.search.budgets import at_budget, curves, outcome_row
+from thinking.reasoning.search.budgets import make_budget_curves, make_outcome_row, select_at_budget
 
 ROWS = [
-    outcome_row("greedy", 1, np.array([1, 0, 0, 1]), np.array([10, 20, 10, 20])),
-    outcome_row("vote", 4, np.array([1, 1, 1, 1]), np.array([60, 60, 60, 60])),
-    outcome_row("vote", 2, np.array([1, 0, 1, 1]), np.array([30, 30, 30, 30])),
-    outcome_row("vote", 8, np.array([0, 1, 1, 1]), np.array([120, 120, 120, 124])),
+    make_outcome_row("greedy", 1, np.array([1, 0, 0, 1]), np.array([10, 20, 10, 20])),
+    make_outcome_row("vote", 4, np.array([1, 1, 1, 1]), np.array([60, 60, 60, 60])),
+    make_outcome_row("vote", 2, np.array([1, 0, 1, 1]), np.array([30, 30, 30, 30])),
+    make_outcome_row("vote", 8, np.array([0, 1, 1, 1]), np.array([120, 120, 120, 124])),
 ]
 
 
@@ -22,13 +22,13 @@ def test_a_row_tells_the_share_of_right_answers_and_the_mean_cost():
     [(14, {}), (30, {"greedy": 1, "vote": 2}), (120, {"greedy": 1, "vote": 4}), (200, {"greedy": 1, "vote": 8})],
 )
 def test_each_method_has_the_largest_size_that_keeps_within_the_budget_however_well_it_did(budget, sizes):
-    found = at_budget(ROWS, budget)
-    assert {row["method"]: row["size"] for row in found} == sizes
-    assert all(row["budget"] == budget for row in found)
+    result = select_at_budget(ROWS, budget)
+    assert {row["method"]: row["size"] for row in result} == sizes
+    assert all(row["budget"] == budget for row in result)
 
 
 def test_curves_rise_in_tokens():
-    found = curves(ROWS)
-    assert list(found) == ["greedy", "vote"]
-    np.testing.assert_array_equal(found["vote"][0], [[30, 60, 121]])
-    np.testing.assert_array_equal(found["vote"][1], [[75, 100, 75]])
+    result = make_budget_curves(ROWS)
+    assert list(result) == ["greedy", "vote"]
+    np.testing.assert_array_equal(result["vote"][0], [[30, 60, 121]])
+    np.testing.assert_array_equal(result["vote"][1], [[75, 100, 75]])

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.kernels.quick import jit
-from tests.reasoning.search.trees import ACTIONS, NODES, Trees, advance_in, check_against, random_trees, root_of
+from tests.reasoning.search.trees import ACTIONS, NODES, Trees, check_against, make_root, make_step_fn, random_trees
 
-from thinking.reasoning.search.interface import Outlook
+from thinking.reasoning.search.interface import StepOutput
 from thinking.reasoning.search.mcts import gumbel, muzero, plan_by_tree, tree_search
 
 SIMULATIONS, T = 48, 3
@@ -21,7 +21,7 @@ KEY = jax.random.key(0)
 SEARCH = {
     name: jit(
         lambda trees, discount, policy=policy: tree_search(
-            advance_in(trees), root_of(trees), KEY, simulations=SIMULATIONS, policy=policy, discount=discount
+            make_step_fn(trees), make_root(trees), KEY, num_simulations=SIMULATIONS, policy=policy, discount=discount
         )
     )
     for name, policy in POLICIES.items()
@@ -49,13 +49,13 @@ def treasure(level: float) -> tuple[Trees, np.ndarray]:
 @pytest.mark.parametrize("level", [0.0, -10.0])
 def test_it_finds_what_pays_where_the_prior_points_elsewhere(policy, level):
     trees, pairs = treasure(level)
-    found = SEARCH[policy](trees, 1.0)
-    np.testing.assert_array_equal(found.action, pairs[:, 0])
-    np.testing.assert_array_equal(np.argmax(found.policy, axis=1), pairs[:, 0])
-    np.testing.assert_allclose(found.policy.sum(axis=1), 1, rtol=1e-5)
+    output = SEARCH[policy](trees, 1.0)
+    np.testing.assert_array_equal(output.action, pairs[:, 0])
+    np.testing.assert_array_equal(np.argmax(output.action_weights, axis=1), pairs[:, 0])
+    np.testing.assert_allclose(output.action_weights.sum(axis=1), 1, rtol=1e-5)
     # The root is worth more than before, and not more than there is.
-    assert ((found.value > level) & (found.value <= level + 1)).all()
-    assert (found.spent == SIMULATIONS).all()
+    assert ((output.value > level) & (output.value <= level + 1)).all()
+    assert (output.num_model_calls == SIMULATIONS).all()
     assert (np.argmax(trees.logits[:, 0], axis=1) != pairs[:, 0]).all()
 
 
@@ -65,18 +65,18 @@ def test_a_plan_earns_all_there_is_and_counts_its_calls():
 
     def counted(place, action):
         jax.debug.callback(lambda: calls.append(1))
-        return advance_in(trees)(place, action)
+        return make_step_fn(trees)(place, action)
 
-    root = root_of(trees)
+    root = make_root(trees)
     plan = jit(
-        lambda: plan_by_tree(counted, root, KEY, simulations=SIMULATIONS, max_steps=T, policy=POLICIES["gumbel"])
+        lambda: plan_by_tree(counted, root, KEY, num_simulations=SIMULATIONS, max_steps=T, policy=POLICIES["gumbel"])
     )
-    found = jax.block_until_ready(plan())
+    output = jax.block_until_ready(plan())
     jax.effects_barrier()
-    check_against(trees, found, range(3))
-    np.testing.assert_array_equal(found.actions[:, 0, :2], pairs)
-    np.testing.assert_array_equal(found.reward, np.ones((3, 1)))
-    assert (found.spent == 2 * (SIMULATIONS + 1)).all()
+    check_against(trees, output, range(3))
+    np.testing.assert_array_equal(output.actions[:, 0, :2], pairs)
+    np.testing.assert_array_equal(output.reward, np.ones((3, 1)))
+    assert (output.num_model_calls == 2 * (SIMULATIONS + 1)).all()
     assert len(calls) == 2 * (SIMULATIONS + 1)  # and none after all had ended
 
 
@@ -90,16 +90,16 @@ def test_a_discount_prefers_what_pays_at_once():
 @pytest.mark.parametrize("policy", POLICIES)
 def test_forbidden_actions_are_not_tried_nor_what_has_ended_searched(policy):
     trees = random_trees(forbidden=0.4)
-    found = SEARCH[policy](trees, 1.0)
-    tree, (place, ended) = found.tree, found.tree.embeddings
+    output = SEARCH[policy](trees, 1.0)
+    tree, (place, ended) = output.search_tree, output.search_tree.embeddings
     forbidden = np.isneginf(trees.logits[place.problem, place.node])
     visited = np.asarray(tree.children_visits) > 0
     alive = ~np.asarray(ended)[..., None]
     assert (visited & alive).sum() > 20
     assert (forbidden & alive & (np.asarray(tree.node_visits) > 0)[..., None]).sum() > 10
     assert not (visited & forbidden & alive).any()
-    assert not np.asarray(found.policy)[np.isneginf(trees.logits[:2, 0]).nonzero()].any()
-    assert found.spent.tolist() == [SIMULATIONS, SIMULATIONS, 0]
+    assert not np.asarray(output.action_weights)[np.isneginf(trees.logits[:2, 0]).nonzero()].any()
+    assert output.num_model_calls.tolist() == [SIMULATIONS, SIMULATIONS, 0]
     # An end is worth nothing, and nothing is earned below it.
     assert not np.asarray(tree.raw_values)[:2][np.asarray(ended)[:2]].any()
     below = np.asarray(ended)[..., None] & visited
@@ -119,8 +119,8 @@ def test_of_many_actions_no_more_are_tried_than_are_considered():
         return action, root[1]._replace(value=jnp.where(action == 40, 1.0, 0.0))
 
     logits = jnp.zeros((2, actions)).at[:, 40:44].set(3.0)
-    root = jnp.zeros(2, jnp.int32), Outlook(logits, jnp.zeros(2), jnp.zeros(2), jnp.zeros(2, bool))
+    root = jnp.zeros(2, jnp.int32), StepOutput(logits, jnp.zeros(2), jnp.zeros(2), jnp.zeros(2, bool))
     policy = partial(gumbel, max_num_considered_actions=4, gumbel_scale=0.0)
-    found = jit(lambda: tree_search(advance, root, KEY, simulations=16, policy=policy))()
-    assert found.action.tolist() == [40, 40]
-    assert (np.asarray(found.tree.children_visits[:, 0] > 0).sum(axis=1) == 4).all()
+    output = jit(lambda: tree_search(advance, root, KEY, num_simulations=16, policy=policy))()
+    assert output.action.tolist() == [40, 40]
+    assert (np.asarray(output.search_tree.children_visits[:, 0] > 0).sum(axis=1) == 4).all()

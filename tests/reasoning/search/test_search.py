@@ -11,28 +11,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 from tests.reasoning.search.trees import (
-    advance_in,
     all_paths,
     check_against,
     follow,
     log_softmax,
+    make_root,
+    make_step_fn,
     random_trees,
-    root_of,
 )
 
 from thinking.reasoning.search.beam_search import beam
-from thinking.reasoning.search.candidates import best_of, best_path, greedy, majority_vote, ranked
-from thinking.reasoning.search.interface import Outlook
+from thinking.reasoning.search.candidates import best_of_n, best_path, greedy, majority_vote, rank_candidates
+from thinking.reasoning.search.interface import StepOutput
 from thinking.reasoning.search.mcts import plan_by_tree, tree_search
-from thinking.reasoning.search.step_actions import over_steps
+from thinking.reasoning.search.step_actions import make_step_model
 
 T, PROBLEMS = 4, range(3)
 TREES = random_trees()
-ADVANCE, ROOT = advance_in(TREES), root_of(TREES)
+ADVANCE, ROOT = make_step_fn(TREES), make_root(TREES)
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 greedily = jit(lambda root: greedy(ADVANCE, root, max_steps=T))
 sampled = jit(
-    lambda root, key, temperature: best_of(ADVANCE, root, key, paths=2000, max_steps=T, temperature=temperature)
+    lambda root, key, temperature: best_of_n(ADVANCE, root, key, num_samples=2000, max_steps=T, temperature=temperature)
 )
 widest = jit(lambda root, penalty: beam(ADVANCE, root, width=3**T, max_steps=T, length_penalty=penalty))
 vote = jit(majority_vote)
@@ -57,40 +57,40 @@ def reference_beam(problem, width):
 
 
 def test_greedy_takes_the_likeliest_action_until_the_end():
-    found = jax.device_get(greedily(ROOT))
-    check_against(TREES, found, PROBLEMS)
+    candidates = jax.device_get(greedily(ROOT))
+    check_against(TREES, candidates, PROBLEMS)
     for problem in PROBLEMS:
         actions = ()
         while len(actions) < T and not follow(TREES, problem, actions).ended:
             node = (0, *follow(TREES, problem, actions).nodes)[-1]
             actions += (int(np.argmax(TREES.logits[problem, node])),)
-        assert tuple(found.actions[problem, 0][: len(actions)].tolist()) == actions
-        assert found.length[problem, 0] == found.spent[problem] == len(actions)
+        assert tuple(candidates.actions[problem, 0][: len(actions)].tolist()) == actions
+        assert candidates.length[problem, 0] == candidates.num_model_calls[problem] == len(actions)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 def test_the_widest_beam_finds_every_path_in_order(penalty):
-    found = jax.device_get(widest(ROOT, penalty))
-    check_against(TREES, found, PROBLEMS)
+    candidates = jax.device_get(widest(ROOT, penalty))
+    check_against(TREES, candidates, PROBLEMS)
     for problem in PROBLEMS:
         paths = sorted(all_paths(TREES, problem, T), key=lambda path: -penalised(path, penalty))
-        count = int(np.isfinite(found.log_prob[problem]).sum())
+        count = int(np.isfinite(candidates.log_prob[problem]).sum())
         assert count == len(paths)
-        np.testing.assert_allclose(found.score[problem, :count], [penalised(p, penalty) for p in paths], rtol=1e-4)
-        assert best_path(found)[0][problem, : len(paths[0].actions)].tolist() == list(paths[0].actions)
+        np.testing.assert_allclose(candidates.score[problem, :count], [penalised(p, penalty) for p in paths], rtol=1e-4)
+        assert best_path(candidates)[0][problem, : len(paths[0].actions)].tolist() == list(paths[0].actions)
         nodes = {node for path in paths for node in path.nodes}
-        assert found.spent[problem] == len(nodes)  # each was looked at once
+        assert candidates.num_model_calls[problem] == len(nodes)  # each was looked at once
 
 
 def test_a_narrow_beam_keeps_and_spends_what_one_written_with_lists_does():
-    found = jax.device_get(jit(lambda root: beam(ADVANCE, root, width=4, max_steps=T))(ROOT))
-    check_against(TREES, found, PROBLEMS)
+    candidates = jax.device_get(jit(lambda root: beam(ADVANCE, root, width=4, max_steps=T))(ROOT))
+    check_against(TREES, candidates, PROBLEMS)
     for problem in PROBLEMS:
         beams, spent = reference_beam(problem, 4)
-        kept = [found.actions[problem, n, : found.length[problem, n]].tolist() for n in range(len(beams))]
+        kept = [candidates.actions[problem, n, : candidates.length[problem, n]].tolist() for n in range(len(beams))]
         assert kept == [list(path.actions) for path in beams]
-        assert found.spent[problem] == spent
-        assert np.isneginf(found.score[problem, len(beams) :]).all()
+        assert candidates.num_model_calls[problem] == spent
+        assert np.isneginf(candidates.score[problem, len(beams) :]).all()
 
 
 def test_a_beam_of_one_is_greedy():
@@ -100,17 +100,17 @@ def test_a_beam_of_one_is_greedy():
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_paths_are_sampled_as_often_as_they_are_likely(temperature):
-    found = jax.device_get(sampled(ROOT, jax.random.key(0), temperature))
-    check_against(TREES, jax.tree.map(lambda x: x[:, :50] if x.ndim > 1 else x, found), PROBLEMS)
-    np.testing.assert_array_equal(found.spent, found.length.sum(axis=1))
+    candidates = jax.device_get(sampled(ROOT, jax.random.key(0), temperature))
+    check_against(TREES, jax.tree.map(lambda x: x[:, :50] if x.ndim > 1 else x, candidates), PROBLEMS)
+    np.testing.assert_array_equal(candidates.num_model_calls, candidates.length.sum(axis=1))
     for problem in (0, 1):
         chances = np.exp(log_softmax(TREES.logits[problem, 0] / temperature))
-        shares = np.bincount(found.actions[problem, :, 0], minlength=3) / 2000
+        shares = np.bincount(candidates.actions[problem, :, 0], minlength=3) / 2000
         np.testing.assert_allclose(shares, chances, atol=4 * np.sqrt(0.25 / 2000))
-    assert not found.length[2].any()
-    assert not found.spent[2]
+    assert not candidates.length[2].any()
+    assert not candidates.num_model_calls[2]
     if temperature == 1:
-        drawn = Counter(tuple(actions) for actions in found.actions[0].tolist())
+        drawn = Counter(tuple(actions) for actions in candidates.actions[0].tolist())
         for path in all_paths(TREES, 0, T):
             chance = np.exp(path.log_prob)
             share = drawn[(*path.actions, *[-1] * (T - len(path.actions)))] / 2000
@@ -118,29 +118,33 @@ def test_paths_are_sampled_as_often_as_they_are_likely(temperature):
 
 
 def test_the_best_of_several_is_that_which_ranks_highest():
-    found = jax.device_get(sampled(ROOT, jax.random.key(0), 1.0))
-    np.testing.assert_array_equal(found.best, np.argmax(found.log_prob, axis=1))
-    for rank, wanted in [
-        (value, found.value),
-        (operator.attrgetter("reward"), found.reward),
-        (lambda c: -c.length, -found.length),
+    candidates = jax.device_get(sampled(ROOT, jax.random.key(0), 1.0))
+    np.testing.assert_array_equal(candidates.best, np.argmax(candidates.log_prob, axis=1))
+    for rank, expected in [
+        (value, candidates.value),
+        (operator.attrgetter("reward"), candidates.reward),
+        (lambda c: -c.length, -candidates.length),
     ]:
-        again = jax.device_get(jit(ranked, static_argnums=1)(found, rank))
-        np.testing.assert_array_equal(again.score, wanted)
-        np.testing.assert_array_equal(again.best, np.argmax(wanted, axis=1))
-        np.testing.assert_array_equal(best_path(again)[1], found.length[np.arange(3), again.best])
+        again = jax.device_get(jit(rank_candidates, static_argnums=1)(candidates, rank))
+        np.testing.assert_array_equal(again.score, expected)
+        np.testing.assert_array_equal(again.best, np.argmax(expected, axis=1))
+        np.testing.assert_array_equal(best_path(again)[1], candidates.length[np.arange(3), again.best])
 
 
 def test_what_was_impossible_is_never_the_best():
-    found = jax.device_get(jit(lambda found: ranked(found, lambda each: -each.log_prob))(widest(ROOT, 0.0)))
-    assert np.isfinite(found.log_prob[np.arange(3), found.best]).all()
+    candidates = jax.device_get(
+        jit(lambda candidates: rank_candidates(candidates, lambda each: -each.log_prob))(widest(ROOT, 0.0))
+    )
+    assert np.isfinite(candidates.log_prob[np.arange(3), candidates.best]).all()
 
 
 def test_sampling_maps_over_keys():
     keys = jax.vmap(jax.random.key)(np.int32([1, 2, 1]))
-    found = jit(jax.vmap(lambda key: best_of(ADVANCE, ROOT, key, paths=4, max_steps=T, rank=value)))(keys)
-    found = jax.device_get(found)
-    first, second, third = (jax.tree.map(lambda leaf: leaf[n], found) for n in range(3))  # noqa: B023
+    candidates = jit(jax.vmap(lambda key: best_of_n(ADVANCE, ROOT, key, num_samples=4, max_steps=T, score_fn=value)))(
+        keys
+    )
+    candidates = jax.device_get(candidates)
+    first, second, third = (jax.tree.map(lambda leaf: leaf[n], candidates) for n in range(3))  # noqa: B023
     check_against(TREES, first, PROBLEMS)
     check_against(TREES, second, PROBLEMS)
     assert (first.actions != second.actions).any()
@@ -154,7 +158,7 @@ flags = st.lists(st.booleans(), min_size=10, max_size=10)
 @given(answers, flags, st.lists(st.integers(0, 3), min_size=10, max_size=10))
 @QUICK
 def test_the_vote_is_for_the_commonest_answer_then_the_heavier_then_the_earlier(answers, valid, weight):
-    found = vote(
+    candidates = vote(
         np.array(answers, np.int32).reshape(2, 5, 2),
         np.array(valid).reshape(2, 5),
         np.array(weight, np.float32).reshape(2, 5),
@@ -162,12 +166,12 @@ def test_the_vote_is_for_the_commonest_answer_then_the_heavier_then_the_earlier(
     for b in range(2):
         given = [(answers[5 * b + n], weight[5 * b + n]) for n in range(5) if valid[5 * b + n]]
         if not given:
-            assert found[b] == 0
+            assert candidates[b] == 0
             continue
         counts = Counter(answer for answer, _ in given)
         winner = max(counts, key=lambda answer: (counts[answer], sum(w for other, w in given if other == answer)))
         # Counter and max both keep the earlier of equals.
-        assert found[b] == next(n for n in range(5) if valid[5 * b + n] and answers[5 * b + n] == winner)
+        assert candidates[b] == next(n for n in range(5) if valid[5 * b + n] and answers[5 * b + n] == winner)
 
 
 def test_without_weights_the_earlier_of_equally_common_answers_wins():
@@ -176,43 +180,45 @@ def test_without_weights_the_earlier_of_equally_common_answers_wins():
     assert vote(answers, np.array([[False, True, True, True, True]])).tolist() == [1]
 
 
-STATE, SAID = ROOT
+STATE, STEP_OUTPUT = ROOT
 KEY = jax.random.key(0)
 EMPTY = jax.tree.map(lambda x: x[:0], ROOT)
 SEARCHES = {
     "greedy": lambda root, budget: greedy(ADVANCE, root, max_steps=budget),
     "beam": lambda root, budget: beam(ADVANCE, root, width=budget, max_steps=T),
-    "best_of": lambda root, budget: best_of(ADVANCE, root, KEY, paths=budget, max_steps=T),
-    "tree_search": lambda root, budget: tree_search(ADVANCE, root, KEY, simulations=budget),
-    "plan_by_tree": lambda root, budget: plan_by_tree(ADVANCE, root, KEY, simulations=4, max_steps=budget),
-    "over_steps": lambda root, budget: over_steps(ADVANCE, root, KEY, proposals=budget, max_tokens=2, stop=()),
+    "best_of_n": lambda root, budget: best_of_n(ADVANCE, root, KEY, num_samples=budget, max_steps=T),
+    "tree_search": lambda root, budget: tree_search(ADVANCE, root, KEY, num_simulations=budget),
+    "plan_by_tree": lambda root, budget: plan_by_tree(ADVANCE, root, KEY, num_simulations=4, max_steps=budget),
+    "make_step_model": lambda root, budget: make_step_model(
+        ADVANCE, root, KEY, num_proposals=budget, max_step_tokens=2, stop_tokens=()
+    ),
 }
 
 
 @pytest.mark.parametrize("search", SEARCHES)
 def test_bad_roots_and_budgets_are_refused(search):
     call = SEARCHES[search]
-    with pytest.raises(ValueError, match=rf"^{search}: .* 0: .*give at least 1"):
+    with pytest.raises(ValueError, match=rf"^{search}: .* 0 is out of range; give at least 1"):
         call(ROOT, 0)
     with pytest.raises(ValueError, match=rf"^{search}: the root's logits are of shape \(0, 3\)"):
         call(EMPTY, 2)
     with pytest.raises(ValueError, match=rf"^{search}: the root: value has shape \(2,\)"):
-        call((STATE, SAID._replace(value=SAID.value[:2])), 2)
-    with pytest.raises(ValueError, match=rf"^{search}: the root's outlook has 3 problems, but .* shape \(2,\)"):
-        call((STATE._replace(node=STATE.node[:2]), SAID), 2)
-    with pytest.raises(ValueError, match=rf"^{search}: the root: ended is float32"):
-        call((STATE, SAID._replace(ended=SAID.value)), 2)
+        call((STATE, STEP_OUTPUT._replace(value=STEP_OUTPUT.value[:2])), 2)
+    with pytest.raises(ValueError, match=rf"^{search}: the root's step output has 3 problems, but .* shape \(2,\)"):
+        call((STATE._replace(node=STATE.node[:2]), STEP_OUTPUT), 2)
+    with pytest.raises(ValueError, match=rf"^{search}: the root: done is float32"):
+        call((STATE, STEP_OUTPUT._replace(done=STEP_OUTPUT.value)), 2)
 
 
 def test_what_cannot_be_searched_is_refused():
     with pytest.raises(ValueError, match="width 82: 3 actions and 4 steps make 81 paths"):
         beam(ADVANCE, ROOT, width=82, max_steps=T)
     with pytest.raises(ValueError, match="temperature 0: sampling needs more than 0"):
-        best_of(ADVANCE, ROOT, KEY, paths=1, max_steps=T, temperature=0)
+        best_of_n(ADVANCE, ROOT, KEY, num_samples=1, max_steps=T, temperature=0)
     with pytest.raises(ValueError, match="max_depth 0"):
-        tree_search(ADVANCE, ROOT, KEY, simulations=4, max_depth=0)
-    with pytest.raises(ValueError, match=r"stop \(3,\): the tokens are 0 to 2"):
-        over_steps(ADVANCE, ROOT, KEY, proposals=2, max_tokens=2, stop=(3,))
+        tree_search(ADVANCE, ROOT, KEY, num_simulations=4, max_depth=0)
+    with pytest.raises(ValueError, match=r"stop_tokens \(3,\): the tokens are 0 to 2"):
+        make_step_model(ADVANCE, ROOT, KEY, num_proposals=2, max_step_tokens=2, stop_tokens=(3,))
     with pytest.raises(ValueError, match=r"answers \(1, 2\) and valid \(1, 2\) do not agree"):
         majority_vote(jnp.zeros((1, 2)), jnp.ones((1, 2), bool))
     with pytest.raises(ValueError, match=r"weight has shape \(2,\)"):
@@ -221,14 +227,14 @@ def test_what_cannot_be_searched_is_refused():
 
 def test_a_model_that_answers_in_another_shape_is_refused():
     def askew(state, action):
-        state, said = ADVANCE(state, action)
-        return state, Outlook(said.logits[:, :2], *said[1:])
+        state, step_output = ADVANCE(state, action)
+        return state, StepOutput(step_output.logits[:, :2], *step_output[1:])
 
     def noting(state, action):
-        state, said = ADVANCE(state, action)
-        return state, said._replace(note=(said.note, action))
+        state, step_output = ADVANCE(state, action)
+        return state, step_output._replace(extra=(step_output.extra, action))
 
-    with pytest.raises(ValueError, match="note is not built as the root's"):
+    with pytest.raises(ValueError, match="extra is not built as the root's"):
         greedy(noting, ROOT, max_steps=1)
-    with pytest.raises(ValueError, match=r"advance's answer: logits has shape \(3, 2\), but .* need \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"the output of step_fn: logits has shape \(3, 2\), but .* need \(3, 3\)"):
         greedy(askew, ROOT, max_steps=1)

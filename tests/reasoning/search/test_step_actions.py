@@ -7,81 +7,81 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.kernels.quick import jit
-from tests.reasoning.search.trees import advance_in, follow, random_trees, root_of
+from tests.reasoning.search.trees import follow, make_root, make_step_fn, random_trees
 
 from thinking.reasoning.search.beam_search import beam
-from thinking.reasoning.search.candidates import best_of
+from thinking.reasoning.search.candidates import best_of_n
 from thinking.reasoning.search.mcts import gumbel, plan_by_tree
-from thinking.reasoning.search.step_actions import over_steps, tokens_of
-from thinking.trees import take
+from thinking.reasoning.search.step_actions import concat_steps, make_step_model
+from thinking.trees import take_rows
 
 STOP, S, K, T = 0, 2, 3, 3
 TREES = random_trees()
-ADVANCE, ROOT = advance_in(TREES), root_of(TREES)
+ADVANCE, ROOT = make_step_fn(TREES), make_root(TREES)
 
 
 @partial(jit, static_argnums=0)
 def over_steps_with(search, problems, key):
-    root = root_of(TREES, problems)
-    advance, root = over_steps(ADVANCE, root, key, proposals=K, max_tokens=S, stop=(STOP,))
-    found = search(advance, root, jax.random.fold_in(key, 1))
-    return root, found, tokens_of(found)
+    root = make_root(TREES, problems)
+    step_fn, root = make_step_model(ADVANCE, root, key, num_proposals=K, max_step_tokens=S, stop_tokens=(STOP,))
+    candidates = search(step_fn, root, jax.random.fold_in(key, 1))
+    return root, candidates, concat_steps(candidates)
 
 
-def samples(advance, root, key):
-    return best_of(advance, root, key, paths=1, max_steps=T)
+def samples(step_fn, root, key):
+    return best_of_n(step_fn, root, key, num_samples=1, max_steps=T)
 
 
-def beams(advance, root, _):
-    return beam(advance, root, width=4, max_steps=T)
+def beams(step_fn, root, _):
+    return beam(step_fn, root, width=4, max_steps=T)
 
 
-def plans(advance, root, key):
+def plans(step_fn, root, key):
     policy = partial(gumbel, max_num_considered_actions=K)
-    return plan_by_tree(advance, root, key, simulations=8, max_steps=T, policy=policy)
+    return plan_by_tree(step_fn, root, key, num_simulations=8, max_steps=T, policy=policy)
 
 
 @pytest.mark.parametrize("search", [beams, plans])
 def test_a_search_runs_over_steps_and_its_actions_stand_for_tokens(search):
     problems = np.arange(3)
-    _, found, written = jax.device_get(over_steps_with(search, problems, jax.random.key(3)))
-    check_steps(problems, found, *written)
+    _, candidates, generated = jax.device_get(over_steps_with(search, problems, jax.random.key(3)))
+    check_steps(problems, candidates, *generated)
 
 
-def check_steps(problems, found, tokens, length):
+def check_steps(problems, candidates, tokens, length):
     """What the tokens say is what is said of the candidates."""
-    assert tokens.shape == (*found.length.shape, T * S)
-    assert found.length[0].min() > 0
-    for b, n in zip(*np.nonzero(np.isfinite(found.log_prob)), strict=True):
-        written = tokens[b, n, : length[b, n]].tolist()
+    assert tokens.shape == (*candidates.length.shape, T * S)
+    assert candidates.length[0].min() > 0
+    for b, n in zip(*np.nonzero(np.isfinite(candidates.log_prob)), strict=True):
+        generated = tokens[b, n, : length[b, n]].tolist()
         assert (tokens[b, n, length[b, n] :] == -1).all()
-        path = follow(TREES, problems[b], written)
-        notes = jax.tree.map(lambda leaf: leaf[b, n], found.notes)  # noqa: B023
+        path = follow(TREES, problems[b], generated)
+        notes = jax.tree.map(lambda leaf: leaf[b, n], candidates.extras)  # noqa: B023
         np.testing.assert_allclose(notes.log_prob.sum(), path.log_prob, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(found.reward[b, n], path.reward, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(found.value[b, n], path.value)
-        assert bool(found.ended[b, n]) == path.ended
+        np.testing.assert_allclose(candidates.reward[b, n], path.reward, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(candidates.value[b, n], path.value)
+        assert bool(candidates.done[b, n]) == path.ended
         # Steps end with the stop token, when they are full, or when nothing follows.
-        steps = [notes.tokens[t, : notes.length[t]].tolist() for t in range(found.length[b, n])]
-        assert [token for step in steps for token in step] == written
+        steps = [notes.tokens[t, : notes.length[t]].tolist() for t in range(candidates.length[b, n])]
+        assert [token for step in steps for token in step] == generated
         assert all(STOP not in step[:-1] for step in steps)
         assert all(step[-1] == STOP or len(step) == S for step in steps[: -1 if path.ended else None])
 
 
 def test_a_step_is_chosen_as_often_as_the_model_would_write_it_and_none_is_offered_twice():
     rows = 3000
-    (places, said), found, written = over_steps_with(samples, np.zeros(rows, np.int32), jax.random.key(0))
-    found, written = jax.device_get((found, written))
-    some = jax.tree.map(lambda leaf: leaf[:30], (found, *written))
+    (places, step_output), candidates, generated = over_steps_with(samples, np.zeros(rows, np.int32), jax.random.key(0))
+    candidates, generated = jax.device_get((candidates, generated))
+    some = jax.tree.map(lambda leaf: leaf[:30], (candidates, *generated))
     check_steps(np.zeros(30, np.int32), *some)
-    drawn = np.exp(np.asarray(said.logits))
+    drawn = np.exp(np.asarray(step_output.logits))
     np.testing.assert_allclose(drawn.sum(axis=1), K, rtol=1e-5)
     proposals = np.asarray(places.proposals.tokens)
     for row in range(50):
         offered = [tuple(tokens) for tokens, count in zip(proposals[row], drawn[row], strict=True) if count]
         assert len(set(offered)) == len(offered)
         assert set(offered) == {tuple(tokens) for tokens in proposals[row]}
-    taken = [tuple(tokens) for tokens in found.notes.tokens[:, 0, 0].tolist()]
+    taken = [tuple(tokens) for tokens in candidates.extras.tokens[:, 0, 0].tolist()]
     for step in set(taken):
         chance = np.exp(follow(TREES, 0, [token for token in step if token >= 0]).log_prob)
         assert taken.count(step) / rows == pytest.approx(chance, abs=4 * np.sqrt(0.25 / rows))
@@ -90,13 +90,15 @@ def test_a_step_is_chosen_as_often_as_the_model_would_write_it_and_none_is_offer
 def test_proposals_depend_on_a_rows_own_past_alone():
     @jit
     def step(rows, action):
-        advance, (state, _) = over_steps(ADVANCE, ROOT, jax.random.key(0), proposals=K, max_tokens=S, stop=(STOP,))
-        return advance(take(state, rows), jnp.full(3, action))[0]
+        step_fn, (state, _) = make_step_model(
+            ADVANCE, ROOT, jax.random.key(0), num_proposals=K, max_step_tokens=S, stop_tokens=(STOP,)
+        )
+        return step_fn(take_rows(state, rows), jnp.full(3, action))[0]
 
     calls = (np.arange(3), 0), (np.array([1, 1, 0]), 0), (np.arange(3), 1)
-    found, elsewhere, otherwise = (step(*call) for call in calls)
+    candidates, elsewhere, otherwise = (step(*call) for call in calls)
     for row, other in [(1, 0), (1, 1), (0, 2)]:
-        tokens = (np.asarray(each.proposals.tokens) for each in (found, elsewhere))
+        tokens = (np.asarray(each.proposals.tokens) for each in (candidates, elsewhere))
         np.testing.assert_array_equal(next(tokens)[row], next(tokens)[other])
-    keys = [np.asarray(jax.random.key_data(each.key)) for each in (otherwise, found)]
+    keys = [np.asarray(jax.random.key_data(each.key)) for each in (otherwise, candidates)]
     assert not (keys[0] == keys[1]).all(axis=1).any()

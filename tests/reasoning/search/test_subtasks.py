@@ -13,7 +13,16 @@ from tests.kernels.quick import jit
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.search import subtasks
-from thinking.reasoning.search.subtasks import CIRCLE, MALFORMED, SOLVED, TOO_DEEP, TOO_LONG, TOO_MANY, outline, solver
+from thinking.reasoning.search.subtasks import (
+    CYCLE,
+    MALFORMED,
+    SOLVED,
+    TOO_DEEP,
+    TOO_LONG,
+    TOO_MANY,
+    format_trace,
+    make_solver,
+)
 from thinking.text.vocabulary import Vocabulary
 
 WORDS = Vocabulary(tuple("abcd"))
@@ -28,10 +37,10 @@ def reversing(text):
     half = len(question) // 2
     answers = [step.partition("<answer>")[2] for step in thought.partition("</think>")[0].split("<step>")]
     first, second = [*answers, "", ""][:2]
-    written = f"<begin>{question}<think><ask>{question[:half]}<answer>{first}"
+    generated = f"<begin>{question}<think><ask>{question[:half]}<answer>{first}"
     if first:
-        written += f"<step><ask>{question[half:]}<answer>{second}"
-    return written + (f"</think><answer>{second}{first}<end>" if second else "")
+        generated += f"<step><ask>{question[half:]}<answer>{second}"
+    return generated + (f"</think><answer>{second}{first}<end>" if second else "")
 
 
 @pytest.fixture
@@ -42,9 +51,9 @@ def scripted(monkeypatch):
         def write(texts, lengths):
             tokens, count = np.zeros((len(texts), max_new_tokens), np.int32), np.zeros(len(texts), np.int32)
             for row, (text, length) in enumerate(zip(texts, lengths, strict=True)):
-                said = model.script(WORDS.decode(text[:length].tolist()))
-                assert said.startswith(WORDS.decode(text[:length].tolist()))
-                new = WORDS.encode(said)[length:][:max_new_tokens]
+                output = model.script(WORDS.decode(text[:length].tolist()))
+                assert output.startswith(WORDS.decode(text[:length].tolist()))
+                new = WORDS.encode(output)[length:][:max_new_tokens]
                 stops = [place for place, token in enumerate(new) if token in stop_tokens]
                 new = new[: stops[0] + 1] if stops else new
                 tokens[row, : len(new)], count[row] = new, len(new)
@@ -58,8 +67,8 @@ def scripted(monkeypatch):
     monkeypatch.setattr(subtasks, "generate", generate)
 
     def make(script, *, max_depth=9, max_contexts=99, batch=4, piece=4):
-        model = types.SimpleNamespace(context_length=CONTEXT, vocabulary=len(WORDS), script=script)
-        solve = solver(model, max_depth=max_depth, max_contexts=max_contexts, batch=batch, piece=piece)
+        model = types.SimpleNamespace(context_length=CONTEXT, vocab_size=len(WORDS), script=script)
+        solve = make_solver(model, max_depth=max_depth, max_contexts=max_contexts, batch_size=batch, chunk_size=piece)
         return lambda words: solve(None, jax.random.key(0), [WORDS.encode(f"<begin>{word}") for word in words])
 
     return make
@@ -79,11 +88,11 @@ def test_words_of_any_length_are_solved_by_their_parts(scripted):
         for word, solution in zip(words, solve(words), strict=True):
             assert solution.outcome == SOLVED
             assert WORDS.decode(solution.answer) == word[::-1]
-            assert solution.contexts == len(parts_of(word))
+            assert solution.num_contexts == len(parts_of(word))
             assert solution.depth == 1 + math.ceil(math.log2(len(word)))
             marks = {each: 9 if len(each) > 1 else 4 for each in parts_of(word)}
             answered = {each: 2 * len(each) if len(each) > 1 else 1 for each in parts_of(word)}
-            assert solution.tokens == sum(marks.values()) + sum(answered.values())
+            assert solution.num_tokens == sum(marks.values()) + sum(answered.values())
 
     check()
 
@@ -99,15 +108,15 @@ def test_equal_questions_are_asked_once(scripted):
     solutions = scripted(script, batch=1, piece=16)(["abab", "abab", "ab"])
     assert [WORDS.decode(each.answer) for each in solutions] == ["baba", "baba", "ba"]
     assert sorted(set(asked)) == ["<begin>a", "<begin>ab", "<begin>abab", "<begin>b"]
-    assert solutions[0].trace.asked[0] is solutions[0].trace.asked[1]
+    assert solutions[0].trace.subtasks[0] is solutions[0].trace.subtasks[1]
 
 
 def test_the_trace_is_a_tree_of_questions_and_answers(scripted):
     (solution,) = scripted(reversing)(["abab"])
     lines = ["abab baba", "  ab ba", "    a a", "    b b", "  ab ba (as above)"]
-    assert list(outline(solution.trace, WORDS)) == lines
+    assert list(format_trace(solution.trace, WORDS)) == lines
     (solution,) = scripted(reversing, max_depth=2)(["abab"])
-    assert list(outline(solution.trace, WORDS)) == ["abab ?", "  ab ?"]
+    assert list(format_trace(solution.trace, WORDS)) == ["abab ?", "  ab ?"]
 
 
 def asks_more(text):
@@ -126,8 +135,8 @@ def asks_others(text):
 @pytest.mark.parametrize(
     ("script", "outcome"),
     [
-        (lambda text: "<begin>a<think><ask>a<answer>", CIRCLE),
-        (lambda text: f"{text[:8]}<think><ask>{'ab'[text[7] == 'a']}<answer>", CIRCLE),
+        (lambda text: "<begin>a<think><ask>a<answer>", CYCLE),
+        (lambda text: f"{text[:8]}<think><ask>{'ab'[text[7] == 'a']}<answer>", CYCLE),
         (asks_more, TOO_DEEP),
         (asks_others, TOO_MANY),
         (lambda text: text + "a" * 99, TOO_LONG),
@@ -161,20 +170,24 @@ def test_limits_let_through_what_reaches_them_whoever_shares_the_batch(scripted,
 
 def test_a_decoder_writes_on_as_if_it_had_read_everything_at_once():
     model = decoder(
-        vocabulary=len(WORDS), context_length=48, block=BlockConfig(width=16, heads=2), layers=1, tied=False
+        vocab_size=len(WORDS),
+        context_length=48,
+        block=BlockConfig(width=16, num_heads=2),
+        num_layers=1,
+        tie_embeddings=False,
     )
     params = jit(model.init)(jax.random.key(3))
-    solve = solver(model, max_depth=3, max_contexts=5, batch=2, piece=16)
+    solve = make_solver(model, max_depth=3, max_contexts=5, batch_size=2, chunk_size=16)
     solutions = solve(params, jax.random.key(0), [WORDS.encode(f"<begin>{word}") for word in ("a", "bc", "dab")])
     read = jit(model.apply)
     for solution in solutions:
-        text = [*solution.trace.prompt, *solution.trace.written]
+        text = [*solution.trace.prompt, *solution.trace.completion]
         padded = np.zeros((1, 48), np.int32)
         padded[0, : len(text)] = text
         likeliest = np.argmax(read(params, padded).logits[0], axis=-1)
         start = len(solution.trace.prompt)
-        assert solution.trace.given == 0
-        assert solution.tokens == len(text) - start > 0
+        assert solution.trace.num_subtask_tokens == 0
+        assert solution.num_tokens == len(text) - start > 0
         assert likeliest[start - 1 : len(text) - 1].tolist() == text[start:]
 
 
@@ -182,8 +195,8 @@ def test_a_decoder_writes_on_as_if_it_had_read_everything_at_once():
     ("call", "message"),
     [
         (lambda make: make(reversing, max_depth=0), "max_depth 0 .*at least 1"),
-        (lambda make: make(reversing, batch=0), "batch 0 .*at least 1"),
-        (lambda make: make(reversing, piece=CONTEXT), f"piece {CONTEXT} .*less than the context, {CONTEXT}"),
+        (lambda make: make(reversing, batch=0), "batch_size 0 .*at least 1"),
+        (lambda make: make(reversing, piece=CONTEXT), f"chunk_size {CONTEXT} .*less than the context, {CONTEXT}"),
         (lambda make: make(reversing)(["a" * CONTEXT]), "a prompt has length 69; allowed is 1 to 64"),
     ],
 )

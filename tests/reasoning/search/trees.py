@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.reasoning.search.interface import Outlook
+from thinking.reasoning.search.interface import StepOutput
 
 ACTIONS, DEPTH = 3, 6
 NODES = sum(ACTIONS**level for level in range(DEPTH + 1))
@@ -53,23 +53,23 @@ def random_trees(forbidden: float = 0.0) -> Trees:
     return Trees(logits.astype(np.float32), value, reward, ended)
 
 
-def outlook(trees: Trees, place: Place) -> Outlook:
-    return Outlook(*(jnp.asarray(table)[place.problem, place.node] for table in trees), note=place.node)
+def output_at(trees: Trees, place: Place) -> StepOutput:
+    return StepOutput(*(jnp.asarray(table)[place.problem, place.node] for table in trees), extra=place.node)
 
 
-def advance_in(trees: Trees):
-    def advance(place: Place, action):
+def make_step_fn(trees: Trees):
+    def step_fn(place: Place, action):
         # Below an end there are no nodes: what is said there must not matter.
         place = place._replace(node=jnp.minimum(ACTIONS * place.node + 1 + action, NODES - 1))
-        return place, outlook(trees, place)
+        return place, output_at(trees, place)
 
-    return advance
+    return step_fn
 
 
-def root_of(trees: Trees, problems=None):
+def make_root(trees: Trees, problems=None):
     problems = jnp.arange(len(trees.value)) if problems is None else jnp.asarray(problems)
     place = Place(problems, jnp.zeros_like(problems))
-    return place, outlook(trees, place)
+    return place, output_at(trees, place)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -89,25 +89,25 @@ def follow(trees: Trees, problem: int, actions) -> Path:
     return Path(tuple(actions), log_prob, reward, value, bool(ended), tuple(nodes))
 
 
-def all_paths(trees: Trees, problem: int, max_steps: int, begun=()) -> list[Path]:
-    here = follow(trees, problem, begun)
-    if here.ended or len(begun) == max_steps:
-        return [here]
-    return [path for action in range(ACTIONS) for path in all_paths(trees, problem, max_steps, (*begun, action))]
+def all_paths(trees: Trees, problem: int, max_steps: int, prefix=()) -> list[Path]:
+    path_so_far = follow(trees, problem, prefix)
+    if path_so_far.ended or len(prefix) == max_steps:
+        return [path_so_far]
+    return [path for action in range(ACTIONS) for path in all_paths(trees, problem, max_steps, (*prefix, action))]
 
 
-def check_against(trees: Trees, found, problems) -> None:
+def check_against(trees: Trees, candidates, problems) -> None:
     """Every candidate is a path of its tree, and everything said of it is so."""
     for b, problem in enumerate(problems):
-        for n in range(found.length.shape[1]):
-            if not np.isfinite(found.log_prob[b, n]):
-                assert found.length[b, n] == 0
+        for n in range(candidates.length.shape[1]):
+            if not np.isfinite(candidates.log_prob[b, n]):
+                assert candidates.length[b, n] == 0
                 continue
-            actions, length = np.asarray(found.actions[b, n]), int(found.length[b, n])
+            actions, length = np.asarray(candidates.actions[b, n]), int(candidates.length[b, n])
             path = follow(trees, problem, actions[:length].tolist())
             assert (actions[length:] == -1).all()
-            np.testing.assert_allclose(found.log_prob[b, n], path.log_prob, rtol=1e-4, atol=1e-5)
-            np.testing.assert_allclose(found.reward[b, n], path.reward, rtol=1e-4, atol=1e-5)
-            np.testing.assert_allclose(found.value[b, n], path.value)
-            assert bool(found.ended[b, n]) == path.ended
-            np.testing.assert_array_equal(found.notes[b, n], [*path.nodes, *[0] * (len(actions) - length)])
+            np.testing.assert_allclose(candidates.log_prob[b, n], path.log_prob, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(candidates.reward[b, n], path.reward, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(candidates.value[b, n], path.value)
+            assert bool(candidates.done[b, n]) == path.ended
+            np.testing.assert_array_equal(candidates.extras[b, n], [*path.nodes, *[0] * (len(actions) - length)])

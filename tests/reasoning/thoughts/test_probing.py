@@ -7,21 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from thinking.environments.automata import automaton, draw_words
+from thinking.environments.automata import make_automaton, sample_words
 from thinking.networks.blocks import BlockConfig
-from thinking.reasoning.thoughts import Thinking, probing, thinker
+from thinking.reasoning.thoughts import ThinkingOutput, probing, thinking_model
 
 
-def made_up(hidden, thoughts, kinds):
+def make_output(hidden, thoughts, kinds):
     """Thoughts [B, T] and hidden states [B, T + 1, D] of words of one length."""
     rows, count = thoughts.shape
     nothing = np.zeros((rows, count), np.float32)
     logits = np.zeros((rows, count, kinds), np.float32)
-    made, steps = np.ones((rows, count), bool), np.full(rows, count + 1, np.float32)
-    return Thinking(np.zeros((rows, 2), np.float32), hidden, thoughts, nothing, nothing, logits, made, steps)
+    thought_mask, steps = np.ones((rows, count), bool), np.full(rows, count + 1, np.float32)
+    return ThinkingOutput(
+        np.zeros((rows, 2), np.float32), hidden, thoughts, nothing, nothing, logits, thought_mask, steps
+    )
 
 
-def states_of(count=600, length=4, kinds=5):
+def random_states(count=600, length=4, kinds=5):
     return np.random.default_rng(0).integers(0, kinds, (count, length), np.int32)
 
 
@@ -29,8 +31,8 @@ def normal(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-explained = jax.jit(probing.explained, static_argnums=2)
-MODEL = thinker(kind="discrete", symbols=6, answers=6, block=BlockConfig(width=16, heads=2))
+explained = jax.jit(probing.compute_explained_variance, static_argnums=2)
+MODEL = thinking_model(kind="discrete", num_symbols=6, num_answers=6, block=BlockConfig(width=16, num_heads=2))
 
 
 @pytest.fixture(scope="module")
@@ -40,37 +42,37 @@ def params():
 
 @pytest.fixture(scope="module")
 def words():
-    draw = jax.jit(lambda key: draw_words(automaton("s3"), key, jnp.full(32, 3), 3))
+    draw = jax.jit(lambda key: sample_words(make_automaton("s3"), key, jnp.full(32, 3), 3))
     return jax.device_get(draw(jax.random.key(0)))
 
 
 def test_states_explain_all_of_what_only_they_make_and_little_of_noise():
-    states = states_of()
-    told = made_up(normal(1, 5, 8)[states], states[:, :-1], 5)
-    assert float(explained(told, states, 5)) == pytest.approx(1.0, abs=1e-4)
-    noise = made_up(normal(2, 600, 4, 8), states[:, :-1], 5)
+    states = random_states()
+    output = make_output(normal(1, 5, 8)[states], states[:, :-1], 5)
+    assert float(explained(output, states, 5)) == pytest.approx(1.0, abs=1e-4)
+    noise = make_output(normal(2, 600, 4, 8), states[:, :-1], 5)
     assert float(explained(noise, states, 5)) == pytest.approx(4 / 600, abs=0.01)
-    assert float(explained(told, np.roll(states, 1, axis=0), 5)) < 0.05
+    assert float(explained(output, np.roll(states, 1, axis=0), 5)) < 0.05
 
 
 def test_where_a_step_stands_is_no_thought():
-    states = states_of()
+    states = random_states()
     noise = 0.01 * normal(2, 600, 4, 8)
-    assert float(explained(made_up(normal(1, 4, 8) + noise, states[:, :-1], 5), states, 5)) < 0.05
+    assert float(explained(make_output(normal(1, 4, 8) + noise, states[:, :-1], 5), states, 5)) < 0.05
 
 
 def test_confusion_counts_pairs_of_thought_and_state():
-    states = states_of()
+    states = random_states()
     thoughts = (states[:, :-1] + 1) % 5
-    confusion = jax.jit(probing.confusion, static_argnums=2)
-    counts = np.asarray(confusion(made_up(np.zeros((600, 4, 8), np.float32), thoughts, 5), states, 5))
+    confusion = jax.jit(probing.compute_confusion, static_argnums=2)
+    counts = np.asarray(confusion(make_output(np.zeros((600, 4, 8), np.float32), thoughts, 5), states, 5))
     assert counts.sum() == 600 * 3
     assert (counts == np.roll(np.diag(np.bincount(states[:, :-1].ravel())), 1, axis=0)).all()
 
 
 def test_a_step_depends_on_symbols_and_a_symbol_that_stays_moves_nothing(params, words):
-    dependence = jax.jit(functools.partial(probing.dependence, MODEL))
-    moved = np.asarray(dependence(params, words, (words.symbols + 1) % 6))
-    assert moved.shape == (3, 3)
-    assert (np.diag(moved) > 0.1).all()
+    dependence = jax.jit(functools.partial(probing.compute_dependence, MODEL))
+    change = np.asarray(dependence(params, words, (words.symbols + 1) % 6))
+    assert change.shape == (3, 3)
+    assert (np.diag(change) > 0.1).all()
     assert (np.abs(dependence(params, words, words.symbols)) < 1e-6).all()  # but for rounding

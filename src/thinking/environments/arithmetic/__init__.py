@@ -1,1 +1,1 @@
-"""Arithmetic as a world to think in: problems, worked chains of thought, and what is held out."""
+"""Arithmetic: problems, worked chains, parsing, sampling, and the held-out split."""

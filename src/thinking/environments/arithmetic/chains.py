@@ -1,14 +1,14 @@
-"""Worked chains of thought, and which steps of any chain are right.
+"""Worked chains of thought for arithmetic problems, and their verification.
 
-A chain is a list of steps. Each is a small computation of fixed form on what stands right before it or in the question:
+A chain is a list of steps. Each step is a small computation on the step before it or on the question:
 
-- `7+8+0=5,1` two digits and the carry: the digit of the sum, and the carry
-- `3-8-0=5,1` two digits and the borrow: the digit of the difference, and the borrow
-- `7*8+3=9,5` two digits and the carry: the digit of the product, and the carry
-- `57/8=7,1` what is left, and a divisor of one digit: the digit of the quotient, and the remainder
-- `57/12=4` what is left, and a longer divisor: the digit of the quotient; its product and a difference follow
-- `=456` what the steps before came to; `=7*5` the same put into what is left of an expression
-- `<ask>12*4=<answer>48` a problem of its own, which can be solved elsewhere
+- `7+8+0=5,1` two digits and a carry: digit of the sum, and carry
+- `3-8-0=5,1` two digits and a borrow: digit of the difference, and borrow
+- `7*8+3=9,5` two digits and a carry: digit of the product, and carry
+- `57/8=7,1` remainder so far, and a divisor of one digit: digit of the quotient, and remainder
+- `57/12=4` the same for a longer divisor: digit of the quotient; a product and a difference follow
+- `=456` the result of the previous steps; `=7*5` the rest of an expression with that result inserted
+- `<ask>12*4=<answer>48` a sub-task, which can be solved in a context of its own
 """
 
 import re
@@ -24,38 +24,38 @@ from thinking.environments.arithmetic.problems import (
     MULTIPLY,
     SUBTRACT,
     Problem,
-    answer,
-    expression,
-    innermost,
+    find_innermost,
+    format_answer,
+    format_expression,
+    format_number,
+    format_question,
     long_division,
-    multiples,
-    number,
-    question,
-    reduced,
+    place_values,
+    reduce_innermost,
     subtasks,
 )
 
 DIRECT, WORKED, SUBTASKS, REVISED = "direct", "worked", "subtasks", "revised"
 STYLES = (DIRECT, WORKED, SUBTASKS, REVISED)
-"""Ways to answer: at once; step by step; by sub-tasks where there are any; step by step with slips taken back."""
+"""Ways to answer: at once; step by step; by sub-tasks if any; step by step with self-corrected errors."""
 
 
-class Judged(NamedTuple):
-    """A step of a given chain.
+class VerifiedStep(NamedTuple):
+    """A verified step of a chain.
 
     Attributes:
-        text: what it says, without its check.
-        right: whether the worked chain says the same at this place.
-        taken_back: whether the chain itself withdraws it; what follows stands at the same place.
+        text: the step without its check.
+        is_correct: whether the worked chain has the same step at this index.
+        is_withdrawn: whether the chain itself withdraws the step; the next one then has the same index.
     """
 
     text: str
-    right: bool
-    taken_back: bool
+    is_correct: bool
+    is_withdrawn: bool
 
 
-def chain(problem: Problem, style: str = WORKED, least_first: bool = False) -> list[str]:
-    """The worked steps; at least one, but for the DIRECT style, which has none.
+def chain(problem: Problem, style: str = WORKED, reverse_digits: bool = False) -> list[str]:
+    """The worked steps of a problem; none for the DIRECT style, otherwise at least one.
 
     Raises:
         ValueError: for an unknown style.
@@ -64,115 +64,120 @@ def chain(problem: Problem, style: str = WORKED, least_first: bool = False) -> l
         raise ValueError(f"chain: style {style!r} is unknown; take one of {', '.join(STYLES)}")
     if style == DIRECT:
         return []
-    asked = subtasks(problem) if style == SUBTASKS else []
-    if asked:
-        return [f"<ask>{question(each, 0, least_first)}<answer>{answer(each, least_first)}" for each in asked]
-    return list(_reductions(problem, least_first))
+    sub_problems = subtasks(problem) if style == SUBTASKS else []
+    if sub_problems:
+        return [
+            f"<ask>{format_question(each, 0, reverse_digits)}<answer>{format_answer(each, reverse_digits)}"
+            for each in sub_problems
+        ]
+    return list(_reductions(problem, reverse_digits))
 
 
-def judge(problem: Problem, text: str, style: str = WORKED, least_first: bool = False) -> list[Judged]:
-    """Which steps of a given chain are right; it may be wrong or malformed.
+def verify_chain(problem: Problem, text: str, style: str = WORKED, reverse_digits: bool = False) -> list[VerifiedStep]:
+    """Verify the steps of a chain, which may be wrong or malformed.
 
-    A step is right if it says what the worked chain says at this place, so what builds on a mistake is wrong as well.
+    A step is correct if the worked chain has it at this index, so steps that build on a mistake are wrong too.
 
     Args:
-        problem: what was asked.
-        text: what was written, marks and all; its first thought is judged, to the end if it is never closed.
-        style: of the worked chain it is held against.
-        least_first: how numbers are written.
+        problem: the question.
+        text: the completion with its marks; its first thought is verified, to the end if it is never closed.
+        style: of the worked chain.
+        reverse_digits: whether numbers begin with their least significant digit.
     """
-    worked = chain(problem, style, least_first)
+    worked = chain(problem, style, reverse_digits)
     thought, closed, _ = text.partition("<think>")[2].partition("</think>")
-    pieces = re.split("(<step>|<back>)", thought) if "<think>" in text else []
-    found, place = [], 0
-    for index in range(0, len(pieces), 2):
-        last = index + 1 == len(pieces)
-        if last and not closed and not pieces[index]:
-            break  # the thought was cut off between two steps
-        said, back = pieces[index].partition("<check>")[0], not last and pieces[index + 1] == "<back>"
-        found.append(Judged(said, place < len(worked) and said == worked[place], back))
-        place += not back
-    return found
+    spans = re.split("(<step>|<back>)", thought) if "<think>" in text else []
+    verified, step_index = [], 0
+    for index in range(0, len(spans), 2):
+        last = index + 1 == len(spans)
+        if last and not closed and not spans[index]:
+            break  # the thought was truncated between two steps
+        step, is_withdrawn = spans[index].partition("<check>")[0], not last and spans[index + 1] == "<back>"
+        verified.append(VerifiedStep(step, step_index < len(worked) and step == worked[step_index], is_withdrawn))
+        step_index += not is_withdrawn
+    return verified
 
 
-def revised(steps: list[str], slip: float, rng: np.random.Generator) -> list[tuple[str, bool]]:
-    """A thought in which each step is checked, and some are wrong at first.
+def add_self_corrections(steps: list[str], error_fraction: float, rng: np.random.Generator) -> list[tuple[str, bool]]:
+    """Add a check to each step, and injected errors that are withdrawn and corrected.
 
-    The check tells again what comes out; where that differs, the step is taken back and made again.
+    The check repeats the step's result; where it differs, the step is withdrawn and repeated.
 
     Args:
-        steps: right ones.
-        slip: the probability of a wrong digit in what a step comes to, each time that it is made first.
+        steps: correct steps.
+        error_fraction: probability of a wrong digit in a step's result.
         rng: is advanced.
 
     Returns:
-        Pieces of text, and of each whether it is a slip, which is not to be learned.
+        Spans of text, each with whether it is an injected error, which has no loss.
     """
-    found = []
+    spans = []
     for index, step in enumerate(steps):
-        seen = f"<check>{_outcome(step)}"
-        if rng.random() < slip:
-            found += [(slipped(step, rng), True), (f"{seen}<back>", False)]
-        found.append((f"{step}{seen}" + "<step>" * (index + 1 < len(steps)), False))
-    return found
+        check = f"<check>{_outcome(step)}"
+        if rng.random() < error_fraction:
+            spans += [(inject_error(step, rng), True), (f"{check}<back>", False)]
+        spans.append((f"{step}{check}" + "<step>" * (index + 1 < len(steps)), False))
+    return spans
 
 
-def slipped(step: str, rng: np.random.Generator) -> str:
-    """The step with one wrong digit in what it comes to."""
+def inject_error(step: str, rng: np.random.Generator) -> str:
+    """The step with one wrong digit in its result."""
     start = len(step) - len(_outcome(step))
-    place = start + rng.choice([index for index, sign in enumerate(step[start:]) if sign.isdigit()])
-    wrong = (int(step[place]) + rng.integers(1, 10)) % 10
-    return f"{step[:place]}{wrong}{step[place + 1 :]}"
+    position = start + rng.choice([index for index, character in enumerate(step[start:]) if character.isdigit()])
+    wrong = (int(step[position]) + rng.integers(1, 10)) % 10
+    return f"{step[:position]}{wrong}{step[position + 1 :]}"
 
 
 def _outcome(step: str) -> str:
     return re.split("=<answer>|=", step)[-1]
 
 
-def _reductions(problem: Problem, least_first: bool) -> Iterator[str]:
+def _reductions(problem: Problem, reverse_digits: bool) -> Iterator[str]:
     rest = problem
     while isinstance(rest, Problem):
-        yield from _worked(innermost(rest), least_first)
-        rest = reduced(rest)
+        yield from _operation_steps(find_innermost(rest), reverse_digits)
+        rest = reduce_innermost(rest)
         if isinstance(rest, Problem):
-            yield f"={expression(rest, least_first)}"
+            yield f"={format_expression(rest, reverse_digits)}"
 
 
-def _worked(problem: Problem, least_first: bool) -> Iterator[str]:
+def _operation_steps(problem: Problem, reverse_digits: bool) -> Iterator[str]:
     values = problem.values
     if problem.operation == ADD:
-        yield from _added(*values)
+        yield from _addition_steps(*values)
     elif problem.operation == SUBTRACT:
-        yield from _subtracted(*values)
+        yield from _subtraction_steps(*values)
     elif problem.operation == MULTIPLY:
-        yield from _multiplied(*values, least_first)
+        yield from _multiplication_steps(*values, reverse_digits)
     elif problem.operation == DIVIDE:
-        yield from _divided(*values, least_first)
+        yield from _division_steps(*values, reverse_digits)
     elif problem.operation == MODULAR:
         total = values[0] + values[1]
-        yield from _added(*values[:2])
-        yield f"={number(total, least_first)}"
-        yield from _subtracted(total, values[2], negate=False)  # a borrow in the end says that the sum is small enough
+        yield from _addition_steps(*values[:2])
+        yield f"={format_number(total, reverse_digits)}"
+        yield from _subtraction_steps(
+            total, values[2], negate=False
+        )  # a final borrow means that the sum is below the modulus
 
 
-def _aligned(left: int, right: int) -> list[tuple[int, int]]:
-    """Digits of both, the least first, as many as the longer has."""
+def _align_digits(left: int, right: int) -> list[tuple[int, int]]:
+    """Digit pairs, least significant first, padded to the longer number."""
     width = max(len(str(left)), len(str(right)))
     return [(int(a), int(b)) for a, b in zip(f"{left:0{width}}"[::-1], f"{right:0{width}}"[::-1], strict=True)]
 
 
-def _added(left: int, right: int) -> Iterator[str]:
+def _addition_steps(left: int, right: int) -> Iterator[str]:
     carry = 0
-    for a, b in _aligned(left, right):
+    for a, b in _align_digits(left, right):
         after, digit = divmod(a + b + carry, 10)
         yield f"{a}+{b}+{carry}={digit},{after}"
         carry = after
 
 
-def _subtracted(left: int, right: int, negate: bool = True) -> Iterator[str]:
-    """A borrow that is left in the end says that it is negative: then what came out is taken from 0."""
+def _subtraction_steps(left: int, right: int, negate: bool = True) -> Iterator[str]:
+    """Steps of a difference; a final borrow means a negative result, which is then negated."""
     borrow, digits = 0, ""
-    for a, b in _aligned(left, right):
+    for a, b in _align_digits(left, right):
         digit = (a - b - borrow) % 10
         after = int(a - b - borrow < 0)
         yield f"{a}-{b}-{borrow}={digit},{after}"
@@ -185,8 +190,8 @@ def _subtracted(left: int, right: int, negate: bool = True) -> Iterator[str]:
             borrow = int(rest < 0)
 
 
-def _multiplied(left: int, right: int, least_first: bool) -> Iterator[str]:
-    total, rows = 0, multiples(right)
+def _multiplication_steps(left: int, right: int, reverse_digits: bool) -> Iterator[str]:
+    total, rows = 0, place_values(right)
     for index, part in enumerate(rows):
         factor, carry = int(str(part)[0]), 0
         for a in map(int, reversed(str(left))):
@@ -195,25 +200,25 @@ def _multiplied(left: int, right: int, least_first: bool) -> Iterator[str]:
             carry = after
         product = left * part
         if len(rows) > 1:
-            yield f"={number(product, least_first)}"
+            yield f"={format_number(product, reverse_digits)}"
         if index:
-            yield from _added(total, product)
+            yield from _addition_steps(total, product)
             if index + 1 < len(rows):
-                yield f"={number(total + product, least_first)}"
+                yield f"={format_number(total + product, reverse_digits)}"
         total += product
 
 
-def _divided(left: int, right: int, least_first: bool) -> Iterator[str]:
+def _division_steps(left: int, right: int, reverse_digits: bool) -> Iterator[str]:
     """Long division, the most significant digit first."""
-    for held, quotient in long_division(left, right):
-        rest = held - quotient * right
-        asked = f"{number(held, least_first)}/{number(right, least_first)}={quotient}"
+    for dividend, quotient in long_division(left, right):
+        rest = dividend - quotient * right
+        step = f"{format_number(dividend, reverse_digits)}/{format_number(right, reverse_digits)}={quotient}"
         if right < 10:
-            yield f"{asked},{rest}"
+            yield f"{step},{rest}"
             continue
-        yield asked
-        if quotient:  # else all of it is left
-            yield from _multiplied(right, quotient, least_first)
-            yield f"={number(quotient * right, least_first)}"
-            yield from _subtracted(held, quotient * right)
-            yield f"={number(rest, least_first)}"
+        yield step
+        if quotient:  # otherwise the dividend remains
+            yield from _multiplication_steps(right, quotient, reverse_digits)
+            yield f"={format_number(quotient * right, reverse_digits)}"
+            yield from _subtraction_steps(dividend, quotient * right)
+            yield f"={format_number(rest, reverse_digits)}"

@@ -1,76 +1,76 @@
-"""Problems as people type them: in the words of `WORDINGS`, or in symbols with the usual precedence."""
+"""Parsing of problems: the wordings of `WORDINGS`, or symbols with the usual precedence."""
 
 import re
 from collections.abc import Iterator
 
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, WORDINGS, Problem
 
-UNDERSTOOD = "ask as in 57+8, (12-5)*4, (7+8)%12, What is 57 divided by 8? or Subtract 8 from 57"
+SYNTAX_HINT = "ask as in 57+8, (12-5)*4, (7+8)%12, What is 57 divided by 8? or Subtract 8 from 57"
 
 SIGNS = {"+": ADD, "-": SUBTRACT, "*": MULTIPLY, "/": DIVIDE, "%": MODULAR}
-BINDING = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2, "%": 2}
-TYPED = {
+PRECEDENCE = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2, "%": 2}
+SIGN_VARIANTS = {
     "*": ("\N{MULTIPLICATION SIGN}", "\N{MIDDLE DOT}", "\N{DOT OPERATOR}"),
     "/": ("\N{DIVISION SIGN}", "\N{DIVISION SLASH}"),
     "-": ("\N{MINUS SIGN}", "\N{EN DASH}"),
 }
-"""What people type for a sign."""
+"""Typed variants of the signs."""
 
-PLAIN = str.maketrans({typed: sign for sign, others in TYPED.items() for typed in others})
+SIGN_TRANSLATION = str.maketrans({typed: sign for sign, others in SIGN_VARIANTS.items() for typed in others})
 
-LONGEST = 1000
-"""Characters of a line. What so short a problem comes to has fewer digits than the 4300 that Python turns into text."""
+MAX_LENGTH = 1000
+"""Maximum characters, so that results stay below the 4300 digits that Python formats."""
 
-MOST_OPERATIONS = 50
-"""Of an expression. What is done with one recurses as deeply as it is nested, and Python allows 1000 calls."""
+MAX_OPERATIONS = 50
+"""Maximum operations of an expression, because functions of it are recursive."""
 
 
-def read(text: str) -> Problem:
-    """The problem that a text asks.
+def parse_problem(text: str) -> Problem:
+    """Parse a problem.
 
-    In any wording of any operation, whose operands are numbers or expressions in brackets; or in symbols, perhaps after
-    `What is` or `Calculate`, where products and quotients bind first and what binds alike goes from left to right.
-    Capitals, spaces, and `=`, `?` or `.` at the end do not matter.
+    A text is a wording of an operation, whose operands are numbers or expressions in brackets; or it is in symbols,
+    optionally after `What is` or `Calculate`, left-associative, with products and quotients before sums. Case, spaces,
+    and a final `=`, `?` or `.` are ignored.
 
     Raises:
-        ValueError: if it asks no problem, with a line that says why and what is understood.
+        ValueError: if it is no problem; the line says why and what is understood.
     """
-    if len(text) > LONGEST:
-        raise _refusal(f"a line of {len(text)} characters is too long; give at most {LONGEST}")
-    asked = " ".join(text.translate(PLAIN).split()).rstrip(" =?.!")
-    asked = re.sub(r"(?<=[0-9)]) ?[xX] ?(?=[0-9(])", "*", asked)
-    asked = re.sub(r"(?<=[0-9)]) ?: ?(?=[0-9(])", "/", asked)
-    if not re.search("[0-9]", asked):
+    if len(text) > MAX_LENGTH:
+        raise _refusal(f"a line of {len(text)} characters is too long; give at most {MAX_LENGTH}")
+    question = " ".join(text.translate(SIGN_TRANSLATION).split()).rstrip(" =?.!")
+    question = re.sub(r"(?<=[0-9)]) ?[xX] ?(?=[0-9(])", "*", question)
+    question = re.sub(r"(?<=[0-9)]) ?: ?(?=[0-9(])", "/", question)
+    if not re.search("[0-9]", question):
         raise _refusal(f"{_short(text)} is no arithmetic")
-    for operation, pattern, order in WORDED:
-        if match := pattern.fullmatch(asked):
+    for operation, pattern, order in WORDING_PATTERNS:
+        if match := pattern.fullmatch(question):
             operands = [_expression(operand, bracketed=True) for operand in match.groups()]
-            return _problem(operation, tuple(operands[place] for place in order))
-    found = _expression(re.sub("^(what is|calculate) ", "", asked, flags=re.IGNORECASE))
-    if not isinstance(found, Problem):
+            return _problem(operation, tuple(operands[index] for index in order))
+    problem = _expression(re.sub("^(what is|calculate) ", "", question, flags=re.IGNORECASE))
+    if not isinstance(problem, Problem):
         raise _refusal(f"{_short(text)} is a number, which asks nothing")
-    return found
+    return problem
 
 
-def _worded() -> Iterator[tuple[str, re.Pattern[str], tuple[int, ...]]]:
-    """The pattern of each wording, and which of its groups each operand is."""
+def _compile_wordings() -> Iterator[tuple[str, re.Pattern[str], tuple[int, ...]]]:
+    """The pattern of each wording, and the order of the operands among its groups."""
     for operation, wordings in WORDINGS.items():
         for wording in wordings[1:]:
-            places = [int(place) for place in re.findall(r"{(\d)}", wording)]
+            positions = [int(position) for position in re.findall(r"{(\d)}", wording)]
             words = re.sub(r"{\d?}", "{}", wording.rstrip("?")).split("{}")
             groups = " ?([^a-z]+?) ?".join(re.escape(word.strip()) for word in words)
-            order = [places.index(place) for place in range(len(places))] or range(len(words) - 1)
+            order = [positions.index(position) for position in range(len(positions))] or range(len(words) - 1)
             yield operation, re.compile(groups, re.IGNORECASE), tuple(order)
 
 
-WORDED = tuple(_worded())
+WORDING_PATTERNS = tuple(_compile_wordings())
 
 
 def _expression(text: str, bracketed: bool = False) -> Problem | int:
-    """What symbols ask, after Dijkstra's shunting yard; `bracketed` asks for a number or one pair of brackets."""
+    """Parse symbols by Dijkstra's shunting yard; `bracketed` requires a number or one pair of brackets."""
     values: list[Problem | int] = []
     signs: list[str] = []
-    operations, complete = 0, False  # complete: whether a sign may follow, and no number
+    operations, complete = 0, False  # complete: a sign may follow, but no number
     for token in _tokens(text):
         if complete and (token == "(" or token.isdigit()):
             raise _refusal(f"there is no sign in front of {_short(token)} in {_short(text)}")
@@ -84,16 +84,16 @@ def _expression(text: str, bracketed: bool = False) -> Problem | int:
             signs.append(token)
         elif token == ")":
             while signs and signs[-1] != "(":
-                _carry_out(signs.pop(), values)
+                _apply_sign(signs.pop(), values)
             if not signs:
                 raise _refusal(f"a bracket is closed in {_short(text)} that was never opened")
             signs.pop()
         else:
             operations += 1
-            if operations > MOST_OPERATIONS:
-                raise _refusal(f"an expression of more than {MOST_OPERATIONS} operations is too long")
-            while signs and BINDING[signs[-1]] >= BINDING[token]:
-                _carry_out(signs.pop(), values)
+            if operations > MAX_OPERATIONS:
+                raise _refusal(f"an expression of more than {MAX_OPERATIONS} operations is too long")
+            while signs and PRECEDENCE[signs[-1]] >= PRECEDENCE[token]:
+                _apply_sign(signs.pop(), values)
             if bracketed and not signs:
                 raise _refusal(f"put brackets around {_short(text)}")
             signs.append(token)
@@ -103,7 +103,7 @@ def _expression(text: str, bracketed: bool = False) -> Problem | int:
     while signs:
         if signs[-1] == "(":
             raise _refusal(f"a bracket is not closed in {_short(text)}")
-        _carry_out(signs.pop(), values)
+        _apply_sign(signs.pop(), values)
     return values.pop()
 
 
@@ -114,8 +114,8 @@ def _tokens(text: str) -> Iterator[str]:
         yield token
 
 
-def _carry_out(sign: str, values: list[Problem | int]) -> None:
-    """Puts what the sign asks of the last two values in their place."""
+def _apply_sign(sign: str, values: list[Problem | int]) -> None:
+    """Replace the last two values by the problem that the sign makes of them."""
     right, left = values.pop(), values.pop()
     if sign != "%":
         values.append(_problem(SIGNS[sign], (left, right)))
@@ -133,7 +133,7 @@ def _problem(operation: str, operands: tuple[Problem | int, ...]) -> Problem:
 
 
 def _refusal(wrong: str) -> ValueError:
-    return ValueError(f"{wrong}; {UNDERSTOOD}")
+    return ValueError(f"{wrong}; {SYNTAX_HINT}")
 
 
 def _short(text: str) -> str:

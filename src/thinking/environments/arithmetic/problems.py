@@ -1,4 +1,4 @@
-"""Problems of whole numbers: what they ask, in words and symbols, what the answer is, and what they fall into."""
+"""Arithmetic problems over integers: questions, answers, and decomposition into sub-problems."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ WORDINGS = {
         "Add {} and {} modulo {}",
     ),
 }
-"""How each operation is asked for; the first is in symbols."""
+"""Templates of questions; the first is in symbols."""
 
-SIMPLE = 2
-"""Digits of the longest factors whose product has no sub-tasks, if the right one is a multiple of a power of ten."""
+MAX_SIMPLE_DIGITS = 2
+"""Maximum digits of factors without sub-tasks, if the right one has a single nonzero digit."""
 
 _VALUES = {
     ADD: operator.add,
@@ -36,18 +36,18 @@ _VALUES = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One operation, on numbers or on what other problems come to.
+    """One operation on numbers or on the values of other problems.
 
-    No operand is negative, though the answer may be. A quotient is rounded down; where a problem divides, its answer
-    also tells the remainder, and where an operand of another problem divides, its quotient alone counts.
+    Operands are not negative, though the value may be. Quotients are rounded down; the answer of a division also has
+    the remainder, but as an operand only the quotient counts.
 
     Attributes:
         operation: ADD, SUBTRACT, MULTIPLY, DIVIDE or MODULAR.
-        operands: numbers or problems; two, or three for MODULAR: the sum of two numbers modulo the third.
+        operands: two numbers or problems; three for MODULAR: the sum of two numbers modulo the third.
 
     Raises:
-        ValueError: for an unknown operation, too few or too many operands, a negative one, a division by 0, or
-            numbers that reach their modulus.
+        ValueError: for an unknown operation, a wrong number of operands, a negative operand, a division by 0, or
+            numbers not below their modulus.
     """
 
     operation: str
@@ -56,9 +56,9 @@ class Problem:
     def __post_init__(self) -> None:
         if self.operation not in WORDINGS:
             raise ValueError(f"Problem: operation {self.operation!r} is unknown; take one of {', '.join(WORDINGS)}")
-        wanted = 3 if self.operation == MODULAR else 2
-        if len(self.operands) != wanted:
-            raise ValueError(f"Problem: {self.operation} of {len(self.operands)} operands; give {wanted}")
+        num_operands = 3 if self.operation == MODULAR else 2
+        if len(self.operands) != num_operands:
+            raise ValueError(f"Problem: {self.operation} of {len(self.operands)} operands; give {num_operands}")
         values = self.values
         if min(values) < 0:
             raise ValueError(f"Problem: operand {min(values)} of {self.operation} is negative; give 0 or more")
@@ -69,158 +69,159 @@ class Problem:
 
     @property
     def values(self) -> tuple[int, ...]:
-        """What the operands come to."""
+        """The values of the operands."""
         return tuple(each.value if isinstance(each, Problem) else each for each in self.operands)
 
     @property
     def value(self) -> int:
-        """What it comes to, without a remainder."""
+        """The value, without remainder."""
         return _VALUES[self.operation](*self.values)
 
     @property
-    def nested(self) -> bool:
-        """Whether an operand is a problem itself."""
+    def is_nested(self) -> bool:
+        """Whether an operand is a problem."""
         return any(isinstance(each, Problem) for each in self.operands)
 
 
-def number(value: int, least_first: bool = False) -> str:
-    """Its digits, the sign in front."""
+def format_number(value: int, reverse_digits: bool = False) -> str:
+    """The digits, after the sign."""
     digits = str(abs(value))
-    return "-" * (value < 0) + (digits[::-1] if least_first else digits)
+    return "-" * (value < 0) + (digits[::-1] if reverse_digits else digits)
 
 
-def question(problem: Problem, wording: int = 0, least_first: bool = False) -> str:
-    """The text that asks, by default in symbols.
+def format_question(problem: Problem, wording: int = 0, reverse_digits: bool = False) -> str:
+    """The question as text, by default in symbols.
 
     Args:
-        problem: what is asked.
+        problem: the problem.
         wording: an index of `WORDINGS[problem.operation]`.
-        least_first: whether numbers begin with their least significant digit.
+        reverse_digits: whether numbers begin with their least significant digit.
     """
     return WORDINGS[problem.operation][wording].format(
         *(
-            f"({expression(each, least_first)})" if isinstance(each, Problem) else number(each, least_first)
+            f"({format_expression(each, reverse_digits)})"
+            if isinstance(each, Problem)
+            else format_number(each, reverse_digits)
             for each in problem.operands
         )
     )
 
 
-def expression(problem: Problem, least_first: bool = False) -> str:
-    """The symbols that ask, without the sign of equality."""
-    return question(problem, 0, least_first)[:-1]
+def format_expression(problem: Problem, reverse_digits: bool = False) -> str:
+    """The question in symbols, without `=`."""
+    return format_question(problem, 0, reverse_digits)[:-1]
 
 
-def answer(problem: Problem, least_first: bool = False) -> str:
-    """The text that answers: a number, of a division `quotient r remainder` without spaces."""
-    said = number(problem.value, least_first)
+def format_answer(problem: Problem, reverse_digits: bool = False) -> str:
+    """The answer as text: a number, or for a division `quotient r remainder` without spaces."""
+    quotient = format_number(problem.value, reverse_digits)
     if problem.operation != DIVIDE:
-        return said
+        return quotient
     left, right = problem.values
-    return f"{said}r{number(left % right, least_first)}"
+    return f"{quotient}r{format_number(left % right, reverse_digits)}"
 
 
-def innermost(problem: Problem) -> Problem:
-    """The first operation, from the left, of which all operands are numbers."""
-    return next((innermost(each) for each in problem.operands if isinstance(each, Problem)), problem)
+def find_innermost(problem: Problem) -> Problem:
+    """The first operation from the left whose operands are all numbers."""
+    return next((find_innermost(each) for each in problem.operands if isinstance(each, Problem)), problem)
 
 
-def reduced(problem: Problem) -> Problem | int:
-    """The same with its innermost operation carried out."""
+def reduce_innermost(problem: Problem) -> Problem | int:
+    """The problem with its innermost operation evaluated."""
     for index, each in enumerate(problem.operands):
         if isinstance(each, Problem):
-            operands = (*problem.operands[:index], reduced(each), *problem.operands[index + 1 :])
+            operands = (*problem.operands[:index], reduce_innermost(each), *problem.operands[index + 1 :])
             return Problem(problem.operation, operands)
     return problem.value
 
 
 def subtasks(problem: Problem) -> list[Problem]:
-    """The problems to solve one after another, each in a context of its own; none where it is simple.
+    """The sub-tasks of a problem in order, each to be solved in its own context; [] for a simple problem.
 
-    An expression falls into its operations, the innermost first; a modular sum into a sum and a difference, which is
-    the answer unless it is negative: then the sum is. A product falls into those of its left factor with the multiples
-    of powers of ten that its right one is made of, each but the first followed by a sum. Where the right one is such a
-    multiple itself, and a factor is longer than `SIMPLE`, the left one is taken apart in the same way; where both are,
-    what is left is the product of two digits, behind which come the zeros. So whatever products of products are
-    asked, only short ones are ever worked out.
+    - An expression becomes its operations, innermost first.
+    - A modular sum becomes a sum and a difference, which is the answer unless it is negative; then the sum is.
+    - A product becomes products of its left factor with the place values of the right one, with sums after all but the
+      first. If the right factor has one nonzero digit and a factor is longer than `MAX_SIMPLE_DIGITS`, the left one is
+      decomposed likewise; if both have one nonzero digit, the product of these digits remains.
     """
-    if problem.nested or problem.operation == MODULAR:
+    if problem.is_nested or problem.operation == MODULAR:
         return _operations(problem)
     if problem.operation != MULTIPLY:
         return []
     left, right = problem.values
-    if len(multiples(right)) > 1:
-        return _collected([(left, part) for part in multiples(right)])
-    if max(len(str(left)), len(str(right))) <= SIMPLE:
+    if len(place_values(right)) > 1:
+        return _products_and_sums([(left, part) for part in place_values(right)])
+    if max(len(str(left)), len(str(right))) <= MAX_SIMPLE_DIGITS:
         return []
-    if len(multiples(left)) > 1:
-        return _collected([(part, right) for part in multiples(left)])
+    if len(place_values(left)) > 1:
+        return _products_and_sums([(part, right) for part in place_values(left)])
     return [Problem(MULTIPLY, (int(str(left)[0]), int(str(right)[0])))]
 
 
-def multiples(value: int) -> list[int]:
-    """The parts of a number that its digits stand for, the least first: 304 is 4 and 300; 0 is 0."""
-    return [int(digit) * 10**place for place, digit in enumerate(reversed(str(value))) if digit != "0"] or [0]
+def place_values(value: int) -> list[int]:
+    """Place values of the nonzero digits, least significant first: 304 gives 4 and 300; 0 gives 0."""
+    return [int(digit) * 10**exponent for exponent, digit in enumerate(reversed(str(value))) if digit != "0"] or [0]
 
 
 def _operations(problem: Problem) -> list[Problem]:
-    """What an expression or a modular sum is carried out by, one after another."""
-    if not problem.nested:
+    """The operations of an expression or a modular sum, in order."""
+    if not problem.is_nested:
         left, right, modulus = problem.values
         return [Problem(ADD, (left, right)), Problem(SUBTRACT, (left + right, modulus))]
-    found, rest = [], problem
+    operations, rest = [], problem
     while isinstance(rest, Problem):
-        found.append(innermost(rest))
-        rest = reduced(rest)
-    return found
+        operations.append(find_innermost(rest))
+        rest = reduce_innermost(rest)
+    return operations
 
 
-def _collected(products: list[tuple[int, int]]) -> list[Problem]:
+def _products_and_sums(products: list[tuple[int, int]]) -> list[Problem]:
     """Products, each but the first followed by its sum with all before."""
-    found, total = [], 0
+    problems, total = [], 0
     for index, (left, right) in enumerate(products):
-        found.append(Problem(MULTIPLY, (left, right)))
+        problems.append(Problem(MULTIPLY, (left, right)))
         if index:
-            found.append(Problem(ADD, (total, left * right)))
+            problems.append(Problem(ADD, (total, left * right)))
         total += left * right
-    return found
+    return problems
 
 
 def long_division(left: int, right: int) -> Iterator[tuple[int, int]]:
-    """Place by place, the most significant first: what is left with the next digit behind it, and how often it fits."""
+    """Partial dividend and quotient digit of each place, most significant first."""
     rest = 0
     for digit in str(left):
-        held = 10 * rest + int(digit)
-        quotient, rest = divmod(held, right)
-        yield held, quotient
+        dividend = 10 * rest + int(digit)
+        quotient, rest = divmod(dividend, right)
+        yield dividend, quotient
 
 
-def division_parts(held: int, right: int) -> Iterator[Problem]:
-    """The problems that one place of a long division is made of; none for a divisor of one digit."""
-    if right < 10:
+def division_problems(dividend: int, divisor: int) -> Iterator[Problem]:
+    """The problems of one place of a long division; none for a divisor of one digit."""
+    if divisor < 10:
         return
-    yield Problem(DIVIDE, (held, right))
-    if held >= right:
-        yield Problem(MULTIPLY, (right, held // right))
-        yield Problem(SUBTRACT, (held, held // right * right))
+    yield Problem(DIVIDE, (dividend, divisor))
+    if dividend >= divisor:
+        yield Problem(MULTIPLY, (divisor, dividend // divisor))
+        yield Problem(SUBTRACT, (dividend, dividend // divisor * divisor))
 
 
-def parts(problem: Problem) -> Iterator[Problem]:
-    """Whatever problem shows up where it is worked out: operations, products and sums, what is left of an expression.
+def intermediate_problems(problem: Problem) -> Iterator[Problem]:
+    """All problems that occur in the worked chain: operations, products, sums, and rests of an expression.
 
-    Not those that are a step by themselves: of two digits and a carry, or of one place and a divisor of one digit.
+    Single steps are left out: two digits and a carry, or one place with a divisor of one digit.
     """
-    rest = reduced(problem) if problem.nested else None
+    rest = reduce_innermost(problem) if problem.is_nested else None
     while isinstance(rest, Problem):
         yield rest
-        rest = reduced(rest) if rest.nested else None
-    if problem.nested or problem.operation == MODULAR:
+        rest = reduce_innermost(rest) if rest.is_nested else None
+    if problem.is_nested or problem.operation == MODULAR:
         for each in _operations(problem):
             yield each
-            yield from parts(each)
+            yield from intermediate_problems(each)
     elif problem.operation == MULTIPLY:
         left, right = problem.values
-        rows = multiples(right)
-        yield from _collected([(left, part) for part in rows] if len(rows) > 1 else [])
+        rows = place_values(right)
+        yield from _products_and_sums([(left, part) for part in rows] if len(rows) > 1 else [])
     elif problem.operation == DIVIDE:
-        for held, _ in long_division(*problem.values):
-            yield from division_parts(held, problem.values[1])
+        for dividend, _ in long_division(*problem.values):
+            yield from division_problems(dividend, problem.values[1])

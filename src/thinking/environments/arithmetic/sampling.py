@@ -1,4 +1,4 @@
-"""Problems drawn at random, of any length, on the side that is asked for."""
+"""Random problems of any length, on one side of the split."""
 
 import functools
 from collections.abc import Callable
@@ -10,130 +10,132 @@ from thinking.environments.arithmetic.chains import SUBTASKS, WORKED
 from thinking.environments.arithmetic.problems import (
     ADD,
     DIVIDE,
+    MAX_SIMPLE_DIGITS,
     MODULAR,
     MULTIPLY,
-    SIMPLE,
     SUBTRACT,
     WORDINGS,
     Problem,
-    division_parts,
+    division_problems,
 )
-from thinking.environments.arithmetic.split import held_out, trainable
+from thinking.environments.arithmetic.split import is_held_out, is_trainable
 
 TWO_STEPS, THREE_STEPS = "two_steps", "three_steps"
-STEPS = {TWO_STEPS: 2, THREE_STEPS: 3}
+NUM_OPERATIONS = {TWO_STEPS: 2, THREE_STEPS: 3}
 """Operations of an expression."""
 
-TRIES = 10_000
-"""After which a level is said to have no problem; most take fewer than ten."""
+MAX_TRIES = 10_000
+"""Samples per problem before an error; most take fewer than ten."""
 
 
 class Level(NamedTuple):
-    """A rung of a curriculum's ladder.
+    """A level of difficulty.
 
     Attributes:
         operation: one of `WORDINGS`, or TWO_STEPS or THREE_STEPS for expressions of sums, differences, products and
             quotients.
-        digits: of the longer operand (of DIVIDE the dividend, of MODULAR the modulus), from 1; of an expression, of
-            its longest number at most.
-        other: digits of the other operand, at most as many; by default from 1 to `digits`, each as likely. Modular
-            sums and expressions have none.
+        num_digits: digits of the longer operand (of DIVIDE the dividend, of MODULAR the modulus), from 1; of an
+            expression the maximum digits of a number.
+        num_other_digits: digits of the other operand, at most `num_digits`; None: uniform from 1 to `num_digits`. Not
+            used by modular sums and expressions.
     """
 
     operation: str
-    digits: int
-    other: int | None = None
+    num_digits: int
+    num_other_digits: int | None = None
 
 
-def draw(rng: np.random.Generator, level: Level, test: bool = False, style: str = WORKED) -> Problem:
-    """A problem of a level.
+def sample_problem(rng: np.random.Generator, level: Level, held_out: bool = False, style: str = WORKED) -> Problem:
+    """Sample a problem of a level.
 
     Args:
         rng: is advanced.
-        level: what kind of problem.
-        test: whether it is held out; else neither it is, nor any problem that is shown on the way to its answer.
-        style: of the rows that will show it, one of `chains.STYLES`; a test heeds none. For SUBTASKS there are also
-            the problems that long products fall into: a third of the products has a right factor of one digit and
-            zeros, a third two such factors, and half of the sums are of numbers that end in zeros.
+        level: the level.
+        held_out: whether it is held out; otherwise neither it nor an intermediate problem is.
+        style: of the training rows, one of `chains.STYLES`; ignored for held-out problems. SUBTASKS adds sub-tasks of
+            long products: in a third of the products the right factor has one nonzero digit, in a third both have, and
+            half of the sums are of numbers that end in zeros.
 
     Raises:
-        ValueError: for an unknown operation, less than 1 digit, or where no problem is found on that side.
+        ValueError: for an unknown operation, less than 1 digit, or if no problem is found on that side.
     """
-    if level.operation not in (*WORDINGS, *STEPS):
-        names = ", ".join((*WORDINGS, *STEPS))
-        raise ValueError(f"draw: operation {level.operation!r} is unknown; take one of {names}")
-    if level.digits < 1:
-        raise ValueError(f"draw: {level.digits} digits are out of range; give at least 1")
-    if level.other is not None and not 1 <= level.other <= level.digits:
-        raise ValueError(f"draw: {level.other} digits of the other operand; give 1 to {level.digits}")
-    fit = functools.partial(trainable, style=style)
-    wanted, admitted = (held_out, _anything) if test else (fit, fit)
-    for _ in range(TRIES):
-        if level.operation in STEPS:
-            found = _expression(rng, STEPS[level.operation], level.digits, admitted)
+    if level.operation not in (*WORDINGS, *NUM_OPERATIONS):
+        names = ", ".join((*WORDINGS, *NUM_OPERATIONS))
+        raise ValueError(f"sample_problem: operation {level.operation!r} is unknown; take one of {names}")
+    if level.num_digits < 1:
+        raise ValueError(f"sample_problem: {level.num_digits} digits are out of range; give at least 1")
+    if level.num_other_digits is not None and not 1 <= level.num_other_digits <= level.num_digits:
+        raise ValueError(
+            f"sample_problem: {level.num_other_digits} digits of the other operand; give 1 to {level.num_digits}"
+        )
+    is_fit = functools.partial(is_trainable, style=style)
+    is_wanted, is_admitted = (is_held_out, _is_any) if held_out else (is_fit, is_fit)
+    for _ in range(MAX_TRIES):
+        if level.operation in NUM_OPERATIONS:
+            problem = _sample_expression(rng, NUM_OPERATIONS[level.operation], level.num_digits, is_admitted)
         else:
-            found = _single(rng, level, test, style)
-        if isinstance(found, Problem) and wanted(found):
-            return found
-    side = "held out" if test else "for training"
-    raise ValueError(f"draw: no problem {side} was found for {level}; give more digits")
+            problem = _sample_single(rng, level, held_out, style)
+        if isinstance(problem, Problem) and is_wanted(problem):
+            return problem
+    side = "held out" if held_out else "for training"
+    raise ValueError(f"sample_problem: no problem {side} was found for {level}; give more digits")
 
 
-def _anything(problem: Problem) -> bool:
+def _is_any(problem: Problem) -> bool:
     del problem
     return True
 
 
-def _number(rng: np.random.Generator, digits: int) -> int:
-    """Of exactly so many digits; of one digit it may be 0."""
+def _sample_number(rng: np.random.Generator, digits: int) -> int:
+    """A number of exactly so many digits; a single digit may be 0."""
     first = rng.integers(digits > 1, 10)
     return int("".join(map(str, (first, *rng.integers(0, 10, digits - 1)))))
 
 
-def _ending_in_zeros(rng: np.random.Generator, digits: int) -> int:
-    """Of exactly so many digits, of which any number may be zeros at its end, but not the first."""
+def _sample_ending_in_zeros(rng: np.random.Generator, digits: int) -> int:
+    """A nonzero number of exactly so many digits that may end in zeros."""
     zeros = int(rng.integers(digits))
-    return max(_number(rng, digits - zeros), 1) * 10**zeros
+    return max(_sample_number(rng, digits - zeros), 1) * 10**zeros
 
 
-def _single(rng: np.random.Generator, level: Level, test: bool, style: str) -> Problem | None:
-    longer, shorter = level.digits, level.other or int(rng.integers(1, level.digits + 1))
+def _sample_single(rng: np.random.Generator, level: Level, held_out: bool, style: str) -> Problem | None:
+    longer, shorter = level.num_digits, level.num_other_digits or int(rng.integers(1, level.num_digits + 1))
     if level.operation == MODULAR:
-        modulus = max(_number(rng, longer), 2)
-        return Problem(MODULAR, (_below(rng, modulus), _below(rng, modulus), modulus))
+        modulus = max(_sample_number(rng, longer), 2)
+        return Problem(MODULAR, (_sample_below(rng, modulus), _sample_below(rng, modulus), modulus))
     if level.operation == DIVIDE:
-        divisor = max(_number(rng, shorter), 1)
-        left = _number(rng, longer) if test else _dividend(rng, divisor, longer)
+        divisor = max(_sample_number(rng, shorter), 1)
+        left = _sample_number(rng, longer) if held_out else _sample_dividend(rng, divisor, longer)
         return None if left is None else Problem(DIVIDE, (left, divisor))
     if rng.random() < 0.5:
         longer, shorter = shorter, longer
-    if level.operation == MULTIPLY and style == SUBTASKS and not test and (multiples := rng.integers(3)):
-        return _product_of_multiples(rng, longer, shorter, both=multiples == 2)
-    if level.operation == ADD and style == SUBTASKS and not test and rng.random() < 0.5:
-        return Problem(ADD, (_ending_in_zeros(rng, longer), _ending_in_zeros(rng, shorter)))
-    left = _number(rng, longer)
-    if level.operation == MULTIPLY and not test:
-        right = _factor(rng, left, shorter)
+    if level.operation == MULTIPLY and style == SUBTASKS and not held_out and (multiples := rng.integers(3)):
+        return _sample_product_of_multiples(rng, longer, shorter, both=multiples == 2)
+    if level.operation == ADD and style == SUBTASKS and not held_out and rng.random() < 0.5:
+        return Problem(ADD, (_sample_ending_in_zeros(rng, longer), _sample_ending_in_zeros(rng, shorter)))
+    left = _sample_number(rng, longer)
+    if level.operation == MULTIPLY and not held_out:
+        right = _sample_factor(rng, left, shorter)
         return None if right is None else Problem(MULTIPLY, (left, right))
-    return Problem(level.operation, (left, _number(rng, shorter)))
+    return Problem(level.operation, (left, _sample_number(rng, shorter)))
 
 
-def _below(rng: np.random.Generator, limit: int) -> int:
-    """A number from 0 to limit - 1, which may have more digits than a machine's."""
-    return _number(rng, len(str(limit)) + 8) % limit
+def _sample_below(rng: np.random.Generator, limit: int) -> int:
+    """A number from 0 to limit - 1, of any size."""
+    return _sample_number(rng, len(str(limit)) + 8) % limit
 
 
-def _factor(rng: np.random.Generator, left: int, digits: int) -> int | None:
-    """A number of so many digits by which `left` can be multiplied without a partial product or sum that is held out.
+def _sample_factor(rng: np.random.Generator, left: int, digits: int) -> int | None:
+    """A factor of so many digits for `left`, without held-out partial products or sums.
 
-    Long products have so many parts that hardly one drawn at once would do, so it is drawn digit by digit.
+    Rejection would hardly succeed for long products, so it is sampled digit by digit.
     """
     right = 0
-    for place in range(digits):
-        for digit in rng.permutation(np.arange(digits > 1 and place == digits - 1, 10)).tolist():
-            part = digit * 10**place
+    for position in range(digits):
+        for digit in rng.permutation(np.arange(digits > 1 and position == digits - 1, 10)).tolist():
+            part = digit * 10**position
             row = Problem(MULTIPLY, (left, part))
-            if not part or not (held_out(row) or (right and held_out(Problem(ADD, (left * right, left * part))))):
+            if not part or not (is_held_out(row) or (right and is_held_out(Problem(ADD, (left * right, left * part))))):
                 right += part
                 break
         else:
@@ -141,50 +143,50 @@ def _factor(rng: np.random.Generator, left: int, digits: int) -> int | None:
     return right
 
 
-def _product_of_multiples(rng: np.random.Generator, longer: int, shorter: int, both: bool) -> Problem | None:
-    """A product whose right factor, or both, is one digit and zeros; longer and shorter are their digits, in order."""
+def _sample_product_of_multiples(rng: np.random.Generator, longer: int, shorter: int, both: bool) -> Problem | None:
+    """A product whose right factor, or both, has one nonzero digit; the lengths are in order."""
     right = int(rng.integers(1, 10)) * 10 ** (shorter - 1)
     if both:
         left = int(rng.integers(1, 10)) * 10 ** (longer - 1)
-    elif max(longer, shorter) <= SIMPLE:
-        left = _number(rng, longer)
+    elif max(longer, shorter) <= MAX_SIMPLE_DIGITS:
+        left = _sample_number(rng, longer)
     else:
-        left = _factor(rng, right, longer)  # as it is the left one that is taken apart
+        left = _sample_factor(rng, right, longer)  # the left one is decomposed
     return None if left is None else Problem(MULTIPLY, (left, right))
 
 
-def _dividend(rng: np.random.Generator, divisor: int, digits: int) -> int | None:
-    """A number of so many digits that can be divided without meeting a problem that is held out; digit by digit too."""
+def _sample_dividend(rng: np.random.Generator, divisor: int, digits: int) -> int | None:
+    """A dividend of so many digits without held-out intermediate problems, sampled digit by digit."""
     left = rest = 0
-    for place in range(digits):
-        for digit in rng.permutation(np.arange(digits > 1 and place == 0, 10)).tolist():
-            held = 10 * rest + digit
-            if not any(held_out(part) for part in division_parts(held, divisor)):
-                left, rest = 10 * left + digit, held % divisor
+    for position in range(digits):
+        for digit in rng.permutation(np.arange(digits > 1 and position == 0, 10)).tolist():
+            partial_dividend = 10 * rest + digit
+            if not any(is_held_out(part) for part in division_problems(partial_dividend, divisor)):
+                left, rest = 10 * left + digit, partial_dividend % divisor
                 break
         else:
             return None
     return left
 
 
-def _expression(
-    rng: np.random.Generator, steps: int, digits: int, admitted: Callable[[Problem], bool]
+def _sample_expression(
+    rng: np.random.Generator, steps: int, digits: int, is_admitted: Callable[[Problem], bool]
 ) -> Problem | int | None:
-    """A tree of so many operations, of which each would be admitted by itself; a number without any; or None."""
+    """A tree of so many operations, each of which is admitted by itself; a number without any; or None."""
     if not steps:
-        return _number(rng, int(rng.integers(1, digits + 1)))
+        return _sample_number(rng, int(rng.integers(1, digits + 1)))
     for _ in range(8):
-        within = int(rng.integers(steps))
-        left = _expression(rng, within, digits, admitted)
-        right = _expression(rng, steps - 1 - within, digits, admitted)
+        num_left = int(rng.integers(steps))
+        left = _sample_expression(rng, num_left, digits, is_admitted)
+        right = _sample_expression(rng, steps - 1 - num_left, digits, is_admitted)
         if left is None or right is None:
             continue
         operation = (ADD, SUBTRACT, MULTIPLY, DIVIDE)[rng.integers(4)]
         first, second = (each.value if isinstance(each, Problem) else each for each in (left, right))
         if min(first, second) < 0 or (operation == DIVIDE and not second):
             continue
-        if operation == MULTIPLY and isinstance(right, int) and admitted is not _anything:
-            right = second = _factor(rng, first, len(str(second)))
-        if second is not None and admitted(Problem(operation, (first, second))):
+        if operation == MULTIPLY and isinstance(right, int) and is_admitted is not _is_any:
+            right = second = _sample_factor(rng, first, len(str(second)))
+        if second is not None and is_admitted(Problem(operation, (first, second))):
             return Problem(operation, (left, right))
     return None

@@ -1,8 +1,8 @@
-"""What is held out: a fifth of all problems, told from the problem itself, so that nothing has to be stored.
+"""The held-out fifth of all problems, determined by a hash of the problem.
 
-Not on any side are the digit steps of worked chains (two digits and a carry, or one place of a division by one digit):
-they are what chains are made of, and only who has seen them all can learn a chain. A problem of two digits is one such
-step, so where a model trains on chains, what it says of held-out problems of longer numbers is what counts.
+Digit steps of worked chains (two digits and a carry, or one place of a division by one digit) are on neither side:
+every chain needs them. A problem of one digit each is such a step, so for models trained on chains the results on
+longer held-out problems count.
 """
 
 import hashlib
@@ -17,49 +17,49 @@ from thinking.environments.arithmetic.problems import (
     MULTIPLY,
     SUBTRACT,
     Problem,
-    parts,
+    intermediate_problems,
     subtasks,
 )
 
 SALT = 523
-"""Chosen so that the split of the word problems is close to a fifth for each operation."""
+"""Chosen so that about a fifth of the word problems of each operation is held out."""
 
-RANGES = {ADD: 100, SUBTRACT: 100, MULTIPLY: 10, DIVIDE: 10}
+MAX_OPERANDS = {ADD: 100, SUBTRACT: 100, MULTIPLY: 10, DIVIDE: 10}
 """The largest operand of word problems; the smallest is 1."""
 
 
-def identity(problem: Problem) -> str:
-    """The same for problems that differ only in wording, notation, or the order of what is added or multiplied."""
-    operands = [f"({identity(each)})" if isinstance(each, Problem) else str(each) for each in problem.operands]
+def canonical_form(problem: Problem) -> str:
+    """A string equal for problems that differ only in wording, notation, or order of summands or factors."""
+    operands = [f"({canonical_form(each)})" if isinstance(each, Problem) else str(each) for each in problem.operands]
     if problem.operation in (ADD, MULTIPLY, MODULAR):
         operands[:2] = sorted(operands[:2])
     return " ".join([problem.operation, *operands])
 
 
-def held_out(problem: Problem) -> bool:
-    """Whether it is never to be seen in training."""
-    digest = hashlib.blake2b(f"{SALT} {identity(problem)}".encode(), digest_size=8).digest()
+def is_held_out(problem: Problem) -> bool:
+    """Whether the problem is held out of training."""
+    digest = hashlib.blake2b(f"{SALT} {canonical_form(problem)}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % 5 == 0
 
 
-def shown(problem: Problem, style: str = WORKED) -> list[Problem]:
-    """What a row of a style shows on the way to the answer: in the SUBTASKS style what it asks, if it asks anything.
+def shown_problems(problem: Problem, style: str = WORKED) -> list[Problem]:
+    """The problems that a training row of a style shows before the answer; of SUBTASKS the sub-tasks, if any.
 
-    What a sub-task takes by itself is not shown there: it is solved in a context of its own.
+    Intermediate problems of a sub-task are not shown, because it is solved in its own context.
     """
-    return (style == SUBTASKS and subtasks(problem)) or list(parts(problem))
+    return (style == SUBTASKS and subtasks(problem)) or list(intermediate_problems(problem))
 
 
-def trainable(problem: Problem, style: str = WORKED) -> bool:
-    """Whether neither it is held out, nor any problem that a row of this style shows on the way to its answer."""
-    return not held_out(problem) and not any(held_out(each) for each in shown(problem, style))
+def is_trainable(problem: Problem, style: str = WORKED) -> bool:
+    """Whether neither the problem nor any that its training row shows is held out."""
+    return not is_held_out(problem) and not any(is_held_out(each) for each in shown_problems(problem, style))
 
 
 def word_problems() -> Iterator[Problem]:
     """All 20,200 sums and differences of numbers from 1 to 100, products and quotients of 1 to 10, in a fixed order.
 
-    Of each that is not held out, nothing on the way to its answer is.
+    None that is not held out has an intermediate problem that is.
     """
-    for operation, largest in RANGES.items():
+    for operation, largest in MAX_OPERANDS.items():
         for operands in itertools.product(range(1, largest + 1), repeat=2):
             yield Problem(operation, operands)

@@ -1,6 +1,6 @@
-"""Problems of known serial depth: words of symbols, each of which moves an automaton on by one state."""
+"""Problems of known serial depth: words of symbols, each a transition of an automaton."""
 
-from thinking.environments.automata.automaton import AUTOMATA, Automaton, automaton
-from thinking.environments.automata.words import Words, draw_words
+from thinking.environments.automata.automaton import AUTOMATA, Automaton, make_automaton
+from thinking.environments.automata.words import WordBatch, sample_words
 
-__all__ = ["AUTOMATA", "Automaton", "Words", "automaton", "draw_words"]
+__all__ = ["AUTOMATA", "Automaton", "WordBatch", "make_automaton", "sample_words"]

@@ -1,6 +1,6 @@
-"""Words for automata, drawn on the device: a batch is a function of its key.
+"""Random words for automata, sampled on the device as a pure function of a key.
 
-Axes: B words, N symbols of the longest.
+Axes: B words, N maximum length.
 """
 
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from thinking.environments.automata.automaton import Automaton
 from thinking.types import Array
 
 
-class Words(NamedTuple):
-    """Words and what they come to.
+class WordBatch(NamedTuple):
+    """Words and the states that they lead to.
 
     Attributes:
-        symbols: [B, N] int32; those beyond a word's length mean nothing.
+        symbols: [B, N] int32; those beyond a word's length are padding.
         lengths: [B] int32, from 1 to N.
-        states: [B, N] int32, the true state after each symbol.
+        states: [B, N] int32, the state after each symbol.
     """
 
     symbols: Array
@@ -26,25 +26,25 @@ class Words(NamedTuple):
     states: Array
 
     @property
-    def answers(self) -> Array:
+    def final_states(self) -> Array:
         """[B] int32, the state after each word."""
         return jnp.take_along_axis(self.states, self.lengths[:, None] - 1, axis=1)[:, 0]
 
 
-def draw_words(machine: Automaton, key: Array, lengths: Array, longest: int) -> Words:
-    """Words of evenly drawn symbols.
+def sample_words(machine: Automaton, key: Array, lengths: Array, max_length: int) -> WordBatch:
+    """Words of uniformly random symbols.
 
     Args:
-        machine: that reads them.
+        machine: the automaton.
         key: consumed.
-        lengths: [B] int32, from 1 to `longest`.
-        longest: N.
+        lengths: [B] int32, from 1 to `max_length`.
+        max_length: N.
     """
-    symbols = jax.random.randint(key, (len(lengths), longest), 0, machine.table.shape[1], jnp.int32)
-    return Words(symbols, lengths, run(machine, symbols))
+    symbols = jax.random.randint(key, (len(lengths), max_length), 0, machine.table.shape[1], jnp.int32)
+    return WordBatch(symbols, lengths, run_automaton(machine, symbols))
 
 
-def run(machine: Automaton, symbols: Array) -> Array:
+def run_automaton(machine: Automaton, symbols: Array) -> Array:
     """[B, N] int32, the state after each of the symbols [B, N]."""
     table = jnp.asarray(machine.table)
 
@@ -52,5 +52,5 @@ def run(machine: Automaton, symbols: Array) -> Array:
         state = table[state, symbol]
         return state, state
 
-    start = jnp.full(len(symbols), machine.start, jnp.int32)
+    start = jnp.full(len(symbols), machine.initial_state, jnp.int32)
     return jax.lax.scan(move, start, symbols.T)[1].T

@@ -1,1 +1,1 @@
-"""Attention over rows of tokens: dense, and in patterns that keep fewer pairs."""
+"""Attention over rows of tokens: dense, and in sparse patterns."""

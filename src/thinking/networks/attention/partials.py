@@ -1,9 +1,9 @@
-"""Attention in parts: softmax over some of the keys, to be merged with softmax over others.
+"""Partial attention: softmax over some of the keys, to be merged with softmax over others.
 
-Within a step heads stand before tokens, as products over tokens are then several times faster on a CPU.
+Within a step heads stand before tokens, which makes products over tokens several times faster on a CPU.
 
-Axes: B rows, G heads of keys, R query heads that share each, T tokens, E dimensions of a head, N blocks of Q queries
-that look at S keys each.
+Axes: B rows, G key-value heads, R query heads that share each, T tokens, E dimensions of a head, N blocks of Q queries
+that each see S keys.
 """
 
 from collections.abc import Callable
@@ -12,28 +12,28 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.attention.patterns import Pattern, sees
+from thinking.networks.attention.patterns import Pattern, is_visible
 from thinking.types import Array
 
 
 class Tokens(NamedTuple):
-    """Where tokens stand, and which of them belong together.
+    """Positions and segments of tokens.
 
     Attributes:
-        place: [B or 1, ..., T] int32.
-        segment: [B or 1, ..., T] int32; tokens see each other within a segment, and what is not above 0 is padding.
+        positions: [B or 1, ..., T] int32.
+        segments: [B or 1, ..., T] int32; tokens see each other within a segment, and 0 or less is padding.
     """
 
-    place: Array
-    segment: Array
+    positions: Array
+    segments: Array
 
 
 class Rows(NamedTuple):
-    """What attends and what is attended to.
+    """Queries, keys and values.
 
     Attributes:
         q: [B, T, G, R, E].
-        k: [B, T, G, E]; turned to heads before tokens step by step, as whole long rows would leave the caches.
+        k: [B, T, G, E]; transposed to heads before tokens step by step, as whole long rows do not fit the CPU's caches.
         v: [B, T, G, E].
         tokens: [B or 1, T].
     """
@@ -45,11 +45,11 @@ class Rows(NamedTuple):
 
 
 class Partial(NamedTuple):
-    """Softmax over some of the keys, not yet divided by its total; all float32.
+    """Unnormalized softmax over some of the keys; all float32.
 
     Attributes:
         mixed: [..., E] the values, weighted by exp(logit - peak).
-        peak: [...] the highest logit, -inf where no key is seen; constant in gradients, as it cancels out.
+        peak: [...] the highest logit, -inf where no key is visible; constant in gradients, as it cancels out.
         total: [...] the sum of the weights.
     """
 
@@ -59,12 +59,12 @@ class Partial(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """How the work is cut up. Results do not depend on it, but time and memory do.
+    """Block sizes of the computation. They affect time and memory, not results.
 
     Attributes:
         short: rows of up to so many tokens are computed under one mask.
-        chunk: queries that look at the same keys.
-        pairs: of queries and keys, over all rows and heads, that are held at once.
+        chunk: queries that share their keys.
+        pairs: maximum pairs of queries and keys at once, over all rows and heads.
     """
 
     short: int = 128
@@ -72,35 +72,32 @@ class Sizes(NamedTuple):
     pairs: int = 2**20
 
 
-Allowed = Callable[[Tokens, Tokens], Array]
-"""`allowed(queries [..., Q], keys [..., S]) -> [..., Q, S] bool`."""
+MaskFn = Callable[[Tokens, Tokens], Array]
+"""`mask_fn(queries [..., Q], keys [..., S]) -> [..., Q, S] bool`."""
 
 
-def rule(part: Pattern, earlier: tuple[Pattern, ...], causal: bool) -> Allowed:
-    """Which pairs a part of a pattern sees that no earlier one does; all of them go by places."""
+def make_mask_fn(part: Pattern, earlier: tuple[Pattern, ...], causal: bool) -> MaskFn:
+    """The pairs that a part of a pattern sees and no earlier part does; all of them go by positions."""
 
-    def allowed(queries: Tokens, keys: Tokens) -> Array:
-        query, key = queries.place[..., :, None], keys.place[..., None, :]
-        segment = keys.segment[..., None, :]
-        found = (queries.segment[..., :, None] == segment) & (segment > 0) & sees(part, query, key)
+    def mask_fn(queries: Tokens, keys: Tokens) -> Array:
+        query, key = queries.positions[..., :, None], keys.positions[..., None, :]
+        segment = keys.segments[..., None, :]
+        visible = (queries.segments[..., :, None] == segment) & (segment > 0) & is_visible(part, query, key)
         for other in earlier:
-            found &= ~sees(other, query, key)
-        return found & (key <= query) if causal else found
+            visible &= ~is_visible(other, query, key)
+        return visible & (key <= query) if causal else visible
 
-    return allowed
+    return mask_fn
 
 
 def weigh(q: Array, k: Array, v: Array, mask: Array) -> Partial:
-    """Blocks of queries look at keys, each at its own.
+    """A partial softmax [B, G, N, R, Q] of blocks of queries, each over its own keys.
 
     Args:
         q: [B, G, N, R, Q, E].
-        k: [B, G, N, S, E].
-        v: [B, G, N, S, E].
+        k: [B, G, N, S, E], as is `v`.
+        v: the values.
         mask: [B or 1, G or 1, N, Q, S] bool, what each query sees.
-
-    Returns:
-        A partial softmax [B, G, N, R, Q].
     """
     logits = jnp.einsum("bgnrqe,bgnse->bgnrqs", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
     logits = jnp.where(mask[:, :, :, None], logits, -jnp.inf)
@@ -122,64 +119,63 @@ def merge(parts: list[Partial]) -> Partial:
 
 
 def finish(partial: Partial) -> Array:
-    """[..., E] the softmax-weighted values; zeros for what saw nothing."""
+    """[..., E] the softmax-weighted values; zeros for a query that sees nothing."""
     return partial.mixed / jnp.where(partial.total > 0, partial.total, 1)[..., None]
 
 
-def in_steps(look: Callable[[Array, Array, Tokens], Partial], rows: Rows, step: int, chunk: int) -> Partial:
-    """Queries, `step` at a time, so that no more is held at once; gradients compute each step again.
+def map_in_steps(attend: Callable[[Array, Array, Tokens], Partial], rows: Rows, step_size: int, chunk: int) -> Partial:
+    """A partial softmax [B, T, G, R], computed for `step_size` queries at a time to bound memory.
+
+    Gradients recompute each step.
 
     Args:
-        look: `look(start [], q [B, G, N, R, chunk, E], tokens [B or 1, N, chunk]) -> Partial [B, G, N, R, chunk]`.
-        rows: whose T is a multiple of the step.
-        step: queries at a time.
-        chunk: of which the step is a multiple.
-
-    Returns:
-        A partial softmax [B, T, G, R].
+        attend: `attend(start [], q [B, G, N, R, chunk, E], tokens [B or 1, N, chunk]) -> Partial [B, G, N, R, chunk]`.
+        rows: whose T is a multiple of `step_size`.
+        step_size: a multiple of `chunk`.
+        chunk: queries of a block.
     """
 
     def cut(x: Array) -> Array:
-        return jnp.moveaxis(x.reshape(len(x), -1, step // chunk, chunk, *x.shape[2:]), 1, 0)
+        return jnp.moveaxis(x.reshape(len(x), -1, step_size // chunk, chunk, *x.shape[2:]), 1, 0)
 
-    def one(x: tuple[Array, Array, Tokens]) -> Partial:
+    def run_step(x: tuple[Array, Array, Tokens]) -> Partial:
         start, q, tokens = x
-        found = look(start, q.transpose(0, 3, 1, 4, 2, 5), tokens)
-        return jax.tree.map(lambda x: jnp.moveaxis(x, (2, 4), (1, 2)), found)
+        partial = attend(start, q.transpose(0, 3, 1, 4, 2, 5), tokens)
+        return jax.tree.map(lambda x: jnp.moveaxis(x, (2, 4), (1, 2)), partial)
 
-    each = jnp.arange(0, rows.q.shape[1], step), cut(rows.q), jax.tree.map(cut, rows.tokens)
-    if len(each[0]) == 1:
-        found = jax.tree.map(lambda x: x[None], one(jax.tree.map(lambda x: x[0], each)))
+    steps = jnp.arange(0, rows.q.shape[1], step_size), cut(rows.q), jax.tree.map(cut, rows.tokens)
+    if len(steps[0]) == 1:
+        partial = jax.tree.map(lambda x: x[None], run_step(jax.tree.map(lambda x: x[0], steps)))
     else:
-        found = jax.lax.map(jax.checkpoint(one), each)
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[4:]), found)
+        partial = jax.lax.map(jax.checkpoint(run_step), steps)
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[4:]), partial)
 
 
-def step_size(rows: Rows, keys: int, chunk: int, sizes: Sizes) -> int:
-    """How many queries to take at a time if each chunk of them looks at so many keys; a multiple of the chunk."""
+def compute_step_size(rows: Rows, keys: int, chunk: int, sizes: Sizes) -> int:
+    """Queries per step, if each chunk sees so many keys; a multiple of the chunk."""
     heads, tokens = rows.q[:, 0, :, :, 0].size, rows.q.shape[1]
-    most = max(1, sizes.pairs // (heads * keys * chunk))
-    most = 1 << most.bit_length() - 1  # a power of 2, as lengths often are multiples of one and need no padding then
+    max_chunks = max(1, sizes.pairs // (heads * keys * chunk))
+    max_chunks = 1 << max_chunks.bit_length() - 1  # lengths are often multiples of a power of 2: no padding
     chunks = -(-tokens // chunk)
-    return -(-chunks // -(-chunks // most)) * chunk  # as even as it goes, so that little is padded
+    return -(-chunks // -(-chunks // max_chunks)) * chunk  # even steps need little padding
 
 
-def padded(rows: Rows, multiple: int) -> Rows:
-    """The rows with padding behind, up to a multiple of so many tokens."""
+def pad_rows(rows: Rows, multiple: int) -> Rows:
+    """The rows, padded at the end to a multiple of so many tokens."""
     missing = -rows.k.shape[1] % multiple
-    return jax.tree.map(lambda x: widened(x, 1, 0, missing), rows)
+    return jax.tree.map(lambda x: pad_axis(x, 1, 0, missing), rows)
 
 
-def widened(x: Array, axis: int, before: int, behind: int) -> Array:
-    """The array with so many zeros before and behind along an axis."""
+def pad_axis(x: Array, axis: int, before: int, behind: int) -> Array:
+    """The array with zeros added before and behind along an axis."""
     if not before and not behind:
         return x
     return jnp.pad(x, [(before, behind) if i == axis else (0, 0) for i in range(x.ndim)])
 
 
-def first(partial: Partial, tokens: int) -> Partial:
-    """Of [B, T, G, R] the first tokens."""
-    return jax.tree.map(lambda x: x[:, :tokens], partial)
+def take_first(partial: Partial, num_tokens: int) -> Partial:
+    """The first tokens of [B, T, G, R]."""
+    return jax.tree.map(lambda x: x[:, :num_tokens], partial)
 
 
 def _finite(peak: Array) -> Array:

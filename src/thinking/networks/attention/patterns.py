@@ -1,8 +1,8 @@
-"""Which keys a query attends to, as small values that compose: `Window(128) | Global(4) | TopK(block=64, blocks=8)`.
+"""Which keys a query attends to, as values that compose: `Window(128) | Global(4) | TopK(block=64, blocks=8)`.
 
-A pattern says nothing of direction: `attention(..., causal=True)` takes away what comes after the query. Places are
-indices in a row, counted from 0. Whether a place may see another is asked by `sees`; all patterns but `TopK` answer
-by the places alone, `TopK` looks at what stands there (see `thinking.networks.attention.top_k`).
+Patterns are symmetric; `attention(..., causal=True)` adds causality. Positions are indices in a row, from 0. All
+patterns but `TopK` depend on positions alone (`is_visible`); `TopK` depends on content
+(`thinking.networks.attention.top_k`).
 """
 
 import dataclasses
@@ -15,11 +15,11 @@ from thinking.types import Array
 
 
 class Pattern:
-    """The base of all patterns: `|` unites them."""
+    """The base of all patterns; `|` gives their union."""
 
     def __or__(self, other: "Pattern") -> "Pattern":
-        parts = tuple(dict.fromkeys([*parts_of(self), *parts_of(other)]))
-        # Beside a part that sees everything the others add nothing.
+        parts = tuple(dict.fromkeys([*pattern_parts(self), *pattern_parts(other)]))
+        # A dense part makes the others redundant.
         return Dense() if Dense() in parts else Union(parts)
 
     def __post_init__(self) -> None:
@@ -36,7 +36,7 @@ class Dense(Pattern):
 
 @dataclass(frozen=True)
 class Window(Pattern):
-    """The keys less than `size` away, so that `Window(1)` is the query's own place (Beltagy et al. 2020)."""
+    """The keys less than `size` away; `Window(1)` is the query's own position (Beltagy et al. 2020)."""
 
     size: int
 
@@ -51,19 +51,19 @@ class Strided(Pattern):
 
 @dataclass(frozen=True)
 class Global(Pattern):
-    """The first `count` places of a row see all, and all see them (Beltagy et al. 2020)."""
+    """The first `count` positions of a row see all, and all see them (Beltagy et al. 2020)."""
 
     count: int
 
 
 @dataclass(frozen=True)
 class TopK(Pattern):
-    """Blocks of `block` queries each pick the `blocks` blocks of keys that look most useful, their own included.
+    """Each block of `block` queries attends to the `blocks` blocks of keys that score highest, its own included.
 
-    A block is judged by its mean key (as in mixture of block attention, Lu et al. 2025), against the sum of the queries
-    of the block *before*: that precedes every query of the block, so decoding token by token picks the same. Heads
-    that share keys pick together (as in native sparse attention, Yuan et al. 2025). Without causality a block's own
-    queries judge. Blocks belong to rows: where a row packs several texts, what one text picks depends on its
+    A block's score is its mean key (as in mixture of block attention, Lu et al. 2025) times the summed queries of the
+    *previous* block, which precede all queries of the block, so decoding token by token selects the same. Heads that
+    share keys select together (as in native sparse attention, Yuan et al. 2025). Without causality a block's own
+    queries are used. Blocks belong to rows: where a row packs several texts, what a text selects depends on its
     neighbours, though it never sees them.
     """
 
@@ -73,10 +73,10 @@ class TopK(Pattern):
 
 @dataclass(frozen=True)
 class Union(Pattern):
-    """What any of several patterns sees; a pair that several see counts once. Made by `|`.
+    """The keys that any of several patterns sees. Made by `|`.
 
     Raises:
-        ValueError: for several `TopK`; one with more blocks does the same.
+        ValueError: for several `TopK`; use one with more blocks.
     """
 
     parts: tuple[Pattern, ...]
@@ -86,16 +86,16 @@ class Union(Pattern):
             raise ValueError(f"{self} unites several TopK; keep one, with more blocks")
 
 
-def parts_of(pattern: Pattern) -> tuple[Pattern, ...]:
+def pattern_parts(pattern: Pattern) -> tuple[Pattern, ...]:
     """The patterns that a union unites, or the one pattern itself."""
     return pattern.parts if isinstance(pattern, Union) else (pattern,)
 
 
-def sees(pattern: Pattern, query: Array, key: Array) -> Array:
-    """Whether places see each other, by the places alone; arrays of integers that broadcast.
+def is_visible(pattern: Pattern, query: Array, key: Array) -> Array:
+    """Whether positions see each other; arrays of integers that broadcast.
 
     Raises:
-        ValueError: for `TopK`, which does not go by places.
+        ValueError: for `TopK`, which depends on content.
     """
     distance = jnp.abs(query - key)
     match pattern:
@@ -109,19 +109,15 @@ def sees(pattern: Pattern, query: Array, key: Array) -> Array:
         case Global(count):
             return jnp.minimum(query, key) < count
         case Union(parts):
-            return _any(sees(part, query, key) for part in parts)
+            return _any(is_visible(part, query, key) for part in parts)
         case _:
             raise ValueError(f"{pattern} does not go by places alone")
 
 
-def memory(pattern: Pattern) -> tuple[int, int] | None:
-    """What a causal decoder must remember: the first places, and the last ones, the newest included.
-
-    Returns:
-        (first, last), or None if it must remember everything.
-    """
+def memory_bounds(pattern: Pattern) -> tuple[int, int] | None:
+    """How many first and last positions, the newest included, a causal decoder must cache; None if all."""
     first, last = 0, 1
-    for part in parts_of(pattern):
+    for part in pattern_parts(pattern):
         match part:
             case Window(size):
                 last = max(last, size)
@@ -135,7 +131,7 @@ def memory(pattern: Pattern) -> tuple[int, int] | None:
 
 
 def _any(parts: Iterator[Array]) -> Array:
-    found = next(parts)
+    result = next(parts)
     for part in parts:
-        found = found | part
-    return found
+        result = result | part
+    return result

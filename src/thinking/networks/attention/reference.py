@@ -1,54 +1,45 @@
-"""Attention under a mask of all pairs: the plain form, against which the sparse ones are checked.
+"""Attention under a dense mask: the reference for the sparse forms, and the fastest for short rows.
 
-It is also the fastest one for short rows.
-
-Axes: B rows, T tokens, H heads, G heads of keys, E dimensions of a head.
+Axes: B rows, T tokens, H query heads, G key-value heads, E dimensions of a head.
 """
 
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.attention.patterns import Pattern, TopK, parts_of, sees
-from thinking.networks.attention.top_k import choose_blocks, judges_of, means_of
+from thinking.networks.attention.patterns import Pattern, TopK, is_visible, pattern_parts
+from thinking.networks.attention.top_k import choose_blocks, compute_block_means, select_block_queries
 from thinking.types import Array
 
 
 def dense_mask(pattern: Pattern, q: Array, k: Array, causal: bool, segments: Array | None) -> Array:
     """[B or 1, G or 1, T, T] bool, which keys (last axis) each query sees.
 
-    Args:
-        pattern: what queries see.
-        q: [B, T, H, E], which only content patterns look at.
-        k: [B, T, G, E], the same.
-        causal: whether only keys up to the query's place are seen.
-        segments: [B, T] int32, or None for whole rows.
+    `q` [B, T, H, E] and `k` [B, T, G, E] are read by `TopK` alone; `segments` are [B, T] int32, or None for whole rows.
     """
     tokens = q.shape[1]
-    place = jnp.arange(tokens)
-    query, key = place[:, None], place[None]
-    found = jnp.zeros((1, 1, 1, 1), bool)
-    for part in parts_of(pattern):
+    positions = jnp.arange(tokens)
+    query, key = positions[:, None], positions[None]
+    mask = jnp.zeros((1, 1, 1, 1), bool)
+    for part in pattern_parts(pattern):
         if isinstance(part, TopK):
-            found = found | _picked(part, q, k, causal, segments)
+            mask = mask | _chosen_block_mask(part, q, k, causal, segments)
         else:
-            found = found | sees(part, query, key)[None, None]
+            mask = mask | is_visible(part, query, key)[None, None]
     if causal:
-        found = found & (key <= query)[None, None]
+        mask = mask & (key <= query)[None, None]
     if segments is not None:
         same = (segments[:, :, None] == segments[:, None]) & (segments[:, None] > 0)
-        found = found & same[:, None]
-    return found
+        mask = mask & same[:, None]
+    return mask
 
 
 def masked_attention(q: Array, k: Array, v: Array, mask: Array) -> Array:
-    """Scaled dot-product attention [B, T, H, E] to the keys that the mask allows.
-
-    A query that may attend to nothing gives zeros.
+    """Scaled dot-product attention [B, T, H, E] under a mask; zeros for a query that sees nothing.
 
     Args:
         q: [B, T, H, E].
-        k: [B, T, G, E]; query head h reads key head h // (H // G).
-        v: [B, T, G, E].
+        k: [B, T, G, E], as is `v`; query head h reads key head h // (H // G).
+        v: the values.
         mask: [B or 1, G or 1, T, T] bool.
     """
     shared = q.shape[2] // k.shape[2]
@@ -61,16 +52,16 @@ def masked_attention(q: Array, k: Array, v: Array, mask: Array) -> Array:
     return jnp.einsum("bhqk,bkhe->bqhe", weights, v, preferred_element_type=jnp.float32).astype(q.dtype)
 
 
-def _picked(part: TopK, q: Array, k: Array, causal: bool, segments: Array | None) -> Array:
-    """[B, G, T, T] bool, which keys stand in blocks that the query's block chose."""
+def _chosen_block_mask(part: TopK, q: Array, k: Array, causal: bool, segments: Array | None) -> Array:
+    """[B, G, T, T] bool, which keys are in blocks that the query's block selected."""
     tokens = q.shape[1]
     behind = [(0, 0), (0, -tokens % part.block), (0, 0), (0, 0)]
     q, k = jnp.pad(q, behind), jnp.pad(k, behind)
     valid = jnp.ones((1, tokens), bool) if segments is None else segments > 0
     valid = jnp.pad(valid, behind[:2])
-    judges = judges_of(q.reshape(*k.shape[:3], -1, k.shape[3]), valid, part.block, causal)
-    means, filled = means_of(k.swapaxes(1, 2), valid, part.block)
+    block_queries = select_block_queries(q.reshape(*k.shape[:3], -1, k.shape[3]), valid, part.block, causal)
+    means, is_filled = compute_block_means(k.swapaxes(1, 2), valid, part.block)
     count = means.shape[2]
-    index, kept = choose_blocks(judges, means, filled, jnp.arange(count)[None], part.blocks, causal)
-    chosen = jnp.any(jax.nn.one_hot(index, count, dtype=bool) & kept[..., None], axis=-2)
+    index, counts = choose_blocks(block_queries, means, is_filled, jnp.arange(count)[None], part.blocks, causal)
+    chosen = jnp.any(jax.nn.one_hot(index, count, dtype=bool) & counts[..., None], axis=-2)
     return jnp.repeat(jnp.repeat(chosen, part.block, axis=2), part.block, axis=3)[:, :, :tokens, :tokens]

@@ -1,54 +1,54 @@
-"""Attention to whole stretches of keys: dense, and the first places of a row.
+"""Dense attention, and attention to and from the first positions of a row.
 
-Axes: B rows, G heads of keys, R query heads that share each, T tokens, E dimensions of a head.
+Axes: B rows, G key-value heads, R query heads that share each, T tokens, E dimensions of a head.
 """
 
 import jax
 
 from thinking.networks.attention.partials import (
-    Allowed,
+    MaskFn,
     Partial,
     Rows,
     Sizes,
     Tokens,
-    first,
-    in_steps,
+    compute_step_size,
+    map_in_steps,
     merge,
-    padded,
-    step_size,
+    pad_rows,
+    take_first,
     weigh,
 )
 from thinking.types import Array
 
 
-def dense(rows: Rows, allowed: Allowed, sizes: Sizes) -> Partial:
-    """All queries look at all keys, a stretch of queries at a time."""
-    return _look(rows, rows, allowed, sizes)
+def dense(rows: Rows, mask_fn: MaskFn, sizes: Sizes) -> Partial:
+    """Attention of all queries to all keys, in steps."""
+    return _attend(rows, rows, mask_fn, sizes)
 
 
-def first_places(rows: Rows, count: int, causal: bool, allowed: Allowed, sizes: Sizes) -> Partial:
-    """All queries look at the first keys, and without causality the first queries at all keys."""
-    everyone = _look(rows, _stretch(rows, 0, count), allowed, sizes)
+def attend_first_tokens(rows: Rows, count: int, causal: bool, mask_fn: MaskFn, sizes: Sizes) -> Partial:
+    """Attention of all queries to the first keys, and without causality of the first queries to all keys."""
+    to_first = _attend(rows, _slice_rows(rows, 0, count), mask_fn, sizes)
     if causal:
-        return everyone
-    others = _look(_stretch(rows, 0, count), _stretch(rows, count, None), allowed, sizes)
-    leading = merge([first(everyone, count), others])
-    return jax.tree.map(lambda all_, some: all_.at[:, :count].set(some), everyone, leading)
+        return to_first
+    to_rest = _attend(_slice_rows(rows, 0, count), _slice_rows(rows, count, None), mask_fn, sizes)
+    first_queries = merge([take_first(to_first, count), to_rest])
+    return jax.tree.map(lambda all_, some: all_.at[:, :count].set(some), to_first, first_queries)
 
 
-def _look(asking: Rows, asked: Rows, allowed: Allowed, sizes: Sizes) -> Partial:
-    """The queries of some rows look at the keys of others."""
-    tokens = asking.q.shape[1]
-    k, v = (x.swapaxes(1, 2)[:, :, None] for x in (asked.k, asked.v))
-    step = step_size(asking, asked.k.shape[1], min(sizes.chunk, tokens), sizes)
+def _attend(query_rows: Rows, key_rows: Rows, mask_fn: MaskFn, sizes: Sizes) -> Partial:
+    """Attention of the queries of some rows to the keys of others."""
+    tokens = query_rows.q.shape[1]
+    k, v = (x.swapaxes(1, 2)[:, :, None] for x in (key_rows.k, key_rows.v))
+    step = compute_step_size(query_rows, key_rows.k.shape[1], min(sizes.chunk, tokens), sizes)
 
-    def look(start: Array, q: Array, queries: Tokens) -> Partial:
+    def attend(start: Array, q: Array, queries: Tokens) -> Partial:
         del start
-        mask = allowed(queries, jax.tree.map(lambda x: x[:, None], asked.tokens))[:, None]
+        mask = mask_fn(queries, jax.tree.map(lambda x: x[:, None], key_rows.tokens))[:, None]
         return weigh(q, k, v, mask)
 
-    return first(in_steps(look, padded(asking, step), step, step), tokens)
+    return take_first(map_in_steps(attend, pad_rows(query_rows, step), step, step), tokens)
 
 
-def _stretch(rows: Rows, start: int, stop: int | None) -> Rows:
+def _slice_rows(rows: Rows, start: int, stop: int | None) -> Rows:
     return jax.tree.map(lambda x: x[:, start:stop], rows)

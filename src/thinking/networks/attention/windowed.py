@@ -1,64 +1,64 @@
-"""Sliding-window attention in chunks (Beltagy et al. 2020), and strided attention as windows of regrouped tokens.
+"""Sliding-window attention in chunks (Beltagy et al. 2020), and strided attention as windows over regrouped tokens.
 
-A chunk of queries looks at its own keys and at the chunks beside it, however long the row is.
+A chunk of queries attends to its own keys and to neighbouring chunks, at any row length.
 
-Axes: B rows, G heads of keys, R query heads that share each, T tokens, E dimensions of a head, N chunks.
+Axes: B rows, G key-value heads, R query heads that share each, T tokens, E dimensions of a head, N chunks.
 """
 
 import jax
 import jax.numpy as jnp
 
 from thinking.networks.attention.partials import (
-    Allowed,
+    MaskFn,
     Partial,
     Rows,
     Sizes,
     Tokens,
-    first,
-    in_steps,
-    padded,
-    step_size,
+    compute_step_size,
+    map_in_steps,
+    pad_axis,
+    pad_rows,
+    take_first,
     weigh,
-    widened,
 )
 from thinking.networks.attention.whole import dense
 from thinking.types import Array
 
 
-def window(rows: Rows, size: int, causal: bool, allowed: Allowed, sizes: Sizes) -> Partial:
-    """Every query looks at the keys less than `size` away, as far as they are allowed."""
+def window(rows: Rows, size: int, causal: bool, mask_fn: MaskFn, sizes: Sizes) -> Partial:
+    """Attention to the keys less than `size` away, under the mask."""
     tokens = rows.q.shape[1]
     if size >= tokens:
-        return dense(rows, allowed, sizes)
+        return dense(rows, mask_fn, sizes)
     chunk = min(sizes.chunk, tokens)
     before = -(-(size - 1) // chunk) * chunk
     behind = 0 if causal else before
-    seen = before + chunk + behind
-    step = step_size(rows, seen, chunk, sizes)
-    rows = padded(rows, step)
-    around = jax.tree.map(lambda x: widened(x, 1, before, behind), rows._replace(q=()))
+    num_keys = before + chunk + behind
+    step = compute_step_size(rows, num_keys, chunk, sizes)
+    rows = pad_rows(rows, step)
+    padded = jax.tree.map(lambda x: pad_axis(x, 1, before, behind), rows._replace(q=()))
 
-    def beside(x: Array) -> Array:
-        """For each of N chunks what it looks at, [..., N, seen, ...]."""
+    def gather_keys(x: Array) -> Array:
+        """For each of N chunks the keys that it sees, [..., N, num_keys, ...]."""
         shape = len(x), step // chunk, chunk, *x.shape[2:]
-        shifted = [jax.lax.slice_in_dim(x, i, i + step, axis=1).reshape(shape) for i in range(0, seen, chunk)]
+        shifted = [jax.lax.slice_in_dim(x, i, i + step, axis=1).reshape(shape) for i in range(0, num_keys, chunk)]
         return jnp.concatenate(shifted, axis=2)
 
-    def look(start: Array, q: Array, queries: Tokens) -> Partial:
-        here = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, step + before + behind, 1), around)
-        k, v = (jnp.moveaxis(beside(x), 3, 1) for x in (here.k, here.v))
-        return weigh(q, k, v, allowed(queries, jax.tree.map(beside, here.tokens))[:, None])
+    def attend(start: Array, q: Array, queries: Tokens) -> Partial:
+        nearby = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, step + before + behind, 1), padded)
+        k, v = (jnp.moveaxis(gather_keys(x), 3, 1) for x in (nearby.k, nearby.v))
+        return weigh(q, k, v, mask_fn(queries, jax.tree.map(gather_keys, nearby.tokens))[:, None])
 
-    return first(in_steps(look, rows, step, chunk), tokens)
+    return take_first(map_in_steps(attend, rows, step, chunk), tokens)
 
 
-def strided(rows: Rows, stride: int, size: int | None, causal: bool, allowed: Allowed, sizes: Sizes) -> Partial:
-    """Every query looks at the keys a multiple of `stride` away, as far as they are allowed.
+def strided(rows: Rows, stride: int, size: int | None, causal: bool, mask_fn: MaskFn, sizes: Sizes) -> Partial:
+    """Attention to the keys a multiple of `stride` away, under the mask.
 
-    Tokens a multiple of the stride apart make a row of their own, and their neighbours there are what they look at.
+    Tokens a multiple of the stride apart form a row of their own, in which neighbours attend to each other.
     """
     batch, tokens = rows.q.shape[:2]
-    rows = padded(rows, stride)
+    rows = pad_rows(rows, stride)
 
     def regroup(x: Array) -> Array:
         x = jnp.broadcast_to(x, (batch, *x.shape[1:]))
@@ -68,5 +68,5 @@ def strided(rows: Rows, stride: int, size: int | None, causal: bool, allowed: Al
         return x.reshape(batch, stride, *x.shape[1:]).swapaxes(1, 2).reshape(batch, -1, *x.shape[2:])
 
     rows = jax.tree.map(regroup, rows)
-    found = dense(rows, allowed, sizes) if size is None else window(rows, size, causal, allowed, sizes)
-    return first(jax.tree.map(restore, found), tokens)
+    partial = dense(rows, mask_fn, sizes) if size is None else window(rows, size, causal, mask_fn, sizes)
+    return take_first(jax.tree.map(restore, partial), tokens)

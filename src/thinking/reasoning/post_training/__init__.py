@@ -1,1 +1,1 @@
-"""Post-training: worked texts first, then rewards for what was written."""
+"""Post-training: supervised fine-tuning on worked texts, then reinforcement learning on rewards of completions."""

@@ -1,6 +1,6 @@
-"""Credit for rewards: what each token of a text learns from what the whole of it earned.
+"""Token-level advantages of completion rewards.
 
-Axes: B rows, Q problems with G completions each, N tokens of the longest completion.
+Axes: B rows, Q prompts with G completions each, N tokens of the longest completion.
 """
 
 from collections.abc import Callable
@@ -9,84 +9,86 @@ import jax
 import jax.numpy as jnp
 
 from thinking.generation.completions import Completions
-from thinking.learning.policy_gradient import Experience
+from thinking.learning.policy_gradient import PolicyBatch
 from thinking.learning.returns import generalized_advantages, group_advantages
 from thinking.types import Array
 
-Credit = Callable[..., Experience]
-"""`credit(completions, rewards [B], **told) -> Experience`, without inputs: what each token [B, N] learns from rewards.
-It is told each single reward and each column by name, and lets those be that it does not know."""
+AdvantageFn = Callable[..., PolicyBatch]
+"""`advantage_fn(completions, rewards [B], **columns) -> PolicyBatch` of arrays [B, N], without inputs. Columns are the
+prompts' columns and the single rewards, by name; unknown ones are ignored."""
 
 
-def by_return(completions: Completions, rewards: Array, **told: Array) -> Experience:
-    """Every token is worth what the whole earned: for `reinforce`, which takes the value off itself."""
-    mask = written_mask(completions)
-    target = spread_out(rewards, mask)
-    return experience_of(completions, target, target, mask)
+def return_to_go_advantages(completions: Completions, rewards: Array, **columns: Array) -> PolicyBatch:
+    """The reward as return of every token, for `reinforce`, which subtracts its own baseline."""
+    mask = completion_mask(completions)
+    target = broadcast_to_tokens(rewards, mask)
+    return make_policy_batch(completions, target, target, mask)
 
 
-def by_value(decay: float = 1.0) -> Credit:
-    """Advantages over the value head by generalized advantage estimation, the reward coming at the end: for `ppo`.
-
-    Args:
-        decay: lambda, from 0 (the next value alone) to 1 (the reward alone).
-    """
-
-    def credit(completions: Completions, rewards: Array, **told: Array) -> Experience:
-        mask, value = written_mask(completions), completions.value
-        last = jnp.arange(mask.shape[1])[None] == completions.length[:, None] - 1
-        following = jnp.pad(value[:, 1:], ((0, 0), (0, 1)))
-        earned = jnp.where(last, rewards[:, None], 0.0)
-        advantage = generalized_advantages(earned.T, value.T, following.T, last.T, last.T, 1.0, decay).T
-        return experience_of(completions, advantage * mask, (advantage + value) * mask, mask)
-
-    return credit
-
-
-def by_group(group: int) -> Credit:
-    """Every token is worth how much better its completion did than the others of its problem: for `grpo`.
+def gae_advantages(gae_lambda: float = 1.0) -> AdvantageFn:
+    """Generalized advantage estimation with the value head and the reward at the last token, for `ppo`.
 
     Args:
-        group: G.
+        gae_lambda: from 0 (one-step TD error) to 1 (reward minus value).
     """
 
-    def credit(completions: Completions, rewards: Array, **told: Array) -> Experience:
-        mask = written_mask(completions)
-        advantage = spread_out(group_advantages(rewards, group), mask)
-        return experience_of(completions, advantage, spread_out(rewards, mask), mask)
+    def advantage_fn(completions: Completions, rewards: Array, **columns: Array) -> PolicyBatch:
+        mask, value = completion_mask(completions), completions.value
+        is_last = jnp.arange(mask.shape[1])[None] == completions.length[:, None] - 1
+        next_value = jnp.pad(value[:, 1:], ((0, 0), (0, 1)))
+        token_rewards = jnp.where(is_last, rewards[:, None], 0.0)
+        advantage = generalized_advantages(
+            token_rewards.T, value.T, next_value.T, is_last.T, is_last.T, 1.0, gae_lambda
+        ).T
+        return make_policy_batch(completions, advantage * mask, (advantage + value) * mask, mask)
 
-    return credit
+    return advantage_fn
 
 
-def by_best(group: int, least: float = 1.0) -> Credit:
-    """Of the completions of a problem the best is learned, if it earned enough: for `imitation` (expert iteration).
+def group_relative(num_generations: int) -> AdvantageFn:
+    """Rewards normalised within the completions of a prompt, at every token, for `grpo`.
 
     Args:
-        group: G.
-        least: what it must have earned.
+        num_generations: G.
     """
 
-    def credit(completions: Completions, rewards: Array, **told: Array) -> Experience:
-        grouped = rewards.reshape(-1, group)
-        best = jax.nn.one_hot(jnp.argmax(grouped, axis=1), group) * (grouped >= least)
-        written = written_mask(completions)
-        chosen = spread_out(best.reshape(-1), written)
-        return experience_of(completions, chosen, spread_out(rewards, written), written)
+    def advantage_fn(completions: Completions, rewards: Array, **columns: Array) -> PolicyBatch:
+        mask = completion_mask(completions)
+        advantage = broadcast_to_tokens(group_advantages(rewards, num_generations), mask)
+        return make_policy_batch(completions, advantage, broadcast_to_tokens(rewards, mask), mask)
 
-    return credit
+    return advantage_fn
 
 
-def written_mask(completions: Completions) -> Array:
-    """[B, N] float32, 1 for every token that was written."""
-    place = jnp.arange(completions.tokens.shape[1])[None]
-    return (place < completions.length[:, None]).astype(jnp.float32)
+def best_of_group(num_generations: int, min_reward: float = 1.0) -> AdvantageFn:
+    """1 at the tokens of each prompt's best completion of at least `min_reward`, else 0, for `imitation`.
+
+    Args:
+        num_generations: G.
+        min_reward: minimum reward of an imitated completion.
+    """
+
+    def advantage_fn(completions: Completions, rewards: Array, **columns: Array) -> PolicyBatch:
+        grouped = rewards.reshape(-1, num_generations)
+        is_best = jax.nn.one_hot(jnp.argmax(grouped, axis=1), num_generations) * (grouped >= min_reward)
+        mask = completion_mask(completions)
+        advantage = broadcast_to_tokens(is_best.reshape(-1), mask)
+        return make_policy_batch(completions, advantage, broadcast_to_tokens(rewards, mask), mask)
+
+    return advantage_fn
 
 
-def spread_out(value: Array, mask: Array) -> Array:
-    """[B, N] a row's value [B] at each of its tokens."""
+def completion_mask(completions: Completions) -> Array:
+    """[B, N] float32, 1 for generated tokens, 0 for padding."""
+    positions = jnp.arange(completions.tokens.shape[1])[None]
+    return (positions < completions.length[:, None]).astype(jnp.float32)
+
+
+def broadcast_to_tokens(value: Array, mask: Array) -> Array:
+    """[B, N] values [B] at every valid token."""
     return value[:, None] * mask
 
 
-def experience_of(completions: Completions, advantage: Array, target: Array, mask: Array) -> Experience:
-    """What was written, with what it is worth [B, N]."""
-    return Experience((), completions.tokens, completions.log_prob, advantage, target, mask)
+def make_policy_batch(completions: Completions, advantage: Array, value_target: Array, mask: Array) -> PolicyBatch:
+    """A batch of completions with advantages, value targets and mask [B, N]; inputs are ()."""
+    return PolicyBatch((), completions.tokens, completions.log_prob, advantage, value_target, mask)

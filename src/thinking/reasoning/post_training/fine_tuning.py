@@ -1,6 +1,6 @@
-"""Supervised training on worked texts: how a policy begins.
+"""Supervised fine-tuning on packed texts.
 
-Axes: R packed rows, B of them in a batch, T tokens of a row, L levels of a syllabus.
+Axes: R packed rows, B rows of a batch, T tokens of a row, L levels, V tokens of the vocabulary, K coordinates.
 """
 
 from collections.abc import Callable
@@ -9,87 +9,89 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.learning.curriculum import Syllabus
-from thinking.learning.supervised import Loss, Sums, next_token_sums, supervised
+from thinking.learning.curriculum import IndexSampler
+from thinking.learning.supervised import LossFn, LossSums, make_supervised_update, next_token_sums
 from thinking.networks.decoder import Decoder
-from thinking.text.packing import Packed
+from thinking.text.packing import PackedRows
 from thinking.train_state import RunnerState, init_train_state
 from thinking.types import Array, Metrics, Params
 
-Places = Callable[[Array, Array, Array], Array]
-"""`places(key, tokens [B, T], segments [B, T]) -> where [B, T, K]`, what location positions read; consumes the key."""
+CoordinateFn = Callable[[Array, Array, Array], Array]
+"""`coordinate_fn(key, tokens [B, T], segments [B, T]) -> coordinates [B, T, K]`; consumes the key."""
 
 
 def init_fine_tuning(
-    model: Decoder, optimizer: optax.GradientTransformation, syllabus: Syllabus, key: Array
+    decoder: Decoder, optimizer: optax.GradientTransformation, sampler: IndexSampler, key: Array
 ) -> RunnerState:
-    """A model that has learned nothing; consumes the key."""
+    """A newly initialised model; consumes the key."""
     init_key, key = jax.random.split(key)
-    return RunnerState(init_train_state(model.init(init_key), optimizer), key, sampler=syllabus.init())
+    return RunnerState(init_train_state(decoder.init(init_key), optimizer), key, sampler=sampler.init())
 
 
-def supervised_step(
-    model: Decoder,
+def make_fine_tuning_step(
+    decoder: Decoder,
     optimizer: optax.GradientTransformation,
-    data: Packed,
-    syllabus: Syllabus,
+    data: PackedRows,
+    sampler: IndexSampler,
     *,
-    batch: int,
-    levels: int = 1,
-    places: Places | None = None,
-    mixed: bool = False,
+    batch_size: int,
+    num_levels: int = 1,
+    coordinate_fn: CoordinateFn | None = None,
+    attend_across_texts: bool = False,
 ) -> Callable[[RunnerState, Array], tuple[RunnerState, Metrics]]:
-    """`step(state, index) -> (state, metrics)`, a pure function of both.
+    """`step(runner_state, index) -> (runner_state, metrics)`, a pure function of both.
 
-    A text is mastered where the likeliest token is right at every place that has weight: written by itself it would
-    come out the same. That is what the syllabus is told, and the metric `exact`.
+    A text is an exact match if the argmax is correct at every weighted token, so that greedy decoding would generate
+    it. The share of exact matches is the success passed to the sampler, and the metric `exact`.
 
     Args:
-        model: a decoder.
+        decoder: a decoder.
         optimizer: an optax transformation.
         data: rows [R, T], each of one level.
-        syllabus: which of them a step learns from.
-        batch: B.
-        levels: L.
-        places: of tokens, where the model reads locations; by default it does not.
-        mixed: whether the texts of a row see those before them, which makes it harder to find one's own.
+        sampler: chooses the rows of a step.
+        batch_size: B.
+        num_levels: L.
+        coordinate_fn: coordinates of tokens, for position encodings that use them.
+        attend_across_texts: whether texts attend to earlier texts of their row.
     """
-    update = supervised(_loss(model, levels, places, mixed), optimizer)
+    update = make_supervised_update(_make_loss(decoder, num_levels, coordinate_fn, attend_across_texts), optimizer)
 
-    def step(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
-        draw_key, learn_key = jax.random.split(state.key)
-        rows, level = syllabus.draw(state.sampler, draw_key, index, batch)
-        drawn = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], data)
-        train_state, metrics = update(state.train_state, (drawn, level), jax.random.fold_in(learn_key, index))
-        # Sums were divided by the weight, as means are.
+    def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
+        sample_key, update_key = jax.random.split(runner_state.key)
+        rows, level = sampler.sample(runner_state.sampler, sample_key, index, batch_size)
+        batch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], data)
+        train_state, metrics = update(runner_state.train_state, (batch, level), jax.random.fold_in(update_key, index))
+        # The update divides every metric by the total weight.
         texts, exact = (metrics.pop(name) * metrics["tokens"] for name in ("texts", "exact"))
         success = exact / jnp.maximum(texts, 1)
-        sampler = syllabus.observe(state.sampler, jnp.arange(levels), success, texts)
-        metrics |= {"exact": jnp.sum(exact) / jnp.sum(texts), "levels_open": syllabus.opened(sampler)}
-        return state._replace(train_state=train_state, sampler=sampler), metrics
+        sampler_state = sampler.update(runner_state.sampler, jnp.arange(num_levels), success, texts)
+        metrics |= {"exact": jnp.sum(exact) / jnp.sum(texts), "levels_open": sampler.num_unlocked(sampler_state)}
+        return runner_state._replace(train_state=train_state, sampler=sampler_state), metrics
 
     return step
 
 
-def _loss(model: Decoder, levels: int, places: Places | None, mixed: bool) -> Loss:
-    """The loss of the next token, with how many texts of each level there are, and how many are mastered, [L]."""
+def _make_loss(
+    decoder: Decoder, num_levels: int, coordinate_fn: CoordinateFn | None, attend_across_texts: bool
+) -> LossFn:
+    """Next-token loss, with the metrics `texts` and `exact`: numbers of texts and of exact matches, [L] each."""
 
-    def loss(params: Params, batch: tuple[Packed, Array], key: Array) -> Sums:
+    def loss(params: Params, batch: tuple[PackedRows, Array], key: Array) -> LossSums:
         packed, level = batch
-        where_key, drop_key = jax.random.split(key)
-        where = None if places is None else places(where_key, packed.tokens, packed.segments)
-        seen = (packed.segments > 0).astype(jnp.int32) if mixed else packed.segments
-        reading = model.apply(params, packed.tokens, segments=seen, where=where, key=drop_key)
-        sums = next_token_sums(reading.logits, packed.tokens, packed.weights, packed.segments)
-        texts, exact = mastered(reading.logits, packed)
-        met, right = (jnp.zeros(levels).at[level].add(each) for each in (texts, exact))
-        return sums._replace(metrics=sums.metrics | {"texts": met, "exact": right})
+        coordinate_key, dropout_key = jax.random.split(key)
+        coordinates = None if coordinate_fn is None else coordinate_fn(coordinate_key, packed.tokens, packed.segments)
+        segments = (packed.segments > 0).astype(jnp.int32) if attend_across_texts else packed.segments
+        output = decoder.apply(params, packed.tokens, segments=segments, coordinates=coordinates, key=dropout_key)
+        sums = next_token_sums(output.logits, packed.tokens, packed.weights, packed.segments)
+        texts, exact = count_exact_match(output.logits, packed)
+        num_texts, num_exact = (jnp.zeros(num_levels).at[level].add(counts) for counts in (texts, exact))
+        return sums._replace(metrics=sums.metrics | {"texts": num_texts, "exact": num_exact})
 
     return loss
 
 
-def mastered(logits: Array, packed: Packed) -> tuple[Array, Array]:
-    """How many texts each row holds, and of how many the likeliest token is right everywhere, [B] float32 each.
+def count_exact_match(logits: Array, packed: PackedRows) -> tuple[Array, Array]:
+    """Number of weighted texts and of exact matches in each row, [B] float32 each.
 
     Args:
         logits: [B, T, V], at t of the token at t + 1.
@@ -97,13 +99,13 @@ def mastered(logits: Array, packed: Packed) -> tuple[Array, Array]:
     """
     rows, width = packed.tokens.shape
     weight = packed.weights[:, 1:] * (packed.segments[:, 1:] == packed.segments[:, :-1])
-    said = jnp.take_along_axis(logits[:, :-1], packed.tokens[:, 1:, None], axis=-1)[..., 0]
-    counts = weight > 0
-    wrong = counts & (said < jnp.max(logits[:, :-1], axis=-1))
-    spot = jnp.arange(rows)[:, None], packed.segments[:, 1:]
+    target_logits = jnp.take_along_axis(logits[:, :-1], packed.tokens[:, 1:, None], axis=-1)[..., 0]
+    is_weighted = weight > 0
+    is_wrong = is_weighted & (target_logits < jnp.max(logits[:, :-1], axis=-1))
+    segment_index = jnp.arange(rows)[:, None], packed.segments[:, 1:]
 
-    def texts_with(any_of: Array) -> Array:
-        return jnp.sum(jnp.zeros((rows, width + 1)).at[spot].max(any_of.astype(jnp.float32))[:, 1:], axis=1)
+    def count_texts(flags: Array) -> Array:
+        return jnp.sum(jnp.zeros((rows, width + 1)).at[segment_index].max(flags.astype(jnp.float32))[:, 1:], axis=1)
 
-    texts = texts_with(counts)
-    return texts, texts - texts_with(wrong)
+    texts = count_texts(is_weighted)
+    return texts, texts - count_texts(is_wrong)

@@ -1,8 +1,9 @@
-"""What a completion is worth, told from its tokens; all jit.
+"""Rewards of completions, computed from their tokens; all jit.
 
-A reward reads the columns that it knows, one row for each completion, and lets the others be.
+A reward reads its own columns, one row a completion, and ignores the others. Each raises ValueError if the numbers of
+rows differ.
 
-Axes: B rows, P tokens of a prompt, N of a completion, K of an answer, S steps of a worked chain, L tokens of a step.
+Axes: B rows, P tokens of a prompt, N of a completion, K of an answer, S steps of a target chain, L tokens of a step.
 """
 
 from collections.abc import Callable
@@ -11,134 +12,137 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from thinking.generation.answers import answers_of, tokens_and_mask
+from thinking.generation.answers import find_answers, tokens_and_mask
 from thinking.generation.completions import Completions
-from thinking.text.vocabulary import ANSWER, BACK, CHECK, DONE, END, MARKS, STEP, THINK
+from thinking.text.vocabulary import ANSWER, BACK, CHECK, END, END_THINK, MARKS, STEP, THINK
 from thinking.types import Array
 
-Reward = Callable[..., Array]
+RewardTerm = Callable[..., Array]
 """`reward(prompts [B, P], completions, **columns) -> [B] float32`, higher is better."""
 
 
-def outcome(prompts: Array, completions: Completions, *, answers: Array, **columns: Any) -> Array:
-    """[B] 1 where the answer is the right one, else 0.
+def outcome_reward(prompts: Array, completions: Completions, *, answers: Array, **columns: Any) -> Array:
+    """[B] 1 if the answer is correct, else 0.
 
-    The answer is what stands between the last answer mark outside thoughts and the first end behind it.
+    The answer is the tokens between the last answer mark outside thoughts and the next end token.
 
     Args:
-        prompts: not read.
-        completions: what was written.
-        answers: [B, K] int32, the right ones; 0 behind each.
-        **columns: not read.
+        prompts: [B, P].
+        completions: B completions.
+        answers: [B, K] int32, correct answers, padded with 0.
+        **columns: ignored.
     """
-    _check("outcome", prompts, completions, answers=answers)
-    start, count, complete = answers_of(completions)
-    wanted = jnp.sum(answers > 0, axis=1)
-    spot = jnp.arange(answers.shape[1])[None]
+    _check("outcome_reward", prompts, completions, answers=answers)
+    start, count, complete = find_answers(completions)
+    answer_length = jnp.sum(answers > 0, axis=1)
+    positions = jnp.arange(answers.shape[1])[None]
     last = completions.tokens.shape[1] - 1
-    given = jnp.take_along_axis(completions.tokens, jnp.minimum(start[:, None] + spot, last), axis=1)
-    same = jnp.all((given == answers) | (spot >= wanted[:, None]), axis=1)
-    return (same & complete & (count == wanted)).astype(jnp.float32)
+    predicted = jnp.take_along_axis(completions.tokens, jnp.minimum(start[:, None] + positions, last), axis=1)
+    is_equal = jnp.all((predicted == answers) | (positions >= answer_length[:, None]), axis=1)
+    return (is_equal & complete & (count == answer_length)).astype(jnp.float32)
 
 
-def format(prompts: Array, completions: Completions, **columns: Any) -> Array:
-    """[B] 1 where it is one thought, then one answer, then the end, else 0.
+def format_reward(prompts: Array, completions: Completions, **columns: Any) -> Array:
+    """[B] 1 for a completion `<think> ... </think><answer> ... <end>`, else 0.
 
-    A thought opens at once and closes once; the answer's mark is next, at least one token follows it and no mark, and
-    the end is the last token.
+    The think, end-of-thought and end tokens occur once. The answer has at least one token and no mark.
 
     Args:
-        prompts: not read.
-        completions: what was written.
-        **columns: not read.
+        prompts: [B, P].
+        completions: B completions.
+        **columns: ignored.
     """
-    _check("format", prompts, completions)
-    tokens, place, real = tokens_and_mask(completions)
+    _check("format_reward", prompts, completions)
+    tokens, positions, is_valid = tokens_and_mask(completions)
     length = completions.length[:, None]
-    closed = jnp.max(jnp.where((tokens == DONE) & real, place, -1), axis=1, keepdims=True)
-    once = [jnp.sum((tokens == mark) & real, axis=1) == 1 for mark in (THINK, DONE, END)]
-    wanted = jnp.select(
-        [place == 0, place == closed + 1, place == length - 1],
+    thought_end = jnp.max(jnp.where((tokens == END_THINK) & is_valid, positions, -1), axis=1, keepdims=True)
+    occurs_once = [jnp.sum((tokens == mark) & is_valid, axis=1) == 1 for mark in (THINK, END_THINK, END)]
+    is_expected = jnp.select(
+        [positions == 0, positions == thought_end + 1, positions == length - 1],
         [tokens == THINK, tokens == ANSWER, tokens == END],
-        (place <= closed) | (tokens >= len(MARKS)),
+        (positions <= thought_end) | (tokens >= len(MARKS)),
     )
-    fine = jnp.all(wanted | ~real, axis=1) & (closed[:, 0] >= 1) & (completions.length >= closed[:, 0] + 4)
-    return (fine & once[0] & once[1] & once[2]).astype(jnp.float32)
+    is_well_formed = (
+        jnp.all(is_expected | ~is_valid, axis=1)
+        & (thought_end[:, 0] >= 1)
+        & (completions.length >= thought_end[:, 0] + 4)
+    )
+    return (is_well_formed & occurs_once[0] & occurs_once[1] & occurs_once[2]).astype(jnp.float32)
 
 
-def length(prompts: Array, completions: Completions, **columns: Any) -> Array:
-    """[B] the share of the budget of N tokens that was not used.
+def length_reward(prompts: Array, completions: Completions, **columns: Any) -> Array:
+    """[B] the unused fraction of the budget of N tokens.
 
     Args:
-        prompts: not read.
-        completions: what was written.
-        **columns: not read.
+        prompts: [B, P].
+        completions: B completions.
+        **columns: ignored.
     """
-    _check("length", prompts, completions)
+    _check("length_reward", prompts, completions)
     return 1 - completions.length.astype(jnp.float32) / completions.tokens.shape[1]
 
 
-def process(prompts: Array, completions: Completions, *, steps: Array, **columns: Any) -> Array:
-    """[B] the share of right steps in the first thought: of those written or of those wanted, whichever are more.
+def process_reward(prompts: Array, completions: Completions, *, steps: Array, **columns: Any) -> Array:
+    """[B] correct steps of the first thought, over the number of its steps or of target steps, whichever is larger.
 
-    A step is right if it says what the worked chain says at its place. A step that was taken back is as if it had
-    never been made, and its check is not part of any step.
+    A step is correct if it equals the target step of the same index. Steps that were taken back do not count, and a
+    check is not part of its step.
 
     Args:
-        prompts: not read.
-        completions: what was written.
-        steps: [B, S, L] int32, the worked chain; 0 behind each step, and in steps beyond the last.
-        **columns: not read.
+        prompts: [B, P].
+        completions: B completions.
+        steps: [B, S, L] int32, target chains, padded with 0.
+        **columns: ignored.
     """
-    _check("process", prompts, completions, steps=steps)
-    tokens, place, real = tokens_and_mask(completions)
+    _check("process_reward", prompts, completions, steps=steps)
+    tokens, positions, is_valid = tokens_and_mask(completions)
     rows, width = tokens.shape
-    start = jnp.min(jnp.where((tokens == THINK) & real, place, width), axis=1, keepdims=True)
-    after = (place > start) & real
-    done = jnp.min(jnp.where(after & (tokens == DONE), place, width), axis=1, keepdims=True)
-    inside = after & (place < done)
-    ends = (inside & ((tokens == STEP) | (tokens == BACK))) | (place == done)
-    # Where the step of each token ends, and where the one before it did.
-    end = jax.lax.cummin(jnp.where(ends, place, width), axis=1, reverse=True)
-    before = jax.lax.cummax(jnp.where(ends, place, -1), axis=1)
-    back = (end < width) & (jnp.take_along_axis(tokens, jnp.minimum(end, width - 1), axis=1) == BACK)
-    checked = jax.lax.cummax(jnp.where(inside & (tokens == CHECK), place, -1), axis=1) > before
-    content, kept = inside & ~ends & ~back & ~checked, ends & ~back
-    step = jnp.cumsum(kept, axis=1) - kept
-    count = jnp.cumsum(content, axis=1) - content
-    spot = count - jax.lax.cummax(jnp.where(ends, count, 0), axis=1)
-    wanted, longest = steps.shape[1:]
-    # One more place than a step may have catches what is too long; tokens count from 1, as a model may write padding.
-    written = jnp.zeros((rows, wanted, longest + 1), jnp.int32)
-    written = written.at[jnp.arange(rows)[:, None], jnp.where(content, step, wanted), jnp.minimum(spot, longest)].max(
-        tokens + 1, mode="drop"
-    )
-    right = jnp.where(steps > 0, steps + 1, 0) == written[..., :longest]
-    right = jnp.all(right, axis=2) & (written[..., longest] == 0) & (steps[..., 0] > 0)
-    open_end = jnp.any(inside & (end == width), axis=1)
-    given = jnp.sum(kept, axis=1) + open_end
-    most = jnp.maximum(jnp.maximum(given, jnp.sum(steps[..., 0] > 0, axis=1)), 1)
-    return jnp.sum(right, axis=1).astype(jnp.float32) / most
+    start = jnp.min(jnp.where((tokens == THINK) & is_valid, positions, width), axis=1, keepdims=True)
+    is_after_start = (positions > start) & is_valid
+    thought_end = jnp.min(jnp.where(is_after_start & (tokens == END_THINK), positions, width), axis=1, keepdims=True)
+    in_thought = is_after_start & (positions < thought_end)
+    is_end = (in_thought & ((tokens == STEP) | (tokens == BACK))) | (positions == thought_end)
+    # End of each token's step, and of the step before.
+    step_end = jax.lax.cummin(jnp.where(is_end, positions, width), axis=1, reverse=True)
+    previous_end = jax.lax.cummax(jnp.where(is_end, positions, -1), axis=1)
+    is_taken_back = (step_end < width) & (jnp.take_along_axis(tokens, jnp.minimum(step_end, width - 1), axis=1) == BACK)
+    in_check = jax.lax.cummax(jnp.where(in_thought & (tokens == CHECK), positions, -1), axis=1) > previous_end
+    is_content, is_kept_end = in_thought & ~is_end & ~is_taken_back & ~in_check, is_end & ~is_taken_back
+    step_index = jnp.cumsum(is_kept_end, axis=1) - is_kept_end
+    count = jnp.cumsum(is_content, axis=1) - is_content
+    offset = count - jax.lax.cummax(jnp.where(is_end, count, 0), axis=1)
+    num_target_steps, max_length = steps.shape[1:]
+    # The extra slot catches steps that are too long. Tokens count from 1, since 0 marks an empty slot.
+    predicted = jnp.zeros((rows, num_target_steps, max_length + 1), jnp.int32)
+    predicted = predicted.at[
+        jnp.arange(rows)[:, None], jnp.where(is_content, step_index, num_target_steps), jnp.minimum(offset, max_length)
+    ].max(tokens + 1, mode="drop")
+    is_correct = jnp.where(steps > 0, steps + 1, 0) == predicted[..., :max_length]
+    is_correct = jnp.all(is_correct, axis=2) & (predicted[..., max_length] == 0) & (steps[..., 0] > 0)
+    is_unfinished = jnp.any(in_thought & (step_end == width), axis=1)
+    num_steps = jnp.sum(is_kept_end, axis=1) + is_unfinished
+    denominator = jnp.maximum(jnp.maximum(num_steps, jnp.sum(steps[..., 0] > 0, axis=1)), 1)
+    return jnp.sum(is_correct, axis=1).astype(jnp.float32) / denominator
 
 
-def combined(**terms: tuple[float, Reward]) -> Callable[..., tuple[Array, dict[str, Array]]]:
-    """A weighted sum of rewards, as `reward(prompts, completions, **columns) -> (total [B], {name: [B]})`.
+def combine_rewards(**terms: tuple[float, RewardTerm]) -> Callable[..., tuple[Array, dict[str, Array]]]:
+    """A weighted sum of rewards: `reward_fn(prompts, completions, **columns) -> (total [B], {name: [B], unweighted})`.
 
     Args:
-        **terms: by name, a weight and a reward. Beside the total each one is told, unweighted.
+        **terms: (weight, reward) by name.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: without terms.
     """
     if not terms:
-        raise ValueError("combined: there are no rewards; give at least one")
+        raise ValueError("combine_rewards: there are no rewards; give at least one")
 
-    def reward(prompts: Array, completions: Completions, **columns: Any) -> tuple[Array, dict[str, Array]]:
-        each = {name: term(prompts, completions, **columns) for name, (_, term) in terms.items()}
-        total = sum(weight * each[name] for name, (weight, _) in terms.items())
-        return total, each
+    def reward_fn(prompts: Array, completions: Completions, **columns: Any) -> tuple[Array, dict[str, Array]]:
+        rewards = {name: term(prompts, completions, **columns) for name, (_, term) in terms.items()}
+        total = sum(weight * rewards[name] for name, (weight, _) in terms.items())
+        return total, rewards
 
-    return reward
+    return reward_fn
 
 
 def _check(name: str, prompts: Array, completions: Completions, **columns: Array) -> None:

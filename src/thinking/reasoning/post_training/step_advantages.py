@@ -1,11 +1,10 @@
-"""Credit step by step: each step of a thought learns from its own mistake alone.
+"""Step-level advantages: each step of a thought is rewarded on its own.
 
-A text is cut into pieces: the steps of its thought, each with the mark behind it, then the answer. A piece earns 1 if
-it is right and all before it are. Behind the first mistake nothing is judged (Lightman et al. 2023, "Let's verify step
-by step"): what builds on it cannot be right, however well it is made. No piece is credited with what came of a later
-one, so a wrong digit does not blame the right ones before it.
+A completion is split into spans: the steps of its thought, each with the mark after it, then the answer. A span has
+reward 1 if it and all spans before it are correct. Spans after the first error are masked (Lightman et al. 2023,
+"Let's verify step by step"), and no span is affected by the reward of a later one.
 
-Axes: B rows, G completions of each problem, N tokens of a completion, S steps of a worked chain, L tokens of a step.
+Axes: B rows, G completions of each prompt, N tokens of a completion, S steps of a target chain, L tokens of a step.
 """
 
 from typing import NamedTuple
@@ -13,142 +12,155 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from thinking.generation.completions import Completions
-from thinking.learning.policy_gradient import Experience
+from thinking.learning.policy_gradient import PolicyBatch
 from thinking.learning.returns import generalized_advantages
-from thinking.reasoning.post_training.advantages import Credit, experience_of, written_mask
-from thinking.text.vocabulary import DONE, STEP, THINK
+from thinking.reasoning.post_training.advantages import AdvantageFn, completion_mask, make_policy_batch
+from thinking.text.vocabulary import END_THINK, STEP, THINK
 from thinking.types import Array
 
 
-class Pieces(NamedTuple):
-    """A text in pieces: S steps and the answer.
+class Spans(NamedTuple):
+    """Completions split into S steps and the answer.
 
     Attributes:
-        piece: [B, N] int32, which one a token belongs to; S is the answer.
-        last: [B, N] bool, the tokens that end one.
-        right: [B, S + 1] float32, 1 where it and all before it are right; of steps that are not wanted the same as
-            of the last one that is.
-        judged: [B, S + 1] float32, 1 where all before it are right.
-        mask: [B, N] float32, 1 for tokens of pieces that are judged.
+        span: [B, N] int32, span of each token; S is the answer.
+        is_last: [B, N] bool, last tokens of spans.
+        correct: [B, S + 1] float32, 1 if the span and all before it are correct; steps past the end of the target
+            chain repeat its last step.
+        prefix_correct: [B, S + 1] float32, 1 if all spans before are correct.
+        mask: [B, N] float32, 1 for tokens of spans whose prefix is correct.
     """
 
-    piece: Array
-    last: Array
-    right: Array
-    judged: Array
+    span: Array
+    is_last: Array
+    correct: Array
+    prefix_correct: Array
     mask: Array
 
 
-def pieces(completions: Completions, outcome: Array, steps: Array) -> Pieces:
-    """Cut texts into pieces and judge them; all jit.
+def split_spans(completions: Completions, outcome: Array, steps: Array) -> Spans:
+    """Split completions into spans and verify them; jits.
 
     Args:
-        completions: what was written; thoughts without checks.
-        outcome: [B] 1 where the answer is right, else 0.
-        steps: [B, S, L] int32, the worked chain; 0 behind each step, and in steps beyond the last.
+        completions: B completions, whose thoughts have no checks.
+        outcome: [B] 1 if the answer is correct, else 0.
+        steps: [B, S, L] int32, target chains, padded with 0.
     """
-    tokens, most = completions.tokens, steps.shape[1]
+    tokens, num_steps = completions.tokens, steps.shape[1]
     rows, width = tokens.shape
-    place = jnp.arange(width)[None]
-    written = place < completions.length[:, None]
-    done = jnp.min(jnp.where((tokens == DONE) & written, place, width), axis=1, keepdims=True)
-    ends = ((tokens == STEP) & written & (place < done)) | (place == done)
-    step = jnp.cumsum(ends, axis=1) - ends
-    piece = jnp.where(place > done, most, jnp.minimum(step, most - 1))
+    positions = jnp.arange(width)[None]
+    is_valid = positions < completions.length[:, None]
+    thought_end = jnp.min(jnp.where((tokens == END_THINK) & is_valid, positions, width), axis=1, keepdims=True)
+    is_end = ((tokens == STEP) & is_valid & (positions < thought_end)) | (positions == thought_end)
+    step_index = jnp.cumsum(is_end, axis=1) - is_end
+    span = jnp.where(positions > thought_end, num_steps, jnp.minimum(step_index, num_steps - 1))
 
-    # What should be written: each step with the mark behind it, one behind the other; the first mistake ends it.
-    text = _text(steps, width)
-    fine = jnp.cumprod(tokens == text, axis=1)
-    count = jnp.sum(steps[:, :, 0] > 0, axis=1)[:, None]
-    wanted = jnp.arange(most)[None] < count
-    reached = jnp.sum(fine * ends, axis=1)[:, None]
-    right = jnp.where(wanted, jnp.arange(most)[None] < reached, reached >= count)
-    solved = right[:, -1] & (outcome > 0)
-    right = jnp.concatenate([right, solved[:, None]], axis=1).astype(jnp.float32)
-    judged = jnp.concatenate([jnp.ones((rows, 1)), right[:, :-1]], axis=1)
-    mask = (written & ((place > done) | (step < most))) * jnp.take_along_axis(judged, piece, axis=1)
-    return Pieces(piece, ends | (place == completions.length[:, None] - 1), right, judged, mask)
-
-
-def by_step_group(group: int) -> Credit:
-    """Every token is worth how much better its piece did than the same piece of the others of its problem, in shares.
-
-    That is `(right - share) / share`, where `share` of the group got the piece right. It follows the log of the
-    probability to be right (maximum likelihood reinforcement learning, Tajwar et al. 2026): a rare success counts as
-    much as if it had been shown. Divided by a standard deviation, as in Shao et al. 2024, it is drowned by what is
-    nearly learned, and what is seldom right is soon never tried. Where a group agrees nothing can be told, and it is 0.
-    What the texts of a group share before they part is credited with nothing. For `grpo`.
-
-    Args:
-        group: G.
-    """
-
-    def credit(completions: Completions, rewards: Array, *, outcome: Array, steps: Array, **told: Array) -> Experience:
-        found = pieces(completions, outcome, steps)
-        share, weight = _shares(found, group)
-        better = _each((found.right - share) * weight, found)
-        # Behind a mistake nothing is credited, but the value learns that nothing comes of it.
-        return experience_of(completions, better, _each(found.right, found), written_mask(completions))
-
-    return credit
+    # Compare with the target thought up to the first difference.
+    target = _make_target_text(steps, width)
+    is_matching = jnp.cumprod(tokens == target, axis=1)
+    num_target_steps = jnp.sum(steps[:, :, 0] > 0, axis=1)[:, None]
+    is_target_step = jnp.arange(num_steps)[None] < num_target_steps
+    num_matching = jnp.sum(is_matching * is_end, axis=1)[:, None]
+    correct = jnp.where(is_target_step, jnp.arange(num_steps)[None] < num_matching, num_matching >= num_target_steps)
+    is_solved = correct[:, -1] & (outcome > 0)
+    correct = jnp.concatenate([correct, is_solved[:, None]], axis=1).astype(jnp.float32)
+    prefix_correct = jnp.concatenate([jnp.ones((rows, 1)), correct[:, :-1]], axis=1)
+    mask = (is_valid & ((positions > thought_end) | (step_index < num_steps))) * jnp.take_along_axis(
+        prefix_correct, span, axis=1
+    )
+    return Spans(span, is_end | (positions == completions.length[:, None] - 1), correct, prefix_correct, mask)
 
 
-def by_step_return(group: int) -> Credit:
-    """The same as the return of each token: for `reinforce` without a baseline of its own.
+def step_group_relative(num_generations: int) -> AdvantageFn:
+    """Advantage `(correct - p) / p` of each span, where p is the success rate of the span in its group, for `grpo`.
+
+    It follows the gradient of the log success probability (maximum likelihood reinforcement learning, Tajwar et al.
+    2026), so that rare successes have large weight. Division by the standard deviation (Shao et al. 2024) gives them
+    too little. It is 0 where a group agrees, and sums to 0 over tokens that a whole group shares.
 
     Args:
-        group: G.
+        num_generations: G.
     """
-    by_group = by_step_group(group)
 
-    def credit(completions: Completions, rewards: Array, **told: Array) -> Experience:
-        found = by_group(completions, rewards, **told)
-        return found._replace(target=found.advantage)
+    def advantage_fn(
+        completions: Completions, rewards: Array, *, outcome: Array, steps: Array, **columns: Array
+    ) -> PolicyBatch:
+        spans = split_spans(completions, outcome, steps)
+        success_rate, weight = _compute_success_rates(spans, num_generations)
+        advantage = _broadcast_to_tokens((spans.correct - success_rate) * weight, spans)
+        # The value is trained on all tokens, those after an error included.
+        return make_policy_batch(
+            completions, advantage, _broadcast_to_tokens(spans.correct, spans), completion_mask(completions)
+        )
 
-    return credit
+    return advantage_fn
 
 
-def by_step_value(group: int, decay: float = 1.0) -> Credit:
-    """The same, but how much better is told by the value head: for `ppo`.
-
-    By generalized advantage estimation with each piece as an episode, in shares of how much of the group got it right.
+def step_returns(num_generations: int) -> AdvantageFn:
+    """`step_group_relative` as returns, for `reinforce` without a baseline.
 
     Args:
-        group: G.
-        decay: lambda, from 0 (the next value alone) to 1 (what the piece earned alone).
+        num_generations: G.
+    """
+    group_advantage_fn = step_group_relative(num_generations)
+
+    def advantage_fn(completions: Completions, rewards: Array, **columns: Array) -> PolicyBatch:
+        batch = group_advantage_fn(completions, rewards, **columns)
+        return batch._replace(value_target=batch.advantage)
+
+    return advantage_fn
+
+
+def step_gae_advantages(num_generations: int, gae_lambda: float = 1.0) -> AdvantageFn:
+    """Generalized advantage estimation with each span as an episode, over its success rate p, for `ppo`.
+
+    Args:
+        num_generations: G.
+        gae_lambda: from 0 (one-step TD error) to 1 (reward minus value).
     """
 
-    def credit(completions: Completions, rewards: Array, *, outcome: Array, steps: Array, **told: Array) -> Experience:
-        found, value = pieces(completions, outcome, steps), completions.value
-        following = jnp.pad(value[:, 1:], ((0, 0), (0, 1)))
-        earned = jnp.where(found.last, _each(found.right, found), 0.0)
-        advantage = generalized_advantages(earned.T, value.T, following.T, found.last.T, found.last.T, 1.0, decay).T
-        weight = _each(_shares(found, group)[1], found)
-        return experience_of(completions, advantage * weight, (advantage + value) * found.mask, found.mask)
+    def advantage_fn(
+        completions: Completions, rewards: Array, *, outcome: Array, steps: Array, **columns: Array
+    ) -> PolicyBatch:
+        spans, value = split_spans(completions, outcome, steps), completions.value
+        next_value = jnp.pad(value[:, 1:], ((0, 0), (0, 1)))
+        token_rewards = jnp.where(spans.is_last, _broadcast_to_tokens(spans.correct, spans), 0.0)
+        advantage = generalized_advantages(
+            token_rewards.T, value.T, next_value.T, spans.is_last.T, spans.is_last.T, 1.0, gae_lambda
+        ).T
+        weight = _broadcast_to_tokens(_compute_success_rates(spans, num_generations)[1], spans)
+        return make_policy_batch(completions, advantage * weight, (advantage + value) * spans.mask, spans.mask)
 
-    return credit
-
-
-def _shares(found: Pieces, group: int) -> tuple[Array, Array]:
-    """[B, S + 1] the share of a piece's group, of those that are judged, that got it right; and one over it, or 0."""
-    right, judged = (leaf.reshape(-1, group, leaf.shape[1]) for leaf in (found.right * found.judged, found.judged))
-    share = jnp.sum(right, axis=1, keepdims=True) / jnp.maximum(jnp.sum(judged, axis=1, keepdims=True), 1)
-    weight = jnp.where(share > 0, 1 / jnp.maximum(share, 1 / group), 0.0)
-    return tuple(jnp.broadcast_to(leaf, judged.shape).reshape(found.right.shape) for leaf in (share, weight))
+    return advantage_fn
 
 
-def _text(steps: Array, width: int) -> Array:
-    """[B, width] int32, the thought that steps [B, S, L] make up, from the mark that opens it; -1 behind it."""
+def _compute_success_rates(spans: Spans, num_generations: int) -> tuple[Array, Array]:
+    """[B, S + 1] success rate p of spans in a group, among those of correct prefix, and 1 / p, or 0 if p is 0."""
+    num_correct, has_correct_prefix = (
+        leaf.reshape(-1, num_generations, leaf.shape[1])
+        for leaf in (spans.correct * spans.prefix_correct, spans.prefix_correct)
+    )
+    success_rate = jnp.sum(num_correct, axis=1, keepdims=True) / jnp.maximum(
+        jnp.sum(has_correct_prefix, axis=1, keepdims=True), 1
+    )
+    weight = jnp.where(success_rate > 0, 1 / jnp.maximum(success_rate, 1 / num_generations), 0.0)
+    return tuple(
+        jnp.broadcast_to(leaf, has_correct_prefix.shape).reshape(spans.correct.shape) for leaf in (success_rate, weight)
+    )
+
+
+def _make_target_text(steps: Array, width: int) -> Array:
+    """[B, width] int32, the target thought of steps [B, S, L] with its marks, padded with -1."""
     rows = len(steps)
-    wanted = steps[:, :, :1] > 0
-    closing = jnp.where(jnp.pad(wanted[:, 1:], ((0, 0), (0, 1), (0, 0))), STEP, DONE)
-    parts = jnp.concatenate([steps, closing], axis=2).reshape(rows, -1)
-    real = jnp.concatenate([steps > 0, wanted], axis=2).reshape(rows, -1)
-    spot = jnp.where(real, jnp.cumsum(real, axis=1), width)  # from 1, behind the mark that opens
+    is_target_step = steps[:, :, :1] > 0
+    marks = jnp.where(jnp.pad(is_target_step[:, 1:], ((0, 0), (0, 1), (0, 0))), STEP, END_THINK)
+    parts = jnp.concatenate([steps, marks], axis=2).reshape(rows, -1)
+    is_valid = jnp.concatenate([steps > 0, is_target_step], axis=2).reshape(rows, -1)
+    positions = jnp.where(is_valid, jnp.cumsum(is_valid, axis=1), width)  # from 1, after the opening mark
     text = jnp.full((rows, width), -1, jnp.int32).at[:, 0].set(THINK)
-    return text.at[jnp.arange(rows)[:, None], spot].set(parts, mode="drop")
+    return text.at[jnp.arange(rows)[:, None], positions].set(parts, mode="drop")
 
 
-def _each(value: Array, found: Pieces) -> Array:
-    """[B, N] a piece's value [B, S + 1] at each of its tokens that count."""
-    return jnp.take_along_axis(value, found.piece, axis=1) * found.mask
+def _broadcast_to_tokens(value: Array, spans: Spans) -> Array:
+    """[B, N] values [B, S + 1] of spans at their tokens, times the mask."""
+    return jnp.take_along_axis(value, spans.span, axis=1) * spans.mask

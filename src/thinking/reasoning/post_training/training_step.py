@@ -1,6 +1,6 @@
-"""Reinforcement learning of what is written: sample, reward, give credit, learn.
+"""Reinforcement learning on completions: sample, compute rewards and advantages, update.
 
-Axes: R problems, Q of them in an update, G completions of each, B = Q G rows, P tokens of the longest prompt, N of the
+Axes: R prompts, Q prompts of an update, G completions of each, B = Q G rows, P tokens of the longest prompt, N of the
 longest completion.
 """
 
@@ -11,30 +11,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.generation.answers import answers_of
+from thinking.generation.answers import find_answers
 from thinking.generation.completions import Completions, generate
-from thinking.generation.prompts import joined
-from thinking.learning.curriculum import Syllabus
-from thinking.learning.policy_gradient import Judge, Update
-from thinking.networks.actor_critic import Judgement
+from thinking.generation.prompts import concat_completion
+from thinking.learning.curriculum import IndexSampler
+from thinking.learning.policy_gradient import EvaluateFn, UpdateFn
+from thinking.networks.actor_critic import ActionEvaluation
 from thinking.networks.decoder import Decoder
-from thinking.reasoning.post_training.advantages import Credit
+from thinking.reasoning.post_training.advantages import AdvantageFn
 from thinking.text.vocabulary import END, Vocabulary
 from thinking.train_state import RunnerState, TrainState
 from thinking.types import Array, Metrics, Params
 
-Rewards = Callable[..., tuple[Array, dict[str, Array]]]
-"""`rewards(prompts [B, P], completions, **columns) -> (total [B], {name: [B]})`, of `rewards.combined`."""
+RewardFn = Callable[..., tuple[Array, dict[str, Array]]]
+"""`reward_fn(prompts [B, P], completions, **columns) -> (total [B], {name: [B]})`, as of `rewards.combine_rewards`."""
 
 
-class Questions(NamedTuple):
-    """What is asked, and by what answers are judged.
+class Prompts(NamedTuple):
+    """The prompts of a task and the data of its rewards.
 
     Attributes:
-        tokens: [R, P] int32, each prompt beginning at the left.
+        tokens: [R, P] int32, left-aligned.
         lengths: [R] int32, from 1.
-        columns: arrays [R, ...] that rewards read, by name. One is read by the writing itself: `forced` [R, N] int32,
-            tokens that are written whatever the policy says, -1 elsewhere; what they earn is the credit's to leave out.
+        columns: arrays [R, ...] by name, read by rewards and advantages. `forced` [R, N] int32 is read by generation:
+            tokens that replace sampled ones, -1 elsewhere; `advantage_fn` must mask them.
     """
 
     tokens: Array
@@ -43,18 +43,18 @@ class Questions(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What was written and what became of it.
+    """Sampled completions with their rewards.
 
     Attributes:
-        row: [B] int32, which problem was asked.
+        prompt_index: [B] int32.
         tokens: [B, N] int32, of the completion.
-        length: [B] int32, how many.
+        length: [B] int32, of the completion.
         rewards: by name [B], unweighted.
-        reward: [B].
-        advantage: [B], the mean over its tokens.
+        reward: [B], total.
+        advantage: [B], mean over tokens.
     """
 
-    row: Array
+    prompt_index: Array
     tokens: Array
     length: Array
     rewards: Mapping[str, Array]
@@ -62,169 +62,191 @@ class Sample(NamedTuple):
     advantage: Array
 
 
-def judge_texts(model: Decoder) -> Judge:
-    """A decoder as the policy that updates judge: inputs are (prompts [B, P], lengths [B]), actions [B, N] the tokens.
+def make_evaluate_fn(decoder: Decoder) -> EvaluateFn:
+    """A decoder as a policy: inputs are (prompts [B, P], lengths [B]), actions the completion tokens [B, N].
 
     Args:
-        model: a decoder.
+        decoder: a decoder.
     """
 
-    def judge(params: Params, inputs: tuple[Array, Array], tokens: Array) -> Judgement:
+    def evaluate_actions(params: Params, inputs: tuple[Array, Array], tokens: Array) -> ActionEvaluation:
         prompts, lengths = inputs
-        rows = joined(prompts, lengths, tokens)
-        reading = model.apply(params, rows)
-        log_probs = jax.nn.log_softmax(reading.logits)
-        wanted = jnp.pad(rows[:, 1:], ((0, 0), (0, 1)))
-        said = jnp.sum(log_probs * jax.nn.one_hot(wanted, model.vocabulary), axis=-1)  # a gather's gradient is slow
+        rows = concat_completion(prompts, lengths, tokens)
+        output = decoder.apply(params, rows)
+        log_probs = jax.nn.log_softmax(output.logits)
+        targets = jnp.pad(rows[:, 1:], ((0, 0), (0, 1)))
+        token_log_probs = jnp.sum(
+            log_probs * jax.nn.one_hot(targets, decoder.vocab_size), axis=-1
+        )  # a gather's gradient is slow
         entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
-        # The token that follows another is judged where that one stands.
-        place = lengths[:, None] - 1 + jnp.arange(tokens.shape[1])[None]
-        return Judgement(*(jnp.take_along_axis(each, place, axis=1) for each in (said, entropy, reading.value)))
+        # The logits of a token are at the position before it.
+        positions = lengths[:, None] - 1 + jnp.arange(tokens.shape[1])[None]
+        return ActionEvaluation(
+            *(jnp.take_along_axis(array, positions, axis=1) for array in (token_log_probs, entropy, output.value))
+        )
 
-    return judge
+    return evaluate_actions
 
 
 def init_post_training(
-    train_state: TrainState, syllabus: Syllabus, key: Array, *, anchored: bool = False
+    train_state: TrainState, sampler: IndexSampler, key: Array, *, keep_reference: bool = False
 ) -> RunnerState:
-    """A policy that is to be improved. Keeps the key.
+    """The initial state of post-training, with the key stored in it.
 
     Args:
-        train_state: the policy and its optimizer.
-        syllabus: of the problems.
-        key: of everything random.
-        anchored: whether the policy of the start is kept as the reference.
+        train_state: policy parameters and optimizer state.
+        sampler: sampler of prompts.
+        key: key of all steps.
+        keep_reference: whether to keep the initial policy as reference policy.
     """
-    reference = jax.tree.map(jnp.copy, train_state.params) if anchored else ()
-    return RunnerState(train_state, key, sampler=syllabus.init(), reference=reference)
+    reference = jax.tree.map(jnp.copy, train_state.params) if keep_reference else ()
+    return RunnerState(train_state, key, sampler=sampler.init(), reference=reference)
 
 
-def post_training_step(
-    model: Decoder,
-    questions: Questions,
-    syllabus: Syllabus,
+def make_post_training_step(
+    decoder: Decoder,
+    prompts: Prompts,
+    sampler: IndexSampler,
     *,
-    rewards: Rewards,
-    credit: Credit,
-    update: Update,
-    problems: int,
-    group: int,
+    reward_fn: RewardFn,
+    advantage_fn: AdvantageFn,
+    update: UpdateFn,
+    num_prompts: int,
+    num_generations: int,
     max_new_tokens: int,
-    tried: int | None = None,
-    shown: int = 8,
+    num_sampled_prompts: int | None = None,
+    num_shown: int = 8,
 ) -> Callable[[RunnerState, Array], tuple[RunnerState, Metrics, Sample]]:
-    """`step(state, index) -> (state, metrics, sample)`: one batch of completions, and what is learned from it.
+    """`step(runner_state, index) -> (runner_state, metrics, sample)`: one batch of completions and one update.
 
-    Metrics bear the names that trainers of language models use. `reward_std` is the mean over problems of the standard
-    deviation among the completions of each; `valid_fraction` the share in which an answer can be read. The syllabus is
-    told the reward named `outcome` where there is one, else the total.
+    Metrics have the names of TRL. `reward_std` is the mean over prompts of the standard deviation within their
+    completions, `valid_fraction` the share of completions with an answer. The success passed to the sampler is the
+    reward named `outcome` if there is one, else the total.
 
     Args:
-        model: a decoder.
-        questions: all problems.
-        syllabus: which of them an update asks.
-        rewards: what completions earn.
-        credit: what their tokens are to learn from that.
-        update: of `learning.policy_gradient`, of the policy `judge_texts(model)`.
-        problems: Q, what is learned from.
-        group: G.
+        decoder: a decoder.
+        prompts: R prompts.
+        sampler: chooses the prompts of an update.
+        reward_fn: rewards of completions.
+        advantage_fn: advantages of their tokens.
+        update: an update of `learning.policy_gradient` for the policy `make_evaluate_fn(decoder)`.
+        num_prompts: Q.
+        num_generations: G.
         max_new_tokens: N.
-        tried: how many problems are answered, Q by default. Of more, those are learned from whose completions differ
-            most in their rewards: where they agree there is little to learn (dynamic sampling, Yu et al. 2025, DAPO).
-        shown: the first so many completions are handed out as the sample.
-    """
-    judge, tried = judge_texts(model), problems if tried is None else tried
-    if tried < problems:
-        raise ValueError(f"post_training_step: {tried} problems are tried, fewer than the {problems} to learn from")
+        num_sampled_prompts: prompts to sample, Q by default. The update uses the Q of highest reward variance (dynamic
+            sampling, Yu et al. 2025, DAPO).
+        num_shown: number of completions in the returned sample.
 
-    def step(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics, Sample]:
-        draw_key, write_key, learn_key = jax.random.split(state.key, 3)
-        drawn, level = syllabus.draw(state.sampler, draw_key, index, tried)
-        row = jnp.repeat(drawn, group)
-        prompts, lengths = questions.tokens[row], questions.lengths[row]
-        columns = {name: column[row] for name, column in questions.columns.items()}
-        written = generate(
-            model,
-            state.train_state.params,
-            jax.random.fold_in(write_key, index),
-            prompts,
+    Raises:
+        ValueError: if fewer prompts are sampled than used.
+    """
+    evaluate_actions, num_sampled_prompts = (
+        make_evaluate_fn(decoder),
+        num_prompts if num_sampled_prompts is None else num_sampled_prompts,
+    )
+    if num_sampled_prompts < num_prompts:
+        raise ValueError(
+            f"make_post_training_step: num_sampled_prompts {num_sampled_prompts} is below num_prompts {num_prompts}; "
+            "give at least as many"
+        )
+
+    def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics, Sample]:
+        sample_key, generate_key, update_key = jax.random.split(runner_state.key, 3)
+        prompt_indices, level = sampler.sample(runner_state.sampler, sample_key, index, num_sampled_prompts)
+        prompt_index = jnp.repeat(prompt_indices, num_generations)
+        prompt_tokens, lengths = prompts.tokens[prompt_index], prompts.lengths[prompt_index]
+        columns = {name: column[prompt_index] for name, column in prompts.columns.items()}
+        completions = generate(
+            decoder,
+            runner_state.train_state.params,
+            jax.random.fold_in(generate_key, index),
+            prompt_tokens,
             lengths,
             max_new_tokens=max_new_tokens,
             stop_tokens=(END,),
-            forced=columns.get("forced"),
+            forced_tokens=columns.get("forced"),
         )
-        total, each = rewards(prompts, written, **columns)
-        figures = _figures(written, total, each, group)
-        level, success = jnp.repeat(level, group), each.get("outcome", total)
-        sampler = syllabus.observe(state.sampler, level, success, jnp.ones_like(success))
-        if tried > problems:
-            chosen = most_telling(total, group, problems)
-            row, prompts, lengths, columns, written, total, each = jax.tree.map(
-                lambda leaf: leaf[chosen], (row, prompts, lengths, columns, written, total, each)
+        total_reward, rewards = reward_fn(prompt_tokens, completions, **columns)
+        completion_metrics = _compute_metrics(completions, total_reward, rewards, num_generations)
+        level, success = jnp.repeat(level, num_generations), rewards.get("outcome", total_reward)
+        sampler_state = sampler.update(runner_state.sampler, level, success, jnp.ones_like(success))
+        if num_sampled_prompts > num_prompts:
+            selected = select_highest_variance(total_reward, num_generations, num_prompts)
+            prompt_index, prompt_tokens, lengths, columns, completions, total_reward, rewards = jax.tree.map(
+                lambda leaf: leaf[selected],
+                (prompt_index, prompt_tokens, lengths, columns, completions, total_reward, rewards),
             )
-        experience = credit(written, total, **(columns | each))._replace(inputs=(prompts, lengths))
-        if jax.tree.leaves(state.reference):
-            reference = judge(state.reference, experience.inputs, experience.action).log_prob
-            experience = experience._replace(reference=reference)
-        train_state, metrics = update(state.train_state, experience, jax.random.fold_in(learn_key, index))
-        metrics |= figures | {"levels_open": syllabus.opened(sampler)}
-        advantage = jnp.sum(experience.advantage, axis=1) / jnp.maximum(jnp.sum(experience.mask, axis=1), 1)
-        sample = Sample(row, written.tokens, written.length, each, total, advantage)
-        return state._replace(train_state=train_state, sampler=sampler), metrics, _first(sample, shown)
+        batch = advantage_fn(completions, total_reward, **(columns | rewards))._replace(inputs=(prompt_tokens, lengths))
+        if jax.tree.leaves(runner_state.reference):
+            reference_log_prob = evaluate_actions(runner_state.reference, batch.inputs, batch.action).log_prob
+            batch = batch._replace(reference_log_prob=reference_log_prob)
+        train_state, metrics = update(runner_state.train_state, batch, jax.random.fold_in(update_key, index))
+        metrics |= completion_metrics | {"levels_open": sampler.num_unlocked(sampler_state)}
+        advantage = jnp.sum(batch.advantage, axis=1) / jnp.maximum(jnp.sum(batch.mask, axis=1), 1)
+        sample = Sample(prompt_index, completions.tokens, completions.length, rewards, total_reward, advantage)
+        return (
+            runner_state._replace(train_state=train_state, sampler=sampler_state),
+            metrics,
+            _take_first(sample, num_shown),
+        )
 
     return step
 
 
-def most_telling(rewards: Array, group: int, count: int) -> Array:
-    """[count G] int32, the completions of the problems whose rewards differ most, problem by problem.
+def select_highest_variance(rewards: Array, num_generations: int, num_prompts: int) -> Array:
+    """[num_prompts G] int32, indices of the completions of the prompts of highest reward variance, grouped.
 
     Args:
         rewards: [B], group by group.
-        group: G.
-        count: of problems.
+        num_generations: G.
+        num_prompts: number of prompts to select.
     """
-    spread = jnp.std(rewards.reshape(-1, group), axis=1)
-    problem = jax.lax.top_k(spread, count)[1]
-    return (problem[:, None] * group + jnp.arange(group)[None]).reshape(-1)
+    std = jnp.std(rewards.reshape(-1, num_generations), axis=1)
+    selected = jax.lax.top_k(std, num_prompts)[1]
+    return (selected[:, None] * num_generations + jnp.arange(num_generations)[None]).reshape(-1)
 
 
-def records(vocabulary: Vocabulary, questions: Questions, sample: Sample) -> list[dict[str, Any]]:
-    """A sample as a table to read: prompt, completion, each reward, their sum and the advantage.
+def sample_records(vocabulary: Vocabulary, prompts: Prompts, sample: Sample) -> list[dict[str, Any]]:
+    """One dict a completion: prompt, completion, each reward, total reward and advantage.
 
     Args:
-        vocabulary: of the tokens.
-        questions: all problems.
+        vocabulary: decodes tokens.
+        prompts: R prompts.
         sample: of a step, on the host.
     """
-    found = []
-    for index, row in enumerate(sample.row):
-        asked = np.asarray(questions.tokens[row])[: int(questions.lengths[row])]
-        written = sample.tokens[index][: int(sample.length[index])]
-        found.append(
+    records = []
+    for index, row in enumerate(sample.prompt_index):
+        prompt = np.asarray(prompts.tokens[row])[: int(prompts.lengths[row])]
+        completion = sample.tokens[index][: int(sample.length[index])]
+        records.append(
             {
-                "prompt": vocabulary.decode(asked.tolist()),
-                "completion": vocabulary.decode(written.tolist()),
+                "prompt": vocabulary.decode(prompt.tolist()),
+                "completion": vocabulary.decode(completion.tolist()),
                 **{f"rewards/{name}": float(value[index]) for name, value in sample.rewards.items()},
                 "reward": float(sample.reward[index]),
                 "advantage": float(sample.advantage[index]),
             }
         )
-    return found
+    return records
 
 
-def _first(sample: Sample, count: int) -> Sample:
+def _take_first(sample: Sample, count: int) -> Sample:
     return jax.tree.map(lambda leaf: leaf[:count], sample)
 
 
-def _figures(written: Completions, total: Array, each: Mapping[str, Array], group: int) -> Metrics:
-    spread = jnp.std(total.reshape(-1, group), axis=1)
-    alike = jnp.all(total.reshape(-1, group) == total.reshape(-1, group)[:, :1], axis=1)
+def _compute_metrics(
+    completions: Completions, total_reward: Array, rewards: Mapping[str, Array], num_generations: int
+) -> Metrics:
+    std = jnp.std(total_reward.reshape(-1, num_generations), axis=1)
+    is_constant = jnp.all(
+        total_reward.reshape(-1, num_generations) == total_reward.reshape(-1, num_generations)[:, :1], axis=1
+    )
     return {
-        "reward": jnp.mean(total),
-        "reward_std": jnp.mean(spread),
-        "frac_reward_zero_std": jnp.mean(alike.astype(jnp.float32)),
-        **{f"rewards/{name}": jnp.mean(value) for name, value in each.items()},
-        "completions/mean_length": jnp.mean(written.length.astype(jnp.float32)),
-        "completions/clipped_ratio": 1 - jnp.mean(written.stopped.astype(jnp.float32)),
-        "valid_fraction": jnp.mean(answers_of(written)[2].astype(jnp.float32)),
+        "reward": jnp.mean(total_reward),
+        "reward_std": jnp.mean(std),
+        "frac_reward_zero_std": jnp.mean(is_constant.astype(jnp.float32)),
+        **{f"rewards/{name}": jnp.mean(value) for name, value in rewards.items()},
+        "completions/mean_length": jnp.mean(completions.length.astype(jnp.float32)),
+        "completions/clipped_ratio": 1 - jnp.mean(completions.stopped.astype(jnp.float32)),
+        "valid_fraction": jnp.mean(find_answers(completions)[2].astype(jnp.float32)),
     }

@@ -1,1 +1,1 @@
-"""Search: ways to spend more computation on an answer. Searches know no model."""
+"""Search strategies that spend test-time compute on an answer, for any model with a step function."""

@@ -1,6 +1,6 @@
-"""Beam search: the likeliest paths of all, kept side by side.
+"""Beam search.
 
-Axes: B problems, W beams of each, R = B W rows, A actions.
+Axes: B problems, W beams of each, R = B W rows, A actions, T steps.
 """
 
 import jax
@@ -8,77 +8,81 @@ import jax.numpy as jnp
 
 from thinking.reasoning.search.interface import (
     NO_ACTION,
-    Advance,
     Candidates,
-    Root,
-    Walk,
-    begin,
-    candidates_of,
+    RootOutput,
+    SearchState,
+    StepFn,
     check_root,
-    going_on,
-    move,
-    unroll,
+    init_search,
+    is_active,
+    run_search,
+    take_actions,
+    to_candidates,
 )
-from thinking.trees import take
+from thinking.trees import take_rows
 from thinking.types import Array
 
 
 def beam(
-    advance: Advance, root: Root, *, width: int, max_steps: int, length_penalty: float | Array = 0.0
+    step_fn: StepFn, root: RootOutput, *, width: int, max_steps: int, length_penalty: float | Array = 0.0
 ) -> Candidates:
-    """The `width` best paths found by extending the best ones, the best first.
+    """The `width` best paths of a beam search, by descending score `log_prob / ((5 + length) / 6) ** length_penalty`.
 
-    Paths that have ended stay and compete with longer ones by `log_prob / ((5 + length) / 6) ** length_penalty`
-    (Wu et al. 2016). With a beam as wide as there are paths the best is the best of all. Where there are fewer paths
-    than beams, the rest has log_prob -inf and no actions. States follow their paths, so that each step copies them.
+    Finished paths keep competing with longer ones (Wu et al. 2016). A beam as wide as the number of paths is
+    exhaustive. Beams without a path have log_prob -inf and no actions. Each step copies the states of its beams.
 
     Args:
-        advance: the model.
+        step_fn: the model.
         root: of B problems.
-        width: W; `width * max_steps` is the most calls of `advance` for a problem.
+        width: W; a problem takes at most `width * max_steps` calls of `step_fn`.
         max_steps: T.
-        length_penalty: 0 compares log-probabilities, 1 nearly their means, which favours the long.
+        length_penalty: 0 compares log-probabilities, 1 roughly their means, which favours long paths.
+
+    Raises:
+        ValueError: for a bad root, a budget below 1, or a width above the number of paths.
     """
-    problems, actions = check_root("beam", root, width=width, max_steps=max_steps)
-    if width > actions**max_steps:
+    num_problems, num_actions = check_root("beam", root, width=width, max_steps=max_steps)
+    if width > num_actions**max_steps:
         raise ValueError(
-            f"beam: width {width}: {actions} actions and {max_steps} steps make {actions**max_steps} paths; "
+            f"beam: width {width}: {num_actions} actions and {max_steps} steps make {num_actions**max_steps} paths; "
             "give at most that many"
         )
 
-    def step(time: Array, walk: Walk) -> Walk:
-        parent, action, possible = _extensions(walk, problems, width, length_penalty)
-        state, outlook, paths = take(walk[:3], parent)
-        paths = paths._replace(log_prob=jnp.where(possible, paths.log_prob, -jnp.inf))
-        return move(advance, time, Walk(state, outlook, paths, walk.spent), action)
+    def step(time: Array, search_state: SearchState) -> SearchState:
+        parent, action, is_valid = _extend_beams(search_state, num_problems, width, length_penalty)
+        state, step_output, paths = take_rows(search_state[:3], parent)
+        paths = paths._replace(log_prob=jnp.where(is_valid, paths.log_prob, -jnp.inf))
+        return take_actions(step_fn, time, SearchState(state, step_output, paths, search_state.num_model_calls), action)
 
-    walk = begin(root, width, max_steps)
-    # At first there is one path, of no action: its copies are impossible until others take their places.
-    first = jnp.arange(problems * width) % width == 0
-    walk = walk._replace(paths=walk.paths._replace(log_prob=jnp.where(first, 0.0, -jnp.inf)))
-    found = candidates_of(unroll(step, walk, max_steps), problems)
-    real = jnp.isfinite(found.log_prob)
-    return found._replace(
-        actions=jnp.where(real[..., None], found.actions, NO_ACTION),
-        length=jnp.where(real, found.length, 0),
-        ended=real & found.ended,
-        score=_penalised(found.log_prob, found.length, length_penalty),
+    search_state = init_search(root, width, max_steps)
+    # Only one copy of the root is a valid path at first.
+    first = jnp.arange(num_problems * width) % width == 0
+    search_state = search_state._replace(paths=search_state.paths._replace(log_prob=jnp.where(first, 0.0, -jnp.inf)))
+    candidates = to_candidates(run_search(step, search_state, max_steps), num_problems)
+    is_valid = jnp.isfinite(candidates.log_prob)
+    return candidates._replace(
+        actions=jnp.where(is_valid[..., None], candidates.actions, NO_ACTION),
+        length=jnp.where(is_valid, candidates.length, 0),
+        done=is_valid & candidates.done,
+        score=_length_normalize(candidates.log_prob, candidates.length, length_penalty),
     )
 
 
-def _extensions(walk: Walk, problems: int, width: int, length_penalty: float | Array) -> tuple[Array, Array, Array]:
-    """The rows [R] that are extended, the actions [R] they are extended by, and whether that is possible [R]."""
-    paths = walk.paths
-    moving = going_on(paths)
-    actions = walk.outlook.logits.shape[1]
-    # An ended path goes on as itself, once.
-    as_itself = jnp.where(jnp.arange(actions) == 0, 0.0, -jnp.inf)
-    log_prob = jnp.where(moving[:, None], jax.nn.log_softmax(walk.outlook.logits), as_itself[None])
-    score = _penalised(paths.log_prob[:, None] + log_prob, (paths.length + moving)[:, None], length_penalty)
-    best, chosen = jax.lax.top_k(score.reshape(problems, width * actions), width)
-    parent = chosen // actions + width * jnp.arange(problems)[:, None]
-    return parent.reshape(-1), (chosen % actions).reshape(-1), jnp.isfinite(best).reshape(-1)
+def _extend_beams(
+    search_state: SearchState, num_problems: int, width: int, length_penalty: float | Array
+) -> tuple[Array, Array, Array]:
+    """Parent rows, actions, and whether each extension is valid: [R] each."""
+    paths = search_state.paths
+    active = is_active(paths)
+    num_actions = search_state.step_output.logits.shape[1]
+    # A finished path has one extension: itself.
+    unchanged = jnp.where(jnp.arange(num_actions) == 0, 0.0, -jnp.inf)
+    log_prob = jnp.where(active[:, None], jax.nn.log_softmax(search_state.step_output.logits), unchanged[None])
+    score = _length_normalize(paths.log_prob[:, None] + log_prob, (paths.length + active)[:, None], length_penalty)
+    best_scores, indices = jax.lax.top_k(score.reshape(num_problems, width * num_actions), width)
+    parent = indices // num_actions + width * jnp.arange(num_problems)[:, None]
+    return parent.reshape(-1), (indices % num_actions).reshape(-1), jnp.isfinite(best_scores).reshape(-1)
 
 
-def _penalised(log_prob: Array, length: Array, length_penalty: float | Array) -> Array:
+def _length_normalize(log_prob: Array, length: Array, length_penalty: float | Array) -> Array:
     return log_prob / ((5 + length) / 6) ** length_penalty

@@ -1,6 +1,6 @@
-"""Comparing methods of several sizes at equal budgets of tokens.
+"""Comparison of methods of several sizes at equal token budgets.
 
-A row is a flat object, as `results.json` holds them: `method`, `size`, `exact_percent` and `tokens_mean` among others.
+A row is a flat object of `results.json` with at least `method`, `size`, `exact_percent` and `tokens_mean`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,48 +9,48 @@ from typing import Any
 import numpy as np
 
 
-def outcome_row(method: str, size: int, right: np.ndarray, spent: np.ndarray) -> dict[str, Any]:
-    """What a method of one size came to.
+def make_outcome_row(method: str, size: int, is_correct: np.ndarray, num_tokens: np.ndarray) -> dict[str, Any]:
+    """The result of a method of one size.
 
     Args:
         method: its name.
-        size: its attempts, width, or whatever makes it cost more.
-        right: [R], 1 or 0 for each problem.
-        spent: [R], tokens written for each problem.
+        size: number of samples, beam width, or another parameter of its cost.
+        is_correct: [R], 1 or 0 by problem.
+        num_tokens: [R], generated tokens by problem.
     """
     return {
         "method": method,
         "size": size,
-        "problems": len(right),
-        "exact_percent": 100 * float(np.mean(right)),
-        "tokens_mean": float(np.mean(spent)),
+        "problems": len(is_correct),
+        "exact_percent": 100 * float(np.mean(is_correct)),
+        "tokens_mean": float(np.mean(num_tokens)),
     }
 
 
-def at_budget(rows: Sequence[Mapping[str, Any]], budget: float) -> list[dict[str, Any]]:
-    """Of each method the row that spends the most within a budget; a method without any is left out.
+def select_at_budget(rows: Sequence[Mapping[str, Any]], budget: float) -> list[dict[str, Any]]:
+    """The most expensive row of each method within a budget; methods without one are left out.
 
-    What is chosen by does not look at what was right, so nothing is picked because it happened to do well.
+    The choice ignores accuracy, so it has no selection bias.
 
     Args:
         rows: of several methods and sizes.
-        budget: mean tokens for a problem.
+        budget: mean tokens a problem.
     """
     best: dict[str, Mapping[str, Any]] = {}
     for row in rows:
         if row["tokens_mean"] > budget:
             continue
-        known = best.get(row["method"])
-        if known is None or row["tokens_mean"] > known["tokens_mean"]:
+        current = best.get(row["method"])
+        if current is None or row["tokens_mean"] > current["tokens_mean"]:
             best[row["method"]] = row
     return [{"budget": budget, **row} for row in best.values()]
 
 
-def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Percent right over mean tokens, by method, as `experiment.plots.spread` draws them: arrays [1, sizes]."""
-    found = {}
+def make_budget_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By method (mean tokens, percent correct), arrays [1, sizes] for `experiment.plots.plot_mean_and_spread`."""
+    curves = {}
     for method in dict.fromkeys(row["method"] for row in rows):
         points = sorted((row["tokens_mean"], row["exact_percent"]) for row in rows if row["method"] == method)
-        tokens, right = np.array(points, float).T
-        found[method] = tokens[None], right[None]
-    return found
+        tokens, percent = np.array(points, float).T
+        curves[method] = tokens[None], percent[None]
+    return curves

@@ -1,7 +1,6 @@
-"""Whole paths side by side: the likeliest step by step, the best of several samples, and the vote among answers.
+"""Greedy search, best-of-N sampling and majority vote.
 
-Axes: B problems, N candidates for each, R rows (the candidates of a problem side by side), A actions, T steps, K tokens
-of an answer.
+Axes: B problems, N candidates of each, R = B N rows, A actions, T steps, K tokens of an answer.
 """
 
 from collections.abc import Callable
@@ -10,111 +9,116 @@ import jax
 import jax.numpy as jnp
 
 from thinking.reasoning.search.interface import (
-    Advance,
     Candidates,
-    Root,
-    Walk,
-    begin,
-    candidates_of,
+    RootOutput,
+    SearchState,
+    StepFn,
     check_root,
     check_temperature,
-    move,
-    unroll,
+    init_search,
+    run_search,
+    take_actions,
+    to_candidates,
 )
 from thinking.types import Array
 
-Rank = Callable[[Candidates], Array]
-"""`rank(candidates) -> score [B, N]`, higher is better: a field such as the value, or what a trained verifier says
-(Cobbe et al. 2021)."""
+ScoreFn = Callable[[Candidates], Array]
+"""`score_fn(candidates) -> score [B, N]`, higher is better: a field, or a trained verifier (Cobbe et al. 2021)."""
 
 
-def ranked(candidates: Candidates, rank: Rank) -> Candidates:
-    """The same candidates, of which the highest-ranked is the best, the earlier of equals."""
-    score = jnp.where(jnp.isfinite(candidates.log_prob), rank(candidates), -jnp.inf)
+def rank_candidates(candidates: Candidates, score_fn: ScoreFn) -> Candidates:
+    """Candidates with these scores; `best` is the first of the highest."""
+    score = jnp.where(jnp.isfinite(candidates.log_prob), score_fn(candidates), -jnp.inf)
     return candidates._replace(score=score, best=jnp.argmax(score, axis=1).astype(jnp.int32))
 
 
 def best_path(candidates: Candidates) -> tuple[Array, Array]:
-    """Actions [B, T], -1 after the end, and length [B] of the best."""
+    """Actions [B, T], -1 past the end, and length [B] of the best candidate."""
     problems = jnp.arange(candidates.best.shape[0])
     return candidates.actions[problems, candidates.best], candidates.length[problems, candidates.best]
 
 
-def greedy(advance: Advance, root: Root, *, max_steps: int) -> Candidates:
-    """The likeliest action at every step, the lower of equals: one candidate, `N = 1`.
+def greedy(step_fn: StepFn, root: RootOutput, *, max_steps: int) -> Candidates:
+    """The action of highest probability at every step, the lower of equals: one candidate, `N = 1`.
 
     Args:
-        advance: the model.
+        step_fn: the model.
         root: of B problems.
-        max_steps: T, and the most calls of `advance` for a problem.
+        max_steps: T; a problem takes at most as many calls of `step_fn`.
     """
-    problems, _ = check_root("greedy", root, max_steps=max_steps)
+    num_problems, _ = check_root("greedy", root, max_steps=max_steps)
 
-    def step(time: Array, walk: Walk) -> Walk:
-        return move(advance, time, walk, jnp.argmax(walk.outlook.logits, axis=1).astype(jnp.int32))
+    def step(time: Array, search_state: SearchState) -> SearchState:
+        return take_actions(
+            step_fn, time, search_state, jnp.argmax(search_state.step_output.logits, axis=1).astype(jnp.int32)
+        )
 
-    return candidates_of(unroll(step, begin(root, 1, max_steps), max_steps), problems)
+    return to_candidates(run_search(step, init_search(root, 1, max_steps), max_steps), num_problems)
 
 
-def best_of(
-    advance: Advance,
-    root: Root,
+def best_of_n(
+    step_fn: StepFn,
+    root: RootOutput,
     key: Array,
     *,
-    paths: int,
+    num_samples: int,
     max_steps: int,
     temperature: float | Array = 1.0,
-    rank: Rank = lambda candidates: candidates.log_prob,
+    score_fn: ScoreFn = lambda candidates: candidates.log_prob,
 ) -> Candidates:
-    """Several sampled paths, and the best of them.
+    """Independent samples and the best of them.
 
-    For self-consistency (Wang et al. 2022) cut the answers out of the actions, and let `majority_vote` choose.
+    For self-consistency (Wang et al. 2022), extract the answers from the actions and use `majority_vote`.
 
     Args:
-        advance: the model.
+        step_fn: the model.
         root: of B problems.
-        key: is consumed.
-        paths: N; `paths * max_steps` is the most calls of `advance` for a problem.
+        key: consumed.
+        num_samples: N; a problem takes at most `num_samples * max_steps` calls of `step_fn`.
         max_steps: T.
-        temperature: by which logits are divided before sampling, more than 0. Log-probabilities are the model's own.
-        rank: which path is the best; by default the likeliest.
+        temperature: sampling temperature, above 0. Log-probabilities are those at temperature 1.
+        score_fn: how candidates are ranked; by log-probability by default.
     """
-    problems, _ = check_root("best_of", root, paths=paths, max_steps=max_steps)
-    check_temperature("best_of", temperature)
-    keys = jax.random.split(key, problems * paths)
-    walk = sample(advance, begin(root, paths, max_steps), keys, temperature=temperature, max_steps=max_steps)
-    return ranked(candidates_of(walk, problems), rank)
+    num_problems, _ = check_root("best_of_n", root, num_samples=num_samples, max_steps=max_steps)
+    check_temperature("best_of_n", temperature)
+    keys = jax.random.split(key, num_problems * num_samples)
+    search_state = sample_actions(
+        step_fn, init_search(root, num_samples, max_steps), keys, temperature=temperature, max_steps=max_steps
+    )
+    return rank_candidates(to_candidates(search_state, num_problems), score_fn)
 
 
-def sample(
-    advance: Advance,
-    walk: Walk,
+def sample_actions(
+    step_fn: StepFn,
+    search_state: SearchState,
     keys: Array,
     *,
     temperature: float | Array,
     max_steps: int,
-    stop: tuple[int, ...] = (),
-) -> Walk:
-    """Goes on by chance; keys [R] are consumed, and what a row draws depends on its own key alone."""
+    stop_actions: tuple[int, ...] = (),
+) -> SearchState:
+    """Extend paths by sampling. Consumes the keys [R]; a row depends on its own key only."""
 
-    def step(time: Array, walk: Walk) -> Walk:
-        now = jax.vmap(jax.random.fold_in, (0, None))(keys, time)
-        action = jax.vmap(jax.random.categorical)(now, walk.outlook.logits / temperature)
-        return move(advance, time, walk, action.astype(jnp.int32), stop)
+    def step(time: Array, search_state: SearchState) -> SearchState:
+        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, time)
+        action = jax.vmap(jax.random.categorical)(step_keys, search_state.step_output.logits / temperature)
+        return take_actions(step_fn, time, search_state, action.astype(jnp.int32), stop_actions)
 
-    return unroll(step, walk, max_steps)
+    return run_search(step, search_state, max_steps)
 
 
 def majority_vote(answers: Array, valid: Array, weight: Array | None = None) -> Array:
-    """[B] int32, the first candidate with the commonest answer: self-consistency (Wang et al. 2022).
+    """[B] int32, the first candidate with the most frequent answer: self-consistency (Wang et al. 2022).
 
-    Of answers that are equally common, the one whose candidates weigh more together wins, then the earlier. Where
-    nothing is valid it is the first candidate.
+    Ties go to the larger total weight, then to the earlier candidate. Without a valid answer it is candidate 0.
 
     Args:
-        answers: [B, N, K] int32, cut out of the actions and padded, always in the same way.
+        answers: [B, N, K] int32, padded in the same way everywhere.
         valid: [B, N] bool, which candidates have an answer.
-        weight: [B, N] float32; if not given, all weigh the same.
+        weight: [B, N] float32; equal by default.
+
+    Raises:
+        ValueError: if the shapes do not fit.
     """
     if answers.ndim != 3 or answers.shape[:2] != valid.shape or 0 in valid.shape:
         raise ValueError(
@@ -124,10 +128,10 @@ def majority_vote(answers: Array, valid: Array, weight: Array | None = None) -> 
     if weight is None:
         weight = jnp.ones(valid.shape, jnp.float32)
     if weight.shape != valid.shape:
-        raise ValueError(f"majority_vote: weight has shape {weight.shape}; give each candidate one, {valid.shape}")
+        raise ValueError(f"majority_vote: weight has shape {weight.shape}; give {valid.shape}")
     agree = jnp.all(answers[:, :, None] == answers[:, None], axis=-1) & valid[:, :, None] & valid[:, None]
     votes = jnp.sum(agree, axis=-1)
-    commonest = votes == jnp.max(votes, axis=1, keepdims=True)
-    together = jnp.sum(jnp.where(agree, weight[:, None], 0.0), axis=-1)
-    heaviest = jnp.max(together, axis=1, keepdims=True, where=commonest, initial=-jnp.inf)
-    return jnp.argmax(commonest & (together == heaviest), axis=1).astype(jnp.int32)
+    is_most_frequent = votes == jnp.max(votes, axis=1, keepdims=True)
+    total_weight = jnp.sum(jnp.where(agree, weight[:, None], 0.0), axis=-1)
+    max_weight = jnp.max(total_weight, axis=1, keepdims=True, where=is_most_frequent, initial=-jnp.inf)
+    return jnp.argmax(is_most_frequent & (total_weight == max_weight), axis=1).astype(jnp.int32)

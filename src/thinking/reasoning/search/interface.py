@@ -1,13 +1,11 @@
-"""What a search is told of a model, and what it answers. Searches know no model.
+"""The interface between searches and models.
 
-A model is a pure function over batched states, `advance(state, action) -> (state, outlook)`. A state is any PyTree
-whose leaves have the rows as their leading axis: a KV cache, a buffer of tokens, a world. A search starts from
-`(state, outlook)` of B problems, may call `advance` with more rows than that (all candidates at once), and answers with
-`Candidates`.
+A model is a pure function `step_fn(state, action) -> (state, step_output)` over a batch of rows. A state is any PyTree
+whose leaves have the rows as leading axis: a KV cache, a token buffer, an environment. A search starts from the root
+`(state, step_output)` of B problems, may step more rows than that at once, and returns `Candidates`. A finished row may
+still be stepped; its output is ignored.
 
-Once a row has ended nothing about it changes any more: `advance` may still be called on it, and its answer is ignored.
-
-Axes: B problems, N candidates for each, R rows (the candidates of a problem side by side), A actions, T steps.
+Axes: B problems, N candidates of each, R rows (candidates of a problem are adjacent), A actions, T steps.
 """
 
 from collections.abc import Callable
@@ -16,52 +14,51 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.trees import take, where_rows
+from thinking.trees import select_rows, take_rows
 from thinking.types import Array, State
 
 NO_ACTION = -1
 
 
-class Outlook(NamedTuple):
-    """What a model says of a state.
+class StepOutput(NamedTuple):
+    """Model output at a state.
 
     Attributes:
-        logits: [R, A] float32, unnormalised log-probabilities of the next action; -inf forbids one. Of a state that has
-            not ended at least one is finite.
-        value: [R] float32, what the state is worth.
-        reward: [R] float32, of the step that led here.
-        ended: [R] bool, nothing follows.
-        note: a PyTree of arrays [R, ...], kept for every step of a candidate; nothing if there is nothing to keep.
+        logits: [R, A] float32 of the next action; -inf forbids one. At least one is finite unless `done`.
+        value: [R] float32, state value.
+        reward: [R] float32, of the step to this state.
+        done: [R] bool.
+        extra: a PyTree of arrays [R, ...], recorded at every step of a candidate; () for none.
     """
 
     logits: Array
     value: Array
     reward: Array
-    ended: Array
-    note: Any = ()
+    done: Array
+    extra: Any = ()
 
 
-Advance = Callable[[State, Array], tuple[State, Outlook]]
-"""`advance(state, action [R] int32) -> (state, outlook)`, for any number of rows."""
+StepFn = Callable[[State, Array], tuple[State, StepOutput]]
+"""`step_fn(state, action [R] int32) -> (state, step_output)`, for any number of rows."""
 
-Root = tuple[State, Outlook]
-"""Where a search starts; the outlook has a note of the shape that those to come will have."""
+RootOutput = tuple[State, StepOutput]
+"""State and output of the roots; `extra` has the structure and shapes of later steps."""
 
 
 class Candidates(NamedTuple):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        actions: [B, N, T] int32, -1 after the end.
-        length: [B, N] int32, how many actions there are.
-        log_prob: [B, N] float32, of all actions under the model, in nats; -inf where there was no candidate.
-        score: [B, N] float32, what the candidates were ranked by, higher is better.
+        actions: [B, N, T] int32, -1 past the end.
+        length: [B, N] int32, number of actions.
+        log_prob: [B, N] float32, of all actions under the model, in nats; -inf without a candidate.
+        score: [B, N] float32, ranking score, higher is better.
         value: [B, N] float32, of the last state.
-        reward: [B, N] float32, the sum.
-        ended: [B, N] bool, otherwise the budget ended it.
-        notes: a PyTree of arrays [B, N, T, ...], the outlooks' notes; zeros after the end.
-        best: [B] int32, which candidate is the answer.
-        spent: [B] int32, how often `advance` was called for the problem, up to the end of each path.
+        reward: [B, N] float32, undiscounted return.
+        done: [B, N] bool; False if the step budget ended the path.
+        extras: a PyTree of arrays [B, N, T, ...], the steps' `extra`; zeros past the end.
+        best: [B] int32, index of the best candidate.
+        num_model_calls: [B] int32, calls of `step_fn` for unfinished paths of the problem.
     """
 
     actions: Array
@@ -70,149 +67,157 @@ class Candidates(NamedTuple):
     score: Array
     value: Array
     reward: Array
-    ended: Array
-    notes: Any
+    done: Array
+    extras: Any
     best: Array
-    spent: Array
+    num_model_calls: Array
 
 
 class Paths(NamedTuple):
-    """Candidates in the making, as rows: the attributes are those of `Candidates`, with R for [B, N]."""
+    """Partial candidates: attributes of `Candidates`, with R for [B, N]."""
 
     actions: Array
     length: Array
     log_prob: Array
     value: Array
     reward: Array
-    ended: Array
-    notes: Any
+    done: Array
+    extras: Any
 
 
-class Walk(NamedTuple):
-    """A search in the making.
+class SearchState(NamedTuple):
+    """State of a running search.
 
     Attributes:
-        state: leaves [R, ...]; of ended rows it means nothing.
-        outlook: arrays [R, ...]; likewise.
-        paths: how the rows came here.
-        spent: [R] int32, how often `advance` was called for this place among the rows.
+        state: model states, leaves [R, ...]; undefined for finished rows.
+        step_output: arrays [R, ...]; undefined for finished rows.
+        paths: the paths to these states.
+        num_model_calls: [R] int32, calls of `step_fn` for each row.
     """
 
     state: State
-    outlook: Outlook
+    step_output: StepOutput
     paths: Paths
-    spent: Array
+    num_model_calls: Array
 
 
-def begin(root: Root, copies: int, max_steps: int) -> Walk:
-    """As many walks from each problem's root, side by side, with room for so many steps."""
-    rows = root[1].value.shape[0] * copies
-    state, outlook = take(root, jnp.repeat(jnp.arange(rows // copies), copies))
+def init_search(root: RootOutput, num_copies: int, max_steps: int) -> SearchState:
+    """`num_copies` adjacent rows for each root, with buffers for `max_steps` steps."""
+    rows = root[1].value.shape[0] * num_copies
+    state, step_output = take_rows(root, jnp.repeat(jnp.arange(rows // num_copies), num_copies))
     paths = Paths(
         actions=jnp.full((rows, max_steps), NO_ACTION, jnp.int32),
         length=jnp.zeros(rows, jnp.int32),
         log_prob=jnp.zeros(rows, jnp.float32),
-        value=outlook.value,
+        value=step_output.value,
         reward=jnp.zeros(rows, jnp.float32),
-        ended=outlook.ended,
-        notes=jax.tree.map(lambda x: jnp.zeros((rows, max_steps, *x.shape[1:]), x.dtype), outlook.note),
+        done=step_output.done,
+        extras=jax.tree.map(lambda x: jnp.zeros((rows, max_steps, *x.shape[1:]), x.dtype), step_output.extra),
     )
-    return Walk(state, outlook, paths, jnp.zeros(rows, jnp.int32))
+    return SearchState(state, step_output, paths, jnp.zeros(rows, jnp.int32))
 
 
-def move(advance: Advance, time: Array, walk: Walk, action: Array, stop: tuple[int, ...] = ()) -> Walk:
-    """Every row that goes on takes its action [R]; one of the actions in `stop` ends its path."""
-    paths = walk.paths
-    moving = going_on(paths)
-    state, outlook = advance(walk.state, action)
-    check_outlook("advance's answer", outlook, walk.outlook.logits.shape)
-    if jax.tree.structure(outlook.note) != jax.tree.structure(paths.notes):
-        raise ValueError("advance's answer: its note is not built as the root's is; give the root one like it")
-    log_prob = jnp.take_along_axis(jax.nn.log_softmax(walk.outlook.logits), action[:, None], axis=1)[:, 0]
+def take_actions(
+    step_fn: StepFn, time: Array, search_state: SearchState, action: Array, stop_actions: tuple[int, ...] = ()
+) -> SearchState:
+    """Step every active row by its action [R]; an action in `stop_actions` finishes its path."""
+    paths = search_state.paths
+    active = is_active(paths)
+    state, step_output = step_fn(search_state.state, action)
+    check_step_output("the output of step_fn", step_output, search_state.step_output.logits.shape)
+    if jax.tree.structure(step_output.extra) != jax.tree.structure(paths.extras):
+        raise ValueError("the output of step_fn: its extra is not built as the root's is; give the root one like it")
+    log_prob = jnp.take_along_axis(jax.nn.log_softmax(search_state.step_output.logits), action[:, None], axis=1)[:, 0]
 
     def write(buffer: Array, new: Array) -> Array:
-        return buffer.at[:, time].set(where_rows(moving, new, buffer[:, time]))
+        return buffer.at[:, time].set(select_rows(active, new, buffer[:, time]))
 
     paths = Paths(
         actions=write(paths.actions, action),
-        length=paths.length + moving,
-        log_prob=jnp.where(moving, paths.log_prob + log_prob, paths.log_prob),
-        value=jnp.where(moving, outlook.value, paths.value),
-        reward=jnp.where(moving, paths.reward + outlook.reward, paths.reward),
-        ended=jnp.where(moving, outlook.ended | jnp.isin(action, jnp.array(stop, jnp.int32)), paths.ended),
-        notes=jax.tree.map(write, paths.notes, outlook.note),
+        length=paths.length + active,
+        log_prob=jnp.where(active, paths.log_prob + log_prob, paths.log_prob),
+        value=jnp.where(active, step_output.value, paths.value),
+        reward=jnp.where(active, paths.reward + step_output.reward, paths.reward),
+        done=jnp.where(active, step_output.done | jnp.isin(action, jnp.array(stop_actions, jnp.int32)), paths.done),
+        extras=jax.tree.map(write, paths.extras, step_output.extra),
     )
-    return Walk(state, outlook, paths, walk.spent + (moving & jnp.isfinite(paths.log_prob)))
+    return SearchState(
+        state, step_output, paths, search_state.num_model_calls + (active & jnp.isfinite(paths.log_prob))
+    )
 
 
-def going_on(paths: Paths) -> Array:
-    """[R] bool, the paths that have not ended and are possible."""
-    return ~paths.ended & jnp.isfinite(paths.log_prob)
+def is_active(paths: Paths) -> Array:
+    """[R] bool, paths that are not finished and have a finite log-probability."""
+    return ~paths.done & jnp.isfinite(paths.log_prob)
 
 
-def unroll(step: Callable[[Array, Walk], Walk], walk: Walk, max_steps: int) -> Walk:
-    """Calls `step(time, walk)` until all paths have ended or the steps are used up."""
+def run_search(
+    step: Callable[[Array, SearchState], SearchState], search_state: SearchState, max_steps: int
+) -> SearchState:
+    """Apply `step(time, search_state)` until no path is active, at most `max_steps` times."""
 
-    def going(carry: tuple[Array, Walk]) -> Array:
-        return (carry[0] < max_steps) & jnp.any(going_on(carry[1].paths))
+    def is_running(carry: tuple[Array, SearchState]) -> Array:
+        return (carry[0] < max_steps) & jnp.any(is_active(carry[1].paths))
 
-    def following(carry: tuple[Array, Walk]) -> tuple[Array, Walk]:
+    def next_step(carry: tuple[Array, SearchState]) -> tuple[Array, SearchState]:
         return carry[0] + 1, step(*carry)
 
-    return jax.lax.while_loop(going, following, (jnp.zeros((), jnp.int32), walk))[1]
+    return jax.lax.while_loop(is_running, next_step, (jnp.zeros((), jnp.int32), search_state))[1]
 
 
-def candidates_of(walk: Walk, problems: int) -> Candidates:
-    """The walk's paths by problem, not yet ranked: the score is the log-probability and the first is the best."""
+def to_candidates(search_state: SearchState, num_problems: int) -> Candidates:
+    """The paths by problem, unranked: the score is the log-probability, and `best` is 0."""
 
     def by_problem(leaf: Array) -> Array:
-        return leaf.reshape(problems, -1, *leaf.shape[1:])
+        return leaf.reshape(num_problems, -1, *leaf.shape[1:])
 
-    paths = jax.tree.map(by_problem, walk.paths)
+    paths = jax.tree.map(by_problem, search_state.paths)
     return Candidates(
         **paths._asdict(),
         score=paths.log_prob,
-        best=jnp.zeros(problems, jnp.int32),
-        spent=jnp.sum(by_problem(walk.spent), axis=1),
+        best=jnp.zeros(num_problems, jnp.int32),
+        num_model_calls=jnp.sum(by_problem(search_state.num_model_calls), axis=1),
     )
 
 
 def check_budgets(search: str, **budgets: int) -> None:
-    """Raises ValueError unless each is at least 1."""
+    """Raise ValueError unless each budget is at least 1."""
     for name, budget in budgets.items():
         if budget < 1:
-            raise ValueError(f"{search}: {name} {budget}: with less than 1 there is nothing to search; give at least 1")
+            raise ValueError(f"{search}: {name} {budget} is out of range; give at least 1")
 
 
-def check_root(search: str, root: Root, **budgets: int) -> tuple[int, int]:
-    """(B, A) of a root; raises ValueError unless its shapes agree and every budget is at least 1."""
+def check_root(search: str, root: RootOutput, **budgets: int) -> tuple[int, int]:
+    """(B, A) of a root; ValueError unless its shapes agree and every budget is at least 1."""
     check_budgets(search, **budgets)
-    state, outlook = root
-    shape = outlook.logits.shape
+    state, step_output = root
+    shape = step_output.logits.shape
     if len(shape) != 2 or 0 in shape:
         raise ValueError(f"{search}: the root's logits are of shape {shape}; give [problems, actions], at least 1 each")
-    check_outlook(f"{search}: the root", outlook, shape)
-    for leaf in jax.tree.leaves((state, outlook.note)):
+    check_step_output(f"{search}: the root", step_output, shape)
+    for leaf in jax.tree.leaves((state, step_output.extra)):
         if jnp.shape(leaf)[:1] != shape[:1]:
             raise ValueError(
-                f"{search}: the root's outlook has {shape[0]} problems, but its state or note has a leaf of shape "
+                f"{search}: the root's step output has {shape[0]} problems, but its state or extra has a leaf of shape "
                 f"{jnp.shape(leaf)}; give every leaf the problems as its leading axis"
             )
     return shape
 
 
-def check_outlook(whose: str, outlook: Outlook, shape: tuple[int, int]) -> None:
-    """Raises ValueError unless the outlook is one of [R, A] rows and actions."""
-    wanted = {"logits": shape, "value": shape[:1], "reward": shape[:1], "ended": shape[:1]}
-    for name, needed in wanted.items():
-        given = getattr(outlook, name).shape
-        if given != needed:
-            raise ValueError(f"{whose}: {name} has shape {given}, but these rows and actions need {needed}")
-    if outlook.ended.dtype != bool:
-        raise ValueError(f"{whose}: ended is {outlook.ended.dtype}, but says yes or no; give bool")
+def check_step_output(source: str, step_output: StepOutput, shape: tuple[int, int]) -> None:
+    """Raise ValueError unless the shapes are those of `shape` = (R, A)."""
+    expected = {"logits": shape, "value": shape[:1], "reward": shape[:1], "done": shape[:1]}
+    for name, expected_shape in expected.items():
+        array_shape = getattr(step_output, name).shape
+        if array_shape != expected_shape:
+            raise ValueError(
+                f"{source}: {name} has shape {array_shape}, but these rows and actions need {expected_shape}"
+            )
+    if step_output.done.dtype != bool:
+        raise ValueError(f"{source}: done is {step_output.done.dtype}; give bool")
 
 
 def check_temperature(search: str, temperature: float | Array) -> None:
-    """Raises ValueError if it is a number by which logits cannot be divided."""
+    """Raise ValueError for a number that is not above 0."""
     if isinstance(temperature, int | float) and temperature <= 0:
-        raise ValueError(f"{search}: temperature {temperature}: sampling needs more than 0; greedy takes the likeliest")
+        raise ValueError(f"{search}: temperature {temperature}: sampling needs more than 0; use greedy")

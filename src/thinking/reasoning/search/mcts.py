@@ -1,4 +1,4 @@
-"""Monte Carlo tree search through mctx: which action is worth taking, found by trying what would follow.
+"""Monte Carlo tree search with mctx.
 
 Axes: B problems, A actions, T steps, M nodes of a tree (one more than simulations).
 """
@@ -13,203 +13,206 @@ import jax.numpy as jnp
 import mctx
 
 from thinking.reasoning.search.interface import (
-    Advance,
     Candidates,
-    Outlook,
-    Root,
-    Walk,
-    begin,
-    candidates_of,
-    check_outlook,
+    RootOutput,
+    SearchState,
+    StepFn,
+    StepOutput,
     check_root,
-    move,
-    unroll,
+    check_step_output,
+    init_search,
+    run_search,
+    take_actions,
+    to_candidates,
 )
 from thinking.types import Array, State
 
-Policy = Callable[..., mctx.PolicyOutput]
-"""How a tree grows and what is chosen from it: a policy of mctx, perhaps with options bound by `functools.partial`."""
+TreePolicy = Callable[..., mctx.PolicyOutput]
+"""A policy of mctx, perhaps with options bound by `functools.partial`."""
 
-gumbel: Policy = mctx.gumbel_muzero_policy
-"""Planning with Gumbel (Danihelka et al. 2022): the choice is an improvement however few simulations there are. Of many
-actions, a large vocabulary, only the likeliest `max_num_considered_actions` after noise are tried, 16 by default."""
+gumbel: TreePolicy = mctx.gumbel_muzero_policy
+"""Gumbel MuZero (Danihelka et al. 2022), a policy improvement for any number of simulations. At most
+`max_num_considered_actions` root actions are considered, those of highest logit plus Gumbel noise; 16 by default."""
 
-muzero: Policy = mctx.muzero_policy
-"""MuZero (Schrittwieser et al. 2020): the choice is sampled by visits. For the most visited and no noise bind
+muzero: TreePolicy = mctx.muzero_policy
+"""MuZero (Schrittwieser et al. 2020), which samples by visit counts. For the most visited action without noise, bind
 `temperature=0.0` and `dirichlet_fraction=0.0`."""
 
 
 Node = tuple[State, Array]
-"""What the tree keeps of a node: leaves [B, ...], and [B] bool whether it has ended."""
+"""Embedding of a node: the model state, leaves [B, ...], and done [B] bool."""
 
 
-class Decision(NamedTuple):
-    """What a tree says of its root.
+class TreeSearchOutput(NamedTuple):
+    """The result of a tree search at its root.
 
     Attributes:
-        action: [B] int32, the choice.
-        policy: [B, A] float32, the improved probabilities of all actions, from which expert iteration learns.
-        value: [B] float32, what the root is worth now that it was searched.
-        tree: mctx's tree, arrays [B, M, ...]; its embeddings are pairs of a state and whether it has ended.
-        spent: [B] int32, calls of `advance`: the simulations, or none where the root has ended.
+        action: [B] int32, the selected action.
+        action_weights: [B, A] float32, improved policy, the target of expert iteration.
+        value: [B] float32, root value after the search.
+        search_tree: mctx's tree, arrays [B, M, ...], with embeddings (state, done).
+        num_model_calls: [B] int32, number of simulations; 0 where the root is done.
     """
 
     action: Array
-    policy: Array
+    action_weights: Array
     value: Array
-    tree: mctx.Tree
-    spent: Array
+    search_tree: mctx.Tree
+    num_model_calls: Array
 
 
-Cost = Callable[[Decision], Array]
-"""`cost(decision) -> [B] int32`, what a decision and the step taken by it are counted for."""
+CostFn = Callable[[TreeSearchOutput], Array]
+"""`cost_fn(output) -> [B] int32`, cost of a tree search and of the step that follows it."""
 
 
 def tree_search(
-    advance: Advance,
-    root: Root,
+    step_fn: StepFn,
+    root: RootOutput,
     key: Array,
     *,
-    simulations: int,
-    policy: Policy = gumbel,
+    num_simulations: int,
+    policy: TreePolicy = gumbel,
     max_depth: int | None = None,
     discount: float | Array = 1.0,
-) -> Decision:
-    """One decision. Values are of the rewards to come, of any sign and size; an ended state's is not read.
+) -> TreeSearchOutput:
+    """One search from the root. Values estimate future rewards; those of finished states are not read.
 
-    Without rewards every end would thus be shunned: wrap such a model so that an end earns its value.
-
-    The tree keeps the state of every node, M times the memory of the root's: it should be small, a buffer of tokens
-    rather than a long cache. Forbidden actions, of logit -inf, are never tried.
+    A model without rewards needs a wrapper that rewards an end by its value, or the search avoids ends. The tree keeps
+    the state of each of M nodes, so states should be small. Actions of logit -inf are never taken.
 
     Args:
-        advance: the model.
+        step_fn: the model.
         root: of B problems.
-        key: is consumed.
-        simulations: how many nodes are tried, each by one call of `advance`.
-        policy: how the tree grows.
-        max_depth: the most actions from the root to a node; if not given, there is no limit but the simulations.
-        discount: of rewards.
+        key: consumed.
+        num_simulations: expanded nodes, one call of `step_fn` each.
+        policy: tree policy.
+        max_depth: maximum depth of the tree; `num_simulations` by default.
+        discount: discount factor.
     """
-    depth = simulations if max_depth is None else max_depth
-    problems, actions = check_root("tree_search", root, simulations=simulations, max_depth=depth)
-    state, outlook = root
-    logits = jnp.where(outlook.ended[:, None], 0.0, outlook.logits)
+    depth = num_simulations if max_depth is None else max_depth
+    num_problems, num_actions = check_root("tree_search", root, num_simulations=num_simulations, max_depth=depth)
+    state, step_output = root
+    logits = jnp.where(step_output.done[:, None], 0.0, step_output.logits)
 
-    pack, unpack = _packing(state)
+    pack, unpack = _make_packing(state)
 
-    def recurrent(_, __, action: Array, node: Node) -> tuple[mctx.RecurrentFnOutput, Node]:
-        packed, over = node
-        state, outlook = advance(unpack(packed), action)
-        check_outlook("advance's answer", outlook, (problems, actions))
-        # What mctx grows below an ended state counts for nothing.
-        going = ~over & ~outlook.ended
-        answer = mctx.RecurrentFnOutput(
-            reward=jnp.where(over, 0.0, outlook.reward),
-            discount=jnp.where(going, discount, 0.0),
-            prior_logits=jnp.where(going[:, None], outlook.logits, 0.0),
-            value=jnp.where(going, outlook.value, 0.0),
+    def recurrent_fn(_, __, action: Array, node: Node) -> tuple[mctx.RecurrentFnOutput, Node]:
+        packed, is_done = node
+        state, step_output = step_fn(unpack(packed), action)
+        check_step_output("the output of step_fn", step_output, (num_problems, num_actions))
+        # Nodes below a finished state have no reward and no value.
+        active = ~is_done & ~step_output.done
+        output = mctx.RecurrentFnOutput(
+            reward=jnp.where(is_done, 0.0, step_output.reward),
+            discount=jnp.where(active, discount, 0.0),
+            prior_logits=jnp.where(active[:, None], step_output.logits, 0.0),
+            value=jnp.where(active, step_output.value, 0.0),
         )
-        return answer, (pack(state), ~going)
+        return output, (pack(state), ~active)
 
-    grown = policy(
+    policy_output = policy(
         params=(),
         rng_key=key,
-        root=mctx.RootFnOutput(prior_logits=logits, value=outlook.value, embedding=(pack(state), outlook.ended)),
-        recurrent_fn=recurrent,
-        num_simulations=simulations,
+        root=mctx.RootFnOutput(prior_logits=logits, value=step_output.value, embedding=(pack(state), step_output.done)),
+        recurrent_fn=recurrent_fn,
+        num_simulations=num_simulations,
         invalid_actions=jnp.isneginf(logits),
         max_depth=depth,
     )
-    return Decision(
-        action=grown.action.astype(jnp.int32),
-        policy=grown.action_weights,
-        value=grown.search_tree.summary().value,
-        tree=grown.search_tree.replace(embeddings=_nodes(grown.search_tree.embeddings, unpack)),
-        spent=jnp.where(outlook.ended, 0, simulations),
+    return TreeSearchOutput(
+        action=policy_output.action.astype(jnp.int32),
+        action_weights=policy_output.action_weights,
+        value=policy_output.search_tree.summary().value,
+        search_tree=policy_output.search_tree.replace(
+            embeddings=_unpack_nodes(policy_output.search_tree.embeddings, unpack)
+        ),
+        num_model_calls=jnp.where(step_output.done, 0, num_simulations),
     )
 
 
-def _packing(state: State) -> tuple[Callable[[State], State], Callable[[State], State]]:
-    """Functions that make one array [R, F] for each dtype of a state's leaves [R, ...], and the leaves again.
+def _make_packing(state: State) -> tuple[Callable[[State], State], Callable[[State], State]]:
+    """Functions (pack, unpack) between leaves [R, ...] and one array [R, F] for each dtype.
 
-    A tree reads and writes one node of each row at a time, which costs a CPU as much for a small array as for a large
-    one: of a cache with 20 leaves that was more than the model's own work.
+    The tree gathers and scatters single nodes, whose cost on a CPU is a constant per array. With a cache of 20 leaves
+    it exceeded that of the model.
     """
     leaves, structure = jax.tree.flatten(state)
-    kinds = [jnp.asarray(leaf).dtype for leaf in leaves]
+    dtypes = [jnp.asarray(leaf).dtype for leaf in leaves]
     shapes = [jnp.shape(leaf)[1:] for leaf in leaves]
-    places = {kind: [i for i, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)}
-    ends = {kind: list(itertools.accumulate(math.prod(shapes[i]) for i in at)) for kind, at in places.items()}
+    indices = {dtype: [i for i, other in enumerate(dtypes) if other == dtype] for dtype in dict.fromkeys(dtypes)}
+    ends = {
+        dtype: list(itertools.accumulate(math.prod(shapes[i]) for i in positions))
+        for dtype, positions in indices.items()
+    }
 
     def pack(state: State) -> State:
         leaves = [leaf.reshape(len(leaf), -1) for leaf in map(jnp.asarray, jax.tree.leaves(state))]
-        return [jnp.concatenate([leaves[i] for i in at], axis=1) for at in places.values()]
+        return [jnp.concatenate([leaves[i] for i in positions], axis=1) for positions in indices.values()]
 
     def unpack(packed: State) -> State:
         leaves = dict[int, Array]()
-        for together, (kind, at) in zip(packed, places.items(), strict=True):
-            for i, part in zip(at, jnp.split(together, ends[kind][:-1], axis=1), strict=True):
+        for array, (dtype, positions) in zip(packed, indices.items(), strict=True):
+            for i, part in zip(positions, jnp.split(array, ends[dtype][:-1], axis=1), strict=True):
                 leaves[i] = part.reshape(len(part), *shapes[i])
         return structure.unflatten([leaves[i] for i in range(len(shapes))])
 
     return pack, unpack
 
 
-def _nodes(embeddings: Node, unpack: Callable[[State], State]) -> Node:
-    """The states of all nodes, leaves [B, M, ...]; nothing is computed where nobody looks at them."""
-    packed, ended = embeddings
+def _unpack_nodes(embeddings: Node, unpack: Callable[[State], State]) -> Node:
+    """The states of all nodes, leaves [B, M, ...]; dead code under jit if unused."""
+    packed, done = embeddings
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), packed)
-    return jax.tree.map(lambda leaf: leaf.reshape(*ended.shape, *leaf.shape[1:]), unpack(flat)), ended
+    return jax.tree.map(lambda leaf: leaf.reshape(*done.shape, *leaf.shape[1:]), unpack(flat)), done
 
 
 def plan_by_tree(
-    advance: Advance,
-    root: Root,
+    step_fn: StepFn,
+    root: RootOutput,
     key: Array,
     *,
-    simulations: int,
+    num_simulations: int,
     max_steps: int,
-    policy: Policy = gumbel,
+    policy: TreePolicy = gumbel,
     max_depth: int | None = None,
     discount: float | Array = 1.0,
-    cost: Cost = lambda decision: decision.spent + 1,
+    cost_fn: CostFn = lambda tree: tree.num_model_calls + 1,
 ) -> Candidates:
-    """Decides by a new tree at every step: one candidate, `N = 1`.
+    """A new tree search at every step: one candidate, `N = 1`.
 
     Args:
-        advance: the model.
+        step_fn: the model.
         root: of B problems.
-        key: is consumed.
-        simulations: for every step, which costs one call of `advance` more.
-        max_steps: T; `(simulations + 1) * max_steps` is the most calls of `advance` for a problem.
-        policy: how trees grow.
-        max_depth: the most actions from a tree's root to a node.
-        discount: of rewards.
-        cost: of a decision, summed as `spent`; by default in calls of `advance`.
+        key: consumed.
+        num_simulations: of each tree.
+        max_steps: T; a problem takes at most `(num_simulations + 1) * max_steps` calls of `step_fn`.
+        policy: tree policy.
+        max_depth: maximum depth of a tree.
+        discount: discount factor.
+        cost_fn: cost of a step, summed as `num_model_calls`; calls of `step_fn` by default.
     """
-    problems, _ = check_root("plan_by_tree", root, simulations=simulations, max_steps=max_steps)
+    num_problems, _ = check_root("plan_by_tree", root, num_simulations=num_simulations, max_steps=max_steps)
 
-    def step(time: Array, walk: Walk) -> Walk:
-        decision = tree_search(
-            advance,
-            (walk.state, walk.outlook._replace(ended=walk.paths.ended)),
+    def step(time: Array, search_state: SearchState) -> SearchState:
+        tree = tree_search(
+            step_fn,
+            (search_state.state, search_state.step_output._replace(done=search_state.paths.done)),
             jax.random.fold_in(key, time),
-            simulations=simulations,
+            num_simulations=num_simulations,
             policy=policy,
             max_depth=max_depth,
             discount=discount,
         )
 
-        def counted(state: State, action: Array) -> tuple[State, Outlook]:
-            # The cost is kept as the candidates' notes are, and so until each path's end.
-            state, outlook = advance(state, action)
-            return state, outlook._replace(note=(outlook.note, cost(decision)))
+        def step_with_cost(state: State, action: Array) -> tuple[State, StepOutput]:
+            # Recorded like `extra`, the cost is counted for active paths only.
+            state, step_output = step_fn(state, action)
+            return state, step_output._replace(extra=(step_output.extra, cost_fn(tree)))
 
-        return move(counted, time, walk, decision.action)
+        return take_actions(step_with_cost, time, search_state, tree.action)
 
-    state, outlook = root
-    root = state, outlook._replace(note=(outlook.note, jnp.zeros(problems, jnp.int32)))
-    found = candidates_of(unroll(step, begin(root, 1, max_steps), max_steps), problems)
-    notes, costs = found.notes
-    return found._replace(notes=notes, spent=jnp.sum(costs[:, 0], axis=1))
+    state, step_output = root
+    root = state, step_output._replace(extra=(step_output.extra, jnp.zeros(num_problems, jnp.int32)))
+    candidates = to_candidates(run_search(step, init_search(root, 1, max_steps), max_steps), num_problems)
+    extras, costs = candidates.extras
+    return candidates._replace(extras=extras, num_model_calls=jnp.sum(costs[:, 0], axis=1))

@@ -1,4 +1,4 @@
-"""Search over steps of several tokens: an action is the choice among continuations that the model proposes.
+"""Search over multi-token steps: an action selects one of several sampled continuations.
 
 Axes: B problems, N candidates, R rows, K proposals, S tokens of a step, T steps, A tokens of the vocabulary.
 """
@@ -8,27 +8,27 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.reasoning.search.candidates import sample
+from thinking.reasoning.search.candidates import sample_actions
 from thinking.reasoning.search.interface import (
     NO_ACTION,
-    Advance,
     Candidates,
-    Outlook,
-    Root,
-    begin,
+    RootOutput,
+    StepFn,
+    StepOutput,
     check_root,
     check_temperature,
+    init_search,
 )
-from thinking.trees import where_rows
+from thinking.trees import select_rows
 from thinking.types import Array, State
 
 
-class Step(NamedTuple):
-    """Tokens that belong together.
+class TokenStep(NamedTuple):
+    """A step of several tokens.
 
     Attributes:
-        tokens: [..., S] int32, -1 after the end.
-        length: [...] int32, 1 to S; 0 where nothing follows.
+        tokens: [..., S] int32, -1 past the end.
+        length: [...] int32, 1 to S; 0 behind a finished state.
         log_prob: [...] float32, of all tokens under the model, in nats.
     """
 
@@ -38,117 +38,121 @@ class Step(NamedTuple):
 
 
 class StepState(NamedTuple):
-    """A state between steps.
+    """Search state between steps.
 
     Attributes:
-        state: the model's own.
-        proposals: arrays [R, K, ...], how it may go on.
-        key: [R] for the proposals to come, so that a row's depend on nothing but its own past.
+        state: model state.
+        proposals: arrays [R, K, ...], possible next steps.
+        key: [R] for later proposals, so that a row depends only on its own past.
     """
 
     state: State
-    proposals: Step
+    proposals: TokenStep
     key: Array
 
 
-def over_steps(
-    advance: Advance,
-    root: Root,
+def make_step_model(
+    step_fn: StepFn,
+    root: RootOutput,
     key: Array,
     *,
-    proposals: int,
-    max_tokens: int,
-    stop: tuple[int, ...],
+    num_proposals: int,
+    max_step_tokens: int,
+    stop_tokens: tuple[int, ...],
     temperature: float | Array = 1.0,
-) -> tuple[Advance, Root]:
-    """The same problem with `proposals` actions, each a step of up to `max_tokens` tokens, for any search.
+) -> tuple[StepFn, RootOutput]:
+    """The model with K actions, each a step of up to S tokens sampled from it, for any search.
 
-    From every state K steps are sampled. Equal ones are merged into the first: the rest is forbidden, and the logit of
-    the first is the logarithm of how often it was drawn. So sampling an action is sampling a step from the model, in a
-    tree the values decide among steps that were proposed equally often (Hubert et al. 2021), and a beam prefers what
-    many samples agree on. A sum of log-probabilities would count the model's preference twice, and the more so the
-    longer the steps.
+    K steps are sampled from every state. Duplicates are merged: the first has the log of their count as its logit, the
+    others are forbidden. Sampling an action thus samples a step from the model, and in a tree the values decide among
+    equally frequent steps (Hubert et al. 2021). Log-probabilities as logits would count the prior twice.
 
-    A step's reward is the sum of its tokens'. Its note is the `Step` taken: `tokens_of` puts the candidates' together.
-    A call of the new `advance`, and the making of the root, costs up to `max_tokens` calls of the old for each of the K
-    proposals, and a call up to `max_tokens` more to take the step.
+    A step's reward is the sum over its tokens, its `extra` the `TokenStep` taken; see `concat_steps`. The root costs up
+    to K S calls of `step_fn`; a call of the new step function costs up to S more.
 
     Args:
-        advance: the model.
+        step_fn: the token-level model.
         root: of B problems.
-        key: is consumed.
-        proposals: K.
-        max_tokens: S.
-        stop: the tokens which end a step, and belong to it.
-        temperature: by which logits are divided before sampling, more than 0.
+        key: consumed.
+        num_proposals: K.
+        max_step_tokens: S.
+        stop_tokens: last tokens of a step.
+        temperature: sampling temperature, above 0.
+
+    Raises:
+        ValueError: for a bad root, a budget below 1, or stop tokens outside the vocabulary.
     """
-    _, vocabulary = check_root("over_steps", root, proposals=proposals, max_tokens=max_tokens)
-    check_temperature("over_steps", temperature)
-    if any(not 0 <= token < vocabulary for token in stop):
-        raise ValueError(f"over_steps: stop {stop}: the tokens are 0 to {vocabulary - 1}; give some of these")
-
-    def write(state: State, token: Array) -> Root:
-        state, outlook = advance(state, token)
-        return state, outlook._replace(note=())
-
-    def propose(state: State, outlook: Outlook, keys: Array, taken: Step) -> Root:
-        rows = keys.shape[0]
-        forks = jax.vmap(lambda key: jax.random.split(key, proposals + 1))(keys)
-        walk = sample(
-            write,
-            begin((state, outlook._replace(note=())), proposals, max_tokens),
-            forks[:, 1:].reshape(-1),
-            temperature=temperature,
-            max_steps=max_tokens,
-            stop=stop,
+    _, vocab_size = check_root("make_step_model", root, num_proposals=num_proposals, max_step_tokens=max_step_tokens)
+    check_temperature("make_step_model", temperature)
+    if any(not 0 <= token < vocab_size for token in stop_tokens):
+        raise ValueError(
+            f"make_step_model: stop_tokens {stop_tokens}: the tokens are 0 to {vocab_size - 1}; give some of these"
         )
-        paths = walk.paths
-        steps = Step(paths.actions, paths.length, paths.log_prob)
-        steps = jax.tree.map(lambda leaf: leaf.reshape(rows, proposals, *leaf.shape[1:]), steps)
-        said = outlook._replace(logits=_merged(steps.tokens), note=taken)
-        return StepState(state, steps, forks[:, 0]), said
 
-    def choose(state: StepState, action: Array) -> Root:
+    def step_without_extra(state: State, token: Array) -> RootOutput:
+        state, step_output = step_fn(state, token)
+        return state, step_output._replace(extra=())
+
+    def propose(state: State, step_output: StepOutput, keys: Array, step: TokenStep) -> RootOutput:
+        rows = keys.shape[0]
+        split_keys = jax.vmap(lambda key: jax.random.split(key, num_proposals + 1))(keys)
+        search_state = sample_actions(
+            step_without_extra,
+            init_search((state, step_output._replace(extra=())), num_proposals, max_step_tokens),
+            split_keys[:, 1:].reshape(-1),
+            temperature=temperature,
+            max_steps=max_step_tokens,
+            stop_actions=stop_tokens,
+        )
+        paths = search_state.paths
+        steps = TokenStep(paths.actions, paths.length, paths.log_prob)
+        steps = jax.tree.map(lambda leaf: leaf.reshape(rows, num_proposals, *leaf.shape[1:]), steps)
+        step_output = step_output._replace(logits=_proposal_logits(steps.tokens), extra=step)
+        return StepState(state, steps, split_keys[:, 0]), step_output
+
+    def take_step(state: StepState, action: Array) -> RootOutput:
         rows = jnp.arange(action.shape[0])
-        taken = jax.tree.map(lambda leaf: leaf[rows, action], state.proposals)
+        step = jax.tree.map(lambda leaf: leaf[rows, action], state.proposals)
         keys = jax.vmap(jax.random.fold_in)(state.key, action)
-        return propose(*_replayed(write, state.state, taken, vocabulary), keys, taken)
+        return propose(*_replay_step(step_without_extra, state.state, step, vocab_size), keys, step)
 
-    state, outlook = root
-    problems = outlook.value.shape[0]
-    nothing = Step(
-        jnp.full((problems, max_tokens), NO_ACTION, jnp.int32), jnp.zeros(problems, jnp.int32), jnp.zeros(problems)
+    state, step_output = root
+    num_problems = step_output.value.shape[0]
+    no_step = TokenStep(
+        jnp.full((num_problems, max_step_tokens), NO_ACTION, jnp.int32),
+        jnp.zeros(num_problems, jnp.int32),
+        jnp.zeros(num_problems),
     )
-    return choose, propose(state, outlook, jax.random.split(key, problems), nothing)
+    return take_step, propose(state, step_output, jax.random.split(key, num_problems), no_step)
 
 
-def tokens_of(candidates: Candidates) -> tuple[Array, Array]:
-    """Tokens [B, N, T S] int32 in a row, -1 after the end, and how many [B, N], of candidates found over steps."""
-    tokens, length, _ = candidates.notes
+def concat_steps(candidates: Candidates) -> tuple[Array, Array]:
+    """Tokens [B, N, T S] int32, -1 past the end, and their number [B, N], of candidates over steps."""
+    tokens, length, _ = candidates.extras
     place = jax.lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
-    real = place < length[..., None]
-    tokens = jnp.where(real, tokens, NO_ACTION).reshape(*candidates.length.shape, -1)
-    together = jnp.argsort(tokens == NO_ACTION, axis=-1, stable=True)
-    return jnp.take_along_axis(tokens, together, axis=-1), jnp.sum(length, axis=-1)
+    is_valid = place < length[..., None]
+    tokens = jnp.where(is_valid, tokens, NO_ACTION).reshape(*candidates.length.shape, -1)
+    order = jnp.argsort(tokens == NO_ACTION, axis=-1, stable=True)
+    return jnp.take_along_axis(tokens, order, axis=-1), jnp.sum(length, axis=-1)
 
 
-def _merged(tokens: Array) -> Array:
-    """[R, K] logits of proposals [R, K, S]: how often each was drawn, at its first place."""
-    same = jnp.all(tokens[:, :, None] == tokens[:, None], axis=-1)
-    first = jnp.argmax(same, axis=-1) == jnp.arange(tokens.shape[1])[None]
-    return jnp.where(first, jnp.log(jnp.sum(same, axis=-1).astype(jnp.float32)), -jnp.inf)
+def _proposal_logits(tokens: Array) -> Array:
+    """[R, K] log counts of distinct proposals [R, K, S] at their first occurrence, -inf at duplicates."""
+    is_equal = jnp.all(tokens[:, :, None] == tokens[:, None], axis=-1)
+    is_first = jnp.argmax(is_equal, axis=-1) == jnp.arange(tokens.shape[1])[None]
+    return jnp.where(is_first, jnp.log(jnp.sum(is_equal, axis=-1).astype(jnp.float32)), -jnp.inf)
 
 
-def _replayed(advance: Advance, state: State, step: Step, vocabulary: int) -> Root:
-    """Where the step [R, ...] leads."""
+def _replay_step(step_fn: StepFn, state: State, step: TokenStep, vocab_size: int) -> RootOutput:
+    """State and output after the tokens of a step [R, ...]."""
     rows = step.length.shape[0]
-    # Only what has ended has no token to follow.
-    nothing = Outlook(jnp.zeros((rows, vocabulary)), jnp.zeros(rows), jnp.zeros(rows), jnp.ones(rows, bool))
+    # Only finished states have steps of length 0.
+    finished = StepOutput(jnp.zeros((rows, vocab_size)), jnp.zeros(rows), jnp.zeros(rows), jnp.ones(rows, bool))
 
-    def one(place: Array, so_far: Root) -> Root:
-        state, outlook = so_far
-        following, said = advance(state, jnp.maximum(step.tokens[:, place], 0))
-        said = said._replace(reward=outlook.reward + said.reward)
-        return where_rows(place < step.length, (following, said), so_far)
+    def take_token(place: Array, carry: RootOutput) -> RootOutput:
+        state, previous = carry
+        next_state, step_output = step_fn(state, jnp.maximum(step.tokens[:, place], 0))
+        step_output = step_output._replace(reward=previous.reward + step_output.reward)
+        return select_rows(place < step.length, (next_state, step_output), carry)
 
-    return jax.lax.fori_loop(0, jnp.max(step.length), one, (state, nothing))
+    return jax.lax.fori_loop(0, jnp.max(step.length), take_token, (state, finished))

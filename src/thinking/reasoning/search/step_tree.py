@@ -1,6 +1,6 @@
-"""Tree search over the steps of a text: each is chosen by what the value head says of what could follow it.
+"""Tree search over the steps of a completion, guided by the value head.
 
-Axes: B problems, P tokens of the longest prompt, N of the longest text, K proposals, S tokens of a step, T steps,
+Axes: B problems, P tokens of the longest prompt, N of a completion, K proposals, S tokens of a step, T steps,
 M nodes of a tree.
 """
 
@@ -8,96 +8,104 @@ import jax
 import jax.numpy as jnp
 
 from thinking.networks.decoder import Decoder
-from thinking.reasoning.search.interface import Advance, Outlook, Root, State
-from thinking.reasoning.search.mcts import Decision, plan_by_tree
-from thinking.reasoning.search.step_actions import StepState, over_steps, tokens_of
+from thinking.reasoning.search.interface import RootOutput, State, StepFn, StepOutput
+from thinking.reasoning.search.mcts import TreeSearchOutput, plan_by_tree
+from thinking.reasoning.search.step_actions import StepState, concat_steps, make_step_model
 from thinking.reasoning.search.strategies import STEP_ENDS, Solutions
-from thinking.reasoning.search.token_model import over_tokens
+from thinking.reasoning.search.token_model import make_token_model
 from thinking.text.vocabulary import END
 from thinking.types import Array, Params
 
 
-def by_step_tree(
-    model: Decoder,
+def solve_by_step_tree(
+    decoder: Decoder,
     params: Params,
     key: Array,
     prompts: Array,
     lengths: Array,
     *,
-    proposals: int,
-    simulations: int,
-    max_tokens: int,
-    step_tokens: int,
+    num_proposals: int,
+    num_simulations: int,
+    max_new_tokens: int,
+    max_step_tokens: int,
     max_steps: int,
     temperature: float | Array = 1.0,
 ) -> Solutions:
-    """Decides step by step, each by a tree of steps that the model proposes, in which values count.
+    """Select each step by a tree search over sampled steps.
 
-    A text that ends earns what the value head says of it with all but its end written, which is what learning by
-    rewards teaches the head, and one that the budget ends earns nothing.
+    A completion with an end token is rewarded by the value right before it, which post-training fits to the reward.
+    One that the token budget cuts off has no reward.
 
     Args:
-        model: a decoder with a value head.
+        decoder: a decoder with a value head.
         params: its parameters.
-        key: is consumed.
-        prompts: [B, P] int32, each beginning at the left.
+        key: consumed.
+        prompts: [B, P] int32, left-aligned.
         lengths: [B] int32, from 1.
-        proposals: K, made at every node.
-        simulations: nodes of a tree besides its root.
-        max_tokens: N.
-        step_tokens: S; a longer step goes on as another.
+        num_proposals: K, at every node.
+        num_simulations: nodes of a tree besides its root.
+        max_new_tokens: N.
+        max_step_tokens: S; longer steps are split.
         max_steps: T.
-        temperature: at which steps are proposed.
+        temperature: sampling temperature of the proposals.
     """
     step_key, tree_key = jax.random.split(key)
-    advance, root = over_tokens(model, params, prompts, lengths, max_tokens=max_tokens, stop_tokens=(END,))
-    advance, root = _proposals_noted(
-        *over_steps(
-            *_paid_at_the_end(advance, root),
+    step_fn, root = make_token_model(
+        decoder, params, prompts, lengths, max_new_tokens=max_new_tokens, stop_tokens=(END,)
+    )
+    step_fn, root = _record_proposals(
+        *make_step_model(
+            *_reward_at_end(step_fn, root),
             step_key,
-            proposals=proposals,
-            max_tokens=step_tokens,
-            stop=STEP_ENDS,
+            num_proposals=num_proposals,
+            max_step_tokens=max_step_tokens,
+            stop_tokens=STEP_ENDS,
             temperature=temperature,
         )
     )
-    found = plan_by_tree(advance, root, tree_key, simulations=simulations, max_steps=max_steps, cost=_written)
-    taken, proposed = found.notes
-    tokens, length = tokens_of(found._replace(notes=taken))
-    tokens = jnp.pad(jnp.maximum(tokens[:, 0], 0), ((0, 0), (0, max_tokens)))[:, :max_tokens]
-    spent = root[1].note[1] + found.spent + length[:, 0] + jnp.sum(proposed[:, 0], axis=1)
-    return Solutions(tokens, length[:, 0], spent)
+    candidates = plan_by_tree(
+        step_fn, root, tree_key, num_simulations=num_simulations, max_steps=max_steps, cost_fn=_count_tree_tokens
+    )
+    steps, num_proposed = candidates.extras
+    tokens, length = concat_steps(candidates._replace(extras=steps))
+    tokens = jnp.pad(jnp.maximum(tokens[:, 0], 0), ((0, 0), (0, max_new_tokens)))[:, :max_new_tokens]
+    num_tokens = root[1].extra[1] + candidates.num_model_calls + length[:, 0] + jnp.sum(num_proposed[:, 0], axis=1)
+    return Solutions(tokens, length[:, 0], num_tokens)
 
 
-def _paid_at_the_end(advance: Advance, root: Root) -> tuple[Advance, Root]:
-    """The model whose texts earn, where they end by themselves, what they were worth right before.
+def _reward_at_end(step_fn: StepFn, root: RootOutput) -> tuple[StepFn, RootOutput]:
+    """The model with the value before the end token as reward of that token.
 
-    What stands behind an end is never read in training, so nothing is known of its worth.
+    Values after an end token are not trained.
     """
 
-    def paid(state: tuple[State, Array], action: Array) -> tuple[tuple[State, Array], Outlook]:
-        inner, worth = state
-        inner, outlook = advance(inner, action)
-        return (inner, outlook.value), outlook._replace(reward=jnp.where(action == END, worth, 0.0))
+    def rewarded_step_fn(state: tuple[State, Array], action: Array) -> tuple[tuple[State, Array], StepOutput]:
+        model_state, previous_value = state
+        model_state, step_output = step_fn(model_state, action)
+        return (model_state, step_output.value), step_output._replace(
+            reward=jnp.where(action == END, previous_value, 0.0)
+        )
 
-    state, outlook = root
-    return paid, ((state, outlook.value), outlook)
-
-
-def _proposals_noted(advance: Advance, root: Root) -> tuple[Advance, Root]:
-    """The model over steps, which notes beside each step how many tokens it then proposed."""
-
-    def noted(state: StepState, outlook: Outlook) -> Root:
-        return state, outlook._replace(note=(outlook.note, jnp.sum(state.proposals.length, axis=1)))
-
-    return lambda state, action: noted(*advance(state, action)), noted(*root)
+    state, step_output = root
+    return rewarded_step_fn, ((state, step_output.value), step_output)
 
 
-def _written(decision: Decision) -> Array:
-    """[B] int32, the tokens that a tree wrote: at every node but the root those of the step taken and of proposals."""
-    tree = decision.tree
-    proposed = tree.embeddings[0].proposals.length
+def _record_proposals(step_fn: StepFn, root: RootOutput) -> tuple[StepFn, RootOutput]:
+    """The step model with the number of tokens proposed after each step added to `extra`."""
+
+    def add_num_proposed(state: StepState, step_output: StepOutput) -> RootOutput:
+        return state, step_output._replace(extra=(step_output.extra, jnp.sum(state.proposals.length, axis=1)))
+
+    return lambda state, action: add_num_proposed(*step_fn(state, action)), add_num_proposed(*root)
+
+
+def _count_tree_tokens(output: TreeSearchOutput) -> Array:
+    """[B] int32, tokens generated by a tree: of the step taken and of the proposals, at every node but the root."""
+    tree = output.search_tree
+    proposal_lengths = tree.embeddings[0].proposals.length
     parent, action = jnp.maximum(tree.parents, 0), jnp.maximum(tree.action_from_parent, 0)
-    taken = jnp.take_along_axis(jnp.take_along_axis(proposed, parent[:, :, None], axis=1), action[:, :, None], axis=2)
-    grown = (tree.node_visits > 0) & (jnp.arange(proposed.shape[1]) > 0)[None]
-    return jnp.sum(jnp.where(grown, taken[:, :, 0] + jnp.sum(proposed, axis=2), 0), axis=1)
+    step_lengths = jnp.take_along_axis(
+        jnp.take_along_axis(proposal_lengths, parent[:, :, None], axis=1), action[:, :, None], axis=2
+    )
+    is_expanded = (tree.node_visits > 0) & (jnp.arange(proposal_lengths.shape[1]) > 0)[None]
+    return jnp.sum(jnp.where(is_expanded, step_lengths[:, :, 0] + jnp.sum(proposal_lengths, axis=2), 0), axis=1)

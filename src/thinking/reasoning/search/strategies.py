@@ -1,10 +1,9 @@
-"""Ways to spend more tokens on a problem: several attempts, attempts mended, beams, and trees of steps.
+"""Test-time compute with a decoder: parallel samples, sequential revisions and beam search.
 
-All of them write with one decoder, jit, and tell how many tokens they wrote, so that they can be compared at equal
-budgets. What is read counts nothing: the prompt, and what an attempt keeps of the one before. What was written counts,
-whether it became part of the answer or not.
+All strategies jit and count generated tokens, so that they can be compared at equal budgets. Tokens that are only read,
+of the prompt or kept from an earlier sample, are not counted.
 
-Axes: B problems, P tokens of the longest prompt, M attempts at each problem, N tokens of the longest attempt.
+Axes: B problems, P tokens of the longest prompt, M samples of each problem, N tokens of a completion.
 """
 
 from collections.abc import Callable
@@ -13,259 +12,264 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.batching import in_batches
-from thinking.generation.answers import answers_of
+from thinking.batching import apply_in_batches
+from thinking.generation.answers import find_answers
 from thinking.generation.completions import Completions, generate
 from thinking.generation.sampling import Sampling
 from thinking.networks.decoder import Decoder
 from thinking.reasoning.search.beam_search import beam
 from thinking.reasoning.search.candidates import best_path, majority_vote
 from thinking.reasoning.search.interface import check_budgets
-from thinking.reasoning.search.token_model import over_tokens
-from thinking.text.vocabulary import BACK, DONE, END, PAD, STEP
+from thinking.reasoning.search.token_model import make_token_model
+from thinking.text.vocabulary import BACK, END, END_THINK, PAD, STEP
 from thinking.types import Array, Params
 
-STEP_ENDS = (STEP, BACK, DONE, END)
-"""The tokens that end a step of a text."""
+STEP_ENDS = (STEP, BACK, END_THINK, END)
+"""Tokens that end a step."""
 
 
-class Attempts(NamedTuple):
-    """What was tried, the earlier first: the first so many are what a smaller budget would have bought.
+class Samples(NamedTuple):
+    """Samples in order; a prefix is the result of a smaller budget.
 
     Attributes:
-        written: completions [B, M, ...].
-        spent: [B, M] int32, tokens written for each.
+        completions: arrays [B, M, ...].
+        num_tokens: [B, M] int32, tokens generated for each.
     """
 
-    written: Completions
-    spent: Array
+    completions: Completions
+    num_tokens: Array
 
 
 class Solutions(NamedTuple):
-    """What was chosen in the end; rewards read it as they read completions.
+    """The selected completions, in the format that rewards read.
 
     Attributes:
-        tokens: [B, N] int32, the end included; 0 beyond `length`.
+        tokens: [B, N] int32, the end token included; 0 past `length`.
         length: [B] int32.
-        spent: [B] int32, all tokens that were written for the problem.
+        num_tokens: [B] int32, all tokens generated for the problem.
     """
 
     tokens: Array
     length: Array
-    spent: Array
+    num_tokens: Array
 
 
-Choose = Callable[[Completions], Array]
-"""`choose(written [B, M, ...]) -> [B] int32`, which attempt is the answer. One without an end is chosen only where
-none has an end, the first."""
+ChooseFn = Callable[[Completions], Array]
+"""`choose_fn(completions [B, M, ...]) -> [B] int32`, index of the selected sample. Unfinished ones are eligible only if
+all are; then it is sample 0."""
 
 
-def by_log_prob(written: Completions) -> Array:
-    """The one that the model finds likeliest."""
-    return _highest(written, jnp.sum(written.log_prob, axis=2))
+def choose_by_log_prob(completions: Completions) -> Array:
+    """The sample of highest log-probability."""
+    return _choose_highest(completions, jnp.sum(completions.log_prob, axis=2))
 
 
-def by_value(written: Completions) -> Array:
-    """The one that the value head thinks best, once all but its end is written (Cobbe et al. 2021)."""
-    return _highest(written, _last_value(written))
+def choose_by_value(completions: Completions) -> Array:
+    """The sample of highest value before its last token (Cobbe et al. 2021)."""
+    return _choose_highest(completions, _last_value(completions))
 
 
-def by_vote(written: Completions) -> Array:
-    """One with the commonest answer (Wang et al. 2022); of equally common ones, the likelier together."""
-    answers, valid = _answers(written)
-    return majority_vote(answers, valid, jnp.exp(jnp.sum(written.log_prob, axis=2)))
+def choose_by_vote(completions: Completions) -> Array:
+    """A sample with the most frequent answer (Wang et al. 2022); ties go to the larger total probability."""
+    answers, valid = _extract_answers(completions)
+    return majority_vote(answers, valid, jnp.exp(jnp.sum(completions.log_prob, axis=2)))
 
 
-def chosen(attempts: Attempts, choose: Choose, count: int | None = None) -> Solutions:
-    """The answer among the first `count` attempts, all by default, and what these cost.
+def choose_solution(samples: Samples, choose_fn: ChooseFn, num_samples: int | None = None) -> Solutions:
+    """The selected completion among the first `num_samples`, all by default, and their cost.
 
     Raises:
-        ValueError: if there are not so many.
+        ValueError: if `num_samples` is out of range.
     """
-    made = attempts.spent.shape[1]
-    count = made if count is None else count
-    if not 1 <= count <= made:
-        raise ValueError(f"chosen: count {count} is out of range; give 1 to {made}, as many attempts as were made")
-    written = jax.tree.map(lambda leaf: leaf[:, :count], attempts.written)
-    best = choose(written)
-    problem = jnp.arange(len(best))
-    spent = jnp.sum(attempts.spent[:, :count], axis=1)
-    return Solutions(written.tokens[problem, best], written.length[problem, best], spent)
+    num_available = samples.num_tokens.shape[1]
+    num_samples = num_available if num_samples is None else num_samples
+    if not 1 <= num_samples <= num_available:
+        raise ValueError(f"choose_solution: num_samples {num_samples} is out of range; give 1 to {num_available}")
+    completions = jax.tree.map(lambda leaf: leaf[:, :num_samples], samples.completions)
+    best = choose_fn(completions)
+    problems = jnp.arange(len(best))
+    num_tokens = jnp.sum(samples.num_tokens[:, :num_samples], axis=1)
+    return Solutions(completions.tokens[problems, best], completions.length[problems, best], num_tokens)
 
 
-def sample(
-    model: Decoder,
+def sample_completions(
+    decoder: Decoder,
     params: Params,
     key: Array,
     prompts: Array,
     lengths: Array,
     *,
-    attempts: int,
-    max_tokens: int,
+    num_samples: int,
+    max_new_tokens: int,
     sampling: Sampling = Sampling(),
-) -> Attempts:
-    """Attempts side by side, each for itself. One at temperature 0 is the greedy answer.
+) -> Samples:
+    """Independent samples.
 
     Args:
-        model: a decoder.
+        decoder: a decoder.
         params: its parameters.
-        key: is consumed.
-        prompts: [B, P] int32, each beginning at the left.
+        key: consumed.
+        prompts: [B, P] int32, left-aligned.
         lengths: [B] int32, from 1.
-        attempts: M.
-        max_tokens: N.
-        sampling: how tokens are drawn.
+        num_samples: M.
+        max_new_tokens: N.
+        sampling: sampling options.
     """
-    check_budgets("sample", attempts=attempts)
-    asked = jnp.repeat(prompts, attempts, axis=0), jnp.repeat(lengths, attempts)
-    written = generate(model, params, key, *asked, max_new_tokens=max_tokens, sampling=sampling, stop_tokens=(END,))
-    written = jax.tree.map(lambda leaf: leaf.reshape(-1, attempts, *leaf.shape[1:]), written)
-    return Attempts(written, written.length)
+    check_budgets("sample_completions", num_samples=num_samples)
+    inputs = jnp.repeat(prompts, num_samples, axis=0), jnp.repeat(lengths, num_samples)
+    completions = generate(
+        decoder, params, key, *inputs, max_new_tokens=max_new_tokens, sampling=sampling, stop_tokens=(END,)
+    )
+    completions = jax.tree.map(lambda leaf: leaf.reshape(-1, num_samples, *leaf.shape[1:]), completions)
+    return Samples(completions, completions.length)
 
 
 def rewrite(
-    model: Decoder,
+    decoder: Decoder,
     params: Params,
     key: Array,
     prompts: Array,
     lengths: Array,
     *,
-    attempts: int,
-    max_tokens: int,
+    num_samples: int,
+    max_new_tokens: int,
     sampling: Sampling = Sampling(),
-) -> Attempts:
-    """Attempts one after another: each keeps the one before up to its least certain step, and goes on from there.
+) -> Samples:
+    """Sequential revision (Snell et al. 2024) by a model that is not trained for it.
 
-    The first is the greedy answer. A step is as certain as it is likely, and one that was taken back is let stand as
-    long as nothing before it changes, until all have been. This is sequential revision (Snell et al. 2024) by a model
-    that was never taught to revise.
+    The first sample is greedy. Each later one keeps the previous sample up to its step of lowest probability and
+    samples the rest. A resampled step is skipped until a step before it changes, or all have been resampled.
 
     Args:
-        model: a decoder.
+        decoder: a decoder.
         params: its parameters.
-        key: is consumed.
-        prompts: [B, P] int32, each beginning at the left.
+        key: consumed.
+        prompts: [B, P] int32, left-aligned.
         lengths: [B] int32, from 1.
-        attempts: M.
-        max_tokens: N.
-        sampling: how all but the first are drawn.
+        num_samples: M.
+        max_new_tokens: N.
+        sampling: sampling options of all but the first.
     """
-    check_budgets("rewrite", attempts=attempts)
+    check_budgets("rewrite", num_samples=num_samples)
 
-    def write(key: Array, sampling: Sampling, forced: Array) -> Completions:
+    def generate_from(key: Array, sampling: Sampling, forced: Array) -> Completions:
         return generate(
-            model,
+            decoder,
             params,
             key,
             prompts,
             lengths,
-            max_new_tokens=max_tokens,
+            max_new_tokens=max_new_tokens,
             sampling=sampling,
             stop_tokens=(END,),
-            forced=forced,
+            forced_tokens=forced,
         )
 
-    def again(before: tuple[Completions, Array], key: Array) -> tuple[tuple[Completions, Array], Attempts]:
-        written, tried = before
-        kept = _least_certain(written, tried)
-        place = jnp.arange(max_tokens)[None]
-        tried = _noted(written, tried, kept)
-        written = write(key, sampling, jnp.where(place < kept[:, None], written.tokens, -1))
-        return (written, tried), Attempts(written, written.length - kept)
+    def revise(carry: tuple[Completions, Array], key: Array) -> tuple[tuple[Completions, Array], Samples]:
+        completions, visited = carry
+        num_kept = _find_least_certain_step(completions, visited)
+        positions = jnp.arange(max_new_tokens)[None]
+        visited = _mark_visited(completions, visited, num_kept)
+        completions = generate_from(key, sampling, jnp.where(positions < num_kept[:, None], completions.tokens, -1))
+        return (completions, visited), Samples(completions, completions.length - num_kept)
 
-    keys = jax.random.split(key, attempts)
-    first = write(keys[0], Sampling(temperature=0.0), jnp.full((len(prompts), max_tokens), -1, jnp.int32))
-    tried = jnp.zeros((len(prompts), max_tokens), bool)
-    later = jax.lax.scan(again, (first, tried), keys[1:])[1]
-    begun = Attempts(first, first.length)
-    return jax.tree.map(lambda one, more: jnp.moveaxis(jnp.concatenate([one[None], more]), 0, 1), begun, later)
+    keys = jax.random.split(key, num_samples)
+    first = generate_from(keys[0], Sampling(temperature=0.0), jnp.full((len(prompts), max_new_tokens), -1, jnp.int32))
+    visited = jnp.zeros((len(prompts), max_new_tokens), bool)
+    revisions = jax.lax.scan(revise, (first, visited), keys[1:])[1]
+    first_sample = Samples(first, first.length)
+    return jax.tree.map(
+        lambda one, more: jnp.moveaxis(jnp.concatenate([one[None], more]), 0, 1), first_sample, revisions
+    )
 
 
-def by_beam(
-    model: Decoder,
+def solve_by_beam(
+    decoder: Decoder,
     params: Params,
     prompts: Array,
     lengths: Array,
     *,
     width: int,
-    max_tokens: int,
+    max_new_tokens: int,
     length_penalty: float | Array = 0.0,
 ) -> Solutions:
-    """The likeliest whole text that a beam finds; arguments are those of `sample` and of `beam.beam`."""
-    advance, root = over_tokens(model, params, prompts, lengths, max_tokens=max_tokens, stop_tokens=(END,))
-    found = beam(advance, root, width=width, max_steps=max_tokens, length_penalty=length_penalty)
-    actions, length = best_path(found)
-    return Solutions(jnp.maximum(actions, PAD), length, found.spent)
+    """The best completion of a beam search; arguments as of `sample_completions` and `beam_search.beam`."""
+    step_fn, root = make_token_model(
+        decoder, params, prompts, lengths, max_new_tokens=max_new_tokens, stop_tokens=(END,)
+    )
+    candidates = beam(step_fn, root, width=width, max_steps=max_new_tokens, length_penalty=length_penalty)
+    actions, length = best_path(candidates)
+    return Solutions(jnp.maximum(actions, PAD), length, candidates.num_model_calls)
 
 
-def in_chunks(method: Callable[..., Any], key: Array, prompts: Array, lengths: Array, rows: int) -> Any:
-    """What a method says of many problems, so many at a time, which bounds the memory.
+def solve_in_batches(solve_fn: Callable[..., Any], key: Array, prompts: Array, lengths: Array, batch_size: int) -> Any:
+    """Apply a strategy to many problems in batches, which bounds the memory.
 
     Args:
-        method: `method(key, prompts, lengths) -> PyTree` of arrays [rows, ...], jitted.
-        key: is consumed.
+        solve_fn: `solve_fn(key, prompts, lengths) -> PyTree` of arrays [rows, ...], jitted.
+        key: consumed.
         prompts: [R, P] int32.
         lengths: [R] int32.
-        rows: B, problems of a call.
+        batch_size: B, problems of a call.
 
     Returns:
         A PyTree of NumPy arrays [R, ...].
     """
 
-    def call(chunk: tuple[Array, Array, Array]) -> Any:
-        number, asked, length = chunk
-        return method(jax.random.fold_in(key, number[0]), asked, length)
+    def solve_chunk(chunk: tuple[Array, Array, Array]) -> Any:
+        indices, batch_prompts, batch_lengths = chunk
+        return solve_fn(jax.random.fold_in(key, indices[0]), batch_prompts, batch_lengths)
 
-    return in_batches(call, (jnp.arange(len(lengths)), prompts, lengths), rows)
-
-
-def _highest(written: Completions, score: Array) -> Array:
-    return jnp.argmax(jnp.where(written.stopped, score, -jnp.inf), axis=1).astype(jnp.int32)
+    return apply_in_batches(solve_chunk, (jnp.arange(len(lengths)), prompts, lengths), batch_size)
 
 
-def _last_value(written: Completions) -> Array:
-    """[B, M] what the state is worth in which the last token was written."""
-    last = jnp.maximum(written.length - 1, 0)[:, :, None]
-    return jnp.take_along_axis(written.value, last, axis=2)[:, :, 0]
+def _choose_highest(completions: Completions, score: Array) -> Array:
+    return jnp.argmax(jnp.where(completions.stopped, score, -jnp.inf), axis=1).astype(jnp.int32)
 
 
-def _answers(written: Completions) -> tuple[Array, Array]:
-    """Answers [B, M, N], PAD behind them, and which attempts have one [B, M]."""
-    problems, attempts, width = written.tokens.shape
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), written)
-    start, count, complete = answers_of(flat)
-    place = jnp.arange(width)[None]
-    shifted = jnp.take_along_axis(flat.tokens, jnp.minimum(start[:, None] + place, width - 1), axis=1)
-    answers = jnp.where(place < count[:, None], shifted, PAD)
-    return answers.reshape(problems, attempts, width), complete.reshape(problems, attempts)
+def _last_value(completions: Completions) -> Array:
+    """[B, M] value before the last token."""
+    last = jnp.maximum(completions.length - 1, 0)[:, :, None]
+    return jnp.take_along_axis(completions.value, last, axis=2)[:, :, 0]
 
 
-def _begins(written: Completions) -> Array:
-    """[B, N] bool, which tokens are the first of a step."""
-    ends = jnp.isin(written.tokens, jnp.array(STEP_ENDS, jnp.int32))
-    real = jnp.arange(written.tokens.shape[1])[None] < written.length[:, None]
-    return jnp.pad(ends[:, :-1], ((0, 0), (1, 0)), constant_values=True) & real
+def _extract_answers(completions: Completions) -> tuple[Array, Array]:
+    """Answers [B, M, N], padded with PAD, and which samples have one [B, M]."""
+    num_problems, num_samples, width = completions.tokens.shape
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), completions)
+    start, count, complete = find_answers(flat)
+    positions = jnp.arange(width)[None]
+    shifted = jnp.take_along_axis(flat.tokens, jnp.minimum(start[:, None] + positions, width - 1), axis=1)
+    answers = jnp.where(positions < count[:, None], shifted, PAD)
+    return answers.reshape(num_problems, num_samples, width), complete.reshape(num_problems, num_samples)
 
 
-def _untried(begins: Array, tried: Array) -> Array:
-    """[B, N] bool, the steps that may be taken back: all, where each was tried."""
-    left = begins & ~tried
-    return jnp.where(jnp.any(left, axis=1, keepdims=True), left, begins)
+def _is_step_start(completions: Completions) -> Array:
+    """[B, N] bool, first tokens of steps."""
+    ends = jnp.isin(completions.tokens, jnp.array(STEP_ENDS, jnp.int32))
+    is_valid = jnp.arange(completions.tokens.shape[1])[None] < completions.length[:, None]
+    return jnp.pad(ends[:, :-1], ((0, 0), (1, 0)), constant_values=True) & is_valid
 
 
-def _least_certain(written: Completions, tried: Array) -> Array:
-    """[B] int32, where the least likely step begins, of those that may be taken back."""
-    begins = _begins(written)
-    step = jnp.cumsum(begins, axis=1) - 1
+def _is_revisable(is_step_start: Array, visited: Array) -> Array:
+    """[B, N] bool, starts of steps to choose from: those not visited, or all if every one was."""
+    unvisited = is_step_start & ~visited
+    return jnp.where(jnp.any(unvisited, axis=1, keepdims=True), unvisited, is_step_start)
+
+
+def _find_least_certain_step(completions: Completions, visited: Array) -> Array:
+    """[B] int32, start of the revisable step of lowest probability."""
+    is_start = _is_step_start(completions)
+    step = jnp.cumsum(is_start, axis=1) - 1
     rows = jnp.arange(len(step))[:, None]
-    likely = jnp.zeros_like(written.log_prob).at[rows, step].add(written.log_prob)
-    likely = jnp.take_along_axis(likely, step, axis=1)
-    return jnp.argmin(jnp.where(_untried(begins, tried), likely, jnp.inf), axis=1).astype(jnp.int32)
+    step_log_prob = jnp.zeros_like(completions.log_prob).at[rows, step].add(completions.log_prob)
+    step_log_prob = jnp.take_along_axis(step_log_prob, step, axis=1)
+    return jnp.argmin(jnp.where(_is_revisable(is_start, visited), step_log_prob, jnp.inf), axis=1).astype(jnp.int32)
 
 
-def _noted(written: Completions, tried: Array, kept: Array) -> Array:
-    """Which steps [B, N] have been tried, now that the one at `kept` [B] is, and what follows it is written anew."""
-    place = jnp.arange(tried.shape[1])[None]
-    begins = _begins(written)
-    tried = tried & jnp.any(begins & ~tried, axis=1, keepdims=True)  # once all have been, none has
-    return jnp.where(place < kept[:, None], tried, place == kept[:, None])
+def _mark_visited(completions: Completions, visited: Array, num_kept: Array) -> Array:
+    """[B, N] bool, visited steps after the one at `num_kept` [B] is resampled with all that follows."""
+    positions = jnp.arange(visited.shape[1])[None]
+    is_start = _is_step_start(completions)
+    visited = visited & jnp.any(is_start & ~visited, axis=1, keepdims=True)  # reset once all are visited
+    return jnp.where(positions < num_kept[:, None], visited, positions == num_kept[:, None])

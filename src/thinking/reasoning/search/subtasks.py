@@ -1,8 +1,7 @@
-"""Thoughts that ask: each question is answered in a context of its own, so depth bounds what is solved, not length.
+"""Recursive sub-tasks: the model answers its own questions in fresh contexts, so depth is the limit, not length.
 
-A thought that writes `<ask>question<answer>` pauses there. The same model is asked the question in a fresh context, and
-what it answers, without its thought, is put behind the mark; then the thought goes on. This is Recursion of Thought
-(Lee & Kim 2023), for many problems at once. It knows tokens and marks, not what they are about.
+A thought that generates `<ask>question<answer>` pauses. The same model gets the question as a new prompt, and its
+answer, without its thought, is inserted after the mark. This is Recursion of Thought (Lee & Kim 2023), batched.
 """
 
 import itertools
@@ -15,243 +14,254 @@ import numpy as np
 
 from thinking.batching import cut_rows
 from thinking.generation.completions import generate
-from thinking.generation.prompts import check_words
+from thinking.generation.prompts import check_tokens
 from thinking.generation.sampling import Sampling
 from thinking.networks.decoder import Decoder
-from thinking.text.vocabulary import ANSWER, ASK, BEGIN, DONE, END, MARKS, THINK, Vocabulary
+from thinking.text.vocabulary import ANSWER, ASK, BEGIN, END, END_THINK, MARKS, THINK, Vocabulary
 from thinking.types import Array, Params
 
 SOLVED, MALFORMED, TOO_LONG = "solved", "malformed", "too long"
-CIRCLE, TOO_DEEP, TOO_MANY = "asks in a circle", "too deep", "too many contexts"
-"""How a problem may end: it is solved; a context says what cannot be read, or has no more room; or a thought asks what
-is being asked already, at too great a depth, or too much."""
+CYCLE, TOO_DEEP, TOO_MANY = "asks in a circle", "too deep", "too many contexts"
+"""Outcomes of a problem: solved; a context is malformed or too long; a question is open already or too deep; or the
+problem has too many contexts."""
 
-NARROWEST = 32
-"""Texts are filled up to so many tokens, or twice as many and so on, so that few shapes are compiled."""
+MIN_WIDTH = 32
+"""Minimum padded length in tokens; longer texts are padded to powers of two times this, for few compiled shapes."""
 
 
 @dataclass(eq=False)
 class Context:
-    """A question and what is written behind it.
+    """A question and its completion.
 
     Attributes:
-        prompt: its tokens, `<begin>` included.
-        written: thought, answer and marks, what sub-tasks answered included.
-        asked: the contexts of its sub-tasks, in order; equal questions share one.
-        answer: without marks; None until it has ended well.
-        height: of the tree that it is the root of, 1 where it asks nothing.
-        given: how many of the written tokens sub-tasks answered.
+        prompt: tokens, `<begin>` included.
+        completion: thought, answer and marks, with the sub-tasks' answers inserted.
+        subtasks: contexts of the sub-tasks, in order; equal questions share one.
+        answer: without marks; None until it is complete.
+        height: of its tree of sub-tasks, 1 without any.
+        num_subtask_tokens: number of inserted tokens in the completion.
     """
 
     prompt: tuple[int, ...]
-    written: list[int] = field(default_factory=list)
-    asked: list["Context"] = field(default_factory=list)
+    completion: list[int] = field(default_factory=list)
+    subtasks: list["Context"] = field(default_factory=list)
     answer: list[int] | None = None
     height: int = 1
-    given: int = 0
+    num_subtask_tokens: int = 0
 
 
 class Solution(NamedTuple):
-    """What came of a problem.
+    """The result of a problem.
 
     Attributes:
-        answer: its tokens, without marks; empty unless it is solved.
-        outcome: SOLVED, or why not. What is answered may still be wrong.
-        contexts: different questions that were asked for it, itself included.
-        depth: contexts within one another, from 1.
-        tokens: written in all its contexts by the model, prompts and given answers left out.
-        trace: its context, through which all others are reached.
+        answer: tokens without marks; empty unless solved.
+        outcome: SOLVED, which does not mean correct, or the failure.
+        num_contexts: number of distinct questions, the problem itself included.
+        depth: depth of nested contexts, from 1.
+        num_tokens: tokens generated in all contexts, without prompts and inserted answers.
+        trace: root context.
     """
 
     answer: list[int]
     outcome: str
-    contexts: int
+    num_contexts: int
     depth: int
-    tokens: int
+    num_tokens: int
     trace: Context
 
 
 @dataclass(eq=False)
 class _Task:
-    """A problem under way: each context waits for the next one's answer, and the last is being written."""
+    """An open problem: each context waits for the next one's answer, and the last is being generated."""
 
     stack: list[Context]
     outcome: str | None = None
 
 
-Solve = Callable[[Params, Array, Sequence[Sequence[int]]], list[Solution]]
-"""`solve(params, key, prompts) -> solutions`, one for each prompt; consumes the key."""
+SolveFn = Callable[[Params, Array, Sequence[Sequence[int]]], list[Solution]]
+"""`solve(params, key, prompts) -> solutions`, one a prompt; consumes the key."""
 
 
-def solver(
-    model: Decoder,
+def make_solver(
+    decoder: Decoder,
     *,
     max_depth: int,
     max_contexts: int,
-    batch: int = 256,
-    piece: int = 32,
+    batch_size: int = 256,
+    chunk_size: int = 32,
     sampling: Sampling = Sampling(temperature=0.0),
-) -> Solve:
-    """How a model solves problems by sub-tasks.
+) -> SolveFn:
+    """A solver that answers questions by sub-tasks.
 
-    Equal texts are gone on with once, and a question that was answered for any problem is not written out again. So
-    where tokens are drawn, equal questions share what was drawn first. Greedily, which problems are solved together
-    changes nothing but the time.
+    Equal texts are continued once, and answers are shared between all problems of a call. With greedy sampling the
+    solutions do not depend on which problems share a call.
 
     Args:
-        model: a decoder. A context, prompt and all, may grow until less than a piece is left of its length.
-        max_depth: contexts within one another; a problem that asks nothing has depth 1.
-        max_contexts: of a problem.
-        batch: contexts that are written at once.
-        piece: tokens that each writes before all are looked at again.
-        sampling: how tokens are drawn.
+        decoder: a decoder. A context may grow to `decoder.context_length - chunk_size` tokens before its last chunk.
+        max_depth: depth of nested contexts; 1 without sub-tasks.
+        max_contexts: contexts of a problem.
+        batch_size: contexts that are generated together.
+        chunk_size: tokens generated between two checks for questions and answers.
+        sampling: sampling options.
 
     Returns:
-        `solve(params, key, prompts) -> solutions`; a prompt is tokens that begin with `<begin>`.
+        `solve(params, key, prompts) -> solutions`; prompts are tokens that start with `<begin>`.
 
     Raises:
-        ValueError: for a limit below 1, or a piece that the context has no room for; by `solve`, for a prompt that is
-            empty or too long, or holds what is no word.
+        ValueError: for a limit below 1, or a chunk as long as the context; by `solve`, for a prompt that is empty, too
+            long, or has tokens outside the vocabulary.
     """
-    for name, limit in {"max_depth": max_depth, "max_contexts": max_contexts, "batch": batch, "piece": piece}.items():
+    for name, limit in {
+        "max_depth": max_depth,
+        "max_contexts": max_contexts,
+        "batch_size": batch_size,
+        "chunk_size": chunk_size,
+    }.items():
         if limit < 1:
-            raise ValueError(f"recursion: {name} {limit} is out of range; give at least 1")
-    longest = model.context_length - piece
-    if longest < 1:
-        raise ValueError(f"recursion: piece {piece} is out of range; give less than the context, {longest + piece}")
+            raise ValueError(f"make_solver: {name} {limit} is out of range; give at least 1")
+    max_length = decoder.context_length - chunk_size
+    if max_length < 1:
+        raise ValueError(
+            f"make_solver: chunk_size {chunk_size} is out of range; "
+            f"give less than the context, {decoder.context_length}"
+        )
 
     @jax.jit
-    def write(params: Params, key: Array, texts: Array, lengths: Array) -> tuple[Array, Array]:
-        options = {"max_new_tokens": piece, "sampling": sampling, "stop_tokens": (ANSWER, END)}
-        written = generate(model, params, key, texts, lengths, **options)
-        return written.tokens, written.length
+    def generate_chunk(params: Params, key: Array, texts: Array, lengths: Array) -> tuple[Array, Array]:
+        options = {"max_new_tokens": chunk_size, "sampling": sampling, "stop_tokens": (ANSWER, END)}
+        completions = generate(decoder, params, key, texts, lengths, **options)
+        return completions.tokens, completions.length
 
-    def go_on(params: Params, key: Array, texts: set[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]]:
-        """What is written behind each text; those of like length share a batch."""
-        found, ordered = {}, sorted(texts, key=lambda text: (len(text), text))
-        for number, part in enumerate(cut_rows(ordered, batch)):
-            rows, lengths = _filled(part, batch, longest)
-            tokens, count = jax.device_get(write(params, jax.random.fold_in(key, number * batch), rows, lengths))
-            for row, text in enumerate(part):
-                found[text] = tokens[row, : count[row]].tolist()
-        return found
+    def continue_texts(params: Params, key: Array, texts: set[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]]:
+        """The continuation of each text; texts of similar length share a batch."""
+        continuations, ordered = {}, sorted(texts, key=lambda text: (len(text), text))
+        for number, batch in enumerate(cut_rows(ordered, batch_size)):
+            rows, lengths = _pad_texts(batch, batch_size, max_length)
+            tokens, num_new = jax.device_get(
+                generate_chunk(params, jax.random.fold_in(key, number * batch_size), rows, lengths)
+            )
+            for row, text in enumerate(batch):
+                continuations[text] = tokens[row, : num_new[row]].tolist()
+        return continuations
 
     def solve(params: Params, key: Array, prompts: Sequence[Sequence[int]]) -> list[Solution]:
         for prompt in prompts:
-            if not 1 <= len(prompt) <= longest:
-                raise ValueError(f"recursion: a prompt has length {len(prompt)}; allowed is 1 to {longest}")
-            check_words("prompt", prompt, 0, model.vocabulary)
-        known: dict[tuple[int, ...], Context] = {}
+            if not 1 <= len(prompt) <= max_length:
+                raise ValueError(f"make_solver: a prompt has length {len(prompt)}; allowed is 1 to {max_length}")
+            check_tokens("prompt", prompt, 0, decoder.vocab_size)
+        answered: dict[tuple[int, ...], Context] = {}
         tasks = [_Task([Context(tuple(map(int, prompt)))]) for prompt in prompts]
         for number in itertools.count():
-            going = {task: _text(task) for task in tasks if task.outcome is None}
-            if not going:
-                return [_solution(task) for task in tasks]
-            new = go_on(params, jax.random.fold_in(key, number), set(going.values()))
-            for task, text in going.items():
-                task.stack[-1].written += new[text]
-                _look(task, known, max_depth, max_contexts)
-                if task.outcome is None and len(_text(task)) > longest:
+            open_tasks = {task: _text(task) for task in tasks if task.outcome is None}
+            if not open_tasks:
+                return [_to_solution(task) for task in tasks]
+            continuations = continue_texts(params, jax.random.fold_in(key, number), set(open_tasks.values()))
+            for task, text in open_tasks.items():
+                task.stack[-1].completion += continuations[text]
+                _process_completion(task, answered, max_depth, max_contexts)
+                if task.outcome is None and len(_text(task)) > max_length:
                     task.outcome = TOO_LONG
 
     return solve
 
 
-def outline(context: Context, vocabulary: Vocabulary) -> Iterator[str]:
-    """Lines that tell of a context and those beneath: questions and answers; what stood above is not unfolded again."""
-    shown: set[tuple[int, ...]] = set()
-    left = [(context, 0)]
-    while left:
-        each, depth = left.pop()
-        answer = "?" if each.answer is None else vocabulary.decode(each.answer)
-        again = " (as above)" if each.prompt in shown and each.asked else ""
-        yield f"{'  ' * depth}{vocabulary.decode(each.prompt[1:])} {answer}{again}"
-        if not again:
-            left += [(child, depth + 1) for child in reversed(each.asked)]
-        shown.add(each.prompt)
+def format_trace(context: Context, vocabulary: Vocabulary) -> Iterator[str]:
+    """Indented lines `question answer` of a context and its sub-tasks; a repeated context is not expanded again."""
+    expanded: set[tuple[int, ...]] = set()
+    stack = [(context, 0)]
+    while stack:
+        node, depth = stack.pop()
+        answer = "?" if node.answer is None else vocabulary.decode(node.answer)
+        suffix = " (as above)" if node.prompt in expanded and node.subtasks else ""
+        yield f"{'  ' * depth}{vocabulary.decode(node.prompt[1:])} {answer}{suffix}"
+        if not suffix:
+            stack += [(child, depth + 1) for child in reversed(node.subtasks)]
+        expanded.add(node.prompt)
 
 
-def _look(task: _Task, known: dict[tuple[int, ...], Context], max_depth: int, max_contexts: int) -> None:
-    """Ask or answer, if what was written last calls for it."""
+def _process_completion(
+    task: _Task, answered: dict[tuple[int, ...], Context], max_depth: int, max_contexts: int
+) -> None:
+    """Open or close a context if the last token asks or answers."""
     context = task.stack[-1]
-    if context.written[-1] == END:
-        context.answer = None if _thinking(context) else _between(context.written, ANSWER)
+    if context.completion[-1] == END:
+        context.answer = None if _is_in_thought(context) else _tokens_between(context.completion, ANSWER)
         if context.answer is None:
             task.outcome = MALFORMED
             return
-        kept = known.setdefault(context.prompt, context)  # another problem may have been answered the same meanwhile
+        shared = answered.setdefault(context.prompt, context)  # another problem may have answered it already
         if len(task.stack) == 1:
             task.outcome = SOLVED
             return
         task.stack.pop()
-        task.stack[-1].asked[-1] = kept
-        _put_in(task.stack[-1], kept)
-    elif context.written[-1] == ANSWER and _thinking(context):
-        question = _between(context.written, ASK)
+        task.stack[-1].subtasks[-1] = shared
+        _insert_answer(task.stack[-1], shared)
+    elif context.completion[-1] == ANSWER and _is_in_thought(context):
+        question = _tokens_between(context.completion, ASK)
         if question is None:
             task.outcome = MALFORMED
             return
-        _ask(task, (BEGIN, *question), known, max_depth, max_contexts)
+        _add_subtask(task, (BEGIN, *question), answered, max_depth, max_contexts)
 
 
-def _ask(
-    task: _Task, prompt: tuple[int, ...], known: dict[tuple[int, ...], Context], max_depth: int, max_contexts: int
+def _add_subtask(
+    task: _Task, prompt: tuple[int, ...], answered: dict[tuple[int, ...], Context], max_depth: int, max_contexts: int
 ) -> None:
     if any(context.prompt == prompt for context in task.stack):
-        task.outcome = CIRCLE
+        task.outcome = CYCLE
         return
-    child = known.get(prompt) or Context(prompt)
+    child = answered.get(prompt) or Context(prompt)
     depth = len(task.stack) + child.height
     if depth > max_depth:
         task.outcome = TOO_DEEP
         return
-    task.stack[-1].asked.append(child)
-    for place, context in enumerate(task.stack):
-        context.height = max(context.height, depth - place)
-    if len(_within(task.stack[0])) > max_contexts:
+    task.stack[-1].subtasks.append(child)
+    for level, context in enumerate(task.stack):
+        context.height = max(context.height, depth - level)
+    if len(_reachable_contexts(task.stack[0])) > max_contexts:
         task.outcome = TOO_MANY
     elif child.answer is None:
         task.stack.append(child)
     else:
-        _put_in(task.stack[-1], child)
+        _insert_answer(task.stack[-1], child)
 
 
-def _put_in(context: Context, child: Context) -> None:
-    context.written += child.answer or []
-    context.given += len(child.answer or [])
+def _insert_answer(context: Context, child: Context) -> None:
+    context.completion += child.answer or []
+    context.num_subtask_tokens += len(child.answer or [])
 
 
-def _within(root: Context) -> list[Context]:
-    """All contexts that are reached from one, itself included, each once."""
-    found, left = {}, [root]
-    while left:
-        context = left.pop()
+def _reachable_contexts(root: Context) -> list[Context]:
+    """All distinct contexts below one, itself included."""
+    found, stack = {}, [root]
+    while stack:
+        context = stack.pop()
         if context.prompt not in found:
             found[context.prompt] = context
-            left += context.asked
+            stack += context.subtasks
     return list(found.values())
 
 
-def _solution(task: _Task) -> Solution:
+def _to_solution(task: _Task) -> Solution:
     root, outcome = task.stack[0], task.outcome or ""
-    every = _within(root)
-    tokens = sum(len(each.written) - each.given for each in every)
-    return Solution(root.answer or [], outcome, len(every), root.height, tokens, root)
+    contexts = _reachable_contexts(root)
+    tokens = sum(len(node.completion) - node.num_subtask_tokens for node in contexts)
+    return Solution(root.answer or [], outcome, len(contexts), root.height, tokens, root)
 
 
 def _text(task: _Task) -> tuple[int, ...]:
-    return (*task.stack[-1].prompt, *task.stack[-1].written)
+    return (*task.stack[-1].prompt, *task.stack[-1].completion)
 
 
-def _thinking(context: Context) -> bool:
-    """Whether its last token stands in a thought."""
-    return next((token == THINK for token in reversed(context.written) if token in (THINK, DONE)), False)
+def _is_in_thought(context: Context) -> bool:
+    """Whether its last token is inside a thought."""
+    return next((token == THINK for token in reversed(context.completion) if token in (THINK, END_THINK)), False)
 
 
-def _between(written: list[int], mark: int) -> list[int] | None:
-    """What stands between such a mark and the last token; None if that is nothing, or has another mark in it."""
+def _tokens_between(completion: list[int], mark: int) -> list[int] | None:
+    """Tokens between the last such mark and the last token; None if empty or if they contain another mark."""
     found: list[int] = []
-    for token in reversed(written[:-1]):
+    for token in reversed(completion[:-1]):
         if token == mark:
             return found[::-1] or None
         if token < len(MARKS):
@@ -260,13 +270,13 @@ def _between(written: list[int], mark: int) -> list[int] | None:
     return None
 
 
-def _filled(texts: Sequence[tuple[int, ...]], rows: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Texts as tokens [rows, T] and lengths [rows]; rows that are left over repeat the first."""
-    width, most = NARROWEST, max(map(len, texts))
-    while width < most:
+def _pad_texts(texts: Sequence[tuple[int, ...]], batch_size: int, max_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Padded tokens [batch_size, T] and lengths [batch_size]; surplus rows repeat the first text."""
+    width, longest = MIN_WIDTH, max(map(len, texts))
+    while width < longest:
         width *= 2
-    tokens, lengths = np.zeros((rows, min(width, longest)), np.int32), np.zeros(rows, np.int32)
-    for row in range(rows):
+    tokens, lengths = np.zeros((batch_size, min(width, max_length)), np.int32), np.zeros(batch_size, np.int32)
+    for row in range(batch_size):
         text = texts[row] if row < len(texts) else texts[0]
         tokens[row, : len(text)], lengths[row] = text, len(text)
     return tokens, lengths

@@ -1,64 +1,67 @@
-"""A decoder as what searches ask: the prompts are read once and shared, and each path remembers its own tokens alone.
+"""A decoder as a model for searches, with one shared prefix cache of the prompts.
 
-Axes: B problems, P tokens of the longest prompt, R rows (the candidates of a problem side by side).
+Axes: B problems, P tokens of the longest prompt, R rows (candidates of a problem are adjacent).
 """
 
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from thinking.generation.prompts import check_words, read_prompts
-from thinking.networks.attention.patterns import TopK, parts_of
+from thinking.generation.prompts import check_tokens, read_prompts
+from thinking.networks.attention.patterns import TopK, pattern_parts
 from thinking.networks.cache import Cache
 from thinking.networks.decoder import Decoder
-from thinking.reasoning.search.interface import Advance, Outlook, Root
+from thinking.reasoning.search.interface import RootOutput, StepFn, StepOutput
 from thinking.types import Array, Params
 
 
-def over_tokens(
-    model: Decoder,
+def make_token_model(
+    decoder: Decoder,
     params: Params,
     prompts: Array,
     lengths: Array,
     *,
-    max_tokens: int,
+    max_new_tokens: int,
     stop_tokens: Sequence[int] = (),
-) -> tuple[Advance, Root]:
-    """Search among the tokens that a decoder may write: an action is a token, a state is a cache.
+) -> tuple[StepFn, RootOutput]:
+    """A search model over tokens: an action is a token, a state is a cache of at most `max_new_tokens` tokens.
 
-    A state holds the keys and values of what a path wrote, at most `max_tokens`: this is what a tree keeps for every
-    node. The prompts' are shared. A pattern that goes by content needs them in one piece: there each state holds both.
+    The prompts' keys and values are a shared prefix cache. Content-based attention patterns (top-k) need one cache of
+    both, so there each state holds the prompt as well.
 
     Args:
-        model: a decoder; its value head says what a state is worth.
+        decoder: a decoder; its value head gives the state values.
         params: its parameters.
-        prompts: [B, P] int32, each beginning at the left.
-        lengths: [B] int32, from 1, how many tokens of each row are its prompt.
-        max_tokens: the most that a path may come to; it has ended then.
-        stop_tokens: a path that writes one of these has ended.
+        prompts: [B, P] int32, left-aligned.
+        lengths: [B] int32, prompt lengths, from 1.
+        max_new_tokens: paths are done at this number of tokens.
+        stop_tokens: paths are done after one of these.
 
     Returns:
-        `(advance, root)` for any search. Nothing is rewarded: reward and end belong to the task, which may wrap
-        `advance`.
+        `(step_fn, root)` for any search. Rewards are 0; a task may wrap `step_fn` to add its own.
 
     Raises:
         ValueError: for prompts that are empty or too long, and stop tokens outside the vocabulary.
     """
-    if max_tokens < 1:
-        raise ValueError(f"over_tokens: max_tokens {max_tokens} is out of range; give at least 1")
-    check_words("stop_tokens", stop_tokens, 0, model.vocabulary)
-    whole = any(isinstance(part, TopK) for part in parts_of(model.pattern))
-    capacity = prompts.shape[1] + (max_tokens if whole else 0)
-    read, logits, value = read_prompts(model, params, prompts, lengths, capacity=capacity, new=max_tokens)
-    trunk, state = (None, read) if whole else (read, model.begin(len(prompts), max_tokens))
-    room = state.length + max_tokens
+    if max_new_tokens < 1:
+        raise ValueError(f"make_token_model: max_new_tokens {max_new_tokens} is out of range; give at least 1")
+    check_tokens("stop_tokens", stop_tokens, 0, decoder.vocab_size)
+    is_content_based = any(isinstance(part, TopK) for part in pattern_parts(decoder.pattern))
+    capacity = prompts.shape[1] + (max_new_tokens if is_content_based else 0)
+    prompt_cache, logits, value = read_prompts(
+        decoder, params, prompts, lengths, capacity=capacity, max_new_tokens=max_new_tokens
+    )
+    prefix_cache, state = (
+        (None, prompt_cache) if is_content_based else (prompt_cache, decoder.init_cache(len(prompts), max_new_tokens))
+    )
+    max_length = state.length + max_new_tokens
 
-    def advance(state: Cache, action: Array) -> tuple[Cache, Outlook]:
-        reading, state = model.extend(params, state, action[:, None], trunk=trunk)
-        ended = state.length >= jnp.repeat(room, len(action) // len(room))
-        for stop in stop_tokens:
-            ended = ended | (action == stop)
-        return state, Outlook(reading.logits[:, 0], reading.value[:, 0], jnp.zeros(action.shape), ended)
+    def step_fn(state: Cache, action: Array) -> tuple[Cache, StepOutput]:
+        output, state = decoder.extend(params, state, action[:, None], prefix_cache=prefix_cache)
+        done = state.length >= jnp.repeat(max_length, len(action) // len(max_length))
+        for stop_token in stop_tokens:
+            done = done | (action == stop_token)
+        return state, StepOutput(output.logits[:, 0], output.value[:, 0], jnp.zeros(action.shape), done)
 
-    nothing = jnp.zeros(len(prompts))
-    return advance, (state, Outlook(logits, value, nothing, nothing.astype(bool)))
+    zeros = jnp.zeros(len(prompts))
+    return step_fn, (state, StepOutput(logits, value, zeros, zeros.astype(bool)))

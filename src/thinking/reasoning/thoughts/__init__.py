@@ -1,6 +1,6 @@
-"""Thoughts that nobody supervised: models that take steps of their own between a word and its answer."""
+"""Thoughts learned without supervision: intermediate steps between an input and its answer."""
 
-from thinking.reasoning.thoughts.steps import Choice, Kind
-from thinking.reasoning.thoughts.thinker import Thinker, Thinking, converted, thinker
+from thinking.reasoning.thoughts.steps import GradientEstimator, Kind
+from thinking.reasoning.thoughts.thinking_model import ThinkingModel, ThinkingOutput, convert_params, thinking_model
 
-__all__ = ["Choice", "Kind", "Thinker", "Thinking", "converted", "thinker"]
+__all__ = ["GradientEstimator", "Kind", "ThinkingModel", "ThinkingOutput", "convert_params", "thinking_model"]

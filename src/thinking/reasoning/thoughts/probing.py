@@ -1,6 +1,6 @@
-"""What thoughts are: what they depend on, and how they go with the true states.
+"""Probes of thoughts: their dependence on the input, and their relation to the true states of an automaton.
 
-Axes: B words, N symbols of the longest, T thoughts, K kinds of thoughts, S states, D width.
+Axes: B words, N symbols of the longest, T thoughts, K thought tokens, S states, D width.
 """
 
 from typing import Any
@@ -8,61 +8,61 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from thinking.reasoning.thoughts.thinker import Thinker, Thinking
+from thinking.reasoning.thoughts.thinking_model import ThinkingModel, ThinkingOutput
 from thinking.types import Array, Params
 
-Words = Any
-"""Words with `symbols` [B, N], `lengths` [B], `states` [B, N] and `answers` [B], int32."""
+WordBatch = Any
+"""Words with `symbols` [B, N], `lengths` [B], `states` [B, N] and `final_states` [B], int32."""
 
 
-def exact(model: Thinker, params: Params, words: Words) -> Array:
-    """[] the share of words whose likeliest answer is right."""
-    thinking = model.think(params, words.symbols, words.lengths)
-    return jnp.mean((jnp.argmax(thinking.answers, axis=-1) == words.answers).astype(jnp.float32))
+def compute_accuracy(model: ThinkingModel, params: Params, words: WordBatch) -> Array:
+    """[] accuracy of the answers."""
+    output = model.think(params, words.symbols, words.lengths)
+    return jnp.mean((jnp.argmax(output.answer_logits, axis=-1) == words.final_states).astype(jnp.float32))
 
 
-def dependence(model: Thinker, params: Params, words: Words, other: Array) -> Array:
-    """[N, N], how far the step of each row moves when the symbol of each column is another one.
+def compute_dependence(model: ThinkingModel, params: Params, words: WordBatch, other_symbols: Array) -> Array:
+    """[N, N] change of the hidden state of each step (row) when each symbol (column) is replaced.
 
     Args:
-        model: that thinks.
+        model: the model.
         params: its parameters.
         words: all of length N.
-        other: [B, N] int32, symbols to put in their place, one at a time.
+        other_symbols: [B, N] int32, replacements, one at a time.
 
     Returns:
-        The mean length of the change of the hidden state, as a share of the mean length of the difference between two
-        words' hidden states after the same step; 0 for a step that did not look.
+        The mean norm of the change over the mean norm of the difference between two words at the same step; 0 for a
+        step that does not depend on the symbol.
     """
-    before = model.think(params, words.symbols, words.lengths).hidden
-    strangers = jnp.mean(jnp.linalg.norm(before - jnp.roll(before, 1, axis=0), axis=-1), axis=0)
+    hidden = model.think(params, words.symbols, words.lengths).hidden
+    mean_distance = jnp.mean(jnp.linalg.norm(hidden - jnp.roll(hidden, 1, axis=0), axis=-1), axis=0)
 
-    def moved(place: Array) -> Array:
-        symbols = words.symbols.at[:, place].set(other[:, place])
-        after = model.think(params, symbols, words.lengths).hidden
-        return jnp.mean(jnp.linalg.norm(after - before, axis=-1), axis=0) / jnp.maximum(strangers, 1e-6)
+    def compute_change(position: Array) -> Array:
+        symbols = words.symbols.at[:, position].set(other_symbols[:, position])
+        new_hidden = model.think(params, symbols, words.lengths).hidden
+        return jnp.mean(jnp.linalg.norm(new_hidden - hidden, axis=-1), axis=0) / jnp.maximum(mean_distance, 1e-6)
 
-    return jax.lax.map(moved, jnp.arange(words.symbols.shape[1])).T
-
-
-def confusion(thinking: Thinking, states: Array, count: int) -> Array:
-    """[K, S] how often each token was thought where the true state, of S = `count`, was each; `states` is [B, N]."""
-    tokens = jax.nn.one_hot(thinking.thoughts, thinking.logits.shape[2]) * thinking.made[..., None]
-    return jnp.einsum("btk,bts->ks", tokens, jax.nn.one_hot(states[:, : tokens.shape[1]], count))
+    return jax.lax.map(compute_change, jnp.arange(words.symbols.shape[1])).T
 
 
-def explained(thinking: Thinking, states: Array, count: int) -> Array:
-    """[] the share of the variance of the steps' hidden states that their true states explain, 0 to 1.
+def compute_confusion(output: ThinkingOutput, states: Array, num_states: int) -> Array:
+    """[K, S] counts of pairs of thought token and true state; `states` is [B, N] and S is `num_states`."""
+    tokens = jax.nn.one_hot(output.thoughts, output.logits.shape[2]) * output.thought_mask[..., None]
+    return jnp.einsum("btk,bts->ks", tokens, jax.nn.one_hot(states[:, : tokens.shape[1]], num_states))
 
-    It is that between the means of the states of `states` [B, N], of which there are `count`. Each step counts about
-    its own mean, since where it stands is no thought. States that mean nothing explain about `count / B`.
+
+def compute_explained_variance(output: ThinkingOutput, states: Array, num_states: int) -> Array:
+    """[] fraction of the hidden states' variance explained by the true states [B, N], 0 to 1.
+
+    It is the variance between states over the total variance, about the mean of each step, so that the position
+    explains nothing. Random states explain about `num_states / B`.
     """
-    weight = thinking.made.astype(jnp.float32)
-    hidden = thinking.hidden[:, : weight.shape[1]]
+    weight = output.thought_mask.astype(jnp.float32)
+    hidden = output.hidden[:, : weight.shape[1]]
     total = jnp.maximum(jnp.sum(weight, axis=0), 1)[:, None]
     hidden = (hidden - (jnp.sum(hidden * weight[..., None], axis=0) / total)[None]) * weight[..., None]
-    member = jax.nn.one_hot(states[:, : weight.shape[1]], count) * weight[..., None]
-    sizes = jnp.maximum(jnp.sum(member, axis=0), 1)
-    means = jnp.einsum("bts,btd->tsd", member, hidden) / sizes[..., None]
-    between = jnp.sum(sizes[..., None] * means**2)
-    return between / jnp.maximum(jnp.sum(hidden**2), jnp.finfo(jnp.float32).tiny)
+    membership = jax.nn.one_hot(states[:, : weight.shape[1]], num_states) * weight[..., None]
+    counts = jnp.maximum(jnp.sum(membership, axis=0), 1)
+    means = jnp.einsum("bts,btd->tsd", membership, hidden) / counts[..., None]
+    between_variance = jnp.sum(counts[..., None] * means**2)
+    return between_variance / jnp.maximum(jnp.sum(hidden**2), jnp.finfo(jnp.float32).tiny)

@@ -1,6 +1,6 @@
-"""The parameters of a model that thinks, and the steps that it takes.
+"""The network of a thinking model and its steps.
 
-Axes: B words, N symbols of the longest, A answers, K kinds of thoughts, D width.
+Axes: B words, N symbols of the longest, A answers, K thought tokens, D width.
 """
 
 from typing import Any, Literal
@@ -10,210 +10,232 @@ import jax.numpy as jnp
 from flax import nnx
 
 from thinking.networks.blocks import BlockConfig, dense
-from thinking.reasoning.thoughts.network import Memory, Reader
+from thinking.reasoning.thoughts.reader import Reader, ReaderCache
 from thinking.types import Array
 
 Kind = Literal["none", "pause", "discrete", "continuous"]
-"""What a step hands to the next: there is one step alone; nothing (Goyal et al. 2024); a token of a vocabulary of its
-own; its hidden state (Hao et al. 2024), and with it the mixture of all tokens (Zhang et al. 2025, Soft Thinking)."""
+"""What a step passes to the next: `none`, there is one step only; `pause`, nothing (Goyal et al. 2024); `discrete`, a
+thought token; `continuous`, its hidden state (Hao et al. 2024) plus the expected token embedding (Soft Thinking, Zhang
+et al. 2025)."""
 
-Choice = Literal["straight_through", "gumbel", "drawn"]
-"""How a token is chosen, and what its gradient is: the likeliest, as if it were its probabilities (Bengio et al. 2013);
-the likeliest under Gumbel noise, in the same way (Jang et al. 2017); drawn, with no gradient at all."""
+GradientEstimator = Literal["straight_through", "gumbel", "drawn"]
+"""How a thought token is chosen: argmax with straight-through gradient (Bengio et al. 2013); straight-through
+Gumbel-softmax (Jang et al. 2017); `drawn`, sampled without gradient."""
 
-Told = tuple[Array, Array, Array, Array]
-"""Of one step: tokens, log-probabilities and entropy [B], and logits [B, K]."""
+ThoughtOutput = tuple[Array, Array, Array, Array]
+"""Of one step: tokens, their log-probabilities and entropy in nats [B], and logits [B, K]."""
 
 
 class Network(nnx.Module):
-    """The parameters, the same for every kind of thought."""
+    """The parameters, the same for every kind of thought; arguments as of `thinking_model`."""
 
     def __init__(
         self,
-        symbols: int,
-        answers: int,
-        kinds: int,
+        num_symbols: int,
+        num_answers: int,
+        num_thought_tokens: int,
         block: BlockConfig,
-        layers: int,
-        own_head: bool,
+        num_layers: int,
+        has_own_head: bool,
         thought_width: int | None,
-        ends: bool,
+        end_thought: bool,
         split: bool,
         rngs: nnx.Rngs,
     ) -> None:
         normal, width = nnx.initializers.normal, block.width
-        narrow = thought_width or width
-        self.words = nnx.Embed(symbols, width, embedding_init=normal(width**-0.5), rngs=rngs)
+        embedding_width = thought_width or width
+        self.words = nnx.Embed(num_symbols, width, embedding_init=normal(width**-0.5), rngs=rngs)
         self.empty = nnx.Embed(1, width, embedding_init=normal(width**-0.5), rngs=rngs)
-        self.thoughts = nnx.Embed(kinds, narrow, embedding_init=normal(width**-0.5), rngs=rngs)
-        self.widen = None if thought_width is None else dense(narrow, width, block, rngs)
-        self.reader = Reader(block, layers, rngs)
-        self.answer = nnx.Linear(width, answers, use_bias=False, kernel_init=normal(width**-0.5), rngs=rngs)
+        self.thoughts = nnx.Embed(num_thought_tokens, embedding_width, embedding_init=normal(width**-0.5), rngs=rngs)
+        self.widen = None if thought_width is None else dense(embedding_width, width, block, rngs)
+        self.reader = Reader(block, num_layers, rngs)
+        self.answer = nnx.Linear(width, num_answers, use_bias=False, kernel_init=normal(width**-0.5), rngs=rngs)
         self.choose = self.answer
-        if own_head:
-            self.choose = nnx.Linear(width, kinds, use_bias=False, kernel_init=normal(width**-0.5), rngs=rngs)
-        # At first it thinks on.
-        seldom = nnx.initializers.constant(-3.0)
-        self.end = nnx.Linear(width, 1, kernel_init=normal(0.01), bias_init=seldom, rngs=rngs) if ends else None
-        self.answerer = Reader(block, layers, rngs) if split else None
+        if has_own_head:
+            self.choose = nnx.Linear(
+                width, num_thought_tokens, use_bias=False, kernel_init=normal(width**-0.5), rngs=rngs
+            )
+        # The initial probability of an end is low.
+        end_bias = nnx.initializers.constant(-3.0)
+        self.end = (
+            nnx.Linear(width, 1, kernel_init=normal(0.01), bias_init=end_bias, rngs=rngs) if end_thought else None
+        )
+        self.answerer = Reader(block, num_layers, rngs) if split else None
 
-    def nothing(self, rows: int) -> Array:
-        """[B, D], what is given to a step that no thought is given to: the first one, and all those of pauses."""
-        return self.empty(jnp.zeros(rows, jnp.int32))
+    def empty_input(self, batch_size: int) -> Array:
+        """[B, D] input of a step without a thought: the first one, and every pause step."""
+        return self.empty(jnp.zeros(batch_size, jnp.int32))
 
-    def thought(self, weights: Array) -> Array:
-        """[B, D], the embeddings of tokens, weighted by [B, K]."""
-        mixed = weights @ self.thoughts.embedding[...]
-        return mixed if self.widen is None else self.widen(mixed)
+    def embed_thought(self, weights: Array) -> Array:
+        """[B, D] sum of token embeddings with weights [B, K]."""
+        embedding = weights @ self.thoughts.embedding[...]
+        return embedding if self.widen is None else self.widen(embedding)
 
-    def last_look(self, given: Array, lengths: Array, words: Array | None) -> Array:
-        """[B, D], what the answer is read from where it is found in a context of its own.
+    def compute_final_hidden(self, thoughts: Array, lengths: Array, symbols: Array | None) -> Array:
+        """[B, D] hidden state of an answer that is computed in a separate context.
 
         Args:
-            given: [B, N, D], what the steps thought; those of a word's length count.
-            lengths: [B] int32.
-            words: [B, N, D], embedded symbols that are seen beside the thoughts; None: thoughts alone.
+            thoughts: [B, N, D], embedded thoughts, valid up to `lengths`.
+            lengths: [B] int32, of the words.
+            symbols: [B, N, D], embedded symbols; None for a context of thoughts only.
         """
-        seen = given if words is None else jnp.concatenate([words, given], axis=1)
-        numbers = jnp.arange(given.shape[1], dtype=jnp.int32)
-        places = jnp.tile(numbers, (len(given), seen.shape[1] // len(numbers)))
+        inputs = thoughts if symbols is None else jnp.concatenate([symbols, thoughts], axis=1)
+        indices = jnp.arange(thoughts.shape[1], dtype=jnp.int32)
+        positions = jnp.tile(indices, (len(thoughts), inputs.shape[1] // len(indices)))
         reader = self.reader if self.answerer is None else self.answerer
-        memory = reader.read(seen, places, places < lengths[:, None], 1)
-        return reader.step(memory, self.nothing(len(given)), lengths - 1, jnp.int32(seen.shape[1]))[0]
+        cache = reader.read(inputs, positions, positions < lengths[:, None], 1)
+        return reader.step(cache, self.empty_input(len(thoughts)), lengths - 1, jnp.int32(inputs.shape[1]))[0]
 
 
-def nothing_told(rows: int, kinds: int) -> Told:
-    """Of a step that chose no token."""
-    return jnp.zeros(rows, jnp.int32), jnp.zeros(rows), jnp.zeros(rows), jnp.zeros((rows, kinds))
+def empty_thought_output(batch_size: int, num_thought_tokens: int) -> ThoughtOutput:
+    """Output of a step without a token: zeros."""
+    return (
+        jnp.zeros(batch_size, jnp.int32),
+        jnp.zeros(batch_size),
+        jnp.zeros(batch_size),
+        jnp.zeros((batch_size, num_thought_tokens)),
+    )
 
 
 def take_steps(
-    built: Network,
+    network: Network,
     kind: Kind,
-    choice: Choice,
-    memory: Memory,
-    needed: Array,
+    gradient: GradientEstimator,
+    cache: ReaderCache,
+    num_needed: Array,
     keys: Array | None,
-    changed: Array,
-    kinds: int,
-) -> tuple[Array, Array, Told]:
-    """Hidden states and what was handed on, [B, N, D] both, and what is told of each step, [B, N, ...].
+    forced_tokens: Array,
+    num_thought_tokens: int,
+) -> tuple[Array, Array, ThoughtOutput]:
+    """Hidden states and embedded thoughts, [B, N, D] both, and the thought outputs, [B, N, ...].
 
     Args:
-        built: the parameters.
-        kind: of thoughts, not `none`.
-        choice: how tokens are chosen where there are keys.
-        memory: of the words, with room for N steps.
-        needed: [] int32, steps after which nothing is done, since no word needs them.
-        keys: [N], consumed; None: each token is the likeliest.
-        changed: [N, B] int32, tokens to choose instead, where not negative.
-        kinds: K.
+        network: the network.
+        kind: kind of thoughts, not `none`.
+        gradient: how tokens are chosen if there are keys.
+        cache: of the words, with N free slots.
+        num_needed: [] int32, number of steps to compute; later ones give zeros.
+        keys: [N], consumed; None: argmax tokens.
+        forced_tokens: [N, B] int32, tokens to use instead, where not negative.
+        num_thought_tokens: K.
     """
-    longest, rows = changed.shape
+    max_length, batch_size = forced_tokens.shape
 
-    def onward(hidden: Array, key: Array | None, token: Array) -> tuple[Array, Told]:
+    def make_next_input(hidden: Array, key: Array | None, token: Array) -> tuple[Array, ThoughtOutput]:
         if kind == "pause":
-            return built.nothing(rows), nothing_told(rows, kinds)
+            return network.empty_input(batch_size), empty_thought_output(batch_size, num_thought_tokens)
         if kind == "continuous":
-            # The hidden state is made as long as an embedding is at the start; the norm made it as long as the root
-            # of its width. Alone it was never learned from beyond words of two symbols of A5.
-            mixture = built.thought(jax.nn.softmax(built.choose(hidden)))
-            return kept_at_random(hidden, key) * hidden.shape[1] ** -0.5 + mixture, nothing_told(rows, kinds)
-        weights, told = chosen(built.choose(hidden), choice, key, token)
-        return built.thought(weights), told
+            # The scale gives the normalised hidden state the norm of an initial embedding. Without the mixture,
+            # training on A5 fails beyond words of two symbols.
+            mixture = network.embed_thought(jax.nn.softmax(network.choose(hidden)))
+            return drop_hidden_states(hidden, key) * hidden.shape[1] ** -0.5 + mixture, empty_thought_output(
+                batch_size, num_thought_tokens
+            )
+        weights, thought_output = choose_token(network.choose(hidden), gradient, key, token)
+        return network.embed_thought(weights), thought_output
 
-    def step(carried: tuple[Memory, Array], at: tuple) -> tuple[tuple[Memory, Array], tuple[Array, Array, Told]]:
-        number, key, token = at
-        hidden, memory = built.reader.step(*carried, jnp.full(rows, number), longest + number)
-        given, told = onward(hidden, key, token)
-        return (memory, given), (hidden, given, told)
+    def step(
+        carry: tuple[ReaderCache, Array], inputs: tuple
+    ) -> tuple[tuple[ReaderCache, Array], tuple[Array, Array, ThoughtOutput]]:
+        index, key, token = inputs
+        hidden, cache = network.reader.step(*carry, jnp.full(batch_size, index), max_length + index)
+        next_input, thought_output = make_next_input(hidden, key, token)
+        return (cache, next_input), (hidden, next_input, thought_output)
 
-    def skip(carried: tuple[Memory, Array], at: tuple) -> tuple[tuple[Memory, Array], tuple[Array, Array, Told]]:
-        del at
-        nothing = jnp.zeros_like(carried[1])
-        return carried, (nothing, nothing, nothing_told(rows, kinds))
+    def skip(
+        carry: tuple[ReaderCache, Array], inputs: tuple
+    ) -> tuple[tuple[ReaderCache, Array], tuple[Array, Array, ThoughtOutput]]:
+        del inputs
+        zeros = jnp.zeros_like(carry[1])
+        return carry, (zeros, zeros, empty_thought_output(batch_size, num_thought_tokens))
 
-    def step_if_needed(carried: tuple[Memory, Array], at: tuple) -> tuple[Any, Any]:
-        # A curriculum begins with words much shorter than the longest.
-        return jax.lax.cond(at[0] < needed, step, skip, carried, at)
+    def step_if_needed(carry: tuple[ReaderCache, Array], inputs: tuple) -> tuple[Any, Any]:
+        # Early in a curriculum, words are much shorter than N.
+        return jax.lax.cond(inputs[0] < num_needed, step, skip, carry, inputs)
 
-    numbers = jnp.arange(longest, dtype=jnp.int32)
-    taken = jax.lax.scan(step_if_needed, (memory, built.nothing(rows)), (numbers, keys, changed))[1]
-    return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), taken)
-
-
-def answer_at_once(built: Network, memory: Memory, lengths: Array, longest: int, kinds: int) -> tuple[Array, Told]:
-    """The same of a model that takes one step alone, where the word ends; all other hidden states are 0."""
-    rows = len(lengths)
-    hidden = built.reader.step(memory, built.nothing(rows), lengths - 1, jnp.int32(longest))[0]
-    told = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], longest, axis=1), nothing_told(rows, kinds))
-    return jax.nn.one_hot(lengths - 1, longest)[:, :, None] * hidden[:, None], told
+    indices = jnp.arange(max_length, dtype=jnp.int32)
+    outputs = jax.lax.scan(step_if_needed, (cache, network.empty_input(batch_size)), (indices, keys, forced_tokens))[1]
+    return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), outputs)
 
 
-def kept_at_random(hidden: Array, key: Array | None) -> Array:
-    """Hidden states [B, D] of which half, drawn at random, become 0; all of them stay where there is no key.
+def answer_at_once(
+    network: Network, cache: ReaderCache, lengths: Array, max_length: int, num_thought_tokens: int
+) -> tuple[Array, ThoughtOutput]:
+    """Hidden states [B, N, D], 0 except at the last symbol, and empty thought outputs of a single step there."""
+    batch_size = len(lengths)
+    hidden = network.reader.step(cache, network.empty_input(batch_size), lengths - 1, jnp.int32(max_length))[0]
+    thought_output = jax.tree.map(
+        lambda leaf: jnp.repeat(leaf[:, None], max_length, axis=1), empty_thought_output(batch_size, num_thought_tokens)
+    )
+    return jax.nn.one_hot(lengths - 1, max_length)[:, :, None] * hidden[:, None], thought_output
 
-    Dropout of whole vectors (Srivastava et al. 2014), unscaled: so the mixture of tokens learns to carry a thought by
-    itself. Where the hidden states were always there, one seed of three came to a code that wore off with the steps.
+
+def drop_hidden_states(hidden: Array, key: Array | None) -> Array:
+    """Hidden states [B, D], each set to 0 with probability 0.5 if there is a key.
+
+    Unscaled dropout of whole vectors (Srivastava et al. 2014), so that the token mixture alone can carry a thought.
+    Without it, one seed of three learned a code that degrades with the number of steps.
     """
     if key is None:
         return hidden
     return jnp.where(jax.random.bernoulli(key, shape=(len(hidden), 1)), hidden, 0)
 
 
-def chosen(logits: Array, choice: Choice, key: Array | None, changed: Array) -> tuple[Array, Told]:
-    """Weights [B, K] of the tokens, 1 for the one that is chosen, and what is told of it.
+def choose_token(
+    logits: Array, gradient: GradientEstimator, key: Array | None, forced_tokens: Array
+) -> tuple[Array, ThoughtOutput]:
+    """One-hot weights [B, K] of the chosen tokens, with the gradient of the estimator, and the thought output.
 
     Args:
         logits: [B, K].
-        choice: how it is chosen where there is a key.
-        key: consumed; None: the likeliest.
-        changed: [B] int32, tokens to choose instead, where not negative.
+        gradient: how tokens are chosen if there is a key.
+        key: consumed; None: argmax.
+        forced_tokens: [B] int32, tokens to use instead, where not negative.
     """
-    noisy = logits
-    if key is not None and choice != "straight_through":
-        noisy = logits + jax.random.gumbel(key, logits.shape)
-    token = jnp.where(changed < 0, jnp.argmax(noisy, axis=-1), changed).astype(jnp.int32)
+    noisy_logits = logits
+    if key is not None and gradient != "straight_through":
+        noisy_logits = logits + jax.random.gumbel(key, logits.shape)
+    token = jnp.where(forced_tokens < 0, jnp.argmax(noisy_logits, axis=-1), forced_tokens).astype(jnp.int32)
     weights = jax.nn.one_hot(token, logits.shape[1])
-    if choice != "drawn":
-        soft = jax.nn.softmax(noisy)
-        weights = weights + soft - jax.lax.stop_gradient(soft)
+    if gradient != "drawn":
+        probs = jax.nn.softmax(noisy_logits)
+        weights = weights + probs - jax.lax.stop_gradient(probs)
     log_probs = jax.nn.log_softmax(logits)
-    said = jnp.take_along_axis(log_probs, token[:, None], axis=1)[:, 0]
+    token_log_probs = jnp.take_along_axis(log_probs, token[:, None], axis=1)[:, 0]
     entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=1)
-    return weights, (token, said, entropy, logits)
+    return weights, (token, token_log_probs, entropy, logits)
 
 
-def log_ends(logits: Array, *, drawn: bool) -> Array:
-    """[B, N] float32, the log-probability that thinking ends after each step; the last always ends it.
+def compute_end_log_probs(logits: Array, *, is_sampled: bool) -> Array:
+    """[B, N] float32, log-probabilities that thinking ends after each step; it ends after the last in any case.
 
     Args:
-        logits: [B, N], of `<end_thought>` against another thought, after each step.
-        drawn: whether it ends at random; else after the first step that would rather end.
+        logits: [B, N], binary logits of the end after each step.
+        is_sampled: whether the end is random; otherwise it is the first step of positive logit.
     """
-    last = jnp.arange(logits.shape[1])[None] == logits.shape[1] - 1
-    if not drawn:
-        first = jnp.argmax((logits > 0) | last, axis=1)
+    is_last = jnp.arange(logits.shape[1])[None] == logits.shape[1] - 1
+    if not is_sampled:
+        first = jnp.argmax((logits > 0) | is_last, axis=1)
         return jnp.log(jax.nn.one_hot(first, logits.shape[1]))
-    going = jnp.cumsum(jax.nn.log_sigmoid(-logits), axis=1)
-    ending = jnp.where(last, 0.0, jax.nn.log_sigmoid(logits))
-    return ending + jnp.pad(going[:, :-1], ((0, 0), (1, 0)))
+    log_continue = jnp.cumsum(jax.nn.log_sigmoid(-logits), axis=1)
+    log_end = jnp.where(is_last, 0.0, jax.nn.log_sigmoid(logits))
+    return log_end + jnp.pad(log_continue[:, :-1], ((0, 0), (1, 0)))
 
 
-def answer_over_ends(
-    built: Network, hidden: Array, lengths: Array, free: Array | None, *, drawn: bool
+def marginalize_over_ends(
+    network: Network, hidden: Array, lengths: Array, can_end: Array | None, *, is_sampled: bool
 ) -> tuple[Array, Array]:
-    """Log-probabilities of the answers over all ends of thinking [B, A], and how many steps it takes in the mean [B].
+    """Log-probabilities of the answers [B, A], marginalised over all ends, and the expected number of steps [B].
 
     Args:
-        built: the parameters.
+        network: the network.
         hidden: [B, N, D], after each step.
         lengths: [B] int32, of the words.
-        free: [B] bool, where the model says when it ends; elsewhere it ends with the word. None: everywhere.
-        drawn: whether thinking ends at random; else after the first step that would rather end.
+        can_end: [B] bool, where the model chooses the end; elsewhere thinking ends with the word. None: everywhere.
+        is_sampled: as of `compute_end_log_probs`.
     """
-    log_end = log_ends(built.end(hidden)[:, :, 0], drawn=drawn)
-    if free is not None:
-        log_end = jnp.where(free[:, None], log_end, jnp.log(jax.nn.one_hot(lengths - 1, hidden.shape[1])))
-    answers = jax.nn.logsumexp(log_end[:, :, None] + jax.nn.log_softmax(built.answer(hidden)), axis=1)
+    log_end = compute_end_log_probs(network.end(hidden)[:, :, 0], is_sampled=is_sampled)
+    if can_end is not None:
+        log_end = jnp.where(can_end[:, None], log_end, jnp.log(jax.nn.one_hot(lengths - 1, hidden.shape[1])))
+    answers = jax.nn.logsumexp(log_end[:, :, None] + jax.nn.log_softmax(network.answer(hidden)), axis=1)
     return answers, jnp.exp(log_end) @ jnp.arange(1.0, hidden.shape[1] + 1)

@@ -1,4 +1,4 @@
-"""How thoughts are learned: from the answer alone, through them or by what they were worth, or from given chains.
+"""Training of thoughts: by gradients of the answer loss, by reinforcement, or on target chains.
 
 Axes: B words of a step, N symbols of the longest, T thoughts, L levels (of lengths 1 to N).
 """
@@ -10,172 +10,181 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.learning.curriculum import Curriculum, estimate
+from thinking.learning.curriculum import Curriculum, estimate_success
 from thinking.learning.policy_gradient import masked_mean
 from thinking.learning.returns import group_advantages, returns_to_go
-from thinking.reasoning.thoughts.thinker import Thinker, Thinking
+from thinking.reasoning.thoughts.thinking_model import ThinkingModel, ThinkingOutput
 from thinking.train_state import RunnerState, apply_gradients, init_train_state
 from thinking.types import Array, Metrics
 
-Draw = Callable[[Array, Array], Any]
-"""`draw(key, lengths [B]) -> words` with `symbols` [B, N], `lengths` [B], `states` [B, N] and `answers` [B], int32."""
+SampleWords = Callable[[Array, Array], Any]
+"""`sample_words(key, lengths [B]) -> words`, int32: `symbols` and `states` [B, N], `lengths` and `final_states` [B]."""
 
 
 class Reinforcement(NamedTuple):
-    """How drawn thoughts learn from what they were worth: the log-probability of the right answer.
+    """Reinforcement of sampled thoughts, whose reward is the log-probability of the correct answer.
 
     Attributes:
-        group: thoughts drawn of each word, told from their mean in standard deviations (GRPO, Shao et al. 2024); 1:
-            told from the mean of all words (REINFORCE, Williams 1992).
-        best: whether instead the best thoughts of a group are imitated: search while training, as in expert iteration
-            (Anthony et al. 2017).
-        weight: of the policy's loss beside the answer's.
-        entropy: weight of the entropy bonus.
-        discount: what a reward counts for one thought earlier.
-        repetition: what a thought pays that is the same as the one before it.
+        num_generations: samples of each word, whose rewards are normalised as a group (GRPO, Shao et al. 2024); 1:
+            normalised over the batch (REINFORCE, Williams 1992).
+        imitate_best: whether to imitate the best sample of a group instead (expert iteration, Anthony et al. 2017).
+        policy_weight: weight of the policy loss.
+        entropy_weight: weight of the entropy bonus.
+        discount: discount factor for each thought.
+        repetition_penalty: penalty of a thought that equals the one before.
     """
 
-    group: int = 8
-    best: bool = False
-    weight: float = 1.0
-    entropy: float = 0.01
+    num_generations: int = 8
+    imitate_best: bool = False
+    policy_weight: float = 1.0
+    entropy_weight: float = 0.01
     discount: float = 1.0
-    repetition: float = 0.0
+    repetition_penalty: float = 0.0
 
 
 def init_thought_training(
-    model: Thinker, optimizer: optax.GradientTransformation, lengths: Curriculum, key: Array, first: Any = None
-) -> RunnerState:
-    """A model that has learned nothing yet here; consumes the key, of which come its parameters unless `first` is."""
-    init_key, key = jax.random.split(key)
-    params = model.init(init_key) if first is None else first
-    return RunnerState(init_train_state(params, optimizer), key, sampler=lengths.init())
-
-
-def thinking_step(
-    model: Thinker,
+    model: ThinkingModel,
     optimizer: optax.GradientTransformation,
-    draw: Draw,
-    lengths: Curriculum,
+    curriculum: Curriculum,
+    key: Array,
+    initial_params: Any = None,
+) -> RunnerState:
+    """The initial training state, with new parameters unless `initial_params` are given; consumes the key."""
+    init_key, key = jax.random.split(key)
+    params = model.init(init_key) if initial_params is None else initial_params
+    return RunnerState(init_train_state(params, optimizer), key, sampler=curriculum.init())
+
+
+def make_thinking_step(
+    model: ThinkingModel,
+    optimizer: optax.GradientTransformation,
+    sample_words: SampleWords,
+    curriculum: Curriculum,
     *,
-    batch: int,
+    batch_size: int,
     reinforcement: Reinforcement | None = None,
-    chains: float = 0.0,
+    chain_weight: float = 0.0,
     step_cost: float = 0.0,
-    mastery: float = 0.9,
+    threshold: float = 0.9,
 ) -> Callable[[RunnerState, Array], tuple[RunnerState, Metrics]]:
-    """`step(state, index) -> (state, metrics)`, a pure function of both.
+    """`step(runner_state, index) -> (runner_state, metrics)`, a pure function of both.
 
     Args:
-        model: that learns.
+        model: the model.
         optimizer: an optax transformation.
-        draw: words of given lengths.
-        lengths: a curriculum whose level l is the length l + 1.
-        batch: B; with groups, so many rows of which a group shares a word.
-        reinforcement: how drawn thoughts learn; None: through their gradient, where they have one.
-        chains: weight of a loss that makes thoughts the true states, which need as many kinds as there are states.
-        step_cost: what each step costs, in nats, where the model ends its thoughts by itself.
-        mastery: share of right answers to words of a length from which on it does so there. Until then a thought comes
-            with each symbol. Ends that are free from the start come before there is anything to think: the model finds
-            the answers to short words without a thought, and never those to longer ones.
+        sample_words: samples words of given lengths.
+        curriculum: curriculum whose level l is the length l + 1.
+        batch_size: B rows; those of a group share a word.
+        reinforcement: policy-gradient loss; None: gradients through the thoughts only.
+        chain_weight: weight of the cross entropy of thoughts against the true states; needs K = number of states.
+        step_cost: cost of an expected step, in nats, if the model chooses its end.
+        threshold: success estimate of a word length at which the model may choose its end there. Before that, thinking
+            ends with the word: with free ends from the start, the model learns to answer short words without thoughts
+            and never solves longer ones.
     """
-    group = 1 if reinforcement is None else reinforcement.group
+    group_size = 1 if reinforcement is None else reinforcement.num_generations
 
-    def step(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
-        length_key, word_key, thought_key = jax.random.split(jax.random.fold_in(state.key, index), 3)
-        level = lengths.draw(state.sampler, length_key, batch // group)
-        words = draw(word_key, level + 1)
-        words, level = jax.tree.map(lambda leaf: jnp.repeat(leaf, group, axis=0), (words, level))
-        free = estimate(state.sampler)[level] >= mastery
+    def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
+        length_key, word_key, thought_key = jax.random.split(jax.random.fold_in(runner_state.key, index), 3)
+        level = curriculum.sample(runner_state.sampler, length_key, batch_size // group_size)
+        words = sample_words(word_key, level + 1)
+        words, level = jax.tree.map(lambda leaf: jnp.repeat(leaf, group_size, axis=0), (words, level))
+        can_end = estimate_success(runner_state.sampler)[level] >= threshold
 
         def loss(params: Any) -> tuple[Array, tuple[Array, Metrics]]:
-            thinking = model.think(params, words.symbols, words.lengths, thought_key, free=free)
-            lost = optax.softmax_cross_entropy_with_integer_labels(thinking.answers, words.answers)
-            steps = jnp.mean(thinking.steps)
-            total, metrics = jnp.mean(lost) + step_cost * steps, {"loss": jnp.mean(lost), "steps": steps}
+            output = model.think(params, words.symbols, words.lengths, thought_key, can_end=can_end)
+            answer_loss = optax.softmax_cross_entropy_with_integer_labels(output.answer_logits, words.final_states)
+            steps = jnp.mean(output.num_steps)
+            total, metrics = jnp.mean(answer_loss) + step_cost * steps, {"loss": jnp.mean(answer_loss), "steps": steps}
             if reinforcement is not None:
-                policy, told = policy_loss(thinking, -lost, reinforcement)
-                total, metrics = total + policy, metrics | told
-            if chains:
-                true = words.states[:, : thinking.made.shape[1]]
-                told = optax.softmax_cross_entropy_with_integer_labels(thinking.logits, true)
-                # Where ends are free a model thinks on behind its word, which has no states there.
-                inside = jnp.arange(true.shape[1])[None] < words.lengths[:, None]
-                metrics["chain_loss"] = masked_mean(told, (thinking.made & inside).astype(jnp.float32))
-                total += chains * metrics["chain_loss"]
-            exact = (jnp.argmax(thinking.answers, axis=-1) == words.answers).astype(jnp.float32)
+                policy_term, policy_metrics = policy_loss(output, -answer_loss, reinforcement)
+                total, metrics = total + policy_term, metrics | policy_metrics
+            if chain_weight:
+                targets = words.states[:, : output.thought_mask.shape[1]]
+                policy_metrics = optax.softmax_cross_entropy_with_integer_labels(output.logits, targets)
+                # With a free end, steps past the word have no true state.
+                in_word = jnp.arange(targets.shape[1])[None] < words.lengths[:, None]
+                metrics["chain_loss"] = masked_mean(policy_metrics, (output.thought_mask & in_word).astype(jnp.float32))
+                total += chain_weight * metrics["chain_loss"]
+            exact = (jnp.argmax(output.answer_logits, axis=-1) == words.final_states).astype(jnp.float32)
             return total, (exact, metrics)
 
-        gradients, (exact, metrics) = jax.grad(loss, has_aux=True)(state.train_state.params)
-        train_state = apply_gradients(state.train_state, optimizer, gradients)
-        sampler = lengths.observe(state.sampler, level, exact, jnp.ones(batch))
-        opened = jnp.sum(sampler.opened)
+        gradients, (exact, metrics) = jax.grad(loss, has_aux=True)(runner_state.train_state.params)
+        train_state = apply_gradients(runner_state.train_state, optimizer, gradients)
+        sampler = curriculum.update(runner_state.sampler, level, exact, jnp.ones(batch_size))
+        num_unlocked = jnp.sum(sampler.unlocked)
         metrics |= {
             "exact": jnp.mean(exact),
-            "length": opened.astype(jnp.float32),
-            "exact_of_longest": estimate(sampler)[opened - 1],
+            "length": num_unlocked.astype(jnp.float32),
+            "exact_of_longest": estimate_success(sampler)[num_unlocked - 1],
             "gradient_norm": optax.tree.norm(gradients),
         }
-        return state._replace(train_state=train_state, sampler=sampler), metrics
+        return runner_state._replace(train_state=train_state, sampler=sampler), metrics
 
     return step
 
 
-def watched(
-    step: Callable[[RunnerState, Array], tuple[RunnerState, Metrics]],
-    model: Thinker,
+def record_thoughts(
+    step_fn: Callable[[RunnerState, Array], tuple[RunnerState, Metrics]],
+    model: ThinkingModel,
     words: Any,
-    every: int,
-    steps: int,
+    interval: int,
+    num_steps: int,
 ) -> Callable[[RunnerState, Array], tuple[RunnerState, Metrics, Array]]:
-    """The same step, which also tells what the model makes of some words, as it goes on to learn.
+    """The training step with a record of the model's thoughts on some words.
 
     Args:
-        step: of `thinking_step`.
-        model: that learns.
-        words: with `symbols` [B, N] and `lengths` [B], which are not learned from.
-        every: steps between two looks.
-        steps: in all; the last is looked at too.
+        step_fn: of `make_thinking_step`.
+        model: the model.
+        words: held-out words with `symbols` [B, N] and `lengths` [B].
+        interval: steps between records.
+        num_steps: number of steps in all; the last one is recorded as well.
 
     Returns:
-        A step with a sample [2, B, N] int32: what the answers' head says of each step (of a word's last: the answer),
-        and the tokens that were thought; -1 where there are none, and everywhere after a step that was not looked at.
+        A step with a sample [2, B, N] int32: the argmax of the answer head at each step (at a word's last symbol: the
+        answer), and the thought tokens; -1 where there are none, and everywhere at steps without a record.
     """
 
-    def look(params: Any) -> Array:
-        thinking = model.think(params, words.symbols, words.lengths)
-        said = jnp.argmax(model.read(params, thinking.hidden), axis=-1)
-        numbers = jnp.arange(said.shape[1])[None]
-        said = jnp.where(numbers < thinking.steps[:, None], said, -1)
-        last = numbers == words.lengths[:, None] - 1
-        said = jnp.where(last, jnp.argmax(thinking.answers, axis=-1)[:, None], said)
-        thoughts = jnp.where(thinking.made & (model.kind == "discrete"), thinking.thoughts, -1)
-        missing = said.shape[1] - thoughts.shape[1]
-        return jnp.stack([said, jnp.pad(thoughts, ((0, 0), (0, missing)), constant_values=-1)]).astype(jnp.int32)
+    def record(params: Any) -> Array:
+        output = model.think(params, words.symbols, words.lengths)
+        predictions = jnp.argmax(model.read_answer(params, output.hidden), axis=-1)
+        indices = jnp.arange(predictions.shape[1])[None]
+        predictions = jnp.where(indices < output.num_steps[:, None], predictions, -1)
+        is_last = indices == words.lengths[:, None] - 1
+        predictions = jnp.where(is_last, jnp.argmax(output.answer_logits, axis=-1)[:, None], predictions)
+        thoughts = jnp.where(output.thought_mask & (model.kind == "discrete"), output.thoughts, -1)
+        num_missing = predictions.shape[1] - thoughts.shape[1]
+        return jnp.stack([predictions, jnp.pad(thoughts, ((0, 0), (0, num_missing)), constant_values=-1)]).astype(
+            jnp.int32
+        )
 
-    def step_and_look(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics, Array]:
-        state, metrics = step(state, index)
-        nothing = jnp.full((2, *words.symbols.shape), -1, jnp.int32)
-        due = ((index + 1) % every == 0) | (index + 1 == steps)
-        return state, metrics, jax.lax.cond(due, look, lambda params: nothing, state.train_state.params)
+    def step_and_record(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics, Array]:
+        state, metrics = step_fn(state, index)
+        empty = jnp.full((2, *words.symbols.shape), -1, jnp.int32)
+        is_due = ((index + 1) % interval == 0) | (index + 1 == num_steps)
+        return state, metrics, jax.lax.cond(is_due, record, lambda params: empty, state.train_state.params)
 
-    return step_and_look
+    return step_and_record
 
 
-def policy_loss(thinking: Thinking, reward: Array, how: Reinforcement) -> tuple[Array, Metrics]:
-    """The loss of drawn thoughts whose answer was worth a reward [B], and its metrics."""
-    mask = thinking.made.astype(jnp.float32)
+def policy_loss(output: ThinkingOutput, reward: Array, reinforcement: Reinforcement) -> tuple[Array, Metrics]:
+    """Policy-gradient loss of sampled thoughts with reward [B], and its metrics."""
+    mask = output.thought_mask.astype(jnp.float32)
     reward = jax.lax.stop_gradient(reward)
-    if how.best:
-        found = jnp.argmax(reward.reshape(-1, how.group), axis=1)
-        advantage = jax.nn.one_hot(found, how.group).reshape(-1)
+    if reinforcement.imitate_best:
+        best = jnp.argmax(reward.reshape(-1, reinforcement.num_generations), axis=1)
+        advantage = jax.nn.one_hot(best, reinforcement.num_generations).reshape(-1)
     else:
-        advantage = group_advantages(reward, how.group if how.group > 1 else len(reward))
-    thoughts = thinking.thoughts
-    again = jnp.pad(thoughts[:, 1:] == thoughts[:, :-1], ((0, 0), (1, 0))) * mask
-    ends = mask - jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))  # 1 at the last thought
-    worth = returns_to_go(advantage[:, None] * ends - how.repetition * again, how.discount)
-    policy = -masked_mean(worth * thinking.log_probs, mask)
-    entropy = masked_mean(thinking.entropy, mask)
-    metrics = {"policy_loss": policy, "entropy": entropy, "repeated": masked_mean(again, mask)}
-    return how.weight * policy - how.entropy * entropy, metrics
+        advantage = group_advantages(
+            reward, reinforcement.num_generations if reinforcement.num_generations > 1 else len(reward)
+        )
+    thoughts = output.thoughts
+    is_repeated = jnp.pad(thoughts[:, 1:] == thoughts[:, :-1], ((0, 0), (1, 0))) * mask
+    is_last = mask - jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))  # last thoughts
+    returns = returns_to_go(
+        advantage[:, None] * is_last - reinforcement.repetition_penalty * is_repeated, reinforcement.discount
+    )
+    loss = -masked_mean(returns * output.log_probs, mask)
+    entropy = masked_mean(output.entropy, mask)
+    metrics = {"policy_loss": loss, "entropy": entropy, "repeated": masked_mean(is_repeated, mask)}
+    return reinforcement.policy_weight * loss - reinforcement.entropy_weight * entropy, metrics

@@ -1,28 +1,28 @@
-"""Settings of planning where two nodes look alike. Free of JAX."""
+"""Settings of planning with aliased observations. Free of JAX."""
 
 import dataclasses
 
 from thinking.errors import UserError
-from thinking.experiment import Preset, group, invalid, option
+from thinking.experiment import Preset, field_error, group, option
 from thinking.recipes.graph.config import RandomGraphConfig
 from thinking.recipes.groups import SeedsConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class AliasedGraphConfig(RandomGraphConfig):
-    """A random directed graph in which every observation but those of goals has two nodes."""
+    """A random directed graph in which two nodes share each observation, except at goals."""
 
     num_nodes: int = option(32, "nodes, each of which looks like one other; a quarter as many goal nodes are added")
 
     def validate(self) -> None:
-        """Raises UserError if one node would look like no other."""
+        """Raises UserError for an odd number of nodes."""
         if self.num_nodes % 2:
-            raise invalid("num_nodes", "an even number", take=self.num_nodes - 1)
+            raise field_error("num_nodes", "an even number", suggestion=self.num_nodes - 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class WalksConfig:
-    """Random walks, which are all that a guide learns from."""
+    """Random walks, the only training data."""
 
     num_walks: int = option(500, "walks that each guide learns from, once for each tag", minimum=1, maximum=10**9)
     num_states: int = option(64, "states of a walk", minimum=2, maximum=1024)
@@ -54,14 +54,14 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """Reacting from every node to every goal."""
+    """Closed-loop planning from every node to every goal."""
 
     max_hops: tuple[int, ...] = option(
         (64, 8), "hops that the guide may take; each budget is evaluated by itself", minimum=1, maximum=4096
     )
 
     def validate(self) -> None:
-        """Raises UserError if no number is given, or one twice."""
+        """Raises UserError unless at least one number is given, and each once."""
         if not self.max_hops or len(set(self.max_hops)) < len(self.max_hops):
             given = " ".join(map(str, self.max_hops)) or "without a value"
             raise UserError(f"--max-hops {given}: give at least one number, each once; take 64 8")

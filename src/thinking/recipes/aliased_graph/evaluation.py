@@ -1,18 +1,18 @@
-"""Evaluation: reacting from every node to every goal, in all worlds at once.
+"""Evaluation: closed-loop planning (react) from every node to every goal, in all environments at once.
 
-Axes: S worlds, N nodes, G goals, K tags, H hops allowed.
+Axes: S environments, N nodes, G goals, K tags, H maximum hops.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.environments.aliased_graph import Aliased
+from thinking.environments.aliased_graph import AliasedGraph
 from thinking.guide import GuideState, Plan
 from thinking.guide.react import pursue
 from thinking.recipes.aliased_graph.config import Config
 from thinking.recipes.aliased_graph.data import is_counted
-from thinking.recipes.aliased_graph.model import Condition, make_guide, tag_frequencies
+from thinking.recipes.aliased_graph.model import Condition, compute_tag_frequencies, make_guide
 from thinking.types import Array
 
 
@@ -20,7 +20,7 @@ def react_to_all(
     config: Config,
     condition: Condition,
     states: GuideState,
-    worlds: Aliased,
+    envs: AliasedGraph,
     frequencies: Array,
     key: Array,
     max_hops: int,
@@ -28,55 +28,54 @@ def react_to_all(
     """React from every node to every goal.
 
     Args:
-        config: of the guides.
-        condition: what was trained.
-        states: of the guides, with a leading axis S.
-        worlds: all worlds, with a leading axis S.
+        config, condition: of the guides.
+        states: of the guides, [S, ...].
+        envs: the environments, [S, ...].
         frequencies: [S, K], of true tags where a guide acts.
         key: of random tags; consumed.
         max_hops: H.
 
     Returns:
-        A plan with the axes [S, N * G, ...].
+        A plan [S, N * G, ...].
     """
 
-    def solve(state: GuideState, world: Aliased, frequencies: Array) -> Plan:
-        guide = make_guide(config, condition, condition.make_tagging(frequencies, key), world.observations)
-        start = jnp.repeat(jnp.arange(world.shows.shape[0]), world.goals.shape[0])
-        goal = jnp.tile(world.goals, world.shows.shape[0])
+    def react_in_env(state: GuideState, env: AliasedGraph, frequencies: Array) -> Plan:
+        guide = make_guide(config, condition, condition.make_tagging(frequencies, key), env.num_observations)
+        start = jnp.repeat(jnp.arange(env.node_observations.shape[0]), env.goals.shape[0])
+        goal = jnp.tile(env.goals, env.node_observations.shape[0])
         return pursue(
             lambda memory, target: guide.react(state, memory, target),
-            guide.remember(start.shape[0]),
+            guide.init_memory(start.shape[0]),
             start,
-            world.shows[goal],
-            observe=lambda node: world.shows[node],
-            step=lambda node, action: world.leads[node, action],
-            at_goal=lambda node: node == goal,
+            env.node_observations[goal],
+            observe=lambda node: env.node_observations[node],
+            step=lambda node, action: env.next_nodes[node, action],
+            is_at_goal=lambda node: node == goal,
             max_hops=max_hops,
         )
 
-    return jax.jit(jax.vmap(solve))(states, worlds, frequencies)
+    return jax.jit(jax.vmap(react_in_env))(states, envs, frequencies)
 
 
-def acting_frequencies(config: Config, worlds: Aliased, plans: Plan) -> Array:
-    """[S, K] how frequent each true tag is where a guide acted, which made plans [S, N * G, ...]."""
+def compute_acting_frequencies(config: Config, envs: AliasedGraph, plans: Plan) -> Array:
+    """[S, K] frequencies of the true tags at the steps of plans [S, N * G, ...]."""
 
-    def one(world: Aliased, plan: Plan) -> Array:
-        observations = world.shows[plan.states[:, :-1]]
-        acted = jnp.arange(observations.shape[1])[None] < plan.hops[:, None]
-        return tag_frequencies(config.guide.num_tags, observations, acted)
+    def compute_frequencies(env: AliasedGraph, plan: Plan) -> Array:
+        observations = env.node_observations[plan.states[:, :-1]]
+        has_acted = jnp.arange(observations.shape[1])[None] < plan.hops[:, None]
+        return compute_tag_frequencies(config.guide.num_tags, observations, has_acted)
 
-    return jax.vmap(one)(worlds, plans)
+    return jax.vmap(compute_frequencies)(envs, plans)
 
 
-def figures(plans: Plan, optimum: np.ndarray) -> dict[str, int | float | None]:
-    """The figures of a row of results, over all worlds; a ratio is None where nothing was solved.
+def compute_metrics(plans: Plan, optimum: np.ndarray) -> dict[str, int | float | None]:
+    """Metrics of a row of results, over all environments; a ratio is None where nothing was solved.
 
-    No hop needs a check: the world itself answers an action by an edge or by a refused move.
+    Hops need no verification, as the environment allows edges alone.
 
     Args:
         plans: [S, N * G, ...].
-        optimum: [S, N, G], hops of one who sees nodes.
+        optimum: [S, N, G], shortest hops.
     """
     best = optimum.reshape(len(optimum), -1)
     counted = is_counted(best)

@@ -1,6 +1,6 @@
-"""Training of the guides of all worlds at once, by vmap; the walks of a step are a function of seed and step alone.
+"""Training of the guides of all environments at once, by vmap; walks are a function of seed and step.
 
-Axes: S worlds, K tags.
+Axes: S environments, K tags.
 """
 
 import re
@@ -8,72 +8,72 @@ import re
 import jax
 import jax.numpy as jnp
 
-from thinking.environments.aliased_graph import Aliased, aliased_walks
+from thinking.environments.aliased_graph import AliasedGraph, sample_aliased_walks
 from thinking.experiment import Run
-from thinking.experiment.training import Trained, train
+from thinking.experiment.training import TrainResult, train
 from thinking.guide import GuideState, Path
 from thinking.recipes.aliased_graph.config import Config
-from thinking.recipes.aliased_graph.model import Condition, make_guide, tag_frequencies
+from thinking.recipes.aliased_graph.model import Condition, compute_tag_frequencies, make_guide
 from thinking.types import Array, Metrics
 
 SAMPLE_SIZE = 100
-"""Walks from which the frequencies of tags are taken."""
+"""Walks from which tag frequencies are estimated."""
 
 
-def walk_frequencies(config: Config, worlds: Aliased, key: Array) -> Array:
-    """[S, K] how frequent each true tag is on walks, which the key draws."""
+def compute_walk_frequencies(config: Config, envs: AliasedGraph, key: Array) -> Array:
+    """[S, K] frequencies of the true tags on walks drawn by the key."""
     walks = config.walks
     observations = jax.vmap(
-        lambda world: aliased_walks(world, key, SAMPLE_SIZE, walks.num_states, walks.random_fraction)[0]
-    )(worlds)
-    return jax.vmap(lambda rows: tag_frequencies(config.guide.num_tags, rows, jnp.ones_like(rows, bool)))(observations)
+        lambda env: sample_aliased_walks(env, key, SAMPLE_SIZE, walks.num_states, walks.random_fraction)[0]
+    )(envs)
+    return jax.vmap(lambda rows: compute_tag_frequencies(config.guide.num_tags, rows, jnp.ones_like(rows, bool)))(
+        observations
+    )
 
 
 def train_condition(
-    config: Config, run: Run, name: str, condition: Condition, worlds: Aliased, frequencies: Array, key: Array
-) -> Trained:
-    """Train the guides of a condition on the same walks once for each tag, as a tag builds on what lower ones answer.
+    config: Config, run: Run, name: str, condition: Condition, envs: AliasedGraph, frequencies: Array, key: Array
+) -> TrainResult:
+    """Train the guides of a condition, one pass over the walks for each tag, as a tag depends on lower ones.
 
     Args:
-        config: says on how many walks.
-        run: takes the checkpoints and metrics.
-        name: of the condition.
-        condition: what is trained.
-        worlds: all worlds, with a leading axis S.
+        config, run: settings, and where checkpoints and metrics go.
+        name, condition: the condition.
+        envs: the environments, [S, ...].
         frequencies: [S, K], of true tags on walks.
-        key: of the walks, the first state and random tags; each condition is given the same.
+        key: of the walks, the initial state and random tags; the same for all conditions.
 
     Returns:
-        What came of it; its state is a `GuideState` with a leading axis S.
+        The result; its state is a `GuideState` [S, ...].
     """
     walks, batch_size = config.walks, config.training.batch_size
     num_batches = -(-walks.num_walks // batch_size)
 
-    def observe(state: GuideState, world: Aliased, frequencies: Array, index: Array) -> tuple[GuideState, Metrics]:
+    def observe(state: GuideState, env: AliasedGraph, frequencies: Array, index: Array) -> tuple[GuideState, Metrics]:
         tagging = condition.make_tagging(frequencies, key)
         walk_key = jax.random.fold_in(key, index % num_batches)
-        observations, length = aliased_walks(world, walk_key, batch_size, walks.num_states, walks.random_fraction)
+        observations, length = sample_aliased_walks(env, walk_key, batch_size, walks.num_states, walks.random_fraction)
         weight = None
         if tagging is not None:
             tags = jax.vmap(tagging.tag)(observations, jnp.ones_like(observations, bool))
             weight = (tags <= index // num_batches).astype(jnp.float32)
-        guide = make_guide(config, condition, tagging, world.observations)
+        guide = make_guide(config, condition, tagging, env.num_observations)
         return guide.observe(state, Path(observations, length, weight=weight))
 
     def step(state: GuideState, index: Array) -> tuple[GuideState, Metrics]:
-        state, metrics = jax.vmap(observe, in_axes=(0, 0, 0, None))(state, worlds, frequencies, index)
+        state, metrics = jax.vmap(observe, in_axes=(0, 0, 0, None))(state, envs, frequencies, index)
         return state, {"written": jnp.mean(metrics["written/0"])}
 
-    def init_one(world: Aliased, frequencies: Array) -> GuideState:
+    def init_one(env: AliasedGraph, frequencies: Array) -> GuideState:
         tagging = condition.make_tagging(frequencies, key)
-        return make_guide(config, condition, tagging, world.observations).init(key)
+        return make_guide(config, condition, tagging, env.num_observations).init(key)
 
     return train(
         run,
         re.sub("[^a-z0-9]+", "_", name),
-        init=lambda: jax.jit(jax.vmap(init_one))(worlds, frequencies),
+        init=lambda: jax.jit(jax.vmap(init_one))(envs, frequencies),
         step=step,
-        steps=num_batches * condition.num_tags,
-        chunk=num_batches,
-        watch="written",
+        num_steps=num_batches * condition.num_tags,
+        chunk_size=num_batches,
+        progress_metric="written",
     )

@@ -1,1 +1,1 @@
-"""Arithmetic with thoughts."""
+"""Arithmetic with chains of thought."""

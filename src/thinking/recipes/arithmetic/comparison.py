@@ -1,4 +1,4 @@
-"""A comparison of all ways to search: the share of problems that each solves, for how many tokens."""
+"""A comparison of search methods: the fraction of problems solved, against the tokens generated."""
 
 from typing import Any
 
@@ -8,37 +8,48 @@ import numpy as np
 
 from thinking.experiment import Run, plots
 from thinking.experiment.results import print_rows
-from thinking.reasoning.post_training.rewards import outcome
-from thinking.reasoning.search.budgets import at_budget, curves
-from thinking.recipes.arithmetic.datasets import Exam
-from thinking.recipes.arithmetic.searches import Searcher, compare
+from thinking.reasoning.post_training.rewards import outcome_reward
+from thinking.reasoning.search.budgets import make_budget_curves, select_at_budget
+from thinking.recipes.arithmetic.datasets import EvaluationSet
+from thinking.recipes.arithmetic.searches import SearchModel, compare_methods
 
 
 def compare_searches(
-    run: Run, name: str, by: Searcher, examples: Exam, *, num_problems: int, num_samples: int, seed: int
+    run: Run,
+    name: str,
+    search_model: SearchModel,
+    examples: EvaluationSet,
+    *,
+    num_problems: int,
+    num_samples: int,
+    seed: int,
 ) -> list[dict[str, Any]]:
-    """Rows of every method at several sizes; a plot of them all, and a printed table of those at an equal budget.
+    """Rows of every method at several sizes; also plots them, and prints those of an equal budget.
 
     Args:
-        run: takes the plot.
+        run: receives the plot.
         name: of the model.
-        by: the model.
+        search_model: the model.
         examples: held-out problems.
-        num_problems: so many of them are drawn, all if there are fewer.
-        num_samples: the most completions of a problem.
-        seed: of everything drawn.
+        num_problems: problems drawn; all if there are fewer.
+        num_samples: maximum completions of a problem.
+        seed: of all draws.
     """
-    drawn = np.random.default_rng(seed).permutation(len(examples.problems))[:num_problems]
-    prompts = jax.tree.map(lambda leaf: leaf[drawn], examples.prompts)
-    problems = [examples.problems[index] for index in drawn]
+    chosen = np.random.default_rng(seed).permutation(len(examples.problems))[:num_problems]
+    prompts = jax.tree.map(lambda leaf: leaf[chosen], examples.prompts)
+    problems = [examples.problems[index] for index in chosen]
 
-    def right(solutions: Any) -> np.ndarray:
-        return np.asarray(outcome(prompts.tokens, jax.tree.map(jnp.asarray, solutions), answers=prompts.answers))
+    def is_correct(solutions: Any) -> np.ndarray:
+        return np.asarray(outcome_reward(prompts.tokens, jax.tree.map(jnp.asarray, solutions), answers=prompts.answers))
 
-    rows = compare(by, jax.random.key(seed), problems, prompts.tokens, prompts.lengths, right, num_samples)
-    greedy, *further = rows
+    rows = compare_methods(
+        search_model, jax.random.key(seed), problems, prompts.tokens, prompts.lengths, is_correct, num_samples
+    )
+    greedy, *others = rows
     labels = "tokens written for a problem", f"solved, % (dashed: greedily, with {greedy['tokens_mean']:.0f} tokens)"
-    plots.spread(run.plots / f"search_{name}.png", curves(further), *labels, round(greedy["exact_percent"], 1))
+    plots.plot_mean_and_spread(
+        run.plots_folder / f"search_{name}.png", make_budget_curves(others), *labels, round(greedy["exact_percent"], 1)
+    )
     run.log(f"{name}: within {num_samples} times the tokens of a greedy answer, and 5 % more")
-    print_rows(at_budget(rows, 1.05 * num_samples * greedy["tokens_mean"]))
+    print_rows(select_at_budget(rows, 1.05 * num_samples * greedy["tokens_mean"]))
     return [{"model": name, **row} for row in rows]

@@ -1,4 +1,4 @@
-"""Settings of arithmetic with thoughts. Free of JAX; the presets are in `presets.py`."""
+"""Settings of arithmetic with chains of thought. Free of JAX; the presets are in `presets.py`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from tyro.conf import FlagCreatePairsOff
 
 from thinking.errors import UserError, name_flags
-from thinking.experiment import RunConfig, group, invalid, option
+from thinking.experiment import RunConfig, field_error, group, option
 from thinking.recipes.groups import CurriculumConfig, DecoderConfig, OptimizerConfig, check_names
 
 Style = Literal["worked", "direct", "subtasks", "revised"]
@@ -15,9 +15,9 @@ Method = Literal["greedy", "vote", "value", "likeliest", "check", "beam", "revis
 Algorithm = Literal["none", "grpo", "ppo", "reinforce", "expert_iteration"]
 
 CONTEXT_LENGTH = 1024
-"""Tokens that a question and its answer may have together."""
-MOST_PROBLEMS = 10**7
-MOST_STEPS = 10**9
+"""Maximum tokens of a prompt and its completion."""
+MAX_PROBLEMS = 10**7
+MAX_STEPS = 10**9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class DataConfig:
         "problems of supervised training: words, or OPERATION:DIGITS; in this order with a curriculum",
     )
     num_problems: int = option(
-        4000, "problems drawn of each OPERATION:DIGITS to train on", minimum=1, maximum=MOST_PROBLEMS
+        4000, "problems drawn of each OPERATION:DIGITS to train on", minimum=1, maximum=MAX_PROBLEMS
     )
     verbal_fraction: float = option(
         0.5, "share of problems that are put in words instead of symbols", minimum=0, maximum=1
@@ -43,7 +43,7 @@ class DataConfig:
     )
 
     def validate(self) -> None:
-        """Raises UserError for problems that nobody can draw."""
+        """Raises UserError for an unknown source."""
         check_sources(self.sources)
 
 
@@ -67,7 +67,7 @@ class SFTOptimizerConfig(OptimizerConfig):
     learning_rate: float = option(0.003, "highest learning rate")
     final_fraction: float = option(0.1, "final learning rate, as a share of the highest", minimum=0, maximum=1)
     schedule_steps: int = option(
-        3000, "steps of the schedule; training may end before it does", minimum=1, maximum=MOST_STEPS
+        3000, "steps of the schedule; training may end before it does", minimum=1, maximum=MAX_STEPS
     )
     weight_decay: float = option(0.05, "weight decay of matrices", minimum=0, maximum=1000)
 
@@ -76,7 +76,7 @@ class SFTOptimizerConfig(OptimizerConfig):
 class SFTConfig:
     """Supervised training on worked problems."""
 
-    num_steps: int = option(485, "training steps", minimum=1, maximum=MOST_STEPS)
+    num_steps: int = option(485, "training steps", minimum=1, maximum=MAX_STEPS)
     batch_size: int = option(32, "rows of a step", minimum=1, maximum=2**20)
     optimizer: SFTOptimizerConfig = group(
         SFTOptimizerConfig, "AdamW, whose learning rate rises, then falls along a cosine"
@@ -96,7 +96,7 @@ class RLConfig:
 
     algorithm: Algorithm = option("grpo", "how the policy learns from rewards")
     sources: tuple[str, ...] = option(("words",), "problems to post-train on: words, or OPERATION:DIGITS")
-    num_updates: int = option(280, "updates", minimum=1, maximum=MOST_STEPS)
+    num_updates: int = option(280, "updates", minimum=1, maximum=MAX_STEPS)
     num_prompts: int = option(64, "prompts that an update learns from", minimum=1, maximum=2**20)
     num_sampled_prompts: int = option(
         128,
@@ -130,21 +130,23 @@ class RLConfig:
     )
 
     def validate(self) -> None:
-        """Raises UserError for prompts, completions and minibatches that do not fit each other."""
+        """Raises UserError for inconsistent numbers of prompts, completions or minibatches."""
         check_sources(self.sources)
         alone = self.algorithm == "none" or (self.advantage == "whole" and self.algorithm in ("ppo", "reinforce"))
         if self.num_generations == 1 and not alone:
-            raise invalid("num_generations", f"a whole number from 2 with --algorithm {self.algorithm}", take=8)
+            raise field_error(
+                "num_generations", f"a whole number from 2 with --algorithm {self.algorithm}", suggestion=8
+            )
         if self.num_sampled_prompts < self.num_prompts:
             allowed = f"a whole number from --num-prompts, {self.num_prompts}"
-            raise invalid("num_sampled_prompts", allowed, take=self.num_prompts)
+            raise field_error("num_sampled_prompts", allowed, suggestion=self.num_prompts)
         if (count := self.num_prompts * self.num_generations) % self.num_minibatches:
-            raise invalid("num_minibatches", f"a divisor of the {count} completions of an update", take=1)
+            raise field_error("num_minibatches", f"a divisor of the {count} completions of an update", suggestion=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class RewardsConfig:
-    """What the rewards of a completion weigh in their sum."""
+    """Weights of the rewards."""
 
     outcome_weight: float = option(1.0, "weight of the right answer", minimum=0, maximum=1000)
     process_weight: float = option(0.5, "weight of the share of right steps", minimum=0, maximum=1000)
@@ -157,11 +159,11 @@ class EvalConfig:
     """Held-out problems, answered greedily."""
 
     sources: tuple[str, ...] = option(("words",), "held-out problems: words, or OPERATION:DIGITS")
-    num_problems: int = option(1000, "problems drawn of each OPERATION:DIGITS", minimum=1, maximum=MOST_PROBLEMS)
+    num_problems: int = option(1000, "problems drawn of each OPERATION:DIGITS", minimum=1, maximum=MAX_PROBLEMS)
     injected_errors: bool = option(False, "evaluate worked and revised also on thoughts that begin with a wrong step")
 
     def validate(self) -> None:
-        """Raises UserError for problems that nobody can draw."""
+        """Raises UserError for an unknown source."""
         check_sources(self.sources)
 
 
@@ -170,12 +172,12 @@ class SearchConfig:
     """A comparison of all ways to search for an answer."""
 
     sources: tuple[str, ...] = option((), "held-out problems to search on: words, or OPERATION:DIGITS; none: no search")
-    num_problems: int = option(256, "problems to search on", minimum=1, maximum=MOST_PROBLEMS)
+    num_problems: int = option(256, "problems to search on", minimum=1, maximum=MAX_PROBLEMS)
     num_samples: int = option(16, "most completions sampled of a problem", minimum=1, maximum=2**12)
     temperature: float = option(0.7, "sampling temperature, of --chat too", minimum=0.01, maximum=1000)
 
     def validate(self) -> None:
-        """Raises UserError for problems that nobody can draw."""
+        """Raises UserError for an unknown source."""
         if self.sources:
             check_sources(self.sources)
 
@@ -213,7 +215,7 @@ class Config(RunConfig):
     answer: AnswerConfig = group(AnswerConfig, "how --chat answers", affects_weights=False)
 
     def validate(self) -> None:
-        """Raises UserError for styles and positions that a later stage cannot use."""
+        """Raises UserError for styles and positions that a later stage does not support."""
         check_names(self.styles, "--styles", get_args(Style))
         first, algorithm = self.styles[0], self.rl.algorithm
         continued = algorithm != "none" or bool(self.search.sources)
@@ -234,15 +236,15 @@ class Config(RunConfig):
 
 
 def check_sources(sources: Sequence[str]) -> None:
-    """Check the names of sources of problems; for the `validate` of a group with `--sources`.
+    """Check names of sources, in the `validate` of a group with `--sources`.
 
     Raises:
-        UserError: there is none, or one stands for nothing.
+        UserError: for no source or an unknown one.
     """
-    from thinking.environments.arithmetic.sources import level_of  # imports NumPy, which `--help` can do without
+    from thinking.environments.arithmetic.sources import parse_source  # imports NumPy, which `--help` does not need
 
     if not sources:
         raise UserError("--sources: name at least one, as words or OPERATION:DIGITS")
     with name_flags(source="--sources"):
         for source in sources:
-            level_of(source)
+            parse_source(source)

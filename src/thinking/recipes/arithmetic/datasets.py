@@ -1,164 +1,189 @@
-"""What a model is taught, what it practises on, and what it is examined in, source by source."""
+"""Training and evaluation sets of R problems from L sources."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from thinking.environments.arithmetic.chains import REVISED, WORKED, chain, revised, slipped
+from thinking.environments.arithmetic.chains import REVISED, WORKED, add_self_corrections, chain, inject_error
 from thinking.environments.arithmetic.problems import WORDINGS, Problem
-from thinking.environments.arithmetic.sources import WORDS, problems_of
-from thinking.recipes.arithmetic.rows import VOCABULARY, Prompts, Row, packed, prompts, row, rows
-from thinking.text.packing import Packed
+from thinking.environments.arithmetic.sources import WORD_PROBLEMS, sample_problems
+from thinking.recipes.arithmetic.rows import (
+    VOCABULARY,
+    Example,
+    PromptArrays,
+    encode_example,
+    encode_examples,
+    encode_prompts,
+    pack_examples,
+)
+from thinking.text.packing import PackedRows
 
 
-class Lessons(NamedTuple):
-    """Worked texts, source by source.
+class TrainingSet(NamedTuple):
+    """Training examples, source by source.
 
     Attributes:
-        packed: rows of tokens, each of one source.
-        starts: [L + 1], the first row of each source, and how many rows there are.
-        longest: tokens of the longest text, prompt and all.
+        packed_rows: rows of tokens, each of one source.
+        starts: [L + 1], the first row of each source, then the number of rows.
+        max_length: tokens of the longest example, prompt included.
     """
 
-    packed: Packed
+    packed_rows: PackedRows
     starts: list[int]
-    longest: int
+    max_length: int
 
 
-class Exam(NamedTuple):
-    """Problems and how they are asked.
+class EvaluationSet(NamedTuple):
+    """Problems and their prompts.
 
     Attributes:
         problems: R of them.
-        prompts: their tokens, and what answers are judged by.
-        subject: of each problem, by what its result is counted.
-        starts: [L + 1], the first problem of each source, and how many there are.
-        longest: tokens of the longest worked text behind its prompt, in the REVISED style with every step taken back.
+        prompts: token arrays, with the answers and steps that rewards compare with.
+        subjects: [R], the group of results that each problem counts in.
+        starts: [L + 1], the first problem of each source, then the number of problems.
+        max_completion_length: tokens of the longest worked completion; with every step corrected once if REVISED.
     """
 
     problems: list[Problem]
-    prompts: Prompts
-    subject: list[str]
+    prompts: PromptArrays
+    subjects: list[str]
     starts: list[int]
-    longest: int
+    max_completion_length: int
 
 
-def lessons(
+def make_training_set(
     sources: Sequence[str],
     style: str = WORKED,
     *,
-    count: int,
-    length: int,
+    num_problems: int,
+    row_length: int,
     seed: int,
-    speech: float = 0.5,
-    least_first: bool = False,
-    slip: float = 0.1,
-) -> Lessons:
-    """Worked texts to learn from.
+    verbal_fraction: float = 0.5,
+    reverse_digits: bool = False,
+    error_fraction: float = 0.1,
+) -> TrainingSet:
+    """Worked problems to train on.
 
     Args:
-        sources: their names, in the order of a curriculum.
-        style: of the thoughts.
-        count: problems drawn of each source that is not enumerated.
-        length: tokens of a packed row.
-        seed: of everything drawn.
-        speech: the share that is asked in words instead of symbols.
-        least_first: whether all numbers begin with their least significant digit.
-        slip: of the REVISED style, the probability that a step is wrong at first.
+        sources: in the order of a curriculum.
+        style: of the chains of thought.
+        num_problems: problems drawn of each source that is not enumerated.
+        row_length: tokens of a packed row.
+        seed: of all draws.
+        verbal_fraction: fraction of prompts in words instead of symbols.
+        reverse_digits: write numbers with the least significant digit first.
+        error_fraction: of the REVISED style, the probability of an injected error in a step.
 
     Raises:
-        ValueError: for an unknown source, or a text that is longer than a row.
+        ValueError: for an unknown source, or an example longer than a row.
     """
-    parts: list[Packed] = []
+    parts: list[PackedRows] = []
     longest = 0
     for number, source in enumerate(sources):
-        problems = problems_of(source, count, seed, style=style)
-        written = rows(problems, seed, number, styles=(style,), speech=speech, least_first=least_first, slip=slip)
-        longest = max(longest, *(len(each.tokens) for each in written))
-        parts.append(_packed(written, length, source))
+        problems = sample_problems(source, num_problems, seed, style=style)
+        examples = encode_examples(
+            problems,
+            seed,
+            number,
+            styles=(style,),
+            verbal_fraction=verbal_fraction,
+            reverse_digits=reverse_digits,
+            error_fraction=error_fraction,
+        )
+        longest = max(longest, *(len(each.tokens) for each in examples))
+        parts.append(_pack_rows(examples, row_length, source))
     starts = np.cumsum([0, *(len(part.tokens) for part in parts)]).tolist()
-    return Lessons(Packed(*(np.concatenate(leaves) for leaves in zip(*parts, strict=True))), starts, longest)
+    return TrainingSet(PackedRows(*(np.concatenate(leaves) for leaves in zip(*parts, strict=True))), starts, longest)
 
 
-def exam(
+def make_evaluation_set(
     sources: Sequence[str],
     style: str = WORKED,
     *,
-    count: int,
+    num_problems: int,
     seed: int,
     test: bool = True,
-    speech: float = 0.5,
-    least_first: bool = False,
-) -> Exam:
-    """Problems to be asked.
+    verbal_fraction: float = 0.5,
+    reverse_digits: bool = False,
+) -> EvaluationSet:
+    """Problems to evaluate or post-train on.
 
     Args:
-        sources: their names, in the order of a curriculum.
-        style: of the worked steps that they are judged by.
-        count: problems drawn of each source that is not enumerated.
-        seed: of everything drawn.
-        test: whether they are held out; else they are what may be practised on.
-        speech: the share that is asked in words instead of symbols.
-        least_first: whether all numbers begin with their least significant digit.
+        sources: in the order of a curriculum.
+        style: of the worked steps.
+        num_problems: problems drawn of each source that is not enumerated.
+        seed: of all draws.
+        test: held-out problems; else those of the training split.
+        verbal_fraction: fraction of prompts in words instead of symbols.
+        reverse_digits: write numbers with the least significant digit first.
 
     Raises:
         ValueError: for an unknown source.
     """
     rng = np.random.default_rng([seed, test, 2])
-    problems, subject, starts = [], [], [0]
+    problems, subjects, starts = [], [], [0]
     for source in sources:
-        found = problems_of(source, count, seed, test, style)
-        problems += found
-        subject += [f"{source} {each.operation}" if source == WORDS else source for each in found]
+        sampled = sample_problems(source, num_problems, seed, test, style)
+        problems += sampled
+        subjects += [f"{source} {problem.operation}" if source == WORD_PROBLEMS else source for problem in sampled]
         starts.append(len(problems))
     wordings = [
-        int(rng.integers(1, len(WORDINGS[each.operation]))) if rng.random() < speech else 0 for each in problems
+        int(rng.integers(1, len(WORDINGS[problem.operation]))) if rng.random() < verbal_fraction else 0
+        for problem in problems
     ]
-    asked = prompts(problems, style, wordings=wordings, least_first=least_first)
-    return Exam(problems, asked, subject, starts, _longest(problems, asked, style, least_first))
+    prompts = encode_prompts(problems, style, wordings=wordings, reverse_digits=reverse_digits)
+    return EvaluationSet(
+        problems, prompts, subjects, starts, _compute_max_completion(problems, prompts, style, reverse_digits)
+    )
 
 
-def with_slips(asked: Exam, style: str, *, seed: int, least_first: bool = False) -> Exam:
-    """The same problems, each with a thought begun that has just gone wrong: its last step has one wrong digit.
+def inject_errors(
+    evaluation_set: EvaluationSet, style: str, *, seed: int, reverse_digits: bool = False
+) -> EvaluationSet:
+    """The same problems, each prompt continued by a partial chain whose last step has one wrong digit.
 
     Args:
-        asked: an exam.
-        style: of the thoughts, WORKED or REVISED: whether the steps before were checked.
-        seed: of the slips; those of both styles are the same.
-        least_first: whether all numbers begin with their least significant digit.
+        evaluation_set: the problems.
+        style: of the chains, WORKED or REVISED; in REVISED, earlier steps are marked as checked.
+        seed: of the errors, which are the same in both styles.
+        reverse_digits: write numbers with the least significant digit first.
     """
     rng = np.random.default_rng([seed, 3])
-    begun = []
-    for problem, tokens, length in zip(asked.problems, asked.prompts.tokens, asked.prompts.lengths, strict=True):
-        steps = chain(problem, WORKED, least_first)
-        place = int(rng.integers(len(steps)))
-        slip = slipped(steps[place], rng)
-        before = [f"{each}<step>" for each in steps]
+    prompts = []
+    for problem, tokens, length in zip(
+        evaluation_set.problems, evaluation_set.prompts.tokens, evaluation_set.prompts.lengths, strict=True
+    ):
+        steps = chain(problem, WORKED, reverse_digits)
+        index = int(rng.integers(len(steps)))
+        wrong_step = inject_error(steps[index], rng)
+        correct_steps = [f"{step}<step>" for step in steps]
         if style == REVISED:
-            before = [text for text, _ in revised(steps, 0.0, np.random.default_rng())]  # nothing is left to chance
-        text = f"<think>{''.join(before[:place])}{slip}"
-        begun.append([*tokens[:length].tolist(), *VOCABULARY.encode(text)])
-    lengths = np.array([len(each) for each in begun], np.int32)
-    tokens = np.zeros((len(begun), lengths.max()), np.int32)
-    for place, each in zip(tokens, begun, strict=True):
-        place[: len(each)] = each
-    return asked._replace(prompts=asked.prompts._replace(tokens=tokens, lengths=lengths))
+            correct_steps = [text for text, _ in add_self_corrections(steps, 0.0, np.random.default_rng())]  # no errors
+        text = f"<think>{''.join(correct_steps[:index])}{wrong_step}"
+        prompts.append([*tokens[:length].tolist(), *VOCABULARY.encode(text)])
+    lengths = np.array([len(prompt) for prompt in prompts], np.int32)
+    tokens = np.zeros((len(prompts), lengths.max()), np.int32)
+    for row, prompt in zip(tokens, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    return evaluation_set._replace(prompts=evaluation_set.prompts._replace(tokens=tokens, lengths=lengths))
 
 
-def _longest(problems: Sequence[Problem], asked: Prompts, style: str, least_first: bool) -> int:
-    """Tokens of the longest worked text behind its prompt; in the REVISED style each step is taken back once."""
+def _compute_max_completion(
+    problems: Sequence[Problem], prompts: PromptArrays, style: str, reverse_digits: bool
+) -> int:
+    """Tokens of the longest worked completion; in the REVISED style each step is corrected once."""
     if style == REVISED:
-        slips = {"slip": 1.0, "rng": np.random.default_rng(0)}
-        texts = (row(each, style, least_first=least_first, **slips) for each in problems)
-        return max(len(text.tokens) - text.prompt for text in texts)
-    # A thought between its marks, its steps, a mark between any two; the answer behind its mark, and the end.
-    thought = np.sum(asked.steps > 0, axis=(1, 2)) + np.sum(asked.steps[:, :, 0] > 0, axis=1)
-    return int(np.max(thought + np.sum(asked.answers > 0, axis=1))) + 3
+        options = {"error_fraction": 1.0, "rng": np.random.default_rng(0)}
+        examples = (encode_example(problem, style, reverse_digits=reverse_digits, **options) for problem in problems)
+        return max(len(example.tokens) - example.prompt_length for example in examples)
+    # Marks around the thought and between its steps; the mark of the answer, and the end.
+    thought_length = np.sum(prompts.steps > 0, axis=(1, 2)) + np.sum(prompts.steps[:, :, 0] > 0, axis=1)
+    return int(np.max(thought_length + np.sum(prompts.answers > 0, axis=1))) + 3
 
 
-def _packed(written: Sequence[Row], length: int, source: str) -> Packed:
-    longest = max(len(each.tokens) for each in written)
-    if longest > length:
-        raise ValueError(f"length {length}: a text of {source} has {longest} tokens; give a longer row")
-    return packed(written, length)
+def _pack_rows(examples: Sequence[Example], row_length: int, source: str) -> PackedRows:
+    longest = max(len(each.tokens) for each in examples)
+    if longest > row_length:
+        raise ValueError(f"row_length {row_length}: a text of {source} has {longest} tokens; give a longer row")
+    return pack_examples(examples, row_length)

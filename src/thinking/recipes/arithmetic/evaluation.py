@@ -1,4 +1,4 @@
-"""Exams: what share of held-out problems a decoder answers right, greedily."""
+"""Evaluation: exact match of greedy answers to R held-out problems."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,86 +6,96 @@ from typing import Any
 import jax
 import numpy as np
 
-from thinking.batching import in_batches
+from thinking.batching import apply_in_batches
 from thinking.generation.completions import generate
 from thinking.generation.sampling import Sampling
 from thinking.networks.decoder import Decoder
-from thinking.reasoning.post_training.rewards import outcome
-from thinking.reasoning.search.subtasks import solver
-from thinking.recipes.arithmetic.datasets import Exam
-from thinking.recipes.arithmetic.digit_positions import COORDINATES, locate
-from thinking.recipes.arithmetic.rows import Prompts
+from thinking.reasoning.post_training.rewards import outcome_reward
+from thinking.reasoning.search.subtasks import make_solver
+from thinking.recipes.arithmetic.datasets import EvaluationSet
+from thinking.recipes.arithmetic.digit_positions import NUM_COORDINATES, locate
+from thinking.recipes.arithmetic.rows import PromptArrays
 from thinking.text.vocabulary import END
 from thinking.types import Array, Params
 
-BATCH = 512
-"""Problems that are answered at once."""
-DEEPEST, MOST = 12, 512
-"""Contexts within one another, and contexts of a problem, when sub-tasks are solved."""
+BATCH_SIZE = 512
+"""Problems per batch."""
+MAX_DEPTH, MAX_CONTEXTS = 12, 512
+"""Maximum nesting and number of the contexts of a problem with sub-tasks."""
 
 
-def marks(model: Decoder, params: Params, asked: Exam, new: int, *, by_place: bool = False) -> list[dict[str, Any]]:
-    """Rows by subject, each problem answered in one context.
+def evaluate_exact_match(
+    decoder: Decoder,
+    params: Params,
+    evaluation_set: EvaluationSet,
+    max_new_tokens: int,
+    *,
+    use_digit_positions: bool = False,
+) -> list[dict[str, Any]]:
+    """Rows by subject; each problem is answered in one context.
 
     Args:
-        model: a decoder.
+        decoder: a decoder.
         params: its parameters.
-        asked: the exam.
-        new: tokens that an answer may have, its thought included.
-        by_place: whether the model reads the places of digits.
+        evaluation_set: the problems.
+        max_new_tokens: maximum tokens of a completion, thought included.
+        use_digit_positions: give the decoder coordinates of `digit_positions`.
     """
-    located = {"locate": locate, "coordinates": COORDINATES} if by_place else {}
+    position_options = {"locate": locate, "num_coordinates": NUM_COORDINATES} if use_digit_positions else {}
 
-    def answer(part: Prompts) -> tuple[Array, Array]:
-        written = generate(
-            model,
+    def answer(prompts: PromptArrays) -> tuple[Array, Array]:
+        completions = generate(
+            decoder,
             params,
-            jax.random.key(0),  # nothing is left to chance
-            part.tokens,
-            part.lengths,
-            max_new_tokens=new,
+            jax.random.key(0),  # unused at temperature 0
+            prompts.tokens,
+            prompts.lengths,
+            max_new_tokens=max_new_tokens,
             sampling=Sampling(temperature=0.0),
             stop_tokens=(END,),
-            **located,
+            **position_options,
         )
-        return outcome(part.tokens, written, answers=part.answers), written.length
+        return outcome_reward(prompts.tokens, completions, answers=prompts.answers), completions.length
 
-    right, length = in_batches(jax.jit(answer), asked.prompts, min(BATCH, len(asked.problems)))
-    return by_subject(asked.subject, right, tokens=length)
+    is_correct, length = apply_in_batches(
+        jax.jit(answer), evaluation_set.prompts, min(BATCH_SIZE, len(evaluation_set.problems))
+    )
+    return make_subject_rows(evaluation_set.subjects, is_correct, tokens=length)
 
 
-def marks_by_recursion(model: Decoder, params: Params, asked: Exam) -> list[dict[str, Any]]:
-    """Rows by subject, each sub-task solved in a context of its own; with how many and how deep they were on average.
+def evaluate_with_subtasks(decoder: Decoder, params: Params, evaluation_set: EvaluationSet) -> list[dict[str, Any]]:
+    """Rows by subject, with the mean number and depth of contexts; each sub-task is solved in its own context.
+
+    The decoder was trained on the `subtasks` style.
+    """
+    prompts = [row[:length].tolist() for row, length in zip(*evaluation_set.prompts[:2], strict=True)]
+    solutions = make_solver(decoder, max_depth=MAX_DEPTH, max_contexts=MAX_CONTEXTS)(params, jax.random.key(0), prompts)
+    is_correct = [
+        solution.answer == row[row > 0].tolist()
+        for solution, row in zip(solutions, evaluation_set.prompts.answers, strict=True)
+    ]
+    fields = {"tokens": "num_tokens", "contexts": "num_contexts", "depth": "depth"}
+    figures = {name: np.array([getattr(solution, field) for solution in solutions]) for name, field in fields.items()}
+    return make_subject_rows(evaluation_set.subjects, np.array(is_correct), **figures)
+
+
+def make_subject_rows(subjects: Sequence[str], is_correct: Array, **figures: Array) -> list[dict[str, Any]]:
+    """Number of problems, exact match in percent, and means of further figures: by subject, then of all.
 
     Args:
-        model: a decoder that was taught to ask for sub-tasks.
-        params: its parameters.
-        asked: the exam.
+        subjects: [R].
+        is_correct: [R], 1 or 0.
+        **figures: [R] each; `tokens` becomes the column `tokens_mean`.
     """
-    prompts = [row[:length].tolist() for row, length in zip(*asked.prompts[:2], strict=True)]
-    found = solver(model, max_depth=DEEPEST, max_contexts=MOST)(params, jax.random.key(0), prompts)
-    right = [each.answer == row[row > 0].tolist() for each, row in zip(found, asked.prompts.answers, strict=True)]
-    figures = {name: np.array([getattr(each, name) for each in found]) for name in ("tokens", "contexts", "depth")}
-    return by_subject(asked.subject, np.array(right), **figures)
-
-
-def by_subject(subject: Sequence[str], right: Array, **figures: Array) -> list[dict[str, Any]]:
-    """How many questions there are, how many of them are right, and means of figures: by subject, then of all.
-
-    Args:
-        subject: [R], of each question.
-        right: [R], 1 or 0.
-        **figures: [R] by name, such as the tokens that were written; `tokens` is told as `tokens_mean`.
-    """
-    names, found = np.array(subject), []
-    for which in [*dict.fromkeys(subject), "all"]:
+    names, rows = np.array(subjects), []
+    for which in [*dict.fromkeys(subjects), "all"]:
         chosen = np.ones(len(names), bool) if which == "all" else names == which
-        found.append(
+        rows.append(
             {
                 "subject": which,
                 "problems": int(chosen.sum()),
-                "exact_percent": 100 * float(np.mean(np.asarray(right, float)[chosen])),
-                **{f"{name}_mean": float(np.mean(np.asarray(each)[chosen])) for name, each in figures.items()},
+                "exact_percent": 100 * float(np.mean(np.asarray(is_correct, float)[chosen])),
+                **{f"{name}_mean": float(np.mean(np.asarray(values)[chosen])) for name, values in figures.items()},
             }
         )
-    return found
+    return rows

@@ -1,4 +1,4 @@
-"""Presets of arithmetic with thoughts, and commands to begin with. Free of JAX."""
+"""Presets and example commands. Free of JAX."""
 
 from thinking.experiment import Preset
 from thinking.recipes.arithmetic.config import (

@@ -1,6 +1,6 @@
-"""Problems as rows of tokens: to learn from, and to be asked.
+"""Problems as tokens: training examples and prompts.
 
-Axes: R rows, P tokens of the longest prompt, K of the longest answer, S steps of the longest chain, L tokens of the
+Axes: R problems, P tokens of the longest prompt, K of the longest answer, S steps of the longest chain, L tokens of the
 longest step.
 """
 
@@ -10,43 +10,42 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thinking.environments.arithmetic.chains import DIRECT, REVISED, WORKED, chain, revised
-from thinking.environments.arithmetic.problems import WORDINGS, Problem, answer, question
-from thinking.text.packing import Packed, pack
+from thinking.environments.arithmetic.chains import DIRECT, REVISED, WORKED, add_self_corrections, chain
+from thinking.environments.arithmetic.problems import WORDINGS, Problem, format_answer, format_question
+from thinking.text.packing import PackedRows, pack
 from thinking.text.vocabulary import Vocabulary
 
 SYMBOLS = tuple("0123456789+-*/%=(),r")
-SPEECH = (
+VERBAL_TOKENS = (
     *("Calculate", " the", " sum", " difference", " product", " quotient", " of ", " and ", "What", " is ", " plus "),
     *(" minus ", " times ", " divided", " by ", " modulo ", "Add ", "Subtract ", " from ", "Multiply ", "Divide ", "?"),
 )
-VOCABULARY = Vocabulary(SYMBOLS + SPEECH)
-"""Each digit is a token, each word of the wordings another."""
+VOCABULARY = Vocabulary(SYMBOLS + VERBAL_TOKENS)
+"""One token per digit, sign and word of the wordings."""
 
 
-class Row(NamedTuple):
-    """A problem, perhaps a thought, and the answer.
+class Example(NamedTuple):
+    """A prompt, perhaps a thought, and the answer.
 
     Attributes:
         tokens: [T].
-        prompt: how many of them ask.
-        weights: [T], what each counts when it is predicted: 0 in the prompt, in slips, and in what others answer.
-            Else it is 1.
+        prompt_length: tokens of the prompt.
+        weights: [T] loss weights: 0 in the prompt, in injected errors and in answers of sub-tasks; else 1.
     """
 
     tokens: list[int]
-    prompt: int
+    prompt_length: int
     weights: list[float]
 
 
-class Prompts(NamedTuple):
-    """Questions, and by what their answers are judged.
+class PromptArrays(NamedTuple):
+    """Prompts, with the answers and steps that rewards compare with.
 
     Attributes:
-        tokens: [R, P] int32, each beginning at the left; 0 beyond its length.
+        tokens: [R, P] int32, left-aligned, padded with 0.
         lengths: [R] int32, from 1.
-        answers: [R, K] int32, the right ones, without marks; 0 beyond.
-        steps: [R, S, L] int32, the worked steps, without marks around them; 0 beyond.
+        answers: [R, K] int32, correct answers without marks, padded with 0.
+        steps: [R, S, L] int32, worked steps without marks, padded with 0.
     """
 
     tokens: np.ndarray
@@ -55,135 +54,141 @@ class Prompts(NamedTuple):
     steps: np.ndarray
 
 
-def prompt(problem: Problem, wording: int = 0, least_first: bool = False) -> list[int]:
-    """The tokens that ask."""
-    return VOCABULARY.encode("<begin>" + question(problem, wording, least_first))
+def encode_prompt(problem: Problem, wording: int = 0, reverse_digits: bool = False) -> list[int]:
+    """The tokens of a prompt."""
+    return VOCABULARY.encode("<begin>" + format_question(problem, wording, reverse_digits))
 
 
-def row(
+def encode_example(
     problem: Problem,
     style: str = WORKED,
     *,
     wording: int = 0,
-    least_first: bool = False,
-    slip: float = 0.0,
+    reverse_digits: bool = False,
+    error_fraction: float = 0.0,
     rng: np.random.Generator | None = None,
-) -> Row:
-    """A problem and its answer.
+) -> Example:
+    """A training example.
 
     Args:
-        problem: what is asked.
+        problem: the problem.
         style: of the thought, one of `chains.STYLES`.
         wording: an index of the operation's wordings.
-        least_first: whether all numbers begin with their least significant digit.
-        slip: of REVISED, the probability that a step is wrong at first.
-        rng: of slips; is advanced.
+        reverse_digits: write numbers with the least significant digit first.
+        error_fraction: of REVISED, the probability of an injected error in a step.
+        rng: of the errors; is advanced.
 
     Raises:
-        ValueError: for an unknown style, or slips without an rng.
+        ValueError: for an unknown style, or REVISED without an rng.
     """
-    asked = prompt(problem, wording, least_first)
-    steps = chain(problem, style, least_first)
-    pieces = _asked_and_answered("<step>".join(steps))
+    prompt = encode_prompt(problem, wording, reverse_digits)
+    steps = chain(problem, style, reverse_digits)
+    spans = _split_subtask_answers("<step>".join(steps))
     if style == REVISED:
         if rng is None:
-            raise ValueError(f"row: style {style!r} draws slips; give an rng")
-        pieces = revised(steps, slip, rng)
+            raise ValueError(f"encode_example: style {style!r} injects errors; give an rng")
+        spans = add_self_corrections(steps, error_fraction, rng)
     if style != DIRECT:
-        pieces = [("<think>", False), *pieces, ("</think>", False)]
-    tokens, weights = list(asked), [0.0] * len(asked)
-    for text, given in [*pieces, (f"<answer>{answer(problem, least_first)}<end>", False)]:
-        written = VOCABULARY.encode(text)
-        tokens += written
-        weights += [float(not given)] * len(written)
-    return Row(tokens, len(asked), weights)
+        spans = [("<think>", False), *spans, ("</think>", False)]
+    tokens, weights = list(prompt), [0.0] * len(prompt)
+    for text, is_given in [*spans, (f"<answer>{format_answer(problem, reverse_digits)}<end>", False)]:
+        span_tokens = VOCABULARY.encode(text)
+        tokens += span_tokens
+        weights += [float(not is_given)] * len(span_tokens)
+    return Example(tokens, len(prompt), weights)
 
 
-def _asked_and_answered(thought: str) -> list[tuple[str, bool]]:
-    """Pieces of a thought, and of each whether it is the answer of a sub-task.
+def _split_subtask_answers(thought: str) -> list[tuple[str, bool]]:
+    """Spans of a thought, each with whether it is the answer of a sub-task.
 
-    That is put in by whoever solves it; to learn it would be to learn problems without their thoughts.
+    The solver inserts these answers, so they are not trained: that would train answers without thoughts.
     """
-    pieces = re.split("(?<=<answer>)([^<]*)", thought)
-    return [(piece, index % 2 == 1) for index, piece in enumerate(pieces)]
+    spans = re.split("(?<=<answer>)([^<]*)", thought)
+    return [(span, index % 2 == 1) for index, span in enumerate(spans)]
 
 
-def rows(
+def encode_examples(
     problems: Sequence[Problem],
     seed: int,
     step: int,
     *,
     styles: Sequence[str] = (WORKED,),
-    speech: float = 0.5,
-    least_first: bool = False,
-    slip: float = 0.1,
-) -> list[Row]:
-    """One row of each problem, of a style and a wording drawn evenly; a pure function of its arguments.
+    verbal_fraction: float = 0.5,
+    reverse_digits: bool = False,
+    error_fraction: float = 0.1,
+) -> list[Example]:
+    """One example per problem, of a random style and wording; a pure function of its arguments.
 
     Args:
-        problems: what is asked.
-        seed: of all steps.
-        step: of the draw.
+        problems: the problems.
+        seed: of the draws.
+        step: of the draws too.
         styles: of the thoughts.
-        speech: the share that is asked in words instead of symbols.
-        least_first: whether all numbers begin with their least significant digit.
-        slip: of REVISED, the probability that a step is wrong at first.
+        verbal_fraction: fraction of prompts in words instead of symbols.
+        reverse_digits: write numbers with the least significant digit first.
+        error_fraction: of REVISED, the probability of an injected error in a step.
     """
-    rng = np.random.default_rng([seed, step, 1])  # not the numbers that drew the problems
-    found = []
+    rng = np.random.default_rng([seed, step, 1])  # independent of the draws of the problems
+    examples = []
     for problem in problems:
         style = styles[rng.integers(len(styles))]
-        wording = int(rng.integers(1, len(WORDINGS[problem.operation]))) if rng.random() < speech else 0
-        found.append(row(problem, style, wording=wording, least_first=least_first, slip=slip, rng=rng))
-    return found
+        wording = int(rng.integers(1, len(WORDINGS[problem.operation]))) if rng.random() < verbal_fraction else 0
+        examples.append(
+            encode_example(
+                problem, style, wording=wording, reverse_digits=reverse_digits, error_fraction=error_fraction, rng=rng
+            )
+        )
+    return examples
 
 
-def packed(rows: Sequence[Row], length: int) -> Packed:
-    """Rows of `length` tokens to train on, with several problems in each.
+def pack_examples(examples: Sequence[Example], length: int) -> PackedRows:
+    """Pack examples into rows of `length` tokens.
 
     Raises:
         ValueError: if one does not fit, or there is none.
     """
-    return pack([each.tokens for each in rows], length, [each.weights for each in rows])
+    return pack([each.tokens for each in examples], length, [each.weights for each in examples])
 
 
-def prompts(
+def encode_prompts(
     problems: Sequence[Problem],
     style: str = WORKED,
     *,
     wordings: Sequence[int] | None = None,
-    least_first: bool = False,
-) -> Prompts:
-    """Questions as arrays, with what rewards ask for.
+    reverse_digits: bool = False,
+) -> PromptArrays:
+    """Prompts as arrays, with answers and steps.
 
     Args:
-        problems: what is asked.
-        style: of the worked steps; of DIRECT there are none, and S is 1.
+        problems: the problems.
+        style: of the worked steps; DIRECT has none, and S is 1.
         wordings: of each problem; symbols by default.
-        least_first: whether all numbers begin with their least significant digit.
+        reverse_digits: write numbers with the least significant digit first.
 
     Raises:
         ValueError: if there is no problem, or not one wording for each.
     """
     if not problems:
-        raise ValueError("prompts: there are no problems; give at least one")
+        raise ValueError("encode_prompts: there are no problems; give at least one")
     wordings = [0] * len(problems) if wordings is None else wordings
     if len(wordings) != len(problems):
-        raise ValueError(f"prompts: {len(wordings)} wordings for {len(problems)} problems; give one for each")
-    asked = [prompt(each, wording, least_first) for each, wording in zip(problems, wordings, strict=True)]
-    worked = [[VOCABULARY.encode(step) for step in chain(each, style, least_first)] for each in problems]
-    most = max(1, *map(len, worked))
-    longest = max((len(step) for steps in worked for step in steps), default=1)
-    filled = [_padded(steps + [[]] * (most - len(steps)), longest) for steps in worked]
-    return Prompts(
-        tokens=_padded(asked),
-        lengths=np.array([len(each) for each in asked], np.int32),
-        answers=_padded([VOCABULARY.encode(answer(each, least_first)) for each in problems]),
-        steps=np.stack(filled),
+        raise ValueError(f"encode_prompts: {len(wordings)} wordings for {len(problems)} problems; give one for each")
+    prompts = [
+        encode_prompt(problem, wording, reverse_digits) for problem, wording in zip(problems, wordings, strict=True)
+    ]
+    chains = [[VOCABULARY.encode(step) for step in chain(problem, style, reverse_digits)] for problem in problems]
+    max_steps = max(1, *map(len, chains))
+    longest = max((len(step) for steps in chains for step in steps), default=1)
+    padded = [_pad(steps + [[]] * (max_steps - len(steps)), longest) for steps in chains]
+    return PromptArrays(
+        tokens=_pad(prompts),
+        lengths=np.array([len(prompt) for prompt in prompts], np.int32),
+        answers=_pad([VOCABULARY.encode(format_answer(problem, reverse_digits)) for problem in problems]),
+        steps=np.stack(padded),
     )
 
 
-def _padded(sequences: Sequence[Sequence[int]], length: int | None = None) -> np.ndarray:
+def _pad(sequences: Sequence[Sequence[int]], length: int | None = None) -> np.ndarray:
     length = max(map(len, sequences)) if length is None else length
     padded = np.zeros((len(sequences), length), np.int32)
     for index, sequence in enumerate(sequences):

@@ -1,6 +1,6 @@
-"""Every way to search for an answer, by name: one problem for a conversation, or many for a comparison.
+"""Search methods by name.
 
-Axes: B problems, P tokens of the longest prompt, M attempts at each, N tokens of the longest attempt.
+Axes: B problems, P tokens of the longest prompt, M completions of each, N maximum tokens of a completion.
 """
 
 import functools
@@ -13,70 +13,76 @@ import numpy as np
 from thinking.environments.arithmetic.problems import Problem
 from thinking.generation.sampling import Sampling
 from thinking.networks.decoder import Decoder
-from thinking.reasoning.search.budgets import outcome_row
-from thinking.reasoning.search.step_tree import by_step_tree
+from thinking.reasoning.search.budgets import make_outcome_row
+from thinking.reasoning.search.step_tree import solve_by_step_tree
 from thinking.reasoning.search.strategies import (
-    Attempts,
-    Choose,
+    ChooseFn,
+    Samples,
     Solutions,
-    by_beam,
-    by_log_prob,
-    by_value,
-    by_vote,
-    chosen,
-    in_chunks,
+    choose_by_log_prob,
+    choose_by_value,
+    choose_by_vote,
+    choose_solution,
     rewrite,
-    sample,
+    sample_completions,
+    solve_by_beam,
+    solve_in_batches,
 )
-from thinking.recipes.arithmetic.verification import checked, first_that_stands
+from thinking.recipes.arithmetic.verification import choose_first_verified, verify_samples
 from thinking.types import Array, Params
 
 GREEDY, VOTE, VALUE, LIKELIEST, CHECK = "greedy", "vote", "value", "likeliest", "check"
 BEAM, REVISION, TREE = "beam", "revision", "tree"
 METHODS = (GREEDY, VOTE, VALUE, LIKELIEST, CHECK, BEAM, REVISION, TREE)
-"""The likeliest token each time; of several samples the commonest answer, the one that the value head prefers, the
-likeliest, or one that stands its check; a beam; attempts that are checked, and taken back to their least certain step
-until one stands; and a tree of steps."""
+"""Greedy decoding; of several samples the majority answer, the one of highest value, the likeliest, or a verified one;
+beam search; sequential revision (rewriting from the least certain step until a completion is verified); a tree of
+steps."""
 
-CHOICES: dict[str, Choose] = {VOTE: by_vote, VALUE: by_value, LIKELIEST: by_log_prob}
+CHOOSE_FNS: dict[str, ChooseFn] = {VOTE: choose_by_vote, VALUE: choose_by_value, LIKELIEST: choose_by_log_prob}
 SIZES = {BEAM: (2, 8), TREE: (1, 4)}
-"""Widths and simulations that are compared; of attempts there are the powers of 2."""
-PROPOSALS, STEP_TOKENS = 3, 12
-"""Of a tree: steps proposed at each node, and tokens of the longest."""
-ROWS = 64
-"""Problems that are searched at once."""
+"""Beam widths and simulations to compare; numbers of samples are powers of 2."""
+NUM_PROPOSALS, MAX_STEP_TOKENS = 3, 12
+"""Of a tree: steps proposed at each node, and maximum tokens of a step."""
+BATCH_SIZE = 64
+"""Problems per batch."""
 
 
-class Searcher(NamedTuple):
-    """A model that can be asked in any of these ways.
+class SearchModel(NamedTuple):
+    """A model to search with.
 
     Attributes:
-        model: a decoder.
+        decoder: a decoder.
         params: its parameters.
-        max_tokens: N.
-        temperature: at which attempts and steps are drawn.
-        least_first: how numbers are written.
+        max_new_tokens: N.
+        temperature: sampling temperature of completions and steps.
+        reverse_digits: numbers have their least significant digit first.
     """
 
-    model: Decoder
+    decoder: Decoder
     params: Params
-    max_tokens: int
+    max_new_tokens: int
     temperature: float = 1.0
-    least_first: bool = False
+    reverse_digits: bool = False
 
 
 def solve(
-    by: Searcher, method: str, size: int, key: Array, problems: Sequence[Problem], prompts: Array, lengths: Array
+    search_model: SearchModel,
+    method: str,
+    size: int,
+    key: Array,
+    problems: Sequence[Problem],
+    prompts: Array,
+    lengths: Array,
 ) -> Solutions:
-    """Answers by one method, on the host.
+    """Solutions by one method, on the host.
 
     Args:
-        by: who is asked.
+        search_model: the model.
         method: one of METHODS.
-        size: attempts, width of the beam, or simulations of each tree; greedy has none.
+        size: completions, width of the beam, or simulations of each tree; unused by greedy.
         key: consumed.
         problems: B of them.
-        prompts: [B, P] int32, how they are asked.
+        prompts: [B, P] int32.
         lengths: [B] int32.
 
     Raises:
@@ -85,94 +91,114 @@ def solve(
     if method not in METHODS:
         raise ValueError(f"solve: method {method!r} is unknown; take one of {', '.join(METHODS)}")
     if method in (GREEDY, BEAM, TREE):
-        return _run(by, method, size, key, prompts, lengths)
-    attempts = _run(by, REVISION if method == REVISION else VOTE, size, key, prompts, lengths)
-    return _settled(by, method, size, problems, attempts, None)
+        return _run_method(search_model, method, size, key, prompts, lengths)
+    samples = _run_method(search_model, REVISION if method == REVISION else VOTE, size, key, prompts, lengths)
+    return _select_solutions(search_model, method, size, problems, samples, None)
 
 
-def compare(
-    by: Searcher, key: Array, problems: Sequence[Problem], prompts: Array, lengths: Array, right: Callable, most: int
+def compare_methods(
+    search_model: SearchModel,
+    key: Array,
+    problems: Sequence[Problem],
+    prompts: Array,
+    lengths: Array,
+    is_correct_fn: Callable,
+    max_samples: int,
 ) -> list[dict[str, Any]]:
-    """Rows of every method at several sizes: how many of the problems are solved, and for how many tokens each.
+    """Rows of every method at several sizes: problems solved, and tokens generated.
 
     Args:
-        by: who is asked.
+        search_model: the model.
         key: consumed.
         problems: B of them.
-        prompts: [B, P] int32, how they are asked.
+        prompts: [B, P] int32.
         lengths: [B] int32.
-        right: `right(solutions) -> [B]`, 1 or 0.
-        most: attempts of the largest size.
+        is_correct_fn: `is_correct_fn(solutions) -> [B]`, 1 or 0.
+        max_samples: maximum number of samples.
     """
-    counts = [2**power for power in range(most.bit_length()) if 2**power <= most]
-    found = []
+    counts = [2**power for power in range(max_samples.bit_length()) if 2**power <= max_samples]
+    rows = []
 
-    def note(method: str, size: int, solutions: Solutions) -> None:
-        found.append(outcome_row(method, size, right(solutions), solutions.spent))
+    def add_row(method: str, size: int, solutions: Solutions) -> None:
+        rows.append(make_outcome_row(method, size, is_correct_fn(solutions), solutions.num_tokens))
 
     for method, sizes in {GREEDY: (1,), **SIZES}.items():
         for size in sizes:
-            note(method, size, _run(by, method, size, key, prompts, lengths))
+            add_row(method, size, _run_method(search_model, method, size, key, prompts, lengths))
     for kind, methods in {VOTE: (VOTE, VALUE, LIKELIEST, CHECK), REVISION: (REVISION,)}.items():
-        attempts = _run(by, kind, counts[-1], key, prompts, lengths)
-        checks = checked(functools.partial(_ask, by), problems, attempts, by.least_first)
+        samples = _run_method(search_model, kind, counts[-1], key, prompts, lengths)
+        verification = verify_samples(
+            functools.partial(_answer_prompts, search_model), problems, samples, search_model.reverse_digits
+        )
         for method in methods:
             for count in counts:
-                note(method, count, _settled(by, method, count, problems, attempts, checks))
-    return found
+                add_row(method, count, _select_solutions(search_model, method, count, problems, samples, verification))
+    return rows
 
 
-def _run(by: Searcher, method: str, size: int, key: Array, prompts: Array, lengths: Array) -> Any:
-    """What the decoder writes: solutions of one method, or attempts."""
-    search = _search(by.model, method, size, by.max_tokens, by.temperature)
-    return in_chunks(functools.partial(search, by.params), key, prompts, lengths, min(ROWS, len(lengths)))
+def _run_method(search_model: SearchModel, method: str, size: int, key: Array, prompts: Array, lengths: Array) -> Any:
+    search = _make_search(search_model.decoder, method, size, search_model.max_new_tokens, search_model.temperature)
+    return solve_in_batches(
+        functools.partial(search, search_model.params), key, prompts, lengths, min(BATCH_SIZE, len(lengths))
+    )
 
 
 @functools.lru_cache(maxsize=64)
-def _search(model: Decoder, method: str, size: int, max_tokens: int, temperature: float) -> Callable:
-    """`search(params, key, prompts, lengths)`, compiled once."""
+def _make_search(decoder: Decoder, method: str, size: int, max_new_tokens: int, temperature: float) -> Callable:
+    """`search(params, key, prompts, lengths)`, jitted and cached."""
     sampling = Sampling(temperature=temperature)
-    room = {"max_tokens": max_tokens}
+    budget = {"max_new_tokens": max_new_tokens}
 
-    def search(params: Params, key: Array, prompts: Array, lengths: Array) -> Solutions | Attempts:
-        asked = model, params, key, prompts, lengths
+    def search(params: Params, key: Array, prompts: Array, lengths: Array) -> Solutions | Samples:
+        inputs = decoder, params, key, prompts, lengths
         if method == VOTE:
-            return sample(*asked, attempts=size, sampling=sampling, **room)
+            return sample_completions(*inputs, num_samples=size, sampling=sampling, **budget)
         if method == REVISION:
-            return rewrite(*asked, attempts=size, sampling=sampling, **room)
+            return rewrite(*inputs, num_samples=size, sampling=sampling, **budget)
         if method == BEAM:
-            return by_beam(model, params, prompts, lengths, width=size, **room)
+            return solve_by_beam(decoder, params, prompts, lengths, width=size, **budget)
         if method == TREE:
-            steps = {"step_tokens": STEP_TOKENS, "max_steps": -(-max_tokens // 8)}
-            tree = {"proposals": PROPOSALS, "simulations": size, "temperature": temperature}
-            return by_step_tree(*asked, **tree, **steps, **room)
-        return chosen(sample(*asked, attempts=1, sampling=Sampling(temperature=0.0), **room), by_log_prob)
+            step_limits = {"max_step_tokens": MAX_STEP_TOKENS, "max_steps": -(-max_new_tokens // 8)}
+            tree_options = {"num_proposals": NUM_PROPOSALS, "num_simulations": size, "temperature": temperature}
+            return solve_by_step_tree(*inputs, **tree_options, **step_limits, **budget)
+        return choose_solution(
+            sample_completions(*inputs, num_samples=1, sampling=Sampling(temperature=0.0), **budget), choose_by_log_prob
+        )
 
     return jax.jit(search)
 
 
-def _settled(
-    by: Searcher, method: str, count: int, problems: Sequence[Problem], attempts: Attempts, checks: Any
+def _select_solutions(
+    search_model: SearchModel, method: str, num_samples: int, problems: Sequence[Problem], samples: Samples, checks: Any
 ) -> Solutions:
-    """The choice among the first `count` attempts."""
-    first = jax.tree.map(lambda leaf: leaf[:, :count], attempts)
-    if method in CHOICES:
-        return jax.device_get(chosen(first, CHOICES[method]))
+    first = jax.tree.map(lambda leaf: leaf[:, :num_samples], samples)
+    if method in CHOOSE_FNS:
+        return jax.device_get(choose_solution(first, CHOOSE_FNS[method]))
     if checks is None:
-        checks = checked(functools.partial(_ask, by), problems, attempts, by.least_first)
-    otherwise = np.asarray(by_vote(first.written) if method == CHECK else by_log_prob(first.written))
-    return first_that_stands(attempts, checks, otherwise, count)
+        checks = verify_samples(
+            functools.partial(_answer_prompts, search_model), problems, samples, search_model.reverse_digits
+        )
+    fallback = np.asarray(
+        choose_by_vote(first.completions) if method == CHECK else choose_by_log_prob(first.completions)
+    )
+    return choose_first_verified(samples, checks, fallback, num_samples)
 
 
-def _ask(by: Searcher, prompts: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[int]]:
-    """What the model writes, greedily, for questions of its own."""
+def _answer_prompts(search_model: SearchModel, prompts: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[int]]:
+    """Greedy completions of prompts, and their numbers of tokens."""
     if not prompts:
         return [], []
-    # One width for all, so that one program is compiled.
+    # One common width, so that one program is compiled.
     width = -(-max(map(len, prompts)) // 8) * 8
     tokens, lengths = np.zeros((len(prompts), width), np.int32), np.array([len(each) for each in prompts], np.int32)
     for row, each in zip(tokens, prompts, strict=True):
         row[: len(each)] = each
-    search = functools.partial(_search(by.model, GREEDY, 1, by.max_tokens, by.temperature), by.params)
-    found = in_chunks(search, jax.random.key(0), tokens, lengths, 4 * ROWS)  # nothing is left to chance
-    return [row[:count].tolist() for row, count in zip(found.tokens, found.length, strict=True)], found.length.tolist()
+    search = functools.partial(
+        _make_search(search_model.decoder, GREEDY, 1, search_model.max_new_tokens, search_model.temperature),
+        search_model.params,
+    )
+    solutions = solve_in_batches(
+        search, jax.random.key(0), tokens, lengths, 4 * BATCH_SIZE
+    )  # greedy: the key is unused
+    completions = [row[:count].tolist() for row, count in zip(solutions.tokens, solutions.length, strict=True)]
+    return completions, solutions.length.tolist()

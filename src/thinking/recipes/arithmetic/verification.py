@@ -1,8 +1,8 @@
-"""A result is checked by the opposite question: what a difference comes to, plus what was taken, is what there was.
+"""Verification by the inverse problem: a difference is checked by a sum, and so on.
 
-Who can add better than subtract thus finds its own mistakes. Nothing but the model's own answers is looked at.
+The model answers the inverse problem itself; true answers are not used.
 
-Axes: B problems, M attempts at each, N tokens of the longest attempt.
+Axes: B problems, M completions of each, N maximum tokens of a completion.
 """
 
 import re
@@ -12,109 +12,116 @@ from typing import NamedTuple
 import numpy as np
 
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem
-from thinking.reasoning.search.strategies import Attempts, Solutions
-from thinking.recipes.arithmetic.rows import VOCABULARY, prompt
+from thinking.reasoning.search.strategies import Samples, Solutions
+from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompt
 from thinking.text.vocabulary import ANSWER, END
 
-Ask = Callable[[Sequence[Sequence[int]]], tuple[list[list[int]], list[int]]]
-"""`ask(prompts) -> (completions, tokens)`: what the model writes for each prompt, and how many tokens it took."""
+AnswerFn = Callable[[Sequence[Sequence[int]]], tuple[list[list[int]], list[int]]]
+"""`answer_fn(prompts) -> (completions, num_tokens)`, both one per prompt."""
 
 
-class Checked(NamedTuple):
-    """Which attempts stand their check.
+class Verification(NamedTuple):
+    """Which completions are verified.
 
     Attributes:
-        stands: [B, M] bool; never one that cannot be checked.
-        spent: [B, M] int, tokens written to check each; an answer that was checked before costs nothing.
+        is_verified: [B, M] bool; False where there is no inverse problem.
+        num_tokens: [B, M] int, tokens generated to verify each; 0 for an answer that was verified before.
     """
 
-    stands: np.ndarray
-    spent: np.ndarray
+    is_verified: np.ndarray
+    num_tokens: np.ndarray
 
 
-def opposite(problem: Problem, said: str) -> tuple[Problem, str] | None:
-    """The question that checks an answer, and what must come out; None where there is none.
+def make_inverse_problem(problem: Problem, answer: str) -> tuple[Problem, str] | None:
+    """The inverse problem of an answer, and its expected answer; None where there is none.
 
-    Sums are checked by differences and differences by sums, products by quotients and quotients without a remainder by
-    products.
+    Sums and differences are inverse to each other, as are products and quotients without a remainder.
 
     Args:
-        problem: what was asked.
-        said: its answer, most significant digits first.
+        problem: the problem.
+        answer: its answer, most significant digit first.
     """
-    number = re.fullmatch(r"(-?\d+)(?:r(\d+))?", said)
-    if problem.nested or number is None or (number[2] is not None) != (problem.operation == DIVIDE):
+    number = re.fullmatch(r"(-?\d+)(?:r(\d+))?", answer)
+    if problem.is_nested or number is None or (number[2] is not None) != (problem.operation == DIVIDE):
         return None
-    found, (left, right) = int(number[1]), problem.values[:2]
-    question, wanted = None, left
-    if problem.operation == ADD and found >= 0:
-        question = Problem(SUBTRACT, (found, right))
+    result, (left, right) = int(number[1]), problem.values[:2]
+    inverse, expected = None, left
+    if problem.operation == ADD and result >= 0:
+        inverse = Problem(SUBTRACT, (result, right))
     elif problem.operation == SUBTRACT:
-        question = Problem(ADD, (abs(found), right if found >= 0 else left))
-        wanted = left if found >= 0 else right
-    elif problem.operation == MULTIPLY and found >= 0 and right:
-        question = Problem(DIVIDE, (found, right))
-        return question, f"{left}r0"
-    elif problem.operation == DIVIDE and found >= 0 and int(number[2]) == 0:
-        question = Problem(MULTIPLY, (found, right))
-    return None if question is None else (question, str(wanted))
+        inverse = Problem(ADD, (abs(result), right if result >= 0 else left))
+        expected = left if result >= 0 else right
+    elif problem.operation == MULTIPLY and result >= 0 and right:
+        inverse = Problem(DIVIDE, (result, right))
+        return inverse, f"{left}r0"
+    elif problem.operation == DIVIDE and result >= 0 and int(number[2]) == 0:
+        inverse = Problem(MULTIPLY, (result, right))
+    return None if inverse is None else (inverse, str(expected))
 
 
-def checked(ask: Ask, problems: Sequence[Problem], attempts: Attempts, least_first: bool = False) -> Checked:
-    """Ask the opposite of every different answer, once.
+def verify_samples(
+    answer_fn: AnswerFn, problems: Sequence[Problem], samples: Samples, reverse_digits: bool = False
+) -> Verification:
+    """Answer the inverse problem of every distinct answer, once.
 
     Args:
-        ask: the model.
+        answer_fn: the model.
         problems: B of them.
-        attempts: at them, on the host.
-        least_first: how numbers are written.
+        samples: [B, M, ...] completions, on the host.
+        reverse_digits: numbers have their least significant digit first.
     """
-    shape = attempts.spent.shape
-    stands, spent = np.zeros(shape, bool), np.zeros(shape, np.int64)
+    shape = samples.num_tokens.shape
+    is_verified, num_tokens = np.zeros(shape, bool), np.zeros(shape, np.int64)
     questions: dict[tuple[int, str], tuple[list[int], str]] = {}
-    said = np.full(shape, "", object)
-    for place in np.ndindex(shape):
-        said[place] = _answer(attempts.written.tokens[place], least_first)
-        found = opposite(problems[place[0]], said[place])
-        if found is not None and (place[0], said[place]) not in questions:
-            questions[place[0], said[place]] = prompt(found[0], 0, least_first), found[1]
-    written, tokens = ask([asked for asked, _ in questions.values()])
+    answers = np.full(shape, "", object)
+    for index in np.ndindex(shape):
+        answers[index] = _extract_answer(samples.completions.tokens[index], reverse_digits)
+        inverse = make_inverse_problem(problems[index[0]], answers[index])
+        if inverse is not None and (index[0], answers[index]) not in questions:
+            questions[index[0], answers[index]] = encode_prompt(inverse[0], 0, reverse_digits), inverse[1]
+    completions, costs = answer_fn([prompt for prompt, _ in questions.values()])
     results = {
-        key: (_answer(text, least_first) == wanted, cost)
-        for (key, (_, wanted)), text, cost in zip(questions.items(), written, tokens, strict=True)
+        key: (_extract_answer(text, reverse_digits) == expected, cost)
+        for (key, (_, expected)), text, cost in zip(questions.items(), completions, costs, strict=True)
     }
-    for place in np.ndindex(shape):
-        key = (place[0], said[place])
-        stands[place] = results.get(key, (False, 0))[0]
-        if key in results and said[place] not in said[place[0], : place[1]]:
-            spent[place] = results[key][1]
-    return Checked(stands, spent)
+    for index in np.ndindex(shape):
+        key = (index[0], answers[index])
+        is_verified[index] = results.get(key, (False, 0))[0]
+        if key in results and answers[index] not in answers[index[0], : index[1]]:
+            num_tokens[index] = results[key][1]
+    return Verification(is_verified, num_tokens)
 
 
-def first_that_stands(attempts: Attempts, found: Checked, otherwise: np.ndarray, count: int) -> Solutions:
-    """Sequential revision: attempts are made and checked until one stands; if none does, another choice counts.
+def choose_first_verified(
+    samples: Samples, verification: Verification, fallback: np.ndarray, num_samples: int
+) -> Solutions:
+    """The first verified completion; counts the tokens up to it.
 
     Args:
-        attempts: on the host; each may build on the one before.
-        found: their checks.
-        otherwise: [B], the attempt that counts where none stands, below `count`.
-        count: the most attempts.
+        samples: on the host; each may build on the one before.
+        verification: of the samples.
+        fallback: [B], index below `num_samples` to choose where none is verified.
+        num_samples: maximum number of completions.
     """
-    stands = found.stands[:, :count]
-    first, any_stands = np.argmax(stands, axis=1), np.any(stands, axis=1)
-    best = np.where(any_stands, first, otherwise)
-    made = np.arange(count)[None] <= np.where(any_stands, first, count - 1)[:, None]
-    spent = np.sum(np.where(made, attempts.spent[:, :count] + found.spent[:, :count], 0), axis=1)
-    problem = np.arange(len(best))
-    return Solutions(attempts.written.tokens[problem, best], attempts.written.length[problem, best], spent)
+    is_verified = verification.is_verified[:, :num_samples]
+    first, any_verified = np.argmax(is_verified, axis=1), np.any(is_verified, axis=1)
+    chosen = np.where(any_verified, first, fallback)
+    is_sampled = np.arange(num_samples)[None] <= np.where(any_verified, first, num_samples - 1)[:, None]
+    num_tokens = np.sum(
+        np.where(is_sampled, samples.num_tokens[:, :num_samples] + verification.num_tokens[:, :num_samples], 0), axis=1
+    )
+    problem = np.arange(len(chosen))
+    return Solutions(
+        samples.completions.tokens[problem, chosen], samples.completions.length[problem, chosen], num_tokens
+    )
 
 
-def _answer(tokens: Sequence[int], least_first: bool) -> str:
-    """What stands between the last answer mark and the end, most significant digits first; empty without both."""
+def _extract_answer(tokens: Sequence[int], reverse_digits: bool) -> str:
+    """The text between the last answer mark and the end, most significant digit first; empty without both."""
     tokens = list(map(int, tokens))
     if END not in tokens or ANSWER not in tokens[: tokens.index(END)]:
         return ""
     tokens = tokens[: tokens.index(END)]
     start = len(tokens) - tokens[::-1].index(ANSWER)
     text = VOCABULARY.decode(tokens[start:])
-    return re.sub(r"\d+", lambda digits: digits[0][::-1], text) if least_first else text
+    return re.sub(r"\d+", lambda digits: digits[0][::-1], text) if reverse_digits else text

@@ -1,1 +1,1 @@
-"""Acting in control worlds."""
+"""Acting in control environments."""

@@ -1,216 +1,227 @@
-"""The guide as an agent: what it knows of a control world, and how it acts when it is asked for a return.
+"""The agent of a control environment: a guide, conditioned on a target return.
 
-Axes: S agents side by side (one of each seed), E episodes side by side, N places of the store, T the most steps of an
-episode, C courses, O dimensions of an observation.
+A guide is a hierarchical goal-conditioned planner. To react is to plan in a closed loop, one action per observation.
+
+Axes: S seeds, E parallel episodes, N buffer capacity, T maximum episode length, C iterations, O observation dimensions.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from thinking.environments.control import World
+from thinking.environments.control import ControlEnv
 from thinking.guide import Guide, GuideState
 from thinking.guide.hippocampus import Memory, append
 from thinking.guide.react import Reaction
 from thinking.learning.replay_buffer import Episodes
-from thinking.learning.rollouts import Pursue
+from thinking.learning.rollouts import PolicyFn
 from thinking.types import Array
 
 
-class Scale(NamedTuple):
-    """How observations are brought to mean 0 and spread 1: sums over what the first course saw.
+class ObservationNormalizer(NamedTuple):
+    """Normalizes observations to mean 0 and standard deviation 1, by sums over the first iteration's states.
 
     Attributes:
-        count: [] float32.
+        count: [] float32, number of states.
         total: [O].
-        squares: [O].
+        total_of_squares: [O].
     """
 
     count: Array
     total: Array
-    squares: Array
+    total_of_squares: Array
 
     def __call__(self, observation: Array) -> Array:
-        """The scaled observation [..., O]."""
-        mean, spread = self._moments(observation.shape)
-        return (observation - mean) / spread
+        """The normalized observation [..., O]."""
+        mean, std = self._mean_and_std(observation.shape)
+        return (observation - mean) / std
 
-    def undo(self, scaled: Array) -> Array:
-        """The observation [..., O] of a scaled one."""
-        mean, spread = self._moments(scaled.shape)
-        return scaled * spread + mean
+    def denormalize(self, normalized: Array) -> Array:
+        """The observation [..., O] of a normalized one."""
+        mean, std = self._mean_and_std(normalized.shape)
+        return normalized * std + mean
 
-    def see(self, episodes: Episodes) -> "Scale":
-        """With the states of more episodes in the sums."""
-        real = jnp.arange(episodes.states.shape[1])[None] <= episodes.length[:, None]
-        states = jnp.where(real[..., None], episodes.states, 0)
-        return Scale(
-            self.count + jnp.sum(real),
+    def update(self, episodes: Episodes) -> "ObservationNormalizer":
+        """Add the states of episodes to the sums."""
+        valid = jnp.arange(episodes.states.shape[1])[None] <= episodes.length[:, None]
+        states = jnp.where(valid[..., None], episodes.states, 0)
+        return ObservationNormalizer(
+            self.count + jnp.sum(valid),
             self.total + jnp.sum(states, axis=(0, 1)),
-            self.squares + jnp.sum(states**2, axis=(0, 1)),
+            self.total_of_squares + jnp.sum(states**2, axis=(0, 1)),
         )
 
-    def _moments(self, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    def _mean_and_std(self, shape: tuple[int, ...]) -> tuple[Array, Array]:
         count = jnp.maximum(self.count, 1)
         mean = self.total / count
-        spread = jnp.sqrt(jnp.maximum(self.squares / count - mean**2, 0))
-        spread = jnp.where(spread > 1e-6, spread, 1.0)
-        return jnp.broadcast_to(mean, shape), jnp.broadcast_to(spread, shape)
+        std = jnp.sqrt(jnp.maximum(self.total_of_squares / count - mean**2, 0))
+        std = jnp.where(std > 1e-6, std, 1.0)
+        return jnp.broadcast_to(mean, shape), jnp.broadcast_to(std, shape)
 
 
 class Agent(NamedTuple):
-    """All that the agent knows, and where it stands.
+    """The training state.
 
-    It is no `RunnerState`: what learns is a guide, whose layers are kernels, each with a state of its own.
+    It is no `RunnerState`, as each layer of the guide is a kernel (the learner of one layer) with a state of its own.
 
     Attributes:
-        guide: what it learned.
-        average: the same with weights averaged over updates, which acts: steadier than any of them.
-        champion: the average of the course whose plain episodes returned most.
-        store: the episodes that are kept.
-        values: [N, T] the state values that were lived in them.
-        scale: of observations.
-        steps: [] int32, environment steps up to now, those of plain episodes included.
-        judged: [] float32, mean return of the last course's plain episodes: no random actions, asked for the best.
-        best: [] float32, the same of the champion.
-        lived: [] float32, mean return of the last course's other episodes.
-        history: [C, 3] float32, after each course: steps, judged, lived.
-        key: of everything random; never changes.
+        guide: the state that is trained.
+        ema_params: the same with the EMA of its parameters; this one acts.
+        best_state: `ema_params` of the iteration with the highest evaluation return.
+        buffer: the replay buffer.
+        values: [N, T] discounted state values of its episodes.
+        normalizer: of observations.
+        num_env_steps: [] int32, environment steps so far, evaluation included.
+        eval_return: [] float32, mean return of the last evaluation: no random actions, the highest target.
+        best_eval_return: [] float32, the same of `best_state`.
+        training_return: [] float32, mean return of the last iteration's training episodes.
+        history: [C, 3] float32, after each iteration: environment steps, evaluation return, training return.
+        key: constant; each step folds its index in.
     """
 
     guide: GuideState
-    average: GuideState
-    champion: GuideState
-    store: Episodes
+    ema_params: GuideState
+    best_state: GuideState
+    buffer: Episodes
     values: Array
-    scale: Scale
-    steps: Array
-    judged: Array
-    best: Array
-    lived: Array
+    normalizer: ObservationNormalizer
+    num_env_steps: Array
+    eval_return: Array
+    best_eval_return: Array
+    training_return: Array
     history: Array
     key: Array
 
 
-class Aim(NamedTuple):
-    """What is asked of an agent.
+class ReturnTarget(NamedTuple):
+    """The target of an agent.
 
     Attributes:
-        value: [] or [E] float32 in [0, 1], the state value to pursue at the beginning.
-        paced: whether the value follows what is gained, as it would along a life of that value: with every step it
-            becomes `(value - (1 - discount) * reward) / discount`. Otherwise it stays, as the average of a life.
+        value: [] or [E] float32 in [0, 1], target state value at the first step.
+        update_return_to_go: whether the target follows the Bellman equation: after each step it becomes
+            `(value - (1 - discount) * reward) / discount`. Otherwise it is constant, the mean value of an episode.
     """
 
     value: Array
-    paced: bool
+    update_return_to_go: bool
 
 
-class Pursuit(NamedTuple):
-    """What an acting guide carries along.
+class PolicyCarry(NamedTuple):
+    """The policy's carry between steps.
 
     Attributes:
-        memory: of what was seen.
-        value: [E] the state value that it pursues.
-        gained: [E] the return up to now.
+        memory: recent normalized observations.
+        target_value: [E].
+        return_so_far: [E], undiscounted.
     """
 
     memory: Memory
-    value: Array
-    gained: Array
+    target_value: Array
+    return_so_far: Array
 
 
-def best_aim(agent: Agent, paced: bool) -> Aim:
-    """What to ask for to get the best: the highest value that a kept episode began with, or had on average."""
-    if paced:
-        return Aim(jnp.max(agent.values[:, 0]), paced)
-    return Aim(jnp.max(jnp.sum(agent.values, axis=1) / jnp.maximum(agent.store.length, 1)), paced)
+def best_return_target(agent: Agent, update_return_to_go: bool) -> ReturnTarget:
+    """The highest target: the maximum over the buffer of an episode's first value, or of its mean value."""
+    if update_return_to_go:
+        return ReturnTarget(jnp.max(agent.values[:, 0]), update_return_to_go)
+    return ReturnTarget(
+        jnp.max(jnp.sum(agent.values, axis=1) / jnp.maximum(agent.buffer.length, 1)), update_return_to_go
+    )
 
 
-def aim_at(agent: Agent, wanted: float | Array, paced: bool) -> Aim:
-    """What to ask for to get a return: read off the kept episodes' beginnings, and paced.
+def make_return_target(agent: Agent, target_return: float | Array, update_return_to_go: bool) -> ReturnTarget:
+    """The target value for a return, interpolated between the first values of the buffer's episodes.
 
     Args:
-        agent: whose store tells which state values belong to which returns.
-        wanted: [] the return.
-        paced: how the best is asked for, which is what a return gets that no kept episode surpasses.
+        agent: its buffer maps returns to state values.
+        target_return: [] undiscounted return; from the buffer's highest on, the target is `best_return_target`.
+        update_return_to_go: of `best_return_target`.
     """
-    store, best = agent.store, best_aim(agent, paced)
-    returns = jnp.where(store.length > 0, store.returns, jnp.inf)
+    buffer, best = agent.buffer, best_return_target(agent, update_return_to_go)
+    returns = jnp.where(buffer.length > 0, buffer.returns, jnp.inf)
     order = jnp.argsort(returns)
-    known = jnp.sum(store.length > 0)
-    # Places that hold nothing repeat the best one.
-    order = order[jnp.minimum(jnp.arange(order.shape[0]), jnp.maximum(known - 1, 0))]
-    value = jnp.interp(wanted, returns[order], agent.values[order, 0])
-    return Aim(jnp.where(wanted >= jnp.max(store.returns), best.value, value), True)
+    num_episodes = jnp.sum(buffer.length > 0)
+    # Empty slots repeat the best episode.
+    order = order[jnp.minimum(jnp.arange(order.shape[0]), jnp.maximum(num_episodes - 1, 0))]
+    value = jnp.interp(target_return, returns[order], agent.values[order, 0])
+    return ReturnTarget(jnp.where(target_return >= jnp.max(buffer.returns), best.value, value), True)
 
 
-def begin_pursuit(guide: Guide, aim: Aim, count: int) -> Pursuit:
-    """E empty memories, and what is asked of each."""
-    value = jnp.broadcast_to(jnp.asarray(aim.value, jnp.float32), (count,))
-    return Pursuit(guide.remember(count), value, jnp.zeros(count, jnp.float32))
+def init_policy_carry(guide: Guide, return_target: ReturnTarget, num_envs: int) -> PolicyCarry:
+    """E empty memories with their targets."""
+    value = jnp.broadcast_to(jnp.asarray(return_target.value, jnp.float32), (num_envs,))
+    return PolicyCarry(guide.init_memory(num_envs), value, jnp.zeros(num_envs, jnp.float32))
 
 
-class Actor(NamedTuple):
-    """How a guide acts in a world.
+class GuideActor(NamedTuple):
+    """A guide that acts in an environment; `discount` is that of state values."""
 
-    Attributes:
-        world: the task, whose rewards pace what is pursued.
-        guide: its functions.
-        discount: of state values.
-    """
-
-    world: World
+    env: ControlEnv
     guide: Guide
     discount: float
 
     def act(
-        self, agent: Agent, pursuit: Pursuit, paced: bool, observation: Array, gained: Array
-    ) -> tuple[Pursuit, Reaction]:
-        """What the guide does about observations [E, O], having gained [E]."""
-        low, high = self.world.rewards
-        reward = (gained - pursuit.gained - low) / (high - low)
-        value = pursuit.value
-        if paced:
+        self, agent: Agent, carry: PolicyCarry, update_return_to_go: bool, observation: Array, return_so_far: Array
+    ) -> tuple[PolicyCarry, Reaction]:
+        """React to observations [E, O], given the returns so far [E]."""
+        low, high = self.env.reward_range
+        reward = (return_so_far - carry.return_so_far - low) / (high - low)
+        value = carry.target_value
+        if update_return_to_go:
             following = jnp.clip((value - (1 - self.discount) * reward) / self.discount, 0, 1)
-            value = jnp.where(pursuit.memory.count > 0, following, value)
-        memory = append(pursuit.memory, agent.scale(observation))
-        return Pursuit(memory, value, gained), self.guide.react(agent.average, memory, value[:, None])
+            value = jnp.where(carry.memory.count > 0, following, value)
+        memory = append(carry.memory, agent.normalizer(observation))
+        return PolicyCarry(memory, value, return_so_far), self.guide.react(agent.ema_params, memory, value[:, None])
 
-    def policy(self, agent: Agent, paced: bool) -> Pursue:
-        """The guide as a policy without chance."""
+    def policy(self, agent: Agent, update_return_to_go: bool) -> PolicyFn:
+        """The guide as a deterministic policy."""
 
-        def pursue(pursuit: Pursuit, key: Array, observation: Array, gained: Array) -> tuple[Pursuit, Array]:
-            del key  # nothing is left to chance
-            pursuit, reaction = self.act(agent, pursuit, paced, observation, gained)
-            return pursuit, reaction.value
+        def policy_fn(
+            carry: PolicyCarry, key: Array, observation: Array, return_so_far: Array
+        ) -> tuple[PolicyCarry, Array]:
+            del key  # deterministic
+            carry, reaction = self.act(agent, carry, update_return_to_go, observation, return_so_far)
+            return carry, reaction.value
 
-        return pursue
+        return policy_fn
 
 
-def player(actor: Actor, agents: Agent, wanted: float | None, paced: bool, count: int) -> tuple[Callable, Any]:
-    """The champions of S agents as `gymnasium_evaluation.judge` lets them play, and what all S x E carry at first.
+def make_play_fn(
+    actor: GuideActor, agents: Agent, target_return: float | None, update_return_to_go: bool, num_envs: int
+) -> tuple[Callable, Any]:
+    """The best states of S agents, as `gymnasium_evaluation.evaluate_in_gymnasium` runs them.
 
     Args:
-        actor: how they act.
-        agents: what each knows, [S, ...].
-        wanted: the return to ask for; None for the best.
-        paced: how the best is asked for.
-        count: E.
+        actor: the environment and the guide.
+        agents: [S, ...].
+        target_return: target return; None for the best.
+        update_return_to_go: of `best_return_target`.
+        num_envs: E.
+
+    Returns:
+        The play function, and its initial carry [S, E, ...].
     """
-    of_return = wanted is not None
+    of_return = target_return is not None
 
-    def begin(agent: Agent) -> Pursuit:
-        aim = aim_at(agent, wanted, paced) if of_return else best_aim(agent, paced)
-        return begin_pursuit(actor.guide, aim, count)
+    def init_carry(agent: Agent) -> PolicyCarry:
+        return_target = (
+            make_return_target(agent, target_return, update_return_to_go)
+            if of_return
+            else best_return_target(agent, update_return_to_go)
+        )
+        return init_policy_carry(actor.guide, return_target, num_envs)
 
-    def one(agent: Agent, pursuit: Pursuit, seen: Array, gained: Array) -> tuple[Pursuit, Array, dict[str, Array]]:
-        champion = agent._replace(average=agent.champion)
-        pursuit, reaction = actor.act(champion, pursuit, paced or of_return, seen, gained)
-        notes = {"asked_value": pursuit.value}
+    def play_one(
+        agent: Agent, carry: PolicyCarry, observation: Array, return_so_far: Array
+    ) -> tuple[PolicyCarry, Array, dict[str, Array]]:
+        best_agent = agent._replace(ema_params=agent.best_state)
+        carry, reaction = actor.act(best_agent, carry, update_return_to_go or of_return, observation, return_so_far)
+        extras = {"asked_value": carry.target_value}
         if len(reaction.targets) > 1:
-            notes["sub_goal"] = agent.scale.undo(reaction.targets[-2])
-        return pursuit, reaction.value, notes
+            extras["sub_goal"] = agent.normalizer.denormalize(reaction.targets[-2])
+        return carry, reaction.value, extras
 
-    return lambda mind, seen, gained: jax.vmap(one)(agents, mind, seen, gained), jax.vmap(begin)(agents)
+    return functools.partial(jax.vmap(play_one), agents), jax.vmap(init_carry)(agents)

@@ -1,6 +1,6 @@
-"""Comparing algorithms in control worlds: what each is, and a line of results for each.
+"""Trained agents, and the row of results of each.
 
-Axes: S seeds, P judgements, E episodes.
+Axes: S seeds, P evaluations, E episodes.
 """
 
 from collections.abc import Callable
@@ -9,58 +9,60 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from thinking.environments.gymnasium_evaluation import steps_until
-from thinking.experiment.training import Trained
+from thinking.environments.gymnasium_evaluation import find_steps_to_threshold
+from thinking.experiment.training import TrainResult
 from thinking.networks.actor_critic import Policy
-from thinking.trees import count_parameters
 from thinking.types import Array
 
 Row = dict[str, Any]
 
 
-class Player(NamedTuple):
-    """An algorithm, trained.
+class TrainedAgent(NamedTuple):
+    """A trained algorithm.
 
     Attributes:
-        trained: its stage.
-        history: [S, P, 3] environment steps, judged return and training return, of each seed at each judgement.
-        play: `play(wanted, count) -> (play, mind)`, for `gymnasium_evaluation.judge`.
-        params: what it learned, [S, ...].
-        asks: the returns that it can be asked for, None for the best.
+        train_result: of its training stage.
+        history: [S, P, 3] environment steps, evaluation return and training return at each evaluation.
+        make_play_fn: `make_play_fn(target_return, num_envs) -> (play_fn, carry)`, for
+            `gymnasium_evaluation.evaluate_in_gymnasium`.
+        params: [S, ...].
+        target_returns: target returns to evaluate; None for the best.
     """
 
-    trained: Trained
+    train_result: TrainResult
     history: Array
-    play: Callable[[float | None, int], tuple[Any, Any]]
+    make_play_fn: Callable[[float | None, int], tuple[Any, Any]]
     params: Any
-    asks: tuple[float | None, ...] = (None,)
+    target_returns: tuple[float | None, ...] = (None,)
 
 
-def policy_player(policy: Policy, trained: Trained) -> Player:
-    """A trained policy, which plays without chance."""
-    params = trained.state.train_state.params
+def make_policy_agent(policy: Policy, train_result: TrainResult) -> TrainedAgent:
+    """A trained policy that acts greedily."""
+    params = train_result.state.train_state.params
 
-    def play(mind: tuple, seen: Array, gained: Array) -> tuple[tuple, Array, dict]:
-        return mind, jax.vmap(policy.best)(params, seen), {}
+    def play(carry: tuple, observation: Array, return_so_far: Array) -> tuple[tuple, Array, dict]:
+        return carry, jax.vmap(policy.act_greedily)(params, observation), {}
 
-    return Player(trained, trained.state.env.history, lambda *_: (play, ()), params)
+    return TrainedAgent(train_result, train_result.state.env.history, lambda *_: (play, ()), params)
 
 
-def row(name: str, wanted: float | None, player: Player, returns: np.ndarray, threshold: float | None) -> Row:
-    """A line of results: over seeds, each seed's mean over its test episodes [S, E]."""
+def make_row(
+    name: str, target_return: float | None, agent: TrainedAgent, returns: np.ndarray, threshold: float | None
+) -> Row:
+    """A row of results: statistics over seeds of each seed's mean over its test episodes [S, E]."""
     means = returns.mean(axis=1)
-    steps, judged, training = (np.asarray(player.history)[:, :, column] for column in range(3))
+    steps, evaluation, training = (np.asarray(agent.history)[:, :, column] for column in range(3))
     return {
         "algorithm": name,
-        "asked": "best" if wanted is None else f"{wanted:g}",
+        "asked": "best" if target_return is None else f"{target_return:g}",
         "mean_return": float(means.mean()),
         "std_over_seeds": float(means.std()),
         "worst_seed": float(means.min()),
         "best_seed": float(means.max()),
-        "steps_to_threshold": steps_until(steps, judged, threshold),
-        "training_steps_to_threshold": steps_until(steps, training, threshold),
+        "steps_to_threshold": find_steps_to_threshold(steps, evaluation, threshold),
+        "training_steps_to_threshold": find_steps_to_threshold(steps, training, threshold),
         "environment_steps": float(steps[:, -1].mean()),
-        "steps_per_second": float(steps[:, -1].sum() / max(player.trained.seconds, 1e-9)),
-        "parameters": count_parameters(player.params) // len(means),
+        "steps_per_second": float(steps[:, -1].sum() / max(agent.train_result.seconds, 1e-9)),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(agent.params)) // len(means),
         "return_of_seeds": " ".join(f"{mean:.0f}" for mean in means),
     }

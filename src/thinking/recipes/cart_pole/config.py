@@ -1,9 +1,9 @@
-"""The config of acting in control worlds, and its presets. Free of JAX."""
+"""The config of control by guides and baselines, and its presets. Free of JAX."""
 
 import dataclasses
 from typing import Literal
 
-from thinking.experiment import Preset, group, invalid, option
+from thinking.experiment import Preset, field_error, group, option
 from thinking.recipes.groups import OptimizerConfig, SeedsConfig, WidthConfig, check_names
 
 Algorithm = Literal["guide", "ppo", "reinforce"]
@@ -114,7 +114,7 @@ class PPOConfig:
     def validate(self) -> None:
         """Raises UserError for minibatches that do not divide a rollout."""
         if (steps := self.num_envs * self.rollout_length) % self.num_minibatches:
-            raise invalid("num_minibatches", f"a divisor of {steps} steps", take=1)
+            raise field_error("num_minibatches", f"a divisor of {steps} steps", suggestion=1)
 
 
 @dataclasses.dataclass(frozen=True)

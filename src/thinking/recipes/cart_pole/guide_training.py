@@ -1,11 +1,10 @@
-"""The guide as an agent in control worlds: courses of living and learning, without a gradient of the reward.
+"""Training the guide in control environments, by collect-and-train iterations without a policy gradient.
 
-A course collects episodes; the store keeps the best of them; the guide then observes windows of what is kept. Its top
-layer pursues a state value: of everything that was lived it learns what state came next on the way to what that life
-was worth, and is then asked for much. Each course asks the guide of the course before, with a share of random actions;
-the first acts at random alone.
+An iteration collects episodes into the replay buffer, then trains the guide on windows of it by hindsight relabelling:
+the target of the top layer is the state value that an episode achieved. Episodes are collected with high target values
+and a fraction of random actions; the first iteration acts at random.
 
-Axes: E episodes collected side by side, C courses, O dimensions of an observation, W windows.
+Axes: E parallel episodes, C iterations, W windows.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,225 +16,268 @@ import jax.numpy as jnp
 import optax
 
 from thinking.environments import control
-from thinking.environments.control import World, random_actions
+from thinking.environments.control import ControlEnv, sample_random_actions
 from thinking.guide import Guide, GuideState, Path
-from thinking.learning.replay_buffer import Episodes, Keeping, draw, empty, keep
-from thinking.learning.rollouts import Pursue, episodes
-from thinking.recipes.cart_pole.agent import Actor, Agent, Aim, Pursuit, Scale, begin_pursuit, best_aim
+from thinking.learning.replay_buffer import Episodes, Retention, init_buffer, insert, sample_steps
+from thinking.learning.rollouts import PolicyFn, collect_episodes
+from thinking.recipes.cart_pole.agent import (
+    Agent,
+    GuideActor,
+    ObservationNormalizer,
+    PolicyCarry,
+    ReturnTarget,
+    best_return_target,
+    init_policy_carry,
+)
 from thinking.types import Array, Metrics, State
 
 
-class Course(NamedTuple):
-    """One course; a curriculum is a sequence of them, which is data and not code.
+class Iteration(NamedTuple):
+    """One collect-and-train iteration; a sequence of them is a curriculum.
 
     Attributes:
-        rounds: how often E episodes are collected.
-        random_share: of the actions, from 0 to 1.
-        asked: each episode is asked for a share of the best average state value, drawn from this range.
+        num_rounds: batches of E episodes to collect.
+        random_fraction: fraction of random actions, from 0 to 1.
+        target_fractions: range from which each episode draws its target, as a fraction of the best target value.
     """
 
-    rounds: int
-    random_share: float
-    asked: tuple[float, float] = (1.0, 1.0)
+    num_rounds: int
+    random_fraction: float
+    target_fractions: tuple[float, float] = (1.0, 1.0)
 
 
-class Settings(NamedTuple):
-    """How courses are held.
+class CollectionSettings(NamedTuple):
+    """Settings of all iterations.
 
     Attributes:
-        episodes: E.
-        updates: of the guide, after each collection.
-        windows: W, windows of each update.
-        window: states of a window.
-        places: of the store.
-        keeping: what the store keeps.
-        best_share: of the windows, drawn from the best episodes.
-        discount: of the state values that the top layer pursues.
-        hold: steps that a random action is held, on average.
-        paced: whether the state value that is asked for follows what is gained; see `agent.Aim`.
-        average: what one more update leaves of earlier weights in the average that acts; 0 for the newest alone.
+        num_episodes: E.
+        num_updates: updates of the guide per iteration.
+        num_windows: W, windows per update.
+        window_length: states of a window.
+        capacity: of the replay buffer, in episodes.
+        retention: which episodes the buffer keeps.
+        best_fraction: fraction of windows drawn from the best episodes.
+        discount: discount factor of state values.
+        mean_action_duration: mean steps that a random action is repeated.
+        update_return_to_go: see `agent.ReturnTarget`.
+        ema_decay: EMA decay of the parameters that act, from 0 to below 1.
     """
 
-    episodes: int
-    updates: int
-    windows: int
-    window: int
-    places: int
-    keeping: Keeping
-    best_share: float
+    num_episodes: int
+    num_updates: int
+    num_windows: int
+    window_length: int
+    capacity: int
+    retention: Retention
+    best_fraction: float
     discount: float
-    hold: float
-    paced: bool
-    average: float
+    mean_action_duration: float
+    update_return_to_go: bool
+    ema_decay: float
 
 
-class Wanderer(NamedTuple):
-    """What a guide carries along that acts at random now and then: its pursuit, and the action that it holds."""
+class ExplorationState(NamedTuple):
+    """The carry of a policy with random actions mixed in: the policy's own, and the current random action."""
 
-    pursuit: Pursuit
-    held: Array
-    wandering: Array
+    carry: PolicyCarry
+    random_action: Array
+    is_random: Array
 
 
-def init_agent(world: World, guide: Guide, curriculum: Sequence[Course], settings: Settings, key: Array) -> Agent:
-    """An agent that has lived nothing. Keeps the key."""
-    one = jax.eval_shape(lambda: episodes(world, _random(world), (), jax.random.key(0), 1))
-    dims = world.observation.dims
-    scale = Scale(jnp.zeros(()), jnp.zeros(dims), jnp.zeros(dims))
-    store = empty(one, settings.places)
-    known, worst = guide.init(key), jnp.float32(world.rewards[0] * world.limit)
+def init_agent(
+    env: ControlEnv, guide: Guide, iterations: Sequence[Iteration], settings: CollectionSettings, key: Array
+) -> Agent:
+    """The initial agent. Keeps the key."""
+    episode_shape = jax.eval_shape(lambda: collect_episodes(env, _random_policy(env), (), jax.random.key(0), 1))
+    dims = env.observation_space.dims
+    normalizer = ObservationNormalizer(jnp.zeros(()), jnp.zeros(dims), jnp.zeros(dims))
+    buffer = init_buffer(episode_shape, settings.capacity)
+    guide_state, min_return = guide.init(key), jnp.float32(env.reward_range[0] * env.max_episode_steps)
     steps = jnp.zeros((), jnp.int32)
-    history = jnp.zeros((len(curriculum), 3), jnp.float32)
+    history = jnp.zeros((len(iterations), 3), jnp.float32)
     return Agent(
-        guide=known,
-        average=known,
-        champion=known,
-        store=store,
-        values=jnp.zeros_like(store.rewards),
-        scale=scale,
-        steps=steps,
-        judged=worst,
-        best=worst,
-        lived=worst,
+        guide=guide_state,
+        ema_params=guide_state,
+        best_state=guide_state,
+        buffer=buffer,
+        values=jnp.zeros_like(buffer.rewards),
+        normalizer=normalizer,
+        num_env_steps=steps,
+        eval_return=min_return,
+        best_eval_return=min_return,
+        training_return=min_return,
         history=history,
         key=key,
     )
 
 
-def guide_step(
-    world: World, guide: Guide, curriculum: Sequence[Course], settings: Settings
+def make_guide_step(
+    env: ControlEnv, guide: Guide, iterations: Sequence[Iteration], settings: CollectionSettings
 ) -> Callable[[Agent, Array], tuple[Agent, Metrics]]:
     """`step(agent, index) -> (agent, metrics)`: one update.
 
-    A course is `settings.updates` steps. Before the first of them it collects, after the last it judges.
+    An iteration is `settings.num_updates` steps: it collects before the first and evaluates after the last.
     """
-    courses = Course(*map(jnp.asarray, zip(*curriculum, strict=True)))
+    stacked_iterations = Iteration(*map(jnp.asarray, zip(*iterations, strict=True)))
 
     def step(agent: Agent, index: Array) -> tuple[Agent, Metrics]:
-        number, update = index // settings.updates, index % settings.updates
-        course = jax.tree.map(lambda leaf: leaf[number], courses)
-        live_key, draw_key, judge_key = jax.random.split(jax.random.fold_in(agent.key, index), 3)
+        number, update = index // settings.num_updates, index % settings.num_updates
+        iteration = jax.tree.map(lambda leaf: leaf[number], stacked_iterations)
+        rollout_key, window_key, eval_key = jax.random.split(jax.random.fold_in(agent.key, index), 3)
 
-        def live(agent: Agent) -> Agent:
-            return _live(world, guide, settings, agent, course, number, live_key)
+        def collect(agent: Agent) -> Agent:
+            return _collect(env, guide, settings, agent, iteration, number, rollout_key)
 
-        def judge(agent: Agent) -> Agent:
-            agent = _judge(world, guide, settings, agent, judge_key)
-            point = jnp.stack([agent.steps.astype(jnp.float32), agent.judged, agent.lived])
+        def evaluate(agent: Agent) -> Agent:
+            agent = _evaluate(env, guide, settings, agent, eval_key)
+            point = jnp.stack([agent.num_env_steps.astype(jnp.float32), agent.eval_return, agent.training_return])
             return agent._replace(history=agent.history.at[number].set(point))
 
-        agent = jax.lax.cond(update == 0, live, lambda agent: agent, agent)
-        known, metrics = guide.observe(agent.guide, windows(agent, settings, world, draw_key))
-        agent = agent._replace(guide=known, average=averaged(agent.average, known, settings.average))
-        agent = jax.lax.cond(update == settings.updates - 1, judge, lambda agent: agent, agent)
-        figures = {
-            "return": agent.judged,
-            "champion_return": agent.best,
-            "training_return": agent.lived,
-            "environment_steps": agent.steps.astype(jnp.float32),
+        agent = jax.lax.cond(update == 0, collect, lambda agent: agent, agent)
+        guide_state, metrics = guide.observe(agent.guide, sample_windows(agent, settings, env, window_key))
+        agent = agent._replace(
+            guide=guide_state, ema_params=update_ema(agent.ema_params, guide_state, settings.ema_decay)
+        )
+        agent = jax.lax.cond(update == settings.num_updates - 1, evaluate, lambda agent: agent, agent)
+        agent_metrics = {
+            "return": agent.eval_return,
+            "champion_return": agent.best_eval_return,
+            "training_return": agent.training_return,
+            "environment_steps": agent.num_env_steps.astype(jnp.float32),
         }
-        return agent, figures | metrics
+        return agent, agent_metrics | metrics
 
     return step
 
 
-def averaged(average: GuideState, learned: GuideState, decay: float) -> GuideState:
-    """The guide with weights averaged over its updates, exponentially (Polyak & Juditsky 1992).
+def update_ema(ema_state: GuideState, guide_state: GuideState, decay: float) -> GuideState:
+    """Update the EMA of the parameters (Polyak & Juditsky 1992).
 
-    Args:
-        average: of all updates before.
-        learned: the guide after one more; all but the weights is its own.
-        decay: what the update leaves of the earlier ones, from 0 to below 1.
+    All but the parameters is taken from `guide_state`; `decay` is from 0 to below 1.
     """
 
-    def layer(before: State, now: State) -> State:
-        params = optax.incremental_update(now.train_state.params, before.train_state.params, 1 - decay)
-        return now._replace(train_state=now.train_state._replace(params=params))
+    def layer(ema: State, latest: State) -> State:
+        params = optax.incremental_update(latest.train_state.params, ema.train_state.params, 1 - decay)
+        return latest._replace(train_state=latest.train_state._replace(params=params))
 
-    return learned._replace(layers=tuple(map(layer, average.layers, learned.layers)))
+    return guide_state._replace(layers=tuple(map(layer, ema_state.layers, guide_state.layers)))
 
 
-def windows(agent: Agent, settings: Settings, world: World, key: Array) -> Path:
-    """Windows of the store as paths that the guide observes. Consumes the key."""
-    store, length = agent.store, settings.window
-    episode, start = draw(store, key, settings.windows, settings.keeping.best, settings.best_share)
-    place = start[:, None] + jnp.arange(length)[None]
-    inside = jnp.minimum(place, world.limit - 1)  # the end of an episode has no action and no value of its own
-    low, high = world.rewards
+def sample_windows(agent: Agent, settings: CollectionSettings, env: ControlEnv, key: Array) -> Path:
+    """Windows of the replay buffer, as paths for `guide.observe`. Consumes the key."""
+    buffer, length = agent.buffer, settings.window_length
+    episode, start = sample_steps(
+        buffer, key, settings.num_windows, settings.retention.num_best, settings.best_fraction
+    )
+    steps = start[:, None] + jnp.arange(length)[None]
+    inner_steps = jnp.minimum(steps, env.max_episode_steps - 1)  # the final state has no action and no value
+    low, high = env.reward_range
     return Path(
-        states=agent.scale(store.states[episode[:, None], jnp.minimum(place, world.limit)]),
-        length=jnp.minimum(store.length[episode] + 1 - start, length),
-        actions=store.actions[episode[:, None], inside],
-        rewards=(store.rewards[episode[:, None], inside] - low) / (high - low),
-        values=agent.values[episode[:, None], inside],
+        states=agent.normalizer(buffer.states[episode[:, None], jnp.minimum(steps, env.max_episode_steps)]),
+        length=jnp.minimum(buffer.length[episode] + 1 - start, length),
+        actions=buffer.actions[episode[:, None], inner_steps],
+        rewards=(buffer.rewards[episode[:, None], inner_steps] - low) / (high - low),
+        values=agent.values[episode[:, None], inner_steps],
     )
 
 
-def _live(
-    world: World, guide: Guide, settings: Settings, agent: Agent, course: Course, number: Array, key: Array
+def _collect(
+    env: ControlEnv,
+    guide: Guide,
+    settings: CollectionSettings,
+    agent: Agent,
+    iteration: Iteration,
+    iteration_index: Array,
+    key: Array,
 ) -> Agent:
-    """Collect the episodes of a course, and keep what is worth it."""
-    best = best_aim(agent, settings.paced)
-    low, high = course.asked
-    count, actor = settings.episodes, Actor(world, guide, settings.discount)
+    best = best_return_target(agent, settings.update_return_to_go)
+    low, high = iteration.target_fractions
+    num_episodes, actor = settings.num_episodes, GuideActor(env, guide, settings.discount)
 
-    def worth(lived: Episodes) -> Array:
-        return lived.values(settings.discount, world.rewards)[:, 0]
+    def initial_value(collected: Episodes) -> Array:
+        return collected.values(settings.discount, env.reward_range)[:, 0]
 
-    def one(round: Array, agent: Agent) -> Agent:
-        ask_key, begin_key, live_key = jax.random.split(jax.random.fold_in(key, round), 3)
-        share = jax.random.uniform(ask_key, (count,), minval=low, maxval=high)
-        aim = Aim(best.value * share, settings.paced)
-        pursue = _wandering(world, actor.policy(agent, settings.paced), course.random_share, settings.hold)
-        held = random_actions(world, begin_key, count)
-        wanderer = Wanderer(begin_pursuit(guide, aim, count), held, jnp.ones(count, bool))
-        new = episodes(world, pursue, wanderer, live_key, count)
-        scale = jax.tree.map(partial(jnp.where, number == 0), agent.scale.see(new), agent.scale)
+    def collect_round(round_index: Array, agent: Agent) -> Agent:
+        target_key, action_key, rollout_key = jax.random.split(jax.random.fold_in(key, round_index), 3)
+        fraction = jax.random.uniform(target_key, (num_episodes,), minval=low, maxval=high)
+        return_target = ReturnTarget(best.value * fraction, settings.update_return_to_go)
+        policy_fn = _mix_random_actions(
+            env,
+            actor.policy(agent, settings.update_return_to_go),
+            iteration.random_fraction,
+            settings.mean_action_duration,
+        )
+        first_action = sample_random_actions(env, action_key, num_episodes)
+        exploration = ExplorationState(
+            init_policy_carry(guide, return_target, num_episodes), first_action, jnp.ones(num_episodes, bool)
+        )
+        episodes = collect_episodes(env, policy_fn, exploration, rollout_key, num_episodes)
+        normalizer = jax.tree.map(
+            partial(jnp.where, iteration_index == 0), agent.normalizer.update(episodes), agent.normalizer
+        )
         return agent._replace(
-            store=keep(agent.store, new, settings.keeping, worth),
-            scale=scale,
-            steps=agent.steps + jnp.sum(new.length),
-            lived=agent.lived + jnp.mean(new.returns),
+            buffer=insert(agent.buffer, episodes, settings.retention, initial_value),
+            normalizer=normalizer,
+            num_env_steps=agent.num_env_steps + jnp.sum(episodes.length),
+            training_return=agent.training_return + jnp.mean(episodes.returns),
         )
 
-    agent = jax.lax.fori_loop(0, course.rounds, one, agent._replace(lived=jnp.zeros((), jnp.float32)))
+    agent = jax.lax.fori_loop(
+        0, iteration.num_rounds, collect_round, agent._replace(training_return=jnp.zeros((), jnp.float32))
+    )
     return agent._replace(
-        lived=agent.lived / course.rounds, values=agent.store.values(settings.discount, world.rewards)
+        training_return=agent.training_return / iteration.num_rounds,
+        values=agent.buffer.values(settings.discount, env.reward_range),
     )
 
 
-def _judge(world: World, guide: Guide, settings: Settings, agent: Agent, key: Array) -> Agent:
-    """Live plain episodes, asked for the best: they tell what the guide is worth.
+def _evaluate(env: ControlEnv, guide: Guide, settings: CollectionSettings, agent: Agent, key: Array) -> Agent:
+    """Evaluate without random actions, with the best target.
 
-    They are not kept: who learns from its own unshaken ways learns to drift as it does, and never how to come back.
+    These episodes stay out of the buffer: trained on them, the guide would never see how to recover from errors.
     """
-    pursue = Actor(world, guide, settings.discount).policy(agent, settings.paced)
-    pursuit = begin_pursuit(guide, best_aim(agent, settings.paced), settings.episodes)
-    new = episodes(world, pursue, pursuit, key, settings.episodes)
-    # Episodes may be longer here than where the guide is judged in the end, which tells the good from the better.
-    whole = jnp.mean(new.returns)
-    judged = jnp.mean(jnp.sum(new.rewards[:, : control.world(world.name).limit], axis=1))
-    wins = whole >= agent.best
-    champion = jax.tree.map(lambda now, then: jnp.where(wins, now, then), agent.average, agent.champion)
-    best = jnp.maximum(whole, agent.best)
-    return agent._replace(champion=champion, judged=judged, best=best, steps=agent.steps + jnp.sum(new.length))
+    policy_fn = GuideActor(env, guide, settings.discount).policy(agent, settings.update_return_to_go)
+    carry = init_policy_carry(guide, best_return_target(agent, settings.update_return_to_go), settings.num_episodes)
+    episodes = collect_episodes(env, policy_fn, carry, key, settings.num_episodes)
+    # Training episodes may be longer than Gymnasium's limit. The longer ones rank the states.
+    full_return = jnp.mean(episodes.returns)
+    eval_return = jnp.mean(jnp.sum(episodes.rewards[:, : control.make_env(env.name).max_episode_steps], axis=1))
+    is_best = full_return >= agent.best_eval_return
+    best_state = jax.tree.map(lambda new, old: jnp.where(is_best, new, old), agent.ema_params, agent.best_state)
+    best_return = jnp.maximum(full_return, agent.best_eval_return)
+    return agent._replace(
+        best_state=best_state,
+        eval_return=eval_return,
+        best_eval_return=best_return,
+        num_env_steps=agent.num_env_steps + jnp.sum(episodes.length),
+    )
 
 
-def _random(world: World) -> Pursue:
-    return lambda mind, key, observation, gained: (mind, random_actions(world, key, observation.shape[0]))
+def _random_policy(env: ControlEnv) -> PolicyFn:
+    return lambda carry, key, observation, return_so_far: (carry, sample_random_actions(env, key, observation.shape[0]))
 
 
-def _wandering(world: World, pursue: Pursue, share: Array, hold: float) -> Pursue:
-    """Mix random actions in, each held for a while, so that they lead somewhere (Dabney et al. 2021)."""
+def _mix_random_actions(
+    env: ControlEnv, policy_fn: PolicyFn, random_fraction: Array, mean_action_duration: float
+) -> PolicyFn:
+    """Mix in random actions, each repeated for several steps (εz-greedy, Dabney et al. 2021)."""
 
-    def act(wanderer: Wanderer, key: Array, observation: Array, gained: Array) -> tuple[Wanderer, Array]:
-        pursue_key, turn_key, share_key, action_key = jax.random.split(key, 4)
-        rows = observation.shape[0]
-        pursuit, action = pursue(wanderer.pursuit, pursue_key, observation, gained)
-        turns = jax.random.uniform(turn_key, (rows,)) < 1 / hold
-        wandering = jnp.where(turns, jax.random.uniform(share_key, (rows,)) < share, wanderer.wandering)
-        wide = (rows,) + (1,) * (action.ndim - 1)
-        held = jnp.where(turns.reshape(wide), random_actions(world, action_key, rows), wanderer.held)
-        return Wanderer(pursuit, held, wandering), jnp.where(wandering.reshape(wide), held, action)
+    def act(
+        exploration: ExplorationState, key: Array, observation: Array, return_so_far: Array
+    ) -> tuple[ExplorationState, Array]:
+        policy_key, switch_key, random_key, action_key = jax.random.split(key, 4)
+        num_envs = observation.shape[0]
+        carry, action = policy_fn(exploration.carry, policy_key, observation, return_so_far)
+        switches = jax.random.uniform(switch_key, (num_envs,)) < 1 / mean_action_duration
+        is_random = jnp.where(
+            switches, jax.random.uniform(random_key, (num_envs,)) < random_fraction, exploration.is_random
+        )
+        shape = (num_envs,) + (1,) * (action.ndim - 1)
+        random_action = jnp.where(
+            switches.reshape(shape), sample_random_actions(env, action_key, num_envs), exploration.random_action
+        )
+        return ExplorationState(carry, random_action, is_random), jnp.where(
+            is_random.reshape(shape), random_action, action
+        )
 
     return act

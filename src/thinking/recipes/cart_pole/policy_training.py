@@ -1,6 +1,6 @@
-"""PPO and REINFORCE in control worlds.
+"""PPO and REINFORCE in control environments.
 
-Axes: T steps, E worlds side by side, O dimensions of an observation.
+Axes: T steps, E parallel environments, P evaluations.
 """
 
 from collections.abc import Callable
@@ -10,147 +10,208 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.environments.control import World
-from thinking.learning.policy_gradient import Experience, Update
+from thinking.environments.control import ControlEnv
+from thinking.learning.policy_gradient import PolicyBatch, UpdateFn
 from thinking.learning.returns import generalized_advantages, returns_to_go
-from thinking.learning.rollouts import Pursue, Worlds, begin, episodes, recent_return, rollout
+from thinking.learning.rollouts import (
+    PolicyFn,
+    VectorEnvState,
+    collect_episodes,
+    init_envs,
+    mean_recent_return,
+    rollout,
+)
 from thinking.networks.actor_critic import Policy
 from thinking.train_state import RunnerState, init_train_state
 from thinking.types import Array, Metrics
 
 
 class EnvRecord(NamedTuple):
-    """Worlds that run along with a training, and what is counted of them: the `env` of its `RunnerState`.
+    """The `env` of a `RunnerState`: environments, and statistics of them.
 
     Attributes:
-        worlds: under way.
-        steps: [] int32, environment steps up to now.
-        judged: [] float32, mean return of the last test episodes, which are not learned from.
-        history: [P, 3] float32, at each judgement: steps, judged, mean return of training episodes.
+        envs: E environments.
+        num_env_steps: [] int32, environment steps so far.
+        eval_return: [] float32, mean return of the last evaluation.
+        history: [P, 3] float32, at each evaluation: environment steps, evaluation return, mean training return.
     """
 
-    worlds: Worlds
-    steps: Array
-    judged: Array
+    envs: VectorEnvState
+    num_env_steps: Array
+    eval_return: Array
     history: Array
 
 
-Step = Callable[[RunnerState, Array], tuple[RunnerState, Metrics]]
-"""`step(state, index) -> (state, metrics)`: collect, and learn from that."""
+TrainStepFn = Callable[[RunnerState, Array], tuple[RunnerState, Metrics]]
+"""`step(state, index) -> (state, metrics)`: collect, then update."""
 
-JUDGED = 16
-"""Test episodes of a judgement."""
+NUM_EVAL_EPISODES = 16
+"""Episodes of an evaluation."""
 
 
 def init_policy_training(
-    world: World, policy: Policy, optimizer: optax.GradientTransformation, worlds: int, judgements: int, key: Array
+    env: ControlEnv,
+    policy: Policy,
+    optimizer: optax.GradientTransformation,
+    num_envs: int,
+    num_evaluations: int,
+    key: Array,
 ) -> RunnerState:
-    """A policy that has learned nothing, in so many worlds, which will be judged so often. Keeps the key."""
-    init_key, begin_key = jax.random.split(key)
+    """The initial state, with room in `history` for `num_evaluations`. Keeps the key."""
+    init_key, env_key = jax.random.split(key)
     params = policy.init(init_key)
-    worst = jnp.float32(world.rewards[0] * world.limit)
-    env = EnvRecord(
-        worlds=begin(world, begin_key, worlds),
-        steps=jnp.zeros((), jnp.int32),
-        judged=worst,
-        history=jnp.zeros((judgements, 3), jnp.float32),
+    min_return = jnp.float32(env.reward_range[0] * env.max_episode_steps)
+    env_record = EnvRecord(
+        envs=init_envs(env, env_key, num_envs),
+        num_env_steps=jnp.zeros((), jnp.int32),
+        eval_return=min_return,
+        history=jnp.zeros((num_evaluations, 3), jnp.float32),
     )
-    return RunnerState(init_train_state(params, optimizer), key, env=env)
+    return RunnerState(init_train_state(params, optimizer), key, env=env_record)
 
 
-def ppo_step(
-    world: World, policy: Policy, update: Update, *, steps: int, discount: float, decay: float, judge_every: int
-) -> Step:
-    """Learn from T steps of each world, whose ends are told apart: bootstrapped across truncation.
+def make_ppo_step(
+    env: ControlEnv,
+    policy: Policy,
+    update: UpdateFn,
+    *,
+    rollout_length: int,
+    discount: float,
+    gae_lambda: float,
+    eval_interval: int,
+) -> TrainStepFn:
+    """One PPO update per step, from T steps of each environment; values are bootstrapped at truncation.
 
     Args:
-        world: the task.
-        policy: what acts.
+        env, policy: the environment and the actor-critic.
         update: of `learning.policy_gradient.ppo`.
-        steps: T.
-        discount: of rewards.
-        decay: lambda of the advantages.
-        judge_every: steps between two judgements.
+        rollout_length: T.
+        discount: discount factor.
+        gae_lambda: lambda of generalized advantage estimation.
+        eval_interval: steps between two evaluations.
     """
 
-    def step(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
-        live_key, learn_key, judge_key = jax.random.split(jax.random.fold_in(state.key, index), 3)
-        params, env = state.train_state.params, state.env
-        worlds, lived = rollout(world, lambda key, seen: policy.act(params, key, seen), live_key, env.worlds, steps)
-        values = policy.value(params, lived.observation)
-        ended = lived.terminated | lived.truncated
+    def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
+        rollout_key, update_key, eval_key = jax.random.split(jax.random.fold_in(runner_state.key, index), 3)
+        params, env_record = runner_state.train_state.params, runner_state.env
+        envs, trajectory = rollout(
+            env,
+            lambda key, observation: policy.act(params, key, observation),
+            rollout_key,
+            env_record.envs,
+            rollout_length,
+        )
+        values = policy.value(params, trajectory.observation)
+        done = trajectory.terminated | trajectory.truncated
         advantages = generalized_advantages(
-            lived.reward, values, policy.value(params, lived.reached), lived.terminated, ended, discount, decay
+            trajectory.reward,
+            values,
+            policy.value(params, trajectory.final_observation),
+            trajectory.terminated,
+            done,
+            discount,
+            gae_lambda,
         )
         mask = jnp.ones(values.shape, jnp.float32)
-        happened = Experience(lived.observation, lived.action, lived.notes, advantages, advantages + values, mask)
-        rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), happened)
-        train_state, metrics = update(state.train_state, rows, learn_key)
-        env = env._replace(worlds=worlds, steps=env.steps + values.size)
-        trained = recent_return(worlds)
-        env = _judged(world, greedy(policy, train_state.params), env, trained, index, judge_every, judge_key)
-        return state._replace(train_state=train_state, env=env), _figures(env, trained) | metrics
+        batch = PolicyBatch(
+            trajectory.observation, trajectory.action, trajectory.extras, advantages, advantages + values, mask
+        )
+        flat_batch = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+        train_state, metrics = update(runner_state.train_state, flat_batch, update_key)
+        env_record = env_record._replace(envs=envs, num_env_steps=env_record.num_env_steps + values.size)
+        training_return = mean_recent_return(envs)
+        env_record = _evaluate_if_due(
+            env,
+            make_greedy_policy(policy, train_state.params),
+            env_record,
+            training_return,
+            index,
+            eval_interval,
+            eval_key,
+        )
+        return runner_state._replace(train_state=train_state, env=env_record), _make_metrics(
+            env_record, training_return
+        ) | metrics
 
     return step
 
 
-def reinforce_step(
-    world: World, policy: Policy, update: Update, *, count: int, discount: float, judge_every: int
-) -> Step:
-    """Learn from `count` whole episodes.
+def make_reinforce_step(
+    env: ControlEnv, policy: Policy, update: UpdateFn, *, num_episodes: int, discount: float, eval_interval: int
+) -> TrainStepFn:
+    """One REINFORCE update per step, from `num_episodes` whole episodes.
 
     Args:
-        world: the task.
-        policy: what acts.
+        env, policy: the environment and the actor-critic.
         update: of `learning.policy_gradient.reinforce`.
-        count: E.
-        discount: of rewards.
-        judge_every: steps between two judgements.
+        num_episodes: E.
+        discount: discount factor.
+        eval_interval: steps between two evaluations.
     """
 
-    def step(state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
-        live_key, learn_key, judge_key = jax.random.split(jax.random.fold_in(state.key, index), 3)
-        params = state.train_state.params
+    def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
+        rollout_key, update_key, eval_key = jax.random.split(jax.random.fold_in(runner_state.key, index), 3)
+        params = runner_state.train_state.params
 
-        def pursue(mind: tuple, key: Array, observation: Array, gained: Array) -> tuple[tuple, Array]:
-            return mind, policy.act(params, key, observation)[0]
+        def policy_fn(carry: tuple, key: Array, observation: Array, return_so_far: Array) -> tuple[tuple, Array]:
+            return carry, policy.act(params, key, observation)[0]
 
-        lived = episodes(world, pursue, (), live_key, count)
-        # What a truncated episode would still have gained, its last state's value tells.
-        last = jnp.take_along_axis(lived.states, lived.length[:, None, None], axis=1)[:, 0]
-        further = jnp.where(lived.terminated, 0.0, policy.value(params, last))
-        final = jnp.arange(world.limit)[None] == lived.length[:, None] - 1
-        gains = returns_to_go(lived.rewards + jnp.where(final, discount * further[:, None], 0), discount)
-        mask = lived.valid.astype(jnp.float32)
-        happened = Experience(lived.states[:, :-1], lived.actions, mask, gains, gains, mask)
-        train_state, metrics = update(state.train_state, happened, learn_key)
-        env = state.env._replace(steps=state.env.steps + jnp.sum(lived.length))
-        trained = jnp.mean(lived.returns)
-        env = _judged(world, greedy(policy, train_state.params), env, trained, index, judge_every, judge_key)
-        return state._replace(train_state=train_state, env=env), _figures(env, trained) | metrics
+        episodes = collect_episodes(env, policy_fn, (), rollout_key, num_episodes)
+        # A truncated episode is bootstrapped with the value of its last state.
+        final_state = jnp.take_along_axis(episodes.states, episodes.length[:, None, None], axis=1)[:, 0]
+        bootstrap_value = jnp.where(episodes.terminated, 0.0, policy.value(params, final_state))
+        is_last_step = jnp.arange(env.max_episode_steps)[None] == episodes.length[:, None] - 1
+        returns = returns_to_go(
+            episodes.rewards + jnp.where(is_last_step, discount * bootstrap_value[:, None], 0), discount
+        )
+        mask = episodes.valid.astype(jnp.float32)
+        batch = PolicyBatch(episodes.states[:, :-1], episodes.actions, mask, returns, returns, mask)
+        train_state, metrics = update(runner_state.train_state, batch, update_key)
+        env_record = runner_state.env._replace(num_env_steps=runner_state.env.num_env_steps + jnp.sum(episodes.length))
+        training_return = jnp.mean(episodes.returns)
+        env_record = _evaluate_if_due(
+            env,
+            make_greedy_policy(policy, train_state.params),
+            env_record,
+            training_return,
+            index,
+            eval_interval,
+            eval_key,
+        )
+        return runner_state._replace(train_state=train_state, env=env_record), _make_metrics(
+            env_record, training_return
+        ) | metrics
 
     return step
 
 
-def greedy(policy: Policy, params: object) -> Pursue:
-    """The policy without chance, as it is judged."""
-    return lambda mind, key, observation, gained: (mind, policy.best(params, observation))
+def make_greedy_policy(policy: Policy, params: object) -> PolicyFn:
+    """The deterministic policy that is evaluated."""
+    return lambda carry, key, observation, return_so_far: (carry, policy.act_greedily(params, observation))
 
 
-def _judged(
-    world: World, pursue: Pursue, env: EnvRecord, trained: Array, index: Array, every: int, key: Array
+def _evaluate_if_due(
+    env: ControlEnv,
+    policy_fn: PolicyFn,
+    env_record: EnvRecord,
+    training_return: Array,
+    index: Array,
+    eval_interval: int,
+    key: Array,
 ) -> EnvRecord:
-    def judge(env: EnvRecord) -> EnvRecord:
-        judged = jnp.mean(episodes(world, pursue, (), key, JUDGED).returns)
-        point = jnp.stack([env.steps.astype(jnp.float32), judged, trained])
-        return env._replace(judged=judged, history=env.history.at[index // every].set(point))
+    def evaluate(env_record: EnvRecord) -> EnvRecord:
+        eval_return = jnp.mean(collect_episodes(env, policy_fn, (), key, NUM_EVAL_EPISODES).returns)
+        point = jnp.stack([env_record.num_env_steps.astype(jnp.float32), eval_return, training_return])
+        return env_record._replace(
+            eval_return=eval_return, history=env_record.history.at[index // eval_interval].set(point)
+        )
 
-    return jax.lax.cond(index % every == every - 1, judge, lambda env: env, env)
+    return jax.lax.cond(index % eval_interval == eval_interval - 1, evaluate, lambda env: env, env_record)
 
 
-def _figures(env: EnvRecord, training_return: Array) -> Metrics:
+def _make_metrics(env_record: EnvRecord, training_return: Array) -> Metrics:
     return {
-        "return": env.judged,
+        "return": env_record.eval_return,
         "training_return": training_return,
-        "environment_steps": env.steps.astype(jnp.float32),
+        "environment_steps": env_record.num_env_steps.astype(jnp.float32),
     }

@@ -29,7 +29,7 @@ class GraphConfig(RandomGraphConfig):
 
 @dataclasses.dataclass(frozen=True)
 class WalksConfig:
-    """Random walks, which are all that a guide learns from."""
+    """Random walks, the only training data."""
 
     num_states: int | None = option(
         None, "states of a walk; None: 3 more than the longest shortest path, 8 to 64", minimum=2, maximum=1024
@@ -38,7 +38,7 @@ class WalksConfig:
 
 @dataclasses.dataclass(frozen=True)
 class GuideConfig:
-    """What all guides have in common."""
+    """Settings that all guides share."""
 
     num_layers: int = option(3, "layers of each guide", minimum=1, maximum=64)
     skip_step: int = option(2, "every n-th state of a walk is a sub-goal for the layer above", minimum=1, maximum=1024)
@@ -88,7 +88,7 @@ class TransformerConfig(DecoderConfig):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """Training of the guides that follow a gradient."""
+    """Gradient training of the linear and transformer guides."""
 
     num_steps: int = option(1000, "training steps", minimum=1, maximum=10**9)
     batch_size: int = option(
@@ -125,7 +125,7 @@ class Config(RunConfig):
     eval: EvalConfig = group(EvalConfig, "evaluation: plans between all pairs of nodes", affects_weights=False)
 
     def validate(self) -> None:
-        """Raises UserError if no guide is named, or one twice."""
+        """Raises UserError unless at least one set is named, and each once."""
         check_names(self.sets, "--sets", SETS)
 
 

@@ -1,4 +1,8 @@
-"""The guides that are compared: the same kernel in all layers of a guide."""
+"""The guides that are compared, each with the same kernel in all layers.
+
+A guide is a hierarchical goal-conditioned planner. A kernel is the learner of one of its layers: pure functions, as an
+optax transformation is a pair.
+"""
 
 import optax
 
@@ -12,7 +16,7 @@ _ACCESS = {"value": kernels.value_access, "score": kernels.score_access}
 
 
 def make_guide(config: Config, name: SetName, num_nodes: int) -> Guide:
-    """The guide of a set, over a graph of so many nodes."""
+    """The guide of a set, for a graph with `num_nodes` nodes."""
     nodes = kernels.Discrete(num_nodes)
     return guide(
         layers=[_make_kernel(config, name, nodes)] * config.guide.num_layers,
@@ -29,17 +33,17 @@ def _make_kernel(config: Config, name: SetName, nodes: kernels.Discrete) -> Kern
         return kernels.linear(
             **spaces,
             optimizer=_adam(config.linear.optimizer, config.training.num_steps),
-            cells=config.linear.num_cells,
-            slots=config.linear.num_slots,
+            num_cells=config.linear.num_cells,
+            num_slots=config.linear.num_slots,
             learning=_ACCESS[config.linear.access](),
         )
     return kernels.transformer(
         **spaces,
         optimizer=_adam(config.transformer.optimizer, config.training.num_steps),
         width=config.transformer.width,
-        heads=config.transformer.num_heads,
-        blocks=config.transformer.num_layers,
-        slots=config.transformer.num_slots,
+        num_heads=config.transformer.num_heads,
+        num_blocks=config.transformer.num_layers,
+        num_slots=config.transformer.num_slots,
         learning=_ACCESS[config.transformer.access](),
     )
 

@@ -1,38 +1,38 @@
-"""Planners on a graph: a guide that looks at every step, one that does not look, and one that goes anywhere.
+"""Planners on a graph: react (closed-loop planning), think (open-loop planning), and a random baseline.
 
-Axes: B pairs planned in one call.
+Axes: B pairs per batch.
 """
 
 import jax
 from jax.tree_util import Partial
 
-from thinking.environments.graph import Graph, random_step, step
+from thinking.environments.graph import Graph, sample_step, step
 from thinking.guide import Guide, GuideState, Plan
-from thinking.guide.plan import roll
+from thinking.guide.plan import unroll_plan
 from thinking.guide.react import pursue
 from thinking.types import Array
 
 Planner = Partial
-"""`planner(start [B], goal [B]) -> Plan`; a PyTree that carries what it knows, so that jitted functions may take it."""
+"""`planner(start [B], goal [B]) -> Plan`; a PyTree with its state as leaves, so jitted functions may take it."""
 
 
 def think_planner(guide: Guide, state: GuideState, max_hops: int) -> Planner:
-    """The guide as a planner that does not look."""
+    """The guide as an open-loop planner."""
     return Partial(lambda state, start, goal: guide.think(state, start, goal, max_hops=max_hops), state)
 
 
 def react_planner(guide: Guide, state: GuideState, max_hops: int, graph: Graph) -> Planner:
-    """The guide as a planner that looks where it is before every hop."""
+    """The guide as a closed-loop planner, which observes its node before every hop."""
 
     def plan(state: GuideState, graph: Graph, start: Array, goal: Array) -> Plan:
         return pursue(
             lambda memory, goal: guide.react(state, memory, goal),
-            guide.remember(start.shape[0]),
+            guide.init_memory(start.shape[0]),
             start,
             goal,
             observe=lambda node: node,
             step=lambda node, value: step(graph, node, value),
-            at_goal=lambda node: node == goal,
+            is_at_goal=lambda node: node == goal,
             max_hops=max_hops,
         )
 
@@ -40,13 +40,13 @@ def react_planner(guide: Guide, state: GuideState, max_hops: int, graph: Graph) 
 
 
 def random_planner(graph: Graph, key: Array, max_hops: int) -> Planner:
-    """The planner to beat: takes random edges until it happens upon the goal. Consumes the key."""
+    """The random baseline: takes random edges until it reaches the goal. Consumes the key."""
 
     def plan(graph: Graph, key: Array, start: Array, goal: Array) -> Plan:
-        def advance(key: Array, node: Array, alive: Array) -> tuple[Array, Array, tuple[Array, ...]]:
+        def step_fn(key: Array, node: Array, alive: Array) -> tuple[Array, Array, tuple[Array, ...]]:
             key, step_key = jax.random.split(key)
-            return key, random_step(graph, step_key, node), (goal,)
+            return key, sample_step(graph, step_key, node), (goal,)
 
-        return roll(advance, key, start, lambda node: node == goal, max_hops)
+        return unroll_plan(step_fn, key, start, lambda node: node == goal, max_hops)
 
     return Partial(plan, graph, key)

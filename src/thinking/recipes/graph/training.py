@@ -1,4 +1,4 @@
-"""Training of a guide on random walks; those of a step are a function of the seed and the step alone."""
+"""Training of a guide on random walks; the walks are a function of seed and step."""
 
 import dataclasses
 from typing import Any
@@ -6,49 +6,47 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from thinking.environments.graph import Graph, random_walks
-from thinking.environments.graph_plans import Pairs
+from thinking.environments.graph import Graph, sample_walks
+from thinking.environments.graph_plans import NodePairs
 from thinking.experiment import Run
-from thinking.experiment.training import Trained, train
+from thinking.experiment.training import TrainResult, train
 from thinking.guide import Guide, GuideState, Path
-from thinking.guide.hindsight import lesson_pairs
+from thinking.guide.hindsight import make_goal_pairs
 from thinking.recipes.graph.config import Config, SetName
 from thinking.recipes.graph.evaluation import spot_check
 from thinking.recipes.graph.planners import think_planner
 from thinking.types import Array, Metrics
 
 EVAL_INTERVAL = 20
-"""Training steps between two looks at how a guide plans."""
-TABLE_BATCH = 4096
-"""Walks in a step of the tables."""
+"""Training steps between two evaluations."""
+TABLE_BATCH_SIZE = 4096
+"""Walks per step of the tables."""
 
 
 def train_guide(
-    config: Config, run: Run, name: SetName, guide: Guide, world: Graph, pairs: Pairs, num_states: int
-) -> Trained:
+    config: Config, run: Run, name: SetName, guide: Guide, graph: Graph, pairs: NodePairs, num_states: int
+) -> TrainResult:
     """Train the guide of a set, or restore it.
 
     Args:
-        config: says for how long, and on how many walks.
-        run: takes the checkpoints and metrics.
-        name: of the set.
-        guide: its guide.
-        world: the graph.
-        pairs: pairs of nodes, some of which are planned now and then for the metric `solved`.
+        config, run: settings, and where checkpoints and metrics go.
+        name, guide: of the set.
+        graph: the graph.
+        pairs: pairs of nodes, some of which are planned for the metric `solved`.
         num_states: states of a walk.
 
     Returns:
-        What came of it; its state is the `GuideState`.
+        The result; its state is the `GuideState`.
     """
     key = jax.random.key(config.seed)
-    num_walks, steps = _sizes(config, name, world.degree.shape[0], num_states)
+    num_walks, steps = _training_sizes(config, name, graph.degree.shape[0], num_states)
 
     def solved_fraction(state: GuideState) -> Array:
-        return spot_check(world, think_planner(guide, state, 2 * num_states), pairs)
+        return spot_check(graph, think_planner(guide, state, 2 * num_states), pairs)
 
     def step(state: tuple[GuideState, Array], index: Array) -> tuple[Any, Metrics]:
         guide_state, solved = state
-        walks = random_walks(world, jax.random.fold_in(key, index), num_walks, num_states)
+        walks = sample_walks(graph, jax.random.fold_in(key, index), num_walks, num_states)
         guide_state, metrics = guide.observe(guide_state, Path(*walks))
         solved = jax.lax.cond(index % EVAL_INTERVAL == 0, solved_fraction, lambda _: solved, guide_state)
         return (guide_state, solved), metrics | {"solved": solved}
@@ -56,14 +54,16 @@ def train_guide(
     def init() -> tuple[GuideState, Array]:
         return jax.jit(guide.init)(key), jnp.zeros(())
 
-    trained = train(run, name, init=init, step=step, steps=steps, chunk=EVAL_INTERVAL, watch="solved")
-    return dataclasses.replace(trained, state=trained.state[0])
+    train_result = train(
+        run, name, init=init, step=step, num_steps=steps, chunk_size=EVAL_INTERVAL, progress_metric="solved"
+    )
+    return dataclasses.replace(train_result, state=train_result.state[0])
 
 
-def _sizes(config: Config, name: SetName, num_nodes: int, num_states: int) -> tuple[int, int]:
-    """Walks in a step, and steps."""
+def _training_sizes(config: Config, name: SetName, num_nodes: int, num_states: int) -> tuple[int, int]:
+    """Walks per step, and number of steps."""
     if name == "table":
         num_walks = config.table.num_walks or max(100_000, 4 * num_nodes**2)
-        return TABLE_BATCH, -(-num_walks // TABLE_BATCH)
-    examples_per_walk = len(lesson_pairs(num_states, None)[0])
+        return TABLE_BATCH_SIZE, -(-num_walks // TABLE_BATCH_SIZE)
+    examples_per_walk = len(make_goal_pairs(num_states, None)[0])
     return max(1, config.training.batch_size // examples_per_walk), config.training.num_steps

@@ -1,6 +1,6 @@
-"""All goals of prepared texts put to a planner, and what its plans are worth beside simpler ones.
+"""Evaluation of planners on the goals of prepared texts, with baselines.
 
-Axes: N goals, T steps, D dimensions of a vector.
+Axes: N goals, D dimensions of a vector.
 """
 
 import time
@@ -9,26 +9,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from thinking.guide.outlines.unrolling import Unrolled
-from thinking.recipes.language_guide import scores as judging
-from thinking.recipes.language_guide.planning import Known, Planner
-from thinking.text import outlines
-from thinking.text.prepared import Prepared
-from thinking.text.records import SPLITS, leaves
+from thinking.guide.plan_trees.unrolling import UnrolledPlan
+from thinking.recipes.language_guide import scores as plan_scores
+from thinking.recipes.language_guide.planning import MatchIndex, Planner
+from thinking.text import plan_trees
+from thinking.text.prepared_data import PreparedData
+from thinking.text.records import SPLITS, iter_steps
 
 Row = dict[str, Any]
 Scores = Mapping[str, float]
 
 
-class Asked(NamedTuple):
-    """Goals of all splits, each with the first text for it.
+class GoalSet(NamedTuple):
+    """Goals of all splits, each with its first text as reference.
 
     Attributes:
-        splits: N of them.
+        splits: N splits.
         names: N goals in words.
         goals: [N, D].
-        steps: for each goal, the numbers of the reference's steps.
-        sections: for each goal, the lowest sections of the reference, as numbers of what steps mean.
+        steps: for each goal, the step indices of the reference.
+        sections: for each goal, the lowest sections of the reference, as canonical step ids.
     """
 
     splits: list[str]
@@ -38,107 +38,120 @@ class Asked(NamedTuple):
     sections: list[list[list[int]]]
 
 
-def asked_of(data: Prepared, longest: int) -> Asked:
-    """What a planner is asked; of a reference, the first steps, so many at most."""
-    number = {step: index for index, step in enumerate(data.steps)}
-    place = {goal: index for index, goal in enumerate(data.goals)}
+def make_goal_set(data: PreparedData, max_steps: int) -> GoalSet:
+    """All goals, with references cut to `max_steps` steps."""
+    step_ids = {step: index for index, step in enumerate(data.steps)}
+    goal_ids = {goal: index for index, goal in enumerate(data.goals)}
     texts = {(text.split, text.goal): text for text in reversed(data.texts)}
     keys = [key for split in SPLITS for key in reversed(texts) if key[0] == split]
-    steps = [[number[step] for step in leaves(texts[key].steps)][:longest] for key in keys]
+    steps = [[step_ids[step] for step in iter_steps(texts[key].steps)][:max_steps] for key in keys]
     sections = [
-        [[int(data.means[number[step]]) for step in section.inner] for section in outlines.outline(texts[key], 2)]
+        [
+            [int(data.canonical_index[step_ids[step]]) for step in section.children]
+            for section in plan_trees.build_plan_tree(texts[key], 2)
+        ]
         for key in keys
     ]
-    goals = data.goal_vectors[[place[goal] for _, goal in keys]]
-    return Asked([split for split, _ in keys], [goal for _, goal in keys], goals, steps, sections)
+    goals = data.goal_vectors[[goal_ids[goal] for _, goal in keys]]
+    return GoalSet([split for split, _ in keys], [goal for _, goal in keys], goals, steps, sections)
 
 
-def reacted(planner: Planner, asked: Asked, data: Prepared) -> Unrolled:
-    """What a planner would do before each step of the references."""
-    longest = max(map(len, asked.steps))
-    observed = np.zeros((len(asked.steps), longest, data.step_vectors.shape[1]), np.float32)
-    for row, steps in zip(observed, asked.steps, strict=True):
+def react_to_references(planner: Planner, goal_set: GoalSet, data: PreparedData) -> UnrolledPlan:
+    """Closed-loop predictions before each step of the references."""
+    longest = max(map(len, goal_set.steps))
+    observed = np.zeros((len(goal_set.steps), longest, data.step_vectors.shape[1]), np.float32)
+    for row, steps in zip(observed, goal_set.steps, strict=True):
         row[: len(steps)] = data.step_vectors[steps]
-    unrolled = planner.react(asked.goals, observed)
-    return unrolled._replace(length=np.array([len(steps) for steps in asked.steps]))
+    unrolled = planner.react(goal_set.goals, observed)
+    return unrolled._replace(length=np.array([len(steps) for steps in goal_set.steps]))
 
 
-def thought(planner: Planner, goals: np.ndarray) -> Unrolled:
-    """Whole plans for goals [N, D], from nothing done."""
+def think_plans(planner: Planner, goals: np.ndarray) -> UnrolledPlan:
+    """Open-loop plans for goals [N, D], from the start."""
     return planner.think(goals, np.zeros((len(goals), 0, goals.shape[1]), np.float32), np.zeros(len(goals), np.int32))
 
 
-def plans_per_second(planner: Planner, goals: np.ndarray) -> float:
-    """How fast whole plans are made for all goals at once, by a planner that made some before."""
+def measure_plans_per_second(planner: Planner, goals: np.ndarray) -> float:
+    """Throughput of open-loop plans; the planner must be compiled already."""
     start = time.perf_counter()
-    thought(planner, goals)
+    think_plans(planner, goals)
     return len(goals) / (time.perf_counter() - start)
 
 
-def scored(data: Prepared, known: Known, asked: Asked, react: Unrolled, think: Unrolled) -> list[Scores]:
-    """The scores of each goal, by the sentences that are nearest to what was told and planned."""
+def score_plans(
+    data: PreparedData, index: MatchIndex, goal_set: GoalSet, react: UnrolledPlan, think: UnrolledPlan
+) -> list[Scores]:
+    """Scores of each goal, by the known steps nearest to the predicted ones."""
 
-    def meant(unrolled: Unrolled) -> list[list[int]]:
+    def match_steps(unrolled: UnrolledPlan) -> list[list[int]]:
         rows = [steps[:length] for steps, length in zip(unrolled.steps, unrolled.length, strict=True)]
         ends = np.cumsum([len(row) for row in rows])[:-1]
-        return [row.tolist() for row in np.split(data.means[known.match(np.concatenate(rows))], ends)]
+        return [row.tolist() for row in np.split(data.canonical_index[index.match(np.concatenate(rows))], ends)]
 
-    told = [
-        [judging.END if over else step for step, over in zip(steps, ended, strict=False)]
-        for steps, ended in zip(meant(react), react.ended, strict=True)
+    predictions = [
+        [plan_scores.END if is_end else step for step, is_end in zip(steps, row_done, strict=False)]
+        for steps, row_done in zip(match_steps(react), react.done, strict=True)
     ]
-    return _scores(data, asked, told, meant(think))
+    return _score_goals(data, goal_set, predictions, match_steps(think))
 
 
-def _scores(data: Prepared, asked: Asked, told: Sequence[list[int]], plans: Sequence[list[int]]) -> list[Scores]:
-    found = []
-    for steps, sections, before, plan in zip(asked.steps, asked.sections, told, plans, strict=True):
-        reference = data.means[steps].tolist()
-        found.append(
+def _score_goals(
+    data: PreparedData, goal_set: GoalSet, predictions: Sequence[list[int]], plans: Sequence[list[int]]
+) -> list[Scores]:
+    scores = []
+    for steps, sections, predicted, plan in zip(goal_set.steps, goal_set.sections, predictions, plans, strict=True):
+        reference = data.canonical_index[steps].tolist()
+        scores.append(
             {
-                "next_step_recall": judging.recall_at_1(before, reference),
-                "step_f1": judging.step_f1(plan, reference),
-                "sub_goals": judging.sub_goals_reached(plan, sections),
+                "next_step_recall": plan_scores.recall_at_1(predicted, reference),
+                "step_f1": plan_scores.step_f1(plan, reference),
+                "sub_goals": plan_scores.compute_sub_goal_recall(plan, sections),
             }
         )
-    return found
+    return scores
 
 
-def control_scores(data: Prepared, asked: Asked, most: int) -> dict[str, list[Scores]]:
-    """The same of the nearest training goal's text, copied, and of what follows most often on a sentence."""
-    texts = asked_of(data, most)
-    taught = [index for index, split in enumerate(texts.splits) if split == "train"]
-    means = [data.means[texts.steps[index]].tolist() for index in taught]
-    nearest = [judging.nearest(goal, texts.goals[taught]) for goal in asked.goals]
-    follows = judging.bigram(means)
-    planners = {"copied": [judging.copied(means[index]) for index in nearest], "bigram": [follows] * len(nearest)}
-    references = [data.means[steps].tolist() for steps in asked.steps]
+def compute_baseline_scores(data: PreparedData, goal_set: GoalSet, max_steps: int) -> dict[str, list[Scores]]:
+    """Scores of two baselines: the nearest training goal's text, copied, and a bigram model."""
+    texts = make_goal_set(data, max_steps)
+    training_indices = [index for index, split in enumerate(texts.splits) if split == "train"]
+    training_steps = [data.canonical_index[texts.steps[index]].tolist() for index in training_indices]
+    nearest = [plan_scores.find_nearest(goal, texts.goals[training_indices]) for goal in goal_set.goals]
+    bigram = plan_scores.make_bigram(training_steps)
+    planners = {
+        "copied": [plan_scores.make_copier(training_steps[index]) for index in nearest],
+        "bigram": [bigram] * len(nearest),
+    }
+    references = [data.canonical_index[steps].tolist() for steps in goal_set.steps]
     return {
-        name: _scores(
+        name: _score_goals(
             data,
-            asked,
-            [judging.told_by(each, reference) for each, reference in zip(following, references, strict=True)],
-            [judging.planned_by(each, most) for each in following],
+            goal_set,
+            [
+                plan_scores.predict_next_steps(next_step, reference)
+                for next_step, reference in zip(next_steps, references, strict=True)
+            ],
+            [plan_scores.predict_plan(next_step, max_steps) for next_step in next_steps],
         )
-        for name, following in planners.items()
+        for name, next_steps in planners.items()
     }
 
 
-def rows_of(model: str, asked: Asked, scores: Sequence[Scores], **figures: float) -> list[Row]:
-    """A row for each split: recall over all steps, the other scores as means over goals."""
+def make_rows(model: str, goal_set: GoalSet, scores: Sequence[Scores], **figures: float) -> list[Row]:
+    """A row per split: recall over all steps, and means of the other scores over goals."""
     rows = []
     for split in SPLITS:
-        chosen = [index for index, own in enumerate(asked.splits) if own == split]
-        if not chosen:
+        indices = [index for index, goal_split in enumerate(goal_set.splits) if goal_split == split]
+        if not indices:
             continue
-        lengths = [len(asked.steps[index]) for index in chosen]
-        mean = {name: np.mean([scores[index][name] for index in chosen]) for name in ("step_f1", "sub_goals")}
-        recall = np.average([scores[index]["next_step_recall"] for index in chosen], weights=lengths)
+        lengths = [len(goal_set.steps[index]) for index in indices]
+        mean = {name: np.mean([scores[index][name] for index in indices]) for name in ("step_f1", "sub_goals")}
+        recall = np.average([scores[index]["next_step_recall"] for index in indices], weights=lengths)
         rows.append(
             {
                 "split": split,
                 "model": model,
-                "goals": len(chosen),
+                "goals": len(indices),
                 "next_step_recall_percent": 100 * float(recall),
                 "plan_step_f1_percent": 100 * float(mean["step_f1"]),
                 "sub_goals_percent": 100 * float(mean["sub_goals"]),

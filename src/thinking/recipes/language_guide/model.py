@@ -1,6 +1,8 @@
-"""The guide over sentence embeddings: its layers and codecs, learned from prepared texts, saved and loaded.
+"""The guide over sentence embeddings: kernels of its layers, codecs, saving and loading.
 
-A model's folder holds guide.json (what was built, and from which data), codecs.safetensors, and its checkpoints.
+A guide is a hierarchical goal-conditioned planner. Each of its layers is learned by a kernel, a triple of pure
+functions (init, fit, infer). A model's folder has guide.json (its shape and the checksum of its data),
+codecs.safetensors, and checkpoints.
 
 Axes: W steps, D dimensions of a vector, K of a code.
 """
@@ -16,138 +18,145 @@ import optax
 
 from thinking.errors import UserError
 from thinking.files import write_json, write_whole
-from thinking.guide.outlines.codecs import Codec, Whitening, pursued_space, tokens, whitened, whitening
-from thinking.guide.outlines.outliner import Outliner, outliner
-from thinking.guide.outlines.training_data import Leg, Outline, legs_of
+from thinking.guide.plan_trees.codecs import (
+    Codec,
+    Whitening,
+    concat_target_space,
+    token_codec,
+    whitening,
+    whitening_codec,
+)
+from thinking.guide.plan_trees.plan_guide import PlanGuide, plan_guide
+from thinking.guide.plan_trees.training_data import PlanTree, SubTrajectory, to_sub_trajectories
 from thinking.kernels import linear, table, transformer
 from thinking.kernels.contract import Kernel
 from thinking.learning.optimizers import adamw
 from thinking.text import clusters
-from thinking.text import outlines as hierarchy
-from thinking.text.embedders import normalised
-from thinking.text.prepared import Prepared
+from thinking.text import plan_trees as hierarchy
+from thinking.text.embedders import normalize
+from thinking.text.prepared_data import PreparedData
 from thinking.train_state import RunnerState
-from thinking.trees import count_parameters
 from thinking.types import Space
 
 KernelName = Literal["transformer", "linear", "table"]
-Fitted = Whitening | clusters.Codebook
-FIRST = "run tasks/lm_guide_train.py first"
-ANEW = "run tasks/lm_guide_train.py --clear, then again"
-RESTING = optax.constant_schedule(0.0)
+FittedCodec = Whitening | clusters.Codebook
+TRAIN_FIRST = "run tasks/lm_guide_train.py first"
+TRAIN_AGAIN = "run tasks/lm_guide_train.py --clear, then again"
+ZERO_SCHEDULE = optax.constant_schedule(0.0)
 
 
-class Shape(NamedTuple):
-    """What a guide is built of.
+class GuideShape(NamedTuple):
+    """The architecture of a guide.
 
     Attributes:
-        contexts: items that each layer recalls, the lowest first.
+        context_lengths: context items of each layer, the lowest first.
         kernel: of all layers.
-        width: dimensions of a transformer, or cells of a linear memory, or questions that a table holds: of the lowest
-            layer, which learns the most.
-        upper_width: the same of the layers above.
-        heads: of a transformer.
-        blocks: of a transformer.
-        slots: hypotheses per question of a transformer or a linear memory.
+        width: of the lowest layer: width of a transformer, cells of a linear memory, or capacity of a table.
+        upper_width: the same of the other layers.
+        num_heads: attention heads of a transformer.
+        num_layers: blocks of a transformer.
+        num_slots: hypotheses per query of a transformer or a linear memory.
     """
 
-    contexts: tuple[int, ...]
+    context_lengths: tuple[int, ...]
     kernel: KernelName
     width: int
     upper_width: int
-    heads: int
-    blocks: int
-    slots: int
+    num_heads: int
+    num_layers: int
+    num_slots: int
 
 
-def checksum(prepared: Prepared) -> str:
-    """That of all prepared files."""
+def compute_checksum(prepared: PreparedData) -> str:
+    """The checksums of all prepared files."""
     return " ".join(prepared.manifest["sha256"].values())
 
 
-def numbered(entries: hierarchy.Entries, number: Mapping[str, int]) -> Outline:
-    """An outline with numbers in place of steps, without headings."""
-    return tuple(number[e] if isinstance(e, str) else numbered(e.inner, number) for e in entries)
+def number_steps(entries: hierarchy.TextPlanTree, step_ids: Mapping[str, int]) -> PlanTree:
+    """A plan tree with step ids in place of steps, without headings."""
+    return tuple(step_ids[e] if isinstance(e, str) else number_steps(e.children, step_ids) for e in entries)
 
 
-def legs_to_learn(prepared: Prepared, layers: int) -> list[list[Leg]]:
-    """The legs of each layer in all texts of training, the lowest first."""
-    number = {step: index for index, step in enumerate(prepared.steps)}
-    place = {goal: index for index, goal in enumerate(prepared.goals)}
+def make_sub_trajectories(prepared: PreparedData, num_layers: int) -> list[list[SubTrajectory]]:
+    """The sub-trajectories of each layer in all training texts, the lowest first."""
+    step_ids = {step: index for index, step in enumerate(prepared.steps)}
+    goal_ids = {goal: index for index, goal in enumerate(prepared.goals)}
     texts = [text for text in prepared.texts if text.split == "train"]
-    outlines = [numbered(hierarchy.outline(text, layers), number) for text in texts]
-    goals = prepared.goal_vectors[[place[text.goal] for text in texts]]
-    return legs_of(outlines, goals, prepared.step_vectors, layers)
+    plan_trees = [number_steps(hierarchy.build_plan_tree(text, num_layers), step_ids) for text in texts]
+    goals = prepared.goal_vectors[[goal_ids[text.goal] for text in texts]]
+    return to_sub_trajectories(plan_trees, goals, prepared.step_vectors, num_layers)
 
 
 def fit_codecs(
-    legs: Sequence[Sequence[Leg]],
+    sub_trajectories: Sequence[Sequence[SubTrajectory]],
     *,
     kind: Literal["whitened", "tokens"],
     dims: int,
     average_dims: int,
     goal_dims: int,
     seed: int,
-) -> list[Fitted]:
-    """What stands in front of each layer, and of the goals, fitted to what is learned from.
+) -> list[FittedCodec]:
+    """Fit the codec of each layer's values, and of the goals.
 
     Args:
-        legs: of each layer, the lowest first.
-        kind: a linear transformation, or tokens by k-means.
-        dims: dimensions of codes, or clusters, of steps.
-        average_dims: the same of the averages of steps.
-        goal_dims: the same of goals.
-        seed: of the clusters.
+        sub_trajectories: of each layer, the lowest first.
+        kind: whitening, or tokens by k-means.
+        dims: dimensions of codes of steps, or number of clusters.
+        average_dims: the same for sub-goals, which are averages of steps.
+        goal_dims: the same for goals.
+        seed: of k-means.
 
     Raises:
-        UserError: if all vectors of a level are the same, and nothing can be told from them.
+        UserError: if all vectors of a level are the same.
     """
-    levels = [np.concatenate([leg.values for leg in level]) for level in legs]
-    levels.append(np.stack([leg.target for leg in legs[-1]]))
-    fitted: list[Fitted] = []
+    levels = [np.concatenate([segment.values for segment in level]) for level in sub_trajectories]
+    levels.append(np.stack([segment.target for segment in sub_trajectories[-1]]))
+    fitted: list[FittedCodec] = []
     for level, vectors in enumerate(levels):
-        vectors = normalised(vectors) if kind == "tokens" else vectors
-        different = len(np.unique(vectors, axis=0))
-        if different < 2:
-            what = "goal" if level == len(legs) else "value"
+        vectors = normalize(vectors) if kind == "tokens" else vectors
+        num_distinct = len(np.unique(vectors, axis=0))
+        if num_distinct < 2:
+            kind_of_vector = "goal" if level == len(sub_trajectories) else "value"
             raise UserError(
-                f"level {level} of the outlines has one {what} alone; give more texts, or fewer "
+                f"level {level} of the plan trees has one {kind_of_vector} alone; give more texts, or fewer "
                 "--layers.context-lengths"
             )
-        size = dims if level == 0 else average_dims if level < len(legs) else goal_dims
+        size = dims if level == 0 else average_dims if level < len(sub_trajectories) else goal_dims
         if kind == "tokens":
-            fitted.append(clusters.fit(vectors, min(size, different), seed))
+            fitted.append(clusters.fit_codebook(vectors, min(size, num_distinct), seed))
         else:
             fitted.append(whitening(vectors, size))
     return fitted
 
 
-def codec_of(fitted: Fitted) -> Codec:
-    """The codec of what was fitted."""
-    return whitened(fitted) if isinstance(fitted, Whitening) else tokens(fitted.centroids)
+def make_codec(fitted_codec: FittedCodec) -> Codec:
+    """The codec of a fitted whitening or codebook."""
+    return whitening_codec(fitted_codec) if isinstance(fitted_codec, Whitening) else token_codec(fitted_codec.centroids)
 
 
-def build(
-    shape: Shape,
+def build_guide(
+    shape: GuideShape,
     codecs: Sequence[Codec],
-    rate: optax.Schedule = RESTING,
+    schedule: optax.Schedule = ZERO_SCHEDULE,
     weight_decay: float = 0.0,
-) -> Outliner:
-    """The guide, as it was trained whatever the rate, which is 0 for one that shall only be asked.
+) -> PlanGuide:
+    """Build the guide; for inference the default schedule will do.
 
     Raises:
-        UserError: if the kernel cannot deal with such codes.
+        UserError: if the kernel does not support the codes.
     """
-    optimizer = adamw(rate, weight_decay=weight_decay, b2=0.98)
+    optimizer = adamw(schedule, weight_decay=weight_decay, b2=0.98)
     layers = [
-        _kernel(shape, level, codecs[level].space, pursued_space(codecs[level + 1 :]), optimizer)
-        for level in range(len(shape.contexts))
+        _kernel(shape, level, codecs[level].space, concat_target_space(codecs[level + 1 :]), optimizer)
+        for level in range(len(shape.context_lengths))
     ]
-    return outliner(layers=layers, codecs=codecs)
+    return plan_guide(layers=layers, codecs=codecs)
 
 
-def _kernel(shape: Shape, level: int, own: Space, target: Space, optimizer: optax.GradientTransformation) -> Kernel:
-    spaces = {"input": own, "value": own, "target": target, "context_length": shape.contexts[level]}
+def _kernel(
+    shape: GuideShape, level: int, space: Space, target: Space, optimizer: optax.GradientTransformation
+) -> Kernel:
+    spaces = {"input": space, "value": space, "target": target, "context_length": shape.context_lengths[level]}
     width = shape.width if level == 0 else shape.upper_width
     if shape.kernel == "table":
         try:
@@ -155,26 +164,26 @@ def _kernel(shape: Shape, level: int, own: Space, target: Space, optimizer: opta
         except ValueError as error:
             raise UserError(f"--layers.kernel table: {error}; or give --codes.kind tokens") from None
     if shape.kernel == "linear":
-        return linear(**spaces, optimizer=optimizer, cells=width, slots=shape.slots)
-    sizes = {"width": width, "heads": shape.heads, "blocks": shape.blocks, "slots": shape.slots}
+        return linear(**spaces, optimizer=optimizer, num_cells=width, num_slots=shape.num_slots)
+    sizes = {"width": width, "num_heads": shape.num_heads, "num_blocks": shape.num_layers, "num_slots": shape.num_slots}
     return transformer(**spaces, optimizer=optimizer, **sizes)
 
 
-def parameters(guide: Outliner) -> int:
-    """How many numbers a guide learns, all layers together."""
+def count_parameters(guide: PlanGuide) -> int:
+    """Number of trainable parameters of all layers."""
     states = jax.eval_shape(guide.init, jax.random.key(0))
-    learned = [state.train_state.params if isinstance(state, RunnerState) else state for state in states]
-    return count_parameters(learned)
+    params = [state.train_state.params if isinstance(state, RunnerState) else state for state in states]
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def save(folder: Path, shape: Shape, fitted: Sequence[Fitted], data: str) -> None:
-    """Write what a guide is built of; its weights are in its checkpoints.
+def save_guide(folder: Path, shape: GuideShape, fitted: Sequence[FittedCodec], data: str) -> None:
+    """Save the architecture of a guide; its parameters are in its checkpoints.
 
     Args:
         folder: of the model.
         shape: of the guide.
-        fitted: of its codecs.
-        data: the checksum of what it learns from.
+        fitted: its codecs.
+        data: checksum of its training data.
     """
     from safetensors.numpy import save as tensors
 
@@ -184,16 +193,15 @@ def save(folder: Path, shape: Shape, fitted: Sequence[Fitted], data: str) -> Non
         for level, each in enumerate(fitted)
         for name, array in each._asdict().items()
     }
-    # A run that goes on where it was killed finds what it knew, or writes it anew.
     write_whole(folder / "codecs.safetensors", tensors(arrays))
     write_json(folder / "guide.json", {"data": data, **shape._asdict()})
 
 
-def load(folder: Path, data: str) -> tuple[Shape, list[Fitted]]:
-    """What a guide is built of.
+def load_guide(folder: Path, data: str) -> tuple[GuideShape, list[FittedCodec]]:
+    """Load the architecture of a guide.
 
     Raises:
-        UserError: there is none, it learned from other data, or a file is damaged.
+        UserError: there is none, it was trained on other data, or a file is damaged.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load as tensors
@@ -201,17 +209,18 @@ def load(folder: Path, data: str) -> tuple[Shape, list[Fitted]]:
     try:
         saved: dict[str, Any] = json.loads((folder / "guide.json").read_bytes())
         arrays = tensors((folder / "codecs.safetensors").read_bytes())
-        learned, shape = saved.pop("data"), Shape(**saved | {"contexts": tuple(saved["contexts"])})
-        fitted = [_fitted(arrays, level) for level in range(len(shape.contexts) + 1)]
+        saved_data = saved.pop("data")
+        shape = GuideShape(**saved | {"context_lengths": tuple(saved["context_lengths"])})
+        fitted = [_read_codec(arrays, level) for level in range(len(shape.context_lengths) + 1)]
     except FileNotFoundError:
-        raise UserError(f"{folder} has no trained guide: {FIRST}") from None
+        raise UserError(f"{folder} has no trained guide: {TRAIN_FIRST}") from None
     except (ValueError, KeyError, TypeError, SafetensorError):
-        raise UserError(f"{folder} is damaged or edited: {ANEW}") from None
-    if learned != data:
-        raise UserError(f"{folder} learned from other data than is prepared now: {ANEW}")
+        raise UserError(f"{folder} is damaged or edited: {TRAIN_AGAIN}") from None
+    if saved_data != data:
+        raise UserError(f"{folder} learned from other data than is prepared now: {TRAIN_AGAIN}")
     return shape, fitted
 
 
-def _fitted(arrays: Mapping[str, np.ndarray], level: int) -> Fitted:
+def _read_codec(arrays: Mapping[str, np.ndarray], level: int) -> FittedCodec:
     kind = Whitening if f"{level}.mean" in arrays else clusters.Codebook
     return kind(*(arrays[f"{level}.{name}"] for name in kind._fields))

@@ -1,6 +1,9 @@
-"""Plans for goals in words: the guide thinks and reacts in vectors, and the nearest sentences tell what it means.
+"""Plans for goals in words: the guide plans in vectors, and each vector is named by the nearest known sentence.
 
-Axes: N goals, T steps, D dimensions of a vector, L layers.
+A guide is a hierarchical goal-conditioned planner. It *reacts* (closed loop: predicts the next step from the observed
+ones) or *thinks* (open loop: predicts a whole plan from its own steps).
+
+Axes: N goals, T steps, S steps done, D dimensions of a vector, K known vectors, M vectors of plans.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,135 +13,139 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.batching import in_batches
-from thinking.guide.outlines.codecs import whitened, whitening
-from thinking.guide.outlines.outliner import Outliner
-from thinking.guide.outlines.unrolling import Unrolled, react, think
-from thinking.text import outlines
-from thinking.text.plans import Node
-from thinking.text.prepared import Prepared
+from thinking.batching import apply_in_batches
+from thinking.guide.plan_trees.codecs import whitening, whitening_codec
+from thinking.guide.plan_trees.plan_guide import PlanGuide
+from thinking.guide.plan_trees.unrolling import UnrolledPlan, react, think
+from thinking.text import plan_trees
+from thinking.text.plans import PlanNode
+from thinking.text.prepared_data import PreparedData
 
-ROWS = 512
-"""Goals that are planned for at once, at most."""
-ASKED = 4096
-"""Vectors that are matched at once."""
+MAX_BATCH_SIZE = 512
+"""Maximum number of goals per batch."""
+MATCH_BATCH_SIZE = 4096
+"""Vectors matched per batch."""
 
-Match = Callable[[np.ndarray], np.ndarray]
-"""`match(vectors [M, D]) -> [M] int`, which of those known is nearest."""
+MatchFn = Callable[[np.ndarray], np.ndarray]
+"""`match(vectors [M, D]) -> [M] int`, the index of the nearest known vector."""
 
 
-class Known(NamedTuple):
-    """What plans are matched with, on one level.
+class MatchIndex(NamedTuple):
+    """A nearest-neighbour index of one level.
 
     Attributes:
-        names: of what is known: sentences, or headings.
+        names: K sentences or headings.
         vectors: [K, D].
-        match: the nearest of them.
+        match: the indices of the nearest.
     """
 
     names: tuple[str, ...]
     vectors: np.ndarray
-    match: Match
+    match: MatchFn
 
 
-def known(names: Sequence[str], vectors: np.ndarray, dims: int) -> Known:
-    """Things by their vectors, near by their distance after whitening to so many dimensions: that drops the noise."""
+def make_match_index(names: Sequence[str], vectors: np.ndarray, dims: int) -> MatchIndex:
+    """An index by Euclidean distance after whitening to `dims` dimensions, which reduces noise."""
     if len(np.unique(vectors, axis=0)) < 2:
-        return Known(tuple(names), vectors, lambda asked: np.zeros(len(asked), np.int64))
-    codec = whitened(whitening(vectors, dims))
+        return MatchIndex(tuple(names), vectors, lambda queries: np.zeros(len(queries), np.int64))
+    codec = whitening_codec(whitening(vectors, dims))
     codes = codec.encode(jnp.asarray(vectors))
 
     @jax.jit
-    def nearest(asked: jax.Array) -> jax.Array:
-        return jnp.argmax(2 * codec.encode(asked) @ codes.T - jnp.sum(codes**2, axis=1)[None], axis=1)
+    def nearest(queries: jax.Array) -> jax.Array:
+        return jnp.argmax(2 * codec.encode(queries) @ codes.T - jnp.sum(codes**2, axis=1)[None], axis=1)
 
-    def match(asked: np.ndarray) -> np.ndarray:
-        return in_batches(nearest, asked, ASKED) if len(asked) else np.zeros(0, np.int64)
+    def match(queries: np.ndarray) -> np.ndarray:
+        return apply_in_batches(nearest, queries, MATCH_BATCH_SIZE) if len(queries) else np.zeros(0, np.int64)
 
-    return Known(tuple(names), vectors, match)
+    return MatchIndex(tuple(names), vectors, match)
 
 
-def known_levels(prepared: Prepared, layers: int, dims: int) -> list[Known]:
-    """What is known of each level: all steps, held-out ones too, and the sections of texts of training.
+def make_level_indices(prepared: PreparedData, num_layers: int, dims: int) -> list[MatchIndex]:
+    """An index per level: all steps (also held-out ones), and the sections of the training texts.
 
-    A section's vector is the average of all steps that it ever had under its heading.
+    A section's vector is the mean of all steps under its heading.
     """
-    number = {step: index for index, step in enumerate(prepared.steps)}
-    sections: list[dict[str, list[int]]] = [{} for _ in range(layers)]
+    step_ids = {step: index for index, step in enumerate(prepared.steps)}
+    sections: list[dict[str, list[int]]] = [{} for _ in range(num_layers)]
 
-    def walk(entries: outlines.Entries, level: int) -> list[int]:
+    def collect_steps(entries: plan_trees.TextPlanTree, level: int) -> list[int]:
         steps = []
         for entry in entries:
             if isinstance(entry, str):
-                steps.append(number[entry])
+                steps.append(step_ids[entry])
             else:
-                below = walk(entry.inner, level - 1)
-                name = entry.heading or f"{prepared.steps[below[0]]} ..."
-                sections[level].setdefault(name, []).extend(below)
-                steps += below
+                inner_steps = collect_steps(entry.children, level - 1)
+                name = entry.heading or f"{prepared.steps[inner_steps[0]]} ..."
+                sections[level].setdefault(name, []).extend(inner_steps)
+                steps += inner_steps
         return steps
 
     for text in prepared.texts:
         if text.split == "train":
-            walk(outlines.outline(text, layers), layers - 1)
+            collect_steps(plan_trees.build_plan_tree(text, num_layers), num_layers - 1)
     averages = [
-        known(list(level), np.stack([prepared.step_vectors[steps].mean(axis=0) for steps in level.values()]), dims)
+        make_match_index(
+            list(level), np.stack([prepared.step_vectors[steps].mean(axis=0) for steps in level.values()]), dims
+        )
         for level in sections[1:]
     ]
-    return [known(prepared.steps, prepared.step_vectors, dims), *averages]
+    return [make_match_index(prepared.steps, prepared.step_vectors, dims), *averages]
 
 
 class Planner(NamedTuple):
-    """A trained guide that is asked for plans.
+    """A trained guide as a planner.
 
     Attributes:
-        think: `think(goals [N, D], done [N, S, D], count [N]) -> Unrolled`.
-        react: `react(goals [N, D], observed [N, T, D]) -> Unrolled`.
+        think: `think(goals [N, D], done [N, S, D], count [N]) -> UnrolledPlan`.
+        react: `react(goals [N, D], observed [N, T, D]) -> UnrolledPlan`.
     """
 
-    think: Callable[[np.ndarray, np.ndarray, np.ndarray], Unrolled]
-    react: Callable[[np.ndarray, np.ndarray], Unrolled]
+    think: Callable[[np.ndarray, np.ndarray, np.ndarray], UnrolledPlan]
+    react: Callable[[np.ndarray, np.ndarray], UnrolledPlan]
 
 
-def planner(guide: Outliner, state: Any, most: int) -> Planner:
-    """A guide that plans at most so many steps, for any number of goals, a block of them at a time."""
-    thinking = jax.jit(lambda asked: think(guide, state, *asked, most))
-    reacting = jax.jit(lambda asked: react(guide, state, *asked))
+def make_planner(guide: PlanGuide, state: Any, max_steps: int) -> Planner:
+    """A planner of at most `max_steps` steps, for any number of goals, in batches."""
+    think_batch = jax.jit(lambda inputs: think(guide, state, *inputs, max_steps))
+    react_batch = jax.jit(lambda inputs: react(guide, state, *inputs))
     return Planner(
-        lambda *asked: in_batches(thinking, asked, min(ROWS, len(asked[0]))),
-        lambda *asked: in_batches(reacting, asked, min(ROWS, len(asked[0]))),
+        lambda *inputs: apply_in_batches(think_batch, inputs, min(MAX_BATCH_SIZE, len(inputs[0]))),
+        lambda *inputs: apply_in_batches(react_batch, inputs, min(MAX_BATCH_SIZE, len(inputs[0]))),
     )
 
 
-def nodes_of(levels: Sequence[Known], unrolled: Unrolled, first: int = 0) -> tuple[list[tuple[Node, ...]], np.ndarray]:
-    """The nodes of all plans in preorder, and their vectors [M, D], of which the first has the number `first`.
+def make_nodes(
+    indices: Sequence[MatchIndex], unrolled: UnrolledPlan, first_id: int = 0
+) -> tuple[list[tuple[PlanNode, ...]], np.ndarray]:
+    """The nodes of all plans in preorder, and their vectors [M, D].
 
     Args:
-        levels: what is known, the steps first.
+        indices: of all levels, the steps first.
         unrolled: N plans.
-        first: how many vectors there are before.
+        first_id: index of the first vector.
     """
-    above, vectors, lengths = [], [], []
+    levels, vectors, lengths = [], [], []
     for row, length in enumerate(unrolled.length):
-        before = len(above)
-        for at in range(length):
-            for level in range(unrolled.opened[row, at], 0, -1):
-                above.append(level)
-                vectors.append(unrolled.sub_goals[level - 1][row, at])
-            above.append(0)
-            vectors.append(unrolled.steps[row, at])
-        lengths.append(len(above) - before)
-    found, numbers = np.array(vectors), np.array(above)
-    near, cosine = np.zeros(len(above), np.int64), np.zeros(len(above))
-    for level, place in enumerate(levels):
-        own = numbers == level
-        near[own] = place.match(found[own])
-        like = place.vectors[near[own]]
-        length = np.linalg.norm(found[own], axis=1) * np.linalg.norm(like, axis=1)
-        cosine[own] = np.sum(found[own] * like, axis=1) / np.maximum(length, 1e-12)
+        num_before = len(levels)
+        for time in range(length):
+            for level in range(unrolled.num_new_sub_goals[row, time], 0, -1):
+                levels.append(level)
+                vectors.append(unrolled.sub_goals[level - 1][row, time])
+            levels.append(0)
+            vectors.append(unrolled.steps[row, time])
+        lengths.append(len(levels) - num_before)
+    node_vectors, node_levels = np.array(vectors), np.array(levels)
+    nearest, cosine = np.zeros(len(levels), np.int64), np.zeros(len(levels))
+    for level, level_index in enumerate(indices):
+        is_level = node_levels == level
+        nearest[is_level] = level_index.match(node_vectors[is_level])
+        nearest_vectors = level_index.vectors[nearest[is_level]]
+        length = np.linalg.norm(node_vectors[is_level], axis=1) * np.linalg.norm(nearest_vectors, axis=1)
+        cosine[is_level] = np.sum(node_vectors[is_level] * nearest_vectors, axis=1) / np.maximum(length, 1e-12)
     nodes = [
-        Node(level, levels[level].names[near[index]], float(cosine[index]), first + index)
-        for index, level in enumerate(above)
+        PlanNode(level, indices[level].names[nearest[index]], float(cosine[index]), first_id + index)
+        for index, level in enumerate(levels)
     ]
     ends = np.cumsum(lengths).tolist()
-    return [tuple(nodes[end - length : end]) for end, length in zip(ends, lengths, strict=True)], found
+    return [tuple(nodes[end - length : end]) for end, length in zip(ends, lengths, strict=True)], node_vectors

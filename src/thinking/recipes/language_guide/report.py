@@ -1,4 +1,4 @@
-"""A report of plans: a mapping for each as JSON knows it, and one page of HTML that needs nothing but itself."""
+"""The report of plans: JSON objects, and a self-contained HTML page."""
 
 import collections
 import functools
@@ -12,36 +12,35 @@ from typing import Any, TypeAlias
 
 from markdown_it import MarkdownIt
 
-from thinking.text.plans import Branch, Plan, nested
+from thinking.text.plans import Branch, Plan, build_branches
 
 Entry: TypeAlias = dict[str, Any]
 
 
-def entry(plan: Plan, text: str, writer: str, meaning: Callable[[str], str]) -> Entry:
-    """What the report says of a plan.
+def make_entry(plan: Plan, text: str, writer: str, meaning: Callable[[str], str]) -> Entry:
+    """The report's entry of a plan.
 
     Args:
-        plan: with its steps and those of a reference.
-        text: the plan written out, in Markdown.
-        writer: who wrote the text.
-        meaning: the same for all wordings of a step. A step of the plan that means what one of the reference means
-            counts as found there, and the other way round, each once.
+        plan: with its reference.
+        text: the written plan, in Markdown.
+        writer: name of the writer.
+        meaning: maps all wordings of a step to one. Steps of plan and reference match by meaning, each at most once.
 
     Returns:
-        The plan's fields; `plan`, nested objects of `sub_goal` and `inner`, or of `step`, `given`, and whether it is
-        `in_reference` (null without one); `reference`, objects of `step`, and whether it is `in_plan`.
+        The plan's fields, and `plan`: nested objects of `sub_goal` and `inner`, or of `step`, `given` and
+        `in_reference` (null without a reference); `reference`: objects of `step` and `in_plan`.
     """
-    steps = [meaning(node.near) for node in plan.steps]
+    steps = [meaning(node.nearest_text) for node in plan.steps]
     reference = [meaning(step) for step in plan.reference]
-    found = _found(steps, reference) if reference else [None] * len(steps)
-    marks = ({"given": place < plan.given, "in_reference": mark} for place, mark in enumerate(found))
+    in_reference = _found(steps, reference) if reference else [None] * len(steps)
+    marks = ({"given": index < plan.num_given, "in_reference": mark} for index, mark in enumerate(in_reference))
     return {
         "goal": plan.goal,
         "split": plan.split,
         "mode": plan.mode,
-        "ended": plan.ended,
+        "ended": plan.done,
         "scores": dict(plan.scores),
-        "plan": _objects(nested(plan.nodes), marks),
+        "plan": _objects(build_branches(plan.nodes), marks),
         "writer": writer,
         "text": text,
         "reference": [
@@ -50,13 +49,13 @@ def entry(plan: Plan, text: str, writer: str, meaning: Callable[[str], str]) -> 
     }
 
 
-def page(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]], about: str) -> str:
-    """The report as HTML. All that it is made of is escaped, and it loads nothing.
+def render_page(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]], about: str) -> str:
+    """Render the report as HTML. All content is escaped, and the page loads nothing.
 
     Args:
-        entries: of `entry`, in the order in which they are shown.
-        rows: a table of means, shown above them.
-        about: a line on where the plans come from.
+        entries: of `make_entry`, in order.
+        rows: a table of means.
+        about: a line about the plans.
     """
     template = resources.files("thinking.recipes.language_guide").joinpath("data/report.html").read_text("utf-8")
     return string.Template(template).substitute(
@@ -64,49 +63,49 @@ def page(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]], about: str
         means=_table(rows),
         splits=_options(entry["split"] for entry in entries),
         modes=_options(entry["mode"] for entry in entries),
-        plans="\n".join(_plan(entry, place == 0) for place, entry in enumerate(entries)),
+        plans="\n".join(_plan(entry, index == 0) for index, entry in enumerate(entries)),
     )
 
 
 def mean_rows(plans: Sequence[Plan], splits: Sequence[str], modes: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each split and mode: how many plans, how many of them ended by themselves, and the mean of each score.
+    """A row per split and mode: number of plans, percentage that ended by themselves, and mean scores.
 
-    A plan that lacks a score does not count in its mean.
+    Plans without a score are left out of its mean.
     """
     rows = []
     for split, mode in itertools.product(splits, modes):
-        of_both = [plan for plan in plans if (plan.split, plan.mode) == (split, mode)]
-        if not of_both:
+        selected = [plan for plan in plans if (plan.split, plan.mode) == (split, mode)]
+        if not selected:
             continue
         row = {
             "split": split,
             "mode": mode,
-            "plans": len(of_both),
-            "ended_percent": 100 * sum(plan.ended for plan in of_both) / len(of_both),
+            "plans": len(selected),
+            "ended_percent": 100 * sum(plan.done for plan in selected) / len(selected),
         }
         for name in dict.fromkeys(name for plan in plans for name in plan.scores):
-            scores = [plan.scores[name] for plan in of_both if name in plan.scores]
+            scores = [plan.scores[name] for plan in selected if name in plan.scores]
             row[name] = statistics.fmean(scores) if scores else None
         rows.append(row)
     return rows
 
 
 def _found(steps: Sequence[str], others: Sequence[str]) -> list[bool]:
-    """Whether each step is among others; one of those that was found is used up."""
-    left = collections.Counter(others)
-    found = []
+    """Whether each step is among others, each of which matches once."""
+    remaining = collections.Counter(others)
+    matches = []
     for step in steps:
-        found.append(left[step] > 0)
-        left[step] -= 1
-    return found
+        matches.append(remaining[step] > 0)
+        remaining[step] -= 1
+    return matches
 
 
 def _objects(branches: Iterable[Branch], marks: Iterator[Entry]) -> list[Entry]:
-    """Branches as objects; each step takes the next marks."""
+    """Branches as JSON objects; each step takes the next marks."""
     return [
-        {"step": node.near, "cosine": node.cosine, **next(marks)}
+        {"step": node.nearest_text, "cosine": node.cosine, **next(marks)}
         if node.level == 0
-        else {"sub_goal": node.near, "cosine": node.cosine, "inner": _objects(inner, marks)}
+        else {"sub_goal": node.nearest_text, "cosine": node.cosine, "inner": _objects(inner, marks)}
         for node, inner in branches
     ]
 
@@ -155,16 +154,16 @@ def _column(title: str, note: str, content: str, otherwise: str) -> str:
 
 
 def _count(marks: Sequence[bool | None], where: str) -> str:
-    """How many steps are found on the other side, where there is one."""
+    """How many steps the other side has, if there is one."""
     return "" if None in marks or not marks else f"✓ {sum(marks)} of {len(marks)} are in the {where}"
 
 
 def _steps(objects: Iterable[Entry]) -> Iterator[Entry]:
-    for found in objects:
-        if "step" in found:
-            yield found
+    for node in objects:
+        if "step" in node:
+            yield node
         else:
-            yield from _steps(found["inner"])
+            yield from _steps(node["inner"])
 
 
 def _score(name: str, value: float) -> str:
@@ -174,30 +173,30 @@ def _score(name: str, value: float) -> str:
 
 def _list(reference: Sequence[Entry]) -> str:
     items = (
-        f'<li class="{"found" if found["in_plan"] else "missing"}"><span>{html.escape(found["step"])}</span></li>'
-        for found in reference
+        f'<li class="{"found" if step["in_plan"] else "missing"}"><span>{html.escape(step["step"])}</span></li>'
+        for step in reference
     )
     return f"<ol>{''.join(items)}</ol>" if reference else ""
 
 
 def _tree(objects: Sequence[Entry], numbers: Iterator[int]) -> str:
-    """Nested lists; steps are numbered throughout."""
-    return f"<ul>{''.join(_branch(found, numbers) for found in objects)}</ul>" if objects else ""
+    """Nested lists with numbered steps."""
+    return f"<ul>{''.join(_branch(node, numbers) for node in objects)}</ul>" if objects else ""
 
 
-def _branch(found: Entry, numbers: Iterator[int]) -> str:
-    cosine = f'<span class="cosine">{found["cosine"]:.2f}</span>'
-    if "sub_goal" in found:
-        return f"<li><b>{html.escape(found['sub_goal'])}</b>{cosine}{_tree(found['inner'], numbers)}</li>"
-    kind = {True: "found", False: "astray", None: ""}[found["in_reference"]]
-    given = ' <span class="tag">given</span>' if found["given"] else ""
-    words = f'<span class="words">{html.escape(found["step"])}{given}</span>'
+def _branch(node: Entry, numbers: Iterator[int]) -> str:
+    cosine = f'<span class="cosine">{node["cosine"]:.2f}</span>'
+    if "sub_goal" in node:
+        return f"<li><b>{html.escape(node['sub_goal'])}</b>{cosine}{_tree(node['inner'], numbers)}</li>"
+    kind = {True: "found", False: "astray", None: ""}[node["in_reference"]]
+    given_tag = ' <span class="tag">given</span>' if node["given"] else ""
+    words = f'<span class="words">{html.escape(node["step"])}{given_tag}</span>'
     return f'<li class="step {kind}"><span class="place">{next(numbers)}</span>{words}{cosine}</li>'
 
 
 @functools.cache
 def _markdown() -> MarkdownIt:
-    # What a model writes is shown as text: no tags of its own, and nothing that a browser would fetch or follow.
+    # A model's Markdown may contain no HTML, and nothing that a browser would load or follow.
     return MarkdownIt("commonmark", {"html": False}).disable(["link", "autolink", "image", "reference"])
 
 
@@ -206,7 +205,7 @@ def _words(name: str) -> str:
 
 
 def _number(value: float) -> str:
-    """At least three digits, so that figures of a column end alike."""
+    """At least three digits."""
     if isinstance(value, int) or abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:#.3g}".rstrip(".")

@@ -1,4 +1,4 @@
-"""Servers that tasks ask, and the answers that are kept whatever ends a run."""
+"""Servers of the tasks, and a message about cached answers on interruption."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from thinking.text.server import Server
 
 @contextlib.contextmanager
 def open_server(config: ServerConfig, folder: Path) -> Iterator[Server]:
-    """A server to ask.
+    """Open a server.
 
     Args:
         config: its address and limit.
-        folder: where its answers are kept.
+        folder: of cached answers.
 
     Raises:
-        UserError: there can be no such server, or an answer is wanted and the limit is reached.
+        UserError: the address or key is invalid, or the limit is reached.
     """
     flags = name_flags(base_url="--server.base-url", max_requests="--server.max-requests")
     with flags, Server(config.base_url, folder, max_requests=config.max_requests) as server:
@@ -28,8 +28,8 @@ def open_server(config: ServerConfig, folder: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def tell_kept_answers(folder: Path) -> Iterator[None]:
-    """Tell whoever interrupts how many answers are kept in a folder.
+def report_cached_answers(folder: Path) -> Iterator[None]:
+    """Add the number of cached answers to the message of an interruption.
 
     Raises:
         Interrupted: in place of one within.
@@ -37,5 +37,7 @@ def tell_kept_answers(folder: Path) -> Iterator[None]:
     try:
         yield
     except Interrupted as stop:
-        kept = f"{response_cache.count(folder)} answers are kept in {folder}; the same command goes on from there"
-        raise Interrupted(stop.number, kept) from None
+        message = (
+            f"{response_cache.count_answers(folder)} answers are kept in {folder}; the same command goes on from there"
+        )
+        raise Interrupted(stop.signal_number, message) from None

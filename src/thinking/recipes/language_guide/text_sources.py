@@ -1,4 +1,4 @@
-"""Where texts come from: those of the project, a model that writes them, or a file."""
+"""Sources of texts: bundled, written by a model, or from a file."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -8,56 +8,61 @@ from thinking import progress
 from thinking.errors import UserError, name_flags
 from thinking.recipes.language_guide.configs.prepare import MODELS, TextConfig
 from thinking.text import crafting, huggingface, records, response_cache
-from thinking.text.crafting import Bundle
-from thinking.text.openai_protocol import PARALLEL, openai_text
-from thinking.text.providers import written_by
+from thinking.text.crafting import CraftedTexts
+from thinking.text.openai_protocol import MAX_PARALLEL, make_openai_answer_fn
+from thinking.text.providers import generate_texts
 from thinking.text.records import Text
 from thinking.text.server import Server
 
 
-def collect_texts(config: TextConfig, model: str | None, server: Server | None, answers: Path, seed: int) -> Bundle:
-    """Texts of all splits, and what their steps mean where that is known.
+def collect_texts(
+    config: TextConfig, model: str | None, server: Server | None, cache_folder: Path, seed: int
+) -> CraftedTexts:
+    """Texts of all splits, and the canonical wordings of their steps where known.
 
     Args:
-        config: where they come from.
-        model: the name of one that writes, if one does.
-        server: that is asked, if one is.
-        answers: the folder in which what a local model wrote is kept.
-        seed: of wordings and of the goals that are held out.
+        config: the source.
+        model: name of the model that writes, if any.
+        server: of the model, if any.
+        cache_folder: where answers of a local model are cached.
+        seed: of wordings and held-out goals.
 
     Raises:
-        UserError: the source has no texts, or none to learn from.
+        UserError: the source has no texts, or none for training.
     """
     if config.source == "bundled":
-        flags = {"wordings": "--text.num-wordings", "texts": "--text.num-texts", "held_out": "--text.held-out-fraction"}
-        sizes = {"wordings": config.num_wordings, "texts": config.num_texts, "held_out": config.held_out_fraction}
-        with name_flags(**flags):
-            return crafting.write_out(crafting.tree(), seed=seed, **sizes)
+        names = ("num_wordings", "num_texts", "held_out_fraction")
+        with name_flags(**{name: f"--text.{name.replace('_', '-')}" for name in names}):
+            sizes = {name: getattr(config, name) for name in names}
+            return crafting.make_texts(crafting.load_crafting_tree(), seed=seed, **sizes)
     if config.source in MODELS:
-        texts = write_texts(config, model, server, answers)
+        texts = write_texts(config, model, server, cache_folder)
     else:
         texts = records.read(Path(config.source))
     if all(text.split == "train" for text in texts):
         texts = hold_out_goals(texts, config.held_out_fraction, seed)
     elif not any(text.split == "train" for text in texts):
         raise UserError(f'--text.source {config.source}: nothing to learn from; give texts of "split": "train"')
-    return Bundle(tuple(texts), {})
+    return CraftedTexts(tuple(texts), {})
 
 
-def write_texts(config: TextConfig, model: str, server: Server | None, answers: Path) -> list[Text]:
-    """Texts that a model writes, one for each goal; the arguments are those of `collect_texts`."""
-    bundled = [item.goal for item in crafting.tree().items.values()]
+def write_texts(config: TextConfig, model: str, server: Server | None, cache_folder: Path) -> list[Text]:
+    """Texts written by a model, one per goal; arguments as of `collect_texts`."""
+    bundled = [item.goal for item in crafting.load_crafting_tree().items.values()]
     goals = bundled if config.goals is None else read_goals(config.goals)
     if config.source == "openai":
-        ask, parallel = openai_text(server, model), PARALLEL
+        answer_fn, num_parallel = make_openai_answer_fn(server, model), MAX_PARALLEL
     else:
-        ask, parallel = cache_answers(huggingface.ask_by(huggingface.load(model)), model, answers), 1
-    with progress.shown("texts", 0, len(goals), "left out") as advance:
-        return list(written_by(ask, goals, parallel=parallel, advance=advance))
+        answer_fn, num_parallel = (
+            cache_answers(huggingface.make_answer_fn(huggingface.load(model)), model, cache_folder),
+            1,
+        )
+    with progress.show_progress("texts", 0, len(goals), "left out") as report_progress:
+        return list(generate_texts(answer_fn, goals, num_parallel=num_parallel, report_progress=report_progress))
 
 
 def read_goals(path: Path) -> list[str]:
-    """The goals of a file, one a line, each once; raises UserError if there are none."""
+    """The distinct goals of a file, one per line; raises UserError if there are none."""
     try:
         lines = path.read_text("utf-8-sig").split("\n")
     except UnicodeDecodeError:
@@ -70,26 +75,23 @@ def read_goals(path: Path) -> list[str]:
     return goals
 
 
-def cache_answers(ask: Callable[[str], str], model: str, folder: Path) -> Callable[[str], str]:
-    """`ask` with its answers kept on disk.
+def cache_answers(answer_fn: Callable[[str], str], model: str, folder: Path) -> Callable[[str], str]:
+    """Cache the answers of a local model on disk, so that an interrupted run does not repeat them."""
 
-    What a local model took minutes for is so not asked again after a run that was cut short.
-    """
-
-    def ask_once(prompt: str) -> str:
+    def answer_cached(prompt: str) -> str:
         request = {"huggingface": model, "prompt": prompt}
-        answer = response_cache.get(folder, request, lambda found: isinstance(found, str))
+        answer = response_cache.get(folder, request, lambda value: isinstance(value, str))
         if answer is None:
-            answer = ask(prompt)
+            answer = answer_fn(prompt)
             response_cache.put(folder, request, answer)
         return answer
 
-    return ask_once
+    return answer_cached
 
 
 def hold_out_goals(texts: Sequence[Text], fraction: float, seed: int) -> list[Text]:
-    """Texts with a fraction of their goals held out, by the seed; one goal at least is learned."""
+    """Assign splits by goal: a random fraction is held out, at least one goal is for training."""
     goals = list(dict.fromkeys(text.goal for text in texts))
     count = min(round(fraction * len(goals)), len(goals) - 1)
-    hidden = set(random.Random(seed).sample(goals, count))
-    return [text._replace(split="held_out" if text.goal in hidden else "train") for text in texts]
+    held_out = set(random.Random(seed).sample(goals, count))
+    return [text._replace(split="held_out" if text.goal in held_out else "train") for text in texts]

@@ -1,4 +1,4 @@
-"""Training of the guide, and of a flat one beside it, on the outlines of all texts of training."""
+"""Training of the guide, and of a flat baseline, on the plan trees of the training texts."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -7,102 +7,110 @@ from typing import Any
 import jax
 
 from thinking.experiment import Run
-from thinking.experiment.training import Trained, train
-from thinking.guide.outlines.codecs import Codec
-from thinking.guide.outlines.training_data import draw, lessons, paired
+from thinking.experiment.training import TrainResult, train
+from thinking.guide.plan_trees.codecs import Codec
+from thinking.guide.plan_trees.training_data import add_pairs, make_examples, sample_examples
 from thinking.learning.optimizers import warmup_cosine
 from thinking.recipes.language_guide import model
 from thinking.recipes.language_guide.configs.train import Config
-from thinking.recipes.language_guide.model import Shape
-from thinking.text.prepared import Prepared
+from thinking.recipes.language_guide.model import GuideShape
+from thinking.text.prepared_data import PreparedData
 
 CHUNK = 50
-"""Steps between two looks at the losses."""
+"""Training steps of a chunk."""
 
 
-def shape_of(config: Config) -> Shape:
-    """What a guide of these settings is built of."""
+def make_shape(config: Config) -> GuideShape:
+    """The architecture of the config's guide."""
     layers, transformer = config.layers, config.transformer
-    return Shape(
-        contexts=layers.context_lengths,
+    return GuideShape(
+        context_lengths=layers.context_lengths,
         kernel=layers.kernel,
         width=layers.width,
         upper_width=layers.upper_width,
-        heads=transformer.num_heads,
-        blocks=transformer.num_layers,
-        slots=layers.num_slots,
+        num_heads=transformer.num_heads,
+        num_layers=transformer.num_layers,
+        num_slots=layers.num_slots,
     )
 
 
 def train_guide(
-    config: Config, run: Run, name: str, data: Prepared, flat_parameters: int | None = None
-) -> tuple[Trained, dict[str, Any]]:
-    """Train one guide, saved as it was built.
+    config: Config, run: Run, name: str, data: PreparedData, num_flat_parameters: int | None = None
+) -> tuple[TrainResult, dict[str, Any]]:
+    """Train and save one guide.
 
     Args:
         config: of the task.
-        run: of the task; what the guide is built of is written to the folder of its name.
+        run: of the task; the guide is saved in its folder, under its name.
         name: of the guide.
-        data: what is learned from.
-        flat_parameters: how many parameters a guide of one layer has; None for one of the config's layers.
+        data: the prepared data.
+        num_flat_parameters: parameters of a guide with a single layer; None for the config's layers.
 
     Returns:
-        What came of it, and its row of results.
+        The training result, and a row of results.
     """
-    shape, training = shape_of(config), config.training
-    num_layers = len(shape.contexts) if flat_parameters is None else 1
-    legs = model.legs_to_learn(data, num_layers)
+    shape, training = make_shape(config), config.training
+    num_layers = len(shape.context_lengths) if num_flat_parameters is None else 1
+    sub_trajectories = model.make_sub_trajectories(data, num_layers)
     codes = config.codes
     dims = {"dims": codes.step_dims, "average_dims": codes.sub_goal_dims, "goal_dims": codes.goal_dims}
-    fitted = model.fit_codecs(legs, kind=codes.kind, seed=config.seed, **dims)
-    codecs = list(map(model.codec_of, fitted))
-    if flat_parameters is not None:
-        shape = flat_shape(shape, codecs, flat_parameters)
-    model.save(run.folder / name, shape, fitted, model.checksum(data))
+    fitted = model.fit_codecs(sub_trajectories, kind=codes.kind, seed=config.seed, **dims)
+    codecs = list(map(model.make_codec, fitted))
+    if num_flat_parameters is not None:
+        shape = make_flat_shape(shape, codecs, num_flat_parameters)
+    model.save_guide(run.folder / name, shape, fitted, model.compute_checksum(data))
 
-    legs[-1] = paired(legs[-1], training.num_pairs, config.seed)
-    examples = lessons(legs, codecs, shape.contexts)
+    sub_trajectories[-1] = add_pairs(sub_trajectories[-1], training.num_pairs, config.seed)
+    examples = make_examples(sub_trajectories, codecs, shape.context_lengths)
     num_steps, optimizer = training.num_steps, config.optimizer
     schedule = warmup_cosine(optimizer.learning_rate, num_steps, min(50, num_steps // 10), 0.01)
-    guide = model.build(shape, codecs, schedule, optimizer.weight_decay)
+    guide = model.build_guide(shape, codecs, schedule, optimizer.weight_decay)
     noises = [training.sub_goal_noise] * (num_layers - 1) + [training.goal_noise]
     key = jax.random.key(config.seed)
 
     def step(state: Any, index: jax.Array) -> tuple[Any, Any]:
-        drawn = draw(guide, state, examples, jax.random.fold_in(key, index), training.batch_size, noises)
-        return guide.fit(state, drawn)
+        batch = sample_examples(guide, state, examples, jax.random.fold_in(key, index), training.batch_size, noises)
+        return guide.fit(state, batch)
 
-    watch = "written/0" if shape.kernel == "table" else "value_loss/0"
-    stage = train(
-        run, name, init=lambda: jax.jit(guide.init)(key), step=step, steps=num_steps, chunk=CHUNK, watch=watch
+    progress_metric = "written/0" if shape.kernel == "table" else "value_loss/0"
+    result = train(
+        run,
+        name,
+        init=lambda: jax.jit(guide.init)(key),
+        step=step,
+        num_steps=num_steps,
+        chunk_size=CHUNK,
+        progress_metric=progress_metric,
     )
-    return stage, {
+    return result, {
         "model": name,
         "layers": num_layers,
-        "parameters": model.parameters(guide),
+        "parameters": model.count_parameters(guide),
         "lessons": sum(len(level.value) for level in examples),
-        "train_seconds": stage.seconds,
-        "compile_seconds": stage.compile_seconds,
+        "train_seconds": result.seconds,
+        "compile_seconds": result.compile_seconds,
     }
 
 
-def flat_shape(shape: Shape, codecs: Sequence[Codec], parameters: int) -> Shape:
-    """One layer, as wide as makes about so many parameters.
+def make_flat_shape(shape: GuideShape, codecs: Sequence[Codec], num_parameters: int) -> GuideShape:
+    """A single layer with at least `num_parameters` parameters, as narrow as possible.
 
     Args:
         shape: of the guide.
         codecs: of steps and of goals.
-        parameters: of the guide, all layers together.
+        num_parameters: of the guide, all layers together.
     """
 
-    def with_width(width: int) -> Shape:
-        return shape._replace(contexts=shape.contexts[:1], width=width)
+    def with_width(width: int) -> GuideShape:
+        return shape._replace(context_lengths=shape.context_lengths[:1], width=width)
 
     if shape.kernel == "table":
         return with_width(shape.width)
-    unit = 2 * shape.heads if shape.kernel == "transformer" else 1
-    # A cell reads each item of a context, so a guide of long contexts above the lowest is worth more than L layers.
-    most = sum(length + 1 for length in shape.contexts) * max(shape.width, shape.upper_width)
-    widths = range(shape.width, most + 1, unit)
-    found = bisect_left(widths, parameters, key=lambda width: model.parameters(model.build(with_width(width), codecs)))
-    return with_width(widths[min(found, len(widths) - 1)])
+    width_step = 2 * shape.num_heads if shape.kernel == "transformer" else 1
+    # A cell reads each context item, so long contexts of upper layers need more than L times the width.
+    max_width = sum(length + 1 for length in shape.context_lengths) * max(shape.width, shape.upper_width)
+    widths = range(shape.width, max_width + 1, width_step)
+    index = bisect_left(
+        widths, num_parameters, key=lambda width: model.count_parameters(model.build_guide(with_width(width), codecs))
+    )
+    return with_width(widths[min(index, len(widths) - 1)])

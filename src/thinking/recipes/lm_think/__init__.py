@@ -1,1 +1,1 @@
-"""Thoughts before text."""
+"""Language models with thoughts before text."""

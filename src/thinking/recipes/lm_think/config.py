@@ -1,4 +1,4 @@
-"""The config of thoughts before real text, and its presets. Free of JAX."""
+"""The config of language modelling with thoughts, and its presets. Free of JAX."""
 
 import dataclasses
 from typing import Literal
@@ -13,7 +13,7 @@ KINDS: tuple[Kind, ...] = ("plain", "pause", "judged", "supervised")
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
-    """The text that is read."""
+    """The text."""
 
     source: str = option("python", "python (its own documentation), a UTF-8 file, or hf:NAME[:COLUMN] of Hugging Face")
     num_characters: int = option(
@@ -24,7 +24,7 @@ class TextConfig:
 
 @dataclasses.dataclass(frozen=True)
 class WindowConfig:
-    """What a window of the text holds."""
+    """Lengths of a window of the text."""
 
     context_length: int = option(32, "tokens that are read before a thought", minimum=2, maximum=65_536)
     target_length: int = option(
@@ -34,7 +34,7 @@ class WindowConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ThoughtConfig:
-    """What a thought may be."""
+    """Length and tokens of a thought."""
 
     length: int = option(4, "tokens of a thought; of a supervised one, at most", minimum=1, maximum=65_536)
     num_tokens: int = option(8, "different tokens that thoughts are made of", minimum=1, maximum=65_536)
@@ -42,7 +42,7 @@ class ThoughtConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RLConfig:
-    """How thoughts are rewarded."""
+    """Training of thoughts by rewards."""
 
     num_generations: int = option(
         4,
@@ -55,7 +55,7 @@ class RLConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How long models are trained."""
+    """Length of training."""
 
     reference_steps: int = option(4000, "training steps of the reference", minimum=1, maximum=10**9)
     num_steps: int = option(800, "training steps of each model from there", minimum=1, maximum=10**9)
@@ -98,7 +98,7 @@ class Config(SeedsConfig):
     eval: EvalConfig = group(EvalConfig, "evaluation on windows of held-out text", affects_weights=False)
 
     def validate(self) -> None:
-        """Raises UserError for seeds and kinds of thoughts that cannot be trained."""
+        """Raises UserError for invalid seeds or kinds of thoughts."""
         super().validate()
         check_names(self.thoughts, "--thoughts", KINDS)
         if self.rl.num_generations < 2 and "supervised" in self.thoughts:

@@ -1,4 +1,4 @@
-"""Teaching language models to think before real text."""
+"""Training of language models with thoughts before text."""
 
 import functools
 from typing import Any
@@ -8,32 +8,37 @@ import jax.numpy as jnp
 
 from thinking.errors import UserError, name_flags
 from thinking.experiment import Run
-from thinking.experiment.training import Trained, train
+from thinking.experiment.training import TrainResult, train
 from thinking.learning.optimizers import adamw, warmup_cosine
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
-from thinking.reasoning.thoughts.before_text import Manner, Words, manner
-from thinking.reasoning.thoughts.before_text_training import Practice, by_best, by_group, thinking_step
+from thinking.reasoning.thoughts.text_thought_training import (
+    ThoughtTraining,
+    best_of_group,
+    group_relative,
+    make_thought_training_step,
+)
+from thinking.reasoning.thoughts.text_thoughts import ThoughtPolicy, ThoughtVocabulary, make_thought_policy
 from thinking.recipes.lm_think.config import Config
-from thinking.text.corpus import Corpus, corpus
+from thinking.text.corpus import Corpus, load_corpus
 from thinking.train_state import RunnerState, init_train_state
 from thinking.types import Params
 
 REFERENCE = "reference"
-"""The model that all others go on from."""
+"""The model that all others start from."""
 CHUNK = 20
-"""Steps between two looks at the metrics."""
+"""Steps per chunk."""
 
 
 def load_text(config: Config) -> Corpus:
-    """The text that is read.
+    """The text.
 
     Raises:
-        UserError: it cannot be read, or holds no window.
+        UserError: if it cannot be read, or is shorter than a window.
     """
     settings, window = config.text, config.window
     with name_flags(source="--text.source"):
-        text = corpus(settings.source, settings.num_characters, settings.bpe_tokens)
+        text = load_corpus(settings.source, settings.num_characters, settings.bpe_tokens)
     if min(len(text.train), len(text.held_out)) < window.context_length + window.target_length:
         raise UserError(
             f"--text.source {settings.source}: it is too short for --window.context-length {window.context_length}; "
@@ -43,65 +48,67 @@ def load_text(config: Config) -> Corpus:
 
 
 @functools.lru_cache
-def build_decoder(config: Config) -> tuple[Decoder, Words]:
-    """The decoder, which is the same for all kinds, and its words."""
-    words = Words(len(load_text(config).sizes), config.thought.num_tokens)
+def build_decoder(config: Config) -> tuple[Decoder, ThoughtVocabulary]:
+    """The decoder and vocabulary of all kinds."""
+    vocabulary = ThoughtVocabulary(len(load_text(config).token_bytes), config.thought.num_tokens)
     model = decoder(
-        vocabulary=words.total,
+        vocab_size=vocabulary.vocab_size,
         context_length=config.window.context_length + config.thought.length + 1 + config.window.target_length,
-        block=BlockConfig(width=config.model.width, heads=config.model.num_heads, gated=True),
-        layers=config.model.num_layers,
+        block=BlockConfig(width=config.model.width, num_heads=config.model.num_heads, gated=True),
+        num_layers=config.model.num_layers,
     )
-    return model, words
+    return model, vocabulary
 
 
-def build_manner(config: Config, kind: str) -> Manner:
-    """How a model of a kind thinks; the reference does not."""
-    return manner("plain" if kind == REFERENCE else kind, *build_decoder(config), config.thought.length)
+def build_thought_policy(config: Config, kind: str) -> ThoughtPolicy:
+    """The thought policy of a kind in evaluation; the reference has no thoughts."""
+    return make_thought_policy("plain" if kind == REFERENCE else kind, *build_decoder(config), config.thought.length)
 
 
-def build_training_manner(config: Config, kind: str) -> Manner:
-    """How a model of a kind thinks while it learns.
+def build_training_policy(config: Config, kind: str) -> ThoughtPolicy:
+    """The thought policy of a kind in training.
 
-    The reference learns to read on behind thoughts that say nothing, and without any. Models that go on from it would
-    else spend their training on getting used to thoughts, and the one that does not think would win by that alone.
+    The reference is trained with random filler for thoughts, and without. Otherwise the models that start from it would
+    spend their training on adapting to thoughts, which would favour the one without.
     """
-    return manner("idle" if kind == REFERENCE else kind, *build_decoder(config), config.thought.length)
+    return make_thought_policy("idle" if kind == REFERENCE else kind, *build_decoder(config), config.thought.length)
 
 
-def build_practice(config: Config, kind: str) -> Practice:
-    """What a kind learns from."""
+def build_thought_training(config: Config, kind: str) -> ThoughtTraining:
+    """Training settings of a kind."""
     sizes = {
-        "context": config.window.context_length,
-        "ahead": config.window.target_length,
-        "batch": config.training.batch_size,
+        "context_length": config.window.context_length,
+        "continuation_length": config.window.target_length,
+        "batch_size": config.training.batch_size,
     }
     if kind == "judged":
         group, entropy_weight = config.rl.num_generations, config.rl.entropy_weight
-        return Practice(**sizes, credit=by_group, group=group, entropy_weight=entropy_weight)
+        return ThoughtTraining(
+            **sizes, advantage_fn=group_relative, num_generations=group, entropy_weight=entropy_weight
+        )
     if kind == "supervised":
-        return Practice(**sizes, credit=by_best, group=config.rl.num_generations)
-    return Practice(**sizes)
+        return ThoughtTraining(**sizes, advantage_fn=best_of_group, num_generations=config.rl.num_generations)
+    return ThoughtTraining(**sizes)
 
 
-def train_model(config: Config, run: Run, kind: str, seed: int, reference: Params | None) -> Trained:
-    """Train a model from the reference's parameters, or the reference from nothing."""
+def train_model(config: Config, run: Run, kind: str, seed: int, reference_params: Params | None) -> TrainResult:
+    """Train a model from the reference's parameters; the reference itself where these are None."""
     settings = config.training
-    steps = settings.num_steps if reference is not None else settings.reference_steps
+    steps = settings.num_steps if reference_params is not None else settings.reference_steps
     optimizer = adamw(warmup_cosine(config.optimizer.learning_rate, steps, min(100, steps // 10)))
-    # The reference and those who go on from it read different windows, these among each other the same.
+    # The reference draws other windows than the models that start from it, which share theirs.
     init_key, *keys = jax.random.split(jax.random.key(seed), 3)
 
     def init() -> RunnerState:
-        params: Any = jax.jit(build_decoder(config)[0].init)(init_key) if reference is None else reference
-        key, compared = keys[reference is not None], () if reference is None else reference
-        return RunnerState(init_train_state(params, optimizer), key, reference=compared)
+        params: Any = jax.jit(build_decoder(config)[0].init)(init_key) if reference_params is None else reference_params
+        key, reference = keys[reference_params is not None], () if reference_params is None else reference_params
+        return RunnerState(init_train_state(params, optimizer), key, reference=reference)
 
-    step = thinking_step(
-        build_training_manner(config, kind),
-        build_manner(config, REFERENCE),
+    step = make_thought_training_step(
+        build_training_policy(config, kind),
+        build_thought_policy(config, REFERENCE),
         optimizer,
         jnp.asarray(load_text(config).train),
-        build_practice(config, kind),
+        build_thought_training(config, kind),
     )
-    return train(run, f"{kind}-{seed}", init=init, step=step, steps=steps, chunk=CHUNK, watch="loss")
+    return train(run, f"{kind}-{seed}", init=init, step=step, num_steps=steps, chunk_size=CHUNK, progress_metric="loss")

@@ -1,1 +1,1 @@
-"""Writing toward a target by reward alone."""
+"""Generating a target text, trained by rewards alone."""

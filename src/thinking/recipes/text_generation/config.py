@@ -1,9 +1,9 @@
-"""The config of writing toward a target by reward alone, and its presets. Free of JAX."""
+"""The config of generating a target text by rewards alone, and its presets. Free of JAX."""
 
 import dataclasses
 from typing import Literal
 
-from thinking.experiment import Preset, group, invalid, option
+from thinking.experiment import Preset, field_error, group, option
 from thinking.recipes.groups import (
     CurriculumConfig,
     DecoderConfig,
@@ -17,7 +17,7 @@ REWARDS: tuple[Reward, ...] = ("outcome", "process")
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz .,'-"
 LONGEST = 200
-"""Letters of a target at most."""
+"""Maximum letters of a target."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RLConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """How the policy is evaluated while it learns."""
+    """Evaluation of the policy during training."""
 
     beam_width: int = option(
         8, "width of the beam; the environment picks the best of its texts", minimum=1, maximum=4096
@@ -60,13 +60,13 @@ class Config(SeedsConfig):
     eval: EvalConfig = group(EvalConfig, "evaluation of the policy, greedily and by a beam")
 
     def validate(self) -> None:
-        """Raises UserError for a target that cannot be written, and for seeds or rewards that cannot be trained."""
+        """Raises UserError for an invalid target, seeds or rewards."""
         super().validate()
         check_names(self.rewards, "--rewards", REWARDS)
         if not 1 <= len(self.target) <= LONGEST:
-            raise invalid("target", f"a text of 1 to {LONGEST} letters", take="'thinking takes steps'")
+            raise field_error("target", f"a text of 1 to {LONGEST} letters", suggestion="'thinking takes steps'")
         if strange := sorted(set(self.target) - set(LETTERS)):
-            raise invalid("target", f"a text of {LETTERS!r}, which has no {strange[0]!r}")
+            raise field_error("target", f"a text of {LETTERS!r}, which has no {strange[0]!r}")
 
 
 PRESETS = {

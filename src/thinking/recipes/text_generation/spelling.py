@@ -1,9 +1,8 @@
-"""A text to be written, letter by letter, by a policy that is told only how right it was.
+"""The task of spelling a target: prompts, rewards and advantages.
 
-The longer an episode, the more of the target it asks for: level l ends after l + 1 letters, each with its own place.
-What is right is told letter by letter (the process), or as one number when all is written (the outcome).
+Level l of the curriculum asks for the first l + 1 letters. Rewards are per letter (process) or per text (outcome).
 
-Axes: L levels, as many as the target has letters, B texts, N tokens of the longest, one more for the end.
+Axes: L levels, one per letter of the target, B texts, N tokens of a text: L letters and the end.
 """
 
 from typing import Any
@@ -12,10 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.generation.completions import Completions
-from thinking.learning.policy_gradient import Experience
+from thinking.learning.policy_gradient import PolicyBatch
 from thinking.learning.returns import returns_to_go
-from thinking.reasoning.post_training.advantages import Credit, experience_of, spread_out, written_mask
-from thinking.reasoning.post_training.training_step import Questions
+from thinking.reasoning.post_training.advantages import (
+    AdvantageFn,
+    broadcast_to_tokens,
+    completion_mask,
+    make_policy_batch,
+)
+from thinking.reasoning.post_training.training_step import Prompts
 from thinking.recipes.text_generation.config import LETTERS
 from thinking.text.vocabulary import BEGIN, END, Vocabulary
 from thinking.types import Array
@@ -23,66 +27,51 @@ from thinking.types import Array
 VOCABULARY = Vocabulary(tuple(LETTERS))
 
 
-def questions(target: str) -> Questions:
-    """What is asked, a level in each row: always to begin.
+def make_prompts(target: str) -> Prompts:
+    """One prompt per level, each the begin token alone.
 
-    The columns [L, N] int32 are `wanted`, the letters, 0 behind the last, and `forced`, the end behind that one, -1
-    elsewhere.
+    The columns [L, N] int32 are `wanted`, the target letters padded with 0, and `forced`, the end token behind the last
+    letter and -1 elsewhere.
     """
-    count = len(target)
+    num_levels = len(target)
     letters = np.array([*VOCABULARY.encode(target), 0], np.int32)
-    place, level = np.arange(count + 1)[None], np.arange(count)[:, None]
-    columns = {"wanted": np.where(place <= level, letters[None], 0), "forced": np.where(place == level + 1, END, -1)}
+    position, level = np.arange(num_levels + 1)[None], np.arange(num_levels)[:, None]
+    columns = {
+        "wanted": np.where(position <= level, letters[None], 0),
+        "forced": np.where(position == level + 1, END, -1),
+    }
     columns = {name: jnp.asarray(column, jnp.int32) for name, column in columns.items()}
-    return Questions(jnp.full((count, 1), BEGIN, jnp.int32), jnp.ones(count, jnp.int32), columns)
+    return Prompts(jnp.full((num_levels, 1), BEGIN, jnp.int32), jnp.ones(num_levels, jnp.int32), columns)
 
 
-def right(completions: Completions, wanted: Array) -> Array:
-    """[B, N] float32, 1 for each letter that was written and is the one that is wanted [B, N] at its place."""
-    return ((completions.tokens == wanted) & (wanted > 0)) * written_mask(completions)
+def correct_letters(completions: Completions, targets: Array) -> Array:
+    """[B, N] float32, 1 for each generated letter that equals its target [B, N]."""
+    return ((completions.tokens == targets) & (targets > 0)) * completion_mask(completions)
 
 
-def letters(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
-    """[B] the share of right letters among those that are wanted.
-
-    Args:
-        prompts: not read.
-        completions: what was written.
-        wanted: [B, N] int32.
-        **columns: not read.
-    """
-    return jnp.sum(right(completions, wanted), axis=1) / jnp.sum(wanted > 0, axis=1)
+def letter_reward(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
+    """[B] fraction of the target letters `wanted` [B, N] int32 that are correct."""
+    return jnp.sum(correct_letters(completions, wanted), axis=1) / jnp.sum(wanted > 0, axis=1)
 
 
-def outcome(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
-    """[B] 1 for the very text that is wanted, else 0: what is mastered, as most of a long text is right before its end.
-
-    Args:
-        prompts: not read.
-        completions: what was written.
-        wanted: [B, N] int32.
-        **columns: not read.
-    """
-    return (jnp.sum(right(completions, wanted), axis=1) == jnp.sum(wanted > 0, axis=1)).astype(jnp.float32)
+def outcome_reward(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
+    """[B] 1 if all target letters `wanted` [B, N] int32 are correct, else 0; decides when levels are unlocked."""
+    return (jnp.sum(correct_letters(completions, wanted), axis=1) == jnp.sum(wanted > 0, axis=1)).astype(jnp.float32)
 
 
-def by_text(completions: Completions, rewards: Array, *, wanted: Array, **told: Array) -> Experience:
-    """Every letter is worth what the whole text earned: for `reinforce`."""
-    mask = written_mask(completions) * (wanted > 0)
-    worth = spread_out(rewards, mask)
-    return experience_of(completions, worth, worth, mask)
+def text_advantages(completions: Completions, rewards: Array, *, wanted: Array, **columns: Array) -> PolicyBatch:
+    """The advantage of every letter is the reward of its text; for `reinforce`."""
+    mask = completion_mask(completions) * (wanted > 0)
+    advantages = broadcast_to_tokens(rewards, mask)
+    return make_policy_batch(completions, advantages, advantages, mask)
 
 
-def by_letter(discount: float) -> Credit:
-    """Every letter earns at once whether it is right, and is worth what is earned from it on: for `reinforce`.
+def letter_advantages(discount: float) -> AdvantageFn:
+    """The advantage of a letter is its discounted return, a reward of 1 per correct letter; for `reinforce`."""
 
-    Args:
-        discount: what a reward counts for one letter earlier, 0 to 1.
-    """
+    def advantage_fn(completions: Completions, rewards: Array, *, wanted: Array, **columns: Array) -> PolicyBatch:
+        mask = completion_mask(completions) * (wanted > 0)
+        advantages = returns_to_go(correct_letters(completions, wanted), discount) * mask
+        return make_policy_batch(completions, advantages, advantages, mask)
 
-    def credit(completions: Completions, rewards: Array, *, wanted: Array, **told: Array) -> Experience:
-        mask = written_mask(completions) * (wanted > 0)
-        worth = returns_to_go(right(completions, wanted), discount) * mask
-        return experience_of(completions, worth, worth, mask)
-
-    return credit
+    return advantage_fn

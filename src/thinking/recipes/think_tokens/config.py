@@ -1,24 +1,24 @@
-"""The config of thoughts that nobody supervised, and its presets. Free of JAX."""
+"""The config of unsupervised thoughts, and its presets. Free of JAX."""
 
 import dataclasses
 from typing import Literal
 
 from thinking.environments.automaton_names import parse_name
 from thinking.errors import UserError, name_flags
-from thinking.experiment import Preset, group, invalid, option
+from thinking.experiment import Preset, field_error, group, option
 from thinking.recipes.groups import CosineConfig, DecoderConfig, SeedsConfig, TrainingConfig, check_names
 
 Kind = Literal["none", "pause", "discrete", "continuous"]
 KINDS: tuple[Kind, ...] = ("none", "pause", "discrete", "continuous")
 GROUP_GRADIENTS = ("grpo", "search")
-"""Gradients that compare several thoughts about one word."""
+"""Gradients that compare several thoughts of one word."""
 RL_GRADIENTS = ("reinforce", *GROUP_GRADIENTS)
-"""Gradients of thoughts that are drawn, and learn by a reward."""
+"""Gradients of sampled thoughts, by policy gradient or imitation."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ProblemConfig:
-    """What words are for, and how long they are."""
+    """The automaton, and the lengths of its words."""
 
     name: str = option("a5", "automaton that reads words: s3, a5, s5, parity, graph, list, modular:M or digits:D")
     length: int = option(8, "symbols of the longest words in training", minimum=2, maximum=4096)
@@ -31,14 +31,14 @@ class ProblemConfig:
     )
 
     def validate(self) -> None:
-        """Raises UserError for a name that no automaton has."""
+        """Raises UserError for an unknown automaton."""
         with name_flags(name="--name"):
             parse_name(self.name)
 
 
 @dataclasses.dataclass(frozen=True)
 class ThoughtConfig:
-    """What thoughts are made of, how many there are, and what sees them."""
+    """Tokens of thoughts, how they are trained, and what attends to them."""
 
     gradient: Literal["straight_through", "gumbel", "grpo", "reinforce", "search", "none"] = option(
         "straight_through",
@@ -63,7 +63,7 @@ class ThoughtConfig:
     convert_from_none: bool = option(False, "start the models that think from the weights of kind none")
 
     def validate(self) -> None:
-        """Raises UserError for settings that exclude each other."""
+        """Raises UserError for incompatible settings."""
         if self.end_thought and (self.blind or self.split):
             other = "--blind" if self.blind else "--split"
             raise UserError(f"--end-thought {other}: such an answer needs thoughts of a fixed number; leave one out")
@@ -73,7 +73,7 @@ class ThoughtConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RLConfig:
-    """How drawn thoughts learn: with --thought.gradient grpo, reinforce or search."""
+    """Training of sampled thoughts, with --thought.gradient grpo, reinforce or search."""
 
     num_generations: int = option(
         8, "thoughts sampled for each word with grpo and search; each is a row of the batch", minimum=1, maximum=65_536
@@ -93,14 +93,14 @@ class SupervisionConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CurriculumConfig:
-    """Words grow longer."""
+    """A curriculum of word lengths."""
 
     threshold: float = option(0.9, "accuracy that makes words one symbol longer", above=0, maximum=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """How trained models are evaluated."""
+    """Evaluation of trained models."""
 
     num_words: int = option(1000, "words of each length that models are evaluated on", minimum=1, maximum=2**20)
 
@@ -128,12 +128,12 @@ class Config(SeedsConfig):
     eval: EvalConfig = group(EvalConfig, "evaluation on words of every length", affects_weights=False)
 
     def validate(self) -> None:
-        """Raises UserError for kinds of thoughts that do not fit the other settings."""
+        """Raises UserError for kinds of thoughts that are incompatible with other settings."""
         super().validate()
         check_names(self.thoughts, "--thoughts", KINDS)
         thought, count, batch = self.thought, self.rl.num_generations, self.training.batch_size
         if thought.gradient in GROUP_GRADIENTS and (count < 2 or batch % count):
-            raise invalid("rl.num_generations", f"a divisor of --training.batch-size, {batch}, from 2 on")
+            raise field_error("rl.num_generations", f"a divisor of --training.batch-size, {batch}, from 2 on")
         chain_weight = self.supervision.chain_weight
         for flag, given in (
             (f"--supervision.chain-weight {chain_weight}", chain_weight > 0),

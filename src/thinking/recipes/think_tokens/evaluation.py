@@ -1,4 +1,4 @@
-"""Examining models that think: how often they are right at each length, and what their thoughts are.
+"""Evaluation of models that think: accuracy by length, and probes of their thoughts.
 
 Axes: B words, N symbols, P lengths, R seeds.
 """
@@ -14,61 +14,66 @@ import numpy as np
 from thinking import progress
 from thinking.colors import MARK
 from thinking.environments.automata.automaton import Automaton
-from thinking.environments.automata.words import Words, draw_words
+from thinking.environments.automata.words import WordBatch, sample_words
 from thinking.experiment import Run, metrics
 from thinking.files import write_whole
-from thinking.generation.display import numbered_thoughts
-from thinking.reasoning.thoughts import Thinker, probing
+from thinking.generation.display import color_numbered_thoughts
+from thinking.reasoning.thoughts import ThinkingModel, probing
 from thinking.recipes.think_tokens import thought_plots, thoughts_page
 
-SHOWN = 8
-"""Words whose thoughts are shown on the terminal."""
+NUM_SHOWN = 8
+"""Words shown on the terminal."""
 
 
-def asked(machine: Automaton, seed: int, length: int, longest: int, count: int) -> Words:
-    """Words of one length, in rows of the longest, so that one program does for all lengths."""
+def sample_test_words(machine: Automaton, seed: int, length: int, max_length: int, num_words: int) -> WordBatch:
+    """Words of one length, padded to `max_length`, so that one program serves all lengths."""
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2**31), length)
-    return draw_words(machine, key, jnp.full(count, length), longest)
+    return sample_words(machine, key, jnp.full(num_words, length), max_length)
 
 
-def exact_by_length(
-    model: Thinker, params: Any, machine: Automaton, *, seed: int, longest: int, count: int
+def compute_accuracy_by_length(
+    model: ThinkingModel, params: Any, machine: Automaton, *, seed: int, max_length: int, num_words: int
 ) -> list[float]:
-    """The share of right answers to `count` words of each length from 1 to the longest."""
-    judge = jax.jit(functools.partial(probing.exact, model))
-    return [float(judge(params, asked(machine, seed, length, longest, count))) for length in range(1, longest + 1)]
+    """Accuracy on `num_words` words of each length from 1 to `max_length`."""
+    accuracy_fn = jax.jit(functools.partial(probing.compute_accuracy, model))
+    return [
+        float(accuracy_fn(params, sample_test_words(machine, seed, length, max_length, num_words)))
+        for length in range(1, max_length + 1)
+    ]
 
 
-def figures(model: Thinker, params: Any, words: Words, machine: Automaton) -> dict[str, float]:
-    """How thoughts go with the true states, beside a control in which words have the states of others."""
-    states = len(machine.states)
+def compute_metrics(model: ThinkingModel, params: Any, words: WordBatch, machine: Automaton) -> dict[str, float]:
+    """How well thoughts encode the true states, with a control whose states are shuffled among words."""
+    states = len(machine.state_names)
 
     @jax.jit
-    def told(params: Any) -> dict[str, jax.Array]:
+    def measure(params: Any) -> dict[str, jax.Array]:
         thinking = model.think(params, words.symbols, words.lengths)
-        found = {
-            "steps": jnp.mean(thinking.steps),
-            "state_explains": probing.explained(thinking, words.states, states),
-            "shuffled_explains": probing.explained(thinking, jnp.roll(words.states, 1, axis=0), states),
+        figures = {
+            "steps": jnp.mean(thinking.num_steps),
+            "state_explains": probing.compute_explained_variance(thinking, words.states, states),
+            "shuffled_explains": probing.compute_explained_variance(
+                thinking, jnp.roll(words.states, 1, axis=0), states
+            ),
         }
         if model.kind == "discrete":
-            counts = probing.confusion(thinking, words.states, states)
-            found["thought_names_state"] = jnp.sum(jnp.max(counts, axis=1)) / jnp.sum(counts)
-        return found
+            counts = probing.compute_confusion(thinking, words.states, states)
+            figures["thought_names_state"] = jnp.sum(jnp.max(counts, axis=1)) / jnp.sum(counts)
+        return figures
 
-    return {name: float(value) for name, value in told(params).items()}
+    return {name: float(value) for name, value in measure(params).items()}
 
 
 def make_row(
     kind: str, exact: np.ndarray, trained_length: int, seed_figures: Sequence[Mapping[str, float]]
 ) -> dict[str, Any]:
-    """A line of results: a kind of thought over its R seeds.
+    """A row of results: a kind of thoughts over R seeds.
 
     Args:
-        kind: of thought.
-        exact: [R, P] the share of right answers at each length from 1 to P.
-        trained_length: symbols of the longest words in training.
-        seed_figures: R times what `figures` tells.
+        kind: of thoughts.
+        exact: [R, P] accuracy at each length from 1 to P.
+        trained_length: symbols of the longest training words.
+        seed_figures: `compute_metrics` of each seed.
     """
     row: dict[str, Any] = {"thoughts": kind, "seeds": len(exact)}
     longest = exact.shape[1]
@@ -78,54 +83,53 @@ def make_row(
     return row | {name: np.mean([figures[name] for figures in seed_figures]) for name in seed_figures[0]}
 
 
-def write_page(run: Run, stages: Mapping[str, str], words: Words, machine: Automaton) -> None:
-    """Write `plots/thoughts.html`, of the thoughts about some words while models learned.
+def write_page(run: Run, stages: Mapping[str, str], words: WordBatch, machine: Automaton) -> None:
+    """Write `plots/thoughts.html`: thoughts over training, for each kind and its training stage.
 
-    Args:
-        run: that recorded them.
-        stages: of training, by kind of thought.
-        words: that were recorded, all of one length.
-        machine: that they are for.
+    All `words` have one length.
     """
-    told = metrics.read(run.folder, metrics.SAMPLES)
-    records = {kind: [record for record in told if record["stage"] == stage] for kind, stage in stages.items()}
-    if missing := [kind for kind, found in records.items() if not found]:
+    samples = metrics.read(run.folder, metrics.SAMPLES_FILE)
+    records = {kind: [record for record in samples if record["stage"] == stage] for kind, stage in stages.items()}
+    if missing := [kind for kind, stage_records in records.items() if not stage_records]:
         progress.console().print(
-            f"plots/thoughts.html is without {', '.join(missing)}: {metrics.SAMPLES} tells nothing"
+            f"plots/thoughts.html is without {', '.join(missing)}: {metrics.SAMPLES_FILE} tells nothing"
         )
-    records = {kind: found for kind, found in records.items() if found}
-    write_whole(run.plots / "thoughts.html", thoughts_page.page(records, words, machine).encode())
+    records = {kind: stage_records for kind, stage_records in records.items() if stage_records}
+    write_whole(run.plots_folder / "thoughts.html", thoughts_page.render_page(records, words, machine).encode())
 
 
-def draw_thoughts(run: Run, models: Mapping[str, tuple[Thinker, Any]], words: Words, machine: Automaton) -> None:
-    """Plot what steps depend on and what discrete thoughts mean, and show some on the terminal.
+def plot_thoughts(
+    run: Run, models: Mapping[str, tuple[ThinkingModel, Any]], words: WordBatch, machine: Automaton
+) -> None:
+    """Plot the dependence of steps on symbols and the confusion matrix of discrete thoughts; print some words.
 
-    Args:
-        run: whose plots they are.
-        models: of each kind of thought one, and its parameters.
-        words: all of one length.
-        machine: that they are for.
+    All `words` have one length; `models` are one per kind, each with its parameters.
     """
-    other = jax.random.randint(jax.random.key(0), words.symbols.shape, 0, len(machine.symbols))
-    moved = {
-        name: np.asarray(jax.jit(functools.partial(probing.dependence, model))(params, words, other))
+    replacements = jax.random.randint(jax.random.key(0), words.symbols.shape, 0, len(machine.symbol_names))
+    dependence = {
+        name: np.asarray(jax.jit(functools.partial(probing.compute_dependence, model))(params, words, replacements))
         for name, (model, params) in models.items()
     }
-    thought_plots.draw_dependence(run.plots / "dependence.png", moved)
+    thought_plots.plot_dependence(run.plots_folder / "dependence.png", dependence)
     if "discrete" in models:
         _show_discrete(run, *models["discrete"], words, machine)
 
 
-def _show_discrete(run: Run, model: Thinker, params: Any, words: Words, machine: Automaton) -> None:
+def _show_discrete(run: Run, model: ThinkingModel, params: Any, words: WordBatch, machine: Automaton) -> None:
     thinking = jax.jit(model.think)(params, words.symbols, words.lengths)
-    counts = np.asarray(probing.confusion(thinking, words.states, len(machine.states)))
-    thought_plots.draw_confusion(run.plots / "confusion.png", counts, machine)
-    columns: Sequence[jax.Array] = (words.symbols, thinking.thoughts, thinking.answers.argmax(axis=-1), words.answers)
-    shown = [np.asarray(column)[:SHOWN].tolist() for column in (*columns, thinking.made.sum(axis=1))]
-    for symbols, thoughts, said, true, made in zip(*shown, strict=True):
-        word = " ".join(machine.symbols[symbol] for symbol in symbols)
-        answer, right = machine.states[said], said == true
-        line = numbered_thoughts(word, thoughts[:made], answer, sign="=", right=right)
-        if not right:
-            line.append(f", not {machine.states[true]}", style=MARK)
+    counts = np.asarray(probing.compute_confusion(thinking, words.states, len(machine.state_names)))
+    thought_plots.plot_confusion(run.plots_folder / "confusion.png", counts, machine)
+    columns: Sequence[jax.Array] = (
+        words.symbols,
+        thinking.thoughts,
+        thinking.answer_logits.argmax(axis=-1),
+        words.final_states,
+    )
+    shown = [np.asarray(column)[:NUM_SHOWN].tolist() for column in (*columns, thinking.thought_mask.sum(axis=1))]
+    for symbols, thoughts, answer_state, final_state, num_thoughts in zip(*shown, strict=True):
+        word = " ".join(machine.symbol_names[symbol] for symbol in symbols)
+        answer, is_correct = machine.state_names[answer_state], answer_state == final_state
+        line = color_numbered_thoughts(word, thoughts[:num_thoughts], answer, separator="=", is_correct=is_correct)
+        if not is_correct:
+            line.append(f", not {machine.state_names[final_state]}", style=MARK)
         progress.console().print(line, soft_wrap=True)

@@ -1,28 +1,28 @@
-"""The models that a config describes."""
+"""The models of a config."""
 
 import functools
 
-from thinking.environments.automata import automaton
+from thinking.environments.automata import make_automaton
 from thinking.networks.blocks import BlockConfig
-from thinking.reasoning.thoughts import Thinker, thinker
+from thinking.reasoning.thoughts import ThinkingModel, thinking_model
 from thinking.recipes.think_tokens.config import Config, Kind
 
 
 @functools.lru_cache
-def build_thinker(config: Config, kind: Kind) -> Thinker:
-    """The model of a kind of thoughts; all kinds have the same weights."""
+def build_thinking_model(config: Config, kind: Kind) -> ThinkingModel:
+    """The model of a kind of thoughts; all kinds have the same parameters."""
     thought, model = config.thought, config.model
-    states, symbols = automaton(config.problem.name).table.shape
-    return thinker(
+    states, symbols = make_automaton(config.problem.name).table.shape
+    return thinking_model(
         kind=kind,
-        symbols=symbols,
-        answers=states,
-        block=BlockConfig(width=model.width, heads=model.num_heads, gated=True),
-        layers=model.num_layers,
-        choice=thought.gradient if thought.gradient in ("straight_through", "gumbel") else "drawn",
-        kinds=states if thought.convert_from_none else thought.num_tokens,
+        num_symbols=symbols,
+        num_answers=states,
+        block=BlockConfig(width=model.width, num_heads=model.num_heads, gated=True),
+        num_layers=model.num_layers,
+        gradient=thought.gradient if thought.gradient in ("straight_through", "gumbel") else "drawn",
+        num_thought_tokens=states if thought.convert_from_none else thought.num_tokens,
         thought_width=thought.token_width,
-        ends=thought.end_thought,
+        end_thought=thought.end_thought,
         blind=thought.blind,
         split=thought.split,
     )

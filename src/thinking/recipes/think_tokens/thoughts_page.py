@@ -1,6 +1,6 @@
-"""A page of thoughts over training, to be moved through by hand; it holds all that it needs, Plotly's script too.
+"""An interactive page of thoughts over training; self-contained, with Plotly's script.
 
-Axes: B words, N symbols of a word, S states, K kinds of thoughts.
+Axes: B words, N symbols of a word, S states, K thought tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,35 +11,35 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from thinking.environments.automata.automaton import Automaton
-from thinking.environments.automata.words import Words
+from thinking.environments.automata.words import WordBatch
 
-SHOWN = 10
-"""Words whose steps are shown one by one."""
-FRAMES = 40
-"""Moments of training, at most."""
-MET = 64
-"""Thoughts and states, those met most often, that are set against each other at most."""
+NUM_SHOWN = 10
+"""Words shown step by step."""
+MAX_FRAMES = 40
+"""Maximum training steps shown."""
+MAX_FREQUENT = 64
+"""Maximum thoughts and states of the heatmap, the most frequent ones."""
 HELP = "Move the slider, or press Play. A cell is a step of a word: point at it to see what it stands for."
 
 Record = Mapping[str, Any]
-"""Of `samples.jsonl`: `step`, and `said` and `thoughts` [B][N], -1 where there is none."""
+"""Of `samples.jsonl`: `step`, and `said` (answers) and `thoughts`, both [B][N], -1 for none."""
 
 
-def record_of(sample: np.ndarray) -> list[dict[str, Any]]:
-    """The record of a sample [2, B, N] of `reasoning.thoughts.training.watched`; none where nothing was looked at."""
-    said, thoughts = sample
-    return [{"said": said.tolist(), "thoughts": thoughts.tolist()}] if (said >= 0).any() else []
+def make_record(sample: np.ndarray) -> list[dict[str, Any]]:
+    """Records of a sample [2, B, N] of `reasoning.thoughts.training.record_thoughts`; empty if nothing was recorded."""
+    answers, thoughts = sample
+    return [{"said": answers.tolist(), "thoughts": thoughts.tolist()}] if (answers >= 0).any() else []
 
 
-def page(records: Mapping[str, Sequence[Record]], words: Words, machine: Automaton) -> str:
-    """HTML with a figure for each kind of thought.
+def render_page(records: Mapping[str, Sequence[Record]], words: WordBatch, machine: Automaton) -> str:
+    """HTML with a figure for each kind of thoughts.
 
     Args:
-        records: of each kind, in the order of training; at least one of each.
-        words: that they are of, all of length N.
-        machine: that the words are for.
+        records: of each kind, in the order of training, at least one.
+        words: the recorded words, all of length N.
+        machine: their automaton.
     """
-    figures = [_figure(kind, _spread(told), words, machine) for kind, told in records.items()]
+    figures = [_figure(kind, _select_frames(kind_records), words, machine) for kind, kind_records in records.items()]
     parts = [
         figure.to_html(full_html=False, include_plotlyjs=index == 0, auto_play=False)
         for index, figure in enumerate(figures)
@@ -50,28 +50,28 @@ def page(records: Mapping[str, Sequence[Record]], words: Words, machine: Automat
     return f"<!DOCTYPE html><html><head>{head}</head><body><h1>{title}</h1><p>{HELP}</p>{''.join(parts)}</body></html>"
 
 
-def _spread(records: Sequence[Record]) -> list[Record]:
-    """At most FRAMES of them, evenly chosen, the last among them."""
-    chosen = np.unique(np.linspace(0, len(records) - 1, min(FRAMES, len(records))).round().astype(int))
+def _select_frames(records: Sequence[Record]) -> list[Record]:
+    """At most MAX_FRAMES evenly spaced records, including the last."""
+    chosen = np.unique(np.linspace(0, len(records) - 1, min(MAX_FRAMES, len(records))).round().astype(int))
     return [records[index] for index in chosen]
 
 
-def _figure(kind: str, records: Sequence[Record], words: Words, machine: Automaton) -> go.Figure:
+def _figure(kind: str, records: Sequence[Record], words: WordBatch, machine: Automaton) -> go.Figure:
     states = np.asarray(words.states)
     discrete = any(np.max(record["thoughts"]) >= 0 for record in records)
     what = "thought" if discrete else "what the answers' head says"
     kinds = 1 + max(int(np.max(record["thoughts" if discrete else "said"])) for record in records)
-    met = _met(records[-1], states, kinds, discrete)
+    frequent = _find_frequent(records[-1], states, kinds, discrete)
 
     def traces(record: Record) -> list[Any]:
         shown = np.array(record["thoughts"] if discrete else record["said"])
         last = np.array(record["said"])[:, -1]
-        # The last step of a word thinks no more: its answer stands in its place.
+        # The last step has no thought; the answer takes its place.
         answered = np.where((np.arange(shown.shape[1]) == shown.shape[1] - 1)[None], last[:, None], shown)
-        colours = max(kinds, len(machine.states))
-        return [_steps(answered, words, machine, colours, discrete), _pairs(shown, states, kinds, met)]
+        colours = max(kinds, len(machine.state_names))
+        return [_steps(answered, words, machine, colours, discrete), _pairs(shown, states, kinds, frequent)]
 
-    titles = [f"{kind}: steps of {min(SHOWN, len(states))} words", f"{what}, by the true state"]
+    titles = [f"{kind}: steps of {min(NUM_SHOWN, len(states))} words", f"{what}, by the true state"]
     figure = make_subplots(cols=2, subplot_titles=titles, column_widths=[0.6, 0.4], horizontal_spacing=0.08)
     for column, trace in enumerate(traces(records[-1]), start=1):
         figure.add_trace(trace, row=1, col=column)
@@ -87,26 +87,26 @@ def _figure(kind: str, records: Sequence[Record], words: Words, machine: Automat
     return figure
 
 
-def _met(record: Record, states: np.ndarray, kinds: int, discrete: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The thoughts and the true states that are met most often, those thoughts first that go with the first states."""
+def _find_frequent(record: Record, states: np.ndarray, kinds: int, discrete: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The most frequent thoughts and true states, thoughts sorted by the state they coincide with most."""
     counts = _counts(np.array(record["thoughts" if discrete else "said"]), states, kinds)
-    columns = np.sort(np.argsort(-np.bincount(states.ravel()), kind="stable")[:MET])
-    rows = np.argsort(-counts.sum(axis=1), kind="stable")[:MET]
+    columns = np.sort(np.argsort(-np.bincount(states.ravel()), kind="stable")[:MAX_FREQUENT])
+    rows = np.argsort(-counts.sum(axis=1), kind="stable")[:MAX_FREQUENT]
     counts = counts[rows][:, columns]
     meaning = np.where(counts.any(axis=1), counts.argmax(axis=1), len(columns))
     return rows[np.argsort(meaning, kind="stable")], columns
 
 
 def _counts(shown: np.ndarray, states: np.ndarray, kinds: int) -> np.ndarray:
-    """[K, S] how often a thought went with a true state."""
-    there = shown >= 0
+    """[K, S] counts of thoughts by true state."""
+    is_thought = shown >= 0
     counts = np.zeros((kinds, states.max() + 1), int)
-    np.add.at(counts, (shown[there], states[there]), 1)
+    np.add.at(counts, (shown[is_thought], states[is_thought]), 1)
     return counts
 
 
-def _pairs(shown: np.ndarray, states: np.ndarray, kinds: int, met: tuple[np.ndarray, np.ndarray]) -> go.Heatmap:
-    thoughts, columns = met
+def _pairs(shown: np.ndarray, states: np.ndarray, kinds: int, frequent: tuple[np.ndarray, np.ndarray]) -> go.Heatmap:
+    thoughts, columns = frequent
     counts = _counts(shown, states, kinds)[thoughts][:, columns]
     return go.Heatmap(
         z=counts,
@@ -117,19 +117,19 @@ def _pairs(shown: np.ndarray, states: np.ndarray, kinds: int, met: tuple[np.ndar
     )
 
 
-def _steps(shown: np.ndarray, words: Words, machine: Automaton, kinds: int, discrete: bool) -> go.Heatmap:
-    symbols, states = np.asarray(words.symbols)[:SHOWN], np.asarray(words.states)[:SHOWN]
-    shown = shown[:SHOWN]
+def _steps(shown: np.ndarray, words: WordBatch, machine: Automaton, kinds: int, discrete: bool) -> go.Heatmap:
+    symbols, states = np.asarray(words.symbols)[:NUM_SHOWN], np.asarray(words.states)[:NUM_SHOWN]
+    shown = shown[:NUM_SHOWN]
     last = shown.shape[1] - 1
 
     def text(row: int, step: int) -> str:
         token = shown[row, step]
         if token < 0:
             return ""
-        return str(token) if discrete and step < last else machine.states[token]
+        return str(token) if discrete and step < last else machine.state_names[token]
 
     def hover(row: int, step: int) -> str:
-        symbol, state = machine.symbols[symbols[row, step]], machine.states[states[row, step]]
+        symbol, state = machine.symbol_names[symbols[row, step]], machine.state_names[states[row, step]]
         return f"symbol {symbol}<br>true state {state}<br>{'answer' if step == last else 'here'} {text(row, step)}"
 
     rows, steps = range(len(shown)), range(last + 1)
@@ -137,7 +137,7 @@ def _steps(shown: np.ndarray, words: Words, machine: Automaton, kinds: int, disc
         z=np.where(shown < 0, np.nan, shown),
         x=[step + 1 for step in steps],
         zmin=0,
-        zmax=kinds,  # the hues of both ends are one
+        zmax=kinds,  # the hues at both ends are equal
         colorscale="HSV",
         opacity=0.6,
         showscale=False,

@@ -1,1 +1,1 @@
-"""Inventing a code."""
+"""A discrete autoencoder."""

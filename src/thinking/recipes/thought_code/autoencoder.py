@@ -1,6 +1,6 @@
-"""The smallest study of inventing a code: a number must pass through a few tokens, and be told again from them alone.
+"""A discrete autoencoder: a number is encoded as a few tokens, and decoded from them.
 
-Axes: B numbers, V values, T thoughts, K kinds of thoughts, D width.
+Axes: B numbers, V values, T tokens of a code, K different tokens, D width.
 """
 
 from collections.abc import Callable
@@ -12,19 +12,19 @@ import optax
 from flax import nnx
 
 from thinking.networks.blocks import BlockConfig, FeedForward, dense
-from thinking.networks.pure import pure
-from thinking.reasoning.thoughts.steps import Choice, chosen
+from thinking.networks.pure import make_pure
+from thinking.reasoning.thoughts.steps import GradientEstimator, choose_token
 from thinking.train_state import TrainState, apply_gradients
 from thinking.types import Array, Params
 
 
-class Coder(NamedTuple):
+class Autoencoder(NamedTuple):
     """Pure functions; all jit.
 
     Attributes:
         init: `init(key) -> params`; consumes the key.
         encode: `encode(params, numbers [B], key=None) -> (weights [B, T, K], tokens [B, T])`. With a key, which is
-            consumed, tokens are chosen as in training; without one each is the likeliest.
+            consumed, tokens are sampled as in training; without one each is the likeliest.
         decode: `decode(params, weights [B, T, K]) -> [B, V]`, logits of the number.
     """
 
@@ -33,33 +33,35 @@ class Coder(NamedTuple):
     decode: Callable[[Params, Array], Array]
 
 
-def coder(*, values: int, thoughts: int, kinds: int, width: int, choice: Choice = "straight_through") -> Coder:
-    """An autoencoder whose middle is tokens.
+def autoencoder(
+    *, num_values: int, length: int, num_tokens: int, width: int, gradient: GradientEstimator = "straight_through"
+) -> Autoencoder:
+    """An autoencoder with discrete latent tokens.
 
     Args:
-        values: V.
-        thoughts: T.
-        kinds: K; a code for each number needs K ** T >= V.
+        num_values: V.
+        length: T.
+        num_tokens: K; distinct codes need K ** T >= V.
         width: D.
-        choice: how tokens are chosen while it trains; drawn ones have no gradient, so nothing is encoded.
+        gradient: gradient estimator of the tokens in training; with "drawn" the encoder gets no gradient.
     """
-    init, network = pure(lambda key: _Network(values, thoughts, kinds, width, nnx.Rngs(key)))
+    init, network = make_pure(lambda key: _Network(num_values, length, num_tokens, width, nnx.Rngs(key)))
 
     def encode(params: Params, numbers: Array, key: Array | None = None) -> tuple[Array, Array]:
         logits = network(params).encode(numbers)
-        flat = logits.reshape(-1, kinds)
-        weights, (tokens, *_) = chosen(flat, choice, key, jnp.full(len(flat), -1))
+        flat = logits.reshape(-1, num_tokens)
+        weights, (tokens, *_) = choose_token(flat, gradient, key, jnp.full(len(flat), -1))
         return weights.reshape(logits.shape), tokens.reshape(logits.shape[:2])
 
     def decode(params: Params, weights: Array) -> Array:
         return network(params).decode(weights)
 
-    return Coder(init, encode, decode)
+    return Autoencoder(init, encode, decode)
 
 
 class _Network(nnx.Module):
     def __init__(self, values: int, thoughts: int, kinds: int, width: int, rngs: nnx.Rngs) -> None:
-        block = BlockConfig(width=width, heads=1)
+        block = BlockConfig(width=width, num_heads=1)
         self.shape = thoughts, kinds
         self.numbers = nnx.Embed(values, width, rngs=rngs)
         self.before, self.after = FeedForward(block, rngs), FeedForward(block, rngs)
@@ -79,30 +81,30 @@ class _Network(nnx.Module):
         return self.tell(self.norms[3](x))
 
 
-def coding_step(
-    model: Coder, optimizer: optax.GradientTransformation, *, values: int, batch: int, key: Array
+def make_autoencoder_step(
+    model: Autoencoder, optimizer: optax.GradientTransformation, *, num_values: int, batch_size: int, key: Array
 ) -> Callable[[TrainState, Array], tuple[TrainState, dict[str, Array]]]:
-    """`step(train_state, index) -> (train_state, metrics)`: tell evenly drawn numbers from their tokens.
+    """`step(train_state, index) -> (train_state, metrics)`: reconstruct uniformly drawn numbers.
 
-    The key is folded with the index, so that numbers are a function of both.
+    The numbers are a function of key and index.
     """
 
     def step(train_state: TrainState, index: Array) -> tuple[TrainState, dict[str, Array]]:
         number_key, choice_key = jax.random.split(jax.random.fold_in(key, index))
-        numbers = jax.random.randint(number_key, (batch,), 0, values, jnp.int32)
+        numbers = jax.random.randint(number_key, (batch_size,), 0, num_values, jnp.int32)
 
         def loss(params: Params) -> tuple[Array, Array]:
             logits = model.decode(params, model.encode(params, numbers, choice_key)[0])
             exact = jnp.mean((jnp.argmax(logits, axis=-1) == numbers).astype(jnp.float32))
             return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, numbers)), exact
 
-        (lost, exact), gradients = jax.value_and_grad(loss, has_aux=True)(train_state.params)
-        return apply_gradients(train_state, optimizer, gradients), {"loss": lost, "exact": exact}
+        (loss_value, exact), gradients = jax.value_and_grad(loss, has_aux=True)(train_state.params)
+        return apply_gradients(train_state, optimizer, gradients), {"loss": loss_value, "exact": exact}
 
     return step
 
 
-def code_of(model: Coder, params: Params, values: int) -> tuple[Array, Array]:
-    """The tokens [V, T] of every number, and the number that is told from them, [V]."""
-    weights, tokens = model.encode(params, jnp.arange(values, dtype=jnp.int32))
+def encode_all(model: Autoencoder, params: Params, num_values: int) -> tuple[Array, Array]:
+    """The tokens [V, T] of every number, and the numbers decoded from them, [V]."""
+    weights, tokens = model.encode(params, jnp.arange(num_values, dtype=jnp.int32))
     return tokens, jnp.argmax(model.decode(params, weights), axis=-1)

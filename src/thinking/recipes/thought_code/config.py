@@ -1,9 +1,9 @@
-"""The config of inventing a code, and its presets. Free of JAX."""
+"""The config of discrete autoencoders, and its presets. Free of JAX."""
 
 import dataclasses
 from typing import Literal
 
-from thinking.experiment import Preset, group, invalid, option
+from thinking.experiment import Preset, field_error, group, option
 from thinking.recipes.groups import CosineConfig, SeedsConfig, TrainingConfig
 
 
@@ -19,11 +19,11 @@ class CodeConfig:
     )
 
     def validate(self) -> None:
-        """Raises UserError for more numbers than there are codes."""
-        # A longer code has more codes than the most numbers; its exact count would have thousands of digits.
+        """Raises UserError for more numbers than codes."""
+        # 20 tokens have enough codes for any number of values; an exact count could have thousands of digits.
         if (num_codes := self.num_tokens ** min(self.length, 20)) < self.num_values:
             several = f"at most {num_codes}, the codes of --length {self.length} and --num-tokens {self.num_tokens}"
-            raise invalid("num_values", several, take=num_codes)
+            raise field_error("num_values", several, suggestion=num_codes)
 
 
 @dataclasses.dataclass(frozen=True)

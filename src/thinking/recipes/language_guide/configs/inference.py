@@ -1,4 +1,4 @@
-"""Settings of lm_guide_inference: what is planned, and what is shown of it."""
+"""Config of lm_guide_inference: goals and display."""
 
 import dataclasses
 from typing import Literal
@@ -10,7 +10,7 @@ from thinking.recipes.language_guide.configs.shared import EmbedderConfig
 
 @dataclasses.dataclass(frozen=True)
 class PlanConfig:
-    """What is planned."""
+    """Goals and limits of plans."""
 
     goal: str | None = option(None, "plan for this goal alone, and show it; None: for all goals of the texts")
     start: tuple[str, ...] = option((), "steps toward that goal that are done already, in order")
@@ -22,7 +22,7 @@ class PlanConfig:
     )
 
     def validate(self) -> None:
-        """Raises UserError for what cannot be planned."""
+        """Raises UserError for blank texts, and for start steps without a goal."""
         if self.goal is not None and not self.goal.strip():
             raise UserError("--goal: it is blank; say what is to be reached")
         if self.start and self.goal is None:
@@ -42,7 +42,7 @@ class ReportConfig:
 class Config(RunConfig):
     """Plan for all goals, or for one that you name."""
 
-    # Nothing is trained here: whatever is asked is planned anew.
+    # Nothing is trained here: plans are always made anew.
     seed: int = option(0, "without effect: plans are not random", affects_weights=False)
     plan: PlanConfig = group(PlanConfig, "goal, first steps and length of a plan", affects_weights=False)
     embedder: EmbedderConfig = group(
@@ -51,7 +51,7 @@ class Config(RunConfig):
     report: ReportConfig = group(ReportConfig, "which plans are shown in the terminal", affects_weights=False)
 
     def validate(self) -> None:
-        """Raises UserError for reactions to a goal that is typed."""
+        """Raises UserError for mode `react` with a typed goal."""
         if self.plan.goal is not None and self.report.mode == "react":
             raise UserError(
                 "--report.mode react: a typed goal is planned by thinking alone; leave it out with --plan.goal"

@@ -1,4 +1,4 @@
-"""Settings of lm_data_interpret: who writes plans out, and which of them are reported."""
+"""Config of lm_data_interpret: writer and selection of plans."""
 
 import dataclasses
 from typing import Literal
@@ -14,7 +14,7 @@ ModeName = Literal["think", "react"]
 
 @dataclasses.dataclass(frozen=True)
 class PlanWriterConfig(WriterConfig):
-    """Who writes plans out."""
+    """The writer of plans."""
 
     kind: Literal["nearest", "openai", "huggingface", "steered"] = option(
         "nearest",
@@ -32,7 +32,7 @@ class PlanWriterConfig(WriterConfig):
     )
 
     def validate(self) -> None:
-        """Raises UserError for a model that is needed and not named."""
+        """Raises UserError for a missing model."""
         if self.kind != "nearest" and not self.model:
             raise UserError(f"--kind {self.kind}: a model is needed; name it with --model")
 
@@ -47,7 +47,7 @@ class ReportConfig:
     modes: tuple[ModeName, ...] = option(("think", "react"), "plans to report, by the mode in which they were made")
 
     def validate(self) -> None:
-        """Raises UserError if nothing is named, or something twice."""
+        """Raises UserError for empty lists and repetitions."""
         check_names(self.splits, "--splits", ("train", "held_out", "compound", "asked"))
         check_names(self.modes, "--modes", ("think", "react"))
 
@@ -56,7 +56,7 @@ class ReportConfig:
 class Config(RunConfig):
     """Write plans of the language guide as text, with a report of them."""
 
-    # Nothing is trained here. Other settings write anew, and answers that were paid for stay in the cache.
+    # Nothing is trained here: plans are always written anew, with cached answers.
     seed: int = option(0, "without effect: texts are not random", affects_weights=False)
     writer: PlanWriterConfig = group(PlanWriterConfig, "what writes plans out as text", affects_weights=False)
     server: ServerConfig = group(ServerConfig, "the server of --writer.kind openai", affects_weights=False)

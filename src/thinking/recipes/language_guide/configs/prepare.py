@@ -1,4 +1,4 @@
-"""Settings of lm_data_prepare: where texts come from, and what embeds them."""
+"""Config of lm_data_prepare: texts and embedder."""
 
 import dataclasses
 from pathlib import Path
@@ -14,7 +14,7 @@ SOURCES = ("bundled", *MODELS)
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
-    """Where texts come from."""
+    """The source of texts."""
 
     source: str = option("bundled", f"{', '.join(SOURCES)}, or a file of JSON Lines")
     goals: Path | None = option(None, "file of goals for a model, one a line; None: the bundled ones")
@@ -25,7 +25,7 @@ class TextConfig:
     )
 
     def validate(self) -> None:
-        """Raises UserError for a source that is none, or goals that nobody reads."""
+        """Raises UserError for an unknown source, and for goals without a model."""
         if self.source not in SOURCES and not Path(self.source).is_file():
             raise UserError(f"--source {self.source}: no such file; allowed are {', '.join(SOURCES)}, or a file")
         if self.goals is not None and self.source not in MODELS:
@@ -36,7 +36,7 @@ class TextConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SentenceEmbedderConfig(EmbedderConfig):
-    """An embedder to choose."""
+    """The sentence embedder."""
 
     kind: Literal["minilm", "openai", "hashed"] = option(
         "minilm", "all-MiniLM-L6-v2 in JAX, a server, or counts of hashed letters"
@@ -48,7 +48,7 @@ class SentenceEmbedderConfig(EmbedderConfig):
 class Config(RunConfig):
     """Prepare texts and their embeddings for the language guide."""
 
-    # Nothing is trained here. Other settings prepare anew, and answers that were paid for stay in the cache.
+    # Nothing is trained here: data are always prepared anew, with cached answers.
     seed: int = option(0, "seed of wordings and of the goals that are held out", affects_weights=False)
     text: TextConfig = group(
         TextConfig, "texts to learn from: bundled, written by a model, or from a file", affects_weights=False
@@ -62,7 +62,7 @@ class Config(RunConfig):
     )
 
     def validate(self) -> None:
-        """Raises UserError if texts shall be written and no model is named."""
+        """Raises UserError for a missing model."""
         if self.text.source in MODELS and not self.writer.model:
             raise UserError(
                 f"--text.source {self.text.source}: a model is needed to write texts; name it with --writer.model"

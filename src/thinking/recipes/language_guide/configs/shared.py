@@ -1,11 +1,11 @@
-"""Groups of settings that several tasks of the language guide have: the same flags in all of them."""
+"""Groups of flags that several tasks of the language guide share."""
 
 import dataclasses
 from pathlib import Path
 
 from thinking.errors import name_flags
 from thinking.experiment import option
-from thinking.text.server import check_open
+from thinking.text.server import check_no_secrets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +18,9 @@ class ServerConfig:
     max_requests: int | None = option(None, "HTTP requests sent at most; None: no limit", minimum=1, maximum=10**9)
 
     def validate(self) -> None:
-        """Raises UserError for an address with a secret in it."""
+        """Raises UserError for an address that contains a secret."""
         with name_flags(base_url="--base-url"):
-            check_open(self.base_url)
+            check_no_secrets(self.base_url)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,6 @@ class WriterConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EmbedderConfig:
-    """What makes vectors of sentences."""
+    """A sentence embedder."""
 
     folder: Path | None = option(None, "folder of MiniLM's files; None: the installed ones, or fetched")

@@ -1,18 +1,18 @@
-"""Settings of lm_guide_train: codes, layers and training of the guide."""
+"""Config of lm_guide_train: codes, layers and training of the guide."""
 
 import dataclasses
 from typing import Literal
 
 from thinking.errors import UserError
-from thinking.experiment import Preset, RunConfig, group, invalid, option
+from thinking.experiment import Preset, RunConfig, field_error, group, option
 from thinking.recipes.groups import OptimizerConfig
 
-WIDEST_TRANSFORMER = 8192
+MAX_TRANSFORMER_WIDTH = 8192
 
 
 @dataclasses.dataclass(frozen=True)
 class CodesConfig:
-    """What layers see of vectors."""
+    """Codes of sentence vectors, as the layers use them."""
 
     kind: Literal["whitened", "tokens"] = option(
         "whitened", "vectors become whitened vectors by a linear transformation, or tokens by k-means"
@@ -49,7 +49,7 @@ class LayersConfig:
     def validate(self) -> None:
         """Raises UserError if there is no layer."""
         if not self.context_lengths:
-            raise invalid("context_lengths", "a whole number from 1 to 4096 for each layer", take=(4, 2, 1))
+            raise field_error("context_lengths", "a whole number from 1 to 4096 for each layer", suggestion=(4, 2, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class AdamWConfig(OptimizerConfig):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """What is trained on, and for how long."""
+    """Training examples, noise and steps."""
 
     num_steps: int = option(2000, "training steps", minimum=1, maximum=10**9)
     batch_size: int = option(256, "examples of each layer in a step", minimum=1, maximum=2**20)
@@ -98,13 +98,13 @@ class Config(RunConfig):
     training: TrainingConfig = group(TrainingConfig, "training examples, noise and steps")
 
     def validate(self) -> None:
-        """Raises UserError for a width that heads cannot share, and for tables of vectors."""
+        """Raises UserError for a width that heads cannot divide, and for tables of vectors."""
         unit = 2 * self.transformer.num_heads
         for name in ("width", "upper_width") if self.layers.kernel == "transformer" else ():
             width = getattr(self.layers, name)
-            if width % unit or width > WIDEST_TRANSFORMER:
+            if width % unit or width > MAX_TRANSFORMER_WIDTH:
                 several = f"a multiple of twice --transformer.num-heads, {unit}"
-                raise invalid(f"layers.{name}", f"{several}, up to {WIDEST_TRANSFORMER}")
+                raise field_error(f"layers.{name}", f"{several}, up to {MAX_TRANSFORMER_WIDTH}")
         if self.layers.kernel == "table" and self.codes.kind != "tokens":
             raise UserError("--layers.kernel table: it holds no vectors; give --codes.kind tokens")
 

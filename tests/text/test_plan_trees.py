@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.text.outlines import Node, outline
-from thinking.text.records import Section, Text, leaves
+from thinking.text.plan_trees import SubGoal, build_plan_tree
+from thinking.text.records import Section, Text, iter_steps
 
 WORDS = st.sampled_from(["saw", "screw", "paint", "wait", "木を切る"])
 STEPS = st.lists(WORDS, min_size=1, max_size=12).map(tuple)
@@ -20,14 +20,14 @@ def steps_in(entries, level=1):
         if isinstance(entry, str):
             yield entry, level
         else:
-            yield from steps_in(entry.inner, level + 1)
+            yield from steps_in(entry.children, level + 1)
 
 
 def lists_in(entries):
     yield entries
     for entry in entries:
-        if isinstance(entry, Node):
-            yield from lists_in(entry.inner)
+        if isinstance(entry, SubGoal):
+            yield from lists_in(entry.children)
 
 
 def headings(entries):
@@ -40,13 +40,13 @@ def headings(entries):
 @settings(max_examples=50)
 @given(TEXTS, st.integers(1, 6), st.integers(1, 5))
 def test_all_steps_stand_in_order_at_the_level_of_the_layers(text, layers, group):
-    assert list(steps_in(outline(text, layers, group))) == [(step, layers) for step in leaves(text.steps)]
+    assert list(steps_in(build_plan_tree(text, layers, group))) == [(step, layers) for step in iter_steps(text.steps)]
 
 
 @settings(max_examples=50)
 @given(TEXTS, st.integers(1, 6))
 def test_no_heading_is_invented_and_with_levels_to_spare_none_is_lost(text, layers):
-    kept = [heading for heading in headings(outline(text, layers)) if heading is not None]
+    kept = [heading for heading in headings(build_plan_tree(text, layers)) if heading is not None]
     written = list(headings(text.steps))
     assert kept == written if layers >= 3 else set(kept) <= set(written)
 
@@ -54,10 +54,10 @@ def test_no_heading_is_invented_and_with_levels_to_spare_none_is_lost(text, laye
 @settings(max_examples=50)
 @given(STEPS, st.integers(2, 6), st.integers(1, 5))
 def test_a_flat_list_is_cut_into_as_few_runs_as_may_be_of_about_equal_length(steps, layers, group):
-    nested = outline(Text("goal", steps), layers, group)
+    nested = build_plan_tree(Text("goal", steps), layers, group)
     below = len(steps)
     for level in range(layers - 1, 0, -1):
-        sizes = [len(node.inner) for node in nodes_at(nested, level)]
+        sizes = [len(node.children) for node in nodes_at(nested, level)]
         assert len(sizes) == -(-below // group)
         assert max(sizes) <= group
         assert max(sizes) - min(sizes) <= 1
@@ -65,13 +65,13 @@ def test_a_flat_list_is_cut_into_as_few_runs_as_may_be_of_about_equal_length(ste
 
 
 def nodes_at(entries, level):
-    return entries if level == 1 else [inner for node in entries for inner in nodes_at(node.inner, level - 1)]
+    return entries if level == 1 else [inner for node in entries for inner in nodes_at(node.children, level - 1)]
 
 
 @settings(max_examples=50)
 @given(TEXTS, st.integers(1, 6))
 def test_no_list_is_empty_nor_mixed(text, layers):
-    for entries in lists_in(outline(text, layers)):
+    for entries in lists_in(build_plan_tree(text, layers)):
         assert len({type(entry) for entry in entries}) == 1
 
 
@@ -82,32 +82,38 @@ BOAT = Text(
         Section("mast", (Section("mast", ("fell", "trim")),)),
     ),
 )
-RIBS, PLANKS, MAST = Node("ribs", ("bend", "fix")), Node("planks", ("saw", "nail")), Node("mast", ("fell", "trim"))
+RIBS, PLANKS, MAST = (
+    SubGoal("ribs", ("bend", "fix")),
+    SubGoal("planks", ("saw", "nail")),
+    SubGoal("mast", ("fell", "trim")),
+)
 
 
 def test_too_many_levels_lose_the_outermost():
-    assert outline(BOAT, 1) == ("bend", "fix", "saw", "nail", "fell", "trim")
-    assert outline(BOAT, 2) == (RIBS, PLANKS, MAST)
-    assert outline(BOAT, 3) == (Node("hull", (RIBS, PLANKS)), Node("mast", (MAST,)))
+    assert build_plan_tree(BOAT, 1) == ("bend", "fix", "saw", "nail", "fell", "trim")
+    assert build_plan_tree(BOAT, 2) == (RIBS, PLANKS, MAST)
+    assert build_plan_tree(BOAT, 3) == (SubGoal("hull", (RIBS, PLANKS)), SubGoal("mast", (MAST,)))
 
 
 def test_too_few_levels_are_made_by_grouping_the_topmost():
-    assert outline(BOAT, 4, group=1) == tuple(Node(None, (part,)) for part in outline(BOAT, 3))
+    assert build_plan_tree(BOAT, 4, max_group_size=1) == tuple(
+        SubGoal(None, (part,)) for part in build_plan_tree(BOAT, 3)
+    )
     flat = Text("counting", tuple("abcde"))
-    assert outline(flat, 2) == (Node(None, ("a", "b")), Node(None, ("c", "d", "e")))
+    assert build_plan_tree(flat, 2) == (SubGoal(None, ("a", "b")), SubGoal(None, ("c", "d", "e")))
 
 
 def test_a_section_that_lacks_a_level_has_its_steps_grouped():
     uneven = Text("both", (Section("long", tuple("abcde")), Section("deep", (Section("inner", ("x",)),))))
-    grouped = Node("long", (Node(None, ("a", "b")), Node(None, ("c", "d", "e"))))
-    assert outline(uneven, 3) == (grouped, Node("deep", (Node("inner", ("x",)),)))
-    assert outline(uneven, 2) == (Node("long", tuple("abcde")), Node("inner", ("x",)))
+    grouped = SubGoal("long", (SubGoal(None, ("a", "b")), SubGoal(None, ("c", "d", "e"))))
+    assert build_plan_tree(uneven, 3) == (grouped, SubGoal("deep", (SubGoal("inner", ("x",)),)))
+    assert build_plan_tree(uneven, 2) == (SubGoal("long", tuple("abcde")), SubGoal("inner", ("x",)))
 
 
 def test_one_step_and_ten_thousand():
-    assert outline(Text("waiting", ("wait",)), 3) == (Node(None, (Node(None, ("wait",)),)),)
+    assert build_plan_tree(Text("waiting", ("wait",)), 3) == (SubGoal(None, (SubGoal(None, ("wait",)),)),)
     many = tuple(f"step {number}" for number in range(10_000))
-    nested = outline(Text("much", many), 4)
+    nested = build_plan_tree(Text("much", many), 4)
     assert list(steps_in(nested)) == [(step, 4) for step in many]
     assert len(nested) == 157  # 10,000, by 4 three times, rounded up
 
@@ -115,4 +121,4 @@ def test_one_step_and_ten_thousand():
 @pytest.mark.parametrize(("layers", "group"), [(0, 4), (2, 0)])
 def test_no_layers_and_no_neighbours_are_refused(layers, group):
     with pytest.raises(ValueError, match="whole numbers from 1"):
-        outline(BOAT, layers, group)
+        build_plan_tree(BOAT, layers, group)

@@ -1,6 +1,7 @@
-"""How a layer sees vectors: a linear embedding transformation in front of it, or tokens.
+"""Codecs between vectors and the codes that a layer reads: a linear transformation, or tokens.
 
-A codec also has a *mark*, which is nothing's code: a layer reads it where a leg begins, and answers it where one ends.
+Each codec has a *mark*, a code of no vector: a layer's input where a sub-trajectory begins, and its value where one
+ends.
 
 Axes: N vectors, D dimensions of them, K dimensions of codes, or tokens.
 """
@@ -15,13 +16,13 @@ from thinking.types import Array, Box, Discrete, Space
 
 
 class Codec(NamedTuple):
-    """What stands between vectors and a layer.
+    """A code of vectors.
 
     Attributes:
         space: of the codes.
         encode: `encode(vectors [..., D]) -> codes [..., *space.shape]`.
-        decode: `decode(codes) -> vectors`, as near to what was encoded as codes tell.
-        mark: the code where a leg begins and ends.
+        decode: `decode(codes) -> vectors`, the nearest reconstruction.
+        mark: the code at the beginning and end of a sub-trajectory.
         is_mark: `is_mark(codes) -> [...] bool`.
     """
 
@@ -46,21 +47,18 @@ class Whitening(NamedTuple):
     backward: np.ndarray
 
 
-FLOOR = 0.02
+VARIANCE_FLOOR = 0.02
 """Share of the largest variance that is added to each: directions of little variance are noise, and stay small."""
 
 
 def whitening(vectors: np.ndarray, dims: int) -> Whitening:
-    """The principal components of vectors, scaled to about equal variance (Kessy et al. 2018), K in all.
+    """At most `dims` principal components of vectors [N, D], scaled to about equal variance (Kessy et al. 2018).
 
-    Averages of many vectors differ by little, and in few directions; without this a layer would hardly see them differ.
-
-    Args:
-        vectors: [N, D], at least two that differ.
-        dims: the most components, of those that the vectors have.
+    Averages of many vectors differ little and in few directions; without whitening a layer could hardly tell them
+    apart.
 
     Raises:
-        ValueError: if no two vectors differ, or no component is asked for.
+        ValueError: if no two vectors differ, or `dims` is below 1.
     """
     vectors = np.asarray(vectors, np.float64)
     mean = vectors.mean(axis=0)
@@ -71,18 +69,18 @@ def whitening(vectors: np.ndarray, dims: int) -> Whitening:
             f"whitening of {len(vectors)} vectors to {dims} dimensions: give two that differ, and 1 or more"
         )
     variance = spread[:count] ** 2 / len(vectors)
-    scale = np.sqrt(variance + FLOOR * variance[0])
-    # In all, codes vary by 1 a dimension, whatever the floor took.
+    scale = np.sqrt(variance + VARIANCE_FLOOR * variance[0])
+    # The mean variance of a code dimension is 1, whatever the floor.
     scale *= np.sqrt(np.mean(variance / scale**2))
     forward, backward = components[:count].T / scale, components[:count] * scale[:, None]
     return Whitening(*(part.astype(np.float32) for part in (mean, forward, backward)))
 
 
-def whitened(transformation: Whitening) -> Codec:
-    """Codes [..., K + 1]: the last number tells the mark."""
+def whitening_codec(transformation: Whitening) -> Codec:
+    """Codes [..., K + 1]; the last dimension is the mark."""
     mean, forward, backward = map(jnp.asarray, transformation)
     dims = forward.shape[1]
-    size = float(np.sqrt(dims))  # as long as a code is in the mean
+    size = float(np.sqrt(dims))  # the mean length of a code
 
     def encode(vectors: Array) -> Array:
         codes = (vectors - jnp.broadcast_to(mean, vectors.shape)) @ forward
@@ -101,35 +99,32 @@ def whitened(transformation: Whitening) -> Codec:
     )
 
 
-def tokens(centroids: np.ndarray) -> Codec:
-    """Codes are numbers of centroids [K, D], the nearest in direction; K is the mark, and decodes to their mean."""
+def token_codec(centroids: np.ndarray) -> Codec:
+    """Codes are indices of centroids [K, D], the nearest in direction; the mark is K, and decodes to their mean."""
     directions = jnp.asarray(centroids)
-    meanings = jnp.concatenate([directions, directions.mean(axis=0, keepdims=True)])
-    count = len(centroids)
+    vectors_by_token = jnp.concatenate([directions, directions.mean(axis=0, keepdims=True)])
+    mark = len(centroids)
 
     def encode(vectors: Array) -> Array:
         return jnp.argmax(vectors @ directions.T, axis=-1).astype(jnp.int32)
 
     return Codec(
-        Discrete(count + 1), encode, lambda codes: meanings[codes], jnp.int32(count), lambda codes: codes == count
+        Discrete(mark + 1), encode, lambda codes: vectors_by_token[codes], jnp.int32(mark), lambda codes: codes == mark
     )
 
 
-def pursued_space(above: Sequence[Codec]) -> Space:
-    """Of what a layer pursues, given the codecs of all that is above it, the nearest first; see `pursued`."""
+def concat_target_space(above: Sequence[Codec]) -> Space:
+    """The space of a layer's targets, from the codecs of all levels above, the nearest first; see `concat_targets`."""
     spaces = [codec.space for codec in above]
     sizes = [space.dims for space in spaces if isinstance(space, Box)]
     return Box(sum(sizes)) if len(sizes) == len(spaces) else spaces[0]
 
 
-def pursued(codes: Sequence[Array]) -> Array:
-    """What a layer pursues: its target, and behind it those of all layers above, [..., sum of K].
+def concat_targets(codes: Sequence[Array]) -> Array:
+    """A layer's target [..., sum of K]: the codes of its sub-goal and of those of all layers above, the nearest first.
 
-    A sub-goal is a guess of what its steps are in the mean. With the goal in sight a layer can still tell steps that
-    no such mean was made of. Tokens are not put together: it pursues its own alone.
-
-    Args:
-        codes: of its target, and of those of the layers above, the nearest first.
+    A sub-goal is an estimate of the mean of its steps. With the goal visible a layer can still tell apart steps that
+    share a mean. Tokens are not concatenated: the layer gets its own sub-goal alone.
     """
-    vectors = all(jnp.issubdtype(code.dtype, jnp.floating) for code in codes)
-    return jnp.concatenate(codes, axis=-1) if vectors else codes[0]
+    are_vectors = all(jnp.issubdtype(code.dtype, jnp.floating) for code in codes)
+    return jnp.concatenate(codes, axis=-1) if are_vectors else codes[0]

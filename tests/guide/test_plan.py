@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide.plan import roll
+from thinking.guide.plan import unroll_plan
 
 NODES, HOPS = 5, 6
 
@@ -24,9 +24,9 @@ def advance_by(moves):
 
 @jax.jit
 def follow(moves, start, goal):
-    indices = roll(advance_by(moves), jnp.int32(0), start, lambda state: state == goal, HOPS)
+    indices = unroll_plan(advance_by(moves), jnp.int32(0), start, lambda state: state == goal, HOPS)
     vectors = jnp.stack([start, -start], 1)
-    return indices, roll(advance_by(moves), jnp.int32(0), vectors, lambda state: state[:, 0] == goal, HOPS)
+    return indices, unroll_plan(advance_by(moves), jnp.int32(0), vectors, lambda state: state[:, 0] == goal, HOPS)
 
 
 nodes = st.integers(0, NODES - 1)
@@ -58,7 +58,7 @@ def test_every_row_moves_until_it_has_arrived_and_then_stays(moves, start, goal)
 
 def test_without_hops_only_those_arrive_that_are_there():
     start = np.array([0, 1], np.int32)
-    plan = roll(advance_by(jnp.arange(NODES)), jnp.int32(0), start, lambda state: state == 1, 0)
+    plan = unroll_plan(advance_by(jnp.arange(NODES)), jnp.int32(0), start, lambda state: state == 1, 0)
     assert plan.arrived.tolist() == [False, True]
     assert plan.hops.tolist() == [0, 0]
     assert plan.states.tolist() == [[0], [1]]
@@ -66,4 +66,4 @@ def test_without_hops_only_those_arrive_that_are_there():
 
 def test_fewer_than_no_hops_are_refused():
     with pytest.raises(ValueError, match="max_hops -1"):
-        roll(advance_by(jnp.arange(NODES)), jnp.int32(0), np.zeros(1, np.int32), lambda state: state == 1, -1)
+        unroll_plan(advance_by(jnp.arange(NODES)), jnp.int32(0), np.zeros(1, np.int32), lambda state: state == 1, -1)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinking.errors import UserError
-from thinking.text import prepared
-from thinking.text.embedders import hashed
-from thinking.text.records import SPLITS, Section, Text, leaves
+from thinking.text import prepared_data
+from thinking.text.embedders import hashing_embedder
+from thinking.text.records import SPLITS, Section, Text, iter_steps
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(str.strip)
 STEPS = st.lists(WORDS | st.sampled_from(["saw", "cut", "glue"]), min_size=1, max_size=5).map(tuple)
@@ -27,26 +27,26 @@ BOATS = (
 @pytest.fixture
 def boats(tmp_path):
     """Boats, and the folder where they are saved."""
-    made = prepared.embedded(BOATS, MEANT, hashed(8), {"text": "a test"})
-    prepared.save(tmp_path, made)
+    made = prepared_data.prepare_texts(BOATS, MEANT, hashing_embedder(8), {"text": "a test"})
+    prepared_data.save(tmp_path, made)
     return made
 
 
 def refusal(folder) -> str:
     with pytest.raises(UserError) as caught:
-        prepared.load(folder)
+        prepared_data.load(folder)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 @given(TEXTS)
 def test_steps_and_goals_are_numbered_in_the_order_of_the_texts_and_embedded_each(texts):
-    embedder = hashed(8)
-    made = prepared.embedded(texts, MEANT, embedder, {})
-    said = [step for text in texts for step in leaves(text.steps)]
-    assert [step for step in made.steps if step in said] == sorted(set(said), key=said.index)
-    assert set(made.steps) == set(said) | {MEANT.get(step, step) for step in said}
-    assert [made.steps[means] for means in made.means] == [MEANT.get(step, step) for step in made.steps]
+    embedder = hashing_embedder(8)
+    made = prepared_data.prepare_texts(texts, MEANT, embedder, {})
+    all_steps = [step for text in texts for step in iter_steps(text.steps)]
+    assert [step for step in made.steps if step in all_steps] == sorted(set(all_steps), key=all_steps.index)
+    assert set(made.steps) == set(all_steps) | {MEANT.get(step, step) for step in all_steps}
+    assert [made.steps[means] for means in made.canonical_index] == [MEANT.get(step, step) for step in made.steps]
     assert list(made.goals) == sorted({text.goal for text in texts}, key=[text.goal for text in texts].index)
     for sentence, vector in zip((*made.steps, *made.goals), (*made.step_vectors, *made.goal_vectors), strict=True):
         np.testing.assert_array_equal(vector, embedder.embed([sentence])[0])
@@ -56,12 +56,12 @@ def test_steps_and_goals_are_numbered_in_the_order_of_the_texts_and_embedded_eac
 @settings(max_examples=20, deadline=None)
 def test_what_is_saved_is_loaded(tmp_path_factory, texts):
     folder = tmp_path_factory.getbasetemp() / "again"
-    made = prepared.embedded(texts, MEANT, hashed(8), {"text": "made up", "model": None})
-    prepared.save(folder, made)
-    found = prepared.load(folder)
+    made = prepared_data.prepare_texts(texts, MEANT, hashing_embedder(8), {"text": "made up", "model": None})
+    prepared_data.save(folder, made)
+    found = prepared_data.load(folder)
     for name in ("texts", "steps", "goals", "embedder"):
         assert getattr(found, name) == getattr(made, name)
-    for name in ("means", "step_vectors", "goal_vectors"):
+    for name in ("canonical_index", "step_vectors", "goal_vectors"):
         np.testing.assert_array_equal(getattr(found, name), getattr(made, name))
         assert getattr(found, name).dtype == getattr(made, name).dtype
     assert made.manifest.items() <= found.manifest.items()
@@ -71,13 +71,13 @@ def test_what_is_saved_is_loaded(tmp_path_factory, texts):
 def test_many_sentences_are_embedded_in_parts_and_told_of():
     told = []
     texts = [Text("counting", tuple(str(number) for number in range(2500)))]
-    made = prepared.embedded(texts, {}, hashed(8), {}, told.append)
+    made = prepared_data.prepare_texts(texts, {}, hashing_embedder(8), {}, told.append)
     assert told == [1024, 2048, 2501]
-    np.testing.assert_array_equal(made.step_vectors[2000], hashed(8).embed(["2000"])[0])
+    np.testing.assert_array_equal(made.step_vectors[2000], hashing_embedder(8).embed(["2000"])[0])
 
 
 def test_rows_tell_how_much_of_each_split_training_has_too(boats):
-    train, held_out = prepared.split_rows(boats)
+    train, held_out = prepared_data.summarize_splits(boats)
     assert train == {
         "split": "train", "goals": 2, "texts": 2, "steps": 6, "steps_mean": 3.0, "steps_max": 4,
         "known": 6, "known_percent": 100.0, "taught_percent": 100.0,
@@ -87,7 +87,7 @@ def test_rows_tell_how_much_of_each_split_training_has_too(boats):
 
 def test_a_step_in_other_words_is_taught_but_not_in_training():
     texts = [Text("a", ("saw", "wait")), Text("b", ("cut", "sing"), "held_out")]
-    _, row = prepared.split_rows(prepared.embedded(texts, MEANT, hashed(8), {}))
+    _, row = prepared_data.summarize_splits(prepared_data.prepare_texts(texts, MEANT, hashing_embedder(8), {}))
     assert (row["known_percent"], row["taught_percent"]) == (0, 50)
 
 
@@ -97,7 +97,7 @@ def test_the_manifest_says_what_there_is_and_when_it_was_made(boats, tmp_path):
     assert manifest["embedder"] == "hashed-8"
     assert manifest["date"].endswith("+00:00")
     assert (manifest["distinct_steps"], manifest["distinct_goals"]) == (6, 3)
-    assert manifest["splits"] == prepared.split_rows(boats)
+    assert manifest["splits"] == prepared_data.summarize_splits(boats)
     assert set(manifest["sha256"]) == {path.name for path in tmp_path.iterdir()} - {"manifest.json"}
 
 
@@ -105,7 +105,7 @@ def test_where_nothing_was_prepared_the_task_before_is_named(tmp_path):
     assert refusal(tmp_path / "nowhere").endswith("nowhere has no prepared data: run tasks/lm_data_prepare.py first")
 
 
-@pytest.mark.parametrize("name", prepared.FILES)
+@pytest.mark.parametrize("name", prepared_data.FILES)
 def test_a_file_that_is_edited_or_gone_is_refused(boats, tmp_path, name):
     path = tmp_path / name
     content = path.read_bytes()
@@ -127,14 +127,14 @@ def test_a_save_that_fails_leaves_nothing_that_is_taken_for_data(boats, tmp_path
     (tmp_path / "embeddings.safetensors").unlink()
     (tmp_path / "embeddings.safetensors").mkdir()  # so that it cannot be written
     with pytest.raises(OSError, match=r"embeddings\.safetensors"):
-        prepared.save(tmp_path, boats)
+        prepared_data.save(tmp_path, boats)
     assert "has no prepared data" in refusal(tmp_path)
     assert not list(tmp_path.glob(".*"))
 
 
 def test_what_is_saved_again_is_the_same_but_for_the_date(boats, tmp_path):
-    prepared.save(tmp_path / "second", boats)
-    for name in prepared.FILES:
+    prepared_data.save(tmp_path / "second", boats)
+    for name in prepared_data.FILES:
         assert (tmp_path / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
-    first, second = (prepared.load(folder).manifest for folder in (tmp_path, tmp_path / "second"))
+    first, second = (prepared_data.load(folder).manifest for folder in (tmp_path, tmp_path / "second"))
     assert first | {"date": None} == second | {"date": None}

@@ -1,4 +1,4 @@
-"""What `--help` prints: the presets, the groups of flags, what every task has, and examples."""
+"""The text of `--help`: presets, groups of flags, common flags and examples."""
 
 import argparse
 import dataclasses
@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from thinking.experiment.config import Preset, RunConfig
-from thinking.experiment.settings import Setting, parts, written
+from thinking.experiment.settings import Setting, format_value, parts
 
 _INDENT = 26
 _NAMES = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", type(None): "None"}
 
 
-def text(name: str, presets: Mapping[str, Preset], program: str, examples: Sequence[str] = ()) -> str:
-    """Write the help.
+def format_help(name: str, presets: Mapping[str, Preset], program: str, examples: Sequence[str] = ()) -> str:
+    """Format the help text.
 
     Args:
         name: the preset whose values are shown as defaults.
-        presets: what there is to choose from.
-        program: how the program is started.
-        examples: whole commands.
+        presets: all presets.
+        program: the program's command.
+        examples: command lines.
     """
     config = presets[name].config
     width = max(60, min(shutil.get_terminal_size().columns, 120))
@@ -33,14 +33,14 @@ def text(name: str, presets: Mapping[str, Preset], program: str, examples: Seque
         usage=f"{program} [--preset NAME] [--FLAG VALUE ...]".replace("%", "%%"),
         description=_paragraphs(_description(type(config)), width),
         epilog="examples:\n" + textwrap.indent("\n".join(examples), "  ") if examples else None,
-        # argparse lays out, and wraps nothing: so each preset keeps a line of its own.
+        # argparse does not wrap, so each preset keeps its own line.
         formatter_class=lambda prog: argparse.RawTextHelpFormatter(prog, max_help_position=_INDENT, width=width),
         add_help=False,
     )
     first = parser.add_argument_group("presets")
     words = f"settings to start from; the other flags override them (default: {next(iter(presets))})"
     lines = [f"{known}: {preset.help}" if preset.help else known for known, preset in presets.items()]
-    first.add_argument("--preset", metavar="NAME", help=_wrapped([words, *lines], width))
+    first.add_argument("--preset", metavar="NAME", help=_wrap_lines([words, *lines], width))
 
     sections = {"": parser.add_argument_group("flags")}
     general = {field.name for field in dataclasses.fields(RunConfig)}
@@ -58,17 +58,17 @@ def text(name: str, presets: Mapping[str, Preset], program: str, examples: Seque
 
 
 def _add(section: Any, setting: Setting, width: int) -> None:
-    flags = [setting.flag, *([setting.opposite] if setting.opposite else [])]
-    limits = setting.bounds.words()
-    default = "empty" if setting.value in ((), "") else written(setting.value)
+    flags = [setting.flag, *([setting.negated_flag] if setting.negated_flag else [])]
+    limits = setting.bounds.describe()
+    default = "empty" if setting.value in ((), "") else format_value(setting.value)
     words = f"{setting.help} ({limits + '; ' if limits else ''}default: {default})"
     name = _name(setting.hint)
     takes: dict[str, Any] = {"metavar": name} if name else {"action": "store_true"}
-    section.add_argument(*flags, help=_wrapped([words], width), **takes)
+    section.add_argument(*flags, help=_wrap_lines([words], width), **takes)
 
 
 def _name(hint: Any) -> str:
-    """What stands behind a flag, as `INT` or `{a,b}`; nothing behind one that says yes or no."""
+    """The placeholder of a flag's value, as `INT` or `{a,b}`; empty for a boolean."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return _name(inner[0])
@@ -84,7 +84,7 @@ def _name(hint: Any) -> str:
 
 
 def _description(config_class: type) -> str:
-    """The docstring, unless it is the signature that a dataclass without one is given."""
+    """The docstring, unless it is the generated signature of a dataclass."""
     words = inspect.cleandoc(config_class.__doc__ or "")
     return "" if words.startswith(f"{config_class.__name__}(") else words
 
@@ -93,7 +93,7 @@ def _paragraphs(words: str, width: int) -> str:
     return "\n\n".join(textwrap.fill(paragraph, width - 2) for paragraph in words.split("\n\n"))
 
 
-def _wrapped(lines: Sequence[str], width: int) -> str:
-    """Lines that fit beside the flags; what follows within a line stands two further in."""
+def _wrap_lines(lines: Sequence[str], width: int) -> str:
+    """Wrap lines to fit beside the flags, with continuation lines indented by two."""
     wrapped = [textwrap.fill(line, width - _INDENT, subsequent_indent="  " * (len(lines) > 1)) for line in lines]
     return "\n".join(wrapped).replace("%", "%%")
