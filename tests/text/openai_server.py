@@ -80,7 +80,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._handle(None)
 
     def do_POST(self) -> None:
-        self._handle(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        length = int(self.headers["Content-Length"])
+        content = self.rfile.read(length)
+        if len(content) < length:
+            raise ConnectionError("the client was interrupted while it sent its request")
+        self._handle(json.loads(content))
 
     def _handle(self, body: Any) -> None:
         stub, key = self.state, self.headers.get("Authorization", "")
