@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal, get_args
 
 from thinking.experiment import Preset, RunConfig, field_error, group, option
+from thinking.recipes.cart_pole.config import Environment as EnvName
 from thinking.recipes.groups import DecoderConfig, WidthConfig, check_names
 
 Part = Literal[
@@ -20,7 +21,6 @@ Part = Literal[
     "utilisation",
 ]
 PARTS: tuple[Part, ...] = get_args(Part)
-EnvName = Literal["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"]
 LARGEST_TOP_K = 2**14
 """Maximum tokens at which top-k attention is compared with dense attention, whose scores fill the memory."""
 

@@ -105,7 +105,7 @@ def plot_learning_curves(
 
     Args:
         run: the run.
-        metric_names: the metrics; a stage without one has no line in its panel.
+        metric_names: the metrics; a stage without one has no line in its panel, and one of no stage has no panel.
         path: of the PNG; `plots/learning_curves.png` by default.
         title: of the figure.
 
@@ -114,8 +114,9 @@ def plot_learning_curves(
     """
     records = metrics.read(run.folder)
     stages = list(dict.fromkeys(record["stage"] for record in records))
-    figure, axes = make_figure(len(metric_names), title)
-    for panel, name in zip(axes, metric_names, strict=True):
+    recorded = [name for name in metric_names if any(name in record for record in records)] or metric_names
+    figure, axes = make_figure(len(recorded), title)
+    for panel, name in zip(axes, recorded, strict=True):
         for index, stage in enumerate(stages):
             points = [(r["step"], r[name]) for r in records if r["stage"] == stage and name in r]
             if points:
