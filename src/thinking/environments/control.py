@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.environment import TimeStep
+from thinking.environments.mountain_car import MountainCarContinuous
 from thinking.types import Array, Box, Discrete, Space
 
 # Smallest and largest reward of a step, from the definitions of the tasks.
@@ -26,6 +27,8 @@ _REWARD_RANGES = {
     "Pendulum-v1": (-(jnp.pi**2 + 0.1 * 8**2 + 0.001 * 2**2), 0.0),
 }
 NAMES = tuple(_REWARD_RANGES)
+_CORRECTED = {"MountainCarContinuous-v0": MountainCarContinuous}
+"""Environments whose dynamics in gymnax are not Gymnasium's."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,11 @@ def sample_random_actions(env: ControlEnv, key: Array, num_actions: int) -> Arra
 def _simulator(name: str, max_episode_steps: int | None = None) -> tuple[Any, Any]:
     """Gymnax's environment and its parameters, as constants even while JAX traces."""
     with jax.ensure_compile_time_eval():
-        simulator, settings = gymnax.make(name)
+        if name in _CORRECTED:
+            simulator = _CORRECTED[name]()
+            settings = simulator.default_params
+        else:
+            simulator, settings = gymnax.make(name)
         return simulator, settings if max_episode_steps is None else settings.replace(
             max_steps_in_episode=max_episode_steps
         )
