@@ -13,11 +13,7 @@ from thinking.kernels.contract import (
     Kernel,
     Spaces,
     Transition,
-    check_batch,
-    check_context_length,
-    check_query,
-    zero_masked_rows,
-    zero_padding_items,
+    checked_kernel,
 )
 from thinking.kernels.slots import Learning, Slots, compute_slot_loss, select_best_slot
 from thinking.train_state import RunnerState, apply_gradients, init_train_state
@@ -54,7 +50,6 @@ def gradient_kernel(
     Raises:
         ValueError: if the context length is below 1.
     """
-    check_context_length(context_length)
 
     def init(key: Array) -> RunnerState:
         params_key, dropout_key = jax.random.split(key)
@@ -68,8 +63,6 @@ def gradient_kernel(
         return mean["loss"], mean
 
     def fit(state: RunnerState, batch: Transition) -> tuple[RunnerState, Metrics]:
-        check_batch(name, spaces, context_length, batch)
-        batch = zero_masked_rows(batch)
         key, dropout_key = jax.random.split(state.key)
         gradients, metrics = jax.grad(loss, has_aux=True)(state.train_state.params, batch, dropout_key)
         fitted = RunnerState(apply_gradients(state.train_state, optimizer, gradients), key)
@@ -78,9 +71,6 @@ def gradient_kernel(
         return jax.tree.map(lambda new, old: jnp.where(is_nonempty, new, old), fitted, state), metrics
 
     def infer(state: RunnerState, context: Context, target: Array) -> Hypothesis:
-        check_query(name, spaces, context_length, context, target)
-        return select_best_slot(
-            spaces.value, network.apply(state.train_state.params, zero_padding_items(context), target, None)
-        )
+        return select_best_slot(spaces.value, network.apply(state.train_state.params, context, target, None))
 
-    return Kernel(init, fit, infer, spaces, context_length)
+    return checked_kernel(name, init, fit, infer, spaces, context_length)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.kernels.contract import Context, Hypothesis, Kernel, Spaces, Transition, check_batch, check_query
+from thinking.kernels.contract import Context, Hypothesis, Kernel, Spaces, Transition, checked_kernel
 from thinking.kernels.keys import encode_digits
 from thinking.types import Array, Metrics
 
@@ -47,10 +47,9 @@ def hashed_table(spaces: Spaces, context_length: int, radices: tuple[int, ...], 
     ways = min(WAYS, capacity)
     buckets = math.ceil(capacity / ways)
 
-    def to_key(context: Context, target: Array) -> tuple[Array, Array, Array]:
-        check_query("table", spaces, context_length, context, target)
-        key, is_legal = encode_digits(context, target, radices)
-        return key, is_legal, _hash(key) % jnp.uint32(buckets)
+    def to_key(context: Context, target: Array) -> tuple[Array, Array]:
+        key = encode_digits(context, target, radices)
+        return key, _hash(key) % jnp.uint32(buckets)
 
     def init(key: Array) -> HashedState:
         del key  # an empty table is always the same
@@ -72,21 +71,20 @@ def hashed_table(spaces: Spaces, context_length: int, radices: tuple[int, ...], 
         ), is_better
 
     def fit(state: HashedState, batch: Transition) -> tuple[HashedState, Metrics]:
-        check_batch("table", spaces, context_length, batch)
-        key, is_legal, bucket = to_key(batch.context, batch.target)
-        rows = (key, bucket, batch.value, batch.score, is_legal & (batch.mask > 0))
+        key, bucket = to_key(batch.context, batch.target)
+        rows = (key, bucket, batch.value, batch.score, batch.mask > 0)
         # Sequentially, as which entry is evicted depends on earlier rows.
         state, is_written = jax.lax.scan(insert, state, rows)
         return state, {"written": jnp.sum(is_written).astype(jnp.float32)}
 
     def infer(state: HashedState, context: Context, target: Array) -> Hypothesis:
-        key, is_legal, bucket = to_key(context, target)
-        is_same_key = jnp.all(state.key[bucket] == key[:, None], axis=-1) & is_legal[:, None]
+        key, bucket = to_key(context, target)
+        is_same_key = jnp.all(state.key[bucket] == key[:, None], axis=-1)
         entry = jnp.argmax(is_same_key, axis=-1)
         score = jnp.where(jnp.any(is_same_key, axis=-1), state.score[bucket, entry], -jnp.inf)
         return Hypothesis(state.value[bucket, entry], score)
 
-    return Kernel(init, fit, infer, spaces, context_length)
+    return checked_kernel("table", init, fit, infer, spaces, context_length)
 
 
 def _hash(key: Array) -> Array:

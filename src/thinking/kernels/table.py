@@ -15,9 +15,8 @@ from thinking.kernels.contract import (
     Kernel,
     Spaces,
     Transition,
-    check_batch,
     check_context_length,
-    check_query,
+    checked_kernel,
 )
 from thinking.kernels.hashed import hashed_table
 from thinking.kernels.keys import encode_digits
@@ -39,8 +38,7 @@ class TableState(NamedTuple):
 def table(*, input: Space, value: Space, target: Space, context_length: int = 1, capacity: int = 2**24) -> Kernel:
     """An exact kernel: each query keeps the value of the best score.
 
-    A batch gives what its rows would have given one by one; of ties the earlier row stays. Rows whose key lies outside
-    the spaces are never stored, and such queries have score -inf.
+    A batch gives what its rows would have given one by one; of ties the earlier row stays.
 
     Args:
         input: space of the context items; discrete.
@@ -70,12 +68,11 @@ def _indexed_table(spaces: Spaces, context_length: int, radices: tuple[int, ...]
     num_keys = math.prod(radices)
 
     def address(context: Context, target: Array) -> Array:
-        check_query("table", spaces, context_length, context, target)
-        key, is_legal = encode_digits(context, target, radices)
+        key = encode_digits(context, target, radices)
         index = jnp.zeros_like(target, jnp.int32)
         for column, radix in enumerate(radices):
             index = index * radix + key[:, column]
-        return jnp.where(is_legal, index, num_keys)  # out of bounds: dropped when written, filled when read
+        return index
 
     def init(key: Array) -> TableState:
         del key  # an empty table is always the same
@@ -83,7 +80,7 @@ def _indexed_table(spaces: Spaces, context_length: int, radices: tuple[int, ...]
         return TableState(value, jnp.full(num_keys, -jnp.inf))
 
     def fit(state: TableState, batch: Transition) -> tuple[TableState, Metrics]:
-        check_batch("table", spaces, context_length, batch)
+        # A row of weight 0 is out of bounds: dropped when written, filled when read.
         index = jnp.where(batch.mask > 0, address(batch.context, batch.target), num_keys)
         old_score = state.score.at[index].get(mode="fill", fill_value=jnp.inf)
         score = state.score.at[index].max(batch.score, mode="drop")
@@ -99,7 +96,6 @@ def _indexed_table(spaces: Spaces, context_length: int, radices: tuple[int, ...]
 
     def infer(state: TableState, context: Context, target: Array) -> Hypothesis:
         index = address(context, target)
-        value = state.value.at[index].get(mode="fill", fill_value=0)
-        return Hypothesis(value, state.score.at[index].get(mode="fill", fill_value=-jnp.inf))
+        return Hypothesis(state.value[index], state.score[index])
 
-    return Kernel(init, fit, infer, spaces, context_length)
+    return checked_kernel("table", init, fit, infer, spaces, context_length)
