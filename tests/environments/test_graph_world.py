@@ -232,3 +232,9 @@ def test_walks_are_a_function_of_the_key(walked):
     np.testing.assert_array_equal(again, nodes)
     np.testing.assert_array_equal(lengths_again, lengths)
     assert np.mean(walk(jax.random.key(1))[0] != nodes) > 0.5
+
+
+def test_a_graph_whose_only_edges_are_loops_is_refused(tmp_path):
+    path = tmp_path / "loops.txt"
+    path.write_text("a a\nb b\n")
+    refusal(lambda: make_graph(path, 5, 0.5, 0), f"path {path}: 2 nodes but no edge")

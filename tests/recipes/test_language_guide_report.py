@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from tests.text.test_plans import PLANS, SHELF
 
-from thinking.recipes.language_guide import report
+from thinking.recipes.language_guide import evaluation, report
 from thinking.text.plans import PlanNode
 
 NASTY = '<script>alert("1")</script> & \'<img src="http://evil/x.png" onerror=alert(2)>\' $means ${plans} </details>'
@@ -179,3 +179,14 @@ def test_goals_and_splits_can_be_chosen():
         ("building a shelf [red]", "held_out", "react"),
     ]
     assert ["open" in row for row in rows] == [True, False, False]
+
+
+def test_rows_weigh_recall_by_steps_as_the_rows_of_evaluation_do():
+    recalls = {("cut",): 1.0, ("cut", "saw", "paint"): 0.0}
+    plans = [SHELF._replace(reference=steps, scores={"next_step_recall": recalls[steps]}) for steps in recalls]
+    (row,) = report.mean_rows(plans, [SHELF.split], [SHELF.mode])
+    goal_set = evaluation.GoalSet([SHELF.split] * 2, ["a", "b"], None, [[0], [0, 1, 2]], None)
+    scores = [plan.scores | {"step_f1": 0.0, "sub_goals": 0.0} for plan in plans]
+    (evaluated,) = evaluation.make_rows("guide", goal_set, scores)
+    assert row["next_step_recall"] == 0.25
+    assert evaluated["next_step_recall_percent"] == 25

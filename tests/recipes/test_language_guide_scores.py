@@ -103,3 +103,9 @@ def test_a_copied_text_goes_on_by_number_behind_a_step_that_is_not_in_it():
 def test_the_nearest_goal_is_that_of_the_largest_product():
     taught = np.array([[1, 0], [0.6, 0.8], [0, 1]])
     assert scores.find_nearest(np.array([0.8, 0.6]), taught) == 1
+
+
+def test_recall_is_averaged_over_steps_and_all_else_over_the_plans_that_have_it():
+    plans = [{"next_step_recall": 1.0, "step_f1": 0.5}, {"next_step_recall": 0.0, "step_f1": 1.0}, {"step_f1": 0.0}]
+    assert scores.average_scores(plans, [1, 3, 5]) == {"next_step_recall": 0.25, "step_f1": 0.5}
+    assert scores.average_scores([], []) == {}

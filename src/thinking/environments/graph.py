@@ -37,7 +37,7 @@ def make_graph(path: Path | None, num_nodes: int, edge_probability: float, seed:
     """Read a graph from a file, or make a random one if `path` is None.
 
     Raises:
-        ValueError: for fewer than two nodes or no edge, where nothing can be planned; also see `read_graph`.
+        ValueError: for fewer than two nodes or no edge between two, as nothing can be planned; also see `read_graph`.
     """
     graph = make_random_graph(num_nodes, edge_probability, seed) if path is None else read_graph(path)
     if len(graph) < 2:
@@ -45,7 +45,7 @@ def make_graph(path: Path | None, num_nodes: int, edge_probability: float, seed:
             (f"num_nodes {num_nodes}", "take more") if path is None else (f"path {path}", "give a larger graph")
         )
         raise ValueError(f"{source}: {len(graph)} node, and a plan needs at least 2; {hint}")
-    if graph.number_of_edges() == 0:
+    if all(start == end for start, end in graph.edges):
         source, hint = f"path {path}", "give a graph with edges"
         if path is None:
             source, hint = f"edge_probability {edge_probability}", f"take a larger one, or another seed than {seed}"

@@ -16,13 +16,13 @@ from thinking.types import Array
 
 
 class NodePairs(NamedTuple):
-    """All ordered pairs of nodes with a path between them, including each node with itself.
+    """All ordered pairs of distinct nodes with a path between them.
 
     Attributes:
         start: [P] int32.
         goal: [P] int32.
         optimal_hops: [P] int32, length of a shortest path.
-        num_unreachable: number of ordered pairs without a path.
+        num_unreachable: number of ordered pairs of distinct nodes without a path.
         seconds: time that networkx took to find all shortest paths.
     """
 
@@ -34,14 +34,19 @@ class NodePairs(NamedTuple):
 
 
 def find_reachable_pairs(graph: nx.DiGraph) -> NodePairs:
-    """All pairs with a path, and their shortest path lengths (networkx)."""
+    """All pairs with a path, and their shortest path lengths (networkx); at least one edge joins two nodes."""
     number = {node: index for index, node in enumerate(graph)}
     begin = time.perf_counter()
     lengths = dict(nx.all_pairs_shortest_path_length(graph))
     seconds = time.perf_counter() - begin
-    rows = [(number[start], number[goal], hops) for start, ends in lengths.items() for goal, hops in ends.items()]
+    rows = [
+        (number[start], number[goal], hops)
+        for start, ends in lengths.items()
+        for goal, hops in ends.items()
+        if goal != start
+    ]
     start, goal, optimum = np.array(rows, np.int32).T
-    return NodePairs(start, goal, optimum, len(graph) ** 2 - len(rows), seconds)
+    return NodePairs(start, goal, optimum, len(graph) * (len(graph) - 1) - len(rows), seconds)
 
 
 @jax.jit

@@ -59,7 +59,7 @@ def _run_planner(planner: Planner, start: Array, goal: Array) -> Plan:
 
 
 def compute_metrics(evaluation: Evaluation, pairs: NodePairs) -> dict[str, int | float | None]:
-    """Metrics of a row of results; a ratio is None where no pair of distinct nodes was solved."""
+    """Metrics of a row of results; a ratio is None where no pair was solved."""
     ratios = compute_length_ratios(evaluation, pairs)
     return {
         "pairs": int(pairs.start.size),
@@ -71,9 +71,8 @@ def compute_metrics(evaluation: Evaluation, pairs: NodePairs) -> dict[str, int |
 
 
 def compute_length_ratios(evaluation: Evaluation, pairs: NodePairs) -> np.ndarray:
-    """Planned over optimal hops, for solved pairs of distinct nodes."""
-    counted = evaluation.solved & (pairs.start != pairs.goal)
-    return evaluation.hops[counted] / pairs.optimal_hops[counted]
+    """Planned over optimal hops, for solved pairs."""
+    return evaluation.hops[evaluation.solved] / pairs.optimal_hops[evaluation.solved]
 
 
 def find_hardest_solved(evaluation: Evaluation, pairs: NodePairs) -> tuple[Array, Array] | None:

@@ -103,7 +103,7 @@ def _score_goals(
         reference = data.canonical_index[steps].tolist()
         scores.append(
             {
-                "next_step_recall": plan_scores.recall_at_1(predicted, reference),
+                plan_scores.NEXT_STEP_RECALL: plan_scores.recall_at_1(predicted, reference),
                 "step_f1": plan_scores.step_f1(plan, reference),
                 "sub_goals": plan_scores.compute_sub_goal_recall(plan, sections),
             }
@@ -138,23 +138,22 @@ def compute_baseline_scores(data: PreparedData, goal_set: GoalSet, max_steps: in
 
 
 def make_rows(model: str, goal_set: GoalSet, scores: Sequence[Scores], **figures: float) -> list[Row]:
-    """A row per split: recall over all steps, and means of the other scores over goals."""
+    """A row per split, of `average_scores`."""
     rows = []
     for split in SPLITS:
         indices = [index for index, goal_split in enumerate(goal_set.splits) if goal_split == split]
         if not indices:
             continue
-        lengths = [len(goal_set.steps[index]) for index in indices]
-        mean = {name: np.mean([scores[index][name] for index in indices]) for name in ("step_f1", "sub_goals")}
-        recall = np.average([scores[index]["next_step_recall"] for index in indices], weights=lengths)
+        num_steps = [len(goal_set.steps[index]) for index in indices]
+        mean = plan_scores.average_scores([scores[index] for index in indices], num_steps)
         rows.append(
             {
                 "split": split,
                 "model": model,
                 "goals": len(indices),
-                "next_step_recall_percent": 100 * float(recall),
-                "plan_step_f1_percent": 100 * float(mean["step_f1"]),
-                "sub_goals_percent": 100 * float(mean["sub_goals"]),
+                "next_step_recall_percent": 100 * mean[plan_scores.NEXT_STEP_RECALL],
+                "plan_step_f1_percent": 100 * mean["step_f1"],
+                "sub_goals_percent": 100 * mean["sub_goals"],
                 **figures,
             }
         )

@@ -4,7 +4,6 @@ import collections
 import functools
 import html
 import itertools
-import statistics
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
@@ -12,6 +11,7 @@ from typing import Any, TypeAlias
 
 from markdown_it import MarkdownIt
 
+from thinking.recipes.language_guide.scores import average_scores
 from thinking.text.plans import Branch, Plan, build_branches
 
 Entry: TypeAlias = dict[str, Any]
@@ -68,9 +68,9 @@ def render_page(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]], abo
 
 
 def mean_rows(plans: Sequence[Plan], splits: Sequence[str], modes: Sequence[str]) -> list[dict[str, Any]]:
-    """A row per split and mode: number of plans, percentage that ended by themselves, and mean scores.
+    """A row per split and mode: number of plans, percentage that ended by themselves, and `average_scores`.
 
-    Plans without a score are left out of its mean.
+    A score that no plan of a row has is None.
     """
     rows = []
     for split, mode in itertools.product(splits, modes):
@@ -83,10 +83,9 @@ def mean_rows(plans: Sequence[Plan], splits: Sequence[str], modes: Sequence[str]
             "plans": len(selected),
             "ended_percent": 100 * sum(plan.done for plan in selected) / len(selected),
         }
-        for name in dict.fromkeys(name for plan in plans for name in plan.scores):
-            scores = [plan.scores[name] for plan in selected if name in plan.scores]
-            row[name] = statistics.fmean(scores) if scores else None
-        rows.append(row)
+        averages = average_scores([plan.scores for plan in selected], [len(plan.reference) for plan in selected])
+        names = dict.fromkeys(name for plan in plans for name in plan.scores)
+        rows.append(row | {name: averages.get(name) for name in names})
     return rows
 
 

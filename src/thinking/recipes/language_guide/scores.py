@@ -4,7 +4,7 @@ A plan is a sequence of step ids. All wordings of a step share one id.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -13,6 +13,8 @@ NextStepFn = Callable[[Steps], int | None]
 """`next_step(steps so far) -> next step`, or None at the end."""
 
 END = -1
+NEXT_STEP_RECALL = "next_step_recall"
+"""The name of the score `recall_at_1`."""
 
 
 def step_f1(plan: Steps, reference: Steps) -> float:
@@ -30,6 +32,23 @@ def compute_sub_goal_recall(plan: Steps, sections: Sequence[Steps]) -> float:
 def recall_at_1(predictions: Steps, reference: Steps) -> float:
     """Fraction of the reference's steps that are predicted correctly."""
     return sum(a == b for a, b in zip(predictions, reference, strict=True)) / len(reference)
+
+
+def average_scores(scores: Sequence[Mapping[str, float]], num_steps: Sequence[int]) -> dict[str, float]:
+    """Scores by name, averaged over plans; a plan without a score is left out of its mean.
+
+    Recall of next steps is averaged over all steps, and all else over plans.
+
+    Args:
+        scores: of each plan.
+        num_steps: of the reference of each plan.
+    """
+    averages = {}
+    for name in dict.fromkeys(name for plan_scores in scores for name in plan_scores):
+        scored = [(each[name], steps) for each, steps in zip(scores, num_steps, strict=True) if name in each]
+        values, weights = zip(*scored, strict=True)
+        averages[name] = float(np.average(values, weights=weights if name == NEXT_STEP_RECALL else None))
+    return averages
 
 
 def predict_next_steps(next_step: NextStepFn, reference: Steps) -> list[int]:
