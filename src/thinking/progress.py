@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 SECONDS_BETWEEN_LINES = 5.0  # between two progress lines without a terminal
 
-ProgressFn = Callable[[int, float], None]
-"""`update(steps done, metric)`."""
+ProgressFn = Callable[[int, float | None], None]
+"""`update(steps done, metric)`; without a metric, the last one stays."""
 
 
 @functools.cache
@@ -67,26 +67,28 @@ def _bar(stage: str, start_step: int, num_steps: int, progress_metric: str) -> I
     with Progress(*columns, console=console(), transient=False) as progress:
         task = progress.add_task(stage, total=num_steps, completed=start_step, rate="", figure="")
 
-        def update_bar(now: int, figure: float) -> None:
-            progress.update(
-                task, completed=now, rate=f"{rate(now):,.0f} steps/s", figure=f"{progress_metric} {figure:.4g}"
-            )
+        def update_bar(now: int, figure: float | None) -> None:
+            progress.update(task, completed=now, rate=f"{rate(now):,.0f} steps/s")
+            if figure is not None:
+                progress.update(task, figure=f"{progress_metric} {figure:.4g}")
 
         yield update_bar
 
 
 def _lines(stage: str, start_step: int, num_steps: int, progress_metric: str) -> ProgressFn:
     rate = _rate(start_step)
-    last = time.monotonic()
+    last, shown = time.monotonic(), ""
 
-    def print_line(now: int, figure: float) -> None:
-        nonlocal last
+    def print_line(now: int, figure: float | None) -> None:
+        nonlocal last, shown
+        if figure is not None:
+            shown = f", {progress_metric} {figure:.4g}"
         if now < num_steps and time.monotonic() - last < SECONDS_BETWEEN_LINES:
             return
         last = time.monotonic()
         speed = rate(now)
         left = f", {(num_steps - now) / speed:.0f} s left" if now < num_steps and speed else ""
-        log(f"{stage}: step {now}/{num_steps}, {speed:,.0f} steps/s{left}, {progress_metric} {figure:.4g}")
+        log(f"{stage}: step {now}/{num_steps}, {speed:,.0f} steps/s{left}{shown}")
 
     return print_line
 

@@ -4,7 +4,7 @@ Axes: D dimensions of a vector.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,32 @@ Params = Any
 """A PyTree of trainable arrays."""
 State = Any
 """A PyTree of arrays that a pure function takes and returns."""
-Metrics = dict[str, Array]
-"""Scalars by name."""
+
+
+class Measured(NamedTuple):
+    """A metric that only some steps measure: over several steps, the mean of those that did.
+
+    Attributes:
+        value: [] the value; anything where it was not measured.
+        is_measured: [] bool.
+    """
+
+    value: Array
+    is_measured: Array
+
+
+class Latest(NamedTuple):
+    """A metric that accumulates, such as a count: over several steps, the last value.
+
+    Attributes:
+        value: [].
+    """
+
+    value: Array
+
+
+Metrics = dict[str, Array | Measured | Latest]
+"""Scalars by name; a plain one is measured in every step, and averaged over several."""
 
 
 @dataclass(frozen=True)

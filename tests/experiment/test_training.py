@@ -11,10 +11,12 @@ import pytest
 from tests.experiment import toy
 from tests.experiment.conftest import digest_of, one_line
 
+from thinking.errors import RunError
 from thinking.experiment import metrics
 from thinking.experiment.folder import Run
 from thinking.experiment.training import _chunk_length, _chunk_lengths, train
 from thinking.trees import digest
+from thinking.types import Latest, Measured
 
 CONFIG = toy.Config()
 
@@ -54,6 +56,31 @@ def test_chunks_do_what_single_steps_do_and_no_step_is_missed(run):
     means = [np.mean(losses[first : first + 10]) for first in range(0, 45, 10)]
     np.testing.assert_allclose([record["loss"] for record in records], means, rtol=1e-5)
     assert [record["count"] for record in records] == [4.5, 14.5, 24.5, 34.5, 42]
+
+
+def test_a_metric_is_averaged_over_the_steps_that_measured_it_and_a_count_is_its_last_value(run):
+    def step(state, index):
+        is_due = index % 4 == 3
+        accuracy = jnp.where(is_due, index / 10, jnp.nan)  # a placeholder is never read
+        return state + 5, {"accuracy": Measured(accuracy, is_due), "steps": Latest(state), "loss": jnp.float32(index)}
+
+    parts = {"num_steps": 10, "chunk_size": 5, "progress_metric": "accuracy"}
+    train(run, "a", init=lambda: jnp.int32(0), step=step, **parts)
+    train(run, "b", init=lambda: jnp.int32(0), step=step, **parts | {"num_steps": 3, "chunk_size": 3})
+    train(run, "c", init=lambda: jnp.int32(0), step=step, **parts | {"num_steps": 9, "chunk_size": 9})
+    first, second, none, both = lines(run.folder)
+    assert first == {"stage": "a", "step": 5, "accuracy": pytest.approx(0.3), "steps": 20, "loss": 2}
+    assert second == {"stage": "a", "step": 10, "accuracy": pytest.approx(0.7), "steps": 45, "loss": 7}
+    assert none == {"stage": "b", "step": 3, "steps": 10, "loss": 1}
+    assert both == {"stage": "c", "step": 9, "accuracy": pytest.approx(0.5), "steps": 40, "loss": 4}
+
+
+def test_a_measured_metric_that_is_not_finite_stops_the_run(run):
+    def step(state, index):
+        return state, {"accuracy": Measured(jnp.float32(jnp.nan), index == 3)}
+
+    with pytest.raises(RunError, match="accuracy is nan at step 3 of stage a"):
+        train(run, "a", init=lambda: jnp.int32(0), step=step, num_steps=5, chunk_size=5, progress_metric="accuracy")
 
 
 def test_the_known_optimum_is_found(run):

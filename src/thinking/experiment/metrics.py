@@ -19,7 +19,10 @@ SAMPLES_FILE = "samples.jsonl"
 
 
 def append(folder: Path, stage: str, step: int, metrics: Mapping[str, Any], name: str = METRICS_FILE) -> None:
-    """Append a line: means of metrics over the steps since the stage's previous line, up to `step`.
+    """Append a line: metrics over the steps since the stage's previous line, up to `step`.
+
+    Each is a mean over the steps that measured it, or the latest value (`types.Metrics`); what none of them measured
+    is left out.
 
     Args:
         folder: of the run.

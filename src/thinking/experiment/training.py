@@ -15,7 +15,7 @@ from thinking.errors import RunError
 from thinking.experiment import checkpoint, interruption, metrics
 from thinking.experiment.folder import Run
 from thinking.trees import is_key
-from thinking.types import State
+from thinking.types import Latest, Measured, State
 
 InitFn = Callable[[], State]
 TrainStepFn = Callable[[State, jax.Array], tuple]
@@ -60,7 +60,8 @@ def train(
         stage: name of the stage, unique in the run; letters, digits, `.`, `_` and `-`.
         init: makes the initial state, a PyTree of arrays and numbers with all that training needs.
         step: pure function `(state, step) -> (state, metrics)`. `step` is an int32 scalar from 0, from which (and a
-            seed) the batch is made; metrics are scalars. The state keeps its structure, shapes and types.
+            seed) the batch is made; metrics are scalars (`types.Metrics`). The state keeps its structure, shapes and
+            types.
         num_steps: total number of steps.
         chunk_size: steps between two checks of metrics and signals, in one compiled program.
         progress_metric: the metric shown with the progress.
@@ -133,13 +134,13 @@ def _loop(
             }
 
         def settle(first: int, last: int, figures: Any, sample: Any) -> None:
-            means = _check_finite(folder, stage, first, jax.device_get(figures))
+            means = _summarize(folder, stage, first, jax.device_get(figures))
             metrics.append(run.folder, stage, last, means)
             for record in log_samples(jax.device_get(sample)) if log_samples else ():
                 metrics.append(run.folder, stage, last, record, metrics.SAMPLES_FILE)
             for mirror in run.mirrors:
                 mirror(stage, last, means)
-            advance(last, means[progress_metric])
+            advance(last, means.get(progress_metric))
 
         def save(copied: tuple[Any, list[jax.Array]]) -> None:
             with saver.measure_blocked():
@@ -194,11 +195,11 @@ def _compile(
 
 
 def _check_metrics(figures: Any, length: int, progress_metric: str) -> None:
-    shapes = {name: figure.shape for name, figure in figures.items()}
+    shapes = {name: tuple(leaf.shape for leaf in jax.tree.leaves(figure)) for name, figure in figures.items()}
     if (
         progress_metric not in shapes
         or {"stage", "step"} & shapes.keys()
-        or any(shape != (length,) for shape in shapes.values())
+        or any(shape != (length,) for leaves in shapes.values() for shape in leaves)
     ):
         raise ValueError(
             f"metrics must be scalars, hold {progress_metric!r} to watch, and be named neither 'stage' nor 'step'; "
@@ -206,13 +207,31 @@ def _check_metrics(figures: Any, length: int, progress_metric: str) -> None:
         )
 
 
-def _check_finite(folder: Any, stage: str, first: int, figures: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The means of a chunk's metrics (`[chunk]` each), all of which must be finite."""
-    finite = {name: np.isfinite(values) for name, values in figures.items()}
-    if bad := [(int(np.argmin(good)), name) for name, good in finite.items() if not good.all()]:
-        at, name = min(bad)
-        raise RunError(f"{name} is {figures[name][at]} at step {first + at} of stage {stage}; {_describe_kept(folder)}")
-    return {name: float(np.mean(values, dtype=np.float64)) for name, values in figures.items()}
+def _summarize(folder: Any, stage: str, first: int, figures: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a chunk (leaves `[chunk]`): means over the steps that measured them, and latest values.
+
+    What was measured must be finite. A metric that no step measured is left out.
+    """
+    measured = {name: _to_measured(figure) for name, figure in figures.items()}
+    bad = {name: is_measured & ~np.isfinite(values) for name, (values, is_measured) in measured.items()}
+    if found := [(int(np.argmax(steps)), name) for name, steps in bad.items() if steps.any()]:
+        at, name = min(found)
+        value = measured[name].value[at]
+        raise RunError(f"{name} is {value} at step {first + at} of stage {stage}; {_describe_kept(folder)}")
+    return {
+        name: float(np.mean(values[is_measured], dtype=np.float64))
+        for name, (values, is_measured) in measured.items()
+        if is_measured.any()
+    }
+
+
+def _to_measured(figure: np.ndarray | Measured | Latest) -> Measured:
+    """A metric `[chunk]` with the steps that count."""
+    if isinstance(figure, Measured):
+        return figure
+    if isinstance(figure, Latest):
+        return Measured(figure.value, np.arange(len(figure.value)) == len(figure.value) - 1)
+    return Measured(figure, np.ones(len(figure), bool))
 
 
 def _refuse_nan(folder: Any, stage: str, done: int, state: State, flags: list[jax.Array]) -> None:

@@ -1,8 +1,5 @@
 """Training of a guide on random walks; the walks are a function of seed and step."""
 
-import dataclasses
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -15,10 +12,10 @@ from thinking.guide.hindsight import make_goal_pairs
 from thinking.recipes.graph.config import Config, SetName
 from thinking.recipes.graph.evaluation import spot_check
 from thinking.recipes.graph.planners import think_planner
-from thinking.types import Array, Metrics
+from thinking.types import Array, Measured, Metrics
 
 EVAL_INTERVAL = 20
-"""Training steps between two evaluations."""
+"""Training steps between two evaluations; the last step is evaluated too."""
 TABLE_BATCH_SIZE = 4096
 """Walks per step of the tables."""
 
@@ -44,20 +41,22 @@ def train_guide(
     def solved_fraction(state: GuideState) -> Array:
         return spot_check(graph, think_planner(guide, state, 2 * num_states), pairs)
 
-    def step(state: tuple[GuideState, Array], index: Array) -> tuple[Any, Metrics]:
-        guide_state, solved = state
+    def step(state: GuideState, index: Array) -> tuple[GuideState, Metrics]:
         walks = sample_walks(graph, jax.random.fold_in(key, index), num_walks, num_states)
-        guide_state, metrics = guide.observe(guide_state, Path(*walks))
-        solved = jax.lax.cond(index % EVAL_INTERVAL == 0, solved_fraction, lambda _: solved, guide_state)
-        return (guide_state, solved), metrics | {"solved": solved}
+        state, metrics = guide.observe(state, Path(*walks))
+        is_due = (index % EVAL_INTERVAL == EVAL_INTERVAL - 1) | (index == steps - 1)
+        solved = jax.lax.cond(is_due, solved_fraction, lambda _: jnp.zeros(()), state)
+        return state, metrics | {"solved": Measured(solved, is_due)}
 
-    def init() -> tuple[GuideState, Array]:
-        return jax.jit(guide.init)(key), jnp.zeros(())
-
-    train_result = train(
-        run, name, init=init, step=step, num_steps=steps, chunk_size=EVAL_INTERVAL, progress_metric="solved"
+    return train(
+        run,
+        name,
+        init=lambda: jax.jit(guide.init)(key),
+        step=step,
+        num_steps=steps,
+        chunk_size=EVAL_INTERVAL,
+        progress_metric="solved",
     )
-    return dataclasses.replace(train_result, state=train_result.state[0])
 
 
 def _training_sizes(config: Config, name: SetName, num_nodes: int, num_states: int) -> tuple[int, int]:

@@ -40,7 +40,7 @@ from thinking.recipes.text_generation.spelling import (
 )
 from thinking.text.vocabulary import END
 from thinking.train_state import RunnerState, init_train_state
-from thinking.types import Array, Params
+from thinking.types import Array, Latest, Measured, Params
 
 CHUNK = 20
 """Updates per chunk."""
@@ -148,8 +148,9 @@ def make_training_step(
         is_due = index % EVAL_INTERVAL == EVAL_INTERVAL - 1
         is_correct = jax.lax.cond(is_due, evaluate, lambda params: record.is_correct, state.train_state.params)
         steps_to_solve = jnp.where((record.steps_to_solve < 0) & is_correct, num_letters, record.steps_to_solve)
-        metrics |= {"exact": is_correct[0].astype(jnp.float32), "exact_beam": is_correct[1].astype(jnp.float32)}
-        metrics["environment_steps"] = num_letters.astype(jnp.float32)
+        exact, exact_beam = is_correct.astype(jnp.float32)
+        metrics |= {"exact": Measured(exact, is_due), "exact_beam": Measured(exact_beam, is_due)}
+        metrics["environment_steps"] = Latest(num_letters)
         return state._replace(env=GenerationRecord(num_letters, is_correct, steps_to_solve)), metrics, sample
 
     return step
