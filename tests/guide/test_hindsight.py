@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinking.guide import Path
-from thinking.guide.hindsight import flatten_examples, make_examples, make_goal_pairs, select_pairs
+from thinking.guide.abstraction import skip_step
+from thinking.guide.hindsight import (
+    count_value_examples,
+    flatten_examples,
+    make_examples,
+    make_goal_pairs,
+    select_pairs,
+)
 from thinking.guide.scoring import monte_carlo, path_score
 
 T, LAYERS, C, DISCOUNT, HORIZON = 7, 3, 3, 0.5, 4
@@ -133,3 +140,10 @@ def test_examples_of_many_paths_become_one_batch():
     batch = flatten_examples({"a": np.arange(12).reshape(2, 3, 2), "b": np.arange(6).reshape(2, 3)})
     assert batch["a"].tolist() == np.arange(12).reshape(6, 2).tolist()
     assert batch["b"].tolist() == list(range(6))
+
+
+def test_examples_of_a_window_are_all_pairs_of_states_and_the_top_layers_values():
+    for size in (2, 3, 8):
+        pairs = size * (size + 1) // 2  # t < j among size + 1 states
+        assert count_value_examples(skip_step(size), 2, size + 1) == pairs + size
+        assert count_value_examples(skip_step(size), 1, 2) == 1

@@ -15,17 +15,19 @@ import pytest
 from tasks import rl_cart_pole
 from thinking.environments import control, gymnasium_evaluation
 from thinking.errors import UserError
-from thinking.experiment import Run, interruption, main
+from thinking.experiment import Run, interruption, main, metrics
 from thinking.experiment.checkpoint import restore
 from thinking.experiment.config import check
 from thinking.experiment.flags import parse
 from thinking.experiment.results import digest
 from thinking.experiment.settings import find_declaration_errors
 from thinking.guide import GuideState
+from thinking.learning.rollouts import collect_episodes
 from thinking.recipes.cart_pole import agent as agents
 from thinking.recipes.cart_pole import trainers, videos
 from thinking.recipes.cart_pole.config import PRESETS, BufferConfig
 from thinking.recipes.cart_pole.guide_training import init_agent, update_ema
+from thinking.recipes.cart_pole.policy_training import NUM_EVAL_EPISODES, EvalSchedule
 from thinking.train_state import RunnerState, TrainState
 
 SMOKE = PRESETS["smoke"].config
@@ -126,8 +128,9 @@ def test_what_an_agent_kept_tells_which_value_belongs_to_which_return(finished):
     # Of an episode of n rewards of 1 that ended in a fall, the first state was worth 1 - discount ** n.
     fallen = np.asarray(buffer.terminated & (buffer.length > 0))
     expected = 1 - 0.99 ** np.asarray(buffer.returns)
+    scale = jax.jit(lambda: agents.make_target_scale(agent, False))()
     target_value_fn = jax.jit(
-        jax.vmap(lambda target_return: agents.make_return_target(agent, target_return, False).value)
+        jax.vmap(lambda target_return: agents.make_return_target(scale, target_return, False).value)
     )
     target_values = np.asarray(target_value_fn(buffer.returns))
     lower = fallen & (np.asarray(buffer.returns) < float(buffer.returns[0]))
@@ -138,6 +141,112 @@ def test_what_an_agent_kept_tells_which_value_belongs_to_which_return(finished):
     assert above == float(jax.jit(lambda: agents.best_return_target(agent, False).value)())
     there_and_back = jax.jit(lambda states: agent.normalizer.denormalize(agent.normalizer(states)))
     np.testing.assert_allclose(there_and_back(buffer.states[0]), buffer.states[0], atol=1e-5)
+
+
+def play_in_training_env(agents_state, index):
+    """The mean return of each seed's play function in the evaluation after an update, on the device."""
+    env = control.make_env("CartPole-v1", SMALL.env.episode_limit)
+    actor, count = agents.GuideActor(env, trainers.build_guide(SMALL, env), 0.99), SMALL.collection.num_episodes
+
+    def evaluate(agent):
+        eval_key = jax.random.split(jax.random.fold_in(agent.key, index), 3)[2]
+        play, carry = agents.make_play_fn(actor, jax.tree.map(lambda leaf: leaf[None], agent), None, False, count)
+
+        def policy(carry, key, observation, return_so_far):
+            carry, action, _ = play(carry, observation[None], return_so_far[None])
+            return carry, action[0]
+
+        return jnp.mean(collect_episodes(env, policy, carry, eval_key, count).returns)
+
+    return np.asarray(jax.jit(jax.vmap(evaluate))(agents_state))
+
+
+def test_the_best_state_plays_with_the_target_that_it_was_evaluated_on(finished):
+    trained = saved_agents(finished.folder)
+    # After the best evaluation an episode comes that lets the final agent ask for more.
+    later = trained._replace(values=jnp.ones_like(trained.values))
+    updates = SMALL.collection.num_updates
+    by_iteration = [play_in_training_env(later, index) for index in range(updates - 1, 3 * updates, updates)]
+    for seed, evaluated in enumerate(np.asarray(trained.best_eval_return)):
+        assert any(returns[seed] == pytest.approx(evaluated, rel=1e-3) for returns in by_iteration)
+
+
+def test_a_target_from_the_highest_return_on_is_the_one_that_was_evaluated():
+    scale = agents.TargetScale(jnp.array([10.0, 20, 20]), jnp.array([0.1, 0.2, 0.2]), jnp.float32(0.15))
+    for asked, value, updates in [(15, 0.15, True), (20, 0.15, False), (jnp.inf, 0.15, False), (10, 0.1, True)]:
+        target = agents.make_return_target(scale, asked, False)
+        assert (float(target.value), bool(target.update_return_to_go)) == (pytest.approx(value), updates)
+    assert bool(agents.make_return_target(scale, 20, True).update_return_to_go)
+
+
+def test_steps_of_evaluations_are_counted_apart_from_those_of_training(finished):
+    """Every step of the cart pole is rewarded by 1, so a return counts steps."""
+    rows = {row["algorithm"]: row for row in results(finished)["rows"] if row["asked"] == "best"}
+    trained = saved_agents(finished.folder)
+    assert (trained.history[:, :, 1] < 500).all()
+    # The buffer is as large as all that was collected.
+    np.testing.assert_array_equal(trained.num_env_steps, np.asarray(trained.buffer.rewards).sum((1, 2)))
+    eval_steps = SMALL.collection.num_episodes * np.asarray(trained.history[:, :, 1]).sum(1)
+    np.testing.assert_allclose(trained.num_eval_steps, eval_steps, rtol=1e-6)
+    assert rows["guide"]["environment_steps"] == np.mean(trained.num_env_steps)
+    assert rows["guide"]["evaluation_steps"] == np.mean(trained.num_eval_steps)
+    lines = [line for line in metrics.read(finished.folder) if line["stage"] == "ppo"]
+    assert rows["ppo"]["environment_steps"] == lines[-1]["environment_steps"] == 2048
+    measured = sum(line["return"] for line in lines)
+    assert rows["ppo"]["evaluation_steps"] == pytest.approx(NUM_EVAL_EPISODES * measured, rel=1e-5)
+
+
+def test_a_metric_is_logged_where_it_was_measured_and_nowhere_else(finished):
+    trained = saved_agents(finished.folder)
+    lines = [line for line in metrics.read(finished.folder) if line["stage"] == "guide"]
+    # Two lines an iteration: episodes are collected before the first update, and evaluated after the last.
+    assert [("training_return" in line, "return" in line) for line in lines] == [(True, False), (False, True)] * 3
+    history = np.asarray(trained.history).mean(0)
+    np.testing.assert_allclose([line["return"] for line in lines[1::2]], history[:, 1], rtol=1e-6)
+    np.testing.assert_allclose([line["training_return"] for line in lines[::2]], history[:, 2], rtol=1e-6)
+    np.testing.assert_allclose([line["environment_steps"] for line in lines], np.repeat(history[:, 0], 2), rtol=1e-6)
+    assert lines[-1]["return_std"] == pytest.approx(float(np.std(trained.history[:, -1, 1])), rel=1e-5)
+    assert max(line["champion_return"] for line in lines[1::2]) == pytest.approx(
+        float(np.mean(trained.best_eval_return))
+    )
+
+
+@pytest.mark.parametrize(("interval", "updates", "due"), [(10, 25, [9, 19, 24]), (10, 20, [9, 19]), (10, 3, [2])])
+def test_a_policy_is_evaluated_at_intervals_and_at_the_end(interval, updates, due):
+    schedule = EvalSchedule(interval, updates)
+    assert [index for index in range(updates) if schedule.is_due(jnp.int32(index))] == due
+    assert schedule.num_evaluations == len(due)
+
+
+def test_fewer_updates_than_an_interval_are_evaluated_and_counted_too(tmp_path):
+    config = dataclasses.replace(
+        SMOKE,
+        eval=dataclasses.replace(SMOKE.eval, interval=10),
+        reinforce=dataclasses.replace(SMOKE.reinforce, num_updates=1, num_episodes=2),
+    )
+    env = control.make_env("CartPole-v1", 20)
+    agent = trainers.train_reinforce(config, Run(folder=tmp_path, config=config), env)
+    assert 2 * 8 <= agent.num_env_steps[0] == agent.history[0, 0, 0] <= 2 * 20
+    assert NUM_EVAL_EPISODES * 8 <= agent.num_eval_steps[0] <= NUM_EVAL_EPISODES * 20
+
+
+def test_a_training_return_without_an_episode_reaches_no_threshold_and_is_not_logged(tmp_path):
+    config = dataclasses.replace(SMOKE, ppo=dataclasses.replace(SMOKE.ppo, num_steps=64, num_envs=4, rollout_length=16))
+    agent = trainers.train_ppo(config, Run(folder=tmp_path, config=config), control.make_env("MountainCar-v0"))
+    assert np.asarray(agent.history)[0, :, 2].tolist() == [-np.inf]
+    (line,) = metrics.read(tmp_path)
+    assert "training_return" not in line
+    assert line["environment_steps"] == 64
+
+
+@pytest.mark.parametrize(("layers", "windows", "length"), [(1, 24 * 44, 2), (2, 24, 9), (3, 24, 65)])
+def test_one_layer_gets_as_many_examples_an_update_as_two(layers, windows, length):
+    """A window of 9 states has 9 * 8 / 2 pairs for the lower layer and 8 values for the upper, one of 2 has 1."""
+    config = PRESETS["default"].config
+    settings = trainers.make_collection_settings(
+        dataclasses.replace(config, guide=dataclasses.replace(config.guide, num_layers=layers))
+    )
+    assert (settings.num_windows, settings.window_length) == (windows, length)
 
 
 def test_a_paced_aim_follows_the_values_of_a_life_of_that_value():

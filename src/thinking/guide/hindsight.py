@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.guide.abstraction import forward_mask, last_pivot, next_pivot, reverse_mask
+from thinking.guide.abstraction import Abstraction, forward_mask, last_pivot, next_pivot, pivot_levels, reverse_mask
 from thinking.guide.hippocampus import is_same
 from thinking.kernels.contract import Context, Transition
 from thinking.types import Array
@@ -112,6 +112,24 @@ def make_examples(
     context, target = make_queries(path, context_items, levels, layer, context_length, pairs)
     weight = jnp.float32(1) if path.weight is None else path.weight[t]
     return Transition(context, target, value, jnp.ones(t.shape, jnp.float32), jnp.where(is_used, weight, 0.0))
+
+
+def count_value_examples(abstraction: Abstraction, num_layers: int, num_states: int) -> int:
+    """The number of training examples that all layers together get from one path of distinct states.
+
+    Args:
+        abstraction: how pivots are chosen, without a state.
+        num_layers: L; the top layer pursues values.
+        num_states: T.
+    """
+    index, valid = jnp.arange(num_states), jnp.ones(num_states, bool)
+    path = Path(index, jnp.int32(num_states), actions=index, values=jnp.zeros(num_states))
+    levels = pivot_levels(abstraction, (), index, valid, num_layers - 1)
+    masks = [
+        make_examples(path, index, levels, layer, 1, select_pairs(path, layer, num_layers, None)).mask
+        for layer in range(num_layers)
+    ]
+    return sum(int(jnp.sum(mask > 0)) for mask in masks)
 
 
 def make_queries(

@@ -62,6 +62,32 @@ class ObservationNormalizer(NamedTuple):
         return jnp.broadcast_to(mean, shape), jnp.broadcast_to(std, shape)
 
 
+class TargetScale(NamedTuple):
+    """Which state value belongs to which return, by the episodes in the replay buffer.
+
+    Attributes:
+        returns: [N] float32, ascending; empty slots repeat the highest.
+        initial_values: [N] float32, state values at the first step of these episodes.
+        best_value: [] float32, the highest target, of `best_return_target`.
+    """
+
+    returns: Array
+    initial_values: Array
+    best_value: Array
+
+
+class BestState(NamedTuple):
+    """What acted in the best evaluation, with the targets that it had then.
+
+    Attributes:
+        guide: `Agent.ema_params` of that time.
+        target_scale: the scale of that time; its highest target is the one that was evaluated.
+    """
+
+    guide: GuideState
+    target_scale: TargetScale
+
+
 class Agent(NamedTuple):
     """The training state.
 
@@ -70,25 +96,27 @@ class Agent(NamedTuple):
     Attributes:
         guide: the state that is trained.
         ema_params: the same with the EMA of its parameters; this one acts.
-        best_state: `ema_params` of the iteration with the highest evaluation return.
+        best_state: of the iteration with the highest evaluation return.
         buffer: the replay buffer.
         values: [N, T] discounted state values of its episodes.
         normalizer: of observations.
-        num_env_steps: [] int32, environment steps so far, evaluation included.
+        num_env_steps: [] int32, environment steps of training so far.
+        num_eval_steps: [] int32, environment steps of evaluations so far.
         eval_return: [] float32, mean return of the last evaluation: no random actions, the highest target.
         best_eval_return: [] float32, the same of `best_state`.
         training_return: [] float32, mean return of the last iteration's training episodes.
-        history: [C, 3] float32, after each iteration: environment steps, evaluation return, training return.
+        history: [C, 3] float32, after each iteration: `num_env_steps`, evaluation return, training return.
         key: constant; each step folds its index in.
     """
 
     guide: GuideState
     ema_params: GuideState
-    best_state: GuideState
+    best_state: BestState
     buffer: Episodes
     values: Array
     normalizer: ObservationNormalizer
     num_env_steps: Array
+    num_eval_steps: Array
     eval_return: Array
     best_eval_return: Array
     training_return: Array
@@ -101,12 +129,12 @@ class ReturnTarget(NamedTuple):
 
     Attributes:
         value: [] or [E] float32 in [0, 1], target state value at the first step.
-        update_return_to_go: whether the target follows the Bellman equation: after each step it becomes
+        update_return_to_go: [] bool, whether the target follows the Bellman equation: after each step it becomes
             `(value - (1 - discount) * reward) / discount`. Otherwise it is constant, the mean value of an episode.
     """
 
     value: Array
-    update_return_to_go: bool
+    update_return_to_go: bool | Array
 
 
 class PolicyCarry(NamedTuple):
@@ -132,22 +160,28 @@ def best_return_target(agent: Agent, update_return_to_go: bool) -> ReturnTarget:
     )
 
 
-def make_return_target(agent: Agent, target_return: float | Array, update_return_to_go: bool) -> ReturnTarget:
-    """The target value for a return, interpolated between the first values of the buffer's episodes.
+def make_target_scale(agent: Agent, update_return_to_go: bool) -> TargetScale:
+    """The scale of the agent's replay buffer; `update_return_to_go` as of `best_return_target`."""
+    buffer = agent.buffer
+    returns = jnp.where(buffer.length > 0, buffer.returns, jnp.inf)
+    num_episodes = jnp.sum(buffer.length > 0)
+    order = jnp.argsort(returns)[jnp.minimum(jnp.arange(returns.shape[0]), jnp.maximum(num_episodes - 1, 0))]
+    best = best_return_target(agent, update_return_to_go)
+    return TargetScale(returns[order], agent.values[order, 0], best.value)
+
+
+def make_return_target(scale: TargetScale, target_return: float | Array, update_return_to_go: bool) -> ReturnTarget:
+    """The target for a return.
 
     Args:
-        agent: its buffer maps returns to state values.
-        target_return: [] undiscounted return; from the buffer's highest on, the target is `best_return_target`.
-        update_return_to_go: of `best_return_target`.
+        scale: maps returns to state values, with linear interpolation.
+        target_return: [] undiscounted return; from the scale's highest on, the target is the highest one, as it was
+            evaluated. A lower one is updated by the rewards.
+        update_return_to_go: of the highest target.
     """
-    buffer, best = agent.buffer, best_return_target(agent, update_return_to_go)
-    returns = jnp.where(buffer.length > 0, buffer.returns, jnp.inf)
-    order = jnp.argsort(returns)
-    num_episodes = jnp.sum(buffer.length > 0)
-    # Empty slots repeat the best episode.
-    order = order[jnp.minimum(jnp.arange(order.shape[0]), jnp.maximum(num_episodes - 1, 0))]
-    value = jnp.interp(target_return, returns[order], agent.values[order, 0])
-    return ReturnTarget(jnp.where(target_return >= jnp.max(buffer.returns), best.value, value), True)
+    is_highest = target_return >= scale.returns[-1]
+    value = jnp.interp(target_return, scale.returns, scale.initial_values)
+    return ReturnTarget(jnp.where(is_highest, scale.best_value, value), ~is_highest | update_return_to_go)
 
 
 def init_policy_carry(guide: Guide, return_target: ReturnTarget, num_envs: int) -> PolicyCarry:
@@ -164,15 +198,19 @@ class GuideActor(NamedTuple):
     discount: float
 
     def act(
-        self, agent: Agent, carry: PolicyCarry, update_return_to_go: bool, observation: Array, return_so_far: Array
+        self,
+        agent: Agent,
+        carry: PolicyCarry,
+        update_return_to_go: bool | Array,
+        observation: Array,
+        return_so_far: Array,
     ) -> tuple[PolicyCarry, Reaction]:
-        """React to observations [E, O], given the returns so far [E]."""
+        """React to observations [E, O], given the returns so far [E]; `update_return_to_go` of the `ReturnTarget`."""
         low, high = self.env.reward_range
         reward = (return_so_far - carry.return_so_far - low) / (high - low)
         value = carry.target_value
-        if update_return_to_go:
-            following = jnp.clip((value - (1 - self.discount) * reward) / self.discount, 0, 1)
-            value = jnp.where(carry.memory.count > 0, following, value)
+        following = jnp.clip((value - (1 - self.discount) * reward) / self.discount, 0, 1)
+        value = jnp.where((carry.memory.count > 0) & update_return_to_go, following, value)
         memory = append(carry.memory, agent.normalizer(observation))
         return PolicyCarry(memory, value, return_so_far), self.guide.react(agent.ema_params, memory, value[:, None])
 
@@ -197,31 +235,30 @@ def make_play_fn(
     Args:
         actor: the environment and the guide.
         agents: [S, ...].
-        target_return: target return; None for the best.
+        target_return: target return; None for the highest target, by which the best state was chosen.
         update_return_to_go: of `best_return_target`.
         num_envs: E.
 
     Returns:
         The play function, and its initial carry [S, E, ...].
     """
-    of_return = target_return is not None
 
-    def init_carry(agent: Agent) -> PolicyCarry:
-        return_target = (
-            make_return_target(agent, target_return, update_return_to_go)
-            if of_return
-            else best_return_target(agent, update_return_to_go)
-        )
-        return init_policy_carry(actor.guide, return_target, num_envs)
+    def choose_target(agent: Agent) -> ReturnTarget:
+        scale = agent.best_state.target_scale
+        asked = jnp.inf if target_return is None else target_return
+        return make_return_target(scale, asked, update_return_to_go)
+
+    return_targets = jax.vmap(choose_target)(agents)
 
     def play_one(
-        agent: Agent, carry: PolicyCarry, observation: Array, return_so_far: Array
+        agent: Agent, update: Array, carry: PolicyCarry, observation: Array, return_so_far: Array
     ) -> tuple[PolicyCarry, Array, dict[str, Array]]:
-        best_agent = agent._replace(ema_params=agent.best_state)
-        carry, reaction = actor.act(best_agent, carry, update_return_to_go or of_return, observation, return_so_far)
+        best_agent = agent._replace(ema_params=agent.best_state.guide)
+        carry, reaction = actor.act(best_agent, carry, update, observation, return_so_far)
         extras = {"asked_value": carry.target_value}
         if len(reaction.targets) > 1:
             extras["sub_goal"] = agent.normalizer.denormalize(reaction.targets[-2])
         return carry, reaction.value, extras
 
-    return functools.partial(jax.vmap(play_one), agents), jax.vmap(init_carry)(agents)
+    carry = jax.vmap(lambda return_target: init_policy_carry(actor.guide, return_target, num_envs))(return_targets)
+    return functools.partial(jax.vmap(play_one), agents, return_targets.update_return_to_go), carry

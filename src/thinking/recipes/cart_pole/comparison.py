@@ -22,7 +22,9 @@ class TrainedAgent(NamedTuple):
 
     Attributes:
         train_result: of its training stage.
-        history: [S, P, 3] environment steps, evaluation return and training return at each evaluation.
+        history: [S, P, 3] environment steps of training, evaluation return and training return at each evaluation.
+        num_env_steps: [S] environment steps of training.
+        num_eval_steps: [S] environment steps of evaluations in training; they are in no other count.
         make_play_fn: `make_play_fn(target_return, num_envs) -> (play_fn, carry)`, for
             `gymnasium_evaluation.evaluate_in_gymnasium`.
         params: [S, ...].
@@ -31,6 +33,8 @@ class TrainedAgent(NamedTuple):
 
     train_result: TrainResult
     history: Array
+    num_env_steps: Array
+    num_eval_steps: Array
     make_play_fn: Callable[[float | None, int], tuple[Any, Any]]
     params: Any
     target_returns: tuple[float | None, ...] = (None,)
@@ -38,18 +42,28 @@ class TrainedAgent(NamedTuple):
 
 def make_policy_agent(policy: Policy, train_result: TrainResult) -> TrainedAgent:
     """A trained policy that acts greedily."""
-    params = train_result.state.train_state.params
+    params, env_record = train_result.state.train_state.params, train_result.state.env
 
     def play(carry: tuple, observation: Array, return_so_far: Array) -> tuple[tuple, Array, dict]:
         return carry, jax.vmap(policy.act_greedily)(params, observation), {}
 
-    return TrainedAgent(train_result, train_result.state.env.history, lambda *_: (play, ()), params)
+    return TrainedAgent(
+        train_result,
+        env_record.history,
+        env_record.num_env_steps,
+        env_record.num_eval_steps,
+        lambda *_: (play, ()),
+        params,
+    )
 
 
 def make_row(
     name: str, target_return: float | None, agent: TrainedAgent, returns: np.ndarray, threshold: float | None
 ) -> Row:
-    """A row of results: statistics over seeds of each seed's mean over its test episodes [S, E]."""
+    """A row of results: statistics over seeds of each seed's mean over its test episodes [S, E].
+
+    Steps are those of training, without evaluations, which have a column of their own.
+    """
     means = returns.mean(axis=1)
     steps, evaluation, training = (np.asarray(agent.history)[:, :, column] for column in range(3))
     return {
@@ -61,8 +75,9 @@ def make_row(
         "best_seed": float(means.max()),
         "steps_to_threshold": find_steps_to_threshold(steps, evaluation, threshold),
         "training_steps_to_threshold": find_steps_to_threshold(steps, training, threshold),
-        "environment_steps": float(steps[:, -1].mean()),
-        "steps_per_second": float(steps[:, -1].sum() / max(agent.train_result.seconds, 1e-9)),
+        "environment_steps": float(np.mean(agent.num_env_steps)),
+        "evaluation_steps": float(np.mean(agent.num_eval_steps)),
+        "steps_per_second": float(np.sum(agent.num_env_steps) / max(agent.train_result.seconds, 1e-9)),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(agent.params)) // len(means),
         "return_of_seeds": " ".join(f"{mean:.0f}" for mean in means),
     }

@@ -47,7 +47,7 @@ class GuideConfig(WidthConfig):
     num_slots: int = option(1, "hypotheses per question", minimum=1, maximum=1024)
     context_length: int = option(1, "states that the guide recalls, the present one included", minimum=1, maximum=1024)
     skip_step: int = option(
-        8, "every n-th state of an episode is a sub-goal for the layer above", minimum=2, maximum=1024
+        8, "every n-th state of a window is a sub-goal for the layer above: 1 to n steps away", minimum=2, maximum=1024
     )
     score: Literal["monte_carlo", "temporal_difference"] = option("monte_carlo", "how transitions are scored")
     score_rewards: bool = option(False, "let scores count rewards")
@@ -83,7 +83,12 @@ class CollectionConfig:
     )
     update_return_to_go: bool = option(False, "update the target by the rewards received, as a return-to-go")
     num_updates: int = option(200, "updates in each iteration", minimum=1, maximum=10**6)
-    num_windows: int = option(24, "windows of collected episodes in each update", minimum=1, maximum=65_536)
+    num_windows: int = option(
+        24,
+        "windows of collected episodes in each update; with one layer, as many transitions as two layers get examples",
+        minimum=1,
+        maximum=65_536,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +180,7 @@ _ACROBOT = Config(
         random_fraction=0.1,
         mean_action_duration=2.0,
         target_fractions=(0.5, 0.5),
-        num_windows=256,
+        num_windows=6,
     ),
     buffer=BufferConfig(best_fraction=1.0),
     ppo=PPOConfig(num_steps=300_000),

@@ -22,14 +22,17 @@ from thinking.learning.replay_buffer import Episodes, Retention, init_buffer, in
 from thinking.learning.rollouts import PolicyFn, collect_episodes
 from thinking.recipes.cart_pole.agent import (
     Agent,
+    BestState,
     GuideActor,
     ObservationNormalizer,
     PolicyCarry,
     ReturnTarget,
+    TargetScale,
     best_return_target,
     init_policy_carry,
+    make_target_scale,
 )
-from thinking.types import Array, Metrics, State
+from thinking.types import Array, Latest, Measured, Metrics, State
 
 
 class Iteration(NamedTuple):
@@ -93,16 +96,18 @@ def init_agent(
     normalizer = ObservationNormalizer(jnp.zeros(()), jnp.zeros(dims), jnp.zeros(dims))
     buffer = init_buffer(episode_shape, settings.capacity)
     guide_state, min_return = guide.init(key), jnp.float32(env.reward_range[0] * env.max_episode_steps)
+    target_scale = TargetScale(jnp.zeros(settings.capacity), jnp.zeros(settings.capacity), jnp.zeros(()))
     steps = jnp.zeros((), jnp.int32)
     history = jnp.zeros((len(iterations), 3), jnp.float32)
     return Agent(
         guide=guide_state,
         ema_params=guide_state,
-        best_state=guide_state,
+        best_state=BestState(guide_state, target_scale),
         buffer=buffer,
         values=jnp.zeros_like(buffer.rewards),
         normalizer=normalizer,
         num_env_steps=steps,
+        num_eval_steps=steps,
         eval_return=min_return,
         best_eval_return=min_return,
         training_return=min_return,
@@ -133,21 +138,26 @@ def make_guide_step(
             point = jnp.stack([agent.num_env_steps.astype(jnp.float32), agent.eval_return, agent.training_return])
             return agent._replace(history=agent.history.at[number].set(point))
 
-        agent = jax.lax.cond(update == 0, collect, lambda agent: agent, agent)
+        is_first, is_last = update == 0, update == settings.num_updates - 1
+        agent = jax.lax.cond(is_first, collect, lambda agent: agent, agent)
         guide_state, metrics = guide.observe(agent.guide, sample_windows(agent, settings, env, window_key))
         agent = agent._replace(
             guide=guide_state, ema_params=update_ema(agent.ema_params, guide_state, settings.ema_decay)
         )
-        agent = jax.lax.cond(update == settings.num_updates - 1, evaluate, lambda agent: agent, agent)
-        agent_metrics = {
-            "return": agent.eval_return,
-            "champion_return": agent.best_eval_return,
-            "training_return": agent.training_return,
-            "environment_steps": agent.num_env_steps.astype(jnp.float32),
-        }
-        return agent, agent_metrics | metrics
+        agent = jax.lax.cond(is_last, evaluate, lambda agent: agent, agent)
+        return agent, _make_metrics(agent, has_collected=is_first, has_evaluated=is_last) | metrics
 
     return step
+
+
+def _make_metrics(agent: Agent, *, has_collected: Array, has_evaluated: Array) -> Metrics:
+    return {
+        "return": Measured(agent.eval_return, has_evaluated),
+        "champion_return": Measured(agent.best_eval_return, has_evaluated),
+        "training_return": Measured(agent.training_return, has_collected),
+        "environment_steps": Latest(agent.num_env_steps),
+        "evaluation_steps": Latest(agent.num_eval_steps),
+    }
 
 
 def update_ema(ema_state: GuideState, guide_state: GuideState, decay: float) -> GuideState:
@@ -243,13 +253,14 @@ def _evaluate(env: ControlEnv, guide: Guide, settings: CollectionSettings, agent
     full_return = jnp.mean(episodes.returns)
     eval_return = jnp.mean(jnp.sum(episodes.rewards[:, : control.make_env(env.name).max_episode_steps], axis=1))
     is_best = full_return >= agent.best_eval_return
-    best_state = jax.tree.map(lambda new, old: jnp.where(is_best, new, old), agent.ema_params, agent.best_state)
+    state = BestState(agent.ema_params, make_target_scale(agent, settings.update_return_to_go))
+    best_state = jax.tree.map(lambda new, old: jnp.where(is_best, new, old), state, agent.best_state)
     best_return = jnp.maximum(full_return, agent.best_eval_return)
     return agent._replace(
         best_state=best_state,
         eval_return=eval_return,
         best_eval_return=best_return,
-        num_env_steps=agent.num_env_steps + jnp.sum(episodes.length),
+        num_eval_steps=agent.num_eval_steps + jnp.sum(episodes.length),
     )
 
 

@@ -23,7 +23,7 @@ from thinking.learning.rollouts import (
 )
 from thinking.networks.actor_critic import Policy
 from thinking.train_state import RunnerState, init_train_state
-from thinking.types import Array, Metrics
+from thinking.types import Array, Latest, Measured, Metrics
 
 
 class EnvRecord(NamedTuple):
@@ -31,13 +31,16 @@ class EnvRecord(NamedTuple):
 
     Attributes:
         envs: E environments.
-        num_env_steps: [] int32, environment steps so far.
+        num_env_steps: [] int32, environment steps of training so far.
+        num_eval_steps: [] int32, environment steps of evaluations so far.
         eval_return: [] float32, mean return of the last evaluation.
-        history: [P, 3] float32, at each evaluation: environment steps, evaluation return, mean training return.
+        history: [P, 3] float32, at each evaluation: `num_env_steps`, evaluation return, mean training return, which is
+            -inf before the first episode ends.
     """
 
     envs: VectorEnvState
     num_env_steps: Array
+    num_eval_steps: Array
     eval_return: Array
     history: Array
 
@@ -47,6 +50,22 @@ TrainStepFn = Callable[[RunnerState, Array], tuple[RunnerState, Metrics]]
 
 NUM_EVAL_EPISODES = 16
 """Episodes of an evaluation."""
+
+
+class EvalSchedule(NamedTuple):
+    """When a policy is evaluated: after every `interval` updates, and after the last of `num_updates`."""
+
+    interval: int
+    num_updates: int
+
+    @property
+    def num_evaluations(self) -> int:
+        """P."""
+        return -(-self.num_updates // self.interval)
+
+    def is_due(self, index: Array) -> Array:
+        """[] bool, whether the policy is evaluated after the update `index`."""
+        return ((index + 1) % self.interval == 0) | (index + 1 == self.num_updates)
 
 
 def init_policy_training(
@@ -64,6 +83,7 @@ def init_policy_training(
     env_record = EnvRecord(
         envs=init_envs(env, env_key, num_envs),
         num_env_steps=jnp.zeros((), jnp.int32),
+        num_eval_steps=jnp.zeros((), jnp.int32),
         eval_return=min_return,
         history=jnp.zeros((num_evaluations, 3), jnp.float32),
     )
@@ -78,7 +98,7 @@ def make_ppo_step(
     rollout_length: int,
     discount: float,
     gae_lambda: float,
-    eval_interval: int,
+    schedule: EvalSchedule,
 ) -> TrainStepFn:
     """One PPO update per step, from T steps of each environment; values are bootstrapped at truncation.
 
@@ -88,7 +108,7 @@ def make_ppo_step(
         rollout_length: T.
         discount: discount factor.
         gae_lambda: lambda of generalized advantage estimation.
-        eval_interval: steps between two evaluations.
+        schedule: of evaluations.
     """
 
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
@@ -119,25 +139,25 @@ def make_ppo_step(
         flat_batch = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
         train_state, metrics = update(runner_state.train_state, flat_batch, update_key)
         env_record = env_record._replace(envs=envs, num_env_steps=env_record.num_env_steps + values.size)
-        training_return = mean_recent_return(envs)
+        training_return = Measured(mean_recent_return(envs), envs.num_finished > 0)
         env_record = _evaluate_if_due(
             env,
             make_greedy_policy(policy, train_state.params),
             env_record,
             training_return,
-            index,
-            eval_interval,
+            schedule.is_due(index),
+            index // schedule.interval,
             eval_key,
         )
         return runner_state._replace(train_state=train_state, env=env_record), _make_metrics(
-            env_record, training_return
+            env_record, training_return, schedule.is_due(index)
         ) | metrics
 
     return step
 
 
 def make_reinforce_step(
-    env: ControlEnv, policy: Policy, update: UpdateFn, *, num_episodes: int, discount: float, eval_interval: int
+    env: ControlEnv, policy: Policy, update: UpdateFn, *, num_episodes: int, discount: float, schedule: EvalSchedule
 ) -> TrainStepFn:
     """One REINFORCE update per step, from `num_episodes` whole episodes.
 
@@ -146,7 +166,7 @@ def make_reinforce_step(
         update: of `learning.policy_gradient.reinforce`.
         num_episodes: E.
         discount: discount factor.
-        eval_interval: steps between two evaluations.
+        schedule: of evaluations.
     """
 
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
@@ -168,18 +188,18 @@ def make_reinforce_step(
         batch = PolicyBatch(episodes.states[:, :-1], episodes.actions, mask, returns, returns, mask)
         train_state, metrics = update(runner_state.train_state, batch, update_key)
         env_record = runner_state.env._replace(num_env_steps=runner_state.env.num_env_steps + jnp.sum(episodes.length))
-        training_return = jnp.mean(episodes.returns)
+        training_return = Measured(jnp.mean(episodes.returns), jnp.bool_(True))
         env_record = _evaluate_if_due(
             env,
             make_greedy_policy(policy, train_state.params),
             env_record,
             training_return,
-            index,
-            eval_interval,
+            schedule.is_due(index),
+            index // schedule.interval,
             eval_key,
         )
         return runner_state._replace(train_state=train_state, env=env_record), _make_metrics(
-            env_record, training_return
+            env_record, training_return, schedule.is_due(index)
         ) | metrics
 
     return step
@@ -194,24 +214,31 @@ def _evaluate_if_due(
     env: ControlEnv,
     policy_fn: PolicyFn,
     env_record: EnvRecord,
-    training_return: Array,
-    index: Array,
-    eval_interval: int,
+    training_return: Measured,
+    is_due: Array,
+    number: Array,
     key: Array,
 ) -> EnvRecord:
+    """The record, with the evaluation of this number if it is due."""
+
     def evaluate(env_record: EnvRecord) -> EnvRecord:
-        eval_return = jnp.mean(collect_episodes(env, policy_fn, (), key, NUM_EVAL_EPISODES).returns)
-        point = jnp.stack([env_record.num_env_steps.astype(jnp.float32), eval_return, training_return])
+        episodes = collect_episodes(env, policy_fn, (), key, NUM_EVAL_EPISODES)
+        eval_return = jnp.mean(episodes.returns)
+        recent_return = jnp.where(training_return.is_measured, training_return.value, -jnp.inf)
+        point = jnp.stack([env_record.num_env_steps.astype(jnp.float32), eval_return, recent_return])
         return env_record._replace(
-            eval_return=eval_return, history=env_record.history.at[index // eval_interval].set(point)
+            num_eval_steps=env_record.num_eval_steps + jnp.sum(episodes.length),
+            eval_return=eval_return,
+            history=env_record.history.at[number].set(point),
         )
 
-    return jax.lax.cond(index % eval_interval == eval_interval - 1, evaluate, lambda env: env, env_record)
+    return jax.lax.cond(is_due, evaluate, lambda env: env, env_record)
 
 
-def _make_metrics(env_record: EnvRecord, training_return: Array) -> Metrics:
+def _make_metrics(env_record: EnvRecord, training_return: Measured, is_due: Array) -> Metrics:
     return {
-        "return": env_record.eval_return,
+        "return": Measured(env_record.eval_return, is_due),
         "training_return": training_return,
-        "environment_steps": env_record.num_env_steps.astype(jnp.float32),
+        "environment_steps": Latest(env_record.num_env_steps),
+        "evaluation_steps": Latest(env_record.num_eval_steps),
     }

@@ -16,6 +16,7 @@ from thinking.environments.control import ControlEnv
 from thinking.experiment import Run
 from thinking.experiment.training import TrainResult, train
 from thinking.guide import Guide, abstraction, guide, monte_carlo, temporal_difference
+from thinking.guide.hindsight import count_value_examples
 from thinking.learning.policy_gradient import ppo, reinforce
 from thinking.learning.replay_buffer import Retention
 from thinking.networks.actor_critic import Policy, perceptron_policy
@@ -23,8 +24,13 @@ from thinking.recipes.cart_pole.agent import GuideActor, make_play_fn
 from thinking.recipes.cart_pole.comparison import TrainedAgent, make_policy_agent
 from thinking.recipes.cart_pole.config import Config
 from thinking.recipes.cart_pole.guide_training import CollectionSettings, Iteration, init_agent, make_guide_step
-from thinking.recipes.cart_pole.policy_training import init_policy_training, make_ppo_step, make_reinforce_step
-from thinking.types import Array, Box, Space
+from thinking.recipes.cart_pole.policy_training import (
+    EvalSchedule,
+    init_policy_training,
+    make_ppo_step,
+    make_reinforce_step,
+)
+from thinking.types import Array, Box, Latest, Measured, Space
 
 
 def make_seed_keys(config: Config) -> Array:
@@ -49,12 +55,24 @@ def train_seeds(
 
     def step_all(state: Any, index: Array) -> tuple[Any, dict[str, Array]]:
         state, metrics = jax.vmap(step, (0, None))(state, index)
-        return state, jax.tree.map(jnp.mean, metrics) | {"return_std": jnp.std(metrics["return"])}
+        eval_return = metrics["return"]
+        return_std = Measured(jnp.std(eval_return.value), jnp.all(eval_return.is_measured))
+        return state, {name: _average_over_seeds(metric) for name, metric in metrics.items()} | {
+            "return_std": return_std
+        }
 
     def init_all() -> Any:
         return jax.jit(jax.vmap(init))(make_seed_keys(config))
 
     return train(run, stage, init=init_all, step=step_all, num_steps=steps, chunk_size=chunk, progress_metric="return")
+
+
+def _average_over_seeds(metric: Array | Measured | Latest) -> Array | Measured | Latest:
+    """The mean of a metric (leaves [S]) over the seeds that measured it."""
+    if not isinstance(metric, Measured):
+        return jax.tree.map(jnp.mean, metric)
+    total = jnp.sum(jnp.where(metric.is_measured, metric.value, 0))
+    return Measured(total / jnp.maximum(jnp.sum(metric.is_measured), 1), jnp.any(metric.is_measured))
 
 
 def make_iterations(config: Config) -> list[Iteration]:
@@ -72,14 +90,33 @@ def make_iterations(config: Config) -> list[Iteration]:
     return [iteration(number) for number in range(collection.num_iterations)]
 
 
+def count_windows(config: Config) -> tuple[int, int]:
+    """Number of windows per update, and states of each.
+
+    A window reaches from one sub-goal of the top layer to the next, so with one layer it is a single transition. There
+    are then so many more of them that an update has as many training examples as with two layers. With three layers or
+    more each window has more examples, and there are no fewer windows.
+    """
+
+    def window_length(num_layers: int) -> int:
+        return max(2, config.guide.skip_step ** (num_layers - 1) + 1)
+
+    num_layers, num_windows = config.guide.num_layers, config.collection.num_windows
+    if num_layers == 1:
+        skip_step = abstraction.skip_step(config.guide.skip_step)
+        num_windows *= count_value_examples(skip_step, 2, window_length(2))
+    return num_windows, window_length(num_layers)
+
+
 def make_collection_settings(config: Config) -> CollectionSettings:
     """Settings of all iterations."""
     collection, buffer = config.collection, config.buffer
+    num_windows, window_length = count_windows(config)
     return CollectionSettings(
         num_episodes=collection.num_episodes,
         num_updates=collection.num_updates,
-        num_windows=collection.num_windows,
-        window_length=max(2, config.guide.skip_step ** (config.guide.num_layers - 1) + 1),
+        num_windows=num_windows,
+        window_length=window_length,
         capacity=buffer.num_best + buffer.num_binned,
         retention=Retention(buffer.num_best, buffer.num_return_bins, buffer.retention == "best"),
         best_fraction=buffer.best_fraction,
@@ -136,6 +173,8 @@ def train_guide(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
     return TrainedAgent(
         train_result,
         agents.history,
+        agents.num_env_steps,
+        agents.num_eval_steps,
         lambda target_return, num_envs: make_play_fn(
             actor, agents, target_return, settings.update_return_to_go, num_envs
         ),
@@ -155,6 +194,7 @@ def train_ppo(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
     updates = max(1, settings.num_steps // (settings.num_envs * settings.rollout_length))
     # Whole intervals, as a shorter last chunk would be compiled separately.
     updates -= updates % min(updates, config.eval.interval)
+    evaluations = EvalSchedule(config.eval.interval, updates)
     schedule = optax.linear_schedule(
         settings.optimizer.learning_rate, 0, updates * settings.num_epochs * settings.num_minibatches
     )
@@ -176,9 +216,9 @@ def train_ppo(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
         rollout_length=settings.rollout_length,
         discount=net.discount,
         gae_lambda=settings.gae_lambda,
-        eval_interval=config.eval.interval,
+        schedule=evaluations,
     )
-    return _train_policy(config, run, env, "ppo", policy, optimizer, step, updates, settings.num_envs)
+    return _train_policy(config, run, env, "ppo", policy, optimizer, step, evaluations, settings.num_envs)
 
 
 def train_reinforce(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
@@ -186,17 +226,16 @@ def train_reinforce(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
     settings, net, policy = config.reinforce, config.policy_net, build_policy(config, env)
     adam = optax.adam(settings.optimizer.learning_rate)
     optimizer = optax.chain(optax.clip_by_global_norm(net.max_gradient_norm), adam)
+    evaluations = EvalSchedule(config.eval.interval, settings.num_updates)
     step = make_reinforce_step(
         env,
         policy,
         reinforce(policy.evaluate_actions, optimizer, use_baseline=settings.baseline),
         num_episodes=settings.num_episodes,
         discount=net.discount,
-        eval_interval=config.eval.interval,
+        schedule=evaluations,
     )
-    return _train_policy(
-        config, run, env, "reinforce", policy, optimizer, step, settings.num_updates, settings.num_episodes
-    )
+    return _train_policy(config, run, env, "reinforce", policy, optimizer, step, evaluations, settings.num_episodes)
 
 
 TRAINERS: dict[str, Callable[[Config, Run, ControlEnv], TrainedAgent]] = {
@@ -214,17 +253,16 @@ def _train_policy(
     policy: Policy,
     optimizer: optax.GradientTransformation,
     step: Callable,
-    num_updates: int,
+    evaluations: EvalSchedule,
     num_envs: int,
 ) -> TrainedAgent:
-    num_evaluations = max(1, num_updates // config.eval.interval)
     train_result = train_seeds(
         config,
         run,
         stage,
-        init=lambda key: init_policy_training(env, policy, optimizer, num_envs, num_evaluations, key),
+        init=lambda key: init_policy_training(env, policy, optimizer, num_envs, evaluations.num_evaluations, key),
         step=step,
-        steps=num_updates,
+        steps=evaluations.num_updates,
         chunk=config.eval.interval,
     )
     return make_policy_agent(policy, train_result)
