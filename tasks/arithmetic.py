@@ -44,7 +44,7 @@ def run(config: Config, run: Run) -> None:
         if config.search.sources and style == first:
             searched += search(config, run, decoder, name, params[name])
     plots.plot_learning_curves(
-        run, ["loss", "exact", "reward", "rewards/outcome", "entropy", "completions/mean_length"]
+        run, ["loss", "exact_match", "reward", "rewards/outcome", "entropy", "completions/mean_length"]
     )
     write_results(
         run,
@@ -89,7 +89,7 @@ def fine_tune(config: Config, run: Run, decoder: Decoder, style: Style) -> Train
         return jax.jit(lambda key: init_fine_tuning(decoder, optimizer, sampler, key))(jax.random.key(config.seed))
 
     return train(
-        run, style, init=init, step=step, num_steps=sft.num_steps, chunk_size=5 * CHUNK, progress_metric="exact"
+        run, style, init=init, step=step, num_steps=sft.num_steps, chunk_size=5 * CHUNK, progress_metric="exact_match"
     )
 
 
@@ -154,14 +154,14 @@ def evaluate(config: Config, decoder: Decoder, style: Style, params: Params) -> 
     problems = make_held_out_set(config, config.eval.sources, style, config.eval.num_problems)
     if style == "subtasks":
         return evaluate_with_subtasks(decoder, params, problems)
-    by_place = config.model.positions == "place"
+    by_place = config.model.positions == "digit"
     budget = compute_max_new_tokens(decoder, problems, "--eval.sources")
     rows = evaluate_exact_match(decoder, params, problems, budget, use_digit_positions=by_place)
-    if config.eval.injected_errors and style in ("worked", "revised"):
+    if config.eval.injected_errors and style in ("chain_of_thought", "self_correction"):
         with_errors = inject_errors(problems, style, seed=config.seed, reverse_digits=config.data.reverse_digits)
         budget = compute_max_new_tokens(decoder, with_errors, "--eval.sources")
         error_rows = evaluate_exact_match(decoder, params, with_errors, budget, use_digit_positions=by_place)
-        rows += [{**row, "subject": f"{row['subject']}, after a slip"} for row in error_rows]
+        rows += [{**row, "subject": f"{row['subject']}, after an injected error"} for row in error_rows]
     return rows
 
 

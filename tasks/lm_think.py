@@ -41,7 +41,9 @@ def run(config: Config, run: Run) -> None:
     kinds = (REFERENCE, *config.thoughts)
     bits = {kind: [row["bits_per_byte"] for row in rows if row["thoughts"] == kind] for kind in kinds}
     plot_bits(run.plots_folder / "bits_per_byte.png", bits)
-    plots.plot_learning_curves(run, ["loss", "context_loss", "gain", "thought_tokens", "entropy", "policy_loss"])
+    plots.plot_learning_curves(
+        run, ["loss", "loss/context", "reward", "thoughts/mean_length", "entropy", "loss/policy"]
+    )
     parameters = sum(leaf.size for leaf in jax.tree.leaves(next(iter(trained.values())).train_state.params))
     write_results(
         run, rows, trained, parameters=parameters, train_tokens=len(text.train), text_tokens=len(text.token_bytes)
@@ -68,7 +70,7 @@ def evaluate(config: Config, seed: int, stages: dict[str, TrainResult]) -> list[
             {
                 "thoughts": kind,
                 "seed": seed,
-                **compute_metrics(kind_scores, windows[:, context:], text.token_bytes, scores.get("plain")),
+                **compute_metrics(kind_scores, windows[:, context:], text.token_bytes, scores.get("none")),
                 "train_seconds": stages[kind].seconds,
                 "compile_seconds": stages[kind].compile_seconds,
             }

@@ -33,7 +33,7 @@ def run(config: Config, run: Run) -> None:
     to_trained = time.monotonic() - BEGAN
     rows = [row for name, agent in agents.items() for row in evaluate(config, run, env, name, agent)]
 
-    plots.plot_learning_curves(run, ["return", "training_return"])
+    plots.plot_learning_curves(run, ["eval/return", "rollout/return"])
     curves = {name: (agent.history[:, :, 0], agent.history[:, :, 1]) for name, agent in agents.items()}
     plots.plot_mean_and_spread(
         run.plots_folder / "returns.png", curves, "environment steps", "return of test episodes", threshold

@@ -36,7 +36,7 @@ Planners = dict[tuple[str, str], "Planner"]
 
 
 def run(config: Config, run: Run) -> None:
-    """Train the sets, plan between all pairs, and write the results."""
+    """Train the guides, plan between all pairs, and write the results."""
     from thinking.environments.graph import find_node, make_graph, to_device
     from thinking.environments.graph_plans import find_reachable_pairs
     from thinking.experiment.results import write_results
@@ -51,9 +51,9 @@ def run(config: Config, run: Run) -> None:
     longest = int(pairs.optimal_hops.max())
     max_hops = config.eval.max_hops or max(64, 2 * longest)
     num_states = config.walks.num_states or min(max(longest + 3, 8), 64)
-    guides = {name: make_guide(config, name, len(graph)) for name in config.sets}
+    guides = {name: make_guide(config, name, len(graph)) for name in config.guides}
     trained = {
-        name: train_guide(config, run, name, guides[name], device_graph, pairs, num_states) for name in config.sets
+        name: train_guide(config, run, name, guides[name], device_graph, pairs, num_states) for name in config.guides
     }
     states = {name: stage.state for name, stage in trained.items()}
     planners = make_planners(guides, states, device_graph, max_hops, config.seed)
@@ -63,10 +63,10 @@ def run(config: Config, run: Run) -> None:
     evaluations = {key: evaluate(device_graph, planner, pairs) for key, planner in planners.items()}
     draw_plots(run, graph, planners, evaluations, pairs)
     rows = [
-        {"set": name, "mode": mode, **compute_metrics(evaluation, pairs)}
+        {"guide": name, "mode": mode, **compute_metrics(evaluation, pairs)}
         for (name, mode), evaluation in evaluations.items()
     ]
-    rows.append({"set": "optimum", "mode": "networkx", **compute_optimum_metrics(pairs)})
+    rows.append({"guide": "optimum", "mode": "networkx", **compute_optimum_metrics(pairs)})
     write_results(
         run,
         rows,
@@ -110,7 +110,7 @@ def draw_plots(
     from thinking.recipes.graph import plan_plots
     from thinking.recipes.graph.evaluation import find_hardest_solved
 
-    plots.plot_learning_curves(run, ["solved", "value_loss/0", "score_loss/0"])
+    plots.plot_learning_curves(run, ["eval/solved_fraction", "layer_0/loss/value", "layer_0/loss/score"])
     plan_plots.plot_length_ratios(run.plots_folder / "length_ratios.png", evaluations, pairs)
     thinking = [name for name, mode in planners if mode == "think"]
     shown = "skip_transformer" if "skip_transformer" in thinking else thinking[0]

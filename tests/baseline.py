@@ -33,7 +33,7 @@ LM = ("lm_guide_train.py", "lm_guide_inference.py", "lm_data_interpret.py")
 RUNS: dict[str, list[str]] = {
     "graph": ["simple.py --preset smoke"],
     "graph-learned": [
-        "simple.py --preset smoke --sets linear entropy_transformer --guide.entropy-statistic learned "
+        "simple.py --preset smoke --guides linear entropy_transformer --guide.entropy-statistic learned "
         "--transformer.access score --linear.access value --guide.context-length 2 --guide.num-layers 2 "
         "--guide.skip-step 3 --transformer.num-layers 2"
     ],
@@ -54,7 +54,7 @@ RUNS: dict[str, list[str]] = {
         "--eval.target-returns -900"
     ],
     "arithmetic": [
-        f"{ARITHMETIC} --styles worked direct revised --eval.injected-errors --search.sources add:1 "
+        f"{ARITHMETIC} --styles chain_of_thought direct self_correction --eval.injected-errors --search.sources add:1 "
         "--search.num-problems 4 --search.num-samples 2"
     ],
     "arithmetic-kl": [
@@ -63,15 +63,15 @@ RUNS: dict[str, list[str]] = {
     ],
     "arithmetic-ppo": [f"{ARITHMETIC} --rl.algorithm ppo --rl.gae-lambda 0.9"],
     "arithmetic-ppo-whole": [
-        f"{ARITHMETIC} --rl.algorithm ppo --rl.advantage whole --curriculum.enabled --curriculum.threshold 0.01 "
+        f"{ARITHMETIC} --rl.algorithm ppo --rl.advantage completion --curriculum.enabled --curriculum.threshold 0.01 "
         "--rl.num-sampled-prompts 4"
     ],
     "arithmetic-reinforce": [f"{ARITHMETIC} --rl.algorithm reinforce --rl.no-prioritized"],
     "arithmetic-reinforce-whole": [
-        f"{ARITHMETIC} --rl.algorithm reinforce --rl.advantage whole --rl.no-prioritized"
+        f"{ARITHMETIC} --rl.algorithm reinforce --rl.advantage completion --rl.no-prioritized"
     ],
     "arithmetic-grpo-whole": [
-        f"{ARITHMETIC} --rl.advantage whole --styles direct --search.sources add:1 --search.num-problems 4 "
+        f"{ARITHMETIC} --rl.advantage completion --styles direct --search.sources add:1 --search.num-problems 4 "
         "--search.num-samples 2"
     ],
     "arithmetic-imitation": [f"{ARITHMETIC} --rl.algorithm expert_iteration"],
@@ -79,7 +79,7 @@ RUNS: dict[str, list[str]] = {
         f"{ARITHMETIC} --styles subtasks --data.reverse-digits --rl.algorithm none --eval.num-problems 2"
     ],
     "arithmetic-places": [
-        f"{ARITHMETIC} --model.positions place --data.reverse-digits --rl.algorithm none --curriculum.enabled "
+        f"{ARITHMETIC} --model.positions digit --data.reverse-digits --rl.algorithm none --curriculum.enabled "
         "--curriculum.threshold 0.01"
     ],
     "spelling": [
@@ -108,7 +108,7 @@ RUNS: dict[str, list[str]] = {
     "thoughts-code": ["invent_code.py --training.num-steps 40 --training.batch-size 16 --model.width 16"],
     "thoughts-text": [
         "lm_think.py --preset smoke",
-        "lm_think.py --preset smoke --text.bpe-tokens 300 --window.target-length 1 --thoughts judged "
+        "lm_think.py --preset smoke --text.bpe-tokens 300 --window.target-length 1 --thoughts reinforced "
         "--rl.num-generations 1 --artifacts artifacts/bpe",
     ],
     "language": ["lm_data_prepare.py --preset smoke", f"{LM[0]} --preset smoke", f"{LM[1]} --preset smoke", LM[2]],
@@ -129,7 +129,10 @@ RUNS: dict[str, list[str]] = {
 
 CHATS = {
     f"chat-{method}": f"{ARITHMETIC} --chat --answer.method {method} --answer.num-samples 3"
-    for method in ("greedy", "vote", "value", "likeliest", "check", "beam", "revision", "tree")
+    for method in (
+        *("greedy", "majority_vote", "best_value", "best_likelihood", "verifier"),
+        *("beam_search", "revision", "tree_search"),
+    )
 }
 RUNS |= {name: [command] for name, command in CHATS.items()}
 

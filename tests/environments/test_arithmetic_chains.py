@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.environments.arithmetic_cases import QUICK, calculated, numbers, problems
 
 from thinking.environments.arithmetic.chains import (
+    CHAIN_OF_THOUGHT,
     SUBTASKS,
-    WORKED,
     add_self_corrections,
     chain,
     inject_error,
@@ -105,7 +105,7 @@ def test_long_division_brings_down_digit_by_digit(left, divisor):
 def test_subtasks_are_true_problems_that_lead_to_the_answer(asked):
     asked_on_the_way = subtasks(asked)
     if not asked_on_the_way:
-        assert chain(asked, SUBTASKS) == chain(asked, WORKED)
+        assert chain(asked, SUBTASKS) == chain(asked, CHAIN_OF_THOUGHT)
         return
     for step, each in zip(chain(asked, SUBTASKS), asked_on_the_way, strict=True):
         text, answer = re.fullmatch("<ask>(.*)=<answer>(.*)", step).groups()
@@ -171,7 +171,7 @@ def test_chains_look_like_this(asked, steps):
     assert chain(asked) == steps.split()
 
 
-@given(problems, st.sampled_from([WORKED, SUBTASKS]), st.booleans(), st.integers(0, 999))
+@given(problems, st.sampled_from([CHAIN_OF_THOUGHT, SUBTASKS]), st.booleans(), st.integers(0, 999))
 @QUICK
 def test_the_check_flags_exactly_the_step_that_was_tampered_with(asked, style, least_first, seed):
     rng = np.random.default_rng(seed)
@@ -185,11 +185,11 @@ def test_the_check_flags_exactly_the_step_that_was_tampered_with(asked, style, l
 @given(problems, st.booleans(), st.integers(0, 999))
 @QUICK
 def test_revised_chains_take_back_each_slip_and_nothing_else(asked, least_first, seed):
-    pieces = add_self_corrections(chain(asked, WORKED, least_first), 0.5, np.random.default_rng(seed))
-    found = verify_chain(asked, f"<think>{''.join(text for text, _ in pieces)}</think>", WORKED, least_first)
+    pieces = add_self_corrections(chain(asked, CHAIN_OF_THOUGHT, least_first), 0.5, np.random.default_rng(seed))
+    found = verify_chain(asked, f"<think>{''.join(text for text, _ in pieces)}</think>", CHAIN_OF_THOUGHT, least_first)
     assert all(each.is_correct != each.is_withdrawn for each in found)
     assert sum(each.is_withdrawn for each in found) == sum(slip for _, slip in pieces)
-    assert [each.text for each in found if each.is_correct] == chain(asked, WORKED, least_first)
+    assert [each.text for each in found if each.is_correct] == chain(asked, CHAIN_OF_THOUGHT, least_first)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.environments.arithmetic.chains import SUBTASKS, WORKED, chain
+from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT, SUBTASKS, chain
 from thinking.environments.arithmetic.problems import (
     ADD,
     DIVIDE,
@@ -118,7 +118,7 @@ def test_a_row_of_subtasks_shows_them_but_not_what_they_take():
     assert shown_problems(short, SUBTASKS) == shown_problems(short) == []
 
 
-@pytest.mark.parametrize("style", [WORKED, SUBTASKS])
+@pytest.mark.parametrize("style", [CHAIN_OF_THOUGHT, SUBTASKS])
 @pytest.mark.parametrize("level", LEVELS)
 def test_levels_are_as_long_as_they_say(level, style):
     rng = np.random.default_rng(0)

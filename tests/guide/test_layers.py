@@ -71,7 +71,11 @@ def test_layers_of_one_object_are_stacked_and_learn_as_each_alone():
     states = some_state(layers, 0)
     fitted, metrics, answers = learn(states)
     alone, answers_alone = learn_alone([part(states[group], index) for group, index in indices])
-    assert {name for name in metrics if name.startswith(("loss", "written"))} == {"loss/0", "loss/1", "written/2"}
+    assert {name for name in metrics if name.startswith(("loss", "num_written"))} == {
+        "layer_0/loss",
+        "layer_1/loss",
+        "layer_2/num_written",
+    }
     for layer, (group, index) in enumerate(indices):
         state, measured = alone[layer]
         assert_close(state, part(fitted[group], index))
@@ -104,7 +108,7 @@ def test_layers_of_different_kinds_make_one_guide():
 
     state = some_state(built, 0)
     learned, metrics, plan = learn_and_think(state, worlds.walks(worlds.random(NODES, 0.4, 0), 4, 5, 0))
-    assert {"written/0", "loss/1", "loss/2"} <= set(metrics)
+    assert {"layer_0/num_written", "layer_1/loss", "layer_2/loss"} <= set(metrics)
     assert all(np.isfinite(value) for value in metrics.values())
     for layer in range(3):  # each has learned
         before, after = (jax.tree.leaves(guide_state.layers[layer]) for guide_state in (state, learned))
@@ -126,7 +130,7 @@ def test_scanning_over_steps_and_mapping_over_seeds_is_what_a_python_loop_does()
     def train(states, batches):
         def step(states, paths):
             states, metrics = jax.vmap(built.observe, in_axes=(0, None))(states, paths)
-            return states, metrics["loss/0"]
+            return states, metrics["layer_0/loss"]
 
         return jax.lax.scan(step, states, batches)
 
@@ -137,7 +141,7 @@ def test_scanning_over_steps_and_mapping_over_seeds_is_what_a_python_loop_does()
         state = part(states, seed)
         for step, paths in enumerate(batches):
             state, metrics = observe(state, paths)
-            np.testing.assert_allclose(metrics["loss/0"], losses[step, seed], rtol=1e-5)
+            np.testing.assert_allclose(metrics["layer_0/loss"], losses[step, seed], rtol=1e-5)
         assert_close(state, part(trained, seed))
     first, second = (trained.layers[0].train_state.params["values"][seed, 0] for seed in (0, 1))
     assert not np.allclose(first, second)
@@ -164,7 +168,7 @@ def test_vectors_with_tags_are_observed_and_reacted_to():
     paths = Path(rng.normal(size=(2, 4, 2)).astype(np.float32), np.array([4, 2], np.int32))
     observation, goal = rng.normal(size=(2, 3, 2)).astype(np.float32)
     metrics, reaction = observe_and_react(jax.random.key(0), paths, observation, goal)
-    assert np.isfinite([metrics["loss/0"], metrics["loss/1"]]).all()
+    assert np.isfinite([metrics["layer_0/loss"], metrics["layer_1/loss"]]).all()
     assert (reaction.value.shape, reaction.value.dtype) == ((3, 2), np.float32)
     np.testing.assert_array_equal(reaction.targets[1], goal)
     assert np.isfinite(reaction.value).all()

@@ -60,4 +60,4 @@ def linear_loss(learning, params, spaces, batch):
         slot_value = linear_slots(params, spaces, *query)
         parts.append(slot_loss(learning, spaces.value, *slot_value, batch.value[row], batch.score[row]))
     value_loss, score_loss = np.average(parts, axis=0, weights=np.asarray(batch.mask, np.float64))
-    return {"loss": value_loss + learning.score_weight * score_loss, "value_loss": value_loss, "score_loss": score_loss}
+    return {"loss": value_loss + learning.score_weight * score_loss, "loss/value": value_loss, "loss/score": score_loss}

@@ -48,8 +48,8 @@ def test_the_loss_of_a_row_is_its_slots_distance_and_an_asymmetric_cross_entropy
     for row in range(ROWS):
         row_slots = np.float64(slots.values[row]), np.float64(slots.scores[row])
         value_loss, score_loss = reference.slot_loss(learning, space, *row_slots, value[row], score[row])
-        np.testing.assert_allclose(parts["value_loss"][row], value_loss, rtol=1e-4)
-        np.testing.assert_allclose(parts["score_loss"][row], score_loss, rtol=1e-4)
+        np.testing.assert_allclose(parts["loss/value"][row], value_loss, rtol=1e-4)
+        np.testing.assert_allclose(parts["loss/score"][row], score_loss, rtol=1e-4)
         np.testing.assert_allclose(losses[row], value_loss + learning.score_weight * score_loss, rtol=1e-4)
 
 

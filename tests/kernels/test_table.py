@@ -99,8 +99,8 @@ def test_the_metric_of_fit_counts_the_answers_that_were_written():
     items, targets = np.zeros((BATCH, 2), np.int32), [0, 0, 0, 1, 1, 1, 5, 5]
     batch = transition(items, np.ones(BATCH), targets, np.arange(8), [1, 1, 0, 0, 0, 0, 1, 1])
     state, metrics = fit(state, batch)
-    assert metrics["written"] == 2
-    assert fit(state, batch)[1]["written"] == 0
+    assert metrics["num_written"] == 2
+    assert fit(state, batch)[1]["num_written"] == 0
 
 
 # Sizes

@@ -71,7 +71,7 @@ def test_reinforce_without_a_baseline_steps_along_return_times_score():
     step = (batch.value_target[:, None] * scores).mean(axis=0)
     np.testing.assert_allclose(train_state.params["logits"], init_params()["logits"] + step, atol=1e-6)
     assert train_state.params["value"] == init_params()["value"]
-    assert float(metrics["value_loss"]) == 0
+    assert float(metrics["loss/value"]) == 0
 
 
 def test_the_baseline_learns_the_mean_return():

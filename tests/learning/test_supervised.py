@@ -63,7 +63,7 @@ def test_the_loss_is_that_of_a_loop_over_pairs_within_segments(seed):
     (result, metrics), gradient = both(logits, tokens, weights, segments)
     assert float(metrics["tokens"]) == total
     assert float(result) == float(metrics["loss"]) == pytest.approx(loss / max(total, 1e-9), rel=1e-5, abs=1e-6)
-    assert float(metrics["accuracy"]) == pytest.approx(hits / max(total, 1e-9), rel=1e-6)
+    assert float(metrics["mean_token_accuracy"]) == pytest.approx(hits / max(total, 1e-9), rel=1e-6)
     assert np.isfinite(gradient).all()
 
 
@@ -142,8 +142,8 @@ def test_a_batch_in_parts_teaches_what_the_whole_batch_teaches():
         steps = jax.tree.map(lambda after, before: before - after, new_state.params, train_state.params)
         jax.tree.map(lambda step, expected: np.testing.assert_allclose(step, expected, atol=1e-6), steps, gradient)
         assert float(metrics["loss"]) == pytest.approx(float(mean), rel=1e-6)
-        assert float(metrics["gradient_norm"]) == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-5)
-        assert set(metrics) == {"loss", "accuracy", "tokens", "gradient_norm"}
+        assert float(metrics["grad_norm"]) == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-5)
+        assert set(metrics) == {"loss", "mean_token_accuracy", "tokens", "grad_norm"}
         assert {(figure.shape, figure.dtype.name) for figure in metrics.values()} == {((), "float32")}
 
 
@@ -169,7 +169,7 @@ def test_the_gradient_norm_is_that_before_clipping_and_no_weight_is_no_gradient(
     new_state, metrics = update(train_state, PackedRows(tokens, segments, weights), jax.random.key(0))
     step = jax.tree.map(lambda after, before: after - before, new_state.params, train_state.params)
     assert float(optax.tree.norm(step)) == pytest.approx(1e-3, rel=1e-3)
-    assert float(metrics["gradient_norm"]) > 0.01
+    assert float(metrics["grad_norm"]) > 0.01
     new_state, metrics = update(train_state, PackedRows(tokens, segments, weights * 0), jax.random.key(0))
     assert set(map(float, metrics.values())) == {0.0}
     assert digest(new_state.params) == digest(train_state.params)
@@ -260,7 +260,7 @@ def test_a_bigram_model_learns_its_source_down_to_the_entropy(undisturbed):
     logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     assert entropy <= -np.sum(met[:, None] * chances * logs) < 1.02 * entropy  # over all that the source may say
     assert lines[-1]["loss"] == pytest.approx(entropy, rel=0.02)
-    assert lines[-1]["accuracy"] == pytest.approx(np.sum(met * chances.max(axis=1)), rel=0.05)
+    assert lines[-1]["mean_token_accuracy"] == pytest.approx(np.sum(met * chances.max(axis=1)), rel=0.05)
     assert lines[0]["loss"] > 1.05 * entropy
 
 

@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import pytest
 
-from thinking.environments.arithmetic.chains import REVISED, WORKED, chain, verify_chain
+from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT, SELF_CORRECTION, chain, verify_chain
 from thinking.environments.arithmetic.problems import DIVIDE, MULTIPLY, format_answer, format_question
 from thinking.environments.arithmetic.sources import NUM_REPEATS, sample_problems
 from thinking.environments.arithmetic.split import is_held_out, word_problems
@@ -89,15 +89,15 @@ def test_the_longest_text_of_an_exam_is_that_of_its_rows(source):
 
 
 def test_an_exam_has_room_for_checks_and_for_steps_that_are_taken_back():
-    asked = make_evaluation_set(("words",), REVISED, num_problems=1, seed=0)
+    asked = make_evaluation_set(("words",), SELF_CORRECTION, num_problems=1, seed=0)
     rng = np.random.default_rng(1)
-    written = [encode_example(each, REVISED, error_fraction=0.5, rng=rng) for each in asked.problems[::20]]
+    written = [encode_example(each, SELF_CORRECTION, error_fraction=0.5, rng=rng) for each in asked.problems[::20]]
     assert asked.max_completion_length >= max(len(each.tokens) - each.prompt_length for each in written)
 
 
 def test_a_slip_is_one_wrong_digit_in_the_last_step_and_alike_in_both_styles():
     asked = make_evaluation_set(("add:3", "subtract:2"), num_problems=25, seed=0)
-    worked, checked = (inject_errors(asked, style, seed=5).prompts for style in (WORKED, REVISED))
+    worked, checked = (inject_errors(asked, style, seed=5).prompts for style in (CHAIN_OF_THOUGHT, SELF_CORRECTION))
     for index, problem in enumerate(asked.problems):
         said = [VOCABULARY.decode(each.tokens[index, : each.lengths[index]].tolist()) for each in (worked, checked)]
         steps = [verify_chain(problem, text) for text in said]

@@ -34,16 +34,16 @@ def test_marks_by_recursion_count_answers_and_contexts_by_subject(monkeypatch):
     rows = {row["subject"]: row for row in evaluation.evaluate_with_subtasks(None, None, asked)}
     assert list(rows) == ["add:2", "multiply:3", "all"]
     assert [row["exact_percent"] for row in rows.values()] == [75, 50, 62.5]
-    assert [row["contexts_mean"] for row in rows.values()] == [1, 7, 4]
-    assert [row["depth_mean"] for row in rows.values()] == [1, 3, 2]
-    assert [row["tokens_mean"] for row in rows.values()] == pytest.approx([11.5, 15.5, np.mean(range(10, 18))])
+    assert [row["mean_contexts"] for row in rows.values()] == [1, 7, 4]
+    assert [row["mean_depth"] for row in rows.values()] == [1, 3, 2]
+    assert [row["mean_tokens"] for row in rows.values()] == pytest.approx([11.5, 15.5, np.mean(range(10, 18))])
 
 
 def test_marks_are_counted_by_subject():
     figures = {"tokens": np.array([4, 2, 6, 8]), "depth": np.array([1, 3, 1, 1])}
     rows = evaluation.make_subject_rows(["add", "divide", "add", "add"], np.array([1, 0, 1, 0]), **figures)
     assert [row["subject"] for row in rows] == ["add", "divide", "all"]
-    assert [row["problems"] for row in rows] == [3, 1, 4]
+    assert [row["num_problems"] for row in rows] == [3, 1, 4]
     assert [row["exact_percent"] for row in rows] == pytest.approx([200 / 3, 0, 50])
-    assert [row["tokens_mean"] for row in rows] == [6, 2, 5]
-    assert [row["depth_mean"] for row in rows] == [1, 3, 1.5]
+    assert [row["mean_tokens"] for row in rows] == [6, 2, 5]
+    assert [row["mean_depth"] for row in rows] == [1, 3, 1.5]

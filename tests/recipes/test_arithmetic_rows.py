@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.environments.arithmetic_cases import QUICK, problems
 
-from thinking.environments.arithmetic.chains import REVISED, STYLES, SUBTASKS, WORKED, chain, verify_chain
+from thinking.environments.arithmetic.chains import (
+    CHAIN_OF_THOUGHT,
+    SELF_CORRECTION,
+    STYLES,
+    SUBTASKS,
+    chain,
+    verify_chain,
+)
 from thinking.environments.arithmetic.problems import (
     ADD,
     MULTIPLY,
@@ -37,8 +44,8 @@ def test_rows_read_as_texts_and_weigh_all_but_prompts_slips_and_what_others_answ
     assert text.endswith(f"<answer>{format_answer(asked, least_first)}<end>")
     learned = [token for token, weight in zip(made.tokens, made.weights, strict=True) if weight]
     assert not any(made.weights[: made.prompt_length])
-    if style == REVISED:
-        slips = [each.text for each in verify_chain(asked, text, WORKED, least_first) if each.is_withdrawn]
+    if style == SELF_CORRECTION:
+        slips = [each.text for each in verify_chain(asked, text, CHAIN_OF_THOUGHT, least_first) if each.is_withdrawn]
         assert sum(map(len, map(VOCABULARY.encode, slips))) == len(made.tokens) - made.prompt_length - len(learned)
     else:
         given = subtasks(asked) if style == SUBTASKS else []
@@ -78,7 +85,7 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="style 'loud' is unknown"):
         chain(asked, "loud")
     with pytest.raises(ValueError, match="give an rng"):
-        encode_example(asked, REVISED, error_fraction=0.5)
+        encode_example(asked, SELF_CORRECTION, error_fraction=0.5)
     with pytest.raises(ValueError, match="no problems"):
         encode_prompts([])
     with pytest.raises(ValueError, match="1 wordings for 2 problems"):

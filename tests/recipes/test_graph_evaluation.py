@@ -82,15 +82,15 @@ def test_figures_are_what_a_hand_computes():
     evaluation = Evaluation(np.array([True, True, True, False, True]), np.array([0, 1, 3, 9, 2]), 0.5)
     np.testing.assert_allclose(compute_length_ratios(evaluation, pairs), [1, 1.5, 2])
     assert compute_metrics(evaluation, pairs) == {
-        "pairs": 5,
-        "solved": 4,
+        "num_pairs": 5,
+        "num_solved": 4,
         "solved_fraction": 0.8,
         "mean_length_ratio": 1.5,
         "plans_per_second": 10.0,
     }
     assert compute_optimum_metrics(pairs) == {
-        "pairs": 5,
-        "solved": 5,
+        "num_pairs": 5,
+        "num_solved": 5,
         "solved_fraction": 1.0,
         "mean_length_ratio": 1.0,
         "plans_per_second": 20.0,

@@ -170,12 +170,12 @@ def test_the_table_shows_figures_to_three_digits(value, shown):
 
 
 def test_goals_and_splits_can_be_chosen():
-    found = page(entry(SHELF), entry(SHELF._replace(split="asked", goal="Boat")), entry(SHELF._replace(mode="react")))
-    assert found.of("option") == ["all splits", "held out", "asked", "all modes", "think", "react"]
+    found = page(entry(SHELF), entry(SHELF._replace(split="custom", goal="Boat")), entry(SHELF._replace(mode="react")))
+    assert found.of("option") == ["all splits", "held out", "custom", "all modes", "think", "react"]
     rows = [attributes for tag, attributes, _ in found.found if tag == "details"]
     assert [(row["data-goal"], row["data-split"], row["data-mode"]) for row in rows] == [
         ("building a shelf [red]", "held_out", "think"),
-        ("boat", "asked", "think"),
+        ("boat", "custom", "think"),
         ("building a shelf [red]", "held_out", "react"),
     ]
     assert ["open" in row for row in rows] == [True, False, False]

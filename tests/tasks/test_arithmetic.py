@@ -57,9 +57,11 @@ def lines(run, name="metrics.jsonl"):
 
 def test_every_model_is_examined_by_subject(finished):
     rows = {(row["model"], row["subject"]): row for row in results(finished)["rows"]}
-    assert set(rows) == {(name, subject) for name in ("worked", "grpo") for subject in ("add:1", "subtract:1", "all")}
-    for name in ("worked", "grpo"):
-        assert [rows[name, subject]["problems"] for subject in ("add:1", "subtract:1", "all")] == [20, 20, 40]
+    assert set(rows) == {
+        (name, subject) for name in ("chain_of_thought", "grpo") for subject in ("add:1", "subtract:1", "all")
+    }
+    for name in ("chain_of_thought", "grpo"):
+        assert [rows[name, subject]["num_problems"] for subject in ("add:1", "subtract:1", "all")] == [20, 20, 40]
     assert (finished.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -67,7 +69,7 @@ def test_metrics_have_the_names_that_users_of_post_training_libraries_know(finis
     line = [line for line in lines(finished) if line["stage"] == "grpo"][-1]
     rewards = {f"rewards/{name}" for name in ("outcome", "process", "format", "length")}
     known = {"reward", "reward_std", "completions/mean_length", "completions/clipped_ratio", "entropy", "kl"}
-    assert known | rewards | {"clip_ratio", "frac_reward_zero_std", "valid_fraction"} <= line.keys()
+    assert known | rewards | {"clip_ratio", "frac_reward_zero_std", "completions/answered_ratio"} <= line.keys()
 
 
 def test_samples_are_a_table_of_texts_and_rewards(finished):
@@ -99,7 +101,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
 
 def test_typed_problems_are_answered_line_by_line_and_others_refused(finished, monkeypatch, capsys):
     monkeypatch.setattr(model, "CONTEXT_LENGTH", 128)
-    for method, said in (("greedy", ""), ("check", "check, 2 completions, ")):
+    for method, said in (("greedy", ""), ("verifier", "verifier, 2 completions, ")):
         monkeypatch.setattr(sys, "stdin", io.StringIO("7+8\nhello\n12/0\n"))
         capsys.readouterr()
         arithmetic.run(changed(SMALL, chat=True, answer__method=method, answer__num_samples=2), finished)
@@ -110,18 +112,18 @@ def test_typed_problems_are_answered_line_by_line_and_others_refused(finished, m
 
 
 def test_all_ways_of_searching_are_compared_at_equal_budgets(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(searches, "SIZES", {"beam": (2,), "tree": (1,)})
+    monkeypatch.setattr(searches, "SIZES", {"beam_search": (2,), "tree_search": (1,)})
     config = changed(SMALL, search__sources=("add:1",), search__num_problems=6, search__num_samples=2)
     decoder, params = untrained(config)
-    rows = arithmetic.search(config, Run(folder=tmp_path, config=config), decoder, "worked", params)
+    rows = arithmetic.search(config, Run(folder=tmp_path, config=config), decoder, "chain_of_thought", params)
     assert {row["method"] for row in rows} == set(searches.METHODS)
-    assert all(row["problems"] == 6 for row in rows)
-    cost = {(row["method"], row["size"]): row["tokens_mean"] for row in rows}
-    for method in ("vote", "value", "likeliest", "check", "revision"):
+    assert all(row["num_problems"] == 6 for row in rows)
+    cost = {(row["method"], row["size"]): row["mean_tokens"] for row in rows}
+    for method in ("majority_vote", "best_value", "best_likelihood", "verifier", "revision"):
         assert 0 < cost[method, 1] <= cost[method, 2]
-    problems = arithmetic.make_held_out_set(config, ("add:1",), "worked", 6)
-    assert cost["vote", 2] <= 2 * model.compute_max_new_tokens(decoder, problems, "--search.sources")
-    assert (tmp_path / "plots" / "search_worked.png").read_bytes().startswith(b"\x89PNG")
+    problems = arithmetic.make_held_out_set(config, ("add:1",), "chain_of_thought", 6)
+    assert cost["majority_vote", 2] <= 2 * model.compute_max_new_tokens(decoder, problems, "--search.sources")
+    assert (tmp_path / "plots" / "search_chain_of_thought.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "reinforce", "expert_iteration"])
@@ -129,7 +131,7 @@ def test_every_algorithm_updates_the_policy_it_is_given(finished, algorithm, tmp
     config = changed(SMALL, rl__algorithm=algorithm, curriculum__enabled=True, rl__num_updates=1)
     trained = arithmetic.post_train(config, Run(folder=tmp_path, config=config), *untrained(config))
     (line,) = [line for line in lines(Run(folder=tmp_path, config=config)) if line["stage"] == algorithm]
-    assert line["levels_open"] == 1
+    assert line["curriculum/num_unlocked"] == 1
     assert int(trained.state.train_state.opt_state[1][0].count) > 0
 
 
@@ -145,12 +147,12 @@ def untrained(config):
     ("settings", "subjects"),
     [
         (
-            {"styles": ("revised",), "eval__injected_errors": True},
-            {"add:1", "add:1, after a slip", "all", "all, after a slip"},
+            {"styles": ("self_correction",), "eval__injected_errors": True},
+            {"add:1", "add:1, after an injected error", "all", "all, after an injected error"},
         ),
-        ({"styles": ("direct",), "model__positions": "place", "data__reverse_digits": True}, {"add:1", "all"}),
+        ({"styles": ("direct",), "model__positions": "digit", "data__reverse_digits": True}, {"add:1", "all"}),
     ],
-    ids=["revised, injected errors", "direct, places"],
+    ids=["self-correction, injected errors", "direct, digit positions"],
 )
 def test_every_way_to_be_taught_is_examined(tmp_path, settings, subjects):
     once = {"rl__algorithm": "none", "sft__num_steps": 1, "eval__sources": ("add:1",), "eval__num_problems": 4}
@@ -172,7 +174,7 @@ def test_presets_are_declared_with_bounds_and_pass_the_check(name):
 BAD = {
     "styles": [
         ((), "--styles: name at least one"),
-        (("worked", "worked"), "--styles worked worked: name at least one of"),
+        (("chain_of_thought", "chain_of_thought"), "--styles chain_of_thought chain_of_thought: name at least one of"),
     ],
     "data__sources": [
         ((), "--data.sources: name at least one"),
@@ -204,7 +206,7 @@ BAD = {
         (3, "--rl.num-sampled-prompts 3: allowed is a whole number from --rl.num-prompts, 4; take 4")
     ],
     "data__row_length": [(4096, "--data.row-length 4096: allowed is a whole number from 1 to 1024")],
-    "model__positions": [("place", "--model.positions place: digits are counted from the last one")],
+    "model__positions": [("digit", "--model.positions digit: digits are counted from the last one")],
 }
 
 
@@ -212,11 +214,11 @@ BAD = {
     ("settings", "said"),
     [
         *(({path: value}, said) for path, cases in BAD.items() for value, said in cases),
-        ({"styles": ("revised",)}, "--rl.advantage step: the worked style alone has separate steps"),
+        ({"styles": ("self_correction",)}, "--rl.advantage step: chain_of_thought alone has separate steps"),
         ({"styles": ("subtasks",)}, "--styles subtasks: allowed are training by examples, evaluation and --chat"),
         (
-            {"model__positions": "place", "data__reverse_digits": True},
-            "--model.positions place: allowed are training by examples and evaluation; give --rl.algorithm none",
+            {"model__positions": "digit", "data__reverse_digits": True},
+            "--model.positions digit: allowed are training by examples and evaluation; give --rl.algorithm none",
         ),
     ],
 )
@@ -231,8 +233,8 @@ def test_bad_values_are_refused_with_one_line(settings, said):
     "settings",
     [
         {"rl__algorithm": "none"},
-        {"rl__algorithm": "ppo", "rl__advantage": "whole"},
-        {"rl__algorithm": "reinforce", "rl__advantage": "whole"},
+        {"rl__algorithm": "ppo", "rl__advantage": "completion"},
+        {"rl__algorithm": "reinforce", "rl__advantage": "completion"},
     ],
 )
 def test_one_completion_is_enough_where_none_is_compared_with_others(settings):
@@ -246,7 +248,7 @@ def test_one_completion_is_enough_where_none_is_compared_with_others(settings):
         ("--sft.batch-size 1000", "--sft.batch-size 1000: allowed are at most"),
         ("--eval.sources add:120", r"--eval.sources: problems of \d+ tokens: allowed are 1024; give fewer digits"),
         (
-            "--model.positions place --data.reverse-digits --rl.algorithm none --model.num-digit-positions 1",
+            "--model.positions digit --data.reverse-digits --rl.algorithm none --model.num-digit-positions 1",
             r"--model.num-digit-positions 1: a row has \d+ digit positions",
         ),
     ],

@@ -29,11 +29,11 @@ def test_the_benchmark_measures_every_kernel_and_what_saving_costs(tmp_path, mon
     monkeypatch.setattr(guides, "GUIDES", {"table": 16})
     written = measured(tmp_path, "kernels", "guides")
     kernels = [row for row in written["rows"] if "fit_ms" in row]
-    assert {row["measured"] for row in kernels} >= {"table", "table, hashed", "linear", "transformer"}
+    assert {row["benchmark"] for row in kernels} >= {"table", "table, hashed", "linear", "transformer"}
     assert all(row["fit_ms"] > 0 and row["infer_ms"] > 0 for row in kernels)
     # 6 times the weights multiplied with: attention 4 D², feed-forward 8 D², slots D S (values + 1), here by hand.
     weights = 4 * 16**2 + 8 * 16**2 + 16 * 4 * (8 + 1)
-    (transformer,) = [row for row in kernels if row["measured"] == "transformer"]
+    (transformer,) = [row for row in kernels if row["benchmark"] == "transformer"]
     assert transformer["floor_ms"] == pytest.approx(6 * weights * 32 / written["matmul_gflops"] / 1e6)
     assert 0 < written["checkpoint_share_of_training"] < 1
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # nothing but results stays
@@ -42,7 +42,7 @@ def test_the_benchmark_measures_every_kernel_and_what_saving_costs(tmp_path, mon
 def test_the_benchmark_measures_sequence_models_with_nothing_to_compare_installed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(baselines, "list_missing", lambda *packages: list(packages))
     written = measured(tmp_path, "attention", "training", "long_context", "embedding")
-    rows = {row["measured"]: row for row in written["rows"]}
+    rows = {row["benchmark"]: row for row in written["rows"]}
     assert {"training step", "decoder, window 4 and first 2"} <= rows.keys()
     assert rows["embedding, all-MiniLM-L6-v2"]["sentences_per_second"] > 0
     assert rows["attention, Window(size=4)"]["times_faster_than_dense"] > 0

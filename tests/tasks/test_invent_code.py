@@ -17,9 +17,9 @@ def test_a_code_is_told_with_how_much_of_it_is_used(tmp_path):
     config = PRESETS["smoke"].config
     invent_code.run(config, Run(folder=tmp_path, config=config))
     (row,) = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert (row["numbers"], row["thoughts"], row["kinds"]) == (6, 2, 3)
-    assert 1 <= row["codes"] <= 6
-    assert row["exact"] <= row["codes"] / 6  # no code stands for two numbers
+    assert (row["num_values"], row["code_length"], row["num_tokens"]) == (6, 2, 3)
+    assert 1 <= row["num_distinct_codes"] <= 6
+    assert row["exact_match"] <= row["num_distinct_codes"] / 6  # no code stands for two numbers
 
 
 @pytest.mark.parametrize(

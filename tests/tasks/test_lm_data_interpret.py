@@ -43,7 +43,7 @@ PLANS = (
     SHELF,
     SHELF._replace(goal="building a table", done=False, scores={"right": 0.25}),
     SHELF._replace(mode="react"),
-    SHELF._replace(goal="<script>alert(1)</script>", split="asked", reference=(), scores={}),
+    SHELF._replace(goal="<script>alert(1)</script>", split="custom", reference=(), scores={}),
     SHELF._replace(goal="known", split="train"),
 )
 NEAREST = "## the boards\n1. Saw log.\n\n## the end\n2. Nail shelf."
@@ -122,7 +122,7 @@ def test_results_hold_the_means_of_each_split_and_mode(artifacts, call):
         "split": "held_out", "mode": "think", "plans": 2, "ended_percent": 50.0, "right": 0.375, "order": 1.0
     }  # fmt: skip
     assert (react["mode"], react["plans"], react["right"]) == ("react", 1, 0.5)
-    assert (asked["split"], asked["right"], asked["order"]) == ("asked", None, None)
+    assert (asked["split"], asked["right"], asked["order"]) == ("custom", None, None)
 
 
 def test_splits_and_modes_are_chosen(artifacts, call):
@@ -131,7 +131,7 @@ def test_splits_and_modes_are_chosen(artifacts, call):
     code, _, err = call("--report.splits", "compound")
     assert code == 2
     assert "--report.splits compound" in err
-    assert "asked by think, held_out by react, held_out by think, train by think" in err
+    assert "custom by think, held_out by react, held_out by think, train by think" in err
     assert err.count("\n") == 1
 
 

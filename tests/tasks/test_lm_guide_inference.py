@@ -166,7 +166,7 @@ def test_a_goal_that_is_typed_is_planned_for(call, planned):
     code, out, _ = call("--plan.goal", "baking bread", artifacts=planned)
     assert code == 0
     (plan,), _ = plans.load(planned / "lm_guide_inference")
-    assert (plan.split, plan.mode, plan.num_given, plan.done) == ("asked", "think", 0, True)
+    assert (plan.split, plan.mode, plan.num_given, plan.done) == ("custom", "think", 0, True)
     assert [step.nearest_text for step in plan.steps] == [step for part in TEXTS[2]["steps"] for step in part["steps"]]
     assert "baking bread  asked, think\n" in out
     assert "5. Bake for an hour." in out

@@ -101,8 +101,8 @@ def test_a_run_tells_what_it_built_and_leaves_metrics_and_a_plot(finished, artif
     # At every step, and where each leg is over. As many pairs as texts are learned, and the texts for their weight.
     steps = sum(len(list(iter_steps(text.steps))) for text in texts)
     sections = sum(len(plan_trees.build_plan_tree(text, 2)) for text in texts)
-    assert guide["lessons"] >= (steps + sections) + 2 * (sections + len(texts))
-    assert flat["lessons"] >= 2 * (steps + len(texts))
+    assert guide["num_examples"] >= (steps + sections) + 2 * (sections + len(texts))
+    assert flat["num_examples"] >= 2 * (steps + len(texts))
     assert guide["parameters"] <= flat["parameters"] < 1.05 * guide["parameters"]
     lines = [json.loads(line) for line in (finished.folder / "metrics.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["step"]) for line in lines] == [
@@ -111,8 +111,8 @@ def test_a_run_tells_what_it_built_and_leaves_metrics_and_a_plot(finished, artif
         ("flat", 50),
         ("flat", 100),
     ]
-    assert {"value_loss/0", "value_loss/1"} <= set(lines[0])
-    assert lines[1]["value_loss/0"] < lines[0]["value_loss/0"]
+    assert {"layer_0/loss/value", "layer_1/loss/value"} <= set(lines[0])
+    assert lines[1]["layer_0/loss/value"] < lines[0]["layer_0/loss/value"]
     assert (finished.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 

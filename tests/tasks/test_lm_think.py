@@ -25,7 +25,7 @@ def small(tmp_path_factory):
     smoke = PRESETS["smoke"].config
     return dataclasses.replace(
         smoke,
-        thoughts=("supervised",),
+        thoughts=("expert_iteration",),
         text=TextConfig(source=str(path)),
         window=WindowConfig(context_length=8),
         training=dataclasses.replace(smoke.training, reference_steps=60, num_steps=40),
@@ -45,14 +45,14 @@ def results(run):
 
 
 def test_models_of_each_kind_are_compared_on_the_same_text(finished):
-    reference, supervised = results(finished)["rows"]
-    assert [row["thoughts"] for row in (reference, supervised)] == ["reference", "supervised"]
+    reference, trained = results(finished)["rows"]
+    assert [row["thoughts"] for row in (reference, trained)] == ["reference", "expert_iteration"]
     # Bytes drawn at random take 8 bits; a sentence that comes again and again takes few.
     assert reference["bits_per_byte"] < 3
-    assert supervised["bits_per_byte"] < 3
-    assert 0 <= supervised["thought_tokens"] <= 4
-    assert 0 <= supervised["helped"] <= 1
-    assert supervised["computed_per_token"] == pytest.approx((supervised["thought_tokens"] + 1 + 4) / 4)
+    assert trained["bits_per_byte"] < 3
+    assert 0 <= trained["mean_thought_length"] <= 4
+    assert 0 <= trained["fraction_improved"] <= 1
+    assert trained["positions_per_token"] == pytest.approx((trained["mean_thought_length"] + 1 + 4) / 4)
     assert results(finished)["train_tokens"] == round(0.9 * len(SENTENCE) * 60)
     for name in ("bits_per_byte.png", "learning_curves.png"):
         assert (finished.plots_folder / name).read_bytes().startswith(b"\x89PNG")
@@ -60,7 +60,7 @@ def test_models_of_each_kind_are_compared_on_the_same_text(finished):
 
 def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(small, finished, tmp_path):
     def stop(stage, step, figures):
-        if (stage, step) == ("supervised-0", 20):
+        if (stage, step) == ("expert_iteration-0", 20):
             os.kill(os.getpid(), signal.SIGTERM)
 
     run = Run(folder=tmp_path, config=small)
@@ -74,7 +74,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(small, fini
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (("--thoughts",), "--thoughts: name at least one of plain, pause, judged, supervised, each once"),
+        (("--thoughts",), "--thoughts: name at least one of none, pause, reinforced, expert_iteration, each once"),
         (("--text.source", "nowhere.txt"), "--text.source nowhere.txt: No such file"),
         (("--text.num-characters", "30"), "it is too short for --window.context-length 32"),
         (("--text.bpe-tokens", "256"), "--text.bpe-tokens 256: allowed is a whole number from 257"),

@@ -56,14 +56,14 @@ def results(run):
 
 
 def test_all_algorithms_are_judged_and_the_guide_beats_chance(finished):
-    rows = {(row["algorithm"], row["asked"]): row for row in results(finished)["rows"]}
+    rows = {(row["algorithm"], row["target_return"]): row for row in results(finished)["rows"]}
     assert set(rows) == {("guide", "best"), ("guide", "20"), ("ppo", "best")}
     for row in rows.values():
         assert 8 <= row["worst_seed"] <= row["mean_return"] <= row["best_seed"] <= 500
-        assert len(row["return_of_seeds"].split()) == 2
+        assert len(row["return_by_seed"].split()) == 2
     assert rows["guide", "best"]["mean_return"] > 45  # random actions come to 22
     assert rows["guide", "20"]["mean_return"] < rows["guide", "best"]["mean_return"]
-    assert rows["ppo", "best"]["environment_steps"] == 2048
+    assert rows["ppo", "best"]["num_env_steps"] == 2048
     assert results(finished)["reward_threshold"] == 475
 
 

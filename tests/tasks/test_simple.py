@@ -26,14 +26,14 @@ SMALL = dataclasses.replace(
 )
 
 
-SETS = ("table", "entropy_transformer")  # the others compile as long and tell no more
+GUIDES = ("table", "entropy_transformer")  # the others compile as long and tell no more
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A small run of all sets, and where it was written."""
     folder = tmp_path_factory.mktemp("simple")
-    config = dataclasses.replace(SMALL, sets=SETS)
+    config = dataclasses.replace(SMALL, guides=GUIDES)
     run = Run(folder=folder, config=config)
     simple.run(config, run)
     return run
@@ -56,15 +56,15 @@ def call(monkeypatch, capsys, *flags):
 
 
 def test_every_set_learns_to_plan_a_small_graph_from_random_walks(finished):
-    rows = {(row["set"], row["mode"]): row for row in results(finished)["rows"]}
+    rows = {(row["guide"], row["mode"]): row for row in results(finished)["rows"]}
     assert set(rows) == {("random", "react"), ("optimum", "networkx")} | {
-        (name, mode) for name in SETS for mode in ("react", "think")
+        (name, mode) for name in GUIDES for mode in ("react", "think")
     }
     graph = nx.relabel_nodes(nx.fast_gnp_random_graph(6, 0.4, seed=0, directed=True), str)
     reachable = sum(len(nx.descendants(graph, node)) + 1 for node in graph)
     for (name, _), row in rows.items():
-        assert row["pairs"] == reachable
-        assert row["solved_fraction"] == pytest.approx(row["solved"] / row["pairs"])
+        assert row["num_pairs"] == reachable
+        assert row["solved_fraction"] == pytest.approx(row["num_solved"] / row["num_pairs"])
         assert row["plans_per_second"] > 0
         if name != "random":
             assert row["solved_fraction"] >= 0.95
@@ -75,8 +75,8 @@ def test_every_set_learns_to_plan_a_small_graph_from_random_walks(finished):
 
 def test_a_run_leaves_metrics_plots_and_an_animation(finished):
     lines = [json.loads(line) for line in (finished.folder / "metrics.jsonl").read_text().splitlines()]
-    assert {line["stage"] for line in lines} == set(SETS)
-    assert all({"step", "solved"} <= set(line) for line in lines)
+    assert {line["stage"] for line in lines} == set(GUIDES)
+    assert all({"step", "num_solved"} <= set(line) for line in lines)
     for name in ("learning_curves.png", "length_ratios.png", "plan.png"):
         assert (finished.plots_folder / name).read_bytes().startswith(b"\x89PNG")
     assert (finished.plots_folder / "plan.gif").read_bytes().startswith(b"GIF8")
@@ -84,7 +84,7 @@ def test_a_run_leaves_metrics_plots_and_an_animation(finished):
 
 def test_a_finished_run_is_restored_and_tells_its_plans_hop_by_hop(finished, capsys):
     before = results(finished)
-    asked = dataclasses.replace(SMALL, plan=("0", "3"), sets=("table",))
+    asked = dataclasses.replace(SMALL, plan=("0", "3"), guides=("table",))
     simple.run(asked, dataclasses.replace(finished, config=asked))
     out = capsys.readouterr().out
     assert out.count("finished before") == 1
@@ -98,13 +98,13 @@ def test_a_finished_run_is_restored_and_tells_its_plans_hop_by_hop(finished, cap
 def test_a_graph_file_keeps_its_names_and_what_cannot_be_reached_is_no_failure(tmp_path, monkeypatch, capsys):
     path = tmp_path / "towns.txt"
     path.write_text("Ulm Bonn\nBonn Kiel\nKiel Ulm\nKiel Jena\n")
-    flags = "--graph.path", str(path), "--sets", "table", "--table.num-walks", "500", "--artifacts", str(tmp_path)
+    flags = "--graph.path", str(path), "--guides", "table", "--table.num-walks", "500", "--artifacts", str(tmp_path)
     code, _, err = call(monkeypatch, capsys, *flags)
     assert (code, err) == (0, "")
     written = json.loads((tmp_path / "simple" / "results.json").read_text())
     # Nothing leads out of Jena: 3 of the 16 ordered pairs.
     assert written["unreachable_pairs"] == 3
-    assert [row["solved"] for row in written["rows"] if row["set"] == "table"] == [13, 13]
+    assert [row["num_solved"] for row in written["rows"] if row["guide"] == "table"] == [13, 13]
     code, out, _ = call(monkeypatch, capsys, *flags, "--plan", "Ulm", "Jena")
     assert code == 0
     hops = [line.split()[1:3] for line in out.splitlines() if line.strip()[:1].isdigit()]
@@ -144,9 +144,9 @@ def test_a_graph_with_nothing_to_plan_is_refused_in_one_line(tmp_path, monkeypat
         (("--guide.discount", "1"), ("--guide.discount 1", "below 1")),
         (("--graph.path", "nowhere.gml"), ("--graph.path nowhere.gml: ", "exists")),
         (("--num-nodez", "5"), ("--num-nodez", "--graph.num-nodes")),
-        (("--sets", "tabel"), ("tabel", "table")),
-        (("--sets",), ("--sets: ", "at least one of table, linear")),
-        (("--sets", "table", "table"), ("--sets table table", "each once")),
+        (("--guides", "tabel"), ("tabel", "table")),
+        (("--guides",), ("--guides: ", "at least one of table, linear")),
+        (("--guides", "table", "table"), ("--guides table table", "each once")),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_that_names_it(tmp_path, monkeypatch, capsys, flags, names):

@@ -39,13 +39,13 @@ def lines(run, name):
 
 def test_a_target_is_written_and_what_it_took_is_told(finished):
     (row,) = results(finished)["rows"]
-    assert (row["reward"], row["text"], row["text_beam"]) == ("process", "ab", "ab")
-    assert 0 < row["steps_to_solve_beam"] <= row["environment_steps"]
-    assert 0 < row["steps_to_solve"] <= row["environment_steps"]
+    assert (row["reward"], row["text"], row["best_of_beam"]) == ("process", "ab", "ab")
+    assert 0 < row["steps_to_pass_at_k"] <= row["num_env_steps"]
+    assert 0 < row["steps_to_exact_match"] <= row["num_env_steps"]
     # Every episode has one letter or two.
-    assert 60 * 64 <= row["environment_steps"] <= 2 * 60 * 64
+    assert 60 * 64 <= row["num_env_steps"] <= 2 * 60 * 64
     last = lines(finished, "metrics.jsonl")[-1]
-    assert (last["levels_open"], last["exact"], last["exact_beam"]) == (2, 1, 1)
+    assert (last["curriculum/num_unlocked"], last["eval/exact_match"], last["eval/pass_at_k"]) == (2, 1, 1)
     assert (finished.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
     assert {record["prompt"] for record in lines(finished, "samples.jsonl")} == {"<begin>"}
 

@@ -52,7 +52,7 @@ def test_all_kinds_are_examined_at_all_lengths_and_seen(finished):
     for kind, row in rows.items():
         exact = written["exact_by_length"][f"{kind}-0"]
         assert len(exact) == 6
-        assert [row["exact_at_3"], row["exact_at_6"]] == [exact[2], exact[5]]
+        assert [row["exact_match_at_3"], row["exact_match_at_6"]] == [exact[2], exact[5]]
         assert row["steps"] == (1 if row["thoughts"] == "none" else 3)
     for plot in ("lengths", "dependence", "confusion", "learning_curves"):
         assert (finished.plots_folder / f"{plot}.png").read_bytes().startswith(b"\x89PNG")

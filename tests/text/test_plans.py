@@ -16,7 +16,7 @@ NODES = st.lists(st.builds(PlanNode, st.integers(0, 3), WORDS, NUMBERS, st.integ
 PLANS = st.builds(
     Plan,
     goal=WORDS,
-    split=st.sampled_from(("train", "held_out", "compound", "asked")),
+    split=st.sampled_from(("train", "held_out", "compound", "custom")),
     mode=st.sampled_from(("think", "react")),
     nodes=NODES,
     done=st.booleans(),

@@ -89,7 +89,7 @@ def measure_collection_speed(env: ControlEnv, name: str, actor: Actor, *, num_en
     seconds = measure_best_seconds(collect, params, envs)
     learned_params = [layer.train_state.params for layer in params.layers] if isinstance(params, GuideState) else params
     return {
-        "measured": f"collection in {env.name}, {name}",
+        "benchmark": f"collection in {env.name}, {name}",
         "worlds": num_envs,
         "parameters": count_parameters(learned_params),
         "environment_steps_per_second": num_envs * steps / seconds,

@@ -41,7 +41,7 @@ def measure_sampling(config: GenerationConfig) -> Row:
     lengths = np.linspace(PROMPT_LENGTH, PROMPT_LENGTH + new, 5).astype(int)
     growing = np.mean([measure_best_seconds(forward, params, padded[:, :length]) for length in lengths])
     return {
-        "measured": "generation",
+        "benchmark": "generation",
         "rows": rows,
         "tokens": new,
         "tokens_per_second": rows * new / cached,

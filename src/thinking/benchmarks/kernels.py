@@ -30,7 +30,7 @@ def measure_kernels(config: KernelsConfig, setup: Setup) -> Measurement:
     results, states = [], {}
     for name, kernel in compared.items():
         states[name] = state = jax.jit(kernel.init)(jax.random.key(0))
-        row = {"measured": name, "rows": rows, **_measure_seconds(kernel, state, rows, nodes, config.num_steps)}
+        row = {"benchmark": name, "rows": rows, **_measure_seconds(kernel, state, rows, nodes, config.num_steps)}
         if name == "transformer":
             num_weights = count_matrix_weights(state.train_state.params)
             row["floor_ms"] = 6 * num_weights * rows / gflops / 1e6

@@ -51,7 +51,7 @@ def measure_search(config: SearchConfig, setup: Setup) -> Measurement:
         measure_best_seconds(jax.jit(function), params) for function in (read_prompts, call_network, search)
     )
     row = {
-        "measured": "search, Gumbel",
+        "benchmark": "search, Gumbel",
         "rows": rows,
         "tokens": tokens,
         "actions": config.vocabulary_size,

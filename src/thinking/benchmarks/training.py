@@ -43,7 +43,7 @@ def measure_training_step(config: TrainingConfig, gflops: float) -> Row:
     matrices = layers * 12 * width**2 + VOCABULARY_SIZE * width
     floor = (6 * matrices + layers * 12 * tokens * width) * rows * tokens / gflops / 1e9
     return {
-        "measured": "training step",
+        "benchmark": "training step",
         "rows": rows,
         "tokens": tokens,
         "parameters": count_parameters(state.params),

@@ -36,7 +36,7 @@ def measure_utilisation(config: UtilisationConfig, setup: Setup) -> Measurement:
     rate = (6 * size + 12 * sizes.num_layers * sizes.width * tokens) * rows * tokens / seconds / 1e12
     kind = jax.devices()[0].device_kind
     row = {
-        "measured": f"training step in bfloat16 on {kind}",
+        "benchmark": f"training step in bfloat16 on {kind}",
         "rows": rows,
         "tokens": tokens,
         "parameters": size,

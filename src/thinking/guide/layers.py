@@ -55,7 +55,9 @@ def stack_layers(kernels: Sequence[Kernel]) -> LayerStack:
             batch = jax.tree.map(lambda *rows: jnp.stack(rows), *batches[start : start + count])
             state, group_metrics = jax.vmap(kernel.fit)(state, batch)
             fitted.append(state)
-            metrics |= {f"{name}/{start + i}": value[i] for name, value in group_metrics.items() for i in range(count)}
+            metrics |= {
+                f"layer_{start + i}/{name}": value[i] for name, value in group_metrics.items() for i in range(count)
+            }
             start += count
         return tuple(fitted), metrics
 

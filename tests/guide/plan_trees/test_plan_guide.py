@@ -98,7 +98,10 @@ def test_observed_steps_are_remembered_and_averaged(unroll):
 
 def test_each_layer_learns_its_own_examples_and_metrics_bear_its_index(fitted):
     _, metrics = fitted
-    assert {name: float(value) for name, value in metrics.items()} == {"written/0": 5, "written/1": 3}
+    assert {name: float(value) for name, value in metrics.items()} == {
+        "layer_0/num_written": 5,
+        "layer_1/num_written": 3,
+    }
 
 
 def test_an_inferred_sub_goal_is_a_code_of_the_layers_values(fitted):

@@ -61,11 +61,11 @@ def test_texts_without_weight_and_padding_are_not_counted():
 def test_levels_open_as_they_are_mastered_and_all_that_was_measured_is_kept():
     sampler = level_sampler(curriculum(2, threshold=0.95, decay_attempts=32.0, min_attempts=16), STARTS)
     state, metrics = run_training(sampler, 60)
-    opened = np.asarray(metrics["levels_open"])
+    opened = np.asarray(metrics["curriculum/num_unlocked"])
     assert opened[0] == 1
     assert opened[-1] == 2
     first = int(np.argmax(opened == 2))
-    assert np.asarray(metrics["exact"])[: first + 1].max() > 0.9  # the second opens because the first went well
+    assert np.asarray(metrics["exact_match"])[: first + 1].max() > 0.9  # the second opens because the first went well
     assert float(estimate_success(state.sampler)[0]) > 0.9
     # What cannot be foretold is not mastered.
     assert float(estimate_success(state.sampler)[1]) < 0.6
@@ -113,5 +113,5 @@ def test_places_are_told_of_the_rows_that_are_drawn_by_a_key_of_the_step():
 def test_without_levels_every_row_is_learned():
     state, metrics = run_training(uniform_sampler(len(DATA.tokens)), 60)
     assert state.sampler == ()
-    assert float(metrics["exact"][-10:].mean()) > 0.5
+    assert float(metrics["exact_match"][-10:].mean()) > 0.5
     assert float(metrics["loss"][-1]) < float(metrics["loss"][0])

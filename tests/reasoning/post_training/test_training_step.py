@@ -160,10 +160,10 @@ def test_a_policy_learns_what_is_rewarded(name):
     outcome = np.asarray(metrics["rewards/outcome"])
     assert outcome[:3].mean() < 0.4
     assert outcome[-5:].mean() > 0.8
-    assert metrics["levels_open"][0] == 1
-    assert metrics["levels_open"][-1] == 2
+    assert metrics["curriculum/num_unlocked"][0] == 1
+    assert metrics["curriculum/num_unlocked"][-1] == 2
     expected = {"reward", "reward_std", "frac_reward_zero_std", "completions/mean_length", "completions/clipped_ratio"}
-    assert expected | {"entropy", "valid_fraction"} <= metrics.keys()
+    assert expected | {"entropy", "completions/answered_ratio"} <= metrics.keys()
     if name in ("grpo", "ppo"):
         assert {"kl", "clip_ratio"} <= metrics.keys()
     if name == "grpo":  # the reference is the policy of the start
@@ -193,7 +193,7 @@ def test_the_figures_of_an_update_are_those_of_its_completions():
         "rewards/outcome": 0.75,
         "completions/mean_length": 3.0,
         "completions/clipped_ratio": 0.25,
-        "valid_fraction": 0.5,
+        "completions/answered_ratio": 0.5,
     }
     assert {name: float(value) for name, value in result.items()} == pytest.approx(expected)
 

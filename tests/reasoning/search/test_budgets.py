@@ -14,7 +14,7 @@ ROWS = [
 
 
 def test_a_row_tells_the_share_of_right_answers_and_the_mean_cost():
-    assert ROWS[0] == {"method": "greedy", "size": 1, "problems": 4, "exact_percent": 50.0, "tokens_mean": 15.0}
+    assert ROWS[0] == {"method": "greedy", "size": 1, "num_problems": 4, "exact_percent": 50.0, "mean_tokens": 15.0}
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def score_windows(kind, params, windows):
 
 
 def test_a_plain_thought_is_none_and_a_pause_is_always_the_same():
-    assert sample_thought("plain").tokens.shape == (64, 0)
+    assert sample_thought("none").tokens.shape == (64, 0)
     pause = sample_thought("pause")
     assert {tuple(tokens) for tokens in pause.tokens.tolist()} == {(5, 5, 5, WORDS.end_token)}
     assert set(pause.length.tolist()) == {MOST + 1}
@@ -55,7 +55,7 @@ def test_a_plain_thought_is_none_and_a_pause_is_always_the_same():
 
 
 def test_an_idle_thought_is_none_or_anything():
-    thought = sample_thought("idle")
+    thought = sample_thought("random_filler")
     assert set(thought.length.tolist()) == {0, 1, 2, 3, 4}
     assert 0.3 < np.mean(thought.length == 0) < 0.7
     for tokens, length in zip(thought.tokens.tolist(), thought.length.tolist(), strict=True):
@@ -65,7 +65,7 @@ def test_an_idle_thought_is_none_or_anything():
 
 
 def test_a_judged_thought_has_its_length_and_its_own_tokens():
-    thought = sample_thought("judged")
+    thought = sample_thought("reinforced")
     assert set(thought.tokens[:, :MOST].ravel().tolist()) == {5, 6, 7, 8}
     assert (thought.tokens[:, MOST] == WORDS.end_token).all()
     assert set(thought.length.tolist()) == {MOST + 1}
@@ -73,7 +73,7 @@ def test_a_judged_thought_has_its_length_and_its_own_tokens():
 
 
 def test_a_supervised_thought_ends_itself_or_is_ended():
-    thought = sample_thought("supervised")
+    thought = sample_thought("expert_iteration")
     for tokens, length, chosen in zip(*(leaf.tolist() for leaf in thought), strict=True):
         assert tokens.index(WORDS.end_token) == length - 1
         assert all(WORDS.num_text_tokens <= token < WORDS.end_token for token in tokens[: length - 1])
@@ -82,7 +82,7 @@ def test_a_supervised_thought_ends_itself_or_is_ended():
     assert set(thought.length.tolist()) == {1, 2, 3, 4}
 
 
-@pytest.mark.parametrize("kind", ["plain", "supervised"])
+@pytest.mark.parametrize("kind", ["none", "expert_iteration"])
 def test_rows_are_read_as_word_by_word(kind):
     """Each word is told by itself, from what stands before it, among the words that may stand there."""
     thought = jax.tree.map(lambda leaf: leaf[:6], sample_thought(kind))
@@ -92,7 +92,7 @@ def test_rows_are_read_as_word_by_word(kind):
             params(), prompts, thought, continuation
         )
     )
-    last = WORDS.end_token + (kind == "supervised")
+    last = WORDS.end_token + (kind == "expert_iteration")
     apply = jax.jit(MODEL.apply)
 
     def log_prob(row, place, start, stop):
@@ -145,7 +145,7 @@ def test_a_thought_whose_reward_is_planted_is_found():
     def reward_fn(thought):
         return jnp.sum((thought.tokens == 7).astype(jnp.float32), axis=1)
 
-    result = train_thoughts("judged", reward_fn, group_relative)
+    result = train_thoughts("reinforced", reward_fn, group_relative)
     assert np.mean(result.tokens[:, :MOST] == 7) > 0.9
 
 
@@ -153,7 +153,7 @@ def test_imitation_learns_when_to_stop():
     def reward_fn(thought):
         return jnp.where(thought.length == 2, 1.0, -1.0)
 
-    result = train_thoughts("supervised", reward_fn, best_of_group)
+    result = train_thoughts("expert_iteration", reward_fn, best_of_group)
     assert np.mean(result.length == 2) > 0.9
 
 
@@ -191,9 +191,9 @@ def test_a_uniform_model_needs_the_logarithm_of_its_words(windows):
     scores = score_windows("pause", silent, windows)
     result = compute_metrics(scores, windows[:, CONTEXT:], np.ones(WORDS.num_text_tokens, int), scores)
     assert result["bits_per_byte"] == pytest.approx(np.log2(WORDS.num_text_tokens), abs=1e-5)
-    assert result["others_thought"] == pytest.approx(np.log2(WORDS.num_text_tokens), abs=1e-5)
-    assert (result["saved"], result["saved_error"], result["helped"]) == (0, 0, 0)
-    assert (result["thought_tokens"], result["computed_per_token"]) == (MOST, (MOST + 1 + AHEAD) / AHEAD)
+    assert result["bits_per_byte_with_shuffled_thoughts"] == pytest.approx(np.log2(WORDS.num_text_tokens), abs=1e-5)
+    assert (result["bits_saved"], result["bits_saved_stderr"], result["fraction_improved"]) == (0, 0, 0)
+    assert (result["mean_thought_length"], result["positions_per_token"]) == (MOST, (MOST + 1 + AHEAD) / AHEAD)
 
 
 def test_each_window_is_examined_once(windows):
@@ -216,10 +216,18 @@ def test_what_thoughts_are_worth_is_told_against_the_plain_model():
     result = compute_metrics(scores, continuation, sizes, plain)
     # Windows of 1 and 3 bytes took 6 bits; they take 8 without thinking, and 16 behind thoughts about each other.
     assert result["bits_per_byte"] == pytest.approx(6 / 4)
-    assert result["saved"] == pytest.approx(2 / 4)
-    assert result["saved_error"] == pytest.approx(np.sqrt(2) / 4)
-    assert result["others_thought"] == pytest.approx(16 / 4)
-    assert (result["helped"], result["thought_tokens"], result["computed_per_token"]) == (0.5, 1.5, 3.5)
+    assert result["bits_saved"] == pytest.approx(2 / 4)
+    assert result["bits_saved_stderr"] == pytest.approx(np.sqrt(2) / 4)
+    assert result["bits_per_byte_with_shuffled_thoughts"] == pytest.approx(16 / 4)
+    assert (result["fraction_improved"], result["mean_thought_length"], result["positions_per_token"]) == (
+        0.5,
+        1.5,
+        3.5,
+    )
     alone = compute_metrics(plain, continuation, sizes, None)
-    assert (alone["saved"], alone["helped"], alone["others_thought"]) == (None, None, None)
-    assert (alone["thought_tokens"], alone["computed_per_token"]) == (0, 1)
+    assert (alone["bits_saved"], alone["fraction_improved"], alone["bits_per_byte_with_shuffled_thoughts"]) == (
+        None,
+        None,
+        None,
+    )
+    assert (alone["mean_thought_length"], alone["positions_per_token"]) == (0, 1)

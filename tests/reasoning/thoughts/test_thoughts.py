@@ -287,7 +287,7 @@ def test_drawn_thoughts_learn_from_what_they_were_worth():
     batch = words(2, 200, seed=9, machine="parity")
     assert float(jax.jit(functools.partial(probing.compute_accuracy, thinker))(state.train_state.params, batch)) > 0.95
     assert metrics["entropy"] <= np.log(2) + 1e-5
-    assert 0 <= metrics["repeated"] <= 1
+    assert 0 <= metrics["thoughts/repeated_fraction"] <= 1
 
 
 def test_thoughts_come_with_the_symbols_until_a_length_is_mastered():

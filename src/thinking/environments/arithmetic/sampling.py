@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thinking.environments.arithmetic.chains import SUBTASKS, WORKED
+from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT, SUBTASKS
 from thinking.environments.arithmetic.problems import (
     ADD,
     DIVIDE,
@@ -45,7 +45,9 @@ class Level(NamedTuple):
     num_other_digits: int | None = None
 
 
-def sample_problem(rng: np.random.Generator, level: Level, held_out: bool = False, style: str = WORKED) -> Problem:
+def sample_problem(
+    rng: np.random.Generator, level: Level, held_out: bool = False, style: str = CHAIN_OF_THOUGHT
+) -> Problem:
     """Sample a problem of a level.
 
     Args:

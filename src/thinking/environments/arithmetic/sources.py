@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from thinking.environments.arithmetic.chains import WORKED
+from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT
 from thinking.environments.arithmetic.problems import DIVIDE, MODULAR, MULTIPLY, WORDINGS, Problem
 from thinking.environments.arithmetic.sampling import NUM_OPERATIONS, Level, sample_problem
 from thinking.environments.arithmetic.split import is_held_out, is_trainable, word_problems
@@ -45,7 +45,7 @@ def parse_source(source: str) -> tuple[Level, int | None] | None:
 
 
 def sample_problems(
-    source: str, num_problems: int, seed: int, held_out: bool = False, style: str = WORKED
+    source: str, num_problems: int, seed: int, held_out: bool = False, style: str = CHAIN_OF_THOUGHT
 ) -> list[Problem]:
     """Problems of a source, on one side of the split; a pure function of the arguments.
 

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 
-from thinking.environments.arithmetic.chains import SUBTASKS, WORKED
+from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT, SUBTASKS
 from thinking.environments.arithmetic.problems import (
     ADD,
     DIVIDE,
@@ -42,7 +42,7 @@ def is_held_out(problem: Problem) -> bool:
     return int.from_bytes(digest, "big") % 5 == 0
 
 
-def shown_problems(problem: Problem, style: str = WORKED) -> list[Problem]:
+def shown_problems(problem: Problem, style: str = CHAIN_OF_THOUGHT) -> list[Problem]:
     """The problems that a training row of a style shows before the answer; of SUBTASKS the sub-tasks, if any.
 
     Intermediate problems of a sub-task are not shown, because it is solved in its own context.
@@ -50,7 +50,7 @@ def shown_problems(problem: Problem, style: str = WORKED) -> list[Problem]:
     return (style == SUBTASKS and subtasks(problem)) or list(intermediate_problems(problem))
 
 
-def is_trainable(problem: Problem, style: str = WORKED) -> bool:
+def is_trainable(problem: Problem, style: str = CHAIN_OF_THOUGHT) -> bool:
     """Whether neither the problem nor any that its training row shows is held out."""
     return not is_held_out(problem) and not any(is_held_out(each) for each in shown_problems(problem, style))
 

@@ -5,7 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thinking.environments.arithmetic.chains import REVISED, WORKED, add_self_corrections, chain, inject_error
+from thinking.environments.arithmetic.chains import (
+    CHAIN_OF_THOUGHT,
+    SELF_CORRECTION,
+    add_self_corrections,
+    chain,
+    inject_error,
+)
 from thinking.environments.arithmetic.problems import WORDINGS, Problem
 from thinking.environments.arithmetic.sources import WORD_PROBLEMS, sample_problems
 from thinking.recipes.arithmetic.rows import (
@@ -42,7 +48,7 @@ class EvaluationSet(NamedTuple):
         prompts: token arrays, with the answers and steps that rewards compare with.
         subjects: [R], the group of results that each problem counts in.
         starts: [L + 1], the first problem of each source, then the number of problems.
-        max_completion_length: tokens of the longest worked completion; with every step corrected once if REVISED.
+        max_completion_length: tokens of the longest completion; in SELF_CORRECTION, with every step corrected once.
     """
 
     problems: list[Problem]
@@ -54,7 +60,7 @@ class EvaluationSet(NamedTuple):
 
 def make_training_set(
     sources: Sequence[str],
-    style: str = WORKED,
+    style: str = CHAIN_OF_THOUGHT,
     *,
     num_problems: int,
     row_length: int,
@@ -73,7 +79,7 @@ def make_training_set(
         seed: of all draws.
         verbal_fraction: fraction of prompts in words instead of symbols.
         reverse_digits: write numbers with the least significant digit first.
-        error_fraction: of the REVISED style, the probability of an injected error in a step.
+        error_fraction: of the SELF_CORRECTION style, the probability of an injected error in a step.
 
     Raises:
         ValueError: for an unknown source, or an example longer than a row.
@@ -99,7 +105,7 @@ def make_training_set(
 
 def make_evaluation_set(
     sources: Sequence[str],
-    style: str = WORKED,
+    style: str = CHAIN_OF_THOUGHT,
     *,
     num_problems: int,
     seed: int,
@@ -145,7 +151,7 @@ def inject_errors(
 
     Args:
         evaluation_set: the problems.
-        style: of the chains, WORKED or REVISED; in REVISED, earlier steps are marked as checked.
+        style: of the chains, CHAIN_OF_THOUGHT or SELF_CORRECTION; in the latter, earlier steps are marked as checked.
         seed: of the errors, which are the same in both styles.
         reverse_digits: write numbers with the least significant digit first.
     """
@@ -154,11 +160,11 @@ def inject_errors(
     for problem, tokens, length in zip(
         evaluation_set.problems, evaluation_set.prompts.tokens, evaluation_set.prompts.lengths, strict=True
     ):
-        steps = chain(problem, WORKED, reverse_digits)
+        steps = chain(problem, CHAIN_OF_THOUGHT, reverse_digits)
         index = int(rng.integers(len(steps)))
         wrong_step = inject_error(steps[index], rng)
         correct_steps = [f"{step}<step>" for step in steps]
-        if style == REVISED:
+        if style == SELF_CORRECTION:
             correct_steps = [text for text, _ in add_self_corrections(steps, 0.0, np.random.default_rng())]  # no errors
         text = f"<think>{''.join(correct_steps[:index])}{wrong_step}"
         prompts.append([*tokens[:length].tolist(), *VOCABULARY.encode(text)])
@@ -172,8 +178,8 @@ def inject_errors(
 def _compute_max_completion(
     problems: Sequence[Problem], prompts: PromptArrays, style: str, reverse_digits: bool
 ) -> int:
-    """Tokens of the longest worked completion; in the REVISED style each step is corrected once."""
-    if style == REVISED:
+    """Tokens of the longest worked completion; in the SELF_CORRECTION style each step is corrected once."""
+    if style == SELF_CORRECTION:
         options = {"error_fraction": 1.0, "rng": np.random.default_rng(0)}
         examples = (encode_example(problem, style, reverse_digits=reverse_digits, **options) for problem in problems)
         return max(len(example.tokens) - example.prompt_length for example in examples)

@@ -60,7 +60,7 @@ def make_training_step(
         UserError: if a row has more digit positions than `num_digit_positions`.
     """
     position_options = {}
-    if config.positions == "place":
+    if config.positions == "digit":
         position_options = {
             "coordinate_fn": functools.partial(sample_coordinates, max_position=config.num_digit_positions),
             "attend_across_texts": True,

@@ -219,7 +219,7 @@ def make_play_fn(
     ) -> tuple[PolicyCarry, Array, dict[str, Array]]:
         best_agent = agent._replace(ema_params=agent.best_state)
         carry, reaction = actor.act(best_agent, carry, update_return_to_go or of_return, observation, return_so_far)
-        extras = {"asked_value": carry.target_value}
+        extras = {"target_value": carry.target_value}
         if len(reaction.targets) > 1:
             extras["sub_goal"] = agent.normalizer.denormalize(reaction.targets[-2])
         return carry, reaction.value, extras

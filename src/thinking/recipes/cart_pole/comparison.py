@@ -54,15 +54,15 @@ def make_row(
     steps, evaluation, training = (np.asarray(agent.history)[:, :, column] for column in range(3))
     return {
         "algorithm": name,
-        "asked": "best" if target_return is None else f"{target_return:g}",
+        "target_return": "best" if target_return is None else f"{target_return:g}",
         "mean_return": float(means.mean()),
         "std_over_seeds": float(means.std()),
         "worst_seed": float(means.min()),
         "best_seed": float(means.max()),
         "steps_to_threshold": find_steps_to_threshold(steps, evaluation, threshold),
         "training_steps_to_threshold": find_steps_to_threshold(steps, training, threshold),
-        "environment_steps": float(steps[:, -1].mean()),
+        "num_env_steps": float(steps[:, -1].mean()),
         "steps_per_second": float(steps[:, -1].sum() / max(agent.train_result.seconds, 1e-9)),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(agent.params)) // len(means),
-        "return_of_seeds": " ".join(f"{mean:.0f}" for mean in means),
+        "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(agent.params)) // len(means),
+        "return_by_seed": " ".join(f"{mean:.0f}" for mean in means),
     }

@@ -140,10 +140,10 @@ def make_guide_step(
         )
         agent = jax.lax.cond(update == settings.num_updates - 1, evaluate, lambda agent: agent, agent)
         agent_metrics = {
-            "return": agent.eval_return,
-            "champion_return": agent.best_eval_return,
-            "training_return": agent.training_return,
-            "environment_steps": agent.num_env_steps.astype(jnp.float32),
+            "eval/return": agent.eval_return,
+            "eval/best_return": agent.best_eval_return,
+            "rollout/return": agent.training_return,
+            "rollout/num_env_steps": agent.num_env_steps.astype(jnp.float32),
         }
         return agent, agent_metrics | metrics
 

@@ -211,7 +211,7 @@ def _evaluate_if_due(
 
 def _make_metrics(env_record: EnvRecord, training_return: Array) -> Metrics:
     return {
-        "return": env_record.eval_return,
-        "training_return": training_return,
-        "environment_steps": env_record.num_env_steps.astype(jnp.float32),
+        "eval/return": env_record.eval_return,
+        "rollout/return": training_return,
+        "rollout/num_env_steps": env_record.num_env_steps.astype(jnp.float32),
     }

@@ -49,12 +49,14 @@ def train_seeds(
 
     def step_all(state: Any, index: Array) -> tuple[Any, dict[str, Array]]:
         state, metrics = jax.vmap(step, (0, None))(state, index)
-        return state, jax.tree.map(jnp.mean, metrics) | {"return_std": jnp.std(metrics["return"])}
+        return state, jax.tree.map(jnp.mean, metrics) | {"eval/return_std": jnp.std(metrics["eval/return"])}
 
     def init_all() -> Any:
         return jax.jit(jax.vmap(init))(make_seed_keys(config))
 
-    return train(run, stage, init=init_all, step=step_all, num_steps=steps, chunk_size=chunk, progress_metric="return")
+    return train(
+        run, stage, init=init_all, step=step_all, num_steps=steps, chunk_size=chunk, progress_metric="eval/return"
+    )
 
 
 def make_iterations(config: Config) -> list[Iteration]:

@@ -12,7 +12,7 @@ from thinking.experiment import Run
 from thinking.experiment.training import TrainResult, train
 from thinking.guide import Guide, GuideState, Path
 from thinking.guide.hindsight import make_goal_pairs
-from thinking.recipes.graph.config import Config, SetName
+from thinking.recipes.graph.config import Config, GuideName
 from thinking.recipes.graph.evaluation import spot_check
 from thinking.recipes.graph.planners import think_planner
 from thinking.types import Array, Metrics
@@ -24,7 +24,7 @@ TABLE_BATCH_SIZE = 4096
 
 
 def train_guide(
-    config: Config, run: Run, name: SetName, guide: Guide, graph: Graph, pairs: NodePairs, num_states: int
+    config: Config, run: Run, name: GuideName, guide: Guide, graph: Graph, pairs: NodePairs, num_states: int
 ) -> TrainResult:
     """Train the guide of a set, or restore it.
 
@@ -32,7 +32,7 @@ def train_guide(
         config, run: settings, and where checkpoints and metrics go.
         name, guide: of the set.
         graph: the graph.
-        pairs: pairs of nodes, some of which are planned for the metric `solved`.
+        pairs: pairs of nodes, some of which are planned for the metric `eval/solved_fraction`.
         num_states: states of a walk.
 
     Returns:
@@ -49,18 +49,24 @@ def train_guide(
         walks = sample_walks(graph, jax.random.fold_in(key, index), num_walks, num_states)
         guide_state, metrics = guide.observe(guide_state, Path(*walks))
         solved = jax.lax.cond(index % EVAL_INTERVAL == 0, solved_fraction, lambda _: solved, guide_state)
-        return (guide_state, solved), metrics | {"solved": solved}
+        return (guide_state, solved), metrics | {"eval/solved_fraction": solved}
 
     def init() -> tuple[GuideState, Array]:
         return jax.jit(guide.init)(key), jnp.zeros(())
 
     train_result = train(
-        run, name, init=init, step=step, num_steps=steps, chunk_size=EVAL_INTERVAL, progress_metric="solved"
+        run,
+        name,
+        init=init,
+        step=step,
+        num_steps=steps,
+        chunk_size=EVAL_INTERVAL,
+        progress_metric="eval/solved_fraction",
     )
     return dataclasses.replace(train_result, state=train_result.state[0])
 
 
-def _training_sizes(config: Config, name: SetName, num_nodes: int, num_states: int) -> tuple[int, int]:
+def _training_sizes(config: Config, name: GuideName, num_nodes: int, num_states: int) -> tuple[int, int]:
     """Walks per step, and number of steps."""
     if name == "table":
         num_walks = config.table.num_walks or max(100_000, 4 * num_nodes**2)

@@ -151,7 +151,7 @@ def make_rows(model: str, goal_set: GoalSet, scores: Sequence[Scores], **figures
             {
                 "split": split,
                 "model": model,
-                "goals": len(indices),
+                "num_goals": len(indices),
                 "next_step_recall_percent": 100 * float(recall),
                 "plan_step_f1_percent": 100 * float(mean["step_f1"]),
                 "sub_goals_percent": 100 * float(mean["sub_goals"]),

@@ -80,7 +80,7 @@ def mean_rows(plans: Sequence[Plan], splits: Sequence[str], modes: Sequence[str]
         row = {
             "split": split,
             "mode": mode,
-            "plans": len(selected),
+            "num_plans": len(selected),
             "ended_percent": 100 * sum(plan.done for plan in selected) / len(selected),
         }
         for name in dict.fromkeys(name for plan in plans for name in plan.scores):

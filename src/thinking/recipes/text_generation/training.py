@@ -148,8 +148,11 @@ def make_training_step(
         is_due = index % EVAL_INTERVAL == EVAL_INTERVAL - 1
         is_correct = jax.lax.cond(is_due, evaluate, lambda params: record.is_correct, state.train_state.params)
         steps_to_solve = jnp.where((record.steps_to_solve < 0) & is_correct, num_letters, record.steps_to_solve)
-        metrics |= {"exact": is_correct[0].astype(jnp.float32), "exact_beam": is_correct[1].astype(jnp.float32)}
-        metrics["environment_steps"] = num_letters.astype(jnp.float32)
+        metrics |= {
+            "eval/exact_match": is_correct[0].astype(jnp.float32),
+            "eval/pass_at_k": is_correct[1].astype(jnp.float32),
+        }
+        metrics["num_env_steps"] = num_letters.astype(jnp.float32)
         return state._replace(env=GenerationRecord(num_letters, is_correct, steps_to_solve)), metrics, sample
 
     return step
@@ -180,11 +183,11 @@ def summarize(config: Config, stage: TrainResult) -> dict[str, Any]:
     greedy_text, beam_text = (VOCABULARY.decode([token for token in text.tolist() if token > 0]) for text in texts)
     steps_to_solve = [count if count >= 0 else None for count in stage.state.env.steps_to_solve.tolist()]
     return {
-        "steps_to_solve": steps_to_solve[0],
-        "steps_to_solve_beam": steps_to_solve[1],
-        "environment_steps": int(stage.state.env.num_letters),
+        "steps_to_exact_match": steps_to_solve[0],
+        "steps_to_pass_at_k": steps_to_solve[1],
+        "num_env_steps": int(stage.state.env.num_letters),
         "text": greedy_text,
-        "text_beam": beam_text,
+        "best_of_beam": beam_text,
         "train_seconds": stage.seconds,
         "compile_seconds": stage.compile_seconds,
     }

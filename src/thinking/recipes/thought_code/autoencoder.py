@@ -99,7 +99,7 @@ def make_autoencoder_step(
             return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, numbers)), exact
 
         (loss_value, exact), gradients = jax.value_and_grad(loss, has_aux=True)(train_state.params)
-        return apply_gradients(train_state, optimizer, gradients), {"loss": loss_value, "exact": exact}
+        return apply_gradients(train_state, optimizer, gradients), {"loss": loss_value, "exact_match": exact}
 
     return step
 

@@ -8,7 +8,7 @@ from thinking.experiment import Preset, RunConfig, group, option
 from thinking.recipes.groups import check_names
 from thinking.recipes.language_guide.configs.shared import EmbedderConfig, ServerConfig, WriterConfig
 
-SplitName = Literal["train", "held_out", "compound", "asked"]
+SplitName = Literal["train", "held_out", "compound", "custom"]
 ModeName = Literal["think", "react"]
 
 
@@ -42,13 +42,13 @@ class ReportConfig:
     """Which plans are reported."""
 
     splits: tuple[SplitName, ...] = option(
-        ("held_out", "compound", "asked"), "goals to report, by split; asked are those of --plan.goal"
+        ("held_out", "compound", "custom"), "goals to report, by split; custom: those of --plan.goal"
     )
     modes: tuple[ModeName, ...] = option(("think", "react"), "plans to report, by the mode in which they were made")
 
     def validate(self) -> None:
         """Raises UserError for empty lists and repetitions."""
-        check_names(self.splits, "--splits", ("train", "held_out", "compound", "asked"))
+        check_names(self.splits, "--splits", ("train", "held_out", "compound", "custom"))
         check_names(self.modes, "--modes", ("think", "react"))
 
 
