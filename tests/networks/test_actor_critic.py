@@ -34,7 +34,7 @@ def test_discrete_actions_are_drawn_as_likely_as_is_said():
 
 def test_continuous_actions_are_normal():
     policy = perceptron_policy(3, Box(2), (8,))
-    params = jax.jit(policy.init)(jax.random.key(0)) | {"log_spread": np.float32([-0.5, 0.3])}
+    params = jax.jit(policy.init)(jax.random.key(0)) | {"log_std": np.float32([-0.5, 0.3])}
     action, log_prob = jax.jit(policy.act)(params, jax.random.key(1), SEEN)
     mean, spread = np.asarray(jax.jit(policy.act_greedily)(params, SEEN)), np.exp([-0.5, 0.3])
     expected = stats.norm(mean, spread)

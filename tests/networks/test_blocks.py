@@ -50,11 +50,11 @@ def test_each_head_attends_with_its_own_share_of_the_width(name):
     position = getattr(positions, name)()
     module = nnx.jit(lambda: blocks.Attention(config(position=position), nnx.Rngs(0)))()
     tokens, mask = draw(0, ROWS, TOKENS, WIDTH), np.tril(np.ones((ROWS, TOKENS, TOKENS), bool))
-    projected = np.asarray(tokens) @ np.asarray(module.project_in.kernel[...])
+    projected = np.asarray(tokens) @ np.asarray(module.qkv_proj.kernel[...])
     query, key, value = (part.reshape(ROWS, TOKENS, HEADS, 2) for part in np.split(projected, 3, axis=2))
     query, key = (np.asarray(position.rotate(jnp.asarray(part), WHEN)) for part in (query, key))
     mixed = attend(query, key, value, mask).reshape(ROWS, TOKENS, WIDTH)
-    expected = mixed @ np.asarray(module.project_out.kernel[...])
+    expected = mixed @ np.asarray(module.out_proj.kernel[...])
     output, _ = nnx.jit(lambda module, tokens: module(tokens, WHEN, causally))(module, tokens)
     np.testing.assert_allclose(output, expected, atol=1e-5)
 
@@ -78,7 +78,7 @@ def test_heads_that_share_keys_ask_them_in_turn_and_hand_on_what_attention_hands
     output = read(module, draw(0, ROWS, TOKENS, 8))
     assert queries == [((ROWS, TOKENS, 4, 2), (ROWS, TOKENS, 2, 2), (ROWS, TOKENS, 2, 2))]
     assert (output.shape, handed_on) == ((ROWS, TOKENS, 8), ["kept"])
-    assert module.project_in.kernel.shape == (8, (4 + 2 + 2) * 2)
+    assert module.qkv_proj.kernel.shape == (8, (4 + 2 + 2) * 2)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def silence(linear):
 
 def test_the_feed_forward_part_is_a_rectified_layer_four_times_as_wide_between_two_linear_maps(block):
     module, tokens = block.feed_forward, draw(0, ROWS, TOKENS, WIDTH)
-    module.widen.bias[...], module.narrow.bias[...] = draw(1, 4 * WIDTH), draw(2, WIDTH)
-    inside = np.asarray(tokens) @ np.asarray(module.widen.kernel[...]) + np.asarray(module.widen.bias[...])
-    expected = np.maximum(inside, 0) @ np.asarray(module.narrow.kernel[...]) + np.asarray(module.narrow.bias[...])
+    module.up_proj.bias[...], module.down_proj.bias[...] = draw(1, 4 * WIDTH), draw(2, WIDTH)
+    inside = np.asarray(tokens) @ np.asarray(module.up_proj.kernel[...]) + np.asarray(module.up_proj.bias[...])
+    expected = np.maximum(inside, 0) @ np.asarray(module.down_proj.kernel[...]) + np.asarray(module.down_proj.bias[...])
     assert inside.shape[-1] == 4 * WIDTH
     np.testing.assert_allclose(nnx.jit(lambda module, x: module(x))(module, tokens), expected, atol=1e-5)
 
@@ -137,10 +137,10 @@ def test_the_feed_forward_part_is_a_rectified_layer_four_times_as_wide_between_t
 def test_a_gated_feed_forward_part_multiplies_its_inner_layer_by_a_gate():
     module = nnx.jit(lambda: blocks.FeedForward(config(gated=True, feed_forward=5), nnx.Rngs(0)))()
     tokens = draw(0, ROWS, TOKENS, WIDTH)
-    gate, widen, narrow = (np.asarray(part.kernel[...]) for part in (module.gate, module.widen, module.narrow))
+    gate, up, down = (np.asarray(part.kernel[...]) for part in (module.gate_proj, module.up_proj, module.down_proj))
     opened = tokens @ gate / (1 + np.exp(-(tokens @ gate)))  # Shazeer 2020, equation 6
     output = nnx.jit(lambda module, tokens: module(tokens))(module, tokens)
-    np.testing.assert_allclose(output, (opened * (tokens @ widen)) @ narrow, atol=1e-5)
+    np.testing.assert_allclose(output, (opened * (tokens @ up)) @ down, atol=1e-5)
     assert config(width=96, gated=True).feed_forward_width == 256
 
 
@@ -155,14 +155,14 @@ def test_a_product_over_flat_rows_is_the_product_and_so_are_its_slopes():
 def test_a_block_adds_to_what_it_reads_so_that_without_its_last_maps_it_changes_nothing(block):
     tokens = draw(0, ROWS, TOKENS, WIDTH)
     assert not np.allclose(read(block, tokens), tokens, atol=1e-2)
-    silence(block.attention.project_out)
-    silence(block.feed_forward.narrow)
+    silence(block.attention.out_proj)
+    silence(block.feed_forward.down_proj)
     assert np.array_equal(read(block, tokens), tokens)
 
 
 @pytest.mark.parametrize("part", ["attention", "feed forward"])
 def test_a_block_normalises_what_its_parts_read_but_not_what_it_passes_on(block, part):
-    silence(block.feed_forward.narrow if part == "attention" else block.attention.project_out)
+    silence(block.feed_forward.down_proj if part == "attention" else block.attention.out_proj)
     tokens = 9 * draw(0, ROWS, TOKENS, WIDTH)
     output, output_of_larger = (np.asarray(read(block, x)) - x for x in (tokens, 5 * tokens))
     assert np.max(np.abs(output)) > 0.1

@@ -208,7 +208,7 @@ def test_a_tied_embedding_gives_the_logits_and_an_untied_decoder_has_an_output_l
     assert count[1] - count[0] == WORDS * WIDTH
     params = jit(tied.init)(jax.random.key(0))
     output = jit(tied.apply)(params, INPUTS[:, :4])
-    embedding = np.asarray(params["words"]["embedding"])
+    embedding = np.asarray(params["token_embedding"]["embedding"])
     np.testing.assert_allclose(output.logits, np.asarray(output.hidden) @ embedding.T, atol=1e-5)
     assert np.all(np.asarray(output.value) == 0)
 

@@ -53,7 +53,7 @@ def test_all_kinds_are_examined_at_all_lengths_and_seen(finished):
         exact = written["exact_by_length"][f"{kind}-0"]
         assert len(exact) == 6
         assert [row["exact_match_at_3"], row["exact_match_at_6"]] == [exact[2], exact[5]]
-        assert row["steps"] == (1 if row["thoughts"] == "none" else 3)
+        assert row["mean_num_steps"] == (1 if row["thoughts"] == "none" else 3)
     for plot in ("lengths", "dependence", "confusion", "learning_curves"):
         assert (finished.plots_folder / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
     assert "discrete: steps of 10 words" in (finished.plots_folder / "thoughts.html").read_text()
@@ -64,10 +64,10 @@ def test_all_kinds_are_examined_at_all_lengths_and_seen(finished):
 def test_a_thinking_model_began_as_the_one_that_answers_at_once(finished):
     begun, ended = (training.train_model(SMALL, finished, kind, 0).state for kind in ("none", "discrete"))
     none, taught = begun.train_state.params, ended.train_state.params
-    for name in ("answer", "choose"):
-        apart = abs(taught[name]["kernel"] - none["answer"]["kernel"]).max()
+    for name in ("answer_head", "thought_head"):
+        apart = abs(taught[name]["kernel"] - none["answer_head"]["kernel"]).max()
         assert 0 < apart < 0.02  # four steps of a rate of at most 0.003 away
-    assert abs(none["choose"]["kernel"] - none["answer"]["kernel"]).max() > 0.3
+    assert abs(none["thought_head"]["kernel"] - none["answer_head"]["kernel"]).max() > 0.3
 
 
 def test_an_interrupted_training_ends_with_the_bits_of_an_undisturbed_one(tmp_path, monkeypatch):

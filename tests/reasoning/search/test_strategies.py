@@ -188,7 +188,7 @@ def test_a_tree_of_the_likeliest_steps_writes_the_greedy_answer_and_counts_every
 def test_a_tree_finds_texts_of_which_the_value_head_thinks_more(model, search, samples):
     network, params = model
     # The head was not trained: where it is raised, an end is always worth something.
-    params = {**params, "judge": {**params["judge"], "bias": params["judge"]["bias"] + 4}}
+    params = {**params, "value_head": {**params["value_head"], "bias": params["value_head"]["bias"] + 4}}
     apply = jit(network.apply)
 
     def worth(tokens, length):

@@ -129,8 +129,8 @@ def test_gradients_cross_a_choice_unless_it_is_drawn(choice, crosses):
         return thinker.think(params, batch.symbols, batch.lengths, jax.random.key(0)).answer_logits[:, 0].sum()
 
     slopes = jax.jit(jax.grad(loss))(jax.jit(thinker.init)(jax.random.key(1)))
-    assert np.any(slopes["choose"]["kernel"]) == crosses
-    assert np.any(slopes["thoughts"]["embedding"])
+    assert np.any(slopes["thought_head"]["kernel"]) == crosses
+    assert np.any(slopes["thought_embedding"]["embedding"])
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -173,8 +173,8 @@ def test_an_answer_is_that_of_all_ends_and_what_comes_after_the_end_is_not_made(
     batch, thinker = words(), model("discrete", end_thought=True)
     params = jax.jit(thinker.init)(jax.random.key(1))
     # So that words end apart.
-    end = {"kernel": 50 * np.asarray(params["end"]["kernel"]), "bias": np.full(1, -0.5, np.float32)}
-    params["end"] = end
+    end = {"kernel": 50 * np.asarray(params["end_head"]["kernel"]), "bias": np.full(1, -0.5, np.float32)}
+    params["end_head"] = end
     think = jax.jit(thinker.think)
     thinking = think(params, batch.symbols, batch.lengths, jax.random.key(0))
     ends = np.asarray(thinking.hidden) @ end["kernel"] + end["bias"]
@@ -203,8 +203,8 @@ def test_a_converted_model_thinks_at_first_what_it_would_answer():
     own = model("discrete", num_thought_tokens=6)
     before = jax.jit(own.init)(jax.random.key(1))
     after = jax.device_get(convert_params(before))
-    assert np.array_equal(after["choose"]["kernel"], before["answer"]["kernel"])
-    assert not np.array_equal(after["choose"]["kernel"], before["choose"]["kernel"])
+    assert np.array_equal(after["thought_head"]["kernel"], before["answer_head"]["kernel"])
+    assert not np.array_equal(after["thought_head"]["kernel"], before["thought_head"]["kernel"])
     batch = words()
     thinking = jax.jit(own.think)(after, batch.symbols, batch.lengths)
     answer_head_logits = read(own, after, thinking.hidden)
@@ -212,7 +212,7 @@ def test_a_converted_model_thinks_at_first_what_it_would_answer():
     with pytest.raises(ValueError, match="a head of their own"):
         convert_params(params())
     apart = jax.jit(model("discrete", num_thought_tokens=6, split=True).init)(jax.random.key(1))
-    for name in ("reader", "answerer"):
+    for name in ("reader", "answer_reader"):
         assert jax.tree.all(jax.tree.map(np.array_equal, convert_params(apart)[name], apart["reader"]))
 
 

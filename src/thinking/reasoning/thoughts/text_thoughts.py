@@ -21,8 +21,8 @@ from thinking.types import Array, Params
 
 Kind = Literal["random_filler", "none", "pause", "reinforced", "expert_iteration"]
 """Kinds of thoughts: `random_filler`, random tokens of random number, or none with probability 0.5; `none`; `pause`, a
-fixed number of equal tokens (Goyal et al. 2024); `reinforced`, a fixed number of sampled tokens; `expert_iteration`
-(expert iteration), sampled tokens up to a sampled end."""
+fixed number of equal tokens (Goyal et al. 2024); `reinforced`, a fixed number of sampled tokens; `expert_iteration`,
+sampled tokens up to a sampled end."""
 
 
 class ThoughtVocabulary(NamedTuple):

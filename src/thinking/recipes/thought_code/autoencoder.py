@@ -63,22 +63,22 @@ class _Network(nnx.Module):
     def __init__(self, values: int, thoughts: int, kinds: int, width: int, rngs: nnx.Rngs) -> None:
         block = BlockConfig(width=width, num_heads=1)
         self.shape = thoughts, kinds
-        self.numbers = nnx.Embed(values, width, rngs=rngs)
-        self.before, self.after = FeedForward(block, rngs), FeedForward(block, rngs)
-        self.choose = dense(width, thoughts * kinds, block, rngs)
-        self.thoughts = dense(thoughts * kinds, width, block, rngs)
+        self.value_embedding = nnx.Embed(values, width, rngs=rngs)
+        self.encoder, self.decoder = FeedForward(block, rngs), FeedForward(block, rngs)
+        self.token_head = dense(width, thoughts * kinds, block, rngs)
+        self.token_proj = dense(thoughts * kinds, width, block, rngs)
         self.norms = nnx.List([nnx.RMSNorm(width, rngs=rngs) for _ in range(4)])
-        self.tell = dense(width, values, block, rngs)
+        self.output_head = dense(width, values, block, rngs)
 
     def encode(self, numbers: Array) -> Array:
-        x = self.numbers(numbers)
-        x = x + self.before(self.norms[0](x))
-        return self.choose(self.norms[1](x)).reshape(len(x), *self.shape)
+        x = self.value_embedding(numbers)
+        x = x + self.encoder(self.norms[0](x))
+        return self.token_head(self.norms[1](x)).reshape(len(x), *self.shape)
 
     def decode(self, weights: Array) -> Array:
-        x = self.thoughts(weights.reshape(len(weights), -1))
-        x = x + self.after(self.norms[2](x))
-        return self.tell(self.norms[3](x))
+        x = self.token_proj(weights.reshape(len(weights), -1))
+        x = x + self.decoder(self.norms[2](x))
+        return self.output_head(self.norms[3](x))
 
 
 def make_autoencoder_step(
