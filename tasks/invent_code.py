@@ -8,7 +8,7 @@ from thinking.experiment import Run, main
 from thinking.recipes.thought_code.config import EXAMPLES, PRESETS, Config
 
 if TYPE_CHECKING:
-    from thinking.experiment.training import TrainResult
+    from thinking.experiment.training_loop import TrainResult
     from thinking.recipes.thought_code.autoencoder import Autoencoder
 
 CHUNK = 50
@@ -43,7 +43,7 @@ def train_autoencoder(config: Config, run: Run, model: Autoencoder, seed: int) -
     """Train one model; the numbers are a function of seed and step."""
     import jax
 
-    from thinking.experiment.training import train
+    from thinking.experiment.training_loop import train
     from thinking.learning.optimizers import adamw, warmup_cosine
     from thinking.recipes.thought_code.autoencoder import make_autoencoder_step
     from thinking.train_state import TrainState, init_train_state

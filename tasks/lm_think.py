@@ -15,7 +15,7 @@ from thinking.recipes.lm_think.config import EXAMPLES, PRESETS, Config
 if TYPE_CHECKING:
     import numpy as np
 
-    from thinking.experiment.training import TrainResult
+    from thinking.experiment.training_loop import TrainResult
     from thinking.recipes.lm_think.evaluation import WindowScores
 
 NUM_SHOWN = 4

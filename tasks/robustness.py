@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from thinking.benchmarks.robustness import EXAMPLES, PRESETS, Config, read_final_digest, run_killed, run_undisturbed
+from thinking.benchmarks.kills import EXAMPLES, PRESETS, Config, read_final_digest, run_killed, run_undisturbed
 from thinking.experiment import Run, main
 
 TASK = Path(__file__).with_name("simple.py")

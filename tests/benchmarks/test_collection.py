@@ -5,7 +5,7 @@ from typing import get_args
 
 from thinking.benchmarks.collection import measure_collection
 from thinking.benchmarks.config import CollectionConfig, EnvName
-from thinking.benchmarks.contract import Setup
+from thinking.benchmarks.measurement import Setup
 from thinking.environments import control
 from thinking.experiment import Run
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.environments.arithmetic_cases import QUICK, problems
 
 from thinking.environments.arithmetic.parsing import SYNTAX_HINT, parse_problem
+from thinking.environments.arithmetic.problem_sampling import NUM_OPERATIONS, Level, sample_problem
 from thinking.environments.arithmetic.problems import WORDINGS, format_expression, format_question
-from thinking.environments.arithmetic.sampling import NUM_OPERATIONS, Level, sample_problem
 
 wordings = st.integers(0, 3)
 

@@ -9,6 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT, SUBTASKS, chain
+from thinking.environments.arithmetic.problem_sampling import (
+    NUM_OPERATIONS,
+    THREE_STEPS,
+    TWO_STEPS,
+    Level,
+    sample_problem,
+)
 from thinking.environments.arithmetic.problems import (
     ADD,
     DIVIDE,
@@ -20,7 +27,6 @@ from thinking.environments.arithmetic.problems import (
     intermediate_problems,
     subtasks,
 )
-from thinking.environments.arithmetic.sampling import NUM_OPERATIONS, THREE_STEPS, TWO_STEPS, Level, sample_problem
 from thinking.environments.arithmetic.split import is_held_out, is_trainable, shown_problems, word_problems
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)

@@ -59,7 +59,7 @@ def processes(_shared_compilation_cache):
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["jax", "optax", "orbax.checkpoint.v1", "thinking.experiment.training"])
+    context.set_forkserver_preload(["jax", "optax", "orbax.checkpoint.v1", "thinking.experiment.training_loop"])
     started = []
 
     def start(flags, output, eager=True):

@@ -88,7 +88,7 @@ def step(config, state, number):
 
 def run(config, run):
     from thinking.experiment.results import write_results
-    from thinking.experiment.training import train
+    from thinking.experiment.training_loop import train
 
     parts = {"init": partial(init, config), "step": partial(step, config)}
     trained = train(run, "fit", **parts, num_steps=config.steps, chunk_size=CHUNK, progress_metric="loss")

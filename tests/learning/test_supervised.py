@@ -16,7 +16,7 @@ from tests.kernels.quick import jit
 from thinking.experiment import interruption
 from thinking.experiment.config import RunConfig
 from thinking.experiment.folder import Run
-from thinking.experiment.training import train
+from thinking.experiment.training_loop import train
 from thinking.learning.optimizers import adamw, warmup_cosine, warmup_stable_decay
 from thinking.learning.supervised import LossSums, make_supervised_update, mean_metrics, next_token_sums
 from thinking.text.packing import PackedRows, batch_rows, pack

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from thinking.benchmarks.config import GenerationConfig, TrainingConfig
-from thinking.benchmarks.contract import Row
 from thinking.benchmarks.decoders import PROMPT_LENGTH, VOCABULARY_SIZE, make_example_decoder
+from thinking.benchmarks.measurement import Row
 from thinking.errors import RunError
 from thinking.experiment import Run
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.benchmarks.config import CollectionConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.environments import control
 from thinking.environments.control import ControlEnv
 from thinking.experiment.device import measure_best_seconds

@@ -14,7 +14,7 @@ import numpy as np
 
 from thinking.benchmarks import baselines
 from thinking.benchmarks.config import EmbeddingConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.errors import RunError
 from thinking.text import minilm
 

@@ -11,11 +11,11 @@ import optax
 
 from thinking import kernels
 from thinking.benchmarks.config import GuidesConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.environments import graph, graph_plans
 from thinking.experiment import Run
 from thinking.experiment.device import measure_best_seconds
-from thinking.experiment.training import train
+from thinking.experiment.training_loop import train
 from thinking.guide import Guide, Path, abstraction, guide
 from thinking.recipes.graph import planners
 

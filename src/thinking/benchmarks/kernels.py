@@ -8,7 +8,7 @@ import optax
 
 from thinking import kernels
 from thinking.benchmarks.config import KernelsConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.experiment.device import measure_best_seconds
 from thinking.kernels import Context, Kernel, Transition
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from thinking.benchmarks.config import LongContextConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.errors import RunError
 
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from thinking.benchmarks.config import UtilisationConfig
-from thinking.benchmarks.contract import Measurement, Setup
 from thinking.benchmarks.decoders import make_training_steps
+from thinking.benchmarks.measurement import Measurement, Setup
 from thinking.experiment.device import measure_best_seconds
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder

@@ -5,8 +5,8 @@ import re
 import numpy as np
 
 from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT
+from thinking.environments.arithmetic.problem_sampling import NUM_OPERATIONS, Level, sample_problem
 from thinking.environments.arithmetic.problems import DIVIDE, MODULAR, MULTIPLY, WORDINGS, Problem
-from thinking.environments.arithmetic.sampling import NUM_OPERATIONS, Level, sample_problem
 from thinking.environments.arithmetic.split import is_held_out, is_trainable, word_problems
 
 WORD_PROBLEMS = "words"

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from thinking.environments.aliased_graph import AliasedGraph, sample_aliased_walks
 from thinking.experiment import Run
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.guide import GuideState, Path
 from thinking.recipes.aliased_graph.config import Config
 from thinking.recipes.aliased_graph.model import Condition, compute_tag_frequencies, make_guide

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from thinking.environments.gymnasium_evaluation import find_steps_to_threshold
-from thinking.experiment.training import TrainResult
+from thinking.experiment.training_loop import TrainResult
 from thinking.networks.actor_critic import Policy
 from thinking.types import Array
 

@@ -14,7 +14,7 @@ from thinking import kernels
 from thinking.environments import control
 from thinking.environments.control import ControlEnv
 from thinking.experiment import Run
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.guide import Guide, abstraction, guide, monte_carlo, temporal_difference
 from thinking.learning.policy_gradient import ppo, reinforce
 from thinking.learning.replay_buffer import Retention

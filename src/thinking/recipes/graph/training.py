@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from thinking.environments.graph import Graph, sample_walks
 from thinking.environments.graph_plans import NodePairs
 from thinking.experiment import Run
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.guide import Guide, GuideState, Path
 from thinking.guide.hindsight import make_goal_pairs
 from thinking.recipes.graph.config import Config, GuideName

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from thinking.experiment import Run
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.guide.plan_trees.codecs import Codec
 from thinking.guide.plan_trees.training_data import add_pairs, make_examples, sample_examples
 from thinking.learning.optimizers import warmup_cosine

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from thinking.errors import UserError, name_flags
 from thinking.experiment import Run
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.learning.optimizers import adamw, warmup_cosine
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from thinking.experiment import Run
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.learning.curriculum import IndexSampler, curriculum, level_sampler
 from thinking.learning.optimizers import adamw, warmup_stable_decay
 from thinking.learning.policy_gradient import reinforce

@@ -6,11 +6,11 @@ import jax
 
 from thinking.environments.automata import WordBatch, make_automaton, sample_words
 from thinking.experiment import Run
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.learning.curriculum import curriculum
 from thinking.learning.optimizers import adamw, warmup_cosine
 from thinking.reasoning.thoughts import convert_params
-from thinking.reasoning.thoughts.training import (
+from thinking.reasoning.thoughts.thought_training import (
     Reinforcement,
     init_thought_training,
     make_thinking_step,

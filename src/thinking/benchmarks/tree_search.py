@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from thinking.benchmarks.config import SearchConfig
-from thinking.benchmarks.contract import Measurement, Setup
 from thinking.benchmarks.decoders import make_example_decoder
+from thinking.benchmarks.measurement import Measurement, Setup
 from thinking.experiment.device import measure_best_seconds
 from thinking.reasoning.search.mcts import tree_search
 from thinking.reasoning.search.token_model import make_token_model

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import optax
 
 from thinking.benchmarks.config import PostTrainingConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.environments.arithmetic.sources import WORD_PROBLEMS
 from thinking.experiment import Run
 from thinking.experiment.device import measure_best_seconds
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.generation.completions import generate
 from thinking.learning.curriculum import uniform_sampler
 from thinking.learning.optimizers import adamw

@@ -13,7 +13,7 @@ from tests.experiment.conftest import digest_of, one_line
 
 from thinking.experiment import metrics
 from thinking.experiment.folder import Run
-from thinking.experiment.training import _chunk_length, _chunk_lengths, train
+from thinking.experiment.training_loop import _chunk_length, _chunk_lengths, train
 from thinking.trees import digest
 
 CONFIG = toy.Config()

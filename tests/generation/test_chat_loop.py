@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from thinking.experiment.interruption import Interrupted
-from thinking.generation.chat import chat
+from thinking.generation.chat_loop import chat
 
 
 def read(line):

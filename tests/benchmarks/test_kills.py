@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from thinking.benchmarks.robustness import read_final_digest, run_killed, run_undisturbed
+from thinking.benchmarks.kills import read_final_digest, run_killed, run_undisturbed
 from thinking.errors import RunError
 
 # Counts lives in a file; ends in the life that is the third or later, and takes a while in each.

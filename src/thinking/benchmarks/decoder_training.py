@@ -5,8 +5,8 @@ Axes: B rows, T tokens of a row, D width.
 
 from thinking.benchmarks import baselines
 from thinking.benchmarks.config import TrainingConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
 from thinking.benchmarks.decoders import VOCABULARY_SIZE, make_example_decoder, make_training_steps
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.experiment.device import measure_best_seconds
 from thinking.trees import count_parameters
 

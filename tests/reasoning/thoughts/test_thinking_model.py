@@ -13,7 +13,7 @@ from thinking.learning.curriculum import curriculum
 from thinking.networks.blocks import BlockConfig
 from thinking.reasoning.thoughts import convert_params, probing, thinking_model
 from thinking.reasoning.thoughts.steps import compute_end_log_probs
-from thinking.reasoning.thoughts.training import (
+from thinking.reasoning.thoughts.thought_training import (
     Reinforcement,
     init_thought_training,
     make_thinking_step,

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from thinking.benchmarks.config import LARGEST_TOP_K, AttentionConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.experiment.device import measure_best_seconds
 from thinking.networks.attention.patterns import Pattern, TopK, Window
 from thinking.networks.attention.sparse import attention
