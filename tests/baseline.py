@@ -54,7 +54,7 @@ RUNS: dict[str, list[str]] = {
         "--eval.target-returns -900"
     ],
     "arithmetic": [
-        f"{ARITHMETIC} --styles chain_of_thought direct self_correction --eval.injected-errors --search.sources add:1 "
+        f"{ARITHMETIC} --styles chain_of_thought direct self_correction --eval.injected-errors --search.sources add:2 "
         "--search.num-problems 4 --search.num-samples 2"
     ],
     "arithmetic-kl": [
@@ -71,7 +71,7 @@ RUNS: dict[str, list[str]] = {
         f"{ARITHMETIC} --rl.algorithm reinforce --rl.advantage completion --rl.no-prioritized"
     ],
     "arithmetic-grpo-whole": [
-        f"{ARITHMETIC} --rl.advantage completion --styles direct --search.sources add:1 --search.num-problems 4 "
+        f"{ARITHMETIC} --rl.advantage completion --styles direct --search.sources add:2 --search.num-problems 4 "
         "--search.num-samples 2"
     ],
     "arithmetic-imitation": [f"{ARITHMETIC} --rl.algorithm expert_iteration"],

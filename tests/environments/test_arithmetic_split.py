@@ -39,7 +39,7 @@ def test_a_fifth_of_the_word_problems_is_held_out():
     every = list(word_problems())
     assert len(set(every)) == len(every) == 20_200
     counts = collections.Counter(each.operation for each in every if is_held_out(each))
-    assert counts == {ADD: 2012, SUBTRACT: 2017, MULTIPLY: 20, DIVIDE: 20}
+    assert counts == {ADD: 1973, SUBTRACT: 2003, DIVIDE: 4}
 
 
 def test_word_problems_of_the_side_of_training_meet_nothing_that_is_held_out():
@@ -59,12 +59,9 @@ def test_commuted_pairs_share_a_side(operation, left, right, further):
     assert is_held_out(modular[0]) == is_held_out(modular[1])
 
 
-def test_differences_and_quotients_have_a_side_for_each_order():
+def test_quotients_have_a_side_for_each_order():
     pairs = [(left, right) for left in range(1, 30) for right in range(1, left)]
-    for operation in (SUBTRACT, DIVIDE):
-        assert any(
-            is_held_out(Problem(operation, pair)) != is_held_out(Problem(operation, pair[::-1])) for pair in pairs
-        )
+    assert any(is_held_out(Problem(DIVIDE, pair)) != is_held_out(Problem(DIVIDE, pair[::-1])) for pair in pairs)
 
 
 def folded(text):
@@ -90,7 +87,8 @@ def test_nothing_that_is_held_out_is_ever_trained_on_and_nothing_else_is_tested(
             if (match := re.fullmatch(r"(\d+)/(\d+)=.*", step)) and int(match[2]) >= 10:
                 assert not is_held_out(Problem(DIVIDE, (int(match[1]), int(match[2]))))
         assert not any(map(is_held_out, intermediate_problems(problem)))
-        assert is_held_out(sample_problem(rng, level, held_out=True))
+        if level.num_digits > 1 or level.operation in (MODULAR, *NUM_OPERATIONS):
+            assert is_held_out(sample_problem(rng, level, held_out=True))
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -30,7 +30,7 @@ def changed(config, **settings):
 
 SMALL = changed(
     PRESETS["smoke"].config,
-    eval__sources=("add:1", "subtract:1"),
+    eval__sources=("add:2", "subtract:2"),
     sft__num_steps=8,
     rl__num_updates=3,
     rl__kl_weight=0.01,
@@ -58,10 +58,10 @@ def lines(run, name="metrics.jsonl"):
 def test_every_model_is_examined_by_subject(finished):
     rows = {(row["model"], row["subject"]): row for row in results(finished)["rows"]}
     assert set(rows) == {
-        (name, subject) for name in ("chain_of_thought", "grpo") for subject in ("add:1", "subtract:1", "all")
+        (name, subject) for name in ("chain_of_thought", "grpo") for subject in ("add:2", "subtract:2", "all")
     }
     for name in ("chain_of_thought", "grpo"):
-        assert [rows[name, subject]["num_problems"] for subject in ("add:1", "subtract:1", "all")] == [20, 20, 40]
+        assert [rows[name, subject]["num_problems"] for subject in ("add:2", "subtract:2", "all")] == [20, 20, 40]
     assert (finished.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -113,7 +113,7 @@ def test_typed_problems_are_answered_line_by_line_and_others_refused(finished, m
 
 def test_all_ways_of_searching_are_compared_at_equal_budgets(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(searches, "SIZES", {"beam_search": (2,), "tree_search": (1,)})
-    config = changed(SMALL, search__sources=("add:1",), search__num_problems=6, search__num_samples=2)
+    config = changed(SMALL, search__sources=("add:2",), search__num_problems=6, search__num_samples=2)
     decoder, params = untrained(config)
     rows = arithmetic.search(config, Run(folder=tmp_path, config=config), decoder, "chain_of_thought", params)
     assert {row["method"] for row in rows} == set(searches.METHODS)
@@ -121,7 +121,7 @@ def test_all_ways_of_searching_are_compared_at_equal_budgets(finished, tmp_path,
     cost = {(row["method"], row["size"]): row["mean_tokens"] for row in rows}
     for method in ("majority_vote", "best_value", "best_likelihood", "verifier", "revision"):
         assert 0 < cost[method, 1] <= cost[method, 2]
-    problems = arithmetic.make_held_out_set(config, ("add:1",), "chain_of_thought", 6)
+    problems = arithmetic.make_held_out_set(config, ("add:2",), "chain_of_thought", 6)
     assert cost["majority_vote", 2] <= 2 * model.compute_max_new_tokens(decoder, problems, "--search.sources")
     assert (tmp_path / "plots" / "search_chain_of_thought.png").read_bytes().startswith(b"\x89PNG")
 
@@ -148,14 +148,14 @@ def untrained(config):
     [
         (
             {"styles": ("self_correction",), "eval__injected_errors": True},
-            {"add:1", "add:1, after an injected error", "all", "all, after an injected error"},
+            {"add:2", "add:2, after an injected error", "all", "all, after an injected error"},
         ),
-        ({"styles": ("direct",), "model__positions": "digit", "data__reverse_digits": True}, {"add:1", "all"}),
+        ({"styles": ("direct",), "model__positions": "digit", "data__reverse_digits": True}, {"add:2", "all"}),
     ],
     ids=["self-correction, injected errors", "direct, digit positions"],
 )
 def test_every_way_to_be_taught_is_examined(tmp_path, settings, subjects):
-    once = {"rl__algorithm": "none", "sft__num_steps": 1, "eval__sources": ("add:1",), "eval__num_problems": 4}
+    once = {"rl__algorithm": "none", "sft__num_steps": 1, "eval__sources": ("add:2",), "eval__num_problems": 4}
     config = changed(SMALL, **once, **settings)
     check(config)
     run = Run(folder=tmp_path, config=config)
@@ -181,7 +181,10 @@ BAD = {
         (("power:2",), "--data.sources power:2: no source of problems; give words, or OPERATION:DIGITS"),
     ],
     "rl__sources": [((), "--rl.sources: name at least one")],
-    "eval__sources": [((), "--eval.sources: name at least one")],
+    "eval__sources": [
+        ((), "--eval.sources: name at least one"),
+        (("add:3", "add:1"), "--eval.sources add:1: chains of longer problems show all problems of one digit"),
+    ],
     "search__sources": [(("power:2",), "--search.sources power:2: no source of problems")],
     "rl__num_generations": [
         (1, "--rl.num-generations 1: allowed is a whole number from 2 with --rl.algorithm grpo; take 8"),

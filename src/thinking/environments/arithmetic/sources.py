@@ -6,7 +6,7 @@ import numpy as np
 
 from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT
 from thinking.environments.arithmetic.problem_sampling import NUM_OPERATIONS, Level, sample_problem
-from thinking.environments.arithmetic.problems import DIVIDE, MODULAR, MULTIPLY, WORDINGS, Problem
+from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, WORDINGS, Problem
 from thinking.environments.arithmetic.split import is_held_out, is_trainable, word_problems
 
 WORD_PROBLEMS = "words"
@@ -42,6 +42,20 @@ def parse_source(source: str) -> tuple[Level, int | None] | None:
         raise ValueError(f"source {source}: {match[1]} has a single operand; give {match[1]}:{match[2]}")
     level = Level(match[1], int(match[2]), int(match[3]) if match[3] else None)
     return level, int(match[4]) if match[4] else None
+
+
+def check_has_held_out(source: str) -> None:
+    """Check that a source has held-out problems.
+
+    Raises:
+        ValueError: for an invalid name, or problems of one digit.
+    """
+    level = (parse_source(source) or (None, None))[0]
+    if level is not None and level.num_digits == 1 and level.operation in (ADD, SUBTRACT, MULTIPLY, DIVIDE):
+        raise ValueError(
+            f"source {source}: chains of longer problems show all problems of one digit, so none is held out; "
+            f"give {level.operation}:2"
+        )
 
 
 def sample_problems(

@@ -170,8 +170,8 @@ class EvalConfig:
     )
 
     def validate(self) -> None:
-        """Raises UserError for an unknown source."""
-        check_sources(self.sources)
+        """Raises UserError for an unknown source, or one without held-out problems."""
+        check_sources(self.sources, held_out=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,9 +184,9 @@ class SearchConfig:
     temperature: float = option(0.7, "sampling temperature, of --chat too", minimum=0.01, maximum=1000)
 
     def validate(self) -> None:
-        """Raises UserError for an unknown source."""
+        """Raises UserError for an unknown source, or one without held-out problems."""
         if self.sources:
-            check_sources(self.sources)
+            check_sources(self.sources, held_out=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,16 +249,17 @@ class Config(RunConfig):
             )
 
 
-def check_sources(sources: Sequence[str]) -> None:
+def check_sources(sources: Sequence[str], *, held_out: bool = False) -> None:
     """Check names of sources, in the `validate` of a group with `--sources`.
 
     Raises:
-        UserError: for no source or an unknown one.
+        UserError: for no source, an unknown one, or, if `held_out`, one without held-out problems.
     """
-    from thinking.environments.arithmetic.sources import parse_source  # imports NumPy, which `--help` does not need
+    # Imports NumPy, which `--help` does not need.
+    from thinking.environments.arithmetic.sources import check_has_held_out, parse_source
 
     if not sources:
         raise UserError("--sources: name at least one, as words or OPERATION:DIGITS")
     with name_flags(source="--sources"):
         for source in sources:
-            parse_source(source)
+            (check_has_held_out if held_out else parse_source)(source)

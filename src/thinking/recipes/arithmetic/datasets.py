@@ -7,6 +7,7 @@ import numpy as np
 
 from thinking.environments.arithmetic.chains import (
     CHAIN_OF_THOUGHT,
+    DIRECT,
     SELF_CORRECTION,
     add_self_corrections,
     chain,
@@ -14,6 +15,7 @@ from thinking.environments.arithmetic.chains import (
 )
 from thinking.environments.arithmetic.problems import WORDINGS, Problem
 from thinking.environments.arithmetic.sources import WORD_PROBLEMS, sample_problems
+from thinking.environments.arithmetic.split import list_facts, shown_problems
 from thinking.recipes.arithmetic.rows import (
     VOCABULARY,
     Example,
@@ -71,6 +73,9 @@ def make_training_set(
 ) -> TrainingSet:
     """Worked problems to train on.
 
+    The DIRECT style has no chains. For a fair comparison it also gets what chains show: with each source the problems
+    whose results the chains of that source write out, and with the first one all facts.
+
     Args:
         sources: in the order of a curriculum.
         style: of the chains of thought.
@@ -88,6 +93,9 @@ def make_training_set(
     longest = 0
     for number, source in enumerate(sources):
         problems = sample_problems(source, num_problems, seed, style=style)
+        if style == DIRECT:
+            shown = dict.fromkeys(each for problem in problems for each in shown_problems(problem))
+            problems += [*shown, *(list_facts() if number == 0 else ())]
         examples = encode_examples(
             problems,
             seed,

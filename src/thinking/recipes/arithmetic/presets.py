@@ -13,10 +13,8 @@ from thinking.recipes.arithmetic.config import (
 )
 from thinking.recipes.groups import CurriculumConfig
 
-CURRICULUM_SOURCES = (
-    *("add:1", "subtract:1", "multiply:1", "divide:1", "add:2", "subtract:2", "divide:2"),
-    *("add:3", "subtract:3", "multiply:2", "add:4", "subtract:4"),
-)
+ONE_DIGIT = ("add:1", "subtract:1", "multiply:1", "divide:1")
+LONGER = ("add:2", "subtract:2", "divide:2", "add:3", "subtract:3", "multiply:2", "add:4", "subtract:4")
 NO_RL = RLConfig(algorithm="none")
 
 WORD_PROBLEMS = Config(
@@ -71,7 +69,7 @@ SMOKE = Config(
     model=ModelConfig(width=16, num_heads=2, num_layers=1),
     sft=SFTConfig(num_steps=4, batch_size=4),
     rl=RLConfig(sources=("add:1",), num_updates=2, num_prompts=4, num_sampled_prompts=6, num_generations=2),
-    eval=EvalConfig(sources=("add:1",), num_problems=20),
+    eval=EvalConfig(sources=("add:2",), num_problems=20),
 )
 
 PRESETS = {
@@ -89,11 +87,11 @@ PRESETS = {
     "word_problems": Preset(WORD_PROBLEMS, "long supervised training, with and without a chain of thought; no rewards"),
     "curriculum": Preset(
         Config(
-            data=DataConfig(sources=CURRICULUM_SOURCES),
+            data=DataConfig(sources=ONE_DIGIT + LONGER),
             curriculum=CurriculumConfig(enabled=True),
             sft=SFTConfig(num_steps=3000),
             rl=NO_RL,
-            eval=EvalConfig(sources=CURRICULUM_SOURCES, num_problems=200),
+            eval=EvalConfig(sources=LONGER, num_problems=200),
         ),
         "a curriculum of twelve operations and lengths",
     ),
