@@ -183,3 +183,10 @@ def test_replay_remembers_the_mean_of_each_row_and_nothing_of_what_is_masked():
 def test_bad_replays_are_named(call, complaint):
     with pytest.raises(ValueError, match=complaint):
         call()
+
+
+def test_unlocked_curriculum_samples_every_level_from_the_start():
+    levels = curriculum(5, threshold=0.9, locked=False)
+    state = levels.init()
+    assert set(np.asarray(levels.sample(state, jax.random.key(0), 200)).tolist()) == set(range(5))
+    assert np.asarray(levels.update(state, np.int32([4]), np.ones(1), np.ones(1)).unlocked).all()

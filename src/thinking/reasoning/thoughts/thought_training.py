@@ -97,7 +97,7 @@ def make_thinking_step(
             steps = jnp.mean(output.num_steps)
             total, metrics = (
                 jnp.mean(answer_loss) + step_cost * steps,
-                {"loss": jnp.mean(answer_loss), "thoughts/mean_length": steps},
+                {"loss": jnp.mean(answer_loss), "thoughts/num_steps": steps},
             )
             if reinforcement is not None:
                 policy_term, policy_metrics = policy_loss(output, -answer_loss, reinforcement)

@@ -6,7 +6,14 @@ from typing import Literal
 from thinking.environments.automaton_names import parse_name
 from thinking.errors import UserError, name_flags
 from thinking.experiment import Preset, field_error, group, option
-from thinking.recipes.groups import CosineConfig, DecoderConfig, SeedsConfig, TrainingConfig, check_names
+from thinking.recipes.groups import (
+    CosineConfig,
+    CurriculumConfig,
+    DecoderConfig,
+    SeedsConfig,
+    TrainingConfig,
+    check_names,
+)
 
 Kind = Literal["none", "pause", "discrete", "continuous"]
 KINDS: tuple[Kind, ...] = ("none", "pause", "discrete", "continuous")
@@ -92,13 +99,6 @@ class SupervisionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class CurriculumConfig:
-    """A curriculum of word lengths."""
-
-    threshold: float = option(0.9, "accuracy that makes words one symbol longer", above=0, maximum=1)
-
-
-@dataclasses.dataclass(frozen=True)
 class EvalConfig:
     """Evaluation of trained models."""
 
@@ -124,7 +124,9 @@ class Config(SeedsConfig):
     optimizer: CosineConfig = group(
         CosineConfig(learning_rate=0.003), "AdamW, whose learning rate falls along a cosine"
     )
-    curriculum: CurriculumConfig = group(CurriculumConfig, "words that grow longer as training goes on")
+    curriculum: CurriculumConfig = group(
+        CurriculumConfig(enabled=True, threshold=0.9), "words that grow longer as training goes on"
+    )
     eval: EvalConfig = group(EvalConfig, "evaluation on words of every length", affects_weights=False)
 
     def validate(self) -> None:
