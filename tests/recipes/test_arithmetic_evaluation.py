@@ -33,7 +33,7 @@ def test_marks_by_recursion_count_answers_and_contexts_by_subject(monkeypatch):
     monkeypatch.setattr(evaluation, "make_solver", solver)
     rows = {row["subject"]: row for row in evaluation.evaluate_with_subtasks(None, None, asked)}
     assert list(rows) == ["add:2", "multiply:3", "all"]
-    assert [row["exact_percent"] for row in rows.values()] == [75, 50, 62.5]
+    assert [row["exact_match"] for row in rows.values()] == [0.75, 0.5, 0.625]
     assert [row["mean_contexts"] for row in rows.values()] == [1, 7, 4]
     assert [row["mean_depth"] for row in rows.values()] == [1, 3, 2]
     assert [row["mean_tokens"] for row in rows.values()] == pytest.approx([11.5, 15.5, np.mean(range(10, 18))])
@@ -44,6 +44,6 @@ def test_marks_are_counted_by_subject():
     rows = evaluation.make_subject_rows(["add", "divide", "add", "add"], np.array([1, 0, 1, 0]), **figures)
     assert [row["subject"] for row in rows] == ["add", "divide", "all"]
     assert [row["num_problems"] for row in rows] == [3, 1, 4]
-    assert [row["exact_percent"] for row in rows] == pytest.approx([200 / 3, 0, 50])
+    assert [row["exact_match"] for row in rows] == pytest.approx([2 / 3, 0, 0.5])
     assert [row["mean_tokens"] for row in rows] == [6, 2, 5]
     assert [row["mean_depth"] for row in rows] == [1, 3, 1.5]

@@ -260,7 +260,7 @@ def test_rows_weigh_recall_by_steps_and_the_rest_by_goals():
     ]
     train, compound = evaluation.make_rows("copied", asked, scores, plans_per_second=3.0)
     assert train == {
-        "split": "train", "model": "copied", "goals": 2, "next_step_recall_percent": pytest.approx(50),
-        "plan_step_f1_percent": 75, "sub_goals_percent": 50, "plans_per_second": 3.0,
+        "split": "train", "model": "copied", "num_goals": 2, "next_step_recall": pytest.approx(0.5),
+        "plan_step_f1": 0.75, "sub_goal_recall": 0.5, "plans_per_second": 3.0,
     }  # fmt: skip
-    assert (compound["split"], compound["sub_goals_percent"]) == ("compound", 25)
+    assert (compound["split"], compound["sub_goal_recall"]) == ("compound", 0.25)

@@ -119,9 +119,9 @@ def test_results_hold_the_means_of_each_split_and_mode(artifacts, call):
     call()
     held, react, asked = json.loads((artifacts / "lm_data_interpret" / "results.json").read_text())["rows"]
     assert held == {
-        "split": "held_out", "mode": "think", "plans": 2, "ended_percent": 50.0, "right": 0.375, "order": 1.0
+        "split": "held_out", "mode": "think", "num_plans": 2, "ended_fraction": 0.5, "right": 0.375, "order": 1.0
     }  # fmt: skip
-    assert (react["mode"], react["plans"], react["right"]) == ("react", 1, 0.5)
+    assert (react["mode"], react["num_plans"], react["right"]) == ("react", 1, 0.5)
     assert (asked["split"], asked["right"], asked["order"]) == ("custom", None, None)
 
 

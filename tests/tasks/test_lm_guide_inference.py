@@ -126,14 +126,14 @@ def test_all_models_are_judged_on_all_splits_and_taught_texts_are_known_by_heart
         (split, model) for split in ("train", "held_out", "compound") for model in ("guide", "flat", "copied", "bigram")
     ]
     for (split, model), row in rows.items():
-        scores = [row[name] for name in ("next_step_recall_percent", "plan_step_f1_percent", "sub_goals_percent")]
-        assert row["goals"] == (4 if split == "train" else 1)
-        assert all(0 <= score <= 100 for score in scores)
+        scores = [row[name] for name in ("next_step_recall", "plan_step_f1", "sub_goal_recall")]
+        assert row["num_goals"] == (4 if split == "train" else 1)
+        assert all(0 <= score <= 1 for score in scores)
         assert ("plans_per_second" in row and row["plans_per_second"] > 0) == (model in ("guide", "flat"))
         if split == "train" and model != "bigram":
-            assert scores == [100, 100, 100]
+            assert scores == [1, 1, 1]
     # Of 15 steps it does not know how three texts begin, and what another one does with planks.
-    assert rows["train", "bigram"]["next_step_recall_percent"] == pytest.approx(100 * 11 / 15)
+    assert rows["train", "bigram"]["next_step_recall"] == pytest.approx(11 / 15)
 
 
 def test_plans_on_disk_are_those_of_the_texts_with_their_sections(artifacts):

@@ -79,16 +79,16 @@ def test_many_sentences_are_embedded_in_parts_and_told_of():
 def test_rows_tell_how_much_of_each_split_training_has_too(boats):
     train, held_out = prepared_data.summarize_splits(boats)
     assert train == {
-        "split": "train", "goals": 2, "texts": 2, "steps": 6, "steps_mean": 3.0, "steps_max": 4,
-        "known": 6, "known_percent": 100.0, "taught_percent": 100.0,
+        "split": "train", "num_goals": 2, "num_texts": 2, "num_steps": 6, "mean_steps": 3.0, "max_steps": 4,
+        "in_training_fraction": 1.0, "in_training_any_wording_fraction": 1.0,
     }  # fmt: skip
-    assert (held_out["steps"], held_out["known"], held_out["known_percent"]) == (4, 3, 75.0)
+    assert (held_out["num_steps"], held_out["in_training_fraction"]) == (4, 0.75)
 
 
 def test_a_step_in_other_words_is_taught_but_not_in_training():
     texts = [Text("a", ("saw", "wait")), Text("b", ("cut", "sing"), "held_out")]
     _, row = prepared_data.summarize_splits(prepared_data.prepare_texts(texts, MEANT, hashing_embedder(8), {}))
-    assert (row["known_percent"], row["taught_percent"]) == (0, 50)
+    assert (row["in_training_fraction"], row["in_training_any_wording_fraction"]) == (0, 0.5)
 
 
 def test_the_manifest_says_what_there_is_and_when_it_was_made(boats, tmp_path):

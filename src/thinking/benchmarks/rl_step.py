@@ -66,7 +66,7 @@ def measure_post_training(config: PostTrainingConfig, setup: Setup) -> Measureme
         "generation_ms": generation_seconds * 1e3,
         "update_ms": update_seconds * 1e3,
         "ms": step_seconds * 1e3,
-        "generation_and_update_percent": 100 * (generation_seconds + update_seconds) / step_seconds,
+        "generation_and_update_fraction": (generation_seconds + update_seconds) / step_seconds,
     }
     return Measurement([row])
 

@@ -14,7 +14,7 @@ ROWS = [
 
 
 def test_a_row_tells_the_share_of_right_answers_and_the_mean_cost():
-    assert ROWS[0] == {"method": "greedy", "size": 1, "num_problems": 4, "exact_percent": 50.0, "mean_tokens": 15.0}
+    assert ROWS[0] == {"method": "greedy", "size": 1, "num_problems": 4, "exact_match": 0.5, "mean_tokens": 15.0}
 
 
 @pytest.mark.parametrize(
@@ -31,4 +31,4 @@ def test_curves_rise_in_tokens():
     result = make_budget_curves(ROWS)
     assert list(result) == ["greedy", "vote"]
     np.testing.assert_array_equal(result["vote"][0], [[30, 60, 121]])
-    np.testing.assert_array_equal(result["vote"][1], [[75, 100, 75]])
+    np.testing.assert_array_equal(result["vote"][1], [[0.75, 1, 0.75]])

@@ -80,7 +80,7 @@ def evaluate_with_subtasks(decoder: Decoder, params: Params, evaluation_set: Eva
 
 
 def make_subject_rows(subjects: Sequence[str], is_correct: Array, **figures: Array) -> list[dict[str, Any]]:
-    """Number of problems, exact match in percent, and means of further figures: by subject, then of all.
+    """Number of problems, exact match, and means of further figures: by subject, then of all.
 
     Args:
         subjects: [R].
@@ -94,7 +94,7 @@ def make_subject_rows(subjects: Sequence[str], is_correct: Array, **figures: Arr
             {
                 "subject": which,
                 "num_problems": int(chosen.sum()),
-                "exact_percent": 100 * float(np.mean(np.asarray(is_correct, float)[chosen])),
+                "exact_match": float(np.mean(np.asarray(is_correct, float)[chosen])),
                 **{f"mean_{name}": float(np.mean(np.asarray(values)[chosen])) for name, values in figures.items()},
             }
         )

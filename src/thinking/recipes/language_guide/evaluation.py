@@ -152,9 +152,9 @@ def make_rows(model: str, goal_set: GoalSet, scores: Sequence[Scores], **figures
                 "split": split,
                 "model": model,
                 "num_goals": len(indices),
-                "next_step_recall_percent": 100 * float(recall),
-                "plan_step_f1_percent": 100 * float(mean["step_f1"]),
-                "sub_goals_percent": 100 * float(mean["sub_goals"]),
+                "next_step_recall": float(recall),
+                "plan_step_f1": float(mean["step_f1"]),
+                "sub_goal_recall": float(mean["sub_goals"]),
                 **figures,
             }
         )

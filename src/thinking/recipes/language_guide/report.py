@@ -68,7 +68,7 @@ def render_page(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]], abo
 
 
 def mean_rows(plans: Sequence[Plan], splits: Sequence[str], modes: Sequence[str]) -> list[dict[str, Any]]:
-    """A row per split and mode: number of plans, percentage that ended by themselves, and mean scores.
+    """A row per split and mode: number of plans, fraction that ended by themselves, and mean scores.
 
     Plans without a score are left out of its mean.
     """
@@ -81,7 +81,7 @@ def mean_rows(plans: Sequence[Plan], splits: Sequence[str], modes: Sequence[str]
             "split": split,
             "mode": mode,
             "num_plans": len(selected),
-            "ended_percent": 100 * sum(plan.done for plan in selected) / len(selected),
+            "ended_fraction": sum(plan.done for plan in selected) / len(selected),
         }
         for name in dict.fromkeys(name for plan in plans for name in plan.scores):
             scores = [plan.scores[name] for plan in selected if name in plan.scores]
