@@ -146,7 +146,9 @@ def make_held_out_set(config: Config, sources: tuple[str, ...], style: Style, nu
     from thinking.recipes.arithmetic.datasets import make_evaluation_set
 
     order = {"verbal_fraction": config.data.verbal_fraction, "reverse_digits": config.data.reverse_digits}
-    return make_evaluation_set(sources, style, num_problems=num_problems, seed=config.seed, **order)
+    return make_evaluation_set(
+        sources, style, num_problems=num_problems, seed=config.seed, split=config.eval.split, **order
+    )
 
 
 def evaluate(config: Config, decoder: Decoder, style: Style, params: Params) -> list[dict[str, Any]]:

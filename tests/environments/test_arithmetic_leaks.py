@@ -1,5 +1,6 @@
 """No training chain works out a held-out problem: the operations are read from the text of chains, digit by digit."""
 
+import collections
 import itertools
 import re
 
@@ -9,7 +10,15 @@ import pytest
 from thinking.environments.arithmetic.chains import chain
 from thinking.environments.arithmetic.problem_sampling import THREE_STEPS, TWO_STEPS, Level, sample_problem
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, Problem
-from thinking.environments.arithmetic.split import is_fact, is_held_out, is_trainable, list_facts, word_problems
+from thinking.environments.arithmetic.split import (
+    SPLITS,
+    find_split,
+    is_fact,
+    is_held_out,
+    is_trainable,
+    list_facts,
+    word_problems,
+)
 
 NAMES = {"+": ADD, "-": SUBTRACT, "*": MULTIPLY, "/": DIVIDE}
 LEVELS = [Level(operation, digits) for operation in (ADD, SUBTRACT, MULTIPLY, DIVIDE, MODULAR) for digits in (2, 3, 5)]
@@ -77,7 +86,7 @@ def test_no_chain_of_a_training_word_problem_works_out_a_held_out_one():
         if is_held_out(each)
     }
     assert len(held_out) > 2000
-    for problem in itertools.islice(filter(is_trainable, list_facts, word_problems()), None, None, 3):
+    for problem in itertools.islice(filter(is_trainable, word_problems()), None, None, 3):
         assert held_out.isdisjoint(key(*operation) for operation in read_operations(chain(problem)))
 
 
@@ -104,3 +113,11 @@ def test_facts_are_the_problems_whose_chain_is_one_digit_step():
             assert len(chain(problem)) == 1
     assert not is_fact(Problem(ADD, (10, 7)))
     assert not is_fact(Problem(DIVIDE, (10, 1)))
+
+
+def test_half_of_the_held_out_problems_are_for_development():
+    splits = collections.Counter(find_split(each) for each in word_problems())
+    assert abs(splits["development"] / 20_200 - 0.1) < 0.01
+    assert abs(splits["test"] / 20_200 - 0.1) < 0.01
+    for split in SPLITS:
+        assert find_split(sample_problem(np.random.default_rng(0), Level(MULTIPLY, 3), split)) == split

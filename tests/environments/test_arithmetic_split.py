@@ -88,7 +88,7 @@ def test_nothing_that_is_held_out_is_ever_trained_on_and_nothing_else_is_tested(
                 assert not is_held_out(Problem(DIVIDE, (int(match[1]), int(match[2]))))
         assert not any(map(is_held_out, intermediate_problems(problem)))
         if level.num_digits > 1 or level.operation in (MODULAR, *NUM_OPERATIONS):
-            assert is_held_out(sample_problem(rng, level, held_out=True))
+            assert is_held_out(sample_problem(rng, level, split="test"))
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -8,7 +8,7 @@ import pytest
 from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT, DIRECT, SELF_CORRECTION, chain, verify_chain
 from thinking.environments.arithmetic.problems import DIVIDE, MULTIPLY, format_answer, format_question
 from thinking.environments.arithmetic.sources import NUM_REPEATS, sample_problems
-from thinking.environments.arithmetic.split import is_held_out, word_problems
+from thinking.environments.arithmetic.split import SPLITS, is_held_out, word_problems
 from thinking.recipes.arithmetic.datasets import inject_errors, make_evaluation_set, make_training_set
 from thinking.recipes.arithmetic.rows import VOCABULARY, encode_example
 
@@ -23,9 +23,9 @@ def texts(packed):
 
 
 def test_all_word_problems_are_taught_or_examined():
-    taught, examined = sample_problems("words", 0, seed=0), sample_problems("words", 0, seed=0, held_out=True)
-    assert set(taught) | set(examined) == set(word_problems())
-    assert not set(taught) & set(examined)
+    taught, developed, examined = (sample_problems("words", 0, seed=0, split=split) for split in SPLITS)
+    assert set(taught) | set(developed) | set(examined) == set(word_problems())
+    assert len(set(taught)) + len(developed) + len(examined) == len(set(word_problems()))
     for problem, count in collections.Counter(taught).items():
         assert count == (NUM_REPEATS if problem.operation in (MULTIPLY, DIVIDE) else 1)
 
@@ -80,11 +80,11 @@ def test_a_name_may_tell_how_many_problems_there_are():
 
 
 def test_a_name_may_tell_the_digits_of_both_operands():
-    for source, test in (("multiply:4x4", True), ("add:5x2", False)):
+    for source, split in (("multiply:4x4", "test"), ("add:5x2", "train")):
         digits = {
-            tuple(sorted(len(str(each)) for each in found.values)) for found in sample_problems(source, 20, 0, test)
+            tuple(sorted(len(str(each)) for each in found.values)) for found in sample_problems(source, 20, 0, split)
         }
-        assert digits == {(4, 4) if test else (2, 5)}
+        assert digits == {(4, 4) if split == "test" else (2, 5)}
 
 
 def test_an_exam_is_held_out_and_counted_by_subject():
@@ -93,7 +93,7 @@ def test_an_exam_is_held_out_and_counted_by_subject():
     assert asked.starts == [0, len(asked.problems) - 30, len(asked.problems)]
     assert asked.subjects[-30:] == ["add:3"] * 30
     assert set(asked.subjects[:-30]) == {"words add", "words subtract", "words divide"}
-    practised = make_evaluation_set(("add:3",), num_problems=30, seed=0, test=False)
+    practised = make_evaluation_set(("add:3",), num_problems=30, seed=0, split="train")
     assert not any(is_held_out(each) for each in practised.problems)
 
 

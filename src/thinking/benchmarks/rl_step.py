@@ -44,7 +44,7 @@ def measure_post_training(config: PostTrainingConfig, setup: Setup) -> Measureme
 
     The loop is GRPO on word problems as in a task, with rewards, metrics, samples and checkpoints.
     """
-    examples = make_evaluation_set([WORD_PROBLEMS], num_problems=1, seed=0, test=False)
+    examples = make_evaluation_set([WORD_PROBLEMS], num_problems=1, seed=0, split="train")
     tokens, lengths, answers, steps = map(jnp.asarray, examples.prompts)
     prompts = Prompts(tokens, lengths, {"answers": answers, "steps": steps})
     model = decoder(

@@ -7,7 +7,7 @@ import numpy as np
 from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT
 from thinking.environments.arithmetic.problem_sampling import NUM_OPERATIONS, Level, sample_problem
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, WORDINGS, Problem
-from thinking.environments.arithmetic.split import is_held_out, is_trainable, word_problems
+from thinking.environments.arithmetic.split import SPLITS, Split, find_split, is_trainable, word_problems
 
 WORD_PROBLEMS = "words"
 """The source of all word problems."""
@@ -59,7 +59,7 @@ def check_has_held_out(source: str) -> None:
 
 
 def sample_problems(
-    source: str, num_problems: int, seed: int, held_out: bool = False, style: str = CHAIN_OF_THOUGHT
+    source: str, num_problems: int, seed: int, split: Split = "train", style: str = CHAIN_OF_THOUGHT
 ) -> list[Problem]:
     """Problems of a source, on one side of the split; a pure function of the arguments.
 
@@ -67,7 +67,7 @@ def sample_problems(
         source: its name. `words` gives all word problems; for training, products and quotients `NUM_REPEATS` times.
         num_problems: number of samples, unless the name gives it.
         seed: of the samples.
-        held_out: whether they are held out.
+        split: their side.
         style: of the training rows, which must show nothing that is held out.
     """
     parsed = parse_source(source)
@@ -75,9 +75,9 @@ def sample_problems(
         problems = [
             problem
             for problem in word_problems()
-            if (is_held_out(problem) if held_out else is_trainable(problem, style))
+            if (is_trainable(problem, style) if split == "train" else find_split(problem) == split)
         ]
         products = [problem for problem in problems if problem.operation in (MULTIPLY, DIVIDE)]
-        return problems if held_out else problems + (NUM_REPEATS - 1) * products
-    (level, named_count), rng = parsed, np.random.default_rng([seed, held_out, *source.encode()])
-    return [sample_problem(rng, level, held_out, style) for _ in range(named_count or num_problems)]
+        return problems + (NUM_REPEATS - 1) * products if split == "train" else problems
+    (level, named_count), rng = parsed, np.random.default_rng([seed, SPLITS.index(split), *source.encode()])
+    return [sample_problem(rng, level, split, style) for _ in range(named_count or num_problems)]

@@ -1,13 +1,16 @@
-"""The held-out fifth of all problems, determined by a hash of the problem.
+"""The split of all problems, determined by a hash: four fifths for training, a tenth for development, a tenth for test.
 
 Problems with the same chain share a side, and so does every problem whose result a training chain writes out. A single
 digit step (two digits and a carry, or one place of a division by one digit) occurs in every chain. A problem that is
 one such step is a *fact*: it is never held out.
+
+Settings are chosen on the development problems. The test problems are for the figures that are reported.
 """
 
 import hashlib
 import itertools
 from collections.abc import Iterator
+from typing import Literal
 
 from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT, SUBTASKS
 from thinking.environments.arithmetic.problems import (
@@ -20,6 +23,9 @@ from thinking.environments.arithmetic.problems import (
     intermediate_problems,
     subtasks,
 )
+
+Split = Literal["train", "development", "test"]
+SPLITS: tuple[Split, ...] = ("train", "development", "test")
 
 SALT = 523
 """Chosen so that about a fifth of the word problems of each operation is held out."""
@@ -74,12 +80,18 @@ def list_facts() -> list[Problem]:
     ]
 
 
+def find_split(problem: Problem) -> Split:
+    """The side of a problem."""
+    if is_fact(problem):
+        return "train"
+    digest = hashlib.blake2b(f"{SALT} {canonical_form(problem)}".encode(), digest_size=8).digest()
+    bucket = int.from_bytes(digest, "big") % 10
+    return "test" if bucket == 0 else "development" if bucket == 5 else "train"
+
+
 def is_held_out(problem: Problem) -> bool:
     """Whether the problem is held out of training."""
-    if is_fact(problem):
-        return False
-    digest = hashlib.blake2b(f"{SALT} {canonical_form(problem)}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % 5 == 0
+    return find_split(problem) != "train"
 
 
 def shown_problems(problem: Problem, style: str = CHAIN_OF_THOUGHT) -> list[Problem]:

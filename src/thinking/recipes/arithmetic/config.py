@@ -165,6 +165,9 @@ class EvalConfig:
 
     sources: tuple[str, ...] = option(("words",), "held-out problems: words, or OPERATION:DIGITS")
     num_problems: int = option(1000, "problems drawn of each OPERATION:DIGITS", minimum=1, maximum=MAX_PROBLEMS)
+    split: Literal["development", "test"] = option(
+        "test", "held-out problems, of --search too: development to choose settings, test to report"
+    )
     injected_errors: bool = option(
         False, "also evaluate chain_of_thought and self_correction on chains that begin with a wrong step"
     )

@@ -15,7 +15,7 @@ from thinking.environments.arithmetic.chains import (
 )
 from thinking.environments.arithmetic.problems import WORDINGS, Problem
 from thinking.environments.arithmetic.sources import WORD_PROBLEMS, sample_problems
-from thinking.environments.arithmetic.split import list_facts, shown_problems
+from thinking.environments.arithmetic.split import SPLITS, Split, list_facts, shown_problems
 from thinking.recipes.arithmetic.rows import (
     VOCABULARY,
     Example,
@@ -117,7 +117,7 @@ def make_evaluation_set(
     *,
     num_problems: int,
     seed: int,
-    test: bool = True,
+    split: Split = "test",
     verbal_fraction: float = 0.5,
     reverse_digits: bool = False,
 ) -> EvaluationSet:
@@ -128,17 +128,17 @@ def make_evaluation_set(
         style: of the worked steps.
         num_problems: problems drawn of each source that is not enumerated.
         seed: of all draws.
-        test: held-out problems; else those of the training split.
+        split: their side.
         verbal_fraction: fraction of prompts in words instead of symbols.
         reverse_digits: write numbers with the least significant digit first.
 
     Raises:
         ValueError: for an unknown source.
     """
-    rng = np.random.default_rng([seed, test, 2])
+    rng = np.random.default_rng([seed, SPLITS.index(split), 2])
     problems, subjects, starts = [], [], [0]
     for source in sources:
-        sampled = sample_problems(source, num_problems, seed, test, style)
+        sampled = sample_problems(source, num_problems, seed, split, style)
         problems += sampled
         subjects += [f"{source} {problem.operation}" if source == WORD_PROBLEMS else source for problem in sampled]
         starts.append(len(problems))

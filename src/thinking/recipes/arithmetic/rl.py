@@ -24,7 +24,7 @@ def sample_problems(sources: Sequence[str], config: DataConfig, style: Style, se
         style,
         num_problems=config.num_problems,
         seed=seed,
-        test=False,
+        split="train",
         verbal_fraction=config.verbal_fraction,
         reverse_digits=config.reverse_digits,
     )
