@@ -36,7 +36,7 @@ def test_plans_are_valid_if_they_arrive_along_edges():
         "jumps to its goal": ([0, 2, 2, 2], 1, True, False),
         "jumps on its way": ([0, 2, 3, 3], 2, True, False),
         "walks back": ([2, 1, 1, 1], 1, True, False),
-        "tarries on its way": ([0, 0, 1, 2], 3, True, False),
+        "waits on its way": ([0, 0, 1, 2], 3, True, False),
         "jumps with the last hop": ([0, 1, 1, 3], 3, True, False),
         "does not arrive": ([0, 1, 2, 3], 3, False, False),
     }

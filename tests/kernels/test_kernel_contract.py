@@ -292,9 +292,9 @@ def test_wrong_shapes_are_rejected_by_name(case, field):
         "score": batch._replace(score=batch.score[:1]),
         "mask": batch._replace(mask=batch.mask[:1]),
     }[field]
-    with pytest.raises(ValueError, match=field) as refusal:
+    with pytest.raises(ValueError, match=field) as error:
         jax.eval_shape(case.kernel.fit, case.initial_state, invalid_batch)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(error.value)
     if field in ("context.items", "context.length", "target"):
         with pytest.raises(ValueError, match=field):
             jax.eval_shape(case.kernel.infer, case.initial_state, invalid_batch.context, invalid_batch.target)

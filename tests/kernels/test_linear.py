@@ -123,6 +123,6 @@ def test_short_contexts_give_equal_hypotheses_in_longer_kernels():
 )
 def test_sizes_out_of_range_are_rejected(options, message):
     spaces = {name: Discrete(2) for name in ("input", "value", "target")}
-    with pytest.raises(ValueError, match=message) as refusal:
+    with pytest.raises(ValueError, match=message) as error:
         kernels.linear(**spaces, optimizer=optax.sgd(0.1), **options)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(error.value)

@@ -153,6 +153,6 @@ def test_select_best_slot_selects_the_highest_score():
     ],
 )
 def test_settings_out_of_range_are_rejected(build, name, bad, allowed):
-    with pytest.raises(ValueError, match=f"{name} {bad}.*allowed.*{allowed}") as refusal:
+    with pytest.raises(ValueError, match=f"{name} {bad}.*allowed.*{allowed}") as error:
         build(**{name: bad})
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(error.value)

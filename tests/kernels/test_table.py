@@ -212,9 +212,9 @@ def test_half_full_table_stores_all_entries():
     ],
 )
 def test_options_out_of_range_are_rejected(options, message):
-    with pytest.raises(ValueError, match=message) as refusal:
+    with pytest.raises(ValueError, match=message) as error:
         kernels.table(**{"input": Discrete(2), "value": Discrete(2), "target": Discrete(2), **options})
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("build", [lambda: Discrete(0), lambda: Discrete(-3), lambda: Box(0)])

@@ -179,6 +179,6 @@ def test_one_value_head_for_all_slots_and_dimensions():
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_options_out_of_range_are_rejected(options, message):
-    with pytest.raises(ValueError, match=message) as refusal:
+    with pytest.raises(ValueError, match=message) as error:
         make_kernel(**options)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(error.value)

@@ -212,9 +212,9 @@ def test_invalid_arguments_are_rejected_in_one_line(change, message):
     arguments = {"q": NARROW, "k": NARROW, "v": NARROW} | change
     options = {name: arguments.pop(name) for name in ("pattern", "segments") if name in arguments}
     for attend in (attention, jax.jit(attention, static_argnames="pattern")):
-        with pytest.raises(ValueError, match=message) as refusal:
+        with pytest.raises(ValueError, match=message) as error:
             attend(arguments["q"], arguments["k"], arguments["v"], **options)
-        assert "\n" not in str(refusal.value)
+        assert "\n" not in str(error.value)
 
 
 def test_heads_of_a_group_share_keys():

@@ -96,9 +96,9 @@ def test_grouped_attention_splits_heads_and_returns_aux():
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_invalid_block_configs_are_rejected_in_one_line(options, message):
-    with pytest.raises(ValueError, match=message) as refusal:
+    with pytest.raises(ValueError, match=message) as error:
         config(**options)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(error.value)
 
 
 # Blocks

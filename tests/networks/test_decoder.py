@@ -280,9 +280,9 @@ def test_initial_loss_is_close_to_uniform():
 )
 def test_invalid_inputs_are_rejected_in_one_line(call, message):
     model, params, _ = cached_decoder("dense")
-    with pytest.raises(ValueError, match=message) as refusal:
+    with pytest.raises(ValueError, match=message) as error:
         call(model, params)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("option", ["vocab_size", "context_length", "num_layers"])

@@ -158,6 +158,6 @@ def test_orthogonal_distinguishes_coordinates_and_ignores_positions():
     ids=["sinusoidal", "location", "orthogonal", "rotary"],
 )
 def test_odd_dimensions_are_rejected(encode):
-    with pytest.raises(ValueError, match=r"7 dimensions.*even") as refusal:
+    with pytest.raises(ValueError, match=r"7 dimensions.*even") as error:
         encode()
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(error.value)
