@@ -75,7 +75,7 @@ def test_newest_retention_keeps_the_latest_episodes(batches):
 @given(return_batches)
 @hypothesis_settings
 def test_bin_retention_keeps_the_best_and_the_lowest_return(batches):
-    kept_returns = [value for value, _ in kept_episodes("bands", batches)]
+    kept_returns = [value for value, _ in kept_episodes("bins", batches)]
     sorted_returns = sorted((v for values in batches for v in values if v is not None), reverse=True)
     assert kept_returns == sorted(kept_returns, reverse=True)
     assert kept_returns[:2] == sorted_returns[:2]
@@ -86,8 +86,7 @@ def test_bin_retention_keeps_the_best_and_the_lowest_return(batches):
 
 def test_bin_retention_keeps_low_returns_among_many_high_ones():
     kept_returns = [
-        value
-        for value, _ in kept_episodes("bands", [[1, 2, 3], [90, 91, 92], [93, 94, 95], [96, 97, 98], [99, 99, 99]])
+        value for value, _ in kept_episodes("bins", [[1, 2, 3], [90, 91, 92], [93, 94, 95], [96, 97, 98], [99, 99, 99]])
     ]
     assert kept_returns[:2] == [99, 99]
     assert set(kept_returns[-2:]) <= {1, 2, 3}
