@@ -77,7 +77,7 @@ def test_stacked_layers_match_separate_kernels():
     separate_results, separate_hypotheses = fit_separately(
         [select_index(states[group], index) for group, index in indices]
     )
-    assert {name for name in metrics if name.startswith(("loss", "num_written"))} == {
+    assert {name for name in metrics if name.endswith(("/loss", "num_written"))} == {
         "layer_0/loss",
         "layer_1/loss",
         "layer_2/num_written",
@@ -85,7 +85,7 @@ def test_stacked_layers_match_separate_kernels():
     for layer, (group, index) in enumerate(indices):
         state, separate_metrics = separate_results[layer]
         assert_close(state, select_index(fitted_states[group], index))
-        assert_close(separate_metrics, {name: metrics[f"{name}/{layer}"] for name in separate_metrics})
+        assert_close(separate_metrics, {name: metrics[f"layer_{layer}/{name}"] for name in separate_metrics})
         assert_close(separate_hypotheses[layer], hypotheses[layer])
 
 
