@@ -295,7 +295,7 @@ def run_training(
 
 def test_discrete_thoughts_generalize_parity_to_longer_words():
     model, state, metrics = run_training("discrete", 300)
-    assert metrics["length"] == 3
+    assert metrics["curriculum/num_unlocked"] == 3
     batch = make_words(6, 200, seed=9, automaton_name="parity")
     assert float(jax.jit(functools.partial(probing.compute_accuracy, model))(state.train_state.params, batch)) > 0.95
 
@@ -312,15 +312,15 @@ def test_sampled_thoughts_learn_parity_by_reinforcement():
 
 
 def test_number_of_steps_is_fixed_until_a_length_reaches_the_threshold():
-    assert run_training("discrete", 1, end_thought=True)[2]["steps"] == 1  # the first words have one symbol
-    assert run_training("discrete", 1, end_thought=True, threshold=0.0)[2]["steps"] > 2  # chosen ends are late at first
+    assert run_training("discrete", 1, end_thought=True)[2]["thoughts/num_steps"] == 1  # the first words have one symbol
+    assert run_training("discrete", 1, end_thought=True, threshold=0.0)[2]["thoughts/num_steps"] > 2  # chosen ends are late at first
 
 
 def test_model_that_ends_its_thoughts_learns_parity():
     model, state, metrics = run_training(
         "discrete", 300, end_thought=True, block=BlockConfig(width=32, num_heads=4, gated=True)
     )
-    assert metrics["length"] == 3
+    assert metrics["curriculum/num_unlocked"] == 3
     batch = make_words(2, 200, seed=9, automaton_name="parity", max_length=3)
     assert float(jax.jit(functools.partial(probing.compute_accuracy, model))(state.train_state.params, batch)) > 0.95
 
@@ -335,4 +335,4 @@ def test_chain_loss_teaches_the_state_chain():
 
     counts = np.asarray(compute_confusion(state.train_state.params))
     assert np.trace(counts) > 0.95 * counts.sum()
-    assert metrics["chain_loss"] < 0.2
+    assert metrics["loss/chain"] < 0.2
