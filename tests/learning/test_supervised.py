@@ -61,7 +61,7 @@ def test_loss_matches_a_loop_over_pairs_within_segments(seed):
                 num_correct += weight * (np.argmax(logits[b, t]) == token)
                 total += weight
     (actual, metrics), gradient = loss_and_gradient(logits, tokens, weights, segments)
-    assert float(metrics["tokens"]) == total
+    assert float(metrics["num_tokens"]) == total
     assert float(actual) == float(metrics["loss"]) == pytest.approx(loss / max(total, 1e-9), rel=1e-5, abs=1e-6)
     assert float(metrics["mean_token_accuracy"]) == pytest.approx(num_correct / max(total, 1e-9), rel=1e-6)
     assert np.isfinite(gradient).all()
@@ -151,7 +151,7 @@ def test_gradient_accumulation_equals_the_whole_batch():
         )
         assert float(metrics["loss"]) == pytest.approx(float(expected_loss), rel=1e-6)
         assert float(metrics["grad_norm"]) == pytest.approx(float(optax.tree.norm(expected_gradient)), rel=1e-5)
-        assert set(metrics) == {"loss", "mean_token_accuracy", "tokens", "grad_norm"}
+        assert set(metrics) == {"loss", "mean_token_accuracy", "num_tokens", "grad_norm"}
         assert {(metric.shape, metric.dtype.name) for metric in metrics.values()} == {((), "float32")}
 
 

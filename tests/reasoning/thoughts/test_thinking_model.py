@@ -312,8 +312,12 @@ def test_sampled_thoughts_learn_parity_by_reinforcement():
 
 
 def test_number_of_steps_is_fixed_until_a_length_reaches_the_threshold():
-    assert run_training("discrete", 1, end_thought=True)[2]["thoughts/num_steps"] == 1  # the first words have one symbol
-    assert run_training("discrete", 1, end_thought=True, threshold=0.0)[2]["thoughts/num_steps"] > 2  # chosen ends are late at first
+    assert (
+        run_training("discrete", 1, end_thought=True)[2]["thoughts/num_steps"] == 1
+    )  # the first words have one symbol
+    assert (
+        run_training("discrete", 1, end_thought=True, threshold=0.0)[2]["thoughts/num_steps"] > 2
+    )  # chosen ends are late at first
 
 
 def test_model_that_ends_its_thoughts_learns_parity():
