@@ -42,7 +42,7 @@ def run(config: Config, run: Run) -> None:
     bits = {kind: [row["bits_per_byte"] for row in rows if row["thoughts"] == kind] for kind in kinds}
     plot_bits(run.plots_folder / "bits_per_byte.png", bits)
     plots.plot_learning_curves(
-        run, ["loss", "loss/context", "reward", "thoughts/mean_length", "entropy", "loss/policy"]
+        run, ["loss/continuation", "loss/context", "reward", "thoughts/mean_length", "entropy", "loss/policy"]
     )
     parameters = sum(leaf.size for leaf in jax.tree.leaves(next(iter(trained.values())).train_state.params))
     write_results(

@@ -39,7 +39,7 @@ def run(config: Config, run: Run) -> None:
     by_kind = {kind: np.array([exact[name] for name in names[kind]]) for kind in names}
     thought_plots.plot_accuracy_by_length(run.plots_folder / "lengths.png", by_kind, problem.length)
     evaluation.plot_thoughts(run, {kind: models[names[kind][0]] for kind in names}, words, machine)
-    plots.plot_learning_curves(run, ["loss", "exact_match", "curriculum/num_unlocked"])
+    plots.plot_learning_curves(run, ["loss/answer", "exact_match", "curriculum/num_unlocked"])
     evaluation.write_page(run, {kind: names[kind][0] for kind in names}, sample_recorded_words(config), machine)
     write_results(
         run,

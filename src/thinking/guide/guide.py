@@ -41,7 +41,7 @@ class Guide(NamedTuple):
 
     Attributes:
         init: `init(key) -> GuideState`; consumes the key.
-        observe: `observe(state, paths: Path) -> (state, metrics)` learns from paths; metrics are `NAME/LAYER`.
+        observe: `observe(state, paths: Path) -> (state, metrics)` learns from paths; metrics are `layer_N/NAME`.
         init_memory: `init_memory(rows) -> Memory`, empty, for `react`; to be reset when the goal changes.
         react: `react(state, memory, goal [B, ...]) -> Reaction`, closed-loop planning: one action from what was
             observed.

@@ -20,7 +20,7 @@ class LayerStack(NamedTuple):
         kernels: one for each layer.
         init: `init(key) -> states`, one stacked state for each group; consumes the key.
         fit: `fit(states, batches) -> (states, metrics)`, batches of equal size, one for each layer; metrics
-            `NAME/LAYER`.
+            `layer_N/NAME`.
         infer: `infer(states, layer, context, target) -> Hypothesis`.
     """
 

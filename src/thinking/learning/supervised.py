@@ -68,7 +68,7 @@ def next_token_sums(logits: Array, tokens: Array, weights: Array, segments: Arra
 def mean_metrics(sums: LossSums) -> Metrics:
     """Weighted means `loss` and the other metrics, 0 without weight, and `tokens`, the total weight."""
     means = jax.tree.map(lambda total: total / _divisor(sums.weight), {"loss": sums.loss, **sums.metrics})
-    return {**means, "tokens": sums.weight}
+    return {**means, "num_tokens": sums.weight}
 
 
 def make_supervised_update(

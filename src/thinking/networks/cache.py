@@ -288,7 +288,7 @@ def _mix_gathered(
         tokens.append(jnp.broadcast_to(token, shape))
         allowed.append(jnp.broadcast_to(visible, shape))
     slot = jnp.clip(jnp.concatenate(tokens, axis=-1), 0, layer.keys.shape[2] - 1)[..., None]  # a slot is its token
-    keys, values = (jnp.take_along_axis(counts, slot, axis=2) for counts in (layer.keys, layer.values))
+    keys, values = (jnp.take_along_axis(array, slot, axis=2) for array in (layer.keys, layer.values))
     return _mix(q, [layer._replace(keys=keys, values=values)], [jnp.concatenate(allowed, axis=-1)[:, :, None]])
 
 

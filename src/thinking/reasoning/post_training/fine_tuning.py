@@ -62,7 +62,7 @@ def make_fine_tuning_step(
         batch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], data)
         train_state, metrics = update(runner_state.train_state, (batch, level), jax.random.fold_in(update_key, index))
         # The update divides every metric by the total weight.
-        texts, exact = (metrics.pop(name) * metrics["tokens"] for name in ("texts", "exact_match"))
+        texts, exact = (metrics.pop(name) * metrics["num_tokens"] for name in ("texts", "exact_match"))
         success = exact / jnp.maximum(texts, 1)
         sampler_state = sampler.update(runner_state.sampler, jnp.arange(num_levels), success, texts)
         metrics |= {

@@ -115,7 +115,10 @@ def make_thought_training_step(
                 -jnp.mean(log_probs.context) / (training.context_length - 1),
                 -jnp.mean(log_probs.continuation) / training.continuation_length,
             )
-            total, metrics = context_loss + continuation_loss, {"loss": continuation_loss, "loss/context": context_loss}
+            total, metrics = (
+                context_loss + continuation_loss,
+                {"loss/continuation": continuation_loss, "loss/context": context_loss},
+            )
             gain = jax.lax.stop_gradient(log_probs.continuation) - reference_log_probs
             if jax.tree.leaves(runner_state.reference):
                 metrics |= {"reward": jnp.mean(gain)}
@@ -127,7 +130,7 @@ def make_thought_training_step(
                 total += policy_term - training.entropy_weight * entropy
                 length = jnp.mean(thought.length.astype(jnp.float32)) - 1  # without its end token
                 metrics |= {"loss/policy": policy_term, "entropy": entropy, "thoughts/mean_length": length}
-            return total, metrics
+            return total, {"loss": total, **metrics}
 
         gradients, metrics = jax.grad(loss, has_aux=True)(runner_state.train_state.params)
         metrics |= {"grad_norm": optax.tree.norm(gradients)}

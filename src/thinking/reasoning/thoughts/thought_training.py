@@ -97,20 +97,20 @@ def make_thinking_step(
             steps = jnp.mean(output.num_steps)
             total, metrics = (
                 jnp.mean(answer_loss) + step_cost * steps,
-                {"loss": jnp.mean(answer_loss), "thoughts/num_steps": steps},
+                {"loss/answer": jnp.mean(answer_loss), "thoughts/num_steps": steps},
             )
             if reinforcement is not None:
                 policy_term, policy_metrics = policy_loss(output, -answer_loss, reinforcement)
                 total, metrics = total + policy_term, metrics | policy_metrics
             if chain_weight:
                 targets = words.states[:, : output.thought_mask.shape[1]]
-                policy_metrics = optax.softmax_cross_entropy_with_integer_labels(output.logits, targets)
+                chain_losses = optax.softmax_cross_entropy_with_integer_labels(output.logits, targets)
                 # With a free end, steps past the word have no true state.
                 in_word = jnp.arange(targets.shape[1])[None] < words.lengths[:, None]
-                metrics["loss/chain"] = masked_mean(policy_metrics, (output.thought_mask & in_word).astype(jnp.float32))
+                metrics["loss/chain"] = masked_mean(chain_losses, (output.thought_mask & in_word).astype(jnp.float32))
                 total += chain_weight * metrics["loss/chain"]
             exact = (jnp.argmax(output.answer_logits, axis=-1) == words.final_states).astype(jnp.float32)
-            return total, (exact, metrics)
+            return total, (exact, {"loss": total, **metrics})
 
         gradients, (exact, metrics) = jax.grad(loss, has_aux=True)(runner_state.train_state.params)
         train_state = apply_gradients(runner_state.train_state, optimizer, gradients)

@@ -62,7 +62,7 @@ def train_condition(
 
     def step(state: GuideState, index: Array) -> tuple[GuideState, Metrics]:
         state, metrics = jax.vmap(observe, in_axes=(0, 0, 0, None))(state, envs, frequencies, index)
-        return state, {"num_written": jnp.mean(metrics["layer_0/num_written"])}
+        return state, {"layer_0/num_written": jnp.mean(metrics["layer_0/num_written"])}
 
     def init_one(env: AliasedGraph, frequencies: Array) -> GuideState:
         tagging = condition.make_tagging(frequencies, key)
@@ -75,5 +75,5 @@ def train_condition(
         step=step,
         num_steps=num_batches * condition.num_tags,
         chunk_size=num_batches,
-        progress_metric="num_written",
+        progress_metric="layer_0/num_written",
     )

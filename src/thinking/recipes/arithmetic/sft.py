@@ -52,7 +52,7 @@ def make_training_step(
     config: ModelConfig,
     batch_size: int,
 ) -> Callable:
-    """A step of supervised training for `experiment.training.train`.
+    """A step of supervised training for `experiment.training_loop.train`.
 
     With digit positions, attention crosses the texts of a row and their places are random.
 

@@ -49,7 +49,7 @@ def train_seeds(
 
     def step_all(state: Any, index: Array) -> tuple[Any, dict[str, Array]]:
         state, metrics = jax.vmap(step, (0, None))(state, index)
-        return state, jax.tree.map(jnp.mean, metrics) | {"eval/return_std": jnp.std(metrics["eval/return"])}
+        return state, jax.tree.map(jnp.mean, metrics) | {"eval/return_std_over_seeds": jnp.std(metrics["eval/return"])}
 
     def init_all() -> Any:
         return jax.jit(jax.vmap(init))(make_seed_keys(config))

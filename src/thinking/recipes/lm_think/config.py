@@ -104,7 +104,7 @@ class Config(SeedsConfig):
         if self.rl.num_generations < 2 and "expert_iteration" in self.thoughts:
             raise UserError(
                 f"--rl.num-generations {self.rl.num_generations}: the best of one thought is no choice; give at least "
-                "2, or leave supervised out of --thoughts"
+                "2, or leave expert_iteration out of --thoughts"
             )
 
 

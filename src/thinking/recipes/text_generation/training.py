@@ -152,7 +152,7 @@ def make_training_step(
             "eval/exact_match": is_correct[0].astype(jnp.float32),
             "eval/pass_at_k": is_correct[1].astype(jnp.float32),
         }
-        metrics["num_env_steps"] = num_letters.astype(jnp.float32)
+        metrics["rollout/num_env_steps"] = num_letters.astype(jnp.float32)
         return state._replace(env=GenerationRecord(num_letters, is_correct, steps_to_solve)), metrics, sample
 
     return step

@@ -63,7 +63,7 @@ def train_model(config: Config, run: Run, kind: Kind, seed: int, params: Any = N
         params: initial parameters; None: those of the seed.
 
     Raises:
-        RunError: as `experiment.training.train`.
+        RunError: as `experiment.training_loop.train`.
     """
     model, machine = build_thinking_model(config, kind), make_automaton(config.problem.name)
     training, threshold, end_thought = config.training, config.curriculum.threshold, config.thought.end_thought
