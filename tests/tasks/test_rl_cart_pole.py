@@ -1,4 +1,4 @@
-"""The control task: from a command to results that can be trusted."""
+"""The control task, from its command line to its results."""
 
 import dataclasses
 import functools
@@ -42,8 +42,8 @@ SMALL = dataclasses.replace(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A small run of all algorithms, and where it was written."""
+def finished_run(tmp_path_factory):
+    """A finished small run."""
     run = Run(folder=tmp_path_factory.mktemp("rl_cart_pole"), config=SMALL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(videos, "_MAX_FRAMES", 3)
@@ -51,36 +51,36 @@ def finished(tmp_path_factory):
     return run
 
 
-def results(run):
+def read_results(run):
     return json.loads((run.folder / "results.json").read_text())
 
 
-def test_all_algorithms_are_judged_and_the_guide_beats_chance(finished):
-    rows = {(row["algorithm"], row["target_return"]): row for row in results(finished)["rows"]}
+def test_all_algorithms_are_evaluated_and_the_guide_beats_random(finished_run):
+    rows = {(row["algorithm"], row["target_return"]): row for row in read_results(finished_run)["rows"]}
     assert set(rows) == {("guide", "best"), ("guide", "20"), ("ppo", "best")}
     for row in rows.values():
         assert 8 <= row["worst_seed"] <= row["mean_return"] <= row["best_seed"] <= 500
         assert len(row["return_by_seed"].split()) == 2
-    assert rows["guide", "best"]["mean_return"] > 45  # random actions come to 22
+    assert rows["guide", "best"]["mean_return"] > 45  # random actions get 22
     assert rows["guide", "20"]["mean_return"] < rows["guide", "best"]["mean_return"]
     assert rows["ppo", "best"]["num_env_steps"] == 2048
-    assert results(finished)["reward_threshold"] == 475
+    assert read_results(finished_run)["reward_threshold"] == 475
 
 
-def test_a_run_leaves_plots_and_films(finished):
+def test_run_writes_plots_and_videos(finished_run):
     for name in ("learning_curves.png", "returns.png"):
-        assert (finished.plots_folder / name).read_bytes().startswith(b"\x89PNG")
-    videos_written = {path.name for path in (finished.folder / "videos").iterdir()}
-    assert videos_written == {"guide.gif", "guide_asked_20.gif", "ppo.gif"}
-    assert all((finished.folder / "videos" / name).read_bytes().startswith(b"GIF8") for name in videos_written)
+        assert (finished_run.plots_folder / name).read_bytes().startswith(b"\x89PNG")
+    video_names = {path.name for path in (finished_run.folder / "videos").iterdir()}
+    assert video_names == {"guide.gif", "guide_asked_20.gif", "ppo.gif"}
+    assert all((finished_run.folder / "videos" / name).read_bytes().startswith(b"GIF8") for name in video_names)
 
 
-def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path, monkeypatch):
-    # Training is what is interrupted; judging what came of it compiles as long.
+def test_interrupted_run_ends_bit_identical(finished_run, tmp_path, monkeypatch):
+    # Only training is interrupted. Evaluation is replaced, as it takes long to compile.
     monkeypatch.setattr(gymnasium_evaluation, "evaluate_in_gymnasium", lambda env, *args: (np.ones(args[-2:]), None))
 
-    def stop(stage, step, figures):
-        if (stage, step) == ("guide", 90):  # in the middle of an iteration
+    def interrupt(stage, step, metrics):
+        if (stage, step) == ("guide", 90):  # within an iteration
             os.kill(os.getpid(), signal.SIGTERM)
 
     config = dataclasses.replace(
@@ -90,57 +90,57 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, t
     )
     run = Run(folder=tmp_path, config=config)
     with interruption.catch_signals(), pytest.raises(interruption.Interrupted):
-        rl_cart_pole.run(config, dataclasses.replace(run, mirrors=(stop,)))
-    with interruption.catch_signals():  # forgets the signals
+        rl_cart_pole.run(config, dataclasses.replace(run, mirrors=(interrupt,)))
+    with interruption.catch_signals():  # resets the signals
         rl_cart_pole.run(config, run)
-    assert digest(saved_agents(tmp_path)) == digest(saved_agents(finished.folder))
-    assert finals(tmp_path) == finals(finished.folder)
+    assert digest(restore_agents(tmp_path)) == digest(restore_agents(finished_run.folder))
+    assert read_guide_metrics(tmp_path) == read_guide_metrics(finished_run.folder)
 
 
 @functools.cache
-def initial_agents():
-    """The guide's agents as they begin."""
+def init_agents():
+    """The initial agents of the guide."""
     env = control.make_env("CartPole-v1", SMALL.env.episode_limit)
     guide, iterations = trainers.build_guide(SMALL, env), trainers.make_iterations(SMALL)
     settings = trainers.make_collection_settings(SMALL)
-    begin = jax.jit(jax.vmap(lambda key: init_agent(env, guide, iterations, settings, key)))
-    return begin(trainers.make_seed_keys(SMALL))
+    init_fn = jax.jit(jax.vmap(lambda key: init_agent(env, guide, iterations, settings, key)))
+    return init_fn(trainers.make_seed_keys(SMALL))
 
 
-def saved_agents(folder):
-    """The guide's agents as they were saved last."""
-    return restore(folder / "checkpoints" / "guide", initial_agents()).state
+def restore_agents(folder):
+    """The agents of the guide from the last checkpoint."""
+    return restore(folder / "checkpoints" / "guide", init_agents()).state
 
 
-def finals(folder):
-    """What the metrics of the guide came to at every look."""
+def read_guide_metrics(folder):
+    """All metrics of the guide."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if line["stage"] == "guide"]
 
 
-def test_what_an_agent_kept_tells_which_value_belongs_to_which_return(finished):
-    agent = jax.jit(lambda agents: jax.tree.map(lambda leaf: leaf[0], agents))(saved_agents(finished.folder))
+def test_target_values_follow_from_the_replay_buffer(finished_run):
+    agent = jax.jit(lambda agents: jax.tree.map(lambda leaf: leaf[0], agents))(restore_agents(finished_run.folder))
     buffer = agent.buffer
     assert int(buffer.length[0]) > 0
     assert (np.diff(np.asarray(buffer.returns)) <= 0).all()
-    # Of an episode of n rewards of 1 that ended in a fall, the first state was worth 1 - discount ** n.
-    fallen = np.asarray(buffer.terminated & (buffer.length > 0))
+    # In a terminated episode of n rewards of 1, the first state has the value 1 - discount ** n.
+    is_terminated = np.asarray(buffer.terminated & (buffer.length > 0))
     expected = 1 - 0.99 ** np.asarray(buffer.returns)
     target_value_fn = jax.jit(
         jax.vmap(lambda target_return: agents.make_return_target(agent, target_return, False).value)
     )
     target_values = np.asarray(target_value_fn(buffer.returns))
-    lower = fallen & (np.asarray(buffer.returns) < float(buffer.returns[0]))
-    np.testing.assert_allclose(target_values[lower], expected[lower], rtol=1e-4)
-    lowest = 1 - 0.99 ** float(np.asarray(buffer.returns)[fallen].min())
+    is_below_best = is_terminated & (np.asarray(buffer.returns) < float(buffer.returns[0]))
+    np.testing.assert_allclose(target_values[is_below_best], expected[is_below_best], rtol=1e-4)
+    lowest_value = 1 - 0.99 ** float(np.asarray(buffer.returns)[is_terminated].min())
     below, above = np.asarray(target_value_fn(np.float32([-5, 1e9])))
-    assert below == pytest.approx(lowest, rel=1e-4)
+    assert below == pytest.approx(lowest_value, rel=1e-4)
     assert above == float(jax.jit(lambda: agents.best_return_target(agent, False).value)())
-    there_and_back = jax.jit(lambda states: agent.normalizer.denormalize(agent.normalizer(states)))
-    np.testing.assert_allclose(there_and_back(buffer.states[0]), buffer.states[0], atol=1e-5)
+    normalize_round_trip = jax.jit(lambda states: agent.normalizer.denormalize(agent.normalizer(states)))
+    np.testing.assert_allclose(normalize_round_trip(buffer.states[0]), buffer.states[0], atol=1e-5)
 
 
-def test_a_paced_aim_follows_the_values_of_a_life_of_that_value():
+def test_updated_return_to_go_follows_the_discounted_values():
     env = control.make_env("CartPole-v1")
     actor = agents.GuideActor(env, trainers.build_guide(SMALL, env), 0.99)
     iterations, settings = trainers.make_iterations(SMALL), trainers.make_collection_settings(SMALL)
@@ -148,34 +148,38 @@ def test_a_paced_aim_follows_the_values_of_a_life_of_that_value():
     carry = agents.init_policy_carry(actor.guide, agents.ReturnTarget(jnp.array([1 - 0.99**20, 1.0]), True), 2)
     act = jax.jit(lambda carry, return_so_far: actor.act(agent, carry, True, jnp.zeros((2, 4)), return_so_far)[0])
     for step_index in range(25):
-        carry = act(carry, jnp.full(2, float(step_index)))  # a reward of 1 in every step
+        carry = act(carry, jnp.full(2, float(step_index)))  # a reward of 1 per step
         np.testing.assert_allclose(carry.target_value, [max(1 - 0.99 ** (20 - step_index), 0), 1], atol=1e-4)
 
 
-def test_what_acts_has_the_exponential_average_of_all_weights():
-    def layer(weights, step):
+def test_update_ema_averages_the_weights_exponentially():
+    def make_guide_state(weights, step):
         train_state = TrainState({"w": jnp.asarray(weights)}, jnp.int32(step))
         return GuideState((RunnerState(train_state, jax.random.key(step)),), ())
 
     weights = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
-    take_in = jax.jit(lambda average, latest: update_ema(average, latest, 0.8))
-    average = layer(weights[0], 0)
+    update = jax.jit(lambda average, latest: update_ema(average, latest, 0.8))
+    average = make_guide_state(weights[0], 0)
     for step in range(1, 6):
-        average = take_in(average, layer(weights[step], step))
-    shares = np.array([0.8**5, *(0.2 * 0.8 ** (5 - step) for step in range(1, 6))])
-    np.testing.assert_allclose(average.layers[0].train_state.params["w"], shares @ weights, rtol=1e-5)
+        average = update(average, make_guide_state(weights[step], step))
+    coefficients = np.array([0.8**5, *(0.2 * 0.8 ** (5 - step) for step in range(1, 6))])
+    np.testing.assert_allclose(average.layers[0].train_state.params["w"], coefficients @ weights, rtol=1e-5)
     assert average.layers[0].train_state.opt_state == 5
 
 
-def test_judging_counts_what_gymnasium_gives():
+def test_gymnasium_evaluation_sums_rewards():
     env = control.make_env("CartPole-v1")
 
-    def play(carry_in, observation, return_so_far):
-        falls = jnp.zeros(observation.shape[:-1], jnp.int32)
-        leans = (observation[..., 2] + 0.5 * observation[..., 3] > 0).astype(jnp.int32)
-        return carry_in, jnp.where(jnp.arange(2)[:, None] == 0, leans, falls), {"pushed": leans}
+    def policy(carry_in, observation, return_so_far):
+        constant_actions = jnp.zeros(observation.shape[:-1], jnp.int32)
+        balancing_actions = (observation[..., 2] + 0.5 * observation[..., 3] > 0).astype(jnp.int32)
+        return (
+            carry_in,
+            jnp.where(jnp.arange(2)[:, None] == 0, balancing_actions, constant_actions),
+            {"pushed": balancing_actions},
+        )
 
-    returns, recording = gymnasium_evaluation.evaluate_in_gymnasium(env, play, (), 2, 3)
+    returns, recording = gymnasium_evaluation.evaluate_in_gymnasium(env, policy, (), 2, 3)
     assert (returns[0] == 500).all()
     assert (returns[1] < 15).all()
     assert recording.total_return == 500
@@ -184,7 +188,7 @@ def test_judging_counts_what_gymnasium_gives():
     assert recording.extras["pushed"].shape == (500,)
 
 
-def test_steps_until_a_threshold_are_a_mean_over_seeds_that_all_came_there():
+def test_steps_to_threshold_average_over_seeds_if_all_reach_it():
     steps = np.array([[10.0, 20, 30], [12, 24, 36]])
     returns = np.array([[0.0, 9, 5], [1, 2, 7]])
     assert gymnasium_evaluation.find_steps_to_threshold(steps, returns, 7) == (20 + 36) / 2
@@ -192,12 +196,12 @@ def test_steps_until_a_threshold_are_a_mean_over_seeds_that_all_came_there():
     assert gymnasium_evaluation.find_steps_to_threshold(steps, returns, None) is None
 
 
-def test_an_unknown_world_is_refused_with_the_list_before_anything_is_written(tmp_path, monkeypatch, capsys):
+def test_unknown_environment_exits_and_lists_the_known_ones(tmp_path, monkeypatch, capsys):
     flags = ["--env.name", "CartPole-v7", "--artifacts", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["rl_cart_pole.py", *flags])
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit) as exit_info:
         main("rl_cart_pole", rl_cart_pole.run, PRESETS)
-    assert stop.value.code == 2
+    assert exit_info.value.code == 2
     assert list(tmp_path.iterdir()) == []
     stderr = capsys.readouterr().err
     assert "CartPole-v7" in stderr
@@ -206,7 +210,7 @@ def test_an_unknown_world_is_refused_with_the_list_before_anything_is_written(tm
 
 
 @pytest.mark.parametrize(
-    ("flags", "names"),
+    ("flags", "message"),
     [
         ("--collection.random-fraction 1.5", "allowed is a number from 0 to 1; take 0.3"),
         ("--guide.ema-decay 1.0", "allowed is a number from 0, below 1; take 0.99"),
@@ -224,14 +228,14 @@ def test_an_unknown_world_is_refused_with_the_list_before_anything_is_written(tm
         ("--algorithms", "name at least one of guide, ppo, reinforce"),
     ],
 )
-def test_a_bad_value_is_refused_in_one_line_that_names_it(flags, names):
-    with pytest.raises(UserError) as refused:
+def test_invalid_value_raises_and_is_named(flags, message):
+    with pytest.raises(UserError) as error:
         parse(PRESETS, flags.split(), "python tasks/rl_cart_pole.py")
-    assert str(refused.value).startswith(("--seed", flags))
-    assert names in str(refused.value)
+    assert str(error.value).startswith(("--seed", flags))
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_is_declared_and_valid(preset):
+def test_presets_are_declared_and_valid(preset):
     assert not find_declaration_errors(PRESETS[preset].config)
     check(PRESETS[preset].config)
