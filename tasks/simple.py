@@ -32,7 +32,7 @@ FLAGS = {
 }
 """The flags of a graph's arguments."""
 Planners = dict[tuple[str, str], "Planner"]
-"""By set and mode."""
+"""By guide and mode."""
 
 
 def run(config: Config, run: Run) -> None:
@@ -73,12 +73,12 @@ def run(config: Config, run: Run) -> None:
         states,
         train_seconds=sum(stage.seconds for stage in trained.values()),
         compile_seconds=sum(stage.compile_seconds for stage in trained.values()),
-        train_seconds_of_sets={name: stage.seconds for name, stage in trained.items()},
-        nodes=len(graph),
-        edges=graph.number_of_edges(),
-        unreachable_pairs=pairs.num_unreachable,
+        train_seconds_by_guide={name: stage.seconds for name, stage in trained.items()},
+        num_nodes=len(graph),
+        num_edges=graph.number_of_edges(),
+        num_unreachable_pairs=pairs.num_unreachable,
         longest_shortest_path_hops=longest,
-        walk_states=num_states,
+        num_walk_states=num_states,
         max_hops=max_hops,
     )
 

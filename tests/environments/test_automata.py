@@ -138,6 +138,6 @@ def test_names_are_the_keys_of_automata():
 
 @pytest.mark.parametrize("name", ["a6", "modular", "modular:1", "modular:9999", "modular:x", "digits:4"])
 def test_unknown_names_are_rejected_in_one_line(name):
-    with pytest.raises(ValueError, match=rf"^name {name}: no such problem; give one of s3, a5") as error:
+    with pytest.raises(ValueError, match=rf"^name {name}: not an automaton; give one of s3, a5") as error:
         make_automaton(name)
     assert "\n" not in str(error.value)

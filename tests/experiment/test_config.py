@@ -39,7 +39,7 @@ def test_presets_pass_the_check():
         ),
         (
             Config(sft=Training(contexts=(4, 0, 1))),
-            "--sft.contexts 4 0 1: allowed is any number of whole numbers from 1 to 64; take 4 2",
+            "--sft.contexts 4 0 1: allowed is a list of whole numbers from 1 to 64; take 4 2",
         ),
         (
             Config(rl=Training(optimizer=Optimizer(learning_rate=0.0))),

@@ -111,7 +111,7 @@ class Menu(RunConfig):
 
 def test_error_of_a_tuple_of_choices_suggests_the_closest_choice():
     with pytest.raises(
-        UserError, match=r"^--courses soup fihs: allowed is any number of soup, fish, cake; did you mean fish\?$"
+        UserError, match=r"^--courses soup fihs: allowed is a list of soup, fish, cake; did you mean fish\?$"
     ):
         flags.parse({"default": Menu()}, ["--courses", "soup", "fihs"], "meal")
 
@@ -152,12 +152,12 @@ def test_underscores_equal_dashes_and_the_last_repeated_flag_wins():
         ("--preset smoke --model.width 0", "--model.width 0: allowed is a whole number from 1 to 16384; take 64"),
         ("--rl.optimizer.learning-rate x", "--rl.optimizer.learning-rate x: allowed is a number above 0; take 0.1"),
         ("--rl.optimizer.learning-rate -inf", "--rl.optimizer.learning-rate -inf: allowed is a number above 0; take"),
-        ("--sft.contexts 4 x", "--sft.contexts 4 x: allowed is any number of whole numbers from 1 to 64; take 4 2"),
-        ("--sft.contexts 4 0", "--sft.contexts 4 0: allowed is any number of whole numbers from 1 to 64; take 4 2"),
+        ("--sft.contexts 4 x", "--sft.contexts 4 x: allowed is a list of whole numbers from 1 to 64; take 4 2"),
+        ("--sft.contexts 4 0", "--sft.contexts 4 0: allowed is a list of whole numbers from 1 to 64; take 4 2"),
         ("--sft.optimizer.betas 0.5", "--sft.optimizer.betas 0.5: allowed is 2 numbers from 0, below 1; take 0.9 0.99"),
         (
             "--model.kinds table liner",
-            "--model.kinds table liner: allowed is any number of table, linear; did you mean",
+            "--model.kinds table liner: allowed is a list of table, linear; did you mean",
         ),
         ("--eval.share 1e999", "--eval.share inf: allowed is a number from 0 to 1 or None; leave it out"),
         ("--seed 4294967295 --seeds 2", "--seed 4294967295: allowed with --seeds 2 is a whole number from 0 to"),

@@ -173,7 +173,7 @@ def test_paths_without_the_required_fields_are_rejected():
     state = jax.eval_shape(state_guide.init, jax.random.key(0))
     with pytest.raises(ValueError, match="scores with reward need paths with rewards"):
         jax.eval_shape(state_guide.observe, state, index_path)
-    with pytest.raises(ValueError, match="pursues states, but the paths tell values"):
+    with pytest.raises(ValueError, match="pursues states, but the paths have values"):
         jax.eval_shape(state_guide.observe, state, index_path._replace(values=jnp.zeros((1, 3))))
     with pytest.raises(ValueError, match="discount 1"):
         temporal_difference(1.0)

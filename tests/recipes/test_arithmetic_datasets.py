@@ -145,7 +145,7 @@ def test_injected_error_is_one_wrong_digit_in_the_last_step():
 
 @pytest.mark.parametrize("source", ["add", "add:0", "add:x", "power:2", "words:2", "add:1:0", "add:1:2:3", "add:2x3"])
 def test_unknown_source_raises(source):
-    with pytest.raises(ValueError, match=f"^source {source}: no source of problems; give words, or OPERATION:DIGITS"):
+    with pytest.raises(ValueError, match=f"^source {source}: not a problem source; give words, or OPERATION:DIGITS"):
         sample_problems(source, 1, seed=0)
 
 
@@ -163,5 +163,5 @@ def test_invalid_source_digits_raise(source, message):
 
 
 def test_text_longer_than_a_row_raises():
-    with pytest.raises(ValueError, match=r"^row_length 64: a text of add:9 has \d+ tokens; give a longer row"):
+    with pytest.raises(ValueError, match=r"^row_length 64: an example of add:9 has \d+ tokens; give a longer row"):
         make_training_set(("add:9",), num_problems=2, row_length=64, seed=0)

@@ -178,14 +178,14 @@ INVALID_VALUES = {
     ],
     "data__sources": [
         ((), "--data.sources: name at least one"),
-        (("power:2",), "--data.sources power:2: no source of problems; give words, or OPERATION:DIGITS"),
+        (("power:2",), "--data.sources power:2: not a problem source; give words, or OPERATION:DIGITS"),
     ],
     "rl__sources": [((), "--rl.sources: name at least one")],
     "eval__sources": [
         ((), "--eval.sources: name at least one"),
         (("add:3", "add:1"), "--eval.sources add:1: chains of longer problems show all problems of one digit"),
     ],
-    "search__sources": [(("power:2",), "--search.sources power:2: no source of problems")],
+    "search__sources": [(("power:2",), "--search.sources power:2: not a problem source")],
     "rl__num_generations": [
         (1, "--rl.num-generations 1: allowed is a whole number from 2 with --rl.algorithm grpo; take 8"),
         (0, "--rl.num-generations 0: allowed is a whole number from 1"),
@@ -217,11 +217,11 @@ INVALID_VALUES = {
     ("settings", "message"),
     [
         *(({path: value}, message) for path, cases in INVALID_VALUES.items() for value, message in cases),
-        ({"styles": ("self_correction",)}, "--rl.advantage step: chain_of_thought alone has separate steps"),
-        ({"styles": ("subtasks",)}, "--styles subtasks: allowed are training by examples, evaluation and --chat"),
+        ({"styles": ("self_correction",)}, "--rl.advantage step: only chain_of_thought has steps to verify"),
+        ({"styles": ("subtasks",)}, "--styles subtasks: allowed are supervised training, evaluation and --chat"),
         (
             {"model__positions": "digit", "data__reverse_digits": True},
-            "--model.positions digit: allowed are training by examples and evaluation; give --rl.algorithm none",
+            "--model.positions digit: allowed are supervised training and evaluation; give --rl.algorithm none",
         ),
     ],
 )
@@ -247,7 +247,7 @@ def test_one_completion_suffices_without_group_comparison(settings):
 @pytest.mark.parametrize(
     ("flags", "pattern"),
     [
-        ("--data.sources add:30", "--data.row-length 128: a text of add:30 has"),
+        ("--data.sources add:30", "--data.row-length 128: an example of add:30 has"),
         ("--sft.batch-size 1000", "--sft.batch-size 1000: allowed are at most"),
         ("--eval.sources add:120", r"--eval.sources: problems of \d+ tokens: allowed are 1024; give fewer digits"),
         (

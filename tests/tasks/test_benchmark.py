@@ -34,7 +34,7 @@ def test_kernels_and_checkpoints_are_measured(tmp_path, monkeypatch):
     # 6 operations per weight: attention 4 D², feed-forward 8 D², slots D S (values + 1).
     weights = 4 * 16**2 + 8 * 16**2 + 16 * 4 * (8 + 1)
     (transformer,) = [row for row in kernels if row["benchmark"] == "transformer"]
-    assert transformer["floor_ms"] == pytest.approx(6 * weights * 32 / results["matmul_gflops"] / 1e6)
+    assert transformer["flops_bound_ms"] == pytest.approx(6 * weights * 32 / results["matmul_gflops"] / 1e6)
     assert 0 < results["checkpoint_share_of_training"] < 1
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # only results remain
 
@@ -49,7 +49,9 @@ def test_sequence_models_are_measured_without_baselines(tmp_path, monkeypatch, c
     assert 0 < rows["decoder, window 4 and first 2"]["forward_peak_gib"] < 4
     # 6 operations per weight and token, and 12 T D for attention.
     weights, training = 12 * 16**2 + 256 * 16, rows["training step"]
-    assert training["floor_ms"] == pytest.approx((6 * weights + 12 * 8 * 16) * 16 / results["matmul_gflops"] / 1e6)
+    assert training["flops_bound_ms"] == pytest.approx(
+        (6 * weights + 12 * 8 * 16) * 16 / results["matmul_gflops"] / 1e6
+    )
     assert "pip install torch" in "".join(capsys.readouterr())
 
 

@@ -154,7 +154,7 @@ def test_server_writes_the_first_plans_of_each_split_and_mode(artifacts, run_tas
     assert all(NEAREST_TEXT in prompt for prompt in prompts)
     assert {key for _, _, key in stub.requests} == {f"Bearer {KEY}"}
     texts = {(entry["goal"], entry["mode"]): (entry["text"], entry["writer"]) for entry in read_report(artifacts)}
-    expected = ("First, **building a shelf**.", "small-model, told the nearest sentences")
+    expected = ("First, **building a shelf**.", "small-model, rewritten from the nearest sentences")
     assert texts["building a shelf", "think"] == texts["building a shelf", "react"] == expected
     assert texts["building a table", "think"] == (NEAREST_TEXT, "nearest known sentences")
     stub.requests.clear()

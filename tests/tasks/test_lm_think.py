@@ -80,7 +80,7 @@ def test_interrupted_run_ends_bit_identical(small_config, finished_run, tmp_path
         (("--text.bpe-tokens", "256"), "--text.bpe-tokens 256: allowed is a whole number from 257"),
         (("--window.context-length", "1"), "--window.context-length 1: allowed is a whole number from 2"),
         (("--window.target-length", "0"), "--window.target-length 0: allowed is a whole number from 1"),
-        (("--rl.num-generations", "1"), "--rl.num-generations 1: the best of one thought is no choice"),
+        (("--rl.num-generations", "1"), "--rl.num-generations 1: expert_iteration picks the best of several thoughts"),
         (("--rl.entropy-weight", "-1"), "--rl.entropy-weight -1.0: allowed is a number from 0"),
         (("--optimizer.learning-rate", "0"), "--optimizer.learning-rate 0.0: allowed is a number above 0"),
         (("--model.width", "12"), "--model.width 12: allowed is a multiple of twice --model.num-heads, 8"),

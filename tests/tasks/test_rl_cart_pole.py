@@ -59,7 +59,7 @@ def test_all_algorithms_are_evaluated_and_the_guide_beats_random(finished_run):
     rows = {(row["algorithm"], row["target_return"]): row for row in read_results(finished_run)["rows"]}
     assert set(rows) == {("guide", "best"), ("guide", "20"), ("ppo", "best")}
     for row in rows.values():
-        assert 8 <= row["worst_seed"] <= row["mean_return"] <= row["best_seed"] <= 500
+        assert 8 <= row["min_over_seeds"] <= row["mean_return"] <= row["max_over_seeds"] <= 500
         assert len(row["return_by_seed"].split()) == 2
     assert rows["guide", "best"]["mean_return"] > 45  # random actions get 22
     assert rows["guide", "20"]["mean_return"] < rows["guide", "best"]["mean_return"]
@@ -222,7 +222,7 @@ def test_unknown_environment_exits_and_lists_the_known_ones(tmp_path, monkeypatc
         ("--ppo.num-minibatches 3", "allowed is a divisor of 512 steps; take 1"),
         ("--policy-net.discount 1.0", "allowed is a number above 0, below 1; take 0.99"),
         ("--guide.optimizer.learning-rate 0.0", "allowed is a number above 0, up to 10; take 0.003"),
-        ("--eval.target-returns nan", "allowed is any number of finite numbers; take 50.0"),
+        ("--eval.target-returns nan", "allowed is a list of finite numbers; take 50.0"),
         ("--seeds 1025", "allowed is a whole number from 1 to 1024; take 1"),
         ("--seeds 2 --seed 4294967295", "--seed 4294967295: allowed with --seeds 2 is a whole number from 0 to"),
         ("--algorithms", "name at least one of guide, ppo, reinforce"),

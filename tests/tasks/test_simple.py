@@ -70,13 +70,13 @@ def test_every_guide_learns_to_plan_on_a_small_graph(finished_run):
             assert row["solved_fraction"] >= 0.95
             assert 1 <= row["mean_length_ratio"] <= 1.2
     assert rows["table", "react"]["mean_length_ratio"] == rows["table", "think"]["mean_length_ratio"] == 1
-    assert read_results(finished_run)["unreachable_pairs"] == 36 - num_reachable
+    assert read_results(finished_run)["num_unreachable_pairs"] == 36 - num_reachable
 
 
 def test_run_writes_metrics_plots_and_an_animation(finished_run):
     lines = [json.loads(line) for line in (finished_run.folder / "metrics.jsonl").read_text().splitlines()]
     assert {line["stage"] for line in lines} == set(GUIDES)
-    assert all({"step", "num_solved"} <= set(line) for line in lines)
+    assert all({"step", "eval/solved_fraction"} <= set(line) for line in lines)
     for name in ("learning_curves.png", "length_ratios.png", "plan.png"):
         assert (finished_run.plots_folder / name).read_bytes().startswith(b"\x89PNG")
     assert (finished_run.plots_folder / "plan.gif").read_bytes().startswith(b"GIF8")
@@ -103,7 +103,7 @@ def test_graph_file_keeps_node_names_and_ignores_unreachable_pairs(tmp_path, mon
     assert (code, err) == (0, "")
     saved_results = json.loads((tmp_path / "simple" / "results.json").read_text())
     # Jena has no out-edges: 3 of the 16 ordered pairs are unreachable.
-    assert saved_results["unreachable_pairs"] == 3
+    assert saved_results["num_unreachable_pairs"] == 3
     assert [row["num_solved"] for row in saved_results["rows"] if row["guide"] == "table"] == [13, 13]
     code, out, _ = run_task(monkeypatch, capsys, *flags, "--plan", "Ulm", "Jena")
     assert code == 0

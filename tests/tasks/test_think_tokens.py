@@ -105,7 +105,7 @@ def test_split_model_learns_from_searched_thoughts(tmp_path):
     assert int(result.state.train_state.opt_state[1][0].count) == 2
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     # After two steps, the two states of parity are still about equally likely.
-    assert json.loads(line)["chain_loss"] == pytest.approx(math.log(2), rel=0.5)
+    assert json.loads(line)["loss/chain"] == pytest.approx(math.log(2), rel=0.5)
 
 
 CONVERT_FLAGS = "--thoughts none discrete --thought.convert-from-none"
@@ -114,8 +114,8 @@ CONVERT_FLAGS = "--thoughts none discrete --thought.convert-from-none"
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--problem.name a6", "--problem.name a6: no such problem; give one of s3, a5"),
-        ("--problem.name modular:1", "--problem.name modular:1: no such problem"),
+        ("--problem.name a6", "--problem.name a6: not an automaton; give one of s3, a5"),
+        ("--problem.name modular:1", "--problem.name modular:1: not an automaton"),
         ("--thoughts", "--thoughts: name at least one of none, pause, discrete, continuous, each once"),
         (
             "--thoughts none none",
@@ -136,7 +136,7 @@ CONVERT_FLAGS = "--thoughts none discrete --thought.convert-from-none"
         ),
         (
             "--thought.end-thought --thought.blind",
-            "--thought.end-thought --thought.blind: such an answer needs thoughts of a fixed number",
+            "--thought.end-thought --thought.blind: its context needs a fixed number of thoughts",
         ),
         ("--thought.end-thought --thought.split", "--thought.end-thought --thought.split: such an answer needs"),
         (
@@ -160,7 +160,7 @@ CONVERT_FLAGS = "--thoughts none discrete --thought.convert-from-none"
         ),
         (
             "--thought.gradient grpo --thoughts none",
-            "--thought.gradient grpo: only discrete thoughts learn by it; add discrete to --thoughts",
+            "--thought.gradient grpo: only discrete thoughts are trained this way; add discrete to --thoughts",
         ),
         ("--supervision.chain-weight 0.5 --thoughts pause", "--supervision.chain-weight 0.5: only discrete thoughts"),
         ("--seeds 2 --seed 4294967295", "--seed 4294967295: allowed with --seeds 2 is a whole number from 0 to"),

@@ -85,7 +85,7 @@ VALID_LINE = b'{"goal": "g", "steps": ["s"]}\n'
         (b'{"goal": "g", "steps": ' + b"[" * 5000 + b"]" * 5000 + b"}", "nested too deep"),
         (
             b'{"goal": "g", "steps": ' + b'[{"heading": "h", "steps": ' * 3 + b'["s"]' + b"}]" * 3 + b"}",
-            "steps[0].steps[0].steps holds sections three deep",
+            "steps[0].steps[0].steps nests sections three deep",
         ),
     ],
 )

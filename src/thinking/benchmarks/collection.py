@@ -90,7 +90,7 @@ def measure_collection_speed(env: ControlEnv, name: str, actor: Actor, *, num_en
     learned_params = [layer.train_state.params for layer in params.layers] if isinstance(params, GuideState) else params
     return {
         "benchmark": f"collection in {env.name}, {name}",
-        "worlds": num_envs,
-        "parameters": count_parameters(learned_params),
-        "environment_steps_per_second": num_envs * steps / seconds,
+        "num_envs": num_envs,
+        "num_parameters": count_parameters(learned_params),
+        "env_steps_per_second": num_envs * steps / seconds,
     }

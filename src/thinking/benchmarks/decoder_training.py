@@ -16,9 +16,9 @@ def measure_training(config: TrainingConfig, setup: Setup) -> Measurement:
     row = measure_training_step(config, setup.gflops)
     if baselines.check_installed(setup.run, "training", "torch"):
         row["torch_ms"] = baselines.torch_training_ms(config)
-        row["torch_ms_at_once"] = baselines.torch_training_ms(config, num_microbatches=1)
-        best = min(row["torch_ms"], row["torch_ms_at_once"])
-        row["times_faster_than_torch"] = best / min(row["ms"], row["ms_at_once"])
+        row["torch_ms_without_microbatches"] = baselines.torch_training_ms(config, num_microbatches=1)
+        best = min(row["torch_ms"], row["torch_ms_without_microbatches"])
+        row["times_faster_than_torch"] = best / min(row["ms"], row["ms_without_microbatches"])
     return Measurement([row])
 
 
@@ -46,10 +46,10 @@ def measure_training_step(config: TrainingConfig, gflops: float) -> Row:
         "benchmark": "training step",
         "rows": rows,
         "tokens": tokens,
-        "parameters": count_parameters(state.params),
-        "parts": config.num_microbatches,
+        "num_parameters": count_parameters(state.params),
+        "num_microbatches": config.num_microbatches,
         "ms": seconds * 1e3,
-        "ms_at_once": at_once * 1e3,
-        "floor_ms": floor * 1e3,
-        "over_floor": seconds / floor,
+        "ms_without_microbatches": at_once * 1e3,
+        "flops_bound_ms": floor * 1e3,
+        "ms_over_flops_bound": seconds / floor,
     }

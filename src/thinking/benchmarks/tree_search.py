@@ -57,9 +57,9 @@ def measure_search(config: SearchConfig, setup: Setup) -> Measurement:
         "actions": config.vocabulary_size,
         "simulations": simulations,
         "ms": tree * 1e3,
-        "reading_the_prompts_ms": prompt * 1e3,
-        "bare_calls_ms": calls * 1e3,
-        "over_bare_calls": tree / calls,
-        "over_bare_calls_without_prompts": (tree - prompt) / (calls - prompt),
+        "prefill_ms": prompt * 1e3,
+        "network_calls_ms": calls * 1e3,
+        "over_network_calls": tree / calls,
+        "over_network_calls_without_prefill": (tree - prompt) / (calls - prompt),
     }
     return Measurement([row])

@@ -39,7 +39,7 @@ def measure_utilisation(config: UtilisationConfig, setup: Setup) -> Measurement:
         "benchmark": f"training step in bfloat16 on {kind}",
         "rows": rows,
         "tokens": tokens,
-        "parameters": size,
+        "num_parameters": size,
         "ms": seconds * 1e3,
         "tokens_per_second": rows * tokens / seconds,
         "model_tflops": rate,

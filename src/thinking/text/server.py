@@ -115,7 +115,7 @@ class Server:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             reason = str(error) if isinstance(error, ValueError) else "it is not of the OpenAI protocol"
         start = self._quote(response.http_response.text)
-        raise UserError(f"{self.url} sent what is no answer ({reason}): {start}; check the address and the model")
+        raise UserError(f"{self.url} sent an invalid response ({reason}): {start}; check the address and the model")
 
     def redact(self, text: str) -> str:
         """The text without secrets and lone surrogates."""

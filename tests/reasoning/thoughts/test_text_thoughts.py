@@ -202,7 +202,11 @@ def test_uniform_model_needs_log2_of_the_vocabulary_size(windows):
     assert result["bits_per_byte_with_shuffled_thoughts"] == pytest.approx(
         np.log2(VOCABULARY.num_text_tokens), abs=1e-5
     )
-    assert (result["bits_saved"], result["bits_saved_stderr"], result["fraction_improved"]) == (0, 0, 0)
+    assert (result["bits_per_byte_saved"], result["bits_per_byte_saved_stderr"], result["fraction_improved"]) == (
+        0,
+        0,
+        0,
+    )
     assert (result["mean_thought_length"], result["positions_per_token"]) == (
         MAX_THOUGHT_LENGTH,
         (MAX_THOUGHT_LENGTH + 1 + CONTINUATION_LENGTH) / CONTINUATION_LENGTH,
@@ -234,8 +238,8 @@ def test_metrics_compare_with_the_baseline():
     result = compute_metrics(scores, continuation, token_bytes, baseline)
     # Windows of 1 and 3 bytes take 6 bits, 8 without thoughts, and 16 after the thoughts of each other.
     assert result["bits_per_byte"] == pytest.approx(6 / 4)
-    assert result["bits_saved"] == pytest.approx(2 / 4)
-    assert result["bits_saved_stderr"] == pytest.approx(np.sqrt(2) / 4)
+    assert result["bits_per_byte_saved"] == pytest.approx(2 / 4)
+    assert result["bits_per_byte_saved_stderr"] == pytest.approx(np.sqrt(2) / 4)
     assert result["bits_per_byte_with_shuffled_thoughts"] == pytest.approx(16 / 4)
     assert (result["fraction_improved"], result["mean_thought_length"], result["positions_per_token"]) == (
         0.5,
@@ -244,7 +248,7 @@ def test_metrics_compare_with_the_baseline():
     )
     baseline_metrics = compute_metrics(baseline, continuation, token_bytes, None)
     assert (
-        baseline_metrics["bits_saved"],
+        baseline_metrics["bits_per_byte_saved"],
         baseline_metrics["fraction_improved"],
         baseline_metrics["bits_per_byte_with_shuffled_thoughts"],
     ) == (

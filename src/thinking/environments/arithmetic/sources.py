@@ -32,8 +32,8 @@ def parse_source(source: str) -> tuple[Level, int | None] | None:
     if not match or match[1] not in (*WORDINGS, *NUM_OPERATIONS) or 0 in numbers or int(match[3] or 1) > int(match[2]):
         names = ", ".join((*WORDINGS, *NUM_OPERATIONS))
         raise ValueError(
-            f"source {source}: no source of problems; give {WORD_PROBLEMS}, or OPERATION:DIGITS as in "
-            f"add:3, multiply:4x2 (digits of the longer and the other operand) or add:3:500 (so many problems), "
+            f"source {source}: not a problem source; give {WORD_PROBLEMS}, or OPERATION:DIGITS as in "
+            f"add:3, multiply:4x2 (digits of the longer and the other operand) or add:3:500 (500 problems), "
             f"with one of {names}"
         )
     if int(match[2]) > MAX_DIGITS:

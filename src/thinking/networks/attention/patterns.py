@@ -111,7 +111,7 @@ def is_visible(pattern: Pattern, query: Array, key: Array) -> Array:
         case Union(parts):
             return _any(is_visible(part, query, key) for part in parts)
         case _:
-            raise ValueError(f"{pattern} does not go by places alone")
+            raise ValueError(f"{pattern} depends on content, not on positions alone")
 
 
 def memory_bounds(pattern: Pattern) -> tuple[int, int] | None:

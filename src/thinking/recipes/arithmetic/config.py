@@ -56,7 +56,7 @@ class DataConfig:
 class ModelConfig(DecoderConfig):
     """A decoder with a value head."""
 
-    gated: bool = option(True, "gated blocks (SwiGLU) instead of rectifiers")
+    gated: bool = option(True, "gated blocks (SwiGLU) instead of ReLU")
     positions: Literal["index", "digit"] = option(
         "index", "position of a token: its index in the text, or that of its digit in a number"
     )
@@ -215,7 +215,7 @@ class Config(RunConfig):
     chat: FlagCreatePairsOff[bool] = option(False, "answer typed problems once trained, and end", affects_weights=False)
     data: DataConfig = group(DataConfig, "worked problems to learn from")
     model: ModelConfig = group(ModelConfig, "sizes and positions of the decoder")
-    curriculum: CurriculumConfig = group(CurriculumConfig, "training sources, opened one after another")
+    curriculum: CurriculumConfig = group(CurriculumConfig, "training sources, unlocked one after another")
     sft: SFTConfig = group(SFTConfig, "supervised fine-tuning on worked problems")
     rl: RLConfig = group(RLConfig, "post-training by rewards")
     rewards: RewardsConfig = group(RewardsConfig, "weights of the rewards in the sum that a completion earns")
@@ -236,11 +236,11 @@ class Config(RunConfig):
             )
         if self.model.positions == "digit" and (continued or self.chat or "subtasks" in self.styles):
             raise UserError(
-                "--model.positions digit: allowed are training by examples and evaluation; give --rl.algorithm none"
+                "--model.positions digit: allowed are supervised training and evaluation; give --rl.algorithm none"
             )
         if first == "subtasks" and continued:
             raise UserError(
-                "--styles subtasks: allowed are training by examples, evaluation and --chat; give --rl.algorithm none"
+                "--styles subtasks: allowed are supervised training, evaluation and --chat; give --rl.algorithm none"
             )
         if (
             self.rl.advantage == "step"
@@ -248,7 +248,7 @@ class Config(RunConfig):
             and algorithm not in ("none", "expert_iteration")
         ):
             raise UserError(
-                "--rl.advantage step: chain_of_thought alone has separate steps; give --rl.advantage completion"
+                "--rl.advantage step: only chain_of_thought has steps to verify; give --rl.advantage completion"
             )
 
 

@@ -199,5 +199,5 @@ def _compute_max_completion(
 def _pack_rows(examples: Sequence[Example], row_length: int, source: str) -> PackedRows:
     longest = max(len(each.tokens) for each in examples)
     if longest > row_length:
-        raise ValueError(f"row_length {row_length}: a text of {source} has {longest} tokens; give a longer row")
+        raise ValueError(f"row_length {row_length}: an example of {source} has {longest} tokens; give a longer row")
     return pack_examples(examples, row_length)

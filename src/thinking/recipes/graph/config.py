@@ -63,7 +63,7 @@ class LinearConfig:
     """The guide of linear memories."""
 
     num_cells: int = option(512, "memory cells", minimum=1, maximum=2**20)
-    num_slots: int = option(16, "hypotheses per question", minimum=1, maximum=4096)
+    num_slots: int = option(16, "hypotheses per query (context and target)", minimum=1, maximum=4096)
     access: Access = option(
         "score", "slot that a training example updates: of the nearest value, or of its score's level"
     )
@@ -77,7 +77,7 @@ class TransformerConfig(DecoderConfig):
     """The guides of transformers."""
 
     num_layers: int = option(1, "blocks", minimum=1, maximum=128)
-    num_slots: int = option(32, "hypotheses per question", minimum=1, maximum=4096)
+    num_slots: int = option(32, "hypotheses per query (context and target)", minimum=1, maximum=4096)
     access: Access = option(
         "value", "slot that a training example updates: of the nearest value, or of its score's level"
     )
@@ -116,8 +116,8 @@ class Config(RunConfig):
     graph: GraphConfig = group(GraphConfig, "the directed graph to plan on: a random one, or one from a file")
     walks: WalksConfig = group(WalksConfig, "random walks on the graph, the only training data")
     guide: GuideConfig = group(GuideConfig, "settings that all guides share")
-    table: TableConfig = group(TableConfig, "the guide whose layers are exact tables (set table)")
-    linear: LinearConfig = group(LinearConfig, "the guide whose layers are linear associative memories (set linear)")
+    table: TableConfig = group(TableConfig, "the guide whose layers are exact tables (guide table)")
+    linear: LinearConfig = group(LinearConfig, "the guide whose layers are linear associative memories (guide linear)")
     transformer: TransformerConfig = group(
         TransformerConfig, "the guides whose layers are transformers (skip_transformer and entropy_transformer)"
     )

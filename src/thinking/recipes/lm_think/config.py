@@ -103,13 +103,13 @@ class Config(SeedsConfig):
         check_names(self.thoughts, "--thoughts", KINDS)
         if self.rl.num_generations < 2 and "expert_iteration" in self.thoughts:
             raise UserError(
-                f"--rl.num-generations {self.rl.num_generations}: the best of one thought is no choice; give at least "
-                "2, or leave expert_iteration out of --thoughts"
+                f"--rl.num-generations {self.rl.num_generations}: expert_iteration picks the best of several thoughts; "
+                "give at least 2, or leave it out of --thoughts"
             )
 
 
 PRESETS = {
-    "default": Preset(Config(), "bytes of Python's documentation, a thought before every fourth"),
+    "default": Preset(Config(), "bytes of Python's documentation, a thought before every 4 bytes"),
     "bpe": Preset(
         Config(text=TextConfig(bpe_tokens=1024), window=WindowConfig(target_length=1)),
         "tokens of a byte-level BPE, a thought before each",

@@ -108,12 +108,12 @@ def compute_metrics(
 
     metrics: dict[str, float | None] = {
         "bits_per_byte": bits(scores.own),
-        "bits_saved": None,
-        "bits_saved_stderr": None,
+        "bits_per_byte_saved": None,
+        "bits_per_byte_saved_stderr": None,
     }
     if baseline is not None:
-        metrics["bits_saved"] = bits(baseline.own) - metrics["bits_per_byte"]
-        metrics["bits_saved_stderr"] = float(
+        metrics["bits_per_byte_saved"] = bits(baseline.own) - metrics["bits_per_byte"]
+        metrics["bits_per_byte_saved_stderr"] = float(
             (scores.own - baseline.own).std() * np.sqrt(len(continuation)) / np.log(2) / total
         )
     return metrics | {

@@ -183,11 +183,11 @@ def summarize(config: Config, stage: TrainResult) -> dict[str, Any]:
     greedy_text, beam_text = (VOCABULARY.decode([token for token in text.tolist() if token > 0]) for text in texts)
     steps_to_solve = [count if count >= 0 else None for count in stage.state.env.steps_to_solve.tolist()]
     return {
-        "steps_to_exact_match": steps_to_solve[0],
-        "steps_to_pass_at_k": steps_to_solve[1],
+        "env_steps_to_exact_match": steps_to_solve[0],
+        "env_steps_to_pass_at_k": steps_to_solve[1],
         "num_env_steps": int(stage.state.env.num_letters),
-        "text": greedy_text,
-        "best_of_beam": beam_text,
+        "greedy_text": greedy_text,
+        "best_beam_text": beam_text,
         "train_seconds": stage.seconds,
         "compile_seconds": stage.compile_seconds,
     }

@@ -27,7 +27,11 @@ RL_GRADIENTS = ("reinforce", *GROUP_GRADIENTS)
 class ProblemConfig:
     """The automaton, and the lengths of its words."""
 
-    name: str = option("a5", "automaton that reads words: s3, a5, s5, parity, graph, list, modular:M or digits:D")
+    name: str = option(
+        "a5",
+        "automaton: s3, a5, s5 (permutation groups), parity, graph (reachability), list (order after operations), "
+        "modular:M (sums modulo M) or digits:D (sums of numbers of D digits)",
+    )
     length: int = option(8, "symbols of the longest words in training", minimum=2, maximum=4096)
     test_length: int | None = option(
         None,
@@ -73,7 +77,7 @@ class ThoughtConfig:
         """Raises UserError for incompatible settings."""
         if self.end_thought and (self.blind or self.split):
             other = "--blind" if self.blind else "--split"
-            raise UserError(f"--end-thought {other}: such an answer needs thoughts of a fixed number; leave one out")
+            raise UserError(f"--end-thought {other}: its context needs a fixed number of thoughts; leave one out")
         if self.convert_from_none and self.num_tokens is not None:
             raise UserError("--convert-from-none: each answer becomes a token; leave --num-tokens out")
 
@@ -142,7 +146,7 @@ class Config(SeedsConfig):
             (f"--thought.gradient {thought.gradient}", thought.gradient in RL_GRADIENTS),
         ):
             if given and "discrete" not in self.thoughts:
-                raise UserError(f"{flag}: only discrete thoughts learn by it; add discrete to --thoughts")
+                raise UserError(f"{flag}: only discrete thoughts are trained this way; add discrete to --thoughts")
         if chain_weight and thought.num_tokens is not None:
             raise UserError(
                 f"--supervision.chain-weight {chain_weight}: true states are tokens of the answers' head alone; "

@@ -92,7 +92,7 @@ def write_page(run: Run, stages: Mapping[str, str], words: WordBatch, machine: A
     records = {kind: [record for record in samples if record["stage"] == stage] for kind, stage in stages.items()}
     if missing := [kind for kind, stage_records in records.items() if not stage_records]:
         progress.console().print(
-            f"plots/thoughts.html is without {', '.join(missing)}: {metrics.SAMPLES_FILE} tells nothing"
+            f"plots/thoughts.html is without {', '.join(missing)}: {metrics.SAMPLES_FILE} has no records of them"
         )
     records = {kind: stage_records for kind, stage_records in records.items() if stage_records}
     write_whole(run.plots_folder / "thoughts.html", thoughts_page.render_page(records, words, machine).encode())

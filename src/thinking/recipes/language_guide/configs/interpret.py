@@ -42,7 +42,8 @@ class ReportConfig:
     """Which plans are reported."""
 
     splits: tuple[SplitName, ...] = option(
-        ("held_out", "compound", "custom"), "goals to report, by split; custom: those of --plan.goal"
+        ("held_out", "compound", "custom"),
+        "goals to report, by split; custom: that of lm_guide_inference --plan.goal",
     )
     modes: tuple[ModeName, ...] = option(("think", "react"), "plans to report, by the mode in which they were made")
 
@@ -65,8 +66,8 @@ class Config(RunConfig):
 
 
 PRESETS = {
-    "default": Preset(Config(), "held-out, compound and typed goals, written as the nearest sentences"),
-    "smoke": Preset(Config(writer=PlanWriterConfig(num_plans=1)), "one plan of each kind at most for a model"),
+    "default": Preset(Config(), "held-out, compound and custom goals, written as the nearest sentences"),
+    "smoke": Preset(Config(writer=PlanWriterConfig(num_plans=1)), "at most one plan per split and mode for a model"),
 }
 EXAMPLES = (
     "./run_manual.sh local tasks/lm_data_interpret.py",
