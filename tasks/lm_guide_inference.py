@@ -107,7 +107,7 @@ def plan_for_one(config: Config, run: Run, data: PreparedData, planner: Planner,
     plans.save(run.folder, [plan], vectors)
     show_plans([plan])
     sub_goals = [node for node in nodes if node.level]
-    row = {"goal": settings.goal, "steps": len(plan.steps), "sub_goals": len(sub_goals), "ended": is_done}
+    row = {"goal": settings.goal, "num_steps": len(plan.steps), "num_sub_goals": len(sub_goals), "reached_end": is_done}
     write_results(run, [row], {"nodes": vectors})
 
 

@@ -44,9 +44,14 @@ def run(config: Config, run: Run) -> None:
     plots.plot_learning_curves(
         run, ["loss/continuation", "loss/context", "reward", "thoughts/mean_length", "entropy", "loss/policy"]
     )
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(next(iter(trained.values())).train_state.params))
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(next(iter(trained.values())).train_state.params))
     write_results(
-        run, rows, trained, parameters=parameters, train_tokens=len(text.train), text_tokens=len(text.token_bytes)
+        run,
+        rows,
+        trained,
+        num_parameters=num_parameters,
+        num_train_tokens=len(text.train),
+        vocab_size=len(text.token_bytes),
     )
 
 

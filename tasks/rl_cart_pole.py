@@ -61,8 +61,8 @@ def evaluate(config: Config, run: Run, env: ControlEnv, name: str, agent: Traine
         )
         rows.append(comparison.make_row(name, target, agent, returns, gymnasium_evaluation.reward_threshold(env)))
         if config.eval.videos:
-            file = name if target is None else f"{name}_asked_{target:g}"
-            title = f"{name}, {env.name}" + ("" if target is None else f", asked for {target:g}")
+            file = name if target is None else f"{name}_target_{target:g}"
+            title = f"{name}, {env.name}" + ("" if target is None else f", target return {target:g}")
             videos.write_video(run.folder / "videos" / f"{file}.gif", env, episode, title)
     return rows
 

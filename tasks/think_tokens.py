@@ -48,8 +48,8 @@ def run(config: Config, run: Run) -> None:
             for kind in names
         ],
         {name: stage.state for name, stage in stages.items()},
-        exact_by_length=exact,
-        parameters=count_parameters(next(iter(models.values()))[1]),
+        exact_match_by_length=exact,
+        num_parameters=count_parameters(next(iter(models.values()))[1]),
         train_seconds={name: stage.seconds for name, stage in stages.items()},
         compile_seconds={name: stage.compile_seconds for name, stage in stages.items()},
     )

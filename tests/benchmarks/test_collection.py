@@ -17,8 +17,8 @@ def test_collection_rates_of_guide_and_policy_are_measured(tmp_path):
     assert policy["environment_steps_per_second"] > 0
     # Separate actor and critic with two hidden layers each: 4 observations, 2 actions, 1 value.
     hidden = (4 * 64 + 64) + (64 * 64 + 64)
-    assert policy["parameters"] == 2 * hidden + (64 * 2 + 2) + (64 + 1)
-    assert guide["parameters"] == 25_896
+    assert policy["num_parameters"] == 2 * hidden + (64 * 2 + 2) + (64 + 1)
+    assert guide["num_parameters"] == 25_896
 
 
 def test_env_names_match_the_control_environments():

@@ -41,7 +41,7 @@ def read_results(run):
 
 
 def test_tags_solve_more_pairs_than_zeroed_tags(finished_run):
-    solved_fraction = {row["guide"]: row["solved_fraction"] for row in read_results(finished_run)["rows"]}
+    solved_fraction = {row["condition"]: row["solved_fraction"] for row in read_results(finished_run)["rows"]}
     assert solved_fraction["tags"] >= solved_fraction["tags zeroed"] + 0.1
 
 

@@ -170,7 +170,9 @@ def test_custom_goal_is_planned(run_task, artifacts_copy):
     assert [step.nearest_text for step in plan.steps] == [step for part in TEXTS[2]["steps"] for step in part["steps"]]
     assert "baking bread  asked, think\n" in out
     assert "5. Bake for an hour." in out
-    assert read_rows(artifacts_copy) == [{"goal": "baking bread", "steps": 5, "sub_goals": 2, "ended": True}]
+    assert read_rows(artifacts_copy) == [
+        {"goal": "baking bread", "num_steps": 5, "num_sub_goals": 2, "reached_end": True}
+    ]
 
 
 def test_plan_begins_with_the_given_steps(run_task, artifacts_copy):

@@ -103,7 +103,7 @@ def test_run_writes_results_metrics_and_a_plot(finished_run, artifacts):
     num_sections = sum(len(plan_trees.build_plan_tree(text, 2)) for text in texts)
     assert guide["num_examples"] >= (num_steps + num_sections) + 2 * (num_sections + len(texts))
     assert flat["num_examples"] >= 2 * (num_steps + len(texts))
-    assert guide["parameters"] <= flat["parameters"] < 1.05 * guide["parameters"]
+    assert guide["num_parameters"] <= flat["num_parameters"] < 1.05 * guide["num_parameters"]
     lines = [json.loads(line) for line in (finished_run.folder / "metrics.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["step"]) for line in lines] == [
         ("guide", 50),
@@ -155,7 +155,7 @@ def test_table_kernel_learns_tokens(data_folder, run_task, tmp_path):
     (guide,) = read_results(tmp_path / "lm_guide_train")["rows"]
     # The lowest layer has a hash table of 4096 entries: a key of three numbers, a value and a score. The upper one has
     # an entry for every context and target, each one of 16 tokens or the mark.
-    assert guide["parameters"] == 4096 * (3 + 1 + 1) + 17 * 17 * 2
+    assert guide["num_parameters"] == 4096 * (3 + 1 + 1) + 17 * 17 * 2
     shape, codecs = model.load_guide(
         tmp_path / "lm_guide_train" / "guide", model.compute_checksum(prepared_data.load(data_folder))
     )

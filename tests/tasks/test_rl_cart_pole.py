@@ -71,7 +71,7 @@ def test_run_writes_plots_and_videos(finished_run):
     for name in ("learning_curves.png", "returns.png"):
         assert (finished_run.plots_folder / name).read_bytes().startswith(b"\x89PNG")
     video_names = {path.name for path in (finished_run.folder / "videos").iterdir()}
-    assert video_names == {"guide.gif", "guide_asked_20.gif", "ppo.gif"}
+    assert video_names == {"guide.gif", "guide_target_20.gif", "ppo.gif"}
     assert all((finished_run.folder / "videos" / name).read_bytes().startswith(b"GIF8") for name in video_names)
 
 

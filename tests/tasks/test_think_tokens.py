@@ -50,7 +50,7 @@ def test_all_kinds_are_evaluated_at_all_lengths_and_plotted(finished_run):
     rows = {row["thoughts"]: row for row in results["rows"]}
     assert list(rows) == ["discrete", "none"]
     for kind, row in rows.items():
-        exact_match = results["exact_by_length"][f"{kind}-0"]
+        exact_match = results["exact_match_by_length"][f"{kind}-0"]
         assert len(exact_match) == 6
         assert [row["exact_match_at_3"], row["exact_match_at_6"]] == [exact_match[2], exact_match[5]]
         assert row["mean_num_steps"] == (1 if row["thoughts"] == "none" else 3)
