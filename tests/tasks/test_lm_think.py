@@ -53,7 +53,7 @@ def test_reference_and_thinking_models_are_compared(finished_run):
     assert 0 <= thinking_row["mean_thought_length"] <= 4
     assert 0 <= thinking_row["fraction_improved"] <= 1
     assert thinking_row["positions_per_token"] == pytest.approx((thinking_row["mean_thought_length"] + 1 + 4) / 4)
-    assert read_results(finished_run)["train_tokens"] == round(0.9 * len(SENTENCE) * 60)
+    assert read_results(finished_run)["num_train_tokens"] == round(0.9 * len(SENTENCE) * 60)
     for name in ("bits_per_byte.png", "learning_curves.png"):
         assert (finished_run.plots_folder / name).read_bytes().startswith(b"\x89PNG")
 
