@@ -53,7 +53,8 @@ def _select_blocks(part, q, k, b, g, causal, valid):
     """The blocks of keys that each block of queries selects."""
     tokens, group_size = len(valid), q.shape[2] // k.shape[2]
     tokens_of_block = [
-        [t for t in range(start, min(start + part.block, tokens)) if valid[t]] for start in range(0, tokens, part.block)
+        [t for t in range(start, min(start + part.block_size, tokens)) if valid[t]]
+        for start in range(0, tokens, part.block_size)
     ]
     selected_blocks = []
     for own_block in range(len(tokens_of_block)):
@@ -73,5 +74,5 @@ def _select_blocks(part, q, k, b, g, causal, valid):
             j for j in range(own_block if causal else len(tokens_of_block)) if j != own_block and tokens_of_block[j]
         ]
         scores = {j: float(block_query @ k[b, tokens_of_block[j], g].astype(float).mean(0)) for j in candidates}
-        selected_blocks.append({own_block, *sorted(candidates, key=lambda j: (-scores[j], j))[: part.blocks - 1]})
+        selected_blocks.append({own_block, *sorted(candidates, key=lambda j: (-scores[j], j))[: part.num_blocks - 1]})
     return selected_blocks

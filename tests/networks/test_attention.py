@@ -13,13 +13,13 @@ from tests.kernels.quick import jit
 from tests.networks import brute
 
 from thinking.networks.attention import sparse as module
-from thinking.networks.attention.partials import Sizes
+from thinking.networks.attention.partials import BlockSizes
 from thinking.networks.attention.patterns import Dense, Global, Strided, TopK, Window
 from thinking.networks.attention.reference import dense_mask, masked_attention
 from thinking.networks.attention.sparse import attention, sparse_attention
 
 B, T, H, G, E = 3, 37, 4, 2, 8
-SMALL = Sizes(short=0, chunk=4, pairs=1024)  # several steps of several chunks; no size divides T
+SMALL = BlockSizes(short=0, chunk=4, pairs=1024)  # several steps of several chunks; no size divides T
 SEGMENTS = np.int32([[1] * T, [0] * 5 + [1] * 12 + [2] * 20, [1] * 9 + [3] * 9 + [0] * 3 + [7] * 10 + [0] * 6])
 PATTERNS = [
     Dense(),

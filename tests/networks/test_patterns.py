@@ -60,7 +60,7 @@ def test_unbounded_patterns_have_no_memory_bounds(pattern):
 
 
 def test_is_visible_rejects_top_k():
-    with pytest.raises(ValueError, match=r"TopK\(block=4, blocks=2\) depends on content, not on positions alone"):
+    with pytest.raises(ValueError, match=r"TopK\(block_size=4, num_blocks=2\) depends on content"):
         is_visible(Window(2) | TopK(4, 2), np.int32(0), np.int32(0))
 
 

@@ -112,7 +112,7 @@ def _product_backward(options: tuple, residuals: tuple[Array, Array], grad: Arra
 _product.defvjp(_product_forward, _product_backward)
 
 
-def dense(
+def linear_layer(
     in_features: int, out_features: int, config: BlockConfig, rngs: nnx.Rngs, *, bias: bool = False
 ) -> nnx.Linear:
     """A linear layer with fan-in scaled initialization."""
@@ -160,8 +160,8 @@ class Attention(nnx.Module):
         self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads or config.num_heads
         self.head_dim, self.rotate = config.width // config.num_heads, config.position.rotate
         qkv_width = (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
-        self.qkv_proj = dense(config.width, qkv_width, config, rngs)
-        self.out_proj = dense(config.width, config.width, config, rngs)
+        self.qkv_proj = linear_layer(config.width, qkv_width, config, rngs)
+        self.out_proj = linear_layer(config.width, config.width, config, rngs)
 
     def __call__(self, x_BxCxD: Array, positions_BxC: Array, attend: AttendFn) -> tuple[Array, Any]:
         """The output [B, C, D], or [B, N, D] if `attend` returns the last N tokens alone; and its auxiliary output."""
@@ -178,9 +178,9 @@ class FeedForward(nnx.Module):
 
     def __init__(self, config: BlockConfig, rngs: nnx.Rngs) -> None:
         width, inner, plain = config.width, config.feed_forward_width, not config.gated
-        self.gate_proj = None if plain else dense(width, inner, config, rngs)
-        self.up_proj = dense(width, inner, config, rngs, bias=plain)
-        self.down_proj = dense(inner, width, config, rngs, bias=plain)
+        self.gate_proj = None if plain else linear_layer(width, inner, config, rngs)
+        self.up_proj = linear_layer(width, inner, config, rngs, bias=plain)
+        self.down_proj = linear_layer(inner, width, config, rngs, bias=plain)
 
     def __call__(self, x_BxCxD: Array) -> Array:
         """[B, C, D], position-wise."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from thinking.networks.blocks import BlockConfig, dense
+from thinking.networks.blocks import BlockConfig, linear_layer
 from thinking.reasoning.thoughts.reader import Reader, ReaderCache
 from thinking.types import Array
 
@@ -49,7 +49,7 @@ class Network(nnx.Module):
         self.thought_embedding = nnx.Embed(
             num_thought_tokens, embedding_width, embedding_init=normal(width**-0.5), rngs=rngs
         )
-        self.thought_proj = None if thought_width is None else dense(embedding_width, width, block, rngs)
+        self.thought_proj = None if thought_width is None else linear_layer(embedding_width, width, block, rngs)
         self.reader = Reader(block, num_layers, rngs)
         self.answer_head = nnx.Linear(width, num_answers, use_bias=False, kernel_init=normal(width**-0.5), rngs=rngs)
         self.thought_head = self.answer_head

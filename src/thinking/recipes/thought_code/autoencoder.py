@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from thinking.networks.blocks import BlockConfig, FeedForward, dense
+from thinking.networks.blocks import BlockConfig, FeedForward, linear_layer
 from thinking.networks.pure import make_pure
 from thinking.reasoning.thoughts.steps import GradientEstimator, choose_token
 from thinking.train_state import TrainState, apply_gradients
@@ -65,10 +65,10 @@ class _Network(nnx.Module):
         self.shape = thoughts, kinds
         self.value_embedding = nnx.Embed(values, width, rngs=rngs)
         self.encoder, self.decoder = FeedForward(block, rngs), FeedForward(block, rngs)
-        self.token_head = dense(width, thoughts * kinds, block, rngs)
-        self.token_proj = dense(thoughts * kinds, width, block, rngs)
+        self.token_head = linear_layer(width, thoughts * kinds, block, rngs)
+        self.token_proj = linear_layer(thoughts * kinds, width, block, rngs)
         self.norms = nnx.List([nnx.RMSNorm(width, rngs=rngs) for _ in range(4)])
-        self.output_head = dense(width, values, block, rngs)
+        self.output_head = linear_layer(width, values, block, rngs)
 
     def encode(self, numbers: Array) -> Array:
         x = self.value_embedding(numbers)
