@@ -11,7 +11,7 @@ from thinking.experiment import Run, main
 from thinking.recipes.arithmetic.presets import EXAMPLES, PRESETS
 
 if TYPE_CHECKING:
-    from thinking.experiment.training import TrainResult
+    from thinking.experiment.training_loop import TrainResult
     from thinking.networks.decoder import Decoder
     from thinking.recipes.arithmetic.config import Config, Style
     from thinking.recipes.arithmetic.datasets import EvaluationSet
@@ -44,7 +44,7 @@ def run(config: Config, run: Run) -> None:
         if config.search.sources and style == first:
             searched += search(config, run, decoder, name, params[name])
     plots.plot_learning_curves(
-        run, ["loss", "exact", "reward", "rewards/outcome", "entropy", "completions/mean_length"]
+        run, ["loss", "exact_match", "reward", "rewards/outcome", "entropy", "completions/mean_length"]
     )
     write_results(
         run,
@@ -75,21 +75,27 @@ def fine_tune(config: Config, run: Run, decoder: Decoder, style: Style) -> Train
     """Supervised fine-tuning on worked problems."""
     import jax
 
-    from thinking.experiment.training import train
+    from thinking.experiment.training_loop import train
     from thinking.reasoning.post_training.fine_tuning import init_fine_tuning
-    from thinking.recipes.arithmetic import fine_tuning
+    from thinking.recipes.arithmetic import sft
     from thinking.recipes.arithmetic.example_sampling import make_sampler
 
-    sft, examples = config.sft, fine_tuning.sample_examples(config.data, style, config.seed)
-    sampler = make_sampler(config.curriculum, examples.starts, batch_size=sft.batch_size, flag="--sft.batch-size")
-    optimizer = fine_tuning.make_optimizer(sft.optimizer)
-    step = fine_tuning.make_training_step(decoder, optimizer, examples, sampler, config.model, sft.batch_size)
+    settings, examples = config.sft, sft.sample_examples(config.data, style, config.seed)
+    sampler = make_sampler(config.curriculum, examples.starts, batch_size=settings.batch_size, flag="--sft.batch-size")
+    optimizer = sft.make_optimizer(settings.optimizer)
+    step = sft.make_training_step(decoder, optimizer, examples, sampler, config.model, settings.batch_size)
 
     def init() -> Any:
         return jax.jit(lambda key: init_fine_tuning(decoder, optimizer, sampler, key))(jax.random.key(config.seed))
 
     return train(
-        run, style, init=init, step=step, num_steps=sft.num_steps, chunk_size=5 * CHUNK, progress_metric="exact"
+        run,
+        style,
+        init=init,
+        step=step,
+        num_steps=settings.num_steps,
+        chunk_size=5 * CHUNK,
+        progress_metric="exact_match",
     )
 
 
@@ -97,29 +103,27 @@ def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> Tr
     """Post-training by rewards."""
     import jax
 
-    from thinking.experiment.training import train
+    from thinking.experiment.training_loop import train
     from thinking.reasoning.post_training.training_step import init_post_training, sample_records
-    from thinking.recipes.arithmetic import post_training
+    from thinking.recipes.arithmetic import rl
     from thinking.recipes.arithmetic.example_sampling import make_sampler
     from thinking.recipes.arithmetic.model import compute_max_new_tokens
     from thinking.recipes.arithmetic.rows import VOCABULARY
     from thinking.train_state import init_train_state
 
-    rl, examples = (
-        config.rl,
-        post_training.sample_problems(config.rl.sources, config.data, config.styles[0], config.seed),
-    )
-    prompts, optimizer = post_training.make_prompts(examples), post_training.make_optimizer(rl)
+    settings = config.rl
+    examples = rl.sample_problems(settings.sources, config.data, config.styles[0], config.seed)
+    prompts, optimizer = rl.make_prompts(examples), rl.make_optimizer(settings)
     sampler = make_sampler(
         config.curriculum,
         examples.starts,
-        batch_size=rl.num_sampled_prompts,
+        batch_size=settings.num_sampled_prompts,
         flag="--rl.num-sampled-prompts",
-        prioritized=rl.prioritized,
+        prioritized=settings.prioritized,
     )
     budget = compute_max_new_tokens(decoder, examples, "--rl.sources")
-    step = post_training.make_update_step(decoder, optimizer, prompts, sampler, rl, config.rewards, budget)
-    keep_reference = rl.algorithm == "grpo" and rl.kl_weight > 0
+    step = rl.make_update_step(decoder, optimizer, prompts, sampler, settings, config.rewards, budget)
+    keep_reference = settings.algorithm == "grpo" and settings.kl_weight > 0
 
     def init() -> Any:
         train_state = init_train_state(params, optimizer)
@@ -127,10 +131,10 @@ def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> Tr
 
     return train(
         run,
-        rl.algorithm,
+        settings.algorithm,
         init=init,
         step=step,
-        num_steps=rl.num_updates,
+        num_steps=settings.num_updates,
         chunk_size=CHUNK,
         progress_metric="reward",
         log_samples=lambda sample: sample_records(VOCABULARY, prompts, sample),
@@ -142,7 +146,9 @@ def make_held_out_set(config: Config, sources: tuple[str, ...], style: Style, nu
     from thinking.recipes.arithmetic.datasets import make_evaluation_set
 
     order = {"verbal_fraction": config.data.verbal_fraction, "reverse_digits": config.data.reverse_digits}
-    return make_evaluation_set(sources, style, num_problems=num_problems, seed=config.seed, **order)
+    return make_evaluation_set(
+        sources, style, num_problems=num_problems, seed=config.seed, split=config.eval.split, **order
+    )
 
 
 def evaluate(config: Config, decoder: Decoder, style: Style, params: Params) -> list[dict[str, Any]]:
@@ -154,14 +160,14 @@ def evaluate(config: Config, decoder: Decoder, style: Style, params: Params) -> 
     problems = make_held_out_set(config, config.eval.sources, style, config.eval.num_problems)
     if style == "subtasks":
         return evaluate_with_subtasks(decoder, params, problems)
-    by_place = config.model.positions == "place"
+    by_place = config.model.positions == "digit"
     budget = compute_max_new_tokens(decoder, problems, "--eval.sources")
     rows = evaluate_exact_match(decoder, params, problems, budget, use_digit_positions=by_place)
-    if config.eval.injected_errors and style in ("worked", "revised"):
+    if config.eval.injected_errors and style in ("chain_of_thought", "self_correction"):
         with_errors = inject_errors(problems, style, seed=config.seed, reverse_digits=config.data.reverse_digits)
         budget = compute_max_new_tokens(decoder, with_errors, "--eval.sources")
         error_rows = evaluate_exact_match(decoder, params, with_errors, budget, use_digit_positions=by_place)
-        rows += [{**row, "subject": f"{row['subject']}, after a slip"} for row in error_rows]
+        rows += [{**row, "subject": f"{row['subject']}, after an injected error"} for row in error_rows]
     return rows
 
 

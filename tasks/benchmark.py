@@ -12,12 +12,12 @@ from thinking.benchmarks.config import EXAMPLES, PRESETS, Config
 from thinking.experiment import Run, main
 
 if TYPE_CHECKING:
-    from thinking.benchmarks.contract import Measure, Row
+    from thinking.benchmarks.measurement import Measure, Row
 
 
 def run(config: Config, run: Run) -> None:
     """Measure part by part, print and write."""
-    from thinking.benchmarks.contract import Setup
+    from thinking.benchmarks.measurement import Setup
     from thinking.experiment.device import measure_matmul_gflops, measure_memory_gbps
     from thinking.experiment.results import write_results
 
@@ -41,27 +41,27 @@ def run(config: Config, run: Run) -> None:
 def make_measure_fns() -> dict[str, Measure]:
     """The measure function of each part, by name."""
     from thinking.benchmarks import (
-        attention,
+        attention_speed,
         collection,
+        decoder_training,
         embedding,
         generation,
         guides,
         kernels,
         long_context,
-        post_training,
-        search,
-        training,
+        rl_step,
+        tree_search,
         utilisation,
     )
 
     return {
         "kernels": kernels.measure_kernels,
         "guides": guides.measure_guides,
-        "attention": attention.measure_attention,
-        "training": training.measure_training,
+        "attention": attention_speed.measure_attention,
+        "training": decoder_training.measure_training,
         "generation": generation.measure_generation,
-        "search": search.measure_search,
-        "post_training": post_training.measure_post_training,
+        "search": tree_search.measure_search,
+        "post_training": rl_step.measure_post_training,
         "long_context": long_context.measure_long_context,
         "embedding": embedding.measure_embedding,
         "collection": collection.measure_collection,

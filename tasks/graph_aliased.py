@@ -47,7 +47,9 @@ def compare(config: Config, run: Run, conditions: Mapping[str, Condition]) -> No
         frequencies, action_key = acting, jax.random.fold_in(key, 1)
         for max_hops in config.eval.max_hops:
             plans = react_to_all(config, condition, states[name], envs, frequencies, action_key, max_hops)
-            rows.append({"set": name, "mode": "react", "max_hops": max_hops, **compute_metrics(plans, optimal_hops)})
+            rows.append(
+                {"condition": name, "mode": "react", "max_hops": max_hops, **compute_metrics(plans, optimal_hops)}
+            )
             run.log(f"{name}: {rows[-1]['solved_fraction']:.1%} solved within {max_hops} hops")
             if name == "tags" and max_hops == max(config.eval.max_hops):
                 acting = compute_acting_frequencies(config, envs, plans)

@@ -8,7 +8,7 @@ from thinking.experiment import Run, main
 from thinking.recipes.thought_code.config import EXAMPLES, PRESETS, Config
 
 if TYPE_CHECKING:
-    from thinking.experiment.training import TrainResult
+    from thinking.experiment.training_loop import TrainResult
     from thinking.recipes.thought_code.autoencoder import Autoencoder
 
 CHUNK = 50
@@ -31,7 +31,7 @@ def run(config: Config, run: Run) -> None:
     )
     seeds = range(config.seed, config.seed + config.seeds)
     trained = {seed: train_autoencoder(config, run, model, seed) for seed in seeds}
-    plots.plot_learning_curves(run, ["loss", "exact"])
+    plots.plot_learning_curves(run, ["loss", "exact_match"])
     write_results(
         run,
         [evaluate(config, model, seed, stage) for seed, stage in trained.items()],
@@ -43,7 +43,7 @@ def train_autoencoder(config: Config, run: Run, model: Autoencoder, seed: int) -
     """Train one model; the numbers are a function of seed and step."""
     import jax
 
-    from thinking.experiment.training import train
+    from thinking.experiment.training_loop import train
     from thinking.learning.optimizers import adamw, warmup_cosine
     from thinking.recipes.thought_code.autoencoder import make_autoencoder_step
     from thinking.train_state import TrainState, init_train_state
@@ -57,7 +57,9 @@ def train_autoencoder(config: Config, run: Run, model: Autoencoder, seed: int) -
 
     key, batch = jax.random.key(seed + 1), config.training.batch_size
     step = make_autoencoder_step(model, adam, num_values=config.code.num_values, batch_size=batch, key=key)
-    return train(run, f"code-{seed}", init=init, step=step, num_steps=steps, chunk_size=CHUNK, progress_metric="exact")
+    return train(
+        run, f"code-{seed}", init=init, step=step, num_steps=steps, chunk_size=CHUNK, progress_metric="exact_match"
+    )
 
 
 def evaluate(config: Config, model: Autoencoder, seed: int, stage: TrainResult) -> dict[str, Any]:
@@ -69,11 +71,11 @@ def evaluate(config: Config, model: Autoencoder, seed: int, stage: TrainResult) 
     num_correct = sum(number == value for number, value in enumerate(decoded.tolist()))
     return {
         "seed": seed,
-        "numbers": code.num_values,
-        "thoughts": code.length,
-        "kinds": code.num_tokens,
-        "exact": num_correct / code.num_values,
-        "codes": len({tuple(tokens_of_one) for tokens_of_one in tokens.tolist()}),
+        "num_values": code.num_values,
+        "code_length": code.length,
+        "num_tokens": code.num_tokens,
+        "exact_match": num_correct / code.num_values,
+        "num_distinct_codes": len({tuple(tokens_of_one) for tokens_of_one in tokens.tolist()}),
     }
 
 

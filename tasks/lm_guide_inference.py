@@ -103,11 +103,11 @@ def plan_for_one(config: Config, run: Run, data: PreparedData, planner: Planner,
     unrolled.steps[0, : len(done)] = given_steps[0]
     (nodes,), vectors = make_nodes(levels, unrolled)
     is_done = bool(unrolled.length[0] < unrolled.steps.shape[1])
-    plan = plans.Plan(settings.goal, "asked", "think", nodes, is_done, len(done), (), {})
+    plan = plans.Plan(settings.goal, "custom", "think", nodes, is_done, len(done), (), {})
     plans.save(run.folder, [plan], vectors)
     show_plans([plan])
     sub_goals = [node for node in nodes if node.level]
-    row = {"goal": settings.goal, "steps": len(plan.steps), "sub_goals": len(sub_goals), "ended": is_done}
+    row = {"goal": settings.goal, "num_steps": len(plan.steps), "num_sub_goals": len(sub_goals), "reached_end": is_done}
     write_results(run, [row], {"nodes": vectors})
 
 

@@ -23,10 +23,10 @@ def run(config: Config, run: Run) -> None:
     guide, row = train_guide(config, run, "guide", data)
     states, rows = {"guide": guide.state}, [row]
     if config.flat_baseline and num_layers > 1:
-        flat, flat_row = train_guide(config, run, "flat", data, num_flat_parameters=row["parameters"])
+        flat, flat_row = train_guide(config, run, "flat", data, num_flat_parameters=row["num_parameters"])
         states["flat"] = flat.state
         rows.append(flat_row)
-    plots.plot_learning_curves(run, [f"value_loss/{layer}" for layer in range(num_layers)])
+    plots.plot_learning_curves(run, [f"layer_{layer}/loss/value" for layer in range(num_layers)])
     write_results(run, rows, states)
     run.log(f"saved in {run.folder}; python tasks/lm_guide_inference.py plans with it")
 

@@ -15,7 +15,7 @@ from thinking.recipes.lm_think.config import EXAMPLES, PRESETS, Config
 if TYPE_CHECKING:
     import numpy as np
 
-    from thinking.experiment.training import TrainResult
+    from thinking.experiment.training_loop import TrainResult
     from thinking.recipes.lm_think.evaluation import WindowScores
 
 NUM_SHOWN = 4
@@ -41,10 +41,17 @@ def run(config: Config, run: Run) -> None:
     kinds = (REFERENCE, *config.thoughts)
     bits = {kind: [row["bits_per_byte"] for row in rows if row["thoughts"] == kind] for kind in kinds}
     plot_bits(run.plots_folder / "bits_per_byte.png", bits)
-    plots.plot_learning_curves(run, ["loss", "context_loss", "gain", "thought_tokens", "entropy", "policy_loss"])
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(next(iter(trained.values())).train_state.params))
+    plots.plot_learning_curves(
+        run, ["loss/continuation", "loss/context", "reward", "thoughts/mean_length", "entropy", "loss/policy"]
+    )
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(next(iter(trained.values())).train_state.params))
     write_results(
-        run, rows, trained, parameters=parameters, train_tokens=len(text.train), text_tokens=len(text.token_bytes)
+        run,
+        rows,
+        trained,
+        num_parameters=num_parameters,
+        num_train_tokens=len(text.train),
+        vocab_size=len(text.token_bytes),
     )
 
 
@@ -68,7 +75,7 @@ def evaluate(config: Config, seed: int, stages: dict[str, TrainResult]) -> list[
             {
                 "thoughts": kind,
                 "seed": seed,
-                **compute_metrics(kind_scores, windows[:, context:], text.token_bytes, scores.get("plain")),
+                **compute_metrics(kind_scores, windows[:, context:], text.token_bytes, scores.get("none")),
                 "train_seconds": stages[kind].seconds,
                 "compile_seconds": stages[kind].compile_seconds,
             }

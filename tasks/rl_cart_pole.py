@@ -33,10 +33,10 @@ def run(config: Config, run: Run) -> None:
     to_trained = time.monotonic() - BEGAN
     rows = [row for name, agent in agents.items() for row in evaluate(config, run, env, name, agent)]
 
-    plots.plot_learning_curves(run, ["return", "training_return"])
+    plots.plot_learning_curves(run, ["eval/return", "rollout/return"])
     curves = {name: (agent.history[:, :, 0], agent.history[:, :, 1]) for name, agent in agents.items()}
     plots.plot_mean_and_spread(
-        run.plots_folder / "returns.png", curves, "environment steps", "return of test episodes", threshold
+        run.plots_folder / "returns.png", curves, "environment steps", "evaluation return", threshold
     )
     write_results(
         run,
@@ -61,8 +61,8 @@ def evaluate(config: Config, run: Run, env: ControlEnv, name: str, agent: Traine
         )
         rows.append(comparison.make_row(name, target, agent, returns, gymnasium_evaluation.reward_threshold(env)))
         if config.eval.videos:
-            file = name if target is None else f"{name}_asked_{target:g}"
-            title = f"{name}, {env.name}" + ("" if target is None else f", asked for {target:g}")
+            file = name if target is None else f"{name}_target_{target:g}"
+            title = f"{name}, {env.name}" + ("" if target is None else f", target return {target:g}")
             videos.write_video(run.folder / "videos" / f"{file}.gif", env, episode, title)
     return rows
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from thinking.benchmarks.robustness import EXAMPLES, PRESETS, Config, read_final_digest, run_killed, run_undisturbed
+from thinking.benchmarks.kills import EXAMPLES, PRESETS, Config, read_final_digest, run_killed, run_undisturbed
 from thinking.experiment import Run, main
 
 TASK = Path(__file__).with_name("simple.py")
@@ -18,7 +18,7 @@ TASK = Path(__file__).with_name("simple.py")
 
 def make_task_flags(preset: str, num_steps: int) -> list[str]:
     """The flags of the trained task, without `--artifacts`."""
-    guides = ["--sets", "table", "linear", "skip_transformer"]
+    guides = ["--guides", "table", "linear", "skip_transformer"]
     return ["--preset", preset, *guides, "--training.num-steps", str(num_steps), "--eval.max-hops", "16"]
 
 

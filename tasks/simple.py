@@ -32,11 +32,11 @@ FLAGS = {
 }
 """The flags of a graph's arguments."""
 Planners = dict[tuple[str, str], "Planner"]
-"""By set and mode."""
+"""By guide and mode."""
 
 
 def run(config: Config, run: Run) -> None:
-    """Train the sets, plan between all pairs, and write the results."""
+    """Train the guides, plan between all pairs, and write the results."""
     from thinking.environments.graph import find_node, make_graph, to_device
     from thinking.environments.graph_plans import find_reachable_pairs
     from thinking.experiment.results import write_results
@@ -51,9 +51,9 @@ def run(config: Config, run: Run) -> None:
     longest = int(pairs.optimal_hops.max())
     max_hops = config.eval.max_hops or max(64, 2 * longest)
     num_states = config.walks.num_states or min(max(longest + 3, 8), 64)
-    guides = {name: make_guide(config, name, len(graph)) for name in config.sets}
+    guides = {name: make_guide(config, name, len(graph)) for name in config.guides}
     trained = {
-        name: train_guide(config, run, name, guides[name], device_graph, pairs, num_states) for name in config.sets
+        name: train_guide(config, run, name, guides[name], device_graph, pairs, num_states) for name in config.guides
     }
     states = {name: stage.state for name, stage in trained.items()}
     planners = make_planners(guides, states, device_graph, max_hops, config.seed)
@@ -63,22 +63,22 @@ def run(config: Config, run: Run) -> None:
     evaluations = {key: evaluate(device_graph, planner, pairs) for key, planner in planners.items()}
     draw_plots(run, graph, planners, evaluations, pairs)
     rows = [
-        {"set": name, "mode": mode, **compute_metrics(evaluation, pairs)}
+        {"guide": name, "mode": mode, **compute_metrics(evaluation, pairs)}
         for (name, mode), evaluation in evaluations.items()
     ]
-    rows.append({"set": "optimum", "mode": "networkx", **compute_optimum_metrics(pairs)})
+    rows.append({"guide": "optimum", "mode": "networkx", **compute_optimum_metrics(pairs)})
     write_results(
         run,
         rows,
         states,
         train_seconds=sum(stage.seconds for stage in trained.values()),
         compile_seconds=sum(stage.compile_seconds for stage in trained.values()),
-        train_seconds_of_sets={name: stage.seconds for name, stage in trained.items()},
-        nodes=len(graph),
-        edges=graph.number_of_edges(),
-        unreachable_pairs=pairs.num_unreachable,
+        train_seconds_by_guide={name: stage.seconds for name, stage in trained.items()},
+        num_nodes=len(graph),
+        num_edges=graph.number_of_edges(),
+        num_unreachable_pairs=pairs.num_unreachable,
         longest_shortest_path_hops=longest,
-        walk_states=num_states,
+        num_walk_states=num_states,
         max_hops=max_hops,
     )
 
@@ -110,7 +110,7 @@ def draw_plots(
     from thinking.recipes.graph import plan_plots
     from thinking.recipes.graph.evaluation import find_hardest_solved
 
-    plots.plot_learning_curves(run, ["solved", "value_loss/0", "score_loss/0"])
+    plots.plot_learning_curves(run, ["eval/solved_fraction", "layer_0/loss/value", "layer_0/loss/score"])
     plan_plots.plot_length_ratios(run.plots_folder / "length_ratios.png", evaluations, pairs)
     thinking = [name for name, mode in planners if mode == "think"]
     shown = "skip_transformer" if "skip_transformer" in thinking else thinking[0]

@@ -22,8 +22,8 @@ def run(config: Config, run: Run) -> None:
         for seed in range(config.seed, config.seed + config.seeds):
             stage = trained[f"{reward}-{seed}"] = train_model(config, run, reward, seed)
             rows.append({"reward": reward, "seed": seed, **summarize(config, stage)})
-    levels = ["levels_open"] if config.curriculum.enabled else []
-    plots.plot_learning_curves(run, ["rewards/letters", "exact", "exact_beam", *levels, "entropy"])
+    levels = ["curriculum/num_unlocked"] if config.curriculum.enabled else []
+    plots.plot_learning_curves(run, ["rewards/letters", "eval/exact_match", "eval/pass_at_k", *levels, "entropy"])
     write_results(run, rows, {name: stage.state for name, stage in trained.items()})
 
 

@@ -39,7 +39,7 @@ def run(config: Config, run: Run) -> None:
     by_kind = {kind: np.array([exact[name] for name in names[kind]]) for kind in names}
     thought_plots.plot_accuracy_by_length(run.plots_folder / "lengths.png", by_kind, problem.length)
     evaluation.plot_thoughts(run, {kind: models[names[kind][0]] for kind in names}, words, machine)
-    plots.plot_learning_curves(run, ["loss", "exact", "length"])
+    plots.plot_learning_curves(run, ["loss/answer", "exact_match", "curriculum/num_unlocked"])
     evaluation.write_page(run, {kind: names[kind][0] for kind in names}, sample_recorded_words(config), machine)
     write_results(
         run,
@@ -48,8 +48,8 @@ def run(config: Config, run: Run) -> None:
             for kind in names
         ],
         {name: stage.state for name, stage in stages.items()},
-        exact_by_length=exact,
-        parameters=count_parameters(next(iter(models.values()))[1]),
+        exact_match_by_length=exact,
+        num_parameters=count_parameters(next(iter(models.values()))[1]),
         train_seconds={name: stage.seconds for name, stage in stages.items()},
         compile_seconds={name: stage.compile_seconds for name, stage in stages.items()},
     )

@@ -1,11 +1,11 @@
-"""Whether a change of the code leaves every number as it was: tiny runs of all tasks, before and after, bit for bit.
+"""Compare tiny runs of all tasks bit for bit, before and after a change of the code.
 
     ./run_manual.sh local tests/baseline.py record before.json     # then change the code
     ./run_manual.sh local tests/baseline.py compare before.json    # ends with 1 where a bit differs
 
-Together the runs reach every algorithm, style, mode and search. What is recorded are the metrics without times, the
-rows of results without times, and a digest of every array of the last checkpoints; names may change, numbers may not.
-Programs are compiled as the tests compile them, and only runs on one machine can be compared.
+Together the runs reach every algorithm, style, mode and search. A recording holds all metrics and result rows except
+timings, and a digest of every array of the last checkpoints. Names may change, numbers may not. Programs are compiled
+with the flags of the tests. Only recordings of one machine can be compared.
 """
 
 import argparse
@@ -20,11 +20,11 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = (
+XLA_FLAGS = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
     "--xla_cpu_multi_thread_eigen=false"
 )
-TIMES = ("second", "_ms", "gflops", "gbps", "threshold")
+TIMING_KEYWORDS = ("second", "_ms", "gflops", "gbps", "threshold")
 
 ARITHMETIC = "arithmetic.py --preset smoke"
 THINK = "think_tokens.py --preset smoke"
@@ -33,7 +33,7 @@ LM = ("lm_guide_train.py", "lm_guide_inference.py", "lm_data_interpret.py")
 RUNS: dict[str, list[str]] = {
     "graph": ["simple.py --preset smoke"],
     "graph-learned": [
-        "simple.py --preset smoke --sets linear entropy_transformer --guide.entropy-statistic learned "
+        "simple.py --preset smoke --guides linear entropy_transformer --guide.entropy-statistic learned "
         "--transformer.access score --linear.access value --guide.context-length 2 --guide.num-layers 2 "
         "--guide.skip-step 3 --transformer.num-layers 2"
     ],
@@ -54,7 +54,7 @@ RUNS: dict[str, list[str]] = {
         "--eval.target-returns -900"
     ],
     "arithmetic": [
-        f"{ARITHMETIC} --styles worked direct revised --eval.injected-errors --search.sources add:1 "
+        f"{ARITHMETIC} --styles chain_of_thought direct self_correction --eval.injected-errors --search.sources add:2 "
         "--search.num-problems 4 --search.num-samples 2"
     ],
     "arithmetic-kl": [
@@ -63,15 +63,15 @@ RUNS: dict[str, list[str]] = {
     ],
     "arithmetic-ppo": [f"{ARITHMETIC} --rl.algorithm ppo --rl.gae-lambda 0.9"],
     "arithmetic-ppo-whole": [
-        f"{ARITHMETIC} --rl.algorithm ppo --rl.advantage whole --curriculum.enabled --curriculum.threshold 0.01 "
+        f"{ARITHMETIC} --rl.algorithm ppo --rl.advantage completion --curriculum.enabled --curriculum.threshold 0.01 "
         "--rl.num-sampled-prompts 4"
     ],
     "arithmetic-reinforce": [f"{ARITHMETIC} --rl.algorithm reinforce --rl.no-prioritized"],
     "arithmetic-reinforce-whole": [
-        f"{ARITHMETIC} --rl.algorithm reinforce --rl.advantage whole --rl.no-prioritized"
+        f"{ARITHMETIC} --rl.algorithm reinforce --rl.advantage completion --rl.no-prioritized"
     ],
     "arithmetic-grpo-whole": [
-        f"{ARITHMETIC} --rl.advantage whole --styles direct --search.sources add:1 --search.num-problems 4 "
+        f"{ARITHMETIC} --rl.advantage completion --styles direct --search.sources add:2 --search.num-problems 4 "
         "--search.num-samples 2"
     ],
     "arithmetic-imitation": [f"{ARITHMETIC} --rl.algorithm expert_iteration"],
@@ -79,7 +79,7 @@ RUNS: dict[str, list[str]] = {
         f"{ARITHMETIC} --styles subtasks --data.reverse-digits --rl.algorithm none --eval.num-problems 2"
     ],
     "arithmetic-places": [
-        f"{ARITHMETIC} --model.positions place --data.reverse-digits --rl.algorithm none --curriculum.enabled "
+        f"{ARITHMETIC} --model.positions digit --data.reverse-digits --rl.algorithm none --curriculum.enabled "
         "--curriculum.threshold 0.01"
     ],
     "spelling": [
@@ -108,7 +108,7 @@ RUNS: dict[str, list[str]] = {
     "thoughts-code": ["invent_code.py --training.num-steps 40 --training.batch-size 16 --model.width 16"],
     "thoughts-text": [
         "lm_think.py --preset smoke",
-        "lm_think.py --preset smoke --text.bpe-tokens 300 --window.target-length 1 --thoughts judged "
+        "lm_think.py --preset smoke --text.bpe-tokens 300 --window.target-length 1 --thoughts reinforced "
         "--rl.num-generations 1 --artifacts artifacts/bpe",
     ],
     "language": ["lm_data_prepare.py --preset smoke", f"{LM[0]} --preset smoke", f"{LM[1]} --preset smoke", LM[2]],
@@ -125,97 +125,105 @@ RUNS: dict[str, list[str]] = {
         f"{LM[1]} --preset smoke",
     ],
 }  # fmt: skip
-"""The commands of each run, one after the other; each sees the artifacts of those before it."""
+"""The commands of each run, in order. Each finds the artifacts of the previous ones."""
 
 CHATS = {
     f"chat-{method}": f"{ARITHMETIC} --chat --answer.method {method} --answer.num-samples 3"
-    for method in ("greedy", "vote", "value", "likeliest", "check", "beam", "revision", "tree")
+    for method in (
+        *("greedy", "majority_vote", "best_value", "best_likelihood", "verifier"),
+        *("beam_search", "revision", "tree_search"),
+    )
 }
 RUNS |= {name: [command] for name, command in CHATS.items()}
 
 
-def run(name: str, folder: Path, cache: Path) -> dict[str, object]:
-    """Run the commands of one name in a folder of its own, and return what is compared."""
+def run_commands(name: str, folder: Path, cache: Path) -> dict[str, object]:
+    """Run the commands of one run in its own folder, and return its results."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": FLAGS,
+        "XLA_FLAGS": XLA_FLAGS,
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "PYTHONPATH": str(ROOT / "src"),
     }
-    printed = []
+    printed_lines = []
     for command in RUNS[name]:
         task, *flags = command.split(" ")
-        words = [sys.executable, str(ROOT / "tasks" / task), *flags]
-        typed = "1+2\nWhat is 3 plus 4?\n" if "--chat" in flags else ""
-        done = subprocess.run(
-            words, cwd=folder, env=environment, input=typed, capture_output=True, text=True, check=False
+        process_arguments = [sys.executable, str(ROOT / "tasks" / task), *flags]
+        stdin = "1+2\nWhat is 3 plus 4?\n" if "--chat" in flags else ""
+        process = subprocess.run(
+            process_arguments, cwd=folder, env=environment, input=stdin, capture_output=True, text=True, check=False
         )
-        if done.returncode:
-            raise SystemExit(f"{name}: {command}\nended with {done.returncode}\n{done.stderr[-2000:]}")
+        if process.returncode:
+            raise SystemExit(f"{name}: {command}\nended with {process.returncode}\n{process.stderr[-2000:]}")
         if "--chat" in flags:
-            printed = [line for line in done.stdout.splitlines() if "steps/s" not in line]
-    return {**recorded(folder / "artifacts"), **({"printed": printed} if printed else {})}
+            printed_lines = [line for line in process.stdout.splitlines() if "steps/s" not in line]
+    return {**collect_results(folder / "artifacts"), **({"printed": printed_lines} if printed_lines else {})}
 
 
-def recorded(artifacts: Path) -> dict[str, object]:
-    """Metrics, rows and arrays below a folder of artifacts, without times and without the names of what is told."""
+def collect_results(artifacts: Path) -> dict[str, object]:
+    """Metrics, result rows and array digests below a folder of artifacts, without timings and names."""
     metrics, rows, arrays = [], [], []
     for file in sorted(artifacts.rglob("metrics.jsonl")):
-        metrics += [without_times(json.loads(line)) for line in file.read_text().splitlines()]
+        metrics += [drop_timings(json.loads(line)) for line in file.read_text().splitlines()]
     for file in sorted(artifacts.rglob("results.json")):
-        rows += [without_times(row) for row in json.loads(file.read_text())["rows"]]
-    for stage in sorted(path for path in artifacts.rglob("checkpoints/*") if path.is_dir()):
-        arrays.append([stage.name, arrays_of(stage)])
+        rows += [drop_timings(row) for row in json.loads(file.read_text())["rows"]]
+    for checkpoint_folder in sorted(path for path in artifacts.rglob("checkpoints/*") if path.is_dir()):
+        arrays.append([checkpoint_folder.name, compute_array_digests(checkpoint_folder)])
     return {"metrics": metrics, "rows": rows, "arrays": arrays}
 
 
-def arrays_of(stage: Path) -> list[str]:
-    """A digest of each array of the newest checkpoint, by shape and bytes; sorted, so that names play no part."""
+def compute_array_digests(checkpoint_folder: Path) -> list[str]:
+    """A digest of each array of the newest checkpoint, by shape and bytes. Sorted, as names are ignored."""
     from orbax.checkpoint import v1 as ocp
 
-    newest = max((path for path in stage.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+    newest = max(
+        (path for path in checkpoint_folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name)
+    )
     leaves = ocp.load(newest.resolve()).values()
     return sorted(f"{leaf.dtype}{leaf.shape} {hashlib.sha256(bytes(leaf)).hexdigest()[:16]}" for leaf in leaves)
 
 
-def without_times(record: dict[str, object]) -> list[object]:
-    """The values of a record, without those that tell of time."""
-    values = [value for name, value in record.items() if not any(word in name for word in TIMES)]
+def drop_timings(record: dict[str, object]) -> list[object]:
+    """The values of a record, without timings."""
+    values = [value for name, value in record.items() if not any(word in name for word in TIMING_KEYWORDS)]
     return sorted(values, key=lambda value: (isinstance(value, str), str(value)))
 
 
-def differences(before: dict[str, dict], after: dict[str, dict]) -> list[str]:
-    """One line for each thing that is not as it was; arrays that came or went are named with their number."""
-    found = []
+def find_differences(before: dict[str, dict], after: dict[str, dict]) -> list[str]:
+    """One line per difference. For arrays, the numbers of removed and added ones."""
+    differences = []
     for name in after:
-        for part in before[name]:
-            old, new = before[name][part], after[name][part]
-            if part == "arrays":
-                for (stage, had), (_, has) in zip(old, new, strict=True):
-                    lost, came = multiset_difference(had, has), multiset_difference(has, had)
-                    if lost or came:
-                        found.append(
-                            f"{name}: {stage}: {len(lost)} arrays lost {lost[:3]}, {len(came)} came {came[:3]}"
+        for kind in before[name]:
+            old_values, new_values = before[name][kind], after[name][kind]
+            if kind == "arrays":
+                for (stage, old_digests), (_, new_digests) in zip(old_values, new_values, strict=True):
+                    removed, added = (
+                        multiset_difference(old_digests, new_digests),
+                        multiset_difference(new_digests, old_digests),
+                    )
+                    if removed or added:
+                        differences.append(
+                            f"{name}: {stage} arrays: -{len(removed)} {removed[:3]}, +{len(added)} {added[:3]}"
                         )
-            elif old != new:
-                found.append(f"{name}: {part} differ: {first_difference(old, new)}")
-    return found
+            elif old_values != new_values:
+                differences.append(f"{name}: {kind} differ: {describe_first_difference(old_values, new_values)}")
+    return differences
 
 
 def multiset_difference(left: list[str], right: list[str]) -> list[str]:
-    """What `left` has more often than `correct_letters`."""
-    rest = list(right)
-    return [item for item in left if item not in rest or rest.remove(item)]
+    """The items that `left` has more often than `right`."""
+    remaining = list(right)
+    return [item for item in left if item not in remaining or remaining.remove(item)]
 
 
-def first_difference(old: list, new: list) -> str:
-    """Where two lists part."""
-    at = next((index for index, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-    return f"{len(old)} and {len(new)} lines; the first that differs, {at}: {old[at:][:1]} and {new[at:][:1]}"
+def describe_first_difference(old: list, new: list) -> str:
+    """Describe the first difference of two lists."""
+    start = next((index for index, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    return f"{len(old)} and {len(new)} lines; the first that differs, {start}: {old[start:][:1]} and {new[start:][:1]}"
 
 
 def main() -> None:
-    """Record, or compare with a record."""
+    """Record, or compare with a recording."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mode", choices=("record", "compare"))
     parser.add_argument("file", type=Path)
@@ -223,22 +231,22 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     cache = Path(tempfile.gettempdir()) / "thinking-baseline-cache"
-    with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(arguments.workers) as pool:
+    with tempfile.TemporaryDirectory() as root, concurrent.futures.ThreadPoolExecutor(arguments.workers) as pool:
 
-        def one(name: str) -> dict[str, object]:
-            folder, began = Path(scratch, name), time.monotonic()
+        def run_timed(name: str) -> dict[str, object]:
+            folder, start = Path(root, name), time.monotonic()
             folder.mkdir()
-            found = run(name, folder, cache)
-            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-            return found
+            result = run_commands(name, folder, cache)
+            print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+            return result
 
-        found = json.loads(json.dumps(dict(zip(arguments.only, pool.map(one, arguments.only), strict=True))))
+        results = json.loads(json.dumps(dict(zip(arguments.only, pool.map(run_timed, arguments.only), strict=True))))
     if arguments.mode == "record":
-        arguments.file.write_text(json.dumps(found, indent=1))
+        arguments.file.write_text(json.dumps(results, indent=1))
         return
-    lines = differences(json.loads(arguments.file.read_text()), found)
-    print("\n".join(lines) or f"{len(found)} runs: the same bits")
-    sys.exit(bool(lines))
+    differences = find_differences(json.loads(arguments.file.read_text()), results)
+    print("\n".join(differences) or f"{len(results)} runs: bit-identical")
+    sys.exit(bool(differences))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""All tests run on the CPU, and no array is broadcast to a higher rank by mistake."""
+"""All tests run on the CPU, and implicit rank promotion is an error."""
 
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # for processes that tests start
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # for subprocesses of tests
 
-# Tests compile much and compute little: the compiler need not try hard.
+# Tests compile much and compute little, so optimization is off.
 # Without the emitters, programs for chunks of different lengths are no longer equal bit by bit. A program is compiled
-# in one piece: so small a one takes longer to split than to compile.
+# in one piece, as splitting a small program takes longer than compiling it.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
@@ -19,19 +19,19 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-LONG = ("tasks", "reasoning", "generation", "networks", "guide", "recipes")
-"""Folders whose files take long, the longest first."""
+SLOW_FOLDERS = ("tasks", "reasoning", "generation", "networks", "guide", "recipes")
+"""Folders with slow tests, slowest first."""
 
 
 def pytest_collection_modifyitems(items):
-    """What takes long comes first: no worker shall begin with a long file when the others have ended."""
-    rank = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: min(rank.get(part, len(LONG)) for part in item.path.parts))
+    """Run slow tests first, so that no worker starts a slow file when the others are done."""
+    rank = {name: index for index, name in enumerate(SLOW_FOLDERS)}
+    items.sort(key=lambda item: min(rank.get(part, len(SLOW_FOLDERS)) for part in item.path.parts))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _compilation_cache(tmp_path_factory):
-    """What several tests of a worker compile is compiled once, unless it is so small that writing it takes as long."""
+    """Share compiled programs among the tests of a worker, except those that compile quickly."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

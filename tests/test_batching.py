@@ -1,4 +1,4 @@
-"""Rows in parts: every one is there once and in order, whatever the size of the parts."""
+"""Rows are cut into parts or batches without loss, in order, for any size."""
 
 import jax
 import numpy as np
@@ -8,31 +8,31 @@ from thinking.batching import apply_in_batches, batch_indices, cut_rows
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 10])
-def test_parts_together_are_the_whole(size):
+def test_cut_rows_yields_every_row_once_in_order(size):
     assert [row for part in cut_rows("abcdefg", size) for row in part] == list("abcdefg")
     assert [len(part) for part in cut_rows(range(7), size)] == [size] * (7 // size) + [7 % size] * (7 % size > 0)
     rows = np.zeros((7, 2))
-    for number, part in enumerate(cut_rows(rows, size)):
-        part += number  # parts of an array are views of it
+    for index, part in enumerate(cut_rows(rows, size)):
+        part += index  # parts of an array are views of it
     np.testing.assert_array_equal(rows, np.repeat(np.arange(7) // size, 2).reshape(7, 2))
     assert not list(cut_rows([], size))
 
 
-def test_the_last_batch_is_filled_up_from_the_front():
+def test_last_batch_is_filled_with_rows_from_the_front():
     np.testing.assert_array_equal(batch_indices(5, 3), [[0, 1, 2], [3, 4, 0]])
     np.testing.assert_array_equal(batch_indices(4, 2), [[0, 1], [2, 3]])
     np.testing.assert_array_equal(batch_indices(2, 5), [[0, 1, 0, 1, 0]])
 
 
-@pytest.mark.parametrize("batch", [1, 3, 7, 10])
-def test_batches_change_nothing(batch):
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 10])
+def test_apply_in_batches_equals_one_call(batch_size):
     rows, shapes = {"x": np.arange(7.0), "y": np.arange(14).reshape(7, 2)}, []
 
     def function(part):
         shapes.append(part["y"].shape)
         return part["x"] * 2, part["y"].sum(axis=1)
 
-    found = apply_in_batches(jax.jit(function), rows, batch)
-    np.testing.assert_array_equal(found[0], rows["x"] * 2)
-    np.testing.assert_array_equal(found[1], rows["y"].sum(axis=1))
-    assert shapes == [(batch, 2)]  # traced once
+    actual = apply_in_batches(jax.jit(function), rows, batch_size)
+    np.testing.assert_array_equal(actual[0], rows["x"] * 2)
+    np.testing.assert_array_equal(actual[1], rows["y"].sum(axis=1))
+    assert shapes == [(batch_size, 2)]  # traced once

@@ -1,7 +1,7 @@
 """The entry point, run_manual.sh.
 
-Every test works on a copy of it in a temporary folder, with a PATH that holds its few tools and stand-ins for
-`uv` and `docker`, so that nothing is downloaded, built or started.
+Every test uses a copy of it in a temporary folder. The PATH holds only the tools it needs and stubs of `uv` and
+`docker`, so nothing is downloaded, built or started.
 """
 
 import json
@@ -21,7 +21,7 @@ CONFIGURATIONS = ["local", "jax-cpu", "jax-gpu", "torch-cpu", "torch-gpu"]
 TOOLS = ["bash", "cat", "dirname", "env", "find", "id", "mkdir", "rm", "sed", "sleep", "sort", "tr"]
 FLOCK = shutil.which("flock")
 
-# Says how it was called, where and with which key; waits for a signal when asked to; exits with --status.
+# Prints its arguments, working directory and key. Waits for a signal with --wait. Exits with --status.
 TASK = """
 import json, os, signal, sys, time
 print(json.dumps({"argv": sys.argv, "cwd": os.getcwd(), "key": os.environ.get("WANDB_API_KEY")}), flush=True)
@@ -34,14 +34,14 @@ if "--status" in sys.argv:
     sys.exit(int(sys.argv[sys.argv.index("--status") + 1]))
 """
 
-# Makes a real, empty environment and notes the installs it was asked for.
+# Creates a real, empty virtual environment, and logs the install commands.
 UV = f"""#!/usr/bin/env bash
 echo "$@" >>uv.log
 if [[ $1 == venv ]]; then {sys.executable} -m venv --without-pip .venv; else sleep "${{UV_SLEEP:-0}}"; fi
 exit "${{UV_STATUS:-0}}"
 """
 
-# Notes its calls; fails where FAILING says; a container "runs" until a signal comes if its flags hold --wait.
+# Logs its calls. Fails at the command that FAILING names. With --wait, a container "runs" until a signal comes.
 DOCKER = """#!/usr/bin/env bash
 printf '%s\\037' "$@" >>docker.log
 printf '\\036' >>docker.log
@@ -59,23 +59,23 @@ esac
 
 
 class EntryPoint:
-    """A copy of the entry point in `folder`, called with the tools in `bin` alone."""
+    """A copy of the entry point in `folder`, called with only the tools in `bin` on its PATH."""
 
     def __init__(self, folder: Path):
-        """Use the copy that lies in `folder`."""
+        """Use the copy in `folder`."""
         self.folder = folder
         self.bin = folder / "bin"
 
-    def environment(self, **variables: str) -> dict[str, str]:
-        """Return the surroundings of a call: no variable of the caller's, save what Python needs."""
-        kept = {name: os.environ[name] for name in ("HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
-        return kept | {"PATH": str(self.bin)} | variables
+    def make_environment(self, **variables: str) -> dict[str, str]:
+        """Return the environment of a call: of the caller's variables, only those that Python needs."""
+        inherited = {name: os.environ[name] for name in ("HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
+        return inherited | {"PATH": str(self.bin)} | variables
 
     def __call__(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
-        """Call the entry point and wait for its end."""
+        """Call the entry point and wait until it exits."""
         return subprocess.run(
             [self.bin / "bash", self.folder / "run_manual.sh", *arguments],
-            env=self.environment(**variables),
+            env=self.make_environment(**variables),
             cwd="/",
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -87,7 +87,7 @@ class EntryPoint:
         """Call the entry point and leave it running."""
         return subprocess.Popen(
             [self.bin / "bash", self.folder / "run_manual.sh", *arguments],
-            env=self.environment(**variables),
+            env=self.make_environment(**variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -95,38 +95,38 @@ class EntryPoint:
         )
 
     def write(self, name: str, text: str, mode: int = 0o644) -> None:
-        """Put a file into the copy."""
+        """Write a file into the copy."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(mode)
 
-    def installs(self) -> int:
+    def count_installs(self) -> int:
         """Return how often the dependencies were installed."""
         log = self.folder / "uv.log"
         return log.read_text().count("pip install") if log.exists() else 0
 
-    def docker_calls(self) -> list[list[str]]:
+    def read_docker_calls(self) -> list[list[str]]:
         """Return the arguments of every call of docker."""
         log = self.folder / "docker.log"
         calls = log.read_text().split("\036")[:-1] if log.exists() else []
         return [call.split("\037")[:-1] for call in calls]
 
-    def container(self) -> tuple[list[str], list[str]]:
-        """Return the options of the container that ran last, and what follows its image."""
-        call = self.docker_calls()[-1]
+    def read_container_arguments(self) -> tuple[list[str], list[str]]:
+        """Return the options of the last container, and the arguments after its image."""
+        call = self.read_docker_calls()[-1]
         image = next(index for index, word in enumerate(call) if word.startswith("thinking:"))
         return call[1:image], call[image + 1 :]
 
 
 def write_entry_point(folder: Path) -> EntryPoint:
-    """Write an entry point into `folder` that was never used."""
+    """Copy the entry point into `folder`, without a virtual environment."""
     entry_point = EntryPoint(folder)
     entry_point.bin.mkdir(parents=True)
     for tool in TOOLS:
-        found = shutil.which(tool)
-        assert found, f"these tests need {tool}"
-        (entry_point.bin / tool).symlink_to(found)
+        tool_path = shutil.which(tool)
+        assert tool_path, f"these tests need {tool}"
+        (entry_point.bin / tool).symlink_to(tool_path)
     if FLOCK:
         (entry_point.bin / "flock").symlink_to(FLOCK)
     shutil.copy(ROOT / "run_manual.sh", folder)
@@ -140,34 +140,34 @@ def write_entry_point(folder: Path) -> EntryPoint:
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> EntryPoint:
-    """Return an entry point that was never used."""
+def fresh_entry_point(tmp_path: Path) -> EntryPoint:
+    """Return an entry point without a virtual environment."""
     return write_entry_point(tmp_path / "the project")
 
 
 @pytest.fixture(scope="module")
-def used(tmp_path_factory: pytest.TempPathFactory) -> EntryPoint:
-    """Return an entry point whose .venv is made."""
+def installed_entry_point(tmp_path_factory: pytest.TempPathFactory) -> EntryPoint:
+    """Return an entry point with a virtual environment, shared by the tests of this file."""
     entry_point = write_entry_point(tmp_path_factory.mktemp("used"))
     assert entry_point("local", "tasks/simple.py").returncode == 0
     return entry_point
 
 
 @pytest.fixture
-def entry_point(used: EntryPoint, tmp_path: Path) -> EntryPoint:
-    """Return an entry point of this test's own, whose .venv is made."""
-    shutil.copytree(used.folder, tmp_path / "the project", symlinks=True)
+def entry_point(installed_entry_point: EntryPoint, tmp_path: Path) -> EntryPoint:
+    """Return a copy of `installed_entry_point` for one test."""
+    shutil.copytree(installed_entry_point.folder, tmp_path / "the project", symlinks=True)
     return EntryPoint(tmp_path / "the project")
 
 
 def read_output(run: subprocess.CompletedProcess) -> dict:
-    """Return what the task said of itself."""
+    """Return what the task printed about its call."""
     assert run.stdout, run.stderr
     return json.loads(run.stdout.splitlines()[0])
 
 
-def one_line(run: subprocess.CompletedProcess, status: int) -> str:
-    """Return the single line that a refused call leaves."""
+def read_error_line(run: subprocess.CompletedProcess, status: int) -> str:
+    """Return the single line on stderr of a failed call."""
     assert run.returncode == status, run
     assert run.stdout == ""
     assert len(run.stderr.splitlines()) == 1, run.stderr
@@ -175,7 +175,7 @@ def one_line(run: subprocess.CompletedProcess, status: int) -> str:
     return run.stderr
 
 
-# ---------------------------------------------------------------------------- wrong calls
+# ---------------------------------------------------------------------------- invalid calls
 
 
 @pytest.mark.parametrize(
@@ -192,12 +192,12 @@ def one_line(run: subprocess.CompletedProcess, status: int) -> str:
         (["jax-gpu", "run_manual.sh"], "sees src/, tasks/ and tests/ alone"),
     ],
 )
-def test_a_wrong_call_gets_one_line_and_status_2(entry_point: EntryPoint, arguments: list[str], reason: str):
-    assert reason in one_line(entry_point(*arguments), 2)
-    assert not entry_point.docker_calls()
+def test_invalid_arguments_exit_with_status_2_and_one_line(entry_point: EntryPoint, arguments: list[str], reason: str):
+    assert reason in read_error_line(entry_point(*arguments), 2)
+    assert not entry_point.read_docker_calls()
 
 
-def test_help_is_an_answer_and_no_error(entry_point: EntryPoint):
+def test_help_exits_with_status_0(entry_point: EntryPoint):
     run = entry_point("--help")
     assert (run.returncode, run.stderr) == (0, "")
     assert "|".join(CONFIGURATIONS) + " FILE|test" in run.stdout
@@ -206,7 +206,7 @@ def test_help_is_an_answer_and_no_error(entry_point: EntryPoint):
 # ---------------------------------------------------------------------------- local
 
 
-def test_flags_arrive_as_they_were_given(entry_point: EntryPoint):
+def test_flags_are_passed_unchanged(entry_point: EntryPoint):
     flags = ["--name", "two words", "", "*", "--x=a'b\"c", "$HOME", "back\\slash", "--debug"]
     assert read_output(entry_point("local", "tasks/simple.py", *flags))["argv"] == ["tasks/simple.py", *flags]
 
@@ -214,18 +214,18 @@ def test_flags_arrive_as_they_were_given(entry_point: EntryPoint):
 @pytest.mark.parametrize(
     "file", ["tasks\\simple.py", ".\\tasks\\simple.py", "./tasks/simple.py", "{folder}/tasks/simple.py"]
 )
-def test_a_file_may_be_named_in_several_ways(entry_point: EntryPoint, file: str):
-    answer = read_output(entry_point("local", file.format(folder=entry_point.folder)))
-    assert answer["argv"] == ["tasks/simple.py"]
-    assert answer["cwd"] == str(entry_point.folder)
+def test_file_paths_are_normalized(entry_point: EntryPoint, file: str):
+    output = read_output(entry_point("local", file.format(folder=entry_point.folder)))
+    assert output["argv"] == ["tasks/simple.py"]
+    assert output["cwd"] == str(entry_point.folder)
 
 
-def test_the_status_of_the_program_is_passed_on(entry_point: EntryPoint):
+def test_exit_status_is_forwarded(entry_point: EntryPoint):
     assert entry_point("local", "tasks/simple.py", "--status", "37").returncode == 37
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_reaches_the_program(entry_point: EntryPoint, number: signal.Signals):
+def test_signals_are_forwarded_to_the_program(entry_point: EntryPoint, number: signal.Signals):
     with entry_point.start("local", "tasks/simple.py", "--wait") as process:
         assert process.stdout.readline().startswith("{")
         assert process.stdout.readline() == "ready\n"
@@ -233,39 +233,39 @@ def test_a_signal_reaches_the_program(entry_point: EntryPoint, number: signal.Si
         assert process.wait(10) == 128 + number
 
 
-def test_the_sources_are_importable_in_the_environment(entry_point: EntryPoint):
+def test_src_is_importable(entry_point: EntryPoint):
     entry_point.write("tasks/simple.py", "import thinking; print(thinking.__file__)")
     run = entry_point("local", "tasks/simple.py")
     assert run.stdout.strip() == str(entry_point.folder / "src/thinking/__init__.py")
 
 
-def test_dependencies_are_installed_once_and_again_when_the_lock_changes(fresh: EntryPoint):
-    first = fresh("local", "tasks/simple.py")
+def test_dependencies_are_reinstalled_only_when_the_lock_changes(fresh_entry_point: EntryPoint):
+    first = fresh_entry_point("local", "tasks/simple.py")
     assert "making .venv" in first.stderr
     assert read_output(first)["argv"] == ["tasks/simple.py"]
-    assert fresh("local", "tasks/simple.py").stderr == ""
-    assert fresh.installs() == 1
-    fresh.write("requirements/jax-cpu.lock", "numpy==2.1\n")
-    assert fresh("local", "tasks/simple.py").returncode == 0
-    assert fresh.installs() == 2
+    assert fresh_entry_point("local", "tasks/simple.py").stderr == ""
+    assert fresh_entry_point.count_installs() == 1
+    fresh_entry_point.write("requirements/jax-cpu.lock", "numpy==2.1\n")
+    assert fresh_entry_point("local", "tasks/simple.py").returncode == 0
+    assert fresh_entry_point.count_installs() == 2
 
 
-def test_an_installation_that_failed_is_done_again(fresh: EntryPoint):
-    failed = fresh("local", "tasks/simple.py", UV_STATUS="1")
-    assert failed.returncode == 1
-    assert "could not make .venv" in failed.stderr.splitlines()[-1]
-    assert read_output(fresh("local", "tasks/simple.py"))["argv"] == ["tasks/simple.py"]
+def test_failed_installation_is_repeated(fresh_entry_point: EntryPoint):
+    failed_run = fresh_entry_point("local", "tasks/simple.py", UV_STATUS="1")
+    assert failed_run.returncode == 1
+    assert "could not make .venv" in failed_run.stderr.splitlines()[-1]
+    assert read_output(fresh_entry_point("local", "tasks/simple.py"))["argv"] == ["tasks/simple.py"]
 
 
 @pytest.mark.skipif(not FLOCK, reason="this system has no flock, so first runs do not wait for each other")
-def test_two_first_runs_at_once_install_once(fresh: EntryPoint):
-    runs = [fresh.start("local", "tasks/simple.py", UV_SLEEP="0.3") for _ in range(2)]
+def test_concurrent_first_runs_install_once(fresh_entry_point: EntryPoint):
+    runs = [fresh_entry_point.start("local", "tasks/simple.py", UV_SLEEP="0.3") for _ in range(2)]
     assert [run.communicate(timeout=30) and run.returncode for run in runs] == [0, 0]
-    assert fresh.installs() == 1
+    assert fresh_entry_point.count_installs() == 1
 
 
 @pytest.mark.parametrize(
-    ("python", "mend"),
+    ("python", "advice"),
     [
         (None, "no Python 3.11 to 3.14 is on PATH; install one"),
         ("exit 1", "no Python 3.11 to 3.14 is on PATH; install one"),
@@ -273,15 +273,15 @@ def test_two_first_runs_at_once_install_once(fresh: EntryPoint):
     ],
     ids=["none", "too old", "without venv"],
 )
-def test_a_machine_without_a_fit_python_is_told_what_to_do(fresh: EntryPoint, python: str | None, mend: str):
-    (fresh.bin / "uv").unlink()
+def test_missing_python_is_reported_with_advice(fresh_entry_point: EntryPoint, python: str | None, advice: str):
+    (fresh_entry_point.bin / "uv").unlink()
     if python:
-        fresh.write("bin/python3", f"#!/usr/bin/env bash\n{python}\n", 0o755)
-    assert mend in one_line(fresh("local", "tasks/simple.py"), 1)
-    assert not (fresh.folder / ".venv").exists()
+        fresh_entry_point.write("bin/python3", f"#!/usr/bin/env bash\n{python}\n", 0o755)
+    assert advice in read_error_line(fresh_entry_point("local", "tasks/simple.py"), 1)
+    assert not (fresh_entry_point.folder / ".venv").exists()
 
 
-def test_test_is_pytest_with_what_follows(entry_point: EntryPoint):
+def test_test_argument_runs_pytest(entry_point: EntryPoint):
     entry_point.write("src/pytest.py", "import sys; print(sys.argv[1:]); sys.exit(5)")
     run = entry_point("local", "test", "-k", "this or that")
     assert (run.stdout.strip(), run.returncode) == ("['-k', 'this or that']", 5)
@@ -295,21 +295,21 @@ def wait_for_client(): print("wait", flush=True)
 """
 
 
-def test_debug_waits_for_a_debugger_before_the_program_runs(entry_point: EntryPoint):
+def test_debug_flag_waits_for_a_debugger(entry_point: EntryPoint):
     entry_point.write("src/debugpy.py", DEBUGPY)
     run = entry_point("local", "tasks/simple.py", "--debug", "--name", "two words")
-    listen, wait, answer = run.stdout.splitlines()
-    assert (listen, wait) == (f"listen ('127.0.0.1', {PORT})", "wait")
-    assert json.loads(answer)["argv"][1:] == ["--name", "two words"]
+    listen_line, wait_line, output = run.stdout.splitlines()
+    assert (listen_line, wait_line) == (f"listen ('127.0.0.1', {PORT})", "wait")
+    assert json.loads(output)["argv"][1:] == ["--name", "two words"]
     assert run.stderr == f"debugpy: waiting on 127.0.0.1:{PORT}\n"
 
 
-def test_debug_says_so_when_the_port_is_taken(entry_point: EntryPoint):
+def test_debug_flag_reports_a_port_in_use(entry_point: EntryPoint):
     entry_point.write("src/debugpy.py", "def listen(address): raise RuntimeError('in use')")
-    assert f"port {PORT} is taken" in one_line(entry_point("local", "tasks/simple.py", "--debug"), 1)
+    assert f"port {PORT} is taken" in read_error_line(entry_point("local", "tasks/simple.py", "--debug"), 1)
 
 
-def test_tests_can_be_debugged(entry_point: EntryPoint):
+def test_debug_flag_works_with_pytest(entry_point: EntryPoint):
     entry_point.write("src/debugpy.py", DEBUGPY)
     entry_point.write("src/pytest.py", "import sys; print(sys.argv[1:])")
     assert entry_point("local", "test", "--debug", "-x").stdout.splitlines()[-1] == "['-x']"
@@ -324,7 +324,7 @@ def test_secrets_are_read_as_data_and_never_printed(entry_point: EntryPoint):
     entry_point.write("tasks/simple.py", "import os, sys; sys.exit(os.environ['WANDB_API_KEY'] != sys.stdin.read())")
     run = subprocess.run(
         [entry_point.bin / "bash", entry_point.folder / "run_manual.sh", "local", "tasks/simple.py"],
-        env=entry_point.environment(),
+        env=entry_point.make_environment(),
         input=key,
         capture_output=True,
         text=True,
@@ -334,7 +334,7 @@ def test_secrets_are_read_as_data_and_never_printed(entry_point: EntryPoint):
     assert not (entry_point.folder / "ran").exists()
 
 
-def test_the_environment_outranks_secrets_env(entry_point: EntryPoint):
+def test_environment_variables_override_secrets_env(entry_point: EntryPoint):
     entry_point.write("secrets.env", "WANDB_API_KEY=of the file")
     assert read_output(entry_point("local", "tasks/simple.py"))["key"] == "of the file"
     assert read_output(entry_point("local", "tasks/simple.py", WANDB_API_KEY="mine"))["key"] == "mine"
@@ -342,9 +342,9 @@ def test_the_environment_outranks_secrets_env(entry_point: EntryPoint):
 
 @pytest.mark.parametrize("configuration", ["local", "jax-cpu"])
 @pytest.mark.parametrize("line", ["hidden", "WANDB_API_KEY = hidden", "WANDB_API_KEY='hidden'", 'export KEY="hidden"'])
-def test_a_line_that_is_no_variable_is_named_by_its_number(entry_point: EntryPoint, configuration: str, line: str):
+def test_invalid_secrets_line_is_reported_by_number(entry_point: EntryPoint, configuration: str, line: str):
     entry_point.write("secrets.env", f"# mine\n{line}\n")
-    reason = one_line(entry_point(configuration, "tasks/simple.py"), 1)
+    reason = read_error_line(entry_point(configuration, "tasks/simple.py"), 1)
     assert "secrets.env, line 2" in reason
     assert "hidden" not in reason
 
@@ -352,72 +352,70 @@ def test_a_line_that_is_no_variable_is_named_by_its_number(entry_point: EntryPoi
 # ---------------------------------------------------------------------------- containers
 
 
-def pairs(options: list[str], name: str) -> list[str]:
+def get_option_values(options: list[str], name: str) -> list[str]:
     """Return the values of every option called `name`."""
     return [value for option, value in pairwise(options) if option == name]
 
 
-def test_a_container_sees_the_project_as_the_caller(entry_point: EntryPoint):
+def test_container_mounts_the_project_and_runs_as_the_caller(entry_point: EntryPoint):
     assert entry_point("jax-cpu", "tasks\\simple.py", "--name", "two words", "").returncode == 0
-    options, program = entry_point.container()
+    options, program = entry_point.read_container_arguments()
     assert program == ["tasks/simple.py", "--name", "two words", ""]
-    assert pairs(options, "--user") == [f"{os.getuid()}:{os.getgid()}"]
-    assert pairs(options, "--env") == ["HOME=/tmp"]
+    assert get_option_values(options, "--user") == [f"{os.getuid()}:{os.getgid()}"]
+    assert get_option_values(options, "--env") == ["HOME=/tmp"]
     assert {"--rm", "--init"} <= set(options)
-    assert int(pairs(options, "--stop-timeout")[0]) >= 60
+    assert int(get_option_values(options, "--stop-timeout")[0]) >= 60
     assert not {"--gpus", "--publish", "--tty", "--env-file"} & set(options)
-    assert pairs(options, "--volume") == [
+    assert get_option_values(options, "--volume") == [
         f"{entry_point.folder}/src:/app/src:ro",
         f"{entry_point.folder}/tasks:/app/tasks:ro",
         f"{entry_point.folder}/artifacts:/app/artifacts",
     ]
 
 
-def test_a_container_without_roots_daemon_gives_files_to_the_caller_as_root(entry_point: EntryPoint):
+def test_rootless_container_runs_as_root(entry_point: EntryPoint):
     entry_point("jax-cpu", "tasks/simple.py", FAILING="rootless")
-    assert pairs(entry_point.container()[0], "--user") == ["0:0"]
+    assert get_option_values(entry_point.read_container_arguments()[0], "--user") == ["0:0"]
 
 
-def test_the_tests_run_in_a_container_with_the_files_they_read(entry_point: EntryPoint):
+def test_test_argument_mounts_the_files_that_tests_read(entry_point: EntryPoint):
     entry_point.write("tests/test_it.py", "")
     files = ["pyproject.toml", "Dockerfile.torch-cpu", ".gitattributes"]
     for name in files:
         entry_point.write(name, "")
     entry_point("jax-cpu", "test", "-x")
-    options, program = entry_point.container()
+    options, program = entry_point.read_container_arguments()
     assert program == ["-m", "pytest", "-x"]
-    mounted = {volume.split(":")[1] for volume in pairs(options, "--volume")}
+    mounted_paths = {volume.split(":")[1] for volume in get_option_values(options, "--volume")}
     files += ["src", "tasks", "tests", "run_manual.sh", "requirements", "secrets.env.example"]
-    assert {f"/app/{name}" for name in files} <= mounted
-    assert not any("*" in path for path in mounted), "a pattern that nothing fitted"
-    assert not any("secrets.env:" in volume for volume in pairs(options, "--volume"))
+    assert {f"/app/{name}" for name in files} <= mounted_paths
+    assert not any("*" in path for path in mounted_paths), "a pattern that nothing fitted"
+    assert not any("secrets.env:" in volume for volume in get_option_values(options, "--volume"))
 
 
 @pytest.mark.parametrize(
     ("name", "gpus"), [("jax-cpu", []), ("jax-gpu", ["all"]), ("torch-cpu", []), ("torch-gpu", ["all"])]
 )
-def test_a_configuration_runs_its_image_and_asks_for_gpus_if_that_is_its_name(
-    entry_point: EntryPoint, name: str, gpus: list[str]
-):
+def test_configuration_runs_its_image_and_requests_gpus(entry_point: EntryPoint, name: str, gpus: list[str]):
     assert entry_point(name, "tasks/simple.py").returncode == 0
-    assert pairs(entry_point.container()[0], "--gpus") == gpus
-    assert f"thinking:{name}" in entry_point.docker_calls()[-1]
-    build = next(call for call in entry_point.docker_calls() if call[0] == "build")
+    assert get_option_values(entry_point.read_container_arguments()[0], "--gpus") == gpus
+    assert f"thinking:{name}" in entry_point.read_docker_calls()[-1]
+    build = next(call for call in entry_point.read_docker_calls() if call[0] == "build")
     assert build[1:5] == ["--file", f"Dockerfile.{name}", "--tag", f"thinking:{name}"]
 
 
-def test_a_build_is_lent_the_callers_index_without_its_address_standing_in_a_command(entry_point: EntryPoint):
+def test_build_receives_the_package_index_as_a_secret(entry_point: EntryPoint):
     run = entry_point("torch-cpu", "tasks/simple.py", PIP_EXTRA_INDEX_URL="file:hidden")
-    build = next(call for call in entry_point.docker_calls() if call[0] == "build")
-    assert pairs(build, "--secret") == ["id=PIP_EXTRA_INDEX_URL,env=PIP_EXTRA_INDEX_URL"]
-    assert "hidden" not in run.stdout + run.stderr + str(entry_point.docker_calls())
+    build = next(call for call in entry_point.read_docker_calls() if call[0] == "build")
+    assert get_option_values(build, "--secret") == ["id=PIP_EXTRA_INDEX_URL,env=PIP_EXTRA_INDEX_URL"]
+    assert "hidden" not in run.stdout + run.stderr + str(entry_point.read_docker_calls())
 
 
-def test_the_status_of_a_container_is_passed_on(entry_point: EntryPoint):
+def test_container_exit_status_is_forwarded(entry_point: EntryPoint):
     assert entry_point("jax-cpu", "tasks/simple.py", STATUS="130").returncode == 130
 
 
-def test_a_signal_reaches_the_container(entry_point: EntryPoint):
+def test_signals_are_forwarded_to_the_container(entry_point: EntryPoint):
     with entry_point.start("jax-cpu", "tasks/simple.py", "--wait") as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
@@ -425,29 +423,31 @@ def test_a_signal_reaches_the_container(entry_point: EntryPoint):
 
 
 @pytest.mark.parametrize("flags", [["--artifacts", "{folder}"], ["--artifacts={folder}"]])
-def test_another_artifacts_folder_is_mounted_too(entry_point: EntryPoint, tmp_path: Path, flags: list[str]):
-    elsewhere = tmp_path / "else where"
-    entry_point("jax-cpu", "tasks/simple.py", *[flag.format(folder=elsewhere) for flag in flags])
-    assert f"{elsewhere}:{elsewhere}" in pairs(entry_point.container()[0], "--volume")
-    assert elsewhere.is_dir()
+def test_custom_artifacts_folder_is_mounted(entry_point: EntryPoint, tmp_path: Path, flags: list[str]):
+    artifacts = tmp_path / "else where"
+    entry_point("jax-cpu", "tasks/simple.py", *[flag.format(folder=artifacts) for flag in flags])
+    assert f"{artifacts}:{artifacts}" in get_option_values(entry_point.read_container_arguments()[0], "--volume")
+    assert artifacts.is_dir()
     entry_point("jax-cpu", "tasks/simple.py", *[flag.format(folder="runs/two") for flag in flags])
-    assert f"{entry_point.folder}/runs/two:/app/runs/two" in pairs(entry_point.container()[0], "--volume")
+    assert f"{entry_point.folder}/runs/two:/app/runs/two" in get_option_values(
+        entry_point.read_container_arguments()[0], "--volume"
+    )
 
 
-def test_in_a_container_the_debugger_is_published_to_this_machine_alone(entry_point: EntryPoint):
+def test_container_publishes_the_debug_port_on_loopback_only(entry_point: EntryPoint):
     entry_point("jax-cpu", "tasks/simple.py", "--debug", "--seed", "3")
-    options, program = entry_point.container()
-    assert pairs(options, "--publish") == [f"127.0.0.1:{PORT}:{PORT}"]
+    options, program = entry_point.read_container_arguments()
+    assert get_option_values(options, "--publish") == [f"127.0.0.1:{PORT}:{PORT}"]
     assert program[-5:] == ["0.0.0.0", str(PORT), "tasks/simple.py", "--seed", "3"]
 
 
-def test_secrets_reach_a_container_without_standing_in_a_command(entry_point: EntryPoint):
+def test_secrets_reach_the_container_outside_the_command_line(entry_point: EntryPoint):
     entry_point.write("secrets.env", "WANDB_API_KEY=hidden\n")
     run = entry_point("jax-cpu", "tasks/simple.py", WANDB_API_KEY="also hidden")
-    options, _ = entry_point.container()
-    assert pairs(options, "--env-file") == ["secrets.env"]
-    assert "WANDB_API_KEY" in pairs(options, "--env")
-    assert "hidden" not in run.stdout + run.stderr + str(entry_point.docker_calls())
+    options, _ = entry_point.read_container_arguments()
+    assert get_option_values(options, "--env-file") == ["secrets.env"]
+    assert "WANDB_API_KEY" in get_option_values(options, "--env")
+    assert "hidden" not in run.stdout + run.stderr + str(entry_point.read_docker_calls())
 
 
 @pytest.mark.parametrize(
@@ -459,25 +459,25 @@ def test_secrets_reach_a_container_without_standing_in_a_command(entry_point: En
         ("gpu", "torch-gpu", ["Docker finds no GPU; install NVIDIA's driver (580 or later)", "use torch-cpu"]),
     ],
 )
-def test_what_docker_lacks_is_said_in_one_line(entry_point: EntryPoint, failing: str, name: str, reasons: list[str]):
-    line = one_line(entry_point(name, "tasks/simple.py", FAILING=failing), 1)
-    assert all(reason in line for reason in reasons)
+def test_docker_problems_are_reported_in_one_line(entry_point: EntryPoint, failing: str, name: str, reasons: list[str]):
+    error_line = read_error_line(entry_point(name, "tasks/simple.py", FAILING=failing), 1)
+    assert all(reason in error_line for reason in reasons)
 
 
-def test_a_machine_without_docker_is_told_so(entry_point: EntryPoint):
+def test_missing_docker_is_reported(entry_point: EntryPoint):
     (entry_point.bin / "docker").unlink()
-    assert "Docker is not installed" in one_line(entry_point("jax-cpu", "tasks/simple.py"), 1)
+    assert "Docker is not installed" in read_error_line(entry_point("jax-cpu", "tasks/simple.py"), 1)
 
 
 @pytest.mark.parametrize("failing", ["first build", "build"])
-def test_a_failed_build_shows_why_and_runs_nothing(entry_point: EntryPoint, failing: str):
+def test_failed_build_shows_its_log_and_runs_nothing(entry_point: EntryPoint, failing: str):
     run = entry_point("jax-cpu", "tasks/simple.py", FAILING=failing)
     assert run.returncode == 1
     assert "step 3 broke" in run.stderr
     assert run.stderr.splitlines()[-1] == "run_manual.sh: could not build Dockerfile.jax-cpu"
-    assert "run" not in [call[0] for call in entry_point.docker_calls()]
+    assert "run" not in [call[0] for call in entry_point.read_docker_calls()]
 
 
-def test_the_first_build_is_announced_and_later_ones_are_silent(entry_point: EntryPoint):
+def test_only_the_first_build_is_announced(entry_point: EntryPoint):
     assert "building Dockerfile.jax-cpu" in entry_point("jax-cpu", "tasks/simple.py", FAILING="image").stderr
     assert entry_point("jax-cpu", "tasks/simple.py").stderr == ""

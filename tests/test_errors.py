@@ -1,28 +1,29 @@
-"""A library speaks of its arguments; a person who typed flags is told of these."""
+"""Errors about arguments of a library are translated to the flags that a user typed."""
 
 import pytest
 
 from thinking.errors import UserError, name_flags
 
 
-@pytest.mark.parametrize("kind", [ValueError, UserError])
+@pytest.mark.parametrize("error_type", [ValueError, UserError])
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "expected"),
     [
         ("held_out 0.9: allowed is up to 0.5", "--held-out 0.9: allowed is up to 0.5"),
         ("held_out: none of it", "--held-out: none of it"),
     ],
 )
-def test_an_error_about_an_argument_names_its_flag(kind, message, told):
+def test_argument_errors_name_the_flag(error_type, message, expected):
     with pytest.raises(UserError) as error, name_flags(texts="--texts", held_out="--held-out"):
-        raise kind(message)
-    assert str(error.value) == told
+        raise error_type(message)
+    assert str(error.value) == expected
 
 
 @pytest.mark.parametrize(
-    "mistake", [ValueError("held_outs 3"), ValueError("a held_out of 3"), ValueError(), UserError("texts"), KeyError(3)]
+    "original",
+    [ValueError("held_outs 3"), ValueError("a held_out of 3"), ValueError(), UserError("texts"), KeyError(3)],
 )
-def test_any_other_error_passes_as_it_is(mistake):
-    with pytest.raises(type(mistake)) as error, name_flags(held_out="--held-out"):
-        raise mistake
-    assert error.value is mistake
+def test_other_errors_propagate_unchanged(original):
+    with pytest.raises(type(original)) as error, name_flags(held_out="--held-out"):
+        raise original
+    assert error.value is original

@@ -1,4 +1,4 @@
-"""The files beside the sources: locks, images, the editor's configurations, and what git and Docker are told."""
+"""Files beside the sources: locks, images, editor configurations, git and Docker settings."""
 
 import json
 import os
@@ -20,13 +20,13 @@ GIT = shutil.which("git")
 # ---------------------------------------------------------------------------- locks and images
 
 
-def pins(name: str) -> dict[str, str]:
+def read_pins(name: str) -> dict[str, str]:
     """Return the version that a lock pins for each package."""
     return dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", LOCKS.values())
-def test_a_lock_names_no_host_and_hashes_every_pin(name: str):
+def test_locks_name_no_host_and_hash_every_pin(name: str):
     text = (ROOT / name).read_text()
     assert "://" not in text
     assert not re.search(r"^--", text, re.MULTILINE), "an option such as --index-url"
@@ -35,46 +35,46 @@ def test_a_lock_names_no_host_and_hashes_every_pin(name: str):
 
 
 @pytest.mark.parametrize("name", ["jax", "torch"])
-def test_a_gpu_lock_is_the_other_and_cuda(name: str):
-    plain, gpu = pins(LOCKS[f"{name}-cpu"]), pins(LOCKS[f"{name}-gpu"])
-    assert plain.items() <= gpu.items()
-    assert all(re.match("nvidia-|jax-cuda|cuda-|torch$|triton$", name) for name in gpu.keys() - plain.keys())
+def test_gpu_locks_add_only_cuda_packages(name: str):
+    cpu, gpu = read_pins(LOCKS[f"{name}-cpu"]), read_pins(LOCKS[f"{name}-gpu"])
+    assert cpu.items() <= gpu.items()
+    assert all(re.match("nvidia-|jax-cuda|cuda-|torch$|triton$", name) for name in gpu.keys() - cpu.keys())
 
 
 @pytest.mark.parametrize("name", ["jax-gpu", "torch-gpu"])
-def test_an_image_has_cuda_of_one_generation_alone(name: str):
-    generations = {found for pin in pins(LOCKS[name]) for found in re.findall(r"(?:-cu|cuda)(\d+)", pin)}
-    assert len(generations) == 1
+def test_gpu_locks_use_one_cuda_version(name: str):
+    versions = {version for pin in read_pins(LOCKS[name]) for version in re.findall(r"(?:-cu|cuda)(\d+)", pin)}
+    assert len(versions) == 1
 
 
-def test_pytorch_is_where_it_is_wanted_alone_and_of_one_version():
-    assert not {"torch", "transformers", "sentence-transformers"} & pins(LOCKS["jax-cpu"]).keys()
-    assert pins(LOCKS["jax-cpu"]).items() <= pins(LOCKS["torch-cpu"]).items()
-    assert "torch" not in pins(LOCKS["torch-cpu"]), "which build it is must be the index's choice"
-    version = pins(LOCKS["torch-gpu"])["torch"]
+def test_pytorch_is_optional_and_has_one_version():
+    assert not {"torch", "transformers", "sentence-transformers"} & read_pins(LOCKS["jax-cpu"]).keys()
+    assert read_pins(LOCKS["jax-cpu"]).items() <= read_pins(LOCKS["torch-cpu"]).items()
+    assert "torch" not in read_pins(LOCKS["torch-cpu"]), "the package index chooses the build"
+    version = read_pins(LOCKS["torch-gpu"])["torch"]
     assert f"\nARG TORCH={version}\n" in IMAGES["torch-cpu"].read_text()
     assert f'"torch=={version}"' in (ROOT / "pyproject.toml").read_text()
 
 
-def test_every_install_takes_what_a_lock_names_and_nothing_more():
+def test_installs_use_only_hashed_pins():
     texts = [path.read_text() for path in [ROOT / "run_manual.sh", *IMAGES.values()]]
     installs = [line for text in texts for line in text.splitlines() if "--requirement " in line]
     assert len(installs) == 1 + len(IMAGES)
     assert all("--no-deps --require-hashes" in line for line in installs)
 
 
-@pytest.mark.parametrize(("name", "more"), [("jax-cpu", []), ("torch-gpu", ["torch", "torch-gpu"])])
-def test_a_lock_pins_every_direct_dependency(name: str, more: list[str]):
+@pytest.mark.parametrize(("name", "extras"), [("jax-cpu", []), ("torch-gpu", ["torch", "torch-gpu"])])
+def test_locks_pin_every_direct_dependency(name: str, extras: list[str]):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     expected = list(project["dependencies"])
-    for extra in ["test", "debug", "tensorboard", "wandb", *more]:
+    for extra in ["test", "debug", "tensorboard", "wandb", *extras]:
         expected += project["optional-dependencies"][extra]
     names = {re.match(r"[\w.-]+", requirement).group().lower().replace("_", "-") for requirement in expected}
-    assert names <= pins(LOCKS[name]).keys()
+    assert names <= read_pins(LOCKS[name]).keys()
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_an_image_holds_its_lock_alone_and_runs_as_nobody_special(name: str):
+def test_images_copy_only_their_lock_and_run_as_non_root(name: str):
     text = IMAGES[name].read_text()
     assert re.findall(r"^(?:COPY|ADD) (.*)", text, re.MULTILINE) == [f"{LOCKS[name]} requirements/"]
     assert f"--requirement {LOCKS[name]} " in text
@@ -84,33 +84,33 @@ def test_an_image_holds_its_lock_alone_and_runs_as_nobody_special(name: str):
 
 # ---------------------------------------------------------------------------- Visual Studio Code
 
-CHOSEN = "local: choose a task"
+CHOOSE_TASK = "local: choose a task"
 
 
-def editor(name: str) -> dict:
-    """Return a file of the editor's, read."""
+def read_editor_file(name: str) -> dict:
+    """Return the parsed content of a file in .vscode."""
     return json.loads((ROOT / ".vscode" / name).read_text())
 
 
-def launch_tasks() -> list[tuple[dict, dict]]:
-    """Return each launch configuration with the task that it starts before it attaches."""
-    tasks = {task["label"]: task for task in editor("tasks.json")["tasks"]}
-    launches = editor("launch.json")["configurations"]
+def read_launch_tasks() -> list[tuple[dict, dict]]:
+    """Return each launch configuration with its pre-launch task."""
+    tasks = {task["label"]: task for task in read_editor_file("tasks.json")["tasks"]}
+    launches = read_editor_file("launch.json")["configurations"]
     return [(configuration, tasks[configuration["preLaunchTask"]]) for configuration in launches]
 
 
-def test_f5_runs_the_open_file_in_every_configuration():
-    launches = launch_tasks()
+def test_launch_configurations_run_the_open_file():
+    launches = read_launch_tasks()
     names = [configuration["name"] for configuration, _ in launches]
-    assert names == ["jax-cpu", "jax-cpu clear", *list(IMAGES)[1:], "local", CHOSEN]
+    assert names == ["jax-cpu", "jax-cpu clear", *list(IMAGES)[1:], "local", CHOOSE_TASK]
     for configuration, task in launches[:-1]:
         name, *flags = configuration["name"].split()
         arguments = ["run_manual.sh", name, "${relativeFile}", "--debug", *[f"--{flag}" for flag in flags]]
         assert [task["command"], *task["args"]] == ["bash", *arguments]
 
 
-def test_the_debugger_attaches_once_the_program_waits():
-    for configuration, task in launch_tasks():
+def test_debugger_attaches_when_the_program_waits():
+    for configuration, task in read_launch_tasks():
         assert configuration["connect"] == {"host": "127.0.0.1", "port": PORT}
         remote = "${workspaceFolder}" if "local" in task["args"] else "/app"
         assert configuration["pathMappings"] == [{"localRoot": "${workspaceFolder}", "remoteRoot": remote}]
@@ -118,29 +118,29 @@ def test_the_debugger_attaches_once_the_program_waits():
         assert re.search(ready, f"debugpy: waiting on 127.0.0.1:{PORT}")
 
 
-def test_every_task_can_be_launched_by_its_name():
-    task = next(task for configuration, task in launch_tasks() if configuration["name"] == CHOSEN)
+def test_every_task_can_be_launched_by_name():
+    task = next(task for configuration, task in read_launch_tasks() if configuration["name"] == CHOOSE_TASK)
     assert task["args"] == ["run_manual.sh", "local", "${input:task}", "--debug"]
-    [choice] = editor("tasks.json")["inputs"]
+    [choice] = read_editor_file("tasks.json")["inputs"]
     assert (choice["id"], choice["type"]) == ("task", "pickString")
     assert choice["options"] == TASKS, "add or remove one line of .vscode/tasks.json"
     assert choice["default"] in TASKS
 
 
-def test_the_editor_names_only_what_exists():
-    for task in editor("tasks.json")["tasks"]:
+def test_editor_files_name_existing_paths():
+    for task in read_editor_file("tasks.json")["tasks"]:
         script, name, *_ = task["args"]
         assert task["options"] == {"cwd": "${workspaceFolder}"}
         assert (ROOT / script).is_file()
         assert name == "local" or IMAGES[name].is_file()
-    assert all((ROOT / folder).is_dir() for folder in editor("settings.json")["python.analysis.extraPaths"])
+    assert all((ROOT / folder).is_dir() for folder in read_editor_file("settings.json")["python.analysis.extraPaths"])
 
 
 # ---------------------------------------------------------------------------- git, Docker, continuous integration
 
 
 @pytest.mark.skipif(not GIT, reason="this system has no git")
-def test_a_clone_that_asks_for_crlf_gets_lf(tmp_path: Path):
+def test_clone_with_autocrlf_keeps_lf(tmp_path: Path):
     def git(*arguments: str) -> str:
         return subprocess.run([GIT, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
 
@@ -158,10 +158,10 @@ def test_a_clone_that_asks_for_crlf_gets_lf(tmp_path: Path):
     assert git("check-attr", "text", "--", "picture.png") == "picture.png: text: unset\n"
 
 
-def test_secrets_are_kept_out_of_git_and_of_images():
+def test_secrets_are_ignored_by_git_and_docker():
     assert "secrets.env" in (ROOT / ".gitignore").read_text().splitlines()
-    ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    assert ignored[1:] == ["*", "!requirements/*.lock", "secrets.env"], "the last rule that fits counts"
+    ignore_rules = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignore_rules[1:] == ["*", "!requirements/*.lock", "secrets.env"], "the last matching rule counts"
     assert {path.stem for path in (ROOT / "requirements").glob("*.lock")} == LOCKS.keys()
     secrets = re.findall(r"^\w+=.*", (ROOT / "secrets.env.example").read_text(), re.MULTILINE)
     assert secrets == ["WANDB_API_KEY=", "OPENAI_API_KEY=", "OPENAI_BASE_URL=", "HF_TOKEN="]

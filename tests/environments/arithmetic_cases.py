@@ -1,4 +1,4 @@
-"""Any problem, and a calculator of symbols, for the tests of arithmetic."""
+"""Strategies for problems, and an independent calculator, for the tests of arithmetic."""
 
 import re
 from fractions import Fraction
@@ -10,11 +10,11 @@ from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULT
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
 numbers = st.integers(1, 30).flatmap(lambda digits: st.integers(0, 10**digits - 1))
-short = st.integers(0, 99)
+short_numbers = st.integers(0, 99)
 
 
-def calculated(text):
-    """What fully bracketed symbols come to: brackets are folded from the inside, without a syntax tree."""
+def evaluate_text(text):
+    """The value of a fully bracketed expression; brackets are evaluated from the inside, without a syntax tree."""
     while not re.fullmatch(r"-?\d+", text):
         inner = re.search(r"\((\d+[-+*/%]\d+)\)|^(\d+[-+*/%]\d+)$", text)
         left, sign, right = re.fullmatch(r"(\d+)([-+*/%])(\d+)", inner[1] or inner[2]).groups()
@@ -30,8 +30,8 @@ def calculated(text):
     return int(text)
 
 
-def problem(operation, left, right):
-    """With a divisor that is not 0, and a modulus that half of the sums reach."""
+def make_problem(operation, left, right):
+    """A valid problem: its divisor is not 0, and about half of its sums reach the modulus."""
     if operation == DIVIDE:
         return Problem(DIVIDE, (left, right + 1))
     if operation == MODULAR:
@@ -41,17 +41,17 @@ def problem(operation, left, right):
 
 @st.composite
 def expressions(draw):
-    """Two or three operations."""
-    found = draw(short)
+    """Problems of two or three operations."""
+    problem = draw(short_numbers)
     for _ in range(draw(st.integers(2, 3))):
-        operands = [found, draw(short)]
+        operands = [problem, draw(short_numbers)]
         if draw(st.booleans()):
             operands.reverse()
-        values = [each.value if isinstance(each, Problem) else each for each in operands]
+        values = [operand.value if isinstance(operand, Problem) else operand for operand in operands]
         operation = draw(st.sampled_from([ADD, SUBTRACT, MULTIPLY, DIVIDE]))
         assume(min(values) >= 0 and (operation != DIVIDE or values[1]))
-        found = Problem(operation, tuple(operands))
-    return found
+        problem = Problem(operation, tuple(operands))
+    return problem
 
 
-problems = st.builds(problem, st.sampled_from(list(WORDINGS)), numbers, numbers) | expressions()
+problems = st.builds(make_problem, st.sampled_from(list(WORDINGS)), numbers, numbers) | expressions()

@@ -1,4 +1,4 @@
-"""Worked chains, against Python's own integers, and the check of any chain."""
+"""Chains of steps against Python's integers, and their verification."""
 
 import re
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.environments.arithmetic_cases import QUICK, calculated, numbers, problems
+from tests.environments.arithmetic_cases import QUICK, evaluate_text, numbers, problems
 
 from thinking.environments.arithmetic.chains import (
+    CHAIN_OF_THOUGHT,
     SUBTASKS,
-    WORKED,
     add_self_corrections,
     chain,
     inject_error,
@@ -29,43 +29,45 @@ from thinking.environments.arithmetic.problems import (
 )
 
 
-def read(steps):
-    """The number whose digits these steps write, the least significant first."""
+def read_number(steps):
+    """The number whose digits these steps give, the least significant first."""
     return int("".join(re.search(r"=(\d),\d$", step)[1] for step in reversed(steps)))
 
 
 @given(numbers, numbers)
 @QUICK
-def test_the_digits_of_an_addition_and_its_last_carry_are_the_sum(left, right):
+def test_addition_digits_and_last_carry_give_the_sum(left, right):
     steps = chain(Problem(ADD, (left, right)))
-    assert int(steps[-1][-1]) * 10 ** len(steps) + read(steps) == left + right
+    assert int(steps[-1][-1]) * 10 ** len(steps) + read_number(steps) == left + right
 
 
 @given(numbers, numbers)
 @QUICK
-def test_a_borrow_that_is_left_says_that_a_difference_is_negative(left, right):
+def test_a_remaining_borrow_marks_a_negative_difference(left, right):
     steps, width = chain(Problem(SUBTRACT, (left, right))), max(len(str(left)), len(str(right)))
     first, second = steps[:width], steps[width:]
     assert first[-1].endswith(",1") == (left < right) == bool(second)
-    assert (-read(second) if second else read(first)) == left - right
+    assert (-read_number(second) if second else read_number(first)) == left - right
 
 
 @given(numbers, st.lists(st.integers(1, 9), min_size=2, max_size=12))
 @QUICK
-def test_a_product_is_collected_row_by_row(left, factors):
+def test_multiplication_adds_partial_products_row_by_row(left, factors):
     right = int("".join(map(str, reversed(factors))))
     steps = chain(Problem(MULTIPLY, (left, right)))
-    partial = [left * factor * 10**place for place, factor in enumerate(factors)]
-    totals = np.cumsum(np.array(partial, object)).tolist()
-    expected = partial[:1] + [each for pair in zip(partial[1:], totals[1:], strict=True) for each in pair]
+    partial_products = [left * factor * 10**index for index, factor in enumerate(factors)]
+    totals = np.cumsum(np.array(partial_products, object)).tolist()
+    expected = partial_products[:1] + [
+        value for pair in zip(partial_products[1:], totals[1:], strict=True) for value in pair
+    ]
     assert [int(step[1:]) for step in steps if step.startswith("=")] == expected[:-1]
-    additions = max(index for index, step in enumerate(steps) if step.startswith("=")) + 1
-    last = steps[additions:]
-    assert int(last[-1][-1]) * 10 ** len(last) + read(last) == left * right
+    addition_start = max(index for index, step in enumerate(steps) if step.startswith("=")) + 1
+    last_addition = steps[addition_start:]
+    assert int(last_addition[-1][-1]) * 10 ** len(last_addition) + read_number(last_addition) == left * right
 
 
-def digit_step_is_true(step):
-    """Whether what a step says of its own digits is so."""
+def is_correct_digit_step(step):
+    """Whether the digits of a step are correct."""
     if match := re.fullmatch(r"(\d)([-+*])(\d)([-+])(\d)=(\d),(\d)", step):
         a, sign, b, _, c, digit, carry = match.groups()
         a, b, c, digit, carry = map(int, (a, b, c, digit, carry))
@@ -73,91 +75,91 @@ def digit_step_is_true(step):
             return a - b - c == digit - 10 * carry
         return (a + b if sign == "+" else a * b) + c == digit + 10 * carry
     if match := re.fullmatch(r"(\d+)/(\d+)=(\d)(?:,(\d))?", step):
-        held, divisor, quotient, rest = (None if each is None else int(each) for each in match.groups())
-        return quotient == held // divisor and rest in (None, held % divisor)
+        dividend, divisor, quotient, remainder = (None if group is None else int(group) for group in match.groups())
+        return quotient == dividend // divisor and remainder in (None, dividend % divisor)
     return step.startswith("=")
 
 
 @given(problems)
 @QUICK
-def test_every_digit_step_is_true_and_every_expression_on_the_way_has_the_same_value(asked):
-    steps = chain(asked)
+def test_every_step_is_correct_and_expressions_keep_their_value(problem):
+    steps = chain(problem)
     assert steps
-    assert all(map(digit_step_is_true, steps))
+    assert all(map(is_correct_digit_step, steps))
     for step in steps:
-        if asked.is_nested and re.search(r"^=.*\d[-+*/]", step):
-            assert calculated(step[1:]) == asked.value
+        if problem.is_nested and re.search(r"^=.*\d[-+*/]", step):
+            assert evaluate_text(step[1:]) == problem.value
 
 
 @given(numbers, numbers)
 @QUICK
-def test_long_division_brings_down_digit_by_digit(left, divisor):
+def test_long_division_brings_down_one_digit_per_step(left, divisor):
     divisor += 1
     pattern = r"\d+/\d+=(\d)(?:,(\d))?"
-    found = [match for step in chain(Problem(DIVIDE, (left, divisor))) if (match := re.fullmatch(pattern, step))]
-    assert int("".join(match[1] for match in found)) == left // divisor
+    matches = [match for step in chain(Problem(DIVIDE, (left, divisor))) if (match := re.fullmatch(pattern, step))]
+    assert int("".join(match[1] for match in matches)) == left // divisor
     if divisor < 10:
-        assert int(found[-1][2]) == left % divisor
+        assert int(matches[-1][2]) == left % divisor
 
 
 @given(problems)
 @QUICK
-def test_subtasks_are_true_problems_that_lead_to_the_answer(asked):
-    asked_on_the_way = subtasks(asked)
-    if not asked_on_the_way:
-        assert chain(asked, SUBTASKS) == chain(asked, WORKED)
+def test_subtasks_are_correct_and_lead_to_the_answer(problem):
+    subtask_problems = subtasks(problem)
+    if not subtask_problems:
+        assert chain(problem, SUBTASKS) == chain(problem, CHAIN_OF_THOUGHT)
         return
-    for step, each in zip(chain(asked, SUBTASKS), asked_on_the_way, strict=True):
+    for step, subtask in zip(chain(problem, SUBTASKS), subtask_problems, strict=True):
         text, answer = re.fullmatch("<ask>(.*)=<answer>(.*)", step).groups()
-        assert int(answer.split("r")[0]) == calculated(text) == each.value
-    last = asked_on_the_way[-1].value
-    if asked.operation == MODULAR and last < 0:
-        last = asked_on_the_way[0].value
-    if asked.operation == MULTIPLY and not asked.is_nested and len(asked_on_the_way) == 1:
-        last *= 10 ** sum(str(each).count("0") for each in asked.values if each)
-    assert last == asked.value
+        assert int(answer.split("r")[0]) == evaluate_text(text) == subtask.value
+    final_value = subtask_problems[-1].value
+    if problem.operation == MODULAR and final_value < 0:
+        final_value = subtask_problems[0].value
+    if problem.operation == MULTIPLY and not problem.is_nested and len(subtask_problems) == 1:
+        final_value *= 10 ** sum(str(value).count("0") for value in problem.values if value)
+    assert final_value == problem.value
 
 
 @pytest.mark.parametrize(
-    ("asked", "steps"),
+    ("factors", "steps"),
     [
         ((12, 34), "12*4=48 12*30=360 48+360=408"),
         ((123, 40), "3*40=120 20*40=800 120+800=920 100*40=4000 920+4000=4920"),
         ((12, 300), "2*300=600 10*300=3000 600+3000=3600"),
         ((700, 8), "7*8=56"),
         ((20, 3000), "2*3=6"),
-        ((12, 30), ""),  # which is worked digit by digit
+        ((12, 30), ""),  # has steps for digits instead
         ((0, 7), ""),
     ],
 )
-def test_a_product_falls_into_multiples_of_powers_of_ten(asked, steps):
+def test_products_split_into_subtasks_by_digit(factors, steps):
     expected = ["<ask>" + step.replace("=", "=<answer>") for step in steps.split()]
-    found = subtasks(Problem(MULTIPLY, asked))
-    assert [f"<ask>{format_question(each)}<answer>{each.value}" for each in found] == expected
+    actual = subtasks(Problem(MULTIPLY, factors))
+    assert [f"<ask>{format_question(subtask)}<answer>{subtask.value}" for subtask in actual] == expected
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
 @QUICK
-def test_products_of_any_length_come_down_to_short_ones(left, right):
-    most, depth, left_over = 0, 0, [(Problem(MULTIPLY, (left, right)), 0)]
-    while left_over:
-        problem, above = left_over.pop()
-        depth = max(depth, above)
-        left_over += [(each, above + 1) for each in subtasks(problem)]
+def test_subtasks_reduce_any_product_to_short_ones(left, right):
+    max_factor, max_depth, pending = 0, 0, [(Problem(MULTIPLY, (left, right)), 0)]
+    while pending:
+        problem, level = pending.pop()
+        max_depth = max(max_depth, level)
+        pending += [(subtask, level + 1) for subtask in subtasks(problem)]
         if problem.operation == MULTIPLY and not subtasks(problem):
-            most = max(most, *problem.values)
-    assert most < 100
-    assert depth <= 3
+            max_factor = max(max_factor, *problem.values)
+    assert max_factor < 100
+    assert max_depth <= 3
 
 
-def test_worked_chains_of_long_products_have_no_more_to_them_than_before():
+def test_intermediate_problems_of_products():
     assert list(intermediate_problems(Problem(MULTIPLY, (1234, 500)))) == []
-    shown = [Problem(MULTIPLY, (123, 4)), Problem(MULTIPLY, (123, 50)), Problem(ADD, (492, 6150))]
-    assert list(intermediate_problems(Problem(MULTIPLY, (123, 54)))) == shown
+    expected = [Problem(MULTIPLY, (123, 4)), Problem(MULTIPLY, (123, 50)), Problem(ADD, (492, 6150))]
+    assert list(intermediate_problems(Problem(MULTIPLY, (123, 54)))) == expected
 
 
 @pytest.mark.parametrize(
-    ("asked", "steps"),
+    ("problem", "steps"),
     [
         (Problem(ADD, (57, 8)), "7+8+0=5,1 5+0+1=6,0"),
         (Problem(SUBTRACT, (57, 80)), "7-0-0=7,0 5-8-0=7,1 0-7-0=3,1 0-7-1=2,1"),
@@ -167,33 +169,35 @@ def test_worked_chains_of_long_products_have_no_more_to_them_than_before():
         (Problem(SUBTRACT, (Problem(ADD, (3, 4)), 2)), "3+4+0=7,0 =7-2 7-2-0=5,0"),
     ],
 )
-def test_chains_look_like_this(asked, steps):
-    assert chain(asked) == steps.split()
+def test_chains_of_known_problems(problem, steps):
+    assert chain(problem) == steps.split()
 
 
-@given(problems, st.sampled_from([WORKED, SUBTASKS]), st.booleans(), st.integers(0, 999))
+@given(problems, st.sampled_from([CHAIN_OF_THOUGHT, SUBTASKS]), st.booleans(), st.integers(0, 999))
 @QUICK
-def test_the_check_flags_exactly_the_step_that_was_tampered_with(asked, style, least_first, seed):
+def test_verify_chain_flags_exactly_the_injected_error(problem, style, reverse_digits, seed):
     rng = np.random.default_rng(seed)
-    steps = chain(asked, style, least_first)
-    place = int(rng.integers(len(steps)))
-    steps[place] = inject_error(steps[place], rng)
-    found = verify_chain(asked, f"<think>{'<step>'.join(steps)}</think>", style, least_first)
-    assert [each.is_correct for each in found] == [index != place for index in range(len(steps))]
+    steps = chain(problem, style, reverse_digits)
+    error_index = int(rng.integers(len(steps)))
+    steps[error_index] = inject_error(steps[error_index], rng)
+    verified_steps = verify_chain(problem, f"<think>{'<step>'.join(steps)}</think>", style, reverse_digits)
+    assert [step.is_correct for step in verified_steps] == [index != error_index for index in range(len(steps))]
 
 
 @given(problems, st.booleans(), st.integers(0, 999))
 @QUICK
-def test_revised_chains_take_back_each_slip_and_nothing_else(asked, least_first, seed):
-    pieces = add_self_corrections(chain(asked, WORKED, least_first), 0.5, np.random.default_rng(seed))
-    found = verify_chain(asked, f"<think>{''.join(text for text, _ in pieces)}</think>", WORKED, least_first)
-    assert all(each.is_correct != each.is_withdrawn for each in found)
-    assert sum(each.is_withdrawn for each in found) == sum(slip for _, slip in pieces)
-    assert [each.text for each in found if each.is_correct] == chain(asked, WORKED, least_first)
+def test_self_corrections_withdraw_each_injected_error_alone(problem, reverse_digits, seed):
+    spans = add_self_corrections(chain(problem, CHAIN_OF_THOUGHT, reverse_digits), 0.5, np.random.default_rng(seed))
+    verified_steps = verify_chain(
+        problem, f"<think>{''.join(text for text, _ in spans)}</think>", CHAIN_OF_THOUGHT, reverse_digits
+    )
+    assert all(step.is_correct != step.is_withdrawn for step in verified_steps)
+    assert sum(step.is_withdrawn for step in verified_steps) == sum(is_error for _, is_error in spans)
+    assert [step.text for step in verified_steps if step.is_correct] == chain(problem, CHAIN_OF_THOUGHT, reverse_digits)
 
 
 @pytest.mark.parametrize(
-    ("text", "right"),
+    ("text", "expected"),
     [
         ("", []),
         ("65<end>", []),
@@ -207,5 +211,5 @@ def test_revised_chains_take_back_each_slip_and_nothing_else(asked, least_first,
         ("<think>7+8+0=5,1<step>5+0+1=6,0<step>5+0+1=6,0</think>", [True, True, False]),
     ],
 )
-def test_malformed_chains_are_judged_too(text, right):
-    assert [each.is_correct for each in verify_chain(Problem(ADD, (57, 8)), text)] == right
+def test_verify_chain_handles_malformed_chains(text, expected):
+    assert [step.is_correct for step in verify_chain(Problem(ADD, (57, 8)), text)] == expected

@@ -1,4 +1,4 @@
-"""Reading: what is asked is understood however it is typed, and everything else is refused with one line."""
+"""Parsing: every wording and notation is accepted; everything else is rejected with one line."""
 
 import re
 
@@ -9,61 +9,62 @@ from hypothesis import strategies as st
 from tests.environments.arithmetic_cases import QUICK, problems
 
 from thinking.environments.arithmetic.parsing import SYNTAX_HINT, parse_problem
+from thinking.environments.arithmetic.problem_sampling import NUM_OPERATIONS, Level, sample_problem
 from thinking.environments.arithmetic.problems import WORDINGS, format_expression, format_question
-from thinking.environments.arithmetic.sampling import NUM_OPERATIONS, Level, sample_problem
+from thinking.environments.arithmetic.split import SPLITS
 
 wordings = st.integers(0, 3)
 
 
 @given(problems, wordings)
 @QUICK
-def test_every_wording_of_a_problem_reads_as_the_problem(asked, wording):
-    assert parse_problem(format_question(asked, wording)) == asked
+def test_parsing_inverts_formatting_in_every_wording(problem, wording):
+    assert parse_problem(format_question(problem, wording)) == problem
 
 
 @given(
     st.builds(Level, st.sampled_from([*WORDINGS, *NUM_OPERATIONS]), st.integers(2, 12), st.none()),
     st.integers(0, 1000),
-    st.booleans(),
+    st.sampled_from(SPLITS),
     wordings,
 )
 @QUICK
-def test_problems_of_every_level_are_understood(level, seed, test, wording):
-    asked = sample_problem(np.random.default_rng(seed), level, test)
-    assert parse_problem(format_question(asked, wording)) == asked
+def test_problems_of_every_level_parse(level, seed, split, wording):
+    problem = sample_problem(np.random.default_rng(seed), level, split)
+    assert parse_problem(format_question(problem, wording)) == problem
 
 
 @given(problems, wordings, st.data())
 @QUICK
-def test_capitals_and_spaces_and_the_last_sign_do_not_matter(asked, wording, data):
-    text = format_question(asked, wording).rstrip("=?")
-    parts = re.findall(r"\d+|[A-Za-z]+|\S", text)
-    # No space is needed but between words, and any number of them is allowed.
+def test_case_spaces_and_final_punctuation_are_ignored(problem, wording, data):
+    question = format_question(problem, wording).rstrip("=?")
+    parts = re.findall(r"\d+|[A-Za-z]+|\S", question)
+    # Spaces are needed between words only; any number of them is allowed.
     gaps = data.draw(st.lists(st.sampled_from(["", " ", "  ", "\t"]), min_size=len(parts), max_size=len(parts)))
-    typed = "".join(
-        part + (gap or " " * (part.isalpha() and following.isalpha()))
-        for part, gap, following in zip(parts, gaps, [*parts[1:], ""], strict=True)
+    text = "".join(
+        part + (gap or " " * (part.isalpha() and next_part.isalpha()))
+        for part, gap, next_part in zip(parts, gaps, [*parts[1:], ""], strict=True)
     )
-    typed = data.draw(st.sampled_from([typed, typed.upper(), typed.lower()]))
-    assert parse_problem(typed + data.draw(st.sampled_from(["", ".", "?", "=", " = ?", "\n"]))) == asked
+    text = data.draw(st.sampled_from([text, text.upper(), text.lower()]))
+    assert parse_problem(text + data.draw(st.sampled_from(["", ".", "?", "=", " = ?", "\n"]))) == problem
 
 
 @given(
     st.lists(st.integers(0, 10**12), min_size=2, max_size=6), st.lists(st.sampled_from("+-*"), min_size=5, max_size=5)
 )
 @QUICK
-def test_symbols_bind_as_they_do_in_python(numbers, signs):
+def test_operator_precedence_matches_python(numbers, signs):
     text = str(numbers[0]) + "".join(f"{sign}{value}" for sign, value in zip(signs, numbers[1:], strict=False))
     try:
-        found = parse_problem(text)
+        problem = parse_problem(text)
     except ValueError as refusal:
-        assert "is negative" in str(refusal)  # noqa: PT017  on the way; what comes out in the end may be
+        assert "is negative" in str(refusal)  # noqa: PT017  intermediate values must not be negative, the final value may
     else:
-        assert found.value == eval(text)
+        assert problem.value == eval(text)
 
 
 @pytest.mark.parametrize(
-    ("typed", "expected"),
+    ("text", "expected"),
     [
         ("12*(3+4)-5", "(12*(3+4))-5"),
         ("12-5-3", "(12-5)-3"),
@@ -81,17 +82,17 @@ def test_symbols_bind_as_they_do_in_python(numbers, signs):
         ("Add (3+4) and 5", "(3+4)+5"),
     ],
 )
-def test_people_need_not_type_as_the_machine_does(typed, expected):
-    assert format_expression(parse_problem(typed)) == expected
+def test_parsing_accepts_alternative_notations(text, expected):
+    assert format_expression(parse_problem(text)) == expected
 
 
-def test_a_number_may_have_hundreds_of_digits():
-    long = int("9" * 400)
-    assert parse_problem(f"{long}*{long}").values == (long, long)
+def test_numbers_may_have_hundreds_of_digits():
+    number = int("9" * 400)
+    assert parse_problem(f"{number}*{number}").values == (number, number)
 
 
 @pytest.mark.parametrize(
-    ("typed", "complaint"),
+    ("text", "message"),
     [
         ("hello", "'hello' is no arithmetic"),
         ("", "'' is no arithmetic"),
@@ -124,24 +125,24 @@ def test_a_number_may_have_hundreds_of_digits():
         ("1" * 1001, "1001 characters is too long; give at most 1000"),
     ],
 )
-def test_what_is_not_understood_is_refused_with_one_line_that_says_what_is(typed, complaint):
-    with pytest.raises(ValueError, match=complaint) as refusal:
-        parse_problem(typed)
-    assert str(refusal.value).endswith(SYNTAX_HINT)
-    assert str(refusal.value).isprintable()
+def test_invalid_text_is_rejected_with_a_hint(text, message):
+    with pytest.raises(ValueError, match=message) as error:
+        parse_problem(text)
+    assert str(error.value).endswith(SYNTAX_HINT)
+    assert str(error.value).isprintable()
 
 
 @given(st.text("0123456789+-*/%()x .=?andAddWhatis\n\x00\x1b\N{LATIN SMALL LETTER E WITH ACUTE}", max_size=30))
 @QUICK
-def test_no_line_is_a_failure(typed):
+def test_any_text_parses_or_raises_value_error(text):
     try:
-        found = parse_problem(typed)
+        problem = parse_problem(text)
     except ValueError as refusal:
         assert str(refusal).endswith(SYNTAX_HINT)  # noqa: PT017
     else:
-        assert parse_problem(format_question(found)) == found
+        assert parse_problem(format_question(problem)) == problem
 
 
-def test_the_examples_of_what_is_understood_are():
+def test_examples_of_the_hint_parse():
     for example in re.split(", | or ", SYNTAX_HINT.removeprefix("ask as in ")):
         assert parse_problem(example)

@@ -1,11 +1,11 @@
-"""Problems and their answers, against a calculator that is written another way."""
+"""Problems and their answers, against an independent calculator."""
 
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.environments.arithmetic_cases import QUICK, calculated, problem, problems
+from tests.environments.arithmetic_cases import QUICK, evaluate_text, make_problem, problems
 
 from thinking.environments.arithmetic.problems import (
     ADD,
@@ -23,36 +23,36 @@ from thinking.recipes.arithmetic.rows import VOCABULARY
 
 @given(problems)
 @QUICK
-def test_answers_are_those_of_the_symbols(asked):
-    text = format_question(asked)
+def test_answers_match_an_independent_calculator(problem):
+    text = format_question(problem)
     assert text.endswith("=")
-    assert asked.value == calculated(text[:-1])
-    if asked.operation == DIVIDE:
-        left, right = asked.values
-        assert format_answer(asked) == "{}r{}".format(*divmod(left, right))
+    assert problem.value == evaluate_text(text[:-1])
+    if problem.operation == DIVIDE:
+        left, right = problem.values
+        assert format_answer(problem) == "{}r{}".format(*divmod(left, right))
     else:
-        assert format_answer(asked) == str(asked.value)
+        assert format_answer(problem) == str(problem.value)
 
 
 @given(st.integers(-(10**40), 10**40))
 @QUICK
-def test_a_number_reads_from_either_end(value):
+def test_format_number_may_reverse_the_digits(value):
     assert int(format_number(value)) == value
     sign, digits = re.fullmatch("(-?)(.+)", format_number(value, reverse_digits=True)).groups()
     assert int(sign + digits[::-1]) == value
 
 
-def test_words_and_symbols_ask_the_same():
-    asked = Problem(SUBTRACT, (8, 57))
-    assert format_question(asked, 3) == "Subtract 57 from 8"
-    assert format_question(asked, 1, reverse_digits=True) == "Calculate the difference of 8 and 75"
+def test_format_question_has_wordings_that_the_vocabulary_encodes():
+    problem = Problem(SUBTRACT, (8, 57))
+    assert format_question(problem, 3) == "Subtract 57 from 8"
+    assert format_question(problem, 1, reverse_digits=True) == "Calculate the difference of 8 and 75"
     for operation, wordings in WORDINGS.items():
         for wording in range(len(wordings)):
-            VOCABULARY.encode(format_question(problem(operation, 12, 34), wording))
+            VOCABULARY.encode(format_question(make_problem(operation, 12, 34), wording))
 
 
 @pytest.mark.parametrize(
-    ("operation", "operands", "complaint"),
+    ("operation", "operands", "message"),
     [
         ("root", (1, 2), "unknown"),
         (ADD, (1, 2, 3), "give 2"),
@@ -62,6 +62,6 @@ def test_words_and_symbols_ask_the_same():
         (MODULAR, (5, 7, 7), "below the modulus"),
     ],
 )
-def test_what_is_no_problem_is_refused(operation, operands, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_invalid_problems_are_rejected(operation, operands, message):
+    with pytest.raises(ValueError, match=message):
         Problem(operation, operands)

@@ -51,7 +51,7 @@ def states_and_actions(name):
 
 
 @functools.cache
-def tools(name):
+def make_tools(name):
     env = control.make_env(name)
     start, _ = env.reset(jax.random.key(0))
     step = jax.jit(lambda state, action: env.step(jax.random.key(1), state, action))
@@ -75,49 +75,53 @@ def has_ended(name, variables):
 
 
 def step_both(name, variables, action):
-    """One step from the same state: ours; Gymnasium's observation, reward and terminated; the distance to the end."""
-    env, start, step, other = tools(name)
+    """One step from the same state: our time step; Gymnasium's observation, reward and terminated; distance to end."""
+    env, start, step, gymnasium_env = make_tools(name)
     rounded = {key: np.float32(variables[key]) for key in BOUNDS[name]}
     action = jnp.asarray(action, jnp.int32 if isinstance(action, int) else jnp.float32)
-    ours = jax.device_get(step(start.replace(**rounded), action))
-    other.reset(seed=0)
-    other.state = np.array(list(map(float, rounded.values())))
-    theirs = other.step(np.asarray(control.to_native_action(env, action)))[:3]
-    return ours, theirs, distance_to_end(name, theirs[0], other.state)
+    time_step = jax.device_get(step(start.replace(**rounded), action))
+    gymnasium_env.reset(seed=0)
+    gymnasium_env.state = np.array(list(map(float, rounded.values())))
+    expected = gymnasium_env.step(np.asarray(control.to_native_action(env, action)))[:3]
+    return time_step, expected, distance_to_end(name, expected[0], gymnasium_env.state)
 
 
 @pytest.mark.parametrize("name", control.NAMES)
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_a_step_from_any_state_at_and_beyond_the_bounds_is_gymnasiums(name, data):
+def test_steps_at_and_beyond_the_bounds_match_gymnasium(name, data):
     variables, action = data.draw(states_and_actions(name))
-    ours, (observation, reward, terminated), distance = step_both(name, variables, action)
+    time_step, (observation, reward, terminated), distance = step_both(name, variables, action)
     # Acrobot's equations of motion amplify rounding at high velocities.
-    np.testing.assert_allclose(ours.final_observation, observation, rtol=1e-3, atol=2e-3 if "Acrobot" in name else 2e-5)
+    np.testing.assert_allclose(
+        time_step.final_observation, observation, rtol=1e-3, atol=2e-3 if "Acrobot" in name else 2e-5
+    )
     if distance > MARGIN:
-        assert bool(ours.terminated) == terminated
+        assert bool(time_step.terminated) == terminated
         if not has_ended(name, variables):
-            np.testing.assert_allclose(ours.reward, reward, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(time_step.reward, reward, rtol=1e-4, atol=1e-5)
 
 
-def test_the_left_wall_stops_a_continuous_mountain_car():
-    ours, (observation, _, _), _ = step_both("MountainCarContinuous-v0", {"position": -1.19, "velocity": -0.06}, [1.0])
-    assert ours.final_observation[1] == observation[1] == 0
+def test_left_wall_stops_the_continuous_mountain_car():
+    time_step, (observation, _, _), _ = step_both(
+        "MountainCarContinuous-v0", {"position": -1.19, "velocity": -0.06}, [1.0]
+    )
+    assert time_step.final_observation[1] == observation[1] == 0
 
 
-def test_a_continuous_mountain_car_that_rolls_back_over_the_goal_has_not_arrived():
-    ours, (_, reward, terminated), _ = step_both(
+def test_continuous_mountain_car_rolling_back_over_the_goal_does_not_terminate():
+    time_step, (_, reward, terminated), _ = step_both(
         "MountainCarContinuous-v0", {"position": 0.55, "velocity": -0.02}, [0.0]
     )
     assert not terminated
-    assert not ours.terminated
-    assert ours.reward == reward == 0
+    assert not time_step.terminated
+    assert time_step.reward == reward == 0
 
 
 @pytest.mark.parametrize("name", control.NAMES)
 @pytest.mark.parametrize("steps_left", [1, 2])
-def test_an_episode_is_truncated_at_gymnasiums_last_step(name, steps_left):
-    env, start, step, _ = tools(name)
+def test_episodes_are_truncated_at_the_time_limit(name, steps_left):
+    env, start, step, _ = make_tools(name)
     limit = gymnasium.spec(name).max_episode_steps
     action = control.sample_random_actions(env, jax.random.key(0), 1)[0]
     assert bool(step(start.replace(time=jnp.int32(limit - steps_left)), action).truncated) == (steps_left == 1)

@@ -1,4 +1,4 @@
-"""What the tests of the experiment room share."""
+"""Fixtures and helpers of the tests of `thinking.experiment`."""
 
 import json
 import multiprocessing
@@ -19,32 +19,32 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session", autouse=True)
 def _shared_compilation_cache(tmp_path_factory):
-    """Every process of these tests compiles the toy once."""
-    cache = str(tmp_path_factory.mktemp("cache"))
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", cache)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+    """All processes of these tests share one compilation cache."""
+    cache_dir = str(tmp_path_factory.mktemp("cache"))
+    previous = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", cache_dir)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache_dir
     yield
     del os.environ["JAX_COMPILATION_CACHE_DIR"]
-    jax.config.update("jax_compilation_cache_dir", before)
+    jax.config.update("jax_compilation_cache_dir", previous)
 
 
 @pytest.fixture
-def eager(monkeypatch):
-    """Save after every chunk for which the save before has ended."""
+def frequent_saves(monkeypatch):
+    """Save a checkpoint after every chunk, unless the previous save is still running."""
     monkeypatch.setattr(checkpoint, "MIN_SECONDS_BETWEEN_SAVES", 0.0)
     monkeypatch.setattr(checkpoint, "MAX_TIME_FRACTION", 1e9)
 
 
 @pytest.fixture
-def command(tmp_path, capfd):
-    """Run the toy's command line in this process: `command(*flags, run=...)` gives code, out, err and the folder."""
+def run_command(tmp_path, capfd):
+    """`run_command(*flags, run=...)` runs the toy task in this process and returns its code, out, err and folder."""
 
     def call(*flags, run=toy.run, artifacts=tmp_path):
         code = 0
         capfd.readouterr()
         try:
-            toy.start("--artifacts", str(artifacts), *flags, run=run)
+            toy.run_main("--artifacts", str(artifacts), *flags, run=run)
         except SystemExit as stop:
             code = stop.code
         out, err = capfd.readouterr()
@@ -54,31 +54,31 @@ def command(tmp_path, capfd):
 
 
 @pytest.fixture(scope="session")
-def processes(_shared_compilation_cache):
-    """Start real processes quickly: they are forked from a server that has imported the libraries, and used none."""
-    before = os.environ.get("PYTHONPATH")
+def start_process(_shared_compilation_cache):
+    """`start_process(flags, output)` starts the toy task in a process forked from a server with warm imports."""
+    previous = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["jax", "optax", "orbax.checkpoint.v1", "thinking.experiment.training"])
-    started = []
+    context.set_forkserver_preload(["jax", "optax", "orbax.checkpoint.v1", "thinking.experiment.training_loop"])
+    processes = []
 
-    def start(flags, output, eager=True):
-        process = context.Process(target=toy.process, args=([str(flag) for flag in flags], output, eager))
+    def start(flags, output, frequent_saves=True):
+        process = context.Process(target=toy.run_process, args=([str(flag) for flag in flags], output, frequent_saves))
         process.start()
-        started.append(process)
+        processes.append(process)
         return process
 
     yield start
-    for process in started:
+    for process in processes:
         process.kill()
         process.join()
-    if before is None:
+    if previous is None:
         del os.environ["PYTHONPATH"]
     else:
-        os.environ["PYTHONPATH"] = before
+        os.environ["PYTHONPATH"] = previous
 
 
-def one_line(text):
+def assert_one_line(text):
     """Assert that a text is one line without a traceback or a box, and return it."""
     assert text.count("\n") == 1, text
     assert text.endswith("\n")
@@ -86,17 +86,17 @@ def one_line(text):
     return text.strip()
 
 
-def digest_of(folder):
+def read_digest(folder):
     return json.loads((folder / "results.json").read_text())["state_digest"]
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of three megabytes, where the machine lets tests mount one."""
+    """A disk of three megabytes. The test is skipped if mounting is not permitted."""
     path = tmp_path / "disk"
     path.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", path], capture_output=True, check=False)
-    if mounted.returncode:
+    result = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", path], capture_output=True, check=False)
+    if result.returncode:
         pytest.skip("mounting a disk takes rights that this machine does not give")
     yield SimpleNamespace(
         path=path, make_read_only=lambda: subprocess.run(["mount", "-o", "remount,ro", path], check=True)

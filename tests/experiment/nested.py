@@ -1,4 +1,4 @@
-"""A config with groups, to test flags with."""
+"""A config with nested groups, for the tests of flags."""
 
 import dataclasses
 from typing import Literal
@@ -10,7 +10,7 @@ from thinking.experiment import Preset, RunConfig, check_seeds, field_error, gro
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """How weights are changed."""
+    """Options of the optimizer."""
 
     learning_rate: float = option(0.003, "highest learning rate", above=0)
     betas: tuple[float, float] = option((0.9, 0.99), "what a step leaves of the averages", minimum=0, below=1)
@@ -18,7 +18,7 @@ class Optimizer:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A decoder."""
+    """Options of the decoder."""
 
     width: int = option(64, "dimensions", minimum=1, maximum=16384)
     heads: int = option(4, "attention heads", minimum=1)
@@ -33,8 +33,8 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
-class Learning:
-    """Learning from examples."""
+class Training:
+    """Options of a training stage."""
 
     steps: int = option(100, "steps", minimum=1)
     warmup: int | None = option(None, "steps before the highest rate; None: a tenth", minimum=0)
@@ -51,7 +51,7 @@ class Learning:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Examining."""
+    """Options of the evaluation."""
 
     num_problems: int = option(1000, "problems examined", minimum=1)
     share: float | None = option(None, "share of them asked in words", minimum=0, maximum=1)
@@ -64,9 +64,9 @@ class Config(RunConfig):
     seeds: int = option(1, "models, of seeds from --seed on", minimum=1, maximum=64)
     chat: FlagCreatePairsOff[bool] = option(False, "answer typed problems", affects_weights=False)
     model: Model = group(Model, "the decoder")
-    sft: Learning = group(Learning, "learning from examples")
-    rl: Learning = group(
-        Learning(steps=7, optimizer=Optimizer(learning_rate=0.1)), "learning from rewards, 100 % by trial"
+    sft: Training = group(Training, "learning from examples")
+    rl: Training = group(
+        Training(steps=7, optimizer=Optimizer(learning_rate=0.1)), "learning from rewards, 100 % by trial"
     )
     eval: Evaluation = group(Evaluation, "held-out problems", affects_weights=False)
 

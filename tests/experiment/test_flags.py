@@ -1,4 +1,4 @@
-"""Flags: one config class gives them all, and what is wrong ends in one line and code 2."""
+"""Flags are generated from a config class; a wrong flag ends the program with one line and code 2."""
 
 import dataclasses
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.experiment import nested, toy
-from tests.experiment.conftest import ROOT, one_line
+from tests.experiment.conftest import ROOT, assert_one_line
 
 from thinking.errors import UserError
 from thinking.experiment import flags
@@ -22,19 +22,20 @@ def parse(*arguments):
     return flags.parse(toy.PRESETS, arguments, "python tasks/toy.py")
 
 
-def test_without_flags_the_first_preset_holds():
+def test_first_preset_is_the_default():
     assert parse() == toy.PRESETS["default"]
 
 
 @pytest.mark.parametrize(
-    "line", ["--preset smoke --width 7", "--width 7 --preset smoke", "--width=7 --preset=smoke", "--steps 20 --width 7"]
+    "arguments",
+    ["--preset smoke --width 7", "--width 7 --preset smoke", "--width=7 --preset=smoke", "--steps 20 --width 7"],
 )
-def test_flags_override_the_preset_wherever_it_stands(line):
-    config = parse(*line.split())
+def test_flags_override_the_preset_in_any_order(arguments):
+    config = parse(*arguments.split())
     assert (config.steps, config.width) == (20, 7)
 
 
-def test_flags_are_typed_and_dashed():
+def test_flags_have_types_and_accept_dashes_and_underscores():
     config = parse("--edge-probability", "0.25", "--aliased", "--plan", "a", "b", "--kind", "sum", "--artifacts", "x/y")
     assert (config.edge_probability, config.aliased, config.plan, config.kind) == (0.25, True, ("a", "b"), "sum")
     assert str(config.artifacts) == "x/y"
@@ -43,7 +44,7 @@ def test_flags_are_typed_and_dashed():
 
 
 @pytest.mark.parametrize(
-    ("line", "named"),
+    ("arguments", "message_parts"),
     [
         ("--width abc", ["--width abc", "whole number", "take 4"]),
         ("--width", ["--width without a value", "whole number"]),
@@ -65,31 +66,33 @@ def test_flags_are_typed_and_dashed():
         ("-w 3", ["-w", "--help"]),
     ],
 )
-def test_a_bad_line_names_the_value_what_is_allowed_and_the_mend(command, line, named):
-    done = command(*line.split())
-    assert done.code == 2
-    assert not done.out
-    assert not done.folder.exists()
-    for part in named:
-        assert part in one_line(done.err)
+def test_error_names_the_value_the_allowed_values_and_a_suggestion(run_command, arguments, message_parts):
+    result = run_command(*arguments.split())
+    assert result.code == 2
+    assert not result.out
+    assert not result.folder.exists()
+    for part in message_parts:
+        assert part in assert_one_line(result.err)
 
 
-def test_help_shows_docstring_help_and_defaults_of_the_preset(command):
-    done = command("--preset", "smoke", "--help")
-    assert done.code == 0
+def test_help_shows_docstring_option_help_and_preset_defaults(run_command):
+    result = run_command("--preset", "smoke", "--help")
+    assert result.code == 0
     for part in ("Fit a line.", "number of training steps (default: 20)", "--edge-probability FLOAT", "--preset"):
-        assert part in done.out
+        assert part in result.out
 
 
-def test_whatever_help_needs_imports_no_heavy_library():
-    heavy = "jax", "numpy", "matplotlib", "orbax", "flax", "optax"
-    program = f"import sys, tests.experiment.toy; print([name for name in {heavy} if name in sys.modules])"
+def test_config_module_imports_no_heavy_library():
+    heavy_libraries = "jax", "numpy", "matplotlib", "orbax", "flax", "optax"
+    program = f"import sys, tests.experiment.toy; print([name for name in {heavy_libraries} if name in sys.modules])"
     environment = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert run.stdout == "[]\n"
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"
 
 
-def test_post_init_may_refuse_as_validate_does():
+def test_post_init_may_raise_a_user_error():
     class Refusing(toy.Config):
         def __post_init__(self):
             if self.steps == 13:
@@ -101,24 +104,24 @@ def test_post_init_may_refuse_as_validate_does():
 
 @dataclasses.dataclass(frozen=True)
 class Menu(RunConfig):
-    """Courses of a meal."""
+    """A config with a tuple of choices."""
 
     courses: tuple[Literal["soup", "fish", "cake"], ...] = option(("soup", "cake"), "what is served")
 
 
-def test_a_flag_of_several_words_lists_them_all_and_guesses_the_one_that_is_wrong():
+def test_error_of_a_tuple_of_choices_suggests_the_closest_choice():
     with pytest.raises(
-        UserError, match=r"^--courses soup fihs: allowed is any number of soup, fish, cake; did you mean fish\?$"
+        UserError, match=r"^--courses soup fihs: allowed is a list of soup, fish, cake; did you mean fish\?$"
     ):
         flags.parse({"default": Menu()}, ["--courses", "soup", "fihs"], "meal")
 
 
-def ask(*arguments):
+def parse_nested(*arguments):
     return flags.parse(nested.PRESETS, arguments, "python tasks/nested.py")
 
 
-def test_flags_of_groups_override_the_preset():
-    config = ask(
+def test_group_flags_override_the_preset():
+    config = parse_nested(
         *("--model.width=32", "--preset", "smoke", "--sft.optimizer.learning-rate", "0.5", "--rl.contexts", "1", "2"),
         *("--model.no-gated", "--rl.replay", "--eval.share", "0.5", "--sft.warmup", "None", "--chat"),
     )
@@ -126,19 +129,19 @@ def test_flags_of_groups_override_the_preset():
     assert (config.sft.optimizer.learning_rate, config.rl.optimizer.learning_rate) == (0.5, 0.1)
     assert (config.rl.contexts, config.rl.replay, config.sft.replay) == ((1, 2), True, False)
     assert (config.eval.share, config.sft.warmup, config.chat) == (0.5, None, True)
-    assert ask("--preset", "bare").seeds == 2
+    assert parse_nested("--preset", "bare").seeds == 2
     assert type(config) is nested.Config
 
 
-def test_underscores_are_dashes_and_the_last_of_a_repeated_flag_holds():
-    config = ask("--sft.optimizer.learning_rate", "0.5", "--eval.num_problems=3", "--model.no_gated")
+def test_underscores_equal_dashes_and_the_last_repeated_flag_wins():
+    config = parse_nested("--sft.optimizer.learning_rate", "0.5", "--eval.num_problems=3", "--model.no_gated")
     assert (config.sft.optimizer.learning_rate, config.eval.num_problems, config.model.gated) == (0.5, 3, False)
-    assert ask("--model.width", "32", "--model.width", "64").model.width == 64
+    assert parse_nested("--model.width", "32", "--model.width", "64").model.width == 64
 
 
 @pytest.mark.parametrize("columns", ["12", "80", "200"])
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("arguments", "message"),
     [
         ("--model.width 0", "--model.width 0: allowed is a whole number from 1 to 16384; take 64"),
         ("--model.width=abc", "--model.width abc: allowed is a whole number from 1 to 16384; take 64"),
@@ -149,12 +152,12 @@ def test_underscores_are_dashes_and_the_last_of_a_repeated_flag_holds():
         ("--preset smoke --model.width 0", "--model.width 0: allowed is a whole number from 1 to 16384; take 64"),
         ("--rl.optimizer.learning-rate x", "--rl.optimizer.learning-rate x: allowed is a number above 0; take 0.1"),
         ("--rl.optimizer.learning-rate -inf", "--rl.optimizer.learning-rate -inf: allowed is a number above 0; take"),
-        ("--sft.contexts 4 x", "--sft.contexts 4 x: allowed is any number of whole numbers from 1 to 64; take 4 2"),
-        ("--sft.contexts 4 0", "--sft.contexts 4 0: allowed is any number of whole numbers from 1 to 64; take 4 2"),
+        ("--sft.contexts 4 x", "--sft.contexts 4 x: allowed is a list of whole numbers from 1 to 64; take 4 2"),
+        ("--sft.contexts 4 0", "--sft.contexts 4 0: allowed is a list of whole numbers from 1 to 64; take 4 2"),
         ("--sft.optimizer.betas 0.5", "--sft.optimizer.betas 0.5: allowed is 2 numbers from 0, below 1; take 0.9 0.99"),
         (
             "--model.kinds table liner",
-            "--model.kinds table liner: allowed is any number of table, linear; did you mean",
+            "--model.kinds table liner: allowed is a list of table, linear; did you mean",
         ),
         ("--eval.share 1e999", "--eval.share inf: allowed is a number from 0 to 1 or None; leave it out"),
         ("--seed 4294967295 --seeds 2", "--seed 4294967295: allowed with --seeds 2 is a whole number from 0 to"),
@@ -166,17 +169,17 @@ def test_underscores_are_dashes_and_the_last_of_a_repeated_flag_holds():
         ("2 --seed 1", "2: allowed are flags and their values; python tasks/nested.py --help lists them"),
     ],
 )
-def test_a_bad_value_in_a_group_is_told_with_the_whole_flag(line, message, columns, monkeypatch, capsys):
+def test_group_value_error_names_the_full_flag(arguments, message, columns, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", columns)
     with pytest.raises(UserError) as error:
-        ask(*line.split())
+        parse_nested(*arguments.split())
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("flag", "suggestion"),
     [
         ("--model.widht", "--model.width"),
         ("--modle.width", "--model.width"),
@@ -192,10 +195,10 @@ def test_a_bad_value_in_a_group_is_told_with_the_whole_flag(line, message, colum
         ("--sede", "--seed"),
     ],
 )
-def test_a_flag_much_like_others_is_answered_with_them(typed, meant):
+def test_unknown_flag_error_suggests_similar_flags(flag, suggestion):
     with pytest.raises(UserError) as error:
-        ask(typed, "3")
-    assert str(error.value) == f"{typed}: no such flag; did you mean {meant}?; --help lists them all"
+        parse_nested(flag, "3")
+    assert str(error.value) == f"{flag}: no such flag; did you mean {suggestion}?; --help lists them all"
 
 
 FLAGS = [setting.flag for setting in settings(nested.Config())]
@@ -203,9 +206,9 @@ FLAGS = [setting.flag for setting in settings(nested.Config())]
 
 @hypothesis.settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from([*FLAGS, "--no-x", "--model", "-1", "0", "x", "nan", "=", "--", "--preset", "smoke"])))
-def test_any_line_ends_in_a_config_or_in_one_line(line):
+def test_any_arguments_give_a_config_or_a_one_line_error(arguments):
     try:
-        outcome = to_json(ask(*line))
+        outcome = to_json(parse_nested(*arguments))
     except UserError as error:
         outcome = str(error)
     assert isinstance(outcome, dict) or (0 < len(outcome) < 1000 and "\n" not in outcome)
@@ -226,13 +229,13 @@ def test_any_line_ends_in_a_config_or_in_one_line(line):
         betas=st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
     ),
 )
-def test_a_config_written_as_flags_is_read_back(model, optimizer):
-    config = nested.Config(model=model, sft=nested.Learning(optimizer=optimizer))
-    line = []
+def test_config_formatted_as_flags_parses_to_itself(model, optimizer):
+    config = nested.Config(model=model, sft=nested.Training(optimizer=optimizer))
+    arguments = []
     for setting in settings(config):
         if setting.negated_flag:
-            line.append(setting.flag if setting.value else setting.negated_flag)
+            arguments.append(setting.flag if setting.value else setting.negated_flag)
         elif not isinstance(setting.value, bool):
             values = setting.value if isinstance(setting.value, tuple) else (setting.value,)
-            line += [setting.flag, *(format_value(value) for value in values)]
-    assert to_json(ask(*line)) == to_json(config)
+            arguments += [setting.flag, *(format_value(value) for value in values)]
+    assert to_json(parse_nested(*arguments)) == to_json(config)

@@ -1,4 +1,4 @@
-"""Results, metrics, plots and the device: what a reader of the run's folder relies on."""
+"""Digests, results, metrics, mirrors, plots and the description of the device."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.experiment import toy
-from tests.experiment.conftest import one_line
+from tests.experiment.conftest import assert_one_line
 
 from thinking.errors import RunError
 from thinking.experiment import device, metrics, plots
@@ -25,7 +25,7 @@ def run(tmp_path):
     return Run(folder=tmp_path, config=toy.Config())
 
 
-def test_equal_trees_have_equal_digests_on_device_and_host():
+def test_digest_is_equal_on_device_and_host():
     host = {"a": np.arange(3, dtype=np.float32), "b": (np.zeros(2, np.int32), jax.random.key(0))}
     assert digest(TREE) == digest(host) == digest(dict(reversed(TREE.items())))
 
@@ -36,7 +36,7 @@ def test_equal_trees_have_equal_digests_on_device_and_host():
         {**TREE, "a": TREE["a"].at[1].add(1e-7)},
         {**TREE, "a": TREE["a"].astype(jnp.bfloat16)},
         {**TREE, "a": TREE["a"].reshape(3, 1)},
-        {**TREE, "a": -TREE["a"]},  # differs from the first in a sign of zero, too
+        {**TREE, "a": -TREE["a"]},  # changes the sign of zero, too
         {**TREE, "b": (jnp.zeros(2), jax.random.key(0))},
         {**TREE, "b": (jnp.zeros(2, jnp.int32), jax.random.key(1))},
         {**TREE, "b": (jnp.zeros(2, jnp.int32), jax.random.key_data(jax.random.key(0)))},
@@ -44,15 +44,15 @@ def test_equal_trees_have_equal_digests_on_device_and_host():
         {**TREE, "d": jnp.zeros((0,))},
     ],
 )
-def test_whatever_differs_changes_the_digest(other):
+def test_digest_changes_with_values_dtypes_shapes_and_names(other):
     assert digest(other) != digest(TREE)
 
 
-def test_the_digest_tells_zero_from_minus_zero():
+def test_digest_distinguishes_zero_from_minus_zero():
     assert digest(jnp.zeros(1)) != digest(-jnp.zeros(1))
 
 
-def test_results_hold_plain_rows_figures_and_the_digest(run, capfd):
+def test_results_json_has_rows_metrics_and_digest(run, capfd):
     rows = [
         {"model": "table", "loss": np.float32(0.25), "steps": jnp.int32(3), "solved": True, "seconds": float("nan")},
         {"model": "a name that is quite long, longer than any terminal would like, for a table of its kind " * 2},
@@ -61,63 +61,63 @@ def test_results_hold_plain_rows_figures_and_the_digest(run, capfd):
     record = json.loads((run.folder / "results.json").read_text())
     assert record["rows"][0] == {"model": "table", "loss": 0.25, "steps": 3, "solved": True, "seconds": None}
     assert (record["gflops"], record["sizes"], record["state_digest"]) == (2.5, [1, 2], digest(TREE))
-    printed = [line.split() for line in capfd.readouterr().out.splitlines() if line.startswith((" table", "table"))]
-    assert printed == [["table", "0.25", "3", "yes", "-"]]  # a row is a line, however wide
+    table_rows = [line.split() for line in capfd.readouterr().out.splitlines() if line.startswith((" table", "table"))]
+    assert table_rows == [["table", "0.25", "3", "yes", "-"]]  # a row is one line at any width
 
 
-def test_reading_metrics_passes_over_a_broken_line(tmp_path):
+def test_read_skips_an_incomplete_line(tmp_path):
     metrics.append(tmp_path, "a", 1, {"loss": 0.5})
     with (tmp_path / metrics.METRICS_FILE).open("a") as file:
         file.write('{"stage": "a", "step": 2, "lo')
     assert metrics.read(tmp_path) == [{"stage": "a", "step": 1, "loss": 0.5}]
 
 
-def test_rewinding_drops_later_lines_of_one_stage_alone(tmp_path):
+def test_rewind_drops_later_lines_of_one_stage_only(tmp_path):
     for stage, step in (("a", 1), ("a", 2), ("b", 5), ("a", 3)):
         metrics.append(tmp_path, stage, step, {})
     metrics.rewind(tmp_path, "a", 2)
     assert [(line["stage"], line["step"]) for line in metrics.read(tmp_path)] == [("a", 1), ("a", 2), ("b", 5)]
 
 
-def test_metrics_that_cannot_be_written_are_a_failure_of_the_run(tmp_path):
+def test_append_to_a_full_disk_is_a_run_error(tmp_path):
     (tmp_path / metrics.METRICS_FILE).symlink_to("/dev/full")
     with pytest.raises(RunError, match="No space left"):
         metrics.append(tmp_path, "a", 1, {})
 
 
 @pytest.mark.parametrize(("flag", "library"), [("--tensorboard", "tensorboardX"), ("--wandb", "wandb")])
-def test_a_mirror_that_is_not_installed_is_named(command, monkeypatch, flag, library):
+def test_missing_mirror_library_is_named(run_command, monkeypatch, flag, library):
     monkeypatch.setitem(sys.modules, library, None)
-    done = command(flag)
-    assert done.code == 2
-    assert f"pip install {library}" in one_line(done.err)
+    result = run_command(flag)
+    assert result.code == 2
+    assert f"pip install {library}" in assert_one_line(result.err)
 
 
-def test_tensorboard_and_wandb_are_told_the_metrics_and_closed(command, monkeypatch):
-    told, closed = [], []
+def test_tensorboard_and_wandb_receive_metrics_and_are_closed(run_command, monkeypatch):
+    logged_metrics, closed_mirrors = [], []
 
     class Writer:
         def __init__(self, folder, purge_step):
             assert (folder.split("/")[-1], purge_step) == ("fit", 10)
 
         def add_scalar(self, name, value, step):
-            told.append((name, value, step))
+            logged_metrics.append((name, value, step))
 
         def close(self):
-            closed.append("tensorboard")
+            closed_mirrors.append("tensorboard")
 
-    board = SimpleNamespace(log=told.append, finish=lambda: closed.append("wandb"))
+    wandb_run = SimpleNamespace(log=logged_metrics.append, finish=lambda: closed_mirrors.append("wandb"))
     monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=Writer))
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: board, Error=OSError))
-    done = command("--tensorboard", "--wandb", "--steps", "20")
-    assert done.code == 0
-    lines = metrics.read(done.folder)
-    assert ("loss", lines[0]["loss"], 10) in told
-    assert {"fit/step": 20, "fit/loss": lines[1]["loss"], "fit/count": lines[1]["count"]} in told
-    assert sorted(closed) == ["tensorboard", "wandb"]
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: wandb_run, Error=OSError))
+    result = run_command("--tensorboard", "--wandb", "--steps", "20")
+    assert result.code == 0
+    lines = metrics.read(result.folder)
+    assert ("loss", lines[0]["loss"], 10) in logged_metrics
+    assert {"fit/step": 20, "fit/loss": lines[1]["loss"], "fit/count": lines[1]["count"]} in logged_metrics
+    assert sorted(closed_mirrors) == ["tensorboard", "wandb"]
 
 
-def test_learning_curves_are_drawn_from_the_metrics(run):
+def test_learning_curves_are_plotted_from_the_metrics(run):
     for step in range(10, 100, 10):
         metrics.append(run.folder, "a", step, {"loss": 1 / step, "accuracy": step / 100})
         metrics.append(run.folder, "b", step, {"loss": 2 / step})
@@ -128,11 +128,11 @@ def test_learning_curves_are_drawn_from_the_metrics(run):
         assert len(image.convert("RGB").getcolors(2**20)) > 10
 
 
-def test_learning_curves_of_a_run_without_metrics_are_empty_axes(run):
+def test_learning_curves_without_metrics_are_empty_axes(run):
     assert plots.plot_learning_curves(run, ["loss"], run.folder / "deep" / "x.png").exists()
 
 
-def test_the_device_is_described_and_measured():
+def test_device_description_and_speed_measurements():
     assert device.describe_device()["platform"] == "cpu"
     assert device.measure_matmul_gflops(64) > 0
     assert device.measure_memory_gbps(1) > 0

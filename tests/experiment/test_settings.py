@@ -1,4 +1,4 @@
-"""Settings: what a number may be, how that is told, and how a config is walked over."""
+"""Settings of a config: bounds, their descriptions, and the order of settings."""
 
 import dataclasses
 import math
@@ -26,7 +26,7 @@ NUMBERS = st.floats(-1e6, 1e6) | st.integers(-1000, 1000)
 
 
 @given(NUMBERS, NUMBERS, NUMBERS, st.booleans(), st.booleans())
-def test_bounds_allow_what_lies_between_and_the_closed_ends(value, low, high, closed_below, closed_above):
+def test_bounds_allow_the_interval_with_its_closed_ends(value, low, high, closed_below, closed_above):
     lower = {"minimum" if closed_below else "above": low}
     upper = {"maximum" if closed_above else "below": high}
     expected = (low <= value if closed_below else low < value) and (value <= high if closed_above else value < high)
@@ -34,33 +34,33 @@ def test_bounds_allow_what_lies_between_and_the_closed_ends(value, low, high, cl
 
 
 @given(st.lists(NUMBERS, max_size=5), NUMBERS)
-def test_a_tuple_is_allowed_if_each_of_its_numbers_is(values, low):
+def test_tuple_is_allowed_if_each_of_its_numbers_is(values, low):
     bounds = Bounds(minimum=low)
     assert bounds.allows(tuple(values)) == all(bounds.allows(value) for value in values)
     assert bounds.allows((tuple(values), "word", None)) == bounds.allows(tuple(values))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_float_is_finite_whatever_is_declared(value):
-    for wrong in (value, (1.0, value), ((value,),)):
-        assert not Bounds().allows(wrong)
-        assert not Bounds(minimum=-math.inf).allows(wrong)
+def test_floats_must_be_finite(value):
+    for container in (value, (1.0, value), ((value,),)):
+        assert not Bounds().allows(container)
+        assert not Bounds(minimum=-math.inf).allows(container)
 
 
 @given(st.integers())
-def test_a_whole_number_fits_32_bits_unless_more_is_declared(value):
+def test_integers_fit_32_bits_unless_the_bounds_are_larger(value):
     assert Bounds().allows(value) == (-MAX_INT - 1 <= value <= MAX_INT)
     assert Bounds(minimum=0, maximum=2**40).allows(value) == (0 <= value <= 2**40)
 
 
-def test_a_huge_number_a_truth_and_nothing_are_no_trouble():
+def test_bounds_handle_huge_integers_booleans_none_and_strings():
     assert not Bounds().allows(10**400)
     assert Bounds(minimum=5).allows(True)
     assert Bounds(minimum=5).allows(None)
     assert Bounds(minimum=5).allows("word")
 
 
-def test_two_bounds_on_one_side_are_refused():
+def test_two_bounds_on_one_side_raise_a_type_error():
     with pytest.raises(TypeError, match="minimum or above"):
         option(1, "", minimum=1, above=0)
     with pytest.raises(TypeError, match="maximum or below"):
@@ -68,7 +68,7 @@ def test_two_bounds_on_one_side_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("bounds", "words"),
+    ("bounds", "description"),
     [
         ({}, ""),
         ({"minimum": 1, "maximum": 8}, "from 1 to 8"),
@@ -81,74 +81,74 @@ def test_two_bounds_on_one_side_are_refused():
         ({"below": 9}, "below 9"),
     ],
 )
-def test_bounds_are_told_in_words(bounds, words):
-    assert Bounds(**bounds).describe() == words
+def test_bounds_describe(bounds, description):
+    assert Bounds(**bounds).describe() == description
 
 
 @pytest.mark.parametrize(
-    ("hint", "bounds", "words"),
+    ("hint", "bounds", "description"),
     [
         (int, {"minimum": 1}, f"a whole number from 1 to {MAX_INT}"),
         (int | None, {"minimum": 1, "maximum": 8}, "a whole number from 1 to 8 or None"),
         (float, {}, "a finite number"),
         (float, {"above": 0}, "a number above 0"),
-        (tuple[float, ...], {}, "any number of finite numbers"),
-        (tuple[int, ...], {"minimum": 1, "maximum": 8}, "any number of whole numbers from 1 to 8"),
+        (tuple[float, ...], {}, "a list of finite numbers"),
+        (tuple[int, ...], {"minimum": 1, "maximum": 8}, "a list of whole numbers from 1 to 8"),
         (tuple[float, float], {"minimum": 0, "maximum": 1}, "2 numbers from 0 to 1"),
         (tuple[str, str] | None, {}, "2 words or None"),
         (tuple[str, float], {"minimum": 0}, "a word and a number from 0"),
-        (tuple[Literal["a", "b"], ...], {}, "any number of a, b"),
+        (tuple[Literal["a", "b"], ...], {}, "a list of a, b"),
         (Literal["a", "b"], {}, "one of a, b"),
     ],
 )
-def test_a_type_is_told_in_words(hint, bounds, words):
-    assert describe_type(hint, Bounds(**bounds)) == words
+def test_describe_type(hint, bounds, description):
+    assert describe_type(hint, Bounds(**bounds)) == description
 
 
-def test_a_refusal_says_flag_value_what_is_allowed_and_the_mend():
+def test_error_message_has_flag_value_bounds_and_suggestion():
     setting = Setting("model.width", int, 0, 64, bounds=Bounds(minimum=1, maximum=16384))
     assert setting.error_message("0") == "--model.width 0: allowed is a whole number from 1 to 16384; take 64"
     for default in (None, (), ""):
         assert dataclasses.replace(setting, default=default).error_message("0").endswith("; leave it out")
 
 
-def test_a_config_is_walked_over_in_the_order_of_declaration():
+def test_parts_are_in_the_order_of_declaration():
     paths = [part.path for part in parts(nested.Config())]
     start = paths.index("seeds")
     assert paths[start : start + 4] == ["seeds", "chat", "model", "model.width"]
     assert paths.index("sft") < paths.index("sft.steps") < paths.index("sft.optimizer.betas") < paths.index("rl")
 
 
-def test_defaults_are_those_of_the_group_as_it_is_declared():
-    found = {setting.path: setting for setting in settings(nested.Config(rl=nested.Learning(steps=3)))}
-    assert (found["rl.steps"].value, found["rl.steps"].default, found["sft.steps"].default) == (3, 7, 100)
-    assert found["rl.optimizer.learning_rate"].default == 0.1
+def test_defaults_are_those_of_the_declared_group():
+    by_path = {setting.path: setting for setting in settings(nested.Config(rl=nested.Training(steps=3)))}
+    assert (by_path["rl.steps"].value, by_path["rl.steps"].default, by_path["sft.steps"].default) == (3, 7, 100)
+    assert by_path["rl.optimizer.learning_rate"].default == 0.1
 
 
-def test_a_group_that_leaves_the_weights_alone_does_so_with_all_it_holds():
-    free = {setting.path for setting in settings(nested.Config()) if not setting.affects_weights}
-    general = {"artifacts", "clear", "tensorboard", "wandb"}
-    assert free == general | {"chat", "eval.num_problems", "eval.share"}
+def test_affects_weights_of_a_group_applies_to_all_its_settings():
+    paths = {setting.path for setting in settings(nested.Config()) if not setting.affects_weights}
+    run_config_paths = {"artifacts", "clear", "tensorboard", "wandb"}
+    assert paths == run_config_paths | {"chat", "eval.num_problems", "eval.share"}
 
 
-def test_flags_and_their_opposites():
-    found = {setting.path: setting for setting in settings(nested.Config())}
-    assert found["sft.optimizer.learning_rate"].flag == "--sft.optimizer.learning-rate"
-    assert found["model.gated"].negated_flag == "--model.no-gated"
-    assert found["model.width"].negated_flag is None
-    assert found["chat"].negated_flag is None
+def test_flags_and_negated_flags():
+    by_path = {setting.path: setting for setting in settings(nested.Config())}
+    assert by_path["sft.optimizer.learning_rate"].flag == "--sft.optimizer.learning-rate"
+    assert by_path["model.gated"].negated_flag == "--model.no-gated"
+    assert by_path["model.width"].negated_flag is None
+    assert by_path["chat"].negated_flag is None
 
 
-def test_a_field_declared_anew_keeps_the_bounds_from_above():
+def test_redeclared_field_keeps_the_bounds_of_the_base_class():
     @dataclasses.dataclass(frozen=True)
-    class Anew(RunConfig):
+    class Derived(RunConfig):
         seed: int = option(0, "of nothing")
 
-    seed = next(setting for setting in settings(Anew()) if setting.path == "seed")
+    seed = next(setting for setting in settings(Derived()) if setting.path == "seed")
     assert seed.bounds == Bounds(minimum=0, maximum=2**32 - 1)
 
 
-def test_what_is_declared_wrongly_is_found():
+def test_find_declaration_errors():
     @dataclasses.dataclass(frozen=True)
     class Wrong(RunConfig):
         count: int | None = option(1, "no lower bound", maximum=3)
@@ -168,13 +168,13 @@ def test_what_is_declared_wrongly_is_found():
     assert "--width needs minimum or above" in find_declaration_errors(toy.Config())
 
 
-def test_words_to_choose_from_are_found_in_tuples_and_beside_none():
-    words = Literal["a", "b"]
-    for hint in (words, words | None, tuple[words, ...], tuple[words, ...] | None):
+def test_list_choices_looks_into_tuples_and_optionals():
+    choices = Literal["a", "b"]
+    for hint in (choices, choices | None, tuple[choices, ...], tuple[choices, ...] | None):
         assert list_choices(hint) == ["a", "b"]
-    assert list_choices(int | None) == list_choices(tuple[words, words]) == []
+    assert list_choices(int | None) == list_choices(tuple[choices, choices]) == []
 
 
-def test_values_are_written_as_behind_a_flag():
+def test_format_value_gives_the_text_after_a_flag():
     assert format_value((1, (2.5, "a"))) == "1 2.5 a"
     assert format_value(None) == "None"

@@ -1,4 +1,4 @@
-"""A task to test the room with: a linear regression with dropout, whose state holds all that a state may hold."""
+"""A toy task: linear regression with dropout. Its state has every kind of leaf that a state may have."""
 
 import dataclasses
 import os
@@ -34,10 +34,10 @@ class Config(RunConfig):
 
 
 PRESETS = {"default": Config(), "smoke": Config(steps=20, width=2)}
-CHUNK = 10
+CHUNK_SIZE = 10
 
 
-def solution(config):
+def true_weights(config):
     import jax.numpy as jnp
 
     return jnp.arange(config.width, dtype=jnp.float32)
@@ -51,7 +51,7 @@ def init(config):
     weights = jnp.zeros(config.width)
     return {
         "weights": weights,
-        "shared": weights,  # the same memory twice
+        "shared": weights,  # two leaves share one buffer
         "optimizer": optax.adam(3e-2).init(weights),
         "key": jax.random.key(config.seed, impl="rbg"),
         "count": 0,
@@ -63,71 +63,71 @@ def init(config):
     }
 
 
-def step(config, state, number):
+def step(config, state, index):
     import jax
     import jax.numpy as jnp
     import optax
 
-    key, dropout = jax.random.split(state["key"])
-    inputs = jax.random.normal(jax.random.fold_in(jax.random.key(config.seed), number), (16, config.width))
-    kept = jax.random.bernoulli(dropout, 1 - config.edge_probability, inputs.shape)
+    key, dropout_key = jax.random.split(state["key"])
+    inputs = jax.random.normal(jax.random.fold_in(jax.random.key(config.seed), index), (16, config.width))
+    keep_mask = jax.random.bernoulli(dropout_key, 1 - config.edge_probability, inputs.shape)
 
-    def loss_of(weights):
-        return jnp.mean((jnp.where(kept, inputs, 0) @ weights - inputs @ solution(config)) ** 2)
+    def loss_fn(weights):
+        return jnp.mean((jnp.where(keep_mask, inputs, 0) @ weights - inputs @ true_weights(config)) ** 2)
 
-    loss, gradient = jax.value_and_grad(loss_of)(state["weights"])
-    updates, optimizer = optax.adam(3e-2).update(gradient, state["optimizer"])
+    loss, grads = jax.value_and_grad(loss_fn)(state["weights"])
+    updates, optimizer = optax.adam(3e-2).update(grads, state["optimizer"])
     weights = optax.apply_updates(state["weights"], updates)
     if config.nan_at is not None:
-        loss = jnp.where(number == config.nan_at, jnp.nan, loss)
+        loss = jnp.where(index == config.nan_at, jnp.nan, loss)
     if config.spoil_at is not None:
-        weights = jnp.where(number == config.spoil_at, jnp.nan, weights)
-    changed = {"weights": weights, "optimizer": optimizer, "key": key, "count": state["count"] + 1}
-    return {**state, **changed}, {"loss": loss, "count": state["count"]}
+        weights = jnp.where(index == config.spoil_at, jnp.nan, weights)
+    new_leaves = {"weights": weights, "optimizer": optimizer, "key": key, "count": state["count"] + 1}
+    return {**state, **new_leaves}, {"loss": loss, "count": state["count"]}
 
 
 def run(config, run):
     from thinking.experiment.results import write_results
-    from thinking.experiment.training import train
+    from thinking.experiment.training_loop import train
 
-    parts = {"init": partial(init, config), "step": partial(step, config)}
-    trained = train(run, "fit", **parts, num_steps=config.steps, chunk_size=CHUNK, progress_metric="loss")
-    write_results(run, [{"name": "toy", "final_count": trained.state["count"]}], trained.state, ratio=0.5)
+    functions = {"init": partial(init, config), "step": partial(step, config)}
+    result = train(run, "fit", **functions, num_steps=config.steps, chunk_size=CHUNK_SIZE, progress_metric="loss")
+    write_results(run, [{"name": "toy", "final_count": result.state["count"]}], result.state, ratio=0.5)
 
 
-def start(*flags: str, run=run) -> None:
-    """Run the toy's command line in this process."""
-    before, sys.argv = sys.argv, ["tasks/toy.py", *flags]
+def run_main(*flags: str, run=run) -> None:
+    """Run the task's command line in this process."""
+    argv, sys.argv = sys.argv, ["tasks/toy.py", *flags]
     try:
         main("toy", run, PRESETS)
     finally:
-        sys.argv = before
+        sys.argv = argv
 
 
-def process(flags: list[str], output: Path, eager: bool = True) -> None:
-    """Run the toy's command line as a process of its own, its output in a file, with frequent saves."""
+def run_process(flags: list[str], output: Path, frequent_saves: bool = True) -> None:
+    """Run the task's command line as the main function of a process, with its output in a file."""
     from thinking.experiment import checkpoint
 
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
-    if eager:
+    if frequent_saves:
         checkpoint.MIN_SECONDS_BETWEEN_SAVES, checkpoint.MAX_TIME_FRACTION = 0.02, 1.0
     if flags[0] == "--stuck":
-        start("--artifacts", str(output.parent), run=partial(stuck, Path(flags[1])))
+        run_main("--artifacts", str(output.parent), run=partial(block_main_thread, Path(flags[1])))
     else:
-        start(*flags)
+        run_main(*flags)
 
 
-def stuck(ready: Path, config, run) -> None:
-    """Hold the main thread outside of Python, as a device at work does, and outside of the reach of handlers."""
+def block_main_thread(ready_file: Path, config, run) -> None:
+    """Block the main thread outside of Python, as a busy device does, so that no signal handler runs."""
     import ctypes
 
     from thinking.experiment import interruption
 
     with interruption.hold_signals():
-        ready.touch()
+        ready_file.touch()
         for _ in range(3):  # a signal ends a sleep early
             ctypes.CDLL(None).sleep(20)
 

@@ -1,4 +1,4 @@
-"""Drawing tokens: each rule against a plain loop, or numbers by hand."""
+"""Sampling of tokens: each rule against a Python loop or known numbers."""
 
 import math
 
@@ -12,94 +12,94 @@ from tests.kernels.quick import jit
 
 from thinking.generation.sampling import Sampling, process_logits, sample_tokens
 
-WORDS = 6
+VOCAB_SIZE = 6
 LOGITS = np.float32([[2.0, 1.0, 0.0, -1.0, -2.0, -3.0], [0.5, 0.4, -0.3, 3.0, 0.1, 0.0]])
-NOTHING = np.zeros((2, WORDS), bool)
+EMPTY_MASK = np.zeros((2, VOCAB_SIZE), bool)
 
 
-def left(sampling, logits=LOGITS, token_mask=NOTHING):
+def process(sampling, logits=LOGITS, token_mask=EMPTY_MASK):
     return np.asarray(jit(lambda logits, token_mask: process_logits(sampling, logits, token_mask))(logits, token_mask))
 
 
-def kept(sampling, logits=LOGITS):
-    return [set(np.flatnonzero(np.isfinite(row))) for row in left(sampling, logits)]
+def find_allowed_tokens(sampling, logits=LOGITS):
+    return [set(np.flatnonzero(np.isfinite(row))) for row in process(sampling, logits)]
 
 
-def test_the_defaults_leave_logits_as_they_are():
-    assert np.array_equal(left(Sampling()), LOGITS)
+def test_defaults_leave_the_logits_unchanged():
+    assert np.array_equal(process(Sampling()), LOGITS)
 
 
-def test_temperature_divides():
-    np.testing.assert_allclose(left(Sampling(temperature=0.5)), 2 * LOGITS)
+def test_temperature_divides_the_logits():
+    np.testing.assert_allclose(process(Sampling(temperature=0.5)), 2 * LOGITS)
 
 
-def test_temperature_zero_takes_the_likeliest():
-    assert kept(Sampling(temperature=0.0)) == [{0}, {3}]
-    sampled = jit(lambda key: sample_tokens(Sampling(temperature=0.0), key, LOGITS, NOTHING))
-    assert np.array_equal(sampled(jax.random.key(0)), [0, 3])
+def test_temperature_zero_samples_the_argmax():
+    assert find_allowed_tokens(Sampling(temperature=0.0)) == [{0}, {3}]
+    sample = jit(lambda key: sample_tokens(Sampling(temperature=0.0), key, LOGITS, EMPTY_MASK))
+    assert np.array_equal(sample(jax.random.key(0)), [0, 3])
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-6])
-def test_a_temperature_near_zero_takes_the_likeliest_too(temperature):
-    sampled = jit(lambda key: sample_tokens(Sampling(temperature=temperature), key, LOGITS, NOTHING))
-    assert np.array_equal(sampled(jax.random.key(0)), [0, 3])
+def test_temperature_near_zero_samples_the_argmax(temperature):
+    sample = jit(lambda key: sample_tokens(Sampling(temperature=temperature), key, LOGITS, EMPTY_MASK))
+    assert np.array_equal(sample(jax.random.key(0)), [0, 3])
 
 
-def test_no_excluded_token_is_ever_sampled():
+def test_tokens_with_probability_zero_are_never_sampled():
     logits = np.where(np.arange(300) % 7 == 3, np.float32(0), -np.inf)[None]
-    many = jit(jax.vmap(lambda key: sample_tokens(Sampling(), key, logits, np.zeros((1, 300), bool))))
-    sampled = np.asarray(many(jax.random.split(jax.random.key(0), 20_000)))
-    assert np.all(sampled % 7 == 3)
-    assert len(np.unique(sampled)) == 43
+    sample_batch = jit(jax.vmap(lambda key: sample_tokens(Sampling(), key, logits, np.zeros((1, 300), bool))))
+    tokens = np.asarray(sample_batch(jax.random.split(jax.random.key(0), 20_000)))
+    assert np.all(tokens % 7 == 3)
+    assert len(np.unique(tokens)) == 43
 
 
-def test_a_repetition_penalty_makes_repeated_tokens_less_likely_whatever_their_sign():
-    token_mask = NOTHING.copy()
+def test_repetition_penalty_lowers_positive_and_negative_logits():
+    token_mask = EMPTY_MASK.copy()
     token_mask[0, [0, 3]] = True
     expected = LOGITS.copy()
     expected[0, 0], expected[0, 3] = 2.0 / 1.5, -1.0 * 1.5
-    np.testing.assert_allclose(left(Sampling(repetition_penalty=1.5), token_mask=token_mask), expected)
+    np.testing.assert_allclose(process(Sampling(repetition_penalty=1.5), token_mask=token_mask), expected)
 
 
 @pytest.mark.parametrize(
     ("top_k", "expected"), [(1, [{0}, {3}]), (3, [{0, 1, 2}, {3, 0, 1}]), (9, [set(range(6))] * 2)]
 )
-def test_top_k_keeps_the_likeliest_tokens(top_k, expected):
-    assert kept(Sampling(top_k=top_k)) == expected
+def test_top_k_keeps_the_most_likely_tokens(top_k, expected):
+    assert find_allowed_tokens(Sampling(top_k=top_k)) == expected
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.integers(-64, 64).map(lambda n: n / 16), min_size=WORDS, max_size=WORDS, unique=True))
-def test_top_p_keeps_the_smallest_set_of_likeliest_tokens_that_reaches_it(logits):
-    found = np.flatnonzero(np.isfinite(np.asarray(_nucleus(np.float32([logits])))[0]))
-    share = np.exp(np.float64(logits)) / np.sum(np.exp(np.float64(logits)))
-    order = np.argsort(-share)
+@given(st.lists(st.integers(-64, 64).map(lambda n: n / 16), min_size=VOCAB_SIZE, max_size=VOCAB_SIZE, unique=True))
+def test_top_p_keeps_the_smallest_nucleus(logits):
+    actual = np.flatnonzero(np.isfinite(np.asarray(_process_top_p(np.float32([logits])))[0]))
+    probabilities = np.exp(np.float64(logits)) / np.sum(np.exp(np.float64(logits)))
+    order = np.argsort(-probabilities)
     expected, total = [], 0.0
     for token in order:
         expected.append(token)
-        total += share[token]
+        total += probabilities[token]
         if total >= 0.7:
             break
-    if abs(total - 0.7) > 1e-5:  # else rounding decides
-        assert set(found) == set(expected)
+    if abs(total - 0.7) > 1e-5:  # otherwise rounding decides
+        assert set(actual) == set(expected)
 
 
-_nucleus = jit(lambda logits: process_logits(Sampling(top_p=0.7), logits, jnp.zeros((1, WORDS), bool)))
+_process_top_p = jit(lambda logits: process_logits(Sampling(top_p=0.7), logits, jnp.zeros((1, VOCAB_SIZE), bool)))
 
 
-def test_min_p_keeps_tokens_by_their_probability_relative_to_the_likeliest():
-    edge = math.exp(-2.0)
-    assert kept(Sampling(min_p=edge * 0.999)) == [{0, 1, 2}, {3}]
-    assert kept(Sampling(min_p=edge * 1.001))[0] == {0, 1}
+def test_min_p_is_relative_to_the_highest_probability():
+    threshold = math.exp(-2.0)
+    assert find_allowed_tokens(Sampling(min_p=threshold * 0.999)) == [{0, 1, 2}, {3}]
+    assert find_allowed_tokens(Sampling(min_p=threshold * 1.001))[0] == {0, 1}
 
 
-def test_tokens_are_sampled_as_often_as_their_probability():
-    many = jit(jax.vmap(lambda key: sample_tokens(Sampling(temperature=2.0, top_k=3), key, LOGITS, NOTHING)))
-    sampled = np.asarray(many(jax.random.split(jax.random.key(0), 4000)))
+def test_sample_frequencies_equal_probabilities():
+    sample_batch = jit(jax.vmap(lambda key: sample_tokens(Sampling(temperature=2.0, top_k=3), key, LOGITS, EMPTY_MASK)))
+    tokens = np.asarray(sample_batch(jax.random.split(jax.random.key(0), 4000)))
     for row in range(2):
         weights = np.exp(LOGITS[row] / 2) * (LOGITS[row] >= np.sort(LOGITS[row])[-3])
-        counts = np.bincount(sampled[:, row], minlength=WORDS) / 4000
-        np.testing.assert_allclose(counts, weights / weights.sum(), atol=0.03)
+        frequencies = np.bincount(tokens[:, row], minlength=VOCAB_SIZE) / 4000
+        np.testing.assert_allclose(frequencies, weights / weights.sum(), atol=0.03)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_tokens_are_sampled_as_often_as_their_probability():
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
-def test_what_cannot_be_is_refused_with_one_line(options, message):
-    with pytest.raises(ValueError, match=message) as refusal:
+def test_invalid_options_raise_a_one_line_error(options, message):
+    with pytest.raises(ValueError, match=message) as error:
         Sampling(**options)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Abstraction: which states become pivots, against definitions written out in Python."""
+"""Abstraction: the choice of pivots, against definitions in plain Python."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from thinking.guide.abstraction import (
 from thinking.kernels import Box, Discrete, table
 
 T = 9
-examples = settings(max_examples=40, deadline=None, derandomize=True)
+hypothesis_settings = settings(max_examples=40, deadline=None, derandomize=True)
 flags = st.lists(st.booleans(), min_size=T, max_size=T).map(np.array)
 paths = st.lists(st.integers(0, 3), min_size=T, max_size=T).map(lambda path: np.array(path, np.int32))
 lengths = st.integers(0, T)
@@ -35,7 +35,7 @@ def prefix(length):
 
 def peaks(values):
     """Indices of the first states of those plateaus (runs of equal values) that are higher than both neighbours."""
-    pivots_found, start = [], 0
+    peak_indices, start = [], 0
     while start < len(values):
         end = start
         while end + 1 < len(values) and values[end + 1] == values[start]:
@@ -43,38 +43,38 @@ def peaks(values):
         before = values[start - 1] if start else -np.inf
         after = values[end + 1] if end + 1 < len(values) else -np.inf
         if values[start] > max(before, after):
-            pivots_found.append(start)
+            peak_indices.append(start)
         start = end + 1
-    return pivots_found
+    return peak_indices
 
 
 _local_maxima = jax.jit(local_maxima)
 
 
 @given(heights=st.lists(st.sampled_from([-2.5, 0.0, 1.5]), min_size=T, max_size=T), valid=flags)
-@examples
-def test_local_maxima_are_peaks_and_a_plateau_counts_once(heights, valid):
-    visited = [height if is_valid else -np.inf for height, is_valid in zip(heights, valid, strict=True)]
-    wanted = [i for i in peaks(visited) if valid[i]]
-    assert np.flatnonzero(_local_maxima(np.array(heights, np.float32), valid)).tolist() == wanted
+@hypothesis_settings
+def test_local_maxima_match_plain_python(heights, valid):
+    masked_heights = [height if is_valid else -np.inf for height, is_valid in zip(heights, valid, strict=True)]
+    expected = [i for i in peaks(masked_heights) if valid[i]]
+    assert np.flatnonzero(_local_maxima(np.array(heights, np.float32), valid)).tolist() == expected
 
 
 @pytest.mark.parametrize(
-    ("heights", "length", "wanted"),
+    ("heights", "length", "expected"),
     [
         ([1, 2, 2, 1, 0, 0, 3, 3, 3], 9, [1, 6]),  # plateaus, one of them at the end
-        ([5, 5, 4, 4, 5, 1, 1, 1, 1], 9, [0, 4]),  # a plateau at the start, and steps that are no peaks
-        ([0, 1, 2, 3, 9, 9, 9, 9, 9], 4, [3]),  # what lies beyond the path counts as lower
+        ([5, 5, 4, 4, 5, 1, 1, 1, 1], 9, [0, 4]),  # a plateau at the start, and steps that are not peaks
+        ([0, 1, 2, 3, 9, 9, 9, 9, 9], 4, [3]),  # states beyond the path count as lower
         ([0, 1, 1, 2, 2, 1, 1, 0, 0], 9, [3]),  # terraces on the way up and down
         ([2] * 9, 9, [0]),
         ([1] * 9, 0, []),
     ],
 )
-def test_local_maxima_of_paths_known_by_heart(heights, length, wanted):
-    assert np.flatnonzero(_local_maxima(np.array(heights, np.float32), prefix(length))).tolist() == wanted
+def test_local_maxima_of_handwritten_paths(heights, length, expected):
+    assert np.flatnonzero(_local_maxima(np.array(heights, np.float32), prefix(length))).tolist() == expected
 
 
-def test_skip_step_keeps_every_nth_state():
+def test_skip_step_selects_every_nth_state():
     pivots = skip_step(3).pivots((), np.zeros(T, np.int32), prefix(8))
     assert np.flatnonzero(pivots).tolist() == [0, 3, 6]
     assert skip_step(1).pivots((), np.zeros(T, np.int32), prefix(8)).tolist() == prefix(8).tolist()
@@ -82,96 +82,96 @@ def test_skip_step_keeps_every_nth_state():
         skip_step(0)
 
 
-counted = counted_entropy(Discrete(4))
-_count = jax.jit(counted.observe)
+count_abstraction = counted_entropy(Discrete(4))
+_observe_counts = jax.jit(count_abstraction.observe)
 
 
 @given(batches=st.lists(st.lists(st.tuples(paths, lengths), min_size=2, max_size=2), max_size=3))
-@examples
-def test_a_table_counts_every_visit_and_nothing_else(batches):
-    counts, wanted = counted.init(jax.random.key(0)), np.zeros(4, int)
+@hypothesis_settings
+def test_counted_entropy_counts_valid_visits(batches):
+    counts, expected = count_abstraction.init(jax.random.key(0)), np.zeros(4, int)
     for batch in batches:
-        counts = _count(counts, np.stack([path for path, _ in batch]), np.stack([prefix(n) for _, n in batch]))
+        counts = _observe_counts(counts, np.stack([path for path, _ in batch]), np.stack([prefix(n) for _, n in batch]))
         for path, length in batch:
-            wanted += np.bincount(path[:length], minlength=4)
-    assert counts.tolist() == wanted.tolist()
+            expected += np.bincount(path[:length], minlength=4)
+    assert counts.tolist() == expected.tolist()
 
 
-def test_a_table_goes_on_counting_after_sixteen_million_visits():
-    counts = jnp.full_like(counted.init(jax.random.key(0)), 2**24)
-    counts = _count(counts, np.zeros((2, T), np.int32), np.stack([prefix(1)] * 2))
+def test_counted_entropy_counts_exactly_beyond_2_to_the_24():
+    counts = jnp.full_like(count_abstraction.init(jax.random.key(0)), 2**24)
+    counts = _observe_counts(counts, np.zeros((2, T), np.int32), np.stack([prefix(1)] * 2))
     assert int(counts[0]) == 2**24 + 2
 
 
-def test_vectors_cannot_be_counted():
+def test_counted_entropy_rejects_vectors():
     with pytest.raises(ValueError, match="learned_entropy"):
         counted_entropy(Box(2))
 
 
-# Learned statistics. Of two states side by side, the pivot is the one that the statistic ranks higher.
+# Learned entropy. Of two neighbouring states, the pivot is the one with the higher learned density.
 
-FREQUENT = np.repeat(np.arange(6, dtype=np.int32), [16, 11, 7, 4, 2, 0]).reshape(4, 10)
+STATES_BY_FREQUENCY = np.repeat(np.arange(6, dtype=np.int32), [16, 11, 7, 4, 2, 0]).reshape(4, 10)
 
 
 @pytest.mark.parametrize("space", [Discrete(6), Box(1)], ids=["indices", "vectors"])
-def test_a_learned_statistic_ranks_states_by_how_often_they_are_visited(space):
+def test_learned_entropy_ranks_states_by_visit_frequency(space):
     abstraction = learned_entropy(space, optax.adam(3e-2), width=16)
     if isinstance(space, Discrete):
-        items, ranked = FREQUENT, np.array([(0, 1), (1, 3), (2, 3), (3, 5), (0, 5)], np.int32)
+        items, state_pairs = STATES_BY_FREQUENCY, np.array([(0, 1), (1, 3), (2, 3), (3, 5), (0, 5)], np.int32)
     else:
-        # The more often, the nearer to 0: a density that falls from 0 to 1.
+        # The density of states falls from 0 to 1.
         items = (np.linspace(0, 1, 40, dtype=np.float32) ** 2).reshape(4, 10, 1)
-        ranked = np.array([(0.1, 0.4), (0.3, 0.7), (0.5, 0.95), (0.1, 0.9)], np.float32)[..., None]
+        state_pairs = np.array([(0.1, 0.4), (0.3, 0.7), (0.5, 0.95), (0.1, 0.9)], np.float32)[..., None]
 
     @jax.jit
-    def learn_and_choose(key):
+    def train_and_select(key):
         def step(state, _):
             return abstraction.observe(state, items, np.ones((4, 10), bool)), None
 
         state, _ = jax.lax.scan(step, abstraction.init(key), length=400)
-        choose = jax.vmap(lambda pair: abstraction.pivots(state, pair, np.ones(2, bool)))
-        return choose(jnp.asarray(ranked)), choose(jnp.asarray(ranked[:, ::-1]))
+        select_pivots = jax.vmap(lambda pair: abstraction.pivots(state, pair, np.ones(2, bool)))
+        return select_pivots(jnp.asarray(state_pairs)), select_pivots(jnp.asarray(state_pairs[:, ::-1]))
 
-    better_first, better_last = learn_and_choose(jax.random.key(1))
-    assert better_first.tolist() == [[True, False]] * len(ranked)
-    assert better_last.tolist() == [[False, True]] * len(ranked)
+    pivots_of_pairs, pivots_of_swapped_pairs = train_and_select(jax.random.key(1))
+    assert pivots_of_pairs.tolist() == [[True, False]] * len(state_pairs)
+    assert pivots_of_swapped_pairs.tolist() == [[False, True]] * len(state_pairs)
 
 
-def test_padding_does_not_train_a_learned_statistic():
+def test_learned_entropy_ignores_padding():
     abstraction = learned_entropy(Box(1), optax.sgd(0.1), width=4)
     items, valid = np.linspace(0, 1, 12, dtype=np.float32).reshape(2, 6, 1), np.tile(np.arange(6) < 4, (2, 1))
     padded = np.where(valid[..., None], items, np.float32(5))
 
     @jax.jit
-    def learn(key):
+    def train_on_both(key):
         state = abstraction.init(key)
         return [
-            jax.tree.leaves(abstraction.observe(state, visited, valid).train_state.params)
-            for visited in (items, padded)
+            jax.tree.leaves(abstraction.observe(state, inputs, valid).train_state.params) for inputs in (items, padded)
         ]
 
-    for left, right in zip(*learn(jax.random.key(0)), strict=True):
+    for left, right in zip(*train_on_both(jax.random.key(0)), strict=True):
         np.testing.assert_array_equal(left, right)
 
 
-def test_what_is_learned_for_pivots_is_part_of_the_guides_state():
+def test_guide_state_contains_the_abstraction_state():
     space = Discrete(6)
     kernel = table(input=space, value=space, target=space)
-    built = guide(layers=[kernel], abstraction=learned_entropy(space, optax.adam(1e-2), width=8))
-    observe = jax.jit(built.observe)
-    path = Path(FREQUENT, np.full(4, 10, np.int32))
-    start = jax.jit(built.init)(jax.random.key(0))
-    once, _ = observe(start, path)
-    # Every parameter, and the key that draws the contrast, is a leaf and has moved.
-    before, after = (jax.tree.leaves(s.abstraction.train_state.params) for s in (start, once))
+    model = guide(layers=[kernel], abstraction=learned_entropy(space, optax.adam(1e-2), width=8))
+    observe = jax.jit(model.observe)
+    path = Path(STATES_BY_FREQUENCY, np.full(4, 10, np.int32))
+    initial_state = jax.jit(model.init)(jax.random.key(0))
+    updated_state, _ = observe(initial_state, path)
+    # Every parameter, and the key of the contrast samples, is a leaf and has changed.
+    before, after = (jax.tree.leaves(s.abstraction.train_state.params) for s in (initial_state, updated_state))
     assert {leaf.shape for leaf in before} == {(6, 8), (8,), (8, 1), (1,)}
     assert not any(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-    assert not np.array_equal(*(jax.random.key_data(state.abstraction.key) for state in (start, once)))
-    # Nothing hides outside of the leaves: a state rebuilt from them goes on as the original does.
-    fresh = jax.eval_shape(built.init, jax.random.key(7))
-    rebuilt = jax.tree.unflatten(jax.tree.structure(fresh), jax.tree.leaves(once))
+    assert not np.array_equal(*(jax.random.key_data(state.abstraction.key) for state in (initial_state, updated_state)))
+    # The leaves are the whole state: a state rebuilt from them trains as the original does.
+    abstract_state = jax.eval_shape(model.init, jax.random.key(7))
+    rebuilt_state = jax.tree.unflatten(jax.tree.structure(abstract_state), jax.tree.leaves(updated_state))
     for left, right in zip(
-        *(jax.tree.leaves(observe(s, path)[0].abstraction.train_state.params) for s in (once, rebuilt)), strict=True
+        *(jax.tree.leaves(observe(s, path)[0].abstraction.train_state.params) for s in (updated_state, rebuilt_state)),
+        strict=True,
     ):
         np.testing.assert_array_equal(left, right)
 
@@ -180,58 +180,58 @@ def test_what_is_learned_for_pivots_is_part_of_the_guides_state():
 
 _levels = {
     "skip": jax.jit(lambda items, valid: pivot_levels(skip_step(2), (), items, valid, 3)),
-    "count": jax.jit(lambda counts, items, valid: pivot_levels(counted, counts, items, valid, 3)),
+    "count": jax.jit(lambda counts, items, valid: pivot_levels(count_abstraction, counts, items, valid, 3)),
 }
 
 
-def levels_of(length, choose):
-    """Pivots level by level: of those of the level below, the chosen ones and the path's two ends."""
+def expected_levels(length, select_indices):
+    """Pivots of each level: the selected pivots of the level below, and the path's two ends."""
     levels = [list(range(length))]
     for _ in range(3):
         pivot_indices = levels[-1]
-        chosen = {pivot_indices[place] for place in choose(pivot_indices)}
-        levels.append([t for t in pivot_indices if t in chosen or t in (0, length - 1)])
+        selected = {pivot_indices[index] for index in select_indices(pivot_indices)}
+        levels.append([t for t in pivot_indices if t in selected or t in (0, length - 1)])
     return levels
 
 
 @given(length=lengths)
-@examples
-def test_every_second_pivot_of_a_level_is_a_pivot_of_the_next(length):
-    pivots_found = _levels["skip"](np.zeros(T, np.int32), prefix(length))
-    assert [np.flatnonzero(row).tolist() for row in pivots_found] == levels_of(
+@hypothesis_settings
+def test_pivot_levels_of_skip_step_match_plain_python(length):
+    actual = _levels["skip"](np.zeros(T, np.int32), prefix(length))
+    assert [np.flatnonzero(row).tolist() for row in actual] == expected_levels(
         length, lambda pivot_indices: range(0, len(pivot_indices), 2)
     )
 
 
 @given(path=paths, counts=st.lists(st.integers(0, 3), min_size=4, max_size=4), length=lengths)
 @example(path=np.array([3, 0, 1, 0, 2, 0, 2, 3, 3], np.int32), counts=[0, 1, 2, 3], length=7)  # ends on a plateau
-@examples
-def test_local_maxima_among_the_pivots_of_a_level_are_pivots_of_the_next(path, counts, length):
-    pivots_found = np.asarray(_levels["count"](np.array(counts, np.float32), path, prefix(length)))
-    wanted = levels_of(length, lambda pivot_indices: peaks([counts[path[t]] for t in pivot_indices]))
-    assert [np.flatnonzero(row).tolist() for row in pivots_found] == wanted
-    assert not np.any(pivots_found[1:] & ~pivots_found[:-1])  # nested
+@hypothesis_settings
+def test_pivot_levels_of_counted_entropy_match_plain_python(path, counts, length):
+    actual = np.asarray(_levels["count"](np.array(counts, np.float32), path, prefix(length)))
+    expected = expected_levels(length, lambda pivot_indices: peaks([counts[path[t]] for t in pivot_indices]))
+    assert [np.flatnonzero(row).tolist() for row in actual] == expected
+    assert not np.any(actual[1:] & ~actual[:-1])  # nested
     if length:
-        assert pivots_found[:, [0, length - 1]].all()  # start and end on every level
+        assert actual[:, [0, length - 1]].all()  # start and end on every level
 
 
 _masks = jax.jit(lambda pivots: (next_pivot(pivots), last_pivot(pivots), forward_mask(pivots), reverse_mask(pivots)))
 
 
 @given(pivots=flags)
-@examples
-def test_masks_are_what_their_docstrings_say(pivots):
-    following, before, forward, reverse = _masks(pivots)
-    places = np.flatnonzero(pivots)
+@hypothesis_settings
+def test_pivots_and_masks_match_plain_python(pivots):
+    next_pivots, last_pivots, forward, reverse = _masks(pivots)
+    pivot_indices = np.flatnonzero(pivots)
     for t in range(T):
-        assert following[t] == min(places[places > t], default=T)
-        assert before[t] == max(places[places < t], default=-1)
+        assert next_pivots[t] == min(pivot_indices[pivot_indices > t], default=T)
+        assert last_pivots[t] == max(pivot_indices[pivot_indices < t], default=-1)
     for p in range(T):
-        learn, stands_for = [], []
+        expected_forward, expected_reverse = [], []
         if pivots[p]:
-            earlier = places[places < p].tolist()
-            since = earlier[-2] if len(earlier) > 1 else 0  # the pivot before last
-            learn = list(range(since, p))
-            stands_for = list(range(p, min(places[places > p], default=T)))
-        assert np.flatnonzero(forward[p]).tolist() == learn
-        assert np.flatnonzero(reverse[p]).tolist() == stands_for
+            earlier = pivot_indices[pivot_indices < p].tolist()
+            segment_start = earlier[-2] if len(earlier) > 1 else 0  # the pivot before last
+            expected_forward = list(range(segment_start, p))
+            expected_reverse = list(range(p, min(pivot_indices[pivot_indices > p], default=T)))
+        assert np.flatnonzero(forward[p]).tolist() == expected_forward
+        assert np.flatnonzero(reverse[p]).tolist() == expected_reverse

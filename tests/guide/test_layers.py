@@ -1,4 +1,4 @@
-"""Layers: stacked or mixed, they learn as each alone would; and a guide is a pure function of one PyTree."""
+"""Layers: stacked layers learn as separate kernels do; a guide is a set of pure functions of one PyTree."""
 
 import jax
 import jax.numpy as jnp
@@ -21,18 +21,18 @@ SPACES = {"input": SPACE, "value": SPACE, "target": SPACE}
 
 def assert_close(left, right):
     assert jax.tree.structure(left) == jax.tree.structure(right)
-    for one, other in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
-        if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
-            one, other = jax.random.key_data(one), jax.random.key_data(other)
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    for left_leaf, right_leaf in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        if jnp.issubdtype(left_leaf.dtype, jax.dtypes.prng_key):
+            left_leaf, right_leaf = jax.random.key_data(left_leaf), jax.random.key_data(right_leaf)
+        np.testing.assert_allclose(left_leaf, right_leaf, rtol=1e-5, atol=1e-6)
 
 
-def part(stacked, index):
+def select_index(stacked, index):
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
-def some_state(built, seed):
-    """A state as `init` would give, but of plain numbers: drawing parameters takes longest to compile."""
+def random_state(model, seed):
+    """A state with the structure of `init`, filled by NumPy: compiling `init` takes long."""
     rng, key = np.random.default_rng(seed), jax.random.key(seed)
 
     def fill(leaf):
@@ -40,110 +40,123 @@ def some_state(built, seed):
             return jax.random.split(key, leaf.shape)
         return jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype)
 
-    return jax.tree.map(fill, jax.eval_shape(built.init, key))
+    return jax.tree.map(fill, jax.eval_shape(model.init, key))
 
 
-def rows_of(seed):
+def random_batch(seed):
     rng = np.random.default_rng(seed)
     items, target, value = rng.integers(0, NODES, (3, ROWS), np.int32)
     context = Context(items[:, None], np.ones(ROWS, np.int32))
     return Transition(context, target, value, rng.random(ROWS, np.float32), np.ones(ROWS, np.float32))
 
 
-def test_layers_of_one_object_are_stacked_and_learn_as_each_alone():
-    shared, other = linear(**SPACES, optimizer=optax.sgd(0.5), num_cells=4, num_slots=2), table(**SPACES)
-    kernels = [shared, shared, other]
+def test_stacked_layers_match_separate_kernels():
+    shared_kernel, other_kernel = linear(**SPACES, optimizer=optax.sgd(0.5), num_cells=4, num_slots=2), table(**SPACES)
+    kernels = [shared_kernel, shared_kernel, other_kernel]
     layers = stack_layers(kernels)
-    indices = [(0, 0), (0, 1), (1, 0)]  # the group of each layer, and where it stands in it
-    batches = [rows_of(seed) for seed in range(3)]
-    question = batches[0].context, batches[0].target
+    indices = [(0, 0), (0, 1), (1, 0)]  # the group of each layer, and its index in the group
+    batches = [random_batch(seed) for seed in range(3)]
+    query = batches[0].context, batches[0].target
 
     @jax.jit
-    def learn(states):
-        fitted, metrics = layers.fit(states, batches)
-        return fitted, metrics, [layers.infer(fitted, layer, *question) for layer in range(3)]
+    def fit_stacked(states):
+        fitted_states, metrics = layers.fit(states, batches)
+        return fitted_states, metrics, [layers.infer(fitted_states, layer, *query) for layer in range(3)]
 
     @jax.jit
-    def learn_alone(states):
-        fitted = [kernel.fit(*both) for kernel, *both in zip(kernels, states, batches, strict=True)]
-        return fitted, [kernel.infer(state, *question) for kernel, (state, _) in zip(kernels, fitted, strict=True)]
+    def fit_separately(states):
+        fitted_states = [
+            kernel.fit(*state_and_batch) for kernel, *state_and_batch in zip(kernels, states, batches, strict=True)
+        ]
+        return fitted_states, [
+            kernel.infer(state, *query) for kernel, (state, _) in zip(kernels, fitted_states, strict=True)
+        ]
 
-    states = some_state(layers, 0)
-    fitted, metrics, answers = learn(states)
-    alone, answers_alone = learn_alone([part(states[group], index) for group, index in indices])
-    assert {name for name in metrics if name.startswith(("loss", "written"))} == {"loss/0", "loss/1", "written/2"}
+    states = random_state(layers, 0)
+    fitted_states, metrics, hypotheses = fit_stacked(states)
+    separate_results, separate_hypotheses = fit_separately(
+        [select_index(states[group], index) for group, index in indices]
+    )
+    assert {name for name in metrics if name.endswith(("/loss", "num_written"))} == {
+        "layer_0/loss",
+        "layer_1/loss",
+        "layer_2/num_written",
+    }
     for layer, (group, index) in enumerate(indices):
-        state, measured = alone[layer]
-        assert_close(state, part(fitted[group], index))
-        assert_close(measured, {name: metrics[f"{name}/{layer}"] for name in measured})
-        assert_close(answers_alone[layer], answers[layer])
+        state, separate_metrics = separate_results[layer]
+        assert_close(state, select_index(fitted_states[group], index))
+        assert_close(separate_metrics, {name: metrics[f"layer_{layer}/{name}"] for name in separate_metrics})
+        assert_close(separate_hypotheses[layer], hypotheses[layer])
 
 
-def test_only_neighbours_are_stacked_and_each_begins_with_its_own_key():
-    one = table(**SPACES)._replace(init=jax.random.key_data)
-    other = one._replace()
-    states = jax.jit(stack_layers([one, one, other, one]).init)(jax.random.key(0))
+def test_only_neighbours_are_stacked_and_each_layer_has_its_own_key():
+    kernel = table(**SPACES)._replace(init=jax.random.key_data)
+    other_kernel = kernel._replace()
+    states = jax.jit(stack_layers([kernel, kernel, other_kernel, kernel]).init)(jax.random.key(0))
     assert [len(state) for state in states] == [2, 1, 1]
     assert len(np.unique(np.concatenate(states), axis=0)) == 4
 
 
-def test_layers_of_different_kinds_make_one_guide():
-    small = {"optimizer": optax.sgd(0.1), "num_slots": 2}
+def test_guide_mixes_kernels_of_different_kinds():
+    options = {"optimizer": optax.sgd(0.1), "num_slots": 2}
     layers = [
         table(**SPACES),
-        linear(**SPACES, num_cells=4, **small),
-        transformer(**SPACES, width=4, num_heads=1, **small),
+        linear(**SPACES, num_cells=4, **options),
+        transformer(**SPACES, width=4, num_heads=1, **options),
     ]
-    built = guide(layers=layers, abstraction=skip_step(2))
+    model = guide(layers=layers, abstraction=skip_step(2))
     start, goal = worlds.pairs(NODES)
 
     @jax.jit
-    def learn_and_think(state, paths):
-        learned, metrics = built.observe(state, paths)
-        return learned, metrics, built.think(learned, start, goal, max_hops=4)
+    def observe_and_think(state, paths):
+        fitted_state, metrics = model.observe(state, paths)
+        return fitted_state, metrics, model.think(fitted_state, start, goal, max_hops=4)
 
-    state = some_state(built, 0)
-    learned, metrics, plan = learn_and_think(state, worlds.walks(worlds.random(NODES, 0.4, 0), 4, 5, 0))
-    assert {"written/0", "loss/1", "loss/2"} <= set(metrics)
+    state = random_state(model, 0)
+    fitted_state, metrics, plan = observe_and_think(state, worlds.walks(worlds.random(NODES, 0.4, 0), 4, 5, 0))
+    assert {"layer_0/num_written", "layer_1/loss", "layer_2/loss"} <= set(metrics)
     assert all(np.isfinite(value) for value in metrics.values())
-    for layer in range(3):  # each has learned
-        before, after = (jax.tree.leaves(guide_state.layers[layer]) for guide_state in (state, learned))
-        assert not all(np.array_equal(old, new) for old, new in zip(before[:-1], after[:-1], strict=True))
+    for layer in range(3):  # each layer was trained
+        before, after = (jax.tree.leaves(guide_state.layers[layer]) for guide_state in (state, fitted_state))
+        assert not all(
+            np.array_equal(leaf_before, leaf_after)
+            for leaf_before, leaf_after in zip(before[:-1], after[:-1], strict=True)
+        )
     assert plan.states.shape == (NODES**2, 5)
     assert [targets.shape for targets in plan.targets] == [(NODES**2, 4)] * 3
     assert np.all((plan.states >= 0) & (plan.states < NODES))
 
 
-def test_scanning_over_steps_and_mapping_over_seeds_is_what_a_python_loop_does():
+def test_scan_over_steps_and_vmap_over_seeds_match_a_python_loop():
     kernel = linear(**SPACES, optimizer=optax.adam(0.1), num_cells=4, num_slots=2)
-    built = guide(layers=[kernel], abstraction=counted_entropy(SPACE))
+    model = guide(layers=[kernel], abstraction=counted_entropy(SPACE))
     batches = [worlds.walks(worlds.random(NODES, 0.4, 0), 4, 5, seed) for seed in range(3)]
-    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), some_state(built, 0), some_state(built, 1))
-    by_init = jax.eval_shape(jax.vmap(built.init), jax.random.split(jax.random.key(0), 2))
-    assert jax.tree.map(jnp.shape, states) == jax.tree.map(jnp.shape, by_init)
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), random_state(model, 0), random_state(model, 1))
+    abstract_states = jax.eval_shape(jax.vmap(model.init), jax.random.split(jax.random.key(0), 2))
+    assert jax.tree.map(jnp.shape, states) == jax.tree.map(jnp.shape, abstract_states)
 
     @jax.jit
     def train(states, batches):
         def step(states, paths):
-            states, metrics = jax.vmap(built.observe, in_axes=(0, None))(states, paths)
-            return states, metrics["loss/0"]
+            states, metrics = jax.vmap(model.observe, in_axes=(0, None))(states, paths)
+            return states, metrics["layer_0/loss"]
 
         return jax.lax.scan(step, states, batches)
 
-    trained, losses = train(states, jax.tree.map(lambda *leaves: np.stack(leaves), *batches))
-    observe = jax.jit(built.observe)
+    final_states, losses = train(states, jax.tree.map(lambda *leaves: np.stack(leaves), *batches))
+    observe = jax.jit(model.observe)
     assert losses.shape == (3, 2)
     for seed in range(2):
-        state = part(states, seed)
+        state = select_index(states, seed)
         for step, paths in enumerate(batches):
             state, metrics = observe(state, paths)
-            np.testing.assert_allclose(metrics["loss/0"], losses[step, seed], rtol=1e-5)
-        assert_close(state, part(trained, seed))
-    first, second = (trained.layers[0].train_state.params["values"][seed, 0] for seed in (0, 1))
+            np.testing.assert_allclose(metrics["layer_0/loss"], losses[step, seed], rtol=1e-5)
+        assert_close(state, select_index(final_states, seed))
+    first, second = (final_states.layers[0].train_state.params["values"][seed, 0] for seed in (0, 1))
     assert not np.allclose(first, second)
 
 
-def test_vectors_with_tags_are_observed_and_reacted_to():
+def test_guide_observes_and_reacts_with_tagged_vectors():
     space, tagging = Box(2), visits(2)
     kernel = linear(
         input=tagged_space(space, tagging),
@@ -153,36 +166,36 @@ def test_vectors_with_tags_are_observed_and_reacted_to():
         num_cells=4,
         num_slots=2,
     )
-    built = guide(layers=[kernel] * 2, abstraction=skip_step(2), tagging=tagging, memory=3)
+    model = guide(layers=[kernel] * 2, abstraction=skip_step(2), tagging=tagging, memory=3)
     rng = np.random.default_rng(0)
 
     @jax.jit
     def observe_and_react(key, paths, observation, goal):
-        state, metrics = built.observe(built.init(key), paths)
-        return metrics, built.react(state, append(built.init_memory(3), observation), goal)
+        state, metrics = model.observe(model.init(key), paths)
+        return metrics, model.react(state, append(model.init_memory(3), observation), goal)
 
     paths = Path(rng.normal(size=(2, 4, 2)).astype(np.float32), np.array([4, 2], np.int32))
     observation, goal = rng.normal(size=(2, 3, 2)).astype(np.float32)
     metrics, reaction = observe_and_react(jax.random.key(0), paths, observation, goal)
-    assert np.isfinite([metrics["loss/0"], metrics["loss/1"]]).all()
+    assert np.isfinite([metrics["layer_0/loss"], metrics["layer_1/loss"]]).all()
     assert (reaction.value.shape, reaction.value.dtype) == ((3, 2), np.float32)
     np.testing.assert_array_equal(reaction.targets[1], goal)
     assert np.isfinite(reaction.value).all()
 
 
-SMALL = table(**SPACES)
+TABLE = table(**SPACES)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"layers": []}, "at least one layer"),
-        ({"layers": [SMALL, table(**SPACES, context_length=2)]}, "layer 1 reads 2"),
-        ({"layers": [SMALL, table(**{**SPACES, "input": Discrete(7)})]}, "layer 1 reads"),
+        ({"layers": [TABLE, table(**SPACES, context_length=2)]}, "layer 1 reads 2"),
+        ({"layers": [TABLE, table(**{**SPACES, "input": Discrete(7)})]}, "layer 1 reads"),
         ({"layers": [table(**{**SPACES, "target": Discrete(7)})]}, "pursues Discrete.size=7.: allowed is a state"),
         ({"layers": [table(**SPACES, context_length=3)], "memory": 2}, "memory 2"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings, message):
+def test_settings_out_of_range_are_rejected(settings, message):
     with pytest.raises(ValueError, match=message):
         guide(abstraction=skip_step(2), **settings)

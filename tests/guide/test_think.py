@@ -1,4 +1,4 @@
-"""Thinking and reacting, against the nested unrolling written out in Python, for layers that answer at random."""
+"""Think and react, against nested unrolling in plain Python, for layers with random values."""
 
 import contextlib
 
@@ -17,10 +17,10 @@ from thinking.kernels import Discrete, Hypothesis, Kernel, Spaces, table
 
 NODES, LAYERS, C, HOPS = 5, 3, 2, 8
 SPACE = Discrete(NODES)
-MISSING = NODES  # what an answer knows of an older item that is not there
+MISSING = NODES  # stands for an older item that is missing
 
 
-def oracle():
+def random_kernel():
     """An untrained kernel with a value for every (older item, newest item, target), drawn by `init`."""
 
     def init(key):
@@ -33,104 +33,106 @@ def oracle():
     return Kernel(init, lambda state, batch: (state, {}), infer, Spaces(SPACE, SPACE, SPACE), C)
 
 
-def answer(table, history, target, passes_on_itself):
-    """The value of a layer from its history; above the lowest, a sub-goal equal to the present state counts as none."""
+def infer_value(table, history, target, replace_current_state):
+    """The value of a layer. Above the lowest, a sub-goal equal to the current state becomes the target."""
     value = int(table[history[-2] if len(history) > 1 else MISSING, history[-1], target])
-    return target if passes_on_itself and value == history[-1] else value
+    return target if replace_current_state and value == history[-1] else value
 
 
 class OutOfHops(Exception):
     """The maximum number of hops is reached."""
 
 
-def unrolled(tables, start, goal):
-    """The states of a plan and the targets at each hop: the layer below fills each segment with a new memory."""
-    states, pursued = [start], []
+def unroll_in_python(tables, start, goal):
+    """The states of a plan and the targets at each hop. The layer below fills each segment, with a new memory."""
+    states, targets = [start], []
 
     def unroll_layer(layer, goals):
         history = []
-        while states[-1] not in goals:  # where a goal of a layer above is met, its segment is done too
-            if len(pursued) == HOPS:
+        while states[-1] not in goals:  # a segment also ends at a goal of a layer above
+            if len(targets) == HOPS:
                 raise OutOfHops
             history.append(states[-1])
-            value = answer(tables[layer], history, goals[-1], layer > 0)
+            value = infer_value(tables[layer], history, goals[-1], layer > 0)
             if layer > 0:
                 unroll_layer(layer - 1, [*goals, value])
             else:
-                pursued.append(goals)
+                targets.append(goals)
                 states.append(value)
 
     with contextlib.suppress(OutOfHops):
         unroll_layer(LAYERS - 1, [goal])
-    return states, pursued
+    return states, targets
 
 
 @pytest.fixture(scope="module")
 def random_guide():
-    built = guide(layers=[oracle()] * LAYERS, abstraction=skip_step(2))
+    model = guide(layers=[random_kernel()] * LAYERS, abstraction=skip_step(2))
     start, goal = worlds.pairs(NODES)
 
     @jax.jit
-    def use(seed):
-        state = built.init(jax.random.key(seed))
-        memory = built.init_memory(NODES**2)
-        alone = built.react(state, append(memory, start), goal)
-        # Here, having been at the goal before.
-        after = built.react(state, append(append(memory, goal), start), goal)
-        return state.layers[0], built.think(state, start, goal, max_hops=HOPS), alone, after
+    def think_and_react(seed):
+        state = model.init(jax.random.key(seed))
+        memory = model.init_memory(NODES**2)
+        reaction = model.react(state, append(memory, start), goal)
+        # Here the goal was visited before.
+        reaction_with_history = model.react(state, append(append(memory, goal), start), goal)
+        return state.layers[0], model.think(state, start, goal, max_hops=HOPS), reaction, reaction_with_history
 
-    return lambda seed: jax.device_get(use(seed))
+    return lambda seed: jax.device_get(think_and_react(seed))
 
 
 @given(seed=st.integers(0, 2**31 - 1))
 @settings(max_examples=15, deadline=None, derandomize=True)
-def test_thinking_is_nested_unrolling_with_a_new_memory_for_every_segment(random_guide, seed):
+def test_think_matches_nested_unrolling(random_guide, seed):
     tables, plan, _, _ = random_guide(seed)
     for row, (start, goal) in enumerate(zip(*worlds.pairs(NODES), strict=True)):
-        states, pursued = unrolled(tables, int(start), int(goal))
+        states, targets = unroll_in_python(tables, int(start), int(goal))
         hops = len(states) - 1
         assert plan.hops[row] == hops
         assert plan.states[row].tolist() == states + [states[-1]] * (HOPS - hops)
         assert plan.arrived[row] == (states[-1] == goal)
         for layer in range(LAYERS):
-            assert plan.targets[layer][row, :hops].tolist() == [goals[LAYERS - 1 - layer] for goals in pursued]
+            assert plan.targets[layer][row, :hops].tolist() == [
+                hop_targets[LAYERS - 1 - layer] for hop_targets in targets
+            ]
 
 
 @given(seed=st.integers(0, 2**31 - 1))
 @settings(max_examples=15, deadline=None, derandomize=True)
-def test_reacting_asks_every_layer_with_one_memory_and_chains_the_targets(random_guide, seed):
+def test_react_chains_the_targets_of_all_layers(random_guide, seed):
     tables, _, *reactions = random_guide(seed)
-    for been_at_goal, reaction in enumerate(reactions):
-        for row, (start, goal) in enumerate(zip(*(side.tolist() for side in worlds.pairs(NODES)), strict=True)):
-            history, chain = [goal] * been_at_goal + [start], [goal]
+    for num_goal_visits, reaction in enumerate(reactions):
+        for row, (start, goal) in enumerate(zip(*(nodes.tolist() for nodes in worlds.pairs(NODES)), strict=True)):
+            history, chain = [goal] * num_goal_visits + [start], [goal]
             for layer in range(LAYERS - 1, -1, -1):
-                chain.append(answer(tables[layer], history, chain[-1], layer > 0))
-            assert [int(targets[row]) for targets in reaction.targets] == chain[-2::-1]
+                chain.append(infer_value(tables[layer], history, chain[-1], layer > 0))
+            assert [int(layer_targets[row]) for layer_targets in reaction.targets] == chain[-2::-1]
             assert reaction.value[row] == chain[-1]
 
 
 def test_layers_without_entries_pass_the_goal_on():
-    built = worlds.table_guide(NODES)
+    model = worlds.table_guide(NODES)
     start, goal = worlds.pairs(NODES)
 
     @jax.jit
     def react():
-        return built.react(built.init(jax.random.key(0)), append(built.init_memory(NODES**2), start), goal)
+        return model.react(model.init(jax.random.key(0)), append(model.init_memory(NODES**2), start), goal)
 
     reaction = react()
     for output in (*reaction.targets, reaction.value):
         np.testing.assert_array_equal(output, goal)
 
 
-def test_while_thinking_a_layer_reads_its_states_of_the_segment():
-    """Steps of one below segments of two below segments of four: the contexts are known."""
-    read = {1: [], 2: [], 4: []}
+def test_think_contexts_contain_the_states_of_the_segment():
+    """Layers with strides of 1, 2 and 4, so that the contexts are known."""
+    queries = {1: [], 2: [], 4: []}
 
-    def strider(stride):
+    def stride_kernel(stride):
         def record(items, length, target):
             query = items[0, len(items[0]) - length[0] :].tolist(), int(target[0])
-            if query not in read[stride][-1:]:  # an unfinished segment's query is repeated at every hop
-                read[stride].append(query)
+            if query not in queries[stride][-1:]:  # an unfinished segment's query is repeated at every hop
+                queries[stride].append(query)
 
         def infer(state, context, target):
             jax.debug.callback(record, context.items, context.length, target, ordered=True)
@@ -139,26 +141,26 @@ def test_while_thinking_a_layer_reads_its_states_of_the_segment():
         space = Discrete(8)
         return Kernel(lambda key: (), lambda state, batch: (state, {}), infer, Spaces(space, space, space), 3)
 
-    built = guide(layers=[strider(stride) for stride in (1, 2, 4)], abstraction=skip_step(2))
-    state = built.init(jax.random.key(0))
-    plan = jax.jit(lambda start, goal: built.think(state, start, goal, max_hops=9))(
+    model = guide(layers=[stride_kernel(stride) for stride in (1, 2, 4)], abstraction=skip_step(2))
+    state = model.init(jax.random.key(0))
+    plan = jax.jit(lambda start, goal: model.think(state, start, goal, max_hops=9))(
         np.array([0], np.int32), np.array([7], np.int32)
     )
     jax.effects_barrier()
     assert plan.states[0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7, 7]
-    assert read[4] == [([0], 7), ([0, 4], 7)]
-    assert read[2] == [([0], 4), ([0, 2], 4), ([4], 7), ([4, 6], 7)]
-    assert read[1] == [([0], 2), ([0, 1], 2), ([2], 4), ([2, 3], 4), ([4], 6), ([4, 5], 6), ([6], 7)]
+    assert queries[4] == [([0], 7), ([0, 4], 7)]
+    assert queries[2] == [([0], 4), ([0, 2], 4), ([4], 7), ([4, 6], 7)]
+    assert queries[1] == [([0], 2), ([0, 1], 2), ([2], 4), ([2, 3], 4), ([4], 6), ([4, 5], 6), ([6], 7)]
 
 
-def test_actions_are_thought_through_with_the_tasks_own_model():
+def test_think_applies_actions_with_the_given_model():
     cells, states = 6, 12
     space = Discrete(cells)
-    upper = table(input=space, value=space, target=space)
+    top = table(input=space, value=space, target=space)
     lowest = table(input=space, value=Discrete(2), target=space)
-    built = guide(layers=[lowest, upper], abstraction=skip_step(2))
+    model = guide(layers=[lowest, top], abstraction=skip_step(2))
 
-    def move(cell, action):  # 0 is left, 1 is right; a wall stands at both ends
+    def apply_action(cell, action):  # 0 is left, 1 is right; there is a wall at both ends
         return jnp.clip(cell + 2 * action - 1, 0, cells - 1)
 
     rng = np.random.default_rng(0)
@@ -170,13 +172,13 @@ def test_actions_are_thought_through_with_the_tasks_own_model():
     start, goal = worlds.pairs(cells)
 
     @jax.jit
-    def learn_and_think(paths):
-        state, _ = built.observe(built.init(jax.random.key(0)), paths)
-        return built.think(state, start, goal, max_hops=cells, apply=move)
+    def observe_and_think(paths):
+        state, _ = model.observe(model.init(jax.random.key(0)), paths)
+        return model.think(state, start, goal, max_hops=cells, apply=apply_action)
 
-    plan = learn_and_think(Path(history, np.full(200, states, np.int32), actions))
+    plan = observe_and_think(Path(history, np.full(200, states, np.int32), actions))
     assert plan.arrived.all()
     np.testing.assert_array_equal(plan.hops, abs(start - goal))
     steps = np.diff(plan.states, axis=1)
-    hop = np.arange(cells) < np.asarray(plan.hops)[:, None]
-    np.testing.assert_array_equal(steps, np.where(hop, np.sign(goal - start)[:, None], 0))
+    is_hop = np.arange(cells) < np.asarray(plan.hops)[:, None]
+    np.testing.assert_array_equal(steps, np.where(is_hop, np.sign(goal - start)[:, None], 0))

@@ -1,4 +1,4 @@
-"""What the tests of the guide share: small graphs, walks on them drawn without JAX, and guides of tables."""
+"""Small graphs, random walks on them without JAX, and guides of tables, for the tests of the guide."""
 
 import networkx as nx
 import numpy as np
@@ -12,10 +12,10 @@ def ring(nodes):
     return nx.cycle_graph(nodes, create_using=nx.DiGraph)
 
 
-def line(nodes, of):
-    """A line that is walked both ways, and nodes up to `of` that nothing leads to."""
+def line(nodes, num_nodes):
+    """A line with edges both ways; nodes beyond it, up to `num_nodes`, have no edges."""
     graph = nx.DiGraph(nx.path_graph(nodes))
-    graph.add_nodes_from(range(of))
+    graph.add_nodes_from(range(num_nodes))
     return graph
 
 
@@ -39,26 +39,26 @@ def distances(graph):
 
 
 def successors(graph):
-    """[N, N] int32 as `Graph.successors`, but as wide for every graph of N nodes; and [N] degrees."""
+    """[N, N] int32 as `Graph.successors`, but N wide for every graph of N nodes; and [N] degrees."""
     nodes = len(graph)
     padded = np.full((nodes, nodes), -1, np.int32)
     for node in graph:
-        ways = sorted(graph.successors(node))
-        padded[node, : len(ways)] = ways
+        next_nodes = sorted(graph.successors(node))
+        padded[node, : len(next_nodes)] = next_nodes
     return padded, np.array([graph.out_degree(node) for node in range(nodes)], np.int32)
 
 
-def walks(graph, count, states, seed):
-    """Random walks; what stands beyond a dead end is noise, which nobody may read."""
+def walks(graph, num_walks, num_states, seed):
+    """Random walks. The states beyond a dead end are noise, which must not be read."""
     rng = np.random.default_rng(seed)
-    ways, degree = successors(graph)
-    nodes = rng.integers(0, len(graph), (count, states)).astype(np.int32)
-    length = np.ones(count, np.int32)
-    for t in range(1, states):
+    next_nodes, degree = successors(graph)
+    nodes = rng.integers(0, len(graph), (num_walks, num_states)).astype(np.int32)
+    length = np.ones(num_walks, np.int32)
+    for t in range(1, num_states):
         here = nodes[:, t - 1]
-        goes_on = (length == t) & (degree[here] > 0)
-        nodes[goes_on, t] = ways[here, rng.integers(0, np.maximum(degree[here], 1))][goes_on]
-        length += goes_on
+        continues = (length == t) & (degree[here] > 0)
+        nodes[continues, t] = next_nodes[here, rng.integers(0, np.maximum(degree[here], 1))][continues]
+        length += continues
     return Path(nodes, length)
 
 

@@ -1,4 +1,4 @@
-"""Compile quickly rather than well: what these tests compute is so tiny that it compiles far longer than it runs."""
+"""`jit` without optimization: the tests' programs are tiny, so they take longer to compile than to run."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""AdamW against its definition written out, and schedules at points computed by hand."""
+"""AdamW against NumPy, and schedules at points computed by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -13,33 +13,33 @@ from thinking.train_state import apply_gradients, init_train_state
 SHAPES = {"embedding": (4, 3), "scale": (3,), "bias": (), "heads": (2, 3, 2)}
 
 
-def random_tree(seed, size=1.0):
-    numbers = np.random.default_rng(seed)
-    return {name: size * numbers.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+def random_tree(seed, scale=1.0):
+    rng = np.random.default_rng(seed)
+    return {name: scale * rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
 
 
-def norm(tree):
+def global_norm(tree):
     return np.sqrt(sum((leaf.astype(np.float64) ** 2).sum() for leaf in tree.values()))
 
 
-def by_hand(params, gradients, rates, decay, clip, b1, b2):
+def adamw_in_numpy(params, gradients, rates, weight_decay, max_norm, b1, b2):
     params = {name: leaf.astype(np.float64) for name, leaf in params.items()}
     mean, square = dict.fromkeys(params, 0.0), dict.fromkeys(params, 0.0)
-    for number, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
-        shrink = min(1.0, clip / norm(gradient))
+    for step_number, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        clip_factor = min(1.0, max_norm / global_norm(gradient))
         for name, leaf in params.items():
-            part = shrink * gradient[name].astype(np.float64)
-            mean[name] = b1 * mean[name] + (1 - b1) * part
-            square[name] = b2 * square[name] + (1 - b2) * part**2
-            step = mean[name] / (1 - b1**number) / (np.sqrt(square[name] / (1 - b2**number)) + 1e-8)
-            params[name] = leaf - rate * (step + (decay * leaf if name in ("embedding", "heads") else 0.0))
+            clipped = clip_factor * gradient[name].astype(np.float64)
+            mean[name] = b1 * mean[name] + (1 - b1) * clipped
+            square[name] = b2 * square[name] + (1 - b2) * clipped**2
+            update = mean[name] / (1 - b1**step_number) / (np.sqrt(square[name] / (1 - b2**step_number)) + 1e-8)
+            params[name] = leaf - rate * (update + (weight_decay * leaf if name in ("embedding", "heads") else 0.0))
     return params
 
 
-def test_adamw_clips_all_gradients_together_and_decays_matrices_alone():
+def test_adamw_clips_the_global_norm_and_decays_matrices_alone():
     # The first gradients are clipped and the last is not; the rate changes from step to step.
     gradients = [random_tree(1, 10.0), random_tree(2, 3.0), random_tree(3, 0.05)]
-    assert [norm(gradient) > 1.5 for gradient in gradients] == [True, True, False]
+    assert [global_norm(gradient) > 1.5 for gradient in gradients] == [True, True, False]
     schedule = optax.linear_schedule(0.02, 0.05, 3)
     optimizer = adamw(schedule, weight_decay=0.3, max_gradient_norm=1.5, b1=0.8, b2=0.9)
     params = jax.tree.map(jnp.asarray, random_tree(0))
@@ -47,12 +47,12 @@ def test_adamw_clips_all_gradients_together_and_decays_matrices_alone():
     step = jit(lambda train_state, gradient: apply_gradients(train_state, optimizer, gradient))
     for gradient in gradients:
         train_state = step(train_state, gradient)
-    expected = by_hand(random_tree(0), gradients, [0.02, 0.03, 0.04], 0.3, 1.5, 0.8, 0.9)
+    expected = adamw_in_numpy(random_tree(0), gradients, [0.02, 0.03, 0.04], 0.3, 1.5, 0.8, 0.9)
     for name, leaf in expected.items():
         np.testing.assert_allclose(train_state.params[name], leaf, rtol=1e-4, atol=1e-6)
 
 
-def test_without_gradients_matrices_shrink_and_the_rest_stays():
+def test_adamw_with_zero_gradients_decays_matrices_alone():
     optimizer = adamw(0.5)
     params = jax.tree.map(jnp.asarray, random_tree(0))
     updates = jit(lambda params: optimizer.update(optax.tree.zeros_like(params), optimizer.init(params), params)[0])(
@@ -63,12 +63,11 @@ def test_without_gradients_matrices_shrink_and_the_rest_stays():
 
 
 @pytest.mark.parametrize(
-    ("schedule", "points"),
+    ("schedule", "expected"),
     [
         (
-            warmup_cosine(
-                2.0, num_steps=110, warmup_steps=10
-            ),  # half a cosine from 2 to 0.2 over 100 steps: 1.1 in the middle
+            # Half a cosine from 2 to 0.2 over 100 steps, 1.1 in the middle.
+            warmup_cosine(2.0, num_steps=110, warmup_steps=10),
             {0: 0, 1: 0.2, 5: 1, 10: 2, 60: 1.1, 35: 1.1 + 0.9 * 0.5**0.5, 110: 0.2, 1000: 0.2},
         ),
         (warmup_cosine(1.0, num_steps=4, warmup_steps=0, final_fraction=0.0), {0: 1, 2: 0.5, 4: 0}),
@@ -80,13 +79,13 @@ def test_without_gradients_matrices_shrink_and_the_rest_stays():
         (warmup_stable_decay(3.0, num_steps=6, warmup_steps=3, decay_steps=3), {0: 0, 2: 2, 3: 3, 4: 2, 6: 0}),
     ],
 )
-def test_schedules_pass_through_points_computed_by_hand(schedule, points):
-    result = [float(schedule(jnp.int32(step))) for step in points]
-    np.testing.assert_allclose(result, list(points.values()), rtol=1e-5, atol=1e-6)
+def test_schedules_match_values_computed_by_hand(schedule, expected):
+    actual = [float(schedule(jnp.int32(step))) for step in expected]
+    np.testing.assert_allclose(actual, list(expected.values()), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("call", "message"),
     [
         (lambda: adamw(-0.1), "learning_rate -0.1 is out of range; give more than 0"),
         (lambda: adamw(0.1, max_gradient_norm=0.0), "max_gradient_norm 0.0 is out of range"),
@@ -100,6 +99,6 @@ def test_schedules_pass_through_points_computed_by_hand(schedule, points):
         (lambda: warmup_stable_decay(1.0, 10, 6, 5), "warmup_steps 6 and decay_steps 5 take longer than the 10 steps"),
     ],
 )
-def test_numbers_out_of_range_are_refused(wrong, said):
-    with pytest.raises(ValueError, match=said):
-        wrong()
+def test_arguments_out_of_range_are_rejected(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,4 +1,4 @@
-"""Returns, advantages and state values, against sums written out."""
+"""Returns, advantages and state values, against plain Python."""
 
 import jax
 import numpy as np
@@ -9,58 +9,61 @@ from hypothesis import strategies as st
 from thinking.learning.returns import generalized_advantages, group_advantages, returns_to_go, state_values
 
 T, E = 6, 2
-QUICK = settings(max_examples=25, deadline=None, derandomize=True)
-numbers = st.lists(st.floats(-2, 2, width=32), min_size=T * E, max_size=T * E).map(
+hypothesis_settings = settings(max_examples=25, deadline=None, derandomize=True)
+float_arrays = st.lists(st.floats(-2, 2, width=32), min_size=T * E, max_size=T * E).map(
     lambda x: np.array(x, np.float32).reshape(T, E)
 )
-flags = st.lists(st.booleans(), min_size=T * E, max_size=T * E).map(lambda x: np.array(x).reshape(T, E))
-advantages = jax.jit(generalized_advantages)
-values = jax.jit(state_values)
+bool_arrays = st.lists(st.booleans(), min_size=T * E, max_size=T * E).map(lambda x: np.array(x).reshape(T, E))
+compute_advantages = jax.jit(generalized_advantages)
+compute_values = jax.jit(state_values)
 
 
-@given(rewards=numbers, discount=st.floats(0.125, 1, width=32))
-@QUICK
-def test_returns_to_go_are_discounted_sums(rewards, discount):
+@given(rewards=float_arrays, discount=st.floats(0.125, 1, width=32))
+@hypothesis_settings
+def test_returns_to_go_match_discounted_sums(rewards, discount):
     expected = [[sum(discount ** (k - t) * rewards[k, e] for k in range(t, T)) for t in range(T)] for e in range(E)]
     np.testing.assert_allclose(jax.jit(returns_to_go)(rewards.T, discount), expected, rtol=1e-4, atol=1e-4)
 
 
-@given(numbers, numbers, numbers, flags, flags, st.floats(0.1, 0.99), st.floats(0, 1))
-@QUICK
-def test_advantages_are_weighted_sums_of_surprises_within_an_episode(
-    rewards, before, after, terminated, truncated, discount, decay
+@given(float_arrays, float_arrays, float_arrays, bool_arrays, bool_arrays, st.floats(0.1, 0.99), st.floats(0, 1))
+@hypothesis_settings
+def test_generalized_advantages_match_sums_of_td_errors(
+    rewards, values, next_values, terminated, truncated, discount, gae_lambda
 ):
-    ended = terminated | truncated
-    result = advantages(rewards, before, after, terminated, ended, discount, decay)
+    done = terminated | truncated
+    actual = compute_advantages(rewards, values, next_values, terminated, done, discount, gae_lambda)
     for e in range(E):
         for t in range(T):
             expected, weight = 0.0, 1.0
             for k in range(t, T):
-                following = 0.0 if terminated[k, e] else discount * after[k, e]
-                expected += weight * (rewards[k, e] + following - before[k, e])
-                weight *= discount * decay
-                if ended[k, e]:
+                next_value = 0.0 if terminated[k, e] else discount * next_values[k, e]
+                expected += weight * (rewards[k, e] + next_value - values[k, e])
+                weight *= discount * gae_lambda
+                if done[k, e]:
                     break
-            assert float(result[t, e]) == pytest.approx(expected, rel=1e-3, abs=1e-4)
+            assert float(actual[t, e]) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-def test_with_full_decay_an_advantage_is_the_return_less_the_value():
+def test_advantages_with_gae_lambda_1_are_returns_minus_values():
     rewards = np.ones((T, 1), np.float32)
-    no, yes = np.zeros((T, 1), bool), np.arange(T)[:, None] == T - 1
-    zero, high = np.zeros((T, 1), np.float32), np.full((T, 1), 7.0, np.float32)
-    fallen = advantages(rewards, zero, high, yes, yes, 1.0, 1.0)
-    # All values but the last cancel out of the sum of surprises.
-    np.testing.assert_allclose(fallen[-1, 0], 1)
-    cut = advantages(rewards, high, high, no, yes, 1.0, 1.0)
-    np.testing.assert_allclose(cut[:, 0], np.arange(T, 0, -1))  # life would have gone on: 7 is still to come
+    all_false, is_last = np.zeros((T, 1), bool), np.arange(T)[:, None] == T - 1
+    zero_values, high_values = np.zeros((T, 1), np.float32), np.full((T, 1), 7.0, np.float32)
+    terminated_advantages = compute_advantages(rewards, zero_values, high_values, is_last, is_last, 1.0, 1.0)
+    # All values but the last cancel in the sum of TD errors.
+    np.testing.assert_allclose(terminated_advantages[-1, 0], 1)
+    truncated_advantages = compute_advantages(rewards, high_values, high_values, all_false, is_last, 1.0, 1.0)
+    # Truncation bootstraps from the next value, 7.
+    np.testing.assert_allclose(truncated_advantages[:, 0], np.arange(T, 0, -1))
 
 
-@given(numbers.map(np.abs), st.lists(st.integers(0, T), min_size=E, max_size=E), st.booleans(), st.floats(0.1, 0.99))
-@QUICK
-def test_state_values_are_discounted_averages(rewards, lengths, terminated, discount):
+@given(
+    float_arrays.map(np.abs), st.lists(st.integers(0, T), min_size=E, max_size=E), st.booleans(), st.floats(0.1, 0.99)
+)
+@hypothesis_settings
+def test_state_values_match_discounted_averages(rewards, lengths, terminated, discount):
     rewards, lengths = rewards.T / 2, np.array(lengths)
     valid = np.arange(T) < lengths[:, None]
-    result = values(rewards, valid, np.full(E, terminated), discount, 0.25)
+    actual = compute_values(rewards, valid, np.full(E, terminated), discount, 0.25)
     for e, length in enumerate(lengths):
         for t in range(T):
             weights = discount ** np.arange(length - t) if t < length else np.zeros(1)
@@ -69,21 +72,21 @@ def test_state_values_are_discounted_averages(rewards, lengths, terminated, disc
                 expected = (1 - discount) * total + discount ** (length - t) * 0.25
             else:
                 expected = total / max(weights.sum(), 1e-9)
-            assert float(result[e, t]) == pytest.approx(expected if t < length else 0.0, rel=1e-3, abs=1e-4)
+            assert float(actual[e, t]) == pytest.approx(expected if t < length else 0.0, rel=1e-3, abs=1e-4)
 
 
-def test_a_truncated_life_of_full_rewards_is_worth_all_and_a_short_one_little():
-    ones, whole = np.ones((2, 50), np.float32), np.ones((2, 50), bool)
-    result = values(ones, whole, np.array([False, True]), 0.99, 0.0)
-    np.testing.assert_allclose(result[0], 1.0, rtol=1e-6)
-    np.testing.assert_allclose(result[1], 1 - 0.99 ** np.arange(50, 0, -1), rtol=1e-4)
+def test_state_values_of_constant_rewards_depend_on_termination():
+    rewards, valid = np.ones((2, 50), np.float32), np.ones((2, 50), bool)
+    actual = compute_values(rewards, valid, np.array([False, True]), 0.99, 0.0)
+    np.testing.assert_allclose(actual[0], 1.0, rtol=1e-6)
+    np.testing.assert_allclose(actual[1], 1 - 0.99 ** np.arange(50, 0, -1), rtol=1e-4)
 
 
 @given(rewards=st.lists(st.sampled_from([0.0, 0.1, 1.1]), min_size=6, max_size=6))
-@QUICK
-def test_advantages_of_a_group_are_its_standard_scores(rewards):
-    result = group_advantages(np.array(rewards, np.float32), 3).reshape(2, 3)
-    for group, scores in zip(np.array(rewards).reshape(2, 3), result, strict=True):
+@hypothesis_settings
+def test_group_advantages_are_standard_scores(rewards):
+    actual = group_advantages(np.array(rewards, np.float32), 3).reshape(2, 3)
+    for group, scores in zip(np.array(rewards).reshape(2, 3), actual, strict=True):
         expected = (group - group.mean()) / group.std() if len(set(group)) > 1 else np.zeros(3)
         np.testing.assert_allclose(scores, expected, atol=1e-4)
 

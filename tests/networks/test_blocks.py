@@ -1,4 +1,4 @@
-"""Attention and the blocks around it, against NumPy."""
+"""Attention and blocks against NumPy."""
 
 import itertools
 
@@ -19,66 +19,69 @@ def draw(seed, *shape):
     return np.float32(np.random.default_rng(seed).normal(size=shape))
 
 
-WHEN = jnp.arange(TOKENS)[None]
+POSITIONS = jnp.arange(TOKENS)[None]
 
 
 def config(**options):
     return blocks.BlockConfig(**{"width": WIDTH, "num_heads": HEADS, **options})
 
 
-def causally(query, key, value):
+def causal_attention(query, key, value):
     return attention(query, key, value), None
 
 
-def attend(query, key, value, mask):
-    """Scaled dot-product attention, a query and a head at a time."""
-    mixed = np.zeros(query.shape)
-    for row, head, asks in itertools.product(range(ROWS), range(query.shape[2]), range(TOKENS)):
-        seen = np.flatnonzero(mask[row, asks])
-        logits = [query[row, asks, head] @ key[row, other, head] / np.sqrt(query.shape[-1]) for other in seen]
+def attend_in_python(query, key, value, mask):
+    """Scaled dot-product attention, one query and one head at a time."""
+    output = np.zeros(query.shape)
+    for row, head, query_index in itertools.product(range(ROWS), range(query.shape[2]), range(TOKENS)):
+        visible = np.flatnonzero(mask[row, query_index])
+        logits = [
+            query[row, query_index, head] @ key[row, key_index, head] / np.sqrt(query.shape[-1])
+            for key_index in visible
+        ]
         weights = np.exp(logits) / np.sum(np.exp(logits))
-        for weight, other in zip(weights, seen, strict=True):
-            mixed[row, asks, head] += weight * value[row, other, head]
-    return mixed
+        for weight, key_index in zip(weights, visible, strict=True):
+            output[row, query_index, head] += weight * value[row, key_index, head]
+    return output
 
 
 # Attention
 
 
 @pytest.mark.parametrize("name", ["none", "rotary"])
-def test_each_head_attends_with_its_own_share_of_the_width(name):
+def test_attention_matches_numpy_reference(name):
     position = getattr(positions, name)()
     module = nnx.jit(lambda: blocks.Attention(config(position=position), nnx.Rngs(0)))()
     tokens, mask = draw(0, ROWS, TOKENS, WIDTH), np.tril(np.ones((ROWS, TOKENS, TOKENS), bool))
-    projected = np.asarray(tokens) @ np.asarray(module.project_in.kernel[...])
+    projected = np.asarray(tokens) @ np.asarray(module.qkv_proj.kernel[...])
     query, key, value = (part.reshape(ROWS, TOKENS, HEADS, 2) for part in np.split(projected, 3, axis=2))
-    query, key = (np.asarray(position.rotate(jnp.asarray(part), WHEN)) for part in (query, key))
-    mixed = attend(query, key, value, mask).reshape(ROWS, TOKENS, WIDTH)
-    expected = mixed @ np.asarray(module.project_out.kernel[...])
-    output, _ = nnx.jit(lambda module, tokens: module(tokens, WHEN, causally))(module, tokens)
+    query, key = (np.asarray(position.rotate(jnp.asarray(part), POSITIONS)) for part in (query, key))
+    attention_output = attend_in_python(query, key, value, mask).reshape(ROWS, TOKENS, WIDTH)
+    expected = attention_output @ np.asarray(module.out_proj.kernel[...])
+    output, _ = nnx.jit(lambda module, tokens: module(tokens, POSITIONS, causal_attention))(module, tokens)
     np.testing.assert_allclose(output, expected, atol=1e-5)
 
 
-def test_heads_that_share_keys_ask_them_in_turn_and_hand_on_what_attention_hands_on():
-    queries = []
+def test_grouped_attention_splits_heads_and_returns_aux():
+    shapes = []
 
     def attend(q, k, v):
-        queries.append((q.shape, k.shape, v.shape))
+        shapes.append((q.shape, k.shape, v.shape))
         return jnp.repeat(v, 2, axis=2), "kept"
 
     module = nnx.jit(lambda: blocks.Attention(blocks.BlockConfig(8, 4, num_kv_heads=2), nnx.Rngs(0)))()
-    handed_on = []
+    aux_outputs = []
 
     @nnx.jit
-    def read(module, tokens):
-        output, aux = module(tokens, WHEN, attend)
-        handed_on.append(aux)
+    def apply_attention(module, tokens):
+        output, aux = module(tokens, POSITIONS, attend)
+        aux_outputs.append(aux)
         return output
 
-    output = read(module, draw(0, ROWS, TOKENS, 8))
-    assert queries == [((ROWS, TOKENS, 4, 2), (ROWS, TOKENS, 2, 2), (ROWS, TOKENS, 2, 2))]
-    assert (output.shape, handed_on) == ((ROWS, TOKENS, 8), ["kept"])
-    assert module.project_in.kernel.shape == (8, (4 + 2 + 2) * 2)
+    output = apply_attention(module, draw(0, ROWS, TOKENS, 8))
+    assert shapes == [((ROWS, TOKENS, 4, 2), (ROWS, TOKENS, 2, 2), (ROWS, TOKENS, 2, 2))]
+    assert (output.shape, aux_outputs) == ((ROWS, TOKENS, 8), ["kept"])
+    assert module.qkv_proj.kernel.shape == (8, (4 + 2 + 2) * 2)
 
 
 @pytest.mark.parametrize(
@@ -92,88 +95,92 @@ def test_heads_that_share_keys_ask_them_in_turn_and_hand_on_what_attention_hands
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
-def test_a_shape_that_no_block_can_have_is_refused_with_one_line(options, message):
-    with pytest.raises(ValueError, match=message) as refusal:
+def test_invalid_block_configs_are_rejected_in_one_line(options, message):
+    with pytest.raises(ValueError, match=message) as error:
         config(**options)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(error.value)
 
 
 # Blocks
 
 
 @pytest.fixture(scope="module")
-def config_module():
+def shared_block():
     return nnx.jit(lambda: blocks.Block(config(dropout=0.5), nnx.Rngs(0)))()
 
 
 @pytest.fixture
-def block(config_module):
-    return nnx.clone(config_module)
+def block(shared_block):
+    return nnx.clone(shared_block)
 
 
 @nnx.jit
-def read(block, tokens):
-    return block(tokens, WHEN, causally)[0]
+def apply_block(block, tokens):
+    return block(tokens, POSITIONS, causal_attention)[0]
 
 
 @nnx.jit
-def read_with_dropout(block, tokens, key):
-    return block(tokens, WHEN, causally, nnx.Rngs(dropout=key))[0]
+def apply_block_with_dropout(block, tokens, key):
+    return block(tokens, POSITIONS, causal_attention, nnx.Rngs(dropout=key))[0]
 
 
-def silence(linear):
+def zero_kernel(linear):
     linear.kernel[...] = jnp.zeros_like(linear.kernel[...])
 
 
-def test_the_feed_forward_part_is_a_rectified_layer_four_times_as_wide_between_two_linear_maps(block):
+def test_feed_forward_matches_numpy_reference(block):
     module, tokens = block.feed_forward, draw(0, ROWS, TOKENS, WIDTH)
-    module.widen.bias[...], module.narrow.bias[...] = draw(1, 4 * WIDTH), draw(2, WIDTH)
-    inside = np.asarray(tokens) @ np.asarray(module.widen.kernel[...]) + np.asarray(module.widen.bias[...])
-    expected = np.maximum(inside, 0) @ np.asarray(module.narrow.kernel[...]) + np.asarray(module.narrow.bias[...])
-    assert inside.shape[-1] == 4 * WIDTH
+    module.up_proj.bias[...], module.down_proj.bias[...] = draw(1, 4 * WIDTH), draw(2, WIDTH)
+    hidden = np.asarray(tokens) @ np.asarray(module.up_proj.kernel[...]) + np.asarray(module.up_proj.bias[...])
+    expected = np.maximum(hidden, 0) @ np.asarray(module.down_proj.kernel[...]) + np.asarray(module.down_proj.bias[...])
+    assert hidden.shape[-1] == 4 * WIDTH
     np.testing.assert_allclose(nnx.jit(lambda module, x: module(x))(module, tokens), expected, atol=1e-5)
 
 
-def test_a_gated_feed_forward_part_multiplies_its_inner_layer_by_a_gate():
+def test_gated_feed_forward_matches_numpy_reference():
     module = nnx.jit(lambda: blocks.FeedForward(config(gated=True, feed_forward=5), nnx.Rngs(0)))()
     tokens = draw(0, ROWS, TOKENS, WIDTH)
-    gate, widen, narrow = (np.asarray(part.kernel[...]) for part in (module.gate, module.widen, module.narrow))
-    opened = tokens @ gate / (1 + np.exp(-(tokens @ gate)))  # Shazeer 2020, equation 6
+    gate, up, down = (np.asarray(part.kernel[...]) for part in (module.gate_proj, module.up_proj, module.down_proj))
+    gate_activations = tokens @ gate / (1 + np.exp(-(tokens @ gate)))  # Shazeer 2020, equation 6
     output = nnx.jit(lambda module, tokens: module(tokens))(module, tokens)
-    np.testing.assert_allclose(output, (opened * (tokens @ widen)) @ narrow, atol=1e-5)
+    np.testing.assert_allclose(output, (gate_activations * (tokens @ up)) @ down, atol=1e-5)
     assert config(width=96, gated=True).feed_forward_width == 256
 
 
-def test_a_product_over_flat_rows_is_the_product_and_so_are_its_slopes():
+def test_flat_dot_and_its_gradients_match_einsum():
     x, kernel = draw(0, ROWS, TOKENS, WIDTH), draw(1, WIDTH, 5)
-    flat = jit(jax.value_and_grad(lambda x, kernel: jnp.sum(blocks.flat_dot(x, kernel, None) ** 2), (0, 1)))
-    plain = jit(jax.value_and_grad(lambda x, kernel: jnp.sum(jnp.einsum("bcd,df->bcf", x, kernel) ** 2), (0, 1)))
-    for one, other in zip(jax.tree.leaves(flat(x, kernel)), jax.tree.leaves(plain(x, kernel)), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5)
+    flat_dot_grad = jit(jax.value_and_grad(lambda x, kernel: jnp.sum(blocks.flat_dot(x, kernel, None) ** 2), (0, 1)))
+    einsum_grad = jit(jax.value_and_grad(lambda x, kernel: jnp.sum(jnp.einsum("bcd,df->bcf", x, kernel) ** 2), (0, 1)))
+    for actual, expected in zip(
+        jax.tree.leaves(flat_dot_grad(x, kernel)), jax.tree.leaves(einsum_grad(x, kernel)), strict=True
+    ):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
-def test_a_block_adds_to_what_it_reads_so_that_without_its_last_maps_it_changes_nothing(block):
+def test_block_is_the_identity_with_zero_output_projections(block):
     tokens = draw(0, ROWS, TOKENS, WIDTH)
-    assert not np.allclose(read(block, tokens), tokens, atol=1e-2)
-    silence(block.attention.project_out)
-    silence(block.feed_forward.narrow)
-    assert np.array_equal(read(block, tokens), tokens)
+    assert not np.allclose(apply_block(block, tokens), tokens, atol=1e-2)
+    zero_kernel(block.attention.out_proj)
+    zero_kernel(block.feed_forward.down_proj)
+    assert np.array_equal(apply_block(block, tokens), tokens)
 
 
 @pytest.mark.parametrize("part", ["attention", "feed forward"])
-def test_a_block_normalises_what_its_parts_read_but_not_what_it_passes_on(block, part):
-    silence(block.feed_forward.narrow if part == "attention" else block.attention.project_out)
+def test_block_normalises_the_inputs_of_its_parts_alone(block, part):
+    zero_kernel(block.feed_forward.down_proj if part == "attention" else block.attention.out_proj)
     tokens = 9 * draw(0, ROWS, TOKENS, WIDTH)
-    output, output_of_larger = (np.asarray(read(block, x)) - x for x in (tokens, 5 * tokens))
-    assert np.max(np.abs(output)) > 0.1
-    np.testing.assert_allclose(output_of_larger, output, atol=1e-3)
+    residual, residual_of_scaled = (np.asarray(apply_block(block, x)) - x for x in (tokens, 5 * tokens))
+    assert np.max(np.abs(residual)) > 0.1
+    np.testing.assert_allclose(residual_of_scaled, residual, atol=1e-3)
 
 
-def test_a_block_drops_only_where_it_is_given_randomness(block):
+def test_dropout_needs_rngs(block):
     tokens = draw(0, ROWS, TOKENS, WIDTH)
-    plain = read(block, tokens)
-    assert np.array_equal(read(block, tokens), plain)
-    one, same, other = (read_with_dropout(block, tokens, jax.random.key(seed)) for seed in (1, 1, 2))
-    assert np.array_equal(one, same)
-    assert not np.allclose(one, other)
-    assert not np.allclose(one, plain)
+    deterministic = apply_block(block, tokens)
+    assert np.array_equal(apply_block(block, tokens), deterministic)
+    sample, same_key_sample, other_key_sample = (
+        apply_block_with_dropout(block, tokens, jax.random.key(seed)) for seed in (1, 1, 2)
+    )
+    assert np.array_equal(sample, same_key_sample)
+    assert not np.allclose(sample, other_key_sample)
+    assert not np.allclose(sample, deterministic)

@@ -1,4 +1,4 @@
-"""Patterns as values."""
+"""Attention patterns."""
 
 import itertools
 
@@ -18,54 +18,54 @@ from thinking.networks.attention.patterns import (
 )
 
 
-def visible(pattern, query, tokens=12):
-    return np.flatnonzero(np.asarray(is_visible(pattern, np.int32([query]), np.arange(tokens)))).tolist()
+def list_visible(pattern, query, num_tokens=12):
+    return np.flatnonzero(np.asarray(is_visible(pattern, np.int32([query]), np.arange(num_tokens)))).tolist()
 
 
-def test_places_that_a_query_sees():
-    assert visible(Window(3), 5) == [3, 4, 5, 6, 7]
-    assert visible(Window(1), 5) == [5]
-    assert visible(Strided(4), 5) == [1, 5, 9]
-    assert visible(Strided(2, 2), 5) == [3, 5, 7]
-    assert visible(Global(2), 5) == [0, 1]
-    assert visible(Global(2), 1) == list(range(12))
-    assert visible(Dense(), 5) == list(range(12))
-    assert visible(Window(2) | Global(1), 5) == [0, 4, 5, 6]
+def test_visible_positions_of_each_pattern():
+    assert list_visible(Window(3), 5) == [3, 4, 5, 6, 7]
+    assert list_visible(Window(1), 5) == [5]
+    assert list_visible(Strided(4), 5) == [1, 5, 9]
+    assert list_visible(Strided(2, 2), 5) == [3, 5, 7]
+    assert list_visible(Global(2), 5) == [0, 1]
+    assert list_visible(Global(2), 1) == list(range(12))
+    assert list_visible(Dense(), 5) == list(range(12))
+    assert list_visible(Window(2) | Global(1), 5) == [0, 4, 5, 6]
 
 
-def test_a_union_is_a_set_of_parts():
-    united = Window(2) | Global(1)
-    assert united | Window(2) == united == Window(2) | (Global(1) | Window(2))
-    assert hash(united) == hash(Union((Window(2), Global(1))))
-    assert pattern_parts(united) == (Window(2), Global(1))
+def test_unions_compare_as_sets_of_parts():
+    union = Window(2) | Global(1)
+    assert union | Window(2) == union == Window(2) | (Global(1) | Window(2))
+    assert hash(union) == hash(Union((Window(2), Global(1))))
+    assert pattern_parts(union) == (Window(2), Global(1))
     assert pattern_parts(Window(2)) == (Window(2),)
     assert Window(2) | Window(2) == Union((Window(2),))
-    assert united | Dense() == Dense()
+    assert union | Dense() == Dense()
 
 
 @pytest.mark.parametrize(
     "pattern", [Window(3), Strided(3, 3), Global(2), Window(2) | Global(4) | Strided(2, 4)], ids=str
 )
-def test_the_memory_bounds_cover_all_that_any_later_query_sees(pattern):
+def test_memory_bounds_cover_every_visible_key(pattern):
     first, last = memory_bounds(pattern)
     for query, key in itertools.product(range(40), repeat=2):
         if key <= query and bool(is_visible(pattern, np.int32(query), np.int32(key))):
             assert key < first or key > query - last
-    assert last == 1 or bool(is_visible(pattern, np.int32(30), np.int32(30 - last + 1)))  # and no more than that
+    assert last == 1 or bool(is_visible(pattern, np.int32(30), np.int32(30 - last + 1)))  # the bound is tight
 
 
 @pytest.mark.parametrize("pattern", [Dense(), Strided(2), TopK(4, 2), Window(2) | TopK(4, 2)], ids=str)
-def test_what_looks_back_without_bound_needs_everything(pattern):
+def test_unbounded_patterns_have_no_memory_bounds(pattern):
     assert memory_bounds(pattern) is None
 
 
-def test_a_content_pattern_is_refused_by_is_visible():
-    with pytest.raises(ValueError, match=r"TopK\(block=4, blocks=2\) does not go by places alone"):
+def test_is_visible_rejects_top_k():
+    with pytest.raises(ValueError, match=r"TopK\(block_size=4, num_blocks=2\) depends on content"):
         is_visible(Window(2) | TopK(4, 2), np.int32(0), np.int32(0))
 
 
 @pytest.mark.parametrize(
-    "make",
+    "build",
     [
         lambda: Window(0),
         lambda: Strided(0),
@@ -75,11 +75,11 @@ def test_a_content_pattern_is_refused_by_is_visible():
         lambda: Window(2.5),
     ],
 )
-def test_sizes_start_at_one(make):
+def test_sizes_below_1_are_rejected(build):
     with pytest.raises(ValueError, match=r"out of range; give a whole number, at least 1"):
-        make()
+        build()
 
 
-def test_several_patterns_by_content_are_not_united():
+def test_union_of_several_top_k_is_rejected():
     with pytest.raises(ValueError, match=r"unites several TopK; keep one"):
         TopK(1, 1) | TopK(1, 2)

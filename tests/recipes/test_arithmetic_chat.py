@@ -1,4 +1,4 @@
-"""A conversation in which thoughts ask for sub-tasks: their tree is shown, then the answer, or why there is none."""
+"""Chat with sub-tasks: it prints their tree, then the answer, or the reason why there is none."""
 
 import jax
 from tests.kernels.quick import jit
@@ -12,48 +12,50 @@ from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompt
 from thinking.recipes.arithmetic.searches import SearchModel
 
 
-def encoded(text):
+def encode(text):
     return VOCABULARY.encode(text)
 
 
-def asked_and_answered(solution, monkeypatch, capsys):
-    """What is said to 12*34, where the model finds this solution."""
+def run_chat_with_solution(solution, monkeypatch, capsys):
+    """The output lines for 12*34, with a stub solver that returns the solution."""
 
-    def solver(model, **limits):
-        def ask(params, key, prompts):
+    def make_stub_solver(model, **limits):
+        def solve(params, key, prompts):
             assert prompts == [encode_prompt(Problem("multiply", (12, 34)))]
             return [solution]
 
-        return ask
+        return solve
 
-    monkeypatch.setattr(chat, "make_solver", solver)
+    monkeypatch.setattr(chat, "make_solver", make_stub_solver)
     chat.run_chat(SearchModel(None, None, 16), "greedy", 1, None, use_subtasks=True, lines=["12 * 34", "quit"])
     return capsys.readouterr().out.splitlines()
 
 
-def test_the_tree_of_sub_tasks_is_shown_before_the_answer(monkeypatch, capsys):
-    parts = [
-        Context(tuple(encode_prompt(Problem(*part))), answer=encoded(said))
-        for part, said in ((("multiply", (12, 4)), "48"), (("multiply", (12, 30)), "360"), (("add", (48, 360)), "408"))
+def test_subtask_tree_is_printed_before_the_answer(monkeypatch, capsys):
+    subtasks = [
+        Context(tuple(encode_prompt(Problem(*args))), answer=encode(text))
+        for args, text in ((("multiply", (12, 4)), "48"), (("multiply", (12, 30)), "360"), (("add", (48, 360)), "408"))
     ]
-    root = Context(tuple(encode_prompt(Problem("multiply", (12, 34)))), subtasks=parts, answer=encoded("408"), height=2)
-    said = asked_and_answered(Solution(encoded("408"), SOLVED, 4, 2, 97, root), monkeypatch, capsys)
-    tree = ["12*34= 408", "  12*4= 48", "  12*30= 360", "  48+360= 408"]
-    assert said == [*tree, "12*34=408", "4 contexts, 2 deep, 97 tokens written"]
+    root = Context(
+        tuple(encode_prompt(Problem("multiply", (12, 34)))), subtasks=subtasks, answer=encode("408"), height=2
+    )
+    lines = run_chat_with_solution(Solution(encode("408"), SOLVED, 4, 2, 97, root), monkeypatch, capsys)
+    expected_tree = ["12*34= 408", "  12*4= 48", "  12*30= 360", "  48+360= 408"]
+    assert lines == [*expected_tree, "12*34=408", "4 contexts, 2 deep, 97 tokens written"]
 
 
-def test_what_is_not_solved_says_why(monkeypatch, capsys):
+def test_unsolved_problem_prints_the_reason(monkeypatch, capsys):
     root = Context(tuple(encode_prompt(Problem("multiply", (12, 34)))))
-    said = asked_and_answered(Solution([], TOO_DEEP, 13, 12, 400, root), monkeypatch, capsys)
-    assert said == ["12*34= ?", "12*34=too deep", "13 contexts, 12 deep, 400 tokens written"]
+    lines = run_chat_with_solution(Solution([], TOO_DEEP, 13, 12, 400, root), monkeypatch, capsys)
+    assert lines == ["12*34= ?", "12*34=too deep", "13 contexts, 12 deep, 400 tokens written"]
 
 
-def test_a_decoder_is_asked_one_context_at_a_time(capsys):
+def test_chat_solves_subtasks_with_a_decoder(capsys):
     block = BlockConfig(8, 2)
     model = decoder(vocab_size=len(VOCABULARY), context_length=64, block=block, num_layers=1, value_head=True)
     params = jit(model.init)(jax.random.key(0))
     chat.run_chat(SearchModel(model, params, 16), "greedy", 1, jax.random.key(0), use_subtasks=True, lines=["7+8", "x"])
-    said = capsys.readouterr().out
-    assert said.startswith("7+8= ")
-    assert "tokens written" in said
-    assert "'x' is no arithmetic" in said
+    output = capsys.readouterr().out
+    assert output.startswith("7+8= ")
+    assert "tokens written" in output
+    assert "'x' is no arithmetic" in output

@@ -1,4 +1,4 @@
-"""Places of digits: told token by token, in packed rows alike; each step finds what it needs at a place of its own."""
+"""Digit positions: computed token by token or in packed rows, and shared by the inputs of a step."""
 
 import functools
 
@@ -32,166 +32,174 @@ from thinking.recipes.arithmetic.rows import VOCABULARY, encode_example, encode_
 from thinking.text.packing import pack
 
 QUICK = settings(max_examples=40, deadline=None, derandomize=True)
-LENGTH, HIGHEST = 128, 16
-numbers = st.integers(1, 8).flatmap(lambda digits: st.integers(0, 10**digits - 1))
-places_of = jit(compute_coordinates)
-locate_one = jit(locate)
-shuffled = jit(functools.partial(shuffle_digit_positions, max_position=HIGHEST))
+ROW_LENGTH, MAX_POSITION = 128, 16
+naturals = st.integers(1, 8).flatmap(lambda digits: st.integers(0, 10**digits - 1))
+jitted_coordinates = jit(compute_coordinates)
+jitted_locate = jit(locate)
+jitted_shuffle = jit(functools.partial(shuffle_digit_positions, max_position=MAX_POSITION))
 
 
-def located(problem):
-    """Tokens of a row as text, and where each is."""
-    rows = pack_examples([encode_example(problem, reverse_digits=True)], LENGTH)
+def encode_and_locate(problem):
+    """The tokens of a row, and their coordinates."""
+    rows = pack_examples([encode_example(problem, reverse_digits=True)], ROW_LENGTH)
     length = int((rows.segments > 0).sum())
-    return rows.tokens[0, :length], np.asarray(places_of(rows.tokens, rows.segments))[0, :length].tolist()
+    return rows.tokens[0, :length], np.asarray(jitted_coordinates(rows.tokens, rows.segments))[0, :length].tolist()
 
 
-def told(problem):
-    """Where each token is, from what the text is made of."""
-    found = [[0, 0, QUESTION_PART]]
+def make_expected_coordinates(problem):
+    """Coordinates of each token, derived from the structure of the text."""
+    coordinates = [[0, 0, QUESTION_PART]]
     for index, operand in enumerate(problem.operands):
-        found += [[place, 2 * index + 1, QUESTION_PART] for place in range(1, len(str(operand)) + 1)]
-        found.append([0, 2 * index + 2, QUESTION_PART])  # the sign behind it
-    found.append([1, 0, THOUGHT_PART])
-    steps = len(chain(problem, reverse_digits=True))
-    for place in range(1, steps + 1):  # as in `7+8+0=5,1<step>`
-        found += [[place, slot, THOUGHT_PART] for slot in range(1, CARRY)]
-        found += [[place + 1, CARRY, THOUGHT_PART], [place + 1, 0, THOUGHT_PART]]
-    found[-1] = [steps + 1, CARRY + 1, THOUGHT_PART]  # the end of the thought in place of a further step
-    digits = len(format_number(problem.value))
-    found += [[1, 0, ANSWER_PART], *([place + 1, 1, ANSWER_PART] for place in range(1, digits + 1))]
-    return [*found, [digits + 1, 2, ANSWER_PART]]
+        coordinates += [[position, 2 * index + 1, QUESTION_PART] for position in range(1, len(str(operand)) + 1)]
+        coordinates.append([0, 2 * index + 2, QUESTION_PART])  # the operator after it
+    coordinates.append([1, 0, THOUGHT_PART])
+    num_steps = len(chain(problem, reverse_digits=True))
+    for position in range(1, num_steps + 1):  # as in `7+8+0=5,1<step>`
+        coordinates += [[position, slot, THOUGHT_PART] for slot in range(1, CARRY)]
+        coordinates += [[position + 1, CARRY, THOUGHT_PART], [position + 1, 0, THOUGHT_PART]]
+    coordinates[-1] = [num_steps + 1, CARRY + 1, THOUGHT_PART]  # the end of the thought instead of another step
+    num_digits = len(format_number(problem.value))
+    coordinates += [[1, 0, ANSWER_PART], *([position + 1, 1, ANSWER_PART] for position in range(1, num_digits + 1))]
+    return [*coordinates, [num_digits + 1, 2, ANSWER_PART]]
 
 
-@given(numbers, numbers)
+@given(naturals, naturals)
 @QUICK
-def test_places_follow_the_digits_of_a_sum(left, right):
+def test_coordinates_follow_the_digits_of_a_sum(left, right):
     problem = Problem(ADD, (left, right))
-    assert located(problem)[1] == told(problem)
+    assert encode_and_locate(problem)[1] == make_expected_coordinates(problem)
 
 
-@given(numbers, numbers)
+@given(naturals, naturals)
 @QUICK
-def test_places_follow_the_digits_of_a_difference(left, right):
+def test_coordinates_follow_the_digits_of_a_difference(left, right):
     problem = Problem(SUBTRACT, (max(left, right), min(left, right)))
-    assert located(problem)[1] == told(problem)
+    assert encode_and_locate(problem)[1] == make_expected_coordinates(problem)
 
 
-@given(numbers, numbers)
+@given(naturals, naturals)
 @QUICK
-def test_what_a_step_reads_stands_at_its_own_place(left, right):
-    tokens, where = located(Problem(ADD, (left, right)))
-    at = {tuple(place): VOCABULARY.decode([token]) for token, place in zip(tokens.tolist(), where, strict=True)}
-    for place in range(1, max(len(str(left)), len(str(right))) + 1):
-        a, b, carry, total = (at[place, slot, THOUGHT_PART] for slot in (1, 3, 5, 7))
-        assert a == at.get((place, 1, QUESTION_PART), "0")
-        assert b == at.get((place, 3, QUESTION_PART), "0")
-        assert carry == at.get((place, CARRY, THOUGHT_PART), "0")
-        assert total == f"{left + right:09}"[-place]
+def test_inputs_of_a_step_share_its_digit_position(left, right):
+    tokens, coordinates = encode_and_locate(Problem(ADD, (left, right)))
+    char_at = {
+        tuple(each): VOCABULARY.decode([token]) for token, each in zip(tokens.tolist(), coordinates, strict=True)
+    }
+    for position in range(1, max(len(str(left)), len(str(right))) + 1):
+        a, b, carry, total = (char_at[position, slot, THOUGHT_PART] for slot in (1, 3, 5, 7))
+        assert a == char_at.get((position, 1, QUESTION_PART), "0")
+        assert b == char_at.get((position, 3, QUESTION_PART), "0")
+        assert carry == char_at.get((position, CARRY, THOUGHT_PART), "0")
+        assert total == f"{left + right:09}"[-position]
 
 
-def test_words_of_a_question_do_not_count():
-    rows = pack_examples([encode_example(Problem(ADD, (57, 8)), wording=1, reverse_digits=True)], LENGTH)
-    asked = VOCABULARY.decode(rows.tokens[0, :9].tolist())
-    assert asked == "<begin>Calculate the sum of 75 and 8"
-    where = np.asarray(places_of(rows.tokens, rows.segments))[0, :10]
-    assert where[:5].tolist() == [[0, 0, QUESTION_PART]] * 5
-    assert where[5:].tolist() == [[1, 1, 0], [2, 1, 0], [0, 2, 0], [1, 3, 0], [1, 0, THOUGHT_PART]]
+def test_words_of_a_question_have_position_zero():
+    rows = pack_examples([encode_example(Problem(ADD, (57, 8)), wording=1, reverse_digits=True)], ROW_LENGTH)
+    question = VOCABULARY.decode(rows.tokens[0, :9].tolist())
+    assert question == "<begin>Calculate the sum of 75 and 8"
+    coordinates = np.asarray(jitted_coordinates(rows.tokens, rows.segments))[0, :10]
+    assert coordinates[:5].tolist() == [[0, 0, QUESTION_PART]] * 5
+    assert coordinates[5:].tolist() == [[1, 1, 0], [2, 1, 0], [0, 2, 0], [1, 3, 0], [1, 0, THOUGHT_PART]]
 
 
 @given(st.lists(st.lists(st.integers(0, len(VOCABULARY) - 1), min_size=1, max_size=9), min_size=1, max_size=4))
 @QUICK
-def test_packed_texts_are_located_each_by_itself_token_by_token(texts):
+def test_packed_coordinates_equal_token_by_token_locate(texts):
     tokens, segments = np.zeros((2, 1, 40), np.int32)
-    wanted, start = np.zeros((40, NUM_COORDINATES), np.int32), 0
-    for index, text in enumerate(texts):
-        where = np.zeros((1, NUM_COORDINATES), np.int32)
-        for place, token in enumerate(text, start):
-            where = locate_one(where, np.asarray([token], np.int32))
-            tokens[0, place], segments[0, place], wanted[place] = token, index + 1, where[0]
+    expected, start = np.zeros((40, NUM_COORDINATES), np.int32), 0
+    for segment, text in enumerate(texts):
+        coordinates = np.zeros((1, NUM_COORDINATES), np.int32)
+        for index, token in enumerate(text, start):
+            coordinates = jitted_locate(coordinates, np.asarray([token], np.int32))
+            tokens[0, index], segments[0, index], expected[index] = token, segment + 1, coordinates[0]
         start += len(text)
-    np.testing.assert_array_equal(places_of(tokens, segments)[0], wanted)
+    np.testing.assert_array_equal(jitted_coordinates(tokens, segments)[0], expected)
 
 
 @given(st.integers(0, 2**31 - 1))
 @QUICK
-def test_shuffle_renames_places_one_to_one_and_leaves_all_else(seed):
-    drawn = np.random.default_rng(seed).integers(0, HIGHEST + 1, (4, 24, NUM_COORDINATES)).astype(np.int32)
-    moved = np.asarray(shuffled(jax.random.key(seed), drawn))
-    np.testing.assert_array_equal(moved[:, :, 1:], drawn[:, :, 1:])
-    np.testing.assert_array_equal(moved[:, :, 0] == 0, drawn[:, :, 0] == 0)
-    assert moved[:, :, 0].max() <= HIGHEST
-    for before, after in zip(drawn[:, :, 0], moved[:, :, 0], strict=True):
+def test_shuffle_maps_digit_positions_one_to_one(seed):
+    coordinates = np.random.default_rng(seed).integers(0, MAX_POSITION + 1, (4, 24, NUM_COORDINATES)).astype(np.int32)
+    actual = np.asarray(jitted_shuffle(jax.random.key(seed), coordinates))
+    np.testing.assert_array_equal(actual[:, :, 1:], coordinates[:, :, 1:])
+    np.testing.assert_array_equal(actual[:, :, 0] == 0, coordinates[:, :, 0] == 0)
+    assert actual[:, :, 0].max() <= MAX_POSITION
+    for before, after in zip(coordinates[:, :, 0], actual[:, :, 0], strict=True):
         assert len(set(zip(before, after, strict=True))) == len(set(before)) == len(set(after))
 
 
-def test_shuffle_gives_every_place_every_name_alike_and_each_row_its_own():
-    rows = 3200
-    where = np.zeros((rows, 2, NUM_COORDINATES), np.int32)
-    where[:, :, 0] = 1, HIGHEST
-    for names in np.asarray(shuffled(jax.random.key(0), where))[:, :, 0].T:
-        counts = np.bincount(names, minlength=HIGHEST + 1)[1:]
-        assert np.abs(counts - rows / HIGHEST).max() < 5 * (rows / HIGHEST) ** 0.5
+def test_shuffled_positions_are_uniform_over_rows():
+    num_rows = 3200
+    coordinates = np.zeros((num_rows, 2, NUM_COORDINATES), np.int32)
+    coordinates[:, :, 0] = 1, MAX_POSITION
+    for column in np.asarray(jitted_shuffle(jax.random.key(0), coordinates))[:, :, 0].T:
+        counts = np.bincount(column, minlength=MAX_POSITION + 1)[1:]
+        assert np.abs(counts - num_rows / MAX_POSITION).max() < 5 * (num_rows / MAX_POSITION) ** 0.5
 
 
-def test_texts_of_a_row_that_are_set_apart_share_no_place_and_keep_their_order():
+def test_separated_texts_share_no_position_and_keep_their_order():
     texts = [VOCABULARY.encode(f"<begin>{left}+{right}=") for left, right in ((12, 345), (7, 8), (4321, 1))]
     packed = pack(texts, 40)
-    where = np.asarray(places_of(packed.tokens, packed.segments))
-    found = np.asarray(jit(separate_texts)(where, packed.segments))
-    np.testing.assert_array_equal(found[:, :, 1:], where[:, :, 1:])
-    for told, before, segments in zip(found[:, :, 0], where[:, :, 0], packed.segments, strict=True):
-        of = [told[segments == each] for each in range(1, segments.max() + 1)]
-        used = [set(each[each > 0].tolist()) for each in of]
-        assert sorted(set.union(*used)) == list(range(1, sum(map(len, used)) + 1))  # none twice, none left out
-        assert [min(each) for each in used] == sorted(min(each) for each in used)
-        for index, each in enumerate(of, 1):
-            alone = before[segments == index]
-            np.testing.assert_array_equal(each, np.where(alone > 0, alone + min(used[index - 1]) - 1, 0))
+    coordinates = np.asarray(jitted_coordinates(packed.tokens, packed.segments))
+    separated_coordinates = np.asarray(jit(separate_texts)(coordinates, packed.segments))
+    np.testing.assert_array_equal(separated_coordinates[:, :, 1:], coordinates[:, :, 1:])
+    for after, before, segments in zip(
+        separated_coordinates[:, :, 0], coordinates[:, :, 0], packed.segments, strict=True
+    ):
+        by_text = [after[segments == segment] for segment in range(1, segments.max() + 1)]
+        used_positions = [set(each[each > 0].tolist()) for each in by_text]
+        assert sorted(set.union(*used_positions)) == list(range(1, sum(map(len, used_positions)) + 1))  # disjoint
+        assert [min(each) for each in used_positions] == sorted(min(each) for each in used_positions)
+        for index, text_positions in enumerate(by_text, 1):
+            original = before[segments == index]
+            np.testing.assert_array_equal(
+                text_positions, np.where(original > 0, original + min(used_positions[index - 1]) - 1, 0)
+            )
 
 
-def test_practised_places_are_those_of_the_texts_apart_each_by_another_name():
+def test_sampled_coordinates_relabel_separated_positions():
     texts = [VOCABULARY.encode(f"<begin>{left}+{right}=") for left, right in ((12, 345), (7, 8), (43, 1))]
     packed = pack(texts, 24)
-    found = jit(functools.partial(sample_coordinates, max_position=HIGHEST))(
+    sampled_coordinates = jit(functools.partial(sample_coordinates, max_position=MAX_POSITION))(
         jax.random.key(0), packed.tokens, packed.segments
     )
-    plain = np.asarray(separate_texts(compute_coordinates(packed.tokens, packed.segments), packed.segments))
-    np.testing.assert_array_equal(found[:, :, 1:], plain[:, :, 1:])
-    for told, before in zip(np.asarray(found)[:, :, 0], plain[:, :, 0], strict=True):
-        assert set(told) <= set(range(HIGHEST + 1))
-        assert len(set(zip(before, told, strict=True))) == len(set(before)) == len(set(told))
-        assert not np.array_equal(told, before)
+    separated_coordinates = np.asarray(
+        separate_texts(compute_coordinates(packed.tokens, packed.segments), packed.segments)
+    )
+    np.testing.assert_array_equal(sampled_coordinates[:, :, 1:], separated_coordinates[:, :, 1:])
+    for after, before in zip(np.asarray(sampled_coordinates)[:, :, 0], separated_coordinates[:, :, 0], strict=True):
+        assert set(after) <= set(range(MAX_POSITION + 1))
+        assert len(set(zip(before, after, strict=True))) == len(set(before)) == len(set(after))
+        assert not np.array_equal(after, before)
 
 
-def test_what_is_written_is_located_as_what_is_read():
+def test_generation_locates_tokens_like_teacher_forcing():
     block = BlockConfig(16, 2, position=positions.orthogonal())
     model = decoder(vocab_size=len(VOCABULARY), context_length=40, block=block, num_layers=1)
     params = jit(model.init)(jax.random.key(0))
     problem = Problem(ADD, (957, 68))
-    asked, whole = (
+    prompts, example = (
         encode_prompts([problem], reverse_digits=True),
         np.asarray([encode_example(problem, reverse_digits=True).tokens], np.int32),
     )
-    behind = whole[0, asked.tokens.shape[1] :]
-    write = functools.partial(
+    completion = example[0, prompts.tokens.shape[1] :]
+    generate_fn = functools.partial(
         generate,
         model,
         max_new_tokens=20,
-        forced_tokens=behind[:20],
+        forced_tokens=completion[:20],
         sampling=Sampling(temperature=0.0),
         locate=locate,
         num_coordinates=NUM_COORDINATES,
     )
-    said = jit(write)(params, jax.random.key(1), asked.tokens, asked.lengths).log_prob[0]
-    seen = whole[:, : asked.tokens.shape[1] + 20]
-    where = places_of(seen, np.ones_like(seen))
-    logits = jit(model.apply)(params, seen, coordinates=where).logits[0, asked.tokens.shape[1] - 1 : -1]
-    wanted = jax.nn.log_softmax(logits)[np.arange(20), behind[:20]]
-    np.testing.assert_allclose(said, wanted, atol=1e-5)
+    log_probs = jit(generate_fn)(params, jax.random.key(1), prompts.tokens, prompts.lengths).log_prob[0]
+    tokens = example[:, : prompts.tokens.shape[1] + 20]
+    coordinates = jitted_coordinates(tokens, np.ones_like(tokens))
+    logits = jit(model.apply)(params, tokens, coordinates=coordinates).logits[0, prompts.tokens.shape[1] - 1 : -1]
+    expected = jax.nn.log_softmax(logits)[np.arange(20), completion[:20]]
+    np.testing.assert_allclose(log_probs, expected, atol=1e-5)
 
 
-def test_bad_input_is_refused_in_one_line():
+def test_invalid_input_raises():
     with pytest.raises(ValueError, match=r"compute_coordinates: tokens \(1, 3\) and segments \(1, 2\); give both"):
         compute_coordinates(np.zeros((1, 3), np.int32), np.zeros((1, 2), np.int32))
     with pytest.raises(ValueError, match=r"shuffle_digit_positions: max_position 0 is out of range; give at least 1"):

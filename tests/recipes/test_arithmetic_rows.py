@@ -1,4 +1,4 @@
-"""Problems as rows of tokens."""
+"""Encoding of problems as rows of tokens."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.environments.arithmetic_cases import QUICK, problems
 
-from thinking.environments.arithmetic.chains import REVISED, STYLES, SUBTASKS, WORKED, chain, verify_chain
+from thinking.environments.arithmetic.chains import (
+    CHAIN_OF_THOUGHT,
+    SELF_CORRECTION,
+    STYLES,
+    SUBTASKS,
+    chain,
+    verify_chain,
+)
 from thinking.environments.arithmetic.problems import (
     ADD,
     MULTIPLY,
@@ -23,63 +30,74 @@ from thinking.text.vocabulary import BEGIN, END
 
 @given(problems, st.sampled_from(STYLES), st.booleans(), st.integers(0, 999))
 @QUICK
-def test_rows_read_as_texts_and_weigh_all_but_prompts_slips_and_what_others_answer(asked, style, least_first, seed):
-    wording = seed % len(WORDINGS[asked.operation])
-    made = encode_example(
-        asked, style, wording=wording, reverse_digits=least_first, error_fraction=0.5, rng=np.random.default_rng(seed)
+def test_weights_exclude_prompts_errors_and_subtask_answers(problem, style, reverse_digits, seed):
+    wording = seed % len(WORDINGS[problem.operation])
+    example = encode_example(
+        problem,
+        style,
+        wording=wording,
+        reverse_digits=reverse_digits,
+        error_fraction=0.5,
+        rng=np.random.default_rng(seed),
     )
-    assert (made.tokens[0], made.tokens[-1], len(made.tokens)) == (BEGIN, END, len(made.weights))
-    assert VOCABULARY.decode(made.tokens[: made.prompt_length]) == "<begin>" + format_question(
-        asked, wording, least_first
+    assert (example.tokens[0], example.tokens[-1], len(example.tokens)) == (BEGIN, END, len(example.weights))
+    assert VOCABULARY.decode(example.tokens[: example.prompt_length]) == "<begin>" + format_question(
+        problem, wording, reverse_digits
     )
-    text = VOCABULARY.decode(made.tokens)
-    assert VOCABULARY.encode(text) == made.tokens
-    assert text.endswith(f"<answer>{format_answer(asked, least_first)}<end>")
-    learned = [token for token, weight in zip(made.tokens, made.weights, strict=True) if weight]
-    assert not any(made.weights[: made.prompt_length])
-    if style == REVISED:
-        slips = [each.text for each in verify_chain(asked, text, WORKED, least_first) if each.is_withdrawn]
-        assert sum(map(len, map(VOCABULARY.encode, slips))) == len(made.tokens) - made.prompt_length - len(learned)
+    text = VOCABULARY.decode(example.tokens)
+    assert VOCABULARY.encode(text) == example.tokens
+    assert text.endswith(f"<answer>{format_answer(problem, reverse_digits)}<end>")
+    trained_tokens = [token for token, weight in zip(example.tokens, example.weights, strict=True) if weight]
+    assert not any(example.weights[: example.prompt_length])
+    if style == SELF_CORRECTION:
+        withdrawn_steps = [
+            step.text for step in verify_chain(problem, text, CHAIN_OF_THOUGHT, reverse_digits) if step.is_withdrawn
+        ]
+        assert sum(map(len, map(VOCABULARY.encode, withdrawn_steps))) == len(
+            example.tokens
+        ) - example.prompt_length - len(trained_tokens)
     else:
-        given = subtasks(asked) if style == SUBTASKS else []
-        answered = sum(len(VOCABULARY.encode(format_answer(each, least_first))) for each in given)
-        assert len(learned) == len(made.tokens) - made.prompt_length - answered
+        subproblems = subtasks(problem) if style == SUBTASKS else []
+        num_answer_tokens = sum(
+            len(VOCABULARY.encode(format_answer(subproblem, reverse_digits))) for subproblem in subproblems
+        )
+        assert len(trained_tokens) == len(example.tokens) - example.prompt_length - num_answer_tokens
 
 
-def test_a_row_asks_its_subtasks_and_learns_nothing_of_their_answers():
-    made = encode_example(Problem(MULTIPLY, (12, 34)), SUBTASKS)
-    weighed = [VOCABULARY.decode([token]) if weight else "_" for token, weight in zip(*made[::2], strict=True)]
-    asked = "<think><ask>12*4=<answer>__<step><ask>12*30=<answer>___<step><ask>48+360=<answer>___</think>"
-    assert "".join(weighed) == f"_______{asked}<answer>408<end>"
+def test_subtask_answers_have_zero_weight():
+    example = encode_example(Problem(MULTIPLY, (12, 34)), SUBTASKS)
+    visible = [VOCABULARY.decode([token]) if weight else "_" for token, weight in zip(*example[::2], strict=True)]
+    expected = "<think><ask>12*4=<answer>__<step><ask>12*30=<answer>___<step><ask>48+360=<answer>___</think>"
+    assert "".join(visible) == f"_______{expected}<answer>408<end>"
 
 
-def test_a_data_set_is_a_function_of_seed_and_step():
-    asked = [Problem(ADD, (left, 7)) for left in range(40)]
-    first, again, other = (pack_examples(encode_examples(asked, 1, step, styles=STYLES), 96) for step in (5, 5, 6))
+def test_examples_depend_only_on_seed_and_step():
+    problems = [Problem(ADD, (left, 7)) for left in range(40)]
+    first, second, other = (pack_examples(encode_examples(problems, 1, step, styles=STYLES), 96) for step in (5, 5, 6))
     assert isinstance(first, PackedRows)
-    assert all((one == two).all() for one, two in zip(first, again, strict=True))
+    assert all((one == two).all() for one, two in zip(first, second, strict=True))
     assert first.tokens.shape != other.tokens.shape or (first.tokens != other.tokens).any()
 
 
-def test_prompts_hold_what_rewards_ask_for():
-    asked = [Problem(ADD, (57, 8)), Problem(MULTIPLY, (12, 34))]
-    made = encode_prompts(asked, wordings=[1, 0])
-    for index, each in enumerate(asked):
-        text = VOCABULARY.decode(made.tokens[index, : made.lengths[index]])
-        assert text == "<begin>" + format_question(each, 1 - index)
-        assert VOCABULARY.decode([token for token in made.answers[index] if token]) == format_answer(each)
-        steps = [VOCABULARY.decode([token for token in step if token]) for step in made.steps[index]]
-        assert [step for step in steps if step] == chain(each)
-    assert {leaf.dtype for leaf in made} == {np.dtype("int32")}
+def test_prompts_hold_reference_answers_and_steps():
+    problems = [Problem(ADD, (57, 8)), Problem(MULTIPLY, (12, 34))]
+    prompts = encode_prompts(problems, wordings=[1, 0])
+    for index, problem in enumerate(problems):
+        text = VOCABULARY.decode(prompts.tokens[index, : prompts.lengths[index]])
+        assert text == "<begin>" + format_question(problem, 1 - index)
+        assert VOCABULARY.decode([token for token in prompts.answers[index] if token]) == format_answer(problem)
+        steps = [VOCABULARY.decode([token for token in step if token]) for step in prompts.steps[index]]
+        assert [step for step in steps if step] == chain(problem)
+    assert {leaf.dtype for leaf in prompts} == {np.dtype("int32")}
 
 
-def test_bad_arguments_are_named():
-    asked = Problem(ADD, (1, 2))
+def test_invalid_arguments_raise():
+    problem = Problem(ADD, (1, 2))
     with pytest.raises(ValueError, match="style 'loud' is unknown"):
-        chain(asked, "loud")
+        chain(problem, "loud")
     with pytest.raises(ValueError, match="give an rng"):
-        encode_example(asked, REVISED, error_fraction=0.5)
+        encode_example(problem, SELF_CORRECTION, error_fraction=0.5)
     with pytest.raises(ValueError, match="no problems"):
         encode_prompts([])
     with pytest.raises(ValueError, match="1 wordings for 2 problems"):
-        encode_prompts([asked, asked], wordings=[0])
+        encode_prompts([problem, problem], wordings=[0])

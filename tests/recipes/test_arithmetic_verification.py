@@ -1,4 +1,4 @@
-"""The opposite question tells right answers from wrong ones, where whoever is asked answers rightly."""
+"""Answers are verified by their inverse problems, given a model that solves these correctly."""
 
 import numpy as np
 import pytest
@@ -26,76 +26,79 @@ problems = st.builds(
 )
 
 
-@given(problem=problems, slip=st.integers(1, 50))
+@given(problem=problems, error=st.integers(1, 50))
 @QUICK
-def test_what_must_come_out_comes_out_for_the_right_answer_alone(problem, slip):
-    found = make_inverse_problem(problem, format_answer(problem))
-    if found is None:
+def test_inverse_problem_holds_only_for_the_correct_answer(problem, error):
+    inverse = make_inverse_problem(problem, format_answer(problem))
+    if inverse is None:
         left, right = problem.values
         assert (problem.operation == DIVIDE and left % right) or (problem.operation == MULTIPLY and right == 0)
         return
-    assert format_answer(found[0]) == found[1]
-    quotient, mark, rest = format_answer(problem).partition("r")
-    wrong = make_inverse_problem(problem, f"{int(quotient) + slip}{mark}{rest}")
-    if wrong is not None and not (problem.operation == DIVIDE and problem.values[1] == 0):
-        assert format_answer(wrong[0]) != wrong[1]
+    assert format_answer(inverse[0]) == inverse[1]
+    quotient, separator, remainder = format_answer(problem).partition("r")
+    wrong_inverse = make_inverse_problem(problem, f"{int(quotient) + error}{separator}{remainder}")
+    if wrong_inverse is not None and not (problem.operation == DIVIDE and problem.values[1] == 0):
+        assert format_answer(wrong_inverse[0]) != wrong_inverse[1]
 
 
-@pytest.mark.parametrize("said", ["", "r", "7r", "-", "12r0", "1,2"])
-def test_what_is_no_answer_has_no_opposite(said):
-    assert make_inverse_problem(Problem(ADD, (5, 7)), said) is None
+@pytest.mark.parametrize("answer", ["", "r", "7r", "-", "12r0", "1,2"])
+def test_unparsable_answer_has_no_inverse_problem(answer):
+    assert make_inverse_problem(Problem(ADD, (5, 7)), answer) is None
 
 
-def test_there_is_no_opposite_of_expressions_and_modular_sums():
+def test_expressions_and_modular_sums_have_no_inverse_problem():
     assert make_inverse_problem(Problem(ADD, (Problem(ADD, (1, 2)), 3)), "6") is None
     assert make_inverse_problem(Problem(MODULAR, (1, 2, 5)), "3") is None
 
 
-def written(texts, width=24):
-    """Attempts [B, M] of these texts."""
+def make_samples(texts, width=24):
+    """Samples [B, M] of these texts."""
     tokens = np.zeros((len(texts), len(texts[0]), width), np.int32)
-    for row, each in zip(tokens, texts, strict=True):
-        for place, text in zip(row, each, strict=True):
-            said = VOCABULARY.encode(text)
-            place[: len(said)] = said
+    for row_tokens, row_texts in zip(tokens, texts, strict=True):
+        for completion, text in zip(row_tokens, row_texts, strict=True):
+            text_tokens = VOCABULARY.encode(text)
+            completion[: len(text_tokens)] = text_tokens
     length = (tokens > 0).sum(axis=2)
-    blank = np.zeros(tokens.shape, np.float32)
-    return Samples(Completions(tokens, length, blank, blank, np.ones(length.shape, bool)), length)
+    zeros = np.zeros(tokens.shape, np.float32)
+    return Samples(Completions(tokens, length, zeros, zeros, np.ones(length.shape, bool)), length)
 
 
-def ask_one_who_knows(prompts):
-    """The right answer to each question, as a model would write it, and its cost; what was asked is kept."""
-    ask_one_who_knows.asked = [VOCABULARY.decode(each[1:]) for each in prompts]
-    texts = [f"<think></think><answer>{format_answer(parse_problem(asked))}<end>" for asked in ask_one_who_knows.asked]
-    found = [VOCABULARY.encode(text) for text in texts]
-    return found, list(map(len, found))
+def answer_correctly(prompts):
+    """The correct completion for each prompt, and its length. Records the questions."""
+    answer_correctly.questions = [VOCABULARY.decode(each[1:]) for each in prompts]
+    texts = [
+        f"<think></think><answer>{format_answer(parse_problem(question))}<end>"
+        for question in answer_correctly.questions
+    ]
+    completions = [VOCABULARY.encode(text) for text in texts]
+    return completions, list(map(len, completions))
 
 
-def test_different_answers_are_checked_once_and_the_right_ones_stand():
-    asked = [Problem(SUBTRACT, (12, 90)), Problem(ADD, (57, 8))]
-    said = [["-78", "-72", "-78", "78"], ["65", "6", "", "65"]]
-    attempts = written([[f"<think>1+1</think><answer>{each}<end>" for each in row] for row in said])
-    found = verify_samples(ask_one_who_knows, asked, attempts)
-    np.testing.assert_array_equal(found.is_verified, [[True, False, True, False], [True, False, False, True]])
-    assert ask_one_who_knows.asked == ["78+12=", "72+12=", "78+90=", "65-8=", "6-8="]
-    costs = [[len(VOCABULARY.encode(f"<think></think><answer>{said}<end>")) for said in ("90", "84")]]
-    assert found.num_tokens[0].tolist() == [costs[0][0], costs[0][1], 0, 4 + 3]
-    assert found.num_tokens[1].tolist() == [4 + 2, 4 + 2, 0, 0]
+def test_distinct_answers_are_verified_once():
+    problems = [Problem(SUBTRACT, (12, 90)), Problem(ADD, (57, 8))]
+    answers = [["-78", "-72", "-78", "78"], ["65", "6", "", "65"]]
+    samples = make_samples([[f"<think>1+1</think><answer>{answer}<end>" for answer in row] for row in answers])
+    verification = verify_samples(answer_correctly, problems, samples)
+    np.testing.assert_array_equal(verification.is_verified, [[True, False, True, False], [True, False, False, True]])
+    assert answer_correctly.questions == ["78+12=", "72+12=", "78+90=", "65-8=", "6-8="]
+    costs = [[len(VOCABULARY.encode(f"<think></think><answer>{answer}<end>")) for answer in ("90", "84")]]
+    assert verification.num_tokens[0].tolist() == [costs[0][0], costs[0][1], 0, 4 + 3]
+    assert verification.num_tokens[1].tolist() == [4 + 2, 4 + 2, 0, 0]
 
 
-def test_an_answer_that_is_written_backwards_is_read_backwards():
-    attempts = written([["<answer>56<end>"]])
-    found = verify_samples(
-        lambda prompts: ([VOCABULARY.encode("<answer>75<end>")], [3]), [Problem(ADD, (57, 8))], attempts, True
+def test_reversed_answers_are_verified():
+    samples = make_samples([["<answer>56<end>"]])
+    verification = verify_samples(
+        lambda prompts: ([VOCABULARY.encode("<answer>75<end>")], [3]), [Problem(ADD, (57, 8))], samples, True
     )
-    assert found.is_verified.tolist() == [[True]]
+    assert verification.is_verified.tolist() == [[True]]
 
 
-def test_attempts_end_with_the_first_that_stands():
-    attempts = written([["<answer>1<end>", "<answer>2<end>", "<answer>3<end>"]] * 3)
-    stands = np.array([[False, True, True], [False, False, False], [False, False, True]])
-    found = Verification(stands, np.full((3, 3), 10))
-    solutions = choose_first_verified(attempts, found, np.array([0, 1, 0]), 2)
+def test_first_verified_sample_is_chosen():
+    samples = make_samples([["<answer>1<end>", "<answer>2<end>", "<answer>3<end>"]] * 3)
+    is_verified = np.array([[False, True, True], [False, False, False], [False, False, True]])
+    verification = Verification(is_verified, np.full((3, 3), 10))
+    solutions = choose_first_verified(samples, verification, np.array([0, 1, 0]), 2)
     assert solutions.tokens[:, 1].tolist() == [VOCABULARY.encode(str(digit))[0] for digit in (2, 2, 1)]
     assert solutions.num_tokens.tolist() == [26, 26, 26]
-    assert choose_first_verified(attempts, found, np.zeros(3, int), 3).num_tokens.tolist() == [26, 39, 39]
+    assert choose_first_verified(samples, verification, np.zeros(3, int), 3).num_tokens.tolist() == [26, 39, 39]

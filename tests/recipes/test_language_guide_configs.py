@@ -1,4 +1,4 @@
-"""The presets of the four tasks of the language guide: declared whole, and allowed."""
+"""Presets of the four tasks of the language guide."""
 
 import pytest
 
@@ -14,6 +14,6 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_preset_is_declared_whole_and_allowed(name):
+def test_presets_are_declared_and_valid(name):
     assert find_declaration_errors(CONFIGS[name]) == []
     check(CONFIGS[name])

@@ -1,96 +1,100 @@
-"""The report of plans: what it says is true, and the page shows it as it is and needs nothing else."""
+"""The report of plans: its entries are correct, and its page is escaped and self-contained."""
 
 from collections import Counter
 from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
-from tests.text.test_plans import PLANS, SHELF
+from tests.text.test_plans import PLANS, SHELF_PLAN
 
 from thinking.recipes.language_guide import evaluation, report
 from thinking.text.plans import PlanNode
 
-NASTY = '<script>alert("1")</script> & \'<img src="http://evil/x.png" onerror=alert(2)>\' $means ${plans} </details>'
-VOID = ("meta", "input", "br", "hr", "img")
+HTML_INJECTION = (
+    '<script>alert("1")</script> & \'<img src="http://evil/x.png" onerror=alert(2)>\' $means ${plans} </details>'
+)
+VOID_TAGS = ("meta", "input", "br", "hr", "img")
 
 
 class Page(HTMLParser):
-    """What a browser would find: (tag, attributes, text within) of each element, in the order of their ends."""
+    """Parsed HTML: (tag, attributes, text) of each element, in the order of their end tags."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
-        self.open, self.found = [], []
+        self.open_elements, self.elements = [], []
         self.feed(source)
         self.close()
-        assert self.open == []
+        assert self.open_elements == []
 
     def handle_starttag(self, tag, attributes):
-        if tag not in VOID:
-            self.open.append((tag, dict(attributes), []))
+        if tag not in VOID_TAGS:
+            self.open_elements.append((tag, dict(attributes), []))
         else:
-            self.found.append((tag, dict(attributes), ""))
+            self.elements.append((tag, dict(attributes), ""))
 
     def handle_endtag(self, tag):
-        assert self.open[-1][0] == tag
-        tag, attributes, words = self.open.pop()
-        self.found.append((tag, attributes, "".join(words)))
+        assert self.open_elements[-1][0] == tag
+        tag, attributes, texts = self.open_elements.pop()
+        self.elements.append((tag, attributes, "".join(texts)))
 
     def handle_data(self, data):
-        for _, _, words in self.open:
-            words.append(data)
+        for _, _, texts in self.open_elements:
+            texts.append(data)
 
-    def of(self, tag, kind=None):
-        """Texts of elements, of a class if one is named."""
+    def find_texts(self, tag, class_name=None):
+        """Texts of the elements with a tag, and a class if given."""
         return [
-            words
-            for found, attributes, words in self.found
-            if found == tag and (kind is None or kind in (attributes.get("class") or "").split())
+            text
+            for element_tag, attributes, text in self.elements
+            if element_tag == tag and (class_name is None or class_name in (attributes.get("class") or "").split())
         ]
 
 
-def entry(plan, text="1. Saw.", writer="nobody", meaning=str):
+def make_entry(plan, text="1. Saw.", writer="nobody", meaning=str):
     return report.make_entry(plan, text, writer, meaning)
 
 
-def page(*entries, rows=({"split": "held_out", "plans": 1},), about="some plans"):
+def render_and_parse(*entries, rows=({"split": "held_out", "plans": 1},), about="some plans"):
     return Page(report.render_page(entries, rows, about))
 
 
-def steps_of(objects):
-    for found in objects:
-        yield from [found] if "step" in found else steps_of(found["inner"])
+def iter_step_entries(nodes):
+    for node in nodes:
+        yield from [node] if "step" in node else iter_step_entries(node["inner"])
 
 
 @given(PLANS)
-def test_an_entry_holds_the_plan_and_marks_what_plan_and_reference_share(plan):
+def test_entry_marks_steps_shared_by_plan_and_reference(plan):
     def meaning(words):
-        return words.strip().lower()[:1]  # so that steps do meet
+        return words.strip().lower()[:1]  # so that some steps match
 
-    found = entry(plan, meaning=meaning)
-    steps = list(steps_of(found["plan"]))
-    shown = [(step["step"], step["cosine"]) for step in steps]
-    assert shown == [(node.nearest_text, node.cosine) for node in plan.steps]
-    assert [step["given"] for step in steps] == [place < plan.num_given for place in range(len(steps))]
-    assert [step["step"] for step in found["reference"]] == list(plan.reference)
-    planned, known = (Counter(map(meaning, words)) for words in ([s["step"] for s in steps], plan.reference))
-    shared = (planned & known).total()
-    assert sum(step["in_plan"] for step in found["reference"]) == shared
+    entry = make_entry(plan, meaning=meaning)
+    steps = list(iter_step_entries(entry["plan"]))
+    actual = [(step["step"], step["cosine"]) for step in steps]
+    assert actual == [(node.nearest_text, node.cosine) for node in plan.steps]
+    assert [step["given"] for step in steps] == [index < plan.num_given for index in range(len(steps))]
+    assert [step["step"] for step in entry["reference"]] == list(plan.reference)
+    plan_counts, reference_counts = (
+        Counter(map(meaning, words)) for words in ([s["step"] for s in steps], plan.reference)
+    )
+    num_shared = (plan_counts & reference_counts).total()
+    assert sum(step["in_plan"] for step in entry["reference"]) == num_shared
     if plan.reference:
-        assert sum(step["in_reference"] for step in steps) == shared
+        assert sum(step["in_reference"] for step in steps) == num_shared
     else:
         assert {step["in_reference"] for step in steps} <= {None}
 
 
-def test_a_step_is_found_in_any_wording_and_as_often_as_it_stands_there():
-    nodes = tuple(PlanNode(0, near, 1.0, 0) for near in ("Saw it.", "Nail it.", "Saw it.", "Wait."))
-    plan = SHELF._replace(nodes=nodes, reference=("Cut it.", "Paint it.", "Wait."))
-    found = entry(plan, meaning=lambda step: {"Cut it.": "Saw it."}.get(step, step))
-    assert [step["in_plan"] for step in found["reference"]] == [True, False, True]
-    assert [step["in_reference"] for step in found["plan"]] == [True, False, False, True]
+def test_shared_steps_match_by_meaning_and_count():
+    nodes = tuple(PlanNode(0, text, 1.0, 0) for text in ("Saw it.", "Nail it.", "Saw it.", "Wait."))
+    plan = SHELF_PLAN._replace(nodes=nodes, reference=("Cut it.", "Paint it.", "Wait."))
+    entry = make_entry(plan, meaning=lambda step: {"Cut it.": "Saw it."}.get(step, step))
+    assert [step["in_plan"] for step in entry["reference"]] == [True, False, True]
+    assert [step["in_reference"] for step in entry["plan"]] == [True, False, False, True]
 
 
-def test_sub_goals_hold_what_belongs_to_them():
-    boards, shelf = entry(SHELF)["plan"]
+def test_entry_nests_steps_under_sub_goals():
+    boards, shelf = make_entry(SHELF_PLAN)["plan"]
     assert [boards["sub_goal"], shelf["sub_goal"]] == ["the boards", "the shelf"]
     felling, sawing = boards["inner"]
     assert [step["step"] for step in felling["inner"]] == ["Go to the forest.", "Take the axe."]
@@ -102,91 +106,110 @@ def test_sub_goals_hold_what_belongs_to_them():
 
 
 @given(PLANS)
-def test_the_page_shows_every_word_of_a_plan_as_it_is(plan):
-    found = page(entry(plan))
+def test_page_shows_the_text_of_a_plan_unchanged(plan):
+    page = render_and_parse(make_entry(plan))
 
-    def words(texts):
-        # How a reader of HTML treats line ends and NUL is its own affair.
+    def normalize_whitespace(texts):
+        # HTML parsers treat line breaks and NUL differently.
         return [" ".join(text.replace("\0", "").replace("\ufffd", "").split()) for text in texts]
 
-    assert words(found.of("span", "goal")) == words([plan.goal])
-    assert words(found.of("span", "words")) == words(
-        step.nearest_text + (" given" if place < plan.num_given else "") for place, step in enumerate(plan.steps)
+    assert normalize_whitespace(page.find_texts("span", "goal")) == normalize_whitespace([plan.goal])
+    assert normalize_whitespace(page.find_texts("span", "words")) == normalize_whitespace(
+        step.nearest_text + (" given" if index < plan.num_given else "") for index, step in enumerate(plan.steps)
     )
-    assert words(found.of("b")) == words(node.nearest_text for node in plan.nodes if node.level)
-    assert len(found.of("script")) == len(found.of("details")) == 1
-    assert len(found.of("dd")) == len(plan.scores)
+    assert normalize_whitespace(page.find_texts("b")) == normalize_whitespace(
+        node.nearest_text for node in plan.nodes if node.level
+    )
+    assert len(page.find_texts("script")) == len(page.find_texts("details")) == 1
+    assert len(page.find_texts("dd")) == len(plan.scores)
 
 
-def test_nothing_becomes_a_tag_or_a_placeholder_wherever_it_stands():
-    nodes = (PlanNode(1, NASTY, 1.0, 0), PlanNode(0, NASTY, 1.0, 0))
-    changes = {"goal": NASTY, "split": NASTY, "mode": NASTY, "nodes": nodes, "reference": (NASTY,), "num_given": 0}
-    plan = SHELF._replace(**changes, scores={NASTY: 0.5})
-    found = page(entry(plan, NASTY, NASTY), rows=[{NASTY: NASTY}], about=NASTY)
-    assert len(found.of("script")) == 1
-    assert found.of("img") == []
-    [details] = [attributes for tag, attributes, _ in found.found if tag == "details"]
-    assert (details["data-goal"], details["data-split"], details["data-mode"]) == (NASTY.lower(), NASTY, NASTY)
-    for kind in ("goal", "words"):
-        assert found.of("span", kind) == [NASTY]
-    assert found.of("p") == [NASTY, NASTY]  # what the page is about, and the text
+def test_page_escapes_tags_and_placeholders():
+    nodes = (PlanNode(1, HTML_INJECTION, 1.0, 0), PlanNode(0, HTML_INJECTION, 1.0, 0))
+    changes = {
+        "goal": HTML_INJECTION,
+        "split": HTML_INJECTION,
+        "mode": HTML_INJECTION,
+        "nodes": nodes,
+        "reference": (HTML_INJECTION,),
+        "num_given": 0,
+    }
+    plan = SHELF_PLAN._replace(**changes, scores={HTML_INJECTION: 0.5})
+    page = render_and_parse(
+        make_entry(plan, HTML_INJECTION, HTML_INJECTION), rows=[{HTML_INJECTION: HTML_INJECTION}], about=HTML_INJECTION
+    )
+    assert len(page.find_texts("script")) == 1
+    assert page.find_texts("img") == []
+    [details] = [attributes for tag, attributes, _ in page.elements if tag == "details"]
+    assert (details["data-goal"], details["data-split"], details["data-mode"]) == (
+        HTML_INJECTION.lower(),
+        HTML_INJECTION,
+        HTML_INJECTION,
+    )
+    for class_name in ("goal", "words"):
+        assert page.find_texts("span", class_name) == [HTML_INJECTION]
+    assert page.find_texts("p") == [HTML_INJECTION, HTML_INJECTION]  # the description and the text
     for tag in ("b", "th", "td", "dt"):
-        assert found.of(tag) == [NASTY]
-    assert found.of("option").count(NASTY) == 2
-    assert NASTY in found.of("li")
+        assert page.find_texts(tag) == [HTML_INJECTION]
+    assert page.find_texts("option").count(HTML_INJECTION) == 2
+    assert HTML_INJECTION in page.find_texts("li")
 
 
-def test_the_page_loads_nothing_and_leads_nowhere():
+def test_page_has_no_external_resources_or_links():
     text = "![x](http://evil/x.png) [y](http://evil) <http://evil> <b onclick=x>z</b>\n\n[y]: http://evil"
-    source = report.render_page([entry(SHELF, text)], [], "")
-    for tag, attributes, words in Page(source).found:
+    source = report.render_page([make_entry(SHELF_PLAN, text)], [], "")
+    for tag, attributes, content in Page(source).elements:
         assert tag not in ("a", "img", "link", "iframe", "object")
         assert not {"src", "href", "action", "onclick", "onerror"} & set(attributes)
-        assert tag != "style" or not ("url(" in words or "@import" in words)
+        assert tag != "style" or not ("url(" in content or "@import" in content)
     assert "default-src 'none'" in source
-    assert text.split("\n")[0] in Page(source).of("p")[1]
+    assert text.split("\n")[0] in Page(source).find_texts("p")[1]
 
 
-def test_a_text_in_markdown_is_shown_as_a_guide():
-    found = page(entry(SHELF, "## The boards\n\n3. Saw *well*.\n4. Nail."))
-    assert found.of("h2") == ["The boards"]
-    assert found.of("em") == ["well"]
-    assert [attributes.get("start") for tag, attributes, _ in found.found if tag == "ol"][:1] == ["3"]
+def test_markdown_is_rendered():
+    page = render_and_parse(make_entry(SHELF_PLAN, "## The boards\n\n3. Saw *well*.\n4. Nail."))
+    assert page.find_texts("h2") == ["The boards"]
+    assert page.find_texts("em") == ["well"]
+    assert [attributes.get("start") for tag, attributes, _ in page.elements if tag == "ol"][:1] == ["3"]
 
 
-def test_the_page_says_what_is_missing():
-    found = page(entry(SHELF._replace(nodes=(), reference=()), ""))
-    assert found.of("p", "none") == ["It is empty.", "Nothing was written.", "None is known."]
-    assert page().of("details") == []
-    assert found.of("span", "tag") == ["held out", "think", "cut off"]
+def test_page_notes_missing_parts():
+    page = render_and_parse(make_entry(SHELF_PLAN._replace(nodes=(), reference=()), ""))
+    assert page.find_texts("p", "none") == ["It is empty.", "Nothing was written.", "None is known."]
+    assert render_and_parse().find_texts("details") == []
+    assert page.find_texts("span", "tag") == ["held out", "think", "cut off"]
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("value", "expected"),
     [(7, "7"), (0.5, "0.500"), (0.0, "0.00"), (99.96, "100"), (83.0, "83.0"), (1234.5, "1234"), (None, "–")],  # noqa: RUF001
 )
-def test_the_table_shows_figures_to_three_digits(value, shown):
-    assert page(rows=[{"split": "held_out", "plans": value}]).of("td") == ["held out", shown]
+def test_table_shows_three_significant_digits(value, expected):
+    assert render_and_parse(rows=[{"split": "held_out", "plans": value}]).find_texts("td") == ["held out", expected]
 
 
-def test_goals_and_splits_can_be_chosen():
-    found = page(entry(SHELF), entry(SHELF._replace(split="asked", goal="Boat")), entry(SHELF._replace(mode="react")))
-    assert found.of("option") == ["all splits", "held out", "asked", "all modes", "think", "react"]
-    rows = [attributes for tag, attributes, _ in found.found if tag == "details"]
+def test_page_has_filters_by_split_and_mode():
+    page = render_and_parse(
+        make_entry(SHELF_PLAN),
+        make_entry(SHELF_PLAN._replace(split="custom", goal="Boat")),
+        make_entry(SHELF_PLAN._replace(mode="react")),
+    )
+    assert page.find_texts("option") == ["all splits", "held out", "custom", "all modes", "think", "react"]
+    rows = [attributes for tag, attributes, _ in page.elements if tag == "details"]
     assert [(row["data-goal"], row["data-split"], row["data-mode"]) for row in rows] == [
         ("building a shelf [red]", "held_out", "think"),
-        ("boat", "asked", "think"),
+        ("boat", "custom", "think"),
         ("building a shelf [red]", "held_out", "react"),
     ]
     assert ["open" in row for row in rows] == [True, False, False]
 
 
-def test_rows_weigh_recall_by_steps_as_the_rows_of_evaluation_do():
+def test_mean_rows_weigh_recall_as_evaluation_does():
     recalls = {("cut",): 1.0, ("cut", "saw", "paint"): 0.0}
-    plans = [SHELF._replace(reference=steps, scores={"next_step_recall": recalls[steps]}) for steps in recalls]
-    (row,) = report.mean_rows(plans, [SHELF.split], [SHELF.mode])
-    goal_set = evaluation.GoalSet([SHELF.split] * 2, ["a", "b"], None, [[0], [0, 1, 2]], None)
+    plans = [SHELF_PLAN._replace(reference=steps, scores={"next_step_recall": recalls[steps]}) for steps in recalls]
+    (row,) = report.mean_rows(plans, [SHELF_PLAN.split], [SHELF_PLAN.mode])
+    goal_set = evaluation.GoalSet([SHELF_PLAN.split] * 2, ["a", "b"], None, [[0], [0, 1, 2]], None)
     scores = [plan.scores | {"step_f1": 0.0, "sub_goals": 0.0} for plan in plans]
-    (evaluated,) = evaluation.make_rows("guide", goal_set, scores)
+    (eval_row,) = evaluation.make_rows("guide", goal_set, scores)
     assert row["next_step_recall"] == 0.25
-    assert evaluated["next_step_recall_percent"] == 25
+    assert eval_row["next_step_recall"] == 0.25

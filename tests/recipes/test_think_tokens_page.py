@@ -1,4 +1,4 @@
-"""The page of thoughts over training: what it holds, and that it needs nothing else."""
+"""The page of thoughts over training: its content, and that it is self-contained."""
 
 import json
 import re
@@ -15,30 +15,34 @@ S3 = make_automaton("s3")
 WORDS = sample_words(S3, jax.random.key(0), jnp.full(12, 3), 3)
 
 
-def told(steps, discrete):
-    """Records of thoughts that come to be the true states in the end."""
+def make_records(steps, discrete):
+    """Records whose answers and thoughts equal the true states at the last step."""
     states = np.asarray(WORDS.states)
     for step in steps:
-        said = states if step == steps[-1] else (states + step) % 6
-        thoughts = np.pad(said[:, :-1], ((0, 0), (0, 1)), constant_values=-1) if discrete else np.full_like(said, -1)
-        (record,) = make_record(np.stack([said, thoughts]))
+        answers = states if step == steps[-1] else (states + step) % 6
+        thoughts = (
+            np.pad(answers[:, :-1], ((0, 0), (0, 1)), constant_values=-1) if discrete else np.full_like(answers, -1)
+        )
+        (record,) = make_record(np.stack([answers, thoughts]))
         yield {"step": step, **record}
 
 
 @pytest.fixture(scope="module")
-def made():
+def page():
     steps = list(range(50, 5001, 50))
-    return render_page({"discrete": list(told(steps, True)), "continuous": list(told([50, 100], False))}, WORDS, S3)
+    return render_page(
+        {"discrete": list(make_records(steps, True)), "continuous": list(make_records([50, 100], False))}, WORDS, S3
+    )
 
 
-def test_a_page_loads_nothing_from_elsewhere(made):
-    assert made.startswith("<!DOCTYPE html>")
-    assert not re.search(r"<(script|link|img)[^>]*(src|href)=", made)
-    assert made.count("<h1>") == 1
+def test_page_loads_no_external_resources(page):
+    assert page.startswith("<!DOCTYPE html>")
+    assert not re.search(r"<(script|link|img)[^>]*(src|href)=", page)
+    assert page.count("<h1>") == 1
 
 
-def test_moments_are_spread_over_training_and_the_last_is_among_them(made):
-    labels = [int(label) for label in re.findall(r'"label":"(\d+)"', made)]
+def test_frames_are_spread_over_training_and_include_the_last(page):
+    labels = [int(label) for label in re.findall(r'"label":"(\d+)"', page)]
     first, second = labels[:-2], labels[-2:]
     assert len(first) == MAX_FRAMES
     assert first[0] == 50
@@ -47,25 +51,25 @@ def test_moments_are_spread_over_training_and_the_last_is_among_them(made):
     assert second == [50, 100]
 
 
-def test_cells_say_thought_and_answer_and_what_is_true(made):
-    cells = json.loads(re.search(r'"hovertext":(\[\[.*?\]\])', made)[1])
+def test_cells_show_symbols_states_and_answers(page):
+    cells = json.loads(re.search(r'"hovertext":(\[\[.*?\]\])', page)[1])
     for row, symbols, states in zip(cells, WORDS.symbols.tolist(), WORDS.states.tolist(), strict=False):
         for step, (cell, symbol, state) in enumerate(zip(row, symbols, states, strict=True)):
-            here = f"answer {S3.state_names[state]}" if step == 2 else f"here {state}"
-            assert cell == f"symbol {S3.symbol_names[symbol]}<br>true state {S3.state_names[state]}<br>{here}"
+            answer = f"answer {S3.state_names[state]}" if step == 2 else f"here {state}"
+            assert cell == f"symbol {S3.symbol_names[symbol]}<br>true state {S3.state_names[state]}<br>{answer}"
 
 
-def test_only_the_thoughts_and_states_met_most_are_set_against_each_other():
-    many = make_automaton("modular:200")
-    words = sample_words(many, jax.random.key(0), jnp.full(150, 2), 2)
+def test_confusion_shows_only_the_most_frequent_states():
+    automaton = make_automaton("modular:200")
+    words = sample_words(automaton, jax.random.key(0), jnp.full(150, 2), 2)
     thoughts = np.pad(np.asarray(words.states)[:, :-1], ((0, 0), (0, 1)), constant_values=-1)
     (record,) = make_record(np.stack([np.asarray(words.states), thoughts]))
-    made = render_page({"discrete": [{"step": 1, **record}]}, words, many)
-    (columns,) = {tuple(json.loads(found)) for found in re.findall(r'"x":(\["[^]]*\])', made)}
-    met = np.bincount(np.asarray(words.states).ravel(), minlength=200)
+    page = render_page({"discrete": [{"step": 1, **record}]}, words, automaton)
+    (columns,) = {tuple(json.loads(match)) for match in re.findall(r'"x":(\["[^]]*\])', page)}
+    counts = np.bincount(np.asarray(words.states).ravel(), minlength=200)
     assert len(columns) == MAX_FREQUENT
-    assert sorted(met[[int(state) for state in columns]]) == sorted(met)[-MAX_FREQUENT:]
+    assert sorted(counts[[int(state) for state in columns]]) == sorted(counts)[-MAX_FREQUENT:]
 
 
-def test_what_was_not_looked_at_leaves_no_record():
+def test_empty_sample_gives_no_record():
     assert make_record(np.full((2, 4, 3), -1)) == []

@@ -1,4 +1,4 @@
-"""The arithmetic task: from a command to results that can be trusted."""
+"""The arithmetic task, from its command line to its results."""
 
 import dataclasses
 import io
@@ -19,18 +19,18 @@ from thinking.recipes.arithmetic import model, searches
 from thinking.recipes.arithmetic.presets import EXAMPLES, PRESETS
 
 
-def changed(config, **settings):
-    """The config with other settings, each by its way through the groups, as `rl__clip`."""
+def replace_settings(config, **settings):
+    """The config with other settings, each named by its path through the groups, such as `rl__clip`."""
     for path, value in settings.items():
-        name, _, rest = path.partition("__")
-        value = changed(getattr(config, name), **{rest: value}) if rest else value
+        name, _, subpath = path.partition("__")
+        value = replace_settings(getattr(config, name), **{subpath: value}) if subpath else value
         config = dataclasses.replace(config, **{name: value})
     return config
 
 
-SMALL = changed(
+SMALL = replace_settings(
     PRESETS["smoke"].config,
-    eval__sources=("add:1", "subtract:1"),
+    eval__sources=("add:2", "subtract:2"),
     sft__num_steps=8,
     rl__num_updates=3,
     rl__kl_weight=0.01,
@@ -38,103 +38,105 @@ SMALL = changed(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A small run, and where it was written."""
+def finished_run(tmp_path_factory):
+    """A finished small run."""
     run = Run(folder=tmp_path_factory.mktemp("arithmetic"), config=SMALL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arithmetic, "CHUNK", 1)  # so that there is something in between
+        patch.setattr(arithmetic, "CHUNK", 1)  # so that it can be interrupted between chunks
         arithmetic.run(SMALL, run)
     return run
 
 
-def results(run):
+def read_results(run):
     return json.loads((run.folder / "results.json").read_text())
 
 
-def lines(run, name="metrics.jsonl"):
+def read_json_lines(run, name="metrics.jsonl"):
     return [json.loads(line) for line in (run.folder / name).read_text().splitlines()]
 
 
-def test_every_model_is_examined_by_subject(finished):
-    rows = {(row["model"], row["subject"]): row for row in results(finished)["rows"]}
-    assert set(rows) == {(name, subject) for name in ("worked", "grpo") for subject in ("add:1", "subtract:1", "all")}
-    for name in ("worked", "grpo"):
-        assert [rows[name, subject]["problems"] for subject in ("add:1", "subtract:1", "all")] == [20, 20, 40]
-    assert (finished.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+def test_every_model_is_evaluated_by_subject(finished_run):
+    rows = {(row["model"], row["subject"]): row for row in read_results(finished_run)["rows"]}
+    assert set(rows) == {
+        (name, subject) for name in ("chain_of_thought", "grpo") for subject in ("add:2", "subtract:2", "all")
+    }
+    for name in ("chain_of_thought", "grpo"):
+        assert [rows[name, subject]["num_problems"] for subject in ("add:2", "subtract:2", "all")] == [20, 20, 40]
+    assert (finished_run.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_metrics_have_the_names_that_users_of_post_training_libraries_know(finished):
-    line = [line for line in lines(finished) if line["stage"] == "grpo"][-1]
+def test_metrics_have_the_names_of_post_training_libraries(finished_run):
+    line = [line for line in read_json_lines(finished_run) if line["stage"] == "grpo"][-1]
     rewards = {f"rewards/{name}" for name in ("outcome", "process", "format", "length")}
-    known = {"reward", "reward_std", "completions/mean_length", "completions/clipped_ratio", "entropy", "kl"}
-    assert known | rewards | {"clip_ratio", "frac_reward_zero_std", "valid_fraction"} <= line.keys()
+    other_metrics = {"reward", "reward_std", "completions/mean_length", "completions/clipped_ratio", "entropy", "kl"}
+    assert other_metrics | rewards | {"clip_ratio", "frac_reward_zero_std", "completions/answered_ratio"} <= line.keys()
 
 
-def test_samples_are_a_table_of_texts_and_rewards(finished):
-    table = lines(finished, "samples.jsonl")
+def test_samples_have_texts_and_rewards(finished_run):
+    table = read_json_lines(finished_run, "samples.jsonl")
     assert len(table) == 3 * 8
     for record in table:
         assert re.fullmatch(r"<begin>(\d\+\d=|.*(sum|plus|Add).*)", record["prompt"])
         assert record["completion"]
-        weighted = record["rewards/outcome"] + 0.5 * record["rewards/process"] + 0.1 * record["rewards/format"]
-        assert record["reward"] == pytest.approx(weighted, abs=1e-5)
+        expected = record["rewards/outcome"] + 0.5 * record["rewards/process"] + 0.1 * record["rewards/format"]
+        assert record["reward"] == pytest.approx(expected, abs=1e-5)
         assert isinstance(record["advantage"], float)
 
 
-def test_an_interrupted_run_ends_with_the_bits_of_an_undisturbed_one(finished, tmp_path, monkeypatch):
+def test_interrupted_run_ends_bit_identical(finished_run, tmp_path, monkeypatch):
     monkeypatch.setattr(arithmetic, "CHUNK", 1)
 
-    def stop(stage, step, figures):
+    def interrupt(stage, step, metrics):
         if (stage, step) == ("grpo", 1):
             os.kill(os.getpid(), signal.SIGTERM)
 
     run = Run(folder=tmp_path, config=SMALL)
     with interruption.catch_signals(), pytest.raises(interruption.Interrupted):
-        arithmetic.run(SMALL, dataclasses.replace(run, mirrors=(stop,)))
-    with interruption.catch_signals():  # forgets the signals
+        arithmetic.run(SMALL, dataclasses.replace(run, mirrors=(interrupt,)))
+    with interruption.catch_signals():  # resets the signals
         arithmetic.run(SMALL, run)
-    assert results(run)["state_digest"] == results(finished)["state_digest"]
-    assert lines(run, "samples.jsonl") == lines(finished, "samples.jsonl")
+    assert read_results(run)["state_digest"] == read_results(finished_run)["state_digest"]
+    assert read_json_lines(run, "samples.jsonl") == read_json_lines(finished_run, "samples.jsonl")
 
 
-def test_typed_problems_are_answered_line_by_line_and_others_refused(finished, monkeypatch, capsys):
+def test_chat_answers_problems_and_rejects_other_lines(finished_run, monkeypatch, capsys):
     monkeypatch.setattr(model, "CONTEXT_LENGTH", 128)
-    for method, said in (("greedy", ""), ("check", "check, 2 completions, ")):
+    for method, report in (("greedy", ""), ("verifier", "verifier, 2 completions, ")):
         monkeypatch.setattr(sys, "stdin", io.StringIO("7+8\nhello\n12/0\n"))
         capsys.readouterr()
-        arithmetic.run(changed(SMALL, chat=True, answer__method=method, answer__num_samples=2), finished)
-        out = capsys.readouterr().out
-        assert re.search(r"^7\+8=", out, re.MULTILINE)
-        assert said in out
-        assert out.count("ask as in 57+8") == 2
+        arithmetic.run(replace_settings(SMALL, chat=True, answer__method=method, answer__num_samples=2), finished_run)
+        output = capsys.readouterr().out
+        assert re.search(r"^7\+8=", output, re.MULTILINE)
+        assert report in output
+        assert output.count("ask as in 57+8") == 2
 
 
-def test_all_ways_of_searching_are_compared_at_equal_budgets(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(searches, "SIZES", {"beam": (2,), "tree": (1,)})
-    config = changed(SMALL, search__sources=("add:1",), search__num_problems=6, search__num_samples=2)
-    decoder, params = untrained(config)
-    rows = arithmetic.search(config, Run(folder=tmp_path, config=config), decoder, "worked", params)
+def test_search_methods_are_compared_at_equal_budgets(finished_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(searches, "SIZES", {"beam_search": (2,), "tree_search": (1,)})
+    config = replace_settings(SMALL, search__sources=("add:2",), search__num_problems=6, search__num_samples=2)
+    decoder, params = init_untrained(config)
+    rows = arithmetic.search(config, Run(folder=tmp_path, config=config), decoder, "chain_of_thought", params)
     assert {row["method"] for row in rows} == set(searches.METHODS)
-    assert all(row["problems"] == 6 for row in rows)
-    cost = {(row["method"], row["size"]): row["tokens_mean"] for row in rows}
-    for method in ("vote", "value", "likeliest", "check", "revision"):
-        assert 0 < cost[method, 1] <= cost[method, 2]
-    problems = arithmetic.make_held_out_set(config, ("add:1",), "worked", 6)
-    assert cost["vote", 2] <= 2 * model.compute_max_new_tokens(decoder, problems, "--search.sources")
-    assert (tmp_path / "plots" / "search_worked.png").read_bytes().startswith(b"\x89PNG")
+    assert all(row["num_problems"] == 6 for row in rows)
+    mean_tokens = {(row["method"], row["size"]): row["mean_tokens"] for row in rows}
+    for method in ("majority_vote", "best_value", "best_likelihood", "verifier", "revision"):
+        assert 0 < mean_tokens[method, 1] <= mean_tokens[method, 2]
+    problems = arithmetic.make_held_out_set(config, ("add:2",), "chain_of_thought", 6)
+    assert mean_tokens["majority_vote", 2] <= 2 * model.compute_max_new_tokens(decoder, problems, "--search.sources")
+    assert (tmp_path / "plots" / "search_chain_of_thought.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "reinforce", "expert_iteration"])
-def test_every_algorithm_updates_the_policy_it_is_given(finished, algorithm, tmp_path):
-    config = changed(SMALL, rl__algorithm=algorithm, curriculum__enabled=True, rl__num_updates=1)
-    trained = arithmetic.post_train(config, Run(folder=tmp_path, config=config), *untrained(config))
-    (line,) = [line for line in lines(Run(folder=tmp_path, config=config)) if line["stage"] == algorithm]
-    assert line["levels_open"] == 1
-    assert int(trained.state.train_state.opt_state[1][0].count) > 0
+def test_every_algorithm_updates_the_policy(finished_run, algorithm, tmp_path):
+    config = replace_settings(SMALL, rl__algorithm=algorithm, curriculum__enabled=True, rl__num_updates=1)
+    result = arithmetic.post_train(config, Run(folder=tmp_path, config=config), *init_untrained(config))
+    (line,) = [line for line in read_json_lines(Run(folder=tmp_path, config=config)) if line["stage"] == algorithm]
+    assert line["curriculum/num_unlocked"] == 1
+    assert int(result.state.train_state.opt_state[1][0].count) > 0
 
 
-def untrained(config):
-    """The decoder, and parameters that have learned nothing."""
+def init_untrained(config):
+    """The decoder and its initial parameters."""
     import jax
 
     decoder = model.build_decoder(config.model)
@@ -145,42 +147,45 @@ def untrained(config):
     ("settings", "subjects"),
     [
         (
-            {"styles": ("revised",), "eval__injected_errors": True},
-            {"add:1", "add:1, after a slip", "all", "all, after a slip"},
+            {"styles": ("self_correction",), "eval__injected_errors": True},
+            {"add:2", "add:2, after an injected error", "all", "all, after an injected error"},
         ),
-        ({"styles": ("direct",), "model__positions": "place", "data__reverse_digits": True}, {"add:1", "all"}),
+        ({"styles": ("direct",), "model__positions": "digit", "data__reverse_digits": True}, {"add:2", "all"}),
     ],
-    ids=["revised, injected errors", "direct, places"],
+    ids=["self-correction, injected errors", "direct, digit positions"],
 )
-def test_every_way_to_be_taught_is_examined(tmp_path, settings, subjects):
-    once = {"rl__algorithm": "none", "sft__num_steps": 1, "eval__sources": ("add:1",), "eval__num_problems": 4}
-    config = changed(SMALL, **once, **settings)
+def test_every_style_is_trained_and_evaluated(tmp_path, settings, subjects):
+    minimal = {"rl__algorithm": "none", "sft__num_steps": 1, "eval__sources": ("add:2",), "eval__num_problems": 4}
+    config = replace_settings(SMALL, **minimal, **settings)
     check(config)
     run = Run(folder=tmp_path, config=config)
     arithmetic.run(config, run)
-    assert {row["subject"] for row in results(run)["rows"]} == subjects
+    assert {row["subject"] for row in read_results(run)["rows"]} == subjects
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_declared_with_bounds_and_pass_the_check(name):
+def test_presets_are_declared_and_valid(name):
     config = PRESETS[name].config
     assert not find_declaration_errors(config)
     check(config)
     assert PRESETS[name].help
 
 
-BAD = {
+INVALID_VALUES = {
     "styles": [
         ((), "--styles: name at least one"),
-        (("worked", "worked"), "--styles worked worked: name at least one of"),
+        (("chain_of_thought", "chain_of_thought"), "--styles chain_of_thought chain_of_thought: name at least one of"),
     ],
     "data__sources": [
         ((), "--data.sources: name at least one"),
-        (("power:2",), "--data.sources power:2: no source of problems; give words, or OPERATION:DIGITS"),
+        (("power:2",), "--data.sources power:2: not a problem source; give words, or OPERATION:DIGITS"),
     ],
     "rl__sources": [((), "--rl.sources: name at least one")],
-    "eval__sources": [((), "--eval.sources: name at least one")],
-    "search__sources": [(("power:2",), "--search.sources power:2: no source of problems")],
+    "eval__sources": [
+        ((), "--eval.sources: name at least one"),
+        (("add:3", "add:1"), "--eval.sources add:1: chains of longer problems show all problems of one digit"),
+    ],
+    "search__sources": [(("power:2",), "--search.sources power:2: not a problem source")],
     "rl__num_generations": [
         (1, "--rl.num-generations 1: allowed is a whole number from 2 with --rl.algorithm grpo; take 8"),
         (0, "--rl.num-generations 0: allowed is a whole number from 1"),
@@ -204,26 +209,26 @@ BAD = {
         (3, "--rl.num-sampled-prompts 3: allowed is a whole number from --rl.num-prompts, 4; take 4")
     ],
     "data__row_length": [(4096, "--data.row-length 4096: allowed is a whole number from 1 to 1024")],
-    "model__positions": [("place", "--model.positions place: digits are counted from the last one")],
+    "model__positions": [("digit", "--model.positions digit: digits are counted from the last one")],
 }
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
-        *(({path: value}, said) for path, cases in BAD.items() for value, said in cases),
-        ({"styles": ("revised",)}, "--rl.advantage step: the worked style alone has separate steps"),
-        ({"styles": ("subtasks",)}, "--styles subtasks: allowed are training by examples, evaluation and --chat"),
+        *(({path: value}, message) for path, cases in INVALID_VALUES.items() for value, message in cases),
+        ({"styles": ("self_correction",)}, "--rl.advantage step: only chain_of_thought has steps to verify"),
+        ({"styles": ("subtasks",)}, "--styles subtasks: allowed are supervised training, evaluation and --chat"),
         (
-            {"model__positions": "place", "data__reverse_digits": True},
-            "--model.positions place: allowed are training by examples and evaluation; give --rl.algorithm none",
+            {"model__positions": "digit", "data__reverse_digits": True},
+            "--model.positions digit: allowed are supervised training and evaluation; give --rl.algorithm none",
         ),
     ],
 )
-def test_bad_values_are_refused_with_one_line(settings, said):
+def test_invalid_values_raise_in_one_line(settings, message):
     with pytest.raises(UserError) as error:
-        check(changed(SMALL, **settings))
-    assert str(error.value).startswith(said)
+        check(replace_settings(SMALL, **settings))
+    assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
 
 
@@ -231,32 +236,32 @@ def test_bad_values_are_refused_with_one_line(settings, said):
     "settings",
     [
         {"rl__algorithm": "none"},
-        {"rl__algorithm": "ppo", "rl__advantage": "whole"},
-        {"rl__algorithm": "reinforce", "rl__advantage": "whole"},
+        {"rl__algorithm": "ppo", "rl__advantage": "completion"},
+        {"rl__algorithm": "reinforce", "rl__advantage": "completion"},
     ],
 )
-def test_one_completion_is_enough_where_none_is_compared_with_others(settings):
-    check(changed(SMALL, rl__num_generations=1, **settings))
+def test_one_completion_suffices_without_group_comparison(settings):
+    check(replace_settings(SMALL, rl__num_generations=1, **settings))
 
 
 @pytest.mark.parametrize(
-    ("flags", "wanted"),
+    ("flags", "pattern"),
     [
-        ("--data.sources add:30", "--data.row-length 128: a text of add:30 has"),
+        ("--data.sources add:30", "--data.row-length 128: an example of add:30 has"),
         ("--sft.batch-size 1000", "--sft.batch-size 1000: allowed are at most"),
         ("--eval.sources add:120", r"--eval.sources: problems of \d+ tokens: allowed are 1024; give fewer digits"),
         (
-            "--model.positions place --data.reverse-digits --rl.algorithm none --model.num-digit-positions 1",
+            "--model.positions digit --data.reverse-digits --rl.algorithm none --model.num-digit-positions 1",
             r"--model.num-digit-positions 1: a row has \d+ digit positions",
         ),
     ],
 )
-def test_what_does_not_fit_ends_with_one_line(tmp_path, monkeypatch, capsys, flags, wanted):
+def test_sizes_that_do_not_fit_exit_with_one_line(tmp_path, monkeypatch, capsys, flags, pattern):
     flags = ["--preset", "smoke", *flags.split(), "--artifacts", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["arithmetic.py", *flags])
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit) as exit_info:
         main("arithmetic", arithmetic.run, PRESETS, EXAMPLES)
-    assert stop.value.code == 2
-    said = capsys.readouterr().err
-    assert re.search(wanted, said)
-    assert said.count("\n") == 1
+    assert exit_info.value.code == 2
+    stderr = capsys.readouterr().err
+    assert re.search(pattern, stderr)
+    assert stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""What tags buy where two nodes look alike: from a command to results that can be trusted."""
+"""The task of aliased graphs, where two nodes have the same observation, from its command line to its results."""
 
 import dataclasses
 import json
@@ -29,49 +29,51 @@ CONDITIONS = {name: make_conditions(4)[name] for name in ("tags", "tags zeroed")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A small run of two conditions, and where it was written."""
+def finished_run(tmp_path_factory):
+    """A finished small run of two conditions."""
     run = Run(folder=tmp_path_factory.mktemp("graph_aliased"), config=SMALL)
     graph_aliased.compare(SMALL, run, CONDITIONS)
     return run
 
 
-def results(run):
+def read_results(run):
     return json.loads((run.folder / "results.json").read_text())
 
 
-def test_a_guide_with_tags_finds_goals_that_one_without_cannot(finished):
-    solved = {row["set"]: row["solved_fraction"] for row in results(finished)["rows"]}
-    assert solved["tags"] >= solved["tags zeroed"] + 0.1
+def test_tags_solve_more_pairs_than_zeroed_tags(finished_run):
+    solved_fraction = {row["condition"]: row["solved_fraction"] for row in read_results(finished_run)["rows"]}
+    assert solved_fraction["tags"] >= solved_fraction["tags zeroed"] + 0.1
 
 
-def test_all_pairs_that_have_a_way_count_and_no_plan_is_shorter_than_can_be(finished):
-    hops = np.stack([compute_optimal_hops(make_aliased_graph(8, 4, 0.25, seed)) for seed in range(3)])
-    for row in results(finished)["rows"]:
-        assert row["pairs"] == np.sum(np.isfinite(hops) & (hops > 0))
+def test_all_reachable_pairs_count_and_no_plan_beats_the_optimum(finished_run):
+    optimal_hops = np.stack([compute_optimal_hops(make_aliased_graph(8, 4, 0.25, seed)) for seed in range(3)])
+    for row in read_results(finished_run)["rows"]:
+        assert row["num_pairs"] == np.sum(np.isfinite(optimal_hops) & (optimal_hops > 0))
         assert row["mean_length_ratio"] >= 1
 
 
-def test_other_numbers_of_hops_are_looked_at_with_the_same_weights(finished, capsys):
-    before = results(finished)
+def test_other_max_hops_reuse_the_trained_weights(finished_run, capsys):
+    before = read_results(finished_run)
     config = dataclasses.replace(SMALL, eval=settings.EvalConfig(max_hops=(2, 64)))
-    graph_aliased.compare(config, dataclasses.replace(finished, config=config), CONDITIONS)
+    graph_aliased.compare(config, dataclasses.replace(finished_run, config=config), CONDITIONS)
     assert capsys.readouterr().out.count("finished before") == len(CONDITIONS)
-    after = results(finished)
+    after = read_results(finished_run)
     assert after["state_digest"] == before["state_digest"]
     assert [row for row in after["rows"] if row["max_hops"] == 64] == before["rows"]
-    few = [row for row in after["rows"] if row["max_hops"] == 2]
-    assert all(row["solved"] < long["solved"] for row, long in zip(few, before["rows"], strict=True))
+    short_rows = [row for row in after["rows"] if row["max_hops"] == 2]
+    assert all(
+        row["num_solved"] < before_row["num_solved"] for row, before_row in zip(short_rows, before["rows"], strict=True)
+    )
 
 
 @pytest.mark.parametrize("preset", settings.PRESETS.values(), ids=settings.PRESETS)
-def test_every_preset_is_declared_well_and_passes_its_own_check(preset):
+def test_presets_are_declared_and_valid(preset):
     assert find_declaration_errors(preset.config) == []
     check(preset.config)
 
 
 @pytest.mark.parametrize(
-    ("flags", "names"),
+    ("flags", "fragments"),
     [
         (("--graph.num-nodes", "7"), ("--graph.num-nodes 7", "even", "take 6")),
         (("--graph.num-nodes", "0"), ("--graph.num-nodes 0", "from 2")),
@@ -81,19 +83,19 @@ def test_every_preset_is_declared_well_and_passes_its_own_check(preset):
         (("--seeds", "1"), ("--seeds 1", "from 2")),
     ],
 )
-def test_a_bad_value_is_refused_in_one_line_that_names_it(tmp_path, monkeypatch, capsys, flags, names):
+def test_invalid_value_exits_with_one_line(tmp_path, monkeypatch, capsys, flags, fragments):
     monkeypatch.setattr(sys, "argv", ["graph_aliased.py", *flags, "--artifacts", str(tmp_path)])
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit) as exit_info:
         main("graph_aliased", graph_aliased.run, settings.PRESETS, settings.EXAMPLES)
-    err = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert all(name in err for name in names)
-    assert err.count("\n") == 1
+    stderr = capsys.readouterr().err
+    assert exit_info.value.code == 2
+    assert all(fragment in stderr for fragment in fragments)
+    assert stderr.count("\n") == 1
 
 
-def test_the_settings_are_read_without_loading_jax():
-    probe = (
+def test_settings_do_not_import_jax():
+    program = (
         "import sys, tasks.graph_aliased, tasks.simple; sys.exit(bool({'jax', 'numpy', 'networkx'} & set(sys.modules)))"
     )
     environment = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    assert subprocess.run([sys.executable, "-c", probe], env=environment, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode == 0

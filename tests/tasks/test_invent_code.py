@@ -1,4 +1,4 @@
-"""The task of inventing a code: what it writes, and what it refuses."""
+"""The task of inventing a code: its results, and its checks of flags."""
 
 import json
 
@@ -13,17 +13,17 @@ from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.thought_code.config import PRESETS
 
 
-def test_a_code_is_told_with_how_much_of_it_is_used(tmp_path):
+def test_results_report_the_number_of_distinct_codes(tmp_path):
     config = PRESETS["smoke"].config
     invent_code.run(config, Run(folder=tmp_path, config=config))
     (row,) = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert (row["numbers"], row["thoughts"], row["kinds"]) == (6, 2, 3)
-    assert 1 <= row["codes"] <= 6
-    assert row["exact"] <= row["codes"] / 6  # no code stands for two numbers
+    assert (row["num_values"], row["code_length"], row["num_tokens"]) == (6, 2, 3)
+    assert 1 <= row["num_distinct_codes"] <= 6
+    assert row["exact_match"] <= row["num_distinct_codes"] / 6  # each code decodes to one value
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         ("--code.gradient grpo", "--code.gradient grpo: allowed is one of straight_through, gumbel; take gumbel"),
         (
@@ -35,18 +35,18 @@ def test_a_code_is_told_with_how_much_of_it_is_used(tmp_path):
         ("--seeds 2 --seed 4294967295", "--seed 4294967295: allowed with --seeds 2 is a whole number from 0 to"),
     ],
 )
-def test_bad_values_are_refused_with_one_line(flags, said):
+def test_invalid_values_raise_in_one_line(flags, message):
     with pytest.raises(UserError) as error:
         parse(PRESETS, flags.split(), "python tasks/invent_code.py")
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
 
 
-def test_a_long_code_is_checked_without_counting_its_codes():
+def test_long_code_is_checked_without_enumerating_codes():
     assert parse(PRESETS, ["--code.length", "1024"], "python tasks/invent_code.py").code.length == 1024
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_is_declared_and_valid(preset):
+def test_presets_are_declared_and_valid(preset):
     assert not find_declaration_errors(PRESETS[preset].config)
     check(PRESETS[preset].config)

@@ -1,4 +1,4 @@
-"""The task that writes plans out: from plans on disk to texts, a report, and a page."""
+"""The task that writes plans as texts: its report and its page."""
 
 import json
 import os
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.recipes.test_language_guide_plan_writing import causal  # noqa: F401 (a fixture)
-from tests.text.openai_server import serving
+from tests.recipes.test_language_guide_plan_writing import causal_model  # noqa: F401 (a fixture)
+from tests.text.openai_server import run_stub_server
 
 from tasks import lm_data_interpret as task
 from thinking.experiment import main
@@ -24,7 +24,7 @@ KEY = "sk-of-nobody-0123456789"
 STEPS = ("Saw log.", "Cut log.", "Nail shelf.", "Paint shelf.")
 EMBEDDER = hashing_embedder()
 VECTORS = EMBEDDER.embed(STEPS)
-SHELF = Plan(
+SHELF_PLAN = Plan(
     "building a shelf",
     "held_out",
     "think",
@@ -40,31 +40,31 @@ SHELF = Plan(
     scores={"right": 0.5, "order": 1.0},
 )
 PLANS = (
-    SHELF,
-    SHELF._replace(goal="building a table", done=False, scores={"right": 0.25}),
-    SHELF._replace(mode="react"),
-    SHELF._replace(goal="<script>alert(1)</script>", split="asked", reference=(), scores={}),
-    SHELF._replace(goal="known", split="train"),
+    SHELF_PLAN,
+    SHELF_PLAN._replace(goal="building a table", done=False, scores={"right": 0.25}),
+    SHELF_PLAN._replace(mode="react"),
+    SHELF_PLAN._replace(goal="<script>alert(1)</script>", split="custom", reference=(), scores={}),
+    SHELF_PLAN._replace(goal="known", split="train"),
 )
-NEAREST = "## the boards\n1. Saw log.\n\n## the end\n2. Nail shelf."
+NEAREST_TEXT = "## the boards\n1. Saw log.\n\n## the end\n2. Nail shelf."
 
 
 @pytest.fixture
 def artifacts(tmp_path):
-    """What the tasks before have left."""
+    """The artifacts of the previous tasks."""
     texts = [
         Text("building a bed", (Section("the boards", STEPS[:3]), Section("the end", STEPS[3:]))),
-        Text("building a shelf", SHELF.reference, "held_out"),
+        Text("building a shelf", SHELF_PLAN.reference, "held_out"),
     ]
-    made = prepared_data.prepare_texts(texts, {"Cut log.": "Saw log."}, EMBEDDER, {"text": "a test"})
-    prepared_data.save(tmp_path / "lm_data_prepare", made)
+    prepared = prepared_data.prepare_texts(texts, {"Cut log.": "Saw log."}, EMBEDDER, {"text": "a test"})
+    prepared_data.save(tmp_path / "lm_data_prepare", prepared)
     plans.save(tmp_path / "lm_guide_inference", PLANS, VECTORS)
     return tmp_path
 
 
 @pytest.fixture
-def call(artifacts, monkeypatch, capsys):
-    """Run the task's command in this process; gives its exit code, output and complaint."""
+def run_task(artifacts, monkeypatch, capsys):
+    """A function that runs the task in this process and returns exit code, stdout and stderr."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
 
@@ -75,33 +75,33 @@ def call(artifacts, monkeypatch, capsys):
             code = 0
         except SystemExit as stop:
             code = stop.code
-        captured = capsys.readouterr()
-        written = b"".join(path.read_bytes() for path in artifacts.rglob("*") if path.is_file())
-        assert KEY not in f"{captured.out}{captured.err}{written.decode(errors='replace')}"
-        return code, captured.out, captured.err
+        output = capsys.readouterr()
+        contents = b"".join(path.read_bytes() for path in artifacts.rglob("*") if path.is_file())
+        assert KEY not in f"{output.out}{output.err}{contents.decode(errors='replace')}"
+        return code, output.out, output.err
 
     return run
 
 
 @pytest.fixture
 def stub():
-    with serving() as started:
-        started.says = lambda prompt: f"First, **{prompt.partition('goal: ')[2].partition('.')[0]}**."
-        yield started
+    with run_stub_server() as server:
+        server.answer_fn = lambda prompt: f"First, **{prompt.partition('goal: ')[2].partition('.')[0]}**."
+        yield server
 
 
-def report(artifacts):
+def read_report(artifacts):
     return json.loads((artifacts / "lm_data_interpret" / "report.json").read_text())
 
 
-def test_by_default_plans_become_the_nearest_sentences_offline(artifacts, call):
-    code, out, err = call()
+def test_default_writer_uses_nearest_sentences_offline(artifacts, run_task):
+    code, out, err = run_task()
     assert (code, err) == (0, "")
-    entries = report(artifacts)
+    entries = read_report(artifacts)
     assert [(entry["goal"], entry["split"], entry["mode"]) for entry in entries] == [plan[:3] for plan in PLANS[:4]]
-    assert {entry["text"] for entry in entries} == {NEAREST}
+    assert {entry["text"] for entry in entries} == {NEAREST_TEXT}
     assert {entry["writer"] for entry in entries} == {"nearest known sentences"}
-    # One of the reference's steps words what the plan's first step says.
+    # One reference step is a wording of the plan's first step.
     assert entries[0]["reference"] == [
         {"step": "Cut log.", "in_plan": True},
         {"step": "Paint shelf.", "in_plan": False},
@@ -110,32 +110,32 @@ def test_by_default_plans_become_the_nearest_sentences_offline(artifacts, call):
     assert "building a shelf  held_out, think" in out
     assert "── 1. Saw log." in out
     assert str(artifacts / "lm_data_interpret" / "report.html") in out
-    page = (artifacts / "lm_data_interpret" / "report.html").read_text()
-    assert "<script>alert" not in page
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    html = (artifacts / "lm_data_interpret" / "report.html").read_text()
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
 
 
-def test_results_hold_the_means_of_each_split_and_mode(artifacts, call):
-    call()
-    held, react, asked = json.loads((artifacts / "lm_data_interpret" / "results.json").read_text())["rows"]
-    assert held == {
-        "split": "held_out", "mode": "think", "plans": 2, "ended_percent": 50.0, "right": 0.375, "order": 1.0
+def test_results_have_means_by_split_and_mode(artifacts, run_task):
+    run_task()
+    think, react, custom = json.loads((artifacts / "lm_data_interpret" / "results.json").read_text())["rows"]
+    assert think == {
+        "split": "held_out", "mode": "think", "num_plans": 2, "ended_fraction": 0.5, "right": 0.375, "order": 1.0
     }  # fmt: skip
-    assert (react["mode"], react["plans"], react["right"]) == ("react", 1, 0.5)
-    assert (asked["split"], asked["right"], asked["order"]) == ("asked", None, None)
+    assert (react["mode"], react["num_plans"], react["right"]) == ("react", 1, 0.5)
+    assert (custom["split"], custom["right"], custom["order"]) == ("custom", None, None)
 
 
-def test_splits_and_modes_are_chosen(artifacts, call):
-    assert call("--report.splits", "train", "held_out", "--report.modes", "react")[0] == 0
-    assert [entry["goal"] for entry in report(artifacts)] == ["building a shelf"]
-    code, _, err = call("--report.splits", "compound")
+def test_splits_and_modes_are_selected(artifacts, run_task):
+    assert run_task("--report.splits", "train", "held_out", "--report.modes", "react")[0] == 0
+    assert [entry["goal"] for entry in read_report(artifacts)] == ["building a shelf"]
+    code, _, err = run_task("--report.splits", "compound")
     assert code == 2
     assert "--report.splits compound" in err
-    assert "asked by think, held_out by react, held_out by think, train by think" in err
+    assert "custom by think, held_out by react, held_out by think, train by think" in err
     assert err.count("\n") == 1
 
 
-def test_a_server_writes_the_first_plans_of_each_split_and_mode_once(artifacts, call, stub):
+def test_server_writes_the_first_plans_of_each_split_and_mode(artifacts, run_task, stub):
     flags = (
         "--writer.kind",
         "openai",
@@ -146,23 +146,23 @@ def test_a_server_writes_the_first_plans_of_each_split_and_mode_once(artifacts, 
         "--writer.num-plans",
         1,
     )
-    code, _, err = call(*flags)
+    code, _, err = run_task(*flags)
     assert (code, err) == (0, "")
     prompts = [body["messages"][-1]["content"] for _, body, _ in stub.requests]
-    # The same goal was thought and reacted to with the same plan: it is asked about once, or twice at the same time.
+    # Both modes have the same plan of one goal, which is requested once, or twice concurrently.
     assert 2 <= len(prompts) <= 3
-    assert all(NEAREST in prompt for prompt in prompts)
+    assert all(NEAREST_TEXT in prompt for prompt in prompts)
     assert {key for _, _, key in stub.requests} == {f"Bearer {KEY}"}
-    texts = {(entry["goal"], entry["mode"]): (entry["text"], entry["writer"]) for entry in report(artifacts)}
-    written = ("First, **building a shelf**.", "small-model, told the nearest sentences")
-    assert texts["building a shelf", "think"] == texts["building a shelf", "react"] == written
-    assert texts["building a table", "think"] == (NEAREST, "nearest known sentences")
+    texts = {(entry["goal"], entry["mode"]): (entry["text"], entry["writer"]) for entry in read_report(artifacts)}
+    expected = ("First, **building a shelf**.", "small-model, rewritten from the nearest sentences")
+    assert texts["building a shelf", "think"] == texts["building a shelf", "react"] == expected
+    assert texts["building a table", "think"] == (NEAREST_TEXT, "nearest known sentences")
     stub.requests.clear()
-    assert call(*flags)[0] == 0
+    assert run_task(*flags)[0] == 0
     assert stub.requests == []
 
 
-def test_the_limit_ends_the_run_and_the_same_command_goes_on(artifacts, call, stub):
+def test_run_resumes_after_the_request_limit(artifacts, run_task, stub):
     flags = (
         "--writer.kind",
         "openai",
@@ -173,52 +173,52 @@ def test_the_limit_ends_the_run_and_the_same_command_goes_on(artifacts, call, st
         "--report.modes",
         "think",
     )
-    code, _, err = call(*flags, "--server.max-requests", 2)
+    code, _, err = run_task(*flags, "--server.max-requests", 2)
     assert code == 2
     assert "--server.max-requests 2: that many are sent; 2 answers are kept" in err
     assert err.count("\n") == 1
-    assert call(*flags, "--server.max-requests", 1)[0] == 0
+    assert run_task(*flags, "--server.max-requests", 1)[0] == 0
     assert len(stub.requests) == 3
 
 
-def test_a_run_that_is_interrupted_goes_on_where_it_was(artifacts, call, stub):
-    before = stub.says
-    stub.slow = 0.05
+def test_interrupted_run_resumes(artifacts, run_task, stub):
+    original_answer_fn = stub.answer_fn
+    stub.delay = 0.05
 
-    def stop(prompt):
+    def interrupt(prompt):
         if "table" in prompt:
             os.kill(os.getpid(), signal.SIGINT)
-        return before(prompt)
+        return original_answer_fn(prompt)
 
-    stub.says = stop
+    stub.answer_fn = interrupt
     flags = ("--writer.kind", "openai", "--writer.model", "small-model", "--server.base-url", stub.url)
-    code, _, err = call(*flags)
+    code, _, err = run_task(*flags)
     assert code == 130
     assert "the same command goes on from there" in err
     assert err.count("\n") == 1
-    stub.says = before
-    assert call(*flags)[0] == 0
-    assert len(report(artifacts)) == 4
+    stub.answer_fn = original_answer_fn
+    assert run_task(*flags)[0] == 0
+    assert len(read_report(artifacts)) == 4
 
 
-def test_a_server_that_sends_the_key_back_is_not_quoted(artifacts, call, stub):
+def test_key_in_a_server_response_is_masked(artifacts, run_task, stub):
     flags = ("--writer.kind", "openai", "--writer.model", "small-model", "--server.base-url", stub.url)
     stub.script.extend(["echo in an error"] * 4)
-    code, _, err = call(*flags)
+    code, _, err = run_task(*flags)
     assert code == 2
     assert "refuses the key in OPENAI_API_KEY (401)" in err
     stub.script.clear()
     stub.script.append("echo in an answer")
-    assert call(*flags)[0] == 0
-    assert any("keep Bearer *** well" in entry["text"] for entry in report(artifacts))
+    assert run_task(*flags)[0] == 0
+    assert any("keep Bearer *** well" in entry["text"] for entry in read_report(artifacts))
 
 
-@pytest.mark.parametrize("by", ["huggingface", "steered"])
-def test_a_model_that_runs_here_writes(artifacts, call, causal, by):  # noqa: F811
-    folder = causal.tokenizer.name_or_path
-    code, _, err = call(
+@pytest.mark.parametrize("kind", ["huggingface", "steered"])
+def test_local_model_writes_plans(artifacts, run_task, causal_model, kind):  # noqa: F811
+    folder = causal_model.tokenizer.name_or_path
+    code, _, err = run_task(
         "--writer.kind",
-        by,
+        kind,
         "--writer.model",
         folder,
         "--report.modes",
@@ -229,60 +229,60 @@ def test_a_model_that_runs_here_writes(artifacts, call, causal, by):  # noqa: F8
         1000,
     )
     assert code == 0, err
-    shelf, table, asked = report(artifacts)
-    assert table["text"] == NEAREST
-    assert shelf["text"] != NEAREST != asked["text"]
-    if by == "steered":
+    shelf, table, custom = read_report(artifacts)
+    assert table["text"] == NEAREST_TEXT
+    assert shelf["text"] != NEAREST_TEXT != custom["text"]
+    if kind == "steered":
         lines = shelf["text"].split("\n")
-        near = EMBEDDER.embed([line.partition(" ")[2] for line in lines]) @ VECTORS[[0, 2]].T
-        np.testing.assert_array_equal(near.argmax(axis=1), [0, 1])
+        similarities = EMBEDDER.embed([line.partition(" ")[2] for line in lines]) @ VECTORS[[0, 2]].T
+        np.testing.assert_array_equal(similarities.argmax(axis=1), [0, 1])
 
 
-@pytest.mark.parametrize("by", ["huggingface", "steered"])
-def test_without_pytorch_one_line_says_what_to_install(call, monkeypatch, by):
+@pytest.mark.parametrize("kind", ["huggingface", "steered"])
+def test_missing_pytorch_exits_with_advice(run_task, monkeypatch, kind):
     monkeypatch.setitem(sys.modules, "torch", None)
-    code, _, err = call("--writer.kind", by, "--writer.model", "any")
+    code, _, err = run_task("--writer.kind", kind, "--writer.model", "any")
     assert code == 2
     assert "pip install torch transformers" in err
     assert err.count("\n") == 1
 
 
-def test_steering_needs_an_embedder_that_runs_here(artifacts, call):
-    made = prepared_data.load(artifacts / "lm_data_prepare")
-    prepared_data.save(artifacts / "lm_data_prepare", made._replace(embedder="text-embedding-3-small"))
-    code, _, err = call("--writer.kind", "steered", "--writer.model", "any")
+def test_steering_requires_a_local_embedder(artifacts, run_task):
+    prepared = prepared_data.load(artifacts / "lm_data_prepare")
+    prepared_data.save(artifacts / "lm_data_prepare", prepared._replace(embedder="text-embedding-3-small"))
+    code, _, err = run_task("--writer.kind", "steered", "--writer.model", "any")
     assert code == 2
     assert "embedded by text-embedding-3-small" in err
     assert "--embedder.kind minilm" in err
     assert err.count("\n") == 1
 
 
-def test_plans_of_other_data_are_not_steered(artifacts, call):
+def test_steering_rejects_plans_of_other_data(artifacts, run_task):
     plans.save(artifacts / "lm_guide_inference", PLANS, VECTORS[:, :7])
-    code, _, err = call("--writer.kind", "steered", "--writer.model", "any")
+    code, _, err = run_task("--writer.kind", "steered", "--writer.model", "any")
     assert code == 2
     assert "the plans have 7 dimensions, and the data 64: run tasks/lm_guide_inference.py again" in err
 
 
 @pytest.mark.parametrize(
-    ("folder", "file", "task_before"),
+    ("folder", "file", "advice"),
     [
         ("lm_data_prepare", "manifest.json", "run tasks/lm_data_prepare.py first"),
         ("lm_guide_inference", "plans.json", "run tasks/lm_guide_inference.py first"),
         ("lm_guide_inference", "plans.jsonl", "run tasks/lm_guide_inference.py first"),
     ],
 )
-def test_the_task_before_must_have_run(artifacts, call, folder, file, task_before):
+def test_missing_input_names_the_previous_task(artifacts, run_task, folder, file, advice):
     (artifacts / folder / file).unlink()
-    code, _, err = call()
+    code, _, err = run_task()
     assert code == 2
     assert str(artifacts / folder) in err
-    assert task_before in err
+    assert advice in err
     assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("flags", "names"),
+    ("flags", "fragments"),
     [
         (("--writer.kind", "openai"), ("--writer.kind openai", "--writer.model")),
         (("--writer.kind", "steered"), ("--writer.kind steered", "--writer.model")),
@@ -296,25 +296,25 @@ def test_the_task_before_must_have_run(artifacts, call, folder, file, task_befor
         (("--report.splits", "train", "train"), ("--report.splits train train", "each once")),
     ],
 )
-def test_a_bad_value_is_refused_in_one_line_that_names_it(call, flags, names):
-    code, _, err = call(*flags)
+def test_invalid_value_exits_with_one_line(run_task, flags, fragments):
+    code, _, err = run_task(*flags)
     assert code == 2
-    assert all(name in err for name in names)
+    assert all(fragment in err for fragment in fragments)
     assert err.count("\n") == 1
 
 
-def test_another_way_of_writing_needs_no_clearing_and_clear_empties_the_folder(artifacts, call):
-    assert call()[0] == 0
-    assert call("--report.modes", "think", "--seed", 1)[0] == 0
-    assert len(report(artifacts)) == 3
-    code, out, _ = call("--clear")
+def test_other_settings_need_no_clear_and_clear_empties_the_folder(artifacts, run_task):
+    assert run_task()[0] == 0
+    assert run_task("--report.modes", "think", "--seed", 1)[0] == 0
+    assert len(read_report(artifacts)) == 3
+    code, out, _ = run_task("--clear")
     assert code == 0
     assert "cleared" in out
     assert list((artifacts / "lm_data_interpret").iterdir()) == []
 
 
-def test_help_is_answered_without_loading_jax():
-    probe = """if True:
+def test_help_does_not_import_jax():
+    program = """if True:
         import runpy, sys
         sys.argv = ["lm_data_interpret.py", "--help"]
         try:
@@ -323,9 +323,9 @@ def test_help_is_answered_without_loading_jax():
             pass
         assert "jax" not in sys.modules
     """
-    path = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(
-        [sys.executable, "-c", probe], cwd=ROOT, env=path, capture_output=True, text=True, check=False
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    process = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    assert "--writer.strength" in done.stdout
+    assert process.returncode == 0, process.stderr
+    assert "--writer.strength" in process.stdout

@@ -1,4 +1,4 @@
-"""Planning with the language guide, from a command to plans on disk: a few texts are known by heart within seconds."""
+"""Planning with the language guide, from its command line to plans on disk, after training on a few texts."""
 
 import json
 import os
@@ -17,9 +17,9 @@ from thinking.text import plans, prepared_data
 from thinking.text.records import iter_steps
 
 ROOT = Path(task.__file__).parents[1]
-FLAT = ["Fell an oak.", "Saw planks.", "Bend the ribs.", "Nail the planks.", "Caulk the hull.", "Launch her."]
+BOAT_STEPS = ["Fell an oak.", "Saw planks.", "Bend the ribs.", "Nail the planks.", "Caulk the hull.", "Launch her."]
 TEXTS = [
-    {"goal": "building a boat", "steps": FLAT},
+    {"goal": "building a boat", "steps": BOAT_STEPS},
     {"goal": "waiting", "steps": ["Wait."]},
     {
         "goal": "baking bread",
@@ -32,7 +32,7 @@ TEXTS = [
     {"goal": "baking a cake", "steps": ["Mill the flour.", "Beat eggs.", "Bake for an hour."], "split": "held_out"},
     {"goal": "baking bread and waiting", "steps": ["Mill the flour.", "Wait."], "split": "compound"},
 ]
-SIZES = (
+SIZE_FLAGS = (
     "--codes.step-dims",
     16,
     "--codes.sub-goal-dims",
@@ -48,7 +48,7 @@ SIZES = (
     "--training.goal-noise",
     0.1,
 )
-LINEAR = (
+LINEAR_FLAGS = (
     "--layers.kernel",
     "linear",
     "--layers.context-lengths",
@@ -65,8 +65,8 @@ LINEAR = (
 )
 
 
-def called(module, artifacts, *flags):
-    """Run the command of a task in this process; gives its exit code."""
+def run_command(module, artifacts, *flags):
+    """Run the command of a task in this process, and return its exit code."""
     name = Path(module.__file__).stem
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"{name}.py", "--artifacts", str(artifacts), *map(str, flags)])
@@ -79,148 +79,154 @@ def called(module, artifacts, *flags):
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory):
-    """What is left by planning, after two layers were taught four texts, and a flat guide beside them."""
+    """The artifacts of a two-layer and a flat guide, trained on four texts, and of planning with them."""
     folder = tmp_path_factory.mktemp("artifacts")
     file = folder / "texts.jsonl"
     file.write_text("".join(json.dumps(text) + "\n" for text in TEXTS))
-    assert called(lm_data_prepare, folder, "--text.source", file, "--embedder.kind", "hashed") == 0
-    assert called(lm_guide_train, folder, *SIZES, *LINEAR) == 0
-    assert called(task, folder) == 0
+    assert run_command(lm_data_prepare, folder, "--text.source", file, "--embedder.kind", "hashed") == 0
+    assert run_command(lm_guide_train, folder, *SIZE_FLAGS, *LINEAR_FLAGS) == 0
+    assert run_command(task, folder) == 0
     return folder
 
 
 @pytest.fixture
-def call(artifacts, capfd):
-    """Run the task's command in this process; gives its exit code, output and complaint."""
+def run_task(artifacts, capfd):
+    """A function that runs the task in this process and returns exit code, stdout and stderr."""
 
     def run(*flags, artifacts=artifacts):
         capfd.readouterr()
-        code = called(task, artifacts, *flags)
+        code = run_command(task, artifacts, *flags)
         return code, *capfd.readouterr()
 
     return run
 
 
 @pytest.fixture
-def planned(artifacts, tmp_path):
-    """A copy of what is left, in which one may plan anew."""
+def artifacts_copy(artifacts, tmp_path):
+    """A copy of the artifacts, for tests that plan again."""
     shutil.copytree(artifacts, tmp_path / "copied")
     return tmp_path / "copied"
 
 
-def refused(call, *flags, **options):
-    """The one line with which a command is refused."""
-    code, _, err = call(*flags, **options)
+def get_error_line(run_task, *flags, **options):
+    """The one-line error of a failed command."""
+    code, _, err = run_task(*flags, **options)
     assert code == 2
     assert err.count("\n") == 1
     return err
 
 
-def rows_in(folder):
+def read_rows(folder):
     return json.loads((folder / "lm_guide_inference" / "results.json").read_text())["rows"]
 
 
-def test_all_models_are_judged_on_all_splits_and_taught_texts_are_known_by_heart(artifacts):
-    rows = {(row["split"], row["model"]): row for row in rows_in(artifacts)}
+def test_models_are_evaluated_on_all_splits_and_recall_training_texts(artifacts):
+    rows = {(row["split"], row["model"]): row for row in read_rows(artifacts)}
     assert list(rows) == [
         (split, model) for split in ("train", "held_out", "compound") for model in ("guide", "flat", "copied", "bigram")
     ]
     for (split, model), row in rows.items():
-        scores = [row[name] for name in ("next_step_recall_percent", "plan_step_f1_percent", "sub_goals_percent")]
-        assert row["goals"] == (4 if split == "train" else 1)
-        assert all(0 <= score <= 100 for score in scores)
+        scores = [row[name] for name in ("next_step_recall", "plan_step_f1", "sub_goal_recall")]
+        assert row["num_goals"] == (4 if split == "train" else 1)
+        assert all(0 <= score <= 1 for score in scores)
         assert ("plans_per_second" in row and row["plans_per_second"] > 0) == (model in ("guide", "flat"))
         if split == "train" and model != "bigram":
-            assert scores == [100, 100, 100]
-    # Of 15 steps it does not know how three texts begin, and what another one does with planks.
-    assert rows["train", "bigram"]["next_step_recall_percent"] == pytest.approx(100 * 11 / 15)
+            assert scores == [1, 1, 1]
+    # Of 15 steps it misses the first steps of three texts, and one step after planks.
+    assert rows["train", "bigram"]["next_step_recall"] == pytest.approx(11 / 15)
 
 
-def test_plans_on_disk_are_those_of_the_texts_with_their_sections(artifacts):
-    made, vectors = plans.load(artifacts / "lm_guide_inference")
+def test_saved_plans_reproduce_training_texts_with_sections(artifacts):
+    saved_plans, vectors = plans.load(artifacts / "lm_guide_inference")
     data = prepared_data.load(artifacts / "lm_data_prepare")
-    assert [(plan.mode, plan.goal) for plan in made] == [
+    assert [(plan.mode, plan.goal) for plan in saved_plans] == [
         (mode, text["goal"]) for mode in ("think", "react") for text in TEXTS
     ]
-    for plan, text in zip(made, data.texts * 2, strict=True):
+    for plan, text in zip(saved_plans, data.texts * 2, strict=True):
         assert plan.split == text.split
         assert plan.reference == tuple(iter_steps(text.steps))
         assert len(plan.steps) <= 12  # twice the longest text of training
         for node in plan.nodes:
             assert -1.001 <= node.cosine <= 1.001
             if node.level == 0:
-                near = data.step_vectors[data.steps.index(node.nearest_text)]
+                nearest_vector = data.step_vectors[data.steps.index(node.nearest_text)]
                 assert node.cosine == pytest.approx(
-                    near @ vectors[node.vector_index] / np.linalg.norm(vectors[node.vector_index])
+                    nearest_vector @ vectors[node.vector_index] / np.linalg.norm(vectors[node.vector_index])
                 )
         if text.split == "train":
             assert plan.done
             assert [step.nearest_text for step in plan.steps] == list(plan.reference)
             assert plan.scores == {"next_step_recall": 1, "step_f1": 1, "sub_goals": 1}
-    (bread,) = (plan for plan in made[: len(TEXTS)] if plan.goal == "baking bread")
+    (bread,) = (plan for plan in saved_plans[: len(TEXTS)] if plan.goal == "baking bread")
     assert [node.nearest_text for node in bread.nodes if node.level] == ["the dough", "the oven"]
     assert [node.level for node in bread.nodes] == [1, 0, 0, 0, 1, 0, 0]
 
 
-def test_a_goal_that_is_typed_is_planned_for(call, planned):
-    code, out, _ = call("--plan.goal", "baking bread", artifacts=planned)
+def test_custom_goal_is_planned(run_task, artifacts_copy):
+    code, out, _ = run_task("--plan.goal", "baking bread", artifacts=artifacts_copy)
     assert code == 0
-    (plan,), _ = plans.load(planned / "lm_guide_inference")
-    assert (plan.split, plan.mode, plan.num_given, plan.done) == ("asked", "think", 0, True)
+    (plan,), _ = plans.load(artifacts_copy / "lm_guide_inference")
+    assert (plan.split, plan.mode, plan.num_given, plan.done) == ("custom", "think", 0, True)
     assert [step.nearest_text for step in plan.steps] == [step for part in TEXTS[2]["steps"] for step in part["steps"]]
     assert "baking bread  asked, think\n" in out
     assert "5. Bake for an hour." in out
-    assert rows_in(planned) == [{"goal": "baking bread", "steps": 5, "sub_goals": 2, "ended": True}]
+    assert read_rows(artifacts_copy) == [
+        {"goal": "baking bread", "num_steps": 5, "num_sub_goals": 2, "reached_end": True}
+    ]
 
 
-def test_a_plan_begins_with_what_is_done_whether_a_text_has_it_or_not(call, planned):
-    assert call("--plan.goal", "building a boat", "--plan.start", *FLAT[:2], artifacts=planned)[0] == 0
-    (plan,), _ = plans.load(planned / "lm_guide_inference")
+def test_plan_begins_with_the_given_steps(run_task, artifacts_copy):
+    assert run_task("--plan.goal", "building a boat", "--plan.start", *BOAT_STEPS[:2], artifacts=artifacts_copy)[0] == 0
+    (plan,), _ = plans.load(artifacts_copy / "lm_guide_inference")
     assert plan.num_given == 2
-    assert [step.nearest_text for step in plan.steps] == FLAT
-    done = ["Launch her.", "Bake for an hour."]
-    code, out, _ = call("--plan.goal", "sailing", "--plan.start", *done, artifacts=planned)
+    assert [step.nearest_text for step in plan.steps] == BOAT_STEPS
+    given_steps = ["Launch her.", "Bake for an hour."]
+    code, out, _ = run_task("--plan.goal", "sailing", "--plan.start", *given_steps, artifacts=artifacts_copy)
     assert code == 0
-    (plan,), _ = plans.load(planned / "lm_guide_inference")
-    assert [step.nearest_text for step in plan.steps[:2]] == done
+    (plan,), _ = plans.load(artifacts_copy / "lm_guide_inference")
+    assert [step.nearest_text for step in plan.steps[:2]] == given_steps
     assert "2. Bake for an hour.  (given)" in out
 
 
-def test_more_done_than_a_plan_may_have_is_refused(call, planned):
-    asked = ("--plan.goal", "waiting", "--plan.start", "Wait.", "Wait.", "--plan.max-steps", 1)
-    assert "--plan.start: 2 steps are done, and a plan has 1 at most" in refused(call, *asked, artifacts=planned)
+def test_more_given_steps_than_max_steps_exits(run_task, artifacts_copy):
+    flags = ("--plan.goal", "waiting", "--plan.start", "Wait.", "Wait.", "--plan.max-steps", 1)
+    assert "--plan.start: 2 steps are done, and a plan has 1 at most" in get_error_line(
+        run_task, *flags, artifacts=artifacts_copy
+    )
 
 
-def test_reactions_are_shown_if_asked_for_and_plans_are_cut_off_at_the_most_steps(call, planned):
-    shutil.rmtree(planned / "lm_guide_train" / "checkpoints" / "flat")
-    code, out, _ = call("--preset", "smoke", "--report.mode", "react", "--plan.max-steps", 3, artifacts=planned)
+def test_react_mode_is_shown_and_plans_are_cut_at_max_steps(run_task, artifacts_copy):
+    shutil.rmtree(artifacts_copy / "lm_guide_train" / "checkpoints" / "flat")
+    code, out, _ = run_task(
+        "--preset", "smoke", "--report.mode", "react", "--plan.max-steps", 3, artifacts=artifacts_copy
+    )
     assert code == 0
     assert "building a boat  train, react" in out
     assert ", think" not in out
-    assert {row["model"] for row in rows_in(planned)} == {"guide", "copied", "bigram"}  # there is no flat one now
-    for plan in plans.load(planned / "lm_guide_inference")[0]:
+    assert {row["model"] for row in read_rows(artifacts_copy)} == {"guide", "copied", "bigram"}  # not flat
+    for plan in plans.load(artifacts_copy / "lm_guide_inference")[0]:
         assert len(plan.steps) <= 3
         assert plan.mode == "react" or plan.done == (len(plan.steps) < 3)
 
 
-def test_without_training_or_with_other_data_the_task_before_is_named(artifacts, call, tmp_path):
-    assert "has no prepared data: run tasks/lm_data_prepare.py first" in refused(call, artifacts=tmp_path)
+def test_missing_or_other_inputs_name_the_previous_task(artifacts, run_task, tmp_path):
+    assert "has no prepared data: run tasks/lm_data_prepare.py first" in get_error_line(run_task, artifacts=tmp_path)
     shutil.copytree(artifacts / "lm_data_prepare", tmp_path / "lm_data_prepare")
-    unfinished = "has no guide that was trained to the end: run tasks/lm_guide_train.py first"
-    assert unfinished in refused(call, artifacts=tmp_path)
+    untrained_message = "has no guide that was trained to the end: run tasks/lm_guide_train.py first"
+    assert untrained_message in get_error_line(run_task, artifacts=tmp_path)
     shutil.copytree(artifacts / "lm_guide_train", tmp_path / "lm_guide_train")
     shutil.rmtree(tmp_path / "lm_guide_train" / "checkpoints" / "guide")
-    assert "has no trained guide: run tasks/lm_guide_train.py first" in refused(call, artifacts=tmp_path)
+    assert "has no trained guide: run tasks/lm_guide_train.py first" in get_error_line(run_task, artifacts=tmp_path)
     (tmp_path / "lm_guide_train" / "results.json").rename(tmp_path / "moved")
-    assert unfinished in refused(call, artifacts=tmp_path)
+    assert untrained_message in get_error_line(run_task, artifacts=tmp_path)
     (tmp_path / "moved").rename(tmp_path / "lm_guide_train" / "results.json")
     data = prepared_data.load(tmp_path / "lm_data_prepare")
     prepared_data.save(tmp_path / "lm_data_prepare", data._replace(texts=data.texts[1:]))
-    assert "learned from other data than is prepared now" in refused(call, artifacts=tmp_path)
+    assert "learned from other data than is prepared now" in get_error_line(run_task, artifacts=tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("flags", "names"),
+    ("flags", "fragments"),
     [
         (("--plan.max-steps", "0"), ("--plan.max-steps 0", "from 1")),
         (("--plan.goal", " "), ("--plan.goal", "blank")),
@@ -230,13 +236,13 @@ def test_without_training_or_with_other_data_the_task_before_is_named(artifacts,
         (("--report.mode", "act"), ("act", "think")),
     ],
 )
-def test_a_bad_value_is_refused_in_one_line_that_names_it(call, flags, names):
-    line = refused(call, *flags)
-    assert all(name in line for name in names)
+def test_invalid_value_exits_with_one_line(run_task, flags, fragments):
+    error_line = get_error_line(run_task, *flags)
+    assert all(fragment in error_line for fragment in fragments)
 
 
-def test_help_is_answered_without_loading_jax():
-    probe = """if True:
+def test_help_does_not_import_jax():
+    program = """if True:
         import runpy, sys
         sys.argv = ["lm_guide_inference.py", "--help"]
         try:
@@ -245,9 +251,9 @@ def test_help_is_answered_without_loading_jax():
             pass
         assert "jax" not in sys.modules
     """
-    path = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(
-        [sys.executable, "-c", probe], cwd=ROOT, env=path, capture_output=True, text=True, check=False
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    process = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    assert "--plan.start" in done.stdout
+    assert process.returncode == 0, process.stderr
+    assert "--plan.start" in process.stdout

@@ -1,4 +1,4 @@
-"""The robustness task: it tells a run that survives being killed from one that does not."""
+"""The robustness task: it detects whether a killed run ends bit-identical."""
 
 import json
 from typing import get_args, get_type_hints
@@ -10,7 +10,7 @@ from thinking.experiment import Run, flags
 from thinking.experiment.config import check
 from thinking.experiment.settings import find_declaration_errors
 
-# A task that takes a while; what it ends with is the same every time, or something else.
+# A task that takes a while. Its digest is always the same, or always different.
 PROGRAM = """
 import json, pathlib, sys, time, uuid
 folder = pathlib.Path(sys.argv[sys.argv.index("--artifacts") + 1], pathlib.Path(__file__).stem)
@@ -20,8 +20,8 @@ time.sleep(0.3)
 """
 
 
-@pytest.mark.parametrize(("digest", "same"), [("'the same'", True), ("str(uuid.uuid4())", False)])
-def test_runs_are_killed_until_it_is_enough_and_compared_with_an_undisturbed_one(tmp_path, monkeypatch, digest, same):
+@pytest.mark.parametrize(("digest", "is_identical"), [("'the same'", True), ("str(uuid.uuid4())", False)])
+def test_killed_runs_are_compared_with_an_undisturbed_run(tmp_path, monkeypatch, digest, is_identical):
     program, folder = tmp_path / "stand_in.py", tmp_path / "run"
     program.write_text(PROGRAM.replace("DIGEST", digest))
     folder.mkdir()
@@ -31,19 +31,19 @@ def test_runs_are_killed_until_it_is_enough_and_compared_with_an_undisturbed_one
     results = json.loads((folder / "results.json").read_text())
     assert results["kills"] == 3 == sum(row["kills"] for row in results["rows"])
     assert results["undisturbed_seconds"] > 0.3
-    assert all(row["bit_identical"] is same for row in results["rows"])
-    assert [path.name for path in folder.iterdir()] == ["results.json"]  # nothing but results stays
+    assert all(row["bit_identical"] is is_identical for row in results["rows"])
+    assert [path.name for path in folder.iterdir()] == ["results.json"]  # only results remain
 
 
 @pytest.mark.parametrize("preset", get_args(get_type_hints(robustness.Config)["task_preset"]))
-def test_the_task_that_is_killed_takes_its_flags(preset):
-    lines = (robustness.make_task_flags(preset, steps) for steps in (7, 8))
-    few, many = (flags.parse(simple.PRESETS, line, "simple.py") for line in lines)
-    assert few != many
+def test_flags_of_the_killed_task_are_valid(preset):
+    flag_lists = (robustness.make_task_flags(preset, steps) for steps in (7, 8))
+    short_config, long_config = (flags.parse(simple.PRESETS, flag_list, "simple.py") for flag_list in flag_lists)
+    assert short_config != long_config
 
 
 @pytest.mark.parametrize("name", robustness.PRESETS)
-def test_presets_are_declared_and_allowed(name):
+def test_presets_are_declared_and_valid(name):
     config = robustness.PRESETS[name].config
     assert find_declaration_errors(config) == []
     check(config)

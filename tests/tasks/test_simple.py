@@ -1,4 +1,4 @@
-"""The graph task: from a command to results that can be trusted."""
+"""The graph task, from its command line to its results."""
 
 import dataclasses
 import json
@@ -26,90 +26,90 @@ SMALL = dataclasses.replace(
 )
 
 
-SETS = ("table", "entropy_transformer")  # the others compile as long and tell no more
+GUIDES = ("table", "entropy_transformer")  # the others take as long to compile and test nothing more
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A small run of all sets, and where it was written."""
+def finished_run(tmp_path_factory):
+    """A finished small run of two guides."""
     folder = tmp_path_factory.mktemp("simple")
-    config = dataclasses.replace(SMALL, sets=SETS)
+    config = dataclasses.replace(SMALL, guides=GUIDES)
     run = Run(folder=folder, config=config)
     simple.run(config, run)
     return run
 
 
-def results(run):
+def read_results(run):
     return json.loads((run.folder / "results.json").read_text())
 
 
-def call(monkeypatch, capsys, *flags):
-    """Run the task's command in this process; returns its exit code, output and complaint."""
+def run_task(monkeypatch, capsys, *flags):
+    """Run the task in this process, and return exit code, stdout and stderr."""
     monkeypatch.setattr(sys, "argv", ["simple.py", *flags])
     try:
         main("simple", simple.run, settings.PRESETS, settings.EXAMPLES)
         code = 0
     except SystemExit as stop:
         code = stop.code
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    output = capsys.readouterr()
+    return code, output.out, output.err
 
 
-def test_every_set_learns_to_plan_a_small_graph_from_random_walks(finished):
-    rows = {(row["set"], row["mode"]): row for row in results(finished)["rows"]}
+def test_every_guide_learns_to_plan_on_a_small_graph(finished_run):
+    rows = {(row["guide"], row["mode"]): row for row in read_results(finished_run)["rows"]}
     assert set(rows) == {("random", "react"), ("optimum", "networkx")} | {
-        (name, mode) for name in SETS for mode in ("react", "think")
+        (name, mode) for name in GUIDES for mode in ("react", "think")
     }
     graph = nx.relabel_nodes(nx.fast_gnp_random_graph(6, 0.4, seed=0, directed=True), str)
-    reachable = sum(len(nx.descendants(graph, node)) for node in graph)
+    num_reachable = sum(len(nx.descendants(graph, node)) for node in graph)
     for (name, _), row in rows.items():
-        assert row["pairs"] == reachable
-        assert row["solved_fraction"] == pytest.approx(row["solved"] / row["pairs"])
+        assert row["num_pairs"] == num_reachable
+        assert row["solved_fraction"] == pytest.approx(row["num_solved"] / row["num_pairs"])
         assert row["plans_per_second"] > 0
         if name != "random":
             assert row["solved_fraction"] >= 0.95
             assert 1 <= row["mean_length_ratio"] <= 1.2
     assert rows["table", "react"]["mean_length_ratio"] == rows["table", "think"]["mean_length_ratio"] == 1
-    assert results(finished)["unreachable_pairs"] == 6 * 5 - reachable
+    assert read_results(finished_run)["num_unreachable_pairs"] == 6 * 5 - num_reachable
 
 
-def test_a_run_leaves_metrics_plots_and_an_animation(finished):
-    lines = [json.loads(line) for line in (finished.folder / "metrics.jsonl").read_text().splitlines()]
-    assert {line["stage"] for line in lines} == set(SETS)
-    assert all({"step", "solved"} <= set(line) for line in lines)
+def test_run_writes_metrics_plots_and_an_animation(finished_run):
+    lines = [json.loads(line) for line in (finished_run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in lines} == set(GUIDES)
+    assert all({"step", "eval/solved_fraction"} <= set(line) for line in lines)
     for name in ("learning_curves.png", "length_ratios.png", "plan.png"):
-        assert (finished.plots_folder / name).read_bytes().startswith(b"\x89PNG")
-    assert (finished.plots_folder / "plan.gif").read_bytes().startswith(b"GIF8")
+        assert (finished_run.plots_folder / name).read_bytes().startswith(b"\x89PNG")
+    assert (finished_run.plots_folder / "plan.gif").read_bytes().startswith(b"GIF8")
 
 
-def test_a_finished_run_is_restored_and_tells_its_plans_hop_by_hop(finished, capsys):
-    before = results(finished)
-    asked = dataclasses.replace(SMALL, plan=("0", "3"), sets=("table",))
-    simple.run(asked, dataclasses.replace(finished, config=asked))
+def test_finished_run_is_restored_and_prints_a_plan(finished_run, capsys):
+    before = read_results(finished_run)
+    config = dataclasses.replace(SMALL, plan=("0", "3"), guides=("table",))
+    simple.run(config, dataclasses.replace(finished_run, config=config))
     out = capsys.readouterr().out
     assert out.count("finished before") == 1
-    assert results(finished) == before
+    assert read_results(finished_run) == before
     graph = nx.relabel_nodes(nx.fast_gnp_random_graph(6, 0.4, seed=0, directed=True), str)
-    hops = nx.shortest_path_length(graph, "0", "3")
-    assert f"table: arrives after {hops} hops" in out
+    num_hops = nx.shortest_path_length(graph, "0", "3")
+    assert f"table: arrives after {num_hops} hops" in out
     assert "sub-goal of layer 1" in out
 
 
-def test_a_graph_file_keeps_its_names_and_what_cannot_be_reached_is_no_failure(tmp_path, monkeypatch, capsys):
+def test_graph_file_keeps_node_names_and_ignores_unreachable_pairs(tmp_path, monkeypatch, capsys):
     path = tmp_path / "towns.txt"
     path.write_text("Ulm Bonn\nBonn Kiel\nKiel Ulm\nKiel Jena\n")
-    flags = "--graph.path", str(path), "--sets", "table", "--table.num-walks", "500", "--artifacts", str(tmp_path)
-    code, _, err = call(monkeypatch, capsys, *flags)
+    flags = "--graph.path", str(path), "--guides", "table", "--table.num-walks", "500", "--artifacts", str(tmp_path)
+    code, _, err = run_task(monkeypatch, capsys, *flags)
     assert (code, err) == (0, "")
-    written = json.loads((tmp_path / "simple" / "results.json").read_text())
-    # Nothing leads out of Jena: 3 of the 12 ordered pairs.
-    assert written["unreachable_pairs"] == 3
-    assert [row["solved"] for row in written["rows"] if row["set"] == "table"] == [9, 9]
-    code, out, _ = call(monkeypatch, capsys, *flags, "--plan", "Ulm", "Jena")
+    saved_results = json.loads((tmp_path / "simple" / "results.json").read_text())
+    # Jena has no out-edges: 3 of the 12 ordered pairs are unreachable.
+    assert saved_results["num_unreachable_pairs"] == 3
+    assert [row["num_solved"] for row in saved_results["rows"] if row["guide"] == "table"] == [9, 9]
+    code, out, _ = run_task(monkeypatch, capsys, *flags, "--plan", "Ulm", "Jena")
     assert code == 0
     hops = [line.split()[1:3] for line in out.splitlines() if line.strip()[:1].isdigit()]
     assert hops == [["Ulm", "Bonn"], ["Bonn", "Kiel"], ["Kiel", "Jena"]]
-    code, _, err = call(monkeypatch, capsys, *flags, "--plan", "Ulm", "Boon")
+    code, _, err = run_task(monkeypatch, capsys, *flags, "--plan", "Ulm", "Boon")
     assert code == 2
     assert "--plan Boon" in err
     assert "Bonn" in err
@@ -117,7 +117,7 @@ def test_a_graph_file_keeps_its_names_and_what_cannot_be_reached_is_no_failure(t
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("", "no node"),
         ("# only a remark\n", "no node"),
@@ -125,18 +125,18 @@ def test_a_graph_file_keeps_its_names_and_what_cannot_be_reached_is_no_failure(t
         ("Ulm Bonn\njust-one-word\n", "line 2"),
     ],
 )
-def test_a_graph_with_nothing_to_plan_is_refused_in_one_line(tmp_path, monkeypatch, capsys, text, says):
+def test_invalid_graph_file_exits_with_one_line(tmp_path, monkeypatch, capsys, text, message):
     path = tmp_path / "graph.txt"
     path.write_text(text)
-    code, _, err = call(monkeypatch, capsys, "--graph.path", str(path), "--artifacts", str(tmp_path))
+    code, _, err = run_task(monkeypatch, capsys, "--graph.path", str(path), "--artifacts", str(tmp_path))
     assert code == 2
-    assert says in err
+    assert message in err
     assert f"--graph.path {path}: " in err
     assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("flags", "names"),
+    ("flags", "fragments"),
     [
         (("--graph.num-nodes", "1"), ("--graph.num-nodes 1", "from 2")),
         (("--graph.edge-probability", "0"), ("--graph.edge-probability 0", "above 0")),
@@ -144,26 +144,26 @@ def test_a_graph_with_nothing_to_plan_is_refused_in_one_line(tmp_path, monkeypat
         (("--guide.discount", "1"), ("--guide.discount 1", "below 1")),
         (("--graph.path", "nowhere.gml"), ("--graph.path nowhere.gml: ", "exists")),
         (("--num-nodez", "5"), ("--num-nodez", "--graph.num-nodes")),
-        (("--sets", "tabel"), ("tabel", "table")),
-        (("--sets",), ("--sets: ", "at least one of table, linear")),
-        (("--sets", "table", "table"), ("--sets table table", "each once")),
+        (("--guides", "tabel"), ("tabel", "table")),
+        (("--guides",), ("--guides: ", "at least one of table, linear")),
+        (("--guides", "table", "table"), ("--guides table table", "each once")),
     ],
 )
-def test_a_bad_value_is_refused_in_one_line_that_names_it(tmp_path, monkeypatch, capsys, flags, names):
-    code, _, err = call(monkeypatch, capsys, *flags, "--artifacts", str(tmp_path))
+def test_invalid_value_exits_with_one_line(tmp_path, monkeypatch, capsys, flags, fragments):
+    code, _, err = run_task(monkeypatch, capsys, *flags, "--artifacts", str(tmp_path))
     assert code == 2
-    assert all(name in err for name in names)
+    assert all(fragment in err for fragment in fragments)
     assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("preset", settings.PRESETS.values(), ids=settings.PRESETS)
-def test_every_preset_is_declared_well_and_passes_its_own_check(preset):
+def test_presets_are_declared_and_valid(preset):
     assert find_declaration_errors(preset.config) == []
     check(preset.config)
 
 
-def test_help_is_answered_without_loading_jax():
-    probe = """if True:
+def test_help_does_not_import_jax():
+    program = """if True:
         import runpy, sys
         sys.argv = ["simple.py", "--help"]
         try:
@@ -172,9 +172,9 @@ def test_help_is_answered_without_loading_jax():
             pass
         assert "jax" not in sys.modules
     """
-    path = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(
-        [sys.executable, "-c", probe], cwd=ROOT, env=path, capture_output=True, text=True, check=False
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    process = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    assert "--graph.edge-probability" in done.stdout
+    assert process.returncode == 0, process.stderr
+    assert "--graph.edge-probability" in process.stdout

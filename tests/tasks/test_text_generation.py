@@ -1,4 +1,4 @@
-"""The smallest task that makes texts: a policy writes what it is rewarded for, and goes on where it was stopped."""
+"""The smallest text generation task: a policy learns to spell its target."""
 
 import dataclasses
 import json
@@ -23,35 +23,35 @@ SMALL = dataclasses.replace(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished_run(tmp_path_factory):
     run = Run(folder=tmp_path_factory.mktemp("text_generation"), config=SMALL)
     task.run(SMALL, run)
     return run
 
 
-def results(run):
+def read_results(run):
     return json.loads((run.folder / "results.json").read_text())
 
 
-def lines(run, name):
+def read_json_lines(run, name):
     return [json.loads(line) for line in (run.folder / name).read_text().splitlines()]
 
 
-def test_a_target_is_written_and_what_it_took_is_told(finished):
-    (row,) = results(finished)["rows"]
-    assert (row["reward"], row["text"], row["text_beam"]) == ("process", "ab", "ab")
-    assert 0 < row["steps_to_solve_beam"] <= row["environment_steps"]
-    assert 0 < row["steps_to_solve"] <= row["environment_steps"]
+def test_target_is_learned_and_results_are_complete(finished_run):
+    (row,) = read_results(finished_run)["rows"]
+    assert (row["reward"], row["greedy_text"], row["best_beam_text"]) == ("process", "ab", "ab")
+    assert 0 < row["env_steps_to_pass_at_k"] <= row["num_env_steps"]
+    assert 0 < row["env_steps_to_exact_match"] <= row["num_env_steps"]
     # Every episode has one letter or two.
-    assert 60 * 64 <= row["environment_steps"] <= 2 * 60 * 64
-    last = lines(finished, "metrics.jsonl")[-1]
-    assert (last["levels_open"], last["exact"], last["exact_beam"]) == (2, 1, 1)
-    assert (finished.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
-    assert {record["prompt"] for record in lines(finished, "samples.jsonl")} == {"<begin>"}
+    assert 60 * 64 <= row["num_env_steps"] <= 2 * 60 * 64
+    last = read_json_lines(finished_run, "metrics.jsonl")[-1]
+    assert (last["curriculum/num_unlocked"], last["eval/exact_match"], last["eval/pass_at_k"]) == (2, 1, 1)
+    assert (finished_run.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    assert {record["prompt"] for record in read_json_lines(finished_run, "samples.jsonl")} == {"<begin>"}
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
         (("--target", "Ab"), "--target Ab: allowed is a text of \"abcdefghijklmnopqrstuvwxyz .,'-\", which has no 'A'"),
         (("--target", ""), "allowed is a text of 1 to 200 letters"),
@@ -65,17 +65,17 @@ def test_a_target_is_written_and_what_it_took_is_told(finished):
         (("--model.width", "12"), "--model.width 12: allowed is a multiple of twice --model.num-heads, 8"),
     ],
 )
-def test_bad_values_are_refused_in_one_line(tmp_path, monkeypatch, capsys, flags, says):
+def test_invalid_values_exit_with_one_line(tmp_path, monkeypatch, capsys, flags, message):
     monkeypatch.setattr(sys, "argv", ["text_generation.py", *flags, "--artifacts", str(tmp_path)])
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit) as exit_info:
         main("text_generation", task.run, PRESETS)
-    assert stop.value.code == 2
-    said = capsys.readouterr().err
-    assert says in said
-    assert said.count("\n") == 1
+    assert exit_info.value.code == 2
+    stderr = capsys.readouterr().err
+    assert message in stderr
+    assert stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_is_declared_and_valid(preset):
+def test_presets_are_declared_and_valid(preset):
     assert not find_declaration_errors(PRESETS[preset].config)
     check(PRESETS[preset].config)

@@ -1,4 +1,4 @@
-"""The task of thinking tokens: from a command to results that can be trusted."""
+"""The task of thinking tokens, from its command line to its results."""
 
 import dataclasses
 import json
@@ -28,92 +28,94 @@ SMALL = dataclasses.replace(
 )
 
 
-def with_steps(config, num_steps):
+def replace_num_steps(config, num_steps):
     return dataclasses.replace(config, training=dataclasses.replace(config.training, num_steps=num_steps))
 
 
-def results(run):
+def read_results(run):
     return json.loads((run.folder / "results.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A small run of a model that answers at once, and of one that becomes a thinking one, and where it was written."""
+def finished_run(tmp_path_factory):
+    """A finished small run of a direct model, and of a thinking model converted from it."""
     run = Run(folder=tmp_path_factory.mktemp("think_tokens"), config=SMALL)
     check(SMALL)
     think_tokens.run(SMALL, run)
     return run
 
 
-def test_all_kinds_are_examined_at_all_lengths_and_seen(finished):
-    written = results(finished)
-    rows = {row["thoughts"]: row for row in written["rows"]}
+def test_all_kinds_are_evaluated_at_all_lengths_and_plotted(finished_run):
+    results = read_results(finished_run)
+    rows = {row["thoughts"]: row for row in results["rows"]}
     assert list(rows) == ["discrete", "none"]
     for kind, row in rows.items():
-        exact = written["exact_by_length"][f"{kind}-0"]
-        assert len(exact) == 6
-        assert [row["exact_at_3"], row["exact_at_6"]] == [exact[2], exact[5]]
-        assert row["steps"] == (1 if row["thoughts"] == "none" else 3)
+        exact_match = results["exact_match_by_length"][f"{kind}-0"]
+        assert len(exact_match) == 6
+        assert [row["exact_match_at_3"], row["exact_match_at_6"]] == [exact_match[2], exact_match[5]]
+        assert row["mean_num_steps"] == (1 if row["thoughts"] == "none" else 3)
     for plot in ("lengths", "dependence", "confusion", "learning_curves"):
-        assert (finished.plots_folder / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
-    assert "discrete: steps of 10 words" in (finished.plots_folder / "thoughts.html").read_text()
-    recorded = [json.loads(line) for line in (finished.folder / "samples.jsonl").read_text().splitlines()]
-    assert [(record["stage"], record["step"]) for record in recorded] == [("none-0", 4), ("discrete-0", 4)]
+        assert (finished_run.plots_folder / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+    assert "discrete: steps of 10 words" in (finished_run.plots_folder / "thoughts.html").read_text()
+    records = [json.loads(line) for line in (finished_run.folder / "samples.jsonl").read_text().splitlines()]
+    assert [(record["stage"], record["step"]) for record in records] == [("none-0", 4), ("discrete-0", 4)]
 
 
-def test_a_thinking_model_began_as_the_one_that_answers_at_once(finished):
-    begun, ended = (training.train_model(SMALL, finished, kind, 0).state for kind in ("none", "discrete"))
-    none, taught = begun.train_state.params, ended.train_state.params
-    for name in ("answer", "choose"):
-        apart = abs(taught[name]["kernel"] - none["answer"]["kernel"]).max()
-        assert 0 < apart < 0.02  # four steps of a rate of at most 0.003 away
-    assert abs(none["choose"]["kernel"] - none["answer"]["kernel"]).max() > 0.3
+def test_converted_model_starts_from_the_direct_model(finished_run):
+    direct_state, converted_state = (
+        training.train_model(SMALL, finished_run, kind, 0).state for kind in ("none", "discrete")
+    )
+    direct_params, converted_params = direct_state.train_state.params, converted_state.train_state.params
+    for name in ("answer_head", "thought_head"):
+        max_difference = abs(converted_params[name]["kernel"] - direct_params["answer_head"]["kernel"]).max()
+        assert 0 < max_difference < 0.02  # after four steps of a learning rate of at most 0.003
+    assert abs(direct_params["thought_head"]["kernel"] - direct_params["answer_head"]["kernel"]).max() > 0.3
 
 
-def test_an_interrupted_training_ends_with_the_bits_of_an_undisturbed_one(tmp_path, monkeypatch):
-    def stop(stage, step, figures):
+def test_interrupted_training_ends_bit_identical(tmp_path, monkeypatch):
+    def interrupt(stage, step, metrics):
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(training, "CHUNK", 1)
-    config = with_steps(dataclasses.replace(SMOKE, thoughts=("continuous",)), 5)
-    run, whole = (Run(folder=tmp_path / name, config=config) for name in ("interrupted", "whole"))
-    for each in (run, whole):
-        each.folder.mkdir()
+    config = replace_num_steps(dataclasses.replace(SMOKE, thoughts=("continuous",)), 5)
+    interrupted_run, undisturbed_run = (Run(folder=tmp_path / name, config=config) for name in ("interrupted", "whole"))
+    for run in (interrupted_run, undisturbed_run):
+        run.folder.mkdir()
     with interruption.catch_signals(), pytest.raises(interruption.Interrupted):
-        training.train_model(config, dataclasses.replace(run, mirrors=(stop,)), "continuous", 0)
-    with interruption.catch_signals():  # forgets the signals
-        resumed = training.train_model(config, run, "continuous", 0)
-    undisturbed = training.train_model(config, whole, "continuous", 0)
-    assert digest(resumed.state) == digest(undisturbed.state)
-    for told in ("metrics.jsonl", "samples.jsonl"):
-        assert (run.folder / told).read_text() == (whole.folder / told).read_text()
+        training.train_model(config, dataclasses.replace(interrupted_run, mirrors=(interrupt,)), "continuous", 0)
+    with interruption.catch_signals():  # resets the signals
+        resumed_result = training.train_model(config, interrupted_run, "continuous", 0)
+    undisturbed_result = training.train_model(config, undisturbed_run, "continuous", 0)
+    assert digest(resumed_result.state) == digest(undisturbed_result.state)
+    for file_name in ("metrics.jsonl", "samples.jsonl"):
+        assert (interrupted_run.folder / file_name).read_text() == (undisturbed_run.folder / file_name).read_text()
 
 
-def test_thoughts_that_are_drawn_for_another_model_learn(tmp_path):
+def test_split_model_learns_from_searched_thoughts(tmp_path):
     config = dataclasses.replace(
-        with_steps(SMOKE, 2),
+        replace_num_steps(SMOKE, 2),
         thoughts=("discrete",),
         thought=ThoughtConfig(gradient="search", split=True),
         rl=RLConfig(num_generations=4),
         supervision=SupervisionConfig(chain_weight=1.0),
     )
     check(config)
-    taught = training.train_model(config, Run(folder=tmp_path, config=config), "discrete", 0)
-    assert int(taught.state.train_state.opt_state[1][0].count) == 2
+    result = training.train_model(config, Run(folder=tmp_path, config=config), "discrete", 0)
+    assert int(result.state.train_state.opt_state[1][0].count) == 2
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    # Two steps from the beginning, parity's two states are all but equally likely.
-    assert json.loads(line)["chain_loss"] == pytest.approx(math.log(2), rel=0.5)
+    # After two steps, the two states of parity are still about equally likely.
+    assert json.loads(line)["loss/chain"] == pytest.approx(math.log(2), rel=0.5)
 
 
-CONVERTED = "--thoughts none discrete --thought.convert-from-none"
+CONVERT_FLAGS = "--thoughts none discrete --thought.convert-from-none"
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
-        ("--problem.name a6", "--problem.name a6: no such problem; give one of s3, a5"),
-        ("--problem.name modular:1", "--problem.name modular:1: no such problem"),
+        ("--problem.name a6", "--problem.name a6: not an automaton; give one of s3, a5"),
+        ("--problem.name modular:1", "--problem.name modular:1: not an automaton"),
         ("--thoughts", "--thoughts: name at least one of none, pause, discrete, continuous, each once"),
         (
             "--thoughts none none",
@@ -125,7 +127,7 @@ CONVERTED = "--thoughts none discrete --thought.convert-from-none"
         ("--rl.discount 1.5", "--rl.discount 1.5: allowed is a number from 0 to 1; take 1.0"),
         ("--supervision.chain-weight -1.0", "--supervision.chain-weight -1.0: allowed is a number from 0; take 0.0"),
         (
-            f"{CONVERTED} --thought.num-tokens 4",
+            f"{CONVERT_FLAGS} --thought.num-tokens 4",
             "--thought.convert-from-none: each answer becomes a token; leave --thought.num-tokens out",
         ),
         (
@@ -134,7 +136,7 @@ CONVERTED = "--thoughts none discrete --thought.convert-from-none"
         ),
         (
             "--thought.end-thought --thought.blind",
-            "--thought.end-thought --thought.blind: such an answer needs thoughts of a fixed number",
+            "--thought.end-thought --thought.blind: its context needs a fixed number of thoughts",
         ),
         ("--thought.end-thought --thought.split", "--thought.end-thought --thought.split: such an answer needs"),
         (
@@ -158,27 +160,27 @@ CONVERTED = "--thoughts none discrete --thought.convert-from-none"
         ),
         (
             "--thought.gradient grpo --thoughts none",
-            "--thought.gradient grpo: only discrete thoughts learn by it; add discrete to --thoughts",
+            "--thought.gradient grpo: only discrete thoughts are trained this way; add discrete to --thoughts",
         ),
         ("--supervision.chain-weight 0.5 --thoughts pause", "--supervision.chain-weight 0.5: only discrete thoughts"),
         ("--seeds 2 --seed 4294967295", "--seed 4294967295: allowed with --seeds 2 is a whole number from 0 to"),
     ],
 )
-def test_bad_values_are_refused_with_one_line(flags, said):
+def test_invalid_values_raise_in_one_line(flags, message):
     with pytest.raises(UserError) as error:
         parse(PRESETS, ["--preset", "smoke", *flags.split()], "python tasks/think_tokens.py")
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_is_declared_and_valid(preset):
+def test_presets_are_declared_and_valid(preset):
     assert not find_declaration_errors(PRESETS[preset].config)
     check(PRESETS[preset].config)
 
 
-def test_flags_are_read_and_checked_without_jax():
-    code = """if True:
+def test_flags_are_checked_without_importing_jax():
+    program = """if True:
         import sys
         from tasks import invent_code, think_tokens
         from thinking.experiment.config import check
@@ -188,4 +190,4 @@ def test_flags_are_read_and_checked_without_jax():
         sys.exit(bool({"jax", "numpy", "flax", "optax", "matplotlib"} & set(sys.modules)))
     """
     environment = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""A server of the OpenAI protocol on the loopback, which does what a test tells it to."""
+"""A scripted stub of an OpenAI server on the loopback interface."""
 
 import contextlib
 import json
@@ -13,43 +13,43 @@ from typing import Any
 MODELS = ("small-model", "embedder")
 
 
-class Stub:
-    """What the server got, and what it shall do.
+class StubServer:
+    """Requests that the server received, and how it answers.
 
     Attributes:
-        url: for `base_url`.
+        url: the `base_url` of the server.
         requests: (path, JSON body, Authorization header) of every request, in order.
-        script: what is done with the next requests, one each; afterwards they are answered as they should be. Each is a
-            name that `_extract_answer` knows, or (status, body as JSON or bytes, headers).
-        says: answers a prompt.
-        most: how many requests were under way at once.
-        slow: seconds that every answer takes.
+        script: an action for each of the next requests: a name that `_answer` knows, or (status, body as JSON or bytes,
+            headers). Further requests are answered normally.
+        answer_fn: maps a prompt to its completion.
+        max_concurrent: the largest number of concurrent requests.
+        delay: seconds before every answer.
     """
 
     def __init__(self) -> None:
         self.url = ""
         self.requests: list[tuple[str, Any, str]] = []
         self.script: deque[Any] = deque()
-        self.says = lambda prompt: f"1. think of {prompt}\n2. do it"
-        self.under_way = self.most = 0
-        self.slow = 0.0
+        self.answer_fn = lambda prompt: f"1. think of {prompt}\n2. do it"
+        self.num_concurrent = self.max_concurrent = 0
+        self.delay = 0.0
         self.lock = threading.Lock()
 
 
-def embedding(text: str) -> list[float]:
-    """The vector of a text, not of length 1."""
+def make_embedding(text: str) -> list[float]:
+    """The embedding of a text, not normalized."""
     return [float(len(text)), float(sum(text.encode()) % 97), -1.5]
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Stub]:
+def run_stub_server() -> Iterator[StubServer]:
     """Serve on a free port."""
-    stub = Stub()
+    stub = StubServer()
 
     class Handler(_Handler):
         state = stub
 
-    server = _Server(("127.0.0.1", 0), Handler)
+    server = _HttpServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
@@ -62,16 +62,16 @@ def serving() -> Iterator[Stub]:
         thread.join()
 
 
-class _Server(ThreadingHTTPServer):
+class _HttpServer(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was interrupted hangs up, which is no error of the server's; others are told as ever."""
+        """Ignore connections that an interrupted client closed. Report all other errors."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    state: Stub
+    state: StubServer
 
     def log_message(self, *arguments: Any) -> None:
         pass
@@ -90,33 +90,33 @@ class _Handler(BaseHTTPRequestHandler):
         stub, key = self.state, self.headers.get("Authorization", "")
         with stub.lock:
             stub.requests.append((self.path, body, key))
-            told = stub.script.popleft() if stub.script and body is not None else None
-            stub.under_way += 1
-            stub.most = max(stub.most, stub.under_way)
+            action = stub.script.popleft() if stub.script and body is not None else None
+            stub.num_concurrent += 1
+            stub.max_concurrent = max(stub.max_concurrent, stub.num_concurrent)
         try:
-            time.sleep(stub.slow)
-            self._answer(told, body, key)
+            time.sleep(stub.delay)
+            self._answer(action, body, key)
         finally:
             with stub.lock:
-                stub.under_way -= 1
+                stub.num_concurrent -= 1
 
-    def _answer(self, told: Any, body: Any, key: str) -> None:
-        if told == "cut":
+    def _answer(self, action: Any, body: Any, key: str) -> None:
+        if action == "cut":
             self.close_connection = True
             self.connection.shutdown(2)
-        elif told == "slow":
+        elif action == "slow":
             time.sleep(0.5)
             self.close_connection = True
-        elif told == "echo in an error":
+        elif action == "echo in an error":
             self._send(401, {"error": {"message": f"{key} is no good", "type": "auth", "got": key}})
-        elif told == "echo in an answer":
+        elif action == "echo in an answer":
             self._send(200, _completion(f"1. keep {key} well\n2. tell nobody"))
-        elif told is not None:
-            self._send(*told)
+        elif action is not None:
+            self._send(*action)
         elif self.path == "/v1/models":
             self._send(200, {"data": [{"id": name, "object": "model"} for name in MODELS]})
         elif self.path == "/v1/chat/completions" and body["model"] in MODELS:
-            self._send(200, _completion(self.state.says(body["messages"][-1]["content"])))
+            self._send(200, _completion(self.state.answer_fn(body["messages"][-1]["content"])))
         elif self.path == "/v1/embeddings" and body["model"] in MODELS:
             self._send(200, _embeddings(body))
         else:
@@ -142,7 +142,7 @@ def _completion(text: str) -> dict[str, Any]:
 
 
 def _embeddings(body: Any) -> dict[str, Any]:
-    """Vectors in the wrong order, as the protocol allows; their index says which is whose."""
+    """Embeddings in reverse order, as the protocol allows. Each has the index of its text."""
     width = body.get("dimensions", 3)
-    data = [{"index": index, "embedding": embedding(text)[:width]} for index, text in enumerate(body["input"])]
+    data = [{"index": index, "embedding": make_embedding(text)[:width]} for index, text in enumerate(body["input"])]
     return {"object": "list", "data": data[::-1]}

@@ -1,4 +1,4 @@
-"""Real text as tokens: told again from them, parted without a leak, and refused in one line where there is none."""
+"""Corpora: tokens decode to the text, splits do not leak, and invalid sources raise."""
 
 import sys
 import types
@@ -14,56 +14,56 @@ TEXT = "\n\n".join(f"Paragraph {number} says: café, naïve, ß and {number * nu
 
 
 @pytest.fixture
-def file(tmp_path):
+def text_file(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text(TEXT, encoding="utf-8")
     return str(path)
 
 
-@pytest.mark.parametrize("bpe", [None, 300])
-def test_tokens_tell_their_text_and_their_bytes(file, bpe):
-    read = load_corpus(file, 10**6, bpe)
-    train, held_out = read.decode(read.train.tolist()), read.decode(read.held_out.tolist())
+@pytest.mark.parametrize("bpe_vocab_size", [None, 300])
+def test_tokens_decode_to_the_text_and_count_its_bytes(text_file, bpe_vocab_size):
+    corpus = load_corpus(text_file, 10**6, bpe_vocab_size)
+    train, held_out = corpus.decode(corpus.train.tolist()), corpus.decode(corpus.held_out.tolist())
     assert train + held_out == TEXT
     assert len(held_out) == pytest.approx(len(TEXT) / 10, abs=1)
-    assert read.token_bytes[read.train].sum() == len(train.encode())
-    assert read.token_bytes[read.held_out].sum() == len(held_out.encode())
-    assert len(read.token_bytes) == (bpe or 256)
-    assert read.train.max() < len(read.token_bytes)
+    assert corpus.token_bytes[corpus.train].sum() == len(train.encode())
+    assert corpus.token_bytes[corpus.held_out].sum() == len(held_out.encode())
+    assert len(corpus.token_bytes) == (bpe_vocab_size or 256)
+    assert corpus.train.max() < len(corpus.token_bytes)
 
 
-def test_pairs_are_learned_from_the_training_part_alone(tmp_path):
-    tokens = []
-    for end in ("zebra zebra zebra", "quite another"):
+def test_bpe_merges_are_learned_from_the_training_split_only(tmp_path):
+    corpora_list = []
+    for last_words in ("zebra zebra zebra", "quite another"):
         path = tmp_path / "text.txt"
-        path.write_text("the cat and the dog. " * 8 + end.ljust(18), encoding="utf-8")
+        path.write_text("the cat and the dog. " * 8 + last_words.ljust(18), encoding="utf-8")
         corpora.load_corpus.cache_clear()
-        tokens.append(load_corpus(str(path), 10**6, 270))
-    np.testing.assert_array_equal(tokens[0].train, tokens[1].train)
-    np.testing.assert_array_equal(tokens[0].token_bytes, tokens[1].token_bytes)
-    assert len(tokens[0].train) < 0.5 * tokens[0].token_bytes[tokens[0].train].sum()
+        corpora_list.append(load_corpus(str(path), 10**6, 270))
+    np.testing.assert_array_equal(corpora_list[0].train, corpora_list[1].train)
+    np.testing.assert_array_equal(corpora_list[0].token_bytes, corpora_list[1].token_bytes)
+    assert len(corpora_list[0].train) < 0.5 * corpora_list[0].token_bytes[corpora_list[0].train].sum()
 
 
-def test_no_held_out_paragraph_is_trained_on(tmp_path):
+def test_repeated_paragraphs_are_dropped(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text(TEXT + "\n\n" + TEXT, encoding="utf-8")
-    read = load_corpus(str(path), 10**6, None)
-    assert read.decode(np.concatenate([read.train, read.held_out]).tolist()) == TEXT
+    corpus = load_corpus(str(path), 10**6, None)
+    assert corpus.decode(np.concatenate([corpus.train, corpus.held_out]).tolist()) == TEXT
     assert drop_repeated_paragraphs("a\n\nb\n\na") == "a\n\nb"
 
 
-def test_the_default_text_is_english():
+def test_default_text_is_english():
     text = "\n\n".join(python_documentation())
     assert len(text) > 500_000
     assert text.count(" the ") > 5000
 
 
-def test_a_text_is_cut(file):
-    read = load_corpus(file, 100, None)
-    assert read.decode(np.concatenate([read.train, read.held_out]).tolist()) == TEXT[:100]
+def test_text_is_cut_to_max_characters(text_file):
+    corpus = load_corpus(text_file, 100, None)
+    assert corpus.decode(np.concatenate([corpus.train, corpus.held_out]).tolist()) == TEXT[:100]
 
 
-def hub(monkeypatch, rows):
+def stub_datasets(monkeypatch, rows):
     def load_dataset(name, split, streaming):
         assert (name, split, streaming) == ("some/stories", "train", True)
         return rows
@@ -71,27 +71,27 @@ def hub(monkeypatch, rows):
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
 
 
-def test_a_data_set_is_read_no_further_than_asked(monkeypatch):
-    taken = []
+def test_dataset_is_read_only_up_to_max_characters(monkeypatch):
+    read_rows = []
 
     def rows():
         for number in range(100):
-            taken.append(number)
+            read_rows.append(number)
             yield {"text": f"Story {number}.", "title": 7}
 
-    hub(monkeypatch, rows())
-    read = load_corpus("hf:some/stories", 30, None)
+    stub_datasets(monkeypatch, rows())
+    corpus = load_corpus("hf:some/stories", 30, None)
     assert (
-        read.decode(np.concatenate([read.train, read.held_out]).tolist())
+        corpus.decode(np.concatenate([corpus.train, corpus.held_out]).tolist())
         == "Story 0.\n\nStory 1.\n\nStory 2.\n\nS"[:30]
     )
-    assert len(taken) < 10
+    assert len(read_rows) < 10
 
 
-def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, monkeypatch):
+def test_unreadable_source_raises_in_one_line(tmp_path, monkeypatch):
     (tmp_path / "latin").write_bytes(b"caf\xe9")
     (tmp_path / "short").write_text("x")
-    hub(monkeypatch, [{"text": "a", "title": 7}])
+    stub_datasets(monkeypatch, [{"text": "a", "title": 7}])
     for source, message in {
         str(tmp_path / "none"): "No such file",
         str(tmp_path / "latin"): "it is not UTF-8",

@@ -1,4 +1,4 @@
-"""The bundled texts: what they teach, what they hold out, and in which order things are made."""
+"""The bundled crafting texts: splits, wordings, and the order of items."""
 
 import itertools
 import json
@@ -17,45 +17,45 @@ BY_GOAL = {item["goal"]: name for name, item in ITEMS.items()}
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def needed(name):
-    """An item and all that it is made of, however indirectly."""
-    return {name}.union(*(needed(part) for part in ITEMS[name]["from"]))
+def find_required_items(name):
+    """An item and all its direct and indirect ingredients."""
+    return {name}.union(*(find_required_items(ingredient) for ingredient in ITEMS[name]["from"]))
 
 
-def plain_steps(name):
-    """An operation in plain words."""
+def make_canonical_steps(name):
+    """The canonical steps of an operation."""
     item = ITEMS[name]
-    works = [f"{work[0].upper()}{work[1:]}." for work in item["work"]]
-    return [f"Go to the {item['place']}.", *([f"Take the {item['tool']}."] if item["tool"] else []), *works]
+    work_steps = [f"{work[0].upper()}{work[1:]}." for work in item["work"]]
+    return [f"Go to the {item['place']}.", *([f"Take the {item['tool']}."] if item["tool"] else []), *work_steps]
 
 
-def made(text):
-    """The names of the items that a text makes, one list a part."""
+def list_items_by_part(text):
+    """The names of the items that a text makes, one list per part."""
     return [[BY_GOAL[operation.heading] for operation in part.steps] for part in text.steps]
 
 
 @pytest.fixture(scope="module")
-def bundle():
+def crafted_texts():
     return make_texts(load_crafting_tree(), seed=0)
 
 
-def test_the_tree_is_of_235_items_each_with_a_goal_of_its_own_and_ingredients_before_what_is_made_of_them():
-    known = load_crafting_tree()
-    assert len(known.items) == len(BY_GOAL) == 235
-    places = {name: place for place, name in enumerate(known.items)}
-    for name, item in known.items.items():
-        assert all(places[part] < places[name] for part in item.ingredients)
-        assert set(operations(known, name)) == needed(name)
-        assert operations(known, name)[-1] == name
-    assert set(known.products) == set(ITEMS) - {part for item in ITEMS.values() for part in item["from"]}
+def test_tree_has_235_items_with_ingredients_before_products():
+    tree = load_crafting_tree()
+    assert len(tree.items) == len(BY_GOAL) == 235
+    indices = {name: index for index, name in enumerate(tree.items)}
+    for name, item in tree.items.items():
+        assert all(indices[ingredient] < indices[name] for ingredient in item.ingredients)
+        assert set(operations(tree, name)) == find_required_items(name)
+        assert operations(tree, name)[-1] == name
+    assert set(tree.products) == set(ITEMS) - {ingredient for item in ITEMS.values() for ingredient in item["from"]}
 
 
-def test_a_tool_is_named_with_works_that_it_does_itself():
-    known = load_crafting_tree()
-    works = {tool: {work.split()[0] for item in known.items.values() if item.tool == tool for work in item.work}
-             for tool in known.tool_verbs}  # fmt: skip
-    assert all(set(verbs) <= works[tool] for tool, verbs in known.tool_verbs.items())
-    sentences = set(make_texts(known, seed=0, num_wordings=99).canonical_steps)
+def test_tools_are_named_only_with_their_own_verbs():
+    tree = load_crafting_tree()
+    verbs_by_tool = {tool: {work.split()[0] for item in tree.items.values() if item.tool == tool for work in item.work}
+                     for tool in tree.tool_verbs}  # fmt: skip
+    assert all(set(verbs) <= verbs_by_tool[tool] for tool, verbs in tree.tool_verbs.items())
+    sentences = set(make_texts(tree, seed=0, num_wordings=99).canonical_steps)
     assert "Use the felling axe to fell a straight oak tree." in sentences
     for verb in ("let", "ask", "hang", "stuff", "skim"):
         assert not any(f"to {verb} " in sentence for sentence in sentences if sentence.startswith("Use the "))
@@ -64,23 +64,23 @@ def test_a_tool_is_named_with_works_that_it_does_itself():
 
 @given(SEEDS)
 @settings(max_examples=10, deadline=None)
-def test_a_fifth_of_the_items_is_held_out_and_none_of_them_on_the_way_to_a_goal_that_is_taught(seed):
+def test_held_out_items_are_not_required_by_training_goals(seed):
     texts = make_texts(load_crafting_tree(), seed=seed, num_texts=1, num_wordings=1).texts
-    hidden = {BY_GOAL[text.goal] for text in texts if text.split == "held_out"}
-    taught = {BY_GOAL[text.goal] for text in texts if text.split == "train"}
-    assert len(hidden) == 47
-    assert taught == set(ITEMS) - hidden
-    assert not hidden & set().union(*map(needed, taught))
+    held_out_items = {BY_GOAL[text.goal] for text in texts if text.split == "held_out"}
+    training_items = {BY_GOAL[text.goal] for text in texts if text.split == "train"}
+    assert len(held_out_items) == 47
+    assert training_items == set(ITEMS) - held_out_items
+    assert not held_out_items & set().union(*map(find_required_items, training_items))
     for text in texts:
         if text.split == "compound":
             first, second = text.goal.split(" and ")
-            assert BY_GOAL[first] in taught
-            assert BY_GOAL[second] in taught
+            assert BY_GOAL[first] in training_items
+            assert BY_GOAL[second] in training_items
             assert first != second
 
 
-def test_every_goal_of_training_has_several_texts_and_every_other_one(bundle):
-    counts = Counter((text.split, text.goal) for text in bundle.texts)
+def test_training_goals_have_four_texts_and_held_out_goals_one(crafted_texts):
+    counts = Counter((text.split, text.goal) for text in crafted_texts.texts)
     assert {split: {n for (s, _), n in counts.items() if s == split} for split in ("train", "held_out")} == {
         "train": {4},
         "held_out": {1},
@@ -88,46 +88,48 @@ def test_every_goal_of_training_has_several_texts_and_every_other_one(bundle):
     assert sum(split == "compound" for split, _ in counts) >= 40
 
 
-def test_a_text_has_parts_and_operations_and_steps(bundle):
-    for text in bundle.texts:
+def test_texts_have_parts_operations_and_steps(crafted_texts):
+    for text in crafted_texts.texts:
         for part in text.steps:
             assert isinstance(part, Section)
             assert all(isinstance(operation, Section) for operation in part.steps)
             assert all(isinstance(step, str) for operation in part.steps for step in operation.steps)
 
 
-def test_ingredients_are_made_before_what_is_made_of_them(bundle):
-    for text in bundle.texts:
-        names = [name for part in made(text) for name in part]
-        for place, name in enumerate(names):
-            assert set(ITEMS[name]["from"]) <= set(names[:place])
-        for part in made(text):
-            assert len(part) == len(set(part))  # within a part nothing is made twice
+def test_ingredients_are_made_before_products(crafted_texts):
+    for text in crafted_texts.texts:
+        names = [name for part in list_items_by_part(text) for name in part]
+        for index, name in enumerate(names):
+            assert set(ITEMS[name]["from"]) <= set(names[:index])
+        for part in list_items_by_part(text):
+            assert len(part) == len(set(part))  # no duplicates within a part
 
 
-def test_every_wording_means_one_step_and_the_texts_say_what_the_tree_says(bundle):
-    for text in bundle.texts:
-        steps = [bundle.canonical_steps[step] for step in iter_steps(text.steps)]
-        assert steps == list(itertools.chain(*(plain_steps(name) for part in made(text) for name in part)))
-    plain = set(bundle.canonical_steps.values())
-    assert all(bundle.canonical_steps[step] == step for step in plain)
-    ways = Counter(bundle.canonical_steps.values())
-    assert max(ways.values()) == 6
-    assert min(ways.values()) >= 3
+def test_wordings_map_to_the_canonical_steps_of_the_tree(crafted_texts):
+    for text in crafted_texts.texts:
+        steps = [crafted_texts.canonical_steps[step] for step in iter_steps(text.steps)]
+        assert steps == list(
+            itertools.chain(*(make_canonical_steps(name) for part in list_items_by_part(text) for name in part))
+        )
+    canonical = set(crafted_texts.canonical_steps.values())
+    assert all(crafted_texts.canonical_steps[step] == step for step in canonical)
+    num_wordings = Counter(crafted_texts.canonical_steps.values())
+    assert max(num_wordings.values()) == 6
+    assert min(num_wordings.values()) >= 3
 
 
-def test_the_same_seed_writes_the_same_and_another_one_something_else(bundle):
-    assert make_texts(load_crafting_tree(), seed=0) == bundle
-    assert make_texts(load_crafting_tree(), seed=1) != bundle
+def test_texts_depend_on_the_seed(crafted_texts):
+    assert make_texts(load_crafting_tree(), seed=0) == crafted_texts
+    assert make_texts(load_crafting_tree(), seed=1) != crafted_texts
 
 
-def test_one_wording_is_the_plain_one():
-    bundle = make_texts(load_crafting_tree(), seed=3, num_wordings=1, num_texts=1)
-    assert all(wording == step for wording, step in bundle.canonical_steps.items())
+def test_single_wording_is_canonical():
+    crafted_texts = make_texts(load_crafting_tree(), seed=3, num_wordings=1, num_texts=1)
+    assert all(wording == step for wording, step in crafted_texts.canonical_steps.items())
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    ("arguments", "message"),
     [
         ({"num_wordings": 0}, "^num_wordings 0: allowed is a whole number from 1"),
         ({"num_texts": 0}, "^num_texts 0: allowed is a whole number from 1"),
@@ -135,6 +137,6 @@ def test_one_wording_is_the_plain_one():
         ({"held_out_fraction": 0.9}, "up to 0.57; take 0.2"),
     ],
 )
-def test_numbers_out_of_range_are_refused(changed, message):
+def test_arguments_out_of_range_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
-        make_texts(load_crafting_tree(), seed=0, **changed)
+        make_texts(load_crafting_tree(), seed=0, **arguments)

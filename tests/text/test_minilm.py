@@ -1,4 +1,4 @@
-"""The BERT that embeds sentences: as another library has it, and as the paper writes it down."""
+"""The BERT sentence encoder, against sentence-transformers and a plain NumPy reference."""
 
 import importlib.util
 import json
@@ -19,7 +19,7 @@ needs_weights = pytest.mark.skipif(
     importlib.util.find_spec(minilm.PACKAGE) is None, reason=f"{minilm.PACKAGE} with the weights is not installed"
 )
 
-WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "a", "b", "c", "d"]
+VOCABULARY = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "a", "b", "c", "d"]
 CONFIG = {
     "model_type": "bert",
     "hidden_act": "gelu",
@@ -33,28 +33,28 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    """The folder of a small BERT that was never trained."""
+def small_bert_folder(tmp_path_factory) -> Path:
+    """The folder of a small random BERT."""
     folder = tmp_path_factory.mktemp("small")
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    words = {word: index for index, word in enumerate(WORDS)}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    vocabulary = {word: index for index, word in enumerate(VOCABULARY)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     tokenizer.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
-    tokenizer.enable_padding(length=128)  # as the true one has it: the encoder must undo that
+    tokenizer.enable_padding(length=128)  # as in the real tokenizer; the encoder must disable it
     tokenizer.save(str(folder / "tokenizer.json"))
-    safetensors.save_file(weights(), folder / "model.safetensors")
+    safetensors.save_file(make_weights(), folder / "model.safetensors")
     return folder
 
 
-def weights() -> dict[str, np.ndarray]:
-    width, inner = CONFIG["hidden_size"], CONFIG["intermediate_size"]
+def make_weights() -> dict[str, np.ndarray]:
+    width, hidden = CONFIG["hidden_size"], CONFIG["intermediate_size"]
     shapes = {
-        "embeddings.word_embeddings.weight": (len(WORDS), width),
+        "embeddings.word_embeddings.weight": (len(VOCABULARY), width),
         "embeddings.position_embeddings.weight": (CONFIG["max_position_embeddings"], width),
         "embeddings.token_type_embeddings.weight": (2, width),
     }
-    pairs = {"embeddings.LayerNorm": (width,)}
+    shapes_with_bias = {"embeddings.LayerNorm": (width,)}
     for layer in range(CONFIG["num_hidden_layers"]):
         for name, shape in {
             "attention.self.query": (width, width),
@@ -62,20 +62,20 @@ def weights() -> dict[str, np.ndarray]:
             "attention.self.value": (width, width),
             "attention.output.dense": (width, width),
             "attention.output.LayerNorm": (width,),
-            "intermediate.dense": (inner, width),
-            "output.dense": (width, inner),
+            "intermediate.dense": (hidden, width),
+            "output.dense": (width, hidden),
             "output.LayerNorm": (width,),
         }.items():
-            pairs[f"encoder.layer.{layer}.{name}"] = shape
-    for name, shape in pairs.items():
+            shapes_with_bias[f"encoder.layer.{layer}.{name}"] = shape
+    for name, shape in shapes_with_bias.items():
         shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
-    draw = np.random.default_rng(0)
-    return {name: draw.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    rng = np.random.default_rng(0)
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def by_the_paper(text: str, first: bool = False) -> np.ndarray:
-    """One sentence at a time, without padding, head by head, in double precision (Devlin et al. 2019)."""
-    tensors = {name: tensor.astype(np.float64) for name, tensor in weights().items()}
+def embed_reference(text: str, cls_pooling: bool = False) -> np.ndarray:
+    """Embed one sentence without padding, head by head, in double precision (Devlin et al. 2019)."""
+    tensors = {name: tensor.astype(np.float64) for name, tensor in make_weights().items()}
 
     def linear(x, name):
         return x @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"]
@@ -84,24 +84,26 @@ def by_the_paper(text: str, first: bool = False) -> np.ndarray:
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + CONFIG["layer_norm_eps"])
         return x * tensors[f"{name}.weight"] + tensors[f"{name}.bias"]
 
-    tokens = [1, *(WORDS.index(word) for word in text.split()), 2]
+    tokens = [1, *(VOCABULARY.index(word) for word in text.split()), 2]
     x = tensors["embeddings.word_embeddings.weight"][tokens] + tensors["embeddings.token_type_embeddings.weight"][0]
     x = norm(x + tensors["embeddings.position_embeddings.weight"][: len(tokens)], "embeddings.LayerNorm")
     for layer in range(CONFIG["num_hidden_layers"]):
         base = f"encoder.layer.{layer}"
         q, k, v = (linear(x, f"{base}.attention.self.{name}") for name in ("query", "key", "value"))
         heads = [slice(start, start + 4) for start in (0, 4)]
-        mixed = [softmax(q[:, head] @ k[:, head].T / 2, axis=-1) @ v[:, head] for head in heads]
-        x = norm(x + linear(np.hstack(mixed), f"{base}.attention.output.dense"), f"{base}.attention.output.LayerNorm")
-        wide = linear(x, f"{base}.intermediate.dense")
-        wide = wide * (1 + erf(wide / np.sqrt(2))) / 2
-        x = norm(x + linear(wide, f"{base}.output.dense"), f"{base}.output.LayerNorm")
-    vector = x[0] if first else x.mean(axis=0)
+        head_outputs = [softmax(q[:, head] @ k[:, head].T / 2, axis=-1) @ v[:, head] for head in heads]
+        x = norm(
+            x + linear(np.hstack(head_outputs), f"{base}.attention.output.dense"), f"{base}.attention.output.LayerNorm"
+        )
+        hidden = linear(x, f"{base}.intermediate.dense")
+        hidden = hidden * (1 + erf(hidden / np.sqrt(2))) / 2
+        x = norm(x + linear(hidden, f"{base}.output.dense"), f"{base}.output.LayerNorm")
+    vector = x[0] if cls_pooling else x.mean(axis=0)
     return vector / np.linalg.norm(vector)
 
 
 @needs_weights
-def test_vectors_are_those_of_sentence_transformers():
+def test_vectors_equal_sentence_transformers():
     golden = json.loads(Path(__file__).with_name("data").joinpath("minilm.json").read_text(encoding="utf-8"))
     vectors = embedders.minilm_embedder().embed(golden["texts"])
     assert vectors.shape == (len(golden["texts"]), 384)
@@ -112,31 +114,31 @@ def test_vectors_are_those_of_sentence_transformers():
         assert one @ other == pytest.approx(product["product"], abs=1e-5)
 
 
-def test_sentences_that_share_rows_do_not_see_one_another(small, monkeypatch):
+def test_packed_sentences_do_not_attend_to_each_other(small_bert_folder, monkeypatch):
     monkeypatch.setattr(minilm, "TEXTS_PER_CALL", 20)
     monkeypatch.setattr(minilm, "TOKENS_PER_CALL", 128)
-    draw = np.random.default_rng(1)
-    texts = [" ".join(draw.choice(WORDS[4:], draw.integers(1, 30))) for _ in range(30)]
-    texts.append(" ".join(draw.choice(WORDS[4:], 70)))  # in a longer row
-    told = []
-    vectors = embedders.minilm_embedder(small, report_progress=lambda done, whole: told.append((done, whole))).embed(
-        texts
-    )
-    np.testing.assert_allclose(vectors, [by_the_paper(text) for text in texts], atol=1e-5)
-    assert told == [(20, 31), (31, 31)]
+    rng = np.random.default_rng(1)
+    texts = [" ".join(rng.choice(VOCABULARY[4:], rng.integers(1, 30))) for _ in range(30)]
+    texts.append(" ".join(rng.choice(VOCABULARY[4:], 70)))  # needs a longer row
+    progress = []
+    vectors = embedders.minilm_embedder(
+        small_bert_folder, report_progress=lambda done, total: progress.append((done, total))
+    ).embed(texts)
+    np.testing.assert_allclose(vectors, [embed_reference(text) for text in texts], atol=1e-5)
+    assert progress == [(20, 31), (31, 31)]
 
 
-def test_a_text_is_cut_to_what_the_model_may_read(small):
-    embedder = embedders.minilm_embedder(small)
+def test_text_is_truncated_to_the_maximum_length(small_bert_folder):
+    embedder = embedders.minilm_embedder(small_bert_folder)
     assert embedder.dims == 8
-    vectors = embedder.embed([" ".join("abcd" * 30), " ".join("abcd" * 30)[: 2 * 78]])  # of 80, two are the ends
+    vectors = embedder.embed([" ".join("abcd" * 30), " ".join("abcd" * 30)[: 2 * 78]])  # of 80 tokens, 2 are special
     np.testing.assert_array_equal(vectors[0], vectors[1])
 
 
-def changed(small: Path, folder: Path, **files: str | bytes | None) -> Path:
-    """A copy of a model's folder with other files; None leaves one out."""
+def copy_folder(small_bert_folder: Path, folder: Path, **files: str | bytes | None) -> Path:
+    """Copy a model folder with changed files. None removes a file."""
     for name in minilm.FILES:
-        folder.joinpath(name).write_bytes(small.joinpath(name).read_bytes())
+        folder.joinpath(name).write_bytes(small_bert_folder.joinpath(name).read_bytes())
     for name, content in files.items():
         path = folder / minilm.OPTIONAL_FILES[1] if name == "pooling" else next(folder.glob(f"{name}.*"))
         path.parent.mkdir(exist_ok=True)
@@ -148,9 +150,11 @@ def changed(small: Path, folder: Path, **files: str | bytes | None) -> Path:
 
 
 @pytest.mark.parametrize("pooling", [{"pooling_mode": "cls"}, {"pooling_mode_cls_token": True}])
-def test_a_model_may_speak_through_its_first_token(small, tmp_path, pooling):
-    encoder = minilm.load_encoder(changed(small, tmp_path, pooling=json.dumps(pooling)))
-    np.testing.assert_allclose(minilm.embed_texts(encoder, ["b a d"])[0], by_the_paper("b a d", first=True), atol=1e-5)
+def test_cls_pooling_uses_the_first_token(small_bert_folder, tmp_path, pooling):
+    encoder = minilm.load_encoder(copy_folder(small_bert_folder, tmp_path, pooling=json.dumps(pooling)))
+    np.testing.assert_allclose(
+        minilm.embed_texts(encoder, ["b a d"])[0], embed_reference("b a d", cls_pooling=True), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,13 +171,13 @@ def test_a_model_may_speak_through_its_first_token(small, tmp_path, pooling):
         ({"pooling": json.dumps({"pooling_mode_max_tokens": True})}, "pooling max: only mean and cls are known"),
     ],
 )
-def test_a_folder_that_does_not_do_is_refused_in_one_line(small, tmp_path, files, message):
-    with pytest.raises(UserError, match=message) as refused:
-        minilm.load_encoder(changed(small, tmp_path, **files))
-    assert "\n" not in str(refused.value)
+def test_invalid_folder_raises_in_one_line(small_bert_folder, tmp_path, files, message):
+    with pytest.raises(UserError, match=message) as error:
+        minilm.load_encoder(copy_folder(small_bert_folder, tmp_path, **files))
+    assert "\n" not in str(error.value)
 
 
-def test_weights_that_can_be_had_nowhere_are_one_line_that_says_what_to_do(monkeypatch):
+def test_missing_weights_raise_with_advice(monkeypatch):
     def offline(*arguments, **options):
         raise huggingface_hub.errors.LocalEntryNotFoundError("no network, and a long story of it")
 

@@ -1,4 +1,4 @@
-"""Servers of the OpenAI protocol, against one on the loopback: what is sent, what is kept, and what goes wrong."""
+"""The OpenAI client against a stub server: requests, cache, and failures."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.text.openai_server import embedding, serving
+from tests.text.openai_server import make_embedding, run_stub_server
 
 from thinking.errors import UserError
 from thinking.text import response_cache
@@ -31,47 +31,47 @@ def stub(monkeypatch):
     for name in ("OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with serving() as running:
-        yield running
+    with run_stub_server() as server:
+        yield server
 
 
 @pytest.fixture
 def connect(stub, tmp_path):
     with contextlib.ExitStack() as stack:
 
-        def build(url=None, **settings):
+        def make_server(url=None, **settings):
             settings = {"backoff": 0.001, "timeout": 5.0, **settings}
             return stack.enter_context(Server(url or stub.url, tmp_path / "answers", **settings))
 
-        yield build
+        yield make_server
 
 
 @pytest.fixture(autouse=True)
-def _no_key_anywhere(tmp_path, capfd, caplog):
-    """Whatever a test does: the key is in no file, in no output, and in no log, not even at the lowest level."""
+def _assert_key_never_leaks(tmp_path, capfd, caplog):
+    """No test leaks the key to a file, the output, or a log of any level."""
     caplog.set_level(logging.DEBUG)
     yield
     out, err = capfd.readouterr()
-    written = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.is_file()]
-    for text in (out, err, caplog.text, *written):
+    contents = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.is_file()]
+    for text in (out, err, caplog.text, *contents):
         assert KEY not in text
 
 
-def refusal(function, *arguments) -> str:
-    """The one line of the error, of which no traceback shows the key."""
-    with pytest.raises((UserError, ValueError)) as caught:
+def get_error_message(function, *arguments) -> str:
+    """The one-line message of the error, after checking that its traceback does not show the key."""
+    with pytest.raises((UserError, ValueError)) as error:
         function(*arguments)
-    shown = "".join(traceback.format_exception(caught.value))
-    assert KEY not in shown
-    assert caught.value.__cause__ is None
-    assert "During handling" not in shown
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    formatted_traceback = "".join(traceback.format_exception(error.value))
+    assert KEY not in formatted_traceback
+    assert error.value.__cause__ is None
+    assert "During handling" not in formatted_traceback
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
-def test_a_prompt_is_sent_as_the_protocol_wants_it(stub, connect):
-    ask = make_openai_answer_fn(connect(), "small-model", system="be short")
-    assert ask("building a boat") == "1. think of building a boat\n2. do it"
+def test_prompt_is_sent_in_protocol_format(stub, connect):
+    answer_fn = make_openai_answer_fn(connect(), "small-model", system="be short")
+    assert answer_fn("building a boat") == "1. think of building a boat\n2. do it"
     [(path, body, key)] = stub.requests
     assert path == "/v1/chat/completions"
     assert key == f"Bearer {KEY}"
@@ -84,34 +84,34 @@ def test_a_prompt_is_sent_as_the_protocol_wants_it(stub, connect):
     assert "temperature" not in stub.requests[-1][1]
 
 
-def test_a_local_server_needs_no_key_and_gets_a_placeholder(stub, connect, monkeypatch):
+def test_local_server_without_key_gets_a_placeholder(stub, connect, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     make_openai_answer_fn(connect(), "small-model")("x")
     assert stub.requests[0][2].startswith("Bearer no-key")
 
 
-def test_without_key_and_server_one_line_says_what_to_set(stub, tmp_path, monkeypatch):
+def test_missing_key_without_server_raises(stub, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", " ")
-    message = refusal(Server, None, tmp_path)
+    message = get_error_message(Server, None, tmp_path)
     assert message.startswith("base_url None: OPENAI_API_KEY is not set")
 
 
 @pytest.mark.parametrize("key", [f"{KEY}\nX: y", f"{KEY}ü", f"{KEY} {KEY}", f'"{KEY}"'])
-def test_a_key_that_no_header_can_carry_is_refused_unseen(stub, connect, monkeypatch, key):
+def test_invalid_key_raises_without_showing_it(stub, connect, monkeypatch, key):
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    assert "OPENAI_API_KEY holds a character" in refusal(connect)
+    assert "OPENAI_API_KEY holds a character" in get_error_message(connect)
 
 
 @pytest.mark.parametrize(
     "url", ["localhost:8000/v1", "ftp://host/v1", "http://", "http://[::1", "http://u:secret/x@h:y"]
 )
-def test_what_is_no_address_is_refused(connect, url):
-    message = refusal(connect, url)
+def test_invalid_url_raises(connect, url):
+    message = get_error_message(connect, url)
     assert message.startswith("base_url, or OPENAI_BASE_URL: not the address")
     assert "secret" not in message
 
 
-def test_what_is_kept_is_not_asked_again(stub, connect):
+def test_cached_answers_are_not_requested_again(stub, connect):
     prompts = [f"goal {number}" for number in range(5)]
     first = [make_openai_answer_fn(connect(), "small-model")(prompt) for prompt in prompts]
     server = connect()
@@ -120,23 +120,23 @@ def test_what_is_kept_is_not_asked_again(stub, connect):
     assert len(stub.requests) == response_cache.count_answers(server.folder) == 5
 
 
-def test_another_model_setting_or_server_is_another_request(stub, connect):
+def test_cache_key_includes_model_settings_and_server(stub, connect):
     make_openai_answer_fn(connect(), "small-model")("x")
     make_openai_answer_fn(connect(), "embedder")("x")
     make_openai_answer_fn(connect(), "small-model", system="s")("x")
     make_openai_answer_fn(connect(), "small-model", temperature=0.5)("x")
     make_openai_answer_fn(connect(stub.url.replace("127.0.0.1", "localhost")), "small-model")("x")
     assert len(stub.requests) == 5
-    # A password is no part of it.
+    # The password is not part of the cache key.
     make_openai_answer_fn(connect(stub.url.replace("127", "user:pass-word-1@127")), "small-model")("x")
     assert len(stub.requests) == 5
 
 
-def test_a_run_cut_at_its_limit_goes_on_where_it_was(stub, connect):
+def test_run_resumes_after_the_request_limit(stub, connect):
     goals = [f"goal {number}" for number in range(10)]
-    stub.slow = 0.02
+    stub.delay = 0.02
     server = connect(max_requests=6)
-    message = refusal(
+    message = get_error_message(
         lambda: list(generate_texts(make_openai_answer_fn(server, "small-model"), goals, "{goal}", num_parallel=4))
     )
     assert server.num_requests == len(stub.requests) == response_cache.count_answers(server.folder) == 6
@@ -147,110 +147,112 @@ def test_a_run_cut_at_its_limit_goes_on_where_it_was(stub, connect):
     assert [text.goal for text in texts] == goals
     assert texts[7].steps == ("think of goal 7", "do it")
     assert server.num_requests == 4
-    assert 1 < stub.most <= 4
+    assert 1 < stub.max_concurrent <= 4
 
 
-def test_repetitions_count_as_requests(stub, connect):
+def test_retries_count_as_requests(stub, connect):
     stub.script.extend([(500, {}, None)] * 9)
     server = connect(max_requests=3)
-    assert "max_requests 3" in refusal(make_openai_answer_fn(server, "small-model"), "x")
+    assert "max_requests 3" in get_error_message(make_openai_answer_fn(server, "small-model"), "x")
     assert len(stub.requests) == 3
 
 
-def test_a_limit_of_nothing_reads_what_is_kept(stub, connect):
+def test_limit_of_zero_reads_only_the_cache(stub, connect):
     make_openai_answer_fn(connect(), "small-model")("x")
-    ask = make_openai_answer_fn(connect(max_requests=0), "small-model")
-    assert ask("x")
-    assert "max_requests 0" in refusal(ask, "y")
-    assert "max_requests -1" in refusal(lambda: connect(max_requests=-1))
+    answer_fn = make_openai_answer_fn(connect(max_requests=0), "small-model")
+    assert answer_fn("x")
+    assert "max_requests 0" in get_error_message(answer_fn, "y")
+    assert "max_requests -1" in get_error_message(lambda: connect(max_requests=-1))
 
 
-@pytest.mark.parametrize("trouble", [(429, {}, {"Retry-After": "0"}), (500, b"oops", None), (503, {}, None), "cut"])
-def test_what_passes_is_tried_again(stub, connect, trouble):
-    stub.script.extend([trouble, trouble])
+@pytest.mark.parametrize("failure", [(429, {}, {"Retry-After": "0"}), (500, b"oops", None), (503, {}, None), "cut"])
+def test_transient_failures_are_retried(stub, connect, failure):
+    stub.script.extend([failure, failure])
     assert make_openai_answer_fn(connect(), "small-model")("x")
     assert len(stub.requests) == 3
 
 
-def test_a_slow_server_is_asked_again(stub, connect):
+def test_timeouts_are_retried(stub, connect):
     stub.script.append("slow")
     assert make_openai_answer_fn(connect(timeout=0.1), "small-model")("x")
     stub.script.extend(["slow"] * 2)
-    message = refusal(make_openai_answer_fn(connect(timeout=0.1, max_retries=1), "small-model"), "y")
+    message = get_error_message(make_openai_answer_fn(connect(timeout=0.1, max_retries=1), "small-model"), "y")
     assert "no answer after 2 attempts (no answer within 0.1 s)" in message
 
 
-def test_the_wait_is_the_one_that_the_server_asks_for(stub, connect):
+def test_retry_after_header_is_respected(stub, connect):
     stub.script.append((429, {}, {"Retry-After": "0.3"}))
     start = time.monotonic()
     make_openai_answer_fn(connect(), "small-model")("x")
     assert time.monotonic() - start >= 0.3
     stub.script.append((429, {}, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}))
-    make_openai_answer_fn(connect(backoff=100), "small-model")("y")  # a time gone by: no wait at all
+    make_openai_answer_fn(connect(backoff=100), "small-model")("y")  # a time in the past: no wait
     stub.script.append((429, {}, {"Retry-After": "3600"}))
-    assert "asks to wait 3600 s" in refusal(make_openai_answer_fn(connect(), "small-model"), "z")
+    assert "asks to wait 3600 s" in get_error_message(make_openai_answer_fn(connect(), "small-model"), "z")
 
 
-def test_too_many_requests_for_good(stub, connect):
+def test_persistent_rate_limit_raises(stub, connect):
     stub.script.extend([(429, {"error": {"message": "slow down"}}, {"Retry-After": "0"})] * 3)
-    message = refusal(make_openai_answer_fn(connect(max_retries=2), "small-model"), "x")
+    message = get_error_message(make_openai_answer_fn(connect(max_retries=2), "small-model"), "x")
     assert "429 after 3 attempts (slow down)" in message
     assert "0 answers are kept" in message
     stub.script.append((429, {"error": {"message": "no money", "code": "insufficient_quota"}}, None))
-    assert "answers 429 (no money)" in refusal(make_openai_answer_fn(connect(), "small-model"), "x")
+    assert "answers 429 (no money)" in get_error_message(make_openai_answer_fn(connect(), "small-model"), "x")
 
 
-def test_a_refused_key_is_named_by_its_variable(stub, connect, monkeypatch):
+def test_rejected_key_error_names_the_variable(stub, connect, monkeypatch):
     stub.script.append("echo in an error")
-    message = refusal(make_openai_answer_fn(connect(), "small-model"), "x")
+    message = get_error_message(make_openai_answer_fn(connect(), "small-model"), "x")
     assert "refuses the key in OPENAI_API_KEY (401)" in message
     assert len(stub.requests) == 1
     stub.script.append((400, {"error": {"message": f"what is {KEY}?"}}, None))
-    assert "what is ***?" in refusal(make_openai_answer_fn(connect(), "small-model"), "x")
+    assert "what is ***?" in get_error_message(make_openai_answer_fn(connect(), "small-model"), "x")
     stub.script.append((500, f"<p>{KEY}".encode() * 50, None))
-    assert "<p>***" in refusal(make_openai_answer_fn(connect(max_retries=0), "small-model"), "x")
+    assert "<p>***" in get_error_message(make_openai_answer_fn(connect(max_retries=0), "small-model"), "x")
     monkeypatch.delenv("OPENAI_API_KEY")
     stub.script.append((401, {}, None))
-    assert "OPENAI_API_KEY is not set" in refusal(make_openai_answer_fn(connect(), "small-model"), "x")
+    assert "OPENAI_API_KEY is not set" in get_error_message(make_openai_answer_fn(connect(), "small-model"), "x")
 
 
-def test_a_key_in_an_answer_is_taken_out(stub, connect):
+def test_key_in_an_answer_is_masked(stub, connect):
     stub.script.append("echo in an answer")
-    ask = make_openai_answer_fn(connect(), "small-model")
-    assert ask(f"say {KEY}") == "1. keep Bearer *** well\n2. tell nobody"
-    assert ask(f"say {KEY}") == "1. keep Bearer *** well\n2. tell nobody"  # as it is kept
+    answer_fn = make_openai_answer_fn(connect(), "small-model")
+    assert answer_fn(f"say {KEY}") == "1. keep Bearer *** well\n2. tell nobody"
+    assert answer_fn(f"say {KEY}") == "1. keep Bearer *** well\n2. tell nobody"  # from the cache
     assert len(stub.requests) == 1
 
 
-def test_a_login_in_the_address_is_sent_and_not_shown(stub, connect):
+def test_login_in_the_url_is_sent_but_not_shown(stub, connect):
     server = connect(stub.url.replace("127", "user:pass-word-1@127"), max_retries=0)
     stub.script.append("echo in an error")
-    message = refusal(make_openai_answer_fn(server, "small-model"), "x")
+    message = get_error_message(make_openai_answer_fn(server, "small-model"), "x")
     assert stub.requests[0][2].startswith("Basic ")
     assert stub.url in message
     assert "pass-word-1" not in message
     stub.script.append("cut")
-    assert "pass-word-1" not in refusal(make_openai_answer_fn(server, "small-model"), "x")
+    assert "pass-word-1" not in get_error_message(make_openai_answer_fn(server, "small-model"), "x")
 
 
-def test_an_unknown_model_brings_the_known_ones(stub, connect):
-    message = refusal(make_openai_answer_fn(connect(), "smal-model"), "x")
+def test_unknown_model_error_lists_known_models(stub, connect):
+    message = get_error_message(make_openai_answer_fn(connect(), "smal-model"), "x")
     assert "no model `smal-model`" in message
     assert "small-model, embedder" in message
-    assert "which mostly ends with /v1" in refusal(make_openai_answer_fn(connect(stub.url + "/x"), "small-model"), "x")
+    assert "which mostly ends with /v1" in get_error_message(
+        make_openai_answer_fn(connect(stub.url + "/x"), "small-model"), "x"
+    )
 
 
-def test_nobody_there_is_said_at_once(connect):
+def test_unreachable_server_raises_without_retries(connect):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    message = refusal(
+    message = get_error_message(
         make_openai_answer_fn(connect(f"http://me:pass-word-1@127.0.0.1:{port}/v1", backoff=60), "m"), "x"
     )
     assert f"http://127.0.0.1:{port}/v1 cannot be reached" in message
 
 
-NO_ANSWERS = [
+INVALID_ANSWERS = [
     (b"<html>hello", "not JSON"),
     (b'{"choices": [', "not JSON"),
     (b"\xff\xfe\x00", "not JSON"),
@@ -264,16 +266,16 @@ NO_ANSWERS = [
 ]
 
 
-def test_nonsense_is_no_answer(stub, connect):
+def test_invalid_answers_raise_and_are_not_cached(stub, connect):
     server = connect()
-    for body, said in NO_ANSWERS:
+    for body, message in INVALID_ANSWERS:
         stub.script.append((200, body, None))
-        assert said in refusal(make_openai_answer_fn(server, "small-model"), "x")
+        assert message in get_error_message(make_openai_answer_fn(server, "small-model"), "x")
     assert response_cache.count_answers(server.folder) == 0
 
 
-def test_half_characters_of_an_answer_can_be_kept(stub, connect):
-    stub.says = lambda prompt: "a \ud83d b"
+def test_lone_surrogates_in_answers_are_replaced(stub, connect):
+    stub.answer_fn = lambda prompt: "a \ud83d b"
     assert (
         make_openai_answer_fn(connect(), "small-model")("x")
         == make_openai_answer_fn(connect(), "small-model")("x")
@@ -281,20 +283,20 @@ def test_half_characters_of_an_answer_can_be_kept(stub, connect):
     )
 
 
-def test_damaged_answers_are_asked_again_with_one_warning(stub, connect, capfd):
+def test_damaged_cache_entries_are_requested_again_with_one_warning(stub, connect, capfd):
     server = connect()
-    ask = make_openai_answer_fn(server, "small-model")
-    first = ask("x")
+    answer_fn = make_openai_answer_fn(server, "small-model")
+    first = answer_fn("x")
     [path] = server.folder.iterdir()
-    damages = (b"", b"{", b"\xff", b"[]", b'{"answer": 5}', b'{"request": {}}', b'{"answer": null}')
-    for damage in damages:
-        path.write_bytes(damage)
-        assert [ask("x"), ask("x")] == [first, first]
-    assert len(stub.requests) == 1 + len(damages)
+    damaged_contents = (b"", b"{", b"\xff", b"[]", b'{"answer": 5}', b'{"request": {}}', b'{"answer": null}')
+    for content in damaged_contents:
+        path.write_bytes(content)
+        assert [answer_fn("x"), answer_fn("x")] == [first, first]
+    assert len(stub.requests) == 1 + len(damaged_contents)
     assert capfd.readouterr().err.count("warning") == 1
 
 
-def test_an_answer_is_kept_by_its_request_whole(tmp_path):
+def test_cache_entries_are_keyed_by_the_full_request(tmp_path):
     for number in range(3):
         response_cache.put(tmp_path, {"b": 1, "a": "ü"}, f"answer {number} ü")
     [path] = tmp_path.iterdir()
@@ -302,12 +304,12 @@ def test_an_answer_is_kept_by_its_request_whole(tmp_path):
     assert json.loads(path.read_text(encoding="utf-8")) == {"request": {"a": "ü", "b": 1}, "answer": "answer 2 ü"}
 
 
-def test_embeddings_come_in_order_and_of_length_one(stub, connect):
+def test_embeddings_are_ordered_and_normalized(stub, connect):
     texts = [f"{'step ' * (number % 7)}{number}" for number in range(150)]
     embedder = openai_embedder(connect(), "embedder")
     assert (embedder.name, embedder.dims) == ("embedder", 3)
     rows = embedder.embed([*texts, texts[3]])
-    expected = np.array([embedding(text) for text in [*texts, texts[3]]])
+    expected = np.array([make_embedding(text) for text in [*texts, texts[3]]])
     np.testing.assert_allclose(rows, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-6)
     assert rows.dtype == np.float32
     assert sorted(len(body["input"]) for _, body, _ in stub.requests) == [1, 22, 64, 64]
@@ -319,23 +321,23 @@ def test_embeddings_come_in_order_and_of_length_one(stub, connect):
         embedder.embed(["a", " "])
 
 
-def test_embeddings_may_be_asked_for_shorter(stub, connect):
+def test_embedding_dimensions_can_be_reduced(stub, connect):
     embedder = openai_embedder(connect(), "embedder", dims=2)
     assert not stub.requests
     assert embedder.embed(["a"]).shape == (1, 2)
     assert stub.requests[0][1]["dimensions"] == 2
 
 
-def test_embeddings_cut_at_the_limit_go_on(stub, connect):
+def test_embeddings_resume_after_the_request_limit(stub, connect):
     texts = [str(number) for number in range(300)]
     server = connect(max_requests=3)
-    refusal(openai_embedder(server, "embedder").embed, texts)
+    get_error_message(openai_embedder(server, "embedder").embed, texts)
     assert response_cache.count_answers(server.folder) == 1 + 2 * 64
     openai_embedder(connect(), "embedder").embed(texts)
     assert sum(len(body["input"]) for _, body, _ in stub.requests) == 301
 
 
-NO_EMBEDDINGS = [
+INVALID_EMBEDDINGS = [
     ([], "0 embeddings for 1 texts"),
     ([{"index": 0, "embedding": [1, 2, 3]}] * 2, "2 embeddings for 1 texts"),
     ([{"index": 1, "embedding": [1, 2, 3]}], "not numbered from 0"),
@@ -349,36 +351,36 @@ NO_EMBEDDINGS = [
 ]
 
 
-def test_nonsense_is_no_embedding(stub, connect):
+def test_invalid_embeddings_raise(stub, connect):
     embedder = openai_embedder(connect(), "embedder")
-    for data, said in NO_EMBEDDINGS:
+    for data, message in INVALID_EMBEDDINGS:
         stub.script.append((200, {"data": data}, None))
-        assert said in refusal(embedder.embed, ["x"])
+        assert message in get_error_message(embedder.embed, ["x"])
 
 
-def test_results_come_in_order_while_some_wait():
-    waits = [0.05, 0.0, 0.02, 0.0, 0.01]
-    assert list(map_in_order(lambda wait: time.sleep(wait) or wait, waits, 3)) == waits
+def test_map_in_order_keeps_the_order():
+    delays = [0.05, 0.0, 0.02, 0.0, 0.01]
+    assert list(map_in_order(lambda delay: time.sleep(delay) or delay, delays, 3)) == delays
 
 
-def test_when_one_call_fails_those_under_way_are_waited_for():
-    ended = []
+def test_map_in_order_waits_for_running_calls_on_failure():
+    finished_calls = []
 
     def call(number):
         if number == 1:
             raise UserError("no")
         time.sleep(0.05)
-        ended.append(number)
+        finished_calls.append(number)
 
     with pytest.raises(UserError, match="no"):
         list(map_in_order(call, range(100), 3))
-    assert 0 in ended
-    count = len(ended)
+    assert 0 in finished_calls
+    num_finished = len(finished_calls)
     time.sleep(0.1)
-    assert len(ended) == count < 5
+    assert len(finished_calls) == num_finished < 5
 
 
-def test_ctrl_c_ends_a_run_at_once_and_keeps_what_was_answered(stub, tmp_path):
+def test_interrupt_ends_the_run_and_keeps_cached_answers(stub, tmp_path):
     program = (
         "import sys; from pathlib import Path; from thinking.text.openai_protocol import make_openai_answer_fn\n"
         "from thinking.text.server import Server; from thinking.text.providers import generate_texts\n"
@@ -388,7 +390,7 @@ def test_ctrl_c_ends_a_run_at_once_and_keeps_what_was_answered(stub, tmp_path):
         "except KeyboardInterrupt: sys.exit(130)\n"
     )
     hang = threading.Event()
-    stub.says = lambda prompt: "1. a\n2. b" if int(prompt) < 3 else hang.wait(20)
+    stub.answer_fn = lambda prompt: "1. a\n2. b" if int(prompt) < 3 else hang.wait(20)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     run = subprocess.Popen([sys.executable, "-c", program, stub.url, str(tmp_path / "answers")], env=environment)
     deadline = time.monotonic() + 20
@@ -404,7 +406,7 @@ def test_ctrl_c_ends_a_run_at_once_and_keeps_what_was_answered(stub, tmp_path):
     assert response_cache.count_answers(tmp_path / "answers") == 3
 
 
-def test_an_empty_address_in_the_environment_is_none(tmp_path, monkeypatch):
+def test_empty_base_url_variable_is_ignored(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with Server(None, tmp_path) as server:

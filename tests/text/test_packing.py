@@ -1,4 +1,4 @@
-"""Packing and the rows of a step, against what must hold of any packing and of any shuffle."""
+"""Packing of sequences, and shuffled batches of rows."""
 
 import itertools
 import math
@@ -18,47 +18,47 @@ LENGTH = 9
 sequences = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=LENGTH), min_size=1, max_size=30)
 
 
-def unpacked(packed):
-    """Every segment's tokens and weights, row by row."""
+def unpack(packed):
+    """The tokens and weights of every segment, row by row."""
     for tokens, segments, weights in zip(*packed, strict=True):
-        for number in range(1, segments.max() + 1):
-            yield tuple(tokens[segments == number].tolist()), tuple(weights[segments == number].tolist())
+        for segment in range(1, segments.max() + 1):
+            yield tuple(tokens[segments == segment].tolist()), tuple(weights[segments == segment].tolist())
 
 
 @given(sequences)
 @QUICK
-def test_every_sequence_stands_whole_and_once_with_its_weights(given):
-    weights = [[0.5 * token for token in sequence] for sequence in given]
-    packed = pack(given, LENGTH, weights)
-    wanted = zip(map(tuple, given), map(tuple, weights), strict=True)
-    assert sorted(unpacked(packed)) == sorted(wanted)
-    for leaf, kind in zip(packed, ("int32", "int32", "float32"), strict=True):
-        assert (leaf.dtype, leaf.shape[1]) == (kind, LENGTH)
+def test_every_sequence_is_packed_once_with_its_weights(token_lists):
+    weights = [[0.5 * token for token in sequence] for sequence in token_lists]
+    packed = pack(token_lists, LENGTH, weights)
+    expected = zip(map(tuple, token_lists), map(tuple, weights), strict=True)
+    assert sorted(unpack(packed)) == sorted(expected)
+    for leaf, dtype in zip(packed, ("int32", "int32", "float32"), strict=True):
+        assert (leaf.dtype, leaf.shape[1]) == (dtype, LENGTH)
         assert not leaf[packed.segments == 0].any()
-    # Numbers go up from 1, one by one, and the padding comes last.
-    filled = packed.segments > 0
+    # Segments are numbered from 1 without gaps, and padding comes last.
+    is_filled = packed.segments > 0
     assert (packed.segments[:, 0] == 1).all()
-    assert (np.diff(filled.astype(int), axis=1) <= 0).all()
-    assert np.isin(np.diff(packed.segments, axis=1)[filled[:, 1:]], (0, 1)).all()
+    assert (np.diff(is_filled.astype(int), axis=1) <= 0).all()
+    assert np.isin(np.diff(packed.segments, axis=1)[is_filled[:, 1:]], (0, 1)).all()
 
 
 @given(sequences)
 @QUICK
-def test_rows_are_those_of_first_fit_decreasing(given):
+def test_rows_equal_first_fit_decreasing_reference(token_lists):
     rows = []
-    for sequence in sorted(given, key=len, reverse=True):
+    for sequence in sorted(token_lists, key=len, reverse=True):
         fitting = [row for row in rows if len(row) + len(sequence) <= LENGTH]
         if fitting:
             fitting[0].extend(sequence)
         else:
             rows.append(list(sequence))
-    packed = pack(given, LENGTH)
+    packed = pack(token_lists, LENGTH)
     assert [row[segments > 0].tolist() for row, segments in zip(*packed[:2], strict=True)] == rows
     assert (packed.weights == (packed.segments > 0)).all()
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("arguments", "message"),
     [
         (([], 4), "no sequences; give at least one"),
         (([[1], [], [2]], 4), "sequence 1 is empty; leave it out"),
@@ -67,58 +67,60 @@ def test_rows_are_those_of_first_fit_decreasing(given):
         (([[1], [2, 3]], 4, [[1.0], [1.0]]), "sequence 1 has 2 tokens but 1 weights"),
     ],
 )
-def test_what_cannot_be_packed_is_refused(wrong, message):
+def test_invalid_sequences_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
-        pack(*wrong)
+        pack(*arguments)
 
 
 ROWS, BATCH = 7, 3
-seven = jit(lambda key, steps: jax.vmap(lambda step: batch_rows(key, step, ROWS, BATCH))(steps))
+batch_rows_of_steps = jit(lambda key, steps: jax.vmap(lambda step: batch_rows(key, step, ROWS, BATCH))(steps))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**31 // ROWS - 1))
 @QUICK
-def test_every_epoch_holds_each_row_once_and_no_place_is_lost(seed, turn):
-    steps = turn * ROWS + jnp.arange(ROWS, dtype=jnp.int32)  # so many steps are whole epochs
-    drawn = np.asarray(seven(jax.random.key(seed), steps))
-    assert drawn.dtype == np.int32
-    for order in drawn.reshape(BATCH, ROWS):
+def test_every_epoch_has_each_row_once(seed, block):
+    steps = block * ROWS + jnp.arange(ROWS, dtype=jnp.int32)  # a whole number of epochs
+    rows = np.asarray(batch_rows_of_steps(jax.random.key(seed), steps))
+    assert rows.dtype == np.int32
+    for order in rows.reshape(BATCH, ROWS):
         assert sorted(order) == list(range(ROWS))
 
 
-def test_a_step_has_the_same_rows_alone_as_among_others():
+def test_rows_of_a_step_do_not_depend_on_other_steps():
     key = jax.random.key(3)
-    drawn = seven(key, jnp.array([0, 1, 2, 5, 40, 6, 7]))
-    np.testing.assert_array_equal(drawn[4], batch_rows(key, 40, ROWS, BATCH))
+    rows = batch_rows_of_steps(key, jnp.array([0, 1, 2, 5, 40, 6, 7]))
+    np.testing.assert_array_equal(rows[4], batch_rows(key, 40, ROWS, BATCH))
 
 
-def test_all_orders_of_a_few_rows_are_as_likely():
-    keys = 4800
-    all_of = jit(lambda keys: jax.vmap(lambda key: batch_rows(key, 0, 4, 4))(keys))
-    drawn = np.asarray(all_of(jax.random.split(jax.random.key(0), keys)))
-    counts = [(drawn == order).all(axis=1).sum() for order in itertools.permutations(range(4))]
-    assert sum(counts) == keys
-    expected = keys / math.factorial(4)
-    assert sum((count - expected) ** 2 / expected for count in counts) < 49.7  # chi-square, 23 free: p > 0.001
+def test_all_permutations_are_equally_likely():
+    num_keys = 4800
+    batch_rows_of_keys = jit(lambda all_keys: jax.vmap(lambda key: batch_rows(key, 0, 4, 4))(all_keys))
+    orders = np.asarray(batch_rows_of_keys(jax.random.split(jax.random.key(0), num_keys)))
+    counts = [(orders == order).all(axis=1).sum() for order in itertools.permutations(range(4))]
+    assert sum(counts) == num_keys
+    expected = num_keys / math.factorial(4)
+    assert sum((count - expected) ** 2 / expected for count in counts) < 49.7  # chi-square with 23 df: p > 0.001
 
 
 def test_many_rows_are_shuffled_well_over_epochs():
-    rows, epochs = 1000, 300
-    orders = jit(lambda key: jax.vmap(lambda step: batch_rows(key, step, rows, rows))(jnp.arange(epochs)))
-    drawn = np.asarray(orders(jax.random.key(1)))
-    np.testing.assert_array_equal(np.sort(drawn), np.broadcast_to(np.arange(rows), drawn.shape))
-    # In a random order one row on average stands where it stood, and one on average follows its neighbour.
-    for same in (drawn == np.arange(rows), np.diff(drawn) == 1, drawn[1:] == drawn[:-1]):
-        assert same.sum(axis=1).mean() == pytest.approx(1, abs=0.25)  # more than 4 standard errors
-    half = (drawn[:, : rows // 2] < rows // 2).sum(axis=1)
-    assert half.mean() == pytest.approx(rows / 4, abs=2)
-    assert half.std() == pytest.approx(math.sqrt(rows / 16), rel=0.2)  # as of a hypergeometric distribution
+    num_rows, num_epochs = 1000, 300
+    shuffle_epochs = jit(
+        lambda key: jax.vmap(lambda step: batch_rows(key, step, num_rows, num_rows))(jnp.arange(num_epochs))
+    )
+    orders = np.asarray(shuffle_epochs(jax.random.key(1)))
+    np.testing.assert_array_equal(np.sort(orders), np.broadcast_to(np.arange(num_rows), orders.shape))
+    # A random order has one fixed row on average, and one row that follows its neighbour.
+    for is_match in (orders == np.arange(num_rows), np.diff(orders) == 1, orders[1:] == orders[:-1]):
+        assert is_match.sum(axis=1).mean() == pytest.approx(1, abs=0.25)  # more than 4 standard errors
+    half_counts = (orders[:, : num_rows // 2] < num_rows // 2).sum(axis=1)
+    assert half_counts.mean() == pytest.approx(num_rows / 4, abs=2)
+    assert half_counts.std() == pytest.approx(math.sqrt(num_rows / 16), rel=0.2)  # as of a hypergeometric distribution
 
 
 @pytest.mark.parametrize(
-    ("rows", "batch", "message"),
+    ("num_rows", "batch_size", "message"),
     [(4, 5, "batch of 5 is out of range; give 1 to 4"), (4, 0, "batch of 0"), (2**20, 2**11, "reaches")],
 )
-def test_a_batch_that_rows_cannot_fill_is_refused(rows, batch, message):
+def test_invalid_batch_size_raises(num_rows, batch_size, message):
     with pytest.raises(ValueError, match=message):
-        jax.eval_shape(lambda step: batch_rows(jax.random.key(0), step, rows, batch), 0)
+        jax.eval_shape(lambda step: batch_rows(jax.random.key(0), step, num_rows, batch_size), 0)

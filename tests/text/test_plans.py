@@ -1,4 +1,4 @@
-"""Plans on disk and as trees: what is saved is loaded again, and what is damaged is told in one line."""
+"""Plans on disk and as trees: round trips, rendering, and errors of damaged files."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ NODES = st.lists(st.builds(PlanNode, st.integers(0, 3), WORDS, NUMBERS, st.integ
 PLANS = st.builds(
     Plan,
     goal=WORDS,
-    split=st.sampled_from(("train", "held_out", "compound", "asked")),
+    split=st.sampled_from(("train", "held_out", "compound", "custom")),
     mode=st.sampled_from(("think", "react")),
     nodes=NODES,
     done=st.booleans(),
@@ -24,7 +24,7 @@ PLANS = st.builds(
     reference=st.lists(WORDS, max_size=3).map(tuple),
     scores=st.dictionaries(WORDS, NUMBERS, max_size=3),
 )
-SHELF = Plan(
+SHELF_PLAN = Plan(
     "building a shelf [red]",
     "held_out",
     "think",
@@ -48,18 +48,18 @@ VECTORS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 
 @settings(max_examples=30)
 @given(st.lists(PLANS, max_size=3))
-def test_what_is_saved_is_loaded_again(tmp_path_factory, made):
+def test_plans_round_trip(tmp_path_factory, plan_list):
     folder = tmp_path_factory.getbasetemp() / "again"
-    plans.save(folder, made, VECTORS)
-    loaded, vectors = plans.load(folder)
-    assert loaded == tuple(made)
+    plans.save(folder, plan_list, VECTORS)
+    loaded_plans, vectors = plans.load(folder)
+    assert loaded_plans == tuple(plan_list)
     assert vectors.dtype == np.float32
     np.testing.assert_array_equal(vectors, VECTORS)
 
 
-def test_numbers_of_numpy_are_saved_too(tmp_path):
+def test_numpy_scalars_are_saved(tmp_path):
     node = PlanNode(np.int32(0), "saw", np.float32(0.5), np.int64(4))
-    plan = SHELF._replace(
+    plan = SHELF_PLAN._replace(
         nodes=(node,), done=np.bool_(True), num_given=np.int32(0), scores={"recall": np.float32(0.25)}
     )
     plans.save(tmp_path, [plan], VECTORS.astype(np.float64))
@@ -67,21 +67,23 @@ def test_numbers_of_numpy_are_saved_too(tmp_path):
 
 
 @given(NODES)
-def test_a_node_belongs_to_the_last_one_before_it_of_a_higher_level(nodes):
+def test_parent_is_the_last_previous_node_of_a_higher_level(nodes):
     parents = []
 
     def walk(branches, parent):
-        for node, inner in branches:
+        for node, children in branches:
             parents.append((node, parent))
-            walk(inner, node)
+            walk(children, node)
 
     walk(plans.build_branches(nodes), None)
-    above = [[other for other in nodes[:place] if other.level > node.level] for place, node in enumerate(nodes)]
-    assert parents == [(node, over[-1] if over else None) for node, over in zip(nodes, above, strict=True)]
+    higher_nodes = [[other for other in nodes[:index] if other.level > node.level] for index, node in enumerate(nodes)]
+    assert parents == [
+        (node, candidates[-1] if candidates else None) for node, candidates in zip(nodes, higher_nodes, strict=True)
+    ]
 
 
-def test_the_steps_of_a_plan_are_its_lowest_nodes():
-    assert [step.nearest_text for step in SHELF.steps] == [
+def test_steps_of_a_plan_are_its_lowest_nodes():
+    assert [step.nearest_text for step in SHELF_PLAN.steps] == [
         "Go to the forest.",
         "Take the axe.",
         "Saw the log.",
@@ -89,11 +91,11 @@ def test_the_steps_of_a_plan_are_its_lowest_nodes():
     ]
 
 
-def test_a_tree_shows_sub_goals_and_steps_in_order_and_words_as_they_are():
+def test_rendered_tree_shows_sub_goals_and_steps_unescaped():
     console = Console(width=80)
-    with console.capture() as shown:
-        console.print(plans.render_tree(SHELF))
-    assert shown.get() == (
+    with console.capture() as output:
+        console.print(plans.render_tree(SHELF_PLAN))
+    assert output.get() == (
         "building a shelf [red]  held_out, think  (cut off)\n"
         "├── the boards  0.81\n"
         "│   ├── felling an oak  0.93\n"
@@ -106,15 +108,15 @@ def test_a_tree_shows_sub_goals_and_steps_in_order_and_words_as_they_are():
     )
 
 
-def test_without_plans_the_task_before_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"has no plans: run tasks/lm_guide_inference\.py first") as caught:
+def test_missing_plans_error_names_the_previous_task(tmp_path):
+    with pytest.raises(UserError, match=r"has no plans: run tasks/lm_guide_inference\.py first") as error:
         plans.load(tmp_path / "nowhere")
-    assert "nowhere" in str(caught.value)
+    assert "nowhere" in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["plans.json", "plans.jsonl", "plans.safetensors"])
-def test_a_file_that_is_lost_or_damaged_is_named(tmp_path, name):
-    plans.save(tmp_path, [SHELF], VECTORS)
+def test_missing_or_damaged_file_is_named(tmp_path, name):
+    plans.save(tmp_path, [SHELF_PLAN], VECTORS)
     path = tmp_path / name
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(UserError, match=rf"{name} is damaged or edited: run tasks/lm_guide_inference\.py again"):
@@ -124,26 +126,26 @@ def test_a_file_that_is_lost_or_damaged_is_named(tmp_path, name):
         plans.load(tmp_path)
 
 
-def test_what_is_cut_short_is_not_taken_for_plans(tmp_path):
-    plans.save(tmp_path, [SHELF], VECTORS)
+def test_incomplete_save_is_not_loaded(tmp_path):
+    plans.save(tmp_path, [SHELF_PLAN], VECTORS)
     (tmp_path / "plans.safetensors").unlink()
-    (tmp_path / "plans.safetensors").mkdir()  # in the way of the second of three files
+    (tmp_path / "plans.safetensors").mkdir()  # blocks the second of three files
     with pytest.raises(OSError, match=r"plans\.safetensors"):
-        plans.save(tmp_path, [SHELF, SHELF], VECTORS)
+        plans.save(tmp_path, [SHELF_PLAN, SHELF_PLAN], VECTORS)
     with pytest.raises(UserError, match="has no plans"):
         plans.load(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("change", "wrong"),
+    ("change", "message"),
     [
         ({"nodes": (PlanNode(0, "saw", 1.0, 5),)}, "vector 5 of `saw`: there are 5"),
         ({"nodes": (PlanNode(0, "saw", 1.0, -1),)}, "vector -1"),
         ({"scores": {"recall": float("nan")}}, "not JSON"),
     ],
 )
-def test_what_could_not_be_loaded_is_not_saved_and_older_plans_stay(tmp_path, change, wrong):
-    plans.save(tmp_path, [SHELF], VECTORS)
-    with pytest.raises(ValueError, match=wrong):
-        plans.save(tmp_path, [SHELF._replace(**change)], VECTORS)
-    assert plans.load(tmp_path)[0] == (SHELF,)
+def test_invalid_plans_raise_and_keep_the_saved_ones(tmp_path, change, message):
+    plans.save(tmp_path, [SHELF_PLAN], VECTORS)
+    with pytest.raises(ValueError, match=message):
+        plans.save(tmp_path, [SHELF_PLAN._replace(**change)], VECTORS)
+    assert plans.load(tmp_path)[0] == (SHELF_PLAN,)

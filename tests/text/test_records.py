@@ -1,4 +1,4 @@
-"""Files of texts: what is written is read again, and what is wrong is told in one line."""
+"""Files of texts: round trips, and one-line errors of invalid files."""
 
 import pytest
 from hypothesis import given
@@ -16,13 +16,13 @@ TEXTS = st.builds(Text, WORDS, STEPS | PARTS | DEEP, st.sampled_from(records.SPL
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=4))
-def test_what_is_written_is_read_again(tmp_path_factory, texts):
+def test_records_round_trip(tmp_path_factory, texts):
     path = tmp_path_factory.getbasetemp() / "again.jsonl"
     records.write(path, texts)
     assert records.read(path) == texts
 
 
-def test_a_file_as_a_person_writes_it(tmp_path):
+def test_hand_written_file_is_read(tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text(
         '{"goal": "building a shelf", "steps": ["saw", "screw"]}\r\n\n'
@@ -37,28 +37,28 @@ def test_a_file_as_a_person_writes_it(tmp_path):
     ]
 
 
-def test_a_file_stays_readable_for_people(tmp_path):
+def test_written_file_is_plain_utf8(tmp_path):
     records.write(tmp_path / "new" / "texts.jsonl", [Text("Wände", ("mauern",))])
     [path] = (tmp_path / "new").iterdir()
     assert path.read_text(encoding="utf-8") == '{"goal": "Wände", "steps": ["mauern"], "split": "train"}\n'
 
 
-def test_ten_thousand_steps(tmp_path):
+def test_ten_thousand_steps_round_trip(tmp_path):
     text = Text("much", tuple(f"step {number}" for number in range(10_000)))
     records.write(tmp_path / "texts.jsonl", [text, Text("little", ("one",))])
     assert records.read(tmp_path / "texts.jsonl")[0] == text
 
 
-def test_leaves_are_the_steps_alone():
+def test_iter_steps_yields_only_steps():
     steps = (Section("part", (Section("operation", ("a", "b")),)), Section("part 2", ("c",)))
     assert list(records.iter_steps(steps)) == ["a", "b", "c"]
 
 
-GOOD = b'{"goal": "g", "steps": ["s"]}\n'
+VALID_LINE = b'{"goal": "g", "steps": ["s"]}\n'
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "reason"),
     [
         (b"{", "not JSON"),
         (b"goal: x", "not JSON"),
@@ -85,24 +85,24 @@ GOOD = b'{"goal": "g", "steps": ["s"]}\n'
         (b'{"goal": "g", "steps": ' + b"[" * 5000 + b"]" * 5000 + b"}", "nested too deep"),
         (
             b'{"goal": "g", "steps": ' + b'[{"heading": "h", "steps": ' * 3 + b'["s"]' + b"}]" * 3 + b"}",
-            "steps[0].steps[0].steps holds sections three deep",
+            "steps[0].steps[0].steps nests sections three deep",
         ),
     ],
 )
-def test_one_wrong_line_is_named(tmp_path, line, said):
+def test_invalid_line_is_reported(tmp_path, line, reason):
     path = tmp_path / "texts.jsonl"
-    path.write_bytes(GOOD + b"\n" + line + b"\n" + GOOD)
-    with pytest.raises(UserError) as caught:
+    path.write_bytes(VALID_LINE + b"\n" + line + b"\n" + VALID_LINE)
+    with pytest.raises(UserError) as error:
         records.read(path)
-    message = str(caught.value)
+    message = str(error.value)
     assert message.startswith(f"{path}, line 3: ")
-    assert said in message
+    assert reason in message
     assert len(message.splitlines()) == 1
     assert len(message) < 400
 
 
 @pytest.mark.parametrize("content", [b"", b" \n\n"])
-def test_an_empty_file_is_refused(tmp_path, content):
+def test_empty_file_raises(tmp_path, content):
     path = tmp_path / "texts.jsonl"
     path.write_bytes(content)
     with pytest.raises(UserError, match="line 1: no text in it"):
@@ -110,20 +110,20 @@ def test_an_empty_file_is_refused(tmp_path, content):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_a_byte_order_mark_is_refused(tmp_path, encoding):
+def test_byte_order_mark_raises(tmp_path, encoding):
     path = tmp_path / "texts.jsonl"
-    path.write_text(GOOD.decode(), encoding=encoding)
+    path.write_text(VALID_LINE.decode(), encoding=encoding)
     with pytest.raises(UserError, match="byte order mark"):
         records.read(path)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_missing_file_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"none\.jsonl: No such file"):
         records.read(tmp_path / "none.jsonl")
 
 
 @pytest.mark.parametrize("text", [Text("g", ()), Text("", ("s",)), Text("g", ("s",), "test"), Text("g", ("\ud800",))])
-def test_what_could_not_be_read_is_not_written(tmp_path, text):
+def test_invalid_text_raises_and_keeps_the_file(tmp_path, text):
     path = tmp_path / "texts.jsonl"
     records.write(path, [Text("g", ("s",))])
     with pytest.raises(ValueError, match="text 1"):

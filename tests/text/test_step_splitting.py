@@ -1,4 +1,4 @@
-"""Free texts are cut into steps, and no word of a list is lost."""
+"""Free texts are split into steps without losing words."""
 
 import re
 import time
@@ -55,7 +55,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_texts_as_models_write_them(name):
+def test_typical_model_answers_are_split(name):
     text, steps = CASES[name]
     assert split_steps(text) == steps
 
@@ -66,21 +66,21 @@ MARKS = st.sampled_from(["{}. ", "{}) ", "Step {}: ", "- ", "* ", "• ", "**Ste
 
 
 @given(st.lists(ITEM, min_size=2, max_size=6), MARKS, st.booleans(), st.booleans())
-def test_no_word_of_a_list_is_lost(items, mark, apart, preamble):
+def test_lists_keep_every_word(items, mark, blank_lines, preamble):
     lines = [mark.format(number) + item for number, item in enumerate(items, start=1)]
-    text = ("Sure! Here you are:\n\n" if preamble else "") + ("\n\n" if apart else "\n").join(lines)
+    text = ("Sure! Here you are:\n\n" if preamble else "") + ("\n\n" if blank_lines else "\n").join(lines)
     assert " ".join(split_steps(text)).split() == " ".join(items).split()
 
 
 @given(st.text(st.sampled_from(list("ab1.)*-_#`> \n:!?。Step•")), max_size=60))
-def test_no_step_is_empty_and_none_has_a_line_break(text):
+def test_steps_are_nonempty_single_lines(text):
     for step in split_steps(text):
         assert step == " ".join(step.split())
         assert step
 
 
 @given(st.lists(WORDS, min_size=1, max_size=30), st.data())
-def test_no_word_of_sentences_is_lost(words, data):
+def test_sentences_keep_every_word(words, data):
     stops = data.draw(st.lists(st.sampled_from(["", "", ".", "!", "?", "..."]), min_size=30, max_size=30))
     text = " ".join(word + stop for word, stop in zip(words, stops, strict=False))
     assert re.findall(r"\w+", " ".join(split_steps(f"so {text}"))) == re.findall(r"\w+", f"so {text}")
@@ -89,12 +89,15 @@ def test_no_word_of_sentences_is_lost(words, data):
 @pytest.mark.parametrize(
     "text",
     ["\n".join(f"{number}. do **it** {number}" for number in range(10_000))]
-    + [piece * 60_000 for piece in (".", "*", " ", "1. ", "_a", "- ", "> ", "a. ", "。", "A. B ", "\n", "`", "#", "1")],
+    + [
+        fragment * 60_000
+        for fragment in (".", "*", " ", "1. ", "_a", "- ", "> ", "a. ", "。", "A. B ", "\n", "`", "#", "1")
+    ],
     ids=lambda text: repr(text[:6]),
 )
-def test_long_texts_take_no_time_to_speak_of(text):
+def test_long_texts_are_split_in_linear_time(text):
     start = time.process_time()
     steps = split_steps(text)
-    # A quadratic pattern would take minutes.
+    # A quadratic regular expression would take minutes.
     assert time.process_time() - start < 5
     assert len(steps) == 10_000 or not text.startswith("0. do")

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from thinking.benchmarks.config import GenerationConfig, TrainingConfig
-from thinking.benchmarks.contract import Row
 from thinking.benchmarks.decoders import PROMPT_LENGTH, VOCABULARY_SIZE, make_example_decoder
+from thinking.benchmarks.measurement import Row
 from thinking.errors import RunError
 from thinking.experiment import Run
 
@@ -152,32 +152,38 @@ def _make_torch_model(params: Any, num_heads: int) -> Any:
         def __init__(self, weights: Any) -> None:
             super().__init__()
             attention, inner = weights["attention"], weights["feed_forward"]
-            self.first, self.second = norm(weights["attention_norm"]), norm(weights["feed_forward_norm"])
-            self.project_in, self.project_out = linear(attention["project_in"]), linear(attention["project_out"])
-            self.widen, self.narrow = linear(inner["widen"]), linear(inner["narrow"])
+            self.attention_norm, self.feed_forward_norm = (
+                norm(weights["attention_norm"]),
+                norm(weights["feed_forward_norm"]),
+            )
+            self.qkv_proj, self.out_proj = linear(attention["qkv_proj"]), linear(attention["out_proj"])
+            self.up_proj, self.down_proj = linear(inner["up_proj"]), linear(inner["down_proj"])
 
         def forward(self, x: Any) -> Any:
             rows, tokens, width = x.shape
             q, k, v = (
-                self.project_in(self.first(x))
+                self.qkv_proj(self.attention_norm(x))
                 .view(rows, tokens, 3, num_heads, width // num_heads)
                 .permute(2, 0, 3, 1, 4)
             )
             mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + self.project_out(mixed.transpose(1, 2).reshape(rows, tokens, width))
-            return x + self.narrow(functional.relu(self.widen(self.second(x))))
+            x = x + self.out_proj(mixed.transpose(1, 2).reshape(rows, tokens, width))
+            return x + self.down_proj(functional.relu(self.up_proj(self.feed_forward_norm(x))))
 
     class TorchDecoder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.words, self.places = embedding(params["words"]), embedding(params["place"]["places"])
+            self.token_embedding, self.position_embedding = (
+                embedding(params["token_embedding"]),
+                embedding(params["positional_encoding"]["position_embedding"]),
+            )
             self.blocks = nn.ModuleList(Block(params["blocks"][layer]) for layer in range(len(params["blocks"])))
             self.norm = norm(params["norm"])
 
         def forward(self, tokens: Any) -> Any:
-            x = self.words(tokens) + self.places.weight[: tokens.shape[1]]
+            x = self.token_embedding(tokens) + self.position_embedding.weight[: tokens.shape[1]]
             for block in self.blocks:
                 x = block(x)
-            return self.norm(x) @ self.words.weight.T
+            return self.norm(x) @ self.token_embedding.weight.T
 
     return TorchDecoder()

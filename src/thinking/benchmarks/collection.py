@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.benchmarks.config import CollectionConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.environments import control
 from thinking.environments.control import ControlEnv
 from thinking.experiment.device import measure_best_seconds
@@ -89,8 +89,8 @@ def measure_collection_speed(env: ControlEnv, name: str, actor: Actor, *, num_en
     seconds = measure_best_seconds(collect, params, envs)
     learned_params = [layer.train_state.params for layer in params.layers] if isinstance(params, GuideState) else params
     return {
-        "measured": f"collection in {env.name}, {name}",
-        "worlds": num_envs,
-        "parameters": count_parameters(learned_params),
-        "environment_steps_per_second": num_envs * steps / seconds,
+        "benchmark": f"collection in {env.name}, {name}",
+        "num_envs": num_envs,
+        "num_parameters": count_parameters(learned_params),
+        "env_steps_per_second": num_envs * steps / seconds,
     }

@@ -14,7 +14,7 @@ import numpy as np
 
 from thinking.benchmarks import baselines
 from thinking.benchmarks.config import EmbeddingConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.errors import RunError
 from thinking.text import minilm
 
@@ -43,7 +43,7 @@ def measure_embedding(config: EmbeddingConfig, setup: Setup) -> Measurement:
     sentences = [" ".join(rng.choice(words, rng.integers(4, 19))) for _ in range(texts)]
     encoder = minilm.load_encoder()
     sides: dict[str, Embed] = {"ours": lambda batch: minilm.embed_texts(encoder, batch)}
-    row: Row = {"measured": "embedding, all-MiniLM-L6-v2", "rows": texts, "threads": _threads()}
+    row: Row = {"benchmark": "embedding, all-MiniLM-L6-v2", "rows": texts, "threads": _threads()}
     row["tokens"] = sum(len(sentence) for sentence in encoder.tokenize(sentences))
     if compare:
         sides["theirs"] = _sentence_transformers(config.batch_size)

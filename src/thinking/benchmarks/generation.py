@@ -9,8 +9,8 @@ import numpy as np
 
 from thinking.benchmarks import baselines
 from thinking.benchmarks.config import GenerationConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
 from thinking.benchmarks.decoders import PROMPT_LENGTH, VOCABULARY_SIZE, make_example_decoder
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.experiment.device import measure_best_seconds
 from thinking.generation.completions import generate
 
@@ -41,7 +41,7 @@ def measure_sampling(config: GenerationConfig) -> Row:
     lengths = np.linspace(PROMPT_LENGTH, PROMPT_LENGTH + new, 5).astype(int)
     growing = np.mean([measure_best_seconds(forward, params, padded[:, :length]) for length in lengths])
     return {
-        "measured": "generation",
+        "benchmark": "generation",
         "rows": rows,
         "tokens": new,
         "tokens_per_second": rows * new / cached,

@@ -11,11 +11,11 @@ import optax
 
 from thinking import kernels
 from thinking.benchmarks.config import GuidesConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.environments import graph, graph_plans
 from thinking.experiment import Run
 from thinking.experiment.device import measure_best_seconds
-from thinking.experiment.training import train
+from thinking.experiment.training_loop import train
 from thinking.guide import Guide, Path, abstraction, guide
 from thinking.recipes.graph import planners
 
@@ -65,7 +65,7 @@ def measure_planning(config: GuidesConfig) -> list[Row]:
         )
         seconds = measure_best_seconds(train_steps, state) / steps
         state, _ = train_steps(state)
-        row = {"measured": f"guide of 3 {name} layers", "rows": walks * 28, "training_steps_per_second": 1 / seconds}
+        row = {"benchmark": f"guide of 3 {name} layers", "rows": walks * 28, "training_steps_per_second": 1 / seconds}
         for mode, planner in (
             ("react", planners.react_planner(example_guide, state, 64, device_graph)),
             ("think", planners.think_planner(example_guide, state, 64)),
@@ -99,7 +99,7 @@ def measure_checkpoints(config: GuidesConfig, run: Run) -> Row:
             **functions,
             num_steps=config.checkpoint_steps,
             chunk_size=20,
-            progress_metric="loss/0",
+            progress_metric="layer_0/loss",
         )
     return {
         "checkpoint_seconds": train_result.checkpoint_seconds,

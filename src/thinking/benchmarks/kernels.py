@@ -8,13 +8,16 @@ import optax
 
 from thinking import kernels
 from thinking.benchmarks.config import KernelsConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.experiment.device import measure_best_seconds
 from thinking.kernels import Context, Kernel, Transition
 
 
 def measure_kernels(config: KernelsConfig, setup: Setup) -> Measurement:
-    """Milliseconds of a fit and an infer of each kernel, and for matrices the floor that their arithmetic sets."""
+    """Milliseconds of a fit and an infer of each kernel, the learner of a guide's layer.
+
+    For matrices also the lower bound that their arithmetic sets.
+    """
     rows, nodes, gflops = config.batch_size, config.num_nodes, setup.gflops
     space = kernels.Discrete(nodes)
     spaces = {"input": space, "value": space, "target": space}
@@ -30,11 +33,11 @@ def measure_kernels(config: KernelsConfig, setup: Setup) -> Measurement:
     results, states = [], {}
     for name, kernel in compared.items():
         states[name] = state = jax.jit(kernel.init)(jax.random.key(0))
-        row = {"measured": name, "rows": rows, **_measure_seconds(kernel, state, rows, nodes, config.num_steps)}
+        row = {"benchmark": name, "rows": rows, **_measure_seconds(kernel, state, rows, nodes, config.num_steps)}
         if name == "transformer":
             num_weights = count_matrix_weights(state.train_state.params)
-            row["floor_ms"] = 6 * num_weights * rows / gflops / 1e6
-            row["fit_over_floor"] = row["fit_ms"] / row["floor_ms"]
+            row["flops_bound_ms"] = 6 * num_weights * rows / gflops / 1e6
+            row["fit_over_flops_bound"] = row["fit_ms"] / row["flops_bound_ms"]
             row["fit_ms_at_300_gflops"] = row["fit_ms"] * gflops / 300
         results.append(row)
     return Measurement(results, states=states)

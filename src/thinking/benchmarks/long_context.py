@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from thinking.benchmarks.config import LongContextConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.errors import RunError
 
 
@@ -27,7 +27,7 @@ def measure_long_context(config: LongContextConfig, setup: Setup) -> Measurement
     if done.returncode:
         raise RunError(f"reading {tokens} tokens failed: {done.stderr.strip().splitlines()[-1]}")
     measured = f"decoder, window {window} and first {first}"
-    return Measurement([{"measured": measured, "tokens": tokens, **json.loads(done.stdout)}])
+    return Measurement([{"benchmark": measured, "tokens": tokens, **json.loads(done.stdout)}])
 
 
 def _measure_reading(

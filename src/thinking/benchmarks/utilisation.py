@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from thinking.benchmarks.config import UtilisationConfig
-from thinking.benchmarks.contract import Measurement, Setup
 from thinking.benchmarks.decoders import make_training_steps
+from thinking.benchmarks.measurement import Measurement, Setup
 from thinking.experiment.device import measure_best_seconds
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
@@ -36,10 +36,10 @@ def measure_utilisation(config: UtilisationConfig, setup: Setup) -> Measurement:
     rate = (6 * size + 12 * sizes.num_layers * sizes.width * tokens) * rows * tokens / seconds / 1e12
     kind = jax.devices()[0].device_kind
     row = {
-        "measured": f"training step in bfloat16 on {kind}",
+        "benchmark": f"training step in bfloat16 on {kind}",
         "rows": rows,
         "tokens": tokens,
-        "parameters": size,
+        "num_parameters": size,
         "ms": seconds * 1e3,
         "tokens_per_second": rows * tokens / seconds,
         "model_tflops": rate,

@@ -1,1 +1,1 @@
-"""Worlds to think in."""
+"""Environments and problem generators: graphs, classic control, arithmetic, automata."""

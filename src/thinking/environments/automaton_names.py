@@ -18,6 +18,6 @@ def parse_name(name: str) -> tuple[str, int | None]:
     if kind == "digits" and size in ("1", "2", "3"):
         return kind, int(size)
     raise ValueError(
-        f"name {name}: no such problem; give one of {', '.join(NAMES)}, modular:M with M from 2 to 2000, or "
+        f"name {name}: not an automaton; give one of {', '.join(NAMES)}, modular:M with M from 2 to 2000, or "
         "digits:D with D from 1 to 3"
     )

@@ -49,7 +49,7 @@ def make_graph(path: Path | None, num_nodes: int, edge_probability: float, seed:
         source, hint = f"path {path}", "give a graph with edges"
         if path is None:
             source, hint = f"edge_probability {edge_probability}", f"take a larger one, or another seed than {seed}"
-        raise ValueError(f"{source}: {len(graph)} nodes but no edge, so there is no way to learn; {hint}")
+        raise ValueError(f"{source}: {len(graph)} nodes and no edge, so no plan exists; {hint}")
     return graph
 
 

@@ -1,7 +1,7 @@
 """Experiments: flags, run folders, interruptible training, metrics, results and plots.
 
 This package imports only what `--help` needs. Modules that need JAX are imported by name:
-`thinking.experiment.training`, `.results`, `.plots`, `.device`.
+`thinking.experiment.training_loop`, `.results`, `.plots`, `.device`.
 """
 
 from thinking.experiment.command import main

@@ -158,7 +158,7 @@ def describe_type(hint: Any, bounds: Bounds, plural: bool = False) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe_type(part, bounds, plural) for part in inner)
     if origin is tuple and inner[-1] is Ellipsis:
-        return f"any number of {describe_type(inner[0], bounds, plural=True)}"
+        return f"a list of {describe_type(inner[0], bounds, plural=True)}"
     if origin is tuple and len(set(inner)) == 1:
         return f"{len(inner)} {describe_type(inner[0], bounds, plural=True)}"
     if origin is tuple:

@@ -41,7 +41,7 @@ class Guide(NamedTuple):
 
     Attributes:
         init: `init(key) -> GuideState`; consumes the key.
-        observe: `observe(state, paths: Path) -> (state, metrics)` learns from paths; metrics are `NAME/LAYER`.
+        observe: `observe(state, paths: Path) -> (state, metrics)` learns from paths; metrics are `layer_N/NAME`.
         init_memory: `init_memory(rows) -> Memory`, empty, for `react`; to be reset when the goal changes.
         react: `react(state, memory, goal [B, ...]) -> Reaction`, closed-loop planning: one action from what was
             observed.
@@ -154,7 +154,7 @@ def _check_paths(paths: Path, target_space: Space, observed_space: Space) -> Non
     if paths.values is None and target_space != observed_space:
         raise ValueError("the top layer pursues values: give Path(values=...)")
     if paths.values is not None and target_space != Box(1):
-        raise ValueError("the top layer pursues states, but the paths tell values: leave them")
+        raise ValueError("the top layer pursues states, but the paths have values; leave them out")
 
 
 def _make_infer_layer(stacked: LayerStack, tagging: Tagging | None, observed_space: Space, capacity: int) -> InferFn:

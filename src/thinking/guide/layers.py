@@ -20,7 +20,7 @@ class LayerStack(NamedTuple):
         kernels: one for each layer.
         init: `init(key) -> states`, one stacked state for each group; consumes the key.
         fit: `fit(states, batches) -> (states, metrics)`, batches of equal size, one for each layer; metrics
-            `NAME/LAYER`.
+            `layer_N/NAME`.
         infer: `infer(states, layer, context, target) -> Hypothesis`.
     """
 
@@ -55,7 +55,9 @@ def stack_layers(kernels: Sequence[Kernel]) -> LayerStack:
             batch = jax.tree.map(lambda *rows: jnp.stack(rows), *batches[start : start + count])
             state, group_metrics = jax.vmap(kernel.fit)(state, batch)
             fitted.append(state)
-            metrics |= {f"{name}/{start + i}": value[i] for name, value in group_metrics.items() for i in range(count)}
+            metrics |= {
+                f"layer_{start + i}/{name}": value[i] for name, value in group_metrics.items() for i in range(count)
+            }
             start += count
         return tuple(fitted), metrics
 

@@ -1,4 +1,4 @@
-"""Kernels: learners of one layer.
+"""Kernels: the learner of one layer of a guide, a goal-conditioned predictor with a learned score.
 
 A kernel is a triple `(init, fit, infer)` of pure functions, as an optax transformation is a pair.
 """

@@ -44,7 +44,7 @@ def gradient_kernel(
 ) -> Kernel:
     """A kernel whose `fit` is one optimizer step on the weighted mean loss.
 
-    Its state is a `RunnerState`, whose key is for dropout. Metrics of `fit`: `loss`, `value_loss` and `score_loss`,
+    Its state is a `RunnerState`, whose key is for dropout. Metrics of `fit`: `loss`, `loss/value` and `loss/score`,
     weighted means over the batch.
 
     Raises:

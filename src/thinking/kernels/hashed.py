@@ -75,7 +75,7 @@ def hashed_table(spaces: Spaces, context_length: int, radices: tuple[int, ...], 
         rows = (key, bucket, batch.value, batch.score, batch.mask > 0)
         # Sequentially, as which entry is evicted depends on earlier rows.
         state, is_written = jax.lax.scan(insert, state, rows)
-        return state, {"written": jnp.sum(is_written).astype(jnp.float32)}
+        return state, {"num_written": jnp.sum(is_written).astype(jnp.float32)}
 
     def infer(state: HashedState, context: Context, target: Array) -> Hypothesis:
         key, bucket = to_key(context, target)

@@ -80,7 +80,7 @@ def _validate(learning: Learning) -> Learning:
 def compute_slot_loss(
     learning: Learning, space: Space, slots: Slots, value: Array, score: Array
 ) -> tuple[Array, Metrics]:
-    """[B] losses for values [B, ...] of `space` and scores [B], and their parts `value_loss` and `score_loss`."""
+    """[B] losses for values [B, ...] of `space` and scores [B], and their parts `loss/value` and `loss/score`."""
     count = slots.scores.shape[1]
     if learning.access == "value":
         slot = jnp.argmin(_distances(space, jax.lax.stop_gradient(slots.values), value), axis=1)
@@ -99,7 +99,7 @@ def compute_slot_loss(
         score_pull * (softplus - score[:, None] * slots.scores) + learning.penalty * (1 - is_selected) * softplus,
         axis=1,
     )
-    return value_loss + learning.score_weight * score_loss, {"value_loss": value_loss, "score_loss": score_loss}
+    return value_loss + learning.score_weight * score_loss, {"loss/value": value_loss, "loss/score": score_loss}
 
 
 def select_best_slot(space: Space, slots: Slots) -> Hypothesis:

@@ -92,7 +92,7 @@ def _indexed_table(spaces: Spaces, context_length: int, radices: tuple[int, ...]
         first = jnp.full(num_keys, index.size, jnp.int32).at[candidates].min(order, mode="drop")
         is_first = first.at[candidates].get(mode="fill", fill_value=-1) == order
         value = state.value.at[jnp.where(is_first, index, num_keys)].set(batch.value, mode="drop")
-        return TableState(value, score), {"written": jnp.sum(is_first).astype(jnp.float32)}
+        return TableState(value, score), {"num_written": jnp.sum(is_first).astype(jnp.float32)}
 
     def infer(state: TableState, context: Context, target: Array) -> Hypothesis:
         index = address(context, target)

@@ -112,14 +112,14 @@ class _SlotNetwork(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         width = block.width
-        self.pattern, self.slots = Window(window), num_slots
-        self.read_item = _make_encoder(spaces.input, width, rngs)
-        self.read_target = _make_encoder(spaces.target, width, rngs)
-        self.place = PositionalEncoding(block, context_length, rngs)
+        self.pattern, self.num_slots = Window(window), num_slots
+        self.item_encoder = _make_encoder(spaces.input, width, rngs)
+        self.target_encoder = _make_encoder(spaces.target, width, rngs)
+        self.positional_encoding = PositionalEncoding(block, context_length, rngs)
         self.blocks = nnx.List([Block(block, rngs) for _ in range(num_blocks)])
         self.norm = nnx.RMSNorm(width, rngs=rngs)
-        self.say_values = nnx.Linear(width, num_slots * value_width(spaces.value), rngs=rngs)
-        self.say_scores = nnx.Linear(
+        self.value_head = nnx.Linear(width, num_slots * value_width(spaces.value), rngs=rngs)
+        self.score_head = nnx.Linear(
             width, num_slots, bias_init=nnx.initializers.constant(INITIAL_SCORE_LOGIT), rngs=rngs
         )
 
@@ -127,8 +127,8 @@ class _SlotNetwork(nnx.Module):
         segments = context.valid.astype(jnp.int32)
         positions = jnp.arange(segments.shape[1])[None]
         coordinates = context.items[..., None] if context.items.ndim == 2 else context.items
-        tokens = self.read_item(context.items) + self.read_target(target)[:, None]
-        tokens = self.place(tokens, positions, coordinates)
+        tokens = self.item_encoder(context.items) + self.target_encoder(target)[:, None]
+        tokens = self.positional_encoding(tokens, positions, coordinates)
 
         def attend(q: Array, k: Array, v: Array) -> tuple[Array, None]:
             return attention(q, k, v, pattern=self.pattern, segments=segments), None
@@ -141,8 +141,8 @@ class _SlotNetwork(nnx.Module):
         for block, attend_fn in zip(self.blocks, attend_fns, strict=True):
             tokens, _ = block(tokens, positions, attend_fn, rngs)
         newest = self.norm(tokens[:, -1])
-        values = self.say_values(newest)
-        return Slots(values.reshape(*values.shape[:1], self.slots, -1), self.say_scores(newest))
+        values = self.value_head(newest)
+        return Slots(values.reshape(*values.shape[:1], self.num_slots, -1), self.score_head(newest))
 
 
 def _make_encoder(space: Space, width: int, rngs: nnx.Rngs) -> nnx.Module:

@@ -52,6 +52,7 @@ def curriculum(
     decay_attempts: float = 256.0,
     min_attempts: int = 256,
     review_weight: float = 0.1,
+    locked: bool = True,
 ) -> Curriculum:
     """Levels that unlock in order.
 
@@ -64,6 +65,7 @@ def curriculum(
         decay_attempts: time constant of the success EMA, in attempts.
         min_attempts: attempts at a level before it may unlock the next one.
         review_weight: sampling weight of a level whose success is 1, more than 0.
+        locked: whether levels are locked at first, all but the first.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -82,7 +84,7 @@ def curriculum(
 
     def init() -> CurriculumState:
         zeros = jnp.zeros(num_levels, jnp.float32)
-        return CurriculumState(zeros, zeros, zeros, jnp.arange(num_levels) == 0)
+        return CurriculumState(zeros, zeros, zeros, (jnp.arange(num_levels) == 0) | (not locked))
 
     def update(state: CurriculumState, level: Array, success: Array, mask: Array) -> CurriculumState:
         if not level.shape == success.shape == mask.shape:

@@ -38,7 +38,7 @@ UpdateFn = Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]
 
 
 def next_token_sums(logits: Array, tokens: Array, weights: Array, segments: Array | None = None) -> LossSums:
-    """Next-token cross entropy in nats, and the metric `accuracy`.
+    """Next-token cross entropy in nats, and the metric `mean_token_accuracy`.
 
     The first token of a row or segment is not predicted and has no weight.
 
@@ -62,13 +62,13 @@ def next_token_sums(logits: Array, tokens: Array, weights: Array, segments: Arra
     # The same as `argmax(logits) == targets`, which is much slower on a CPU.
     is_lower_index = jnp.arange(logits.shape[-1])[None, None] < targets
     is_correct = ~jnp.any((logits > target_logits) | ((logits == target_logits) & is_lower_index), axis=-1)
-    return LossSums(jnp.sum(weight * losses), jnp.sum(weight), {"accuracy": jnp.sum(weight * is_correct)})
+    return LossSums(jnp.sum(weight * losses), jnp.sum(weight), {"mean_token_accuracy": jnp.sum(weight * is_correct)})
 
 
 def mean_metrics(sums: LossSums) -> Metrics:
-    """Weighted means `loss` and the other metrics, 0 without weight, and `tokens`, the total weight."""
+    """Weighted means `loss` and the other metrics, 0 without weight, and `num_tokens`, the total weight."""
     means = jax.tree.map(lambda total: total / _divisor(sums.weight), {"loss": sums.loss, **sums.metrics})
-    return {**means, "tokens": sums.weight}
+    return {**means, "num_tokens": sums.weight}
 
 
 def make_supervised_update(
@@ -76,7 +76,7 @@ def make_supervised_update(
 ) -> UpdateFn:
     """One optimizer step on the mean loss.
 
-    Metrics are those of `mean_metrics` and `gradient_norm`, before clipping. A batch without weight has gradient 0 and
+    Metrics are those of `mean_metrics` and `grad_norm`, before clipping. A batch without weight has gradient 0 and
     is an optimizer step like any other.
 
     Args:
@@ -106,7 +106,7 @@ def make_supervised_update(
         total, sums = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, train_state.params), parts)
         sums = jax.tree.map(lambda each: jnp.sum(each, axis=0), sums)
         gradients = jax.tree.map(lambda leaf: leaf / _divisor(sums.weight).astype(leaf.dtype), total)
-        metrics = {**mean_metrics(sums), "gradient_norm": optax.tree.norm(gradients)}
+        metrics = {**mean_metrics(sums), "grad_norm": optax.tree.norm(gradients)}
         return apply_gradients(train_state, optimizer, gradients), metrics
 
     return update

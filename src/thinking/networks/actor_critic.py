@@ -64,13 +64,13 @@ def perceptron_policy(observation_dim: int, action_space: Space, hidden_widths: 
 
     def init(key: Array) -> Params:
         params = {"networks": init_networks(key)}
-        return params if is_discrete else params | {"log_spread": jnp.zeros(value_width(action_space), jnp.float32)}
+        return params if is_discrete else params | {"log_std": jnp.zeros(value_width(action_space), jnp.float32)}
 
     def networks(params: Params) -> nnx.Module:
         return apply_networks(params["networks"])
 
     def broadcast_log_std(params: Params, actor_output: Array) -> Array:
-        return jnp.broadcast_to(params["log_spread"], actor_output.shape)
+        return jnp.broadcast_to(params["log_std"], actor_output.shape)
 
     def act(params: Params, key: Array, observation: Array) -> tuple[Array, Array]:
         actor_output = networks(params)["actor"](observation)

@@ -112,7 +112,7 @@ def _product_backward(options: tuple, residuals: tuple[Array, Array], grad: Arra
 _product.defvjp(_product_forward, _product_backward)
 
 
-def dense(
+def linear_layer(
     in_features: int, out_features: int, config: BlockConfig, rngs: nnx.Rngs, *, bias: bool = False
 ) -> nnx.Linear:
     """A linear layer with fan-in scaled initialization."""
@@ -142,12 +142,14 @@ class PositionalEncoding(nnx.Module):
                 f"{num_learned} learned positions are too few for {max_length} tokens; give learned({max_length})"
             )
         normal = nnx.initializers.normal(config.width**-0.5)
-        self.places = nnx.Embed(num_learned, config.width, embedding_init=normal, rngs=rngs) if num_learned else None
+        self.position_embedding = (
+            nnx.Embed(num_learned, config.width, embedding_init=normal, rngs=rngs) if num_learned else None
+        )
 
     def __call__(self, x_BxCxD: Array, positions_BxC: Array, coordinates_BxCxK: Array) -> Array:
         """[B, C, D], the tokens with their positions added."""
-        if self.places is not None:
-            x_BxCxD = x_BxCxD + self.places(positions_BxC).astype(x_BxCxD.dtype)
+        if self.position_embedding is not None:
+            x_BxCxD = x_BxCxD + self.position_embedding(positions_BxC).astype(x_BxCxD.dtype)
         return self.add(x_BxCxD, positions_BxC, coordinates_BxCxK)
 
 
@@ -155,20 +157,20 @@ class Attention(nnx.Module):
     """Multi-head self-attention."""
 
     def __init__(self, config: BlockConfig, rngs: nnx.Rngs) -> None:
-        self.heads, self.key_heads = config.num_heads, config.num_kv_heads or config.num_heads
-        self.size, self.rotate = config.width // config.num_heads, config.position.rotate
-        qkv_width = (self.heads + 2 * self.key_heads) * self.size
-        self.project_in = dense(config.width, qkv_width, config, rngs)
-        self.project_out = dense(config.width, config.width, config, rngs)
+        self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads or config.num_heads
+        self.head_dim, self.rotate = config.width // config.num_heads, config.position.rotate
+        qkv_width = (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+        self.qkv_proj = linear_layer(config.width, qkv_width, config, rngs)
+        self.out_proj = linear_layer(config.width, config.width, config, rngs)
 
     def __call__(self, x_BxCxD: Array, positions_BxC: Array, attend: AttendFn) -> tuple[Array, Any]:
         """The output [B, C, D], or [B, N, D] if `attend` returns the last N tokens alone; and its auxiliary output."""
         rows, tokens, width = x_BxCxD.shape
-        qkv = self.project_in(x_BxCxD).reshape(rows, tokens, -1, self.size)
-        first, last = self.heads, self.heads + self.key_heads
+        qkv = self.qkv_proj(x_BxCxD).reshape(rows, tokens, -1, self.head_dim)
+        first, last = self.num_heads, self.num_heads + self.num_kv_heads
         q, k, v = qkv[:, :, :first], qkv[:, :, first:last], qkv[:, :, last:]
         output, aux = attend(self.rotate(q, positions_BxC), self.rotate(k, positions_BxC), v)
-        return self.project_out(output.reshape(rows, -1, width)), aux
+        return self.out_proj(output.reshape(rows, -1, width)), aux
 
 
 class FeedForward(nnx.Module):
@@ -176,14 +178,16 @@ class FeedForward(nnx.Module):
 
     def __init__(self, config: BlockConfig, rngs: nnx.Rngs) -> None:
         width, inner, plain = config.width, config.feed_forward_width, not config.gated
-        self.gate = None if plain else dense(width, inner, config, rngs)
-        self.widen = dense(width, inner, config, rngs, bias=plain)
-        self.narrow = dense(inner, width, config, rngs, bias=plain)
+        self.gate_proj = None if plain else linear_layer(width, inner, config, rngs)
+        self.up_proj = linear_layer(width, inner, config, rngs, bias=plain)
+        self.down_proj = linear_layer(inner, width, config, rngs, bias=plain)
 
     def __call__(self, x_BxCxD: Array) -> Array:
         """[B, C, D], position-wise."""
-        inner = self.widen(x_BxCxD)
-        return self.narrow(jax.nn.relu(inner) if self.gate is None else jax.nn.silu(self.gate(x_BxCxD)) * inner)
+        inner = self.up_proj(x_BxCxD)
+        return self.down_proj(
+            jax.nn.relu(inner) if self.gate_proj is None else jax.nn.silu(self.gate_proj(x_BxCxD)) * inner
+        )
 
 
 class Block(nnx.Module):

@@ -1,7 +1,7 @@
 """The key-value cache of a decoder.
 
 If the pattern has a bounded reach, the slots are a ring buffer: a new token overwrites the one that no later query
-sees, so memory is bounded at any length. Tokens at the start that all queries see are never overwritten.
+sees, so memory is bounded at any length. TokenPositions at the start that all queries see are never overwritten.
 
 Axes: B rows, N new tokens, S slots, H query heads, G key-value heads, E dimensions of a head, K blocks of a `TopK`
 pattern. All leaves of a cache have the leading axis B, so rows can be gathered, repeated and stored like any other
@@ -70,7 +70,7 @@ def init_cache(
     bounds = memory_bounds(pattern)
     slots = capacity if bounds is None else min(capacity, sum(bounds))
     content = _content(pattern)
-    blocks = 0 if content is None else -(-slots // content.block)
+    blocks = 0 if content is None else -(-slots // content.block_size)
     empty = jnp.zeros((rows, num_kv_heads, slots, head_dim), dtype)
     sums = jnp.zeros((rows, num_kv_heads, blocks, head_dim), jnp.float32)
     layer = LayerCache(empty, empty, sums, sums)
@@ -206,7 +206,7 @@ def _write(
     if content is None:
         return layer._replace(keys=keys, values=values)
     blocks = layer.key_sums.shape[2]
-    block = jnp.where(positions >= 0, positions // content.block, blocks)
+    block = jnp.where(positions >= 0, positions // content.block_size, blocks)
     query_sum = q.astype(jnp.float32).reshape(*k.shape[:3], -1, k.shape[3]).sum(3)
     key_sums = layer.key_sums.at[rows, :, block].add(k.astype(jnp.float32), mode="drop")
     query_sums = layer.query_sums.at[rows, :, block].add(query_sum, mode="drop")
@@ -225,7 +225,7 @@ def _mask(pattern: Pattern, content: TopK | None, layer: LayerCache, positions: 
         blocks = layer.key_sums.shape[2]
         chosen = jnp.any(jax.nn.one_hot(index, blocks, dtype=bool) & counts[..., None], axis=-2)
         visible = (
-            visible | jnp.repeat(chosen, content.block, axis=-1)[..., : key_positions.shape[1]]
+            visible | jnp.repeat(chosen, content.block_size, axis=-1)[..., : key_positions.shape[1]]
         )  # a slot is its token
     return visible & (key >= 0) & (key <= query)
 
@@ -234,15 +234,15 @@ def _choose_cached_blocks(
     content: TopK, layer: LayerCache, positions: Array, key_positions: Array
 ) -> tuple[Array, Array]:
     """The blocks [B, G, N, k] that each new token selects, and whether each counts."""
-    own = jnp.maximum(positions, 0) // content.block
+    own = jnp.maximum(positions, 0) // content.block_size
     query_block = jnp.broadcast_to(
         jnp.maximum(own - 1, 0)[:, None, :, None], (*layer.keys.shape[:2], positions.shape[1], 1)
     )
     block_queries = jnp.take_along_axis(layer.query_sums, query_block, axis=2)
-    start = content.block * jnp.arange(layer.key_sums.shape[2])[None]
-    num_filled = jnp.clip(jnp.max(key_positions, axis=1, keepdims=True) + 1 - start, 0, content.block)
+    start = content.block_size * jnp.arange(layer.key_sums.shape[2])[None]
+    num_filled = jnp.clip(jnp.max(key_positions, axis=1, keepdims=True) + 1 - start, 0, content.block_size)
     means = layer.key_sums / jnp.maximum(num_filled, 1)[:, None, :, None]
-    return choose_blocks(block_queries, means, num_filled > 0, own, content.blocks, causal=True)
+    return choose_blocks(block_queries, means, num_filled > 0, own, content.num_blocks, causal=True)
 
 
 def _max_visible_keys(pattern: Pattern) -> int:
@@ -277,7 +277,7 @@ def _mix_gathered(
             case Global(count):
                 token = jnp.arange(count)[None, None]
             case _:
-                token = index[..., None] * content.block + jnp.arange(content.block)[None, None, None]
+                token = index[..., None] * content.block_size + jnp.arange(content.block_size)[None, None, None]
                 visible = jnp.broadcast_to(counts[..., None], token.shape).reshape(rows, groups, -1)
                 token = token.reshape(rows, groups, -1)
         visible &= (token >= 0) & (token <= newest)
@@ -288,7 +288,7 @@ def _mix_gathered(
         tokens.append(jnp.broadcast_to(token, shape))
         allowed.append(jnp.broadcast_to(visible, shape))
     slot = jnp.clip(jnp.concatenate(tokens, axis=-1), 0, layer.keys.shape[2] - 1)[..., None]  # a slot is its token
-    keys, values = (jnp.take_along_axis(counts, slot, axis=2) for counts in (layer.keys, layer.values))
+    keys, values = (jnp.take_along_axis(array, slot, axis=2) for array in (layer.keys, layer.values))
     return _mix(q, [layer._replace(keys=keys, values=values)], [jnp.concatenate(allowed, axis=-1)[:, :, None]])
 
 

@@ -103,7 +103,7 @@ def decoder(
     init, network = make_pure(build)
 
     def embed(params: Params, tokens: Array) -> Array:
-        return network(params).words(tokens)
+        return network(params).token_embedding(tokens)
 
     def apply(
         params: Params,
@@ -210,14 +210,18 @@ class _Network(nnx.Module):
     ) -> None:
         normal, width, self.dtype = nnx.initializers.normal, block.width, block.dtype
         # Initial logits of a tied embedding then have a variance of about 1.
-        self.words = nnx.Embed(vocab_size, width, embedding_init=normal(width**-0.5), dtype=block.dtype, rngs=rngs)
-        self.place = PositionalEncoding(block, context_length, rngs)
+        self.token_embedding = nnx.Embed(
+            vocab_size, width, embedding_init=normal(width**-0.5), dtype=block.dtype, rngs=rngs
+        )
+        self.positional_encoding = PositionalEncoding(block, context_length, rngs)
         self.blocks = nnx.List([Block(block, rngs) for _ in range(num_layers)])
         self.norm = nnx.RMSNorm(width, dtype=block.dtype, rngs=rngs)
-        self.say = None if tied else nnx.Linear(width, vocab_size, use_bias=False, dot_general=flat_dot, rngs=rngs)
+        self.lm_head = None if tied else nnx.Linear(width, vocab_size, use_bias=False, dot_general=flat_dot, rngs=rngs)
         # Near 0 (Ziegler et al. 2019): large initial values would disturb an already trained network.
         small = normal(1 / (width + 1))
-        self.judge = nnx.Linear(width, 1, kernel_init=small, dot_general=flat_dot, rngs=rngs) if value_head else None
+        self.value_head = (
+            nnx.Linear(width, 1, kernel_init=small, dot_general=flat_dot, rngs=rngs) if value_head else None
+        )
 
     def __call__(
         self,
@@ -228,8 +232,8 @@ class _Network(nnx.Module):
         rngs: nnx.Rngs | None = None,
         remat: bool = False,
     ) -> tuple[DecoderOutput, list[Any]]:
-        x = self.words(inputs) if inputs.ndim == 2 else inputs.astype(self.dtype)
-        x = self.place(x, positions, positions[:, :, None] if coordinates is None else coordinates)
+        x = self.token_embedding(inputs) if inputs.ndim == 2 else inputs.astype(self.dtype)
+        x = self.positional_encoding(x, positions, positions[:, :, None] if coordinates is None else coordinates)
         aux_outputs, apply_block = [], Block.__call__
         if remat:
             apply_block = nnx.remat(apply_block, static_argnums=(3,))  # attend is a function
@@ -240,12 +244,12 @@ class _Network(nnx.Module):
         return DecoderOutput(self._logits(hidden), self._value(hidden), hidden), aux_outputs
 
     def _logits(self, hidden: Array) -> Array:
-        if self.say is not None:
-            return self.say(hidden).astype(jnp.float32)
-        embedding = self.words.embedding[...].astype(hidden.dtype)
+        if self.lm_head is not None:
+            return self.lm_head(hidden).astype(jnp.float32)
+        embedding = self.token_embedding.embedding[...].astype(hidden.dtype)
         return flat_dot(hidden, embedding.T, None, preferred_element_type=jnp.float32)
 
     def _value(self, hidden: Array) -> Array:
-        if self.judge is None:
+        if self.value_head is None:
             return jnp.zeros(hidden.shape[:2], jnp.float32)
-        return self.judge(hidden)[..., 0].astype(jnp.float32)
+        return self.value_head(hidden)[..., 0].astype(jnp.float32)

@@ -44,7 +44,7 @@ class TrainingConfig:
 class WidthConfig:
     """Sizes of attention."""
 
-    width: int = option(64, "dimensions of a token", minimum=4, maximum=8192)
+    width: int = option(64, "embedding dimensions", minimum=4, maximum=8192)
     num_heads: int = option(4, "attention heads", minimum=1, maximum=128)
 
     def validate(self) -> None:
@@ -57,15 +57,15 @@ class WidthConfig:
 class DecoderConfig(WidthConfig):
     """Sizes of a decoder."""
 
-    num_layers: int = option(2, "blocks", minimum=1, maximum=128)
+    num_layers: int = option(2, "transformer blocks", minimum=1, maximum=128)
 
 
 @dataclasses.dataclass(frozen=True)
 class CurriculumConfig:
     """Levels that are unlocked one after another."""
 
-    enabled: bool = option(False, "open one level after another, as the one before is mastered")
-    threshold: float = option(0.8, "share of successes that opens the next level", above=0, maximum=1)
+    enabled: bool = option(False, "unlock one level after another, as the one before is mastered")
+    threshold: float = option(0.8, "success rate that unlocks the next level", above=0, maximum=1)
 
 
 def check_names(values: Sequence[str], flag: str, choices: Sequence[str]) -> None:

@@ -26,7 +26,8 @@ def encode(
     """Unit vectors [R, S, D] of the sentences of rows.
 
     Args:
-        params: `words` [V, D], `places` [P, D], `norm`, and `layers`, whose leaves are stacked over layers.
+        params: `token_embedding` [V, D], `position_embedding` [P, D], `norm`, and `layers`, whose leaves are stacked
+            over layers.
         tokens: [R, T] int32 tokens.
         positions: [R, T] int32, position of each token in its sentence.
         segments: [R, T] int32, index of its sentence in the row, from 1; 0 in padding.
@@ -39,11 +40,11 @@ def encode(
 
     def layer(x: Array, weights: Params) -> tuple[Array, None]:
         x = _norm(x + _attend(x, bias, weights, num_heads), weights["attention_norm"], epsilon)
-        hidden = _gelu(_linear(x, weights["widen"]))
-        return _norm(x + _linear(hidden, weights["narrow"]), weights["norm"], epsilon), None
+        hidden = _gelu(_linear(x, weights["up_proj"]))
+        return _norm(x + _linear(hidden, weights["down_proj"]), weights["norm"], epsilon), None
 
     with jax.default_matmul_precision("highest"):  # a GPU would otherwise round products to 10 mantissa bits
-        x = _norm(params["words"][tokens] + params["places"][positions], params["norm"], epsilon)
+        x = _norm(params["token_embedding"][tokens] + params["position_embedding"][positions], params["norm"], epsilon)
         # A scan compiles in half the time of unrolled layers, and runs faster.
         x = jax.lax.scan(layer, x, params["layers"])[0]
         # A sentence has at least two tokens: [CLS] and [SEP].
@@ -58,11 +59,11 @@ def encode(
 def _attend(x: Array, bias: Array, weights: Params, num_heads: int) -> Array:
     rows, tokens, width = x.shape
     head_dim = width // num_heads
-    projected = _linear(x, weights["project_in"]).reshape(rows, tokens, 3, num_heads, head_dim)
+    projected = _linear(x, weights["qkv_proj"]).reshape(rows, tokens, 3, num_heads, head_dim)
     q, k, v = jnp.transpose(projected, (2, 3, 0, 1, 4))  # heads first, for the batched products
     scores = jnp.einsum("hrqe,hrke->hrqk", q, k) * head_dim**-0.5
     mixed = jnp.einsum("hrqk,hrke->hrqe", jax.nn.softmax(scores + bias), v)
-    return _linear(jnp.transpose(mixed, (1, 2, 0, 3)).reshape(rows, tokens, width), weights["project_out"])
+    return _linear(jnp.transpose(mixed, (1, 2, 0, 3)).reshape(rows, tokens, width), weights["out_proj"])
 
 
 def _gelu(x: Array) -> Array:

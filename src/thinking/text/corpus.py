@@ -57,7 +57,10 @@ def load_corpus(source: str, max_characters: int, bpe_vocab_size: int | None) ->
     text = drop_repeated_paragraphs(read_text(source, max_characters))[:max_characters]
     cut = round(len(text) * (1 - HELD_OUT_FRACTION))
     if not 0 < cut < len(text):
-        raise ValueError(f"source {source}: {len(text)} characters are too few to part; give a longer text")
+        raise ValueError(
+            f"source {source}: {len(text)} characters are too few to split into "
+            "training and held-out parts; give a longer text"
+        )
     train, held_out = text[:cut], text[cut:]
     encode, decode, token_bytes = _byte_codec() if bpe_vocab_size is None else _bpe_codec(train, bpe_vocab_size)
     return Corpus(encode(train), encode(held_out), token_bytes, decode)

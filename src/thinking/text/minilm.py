@@ -187,11 +187,11 @@ def _load_params(folder: Path, num_layers: int) -> Params:
             *(pair(f"{base}.attention.self.{name}") for name in ("query", "key", "value")), strict=True
         )
         return {
-            "project_in": (np.concatenate(kernels, axis=1), np.concatenate(biases)),
-            "project_out": pair(f"{base}.attention.output.dense"),
+            "qkv_proj": (np.concatenate(kernels, axis=1), np.concatenate(biases)),
+            "out_proj": pair(f"{base}.attention.output.dense"),
             "attention_norm": pair(f"{base}.attention.output.LayerNorm"),
-            "widen": pair(f"{base}.intermediate.dense"),
-            "narrow": pair(f"{base}.output.dense"),
+            "up_proj": pair(f"{base}.intermediate.dense"),
+            "down_proj": pair(f"{base}.output.dense"),
             "norm": pair(f"{base}.output.LayerNorm"),
         }
 
@@ -202,8 +202,8 @@ def _load_params(folder: Path, num_layers: int) -> Params:
             for name in ("word", "position", "token_type")
         )
         return {
-            "words": words,
-            "places": places + kinds[:1],  # all tokens are of the first type
+            "token_embedding": words,
+            "position_embedding": places + kinds[:1],  # all tokens are of the first type
             "norm": pair("embeddings.LayerNorm"),
             "layers": jax.tree.map(lambda *leaves: np.stack(leaves), *map(layer, range(num_layers))),
         }

@@ -45,7 +45,7 @@ class Plan(NamedTuple):
 
     Attributes:
         goal: in words.
-        split: "train", "held_out", "compound", or "asked" for a goal that a user typed.
+        split: "train", "held_out", "compound", or "custom" for a goal that a user typed.
         mode: "think" (open loop), or "react" (closed loop, on the steps of the reference).
         nodes: in preorder: the parent of a node is the last one before it with a higher level.
         done: whether the guide predicted the end itself, before the step limit.

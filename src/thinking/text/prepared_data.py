@@ -96,8 +96,8 @@ def prepare_texts(
 def summarize_splits(prepared: PreparedData) -> list[dict[str, Any]]:
     """A row for each split with texts: counts, and the overlap with the training texts.
 
-    Of the steps, `known` counts those that training texts have word for word, and `taught_percent` is the share that
-    they have in any wording.
+    Of the steps, `in_training_fraction` are in training texts word for word, and `in_training_any_wording_fraction`
+    in any wording.
     """
     number = {step: index for index, step in enumerate(prepared.steps)}
     trained = {number[step] for text in prepared.texts if text.split == "train" for step in iter_steps(text.steps)}
@@ -109,18 +109,17 @@ def summarize_splits(prepared: PreparedData) -> list[dict[str, Any]]:
             continue
         lengths = [sum(1 for _ in iter_steps(text.steps)) for text in texts]
         steps = [number[step] for text in texts for step in iter_steps(text.steps)]
-        num_known = sum(step in trained for step in steps)
         row = {
             "split": split,
-            "goals": len(list_distinct_goals(texts)),
-            "texts": len(texts),
-            "steps": len(steps),
-            "steps_mean": len(steps) / len(texts),
-            "steps_max": max(lengths),
-            "known": num_known,
-            "known_percent": 100 * num_known / len(steps),
-            "taught_percent": 100
-            * sum(int(prepared.canonical_index[step]) in trained_meanings for step in steps)
+            "num_goals": len(list_distinct_goals(texts)),
+            "num_texts": len(texts),
+            "num_steps": len(steps),
+            "mean_steps": len(steps) / len(texts),
+            "max_steps": max(lengths),
+            "in_training_fraction": sum(step in trained for step in steps) / len(steps),
+            "in_training_any_wording_fraction": sum(
+                int(prepared.canonical_index[step]) in trained_meanings for step in steps
+            )
             / len(steps),
         }
         rows.append(row)

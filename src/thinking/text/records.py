@@ -26,7 +26,7 @@ class Section(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A goal and its steps.
+    """A procedural text: a goal and its steps.
 
     Attributes:
         goal: in words. Several texts may have the same goal.
@@ -135,7 +135,7 @@ def _parse_steps(where: str, steps: Any, deeper: int) -> NestedSteps:
         contents = "both strings and sections" if strange is None else _format_value(strange)
         raise _RecordError(f"{where} holds {contents}; allowed are strings alone, or sections alone")
     if not deeper:
-        raise _RecordError(f"{where} holds sections three deep; allowed is at most two deep: parts, operations, steps")
+        raise _RecordError(f"{where} nests sections three deep; allowed are two levels of sections above the steps")
     return tuple(_parse_section(f"{where}[{index}]", step, deeper - 1) for index, step in enumerate(steps))
 
 

@@ -66,4 +66,4 @@ def count_answers(folder: Path) -> int:
 def _warn(path: Path) -> None:
     if path.parent not in _WARNED:
         _WARNED.add(path.parent)
-        progress.warn(f"{path} is damaged, as others there may be: what they answered is asked again")
+        progress.warn(f"{path} is damaged; its request is sent again")

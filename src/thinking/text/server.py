@@ -115,7 +115,7 @@ class Server:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             reason = str(error) if isinstance(error, ValueError) else "it is not of the OpenAI protocol"
         start = self._quote(response.http_response.text)
-        raise UserError(f"{self.url} sent what is no answer ({reason}): {start}; check the address and the model")
+        raise UserError(f"{self.url} sent an invalid response ({reason}): {start}; check the address and the model")
 
     def redact(self, text: str) -> str:
         """The text without secrets and lone surrogates."""
@@ -134,12 +134,12 @@ class Server:
         import openai
 
         for attempt in range(1, self._retries + 2):
-            asked_wait = None
+            requested_wait = None
             try:
                 return send()
             except openai.APIStatusError as error:
                 status, message = error.status_code, self._quote(_message(error))
-                asked_wait = _retry_after(error.response.headers)
+                requested_wait = _retry_after(error.response.headers)
                 is_retryable = (status in _RETRY_STATUSES or status >= 500) and error.code != "insufficient_quota"
             except openai.APITimeoutError:
                 status, message, is_retryable = 0, f"no answer within {self._timeout:g} s", True
@@ -149,11 +149,11 @@ class Server:
                     error.__cause__, httpx2.ConnectError
                 )  # no server is running: retries are useless
             backoff = min(_MAX_BACKOFF, self._backoff * 2.0 ** min(attempt - 1, 100)) * random.uniform(0.75, 1)
-            wait = backoff if asked_wait is None else asked_wait
+            wait = backoff if requested_wait is None else requested_wait
             if not is_retryable or attempt > self._retries or wait > MAX_WAIT:
                 break
             time.sleep(wait)
-        raise UserError(self._explain(model, status, message, attempt, asked_wait))
+        raise UserError(self._explain(model, status, message, attempt, requested_wait))
 
     def _explain(self, model: str, status: int, message: str, num_attempts: int, requested_wait: float | None) -> str:
         if status == 401:

@@ -47,7 +47,9 @@ class Vocabulary:
         ordered = sorted(MARKS + self.words)  # extensions of a word directly follow it
         for word, following in itertools.pairwise(ordered):
             if following.startswith(word):
-                raise ValueError(f"Vocabulary: {word!r} is how {following!r} begins; no reading is sure, change either")
+                raise ValueError(
+                    f"Vocabulary: {word!r} is a prefix of {following!r}, so tokens are ambiguous; change one"
+                )
 
     def __len__(self) -> int:
         return len(MARKS) + len(self.words)

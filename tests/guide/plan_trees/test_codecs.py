@@ -1,4 +1,4 @@
-"""Codecs: what a layer sees of a vector, and a mark that no vector is taken for."""
+"""Codecs: the code that a layer reads for a vector, and the mark, which is no vector's code."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,44 +10,44 @@ from thinking.guide.plan_trees.codecs import VARIANCE_FLOOR, token_codec, whiten
 from thinking.kernels import Box, Discrete
 from thinking.text.embedders import normalize
 
-ROWS, DIMS = 8, 4  # all of one shape, so that JAX compiles little
+ROWS, DIMS = 8, 4  # one shape for all, so that JAX compiles little
 SEEDS = st.integers(0, 2**31 - 1)
 
 
-def random_vectors(seed, different=ROWS):
-    """[ROWS, DIMS] of which so many differ; they vary much in some directions, and little in others."""
+def random_vectors(seed, num_distinct=ROWS):
+    """[ROWS, DIMS] with `num_distinct` different rows; their variance differs between directions."""
     rng = np.random.default_rng(seed)
-    vectors = rng.normal(size=(different, DIMS)) * np.geomspace(1, 0.1, DIMS) + rng.normal(size=DIMS)
-    return vectors[np.arange(ROWS) % different].astype(np.float32)
+    vectors = rng.normal(size=(num_distinct, DIMS)) * np.geomspace(1, 0.1, DIMS) + rng.normal(size=DIMS)
+    return vectors[np.arange(ROWS) % num_distinct].astype(np.float32)
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=SEEDS, different=st.integers(2, ROWS), asked=st.integers(1, DIMS + 1))
-def test_codes_do_not_vary_together_and_vary_by_1_in_the_mean(seed, different, asked):
-    vectors = random_vectors(seed, different)
-    transformation = whitening(vectors, asked)
-    count = min(asked, DIMS, different - 1)
-    assert transformation.forward.shape == (DIMS, count)
+@given(seed=SEEDS, num_distinct=st.integers(2, ROWS), max_dims=st.integers(1, DIMS + 1))
+def test_whitened_codes_are_uncorrelated_with_mean_variance_1(seed, num_distinct, max_dims):
+    vectors = random_vectors(seed, num_distinct)
+    transformation = whitening(vectors, max_dims)
+    num_dims = min(max_dims, DIMS, num_distinct - 1)
+    assert transformation.forward.shape == (DIMS, num_dims)
     codes = np.asarray(whitening_codec(transformation).encode(vectors), np.float64)[:, :-1]
     covariance = codes.T @ codes / ROWS
     np.testing.assert_allclose(codes.mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=1e-3)
-    np.testing.assert_allclose(np.trace(covariance), count, rtol=1e-3)
-    # The floor keeps directions small in which vectors hardly vary.
-    spread = np.linalg.eigvalsh(np.cov(vectors.T.astype(np.float64), bias=True))[::-1]
-    share = (spread / (spread + VARIANCE_FLOOR * spread[0]))[:count]
-    np.testing.assert_allclose(np.diag(covariance), share * count / share.sum(), rtol=0.02, atol=1e-3)
+    np.testing.assert_allclose(np.trace(covariance), num_dims, rtol=1e-3)
+    # The variance floor keeps directions of low variance small.
+    eigenvalues = np.linalg.eigvalsh(np.cov(vectors.T.astype(np.float64), bias=True))[::-1]
+    shrinkage = (eigenvalues / (eigenvalues + VARIANCE_FLOOR * eigenvalues[0]))[:num_dims]
+    np.testing.assert_allclose(np.diag(covariance), shrinkage * num_dims / shrinkage.sum(), rtol=0.02, atol=1e-3)
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=SEEDS, different=st.integers(2, ROWS))
-def test_with_as_many_dimensions_as_vectors_have_nothing_is_lost(seed, different):
-    vectors = random_vectors(seed, different)
+@given(seed=SEEDS, num_distinct=st.integers(2, ROWS))
+def test_whitening_with_all_dimensions_is_lossless(seed, num_distinct):
+    vectors = random_vectors(seed, num_distinct)
     codec = whitening_codec(whitening(vectors, DIMS))
     np.testing.assert_allclose(codec.decode(codec.encode(vectors)), vectors, atol=1e-4)
 
 
-def test_with_fewer_dimensions_the_nearest_point_of_the_largest_components_is_left():
+def test_whitening_projects_onto_the_largest_components():
     vectors = np.array([[0, 5, 0], [2, 5, 1], [4, 5, 0], [2, 5, -1]], np.float32)
     codec = whitening_codec(whitening(vectors, 1))
     np.testing.assert_allclose(
@@ -61,30 +61,30 @@ def test_a_token_is_the_nearest_centroid_and_decodes_to_it(seed, count):
     vectors, centroids = random_vectors(seed), normalize(random_vectors(seed + 1)[:count])
     codec = token_codec(centroids)
     codes = np.asarray(codec.encode(vectors))
-    for vector, code, meaning in zip(vectors, codes, np.asarray(codec.decode(codes)), strict=True):
+    for vector, code, decoded in zip(vectors, codes, np.asarray(codec.decode(codes)), strict=True):
         cosines = [vector @ centroid / np.linalg.norm(vector) for centroid in centroids]
         assert cosines[code] >= max(cosines) - 1e-6
-        np.testing.assert_array_equal(meaning, centroids[code])
+        np.testing.assert_array_equal(decoded, centroids[code])
 
 
 @pytest.mark.parametrize("kind", ["whitened", "tokens"])
-def test_the_mark_is_a_mark_and_no_vector_is_one(kind):
+def test_is_mark_recognises_the_mark_alone(kind):
     vectors = normalize(random_vectors(0))
     codec = whitening_codec(whitening(vectors, 3)) if kind == "whitened" else token_codec(vectors[:3])
     assert codec.space == (Box(4) if kind == "whitened" else Discrete(4))
     assert codec.mark.shape == codec.space.shape
     assert codec.mark.dtype == codec.space.dtype
     assert bool(codec.is_mark(codec.mark))
-    far = jnp.asarray([*vectors, *(1000 * vectors)])
-    assert not codec.is_mark(codec.encode(far)).any()
-    # A mark that is taken for a target says the least: the middle of what is known.
-    is_known = vectors if kind == "whitened" else vectors[:3]
-    np.testing.assert_allclose(codec.decode(codec.mark[None])[0], is_known.mean(axis=0), atol=1e-5)
+    all_vectors = jnp.asarray([*vectors, *(1000 * vectors)])
+    assert not codec.is_mark(codec.encode(all_vectors)).any()
+    # The mark decodes to the mean of the vectors.
+    training_vectors = vectors if kind == "whitened" else vectors[:3]
+    np.testing.assert_allclose(codec.decode(codec.mark[None])[0], training_vectors.mean(axis=0), atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("vectors", "dims"), [(np.ones((1, 3)), 2), (np.ones((4, 3)), 2), (random_vectors(0), 0), (random_vectors(0), -1)]
 )
-def test_vectors_that_do_not_differ_and_no_dimensions_are_refused(vectors, dims):
+def test_equal_vectors_and_dims_below_1_are_rejected(vectors, dims):
     with pytest.raises(ValueError, match=f"{len(vectors)} vectors to {dims} dimensions: give two that differ, and 1"):
         whitening(vectors, dims)

@@ -11,26 +11,26 @@ from thinking.guide.plan_trees.plan_guide import plan_guide
 from thinking.kernels import Box, Context, Discrete, Hypothesis, Kernel, Spaces, Transition, table
 from thinking.text.embedders import normalize
 
-# A goal is reached by "ab" and "c"; these by the steps a, b and c. A mark ends each.
+# The goal has the sections "ab" and "c", these have the steps a, b and c. A mark ends each.
 STEPS = np.eye(3, dtype=np.float32)
 SECTIONS = normalize(np.array([[1, 1, 0], [0, 0, 1]], np.float32))
 GOALS = np.array([[0, 1, 1], [1, 1, 1]], np.float32)
 CODECS = [token_codec(STEPS), token_codec(SECTIONS), token_codec(normalize(GOALS))]
-A, B, C, END = range(4)
-AB, ONLY_C, OVER = range(3)
+A, B, C, STEP_END = range(4)
+AB, ONLY_C, SECTION_END = range(3)
 GOAL = 1
 
 
-def layer(level, length=2):
+def make_layer(level, length=2):
     own, above = CODECS[level].space, CODECS[level + 1].space
     return table(input=own, value=own, target=above, context_length=length)
 
 
-GUIDE = plan_guide(layers=[layer(0), layer(1)], codecs=CODECS)
+GUIDE = plan_guide(layers=[make_layer(0), make_layer(1)], codecs=CODECS)
 
 
-def examples(*rows):
-    """Of (context, target, value), as short as they are."""
+def make_batch(*rows):
+    """A batch of (context, target, value); contexts may be short."""
     contexts, targets, values = zip(*rows, strict=True)
     items = np.array([[0] * (2 - len(context)) + context for context in contexts], np.int32)
     ones = np.ones(len(rows), np.float32)
@@ -38,29 +38,33 @@ def examples(*rows):
     return Transition(context, np.array(targets, np.int32), np.array(values, np.int32), ones, ones)
 
 
-STEP_EXAMPLES = examples(
-    ([END], AB, A), ([END, A], AB, B), ([A, B], AB, END), ([B, END], ONLY_C, C), ([END, C], ONLY_C, END)
+STEP_EXAMPLES = make_batch(
+    ([STEP_END], AB, A),
+    ([STEP_END, A], AB, B),
+    ([A, B], AB, STEP_END),
+    ([B, STEP_END], ONLY_C, C),
+    ([STEP_END, C], ONLY_C, STEP_END),
 )
-SECTION_EXAMPLES = examples(([OVER], GOAL, AB), ([OVER, AB], GOAL, ONLY_C), ([AB, ONLY_C], GOAL, OVER))
+SECTION_EXAMPLES = make_batch(
+    ([SECTION_END], GOAL, AB), ([SECTION_END, AB], GOAL, ONLY_C), ([AB, ONLY_C], GOAL, SECTION_END)
+)
 
 
 @pytest.fixture(scope="module")
-def fitted():
+def state_and_metrics():
     """The state of a guide that was trained on the plan tree, and its metrics."""
     return jax.jit(GUIDE.fit)(GUIDE.init(jax.random.key(0)), [STEP_EXAMPLES, SECTION_EXAMPLES])
 
 
 @pytest.fixture(scope="module")
-def unroll(fitted):
+def unroll(state_and_metrics):
     """`unroll(steps)`: the predictions before steps, the guide's own where one is None, and the carries after them."""
-    init_carry, propose_step, observe = (
-        jax.jit(part) for part in (GUIDE.init_carry, GUIDE.propose_step, GUIDE.observe)
-    )
+    init_carry, propose_step, observe = (jax.jit(fn) for fn in (GUIDE.init_carry, GUIDE.propose_step, GUIDE.observe))
 
     def unroll_steps(steps):
-        carry, predictions, carries = init_carry(fitted[0], GOALS[GOAL:]), [], []
+        carry, predictions, carries = init_carry(state_and_metrics[0], GOALS[GOAL:]), [], []
         for step in steps:
-            prediction, carry = propose_step(fitted[0], carry)
+            prediction, carry = propose_step(state_and_metrics[0], carry)
             carry = observe(carry, prediction.step if step is None else np.array([step], np.float32))
             predictions.append(jax.device_get(prediction))
             carries.append(carry)
@@ -69,7 +73,7 @@ def unroll(fitted):
     return unroll_steps
 
 
-def test_a_learned_plan_tree_is_predicted_step_by_step(unroll):
+def test_guide_predicts_the_plan_tree_it_was_trained_on(unroll):
     predictions, _ = unroll([None] * 4)
     assert [int(prediction.step[0].argmax()) for prediction in predictions[:3]] == [A, B, C]
     assert [int(prediction.sub_goals[0][0] @ SECTIONS[AB] > 0.9) for prediction in predictions[:3]] == [1, 1, 0]
@@ -77,17 +81,17 @@ def test_a_learned_plan_tree_is_predicted_step_by_step(unroll):
     assert [bool(prediction.done[0]) for prediction in predictions] == [False, False, False, True]
 
 
-def test_a_layer_remembers_earlier_sub_trajectories_with_a_mark_in_front_of_each(unroll):
+def test_memory_keeps_earlier_sub_trajectories_after_a_mark_each(unroll):
     _, carries = unroll([None] * 3)
     lowest, top = carries[2]
-    assert recall(lowest.memory, 2).items.tolist() == [[END, C]]
-    assert int(lowest.memory.count[0]) == 5  # END, a, b, END, c
-    assert recall(top.memory, 2).items.tolist() == [[OVER, AB]]
+    assert recall(lowest.memory, 2).items.tolist() == [[STEP_END, C]]
+    assert int(lowest.memory.count[0]) == 5  # STEP_END, a, b, STEP_END, c
+    assert recall(top.memory, 2).items.tolist() == [[SECTION_END, AB]]
     assert (int(lowest.num_steps[0]), int(top.num_steps[0])) == (1, 2)
     np.testing.assert_allclose(top.step_sum, [STEPS[A] + STEPS[B]])
 
 
-def test_observed_steps_are_remembered_and_averaged(unroll):
+def test_observed_steps_enter_the_memory_and_the_step_sum(unroll):
     predictions, carries = unroll([STEPS[A], [0, 0, 4], None])
     # The lowest layer has no entry for a, c: the table's default is a, and the sub-trajectory continues.
     assert int(predictions[2].step[0].argmax()) == A
@@ -96,14 +100,17 @@ def test_observed_steps_are_remembered_and_averaged(unroll):
     assert recall(lowest.memory, 2).items.tolist() == [[A, C]]
 
 
-def test_each_layer_learns_its_own_examples_and_metrics_bear_its_index(fitted):
-    _, metrics = fitted
-    assert {name: float(value) for name, value in metrics.items()} == {"written/0": 5, "written/1": 3}
+def test_fit_trains_each_layer_and_prefixes_its_metrics(state_and_metrics):
+    _, metrics = state_and_metrics
+    assert {name: float(value) for name, value in metrics.items()} == {
+        "layer_0/num_written": 5,
+        "layer_1/num_written": 3,
+    }
 
 
-def test_an_inferred_sub_goal_is_a_code_of_the_layers_values(fitted):
-    state, _ = fitted
-    context = Context(np.array([[0, OVER], [OVER, AB]], np.int32), np.array([1, 2], np.int32))
+def test_infer_subgoal_returns_a_code_and_whether_it_is_known(state_and_metrics):
+    state, _ = state_and_metrics
+    context = Context(np.array([[0, SECTION_END], [SECTION_END, AB]], np.int32), np.array([1, 2], np.int32))
     infer_subgoal = jax.jit(lambda *query: GUIDE.infer_subgoal(state, 1, *query))
     sub_goal, is_known = infer_subgoal(context, np.array([GOAL, GOAL], np.int32))
     assert sub_goal.tolist() == [AB, ONLY_C]
@@ -125,17 +132,17 @@ def test_layers_are_initialized_from_different_keys():
     ("layers", "codecs", "message"),
     [
         ([], CODECS[:1], "0 layers and 1 codecs: give at least one layer, and a codec more"),
-        ([layer(0)], CODECS, "1 layers and 3 codecs"),
-        ([layer(1), layer(0)], CODECS, "layer 0 reads Discrete"),
-        ([layer(0), layer(0)], CODECS, "layer 1 reads Discrete"),
+        ([make_layer(0)], CODECS, "1 layers and 3 codecs"),
+        ([make_layer(1), make_layer(0)], CODECS, "layer 0 reads Discrete"),
+        ([make_layer(0), make_layer(0)], CODECS, "layer 1 reads Discrete"),
     ],
 )
-def test_layers_that_do_not_fit_their_codecs_are_refused(layers, codecs, message):
+def test_layers_that_do_not_match_their_codecs_are_rejected(layers, codecs, message):
     with pytest.raises(ValueError, match=message):
         plan_guide(layers=layers, codecs=codecs)
 
 
-def test_a_refusal_names_the_spaces():
+def test_error_message_names_the_spaces():
     vectors = table(input=Discrete(4), value=Box(3), target=Discrete(3))
     with pytest.raises(ValueError, match=r"answers Box\(dims=3\) .* have Discrete\(size=4\) for the first two"):
-        plan_guide(layers=[vectors, layer(1)], codecs=CODECS)
+        plan_guide(layers=[vectors, make_layer(1)], codecs=CODECS)

@@ -1,4 +1,4 @@
-"""Think and react over plan trees, against the nested unrolling in plain Python, for random layers."""
+"""Think and react over plan trees, against nested unrolling in plain Python, for random layers."""
 
 import contextlib
 from typing import NamedTuple
@@ -20,14 +20,14 @@ SEEDS = st.integers(0, 2**31 - 1)
 KINDS = [("tokens", 3), ("whitened", 3), ("tokens", 1)]
 
 
-def fitted(kind, level):
+def fit_codec_data(kind, level):
     """Centroids, or a whitening, of a level."""
     vectors = np.random.default_rng(level).normal(size=(12, D)).astype(np.float32)
     return whitening(vectors, 3) if kind == "whitened" else vectors[: 4 - level % 2]
 
 
-def guessing_tokens(codec, above):
-    """An untrained kernel: for every (older item, newest item, target) a code, every second one the mark."""
+def random_token_kernel(codec, above):
+    """An untrained kernel: a random code for every (older item, newest item, target); about half are the mark."""
     codes, targets = codec.space.size, above.size
 
     def init(key):
@@ -43,8 +43,8 @@ def guessing_tokens(codec, above):
     return Kernel(init, lambda state, batch: (state, {}), infer, Spaces(codec.space, codec.space, above), C)
 
 
-def guessing_vectors(codec, above):
-    """The same for vectors: waves of weights drawn by `init`."""
+def random_vector_kernel(codec, above):
+    """The same for vectors: sines of random projections, drawn by `init`."""
     size = codec.space.dims
 
     def init(key):
@@ -58,35 +58,35 @@ def guessing_vectors(codec, above):
     return Kernel(init, lambda state, batch: (state, {}), infer, Spaces(codec.space, codec.space, above), C)
 
 
-class Plain(NamedTuple):
+class PlainCodec(NamedTuple):
     """A codec for one vector, without JAX; its mark is None."""
 
     encode: object
     decode: object
 
 
-def plain(codec_data):
+def make_plain_codec(codec_data):
     if isinstance(codec_data, Whitening):
-        return Plain(
+        return PlainCodec(
             # No BLAS: its matrix product of vectors may raise spurious floating-point warnings.
             lambda vector: np.einsum("d,dk->k", vector - codec_data.mean, codec_data.forward),
             lambda code: codec_data.mean if code is None else code @ codec_data.backward + codec_data.mean,
         )
-    return Plain(
+    return PlainCodec(
         lambda vector: int(np.argmax(codec_data @ vector)),
         lambda c: codec_data.mean(axis=0) if c is None else codec_data[c],
     )
 
 
-def answer(state, history, targets, size):
-    """The value of a layer from its history: a code, one of `size` or a vector (0), and whether it is the mark.
+def infer_value(state, history, targets, num_codes):
+    """The value of a layer, and whether it is the mark. It is one of `num_codes` codes, or a vector if 0.
 
-    Its target is the first; for vectors those of the layers above are behind it.
+    The layer's own target is the first. For vectors the targets of the layers above follow.
     """
-    if size:
-        *older, newest = [size - 1 if code is None else code for code in history[-2:]]
-        code_of_value = int(state[older[0] if older else size, newest, targets[0]])
-        return code_of_value, code_of_value == size - 1
+    if num_codes:
+        *older, newest = [num_codes - 1 if code is None else code for code in history[-2:]]
+        code_of_value = int(state[older[0] if older else num_codes, newest, targets[0]])
+        return code_of_value, code_of_value == num_codes - 1
     marks = [np.r_[np.zeros(3), np.sqrt(3)] if code is None else np.r_[code, 0] for code in history[-2:]]
     waves = np.sin(np.concatenate([*[np.zeros(4)] * (2 - len(marks)), *marks, *(np.r_[t, 0] for t in targets)]) @ state)
     return waves[:-1], waves[-1] > 0
@@ -96,38 +96,38 @@ class OutOfSteps(Exception):
     """The maximum number of steps is reached."""
 
 
-def unrolled(states, codecs, sizes, goal, done):
-    """(step, sub-goals, how many are new, done) before each step, at most T, by nested unrolling."""
-    top, history = len(states) - 1, [[] for _ in states]
-    targets, pursued, steps_made, predictions = [None] * len(states), [None] * top, [], []
+def unroll_in_python(states, codecs, sizes, goal, prefix):
+    """(step, sub-goals, number of new ones, done) before each step, at most T, by nested unrolling."""
+    top, histories = len(states) - 1, [[] for _ in states]
+    targets, sub_goals, plan_steps, predictions = [None] * len(states), [None] * top, [], []
     num_new, is_done = 0, False
 
     def unroll_layer(layer, target):
         nonlocal num_new, is_done
         code, steps = codecs[layer + 1].encode(target), []
         targets[layer] = code
-        history[layer].append(None)
+        histories[layer].append(None)
         if layer < top:
-            pursued[layer], num_new = codecs[layer + 1].decode(code), num_new + 1
+            sub_goals[layer], num_new = codecs[layer + 1].decode(code), num_new + 1
         while True:
-            code_of_value, is_mark = answer(states[layer], history[layer], targets[layer:], sizes[layer])
+            code_of_value, is_mark = infer_value(states[layer], histories[layer], targets[layer:], sizes[layer])
             is_over = is_mark and steps
-            if is_over and (layer < top or len(steps_made) >= len(done)):
+            if is_over and (layer < top or len(plan_steps) >= len(prefix)):
                 return steps
-            is_done = is_done or bool(is_over)  # of the top layer, during the prefix: it continues
+            is_done = is_done or bool(is_over)  # true if the top layer is done during the prefix; it continues
             value = codecs[layer].decode(None if is_mark and sizes[layer] else code_of_value)
             below = unroll_layer(layer - 1, value) if layer > 0 else [step(value)]
-            history[layer].append(codecs[layer].encode(np.mean(below, axis=0)))
+            histories[layer].append(codecs[layer].encode(np.mean(below, axis=0)))
             steps += below
 
-    def step(predicted):
+    def step(predicted_step):
         nonlocal num_new, is_done
-        if len(steps_made) == T:
+        if len(plan_steps) == T:
             raise OutOfSteps
-        predictions.append((predicted, [*pursued], num_new, is_done))
+        predictions.append((predicted_step, [*sub_goals], num_new, is_done))
         num_new, is_done = 0, False
-        steps_made.append(done[len(steps_made)] if len(steps_made) < len(done) else predicted)
-        return steps_made[-1]
+        plan_steps.append(prefix[len(plan_steps)] if len(plan_steps) < len(prefix) else predicted_step)
+        return plan_steps[-1]
 
     with contextlib.suppress(OutOfSteps):
         unroll_layer(top, goal)
@@ -135,9 +135,9 @@ def unrolled(states, codecs, sizes, goal, done):
 
 
 class Case(NamedTuple):
-    """A random guide: `use(seed, goals, done, count) -> (states, plan, reactions)`."""
+    """A random guide: `think_and_react(seed, goals, prefix, prefix_length) -> (states, plan, reaction)`."""
 
-    use: object
+    think_and_react: object
     codecs: list
     sizes: list
 
@@ -145,87 +145,91 @@ class Case(NamedTuple):
 @pytest.fixture(scope="module", params=KINDS, ids=lambda param: f"{param[1]} layers of {param[0]}")
 def case(request):
     kind, layers = request.param
-    codec_data = [fitted(kind, level) for level in range(layers + 1)]
-    codecs = [whitening_codec(each) if kind == "whitened" else token_codec(each) for each in codec_data]
-    kernel = guessing_vectors if kind == "whitened" else guessing_tokens
-    layers = [kernel(codec, concat_target_space(codecs[level + 1 :])) for level, codec in enumerate(codecs[:-1])]
+    codec_data = [fit_codec_data(kind, level) for level in range(layers + 1)]
+    codecs = [whitening_codec(data) if kind == "whitened" else token_codec(data) for data in codec_data]
+    make_kernel = random_vector_kernel if kind == "whitened" else random_token_kernel
+    layers = [make_kernel(codec, concat_target_space(codecs[level + 1 :])) for level, codec in enumerate(codecs[:-1])]
     guide = plan_guide(layers=layers, codecs=codecs)
 
     @jax.jit
-    def use(seed, goals, done, count):
+    def think_and_react(seed, goals, prefix, prefix_length):
         state = guide.init(jax.random.key(seed))
-        return state, think(guide, state, goals, done, count, T), react(guide, state, goals, done)
+        return state, think(guide, state, goals, prefix, prefix_length, T), react(guide, state, goals, prefix)
 
     sizes = [codec.space.size if isinstance(codec.space, Discrete) else 0 for codec in codecs[:-1]]
-    return Case(lambda *given: jax.device_get(use(*given)), [plain(each) for each in codec_data], sizes)
+    return Case(
+        lambda *inputs: jax.device_get(think_and_react(*inputs)), [make_plain_codec(data) for data in codec_data], sizes
+    )
 
 
 def draw_inputs(seed):
-    """Goals, prefixes, and their lengths."""
+    """Goals, prefixes and their lengths."""
     rng = np.random.default_rng(seed)
-    goals, done = rng.normal(size=(B, D)), rng.normal(size=(B, T, D))
-    return goals.astype(np.float32), done.astype(np.float32), rng.integers(0, [1, 1, 3, 5, 8, T + 1], B)
+    goals, prefix = rng.normal(size=(B, D)), rng.normal(size=(B, T, D))
+    return goals.astype(np.float32), prefix.astype(np.float32), rng.integers(0, [1, 1, 3, 5, 8, T + 1], B)
 
 
-def assert_are(predictions, plan_found, row):
-    """The predictions are a row of the plan."""
-    for at, (step, sub_goals, num_new, is_done) in enumerate(predictions):
-        np.testing.assert_allclose(plan_found.steps[row, at], step, atol=1e-3)
-        for own, predicted in zip(plan_found.sub_goals, sub_goals, strict=True):
-            np.testing.assert_allclose(own[row, at], predicted, atol=1e-3)
-        assert (plan_found.num_new_sub_goals[row, at], plan_found.done[row, at]) == (num_new, is_done)
+def assert_row_equals(predictions, plan, row):
+    """Asserts that a row of the plan has these predictions."""
+    for index, (step, sub_goals, num_new, is_done) in enumerate(predictions):
+        np.testing.assert_allclose(plan.steps[row, index], step, atol=1e-3)
+        for actual, expected in zip(plan.sub_goals, sub_goals, strict=True):
+            np.testing.assert_allclose(actual[row, index], expected, atol=1e-3)
+        assert (plan.num_new_sub_goals[row, index], plan.done[row, index]) == (num_new, is_done)
 
 
 @given(seed=SEEDS)
 @settings(max_examples=12, deadline=None, derandomize=True)
-def test_a_plan_is_a_nested_unrolling_that_continues_a_prefix(case, seed):
-    goals, done, count = draw_inputs(seed)
-    states, plan, _ = case.use(seed, goals, done, count)
+def test_think_matches_nested_unrolling_after_a_prefix(case, seed):
+    goals, prefix, prefix_length = draw_inputs(seed)
+    states, plan, _ = case.think_and_react(seed, goals, prefix, prefix_length)
     for row in range(B):
-        predictions = unrolled(states, case.codecs, case.sizes, goals[row], done[row, : count[row]])
+        predictions = unroll_in_python(states, case.codecs, case.sizes, goals[row], prefix[row, : prefix_length[row]])
         assert plan.length[row] == len(predictions)
-        assert_are(predictions, plan, row)
+        assert_row_equals(predictions, plan, row)
         if len(predictions) < T:
             assert plan.done[row, len(predictions)]
 
 
 @given(seed=SEEDS)
 @settings(max_examples=12, deadline=None, derandomize=True)
-def test_react_is_the_same_with_every_step_observed(case, seed):
-    goals, done, count = draw_inputs(seed)
-    states, _, reaction = case.use(seed, goals, done, count)
+def test_react_matches_nested_unrolling_with_observed_steps(case, seed):
+    goals, observed, prefix_length = draw_inputs(seed)
+    states, _, reaction = case.think_and_react(seed, goals, observed, prefix_length)
     assert reaction.length.tolist() == [T] * B
     for row in range(B):
-        predictions = unrolled(states, case.codecs, case.sizes, goals[row], done[row])
+        predictions = unroll_in_python(states, case.codecs, case.sizes, goals[row], observed[row])
         assert len(predictions) == T
-        assert_are(predictions, reaction, row)
+        assert_row_equals(predictions, reaction, row)
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_react_predicts_what_think_predicts_after_the_steps_before(case, seed):
-    goals, done, _ = draw_inputs(seed)
-    for at in range(T):
-        _, plan, reaction = case.use(seed, goals, done, np.full(B, at))
-        np.testing.assert_array_equal(plan.done[:, at], reaction.done[:, at])
-        np.testing.assert_array_equal(plan.num_new_sub_goals[:, at], reaction.num_new_sub_goals[:, at])
-        for own, predicted in zip([plan.steps, *plan.sub_goals], [reaction.steps, *reaction.sub_goals], strict=True):
-            np.testing.assert_allclose(own[:, at], predicted[:, at], atol=1e-5)
+def test_react_matches_think_after_each_prefix(case, seed):
+    goals, observed, _ = draw_inputs(seed)
+    for index in range(T):
+        _, plan, reaction = case.think_and_react(seed, goals, observed, np.full(B, index))
+        np.testing.assert_array_equal(plan.done[:, index], reaction.done[:, index])
+        np.testing.assert_array_equal(plan.num_new_sub_goals[:, index], reaction.num_new_sub_goals[:, index])
+        for think_leaf, react_leaf in zip(
+            [plan.steps, *plan.sub_goals], [reaction.steps, *reaction.sub_goals], strict=True
+        ):
+            np.testing.assert_allclose(think_leaf[:, index], react_leaf[:, index], atol=1e-5)
 
 
 @given(seed=SEEDS)
 @settings(max_examples=5, deadline=None, derandomize=True)
 def test_rows_are_independent(case, seed):
-    goals, done, count = draw_inputs(seed)
+    goals, prefix, prefix_length = draw_inputs(seed)
     order = np.random.default_rng(seed).permutation(B)
-    _, plan, _ = case.use(seed, goals, done, count)
-    _, moved, _ = case.use(seed, goals[order], done[order], count[order])
-    np.testing.assert_array_equal(moved.length, plan.length[order])
-    for row, before in enumerate(order):
-        length = plan.length[before]
-        for own, predicted in zip(jax.tree.leaves(moved)[:-1], jax.tree.leaves(plan)[:-1], strict=True):
-            np.testing.assert_allclose(own[row, :length], predicted[before, :length], atol=1e-5)
+    _, plan, _ = case.think_and_react(seed, goals, prefix, prefix_length)
+    _, permuted_plan, _ = case.think_and_react(seed, goals[order], prefix[order], prefix_length[order])
+    np.testing.assert_array_equal(permuted_plan.length, plan.length[order])
+    for row, original_row in enumerate(order):
+        length = plan.length[original_row]
+        for permuted_leaf, leaf in zip(jax.tree.leaves(permuted_plan)[:-1], jax.tree.leaves(plan)[:-1], strict=True):
+            np.testing.assert_allclose(permuted_leaf[row, :length], leaf[original_row, :length], atol=1e-5)
 
 
-def test_a_prefix_longer_than_the_plan_is_refused():
+def test_a_prefix_longer_than_max_steps_is_rejected():
     with pytest.raises(ValueError, match="max_steps 3: 4 steps are done already; give at least so many"):
         think(None, (), np.zeros((1, D)), np.zeros((1, 4, D)), np.zeros(1, int), 3)

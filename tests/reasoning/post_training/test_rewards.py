@@ -1,4 +1,4 @@
-"""Rewards over token arrays, against the same told in plain Python over texts."""
+"""Rewards over token arrays, against a plain Python reference over texts."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,122 +21,124 @@ from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompts
 from thinking.text.vocabulary import MARKS
 
 QUICK = settings(max_examples=100, deadline=None, derandomize=True)
-N = 160
-ASKED = [
+MAX_NEW_TOKENS = 160
+PROBLEMS = [
     Problem(ADD, (57, 8)),
     Problem(SUBTRACT, (57, 80)),
     Problem(DIVIDE, (577, 8)),
     Problem(MULTIPLY, (Problem(ADD, (3, 4)), 5)),
 ]
-QUESTIONS = encode_prompts(ASKED)
-COLUMNS = {"answers": QUESTIONS.answers, "steps": QUESTIONS.steps}
+PROMPTS = encode_prompts(PROBLEMS)
+COLUMNS = {"answers": PROMPTS.answers, "steps": PROMPTS.steps}
 REWARDS = {"outcome": outcome_reward, "format": format_reward, "length": length_reward, "process": process_reward}
-compute_rewards = jit(lambda *given, **columns: {name: each(*given, **columns) for name, each in REWARDS.items()})
+compute_rewards = jit(
+    lambda *args, **columns: {name: reward_fn(*args, **columns) for name, reward_fn in REWARDS.items()}
+)
 
 
 def make_completions(texts):
-    tokens = np.zeros((len(texts), N), np.int32)
+    tokens = np.zeros((len(texts), MAX_NEW_TOKENS), np.int32)
     lengths = np.zeros(len(texts), np.int32)
     for index, text in enumerate(texts):
-        generated = VOCABULARY.encode(text)[:N]
-        tokens[index, : len(generated)] = generated
-        lengths[index] = len(generated)
-    blank = np.zeros((len(texts), N), np.float32)
-    return Completions(tokens, lengths, blank, blank, np.ones(len(texts), bool))
+        text_tokens = VOCABULARY.encode(text)[:MAX_NEW_TOKENS]
+        tokens[index, : len(text_tokens)] = text_tokens
+        lengths[index] = len(text_tokens)
+    zeros = np.zeros((len(texts), MAX_NEW_TOKENS), np.float32)
+    return Completions(tokens, lengths, zeros, zeros, np.ones(len(texts), bool))
 
 
-def in_plain_python(problem, text):
-    tokens = VOCABULARY.encode(text)[:N]
+def compute_reference_rewards(problem, text):
+    tokens = VOCABULARY.encode(text)[:MAX_NEW_TOKENS]
     text = VOCABULARY.decode(tokens)
-    outside, rest = "", text
+    text_outside_thoughts, rest = "", text
     while rest:
-        before, opened, rest = rest.partition("<think>")
-        outside += before.replace("</think>", "#")
-        # What a thought hides counts as one sign, so that what is on either side of it does not join.
-        _, closed, rest = rest.partition("</think>") if opened else ("", "", "")
-        outside += "#" * bool(opened)
-    _, marked, output = outside.rpartition("<answer>")
-    output, ended, _ = output.partition("<end>")
-    head, closed, tail = text.partition("</think>")
-    body = tail.removeprefix("<answer>").removesuffix("<end>")
-    shape = [
-        closed,
-        head.startswith("<think>"),
-        head.count("<think>") == 1,
-        "<end>" not in head,
-        tail.startswith("<answer>"),
-        tail.endswith("<end>"),
+        prefix, think_mark, rest = rest.partition("<think>")
+        text_outside_thoughts += prefix.replace("</think>", "#")
+        # A thought is replaced by one character, so that the texts around it are not joined.
+        _, end_think_mark, rest = rest.partition("</think>") if think_mark else ("", "", "")
+        text_outside_thoughts += "#" * bool(think_mark)
+    _, answer_mark, output = text_outside_thoughts.rpartition("<answer>")
+    output, end_mark, _ = output.partition("<end>")
+    thought, end_think_mark, rest_of_text = text.partition("</think>")
+    body = rest_of_text.removeprefix("<answer>").removesuffix("<end>")
+    conditions = [
+        end_think_mark,
+        thought.startswith("<think>"),
+        thought.count("<think>") == 1,
+        "<end>" not in thought,
+        rest_of_text.startswith("<answer>"),
+        rest_of_text.endswith("<end>"),
         body,
         not any(mark in body for mark in MARKS),
     ]
-    judged = verify_chain(problem, text)
-    kept = [each for each in judged if not each.is_withdrawn]
+    verified_steps = verify_chain(problem, text)
+    kept_steps = [step for step in verified_steps if not step.is_withdrawn]
     return {
-        "outcome": float(bool(marked and ended) and output == format_answer(problem)),
-        "format": float(all(shape)),
-        "length": 1 - len(tokens) / N,
-        "process": sum(each.is_correct for each in kept) / max(len(kept), len(chain(problem))),
+        "outcome": float(bool(answer_mark and end_mark) and output == format_answer(problem)),
+        "format": float(all(conditions)),
+        "length": 1 - len(tokens) / MAX_NEW_TOKENS,
+        "process": sum(step.is_correct for step in kept_steps) / max(len(kept_steps), len(chain(problem))),
     }
 
 
-def agree(texts):
-    result = compute_rewards(QUESTIONS.tokens, make_completions(texts), **COLUMNS)
-    for index, (problem, text) in enumerate(zip(ASKED, texts, strict=True)):
-        for name, expected in in_plain_python(problem, text).items():
+def check_rewards(texts):
+    result = compute_rewards(PROMPTS.tokens, make_completions(texts), **COLUMNS)
+    for index, (problem, text) in enumerate(zip(PROBLEMS, texts, strict=True)):
+        for name, expected in compute_reference_rewards(problem, text).items():
             assert float(result[name][index]) == pytest.approx(expected, abs=1e-6), (name, text)
     return result
 
 
-def good(problem):
+def make_correct_completion(problem):
     return f"<think>{'<step>'.join(chain(problem))}</think><answer>{format_answer(problem)}<end>"
 
 
-def test_what_is_all_right_earns_all():
-    result = agree([good(problem) for problem in ASKED])
+def test_correct_completions_have_full_reward():
+    result = check_rewards([make_correct_completion(problem) for problem in PROBLEMS])
     for name in ("outcome", "format", "process"):
         np.testing.assert_array_equal(result[name], 1)
 
 
 @given(st.lists(st.integers(0, 999), min_size=4, max_size=4), st.booleans())
 @QUICK
-def test_rewards_of_chains_with_slips(seeds, back):
+def test_rewards_of_chains_with_errors_equal_plain_python_reference(seeds, with_corrections):
     texts = []
-    for problem, seed in zip(ASKED, seeds, strict=True):
+    for problem, seed in zip(PROBLEMS, seeds, strict=True):
         rng = np.random.default_rng(seed)
-        if back:
+        if with_corrections:
             thought = "".join(text for text, _ in add_self_corrections(chain(problem), 0.3, rng))
         else:
             thought = "<step>".join(inject_error(step, rng) if rng.random() < 0.3 else step for step in chain(problem))
         output = format_answer(problem) if seed % 3 else "7" + format_answer(problem)
         texts.append(f"<think>{thought}</think><answer>{output}<end>")
-    result = agree(texts)
-    if back and max(map(len, map(VOCABULARY.encode, texts))) <= N:
+    result = check_rewards(texts)
+    if with_corrections and max(map(len, map(VOCABULARY.encode, texts))) <= MAX_NEW_TOKENS:
         np.testing.assert_array_equal(result["process"], 1)
 
 
-PIECES = [*MARKS, "7+8+0=5,1", "5+0+1=6,0", "7-0-0=7,0", "5/8=0,5", "65", "-23", "35", "6", "5", "72r1"]
+FRAGMENTS = [*MARKS, "7+8+0=5,1", "5+0+1=6,0", "7-0-0=7,0", "5/8=0,5", "65", "-23", "35", "6", "5", "72r1"]
 
 
-@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=10).map("".join), min_size=4, max_size=4))
+@given(st.lists(st.lists(st.sampled_from(FRAGMENTS), max_size=10).map("".join), min_size=4, max_size=4))
 @QUICK
-def test_rewards_of_whatever_a_model_may_write(texts):
-    agree(texts)
+def test_rewards_of_random_texts_equal_plain_python_reference(texts):
+    check_rewards(texts)
 
 
-@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 2), st.sampled_from(PIECES)), min_size=4, max_size=4))
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 2), st.sampled_from(FRAGMENTS)), min_size=4, max_size=4))
 @QUICK
-def test_rewards_of_good_completions_with_one_change(changes):
+def test_rewards_of_edited_completions_equal_plain_python_reference(changes):
     texts = []
-    for problem, (place, kind, piece) in zip(ASKED, changes, strict=True):
-        tokens = VOCABULARY.encode(good(problem))
-        place %= len(tokens)
-        tokens[place : place + (kind > 0)] = VOCABULARY.encode(piece) if kind < 2 else []
+    for problem, (position, edit, fragment) in zip(PROBLEMS, changes, strict=True):
+        tokens = VOCABULARY.encode(make_correct_completion(problem))
+        position %= len(tokens)
+        tokens[position : position + (edit > 0)] = VOCABULARY.encode(fragment) if edit < 2 else []
         texts.append(VOCABULARY.decode(tokens))
-    agree(texts)
+    check_rewards(texts)
 
 
 @pytest.mark.parametrize(
-    ("text", "right"),
+    ("text", "is_correct"),
     [
         ("<answer>65<end>", True),
         ("<think><answer>65<end></think><answer>66<end>", False),
@@ -149,25 +151,27 @@ def test_rewards_of_good_completions_with_one_change(changes):
         ("65<end>", False),
     ],
 )
-def test_the_answer_after_the_thoughts_is_what_counts(text, right):
-    result = agree([text, "", "", ""])
-    assert bool(result["outcome"][0]) == right
+def test_outcome_reward_uses_the_answer_after_the_thoughts(text, is_correct):
+    result = check_rewards([text, "", "", ""])
+    assert bool(result["outcome"][0]) == is_correct
     assert not float(result["format"][0]) or "</think>" in text
 
 
-def test_rewards_add_up_by_weight_and_are_told_by_name():
-    reward = jit(combine_rewards(outcome=(2.0, outcome_reward), process=(0.5, process_reward)))
-    total, each = reward(QUESTIONS.tokens, make_completions([good(ASKED[0]), "<answer>-23<end>", "", ""]), **COLUMNS)
+def test_combine_rewards_returns_the_weighted_sum_and_each_term():
+    reward_fn = jit(combine_rewards(outcome=(2.0, outcome_reward), process=(0.5, process_reward)))
+    total, terms = reward_fn(
+        PROMPTS.tokens, make_completions([make_correct_completion(PROBLEMS[0]), "<answer>-23<end>", "", ""]), **COLUMNS
+    )
     np.testing.assert_allclose(total, [2.5, 2, 0, 0])
-    np.testing.assert_allclose(each["outcome"], [1, 1, 0, 0])
-    np.testing.assert_allclose(each["process"], [1, 0, 0, 0])
+    np.testing.assert_allclose(terms["outcome"], [1, 1, 0, 0])
+    np.testing.assert_allclose(terms["process"], [1, 0, 0, 0])
 
 
-def test_bad_input_is_named():
+def test_invalid_arguments_raise_errors():
     with pytest.raises(ValueError, match="no rewards"):
         combine_rewards()
-    three = make_completions([""] * 3)
+    completions = make_completions([""] * 3)
     with pytest.raises(ValueError, match="4 prompts for 3 completions"):
-        format_reward(QUESTIONS.tokens, three)
+        format_reward(PROMPTS.tokens, completions)
     with pytest.raises(ValueError, match="answers has 4 rows for 3 completions"):
-        outcome_reward(jnp.asarray(QUESTIONS.tokens[:3]), three, answers=QUESTIONS.answers)
+        outcome_reward(jnp.asarray(PROMPTS.tokens[:3]), completions, answers=PROMPTS.answers)

@@ -1,4 +1,4 @@
-"""Credit step by step, against the same told in plain Python over texts."""
+"""Step-level advantages, against a plain Python reference over texts."""
 
 import math
 
@@ -22,20 +22,20 @@ from thinking.reasoning.post_training.step_advantages import (
 from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompts
 from thinking.text.vocabulary import END_THINK, STEP
 
-N, ADDED, TAKEN = 64, Problem(ADD, (57, 8)), Problem(SUBTRACT, (57, 80))
-ASKED = [ADDED, ADDED, TAKEN, Problem(DIVIDE, (57, 8))]
-COLUMNS = encode_prompts(ASKED)._asdict()
-MOST = COLUMNS["steps"].shape[1]
-GROUPED = encode_prompts([ADDED] * 4)
+MAX_NEW_TOKENS, ADDITION, SUBTRACTION = 64, Problem(ADD, (57, 8)), Problem(SUBTRACT, (57, 80))
+PROBLEMS = [ADDITION, ADDITION, SUBTRACTION, Problem(DIVIDE, (57, 8))]
+COLUMNS = encode_prompts(PROBLEMS)._asdict()
+MAX_STEPS = COLUMNS["steps"].shape[1]
+GROUP_PROMPTS = encode_prompts([ADDITION] * 4)
 
 
 @jit
-def split(completions, columns):
-    reward_columns = told(completions, columns)
+def split_completions(completions, columns):
+    reward_columns = make_reward_columns(completions, columns)
     return split_spans(completions, **reward_columns), reward_columns["outcome"]
 
 
-def told(completions, columns):
+def make_reward_columns(completions, columns):
     return {
         "outcome": outcome_reward(columns["tokens"], completions, answers=columns["answers"]),
         "steps": columns["steps"],
@@ -44,136 +44,180 @@ def told(completions, columns):
 
 @jit
 def make_group_columns(completions):
-    return told(completions, GROUPED._asdict())
+    return make_reward_columns(completions, GROUP_PROMPTS._asdict())
 
 
 def make_completions(texts, value=0.0):
-    tokens, lengths = np.zeros((len(texts), N), np.int32), np.zeros(len(texts), np.int32)
+    tokens, lengths = np.zeros((len(texts), MAX_NEW_TOKENS), np.int32), np.zeros(len(texts), np.int32)
     for index, text in enumerate(texts):
-        completions = VOCABULARY.encode(text)[:N]
-        tokens[index, : len(completions)] = completions
-        lengths[index] = len(completions)
-    real = np.arange(N)[None] < lengths[:, None]
-    blank = np.zeros((len(texts), N), np.float32)
-    return Completions(tokens, lengths, blank, np.where(real, np.float32(value), 0), np.ones(len(texts), bool))
+        text_tokens = VOCABULARY.encode(text)[:MAX_NEW_TOKENS]
+        tokens[index, : len(text_tokens)] = text_tokens
+        lengths[index] = len(text_tokens)
+    is_valid = np.arange(MAX_NEW_TOKENS)[None] < lengths[:, None]
+    zeros = np.zeros((len(texts), MAX_NEW_TOKENS), np.float32)
+    return Completions(tokens, lengths, zeros, np.where(is_valid, np.float32(value), 0), np.ones(len(texts), bool))
 
 
-def good(problem):
+def make_correct_completion(problem):
     return f"<think>{'<step>'.join(chain(problem))}</think><answer>{format_answer(problem)}<end>"
 
 
-def in_plain_python(problem, text, solved):
-    """Of each token the piece it belongs to, whether that is judged, and whether it is right."""
-    expected, tokens = chain(problem), VOCABULARY.encode(text)[:N]
-    told, number, output, fine = [], 0, [], True
-    for place, token in enumerate(tokens):
-        output.append(token)
-        answering = number == MOST
-        if (not answering and token in (STEP, END_THINK)) or place + 1 == len(tokens):
-            piece, before = VOCABULARY.decode(output), "" if number else "<think>"
-            if answering:
-                right = solved
+def split_reference(problem, text, outcome):
+    """For each token: its span, whether it is unmasked, and whether its span is correct."""
+    expected, tokens = chain(problem), VOCABULARY.encode(text)[:MAX_NEW_TOKENS]
+    token_spans, span, span_tokens, prefix_correct = [], 0, [], True
+    for position, token in enumerate(tokens):
+        span_tokens.append(token)
+        is_answer = span == MAX_STEPS
+        if (not is_answer and token in (STEP, END_THINK)) or position + 1 == len(tokens):
+            span_text, prefix = VOCABULARY.decode(span_tokens), "" if span else "<think>"
+            if is_answer:
+                is_correct = outcome
             else:
-                after = "<step>" if number + 1 < len(expected) else "</think>"
-                right = number < len(expected) and piece == f"{before}{expected[number]}{after}"
-            told += [(min(number, MOST - 1) if not answering else MOST, fine, fine and right)] * len(output)
-            fine, output = fine and right, []
-            number = MOST if token == END_THINK else number + 1
-    return told
+                suffix = "<step>" if span + 1 < len(expected) else "</think>"
+                is_correct = span < len(expected) and span_text == f"{prefix}{expected[span]}{suffix}"
+            token_spans += [
+                (
+                    min(span, MAX_STEPS - 1) if not is_answer else MAX_STEPS,
+                    prefix_correct,
+                    prefix_correct and is_correct,
+                )
+            ] * len(span_tokens)
+            prefix_correct, span_tokens = prefix_correct and is_correct, []
+            span = MAX_STEPS if token == END_THINK else span + 1
+    return token_spans
 
 
-def agree(texts):
-    result, solved = jax.tree.map(np.asarray, split(make_completions(texts), COLUMNS))
-    for row, (problem, text) in enumerate(zip(ASKED, texts, strict=True)):
-        for place, (piece, is_unmasked, right) in enumerate(in_plain_python(problem, text, bool(solved[row]))):
-            assert bool(result.mask[row, place]) == is_unmasked, (text, place)
+def check_spans(texts):
+    result, outcome = jax.tree.map(np.asarray, split_completions(make_completions(texts), COLUMNS))
+    for row, (problem, text) in enumerate(zip(PROBLEMS, texts, strict=True)):
+        for position, (span, is_unmasked, is_correct) in enumerate(split_reference(problem, text, bool(outcome[row]))):
+            assert bool(result.mask[row, position]) == is_unmasked, (text, position)
             if is_unmasked:
-                assert int(result.span[row, place]) == piece, (text, place)
-                assert bool(result.correct[row, piece]) == right, (text, place)
+                assert int(result.span[row, position]) == span, (text, position)
+                assert bool(result.correct[row, span]) == is_correct, (text, position)
     return result
 
 
-def test_every_piece_of_a_good_text_is_right():
-    result = agree([good(problem) for problem in ASKED])
+def test_all_spans_of_a_correct_completion_are_correct():
+    result = check_spans([make_correct_completion(problem) for problem in PROBLEMS])
     assert np.all(result.correct == 1)
-    np.testing.assert_array_equal(np.sum(result.is_last, axis=1), [len(chain(problem)) + 1 for problem in ASKED])
+    np.testing.assert_array_equal(np.sum(result.is_last, axis=1), [len(chain(problem)) + 1 for problem in PROBLEMS])
 
 
-def test_behind_the_first_mistake_nothing_is_judged():
-    wrong = good(ADDED).replace("7+8+0=5,1", "7+8+0=6,1")
-    result = agree([wrong, good(ADDED).replace("65", "66"), good(TAKEN), good(ASKED[3])])
-    np.testing.assert_array_equal(result.correct[0], [0] * (MOST + 1))
+def test_spans_after_the_first_error_are_masked():
+    wrong_step_text = make_correct_completion(ADDITION).replace("7+8+0=5,1", "7+8+0=6,1")
+    result = check_spans(
+        [
+            wrong_step_text,
+            make_correct_completion(ADDITION).replace("65", "66"),
+            make_correct_completion(SUBTRACTION),
+            make_correct_completion(PROBLEMS[3]),
+        ]
+    )
+    np.testing.assert_array_equal(result.correct[0], [0] * (MAX_STEPS + 1))
     assert int(np.sum(result.mask[0])) == len(VOCABULARY.encode("<think>7+8+0=6,1<step>"))
-    np.testing.assert_array_equal(result.correct[1], [1] * MOST + [0])
+    np.testing.assert_array_equal(result.correct[1], [1] * MAX_STEPS + [0])
 
 
-SIGNS = st.sampled_from(["<think>", "</think>", "<step>", "<answer>", "<end>", "5", "+", "="])
+FRAGMENTS = st.sampled_from(["<think>", "</think>", "<step>", "<answer>", "<end>", "5", "+", "="])
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 2), SIGNS), min_size=4, max_size=4))
-def test_any_text_is_judged_as_its_pieces_are(edits):
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 2), FRAGMENTS), min_size=4, max_size=4))
+def test_spans_of_edited_completions_equal_plain_python_reference(edits):
     texts = []
-    for problem, (place, cut, put) in zip(ASKED, edits, strict=True):
-        tokens = VOCABULARY.encode(good(problem))
-        place = min(place, len(tokens) - 1)
-        texts.append(VOCABULARY.decode([*tokens[:place], *VOCABULARY.encode(put), *tokens[place + cut :]]))
-    agree(texts)
+    for problem, (position, num_removed, fragment) in zip(PROBLEMS, edits, strict=True):
+        tokens = VOCABULARY.encode(make_correct_completion(problem))
+        position = min(position, len(tokens) - 1)
+        texts.append(
+            VOCABULARY.decode([*tokens[:position], *VOCABULARY.encode(fragment), *tokens[position + num_removed :]])
+        )
+    check_spans(texts)
 
 
-def test_a_group_compares_the_same_piece_and_what_is_shared_is_credited_with_nothing():
-    texts = [good(ADDED), good(ADDED).replace("5,1", "6,1"), good(ADDED), good(ADDED).replace("65", "66")]
+def test_group_advantages_compare_equal_spans_and_cancel_on_shared_prefix():
+    texts = [
+        make_correct_completion(ADDITION),
+        make_correct_completion(ADDITION).replace("5,1", "6,1"),
+        make_correct_completion(ADDITION),
+        make_correct_completion(ADDITION).replace("65", "66"),
+    ]
     completions = make_completions(texts)
     result = jax.device_get(
         jit(step_group_relative(4))(completions, np.zeros(4, np.float32), **make_group_columns(completions))
     )
-    first = len(VOCABULARY.encode("<think>7+8+0=5,1<step>"))
-    shared = len(VOCABULARY.encode("<think>7+8+0="))
+    first_length = len(VOCABULARY.encode("<think>7+8+0=5,1<step>"))
+    shared_length = len(VOCABULARY.encode("<think>7+8+0="))
     np.testing.assert_allclose(result.advantage[:, 0], [1 / 3, -1, 1 / 3, 1 / 3], rtol=1e-5)
-    np.testing.assert_allclose(np.sum(result.advantage[:, :shared], axis=0), 0, atol=1e-5)
-    assert float(np.abs(result.advantage[1, first:]).max()) == 0  # not judged
-    assert float(np.abs(result.value_target[1]).max()) == 0  # but the value learns that nothing comes of it
+    np.testing.assert_allclose(np.sum(result.advantage[:, :shared_length], axis=0), 0, atol=1e-5)
+    assert float(np.abs(result.advantage[1, first_length:]).max()) == 0  # masked
+    assert float(np.abs(result.value_target[1]).max()) == 0  # but the value is trained to 0
     np.testing.assert_array_equal(np.sum(result.mask, axis=1), completions.length)
-    second = len(VOCABULARY.encode("5+0+1=6,0</think>"))
-    assert float(np.abs(result.advantage[:, first : first + second]).max()) == 0  # all that were judged are right
-    last = int(completions.length[0]) - 1
-    np.testing.assert_allclose(result.advantage[:, last], [0.5, 0, 0.5, -1], rtol=1e-5)
+    second_length = len(VOCABULARY.encode("5+0+1=6,0</think>"))
+    # All unmasked second spans are correct.
+    assert float(np.abs(result.advantage[:, first_length : first_length + second_length]).max()) == 0
+    last_position = int(completions.length[0]) - 1
+    np.testing.assert_allclose(result.advantage[:, last_position], [0.5, 0, 0.5, -1], rtol=1e-5)
 
 
-@pytest.mark.parametrize("decay", [0.0, 1.0])
-def test_over_values_each_piece_is_an_episode_in_shares_of_the_group(decay):
+@pytest.mark.parametrize("gae_lambda", [0.0, 1.0])
+def test_gae_advantages_treat_each_span_as_an_episode(gae_lambda):
     completions = make_completions(
-        [good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)], value=0.25
+        [
+            make_correct_completion(ADDITION),
+            make_correct_completion(ADDITION).replace("6,0", "7,0"),
+            make_correct_completion(ADDITION),
+            make_correct_completion(ADDITION),
+        ],
+        value=0.25,
     )
     result = jax.device_get(
-        jit(step_gae_advantages(4, decay))(completions, np.zeros(4, np.float32), **make_group_columns(completions))
+        jit(step_gae_advantages(4, gae_lambda))(completions, np.zeros(4, np.float32), **make_group_columns(completions))
     )
-    first, second = (len(VOCABULARY.encode(text)) for text in ("<think>7+8+0=5,1<step>", "5+0+1=6,0</think>"))
-    ends = [first - 1, first + second - 1]
-    # The first piece is right in all of the group, the second in three quarters of it.
-    np.testing.assert_allclose(result.advantage[:2, ends], [[0.75, 1], [0.75, -1 / 3]], rtol=1e-5)
-    np.testing.assert_allclose(result.advantage[1, first : ends[1]], -decay / 3, atol=1e-6)
-    np.testing.assert_allclose(result.value_target[:2, ends], [[1, 1], [1, 0]], atol=1e-6)
-    assert float(np.abs(result.advantage[1, first + second :]).max()) == 0
+    first_length, second_length = (
+        len(VOCABULARY.encode(text)) for text in ("<think>7+8+0=5,1<step>", "5+0+1=6,0</think>")
+    )
+    last_positions = [first_length - 1, first_length + second_length - 1]
+    # The first span is correct in the whole group, the second in three quarters of it.
+    np.testing.assert_allclose(result.advantage[:2, last_positions], [[0.75, 1], [0.75, -1 / 3]], rtol=1e-5)
+    np.testing.assert_allclose(result.advantage[1, first_length : last_positions[1]], -gae_lambda / 3, atol=1e-6)
+    np.testing.assert_allclose(result.value_target[:2, last_positions], [[1, 1], [1, 0]], atol=1e-6)
+    assert float(np.abs(result.advantage[1, first_length + second_length :]).max()) == 0
 
 
-def test_a_group_follows_the_log_of_the_probability_to_be_right():
-    texts = {True: good(ADDED), False: good(ADDED).replace("5,1", "6,1")}
-    chance, group, slope = 0.2, 4, 0.0
-    credit = jit(step_group_relative(group))
-    for rights in range(group + 1):
-        completions = make_completions([texts[index < rights] for index in range(group)])
-        result = np.asarray(
-            credit(completions, np.zeros(group, np.float32), **make_group_columns(completions)).advantage
+def test_group_gradient_is_a_series_of_the_log_success_probability():
+    texts = {True: make_correct_completion(ADDITION), False: make_correct_completion(ADDITION).replace("5,1", "6,1")}
+    success_prob, num_generations, gradient = 0.2, 4, 0.0
+    compute_advantages = jit(step_group_relative(num_generations))
+    for num_correct in range(num_generations + 1):
+        completions = make_completions([texts[index < num_correct] for index in range(num_generations)])
+        advantage = np.asarray(
+            compute_advantages(
+                completions, np.zeros(num_generations, np.float32), **make_group_columns(completions)
+            ).advantage
         )[:, 0]
-        score = np.where(np.arange(group) < rights, 1 / chance, -1 / (1 - chance))  # of the log probability
-        slope += math.comb(group, rights) * chance**rights * (1 - chance) ** (group - rights) * np.mean(result * score)
-    # log p = -sum of (1 - p) ** k / k; a group of G follows the first G - 1 terms.
-    assert slope == pytest.approx(sum((1 - chance) ** k for k in range(group - 1)), rel=1e-4)
+        # The score is the gradient of the log probability.
+        score = np.where(np.arange(num_generations) < num_correct, 1 / success_prob, -1 / (1 - success_prob))
+        gradient += (
+            math.comb(num_generations, num_correct)
+            * success_prob**num_correct
+            * (1 - success_prob) ** (num_generations - num_correct)
+            * np.mean(advantage * score)
+        )
+    # log p = -sum of (1 - p) ** k / k. The gradient of a group of G is that of the first G - 1 terms.
+    assert gradient == pytest.approx(sum((1 - success_prob) ** k for k in range(num_generations - 1)), rel=1e-4)
 
 
-def test_the_return_of_a_token_is_its_worth_in_the_group():
-    completions = make_completions([good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)])
+def test_step_returns_equal_group_advantages():
+    completions = make_completions(
+        [
+            make_correct_completion(ADDITION),
+            make_correct_completion(ADDITION).replace("6,0", "7,0"),
+            make_correct_completion(ADDITION),
+            make_correct_completion(ADDITION),
+        ]
+    )
     columns = make_group_columns(completions)
     result = jax.device_get(jit(step_returns(4))(completions, np.zeros(4, np.float32), **columns))
     np.testing.assert_array_equal(

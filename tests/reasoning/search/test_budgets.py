@@ -13,22 +13,22 @@ ROWS = [
 ]
 
 
-def test_a_row_tells_the_share_of_right_answers_and_the_mean_cost():
-    assert ROWS[0] == {"method": "greedy", "size": 1, "problems": 4, "exact_percent": 50.0, "tokens_mean": 15.0}
+def test_outcome_row_has_accuracy_and_mean_tokens():
+    assert ROWS[0] == {"method": "greedy", "size": 1, "num_problems": 4, "exact_match": 0.5, "mean_tokens": 15.0}
 
 
 @pytest.mark.parametrize(
     ("budget", "sizes"),
     [(14, {}), (30, {"greedy": 1, "vote": 2}), (120, {"greedy": 1, "vote": 4}), (200, {"greedy": 1, "vote": 8})],
 )
-def test_each_method_has_the_largest_size_that_keeps_within_the_budget_however_well_it_did(budget, sizes):
+def test_select_at_budget_takes_the_largest_size_within_the_budget(budget, sizes):
     result = select_at_budget(ROWS, budget)
     assert {row["method"]: row["size"] for row in result} == sizes
     assert all(row["budget"] == budget for row in result)
 
 
-def test_curves_rise_in_tokens():
+def test_budget_curves_are_sorted_by_tokens():
     result = make_budget_curves(ROWS)
     assert list(result) == ["greedy", "vote"]
     np.testing.assert_array_equal(result["vote"][0], [[30, 60, 121]])
-    np.testing.assert_array_equal(result["vote"][1], [[75, 100, 75]])
+    np.testing.assert_array_equal(result["vote"][1], [[0.75, 1, 0.75]])

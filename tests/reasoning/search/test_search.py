@@ -1,4 +1,4 @@
-"""Greedy, sampled and beam search, against all paths of small trees."""
+"""Greedy search, best-of-n and beam search against all paths of small trees."""
 
 import operator
 from collections import Counter
@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 from tests.reasoning.search.trees import (
-    all_paths,
-    check_against,
-    follow,
+    check_candidates,
+    follow_path,
+    list_paths,
     log_softmax,
     make_root,
     make_step_fn,
@@ -26,215 +26,235 @@ from thinking.reasoning.search.interface import StepOutput
 from thinking.reasoning.search.mcts import plan_by_tree, tree_search
 from thinking.reasoning.search.step_actions import make_step_model
 
-T, PROBLEMS = 4, range(3)
+MAX_STEPS, PROBLEM_INDICES = 4, range(3)
 TREES = random_trees()
-ADVANCE, ROOT = make_step_fn(TREES), make_root(TREES)
+STEP_FN, ROOT = make_step_fn(TREES), make_root(TREES)
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
-greedily = jit(lambda root: greedy(ADVANCE, root, max_steps=T))
-sampled = jit(
-    lambda root, key, temperature: best_of_n(ADVANCE, root, key, num_samples=2000, max_steps=T, temperature=temperature)
+run_greedy = jit(lambda root: greedy(STEP_FN, root, max_steps=MAX_STEPS))
+run_best_of_n = jit(
+    lambda root, key, temperature: best_of_n(
+        STEP_FN, root, key, num_samples=2000, max_steps=MAX_STEPS, temperature=temperature
+    )
 )
-widest = jit(lambda root, penalty: beam(ADVANCE, root, width=3**T, max_steps=T, length_penalty=penalty))
-vote = jit(majority_vote)
-value = operator.attrgetter("value")
+run_widest_beam = jit(
+    lambda root, penalty: beam(STEP_FN, root, width=3**MAX_STEPS, max_steps=MAX_STEPS, length_penalty=penalty)
+)
+run_majority_vote = jit(majority_vote)
+get_value = operator.attrgetter("value")
 
 
-def penalised(path, penalty):
+def compute_penalised_score(path, penalty):
     return path.log_prob / ((5 + len(path.actions)) / 6) ** penalty
 
 
 def reference_beam(problem, width):
-    """Beam search with lists; also how many nodes it looked at."""
-    beams, spent = [follow(TREES, problem, ())], 0
-    for _ in range(T):
-        grown = []
+    """Beam search with lists. Also returns the number of model calls."""
+    beams, num_model_calls = [follow_path(TREES, problem, ())], 0
+    for _ in range(MAX_STEPS):
+        expansions = []
         for path in beams:
-            grown += [path] if path.ended else [follow(TREES, problem, (*path.actions, a)) for a in range(3)]
-        kept = sorted(grown, key=lambda path: -path.log_prob)[:width]
-        spent += sum(path not in beams for path in kept)
-        beams = kept
-    return beams, spent
+            expansions += (
+                [path] if path.done else [follow_path(TREES, problem, (*path.actions, action)) for action in range(3)]
+            )
+        next_beams = sorted(expansions, key=lambda path: -path.log_prob)[:width]
+        num_model_calls += sum(path not in beams for path in next_beams)
+        beams = next_beams
+    return beams, num_model_calls
 
 
-def test_greedy_takes_the_likeliest_action_until_the_end():
-    candidates = jax.device_get(greedily(ROOT))
-    check_against(TREES, candidates, PROBLEMS)
-    for problem in PROBLEMS:
+def test_greedy_takes_the_argmax_until_done():
+    candidates = jax.device_get(run_greedy(ROOT))
+    check_candidates(TREES, candidates, PROBLEM_INDICES)
+    for problem in PROBLEM_INDICES:
         actions = ()
-        while len(actions) < T and not follow(TREES, problem, actions).ended:
-            node = (0, *follow(TREES, problem, actions).nodes)[-1]
+        while len(actions) < MAX_STEPS and not follow_path(TREES, problem, actions).done:
+            node = (0, *follow_path(TREES, problem, actions).nodes)[-1]
             actions += (int(np.argmax(TREES.logits[problem, node])),)
         assert tuple(candidates.actions[problem, 0][: len(actions)].tolist()) == actions
         assert candidates.length[problem, 0] == candidates.num_model_calls[problem] == len(actions)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
-def test_the_widest_beam_finds_every_path_in_order(penalty):
-    candidates = jax.device_get(widest(ROOT, penalty))
-    check_against(TREES, candidates, PROBLEMS)
-    for problem in PROBLEMS:
-        paths = sorted(all_paths(TREES, problem, T), key=lambda path: -penalised(path, penalty))
-        count = int(np.isfinite(candidates.log_prob[problem]).sum())
-        assert count == len(paths)
-        np.testing.assert_allclose(candidates.score[problem, :count], [penalised(p, penalty) for p in paths], rtol=1e-4)
+def test_widest_beam_finds_every_path_in_order(penalty):
+    candidates = jax.device_get(run_widest_beam(ROOT, penalty))
+    check_candidates(TREES, candidates, PROBLEM_INDICES)
+    for problem in PROBLEM_INDICES:
+        paths = sorted(list_paths(TREES, problem, MAX_STEPS), key=lambda path: -compute_penalised_score(path, penalty))
+        num_paths = int(np.isfinite(candidates.log_prob[problem]).sum())
+        assert num_paths == len(paths)
+        np.testing.assert_allclose(
+            candidates.score[problem, :num_paths], [compute_penalised_score(path, penalty) for path in paths], rtol=1e-4
+        )
         assert best_path(candidates)[0][problem, : len(paths[0].actions)].tolist() == list(paths[0].actions)
         nodes = {node for path in paths for node in path.nodes}
-        assert candidates.num_model_calls[problem] == len(nodes)  # each was looked at once
+        assert candidates.num_model_calls[problem] == len(nodes)  # one call for each node
 
 
-def test_a_narrow_beam_keeps_and_spends_what_one_written_with_lists_does():
-    candidates = jax.device_get(jit(lambda root: beam(ADVANCE, root, width=4, max_steps=T))(ROOT))
-    check_against(TREES, candidates, PROBLEMS)
-    for problem in PROBLEMS:
-        beams, spent = reference_beam(problem, 4)
-        kept = [candidates.actions[problem, n, : candidates.length[problem, n]].tolist() for n in range(len(beams))]
-        assert kept == [list(path.actions) for path in beams]
-        assert candidates.num_model_calls[problem] == spent
+def test_beam_search_matches_list_implementation():
+    candidates = jax.device_get(jit(lambda root: beam(STEP_FN, root, width=4, max_steps=MAX_STEPS))(ROOT))
+    check_candidates(TREES, candidates, PROBLEM_INDICES)
+    for problem in PROBLEM_INDICES:
+        beams, num_model_calls = reference_beam(problem, 4)
+        actual = [
+            candidates.actions[problem, index, : candidates.length[problem, index]].tolist()
+            for index in range(len(beams))
+        ]
+        assert actual == [list(path.actions) for path in beams]
+        assert candidates.num_model_calls[problem] == num_model_calls
         assert np.isneginf(candidates.score[problem, len(beams) :]).all()
 
 
-def test_a_beam_of_one_is_greedy():
-    one, other = jit(lambda root: beam(ADVANCE, root, width=1, max_steps=T))(ROOT), greedily(ROOT)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), one, other)
+def test_beam_of_width_one_equals_greedy():
+    beam_candidates, greedy_candidates = (
+        jit(lambda root: beam(STEP_FN, root, width=1, max_steps=MAX_STEPS))(ROOT),
+        run_greedy(ROOT),
+    )
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), beam_candidates, greedy_candidates)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_paths_are_sampled_as_often_as_they_are_likely(temperature):
-    candidates = jax.device_get(sampled(ROOT, jax.random.key(0), temperature))
-    check_against(TREES, jax.tree.map(lambda x: x[:, :50] if x.ndim > 1 else x, candidates), PROBLEMS)
+def test_sample_frequencies_equal_path_probabilities(temperature):
+    candidates = jax.device_get(run_best_of_n(ROOT, jax.random.key(0), temperature))
+    check_candidates(TREES, jax.tree.map(lambda x: x[:, :50] if x.ndim > 1 else x, candidates), PROBLEM_INDICES)
     np.testing.assert_array_equal(candidates.num_model_calls, candidates.length.sum(axis=1))
     for problem in (0, 1):
-        chances = np.exp(log_softmax(TREES.logits[problem, 0] / temperature))
-        shares = np.bincount(candidates.actions[problem, :, 0], minlength=3) / 2000
-        np.testing.assert_allclose(shares, chances, atol=4 * np.sqrt(0.25 / 2000))
+        probabilities = np.exp(log_softmax(TREES.logits[problem, 0] / temperature))
+        frequencies = np.bincount(candidates.actions[problem, :, 0], minlength=3) / 2000
+        np.testing.assert_allclose(frequencies, probabilities, atol=4 * np.sqrt(0.25 / 2000))
     assert not candidates.length[2].any()
     assert not candidates.num_model_calls[2]
     if temperature == 1:
-        drawn = Counter(tuple(actions) for actions in candidates.actions[0].tolist())
-        for path in all_paths(TREES, 0, T):
-            chance = np.exp(path.log_prob)
-            share = drawn[(*path.actions, *[-1] * (T - len(path.actions)))] / 2000
-            assert share == pytest.approx(chance, abs=5 * np.sqrt(chance / 2000) + 1 / 2000)
+        counts = Counter(tuple(actions) for actions in candidates.actions[0].tolist())
+        for path in list_paths(TREES, 0, MAX_STEPS):
+            probability = np.exp(path.log_prob)
+            frequency = counts[(*path.actions, *[-1] * (MAX_STEPS - len(path.actions)))] / 2000
+            assert frequency == pytest.approx(probability, abs=5 * np.sqrt(probability / 2000) + 1 / 2000)
 
 
-def test_the_best_of_several_is_that_which_ranks_highest():
-    candidates = jax.device_get(sampled(ROOT, jax.random.key(0), 1.0))
+def test_best_candidate_has_the_highest_score():
+    candidates = jax.device_get(run_best_of_n(ROOT, jax.random.key(0), 1.0))
     np.testing.assert_array_equal(candidates.best, np.argmax(candidates.log_prob, axis=1))
-    for rank, expected in [
-        (value, candidates.value),
+    for score_fn, expected in [
+        (get_value, candidates.value),
         (operator.attrgetter("reward"), candidates.reward),
         (lambda c: -c.length, -candidates.length),
     ]:
-        again = jax.device_get(jit(rank_candidates, static_argnums=1)(candidates, rank))
-        np.testing.assert_array_equal(again.score, expected)
-        np.testing.assert_array_equal(again.best, np.argmax(expected, axis=1))
-        np.testing.assert_array_equal(best_path(again)[1], candidates.length[np.arange(3), again.best])
+        ranked_candidates = jax.device_get(jit(rank_candidates, static_argnums=1)(candidates, score_fn))
+        np.testing.assert_array_equal(ranked_candidates.score, expected)
+        np.testing.assert_array_equal(ranked_candidates.best, np.argmax(expected, axis=1))
+        np.testing.assert_array_equal(
+            best_path(ranked_candidates)[1], candidates.length[np.arange(3), ranked_candidates.best]
+        )
 
 
-def test_what_was_impossible_is_never_the_best():
+def test_impossible_paths_are_never_the_best():
     candidates = jax.device_get(
-        jit(lambda candidates: rank_candidates(candidates, lambda each: -each.log_prob))(widest(ROOT, 0.0))
+        jit(lambda candidates: rank_candidates(candidates, lambda each: -each.log_prob))(run_widest_beam(ROOT, 0.0))
     )
     assert np.isfinite(candidates.log_prob[np.arange(3), candidates.best]).all()
 
 
-def test_sampling_maps_over_keys():
+def test_best_of_n_maps_over_keys():
     keys = jax.vmap(jax.random.key)(np.int32([1, 2, 1]))
-    candidates = jit(jax.vmap(lambda key: best_of_n(ADVANCE, ROOT, key, num_samples=4, max_steps=T, score_fn=value)))(
-        keys
-    )
+    candidates = jit(
+        jax.vmap(lambda key: best_of_n(STEP_FN, ROOT, key, num_samples=4, max_steps=MAX_STEPS, score_fn=get_value))
+    )(keys)
     candidates = jax.device_get(candidates)
-    first, second, third = (jax.tree.map(lambda leaf: leaf[n], candidates) for n in range(3))  # noqa: B023
-    check_against(TREES, first, PROBLEMS)
-    check_against(TREES, second, PROBLEMS)
+    first, second, third = (jax.tree.map(lambda leaf: leaf[index], candidates) for index in range(3))  # noqa: B023
+    check_candidates(TREES, first, PROBLEM_INDICES)
+    check_candidates(TREES, second, PROBLEM_INDICES)
     assert (first.actions != second.actions).any()
     jax.tree.map(np.testing.assert_array_equal, first, third)
 
 
-answers = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=10, max_size=10)
-flags = st.lists(st.booleans(), min_size=10, max_size=10)
+answer_lists = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=10, max_size=10)
+flag_lists = st.lists(st.booleans(), min_size=10, max_size=10)
 
 
-@given(answers, flags, st.lists(st.integers(0, 3), min_size=10, max_size=10))
+@given(answer_lists, flag_lists, st.lists(st.integers(0, 3), min_size=10, max_size=10))
 @QUICK
-def test_the_vote_is_for_the_commonest_answer_then_the_heavier_then_the_earlier(answers, valid, weight):
-    candidates = vote(
+def test_majority_vote_breaks_ties_by_weight_then_index(answers, valid, weight):
+    winners = run_majority_vote(
         np.array(answers, np.int32).reshape(2, 5, 2),
         np.array(valid).reshape(2, 5),
         np.array(weight, np.float32).reshape(2, 5),
     )
-    for b in range(2):
-        given = [(answers[5 * b + n], weight[5 * b + n]) for n in range(5) if valid[5 * b + n]]
-        if not given:
-            assert candidates[b] == 0
+    for row in range(2):
+        valid_votes = [
+            (answers[5 * row + index], weight[5 * row + index]) for index in range(5) if valid[5 * row + index]
+        ]
+        if not valid_votes:
+            assert winners[row] == 0
             continue
-        counts = Counter(answer for answer, _ in given)
-        winner = max(counts, key=lambda answer: (counts[answer], sum(w for other, w in given if other == answer)))
-        # Counter and max both keep the earlier of equals.
-        assert candidates[b] == next(n for n in range(5) if valid[5 * b + n] and answers[5 * b + n] == winner)
+        counts = Counter(answer for answer, _ in valid_votes)
+        winner = max(counts, key=lambda answer: (counts[answer], sum(w for other, w in valid_votes if other == answer)))
+        # Counter and max both keep the first of equal elements.
+        assert winners[row] == next(
+            index for index in range(5) if valid[5 * row + index] and answers[5 * row + index] == winner
+        )
 
 
-def test_without_weights_the_earlier_of_equally_common_answers_wins():
+def test_majority_vote_without_weights_breaks_ties_by_index():
     answers = np.int32([[[3], [5], [5], [3], [9]]])
-    assert vote(answers, np.ones((1, 5), bool)).tolist() == [0]
-    assert vote(answers, np.array([[False, True, True, True, True]])).tolist() == [1]
+    assert run_majority_vote(answers, np.ones((1, 5), bool)).tolist() == [0]
+    assert run_majority_vote(answers, np.array([[False, True, True, True, True]])).tolist() == [1]
 
 
-STATE, STEP_OUTPUT = ROOT
+ROOT_STATE, ROOT_OUTPUT = ROOT
 KEY = jax.random.key(0)
-EMPTY = jax.tree.map(lambda x: x[:0], ROOT)
+EMPTY_ROOT = jax.tree.map(lambda x: x[:0], ROOT)
 SEARCHES = {
-    "greedy": lambda root, budget: greedy(ADVANCE, root, max_steps=budget),
-    "beam": lambda root, budget: beam(ADVANCE, root, width=budget, max_steps=T),
-    "best_of_n": lambda root, budget: best_of_n(ADVANCE, root, KEY, num_samples=budget, max_steps=T),
-    "tree_search": lambda root, budget: tree_search(ADVANCE, root, KEY, num_simulations=budget),
-    "plan_by_tree": lambda root, budget: plan_by_tree(ADVANCE, root, KEY, num_simulations=4, max_steps=budget),
+    "greedy": lambda root, budget: greedy(STEP_FN, root, max_steps=budget),
+    "beam": lambda root, budget: beam(STEP_FN, root, width=budget, max_steps=MAX_STEPS),
+    "best_of_n": lambda root, budget: best_of_n(STEP_FN, root, KEY, num_samples=budget, max_steps=MAX_STEPS),
+    "tree_search": lambda root, budget: tree_search(STEP_FN, root, KEY, num_simulations=budget),
+    "plan_by_tree": lambda root, budget: plan_by_tree(STEP_FN, root, KEY, num_simulations=4, max_steps=budget),
     "make_step_model": lambda root, budget: make_step_model(
-        ADVANCE, root, KEY, num_proposals=budget, max_step_tokens=2, stop_tokens=()
+        STEP_FN, root, KEY, num_proposals=budget, max_step_tokens=2, stop_tokens=()
     ),
 }
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-def test_bad_roots_and_budgets_are_refused(search):
-    call = SEARCHES[search]
+def test_invalid_roots_and_budgets_raise_errors(search):
+    run_search = SEARCHES[search]
     with pytest.raises(ValueError, match=rf"^{search}: .* 0 is out of range; give at least 1"):
-        call(ROOT, 0)
+        run_search(ROOT, 0)
     with pytest.raises(ValueError, match=rf"^{search}: the root's logits are of shape \(0, 3\)"):
-        call(EMPTY, 2)
+        run_search(EMPTY_ROOT, 2)
     with pytest.raises(ValueError, match=rf"^{search}: the root: value has shape \(2,\)"):
-        call((STATE, STEP_OUTPUT._replace(value=STEP_OUTPUT.value[:2])), 2)
+        run_search((ROOT_STATE, ROOT_OUTPUT._replace(value=ROOT_OUTPUT.value[:2])), 2)
     with pytest.raises(ValueError, match=rf"^{search}: the root's step output has 3 problems, but .* shape \(2,\)"):
-        call((STATE._replace(node=STATE.node[:2]), STEP_OUTPUT), 2)
+        run_search((ROOT_STATE._replace(node=ROOT_STATE.node[:2]), ROOT_OUTPUT), 2)
     with pytest.raises(ValueError, match=rf"^{search}: the root: done is float32"):
-        call((STATE, STEP_OUTPUT._replace(done=STEP_OUTPUT.value)), 2)
+        run_search((ROOT_STATE, ROOT_OUTPUT._replace(done=ROOT_OUTPUT.value)), 2)
 
 
-def test_what_cannot_be_searched_is_refused():
+def test_invalid_arguments_raise_errors():
     with pytest.raises(ValueError, match="width 82: 3 actions and 4 steps make 81 paths"):
-        beam(ADVANCE, ROOT, width=82, max_steps=T)
+        beam(STEP_FN, ROOT, width=82, max_steps=MAX_STEPS)
     with pytest.raises(ValueError, match="temperature 0: sampling needs more than 0"):
-        best_of_n(ADVANCE, ROOT, KEY, num_samples=1, max_steps=T, temperature=0)
+        best_of_n(STEP_FN, ROOT, KEY, num_samples=1, max_steps=MAX_STEPS, temperature=0)
     with pytest.raises(ValueError, match="max_depth 0"):
-        tree_search(ADVANCE, ROOT, KEY, num_simulations=4, max_depth=0)
+        tree_search(STEP_FN, ROOT, KEY, num_simulations=4, max_depth=0)
     with pytest.raises(ValueError, match=r"stop_tokens \(3,\): the tokens are 0 to 2"):
-        make_step_model(ADVANCE, ROOT, KEY, num_proposals=2, max_step_tokens=2, stop_tokens=(3,))
+        make_step_model(STEP_FN, ROOT, KEY, num_proposals=2, max_step_tokens=2, stop_tokens=(3,))
     with pytest.raises(ValueError, match=r"answers \(1, 2\) and valid \(1, 2\) do not agree"):
         majority_vote(jnp.zeros((1, 2)), jnp.ones((1, 2), bool))
     with pytest.raises(ValueError, match=r"weight has shape \(2,\)"):
         majority_vote(jnp.zeros((1, 2, 1)), jnp.ones((1, 2), bool), jnp.ones(2))
 
 
-def test_a_model_that_answers_in_another_shape_is_refused():
-    def askew(state, action):
-        state, step_output = ADVANCE(state, action)
+def test_step_fn_with_wrong_output_shapes_raises_an_error():
+    def step_fn_with_two_logits(state, action):
+        state, step_output = STEP_FN(state, action)
         return state, StepOutput(step_output.logits[:, :2], *step_output[1:])
 
-    def noting(state, action):
-        state, step_output = ADVANCE(state, action)
+    def step_fn_with_other_extra(state, action):
+        state, step_output = STEP_FN(state, action)
         return state, step_output._replace(extra=(step_output.extra, action))
 
     with pytest.raises(ValueError, match="extra is not built as the root's"):
-        greedy(noting, ROOT, max_steps=1)
+        greedy(step_fn_with_other_extra, ROOT, max_steps=1)
     with pytest.raises(ValueError, match=r"the output of step_fn: logits has shape \(3, 2\), but .* need \(3, 3\)"):
-        greedy(askew, ROOT, max_steps=1)
+        greedy(step_fn_with_two_logits, ROOT, max_steps=1)

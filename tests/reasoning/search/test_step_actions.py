@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.kernels.quick import jit
-from tests.reasoning.search.trees import follow, make_root, make_step_fn, random_trees
+from tests.reasoning.search.trees import follow_path, make_root, make_step_fn, random_trees
 
 from thinking.reasoning.search.beam_search import beam
 from thinking.reasoning.search.candidates import best_of_n
@@ -15,90 +15,101 @@ from thinking.reasoning.search.mcts import gumbel, plan_by_tree
 from thinking.reasoning.search.step_actions import concat_steps, make_step_model
 from thinking.trees import take_rows
 
-STOP, S, K, T = 0, 2, 3, 3
+STOP_TOKEN, MAX_STEP_TOKENS, NUM_PROPOSALS, MAX_STEPS = 0, 2, 3, 3
 TREES = random_trees()
-ADVANCE, ROOT = make_step_fn(TREES), make_root(TREES)
+STEP_FN, ROOT = make_step_fn(TREES), make_root(TREES)
 
 
 @partial(jit, static_argnums=0)
-def over_steps_with(search, problems, key):
+def search_over_steps(search, problems, key):
     root = make_root(TREES, problems)
-    step_fn, root = make_step_model(ADVANCE, root, key, num_proposals=K, max_step_tokens=S, stop_tokens=(STOP,))
+    step_fn, root = make_step_model(
+        STEP_FN, root, key, num_proposals=NUM_PROPOSALS, max_step_tokens=MAX_STEP_TOKENS, stop_tokens=(STOP_TOKEN,)
+    )
     candidates = search(step_fn, root, jax.random.fold_in(key, 1))
     return root, candidates, concat_steps(candidates)
 
 
-def samples(step_fn, root, key):
-    return best_of_n(step_fn, root, key, num_samples=1, max_steps=T)
+def run_best_of_n(step_fn, root, key):
+    return best_of_n(step_fn, root, key, num_samples=1, max_steps=MAX_STEPS)
 
 
-def beams(step_fn, root, _):
-    return beam(step_fn, root, width=4, max_steps=T)
+def run_beam(step_fn, root, _):
+    return beam(step_fn, root, width=4, max_steps=MAX_STEPS)
 
 
-def plans(step_fn, root, key):
-    policy = partial(gumbel, max_num_considered_actions=K)
-    return plan_by_tree(step_fn, root, key, num_simulations=8, max_steps=T, policy=policy)
+def run_plan(step_fn, root, key):
+    policy = partial(gumbel, max_num_considered_actions=NUM_PROPOSALS)
+    return plan_by_tree(step_fn, root, key, num_simulations=8, max_steps=MAX_STEPS, policy=policy)
 
 
-@pytest.mark.parametrize("search", [beams, plans])
-def test_a_search_runs_over_steps_and_its_actions_stand_for_tokens(search):
+@pytest.mark.parametrize("search", [run_beam, run_plan])
+def test_searches_over_steps_return_paths_of_tokens(search):
     problems = np.arange(3)
-    _, candidates, generated = jax.device_get(over_steps_with(search, problems, jax.random.key(3)))
-    check_steps(problems, candidates, *generated)
+    _, candidates, sequences = jax.device_get(search_over_steps(search, problems, jax.random.key(3)))
+    check_steps(problems, candidates, *sequences)
 
 
 def check_steps(problems, candidates, tokens, length):
-    """What the tokens say is what is said of the candidates."""
-    assert tokens.shape == (*candidates.length.shape, T * S)
+    """Check that the tokens of each candidate are a path with equal log-probability, reward and value."""
+    assert tokens.shape == (*candidates.length.shape, MAX_STEPS * MAX_STEP_TOKENS)
     assert candidates.length[0].min() > 0
-    for b, n in zip(*np.nonzero(np.isfinite(candidates.log_prob)), strict=True):
-        generated = tokens[b, n, : length[b, n]].tolist()
-        assert (tokens[b, n, length[b, n] :] == -1).all()
-        path = follow(TREES, problems[b], generated)
-        notes = jax.tree.map(lambda leaf: leaf[b, n], candidates.extras)  # noqa: B023
-        np.testing.assert_allclose(notes.log_prob.sum(), path.log_prob, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(candidates.reward[b, n], path.reward, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(candidates.value[b, n], path.value)
-        assert bool(candidates.done[b, n]) == path.ended
-        # Steps end with the stop token, when they are full, or when nothing follows.
-        steps = [notes.tokens[t, : notes.length[t]].tolist() for t in range(candidates.length[b, n])]
-        assert [token for step in steps for token in step] == generated
-        assert all(STOP not in step[:-1] for step in steps)
-        assert all(step[-1] == STOP or len(step) == S for step in steps[: -1 if path.ended else None])
+    for row, index in zip(*np.nonzero(np.isfinite(candidates.log_prob)), strict=True):
+        path_tokens = tokens[row, index, : length[row, index]].tolist()
+        assert (tokens[row, index, length[row, index] :] == -1).all()
+        path = follow_path(TREES, problems[row], path_tokens)
+        extras = jax.tree.map(lambda leaf: leaf[row, index], candidates.extras)  # noqa: B023
+        np.testing.assert_allclose(extras.log_prob.sum(), path.log_prob, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(candidates.reward[row, index], path.reward, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(candidates.value[row, index], path.value)
+        assert bool(candidates.done[row, index]) == path.done
+        # Steps end with the stop token, at the maximum length, or when the path is done.
+        steps = [extras.tokens[time, : extras.length[time]].tolist() for time in range(candidates.length[row, index])]
+        assert [token for step in steps for token in step] == path_tokens
+        assert all(STOP_TOKEN not in step[:-1] for step in steps)
+        assert all(
+            step[-1] == STOP_TOKEN or len(step) == MAX_STEP_TOKENS for step in steps[: -1 if path.done else None]
+        )
 
 
-def test_a_step_is_chosen_as_often_as_the_model_would_write_it_and_none_is_offered_twice():
-    rows = 3000
-    (places, step_output), candidates, generated = over_steps_with(samples, np.zeros(rows, np.int32), jax.random.key(0))
-    candidates, generated = jax.device_get((candidates, generated))
-    some = jax.tree.map(lambda leaf: leaf[:30], (candidates, *generated))
-    check_steps(np.zeros(30, np.int32), *some)
-    drawn = np.exp(np.asarray(step_output.logits))
-    np.testing.assert_allclose(drawn.sum(axis=1), K, rtol=1e-5)
-    proposals = np.asarray(places.proposals.tokens)
+def test_steps_are_sampled_by_probability_from_distinct_proposals():
+    num_rows = 3000
+    (state, step_output), candidates, sequences = search_over_steps(
+        run_best_of_n, np.zeros(num_rows, np.int32), jax.random.key(0)
+    )
+    candidates, sequences = jax.device_get((candidates, sequences))
+    first_rows = jax.tree.map(lambda leaf: leaf[:30], (candidates, *sequences))
+    check_steps(np.zeros(30, np.int32), *first_rows)
+    counts = np.exp(np.asarray(step_output.logits))
+    np.testing.assert_allclose(counts.sum(axis=1), NUM_PROPOSALS, rtol=1e-5)
+    proposals = np.asarray(state.proposals.tokens)
     for row in range(50):
-        offered = [tuple(tokens) for tokens, count in zip(proposals[row], drawn[row], strict=True) if count]
-        assert len(set(offered)) == len(offered)
-        assert set(offered) == {tuple(tokens) for tokens in proposals[row]}
-    taken = [tuple(tokens) for tokens in candidates.extras.tokens[:, 0, 0].tolist()]
-    for step in set(taken):
-        chance = np.exp(follow(TREES, 0, [token for token in step if token >= 0]).log_prob)
-        assert taken.count(step) / rows == pytest.approx(chance, abs=4 * np.sqrt(0.25 / rows))
+        distinct_proposals = [tuple(tokens) for tokens, count in zip(proposals[row], counts[row], strict=True) if count]
+        assert len(set(distinct_proposals)) == len(distinct_proposals)
+        assert set(distinct_proposals) == {tuple(tokens) for tokens in proposals[row]}
+    chosen_steps = [tuple(tokens) for tokens in candidates.extras.tokens[:, 0, 0].tolist()]
+    for step in set(chosen_steps):
+        probability = np.exp(follow_path(TREES, 0, [token for token in step if token >= 0]).log_prob)
+        assert chosen_steps.count(step) / num_rows == pytest.approx(probability, abs=4 * np.sqrt(0.25 / num_rows))
 
 
-def test_proposals_depend_on_a_rows_own_past_alone():
+def test_proposals_depend_only_on_the_history_of_their_row():
     @jit
     def step(rows, action):
         step_fn, (state, _) = make_step_model(
-            ADVANCE, ROOT, jax.random.key(0), num_proposals=K, max_step_tokens=S, stop_tokens=(STOP,)
+            STEP_FN,
+            ROOT,
+            jax.random.key(0),
+            num_proposals=NUM_PROPOSALS,
+            max_step_tokens=MAX_STEP_TOKENS,
+            stop_tokens=(STOP_TOKEN,),
         )
         return step_fn(take_rows(state, rows), jnp.full(3, action))[0]
 
     calls = (np.arange(3), 0), (np.array([1, 1, 0]), 0), (np.arange(3), 1)
-    candidates, elsewhere, otherwise = (step(*call) for call in calls)
-    for row, other in [(1, 0), (1, 1), (0, 2)]:
-        tokens = (np.asarray(each.proposals.tokens) for each in (candidates, elsewhere))
-        np.testing.assert_array_equal(next(tokens)[row], next(tokens)[other])
-    keys = [np.asarray(jax.random.key_data(each.key)) for each in (otherwise, candidates)]
+    states, permuted_states, other_action_states = (step(*call) for call in calls)
+    for row, other_row in [(1, 0), (1, 1), (0, 2)]:
+        tokens = (np.asarray(step_state.proposals.tokens) for step_state in (states, permuted_states))
+        np.testing.assert_array_equal(next(tokens)[row], next(tokens)[other_row])
+    keys = [np.asarray(jax.random.key_data(step_state.key)) for step_state in (other_action_states, states)]
     assert not (keys[0] == keys[1]).all(axis=1).any()

@@ -1,4 +1,4 @@
-"""A decoder under search: what a search says of a path is what the decoder says of the whole row."""
+"""The token model: log-probabilities and values of a search equal those of the decoder on full rows."""
 
 import functools
 
@@ -17,45 +17,51 @@ from thinking.reasoning.search.mcts import tree_search
 from thinking.reasoning.search.step_actions import concat_steps, make_step_model
 from thinking.reasoning.search.token_model import make_token_model
 
-WORDS, NEW, STOP = 7, 5, 3
-PROMPTS = np.asarray(jax.random.randint(jax.random.key(1), (2, 6), 0, WORDS), np.int32)
+VOCAB_SIZE, MAX_NEW_TOKENS, STOP_TOKEN = 7, 5, 3
+PROMPTS = np.asarray(jax.random.randint(jax.random.key(1), (2, 6), 0, VOCAB_SIZE), np.int32)
 LENGTHS = np.asarray([2, 6], np.int32)
 
 
 @functools.cache
-def build(pattern=Dense()):
+def make_model(pattern=Dense()):
     block = BlockConfig(16, 4, num_kv_heads=2)
-    model = decoder(vocab_size=WORDS, context_length=12, block=block, num_layers=1, pattern=pattern, value_head=True)
+    model = decoder(
+        vocab_size=VOCAB_SIZE, context_length=12, block=block, num_layers=1, pattern=pattern, value_head=True
+    )
     params = jit(model.init)(jax.random.key(0))
-    # An untrained model is indifferent; one with a louder voice has something to search for.
+    # An untrained model is nearly uniform. Larger weights make paths differ.
     return model, jax.tree.map(lambda leaf: 2 * np.asarray(leaf), params), jit(model.apply)
 
 
-def judged(apply, params, row, tokens):
-    """Log-probability and last value of a path of NumPy's, by reading the whole row."""
-    whole = np.concatenate([PROMPTS[row, : LENGTHS[row]], tokens])
-    reading = jax.device_get(apply(params, np.pad(whole, (0, 12 - len(whole)))[None]))
-    logs = np.asarray(jax.nn.log_softmax(reading.logits[0]))
-    begin = LENGTHS[row]
-    return sum(logs[at - 1, whole[at]] for at in range(begin, len(whole))), reading.value[0, len(whole) - 1]
+def evaluate_path(apply, params, row, tokens):
+    """Log-probability and last value of a path, from a forward pass over the full row."""
+    sequence = np.concatenate([PROMPTS[row, : LENGTHS[row]], tokens])
+    output = jax.device_get(apply(params, np.pad(sequence, (0, 12 - len(sequence)))[None]))
+    log_probs = np.asarray(jax.nn.log_softmax(output.logits[0]))
+    start = LENGTHS[row]
+    return sum(log_probs[position - 1, sequence[position]] for position in range(start, len(sequence))), output.value[
+        0, len(sequence) - 1
+    ]
 
 
 @pytest.mark.parametrize("pattern", [Dense(), Window(4) | Global(2), TopK(4, 2)], ids=["dense", "ring", "top k"])
-def test_candidates_are_as_likely_and_worth_as_much_as_the_decoder_says_of_whole_rows(pattern):
-    model, params, apply = build(pattern)
+def test_candidate_log_probs_and_values_equal_the_decoder(pattern):
+    model, params, apply = make_model(pattern)
 
     @jit
     def search(params):
-        advance, root = make_token_model(model, params, PROMPTS, LENGTHS, max_new_tokens=NEW, stop_tokens=(STOP,))
+        step_fn, root = make_token_model(
+            model, params, PROMPTS, LENGTHS, max_new_tokens=MAX_NEW_TOKENS, stop_tokens=(STOP_TOKEN,)
+        )
         return (
-            greedy(advance, root, max_steps=NEW),
-            best_of_n(advance, root, jax.random.key(2), num_samples=3, max_steps=NEW),
-            beam(advance, root, width=3, max_steps=NEW),
+            greedy(step_fn, root, max_steps=MAX_NEW_TOKENS),
+            best_of_n(step_fn, root, jax.random.key(2), num_samples=3, max_steps=MAX_NEW_TOKENS),
+            beam(step_fn, root, width=3, max_steps=MAX_NEW_TOKENS),
         )
 
     for result in jax.device_get(search(params)):
         for row in range(2):
-            for tokens, length, log_prob, value, ended in zip(
+            for tokens, length, log_prob, value, done in zip(
                 result.actions[row],
                 result.length[row],
                 result.log_prob[row],
@@ -63,87 +69,89 @@ def test_candidates_are_as_likely_and_worth_as_much_as_the_decoder_says_of_whole
                 result.done[row],
                 strict=True,
             ):
-                expected = judged(apply, params, row, tokens[:length])
+                expected = evaluate_path(apply, params, row, tokens[:length])
                 np.testing.assert_allclose((log_prob, value), expected, atol=1e-4)
-                assert ended == (length == NEW or tokens[length - 1] == STOP)
+                assert done == (length == MAX_NEW_TOKENS or tokens[length - 1] == STOP_TOKEN)
 
 
-def test_a_tree_tries_what_the_decoder_would_write_and_reads_it_right():
-    model, params, apply = build()
+def test_tree_search_node_values_equal_the_decoder():
+    model, params, apply = make_model()
 
     @jit
     def search(params):
-        advance, root = make_token_model(model, params, PROMPTS, LENGTHS, max_new_tokens=4)
-        return tree_search(advance, root, jax.random.key(2), num_simulations=8, max_depth=4)
+        step_fn, root = make_token_model(model, params, PROMPTS, LENGTHS, max_new_tokens=4)
+        return tree_search(step_fn, root, jax.random.key(2), num_simulations=8, max_depth=4)
 
     result = search(params)
-    actions, parents, raw = (
-        np.asarray(x)
-        for x in (result.search_tree.action_from_parent, result.search_tree.parents, result.search_tree.raw_values)
+    actions, parents, raw_values = (
+        np.asarray(array)
+        for array in (result.search_tree.action_from_parent, result.search_tree.parents, result.search_tree.raw_values)
     )
-    deepest = 0
+    max_path_length = 0
     for row in range(2):
         for node in range(1, 9):
-            path, at = [], node
-            while at:
-                path.insert(0, actions[row, at])
-                at = parents[row, at]
-            deepest = max(deepest, len(path))
-            _, value = judged(apply, params, row, np.asarray(path))
-            np.testing.assert_allclose(raw[row, node], value, atol=1e-4)
-    assert deepest > 1
+            path, ancestor = [], node
+            while ancestor:
+                path.insert(0, actions[row, ancestor])
+                ancestor = parents[row, ancestor]
+            max_path_length = max(max_path_length, len(path))
+            _, value = evaluate_path(apply, params, row, np.asarray(path))
+            np.testing.assert_allclose(raw_values[row, node], value, atol=1e-4)
+    assert max_path_length > 1
 
 
-def test_steps_of_several_tokens_are_searched_alike():
-    model, params, apply = build()
+def test_step_model_values_equal_the_decoder():
+    model, params, apply = make_model()
 
     @jit
     def search(params):
-        advance, root = make_token_model(model, params, PROMPTS, LENGTHS, max_new_tokens=6, stop_tokens=(STOP,))
-        advance, root = make_step_model(
-            advance, root, jax.random.key(3), num_proposals=3, max_step_tokens=2, stop_tokens=(0,)
+        step_fn, root = make_token_model(model, params, PROMPTS, LENGTHS, max_new_tokens=6, stop_tokens=(STOP_TOKEN,))
+        step_fn, root = make_step_model(
+            step_fn, root, jax.random.key(3), num_proposals=3, max_step_tokens=2, stop_tokens=(0,)
         )
-        result = beam(advance, root, width=2, max_steps=3)
+        result = beam(step_fn, root, width=2, max_steps=3)
         return result, concat_steps(result)
 
     result, (tokens, lengths) = jax.device_get(search(params))
     for row in range(2):
-        for way in range(2):
-            if np.isfinite(result.log_prob[row, way]):
-                _, value = judged(apply, params, row, tokens[row, way, : lengths[row, way]])
-                np.testing.assert_allclose(result.value[row, way], value, atol=1e-4)
+        for index in range(2):
+            if np.isfinite(result.log_prob[row, index]):
+                _, value = evaluate_path(apply, params, row, tokens[row, index, : lengths[row, index]])
+                np.testing.assert_allclose(result.value[row, index], value, atol=1e-4)
 
 
-def test_a_path_has_ended_where_it_has_no_more_room():
-    model, params, apply = build()
+def test_paths_are_done_at_max_new_tokens():
+    model, params, apply = make_model()
 
     @jit
     def search(params):
-        advance, root = make_token_model(model, params, PROMPTS, LENGTHS, max_new_tokens=3)
-        return greedy(advance, root, max_steps=5), tree_search(advance, root, jax.random.key(2), num_simulations=8)
+        step_fn, root = make_token_model(model, params, PROMPTS, LENGTHS, max_new_tokens=3)
+        return greedy(step_fn, root, max_steps=5), tree_search(step_fn, root, jax.random.key(2), num_simulations=8)
 
-    result, decision = jax.device_get(search(params))
+    result, tree_result = jax.device_get(search(params))
     assert np.array_equal(result.length, [[3], [3]])
     assert np.all(result.done)
     for row in range(2):
-        expected = judged(apply, params, row, result.actions[row, 0, :3])
+        expected = evaluate_path(apply, params, row, result.actions[row, 0, :3])
         np.testing.assert_allclose((result.log_prob[row, 0], result.value[row, 0]), expected, atol=1e-4)
-    assert np.all(np.isfinite(decision.action_weights))
+    assert np.all(np.isfinite(tree_result.action_weights))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("overrides", "message"),
     [
         ({"prompts": PROMPTS[:0], "lengths": LENGTHS[:0]}, "at least one row"),
         ({"max_new_tokens": 0}, "max_new_tokens 0 .*at least 1"),
         ({"max_new_tokens": 7}, "6 tokens and 7 new ones.*context of 12"),
         ({"stop_tokens": (7,)}, "stop_tokens holds 7: allowed is 0 to 6"),
     ],
-    ids=["nothing", "no room", "too long", "no word"],
+    ids=["no rows", "no new tokens", "too long", "unknown token"],
 )
-def test_what_cannot_be_searched_is_refused_with_one_line(change, message):
-    model, params, _ = build()
-    batch = {"prompts": PROMPTS, "lengths": LENGTHS, "max_new_tokens": NEW, **change}
-    with pytest.raises(ValueError, match=message) as refusal:
-        make_token_model(model, params, jnp.asarray(batch.pop("prompts")), jnp.asarray(batch.pop("lengths")), **batch)
-    assert "\n" not in str(refusal.value)
+def test_invalid_arguments_raise_a_one_line_error(overrides, message):
+    model, params, _ = make_model()
+    arguments = {"prompts": PROMPTS, "lengths": LENGTHS, "max_new_tokens": MAX_NEW_TOKENS, **overrides}
+    with pytest.raises(ValueError, match=message) as error:
+        make_token_model(
+            model, params, jnp.asarray(arguments.pop("prompts")), jnp.asarray(arguments.pop("lengths")), **arguments
+        )
+    assert "\n" not in str(error.value)

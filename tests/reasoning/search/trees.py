@@ -1,4 +1,4 @@
-"""Problems small enough to look at every path: trees of three actions, given as tables."""
+"""Search problems small enough to enumerate: trees of three actions, given as tables."""
 
 import functools
 from typing import NamedTuple
@@ -8,68 +8,68 @@ import numpy as np
 
 from thinking.reasoning.search.interface import StepOutput
 
-ACTIONS, DEPTH = 3, 6
-NODES = sum(ACTIONS**level for level in range(DEPTH + 1))
+NUM_ACTIONS, DEPTH = 3, 6
+NUM_NODES = sum(NUM_ACTIONS**level for level in range(DEPTH + 1))
 
 
 class Trees(NamedTuple):
-    """What is known of every node of P trees; the children of node n are 3 n + 1 to 3 n + 3."""
+    """Tables of all nodes of P trees; the children of node n are 3 n + 1 to 3 n + 3."""
 
     logits: np.ndarray
     value: np.ndarray
     reward: np.ndarray
-    ended: np.ndarray
+    done: np.ndarray
 
 
-class Place(NamedTuple):
-    """Where rows are."""
+class TreeState(NamedTuple):
+    """The current nodes of a batch."""
 
     problem: jnp.ndarray
     node: jnp.ndarray
 
 
 class Path(NamedTuple):
-    """One way through a tree."""
+    """A path from the root of a tree."""
 
     actions: tuple[int, ...]
     log_prob: float
     reward: float
     value: float
-    ended: bool
+    done: bool
     nodes: tuple[int, ...]
 
 
 @functools.cache
-def random_trees(forbidden: float = 0.0) -> Trees:
-    """Three trees of which many paths end early; the third has ended before it began."""
+def random_trees(forbidden_fraction: float = 0.0) -> Trees:
+    """Three trees in which many paths end early. The root of the third is done."""
     rng = np.random.default_rng(7)
-    logits = 2 * rng.normal(size=(3, NODES, ACTIONS)).astype(np.float32)
+    logits = 2 * rng.normal(size=(3, NUM_NODES, NUM_ACTIONS)).astype(np.float32)
     # Action 1 is always allowed.
-    logits = np.where((rng.random(logits.shape) < forbidden) & (np.arange(ACTIONS) != 1), -np.inf, logits)
-    value, reward = rng.normal(size=(2, 3, NODES)).astype(np.float32)
-    ended = rng.random((3, NODES)) < 0.15
-    ended[:, 0] = [False, False, True]
-    ended[:, -(ACTIONS**DEPTH) :] = True
-    return Trees(logits.astype(np.float32), value, reward, ended)
+    logits = np.where((rng.random(logits.shape) < forbidden_fraction) & (np.arange(NUM_ACTIONS) != 1), -np.inf, logits)
+    value, reward = rng.normal(size=(2, 3, NUM_NODES)).astype(np.float32)
+    done = rng.random((3, NUM_NODES)) < 0.15
+    done[:, 0] = [False, False, True]
+    done[:, -(NUM_ACTIONS**DEPTH) :] = True
+    return Trees(logits.astype(np.float32), value, reward, done)
 
 
-def output_at(trees: Trees, place: Place) -> StepOutput:
-    return StepOutput(*(jnp.asarray(table)[place.problem, place.node] for table in trees), extra=place.node)
+def get_step_output(trees: Trees, state: TreeState) -> StepOutput:
+    return StepOutput(*(jnp.asarray(table)[state.problem, state.node] for table in trees), extra=state.node)
 
 
 def make_step_fn(trees: Trees):
-    def step_fn(place: Place, action):
-        # Below an end there are no nodes: what is said there must not matter.
-        place = place._replace(node=jnp.minimum(ACTIONS * place.node + 1 + action, NODES - 1))
-        return place, output_at(trees, place)
+    def step_fn(state: TreeState, action):
+        # Below a done node there are no nodes, so the output there must not matter.
+        state = state._replace(node=jnp.minimum(NUM_ACTIONS * state.node + 1 + action, NUM_NODES - 1))
+        return state, get_step_output(trees, state)
 
     return step_fn
 
 
 def make_root(trees: Trees, problems=None):
     problems = jnp.arange(len(trees.value)) if problems is None else jnp.asarray(problems)
-    place = Place(problems, jnp.zeros_like(problems))
-    return place, output_at(trees, place)
+    state = TreeState(problems, jnp.zeros_like(problems))
+    return state, get_step_output(trees, state)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -77,37 +77,37 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return logits - np.log(np.sum(np.exp(logits)))
 
 
-def follow(trees: Trees, problem: int, actions) -> Path:
+def follow_path(trees: Trees, problem: int, actions) -> Path:
     node, log_prob, reward, nodes = 0, 0.0, 0.0, []
     for action in actions:
-        assert not trees.ended[problem, node], "nothing follows an end"
+        assert not trees.done[problem, node], "nothing follows a done node"
         log_prob += log_softmax(trees.logits[problem, node])[action]
-        node = ACTIONS * node + 1 + action
+        node = NUM_ACTIONS * node + 1 + action
         reward += trees.reward[problem, node]
         nodes.append(node)
-    value, ended = trees.value[problem, node], trees.ended[problem, node]
-    return Path(tuple(actions), log_prob, reward, value, bool(ended), tuple(nodes))
+    value, done = trees.value[problem, node], trees.done[problem, node]
+    return Path(tuple(actions), log_prob, reward, value, bool(done), tuple(nodes))
 
 
-def all_paths(trees: Trees, problem: int, max_steps: int, prefix=()) -> list[Path]:
-    path_so_far = follow(trees, problem, prefix)
-    if path_so_far.ended or len(prefix) == max_steps:
+def list_paths(trees: Trees, problem: int, max_steps: int, prefix=()) -> list[Path]:
+    path_so_far = follow_path(trees, problem, prefix)
+    if path_so_far.done or len(prefix) == max_steps:
         return [path_so_far]
-    return [path for action in range(ACTIONS) for path in all_paths(trees, problem, max_steps, (*prefix, action))]
+    return [path for action in range(NUM_ACTIONS) for path in list_paths(trees, problem, max_steps, (*prefix, action))]
 
 
-def check_against(trees: Trees, candidates, problems) -> None:
-    """Every candidate is a path of its tree, and everything said of it is so."""
-    for b, problem in enumerate(problems):
-        for n in range(candidates.length.shape[1]):
-            if not np.isfinite(candidates.log_prob[b, n]):
-                assert candidates.length[b, n] == 0
+def check_candidates(trees: Trees, candidates, problems) -> None:
+    """Check that every candidate is a path of its tree with equal log-probability, reward and value."""
+    for row, problem in enumerate(problems):
+        for index in range(candidates.length.shape[1]):
+            if not np.isfinite(candidates.log_prob[row, index]):
+                assert candidates.length[row, index] == 0
                 continue
-            actions, length = np.asarray(candidates.actions[b, n]), int(candidates.length[b, n])
-            path = follow(trees, problem, actions[:length].tolist())
+            actions, length = np.asarray(candidates.actions[row, index]), int(candidates.length[row, index])
+            path = follow_path(trees, problem, actions[:length].tolist())
             assert (actions[length:] == -1).all()
-            np.testing.assert_allclose(candidates.log_prob[b, n], path.log_prob, rtol=1e-4, atol=1e-5)
-            np.testing.assert_allclose(candidates.reward[b, n], path.reward, rtol=1e-4, atol=1e-5)
-            np.testing.assert_allclose(candidates.value[b, n], path.value)
-            assert bool(candidates.done[b, n]) == path.ended
-            np.testing.assert_array_equal(candidates.extras[b, n], [*path.nodes, *[0] * (len(actions) - length)])
+            np.testing.assert_allclose(candidates.log_prob[row, index], path.log_prob, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(candidates.reward[row, index], path.reward, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(candidates.value[row, index], path.value)
+            assert bool(candidates.done[row, index]) == path.done
+            np.testing.assert_array_equal(candidates.extras[row, index], [*path.nodes, *[0] * (len(actions) - length)])

@@ -1,4 +1,4 @@
-"""Thoughts before text: rows read as if word by word, thoughts that end as they should, and planted rewards found."""
+"""Thoughts before text: their tokens, log-probabilities, training and evaluation."""
 
 import functools
 
@@ -15,211 +15,245 @@ from thinking.reasoning.thoughts.text_thoughts import ThoughtVocabulary, make_fi
 from thinking.recipes.lm_think.evaluation import WindowScores, compute_metrics, evaluate_windows, held_out_windows
 from thinking.train_state import apply_gradients, init_train_state
 
-WORDS = ThoughtVocabulary(num_text_tokens=5, num_thought_tokens=4)
-CONTEXT, MOST, AHEAD = 3, 3, 2
+VOCABULARY = ThoughtVocabulary(num_text_tokens=5, num_thought_tokens=4)
+CONTEXT_LENGTH, MAX_THOUGHT_LENGTH, CONTINUATION_LENGTH = 3, 3, 2
 MODEL = decoder(
-    vocab_size=WORDS.vocab_size,
-    context_length=CONTEXT + MOST + 1 + AHEAD,
+    vocab_size=VOCABULARY.vocab_size,
+    context_length=CONTEXT_LENGTH + MAX_THOUGHT_LENGTH + 1 + CONTINUATION_LENGTH,
     block=BlockConfig(width=16, num_heads=2, gated=True),
     num_layers=1,
 )
 
 
 @functools.cache
-def params():
+def get_params():
     return jax.jit(MODEL.init)(jax.random.key(0))
 
 
-def contexts(rows, seed=1):
-    return np.random.default_rng(seed).integers(0, WORDS.num_text_tokens, (rows, CONTEXT), np.int32)
+def make_contexts(num_rows, seed=1):
+    return np.random.default_rng(seed).integers(0, VOCABULARY.num_text_tokens, (num_rows, CONTEXT_LENGTH), np.int32)
 
 
 @functools.cache
 def sample_thought(kind):
-    policy = make_thought_policy(kind, MODEL, WORDS, MOST)
-    thought = jax.jit(policy.think)(params(), jax.random.key(2), contexts(64))
+    policy = make_thought_policy(kind, MODEL, VOCABULARY, MAX_THOUGHT_LENGTH)
+    thought = jax.jit(policy.think)(get_params(), jax.random.key(2), make_contexts(64))
     return jax.tree.map(np.asarray, thought)
 
 
 def score_windows(kind, params, windows):
-    policy, key = make_thought_policy(kind, MODEL, WORDS, MOST), jax.random.key(1)
-    return evaluate_windows(policy, WORDS, params, windows, CONTEXT, key)
+    policy, key = make_thought_policy(kind, MODEL, VOCABULARY, MAX_THOUGHT_LENGTH), jax.random.key(1)
+    return evaluate_windows(policy, VOCABULARY, params, windows, CONTEXT_LENGTH, key)
 
 
-def test_a_plain_thought_is_none_and_a_pause_is_always_the_same():
-    assert sample_thought("plain").tokens.shape == (64, 0)
+def test_none_thought_is_empty_and_pause_thought_is_constant():
+    assert sample_thought("none").tokens.shape == (64, 0)
     pause = sample_thought("pause")
-    assert {tuple(tokens) for tokens in pause.tokens.tolist()} == {(5, 5, 5, WORDS.end_token)}
-    assert set(pause.length.tolist()) == {MOST + 1}
+    assert {tuple(tokens) for tokens in pause.tokens.tolist()} == {(5, 5, 5, VOCABULARY.end_token)}
+    assert set(pause.length.tolist()) == {MAX_THOUGHT_LENGTH + 1}
     assert not pause.num_sampled.any()
 
 
-def test_an_idle_thought_is_none_or_anything():
-    thought = sample_thought("idle")
+def test_random_filler_thought_is_empty_or_random():
+    thought = sample_thought("random_filler")
     assert set(thought.length.tolist()) == {0, 1, 2, 3, 4}
     assert 0.3 < np.mean(thought.length == 0) < 0.7
     for tokens, length in zip(thought.tokens.tolist(), thought.length.tolist(), strict=True):
-        assert tokens[max(length - 1, 0) :] == ([WORDS.end_token] if length else []) + [0] * (MOST + 1 - length)
-        assert all(WORDS.num_text_tokens <= token < WORDS.end_token for token in tokens[: max(length - 1, 0)])
+        assert tokens[max(length - 1, 0) :] == ([VOCABULARY.end_token] if length else []) + [0] * (
+            MAX_THOUGHT_LENGTH + 1 - length
+        )
+        assert all(VOCABULARY.num_text_tokens <= token < VOCABULARY.end_token for token in tokens[: max(length - 1, 0)])
     assert not thought.num_sampled.any()
 
 
-def test_a_judged_thought_has_its_length_and_its_own_tokens():
-    thought = sample_thought("judged")
-    assert set(thought.tokens[:, :MOST].ravel().tolist()) == {5, 6, 7, 8}
-    assert (thought.tokens[:, MOST] == WORDS.end_token).all()
-    assert set(thought.length.tolist()) == {MOST + 1}
-    assert set(thought.num_sampled.tolist()) == {MOST}
+def test_reinforced_thought_has_fixed_length_and_sampled_tokens():
+    thought = sample_thought("reinforced")
+    assert set(thought.tokens[:, :MAX_THOUGHT_LENGTH].ravel().tolist()) == {5, 6, 7, 8}
+    assert (thought.tokens[:, MAX_THOUGHT_LENGTH] == VOCABULARY.end_token).all()
+    assert set(thought.length.tolist()) == {MAX_THOUGHT_LENGTH + 1}
+    assert set(thought.num_sampled.tolist()) == {MAX_THOUGHT_LENGTH}
 
 
-def test_a_supervised_thought_ends_itself_or_is_ended():
-    thought = sample_thought("supervised")
-    for tokens, length, chosen in zip(*(leaf.tolist() for leaf in thought), strict=True):
-        assert tokens.index(WORDS.end_token) == length - 1
-        assert all(WORDS.num_text_tokens <= token < WORDS.end_token for token in tokens[: length - 1])
+def test_expert_iteration_thought_ends_with_a_sampled_or_forced_token():
+    thought = sample_thought("expert_iteration")
+    for tokens, length, num_sampled in zip(*(leaf.tolist() for leaf in thought), strict=True):
+        assert tokens.index(VOCABULARY.end_token) == length - 1
+        assert all(VOCABULARY.num_text_tokens <= token < VOCABULARY.end_token for token in tokens[: length - 1])
         assert not any(tokens[length:])
-        assert chosen == min(length, MOST)
+        assert num_sampled == min(length, MAX_THOUGHT_LENGTH)
     assert set(thought.length.tolist()) == {1, 2, 3, 4}
 
 
-@pytest.mark.parametrize("kind", ["plain", "supervised"])
-def test_rows_are_read_as_word_by_word(kind):
-    """Each word is told by itself, from what stands before it, among the words that may stand there."""
+@pytest.mark.parametrize("kind", ["none", "expert_iteration"])
+def test_log_probs_equal_token_by_token_evaluation(kind):
+    """Each token is scored separately, given the tokens before it, among the tokens allowed at its position."""
     thought = jax.tree.map(lambda leaf: leaf[:6], sample_thought(kind))
-    prompts, continuation = contexts(64)[:6], contexts(6, seed=3)[:, :AHEAD]
+    prompts, continuation = make_contexts(64)[:6], make_contexts(6, seed=3)[:, :CONTINUATION_LENGTH]
     log_probs = jax.device_get(
-        jax.jit(make_thought_policy(kind, MODEL, WORDS, MOST).compute_log_probs)(
-            params(), prompts, thought, continuation
+        jax.jit(make_thought_policy(kind, MODEL, VOCABULARY, MAX_THOUGHT_LENGTH).compute_log_probs)(
+            get_params(), prompts, thought, continuation
         )
     )
-    last = WORDS.end_token + (kind == "supervised")
+    stop_token = VOCABULARY.end_token + (kind == "expert_iteration")
     apply = jax.jit(MODEL.apply)
 
-    def log_prob(row, place, start, stop):
-        before = np.zeros((1, MODEL.context_length), np.int32)
-        before[0, :place] = row[:place]
-        logits = np.asarray(apply(params(), before).logits, np.float64)[0, place - 1, start:stop]
-        return logits[row[place] - start] - np.log(np.exp(logits).sum())
+    def log_prob(row, position, start, stop):
+        prefix = np.zeros((1, MODEL.context_length), np.int32)
+        prefix[0, :position] = row[:position]
+        logits = np.asarray(apply(get_params(), prefix).logits, np.float64)[0, position - 1, start:stop]
+        return logits[row[position] - start] - np.log(np.exp(logits).sum())
 
     for index in range(6):
         length = int(thought.length[index])
         row = [*prompts[index].tolist(), *thought.tokens[index, :length].tolist(), *continuation[index].tolist()]
-        text = [
-            log_prob(row, place, 0, WORDS.num_text_tokens)
-            for place in range(1, len(row))
-            if row[place] < WORDS.num_text_tokens
+        text_log_probs = [
+            log_prob(row, position, 0, VOCABULARY.num_text_tokens)
+            for position in range(1, len(row))
+            if row[position] < VOCABULARY.num_text_tokens
         ]
-        np.testing.assert_allclose(log_probs.context[index], sum(text[: CONTEXT - 1]), atol=1e-4)
-        np.testing.assert_allclose(log_probs.continuation[index], sum(text[CONTEXT - 1 :]), atol=1e-4)
-        chosen = range(CONTEXT, CONTEXT + int(thought.num_sampled[index]))
-        each = [log_prob(row, place, WORDS.num_text_tokens, last) for place in chosen]
-        np.testing.assert_allclose(log_probs.thought[index, CONTEXT - 1 :][: len(each)], each, atol=1e-4)
-        assert log_probs.sampled_mask[index].sum() == len(each) == (log_probs.thought[index] != 0).sum()
+        np.testing.assert_allclose(log_probs.context[index], sum(text_log_probs[: CONTEXT_LENGTH - 1]), atol=1e-4)
+        np.testing.assert_allclose(log_probs.continuation[index], sum(text_log_probs[CONTEXT_LENGTH - 1 :]), atol=1e-4)
+        sampled_positions = range(CONTEXT_LENGTH, CONTEXT_LENGTH + int(thought.num_sampled[index]))
+        thought_log_probs = [
+            log_prob(row, position, VOCABULARY.num_text_tokens, stop_token) for position in sampled_positions
+        ]
+        np.testing.assert_allclose(
+            log_probs.thought[index, CONTEXT_LENGTH - 1 :][: len(thought_log_probs)], thought_log_probs, atol=1e-4
+        )
+        assert log_probs.sampled_mask[index].sum() == len(thought_log_probs) == (log_probs.thought[index] != 0).sum()
 
 
-def train_thoughts(kind, reward_fn, advantage_fn, steps=60, group=8):
-    """Thoughts after learning from a worth of their own: nothing but the policy's loss is descended."""
-    policy, optimizer = make_thought_policy(kind, MODEL, WORDS, MOST), adamw(0.01, weight_decay=0.0)
-    prompts = np.repeat(contexts(8), group, axis=0)
-    continuation = np.zeros((len(prompts), AHEAD), np.int32)
+def train_thoughts(kind, reward_fn, advantage_fn, num_steps=60, num_generations=8):
+    """Thoughts after training on the policy loss alone."""
+    policy, optimizer = make_thought_policy(kind, MODEL, VOCABULARY, MAX_THOUGHT_LENGTH), adamw(0.01, weight_decay=0.0)
+    prompts = np.repeat(make_contexts(8), num_generations, axis=0)
+    continuation = np.zeros((len(prompts), CONTINUATION_LENGTH), np.int32)
 
     def step(train_state, key):
         thought = policy.think(train_state.params, key, prompts)
-        advantage = advantage_fn(reward_fn(thought), group)
-        slope = jax.grad(
+        advantage = advantage_fn(reward_fn(thought), num_generations)
+        grad_fn = jax.grad(
             lambda params: policy_loss(policy.compute_log_probs(params, prompts, thought, continuation), advantage)
         )
-        return apply_gradients(train_state, optimizer, slope(train_state.params)), None
+        return apply_gradients(train_state, optimizer, grad_fn(train_state.params)), None
 
     @jax.jit
     def run(params, key):
         train_key, sample_key = jax.random.split(key)
         train_state = init_train_state(params, optimizer)
-        train_state, _ = jax.lax.scan(step, train_state, jax.random.split(train_key, steps))
+        train_state, _ = jax.lax.scan(step, train_state, jax.random.split(train_key, num_steps))
         return policy.think(train_state.params, sample_key, prompts)
 
-    return jax.device_get(run(params(), jax.random.key(0)))
+    return jax.device_get(run(get_params(), jax.random.key(0)))
 
 
-def test_a_thought_whose_reward_is_planted_is_found():
+def test_group_relative_training_finds_the_rewarded_token():
     def reward_fn(thought):
         return jnp.sum((thought.tokens == 7).astype(jnp.float32), axis=1)
 
-    result = train_thoughts("judged", reward_fn, group_relative)
-    assert np.mean(result.tokens[:, :MOST] == 7) > 0.9
+    result = train_thoughts("reinforced", reward_fn, group_relative)
+    assert np.mean(result.tokens[:, :MAX_THOUGHT_LENGTH] == 7) > 0.9
 
 
-def test_imitation_learns_when_to_stop():
+def test_imitation_learns_the_rewarded_length():
     def reward_fn(thought):
         return jnp.where(thought.length == 2, 1.0, -1.0)
 
-    result = train_thoughts("supervised", reward_fn, best_of_group)
+    result = train_thoughts("expert_iteration", reward_fn, best_of_group)
     assert np.mean(result.length == 2) > 0.9
 
 
-def test_credit_is_told_within_groups_and_against_the_reference():
+def test_group_relative_and_best_of_group_advantages():
     gain = np.float32([1, 3, -1, -3])
-    by_group_of, by_best_of = (
+    compute_group_relative, compute_best_of_group = (
         jax.jit(advantage_fn, static_argnums=1) for advantage_fn in (group_relative, best_of_group)
     )
-    np.testing.assert_allclose(by_group_of(gain, 2), [-1, 1, 1, -1], atol=1e-6)
-    # Without others in its group a thought is told from all windows.
-    np.testing.assert_allclose(by_group_of(gain, 1), (gain - gain.mean()) / gain.std(), atol=1e-6)
-    # The best of the second window was worth less than no thought.
-    assert by_best_of(gain, 2).tolist() == [0, 1, 0, 0]
+    np.testing.assert_allclose(compute_group_relative(gain, 2), [-1, 1, 1, -1], atol=1e-6)
+    # A group of one is normalised over all windows.
+    np.testing.assert_allclose(compute_group_relative(gain, 1), (gain - gain.mean()) / gain.std(), atol=1e-6)
+    # The best thought of the second window has a negative gain.
+    assert compute_best_of_group(gain, 2).tolist() == [0, 1, 0, 0]
 
 
-def test_windows_are_parts_of_the_text():
+def test_windows_are_contiguous_parts_of_the_text():
     text = np.arange(100, 150)
     result = np.asarray(jax.jit(sample_windows, static_argnums=(2, 3))(text, jax.random.key(0), 500, 10))
     assert set((result[:, 0]).tolist()) == set(range(100, 141))
     assert (result - result[:, :1] == np.arange(10)[None]).all()
-    even = held_out_windows(np.arange(100, 150), 5, 10)
-    assert even[:, 0].tolist() == [100, 110, 120, 130, 140]
+    even_windows = held_out_windows(np.arange(100, 150), 5, 10)
+    assert even_windows[:, 0].tolist() == [100, 110, 120, 130, 140]
     assert len(held_out_windows(np.arange(12), 50, 10)) == 3
 
 
 @pytest.fixture
 def windows(monkeypatch):
-    """More of them than are read together, and not a multiple of that."""
+    """More windows than a batch, and not a multiple of its size."""
     monkeypatch.setattr("thinking.recipes.lm_think.evaluation.BATCH_SIZE", 4)
-    return np.random.default_rng(0).integers(0, WORDS.num_text_tokens, (10, CONTEXT + AHEAD), np.int32)
+    return np.random.default_rng(0).integers(
+        0, VOCABULARY.num_text_tokens, (10, CONTEXT_LENGTH + CONTINUATION_LENGTH), np.int32
+    )
 
 
-def test_a_uniform_model_needs_the_logarithm_of_its_words(windows):
-    silent = jax.tree.map(np.zeros_like, jax.device_get(params()))
-    scores = score_windows("pause", silent, windows)
-    result = compute_metrics(scores, windows[:, CONTEXT:], np.ones(WORDS.num_text_tokens, int), scores)
-    assert result["bits_per_byte"] == pytest.approx(np.log2(WORDS.num_text_tokens), abs=1e-5)
-    assert result["others_thought"] == pytest.approx(np.log2(WORDS.num_text_tokens), abs=1e-5)
-    assert (result["saved"], result["saved_error"], result["helped"]) == (0, 0, 0)
-    assert (result["thought_tokens"], result["computed_per_token"]) == (MOST, (MOST + 1 + AHEAD) / AHEAD)
+def test_uniform_model_needs_log2_of_the_vocabulary_size(windows):
+    zero_params = jax.tree.map(np.zeros_like, jax.device_get(get_params()))
+    scores = score_windows("pause", zero_params, windows)
+    result = compute_metrics(scores, windows[:, CONTEXT_LENGTH:], np.ones(VOCABULARY.num_text_tokens, int), scores)
+    assert result["bits_per_byte"] == pytest.approx(np.log2(VOCABULARY.num_text_tokens), abs=1e-5)
+    assert result["bits_per_byte_with_shuffled_thoughts"] == pytest.approx(
+        np.log2(VOCABULARY.num_text_tokens), abs=1e-5
+    )
+    assert (result["bits_per_byte_saved"], result["bits_per_byte_saved_stderr"], result["fraction_improved"]) == (
+        0,
+        0,
+        0,
+    )
+    assert (result["mean_thought_length"], result["positions_per_token"]) == (
+        MAX_THOUGHT_LENGTH,
+        (MAX_THOUGHT_LENGTH + 1 + CONTINUATION_LENGTH) / CONTINUATION_LENGTH,
+    )
 
 
-def test_each_window_is_examined_once(windows):
-    scores = score_windows("pause", params(), windows)
-    read = jax.jit(make_thought_policy("pause", MODEL, WORDS, MOST).compute_log_probs)
-    for thought, result in {(5,) * MOST + (WORDS.end_token,): scores.own, (WORDS.end_token,): scores.empty}.items():
-        log_probs = read(params(), windows[:, :CONTEXT], make_fixed_thought(thought, 10), windows[:, CONTEXT:])
+def test_each_window_is_evaluated_once(windows):
+    scores = score_windows("pause", get_params(), windows)
+    compute_log_probs = jax.jit(make_thought_policy("pause", MODEL, VOCABULARY, MAX_THOUGHT_LENGTH).compute_log_probs)
+    for thought, result in {
+        (5,) * MAX_THOUGHT_LENGTH + (VOCABULARY.end_token,): scores.own,
+        (VOCABULARY.end_token,): scores.empty,
+    }.items():
+        log_probs = compute_log_probs(
+            get_params(), windows[:, :CONTEXT_LENGTH], make_fixed_thought(thought, 10), windows[:, CONTEXT_LENGTH:]
+        )
         np.testing.assert_allclose(result, log_probs.continuation, atol=1e-5)
     np.testing.assert_allclose(scores.other, scores.own, atol=1e-5)
 
 
-def test_what_thoughts_are_worth_is_told_against_the_plain_model():
+def test_metrics_compare_with_the_baseline():
     log2 = np.log(2)
-    thoughts = np.full((2, 3), WORDS.num_text_tokens)
+    thoughts = np.full((2, 3), VOCABULARY.num_text_tokens)
     scores = WindowScores(
         -log2 * np.array([2, 4]), -log2 * np.array([3, 3]), -log2 * np.array([8, 8]), thoughts, np.array([3, 2])
     )
-    plain = WindowScores(-log2 * np.array([4, 4]), *scores[1:3], thoughts[:, :0], np.array([0, 0]))
-    continuation, sizes = np.array([[0], [1]]), np.array([1, 3])
-    result = compute_metrics(scores, continuation, sizes, plain)
-    # Windows of 1 and 3 bytes took 6 bits; they take 8 without thinking, and 16 behind thoughts about each other.
+    baseline = WindowScores(-log2 * np.array([4, 4]), *scores[1:3], thoughts[:, :0], np.array([0, 0]))
+    continuation, token_bytes = np.array([[0], [1]]), np.array([1, 3])
+    result = compute_metrics(scores, continuation, token_bytes, baseline)
+    # Windows of 1 and 3 bytes take 6 bits, 8 without thoughts, and 16 after the thoughts of each other.
     assert result["bits_per_byte"] == pytest.approx(6 / 4)
-    assert result["saved"] == pytest.approx(2 / 4)
-    assert result["saved_error"] == pytest.approx(np.sqrt(2) / 4)
-    assert result["others_thought"] == pytest.approx(16 / 4)
-    assert (result["helped"], result["thought_tokens"], result["computed_per_token"]) == (0.5, 1.5, 3.5)
-    alone = compute_metrics(plain, continuation, sizes, None)
-    assert (alone["saved"], alone["helped"], alone["others_thought"]) == (None, None, None)
-    assert (alone["thought_tokens"], alone["computed_per_token"]) == (0, 1)
+    assert result["bits_per_byte_saved"] == pytest.approx(2 / 4)
+    assert result["bits_per_byte_saved_stderr"] == pytest.approx(np.sqrt(2) / 4)
+    assert result["bits_per_byte_with_shuffled_thoughts"] == pytest.approx(16 / 4)
+    assert (result["fraction_improved"], result["mean_thought_length"], result["positions_per_token"]) == (
+        0.5,
+        1.5,
+        3.5,
+    )
+    baseline_metrics = compute_metrics(baseline, continuation, token_bytes, None)
+    assert (
+        baseline_metrics["bits_per_byte_saved"],
+        baseline_metrics["fraction_improved"],
+        baseline_metrics["bits_per_byte_with_shuffled_thoughts"],
+    ) == (
+        None,
+        None,
+        None,
+    )
+    assert (baseline_metrics["mean_thought_length"], baseline_metrics["positions_per_token"]) == (0, 1)

@@ -35,8 +35,8 @@ from thinking.environments.arithmetic.problems import (
     subtasks,
 )
 
-DIRECT, WORKED, SUBTASKS, REVISED = "direct", "worked", "subtasks", "revised"
-STYLES = (DIRECT, WORKED, SUBTASKS, REVISED)
+DIRECT, CHAIN_OF_THOUGHT, SUBTASKS, SELF_CORRECTION = "direct", "chain_of_thought", "subtasks", "self_correction"
+STYLES = (DIRECT, CHAIN_OF_THOUGHT, SUBTASKS, SELF_CORRECTION)
 """Ways to answer: at once; step by step; by sub-tasks if any; step by step with self-corrected errors."""
 
 
@@ -54,7 +54,7 @@ class VerifiedStep(NamedTuple):
     is_withdrawn: bool
 
 
-def chain(problem: Problem, style: str = WORKED, reverse_digits: bool = False) -> list[str]:
+def chain(problem: Problem, style: str = CHAIN_OF_THOUGHT, reverse_digits: bool = False) -> list[str]:
     """The worked steps of a problem; none for the DIRECT style, otherwise at least one.
 
     Raises:
@@ -73,7 +73,9 @@ def chain(problem: Problem, style: str = WORKED, reverse_digits: bool = False) -
     return list(_reductions(problem, reverse_digits))
 
 
-def verify_chain(problem: Problem, text: str, style: str = WORKED, reverse_digits: bool = False) -> list[VerifiedStep]:
+def verify_chain(
+    problem: Problem, text: str, style: str = CHAIN_OF_THOUGHT, reverse_digits: bool = False
+) -> list[VerifiedStep]:
     """Verify the steps of a chain, which may be wrong or malformed.
 
     A step is correct if the worked chain has it at this index, so steps that build on a mistake are wrong too.

@@ -4,10 +4,10 @@ import re
 
 import numpy as np
 
-from thinking.environments.arithmetic.chains import WORKED
-from thinking.environments.arithmetic.problems import DIVIDE, MODULAR, MULTIPLY, WORDINGS, Problem
-from thinking.environments.arithmetic.sampling import NUM_OPERATIONS, Level, sample_problem
-from thinking.environments.arithmetic.split import is_held_out, is_trainable, word_problems
+from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT
+from thinking.environments.arithmetic.problem_sampling import NUM_OPERATIONS, Level, sample_problem
+from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, WORDINGS, Problem
+from thinking.environments.arithmetic.split import SPLITS, Split, find_split, is_trainable, word_problems
 
 WORD_PROBLEMS = "words"
 """The source of all word problems."""
@@ -32,8 +32,8 @@ def parse_source(source: str) -> tuple[Level, int | None] | None:
     if not match or match[1] not in (*WORDINGS, *NUM_OPERATIONS) or 0 in numbers or int(match[3] or 1) > int(match[2]):
         names = ", ".join((*WORDINGS, *NUM_OPERATIONS))
         raise ValueError(
-            f"source {source}: no source of problems; give {WORD_PROBLEMS}, or OPERATION:DIGITS as in "
-            f"add:3, multiply:4x2 (digits of the longer and the other operand) or add:3:500 (so many problems), "
+            f"source {source}: not a problem source; give {WORD_PROBLEMS}, or OPERATION:DIGITS as in "
+            f"add:3, multiply:4x2 (digits of the longer and the other operand) or add:3:500 (500 problems), "
             f"with one of {names}"
         )
     if int(match[2]) > MAX_DIGITS:
@@ -44,8 +44,22 @@ def parse_source(source: str) -> tuple[Level, int | None] | None:
     return level, int(match[4]) if match[4] else None
 
 
+def check_has_held_out(source: str) -> None:
+    """Check that a source has held-out problems.
+
+    Raises:
+        ValueError: for an invalid name, or problems of one digit.
+    """
+    level = (parse_source(source) or (None, None))[0]
+    if level is not None and level.num_digits == 1 and level.operation in (ADD, SUBTRACT, MULTIPLY, DIVIDE):
+        raise ValueError(
+            f"source {source}: chains of longer problems show all problems of one digit, so none is held out; "
+            f"give {level.operation}:2"
+        )
+
+
 def sample_problems(
-    source: str, num_problems: int, seed: int, held_out: bool = False, style: str = WORKED
+    source: str, num_problems: int, seed: int, split: Split = "train", style: str = CHAIN_OF_THOUGHT
 ) -> list[Problem]:
     """Problems of a source, on one side of the split; a pure function of the arguments.
 
@@ -53,7 +67,7 @@ def sample_problems(
         source: its name. `words` gives all word problems; for training, products and quotients `NUM_REPEATS` times.
         num_problems: number of samples, unless the name gives it.
         seed: of the samples.
-        held_out: whether they are held out.
+        split: their side.
         style: of the training rows, which must show nothing that is held out.
     """
     parsed = parse_source(source)
@@ -61,9 +75,9 @@ def sample_problems(
         problems = [
             problem
             for problem in word_problems()
-            if (is_held_out(problem) if held_out else is_trainable(problem, style))
+            if (is_trainable(problem, style) if split == "train" else find_split(problem) == split)
         ]
         products = [problem for problem in problems if problem.operation in (MULTIPLY, DIVIDE)]
-        return problems if held_out else problems + (NUM_REPEATS - 1) * products
-    (level, named_count), rng = parsed, np.random.default_rng([seed, held_out, *source.encode()])
-    return [sample_problem(rng, level, held_out, style) for _ in range(named_count or num_problems)]
+        return problems + (NUM_REPEATS - 1) * products if split == "train" else problems
+    (level, named_count), rng = parsed, np.random.default_rng([seed, SPLITS.index(split), *source.encode()])
+    return [sample_problem(rng, level, split, style) for _ in range(named_count or num_problems)]

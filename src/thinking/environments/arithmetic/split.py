@@ -1,15 +1,18 @@
-"""The held-out fifth of all problems, determined by a hash of the problem.
+"""The split of all problems, determined by a hash: four fifths for training, a tenth for development, a tenth for test.
 
-Digit steps of worked chains (two digits and a carry, or one place of a division by one digit) are on neither side:
-every chain needs them. A problem of one digit each is such a step, so for models trained on chains the results on
-longer held-out problems count.
+Problems with the same chain share a side, and so does every problem whose result a training chain writes out. A single
+digit step (two digits and a carry, or one place of a division by one digit) occurs in every chain. A problem that is
+one such step is a *fact*: it is never held out.
+
+Settings are chosen on the development problems. The test problems are for the figures that are reported.
 """
 
 import hashlib
 import itertools
 from collections.abc import Iterator
+from typing import Literal
 
-from thinking.environments.arithmetic.chains import SUBTASKS, WORKED
+from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT, SUBTASKS
 from thinking.environments.arithmetic.problems import (
     ADD,
     DIVIDE,
@@ -21,6 +24,9 @@ from thinking.environments.arithmetic.problems import (
     subtasks,
 )
 
+Split = Literal["train", "development", "test"]
+SPLITS: tuple[Split, ...] = ("train", "development", "test")
+
 SALT = 523
 """Chosen so that about a fifth of the word problems of each operation is held out."""
 
@@ -29,20 +35,66 @@ MAX_OPERANDS = {ADD: 100, SUBTRACT: 100, MULTIPLY: 10, DIVIDE: 10}
 
 
 def canonical_form(problem: Problem) -> str:
-    """A string equal for problems that differ only in wording, notation, or order of summands or factors."""
-    operands = [f"({canonical_form(each)})" if isinstance(each, Problem) else str(each) for each in problem.operands]
-    if problem.operation in (ADD, MULTIPLY, MODULAR):
-        operands[:2] = sorted(operands[:2])
-    return " ".join([problem.operation, *operands])
+    """A string equal for problems whose chains have the same digit steps.
+
+    They differ in wording, notation, order of the operands of a sum, difference or product, or zeros at the end: of a
+    factor, or of both numbers of a sum or difference.
+    """
+    operands = [f"({canonical_form(each)})" if isinstance(each, Problem) else each for each in problem.operands]
+    if problem.operation == MULTIPLY:
+        operands = [_strip_zeros(each) for each in operands]
+    if problem.operation in (ADD, SUBTRACT) and not problem.is_nested and any(operands):
+        while all(each % 10 == 0 for each in operands):
+            operands = [each // 10 for each in operands]
+    words = list(map(str, operands))
+    if problem.operation != DIVIDE:
+        words[:2] = sorted(words[:2])
+    return " ".join([problem.operation, *words])
+
+
+def _strip_zeros(operand: int | str) -> int | str:
+    while isinstance(operand, int) and operand and operand % 10 == 0:
+        operand //= 10
+    return operand
+
+
+def is_fact(problem: Problem) -> bool:
+    """Whether the chain of the problem is a single digit step, or that of the problem with swapped operands is."""
+    if problem.is_nested or problem.operation == MODULAR:
+        return False
+    if problem.operation == DIVIDE:
+        dividend, divisor = problem.values
+        return divisor < 10 and dividend < 10 * divisor
+    return all(int(word) < 10 for word in canonical_form(problem).split()[1:])
+
+
+def list_facts() -> list[Problem]:
+    """All facts without zeros at the end: sums, differences and products of two digits, and quotients below 10."""
+    facts = [
+        Problem(operation, digits)
+        for operation in (ADD, SUBTRACT, MULTIPLY)
+        for digits in itertools.product(range(10), repeat=2)
+    ]
+    return facts + [
+        Problem(DIVIDE, (dividend, divisor)) for divisor in range(1, 10) for dividend in range(10 * divisor)
+    ]
+
+
+def find_split(problem: Problem) -> Split:
+    """The side of a problem."""
+    if is_fact(problem):
+        return "train"
+    digest = hashlib.blake2b(f"{SALT} {canonical_form(problem)}".encode(), digest_size=8).digest()
+    bucket = int.from_bytes(digest, "big") % 10
+    return "test" if bucket == 0 else "development" if bucket == 5 else "train"
 
 
 def is_held_out(problem: Problem) -> bool:
     """Whether the problem is held out of training."""
-    digest = hashlib.blake2b(f"{SALT} {canonical_form(problem)}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % 5 == 0
+    return find_split(problem) != "train"
 
 
-def shown_problems(problem: Problem, style: str = WORKED) -> list[Problem]:
+def shown_problems(problem: Problem, style: str = CHAIN_OF_THOUGHT) -> list[Problem]:
     """The problems that a training row of a style shows before the answer; of SUBTASKS the sub-tasks, if any.
 
     Intermediate problems of a sub-task are not shown, because it is solved in its own context.
@@ -50,7 +102,7 @@ def shown_problems(problem: Problem, style: str = WORKED) -> list[Problem]:
     return (style == SUBTASKS and subtasks(problem)) or list(intermediate_problems(problem))
 
 
-def is_trainable(problem: Problem, style: str = WORKED) -> bool:
+def is_trainable(problem: Problem, style: str = CHAIN_OF_THOUGHT) -> bool:
     """Whether neither the problem nor any that its training row shows is held out."""
     return not is_held_out(problem) and not any(is_held_out(each) for each in shown_problems(problem, style))
 

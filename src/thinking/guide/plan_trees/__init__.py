@@ -1,1 +1,1 @@
-"""The guide over plan trees: steps, the sections and parts that contain them, and a goal above."""
+"""The guide (a hierarchical goal-conditioned planner) over plan trees: steps, their sections, a goal at the root."""

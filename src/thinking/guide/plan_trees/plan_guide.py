@@ -64,7 +64,7 @@ class PlanGuide(NamedTuple):
 
     Attributes:
         init: `init(key) -> state`, a kernel state for each layer; consumes the key.
-        fit: `fit(state, batches) -> (state, metrics)`, a batch for each layer; metrics are `NAME/LAYER`.
+        fit: `fit(state, batches) -> (state, metrics)`, a batch for each layer; metrics are `layer_N/NAME`.
         infer_subgoal: `infer_subgoal(state, layer, context, target) -> (sub_goal [B, ...], is_known [B] bool)`: the
             code of the target that a layer above the lowest sets for the one below; `target` is of `concat_targets`.
         init_carry: `init_carry(state, goal [B, D]) -> Carry`.
@@ -196,9 +196,9 @@ def plan_guide(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> PlanGuid
     def fit(state: State, batches: Sequence[Transition]) -> tuple[State, Metrics]:
         fitted = [kernel.fit(*arguments) for kernel, *arguments in zip(layers, state, batches, strict=True)]
         metrics = {
-            f"{name}/{layer}": value
-            for layer, (_, infer_subgoal) in enumerate(fitted)
-            for name, value in infer_subgoal.items()
+            f"layer_{layer}/{name}": value
+            for layer, (_, layer_metrics) in enumerate(fitted)
+            for name, value in layer_metrics.items()
         }
         return tuple(state for state, _ in fitted), metrics
 

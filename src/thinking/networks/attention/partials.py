@@ -1,4 +1,4 @@
-"""Partial attention: softmax over some of the keys, to be merged with softmax over others.
+"""PartialSoftmax attention: softmax over some of the keys, to be merged with softmax over others.
 
 Within a step heads stand before tokens, which makes products over tokens several times faster on a CPU.
 
@@ -16,7 +16,7 @@ from thinking.networks.attention.patterns import Pattern, is_visible
 from thinking.types import Array
 
 
-class Tokens(NamedTuple):
+class TokenPositions(NamedTuple):
     """Positions and segments of tokens.
 
     Attributes:
@@ -28,7 +28,7 @@ class Tokens(NamedTuple):
     segments: Array
 
 
-class Rows(NamedTuple):
+class QKV(NamedTuple):
     """Queries, keys and values.
 
     Attributes:
@@ -41,24 +41,24 @@ class Rows(NamedTuple):
     q: Array
     k: Array
     v: Array
-    tokens: Tokens
+    tokens: TokenPositions
 
 
-class Partial(NamedTuple):
+class PartialSoftmax(NamedTuple):
     """Unnormalized softmax over some of the keys; all float32.
 
     Attributes:
-        mixed: [..., E] the values, weighted by exp(logit - peak).
-        peak: [...] the highest logit, -inf where no key is visible; constant in gradients, as it cancels out.
-        total: [...] the sum of the weights.
+        weighted_values: [..., E] the values, weighted by exp(logit - max_logit).
+        max_logit: [...] the highest logit, -inf where no key is visible; constant in gradients, as it cancels out.
+        denominator: [...] the sum of the weights.
     """
 
-    mixed: Array
-    peak: Array
-    total: Array
+    weighted_values: Array
+    max_logit: Array
+    denominator: Array
 
 
-class Sizes(NamedTuple):
+class BlockSizes(NamedTuple):
     """Block sizes of the computation. They affect time and memory, not results.
 
     Attributes:
@@ -72,14 +72,14 @@ class Sizes(NamedTuple):
     pairs: int = 2**20
 
 
-MaskFn = Callable[[Tokens, Tokens], Array]
+MaskFn = Callable[[TokenPositions, TokenPositions], Array]
 """`mask_fn(queries [..., Q], keys [..., S]) -> [..., Q, S] bool`."""
 
 
 def make_mask_fn(part: Pattern, earlier: tuple[Pattern, ...], causal: bool) -> MaskFn:
     """The pairs that a part of a pattern sees and no earlier part does; all of them go by positions."""
 
-    def mask_fn(queries: Tokens, keys: Tokens) -> Array:
+    def mask_fn(queries: TokenPositions, keys: TokenPositions) -> Array:
         query, key = queries.positions[..., :, None], keys.positions[..., None, :]
         segment = keys.segments[..., None, :]
         visible = (queries.segments[..., :, None] == segment) & (segment > 0) & is_visible(part, query, key)
@@ -90,7 +90,7 @@ def make_mask_fn(part: Pattern, earlier: tuple[Pattern, ...], causal: bool) -> M
     return mask_fn
 
 
-def weigh(q: Array, k: Array, v: Array, mask: Array) -> Partial:
+def partial_softmax(q: Array, k: Array, v: Array, mask: Array) -> PartialSoftmax:
     """A partial softmax [B, G, N, R, Q] of blocks of queries, each over its own keys.
 
     Args:
@@ -101,35 +101,38 @@ def weigh(q: Array, k: Array, v: Array, mask: Array) -> Partial:
     """
     logits = jnp.einsum("bgnrqe,bgnse->bgnrqs", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
     logits = jnp.where(mask[:, :, :, None], logits, -jnp.inf)
-    peak = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
-    weights = jnp.exp(logits - _finite(peak)[..., None])
-    mixed = jnp.einsum("bgnrqs,bgnse->bgnrqe", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
-    return Partial(mixed, peak, jnp.sum(weights, axis=-1))
+    max_logit = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
+    weights = jnp.exp(logits - _finite(max_logit)[..., None])
+    weighted_values = jnp.einsum("bgnrqs,bgnse->bgnrqe", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    return PartialSoftmax(weighted_values, max_logit, jnp.sum(weights, axis=-1))
 
 
-def merge(parts: list[Partial]) -> Partial:
+def merge(parts: list[PartialSoftmax]) -> PartialSoftmax:
     """One softmax over the keys of all parts."""
-    peak = parts[0].peak
+    max_logit = parts[0].max_logit
     for part in parts[1:]:
-        peak = jnp.maximum(peak, part.peak)
-    scales = [jnp.exp(part.peak - _finite(peak)) for part in parts]
+        max_logit = jnp.maximum(max_logit, part.max_logit)
+    scales = [jnp.exp(part.max_logit - _finite(max_logit)) for part in parts]
     pairs = list(zip(parts, scales, strict=True))
-    mixed = sum(part.mixed * scale[..., None] for part, scale in pairs)
-    return Partial(mixed, peak, sum(part.total * scale for part, scale in pairs))
+    weighted_values = sum(part.weighted_values * scale[..., None] for part, scale in pairs)
+    return PartialSoftmax(weighted_values, max_logit, sum(part.denominator * scale for part, scale in pairs))
 
 
-def finish(partial: Partial) -> Array:
+def normalize(partial: PartialSoftmax) -> Array:
     """[..., E] the softmax-weighted values; zeros for a query that sees nothing."""
-    return partial.mixed / jnp.where(partial.total > 0, partial.total, 1)[..., None]
+    return partial.weighted_values / jnp.where(partial.denominator > 0, partial.denominator, 1)[..., None]
 
 
-def map_in_steps(attend: Callable[[Array, Array, Tokens], Partial], rows: Rows, step_size: int, chunk: int) -> Partial:
+def map_in_steps(
+    attend: Callable[[Array, Array, TokenPositions], PartialSoftmax], rows: QKV, step_size: int, chunk: int
+) -> PartialSoftmax:
     """A partial softmax [B, T, G, R], computed for `step_size` queries at a time to bound memory.
 
     Gradients recompute each step.
 
     Args:
-        attend: `attend(start [], q [B, G, N, R, chunk, E], tokens [B or 1, N, chunk]) -> Partial [B, G, N, R, chunk]`.
+        attend: `attend(start [], q [B, G, N, R, chunk, E], tokens [B or 1, N, chunk])`, a PartialSoftmax
+            [B, G, N, R, chunk].
         rows: whose T is a multiple of `step_size`.
         step_size: a multiple of `chunk`.
         chunk: queries of a block.
@@ -138,7 +141,7 @@ def map_in_steps(attend: Callable[[Array, Array, Tokens], Partial], rows: Rows, 
     def cut(x: Array) -> Array:
         return jnp.moveaxis(x.reshape(len(x), -1, step_size // chunk, chunk, *x.shape[2:]), 1, 0)
 
-    def run_step(x: tuple[Array, Array, Tokens]) -> Partial:
+    def run_step(x: tuple[Array, Array, TokenPositions]) -> PartialSoftmax:
         start, q, tokens = x
         partial = attend(start, q.transpose(0, 3, 1, 4, 2, 5), tokens)
         return jax.tree.map(lambda x: jnp.moveaxis(x, (2, 4), (1, 2)), partial)
@@ -151,7 +154,7 @@ def map_in_steps(attend: Callable[[Array, Array, Tokens], Partial], rows: Rows, 
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[4:]), partial)
 
 
-def compute_step_size(rows: Rows, keys: int, chunk: int, sizes: Sizes) -> int:
+def compute_step_size(rows: QKV, keys: int, chunk: int, sizes: BlockSizes) -> int:
     """Queries per step, if each chunk sees so many keys; a multiple of the chunk."""
     heads, tokens = rows.q[:, 0, :, :, 0].size, rows.q.shape[1]
     max_chunks = max(1, sizes.pairs // (heads * keys * chunk))
@@ -160,7 +163,7 @@ def compute_step_size(rows: Rows, keys: int, chunk: int, sizes: Sizes) -> int:
     return -(-chunks // -(-chunks // max_chunks)) * chunk  # even steps need little padding
 
 
-def pad_rows(rows: Rows, multiple: int) -> Rows:
+def pad_rows(rows: QKV, multiple: int) -> QKV:
     """The rows, padded at the end to a multiple of so many tokens."""
     missing = -rows.k.shape[1] % multiple
     return jax.tree.map(lambda x: pad_axis(x, 1, 0, missing), rows)
@@ -173,10 +176,10 @@ def pad_axis(x: Array, axis: int, before: int, behind: int) -> Array:
     return jnp.pad(x, [(before, behind) if i == axis else (0, 0) for i in range(x.ndim)])
 
 
-def take_first(partial: Partial, num_tokens: int) -> Partial:
+def take_first(partial: PartialSoftmax, num_tokens: int) -> PartialSoftmax:
     """The first tokens of [B, T, G, R]."""
     return jax.tree.map(lambda x: x[:, :num_tokens], partial)
 
 
-def _finite(peak: Array) -> Array:
-    return jnp.where(peak > -jnp.inf, peak, 0)
+def _finite(max_logit: Array) -> Array:
+    return jnp.where(max_logit > -jnp.inf, max_logit, 0)

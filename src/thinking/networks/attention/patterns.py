@@ -1,4 +1,4 @@
-"""Which keys a query attends to, as values that compose: `Window(128) | Global(4) | TopK(block=64, blocks=8)`.
+"""Which keys a query attends to, as values that compose: `Window(128) | Global(4) | TopK(block_size=64, num_blocks=8)`.
 
 Patterns are symmetric; `attention(..., causal=True)` adds causality. Positions are indices in a row, from 0. All
 patterns but `TopK` depend on positions alone (`is_visible`); `TopK` depends on content
@@ -58,7 +58,7 @@ class Global(Pattern):
 
 @dataclass(frozen=True)
 class TopK(Pattern):
-    """Each block of `block` queries attends to the `blocks` blocks of keys that score highest, its own included.
+    """Each block of `block_size` queries attends to the `num_blocks` highest-scoring blocks of keys, its own included.
 
     A block's score is its mean key (as in mixture of block attention, Lu et al. 2025) times the summed queries of the
     *previous* block, which precede all queries of the block, so decoding token by token selects the same. Heads that
@@ -67,8 +67,8 @@ class TopK(Pattern):
     neighbours, though it never sees them.
     """
 
-    block: int
-    blocks: int
+    block_size: int
+    num_blocks: int
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def is_visible(pattern: Pattern, query: Array, key: Array) -> Array:
         case Union(parts):
             return _any(is_visible(part, query, key) for part in parts)
         case _:
-            raise ValueError(f"{pattern} does not go by places alone")
+            raise ValueError(f"{pattern} depends on content, not on positions alone")
 
 
 def memory_bounds(pattern: Pattern) -> tuple[int, int] | None:

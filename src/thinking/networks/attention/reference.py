@@ -55,13 +55,13 @@ def masked_attention(q: Array, k: Array, v: Array, mask: Array) -> Array:
 def _chosen_block_mask(part: TopK, q: Array, k: Array, causal: bool, segments: Array | None) -> Array:
     """[B, G, T, T] bool, which keys are in blocks that the query's block selected."""
     tokens = q.shape[1]
-    behind = [(0, 0), (0, -tokens % part.block), (0, 0), (0, 0)]
+    behind = [(0, 0), (0, -tokens % part.block_size), (0, 0), (0, 0)]
     q, k = jnp.pad(q, behind), jnp.pad(k, behind)
     valid = jnp.ones((1, tokens), bool) if segments is None else segments > 0
     valid = jnp.pad(valid, behind[:2])
-    block_queries = select_block_queries(q.reshape(*k.shape[:3], -1, k.shape[3]), valid, part.block, causal)
-    means, is_filled = compute_block_means(k.swapaxes(1, 2), valid, part.block)
+    block_queries = select_block_queries(q.reshape(*k.shape[:3], -1, k.shape[3]), valid, part.block_size, causal)
+    means, is_filled = compute_block_means(k.swapaxes(1, 2), valid, part.block_size)
     count = means.shape[2]
-    index, counts = choose_blocks(block_queries, means, is_filled, jnp.arange(count)[None], part.blocks, causal)
+    index, counts = choose_blocks(block_queries, means, is_filled, jnp.arange(count)[None], part.num_blocks, causal)
     chosen = jnp.any(jax.nn.one_hot(index, count, dtype=bool) & counts[..., None], axis=-2)
-    return jnp.repeat(jnp.repeat(chosen, part.block, axis=2), part.block, axis=3)[:, :, :tokens, :tokens]
+    return jnp.repeat(jnp.repeat(chosen, part.block_size, axis=2), part.block_size, axis=3)[:, :, :tokens, :tokens]

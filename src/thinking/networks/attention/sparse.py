@@ -6,12 +6,20 @@ Axes: B rows, T tokens, H query heads, G key-value heads, R query heads that sha
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.attention.partials import Partial, Rows, Sizes, Tokens, finish, make_mask_fn, merge
+from thinking.networks.attention.dense import attend_first_tokens, dense_attention
+from thinking.networks.attention.partials import (
+    QKV,
+    BlockSizes,
+    PartialSoftmax,
+    TokenPositions,
+    make_mask_fn,
+    merge,
+    normalize,
+)
 from thinking.networks.attention.patterns import Dense, Global, Pattern, Strided, TopK, Union, Window, pattern_parts
 from thinking.networks.attention.reference import dense_mask, masked_attention
-from thinking.networks.attention.top_k import top_k
-from thinking.networks.attention.whole import attend_first_tokens, dense
-from thinking.networks.attention.windowed import strided, window
+from thinking.networks.attention.top_k import top_k_attention
+from thinking.networks.attention.windowed import strided_attention, window_attention
 from thinking.types import Array
 
 
@@ -39,45 +47,49 @@ def attention(
     """
     _check(q, k, v, segments)
     pattern = _simplify(pattern, q.shape[1])
-    if q.shape[1] <= Sizes().short:
+    if q.shape[1] <= BlockSizes().short:
         return masked_attention(q, k, v, dense_mask(pattern, q, k, causal, segments))
     backend = jax.default_backend()
     if backend == "gpu" and segments is None and _can_use_cudnn(q, pattern, causal):
         reach = (pattern.size - 1, 0) if isinstance(pattern, Window) else None
         return jax.nn.dot_product_attention(q, k, v, is_causal=causal, local_window_size=reach, implementation="cudnn")
     # On a CPU a step should fit its caches; other devices want larger steps.
-    sizes = Sizes() if backend == "cpu" else Sizes(pairs=2**24)
+    sizes = BlockSizes() if backend == "cpu" else BlockSizes(pairs=2**24)
     return sparse_attention(q, k, v, pattern, causal, segments, sizes)
 
 
 def sparse_attention(
-    q: Array, k: Array, v: Array, pattern: Pattern, causal: bool, segments: Array | None, sizes: Sizes
+    q: Array, k: Array, v: Array, pattern: Pattern, causal: bool, segments: Array | None, sizes: BlockSizes
 ) -> Array:
     """`attention` for long rows, in blocks of given sizes."""
     positions = jnp.arange(q.shape[1], dtype=jnp.int32)[None]
-    tokens = Tokens(positions, jnp.ones_like(positions)) if segments is None else Tokens(positions, segments)
-    rows = Rows(q.reshape(*k.shape[:3], -1, k.shape[3]), k, v, tokens)
+    tokens = (
+        TokenPositions(positions, jnp.ones_like(positions)) if segments is None else TokenPositions(positions, segments)
+    )
+    rows = QKV(q.reshape(*k.shape[:3], -1, k.shape[3]), k, v, tokens)
     # `TopK` comes last: the others exclude what earlier parts see by position alone.
     parts = sorted(pattern_parts(pattern), key=lambda part: isinstance(part, TopK))
     partials = [_attend_part(part, tuple(parts[:i]), rows, causal, sizes) for i, part in enumerate(parts)]
-    return finish(merge(partials) if len(partials) > 1 else partials[0]).reshape(q.shape).astype(q.dtype)
+    return normalize(merge(partials) if len(partials) > 1 else partials[0]).reshape(q.shape).astype(q.dtype)
 
 
-def _attend_part(part: Pattern, earlier: tuple[Pattern, ...], rows: Rows, causal: bool, sizes: Sizes) -> Partial:
+def _attend_part(
+    part: Pattern, earlier: tuple[Pattern, ...], rows: QKV, causal: bool, sizes: BlockSizes
+) -> PartialSoftmax:
     mask_fn = make_mask_fn(Dense(), earlier, causal)
     match part:
         case Window(size):
-            return window(rows, size, causal, make_mask_fn(part, earlier, causal), sizes)
+            return window_attention(rows, size, causal, make_mask_fn(part, earlier, causal), sizes)
         case Strided(stride, size):
             # Regrouped tokens all are multiples of the stride apart, so only the distance is left to check.
             near = mask_fn if size is None else make_mask_fn(Window(stride * size), earlier, causal)
-            return strided(rows, stride, size, causal, near, sizes)
+            return strided_attention(rows, stride, size, causal, near, sizes)
         case Global(count):
             return attend_first_tokens(rows, count, causal, make_mask_fn(part, earlier, causal), sizes)
         case TopK(block, blocks):
-            return top_k(rows, block, blocks, causal, mask_fn, sizes)
+            return top_k_attention(rows, block, blocks, causal, mask_fn, sizes)
         case _:
-            return dense(rows, mask_fn, sizes)
+            return dense_attention(rows, mask_fn, sizes)
 
 
 def _simplify(pattern: Pattern, num_tokens: int) -> Pattern:

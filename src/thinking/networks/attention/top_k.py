@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 
 from thinking.networks.attention.partials import (
+    QKV,
+    BlockSizes,
     MaskFn,
-    Partial,
-    Rows,
-    Sizes,
-    Tokens,
+    PartialSoftmax,
+    TokenPositions,
     compute_step_size,
     map_in_steps,
     pad_rows,
+    partial_softmax,
     take_first,
-    weigh,
 )
 from thinking.types import Array
 
@@ -76,7 +76,9 @@ def compute_block_means(k: Array, valid: Array, block_size: int) -> tuple[Array,
     return _block_sums(k, valid, block_size) / jnp.maximum(count, 1)[:, None, :, None], count > 0
 
 
-def top_k(rows: Rows, block_size: int, num_blocks: int, causal: bool, mask_fn: MaskFn, sizes: Sizes) -> Partial:
+def top_k_attention(
+    rows: QKV, block_size: int, num_blocks: int, causal: bool, mask_fn: MaskFn, sizes: BlockSizes
+) -> PartialSoftmax:
     """Attention of blocks of queries to the blocks of keys that they select, under the mask."""
     tokens = rows.q.shape[1]
     step = compute_step_size(rows, block_size * num_blocks, block_size, sizes)
@@ -88,14 +90,14 @@ def top_k(rows: Rows, block_size: int, num_blocks: int, causal: bool, mask_fn: M
     k, v = (_split_blocks(x, block_size, 2) for x in (k, v))
     keys = jax.tree.map(lambda x: _per_head(_split_blocks(x, block_size, 1), block_queries), rows.tokens)
 
-    def attend(start: Array, q: Array, queries: Tokens) -> Partial:
+    def attend(start: Array, q: Array, queries: TokenPositions) -> PartialSoftmax:
         own = start // block_size + jnp.arange(step // block_size)
         step_queries = jax.lax.dynamic_slice_in_dim(block_queries, start // block_size, step // block_size, 2)
         # A block that does not count is later or empty, so the mask hides it.
         index, _ = choose_blocks(step_queries, means, is_filled, own[None], num_blocks, causal)
         queries = jax.tree.map(lambda x: x[:, None], queries)
         key_tokens = jax.tree.map(lambda x: _gather_blocks(x, index), keys)
-        return weigh(q, _gather_blocks(k, index), _gather_blocks(v, index), mask_fn(queries, key_tokens))
+        return partial_softmax(q, _gather_blocks(k, index), _gather_blocks(v, index), mask_fn(queries, key_tokens))
 
     return take_first(map_in_steps(attend, rows, step, block_size), tokens)
 

@@ -8,28 +8,28 @@ Axes: B rows, G key-value heads, R query heads that share each, T tokens, E dime
 import jax
 import jax.numpy as jnp
 
+from thinking.networks.attention.dense import dense_attention
 from thinking.networks.attention.partials import (
+    QKV,
+    BlockSizes,
     MaskFn,
-    Partial,
-    Rows,
-    Sizes,
-    Tokens,
+    PartialSoftmax,
+    TokenPositions,
     compute_step_size,
     map_in_steps,
     pad_axis,
     pad_rows,
+    partial_softmax,
     take_first,
-    weigh,
 )
-from thinking.networks.attention.whole import dense
 from thinking.types import Array
 
 
-def window(rows: Rows, size: int, causal: bool, mask_fn: MaskFn, sizes: Sizes) -> Partial:
+def window_attention(rows: QKV, size: int, causal: bool, mask_fn: MaskFn, sizes: BlockSizes) -> PartialSoftmax:
     """Attention to the keys less than `size` away, under the mask."""
     tokens = rows.q.shape[1]
     if size >= tokens:
-        return dense(rows, mask_fn, sizes)
+        return dense_attention(rows, mask_fn, sizes)
     chunk = min(sizes.chunk, tokens)
     before = -(-(size - 1) // chunk) * chunk
     behind = 0 if causal else before
@@ -44,18 +44,20 @@ def window(rows: Rows, size: int, causal: bool, mask_fn: MaskFn, sizes: Sizes) -
         shifted = [jax.lax.slice_in_dim(x, i, i + step, axis=1).reshape(shape) for i in range(0, num_keys, chunk)]
         return jnp.concatenate(shifted, axis=2)
 
-    def attend(start: Array, q: Array, queries: Tokens) -> Partial:
+    def attend(start: Array, q: Array, queries: TokenPositions) -> PartialSoftmax:
         nearby = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, step + before + behind, 1), padded)
         k, v = (jnp.moveaxis(gather_keys(x), 3, 1) for x in (nearby.k, nearby.v))
-        return weigh(q, k, v, mask_fn(queries, jax.tree.map(gather_keys, nearby.tokens))[:, None])
+        return partial_softmax(q, k, v, mask_fn(queries, jax.tree.map(gather_keys, nearby.tokens))[:, None])
 
     return take_first(map_in_steps(attend, rows, step, chunk), tokens)
 
 
-def strided(rows: Rows, stride: int, size: int | None, causal: bool, mask_fn: MaskFn, sizes: Sizes) -> Partial:
+def strided_attention(
+    rows: QKV, stride: int, size: int | None, causal: bool, mask_fn: MaskFn, sizes: BlockSizes
+) -> PartialSoftmax:
     """Attention to the keys a multiple of `stride` away, under the mask.
 
-    Tokens a multiple of the stride apart form a row of their own, in which neighbours attend to each other.
+    TokenPositions a multiple of the stride apart form a row of their own, in which neighbours attend to each other.
     """
     batch, tokens = rows.q.shape[:2]
     rows = pad_rows(rows, stride)
@@ -68,5 +70,7 @@ def strided(rows: Rows, stride: int, size: int | None, causal: bool, mask_fn: Ma
         return x.reshape(batch, stride, *x.shape[1:]).swapaxes(1, 2).reshape(batch, -1, *x.shape[2:])
 
     rows = jax.tree.map(regroup, rows)
-    partial = dense(rows, mask_fn, sizes) if size is None else window(rows, size, causal, mask_fn, sizes)
+    partial = (
+        dense_attention(rows, mask_fn, sizes) if size is None else window_attention(rows, size, causal, mask_fn, sizes)
+    )
     return take_first(jax.tree.map(restore, partial), tokens)

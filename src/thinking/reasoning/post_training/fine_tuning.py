@@ -42,7 +42,7 @@ def make_fine_tuning_step(
     """`step(runner_state, index) -> (runner_state, metrics)`, a pure function of both.
 
     A text is an exact match if the argmax is correct at every weighted token, so that greedy decoding would generate
-    it. The share of exact matches is the success passed to the sampler, and the metric `exact`.
+    it. The share of exact matches is the success passed to the sampler, and the metric `exact_match`.
 
     Args:
         decoder: a decoder.
@@ -62,10 +62,13 @@ def make_fine_tuning_step(
         batch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], data)
         train_state, metrics = update(runner_state.train_state, (batch, level), jax.random.fold_in(update_key, index))
         # The update divides every metric by the total weight.
-        texts, exact = (metrics.pop(name) * metrics["tokens"] for name in ("texts", "exact"))
+        texts, exact = (metrics.pop(name) * metrics["num_tokens"] for name in ("texts", "exact_match"))
         success = exact / jnp.maximum(texts, 1)
         sampler_state = sampler.update(runner_state.sampler, jnp.arange(num_levels), success, texts)
-        metrics |= {"exact": jnp.sum(exact) / jnp.sum(texts), "levels_open": sampler.num_unlocked(sampler_state)}
+        metrics |= {
+            "exact_match": jnp.sum(exact) / jnp.sum(texts),
+            "curriculum/num_unlocked": sampler.num_unlocked(sampler_state),
+        }
         return runner_state._replace(train_state=train_state, sampler=sampler_state), metrics
 
     return step
@@ -74,7 +77,7 @@ def make_fine_tuning_step(
 def _make_loss(
     decoder: Decoder, num_levels: int, coordinate_fn: CoordinateFn | None, attend_across_texts: bool
 ) -> LossFn:
-    """Next-token loss, with the metrics `texts` and `exact`: numbers of texts and of exact matches, [L] each."""
+    """Next-token loss, with the metrics `texts` and `exact_match`: numbers of texts and of exact matches, [L] each."""
 
     def loss(params: Params, batch: tuple[PackedRows, Array], key: Array) -> LossSums:
         packed, level = batch
@@ -85,7 +88,7 @@ def _make_loss(
         sums = next_token_sums(output.logits, packed.tokens, packed.weights, packed.segments)
         texts, exact = count_exact_match(output.logits, packed)
         num_texts, num_exact = (jnp.zeros(num_levels).at[level].add(counts) for counts in (texts, exact))
-        return sums._replace(metrics=sums.metrics | {"texts": num_texts, "exact": num_exact})
+        return sums._replace(metrics=sums.metrics | {"texts": num_texts, "exact_match": num_exact})
 
     return loss
 

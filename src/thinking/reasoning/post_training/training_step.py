@@ -120,8 +120,8 @@ def make_post_training_step(
     """`step(runner_state, index) -> (runner_state, metrics, sample)`: one batch of completions and one update.
 
     Metrics have the names of TRL. `reward_std` is the mean over prompts of the standard deviation within their
-    completions, `valid_fraction` the share of completions with an answer. The success passed to the sampler is the
-    reward named `outcome` if there is one, else the total.
+    completions, `completions/answered_ratio` the share of completions with an answer. The success passed to the sampler
+    is the reward named `outcome` if there is one, else the total.
 
     Args:
         decoder: a decoder.
@@ -181,7 +181,7 @@ def make_post_training_step(
             reference_log_prob = evaluate_actions(runner_state.reference, batch.inputs, batch.action).log_prob
             batch = batch._replace(reference_log_prob=reference_log_prob)
         train_state, metrics = update(runner_state.train_state, batch, jax.random.fold_in(update_key, index))
-        metrics |= completion_metrics | {"levels_open": sampler.num_unlocked(sampler_state)}
+        metrics |= completion_metrics | {"curriculum/num_unlocked": sampler.num_unlocked(sampler_state)}
         advantage = jnp.sum(batch.advantage, axis=1) / jnp.maximum(jnp.sum(batch.mask, axis=1), 1)
         sample = Sample(prompt_index, completions.tokens, completions.length, rewards, total_reward, advantage)
         return (
@@ -248,5 +248,5 @@ def _compute_metrics(
         **{f"rewards/{name}": jnp.mean(value) for name, value in rewards.items()},
         "completions/mean_length": jnp.mean(completions.length.astype(jnp.float32)),
         "completions/clipped_ratio": 1 - jnp.mean(completions.stopped.astype(jnp.float32)),
-        "valid_fraction": jnp.mean(find_answers(completions)[2].astype(jnp.float32)),
+        "completions/answered_ratio": jnp.mean(find_answers(completions)[2].astype(jnp.float32)),
     }

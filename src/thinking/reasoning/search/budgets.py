@@ -1,6 +1,6 @@
 """Comparison of methods of several sizes at equal token budgets.
 
-A row is a flat object of `results.json` with at least `method`, `size`, `exact_percent` and `tokens_mean`.
+A row is a flat object of `results.json` with at least `method`, `size`, `exact_match` and `mean_tokens`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ def make_outcome_row(method: str, size: int, is_correct: np.ndarray, num_tokens:
     return {
         "method": method,
         "size": size,
-        "problems": len(is_correct),
-        "exact_percent": 100 * float(np.mean(is_correct)),
-        "tokens_mean": float(np.mean(num_tokens)),
+        "num_problems": len(is_correct),
+        "exact_match": float(np.mean(is_correct)),
+        "mean_tokens": float(np.mean(num_tokens)),
     }
 
 
@@ -38,19 +38,19 @@ def select_at_budget(rows: Sequence[Mapping[str, Any]], budget: float) -> list[d
     """
     best: dict[str, Mapping[str, Any]] = {}
     for row in rows:
-        if row["tokens_mean"] > budget:
+        if row["mean_tokens"] > budget:
             continue
         current = best.get(row["method"])
-        if current is None or row["tokens_mean"] > current["tokens_mean"]:
+        if current is None or row["mean_tokens"] > current["mean_tokens"]:
             best[row["method"]] = row
     return [{"budget": budget, **row} for row in best.values()]
 
 
 def make_budget_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By method (mean tokens, percent correct), arrays [1, sizes] for `experiment.plots.plot_mean_and_spread`."""
+    """By method (mean tokens, exact match), arrays [1, sizes] for `experiment.plots.plot_mean_and_spread`."""
     curves = {}
     for method in dict.fromkeys(row["method"] for row in rows):
-        points = sorted((row["tokens_mean"], row["exact_percent"]) for row in rows if row["method"] == method)
-        tokens, percent = np.array(points, float).T
-        curves[method] = tokens[None], percent[None]
+        points = sorted((row["mean_tokens"], row["exact_match"]) for row in rows if row["method"] == method)
+        tokens, exact_match = np.array(points, float).T
+        curves[method] = tokens[None], exact_match[None]
     return curves

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from thinking.networks.blocks import BlockConfig, dense
+from thinking.networks.blocks import BlockConfig, linear_layer
 from thinking.reasoning.thoughts.reader import Reader, ReaderCache
 from thinking.types import Array
 
@@ -44,32 +44,34 @@ class Network(nnx.Module):
     ) -> None:
         normal, width = nnx.initializers.normal, block.width
         embedding_width = thought_width or width
-        self.words = nnx.Embed(num_symbols, width, embedding_init=normal(width**-0.5), rngs=rngs)
-        self.empty = nnx.Embed(1, width, embedding_init=normal(width**-0.5), rngs=rngs)
-        self.thoughts = nnx.Embed(num_thought_tokens, embedding_width, embedding_init=normal(width**-0.5), rngs=rngs)
-        self.widen = None if thought_width is None else dense(embedding_width, width, block, rngs)
+        self.symbol_embedding = nnx.Embed(num_symbols, width, embedding_init=normal(width**-0.5), rngs=rngs)
+        self.empty_embedding = nnx.Embed(1, width, embedding_init=normal(width**-0.5), rngs=rngs)
+        self.thought_embedding = nnx.Embed(
+            num_thought_tokens, embedding_width, embedding_init=normal(width**-0.5), rngs=rngs
+        )
+        self.thought_proj = None if thought_width is None else linear_layer(embedding_width, width, block, rngs)
         self.reader = Reader(block, num_layers, rngs)
-        self.answer = nnx.Linear(width, num_answers, use_bias=False, kernel_init=normal(width**-0.5), rngs=rngs)
-        self.choose = self.answer
+        self.answer_head = nnx.Linear(width, num_answers, use_bias=False, kernel_init=normal(width**-0.5), rngs=rngs)
+        self.thought_head = self.answer_head
         if has_own_head:
-            self.choose = nnx.Linear(
+            self.thought_head = nnx.Linear(
                 width, num_thought_tokens, use_bias=False, kernel_init=normal(width**-0.5), rngs=rngs
             )
         # The initial probability of an end is low.
         end_bias = nnx.initializers.constant(-3.0)
-        self.end = (
+        self.end_head = (
             nnx.Linear(width, 1, kernel_init=normal(0.01), bias_init=end_bias, rngs=rngs) if end_thought else None
         )
-        self.answerer = Reader(block, num_layers, rngs) if split else None
+        self.answer_reader = Reader(block, num_layers, rngs) if split else None
 
     def empty_input(self, batch_size: int) -> Array:
         """[B, D] input of a step without a thought: the first one, and every pause step."""
-        return self.empty(jnp.zeros(batch_size, jnp.int32))
+        return self.empty_embedding(jnp.zeros(batch_size, jnp.int32))
 
     def embed_thought(self, weights: Array) -> Array:
         """[B, D] sum of token embeddings with weights [B, K]."""
-        embedding = weights @ self.thoughts.embedding[...]
-        return embedding if self.widen is None else self.widen(embedding)
+        embedding = weights @ self.thought_embedding.embedding[...]
+        return embedding if self.thought_proj is None else self.thought_proj(embedding)
 
     def compute_final_hidden(self, thoughts: Array, lengths: Array, symbols: Array | None) -> Array:
         """[B, D] hidden state of an answer that is computed in a separate context.
@@ -82,7 +84,7 @@ class Network(nnx.Module):
         inputs = thoughts if symbols is None else jnp.concatenate([symbols, thoughts], axis=1)
         indices = jnp.arange(thoughts.shape[1], dtype=jnp.int32)
         positions = jnp.tile(indices, (len(thoughts), inputs.shape[1] // len(indices)))
-        reader = self.reader if self.answerer is None else self.answerer
+        reader = self.reader if self.answer_reader is None else self.answer_reader
         cache = reader.read(inputs, positions, positions < lengths[:, None], 1)
         return reader.step(cache, self.empty_input(len(thoughts)), lengths - 1, jnp.int32(inputs.shape[1]))[0]
 
@@ -127,11 +129,11 @@ def take_steps(
         if kind == "continuous":
             # The scale gives the normalised hidden state the norm of an initial embedding. Without the mixture,
             # training on A5 fails beyond words of two symbols.
-            mixture = network.embed_thought(jax.nn.softmax(network.choose(hidden)))
+            mixture = network.embed_thought(jax.nn.softmax(network.thought_head(hidden)))
             return drop_hidden_states(hidden, key) * hidden.shape[1] ** -0.5 + mixture, empty_thought_output(
                 batch_size, num_thought_tokens
             )
-        weights, thought_output = choose_token(network.choose(hidden), gradient, key, token)
+        weights, thought_output = choose_token(network.thought_head(hidden), gradient, key, token)
         return network.embed_thought(weights), thought_output
 
     def step(
@@ -234,8 +236,8 @@ def marginalize_over_ends(
         can_end: [B] bool, where the model chooses the end; elsewhere thinking ends with the word. None: everywhere.
         is_sampled: as of `compute_end_log_probs`.
     """
-    log_end = compute_end_log_probs(network.end(hidden)[:, :, 0], is_sampled=is_sampled)
+    log_end = compute_end_log_probs(network.end_head(hidden)[:, :, 0], is_sampled=is_sampled)
     if can_end is not None:
         log_end = jnp.where(can_end[:, None], log_end, jnp.log(jax.nn.one_hot(lengths - 1, hidden.shape[1])))
-    answers = jax.nn.logsumexp(log_end[:, :, None] + jax.nn.log_softmax(network.answer(hidden)), axis=1)
+    answers = jax.nn.logsumexp(log_end[:, :, None] + jax.nn.log_softmax(network.answer_head(hidden)), axis=1)
     return answers, jnp.exp(log_end) @ jnp.arange(1.0, hidden.shape[1] + 1)

@@ -115,10 +115,13 @@ def make_thought_training_step(
                 -jnp.mean(log_probs.context) / (training.context_length - 1),
                 -jnp.mean(log_probs.continuation) / training.continuation_length,
             )
-            total, metrics = context_loss + continuation_loss, {"loss": continuation_loss, "context_loss": context_loss}
+            total, metrics = (
+                context_loss + continuation_loss,
+                {"loss/continuation": continuation_loss, "loss/context": context_loss},
+            )
             gain = jax.lax.stop_gradient(log_probs.continuation) - reference_log_probs
             if jax.tree.leaves(runner_state.reference):
-                metrics |= {"gain": jnp.mean(gain)}
+                metrics |= {"reward": jnp.mean(gain)}
             if training.advantage_fn is not None:
                 policy_term, entropy = (
                     policy_loss(log_probs, training.advantage_fn(gain, training.num_generations)),
@@ -126,11 +129,11 @@ def make_thought_training_step(
                 )
                 total += policy_term - training.entropy_weight * entropy
                 length = jnp.mean(thought.length.astype(jnp.float32)) - 1  # without its end token
-                metrics |= {"policy_loss": policy_term, "entropy": entropy, "thought_tokens": length}
-            return total, metrics
+                metrics |= {"loss/policy": policy_term, "entropy": entropy, "thoughts/mean_length": length}
+            return total, {"loss": total, **metrics}
 
         gradients, metrics = jax.grad(loss, has_aux=True)(runner_state.train_state.params)
-        metrics |= {"gradient_norm": optax.tree.norm(gradients)}
+        metrics |= {"grad_norm": optax.tree.norm(gradients)}
         return runner_state._replace(
             train_state=apply_gradients(runner_state.train_state, optimizer, gradients)
         ), metrics

@@ -19,10 +19,10 @@ from thinking.networks.cache import Cache
 from thinking.networks.decoder import Decoder, DecoderOutput
 from thinking.types import Array, Params
 
-Kind = Literal["idle", "plain", "pause", "judged", "supervised"]
-"""Kinds of thoughts: `idle`, random filler of random length, or none with probability 0.5; `plain`, none; `pause`, a
-fixed number of equal tokens (Goyal et al. 2024); `judged` (reinforced), a fixed number of sampled tokens; `supervised`
-(expert iteration), sampled tokens up to a sampled end."""
+Kind = Literal["random_filler", "none", "pause", "reinforced", "expert_iteration"]
+"""Kinds of thoughts: `random_filler`, random tokens of random number, or none with probability 0.5; `none`; `pause`, a
+fixed number of equal tokens (Goyal et al. 2024); `reinforced`, a fixed number of sampled tokens; `expert_iteration`,
+sampled tokens up to a sampled end."""
 
 
 class ThoughtVocabulary(NamedTuple):
@@ -98,15 +98,15 @@ def make_thought_policy(kind: Kind, decoder: Decoder, vocabulary: ThoughtVocabul
         kind: kind of thoughts.
         decoder: a decoder of `vocabulary.vocab_size` tokens.
         vocabulary: token ids.
-        max_length: maximum tokens of a thought before its end; the exact number for `pause` and `judged`.
+        max_length: maximum tokens of a thought before its end; the exact number for `pause` and `reinforced`.
     """
-    thought_range = range(vocabulary.num_text_tokens, vocabulary.end_token + (kind == "supervised"))
+    thought_range = range(vocabulary.num_text_tokens, vocabulary.end_token + (kind == "expert_iteration"))
     constrained = constrain_tokens(decoder, thought_range)
 
     def think(params: Params, key: Array, contexts: Array) -> Thought:
-        if kind == "plain":
+        if kind == "none":
             return make_fixed_thought((), len(contexts))
-        if kind == "idle":
+        if kind == "random_filler":
             return _sample_filler(vocabulary, max_length, key, len(contexts))
         if kind == "pause":
             return make_fixed_thought(

@@ -139,7 +139,7 @@ def thinking_model(
         can_end: Array | None = None,
     ) -> ThinkingOutput:
         modules, max_length = network(params), symbols.shape[1]
-        embedded, indices = modules.words(symbols), jnp.arange(max_length, dtype=jnp.int32)
+        embedded, indices = modules.symbol_embedding(symbols), jnp.arange(max_length, dtype=jnp.int32)
         positions = jnp.broadcast_to(indices[None], symbols.shape)
         cache = modules.reader.read(embedded, positions, positions < lengths[:, None], max_length)
         num_thoughts = max_length if is_separate else max_length - 1
@@ -162,15 +162,15 @@ def thinking_model(
                 is_before_end if can_end is None else jnp.where(can_end[:, None], is_before_end, thought_mask)
             )
         elif is_separate:
-            answers = modules.answer(modules.compute_final_hidden(thoughts, lengths, None if blind else embedded))
+            answers = modules.answer_head(modules.compute_final_hidden(thoughts, lengths, None if blind else embedded))
         else:
-            answers = modules.answer(jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0])
+            answers = modules.answer_head(jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0])
         return ThinkingOutput(
             answers, hidden, *(leaf[:, :num_thoughts] for leaf in thought_output), thought_mask, num_steps
         )
 
     def read_answer(params: Params, hidden: Array) -> Array:
-        return network(params).answer(hidden)
+        return network(params).answer_head(hidden)
 
     return ThinkingModel(init, think, read_answer, kind, num_tokens)
 
@@ -186,11 +186,11 @@ def convert_params(params: Params) -> Params:
     Raises:
         ValueError: if the heads differ in shape, or there is only one.
     """
-    if "choose" not in params or params["choose"]["kernel"].shape != params["answer"]["kernel"].shape:
+    if "thought_head" not in params or params["thought_head"]["kernel"].shape != params["answer_head"]["kernel"].shape:
         raise ValueError(
             "convert_params: tokens need a head of their own and one token for each answer; give num_thought_tokens"
         )
-    new_params = {**params, "choose": jax.tree.map(jnp.copy, params["answer"])}
-    if params.get("answerer"):
-        new_params["answerer"] = jax.tree.map(jnp.copy, params["reader"])
+    new_params = {**params, "thought_head": jax.tree.map(jnp.copy, params["answer_head"])}
+    if params.get("answer_reader"):
+        new_params["answer_reader"] = jax.tree.map(jnp.copy, params["reader"])
     return new_params

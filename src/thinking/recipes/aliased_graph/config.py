@@ -24,7 +24,9 @@ class AliasedGraphConfig(RandomGraphConfig):
 class WalksConfig:
     """Random walks, the only training data."""
 
-    num_walks: int = option(500, "walks that each guide learns from, once for each tag", minimum=1, maximum=10**9)
+    num_walks: int = option(
+        500, "walks that each guide learns from, one pass for each tag value", minimum=1, maximum=10**9
+    )
     num_states: int = option(64, "states of a walk", minimum=2, maximum=1024)
     random_fraction: float = option(
         0.25, "fraction of actions drawn from all observations, most of which lead nowhere", minimum=0, maximum=1
@@ -47,7 +49,7 @@ class GuideConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """Training on all walks, once for each tag."""
+    """Training on all walks, one pass for each tag value."""
 
     batch_size: int = option(25, "walks in a training step", minimum=1, maximum=2**20)
 

@@ -83,8 +83,8 @@ def compute_metrics(plans: Plan, optimum: np.ndarray) -> dict[str, int | float |
     fractions = solved.sum(1) / counted.sum(1)
     ratios = np.asarray(plans.hops)[solved] / best[solved]
     return {
-        "pairs": int(counted.sum()),
-        "solved": int(solved.sum()),
+        "num_pairs": int(counted.sum()),
+        "num_solved": int(solved.sum()),
         "solved_fraction": float(fractions.mean()),
         "solved_fraction_std": float(fractions.std(ddof=1)),
         "mean_length_ratio": float(ratios.mean()) if ratios.size else None,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from thinking.environments.aliased_graph import AliasedGraph, sample_aliased_walks
 from thinking.experiment import Run
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.guide import GuideState, Path
 from thinking.recipes.aliased_graph.config import Config
 from thinking.recipes.aliased_graph.model import Condition, compute_tag_frequencies, make_guide
@@ -62,7 +62,7 @@ def train_condition(
 
     def step(state: GuideState, index: Array) -> tuple[GuideState, Metrics]:
         state, metrics = jax.vmap(observe, in_axes=(0, 0, 0, None))(state, envs, frequencies, index)
-        return state, {"written": jnp.mean(metrics["written/0"])}
+        return state, {"layer_0/num_written": jnp.mean(metrics["layer_0/num_written"])}
 
     def init_one(env: AliasedGraph, frequencies: Array) -> GuideState:
         tagging = condition.make_tagging(frequencies, key)
@@ -75,5 +75,5 @@ def train_condition(
         step=step,
         num_steps=num_batches * condition.num_tags,
         chunk_size=num_batches,
-        progress_metric="written",
+        progress_metric="layer_0/num_written",
     )

@@ -11,7 +11,7 @@ from rich.text import Text
 from thinking.colors import ANSWER, MARK, THOUGHT
 from thinking.environments.arithmetic.parsing import SYNTAX_HINT, parse_problem
 from thinking.environments.arithmetic.problems import Problem
-from thinking.generation.chat import chat
+from thinking.generation.chat_loop import chat
 from thinking.generation.completions import make_streamer
 from thinking.generation.display import color_tokens, show_growing_text
 from thinking.generation.sampling import Sampling

@@ -46,10 +46,10 @@ def compare_searches(
         search_model, jax.random.key(seed), problems, prompts.tokens, prompts.lengths, is_correct, num_samples
     )
     greedy, *others = rows
-    labels = "tokens written for a problem", f"solved, % (dashed: greedily, with {greedy['tokens_mean']:.0f} tokens)"
+    labels = "tokens generated for a problem", f"exact match (dashed: greedy, {greedy['mean_tokens']:.0f} tokens)"
     plots.plot_mean_and_spread(
-        run.plots_folder / f"search_{name}.png", make_budget_curves(others), *labels, round(greedy["exact_percent"], 1)
+        run.plots_folder / f"search_{name}.png", make_budget_curves(others), *labels, round(greedy["exact_match"], 3)
     )
     run.log(f"{name}: within {num_samples} times the tokens of a greedy answer, and 5 % more")
-    print_rows(select_at_budget(rows, 1.05 * num_samples * greedy["tokens_mean"]))
+    print_rows(select_at_budget(rows, 1.05 * num_samples * greedy["mean_tokens"]))
     return [{"model": name, **row} for row in rows]

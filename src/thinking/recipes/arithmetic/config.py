@@ -10,8 +10,10 @@ from thinking.errors import UserError, name_flags
 from thinking.experiment import RunConfig, field_error, group, option
 from thinking.recipes.groups import CurriculumConfig, DecoderConfig, OptimizerConfig, check_names
 
-Style = Literal["worked", "direct", "subtasks", "revised"]
-Method = Literal["greedy", "vote", "value", "likeliest", "check", "beam", "revision", "tree"]
+Style = Literal["chain_of_thought", "direct", "subtasks", "self_correction"]
+Method = Literal[
+    "greedy", "majority_vote", "best_value", "best_likelihood", "verifier", "beam_search", "revision", "tree_search"
+]
 Algorithm = Literal["none", "grpo", "ppo", "reinforce", "expert_iteration"]
 
 CONTEXT_LENGTH = 1024
@@ -36,7 +38,10 @@ class DataConfig:
     )
     reverse_digits: bool = option(False, "write numbers with their least significant digit first")
     error_fraction: float = option(
-        0.1, "share of steps of the revised style that are wrong at first and then corrected", minimum=0, maximum=1
+        0.1,
+        "share of steps that are wrong at first and then corrected, in the self_correction style",
+        minimum=0,
+        maximum=1,
     )
     row_length: int = option(
         128, "tokens of a packed row, which holds several problems", minimum=1, maximum=CONTEXT_LENGTH
@@ -51,12 +56,12 @@ class DataConfig:
 class ModelConfig(DecoderConfig):
     """A decoder with a value head."""
 
-    gated: bool = option(True, "gated blocks (SwiGLU) instead of rectifiers")
-    positions: Literal["number", "place"] = option(
-        "number", "position of a token: its number in the text, or the place of its digit in a number"
+    gated: bool = option(True, "gated blocks (SwiGLU) instead of ReLU")
+    positions: Literal["index", "digit"] = option(
+        "index", "position of a token: its index in the text, or that of its digit in a number"
     )
     num_digit_positions: int = option(
-        64, "digit positions that training draws from with positions by place", minimum=1, maximum=2**16
+        64, "digit positions that training draws from, with positions digit", minimum=1, maximum=2**16
     )
 
 
@@ -106,9 +111,9 @@ class RLConfig:
     )
     num_generations: int = option(8, "completions of each prompt", minimum=1, maximum=2**16)
     prioritized: bool = option(True, "sample prompts by how much is left to learn of each, instead of evenly")
-    advantage: Literal["step", "whole"] = option(
+    advantage: Literal["step", "completion"] = option(
         "step",
-        "advantage of a token: step is by the correctness of its own step, whole by the rewards of the completion "
+        "advantage of a token: step: by the correctness of its own step; completion: by the rewards of the completion "
         "(always so with expert_iteration)",
     )
     num_epochs: int = option(
@@ -132,7 +137,7 @@ class RLConfig:
     def validate(self) -> None:
         """Raises UserError for inconsistent numbers of prompts, completions or minibatches."""
         check_sources(self.sources)
-        alone = self.algorithm == "none" or (self.advantage == "whole" and self.algorithm in ("ppo", "reinforce"))
+        alone = self.algorithm == "none" or (self.advantage == "completion" and self.algorithm in ("ppo", "reinforce"))
         if self.num_generations == 1 and not alone:
             raise field_error(
                 "num_generations", f"a whole number from 2 with --algorithm {self.algorithm}", suggestion=8
@@ -160,11 +165,16 @@ class EvalConfig:
 
     sources: tuple[str, ...] = option(("words",), "held-out problems: words, or OPERATION:DIGITS")
     num_problems: int = option(1000, "problems drawn of each OPERATION:DIGITS", minimum=1, maximum=MAX_PROBLEMS)
-    injected_errors: bool = option(False, "evaluate worked and revised also on thoughts that begin with a wrong step")
+    split: Literal["development", "test"] = option(
+        "test", "held-out problems, of --search too: development to choose settings, test to report"
+    )
+    injected_errors: bool = option(
+        False, "also evaluate chain_of_thought and self_correction on chains that begin with a wrong step"
+    )
 
     def validate(self) -> None:
-        """Raises UserError for an unknown source."""
-        check_sources(self.sources)
+        """Raises UserError for an unknown source, or one without held-out problems."""
+        check_sources(self.sources, held_out=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,9 +187,9 @@ class SearchConfig:
     temperature: float = option(0.7, "sampling temperature, of --chat too", minimum=0.01, maximum=1000)
 
     def validate(self) -> None:
-        """Raises UserError for an unknown source."""
+        """Raises UserError for an unknown source, or one without held-out problems."""
         if self.sources:
-            check_sources(self.sources)
+            check_sources(self.sources, held_out=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,14 +207,15 @@ class Config(RunConfig):
     """Teach a small decoder arithmetic: worked chains of thought first, then rewards, then search."""
 
     styles: tuple[Style, ...] = option(
-        ("worked",),
-        "ways to answer, each a model of its own: worked (a chain of thought), direct (the answer alone), subtasks "
-        "(each in a context of its own), revised (wrong steps are corrected); the first goes on to rewards and search",
+        ("chain_of_thought",),
+        "ways to answer, each a model of its own: chain_of_thought, direct (the answer alone), subtasks "
+        "(each in a context of its own), self_correction (wrong steps are corrected); the first goes on to rewards and "
+        "search",
     )
     chat: FlagCreatePairsOff[bool] = option(False, "answer typed problems once trained, and end", affects_weights=False)
     data: DataConfig = group(DataConfig, "worked problems to learn from")
     model: ModelConfig = group(ModelConfig, "sizes and positions of the decoder")
-    curriculum: CurriculumConfig = group(CurriculumConfig, "training sources, opened one after another")
+    curriculum: CurriculumConfig = group(CurriculumConfig, "training sources, unlocked one after another")
     sft: SFTConfig = group(SFTConfig, "supervised fine-tuning on worked problems")
     rl: RLConfig = group(RLConfig, "post-training by rewards")
     rewards: RewardsConfig = group(RewardsConfig, "weights of the rewards in the sum that a completion earns")
@@ -219,32 +230,39 @@ class Config(RunConfig):
         check_names(self.styles, "--styles", get_args(Style))
         first, algorithm = self.styles[0], self.rl.algorithm
         continued = algorithm != "none" or bool(self.search.sources)
-        if self.model.positions == "place" and not self.data.reverse_digits:
+        if self.model.positions == "digit" and not self.data.reverse_digits:
             raise UserError(
-                "--model.positions place: digits are counted from the last one; give --data.reverse-digits too"
+                "--model.positions digit: digits are counted from the last one; give --data.reverse-digits too"
             )
-        if self.model.positions == "place" and (continued or self.chat or "subtasks" in self.styles):
+        if self.model.positions == "digit" and (continued or self.chat or "subtasks" in self.styles):
             raise UserError(
-                "--model.positions place: allowed are training by examples and evaluation; give --rl.algorithm none"
+                "--model.positions digit: allowed are supervised training and evaluation; give --rl.algorithm none"
             )
         if first == "subtasks" and continued:
             raise UserError(
-                "--styles subtasks: allowed are training by examples, evaluation and --chat; give --rl.algorithm none"
+                "--styles subtasks: allowed are supervised training, evaluation and --chat; give --rl.algorithm none"
             )
-        if self.rl.advantage == "step" and first != "worked" and algorithm not in ("none", "expert_iteration"):
-            raise UserError("--rl.advantage step: the worked style alone has separate steps; give --rl.advantage whole")
+        if (
+            self.rl.advantage == "step"
+            and first != "chain_of_thought"
+            and algorithm not in ("none", "expert_iteration")
+        ):
+            raise UserError(
+                "--rl.advantage step: only chain_of_thought has steps to verify; give --rl.advantage completion"
+            )
 
 
-def check_sources(sources: Sequence[str]) -> None:
+def check_sources(sources: Sequence[str], *, held_out: bool = False) -> None:
     """Check names of sources, in the `validate` of a group with `--sources`.
 
     Raises:
-        UserError: for no source or an unknown one.
+        UserError: for no source, an unknown one, or, if `held_out`, one without held-out problems.
     """
-    from thinking.environments.arithmetic.sources import parse_source  # imports NumPy, which `--help` does not need
+    # Imports NumPy, which `--help` does not need.
+    from thinking.environments.arithmetic.sources import check_has_held_out, parse_source
 
     if not sources:
         raise UserError("--sources: name at least one, as words or OPERATION:DIGITS")
     with name_flags(source="--sources"):
         for source in sources:
-            parse_source(source)
+            (check_has_held_out if held_out else parse_source)(source)

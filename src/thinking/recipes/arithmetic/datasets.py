@@ -5,9 +5,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thinking.environments.arithmetic.chains import REVISED, WORKED, add_self_corrections, chain, inject_error
+from thinking.environments.arithmetic.chains import (
+    CHAIN_OF_THOUGHT,
+    DIRECT,
+    SELF_CORRECTION,
+    add_self_corrections,
+    chain,
+    inject_error,
+)
 from thinking.environments.arithmetic.problems import WORDINGS, Problem
 from thinking.environments.arithmetic.sources import WORD_PROBLEMS, sample_problems
+from thinking.environments.arithmetic.split import SPLITS, Split, list_facts, shown_problems
 from thinking.recipes.arithmetic.rows import (
     VOCABULARY,
     Example,
@@ -42,7 +50,7 @@ class EvaluationSet(NamedTuple):
         prompts: token arrays, with the answers and steps that rewards compare with.
         subjects: [R], the group of results that each problem counts in.
         starts: [L + 1], the first problem of each source, then the number of problems.
-        max_completion_length: tokens of the longest worked completion; with every step corrected once if REVISED.
+        max_completion_length: tokens of the longest completion; in SELF_CORRECTION, with every step corrected once.
     """
 
     problems: list[Problem]
@@ -54,7 +62,7 @@ class EvaluationSet(NamedTuple):
 
 def make_training_set(
     sources: Sequence[str],
-    style: str = WORKED,
+    style: str = CHAIN_OF_THOUGHT,
     *,
     num_problems: int,
     row_length: int,
@@ -65,6 +73,9 @@ def make_training_set(
 ) -> TrainingSet:
     """Worked problems to train on.
 
+    The DIRECT style has no chains. For a fair comparison it also gets what chains show: with each source the problems
+    whose results the chains of that source write out, and with the first one all facts.
+
     Args:
         sources: in the order of a curriculum.
         style: of the chains of thought.
@@ -73,7 +84,7 @@ def make_training_set(
         seed: of all draws.
         verbal_fraction: fraction of prompts in words instead of symbols.
         reverse_digits: write numbers with the least significant digit first.
-        error_fraction: of the REVISED style, the probability of an injected error in a step.
+        error_fraction: of the SELF_CORRECTION style, the probability of an injected error in a step.
 
     Raises:
         ValueError: for an unknown source, or an example longer than a row.
@@ -82,6 +93,9 @@ def make_training_set(
     longest = 0
     for number, source in enumerate(sources):
         problems = sample_problems(source, num_problems, seed, style=style)
+        if style == DIRECT:
+            shown = dict.fromkeys(each for problem in problems for each in shown_problems(problem))
+            problems += [*shown, *(list_facts() if number == 0 else ())]
         examples = encode_examples(
             problems,
             seed,
@@ -99,11 +113,11 @@ def make_training_set(
 
 def make_evaluation_set(
     sources: Sequence[str],
-    style: str = WORKED,
+    style: str = CHAIN_OF_THOUGHT,
     *,
     num_problems: int,
     seed: int,
-    test: bool = True,
+    split: Split = "test",
     verbal_fraction: float = 0.5,
     reverse_digits: bool = False,
 ) -> EvaluationSet:
@@ -114,17 +128,17 @@ def make_evaluation_set(
         style: of the worked steps.
         num_problems: problems drawn of each source that is not enumerated.
         seed: of all draws.
-        test: held-out problems; else those of the training split.
+        split: their side.
         verbal_fraction: fraction of prompts in words instead of symbols.
         reverse_digits: write numbers with the least significant digit first.
 
     Raises:
         ValueError: for an unknown source.
     """
-    rng = np.random.default_rng([seed, test, 2])
+    rng = np.random.default_rng([seed, SPLITS.index(split), 2])
     problems, subjects, starts = [], [], [0]
     for source in sources:
-        sampled = sample_problems(source, num_problems, seed, test, style)
+        sampled = sample_problems(source, num_problems, seed, split, style)
         problems += sampled
         subjects += [f"{source} {problem.operation}" if source == WORD_PROBLEMS else source for problem in sampled]
         starts.append(len(problems))
@@ -145,7 +159,7 @@ def inject_errors(
 
     Args:
         evaluation_set: the problems.
-        style: of the chains, WORKED or REVISED; in REVISED, earlier steps are marked as checked.
+        style: of the chains, CHAIN_OF_THOUGHT or SELF_CORRECTION; in the latter, earlier steps are marked as checked.
         seed: of the errors, which are the same in both styles.
         reverse_digits: write numbers with the least significant digit first.
     """
@@ -154,11 +168,11 @@ def inject_errors(
     for problem, tokens, length in zip(
         evaluation_set.problems, evaluation_set.prompts.tokens, evaluation_set.prompts.lengths, strict=True
     ):
-        steps = chain(problem, WORKED, reverse_digits)
+        steps = chain(problem, CHAIN_OF_THOUGHT, reverse_digits)
         index = int(rng.integers(len(steps)))
         wrong_step = inject_error(steps[index], rng)
         correct_steps = [f"{step}<step>" for step in steps]
-        if style == REVISED:
+        if style == SELF_CORRECTION:
             correct_steps = [text for text, _ in add_self_corrections(steps, 0.0, np.random.default_rng())]  # no errors
         text = f"<think>{''.join(correct_steps[:index])}{wrong_step}"
         prompts.append([*tokens[:length].tolist(), *VOCABULARY.encode(text)])
@@ -172,8 +186,8 @@ def inject_errors(
 def _compute_max_completion(
     problems: Sequence[Problem], prompts: PromptArrays, style: str, reverse_digits: bool
 ) -> int:
-    """Tokens of the longest worked completion; in the REVISED style each step is corrected once."""
-    if style == REVISED:
+    """Tokens of the longest worked completion; in the SELF_CORRECTION style each step is corrected once."""
+    if style == SELF_CORRECTION:
         options = {"error_fraction": 1.0, "rng": np.random.default_rng(0)}
         examples = (encode_example(problem, style, reverse_digits=reverse_digits, **options) for problem in problems)
         return max(len(example.tokens) - example.prompt_length for example in examples)
@@ -185,5 +199,5 @@ def _compute_max_completion(
 def _pack_rows(examples: Sequence[Example], row_length: int, source: str) -> PackedRows:
     longest = max(len(each.tokens) for each in examples)
     if longest > row_length:
-        raise ValueError(f"row_length {row_length}: a text of {source} has {longest} tokens; give a longer row")
+        raise ValueError(f"row_length {row_length}: an example of {source} has {longest} tokens; give a longer row")
     return pack_examples(examples, row_length)

@@ -80,12 +80,12 @@ def evaluate_with_subtasks(decoder: Decoder, params: Params, evaluation_set: Eva
 
 
 def make_subject_rows(subjects: Sequence[str], is_correct: Array, **figures: Array) -> list[dict[str, Any]]:
-    """Number of problems, exact match in percent, and means of further figures: by subject, then of all.
+    """Number of problems, exact match, and means of further figures: by subject, then of all.
 
     Args:
         subjects: [R].
         is_correct: [R], 1 or 0.
-        **figures: [R] each; `tokens` becomes the column `tokens_mean`.
+        **figures: [R] each; `tokens` becomes the column `mean_tokens`.
     """
     names, rows = np.array(subjects), []
     for which in [*dict.fromkeys(subjects), "all"]:
@@ -93,9 +93,9 @@ def make_subject_rows(subjects: Sequence[str], is_correct: Array, **figures: Arr
         rows.append(
             {
                 "subject": which,
-                "problems": int(chosen.sum()),
-                "exact_percent": 100 * float(np.mean(np.asarray(is_correct, float)[chosen])),
-                **{f"{name}_mean": float(np.mean(np.asarray(values)[chosen])) for name, values in figures.items()},
+                "num_problems": int(chosen.sum()),
+                "exact_match": float(np.mean(np.asarray(is_correct, float)[chosen])),
+                **{f"mean_{name}": float(np.mean(np.asarray(values)[chosen])) for name, values in figures.items()},
             }
         )
     return rows

@@ -11,7 +11,7 @@ from thinking.recipes.arithmetic.rows import VOCABULARY
 
 def build_decoder(config: ModelConfig) -> Decoder:
     """A decoder with a value head, the same for every style."""
-    position = orthogonal() if config.positions == "place" else rotary()
+    position = orthogonal() if config.positions == "digit" else rotary()
     return decoder(
         vocab_size=len(VOCABULARY),
         context_length=CONTEXT_LENGTH,

@@ -13,33 +13,31 @@ from thinking.recipes.arithmetic.config import (
 )
 from thinking.recipes.groups import CurriculumConfig
 
-LADDER = (
-    *("add:1", "subtract:1", "multiply:1", "divide:1", "add:2", "subtract:2", "divide:2"),
-    *("add:3", "subtract:3", "multiply:2", "add:4", "subtract:4"),
-)
+ONE_DIGIT = ("add:1", "subtract:1", "multiply:1", "divide:1")
+LONGER = ("add:2", "subtract:2", "divide:2", "add:3", "subtract:3", "multiply:2", "add:4", "subtract:4")
 NO_RL = RLConfig(algorithm="none")
 
-WORDS = Config(
-    styles=("worked", "direct"),
+WORD_PROBLEMS = Config(
+    styles=("chain_of_thought", "direct"),
     data=DataConfig(sources=("words", "add:3", "subtract:3", "multiply:2", "divide:2")),
     sft=SFTConfig(num_steps=5000, optimizer=SFTOptimizerConfig(schedule_steps=5000, final_fraction=0.01)),
     rl=NO_RL,
 )
-SLIPS = Config(
-    styles=("revised", "worked"),
+SELF_CORRECTION = Config(
+    styles=("self_correction", "chain_of_thought"),
     data=DataConfig(sources=("words", "add:3", "subtract:3"), error_fraction=0.2, row_length=192),
     sft=SFTConfig(num_steps=3000, batch_size=24),
     rl=NO_RL,
     eval=EvalConfig(injected_errors=True),
 )
-LENGTHS = Config(
+LENGTH_GENERALIZATION = Config(
     data=DataConfig(
         sources=("add:10x10:10000", *(f"add:{digits}:{180 * digits}" for digits in range(1, 11))),
         verbal_fraction=0.0,
         reverse_digits=True,
         row_length=384,
     ),
-    model=ModelConfig(width=96, num_heads=2, gated=False, positions="place"),
+    model=ModelConfig(width=96, num_heads=2, gated=False, positions="digit"),
     sft=SFTConfig(
         num_steps=1600,
         batch_size=8,
@@ -71,7 +69,7 @@ SMOKE = Config(
     model=ModelConfig(width=16, num_heads=2, num_layers=1),
     sft=SFTConfig(num_steps=4, batch_size=4),
     rl=RLConfig(sources=("add:1",), num_updates=2, num_prompts=4, num_sampled_prompts=6, num_generations=2),
-    eval=EvalConfig(sources=("add:1",), num_problems=20),
+    eval=EvalConfig(sources=("add:2",), num_problems=20),
 )
 
 PRESETS = {
@@ -86,25 +84,27 @@ PRESETS = {
         Config(rl=RLConfig(algorithm="reinforce", num_updates=1200, num_prompts=16, num_sampled_prompts=32)),
         "the same with REINFORCE, without search",
     ),
-    "words": Preset(WORDS, "long supervised training, with and without a chain of thought; no rewards"),
-    "ladder": Preset(
+    "word_problems": Preset(WORD_PROBLEMS, "long supervised training, with and without a chain of thought; no rewards"),
+    "curriculum": Preset(
         Config(
-            data=DataConfig(sources=LADDER),
+            data=DataConfig(sources=ONE_DIGIT + LONGER),
             curriculum=CurriculumConfig(enabled=True),
             sft=SFTConfig(num_steps=3000),
             rl=NO_RL,
-            eval=EvalConfig(sources=LADDER, num_problems=200),
+            eval=EvalConfig(sources=LONGER, num_problems=200),
         ),
         "a curriculum of twelve operations and lengths",
     ),
-    "slips": Preset(SLIPS, "chains that correct their own wrong steps, and plain chains"),
-    "lengths": Preset(LENGTHS, "sums of up to 40 digits, learned from sums of up to 10; 4 minutes"),
+    "self_correction": Preset(SELF_CORRECTION, "chains that correct their own wrong steps, and plain chains"),
+    "length_generalization": Preset(
+        LENGTH_GENERALIZATION, "sums of up to 40 digits, learned from sums of up to 10; 4 minutes"
+    ),
     "subtasks": Preset(SUBTASKS, "products of 4 digits, each sub-task solved in a context of its own"),
     "smoke": Preset(SMOKE, "a few steps of a tiny model, to see that everything runs"),
 }
 EXAMPLES = (
     "./run_manual.sh local tasks/arithmetic.py --chat",
-    "./run_manual.sh local tasks/arithmetic.py --chat --answer.method check --answer.num-samples 16",
-    "./run_manual.sh local tasks/arithmetic.py --preset words --artifacts artifacts/words",
+    "./run_manual.sh local tasks/arithmetic.py --chat --answer.method verifier --answer.num-samples 16",
+    "./run_manual.sh local tasks/arithmetic.py --preset word_problems --artifacts artifacts/word_problems",
     "./run_manual.sh local tasks/arithmetic.py --rl.algorithm expert_iteration --artifacts artifacts/imitation",
 )

@@ -10,7 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thinking.environments.arithmetic.chains import DIRECT, REVISED, WORKED, add_self_corrections, chain
+from thinking.environments.arithmetic.chains import (
+    CHAIN_OF_THOUGHT,
+    DIRECT,
+    SELF_CORRECTION,
+    add_self_corrections,
+    chain,
+)
 from thinking.environments.arithmetic.problems import WORDINGS, Problem, format_answer, format_question
 from thinking.text.packing import PackedRows, pack
 from thinking.text.vocabulary import Vocabulary
@@ -61,7 +67,7 @@ def encode_prompt(problem: Problem, wording: int = 0, reverse_digits: bool = Fal
 
 def encode_example(
     problem: Problem,
-    style: str = WORKED,
+    style: str = CHAIN_OF_THOUGHT,
     *,
     wording: int = 0,
     reverse_digits: bool = False,
@@ -75,16 +81,16 @@ def encode_example(
         style: of the thought, one of `chains.STYLES`.
         wording: an index of the operation's wordings.
         reverse_digits: write numbers with the least significant digit first.
-        error_fraction: of REVISED, the probability of an injected error in a step.
+        error_fraction: of SELF_CORRECTION, the probability of an injected error in a step.
         rng: of the errors; is advanced.
 
     Raises:
-        ValueError: for an unknown style, or REVISED without an rng.
+        ValueError: for an unknown style, or SELF_CORRECTION without an rng.
     """
     prompt = encode_prompt(problem, wording, reverse_digits)
     steps = chain(problem, style, reverse_digits)
     spans = _split_subtask_answers("<step>".join(steps))
-    if style == REVISED:
+    if style == SELF_CORRECTION:
         if rng is None:
             raise ValueError(f"encode_example: style {style!r} injects errors; give an rng")
         spans = add_self_corrections(steps, error_fraction, rng)
@@ -112,7 +118,7 @@ def encode_examples(
     seed: int,
     step: int,
     *,
-    styles: Sequence[str] = (WORKED,),
+    styles: Sequence[str] = (CHAIN_OF_THOUGHT,),
     verbal_fraction: float = 0.5,
     reverse_digits: bool = False,
     error_fraction: float = 0.1,
@@ -126,7 +132,7 @@ def encode_examples(
         styles: of the thoughts.
         verbal_fraction: fraction of prompts in words instead of symbols.
         reverse_digits: write numbers with the least significant digit first.
-        error_fraction: of REVISED, the probability of an injected error in a step.
+        error_fraction: of SELF_CORRECTION, the probability of an injected error in a step.
     """
     rng = np.random.default_rng([seed, step, 1])  # independent of the draws of the problems
     examples = []
@@ -152,7 +158,7 @@ def pack_examples(examples: Sequence[Example], length: int) -> PackedRows:
 
 def encode_prompts(
     problems: Sequence[Problem],
-    style: str = WORKED,
+    style: str = CHAIN_OF_THOUGHT,
     *,
     wordings: Sequence[int] | None = None,
     reverse_digits: bool = False,

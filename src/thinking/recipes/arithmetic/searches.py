@@ -31,14 +31,14 @@ from thinking.reasoning.search.strategies import (
 from thinking.recipes.arithmetic.verification import choose_first_verified, verify_samples
 from thinking.types import Array, Params
 
-GREEDY, VOTE, VALUE, LIKELIEST, CHECK = "greedy", "vote", "value", "likeliest", "check"
-BEAM, REVISION, TREE = "beam", "revision", "tree"
-METHODS = (GREEDY, VOTE, VALUE, LIKELIEST, CHECK, BEAM, REVISION, TREE)
+GREEDY, VOTE, VALUE, LIKELIHOOD, VERIFIER = "greedy", "majority_vote", "best_value", "best_likelihood", "verifier"
+BEAM, REVISION, TREE = "beam_search", "revision", "tree_search"
+METHODS = (GREEDY, VOTE, VALUE, LIKELIHOOD, VERIFIER, BEAM, REVISION, TREE)
 """Greedy decoding; of several samples the majority answer, the one of highest value, the likeliest, or a verified one;
 beam search; sequential revision (rewriting from the least certain step until a completion is verified); a tree of
 steps."""
 
-CHOOSE_FNS: dict[str, ChooseFn] = {VOTE: choose_by_vote, VALUE: choose_by_value, LIKELIEST: choose_by_log_prob}
+CHOOSE_FNS: dict[str, ChooseFn] = {VOTE: choose_by_vote, VALUE: choose_by_value, LIKELIHOOD: choose_by_log_prob}
 SIZES = {BEAM: (2, 8), TREE: (1, 4)}
 """Beam widths and simulations to compare; numbers of samples are powers of 2."""
 NUM_PROPOSALS, MAX_STEP_TOKENS = 3, 12
@@ -125,7 +125,7 @@ def compare_methods(
     for method, sizes in {GREEDY: (1,), **SIZES}.items():
         for size in sizes:
             add_row(method, size, _run_method(search_model, method, size, key, prompts, lengths))
-    for kind, methods in {VOTE: (VOTE, VALUE, LIKELIEST, CHECK), REVISION: (REVISION,)}.items():
+    for kind, methods in {VOTE: (VOTE, VALUE, LIKELIHOOD, VERIFIER), REVISION: (REVISION,)}.items():
         samples = _run_method(search_model, kind, counts[-1], key, prompts, lengths)
         verification = verify_samples(
             functools.partial(_answer_prompts, search_model), problems, samples, search_model.reverse_digits
@@ -179,7 +179,7 @@ def _select_solutions(
             functools.partial(_answer_prompts, search_model), problems, samples, search_model.reverse_digits
         )
     fallback = np.asarray(
-        choose_by_vote(first.completions) if method == CHECK else choose_by_log_prob(first.completions)
+        choose_by_vote(first.completions) if method == VERIFIER else choose_by_log_prob(first.completions)
     )
     return choose_first_verified(samples, checks, fallback, num_samples)
 

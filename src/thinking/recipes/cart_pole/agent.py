@@ -101,7 +101,7 @@ class Agent(NamedTuple):
         values: [N, T] discounted state values of its episodes.
         normalizer: of observations.
         num_env_steps: [] int32, environment steps of training so far.
-        num_eval_steps: [] int32, environment steps of evaluations so far.
+        num_eval_env_steps: [] int32, environment steps of evaluations so far.
         eval_return: [] float32, mean return of the last evaluation: no random actions, the highest target.
         best_eval_return: [] float32, the same of `best_state`.
         training_return: [] float32, mean return of the last iteration's training episodes.
@@ -116,7 +116,7 @@ class Agent(NamedTuple):
     values: Array
     normalizer: ObservationNormalizer
     num_env_steps: Array
-    num_eval_steps: Array
+    num_eval_env_steps: Array
     eval_return: Array
     best_eval_return: Array
     training_return: Array
@@ -245,8 +245,7 @@ def make_play_fn(
 
     def choose_target(agent: Agent) -> ReturnTarget:
         scale = agent.best_state.target_scale
-        asked = jnp.inf if target_return is None else target_return
-        return make_return_target(scale, asked, update_return_to_go)
+        return make_return_target(scale, jnp.inf if target_return is None else target_return, update_return_to_go)
 
     return_targets = jax.vmap(choose_target)(agents)
 
@@ -255,7 +254,7 @@ def make_play_fn(
     ) -> tuple[PolicyCarry, Array, dict[str, Array]]:
         best_agent = agent._replace(ema_params=agent.best_state.guide)
         carry, reaction = actor.act(best_agent, carry, update, observation, return_so_far)
-        extras = {"asked_value": carry.target_value}
+        extras = {"target_value": carry.target_value}
         if len(reaction.targets) > 1:
             extras["sub_goal"] = agent.normalizer.denormalize(reaction.targets[-2])
         return carry, reaction.value, extras

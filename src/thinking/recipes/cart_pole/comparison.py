@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from thinking.environments.gymnasium_evaluation import find_steps_to_threshold
-from thinking.experiment.training import TrainResult
+from thinking.experiment.training_loop import TrainResult
 from thinking.networks.actor_critic import Policy
 from thinking.types import Array
 
@@ -24,7 +24,7 @@ class TrainedAgent(NamedTuple):
         train_result: of its training stage.
         history: [S, P, 3] environment steps of training, evaluation return and training return at each evaluation.
         num_env_steps: [S] environment steps of training.
-        num_eval_steps: [S] environment steps of evaluations in training; they are in no other count.
+        num_eval_env_steps: [S] environment steps of evaluations in training; they are in no other count.
         make_play_fn: `make_play_fn(target_return, num_envs) -> (play_fn, carry)`, for
             `gymnasium_evaluation.evaluate_in_gymnasium`.
         params: [S, ...].
@@ -34,7 +34,7 @@ class TrainedAgent(NamedTuple):
     train_result: TrainResult
     history: Array
     num_env_steps: Array
-    num_eval_steps: Array
+    num_eval_env_steps: Array
     make_play_fn: Callable[[float | None, int], tuple[Any, Any]]
     params: Any
     target_returns: tuple[float | None, ...] = (None,)
@@ -51,7 +51,7 @@ def make_policy_agent(policy: Policy, train_result: TrainResult) -> TrainedAgent
         train_result,
         env_record.history,
         env_record.num_env_steps,
-        env_record.num_eval_steps,
+        env_record.num_eval_env_steps,
         lambda *_: (play, ()),
         params,
     )
@@ -68,16 +68,16 @@ def make_row(
     steps, evaluation, training = (np.asarray(agent.history)[:, :, column] for column in range(3))
     return {
         "algorithm": name,
-        "asked": "best" if target_return is None else f"{target_return:g}",
+        "target_return": "best" if target_return is None else f"{target_return:g}",
         "mean_return": float(means.mean()),
         "std_over_seeds": float(means.std()),
-        "worst_seed": float(means.min()),
-        "best_seed": float(means.max()),
-        "steps_to_threshold": find_steps_to_threshold(steps, evaluation, threshold),
-        "training_steps_to_threshold": find_steps_to_threshold(steps, training, threshold),
-        "environment_steps": float(np.mean(agent.num_env_steps)),
-        "evaluation_steps": float(np.mean(agent.num_eval_steps)),
-        "steps_per_second": float(np.sum(agent.num_env_steps) / max(agent.train_result.seconds, 1e-9)),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(agent.params)) // len(means),
-        "return_of_seeds": " ".join(f"{mean:.0f}" for mean in means),
+        "min_over_seeds": float(means.min()),
+        "max_over_seeds": float(means.max()),
+        "env_steps_to_threshold_in_eval": find_steps_to_threshold(steps, evaluation, threshold),
+        "env_steps_to_threshold_in_training": find_steps_to_threshold(steps, training, threshold),
+        "num_env_steps": float(np.mean(agent.num_env_steps)),
+        "num_eval_env_steps": float(np.mean(agent.num_eval_env_steps)),
+        "env_steps_per_second": float(np.sum(agent.num_env_steps) / max(agent.train_result.seconds, 1e-9)),
+        "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(agent.params)) // len(means),
+        "return_by_seed": " ".join(f"{mean:.0f}" for mean in means),
     }

@@ -50,9 +50,11 @@ class GuideConfig(WidthConfig):
         8, "every n-th state of a window is a sub-goal for the layer above: 1 to n steps away", minimum=2, maximum=1024
     )
     score: Literal["monte_carlo", "temporal_difference"] = option("monte_carlo", "how transitions are scored")
-    score_rewards: bool = option(False, "let scores count rewards")
+    score_rewards: bool = option(
+        False, "add discounted rewards to the score; otherwise only the time to the goal counts"
+    )
     score_discount: float = option(0.8, "factor on a transition's score for each further step", above=0, below=1)
-    value_discount: float = option(0.99, "discount factor of the rewards in a state value", above=0, below=1)
+    value_discount: float = option(0.99, "discount factor of the return that the top layer pursues", above=0, below=1)
     ema_decay: float = option(0.99, "decay of the moving average of weights, which acts", minimum=0, below=1)
     optimizer: OptimizerConfig = group(
         OptimizerConfig(learning_rate=0.003), "Adam, whose learning rate falls to 0 along a cosine"

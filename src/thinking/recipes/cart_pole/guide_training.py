@@ -107,7 +107,7 @@ def init_agent(
         values=jnp.zeros_like(buffer.rewards),
         normalizer=normalizer,
         num_env_steps=steps,
-        num_eval_steps=steps,
+        num_eval_env_steps=steps,
         eval_return=min_return,
         best_eval_return=min_return,
         training_return=min_return,
@@ -152,11 +152,11 @@ def make_guide_step(
 
 def _make_metrics(agent: Agent, *, has_collected: Array, has_evaluated: Array) -> Metrics:
     return {
-        "return": Measured(agent.eval_return, has_evaluated),
-        "champion_return": Measured(agent.best_eval_return, has_evaluated),
-        "training_return": Measured(agent.training_return, has_collected),
-        "environment_steps": Latest(agent.num_env_steps),
-        "evaluation_steps": Latest(agent.num_eval_steps),
+        "eval/return": Measured(agent.eval_return, has_evaluated),
+        "eval/best_return": Measured(agent.best_eval_return, has_evaluated),
+        "rollout/return": Measured(agent.training_return, has_collected),
+        "rollout/num_env_steps": Latest(agent.num_env_steps),
+        "eval/num_env_steps": Latest(agent.num_eval_env_steps),
     }
 
 
@@ -260,7 +260,7 @@ def _evaluate(env: ControlEnv, guide: Guide, settings: CollectionSettings, agent
         best_state=best_state,
         eval_return=eval_return,
         best_eval_return=best_return,
-        num_eval_steps=agent.num_eval_steps + jnp.sum(episodes.length),
+        num_eval_env_steps=agent.num_eval_env_steps + jnp.sum(episodes.length),
     )
 
 

@@ -32,7 +32,7 @@ class EnvRecord(NamedTuple):
     Attributes:
         envs: E environments.
         num_env_steps: [] int32, environment steps of training so far.
-        num_eval_steps: [] int32, environment steps of evaluations so far.
+        num_eval_env_steps: [] int32, environment steps of evaluations so far.
         eval_return: [] float32, mean return of the last evaluation.
         history: [P, 3] float32, at each evaluation: `num_env_steps`, evaluation return, mean training return, which is
             -inf before the first episode ends.
@@ -40,7 +40,7 @@ class EnvRecord(NamedTuple):
 
     envs: VectorEnvState
     num_env_steps: Array
-    num_eval_steps: Array
+    num_eval_env_steps: Array
     eval_return: Array
     history: Array
 
@@ -83,7 +83,7 @@ def init_policy_training(
     env_record = EnvRecord(
         envs=init_envs(env, env_key, num_envs),
         num_env_steps=jnp.zeros((), jnp.int32),
-        num_eval_steps=jnp.zeros((), jnp.int32),
+        num_eval_env_steps=jnp.zeros((), jnp.int32),
         eval_return=min_return,
         history=jnp.zeros((num_evaluations, 3), jnp.float32),
     )
@@ -227,7 +227,7 @@ def _evaluate_if_due(
         recent_return = jnp.where(training_return.is_measured, training_return.value, -jnp.inf)
         point = jnp.stack([env_record.num_env_steps.astype(jnp.float32), eval_return, recent_return])
         return env_record._replace(
-            num_eval_steps=env_record.num_eval_steps + jnp.sum(episodes.length),
+            num_eval_env_steps=env_record.num_eval_env_steps + jnp.sum(episodes.length),
             eval_return=eval_return,
             history=env_record.history.at[number].set(point),
         )
@@ -237,8 +237,8 @@ def _evaluate_if_due(
 
 def _make_metrics(env_record: EnvRecord, training_return: Measured, is_due: Array) -> Metrics:
     return {
-        "return": Measured(env_record.eval_return, is_due),
-        "training_return": training_return,
-        "environment_steps": Latest(env_record.num_env_steps),
-        "evaluation_steps": Latest(env_record.num_eval_steps),
+        "eval/return": Measured(env_record.eval_return, is_due),
+        "rollout/return": training_return,
+        "rollout/num_env_steps": Latest(env_record.num_env_steps),
+        "eval/num_env_steps": Latest(env_record.num_eval_env_steps),
     }

@@ -14,7 +14,7 @@ from thinking import kernels
 from thinking.environments import control
 from thinking.environments.control import ControlEnv
 from thinking.experiment import Run
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.guide import Guide, abstraction, guide, monte_carlo, temporal_difference
 from thinking.guide.hindsight import count_value_examples
 from thinking.learning.policy_gradient import ppo, reinforce
@@ -55,16 +55,18 @@ def train_seeds(
 
     def step_all(state: Any, index: Array) -> tuple[Any, dict[str, Array]]:
         state, metrics = jax.vmap(step, (0, None))(state, index)
-        eval_return = metrics["return"]
+        eval_return = metrics["eval/return"]
         return_std = Measured(jnp.std(eval_return.value), jnp.all(eval_return.is_measured))
         return state, {name: _average_over_seeds(metric) for name, metric in metrics.items()} | {
-            "return_std": return_std
+            "eval/return_std_over_seeds": return_std
         }
 
     def init_all() -> Any:
         return jax.jit(jax.vmap(init))(make_seed_keys(config))
 
-    return train(run, stage, init=init_all, step=step_all, num_steps=steps, chunk_size=chunk, progress_metric="return")
+    return train(
+        run, stage, init=init_all, step=step_all, num_steps=steps, chunk_size=chunk, progress_metric="eval/return"
+    )
 
 
 def _average_over_seeds(metric: Array | Measured | Latest) -> Array | Measured | Latest:
@@ -174,7 +176,7 @@ def train_guide(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
         train_result,
         agents.history,
         agents.num_env_steps,
-        agents.num_eval_steps,
+        agents.num_eval_env_steps,
         lambda target_return, num_envs: make_play_fn(
             actor, agents, target_return, settings.update_return_to_go, num_envs
         ),

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 from thinking.experiment import Preset, RunConfig, group, option
 from thinking.recipes.groups import DecoderConfig, OptimizerConfig, check_names
 
-SetName = Literal["table", "linear", "skip_transformer", "entropy_transformer"]
-SETS: tuple[SetName, ...] = get_args(SetName)
+GuideName = Literal["table", "linear", "skip_transformer", "entropy_transformer"]
+GUIDES: tuple[GuideName, ...] = get_args(GuideName)
 Access = Literal["value", "score"]
 
 
@@ -63,7 +63,7 @@ class LinearConfig:
     """The guide of linear memories."""
 
     num_cells: int = option(512, "memory cells", minimum=1, maximum=2**20)
-    num_slots: int = option(16, "hypotheses per question", minimum=1, maximum=4096)
+    num_slots: int = option(16, "hypotheses per query (context and target)", minimum=1, maximum=4096)
     access: Access = option(
         "score", "slot that a training example updates: of the nearest value, or of its score's level"
     )
@@ -77,7 +77,7 @@ class TransformerConfig(DecoderConfig):
     """The guides of transformers."""
 
     num_layers: int = option(1, "blocks", minimum=1, maximum=128)
-    num_slots: int = option(32, "hypotheses per question", minimum=1, maximum=4096)
+    num_slots: int = option(32, "hypotheses per query (context and target)", minimum=1, maximum=4096)
     access: Access = option(
         "value", "slot that a training example updates: of the nearest value, or of its score's level"
     )
@@ -109,24 +109,24 @@ class EvalConfig:
 class Config(RunConfig):
     """Train hierarchical guides to plan on a graph, from random walks alone."""
 
-    sets: tuple[SetName, ...] = option(SETS, "guides to train", affects_weights=False)
+    guides: tuple[GuideName, ...] = option(GUIDES, "guides to train", affects_weights=False)
     plan: tuple[str, str] | None = option(
         None, "FROM TO: print the plans of the trained guides between two nodes, and end", affects_weights=False
     )
     graph: GraphConfig = group(GraphConfig, "the directed graph to plan on: a random one, or one from a file")
     walks: WalksConfig = group(WalksConfig, "random walks on the graph, the only training data")
     guide: GuideConfig = group(GuideConfig, "settings that all guides share")
-    table: TableConfig = group(TableConfig, "the guide whose layers are exact tables (set table)")
-    linear: LinearConfig = group(LinearConfig, "the guide whose layers are linear associative memories (set linear)")
+    table: TableConfig = group(TableConfig, "the guide whose layers are exact tables (guide table)")
+    linear: LinearConfig = group(LinearConfig, "the guide whose layers are linear associative memories (guide linear)")
     transformer: TransformerConfig = group(
-        TransformerConfig, "the guides whose layers are transformers (sets skip_transformer and entropy_transformer)"
+        TransformerConfig, "the guides whose layers are transformers (skip_transformer and entropy_transformer)"
     )
     training: TrainingConfig = group(TrainingConfig, "gradient training of the linear and transformer guides")
     eval: EvalConfig = group(EvalConfig, "evaluation: plans between all pairs of nodes", affects_weights=False)
 
     def validate(self) -> None:
         """Raises UserError unless at least one set is named, and each once."""
-        check_names(self.sets, "--sets", SETS)
+        check_names(self.guides, "--guides", GUIDES)
 
 
 PRESETS = {
@@ -144,6 +144,6 @@ PRESETS = {
 EXAMPLES = (
     "./run_manual.sh local tasks/simple.py --preset smoke --artifacts artifacts/smoke",
     "./run_manual.sh local tasks/simple.py --plan 1 29",
-    "./run_manual.sh local tasks/simple.py --graph.path my.graphml --sets table linear --artifacts artifacts/mine",
+    "./run_manual.sh local tasks/simple.py --graph.path my.graphml --guides table linear --artifacts artifacts/mine",
     "./run_manual.sh local tasks/simple.py --graph.num-nodes 64 --graph.edge-probability 0.1 --artifacts artifacts/64",
 )

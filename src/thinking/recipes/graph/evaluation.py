@@ -62,8 +62,8 @@ def compute_metrics(evaluation: Evaluation, pairs: NodePairs) -> dict[str, int |
     """Metrics of a row of results; a ratio is None where no pair was solved."""
     ratios = compute_length_ratios(evaluation, pairs)
     return {
-        "pairs": int(pairs.start.size),
-        "solved": int(evaluation.solved.sum()),
+        "num_pairs": int(pairs.start.size),
+        "num_solved": int(evaluation.solved.sum()),
         "solved_fraction": float(evaluation.solved.mean()),
         "mean_length_ratio": float(ratios.mean()) if ratios.size else None,
         "plans_per_second": pairs.start.size / evaluation.seconds,
@@ -93,8 +93,8 @@ def spot_check(graph: Graph, planner: Planner, pairs: NodePairs, count: int = 12
 def compute_optimum_metrics(pairs: NodePairs) -> dict[str, int | float]:
     """Metrics of the shortest paths themselves."""
     count = int(pairs.start.size)
-    shortest = {"solved": count, "solved_fraction": 1.0, "mean_length_ratio": 1.0}
-    return {"pairs": count, **shortest, "plans_per_second": count / pairs.seconds}
+    shortest = {"num_solved": count, "solved_fraction": 1.0, "mean_length_ratio": 1.0}
+    return {"num_pairs": count, **shortest, "plans_per_second": count / pairs.seconds}
 
 
 def describe(graph: Graph, names: list[str], plan: Plan) -> list[dict[str, str]]:

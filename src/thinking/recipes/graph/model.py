@@ -10,12 +10,12 @@ from thinking import kernels
 from thinking.guide import Guide, abstraction, guide, monte_carlo
 from thinking.guide.abstraction import Abstraction
 from thinking.kernels import Kernel
-from thinking.recipes.graph.config import Config, OptimizerConfig, SetName
+from thinking.recipes.graph.config import Config, GuideName, OptimizerConfig
 
 _ACCESS = {"value": kernels.value_access, "score": kernels.score_access}
 
 
-def make_guide(config: Config, name: SetName, num_nodes: int) -> Guide:
+def make_guide(config: Config, name: GuideName, num_nodes: int) -> Guide:
     """The guide of a set, for a graph with `num_nodes` nodes."""
     nodes = kernels.Discrete(num_nodes)
     return guide(
@@ -25,7 +25,7 @@ def make_guide(config: Config, name: SetName, num_nodes: int) -> Guide:
     )
 
 
-def _make_kernel(config: Config, name: SetName, nodes: kernels.Discrete) -> Kernel:
+def _make_kernel(config: Config, name: GuideName, nodes: kernels.Discrete) -> Kernel:
     spaces = {"input": nodes, "value": nodes, "target": nodes, "context_length": config.guide.context_length}
     if name == "table":
         return kernels.table(**spaces)
@@ -48,7 +48,7 @@ def _make_kernel(config: Config, name: SetName, nodes: kernels.Discrete) -> Kern
     )
 
 
-def _make_abstraction(config: Config, name: SetName, nodes: kernels.Discrete) -> Abstraction:
+def _make_abstraction(config: Config, name: GuideName, nodes: kernels.Discrete) -> Abstraction:
     if name != "entropy_transformer":
         return abstraction.skip_step(config.guide.skip_step)
     if config.guide.entropy_statistic == "counted":

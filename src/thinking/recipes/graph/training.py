@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from thinking.environments.graph import Graph, sample_walks
 from thinking.environments.graph_plans import NodePairs
 from thinking.experiment import Run
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.guide import Guide, GuideState, Path
 from thinking.guide.hindsight import make_goal_pairs
-from thinking.recipes.graph.config import Config, SetName
+from thinking.recipes.graph.config import Config, GuideName
 from thinking.recipes.graph.evaluation import spot_check
 from thinking.recipes.graph.planners import think_planner
 from thinking.types import Array, Measured, Metrics
@@ -21,7 +21,7 @@ TABLE_BATCH_SIZE = 4096
 
 
 def train_guide(
-    config: Config, run: Run, name: SetName, guide: Guide, graph: Graph, pairs: NodePairs, num_states: int
+    config: Config, run: Run, name: GuideName, guide: Guide, graph: Graph, pairs: NodePairs, num_states: int
 ) -> TrainResult:
     """Train the guide of a set, or restore it.
 
@@ -29,7 +29,7 @@ def train_guide(
         config, run: settings, and where checkpoints and metrics go.
         name, guide: of the set.
         graph: the graph.
-        pairs: pairs of nodes, some of which are planned for the metric `solved`.
+        pairs: pairs of nodes, some of which are planned for the metric `eval/solved_fraction`.
         num_states: states of a walk.
 
     Returns:
@@ -46,7 +46,7 @@ def train_guide(
         state, metrics = guide.observe(state, Path(*walks))
         is_due = (index % EVAL_INTERVAL == EVAL_INTERVAL - 1) | (index == steps - 1)
         solved = jax.lax.cond(is_due, solved_fraction, lambda _: jnp.zeros(()), state)
-        return state, metrics | {"solved": Measured(solved, is_due)}
+        return state, metrics | {"eval/solved_fraction": Measured(solved, is_due)}
 
     return train(
         run,
@@ -55,11 +55,11 @@ def train_guide(
         step=step,
         num_steps=steps,
         chunk_size=EVAL_INTERVAL,
-        progress_metric="solved",
+        progress_metric="eval/solved_fraction",
     )
 
 
-def _training_sizes(config: Config, name: SetName, num_nodes: int, num_states: int) -> tuple[int, int]:
+def _training_sizes(config: Config, name: GuideName, num_nodes: int, num_states: int) -> tuple[int, int]:
     """Walks per step, and number of steps."""
     if name == "table":
         num_walks = config.table.num_walks or max(100_000, 4 * num_nodes**2)

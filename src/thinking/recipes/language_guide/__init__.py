@@ -1,1 +1,1 @@
-"""The guide over sentence embeddings."""
+"""The guide (a hierarchical goal-conditioned planner) over sentence embeddings."""

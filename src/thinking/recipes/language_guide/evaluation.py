@@ -150,10 +150,10 @@ def make_rows(model: str, goal_set: GoalSet, scores: Sequence[Scores], **figures
             {
                 "split": split,
                 "model": model,
-                "goals": len(indices),
-                "next_step_recall_percent": 100 * mean[plan_scores.NEXT_STEP_RECALL],
-                "plan_step_f1_percent": 100 * mean["step_f1"],
-                "sub_goals_percent": 100 * mean["sub_goals"],
+                "num_goals": len(indices),
+                "next_step_recall": mean[plan_scores.NEXT_STEP_RECALL],
+                "plan_step_f1": mean["step_f1"],
+                "sub_goal_recall": mean["sub_goals"],
                 **figures,
             }
         )

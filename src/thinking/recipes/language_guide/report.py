@@ -68,7 +68,7 @@ def render_page(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]], abo
 
 
 def mean_rows(plans: Sequence[Plan], splits: Sequence[str], modes: Sequence[str]) -> list[dict[str, Any]]:
-    """A row per split and mode: number of plans, percentage that ended by themselves, and `average_scores`.
+    """A row per split and mode: number of plans, fraction that ended by themselves, and `average_scores`.
 
     A score that no plan of a row has is None.
     """
@@ -80,8 +80,8 @@ def mean_rows(plans: Sequence[Plan], splits: Sequence[str], modes: Sequence[str]
         row = {
             "split": split,
             "mode": mode,
-            "plans": len(selected),
-            "ended_percent": 100 * sum(plan.done for plan in selected) / len(selected),
+            "num_plans": len(selected),
+            "ended_fraction": sum(plan.done for plan in selected) / len(selected),
         }
         averages = average_scores([plan.scores for plan in selected], [len(plan.reference) for plan in selected])
         names = dict.fromkeys(name for plan in plans for name in plan.scores)

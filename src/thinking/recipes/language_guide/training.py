@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from thinking.experiment import Run
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.guide.plan_trees.codecs import Codec
 from thinking.guide.plan_trees.training_data import add_pairs, make_examples, sample_examples
 from thinking.learning.optimizers import warmup_cosine
@@ -72,7 +72,7 @@ def train_guide(
         batch = sample_examples(guide, state, examples, jax.random.fold_in(key, index), training.batch_size, noises)
         return guide.fit(state, batch)
 
-    progress_metric = "written/0" if shape.kernel == "table" else "value_loss/0"
+    progress_metric = "layer_0/num_written" if shape.kernel == "table" else "layer_0/loss/value"
     result = train(
         run,
         name,
@@ -84,9 +84,9 @@ def train_guide(
     )
     return result, {
         "model": name,
-        "layers": num_layers,
-        "parameters": model.count_parameters(guide),
-        "lessons": sum(len(level.value) for level in examples),
+        "num_layers": num_layers,
+        "num_parameters": model.count_parameters(guide),
+        "num_examples": sum(len(level.value) for level in examples),
         "train_seconds": result.seconds,
         "compile_seconds": result.compile_seconds,
     }

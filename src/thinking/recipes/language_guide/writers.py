@@ -46,7 +46,7 @@ def write_plans(
     kind = config.writer.kind
     if kind == "nearest":
         return texts, writers
-    method = "steered" if kind == "steered" else "told the nearest sentences"
+    method = "steered" if kind == "steered" else "rewritten from the nearest sentences"
     indices = select_first_of_each(plans, config.writer.num_plans)
     with _open_writer(config, data, vectors, cache_folder) as write:
         new_texts = _write_all(write, [plans[index] for index in indices], MAX_PARALLEL if kind == "openai" else 1)

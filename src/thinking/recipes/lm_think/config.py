@@ -7,8 +7,8 @@ from thinking.errors import UserError
 from thinking.experiment import Preset, group, option
 from thinking.recipes.groups import DecoderConfig, OptimizerConfig, SeedsConfig, check_names
 
-Kind = Literal["plain", "pause", "judged", "supervised"]
-KINDS: tuple[Kind, ...] = ("plain", "pause", "judged", "supervised")
+Kind = Literal["none", "pause", "reinforced", "expert_iteration"]
+KINDS: tuple[Kind, ...] = ("none", "pause", "reinforced", "expert_iteration")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class WindowConfig:
 class ThoughtConfig:
     """Length and tokens of a thought."""
 
-    length: int = option(4, "tokens of a thought; of a supervised one, at most", minimum=1, maximum=65_536)
+    length: int = option(4, "tokens of a thought; with expert_iteration, at most", minimum=1, maximum=65_536)
     num_tokens: int = option(8, "different tokens that thoughts are made of", minimum=1, maximum=65_536)
 
 
@@ -46,11 +46,11 @@ class RLConfig:
 
     num_generations: int = option(
         4,
-        "thoughts sampled for each window (judged, supervised); 1: judged ones are compared with the reference alone",
+        "thoughts sampled for each window (reinforced, expert_iteration); 1: the reference is the only baseline",
         minimum=1,
         maximum=4096,
     )
-    entropy_weight: float = option(0.01, "weight of the entropy bonus of judged thoughts", minimum=0)
+    entropy_weight: float = option(0.01, "weight of the entropy bonus of reinforced thoughts", minimum=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Config(SeedsConfig):
     )
     thoughts: tuple[Kind, ...] = option(
         KINDS,
-        "kinds of thoughts, each a model of its own: plain (none), pause (empty tokens), judged (rewarded against the "
-        "reference), supervised (the best are imitated, and end by themselves)",
+        "kinds of thoughts, each a model of its own: none, pause (empty tokens), reinforced (rewarded against the "
+        "reference), expert_iteration (the best are imitated, and end by themselves)",
         affects_weights=False,
     )
     text: TextConfig = group(TextConfig, "the text to train and evaluate on")
@@ -101,15 +101,15 @@ class Config(SeedsConfig):
         """Raises UserError for invalid seeds or kinds of thoughts."""
         super().validate()
         check_names(self.thoughts, "--thoughts", KINDS)
-        if self.rl.num_generations < 2 and "supervised" in self.thoughts:
+        if self.rl.num_generations < 2 and "expert_iteration" in self.thoughts:
             raise UserError(
-                f"--rl.num-generations {self.rl.num_generations}: the best of one thought is no choice; give at least "
-                "2, or leave supervised out of --thoughts"
+                f"--rl.num-generations {self.rl.num_generations}: expert_iteration picks the best of several thoughts; "
+                "give at least 2, or leave it out of --thoughts"
             )
 
 
 PRESETS = {
-    "default": Preset(Config(), "bytes of Python's documentation, a thought before every fourth"),
+    "default": Preset(Config(), "bytes of Python's documentation, a thought before every 4 bytes"),
     "bpe": Preset(
         Config(text=TextConfig(bpe_tokens=1024), window=WindowConfig(target_length=1)),
         "tokens of a byte-level BPE, a thought before each",
@@ -126,5 +126,5 @@ PRESETS = {
 }
 EXAMPLES = (
     "./run_manual.sh local tasks/lm_think.py",
-    "./run_manual.sh local tasks/lm_think.py --text.source my.txt --thoughts plain judged --artifacts artifacts/mine",
+    "./run_manual.sh local tasks/lm_think.py --text.source my.txt --thoughts reinforced --artifacts artifacts/mine",
 )

@@ -106,17 +106,21 @@ def compute_metrics(
     def bits(log_probs: np.ndarray) -> float:
         return float(-log_probs.sum(dtype=np.float64) / np.log(2) / total)
 
-    metrics: dict[str, float | None] = {"bits_per_byte": bits(scores.own), "saved": None, "saved_error": None}
+    metrics: dict[str, float | None] = {
+        "bits_per_byte": bits(scores.own),
+        "bits_per_byte_saved": None,
+        "bits_per_byte_saved_stderr": None,
+    }
     if baseline is not None:
-        metrics["saved"] = bits(baseline.own) - metrics["bits_per_byte"]
-        metrics["saved_error"] = float(
+        metrics["bits_per_byte_saved"] = bits(baseline.own) - metrics["bits_per_byte"]
+        metrics["bits_per_byte_saved_stderr"] = float(
             (scores.own - baseline.own).std() * np.sqrt(len(continuation)) / np.log(2) / total
         )
     return metrics | {
-        "others_thought": bits(scores.other) if thinks else None,
-        "thought_tokens": float(np.maximum(scores.length - 1, 0).mean()),
-        "helped": float((scores.own > scores.empty).mean()) if thinks else None,
-        "computed_per_token": float((scores.length + count).mean() / count),
+        "bits_per_byte_with_shuffled_thoughts": bits(scores.other) if thinks else None,
+        "mean_thought_length": float(np.maximum(scores.length - 1, 0).mean()),
+        "fraction_improved": float((scores.own > scores.empty).mean()) if thinks else None,
+        "positions_per_token": float((scores.length + count).mean() / count),
     }
 
 

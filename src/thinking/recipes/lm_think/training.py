@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from thinking.errors import UserError, name_flags
 from thinking.experiment import Run
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.learning.optimizers import adamw, warmup_cosine
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
@@ -62,7 +62,7 @@ def build_decoder(config: Config) -> tuple[Decoder, ThoughtVocabulary]:
 
 def build_thought_policy(config: Config, kind: str) -> ThoughtPolicy:
     """The thought policy of a kind in evaluation; the reference has no thoughts."""
-    return make_thought_policy("plain" if kind == REFERENCE else kind, *build_decoder(config), config.thought.length)
+    return make_thought_policy("none" if kind == REFERENCE else kind, *build_decoder(config), config.thought.length)
 
 
 def build_training_policy(config: Config, kind: str) -> ThoughtPolicy:
@@ -71,7 +71,9 @@ def build_training_policy(config: Config, kind: str) -> ThoughtPolicy:
     The reference is trained with random filler for thoughts, and without. Otherwise the models that start from it would
     spend their training on adapting to thoughts, which would favour the one without.
     """
-    return make_thought_policy("idle" if kind == REFERENCE else kind, *build_decoder(config), config.thought.length)
+    return make_thought_policy(
+        "random_filler" if kind == REFERENCE else kind, *build_decoder(config), config.thought.length
+    )
 
 
 def build_thought_training(config: Config, kind: str) -> ThoughtTraining:
@@ -81,12 +83,12 @@ def build_thought_training(config: Config, kind: str) -> ThoughtTraining:
         "continuation_length": config.window.target_length,
         "batch_size": config.training.batch_size,
     }
-    if kind == "judged":
+    if kind == "reinforced":
         group, entropy_weight = config.rl.num_generations, config.rl.entropy_weight
         return ThoughtTraining(
             **sizes, advantage_fn=group_relative, num_generations=group, entropy_weight=entropy_weight
         )
-    if kind == "supervised":
+    if kind == "expert_iteration":
         return ThoughtTraining(**sizes, advantage_fn=best_of_group, num_generations=config.rl.num_generations)
     return ThoughtTraining(**sizes)
 

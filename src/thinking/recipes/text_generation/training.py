@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from thinking.experiment import Run
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.learning.curriculum import IndexSampler, curriculum, level_sampler
 from thinking.learning.optimizers import adamw, warmup_stable_decay
 from thinking.learning.policy_gradient import reinforce
@@ -148,9 +148,12 @@ def make_training_step(
         is_due = index % EVAL_INTERVAL == EVAL_INTERVAL - 1
         is_correct = jax.lax.cond(is_due, evaluate, lambda params: record.is_correct, state.train_state.params)
         steps_to_solve = jnp.where((record.steps_to_solve < 0) & is_correct, num_letters, record.steps_to_solve)
-        exact, exact_beam = is_correct.astype(jnp.float32)
-        metrics |= {"exact": Measured(exact, is_due), "exact_beam": Measured(exact_beam, is_due)}
-        metrics["environment_steps"] = Latest(num_letters)
+        exact_match, pass_at_k = is_correct.astype(jnp.float32)
+        metrics |= {
+            "eval/exact_match": Measured(exact_match, is_due),
+            "eval/pass_at_k": Measured(pass_at_k, is_due),
+            "rollout/num_env_steps": Latest(num_letters),
+        }
         return state._replace(env=GenerationRecord(num_letters, is_correct, steps_to_solve)), metrics, sample
 
     return step
@@ -181,11 +184,11 @@ def summarize(config: Config, stage: TrainResult) -> dict[str, Any]:
     greedy_text, beam_text = (VOCABULARY.decode([token for token in text.tolist() if token > 0]) for text in texts)
     steps_to_solve = [count if count >= 0 else None for count in stage.state.env.steps_to_solve.tolist()]
     return {
-        "steps_to_solve": steps_to_solve[0],
-        "steps_to_solve_beam": steps_to_solve[1],
-        "environment_steps": int(stage.state.env.num_letters),
-        "text": greedy_text,
-        "text_beam": beam_text,
+        "env_steps_to_exact_match": steps_to_solve[0],
+        "env_steps_to_pass_at_k": steps_to_solve[1],
+        "num_env_steps": int(stage.state.env.num_letters),
+        "greedy_text": greedy_text,
+        "best_beam_text": beam_text,
         "train_seconds": stage.seconds,
         "compile_seconds": stage.compile_seconds,
     }

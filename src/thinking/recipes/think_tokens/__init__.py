@@ -1,1 +1,1 @@
-"""Thoughts that nobody supervised."""
+"""Unsupervised thoughts about words of automata."""

@@ -6,7 +6,14 @@ from typing import Literal
 from thinking.environments.automaton_names import parse_name
 from thinking.errors import UserError, name_flags
 from thinking.experiment import Preset, field_error, group, option
-from thinking.recipes.groups import CosineConfig, DecoderConfig, SeedsConfig, TrainingConfig, check_names
+from thinking.recipes.groups import (
+    CosineConfig,
+    CurriculumConfig,
+    DecoderConfig,
+    SeedsConfig,
+    TrainingConfig,
+    check_names,
+)
 
 Kind = Literal["none", "pause", "discrete", "continuous"]
 KINDS: tuple[Kind, ...] = ("none", "pause", "discrete", "continuous")
@@ -20,7 +27,11 @@ RL_GRADIENTS = ("reinforce", *GROUP_GRADIENTS)
 class ProblemConfig:
     """The automaton, and the lengths of its words."""
 
-    name: str = option("a5", "automaton that reads words: s3, a5, s5, parity, graph, list, modular:M or digits:D")
+    name: str = option(
+        "a5",
+        "automaton: s3, a5, s5 (permutation groups), parity, graph (reachability), list (order after operations), "
+        "modular:M (sums modulo M) or digits:D (sums of numbers of D digits)",
+    )
     length: int = option(8, "symbols of the longest words in training", minimum=2, maximum=4096)
     test_length: int | None = option(
         None,
@@ -66,7 +77,7 @@ class ThoughtConfig:
         """Raises UserError for incompatible settings."""
         if self.end_thought and (self.blind or self.split):
             other = "--blind" if self.blind else "--split"
-            raise UserError(f"--end-thought {other}: such an answer needs thoughts of a fixed number; leave one out")
+            raise UserError(f"--end-thought {other}: its context needs a fixed number of thoughts; leave one out")
         if self.convert_from_none and self.num_tokens is not None:
             raise UserError("--convert-from-none: each answer becomes a token; leave --num-tokens out")
 
@@ -89,13 +100,6 @@ class SupervisionConfig:
     """Supervision of discrete thoughts."""
 
     chain_weight: float = option(0.0, "weight of the loss that trains thoughts to be the true states", minimum=0)
-
-
-@dataclasses.dataclass(frozen=True)
-class CurriculumConfig:
-    """A curriculum of word lengths."""
-
-    threshold: float = option(0.9, "accuracy that makes words one symbol longer", above=0, maximum=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +128,9 @@ class Config(SeedsConfig):
     optimizer: CosineConfig = group(
         CosineConfig(learning_rate=0.003), "AdamW, whose learning rate falls along a cosine"
     )
-    curriculum: CurriculumConfig = group(CurriculumConfig, "words that grow longer as training goes on")
+    curriculum: CurriculumConfig = group(
+        CurriculumConfig(enabled=True, threshold=0.9), "words that grow longer as training goes on"
+    )
     eval: EvalConfig = group(EvalConfig, "evaluation on words of every length", affects_weights=False)
 
     def validate(self) -> None:
@@ -140,7 +146,7 @@ class Config(SeedsConfig):
             (f"--thought.gradient {thought.gradient}", thought.gradient in RL_GRADIENTS),
         ):
             if given and "discrete" not in self.thoughts:
-                raise UserError(f"{flag}: only discrete thoughts learn by it; add discrete to --thoughts")
+                raise UserError(f"{flag}: only discrete thoughts are trained this way; add discrete to --thoughts")
         if chain_weight and thought.num_tokens is not None:
             raise UserError(
                 f"--supervision.chain-weight {chain_weight}: true states are tokens of the answers' head alone; "

@@ -50,15 +50,15 @@ def compute_metrics(model: ThinkingModel, params: Any, words: WordBatch, machine
     def measure(params: Any) -> dict[str, jax.Array]:
         thinking = model.think(params, words.symbols, words.lengths)
         figures = {
-            "steps": jnp.mean(thinking.num_steps),
-            "state_explains": probing.compute_explained_variance(thinking, words.states, states),
-            "shuffled_explains": probing.compute_explained_variance(
+            "mean_num_steps": jnp.mean(thinking.num_steps),
+            "variance_explained_by_state": probing.compute_explained_variance(thinking, words.states, states),
+            "variance_explained_by_shuffled_state": probing.compute_explained_variance(
                 thinking, jnp.roll(words.states, 1, axis=0), states
             ),
         }
         if model.kind == "discrete":
             counts = probing.compute_confusion(thinking, words.states, states)
-            figures["thought_names_state"] = jnp.sum(jnp.max(counts, axis=1)) / jnp.sum(counts)
+            figures["thought_purity"] = jnp.sum(jnp.max(counts, axis=1)) / jnp.sum(counts)
         return figures
 
     return {name: float(value) for name, value in measure(params).items()}
@@ -75,11 +75,11 @@ def make_row(
         trained_length: symbols of the longest training words.
         seed_figures: `compute_metrics` of each seed.
     """
-    row: dict[str, Any] = {"thoughts": kind, "seeds": len(exact)}
+    row: dict[str, Any] = {"thoughts": kind, "num_seeds": len(exact)}
     longest = exact.shape[1]
     for length in sorted({min(trained_length, longest), longest}):
         at = exact[:, length - 1]
-        row |= {f"exact_at_{length}": at.mean(), f"exact_at_{length}_std": at.std()}
+        row |= {f"exact_match_at_{length}": at.mean(), f"exact_match_at_{length}_std": at.std()}
     return row | {name: np.mean([figures[name] for figures in seed_figures]) for name in seed_figures[0]}
 
 
@@ -92,7 +92,7 @@ def write_page(run: Run, stages: Mapping[str, str], words: WordBatch, machine: A
     records = {kind: [record for record in samples if record["stage"] == stage] for kind, stage in stages.items()}
     if missing := [kind for kind, stage_records in records.items() if not stage_records]:
         progress.console().print(
-            f"plots/thoughts.html is without {', '.join(missing)}: {metrics.SAMPLES_FILE} tells nothing"
+            f"plots/thoughts.html is without {', '.join(missing)}: {metrics.SAMPLES_FILE} has no records of them"
         )
     records = {kind: stage_records for kind, stage_records in records.items() if stage_records}
     write_whole(run.plots_folder / "thoughts.html", thoughts_page.render_page(records, words, machine).encode())

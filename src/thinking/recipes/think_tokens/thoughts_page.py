@@ -26,9 +26,9 @@ Record = Mapping[str, Any]
 
 
 def make_record(sample: np.ndarray) -> list[dict[str, Any]]:
-    """Records of a sample [2, B, N] of `reasoning.thoughts.training.record_thoughts`; empty if nothing was recorded."""
+    """Records of a sample [2, B, N] of `thought_training.record_thoughts`; empty if nothing was recorded."""
     answers, thoughts = sample
-    return [{"said": answers.tolist(), "thoughts": thoughts.tolist()}] if (answers >= 0).any() else []
+    return [{"answers": answers.tolist(), "thoughts": thoughts.tolist()}] if (answers >= 0).any() else []
 
 
 def render_page(records: Mapping[str, Sequence[Record]], words: WordBatch, machine: Automaton) -> str:
@@ -64,8 +64,8 @@ def _figure(kind: str, records: Sequence[Record], words: WordBatch, machine: Aut
     frequent = _find_frequent(records[-1], states, kinds, discrete)
 
     def traces(record: Record) -> list[Any]:
-        shown = np.array(record["thoughts"] if discrete else record["said"])
-        last = np.array(record["said"])[:, -1]
+        shown = np.array(record["thoughts"] if discrete else record["answers"])
+        last = np.array(record["answers"])[:, -1]
         # The last step has no thought; the answer takes its place.
         answered = np.where((np.arange(shown.shape[1]) == shown.shape[1] - 1)[None], last[:, None], shown)
         colours = max(kinds, len(machine.state_names))

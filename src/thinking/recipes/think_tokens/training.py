@@ -6,11 +6,11 @@ import jax
 
 from thinking.environments.automata import WordBatch, make_automaton, sample_words
 from thinking.experiment import Run
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.learning.curriculum import curriculum
 from thinking.learning.optimizers import adamw, warmup_cosine
 from thinking.reasoning.thoughts import convert_params
-from thinking.reasoning.thoughts.training import (
+from thinking.reasoning.thoughts.thought_training import (
     Reinforcement,
     init_thought_training,
     make_thinking_step,
@@ -53,7 +53,7 @@ def train_models(config: Config, run: Run) -> dict[tuple[Kind, int], TrainResult
 
 
 def train_model(config: Config, run: Run, kind: Kind, seed: int, params: Any = None) -> TrainResult:
-    """Train one model on words that grow longer by a curriculum.
+    """Train one model, by default on words that grow longer by a curriculum.
 
     Args:
         config: of the run.
@@ -63,12 +63,18 @@ def train_model(config: Config, run: Run, kind: Kind, seed: int, params: Any = N
         params: initial parameters; None: those of the seed.
 
     Raises:
-        RunError: as `experiment.training.train`.
+        RunError: as `experiment.training_loop.train`.
     """
     model, machine = build_thinking_model(config, kind), make_automaton(config.problem.name)
     training, threshold, end_thought = config.training, config.curriculum.threshold, config.thought.end_thought
     steps, batch, optimizer = training.num_steps, training.batch_size, config.optimizer
-    lengths = curriculum(config.problem.length, threshold=threshold, decay_attempts=8.0 * batch, min_attempts=4 * batch)
+    lengths = curriculum(
+        config.problem.length,
+        threshold=threshold,
+        decay_attempts=8.0 * batch,
+        min_attempts=4 * batch,
+        locked=config.curriculum.enabled,
+    )
     schedule = warmup_cosine(optimizer.learning_rate, steps, min(100, steps // 10), optimizer.final_fraction)
     gradient_transformation = adamw(schedule, weight_decay=0.01)
 
@@ -99,7 +105,7 @@ def train_model(config: Config, run: Run, kind: Kind, seed: int, params: Any = N
         step=record_thoughts(step, model, sample_recorded_words(config), record_every, steps),
         num_steps=steps,
         chunk_size=CHUNK,
-        progress_metric="length",
+        progress_metric="curriculum/num_unlocked",
         log_samples=make_record,
     )
 

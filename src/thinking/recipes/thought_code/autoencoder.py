@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from thinking.networks.blocks import BlockConfig, FeedForward, dense
+from thinking.networks.blocks import BlockConfig, FeedForward, linear_layer
 from thinking.networks.pure import make_pure
 from thinking.reasoning.thoughts.steps import GradientEstimator, choose_token
 from thinking.train_state import TrainState, apply_gradients
@@ -63,22 +63,22 @@ class _Network(nnx.Module):
     def __init__(self, values: int, thoughts: int, kinds: int, width: int, rngs: nnx.Rngs) -> None:
         block = BlockConfig(width=width, num_heads=1)
         self.shape = thoughts, kinds
-        self.numbers = nnx.Embed(values, width, rngs=rngs)
-        self.before, self.after = FeedForward(block, rngs), FeedForward(block, rngs)
-        self.choose = dense(width, thoughts * kinds, block, rngs)
-        self.thoughts = dense(thoughts * kinds, width, block, rngs)
+        self.value_embedding = nnx.Embed(values, width, rngs=rngs)
+        self.encoder, self.decoder = FeedForward(block, rngs), FeedForward(block, rngs)
+        self.token_head = linear_layer(width, thoughts * kinds, block, rngs)
+        self.token_proj = linear_layer(thoughts * kinds, width, block, rngs)
         self.norms = nnx.List([nnx.RMSNorm(width, rngs=rngs) for _ in range(4)])
-        self.tell = dense(width, values, block, rngs)
+        self.output_head = linear_layer(width, values, block, rngs)
 
     def encode(self, numbers: Array) -> Array:
-        x = self.numbers(numbers)
-        x = x + self.before(self.norms[0](x))
-        return self.choose(self.norms[1](x)).reshape(len(x), *self.shape)
+        x = self.value_embedding(numbers)
+        x = x + self.encoder(self.norms[0](x))
+        return self.token_head(self.norms[1](x)).reshape(len(x), *self.shape)
 
     def decode(self, weights: Array) -> Array:
-        x = self.thoughts(weights.reshape(len(weights), -1))
-        x = x + self.after(self.norms[2](x))
-        return self.tell(self.norms[3](x))
+        x = self.token_proj(weights.reshape(len(weights), -1))
+        x = x + self.decoder(self.norms[2](x))
+        return self.output_head(self.norms[3](x))
 
 
 def make_autoencoder_step(
@@ -99,7 +99,7 @@ def make_autoencoder_step(
             return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, numbers)), exact
 
         (loss_value, exact), gradients = jax.value_and_grad(loss, has_aux=True)(train_state.params)
-        return apply_gradients(train_state, optimizer, gradients), {"loss": loss_value, "exact": exact}
+        return apply_gradients(train_state, optimizer, gradients), {"loss": loss_value, "exact_match": exact}
 
     return step
 

@@ -35,7 +35,9 @@ class PlanConfig:
 class ReportConfig:
     """What is shown in the terminal."""
 
-    mode: Literal["think", "react"] = option("think", "mode of the plans that are shown")
+    mode: Literal["think", "react"] = option(
+        "think", "mode of the plans that are shown: think (open loop), react (closed loop along a reference)"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Config(RunConfig):
         """Raises UserError for mode `react` with a typed goal."""
         if self.plan.goal is not None and self.report.mode == "react":
             raise UserError(
-                "--report.mode react: a typed goal is planned by thinking alone; leave it out with --plan.goal"
+                "--report.mode react: a goal of --plan.goal is planned open loop only; leave --report.mode out"
             )
 
 

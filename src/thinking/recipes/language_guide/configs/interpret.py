@@ -8,7 +8,7 @@ from thinking.experiment import Preset, RunConfig, group, option
 from thinking.recipes.groups import check_names
 from thinking.recipes.language_guide.configs.shared import EmbedderConfig, ServerConfig, WriterConfig
 
-SplitName = Literal["train", "held_out", "compound", "asked"]
+SplitName = Literal["train", "held_out", "compound", "custom"]
 ModeName = Literal["think", "react"]
 
 
@@ -42,13 +42,14 @@ class ReportConfig:
     """Which plans are reported."""
 
     splits: tuple[SplitName, ...] = option(
-        ("held_out", "compound", "asked"), "goals to report, by split; asked are those of --plan.goal"
+        ("held_out", "compound", "custom"),
+        "goals to report, by split; custom: that of lm_guide_inference --plan.goal",
     )
     modes: tuple[ModeName, ...] = option(("think", "react"), "plans to report, by the mode in which they were made")
 
     def validate(self) -> None:
         """Raises UserError for empty lists and repetitions."""
-        check_names(self.splits, "--splits", ("train", "held_out", "compound", "asked"))
+        check_names(self.splits, "--splits", ("train", "held_out", "compound", "custom"))
         check_names(self.modes, "--modes", ("think", "react"))
 
 
@@ -65,8 +66,8 @@ class Config(RunConfig):
 
 
 PRESETS = {
-    "default": Preset(Config(), "held-out, compound and typed goals, written as the nearest sentences"),
-    "smoke": Preset(Config(writer=PlanWriterConfig(num_plans=1)), "one plan of each kind at most for a model"),
+    "default": Preset(Config(), "held-out, compound and custom goals, written as the nearest sentences"),
+    "smoke": Preset(Config(writer=PlanWriterConfig(num_plans=1)), "at most one plan per split and mode for a model"),
 }
 EXAMPLES = (
     "./run_manual.sh local tasks/lm_data_interpret.py",

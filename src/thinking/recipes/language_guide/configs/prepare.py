@@ -39,7 +39,7 @@ class SentenceEmbedderConfig(EmbedderConfig):
     """The sentence embedder."""
 
     kind: Literal["minilm", "openai", "hashed"] = option(
-        "minilm", "all-MiniLM-L6-v2 in JAX, a server, or counts of hashed letters"
+        "minilm", "all-MiniLM-L6-v2 in JAX, a server, or hashed counts of words and character trigrams"
     )
     model: str = option("text-embedding-3-small", "embedding model of the server")
 

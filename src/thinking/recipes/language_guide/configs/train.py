@@ -31,7 +31,7 @@ class CodesConfig:
 class LayersConfig:
     """The layers of the guide."""
 
-    kernel: Literal["transformer", "linear", "table"] = option("transformer", "kernel of all layers")
+    kernel: Literal["transformer", "linear", "table"] = option("transformer", "learner (kernel) of all layers")
     context_lengths: tuple[int, ...] = option(
         (4, 2, 1), "items that each layer recalls, the lowest first; one for each layer", minimum=1, maximum=4096
     )
@@ -42,7 +42,10 @@ class LayersConfig:
         maximum=2**24,
     )
     upper_width: int = option(
-        144, "dimensions, cells or questions of the layers above, which learn less", minimum=1, maximum=2**24
+        144,
+        "dimensions, cells or queries of the layers above, which have fewer examples",
+        minimum=1,
+        maximum=2**24,
     )
     num_slots: int = option(1, "hypotheses per question of a transformer or a linear memory", minimum=1, maximum=1024)
 
@@ -106,7 +109,7 @@ class Config(RunConfig):
                 several = f"a multiple of twice --transformer.num-heads, {unit}"
                 raise field_error(f"layers.{name}", f"{several}, up to {MAX_TRANSFORMER_WIDTH}")
         if self.layers.kernel == "table" and self.codes.kind != "tokens":
-            raise UserError("--layers.kernel table: it holds no vectors; give --codes.kind tokens")
+            raise UserError("--layers.kernel table: a table stores tokens only; give --codes.kind tokens")
 
 
 _TOKENS = CodesConfig("tokens", step_dims=1024, sub_goal_dims=1024, goal_dims=512)

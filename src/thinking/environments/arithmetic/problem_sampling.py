@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thinking.environments.arithmetic.chains import SUBTASKS, WORKED
+from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT, SUBTASKS
 from thinking.environments.arithmetic.problems import (
     ADD,
     DIVIDE,
@@ -18,7 +18,7 @@ from thinking.environments.arithmetic.problems import (
     Problem,
     division_problems,
 )
-from thinking.environments.arithmetic.split import is_held_out, is_trainable
+from thinking.environments.arithmetic.split import Split, find_split, is_held_out, is_trainable
 
 TWO_STEPS, THREE_STEPS = "two_steps", "three_steps"
 NUM_OPERATIONS = {TWO_STEPS: 2, THREE_STEPS: 3}
@@ -45,14 +45,16 @@ class Level(NamedTuple):
     num_other_digits: int | None = None
 
 
-def sample_problem(rng: np.random.Generator, level: Level, held_out: bool = False, style: str = WORKED) -> Problem:
+def sample_problem(
+    rng: np.random.Generator, level: Level, split: Split = "train", style: str = CHAIN_OF_THOUGHT
+) -> Problem:
     """Sample a problem of a level.
 
     Args:
         rng: is advanced.
         level: the level.
-        held_out: whether it is held out; otherwise neither it nor an intermediate problem is.
-        style: of the training rows, one of `chains.STYLES`; ignored for held-out problems. SUBTASKS adds sub-tasks of
+        split: its side; of training problems no intermediate problem is held out.
+        style: of the training rows, one of `chains.STYLES`; ignored on the other sides. SUBTASKS adds sub-tasks of
             long products: in a third of the products the right factor has one nonzero digit, in a third both have, and
             half of the sums are of numbers that end in zeros.
 
@@ -69,16 +71,15 @@ def sample_problem(rng: np.random.Generator, level: Level, held_out: bool = Fals
             f"sample_problem: {level.num_other_digits} digits of the other operand; give 1 to {level.num_digits}"
         )
     is_fit = functools.partial(is_trainable, style=style)
-    is_wanted, is_admitted = (is_held_out, _is_any) if held_out else (is_fit, is_fit)
+    is_admitted = is_fit if split == "train" else _is_any
     for _ in range(MAX_TRIES):
         if level.operation in NUM_OPERATIONS:
             problem = _sample_expression(rng, NUM_OPERATIONS[level.operation], level.num_digits, is_admitted)
         else:
-            problem = _sample_single(rng, level, held_out, style)
-        if isinstance(problem, Problem) and is_wanted(problem):
+            problem = _sample_single(rng, level, split != "train", style)
+        if isinstance(problem, Problem) and find_split(problem) == split and is_admitted(problem):
             return problem
-    side = "held out" if held_out else "for training"
-    raise ValueError(f"sample_problem: no problem {side} was found for {level}; give more digits")
+    raise ValueError(f"sample_problem: no {split} problem was found for {level}; give more digits")
 
 
 def _is_any(problem: Problem) -> bool:

@@ -95,29 +95,32 @@ def make_thinking_step(
             output = model.think(params, words.symbols, words.lengths, thought_key, can_end=can_end)
             answer_loss = optax.softmax_cross_entropy_with_integer_labels(output.answer_logits, words.final_states)
             steps = jnp.mean(output.num_steps)
-            total, metrics = jnp.mean(answer_loss) + step_cost * steps, {"loss": jnp.mean(answer_loss), "steps": steps}
+            total, metrics = (
+                jnp.mean(answer_loss) + step_cost * steps,
+                {"loss/answer": jnp.mean(answer_loss), "thoughts/num_steps": steps},
+            )
             if reinforcement is not None:
                 policy_term, policy_metrics = policy_loss(output, -answer_loss, reinforcement)
                 total, metrics = total + policy_term, metrics | policy_metrics
             if chain_weight:
                 targets = words.states[:, : output.thought_mask.shape[1]]
-                policy_metrics = optax.softmax_cross_entropy_with_integer_labels(output.logits, targets)
+                chain_losses = optax.softmax_cross_entropy_with_integer_labels(output.logits, targets)
                 # With a free end, steps past the word have no true state.
                 in_word = jnp.arange(targets.shape[1])[None] < words.lengths[:, None]
-                metrics["chain_loss"] = masked_mean(policy_metrics, (output.thought_mask & in_word).astype(jnp.float32))
-                total += chain_weight * metrics["chain_loss"]
+                metrics["loss/chain"] = masked_mean(chain_losses, (output.thought_mask & in_word).astype(jnp.float32))
+                total += chain_weight * metrics["loss/chain"]
             exact = (jnp.argmax(output.answer_logits, axis=-1) == words.final_states).astype(jnp.float32)
-            return total, (exact, metrics)
+            return total, (exact, {"loss": total, **metrics})
 
         gradients, (exact, metrics) = jax.grad(loss, has_aux=True)(runner_state.train_state.params)
         train_state = apply_gradients(runner_state.train_state, optimizer, gradients)
         sampler = curriculum.update(runner_state.sampler, level, exact, jnp.ones(batch_size))
         num_unlocked = jnp.sum(sampler.unlocked)
         metrics |= {
-            "exact": jnp.mean(exact),
-            "length": num_unlocked.astype(jnp.float32),
-            "exact_of_longest": estimate_success(sampler)[num_unlocked - 1],
-            "gradient_norm": optax.tree.norm(gradients),
+            "exact_match": jnp.mean(exact),
+            "curriculum/num_unlocked": num_unlocked.astype(jnp.float32),
+            "curriculum/exact_match_longest": estimate_success(sampler)[num_unlocked - 1],
+            "grad_norm": optax.tree.norm(gradients),
         }
         return runner_state._replace(train_state=train_state, sampler=sampler), metrics
 
@@ -186,5 +189,5 @@ def policy_loss(output: ThinkingOutput, reward: Array, reinforcement: Reinforcem
     )
     loss = -masked_mean(returns * output.log_probs, mask)
     entropy = masked_mean(output.entropy, mask)
-    metrics = {"policy_loss": loss, "entropy": entropy, "repeated": masked_mean(is_repeated, mask)}
+    metrics = {"loss/policy": loss, "entropy": entropy, "thoughts/repeated_fraction": masked_mean(is_repeated, mask)}
     return reinforcement.policy_weight * loss - reinforcement.entropy_weight * entropy, metrics

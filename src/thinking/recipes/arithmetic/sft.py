@@ -52,7 +52,7 @@ def make_training_step(
     config: ModelConfig,
     batch_size: int,
 ) -> Callable:
-    """A step of supervised training for `experiment.training.train`.
+    """A step of supervised training for `experiment.training_loop.train`.
 
     With digit positions, attention crosses the texts of a row and their places are random.
 
@@ -60,7 +60,7 @@ def make_training_step(
         UserError: if a row has more digit positions than `num_digit_positions`.
     """
     position_options = {}
-    if config.positions == "place":
+    if config.positions == "digit":
         position_options = {
             "coordinate_fn": functools.partial(sample_coordinates, max_position=config.num_digit_positions),
             "attend_across_texts": True,

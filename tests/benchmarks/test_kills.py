@@ -1,30 +1,30 @@
-"""Runs that are killed: one that survives is told from one that fails by itself."""
+"""Runs that are killed and restarted, and runs that fail by themselves."""
 
 import sys
 
 import pytest
 
-from thinking.benchmarks.robustness import read_final_digest, run_killed, run_undisturbed
+from thinking.benchmarks.kills import read_final_digest, run_killed, run_undisturbed
 from thinking.errors import RunError
 
-# Counts lives in a file; ends in the life that is the third or later, and takes a while in each.
-COUNTING = """
+# Counts its starts in a file. Finishes from the third start on, and hangs before.
+COUNTING_PROGRAM = """
 import json, pathlib, sys, time
 folder = pathlib.Path(sys.argv[1]); folder.mkdir(exist_ok=True)
-lives = folder / "lives"; count = int(lives.read_text()) if lives.exists() else 0
-lives.write_text(str(count + 1))
+starts = folder / "starts"; count = int(starts.read_text()) if starts.exists() else 0
+starts.write_text(str(count + 1))
 if count < 2: time.sleep(60)
 (folder / "results.json").write_text(json.dumps({"rows": [], "state_digest": f"{count >= 2}"}))
 """
 
 
-def test_a_run_is_killed_until_it_comes_to_its_end(tmp_path):
-    command = [sys.executable, "-c", COUNTING, str(tmp_path / "killed")]
+def test_killed_run_is_restarted_until_it_finishes(tmp_path):
+    command = [sys.executable, "-c", COUNTING_PROGRAM, str(tmp_path / "killed")]
     assert run_killed(command, max_seconds=1.0, num_kills=2, seed=0) == 2
     assert read_final_digest(tmp_path / "killed") == "True"
 
 
-def test_a_run_that_fails_by_itself_is_not_taken_for_killed(tmp_path):
+def test_failing_run_raises_its_own_error(tmp_path):
     command = [sys.executable, "-c", "raise SystemExit('no such graph')"]
     with pytest.raises(RunError, match="no such graph"):
         run_undisturbed(command)

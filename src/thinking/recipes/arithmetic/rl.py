@@ -24,7 +24,7 @@ def sample_problems(sources: Sequence[str], config: DataConfig, style: Style, se
         style,
         num_problems=config.num_problems,
         seed=seed,
-        test=False,
+        split="train",
         verbal_fraction=config.verbal_fraction,
         reverse_digits=config.reverse_digits,
     )
@@ -98,7 +98,7 @@ def make_update_step(
     rewards_config: RewardsConfig,
     max_new_tokens: int,
 ) -> Callable[..., tuple[Any, ...]]:
-    """A post-training step for `experiment.training.train`."""
+    """A post-training step for `experiment.training_loop.train`."""
     advantage_fn, update = make_algorithm(config, decoder, optimizer, rewards_config.outcome_weight)
     return make_post_training_step(
         decoder,

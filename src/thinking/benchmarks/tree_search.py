@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from thinking.benchmarks.config import SearchConfig
-from thinking.benchmarks.contract import Measurement, Setup
 from thinking.benchmarks.decoders import make_example_decoder
+from thinking.benchmarks.measurement import Measurement, Setup
 from thinking.experiment.device import measure_best_seconds
 from thinking.reasoning.search.mcts import tree_search
 from thinking.reasoning.search.token_model import make_token_model
@@ -51,15 +51,15 @@ def measure_search(config: SearchConfig, setup: Setup) -> Measurement:
         measure_best_seconds(jax.jit(function), params) for function in (read_prompts, call_network, search)
     )
     row = {
-        "measured": "search, Gumbel",
+        "benchmark": "search, Gumbel",
         "rows": rows,
         "tokens": tokens,
         "actions": config.vocabulary_size,
         "simulations": simulations,
         "ms": tree * 1e3,
-        "reading_the_prompts_ms": prompt * 1e3,
-        "bare_calls_ms": calls * 1e3,
-        "over_bare_calls": tree / calls,
-        "over_bare_calls_without_prompts": (tree - prompt) / (calls - prompt),
+        "prefill_ms": prompt * 1e3,
+        "network_calls_ms": calls * 1e3,
+        "over_network_calls": tree / calls,
+        "over_network_calls_without_prefill": (tree - prompt) / (calls - prompt),
     }
     return Measurement([row])

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import optax
 
 from thinking.benchmarks.config import PostTrainingConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.environments.arithmetic.sources import WORD_PROBLEMS
 from thinking.experiment import Run
 from thinking.experiment.device import measure_best_seconds
-from thinking.experiment.training import TrainResult, train
+from thinking.experiment.training_loop import TrainResult, train
 from thinking.generation.completions import generate
 from thinking.learning.curriculum import uniform_sampler
 from thinking.learning.optimizers import adamw
@@ -44,7 +44,7 @@ def measure_post_training(config: PostTrainingConfig, setup: Setup) -> Measureme
 
     The loop is GRPO on word problems as in a task, with rewards, metrics, samples and checkpoints.
     """
-    examples = make_evaluation_set([WORD_PROBLEMS], num_problems=1, seed=0, test=False)
+    examples = make_evaluation_set([WORD_PROBLEMS], num_problems=1, seed=0, split="train")
     tokens, lengths, answers, steps = map(jnp.asarray, examples.prompts)
     prompts = Prompts(tokens, lengths, {"answers": answers, "steps": steps})
     model = decoder(
@@ -60,13 +60,13 @@ def measure_post_training(config: PostTrainingConfig, setup: Setup) -> Measureme
     generation_seconds, update_seconds = _measure_parts(config, model, prompts, update, train_result.state.train_state)
     step_seconds = train_result.seconds / config.num_steps
     row = {
-        "measured": "update by rewards",
+        "benchmark": "update by rewards",
         "rows": config.num_prompts * config.num_generations,
         "tokens": config.max_new_tokens,
         "generation_ms": generation_seconds * 1e3,
         "update_ms": update_seconds * 1e3,
         "ms": step_seconds * 1e3,
-        "generation_and_update_percent": 100 * (generation_seconds + update_seconds) / step_seconds,
+        "generation_and_update_fraction": (generation_seconds + update_seconds) / step_seconds,
     }
     return Measurement([row])
 

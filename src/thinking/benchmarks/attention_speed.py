@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from thinking.benchmarks.config import LARGEST_TOP_K, AttentionConfig
-from thinking.benchmarks.contract import Measurement, Row, Setup
+from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.experiment.device import measure_best_seconds
 from thinking.networks.attention.patterns import Pattern, TopK, Window
 from thinking.networks.attention.sparse import attention
@@ -26,7 +26,7 @@ def measure_attention(config: AttentionConfig, setup: Setup) -> Measurement:
         shortest = shortest or nanoseconds
         rows.append(
             {
-                "measured": f"attention, window {config.window}",
+                "benchmark": f"attention, window {config.window}",
                 "tokens": length,
                 "ns_per_token": nanoseconds,
                 "ns_per_token_over_shortest": nanoseconds / shortest,
@@ -42,7 +42,7 @@ def _compare_with_dense(pattern: Pattern, tokens: int) -> Row:
     sparse = _measure_seconds(_sparse_attention(pattern), tokens)
     dense = _measure_seconds(lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=True), tokens)
     return {
-        "measured": f"attention, {pattern}",
+        "benchmark": f"attention, {pattern}",
         "tokens": tokens,
         "ms": sparse * 1e3,
         "dense_ms": dense * 1e3,

@@ -202,8 +202,8 @@ def _check_metrics(figures: Any, length: int, progress_metric: str) -> None:
         or any(shape != (length,) for leaves in shapes.values() for shape in leaves)
     ):
         raise ValueError(
-            f"metrics must be scalars, hold {progress_metric!r} to watch, and be named neither 'stage' nor 'step'; "
-            f"with a leading axis of steps they are {shapes}"
+            f"metric {progress_metric!r} is missing, a metric is no scalar, or one is named 'stage' or 'step'; "
+            f"metrics with a leading axis of steps: {shapes}"
         )
 
 
