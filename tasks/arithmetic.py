@@ -11,6 +11,7 @@ from thinking.experiment import Run, main
 from thinking.recipes.arithmetic.presets import EXAMPLES, PRESETS
 
 if TYPE_CHECKING:
+    from thinking.environments.arithmetic.split import Split
     from thinking.experiment.training_loop import TrainResult
     from thinking.networks.decoder import Decoder
     from thinking.recipes.arithmetic.config import Config, Style
@@ -66,9 +67,9 @@ def check_lengths(config: Config, decoder: Decoder) -> None:
 
     for group in ("eval", "rl", "search"):
         if sources := getattr(config, group).sources:
-            compute_max_new_tokens(
-                decoder, make_held_out_set(config, sources, config.styles[0], 1), f"--{group}.sources"
-            )
+            split = "train" if group == "rl" else config.eval.split
+            problems = make_problem_set(config, sources, config.styles[0], 1, split)
+            compute_max_new_tokens(decoder, problems, f"--{group}.sources")
 
 
 def fine_tune(config: Config, run: Run, decoder: Decoder, style: Style) -> TrainResult:
@@ -141,14 +142,14 @@ def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> Tr
     )
 
 
-def make_held_out_set(config: Config, sources: tuple[str, ...], style: Style, num_problems: int) -> EvaluationSet:
-    """Held-out problems, `num_problems` of each source that is not enumerated."""
+def make_problem_set(
+    config: Config, sources: tuple[str, ...], style: Style, num_problems: int, split: Split
+) -> EvaluationSet:
+    """Problems of a split, `num_problems` of each source that is not enumerated."""
     from thinking.recipes.arithmetic.datasets import make_evaluation_set
 
     order = {"verbal_fraction": config.data.verbal_fraction, "reverse_digits": config.data.reverse_digits}
-    return make_evaluation_set(
-        sources, style, num_problems=num_problems, seed=config.seed, split=config.eval.split, **order
-    )
+    return make_evaluation_set(sources, style, num_problems=num_problems, seed=config.seed, split=split, **order)
 
 
 def evaluate(config: Config, decoder: Decoder, style: Style, params: Params) -> list[dict[str, Any]]:
@@ -157,7 +158,7 @@ def evaluate(config: Config, decoder: Decoder, style: Style, params: Params) -> 
     from thinking.recipes.arithmetic.evaluation import evaluate_exact_match, evaluate_with_subtasks
     from thinking.recipes.arithmetic.model import compute_max_new_tokens
 
-    problems = make_held_out_set(config, config.eval.sources, style, config.eval.num_problems)
+    problems = make_problem_set(config, config.eval.sources, style, config.eval.num_problems, config.eval.split)
     if style == "subtasks":
         return evaluate_with_subtasks(decoder, params, problems)
     by_place = config.model.positions == "digit"
@@ -183,7 +184,9 @@ def search(config: Config, run: Run, decoder: Decoder, name: str, params: Params
     from thinking.recipes.arithmetic.comparison import compare_searches
     from thinking.recipes.arithmetic.model import compute_max_new_tokens
 
-    problems = make_held_out_set(config, config.search.sources, config.styles[0], config.search.num_problems)
+    problems = make_problem_set(
+        config, config.search.sources, config.styles[0], config.search.num_problems, config.eval.split
+    )
     search_model = make_search_model(
         config, decoder, params, compute_max_new_tokens(decoder, problems, "--search.sources")
     )

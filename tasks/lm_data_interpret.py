@@ -1,4 +1,4 @@
-"""Write plans of the language guide as text, and report them.
+"""Write plans of the language guide, a hierarchical planner over sentence embeddings, as text, and report them.
 
 A plan is a sequence of vectors. By default each step becomes the nearest known sentence, without a model. Or a language
 model rewrites these sentences, or a causal model generates steps steered toward the vectors.

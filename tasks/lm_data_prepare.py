@@ -1,4 +1,6 @@
-"""Prepare texts for the language guide: goals with steps, each sentence embedded, for lm_guide_train.
+"""Prepare texts for the language guide, a hierarchical planner over sentence embeddings, which lm_guide_train trains.
+
+A text is a goal with its steps, and each sentence is embedded.
 
 Texts describe how to reach a goal, step by step. They are bundled, written by a language model, or read from a file.
 Some goals are held out of training, to evaluate the guide on goals that it never saw.

@@ -1,4 +1,4 @@
-"""Plan with the language guide: for every goal a hierarchy of sub-goals and steps, as sentence embeddings.
+"""Plan with the language guide, a hierarchical planner: for every goal sub-goals and steps, as sentence embeddings.
 
 The guide *thinks* (open loop, on its own steps) and *reacts* (closed loop, on the steps of a reference text): for
 training goals, held-out goals, pairs of goals, or a goal on the command line. Its plans are compared with a flat

@@ -121,7 +121,7 @@ def test_search_methods_are_compared_at_equal_budgets(finished_run, tmp_path, mo
     mean_tokens = {(row["method"], row["size"]): row["mean_tokens"] for row in rows}
     for method in ("majority_vote", "best_value", "best_likelihood", "verifier", "revision"):
         assert 0 < mean_tokens[method, 1] <= mean_tokens[method, 2]
-    problems = arithmetic.make_held_out_set(config, ("add:2",), "chain_of_thought", 6)
+    problems = arithmetic.make_problem_set(config, ("add:2",), "chain_of_thought", 6, "test")
     assert mean_tokens["majority_vote", 2] <= 2 * model.compute_max_new_tokens(decoder, problems, "--search.sources")
     assert (tmp_path / "plots" / "search_chain_of_thought.png").read_bytes().startswith(b"\x89PNG")
 

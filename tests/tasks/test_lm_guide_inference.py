@@ -168,7 +168,7 @@ def test_custom_goal_is_planned(run_task, artifacts_copy):
     (plan,), _ = plans.load(artifacts_copy / "lm_guide_inference")
     assert (plan.split, plan.mode, plan.num_given, plan.done) == ("custom", "think", 0, True)
     assert [step.nearest_text for step in plan.steps] == [step for part in TEXTS[2]["steps"] for step in part["steps"]]
-    assert "baking bread  asked, think\n" in out
+    assert "baking bread  custom, think\n" in out
     assert "5. Bake for an hour." in out
     assert read_rows(artifacts_copy) == [
         {"goal": "baking bread", "num_steps": 5, "num_sub_goals": 2, "reached_end": True}

@@ -96,7 +96,7 @@ def read_results(folder):
 
 def test_run_writes_results_metrics_and_a_plot(finished_run, artifacts):
     guide, flat = read_results(finished_run.folder)["rows"]
-    assert (guide["model"], guide["layers"], flat["model"], flat["layers"]) == ("guide", 2, "flat", 1)
+    assert (guide["model"], guide["num_layers"], flat["model"], flat["num_layers"]) == ("guide", 2, "flat", 1)
     texts = [text for text in prepared_data.load(artifacts / "lm_data_prepare").texts if text.split == "train"]
     # One example per step and per end of a sub-trajectory. The top level repeats texts to balance their pairs.
     num_steps = sum(len(list(iter_steps(text.steps))) for text in texts)

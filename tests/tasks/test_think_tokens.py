@@ -138,7 +138,7 @@ CONVERT_FLAGS = "--thoughts none discrete --thought.convert-from-none"
             "--thought.end-thought --thought.blind",
             "--thought.end-thought --thought.blind: its context needs a fixed number of thoughts",
         ),
-        ("--thought.end-thought --thought.split", "--thought.end-thought --thought.split: such an answer needs"),
+        ("--thought.end-thought --thought.split", "--thought.end-thought --thought.split: its context needs"),
         (
             "--supervision.chain-weight 1.0 --thought.num-tokens 4",
             "--supervision.chain-weight 1.0: true states are tokens of the answers' head alone",

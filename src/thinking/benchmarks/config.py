@@ -177,8 +177,12 @@ class Config(RunConfig):
         "what is measured; `utilisation` trains a decoder of GPT-2's size and wants a GPU",
         affects_weights=False,
     )
-    kernels: KernelsConfig = group(KernelsConfig, "a fit and an infer of each kernel", affects_weights=False)
-    guides: GuidesConfig = group(GuidesConfig, "guides on a graph, and what saving costs", affects_weights=False)
+    kernels: KernelsConfig = group(
+        KernelsConfig, "kernels (learners of a guide's layer): a fit and an infer of each", affects_weights=False
+    )
+    guides: GuidesConfig = group(
+        GuidesConfig, "guides (hierarchical planners) on a graph, and the cost of checkpoints", affects_weights=False
+    )
     attention: AttentionConfig = group(
         AttentionConfig, "sparse attention against dense attention", affects_weights=False
     )

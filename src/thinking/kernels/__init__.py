@@ -1,5 +1,7 @@
 """Kernels: the learner of one layer of a guide, a goal-conditioned predictor with a learned score.
 
+It is no convolution and no GPU kernel. Its `value` is what it predicts, a state or an action; it is no state value.
+
 A kernel is a triple `(init, fit, infer)` of pure functions, as an optax transformation is a pair.
 """
 

@@ -1,1 +1,1 @@
-"""Flax NNX modules that kernels and decoders share."""
+"""Flax NNX modules that decoders and kernels (the learners of a guide's layers) share."""

@@ -1,4 +1,4 @@
-"""A text's steps as a plan tree with as many levels as a guide has layers."""
+"""A text's steps as a plan tree with as many levels as a guide (a hierarchical planner) has layers."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias

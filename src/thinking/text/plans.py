@@ -1,4 +1,4 @@
-"""Plans of the language guide: file format and rendering as a tree.
+"""Plans of the language guide, a hierarchical planner over sentence embeddings: file format and rendering as a tree.
 
 A folder of plans has plans.jsonl (one plan per line), plans.safetensors (vectors of the nodes), and plans.json, written
 last, with checksums of the others.

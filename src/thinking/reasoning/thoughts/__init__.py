@@ -1,4 +1,7 @@
-"""Thoughts learned without supervision: intermediate steps between an input and its answer."""
+"""Thoughts learned without supervision: intermediate steps between an input and its answer.
+
+Here to think is to generate thoughts before an answer. In `guide` it is open-loop planning.
+"""
 
 from thinking.reasoning.thoughts.steps import GradientEstimator, Kind
 from thinking.reasoning.thoughts.thinking_model import ThinkingModel, ThinkingOutput, convert_params, thinking_model

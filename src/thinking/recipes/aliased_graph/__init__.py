@@ -1,1 +1,1 @@
-"""Planning where two nodes look alike."""
+"""Planning by a guide (a hierarchical goal-conditioned planner) where two nodes look alike."""

@@ -1,4 +1,7 @@
-"""Settings of planning with aliased observations. Free of JAX."""
+"""Settings of planning with aliased observations. Free of JAX.
+
+A guide is a hierarchical goal-conditioned planner.
+"""
 
 import dataclasses
 

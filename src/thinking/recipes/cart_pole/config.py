@@ -1,4 +1,7 @@
-"""The config of control by guides and baselines, and its presets. Free of JAX."""
+"""The config of control by guides and baselines, and its presets. Free of JAX.
+
+A guide is a hierarchical goal-conditioned planner.
+"""
 
 import dataclasses
 from typing import Literal

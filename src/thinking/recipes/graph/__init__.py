@@ -1,1 +1,1 @@
-"""Planning on a graph."""
+"""Planning on a graph by a guide, a hierarchical goal-conditioned planner."""

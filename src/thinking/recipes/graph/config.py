@@ -1,4 +1,7 @@
-"""Settings of planning on a graph. Free of JAX."""
+"""Settings of planning on a graph. Free of JAX.
+
+A guide is a hierarchical goal-conditioned planner.
+"""
 
 import dataclasses
 from pathlib import Path

@@ -22,7 +22,7 @@ MAX_FREQUENT = 64
 HELP = "Move the slider, or press Play. A cell is a step of a word: point at it to see what it stands for."
 
 Record = Mapping[str, Any]
-"""Of `samples.jsonl`: `step`, and `said` (answers) and `thoughts`, both [B][N], -1 for none."""
+"""Of `samples.jsonl`: `step`, `answers` and `thoughts`, both [B][N], -1 for none."""
 
 
 def make_record(sample: np.ndarray) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def _figure(kind: str, records: Sequence[Record], words: WordBatch, machine: Aut
     states = np.asarray(words.states)
     discrete = any(np.max(record["thoughts"]) >= 0 for record in records)
     what = "thought" if discrete else "what the answers' head says"
-    kinds = 1 + max(int(np.max(record["thoughts" if discrete else "said"])) for record in records)
+    kinds = 1 + max(int(np.max(record["thoughts" if discrete else "answers"])) for record in records)
     frequent = _find_frequent(records[-1], states, kinds, discrete)
 
     def traces(record: Record) -> list[Any]:
@@ -89,7 +89,7 @@ def _figure(kind: str, records: Sequence[Record], words: WordBatch, machine: Aut
 
 def _find_frequent(record: Record, states: np.ndarray, kinds: int, discrete: bool) -> tuple[np.ndarray, np.ndarray]:
     """The most frequent thoughts and true states, thoughts sorted by the state they coincide with most."""
-    counts = _counts(np.array(record["thoughts" if discrete else "said"]), states, kinds)
+    counts = _counts(np.array(record["thoughts" if discrete else "answers"]), states, kinds)
     columns = np.sort(np.argsort(-np.bincount(states.ravel()), kind="stable")[:MAX_FREQUENT])
     rows = np.argsort(-counts.sum(axis=1), kind="stable")[:MAX_FREQUENT]
     counts = counts[rows][:, columns]
