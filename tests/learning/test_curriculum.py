@@ -112,6 +112,19 @@ def test_a_mean_counts_as_many_attempts_as_it_stands_for():
         np.testing.assert_allclose(one, two, rtol=1e-6)
 
 
+@pytest.mark.parametrize("weight", [1e-3, 0.25, 0.5, 1.0, 7.0])
+def test_success_is_a_mean_whatever_the_mask_adds_up_to(weight):
+    mask = np.array([weight, 0, 0, 0], np.float32)
+    for success in (1.0, 0.75):
+        progress = begin()
+        for _ in range(3):
+            progress = seen(progress, 0, success, mask)
+        assert estimated(progress).tolist()[0] == pytest.approx(success, rel=1e-6)
+        assert progress.num_attempts.tolist()[0] == pytest.approx(3 * weight)
+    measured_success = measured(untried(), np.arange(N), np.ones(N, np.float32), mask)
+    np.testing.assert_allclose(measured_success, [0.5] + [0] * 15)
+
+
 def test_a_syllabus_without_levels_gives_every_row_once_in_an_epoch():
     syllabus = uniform_sampler(12)
     sample = jit(lambda key, step: syllabus.sample(syllabus.init(), key, step, 4)[0])

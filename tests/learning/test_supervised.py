@@ -293,3 +293,15 @@ def test_what_has_no_weight_may_be_impossible():
     np.testing.assert_allclose(loss, np.log(2.0), rtol=1e-6)
     slope = jit(jax.grad(lambda scale: mean_loss(scale * jnp.zeros((1, 3, 3)), tokens, weights)[0]))(1.0)
     assert np.isfinite(slope)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_logits_without_weight_change_neither_loss_nor_gradient(bad):
+    logits, tokens, weights, segments = random_batch(6)
+    is_weighted = (np.roll(weights, -1, axis=1) > 0) & (np.roll(segments, -1, axis=1) == segments) & (segments > 0)
+    is_weighted[:, -1] = False
+    corrupted = np.where(is_weighted[..., None], logits, np.float32(bad))
+    clean, other = (both(given, tokens, weights, segments) for given in (logits, corrupted))
+    assert is_weighted.any()
+    assert np.isfinite(clean[1]).all()
+    jax.tree.map(np.testing.assert_array_equal, clean, other)

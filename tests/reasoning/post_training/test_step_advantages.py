@@ -180,3 +180,15 @@ def test_the_return_of_a_token_is_its_worth_in_the_group():
         result.value_target, jit(step_group_relative(4))(completions, np.zeros(4, np.float32), **columns).advantage
     )
     assert float(result.value_target[1].min()) == -1
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_values_of_what_is_not_judged_change_nothing(bad):
+    generated = make_completions([good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)], value=0.25)
+    columns = make_group_columns(generated)
+    credit = jit(step_gae_advantages(4, 0.5))
+    clean = credit(generated, np.zeros(4, np.float32), **columns)
+    corrupted = generated._replace(value=np.where(np.asarray(clean.mask) > 0, generated.value, np.float32(bad)))
+    other = credit(corrupted, np.zeros(4, np.float32), **columns)
+    assert (np.asarray(clean.mask) == 0).any()
+    jax.tree.map(np.testing.assert_array_equal, clean, other)

@@ -11,7 +11,7 @@ import pytest
 from thinking.environments.automata import make_automaton, sample_words
 from thinking.learning.curriculum import curriculum
 from thinking.networks.blocks import BlockConfig
-from thinking.reasoning.thoughts import convert_params, probing, thinking_model
+from thinking.reasoning.thoughts import ThinkingOutput, convert_params, probing, thinking_model
 from thinking.reasoning.thoughts.steps import compute_end_log_probs
 from thinking.reasoning.thoughts.training import (
     Reinforcement,
@@ -228,6 +228,29 @@ def test_a_search_raises_the_best_thoughts_of_a_group_alone():
     slopes = np.asarray(jax.jit(jax.grad(loss))(thinking.log_probs))
     assert (slopes[[1, 4]] < 0).all()
     assert (slopes[[0, 2, 3, 5, 6, 7]] == 0).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf, -200.0])
+def test_thoughts_that_are_masked_change_neither_the_loss_nor_its_gradient(bad):
+    mask = np.array([[True, True, False], [True, False, False]] * 2)
+    log_probs = np.where(mask, np.float32(-1.5), 0).astype(np.float32)
+    blank, thoughts = np.zeros((4, 3), np.float32), np.arange(12).reshape(4, 3)
+    output = ThinkingOutput(blank, blank, thoughts, log_probs, blank, blank, mask, blank[:, 0])
+    how = Reinforcement(num_generations=2, repetition_penalty=0.1)
+
+    @jax.jit
+    def loss_and_slope(log_probs, entropy):
+        def loss(log_probs, entropy):
+            return policy_loss(
+                output._replace(log_probs=log_probs, entropy=entropy), jnp.array([0.0, -1.0, -1.0, -3.0]), how
+            )[0]
+
+        return jax.value_and_grad(loss, (0, 1))(log_probs, entropy)
+
+    clean = loss_and_slope(log_probs, np.where(mask, 1, 0).astype(np.float32))
+    other = loss_and_slope(*(np.where(mask, x, bad).astype(np.float32) for x in (log_probs, 1)))
+    assert np.isfinite(clean[1][0]).all()
+    jax.tree.map(np.testing.assert_array_equal, clean, other)
 
 
 def test_thoughts_are_looked_at_now_and_then_and_in_the_end():
