@@ -10,6 +10,8 @@ from tests.experiment.conftest import one_line
 from thinking.experiment import folder
 from thinking.experiment.config import RunConfig
 
+FORMAT = folder.FORMAT_VERSION
+
 
 def nothing(config, run):
     """A task that does nothing."""
@@ -65,7 +67,7 @@ def test_four_differences_are_told_and_the_rest_are_counted(command):
     assert len(line) < 400
 
 
-@pytest.mark.parametrize("number", [None, 1, 3, "2"])
+@pytest.mark.parametrize("number", [None, FORMAT - 1, FORMAT + 1, str(FORMAT)])
 def test_a_folder_of_another_version_is_refused_in_a_line_of_its_own(command, number):
     done = command("--steps", "20")
     record = json.loads((done.folder / "config.json").read_text())
@@ -80,7 +82,7 @@ def test_a_folder_of_another_version_is_refused_in_a_line_of_its_own(command, nu
     assert command("--steps", "20").code == 0
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 2}', '{"format": 2, "config": 3}'])
+@pytest.mark.parametrize("content", ["{", "[]", f'{{"format": {FORMAT}}}', f'{{"format": {FORMAT}, "config": 3}}'])
 def test_a_damaged_config_is_named(command, content):
     done = command("--steps", "20")
     (done.folder / "config.json").write_text(content)
