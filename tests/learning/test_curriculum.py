@@ -1,5 +1,7 @@
 """Levels open one after another, and never close."""
 
+import inspect
+
 import jax
 import numpy as np
 import pytest
@@ -196,3 +198,21 @@ def test_replay_remembers_the_mean_of_each_row_and_nothing_of_what_is_masked():
 def test_bad_replays_are_named(call, complaint):
     with pytest.raises(ValueError, match=complaint):
         call()
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (curriculum, {"threshold": 0.9, "decay_attempts": 256, "min_attempts": 256, "review_weight": 0.1}),
+        (prioritized_sampler, {"ema_decay": 0.5, "review_weight": 0.1}),
+    ],
+)
+def test_defaults_are_as_documented(function, expected):
+    defaults = {name: each.default for name, each in inspect.signature(function).parameters.items()}
+    assert {name: defaults[name] for name in expected} == expected
+
+
+def test_one_level_and_one_row_are_enough():
+    assert jit(curriculum(1, threshold=1.0).init)().unlocked.tolist() == [True]
+    rows, level = prioritized_sampler(1, ema_decay=0.0).sample(np.zeros(1, np.float32), jax.random.key(0), 0, 1)
+    assert rows.tolist() == level.tolist() == [0]

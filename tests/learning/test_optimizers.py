@@ -1,5 +1,7 @@
 """AdamW against its definition written out, and schedules at points computed by hand."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,3 +105,10 @@ def test_schedules_pass_through_points_computed_by_hand(schedule, points):
 def test_numbers_out_of_range_are_refused(wrong, said):
     with pytest.raises(ValueError, match=said):
         wrong()
+
+
+def test_defaults_are_as_documented():
+    defaults = {name: each.default for name, each in inspect.signature(adamw).parameters.items()}
+    expected = {"weight_decay": 0.1, "max_gradient_norm": 1.0, "b1": 0.9, "b2": 0.95}
+    assert {name: defaults[name] for name in expected} == expected
+    assert inspect.signature(warmup_cosine).parameters["final_fraction"].default == 0.1

@@ -1,6 +1,7 @@
 """REINFORCE, PPO, GRPO and imitation, against gradients written out and choices whose best is known."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -353,3 +354,28 @@ def test_minibatches_must_divide_the_rows():
         run_update(
             ppo(evaluate_actions, optimizer, num_minibatches=3), optimizer, make_batch(jax.random.key(0), (ROWS,))
         )
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (reinforce, {"use_baseline": True, "value_weight": 0.5, "entropy_weight": 0.0}),
+        (ppo, {"num_epochs": 4, "num_minibatches": 4, "clip": 0.2, "value_weight": 0.5, "entropy_weight": 0.01}),
+        (
+            grpo,
+            {
+                "num_epochs": 1,
+                "num_minibatches": 4,
+                "clip": 0.2,
+                "kl_weight": 0,
+                "value_weight": 0,
+                "entropy_weight": 0,
+            },
+        ),
+        (imitation, {"num_epochs": 1, "num_minibatches": 4, "value_weight": 0.0}),
+    ],
+)
+def test_defaults_are_those_of_the_papers(function, expected):
+    defaults = {name: each.default for name, each in inspect.signature(function).parameters.items()}
+    assert {name: defaults[name] for name in expected} == expected
+    assert defaults.get("entropy_ceiling", np.inf) == np.inf

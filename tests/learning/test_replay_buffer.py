@@ -110,3 +110,14 @@ def test_values_stretch_rewards_between_the_least_and_the_greatest():
     late = episodes([-1.0, -1.0], [0, 1])._replace(terminated=np.array([True, False]))
     np.testing.assert_allclose(late.values(0.5, (-1.0, 0.0))[:, 0], [0.5, 0.0])  # to have come there costs no more
     assert jnp.all(late.values(0.5, (-1.0, 0.0))[:, 1:] == 0)
+
+
+def test_empty_slots_stretch_no_band():
+    # The bin key of an empty slot is 0: if it counted, all three would fall into the lower of two bands.
+    rule = Retention(num_best=0, num_bins=2)
+
+    def mean_reward(kept):
+        return jnp.sum(kept.rewards, axis=1)
+
+    both = insert(init_buffer(episodes([0], [0]), 2), episodes([-10, -9, -8], range(3)), rule, mean_reward)
+    np.testing.assert_array_equal(both.returns, [-9, -10])  # the lowest of each band

@@ -119,3 +119,7 @@ def test_groups_must_divide_the_rewards():
         group_advantages(np.zeros(6, np.float32), 0)
     with pytest.raises(ValueError, match="groups of 4 do not divide 6 rewards"):
         group_advantages(np.zeros(6, np.float32), 4)
+
+
+def test_one_of_a_kind_has_no_advantage():
+    np.testing.assert_array_equal(group_advantages(np.float32([0.3, 5.0]), 1), 0)

@@ -66,3 +66,11 @@ def test_values_past_the_end_change_no_advantage(bad):
     result = jit(gae_advantages(0.5))(completions([2, 4])._replace(value=value), np.float32([1, 0]))
     np.testing.assert_allclose(result.advantage[0], [0.2 + 0.3, 0.6, 0, 0], atol=1e-6)
     np.testing.assert_allclose(result.value_target[0], [0.7, 1, 0, 0], atol=1e-6)
+
+
+def test_by_default_an_advantage_is_reward_minus_value():
+    generated = completions([2], value=0.25)
+    result = jit(gae_advantages())(generated, np.float32([1]))
+    np.testing.assert_allclose(result.advantage, [[0.75, 0.75, 0, 0]])
+    np.testing.assert_array_equal(result.action, generated.tokens)
+    np.testing.assert_array_equal(result.log_prob, generated.log_prob)

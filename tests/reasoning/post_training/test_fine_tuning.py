@@ -1,6 +1,7 @@
 """Supervised training: what counts as mastered is what the model would write, and a syllabus is told of it."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -115,3 +116,8 @@ def test_without_levels_every_row_is_learned():
     assert state.sampler == ()
     assert float(metrics["exact"][-10:].mean()) > 0.5
     assert float(metrics["loss"][-1]) < float(metrics["loss"][0])
+
+
+def test_defaults_are_one_level_and_texts_apart():
+    defaults = {name: each.default for name, each in inspect.signature(make_fine_tuning_step).parameters.items()}
+    assert (defaults["num_levels"], defaults["coordinate_fn"], defaults["attend_across_texts"]) == (1, None, False)

@@ -192,3 +192,13 @@ def test_values_of_what_is_not_judged_change_nothing(bad):
     other = credit(corrupted, np.zeros(4, np.float32), **columns)
     assert (np.asarray(clean.mask) == 0).any()
     jax.tree.map(np.testing.assert_array_equal, clean, other)
+
+
+def test_by_default_the_advantage_of_a_piece_is_its_reward_minus_the_value():
+    completions = make_completions([good(ADDED)] * 4, value=0.25)
+    columns = make_group_columns(completions)
+    blank = np.zeros(4, np.float32)
+    result, explicit = (
+        jit(credit)(completions, blank, **columns) for credit in (step_gae_advantages(4), step_gae_advantages(4, 1.0))
+    )
+    np.testing.assert_array_equal(result.advantage, explicit.advantage)

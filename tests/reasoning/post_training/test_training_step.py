@@ -221,3 +221,10 @@ def test_of_more_problems_those_are_learned_from_whose_answers_differ():
         make_post_training_step(
             MODEL, QUESTIONS, prioritized_sampler(4), num_sampled_prompts=3, **(options | {"num_prompts": 4})
         )
+
+
+def test_a_reference_is_kept_on_demand_alone():
+    train_state, sampler = init_train_state(PARAMS, optax.sgd(0.1)), uniform_sampler(4)
+    assert init_post_training(train_state, sampler, jax.random.key(0)).reference == ()
+    kept = init_post_training(train_state, sampler, jax.random.key(0), keep_reference=True).reference
+    jax.tree.map(np.testing.assert_array_equal, kept, PARAMS)
