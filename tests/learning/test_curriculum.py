@@ -73,6 +73,13 @@ def test_masked_attempts_change_nothing():
         np.testing.assert_array_equal(one, two)
 
 
+def test_a_masked_attempt_spoils_no_other_of_its_level():
+    level, mask = np.zeros(N, np.int32), np.array([1, 0, 0, 0], np.float32)
+    success = np.array([0.5, np.nan, np.inf, 1], np.float32)
+    assert estimated(update(begin(), level, success, mask)).tolist()[0] == pytest.approx(0.5)
+    assert measured(untried(), level, success, mask).tolist()[0] == pytest.approx(0.25)
+
+
 def test_levels_are_drawn_by_what_is_still_to_be_learned():
     progress = seen(seen(begin(), 0, 1.0), 0, 1.0)
     drawn = np.asarray(sample(progress, jax.random.key(0), 4096))

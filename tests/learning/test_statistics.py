@@ -95,6 +95,11 @@ def test_moments_of_parts_are_those_of_the_whole():
     )
 
 
+def test_moments_are_means_whatever_the_weights_add_up_to():
+    moments = update(init_moments(1), np.float32([[1], [3], [9]]), np.float32([0.25, 0.25, 0]))
+    assert (float(moments.count), float(moments.mean[0]), float(moments.std[0])) == (0.5, 2, 1)
+
+
 def test_a_vector_that_never_changes_has_no_spread():
     moments = init_moments(2)
     for count in (1, 10, 1000):
