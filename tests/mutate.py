@@ -64,6 +64,8 @@ PAIRS = (
 )
 FUNCTIONS = {a: b for pair in PAIRS for a, b in (pair.split(), pair.split()[::-1])}
 TYPES = ("annotation", "returns")
+SAID_ANYHOW = ("dtype", "stable")
+"""Keywords that mostly name what is the default, so that a mutant without them equals the code."""
 
 
 class Mutant(NamedTuple):
@@ -94,8 +96,9 @@ def mutate_node(node: ast.AST) -> Iterator[ast.AST]:
             yield replace(node, args=[node.args[0], node.args[2], node.args[1]])
         if node.func.attr == "stop_gradient":
             yield node.args[0]
-        for index in range(len(node.keywords)):
-            yield replace(node, keywords=node.keywords[:index] + node.keywords[index + 1 :])
+        for index, keyword in enumerate(node.keywords):
+            if keyword.arg not in SAID_ANYHOW:
+                yield replace(node, keywords=node.keywords[:index] + node.keywords[index + 1 :])
 
 
 def replace(node: ast.AST, **fields: object) -> ast.AST:

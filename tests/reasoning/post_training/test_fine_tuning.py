@@ -114,7 +114,7 @@ def test_places_are_told_of_the_rows_that_are_drawn_by_a_key_of_the_step():
 def test_without_levels_every_row_is_learned():
     state, metrics = run_training(uniform_sampler(len(DATA.tokens)), 60)
     assert state.sampler == ()
-    assert float(metrics["exact"][-10:].mean()) > 0.5
+    assert 0.5 < float(metrics["exact"][-10:].mean()) < float(metrics["exact"].max()) <= 1
     assert float(metrics["loss"][-1]) < float(metrics["loss"][0])
 
 
