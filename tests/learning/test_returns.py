@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.learning.returns import generalized_advantages, group_advantages, returns_to_go, state_values
+from thinking.learning.returns import (
+    bootstrapped_returns,
+    generalized_advantages,
+    group_advantages,
+    returns_to_go,
+    state_values,
+)
 
 T, E = 6, 2
 hypothesis_settings = settings(max_examples=25, deadline=None, derandomize=True)
@@ -91,6 +97,32 @@ def test_group_advantages_are_standard_scores(rewards):
         np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("value", [0.1, 0.7, -0.7, 1.1])
+def test_a_group_of_equal_rewards_has_no_advantages(value):
+    rewards = np.float32([value] * 10 + [1.0] * 9 + [np.nextafter(np.float32(1), np.float32(2))] + [0.0] * 9 + [1.0])
+    result = jax.jit(group_advantages, static_argnums=1)(rewards, 10).reshape(3, 10)
+    np.testing.assert_array_equal(result[:2], 0)
+    np.testing.assert_allclose(result[2], [-1 / 3] * 9 + [3], rtol=1e-5)
+
+
+def test_a_return_goes_on_after_a_truncation_alone():
+    rewards = np.float32([[1, 2, np.nan], [1, 2, np.inf], [1, 2, 4], [np.nan] * 3])
+    length, terminated = np.int32([2, 2, 3, 0]), np.array([True, False, False, False])
+    final_value = np.float32([1000, 8, 16, 5])
+    result = jax.jit(bootstrapped_returns)(rewards, length, terminated, final_value, 0.5)
+    expected = [[1 + 1, 2, 0], [1 + 1 + 2, 2 + 4, 0], [1 + 1 + 1 + 2, 2 + 2 + 4, 4 + 8], [0, 0, 0]]
+    np.testing.assert_allclose(result, expected)
+    nothing_known = np.where(terminated, np.float32(np.nan), final_value)
+    again = jax.jit(bootstrapped_returns)(rewards, length, terminated, nothing_known, 0.5)
+    np.testing.assert_array_equal(again, result)
+
+
 def test_groups_must_divide_the_rewards():
+    with pytest.raises(ValueError, match="groups of 0 do not divide"):
+        group_advantages(np.zeros(6, np.float32), 0)
     with pytest.raises(ValueError, match="groups of 4 do not divide 6 rewards"):
         group_advantages(np.zeros(6, np.float32), 4)
+
+
+def test_one_of_a_kind_has_no_advantage():
+    np.testing.assert_array_equal(group_advantages(np.float32([0.3, 5.0]), 1), 0)

@@ -17,6 +17,7 @@ from thinking.experiment.device import measure_best_seconds
 from thinking.guide import Guide, GuideState
 from thinking.guide.hippocampus import append
 from thinking.learning.rollouts import init_envs, rollout
+from thinking.learning.statistics import Moments
 from thinking.networks.actor_critic import Policy
 from thinking.recipes.cart_pole import config as cart_pole
 from thinking.recipes.cart_pole import trainers
@@ -56,7 +57,7 @@ def make_guide_actor(guide: Guide) -> Actor:
     def act(params: Any, key: Array, observation: Array) -> Array:
         del key  # deterministic
         dims = observation.shape[1]
-        normalizer = ObservationNormalizer(jnp.ones(()), jnp.zeros(dims), jnp.ones(dims))
+        normalizer = ObservationNormalizer(Moments(jnp.ones(()), jnp.zeros(dims), jnp.ones(dims)))
         memory = append(guide.init_memory(observation.shape[0]), normalizer(observation))
         return guide.react(params, memory, jnp.ones((observation.shape[0], 1))).value
 

@@ -21,7 +21,7 @@ from thinking.files import write_json
 
 Mirror = Callable[[str, int, Mapping[str, float]], None]  # (stage, step, figures)
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Format of `config.json`; folders of another format are refused."""
 _MAX_DIFFERENCES = 4
 """Maximum number of differences in a message."""

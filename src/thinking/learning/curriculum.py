@@ -36,7 +36,7 @@ class Curriculum(NamedTuple):
     Attributes:
         init: `init() -> CurriculumState`, with the first level unlocked.
         update: `update(state, level [N] int32, success [N], mask [N]) -> CurriculumState`. Success in [0, 1] is the
-            mean of `mask` attempts; mask 0 is ignored. Raises ValueError if the shapes differ.
+            mean of `mask` attempts, whole or not; mask 0 is ignored. Raises ValueError if the shapes differ.
         sample: `sample(state, key, count) -> [count] int32`, unlocked levels; consumes the key.
     """
 
@@ -95,7 +95,7 @@ def curriculum(
         total = jnp.zeros(num_levels, jnp.float32).at[level].add(jnp.where(mask > 0, success * mask, 0.0))
         # All attempts of one call have the same weight.
         decay = jnp.exp(-num_new / decay_attempts)
-        mean = total / jnp.maximum(num_new, 1)
+        mean = total / jnp.where(num_new > 0, num_new, 1)
         new_state = CurriculumState(
             success=decay * state.success + (1 - decay) * mean,
             weight=decay * state.weight + (1 - decay),
@@ -194,7 +194,7 @@ def prioritized_sampler(num_rows: int, *, ema_decay: float = 0.5, review_weight:
     def update(success: Array, level: Array, new_success: Array, mask: Array) -> Array:
         num_new = jnp.zeros(num_rows, jnp.float32).at[level].add(mask)
         total = jnp.zeros(num_rows, jnp.float32).at[level].add(jnp.where(mask > 0, new_success * mask, 0.0))
-        mean = total / jnp.maximum(num_new, jnp.finfo(jnp.float32).tiny)
+        mean = total / jnp.where(num_new > 0, num_new, 1)
         return jnp.where(num_new > 0, ema_decay * success + (1 - ema_decay) * mean, success)
 
     return IndexSampler(lambda: jnp.zeros(num_rows, jnp.float32), sample, update, lambda success: jnp.ones(()))

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from thinking.learning.statistics import clear_masked, masked_mean, standardize
 from thinking.networks.actor_critic import ActionEvaluation
 from thinking.train_state import TrainState, apply_gradients
 from thinking.types import Array, Metrics, Params
@@ -27,7 +28,8 @@ class PolicyBatch(NamedTuple):
         log_prob: [N, ...] under the behaviour policy, in nats.
         advantage: [N, ...].
         value_target: [N, ...], target of the value function.
-        mask: [N, ...] float32 >= 0, weight of each action.
+        mask: [N, ...] float32 >= 0, weight of each action. Where it is 0, every array but inputs and action may hold
+            anything.
         reference_log_prob: [N, ...] under the reference policy, in nats; None without one.
     """
 
@@ -42,17 +44,6 @@ class PolicyBatch(NamedTuple):
 
 UpdateFn = Callable[[TrainState, PolicyBatch, Array], tuple[TrainState, Metrics]]
 """`update(train_state, batch, key) -> (train_state, metrics)`; consumes the key."""
-
-
-def masked_mean(x: Array, mask: Array) -> Array:
-    """[] mean of x weighted by the mask; 0 if the mask is 0 everywhere."""
-    return jnp.sum(x * mask) / jnp.maximum(jnp.sum(mask), jnp.finfo(jnp.float32).tiny)
-
-
-def normalize_advantages(advantage: Array, mask: Array) -> Array:
-    """Advantages of mean 0 and standard deviation 1 under the mask."""
-    centred = advantage - masked_mean(advantage, mask)
-    return centred / (jnp.sqrt(masked_mean(centred**2, mask)) + 1e-8)
 
 
 def reinforce(
@@ -77,10 +68,10 @@ def reinforce(
     """
 
     def loss(params: Params, batch: PolicyBatch) -> tuple[Array, Metrics]:
-        evaluation = evaluate_actions(params, batch.inputs, batch.action)
+        evaluation, batch = _evaluate(evaluate_actions, params, batch)
         advantage = batch.value_target
         if use_baseline:
-            advantage = normalize_advantages(batch.value_target - jax.lax.stop_gradient(evaluation.value), batch.mask)
+            advantage = standardize(batch.value_target - jax.lax.stop_gradient(evaluation.value), batch.mask)
         policy_loss = -masked_mean(advantage * evaluation.log_prob, batch.mask)
         value_loss = _value_loss(evaluation, batch) if use_baseline else jnp.zeros(())
         entropy = masked_mean(evaluation.entropy, batch.mask)
@@ -119,8 +110,8 @@ def ppo(
     """
 
     def loss(params: Params, batch: PolicyBatch) -> tuple[Array, Metrics]:
-        evaluation = evaluate_actions(params, batch.inputs, batch.action)
-        policy_loss, metrics = _clipped_loss(evaluation, batch, normalize_advantages(batch.advantage, batch.mask), clip)
+        evaluation, batch = _evaluate(evaluate_actions, params, batch)
+        policy_loss, metrics = _clipped_loss(evaluation, batch, standardize(batch.advantage, batch.mask), clip)
         value_loss = _value_loss(evaluation, batch)
         entropy = masked_mean(evaluation.entropy, batch.mask)
         total = policy_loss + value_weight * value_loss - _entropy_bonus(entropy, entropy_weight, entropy_ceiling)
@@ -161,7 +152,7 @@ def grpo(
     def loss(params: Params, batch: PolicyBatch) -> tuple[Array, Metrics]:
         if kl_weight and batch.reference_log_prob is None:
             raise ValueError(f"grpo: kl_weight {kl_weight} without a reference; give reference_log_prob, or take 0")
-        evaluation = evaluate_actions(params, batch.inputs, batch.action)
+        evaluation, batch = _evaluate(evaluate_actions, params, batch)
         policy_loss, metrics = _clipped_loss(evaluation, batch, batch.advantage, clip)
         if batch.reference_log_prob is not None:
             metrics["kl"] = _estimate_kl(batch.reference_log_prob - evaluation.log_prob, batch.mask)
@@ -195,7 +186,7 @@ def imitation(
     """
 
     def loss(params: Params, batch: PolicyBatch) -> tuple[Array, Metrics]:
-        evaluation = evaluate_actions(params, batch.inputs, batch.action)
+        evaluation, batch = _evaluate(evaluate_actions, params, batch)
         policy_loss = -masked_mean(evaluation.log_prob, batch.mask * batch.advantage)
         value_loss = _value_loss(evaluation, batch)
         entropy = masked_mean(evaluation.entropy, batch.mask)
@@ -206,6 +197,18 @@ def imitation(
 
 
 LossFn = Callable[[Params, PolicyBatch], tuple[Array, Metrics]]
+
+
+def _evaluate(evaluate_actions: EvaluateFn, params: Params, batch: PolicyBatch) -> tuple[ActionEvaluation, PolicyBatch]:
+    """The evaluation of the batch's actions, and the batch, both 0 where the mask is."""
+    arrays = (batch.log_prob, batch.advantage, batch.value_target, batch.reference_log_prob)
+    evaluation, arrays = jax.tree.map(
+        lambda array: clear_masked(array, batch.mask), (evaluate_actions(params, batch.inputs, batch.action), arrays)
+    )
+    log_prob, advantage, value_target, reference = arrays
+    return evaluation, batch._replace(
+        log_prob=log_prob, advantage=advantage, value_target=value_target, reference_log_prob=reference
+    )
 
 
 def _clipped_loss(
@@ -223,7 +226,6 @@ def _clipped_loss(
 
 def _estimate_kl(log_ratio: Array, mask: Array) -> Array:
     """Schulman's k3 estimate of the KL divergence, never negative, from differences of log-probabilities."""
-    log_ratio = jnp.where(mask > 0, log_ratio, 0.0)  # exp may overflow where the mask is 0
     return masked_mean(jnp.exp(log_ratio) - 1 - log_ratio, mask)
 
 

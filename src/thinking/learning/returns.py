@@ -9,6 +9,7 @@ Axes: T steps, E episodes or environments.
 import jax
 import jax.numpy as jnp
 
+from thinking.learning.statistics import standardize
 from thinking.types import Array
 
 
@@ -20,6 +21,24 @@ def returns_to_go(rewards: Array, discount: float) -> Array:
         return current, current
 
     return jax.lax.scan(step, jnp.zeros_like(rewards[:, 0]), rewards.T, reverse=True)[1].T
+
+
+def bootstrapped_returns(
+    rewards: Array, length: Array, terminated: Array, final_value: Array, discount: float
+) -> Array:
+    """[E, T] discounted returns-to-go of episodes; 0 past the end.
+
+    Args:
+        rewards: [E, T]; any values past the end.
+        length: [E] int32, number of steps.
+        terminated: [E] bool; otherwise the episode was truncated.
+        final_value: [E], value of the final state, which follows a truncated episode; any value after a termination.
+        discount: discount factor.
+    """
+    steps_left = length[:, None] - jnp.arange(rewards.shape[1])[None]
+    bootstrap = jnp.where(terminated, 0.0, discount * final_value)[:, None]
+    rewards = jnp.where(steps_left > 0, rewards, 0.0) + jnp.where(steps_left == 1, bootstrap, 0.0)
+    return returns_to_go(rewards, discount)
 
 
 def generalized_advantages(
@@ -77,7 +96,9 @@ def state_values(rewards: Array, valid: Array, terminated: Array, discount: floa
 
 
 def group_advantages(rewards: Array, group_size: int) -> Array:
-    """[B] rewards normalised by the mean and standard deviation of their group (Shao et al. 2024); 0 if all are equal.
+    """[B] rewards normalised by the mean and standard deviation of their group (Shao et al. 2024).
+
+    They are 0 if the rewards of a group are equal up to rounding.
 
     Args:
         rewards: [B], group by group.
@@ -91,8 +112,4 @@ def group_advantages(rewards: Array, group_size: int) -> Array:
             f"group_advantages: groups of {group_size} do not divide {rewards.shape[0]} rewards; take a divisor"
         )
     grouped = rewards.reshape(-1, group_size)
-    centered = grouped - jnp.mean(grouped, axis=1, keepdims=True)
-    # The mean of equal rewards may differ from them by rounding.
-    is_equal = jnp.all(grouped == grouped[:, :1], axis=1, keepdims=True)
-    std = jnp.std(grouped, axis=1, keepdims=True)
-    return jnp.where(is_equal, 0.0, centered / jnp.where(is_equal, 1.0, std)).reshape(-1)
+    return standardize(grouped, jnp.ones_like(grouped), axis=1).reshape(-1)

@@ -43,7 +43,8 @@ def next_token_sums(logits: Array, tokens: Array, weights: Array, segments: Arra
     The first token of a row or segment is not predicted and has no weight.
 
     Args:
-        logits: [B, T, V] of any float type, at t of the token at t + 1; summed in float32.
+        logits: [B, T, V] of any float type, at t of the token at t + 1; summed in float32. Any values where the weight
+            is 0.
         tokens: [B, T] int32; any values where the weight is 0.
         weights: [B, T] float32 >= 0, of the predicted token, so 0 on a prompt.
         segments: [B, T] int32, packed sequence of each token, 0 for padding; None: one sequence a row.
@@ -56,9 +57,9 @@ def next_token_sums(logits: Array, tokens: Array, weights: Array, segments: Arra
     if segments is not None:
         weight = jnp.where((_shift_left(segments) == segments) & (segments > 0), weight, 0.0)
     targets = jnp.where(weight > 0, _shift_left(tokens), 0)[..., None]
-    logits = logits.astype(jnp.float32)
+    logits = jnp.where(weight[..., None] > 0, logits.astype(jnp.float32), 0.0)
     target_logits = jnp.take_along_axis(logits, targets, axis=-1)
-    losses = jnp.where(weight > 0, jax.nn.logsumexp(logits, axis=-1) - target_logits[..., 0], 0.0)
+    losses = jax.nn.logsumexp(logits, axis=-1) - target_logits[..., 0]
     # The same as `argmax(logits) == targets`, which is much slower on a CPU.
     is_lower_index = jnp.arange(logits.shape[-1])[None, None] < targets
     is_correct = ~jnp.any((logits > target_logits) | ((logits == target_logits) & is_lower_index), axis=-1)

@@ -224,3 +224,25 @@ def test_step_returns_equal_group_advantages():
         result.value_target, jit(step_group_relative(4))(completions, np.zeros(4, np.float32), **columns).advantage
     )
     assert float(result.value_target[1].min()) == -1
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_values_of_what_is_not_judged_change_nothing(bad):
+    generated = make_completions([good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)], value=0.25)
+    columns = make_group_columns(generated)
+    credit = jit(step_gae_advantages(4, 0.5))
+    clean = credit(generated, np.zeros(4, np.float32), **columns)
+    corrupted = generated._replace(value=np.where(np.asarray(clean.mask) > 0, generated.value, np.float32(bad)))
+    other = credit(corrupted, np.zeros(4, np.float32), **columns)
+    assert (np.asarray(clean.mask) == 0).any()
+    jax.tree.map(np.testing.assert_array_equal, clean, other)
+
+
+def test_by_default_the_advantage_of_a_piece_is_its_reward_minus_the_value():
+    completions = make_completions([good(ADDED)] * 4, value=0.25)
+    columns = make_group_columns(completions)
+    blank = np.zeros(4, np.float32)
+    result, explicit = (
+        jit(credit)(completions, blank, **columns) for credit in (step_gae_advantages(4), step_gae_advantages(4, 1.0))
+    )
+    np.testing.assert_array_equal(result.advantage, explicit.advantage)

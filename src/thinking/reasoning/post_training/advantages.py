@@ -5,12 +5,12 @@ Axes: B rows, Q prompts with G completions each, N tokens of the longest complet
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 
 from thinking.generation.completions import Completions
 from thinking.learning.policy_gradient import PolicyBatch
 from thinking.learning.returns import generalized_advantages, group_advantages
+from thinking.learning.statistics import clear_masked
 from thinking.types import Array
 
 AdvantageFn = Callable[..., PolicyBatch]
@@ -40,7 +40,9 @@ def gae_advantages(gae_lambda: float = 1.0) -> AdvantageFn:
         advantage = generalized_advantages(
             token_rewards.T, value.T, next_value.T, is_last.T, is_last.T, 1.0, gae_lambda
         ).T
-        return make_policy_batch(completions, advantage * mask, (advantage + value) * mask, mask)
+        return make_policy_batch(
+            completions, clear_masked(advantage, mask), clear_masked(advantage + value, mask), mask
+        )
 
     return advantage_fn
 
@@ -60,19 +62,22 @@ def group_relative(num_generations: int) -> AdvantageFn:
     return advantage_fn
 
 
-def best_of_group(num_generations: int, min_reward: float = 1.0) -> AdvantageFn:
-    """1 at the tokens of each prompt's best completion of at least `min_reward`, else 0, for `imitation`.
+def best_of_group(num_generations: int) -> AdvantageFn:
+    """1 at the tokens of each prompt's correct completion of highest reward, else 0, for `imitation`.
+
+    Correctness is the reward `outcome` alone: other rewards choose among correct completions, and never make up for a
+    wrong answer.
 
     Args:
         num_generations: G.
-        min_reward: minimum reward of an imitated completion.
     """
 
-    def advantage_fn(completions: Completions, rewards: Array, **columns: Array) -> PolicyBatch:
-        grouped = rewards.reshape(-1, num_generations)
-        is_best = jax.nn.one_hot(jnp.argmax(grouped, axis=1), num_generations) * (grouped >= min_reward)
+    def advantage_fn(completions: Completions, rewards: Array, *, outcome: Array, **columns: Array) -> PolicyBatch:
+        is_correct = (outcome >= 1).reshape(-1, num_generations)
+        best = jnp.argmax(jnp.where(is_correct, rewards.reshape(-1, num_generations), -jnp.inf), axis=1)
+        is_best = is_correct & (jnp.arange(num_generations)[None] == best[:, None])
         mask = completion_mask(completions)
-        advantage = broadcast_to_tokens(is_best.reshape(-1), mask)
+        advantage = broadcast_to_tokens(is_best.reshape(-1).astype(jnp.float32), mask)
         return make_policy_batch(completions, advantage, broadcast_to_tokens(rewards, mask), mask)
 
     return advantage_fn
@@ -85,8 +90,8 @@ def completion_mask(completions: Completions) -> Array:
 
 
 def broadcast_to_tokens(value: Array, mask: Array) -> Array:
-    """[B, N] values [B] at every valid token."""
-    return value[:, None] * mask
+    """[B, N] values [B] at every token whose mask is above 0, else 0."""
+    return clear_masked(jnp.broadcast_to(value[:, None], mask.shape), mask)
 
 
 def make_policy_batch(completions: Completions, advantage: Array, value_target: Array, mask: Array) -> PolicyBatch:

@@ -61,8 +61,8 @@ def make_fine_tuning_step(
         rows, level = sampler.sample(runner_state.sampler, sample_key, index, batch_size)
         batch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], data)
         train_state, metrics = update(runner_state.train_state, (batch, level), jax.random.fold_in(update_key, index))
-        # The update divides every metric by the total weight.
-        texts, exact = (metrics.pop(name) * metrics["num_tokens"] for name in ("texts", "exact_match"))
+        # The update divides every metric by the total weight; counts are whole numbers.
+        texts, exact = (jnp.round(metrics.pop(name) * metrics["num_tokens"]) for name in ("texts", "exact_match"))
         success = exact / jnp.maximum(texts, 1)
         sampler_state = sampler.update(runner_state.sampler, jnp.arange(num_levels), success, texts)
         metrics |= {

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from thinking.generation.completions import Completions
 from thinking.learning.policy_gradient import PolicyBatch
 from thinking.learning.returns import generalized_advantages
+from thinking.learning.statistics import clear_masked
 from thinking.reasoning.post_training.advantages import AdvantageFn, completion_mask, make_policy_batch
 from thinking.text.vocabulary import END_THINK, STEP, THINK
 from thinking.types import Array
@@ -129,7 +130,12 @@ def step_gae_advantages(num_generations: int, gae_lambda: float = 1.0) -> Advant
             token_rewards.T, value.T, next_value.T, spans.is_last.T, spans.is_last.T, 1.0, gae_lambda
         ).T
         weight = _broadcast_to_tokens(_compute_success_rates(spans, num_generations)[1], spans)
-        return make_policy_batch(completions, advantage * weight, (advantage + value) * spans.mask, spans.mask)
+        return make_policy_batch(
+            completions,
+            clear_masked(advantage, spans.mask) * weight,
+            clear_masked(advantage + value, spans.mask),
+            spans.mask,
+        )
 
     return advantage_fn
 

@@ -16,6 +16,7 @@ from thinking.generation.completions import Completions, generate
 from thinking.generation.prompts import concat_completion
 from thinking.learning.curriculum import IndexSampler
 from thinking.learning.policy_gradient import EvaluateFn, UpdateFn
+from thinking.learning.statistics import masked_mean, standard_deviation
 from thinking.networks.actor_critic import ActionEvaluation
 from thinking.networks.decoder import Decoder
 from thinking.reasoning.post_training.advantages import AdvantageFn
@@ -51,7 +52,7 @@ class Sample(NamedTuple):
         length: [B] int32, of the completion.
         rewards: by name [B], unweighted.
         reward: [B], total.
-        advantage: [B], mean over tokens.
+        advantage: [B], mean over tokens under the mask.
     """
 
     prompt_index: Array
@@ -182,7 +183,7 @@ def make_post_training_step(
             batch = batch._replace(reference_log_prob=reference_log_prob)
         train_state, metrics = update(runner_state.train_state, batch, jax.random.fold_in(update_key, index))
         metrics |= completion_metrics | {"curriculum/num_unlocked": sampler.num_unlocked(sampler_state)}
-        advantage = jnp.sum(batch.advantage, axis=1) / jnp.maximum(jnp.sum(batch.mask, axis=1), 1)
+        advantage = masked_mean(batch.advantage, batch.mask, axis=1)
         sample = Sample(prompt_index, completions.tokens, completions.length, rewards, total_reward, advantage)
         return (
             runner_state._replace(train_state=train_state, sampler=sampler_state),
@@ -201,8 +202,7 @@ def select_highest_variance(rewards: Array, num_generations: int, num_prompts: i
         num_generations: G.
         num_prompts: number of prompts to select.
     """
-    std = jnp.std(rewards.reshape(-1, num_generations), axis=1)
-    selected = jax.lax.top_k(std, num_prompts)[1]
+    selected = jax.lax.top_k(_group_deviations(rewards, num_generations), num_prompts)[1]
     return (selected[:, None] * num_generations + jnp.arange(num_generations)[None]).reshape(-1)
 
 
@@ -234,17 +234,20 @@ def _take_first(sample: Sample, count: int) -> Sample:
     return jax.tree.map(lambda leaf: leaf[:count], sample)
 
 
+def _group_deviations(rewards: Array, num_generations: int) -> Array:
+    """[Q] standard deviation of rewards [Q G] within each group, 0 if they are equal up to rounding."""
+    grouped = rewards.reshape(-1, num_generations)
+    return standard_deviation(grouped, jnp.ones_like(grouped), axis=1)
+
+
 def _compute_metrics(
     completions: Completions, total_reward: Array, rewards: Mapping[str, Array], num_generations: int
 ) -> Metrics:
-    std = jnp.std(total_reward.reshape(-1, num_generations), axis=1)
-    is_constant = jnp.all(
-        total_reward.reshape(-1, num_generations) == total_reward.reshape(-1, num_generations)[:, :1], axis=1
-    )
+    std = _group_deviations(total_reward, num_generations)
     return {
         "reward": jnp.mean(total_reward),
         "reward_std": jnp.mean(std),
-        "frac_reward_zero_std": jnp.mean(is_constant.astype(jnp.float32)),
+        "frac_reward_zero_std": jnp.mean((std == 0).astype(jnp.float32)),
         **{f"rewards/{name}": jnp.mean(value) for name, value in rewards.items()},
         "completions/mean_length": jnp.mean(completions.length.astype(jnp.float32)),
         "completions/clipped_ratio": 1 - jnp.mean(completions.stopped.astype(jnp.float32)),

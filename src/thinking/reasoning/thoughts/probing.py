@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from thinking.learning.statistics import clear_masked, masked_mean
 from thinking.reasoning.thoughts.thinking_model import ThinkingModel, ThinkingOutput
 from thinking.types import Array, Params
 
@@ -58,10 +59,9 @@ def compute_explained_variance(output: ThinkingOutput, states: Array, num_states
     explains nothing. Random states explain about `num_states / B`.
     """
     weight = output.thought_mask.astype(jnp.float32)
-    hidden = output.hidden[:, : weight.shape[1]]
-    total = jnp.maximum(jnp.sum(weight, axis=0), 1)[:, None]
-    hidden = (hidden - (jnp.sum(hidden * weight[..., None], axis=0) / total)[None]) * weight[..., None]
-    membership = jax.nn.one_hot(states[:, : weight.shape[1]], num_states) * weight[..., None]
+    hidden, mask = output.hidden[:, : weight.shape[1]], weight[..., None]
+    hidden = clear_masked(hidden - masked_mean(hidden, jnp.broadcast_to(mask, hidden.shape), 0, keepdims=True), mask)
+    membership = jax.nn.one_hot(states[:, : weight.shape[1]], num_states) * mask
     counts = jnp.maximum(jnp.sum(membership, axis=0), 1)
     means = jnp.einsum("bts,btd->tsd", membership, hidden) / counts[..., None]
     between_variance = jnp.sum(counts[..., None] * means**2)

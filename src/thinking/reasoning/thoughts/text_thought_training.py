@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.learning.policy_gradient import masked_mean
 from thinking.learning.returns import group_advantages
+from thinking.learning.statistics import clear_masked, masked_mean
 from thinking.reasoning.thoughts.text_thoughts import LogProbs, ThoughtPolicy
 from thinking.train_state import RunnerState, apply_gradients
 from thinking.types import Array, Metrics, Params
@@ -73,9 +73,10 @@ def sample_windows(tokens: Array, key: Array, batch_size: int, length: int) -> A
 
 def policy_loss(log_probs: LogProbs, advantage: Array) -> Array:
     """[] policy-gradient loss of sampled thoughts with advantage [B], as a mean weighted by its absolute value."""
-    return -masked_mean(
-        jnp.sign(advantage)[:, None] * log_probs.thought, log_probs.sampled_mask * jnp.abs(advantage)[:, None]
-    )
+    mask = log_probs.sampled_mask
+    advantage = clear_masked(jnp.broadcast_to(advantage[:, None], mask.shape), mask)
+    thought = clear_masked(log_probs.thought, mask)
+    return -masked_mean(jnp.sign(advantage) * thought, mask * jnp.abs(advantage))
 
 
 def make_thought_training_step(

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 
 from thinking.learning.curriculum import Curriculum, estimate_success
-from thinking.learning.policy_gradient import masked_mean
 from thinking.learning.returns import group_advantages, returns_to_go
+from thinking.learning.statistics import clear_masked, masked_mean
 from thinking.reasoning.thoughts.thinking_model import ThinkingModel, ThinkingOutput
 from thinking.train_state import RunnerState, apply_gradients, init_train_state
 from thinking.types import Array, Metrics
@@ -187,7 +187,7 @@ def policy_loss(output: ThinkingOutput, reward: Array, reinforcement: Reinforcem
     returns = returns_to_go(
         advantage[:, None] * is_last - reinforcement.repetition_penalty * is_repeated, reinforcement.discount
     )
-    loss = -masked_mean(returns * output.log_probs, mask)
+    loss = -masked_mean(returns * clear_masked(output.log_probs, mask), mask)
     entropy = masked_mean(output.entropy, mask)
     metrics = {"loss/policy": loss, "entropy": entropy, "thoughts/repeated_fraction": masked_mean(is_repeated, mask)}
     return reinforcement.policy_weight * loss - reinforcement.entropy_weight * entropy, metrics

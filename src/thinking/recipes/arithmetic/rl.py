@@ -56,7 +56,7 @@ def make_reward_fn(config: RewardsConfig) -> RewardFn:
 
 
 def make_algorithm(
-    config: RLConfig, decoder: Decoder, optimizer: optax.GradientTransformation, outcome_weight: float
+    config: RLConfig, decoder: Decoder, optimizer: optax.GradientTransformation
 ) -> tuple[AdvantageFn, UpdateFn]:
     """The advantage function and the update of an algorithm.
 
@@ -64,7 +64,6 @@ def make_algorithm(
         config: names the algorithm, which is not none.
         decoder: the policy.
         optimizer: of its parameters.
-        outcome_weight: minimum reward of a completion that expert iteration imitates.
     """
     evaluate_fn, by_step = make_evaluate_fn(decoder), config.advantage == "step"
     num_generations = config.num_generations
@@ -86,7 +85,7 @@ def make_algorithm(
         advantage_fn = step_advantages.step_returns(num_generations) if by_step else advantages.return_to_go_advantages
         return advantage_fn, reinforce(evaluate_fn, optimizer, **weights, use_baseline=not by_step)
     update = imitation(evaluate_fn, optimizer, **passes, value_weight=config.value_weight)
-    return advantages.best_of_group(num_generations, outcome_weight), update
+    return advantages.best_of_group(num_generations), update
 
 
 def make_update_step(
@@ -99,7 +98,7 @@ def make_update_step(
     max_new_tokens: int,
 ) -> Callable[..., tuple[Any, ...]]:
     """A post-training step for `experiment.training_loop.train`."""
-    advantage_fn, update = make_algorithm(config, decoder, optimizer, rewards_config.outcome_weight)
+    advantage_fn, update = make_algorithm(config, decoder, optimizer)
     return make_post_training_step(
         decoder,
         prompts,

@@ -18,21 +18,20 @@ from thinking.guide.hippocampus import Memory, append
 from thinking.guide.react import Reaction
 from thinking.learning.replay_buffer import Episodes
 from thinking.learning.rollouts import PolicyFn
+from thinking.learning.statistics import Moments, update_moments
 from thinking.types import Array
 
 
 class ObservationNormalizer(NamedTuple):
-    """Normalizes observations to mean 0 and standard deviation 1, by sums over the first iteration's states.
+    """Normalizes observations to mean 0 and standard deviation 1, as they are in the first iteration.
+
+    An observation that did not vary is only centered.
 
     Attributes:
-        count: [] float32, number of states.
-        total: [O].
-        total_of_squares: [O].
+        moments: of the first iteration's states.
     """
 
-    count: Array
-    total: Array
-    total_of_squares: Array
+    moments: Moments
 
     def __call__(self, observation: Array) -> Array:
         """The normalized observation [..., O]."""
@@ -45,21 +44,14 @@ class ObservationNormalizer(NamedTuple):
         return normalized * std + mean
 
     def update(self, episodes: Episodes) -> "ObservationNormalizer":
-        """Add the states of episodes to the sums."""
+        """Add the states of episodes to the moments."""
         valid = jnp.arange(episodes.states.shape[1])[None] <= episodes.length[:, None]
-        states = jnp.where(valid[..., None], episodes.states, 0)
-        return ObservationNormalizer(
-            self.count + jnp.sum(valid),
-            self.total + jnp.sum(states, axis=(0, 1)),
-            self.total_of_squares + jnp.sum(states**2, axis=(0, 1)),
-        )
+        states = episodes.states.reshape(-1, episodes.states.shape[2])
+        return ObservationNormalizer(update_moments(self.moments, states, valid.reshape(-1).astype(jnp.float32)))
 
     def _mean_and_std(self, shape: tuple[int, ...]) -> tuple[Array, Array]:
-        count = jnp.maximum(self.count, 1)
-        mean = self.total / count
-        std = jnp.sqrt(jnp.maximum(self.total_of_squares / count - mean**2, 0))
-        std = jnp.where(std > 1e-6, std, 1.0)
-        return jnp.broadcast_to(mean, shape), jnp.broadcast_to(std, shape)
+        std = self.moments.std
+        return jnp.broadcast_to(self.moments.mean, shape), jnp.broadcast_to(jnp.where(std > 0, std, 1.0), shape)
 
 
 class TargetScale(NamedTuple):

@@ -20,6 +20,7 @@ from thinking.environments.control import ControlEnv, sample_random_actions
 from thinking.guide import Guide, GuideState, Path
 from thinking.learning.replay_buffer import Episodes, Retention, init_buffer, insert, sample_steps
 from thinking.learning.rollouts import PolicyFn, collect_episodes
+from thinking.learning.statistics import init_moments
 from thinking.recipes.cart_pole.agent import (
     Agent,
     BestState,
@@ -93,7 +94,7 @@ def init_agent(
     """The initial agent. Keeps the key."""
     episode_shape = jax.eval_shape(lambda: collect_episodes(env, _random_policy(env), (), jax.random.key(0), 1))
     dims = env.observation_space.dims
-    normalizer = ObservationNormalizer(jnp.zeros(()), jnp.zeros(dims), jnp.zeros(dims))
+    normalizer = ObservationNormalizer(init_moments(dims))
     buffer = init_buffer(episode_shape, settings.capacity)
     guide_state, min_return = guide.init(key), jnp.float32(env.reward_range[0] * env.max_episode_steps)
     target_scale = TargetScale(jnp.zeros(settings.capacity), jnp.zeros(settings.capacity), jnp.zeros(()))

@@ -12,18 +12,21 @@ import optax
 
 from thinking.environments.control import ControlEnv
 from thinking.learning.policy_gradient import PolicyBatch, UpdateFn
-from thinking.learning.returns import generalized_advantages, returns_to_go
+from thinking.learning.replay_buffer import Episodes
+from thinking.learning.returns import bootstrapped_returns, generalized_advantages
 from thinking.learning.rollouts import (
     PolicyFn,
+    Trajectory,
     VectorEnvState,
     collect_episodes,
     init_envs,
     mean_recent_return,
     rollout,
 )
+from thinking.learning.statistics import clear_masked
 from thinking.networks.actor_critic import Policy
 from thinking.train_state import RunnerState, init_train_state
-from thinking.types import Array, Latest, Measured, Metrics
+from thinking.types import Array, Latest, Measured, Metrics, Params
 
 
 class EnvRecord(NamedTuple):
@@ -121,24 +124,9 @@ def make_ppo_step(
             env_record.envs,
             rollout_length,
         )
-        values = policy.value(params, trajectory.observation)
-        done = trajectory.terminated | trajectory.truncated
-        advantages = generalized_advantages(
-            trajectory.reward,
-            values,
-            policy.value(params, trajectory.final_observation),
-            trajectory.terminated,
-            done,
-            discount,
-            gae_lambda,
-        )
-        mask = jnp.ones(values.shape, jnp.float32)
-        batch = PolicyBatch(
-            trajectory.observation, trajectory.action, trajectory.extras, advantages, advantages + values, mask
-        )
-        flat_batch = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
-        train_state, metrics = update(runner_state.train_state, flat_batch, update_key)
-        env_record = env_record._replace(envs=envs, num_env_steps=env_record.num_env_steps + values.size)
+        batch = make_ppo_batch(policy, params, trajectory, discount, gae_lambda)
+        train_state, metrics = update(runner_state.train_state, batch, update_key)
+        env_record = env_record._replace(envs=envs, num_env_steps=env_record.num_env_steps + batch.mask.size)
         training_return = Measured(mean_recent_return(envs), envs.num_finished > 0)
         env_record = _evaluate_if_due(
             env,
@@ -157,13 +145,21 @@ def make_ppo_step(
 
 
 def make_reinforce_step(
-    env: ControlEnv, policy: Policy, update: UpdateFn, *, num_episodes: int, discount: float, schedule: EvalSchedule
+    env: ControlEnv,
+    policy: Policy,
+    update: UpdateFn,
+    *,
+    use_baseline: bool,
+    num_episodes: int,
+    discount: float,
+    schedule: EvalSchedule,
 ) -> TrainStepFn:
     """One REINFORCE update per step, from `num_episodes` whole episodes.
 
     Args:
         env, policy: the environment and the actor-critic.
         update: of `learning.policy_gradient.reinforce`.
+        use_baseline: as of `update`, which trains the critic or does not.
         num_episodes: E.
         discount: discount factor.
         schedule: of evaluations.
@@ -177,15 +173,7 @@ def make_reinforce_step(
             return carry, policy.act(params, key, observation)[0]
 
         episodes = collect_episodes(env, policy_fn, (), rollout_key, num_episodes)
-        # A truncated episode is bootstrapped with the value of its last state.
-        final_state = jnp.take_along_axis(episodes.states, episodes.length[:, None, None], axis=1)[:, 0]
-        bootstrap_value = jnp.where(episodes.terminated, 0.0, policy.value(params, final_state))
-        is_last_step = jnp.arange(env.max_episode_steps)[None] == episodes.length[:, None] - 1
-        returns = returns_to_go(
-            episodes.rewards + jnp.where(is_last_step, discount * bootstrap_value[:, None], 0), discount
-        )
-        mask = episodes.valid.astype(jnp.float32)
-        batch = PolicyBatch(episodes.states[:, :-1], episodes.actions, mask, returns, returns, mask)
+        batch = make_reinforce_batch(policy, params, episodes, discount, use_baseline=use_baseline)
         train_state, metrics = update(runner_state.train_state, batch, update_key)
         env_record = runner_state.env._replace(num_env_steps=runner_state.env.num_env_steps + jnp.sum(episodes.length))
         training_return = Measured(jnp.mean(episodes.returns), jnp.bool_(True))
@@ -203,6 +191,45 @@ def make_reinforce_step(
         ) | metrics
 
     return step
+
+
+def make_ppo_batch(
+    policy: Policy, params: Params, trajectory: Trajectory, discount: float, gae_lambda: float
+) -> PolicyBatch:
+    """Generalized advantages of transitions [T, E] and their value targets, as rows [T E]."""
+    values = policy.value(params, trajectory.observation)
+    advantages = generalized_advantages(
+        trajectory.reward,
+        values,
+        policy.value(params, trajectory.final_observation),
+        trajectory.terminated,
+        trajectory.terminated | trajectory.truncated,
+        discount,
+        gae_lambda,
+    )
+    mask = jnp.ones(values.shape, jnp.float32)
+    batch = PolicyBatch(
+        trajectory.observation, trajectory.action, trajectory.extras, advantages, advantages + values, mask
+    )
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+
+
+def make_reinforce_batch(
+    policy: Policy, params: Params, episodes: Episodes, discount: float, *, use_baseline: bool
+) -> PolicyBatch:
+    """Returns-to-go of episodes [E, T].
+
+    With a baseline, a truncated episode is bootstrapped with the critic's value of its final state. Without one the
+    critic is never trained, and its value would be noise. The return then ends with the episode: its gradient is an
+    unbiased estimate for the return within the step limit, which is what an evaluation measures.
+    """
+    final_state = jnp.take_along_axis(episodes.states, episodes.length[:, None, None], axis=1)[:, 0]
+    final_value = policy.value(params, final_state) if use_baseline else jnp.zeros(len(final_state))
+    returns = bootstrapped_returns(episodes.rewards, episodes.length, episodes.terminated, final_value, discount)
+    states = clear_masked(episodes.states[:, :-1], episodes.valid[..., None])
+    mask = episodes.valid.astype(jnp.float32)
+    # An update by returns reads no log-probabilities of the behaviour policy.
+    return PolicyBatch(states, episodes.actions, jnp.zeros_like(mask), returns, returns, mask)
 
 
 def make_greedy_policy(policy: Policy, params: object) -> PolicyFn:

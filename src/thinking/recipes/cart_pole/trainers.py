@@ -233,6 +233,7 @@ def train_reinforce(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
         env,
         policy,
         reinforce(policy.evaluate_actions, optimizer, use_baseline=settings.baseline),
+        use_baseline=settings.baseline,
         num_episodes=settings.num_episodes,
         discount=net.discount,
         schedule=evaluations,

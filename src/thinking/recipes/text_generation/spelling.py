@@ -13,6 +13,7 @@ import numpy as np
 from thinking.generation.completions import Completions
 from thinking.learning.policy_gradient import PolicyBatch
 from thinking.learning.returns import returns_to_go
+from thinking.learning.statistics import clear_masked
 from thinking.reasoning.post_training.advantages import (
     AdvantageFn,
     broadcast_to_tokens,
@@ -71,7 +72,7 @@ def letter_advantages(discount: float) -> AdvantageFn:
 
     def advantage_fn(completions: Completions, rewards: Array, *, wanted: Array, **columns: Array) -> PolicyBatch:
         mask = completion_mask(completions) * (wanted > 0)
-        advantages = returns_to_go(correct_letters(completions, wanted), discount) * mask
+        advantages = clear_masked(returns_to_go(correct_letters(completions, wanted), discount), mask)
         return make_policy_batch(completions, advantages, advantages, mask)
 
     return advantage_fn
