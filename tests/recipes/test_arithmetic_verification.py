@@ -1,5 +1,9 @@
 """The opposite question tells right answers from wrong ones, where whoever is asked answers rightly."""
 
+import re
+from functools import partial
+
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +12,9 @@ from hypothesis import strategies as st
 from thinking.environments.arithmetic.parsing import parse_problem
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, Problem, format_answer
 from thinking.generation.completions import Completions
+from thinking.reasoning.post_training.rewards import outcome_reward
 from thinking.reasoning.search.strategies import Samples
-from thinking.recipes.arithmetic.rows import VOCABULARY
+from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompts
 from thinking.recipes.arithmetic.verification import (
     Verification,
     choose_first_verified,
@@ -41,9 +46,50 @@ def test_what_must_come_out_comes_out_for_the_right_answer_alone(problem, slip):
         assert format_answer(wrong[0]) != wrong[1]
 
 
-@pytest.mark.parametrize("said", ["", "r", "7r", "-", "12r0", "1,2"])
+@pytest.mark.parametrize("said", ["", "r", "7r", "-", "12r0", "1,2", "012", "-0", "+12", "\u0661\u0662"])
 def test_what_is_no_answer_has_no_opposite(said):
     assert make_inverse_problem(Problem(ADD, (5, 7)), said) is None
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (Problem(ADD, (7, 8)), "015"),
+        (Problem(SUBTRACT, (8, 8)), "-0"),
+        (Problem(SUBTRACT, (8, 9)), "-01"),
+        (Problem(DIVIDE, (12, 4)), "3r00"),
+        (Problem(DIVIDE, (12, 4)), "03r0"),
+    ],
+)
+def test_a_right_number_in_another_form_is_neither_verified_nor_rewarded(problem, said):
+    assert judge(problem, f"<think></think><answer>{said}<end>") == (False, 0.0)
+    assert judge(problem, f"<think></think><answer>{format_answer(problem)}<end>") == (True, 1.0)
+
+
+def judge(problem, text, reverse_digits=False):
+    """Whether a completion is verified by one who knows, and its reward."""
+    attempts = written([[text]])
+    completions = jax.tree.map(lambda leaf: leaf[0], attempts.completions)
+    prompts = encode_prompts([problem], reverse_digits=reverse_digits)
+    reward = outcome_reward(prompts.tokens, completions, answers=prompts.answers)
+    ask = partial(ask_one_who_knows, reverse_digits=reverse_digits)
+    return bool(verify_samples(ask, [problem], attempts, reverse_digits).is_verified[0, 0]), float(reward[0])
+
+
+marks = st.sampled_from(["", "<think>", "</think>", "<answer>", "<step>", "<end>"])
+forms = st.sampled_from(["{}", "0{}", "-{}", "{}r0", "{}r00", "{}0", "{}<answer>", "<answer>{}"])
+
+
+@given(problem=problems, form=forms, before=marks, after=marks, reverse_digits=st.booleans(), slip=st.integers(-1, 1))
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_what_is_verified_by_one_who_knows_is_what_is_rewarded(problem, form, before, after, reverse_digits, slip):
+    answer = format_answer(problem, reverse_digits)
+    if slip:
+        answer = f"{answer[:-1]}{(int(answer[-1]) + slip) % 10}"
+    text = f"{before}<answer>{form.format(answer)}{after}<end>"
+    is_verified, reward = judge(problem, text, reverse_digits)
+    has_inverse = make_inverse_problem(problem, format_answer(problem)) is not None
+    assert is_verified == (reward == 1 and has_inverse)
 
 
 def test_there_is_no_opposite_of_expressions_and_modular_sums():
@@ -63,10 +109,12 @@ def written(texts, width=24):
     return Samples(Completions(tokens, length, blank, blank, np.ones(length.shape, bool)), length)
 
 
-def ask_one_who_knows(prompts):
+def ask_one_who_knows(prompts, reverse_digits=False):
     """The right answer to each question, as a model would write it, and its cost; what was asked is kept."""
     ask_one_who_knows.asked = [VOCABULARY.decode(each[1:]) for each in prompts]
-    texts = [f"<think></think><answer>{format_answer(parse_problem(asked))}<end>" for asked in ask_one_who_knows.asked]
+    turn = partial(re.sub, "[0-9]+", lambda digits: digits[0][::-1]) if reverse_digits else str
+    answers = [format_answer(parse_problem(turn(asked)), reverse_digits) for asked in ask_one_who_knows.asked]
+    texts = [f"<think></think><answer>{answer}<end>" for answer in answers]
     found = [VOCABULARY.encode(text) for text in texts]
     return found, list(map(len, found))
 
