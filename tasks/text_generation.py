@@ -2,7 +2,7 @@
 
 A decoder generates letters and is rewarded at the end (outcome) or per letter (process). It is trained by REINFORCE
 from scratch, on the whole target or on growing parts of it (`--curriculum.enabled`). It is evaluated greedily, and by
-beam search with the best text picked by the environment.
+pass@k: whether any of the k texts of a beam search is right.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def run(config: Config, run: Run) -> None:
             stage = trained[f"{reward}-{seed}"] = train_model(config, run, reward, seed)
             rows.append({"reward": reward, "seed": seed, **summarize(config, stage)})
     levels = ["levels_open"] if config.curriculum.enabled else []
-    plots.plot_learning_curves(run, ["rewards/letters", "exact", "exact_beam", *levels, "entropy"])
+    plots.plot_learning_curves(run, ["rewards/letters", "exact", "pass_at_k", *levels, "entropy"])
     write_results(run, rows, {name: stage.state for name, stage in trained.items()})
 
 

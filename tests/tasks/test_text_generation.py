@@ -39,13 +39,13 @@ def lines(run, name):
 
 def test_a_target_is_written_and_what_it_took_is_told(finished):
     (row,) = results(finished)["rows"]
-    assert (row["reward"], row["text"], row["text_beam"]) == ("process", "ab", "ab")
-    assert 0 < row["steps_to_solve_beam"] <= row["environment_steps"]
+    assert (row["reward"], row["text"], row["text_of_oracle"]) == ("process", "ab", "ab")
+    assert 0 < row["steps_to_pass_at_k"] <= row["environment_steps"]
     assert 0 < row["steps_to_solve"] <= row["environment_steps"]
     # Every episode has one letter or two.
     assert 60 * 64 <= row["environment_steps"] <= 2 * 60 * 64
     last = lines(finished, "metrics.jsonl")[-1]
-    assert (last["levels_open"], last["exact"], last["exact_beam"]) == (2, 1, 1)
+    assert (last["levels_open"], last["exact"], last["pass_at_k"]) == (2, 1, 1)
     assert (finished.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
     assert {record["prompt"] for record in lines(finished, "samples.jsonl")} == {"<begin>"}
 
@@ -56,6 +56,10 @@ def test_a_target_is_written_and_what_it_took_is_told(finished):
         (("--target", "Ab"), "--target Ab: allowed is a text of \"abcdefghijklmnopqrstuvwxyz .,'-\", which has no 'A'"),
         (("--target", ""), "allowed is a text of 1 to 200 letters"),
         (("--target", "a" * 201), "allowed is a text of 1 to 200 letters"),
+        (
+            ("--rl.num-updates", "1000000000"),
+            "up to 1344000000000 environment steps: allowed are 2147483647; give fewer",
+        ),
         (("--rewards",), "--rewards: name at least one of outcome, process, each once"),
         (("--eval.beam-width", "0"), "--eval.beam-width 0: allowed is a whole number from 1"),
         (("--curriculum.threshold", "0"), "--curriculum.threshold 0"),
