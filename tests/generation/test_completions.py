@@ -46,7 +46,7 @@ cached_generate = functools.cache(compile_generate)
 def complete(model=MODEL, params=PARAMS, key=2, prompts=PROMPTS, lengths=LENGTHS, new=NEW, **options):
     make = compile_generate if "forced_tokens" in options else cached_generate  # an array is no key of a cache
     generated = make(model, new, (completions.MIN_STAGE_TOKENS, parts.PREFILL_CHUNK), **options)
-    return jax.device_get(generated(params, jax.random.key(key), prompts, lengths))
+    return jax.device_get(generated(params, jax.random.key(key) if isinstance(key, int) else key, prompts, lengths))
 
 
 @functools.cache
@@ -108,6 +108,29 @@ def test_a_row_does_not_depend_on_the_other_rows():
     for row in range(3):
         alone = complete(prompts=PROMPTS[row : row + 1], lengths=LENGTHS[row : row + 1], sampling=greedy)
         assert np.array_equal(alone.tokens[0], together.tokens[row])
+
+
+def test_a_row_samples_the_same_tokens_with_its_key_whatever_the_other_rows_are():
+    keys = jax.random.split(jax.random.key(5), 3)
+    together = complete(key=keys)
+    for row in range(3):
+        alone = complete(key=keys[row : row + 1], prompts=PROMPTS[row : row + 1], lengths=LENGTHS[row : row + 1])
+        assert np.array_equal(alone.tokens[0], together.tokens[row])
+    order = np.array([2, 0])
+    assert np.array_equal(complete(key=keys[order], prompts=PROMPTS[order], lengths=LENGTHS[order]).tokens,
+                          together.tokens[order])  # fmt: skip
+    # With one key for all, a row has that of its index.
+    assert np.array_equal(complete(prompts=PROMPTS[:2], lengths=LENGTHS[:2]).tokens, plain().tokens[:2])
+    repeated = complete(prompts=PROMPTS[[1, 1, 1]], lengths=LENGTHS[[1, 1, 1]]).tokens
+    assert len(np.unique(repeated, axis=0)) == 3
+
+
+def test_a_prompt_with_the_first_tokens_of_its_completion_continues_with_the_others():
+    half = NEW // 2
+    longer = np.concatenate([PROMPTS[1], plain().tokens[1, :half]])[None]
+    keys = completions.split_by_row(jax.random.key(2), 3)
+    continued = complete(key=keys[1:2], prompts=longer, lengths=np.int32([9 + half]), new=NEW - half)
+    assert np.array_equal(continued.tokens[0], plain().tokens[1, half:])
 
 
 def test_equal_keys_generate_equally_and_others_do_not():

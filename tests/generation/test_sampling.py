@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
-from thinking.generation.sampling import Sampling, process_logits, sample_tokens
+from thinking.generation.sampling import Sampling, process_logits, sample_tokens, split_by_row
 
 WORDS = 6
 LOGITS = np.float32([[2.0, 1.0, 0.0, -1.0, -2.0, -3.0], [0.5, 0.4, -0.3, 3.0, 0.1, 0.0]])
@@ -35,19 +35,19 @@ def test_temperature_divides():
 
 def test_temperature_zero_takes_the_likeliest():
     assert kept(Sampling(temperature=0.0)) == [{0}, {3}]
-    sampled = jit(lambda key: sample_tokens(Sampling(temperature=0.0), key, LOGITS, NOTHING))
+    sampled = jit(lambda key: sample_tokens(Sampling(temperature=0.0), split_by_row(key, 2), LOGITS, NOTHING))
     assert np.array_equal(sampled(jax.random.key(0)), [0, 3])
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-6])
 def test_a_temperature_near_zero_takes_the_likeliest_too(temperature):
-    sampled = jit(lambda key: sample_tokens(Sampling(temperature=temperature), key, LOGITS, NOTHING))
+    sampled = jit(lambda key: sample_tokens(Sampling(temperature=temperature), split_by_row(key, 2), LOGITS, NOTHING))
     assert np.array_equal(sampled(jax.random.key(0)), [0, 3])
 
 
 def test_no_excluded_token_is_ever_sampled():
     logits = np.where(np.arange(300) % 7 == 3, np.float32(0), -np.inf)[None]
-    many = jit(jax.vmap(lambda key: sample_tokens(Sampling(), key, logits, np.zeros((1, 300), bool))))
+    many = jit(jax.vmap(lambda key: sample_tokens(Sampling(), key[None], logits, np.zeros((1, 300), bool))))
     sampled = np.asarray(many(jax.random.split(jax.random.key(0), 20_000)))
     assert np.all(sampled % 7 == 3)
     assert len(np.unique(sampled)) == 43
@@ -94,12 +94,24 @@ def test_min_p_keeps_tokens_by_their_probability_relative_to_the_likeliest():
 
 
 def test_tokens_are_sampled_as_often_as_their_probability():
-    many = jit(jax.vmap(lambda key: sample_tokens(Sampling(temperature=2.0, top_k=3), key, LOGITS, NOTHING)))
+    many = jit(
+        jax.vmap(lambda key: sample_tokens(Sampling(temperature=2.0, top_k=3), split_by_row(key, 2), LOGITS, NOTHING))
+    )
     sampled = np.asarray(many(jax.random.split(jax.random.key(0), 4000)))
     for row in range(2):
         weights = np.exp(LOGITS[row] / 2) * (LOGITS[row] >= np.sort(LOGITS[row])[-3])
         counts = np.bincount(sampled[:, row], minlength=WORDS) / 4000
         np.testing.assert_allclose(counts, weights / weights.sum(), atol=0.03)
+
+
+def test_rows_have_keys_of_their_own_or_the_number_is_refused():
+    key = jax.random.key(0)
+    two, three = (np.asarray(jax.random.key_data(split_by_row(key, rows))) for rows in (2, 3))
+    np.testing.assert_array_equal(two, three[:2])
+    assert len(np.unique(three, axis=0)) == 3
+    assert split_by_row(jax.random.split(key, 3), 3).shape == (3,)
+    with pytest.raises(ValueError, match=r"keys of shape \(3,\) for 2 rows; give one key, or one a row"):
+        split_by_row(jax.random.split(key, 3), 2)
 
 
 @pytest.mark.parametrize(

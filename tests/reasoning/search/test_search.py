@@ -138,6 +138,18 @@ def test_what_was_impossible_is_never_the_best():
     assert np.isfinite(candidates.log_prob[np.arange(3), candidates.best]).all()
 
 
+def test_a_problem_has_the_same_samples_alone_and_the_first_of_them_among_more():
+    keys = jax.random.split(jax.random.key(4), 3)
+
+    def sample(problems, num_samples):
+        draw = jit(lambda root, key: best_of_n(ADVANCE, root, key, num_samples=num_samples, max_steps=T))
+        return np.asarray(draw(make_root(TREES, problems), keys[np.array(problems)]).actions)
+
+    together = sample([0, 1, 2], 5)
+    np.testing.assert_array_equal(sample([1], 5), together[1:2])
+    np.testing.assert_array_equal(sample([1, 0], 3), together[[1, 0], :3])
+
+
 def test_sampling_maps_over_keys():
     keys = jax.vmap(jax.random.key)(np.int32([1, 2, 1]))
     candidates = jit(jax.vmap(lambda key: best_of_n(ADVANCE, ROOT, key, num_samples=4, max_steps=T, score_fn=value)))(
@@ -155,13 +167,16 @@ answers = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=10,
 flags = st.lists(st.booleans(), min_size=10, max_size=10)
 
 
-@given(answers, flags, st.lists(st.integers(0, 3), min_size=10, max_size=10))
+@given(
+    answers, flags, st.lists(st.sampled_from([1, 2, 4, 8]), min_size=10, max_size=10), st.sampled_from([0, -110, -2000])
+)
 @QUICK
-def test_the_vote_is_for_the_commonest_answer_then_the_heavier_then_the_earlier(answers, valid, weight):
+def test_the_vote_is_for_the_commonest_answer_then_the_heavier_then_the_earlier(answers, valid, weight, shift):
+    """Weights count relative to each other, also where all of them are 0 in float32."""
     candidates = vote(
         np.array(answers, np.int32).reshape(2, 5, 2),
         np.array(valid).reshape(2, 5),
-        np.array(weight, np.float32).reshape(2, 5),
+        np.log(np.array(weight, np.float32)).reshape(2, 5) + np.float32(shift),
     )
     for b in range(2):
         given = [(answers[5 * b + n], weight[5 * b + n]) for n in range(5) if valid[5 * b + n]]
@@ -172,6 +187,13 @@ def test_the_vote_is_for_the_commonest_answer_then_the_heavier_then_the_earlier(
         winner = max(counts, key=lambda answer: (counts[answer], sum(w for other, w in given if other == answer)))
         # Counter and max both keep the earlier of equals.
         assert candidates[b] == next(n for n in range(5) if valid[5 * b + n] and answers[5 * b + n] == winner)
+
+
+def test_a_vote_among_unlikely_texts_goes_to_the_likelier():
+    log_prob = np.float32([[-121, -120, -119.5, -125]])
+    answers = np.int32([[[3], [5], [3], [5]]])
+    assert vote(answers, np.ones((1, 4), bool), log_prob).tolist() == [0]
+    assert vote(answers, np.ones((1, 4), bool), log_prob[:, ::-1]).tolist() == [1]
 
 
 def test_without_weights_the_earlier_of_equally_common_answers_wins():

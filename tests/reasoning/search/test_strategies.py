@@ -151,21 +151,17 @@ def test_a_rewritten_attempt_keeps_the_one_before_up_to_its_least_likely_step_th
     assert len(places) > 3
 
 
+def step_tree(network, params, key, prompts, lengths, temperature):
+    """Trees of 4 simulations over 4 proposals."""
+    limits = {"max_new_tokens": NEW, "max_step_tokens": NEW, "max_steps": NEW}
+    options = {"num_proposals": 4, "num_simulations": 4, "temperature": temperature, **limits}
+    return solve_by_step_tree(network, params, key, prompts, lengths, **options)
+
+
 @pytest.fixture(scope="module")
 def search(model):
-    """`search(params, key, temperature)` by trees of 4 simulations over 4 proposals."""
-    options = {
-        "num_proposals": 4,
-        "num_simulations": 4,
-        "max_new_tokens": NEW,
-        "max_step_tokens": NEW,
-        "max_steps": NEW,
-    }
-
-    def tree(params, key, temperature):
-        return solve_by_step_tree(model[0], params, key, PROMPTS, LENGTHS, temperature=temperature, **options)
-
-    return jit(tree)
+    """`search(params, key, temperature)`."""
+    return jit(lambda params, key, temperature: step_tree(model[0], params, key, PROMPTS, LENGTHS, temperature))
 
 
 def test_a_tree_of_the_likeliest_steps_writes_the_greedy_answer_and_counts_every_token(model, greedy, search):
@@ -217,6 +213,31 @@ def test_problems_may_be_solved_in_chunks_and_the_last_one_is_filled_up(method, 
     result = strategies.solve_in_batches(method, jax.random.key(7), PROMPTS[order], LENGTHS[order], 4)
     for one, other in zip(result, greedy, strict=True):
         np.testing.assert_array_equal(one, other[order])
+
+
+@pytest.mark.parametrize("name", ["samples", "revisions", "tree"])
+def test_a_problem_is_solved_alike_alone_and_in_batches_of_any_size(model, name):
+    options = {"num_samples": 3, "max_new_tokens": NEW}
+    solve = {
+        "samples": lambda *inputs: strategies.sample_completions(*model, *inputs, **options).completions.tokens,
+        "revisions": lambda *inputs: strategies.rewrite(*model, *inputs, **options).completions.tokens,
+        "tree": lambda *inputs: step_tree(model[0], model[1], *inputs, 1.0).tokens,
+    }[name]
+    solve, keys = jit(solve), jax.random.split(jax.random.key(7), PROBLEMS)
+    together = np.asarray(solve(keys, PROMPTS, LENGTHS))
+    np.testing.assert_array_equal(strategies.solve_in_batches(solve, keys, PROMPTS, LENGTHS, 1), together)
+    one_key = jax.random.key(9)
+    parts = [strategies.solve_in_batches(solve, one_key, PROMPTS, LENGTHS, size) for size in (1, 4)]
+    np.testing.assert_array_equal(*parts)
+
+
+def test_fewer_samples_are_the_first_of_more(model, samples):
+    draw = jit(
+        lambda: strategies.sample_completions(
+            *model, jax.random.key(2), PROMPTS, LENGTHS, num_samples=2, max_new_tokens=NEW
+        )
+    )
+    np.testing.assert_array_equal(draw().completions.tokens, samples.completions.tokens[:, :2])
 
 
 @pytest.mark.parametrize("count", [0, 4])
