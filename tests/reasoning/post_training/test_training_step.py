@@ -168,7 +168,7 @@ def test_a_policy_learns_what_is_rewarded(name):
         assert {"kl", "clip_ratio"} <= metrics.keys()
     if name == "grpo":  # the reference is the policy of the start
         jax.tree.map(np.testing.assert_array_equal, state.reference, PARAMS)
-        assert float(metrics["kl"][-1]) > 10 * float(metrics["kl"][0])
+        assert np.mean(metrics["kl"][-5:]) > 0.3  # and the policy has left it
     last = jax.tree.map(lambda leaf: np.asarray(leaf[-1]), sample)
     table = sample_records(VOCABULARY, QUESTIONS, last)
     assert len(table) == 3
