@@ -12,6 +12,7 @@ from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.thoughts.text_thought_training import best_of_group, group_relative, policy_loss, sample_windows
 from thinking.reasoning.thoughts.text_thoughts import ThoughtVocabulary, make_fixed_thought, make_thought_policy
+from thinking.recipes.lm_think import evaluation
 from thinking.recipes.lm_think.evaluation import WindowScores, compute_metrics, evaluate_windows, held_out_windows
 from thinking.train_state import apply_gradients, init_train_state
 
@@ -52,6 +53,23 @@ def test_a_plain_thought_is_none_and_a_pause_is_always_the_same():
     assert {tuple(tokens) for tokens in pause.tokens.tolist()} == {(5, 5, 5, WORDS.end_token)}
     assert set(pause.length.tolist()) == {MOST + 1}
     assert not pause.num_sampled.any()
+
+
+@pytest.mark.parametrize("kind", ["idle", "judged", "supervised"])
+def test_a_thought_depends_on_its_own_key_and_context_alone(kind):
+    think = jax.jit(make_thought_policy(kind, MODEL, WORDS, MOST).think)
+    keys, order = jax.random.split(jax.random.key(8), 6), np.array([4, 1])
+    together = think(params(), keys, contexts(6))
+    apart = think(params(), keys[order], contexts(6)[order])
+    jax.tree.map(lambda one, other: np.testing.assert_array_equal(one, other[order]), apart, together)
+
+
+def test_windows_think_alike_in_batches_of_any_size(monkeypatch):
+    windows = np.random.default_rng(5).integers(0, WORDS.num_text_tokens, (6, CONTEXT + AHEAD), np.int32)
+    at_once = score_windows("supervised", params(), windows)
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", 2)
+    in_parts = score_windows("supervised", params(), windows)
+    np.testing.assert_array_equal(in_parts.thoughts, at_once.thoughts)
 
 
 def test_an_idle_thought_is_none_or_anything():
