@@ -2,7 +2,7 @@
 
 A decoder generates letters and is rewarded at the end (outcome) or per letter (process). It is trained by REINFORCE
 from scratch, on the whole target or on growing parts of it (`--curriculum.enabled`). It is evaluated greedily, and by
-beam search with the best text picked by the environment.
+pass@k: whether any of the k texts of a beam search is right.
 """
 
 from __future__ import annotations

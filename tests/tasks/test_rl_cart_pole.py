@@ -338,6 +338,7 @@ def test_unknown_environment_exits_and_lists_the_known_ones(tmp_path, monkeypatc
         ("--collection.target-fractions 0.5 1.5", "allowed is 2 numbers from 0 to 1; take 0.5 0.9"),
         ("--env.episode-limit 0", "allowed is a whole number from 1 to 100000 or None; take 1000"),
         ("--ppo.num-minibatches 3", "allowed is a divisor of 512 steps; take 1"),
+        ("--ppo.num-steps 2147483648", "--ppo.num-steps 2147483648: allowed is"),
         ("--policy-net.discount 1.0", "allowed is a number above 0, below 1; take 0.99"),
         ("--guide.optimizer.learning-rate 0.0", "allowed is a number above 0, up to 10; take 0.003"),
         ("--eval.target-returns nan", "allowed is a list of finite numbers; take 50.0"),
@@ -351,6 +352,19 @@ def test_invalid_value_raises_and_is_named(flags, message):
         parse(PRESETS, flags.split(), "python tasks/rl_cart_pole.py")
     assert str(error.value).startswith(("--seed", flags))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "most"),
+    [
+        ("--algorithms reinforce --reinforce.num-updates 1000000", 8_000_000_000),
+        ("--collection.num-iterations 100000 --collection.num-rounds 10", 16_000_096_000),
+        ("--ppo.num-envs 1048576 --ppo.rollout-length 2048", 2**31),
+    ],
+)
+def test_more_environment_steps_than_their_counter_holds_are_refused(flags, most):
+    with pytest.raises(UserError, match=f"up to {most} environment steps: allowed are 2147483647; give fewer"):
+        parse(PRESETS, flags.split(), "python tasks/rl_cart_pole.py")
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -39,7 +39,7 @@ def read_json_lines(run, name):
 
 def test_target_is_learned_and_results_are_complete(finished_run):
     (row,) = read_results(finished_run)["rows"]
-    assert (row["reward"], row["greedy_text"], row["best_beam_text"]) == ("process", "ab", "ab")
+    assert (row["reward"], row["greedy_text"], row["oracle_text"]) == ("process", "ab", "ab")
     assert 0 < row["env_steps_to_pass_at_k"] <= row["num_env_steps"]
     assert 0 < row["env_steps_to_exact_match"] <= row["num_env_steps"]
     # Every episode has one letter or two.

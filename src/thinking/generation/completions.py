@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.generation.prompts import check_prompts, check_tokens, read_prompts
-from thinking.generation.sampling import Sampling, sample_tokens
+from thinking.generation.sampling import Sampling, fold_in_rows, sample_tokens, split_by_row
 from thinking.networks.attention.patterns import memory_bounds
 from thinking.networks.cache import Cache, grow_cache
 from thinking.networks.decoder import Decoder
@@ -56,7 +56,7 @@ class GenerationState(NamedTuple):
         token_mask: [B, V] bool, tokens in prompt and completion; [B, 0] where sampling does not need it.
         completions: so far.
         step: [] int32, tokens of the longest completion.
-        key: base key of all samples; never changes.
+        key: [B], of all samples of each row; never changes.
     """
 
     cache: Cache
@@ -74,8 +74,8 @@ class Generator(NamedTuple):
 
     Attributes:
         prefill: `prefill(params, key, prompts [B, P], lengths [B], num_reserved_tokens) -> GenerationState`, with a
-            cache for so many new tokens; keeps the key. Prompts are left-aligned, at least 1 token each; tokens beyond
-            `lengths` are ignored.
+            cache for so many new tokens; keeps the key, one for all rows or [B]. Prompts are left-aligned, at least 1
+            token each; tokens beyond `lengths` are ignored.
         grow_cache: `grow_cache(state, capacity) -> GenerationState`, with a cache for so many tokens, prompts included.
         generate_until: `generate_until(params, state, until) -> GenerationState`, until each row has stopped or has
             `until` new tokens, which the cache must have capacity for.
@@ -154,12 +154,14 @@ def make_generator(
         if coordinates is not None:
             last = jnp.take_along_axis(coordinates, (lengths - 1)[:, None, None], axis=1)[:, 0]
         token_mask = _make_token_mask(tokens, is_prompt, model.vocab_size if sampling.needs_token_mask else 0)
-        return GenerationState(
-            *prefilled, last, token_mask, _empty_completions(rows, max_new_tokens), jnp.zeros((), jnp.int32), key
-        )
+        completions = _empty_completions(rows, max_new_tokens)
+        keys = split_by_row(key, rows)
+        return GenerationState(*prefilled, last, token_mask, completions, jnp.zeros((), jnp.int32), keys)
 
     def next_token(state: GenerationState) -> Array:
-        token = sample_tokens(sampling, jax.random.fold_in(state.key, state.step), state.logits, state.token_mask)
+        # By the position in the text, so that a text continues in the same way wherever its prompt ends.
+        keys = fold_in_rows(state.key, state.cache.length)
+        token = sample_tokens(sampling, keys, state.logits, state.token_mask)
         if forced_tokens is None:
             return token
         forced = jnp.broadcast_to(jnp.asarray(forced_tokens, jnp.int32), state.completions.tokens.shape)[:, state.step]
@@ -205,10 +207,13 @@ def generate(
 ) -> Completions:
     """Generate completions of prompts; can be jitted.
 
+    A row depends on its own prompt and key only, whatever the other rows are. A token depends on its position in the
+    text, so a prompt with the first tokens of its completion continues with the others, under the same key.
+
     Args:
         model: a decoder.
         params: its parameters.
-        key: consumed.
+        key: consumed; [B], one a row, or one for all, which each row folds with its index.
         prompts: [B, P] int32, left-aligned.
         lengths: [B] int32, from 1, prompt tokens of each row; all by default.
         max_new_tokens: N.

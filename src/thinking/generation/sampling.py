@@ -74,8 +74,30 @@ def process_logits(sampling: Sampling, logits: Array, token_mask: Array) -> Arra
     return logits
 
 
-def sample_tokens(sampling: Sampling, key: Array, logits: Array, token_mask: Array) -> Array:
-    """[B] int32 sampled tokens; consumes the key.
+def split_by_row(key: Array, num_rows: int) -> Array:
+    """[B] keys, one a row: those given, or one key folded with the index of each row.
+
+    A row that samples with a key of its own samples the same tokens in any batch.
+
+    Raises:
+        ValueError: for another number of keys.
+    """
+    if key.ndim == 0:
+        return fold_in_rows(key, jnp.arange(num_rows))
+    if key.shape != (num_rows,):
+        raise ValueError(
+            f"sampling: there are keys of shape {key.shape} for {num_rows} rows; give one key, or one a row"
+        )
+    return key
+
+
+def fold_in_rows(keys: Array, numbers: Array) -> Array:
+    """[B] keys, each folded with a number; either the keys or the numbers may be a single one."""
+    return jax.vmap(jax.random.fold_in, (0 if keys.ndim else None, 0 if jnp.ndim(numbers) else None))(keys, numbers)
+
+
+def sample_tokens(sampling: Sampling, keys: Array, logits: Array, token_mask: Array) -> Array:
+    """[B] int32 sampled tokens; consumes the keys [B], so that no row depends on another.
 
     Inverse transform sampling with one random number a row. One for every token, as in `jax.random.categorical`, takes
     five times as long on a CPU, as long as half of a small decoder's step.
@@ -86,7 +108,7 @@ def sample_tokens(sampling: Sampling, key: Array, logits: Array, token_mask: Arr
     weights = jnp.exp(processed - jnp.max(processed, axis=-1, keepdims=True))
     cumulative = jnp.cumsum(weights, axis=-1)
     total = cumulative[:, -1:]
-    point = jax.random.uniform(key, total.shape) * total
+    point = jax.vmap(jax.random.uniform)(keys)[:, None] * total
     token = jax.lax.broadcasted_iota(jnp.int32, weights.shape, 1)
     sampled = jnp.min(jnp.where((cumulative > point) & (weights > 0), token, weights.shape[1]), axis=-1)
     # Rounded sums may fall short of the point, or grow at an excluded token: then take the last token of any weight.

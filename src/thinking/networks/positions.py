@@ -36,20 +36,24 @@ def sinusoidal() -> Position:
 
     def add(tokens: Array, positions: Array, coordinates: Array) -> Array:
         del coordinates
-        return tokens + sinusoids(positions, tokens.shape[-1]).astype(tokens.dtype)
+        return (tokens + sinusoids(positions, tokens.shape[-1])).astype(tokens.dtype)
 
     return Position(add, lambda heads, positions: heads)
 
 
 def rotary() -> Position:
-    """Rotates queries and keys by an angle proportional to the position, so only distances count (Su et al. 2021)."""
+    """Rotates queries and keys by an angle proportional to the position, so only distances count (Su et al. 2021).
+
+    It rotates in float32: of sines in bfloat16, the products would drift with the position.
+    """
 
     def rotate(heads: Array, positions: Array) -> Array:
         size = heads.shape[-1]
-        sincos = sinusoids(positions, size)[:, :, None].astype(heads.dtype)
+        sincos = sinusoids(positions, size)[:, :, None]
         sine, cosine = sincos[..., : size // 2], sincos[..., size // 2 :]
         first, second = heads[..., : size // 2], heads[..., size // 2 :]
-        return jnp.concatenate([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
+        rotated = jnp.concatenate([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
+        return rotated.astype(heads.dtype)
 
     return Position(_keep_tokens, rotate)
 
@@ -70,7 +74,7 @@ def location(scale: float = 1.0) -> Position:
 
     def add(tokens: Array, positions: Array, coordinates: Array) -> Array:
         del positions
-        return tokens + _sum_coordinates(sinusoids(coordinates * scale, tokens.shape[2])).astype(tokens.dtype)
+        return (tokens + _sum_coordinates(sinusoids(coordinates * scale, tokens.shape[2]))).astype(tokens.dtype)
 
     return Position(add, lambda heads, positions: heads)
 
@@ -86,9 +90,8 @@ def orthogonal() -> Position:
         del positions
         dims = tokens.shape[2]
         rates = 2 * jnp.pi / dims * (jnp.arange(_pairs(dims)) + 0.5)
-        return tokens + (2 / dims) ** 0.5 * _sum_coordinates(_sinusoids_at_rates(coordinates, rates)).astype(
-            tokens.dtype
-        )
+        vectors = (2 / dims) ** 0.5 * _sum_coordinates(_sinusoids_at_rates(coordinates, rates))
+        return (tokens + vectors).astype(tokens.dtype)
 
     return Position(add, lambda heads, positions: heads)
 

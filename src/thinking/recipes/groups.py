@@ -68,6 +68,12 @@ class CurriculumConfig:
     threshold: float = option(0.8, "success rate that unlocks the next level", above=0, maximum=1)
 
 
+def check_environment_steps(flags: str, most: int) -> None:
+    """Raises UserError for more environment steps than their counter, of 32 bits, can count."""
+    if most >= 2**31:
+        raise UserError(f"{flags}: up to {most} environment steps: allowed are {2**31 - 1}; give fewer of one of these")
+
+
 def check_names(values: Sequence[str], flag: str, choices: Sequence[str]) -> None:
     """Raises UserError unless at least one choice is named, and each once."""
     if not values or len(set(values)) < len(values):

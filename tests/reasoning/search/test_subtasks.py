@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
+from thinking.generation.sampling import Sampling
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.search import subtasks
@@ -193,6 +194,25 @@ def test_chunked_solver_equals_a_full_forward_pass():
         assert solution.trace.num_subtask_tokens == 0
         assert solution.num_tokens == len(tokens) - start > 0
         assert argmax_tokens[start - 1 : len(tokens) - 1].tolist() == tokens[start:]
+
+
+def test_samples_depend_neither_on_who_shares_a_call_nor_on_the_size_of_chunks():
+    model = decoder(vocab_size=len(WORDS), context_length=48, block=BlockConfig(width=16, num_heads=2), num_layers=1)
+    params = jit(model.init)(jax.random.key(3))
+    prompts = [WORDS.encode(f"<begin>{word}") for word in ("a", "bc", "dab")]
+
+    def complete(prompts, **sizes):
+        solve = make_solver(model, max_depth=3, max_contexts=5, sampling=Sampling(), **sizes)
+        return [(each.outcome, each.trace.completion) for each in solve(params, jax.random.key(6), prompts)]
+
+    together = complete(prompts, batch_size=4, chunk_size=4)
+    assert len({str(each) for each in together}) == 3
+    assert complete(prompts[2:], batch_size=4, chunk_size=4) == together[2:]
+    assert complete(prompts[::-1], batch_size=2, chunk_size=4) == together[::-1]
+    for one, other in zip(complete(prompts, batch_size=2, chunk_size=8), together, strict=True):
+        common = min(len(one[1]), len(other[1]))
+        assert one[1][:common] == other[1][:common]
+        assert common > 4
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Parsing of problems: the wordings of `WORDINGS`, or symbols with the usual precedence."""
+"""Parsing of problems (the wordings of `WORDINGS`, or symbols with the usual precedence), and of answers."""
 
 import re
 from collections.abc import Iterator
@@ -50,6 +50,19 @@ def parse_problem(text: str) -> Problem:
     if not isinstance(problem, Problem):
         raise _refusal(f"{_short(text)} is a number, which asks nothing")
     return problem
+
+
+_ANSWER = re.compile("(0|-?[1-9][0-9]*)(?:r(0|[1-9][0-9]*))?")
+
+
+def parse_answer(text: str) -> tuple[int, int | None] | None:
+    """The value and the remainder of an answer, the latter None without one.
+
+    It reads the one form that `format_answer` writes, most significant digit first, as rewards do. Anything else gives
+    None: `015`, `-0` and `3r00` are no answers.
+    """
+    match = _ANSWER.fullmatch(text)
+    return None if match is None else (int(match[1]), None if match[2] is None else int(match[2]))
 
 
 def _compile_wordings() -> Iterator[tuple[str, re.Pattern[str], tuple[int, ...]]]:

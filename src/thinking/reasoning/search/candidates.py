@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from thinking.generation.sampling import fold_in_rows, split_by_row
 from thinking.reasoning.search.interface import (
     Candidates,
     RootOutput,
@@ -73,7 +74,7 @@ def best_of_n(
     Args:
         step_fn: the model.
         root: of B problems.
-        key: consumed.
+        key: consumed; one, or [B]. A problem depends on its own key only, and a sample on its index.
         num_samples: N; a problem takes at most `num_samples * max_steps` calls of `step_fn`.
         max_steps: T.
         temperature: sampling temperature, above 0. Log-probabilities are those at temperature 1.
@@ -81,11 +82,16 @@ def best_of_n(
     """
     num_problems, _ = check_root("best_of_n", root, num_samples=num_samples, max_steps=max_steps)
     check_temperature("best_of_n", temperature)
-    keys = jax.random.split(key, num_problems * num_samples)
+    keys = split_samples(split_by_row(key, num_problems), num_samples)
     search_state = sample_actions(
         step_fn, init_search(root, num_samples, max_steps), keys, temperature=temperature, max_steps=max_steps
     )
     return rank_candidates(to_candidates(search_state, num_problems), score_fn)
+
+
+def split_samples(keys: Array, num_samples: int) -> Array:
+    """[B N] keys of the samples of problems with keys [B]; the first of them do not depend on how many there are."""
+    return fold_in_rows(jnp.repeat(keys, num_samples), jnp.tile(jnp.arange(num_samples), len(keys)))
 
 
 def sample_actions(
@@ -107,7 +113,7 @@ def sample_actions(
     return run_search(step, search_state, max_steps)
 
 
-def majority_vote(answers: Array, valid: Array, weight: Array | None = None) -> Array:
+def majority_vote(answers: Array, valid: Array, log_weight: Array | None = None) -> Array:
     """[B] int32, the first candidate with the most frequent answer: self-consistency (Wang et al. 2022).
 
     Ties go to the larger total weight, then to the earlier candidate. Without a valid answer it is candidate 0.
@@ -115,7 +121,8 @@ def majority_vote(answers: Array, valid: Array, weight: Array | None = None) -> 
     Args:
         answers: [B, N, K] int32, padded in the same way everywhere.
         valid: [B, N] bool, which candidates have an answer.
-        weight: [B, N] float32; equal by default.
+        log_weight: [B, N] float32, such as log-probabilities; equal by default. Weights are summed as logarithms, since
+            the probabilities of long texts underflow.
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -125,13 +132,13 @@ def majority_vote(answers: Array, valid: Array, weight: Array | None = None) -> 
             f"majority_vote: answers {answers.shape} and valid {valid.shape} do not agree; "
             "give [problems, candidates, tokens] and [problems, candidates], at least one of each"
         )
-    if weight is None:
-        weight = jnp.ones(valid.shape, jnp.float32)
-    if weight.shape != valid.shape:
-        raise ValueError(f"majority_vote: weight has shape {weight.shape}; give {valid.shape}")
+    if log_weight is None:
+        log_weight = jnp.zeros(valid.shape, jnp.float32)
+    if log_weight.shape != valid.shape:
+        raise ValueError(f"majority_vote: log_weight has shape {log_weight.shape}; give {valid.shape}")
     agree = jnp.all(answers[:, :, None] == answers[:, None], axis=-1) & valid[:, :, None] & valid[:, None]
     votes = jnp.sum(agree, axis=-1)
     is_most_frequent = votes == jnp.max(votes, axis=1, keepdims=True)
-    total_weight = jnp.sum(jnp.where(agree, weight[:, None], 0.0), axis=-1)
-    max_weight = jnp.max(total_weight, axis=1, keepdims=True, where=is_most_frequent, initial=-jnp.inf)
-    return jnp.argmax(is_most_frequent & (total_weight == max_weight), axis=1).astype(jnp.int32)
+    total = jax.nn.logsumexp(jnp.where(agree, log_weight[:, None], -jnp.inf), axis=-1)
+    max_total = jnp.max(total, axis=1, keepdims=True, where=is_most_frequent, initial=-jnp.inf)
+    return jnp.argmax(is_most_frequent & (total == max_total), axis=1).astype(jnp.int32)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import mctx
 
+from thinking.generation.sampling import fold_in_rows, split_by_row
 from thinking.reasoning.search.interface import (
     Candidates,
     RootOutput,
@@ -25,19 +26,8 @@ from thinking.reasoning.search.interface import (
     take_actions,
     to_candidates,
 )
+from thinking.reasoning.search.tree_policies import TreePolicy, gumbel
 from thinking.types import Array, State
-
-TreePolicy = Callable[..., mctx.PolicyOutput]
-"""A policy of mctx, perhaps with options bound by `functools.partial`."""
-
-gumbel: TreePolicy = mctx.gumbel_muzero_policy
-"""Gumbel MuZero (Danihelka et al. 2022), a policy improvement for any number of simulations. At most
-`max_num_considered_actions` root actions are considered, those of highest logit plus Gumbel noise; 16 by default."""
-
-muzero: TreePolicy = mctx.muzero_policy
-"""MuZero (Schrittwieser et al. 2020), which samples by visit counts. For the most visited action without noise, bind
-`temperature=0.0` and `dirichlet_fraction=0.0`."""
-
 
 Node = tuple[State, Array]
 """Embedding of a node: the model state, leaves [B, ...], and done [B] bool."""
@@ -83,9 +73,9 @@ def tree_search(
     Args:
         step_fn: the model.
         root: of B problems.
-        key: consumed.
+        key: consumed; of a policy that explores. One, or [B] for the policies of `tree_policies`.
         num_simulations: expanded nodes, one call of `step_fn` each.
-        policy: tree policy.
+        policy: tree policy; by default one that decides, without exploration.
         max_depth: maximum depth of the tree; `num_simulations` by default.
         discount: discount factor.
     """
@@ -183,7 +173,7 @@ def plan_by_tree(
     Args:
         step_fn: the model.
         root: of B problems.
-        key: consumed.
+        key: consumed; of a policy that explores. One, or [B].
         num_simulations: of each tree.
         max_steps: T; a problem takes at most `(num_simulations + 1) * max_steps` calls of `step_fn`.
         policy: tree policy.
@@ -192,12 +182,13 @@ def plan_by_tree(
         cost_fn: cost of a step, summed as `num_model_calls`; calls of `step_fn` by default.
     """
     num_problems, _ = check_root("plan_by_tree", root, num_simulations=num_simulations, max_steps=max_steps)
+    keys = split_by_row(key, num_problems)
 
     def step(time: Array, search_state: SearchState) -> SearchState:
         tree = tree_search(
             step_fn,
             (search_state.state, search_state.step_output._replace(done=search_state.paths.done)),
-            jax.random.fold_in(key, time),
+            fold_in_rows(keys, time),
             num_simulations=num_simulations,
             policy=policy,
             max_depth=max_depth,

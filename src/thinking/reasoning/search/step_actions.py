@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from thinking.generation.sampling import split_by_row
 from thinking.reasoning.search.candidates import sample_actions
 from thinking.reasoning.search.interface import (
     NO_ACTION,
@@ -21,6 +22,9 @@ from thinking.reasoning.search.interface import (
 )
 from thinking.trees import select_rows
 from thinking.types import Array, State
+
+MIN_TEMPERATURE = 1e-6
+"""At which the likeliest token is sampled, but for equals."""
 
 
 class TokenStep(NamedTuple):
@@ -60,6 +64,7 @@ def make_step_model(
     max_step_tokens: int,
     stop_tokens: tuple[int, ...],
     temperature: float | Array = 1.0,
+    greedy_first: bool = False,
 ) -> tuple[StepFn, RootOutput]:
     """The model with K actions, each a step of up to S tokens sampled from it, for any search.
 
@@ -67,17 +72,21 @@ def make_step_model(
     others are forbidden. Sampling an action thus samples a step from the model, and in a tree the values decide among
     equally frequent steps (Hubert et al. 2021). Log-probabilities as logits would count the prior twice.
 
+    A search that decides, instead of sampling, wants `greedy_first`: the first step is the greedy one, the others are
+    sampled, and logits are the steps' log-probabilities. Where all values are equal, it decides as greedy search does.
+
     A step's reward is the sum over its tokens, its `extra` the `TokenStep` taken; see `concat_steps`. The root costs up
     to K S calls of `step_fn`; a call of the new step function costs up to S more.
 
     Args:
         step_fn: the token-level model.
         root: of B problems.
-        key: consumed.
+        key: consumed; one, or [B].
         num_proposals: K.
         max_step_tokens: S.
         stop_tokens: last tokens of a step.
         temperature: sampling temperature, above 0.
+        greedy_first: propose the greedy step too, and let likelihoods be the prior.
 
     Raises:
         ValueError: for a bad root, a budget below 1, or stop tokens outside the vocabulary.
@@ -93,6 +102,11 @@ def make_step_model(
         state, step_output = step_fn(state, token)
         return state, step_output._replace(extra=())
 
+    def row_temperatures(rows: int) -> Array:
+        """[R K, 1]: of the greedy proposal one that leaves no choice."""
+        is_greedy = (jnp.arange(rows * num_proposals) % num_proposals == 0) & greedy_first
+        return jnp.where(is_greedy, MIN_TEMPERATURE, temperature)[:, None]
+
     def propose(state: State, step_output: StepOutput, keys: Array, step: TokenStep) -> RootOutput:
         rows = keys.shape[0]
         split_keys = jax.vmap(lambda key: jax.random.split(key, num_proposals + 1))(keys)
@@ -100,14 +114,16 @@ def make_step_model(
             step_without_extra,
             init_search((state, step_output._replace(extra=())), num_proposals, max_step_tokens),
             split_keys[:, 1:].reshape(-1),
-            temperature=temperature,
+            temperature=row_temperatures(rows),
             max_steps=max_step_tokens,
             stop_actions=stop_tokens,
         )
         paths = search_state.paths
         steps = TokenStep(paths.actions, paths.length, paths.log_prob)
         steps = jax.tree.map(lambda leaf: leaf.reshape(rows, num_proposals, *leaf.shape[1:]), steps)
-        step_output = step_output._replace(logits=_proposal_logits(steps.tokens), extra=step)
+        is_first, log_count = _count_proposals(steps.tokens)
+        logits = jnp.where(is_first, steps.log_prob if greedy_first else log_count, -jnp.inf)
+        step_output = step_output._replace(logits=logits, extra=step)
         return StepState(state, steps, split_keys[:, 0]), step_output
 
     def take_step(state: StepState, action: Array) -> RootOutput:
@@ -123,7 +139,7 @@ def make_step_model(
         jnp.zeros(num_problems, jnp.int32),
         jnp.zeros(num_problems),
     )
-    return take_step, propose(state, step_output, jax.random.split(key, num_problems), no_step)
+    return take_step, propose(state, step_output, split_by_row(key, num_problems), no_step)
 
 
 def concat_steps(candidates: Candidates) -> tuple[Array, Array]:
@@ -136,11 +152,11 @@ def concat_steps(candidates: Candidates) -> tuple[Array, Array]:
     return jnp.take_along_axis(tokens, order, axis=-1), jnp.sum(length, axis=-1)
 
 
-def _proposal_logits(tokens: Array) -> Array:
-    """[R, K] log counts of distinct proposals [R, K, S] at their first occurrence, -inf at duplicates."""
+def _count_proposals(tokens: Array) -> tuple[Array, Array]:
+    """[R, K] each: whether a proposal [R, K, S] is the first of its kind, and the log of how many are."""
     is_equal = jnp.all(tokens[:, :, None] == tokens[:, None], axis=-1)
     is_first = jnp.argmax(is_equal, axis=-1) == jnp.arange(tokens.shape[1])[None]
-    return jnp.where(is_first, jnp.log(jnp.sum(is_equal, axis=-1).astype(jnp.float32)), -jnp.inf)
+    return is_first, jnp.log(jnp.sum(is_equal, axis=-1).astype(jnp.float32))
 
 
 def _replay_step(step_fn: StepFn, state: State, step: TokenStep, vocab_size: int) -> RootOutput:

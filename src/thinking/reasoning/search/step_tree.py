@@ -4,7 +4,8 @@ Axes: B problems, P tokens of the longest prompt, N of a completion, K proposals
 M nodes of a tree.
 """
 
-import jax
+from functools import partial
+
 import jax.numpy as jnp
 
 from thinking.networks.decoder import Decoder
@@ -13,6 +14,7 @@ from thinking.reasoning.search.mcts import TreeSearchOutput, plan_by_tree
 from thinking.reasoning.search.step_actions import StepState, concat_steps, make_step_model
 from thinking.reasoning.search.strategies import STEP_ENDS, Solutions
 from thinking.reasoning.search.token_model import make_token_model
+from thinking.reasoning.search.tree_policies import complete_unscaled, gumbel
 from thinking.text.vocabulary import END
 from thinking.types import Array, Params
 
@@ -31,7 +33,9 @@ def solve_by_step_tree(
     max_steps: int,
     temperature: float | Array = 1.0,
 ) -> Solutions:
-    """Select each step by a tree search over sampled steps.
+    """Select each step by a tree search over the greedy step and sampled ones, with their likelihoods as the prior.
+
+    Where the values tell nothing, the completion is the greedy one.
 
     A completion with an end token is rewarded by the value right before it, which post-training fits to the reward.
     One that the token budget cuts off has no reward.
@@ -39,7 +43,7 @@ def solve_by_step_tree(
     Args:
         decoder: a decoder with a value head.
         params: its parameters.
-        key: consumed.
+        key: consumed; one, or [B].
         prompts: [B, P] int32, left-aligned.
         lengths: [B] int32, from 1.
         num_proposals: K, at every node.
@@ -49,22 +53,28 @@ def solve_by_step_tree(
         max_steps: T.
         temperature: sampling temperature of the proposals.
     """
-    step_key, tree_key = jax.random.split(key)
     step_fn, root = make_token_model(
         decoder, params, prompts, lengths, max_new_tokens=max_new_tokens, stop_tokens=(END,)
     )
     step_fn, root = _record_proposals(
         *make_step_model(
             *_reward_at_end(step_fn, root),
-            step_key,
+            key,
             num_proposals=num_proposals,
             max_step_tokens=max_step_tokens,
             stop_tokens=STEP_ENDS,
             temperature=temperature,
+            greedy_first=True,
         )
     )
     candidates = plan_by_tree(
-        step_fn, root, tree_key, num_simulations=num_simulations, max_steps=max_steps, cost_fn=_count_tree_tokens
+        step_fn,
+        root,
+        key,  # unused: this policy decides without drawing
+        num_simulations=num_simulations,
+        max_steps=max_steps,
+        policy=partial(gumbel, qtransform=complete_unscaled),
+        cost_fn=_count_tree_tokens,
     )
     steps, num_proposed = candidates.extras
     tokens, length = concat_steps(candidates._replace(extras=steps))

@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from thinking.batching import apply_in_batches
 from thinking.generation.answers import find_answers
 from thinking.generation.completions import Completions, generate
-from thinking.generation.sampling import Sampling
+from thinking.generation.sampling import Sampling, fold_in_rows, split_by_row
 from thinking.networks.decoder import Decoder
 from thinking.reasoning.search.beam_search import beam
-from thinking.reasoning.search.candidates import best_path, majority_vote
+from thinking.reasoning.search.candidates import best_path, majority_vote, split_samples
 from thinking.reasoning.search.interface import check_budgets
 from thinking.reasoning.search.token_model import make_token_model
 from thinking.text.vocabulary import BACK, END, END_THINK, PAD, STEP
@@ -72,7 +73,7 @@ def choose_by_value(completions: Completions) -> Array:
 def choose_by_vote(completions: Completions) -> Array:
     """A sample with the most frequent answer (Wang et al. 2022); ties go to the larger total probability."""
     answers, valid = _extract_answers(completions)
-    return majority_vote(answers, valid, jnp.exp(jnp.sum(completions.log_prob, axis=2)))
+    return majority_vote(answers, valid, jnp.sum(completions.log_prob, axis=2))
 
 
 def choose_solution(samples: Samples, choose_fn: ChooseFn, num_samples: int | None = None) -> Solutions:
@@ -108,7 +109,7 @@ def sample_completions(
     Args:
         decoder: a decoder.
         params: its parameters.
-        key: consumed.
+        key: consumed; one, or [B].
         prompts: [B, P] int32, left-aligned.
         lengths: [B] int32, from 1.
         num_samples: M.
@@ -116,9 +117,10 @@ def sample_completions(
         sampling: sampling options.
     """
     check_budgets("sample_completions", num_samples=num_samples)
+    keys = split_samples(split_by_row(key, len(prompts)), num_samples)
     inputs = jnp.repeat(prompts, num_samples, axis=0), jnp.repeat(lengths, num_samples)
     completions = generate(
-        decoder, params, key, *inputs, max_new_tokens=max_new_tokens, sampling=sampling, stop_tokens=(END,)
+        decoder, params, keys, *inputs, max_new_tokens=max_new_tokens, sampling=sampling, stop_tokens=(END,)
     )
     completions = jax.tree.map(lambda leaf: leaf.reshape(-1, num_samples, *leaf.shape[1:]), completions)
     return Samples(completions, completions.length)
@@ -143,7 +145,7 @@ def rewrite(
     Args:
         decoder: a decoder.
         params: its parameters.
-        key: consumed.
+        key: consumed; one, or [B].
         prompts: [B, P] int32, left-aligned.
         lengths: [B] int32, from 1.
         num_samples: M.
@@ -152,11 +154,13 @@ def rewrite(
     """
     check_budgets("rewrite", num_samples=num_samples)
 
-    def generate_from(key: Array, sampling: Sampling, forced: Array) -> Completions:
+    row_keys = split_by_row(key, len(prompts))
+
+    def generate_from(number: Array | int, sampling: Sampling, forced: Array) -> Completions:
         return generate(
             decoder,
             params,
-            key,
+            fold_in_rows(row_keys, jnp.asarray(number)),
             prompts,
             lengths,
             max_new_tokens=max_new_tokens,
@@ -165,18 +169,17 @@ def rewrite(
             forced_tokens=forced,
         )
 
-    def revise(carry: tuple[Completions, Array], key: Array) -> tuple[tuple[Completions, Array], Samples]:
+    def revise(carry: tuple[Completions, Array], number: Array) -> tuple[tuple[Completions, Array], Samples]:
         completions, visited = carry
         num_kept = _find_least_certain_step(completions, visited)
         positions = jnp.arange(max_new_tokens)[None]
         visited = _mark_visited(completions, visited, num_kept)
-        completions = generate_from(key, sampling, jnp.where(positions < num_kept[:, None], completions.tokens, -1))
+        completions = generate_from(number, sampling, jnp.where(positions < num_kept[:, None], completions.tokens, -1))
         return (completions, visited), Samples(completions, completions.length - num_kept)
 
-    keys = jax.random.split(key, num_samples)
-    first = generate_from(keys[0], Sampling(temperature=0.0), jnp.full((len(prompts), max_new_tokens), -1, jnp.int32))
+    first = generate_from(0, Sampling(temperature=0.0), jnp.full((len(prompts), max_new_tokens), -1, jnp.int32))
     visited = jnp.zeros((len(prompts), max_new_tokens), bool)
-    revisions = jax.lax.scan(revise, (first, visited), keys[1:])[1]
+    revisions = jax.lax.scan(revise, (first, visited), jnp.arange(1, num_samples))[1]
     first_sample = Samples(first, first.length)
     return jax.tree.map(
         lambda one, more: jnp.moveaxis(jnp.concatenate([one[None], more]), 0, 1), first_sample, revisions
@@ -203,11 +206,11 @@ def solve_by_beam(
 
 
 def solve_in_batches(solve_fn: Callable[..., Any], key: Array, prompts: Array, lengths: Array, batch_size: int) -> Any:
-    """Apply a strategy to many problems in batches, which bounds the memory.
+    """Apply a strategy to many problems in batches, which bounds the memory and changes no solution.
 
     Args:
-        solve_fn: `solve_fn(key, prompts, lengths) -> PyTree` of arrays [rows, ...], jitted.
-        key: consumed.
+        solve_fn: `solve_fn(keys, prompts, lengths) -> PyTree` of arrays [rows, ...], jitted; the keys are one a row.
+        key: consumed; one, or [R].
         prompts: [R, P] int32.
         lengths: [R] int32.
         batch_size: B, problems of a call.
@@ -215,12 +218,13 @@ def solve_in_batches(solve_fn: Callable[..., Any], key: Array, prompts: Array, l
     Returns:
         A PyTree of NumPy arrays [R, ...].
     """
+    row_keys = split_by_row(key, len(lengths))
 
     def solve_chunk(chunk: tuple[Array, Array, Array]) -> Any:
         indices, batch_prompts, batch_lengths = chunk
-        return solve_fn(jax.random.fold_in(key, indices[0]), batch_prompts, batch_lengths)
+        return solve_fn(row_keys[indices], batch_prompts, batch_lengths)
 
-    return apply_in_batches(solve_chunk, (jnp.arange(len(lengths)), prompts, lengths), batch_size)
+    return apply_in_batches(solve_chunk, (np.arange(len(lengths)), prompts, lengths), batch_size)
 
 
 def _choose_highest(completions: Completions, score: Array) -> Array:

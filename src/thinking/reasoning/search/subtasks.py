@@ -4,7 +4,7 @@ A thought that generates `<ask>question<answer>` pauses. The same model gets the
 answer, without its thought, is inserted after the mark. This is Recursion of Thought (Lee & Kim 2023), batched.
 """
 
-import itertools
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 from thinking.batching import cut_rows
 from thinking.generation.completions import generate
 from thinking.generation.prompts import check_tokens
-from thinking.generation.sampling import Sampling
+from thinking.generation.sampling import Sampling, fold_in_rows
 from thinking.networks.decoder import Decoder
 from thinking.text.vocabulary import ANSWER, ASK, BEGIN, END, END_THINK, MARKS, THINK, Vocabulary
 from thinking.types import Array, Params
@@ -93,8 +93,8 @@ def make_solver(
 ) -> SolveFn:
     """A solver that answers questions by sub-tasks.
 
-    Equal texts are continued once, and answers are shared between all problems of a call. With greedy sampling the
-    solutions do not depend on which problems share a call.
+    Equal texts are continued once, and answers are shared between all problems of a call. Each question has its own
+    samples, so the solutions do not depend on which problems share a call.
 
     Args:
         decoder: a decoder. A context may grow to `decoder.context_length - chunk_size` tokens before its last chunk.
@@ -127,19 +127,23 @@ def make_solver(
         )
 
     @jax.jit
-    def generate_chunk(params: Params, key: Array, texts: Array, lengths: Array) -> tuple[Array, Array]:
+    def generate_chunk(
+        params: Params, key: Array, questions: Array, texts: Array, lengths: Array
+    ) -> tuple[Array, Array]:
         options = {"max_new_tokens": chunk_size, "sampling": sampling, "stop_tokens": (ANSWER, END)}
-        completions = generate(decoder, params, key, texts, lengths, **options)
+        completions = generate(decoder, params, fold_in_rows(key, questions), texts, lengths, **options)
         return completions.tokens, completions.length
 
-    def continue_texts(params: Params, key: Array, texts: set[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]]:
-        """The continuation of each text; texts of similar length share a batch."""
-        continuations, ordered = {}, sorted(texts, key=lambda text: (len(text), text))
-        for number, batch in enumerate(cut_rows(ordered, batch_size)):
+    def continue_texts(
+        params: Params, key: Array, questions: dict[tuple[int, ...], tuple[int, ...]]
+    ) -> dict[tuple[int, ...], list[int]]:
+        """The continuation of each text, a key of `questions`; texts of similar length share a batch."""
+        continuations, ordered = {}, sorted(questions, key=lambda text: (len(text), text))
+        for batch in cut_rows(ordered, batch_size):
             rows, lengths = _pad_texts(batch, batch_size, max_length)
-            tokens, num_new = jax.device_get(
-                generate_chunk(params, jax.random.fold_in(key, number * batch_size), rows, lengths)
-            )
+            numbers = np.full(batch_size, _number(questions[batch[0]]), np.uint32)
+            numbers[: len(batch)] = [_number(questions[text]) for text in batch]
+            tokens, num_new = jax.device_get(generate_chunk(params, key, numbers, rows, lengths))
             for row, text in enumerate(batch):
                 continuations[text] = tokens[row, : num_new[row]].tolist()
         return continuations
@@ -151,11 +155,12 @@ def make_solver(
             check_tokens("prompt", prompt, 0, decoder.vocab_size)
         answered: dict[tuple[int, ...], Context] = {}
         tasks = [_Task([Context(tuple(map(int, prompt)))]) for prompt in prompts]
-        for number in itertools.count():
+        while True:
             open_tasks = {task: _text(task) for task in tasks if task.outcome is None}
             if not open_tasks:
                 return [_to_solution(task) for task in tasks]
-            continuations = continue_texts(params, jax.random.fold_in(key, number), set(open_tasks.values()))
+            questions = {text: task.stack[-1].prompt for task, text in open_tasks.items()}
+            continuations = continue_texts(params, key, questions)
             for task, text in open_tasks.items():
                 task.stack[-1].completion += continuations[text]
                 _process_completion(task, answered, max_depth, max_contexts)
@@ -247,6 +252,11 @@ def _to_solution(task: _Task) -> Solution:
     contexts = _reachable_contexts(root)
     tokens = sum(len(node.completion) - node.num_subtask_tokens for node in contexts)
     return Solution(root.answer or [], outcome, len(contexts), root.height, tokens, root)
+
+
+def _number(question: tuple[int, ...]) -> int:
+    """A hash of a question, by which its key is told from those of others."""
+    return zlib.crc32(np.asarray(question, np.int32).tobytes())
 
 
 def _text(task: _Task) -> tuple[int, ...]:

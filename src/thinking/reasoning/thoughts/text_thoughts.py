@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from thinking.generation.completions import generate
 from thinking.generation.prompts import concat_completion
+from thinking.generation.sampling import split_by_row
 from thinking.networks.cache import Cache
 from thinking.networks.decoder import Decoder, DecoderOutput
 from thinking.types import Array, Params
@@ -83,7 +84,7 @@ class ThoughtPolicy(NamedTuple):
     """Sampling and log-probabilities of thoughts.
 
     Attributes:
-        think: `think(params, key, contexts [B, C]) -> Thought`; consumes the key.
+        think: `think(params, key, contexts [B, C]) -> Thought`; consumes the key, one or [B].
         compute_log_probs: `compute_log_probs(params, contexts [B, C], thought, continuation [B, M]) -> LogProbs`.
     """
 
@@ -150,12 +151,13 @@ def make_fixed_thought(tokens: Sequence[int], batch_size: int) -> Thought:
 
 
 def _sample_filler(vocabulary: ThoughtVocabulary, max_length: int, key: Array, batch_size: int) -> Thought:
-    length_key, token_key, none_key = jax.random.split(key, 3)
-    length = jax.random.randint(length_key, (batch_size,), 1, max_length + 2)
-    length = jnp.where(jax.random.bernoulli(none_key, shape=(batch_size,)), 0, length)
-    tokens = jax.random.randint(
-        token_key, (batch_size, max_length + 1), vocabulary.num_text_tokens, vocabulary.end_token
-    )
+    def sample_row(key: Array) -> tuple[Array, Array]:
+        length_key, token_key, none_key = jax.random.split(key, 3)
+        length = jax.random.randint(length_key, (), 1, max_length + 2)
+        tokens = jax.random.randint(token_key, (max_length + 1,), vocabulary.num_text_tokens, vocabulary.end_token)
+        return jnp.where(jax.random.bernoulli(none_key), 0, length), tokens
+
+    length, tokens = jax.vmap(sample_row)(split_by_row(key, batch_size))
     distance_from_end = jnp.arange(1, max_length + 2)[None] - length[:, None]
     tokens = jnp.where(distance_from_end == 0, vocabulary.end_token, jnp.where(distance_from_end < 0, tokens, 0))
     return Thought(tokens, length, jnp.zeros_like(length))

@@ -9,12 +9,15 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from thinking.environments.arithmetic.parsing import parse_answer
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem
+from thinking.generation.answers import find_answers
 from thinking.reasoning.search.strategies import Samples, Solutions
 from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompt
-from thinking.text.vocabulary import ANSWER, END
 
 AnswerFn = Callable[[Sequence[Sequence[int]]], tuple[list[list[int]], list[int]]]
 """`answer_fn(prompts) -> (completions, num_tokens)`, both one per prompt."""
@@ -39,12 +42,12 @@ def make_inverse_problem(problem: Problem, answer: str) -> tuple[Problem, str] |
 
     Args:
         problem: the problem.
-        answer: its answer, most significant digit first.
+        answer: its answer, most significant digit first, in the form of `format_answer`; others have no inverse.
     """
-    number = re.fullmatch(r"(-?\d+)(?:r(\d+))?", answer)
-    if problem.is_nested or number is None or (number[2] is not None) != (problem.operation == DIVIDE):
+    parsed = parse_answer(answer)
+    if problem.is_nested or parsed is None or (parsed[1] is not None) != (problem.operation == DIVIDE):
         return None
-    result, (left, right) = int(number[1]), problem.values[:2]
+    (result, remainder), (left, right) = parsed, problem.values[:2]
     inverse, expected = None, left
     if problem.operation == ADD and result >= 0:
         inverse = Problem(SUBTRACT, (result, right))
@@ -54,7 +57,7 @@ def make_inverse_problem(problem: Problem, answer: str) -> tuple[Problem, str] |
     elif problem.operation == MULTIPLY and result >= 0 and right:
         inverse = Problem(DIVIDE, (result, right))
         return inverse, f"{left}r0"
-    elif problem.operation == DIVIDE and result >= 0 and int(number[2]) == 0:
+    elif problem.operation == DIVIDE and result >= 0 and remainder == 0:
         inverse = Problem(MULTIPLY, (result, right))
     return None if inverse is None else (inverse, str(expected))
 
@@ -73,16 +76,17 @@ def verify_samples(
     shape = samples.num_tokens.shape
     is_verified, num_tokens = np.zeros(shape, bool), np.zeros(shape, np.int64)
     questions: dict[tuple[int, str], tuple[list[int], str]] = {}
-    answers = np.full(shape, "", object)
+    flat = (leaf.reshape(-1, *leaf.shape[2:]) for leaf in (samples.completions.tokens, samples.completions.length))
+    answers = np.array(_extract_answers(*flat, reverse_digits), object).reshape(shape)
     for index in np.ndindex(shape):
-        answers[index] = _extract_answer(samples.completions.tokens[index], reverse_digits)
         inverse = make_inverse_problem(problems[index[0]], answers[index])
         if inverse is not None and (index[0], answers[index]) not in questions:
             questions[index[0], answers[index]] = encode_prompt(inverse[0], 0, reverse_digits), inverse[1]
     completions, costs = answer_fn([prompt for prompt, _ in questions.values()])
+    found = _extract_answers(*_pad(completions), reverse_digits)
     results = {
-        key: (_extract_answer(text, reverse_digits) == expected, cost)
-        for (key, (_, expected)), text, cost in zip(questions.items(), completions, costs, strict=True)
+        key: (answer == expected, cost)
+        for (key, (_, expected)), answer, cost in zip(questions.items(), found, costs, strict=True)
     }
     for index in np.ndindex(shape):
         key = (index[0], answers[index])
@@ -116,12 +120,19 @@ def choose_first_verified(
     )
 
 
-def _extract_answer(tokens: Sequence[int], reverse_digits: bool) -> str:
-    """The text between the last answer mark and the end, most significant digit first; empty without both."""
-    tokens = list(map(int, tokens))
-    if END not in tokens or ANSWER not in tokens[: tokens.index(END)]:
-        return ""
-    tokens = tokens[: tokens.index(END)]
-    start = len(tokens) - tokens[::-1].index(ANSWER)
-    text = VOCABULARY.decode(tokens[start:])
-    return re.sub(r"\d+", lambda digits: digits[0][::-1], text) if reverse_digits else text
+def _extract_answers(tokens: np.ndarray, lengths: np.ndarray, reverse_digits: bool) -> list[str]:
+    """The answers that rewards read in completions [R, N] of lengths [R], most significant digit first; "" for none."""
+    found = jax.device_get(find_answers(Solutions(jnp.asarray(tokens), jnp.asarray(lengths), jnp.asarray(lengths))))
+    answers = []
+    for row, start, count, is_complete in zip(np.asarray(tokens), *found, strict=True):
+        text = VOCABULARY.decode(row[start : start + count].tolist()) if is_complete else ""
+        answers.append(re.sub("[0-9]+", lambda digits: digits[0][::-1], text) if reverse_digits else text)
+    return answers
+
+
+def _pad(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows as an array [R, N], at least one token wide, padded with 0, and their lengths [R]."""
+    tokens = np.zeros((len(rows), max([1, *map(len, rows)])), np.int32)
+    for padded, row in zip(tokens, rows, strict=True):
+        padded[: len(row)] = row
+    return tokens, np.array([len(row) for row in rows], np.int32)

@@ -7,11 +7,13 @@ import dataclasses
 from typing import Literal
 
 from thinking.experiment import Preset, field_error, group, option
-from thinking.recipes.groups import OptimizerConfig, SeedsConfig, WidthConfig, check_names
+from thinking.recipes.groups import OptimizerConfig, SeedsConfig, WidthConfig, check_environment_steps, check_names
 
 Algorithm = Literal["guide", "ppo", "reinforce"]
 ALGORITHMS: tuple[Algorithm, ...] = ("guide", "ppo", "reinforce")
 Environment = Literal["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"]
+LONGEST_EPISODE = 1000
+"""No environment has more steps in Gymnasium."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +113,7 @@ class BufferConfig:
 class PPOConfig:
     """Proximal policy optimization."""
 
-    num_steps: int = option(150_000, "environment steps in all", minimum=1, maximum=10**12)
+    num_steps: int = option(150_000, "environment steps in all", minimum=1, maximum=2**31 - 1)
     num_envs: int = option(4, "environments side by side", minimum=1, maximum=2**20)
     rollout_length: int = option(128, "steps of each environment between two updates", minimum=1, maximum=2**20)
     num_epochs: int = option(4, "passes over each rollout", minimum=1, maximum=1000)
@@ -125,6 +127,7 @@ class PPOConfig:
         """Raises UserError for minibatches that do not divide a rollout."""
         if (steps := self.num_envs * self.rollout_length) % self.num_minibatches:
             raise field_error("num_minibatches", f"a divisor of {steps} steps", suggestion=1)
+        check_environment_steps("--ppo.num-envs, --ppo.rollout-length", steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,9 +171,17 @@ class Config(SeedsConfig):
     )
 
     def validate(self) -> None:
-        """Raises UserError for seeds beyond the last, and where there is nothing to train."""
+        """Raises UserError for seeds beyond the last, where there is nothing to train, and for too many steps."""
         super().validate()
         check_names(self.algorithms, "--algorithms", ALGORITHMS)
+        limit, collection = self.env.episode_limit or LONGEST_EPISODE, self.collection
+        if "reinforce" in self.algorithms:
+            episodes = self.reinforce.num_updates * self.reinforce.num_episodes
+            check_environment_steps("--reinforce.num-updates, --reinforce.num-episodes", episodes * limit)
+        if "guide" in self.algorithms:
+            rounds = collection.num_initial_rounds + (collection.num_iterations - 1) * collection.num_rounds
+            episodes = rounds * collection.num_episodes
+            check_environment_steps("--collection.num-iterations, --collection.num-episodes", episodes * limit)
 
 
 _ACROBOT = Config(

@@ -14,6 +14,7 @@ import numpy as np
 from thinking.batching import apply_in_batches
 from thinking.colors import line_color
 from thinking.experiment import plots
+from thinking.generation.sampling import fold_in_rows
 from thinking.reasoning.thoughts.text_thoughts import Thought, ThoughtPolicy, ThoughtVocabulary
 from thinking.types import Array, Params
 
@@ -62,7 +63,7 @@ def evaluate_windows(
     @jax.jit
     def evaluate_batch(batch: tuple[Array, Array]) -> WindowScores:
         window_indices, (contexts, continuations) = batch[0], jnp.split(batch[1], [context_length], axis=1)
-        thought = thought_policy.think(params, jax.random.fold_in(key, window_indices[0]), contexts)
+        thought = thought_policy.think(params, fold_in_rows(key, window_indices), contexts)
         # Far away, as adjacent windows are of the same page.
         shift = -(-len(contexts) // 2)
         other_thoughts = jax.tree.map(lambda leaf: jnp.roll(leaf, shift, axis=0), thought)

@@ -9,6 +9,7 @@ from thinking.recipes.groups import (
     DecoderConfig,
     OptimizerConfig,
     SeedsConfig,
+    check_environment_steps,
     check_names,
 )
 
@@ -37,7 +38,7 @@ class EvalConfig:
     """Evaluation of the policy during training."""
 
     beam_width: int = option(
-        8, "width of the beam; the environment picks the best of its texts", minimum=1, maximum=4096
+        8, "texts of a beam search; pass@k is whether any of these k is right", minimum=1, maximum=4096
     )
 
 
@@ -60,11 +61,13 @@ class Config(SeedsConfig):
     eval: EvalConfig = group(EvalConfig, "evaluation of the policy, greedily and by a beam")
 
     def validate(self) -> None:
-        """Raises UserError for an invalid target, seeds or rewards."""
+        """Raises UserError for an invalid target, seeds or rewards, and for too many environment steps."""
         super().validate()
         check_names(self.rewards, "--rewards", REWARDS)
         if not 1 <= len(self.target) <= LONGEST:
             raise field_error("target", f"a text of 1 to {LONGEST} letters", suggestion="'thinking takes steps'")
+        steps = self.rl.num_updates * self.rl.batch_size * (len(self.target) + 1)
+        check_environment_steps("--rl.num-updates, --rl.batch-size", steps)
         if strange := sorted(set(self.target) - set(LETTERS)):
             raise field_error("target", f"a text of {LETTERS!r}, which has no {strange[0]!r}")
 

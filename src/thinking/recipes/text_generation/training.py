@@ -53,7 +53,8 @@ class GenerationRecord(NamedTuple):
 
     Attributes:
         num_letters: [] int32, environment steps so far: letters generated.
-        is_correct: [2] bool, whether the greedy text and the best of the beam were correct in the last evaluation.
+        is_correct: [2] bool, of the last evaluation: whether the greedy text was correct, and pass@k, whether any text
+            of a beam of width k was. The latter is an oracle's choice, which no policy can make.
         steps_to_solve: [2] int32, the environment steps when they were first correct; -1 before.
     """
 
@@ -163,7 +164,8 @@ def write_texts(model: Decoder, params: Params, prompts: Prompts, beam_width: in
     """Generate the whole target greedily, and by beam search.
 
     Returns:
-        [N] int32 twice, 0 behind the end: the greedy text, and the best of the beam.
+        [N] int32 twice, 0 behind the end: the greedy text, and the text of the beam that is nearest to the target,
+        which an oracle chooses.
     """
     target = prompts.columns["wanted"][-1, :-1]
     max_steps = len(target)
@@ -171,24 +173,28 @@ def write_texts(model: Decoder, params: Params, prompts: Prompts, beam_width: in
         model, params, prompts.tokens[-1:], prompts.lengths[-1:], max_new_tokens=max_steps, stop_tokens=(END,)
     )
     greedy_text = greedy(*root, max_steps=max_steps).actions[0, 0]
-    # The environment's reward picks the best text of the beam, not the policy's log-probability.
+    # The reward picks among the texts of the beam, not the policy's log-probability: that is pass@k.
     texts = beam(*root, width=beam_width, max_steps=max_steps).actions[0]
-    beam_text = texts[jnp.argmax(jnp.sum(texts == target[None], axis=1))]
-    return jnp.maximum(greedy_text, 0), jnp.maximum(beam_text, 0)
+    oracle_text = texts[jnp.argmax(jnp.sum(texts == target[None], axis=1))]
+    return jnp.maximum(greedy_text, 0), jnp.maximum(oracle_text, 0)
 
 
 def summarize(config: Config, stage: TrainResult) -> dict[str, Any]:
-    """A row of results."""
+    """A row of results.
+
+    Beside the environment steps until the greedy text was correct stand those until `pass_at_k`, until
+    any text of a beam of width k was. An oracle that knows the target chooses it, so this is no result of the policy.
+    """
     model, prompts, params = build_decoder(config), build_prompts(config), stage.state.train_state.params
     texts = jax.jit(lambda params: write_texts(model, params, prompts, config.eval.beam_width))(params)
-    greedy_text, beam_text = (VOCABULARY.decode([token for token in text.tolist() if token > 0]) for text in texts)
+    greedy_text, oracle_text = (VOCABULARY.decode([token for token in text.tolist() if token > 0]) for text in texts)
     steps_to_solve = [count if count >= 0 else None for count in stage.state.env.steps_to_solve.tolist()]
     return {
         "env_steps_to_exact_match": steps_to_solve[0],
         "env_steps_to_pass_at_k": steps_to_solve[1],
         "num_env_steps": int(stage.state.env.num_letters),
         "greedy_text": greedy_text,
-        "best_beam_text": beam_text,
+        "oracle_text": oracle_text,
         "train_seconds": stage.seconds,
         "compile_seconds": stage.compile_seconds,
     }
