@@ -76,7 +76,7 @@ def reinforce(
         value_loss = _value_loss(evaluation, batch) if use_baseline else jnp.zeros(())
         entropy = masked_mean(evaluation.entropy, batch.mask)
         total = policy_loss + value_weight * value_loss - _entropy_bonus(entropy, entropy_weight, entropy_ceiling)
-        return total, {"loss/policy": policy_loss, "loss/value": value_loss, "entropy": entropy}
+        return total, {"loss": total, "loss/policy": policy_loss, "loss/value": value_loss, "entropy": entropy}
 
     def update(train_state: TrainState, batch: PolicyBatch, key: Array) -> tuple[TrainState, Metrics]:
         del key
@@ -115,7 +115,13 @@ def ppo(
         value_loss = _value_loss(evaluation, batch)
         entropy = masked_mean(evaluation.entropy, batch.mask)
         total = policy_loss + value_weight * value_loss - _entropy_bonus(entropy, entropy_weight, entropy_ceiling)
-        return total, {"loss/policy": policy_loss, "loss/value": value_loss, "entropy": entropy, **metrics}
+        return total, {
+            "loss": total,
+            "loss/policy": policy_loss,
+            "loss/value": value_loss,
+            "entropy": entropy,
+            **metrics,
+        }
 
     return _make_minibatch_update("ppo", loss, optimizer, num_epochs, num_minibatches)
 
@@ -162,7 +168,13 @@ def grpo(
         total = (
             policy_loss + penalty + value_weight * value_loss - _entropy_bonus(entropy, entropy_weight, entropy_ceiling)
         )
-        return total, {"loss/policy": policy_loss, "loss/value": value_loss, "entropy": entropy, **metrics}
+        return total, {
+            "loss": total,
+            "loss/policy": policy_loss,
+            "loss/value": value_loss,
+            "entropy": entropy,
+            **metrics,
+        }
 
     return _make_minibatch_update("grpo", loss, optimizer, num_epochs, num_minibatches)
 
@@ -191,7 +203,7 @@ def imitation(
         value_loss = _value_loss(evaluation, batch)
         entropy = masked_mean(evaluation.entropy, batch.mask)
         total = policy_loss + value_weight * value_loss
-        return total, {"loss/policy": policy_loss, "loss/value": value_loss, "entropy": entropy}
+        return total, {"loss": total, "loss/policy": policy_loss, "loss/value": value_loss, "entropy": entropy}
 
     return _make_minibatch_update("imitation", loss, optimizer, num_epochs, num_minibatches)
 
