@@ -56,9 +56,11 @@ def _value_range(tree: mctx.Tree) -> tuple[Array, Array]:
 
     The range is more than the rounding of the values.
     """
-    values = tree.children_rewards + tree.children_discounts * tree.children_values
-    is_end = (tree.children_discounts[tree.parents, tree.action_from_parent] == 0) & (tree.parents >= 0)
-    is_known, root = (tree.children_visits > 0) & ~is_end[:, None], tree.raw_values[tree.ROOT_INDEX]
+    parent, action = tree.parents, tree.action_from_parent  # by node: fewer than there are actions of all nodes
+    discount = tree.children_discounts[parent, action]
+    values = tree.children_rewards[parent, action] + discount * tree.node_values
+    is_below_end = (discount[parent] == 0) & (parent != tree.ROOT_INDEX)
+    is_known, root = (parent >= 0) & ~is_below_end, tree.raw_values[tree.ROOT_INDEX]
     low = jnp.minimum(jnp.min(values, where=is_known, initial=jnp.inf), root)
     high = jnp.maximum(jnp.max(values, where=is_known, initial=-jnp.inf), root)
     return low, jnp.maximum(high - low, 1e-4 * jnp.maximum(jnp.abs(low), jnp.abs(high)) + 1e-8)
