@@ -207,3 +207,22 @@ def test_unlocked_curriculum_samples_every_level_from_the_start():
     state = levels.init()
     assert set(np.asarray(levels.sample(state, jax.random.key(0), 200)).tolist()) == set(range(5))
     assert np.asarray(levels.update(state, np.int32([4]), np.ones(1), np.ones(1)).unlocked).all()
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (curriculum, {"threshold": 0.9, "decay_attempts": 256, "min_attempts": 256, "review_weight": 0.1}),
+        (prioritized_sampler, {"ema_decay": 0.5, "review_weight": 0.1}),
+    ],
+)
+def test_defaults_are_as_documented(function, expected):
+    defaults = {name: each.default for name, each in inspect.signature(function).parameters.items()}
+    assert {name: defaults[name] for name in expected} == expected
+
+
+def test_one_level_and_one_row_are_enough():
+    assert jit(curriculum(1, threshold=1.0).init)().unlocked.tolist() == [True]
+    rows, level = prioritized_sampler(1, ema_decay=0.0).sample(np.zeros(1, np.float32), jax.random.key(0), 0, 1)
+    assert rows.tolist() == level.tolist() == [0]
+    assert level_sampler(LADDER, [0, 1, 2, 3]).sample(begin(), jax.random.key(0), 0, 2)[0].tolist() == [0, 0]
