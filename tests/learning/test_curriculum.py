@@ -1,5 +1,7 @@
 """Curricula, whose levels unlock one after another and stay unlocked, and index samplers."""
 
+import inspect
+
 import jax
 import numpy as np
 import pytest
@@ -225,4 +227,4 @@ def test_one_level_and_one_row_are_enough():
     assert jit(curriculum(1, threshold=1.0).init)().unlocked.tolist() == [True]
     rows, level = prioritized_sampler(1, ema_decay=0.0).sample(np.zeros(1, np.float32), jax.random.key(0), 0, 1)
     assert rows.tolist() == level.tolist() == [0]
-    assert level_sampler(LADDER, [0, 1, 2, 3]).sample(begin(), jax.random.key(0), 0, 2)[0].tolist() == [0, 0]
+    assert level_sampler(CURRICULUM, [0, 1, 2, 3]).sample(init_state(), jax.random.key(0), 0, 2)[0].tolist() == [0, 0]
