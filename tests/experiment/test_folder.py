@@ -10,6 +10,8 @@ from tests.experiment.conftest import assert_one_line
 from thinking.experiment import folder
 from thinking.experiment.config import RunConfig
 
+FORMAT = folder.FORMAT_VERSION
+
 
 def run_nothing(config, run):
     """A task that does nothing."""
@@ -65,7 +67,7 @@ def test_error_lists_four_differences_and_counts_the_rest(run_command):
     assert len(message) < 400
 
 
-@pytest.mark.parametrize("version", [None, 1, 3, "2"])
+@pytest.mark.parametrize("version", [None, FORMAT - 1, FORMAT + 1, str(FORMAT)])
 def test_folder_of_another_format_version_is_refused(run_command, version):
     result = run_command("--steps", "20")
     record = json.loads((result.folder / "config.json").read_text())
@@ -80,7 +82,7 @@ def test_folder_of_another_format_version_is_refused(run_command, version):
     assert run_command("--steps", "20").code == 0
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 2}', '{"format": 2, "config": 3}'])
+@pytest.mark.parametrize("content", ["{", "[]", f'{{"format": {FORMAT}}}', f'{{"format": {FORMAT}, "config": 3}}'])
 def test_damaged_config_json_is_named(run_command, content):
     result = run_command("--steps", "20")
     (result.folder / "config.json").write_text(content)

@@ -78,6 +78,13 @@ def test_masked_attempts_leave_the_state_unchanged():
         np.testing.assert_array_equal(expected, actual)
 
 
+def test_masked_attempts_leave_other_attempts_of_their_level_unchanged():
+    level, mask = np.zeros(BATCH_SIZE, np.int32), np.array([1, 0, 0, 0], np.float32)
+    success = np.array([0.5, np.nan, np.inf, 1], np.float32)
+    assert success_estimates(update(init_state(), level, success, mask)).tolist()[0] == pytest.approx(0.5)
+    assert update_prioritized(init_prioritized(), level, success, mask).tolist()[0] == pytest.approx(0.25)
+
+
 def test_levels_are_sampled_by_failure_rate_and_review_weight():
     state = update_level(update_level(init_state(), 0, 1.0), 0, 1.0)
     levels = np.asarray(sample(state, jax.random.key(0), 4096))
@@ -127,6 +134,21 @@ def test_mask_counts_the_attempts_behind_a_mean():
     )
     for expected, actual in zip(separate_state, mean_state, strict=True):
         np.testing.assert_allclose(expected, actual, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [1e-3, 0.25, 0.5, 1.0, 7.0])
+def test_success_is_a_mean_for_any_total_weight(weight):
+    mask = np.array([weight, 0, 0, 0], np.float32)
+    for success in (1.0, 0.75):
+        state = init_state()
+        for _ in range(3):
+            state = update_level(state, 0, success, mask)
+        assert success_estimates(state).tolist()[0] == pytest.approx(success, rel=1e-6)
+        assert state.num_attempts.tolist()[0] == pytest.approx(3 * weight)
+    prioritized_state = update_prioritized(
+        init_prioritized(), np.arange(BATCH_SIZE), np.ones(BATCH_SIZE, np.float32), mask
+    )
+    np.testing.assert_allclose(prioritized_state, [0.5] + [0] * 15)
 
 
 def test_uniform_sampler_samples_each_row_once_per_epoch():
@@ -218,12 +240,12 @@ def test_unlocked_curriculum_samples_every_level_from_the_start():
         (prioritized_sampler, {"ema_decay": 0.5, "review_weight": 0.1}),
     ],
 )
-def test_defaults_are_as_documented(function, expected):
-    defaults = {name: each.default for name, each in inspect.signature(function).parameters.items()}
+def test_default_arguments_match_the_docs(function, expected):
+    defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
     assert {name: defaults[name] for name in expected} == expected
 
 
-def test_one_level_and_one_row_are_enough():
+def test_one_level_and_one_row_are_allowed():
     assert jit(curriculum(1, threshold=1.0).init)().unlocked.tolist() == [True]
     rows, level = prioritized_sampler(1, ema_decay=0.0).sample(np.zeros(1, np.float32), jax.random.key(0), 0, 1)
     assert rows.tolist() == level.tolist() == [0]

@@ -1,5 +1,7 @@
 """AdamW against NumPy, and schedules at points computed by hand."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,3 +104,10 @@ def test_schedules_match_values_computed_by_hand(schedule, expected):
 def test_arguments_out_of_range_are_rejected(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_default_arguments_match_the_docs():
+    defaults = {name: parameter.default for name, parameter in inspect.signature(adamw).parameters.items()}
+    expected = {"weight_decay": 0.1, "max_gradient_norm": 1.0, "b1": 0.9, "b2": 0.95}
+    assert {name: defaults[name] for name in expected} == expected
+    assert inspect.signature(warmup_cosine).parameters["final_fraction"].default == 0.1

@@ -1,6 +1,7 @@
 """REINFORCE, PPO, GRPO and imitation, against gradients in NumPy and a bandit with a known optimum."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +13,10 @@ from thinking.learning.policy_gradient import (
     PolicyBatch,
     grpo,
     imitation,
-    masked_mean,
-    normalize_advantages,
     ppo,
     reinforce,
 )
+from thinking.learning.statistics import standardize
 from thinking.networks.actor_critic import ActionEvaluation
 from thinking.train_state import init_train_state
 
@@ -101,7 +101,7 @@ def test_first_ppo_step_is_the_policy_gradient():
 def test_ppo_has_no_gradient_beyond_the_clip():
     optimizer = optax.sgd(1.0)
     batch = make_batch(jax.random.key(3), (ROWS,))
-    is_positive = np.asarray(jax.jit(normalize_advantages)(batch.advantage, batch.mask)) > 0
+    is_positive = np.asarray(jax.jit(standardize)(batch.advantage, batch.mask)) > 0
     # As if the policy had already moved beyond the clip in the direction of the advantages.
     clipped_batch = batch._replace(log_prob=batch.log_prob - np.where(is_positive, np.float32(0.5), np.float32(-0.5)))
     update = ppo(
@@ -130,23 +130,187 @@ def test_training_finds_the_best_action(name, shape):
     assert softmax(np.asarray(train_policy(jax.random.key(0)).params["logits"]))[2] > 0.95
 
 
-@pytest.mark.parametrize("make_update", [ppo, reinforce, grpo, imitation])
-def test_masked_entries_do_not_change_the_update(make_update):
-    optimizer = optax.sgd(0.1)
-    settings = {} if make_update is reinforce else {"num_epochs": 2, "num_minibatches": 1}
-    update = make_update(evaluate_actions, optimizer, **settings)
-    mask = np.arange(ROWS * 2).reshape(ROWS, 2) % 3 > 0
-    batch = make_batch(jax.random.key(4), (ROWS, 2), mask=mask.astype(np.float32))
-    corrupted_batch = batch._replace(
-        action=np.where(mask, batch.action, 0),
-        advantage=np.where(mask, batch.advantage, np.float32(1e6)),
-        value_target=np.where(mask, batch.value_target, np.float32(-1e6)),
-        log_prob=np.where(mask, batch.log_prob, np.float32(-1.0)),
+ALGORITHMS = {"reinforce": reinforce, "ppo": ppo, "grpo": grpo, "imitation": imitation}
+OPTIONS = {
+    "reinforce": {"value_weight": 0.3, "entropy_weight": 0.2},
+    "ppo": {"num_epochs": 1, "num_minibatches": 1, "clip": 0.25, "value_weight": 0.3, "entropy_weight": 0.2},
+    "grpo": {"num_minibatches": 1, "clip": 0.25, "kl_weight": 0.7, "value_weight": 0.3, "entropy_weight": 0.2},
+    "imitation": {"num_minibatches": 1, "value_weight": 0.3},
+}
+
+
+def reference_loss(name, params, batch, *, clip=0.25, kl_weight=0.7, value_weight=0.3, entropy_weight=0.2):
+    """The losses as their papers write them, in NumPy's float64."""
+    log_probs = params["logits"] - np.log(np.exp(params["logits"]).sum())
+    log_prob, entropy = log_probs[batch.action], -(np.exp(log_probs) * log_probs).sum()
+
+    def mean(x, weight=batch.mask):
+        return (x * weight).sum() / weight.sum()
+
+    value_loss, advantage = 0.5 * mean((params["value"] - batch.value_target) ** 2), np.float64(batch.advantage)
+    if name == "imitation":
+        return -mean(log_prob, batch.mask * advantage) + value_weight * value_loss
+    if name == "reinforce":
+        advantage = np.float64(batch.value_target) - init_params()["value"]  # the baseline has no gradient here
+    if name != "grpo":
+        advantage = advantage - mean(advantage)
+        advantage = advantage / np.sqrt(mean(advantage**2))
+    ratio = np.exp(log_prob - batch.log_prob)
+    surrogate = np.minimum(ratio * advantage, np.clip(ratio, 1 - clip, 1 + clip) * advantage)
+    policy_loss = -mean(advantage * log_prob) if name == "reinforce" else -mean(surrogate)
+    log_ratio = batch.reference_log_prob - log_prob
+    penalty = kl_weight * mean(np.exp(log_ratio) - 1 - log_ratio) if name == "grpo" else 0.0
+    return policy_loss + penalty + value_weight * value_loss - entropy_weight * entropy
+
+
+def reference_gradient(name, batch, width=1e-5, **options):
+    """Central differences of `reference_loss`."""
+    params = {key: np.array(value, np.float64) for key, value in init_params().items()}
+
+    def partial_derivative(key, index):
+        losses = []
+        for sign in (1, -1):
+            shifted_params = {name: value.copy() for name, value in params.items()}
+            shifted_params[key][index] += sign * width
+            losses.append(reference_loss(name, shifted_params, batch, **options))
+        return (losses[0] - losses[1]) / (2 * width)
+
+    return {
+        "logits": np.array([partial_derivative("logits", index) for index in range(NUM_ACTIONS)]),
+        "value": partial_derivative("value", ()),
+    }
+
+
+def make_weighted_batch():
+    """Actions of an earlier policy: ratios on both sides of the clip, for positive and negative advantages alike."""
+    rng, shape = np.random.default_rng(0), (ROWS, 5)
+    batch = make_batch(jax.random.key(5), shape, mask=rng.choice([0, 0.25, 1, 2], shape).astype(np.float32))
+    noise = rng.choice([-0.5, -0.1, 0.1, 0.5], shape).astype(np.float32)
+    return batch._replace(
+        log_prob=batch.log_prob + noise,
+        advantage=rng.normal(0.4, 1, shape).astype(np.float32),
+        value_target=rng.normal(0.4, 1, shape).astype(np.float32),
+        reference_log_prob=batch.log_prob + rng.normal(0, 0.4, shape).astype(np.float32),
     )
-    expected, _ = run_update(update, optimizer, batch)
-    actual, _ = run_update(update, optimizer, corrupted_batch)
-    # Large masked values may change rounding only.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), expected.params, actual.params)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_update_follows_the_gradient_of_the_reference_loss(name):
+    optimizer, batch = optax.sgd(1.0), make_weighted_batch()
+    if name == "imitation":
+        batch = batch._replace(advantage=(batch.advantage > 0).astype(np.float32))
+    train_state, metrics = run_update(ALGORITHMS[name](evaluate_actions, optimizer, **OPTIONS[name]), optimizer, batch)
+    expected = reference_gradient(name, batch)
+    for key, value in init_params().items():
+        np.testing.assert_allclose(value - train_state.params[key], expected[key], atol=2e-5)
+    # Each term of the loss is what remains if the other weights are 0.
+    params = {key: np.array(value, np.float64) for key, value in init_params().items()}
+    policy_loss = reference_loss(name, params, batch, kl_weight=0, value_weight=0, entropy_weight=0)
+    assert float(metrics["loss/policy"]) == pytest.approx(policy_loss, abs=1e-5)
+    loss_with_value = reference_loss(name, params, batch, kl_weight=0, value_weight=1, entropy_weight=0)
+    assert float(metrics["loss/value"]) == pytest.approx(loss_with_value - policy_loss, abs=1e-5)
+    probs = softmax(init_params()["logits"])
+    assert float(metrics["entropy"]) == pytest.approx(-(probs * np.log(probs)).sum(), abs=1e-5)
+
+
+def test_ppo_metrics_compare_with_the_behaviour_policy():
+    optimizer, batch = optax.sgd(0.0), make_weighted_batch()
+    _, metrics = run_update(ppo(evaluate_actions, optimizer, **OPTIONS["ppo"]), optimizer, batch)
+    log_ratio = np.log(softmax(init_params()["logits"]))[batch.action] - batch.log_prob
+    expected_kl = np.average(np.exp(log_ratio) - 1 - log_ratio, weights=batch.mask)
+    assert float(metrics["kl"]) == pytest.approx(expected_kl, rel=1e-4)
+    is_clipped = np.abs(np.exp(log_ratio) - 1) > OPTIONS["ppo"]["clip"]
+    assert float(metrics["clip_ratio"]) == pytest.approx(np.average(is_clipped, weights=batch.mask), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["reinforce", "ppo", "grpo"])
+def test_entropy_bonus_raises_entropy_only_below_its_ceiling(name):
+    optimizer = optax.sgd(0.5)
+    batch = make_batch(jax.random.key(6), (ROWS,))
+    batch = batch._replace(advantage=np.zeros(ROWS, np.float32), value_target=np.full(ROWS, 0.7, np.float32))
+    options = {} if name == "reinforce" else {"num_minibatches": 1}
+
+    def entropy_after(**settings):
+        update = ALGORITHMS[name](evaluate_actions, optimizer, **options, **settings)
+        probs = softmax(run_update(update, optimizer, batch)[0].params["logits"])
+        return -(probs * np.log(probs)).sum()
+
+    probs = softmax(init_params()["logits"])
+    entropy_before = -(probs * np.log(probs)).sum()
+    assert entropy_after(entropy_weight=0.3) > entropy_before + 1e-3
+    assert entropy_after(entropy_weight=0.3, entropy_ceiling=entropy_before - 0.01) == pytest.approx(
+        entropy_before, abs=1e-6
+    )
+    assert entropy_after(entropy_weight=0.0) == pytest.approx(entropy_before, abs=1e-6)
+
+
+def test_equal_advantages_do_not_change_the_policy():
+    optimizer = optax.adam(0.1)
+    batch = make_batch(jax.random.key(7), (10,))._replace(advantage=np.full(10, 0.7, np.float32))
+    update = ppo(evaluate_actions, optimizer, num_minibatches=1, value_weight=0.0, entropy_weight=0.0)
+    train_state, _ = run_update(update, optimizer, batch)
+    np.testing.assert_array_equal(train_state.params["logits"], init_params()["logits"])
+    batch = batch._replace(value_target=np.full(10, 0.7, np.float32))
+    train_state, _ = run_update(reinforce(evaluate_actions, optimizer, value_weight=0.0), optimizer, batch)
+    np.testing.assert_array_equal(train_state.params["logits"], init_params()["logits"])
+
+
+ILLEGAL_ACTION = NUM_ACTIONS
+"""An action of probability 0."""
+
+
+def evaluate_with_illegal_action(params, inputs, action):
+    log_probs = jax.nn.log_softmax(jnp.append(params["logits"], -jnp.inf))
+    evaluation = evaluate_actions(params, inputs, jnp.minimum(action, NUM_ACTIONS - 1))
+    entropy = jnp.where(action == ILLEGAL_ACTION, jnp.nan, evaluation.entropy)
+    value = jnp.where(action == ILLEGAL_ACTION, jnp.inf, evaluation.value)
+    return ActionEvaluation(log_probs[action], entropy, value)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf, np.inf, -200.0, 1e30])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_masked_entries_do_not_change_the_update(name, bad):
+    optimizer, batch, bad = optax.sgd(0.1), make_weighted_batch(), np.float32(bad)
+    update = ALGORITHMS[name](evaluate_with_illegal_action, optimizer, **OPTIONS[name])
+    corrupted_batch = batch._replace(
+        action=np.where(batch.mask > 0, batch.action, ILLEGAL_ACTION),
+        **{
+            field: np.where(batch.mask > 0, getattr(batch, field), bad)
+            for field in ("advantage", "value_target", "log_prob", "reference_log_prob")
+        },
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        run_update(update, optimizer, batch),
+        run_update(update, optimizer, corrupted_batch),
+    )
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_batch_without_weight_does_not_change_the_params(name):
+    optimizer = optax.sgd(0.1)
+    batch = make_weighted_batch()._replace(mask=np.zeros((ROWS, 5), np.float32))
+    options = OPTIONS[name] | ({} if name == "imitation" else {"entropy_weight": 0.0})
+    train_state, _ = run_update(ALGORITHMS[name](evaluate_actions, optimizer, **options), optimizer, batch)
+    jax.tree.map(np.testing.assert_array_equal, train_state.params, init_params())
+
+
+def test_every_row_is_used_once_per_epoch():
+    optimizer = optax.sgd(1.0)
+    weights = 2.0 ** np.arange(ROWS).astype(np.float32)
+
+    def evaluate_row(params, inputs, action):
+        # The gradient of each row is another power of 2.
+        return ActionEvaluation(params["sum"] * inputs, jnp.zeros_like(inputs), jnp.zeros_like(inputs))
+
+    zeros, ones = np.zeros(ROWS, np.float32), np.ones(ROWS, np.float32)
+    batch = PolicyBatch(weights, zeros, zeros, ones, zeros, ones)
+    for num_epochs in (1, 3):
+        update = imitation(evaluate_row, optimizer, num_epochs=num_epochs, num_minibatches=ROWS)
+        train_state, _ = jax.jit(update)(
+            init_train_state({"sum": jnp.zeros(())}, optimizer), batch, jax.random.key(num_epochs)
+        )
+        assert float(train_state.params["sum"]) == num_epochs * weights.sum()
 
 
 def test_grpo_does_not_normalise_advantages():
@@ -202,5 +366,26 @@ def test_minibatches_must_divide_the_rows():
         )
 
 
-def test_masked_mean_of_no_entries_is_zero():
-    assert masked_mean(jnp.ones(3), jnp.zeros(3)) == 0
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (reinforce, {"use_baseline": True, "value_weight": 0.5, "entropy_weight": 0.0}),
+        (ppo, {"num_epochs": 4, "num_minibatches": 4, "clip": 0.2, "value_weight": 0.5, "entropy_weight": 0.01}),
+        (
+            grpo,
+            {
+                "num_epochs": 1,
+                "num_minibatches": 4,
+                "clip": 0.2,
+                "kl_weight": 0,
+                "value_weight": 0,
+                "entropy_weight": 0,
+            },
+        ),
+        (imitation, {"num_epochs": 1, "num_minibatches": 4, "value_weight": 0.0}),
+    ],
+)
+def test_default_arguments_are_those_of_the_papers(function, expected):
+    defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    assert {name: defaults[name] for name in expected} == expected
+    assert defaults.get("entropy_ceiling", np.inf) == np.inf

@@ -112,3 +112,16 @@ def test_values_scale_rewards_by_their_range():
     # No more cost after the terminal state.
     np.testing.assert_allclose(negative_rewards.values(0.5, (-1.0, 0.0))[:, 0], [0.5, 0.0])
     assert jnp.all(negative_rewards.values(0.5, (-1.0, 0.0))[:, 1:] == 0)
+
+
+def test_empty_slots_do_not_widen_the_bins():
+    # The bin key of an empty slot is 0: if it counted, all three would be in the lower of two bins.
+    retention = Retention(num_best=0, num_bins=2)
+
+    def mean_reward(episodes):
+        return jnp.sum(episodes.rewards, axis=1)
+
+    buffer = insert(
+        init_buffer(make_episodes([0], [0]), 2), make_episodes([-10, -9, -8], range(3)), retention, mean_reward
+    )
+    np.testing.assert_array_equal(buffer.returns, [-9, -10])  # the lowest of each bin

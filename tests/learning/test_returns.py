@@ -98,23 +98,23 @@ def test_group_advantages_are_standard_scores(rewards):
 
 
 @pytest.mark.parametrize("value", [0.1, 0.7, -0.7, 1.1])
-def test_a_group_of_equal_rewards_has_no_advantages(value):
+def test_group_advantages_of_equal_rewards_are_zero(value):
     rewards = np.float32([value] * 10 + [1.0] * 9 + [np.nextafter(np.float32(1), np.float32(2))] + [0.0] * 9 + [1.0])
     result = jax.jit(group_advantages, static_argnums=1)(rewards, 10).reshape(3, 10)
     np.testing.assert_array_equal(result[:2], 0)
     np.testing.assert_allclose(result[2], [-1 / 3] * 9 + [3], rtol=1e-5)
 
 
-def test_a_return_goes_on_after_a_truncation_alone():
+def test_bootstrapped_returns_use_the_final_value_after_truncation_alone():
     rewards = np.float32([[1, 2, np.nan], [1, 2, np.inf], [1, 2, 4], [np.nan] * 3])
     length, terminated = np.int32([2, 2, 3, 0]), np.array([True, False, False, False])
     final_value = np.float32([1000, 8, 16, 5])
     result = jax.jit(bootstrapped_returns)(rewards, length, terminated, final_value, 0.5)
     expected = [[1 + 1, 2, 0], [1 + 1 + 2, 2 + 4, 0], [1 + 1 + 1 + 2, 2 + 2 + 4, 4 + 8], [0, 0, 0]]
     np.testing.assert_allclose(result, expected)
-    nothing_known = np.where(terminated, np.float32(np.nan), final_value)
-    again = jax.jit(bootstrapped_returns)(rewards, length, terminated, nothing_known, 0.5)
-    np.testing.assert_array_equal(again, result)
+    unknown_value = np.where(terminated, np.float32(np.nan), final_value)
+    unknown_result = jax.jit(bootstrapped_returns)(rewards, length, terminated, unknown_value, 0.5)
+    np.testing.assert_array_equal(unknown_result, result)
 
 
 def test_groups_must_divide_the_rewards():
@@ -124,5 +124,5 @@ def test_groups_must_divide_the_rewards():
         group_advantages(np.zeros(6, np.float32), 4)
 
 
-def test_one_of_a_kind_has_no_advantage():
+def test_group_advantage_of_a_single_reward_is_zero():
     np.testing.assert_array_equal(group_advantages(np.float32([0.3, 5.0]), 1), 0)

@@ -306,3 +306,15 @@ def test_unweighted_tokens_may_have_zero_probability():
     np.testing.assert_allclose(loss, np.log(2.0), rtol=1e-6)
     gradient = jit(jax.grad(lambda scale: mean_loss(scale * jnp.zeros((1, 3, 3)), tokens, weights)[0]))(1.0)
     assert np.isfinite(gradient)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_unweighted_logits_do_not_change_loss_or_gradient(bad):
+    logits, tokens, weights, segments = random_batch(6)
+    is_weighted = (np.roll(weights, -1, axis=1) > 0) & (np.roll(segments, -1, axis=1) == segments) & (segments > 0)
+    is_weighted[:, -1] = False
+    corrupted_logits = np.where(is_weighted[..., None], logits, np.float32(bad))
+    expected, actual = (loss_and_gradient(values, tokens, weights, segments) for values in (logits, corrupted_logits))
+    assert is_weighted.any()
+    assert np.isfinite(expected[1]).all()
+    jax.tree.map(np.testing.assert_array_equal, expected, actual)

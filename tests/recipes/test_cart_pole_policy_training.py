@@ -14,6 +14,7 @@ from thinking.learning.replay_buffer import Episodes
 from thinking.learning.rollouts import Trajectory
 from thinking.networks.actor_critic import ActionEvaluation, Policy
 from thinking.recipes.cart_pole.policy_training import (
+    EvalSchedule,
     init_policy_training,
     make_ppo_batch,
     make_ppo_step,
@@ -22,10 +23,10 @@ from thinking.recipes.cart_pole.policy_training import (
 )
 
 # The value of an observation is its first number.
-READ_VALUE = Policy(None, None, None, lambda params, observation: params * observation[..., 0], None)
+FIRST_NUMBER_POLICY = Policy(None, None, None, lambda params, observation: params * observation[..., 0], None)
 
 
-def test_ppos_advantages_know_termination_from_truncation():
+def test_ppo_advantages_bootstrap_after_truncation_alone():
     # Two environments of three steps: the first ends in step 1 by termination, the second by truncation.
     ended = np.array([[0, 0], [1, 1], [0, 0]], bool)
     terminated = ended & np.array([[True, False]])
@@ -39,7 +40,7 @@ def test_ppos_advantages_know_termination_from_truncation():
         final_observation=next_value[..., None],
         extras=-np.arange(6.0, dtype=np.float32).reshape(3, 2),
     )
-    batch = jax.jit(lambda trajectory: make_ppo_batch(READ_VALUE, 1.0, trajectory, 0.5, 0.5))(trajectory)
+    batch = jax.jit(lambda trajectory: make_ppo_batch(FIRST_NUMBER_POLICY, 1.0, trajectory, 0.5, 0.5))(trajectory)
     # By hand: r + 0.5 v' - v, then a quarter of the next step's advantage where the episode goes on.
     td_errors = np.array([[1 + 1 - 1, 1 + 1 - 1], [3 - 2, 3 + 2 - 2], [3 - 5, 3 - 5]])
     expected = np.stack([td_errors[0] + 0.25 * td_errors[1], td_errors[1], td_errors[2]])
@@ -52,7 +53,7 @@ def test_ppos_advantages_know_termination_from_truncation():
 
 
 @pytest.mark.parametrize("use_baseline", [True, False])
-def test_a_return_is_continued_by_a_trained_critic_after_a_truncation_alone(use_baseline):
+def test_reinforce_returns_bootstrap_from_a_trained_critic_after_truncation(use_baseline):
     # One episode terminates after two of three steps, one is truncated after three, one after one.
     states = np.full((3, 4, 2), np.nan, np.float32)
     for row, values in enumerate([[1, 1, 7], [1, 1, 1, 8], [1, 9]]):
@@ -64,9 +65,9 @@ def test_a_return_is_continued_by_a_trained_critic_after_a_truncation_alone(use_
         np.array([2, 3, 1], np.int32),
         np.array([True, False, False]),
     )
-    batch = jax.jit(lambda episodes: make_reinforce_batch(READ_VALUE, 1.0, episodes, 0.5, use_baseline=use_baseline))(
-        episodes
-    )
+    batch = jax.jit(
+        lambda episodes: make_reinforce_batch(FIRST_NUMBER_POLICY, 1.0, episodes, 0.5, use_baseline=use_baseline)
+    )(episodes)
     if use_baseline:
         expected = [[1 + 1, 2, 0], [1 + 0.5 + 0.25 + 1, 1 + 0.5 + 2, 1 + 4], [4 + 4.5, 0, 0]]
     else:
@@ -117,13 +118,13 @@ class Refuge:
         return TimeStep(next_state, jnp.ones(1), jnp.where(terminated, 0.3, 0.1), terminated, truncated, jnp.ones(1))
 
 
-def table_policy(num_observations):
+def tabular_policy(num_observations):
     """A softmax and a value for each one-hot observation."""
 
     def evaluate_actions(params, observation, action):
-        logs = jax.nn.log_softmax(observation @ params["logits"])
-        log_prob = jnp.take_along_axis(logs, action[..., None], axis=-1)[..., 0]
-        return ActionEvaluation(log_prob, -jnp.sum(jnp.exp(logs) * logs, axis=-1), value(params, observation))
+        log_probs = jax.nn.log_softmax(observation @ params["logits"])
+        log_prob = jnp.take_along_axis(log_probs, action[..., None], axis=-1)[..., 0]
+        return ActionEvaluation(log_prob, -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1), value(params, observation))
 
     def value(params, observation):
         return observation @ params["value"]
@@ -142,12 +143,11 @@ def table_policy(num_observations):
 
 
 def train_policy(env, algorithm, num_observations, num_updates=80):
-    policy, optimizer = table_policy(num_observations), optax.adam(0.05)
+    policy, optimizer = tabular_policy(num_observations), optax.adam(0.05)
+    schedule = EvalSchedule(num_updates // 2, num_updates)
     if algorithm == "ppo":
         update = ppo(policy.evaluate_actions, optimizer, num_epochs=2, num_minibatches=2, entropy_weight=0.01)
-        step = make_ppo_step(
-            env, policy, update, rollout_length=8, discount=0.9, gae_lambda=0.9, eval_interval=num_updates // 2
-        )
+        step = make_ppo_step(env, policy, update, rollout_length=8, discount=0.9, gae_lambda=0.9, schedule=schedule)
     else:
         use_baseline = algorithm == "reinforce"
         update = reinforce(policy.evaluate_actions, optimizer, use_baseline=use_baseline, value_weight=1.0)
@@ -158,7 +158,7 @@ def train_policy(env, algorithm, num_observations, num_updates=80):
             use_baseline=use_baseline,
             num_episodes=16,
             discount=0.9,
-            eval_interval=num_updates // 2,
+            schedule=schedule,
         )
 
     @jax.jit
@@ -169,28 +169,28 @@ def train_policy(env, algorithm, num_observations, num_updates=80):
     return jax.device_get(run(jax.random.key(0)))
 
 
-def probability_to_go_on(state):
+def probability_of_action_1(state):
     logits = state.train_state.params["logits"]
     return 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "reinforce", "reinforce without baseline"])
-def test_the_way_to_the_far_reward_is_found(algorithm):
+def test_training_finds_the_distant_reward(algorithm):
     state, metrics = train_policy(Corridor(), algorithm, 4, num_updates=120)
-    assert probability_to_go_on(state).min() > 0.9
-    assert metrics["return"][0] == 0  # the least possible, before the first evaluation
-    assert metrics["return"][-1] == pytest.approx(1)
-    assert metrics["training_return"][-1] > 0.8
-    assert (np.diff(metrics["environment_steps"]) > 0).all()
-    if algorithm != "reinforce without baseline":  # discounted, from each cell on
+    assert probability_of_action_1(state).min() > 0.9
+    assert metrics["eval/return"].value[0] == 0  # the least possible, before the first evaluation
+    assert metrics["eval/return"].value[-1] == pytest.approx(1)
+    assert metrics["rollout/return"].value[-1] > 0.8
+    assert (np.diff(metrics["rollout/num_env_steps"].value) > 0).all()
+    if algorithm != "reinforce without baseline":  # discounted, from each cell
         np.testing.assert_allclose(state.train_state.params["value"], 0.9 ** np.array([3, 2, 1, 0]), atol=0.2)
-    np.testing.assert_allclose(state.env.history[:, 0], metrics["environment_steps"][[59, 119]])
-    np.testing.assert_allclose(state.env.history[:, 2], metrics["training_return"][[59, 119]])
+    np.testing.assert_allclose(state.env.history[:, 0], metrics["rollout/num_env_steps"].value[[59, 119]])
+    np.testing.assert_allclose(state.env.history[:, 2], metrics["rollout/return"].value[[59, 119]])
     np.testing.assert_allclose(state.env.history[-1, 1], 1)
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "reinforce"])
-def test_an_episode_that_the_clock_ends_would_have_gone_on(algorithm):
+def test_truncation_is_not_termination_in_training(algorithm):
     state, _ = train_policy(Refuge(), algorithm, 1)
-    assert probability_to_go_on(state).min() > 0.9
+    assert probability_of_action_1(state).min() > 0.9
     assert state.train_state.params["value"][0] > 0.5  # 1 in the end

@@ -227,22 +227,33 @@ def test_step_returns_equal_group_advantages():
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
-def test_values_of_what_is_not_judged_change_nothing(bad):
-    generated = make_completions([good(ADDED), good(ADDED).replace("6,0", "7,0"), good(ADDED), good(ADDED)], value=0.25)
-    columns = make_group_columns(generated)
-    credit = jit(step_gae_advantages(4, 0.5))
-    clean = credit(generated, np.zeros(4, np.float32), **columns)
-    corrupted = generated._replace(value=np.where(np.asarray(clean.mask) > 0, generated.value, np.float32(bad)))
-    other = credit(corrupted, np.zeros(4, np.float32), **columns)
-    assert (np.asarray(clean.mask) == 0).any()
-    jax.tree.map(np.testing.assert_array_equal, clean, other)
-
-
-def test_by_default_the_advantage_of_a_piece_is_its_reward_minus_the_value():
-    completions = make_completions([good(ADDED)] * 4, value=0.25)
-    columns = make_group_columns(completions)
-    blank = np.zeros(4, np.float32)
-    result, explicit = (
-        jit(credit)(completions, blank, **columns) for credit in (step_gae_advantages(4), step_gae_advantages(4, 1.0))
+def test_masked_values_do_not_change_gae_advantages(bad):
+    completions = make_completions(
+        [
+            make_correct_completion(ADDITION),
+            make_correct_completion(ADDITION).replace("6,0", "7,0"),
+            make_correct_completion(ADDITION),
+            make_correct_completion(ADDITION),
+        ],
+        value=0.25,
     )
-    np.testing.assert_array_equal(result.advantage, explicit.advantage)
+    columns = make_group_columns(completions)
+    compute_advantages = jit(step_gae_advantages(4, 0.5))
+    expected = compute_advantages(completions, np.zeros(4, np.float32), **columns)
+    corrupted_completions = completions._replace(
+        value=np.where(np.asarray(expected.mask) > 0, completions.value, np.float32(bad))
+    )
+    actual = compute_advantages(corrupted_completions, np.zeros(4, np.float32), **columns)
+    assert (np.asarray(expected.mask) == 0).any()
+    jax.tree.map(np.testing.assert_array_equal, expected, actual)
+
+
+def test_gae_advantages_are_reward_minus_value_by_default():
+    completions = make_completions([make_correct_completion(ADDITION)] * 4, value=0.25)
+    columns = make_group_columns(completions)
+    rewards = np.zeros(4, np.float32)
+    result, expected = (
+        jit(advantage_fn)(completions, rewards, **columns)
+        for advantage_fn in (step_gae_advantages(4), step_gae_advantages(4, 1.0))
+    )
+    np.testing.assert_array_equal(result.advantage, expected.advantage)

@@ -1,4 +1,4 @@
-"""Post-training: evaluation of completions, advantages, metrics and learning from rewards."""
+"""Post-training: evaluation of completions, metrics and learning from rewards."""
 
 import functools
 
@@ -84,33 +84,6 @@ def make_completions(lengths, value=0.0):
     return Completions(
         mask * A, np.array(lengths), zeros, np.where(mask, np.float32(value), 0), np.ones(len(lengths), bool)
     )
-
-
-def test_return_to_go_advantages_are_the_reward_at_every_token():
-    result = jit(return_to_go_advantages)(make_completions([2, 4]), np.float32([1, 0.5]))
-    np.testing.assert_allclose(result.value_target, [[1, 1, 0, 0], [0.5] * 4])
-    np.testing.assert_array_equal(result.mask, np.asarray(result.value_target) > 0)
-
-
-def test_gae_advantages_end_at_the_last_token():
-    value = np.array([[0.2, 0.4, 0, 0], [0.1, 0.2, 0.3, 0.4]], np.float32)
-    completions = make_completions([2, 4])._replace(value=value)
-    full_result = jit(gae_advantages(1.0))(completions, np.float32([1, 0]))
-    np.testing.assert_allclose(full_result.advantage, [[0.8, 0.6, 0, 0], [-0.1, -0.2, -0.3, -0.4]], atol=1e-6)
-    np.testing.assert_allclose(full_result.value_target, [[1, 1, 0, 0], [0] * 4], atol=1e-6)
-    one_step_result = jit(gae_advantages(0.0))(completions, np.float32([1, 0]))
-    np.testing.assert_allclose(one_step_result.advantage, [[0.2, 0.6, 0, 0], [0.1, 0.1, 0.1, -0.4]], atol=1e-6)
-
-
-def test_group_relative_and_best_of_group_advantages():
-    completions, rewards = make_completions([1, 2, 1, 2]), np.float32([1, 0, 0.4, 0.2])
-    result = jit(group_relative(2))(completions, rewards)
-    np.testing.assert_allclose(
-        result.advantage, [[1, 0, 0, 0], [-1, -1, 0, 0], [1, 0, 0, 0], [-1, -1, 0, 0]], atol=1e-6
-    )
-    best_result = jit(best_of_group(2, min_reward=0.5))(completions, rewards)
-    np.testing.assert_array_equal(best_result.advantage, [[1, 0, 0, 0], [0] * 4, [0] * 4, [0] * 4])
-    np.testing.assert_array_equal(best_result.mask, result.mask)
 
 
 UPDATES = {
@@ -252,3 +225,10 @@ def test_training_selects_prompts_with_the_highest_reward_variance():
         make_post_training_step(
             MODEL, TRAINING_PROMPTS, prioritized_sampler(4), num_sampled_prompts=3, **(options | {"num_prompts": 4})
         )
+
+
+def test_reference_is_kept_only_on_request():
+    train_state, sampler = init_train_state(PARAMS, optax.sgd(0.1)), uniform_sampler(4)
+    assert init_post_training(train_state, sampler, jax.random.key(0)).reference == ()
+    reference = init_post_training(train_state, sampler, jax.random.key(0), keep_reference=True).reference
+    jax.tree.map(np.testing.assert_array_equal, reference, PARAMS)

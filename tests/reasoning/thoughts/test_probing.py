@@ -61,17 +61,18 @@ def test_explained_variance_ignores_the_position_of_a_step():
     assert float(compute_explained_variance(make_output(normal(1, 4, 8) + noise, states[:, :-1], 5), states, 5)) < 0.05
 
 
-def test_hidden_states_without_a_thought_explain_nothing():
+def test_explained_variance_ignores_masked_hidden_states():
     states = random_states()
     output = make_output(normal(1, 5, 8)[states] + normal(3, 600, 4, 8), states[:, :-1], 5)
     mask = np.random.default_rng(4).random((600, 3)) < 0.7
-    corrupted = output.hidden.copy()
-    corrupted[:, :3][~mask] = np.nan
-    clean, other = (
-        explained(output._replace(thought_mask=mask, hidden=h), states, 5) for h in (output.hidden, corrupted)
+    corrupted_hidden = output.hidden.copy()
+    corrupted_hidden[:, :3][~mask] = np.nan
+    expected, actual = (
+        compute_explained_variance(output._replace(thought_mask=mask, hidden=hidden), states, 5)
+        for hidden in (output.hidden, corrupted_hidden)
     )
-    assert 0.1 < float(clean) < 0.9
-    assert float(clean) == float(other)
+    assert 0.1 < float(expected) < 0.9
+    assert float(expected) == float(actual)
 
 
 def test_confusion_counts_pairs_of_thought_and_state():

@@ -11,7 +11,12 @@ from thinking.learning.optimizers import adamw
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.thoughts.text_thought_training import best_of_group, group_relative, policy_loss, sample_windows
-from thinking.reasoning.thoughts.text_thoughts import ThoughtVocabulary, make_fixed_thought, make_thought_policy
+from thinking.reasoning.thoughts.text_thoughts import (
+    LogProbs,
+    ThoughtVocabulary,
+    make_fixed_thought,
+    make_thought_policy,
+)
 from thinking.recipes.lm_think.evaluation import WindowScores, compute_metrics, evaluate_windows, held_out_windows
 from thinking.train_state import apply_gradients, init_train_state
 
@@ -145,6 +150,22 @@ def train_thoughts(kind, reward_fn, advantage_fn, num_steps=60, num_generations=
         return policy.think(train_state.params, sample_key, prompts)
 
     return jax.device_get(run(get_params(), jax.random.key(0)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf, -200.0])
+def test_masked_log_probs_do_not_change_policy_loss_or_gradient(bad):
+    mask = np.float32([[1, 1, 0], [0, 0, 0], [0, 1, 1]])
+    log_probs = LogProbs(np.zeros(3), np.zeros(3), np.where(mask > 0, np.float32(-1.5), 0), np.zeros((3, 3)), mask)
+    advantage = np.float32([1, 0.5, -3])
+
+    @jax.jit
+    def loss_and_gradient(thought, advantage):
+        return jax.value_and_grad(lambda thought: policy_loss(log_probs._replace(thought=thought), advantage))(thought)
+
+    expected = loss_and_gradient(log_probs.thought, advantage)
+    actual = loss_and_gradient(np.where(mask > 0, log_probs.thought, np.float32(bad)), np.float32([1, bad, -3]))
+    assert float(expected[0]) == pytest.approx((2 * 1 - 2 * 3) * 1.5 / 8)
+    jax.tree.map(np.testing.assert_array_equal, expected, actual)
 
 
 def test_group_relative_training_finds_the_rewarded_token():

@@ -11,7 +11,7 @@ import pytest
 from thinking.environments.automata import make_automaton, sample_words
 from thinking.learning.curriculum import curriculum
 from thinking.networks.blocks import BlockConfig
-from thinking.reasoning.thoughts import convert_params, probing, thinking_model
+from thinking.reasoning.thoughts import ThinkingOutput, convert_params, probing, thinking_model
 from thinking.reasoning.thoughts.steps import compute_end_log_probs
 from thinking.reasoning.thoughts.thought_training import (
     Reinforcement,
@@ -236,6 +236,28 @@ def test_imitate_best_raises_only_the_best_sample_of_a_group():
     grads = np.asarray(jax.jit(jax.grad(loss))(output.log_probs))
     assert (grads[[1, 4]] < 0).all()
     assert (grads[[0, 2, 3, 5, 6, 7]] == 0).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf, -200.0])
+def test_masked_thoughts_do_not_change_policy_loss_or_gradient(bad):
+    mask = np.array([[True, True, False], [True, False, False]] * 2)
+    log_probs = np.where(mask, np.float32(-1.5), 0).astype(np.float32)
+    zeros, thoughts = np.zeros((4, 3), np.float32), np.arange(12).reshape(4, 3)
+    output = ThinkingOutput(zeros, zeros, thoughts, log_probs, zeros, zeros, mask, zeros[:, 0])
+    reward = jnp.array([0.0, -1.0, -1.0, -3.0])
+    reinforcement = Reinforcement(num_generations=2, repetition_penalty=0.1)
+
+    @jax.jit
+    def loss_and_gradients(log_probs, entropy):
+        def loss(log_probs, entropy):
+            return policy_loss(output._replace(log_probs=log_probs, entropy=entropy), reward, reinforcement)[0]
+
+        return jax.value_and_grad(loss, (0, 1))(log_probs, entropy)
+
+    expected = loss_and_gradients(log_probs, np.where(mask, 1, 0).astype(np.float32))
+    actual = loss_and_gradients(*(np.where(mask, x, bad).astype(np.float32) for x in (log_probs, 1)))
+    assert np.isfinite(expected[1][0]).all()
+    jax.tree.map(np.testing.assert_array_equal, expected, actual)
 
 
 def test_record_thoughts_at_intervals_and_at_the_last_step():
