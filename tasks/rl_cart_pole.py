@@ -57,7 +57,7 @@ def evaluate(config: Config, run: Run, env: ControlEnv, name: str, agent: Traine
     rows, count = [], config.eval.num_episodes
     for target in agent.target_returns:
         returns, episode = gymnasium_evaluation.evaluate_in_gymnasium(
-            env, *agent.make_play_fn(target, count), config.seeds, count
+            env, *agent.make_policy_fn(target, count), config.seeds, count
         )
         rows.append(comparison.make_row(name, target, agent, returns, gymnasium_evaluation.reward_threshold(env)))
         if config.eval.videos:

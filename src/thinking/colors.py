@@ -14,8 +14,17 @@ THOUGHT = "cyan"
 ANSWER = "bold green"
 WRONG = "bold red"
 MARK = "dim"
-LATENT_THOUGHTS = ("cyan", "magenta", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_yellow", "bright_blue")
-"""Styles of latent thoughts; none is the style of an answer."""
+NUMBERED_THOUGHTS = (
+    "cyan",
+    "magenta",
+    "yellow",
+    "blue",
+    "bright_cyan",
+    "bright_magenta",
+    "bright_yellow",
+    "bright_blue",
+)
+"""Styles of numbered thought tokens; none is the style of an answer."""
 
 
 def line_color(index: int) -> str:

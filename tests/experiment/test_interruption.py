@@ -63,7 +63,7 @@ def test_signal_finishes_the_chunk_saves_and_reports_the_step(run_command, unint
             if step == 100:
                 os.kill(os.getpid(), signal_number)
 
-        toy.run(config, replace(run, mirrors=(send_signal_at_step_100,)))
+        toy.run(config, replace(run, metric_writers=(send_signal_at_step_100,)))
 
     result = run_command("--steps", str(STEPS), run=run_interrupted)
     assert result.code == code
@@ -99,7 +99,7 @@ def test_signal_outside_training_runs_cleanup(run_command, signal_number, code):
 
 def test_signal_in_the_last_chunk_completes_the_stage(run_command):
     def run_interrupted(config, run):
-        toy.run(config, replace(run, mirrors=(lambda stage, step, _: step == 40 and os.kill(os.getpid(), 15),)))
+        toy.run(config, replace(run, metric_writers=(lambda stage, step, _: step == 40 and os.kill(os.getpid(), 15),)))
 
     assert run_command("--steps", "40", run=run_interrupted).code == 143
     assert "finished before, at step 40" in run_command("--steps", "40").out

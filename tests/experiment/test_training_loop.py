@@ -180,7 +180,7 @@ def test_chunk_lengths_are_those_of_the_remaining_chunks():
 
 def test_mirrors_receive_the_metrics_of_the_file(run_command, tmp_path):
     mirror_calls = []
-    run = Run(folder=tmp_path, config=CONFIG, mirrors=(lambda *arguments: mirror_calls.append(arguments),))
+    run = Run(folder=tmp_path, config=CONFIG, metric_writers=(lambda *arguments: mirror_calls.append(arguments),))
     train_toy(run)
     assert [{"stage": stage, "step": step, **values} for stage, step, values in mirror_calls] == read_metrics(tmp_path)
 

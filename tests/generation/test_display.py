@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from thinking.generation.display import STYLES, color_numbered_thoughts, color_tokens, show, show_growing_text
-from thinking.text.vocabulary import ANSWER_KIND, MARK_KIND, PROMPT_KIND, THOUGHT_KIND, Vocabulary, token_kinds
+from thinking.text.vocabulary import ANSWER_KIND, PROMPT_KIND, SPECIAL_KIND, THOUGHT_KIND, Vocabulary, token_kinds
 
 VOCABULARY = Vocabulary((*"0123456789+-=,", " and "))
 PROMPT_TEXT, COMPLETION_TEXT = "<begin>57+8=", "<think>7+8=5,1<step>5+1=6</think><answer>65<end>"
@@ -35,7 +35,7 @@ def test_each_kind_of_token_has_its_style():
     text = color_tokens(ROW, len(PROMPT), VOCABULARY)
     assert text.plain == PROMPT_TEXT + COMPLETION_TEXT
     parts = [(text.plain[span.start : span.end], span.style) for span in text.spans]
-    prompt, mark, thought, answer = (STYLES[kind] for kind in (PROMPT_KIND, MARK_KIND, THOUGHT_KIND, ANSWER_KIND))
+    prompt, mark, thought, answer = (STYLES[kind] for kind in (PROMPT_KIND, SPECIAL_KIND, THOUGHT_KIND, ANSWER_KIND))
     assert parts == [
         (PROMPT_TEXT, prompt),
         ("<think>", mark),

@@ -1,4 +1,4 @@
-"""REINFORCE, PPO, GRPO and imitation, against gradients in NumPy and a bandit with a known optimum."""
+"""REINFORCE, PPO, GRPO and expert_iteration, against gradients in NumPy and a bandit with a known optimum."""
 
 import functools
 import inspect
@@ -11,8 +11,8 @@ import pytest
 
 from thinking.learning.policy_gradient import (
     PolicyBatch,
+    expert_iteration,
     grpo,
-    imitation,
     ppo,
     reinforce,
 )
@@ -130,12 +130,12 @@ def test_training_finds_the_best_action(name, shape):
     assert softmax(np.asarray(train_policy(jax.random.key(0)).params["logits"]))[2] > 0.95
 
 
-ALGORITHMS = {"reinforce": reinforce, "ppo": ppo, "grpo": grpo, "imitation": imitation}
+ALGORITHMS = {"reinforce": reinforce, "ppo": ppo, "grpo": grpo, "expert_iteration": expert_iteration}
 OPTIONS = {
     "reinforce": {"value_weight": 0.3, "entropy_weight": 0.2},
     "ppo": {"num_epochs": 1, "num_minibatches": 1, "clip": 0.25, "value_weight": 0.3, "entropy_weight": 0.2},
     "grpo": {"num_minibatches": 1, "clip": 0.25, "kl_weight": 0.7, "value_weight": 0.3, "entropy_weight": 0.2},
-    "imitation": {"num_minibatches": 1, "value_weight": 0.3},
+    "expert_iteration": {"num_minibatches": 1, "value_weight": 0.3},
 }
 
 
@@ -148,7 +148,7 @@ def reference_loss(name, params, batch, *, clip=0.25, kl_weight=0.7, value_weigh
         return (x * weight).sum() / weight.sum()
 
     value_loss, advantage = 0.5 * mean((params["value"] - batch.value_target) ** 2), np.float64(batch.advantage)
-    if name == "imitation":
+    if name == "expert_iteration":
         return -mean(log_prob, batch.mask * advantage) + value_weight * value_loss
     if name == "reinforce":
         advantage = np.float64(batch.value_target) - init_params()["value"]  # the baseline has no gradient here
@@ -197,7 +197,7 @@ def make_weighted_batch():
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_update_follows_the_gradient_of_the_reference_loss(name):
     optimizer, batch = optax.sgd(1.0), make_weighted_batch()
-    if name == "imitation":
+    if name == "expert_iteration":
         batch = batch._replace(advantage=(batch.advantage > 0).astype(np.float32))
     train_state, metrics = run_update(ALGORITHMS[name](evaluate_actions, optimizer, **OPTIONS[name]), optimizer, batch)
     expected = reference_gradient(name, batch)
@@ -290,7 +290,7 @@ def test_masked_entries_do_not_change_the_update(name, bad):
 def test_batch_without_weight_does_not_change_the_params(name):
     optimizer = optax.sgd(0.1)
     batch = make_weighted_batch()._replace(mask=np.zeros((ROWS, 5), np.float32))
-    options = OPTIONS[name] | ({} if name == "imitation" else {"entropy_weight": 0.0})
+    options = OPTIONS[name] | ({} if name == "expert_iteration" else {"entropy_weight": 0.0})
     train_state, _ = run_update(ALGORITHMS[name](evaluate_actions, optimizer, **options), optimizer, batch)
     jax.tree.map(np.testing.assert_array_equal, train_state.params, init_params())
 
@@ -306,7 +306,7 @@ def test_every_row_is_used_once_per_epoch():
     zeros, ones = np.zeros(ROWS, np.float32), np.ones(ROWS, np.float32)
     batch = PolicyBatch(weights, zeros, zeros, ones, zeros, ones)
     for num_epochs in (1, 3):
-        update = imitation(evaluate_row, optimizer, num_epochs=num_epochs, num_minibatches=ROWS)
+        update = expert_iteration(evaluate_row, optimizer, num_epochs=num_epochs, num_minibatches=ROWS)
         train_state, _ = jax.jit(update)(
             init_train_state({"sum": jnp.zeros(())}, optimizer), batch, jax.random.key(num_epochs)
         )
@@ -352,7 +352,7 @@ def test_imitation_converges_to_the_weighted_frequencies():
     zeros, weights = np.zeros(ROWS, np.float32), np.float32([1, 1, 1, 1, 1, 0, 0, 0])
     batch = PolicyBatch(zeros, action, zeros, weights, zeros, np.ones(ROWS, np.float32))
     train_state = init_state(optimizer)
-    update = jax.jit(imitation(evaluate_actions, optimizer, num_minibatches=1))
+    update = jax.jit(expert_iteration(evaluate_actions, optimizer, num_minibatches=1))
     for _ in range(200):
         train_state, _ = update(train_state, batch, jax.random.key(0))
     np.testing.assert_allclose(softmax(np.asarray(train_state.params["logits"]))[:2], [0.6, 0.4], atol=0.02)
@@ -382,7 +382,7 @@ def test_minibatches_must_divide_the_rows():
                 "entropy_weight": 0,
             },
         ),
-        (imitation, {"num_epochs": 1, "num_minibatches": 4, "value_weight": 0.0}),
+        (expert_iteration, {"num_epochs": 1, "num_minibatches": 4, "value_weight": 0.0}),
     ],
 )
 def test_default_arguments_are_those_of_the_papers(function, expected):

@@ -243,7 +243,7 @@ def run_training(folder, interrupt_step, init, step, num_steps, chunk_size):
         if step_number == interrupt_step:
             os.kill(os.getpid(), signal.SIGINT)
 
-    run = Run(folder=folder, config=RunConfig(), mirrors=(mirror,))
+    run = Run(folder=folder, config=RunConfig(), metric_writers=(mirror,))
     try:
         with interruption.catch_signals():
             return train(

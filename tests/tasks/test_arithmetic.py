@@ -92,7 +92,7 @@ def test_interrupted_run_ends_bit_identical(finished_run, tmp_path, monkeypatch)
 
     run = Run(folder=tmp_path, config=SMALL)
     with interruption.catch_signals(), pytest.raises(interruption.Interrupted):
-        arithmetic.run(SMALL, dataclasses.replace(run, mirrors=(interrupt,)))
+        arithmetic.run(SMALL, dataclasses.replace(run, metric_writers=(interrupt,)))
     with interruption.catch_signals():  # resets the signals
         arithmetic.run(SMALL, run)
     assert read_results(run)["state_digest"] == read_results(finished_run)["state_digest"]

@@ -124,7 +124,7 @@ def test_interrupted_run_ends_bit_identical(finished_run, tmp_path):
     run = dataclasses.replace(finished_run, folder=tmp_path)
     for _ in range(2):  # once within each guide
         with interruption.catch_signals(), pytest.raises(interruption.Interrupted):
-            task.run(run.config, dataclasses.replace(run, mirrors=(interrupt,)))
+            task.run(run.config, dataclasses.replace(run, metric_writers=(interrupt,)))
     with interruption.catch_signals():  # resets the signals
         task.run(run.config, run)
     assert read_results(tmp_path)["state_digest"] == read_results(finished_run.folder)["state_digest"]

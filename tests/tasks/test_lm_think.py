@@ -65,7 +65,7 @@ def test_interrupted_run_ends_bit_identical(small_config, finished_run, tmp_path
 
     run = Run(folder=tmp_path, config=small_config)
     with interruption.catch_signals(), pytest.raises(interruption.Interrupted):
-        task.run(small_config, dataclasses.replace(run, mirrors=(interrupt,)))
+        task.run(small_config, dataclasses.replace(run, metric_writers=(interrupt,)))
     with interruption.catch_signals():
         task.run(small_config, run)
     assert read_results(run)["state_digest"] == read_results(finished_run)["state_digest"]

@@ -92,7 +92,7 @@ def test_interrupted_run_ends_bit_identical(finished_run, tmp_path, monkeypatch)
     )
     run = Run(folder=tmp_path, config=config)
     with interruption.catch_signals(), pytest.raises(interruption.Interrupted):
-        rl_cart_pole.run(config, dataclasses.replace(run, mirrors=(interrupt,)))
+        rl_cart_pole.run(config, dataclasses.replace(run, metric_writers=(interrupt,)))
     with interruption.catch_signals():  # resets the signals
         rl_cart_pole.run(config, run)
     assert digest(restore_agents(tmp_path)) == digest(restore_agents(finished_run.folder))
@@ -151,7 +151,7 @@ def play_in_training_env(agents_state, index):
     def evaluate(agent):
         eval_key = jax.random.split(jax.random.fold_in(agent.key, index), 3)[2]
         batch_of_one = jax.tree.map(lambda leaf: leaf[None], agent)
-        play, carry = agents.make_play_fn(actor, batch_of_one, None, False, num_episodes)
+        play, carry = agents.make_policy_fn(actor, batch_of_one, None, False, num_episodes)
 
         def policy(carry, key, observation, return_so_far):
             carry, action, _ = play(carry, observation[None], return_so_far[None])

@@ -83,7 +83,7 @@ def test_interrupted_training_ends_bit_identical(tmp_path, monkeypatch):
     for run in (interrupted_run, undisturbed_run):
         run.folder.mkdir()
     with interruption.catch_signals(), pytest.raises(interruption.Interrupted):
-        training.train_model(config, dataclasses.replace(interrupted_run, mirrors=(interrupt,)), "continuous", 0)
+        training.train_model(config, dataclasses.replace(interrupted_run, metric_writers=(interrupt,)), "continuous", 0)
     with interruption.catch_signals():  # resets the signals
         resumed_result = training.train_model(config, interrupted_run, "continuous", 0)
     undisturbed_result = training.train_model(config, undisturbed_run, "continuous", 0)

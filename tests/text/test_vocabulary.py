@@ -10,10 +10,10 @@ from tests.kernels.quick import jit
 from thinking.recipes.arithmetic.rows import VOCABULARY
 from thinking.text.vocabulary import (
     ANSWER_KIND,
-    MARK_KIND,
     MARKS,
     NO_KIND,
     PROMPT_KIND,
+    SPECIAL_KIND,
     THOUGHT_KIND,
     Vocabulary,
     token_kinds,
@@ -71,7 +71,7 @@ def describe_kinds(text, prompt):
     lengths = np.array([len(tokens)], np.int32)
     kinds = np.asarray(find_kinds(row, lengths, np.array([len(VOCABULARY.encode(prompt))], np.int32)))[0]
     assert (kinds[len(tokens) :] == NO_KIND).all()
-    letters = {PROMPT_KIND: "p", THOUGHT_KIND: "t", ANSWER_KIND: "a", MARK_KIND: "m"}
+    letters = {PROMPT_KIND: "p", THOUGHT_KIND: "t", ANSWER_KIND: "a", SPECIAL_KIND: "m"}
     return "".join(letters[int(kind)] for kind in kinds[: len(tokens)])
 
 

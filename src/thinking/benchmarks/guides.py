@@ -91,7 +91,7 @@ def measure_checkpoints(config: GuidesConfig, run: Run) -> Row:
         )
 
     with tempfile.TemporaryDirectory(dir=run.folder) as folder:
-        inner_run = dataclasses.replace(run, folder=Folder(folder), mirrors=())
+        inner_run = dataclasses.replace(run, folder=Folder(folder), metric_writers=())
         functions = {"init": lambda: jax.jit(example_guide.init)(key), "step": step}
         train_result = train(
             inner_run,

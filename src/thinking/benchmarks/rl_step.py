@@ -100,7 +100,7 @@ def _train(
         return sample_records(VOCABULARY, prompts, sample)
 
     with tempfile.TemporaryDirectory(dir=run.folder) as folder:
-        inner_run = dataclasses.replace(run, folder=Path(folder), mirrors=())
+        inner_run = dataclasses.replace(run, folder=Path(folder), metric_writers=())
         functions = {"init": init, "step": step, "log_samples": log_samples}
         chunk = max(1, config.num_steps // 3)
         return train(

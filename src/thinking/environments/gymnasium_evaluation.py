@@ -17,7 +17,7 @@ from thinking.types import Array
 _FIRST_SEED = 1_000_000
 """First seed of the evaluation. Training uses JAX's generator, so no episode is repeated."""
 
-PlayFn = Callable[[Any, Array, Array], tuple[Any, Array, Any]]
+BatchPolicyFn = Callable[[Any, Array, Array], tuple[Any, Array, Any]]
 """`play(carry, observation [S, E, O], return_so_far [S, E]) -> (carry, action [S, E, ...], extras)`.
 
 Extras are a PyTree [S, E, ...] to record."""
@@ -61,13 +61,13 @@ def find_steps_to_threshold(steps: np.ndarray, returns: np.ndarray, threshold: f
 
 
 def evaluate_in_gymnasium(
-    env: ControlEnv, play_fn: PlayFn, carry: Any, num_seeds: int, num_episodes: int
+    env: ControlEnv, policy_fn: BatchPolicyFn, carry: Any, num_seeds: int, num_episodes: int
 ) -> tuple[np.ndarray, Recording]:
     """Run E episodes with each of S agents; all agents have the same initial states.
 
     Args:
         env: the task; Gymnasium's version is used, with its own step limit.
-        play_fn: the policy of all agents; compiled here.
+        policy_fn: the policy of all agents; compiled here.
         carry: the policy's initial carry.
         num_seeds: S.
         num_episodes: E.
@@ -80,7 +80,7 @@ def evaluate_in_gymnasium(
         [[gym_env.reset(seed=_FIRST_SEED + i)[0] for i, gym_env in enumerate(row)] for row in envs], np.float32
     )
     returns, running = np.zeros((num_seeds, num_episodes), np.float32), np.ones((num_seeds, num_episodes), bool)
-    step = jax.jit(lambda carry, observation, returns: _play_native(env, *play_fn(carry, observation, returns)))
+    step = jax.jit(lambda carry, observation, returns: _play_native(env, *policy_fn(carry, observation, returns)))
     frames = []
     while running.any():
         carry, actions, extras = step(carry, observation, returns)

@@ -71,8 +71,8 @@ def _execute(
 
         device.prepare_device(config.artifacts)
         folder.write_config(opened_run, device.describe_device())
-        with metrics.open_mirrors(opened_run) as mirrors:
-            run(config, dataclasses.replace(opened_run, mirrors=mirrors))
+        with metrics.open_metric_writers(opened_run) as metric_writers:
+            run(config, dataclasses.replace(opened_run, metric_writers=metric_writers))
 
 
 def _fail(code: int, kind: str, error: BaseException) -> int:

@@ -19,7 +19,7 @@ from thinking.errors import RunError
 from thinking.experiment.config import RunConfig, list_changes, to_json
 from thinking.files import write_json
 
-Mirror = Callable[[str, int, Mapping[str, float]], None]  # (stage, step, figures)
+MetricWriter = Callable[[str, int, Mapping[str, float]], None]  # (stage, step, figures)
 
 FORMAT_VERSION = 3
 """Format of `config.json`; folders of another format are refused."""
@@ -35,12 +35,12 @@ class Run:
     Attributes:
         folder: `DIR/NAME`, locked by this process.
         config: the task's config.
-        mirrors: functions that also receive the metrics.
+        metric_writers: functions that also receive the metrics.
     """
 
     folder: Path
     config: Any
-    mirrors: tuple[Mirror, ...] = ()
+    metric_writers: tuple[MetricWriter, ...] = ()
 
     @property
     def plots_folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""Metrics of a run: `metrics.jsonl`, and mirrors in TensorBoard and Weights & Biases."""
+"""Metrics of a run: `metrics.jsonl`, and copies in TensorBoard and Weights & Biases."""
 
 import contextlib
 import importlib
@@ -11,8 +11,8 @@ from typing import Any
 
 from thinking.errors import RunError, UserError
 from thinking.experiment.config import to_json
-from thinking.experiment.folder import Mirror, Run
-from thinking.files import write_whole
+from thinking.experiment.folder import MetricWriter, Run
+from thinking.files import write_atomic
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
@@ -63,7 +63,7 @@ def rewind(folder: Path, stage: str, step: int, name: str = METRICS_FILE) -> Non
     try:
         if not path.exists() or path.read_text(encoding="utf-8", errors="replace") == text:
             return
-        write_whole(path, text.encode())
+        write_atomic(path, text.encode())
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}; the checkpoints are kept") from error
 
@@ -77,24 +77,24 @@ def flush(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def open_mirrors(run: Run) -> Iterator[tuple[Mirror, ...]]:
-    """Open the mirrors of the config, and close them at the end.
+def open_metric_writers(run: Run) -> Iterator[tuple[MetricWriter, ...]]:
+    """Open the metric writers of the config, and close them at the end.
 
     Raises:
         UserError: a library is not installed.
         RunError: Weights & Biases cannot start.
     """
     with contextlib.ExitStack() as stack:
-        mirrors = []
+        writers = []
         if run.config.tensorboard:
-            mirrors.append(stack.enter_context(_open_tensorboard(run.folder / "tensorboard")))
+            writers.append(stack.enter_context(_open_tensorboard(run.folder / "tensorboard")))
         if run.config.wandb:
-            mirrors.append(stack.enter_context(_open_wandb(run)))
-        yield tuple(mirrors)
+            writers.append(stack.enter_context(_open_wandb(run)))
+        yield tuple(writers)
 
 
 @contextlib.contextmanager
-def _open_tensorboard(folder: Path) -> Iterator[Mirror]:
+def _open_tensorboard(folder: Path) -> Iterator[MetricWriter]:
     library = _import_library("tensorboardX", "--tensorboard")
     writers: dict[str, Any] = {}
 
@@ -112,7 +112,7 @@ def _open_tensorboard(folder: Path) -> Iterator[Mirror]:
 
 
 @contextlib.contextmanager
-def _open_wandb(run: Run) -> Iterator[Mirror]:
+def _open_wandb(run: Run) -> Iterator[MetricWriter]:
     library = _import_library("wandb", "--wandb")
     try:
         config = to_json(run.config)

@@ -138,8 +138,8 @@ def _loop(
             metrics.append(run.folder, stage, last, means)
             for record in log_samples(jax.device_get(sample)) if log_samples else ():
                 metrics.append(run.folder, stage, last, record, metrics.SAMPLES_FILE)
-            for mirror in run.mirrors:
-                mirror(stage, last, means)
+            for write in run.metric_writers:
+                write(stage, last, means)
             advance(last, means.get(progress_metric))
 
         def save(copied: tuple[Any, list[jax.Array]]) -> None:

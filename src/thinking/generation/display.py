@@ -10,10 +10,18 @@ from rich.segment import Segments
 from rich.text import Text
 
 from thinking import progress
-from thinking.colors import ANSWER, LATENT_THOUGHTS, MARK, PROMPT, THOUGHT, WRONG
-from thinking.text.vocabulary import ANSWER_KIND, MARK_KIND, NO_KIND, PROMPT_KIND, THOUGHT_KIND, Vocabulary, token_kinds
+from thinking.colors import ANSWER, MARK, NUMBERED_THOUGHTS, PROMPT, THOUGHT, WRONG
+from thinking.text.vocabulary import (
+    ANSWER_KIND,
+    NO_KIND,
+    PROMPT_KIND,
+    SPECIAL_KIND,
+    THOUGHT_KIND,
+    Vocabulary,
+    token_kinds,
+)
 
-STYLES = {NO_KIND: "", PROMPT_KIND: PROMPT, THOUGHT_KIND: THOUGHT, ANSWER_KIND: ANSWER, MARK_KIND: MARK}
+STYLES = {NO_KIND: "", PROMPT_KIND: PROMPT, THOUGHT_KIND: THOUGHT, ANSWER_KIND: ANSWER, SPECIAL_KIND: MARK}
 """The style of each part of a text."""
 
 WIDTH = 512
@@ -52,7 +60,7 @@ def color_numbered_thoughts(
     """A line of a prompt, numbered thoughts from 0, and an answer; a number always has the same color."""
     text = Text.assemble((prompt, PROMPT), (" | ", MARK))
     for thought in thoughts:
-        text.append(f"{thought} ", style=LATENT_THOUGHTS[thought % len(LATENT_THOUGHTS)])
+        text.append(f"{thought} ", style=NUMBERED_THOUGHTS[thought % len(NUMBERED_THOUGHTS)])
     return text.append(f"{separator} ", style=MARK).append(answer, style=ANSWER if is_correct else WRONG)
 
 

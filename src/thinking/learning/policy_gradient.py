@@ -1,4 +1,4 @@
-"""REINFORCE, PPO, GRPO and imitation as pure update functions, for any policy and action space.
+"""REINFORCE, PPO, GRPO and expert iteration as pure update functions, for any policy and action space.
 
 Axes: N rows, each with further axes `...`: none for environment steps, one for the tokens of a sequence.
 """
@@ -179,7 +179,7 @@ def grpo(
     return _make_minibatch_update("grpo", loss, optimizer, num_epochs, num_minibatches)
 
 
-def imitation(
+def expert_iteration(
     evaluate_actions: EvaluateFn,
     optimizer: optax.GradientTransformation,
     *,
@@ -205,7 +205,7 @@ def imitation(
         total = policy_loss + value_weight * value_loss
         return total, {"loss": total, "loss/policy": policy_loss, "loss/value": value_loss, "entropy": entropy}
 
-    return _make_minibatch_update("imitation", loss, optimizer, num_epochs, num_minibatches)
+    return _make_minibatch_update("expert_iteration", loss, optimizer, num_epochs, num_minibatches)
 
 
 LossFn = Callable[[Params, PolicyBatch], tuple[Array, Metrics]]

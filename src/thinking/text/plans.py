@@ -19,7 +19,7 @@ from rich.tree import Tree
 
 from thinking.colors import MARK, PROMPT, THOUGHT
 from thinking.errors import UserError
-from thinking.files import write_json, write_whole
+from thinking.files import write_atomic, write_json
 
 PLANS, VECTORS, MANIFEST = "plans.jsonl", "plans.safetensors", "plans.json"
 
@@ -130,7 +130,7 @@ def save(folder: Path, plans: Sequence[Plan], vectors: np.ndarray) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     for name, content in files.items():
-        write_whole(folder / name, content)
+        write_atomic(folder / name, content)
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     write_json(folder / MANIFEST, {"plans": len(plans), "vectors": list(vectors.shape), "sha256": sums})
 

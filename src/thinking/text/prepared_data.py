@@ -17,7 +17,7 @@ import numpy as np
 
 from thinking.batching import cut_rows
 from thinking.errors import UserError
-from thinking.files import write_json, write_whole
+from thinking.files import write_atomic, write_json
 from thinking.text import records
 from thinking.text.embedders import Embedder
 from thinking.text.records import Text, iter_steps
@@ -137,12 +137,12 @@ def save(folder: Path, prepared: PreparedData) -> None:
         {"step": step, "means": int(means)}
         for step, means in zip(prepared.steps, prepared.canonical_index, strict=True)
     )
-    write_whole(folder / "steps.jsonl", _lines(steps))
-    write_whole(folder / "goals.jsonl", _lines({"goal": goal} for goal in prepared.goals))
+    write_atomic(folder / "steps.jsonl", _lines(steps))
+    write_atomic(folder / "goals.jsonl", _lines({"goal": goal} for goal in prepared.goals))
     vectors = {"steps": prepared.step_vectors, "goals": prepared.goal_vectors}
     # safetensors writes memory as it is, and a view may have another layout.
     vectors = {name: np.ascontiguousarray(array) for name, array in vectors.items()}
-    write_whole(folder / "embeddings.safetensors", tensors(vectors))
+    write_atomic(folder / "embeddings.safetensors", tensors(vectors))
     manifest = {
         **prepared.manifest,
         "embedder": prepared.embedder,

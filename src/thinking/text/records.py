@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from thinking.errors import UserError
-from thinking.files import write_whole
+from thinking.files import write_atomic
 
 SPLITS = ("train", "held_out", "compound")
 MAX_SECTION_DEPTH = 2  # parts and their operations
@@ -88,7 +88,7 @@ def write(path: Path, texts: Iterable[Text]) -> None:
         except _RecordError as error:
             raise ValueError(f"text {number}: {error}") from None
         lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
-    write_whole(path, "".join(lines).encode())
+    write_atomic(path, "".join(lines).encode())
 
 
 class _RecordError(Exception):

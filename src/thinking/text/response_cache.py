@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thinking import progress
-from thinking.files import write_whole
+from thinking.files import write_atomic
 
 _WARNED: set[Path] = set()  # folders with a warning so far
 
@@ -55,7 +55,7 @@ def put(folder: Path, request: Mapping[str, Any], answer: Any, redact: Callable[
     path = answer_path(folder, request)
     request_text, answer_text = (json.dumps(value, ensure_ascii=False) for value in (request, answer))
     text = f'{{"request": {redact(request_text)}, "answer": {answer_text}}}\n'
-    write_whole(path, text.encode(errors="replace"))
+    write_atomic(path, text.encode(errors="replace"))
 
 
 def count_answers(folder: Path) -> int:

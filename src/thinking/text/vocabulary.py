@@ -22,7 +22,7 @@ PAD, BEGIN, END, THINK, END_THINK, STEP, ASK, ANSWER, CHECK, BACK = range(len(MA
 """The first tokens of every vocabulary: padding; begin and end of a text; begin and end of a thought; step separator;
 begin of a sub-task, and of its answer or the final answer; begin of a check; withdrawal of the last step."""
 
-NO_KIND, PROMPT_KIND, THOUGHT_KIND, ANSWER_KIND, MARK_KIND = range(5)
+NO_KIND, PROMPT_KIND, THOUGHT_KIND, ANSWER_KIND, SPECIAL_KIND = range(5)
 """Kinds of tokens; padding has none."""
 
 
@@ -94,7 +94,7 @@ def _token_reader(vocabulary: Vocabulary) -> tuple[dict[str, int], re.Pattern[st
 
 
 def token_kinds(tokens: Array, lengths: Array, prompt_lengths: Array) -> Array:
-    """[B, T] int32 kinds: NO_KIND, PROMPT_KIND, THOUGHT_KIND, ANSWER_KIND or MARK_KIND.
+    """[B, T] int32 kinds: NO_KIND, PROMPT_KIND, THOUGHT_KIND, ANSWER_KIND or SPECIAL_KIND.
 
     All tokens of a prompt, marks included, are PROMPT_KIND. A thought without end mark extends to the end.
 
@@ -108,7 +108,7 @@ def token_kinds(tokens: Array, lengths: Array, prompt_lengths: Array) -> Array:
     is_valid, is_prompt = positions < lengths[:, None], positions < prompt_lengths[:, None]
     is_thought = is_in_thought(jnp.where(is_prompt | ~is_valid, PAD, tokens))
     kind = jnp.where(is_thought, THOUGHT_KIND, ANSWER_KIND)
-    kind = jnp.where(tokens < len(MARKS), MARK_KIND, kind)
+    kind = jnp.where(tokens < len(MARKS), SPECIAL_KIND, kind)
     return jnp.where(is_valid, jnp.where(is_prompt, PROMPT_KIND, kind), NO_KIND).astype(jnp.int32)
 
 

@@ -12,7 +12,7 @@ from tests.kernels.quick import jit
 from thinking.generation.completions import Completions, generate
 from thinking.generation.prompts import concat_completion
 from thinking.learning.curriculum import curriculum, level_sampler, prioritized_sampler, uniform_sampler
-from thinking.learning.policy_gradient import grpo, imitation, ppo, reinforce
+from thinking.learning.policy_gradient import expert_iteration, grpo, ppo, reinforce
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.post_training import training_step
@@ -98,7 +98,7 @@ UPDATES = {
     "reinforce": lambda evaluate_actions, optimizer: (return_to_go_advantages, reinforce(evaluate_actions, optimizer)),
     "expert iteration": lambda evaluate_actions, optimizer: (
         best_of_group(NUM_GENERATIONS),
-        imitation(evaluate_actions, optimizer, value_weight=0.1),
+        expert_iteration(evaluate_actions, optimizer, value_weight=0.1),
     ),
 }
 TRAINING_PROMPTS = Prompts(jnp.asarray(PROMPTS), jnp.asarray(LENGTHS), {"target": jnp.full(4, A)})

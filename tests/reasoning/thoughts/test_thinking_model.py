@@ -110,7 +110,7 @@ def test_hidden_states_are_fed_back_with_probability_half_in_training():
 
 
 def test_sampled_thoughts_follow_their_probabilities():
-    model = make_model("discrete", gradient="drawn")
+    model = make_model("discrete", gradient="sampled")
     batch = jax.tree.map(lambda leaf: np.repeat(leaf[:1], 4000, axis=0), make_words(length=2))
     output = jax.device_get(jax.jit(model.think)(get_params(), batch.symbols, batch.lengths, jax.random.key(3)))
     frequencies = np.bincount(output.thoughts[:, 0], minlength=6) / 4000
@@ -120,7 +120,7 @@ def test_sampled_thoughts_follow_their_probabilities():
     assert float(output.entropy[0, 0]) == pytest.approx(-np.sum(expected * np.log(expected)), abs=1e-4)
 
 
-@pytest.mark.parametrize(("gradient", "expected"), [("straight_through", True), ("gumbel", True), ("drawn", False)])
+@pytest.mark.parametrize(("gradient", "expected"), [("straight_through", True), ("gumbel", True), ("sampled", False)])
 def test_thought_head_has_gradients_unless_thoughts_are_sampled(gradient, expected):
     batch = make_words(length=2)
     model = make_model("discrete", gradient=gradient, num_thought_tokens=5)
@@ -230,7 +230,7 @@ def test_imitate_best_raises_only_the_best_sample_of_a_group():
     reward = np.float32([0, 3, 1, 2, 9, 8, 8, 8])
 
     def loss(log_probs):
-        reinforcement = Reinforcement(num_generations=4, imitate_best=True, entropy_weight=0.0)
+        reinforcement = Reinforcement(num_generations=4, expert_iteration=True, entropy_weight=0.0)
         return policy_loss(output._replace(log_probs=log_probs), reward, reinforcement)[0]
 
     grads = np.asarray(jax.jit(jax.grad(loss))(output.log_probs))
@@ -325,7 +325,7 @@ def test_discrete_thoughts_generalize_parity_to_longer_words():
 def test_sampled_thoughts_learn_parity_by_reinforcement():
     reinforcement = Reinforcement(num_generations=4, entropy_weight=0.01, discount=0.9, repetition_penalty=0.01)
     model, state, metrics = run_training(
-        "discrete", 300, reinforcement, gradient="drawn", num_thought_tokens=2, max_length=2
+        "discrete", 300, reinforcement, gradient="sampled", num_thought_tokens=2, max_length=2
     )
     batch = make_words(2, 200, seed=9, automaton_name="parity")
     assert float(jax.jit(functools.partial(probing.compute_accuracy, model))(state.train_state.params, batch)) > 0.95

@@ -63,7 +63,7 @@ def group_relative(num_generations: int) -> AdvantageFn:
 
 
 def best_of_group(num_generations: int) -> AdvantageFn:
-    """1 at the tokens of each prompt's correct completion of highest reward, else 0, for `imitation`.
+    """1 at the tokens of each prompt's correct completion of highest reward, else 0, for `expert_iteration`.
 
     Correctness is the reward `outcome` alone: other rewards choose among correct completions, and never make up for a
     wrong answer.

@@ -18,9 +18,9 @@ Kind = Literal["none", "pause", "discrete", "continuous"]
 thought token; `continuous`, its hidden state (Hao et al. 2024) plus the expected token embedding (Soft Thinking, Zhang
 et al. 2025)."""
 
-GradientEstimator = Literal["straight_through", "gumbel", "drawn"]
+GradientEstimator = Literal["straight_through", "gumbel", "sampled"]
 """How a thought token is chosen: argmax with straight-through gradient (Bengio et al. 2013); straight-through
-Gumbel-softmax (Jang et al. 2017); `drawn`, sampled without gradient."""
+Gumbel-softmax (Jang et al. 2017); `sampled`, sampled without gradient."""
 
 ThoughtOutput = tuple[Array, Array, Array, Array]
 """Of one step: tokens, their log-probabilities and entropy in nats [B], and logits [B, K]."""
@@ -199,7 +199,7 @@ def choose_token(
         noisy_logits = logits + jax.random.gumbel(key, logits.shape)
     token = jnp.where(forced_tokens < 0, jnp.argmax(noisy_logits, axis=-1), forced_tokens).astype(jnp.int32)
     weights = jax.nn.one_hot(token, logits.shape[1])
-    if gradient != "drawn":
+    if gradient != "sampled":
         probs = jax.nn.softmax(noisy_logits)
         weights = weights + probs - jax.lax.stop_gradient(probs)
     log_probs = jax.nn.log_softmax(logits)

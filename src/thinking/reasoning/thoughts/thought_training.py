@@ -27,7 +27,7 @@ class Reinforcement(NamedTuple):
     Attributes:
         num_generations: samples of each word, whose rewards are normalised as a group (GRPO, Shao et al. 2024); 1:
             normalised over the batch (REINFORCE, Williams 1992).
-        imitate_best: whether to imitate the best sample of a group instead (expert iteration, Anthony et al. 2017).
+        expert_iteration: whether to imitate the best sample of a group instead (expert iteration, Anthony et al. 2017).
         policy_weight: weight of the policy loss.
         entropy_weight: weight of the entropy bonus.
         discount: discount factor for each thought.
@@ -35,7 +35,7 @@ class Reinforcement(NamedTuple):
     """
 
     num_generations: int = 8
-    imitate_best: bool = False
+    expert_iteration: bool = False
     policy_weight: float = 1.0
     entropy_weight: float = 0.01
     discount: float = 1.0
@@ -174,7 +174,7 @@ def policy_loss(output: ThinkingOutput, reward: Array, reinforcement: Reinforcem
     """Policy-gradient loss of sampled thoughts with reward [B], and its metrics."""
     mask = output.thought_mask.astype(jnp.float32)
     reward = jax.lax.stop_gradient(reward)
-    if reinforcement.imitate_best:
+    if reinforcement.expert_iteration:
         best = jnp.argmax(reward.reshape(-1, reinforcement.num_generations), axis=1)
         advantage = jax.nn.one_hot(best, reinforcement.num_generations).reshape(-1)
     else:

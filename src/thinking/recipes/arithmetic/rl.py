@@ -8,7 +8,7 @@ import optax
 
 from thinking.learning.curriculum import IndexSampler
 from thinking.learning.optimizers import adamw, warmup_stable_decay
-from thinking.learning.policy_gradient import UpdateFn, grpo, imitation, ppo, reinforce
+from thinking.learning.policy_gradient import UpdateFn, expert_iteration, grpo, ppo, reinforce
 from thinking.networks.decoder import Decoder
 from thinking.reasoning.post_training import advantages, rewards, step_advantages
 from thinking.reasoning.post_training.advantages import AdvantageFn
@@ -84,7 +84,7 @@ def make_algorithm(
     if config.algorithm == "reinforce":
         advantage_fn = step_advantages.step_returns(num_generations) if by_step else advantages.return_to_go_advantages
         return advantage_fn, reinforce(evaluate_fn, optimizer, **weights, use_baseline=not by_step)
-    update = imitation(evaluate_fn, optimizer, **passes, value_weight=config.value_weight)
+    update = expert_iteration(evaluate_fn, optimizer, **passes, value_weight=config.value_weight)
     return advantages.best_of_group(num_generations), update
 
 

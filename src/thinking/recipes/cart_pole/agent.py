@@ -219,7 +219,7 @@ class GuideActor(NamedTuple):
         return policy_fn
 
 
-def make_play_fn(
+def make_policy_fn(
     actor: GuideActor, agents: Agent, target_return: float | None, update_return_to_go: bool, num_envs: int
 ) -> tuple[Callable, Any]:
     """The best states of S agents, as `gymnasium_evaluation.evaluate_in_gymnasium` runs them.

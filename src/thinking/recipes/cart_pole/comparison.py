@@ -25,7 +25,7 @@ class TrainedAgent(NamedTuple):
         history: [S, P, 3] environment steps of training, evaluation return and training return at each evaluation.
         num_env_steps: [S] environment steps of training.
         num_eval_env_steps: [S] environment steps of evaluations in training; they are in no other count.
-        make_play_fn: `make_play_fn(target_return, num_envs) -> (play_fn, carry)`, for
+        make_policy_fn: `make_policy_fn(target_return, num_envs) -> (policy_fn, carry)`, for
             `gymnasium_evaluation.evaluate_in_gymnasium`.
         params: [S, ...].
         target_returns: target returns to evaluate; None for the best.
@@ -35,7 +35,7 @@ class TrainedAgent(NamedTuple):
     history: Array
     num_env_steps: Array
     num_eval_env_steps: Array
-    make_play_fn: Callable[[float | None, int], tuple[Any, Any]]
+    make_policy_fn: Callable[[float | None, int], tuple[Any, Any]]
     params: Any
     target_returns: tuple[float | None, ...] = (None,)
 

@@ -20,7 +20,7 @@ from thinking.guide.hindsight import count_value_examples
 from thinking.learning.policy_gradient import ppo, reinforce
 from thinking.learning.replay_buffer import Retention
 from thinking.networks.actor_critic import Policy, perceptron_policy
-from thinking.recipes.cart_pole.agent import GuideActor, make_play_fn
+from thinking.recipes.cart_pole.agent import GuideActor, make_policy_fn
 from thinking.recipes.cart_pole.comparison import TrainedAgent, make_policy_agent
 from thinking.recipes.cart_pole.config import Config
 from thinking.recipes.cart_pole.guide_training import CollectionSettings, Iteration, init_agent, make_guide_step
@@ -177,7 +177,7 @@ def train_guide(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
         agents.history,
         agents.num_env_steps,
         agents.num_eval_env_steps,
-        lambda target_return, num_envs: make_play_fn(
+        lambda target_return, num_envs: make_policy_fn(
             actor, agents, target_return, settings.update_return_to_go, num_envs
         ),
         [layer.train_state.params for layer in agents.guide.layers],

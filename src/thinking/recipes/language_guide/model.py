@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from thinking.errors import UserError
-from thinking.files import write_json, write_whole
+from thinking.files import write_atomic, write_json
 from thinking.guide.plan_trees.codecs import (
     Codec,
     Whitening,
@@ -193,7 +193,7 @@ def save_guide(folder: Path, shape: GuideShape, fitted: Sequence[FittedCodec], d
         for level, each in enumerate(fitted)
         for name, array in each._asdict().items()
     }
-    write_whole(folder / "codecs.safetensors", tensors(arrays))
+    write_atomic(folder / "codecs.safetensors", tensors(arrays))
     write_json(folder / "guide.json", {"data": data, **shape._asdict()})
 
 

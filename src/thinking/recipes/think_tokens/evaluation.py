@@ -16,7 +16,7 @@ from thinking.colors import MARK
 from thinking.environments.automata.automaton import Automaton
 from thinking.environments.automata.words import WordBatch, sample_words
 from thinking.experiment import Run, metrics
-from thinking.files import write_whole
+from thinking.files import write_atomic
 from thinking.generation.display import color_numbered_thoughts
 from thinking.reasoning.thoughts import ThinkingModel, probing
 from thinking.recipes.think_tokens import thought_plots, thoughts_page
@@ -95,7 +95,7 @@ def write_page(run: Run, stages: Mapping[str, str], words: WordBatch, machine: A
             f"plots/thoughts.html is without {', '.join(missing)}: {metrics.SAMPLES_FILE} has no records of them"
         )
     records = {kind: stage_records for kind, stage_records in records.items() if stage_records}
-    write_whole(run.plots_folder / "thoughts.html", thoughts_page.render_page(records, words, machine).encode())
+    write_atomic(run.plots_folder / "thoughts.html", thoughts_page.render_page(records, words, machine).encode())
 
 
 def plot_thoughts(

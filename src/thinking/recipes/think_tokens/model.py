@@ -19,7 +19,7 @@ def build_thinking_model(config: Config, kind: Kind) -> ThinkingModel:
         num_answers=states,
         block=BlockConfig(width=model.width, num_heads=model.num_heads, gated=True),
         num_layers=model.num_layers,
-        gradient=thought.gradient if thought.gradient in ("straight_through", "gumbel") else "drawn",
+        gradient=thought.gradient if thought.gradient in ("straight_through", "gumbel") else "sampled",
         num_thought_tokens=states if thought.convert_from_none else thought.num_tokens,
         thought_width=thought.token_width,
         end_thought=thought.end_thought,

@@ -43,7 +43,7 @@ def autoencoder(
         length: T.
         num_tokens: K; distinct codes need K ** T >= V.
         width: D.
-        gradient: gradient estimator of the tokens in training; with "drawn" the encoder gets no gradient.
+        gradient: gradient estimator of the tokens in training; with "sampled" the encoder gets no gradient.
     """
     init, network = make_pure(lambda key: _Network(num_values, length, num_tokens, width, nnx.Rngs(key)))
 
