@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.environments.arithmetic_cases import QUICK, problems
 
-from thinking.environments.arithmetic.parsing import SYNTAX_HINT, parse_problem
+from thinking.environments.arithmetic.parsing import SYNTAX_HINT, parse_answer, parse_problem
 from thinking.environments.arithmetic.problem_sampling import NUM_OPERATIONS, Level, sample_problem
 from thinking.environments.arithmetic.problems import WORDINGS, format_expression, format_question
 from thinking.environments.arithmetic.split import SPLITS
@@ -146,3 +146,15 @@ def test_any_text_parses_or_raises_value_error(text):
 def test_examples_of_the_hint_parse():
     for example in re.split(", | or ", SYNTAX_HINT.removeprefix("ask as in ")):
         assert parse_problem(example)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0", (0, None)), ("-15", (-15, None)), ("3r0", (3, 0)), ("0r12", (0, 12))]
+)
+def test_canonical_answers_parse(text, expected):
+    assert parse_answer(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "015", "-0", "00", "3r00", "3r", "r3", "3r-1", "+3", "3 ", "1,5", "\u0663"])
+def test_other_forms_of_answers_are_rejected(text):
+    assert parse_answer(text) is None

@@ -55,7 +55,7 @@ def generate_completions(
     generate_fn = compile_fn(
         model, max_new_tokens, (completions.MIN_STAGE_TOKENS, prompts_module.PREFILL_CHUNK), **options
     )
-    return jax.device_get(generate_fn(params, jax.random.key(key), prompts, lengths))
+    return jax.device_get(generate_fn(params, jax.random.key(key) if isinstance(key, int) else key, prompts, lengths))
 
 
 @functools.cache
@@ -121,6 +121,34 @@ def test_rows_are_independent():
             prompts=PROMPTS[row : row + 1], lengths=LENGTHS[row : row + 1], sampling=greedy
         )
         assert np.array_equal(row_result.tokens[0], batch_result.tokens[row])
+
+
+def test_row_keys_give_equal_tokens_whatever_the_other_rows_are():
+    keys = jax.random.split(jax.random.key(5), 3)
+    batch_result = generate_completions(key=keys)
+    for row in range(3):
+        row_result = generate_completions(
+            key=keys[row : row + 1], prompts=PROMPTS[row : row + 1], lengths=LENGTHS[row : row + 1]
+        )
+        assert np.array_equal(row_result.tokens[0], batch_result.tokens[row])
+    order = np.array([2, 0])
+    permuted_result = generate_completions(key=keys[order], prompts=PROMPTS[order], lengths=LENGTHS[order])
+    assert np.array_equal(permuted_result.tokens, batch_result.tokens[order])
+    # One key for all rows is split by the index of the row.
+    first_rows = generate_completions(prompts=PROMPTS[:2], lengths=LENGTHS[:2])
+    assert np.array_equal(first_rows.tokens, default_completions().tokens[:2])
+    repeated_tokens = generate_completions(prompts=PROMPTS[[1, 1, 1]], lengths=LENGTHS[[1, 1, 1]]).tokens
+    assert len(np.unique(repeated_tokens, axis=0)) == 3
+
+
+def test_prompt_extended_by_its_first_tokens_gives_the_other_tokens():
+    half = MAX_NEW_TOKENS // 2
+    extended_prompt = np.concatenate([PROMPTS[1], default_completions().tokens[1, :half]])[None]
+    keys = completions.split_by_row(jax.random.key(2), 3)
+    result = generate_completions(
+        key=keys[1:2], prompts=extended_prompt, lengths=np.int32([9 + half]), max_new_tokens=MAX_NEW_TOKENS - half
+    )
+    assert np.array_equal(result.tokens[0], default_completions().tokens[1, half:])
 
 
 def test_equal_keys_give_equal_tokens_and_others_do_not():

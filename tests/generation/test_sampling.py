@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
-from thinking.generation.sampling import Sampling, process_logits, sample_tokens
+from thinking.generation.sampling import Sampling, process_logits, sample_tokens, split_by_row
 
 VOCAB_SIZE = 6
 LOGITS = np.float32([[2.0, 1.0, 0.0, -1.0, -2.0, -3.0], [0.5, 0.4, -0.3, 3.0, 0.1, 0.0]])
@@ -35,19 +35,19 @@ def test_temperature_divides_the_logits():
 
 def test_temperature_zero_samples_the_argmax():
     assert find_allowed_tokens(Sampling(temperature=0.0)) == [{0}, {3}]
-    sample = jit(lambda key: sample_tokens(Sampling(temperature=0.0), key, LOGITS, EMPTY_MASK))
+    sample = jit(lambda key: sample_tokens(Sampling(temperature=0.0), split_by_row(key, 2), LOGITS, EMPTY_MASK))
     assert np.array_equal(sample(jax.random.key(0)), [0, 3])
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-6])
 def test_temperature_near_zero_samples_the_argmax(temperature):
-    sample = jit(lambda key: sample_tokens(Sampling(temperature=temperature), key, LOGITS, EMPTY_MASK))
+    sample = jit(lambda key: sample_tokens(Sampling(temperature=temperature), split_by_row(key, 2), LOGITS, EMPTY_MASK))
     assert np.array_equal(sample(jax.random.key(0)), [0, 3])
 
 
 def test_tokens_with_probability_zero_are_never_sampled():
     logits = np.where(np.arange(300) % 7 == 3, np.float32(0), -np.inf)[None]
-    sample_batch = jit(jax.vmap(lambda key: sample_tokens(Sampling(), key, logits, np.zeros((1, 300), bool))))
+    sample_batch = jit(jax.vmap(lambda key: sample_tokens(Sampling(), key[None], logits, np.zeros((1, 300), bool))))
     tokens = np.asarray(sample_batch(jax.random.split(jax.random.key(0), 20_000)))
     assert np.all(tokens % 7 == 3)
     assert len(np.unique(tokens)) == 43
@@ -94,12 +94,23 @@ def test_min_p_is_relative_to_the_highest_probability():
 
 
 def test_sample_frequencies_equal_probabilities():
-    sample_batch = jit(jax.vmap(lambda key: sample_tokens(Sampling(temperature=2.0, top_k=3), key, LOGITS, EMPTY_MASK)))
+    sampling = Sampling(temperature=2.0, top_k=3)
+    sample_batch = jit(jax.vmap(lambda key: sample_tokens(sampling, split_by_row(key, 2), LOGITS, EMPTY_MASK)))
     tokens = np.asarray(sample_batch(jax.random.split(jax.random.key(0), 4000)))
     for row in range(2):
         weights = np.exp(LOGITS[row] / 2) * (LOGITS[row] >= np.sort(LOGITS[row])[-3])
         frequencies = np.bincount(tokens[:, row], minlength=VOCAB_SIZE) / 4000
         np.testing.assert_allclose(frequencies, weights / weights.sum(), atol=0.03)
+
+
+def test_split_by_row_gives_one_key_per_row():
+    key = jax.random.key(0)
+    two_keys, three_keys = (np.asarray(jax.random.key_data(split_by_row(key, num_rows))) for num_rows in (2, 3))
+    np.testing.assert_array_equal(two_keys, three_keys[:2])
+    assert len(np.unique(three_keys, axis=0)) == 3
+    assert split_by_row(jax.random.split(key, 3), 3).shape == (3,)
+    with pytest.raises(ValueError, match=r"keys of shape \(3,\) for 2 rows; give one key, or one a row"):
+        split_by_row(jax.random.split(key, 3), 2)
 
 
 @pytest.mark.parametrize(

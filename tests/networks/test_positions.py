@@ -92,27 +92,27 @@ def test_rotary_inner_products_depend_on_distance_alone():
     assert min(np.diff(distinct_products)) > 1e-3  # every signed distance gives another product
 
 
-def test_in_bfloat16_a_distance_counts_alike_at_any_position():
+def test_rotary_in_bfloat16_depends_on_distance_alone_at_any_position():
     """What remains is the rounding of the rotated vectors, 2^-9 of each element."""
     size, starts = 32, np.arange(0, 40_000, 1000, dtype=np.int32)
     query, key = np.random.default_rng(1).normal(size=(2, size))
     query, key = query / np.linalg.norm(query), key / np.linalg.norm(key)
     heads = np.broadcast_to(np.stack([query, key]), (len(starts), 2, size))[:, :, None].astype(jnp.bfloat16)
-    where = np.stack([starts + 5, starts], axis=1)
-    turned = np.asarray(jit(positions.rotary().rotate)(heads, where).astype(np.float32))
-    assert jit(positions.rotary().rotate)(heads, where).dtype == jnp.bfloat16
-    norms = np.linalg.norm(turned[:, :, 0], axis=2)
+    token_positions = np.stack([starts + 5, starts], axis=1)
+    rotated = np.asarray(jit(positions.rotary().rotate)(heads, token_positions).astype(np.float32))
+    assert jit(positions.rotary().rotate)(heads, token_positions).dtype == jnp.bfloat16
+    norms = np.linalg.norm(rotated[:, :, 0], axis=2)
     np.testing.assert_allclose(norms, np.broadcast_to(norms[0], norms.shape), atol=2e-3)
-    products = np.sum(turned[:, 0, 0] * turned[:, 1, 0], axis=1)
+    products = np.sum(rotated[:, 0, 0] * rotated[:, 1, 0], axis=1)
     assert np.ptp(products) < 4e-3
 
 
-@pytest.mark.parametrize("add", ["sinusoidal", "location", "orthogonal"])
-def test_encodings_that_add_round_the_sum_alone(add):
-    tokens, where = draw(1, TOKENS, DIMS).astype(jnp.bfloat16), np.arange(TOKENS, dtype=np.int32)[None, :, None]
-    encode = jit(getattr(positions, add)().add)
-    exact = np.asarray(encode(np.float32(tokens), WHEN, where))
-    rounded = encode(tokens, WHEN, where)
+@pytest.mark.parametrize("name", ["sinusoidal", "location", "orthogonal"])
+def test_added_encodings_round_only_the_sum(name):
+    tokens, coordinates = draw(1, TOKENS, DIMS).astype(jnp.bfloat16), POSITIONS[..., None]
+    add = jit(getattr(positions, name)().add)
+    exact = np.asarray(add(np.float32(tokens), POSITIONS, coordinates))
+    rounded = add(tokens, POSITIONS, coordinates)
     assert rounded.dtype == jnp.bfloat16
     np.testing.assert_array_equal(np.float32(rounded), np.float32(exact.astype(jnp.bfloat16)))
 

@@ -1,5 +1,9 @@
 """Answers are verified by their inverse problems, given a model that solves these correctly."""
 
+import re
+from functools import partial
+
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +12,9 @@ from hypothesis import strategies as st
 from thinking.environments.arithmetic.parsing import parse_problem
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, Problem, format_answer
 from thinking.generation.completions import Completions
+from thinking.reasoning.post_training.rewards import outcome_reward
 from thinking.reasoning.search.strategies import Samples
-from thinking.recipes.arithmetic.rows import VOCABULARY
+from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompts
 from thinking.recipes.arithmetic.verification import (
     Verification,
     choose_first_verified,
@@ -41,9 +46,51 @@ def test_inverse_problem_holds_only_for_the_correct_answer(problem, error):
         assert format_answer(wrong_inverse[0]) != wrong_inverse[1]
 
 
-@pytest.mark.parametrize("answer", ["", "r", "7r", "-", "12r0", "1,2"])
+@pytest.mark.parametrize("answer", ["", "r", "7r", "-", "12r0", "1,2", "012", "-0", "+12", "\u0661\u0662"])
 def test_unparsable_answer_has_no_inverse_problem(answer):
     assert make_inverse_problem(Problem(ADD, (5, 7)), answer) is None
+
+
+@pytest.mark.parametrize(
+    ("problem", "answer"),
+    [
+        (Problem(ADD, (7, 8)), "015"),
+        (Problem(SUBTRACT, (8, 8)), "-0"),
+        (Problem(SUBTRACT, (8, 9)), "-01"),
+        (Problem(DIVIDE, (12, 4)), "3r00"),
+        (Problem(DIVIDE, (12, 4)), "03r0"),
+    ],
+)
+def test_other_forms_of_correct_answers_are_neither_verified_nor_rewarded(problem, answer):
+    assert verify_and_reward(problem, f"<think></think><answer>{answer}<end>") == (False, 0.0)
+    assert verify_and_reward(problem, f"<think></think><answer>{format_answer(problem)}<end>") == (True, 1.0)
+
+
+def verify_and_reward(problem, text, reverse_digits=False):
+    """Whether `answer_correctly` verifies a completion, and its reward."""
+    samples = make_samples([[text]])
+    completions = jax.tree.map(lambda leaf: leaf[0], samples.completions)
+    prompts = encode_prompts([problem], reverse_digits=reverse_digits)
+    reward = outcome_reward(prompts.tokens, completions, answers=prompts.answers)
+    answer_fn = partial(answer_correctly, reverse_digits=reverse_digits)
+    verification = verify_samples(answer_fn, [problem], samples, reverse_digits)
+    return bool(verification.is_verified[0, 0]), float(reward[0])
+
+
+marks = st.sampled_from(["", "<think>", "</think>", "<answer>", "<step>", "<end>"])
+forms = st.sampled_from(["{}", "0{}", "-{}", "{}r0", "{}r00", "{}0", "{}<answer>", "<answer>{}"])
+
+
+@given(problem=problems, form=forms, before=marks, after=marks, reverse_digits=st.booleans(), error=st.integers(-1, 1))
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_correctly_verified_completions_are_the_rewarded_ones(problem, form, before, after, reverse_digits, error):
+    answer = format_answer(problem, reverse_digits)
+    if error:
+        answer = f"{answer[:-1]}{(int(answer[-1]) + error) % 10}"
+    text = f"{before}<answer>{form.format(answer)}{after}<end>"
+    is_verified, reward = verify_and_reward(problem, text, reverse_digits)
+    has_inverse = make_inverse_problem(problem, format_answer(problem)) is not None
+    assert is_verified == (reward == 1 and has_inverse)
 
 
 def test_expressions_and_modular_sums_have_no_inverse_problem():
@@ -63,13 +110,14 @@ def make_samples(texts, width=24):
     return Samples(Completions(tokens, length, zeros, zeros, np.ones(length.shape, bool)), length)
 
 
-def answer_correctly(prompts):
+def answer_correctly(prompts, reverse_digits=False):
     """The correct completion for each prompt, and its length. Records the questions."""
     answer_correctly.questions = [VOCABULARY.decode(each[1:]) for each in prompts]
-    texts = [
-        f"<think></think><answer>{format_answer(parse_problem(question))}<end>"
-        for question in answer_correctly.questions
+    reverse = partial(re.sub, "[0-9]+", lambda digits: digits[0][::-1]) if reverse_digits else str
+    answers = [
+        format_answer(parse_problem(reverse(question)), reverse_digits) for question in answer_correctly.questions
     ]
+    texts = [f"<think></think><answer>{answer}<end>" for answer in answers]
     completions = [VOCABULARY.encode(text) for text in texts]
     return completions, list(map(len, completions))
 

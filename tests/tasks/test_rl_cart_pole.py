@@ -355,15 +355,15 @@ def test_invalid_value_raises_and_is_named(flags, message):
 
 
 @pytest.mark.parametrize(
-    ("flags", "most"),
+    ("flags", "max_env_steps"),
     [
         ("--algorithms reinforce --reinforce.num-updates 1000000", 8_000_000_000),
         ("--collection.num-iterations 100000 --collection.num-rounds 10", 16_000_096_000),
         ("--ppo.num-envs 1048576 --ppo.rollout-length 2048", 2**31),
     ],
 )
-def test_more_environment_steps_than_their_counter_holds_are_refused(flags, most):
-    with pytest.raises(UserError, match=f"up to {most} environment steps: allowed are 2147483647; give fewer"):
+def test_more_env_steps_than_int32_counts_are_refused(flags, max_env_steps):
+    with pytest.raises(UserError, match=f"up to {max_env_steps} environment steps: allowed are 2147483647; give fewer"):
         parse(PRESETS, flags.split(), "python tasks/rl_cart_pole.py")
 
 

@@ -56,6 +56,10 @@ def test_target_is_learned_and_results_are_complete(finished_run):
         (("--target", "Ab"), "--target Ab: allowed is a text of \"abcdefghijklmnopqrstuvwxyz .,'-\", which has no 'A'"),
         (("--target", ""), "allowed is a text of 1 to 200 letters"),
         (("--target", "a" * 201), "allowed is a text of 1 to 200 letters"),
+        (
+            ("--rl.num-updates", "1000000000"),
+            "up to 1344000000000 environment steps: allowed are 2147483647; give fewer",
+        ),
         (("--rewards",), "--rewards: name at least one of outcome, process, each once"),
         (("--eval.beam-width", "0"), "--eval.beam-width 0: allowed is a whole number from 1"),
         (("--curriculum.threshold", "0"), "--curriculum.threshold 0"),

@@ -145,7 +145,7 @@ def test_policy_learns_the_rewarded_token(name):
         assert {"kl", "clip_ratio"} <= metrics.keys()
     if name == "grpo":  # the reference is the initial policy
         jax.tree.map(np.testing.assert_array_equal, state.reference, PARAMS)
-        assert float(metrics["kl"][-1]) > 10 * float(metrics["kl"][0])
+        assert np.mean(metrics["kl"][-5:]) > 0.3  # and the policy has left it
     last_sample = jax.tree.map(lambda leaf: np.asarray(leaf[-1]), sample)
     records = sample_records(VOCABULARY, TRAINING_PROMPTS, last_sample)
     assert len(records) == 3

@@ -154,6 +154,18 @@ def test_impossible_paths_are_never_the_best():
     assert np.isfinite(candidates.log_prob[np.arange(3), candidates.best]).all()
 
 
+def test_samples_are_equal_alone_and_the_first_of_more():
+    keys = jax.random.split(jax.random.key(4), 3)
+
+    def sample_actions(problems, num_samples):
+        run = jit(lambda root, key: best_of_n(STEP_FN, root, key, num_samples=num_samples, max_steps=MAX_STEPS))
+        return np.asarray(run(make_root(TREES, problems), keys[np.array(problems)]).actions)
+
+    batch_actions = sample_actions([0, 1, 2], 5)
+    np.testing.assert_array_equal(sample_actions([1], 5), batch_actions[1:2])
+    np.testing.assert_array_equal(sample_actions([1, 0], 3), batch_actions[[1, 0], :3])
+
+
 def test_best_of_n_maps_over_keys():
     keys = jax.vmap(jax.random.key)(np.int32([1, 2, 1]))
     candidates = jit(
@@ -171,13 +183,19 @@ answer_lists = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_siz
 flag_lists = st.lists(st.booleans(), min_size=10, max_size=10)
 
 
-@given(answer_lists, flag_lists, st.lists(st.integers(0, 3), min_size=10, max_size=10))
+@given(
+    answer_lists,
+    flag_lists,
+    st.lists(st.sampled_from([1, 2, 4, 8]), min_size=10, max_size=10),
+    st.sampled_from([0, -110, -2000]),
+)
 @QUICK
-def test_majority_vote_breaks_ties_by_weight_then_index(answers, valid, weight):
+def test_majority_vote_breaks_ties_by_weight_then_index(answers, valid, weight, shift):
+    """Weights count relative to each other, also where all of them are 0 in float32."""
     winners = run_majority_vote(
         np.array(answers, np.int32).reshape(2, 5, 2),
         np.array(valid).reshape(2, 5),
-        np.array(weight, np.float32).reshape(2, 5),
+        np.log(np.array(weight, np.float32)).reshape(2, 5) + np.float32(shift),
     )
     for row in range(2):
         valid_votes = [
@@ -192,6 +210,13 @@ def test_majority_vote_breaks_ties_by_weight_then_index(answers, valid, weight):
         assert winners[row] == next(
             index for index in range(5) if valid[5 * row + index] and answers[5 * row + index] == winner
         )
+
+
+def test_majority_vote_among_unlikely_texts_prefers_the_likelier():
+    log_prob = np.float32([[-121, -120, -119.5, -125]])
+    answers = np.int32([[[3], [5], [3], [5]]])
+    assert run_majority_vote(answers, np.ones((1, 4), bool), log_prob).tolist() == [0]
+    assert run_majority_vote(answers, np.ones((1, 4), bool), log_prob[:, ::-1]).tolist() == [1]
 
 
 def test_majority_vote_without_weights_breaks_ties_by_index():

@@ -115,32 +115,42 @@ def test_proposals_depend_only_on_the_history_of_their_row():
     assert not (keys[0] == keys[1]).all(axis=1).any()
 
 
-def test_the_first_of_steps_to_decide_among_is_greedy_and_likelihoods_are_the_prior():
+def test_greedy_first_proposal_is_greedy_and_logits_are_the_prior():
     problems = np.array([0, 1, 1, 0])
     root = make_root(TREES, problems)
-    options = {"num_proposals": 6, "max_step_tokens": S, "stop_tokens": (STOP,), "temperature": 2.0}
-    make = jit(lambda key: make_step_model(ADVANCE, root, key, greedy_first=True, **options)[1])
-    state, step_output = jax.device_get(make(jax.random.key(2)))
+    options = {
+        "num_proposals": 6,
+        "max_step_tokens": MAX_STEP_TOKENS,
+        "stop_tokens": (STOP_TOKEN,),
+        "temperature": 2.0,
+    }
+    make_step_root = jit(lambda key: make_step_model(STEP_FN, root, key, greedy_first=True, **options)[1])
+    state, step_output = jax.device_get(make_step_root(jax.random.key(2)))
     for row, problem in enumerate(problems):
         steps = [[token for token in step if token >= 0] for step in state.proposals.tokens[row].tolist()]
         greedy_step = []
-        while not greedy_step or (greedy_step[-1] != STOP and len(greedy_step) < S):
-            path = follow(TREES, problem, greedy_step)
-            if path.ended:
+        while not greedy_step or (greedy_step[-1] != STOP_TOKEN and len(greedy_step) < MAX_STEP_TOKENS):
+            path = follow_path(TREES, problem, greedy_step)
+            if path.done:
                 break
             greedy_step.append(int(np.argmax(TREES.logits[problem, (0, *path.nodes)[-1]])))
         assert steps[0] == greedy_step
-        for at, step in enumerate(steps):
-            expected = follow(TREES, problem, step).log_prob if step not in steps[:at] else -np.inf
-            np.testing.assert_allclose(step_output.logits[row, at], expected, rtol=1e-4, atol=1e-5)
+        for index, step in enumerate(steps):
+            expected = follow_path(TREES, problem, step).log_prob if step not in steps[:index] else -np.inf
+            np.testing.assert_allclose(step_output.logits[row, index], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_proposals_are_the_same_alone_and_among_others():
+def test_proposals_are_equal_alone_and_in_a_batch():
     keys = jax.random.split(jax.random.key(3), 3)
 
     def propose(problems):
-        options = {"num_proposals": K, "max_step_tokens": S, "stop_tokens": (STOP,)}
+        options = {
+            "num_proposals": NUM_PROPOSALS,
+            "max_step_tokens": MAX_STEP_TOKENS,
+            "stop_tokens": (STOP_TOKEN,),
+        }
         root = make_root(TREES, problems)
-        return jit(lambda key: make_step_model(ADVANCE, root, key, **options)[1][0].proposals.tokens)(keys[problems])
+        run = jit(lambda key: make_step_model(STEP_FN, root, key, **options)[1][0].proposals.tokens)
+        return run(keys[problems])
 
     np.testing.assert_array_equal(propose(np.array([1])), propose(np.arange(3))[1:2])

@@ -153,21 +153,17 @@ def test_rewrite_resamples_from_the_least_likely_unvisited_step(model, greedy):
     assert len(resampled_positions) > 3
 
 
+def run_step_trees(network, params, key, prompts, lengths, temperature):
+    """Step trees with 4 simulations over 4 proposals."""
+    limits = {"max_new_tokens": MAX_NEW_TOKENS, "max_step_tokens": MAX_NEW_TOKENS, "max_steps": MAX_NEW_TOKENS}
+    options = {"num_proposals": 4, "num_simulations": 4, "temperature": temperature, **limits}
+    return solve_by_step_tree(network, params, key, prompts, lengths, **options)
+
+
 @pytest.fixture(scope="module")
 def search(model):
-    """`search(params, key, temperature)` runs step trees with 4 simulations over 4 proposals."""
-    options = {
-        "num_proposals": 4,
-        "num_simulations": 4,
-        "max_new_tokens": MAX_NEW_TOKENS,
-        "max_step_tokens": MAX_NEW_TOKENS,
-        "max_steps": MAX_NEW_TOKENS,
-    }
-
-    def solve(params, key, temperature):
-        return solve_by_step_tree(model[0], params, key, PROMPTS, LENGTHS, temperature=temperature, **options)
-
-    return jit(solve)
+    """`search(params, key, temperature)` runs `run_step_trees`."""
+    return jit(lambda params, key, temperature: run_step_trees(model[0], params, key, PROMPTS, LENGTHS, temperature))
 
 
 def test_step_tree_at_low_temperature_equals_greedy_and_counts_tokens(model, greedy, search):
@@ -229,6 +225,31 @@ def test_solve_in_batches_pads_the_last_batch(solve_greedy, greedy):
     result = strategies.solve_in_batches(solve_greedy, jax.random.key(7), PROMPTS[order], LENGTHS[order], 4)
     for actual, expected in zip(result, greedy, strict=True):
         np.testing.assert_array_equal(actual, expected[order])
+
+
+@pytest.mark.parametrize("method", ["sample_completions", "rewrite", "step_tree"])
+def test_solutions_are_equal_alone_and_in_batches_of_any_size(model, method):
+    options = {"num_samples": 3, "max_new_tokens": MAX_NEW_TOKENS}
+    solve = {
+        "sample_completions": lambda *args: strategies.sample_completions(*model, *args, **options).completions.tokens,
+        "rewrite": lambda *args: strategies.rewrite(*model, *args, **options).completions.tokens,
+        "step_tree": lambda *args: run_step_trees(*model, *args, 1.0).tokens,
+    }[method]
+    solve, keys = jit(solve), jax.random.split(jax.random.key(7), NUM_PROBLEMS)
+    batch_tokens = np.asarray(solve(keys, PROMPTS, LENGTHS))
+    np.testing.assert_array_equal(strategies.solve_in_batches(solve, keys, PROMPTS, LENGTHS, 1), batch_tokens)
+    key = jax.random.key(9)
+    results = [strategies.solve_in_batches(solve, key, PROMPTS, LENGTHS, batch_size) for batch_size in (1, 4)]
+    np.testing.assert_array_equal(*results)
+
+
+def test_fewer_samples_are_the_first_of_more(model, samples):
+    run = jit(
+        lambda: strategies.sample_completions(
+            *model, jax.random.key(2), PROMPTS, LENGTHS, num_samples=2, max_new_tokens=MAX_NEW_TOKENS
+        )
+    )
+    np.testing.assert_array_equal(run().completions.tokens, samples.completions.tokens[:, :2])
 
 
 @pytest.mark.parametrize("num_samples", [0, 4])

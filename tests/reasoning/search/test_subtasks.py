@@ -196,23 +196,28 @@ def test_chunked_solver_equals_a_full_forward_pass():
         assert argmax_tokens[start - 1 : len(tokens) - 1].tolist() == tokens[start:]
 
 
-def test_samples_depend_neither_on_who_shares_a_call_nor_on_the_size_of_chunks():
-    model = decoder(vocab_size=len(WORDS), context_length=48, block=BlockConfig(width=16, num_heads=2), num_layers=1)
+def test_samples_depend_neither_on_the_batch_nor_on_the_chunk_size():
+    model = decoder(
+        vocab_size=len(VOCABULARY), context_length=48, block=BlockConfig(width=16, num_heads=2), num_layers=1
+    )
     params = jit(model.init)(jax.random.key(3))
-    prompts = [WORDS.encode(f"<begin>{word}") for word in ("a", "bc", "dab")]
+    prompts = [VOCABULARY.encode(f"<begin>{word}") for word in ("a", "bc", "dab")]
 
-    def complete(prompts, **sizes):
-        solve = make_solver(model, max_depth=3, max_contexts=5, sampling=Sampling(), **sizes)
-        return [(each.outcome, each.trace.completion) for each in solve(params, jax.random.key(6), prompts)]
+    def solve(prompts, **sizes):
+        solver = make_solver(model, max_depth=3, max_contexts=5, sampling=Sampling(), **sizes)
+        return [
+            (solution.outcome, solution.trace.completion) for solution in solver(params, jax.random.key(6), prompts)
+        ]
 
-    together = complete(prompts, batch_size=4, chunk_size=4)
-    assert len({str(each) for each in together}) == 3
-    assert complete(prompts[2:], batch_size=4, chunk_size=4) == together[2:]
-    assert complete(prompts[::-1], batch_size=2, chunk_size=4) == together[::-1]
-    for one, other in zip(complete(prompts, batch_size=2, chunk_size=8), together, strict=True):
-        common = min(len(one[1]), len(other[1]))
-        assert one[1][:common] == other[1][:common]
-        assert common > 4
+    expected = solve(prompts, batch_size=4, chunk_size=4)
+    assert len({str(each) for each in expected}) == 3
+    assert solve(prompts[2:], batch_size=4, chunk_size=4) == expected[2:]
+    assert solve(prompts[::-1], batch_size=2, chunk_size=4) == expected[::-1]
+    larger_chunks = solve(prompts, batch_size=2, chunk_size=8)
+    for (_, completion), (_, expected_completion) in zip(larger_chunks, expected, strict=True):
+        min_length = min(len(completion), len(expected_completion))
+        assert completion[:min_length] == expected_completion[:min_length]
+        assert min_length > 4
 
 
 @pytest.mark.parametrize(

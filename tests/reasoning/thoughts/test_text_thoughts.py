@@ -17,6 +17,7 @@ from thinking.reasoning.thoughts.text_thoughts import (
     make_fixed_thought,
     make_thought_policy,
 )
+from thinking.recipes.lm_think import evaluation
 from thinking.recipes.lm_think.evaluation import WindowScores, compute_metrics, evaluate_windows, held_out_windows
 from thinking.train_state import apply_gradients, init_train_state
 
@@ -57,6 +58,25 @@ def test_none_thought_is_empty_and_pause_thought_is_constant():
     assert {tuple(tokens) for tokens in pause.tokens.tolist()} == {(5, 5, 5, VOCABULARY.end_token)}
     assert set(pause.length.tolist()) == {MAX_THOUGHT_LENGTH + 1}
     assert not pause.num_sampled.any()
+
+
+@pytest.mark.parametrize("kind", ["random_filler", "reinforced", "expert_iteration"])
+def test_thought_depends_only_on_its_key_and_context(kind):
+    think = jax.jit(make_thought_policy(kind, MODEL, VOCABULARY, MAX_THOUGHT_LENGTH).think)
+    keys, order = jax.random.split(jax.random.key(8), 6), np.array([4, 1])
+    batch_thought = think(get_params(), keys, make_contexts(6))
+    thought = think(get_params(), keys[order], make_contexts(6)[order])
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y[order]), thought, batch_thought)
+
+
+def test_thoughts_of_windows_do_not_depend_on_the_batch_size(monkeypatch):
+    windows = np.random.default_rng(5).integers(
+        0, VOCABULARY.num_text_tokens, (6, CONTEXT_LENGTH + CONTINUATION_LENGTH), np.int32
+    )
+    expected = score_windows("expert_iteration", get_params(), windows)
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", 2)
+    result = score_windows("expert_iteration", get_params(), windows)
+    np.testing.assert_array_equal(result.thoughts, expected.thoughts)
 
 
 def test_random_filler_thought_is_empty_or_random():
