@@ -145,11 +145,11 @@ def post_train(config: Config, run: Run, decoder: Decoder, params: Params) -> Tr
 def make_problem_set(
     config: Config, sources: tuple[str, ...], style: Style, num_problems: int, split: Split
 ) -> EvaluationSet:
-    """Problems of a split, `num_problems` of each source that is not enumerated."""
+    """Problems of a split, `num_problems` of each source that does not list all of its problems."""
     from thinking.recipes.arithmetic.datasets import make_evaluation_set
 
-    order = {"verbal_fraction": config.data.verbal_fraction, "reverse_digits": config.data.reverse_digits}
-    return make_evaluation_set(sources, style, num_problems=num_problems, seed=config.seed, split=split, **order)
+    options = {"verbal_fraction": config.data.verbal_fraction, "reverse_digits": config.data.reverse_digits}
+    return make_evaluation_set(sources, style, num_problems=num_problems, seed=config.seed, split=split, **options)
 
 
 def evaluate(config: Config, decoder: Decoder, style: Style, params: Params) -> list[dict[str, Any]]:

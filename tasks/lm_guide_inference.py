@@ -1,8 +1,8 @@
 """Plan with the language guide, a hierarchical planner: for every goal sub-goals and steps, as sentence embeddings.
 
 The guide *thinks* (open loop, on its own steps) and *reacts* (closed loop, on the steps of a reference text): for
-training goals, held-out goals, pairs of goals, or a goal on the command line. Its plans are compared with a flat
-guide, the nearest training text copied, and a bigram model.
+training goals, held-out goals, pairs of goals, or a goal on the command line. Its plans are compared with those of
+a guide of one layer, the nearest training text copied, and a bigram model.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def plan_for_one(config: Config, run: Run, data: PreparedData, planner: Planner,
     plans.save(run.folder, [plan], vectors)
     show_plans([plan])
     sub_goals = [node for node in nodes if node.level]
-    row = {"goal": settings.goal, "num_steps": len(plan.steps), "num_sub_goals": len(sub_goals), "reached_end": is_done}
+    row = {"goal": settings.goal, "num_steps": len(plan.steps), "num_sub_goals": len(sub_goals), "ended": is_done}
     write_results(run, [row], {"nodes": vectors})
 
 

@@ -95,7 +95,7 @@ RUNS: dict[str, list[str]] = {
     "thoughts-drawn": [
         f"{THINK} {PROBLEM} --problem.name s3 --thoughts discrete --thought.gradient {gradient} "
         f"--rl.num-generations 4 --artifacts artifacts/{gradient}"
-        for gradient in ("search", "reinforce", "none")
+        for gradient in ("expert_iteration", "reinforce", "none")
     ],
     "thoughts-converted": [
         f"{THINK} {PROBLEM} --problem.name modular:3 --thoughts none discrete continuous --thought.convert-from-none "

@@ -61,16 +61,16 @@ def _bar(stage: str, start_step: int, num_steps: int, progress_metric: str) -> I
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[figure]}"),
+        TextColumn("{task.fields[value]}"),
     )
     rate = _rate(start_step)
     with Progress(*columns, console=console(), transient=False) as progress:
-        task = progress.add_task(stage, total=num_steps, completed=start_step, rate="", figure="")
+        task = progress.add_task(stage, total=num_steps, completed=start_step, rate="", value="")
 
-        def update_bar(now: int, figure: float | None) -> None:
+        def update_bar(now: int, value: float | None) -> None:
             progress.update(task, completed=now, rate=f"{rate(now):,.0f} steps/s")
-            if figure is not None:
-                progress.update(task, figure=f"{progress_metric} {figure:.4g}")
+            if value is not None:
+                progress.update(task, value=f"{progress_metric} {value:.4g}")
 
         yield update_bar
 
@@ -79,10 +79,10 @@ def _lines(stage: str, start_step: int, num_steps: int, progress_metric: str) ->
     rate = _rate(start_step)
     last, shown = time.monotonic(), ""
 
-    def print_line(now: int, figure: float | None) -> None:
+    def print_line(now: int, value: float | None) -> None:
         nonlocal last, shown
-        if figure is not None:
-            shown = f", {progress_metric} {figure:.4g}"
+        if value is not None:
+            shown = f", {progress_metric} {value:.4g}"
         if now < num_steps and time.monotonic() - last < SECONDS_BETWEEN_LINES:
             return
         last = time.monotonic()

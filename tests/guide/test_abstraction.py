@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from thinking.guide import Path, guide
 from thinking.guide.abstraction import (
     counted_entropy,
-    forward_mask,
     last_pivot,
     learned_entropy,
     local_maxima,
     next_pivot,
+    owner_mask,
     pivot_levels,
-    reverse_mask,
     skip_step,
+    training_mask,
 )
 from thinking.kernels import Box, Discrete, table
 
@@ -215,7 +215,7 @@ def test_pivot_levels_of_counted_entropy_match_plain_python(path, counts, length
         assert actual[:, [0, length - 1]].all()  # start and end on every level
 
 
-_masks = jax.jit(lambda pivots: (next_pivot(pivots), last_pivot(pivots), forward_mask(pivots), reverse_mask(pivots)))
+_masks = jax.jit(lambda pivots: (next_pivot(pivots), last_pivot(pivots), training_mask(pivots), owner_mask(pivots)))
 
 
 @given(pivots=flags)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from thinking.guide import Path
 from thinking.guide.abstraction import skip_step
 from thinking.guide.hindsight import (
-    count_value_examples,
+    count_examples,
     flatten_examples,
     make_examples,
     make_goal_pairs,
@@ -153,5 +153,5 @@ def test_flatten_examples_merges_the_path_axis():
 def test_count_value_examples_counts_pairs_and_values():
     for size in (2, 3, 8):
         pairs = size * (size + 1) // 2  # t < j among size + 1 states
-        assert count_value_examples(skip_step(size), 2, size + 1) == pairs + size
-        assert count_value_examples(skip_step(size), 1, 2) == 1
+        assert count_examples(skip_step(size), 2, size + 1) == pairs + size
+        assert count_examples(skip_step(size), 1, 2) == 1

@@ -255,7 +255,7 @@ def test_plan_scores_count_wrong_ends_as_wrong(data):
     goal_set, index = evaluation.make_goal_set(data, 9), planning.make_level_indices(data, 1, 16)[0]
     perfect_plans = make_perfect_plans(data, goal_set)
     for scores in evaluation.score_plans(data, index, goal_set, perfect_plans, perfect_plans):
-        assert scores == {"next_step_recall": 1, "step_f1": 1, "sub_goals": 1}
+        assert scores == {"next_step_recall": 1, "step_f1": 1, "sub_goal_recall": 1}
     early_plans = perfect_plans._replace(
         done=np.ones_like(perfect_plans.done), length=np.maximum(perfect_plans.length - 1, 1)
     )
@@ -264,7 +264,7 @@ def test_plan_scores_count_wrong_ends_as_wrong(data):
     )
     assert [goal_scores["next_step_recall"] for goal_scores in scores] == [0] * 4
     assert [goal_scores["step_f1"] for goal_scores in scores] == [2 * (n - 1) / (2 * n - 1) for n in (5, 2, 2, 3)]
-    assert scores[0]["sub_goals"] == 0.5
+    assert scores[0]["sub_goal_recall"] == 0.5
 
 
 def test_baselines_use_only_training_texts(data):
@@ -283,7 +283,7 @@ def test_baselines_use_only_training_texts(data):
 def test_rows_average_recall_over_steps_and_the_rest_over_goals():
     goal_set = evaluation.GoalSet(["train", "train", "compound"], ["a", "b", "c"], None, [[0], [0, 1, 2], [0]], None)
     scores = [
-        {"next_step_recall": recall, "step_f1": f1, "sub_goals": sub_goals}
+        {"next_step_recall": recall, "step_f1": f1, "sub_goal_recall": sub_goals}
         for recall, f1, sub_goals in ((1, 1, 0), (1 / 3, 0.5, 1), (0, 0, 0.25))
     ]
     train, compound = evaluation.make_rows("copied", goal_set, scores, plans_per_second=3.0)

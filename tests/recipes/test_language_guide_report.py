@@ -209,7 +209,7 @@ def test_mean_rows_weigh_recall_as_evaluation_does():
     plans = [SHELF_PLAN._replace(reference=steps, scores={"next_step_recall": recalls[steps]}) for steps in recalls]
     (row,) = report.mean_rows(plans, [SHELF_PLAN.split], [SHELF_PLAN.mode])
     goal_set = evaluation.GoalSet([SHELF_PLAN.split] * 2, ["a", "b"], None, [[0], [0, 1, 2]], None)
-    scores = [plan.scores | {"step_f1": 0.0, "sub_goals": 0.0} for plan in plans]
+    scores = [plan.scores | {"step_f1": 0.0, "sub_goal_recall": 0.0} for plan in plans]
     (eval_row,) = evaluation.make_rows("guide", goal_set, scores)
     assert row["next_step_recall"] == 0.25
     assert eval_row["next_step_recall"] == 0.25

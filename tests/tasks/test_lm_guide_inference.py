@@ -156,7 +156,7 @@ def test_saved_plans_reproduce_training_texts_with_sections(artifacts):
         if text.split == "train":
             assert plan.done
             assert [step.nearest_text for step in plan.steps] == list(plan.reference)
-            assert plan.scores == {"next_step_recall": 1, "step_f1": 1, "sub_goals": 1}
+            assert plan.scores == {"next_step_recall": 1, "step_f1": 1, "sub_goal_recall": 1}
     (bread,) = (plan for plan in saved_plans[: len(TEXTS)] if plan.goal == "baking bread")
     assert [node.nearest_text for node in bread.nodes if node.level] == ["the dough", "the oven"]
     assert [node.level for node in bread.nodes] == [1, 0, 0, 0, 1, 0, 0]
@@ -170,9 +170,7 @@ def test_custom_goal_is_planned(run_task, artifacts_copy):
     assert [step.nearest_text for step in plan.steps] == [step for part in TEXTS[2]["steps"] for step in part["steps"]]
     assert "baking bread  custom, think\n" in out
     assert "5. Bake for an hour." in out
-    assert read_rows(artifacts_copy) == [
-        {"goal": "baking bread", "num_steps": 5, "num_sub_goals": 2, "reached_end": True}
-    ]
+    assert read_rows(artifacts_copy) == [{"goal": "baking bread", "num_steps": 5, "num_sub_goals": 2, "ended": True}]
 
 
 def test_plan_begins_with_the_given_steps(run_task, artifacts_copy):

@@ -96,7 +96,7 @@ def test_split_model_learns_from_searched_thoughts(tmp_path):
     config = dataclasses.replace(
         replace_num_steps(SMOKE, 2),
         thoughts=("discrete",),
-        thought=ThoughtConfig(gradient="search", split=True),
+        thought=ThoughtConfig(gradient="expert_iteration", split=True),
         rl=RLConfig(num_generations=4),
         supervision=SupervisionConfig(chain_weight=1.0),
     )
@@ -151,7 +151,7 @@ CONVERT_FLAGS = "--thoughts none discrete --thought.convert-from-none"
         ),
         ("--model.width 30", "--model.width 30: allowed is a multiple of twice --model.num-heads, 4"),
         (
-            "--thought.gradient search --rl.num-generations 3",
+            "--thought.gradient expert_iteration --rl.num-generations 3",
             "--rl.num-generations 3: allowed is a divisor of --training.batch-size, 16, from 2 on",
         ),
         (

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from thinking.benchmarks.config import LARGEST_TOP_K, AttentionConfig
+from thinking.benchmarks.config import MAX_TOP_K_TOKENS, AttentionConfig
 from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.experiment.device import measure_best_seconds
 from thinking.networks.attention.patterns import Pattern, TopK, Window
@@ -32,7 +32,7 @@ def measure_attention(config: AttentionConfig, setup: Setup) -> Measurement:
                 "ns_per_token_over_shortest": nanoseconds / shortest,
             }
         )
-    longest = max(length for length in config.long_sequence_lengths if length <= LARGEST_TOP_K)
+    longest = max(length for length in config.long_sequence_lengths if length <= MAX_TOP_K_TOKENS)
     rows.append(_compare_with_dense(window, config.sequence_length))
     rows.append(_compare_with_dense(TopK(config.block_size, config.num_blocks), longest))
     return Measurement(rows)

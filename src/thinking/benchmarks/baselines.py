@@ -131,8 +131,8 @@ def _make_torch_model(params: Any, num_heads: int) -> Any:
         return torch.from_numpy(np.array(leaf))
 
     def linear(weights: dict[str, Any]) -> nn.Linear:
-        narrow, wide = weights["kernel"].shape
-        module = nn.Linear(narrow, wide, bias="bias" in weights)
+        in_features, out_features = weights["kernel"].shape
+        module = nn.Linear(in_features, out_features, bias="bias" in weights)
         with torch.no_grad():
             module.weight.copy_(tensor(weights["kernel"]).T)
             if "bias" in weights:

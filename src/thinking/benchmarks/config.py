@@ -21,7 +21,7 @@ Part = Literal[
     "utilisation",
 ]
 PARTS: tuple[Part, ...] = get_args(Part)
-LARGEST_TOP_K = 2**14
+MAX_TOP_K_TOKENS = 2**14
 """Maximum tokens at which top-k attention is compared with dense attention, whose scores fill the memory."""
 
 
@@ -32,7 +32,7 @@ class KernelsConfig:
     batch_size: int = option(1024, "rows of a fit and of an infer", minimum=1, maximum=2**20)
     num_nodes: int = option(32, "size of the spaces of inputs, values and targets", minimum=2, maximum=2**20)
     num_slots: int = option(
-        32, "hypotheses per question of the transformers and the linear memory", minimum=1, maximum=8192
+        32, "hypotheses per query of the transformers and the linear memory", minimum=1, maximum=8192
     )
     num_steps: int = option(20, "fits and infers timed together", minimum=1, maximum=10**6)
     transformer: WidthConfig = group(WidthConfig(width=128), "the transformer kernels")
@@ -43,7 +43,7 @@ class GuidesConfig:
     """Sizes of guides that plan on a graph."""
 
     num_nodes: int = option(32, "nodes of the graph", minimum=2, maximum=2**14)
-    num_slots: int = option(32, "hypotheses per question of the transformers", minimum=1, maximum=8192)
+    num_slots: int = option(32, "hypotheses per query of the transformers", minimum=1, maximum=8192)
     num_steps: int = option(20, "training steps timed together", minimum=1, maximum=10**6)
     checkpoint_steps: int = option(
         600, "training steps over which the cost of checkpoints is measured", minimum=1, maximum=10**9
@@ -61,8 +61,8 @@ class AttentionConfig:
     )
     long_sequence_lengths: tuple[int, ...] = option(
         (2**12, 2**14, 2**17),
-        f"tokens at which the window alone is timed; at the last up to {LARGEST_TOP_K} blocks picked by content are "
-        "compared with dense attention",
+        "tokens at which the window alone is timed; at the last length that is not above "
+        f"{MAX_TOP_K_TOKENS}, blocks picked by content are compared with dense attention",
         minimum=1,
         maximum=2**24,
     )
@@ -71,8 +71,8 @@ class AttentionConfig:
 
     def validate(self) -> None:
         """Raises UserError unless a length can be compared with dense attention."""
-        if not any(length <= LARGEST_TOP_K for length in self.long_sequence_lengths):
-            raise field_error("long_sequence_lengths", f"at least one up to {LARGEST_TOP_K}", suggestion=4096)
+        if not any(length <= MAX_TOP_K_TOKENS for length in self.long_sequence_lengths):
+            raise field_error("long_sequence_lengths", f"at least one up to {MAX_TOP_K_TOKENS}", suggestion=4096)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ class EmbeddingConfig:
 
     num_texts: int = option(1024, "sentences embedded", minimum=1, maximum=2**24)
     batch_size: int = option(64, "sentences that sentence-transformers takes at once", minimum=1, maximum=2**20)
-    num_repeats: int = option(5, "times that each side is timed", minimum=1, maximum=10**4)
+    num_repeats: int = option(5, "times that each implementation is timed", minimum=1, maximum=10**4)
 
 
 @dataclasses.dataclass(frozen=True)

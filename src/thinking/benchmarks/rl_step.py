@@ -60,7 +60,7 @@ def measure_post_training(config: PostTrainingConfig, setup: Setup) -> Measureme
     generation_seconds, update_seconds = _measure_parts(config, model, prompts, update, train_result.state.train_state)
     step_seconds = train_result.seconds / config.num_steps
     row = {
-        "benchmark": "update by rewards",
+        "benchmark": "post-training step",
         "rows": config.num_prompts * config.num_generations,
         "tokens": config.max_new_tokens,
         "generation_ms": generation_seconds * 1e3,

@@ -36,7 +36,7 @@ MIN_SECONDS_BETWEEN_SAVES = 5.0
 
 @dataclasses.dataclass(frozen=True)
 class RestoredCheckpoint:
-    """The `state` after `step` steps, and the `figures` saved with it."""
+    """The `state` after `step` steps, and the `figures` saved with it: seconds so far, by name."""
 
     step: int
     state: Any
@@ -63,12 +63,12 @@ def restore(folder: Path, template: Any) -> RestoredCheckpoint | None:
     Raises:
         RunError: the weights do not fit `template`, or all checkpoints are damaged.
     """
-    _hush_late_answers()
+    _silence_closed_loop_errors()
     damaged: list[tuple[int, str]] = []
     for step in reversed(list_saved_steps(folder)):
         try:
             metadata = _metadata(folder / str(step))
-            _refuse_misfit(folder / str(step), metadata["leaves"], template)
+            _check_shapes(folder / str(step), metadata["leaves"], template)
             state = _load(folder / str(step), metadata, template)
         except RunError:
             raise
@@ -95,7 +95,7 @@ class Saver:
     """
 
     def __init__(self, folder: Path) -> None:
-        _hush_late_answers()
+        _silence_closed_loop_errors()
         self.blocked_seconds = 0.0
         self._folder = folder
         self._thread = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
@@ -232,7 +232,7 @@ def _place_like(array: np.ndarray, template: jax.Array) -> jax.Array:
     return jax.device_put(array, template.sharding)
 
 
-def _refuse_misfit(path: Path, saved: list[list[Any]], template: Any) -> None:
+def _check_shapes(path: Path, saved: list[list[Any]], template: Any) -> None:
     before = {name: f"{dtype}{shape}" for name, dtype, shape in saved}
     after = {name: f"{dtype}{shape}" for name, dtype, shape in _shapes(host_leaves(template))}
     differences = [
@@ -259,7 +259,7 @@ def _set_aside(path: Path) -> None:
     path.rename(aside)
 
 
-def _hush_late_answers() -> None:
+def _silence_closed_loop_errors() -> None:
     """Silence Orbax's tasks that report to a closed event loop after another array failed."""
     before = sys.unraisablehook
     if before.__module__ == __name__:

@@ -126,14 +126,14 @@ def _loop(
         progress.show_progress(stage, done, num_steps, progress_metric) as advance,
     ):
 
-        def current_figures() -> dict[str, float]:
+        def measure_times() -> dict[str, float]:
             return {
                 "seconds": result.seconds + time.perf_counter() - start,
                 "compile_seconds": result.compile_seconds,
                 "checkpoint_seconds": result.checkpoint_seconds + saver.blocked_seconds,
             }
 
-        def settle(first: int, last: int, figures: Any, sample: Any) -> None:
+        def log_chunk(first: int, last: int, figures: Any, sample: Any) -> None:
             means = _summarize(folder, stage, first, jax.device_get(figures))
             metrics.append(run.folder, stage, last, means)
             for record in log_samples(jax.device_get(sample)) if log_samples else ():
@@ -146,7 +146,7 @@ def _loop(
             with saver.measure_blocked():
                 _refuse_nan(folder, stage, done, *copied)
                 metrics.flush(run.folder)
-            saver.save(done, copied[0], current_figures())
+            saver.save(done, copied[0], measure_times())
 
         while done < num_steps and not interruption.requested_signal():
             length = _chunk_length(done, num_steps, chunk_size)
@@ -155,17 +155,17 @@ def _loop(
             state, figures, sample = programs[length](state, np.int32(done))
             # The metrics of the previous chunk are fetched while the device runs this one.
             if pending is not None:
-                settle(*pending)
+                log_chunk(*pending)
             if copied is not None:
                 save(copied)
             pending = (done, done + length, figures, sample)
             done += length
         if pending is not None:
-            settle(*pending)
+            log_chunk(*pending)
             save(checkpoint.snapshot(state))
             saver.wait()
-        figures = current_figures()
-    return done, TrainResult(state, **figures)
+        times = measure_times()
+    return done, TrainResult(state, **times)
 
 
 def _compile(

@@ -19,7 +19,7 @@ from thinking.types import Array, Params
 
 LocateFn = Callable[[Array, Array], Array]
 """`locate(coordinates [B, K], token [B]) -> coordinates [B, K]` of a token, from those of the previous one; 0 before
-the first. Used by location encodings."""
+the first. Used by `networks.positions.location`."""
 
 MAX_STAGES = 4
 MIN_STAGE_TOKENS = 64
@@ -33,7 +33,7 @@ class Completions(NamedTuple):
     Attributes:
         tokens: [B, N] int32, the stop token included; 0 beyond `length`.
         length: [B] int32, number of generated tokens.
-        log_prob: [B, N] float32, of each token under the unmodified model; 0 beyond `length`.
+        log_prob: [B, N] float32, of each token by the logits before `Sampling` changes them; 0 beyond `length`.
         value: [B, N] float32, by the value head, of the state before each token.
         stopped: [B] bool, whether a stop token ended it, rather than the limit.
     """
@@ -74,7 +74,7 @@ class Generator(NamedTuple):
 
     Attributes:
         prefill: `prefill(params, key, prompts [B, P], lengths [B], num_reserved_tokens) -> GenerationState`, with a
-            cache for so many new tokens; keeps the key, one for all rows or [B]. Prompts are left-aligned, at least 1
+            cache for so many new tokens; stores the key, one for all rows or [B]. Prompts are left-aligned, at least 1
             token each; tokens beyond `lengths` are ignored.
         grow_cache: `grow_cache(state, capacity) -> GenerationState`, with a cache for so many tokens, prompts included.
         generate_until: `generate_until(params, state, until) -> GenerationState`, until each row has stopped or has

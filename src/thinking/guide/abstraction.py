@@ -46,7 +46,7 @@ def skip_step(step_size: int) -> Abstraction:
 
 
 def counted_entropy(space: Space) -> Abstraction:
-    """Pivots are the local maxima of visit counts, kept in a table.
+    """Pivots are the local maxima of visit counts, a proxy for the entropy of the next state.
 
     A state visited more often than its neighbours on the path is a crossroads, where the next state is least certain.
     The abstraction's state is the count of each state, [N] int32.
@@ -67,7 +67,7 @@ def counted_entropy(space: Space) -> Abstraction:
 
 
 def learned_entropy(space: Space, optimizer: optax.GradientTransformation, width: int = 64) -> Abstraction:
-    """Pivots are the local maxima of a learned visit density, for states of any kind.
+    """Pivots are the local maxima of a learned visit density: `counted_entropy` for states of any kind.
 
     A network with one hidden layer of `width` is trained to tell visited states from uniform samples (over the indices,
     or over the bounding box of the batch). Its output tends to the log-density up to a constant: noise contrastive
@@ -175,7 +175,7 @@ def last_pivot(pivots: Array) -> Array:
     return jnp.concatenate([jnp.full(1, -1), jax.lax.cummax(behind)[:-1]]).astype(jnp.int32)
 
 
-def forward_mask(pivots: Array) -> Array:
+def training_mask(pivots: Array) -> Array:
     """[P, T] bool, which states t learn to reach pivot p: those since the second-last pivot before it.
 
     P runs over all T states; rows of other states are empty.
@@ -189,7 +189,7 @@ def forward_mask(pivots: Array) -> Array:
     return pivots[:, None] & (t < p) & (p <= second_next[None])
 
 
-def reverse_mask(pivots: Array) -> Array:
+def owner_mask(pivots: Array) -> Array:
     """[P, T] bool, which states t each pivot p represents: itself and those up to the next pivot."""
     length = pivots.shape[0]
     p, t = jnp.arange(length)[:, None], jnp.arange(length)[None]

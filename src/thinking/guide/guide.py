@@ -28,7 +28,7 @@ class GuideState(NamedTuple):
     """The state of a guide.
 
     Attributes:
-        layers: kernel states, stacked for each run of layers of one shape.
+        layers: kernel states; those of adjacent layers that are the same kernel are stacked.
         abstraction: state of the abstraction.
     """
 

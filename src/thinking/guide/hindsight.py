@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.guide.abstraction import Abstraction, forward_mask, last_pivot, next_pivot, pivot_levels, reverse_mask
+from thinking.guide.abstraction import Abstraction, last_pivot, next_pivot, owner_mask, pivot_levels, training_mask
 from thinking.guide.hippocampus import is_same
 from thinking.kernels.contract import Context, Transition
 from thinking.types import Array
@@ -96,14 +96,14 @@ def make_examples(
     """
     states, (t, j, is_value_target) = path.states, pairs
     pivots = levels[layer]
-    owner = jnp.argmax(reverse_mask(pivots), axis=0)  # the pivot that represents each state
+    owner = jnp.argmax(owner_mask(pivots), axis=0)  # the pivot that represents each state
     sub_goal = jnp.minimum(next_pivot(pivots)[owner][t], j)
     is_used = (t < j) & (j < path.length)
     if not is_value_target:
         is_used &= ~is_same(states[t], states[j])
     if layer + 1 < levels.shape[0]:
         above = levels[layer + 1]
-        is_used &= forward_mask(above)[j, t] | (j <= next_pivot(above)[t])
+        is_used &= training_mask(above)[j, t] | (j <= next_pivot(above)[t])
     if layer == 0 and path.actions is not None:
         value = path.actions[t]
     else:
@@ -114,7 +114,7 @@ def make_examples(
     return Transition(context, target, value, jnp.ones(t.shape, jnp.float32), jnp.where(is_used, weight, 0.0))
 
 
-def count_value_examples(abstraction: Abstraction, num_layers: int, num_states: int) -> int:
+def count_examples(abstraction: Abstraction, num_layers: int, num_states: int) -> int:
     """The number of training examples that all layers together get from one path of distinct states.
 
     Args:
@@ -144,8 +144,8 @@ def make_queries(
 def _make_contexts(items: Array, pivots: Array, t: Array, max_lengths: Array, context_length: int) -> Context:
     """The context at t: on a pivot the pivots before it, as in `think`; otherwise the states, as in `react`.
 
-    Contexts are cut to `max_lengths` [R]. A segment of a plan begins with the present alone, so all lengths are
-    trained.
+    Contexts are cut to `max_lengths` [R]. In planning a context begins with the current state alone, so all lengths
+    are trained.
     """
     before = last_pivot(pivots)
     on_pivot = pivots[t]

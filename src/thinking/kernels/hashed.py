@@ -41,7 +41,7 @@ def hashed_table(spaces: Spaces, context_length: int, radices: tuple[int, ...], 
     Args:
         spaces: discrete input and target; any value.
         context_length: C.
-        radices: number of digits of each key column, the target's last.
+        radices: number of values of each key column, as of `keys.encode_digits`; the target's last.
         capacity: number of entries; rounded up to whole buckets.
     """
     ways = min(WAYS, capacity)

@@ -36,7 +36,8 @@ class Curriculum(NamedTuple):
     Attributes:
         init: `init() -> CurriculumState`, with the first level unlocked.
         update: `update(state, level [N] int32, success [N], mask [N]) -> CurriculumState`. Success in [0, 1] is the
-            mean of `mask` attempts, whole or not; mask 0 is ignored. Raises ValueError if the shapes differ.
+            mean over `mask` attempts, a number that may be fractional; 0 is ignored. Raises ValueError if the shapes
+            differ.
         sample: `sample(state, key, count) -> [count] int32`, unlocked levels; consumes the key.
     """
 

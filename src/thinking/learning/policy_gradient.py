@@ -212,7 +212,7 @@ LossFn = Callable[[Params, PolicyBatch], tuple[Array, Metrics]]
 
 
 def _evaluate(evaluate_actions: EvaluateFn, params: Params, batch: PolicyBatch) -> tuple[ActionEvaluation, PolicyBatch]:
-    """The evaluation of the batch's actions, and the batch, both 0 where the mask is."""
+    """The evaluation of the batch's actions, and the batch, with zeros where the mask is 0."""
     arrays = (batch.log_prob, batch.advantage, batch.value_target, batch.reference_log_prob)
     evaluation, arrays = jax.tree.map(
         lambda array: clear_masked(array, batch.mask), (evaluate_actions(params, batch.inputs, batch.action), arrays)

@@ -1,7 +1,7 @@
 """The key-value cache of a decoder.
 
 If the pattern has a bounded reach, the slots are a ring buffer: a new token overwrites the one that no later query
-sees, so memory is bounded at any length. TokenPositions at the start that all queries see are never overwritten.
+sees, so memory is bounded at any length. Tokens at the start that all queries see are never overwritten.
 
 Axes: B rows, N new tokens, S slots, H query heads, G key-value heads, E dimensions of a head, K blocks of a `TopK`
 pattern. All leaves of a cache have the leading axis B, so rows can be gathered, repeated and stored like any other
@@ -69,8 +69,8 @@ def init_cache(
     """An empty cache of rows of up to `capacity` tokens; fewer slots are allocated where the pattern allows."""
     bounds = memory_bounds(pattern)
     slots = capacity if bounds is None else min(capacity, sum(bounds))
-    content = _content(pattern)
-    blocks = 0 if content is None else -(-slots // content.block_size)
+    top_k = _find_top_k(pattern)
+    blocks = 0 if top_k is None else -(-slots // top_k.block_size)
     empty = jnp.zeros((rows, num_kv_heads, slots, head_dim), dtype)
     sums = jnp.zeros((rows, num_kv_heads, blocks, head_dim), jnp.float32)
     layer = LayerCache(empty, empty, sums, sums)
@@ -170,13 +170,16 @@ def _make_attend_fn(
     positions: Array,
     prefix_memory: LayerMemory | None,
 ) -> AttendFn:
-    """Attention of new tokens, written to slots [B, N], whose positions are `before` and then `after` [B, S]."""
-    content = _content(pattern)
+    """Attention of new tokens, written to `slot` [B, N].
+
+    `before` and `after` [B, S] are the positions in the cache before and after they are written.
+    """
+    top_k = _find_top_k(pattern)
 
     def attend(q: Array, k: Array, v: Array) -> tuple[Array, LayerCache]:
-        new_layer = _write(content, layer, q, k, v, slot, positions)
-        if content is not None and positions.shape[1] == 1 and _max_visible_keys(pattern) < after.shape[1]:
-            return _mix_gathered(pattern, content, new_layer, q, positions, after), new_layer
+        new_layer = _write(top_k, layer, q, k, v, slot, positions)
+        if top_k is not None and positions.shape[1] == 1 and _max_visible_keys(pattern) < after.shape[1]:
+            return _attend_gathered(pattern, top_k, new_layer, q, positions, after), new_layer
         memories = [(new_layer, after)]
         if positions.shape[1] > 1 and memory_bounds(pattern) is not None:
             # The first of several new tokens may see what the last one overwrites.
@@ -187,62 +190,62 @@ def _make_attend_fn(
             memories.insert(
                 0, (prefix_layer, jnp.repeat(prefix_positions, len(positions) // len(prefix_positions), axis=0))
             )
-        masks = [_mask(pattern, content, new_layer, positions, other) for _, other in memories]
-        return _mix(q, [part for part, _ in memories], masks), new_layer
+        masks = [_mask(pattern, top_k, new_layer, positions, other) for _, other in memories]
+        return _attend(q, [part for part, _ in memories], masks), new_layer
 
     return attend
 
 
-def _content(pattern: Pattern) -> TopK | None:
+def _find_top_k(pattern: Pattern) -> TopK | None:
     return next((part for part in pattern_parts(pattern) if isinstance(part, TopK)), None)
 
 
 def _write(
-    content: TopK | None, layer: LayerCache, q: Array, k: Array, v: Array, slot: Array, positions: Array
+    top_k: TopK | None, layer: LayerCache, q: Array, k: Array, v: Array, slot: Array, positions: Array
 ) -> LayerCache:
     rows = jnp.arange(len(slot))[:, None]
     keys = layer.keys.at[rows, :, slot].set(k.astype(layer.keys.dtype), mode="drop")
     values = layer.values.at[rows, :, slot].set(v.astype(layer.values.dtype), mode="drop")
-    if content is None:
+    if top_k is None:
         return layer._replace(keys=keys, values=values)
     blocks = layer.key_sums.shape[2]
-    block = jnp.where(positions >= 0, positions // content.block_size, blocks)
+    block = jnp.where(positions >= 0, positions // top_k.block_size, blocks)
     query_sum = q.astype(jnp.float32).reshape(*k.shape[:3], -1, k.shape[3]).sum(3)
     key_sums = layer.key_sums.at[rows, :, block].add(k.astype(jnp.float32), mode="drop")
     query_sums = layer.query_sums.at[rows, :, block].add(query_sum, mode="drop")
     return LayerCache(keys, values, key_sums, query_sums)
 
 
-def _mask(pattern: Pattern, content: TopK | None, layer: LayerCache, positions: Array, key_positions: Array) -> Array:
+def _mask(pattern: Pattern, top_k: TopK | None, layer: LayerCache, positions: Array, key_positions: Array) -> Array:
     """[B, 1 or G, N, S] bool, which of the tokens at `key_positions` [B, S] each new one sees."""
     query, key = positions[:, None, :, None], key_positions[:, None, None, :]
     visible = jnp.zeros((), bool)
     for part in pattern_parts(pattern):
-        if part is not content:
+        if part is not top_k:
             visible = visible | is_visible(part, query, key)
-    if content is not None:
-        index, counts = _choose_cached_blocks(content, layer, positions, key_positions)
+    if top_k is not None:
+        index, is_selected = _choose_cached_blocks(top_k, layer, positions, key_positions)
         blocks = layer.key_sums.shape[2]
-        chosen = jnp.any(jax.nn.one_hot(index, blocks, dtype=bool) & counts[..., None], axis=-2)
+        chosen = jnp.any(jax.nn.one_hot(index, blocks, dtype=bool) & is_selected[..., None], axis=-2)
         visible = (
-            visible | jnp.repeat(chosen, content.block_size, axis=-1)[..., : key_positions.shape[1]]
-        )  # a slot is its token
+            visible | jnp.repeat(chosen, top_k.block_size, axis=-1)[..., : key_positions.shape[1]]
+        )  # without a ring buffer, slot i holds token i
     return visible & (key >= 0) & (key <= query)
 
 
 def _choose_cached_blocks(
-    content: TopK, layer: LayerCache, positions: Array, key_positions: Array
+    top_k: TopK, layer: LayerCache, positions: Array, key_positions: Array
 ) -> tuple[Array, Array]:
-    """The blocks [B, G, N, k] that each new token selects, and whether each counts."""
-    own = jnp.maximum(positions, 0) // content.block_size
+    """The blocks [B, G, N, k] that each new token selects, and whether each is one (bool)."""
+    own = jnp.maximum(positions, 0) // top_k.block_size
     query_block = jnp.broadcast_to(
         jnp.maximum(own - 1, 0)[:, None, :, None], (*layer.keys.shape[:2], positions.shape[1], 1)
     )
     block_queries = jnp.take_along_axis(layer.query_sums, query_block, axis=2)
-    start = content.block_size * jnp.arange(layer.key_sums.shape[2])[None]
-    num_filled = jnp.clip(jnp.max(key_positions, axis=1, keepdims=True) + 1 - start, 0, content.block_size)
+    start = top_k.block_size * jnp.arange(layer.key_sums.shape[2])[None]
+    num_filled = jnp.clip(jnp.max(key_positions, axis=1, keepdims=True) + 1 - start, 0, top_k.block_size)
     means = layer.key_sums / jnp.maximum(num_filled, 1)[:, None, :, None]
-    return choose_blocks(block_queries, means, num_filled > 0, own, content.num_blocks, causal=True)
+    return choose_blocks(block_queries, means, num_filled > 0, own, top_k.num_blocks, causal=True)
 
 
 def _max_visible_keys(pattern: Pattern) -> int:
@@ -259,15 +262,15 @@ def _max_visible_keys(pattern: Pattern) -> int:
     return reach
 
 
-def _mix_gathered(
-    pattern: Pattern, content: TopK, layer: LayerCache, q: Array, positions: Array, key_positions: Array
+def _attend_gathered(
+    pattern: Pattern, top_k: TopK, layer: LayerCache, q: Array, positions: Array, key_positions: Array
 ) -> Array:
     """Attention of one new token, which gathers only the keys that it sees."""
-    index, counts = (part[:, :, 0] for part in _choose_cached_blocks(content, layer, positions, key_positions))
+    index, is_selected = (part[:, :, 0] for part in _choose_cached_blocks(top_k, layer, positions, key_positions))
     rows, groups = index.shape[:2]
     newest = positions[:, :, None]
     tokens, allowed, earlier = [], [], []
-    for part in [*(part for part in pattern_parts(pattern) if part is not content), content]:
+    for part in [*(part for part in pattern_parts(pattern) if part is not top_k), top_k]:
         visible = jnp.ones((), bool)
         match part:
             case Window(size):
@@ -277,8 +280,8 @@ def _mix_gathered(
             case Global(count):
                 token = jnp.arange(count)[None, None]
             case _:
-                token = index[..., None] * content.block_size + jnp.arange(content.block_size)[None, None, None]
-                visible = jnp.broadcast_to(counts[..., None], token.shape).reshape(rows, groups, -1)
+                token = index[..., None] * top_k.block_size + jnp.arange(top_k.block_size)[None, None, None]
+                visible = jnp.broadcast_to(is_selected[..., None], token.shape).reshape(rows, groups, -1)
                 token = token.reshape(rows, groups, -1)
         visible &= (token >= 0) & (token <= newest)
         for other in earlier:
@@ -287,12 +290,13 @@ def _mix_gathered(
         shape = rows, groups, token.shape[-1]
         tokens.append(jnp.broadcast_to(token, shape))
         allowed.append(jnp.broadcast_to(visible, shape))
-    slot = jnp.clip(jnp.concatenate(tokens, axis=-1), 0, layer.keys.shape[2] - 1)[..., None]  # a slot is its token
+    # Without a ring buffer, slot i holds token i.
+    slot = jnp.clip(jnp.concatenate(tokens, axis=-1), 0, layer.keys.shape[2] - 1)[..., None]
     keys, values = (jnp.take_along_axis(array, slot, axis=2) for array in (layer.keys, layer.values))
-    return _mix(q, [layer._replace(keys=keys, values=values)], [jnp.concatenate(allowed, axis=-1)[:, :, None]])
+    return _attend(q, [layer._replace(keys=keys, values=values)], [jnp.concatenate(allowed, axis=-1)[:, :, None]])
 
 
-def _mix(q: Array, memories: list[LayerCache], masks: list[Array]) -> Array:
+def _attend(q: Array, memories: list[LayerCache], masks: list[Array]) -> Array:
     """[B, N, H, E] one softmax over all memories; zeros for a query that sees nothing."""
     rows, num_new, heads, size = q.shape
     groups = memories[0].keys.shape[1]
@@ -321,14 +325,17 @@ def _mix(q: Array, memories: list[LayerCache], masks: list[Array]) -> Array:
 
 
 def _merge_branches(x: Array, rows: int) -> Array:
-    """[B, G, M, E] as [rows, G, B / rows M, E]: rows with one prefix share its keys, so nothing is copied."""
+    """[B, G, M, E] as [rows, G, B M / rows, E], for M queries of each row.
+
+    B / rows consecutive rows share one prefix cache, so its keys are not copied.
+    """
     if len(x) == rows:
         return x
     return x.reshape(rows, -1, *x.shape[1:]).swapaxes(1, 2).reshape(rows, x.shape[1], -1, x.shape[3])
 
 
 def _split_branches(x: Array, rows: int) -> Array:
-    """The inverse: [rows' own B, G, ...] as [rows, G, ...]."""
+    """The inverse: [B, G, M rows / B, E] of B prefix caches as [rows, G, M, E]."""
     if len(x) == rows:
         return x
     branches = rows // len(x)

@@ -197,13 +197,13 @@ def _load_params(folder: Path, num_layers: int) -> Params:
 
     try:
         tensors = load_file(path)
-        words, places, kinds = (
+        words, positions, token_types = (
             tensors[f"embeddings.{name}_embeddings.weight"].astype(np.float32)
             for name in ("word", "position", "token_type")
         )
         return {
             "token_embedding": words,
-            "position_embedding": places + kinds[:1],  # all tokens are of the first type
+            "position_embedding": positions + token_types[:1],  # all tokens are of the first type
             "norm": pair("embeddings.LayerNorm"),
             "layers": jax.tree.map(lambda *leaves: np.stack(leaves), *map(layer, range(num_layers))),
         }

@@ -128,21 +128,21 @@ def summarize_splits(prepared: PreparedData) -> list[dict[str, Any]]:
 
 def save(folder: Path, prepared: PreparedData) -> None:
     """Write the files of a folder atomically, the manifest last."""
-    from safetensors.numpy import save as tensors
+    from safetensors.numpy import save as save_tensors
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     records.write(folder / "texts.jsonl", prepared.texts)
     steps = (
-        {"step": step, "means": int(means)}
-        for step, means in zip(prepared.steps, prepared.canonical_index, strict=True)
+        {"step": step, "canonical_index": int(index)}
+        for step, index in zip(prepared.steps, prepared.canonical_index, strict=True)
     )
     write_atomic(folder / "steps.jsonl", _lines(steps))
     write_atomic(folder / "goals.jsonl", _lines({"goal": goal} for goal in prepared.goals))
     vectors = {"steps": prepared.step_vectors, "goals": prepared.goal_vectors}
     # safetensors writes memory as it is, and a view may have another layout.
     vectors = {name: np.ascontiguousarray(array) for name, array in vectors.items()}
-    write_atomic(folder / "embeddings.safetensors", tensors(vectors))
+    write_atomic(folder / "embeddings.safetensors", save_tensors(vectors))
     manifest = {
         **prepared.manifest,
         "embedder": prepared.embedder,
@@ -162,7 +162,7 @@ def load(folder: Path) -> PreparedData:
     Raises:
         UserError: there is none, or a file does not match its checksum.
     """
-    from safetensors.numpy import load as tensors
+    from safetensors.numpy import load as load_tensors
 
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
@@ -177,11 +177,11 @@ def load(folder: Path) -> PreparedData:
         if _checksum(folder / name) != checksum:
             raise UserError(f"{folder / name} is not as it was written, but damaged or edited: {RERUN_HINT}")
     steps = _read(folder / "steps.jsonl")
-    vectors = tensors((folder / "embeddings.safetensors").read_bytes())
+    vectors = load_tensors((folder / "embeddings.safetensors").read_bytes())
     return PreparedData(
         tuple(records.read(folder / "texts.jsonl")),
         tuple(step["step"] for step in steps),
-        np.array([step["means"] for step in steps], np.int32),
+        np.array([step["canonical_index"] for step in steps], np.int32),
         tuple(goal["goal"] for goal in _read(folder / "goals.jsonl")),
         vectors["steps"],
         vectors["goals"],

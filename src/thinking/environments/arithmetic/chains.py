@@ -82,7 +82,7 @@ def verify_chain(
 
     Args:
         problem: the question.
-        text: the completion with its marks; its first thought is verified, to the end if it is never closed.
+        text: the completion with its special tokens; its first thought is verified, to the end if it is never closed.
         style: of the worked chain.
         reverse_digits: whether numbers begin with their least significant digit.
     """
@@ -115,7 +115,7 @@ def add_self_corrections(steps: list[str], error_fraction: float, rng: np.random
     """
     spans = []
     for index, step in enumerate(steps):
-        check = f"<check>{_outcome(step)}"
+        check = f"<check>{_result(step)}"
         if rng.random() < error_fraction:
             spans += [(inject_error(step, rng), True), (f"{check}<back>", False)]
         spans.append((f"{step}{check}" + "<step>" * (index + 1 < len(steps)), False))
@@ -124,13 +124,13 @@ def add_self_corrections(steps: list[str], error_fraction: float, rng: np.random
 
 def inject_error(step: str, rng: np.random.Generator) -> str:
     """The step with one wrong digit in its result."""
-    start = len(step) - len(_outcome(step))
+    start = len(step) - len(_result(step))
     position = start + rng.choice([index for index, character in enumerate(step[start:]) if character.isdigit()])
     wrong = (int(step[position]) + rng.integers(1, 10)) % 10
     return f"{step[:position]}{wrong}{step[position + 1 :]}"
 
 
-def _outcome(step: str) -> str:
+def _result(step: str) -> str:
     return re.split("=<answer>|=", step)[-1]
 
 

@@ -1,4 +1,4 @@
-"""Random problems of any length, on one side of the split."""
+"""Random problems of any length, of one split."""
 
 import functools
 from collections.abc import Callable
@@ -53,13 +53,13 @@ def sample_problem(
     Args:
         rng: is advanced.
         level: the level.
-        split: its side; of training problems no intermediate problem is held out.
-        style: of the training rows, one of `chains.STYLES`; ignored on the other sides. SUBTASKS adds sub-tasks of
+        split: of the problem; no intermediate problem of a training problem is held out.
+        style: of the training rows, one of `chains.STYLES`; ignored in other splits. SUBTASKS adds sub-tasks of
             long products: in a third of the products the right factor has one nonzero digit, in a third both have, and
             half of the sums are of numbers that end in zeros.
 
     Raises:
-        ValueError: for an unknown operation, less than 1 digit, or if no problem is found on that side.
+        ValueError: for an unknown operation, less than 1 digit, or if no problem of that split is found.
     """
     if level.operation not in (*WORDINGS, *NUM_OPERATIONS):
         names = ", ".join((*WORDINGS, *NUM_OPERATIONS))
@@ -70,8 +70,7 @@ def sample_problem(
         raise ValueError(
             f"sample_problem: {level.num_other_digits} digits of the other operand; give 1 to {level.num_digits}"
         )
-    is_fit = functools.partial(is_trainable, style=style)
-    is_admitted = is_fit if split == "train" else _is_any
+    is_admitted = functools.partial(is_trainable, style=style) if split == "train" else _is_any
     for _ in range(MAX_TRIES):
         if level.operation in NUM_OPERATIONS:
             problem = _sample_expression(rng, NUM_OPERATIONS[level.operation], level.num_digits, is_admitted)
@@ -109,7 +108,7 @@ def _sample_single(rng: np.random.Generator, level: Level, held_out: bool, style
         left = _sample_number(rng, longer) if held_out else _sample_dividend(rng, divisor, longer)
         return None if left is None else Problem(DIVIDE, (left, divisor))
     if rng.random() < 0.5:
-        longer, shorter = shorter, longer
+        longer, shorter = shorter, longer  # from here: digits of the left and of the right operand
     if level.operation == MULTIPLY and style == SUBTASKS and not held_out and (multiples := rng.integers(3)):
         return _sample_product_of_multiples(rng, longer, shorter, both=multiples == 2)
     if level.operation == ADD and style == SUBTASKS and not held_out and rng.random() < 0.5:
@@ -135,8 +134,10 @@ def _sample_factor(rng: np.random.Generator, left: int, digits: int) -> int | No
     for position in range(digits):
         for digit in rng.permutation(np.arange(digits > 1 and position == digits - 1, 10)).tolist():
             part = digit * 10**position
-            row = Problem(MULTIPLY, (left, part))
-            if not part or not (is_held_out(row) or (right and is_held_out(Problem(ADD, (left * right, left * part))))):
+            product = Problem(MULTIPLY, (left, part))
+            if not part or not (
+                is_held_out(product) or (right and is_held_out(Problem(ADD, (left * right, left * part))))
+            ):
                 right += part
                 break
         else:
@@ -144,15 +145,17 @@ def _sample_factor(rng: np.random.Generator, left: int, digits: int) -> int | No
     return right
 
 
-def _sample_product_of_multiples(rng: np.random.Generator, longer: int, shorter: int, both: bool) -> Problem | None:
-    """A product whose right factor, or both, has one nonzero digit; the lengths are in order."""
-    right = int(rng.integers(1, 10)) * 10 ** (shorter - 1)
+def _sample_product_of_multiples(
+    rng: np.random.Generator, left_digits: int, right_digits: int, both: bool
+) -> Problem | None:
+    """A product whose right factor, or both, has one nonzero digit."""
+    right = int(rng.integers(1, 10)) * 10 ** (right_digits - 1)
     if both:
-        left = int(rng.integers(1, 10)) * 10 ** (longer - 1)
-    elif max(longer, shorter) <= MAX_SIMPLE_DIGITS:
-        left = _sample_number(rng, longer)
+        left = int(rng.integers(1, 10)) * 10 ** (left_digits - 1)
+    elif max(left_digits, right_digits) <= MAX_SIMPLE_DIGITS:
+        left = _sample_number(rng, left_digits)
     else:
-        left = _sample_factor(rng, right, longer)  # the left one is decomposed
+        left = _sample_factor(rng, right, left_digits)  # the left one is decomposed
     return None if left is None else Problem(MULTIPLY, (left, right))
 
 
@@ -171,15 +174,15 @@ def _sample_dividend(rng: np.random.Generator, divisor: int, digits: int) -> int
 
 
 def _sample_expression(
-    rng: np.random.Generator, steps: int, digits: int, is_admitted: Callable[[Problem], bool]
+    rng: np.random.Generator, num_operations: int, digits: int, is_admitted: Callable[[Problem], bool]
 ) -> Problem | int | None:
     """A tree of so many operations, each of which is admitted by itself; a number without any; or None."""
-    if not steps:
+    if not num_operations:
         return _sample_number(rng, int(rng.integers(1, digits + 1)))
     for _ in range(8):
-        num_left = int(rng.integers(steps))
+        num_left = int(rng.integers(num_operations))
         left = _sample_expression(rng, num_left, digits, is_admitted)
-        right = _sample_expression(rng, steps - 1 - num_left, digits, is_admitted)
+        right = _sample_expression(rng, num_operations - 1 - num_left, digits, is_admitted)
         if left is None or right is None:
             continue
         operation = (ADD, SUBTRACT, MULTIPLY, DIVIDE)[rng.integers(4)]

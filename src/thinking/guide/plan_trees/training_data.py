@@ -1,11 +1,11 @@
 """Training examples of a guide over plan trees: at each place of a sub-trajectory, the next value.
 
 A *plan tree* is a nest of tuples whose leaves are indices of steps: L deep for L layers, the lowest tuples hold the
-steps of a sub-trajectory. Two texts in a row reach both goals (hindsight experience replay, Andrychowicz et al. 2017),
-so they train the top layer to pursue the average of their goals.
+steps of a sub-trajectory. Two concatenated texts reach both goals (hindsight experience replay, Andrychowicz et al.
+2017), so they train the top layer to pursue the average of their goals.
 
-Axes: W steps of the vocabulary, N plan trees, R examples, G sub-trajectories, M codes, C items of a context, D
-dimensions of a vector.
+Axes: W steps of the vocabulary, N plan trees, R examples, G sub-trajectories, V values of one, M codes, C items
+of a context, A stored examples of the layer above, D dimensions of a vector.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,8 @@ class SubTrajectory(NamedTuple):
     Attributes:
         target: [D].
         values: [V, D].
-        numbers: [V] int, indices of the values in their layer: those of the sub-trajectories below that lead to each.
+        numbers: [V] int, indices of the values in their layer: value n is the target of sub-trajectory n of the layer
+            below.
         text_index: index of the plan tree; a layer's context spans the earlier sub-trajectories of the same text.
     """
 
@@ -112,7 +113,8 @@ def add_pairs(sub_trajectories: Sequence[SubTrajectory], num_pairs: int, seed: i
         pair_goals = sorted(rng.choice(len(goals), 2, replace=False), key=lambda goal: rank[goal])
         first, second = (sub_trajectories[rng.choice(texts_of[goal])] for goal in pair_goals)
         target = first.target + second.target
-        values, numbers = (np.concatenate([first[part], second[part]]) for part in (1, 2))
+        values = np.concatenate([first.values, second.values])
+        numbers = np.concatenate([first.numbers, second.numbers])
         pairs.append(SubTrajectory(target / np.linalg.norm(target), values, numbers, -1))
     return [*list(sub_trajectories) * max(round(_count_examples(pairs) / _count_examples(sub_trajectories)), 1), *pairs]
 
@@ -135,7 +137,7 @@ def make_examples(
     for level in range(len(sub_trajectories) - 1, -1, -1):
         # The top layer's context starts empty: its sub-trajectories are whole texts.
         is_top = level == len(sub_trajectories) - 1
-        rows, numbers = _make_rows(sub_trajectories[level], context_lengths[level], alone=is_top)
+        rows, numbers = _make_rows(sub_trajectories[level], context_lengths[level], is_top=is_top)
         upper_examples = (
             np.zeros((len(sub_trajectories[level]), 0), np.int64)
             if is_top
@@ -152,14 +154,14 @@ def make_examples(
 
 
 def _make_rows(
-    sub_trajectories: Sequence[SubTrajectory], context_length: int, *, alone: bool
+    sub_trajectories: Sequence[SubTrajectory], context_length: int, *, is_top: bool
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """The fields of all examples of a layer, and the number of each value, -1 for the mark."""
     mark, next_index = 0, 1
     windows, lengths, values, owners, numbers = [], [], [], [], []
     history: list[int] = []
     for owner, sub in enumerate(sub_trajectories):
-        if alone or owner == 0 or sub_trajectories[owner - 1].text_index != sub.text_index:
+        if is_top or owner == 0 or sub_trajectories[owner - 1].text_index != sub.text_index:
             history = []
         history.append(mark)
         for value, number in zip(

@@ -1,6 +1,6 @@
-"""PartialSoftmax attention: softmax over some of the keys, to be merged with softmax over others.
+"""Partial attention: softmax over some of the keys, to be merged with softmax over others.
 
-Within a step heads stand before tokens, which makes products over tokens several times faster on a CPU.
+Within a step of `map_in_steps` heads precede tokens, which makes products over tokens several times faster on a CPU.
 
 Axes: B rows, G key-value heads, R query heads that share each, T tokens, E dimensions of a head, N blocks of Q queries
 that each see S keys.

@@ -104,8 +104,8 @@ def is_visible(pattern: Pattern, query: Array, key: Array) -> Array:
         case Window(size):
             return distance < size
         case Strided(stride, size):
-            far = jnp.broadcast_to(True, distance.shape) if size is None else distance < stride * size
-            return (distance % stride == 0) & far
+            in_reach = jnp.broadcast_to(True, distance.shape) if size is None else distance < stride * size
+            return (distance % stride == 0) & in_reach
         case Global(count):
             return jnp.minimum(query, key) < count
         case Union(parts):

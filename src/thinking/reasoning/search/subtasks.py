@@ -22,8 +22,8 @@ from thinking.types import Array, Params
 
 SOLVED, MALFORMED, TOO_LONG = "solved", "malformed", "too long"
 CYCLE, TOO_DEEP, TOO_MANY = "asks in a circle", "too deep", "too many contexts"
-"""Outcomes of a problem: solved; a context is malformed or too long; a question is open already or too deep; or the
-problem has too many contexts."""
+"""Outcomes of a problem: solved; a context is malformed or too long; a question asks for one that waits for it (CYCLE),
+or is nested too deep; or the problem has too many contexts."""
 
 MIN_WIDTH = 32
 """Minimum padded length in tokens; longer texts are padded to powers of two times this, for few compiled shapes."""
@@ -59,7 +59,7 @@ class Solution(NamedTuple):
         num_contexts: number of distinct questions, the problem itself included.
         depth: depth of nested contexts, from 1.
         num_tokens: tokens generated in all contexts, without prompts and inserted answers.
-        trace: root context.
+        trace: the context of the problem itself, with those of its sub-tasks below it.
     """
 
     answer: list[int]
@@ -141,9 +141,9 @@ def make_solver(
         continuations, ordered = {}, sorted(questions, key=lambda text: (len(text), text))
         for batch in cut_rows(ordered, batch_size):
             rows, lengths = _pad_texts(batch, batch_size, max_length)
-            numbers = np.full(batch_size, _number(questions[batch[0]]), np.uint32)
-            numbers[: len(batch)] = [_number(questions[text]) for text in batch]
-            tokens, num_new = jax.device_get(generate_chunk(params, key, numbers, rows, lengths))
+            question_hashes = np.full(batch_size, _hash_question(questions[batch[0]]), np.uint32)
+            question_hashes[: len(batch)] = [_hash_question(questions[text]) for text in batch]
+            tokens, num_new = jax.device_get(generate_chunk(params, key, question_hashes, rows, lengths))
             for row, text in enumerate(batch):
                 continuations[text] = tokens[row, : num_new[row]].tolist()
         return continuations
@@ -254,7 +254,7 @@ def _to_solution(task: _Task) -> Solution:
     return Solution(root.answer or [], outcome, len(contexts), root.height, tokens, root)
 
 
-def _number(question: tuple[int, ...]) -> int:
+def _hash_question(question: tuple[int, ...]) -> int:
     """A hash of a question, by which its key is told from those of others."""
     return zlib.crc32(np.asarray(question, np.int32).tobytes())
 

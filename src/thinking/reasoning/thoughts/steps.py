@@ -233,7 +233,7 @@ def marginalize_over_ends(
         network: the network.
         hidden: [B, N, D], after each step.
         lengths: [B] int32, of the words.
-        can_end: [B] bool, where the model chooses the end; elsewhere thinking ends with the word. None: everywhere.
+        can_end: [B] bool, where the model chooses the end; elsewhere n symbols take n steps. None: everywhere.
         is_sampled: as of `compute_end_log_probs`.
     """
     log_end = compute_end_log_probs(network.end_head(hidden)[:, :, 0], is_sampled=is_sampled)

@@ -60,7 +60,7 @@ class ThinkingModel(NamedTuple):
         think: `think(params, symbols [B, N] int32, lengths [B] int32, key=None, *, forced_tokens=None, can_end=None) ->
             ThinkingOutput`. Consumes the key. With a key, tokens and ends are chosen as in training, without one by
             argmax. `forced_tokens` [B, T] int32 replace chosen tokens where not negative. `can_end` [B] bool: where a
-            model with `end_thought` chooses its end; elsewhere thinking ends with the word. None: everywhere.
+            model with `end_thought` chooses its end; elsewhere a word of n symbols takes n steps. None: everywhere.
         read_answer: `read_answer(params, hidden [..., D]) -> [..., A]`, logits of the answer head.
         kind: kind of thoughts.
         num_thought_tokens: K.

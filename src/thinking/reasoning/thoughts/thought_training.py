@@ -78,8 +78,8 @@ def make_thinking_step(
         reinforcement: policy-gradient loss; None: gradients through the thoughts only.
         chain_weight: weight of the cross entropy of thoughts against the true states; needs K = number of states.
         step_cost: cost of an expected step, in nats, if the model chooses its end.
-        threshold: success estimate of a word length at which the model may choose its end there. Before that, thinking
-            ends with the word: with free ends from the start, the model learns to answer short words without thoughts
+        threshold: success estimate of a word length at which the model may choose its end there. Before that, n
+            symbols take n steps: with free ends from the start, the model learns to answer short words without thoughts
             and never solves longer ones.
     """
     group_size = 1 if reinforcement is None else reinforcement.num_generations

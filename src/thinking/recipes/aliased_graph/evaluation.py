@@ -31,7 +31,7 @@ def react_to_all(
         config, condition: of the guides.
         states: of the guides, [S, ...].
         envs: the environments, [S, ...].
-        frequencies: [S, K], of true tags where a guide acts.
+        frequencies: [S, K], of the true tags at the steps of plans, which random tags follow.
         key: of random tags; consumed.
         max_hops: H.
 

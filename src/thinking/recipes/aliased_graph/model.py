@@ -37,7 +37,7 @@ class Condition(NamedTuple):
 
 
 def make_conditions(num_tags: int) -> dict[str, Condition]:
-    """All conditions by name; true tags first, as others use the tag frequencies of its plans."""
+    """All conditions by name; true tags first, as others use the tag frequencies of the plans made with them."""
     even = jnp.full(num_tags, 1 / num_tags)
     return {
         "tags": Condition(lambda frequencies, key: visits(num_tags), num_tags),

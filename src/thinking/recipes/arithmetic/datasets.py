@@ -74,12 +74,12 @@ def make_training_set(
     """Worked problems to train on.
 
     The DIRECT style has no chains. For a fair comparison it also gets what chains show: with each source the problems
-    whose results the chains of that source write out, and with the first one all facts.
+    whose results the chains of that source write out, and with the first one all of `split.list_facts`.
 
     Args:
         sources: in the order of a curriculum.
         style: of the chains of thought.
-        num_problems: problems drawn of each source that is not enumerated.
+        num_problems: problems sampled from each source that does not list all of its problems.
         row_length: tokens of a packed row.
         seed: of all draws.
         verbal_fraction: fraction of prompts in words instead of symbols.
@@ -126,9 +126,9 @@ def make_evaluation_set(
     Args:
         sources: in the order of a curriculum.
         style: of the worked steps.
-        num_problems: problems drawn of each source that is not enumerated.
+        num_problems: problems sampled from each source that does not list all of its problems.
         seed: of all draws.
-        split: their side.
+        split: of the problems.
         verbal_fraction: fraction of prompts in words instead of symbols.
         reverse_digits: write numbers with the least significant digit first.
 

@@ -116,7 +116,7 @@ def _split_subtask_answers(thought: str) -> list[tuple[str, bool]]:
 def encode_examples(
     problems: Sequence[Problem],
     seed: int,
-    step: int,
+    source_index: int,
     *,
     styles: Sequence[str] = (CHAIN_OF_THOUGHT,),
     verbal_fraction: float = 0.5,
@@ -128,13 +128,13 @@ def encode_examples(
     Args:
         problems: the problems.
         seed: of the draws.
-        step: of the draws too.
+        source_index: index of the source, which the draws depend on too.
         styles: of the thoughts.
         verbal_fraction: fraction of prompts in words instead of symbols.
         reverse_digits: write numbers with the least significant digit first.
         error_fraction: of SELF_CORRECTION, the probability of an injected error in a step.
     """
-    rng = np.random.default_rng([seed, step, 1])  # independent of the draws of the problems
+    rng = np.random.default_rng([seed, source_index, 1])  # independent of the draws of the problems
     examples = []
     for problem in problems:
         style = styles[rng.integers(len(styles))]

@@ -87,7 +87,7 @@ class Agent(NamedTuple):
 
     Attributes:
         guide: the state that is trained.
-        ema_params: the same with the EMA of its parameters; this one acts.
+        ema_params: a whole state: `guide` with the EMA of its parameters; this one acts.
         best_state: of the iteration with the highest evaluation return.
         buffer: the replay buffer.
         values: [N, T] discounted state values of its episodes.
@@ -232,7 +232,7 @@ def make_policy_fn(
         num_envs: E.
 
     Returns:
-        The play function, and its initial carry [S, E, ...].
+        The policy function, and its initial carry [S, E, ...].
     """
 
     def choose_target(agent: Agent) -> ReturnTarget:

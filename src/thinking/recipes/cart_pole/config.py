@@ -49,7 +49,7 @@ class GuideConfig(WidthConfig):
 
     width: int = option(32, "dimensions of a token in its transformers", minimum=4, maximum=8192)
     num_layers: int = option(2, "layers of the guide; with one there are no sub-goals", minimum=1, maximum=16)
-    num_slots: int = option(1, "hypotheses per question", minimum=1, maximum=1024)
+    num_slots: int = option(1, "hypotheses per query", minimum=1, maximum=1024)
     context_length: int = option(1, "states that the guide recalls, the present one included", minimum=1, maximum=1024)
     skip_step: int = option(
         8, "every n-th state of a window is a sub-goal for the layer above: 1 to n steps away", minimum=2, maximum=1024

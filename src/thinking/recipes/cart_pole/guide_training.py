@@ -91,7 +91,7 @@ class ExplorationState(NamedTuple):
 def init_agent(
     env: ControlEnv, guide: Guide, iterations: Sequence[Iteration], settings: CollectionSettings, key: Array
 ) -> Agent:
-    """The initial agent. Keeps the key."""
+    """The initial agent, with the key stored in it."""
     episode_shape = jax.eval_shape(lambda: collect_episodes(env, _random_policy(env), (), jax.random.key(0), 1))
     dims = env.observation_space.dims
     normalizer = ObservationNormalizer(init_moments(dims))
@@ -250,7 +250,7 @@ def _evaluate(env: ControlEnv, guide: Guide, settings: CollectionSettings, agent
     policy_fn = GuideActor(env, guide, settings.discount).policy(agent, settings.update_return_to_go)
     carry = init_policy_carry(guide, best_return_target(agent, settings.update_return_to_go), settings.num_episodes)
     episodes = collect_episodes(env, policy_fn, carry, key, settings.num_episodes)
-    # Training episodes may be longer than Gymnasium's limit. The longer ones rank the states.
+    # Training episodes may be longer than Gymnasium's limit: `best_state` is chosen by the return of whole episodes.
     full_return = jnp.mean(episodes.returns)
     eval_return = jnp.mean(jnp.sum(episodes.rewards[:, : control.make_env(env.name).max_episode_steps], axis=1))
     is_best = full_return >= agent.best_eval_return

@@ -79,7 +79,7 @@ def init_policy_training(
     num_evaluations: int,
     key: Array,
 ) -> RunnerState:
-    """The initial state, with room in `history` for `num_evaluations`. Keeps the key."""
+    """The initial state, with the key stored in it, and room in `history` for `num_evaluations`."""
     init_key, env_key = jax.random.split(key)
     params = policy.init(init_key)
     min_return = jnp.float32(env.reward_range[0] * env.max_episode_steps)
@@ -246,7 +246,7 @@ def _evaluate_if_due(
     number: Array,
     key: Array,
 ) -> EnvRecord:
-    """The record, with the evaluation of this number if it is due."""
+    """The record, with an evaluation in row `number` of its history if one is due."""
 
     def evaluate(env_record: EnvRecord) -> EnvRecord:
         episodes = collect_episodes(env, policy_fn, (), key, NUM_EVAL_EPISODES)

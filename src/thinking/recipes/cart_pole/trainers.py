@@ -16,7 +16,7 @@ from thinking.environments.control import ControlEnv
 from thinking.experiment import Run
 from thinking.experiment.training_loop import TrainResult, train
 from thinking.guide import Guide, abstraction, guide, monte_carlo, temporal_difference
-from thinking.guide.hindsight import count_value_examples
+from thinking.guide.hindsight import count_examples
 from thinking.learning.policy_gradient import ppo, reinforce
 from thinking.learning.replay_buffer import Retention
 from thinking.networks.actor_critic import Policy, perceptron_policy
@@ -106,7 +106,7 @@ def count_windows(config: Config) -> tuple[int, int]:
     num_layers, num_windows = config.guide.num_layers, config.collection.num_windows
     if num_layers == 1:
         skip_step = abstraction.skip_step(config.guide.skip_step)
-        num_windows *= count_value_examples(skip_step, 2, window_length(2))
+        num_windows *= count_examples(skip_step, 2, window_length(2))
     return num_windows, window_length(num_layers)
 
 

@@ -16,7 +16,7 @@ _ACCESS = {"value": kernels.value_access, "score": kernels.score_access}
 
 
 def make_guide(config: Config, name: GuideName, num_nodes: int) -> Guide:
-    """The guide of a set, for a graph with `num_nodes` nodes."""
+    """The guide of a name, for a graph with `num_nodes` nodes."""
     nodes = kernels.Discrete(num_nodes)
     return guide(
         layers=[_make_kernel(config, name, nodes)] * config.guide.num_layers,

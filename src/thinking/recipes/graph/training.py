@@ -23,11 +23,11 @@ TABLE_BATCH_SIZE = 4096
 def train_guide(
     config: Config, run: Run, name: GuideName, guide: Guide, graph: Graph, pairs: NodePairs, num_states: int
 ) -> TrainResult:
-    """Train the guide of a set, or restore it.
+    """Train one of the guides that are compared, or restore it.
 
     Args:
         config, run: settings, and where checkpoints and metrics go.
-        name, guide: of the set.
+        name, guide: the guide, and its name.
         graph: the graph.
         pairs: pairs of nodes, some of which are planned for the metric `eval/solved_fraction`.
         num_states: states of a walk.

@@ -105,7 +105,7 @@ def _score_goals(
             {
                 plan_scores.NEXT_STEP_RECALL: plan_scores.recall_at_1(predicted, reference),
                 "step_f1": plan_scores.step_f1(plan, reference),
-                "sub_goals": plan_scores.compute_sub_goal_recall(plan, sections),
+                "sub_goal_recall": plan_scores.compute_sub_goal_recall(plan, sections),
             }
         )
     return scores
@@ -153,7 +153,7 @@ def make_rows(model: str, goal_set: GoalSet, scores: Sequence[Scores], **figures
                 "num_goals": len(indices),
                 "next_step_recall": mean[plan_scores.NEXT_STEP_RECALL],
                 "plan_step_f1": mean["step_f1"],
-                "sub_goal_recall": mean["sub_goals"],
+                "sub_goal_recall": mean["sub_goal_recall"],
                 **figures,
             }
         )

@@ -32,7 +32,7 @@ from thinking.kernels import linear, table, transformer
 from thinking.kernels.contract import Kernel
 from thinking.learning.optimizers import adamw
 from thinking.text import clusters
-from thinking.text import plan_trees as hierarchy
+from thinking.text import plan_trees as text_plan_trees
 from thinking.text.embedders import normalize
 from thinking.text.prepared_data import PreparedData
 from thinking.train_state import RunnerState
@@ -72,7 +72,7 @@ def compute_checksum(prepared: PreparedData) -> str:
     return " ".join(prepared.manifest["sha256"].values())
 
 
-def number_steps(entries: hierarchy.TextPlanTree, step_ids: Mapping[str, int]) -> PlanTree:
+def number_steps(entries: text_plan_trees.TextPlanTree, step_ids: Mapping[str, int]) -> PlanTree:
     """A plan tree with step ids in place of steps, without headings."""
     return tuple(step_ids[e] if isinstance(e, str) else number_steps(e.children, step_ids) for e in entries)
 
@@ -82,7 +82,7 @@ def make_sub_trajectories(prepared: PreparedData, num_layers: int) -> list[list[
     step_ids = {step: index for index, step in enumerate(prepared.steps)}
     goal_ids = {goal: index for index, goal in enumerate(prepared.goals)}
     texts = [text for text in prepared.texts if text.split == "train"]
-    plan_trees = [number_steps(hierarchy.build_plan_tree(text, num_layers), step_ids) for text in texts]
+    plan_trees = [number_steps(text_plan_trees.build_plan_tree(text, num_layers), step_ids) for text in texts]
     goals = prepared.goal_vectors[[goal_ids[text.goal] for text in texts]]
     return to_sub_trajectories(plan_trees, goals, prepared.step_vectors, num_layers)
 
@@ -109,8 +109,8 @@ def fit_codecs(
     Raises:
         UserError: if all vectors of a level are the same.
     """
-    levels = [np.concatenate([segment.values for segment in level]) for level in sub_trajectories]
-    levels.append(np.stack([segment.target for segment in sub_trajectories[-1]]))
+    levels = [np.concatenate([sub_trajectory.values for sub_trajectory in level]) for level in sub_trajectories]
+    levels.append(np.stack([sub_trajectory.target for sub_trajectory in sub_trajectories[-1]]))
     fitted: list[FittedCodec] = []
     for level, vectors in enumerate(levels):
         vectors = normalize(vectors) if kind == "tokens" else vectors
@@ -185,7 +185,7 @@ def save_guide(folder: Path, shape: GuideShape, fitted: Sequence[FittedCodec], d
         fitted: its codecs.
         data: checksum of its training data.
     """
-    from safetensors.numpy import save as tensors
+    from safetensors.numpy import save as save_tensors
 
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {
@@ -193,7 +193,7 @@ def save_guide(folder: Path, shape: GuideShape, fitted: Sequence[FittedCodec], d
         for level, each in enumerate(fitted)
         for name, array in each._asdict().items()
     }
-    write_atomic(folder / "codecs.safetensors", tensors(arrays))
+    write_atomic(folder / "codecs.safetensors", save_tensors(arrays))
     write_json(folder / "guide.json", {"data": data, **shape._asdict()})
 
 
@@ -204,11 +204,11 @@ def load_guide(folder: Path, data: str) -> tuple[GuideShape, list[FittedCodec]]:
         UserError: there is none, it was trained on other data, or a file is damaged.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load as tensors
+    from safetensors.numpy import load as load_tensors
 
     try:
         saved: dict[str, Any] = json.loads((folder / "guide.json").read_bytes())
-        arrays = tensors((folder / "codecs.safetensors").read_bytes())
+        arrays = load_tensors((folder / "codecs.safetensors").read_bytes())
         saved_data = saved.pop("data")
         shape = GuideShape(**saved | {"context_lengths": tuple(saved["context_lengths"])})
         fitted = [_read_codec(arrays, level) for level in range(len(shape.context_lengths) + 1)]

@@ -40,7 +40,7 @@ def make_entry(plan: Plan, text: str, writer: str, meaning: Callable[[str], str]
         "mode": plan.mode,
         "ended": plan.done,
         "scores": dict(plan.scores),
-        "plan": _objects(build_branches(plan.nodes), marks),
+        "plan": _to_json(build_branches(plan.nodes), marks),
         "writer": writer,
         "text": text,
         "reference": [
@@ -99,12 +99,12 @@ def _found(steps: Sequence[str], others: Sequence[str]) -> list[bool]:
     return matches
 
 
-def _objects(branches: Iterable[Branch], marks: Iterator[Entry]) -> list[Entry]:
+def _to_json(branches: Iterable[Branch], marks: Iterator[Entry]) -> list[Entry]:
     """Branches as JSON objects; each step takes the next marks."""
     return [
         {"step": node.nearest_text, "cosine": node.cosine, **next(marks)}
         if node.level == 0
-        else {"sub_goal": node.nearest_text, "cosine": node.cosine, "inner": _objects(inner, marks)}
+        else {"sub_goal": node.nearest_text, "cosine": node.cosine, "inner": _to_json(inner, marks)}
         for node, inner in branches
     ]
 
@@ -204,7 +204,7 @@ def _words(name: str) -> str:
 
 
 def _number(value: float) -> str:
-    """At least three digits."""
+    """At least three significant digits."""
     if isinstance(value, int) or abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:#.3g}".rstrip(".")

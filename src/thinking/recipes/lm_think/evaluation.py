@@ -41,7 +41,7 @@ class WindowScores(NamedTuple):
 
 
 def held_out_windows(tokens: np.ndarray, count: int, length: int) -> np.ndarray:
-    """[W, length] evenly spaced windows of a text [N]: `count`, or fewer where two would be equal."""
+    """[W, length] evenly spaced windows of a text: `count`, or fewer where two would be equal."""
     first = np.unique(np.linspace(0, len(tokens) - length, count).round().astype(int))
     return tokens[first[:, None] + np.arange(length)[None]]
 
@@ -54,7 +54,7 @@ def evaluate_windows(
     context_length: int,
     key: Array,
 ) -> WindowScores:
-    """Score windows [W, C + M] with three kinds of thoughts; keeps the key.
+    """Score windows [W, C + M] with three kinds of thoughts; the key is folded in, not consumed.
 
     The empty thought is rare in training, so the model may do worse with it even if thoughts carry no information. The
     thought for another window is the control for that.

@@ -69,7 +69,7 @@ def build_decoder(config: Config) -> Decoder:
     return decoder(
         vocab_size=len(VOCABULARY),
         context_length=length,
-        # Absolute positions: with relative ones, what is learned of one letter would transfer to the next.
+        # Absolute positions: with relative ones, what is learned of one letter would also change the next, another one.
         block=BlockConfig(width=size.width, num_heads=size.num_heads, gated=True, position=learned(length)),
         num_layers=size.num_layers,
         value_head=True,
@@ -182,8 +182,8 @@ def write_texts(model: Decoder, params: Params, prompts: Prompts, beam_width: in
 def summarize(config: Config, stage: TrainResult) -> dict[str, Any]:
     """A row of results.
 
-    Beside the environment steps until the greedy text was correct stand those until `pass_at_k`, until
-    any text of a beam of width k was. An oracle that knows the target chooses it, so this is no result of the policy.
+    Environment steps until the greedy text was correct, and until any text of a beam of width k was (`pass_at_k`).
+    An oracle that knows the target chooses the latter, so it is no result of the policy.
     """
     model, prompts, params = build_decoder(config), build_prompts(config), stage.state.train_state.params
     texts = jax.jit(lambda params: write_texts(model, params, prompts, config.eval.beam_width))(params)

@@ -17,7 +17,7 @@ from thinking.recipes.groups import (
 
 Kind = Literal["none", "pause", "discrete", "continuous"]
 KINDS: tuple[Kind, ...] = ("none", "pause", "discrete", "continuous")
-GROUP_GRADIENTS = ("grpo", "search")
+GROUP_GRADIENTS = ("grpo", "expert_iteration")
 """Gradients that compare several thoughts of one word."""
 RL_GRADIENTS = ("reinforce", *GROUP_GRADIENTS)
 """Gradients of sampled thoughts, by policy gradient or imitation."""
@@ -51,10 +51,10 @@ class ProblemConfig:
 class ThoughtConfig:
     """Tokens of thoughts, how they are trained, and what attends to them."""
 
-    gradient: Literal["straight_through", "gumbel", "grpo", "reinforce", "search", "none"] = option(
+    gradient: Literal["straight_through", "gumbel", "grpo", "reinforce", "expert_iteration", "none"] = option(
         "straight_through",
         "how discrete thoughts learn: through their choice (straight_through, gumbel), by the log-probability of the "
-        "right answer (grpo, reinforce), from the best of several (search), or with the answers alone (none)",
+        "right answer (grpo, reinforce), from the best of several (expert_iteration), or with the answers alone (none)",
     )
     num_tokens: int | None = option(
         None,
@@ -84,10 +84,13 @@ class ThoughtConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RLConfig:
-    """Training of sampled thoughts, with --thought.gradient grpo, reinforce or search."""
+    """Training of sampled thoughts, with --thought.gradient grpo, reinforce or expert_iteration."""
 
     num_generations: int = option(
-        8, "thoughts sampled for each word with grpo and search; each is a row of the batch", minimum=1, maximum=65_536
+        8,
+        "thoughts sampled for each word with grpo and expert_iteration; each is a row of the batch",
+        minimum=1,
+        maximum=65_536,
     )
     policy_weight: float = option(1.0, "weight of the policy's loss", minimum=0)
     entropy_weight: float = option(0.01, "weight of the entropy bonus", minimum=0)
@@ -119,7 +122,7 @@ class Config(SeedsConfig):
         ProblemConfig, "the automaton whose final state is the answer, and the length of its input words"
     )
     thought: ThoughtConfig = group(ThoughtConfig, "tokens of a thought, how thoughts learn, and what attends to them")
-    rl: RLConfig = group(RLConfig, "learning from rewards, with --thought.gradient grpo, reinforce or search")
+    rl: RLConfig = group(RLConfig, "learning from rewards, with --thought.gradient grpo, reinforce or expert_iteration")
     supervision: SupervisionConfig = group(
         SupervisionConfig, "optional supervision of discrete thoughts by the true states"
     )

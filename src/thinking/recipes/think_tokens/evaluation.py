@@ -49,7 +49,7 @@ def compute_metrics(model: ThinkingModel, params: Any, words: WordBatch, machine
     @jax.jit
     def measure(params: Any) -> dict[str, jax.Array]:
         thinking = model.think(params, words.symbols, words.lengths)
-        figures = {
+        measured = {
             "mean_num_steps": jnp.mean(thinking.num_steps),
             "variance_explained_by_state": probing.compute_explained_variance(thinking, words.states, states),
             "variance_explained_by_shuffled_state": probing.compute_explained_variance(
@@ -58,8 +58,8 @@ def compute_metrics(model: ThinkingModel, params: Any, words: WordBatch, machine
         }
         if model.kind == "discrete":
             counts = probing.compute_confusion(thinking, words.states, states)
-            figures["thought_purity"] = jnp.sum(jnp.max(counts, axis=1)) / jnp.sum(counts)
-        return figures
+            measured["thought_purity"] = jnp.sum(jnp.max(counts, axis=1)) / jnp.sum(counts)
+        return measured
 
     return {name: float(value) for name, value in measure(params).items()}
 
@@ -80,7 +80,7 @@ def make_row(
     for length in sorted({min(trained_length, longest), longest}):
         at = exact[:, length - 1]
         row |= {f"exact_match_at_{length}": at.mean(), f"exact_match_at_{length}_std": at.std()}
-    return row | {name: np.mean([figures[name] for figures in seed_figures]) for name in seed_figures[0]}
+    return row | {name: np.mean([measured[name] for measured in seed_figures]) for name in seed_figures[0]}
 
 
 def write_page(run: Run, stages: Mapping[str, str], words: WordBatch, machine: Automaton) -> None:

@@ -59,17 +59,17 @@ def _select_frames(records: Sequence[Record]) -> list[Record]:
 def _figure(kind: str, records: Sequence[Record], words: WordBatch, machine: Automaton) -> go.Figure:
     states = np.asarray(words.states)
     discrete = any(np.max(record["thoughts"]) >= 0 for record in records)
-    what = "thought" if discrete else "what the answers' head says"
-    kinds = 1 + max(int(np.max(record["thoughts" if discrete else "answers"])) for record in records)
-    frequent = _find_frequent(records[-1], states, kinds, discrete)
+    what = "thought" if discrete else "argmax of the answer head"
+    size = 1 + max(int(np.max(record["thoughts" if discrete else "answers"])) for record in records)
+    frequent = _find_frequent(records[-1], states, size, discrete)
 
     def traces(record: Record) -> list[Any]:
         shown = np.array(record["thoughts"] if discrete else record["answers"])
         last = np.array(record["answers"])[:, -1]
         # The last step has no thought; the answer takes its place.
         answered = np.where((np.arange(shown.shape[1]) == shown.shape[1] - 1)[None], last[:, None], shown)
-        colours = max(kinds, len(machine.state_names))
-        return [_steps(answered, words, machine, colours, discrete), _pairs(shown, states, kinds, frequent)]
+        colours = max(size, len(machine.state_names))
+        return [_plot_steps(answered, words, machine, colours, discrete), _heatmap(shown, states, size, frequent)]
 
     titles = [f"{kind}: steps of {min(NUM_SHOWN, len(states))} words", f"{what}, by the true state"]
     figure = make_subplots(cols=2, subplot_titles=titles, column_widths=[0.6, 0.4], horizontal_spacing=0.08)
@@ -87,9 +87,9 @@ def _figure(kind: str, records: Sequence[Record], words: WordBatch, machine: Aut
     return figure
 
 
-def _find_frequent(record: Record, states: np.ndarray, kinds: int, discrete: bool) -> tuple[np.ndarray, np.ndarray]:
+def _find_frequent(record: Record, states: np.ndarray, size: int, discrete: bool) -> tuple[np.ndarray, np.ndarray]:
     """The most frequent thoughts and true states, thoughts sorted by the state they coincide with most."""
-    counts = _counts(np.array(record["thoughts" if discrete else "answers"]), states, kinds)
+    counts = _counts(np.array(record["thoughts" if discrete else "answers"]), states, size)
     columns = np.sort(np.argsort(-np.bincount(states.ravel()), kind="stable")[:MAX_FREQUENT])
     rows = np.argsort(-counts.sum(axis=1), kind="stable")[:MAX_FREQUENT]
     counts = counts[rows][:, columns]
@@ -97,17 +97,17 @@ def _find_frequent(record: Record, states: np.ndarray, kinds: int, discrete: boo
     return rows[np.argsort(meaning, kind="stable")], columns
 
 
-def _counts(shown: np.ndarray, states: np.ndarray, kinds: int) -> np.ndarray:
+def _counts(shown: np.ndarray, states: np.ndarray, size: int) -> np.ndarray:
     """[K, S] counts of thoughts by true state."""
     is_thought = shown >= 0
-    counts = np.zeros((kinds, states.max() + 1), int)
+    counts = np.zeros((size, states.max() + 1), int)
     np.add.at(counts, (shown[is_thought], states[is_thought]), 1)
     return counts
 
 
-def _pairs(shown: np.ndarray, states: np.ndarray, kinds: int, frequent: tuple[np.ndarray, np.ndarray]) -> go.Heatmap:
+def _heatmap(shown: np.ndarray, states: np.ndarray, size: int, frequent: tuple[np.ndarray, np.ndarray]) -> go.Heatmap:
     thoughts, columns = frequent
-    counts = _counts(shown, states, kinds)[thoughts][:, columns]
+    counts = _counts(shown, states, size)[thoughts][:, columns]
     return go.Heatmap(
         z=counts,
         x=[str(state) for state in columns],
@@ -117,7 +117,7 @@ def _pairs(shown: np.ndarray, states: np.ndarray, kinds: int, frequent: tuple[np
     )
 
 
-def _steps(shown: np.ndarray, words: WordBatch, machine: Automaton, kinds: int, discrete: bool) -> go.Heatmap:
+def _plot_steps(shown: np.ndarray, words: WordBatch, machine: Automaton, size: int, discrete: bool) -> go.Heatmap:
     symbols, states = np.asarray(words.symbols)[:NUM_SHOWN], np.asarray(words.states)[:NUM_SHOWN]
     shown = shown[:NUM_SHOWN]
     last = shown.shape[1] - 1
@@ -137,7 +137,7 @@ def _steps(shown: np.ndarray, words: WordBatch, machine: Automaton, kinds: int, 
         z=np.where(shown < 0, np.nan, shown),
         x=[step + 1 for step in steps],
         zmin=0,
-        zmax=kinds,  # the hues at both ends are equal
+        zmax=size,  # the hues at both ends are equal
         colorscale="HSV",
         opacity=0.6,
         showscale=False,
@@ -155,15 +155,15 @@ def _slider(names: Sequence[str]) -> dict[str, Any]:
         "active": len(names) - 1,
         "currentvalue": {"prefix": "training step "},
         "pad": {"t": 45},
-        "steps": [{"label": name, "method": "animate", "args": [[name], _at_once(0)]} for name in names],
+        "steps": [{"label": name, "method": "animate", "args": [[name], _animation_options(0)]} for name in names],
     }
 
 
 def _buttons(names: Sequence[str]) -> dict[str, Any]:
-    play = {"label": "Play", "method": "animate", "args": [list(names), _at_once(250)]}
-    stop = {"label": "Stop", "method": "animate", "args": [[None], _at_once(0)]}
+    play = {"label": "Play", "method": "animate", "args": [list(names), _animation_options(250)]}
+    stop = {"label": "Stop", "method": "animate", "args": [[None], _animation_options(0)]}
     return {"type": "buttons", "direction": "left", "x": 0, "y": -0.28, "xanchor": "right", "buttons": [play, stop]}
 
 
-def _at_once(milliseconds: int) -> dict[str, Any]:
+def _animation_options(milliseconds: int) -> dict[str, Any]:
     return {"mode": "immediate", "frame": {"duration": milliseconds, "redraw": True}, "transition": {"duration": 0}}

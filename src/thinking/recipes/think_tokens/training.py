@@ -117,7 +117,7 @@ def make_reinforcement(config: Config) -> Reinforcement | None:
         return None
     return Reinforcement(
         num_generations=1 if gradient == "reinforce" else rl.num_generations,
-        expert_iteration=gradient == "search",
+        expert_iteration=gradient == "expert_iteration",
         policy_weight=rl.policy_weight,
         entropy_weight=rl.entropy_weight,
         discount=rl.discount,

@@ -60,15 +60,15 @@ def autoencoder(
 
 
 class _Network(nnx.Module):
-    def __init__(self, values: int, thoughts: int, kinds: int, width: int, rngs: nnx.Rngs) -> None:
+    def __init__(self, num_values: int, length: int, num_tokens: int, width: int, rngs: nnx.Rngs) -> None:
         block = BlockConfig(width=width, num_heads=1)
-        self.shape = thoughts, kinds
-        self.value_embedding = nnx.Embed(values, width, rngs=rngs)
+        self.shape = length, num_tokens
+        self.value_embedding = nnx.Embed(num_values, width, rngs=rngs)
         self.encoder, self.decoder = FeedForward(block, rngs), FeedForward(block, rngs)
-        self.token_head = linear_layer(width, thoughts * kinds, block, rngs)
-        self.token_proj = linear_layer(thoughts * kinds, width, block, rngs)
+        self.token_head = linear_layer(width, length * num_tokens, block, rngs)
+        self.token_proj = linear_layer(length * num_tokens, width, block, rngs)
         self.norms = nnx.List([nnx.RMSNorm(width, rngs=rngs) for _ in range(4)])
-        self.output_head = linear_layer(width, values, block, rngs)
+        self.output_head = linear_layer(width, num_values, block, rngs)
 
     def encode(self, numbers: Array) -> Array:
         x = self.value_embedding(numbers)

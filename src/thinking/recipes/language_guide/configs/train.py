@@ -47,7 +47,7 @@ class LayersConfig:
         minimum=1,
         maximum=2**24,
     )
-    num_slots: int = option(1, "hypotheses per question of a transformer or a linear memory", minimum=1, maximum=1024)
+    num_slots: int = option(1, "hypotheses per query of a transformer or a linear memory", minimum=1, maximum=1024)
 
     def validate(self) -> None:
         """Raises UserError if there is no layer."""
