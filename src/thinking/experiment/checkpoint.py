@@ -184,17 +184,23 @@ def _write(folder: Path, step: int, state: Any, figures: dict[str, float]) -> fl
     try:
         ocp.save(folder.resolve() / str(step), _arrays_by_path(leaves), custom_metadata=metadata)
     except Exception:
-        _sweep(folder)  # the disk may be full
+        # The disk may be full. Writes of other arrays may still be under way, and make files anew.
+        for _ in range(50):
+            if not _sweep(folder):
+                break
+            time.sleep(0.05)
         raise
     for old in list_saved_steps(folder)[:-MAX_TO_KEEP]:
         shutil.rmtree(folder / str(old))
     return time.perf_counter() - start
 
 
-def _sweep(folder: Path) -> None:
-    """Delete incomplete checkpoints."""
-    for leftover in folder.glob("*.orbax-checkpoint-tmp*"):
+def _sweep(folder: Path) -> bool:
+    """Delete incomplete checkpoints; returns whether there were any."""
+    leftovers = list(folder.glob("*.orbax-checkpoint-tmp*"))
+    for leftover in leftovers:
         shutil.rmtree(leftover, ignore_errors=True)
+    return bool(leftovers)
 
 
 def _arrays_by_path(leaves: list[Leaf]) -> dict[str, np.ndarray]:
