@@ -22,7 +22,7 @@ WORD_PROBLEMS = Config(
     data=DataConfig(sources=("words", "add:3", "subtract:3", "multiply:2", "divide:2")),
     sft=SFTConfig(num_steps=5000, optimizer=SFTOptimizerConfig(schedule_steps=5000, final_fraction=0.01)),
     rl=NO_RL,
-    eval=EvalConfig(sources=("words", "multiply:2", "divide:2")),
+    eval=EvalConfig(sources=("words", "add:3", "subtract:3", "multiply:2", "divide:2")),
 )
 SELF_CORRECTION = Config(
     styles=("self_correction", "chain_of_thought"),
