@@ -36,7 +36,7 @@ def run(config: Config, run: Run) -> None:
     plots.plot_learning_curves(run, ["eval/return", "rollout/return"])
     curves = {name: (agent.history[:, :, 0], agent.history[:, :, 1]) for name, agent in agents.items()}
     plots.plot_mean_and_spread(
-        run.plots_folder / "returns.png", curves, "environment steps", "evaluation return", threshold
+        run.plots_folder / "returns.png", curves, "training environment steps", "evaluation return", threshold
     )
     write_results(
         run,
