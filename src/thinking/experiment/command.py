@@ -45,7 +45,7 @@ def main(
     except BrokenPipeError:
         # The reader closed the pipe, so buffered output must not be flushed to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _fail(1, "error", RunError("standard output was closed; the same command continues"))
+        code = _fail(1, "error", RunError("standard output was closed; run the same command again"))
     except OSError as error:
         if error.errno not in _STORAGE:
             raise

@@ -25,7 +25,7 @@ class Interrupted(BaseException):
     """
 
     def __init__(self, signal_number: int, message: str = "") -> None:
-        super().__init__(message or "nothing was left to save; the same command continues")
+        super().__init__(message or "nothing was left to save; run the same command again")
         self.signal_number = signal_number
 
 
