@@ -1,6 +1,5 @@
 """The training loop: chunks, metrics, checkpoints, samples and errors."""
 
-import itertools
 import json
 from functools import partial
 
@@ -14,7 +13,7 @@ from tests.experiment.conftest import assert_one_line, read_digest
 from thinking.errors import RunError
 from thinking.experiment import metrics
 from thinking.experiment.folder import Run
-from thinking.experiment.training_loop import _chunk_length, _chunk_lengths, train
+from thinking.experiment.training_loop import train
 from thinking.trees import digest
 from thinking.types import Latest, Measured
 
@@ -168,14 +167,31 @@ def test_successful_run_prints_nothing_on_standard_error(run_command):
     assert "steps/s" in result.out
 
 
-def test_chunk_lengths_are_those_of_the_remaining_chunks():
-    for done, num_steps, chunk_size in itertools.product(range(12), range(1, 12), range(1, 6)):
-        if done < num_steps:
-            expected, step = set(), done
-            while step < num_steps:
-                expected.add(_chunk_length(step, num_steps, chunk_size))
-                step += _chunk_length(step, num_steps, chunk_size)
-            assert _chunk_lengths(done, num_steps, chunk_size) == expected
+@pytest.mark.parametrize("chunk_size", [1, 3, 4, 10])
+def test_one_program_runs_chunks_of_all_lengths(tmp_path, chunk_size):
+    """Ten steps in chunks of any size see the same states, and metrics are means over the steps of a chunk."""
+    num_traces = 0
+
+    def step(state, index):
+        nonlocal num_traces
+        num_traces += 1
+        return state * 3 + index, {"seen": state}
+
+    states = [1]
+    for index in range(10):
+        states.append(3 * states[-1] + index)
+    run = Run(folder=tmp_path, config=CONFIG)
+    arguments = {"init": lambda: jnp.int32(1), "step": step, "chunk_size": chunk_size, "progress_metric": "seen"}
+    assert train(run, "fit", num_steps=7, **arguments).state == states[7]  # the next start is within a chunk
+    num_traces = 0
+    assert train(run, "fit", num_steps=10, **arguments).state == states[10]
+    assert num_traces == 1
+    ends = [end for end in range(1, 11) if end % chunk_size == 0 or end in (7, 10)]
+    starts = [0, *ends[:-1]]
+    means = [np.mean(states[start:end]) for start, end in zip(starts, ends, strict=True)]
+    assert [(record["step"], record["seen"]) for record in read_metrics(tmp_path)] == list(
+        zip(ends, means, strict=True)
+    )
 
 
 def test_mirrors_receive_the_metrics_of_the_file(run_command, tmp_path):

@@ -1,6 +1,7 @@
 """Interruptible training: a loop over chunks of jitted steps, bit-identical after any interruption."""
 
 import dataclasses
+import functools
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -92,11 +93,9 @@ def train(
         return result
     if done:
         run.log(f"{stage}: continues at step {done} of {num_steps}")
-    programs, seconds = _compile(
-        step, result.state, _chunk_lengths(done, num_steps, chunk_size), progress_metric, log_samples is not None
-    )
+    run_chunk, seconds = _compile(step, result.state, chunk_size, progress_metric, log_samples is not None)
     result = dataclasses.replace(result, compile_seconds=result.compile_seconds + seconds)
-    done, result = _loop(run, stage, programs, result, done, num_steps, chunk_size, progress_metric, log_samples)
+    done, result = _loop(run, stage, run_chunk, result, done, num_steps, chunk_size, progress_metric, log_samples)
     if number := interruption.requested_signal():
         raise interruption.Interrupted(
             number, f"stage {stage} is saved at step {done} of {num_steps}; the same command continues from there"
@@ -107,7 +106,7 @@ def train(
 def _loop(
     run: Run,
     stage: str,
-    programs: dict[int, Any],
+    run_chunk: Callable[..., Any],
     result: TrainResult,
     done: int,
     num_steps: int,
@@ -134,7 +133,8 @@ def _loop(
             }
 
         def log_chunk(first: int, last: int, figures: Any, sample: Any) -> None:
-            means = _summarize(folder, stage, first, jax.device_get(figures))
+            figures = jax.tree.map(lambda leaf: leaf[: last - first], jax.device_get(figures))
+            means = _summarize(folder, stage, first, figures)
             metrics.append(run.folder, stage, last, means)
             for record in log_samples(jax.device_get(sample)) if log_samples else ():
                 metrics.append(run.folder, stage, last, record, metrics.SAMPLES_FILE)
@@ -152,7 +152,7 @@ def _loop(
             length = _chunk_length(done, num_steps, chunk_size)
             # The state is donated to the chunk, so what is to be saved is copied before.
             copied = checkpoint.snapshot(state) if pending is not None and saver.is_due() else None
-            state, figures, sample = programs[length](state, np.int32(done))
+            state, figures, sample = run_chunk(state, np.int32(done), np.int32(length))
             # The metrics of the previous chunk are fetched while the device runs this one.
             if pending is not None:
                 log_chunk(*pending)
@@ -169,29 +169,39 @@ def _loop(
 
 
 def _compile(
-    step: TrainStepFn, state: State, lengths: set[int], progress_metric: str, has_samples: bool
-) -> tuple[dict[int, Any], float]:
-    """Compile a program for every chunk length, and the snapshot; returns programs and seconds."""
+    step: TrainStepFn, state: State, chunk_size: int, progress_metric: str, has_samples: bool
+) -> tuple[Callable[..., Any], float]:
+    """Compile the program of a chunk, and the snapshot; returns the program and seconds.
+
+    The program is `(state, first step, number of steps) -> (state, metrics [chunk_size], last sample)`. One program
+    runs chunks of all lengths, so an interruption cannot change the rounding of a step.
+    """
     start = time.perf_counter()
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
 
-    def one(state: State, index: jax.Array) -> tuple[State, Any]:
-        state, *rest = step(state, index)
-        return state, tuple(rest) if has_samples else (*rest, ())
+    @functools.partial(jax.jit, inline=True)  # so that it is traced once for its shapes and for the loop
+    def one(state: State, index: jax.Array) -> tuple[State, Mapping[str, Any], Any]:
+        state, figures, *samples = step(state, index)
+        return jax.tree.map(_strip_weak_type, (state, figures, samples[0] if has_samples else ()))
 
-    def steps(length: int, state: State, first: jax.Array) -> tuple[State, Mapping[str, jax.Array], Any]:
-        state, (figures, samples) = jax.lax.scan(one, state, first + jnp.arange(length, dtype=jnp.int32))
-        return jax.tree.map(_strip_weak_type, state), figures, jax.tree.map(lambda leaf: leaf[-1], samples)
+    def run_chunk(state: State, first: jax.Array, length: jax.Array) -> tuple[State, Mapping[str, Any], Any]:
+        _, figures, sample = jax.eval_shape(one, state, first)
+        figures = jax.tree.map(lambda leaf: jnp.zeros((chunk_size, *leaf.shape), leaf.dtype), figures)
+        sample = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sample)
 
-    programs = {}
-    for length in lengths:
-        jitted = jax.jit(steps, static_argnums=0, donate_argnums=1, out_shardings=(shardings, None, None))
-        lowered = jitted.lower(length, state, np.int32(0))
-        _check_metrics(lowered.out_info[1], length, progress_metric)
-        programs[length] = lowered.compile()
+        def body(index: jax.Array, carry: tuple) -> tuple:
+            state, new, sample = one(carry[0], first + index)
+            return state, jax.tree.map(lambda old, leaf: old.at[index].set(leaf), carry[1], new), sample
+
+        return jax.lax.fori_loop(0, length, body, (state, figures, sample))
+
+    jitted = jax.jit(run_chunk, donate_argnums=0, out_shardings=(shardings, None, None))
+    lowered = jitted.lower(state, np.int32(0), np.int32(chunk_size))
+    _check_metrics(lowered.out_info[1], chunk_size, progress_metric)
+    program = lowered.compile()
     # The snapshot is compiled here too, with the placement of a chunk's output, so that no save waits for it.
     jax.block_until_ready(checkpoint.snapshot(jax.device_put(state, shardings)))
-    return programs, time.perf_counter() - start
+    return program, time.perf_counter() - start
 
 
 def _check_metrics(figures: Any, length: int, progress_metric: str) -> None:
@@ -251,13 +261,6 @@ def _describe_kept(folder: Any) -> str:
     steps = checkpoint.list_saved_steps(folder)
     latest = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
     return f"training stopped, {latest}; change the config and start anew with --clear"
-
-
-def _chunk_lengths(done: int, num_steps: int, chunk_size: int) -> set[int]:
-    """The lengths of all remaining chunks."""
-    first = _chunk_length(done, num_steps, chunk_size)
-    rest = num_steps - done - first
-    return {first, min(chunk_size, rest), rest % chunk_size} - {0}
 
 
 def _chunk_length(done: int, num_steps: int, chunk_size: int) -> int:
