@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# The entry point: runs a task, or the tests, in one of five configurations.
+# The entry point: runs a task or the tests in one of five configurations; checks and documents the project.
 #
 #   ./run_manual.sh local     tasks/simple.py --preset smoke   # in .venv, made on first use; no Docker
 #   ./run_manual.sh jax-cpu   tasks/simple.py --seed 3         # in a container
@@ -8,6 +8,8 @@
 #   ./run_manual.sh torch-cpu tasks/benchmark.py               # in one with PyTorch and Hugging Face's libraries too
 #   ./run_manual.sh torch-gpu tasks/benchmark.py               # the same with the GPUs
 #   ./run_manual.sh local     test -k graph                    # pytest over tests/; what follows goes to pytest
+#   ./run_manual.sh local     lint                             # ruff: format and rules
+#   ./run_manual.sh local     docs                             # builds the documentation into build/site
 #   ./run_manual.sh local     tasks/simple.py --debug --seed 3 # waits for a debugger on 127.0.0.1:43690
 #
 # Exits with the program's own status; 2 for a wrong call, 1 when the surroundings are at fault.
@@ -19,9 +21,10 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly ROOT
 readonly APP=/app         # where the project lies inside a container
 readonly DEBUG_PORT=43690 # .vscode/launch.json attaches here
-readonly LOCK=requirements/jax-cpu.lock # what .venv holds
+readonly LOCK=requirements/local.lock # what .venv holds
 readonly CONFIGURATIONS="local|jax-cpu|jax-gpu|torch-cpu|torch-gpu" # all but local have a Dockerfile
-readonly USAGE="./run_manual.sh $CONFIGURATIONS FILE|test [--debug] [FLAGS...]"
+readonly USAGE="./run_manual.sh $CONFIGURATIONS FILE|test|lint|docs [--debug] [FLAGS...]"
+readonly PYTHON_SOURCES=(src tasks tests docs) # what the linter reads
 # The pinned jaxlib has wheels for these.
 readonly PYTHON_OLDEST=3.11 PYTHON_NEWEST=3.14
 
@@ -42,7 +45,7 @@ require_file() {
   [[ -f $1 ]] && return
   local tasks
   tasks=$(find tasks -maxdepth 1 -name '[a-z]*.py' 2>/dev/null | sort | tr '\n' ' ') || tasks=
-  refuse "there is no file '$1'; choose one of: ${tasks}test"
+  refuse "there is no file '$1'; choose one of: ${tasks}test lint docs"
 }
 
 # Waits for a debugger, then runs what follows as Python would have. It says that it waits only once the port is
@@ -196,10 +199,19 @@ ensure_venv() {
   ) 9<"$LOCK" || exit 1
 }
 
+run_linter() {
+  "$(venv_python)" -m ruff format --check "${PYTHON_SOURCES[@]}"
+  exec "$(venv_python)" -m ruff check "${PYTHON_SOURCES[@]}" "$@"
+}
+
 run_local() {
   local arguments
   ensure_venv
   read_secrets export
+  case $1 in
+    lint) run_linter "${@:2}" ;;
+    docs) exec "$(venv_python)" -m mkdocs build --strict --site-dir build/site "${@:2}" ;;
+  esac
   python_arguments 127.0.0.1 "$@"
   exec "$(venv_python)" "${arguments[@]}"
 }
@@ -323,7 +335,7 @@ main() {
   cd "$ROOT"
   target=$(normalise "$2")
   shift 2
-  if [[ $target != test ]]; then require_file "$target"; fi
+  case $target in test | lint | docs) ;; *) require_file "$target" ;; esac
   read_secrets check # before anything slow
   case $configuration in
     local) run_local "$target" "$@" ;;

@@ -131,7 +131,7 @@ def write_entry_point(folder: Path) -> EntryPoint:
         (entry_point.bin / "flock").symlink_to(FLOCK)
     shutil.copy(ROOT / "run_manual.sh", folder)
     shutil.copy(ROOT / "secrets.env.example", folder)
-    entry_point.write("requirements/jax-cpu.lock", "numpy==2.0\n")
+    entry_point.write("requirements/local.lock", "numpy==2.0\n")
     entry_point.write("tasks/simple.py", TASK)
     entry_point.write("src/thinking/__init__.py", "")
     entry_point.write("bin/uv", UV, 0o755)
@@ -187,7 +187,7 @@ def read_error_line(run: subprocess.CompletedProcess, status: int) -> str:
         (["torch", "tasks/simple.py"], "no configuration 'torch'"),
         (["local"], "say which file"),
         (["local", ""], "no file ''"),
-        (["local", "tasks/none.py"], "no file 'tasks/none.py'; choose one of: tasks/simple.py test"),
+        (["local", "tasks/none.py"], "no file 'tasks/none.py'; choose one of: tasks/simple.py test lint docs"),
         (["jax-cpu", "tasks"], "no file 'tasks'"),
         (["jax-gpu", "run_manual.sh"], "sees src/, tasks/ and tests/ alone"),
     ],
@@ -245,7 +245,7 @@ def test_dependencies_are_reinstalled_only_when_the_lock_changes(fresh_entry_poi
     assert read_output(first)["argv"] == ["tasks/simple.py"]
     assert fresh_entry_point("local", "tasks/simple.py").stderr == ""
     assert fresh_entry_point.count_installs() == 1
-    fresh_entry_point.write("requirements/jax-cpu.lock", "numpy==2.1\n")
+    fresh_entry_point.write("requirements/local.lock", "numpy==2.1\n")
     assert fresh_entry_point("local", "tasks/simple.py").returncode == 0
     assert fresh_entry_point.count_installs() == 2
 
@@ -285,6 +285,26 @@ def test_test_argument_runs_pytest(entry_point: EntryPoint):
     entry_point.write("src/pytest.py", "import sys; print(sys.argv[1:]); sys.exit(5)")
     run = entry_point("local", "test", "-k", "this or that")
     assert (run.stdout.strip(), run.returncode) == ("['-k', 'this or that']", 5)
+
+
+def test_docs_argument_builds_the_site_strictly(entry_point: EntryPoint):
+    entry_point.write("src/mkdocs.py", "import sys; print(sys.argv[1:]); sys.exit(1)")
+    run = entry_point("local", "docs", "--quiet")
+    assert (run.stdout.strip(), run.returncode) == ("['build', '--strict', '--site-dir', 'build/site', '--quiet']", 1)
+
+
+@pytest.mark.parametrize("failing", ["format", "check"])
+def test_lint_argument_fails_with_either_check(entry_point: EntryPoint, failing: str):
+    entry_point.write("src/ruff.py", f"import sys; print(sys.argv[1:]); sys.exit(sys.argv[1] == {failing!r})")
+    run = entry_point("local", "lint")
+    sources = ["src", "tasks", "tests", "docs"]
+    calls = [["format", "--check", *sources], ["check", *sources]][: 1 if failing == "format" else 2]
+    assert (run.stdout.splitlines(), run.returncode) == ([str(call) for call in calls], 1)
+
+
+@pytest.mark.parametrize("target", ["docs", "lint"])
+def test_containers_neither_lint_nor_document(entry_point: EntryPoint, target: str):
+    assert "use: local" in read_error_line(entry_point("jax-cpu", target), 2)
 
 
 # ---------------------------------------------------------------------------- debugging

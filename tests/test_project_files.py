@@ -25,7 +25,7 @@ def read_pins(name: str) -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", LOCKS.values())
+@pytest.mark.parametrize("name", [*LOCKS.values(), "requirements/local.lock"])
 def test_locks_name_no_host_and_hash_every_pin(name: str):
     text = (ROOT / name).read_text()
     assert "://" not in text
@@ -45,6 +45,13 @@ def test_gpu_locks_add_only_cuda_packages(name: str):
 def test_gpu_locks_use_one_cuda_version(name: str):
     versions = {version for pin in read_pins(LOCKS[name]) for version in re.findall(r"(?:-cu|cuda)(\d+)", pin)}
     assert len(versions) == 1
+
+
+def test_the_local_lock_adds_only_what_develops_the_project():
+    image, local = read_pins(LOCKS["jax-cpu"]), read_pins("requirements/local.lock")
+    assert image.items() <= local.items()
+    assert {"ruff", "mkdocs", "mkdocs-material", "mkdocstrings"} <= local.keys() - image.keys()
+    assert not {"torch", "wheel", "setuptools"} & local.keys()
 
 
 def test_pytorch_is_optional_and_has_one_version():
