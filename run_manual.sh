@@ -270,10 +270,10 @@ mount_project() {
   local target=$1 path
   local visible=(src tasks)
   shift
-  if [[ $target == test ]]; then # the tests read the project's own files as well
-    visible+=(tests pyproject.toml README.md run_manual.sh Dockerfile.* .ci .vscode .dockerignore .gitignore
-      .gitattributes requirements secrets.env.example)
-  fi
+  case $target in # the tests read the project's own files as well
+    test | tests/*) visible+=(tests docs *.md *.toml *.yml run_manual.sh Dockerfile.* .ci .vscode .dockerignore
+      .gitignore .gitattributes requirements secrets.env.example) ;;
+  esac
   for path in "${visible[@]}"; do
     if [[ -e $path ]]; then options+=(--volume "$ROOT/$path:$APP/$path:ro"); fi
   done

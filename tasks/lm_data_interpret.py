@@ -25,7 +25,7 @@ def run(config: Config, run: Run) -> None:
 
     from thinking import progress
     from thinking.experiment.results import write_results
-    from thinking.files import write_json
+    from thinking.files import write_atomic, write_json
     from thinking.recipes.language_guide import report
     from thinking.recipes.language_guide.writers import write_plans
     from thinking.text import plans, prepared_data
@@ -46,7 +46,7 @@ def run(config: Config, run: Run) -> None:
     goals = len({plan.goal for plan in chosen})
     about = f"{len(chosen)} plans for {goals} goals, in vectors of {data.embedder}"
     write_json(run.folder / "report.json", entries)
-    (run.folder / "report.html").write_text(report.render_page(entries, rows, about), encoding="utf-8")
+    write_atomic(run.folder / "report.html", report.render_page(entries, rows, about).encode())
     for split in config.report.splits:
         for plan in [plan for plan in chosen if plan.split == split][:1]:
             progress.console().print(plans.render_tree(plan))

@@ -169,13 +169,14 @@ def test_secrets_are_ignored_by_git_and_docker():
     assert "secrets.env" in (ROOT / ".gitignore").read_text().splitlines()
     ignore_rules = (ROOT / ".dockerignore").read_text().splitlines()
     assert ignore_rules[1:] == ["*", "!requirements/*.lock", "secrets.env"], "the last matching rule counts"
-    assert {path.stem for path in (ROOT / "requirements").glob("*.lock")} == LOCKS.keys()
+    assert {path.stem for path in (ROOT / "requirements").glob("*.lock")} == {*LOCKS, "local"}
     secrets = re.findall(r"^\w+=.*", (ROOT / "secrets.env.example").read_text(), re.MULTILINE)
     assert secrets == ["WANDB_API_KEY=", "OPENAI_API_KEY=", "OPENAI_BASE_URL=", "HF_TOKEN="]
 
 
 def test_continuous_integration_uses_the_entry_point():
     script = ROOT / ".ci" / "run"
-    assert script.read_text().splitlines()[-1] == "./run_manual.sh local test"
+    calls = [line for line in script.read_text().splitlines() if line.startswith("./")]
+    assert calls == [f"./run_manual.sh local {target}" for target in ("lint", "test", "docs --quiet")]
     assert os.access(script, os.X_OK)
     assert os.access(ROOT / "run_manual.sh", os.X_OK)

@@ -128,7 +128,7 @@ class Config(RunConfig):
     eval: EvalConfig = group(EvalConfig, "evaluation: plans between all pairs of nodes", affects_weights=False)
 
     def validate(self) -> None:
-        """Raises UserError unless at least one set is named, and each once."""
+        """Raises UserError unless at least one guide is named, and each once."""
         check_names(self.guides, "--guides", GUIDES)
 
 

@@ -20,10 +20,9 @@ _MAX_NODES = 64  # more names would not be readable
 
 
 def plot_length_ratios(path: Path, evaluations: Mapping[tuple[str, str], Evaluation], pairs: NodePairs) -> Path:
-    """Plot the ratio of planned to optimal hops: the fraction of pairs at each ratio, for each set and mode."""
+    """Plot the ratio of planned to optimal hops: the fraction of pairs at each ratio, for each guide and mode."""
     edges = np.array([1.0, 1.0001, 1.25, 1.5, 2.0, 3.0, np.inf])
     labels = ["1 (shortest)", "to 1.25", "to 1.5", "to 2", "to 3", "above 3", "not solved"]
-    counted = pairs.start != pairs.goal
     figure, (panel,) = plots.make_figure(1, "How long the plans are")
     figure.set_size_inches(8, 4)
     width = 0.8 / len(evaluations)
@@ -31,7 +30,7 @@ def plot_length_ratios(path: Path, evaluations: Mapping[tuple[str, str], Evaluat
     colours = dict(zip(names, itertools.cycle([GREY, *PALETTE]), strict=False))
     for index, ((name, mode), evaluation) in enumerate(evaluations.items()):
         counts = np.histogram(compute_length_ratios(evaluation, pairs), edges)[0]
-        shares = np.append(counts, np.sum(~evaluation.solved[counted])) / max(1, counted.sum())
+        shares = np.append(counts, np.sum(~evaluation.solved)) / max(1, len(evaluation.solved))
         color, hatch = colours[name], "" if mode == "react" else "///"
         place = np.arange(len(shares)) + width * (index + 0.5) - 0.4
         panel.bar(

@@ -37,7 +37,7 @@ class LayersConfig:
     )
     width: int = option(
         272,
-        "lowest layer: dimensions of a transformer, cells of a linear memory, or questions that a table holds",
+        "lowest layer: dimensions of a transformer, cells of a linear memory, or queries that a table holds",
         minimum=1,
         maximum=2**24,
     )
