@@ -1,5 +1,6 @@
 """All tests run on the CPU, and implicit rank promotion is an error."""
 
+import gc
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -27,6 +28,17 @@ def pytest_collection_modifyitems(items):
     """Run slow tests first, so that no worker starts a slow file when the others are done."""
     rank = {name: index for index, name in enumerate(SLOW_FOLDERS)}
     items.sort(key=lambda item: min(rank.get(part, len(SLOW_FOLDERS)) for part in item.path.parts))
+
+
+gc.disable()  # what JAX has traced are millions of objects, through which automatic collections go again and again
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collect_garbage():
+    """Collect garbage once a file; what is still alive then, such as compiled programs, is not looked at again."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
