@@ -31,6 +31,7 @@ def compare(config: Config, run: Run, conditions: Mapping[str, Condition]) -> No
     """Train and compare these conditions in the environments of all seeds, and write the results."""
     import jax
 
+    from thinking.experiment.plots import plot_bars
     from thinking.experiment.results import write_results
     from thinking.recipes.aliased_graph.data import make_envs
     from thinking.recipes.aliased_graph.evaluation import compute_acting_frequencies, compute_metrics, react_to_all
@@ -53,6 +54,14 @@ def compare(config: Config, run: Run, conditions: Mapping[str, Condition]) -> No
             run.log(f"{name}: {rows[-1]['solved_fraction']:.1%} solved within {max_hops} hops")
             if name == "tags" and max_hops == max(config.eval.max_hops):
                 acting = compute_acting_frequencies(config, envs, plans)
+    by_condition = {name: [row for row in rows if row["condition"] == name] for name in conditions}
+    plot_bars(
+        run.plots_folder / "solved.png",
+        {name: [row["solved_fraction"] for row in rows] for name, rows in by_condition.items()},
+        [f"within {max_hops} hops" for max_hops in config.eval.max_hops],
+        "share of pairs solved",
+        errors={name: [row["solved_fraction_std"] for row in rows] for name, rows in by_condition.items()},
+    )
     write_results(run, rows, states, seeds=config.seeds, walks=config.walks.num_walks)
 
 

@@ -55,6 +55,7 @@ def plan_for_all(
     """Plan for the goals of all texts, evaluate, show and save."""
     import numpy as np
 
+    from thinking.experiment.plots import plot_bars
     from thinking.experiment.results import write_results
     from thinking.recipes.language_guide import evaluation, planning
     from thinking.recipes.language_guide.planners import make_plans
@@ -78,6 +79,13 @@ def plan_for_all(
                 vectors = np.concatenate([vectors, new_vectors])
     for name, scores in evaluation.compute_baseline_scores(data, goal_set, max_steps).items():
         rows += evaluation.make_rows(name, goal_set, scores)
+    models = dict.fromkeys(row["model"] for row in rows)
+    plot_bars(
+        run.plots_folder / "plan_step_f1.png",
+        {model: [row["plan_step_f1"] for row in rows if row["model"] == model] for model in models},
+        [f"{split.replace('_', ' ')} goals" for split in dict.fromkeys(row["split"] for row in rows)],
+        "F1 of the steps of whole plans",
+    )
     plans.save(run.folder, all_plans, vectors)
     show_plans([plan for plan in all_plans if plan.mode == config.report.mode])
     write_results(run, sorted(rows, key=lambda row: SPLITS.index(row["split"])), {"nodes": vectors})

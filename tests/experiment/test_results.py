@@ -132,6 +132,21 @@ def test_learning_curves_without_metrics_are_empty_axes(run):
     assert plots.plot_learning_curves(run, ["loss"], run.folder / "deep" / "x.png").exists()
 
 
+def test_bars_stand_in_groups_with_their_errors(run, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure) or path)
+    bars, errors = {"a": [0.1, 0.2], "b": [0.3, 0.4]}, {"a": [0.0, 0.1], "b": [0.05, 0.0]}
+    plots.plot_bars(run.folder / "x.png", bars, ["left", "right"], "share", errors=errors)
+    (panel,) = figures[0].axes
+    assert [bar.get_height() for bar in panel.patches] == [0.1, 0.2, 0.3, 0.4]
+    centers = [bar.get_x() + bar.get_width() / 2 for bar in panel.patches]
+    assert [round(center) for center in centers] == [0, 1, 0, 1]
+    assert centers[0] < centers[2]
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["left", "right"]
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["a", "b"]
+    assert plots.plot_bars(run.folder / "y.png", bars, ["left", "right"], "share")
+
+
 def test_device_description_and_speed_measurements():
     assert device.describe_device()["platform"] == "cpu"
     assert device.measure_matmul_gflops(64) > 0

@@ -58,6 +58,7 @@ def test_other_max_hops_reuse_the_trained_weights(finished_run, capsys):
     graph_aliased.compare(config, dataclasses.replace(finished_run, config=config), CONDITIONS)
     assert capsys.readouterr().out.count("finished before") == len(CONDITIONS)
     after = read_results(finished_run)
+    assert (finished_run.plots_folder / "solved.png").read_bytes().startswith(b"\x89PNG")
     assert after["state_digest"] == before["state_digest"]
     assert [row for row in after["rows"] if row["max_hops"] == 64] == before["rows"]
     short_rows = [row for row in after["rows"] if row["max_hops"] == 2]

@@ -121,6 +121,7 @@ def read_rows(folder):
 
 
 def test_models_are_evaluated_on_all_splits_and_recall_training_texts(artifacts):
+    assert (artifacts / "lm_guide_inference" / "plots" / "plan_step_f1.png").read_bytes().startswith(b"\x89PNG")
     rows = {(row["split"], row["model"]): row for row in read_rows(artifacts)}
     assert list(rows) == [
         (split, model) for split in ("train", "held_out", "compound") for model in ("guide", "flat", "copied", "bigram")

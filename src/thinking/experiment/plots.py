@@ -98,6 +98,42 @@ def plot_mean_and_spread(
     return save_figure(figure, path)
 
 
+def plot_bars(
+    path: Path,
+    bars: Mapping[str, Sequence[float]],
+    groups: Sequence[str],
+    y_label: str,
+    *,
+    errors: Mapping[str, Sequence[float]] | None = None,
+    title: str = "",
+) -> Path:
+    """Plot bars side by side in groups.
+
+    Args:
+        path: of the PNG.
+        bars: for each name, the height of its bar in each group.
+        groups: names of the groups, below the x axis.
+        y_label: of the axis.
+        errors: for each name, half the length of its error bars, such as a standard deviation.
+        title: of the figure.
+
+    Returns:
+        The path of the PNG.
+    """
+    figure, (panel,) = make_figure(1, title)
+    figure.set_size_inches(8, 4)
+    width = 0.8 / len(bars)
+    for index, (name, heights) in enumerate(bars.items()):
+        places = np.arange(len(groups)) + width * (index + 0.5) - 0.4
+        error = errors[name] if errors else None
+        panel.bar(places, heights, width, yerr=error, capsize=2, label=name, color=line_color(index))
+    panel.set_xticks(range(len(groups)), groups)
+    panel.set_ylabel(y_label)
+    panel.grid(visible=False, axis="x")
+    figure.legend(loc="outside lower center", ncols=min(len(bars), 3))
+    return save_figure(figure, path)
+
+
 def plot_learning_curves(
     run: Run, metric_names: Sequence[str], path: Path | None = None, title: str = "Learning curves"
 ) -> Path:
