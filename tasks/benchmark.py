@@ -49,6 +49,7 @@ def make_measure_fns() -> dict[str, Measure]:
         guides,
         kernels,
         long_context,
+        ppo_training,
         rl_step,
         tree_search,
         utilisation,
@@ -65,6 +66,7 @@ def make_measure_fns() -> dict[str, Measure]:
         "long_context": long_context.measure_long_context,
         "embedding": embedding.measure_embedding,
         "collection": collection.measure_collection,
+        "ppo": ppo_training.measure_ppo,
         "utilisation": utilisation.measure_utilisation,
     }
 

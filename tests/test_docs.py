@@ -57,12 +57,11 @@ def test_samples_run(page: Path, tmp_path: Path, monkeypatch):
 @pytest.mark.parametrize("page", PAGES_WITH_COMMANDS, ids=name_page)
 def test_commands_name_targets_and_flags_that_exist(page: Path):
     for target, arguments in find_commands(page):
-        if target in TARGETS | {"FILE"} or not target.startswith("tasks/"):
-            assert target in TARGETS | {"FILE"} or (ROOT / target).exists(), target
+        if target in TARGETS | {"FILE"} or re.fullmatch(r"\w+\.py", target):  # the last is a file of the reader's own
             continue
         assert (ROOT / target).exists(), target
-        presets = importlib.import_module(target.removesuffix(".py").replace("/", ".")).PRESETS
-        if not {"--help", "-h", "--debug"} & set(arguments):
+        if target.startswith("tasks/") and not {"--help", "-h", "--debug"} & set(arguments):
+            presets = importlib.import_module(target.removesuffix(".py").replace("/", ".")).PRESETS
             flags.parse(presets, arguments, f"python {target}")
 
 

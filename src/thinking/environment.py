@@ -12,12 +12,11 @@ class TimeStep(NamedTuple):
     """One step of an environment.
 
     Attributes:
-        state: environment state; of a new episode where one has ended.
+        state: environment state after the step.
         observation: [O] of that state.
         reward: [] float32.
         terminated: [] bool, the episode reached a terminal state.
-        truncated: [] bool, the episode reached its step limit.
-        final_observation: [O] at the end of the step, before any reset.
+        truncated: [] bool, the episode reached its step limit, and did not terminate.
     """
 
     state: State
@@ -25,14 +24,13 @@ class TimeStep(NamedTuple):
     reward: Array
     terminated: Array
     truncated: Array
-    final_observation: Array
 
 
 class Environment(Protocol):
-    """Constants and pure functions. An episode that ends is followed by a reset at once.
+    """Constants and pure functions. Who steps an environment resets it when its episode ends.
 
     Attributes:
-        max_episode_steps: steps after which an episode is truncated.
+        max_episode_steps: steps after which the environment truncates an episode.
     """
 
     max_episode_steps: int

@@ -34,7 +34,11 @@ def test_environments_step_as_in_gymnasium(name):
 
     def step(state, key_and_action):
         time_step = env.step(key_and_action[0], state, key_and_action[1])
-        return time_step.state, (state, time_step)
+        done = time_step.terminated | time_step.truncated
+        next_state = jax.tree.map(
+            lambda new, old: jnp.where(done, new, old), env.reset(key_and_action[0])[0], time_step.state
+        )
+        return next_state, (state, time_step)
 
     keys = jax.random.split(jax.random.key(2), STEPS)
     states, time_steps = jax.device_get(jax.jit(lambda s: jax.lax.scan(step, s, (keys, actions))[1])(state))
@@ -44,7 +48,7 @@ def test_environments_step_as_in_gymnasium(name):
         gymnasium_env.reset(seed=0)
         set_state(gymnasium_env, name, jax.tree.map(lambda leaf, t=t: leaf[t], states))
         observation, reward, terminated, _, _ = gymnasium_env.step(native_actions[t])
-        np.testing.assert_allclose(time_steps.final_observation[t], observation, atol=2e-4)
+        np.testing.assert_allclose(time_steps.observation[t], observation, atol=2e-4)
         assert time_steps.reward[t] == pytest.approx(float(reward), abs=2e-4)
         assert bool(time_steps.terminated[t]) == terminated
         low, high = env.reward_range

@@ -93,9 +93,7 @@ def test_steps_at_and_beyond_the_bounds_match_gymnasium(name, data):
     variables, action = data.draw(states_and_actions(name))
     time_step, (observation, reward, terminated), distance = step_both(name, variables, action)
     # Acrobot's equations of motion amplify rounding at high velocities.
-    np.testing.assert_allclose(
-        time_step.final_observation, observation, rtol=1e-3, atol=2e-3 if "Acrobot" in name else 2e-5
-    )
+    np.testing.assert_allclose(time_step.observation, observation, rtol=1e-3, atol=2e-3 if "Acrobot" in name else 2e-5)
     if distance > MARGIN:
         assert bool(time_step.terminated) == terminated
         if not has_ended(name, variables):
@@ -106,7 +104,7 @@ def test_left_wall_stops_the_continuous_mountain_car():
     time_step, (observation, _, _), _ = step_both(
         "MountainCarContinuous-v0", {"position": -1.19, "velocity": -0.06}, [1.0]
     )
-    assert time_step.final_observation[1] == observation[1] == 0
+    assert time_step.observation[1] == observation[1] == 0
 
 
 def test_continuous_mountain_car_rolling_back_over_the_goal_does_not_terminate():

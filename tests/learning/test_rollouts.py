@@ -38,6 +38,8 @@ def test_rollout_resets_and_keeps_the_final_observation():
     np.testing.assert_array_equal(is_terminal, trajectory.terminated)
     np.testing.assert_array_equal(trajectory.extras, trajectory.observation[..., 0])
     assert env_state.num_finished == done.sum()
+    starts = next_observation[done[:-1]]
+    assert len(np.unique(starts, axis=0)) == len(starts) > 50, "every reset has a key of its own"
 
 
 def test_mean_recent_return_averages_the_last_100_episodes():
@@ -75,6 +77,8 @@ def test_collect_episodes_ends_by_termination_or_truncation():
     np.testing.assert_array_equal(episodes.valid.sum(axis=1), episodes.length)
     final_states = episodes.states[np.arange(8), episodes.length]
     np.testing.assert_array_equal(np.abs(final_states[:, 2]) > 0.2095, episodes.terminated)
+    # What has ended stands still.
+    np.testing.assert_array_equal(episodes.states[4:, -1], final_states[4:])
 
 
 def test_time_limit_truncates_and_does_not_terminate():

@@ -40,12 +40,20 @@ def test_ppo_advantages_bootstrap_after_truncation_alone():
         final_observation=next_value[..., None],
         extras=-np.arange(6.0, dtype=np.float32).reshape(3, 2),
     )
-    batch = jax.jit(lambda trajectory: make_ppo_batch(FIRST_NUMBER_POLICY, 1.0, trajectory, 0.5, 0.5))(trajectory)
+    make_batch = jax.jit(
+        lambda trajectory, clip_values: make_ppo_batch(
+            FIRST_NUMBER_POLICY, 1.0, trajectory, 0.5, 0.5, clip_values=clip_values
+        ),
+        static_argnums=1,
+    )
+    assert make_batch(trajectory, False).value is None
+    batch = make_batch(trajectory, True)
     # By hand: r + 0.5 v' - v, then a quarter of the next step's advantage where the episode goes on.
     td_errors = np.array([[1 + 1 - 1, 1 + 1 - 1], [3 - 2, 3 + 2 - 2], [3 - 5, 3 - 5]])
     expected = np.stack([td_errors[0] + 0.25 * td_errors[1], td_errors[1], td_errors[2]])
     np.testing.assert_allclose(batch.advantage, expected.reshape(-1))
     np.testing.assert_allclose(batch.value_target, (expected + value).reshape(-1))
+    np.testing.assert_array_equal(batch.value, value.reshape(-1))
     np.testing.assert_array_equal(batch.inputs, value.reshape(-1, 1))
     np.testing.assert_array_equal(batch.action, np.arange(6))
     np.testing.assert_array_equal(batch.log_prob, -np.arange(6))
@@ -92,9 +100,7 @@ class Corridor:
     def step(self, key, state, action):
         terminated = (action == 0) | (state == self.num_cells - 1)
         reward = jnp.where(action == 0, 0.3, jnp.where(state == self.num_cells - 1, 1.0, 0.0))
-        next_state = jnp.where(terminated, 0, state + 1)
-        observation = jax.nn.one_hot(next_state, self.num_cells)
-        return TimeStep(next_state, observation, reward, terminated, jnp.array(False), observation)
+        return TimeStep(state + 1, jax.nn.one_hot(state + 1, self.num_cells), reward, terminated, jnp.array(False))
 
 
 @dataclass(frozen=True)
@@ -114,8 +120,7 @@ class Refuge:
     def step(self, key, state, action):
         terminated = action == 0
         truncated = ~terminated & (state + 1 == self.max_episode_steps)
-        next_state = jnp.where(terminated | truncated, 0, state + 1)
-        return TimeStep(next_state, jnp.ones(1), jnp.where(terminated, 0.3, 0.1), terminated, truncated, jnp.ones(1))
+        return TimeStep(state + 1, jnp.ones(1), jnp.where(terminated, 0.3, 0.1), terminated, truncated)
 
 
 def tabular_policy(num_observations):
@@ -147,7 +152,9 @@ def train_policy(env, algorithm, num_observations, num_updates=80):
     schedule = EvalSchedule(num_updates // 2, num_updates)
     if algorithm == "ppo":
         update = ppo(policy.evaluate_actions, optimizer, num_epochs=2, num_minibatches=2, entropy_weight=0.01)
-        step = make_ppo_step(env, policy, update, rollout_length=8, discount=0.9, gae_lambda=0.9, schedule=schedule)
+        step = make_ppo_step(
+            env, policy, update, rollout_length=8, discount=0.9, gae_lambda=0.9, clip_values=False, schedule=schedule
+        )
     else:
         use_baseline = algorithm == "reinforce"
         update = reinforce(policy.evaluate_actions, optimizer, use_baseline=use_baseline, value_weight=1.0)

@@ -18,6 +18,7 @@ Part = Literal[
     "long_context",
     "embedding",
     "collection",
+    "ppo",
     "utilisation",
 ]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -158,6 +159,27 @@ class CollectionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PPOConfig:
+    """Sizes of PPO; the defaults are those of CleanRL and PureJaxRL."""
+
+    env_name: Literal["CartPole-v1", "Acrobot-v1", "MountainCar-v0"] = option(
+        "CartPole-v1", "the environment, as Gymnasium names it"
+    )
+    num_steps: int = option(500_000, "environment steps of each seed", minimum=1, maximum=2**31 - 1)
+    num_seeds: int = option(8, "seeds, one after the other", minimum=1, maximum=1024)
+    num_envs: int = option(4, "environments side by side", minimum=1, maximum=2**20)
+    rollout_length: int = option(128, "steps of each environment between two updates", minimum=1, maximum=2**20)
+    num_epochs: int = option(4, "passes over each rollout", minimum=1, maximum=1000)
+    num_minibatches: int = option(4, "minibatches of each pass", minimum=1, maximum=2**20)
+    learning_rate: float = option(2.5e-4, "learning rate of Adam, constant", above=0)
+
+    def validate(self) -> None:
+        """Raises UserError for minibatches that do not divide a rollout."""
+        if (steps := self.num_envs * self.rollout_length) % self.num_minibatches:
+            raise field_error("num_minibatches", f"a divisor of {steps} steps", suggestion=1)
+
+
+@dataclasses.dataclass(frozen=True)
 class UtilisationConfig:
     """Sizes of a training step in bfloat16; the default is GPT-2 small."""
 
@@ -195,6 +217,7 @@ class Config(RunConfig):
     collection: CollectionConfig = group(
         CollectionConfig, "collecting experience in control environments", affects_weights=False
     )
+    ppo: PPOConfig = group(PPOConfig, "PPO beside rejax: speed and learning", affects_weights=False)
     utilisation: UtilisationConfig = group(
         UtilisationConfig, "the share of a GPU's arithmetic that training uses", affects_weights=False
     )
@@ -236,6 +259,7 @@ PRESETS = {
             long_context=LongContextConfig(sequence_length=256, window=4, num_global_tokens=2, decoder=_TINY_DECODER),
             embedding=EmbeddingConfig(num_texts=4, num_repeats=1),
             collection=CollectionConfig(num_envs=4, num_steps=4),
+            ppo=PPOConfig(num_steps=40, num_seeds=2, num_envs=2, rollout_length=2, num_minibatches=2),
             utilisation=UtilisationConfig(
                 batch_size=2,
                 sequence_length=8,

@@ -58,14 +58,14 @@ class ControlEnv:
         return _fix_dtypes(state), observation
 
     def step(self, key: Array, state: Any, action: Array) -> TimeStep:
-        """Take one step; an episode that ends is followed by a reset. Consumes the key."""
+        """Take one step. Consumes the key."""
         simulator, settings = _simulator(self.name, self.max_episode_steps)
-        step_output = simulator.step(key, state, to_native_action(self, action), settings)
-        observation, state, reward, terminated, truncated, info = step_output
+        step_output = simulator.step_env(key, state, to_native_action(self, action), settings)
+        observation, state, reward, terminated, _ = step_output
         # An episode that terminates at its step limit is not truncated.
-        truncated = truncated & ~terminated
+        truncated = simulator.is_truncated(state, settings) & ~terminated
         reward = jnp.asarray(reward, jnp.float32).reshape(())
-        return TimeStep(_fix_dtypes(state), observation, reward, terminated, truncated, info["final_observation"])
+        return TimeStep(_fix_dtypes(state), observation, reward, terminated, truncated)
 
 
 def make_env(name: str, max_episode_steps: int | None = None) -> ControlEnv:

@@ -31,6 +31,7 @@ class PolicyBatch(NamedTuple):
         mask: [N, ...] float32 >= 0, weight of each action. Where it is 0, every array but inputs and action may hold
             anything.
         reference_log_prob: [N, ...] under the reference policy, in nats; None without one.
+        value: [N, ...] of the value function before the update, from which `ppo` limits its change; None for no limit.
     """
 
     inputs: Any
@@ -40,6 +41,7 @@ class PolicyBatch(NamedTuple):
     value_target: Array
     mask: Array
     reference_log_prob: Array | None = None
+    value: Array | None = None
 
 
 UpdateFn = Callable[[TrainState, PolicyBatch, Array], tuple[TrainState, Metrics]]
@@ -98,12 +100,14 @@ def ppo(
 ) -> UpdateFn:
     """Proximal policy optimization (Schulman et al. 2017); advantages are normalised in each minibatch.
 
+    Where `batch.value` is given, the value loss is clipped as the policy loss is (Engstrom et al. 2020).
+
     Args:
         evaluate_actions: the policy and its value function.
         optimizer: an optax transformation, gradient clipping included.
         num_epochs: passes over the batch.
         num_minibatches: minibatches of an epoch; must divide the rows.
-        clip: clipping range of the importance ratio around 1.
+        clip: clipping range of the importance ratio around 1, and of the value around `batch.value`.
         value_weight: weight of the value loss.
         entropy_weight: weight of the entropy bonus.
         entropy_ceiling: mean entropy, in nats, above which there is no bonus.
@@ -112,7 +116,7 @@ def ppo(
     def loss(params: Params, batch: PolicyBatch) -> tuple[Array, Metrics]:
         evaluation, batch = _evaluate(evaluate_actions, params, batch)
         policy_loss, metrics = _clipped_loss(evaluation, batch, standardize(batch.advantage, batch.mask), clip)
-        value_loss = _value_loss(evaluation, batch)
+        value_loss = _value_loss(evaluation, batch, clip)
         entropy = masked_mean(evaluation.entropy, batch.mask)
         total = policy_loss + value_weight * value_loss - _entropy_bonus(entropy, entropy_weight, entropy_ceiling)
         return total, {
@@ -213,14 +217,12 @@ LossFn = Callable[[Params, PolicyBatch], tuple[Array, Metrics]]
 
 def _evaluate(evaluate_actions: EvaluateFn, params: Params, batch: PolicyBatch) -> tuple[ActionEvaluation, PolicyBatch]:
     """The evaluation of the batch's actions, and the batch, with zeros where the mask is 0."""
-    arrays = (batch.log_prob, batch.advantage, batch.value_target, batch.reference_log_prob)
+    arrays = (batch.log_prob, batch.advantage, batch.value_target, batch.reference_log_prob, batch.value)
     evaluation, arrays = jax.tree.map(
         lambda array: clear_masked(array, batch.mask), (evaluate_actions(params, batch.inputs, batch.action), arrays)
     )
-    log_prob, advantage, value_target, reference = arrays
-    return evaluation, batch._replace(
-        log_prob=log_prob, advantage=advantage, value_target=value_target, reference_log_prob=reference
-    )
+    names = ("log_prob", "advantage", "value_target", "reference_log_prob", "value")
+    return evaluation, batch._replace(**dict(zip(names, arrays, strict=True)))
 
 
 def _clipped_loss(
@@ -246,8 +248,13 @@ def _entropy_bonus(entropy: Array, weight: float, ceiling: float) -> Array:
     return jnp.where(entropy < ceiling, weight * entropy, 0.0)
 
 
-def _value_loss(evaluation: ActionEvaluation, batch: PolicyBatch) -> Array:
-    return 0.5 * masked_mean((evaluation.value - batch.value_target) ** 2, batch.mask)
+def _value_loss(evaluation: ActionEvaluation, batch: PolicyBatch, clip: float = jnp.inf) -> Array:
+    """Half the mean squared error; the larger one of the value and of the value within `clip` of `batch.value`."""
+    error = (evaluation.value - batch.value_target) ** 2
+    if batch.value is not None:
+        clipped_value = batch.value + jnp.clip(evaluation.value - batch.value, -clip, clip)
+        error = jnp.maximum(error, (clipped_value - batch.value_target) ** 2)
+    return 0.5 * masked_mean(error, batch.mask)
 
 
 def _make_minibatch_update(

@@ -68,7 +68,7 @@ def generalized_advantages(
         advantage = td_error + discount * gae_lambda * jnp.where(is_done, 0.0, next_advantage)
         return advantage, advantage
 
-    return jax.lax.scan(step, jnp.zeros_like(td_errors[0]), (td_errors, done), reverse=True)[1]
+    return jax.lax.scan(step, jnp.zeros_like(td_errors[0]), (td_errors, done), reverse=True, unroll=16)[1]
 
 
 def state_values(rewards: Array, valid: Array, terminated: Array, discount: float, terminal_reward: float) -> Array:

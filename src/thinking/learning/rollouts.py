@@ -75,22 +75,39 @@ def init_envs(env: Environment, key: Array, num_envs: int) -> VectorEnvState:
 def rollout(
     env: Environment, act: ActFn, key: Array, env_state: VectorEnvState, num_steps: int
 ) -> tuple[VectorEnvState, Trajectory]:
-    """Step the environments `num_steps` times. Consumes the key."""
+    """Step the environments `num_steps` times. An episode that ends is followed by a reset. Consumes the key.
 
-    def step(carry: tuple[Any, Array, Array], key: Array) -> tuple[tuple[Any, Array, Array], tuple[Trajectory, Array]]:
+    All random numbers of environments are drawn before the loop, and with them a reset for every step: in a loop of
+    small steps, drawing costs more than stepping does.
+    """
+    num_envs = env_state.observation.shape[0]
+    act_key, step_key, reset_key = jax.random.split(key, 3)
+    act_keys = jax.random.split(act_key, num_steps)
+    step_keys = jax.random.split(step_key, (num_steps, num_envs))
+    resets = jax.vmap(jax.vmap(lambda key: env.reset(key)))(jax.random.split(reset_key, (num_steps, num_envs)))
+
+    def step(carry: tuple[Any, Array, Array], inputs: tuple) -> tuple[tuple[Any, Array, Array], tuple]:
         state, observation, return_so_far = carry
-        time_step, action, extras = _step_envs(env, act, key, state, observation)
+        act_key, keys, reset = inputs
+        action, extras = act(act_key, observation)
+        time_step = _step_envs(env, keys, state, action)
         return_so_far = return_so_far + time_step.reward
         done = time_step.terminated | time_step.truncated
-        trajectory = Trajectory(observation, action, *time_step[2:], extras)
-        return (time_step.state, time_step.observation, jnp.where(done, 0.0, return_so_far)), (
-            trajectory,
-            return_so_far,
+        next_state, next_observation = _select(done, reset, (time_step.state, time_step.observation))
+        trajectory = Trajectory(
+            observation,
+            action,
+            time_step.reward,
+            time_step.terminated,
+            time_step.truncated,
+            time_step.observation,
+            extras,
         )
+        return (next_state, next_observation, jnp.where(done, 0.0, return_so_far)), (trajectory, return_so_far)
 
     start = env_state.state, env_state.observation, env_state.return_so_far
     (state, observation, return_so_far), (trajectory, returns) = jax.lax.scan(
-        step, start, jax.random.split(key, num_steps)
+        step, start, (act_keys, step_keys, resets)
     )
     recent_returns, num_finished = _update_recent(env_state, returns, trajectory.terminated | trajectory.truncated)
     return VectorEnvState(state, observation, return_so_far, recent_returns, num_finished), trajectory
@@ -117,40 +134,34 @@ def collect_episodes(env: Environment, policy: PolicyFn, carry: Carry, key: Arra
 
     def step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
         state, observation, policy_carry, return_so_far, is_active, terminated = carry
-
-        def act(key: Array, observation: Array) -> tuple[Array, Carry]:
-            return policy(policy_carry, key, observation, return_so_far)[::-1]
-
-        time_step, action, policy_carry = _step_envs(env, act, key, state, observation)
+        act_key, step_key = jax.random.split(key)
+        policy_carry, action = policy(policy_carry, act_key, observation, return_so_far)
+        time_step = _step_envs(env, jax.random.split(step_key, num_episodes), state, action)
         reward = jnp.where(is_active, time_step.reward, 0.0)
+        # What has ended stands still, so that no environment runs on from a terminal state.
+        state, observation = _select(is_active, (time_step.state, time_step.observation), (state, observation))
         terminated = terminated | (is_active & time_step.terminated)
         is_still_active = is_active & ~(time_step.terminated | time_step.truncated)
-        carry = (
-            time_step.state,
-            time_step.observation,
-            policy_carry,
-            return_so_far + reward,
-            is_still_active,
-            terminated,
-        )
-        return carry, (time_step.final_observation, action, reward, is_active)
+        carry = (state, observation, policy_carry, return_so_far + reward, is_still_active, terminated)
+        return carry, (observation, action, reward, is_active)
 
     zero, false = jnp.zeros(num_episodes, jnp.float32), jnp.zeros(num_episodes, bool)
-    carry, (final_observations, actions, rewards, is_active) = jax.lax.scan(
+    carry, (next_observations, actions, rewards, is_active) = jax.lax.scan(
         step, (state, observation, carry, zero, ~false, false), jax.random.split(key, env.max_episode_steps)
     )
-    states = jnp.concatenate([observation[None], final_observations])
+    states = jnp.concatenate([observation[None], next_observations])
     by_env = (jnp.swapaxes(x, 0, 1) for x in (states, actions, rewards))
     return Episodes(*by_env, jnp.sum(is_active, axis=0, dtype=jnp.int32), carry[-1])
 
 
-def _step_envs(env: Environment, act: ActFn, key: Array, state: Any, observation: Array) -> tuple[TimeStep, Array, Any]:
-    """One step of every environment: (time step, action, extras)."""
-    act_key, step_key = jax.random.split(key)
-    action, extras = act(act_key, observation)
-    keys = jax.random.split(step_key, observation.shape[0])
-    time_step = jax.vmap(lambda key, state, action: env.step(key, state, action))(keys, state, action)
-    return time_step, action, extras
+def _step_envs(env: Environment, keys: Array, state: Any, action: Array) -> TimeStep:
+    """One step of every environment, with a key for each."""
+    return jax.vmap(lambda key, state, action: env.step(key, state, action))(keys, state, action)
+
+
+def _select(where: Array, yes: Any, no: Any) -> Any:
+    """The leaves [E, ...] of `yes` where `where` [E], else those of `no`."""
+    return jax.tree.map(lambda a, b: jnp.where(where.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no)
 
 
 def _update_recent(env_state: VectorEnvState, returns: Array, done: Array) -> tuple[Array, Array]:

@@ -120,6 +120,7 @@ class PPOConfig:
     num_minibatches: int = option(8, "minibatches of each pass", minimum=1, maximum=2**20)
     entropy_weight: float = option(0.01, "weight of the entropy bonus", minimum=0)
     clip: float = option(0.2, "how far the probability ratio may be from 1 before it is clipped", minimum=0)
+    clip_values: bool = option(False, "clip the change of values too: slower at first, and steadier later")
     gae_lambda: float = option(0.95, "lambda of generalized advantage estimation", minimum=0, maximum=1)
     optimizer: OptimizerConfig = group(OptimizerConfig, "Adam, whose learning rate falls to 0 linearly")
 

@@ -101,6 +101,7 @@ def make_ppo_step(
     rollout_length: int,
     discount: float,
     gae_lambda: float,
+    clip_values: bool,
     schedule: EvalSchedule,
 ) -> TrainStepFn:
     """One PPO update per step, from T steps of each environment; values are bootstrapped at truncation.
@@ -111,6 +112,7 @@ def make_ppo_step(
         rollout_length: T.
         discount: discount factor.
         gae_lambda: lambda of generalized advantage estimation.
+        clip_values: whether `update` limits the change of values.
         schedule: of evaluations.
     """
 
@@ -124,7 +126,7 @@ def make_ppo_step(
             env_record.envs,
             rollout_length,
         )
-        batch = make_ppo_batch(policy, params, trajectory, discount, gae_lambda)
+        batch = make_ppo_batch(policy, params, trajectory, discount, gae_lambda, clip_values=clip_values)
         train_state, metrics = update(runner_state.train_state, batch, update_key)
         env_record = env_record._replace(envs=envs, num_env_steps=env_record.num_env_steps + batch.mask.size)
         training_return = Measured(mean_recent_return(envs), envs.num_finished > 0)
@@ -194,9 +196,12 @@ def make_reinforce_step(
 
 
 def make_ppo_batch(
-    policy: Policy, params: Params, trajectory: Trajectory, discount: float, gae_lambda: float
+    policy: Policy, params: Params, trajectory: Trajectory, discount: float, gae_lambda: float, *, clip_values: bool
 ) -> PolicyBatch:
-    """Generalized advantages of transitions [T, E] and their value targets, as rows [T E]."""
+    """Generalized advantages of transitions [T, E] and their value targets, as rows [T E].
+
+    The values are part of the batch if their change is to be clipped.
+    """
     values = policy.value(params, trajectory.observation)
     advantages = generalized_advantages(
         trajectory.reward,
@@ -209,7 +214,13 @@ def make_ppo_batch(
     )
     mask = jnp.ones(values.shape, jnp.float32)
     batch = PolicyBatch(
-        trajectory.observation, trajectory.action, trajectory.extras, advantages, advantages + values, mask
+        trajectory.observation,
+        trajectory.action,
+        trajectory.extras,
+        advantages,
+        advantages + values,
+        mask,
+        value=values if clip_values else None,
     )
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
 

@@ -218,6 +218,7 @@ def train_ppo(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
         rollout_length=settings.rollout_length,
         discount=net.discount,
         gae_lambda=settings.gae_lambda,
+        clip_values=settings.clip_values,
         schedule=evaluations,
     )
     return _train_policy(config, run, env, "ppo", policy, optimizer, step, evaluations, settings.num_envs)
