@@ -210,7 +210,7 @@ run_local() {
   read_secrets export
   case $1 in
     lint) run_linter "${@:2}" ;;
-    docs) exec "$(venv_python)" -m mkdocs build --strict --site-dir build/site "${@:2}" ;;
+    docs) export NO_MKDOCS_2_WARNING=1 && exec "$(venv_python)" -m mkdocs build --strict --site-dir build/site "${@:2}" ;;
   esac
   python_arguments 127.0.0.1 "$@"
   exec "$(venv_python)" "${arguments[@]}"

@@ -4,6 +4,7 @@ Run it in the project's folder: `.venv/bin/python docs/collect_images.py artifac
 the command of its run. A picture whose run is not there is left as it is, and named.
 """
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -27,7 +28,7 @@ SOURCES = {
     "text_generation.png": "text_generation/plots/learning_curves.png",
 }
 """The file of each picture, below the folder of artifacts."""
-MAX_WIDTH, MAX_COLORS, MAX_FRAMES = 1400, 64, 60
+MAX_WIDTH, MAX_COLORS, MAX_FRAMES = 1400, 255, 60
 
 
 def shrink(image: Image.Image) -> Image.Image:
@@ -40,7 +41,7 @@ def shrink(image: Image.Image) -> Image.Image:
 def copy_image(source: Path, target: Path) -> None:
     """Write a smaller copy of a PNG, or of the first frames of a GIF."""
     with Image.open(source) as image:
-        frames = [shrink(frame) for frame in list(ImageSequence.Iterator(image))[:MAX_FRAMES]]
+        frames = [shrink(frame) for frame in itertools.islice(ImageSequence.Iterator(image), MAX_FRAMES)]
         duration = image.info.get("duration", 0)
     if len(frames) == 1:
         frames[0].save(target, optimize=True)

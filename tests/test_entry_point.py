@@ -289,8 +289,8 @@ def test_test_argument_runs_pytest(entry_point: EntryPoint):
 
 def test_docs_argument_builds_the_site_strictly(entry_point: EntryPoint):
     entry_point.write("src/mkdocs.py", "import sys; print(sys.argv[1:]); sys.exit(1)")
-    run = entry_point("local", "docs", "--quiet")
-    assert (run.stdout.strip(), run.returncode) == ("['build', '--strict', '--site-dir', 'build/site', '--quiet']", 1)
+    run = entry_point("local", "docs", "--verbose")
+    assert (run.stdout.strip(), run.returncode) == ("['build', '--strict', '--site-dir', 'build/site', '--verbose']", 1)
 
 
 @pytest.mark.parametrize("failing", ["format", "check"])
