@@ -9,6 +9,7 @@ import signal
 import sys
 
 import pytest
+from tests.tasks.shared_stages import SharedStages
 
 from tasks import arithmetic
 from thinking.errors import UserError
@@ -36,6 +37,8 @@ SMALL = replace_settings(
     rl__kl_weight=0.01,
 )
 
+stages = SharedStages("chain_of_thought")
+
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
@@ -43,6 +46,7 @@ def finished_run(tmp_path_factory):
     run = Run(folder=tmp_path_factory.mktemp("arithmetic"), config=SMALL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arithmetic, "CHUNK", 1)  # so that it can be interrupted between chunks
+        stages.patch(patch)
         arithmetic.run(SMALL, run)
     return run
 
@@ -85,6 +89,7 @@ def test_samples_have_texts_and_rewards(finished_run):
 
 def test_interrupted_run_ends_bit_identical(finished_run, tmp_path, monkeypatch):
     monkeypatch.setattr(arithmetic, "CHUNK", 1)
+    stages.patch(monkeypatch)
 
     def interrupt(stage, step, metrics):
         if (stage, step) == ("grpo", 1):
