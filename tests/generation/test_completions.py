@@ -21,6 +21,8 @@ from thinking.networks.decoder import decoder
 VOCAB_SIZE, MAX_NEW_TOKENS = 11, 8
 PROMPTS = np.asarray(jax.random.randint(jax.random.key(1), (3, 9), 0, VOCAB_SIZE), np.int32)
 LENGTHS = np.asarray([1, 9, 4], np.int32)
+STOP_TOKEN = 3
+"""A stop token that two of the three completions reach."""
 
 
 @functools.cache
@@ -34,10 +36,13 @@ def make_model(pattern=Dense(), context_length=24, **block):
         pattern=pattern,
         value_head=True,
     )
-    return model, jit(model.init)(jax.random.key(0))
+    return model
 
 
-MODEL, PARAMS = make_model()
+MODEL = make_model()
+PARAMS = jit(MODEL.init)(jax.random.key(0))
+"""Of all models."""
+NUCLEUS = Sampling(temperature=1.3, top_p=0.9)
 
 
 def compile_generate(model, max_new_tokens, chunk_sizes, **options):
@@ -49,13 +54,13 @@ compile_generate_once = functools.cache(compile_generate)
 
 
 def generate_completions(
-    model=MODEL, params=PARAMS, key=2, prompts=PROMPTS, lengths=LENGTHS, max_new_tokens=MAX_NEW_TOKENS, **options
+    model=MODEL, key=2, prompts=PROMPTS, lengths=LENGTHS, max_new_tokens=MAX_NEW_TOKENS, **options
 ):
     compile_fn = compile_generate if "forced_tokens" in options else compile_generate_once  # arrays are not hashable
     generate_fn = compile_fn(
         model, max_new_tokens, (completions.MIN_STAGE_TOKENS, prompts_module.PREFILL_CHUNK), **options
     )
-    return jax.device_get(generate_fn(params, jax.random.key(key) if isinstance(key, int) else key, prompts, lengths))
+    return jax.device_get(generate_fn(PARAMS, jax.random.key(key) if isinstance(key, int) else key, prompts, lengths))
 
 
 @functools.cache
@@ -90,10 +95,10 @@ def iterate_rows(result, prompts=PROMPTS, lengths=LENGTHS):
 
 @pytest.mark.parametrize("pattern", [Dense(), Window(4) | Global(2), TopK(4, 2)], ids=["dense", "ring", "top k"])
 def test_log_probs_and_values_equal_a_teacher_forced_pass(pattern):
-    model, params = make_model(pattern)
-    result = generate_completions(model, params, sampling=Sampling(temperature=1.3, top_p=0.9))
+    model = make_model(pattern)
+    result = generate_completions(model, sampling=NUCLEUS)
     for row, tokens, start in iterate_rows(result):
-        _, log_probs, value = make_apply(model)(params, tokens)
+        _, log_probs, value = make_apply(model)(PARAMS, tokens)
         expected = [log_probs[position - 1, tokens[position]] for position in range(start, len(tokens))]
         np.testing.assert_allclose(result.log_prob[row], expected, atol=1e-4)
         np.testing.assert_allclose(result.value[row], value[start - 1 : len(tokens) - 1], atol=1e-4)
@@ -117,10 +122,8 @@ def test_rows_are_independent():
     greedy = Sampling(temperature=0.0)
     batch_result = generate_completions(sampling=greedy)
     for row in range(3):
-        row_result = generate_completions(
-            prompts=PROMPTS[row : row + 1], lengths=LENGTHS[row : row + 1], sampling=greedy
-        )
-        assert np.array_equal(row_result.tokens[0], batch_result.tokens[row])
+        row_result = generate_completions(prompts=PROMPTS[[row] * 3], lengths=LENGTHS[[row] * 3], sampling=greedy)
+        assert np.array_equal(row_result.tokens, batch_result.tokens[[row] * 3])
 
 
 def test_row_keys_give_equal_tokens_whatever_the_other_rows_are():
@@ -131,12 +134,12 @@ def test_row_keys_give_equal_tokens_whatever_the_other_rows_are():
             key=keys[row : row + 1], prompts=PROMPTS[row : row + 1], lengths=LENGTHS[row : row + 1]
         )
         assert np.array_equal(row_result.tokens[0], batch_result.tokens[row])
-    order = np.array([2, 0])
+    order = np.array([2, 0, 1])
     permuted_result = generate_completions(key=keys[order], prompts=PROMPTS[order], lengths=LENGTHS[order])
     assert np.array_equal(permuted_result.tokens, batch_result.tokens[order])
     # One key for all rows is split by the index of the row.
-    first_rows = generate_completions(prompts=PROMPTS[:2], lengths=LENGTHS[:2])
-    assert np.array_equal(first_rows.tokens, default_completions().tokens[:2])
+    first_rows = generate_completions(prompts=PROMPTS[[0, 1, 0]], lengths=LENGTHS[[0, 1, 0]])
+    assert np.array_equal(first_rows.tokens[:2], default_completions().tokens[:2])
     repeated_tokens = generate_completions(prompts=PROMPTS[[1, 1, 1]], lengths=LENGTHS[[1, 1, 1]]).tokens
     assert len(np.unique(repeated_tokens, axis=0)) == 3
 
@@ -170,12 +173,11 @@ def test_chunked_prefill_gives_equal_completions(monkeypatch):
     np.testing.assert_allclose(chunked_result.log_prob, default_completions().log_prob, atol=1e-5)
 
 
-@pytest.mark.parametrize("pattern", [Dense(), Window(4), TopK(4, 2)], ids=["dense", "ring", "top k"])
+@pytest.mark.parametrize("pattern", [Dense(), Window(4) | Global(2), TopK(4, 2)], ids=["dense", "ring", "top k"])
 def test_cache_grown_in_stages_gives_equal_completions(pattern, monkeypatch):
-    model, params = make_model(pattern)
-    expected = generate_completions(model, params)
+    expected = generate_completions(make_model(pattern), sampling=NUCLEUS)
     monkeypatch.setattr(completions, "MIN_STAGE_TOKENS", 3)
-    result = generate_completions(model, params)
+    result = generate_completions(make_model(pattern), sampling=NUCLEUS)
     assert np.array_equal(result.tokens, expected.tokens)
     np.testing.assert_allclose(result.log_prob, expected.log_prob, atol=1e-5)
 
@@ -184,10 +186,10 @@ def test_cache_grown_in_stages_gives_equal_completions(pattern, monkeypatch):
 
 
 def test_stop_token_ends_only_its_row():
-    stop = int(default_completions().tokens[1, 2])
-    result = generate_completions(stop_tokens=(stop,))
+    result = generate_completions(stop_tokens=(STOP_TOKEN,))
+    assert set(result.stopped.tolist()) == {False, True}
     for row in range(3):
-        stop_positions = np.flatnonzero(default_completions().tokens[row] == stop)
+        stop_positions = np.flatnonzero(default_completions().tokens[row] == STOP_TOKEN)
         length = stop_positions[0] + 1 if len(stop_positions) else MAX_NEW_TOKENS
         assert result.length[row] == length
         assert result.stopped[row] == bool(len(stop_positions))
@@ -196,30 +198,34 @@ def test_stop_token_ends_only_its_row():
             assert np.all(array[row, length:] == 0)
 
 
-def test_forced_tokens_are_generated_and_scored():
+@functools.cache
+def force_tokens():
+    """Forced tokens of each row, and the completions with them."""
     forced_tokens = np.full((3, MAX_NEW_TOKENS), -1, np.int32)
     forced_tokens[:, 0], forced_tokens[1, 3] = 5, 6
-    result = generate_completions(forced_tokens=jnp.asarray(forced_tokens))
+    return forced_tokens, generate_completions(forced_tokens=jnp.asarray(forced_tokens))
+
+
+def test_forced_tokens_are_generated_and_scored():
+    _, result = force_tokens()
     assert np.all(result.tokens[:, 0] == 5)
     assert result.tokens[1, 3] == 6
     for row, tokens, start in iterate_rows(result):
         _, log_probs, _ = make_apply(MODEL)(PARAMS, tokens)
         expected = [log_probs[position - 1, tokens[position]] for position in range(start, len(tokens))]
         np.testing.assert_allclose(result.log_prob[row], expected, atol=1e-4)
-    assert np.array_equal(generate_completions(forced_tokens=jnp.asarray(forced_tokens[1])).tokens[1], result.tokens[1])
 
 
-def test_forced_tokens_may_be_traced_arrays():
-    forced_tokens = np.where(np.arange(MAX_NEW_TOKENS)[None] == 1, np.int32(4), -1).repeat(3, axis=0)
-
+def test_forced_tokens_may_be_traced_arrays_and_the_same_in_all_rows():
     @jit
     def generate_tokens(forced_tokens):
         options = {"max_new_tokens": MAX_NEW_TOKENS, "forced_tokens": forced_tokens}
-        return generate(MODEL, PARAMS, jax.random.key(2), PROMPTS, jnp.asarray(LENGTHS), **options)
+        return generate(MODEL, PARAMS, jax.random.key(2), PROMPTS, jnp.asarray(LENGTHS), **options).tokens
 
-    assert np.array_equal(
-        generate_tokens(forced_tokens).tokens, generate_completions(forced_tokens=forced_tokens).tokens
-    )
+    forced_tokens, result = force_tokens()
+    tokens = np.asarray(generate_tokens(forced_tokens[1]))
+    assert np.array_equal(tokens[1], result.tokens[1])
+    assert (tokens[:, [0, 3]] == [5, 6]).all()
 
 
 def test_large_repetition_penalty_prevents_repeated_tokens():
@@ -233,27 +239,24 @@ def test_large_repetition_penalty_prevents_repeated_tokens():
 
 
 def test_coordinates_are_computed_from_generated_tokens():
-    model, params = make_model(position=positions.location())
+    model = make_model(position=positions.location())
 
     def locate(coordinates, token):  # length of the current run of even tokens
         return jnp.where((token % 2 == 0)[:, None], coordinates + 1, 0)
 
-    result = generate_completions(model, params, locate=locate)
+    result = generate_completions(model, locate=locate)
     for row, tokens, start in iterate_rows(result):
         coordinates, run_length = [], 0
         for token in np.pad(tokens, (0, 24 - len(tokens))):
             run_length = run_length + 1 if token % 2 == 0 else 0
             coordinates.append(run_length)
-        _, log_probs, _ = make_apply(model)(params, tokens, coordinates=np.int32(coordinates)[None, :, None])
+        _, log_probs, _ = make_apply(model)(PARAMS, tokens, coordinates=np.int32(coordinates)[None, :, None])
         expected = [log_probs[position - 1, tokens[position]] for position in range(start, len(tokens))]
         np.testing.assert_allclose(result.log_prob[row], expected, atol=1e-4)
 
 
 # Streaming
 
-
-STOP_TOKEN = 6
-"""The stop token of streams; two of the three completions reach it."""
 
 extend_calls = []
 """Arguments of each call of `extend`, which happens only in tracing."""
@@ -273,9 +276,8 @@ def get_streamer():
 
 @pytest.mark.parametrize("row", range(3))
 def test_streamer_yields_the_tokens_of_generate_in_chunks(row):
-    expected = generate_completions(
-        prompts=PROMPTS[row : row + 1], lengths=LENGTHS[row : row + 1], stop_tokens=(STOP_TOKEN,)
-    )
+    rows = [row] * 3  # the first has the key of a stream
+    expected = generate_completions(prompts=PROMPTS[rows], lengths=LENGTHS[rows], stop_tokens=(STOP_TOKEN,))
     chunks = list(get_streamer()(PARAMS, jax.random.key(2), PROMPTS[row, : LENGTHS[row]]))
     assert list(itertools.chain(*chunks)) == expected.tokens[0, : expected.length[0]].tolist()
     assert all(len(chunk) == 3 for chunk in chunks[:-1])

@@ -54,18 +54,28 @@ def sample_batch(key, params, shape):
     )
 
 
+sgd = functools.cache(optax.sgd)
+
+
+@functools.cache
+def make_update(algorithm, optimizer, evaluate_fn=evaluate_actions, **options):
+    """The jitted update of an algorithm."""
+    return jax.jit(algorithm(evaluate_fn, optimizer, **options))
+
+
 def run_update(update, optimizer, batch, key=0):
-    return jax.device_get(jax.jit(update)(init_state(optimizer), batch, jax.random.key(key)))
+    return jax.device_get(update(init_state(optimizer), batch, jax.random.key(key)))
 
 
+@functools.cache
 def init_state(optimizer):
     return jax.jit(lambda params: init_train_state(params, optimizer))(init_params())
 
 
 def test_reinforce_without_baseline_steps_along_return_times_score():
-    optimizer = optax.sgd(1.0)
+    optimizer = sgd(1.0)
     batch = make_batch(jax.random.key(0), (ROWS,))
-    train_state, metrics = run_update(reinforce(evaluate_actions, optimizer, use_baseline=False), optimizer, batch)
+    train_state, metrics = run_update(make_update(reinforce, optimizer, use_baseline=False), optimizer, batch)
     # The gradient of a softmax's log probability.
     scores = np.eye(NUM_ACTIONS)[batch.action] - softmax(init_params()["logits"])
     step = (batch.value_target[:, None] * scores).mean(axis=0)
@@ -77,7 +87,7 @@ def test_reinforce_without_baseline_steps_along_return_times_score():
 def test_reinforce_baseline_converges_to_the_mean_return():
     optimizer = optax.adam(0.05)
     batch = make_batch(jax.random.key(1), (64,))
-    update = jax.jit(reinforce(evaluate_actions, optimizer))
+    update = make_update(reinforce, optimizer)
     train_state = init_state(optimizer)
     for _ in range(150):
         train_state, _ = update(train_state, batch, jax.random.key(0))
@@ -85,9 +95,9 @@ def test_reinforce_baseline_converges_to_the_mean_return():
 
 
 def test_first_ppo_step_is_the_policy_gradient():
-    optimizer = optax.sgd(0.1)
+    optimizer = sgd(0.1)
     batch = make_batch(jax.random.key(2), (ROWS,))
-    update = ppo(evaluate_actions, optimizer, num_epochs=1, num_minibatches=1, entropy_weight=0.0, value_weight=0.0)
+    update = make_update(ppo, optimizer, num_epochs=1, num_minibatches=1, entropy_weight=0.0, value_weight=0.0)
     train_state, metrics = run_update(update, optimizer, batch)
     advantage = batch.advantage
     advantage = (advantage - advantage.mean()) / advantage.std()
@@ -99,13 +109,13 @@ def test_first_ppo_step_is_the_policy_gradient():
 
 
 def test_ppo_has_no_gradient_beyond_the_clip():
-    optimizer = optax.sgd(1.0)
+    optimizer = sgd(1.0)
     batch = make_batch(jax.random.key(3), (ROWS,))
     is_positive = np.asarray(jax.jit(standardize)(batch.advantage, batch.mask)) > 0
     # As if the policy had already moved beyond the clip in the direction of the advantages.
     clipped_batch = batch._replace(log_prob=batch.log_prob - np.where(is_positive, np.float32(0.5), np.float32(-0.5)))
-    update = ppo(
-        evaluate_actions, optimizer, num_epochs=1, num_minibatches=1, clip=0.2, entropy_weight=0.0, value_weight=0.0
+    update = make_update(
+        ppo, optimizer, num_epochs=1, num_minibatches=1, clip=0.2, entropy_weight=0.0, value_weight=0.0
     )
     train_state, metrics = run_update(update, optimizer, clipped_batch)
     np.testing.assert_array_equal(train_state.params["logits"], init_params()["logits"])
@@ -208,10 +218,10 @@ def make_weighted_batch():
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_update_follows_the_gradient_of_the_reference_loss(name):
-    optimizer, batch = optax.sgd(1.0), make_weighted_batch()
+    optimizer, batch = sgd(1.0), make_weighted_batch()
     if name == "expert_iteration":
         batch = batch._replace(advantage=(batch.advantage > 0).astype(np.float32))
-    train_state, metrics = run_update(ALGORITHMS[name](evaluate_actions, optimizer, **OPTIONS[name]), optimizer, batch)
+    train_state, metrics = run_update(make_update(ALGORITHMS[name], optimizer, **OPTIONS[name]), optimizer, batch)
     expected = reference_gradient(name, batch)
     for key, value in init_params().items():
         np.testing.assert_allclose(value - train_state.params[key], expected[key], atol=2e-5)
@@ -226,8 +236,8 @@ def test_update_follows_the_gradient_of_the_reference_loss(name):
 
 
 def test_ppo_metrics_compare_with_the_behaviour_policy():
-    optimizer, batch = optax.sgd(0.0), make_weighted_batch()
-    _, metrics = run_update(ppo(evaluate_actions, optimizer, **OPTIONS["ppo"]), optimizer, batch)
+    optimizer, batch = sgd(1.0), make_weighted_batch()
+    _, metrics = run_update(make_update(ppo, optimizer, **OPTIONS["ppo"]), optimizer, batch)
     log_ratio = np.log(softmax(init_params()["logits"]))[batch.action] - batch.log_prob
     expected_kl = np.average(np.exp(log_ratio) - 1 - log_ratio, weights=batch.mask)
     assert float(metrics["kl"]) == pytest.approx(expected_kl, rel=1e-4)
@@ -237,14 +247,20 @@ def test_ppo_metrics_compare_with_the_behaviour_policy():
 
 @pytest.mark.parametrize("name", ["reinforce", "ppo", "grpo"])
 def test_entropy_bonus_raises_entropy_only_below_its_ceiling(name):
-    optimizer = optax.sgd(0.5)
+    optimizer = sgd(0.5)
     batch = make_batch(jax.random.key(6), (ROWS,))
     batch = batch._replace(advantage=np.zeros(ROWS, np.float32), value_target=np.full(ROWS, 0.7, np.float32))
     options = {} if name == "reinforce" else {"num_minibatches": 1}
 
-    def entropy_after(**settings):
+    @jax.jit
+    def update(train_state, batch, weight, ceiling):
+        settings = {"entropy_weight": weight, "entropy_ceiling": ceiling}
         update = ALGORITHMS[name](evaluate_actions, optimizer, **options, **settings)
-        probs = softmax(run_update(update, optimizer, batch)[0].params["logits"])
+        return update(train_state, batch, jax.random.key(0))[0]
+
+    def entropy_after(entropy_weight, entropy_ceiling=np.inf):
+        settings = np.float32([entropy_weight, entropy_ceiling])
+        probs = softmax(np.asarray(update(init_state(optimizer), batch, *settings).params["logits"]))
         return -(probs * np.log(probs)).sum()
 
     probs = softmax(init_params()["logits"])
@@ -259,11 +275,11 @@ def test_entropy_bonus_raises_entropy_only_below_its_ceiling(name):
 def test_equal_advantages_do_not_change_the_policy():
     optimizer = optax.adam(0.1)
     batch = make_batch(jax.random.key(7), (10,))._replace(advantage=np.full(10, 0.7, np.float32))
-    update = ppo(evaluate_actions, optimizer, num_minibatches=1, value_weight=0.0, entropy_weight=0.0)
+    update = make_update(ppo, optimizer, num_minibatches=1, value_weight=0.0, entropy_weight=0.0)
     train_state, _ = run_update(update, optimizer, batch)
     np.testing.assert_array_equal(train_state.params["logits"], init_params()["logits"])
     batch = batch._replace(value_target=np.full(10, 0.7, np.float32))
-    train_state, _ = run_update(reinforce(evaluate_actions, optimizer, value_weight=0.0), optimizer, batch)
+    train_state, _ = run_update(make_update(reinforce, optimizer, value_weight=0.0), optimizer, batch)
     np.testing.assert_array_equal(train_state.params["logits"], init_params()["logits"])
 
 
@@ -282,8 +298,8 @@ def evaluate_with_illegal_action(params, inputs, action):
 @pytest.mark.parametrize("bad", [np.nan, -np.inf, np.inf, -200.0, 1e30])
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_masked_entries_do_not_change_the_update(name, bad):
-    optimizer, batch, bad = optax.sgd(0.1), make_weighted_batch(), np.float32(bad)
-    update = ALGORITHMS[name](evaluate_with_illegal_action, optimizer, **OPTIONS[name])
+    optimizer, batch, bad = sgd(0.1), make_weighted_batch(), np.float32(bad)
+    update = make_update(ALGORITHMS[name], optimizer, evaluate_with_illegal_action, **OPTIONS[name])
     corrupted_batch = batch._replace(
         action=np.where(batch.mask > 0, batch.action, ILLEGAL_ACTION),
         **{
@@ -300,15 +316,15 @@ def test_masked_entries_do_not_change_the_update(name, bad):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_batch_without_weight_does_not_change_the_params(name):
-    optimizer = optax.sgd(0.1)
+    optimizer = sgd(1.0)
     batch = make_weighted_batch()._replace(mask=np.zeros((ROWS, 5), np.float32))
     options = OPTIONS[name] | ({} if name == "expert_iteration" else {"entropy_weight": 0.0})
-    train_state, _ = run_update(ALGORITHMS[name](evaluate_actions, optimizer, **options), optimizer, batch)
+    train_state, _ = run_update(make_update(ALGORITHMS[name], optimizer, **options), optimizer, batch)
     jax.tree.map(np.testing.assert_array_equal, train_state.params, init_params())
 
 
 def test_every_row_is_used_once_per_epoch():
-    optimizer = optax.sgd(1.0)
+    optimizer = sgd(1.0)
     weights = 2.0 ** np.arange(ROWS).astype(np.float32)
 
     def evaluate_row(params, inputs, action):
@@ -326,9 +342,9 @@ def test_every_row_is_used_once_per_epoch():
 
 
 def test_grpo_does_not_normalise_advantages():
-    optimizer = optax.sgd(0.1)
+    optimizer = sgd(0.1)
     batch = make_batch(jax.random.key(2), (ROWS,))
-    train_state, metrics = run_update(grpo(evaluate_actions, optimizer, num_minibatches=1), optimizer, batch)
+    train_state, metrics = run_update(make_update(grpo, optimizer, num_minibatches=1), optimizer, batch)
     scores = np.eye(NUM_ACTIONS)[batch.action] - softmax(init_params()["logits"])
     step = 0.1 * (batch.advantage[:, None] * scores).mean(axis=0)
     np.testing.assert_allclose(train_state.params["logits"], init_params()["logits"] + step, atol=1e-6)
@@ -337,10 +353,10 @@ def test_grpo_does_not_normalise_advantages():
 
 
 def test_grpo_with_kl_weight_converges_to_the_reference():
-    optimizer = optax.sgd(0.5)
+    optimizer = sgd(0.5)
     batch = make_batch(jax.random.key(3), (64,))._replace(advantage=np.zeros(64, np.float32))
     reference_log_probs = np.log(softmax(np.float32([1, 0, -1])))
-    update = jax.jit(grpo(evaluate_actions, optimizer, num_minibatches=1, kl_weight=1.0))
+    update = make_update(grpo, optimizer, num_minibatches=1, kl_weight=1.0)
     train_state = init_state(optimizer)
     divergences = []
     for step in range(40):
@@ -355,27 +371,25 @@ def test_grpo_with_kl_weight_converges_to_the_reference():
     assert divergences[0] > 0.2
     assert divergences[-1] < 0.02
     with pytest.raises(ValueError, match="without a reference"):
-        run_update(grpo(evaluate_actions, optimizer, kl_weight=1.0), optimizer, batch)
+        run_update(make_update(grpo, optimizer, kl_weight=1.0), optimizer, batch)
 
 
 def test_imitation_converges_to_the_weighted_frequencies():
-    optimizer = optax.sgd(1.0)
+    optimizer = sgd(1.0)
     action = np.int32([0, 0, 0, 1, 1, 2, 2, 2])
     zeros, weights = np.zeros(ROWS, np.float32), np.float32([1, 1, 1, 1, 1, 0, 0, 0])
     batch = PolicyBatch(zeros, action, zeros, weights, zeros, np.ones(ROWS, np.float32))
     train_state = init_state(optimizer)
-    update = jax.jit(expert_iteration(evaluate_actions, optimizer, num_minibatches=1))
+    update = make_update(expert_iteration, optimizer, num_minibatches=1)
     for _ in range(200):
         train_state, _ = update(train_state, batch, jax.random.key(0))
     np.testing.assert_allclose(softmax(np.asarray(train_state.params["logits"]))[:2], [0.6, 0.4], atol=0.02)
 
 
 def test_minibatches_must_divide_the_rows():
-    optimizer = optax.sgd(0.1)
+    optimizer = sgd(0.1)
     with pytest.raises(ValueError, match="3 minibatches do not divide 8 rows"):
-        run_update(
-            ppo(evaluate_actions, optimizer, num_minibatches=3), optimizer, make_batch(jax.random.key(0), (ROWS,))
-        )
+        run_update(make_update(ppo, optimizer, num_minibatches=3), optimizer, make_batch(jax.random.key(0), (ROWS,)))
 
 
 @pytest.mark.parametrize(

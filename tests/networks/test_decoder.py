@@ -43,10 +43,16 @@ def build(pattern=Dense(), num_layers=2, tie_embeddings=True, value_head=True, r
 
 
 @functools.cache
+def init_params(num_layers=1, **options):
+    """Initial parameters, which are the same for all patterns and most position encodings."""
+    return jit(build(num_layers=num_layers, **options).init)(jax.random.key(0))
+
+
+@functools.cache
 def cached_decoder(name):
     """The decoder of a pattern with jitted functions, its parameters, and its output for whole rows."""
-    model = build(PATTERNS[name])
-    params = jit(model.init)(jax.random.key(0))
+    num_layers = 2 if name in ("dense", "window and global", "all three") else 1
+    model, params = build(PATTERNS[name], num_layers), init_params(num_layers)
     model = model._replace(apply=jit(model.apply), extend=jit(model.extend))
     return model, params, model.apply(params, INPUTS)
 
@@ -158,7 +164,8 @@ def test_top_k_decoding_attends_to_the_selected_blocks_only():
 )
 def test_extend_equals_apply_with_every_position_encoding(position):
     model = build(num_layers=1, position=position, num_kv_heads=None)
-    params = jit(model.init)(jax.random.key(0))
+    own_position = {"position": position} if position.num_learned else {}
+    params = init_params(num_kv_heads=None, **own_position)
     expected = jit(model.apply)(params, INPUTS[:, :6])
     extend = jit(model.extend)
     cache, outputs = model.init_cache(ROWS), []
@@ -189,13 +196,13 @@ def test_embeddings_may_replace_tokens():
 
 
 def test_location_encoding_uses_coordinates():
-    model = build(num_layers=1, position=positions.location())
-    params = jit(model.init)(jax.random.key(0))
+    model, params = build(num_layers=1, position=positions.location()), init_params()
     apply = jit(model.apply)
     coordinates = np.broadcast_to(np.arange(6, dtype=np.int32)[None, :, None], (ROWS, 6, 1))
-    assert_outputs_equal(apply(params, INPUTS[:, :6], coordinates=coordinates), apply(params, INPUTS[:, :6]))
+    output = apply(params, INPUTS[:, :6])
+    assert_outputs_equal(apply(params, INPUTS[:, :6], coordinates=coordinates), output)
     shifted_output = apply(params, INPUTS[:, :6], coordinates=coordinates + 5)
-    assert not np.allclose(shifted_output.logits, apply(params, INPUTS[:, :6]).logits, atol=1e-3)
+    assert not np.allclose(shifted_output.logits, output.logits, atol=1e-3)
 
 
 # Parameters and arithmetic
@@ -216,13 +223,12 @@ def test_tied_embedding_gives_the_logits_and_untied_adds_a_layer():
 def test_remat_gives_the_same_gradients():
     def compute_gradients(remat):
         model = build(PATTERNS["window"], remat=remat)
-        params = jit(model.init)(jax.random.key(0))
 
         def loss(params):
             logits = model.apply(params, INPUTS[:, :6]).logits
             return optax.softmax_cross_entropy_with_integer_labels(logits, INPUTS[:, 1:7]).mean()
 
-        return jit(jax.grad(loss))(params)
+        return jit(jax.grad(loss))(init_params(2))
 
     for expected_leaf, remat_leaf in zip(
         jax.tree.leaves(compute_gradients(False)), jax.tree.leaves(compute_gradients(True)), strict=True
@@ -231,9 +237,9 @@ def test_remat_gives_the_same_gradients():
 
 
 def test_bfloat16_computation_keeps_params_and_logits_in_float32():
-    model = build(num_layers=1, dtype=jnp.bfloat16)
-    params = jit(model.init)(jax.random.key(0))
-    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    model, params = build(num_layers=1, dtype=jnp.bfloat16), init_params()
+    param_shapes = jax.eval_shape(model.init, jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(param_shapes)} == {jnp.dtype("float32")}
     output = jit(model.apply)(params, INPUTS[:, :6])
     assert (output.logits.dtype, output.value.dtype, output.hidden.dtype) == (jnp.float32, jnp.float32, jnp.bfloat16)
     assert model.init_cache(1).layers[0].keys.dtype == jnp.bfloat16
@@ -245,8 +251,7 @@ def test_bfloat16_computation_keeps_params_and_logits_in_float32():
 
 
 def test_dropout_needs_a_key():
-    model = build(num_layers=1, dropout=0.5)
-    params = jit(model.init)(jax.random.key(0))
+    model, params = build(num_layers=1, dropout=0.5), init_params()
     apply = jit(model.apply)
     deterministic = apply(params, INPUTS[:, :6]).logits
     samples = [apply(params, INPUTS[:, :6], key=jax.random.key(seed)).logits for seed in (0, 0, 1)]

@@ -1,6 +1,7 @@
 """The arithmetic task, from its command line to its results."""
 
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import sys
 
 import pytest
+from tests.tasks.shared_stages import SharedStages
 
 from tasks import arithmetic
 from thinking.errors import UserError
@@ -36,6 +38,8 @@ SMALL = replace_settings(
     rl__kl_weight=0.01,
 )
 
+stages = SharedStages("chain_of_thought")
+
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
@@ -43,6 +47,7 @@ def finished_run(tmp_path_factory):
     run = Run(folder=tmp_path_factory.mktemp("arithmetic"), config=SMALL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arithmetic, "CHUNK", 1)  # so that it can be interrupted between chunks
+        stages.patch(patch)
         arithmetic.run(SMALL, run)
     return run
 
@@ -85,6 +90,8 @@ def test_samples_have_texts_and_rewards(finished_run):
 
 def test_interrupted_run_ends_bit_identical(finished_run, tmp_path, monkeypatch):
     monkeypatch.setattr(arithmetic, "CHUNK", 1)
+    stages.patch(monkeypatch)
+    monkeypatch.setattr(arithmetic, "evaluate", lambda *args: [])  # training alone is interrupted
 
     def interrupt(stage, step, metrics):
         if (stage, step) == ("grpo", 1):
@@ -114,7 +121,7 @@ def test_chat_answers_problems_and_rejects_other_lines(finished_run, monkeypatch
 def test_search_methods_are_compared_at_equal_budgets(finished_run, tmp_path, monkeypatch):
     monkeypatch.setattr(searches, "SIZES", {"beam_search": (2,), "tree_search": (1,)})
     config = replace_settings(SMALL, search__sources=("add:2",), search__num_problems=6, search__num_samples=2)
-    decoder, params = init_untrained(config)
+    decoder, params = init_untrained()
     rows = arithmetic.search(config, Run(folder=tmp_path, config=config), decoder, "chain_of_thought", params)
     assert {row["method"] for row in rows} == set(searches.METHODS)
     assert all(row["num_problems"] == 6 for row in rows)
@@ -129,18 +136,19 @@ def test_search_methods_are_compared_at_equal_budgets(finished_run, tmp_path, mo
 @pytest.mark.parametrize("algorithm", ["ppo", "reinforce", "expert_iteration"])
 def test_every_algorithm_updates_the_policy(finished_run, algorithm, tmp_path):
     config = replace_settings(SMALL, rl__algorithm=algorithm, curriculum__enabled=True, rl__num_updates=1)
-    result = arithmetic.post_train(config, Run(folder=tmp_path, config=config), *init_untrained(config))
+    result = arithmetic.post_train(config, Run(folder=tmp_path, config=config), *init_untrained())
     (line,) = [line for line in read_json_lines(Run(folder=tmp_path, config=config)) if line["stage"] == algorithm]
     assert line["curriculum/num_unlocked"] == 1
     assert int(result.state.train_state.opt_state[1][0].count) > 0
 
 
-def init_untrained(config):
-    """The decoder and its initial parameters."""
+@functools.cache
+def init_untrained():
+    """The small decoder and its initial parameters."""
     import jax
 
-    decoder = model.build_decoder(config.model)
-    return decoder, decoder.init(jax.random.key(0))
+    decoder = model.build_decoder(SMALL.model)
+    return decoder, jax.jit(decoder.init)(jax.random.key(0))
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.tasks.shared_stages import SharedStages
 
 from tasks import lm_data_prepare
 from tasks import lm_guide_train as task
 from thinking.experiment import Run, interruption, main
 from thinking.guide.plan_trees.codecs import token_codec, whitening, whitening_codec
-from thinking.recipes.language_guide import model
+from thinking.recipes.language_guide import model, training
 from thinking.recipes.language_guide.configs.train import LayersConfig
 from thinking.recipes.language_guide.training import make_flat_shape
 from thinking.text import plan_trees, prepared_data
@@ -30,6 +31,7 @@ SMALL = dataclasses.replace(
     layers=LayersConfig("linear", (3, 2), width=32, upper_width=32),
     training=dataclasses.replace(SMOKE.training, num_steps=100),
 )
+stages = SharedStages()
 
 
 def run_command(module, artifacts, *flags):
@@ -59,7 +61,9 @@ def finished_run(artifacts):
     config = dataclasses.replace(SMALL, artifacts=artifacts)
     run = Run(folder=artifacts / "lm_guide_train", config=config)
     run.folder.mkdir()
-    task.run(config, run)
+    with pytest.MonkeyPatch.context() as patch:
+        stages.patch(patch, training)
+        task.run(config, run)
     return run
 
 
@@ -116,7 +120,9 @@ def test_run_writes_results_metrics_and_a_plot(finished_run, artifacts):
     assert (finished_run.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_interrupted_run_ends_bit_identical(finished_run, tmp_path):
+def test_interrupted_run_ends_bit_identical(finished_run, tmp_path, monkeypatch):
+    stages.patch(monkeypatch, training)
+
     def interrupt(stage, step, metrics):
         if step == 50:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -7,15 +7,18 @@ import signal
 import sys
 
 import pytest
+from tests.tasks.shared_stages import SharedStages
 
 from tasks import lm_think as task
 from thinking.experiment import Run, interruption, main
 from thinking.experiment.config import check
 from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.groups import OptimizerConfig
+from thinking.recipes.lm_think import training
 from thinking.recipes.lm_think.config import PRESETS, TextConfig, WindowConfig
 
 SENTENCE = "the cat sat on the mat and "
+stages = SharedStages()
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,9 @@ def small_config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished_run(small_config, tmp_path_factory):
     run = Run(folder=tmp_path_factory.mktemp("lm_think"), config=small_config)
-    task.run(small_config, run)
+    with pytest.MonkeyPatch.context() as patch:
+        stages.patch(patch, training)
+        task.run(small_config, run)
     return run
 
 
@@ -58,7 +63,9 @@ def test_reference_and_thinking_models_are_compared(finished_run):
         assert (finished_run.plots_folder / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_interrupted_run_ends_bit_identical(small_config, finished_run, tmp_path):
+def test_interrupted_run_ends_bit_identical(small_config, finished_run, tmp_path, monkeypatch):
+    stages.patch(monkeypatch, training)
+
     def interrupt(stage, step, metrics):
         if (stage, step) == ("expert_iteration-0", 20):
             os.kill(os.getpid(), signal.SIGTERM)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.tasks.shared_stages import SharedStages
 
 from tasks import rl_cart_pole
 from thinking.environments import control, gymnasium_evaluation
@@ -42,6 +43,8 @@ SMALL = dataclasses.replace(
     eval=dataclasses.replace(SMOKE.eval, target_returns=(20.0,), num_episodes=4),
 )
 
+stages = SharedStages("guide")
+
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
@@ -49,6 +52,7 @@ def finished_run(tmp_path_factory):
     run = Run(folder=tmp_path_factory.mktemp("rl_cart_pole"), config=SMALL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(videos, "_MAX_FRAMES", 3)
+        stages.patch(patch, trainers)
         rl_cart_pole.run(SMALL, run)
     return run
 
@@ -78,6 +82,7 @@ def test_run_writes_plots_and_videos(finished_run):
 
 
 def test_interrupted_run_ends_bit_identical(finished_run, tmp_path, monkeypatch):
+    stages.patch(monkeypatch, trainers)
     # Only training is interrupted. Evaluation is replaced, as it takes long to compile.
     monkeypatch.setattr(gymnasium_evaluation, "evaluate_in_gymnasium", lambda env, *args: (np.ones(args[-2:]), None))
 
@@ -143,12 +148,12 @@ def test_target_values_follow_from_the_replay_buffer(finished_run):
     np.testing.assert_allclose(normalize_round_trip(buffer.states[0]), buffer.states[0], atol=1e-5)
 
 
-def play_in_training_env(agents_state, index):
-    """The mean return of each seed's play function in the evaluation after an update, on the device."""
+def play_in_training_env(agents_state, indices):
+    """The mean return [I, S] of each seed's play function in the evaluations after updates, on the device."""
     env = control.make_env("CartPole-v1", SMALL.env.episode_limit)
     actor, num_episodes = agents.GuideActor(env, trainers.build_guide(SMALL, env), 0.99), SMALL.collection.num_episodes
 
-    def evaluate(agent):
+    def evaluate(index, agent):
         eval_key = jax.random.split(jax.random.fold_in(agent.key, index), 3)[2]
         batch_of_one = jax.tree.map(lambda leaf: leaf[None], agent)
         play, carry = agents.make_policy_fn(actor, batch_of_one, None, False, num_episodes)
@@ -159,7 +164,7 @@ def play_in_training_env(agents_state, index):
 
         return jnp.mean(collect_episodes(env, policy, carry, eval_key, num_episodes).returns)
 
-    return np.asarray(jax.jit(jax.vmap(evaluate))(agents_state))
+    return np.asarray(jax.jit(jax.vmap(jax.vmap(evaluate, (None, 0)), (0, None)))(indices, agents_state))
 
 
 def test_best_state_plays_with_the_target_of_its_evaluation(finished_run):
@@ -167,7 +172,7 @@ def test_best_state_plays_with_the_target_of_its_evaluation(finished_run):
     # As if an episode after the best evaluation had raised the highest target of the final agent.
     raised = final._replace(values=jnp.ones_like(final.values))
     num_updates = SMALL.collection.num_updates
-    returns = [play_in_training_env(raised, index) for index in range(num_updates - 1, 3 * num_updates, num_updates)]
+    returns = play_in_training_env(raised, np.arange(num_updates - 1, 3 * num_updates, num_updates))
     for seed, best_return in enumerate(np.asarray(final.best_eval_return)):
         assert any(seed_returns[seed] == pytest.approx(best_return, rel=1e-3) for seed_returns in returns)
 
@@ -261,12 +266,15 @@ def test_one_layer_gets_as_many_examples_per_update_as_two(num_layers, num_windo
 def test_updated_return_to_go_follows_the_discounted_values():
     env = control.make_env("CartPole-v1")
     actor = agents.GuideActor(env, trainers.build_guide(SMALL, env), 0.99)
-    iterations, settings = trainers.make_iterations(SMALL), trainers.make_collection_settings(SMALL)
-    agent = jax.jit(lambda key: init_agent(env, actor.guide, iterations, settings, key))(jax.random.key(0))
     carry = agents.init_policy_carry(actor.guide, agents.ReturnTarget(jnp.array([1 - 0.99**20, 1.0]), True), 2)
-    act = jax.jit(lambda carry, return_so_far: actor.act(agent, carry, True, jnp.zeros((2, 4)), return_so_far)[0])
+
+    @jax.jit
+    def act(seed_agents, carry, return_so_far):
+        agent = jax.tree.map(lambda leaf: leaf[0], seed_agents)
+        return actor.act(agent, carry, True, jnp.zeros((2, 4)), return_so_far)[0]
+
     for step_index in range(25):
-        carry = act(carry, jnp.full(2, float(step_index)))  # a reward of 1 per step
+        carry = act(init_agents(), carry, np.full(2, step_index, np.float32))  # a reward of 1 per step
         np.testing.assert_allclose(carry.target_value, [max(1 - 0.99 ** (20 - step_index), 0), 1], atol=1e-4)
 
 

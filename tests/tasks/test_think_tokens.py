@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.tasks.shared_stages import SharedStages
 
 from tasks import think_tokens
 from thinking.errors import UserError
@@ -36,12 +37,17 @@ def read_results(run):
     return json.loads((run.folder / "results.json").read_text())
 
 
+stages = SharedStages("none-0", "discrete-0", "continuous-0")
+
+
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
     """A finished small run of a direct model, and of a thinking model converted from it."""
     run = Run(folder=tmp_path_factory.mktemp("think_tokens"), config=SMALL)
     check(SMALL)
-    think_tokens.run(SMALL, run)
+    with pytest.MonkeyPatch.context() as patch:
+        stages.patch(patch, training)
+        think_tokens.run(SMALL, run)
     return run
 
 
@@ -61,7 +67,8 @@ def test_all_kinds_are_evaluated_at_all_lengths_and_plotted(finished_run):
     assert [(record["stage"], record["step"]) for record in records] == [("none-0", 4), ("discrete-0", 4)]
 
 
-def test_converted_model_starts_from_the_direct_model(finished_run):
+def test_converted_model_starts_from_the_direct_model(finished_run, monkeypatch):
+    stages.patch(monkeypatch, training)  # the states are restored
     direct_state, converted_state = (
         training.train_model(SMALL, finished_run, kind, 0).state for kind in ("none", "discrete")
     )
@@ -78,6 +85,7 @@ def test_interrupted_training_ends_bit_identical(tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(training, "CHUNK", 1)
+    stages.patch(monkeypatch, training)
     config = replace_num_steps(dataclasses.replace(SMOKE, thoughts=("continuous",)), 5)
     interrupted_run, undisturbed_run = (Run(folder=tmp_path / name, config=config) for name in ("interrupted", "whole"))
     for run in (interrupted_run, undisturbed_run):

@@ -1,5 +1,6 @@
 """Monte Carlo tree search on trees whose best path is known."""
 
+import functools
 from functools import partial
 
 import jax
@@ -21,23 +22,36 @@ from thinking.reasoning.search.interface import StepOutput
 from thinking.reasoning.search.mcts import plan_by_tree, tree_search
 from thinking.reasoning.search.tree_policies import complete_unscaled, gumbel, muzero
 
-NUM_SIMULATIONS, MAX_STEPS = 48, 3
+NUM_SIMULATIONS, FEW_SIMULATIONS, MAX_STEPS = 64, 4, 3
 POLICIES = {"gumbel": gumbel, "muzero": muzero}
 """With default options."""
-KEY = jax.random.key(0)
-SEARCH = {
-    name: jit(
-        lambda trees, discount, policy=policy: tree_search(
+NUM_ROWS = 64
+KEYS = jax.jit(lambda: jax.random.split(jax.random.key(0), NUM_ROWS))()
+
+
+@functools.cache
+def make_search(policy, num_simulations):
+    """One program for all problems."""
+
+    def search(trees, keys, discount, noise):
+        return tree_search(
             make_step_fn(trees),
             make_root(trees),
-            KEY,
-            num_simulations=NUM_SIMULATIONS,
-            policy=policy,
+            keys,
+            num_simulations=num_simulations,
+            policy=policy if noise is None else partial(policy, **noise),
             discount=discount,
         )
-    )
-    for name, policy in POLICIES.items()
-}
+
+    return jit(search)
+
+
+def run_search(policy, trees, num_simulations=NUM_SIMULATIONS, keys=KEYS, discount=1.0, noise=None):
+    """The output for `trees`, which are repeated up to the number of rows that all searches have."""
+    num_trees = len(trees.value)
+    trees = Trees(*(np.resize(table, (NUM_ROWS, *table.shape[1:])) for table in trees))
+    output = make_search(policy, num_simulations)(trees, keys, np.float32(discount), noise)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:num_trees], output)
 
 
 def make_rewarded_trees(base_reward: float) -> tuple[Trees, np.ndarray]:
@@ -61,7 +75,7 @@ def make_rewarded_trees(base_reward: float) -> tuple[Trees, np.ndarray]:
 @pytest.mark.parametrize("base_reward", [0.0, -10.0])
 def test_tree_search_finds_the_reward_against_the_prior(policy, base_reward):
     trees, best_actions = make_rewarded_trees(base_reward)
-    output = SEARCH[policy](trees, 1.0)
+    output = run_search(POLICIES[policy], trees)
     np.testing.assert_array_equal(output.action, best_actions[:, 0])
     np.testing.assert_array_equal(np.argmax(output.action_weights, axis=1), best_actions[:, 0])
     np.testing.assert_allclose(output.action_weights.sum(axis=1), 1, rtol=1e-5)
@@ -79,30 +93,28 @@ def test_plan_by_tree_earns_the_optimum_and_counts_model_calls():
         jax.debug.callback(lambda: calls.append(1))
         return make_step_fn(trees)(state, action)
 
-    root = make_root(trees)
-    run_plan = jit(
-        lambda: plan_by_tree(counting_step_fn, root, KEY, num_simulations=NUM_SIMULATIONS, max_steps=MAX_STEPS)
-    )
-    output = jax.block_until_ready(run_plan())
+    num_simulations = 48
+    plan = partial(plan_by_tree, counting_step_fn, num_simulations=num_simulations, max_steps=MAX_STEPS)
+    output = jax.block_until_ready(jit(lambda: plan(make_root(trees), jax.random.key(0)))())
     jax.effects_barrier()
     check_candidates(trees, output, range(3))
     np.testing.assert_array_equal(output.actions[:, 0, :2], best_actions)
     np.testing.assert_array_equal(output.reward, np.ones((3, 1)))
-    assert (output.num_model_calls == 2 * (NUM_SIMULATIONS + 1)).all()
-    assert len(calls) == 2 * (NUM_SIMULATIONS + 1)  # and none after all rows are done
+    assert (output.num_model_calls == 2 * (num_simulations + 1)).all()
+    assert len(calls) == 2 * (num_simulations + 1)  # and none after all rows are done
 
 
 def test_discount_prefers_immediate_reward():
     trees, best_actions = make_rewarded_trees(0.0)
     trees.reward[:, 1] = 0.2
-    assert (SEARCH["gumbel"](trees, 0.1).action == 0).all()
-    np.testing.assert_array_equal(SEARCH["gumbel"](trees, 1.0).action, best_actions[:, 0])
+    assert (run_search(gumbel, trees, discount=0.1).action == 0).all()
+    np.testing.assert_array_equal(run_search(gumbel, trees).action, best_actions[:, 0])
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_forbidden_actions_and_done_states_are_not_searched(policy):
     trees = random_trees(forbidden_fraction=0.4)
-    output = SEARCH[policy](trees, 1.0)
+    output = run_search(POLICIES[policy], trees)
     tree, (state, done) = output.search_tree, output.search_tree.embeddings
     is_forbidden = np.isneginf(trees.logits[state.problem, state.node])
     is_visited = np.asarray(tree.children_visits) > 0
@@ -130,31 +142,33 @@ def test_gumbel_visits_only_the_considered_actions():
     def step_fn(state, action):
         return action, root[1]._replace(value=jnp.where(action == 40, 1.0, 0.0))
 
-    logits = jnp.zeros((2, num_actions)).at[:, 40:44].set(3.0)
-    root = jnp.zeros(2, jnp.int32), StepOutput(logits, jnp.zeros(2), jnp.zeros(2), jnp.zeros(2, bool))
+    logits = np.zeros((2, num_actions), np.float32)
+    logits[:, 40:44] = 3
+    zeros = np.zeros(2, np.float32)
+    root = np.zeros(2, np.int32), StepOutput(logits, zeros, zeros, np.zeros(2, bool))
     policy = partial(gumbel, max_num_considered_actions=4)
-    output = jit(lambda: tree_search(step_fn, root, KEY, num_simulations=16, policy=policy))()
+    output = jit(lambda key: tree_search(step_fn, root, key, num_simulations=16, policy=policy))(jax.random.key(0))
     assert output.action.tolist() == [40, 40]
-    assert (np.asarray(output.search_tree.children_visits[:, 0] > 0).sum(axis=1) == 4).all()
+    assert ((np.asarray(output.search_tree.children_visits)[:, 0] > 0).sum(axis=1) == 4).all()
 
 
-def choose_actions(rewards, num_simulations, *, logits=None, value=0.5, key=KEY, policy=gumbel):
-    """The action chosen in each problem among actions that end with `rewards` [B, A]."""
-    rewards = jnp.asarray(rewards, jnp.float32)
-    problems = jnp.arange(len(rewards))
-    logits = jnp.zeros(rewards.shape) if logits is None else jnp.asarray(logits, jnp.float32)
-    zeros = jnp.zeros(len(rewards))
-    root = problems, StepOutput(logits, zeros + value, zeros, zeros.astype(bool))
+def search_ends(rewards, num_simulations, *, logits=None, value=0.5, policy=gumbel, **options):
+    """The output of a search among three actions that end with `rewards` [B, A]."""
+    shape = len(rewards), NUM_NODES
+    tables = np.full(shape, value, np.float32), np.zeros(shape, np.float32), np.ones(shape, bool)
+    trees = Trees(np.zeros((*shape, NUM_ACTIONS), np.float32), *tables)
+    trees.logits[:, 0] = 0 if logits is None else logits
+    trees.reward[:, 1:4] = rewards
+    trees.done[:, 0] = False
+    return run_search(policy, trees, num_simulations, **options)
 
-    def step_fn(problem, action):
-        return problem, StepOutput(logits, zeros, rewards[problem, action], ~zeros.astype(bool))
 
-    search = partial(tree_search, step_fn, root, num_simulations=num_simulations, policy=policy)
-    return np.asarray(jit(lambda key: search(key).action)(key))
+def choose_actions(*args, **options):
+    return search_ends(*args, **options).action
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("num_simulations", [4, 64])
+@pytest.mark.parametrize("num_simulations", [FEW_SIMULATIONS, NUM_SIMULATIONS])
 def test_highest_of_known_values_is_always_chosen(policy, num_simulations):
     rewards = np.array([[1, 0.9, 0], [0.9, 1, 0], [0, 0.9, 1], [0, 1, 0.9]] * 16)
     actions = choose_actions(rewards, num_simulations, policy=POLICIES[policy])
@@ -164,54 +178,60 @@ def test_highest_of_known_values_is_always_chosen(policy, num_simulations):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_first_action_of_the_best_path_is_found(policy):
     """Twenty trees of two steps with a random prior; one of nine ends has reward 1, the others up to 0.7."""
-    rng = np.random.default_rng(3)
-    logits, reward = 0.5 * rng.normal(size=(20, NUM_NODES, NUM_ACTIONS)), np.zeros((20, NUM_NODES))
+    rng, shape = np.random.default_rng(3), (20, NUM_NODES)
+    logits, reward = 0.5 * rng.normal(size=(*shape, NUM_ACTIONS)), np.zeros(shape)
     reward[:, 4:13] = 0.7 * rng.random((20, 9))
     reward[np.arange(20), 4 + rng.integers(0, 9, 20)] = 1
-    done = np.broadcast_to(np.arange(NUM_NODES) > 3, (20, NUM_NODES))
-    trees = Trees(logits.astype(np.float32), np.full((20, NUM_NODES), 0.5, np.float32), reward.astype(np.float32), done)
-    search = partial(tree_search, num_simulations=256, policy=POLICIES[policy])
-    actions = np.asarray(jit(lambda key: search(make_step_fn(trees), make_root(trees), key).action)(KEY))
+    done = np.broadcast_to(np.arange(NUM_NODES) > 3, shape)
+    trees = Trees(logits.astype(np.float32), np.full(shape, 0.5, np.float32), reward.astype(np.float32), done)
+    actions = run_search(POLICIES[policy], trees).action
     np.testing.assert_array_equal(actions, np.argmax(reward[:, 4:13], axis=1) // NUM_ACTIONS)
+
+
+gumbel_unscaled = partial(gumbel, qtransform=complete_unscaled)
 
 
 def test_one_simulation_changes_the_action_only_if_it_disappoints():
     logits = np.log([[0.5, 0.4, 0.1]] * 3)
     rewards = [[0, 1, 1], [1, 0, 0], [0.49, 1, 1]]
-    policy = partial(gumbel, qtransform=complete_unscaled)
-    assert choose_actions(rewards, 1, logits=logits, policy=policy).tolist() == [1, 0, 0]
+    assert choose_actions(rewards, 1, logits=logits, policy=gumbel_unscaled).tolist() == [1, 0, 0]
 
 
 def test_unscaled_small_value_differences_do_not_outweigh_the_prior():
     logits, rewards = np.log([[0.6, 0.3, 0.1]]), [[0.5, 0.51, 0.49]]
-    policy = partial(gumbel, qtransform=complete_unscaled)
-    assert choose_actions(rewards, 6, logits=logits, policy=policy).tolist() == [0]
-    assert choose_actions(rewards, 6, logits=logits).tolist() == [1]
+    actions = choose_actions(rewards, FEW_SIMULATIONS, logits=logits, policy=gumbel_unscaled)
+    assert actions.tolist() == [0]
+    assert choose_actions(rewards, FEW_SIMULATIONS, logits=logits).tolist() == [1]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_actions_depend_neither_on_the_key_nor_on_the_other_problems(policy):
     rng = np.random.default_rng(0)
-    rewards = rng.integers(0, 3, (8, 4)) / 2  # with ties
-    actions = choose_actions(rewards, 6, policy=POLICIES[policy])
-    other_key_actions = choose_actions(rewards, 6, key=jax.random.key(1), policy=POLICIES[policy])
-    np.testing.assert_array_equal(other_key_actions, actions)
-    np.testing.assert_array_equal(choose_actions(rewards[5:], 6, policy=POLICIES[policy]), actions[5:])
+    rewards, other_rewards = rng.integers(0, 3, (2, NUM_ROWS, NUM_ACTIONS)) / 2  # with ties
+    search = partial(search_ends, num_simulations=FEW_SIMULATIONS, policy=POLICIES[policy])
+    output = search(rewards)
+    other_key_output = search(rewards, keys=KEYS[::-1])
+    other_problems_output = search(np.concatenate([rewards[5:40], other_rewards[:29]]))
+    for name in ("action", "action_weights"):
+        expected = getattr(output, name)
+        np.testing.assert_array_equal(getattr(other_key_output, name), expected)
+        np.testing.assert_array_equal(getattr(other_problems_output, name)[:35], expected[5:40])
 
 
 @pytest.mark.parametrize(
-    "policy",
-    [partial(gumbel, gumbel_scale=1.0), partial(muzero, temperature=1.0, dirichlet_fraction=0.25)],
+    ("policy", "noise"),
+    [(gumbel, {"gumbel_scale": 1.0}), (partial(muzero, temperature=1.0), {"dirichlet_fraction": 0.25})],
     ids=["gumbel", "muzero"],
 )
-def test_exploration_samples_actions_by_the_key_of_each_problem(policy):
-    rewards, keys = np.full((64, 3), 0.5), jax.random.split(KEY, 64)
-    actions = choose_actions(rewards, 4, key=keys, policy=policy)
+def test_exploration_samples_actions_by_the_key_of_each_problem(policy, noise):
+    choose = partial(choose_actions, np.full((NUM_ROWS, 3), 0.5), FEW_SIMULATIONS, policy=policy, noise=noise)
+    actions = choose()
     assert set(actions.tolist()) == {0, 1, 2}
-    np.testing.assert_array_equal(choose_actions(rewards[:3], 4, key=keys[20:23], policy=policy), actions[20:23])
+    other_keys = np.r_[20:23, np.zeros(NUM_ROWS - 3, int)]
+    np.testing.assert_array_equal(choose(keys=KEYS[other_keys])[:3], actions[20:23])
 
 
 def test_rounding_of_equal_values_does_not_outweigh_the_prior():
     logits = np.log([[0.2, 0.5, 0.3]] * 8)
     rewards = 0.7 + 1e-7 * np.random.default_rng(1).normal(size=(8, 3))
-    assert (choose_actions(rewards, 3, logits=logits, value=0.7) == 1).all()
+    assert (choose_actions(rewards, FEW_SIMULATIONS, logits=logits, value=0.7) == 1).all()

@@ -1,5 +1,6 @@
 """Search strategies: choices against plain Python, completions against equivalent methods."""
 
+import functools
 from collections import Counter
 
 import jax
@@ -56,17 +57,25 @@ def greedy(solve_greedy):
     return jax.device_get(solve_greedy(jax.random.key(0), PROMPTS, LENGTHS))
 
 
+@functools.cache
+def split_key(seed):
+    """A key for each problem."""
+    return jax.random.split(jax.random.key(seed), NUM_PROBLEMS)
+
+
 @pytest.fixture(scope="module")
-def samples(model):
-    network, params = model
+def solve_fns(model):
+    """Methods as jitted functions of keys, prompts and lengths."""
+    options = {"max_new_tokens": MAX_NEW_TOKENS}
+    return {
+        "sample_completions": jit(lambda *args: strategies.sample_completions(*model, *args, num_samples=3, **options)),
+        "rewrite": jit(lambda *args: strategies.rewrite(*model, *args, num_samples=12, **options)),
+    }
 
-    @jit
-    def run(params):
-        return strategies.sample_completions(
-            network, params, jax.random.key(2), PROMPTS, LENGTHS, num_samples=3, max_new_tokens=MAX_NEW_TOKENS
-        )
 
-    return jax.device_get(run(params))
+@pytest.fixture(scope="module")
+def samples(solve_fns):
+    return jax.device_get(solve_fns["sample_completions"](split_key(2), PROMPTS, LENGTHS))
 
 
 sample_strategy = st.tuples(
@@ -118,14 +127,8 @@ def test_choose_solution_counts_tokens_of_the_first_samples(samples):
     )
 
 
-def test_rewrite_resamples_from_the_least_likely_unvisited_step(model, greedy):
-    network, params = model
-    run = jit(
-        lambda params: strategies.rewrite(
-            network, params, jax.random.key(3), PROMPTS, LENGTHS, num_samples=12, max_new_tokens=MAX_NEW_TOKENS
-        )
-    )
-    completions, num_tokens = jax.device_get(run(params))
+def test_rewrite_resamples_from_the_least_likely_unvisited_step(solve_fns, greedy):
+    completions, num_tokens = jax.device_get(solve_fns["rewrite"](split_key(3), PROMPTS, LENGTHS))
     np.testing.assert_array_equal(completions.tokens[:, 0], greedy.tokens)
     np.testing.assert_array_equal(num_tokens[:, 0], greedy.length)
     resampled_positions = set()
@@ -162,12 +165,15 @@ def run_step_trees(network, params, key, prompts, lengths, temperature):
 
 @pytest.fixture(scope="module")
 def search(model):
-    """`search(params, key, temperature)` runs `run_step_trees`."""
-    return jit(lambda params, key, temperature: run_step_trees(model[0], params, key, PROMPTS, LENGTHS, temperature))
+    """`search(params, keys, temperature)` runs `run_step_trees`, by default on all prompts."""
+    run = jit(functools.partial(run_step_trees, model[0]))
+    return lambda params, keys, temperature, prompts=PROMPTS, lengths=LENGTHS: run(
+        params, keys, prompts, lengths, np.float32(temperature)
+    )
 
 
 def test_step_tree_at_low_temperature_equals_greedy_and_counts_tokens(model, greedy, search):
-    result = jax.device_get(search(model[1], jax.random.key(4), 1e-4))
+    result = jax.device_get(search(model[1], split_key(4), 1e-4))
     np.testing.assert_array_equal(result.tokens, greedy.tokens)
     np.testing.assert_array_equal(result.length, greedy.length)
     for tokens, length, num_tokens in zip(greedy.tokens, greedy.length, result.num_tokens, strict=True):
@@ -205,7 +211,7 @@ def test_step_tree_finds_completions_of_higher_value(model, search, samples):
             for index in range(3)
         ]
     )
-    results = jax.device_get([search(params, jax.random.key(seed), 1.0) for seed in range(3)])
+    results = jax.device_get([search(params, split_key(seed), 1.0) for seed in range(3)])
     assert np.mean([compute_mean_end_value(result.tokens, result.length) for result in results]) > sample_value + 0.5
 
 
@@ -228,14 +234,13 @@ def test_solve_in_batches_pads_the_last_batch(solve_greedy, greedy):
 
 
 @pytest.mark.parametrize("method", ["sample_completions", "rewrite", "step_tree"])
-def test_solutions_are_equal_alone_and_in_batches_of_any_size(model, method):
-    options = {"num_samples": 3, "max_new_tokens": MAX_NEW_TOKENS}
-    solve = {
-        "sample_completions": lambda *args: strategies.sample_completions(*model, *args, **options).completions.tokens,
-        "rewrite": lambda *args: strategies.rewrite(*model, *args, **options).completions.tokens,
-        "step_tree": lambda *args: run_step_trees(*model, *args, 1.0).tokens,
-    }[method]
-    solve, keys = jit(solve), jax.random.split(jax.random.key(7), NUM_PROBLEMS)
+def test_solutions_are_equal_alone_and_in_batches_of_any_size(model, solve_fns, search, method):
+    def solve(keys, prompts, lengths):
+        if method == "step_tree":
+            return search(model[1], keys, 1.0, prompts, lengths).tokens
+        return solve_fns[method](keys, prompts, lengths).completions.tokens
+
+    keys = split_key(7)
     batch_tokens = np.asarray(solve(keys, PROMPTS, LENGTHS))
     np.testing.assert_array_equal(strategies.solve_in_batches(solve, keys, PROMPTS, LENGTHS, 1), batch_tokens)
     key = jax.random.key(9)
@@ -246,7 +251,7 @@ def test_solutions_are_equal_alone_and_in_batches_of_any_size(model, method):
 def test_fewer_samples_are_the_first_of_more(model, samples):
     run = jit(
         lambda: strategies.sample_completions(
-            *model, jax.random.key(2), PROMPTS, LENGTHS, num_samples=2, max_new_tokens=MAX_NEW_TOKENS
+            *model, split_key(2), PROMPTS, LENGTHS, num_samples=2, max_new_tokens=MAX_NEW_TOKENS
         )
     )
     np.testing.assert_array_equal(run().completions.tokens, samples.completions.tokens[:, :2])

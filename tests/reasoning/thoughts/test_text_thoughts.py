@@ -41,15 +41,24 @@ def make_contexts(num_rows, seed=1):
 
 
 @functools.cache
-def sample_thought(kind):
+def make_policy(kind):
+    """The policy of a kind, with jitted functions."""
     policy = make_thought_policy(kind, MODEL, VOCABULARY, MAX_THOUGHT_LENGTH)
-    thought = jax.jit(policy.think)(get_params(), jax.random.key(2), make_contexts(64))
-    return jax.tree.map(np.asarray, thought)
+    return policy._replace(think=jax.jit(policy.think), compute_log_probs=jax.jit(policy.compute_log_probs))
+
+
+@functools.cache
+def split_keys(num_keys=64):
+    return jax.random.split(jax.random.key(2), num_keys)
+
+
+@functools.cache
+def sample_thought(kind):
+    return jax.device_get(make_policy(kind).think(get_params(), split_keys(), make_contexts(64)))
 
 
 def score_windows(kind, params, windows):
-    policy, key = make_thought_policy(kind, MODEL, VOCABULARY, MAX_THOUGHT_LENGTH), jax.random.key(1)
-    return evaluate_windows(policy, VOCABULARY, params, windows, CONTEXT_LENGTH, key)
+    return evaluate_windows(make_policy(kind), VOCABULARY, params, windows, CONTEXT_LENGTH, jax.random.key(1))
 
 
 def test_none_thought_is_empty_and_pause_thought_is_constant():
@@ -62,11 +71,13 @@ def test_none_thought_is_empty_and_pause_thought_is_constant():
 
 @pytest.mark.parametrize("kind", ["random_filler", "reinforced", "expert_iteration"])
 def test_thought_depends_only_on_its_key_and_context(kind):
-    think = jax.jit(make_thought_policy(kind, MODEL, VOCABULARY, MAX_THOUGHT_LENGTH).think)
-    keys, order = jax.random.split(jax.random.key(8), 6), np.array([4, 1])
-    batch_thought = think(get_params(), keys, make_contexts(6))
-    thought = think(get_params(), keys[order], make_contexts(6)[order])
-    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y[order]), thought, batch_thought)
+    order, is_kept = np.random.default_rng(0).permutation(64), np.arange(64) % 2 == 0
+    # Half of the rows are those of the batch in another order; the others have other contexts.
+    contexts = np.where(is_kept[:, None], make_contexts(64)[order], make_contexts(64, seed=2))
+    thought = jax.device_get(make_policy(kind).think(get_params(), split_keys()[order], contexts))
+    jax.tree.map(
+        lambda x, y: np.testing.assert_array_equal(x[is_kept], y[order][is_kept]), thought, sample_thought(kind)
+    )
 
 
 def test_thoughts_of_windows_do_not_depend_on_the_batch_size(monkeypatch):
@@ -114,11 +125,7 @@ def test_log_probs_equal_token_by_token_evaluation(kind):
     """Each token is scored separately, given the tokens before it, among the tokens allowed at its position."""
     thought = jax.tree.map(lambda leaf: leaf[:6], sample_thought(kind))
     prompts, continuation = make_contexts(64)[:6], make_contexts(6, seed=3)[:, :CONTINUATION_LENGTH]
-    log_probs = jax.device_get(
-        jax.jit(make_thought_policy(kind, MODEL, VOCABULARY, MAX_THOUGHT_LENGTH).compute_log_probs)(
-            get_params(), prompts, thought, continuation
-        )
-    )
+    log_probs = jax.device_get(make_policy(kind).compute_log_probs(get_params(), prompts, thought, continuation))
     stop_token = VOCABULARY.end_token + (kind == "expert_iteration")
     apply = jax.jit(MODEL.apply)
 
@@ -172,18 +179,23 @@ def train_thoughts(kind, reward_fn, advantage_fn, num_steps=60, num_generations=
     return jax.device_get(run(get_params(), jax.random.key(0)))
 
 
+@jax.jit
+def loss_and_gradient(log_probs, advantage):
+    def loss(thought):
+        return policy_loss(log_probs._replace(thought=thought), advantage)
+
+    return jax.value_and_grad(loss)(log_probs.thought)
+
+
 @pytest.mark.parametrize("bad", [np.nan, -np.inf, -200.0])
 def test_masked_log_probs_do_not_change_policy_loss_or_gradient(bad):
     mask = np.float32([[1, 1, 0], [0, 0, 0], [0, 1, 1]])
     log_probs = LogProbs(np.zeros(3), np.zeros(3), np.where(mask > 0, np.float32(-1.5), 0), np.zeros((3, 3)), mask)
     advantage = np.float32([1, 0.5, -3])
 
-    @jax.jit
-    def loss_and_gradient(thought, advantage):
-        return jax.value_and_grad(lambda thought: policy_loss(log_probs._replace(thought=thought), advantage))(thought)
-
-    expected = loss_and_gradient(log_probs.thought, advantage)
-    actual = loss_and_gradient(np.where(mask > 0, log_probs.thought, np.float32(bad)), np.float32([1, bad, -3]))
+    expected = loss_and_gradient(log_probs, advantage)
+    bad_thought = np.where(mask > 0, log_probs.thought, np.float32(bad))
+    actual = loss_and_gradient(log_probs._replace(thought=bad_thought), np.float32([1, bad, -3]))
     assert float(expected[0]) == pytest.approx((2 * 1 - 2 * 3) * 1.5 / 8)
     jax.tree.map(np.testing.assert_array_equal, expected, actual)
 
@@ -256,7 +268,7 @@ def test_uniform_model_needs_log2_of_the_vocabulary_size(windows):
 
 def test_each_window_is_evaluated_once(windows):
     scores = score_windows("pause", get_params(), windows)
-    compute_log_probs = jax.jit(make_thought_policy("pause", MODEL, VOCABULARY, MAX_THOUGHT_LENGTH).compute_log_probs)
+    compute_log_probs = make_policy("pause").compute_log_probs
     for thought, result in {
         (5,) * MAX_THOUGHT_LENGTH + (VOCABULARY.end_token,): scores.own,
         (VOCABULARY.end_token,): scores.empty,

@@ -1,6 +1,7 @@
 """Evaluation: exact match of greedy answers to R held-out problems."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -41,9 +42,20 @@ def evaluate_exact_match(
         max_new_tokens: maximum tokens of a completion, thought included.
         use_digit_positions: give the decoder coordinates of `digit_positions`.
     """
+    is_correct, length = apply_in_batches(
+        functools.partial(_make_answer_fn(decoder, max_new_tokens, use_digit_positions), params),
+        evaluation_set.prompts,
+        min(BATCH_SIZE, len(evaluation_set.problems)),
+    )
+    return make_subject_rows(evaluation_set.subjects, is_correct, tokens=length)
+
+
+@functools.lru_cache(maxsize=8)
+def _make_answer_fn(decoder: Decoder, max_new_tokens: int, use_digit_positions: bool) -> Callable:
+    """`answer(params, prompts) -> (is_correct, length)`, jitted and cached: all models of a run share one program."""
     position_options = {"locate": locate, "num_coordinates": NUM_COORDINATES} if use_digit_positions else {}
 
-    def answer(prompts: PromptArrays) -> tuple[Array, Array]:
+    def answer(params: Params, prompts: PromptArrays) -> tuple[Array, Array]:
         completions = generate(
             decoder,
             params,
@@ -57,10 +69,7 @@ def evaluate_exact_match(
         )
         return outcome_reward(prompts.tokens, completions, answers=prompts.answers), completions.length
 
-    is_correct, length = apply_in_batches(
-        jax.jit(answer), evaluation_set.prompts, min(BATCH_SIZE, len(evaluation_set.problems))
-    )
-    return make_subject_rows(evaluation_set.subjects, is_correct, tokens=length)
+    return jax.jit(answer)
 
 
 def evaluate_with_subtasks(decoder: Decoder, params: Params, evaluation_set: EvaluationSet) -> list[dict[str, Any]]:

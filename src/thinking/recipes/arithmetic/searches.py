@@ -168,19 +168,22 @@ def _make_search(decoder: Decoder, method: str, size: int, max_new_tokens: int, 
     return jax.jit(search)
 
 
+_choose_solution = jax.jit(choose_solution, static_argnums=1)
+_apply_choose_fn = jax.jit(lambda choose_fn, completions: choose_fn(completions), static_argnums=0)
+
+
 def _select_solutions(
     search_model: SearchModel, method: str, num_samples: int, problems: Sequence[Problem], samples: Samples, checks: Any
 ) -> Solutions:
     first = jax.tree.map(lambda leaf: leaf[:, :num_samples], samples)
     if method in CHOOSE_FNS:
-        return jax.device_get(choose_solution(first, CHOOSE_FNS[method]))
+        return jax.device_get(_choose_solution(first, CHOOSE_FNS[method]))
     if checks is None:
         checks = verify_samples(
             functools.partial(_answer_prompts, search_model), problems, samples, search_model.reverse_digits
         )
-    fallback = np.asarray(
-        choose_by_vote(first.completions) if method == VERIFIER else choose_by_log_prob(first.completions)
-    )
+    choose_fn = choose_by_vote if method == VERIFIER else choose_by_log_prob
+    fallback = np.asarray(_apply_choose_fn(choose_fn, first.completions))
     return choose_first_verified(samples, checks, fallback, num_samples)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from thinking.environments.arithmetic.parsing import parse_answer
@@ -120,9 +119,12 @@ def choose_first_verified(
     )
 
 
+_find_answers = jax.jit(find_answers)
+
+
 def _extract_answers(tokens: np.ndarray, lengths: np.ndarray, reverse_digits: bool) -> list[str]:
     """The answers that rewards read in completions [R, N] of lengths [R], most significant digit first; "" for none."""
-    found = jax.device_get(find_answers(Solutions(jnp.asarray(tokens), jnp.asarray(lengths), jnp.asarray(lengths))))
+    found = jax.device_get(_find_answers(Solutions(tokens, lengths, lengths)))
     answers = []
     for row, start, count, is_complete in zip(np.asarray(tokens), *found, strict=True):
         text = VOCABULARY.decode(row[start : start + count].tolist()) if is_complete else ""
