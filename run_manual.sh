@@ -279,6 +279,8 @@ mount_project() {
   done
   mkdir -p artifacts # else Docker would make it, as root
   options+=(--volume "$ROOT/artifacts:$APP/artifacts")
+  path=${XDG_CACHE_HOME:-${HOME-/tmp}/.cache}/thinking # compiled programs
+  mkdir -p "$path" && options+=(--volume "$path:/cache" --env JAX_COMPILATION_CACHE_DIR=/cache/compiled)
   path=$(artifacts_flag "$@")
   case $path in
     '' | artifacts | artifacts/*) ;;

@@ -98,12 +98,18 @@ def plan_for_one(config: Config, run: Run, data: PreparedData, planner: Planner,
 
     from thinking.experiment.results import write_results
     from thinking.recipes.language_guide.planning import make_nodes
+    from thinking.recipes.language_guide.servers import open_server
     from thinking.text import plans
     from thinking.text.matching_embedder import open_matching_embedder
 
     settings = config.plan
     flags = name_flags(folder="--embedder.folder")
-    with flags, open_matching_embedder(data, config.embedder.folder, run.folder / "cache") as embedder:
+    with (
+        flags,
+        open_matching_embedder(
+            data, config.embedder.folder, lambda: open_server(config.server, run.folder / "cache")
+        ) as embedder,
+    ):
         goal, *done = embedder.embed([settings.goal, *settings.start])
     given_steps = np.array(done, np.float32).reshape(1, len(done), embedder.dims)
     unrolled = planner.think(goal[None], given_steps, np.array([len(done)], np.int32))

@@ -69,7 +69,7 @@ class EntryPoint:
     def make_environment(self, **variables: str) -> dict[str, str]:
         """Return the environment of a call: of the caller's variables, only those that Python needs."""
         inherited = {name: os.environ[name] for name in ("HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
-        return inherited | {"PATH": str(self.bin)} | variables
+        return inherited | {"PATH": str(self.bin), "XDG_CACHE_HOME": str(self.folder / "cache")} | variables
 
     def __call__(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
         """Call the entry point and wait until it exits."""
@@ -382,7 +382,7 @@ def test_container_mounts_the_project_and_runs_as_the_caller(entry_point: EntryP
     options, program = entry_point.read_container_arguments()
     assert program == ["tasks/simple.py", "--name", "two words", ""]
     assert get_option_values(options, "--user") == [f"{os.getuid()}:{os.getgid()}"]
-    assert get_option_values(options, "--env") == ["HOME=/tmp"]
+    assert get_option_values(options, "--env") == ["HOME=/tmp", "JAX_COMPILATION_CACHE_DIR=/cache/compiled"]
     assert {"--rm", "--init"} <= set(options)
     assert int(get_option_values(options, "--stop-timeout")[0]) >= 60
     assert not {"--gpus", "--publish", "--tty", "--env-file"} & set(options)
@@ -390,7 +390,9 @@ def test_container_mounts_the_project_and_runs_as_the_caller(entry_point: EntryP
         f"{entry_point.folder}/src:/app/src:ro",
         f"{entry_point.folder}/tasks:/app/tasks:ro",
         f"{entry_point.folder}/artifacts:/app/artifacts",
+        f"{entry_point.folder}/cache/thinking:/cache",
     ]
+    assert (entry_point.folder / "cache/thinking").is_dir(), "else Docker would make it, as root"
 
 
 def test_rootless_container_runs_as_root(entry_point: EntryPoint):

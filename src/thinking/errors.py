@@ -19,6 +19,20 @@ class RunError(Exception):
     """
 
 
+def show_controls(text: str) -> str:
+    r"""The text with control characters (C0 but tab and newline, C1, DEL) and lone surrogates as escapes such as \x1b.
+
+    Text of a file or a server could otherwise drive the terminal that it is printed to.
+    """
+    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def to_line(message: object) -> str:
+    """A message as one line without control characters."""
+    return " ".join(show_controls(str(message)).split())
+
+
 @contextlib.contextmanager
 def name_flags(**flags: str) -> Iterator[None]:
     """Translate argument names in errors of a library into flags.

@@ -4,10 +4,13 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
+
+from thinking.errors import show_controls, to_line
 
 SECONDS_BETWEEN_LINES = 5.0  # between two progress lines without a terminal
 
@@ -15,20 +18,33 @@ ProgressFn = Callable[[int, float | None], None]
 """`update(steps done, metric)`; without a metric, the last one stays."""
 
 
+class PlainConsole(Console):
+    """A console to which text is text: no markup, no emoji codes, and control characters are shown as escapes."""
+
+    def __init__(self, width: int | None = None) -> None:
+        """Write to standard output; `width` in place of the terminal's."""
+        super().__init__(highlight=False, markup=False, emoji=False, width=width)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of a renderable; those that steer the terminal are rich's own."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=show_controls(segment.text))
+
+
 @functools.cache
-def console() -> Console:
+def console() -> PlainConsole:
     """The console of this process, shared by bars and log lines."""
-    return Console(highlight=False)
+    return PlainConsole()
 
 
 def log(text: str) -> None:
     """Print a line unchanged, above any progress bar."""
-    console().print(text, markup=False, soft_wrap=True)
+    console().print(text, soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """Print a one-line warning to standard error."""
-    print(f"warning: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    print(f"warning: {to_line(text)}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -54,14 +70,14 @@ def show_progress(stage: str, start_step: int, num_steps: int, progress_metric: 
 @contextlib.contextmanager
 def _bar(stage: str, start_step: int, num_steps: int, progress_metric: str) -> Iterator[ProgressFn]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[value]}"),
+        TextColumn("{task.fields[value]}", markup=False),
     )
     rate = _rate(start_step)
     with Progress(*columns, console=console(), transient=False) as progress:

@@ -12,8 +12,9 @@ from PIL import Image
 from tests.experiment import toy
 from tests.experiment.conftest import assert_one_line
 
+from thinking import progress
 from thinking.errors import RunError
-from thinking.experiment import device, metrics, plots
+from thinking.experiment import device, metrics, plots, results
 from thinking.experiment.folder import Run
 from thinking.experiment.results import digest, write_results
 
@@ -115,6 +116,17 @@ def test_tensorboard_and_wandb_receive_metrics_and_are_closed(run_command, monke
     assert ("loss", lines[0]["loss"], 10) in logged_metrics
     assert {"fit/step": 20, "fit/loss": lines[1]["loss"], "fit/count": lines[1]["count"]} in logged_metrics
     assert sorted(closed_mirrors) == ["tensorboard", "wandb"]
+
+
+def test_text_of_others_is_neither_markup_nor_control(capsys):
+    progress.console.cache_clear()
+    rows = [{"name": "[/b] [red]x[/red] :cat: 10:100:5", "\x1b]0;title\x07": "\x9b31m"}]
+    results.print_rows(rows)
+    progress.log("[/b] \x1b[2J")
+    out = capsys.readouterr().out
+    for text in ("[/b] [red]x[/red] :cat: 10:100:5", r"\x1b]0;title\x07", r"\x9b31m", r"[/b] \x1b[2J"):
+        assert text in out
+    assert not {"\x1b", "\x07", "\x9b"} & set(out)
 
 
 def test_learning_curves_are_plotted_from_the_metrics(run):

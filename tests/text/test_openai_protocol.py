@@ -191,6 +191,59 @@ def test_retry_after_header_is_respected(stub, connect):
     assert "asks to wait 3600 s" in get_error_message(make_openai_answer_fn(connect(), "small-model"), "z")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": "Fri, 31 Dec 999999 23:59:59 GMT"},
+        {"Retry-After": "Fri, 99 Dec 2030 23:59:59 GMT"},
+        {"Retry-After": "-5"},
+        {"Retry-After": "nan"},
+        {"Retry-After": "1e999"},
+        {"Retry-After": "soon"},
+        {"Retry-After": ""},
+        {"retry-after-ms": "-1"},
+        {"retry-after-ms": "x", "Retry-After": "0"},
+    ],
+    ids=str,
+)
+def test_senseless_retry_after_header_is_ignored(stub, connect, headers):
+    stub.script.append((429, {}, headers))
+    assert make_openai_answer_fn(connect(), "small-model")("x")
+
+
+def test_waits_in_milliseconds_and_of_ages_are_understood(stub, connect):
+    stub.script.append((429, {}, {"retry-after-ms": "300", "Retry-After": "3600"}))
+    start = time.monotonic()
+    make_openai_answer_fn(connect(), "small-model")("x")
+    assert 0.3 <= time.monotonic() - start < 5
+    stub.script.append((429, {}, {"Retry-After": "1e300"}))
+    assert "asks to wait for years" in get_error_message(make_openai_answer_fn(connect(), "small-model"), "z")
+
+
+def test_unexpected_error_of_a_response_is_one_line_without_the_key(stub, connect, monkeypatch):
+    def fail(headers):
+        raise ArithmeticError(f"what is {KEY}\x1b[31m?")
+
+    monkeypatch.setattr("thinking.text.server._retry_after", fail)
+    stub.script.append((429, {}, None))
+    message = get_error_message(make_openai_answer_fn(connect(), "small-model"), "x")
+    assert "ArithmeticError: what is ***\\x1b[31m?" in message
+
+
+def test_controls_in_a_message_of_a_server_are_shown(stub, connect):
+    stub.script.append((400, {"error": {"message": "\x1b]0;title\x07 \x9b31m"}}, None))
+    message = get_error_message(make_openai_answer_fn(connect(), "small-model"), "x")
+    assert "(\\x1b]0;title\\x07 \\x9b31m)" in message
+
+
+def test_user_without_password_in_the_address_is_a_secret(stub, connect):
+    token = "token-0123456789"
+    stub.script.append((400, {"error": {"message": f"not {token}"}}, None))
+    server = connect(stub.url.replace("127", f"{token}@127"))
+    assert "(not ***)" in get_error_message(make_openai_answer_fn(server, "small-model"), "x")
+    assert token not in server.url
+
+
 def test_persistent_rate_limit_raises(stub, connect):
     stub.script.extend([(429, {"error": {"message": "slow down"}}, {"Retry-After": "0"})] * 3)
     message = get_error_message(make_openai_answer_fn(connect(max_retries=2), "small-model"), "x")

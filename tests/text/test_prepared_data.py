@@ -127,6 +127,12 @@ def test_edited_or_missing_file_raises(boat_data, tmp_path, name):
     assert get_error_message(tmp_path) == f"{path} is missing: run tasks/lm_data_prepare.py again"
 
 
+def test_edited_manifest_raises(boat_data, tmp_path):
+    path = tmp_path / "manifest.json"
+    path.write_text(path.read_text("utf-8").replace("a test", "another"), "utf-8")
+    assert "manifest.json is not as it was written" in get_error_message(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"sha256": {}}', b'{"sha256": 3}', b"\xff"])
 def test_damaged_manifest_raises(boat_data, tmp_path, content):
     (tmp_path / "manifest.json").write_bytes(content)

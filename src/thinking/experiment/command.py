@@ -2,12 +2,13 @@
 
 import dataclasses
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from thinking.errors import RunError, UserError
+from thinking.errors import RunError, UserError, to_line
 from thinking.experiment import flags, folder, interruption
 from thinking.experiment.config import Config, Preset
 
@@ -32,6 +33,9 @@ def main(
         SystemExit: with 2 for bad input, 1 for a failed run, 130 or 143 after SIGINT or SIGTERM, each after one line on
             standard error. It returns after success.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without the character shows its number
     code = 0
     try:
         with interruption.catch_signals():
@@ -69,7 +73,7 @@ def _execute(
         # Imported late, because JAX alone takes two seconds.
         from thinking.experiment import device, metrics
 
-        device.prepare_device(config.artifacts)
+        device.prepare_device()
         folder.write_config(opened_run, device.describe_device())
         with metrics.open_metric_writers(opened_run) as metric_writers:
             run(config, dataclasses.replace(opened_run, metric_writers=metric_writers))
@@ -77,5 +81,5 @@ def _execute(
 
 def _fail(code: int, kind: str, error: BaseException) -> int:
     """Print the error in one line."""
-    print(f"{kind}: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"{kind}: {to_line(error)}", file=sys.stderr)
     return code

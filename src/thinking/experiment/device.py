@@ -15,19 +15,24 @@ import jax.numpy as jnp
 _REPEATS = 5
 
 
-def prepare_device(artifacts: Path) -> None:
-    """Keep compiled programs in `DIR/.compilation-cache`, and silence informational messages of the libraries.
+def prepare_device() -> None:
+    """Keep compiled programs in the user's cache folder, and silence informational messages of the libraries.
 
-    A cache set by `JAX_COMPILATION_CACHE_DIR` is left as it is. If the cache cannot be read or written, the program
-    compiles without it.
+    They are native code, so they do not lie among the artifacts, which may be shared. A cache set by
+    `JAX_COMPILATION_CACHE_DIR` is left as it is. If it cannot be read or written, the program compiles without it.
     """
     if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(artifacts.resolve() / ".compilation-cache"))
+        jax.config.update("jax_compilation_cache_dir", str(find_cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when the first device is initialised
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)  # messages about missing devices
+
+
+def find_cache_folder() -> Path:
+    """The project's folder below the user's cache folder (XDG_CACHE_HOME, by default ~/.cache)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thinking"
 
 
 def describe_device() -> dict[str, Any]:

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
 from thinking import progress
+from thinking.errors import show_controls
 from thinking.experiment import folder
 from thinking.trees import digest
 
@@ -52,13 +52,14 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         numbers = all(isinstance(row.get(column), int | float | None) for row in rows)
-        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        table.add_column(show_controls(column), justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_format_cell(row.get(column)) for column in columns))
+        table.add_row(*(show_controls(_format_cell(row.get(column))) for column in columns))
     console = progress.console()
     if not console.is_terminal:
         # A pipe has no width, so each row is one line, for `grep` and `awk`.
-        console = Console(width=Measurement.get(console, console.options.update(max_width=10_000), table).maximum)
+        width = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        console = progress.PlainConsole(width)
     console.print(table)
 
 

@@ -153,7 +153,7 @@ def save(folder: Path, prepared: PreparedData) -> None:
         "splits": summarize_splits(prepared),
         "sha256": {name: _checksum(folder / name) for name in FILES},
     }
-    write_json(folder / MANIFEST, manifest)
+    write_json(folder / MANIFEST, manifest | {"manifest_sha256": _checksum_of(manifest)})
 
 
 def load(folder: Path) -> PreparedData:
@@ -166,11 +166,14 @@ def load(folder: Path) -> PreparedData:
 
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
+        own_checksum = manifest.pop("manifest_sha256")
         checksums, embedder = {name: manifest["sha256"][name] for name in FILES}, manifest["embedder"]
     except FileNotFoundError:
         raise UserError(f"{folder} has no prepared data: run tasks/lm_data_prepare.py first") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{folder / MANIFEST} is damaged: {RERUN_HINT}") from None
+    if own_checksum != _checksum_of(manifest):
+        raise UserError(f"{folder / MANIFEST} is not as it was written, but damaged or edited: {RERUN_HINT}")
     for name, checksum in checksums.items():
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing: {RERUN_HINT}")
@@ -197,6 +200,10 @@ def _lines(entries: Iterable[Any]) -> bytes:
 def _read(path: Path) -> list[Any]:
     # Not `splitlines`, which also splits at characters that a sentence may contain.
     return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+
+
+def _checksum_of(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _checksum(path: Path) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from thinking.errors import UserError
+from thinking.errors import UserError, to_line
 from thinking.text import response_cache
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -74,7 +74,8 @@ class Server:
         address, login = _split_login(base_url or os.environ.get("OPENAI_BASE_URL") or None)
         self._key, self._login = _key(address), login
         token = base64.b64encode(":".join(login).encode()).decode() if login else ""
-        secrets = (self._key, token, *login[1:])
+        # A user without a password is a token.
+        secrets = (self._key, token, *(login if login and not login[1] else login[1:]))
         self._secrets = tuple(secret for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH)
         self._retries, self._backoff, self._timeout, self._limit = max_retries, backoff, timeout, max_requests
         self._lock = threading.Lock()
@@ -106,8 +107,15 @@ class Server:
         Raises:
             UserError: there is no valid answer, or `max_requests` is reached.
         """
-        response = self._response(model, send)
-        # Raised outside of the `except`, so that the response is not in the exception's context.
+        # Errors are raised outside of the `except`, so that neither request nor response is in their context.
+        try:
+            response, failure = self._response(model, send), ""
+        except UserError:
+            raise
+        except Exception as error:  # whatever else a server brings about is a line, as a traceback may show the key
+            response, failure = None, self._quote(f"{type(error).__name__}: {error}")
+        if failure:
+            raise UserError(f"{self.url} sent what cannot be understood ({failure}); check the address")
         try:
             return read(json.loads(response.http_response.content))
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
@@ -172,7 +180,9 @@ class Server:
             silent = "gives no answer" if times else "cannot be reached"
             return f"{self.url} {silent}{times} ({message}); check the address and that the server runs; {cached}"
         if requested_wait is not None and requested_wait > MAX_WAIT:
-            times += f", and asks to wait {requested_wait:.0f} s"
+            times += (
+                f", and asks to wait {requested_wait:.0f} s" if requested_wait < 1e9 else ", and asks to wait for years"
+            )
         hint = (
             "wait, or ask another server"
             if status in _RETRY_STATUSES or status >= 500
@@ -194,7 +204,7 @@ class Server:
 
     def _quote(self, text: str) -> str:
         """One line of a server's text, for a message."""
-        return " ".join(self.redact(text).split())[:200] or "nothing"
+        return to_line(self.redact(text))[:200] or "nothing"
 
 
 class _RequestLimitReached(UserError):
@@ -262,11 +272,21 @@ def _message(error: Any) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait, from a number or a date, or None."""
-    header = headers.get("retry-after", "")
+    """Seconds that the server asks to wait, from a number or a date; None if it asks for none that makes sense."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        header = headers.get(name, "")
+        try:
+            seconds = unit * float(header)
+        except ValueError:
+            seconds = _seconds_until(header)
+        if 0 <= seconds < math.inf:
+            return seconds
+    return None
+
+
+def _seconds_until(date: str) -> float:
+    """Seconds until a date of an HTTP header, 0 if it is past; nan if it is none."""
     try:
-        seconds = float(header)
-    except ValueError:
-        when = email.utils.parsedate_tz(header)
-        seconds = email.utils.mktime_tz(when) - time.time() if when else math.nan
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+        return max(0.0, email.utils.parsedate_to_datetime(date).timestamp() - time.time())
+    except (ValueError, TypeError, IndexError, OverflowError, OSError):
+        return math.nan

@@ -97,7 +97,8 @@ def _open_writer(config: Config, data: PreparedData, vectors: np.ndarray, cache_
     else:
         folder = config.embedder.folder
         check_steerable(folder, data, vectors)
-        with name_flags(folder="--embedder.folder"), open_matching_embedder(data, folder, cache_folder) as embedder:
+        flags = name_flags(folder="--embedder.folder")
+        with flags, open_matching_embedder(data, folder, lambda: open_server(config.server, cache_folder)) as embedder:
             yield plan_writing.make_steered_writer(huggingface.load(writer.model), embedder, vectors, writer.strength)
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from thinking.errors import UserError
 from thinking.experiment import Preset, RunConfig, group, option
-from thinking.recipes.language_guide.configs.shared import EmbedderConfig
+from thinking.recipes.language_guide.configs.shared import EmbedderConfig, ServerConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Config(RunConfig):
     embedder: EmbedderConfig = group(
         EmbedderConfig, "the model that embeds a goal of --plan.goal", affects_weights=False
     )
+    server: ServerConfig = group(ServerConfig, "the server that embedded the data, if one did", affects_weights=False)
     report: ReportConfig = group(ReportConfig, "which plans are shown in the terminal", affects_weights=False)
 
     def validate(self) -> None:
