@@ -130,6 +130,32 @@ def test_damaged_newest_checkpoint_falls_back_to_the_previous_one(run_command, f
     assert run_command("--steps", "60").err == ""
 
 
+def test_copy_of_a_checkpoint_under_another_step_is_not_restored(tmp_path):
+    state = {"x": jnp.arange(3.0)}
+    with checkpoint.Saver(tmp_path) as saver:
+        saver.save(10, state, {})
+    shutil.copytree(tmp_path / "10", tmp_path / "20")
+    assert checkpoint.restore(tmp_path, state, set_aside=False).step == 10
+    assert checkpoint.list_saved_steps(tmp_path) == [10, 20], "the folder of another run stays as it is"
+    assert checkpoint.restore(tmp_path, state).step == 10
+    assert checkpoint.list_saved_steps(tmp_path) == [10]
+
+
+def test_unreadable_checkpoint_is_not_called_damaged(tmp_path, monkeypatch):
+    state = {"x": jnp.arange(3.0)}
+    with checkpoint.Saver(tmp_path) as saver:
+        saver.save(10, state, {})
+
+    def refuse(*args):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(checkpoint, "_load", refuse)
+    monkeypatch.setattr("os.access", lambda path, mode: path.name != "10")
+    with pytest.raises(RunError, match=r"cannot read .*10, as its owner or mode forbid it"):
+        checkpoint.restore(tmp_path, state)
+    assert checkpoint.list_saved_steps(tmp_path) == [10]
+
+
 def test_training_does_not_restart_when_all_checkpoints_are_damaged(run_command, frequent_saves):
     result = run_command("--steps", "60")
     for path in (result.folder / "checkpoints" / "fit").iterdir():

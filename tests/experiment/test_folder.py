@@ -99,6 +99,58 @@ def test_clear_empties_only_the_folder_of_the_run(run_command, tmp_path):
     assert (tmp_path / "other").exists()
 
 
+def test_weights_are_refused_when_a_file_or_folder_of_data_has_changed(run_command, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "graph.txt").write_text("a b")
+    for path in (data, data / "graph.txt"):
+        assert run_command("--steps", "20", "--data", str(path)).code == 0
+        assert run_command("--steps", "30", "--data", str(path)).code == 0
+        (data / "graph.txt").write_text(f"a c {path.name}")
+        result = run_command("--steps", "30", "--data", str(path))
+        assert result.code == 1
+        assert "(--data: the content has changed)" in assert_one_line(result.err)
+        assert run_command("--clear").code == 0
+
+
+def test_weights_without_a_config_are_refused(run_command):
+    result = run_command("--steps", "20")
+    (result.folder / "config.json").unlink()
+    assert "no config.json that says of what" in assert_one_line(run_command("--steps", "20").err)
+    assert run_command("--clear").code == 0
+    assert run_command("--steps", "20").code == 0
+
+
+def test_weights_of_another_version_of_jax_go_on_with_a_warning(run_command):
+    result = run_command("--steps", "20")
+    record = json.loads((result.folder / "config.json").read_text())
+    record["versions"] |= {"jax": "0.1.2", "numpy": "0.1.2"}
+    (result.folder / "config.json").write_text(json.dumps(record))
+    result = run_command("--steps", "30")
+    assert result.code == 0
+    assert "warning: " in assert_one_line(result.err)
+    assert "jax 0.1.2, now" in result.err
+    assert "numpy" not in result.err
+
+
+def test_clear_leaves_what_no_run_wrote_and_names_it(run_command):
+    result = run_command("--steps", "20")
+    (result.folder / "thesis.txt").write_text("mine")
+    assert run_command("--clear").out.endswith("left there, as no run wrote it: thesis.txt\n")
+    assert [path.name for path in result.folder.iterdir()] == ["thesis.txt"]
+    (result.folder / "plots").mkdir()  # not of a run, as there is none
+    assert "plots, thesis.txt" in run_command("--clear").out
+
+
+def test_run_into_a_link_is_refused(run_command, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "toy").symlink_to(tmp_path / "elsewhere")
+    result = run_command("--steps", "20")
+    assert result.code == 1
+    assert "is a link" in assert_one_line(result.err)
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
 def test_clear_of_a_missing_folder_does_nothing(run_command, tmp_path):
     assert run_command("--clear", artifacts=tmp_path / "none").code == 0
     assert not (tmp_path / "none").exists()
@@ -118,9 +170,10 @@ def test_clear_refuses_a_link_or_a_file(run_command, tmp_path):
 def test_clear_removes_links_in_the_folder_without_following_them(run_command, tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").touch()
-    (tmp_path / "toy").mkdir()
-    (tmp_path / "toy" / "link").symlink_to(tmp_path / "precious")
+    result = run_command("--steps", "20")
+    (result.folder / "plots").symlink_to(tmp_path / "precious")
     assert run_command("--clear").code == 0
+    assert not any(result.folder.iterdir())
     assert (tmp_path / "precious" / "file").exists()
 
 

@@ -27,6 +27,7 @@ class Config(RunConfig):
     nan_at: int | None = option(None, "step whose loss is not a number", affects_weights=False)
     spoil_at: int | None = option(None, "step that spoils the weights after its loss", affects_weights=False)
     ballast: int = option(1, "number of floats that nothing touches")
+    data: Path | None = option(None, "a file or folder that is read")
 
     def validate(self) -> None:
         if self.width < 1:

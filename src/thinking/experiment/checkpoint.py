@@ -48,20 +48,21 @@ def list_saved_steps(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
 
 
-def restore(folder: Path, template: Any) -> RestoredCheckpoint | None:
+def restore(folder: Path, template: Any, *, set_aside: bool = True) -> RestoredCheckpoint | None:
     """Restore the newest valid checkpoint.
 
-    Newer damaged ones are renamed to `STEP.damaged` with a warning, if an older one is valid.
+    Of newer damaged ones there is a warning, if an older one is valid.
 
     Args:
         folder: of the checkpoints.
         template: a PyTree of JAX arrays that gives structure, types and placement on devices.
+        set_aside: whether damaged ones are renamed to `STEP.damaged`; False for the folder of another run.
 
     Returns:
         The checkpoint, or None if there is none.
 
     Raises:
-        RunError: the weights do not fit `template`, or all checkpoints are damaged.
+        RunError: the weights do not fit `template`, cannot be read, or all checkpoints are damaged.
     """
     _silence_closed_loop_errors()
     damaged: list[tuple[int, str]] = []
@@ -73,10 +74,15 @@ def restore(folder: Path, template: Any) -> RestoredCheckpoint | None:
         except RunError:
             raise
         except Exception as error:  # a damaged file may raise anything
+            if unreadable := _find_unreadable(folder / str(step)):
+                raise RunError(
+                    f"cannot read {unreadable}, as its owner or mode forbid it; give yourself the right to read it"
+                ) from error
             damaged.append((step, f"{type(error).__name__}: {error}"[:120]))
             continue
         for bad, reason in damaged:
-            _set_aside(folder / str(bad))
+            if set_aside:
+                _set_aside(folder / str(bad))
             progress.warn(f"checkpoint {folder / str(bad)} is damaged ({reason}); continuing from step {step}")
         return RestoredCheckpoint(step, state, metadata["figures"])
     if damaged:
@@ -177,7 +183,7 @@ def _write(folder: Path, step: int, state: Any, figures: dict[str, float]) -> fl
     """Write one checkpoint and delete old ones; returns the seconds it took."""
     start = time.perf_counter()
     leaves = host_leaves(state)
-    metadata = {"leaves": _shapes(leaves), "digest": digest_leaves(leaves), "figures": figures}
+    metadata = {"step": step, "leaves": _shapes(leaves), "digest": digest_leaves(leaves), "figures": figures}
     metadata["seal"] = _seal(metadata)
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)  # left by a killed process
@@ -212,7 +218,14 @@ def _metadata(path: Path) -> dict[str, Any]:
     metadata = ocp.metadata(path.resolve()).custom_metadata
     if metadata.pop("seal") != _seal(metadata):
         raise ValueError("the metadata are not those that were written")
+    if metadata["step"] != int(path.name):
+        raise ValueError(f"it is a copy of step {metadata['step']}")
     return metadata
+
+
+def _find_unreadable(path: Path) -> Path | None:
+    """The first file or folder of a checkpoint that this user may not read."""
+    return next((entry for entry in (path, *path.rglob("*")) if not os.access(entry, os.R_OK)), None)
 
 
 def _seal(metadata: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from thinking.errors import RunError, UserError, to_line
+from thinking.errors import RunError, UserError, show_controls, to_line
 from thinking.experiment import flags, folder, interruption
 from thinking.experiment.config import Config, Preset
 
@@ -67,7 +67,9 @@ def _execute(
 ) -> None:
     config = flags.parse(presets, sys.argv[1:], f"python {sys.argv[0]}", examples)
     if config.clear:
-        print(f"cleared {folder.clear(name, config)}")
+        cleared, left = folder.clear(name, config)
+        kept = f"; left there, as no run wrote it: {', '.join(left)}" if left else ""
+        print(show_controls(f"cleared {cleared}{kept}"))
         return
     with folder.open_run(name, config) as opened_run:
         # Imported late, because JAX alone takes two seconds.

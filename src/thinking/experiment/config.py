@@ -180,8 +180,12 @@ def to_json(value: Any) -> Any:
 
 
 def list_changes(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
-    """Settings that affect the weights and differ from a saved config, as `--model.width: 32 saved, 64 given`."""
-    before, now = _flat(saved), _flat(to_json(config))
+    """Settings that affect the weights and differ from a saved config, as `--model.width: 32 saved, 64 given`.
+
+    A setting that is not in the saved config is younger than it, and had its default.
+    """
+    defaults = {setting.path: to_json(setting.default) for setting in settings(config)}
+    before, now = defaults | _flat(saved), _flat(to_json(config))
     free = {part.path for part in parts(config) if not part.affects_weights}
     differences = []
     for path in dict.fromkeys([*now, *before]):

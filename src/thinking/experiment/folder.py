@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -17,6 +18,7 @@ import filelock
 
 from thinking.errors import RunError
 from thinking.experiment.config import RunConfig, list_changes, to_json
+from thinking.experiment.settings import list_choices, settings
 from thinking.files import write_json
 
 MetricWriter = Callable[[str, int, Mapping[str, float]], None]  # (stage, step, figures)
@@ -26,6 +28,17 @@ FORMAT_VERSION = 3
 _MAX_DIFFERENCES = 4
 """Maximum number of differences in a message."""
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_ROUNDING_VERSIONS = ("python", "jax", "jaxlib")
+"""Versions on which the rounding of a training step depends."""
+_RUN_ENTRIES = frozenset(
+    (
+        *("config.json", "results.json", "metrics.jsonl", "samples.jsonl", "checkpoints", "plots", "videos"),
+        *("tensorboard", "wandb", "cache", "report.html", "report.json", "guide", "flat"),
+        *("plans.json", "plans.jsonl", "plans.safetensors"),
+        *("texts.jsonl", "steps.jsonl", "goals.jsonl", "embeddings.safetensors", "manifest.json"),
+    )
+)
+"""What runs write into their folders, and `--clear` deletes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +74,12 @@ def open_run(name: str, config: RunConfig) -> Iterator[Run]:
     """Create and lock the folder `config.artifacts/NAME`; refuse a config that conflicts with its contents.
 
     Raises:
-        RunError: the folder cannot be written, is in use, or has weights of another config.
+        RunError: the folder is a link, cannot be written, is in use, or has weights of another config or of data that
+            have changed since.
     """
     folder = config.artifacts / name
+    if folder.is_symlink():
+        raise RunError(f"{folder} is a link; give the folder that it points to with --artifacts DIR, or remove it")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -94,11 +110,11 @@ def lock_run(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def clear(name: str, config: RunConfig) -> Path:
-    """Empty the folder of a run, if it exists.
+def clear(name: str, config: RunConfig) -> tuple[Path, list[str]]:
+    """Delete what runs wrote into the folder of a task, if it exists.
 
     Returns:
-        The folder.
+        The folder, and the names of what is left in it, as no run wrote that.
 
     Raises:
         RunError: the folder is in use, is a link or a file, or cannot be emptied.
@@ -107,30 +123,35 @@ def clear(name: str, config: RunConfig) -> Path:
     if folder.is_symlink():
         raise RunError(f"{folder} is a link; remove it yourself, or empty the folder it points to")
     if not folder.exists():
-        return folder
+        return folder, []
     if not folder.is_dir():
         raise RunError(f"{folder} is a file, not the folder of a run; remove it yourself")
     with lock_run(folder):
         try:
-            for entry in folder.iterdir():
+            is_run = (folder / "config.json").is_file() or (folder / "checkpoints").is_dir()
+            for entry in [entry for entry in folder.iterdir() if is_run and _is_of_a_run(entry)]:
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
                 else:
                     entry.unlink()
+            return folder, sorted(entry.name for entry in folder.iterdir())
         except OSError as error:
             raise RunError(f"cannot empty {folder}: {error.strerror}") from error
-    return folder
+
+
+def _is_of_a_run(entry: Path) -> bool:
+    """Whether a run wrote it; a killed run may leave a temporary file."""
+    return entry.name in _RUN_ENTRIES or (entry.name.startswith(".") and entry.suffix == ".tmp")
 
 
 def write_config(run: Run, device: dict[str, Any]) -> None:
     """Write `config.json`: config, versions, device and git commit."""
-    versions = {"python": platform.python_version(), "thinking": _version("thinking")}
-    versions |= {package: _version(package) for package in _PACKAGES}
     record = {
         "format": FORMAT_VERSION,
         "task": run.folder.name,
         "config": to_json(run.config),
-        "versions": versions,
+        "inputs": hash_inputs(run.config),
+        "versions": _list_versions(),
         "device": device,
         "cpu_count": os.cpu_count(),
         "git": _git_status(),
@@ -139,16 +160,17 @@ def write_config(run: Run, device: dict[str, Any]) -> None:
 
 
 def _refuse_changes(folder: Path, config: RunConfig) -> None:
-    """Refuse another config if the folder has weights or results."""
+    """Refuse another config, or other data, if the folder has weights or results."""
     path = folder / "config.json"
-    has_results = any(folder.glob("checkpoints/*/*")) or (folder / "results.json").exists()
-    if not has_results or not path.exists():
+    if not any(folder.glob("checkpoints/*/*")) and not (folder / "results.json").exists():
         return
     hint = "empty it with --clear, or choose another folder with --artifacts DIR"
+    if not path.exists():
+        raise RunError(f"{folder} has weights or results, but no config.json that says of what; {hint}")
     damaged = RunError(f"{path} is damaged; empty the folder with --clear")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError, IsADirectoryError) as error:
         raise damaged from error
     if not isinstance(record, dict):
         raise damaged
@@ -156,10 +178,57 @@ def _refuse_changes(folder: Path, config: RunConfig) -> None:
         raise RunError(f"{folder} was written by another version of the program; {hint}")
     if not isinstance(record.get("config"), dict):
         raise damaged
-    if differences := list_changes(record["config"], config):
+    differences = list_changes(record["config"], config)
+    inputs, before = hash_inputs(config), record.get("inputs")
+    differences += [
+        f"{flag}: the content has changed"
+        for flag, digest in inputs.items()
+        if isinstance(before, dict) and before.get(flag, digest) != digest
+    ]
+    if differences:
         listed = "; ".join(differences[:_MAX_DIFFERENCES])
         more = f"; and {len(differences) - _MAX_DIFFERENCES} more" if len(differences) > _MAX_DIFFERENCES else ""
         raise RunError(f"{folder} holds a run of another config ({listed}{more}); {hint}")
+    _warn_of_other_versions(folder, record.get("versions"))
+
+
+def _warn_of_other_versions(folder: Path, before: Any) -> None:
+    now = _list_versions()
+    changed = [
+        f"{name} {before[name]}, now {now[name]}"
+        for name in _ROUNDING_VERSIONS
+        if isinstance(before, dict) and before.get(name, now[name]) != now[name]
+    ]
+    if changed:
+        from thinking import progress
+
+        progress.warn(f"{folder} was trained with {', '.join(changed)}: it goes on, but not with the same bits")
+
+
+def hash_inputs(config: RunConfig) -> dict[str, str]:
+    """A digest of each file and folder that a setting names and weights depend on, by flag."""
+    named = [setting for setting in settings(config) if setting.affects_weights and not list_choices(setting.hint)]
+    paths = {setting.flag: Path(setting.value) for setting in named if isinstance(setting.value, Path | str)}
+    try:
+        return {flag: _hash_path(path) for flag, path in paths.items() if path.name and path.exists()}
+    except OSError as error:
+        raise RunError(f"cannot read {error.filename}: {error.strerror}; make it readable, or name another") from error
+
+
+def _hash_path(path: Path) -> str:
+    """A digest of a file, or of names and contents of all files below a folder."""
+    files = sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{file.relative_to(path)} {content}\n".encode(errors="surrogateescape"))
+    return total.hexdigest()
+
+
+def _list_versions() -> dict[str, str | None]:
+    versions = {"python": platform.python_version(), "thinking": _version("thinking")}
+    return versions | {package: _version(package) for package in _PACKAGES}
 
 
 def _version(package: str) -> str | None:

@@ -51,7 +51,9 @@ def load_planners(folder: Path, data: PreparedData, max_steps: int) -> tuple[int
             continue
         shape, fitted = model.load_guide(folder / name, model.compute_checksum(data))
         guide = model.build_guide(shape, list(map(model.make_codec, fitted)))
-        saved = checkpoint.restore(folder / "checkpoints" / name, jax.jit(guide.init)(jax.random.key(0)))
+        saved = checkpoint.restore(
+            folder / "checkpoints" / name, jax.jit(guide.init)(jax.random.key(0)), set_aside=False
+        )
         if saved is None:
             raise UserError(f"{folder} has no trained {name}: {model.TRAIN_FIRST}")
         num_layers = max(num_layers, len(shape.context_lengths))
