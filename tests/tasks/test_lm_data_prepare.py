@@ -108,7 +108,7 @@ def test_data_depend_only_on_the_settings_except_for_the_date(run_task, tmp_path
     def read_files():
         task_folder = get_task_folder(tmp_path)
         contents = {path.name: path.read_bytes() for path in task_folder.iterdir() if path.is_file()}
-        contents["manifest.json"] = json.loads(contents["manifest.json"]) | {"date": None}
+        contents["manifest.json"] = json.loads(contents["manifest.json"]) | {"date": None, "manifest_sha256": None}
         return contents
 
     run_task()
