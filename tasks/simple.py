@@ -15,6 +15,7 @@ from thinking.recipes.graph.config import EXAMPLES, PRESETS, Config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from networkx import DiGraph
 
@@ -45,12 +46,22 @@ def run(config: Config, run: Run) -> None:
     from thinking.recipes.graph.training import train_guide
 
     with name_flags(**FLAGS):
-        graph = make_graph(config.graph.path, config.graph.num_nodes, config.graph.edge_probability, config.seed)
+        settings = config.graph
+        graph = make_graph(
+            settings.path, settings.num_nodes, settings.edge_probability, config.seed, undirected=settings.undirected
+        )
         endpoints = [find_node(graph, name) for name in config.plan or ()]
     device_graph, pairs = to_device(graph), find_reachable_pairs(graph)
     longest = int(pairs.optimal_hops.max())
+    if settings.path is not None:
+        run.log(describe_graph(settings.path, graph))
     max_hops = config.eval.max_hops or max(64, 2 * longest)
     num_states = config.walks.num_states or min(max(longest + 3, 8), 64)
+    if num_states <= longest:
+        run.log(
+            f"walks of {num_states} states never join pairs that are {num_states} to {longest} hops apart, so no guide "
+            f"learns these as one; --walks.num-states {longest + 3} joins all, and takes longer"
+        )
     guides = {name: make_guide(config, name, len(graph)) for name in config.guides}
     trained = {
         name: train_guide(config, run, name, guides[name], device_graph, pairs, num_states) for name in config.guides
@@ -80,6 +91,17 @@ def run(config: Config, run: Run) -> None:
         longest_shortest_path_hops=longest,
         num_walk_states=num_states,
         max_hops=max_hops,
+    )
+
+
+def describe_graph(path: Path, graph: DiGraph) -> str:
+    """How a file was read, and what is in it."""
+    import networkx as nx
+
+    components = nx.number_weakly_connected_components(graph)
+    return (
+        f"{path}: read as {graph.graph['source']}; {len(graph)} nodes, {graph.number_of_edges()} directed edges, "
+        f"{components} component{'s' if components > 1 else ''}"
     )
 
 

@@ -1,5 +1,6 @@
 """Graphs: reading, the device representation and random walks, against networkx."""
 
+import contextlib
 import gzip
 import itertools
 import re
@@ -9,17 +10,19 @@ import jax
 import networkx as nx
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from thinking.environments.graph import (
     find_node,
     is_edge,
     make_graph,
     make_random_graph,
-    read_graph,
     sample_walks,
     step,
     to_device,
 )
+from thinking.environments.graph_files import read_graph
 
 GML = """graph [
   directed {directed}
@@ -67,6 +70,73 @@ def test_read_graph_merges_parallel_edges_and_names_nodes(tmp_path, suffix, writ
     write(graph, tmp_path / f"graph{suffix}")
     read = read_graph(tmp_path / f"graph{suffix}")
     assert sorted(read.edges) == [("1", "2"), ("2", "2")]
+
+
+KARATE = [(0, 1), (0, 2), (1, 2), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "edges", "source"),
+    [
+        ("a.csv", "a, b\nb,c,3\nc;d\n", [("a", "b"), ("b", "c"), ("c", "d")], "directed"),
+        ("a.txt", '"New York" "Los Angeles" 5\n', [("New York", "Los Angeles")], "directed"),
+        ("a.txt", "% asym positive\na b\n", [("a", "b")], "directed"),
+        ("a.txt", "% sym unweighted\n% 1 2 2\na b\n", [("a", "b"), ("b", "a")], "undirected"),
+        ("a.txt", "\ufeffa b\n", [("a", "b")], "directed"),
+        ("a.gml", "graph [ node [ id 3 ] node [ id 5 ] edge [ source 3 target 5 ] ]", [("3", "5"), ("5", "3")], None),
+        ("a.gml", '\ufeffgraph [ directed 1 node [ id 3 label "Zürich" ] node [ id 5 label "漢" ]'
+                  " edge [ source 3 target 5 ] edge [ source 3 target 5 ] ]", [("Zürich", "漢")], "directed"),
+        ("a.graphml", GRAPHML.format(directed="undirected").replace('target="Oslo"', 'target="Oslo" directed="true"'),
+         [("Bonn", "Oslo"), ("Oslo", "Rome"), ("Rome", "Oslo")], "directed and undirected edges"),
+    ],
+)  # fmt: skip
+def test_read_graph_understands_what_others_write(tmp_path, name, text, edges, source):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    graph = read_graph(tmp_path / name)
+    assert sorted(graph.edges) == sorted(edges)
+    if source:
+        assert graph.graph["source"].endswith(f", {source}")
+
+
+def test_edge_list_is_undirected_on_demand(tmp_path):
+    (tmp_path / "karate.txt").write_text("".join(f"{start} {end}\n" for start, end in KARATE))
+    assert len(read_graph(tmp_path / "karate.txt").edges) == len(KARATE)
+    graph = read_graph(tmp_path / "karate.txt", undirected=True)
+    assert set(graph.edges) == {(str(a), str(b)) for pair in KARATE for a, b in (pair, pair[::-1])}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("a.gml", 'graph [ node [ id 0 label 1 ] node [ id 1 label "1" ] ]', "two nodes have the name 1"),
+        ("a.graphml", GRAPHML.format(directed="directed").replace(
+            '<node id="Rome"/>', '<node id="Rome"><graph><node id="x"/></graph></node>'), "2 graphs"),
+        ("a.graphml", GRAPHML.format(directed="directed").replace("</graph>", "<hyperedge/></graph>"), "hyperedges"),
+        ("a.graphml", GRAPHML.format(directed="directed").replace('target="Rome"', 'target="Roma"'), "the node Roma"),
+        ("a.txt", 'a b\n"open c\n', "line 2"),
+        ("a.txt", 'a"b" c\n', "line 1"),
+    ],
+)  # fmt: skip
+def test_what_is_not_understood_is_refused(tmp_path, name, text, reason):
+    (tmp_path / name).write_text(text)
+    assert reason in error_message(lambda: read_graph(tmp_path / name), f"path {tmp_path / name}: ")
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".gml", ".graphml"])
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_file_is_read_or_refused_in_one_line(tmp_path_factory, suffix, data):
+    path = tmp_path_factory.getbasetemp() / f"fuzz{suffix}"
+    valid = {".txt": "a b\nb c\n", ".gml": GML.format(directed=1), ".graphml": GRAPHML.format(directed="directed")}[
+        suffix
+    ]
+    text = data.draw(st.one_of(st.binary(), st.text().map(lambda text: text.encode("utf-8", "surrogatepass"))))
+    start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(valid))] * 2)))
+    path.write_bytes(valid[:start].encode() + text + valid[end:].encode())
+    with contextlib.suppress(ValueError):
+        assert len(read_graph(path)) > 0
+        return
+    error_message(lambda: read_graph(path), f"path {path}: ")
 
 
 def error_message(call, prefix):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 
+from thinking.environments.graph_files import read_graph
 from thinking.types import Array
 
 
@@ -33,13 +34,18 @@ def make_random_graph(num_nodes: int, edge_probability: float, seed: int) -> nx.
     return nx.relabel_nodes(graph, str)
 
 
-def make_graph(path: Path | None, num_nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
-    """Read a graph from a file, or make a random one if `path` is None.
+def make_graph(
+    path: Path | None, num_nodes: int, edge_probability: float, seed: int, *, undirected: bool = False
+) -> nx.DiGraph:
+    """Read a graph from a file (see `graph_files.read_graph`), or make a random one if `path` is None.
 
     Raises:
         ValueError: for fewer than two nodes or no edge between two, as nothing can be planned; also see `read_graph`.
     """
-    graph = make_random_graph(num_nodes, edge_probability, seed) if path is None else read_graph(path)
+    if path is None:
+        graph = make_random_graph(num_nodes, edge_probability, seed)
+    else:
+        graph = read_graph(path, undirected=undirected)
     if len(graph) < 2:
         source, hint = (
             (f"num_nodes {num_nodes}", "take more") if path is None else (f"path {path}", "give a larger graph")
@@ -64,42 +70,6 @@ def find_node(graph: nx.DiGraph, name: str) -> int:
         return names.index(name)
     close = difflib.get_close_matches(name, names, n=3) or names[:3]
     raise ValueError(f"name {name}: no node has this name; there are {len(names)}, such as {', '.join(close)}")
-
-
-def read_graph(path: Path) -> nx.DiGraph:
-    """Read a graph from GML (.gml), GraphML (.graphml, .xml) or an edge list (any other suffix).
-
-    An edge list has one `FROM TO` per line, read as a directed edge; the rest of the line and comments after `#` are
-    ignored. An undirected edge of GML or GraphML becomes two directed ones.
-
-    Raises:
-        ValueError: if the file cannot be read, is malformed, or has no node.
-    """
-    readers = {".gml": nx.read_gml, ".graphml": nx.read_graphml, ".xml": nx.read_graphml}
-    suffix = path.suffix.lower()
-    try:
-        graph = readers.get(suffix, _read_edges)(path)
-    except OSError as error:
-        raise ValueError(f"path {path}: {error.strerror}; give a file that exists and can be read") from error
-    except (nx.NetworkXError, ValueError, SyntaxError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        kind = {".gml": "GML", ".graphml": "GraphML", ".xml": "GraphML"}.get(suffix, "an edge list")
-        reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"path {path}: not {kind} ({reason}); allowed are edge lists, .gml and .graphml") from error
-    if graph.number_of_nodes() == 0:
-        raise ValueError(f"path {path}: no node in it; an edge list has one `FROM TO` a line")
-    directed = nx.DiGraph(graph)  # both directions of an undirected edge, one of parallel edges
-    return nx.relabel_nodes(directed, str)
-
-
-def _read_edges(path: Path) -> nx.DiGraph:
-    graph = nx.DiGraph()
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        words = line.partition("#")[0].split()
-        if len(words) == 1:
-            raise ValueError(f"line {number} names one node, `{words[0]}`, and not FROM TO")
-        if words:
-            graph.add_edge(*words[:2])
-    return graph
 
 
 def to_device(graph: nx.DiGraph) -> Graph:

@@ -28,6 +28,7 @@ class GraphConfig(RandomGraphConfig):
     """A random directed graph, or one from a file."""
 
     path: Path | None = option(None, "read the graph from this edge list, .gml or .graphml instead")
+    undirected: bool = option(False, "edges of the edge list have no direction; .gml and .graphml say it themselves")
 
 
 @dataclasses.dataclass(frozen=True)
