@@ -182,3 +182,23 @@ def test_think_applies_actions_with_the_given_model():
     steps = np.diff(plan.states, axis=1)
     is_hop = np.arange(cells) < np.asarray(plan.hops)[:, None]
     np.testing.assert_array_equal(steps, np.where(is_hop, np.sign(goal - start)[:, None], 0))
+
+
+@pytest.mark.parametrize(
+    ("start", "goal", "message"),
+    [
+        (0, np.array([1]), r"^start: give a batch, an array \[B\]; this is int$"),
+        (np.array([0]), np.array([[1]]), r"^goal: give a batch, an array \[B\]; this is an array \[1, 1\]$"),
+        (np.int32(0), np.array([1]), r"^start: .*this is an array \[\]$"),
+    ],
+)
+def test_arguments_that_are_no_batch_are_named(start, goal, message):
+    planner = guide(layers=[random_kernel()], abstraction=skip_step(2))
+    with pytest.raises(ValueError, match=message):
+        planner.think(planner.init(jax.random.key(0)), start, goal, max_hops=2)
+
+
+def test_paths_of_another_type_are_refused():
+    planner = guide(layers=[random_kernel()], abstraction=skip_step(2))
+    with pytest.raises(ValueError, match=r"^paths: give Path\(states, length\); this is tuple$"):
+        planner.observe(planner.init(jax.random.key(0)), (np.zeros((2, 3), np.int32), np.array([3, 3])))

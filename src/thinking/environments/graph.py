@@ -29,7 +29,7 @@ class Graph(NamedTuple):
 
 
 def make_random_graph(num_nodes: int, edge_probability: float, seed: int) -> nx.DiGraph:
-    """A random directed graph without self-loops (Erdos-Renyi); node names are their numbers."""
+    """A random directed graph without self-loops (Erdos-Renyi); node names are their numbers, as strings."""
     graph = nx.fast_gnp_random_graph(num_nodes, edge_probability, seed=seed, directed=True)
     return nx.relabel_nodes(graph, str)
 

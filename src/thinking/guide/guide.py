@@ -7,7 +7,7 @@ pure functions over one state PyTree, so a guide jits, vmaps over seeds, scans o
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from thinking.guide.layers import LayerStack, stack_layers
 from thinking.guide.react import InferFn, Reaction, react
 from thinking.guide.scoring import Scoring, check_path, monte_carlo, path_score, td_score
 from thinking.guide.tagging import Tagging, attach_tags, mask_repeats, tag_context, untagged_space
-from thinking.guide.think import Plan, think
+from thinking.guide.think import ApplyFn, Plan, think
 from thinking.kernels.contract import Context, Kernel, Transition
 from thinking.types import Array, Box, Metrics, Space, State
 
@@ -94,14 +94,21 @@ def guide(
         return init_memory(observed_space, rows, capacity)
 
     infer_layer = _make_infer_layer(stacked, tagging, observed_space, capacity)
+    target_space = stacked.kernels[-1].spaces.target
+
+    def think_plans(
+        state: GuideState, start: Array, goal: Array, *, max_hops: int, apply: ApplyFn | None = None
+    ) -> Plan:
+        _check_batch("start", start, observed_space)
+        _check_batch("goal", goal, target_space)
+        return think(infer_layer, state, len(layers), init_guide_memory, start, goal, max_hops=max_hops, apply=apply)
+
     return Guide(
         init,
         _make_observe(stacked, abstraction, scoring, horizon, tagging, observed_space),
         init_guide_memory,
         lambda state, memory, goal: react(infer_layer, state, len(layers), memory, goal),
-        lambda state, start, goal, *, max_hops, apply=None: think(
-            infer_layer, state, len(layers), init_guide_memory, start, goal, max_hops=max_hops, apply=apply
-        ),
+        think_plans,
     )
 
 
@@ -150,7 +157,18 @@ def _make_observe(
     return observe
 
 
+def _check_batch(name: str, items: Any, space: Space) -> None:
+    """Refuse what is no array [B, ...] of the space's elements."""
+    shape = getattr(items, "shape", None)
+    if not shape or shape[1:] != space.shape:
+        axes = ", ".join(("B", *map(str, space.shape)))
+        given = type(items).__name__ if shape is None else f"an array {list(shape)}"
+        raise ValueError(f"{name}: give a batch, an array [{axes}]; this is {given}")
+
+
 def _check_paths(paths: Path, target_space: Space, observed_space: Space) -> None:
+    if not isinstance(paths, Path):
+        raise ValueError(f"paths: give Path(states, length); this is {type(paths).__name__}")
     if paths.values is None and target_space != observed_space:
         raise ValueError("the top layer pursues values: give Path(values=...)")
     if paths.values is not None and target_space != Box(1):

@@ -5,26 +5,33 @@ It is no convolution and no GPU kernel. Its `value` is what it predicts, a state
 A kernel is a triple `(init, fit, infer)` of pure functions, as an optax transformation is a pair.
 """
 
-from thinking.kernels.contract import Context, Hypothesis, Kernel, Spaces, Transition
+from thinking.kernels.contract import Context, Hypothesis, Kernel, Spaces, Transition, checked_kernel
+from thinking.kernels.gradient import Network, gradient_kernel
 from thinking.kernels.linear import linear
-from thinking.kernels.slots import Learning, score_access, value_access
+from thinking.kernels.slots import INITIAL_SCORE_LOGIT, Learning, Slots, score_access, value_access
 from thinking.kernels.table import table
 from thinking.kernels.transformer import transformer
-from thinking.types import Box, Discrete, Space
+from thinking.types import Box, Discrete, Space, value_width
 
 __all__ = [
+    "INITIAL_SCORE_LOGIT",
     "Box",
     "Context",
     "Discrete",
     "Hypothesis",
     "Kernel",
     "Learning",
+    "Network",
+    "Slots",
     "Space",
     "Spaces",
     "Transition",
+    "checked_kernel",
+    "gradient_kernel",
     "linear",
     "score_access",
     "table",
     "transformer",
     "value_access",
+    "value_width",
 ]
