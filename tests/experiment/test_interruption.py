@@ -81,6 +81,17 @@ def test_signal_finishes_the_chunk_saves_and_reports_the_step(run_command, unint
     assert (result.folder / "metrics.jsonl").read_text() == (uninterrupted_folder / "metrics.jsonl").read_text()
 
 
+def test_first_signal_on_a_terminal_is_answered_at_once(run_command, monkeypatch):
+    monkeypatch.setattr("thinking.experiment.interruption.os.isatty", lambda number: number == 2)
+
+    def run_interrupted(config, run):
+        toy.run(config, replace(run, metric_writers=(lambda stage, step, _: step == 20 and os.kill(os.getpid(), 2),)))
+
+    answer, message = run_command("--steps", str(STEPS), run=run_interrupted).err.strip().split("\n")
+    assert answer.endswith("stopping: the steps under way are finished and saved; once more stops at once")
+    assert "is saved at step" in message
+
+
 @pytest.mark.parametrize(("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_outside_training_runs_cleanup(run_command, signal_number, code):
     cleanup_calls = []

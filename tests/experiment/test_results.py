@@ -159,6 +159,23 @@ def test_bars_stand_in_groups_with_their_errors(run, monkeypatch):
     assert plots.plot_bars(run.folder / "y.png", bars, ["left", "right"], "share")
 
 
+def test_missing_platform_is_one_line(run_command, monkeypatch):
+    def fail():
+        raise RuntimeError("Unable to initialize backend 'cuda'\nmore")
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr(jax, "devices", fail)
+    result = run_command("--steps", "10")
+    assert result.code == 1
+    assert "JAX_PLATFORMS=cuda: JAX finds no such device" in assert_one_line(result.err)
+
+
+def test_x64_of_the_environment_is_switched_off():
+    jax.config.update("jax_enable_x64", True)
+    device.prepare_device()
+    assert jnp.arange(3.0).dtype == jnp.float32
+
+
 def test_device_description_and_speed_measurements():
     assert device.describe_device()["platform"] == "cpu"
     assert device.measure_matmul_gflops(64) > 0

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from thinking.errors import RunError
+
 _REPEATS = 5
 
 
@@ -23,6 +25,7 @@ def prepare_device() -> None:
     """
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(find_cache_folder() / "compiled"))
+    jax.config.update("jax_enable_x64", False)  # all is float32, whatever JAX_ENABLE_X64 says
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
@@ -36,8 +39,19 @@ def find_cache_folder() -> Path:
 
 
 def describe_device() -> dict[str, Any]:
-    """The devices: `platform` (cpu, gpu, tpu), `kind`, `count`, and the CPU as `processor`."""
-    devices = jax.devices()
+    """The devices: `platform` (cpu, gpu, tpu), `kind`, `count`, and the CPU as `processor`.
+
+    Raises:
+        RunError: there is no device of the kind that `JAX_PLATFORMS` names.
+    """
+    try:
+        devices = jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter where JAX was installed without that platform
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        reason = str(error).split("\n")[0][:120] or "it was installed without"
+        raise RunError(
+            f"JAX_PLATFORMS={platforms}: JAX finds no such device ({reason}); unset it, or take cpu"
+        ) from error
     return {
         "platform": devices[0].platform,
         "kind": devices[0].device_kind,

@@ -83,6 +83,8 @@ def _watch(reader: int) -> None:
             continue
         if first is None:
             first = time.monotonic()
+            if _is_holding and os.isatty(2):
+                os.write(2, b"\r\x1b[Kstopping: the steps under way are finished and saved; once more stops at once\n")
         elif time.monotonic() - first > ECHO_SECONDS:
             if os.isatty(1):
                 os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor
