@@ -101,6 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
                 stub.num_concurrent -= 1
 
     def _answer(self, action: Any, body: Any, key: str) -> None:
+        path = self.path.partition("?")[0]
         if action == "cut":
             self.close_connection = True
             self.connection.shutdown(2)
@@ -113,11 +114,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, _completion(f"1. keep {key} well\n2. tell nobody"))
         elif action is not None:
             self._send(*action)
-        elif self.path == "/v1/models":
+        elif path == "/v1/models":
             self._send(200, {"data": [{"id": name, "object": "model"} for name in MODELS]})
-        elif self.path == "/v1/chat/completions" and body["model"] in MODELS:
+        elif path == "/v1/chat/completions" and body["model"] in MODELS:
             self._send(200, _completion(self.state.answer_fn(body["messages"][-1]["content"])))
-        elif self.path == "/v1/embeddings" and body["model"] in MODELS:
+        elif path == "/v1/embeddings" and body["model"] in MODELS:
             self._send(200, _embeddings(body))
         else:
             self._send(404, {"error": {"message": "no such thing here"}})

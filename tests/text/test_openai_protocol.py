@@ -230,6 +230,25 @@ def test_unexpected_error_of_a_response_is_one_line_without_the_key(stub, connec
     assert "ArithmeticError: what is ***\\x1b[31m?" in message
 
 
+def test_query_of_the_address_is_sent_with_its_path_and_never_shown(stub, connect):
+    answer_fn = make_openai_answer_fn(connect(f"{stub.url}?api-version=2030-01-01&code=secret-0123"), "small-model")
+    assert answer_fn("x")
+    assert stub.requests[0][0] == "/v1/chat/completions?api-version=2030-01-01&code=secret-0123"
+    stub.script.append((400, {"error": {"message": "no secret-0123"}}, None))
+    assert "(no ***)" in get_error_message(answer_fn, "y")
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_answer_that_was_cut_short_is_neither_used_nor_cached(stub, connect, reason):
+    choice = {"message": {"content": "1. first do"}, "finish_reason": reason}
+    stub.script.append((200, {"choices": [choice]}, None))
+    server = connect()
+    message = get_error_message(make_openai_answer_fn(server, "small-model"), "x")
+    assert f"its answer was cut short, by the finish_reason {reason}" in message
+    assert response_cache.count_answers(server.folder) == 0
+    assert make_openai_answer_fn(server, "small-model")("x").startswith("1. think")
+
+
 def test_controls_in_a_message_of_a_server_are_shown(stub, connect):
     stub.script.append((400, {"error": {"message": "\x1b]0;title\x07 \x9b31m"}}, None))
     message = get_error_message(make_openai_answer_fn(connect(), "small-model"), "x")

@@ -20,6 +20,7 @@ from thinking.text.server import Server
 
 MAX_PARALLEL = 4  # requests under way at once
 BATCH_SIZE = 64  # texts in one request for embeddings
+_CUT_SHORT = ("length", "content_filter")  # reasons why an answer ends before its end
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -128,7 +129,10 @@ def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], num_
 def _content(response: Any) -> str:
     if not response["choices"]:
         raise ValueError("it holds no choice")
-    content = response["choices"][0]["message"]["content"]
+    choice = response["choices"][0]
+    if (reason := choice.get("finish_reason")) in _CUT_SHORT:
+        raise ValueError(f"its answer was cut short, by the finish_reason {reason}")
+    content = choice["message"]["content"]
     if not isinstance(content, str):
         raise ValueError("its content is null" if content is None else "its content is no text")
     return content

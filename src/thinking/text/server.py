@@ -6,6 +6,7 @@ The key comes from the environment variable OPENAI_API_KEY alone, and is removed
 import base64
 import email.utils
 import json
+import logging
 import math
 import os
 import random
@@ -36,7 +37,7 @@ class Server:
 
     Args:
         base_url: such as http://localhost:8000/v1; None: OPENAI_BASE_URL, or OpenAI's own. `user:password@` in it is
-            sent as basic authentication, and never appears in a message or file.
+            sent as basic authentication, a query with every request; neither appears in a message or file.
         folder: of cached answers.
         timeout: seconds to wait for an answer.
         max_retries: retries after 429, 5xx, a lost connection or a timeout.
@@ -71,22 +72,28 @@ class Server:
                 f"timeout {timeout}, max_retries {max_retries}, backoff {backoff}, max_requests {max_requests}: "
                 "allowed are seconds above 0, and counts from 0"
             )
-        address, login = _split_login(base_url or os.environ.get("OPENAI_BASE_URL") or None)
+        address, login, query = _split_address(base_url or os.environ.get("OPENAI_BASE_URL") or None)
         self._key, self._login = _key(address), login
         token = base64.b64encode(":".join(login).encode()).decode() if login else ""
         # A user without a password is a token.
-        secrets = (self._key, token, *(login if login and not login[1] else login[1:]))
+        secrets = (self._key, token, *(login if login and not login[1] else login[1:]), *query.values())
         self._secrets = tuple(secret for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH)
         self._retries, self._backoff, self._timeout, self._limit = max_retries, backoff, timeout, max_requests
         self._lock = threading.Lock()
         self.folder, self.num_requests = folder, 0
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs whole addresses, which may hold a secret
         # Redirects are not followed, as they would forward the key. This class retries itself, because the package
         # waits at least half a second.
         http = httpx2.Client(auth=login or None, timeout=timeout, event_hooks={"request": [self._count]})
         key = self._key or "no-key-is-needed"
         # The address is explicit, because the package would use an empty OPENAI_BASE_URL.
         self.client = openai.OpenAI(
-            api_key=key, base_url=address or OPENAI_URL, timeout=timeout, max_retries=0, http_client=http
+            api_key=key,
+            base_url=address or OPENAI_URL,
+            default_query=query,
+            timeout=timeout,
+            max_retries=0,
+            http_client=http,
         )
         self.url = urllib.parse.urlunsplit((*urllib.parse.urlsplit(str(self.client.base_url))[:3], "", "")).rstrip("/")
 
@@ -228,10 +235,10 @@ def check_no_secrets(base_url: str | None) -> None:
         raise ValueError("base_url: a user, a password or a query in it; set OPENAI_BASE_URL to it instead")
 
 
-def _split_login(base_url: str | None) -> tuple[str | None, tuple[str, ...]]:
-    """The address, and (user, password) if it contained them."""
+def _split_address(base_url: str | None) -> tuple[str | None, tuple[str, ...], dict[str, str]]:
+    """The address, (user, password) if it contained them, and the parameters of its query."""
     if base_url is None:
-        return None, ()
+        return None, (), {}
     # The message does not repeat the address, which may contain a password.
     message = (
         "base_url, or OPENAI_BASE_URL: not the address of a server; allowed is one such as http://localhost:8000/v1"
@@ -244,9 +251,9 @@ def _split_login(base_url: str | None) -> tuple[str | None, tuple[str, ...]]:
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise ValueError(message)
     login = parts.username is not None
-    address = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    address = urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     names = (urllib.parse.unquote(parts.username or ""), urllib.parse.unquote(parts.password or ""))
-    return address, names if login else ()
+    return address, names if login else (), dict(urllib.parse.parse_qsl(parts.query))
 
 
 def _key(address: str | None) -> str:
