@@ -144,6 +144,15 @@ def test_learning_curves_without_metrics_are_empty_axes(run):
     assert plots.plot_learning_curves(run, ["loss"], run.folder / "deep" / "x.png").exists()
 
 
+def test_picture_that_cannot_be_drawn_is_a_warning(run, capfd):
+    figure, (panel,) = plots.make_figure(1)
+    panel.set_title("a$^$")
+    path = plots.save_figure(figure, run.folder / "x.png")
+    assert f"warning: {path} could not be drawn: " in assert_one_line(capfd.readouterr().err)
+    panel.set_title(plots.escape("a$^$"))
+    assert plots.save_figure(figure, path).exists()
+
+
 def test_bars_stand_in_groups_with_their_errors(run, monkeypatch):
     figures = []
     monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure) or path)

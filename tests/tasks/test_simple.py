@@ -116,6 +116,21 @@ def test_graph_file_keeps_node_names_and_ignores_unreachable_pairs(tmp_path, mon
     assert err.count("\n") == 1
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")  # pytest forgets the filter of the plots
+def test_nodes_with_marks_of_formulas_markup_and_other_scripts_are_planned_between(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "odd.txt"
+    path.write_text("$x_$ a$^$\na$^$ [/b]\n[/b] :cat:\n:cat: 漢字\n漢字 $x_$\n", encoding="utf-8")
+    flags = "--graph.path", str(path), "--guides", "table", "--table.num-walks", "200", "--artifacts", str(tmp_path)
+    code, out, err = run_task(monkeypatch, capsys, *flags)
+    assert (code, err) == (0, "")
+    assert "edge list, directed; 5 nodes, 5 directed edges, 1 component" in out
+    assert (tmp_path / "simple" / "plots" / "plan.png").exists()
+    code, out, _ = run_task(monkeypatch, capsys, *flags, "--plan", "$x_$", "漢字")
+    assert [line.split()[1:3] for line in out.splitlines() if line.strip()[:1].isdigit()] == [
+        ["$x_$", "a$^$"], ["a$^$", "[/b]"], ["[/b]", ":cat:"], [":cat:", "漢字"]
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -1,13 +1,17 @@
 """Plots in one style: color-blind-safe colors, labelled axes, no window."""
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+from thinking import progress
 from thinking.colors import GREY, PALETTE, line_color
 from thinking.experiment import metrics
 from thinking.experiment.folder import Run
@@ -28,6 +32,11 @@ matplotlib.rcParams.update(
         "lines.linewidth": 1.4,
     }
 )
+# Names may have characters that the first font lacks: Chinese, Japanese, Korean. Without such a font they are boxes.
+_CJK_FONTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "WenQuanYi Micro Hei", "PingFang SC", "SimHei")
+_INSTALLED = {font.name for font in font_manager.fontManager.ttflist}
+matplotlib.rcParams["font.family"] = ["DejaVu Sans", *(name for name in _CJK_FONTS if name in _INSTALLED)]
+warnings.filterwarnings("ignore", message="Glyph .* missing from font")
 _DPI = 150
 _PANEL = (4.0, 2.8)  # inches
 _COLUMNS = 3
@@ -55,10 +64,25 @@ def make_figure(num_panels: int = 1, title: str = "") -> tuple[Figure, list]:
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG; returns the path."""
+    """Write a figure as PNG, or warn; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=_DPI, format="png")
+    with warn_of_failure(path):
+        figure.savefig(path, dpi=_DPI, format="png")
     return path
+
+
+@contextlib.contextmanager
+def warn_of_failure(path: Path) -> Iterator[None]:
+    """Turn an error of drawing into a warning, as no picture is worth a run's results. A full disk still raises."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        progress.warn(f"{path} could not be drawn: {error}")
+
+
+def escape(text: str) -> str:
+    """A text that is drawn as it is: dollars begin no formula."""
+    return text.replace("$", r"\$")
 
 
 def plot_mean_and_spread(

@@ -72,7 +72,8 @@ def animate_plan(path: Path, graph: nx.DiGraph, plan: Plan, title: str) -> Path:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = len(scene.visited)
-    FuncAnimation(figure, frame, init_func=list, frames=frames).save(path, writer=PillowWriter(fps=1), dpi=80)
+    with plots.warn_of_failure(path):
+        FuncAnimation(figure, frame, init_func=list, frames=frames).save(path, writer=PillowWriter(fps=1), dpi=80)
     return path
 
 
@@ -101,11 +102,11 @@ def _draw(panel: Axes, scene: _Scene, hops: int) -> None:
     graph, places, visited = scene.graph, scene.places, scene.visited[: hops + 1]
     nx.draw_networkx_nodes(graph, places, ax=panel, node_size=260, node_color=[scene.colours[name] for name in graph])
     nx.draw_networkx_edges(graph, places, ax=panel, edge_color=PALE, width=0.5, arrowsize=6)
-    nx.draw_networkx_labels(graph, places, ax=panel, font_size=7)
+    nx.draw_networkx_labels(graph, places, {name: plots.escape(name) for name in graph}, ax=panel, font_size=7)
     bold = {"edge_color": PALETTE[0], "width": 2.5, "arrowsize": 16, "node_size": 260}
     nx.draw_networkx_edges(graph, places, ax=panel, edgelist=list(itertools.pairwise(visited)), **bold)
     for colour, label in ((2, "start"), (4, "sub-goals"), (1, "goal")):
         panel.scatter([], [], color=PALETTE[colour], label=label)
     panel.legend(loc="lower left", fontsize=8)
-    panel.set_title(" → ".join(visited), fontsize=9)
+    panel.set_title(plots.escape(" → ".join(visited)), fontsize=9)
     panel.set_axis_off()
