@@ -126,8 +126,8 @@ def test_ppo_value_loss_is_the_larger_one_of_value_and_clipped_value():
     # The value is 0.5 everywhere. It moved by 0.1, by 0.4 toward the target, and by 0.4 away from it.
     old, target = np.float32([0.4, 0.1, 0.9]), np.float32([1.0, 1.0, 1.0])
     batch = make_batch(jax.random.key(4), (3,))._replace(value=old, value_target=target, advantage=target - old)
-    optimizer = optax.sgd(0.0)
-    update = ppo(evaluate_actions, optimizer, num_epochs=1, num_minibatches=1, clip=0.2, entropy_weight=0.0)
+    optimizer = sgd(0.0)
+    update = make_update(ppo, optimizer, num_epochs=1, num_minibatches=1, clip=0.2, entropy_weight=0.0)
     by_hand = [0.5**2, max(0.5**2, (0.3 - 1) ** 2), max(0.5**2, (0.7 - 1) ** 2)]
     assert run_update(update, optimizer, batch)[1]["loss/value"] == pytest.approx(np.mean(by_hand) / 2)
     unclipped = run_update(update, optimizer, batch._replace(value=None))[1]["loss/value"]
