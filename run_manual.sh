@@ -17,7 +17,18 @@
 
 set -euo pipefail
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# The project's folder, also for a call through a link. With CDPATH, cd would print where it went.
+find_root() {
+  local source=${BASH_SOURCE[0]} target
+  while [[ -L $source ]]; do
+    target=$(readlink "$source")
+    [[ $target == /* ]] || target=$(dirname "$source")/$target
+    source=$target
+  done
+  CDPATH='' cd "$(dirname "$source")" && pwd
+}
+
+ROOT=$(find_root)
 readonly ROOT
 readonly APP=/app         # where the project lies inside a container
 readonly DEBUG_PORT=43690 # .vscode/launch.json attaches here
@@ -193,7 +204,7 @@ ensure_venv() {
   (
     if command -v flock >/dev/null && ! flock -n 9; then
       say "another run is making .venv; waiting for it"
-      flock 9
+      flock 9 || fail "cannot lock $LOCK, so two runs could make .venv at once; move the project to a local disk"
     fi
     venv_is_ready || make_venv
   ) 9<"$LOCK" || exit 1
@@ -265,6 +276,30 @@ artifacts_flag() {
   printf '%s' "$folder"
 }
 
+# Adds a mount to `options`: of path $1 at the same place in the container, if it is absolute, else within the project.
+# $2: :ro for one that can only be read.
+add_mount() {
+  local path=${1#./}
+  case /$path/ in
+    *:*) refuse "a container cannot mount '$1', as its name has a colon; rename it, or use: local" ;;
+    */../*) [[ $path == /* ]] || refuse "a container sees no '$1'; give the whole path, or use: local" ;;
+  esac
+  if [[ $path == /* ]]; then options+=(--volume "$path:$path$2"); else options+=(--volume "$ROOT/$path:$APP/$path$2"); fi
+}
+
+# Adds the files and folders that flags name, to be read.
+mount_inputs() {
+  local flag value previous=''
+  for flag in "$@"; do
+    value=${flag#--*=}
+    case $previous/${value#./} in
+      --artifacts/* | */-* | */ | */artifacts/* | */artifacts | */src/* | */tasks/*) ;;
+      *) if [[ $flag != --artifacts=* && -e $value ]]; then add_mount "$value" :ro; fi ;;
+    esac
+    previous=$flag
+  done
+}
+
 # Adds to `options` what the container sees of the project. Only artifacts can be written.
 mount_project() {
   local target=$1 path
@@ -282,11 +317,12 @@ mount_project() {
   path=${XDG_CACHE_HOME:-${HOME-/tmp}/.cache}/thinking # compiled programs
   mkdir -p "$path" && options+=(--volume "$path:/cache" --env JAX_COMPILATION_CACHE_DIR=/cache/compiled)
   path=$(artifacts_flag "$@")
-  case $path in
-    '' | artifacts | artifacts/*) ;;
-    /*) mkdir -p "$path" && options+=(--volume "$path:$path") ;;
-    *) mkdir -p "$path" && options+=(--volume "$ROOT/$path:$APP/$path") ;;
+  case ${path#./} in
+    '' | artifacts) ;;
+    artifacts/*) [[ /$path/ != */../* ]] || refuse "a container sees no '$path'; give the whole path, or use: local" ;;
+    *) add_mount "$path" '' && mkdir -p "$path" ;;
   esac
+  mount_inputs "$@"
 }
 
 # Adds the secrets to `options`, by name or by file: a value on a command line could be read by every user.
@@ -301,7 +337,8 @@ pass_secrets() {
 run_in_docker() {
   local configuration=$1 image=thinking:$1 docker_user arguments
   # A stopped program saves first: it gets ten minutes, not Docker's ten seconds.
-  local options=(--rm --init --stop-timeout 600 --env HOME=/tmp)
+  # A server on this machine is host.docker.internal there.
+  local options=(--rm --init --stop-timeout 600 --env HOME=/tmp --add-host host.docker.internal:host-gateway)
   shift
   export MSYS_NO_PATHCONV=1 # Git for Windows would rewrite the paths inside the container
   case $1 in

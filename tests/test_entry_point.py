@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PORT = 43690
 CONFIGURATIONS = ["local", "jax-cpu", "jax-gpu", "torch-cpu", "torch-gpu"]
-TOOLS = ["bash", "cat", "dirname", "env", "find", "id", "mkdir", "rm", "sed", "sleep", "sort", "tr"]
+TOOLS = ["bash", "cat", "dirname", "env", "find", "id", "mkdir", "readlink", "rm", "sed", "sleep", "sort", "tr"]
 FLOCK = shutil.which("flock")
 
 # Prints its arguments, working directory and key. Waits for a signal with --wait. Exits with --status.
@@ -218,6 +218,20 @@ def test_file_paths_are_normalized(entry_point: EntryPoint, file: str):
     output = read_output(entry_point("local", file.format(folder=entry_point.folder)))
     assert output["argv"] == ["tasks/simple.py"]
     assert output["cwd"] == str(entry_point.folder)
+
+
+def test_call_through_a_link_and_with_cdpath_finds_the_project(entry_point: EntryPoint, tmp_path: Path):
+    (tmp_path / "link").symlink_to(entry_point.folder / "run_manual.sh")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "run").symlink_to("../link")
+    run = subprocess.run(
+        [entry_point.bin / "bash", "run", "local", "tasks/simple.py"],
+        env=entry_point.make_environment(CDPATH=f".:{tmp_path}:{entry_point.folder.parent}"),
+        cwd=tmp_path / "bin",
+        capture_output=True,
+        text=True,
+    )
+    assert read_output(run)["cwd"] == str(entry_point.folder)
 
 
 def test_exit_status_is_forwarded(entry_point: EntryPoint):
@@ -454,6 +468,32 @@ def test_custom_artifacts_folder_is_mounted(entry_point: EntryPoint, tmp_path: P
     assert f"{entry_point.folder}/runs/two:/app/runs/two" in get_option_values(
         entry_point.read_container_arguments()[0], "--volume"
     )
+
+
+@pytest.mark.parametrize("flags", [["--artifacts", "./artifacts"], ["--artifacts=artifacts/mine"]])
+def test_artifacts_within_the_project_are_mounted_once(entry_point: EntryPoint, flags: list[str]):
+    assert entry_point("jax-cpu", "tasks/simple.py", *flags).returncode == 0
+    targets = [
+        volume.split(":")[1] for volume in get_option_values(entry_point.read_container_arguments()[0], "--volume")
+    ]
+    assert [target for target in targets if "artifacts" in target] == ["/app/artifacts"]
+
+
+@pytest.mark.parametrize("folder", ["artifacts/../../x", "../x", "/tmp/a:b"])
+def test_folders_that_a_container_would_lose_are_refused(entry_point: EntryPoint, folder: str):
+    assert "use: local" in read_error_line(entry_point("jax-cpu", "tasks/simple.py", "--artifacts", folder), 2)
+
+
+def test_files_that_flags_name_are_mounted_to_be_read(entry_point: EntryPoint, tmp_path: Path):
+    outside = tmp_path / "my graph.txt"
+    outside.write_text("a b")
+    entry_point.write("data/goals.txt", "x")
+    entry_point("jax-cpu", "tasks/simple.py", f"--graph.path={outside}", "--goals", "./data/goals.txt", "--seed", "3")
+    options, _ = entry_point.read_container_arguments()
+    volumes = get_option_values(options, "--volume")
+    assert f"{outside}:{outside}:ro" in volumes
+    assert f"{entry_point.folder}/data/goals.txt:/app/data/goals.txt:ro" in volumes
+    assert get_option_values(options, "--add-host") == ["host.docker.internal:host-gateway"]
 
 
 def test_container_publishes_the_debug_port_on_loopback_only(entry_point: EntryPoint):
