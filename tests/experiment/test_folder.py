@@ -215,5 +215,20 @@ def test_write_json_is_atomic(tmp_path):
     assert json.loads(path.read_text()) == {"a": 1}
 
 
+def test_folder_name_that_is_no_utf8_is_refused_in_one_line(run_command, tmp_path):
+    result = run_command("--steps", "20", artifacts=tmp_path / "\udcff")
+    assert result.code == 1
+    assert r"\udcff/toy has a name that is no UTF-8" in assert_one_line(result.err)
+
+
+def test_file_names_that_are_no_utf8_are_recorded_and_compared(run_command, tmp_path):
+    data = tmp_path / "caf\udce9.txt"
+    data.write_text("a b")
+    for steps in ("20", "30"):
+        result = run_command("--steps", steps, "--data", str(data))
+        assert (result.code, result.err) == (0, "")
+    assert json.loads((result.folder / "config.json").read_text())["config"]["data"] == str(data)
+
+
 def test_run_config_has_no_option_for_a_secret():
     assert not [name for name in RunConfig.__dataclass_fields__ if "key" in name or "token" in name or "secret" in name]

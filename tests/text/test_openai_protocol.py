@@ -103,7 +103,16 @@ def test_invalid_key_raises_without_showing_it(stub, connect, monkeypatch, key):
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:8000/v1", "ftp://host/v1", "http://", "http://[::1", "http://u:secret/x@h:y"]
+    "url",
+    [
+        "localhost:8000/v1",
+        "ftp://host/v1",
+        "http://",
+        "http://[::1",
+        "http://u:secret/x@h:y",
+        "http://h\x01ost/v1",
+        "http://h/v 1",
+    ],
 )
 def test_invalid_url_raises(connect, url):
     message = get_error_message(connect, url)

@@ -60,6 +60,7 @@ VALID_LINE = b'{"goal": "g", "steps": ["s"]}\n'
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
+        (b'{"goal": "a", "steps": [' + b"9" * 5000 + b"]}", "not JSON that can be read"),
         (b"{", "not JSON"),
         (b"goal: x", "not JSON"),
         (b"[1]", "allowed is an object with goal, steps, split"),

@@ -81,7 +81,10 @@ def open_run(name: str, config: RunConfig) -> Iterator[Run]:
     if folder.is_symlink():
         raise RunError(f"{folder} is a link; give the folder that it points to with --artifacts DIR, or remove it")
     try:
+        str(folder.resolve()).encode()
         folder.mkdir(parents=True, exist_ok=True)
+    except UnicodeEncodeError as error:
+        raise RunError(f"{folder} has a name that is no UTF-8; choose another folder with --artifacts DIR") from error
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror}; choose a folder with --artifacts DIR") from error
     with lock_run(folder):

@@ -102,6 +102,8 @@ def _parse_line(line: bytes) -> Any:
         wrong = f"byte {error.start + 1} of it is not UTF-8; save the file as UTF-8"
     except json.JSONDecodeError as error:
         wrong = f"not JSON ({error.msg}, column {error.colno}); allowed is one object a line"
+    except ValueError as error:  # a number of thousands of digits
+        wrong = f"not JSON that can be read ({error}); allowed are strings"[:160]
     except RecursionError:
         wrong = "nested too deep; allowed are strings, or sections at most two deep"
     raise _RecordError(wrong)

@@ -248,7 +248,8 @@ def _split_address(base_url: str | None) -> tuple[str | None, tuple[str, ...], d
         port = parts.port
     except ValueError:
         raise ValueError(message) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    is_printable = base_url.isascii() and base_url.isprintable() and " " not in base_url
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not is_printable:
         raise ValueError(message)
     login = parts.username is not None
     address = urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
