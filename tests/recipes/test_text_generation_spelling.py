@@ -35,19 +35,19 @@ def make_completions(rows):
 @jax.jit
 def compute_rewards_and_advantages(prompts, completions, target, discount):
     rewards, outcomes = (
-        letter_reward(prompts, completions, wanted=target),
-        outcome_reward(prompts, completions, wanted=target),
+        letter_reward(prompts, completions, targets=target),
+        outcome_reward(prompts, completions, targets=target),
     )
     by_text, by_letter = (
-        text_advantages(completions, rewards, wanted=target),
-        letter_advantages(discount)(completions, rewards, wanted=target),
+        text_advantages(completions, rewards, targets=target),
+        letter_advantages(discount)(completions, rewards, targets=target),
     )
     return rewards, outcomes, by_text, by_letter
 
 
 def test_each_level_adds_a_letter_and_forces_the_end():
     assert PROMPTS.tokens.tolist() == [[BEGIN]] * len(TARGET)
-    for level, (target, forced) in enumerate(zip(PROMPTS.columns["wanted"], PROMPTS.columns["forced"], strict=True)):
+    for level, (target, forced) in enumerate(zip(PROMPTS.columns["targets"], PROMPTS.columns["forced"], strict=True)):
         assert VOCABULARY.decode(target[: level + 1].tolist()) == TARGET[: level + 1]
         assert not target[level + 1 :].any()
         assert forced.tolist() == [END if position == level + 1 else -1 for position in range(len(TARGET) + 1)]
@@ -58,7 +58,7 @@ def test_each_level_adds_a_letter_and_forces_the_end():
 def test_rewards_and_advantages_match_python_loops(rows, discount):
     levels = np.array([level for level, _ in rows])
     texts = [[*text[: level + 1], END] for level, text in rows]
-    completions, targets = make_completions(texts), PROMPTS.columns["wanted"][levels]
+    completions, targets = make_completions(texts), PROMPTS.columns["targets"][levels]
     rewards, outcomes, by_text, by_letter = jax.device_get(
         compute_rewards_and_advantages(PROMPTS.tokens[levels], completions, targets, discount)
     )
@@ -82,7 +82,7 @@ def test_rewards_and_advantages_match_python_loops(rows, discount):
 def test_generated_padding_earns_no_reward():
     level = np.array([0])
     completions = make_completions([[VOCABULARY.encode("s")[0], *[PAD] * len(TARGET)]])
-    target = PROMPTS.columns["wanted"][level]
+    target = PROMPTS.columns["targets"][level]
     _, outcomes, _, by_letter = jax.device_get(
         compute_rewards_and_advantages(PROMPTS.tokens[level], completions, target, 1.0)
     )
@@ -95,7 +95,7 @@ def test_rewards_can_be_jitted():
         np.array([2, 8]),
         make_completions([[*VOCABULARY.encode("sea"), END], VOCABULARY.encode("see")]),
     )
-    rewards = jax.jit(lambda completions, target: letter_reward(None, completions, wanted=target))(
-        completions, PROMPTS.columns["wanted"][level]
+    rewards = jax.jit(lambda completions, target: letter_reward(None, completions, targets=target))(
+        completions, PROMPTS.columns["targets"][level]
     )
     np.testing.assert_allclose(rewards, [2 / 3, 3 / 9])

@@ -31,14 +31,14 @@ VOCABULARY = Vocabulary(tuple(LETTERS))
 def make_prompts(target: str) -> Prompts:
     """One prompt per level, each the begin token alone.
 
-    The columns [L, N] int32 are `wanted`, the target letters padded with 0, and `forced`, the end token behind the last
-    letter and -1 elsewhere.
+    The columns [L, N] int32 are `targets`, the target letters padded with 0, and `forced`, the end token behind the
+    last letter and -1 elsewhere.
     """
     num_levels = len(target)
     letters = np.array([*VOCABULARY.encode(target), 0], np.int32)
     position, level = np.arange(num_levels + 1)[None], np.arange(num_levels)[:, None]
     columns = {
-        "wanted": np.where(position <= level, letters[None], 0),
+        "targets": np.where(position <= level, letters[None], 0),
         "forced": np.where(position == level + 1, END, -1),
     }
     columns = {name: jnp.asarray(column, jnp.int32) for name, column in columns.items()}
@@ -50,19 +50,19 @@ def correct_letters(completions: Completions, targets: Array) -> Array:
     return ((completions.tokens == targets) & (targets > 0)) * completion_mask(completions)
 
 
-def letter_reward(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
-    """[B] fraction of the target letters `wanted` [B, N] int32 that are correct."""
-    return jnp.sum(correct_letters(completions, wanted), axis=1) / jnp.sum(wanted > 0, axis=1)
+def letter_reward(prompts: Array, completions: Completions, *, targets: Array, **columns: Any) -> Array:
+    """[B] fraction of the `targets` [B, N] int32 that are correct."""
+    return jnp.sum(correct_letters(completions, targets), axis=1) / jnp.sum(targets > 0, axis=1)
 
 
-def outcome_reward(prompts: Array, completions: Completions, *, wanted: Array, **columns: Any) -> Array:
-    """[B] 1 if all target letters `wanted` [B, N] int32 are correct, else 0; decides when levels are unlocked."""
-    return (jnp.sum(correct_letters(completions, wanted), axis=1) == jnp.sum(wanted > 0, axis=1)).astype(jnp.float32)
+def outcome_reward(prompts: Array, completions: Completions, *, targets: Array, **columns: Any) -> Array:
+    """[B] 1 if all `targets` [B, N] int32 are correct, else 0; decides when levels are unlocked."""
+    return (jnp.sum(correct_letters(completions, targets), axis=1) == jnp.sum(targets > 0, axis=1)).astype(jnp.float32)
 
 
-def text_advantages(completions: Completions, rewards: Array, *, wanted: Array, **columns: Array) -> PolicyBatch:
+def text_advantages(completions: Completions, rewards: Array, *, targets: Array, **columns: Array) -> PolicyBatch:
     """The advantage of every letter is the reward of its text; for `reinforce`."""
-    mask = completion_mask(completions) * (wanted > 0)
+    mask = completion_mask(completions) * (targets > 0)
     advantages = broadcast_to_tokens(rewards, mask)
     return make_policy_batch(completions, advantages, advantages, mask)
 
@@ -70,9 +70,9 @@ def text_advantages(completions: Completions, rewards: Array, *, wanted: Array, 
 def letter_advantages(discount: float) -> AdvantageFn:
     """The advantage of a letter is its discounted return, a reward of 1 per correct letter; for `reinforce`."""
 
-    def advantage_fn(completions: Completions, rewards: Array, *, wanted: Array, **columns: Array) -> PolicyBatch:
-        mask = completion_mask(completions) * (wanted > 0)
-        advantages = clear_masked(returns_to_go(correct_letters(completions, wanted), discount), mask)
+    def advantage_fn(completions: Completions, rewards: Array, *, targets: Array, **columns: Array) -> PolicyBatch:
+        mask = completion_mask(completions) * (targets > 0)
+        advantages = clear_masked(returns_to_go(correct_letters(completions, targets), discount), mask)
         return make_policy_batch(completions, advantages, advantages, mask)
 
     return advantage_fn

@@ -118,7 +118,7 @@ def make_training_step(
     config: Config, model: Decoder, prompts: Prompts, optimizer: optax.GradientTransformation, reward: Reward
 ) -> Callable[[RunnerState, Array], tuple[RunnerState, Any, Any]]:
     """`step(state, index) -> (state, metrics, sample)`: a post-training step, with evaluation at intervals."""
-    settings, target = config.rl, prompts.columns["wanted"][-1, :-1]
+    settings, target = config.rl, prompts.columns["targets"][-1, :-1]
     post_training_step = make_post_training_step(
         model,
         prompts,
@@ -167,7 +167,7 @@ def write_texts(model: Decoder, params: Params, prompts: Prompts, beam_width: in
         [N] int32 twice, 0 behind the end: the greedy text, and the text of the beam that is nearest to the target,
         which an oracle chooses.
     """
-    target = prompts.columns["wanted"][-1, :-1]
+    target = prompts.columns["targets"][-1, :-1]
     max_steps = len(target)
     root = make_token_model(
         model, params, prompts.tokens[-1:], prompts.lengths[-1:], max_new_tokens=max_steps, stop_tokens=(END,)
