@@ -172,6 +172,7 @@ class PPOConfig:
     num_epochs: int = option(4, "passes over each rollout", minimum=1, maximum=1000)
     num_minibatches: int = option(4, "minibatches of each pass", minimum=1, maximum=2**20)
     learning_rate: float = option(2.5e-4, "learning rate of Adam, constant", above=0)
+    clip_values: bool = option(True, "clip the change of values here, as rejax always does")
 
     def validate(self) -> None:
         """Raises UserError for minibatches that do not divide a rollout."""

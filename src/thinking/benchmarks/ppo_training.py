@@ -108,7 +108,7 @@ def make_own_training(config: PPOConfig, env: ControlEnv, *, evaluated: bool) ->
         rollout_length=config.rollout_length,
         discount=DISCOUNT,
         gae_lambda=GAE_LAMBDA,
-        clip_values=True,
+        clip_values=config.clip_values,
         schedule=EvalSchedule(num_updates + 1, num_updates + 1),  # never: both libraries are evaluated by `evaluate`
     )
 
