@@ -137,7 +137,7 @@ def test_cache_key_includes_model_settings_and_server(stub, connect):
     make_openai_answer_fn(connect(stub.url.replace("127.0.0.1", "localhost")), "small-model")("x")
     assert len(stub.requests) == 5
     # The password is not part of the cache key.
-    make_openai_answer_fn(connect(stub.url.replace("127", "user:pass-word-1@127")), "small-model")("x")
+    make_openai_answer_fn(connect(stub.url.replace("//", "//user:pass-word-1@")), "small-model")("x")
     assert len(stub.requests) == 5
 
 
@@ -267,7 +267,7 @@ def test_controls_in_a_message_of_a_server_are_shown(stub, connect):
 def test_user_without_password_in_the_address_is_a_secret(stub, connect):
     token = "token-0123456789"
     stub.script.append((400, {"error": {"message": f"not {token}"}}, None))
-    server = connect(stub.url.replace("127", f"{token}@127"))
+    server = connect(stub.url.replace("//", f"//{token}@"))
     assert "(not ***)" in get_error_message(make_openai_answer_fn(server, "small-model"), "x")
     assert token not in server.url
 
@@ -304,7 +304,7 @@ def test_key_in_an_answer_is_masked(stub, connect):
 
 
 def test_login_in_the_url_is_sent_but_not_shown(stub, connect):
-    server = connect(stub.url.replace("127", "user:pass-word-1@127"), max_retries=0)
+    server = connect(stub.url.replace("//", "//user:pass-word-1@"), max_retries=0)
     stub.script.append("echo in an error")
     message = get_error_message(make_openai_answer_fn(server, "small-model"), "x")
     assert stub.requests[0][2].startswith("Basic ")
