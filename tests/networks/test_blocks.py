@@ -160,14 +160,14 @@ def test_flat_dot_and_its_gradients_match_einsum():
 def test_block_is_the_identity_with_zero_output_projections(block):
     tokens = draw(0, ROWS, TOKENS, WIDTH)
     assert not np.allclose(apply_block(block, tokens), tokens, atol=1e-2)
-    zero_kernel(block.attention.out_proj)
+    zero_kernel(block.mixer.out_proj)
     zero_kernel(block.feed_forward.down_proj)
     assert np.array_equal(apply_block(block, tokens), tokens)
 
 
 @pytest.mark.parametrize("part", ["attention", "feed forward"])
 def test_block_normalises_the_inputs_of_its_parts_alone(block, part):
-    zero_kernel(block.feed_forward.down_proj if part == "attention" else block.attention.out_proj)
+    zero_kernel(block.feed_forward.down_proj if part == "attention" else block.mixer.out_proj)
     tokens = 9 * draw(0, ROWS, TOKENS, WIDTH)
     residual, residual_of_scaled = (np.asarray(apply_block(block, x)) - x for x in (tokens, 5 * tokens))
     assert np.max(np.abs(residual)) > 0.1

@@ -151,9 +151,9 @@ def _make_torch_model(params: Any, num_heads: int) -> Any:
     class Block(nn.Module):
         def __init__(self, weights: Any) -> None:
             super().__init__()
-            attention, inner = weights["attention"], weights["feed_forward"]
-            self.attention_norm, self.feed_forward_norm = (
-                norm(weights["attention_norm"]),
+            attention, inner = weights["mixer"], weights["feed_forward"]
+            self.mixer_norm, self.feed_forward_norm = (
+                norm(weights["mixer_norm"]),
                 norm(weights["feed_forward_norm"]),
             )
             self.qkv_proj, self.out_proj = linear(attention["qkv_proj"]), linear(attention["out_proj"])
@@ -162,7 +162,7 @@ def _make_torch_model(params: Any, num_heads: int) -> Any:
         def forward(self, x: Any) -> Any:
             rows, tokens, width = x.shape
             q, k, v = (
-                self.qkv_proj(self.attention_norm(x))
+                self.qkv_proj(self.mixer_norm(x))
                 .view(rows, tokens, 3, num_heads, width // num_heads)
                 .permute(2, 0, 3, 1, 4)
             )

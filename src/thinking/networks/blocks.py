@@ -1,6 +1,7 @@
-"""Pre-norm transformer blocks, shared by kernels and the decoder.
+"""Pre-norm blocks, shared by kernels and the decoder.
 
-A block gets its attention as a function, so the same weights serve whole rows and incremental decoding.
+A block gets its attention as a function, so the same weights serve whole rows and incremental decoding. A recurrent
+mixer gets its state for the same end.
 
 Shapes in names: B rows, C tokens, D width, H query heads, G key-value heads, E dimensions of a head, F inner width.
 """
@@ -191,26 +192,33 @@ class FeedForward(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention and feed-forward, each pre-normalized with a residual connection (Xiong et al. 2020)."""
+    """A mixer and feed-forward, each pre-normalized with a residual connection (Xiong et al. 2020)."""
 
-    def __init__(self, config: BlockConfig, rngs: nnx.Rngs) -> None:
-        self.attention_norm = nnx.RMSNorm(config.width, dtype=config.dtype, rngs=rngs)
-        self.attention = Attention(config, rngs)
+    def __init__(
+        self,
+        config: BlockConfig,
+        rngs: nnx.Rngs,
+        build_mixer: Callable[[BlockConfig, nnx.Rngs], nnx.Module] = Attention,
+    ) -> None:
+        """Build it; `build_mixer` makes what mixes tokens (`thinking.networks.mixers`)."""
+        self.mixer_norm = nnx.RMSNorm(config.width, dtype=config.dtype, rngs=rngs)
+        self.mixer = build_mixer(config, rngs)
         self.feed_forward_norm = nnx.RMSNorm(config.width, dtype=config.dtype, rngs=rngs)
         self.feed_forward = FeedForward(config, rngs)
         self.dropout = nnx.Dropout(config.dropout)
 
     def __call__(
-        self, x_BxCxD: Array, positions_BxC: Array, attend: AttendFn, rngs: nnx.Rngs | None = None
+        self, x_BxCxD: Array, positions_BxC: Array, mixer_inputs: Any, rngs: nnx.Rngs | None = None
     ) -> tuple[Array, Any]:
-        """The output [B, C, D], and the auxiliary output of `attend`; no dropout without `rngs`.
+        """The output [B, C, D], and the auxiliary output of the mixer; no dropout without `rngs`.
 
-        If `attend` returns the last N tokens alone, so does the block: [B, N, D].
+        `mixer_inputs` are what the mixer needs: attention takes an `AttendFn`, a recurrence `RecurrentInputs`. If the
+        mixer returns the last N tokens alone, so does the block: [B, N, D].
         """
 
         def drop(x: Array) -> Array:
             return self.dropout(x, deterministic=rngs is None, rngs=rngs)
 
-        attended, aux = self.attention(self.attention_norm(x_BxCxD), positions_BxC, attend)
-        x_BxCxD = x_BxCxD[:, -attended.shape[1] :] + drop(attended)
+        mixed, aux = self.mixer(self.mixer_norm(x_BxCxD), positions_BxC, mixer_inputs)
+        x_BxCxD = x_BxCxD[:, -mixed.shape[1] :] + drop(mixed)
         return x_BxCxD + drop(self.feed_forward(self.feed_forward_norm(x_BxCxD))), aux

@@ -1,97 +1,83 @@
-"""The key-value cache of a decoder.
+"""The cache of a decoder: keys and values of attention, and the states of recurrences.
 
-If the pattern has a bounded reach, the slots are a ring buffer: a new token overwrites the one that no later query
-sees, so memory is bounded at any length. Tokens at the start that all queries see are never overwritten.
+If the pattern has a bounded reach, the slots of keys are a ring buffer: a new token overwrites the one that no later
+query sees, so memory is bounded at any length. Tokens at the start that all queries see are never overwritten. The
+state of a recurrence has the same size at any length; without attention there are no slots.
 
-Axes: B rows, N new tokens, S slots, H query heads, G key-value heads, E dimensions of a head, K blocks of a `TopK`
-pattern. All leaves of a cache have the leading axis B, so rows can be gathered, repeated and stored like any other
-batch.
+Axes: B rows, N new tokens, S slots. All leaves of a cache have the leading axis B, so rows can be gathered, repeated
+    and stored like any other batch.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.attention.patterns import (
-    Global,
-    Pattern,
-    Strided,
-    TopK,
-    Window,
-    is_visible,
-    memory_bounds,
-    pattern_parts,
-)
-from thinking.networks.attention.top_k import choose_blocks
-from thinking.networks.blocks import AttendFn
-from thinking.types import Array
-
-
-class LayerCache(NamedTuple):
-    """The cache of one layer.
-
-    Attributes:
-        keys: [B, G, S, E]; heads before slots, which makes products over slots several times faster on a CPU.
-        values: [B, G, S, E].
-        key_sums: [B, G, K, E] float32, sum of each block's keys; K is 0 without `TopK`.
-        query_sums: [B, G, K, E] float32, sum of each block's queries, over the heads that share keys.
-    """
-
-    keys: Array
-    values: Array
-    key_sums: Array
-    query_sums: Array
-
-
-LayerMemory = tuple[LayerCache, Array]
-"""A layer's cache, and the position of the token in each slot [B, S]."""
+from thinking.networks.attention.patterns import Pattern, memory_bounds
+from thinking.networks.blocks import BlockConfig
+from thinking.networks.cached_attention import LayerCache, find_top_k, make_attend_fn
+from thinking.networks.mixers.mixer import Mixer, RecurrentInputs, RecurrentOutput
+from thinking.types import Array, State
 
 
 class Cache(NamedTuple):
     """The cache of B rows.
 
     Attributes:
-        layers: of each layer.
+        layers: of each layer, a `LayerCache`, or the state of a recurrence.
         positions: [B, S] int32, position of the token in each slot, -1 for none.
         length: [B] int32, tokens read so far.
     """
 
-    layers: tuple[LayerCache, ...]
+    layers: tuple[LayerCache | State, ...]
     positions: Array
     length: Array
 
 
-def init_cache(
-    pattern: Pattern, rows: int, capacity: int, num_layers: int, num_kv_heads: int, head_dim: int, dtype: jnp.dtype
-) -> Cache:
+def init_cache(pattern: Pattern, mixers: Sequence[Mixer], block: BlockConfig, rows: int, capacity: int) -> Cache:
     """An empty cache of rows of up to `capacity` tokens; fewer slots are allocated where the pattern allows."""
+    slots = _count_slots(pattern, capacity) if any(mixer.init_state is None for mixer in mixers) else 0
+    attention_layer = _init_layer(pattern, rows, slots, block)
+    layers = tuple(attention_layer if mixer.init_state is None else mixer.init_state(block, rows) for mixer in mixers)
+    return Cache(layers, jnp.full((rows, slots), -1, jnp.int32), jnp.zeros(rows, jnp.int32))
+
+
+def _count_slots(pattern: Pattern, capacity: int) -> int:
     bounds = memory_bounds(pattern)
-    slots = capacity if bounds is None else min(capacity, sum(bounds))
-    top_k = _find_top_k(pattern)
-    blocks = 0 if top_k is None else -(-slots // top_k.block_size)
-    empty = jnp.zeros((rows, num_kv_heads, slots, head_dim), dtype)
-    sums = jnp.zeros((rows, num_kv_heads, blocks, head_dim), jnp.float32)
-    layer = LayerCache(empty, empty, sums, sums)
-    return Cache((layer,) * num_layers, jnp.full((rows, slots), -1, jnp.int32), jnp.zeros(rows, jnp.int32))
+    return capacity if bounds is None else min(capacity, sum(bounds))
+
+
+def _init_layer(pattern: Pattern, rows: int, slots: int, block: BlockConfig) -> LayerCache:
+    heads, size = block.num_kv_heads or block.num_heads, block.width // block.num_heads
+    empty = jnp.zeros((rows, heads, slots, size), block.dtype)
+    sums = jnp.zeros((rows, heads, _count_blocks(pattern, slots), size), jnp.float32)
+    return LayerCache(empty, empty, sums, sums)
+
+
+def _count_blocks(pattern: Pattern, slots: int) -> int:
+    top_k = find_top_k(pattern)
+    return 0 if top_k is None else -(-slots // top_k.block_size)
 
 
 def grow_cache(pattern: Pattern, cache: Cache, capacity: int) -> Cache:
-    """The cache with capacity for longer rows; a ring buffer stays as it is."""
-    grown = jax.eval_shape(lambda: _like(pattern, cache, capacity))
+    """The cache with capacity for longer rows; a ring buffer and a recurrence stay as they are."""
+    if not any(isinstance(layer, LayerCache) for layer in cache.layers):
+        return cache
+    slots = _count_slots(pattern, capacity)
 
-    def pad(leaf: Array, shape: jax.ShapeDtypeStruct, blank: int) -> Array:
-        behind = [(0, after - before) for before, after in zip(leaf.shape, shape.shape, strict=True)]
-        return jnp.pad(leaf, behind, constant_values=blank)
+    def pad(leaf: Array, axis: int, size: int, blank: int = 0) -> Array:
+        widths = [(0, size - leaf.shape[axis] if each == axis else 0) for each in range(leaf.ndim)]
+        return jnp.pad(leaf, widths, constant_values=blank)
 
-    layers = jax.tree.map(lambda leaf, shape: pad(leaf, shape, 0), cache.layers, grown.layers)
-    return Cache(layers, pad(cache.positions, grown.positions, -1), cache.length)
+    def grow_layer(layer: LayerCache | State) -> LayerCache | State:
+        if not isinstance(layer, LayerCache):
+            return layer
+        blocks = _count_blocks(pattern, slots)
+        keys, values = pad(layer.keys, 2, slots), pad(layer.values, 2, slots)
+        return LayerCache(keys, values, pad(layer.key_sums, 2, blocks), pad(layer.query_sums, 2, blocks))
 
-
-def _like(pattern: Pattern, cache: Cache, capacity: int) -> Cache:
-    keys = cache.layers[0].keys
-    return init_cache(pattern, len(keys), capacity, len(cache.layers), keys.shape[1], keys.shape[3], keys.dtype)
+    return Cache(tuple(map(grow_layer, cache.layers)), pad(cache.positions, 1, slots, -1), cache.length)
 
 
 class Continuation(NamedTuple):
@@ -99,19 +85,20 @@ class Continuation(NamedTuple):
 
     Attributes:
         positions: [B, N] int32, position of each new token in its row, -1 for none.
-        attend_fns: of each layer; attends to cached and new tokens, and returns the new `LayerCache`.
-        finish: `finish(layers) -> Cache`, the cache after the new tokens.
+        mixer_inputs: of each layer: a function that attends to cached and new tokens and also returns the new
+            `LayerCache`, or `RecurrentInputs`.
+        finish: `finish(aux_outputs) -> Cache`, the cache after the new tokens, from what the mixers return.
     """
 
     positions: Array
-    attend_fns: list[AttendFn]
-    finish: Callable[[Sequence[LayerCache]], Cache]
+    mixer_inputs: list[Any]
+    finish: Callable[[Sequence[LayerCache | RecurrentOutput]], Cache]
 
 
 def continue_cache(
     pattern: Pattern, cache: Cache, num_new_tokens: int, num_valid: Array | None, prefix_cache: Cache | None
 ) -> Continuation:
-    """Assign slots to new tokens, and build the attention functions of all layers.
+    """Assign slots to new tokens, and build the inputs of all mixers.
 
     Args:
         pattern: the attention pattern.
@@ -123,24 +110,38 @@ def continue_cache(
     """
     own_positions = _next_positions(cache, num_new_tokens, num_valid)
     slot = _assign_slots(pattern, cache, own_positions)
-    base = (
-        0
-        if prefix_cache is None
-        else jnp.repeat(prefix_cache.length, len(own_positions) // len(prefix_cache.length))[:, None]
-    )
-    positions = jnp.where(own_positions >= 0, own_positions + base, -1)
+    prefix_length = 0 if prefix_cache is None else _repeat_rows(prefix_cache.length, len(own_positions))[:, None]
+    positions = jnp.where(own_positions >= 0, own_positions + prefix_length, -1)
     after = cache.positions.at[jnp.arange(len(positions))[:, None], slot].set(positions, mode="drop")
     length = cache.length + jnp.sum(own_positions >= 0, axis=1, dtype=jnp.int32)
-    prefix_memories = (
-        [None] * len(cache.layers)
-        if prefix_cache is None
-        else [(layer, prefix_cache.positions) for layer in prefix_cache.layers]
-    )
-    attend_fns = [
-        _make_attend_fn(pattern, layer, cache.positions, after, slot, positions, prefix_memory)
-        for layer, prefix_memory in zip(cache.layers, prefix_memories, strict=True)
-    ]
-    return Continuation(positions, attend_fns, lambda layers: Cache(tuple(layers), after, length))
+
+    def make_inputs(index: int, layer: LayerCache | State) -> Any:
+        prefix_layer = None if prefix_cache is None else prefix_cache.layers[index]
+        if isinstance(layer, LayerCache):
+            prefix_memory = None if prefix_cache is None else (prefix_layer, prefix_cache.positions)
+            return make_attend_fn(pattern, layer, cache.positions, after, slot, positions, prefix_memory)
+        state = layer if prefix_cache is None else _start_from_prefix(layer, prefix_layer, cache.length)
+        return RecurrentInputs(state, jnp.zeros_like(own_positions, bool), own_positions >= 0)
+
+    def finish(aux_outputs: Sequence[LayerCache | RecurrentOutput]) -> Cache:
+        layers = (aux if isinstance(aux, LayerCache) else aux.state for aux in aux_outputs)
+        return Cache(tuple(layers), after, length)
+
+    return Continuation(positions, [make_inputs(*pair) for pair in enumerate(cache.layers)], finish)
+
+
+def _start_from_prefix(state: State, prefix_state: State, length: Array) -> State:
+    """The states of rows; a row without a token of its own starts from the state of its prefix."""
+
+    def start(own: Array, prefix: Array) -> Array:
+        is_empty = (length == 0).reshape(-1, *[1] * (own.ndim - 1))
+        return jnp.where(is_empty, _repeat_rows(prefix, len(own)), own)
+
+    return jax.tree.map(start, state, prefix_state)
+
+
+def _repeat_rows(leaf: Array, rows: int) -> Array:
+    return jnp.repeat(leaf, rows // len(leaf), axis=0)
 
 
 def _next_positions(cache: Cache, num_new_tokens: int, num_valid: Array | None) -> Array:
@@ -159,184 +160,3 @@ def _assign_slots(pattern: Pattern, cache: Cache, positions: Array) -> Array:
         slot = jnp.where(positions < first, positions, first + (positions - first) % last)
         kept &= (positions < first) | (positions > jnp.max(positions, axis=1, keepdims=True) - last)
     return jnp.where(kept, slot, slots)
-
-
-def _make_attend_fn(
-    pattern: Pattern,
-    layer: LayerCache,
-    before: Array,
-    after: Array,
-    slot: Array,
-    positions: Array,
-    prefix_memory: LayerMemory | None,
-) -> AttendFn:
-    """Attention of new tokens, written to `slot` [B, N].
-
-    `before` and `after` [B, S] are the positions in the cache before and after they are written.
-    """
-    top_k = _find_top_k(pattern)
-
-    def attend(q: Array, k: Array, v: Array) -> tuple[Array, LayerCache]:
-        new_layer = _write(top_k, layer, q, k, v, slot, positions)
-        if top_k is not None and positions.shape[1] == 1 and _max_visible_keys(pattern) < after.shape[1]:
-            return _attend_gathered(pattern, top_k, new_layer, q, positions, after), new_layer
-        memories = [(new_layer, after)]
-        if positions.shape[1] > 1 and memory_bounds(pattern) is not None:
-            # The first of several new tokens may see what the last one overwrites.
-            newest = layer._replace(keys=k.swapaxes(1, 2), values=v.swapaxes(1, 2))
-            memories = [(layer, before), (newest, positions)]
-        if prefix_memory is not None:
-            prefix_layer, prefix_positions = prefix_memory
-            memories.insert(
-                0, (prefix_layer, jnp.repeat(prefix_positions, len(positions) // len(prefix_positions), axis=0))
-            )
-        masks = [_mask(pattern, top_k, new_layer, positions, other) for _, other in memories]
-        return _attend(q, [part for part, _ in memories], masks), new_layer
-
-    return attend
-
-
-def _find_top_k(pattern: Pattern) -> TopK | None:
-    return next((part for part in pattern_parts(pattern) if isinstance(part, TopK)), None)
-
-
-def _write(
-    top_k: TopK | None, layer: LayerCache, q: Array, k: Array, v: Array, slot: Array, positions: Array
-) -> LayerCache:
-    rows = jnp.arange(len(slot))[:, None]
-    keys = layer.keys.at[rows, :, slot].set(k.astype(layer.keys.dtype), mode="drop")
-    values = layer.values.at[rows, :, slot].set(v.astype(layer.values.dtype), mode="drop")
-    if top_k is None:
-        return layer._replace(keys=keys, values=values)
-    blocks = layer.key_sums.shape[2]
-    block = jnp.where(positions >= 0, positions // top_k.block_size, blocks)
-    query_sum = q.astype(jnp.float32).reshape(*k.shape[:3], -1, k.shape[3]).sum(3)
-    key_sums = layer.key_sums.at[rows, :, block].add(k.astype(jnp.float32), mode="drop")
-    query_sums = layer.query_sums.at[rows, :, block].add(query_sum, mode="drop")
-    return LayerCache(keys, values, key_sums, query_sums)
-
-
-def _mask(pattern: Pattern, top_k: TopK | None, layer: LayerCache, positions: Array, key_positions: Array) -> Array:
-    """[B, 1 or G, N, S] bool, which of the tokens at `key_positions` [B, S] each new one sees."""
-    query, key = positions[:, None, :, None], key_positions[:, None, None, :]
-    visible = jnp.zeros((), bool)
-    for part in pattern_parts(pattern):
-        if part is not top_k:
-            visible = visible | is_visible(part, query, key)
-    if top_k is not None:
-        index, is_selected = _choose_cached_blocks(top_k, layer, positions, key_positions)
-        blocks = layer.key_sums.shape[2]
-        chosen = jnp.any(jax.nn.one_hot(index, blocks, dtype=bool) & is_selected[..., None], axis=-2)
-        visible = (
-            visible | jnp.repeat(chosen, top_k.block_size, axis=-1)[..., : key_positions.shape[1]]
-        )  # without a ring buffer, slot i holds token i
-    return visible & (key >= 0) & (key <= query)
-
-
-def _choose_cached_blocks(
-    top_k: TopK, layer: LayerCache, positions: Array, key_positions: Array
-) -> tuple[Array, Array]:
-    """The blocks [B, G, N, k] that each new token selects, and whether each is one (bool)."""
-    own = jnp.maximum(positions, 0) // top_k.block_size
-    query_block = jnp.broadcast_to(
-        jnp.maximum(own - 1, 0)[:, None, :, None], (*layer.keys.shape[:2], positions.shape[1], 1)
-    )
-    block_queries = jnp.take_along_axis(layer.query_sums, query_block, axis=2)
-    start = top_k.block_size * jnp.arange(layer.key_sums.shape[2])[None]
-    num_filled = jnp.clip(jnp.max(key_positions, axis=1, keepdims=True) + 1 - start, 0, top_k.block_size)
-    means = layer.key_sums / jnp.maximum(num_filled, 1)[:, None, :, None]
-    return choose_blocks(block_queries, means, num_filled > 0, own, top_k.num_blocks, causal=True)
-
-
-def _max_visible_keys(pattern: Pattern) -> int:
-    """An upper bound on the keys that one query sees."""
-    reach = 0
-    for part in pattern_parts(pattern):
-        match part:
-            case Window(size) | Strided(_, int() as size) | Global(size):
-                reach += size
-            case TopK(block, blocks):
-                reach += block * blocks
-            case _:
-                return 2**31
-    return reach
-
-
-def _attend_gathered(
-    pattern: Pattern, top_k: TopK, layer: LayerCache, q: Array, positions: Array, key_positions: Array
-) -> Array:
-    """Attention of one new token, which gathers only the keys that it sees."""
-    index, is_selected = (part[:, :, 0] for part in _choose_cached_blocks(top_k, layer, positions, key_positions))
-    rows, groups = index.shape[:2]
-    newest = positions[:, :, None]
-    tokens, allowed, earlier = [], [], []
-    for part in [*(part for part in pattern_parts(pattern) if part is not top_k), top_k]:
-        visible = jnp.ones((), bool)
-        match part:
-            case Window(size):
-                token = newest - jnp.arange(size)[None, None]
-            case Strided(stride, int() as size):
-                token = newest - stride * jnp.arange(size)[None, None]
-            case Global(count):
-                token = jnp.arange(count)[None, None]
-            case _:
-                token = index[..., None] * top_k.block_size + jnp.arange(top_k.block_size)[None, None, None]
-                visible = jnp.broadcast_to(is_selected[..., None], token.shape).reshape(rows, groups, -1)
-                token = token.reshape(rows, groups, -1)
-        visible &= (token >= 0) & (token <= newest)
-        for other in earlier:
-            visible &= ~is_visible(other, newest, token)  # a pair that several parts see counts once
-        earlier.append(part)
-        shape = rows, groups, token.shape[-1]
-        tokens.append(jnp.broadcast_to(token, shape))
-        allowed.append(jnp.broadcast_to(visible, shape))
-    # Without a ring buffer, slot i holds token i.
-    slot = jnp.clip(jnp.concatenate(tokens, axis=-1), 0, layer.keys.shape[2] - 1)[..., None]
-    keys, values = (jnp.take_along_axis(array, slot, axis=2) for array in (layer.keys, layer.values))
-    return _attend(q, [layer._replace(keys=keys, values=values)], [jnp.concatenate(allowed, axis=-1)[:, :, None]])
-
-
-def _attend(q: Array, memories: list[LayerCache], masks: list[Array]) -> Array:
-    """[B, N, H, E] one softmax over all memories; zeros for a query that sees nothing."""
-    rows, num_new, heads, size = q.shape
-    groups = memories[0].keys.shape[1]
-    shared = heads // groups
-    queries = q.reshape(rows, num_new, groups, shared, size).transpose(0, 2, 3, 1, 4).reshape(rows, groups, -1, size)
-
-    def logits(layer: LayerCache, mask: Array) -> Array:
-        grouped = _merge_branches(queries, len(layer.keys))
-        products = jnp.einsum("bgme,bgse->bgms", grouped, layer.keys, preferred_element_type=jnp.float32)
-        repeated = jnp.tile(mask, (1, 1, shared, 1)) if shared > 1 else mask
-        return jnp.where(repeated, _split_branches(products, rows) * size**-0.5, -jnp.inf)
-
-    def weigh_values(layer: LayerCache, weight: Array) -> Array:
-        weight = _merge_branches(weight.astype(layer.values.dtype), len(layer.values))
-        output = jnp.einsum("bgms,bgse->bgme", weight, layer.values, preferred_element_type=jnp.float32)
-        return _split_branches(output, rows)
-
-    scores = [logits(*pair) for pair in zip(memories, masks, strict=True)]
-    peak = jnp.max(jnp.stack([jnp.max(score, axis=-1) for score in scores]), axis=0)[..., None]
-    peak = jnp.where(jnp.isfinite(peak), peak, 0)
-    weights = [jnp.exp(score - peak) for score in scores]
-    total = sum(jnp.sum(weight, axis=-1, keepdims=True) for weight in weights)
-    output = sum(weigh_values(*pair) for pair in zip(memories, weights, strict=True))
-    output = output / jnp.maximum(total, jnp.finfo(jnp.float32).tiny)
-    return output.reshape(rows, groups, shared, num_new, size).transpose(0, 3, 1, 2, 4).reshape(q.shape).astype(q.dtype)
-
-
-def _merge_branches(x: Array, rows: int) -> Array:
-    """[B, G, M, E] as [rows, G, B M / rows, E], for M queries of each row.
-
-    B / rows consecutive rows share one prefix cache, so its keys are not copied.
-    """
-    if len(x) == rows:
-        return x
-    return x.reshape(rows, -1, *x.shape[1:]).swapaxes(1, 2).reshape(rows, x.shape[1], -1, x.shape[3])
-
-
-def _split_branches(x: Array, rows: int) -> Array:
-    """The inverse: [B, G, M rows / B, E] of B prefix caches as [rows, G, M, E]."""
-    if len(x) == rows:
-        return x
-    branches = rows // len(x)
-    return x.reshape(*x.shape[:2], branches, -1, x.shape[3]).swapaxes(1, 2).reshape(rows, x.shape[1], -1, x.shape[3])

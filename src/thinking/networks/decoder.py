@@ -1,9 +1,9 @@
-"""A decoder-only transformer as pure functions over its parameters.
+"""A decoder as pure functions over its parameters: a transformer, a recurrent network, or a hybrid.
 
 Axes: B rows, T tokens of a row, N new tokens, V vocabulary size, D width, K coordinates of a token.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,8 +13,9 @@ from flax import nnx
 from thinking.networks import cache as caches
 from thinking.networks.attention.patterns import Dense, Pattern, TopK, pattern_parts
 from thinking.networks.attention.sparse import attention
-from thinking.networks.blocks import AttendFn, Block, BlockConfig, PositionalEncoding, flat_dot
+from thinking.networks.blocks import Block, BlockConfig, PositionalEncoding, flat_dot
 from thinking.networks.cache import Cache
+from thinking.networks.mixers import Mixer, RecurrentInputs, make_mixer, repeat_mixers
 from thinking.networks.pure import make_pure
 from thinking.types import Array, Params
 
@@ -43,6 +44,8 @@ class Decoder(NamedTuple):
             `segments` [B, T] int32 separates packed texts (0 is padding; `Global` and `TopK` use positions in the row).
             `coordinates` [B, T, K] are for location encodings; a token's position by default. A key, which is consumed,
             enables dropout.
+        trace: `trace(params, inputs, *, segments=None) -> list` of what each layer's mixer shows of its work, such as
+            the reads and writes of a memory; () for most.
         init_cache: `init_cache(rows, capacity=None) -> Cache` for rows of up to `capacity` tokens; `context_length` by
             default.
         extend: `extend(params, cache, inputs [B, N], *, num_valid=None, coordinates=None, prefix_cache=None) ->
@@ -59,6 +62,7 @@ class Decoder(NamedTuple):
     init: Callable[[Array], Params]
     embed: Callable[[Params, Array], Array]
     apply: Callable[..., DecoderOutput]
+    trace: Callable[..., list[Any]]
     init_cache: Callable[..., Cache]
     extend: Callable[..., tuple[DecoderOutput, Cache]]
     vocab_size: int
@@ -73,32 +77,37 @@ def decoder(
     context_length: int,
     block: BlockConfig,
     num_layers: int = 4,
+    mixers: Sequence[str | Mixer] = ("attention",),
     pattern: Pattern = Dense(),
     tie_embeddings: bool = True,
     value_head: bool = False,
     remat: bool = False,
 ) -> Decoder:
-    """A decoder-only transformer.
+    """A decoder: by default a transformer.
 
     Args:
         vocab_size: V, tokens are 0 to V - 1.
         context_length: tokens that a row may have.
         block: the shape of its blocks.
         num_layers: number of blocks.
+        mixers: what mixes the tokens of each layer, again and again: `("delta", "delta", "attention")` is a hybrid.
+            Names or values of `thinking.networks.mixers`.
         pattern: the attention pattern, applied causally.
         tie_embeddings: whether the token embedding is also the output layer (Press & Wolf 2017).
         value_head: whether there is a value head.
         remat: whether the backward pass recomputes each block's activations instead of storing them.
 
     Raises:
-        ValueError: if a size is below 1, or learned positions are too few.
+        ValueError: if a size is below 1, learned positions are too few, or a mixer is unknown.
     """
     for name, size in {"vocab_size": vocab_size, "context_length": context_length, "num_layers": num_layers}.items():
         if size < 1:
             raise ValueError(f"decoder: {name} {size} is out of range; give at least 1")
 
+    layer_mixers = repeat_mixers([make_mixer(mixer) for mixer in mixers], num_layers)
+
     def build(key: Array) -> _Network:
-        return _Network(vocab_size, context_length, block, num_layers, tie_embeddings, value_head, nnx.Rngs(key))
+        return _Network(vocab_size, context_length, block, layer_mixers, tie_embeddings, value_head, nnx.Rngs(key))
 
     init, network = make_pure(build)
 
@@ -113,14 +122,33 @@ def decoder(
         coordinates: Array | None = None,
         key: Array | None = None,
     ) -> DecoderOutput:
+        rngs = None if key is None or block.dropout == 0 else nnx.Rngs(dropout=key)
+        return run_rows(params, inputs, segments, coordinates, rngs)[0]
+
+    def trace(params: Params, inputs: Array, *, segments: Array | None = None) -> list[Any]:
+        aux_outputs = run_rows(params, inputs, segments, None, None)[1]
+        return [() if aux is None else aux.trace for aux in aux_outputs]
+
+    def run_rows(
+        params: Params, inputs: Array, segments: Array | None, coordinates: Array | None, rngs: nnx.Rngs | None
+    ) -> tuple[DecoderOutput, list[Any]]:
         _check_inputs(inputs, context_length, block.width)
 
         def attend(q: Array, k: Array, v: Array) -> tuple[Array, None]:
             return attention(q, k, v, pattern=pattern, segments=segments), None
 
-        rngs = None if key is None or block.dropout == 0 else nnx.Rngs(dropout=key)
         positions = _row_positions(inputs.shape[1]) if segments is None else positions_within(segments)
-        return network(params)(inputs, positions, coordinates, [attend] * num_layers, rngs, remat)[0]
+        starts_text = jnp.broadcast_to(positions == 0, inputs.shape[:2])
+        is_valid = jnp.ones_like(starts_text) if segments is None else segments > 0
+
+        def make_inputs(mixer: Mixer) -> Any:
+            if mixer.init_state is None:
+                return attend
+            return RecurrentInputs(mixer.init_state(block, len(inputs)), starts_text, is_valid)
+
+        return network(params)(
+            inputs, positions, coordinates, [make_inputs(mixer) for mixer in layer_mixers], rngs, remat
+        )
 
     def init_cache(rows: int, capacity: int | None = None) -> Cache:
         capacity = context_length if capacity is None else capacity
@@ -129,10 +157,7 @@ def decoder(
                 f"cache: rows {rows}, capacity {capacity}: give at least 1 row, and a capacity from 1 to the context "
                 f"length of {context_length}"
             )
-        heads = block.num_kv_heads or block.num_heads
-        return caches.init_cache(
-            pattern, rows, capacity, num_layers, heads, block.width // block.num_heads, block.dtype
-        )
+        return caches.init_cache(pattern, layer_mixers, block, rows, capacity)
 
     def extend(
         params: Params,
@@ -146,12 +171,12 @@ def decoder(
         _check_inputs(inputs, context_length, block.width)
         _check_cache(cache, prefix_cache, len(inputs), pattern)
         continuation = caches.continue_cache(pattern, cache, inputs.shape[1], num_valid, prefix_cache)
-        output, new_layers = network(params)(
-            inputs, jnp.maximum(continuation.positions, 0), coordinates, continuation.attend_fns
+        output, aux_outputs = network(params)(
+            inputs, jnp.maximum(continuation.positions, 0), coordinates, continuation.mixer_inputs
         )
-        return output, continuation.finish(new_layers)
+        return output, continuation.finish(aux_outputs)
 
-    return Decoder(init, embed, apply, init_cache, extend, vocab_size, context_length, block.width, pattern)
+    return Decoder(init, embed, apply, trace, init_cache, extend, vocab_size, context_length, block.width, pattern)
 
 
 def positions_within(segments: Array) -> Array:
@@ -195,6 +220,15 @@ def _check_cache(cache: Cache, prefix_cache: Cache | None, rows: int, pattern: P
         )
 
 
+def _with_mixer_inputs(mixer_inputs: Any) -> Callable[..., tuple[Array, Any]]:
+    """A block's forward pass with these inputs closed over, since rematerialization takes no functions as arguments."""
+
+    def apply_block(block: Block, x: Array, positions: Array, rngs: nnx.Rngs | None) -> tuple[Array, Any]:
+        return block(x, positions, mixer_inputs, rngs)
+
+    return apply_block
+
+
 class _Network(nnx.Module):
     """The parameters, and the forward pass."""
 
@@ -203,7 +237,7 @@ class _Network(nnx.Module):
         vocab_size: int,
         context_length: int,
         block: BlockConfig,
-        num_layers: int,
+        mixers: Sequence[Mixer],
         tied: bool,
         value_head: bool,
         rngs: nnx.Rngs,
@@ -214,7 +248,7 @@ class _Network(nnx.Module):
             vocab_size, width, embedding_init=normal(width**-0.5), dtype=block.dtype, rngs=rngs
         )
         self.positional_encoding = PositionalEncoding(block, context_length, rngs)
-        self.blocks = nnx.List([Block(block, rngs) for _ in range(num_layers)])
+        self.blocks = nnx.List([Block(block, rngs, mixer.build) for mixer in mixers])
         self.norm = nnx.RMSNorm(width, dtype=block.dtype, rngs=rngs)
         self.lm_head = None if tied else nnx.Linear(width, vocab_size, use_bias=False, dot_general=flat_dot, rngs=rngs)
         # Near 0 (Ziegler et al. 2019): large initial values would disturb an already trained network.
@@ -228,17 +262,16 @@ class _Network(nnx.Module):
         inputs: Array,
         positions: Array,
         coordinates: Array | None,
-        attend_fns: list[AttendFn],
+        mixer_inputs: list[Any],
         rngs: nnx.Rngs | None = None,
         remat: bool = False,
     ) -> tuple[DecoderOutput, list[Any]]:
         x = self.token_embedding(inputs) if inputs.ndim == 2 else inputs.astype(self.dtype)
         x = self.positional_encoding(x, positions, positions[:, :, None] if coordinates is None else coordinates)
-        aux_outputs, apply_block = [], Block.__call__
-        if remat:
-            apply_block = nnx.remat(apply_block, static_argnums=(3,))  # attend is a function
-        for block, attend in zip(self.blocks, attend_fns, strict=True):
-            x, aux = apply_block(block, x, positions, attend, rngs)
+        aux_outputs = []
+        for block, each in zip(self.blocks, mixer_inputs, strict=True):
+            apply_block = _with_mixer_inputs(each)
+            x, aux = (nnx.remat(apply_block) if remat else apply_block)(block, x, positions, rngs)
             aux_outputs.append(aux)
         hidden = self.norm(x)
         return DecoderOutput(self._logits(hidden), self._value(hidden), hidden), aux_outputs

@@ -196,9 +196,11 @@ def test_end_log_probs_are_sequential_or_the_first_likely_end():
 def test_answer_is_marginalized_over_ends_in_training():
     batch, model = make_words(), make_model("discrete", end_thought=True)
     params = draw_params(model)
-    # Makes words end at different steps.
-    end_head = params["end_head"] = {**params["end_head"], "bias": np.full(1, -2.7, np.float32)}
     think = jax.jit(model.think)
+    # Half of the steps before the last one would end, so words end at different steps.
+    hidden = np.asarray(think(params, batch.symbols, batch.lengths).hidden)[:, :-1]
+    bias = -np.median(hidden @ params["end_head"]["kernel"])
+    end_head = params["end_head"] = {**params["end_head"], "bias": np.full(1, bias, np.float32)}
     output = think(params, batch.symbols, batch.lengths, jax.random.key(0))
     end_logits = np.asarray(output.hidden) @ end_head["kernel"] + end_head["bias"]
     end_probs = np.exp(jit_end_log_probs(np.resize(end_logits[:, :, 0], (50, 4)), is_sampled=True))[:8]

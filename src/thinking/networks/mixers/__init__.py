@@ -1,0 +1,56 @@
+"""Mixers: what mixes the tokens of a row. `("delta", "delta", "attention")` in a decoder makes a hybrid."""
+
+from collections.abc import Callable
+
+from thinking.networks.mixers.delta import delta
+from thinking.networks.mixers.gru import gru
+from thinking.networks.mixers.linear_recurrence import linear_recurrence
+from thinking.networks.mixers.memory import MemoryState, MemoryTrace, memory
+from thinking.networks.mixers.mixer import (
+    Mixer,
+    RecurrentInputs,
+    RecurrentOutput,
+    attention,
+    repeat_mixers,
+    start_row,
+)
+
+MIXERS: dict[str, Callable[[], Mixer]] = {
+    "attention": attention,
+    "gru": gru,
+    "linear_recurrence": linear_recurrence,
+    "delta": delta,
+    "memory": memory,
+}
+"""Mixers of default settings, by name."""
+
+
+def make_mixer(mixer: str | Mixer) -> Mixer:
+    """A mixer by name, or as it is.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if isinstance(mixer, Mixer):
+        return mixer
+    if mixer not in MIXERS:
+        raise ValueError(f"mixer {mixer!r} is unknown; take one of {', '.join(MIXERS)}")
+    return MIXERS[mixer]()
+
+
+__all__ = [
+    "MIXERS",
+    "MemoryState",
+    "MemoryTrace",
+    "Mixer",
+    "RecurrentInputs",
+    "RecurrentOutput",
+    "attention",
+    "delta",
+    "gru",
+    "linear_recurrence",
+    "make_mixer",
+    "memory",
+    "repeat_mixers",
+    "start_row",
+]

@@ -1,0 +1,158 @@
+"""An external memory that is written and read by content.
+
+Each head has slots with a key, a value and a usage. A token writes to the slot whose key is most like its own, or to
+the one least used of late, as a gate decides (Neural Turing Machine, Graves et al. 2014; least recently used access,
+Santoro et al. 2016). It then reads a mean of the values, by likeness. What was read and written where can be looked at.
+
+Axes: B rows, C tokens, D width, H heads, S slots, E dimensions of a head.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from thinking.networks.blocks import BlockConfig, linear_layer
+from thinking.networks.mixers.mixer import Mixer, RecurrentInputs, RecurrentOutput
+from thinking.types import Array
+
+_USAGE_DECAY = 0.95
+
+
+class MemoryState(NamedTuple):
+    """The memory.
+
+    Attributes:
+        keys: [B, H, S, E].
+        values: [B, H, S, E].
+        usage: [B, H, S], how much each slot was read and written of late.
+    """
+
+    keys: Array
+    values: Array
+    usage: Array
+
+
+class MemoryTrace(NamedTuple):
+    """What each token did.
+
+    Attributes:
+        reads: [B, C, H, S], weights that sum to 1.
+        writes: [B, C, H, S], weights that sum to at most 1.
+    """
+
+    reads: Array
+    writes: Array
+
+
+def memory(num_slots: int = 16) -> Mixer:
+    """An external memory; its state is a `MemoryState`.
+
+    Args:
+        num_slots: S, of each head.
+
+    Raises:
+        ValueError: if it is below 1.
+    """
+    if num_slots < 1:
+        raise ValueError(f"memory: num_slots {num_slots} is out of range; give at least 1")
+
+    def init_state(config: BlockConfig, rows: int) -> MemoryState:
+        shape = rows, config.num_heads, num_slots
+        empty = jnp.zeros((*shape, config.width // config.num_heads), jnp.float32)
+        return MemoryState(empty, empty, jnp.broadcast_to(_initial_usage(num_slots), shape))
+
+    return Mixer("memory", lambda config, rngs: _Memory(config, rngs), init_state)
+
+
+def _initial_usage(num_slots: int) -> Array:
+    """[1, 1, S]: slots differ a little, so that writes take one after another."""
+    return -1e-3 * jnp.arange(num_slots, dtype=jnp.float32)[None, None]
+
+
+class _Token(NamedTuple):
+    """What a token asks of the memory: keys and values [B, H, E], gates [B, H], flags [B]."""
+
+    write_key: Array
+    read_key: Array
+    value: Array
+    write_gate: Array
+    newest_gate: Array
+    is_start: Array
+    is_valid: Array
+
+
+class _Memory(nnx.Module):
+    def __init__(self, config: BlockConfig, rngs: nnx.Rngs) -> None:
+        width, self.num_heads = config.width, config.num_heads
+        self.in_proj = linear_layer(width, 3 * width, config, rngs)
+        self.gate_proj = linear_layer(width, 2 * config.num_heads, config, rngs, bias=True)
+        self.log_sharpness = nnx.Param(jnp.full((config.num_heads, 1), jnp.log(8.0)))
+        self.out_proj = linear_layer(width, width, config, rngs)
+
+    def __call__(self, x_BxCxD: Array, positions: Array, inputs: RecurrentInputs) -> tuple[Array, RecurrentOutput]:
+        del positions
+        rows, tokens, width = x_BxCxD.shape
+        shape = rows, tokens, self.num_heads, -1
+        write_key, read_key, value = (
+            x.reshape(shape) for x in jnp.split(self.in_proj(x_BxCxD).astype(jnp.float32), 3, axis=-1)
+        )
+        gates = jax.nn.sigmoid(self.gate_proj(x_BxCxD).astype(jnp.float32)).reshape(shape)
+        token = _Token(
+            _normalize(write_key),
+            _normalize(read_key),
+            value,
+            gates[..., 0],
+            gates[..., 1],
+            inputs.is_start,
+            inputs.is_valid,
+        )
+        sharpness = jnp.exp(self.log_sharpness[...])[None]
+        initial_usage = _initial_usage(inputs.state.usage.shape[-1])
+
+        def advance(state: MemoryState, token: _Token) -> tuple[MemoryState, tuple[Array, Array, Array]]:
+            return _access(state, token, sharpness, initial_usage)
+
+        by_token = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), token)
+        state, (output, reads, writes) = jax.lax.scan(advance, inputs.state, by_token)
+        output = output.swapaxes(0, 1).reshape(rows, tokens, width).astype(x_BxCxD.dtype)
+        trace = MemoryTrace(reads.swapaxes(0, 1), writes.swapaxes(0, 1))
+        return self.out_proj(output), RecurrentOutput(state, trace)
+
+
+def _access(
+    before: MemoryState, token: _Token, sharpness: Array, initial_usage: Array
+) -> tuple[MemoryState, tuple[Array, Array, Array]]:
+    """Write, then read; returns what was read [B, H, E], and the weights of reads and writes [B, H, S]."""
+
+    def forget(leaf: Array, blank: Array) -> Array:
+        return jnp.where(token.is_start.reshape(-1, *[1] * (leaf.ndim - 1)), blank, leaf)
+
+    zero = jnp.zeros(())
+    state = MemoryState(forget(before.keys, zero), forget(before.values, zero), forget(before.usage, initial_usage))
+    alike = _likeness(state.keys, token.write_key, sharpness)
+    is_oldest = jax.nn.one_hot(jnp.argmin(state.usage, axis=-1), state.usage.shape[-1])
+    newest = token.newest_gate[..., None]
+    writes = token.write_gate[..., None] * (newest * is_oldest + (1 - newest) * alike)
+    written = writes[..., None]
+    keys = state.keys + written * (token.write_key[..., None, :] - state.keys)
+    values = state.values + written * (token.value[..., None, :] - state.values)
+    reads = _likeness(keys, token.read_key, sharpness)
+    output = jnp.einsum("bhs,bhse->bhe", reads, values)
+    usage = _USAGE_DECAY * state.usage + reads + writes
+    after = jax.tree.map(
+        lambda new, old: jnp.where(token.is_valid.reshape(-1, *[1] * (new.ndim - 1)), new, old),
+        MemoryState(keys, values, usage),
+        before,
+    )
+    return after, (output, reads, writes)
+
+
+def _likeness(keys: Array, key: Array, sharpness: Array) -> Array:
+    """[B, H, S] softmax of cosines; an empty slot has cosine 0."""
+    return jax.nn.softmax(sharpness * jnp.einsum("bhse,bhe->bhs", _normalize(keys), key), axis=-1)
+
+
+def _normalize(x: Array) -> Array:
+    return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-6)

@@ -1,0 +1,1 @@
+"""Thinking longer solves bigger puzzles: recursive networks beside networks of fixed depth."""

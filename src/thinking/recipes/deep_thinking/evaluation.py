@@ -1,0 +1,131 @@
+"""Evaluation over thinking steps and sizes.
+
+Axes: T steps of thought, B puzzles, N cells.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thinking.learning.deep_supervision import CellBatch
+from thinking.networks.recursion import RecursiveNetwork, think_several_times
+from thinking.types import Array, Params
+
+_CHUNK = 32
+
+
+class StepCurves(NamedTuple):
+    """What was answered after each step. All puzzles stand still after the last one, or the budget was spent.
+
+    Attributes:
+        is_solved: [T, B] bool, whether all cells are right.
+        is_confident: [T, B] bool, whether the network gives this a probability above one half.
+    """
+
+    is_solved: np.ndarray
+    is_confident: np.ndarray
+
+    @property
+    def halting_step(self) -> np.ndarray:
+        """[B] the number of steps until the network is confident, or all."""
+        num_steps = len(self.is_confident)
+        first = np.argmax(self.is_confident, axis=0) + 1
+        return np.where(self.is_confident.any(axis=0), first, num_steps)
+
+    @property
+    def solved_at_halt(self) -> np.ndarray:
+        """[B] whether the answer is right where the network halts."""
+        return np.take_along_axis(self.is_solved, self.halting_step[None] - 1, axis=0)[0]
+
+
+class _ChunkFlags(NamedTuple):
+    """What happened in each step of a chunk: [chunk, B] bool."""
+
+    is_solved: Array
+    is_confident: Array
+    has_changed: Array
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _think_on(network: RecursiveNetwork, params: Params, latent: Array, batch: CellBatch) -> tuple[Array, _ChunkFlags]:
+    def advance(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], _ChunkFlags]:
+        latent, answer = carry
+        latent = network.step(params, latent, batch.inputs)
+        output = network.read(params, latent)
+        flags = _ChunkFlags(
+            is_solved=jnp.all(output.answer == batch.targets, axis=1),
+            is_confident=output.log_prob_right > jnp.log(0.5),
+            has_changed=jnp.any(output.answer != answer, axis=1),
+        )
+        return (latent, output.answer), flags
+
+    (latent, _), flags = jax.lax.scan(advance, (latent, network.read(params, latent).answer), length=_CHUNK)
+    return latent, flags
+
+
+def compute_step_curves(network: RecursiveNetwork, params: Params, batch: CellBatch, max_steps: int) -> StepCurves:
+    """Think up to `max_steps` steps, in chunks of 32, until no answer changes for a chunk."""
+    latent, chunks = network.init_latent(params, batch.inputs), []
+    while len(chunks) * _CHUNK < max_steps:
+        latent, flags = _think_on(network, params, latent, batch)
+        chunks.append(jax.device_get(flags))
+        if not chunks[-1].has_changed.any():
+            break
+    steps = jax.tree.map(lambda *arrays: np.concatenate(arrays)[:max_steps], *chunks)
+    return StepCurves(steps.is_solved, steps.is_confident)
+
+
+def compute_rollout_accuracy(
+    network: RecursiveNetwork,
+    params: Params,
+    batch: CellBatch,
+    key: Array,
+    *,
+    num_rollouts: int,
+    noise: float,
+    max_steps: int,
+) -> float:
+    """The share of puzzles solved by the most confident of several rollouts; consumes the key."""
+    thought = jax.jit(
+        functools.partial(think_several_times, network, num_rollouts=num_rollouts, noise=noise, max_steps=max_steps)
+    )(params, key, batch.inputs)
+    return float(jnp.mean(jnp.all(thought.output.answer == batch.targets, axis=1)))
+
+
+def trace_probabilities(network: RecursiveNetwork, params: Params, batch: CellBatch, num_steps: int) -> np.ndarray:
+    """[T + 1, N] the probability of answer 1 at each cell of the first puzzle, before and after each step."""
+    first = jax.tree.map(lambda leaf: leaf[:1], batch.inputs)
+
+    def advance(latent: Array, _: None) -> tuple[Array, Array]:
+        probability = jax.nn.softmax(network.read(params, latent).logits)[0, :, 1]
+        return network.step(params, latent, first), probability
+
+    start = network.init_latent(params, first)
+    return np.asarray(jax.jit(lambda latent: jax.lax.scan(advance, latent, length=num_steps + 1)[1])(start))
+
+
+def make_row(name: str, size: int, depth: int, curves: list[StepCurves]) -> dict[str, Any]:
+    """A row of the table: means and standard deviations over seeds, in percent of the puzzles.
+
+    Args:
+        name: of the network.
+        size: of the puzzles.
+        depth: steps of thought in training.
+        curves: of each seed.
+    """
+    final = [100 * curve.is_solved[-1].mean() for curve in curves]
+    at_depth = [100 * curve.is_solved[min(depth, len(curve.is_solved)) - 1].mean() for curve in curves]
+    halted = [100 * curve.solved_at_halt.mean() for curve in curves]
+    return {
+        "network": name,
+        "size": size,
+        "solved_percent": float(np.mean(final)),
+        "solved_percent_std": float(np.std(final)),
+        "at_training_depth_percent": float(np.mean(at_depth)),
+        "at_halt_percent": float(np.mean(halted)),
+        "mean_halting_step": float(np.mean([curve.halting_step.mean() for curve in curves])),
+        "max_steps": max(len(curve.is_solved) for curve in curves),
+    }

@@ -1,0 +1,85 @@
+"""The puzzles of a run: for training, and new ones for evaluation."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from thinking.environments.puzzles import (
+    Puzzle,
+    PuzzleFamily,
+    augment,
+    make_sudokus,
+    mazes,
+    prefix_sums,
+    reachability,
+    sample_puzzles,
+    to_puzzle,
+)
+from thinking.learning.deep_supervision import CellBatch, SampleFn
+from thinking.networks.recursion import CellInputs
+from thinking.recipes.deep_thinking.config import Config
+from thinking.types import Array
+
+FAMILIES = {"mazes": mazes, "prefix_sums": prefix_sums, "reachability": reachability}
+
+
+class Problem(NamedTuple):
+    """Puzzles of one kind.
+
+    Attributes:
+        num_features, num_relations, num_classes: as in `recursive_network`.
+        sample: of the training size.
+        sample_test: `sample_test(key, num_puzzles, size) -> CellBatch` of puzzles that are not trained on.
+    """
+
+    num_features: int
+    num_relations: int
+    num_classes: int
+    sample: SampleFn
+    sample_test: SampleFn
+
+
+def make_problem(config: Config) -> Problem:
+    """The problem of a config."""
+    puzzle = config.puzzle
+    if puzzle.name == "sudoku":
+        return _make_sudoku_problem(puzzle.size, puzzle.num_puzzles, config.eval.num_puzzles, config.seed)
+    family: PuzzleFamily = FAMILIES[puzzle.name]()
+
+    def sample(key: Array, num_rows: int) -> CellBatch:
+        return to_batch(sample_puzzles(family, key, num_rows, puzzle.size))
+
+    def sample_test(key: Array, num_rows: int, size: int) -> CellBatch:
+        return to_batch(sample_puzzles(family, key, num_rows, size))
+
+    return Problem(family.num_features, family.num_relations, family.num_classes, sample, sample_test)
+
+
+def to_batch(puzzles: Puzzle) -> CellBatch:
+    """Puzzles as inputs and targets."""
+    return CellBatch(CellInputs(puzzles.features, puzzles.neighbors), puzzles.targets)
+
+
+def _make_sudoku_problem(size: int, num_train: int, num_test: int, seed: int) -> Problem:
+    """Training puzzles are shuffled by symmetries at every step; test puzzles are as they were made.
+
+    No test puzzle has the clues of a training puzzle; that symmetries turn one into the other is left to chance.
+    """
+    sudokus = make_sudokus(size, num_train + num_test, seed)
+    clues, solutions = jnp.asarray(sudokus.clues), jnp.asarray(sudokus.solutions)
+
+    def sample_one(key: Array) -> Puzzle:
+        index_key, symmetry_key = jax.random.split(key)
+        index = jax.random.randint(index_key, (), 0, num_train)
+        return to_puzzle(*augment(symmetry_key, clues[index], solutions[index], size), size)
+
+    def sample(key: Array, num_rows: int) -> CellBatch:
+        return to_batch(jax.vmap(sample_one)(jax.random.split(key, num_rows)))
+
+    def sample_test(key: Array, num_rows: int, size: int) -> CellBatch:
+        del key
+        test = slice(num_train, num_train + num_rows)
+        return to_batch(jax.vmap(lambda *grids: to_puzzle(*grids, size))(clues[test], solutions[test]))
+
+    return Problem(size + 1, 3, size, sample, sample_test)

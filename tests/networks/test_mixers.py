@@ -1,0 +1,155 @@
+"""Mixers: each recurrence against itself token by token, and within a decoder against whole rows."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from thinking.networks.blocks import BlockConfig
+from thinking.networks.decoder import decoder
+from thinking.networks.mixers import MIXERS, delta, make_mixer, memory
+from thinking.networks.mixers.delta import DeltaInputs, scan_chunks, scan_tokens
+
+BLOCK = BlockConfig(16, 2)
+RECURRENT = [name for name in MIXERS if name != "attention"]
+LAYERS = [("gru", "linear_recurrence"), ("delta",), ("memory", "attention")]
+IDS = ["+".join(layers) for layers in LAYERS]
+TOKENS = jax.random.randint(jax.random.key(1), (3, 13), 0, 11)
+
+
+@functools.cache
+def build(mixers):
+    model = decoder(vocab_size=11, context_length=64, block=BLOCK, num_layers=len(mixers), mixers=mixers)
+    return model, jax.jit(model.init)(jax.random.key(0)), jax.jit(model.apply), jax.jit(model.extend)
+
+
+def assert_close(a, b):
+    np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("mixers", LAYERS, ids=IDS)
+def test_extending_by_ragged_parts_equals_whole_rows(mixers):
+    model, params, apply, extend = build(mixers)
+    whole = apply(params, TOKENS).logits
+    cache, first = model.init_cache(3), jnp.int32([1, 5, 3])
+    output, cache = extend(params, cache, TOKENS[:, :5], num_valid=first)
+    assert_close(output.logits[1], whole[1, :5])
+    rest = jnp.stack([TOKENS[row, start : start + 8] for row, start in enumerate([1, 5, 3])])
+    output, _ = extend(params, cache, rest)
+    for row, start in enumerate([1, 5, 3]):
+        assert_close(output.logits[row], whole[row, start : start + 8])
+
+
+@pytest.mark.parametrize("mixers", LAYERS, ids=IDS)
+def test_packed_texts_do_not_see_each_other(mixers):
+    _, params, apply, _ = build(mixers)
+    segments = jnp.int32([[1] * 6 + [2] * 5 + [0] * 2])
+    packed = apply(params, TOKENS[:1], segments=segments).logits[0]
+    assert_close(packed[:6], apply(params, TOKENS[:1, :6]).logits[0])
+    assert_close(packed[6:11], apply(params, TOKENS[:1, 6:11]).logits[0])
+
+
+@pytest.mark.parametrize("mixers", LAYERS, ids=IDS)
+def test_rows_continue_from_a_shared_prefix(mixers):
+    model, params, apply, extend = build(mixers)
+    _, prefix_cache = extend(params, model.init_cache(1), TOKENS[:1, :6])
+    branches = TOKENS[:, 6:]
+    _, cache = extend(params, model.init_cache(3, 16), branches[:, :3], prefix_cache=prefix_cache)
+    output, _ = extend(params, cache, branches[:, 3:], prefix_cache=prefix_cache)
+    rows = jnp.concatenate([jnp.repeat(TOKENS[:1, :6], 3, axis=0), branches], axis=1)
+    assert_close(output.logits, apply(params, rows).logits[:, 9:])
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_memory_does_not_grow_with_the_text(name):
+    model = build((name,))[0]
+    sizes = [sum(leaf.size for leaf in jax.tree.leaves(model.init_cache(2, capacity))) for capacity in (8, 64)]
+    assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize("mixers", LAYERS, ids=IDS)
+def test_gradients_are_finite_and_reach_all_parameters(mixers):
+    model, params, _, _ = build(mixers)
+    gradients = jax.jit(jax.grad(lambda params: jnp.sum(model.apply(params, TOKENS).logits ** 2)))(params)
+    for path, leaf in jax.tree.flatten_with_path(gradients)[0]:
+        assert np.isfinite(leaf).all() and np.any(leaf != 0), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 3])
+@pytest.mark.parametrize("num_tokens", [1, 31, 70])
+def test_chunks_of_the_delta_rule_equal_the_rule_token_by_token(num_steps, num_tokens):
+    keys = jax.random.split(jax.random.key(num_tokens), 7)
+    shape, heads, size = (2, num_tokens), 2, 4
+
+    def unit(key, *axes):
+        x = jax.random.normal(key, (*shape, heads, *axes, size))
+        return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+    inputs = DeltaInputs(
+        unit(keys[0]),
+        unit(keys[1], num_steps),
+        jax.random.normal(keys[2], (*shape, heads, num_steps, size)),
+        2 * jax.random.uniform(keys[3], (*shape, heads, num_steps)),
+        -jax.random.exponential(keys[4], (*shape, heads)) * 0.2,
+        jax.random.bernoulli(keys[5], 0.1, shape),
+    )
+    state = jax.random.normal(keys[6], (2, heads, size, size))
+
+    def loss(scan, inputs, state):
+        last, output = scan(inputs, state)
+        return jnp.sum(jnp.sin(last)) + jnp.sum(jnp.sin(output)), (last, output)
+
+    def run(scan):
+        arrays = inputs._asdict()
+        starts = arrays.pop("is_start")
+        differentiate = jax.jit(
+            jax.value_and_grad(
+                lambda arrays, state: loss(scan, DeltaInputs(**arrays, is_start=starts), state), (0, 1), has_aux=True
+            )
+        )
+        return differentiate(arrays, state)
+
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, atol=2e-4, rtol=2e-4), run(scan_chunks), run(scan_tokens)
+    )
+
+
+def test_repeated_reflections_stay_exact_in_chunks():
+    """Equal keys with beta 2 reflect again and again: powers of the system would grow, its solution does not."""
+    tokens = 128
+    key = jnp.broadcast_to(jnp.eye(4)[0], (1, tokens, 1, 1, 4))
+    inputs = DeltaInputs(
+        key[:, :, :, 0],
+        key,
+        jnp.zeros_like(key),
+        jnp.full((1, tokens, 1, 1), 2.0),
+        jnp.zeros((1, tokens, 1)),
+        jnp.zeros((1, tokens), bool),
+    )
+    _, output = scan_chunks(inputs, jnp.eye(4)[None, None])
+    np.testing.assert_allclose(output[0, :, 0, 0], [-1.0 if token % 2 == 0 else 1.0 for token in range(tokens)])
+
+
+def test_a_written_memory_is_read_back_and_its_trace_shows_where():
+    mixer = memory(num_slots=4)
+    model = decoder(vocab_size=5, context_length=8, block=BLOCK, num_layers=1, mixers=(mixer,))
+    (trace,) = model.trace(model.init(jax.random.key(0)), jnp.int32([[1, 2, 3, 4]]))
+    np.testing.assert_allclose(jnp.sum(trace.reads, axis=-1), 1, rtol=1e-5)
+    assert float(jnp.max(jnp.sum(trace.writes, axis=-1))) <= 1 + 1e-5
+    assert trace.reads.shape == (1, 4, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: make_mixer("lstm"), "take one of attention, gru"),
+        (lambda: delta(0), "give 1 to 64"),
+        (lambda: memory(0), "give at least 1"),
+        (lambda: decoder(vocab_size=2, context_length=4, block=BLOCK, num_layers=1, mixers=()), "at least 1"),
+    ],
+)
+def test_bad_mixers_are_refused_in_one_line(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
