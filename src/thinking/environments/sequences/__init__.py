@@ -1,0 +1,16 @@
+"""Sequence problems, each of which asks one thing of a network: to track a state, to recall, to select, to nest."""
+
+from thinking.environments.sequences.arithmetic import nested_arithmetic
+from thinking.environments.sequences.recall import associative_recall, needle, selective_copying
+from thinking.environments.sequences.sequence import Sequence, SequenceFamily
+from thinking.environments.sequences.words import automaton_words
+
+__all__ = [
+    "Sequence",
+    "SequenceFamily",
+    "associative_recall",
+    "automaton_words",
+    "needle",
+    "nested_arithmetic",
+    "selective_copying",
+]

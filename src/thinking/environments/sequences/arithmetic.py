@@ -1,0 +1,49 @@
+"""Nested arithmetic modulo 5 in postfix notation, as `3 1 + 2 *` for (3 + 1) * 2.
+
+The label of each token is the number on top of the stack after it. So a network must keep a stack, whose depth grows
+with the expression.
+
+Axes: T tokens.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from thinking.environments.sequences.sequence import Sequence, SequenceFamily
+from thinking.types import Array
+
+MODULUS = 5
+OPERATORS = "+-*"
+
+
+def nested_arithmetic() -> SequenceFamily:
+    """Random expressions; the size is how many numbers they have. Tokens 0 to 4 are numbers, 5 to 7 operators."""
+    return SequenceFamily("nested_arithmetic", _sample, lambda size: 2 * size - 1, MODULUS + len(OPERATORS))
+
+
+def _sample(key: Array, size: int, level: Array) -> Sequence:
+    del level
+    order_key, number_key, operator_key = jax.random.split(key, 3)
+    num_tokens = 2 * size - 1
+    is_number = jax.random.permutation(order_key, jnp.arange(num_tokens) < size)
+    # Of all rotations of such a row, one is an expression: that which starts after the last lowest point of its heights
+    # (Dvoretzky & Motzkin 1947).
+    heights = jnp.cumsum(jnp.where(is_number, 1, -1))
+    lowest = num_tokens - 1 - jnp.argmin(heights[::-1])
+    is_number = jnp.roll(is_number, -(lowest + 1))
+    numbers = jax.random.randint(number_key, (num_tokens,), 0, MODULUS)
+    operators = jax.random.randint(operator_key, (num_tokens,), MODULUS, MODULUS + len(OPERATORS))
+    tokens = jnp.where(is_number, numbers, operators).astype(jnp.int32)
+
+    def advance(state: tuple[Array, Array], token: Array) -> tuple[tuple[Array, Array], Array]:
+        stack, depth = state
+        first, second = stack[depth - 2], stack[depth - 1]
+        results = jnp.stack([first + second, first - second, first * second]) % MODULUS
+        is_operator = token >= MODULUS
+        top = jnp.where(is_operator, results[jnp.maximum(token - MODULUS, 0)], token)
+        depth = depth + jnp.where(is_operator, -1, 1)
+        return (stack.at[depth - 1].set(top), depth), top
+
+    _, targets = jax.lax.scan(advance, (jnp.zeros(size + 1, jnp.int32), jnp.int32(0)), tokens)
+    ones = jnp.ones(num_tokens)
+    return Sequence(tokens, targets.astype(jnp.int32), ones, ones.astype(jnp.int32))

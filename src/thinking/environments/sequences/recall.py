@@ -1,0 +1,92 @@
+"""Recall: what was said of something earlier in the row.
+
+Axes: P pairs, Q queries, T tokens.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from thinking.environments.sequences.sequence import Sequence, SequenceFamily
+from thinking.types import Array
+
+_MAX_QUERIES = 32
+_COPIED = 8
+"""Symbols that `selective_copying` asks for."""
+_SYMBOLS = 16
+
+
+def associative_recall(num_keys: int) -> SequenceFamily:
+    """Multi-query associative recall (Arora et al. 2024): pairs of keys and values, then keys, whose values are asked.
+
+    The size is the number of pairs, up to `num_keys`, whose keys differ. Up to 32 of them are asked for.
+
+    Args:
+        num_keys: different keys; there are as many values.
+
+    Raises:
+        ValueError: by `sample`, for more pairs than keys.
+    """
+
+    def count_tokens(size: int) -> int:
+        return 2 * size + min(size, _MAX_QUERIES)
+
+    def sample(key: Array, size: int, level: Array) -> Sequence:
+        del level
+        if size > num_keys:
+            raise ValueError(f"associative_recall: {size} pairs of {num_keys} keys; give at most {num_keys}")
+        key_key, value_key, query_key = jax.random.split(key, 3)
+        keys = jax.random.permutation(key_key, num_keys)[:size]
+        values = jax.random.randint(value_key, (size,), num_keys, 2 * num_keys)
+        asked = jax.random.permutation(query_key, size)[:_MAX_QUERIES]
+        pairs = jnp.stack([keys, values], axis=1).reshape(-1)
+        tokens = jnp.concatenate([pairs, keys[asked]]).astype(jnp.int32)
+        targets = jnp.concatenate([jnp.zeros_like(pairs), values[asked]]).astype(jnp.int32)
+        return _ask_at_end(tokens, targets, len(asked))
+
+    return SequenceFamily("associative_recall", sample, count_tokens, 2 * num_keys)
+
+
+def selective_copying() -> SequenceFamily:
+    """Eight symbols are hidden among blanks, and asked for in their order at the end (Gu & Dao 2023).
+
+    The size is the number of blanks.
+    """
+    blank, asking = 0, 1
+
+    def sample(key: Array, size: int, level: Array) -> Sequence:
+        del level
+        place_key, symbol_key = jax.random.split(key)
+        places = jnp.sort(jax.random.permutation(place_key, size + _COPIED)[:_COPIED])
+        symbols = jax.random.randint(symbol_key, (_COPIED,), 2, 2 + _SYMBOLS)
+        stream = jnp.full(size + _COPIED, blank).at[places].set(symbols)
+        tokens = jnp.concatenate([stream, jnp.full(_COPIED, asking)]).astype(jnp.int32)
+        targets = jnp.concatenate([jnp.zeros_like(stream), symbols]).astype(jnp.int32)
+        return _ask_at_end(tokens, targets, _COPIED)
+
+    return SequenceFamily("selective_copying", sample, lambda size: size + 2 * _COPIED, 2 + _SYMBOLS)
+
+
+def needle() -> SequenceFamily:
+    """A marked symbol among random ones, asked for at the end of a long row; the size is the number of random ones."""
+    marker, asking = 0, 1
+
+    def sample(key: Array, size: int, level: Array) -> Sequence:
+        del level
+        place_key, symbol_key = jax.random.split(key)
+        symbols = jax.random.randint(symbol_key, (size + 1,), 2, 2 + _SYMBOLS)
+        place = jax.random.randint(place_key, (), 0, size)
+        index = jnp.arange(size + 2)
+        # The symbol after the marker is the one before which it was put.
+        tokens = jnp.where(index < place, symbols[jnp.minimum(index, size)], symbols[jnp.clip(index - 1, 0, size)])
+        tokens = jnp.where(index == place, marker, tokens).at[-1].set(asking).astype(jnp.int32)
+        targets = jnp.zeros(size + 2, jnp.int32).at[-1].set(symbols[place])
+        return _ask_at_end(tokens, targets, 1)
+
+    return SequenceFamily("needle", sample, lambda size: size + 2, 2 + _SYMBOLS)
+
+
+def _ask_at_end(tokens: Array, targets: Array, num_asked: int) -> Sequence:
+    """A row whose last tokens are asked for."""
+    num_tokens = len(tokens)
+    weights = (jnp.arange(num_tokens) >= num_tokens - num_asked).astype(jnp.float32)
+    return Sequence(tokens, targets, weights, jnp.ones(num_tokens, jnp.int32))

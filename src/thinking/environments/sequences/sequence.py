@@ -1,0 +1,45 @@
+"""Sequence problems: a label at some tokens of a row, for any length.
+
+Axes: T tokens of a row.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from thinking.types import Array
+
+
+class Sequence(NamedTuple):
+    """A row, or a batch of rows with the leading axis B.
+
+    Attributes:
+        tokens: [T] int32.
+        targets: [T] int32, the label of each token, which depends on this and earlier tokens of its segment.
+        weights: [T] float32, 1 where a label is asked for, otherwise 0.
+        segments: [T] int32 from 1; several problems of one row do not depend on each other.
+    """
+
+    tokens: Array
+    targets: Array
+    weights: Array
+    segments: Array
+
+
+class SequenceFamily(NamedTuple):
+    """Problems of one kind, of all sizes.
+
+    Attributes:
+        name: of the family.
+        sample: `sample(key, size, level) -> Sequence`; consumes the key. The size is a Python integer. The level, an
+            int32 scalar from 2 to the size, is the size of the problems that share a row, if `has_levels`; others
+            ignore it.
+        count_tokens: `count_tokens(size) -> T`.
+        vocab_size: tokens and targets are 0 to `vocab_size - 1`.
+        has_levels: whether rows hold several problems at lower levels.
+    """
+
+    name: str
+    sample: Callable[[Array, int, Array], Sequence]
+    count_tokens: Callable[[int], int]
+    vocab_size: int
+    has_levels: bool = False

@@ -1,0 +1,134 @@
+"""Training of a network on a problem, of words that grow.
+
+Axes: B rows, T tokens.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from thinking.environments.sequences import Sequence, SequenceFamily
+from thinking.experiment import Run
+from thinking.experiment.training_loop import TrainResult, train
+from thinking.learning.optimizers import adamw, warmup_cosine
+from thinking.networks.decoder import Decoder
+from thinking.recipes.light_networks.config import Config
+from thinking.recipes.light_networks.evaluation import compute_accuracy
+from thinking.recipes.light_networks.model import build_network
+from thinking.recipes.light_networks.problems import make_problem
+from thinking.train_state import TrainState, apply_gradients, init_train_state
+from thinking.types import Array, Metrics, Params
+
+CHUNK = 50
+"""Steps per chunk."""
+RATE_SEED = 10_000
+"""Added to the seed where learning rates are compared."""
+_EMA_DECAY = 0.95
+
+
+class LevelState(NamedTuple):
+    """The state of training.
+
+    Attributes:
+        train_state: parameters and optimizer.
+        level: [] int32, symbols of a word.
+        success: [] float32, moving average of the accuracy at the last symbol of words of this level.
+    """
+
+    train_state: TrainState
+    level: Array
+    success: Array
+
+
+def sample_rows(family: SequenceFamily, key: Array, num_rows: int, size: int, level: Array) -> Sequence:
+    """A batch of rows; consumes the key."""
+    return jax.vmap(lambda each: family.sample(each, size, level))(jax.random.split(key, num_rows))
+
+
+def train_network(
+    config: Config, run: Run, name: str, problem_name: str, seed: int, learning_rate: float
+) -> TrainResult:
+    """Train one network; the state of the result is a `LevelState`.
+
+    Raises:
+        RunError: as `experiment.training_loop.train`.
+    """
+    family, size = make_problem(config, problem_name)
+    network, steps = build_network(config, name, problem_name), config.training.num_steps
+    schedule = warmup_cosine(learning_rate, steps, min(100, steps // 10), 0.1)
+    optimizer, key = adamw(schedule, weight_decay=0.01), jax.random.key(seed)
+
+    def init(key: Array) -> LevelState:
+        level = jnp.int32(min(2, size) if family.has_levels else size)
+        return LevelState(init_train_state(network.init(key), optimizer), level, jnp.float32(0))
+
+    def step(state: LevelState, index: Array) -> tuple[LevelState, Metrics]:
+        rows = sample_rows(family, jax.random.fold_in(key, index), config.training.batch_size, size, state.level)
+        gradients, metrics = jax.grad(_make_loss(network), has_aux=True)(state.train_state.params, rows)
+        train_state = apply_gradients(state.train_state, optimizer, gradients)
+        level, success = _advance_level(state, metrics["last_accuracy"], size, config.curriculum.threshold)
+        metrics |= {"grad_norm": optax.tree.norm(gradients), "curriculum/level": state.level.astype(jnp.float32)}
+        return LevelState(train_state, level, success), metrics
+
+    return train(
+        run,
+        f"{problem_name}-{name.replace('+', '_')}-{learning_rate:g}-{seed}",
+        init=lambda: jax.jit(init)(key),
+        step=step,
+        num_steps=steps,
+        chunk_size=CHUNK,
+        progress_metric="accuracy",
+    )
+
+
+def choose_learning_rate(config: Config, run: Run, name: str, problem_name: str) -> float:
+    """The learning rate whose network, of another seed, is most accurate at the trained size."""
+    rates = config.optimizer.learning_rates
+    if len(rates) == 1:
+        return rates[0]
+    seed = config.seed + RATE_SEED
+
+    def measure(rate: float) -> float:
+        params = train_network(config, run, name, problem_name, seed, rate).state.train_state.params
+        return compute_accuracy(
+            build_network(config, name, problem_name), params, make_test(config, problem_name, seed, 1)
+        )
+
+    return max(rates, key=measure)
+
+
+def make_test(config: Config, problem_name: str, seed: int, factor: int) -> Sequence:
+    """New rows of `factor` times the trained size."""
+    family, size = make_problem(config, problem_name)
+    # Beyond all training steps.
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2**31), factor)
+    return sample_rows(family, key, config.eval.num_rows, size * factor, jnp.int32(size * factor))
+
+
+def _make_loss(network: Decoder):
+    def loss(params: Params, rows: Sequence) -> tuple[Array, Metrics]:
+        logits = network.apply(params, rows.tokens, segments=rows.segments).logits
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, rows.targets)
+        is_right = jnp.argmax(logits, axis=-1) == rows.targets
+        num_asked = jnp.sum(rows.weights)
+        is_last = jnp.pad(rows.segments[:, 1:] != rows.segments[:, :-1], ((0, 0), (0, 1)), constant_values=True)
+        metrics = {
+            "loss": jnp.sum(rows.weights * losses) / num_asked,
+            "accuracy": jnp.sum(rows.weights * is_right) / num_asked,
+            "last_accuracy": jnp.sum(is_last * is_right) / jnp.sum(is_last),
+        }
+        return metrics["loss"], metrics
+
+    return loss
+
+
+def _advance_level(state: LevelState, accuracy: Array, size: int, threshold: float) -> tuple[Array, Array]:
+    """Words become twice as long once the last symbols of shorter ones are mostly right."""
+    success = _EMA_DECAY * state.success + (1 - _EMA_DECAY) * accuracy
+    is_mastered = (success > threshold) & (state.level < size)
+    return (
+        jnp.where(is_mastered, jnp.minimum(2 * state.level, size), state.level),
+        jnp.where(is_mastered, 0.0, success),
+    )
