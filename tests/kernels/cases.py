@@ -11,6 +11,7 @@ from tests.kernels.quick import jit
 
 from thinking import kernels
 from thinking.kernels import Box, Context, Discrete, Kernel, Transition, score_access
+from thinking.networks import mixers
 
 ROWS = 6  # of every batch, so that each kernel compiles for one shape
 
@@ -63,6 +64,11 @@ def transformer_case(name, **options):
     return Case(name, kernels.transformer(optimizer=optax.adam(0.02, eps=1e-3), **sizes, **options), False)
 
 
+def recurrent_case(name, **options):
+    sizes = {"width": 8, "num_heads": 2, "num_slots": 8}
+    return Case(name, kernels.recurrent(optimizer=optax.adam(0.02, eps=1e-3), **sizes, **options), False)
+
+
 INDICES = {"input": Discrete(3), "value": Discrete(4), "target": Discrete(2)}
 VECTORS = {"input": Box(2), "value": Box(3), "target": Box(1)}
 MIXED = {"input": Discrete(3), "value": Box(2), "target": Box(3)}
@@ -78,6 +84,7 @@ GRADIENT = [
     linear_case("linear, mixed, score access, context 3", **MIXED, context_length=3, learning=score_access()),
     transformer_case("transformer, indices, score access", **INDICES, learning=score_access()),
     transformer_case("transformer, vectors, value access, context 3", **VECTORS, context_length=3),
+    recurrent_case("recurrent, mixed, value access, context 3", **MIXED, context_length=3, mixer=mixers.memory(2)),
 ]
 ALL = [*EXACT, *GRADIENT]
 

@@ -166,7 +166,7 @@ def test_one_value_head_for_all_slots_and_dimensions():
         ({"width": 0}, "width 0 .*at least 1"),
         ({"num_blocks": 0}, "num_blocks 0 .*at least 1"),
         ({"num_slots": 0}, "num_slots 0 .*at least 1"),
-        ({"window": 0}, "window 0 .*at least 1"),
+        ({"window": 0}, "size 0 .*at least 1"),
         ({"num_heads": 3}, "num_heads 3 .*width 8.*divisor"),
         ({"num_heads": 0}, "num_heads 0 .*width 8.*divisor"),
         ({"dropout": 1.0}, "dropout 1.0.*0 to below 1"),

@@ -8,6 +8,7 @@ A kernel is a triple `(init, fit, infer)` of pure functions, as an optax transfo
 from thinking.kernels.contract import Context, Hypothesis, Kernel, Spaces, Transition, checked_kernel
 from thinking.kernels.gradient import Network, gradient_kernel
 from thinking.kernels.linear import linear
+from thinking.kernels.recurrent import memory, recurrent
 from thinking.kernels.slots import INITIAL_SCORE_LOGIT, Learning, Slots, score_access, value_access
 from thinking.kernels.table import table
 from thinking.kernels.transformer import transformer
@@ -29,6 +30,8 @@ __all__ = [
     "checked_kernel",
     "gradient_kernel",
     "linear",
+    "memory",
+    "recurrent",
     "score_access",
     "table",
     "transformer",

@@ -129,6 +129,7 @@ def think(
     *,
     max_steps: int,
     min_confidence: float = 0.5,
+    check_every: int = 1,
     latent: Array | None = None,
 ) -> Thought:
     """Think until the network is confident, row by row.
@@ -139,6 +140,8 @@ def think(
         inputs: of B rows.
         max_steps: a row that never becomes confident halts after so many steps.
         min_confidence: a row halts once the probability that all its cells are right exceeds this; 1 never halts.
+        check_every: steps between two looks at the confidence. A network whose answers were trained every 8 steps knows
+            its confidence there, and not between.
         latent: [B, N, D], where to begin; the network's initial state by default.
     """
     start = network.init_latent(params, inputs) if latent is None else latent
@@ -152,6 +155,7 @@ def think(
         latent = jnp.where(has_halted[:, None, None], latent, network.step(params, latent, inputs))
         num_steps = jnp.where(has_halted, num_steps, index + 1)
         is_confident = jnp.exp(network.read(params, latent).log_prob_right) > min_confidence
+        is_confident &= (index + 1) % check_every == 0
         return latent, has_halted | is_confident, num_steps, index + 1
 
     state = start, jnp.zeros(num_rows, bool), jnp.zeros(num_rows, jnp.int32), jnp.int32(0)
@@ -169,6 +173,7 @@ def think_several_times(
     noise: float,
     max_steps: int,
     min_confidence: float = 0.5,
+    check_every: int = 1,
 ) -> Thought:
     """Think from several random latent states, and keep the rollout of the highest confidence in each row.
 
@@ -179,8 +184,7 @@ def think_several_times(
         inputs: of B rows.
         num_rollouts: for each row.
         noise: standard deviation of what is added to each number of the first latent state.
-        max_steps: as in `think`.
-        min_confidence: as in `think`.
+        max_steps, min_confidence, check_every: as in `think`.
 
     Returns:
         The kept outputs; `num_steps` [B] are those of all rollouts together.
@@ -189,7 +193,15 @@ def think_several_times(
 
     def think_once(key: Array) -> Thought:
         latent = start + noise * jax.random.normal(key, start.shape)
-        return think(network, params, inputs, max_steps=max_steps, min_confidence=min_confidence, latent=latent)
+        return think(
+            network,
+            params,
+            inputs,
+            max_steps=max_steps,
+            min_confidence=min_confidence,
+            check_every=check_every,
+            latent=latent,
+        )
 
     rollouts = jax.lax.map(think_once, jax.random.split(key, num_rollouts))
     best = jnp.argmax(jax.vmap(lambda output: output.log_prob_right)(rollouts.output), axis=0)

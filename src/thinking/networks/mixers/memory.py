@@ -88,7 +88,7 @@ class _Memory(nnx.Module):
         width, self.num_heads = config.width, config.num_heads
         self.in_proj = linear_layer(width, 3 * width, config, rngs)
         self.gate_proj = linear_layer(width, 2 * config.num_heads, config, rngs, bias=True)
-        self.log_sharpness = nnx.Param(jnp.full((config.num_heads, 1), jnp.log(8.0)))
+        self.log_sharpness = nnx.Param(jnp.full((config.num_heads, 1), jnp.log(8.0), jnp.float32))
         self.out_proj = linear_layer(width, width, config, rngs)
 
     def __call__(self, x_BxCxD: Array, positions: Array, inputs: RecurrentInputs) -> tuple[Array, RecurrentOutput]:

@@ -61,6 +61,9 @@ class EvalConfig:
     sizes: tuple[int, ...] = option((9, 13, 25, 49), "sizes of the puzzles", minimum=2, maximum=4096)
     num_puzzles: int = option(100, "puzzles of each size", minimum=1, maximum=10**5)
     max_steps: int = option(2500, "most steps of thought; all stop once nothing changes", minimum=1, maximum=10**6)
+    rollout_noise: float = option(
+        1.0, "standard deviation of a rollout's random start, in each number of a latent state", above=0, maximum=100
+    )
     num_rollouts: int = option(
         1,
         "times that each puzzle is thought about from a random state; confidence chooses among them",

@@ -4,6 +4,7 @@ Axes: T steps of thought, B puzzles, N cells.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,9 @@ import numpy as np
 
 from thinking.learning.deep_supervision import CellBatch
 from thinking.networks.recursion import RecursiveNetwork, think_several_times
+from thinking.recipes.deep_thinking.config import Config, NetworkName
+from thinking.recipes.deep_thinking.problems import Problem
+from thinking.recipes.deep_thinking.training import build_network, compute_depth
 from thinking.types import Array, Params
 
 _CHUNK = 32
@@ -22,7 +26,8 @@ class StepCurves(NamedTuple):
 
     Attributes:
         is_solved: [T, B] bool, whether all cells are right.
-        is_confident: [T, B] bool, whether the network gives this a probability above one half.
+        is_confident: [T, B] bool, whether the network gives this a probability above one half; looked at after each
+            `check_every` steps, as in training.
     """
 
     is_solved: np.ndarray
@@ -66,7 +71,9 @@ def _think_on(network: RecursiveNetwork, params: Params, latent: Array, batch: C
     return latent, flags
 
 
-def compute_step_curves(network: RecursiveNetwork, params: Params, batch: CellBatch, max_steps: int) -> StepCurves:
+def compute_step_curves(
+    network: RecursiveNetwork, params: Params, batch: CellBatch, *, max_steps: int, check_every: int
+) -> StepCurves:
     """Think up to `max_steps` steps, in chunks of 32, until no answer changes for a chunk."""
     latent, chunks = network.init_latent(params, batch.inputs), []
     while len(chunks) * _CHUNK < max_steps:
@@ -75,24 +82,24 @@ def compute_step_curves(network: RecursiveNetwork, params: Params, batch: CellBa
         if not chunks[-1].has_changed.any():
             break
     steps = jax.tree.map(lambda *arrays: np.concatenate(arrays)[:max_steps], *chunks)
-    return StepCurves(steps.is_solved, steps.is_confident)
+    is_looked_at = np.arange(1, len(steps.is_solved) + 1) % check_every == 0
+    return StepCurves(steps.is_solved, steps.is_confident & is_looked_at[:, None])
 
 
 def compute_rollout_accuracy(
-    network: RecursiveNetwork,
-    params: Params,
-    batch: CellBatch,
-    key: Array,
-    *,
-    num_rollouts: int,
-    noise: float,
-    max_steps: int,
+    config: Config, network: RecursiveNetwork, params: Params, batch: CellBatch, key: Array
 ) -> float:
-    """The share of puzzles solved by the most confident of several rollouts; consumes the key."""
-    thought = jax.jit(
-        functools.partial(think_several_times, network, num_rollouts=num_rollouts, noise=noise, max_steps=max_steps)
-    )(params, key, batch.inputs)
-    return float(jnp.mean(jnp.all(thought.output.answer == batch.targets, axis=1)))
+    """The percentage of puzzles solved by the most confident of several rollouts; consumes the key."""
+    solve = functools.partial(
+        think_several_times,
+        network,
+        num_rollouts=config.eval.num_rollouts,
+        noise=config.eval.rollout_noise,
+        max_steps=config.eval.max_steps,
+        check_every=config.thinking.grad_steps,
+    )
+    answer = jax.jit(solve)(params, key, batch.inputs).output.answer
+    return 100 * float(jnp.mean(jnp.all(answer == batch.targets, axis=1)))
 
 
 def trace_probabilities(network: RecursiveNetwork, params: Params, batch: CellBatch, num_steps: int) -> np.ndarray:
@@ -107,25 +114,47 @@ def trace_probabilities(network: RecursiveNetwork, params: Params, batch: CellBa
     return np.asarray(jax.jit(lambda latent: jax.lax.scan(advance, latent, length=num_steps + 1)[1])(start))
 
 
-def make_row(name: str, size: int, depth: int, curves: list[StepCurves]) -> dict[str, Any]:
+def compute_all_curves(
+    config: Config, problem: Problem, name: NetworkName, params: list[Params], tests: Mapping[int, CellBatch]
+) -> dict[int, list[StepCurves]]:
+    """What the networks of all seeds answered, by size. A feed-forward network takes one step."""
+    network = build_network(config, problem, name)
+    max_steps, check_every = (1, 1) if name == "feed_forward" else (config.eval.max_steps, config.thinking.grad_steps)
+    return {
+        size: [
+            compute_step_curves(network, each, test, max_steps=max_steps, check_every=check_every) for each in params
+        ]
+        for size, test in tests.items()
+    }
+
+
+def make_row(
+    config: Config,
+    problem: Problem,
+    name: NetworkName,
+    size: int,
+    curves: list[StepCurves],
+    params: list[Params],
+    test: CellBatch,
+) -> dict[str, Any]:
     """A row of the table: means and standard deviations over seeds, in percent of the puzzles.
 
-    Args:
-        name: of the network.
-        size: of the puzzles.
-        depth: steps of thought in training.
-        curves: of each seed.
+    `solved` is what is right when nothing changes any more, or the budget is spent. No look at the answer decides.
     """
-    final = [100 * curve.is_solved[-1].mean() for curve in curves]
+    depth = compute_depth(config)
+    solved = [100 * curve.is_solved[-1].mean() for curve in curves]
     at_depth = [100 * curve.is_solved[min(depth, len(curve.is_solved)) - 1].mean() for curve in curves]
-    halted = [100 * curve.solved_at_halt.mean() for curve in curves]
-    return {
+    row = {
         "network": name,
         "size": size,
-        "solved_percent": float(np.mean(final)),
-        "solved_percent_std": float(np.std(final)),
+        "solved_percent": float(np.mean(solved)),
+        "solved_percent_std": float(np.std(solved)),
         "at_training_depth_percent": float(np.mean(at_depth)),
-        "at_halt_percent": float(np.mean(halted)),
+        "at_halt_percent": float(np.mean([100 * curve.solved_at_halt.mean() for curve in curves])),
         "mean_halting_step": float(np.mean([curve.halting_step.mean() for curve in curves])),
-        "max_steps": max(len(curve.is_solved) for curve in curves),
     }
+    if config.eval.num_rollouts > 1:
+        network, key = build_network(config, problem, name), jax.random.key(config.seed)
+        rollouts = [compute_rollout_accuracy(config, network, each, test, key) for each in params]
+        row["rollouts_percent"] = float(np.mean(rollouts))
+    return row

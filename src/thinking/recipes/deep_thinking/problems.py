@@ -1,5 +1,6 @@
 """The puzzles of a run: for training, and new ones for evaluation."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -21,6 +22,8 @@ from thinking.networks.recursion import CellInputs
 from thinking.recipes.deep_thinking.config import Config
 from thinking.types import Array
 
+TestFn = Callable[[Array, int, int], CellBatch]
+"""`sample_test(key, num_puzzles, size) -> CellBatch`; consumes the key."""
 FAMILIES = {"mazes": mazes, "prefix_sums": prefix_sums, "reachability": reachability}
 
 
@@ -30,14 +33,14 @@ class Problem(NamedTuple):
     Attributes:
         num_features, num_relations, num_classes: as in `recursive_network`.
         sample: of the training size.
-        sample_test: `sample_test(key, num_puzzles, size) -> CellBatch` of puzzles that are not trained on.
+        sample_test: of puzzles that are not trained on.
     """
 
     num_features: int
     num_relations: int
     num_classes: int
     sample: SampleFn
-    sample_test: SampleFn
+    sample_test: TestFn
 
 
 def make_problem(config: Config) -> Problem:
@@ -54,6 +57,16 @@ def make_problem(config: Config) -> Problem:
         return to_batch(sample_puzzles(family, key, num_rows, size))
 
     return Problem(family.num_features, family.num_relations, family.num_classes, sample, sample_test)
+
+
+def make_tests(config: Config, problem: Problem) -> dict[int, CellBatch]:
+    """New puzzles of each size to evaluate."""
+    # Training folds the number of its step into this key.
+    key = jax.random.fold_in(jax.random.key(config.seed), 2**31)
+    return {
+        size: problem.sample_test(jax.random.fold_in(key, size), config.eval.num_puzzles, size)
+        for size in config.eval.sizes
+    }
 
 
 def to_batch(puzzles: Puzzle) -> CellBatch:

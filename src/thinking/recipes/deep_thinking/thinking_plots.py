@@ -10,10 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
 from thinking.colors import GREY, PALETTE, line_color
-from thinking.experiment import plots
-from thinking.recipes.deep_thinking.evaluation import StepCurves
+from thinking.experiment import Run, plots
+from thinking.learning.deep_supervision import CellBatch
+from thinking.recipes.deep_thinking.config import Config
+from thinking.recipes.deep_thinking.evaluation import StepCurves, trace_probabilities
+from thinking.recipes.deep_thinking.problems import Problem
+from thinking.recipes.deep_thinking.training import build_network
+from thinking.types import Params
 
 _MAX_FRAMES = 90
+_MAX_VIDEO_SIZE = 25
 
 
 def plot_step_curves(path: Path, curves: Mapping[str, Mapping[int, list[StepCurves]]], depth: int) -> Path:
@@ -41,6 +47,27 @@ def plot_step_curves(path: Path, curves: Mapping[str, Mapping[int, list[StepCurv
         )
     panels[0].legend(loc="upper left")
     return plots.save_figure(figure, path)
+
+
+def write_videos(
+    config: Config,
+    run: Run,
+    problem: Problem,
+    params: Params,
+    curves: Mapping[int, list[StepCurves]],
+    tests: Mapping[int, CellBatch],
+) -> None:
+    """Write a video of the first maze of each size up to 25 that the network thinks through."""
+    network = build_network(config, problem, "recursive")
+    for size, test in tests.items():
+        if size <= _MAX_VIDEO_SIZE:
+            write_maze_video(
+                run.folder / "videos" / f"maze_{size}.gif",
+                np.asarray(test.inputs.neighbors[0, 0]),
+                np.asarray(test.inputs.features[0].argmax(axis=0)),
+                trace_probabilities(network, params, test, int(curves[size][0].halting_step[0])),
+                f"A maze of {size} x {size} cells, trained on {config.puzzle.size} x {config.puzzle.size}",
+            )
 
 
 def write_maze_video(

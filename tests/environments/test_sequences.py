@@ -1,0 +1,99 @@
+"""Sequence problems: every label against plain Python."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from thinking.environments.automata import make_automaton
+from thinking.environments.sequences import (
+    associative_recall,
+    automaton_words,
+    needle,
+    nested_arithmetic,
+    selective_copying,
+)
+
+
+def sample(family, num_rows, size, level=None):
+    level = size if level is None else level
+    draw = jax.jit(jax.vmap(lambda key: family.sample(key, size, jnp.int32(level))))
+    rows = jax.tree.map(np.asarray, draw(jax.random.split(jax.random.key(0), num_rows)))
+    assert rows.tokens.shape == (num_rows, family.count_tokens(size))
+    assert rows.tokens.max() < family.vocab_size
+    assert rows.targets.max() < family.vocab_size
+    assert min(rows.tokens.min(), rows.targets.min()) >= 0
+    return rows
+
+
+@pytest.mark.parametrize("level", [2, 5, 12])
+def test_words_are_labelled_with_the_state_after_each_symbol(level):
+    automaton = make_automaton("s3")
+    rows = sample(automaton_words(automaton), 20, 12, level)
+    for tokens, targets, weights, segments in zip(*rows, strict=True):
+        for index, (token, target) in enumerate(zip(tokens, targets, strict=True)):
+            state = automaton.initial_state if index % level == 0 else state  # noqa: F821
+            state = automaton.table[state, token]
+            assert target == state
+        assert segments.tolist() == [1 + index // level for index in range(12)]
+        assert weights.all()
+
+
+def test_recalled_values_are_those_of_their_keys():
+    rows = sample(associative_recall(64), 20, 40)
+    for tokens, targets, weights, _ in zip(*rows, strict=True):
+        values = dict(tokens[:80].reshape(40, 2).tolist())
+        assert len(values) == 40
+        assert weights.tolist() == [0] * 80 + [1] * 32
+        assert len(set(tokens[80:])) == 32
+        assert [values[token] for token in tokens[80:]] == targets[80:].tolist()
+
+
+def test_more_pairs_than_keys_are_refused():
+    with pytest.raises(ValueError, match="give at most 4"):
+        associative_recall(4).sample(jax.random.key(0), 5, jnp.int32(5))
+
+
+def test_copied_symbols_are_those_among_the_blanks():
+    rows = sample(selective_copying(), 20, 24)
+    for tokens, targets, weights, _ in zip(*rows, strict=True):
+        stream = tokens[:-8]
+        assert (stream == 0).sum() == 24
+        assert (tokens[-8:] == 1).all()
+        assert stream[stream > 0].tolist() == targets[-8:].tolist()
+        assert weights.tolist() == [0] * 32 + [1] * 8
+    assert len({tuple(np.flatnonzero(row[:-8])) for row in rows.tokens}) > 10
+
+
+def test_the_needle_is_the_symbol_after_the_marker():
+    rows = sample(needle(), 50, 10)
+    places = set()
+    for tokens, targets, weights, _ in zip(*rows, strict=True):
+        (place,) = np.flatnonzero(tokens == 0)
+        places.add(int(place))
+        assert tokens[-1] == 1
+        assert (np.delete(tokens[:-1], place) >= 2).all()
+        assert targets[-1] == tokens[place + 1]
+        assert weights.tolist() == [0] * 11 + [1]
+    assert len(places) > 5
+    assert max(places) < 10
+
+
+@pytest.mark.parametrize("size", [1, 2, 9])
+def test_nested_expressions_are_complete_and_labelled_with_the_top_of_their_stack(size):
+    rows = sample(nested_arithmetic(), 50, size)
+    depths = set()
+    for tokens, targets, weights, _ in zip(*rows, strict=True):
+        stack, deepest = [], 0
+        for token, target in zip(tokens, targets, strict=True):
+            if token < 5:
+                stack.append(int(token))
+            else:
+                second, first = stack.pop(), stack.pop()
+                stack.append([first + second, first - second, first * second][token - 5] % 5)
+            deepest = max(deepest, len(stack))
+            assert target == stack[-1]
+        assert len(stack) == 1
+        assert weights.all()
+        depths.add(deepest)
+    assert len(depths) >= min(size, 3) - (size > 1)
