@@ -58,9 +58,9 @@ class ThinkingConfig:
 class EvalConfig:
     """Evaluation on new puzzles, from training sizes to larger ones."""
 
-    sizes: tuple[int, ...] = option((9, 13, 25, 49), "sizes of the puzzles", minimum=2, maximum=4096)
-    num_puzzles: int = option(100, "puzzles of each size", minimum=1, maximum=10**5)
-    max_steps: int = option(2500, "most steps of thought; all stop once nothing changes", minimum=1, maximum=10**6)
+    sizes: tuple[int, ...] = option((9, 25, 49), "sizes of the puzzles", minimum=2, maximum=4096)
+    num_puzzles: int = option(32, "puzzles of each size", minimum=1, maximum=10**5)
+    max_steps: int = option(1600, "most steps of thought; all stop once nothing changes", minimum=1, maximum=10**6)
     rollout_noise: float = option(
         1.0, "standard deviation of a rollout's random start, in each number of a latent state", above=0, maximum=100
     )
@@ -116,13 +116,17 @@ PRESETS = {
     "default": Preset(DEFAULT, "mazes of 9 x 9 cells, evaluated up to 49 x 49; 3 seeds of 4 networks"),
     "prefix_sums": Preset(
         dataclasses.replace(
-            DEFAULT, puzzle=PuzzleConfig("prefix_sums", 32), eval=EvalConfig((32, 64, 128, 512), max_steps=1024)
+            DEFAULT,
+            puzzle=PuzzleConfig("prefix_sums", 32),
+            eval=EvalConfig((32, 64, 128, 512), num_puzzles=100, max_steps=1024),
         ),
         "prefix sums of 32 bits, evaluated up to 512",
     ),
     "reachability": Preset(
         dataclasses.replace(
-            DEFAULT, puzzle=PuzzleConfig("reachability", 16), eval=EvalConfig((16, 64, 256), max_steps=256)
+            DEFAULT,
+            puzzle=PuzzleConfig("reachability", 16),
+            eval=EvalConfig((16, 64, 256), num_puzzles=100, max_steps=256),
         ),
         "nodes that can be reached in graphs of 16 nodes, evaluated up to 256",
     ),

@@ -117,5 +117,6 @@ def draw_maze(panel: Axes, neighbors: np.ndarray, ends: np.ndarray, probabilitie
             if there not in neighbors[cell]:
                 panel.plot(*line, color="black", linewidth=width, solid_capstyle="round")
     for end, marker in zip(ends, "os", strict=True):
-        panel.plot(end % side + 0.5, end // side + 0.5, marker, color=PALETTE[0], markersize=max(2, 60 / side))
+        panel.plot(end % side + 0.5, end // side + 0.5, marker, color=PALETTE[0], markersize=max(4, 90 / side))
+    panel.set(xlim=(-0.2, side + 0.2), ylim=(side + 0.2, -0.2))
     panel.set_axis_off()
