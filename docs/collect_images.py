@@ -12,20 +12,20 @@ from PIL import Image, ImageSequence
 
 FOLDER = Path(__file__).resolve().parent / "images"
 SOURCES = {
-    "simple_plan.png": "simple/plots/plan.png",
-    "simple_plan.gif": "simple/plots/plan.gif",
-    "simple_learning.png": "simple/plots/learning_curves.png",
-    "rl_cart_pole.gif": "rl_cart_pole/videos/guide.gif",
-    "rl_cart_pole_returns.png": "all/rl_cart_pole/plots/returns.png",
-    "graph_aliased.png": "aliased/graph_aliased/plots/solved.png",
-    "planning_in_meaning.png": "lm_guide_inference/plots/plan_step_f1.png",
-    "arithmetic_search.png": "arithmetic/plots/search_chain_of_thought.png",
-    "arithmetic_training.png": "arithmetic/plots/learning_curves.png",
-    "think_tokens_accuracy.png": "think_tokens/plots/lengths.png",
-    "think_tokens_confusion.png": "think_tokens/plots/confusion.png",
-    "lm_think.png": "lm_think/plots/bits_per_byte.png",
-    "invent_code.png": "invent_code/plots/learning_curves.png",
-    "text_generation.png": "text_generation/plots/learning_curves.png",
+    "simple_plan.png": "simple/latest/plots/plan.png",
+    "simple_plan.gif": "simple/latest/plots/plan.gif",
+    "simple_learning.png": "simple/latest/plots/learning_curves.png",
+    "rl_cart_pole.gif": "rl_cart_pole/latest/videos/guide.gif",
+    "rl_cart_pole_returns.png": "all/rl_cart_pole/latest/plots/returns.png",
+    "graph_aliased.png": "aliased/graph_aliased/latest/plots/solved.png",
+    "planning_in_meaning.png": "lm_guide_inference/latest/plots/plan_step_f1.png",
+    "arithmetic_search.png": "arithmetic/latest/plots/search_chain_of_thought.png",
+    "arithmetic_training.png": "arithmetic/latest/plots/learning_curves.png",
+    "think_tokens_accuracy.png": "think_tokens/latest/plots/lengths.png",
+    "think_tokens_confusion.png": "think_tokens/latest/plots/confusion.png",
+    "lm_think.png": "lm_think/latest/plots/bits_per_byte.png",
+    "invent_code.png": "invent_code/latest/plots/learning_curves.png",
+    "text_generation.png": "text_generation/latest/plots/learning_curves.png",
 }
 """The file of each picture, below the folder of artifacts."""
 MAX_WIDTH, MAX_COLORS, MAX_FRAMES = 1400, 255, 60

@@ -27,11 +27,12 @@ def run(config: Config, run: Run) -> None:
     from thinking.experiment.results import write_results
     from thinking.files import write_atomic, write_json
     from thinking.recipes.language_guide import report
+    from thinking.recipes.language_guide.configs.shared import find_input
     from thinking.recipes.language_guide.writers import write_plans
     from thinking.text import plans, prepared_data
 
-    data = prepared_data.load(config.artifacts / "lm_data_prepare")
-    saved, vectors = plans.load(config.artifacts / "lm_guide_inference")
+    data = prepared_data.load(find_input(config.artifacts, "lm_data_prepare"))
+    saved, vectors = plans.load(find_input(config.artifacts, "lm_guide_inference"))
     chosen = choose_plans(config.report, saved)
     texts, writers = write_plans(config, chosen, data, vectors, run.folder / "cache")
 

@@ -27,16 +27,17 @@ MATCHED_DIMS = 64  # whitened dimensions in which the nearest sentence is found
 def run(config: Config, run: Run) -> None:
     """Plan for all goals, or for the one on the command line."""
     from thinking.recipes.language_guide import planning
+    from thinking.recipes.language_guide.configs.shared import find_input
     from thinking.recipes.language_guide.planners import compute_default_max_steps, load_planners
     from thinking.text import prepared_data
 
-    data = prepared_data.load(config.artifacts / "lm_data_prepare")
+    data = prepared_data.load(find_input(config.artifacts, "lm_data_prepare"))
     max_steps = config.plan.max_steps or compute_default_max_steps(data)
     if (done := len(config.plan.start)) > max_steps:
         raise UserError(
             f"--plan.start: {done} steps are done, and a plan has {max_steps} at most; raise --plan.max-steps"
         )
-    num_layers, planners = load_planners(config.artifacts / "lm_guide_train", data, max_steps)
+    num_layers, planners = load_planners(find_input(config.artifacts, "lm_guide_train"), data, max_steps)
     levels = planning.make_level_indices(data, num_layers, MATCHED_DIMS)
     if config.plan.goal is None:
         plan_for_all(config, run, data, planners, levels, max_steps)

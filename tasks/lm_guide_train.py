@@ -12,13 +12,11 @@ def run(config: Config, run: Run) -> None:
     """Train the guide and its flat baseline."""
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
-    from thinking.recipes.language_guide import model
+    from thinking.recipes.language_guide.configs.shared import find_input
     from thinking.recipes.language_guide.training import train_guide
     from thinking.text import prepared_data
 
-    data = prepared_data.load(config.artifacts / "lm_data_prepare")
-    if (run.folder / "guide" / "guide.json").exists():
-        model.load_guide(run.folder / "guide", model.compute_checksum(data))  # refuses other data
+    data = prepared_data.load(find_input(config.artifacts, "lm_data_prepare"))
     num_layers = len(config.layers.context_lengths)
     guide, row = train_guide(config, run, "guide", data)
     states, rows = {"guide": guide.state}, [row]

@@ -25,6 +25,7 @@ def make_task_flags(preset: str, num_steps: int) -> list[str]:
 def run(config: Config, run: Run) -> None:
     """Train until `num_kills` kills are survived; compare with an undisturbed run."""
     from thinking.experiment.results import write_results
+    from thinking.experiment.run_folders import find_latest
 
     rows, survived = [], 0
     with tempfile.TemporaryDirectory(dir=run.folder) as folder:
@@ -34,12 +35,12 @@ def run(config: Config, run: Run) -> None:
             return [sys.executable, str(TASK), *flags, "--artifacts", f"{folder}/{name}"]
 
         seconds = run_undisturbed(command("undisturbed"))
-        expected = read_final_digest(Path(folder, "undisturbed", TASK.stem))
+        expected = read_final_digest(find_latest(Path(folder, "undisturbed", TASK.stem)))
         while survived < config.num_kills:
             name = f"run {len(rows) + 1}"
             killed = run_killed(command(name), seconds, config.num_kills - survived, config.seed + len(rows))
             survived += killed
-            same = read_final_digest(Path(folder, name, TASK.stem)) == expected
+            same = read_final_digest(find_latest(Path(folder, name, TASK.stem))) == expected
             rows.append({"run": name, "kills": killed, "bit_identical": same})
             run.log(f"{name}: killed {killed} times, final weights {'bit-identical' if same else 'DIFFERENT'}")
     write_results(run, rows, {}, kills=survived, undisturbed_seconds=seconds)

@@ -13,6 +13,7 @@ import pytest
 from tests.experiment import toy
 
 from thinking.experiment import checkpoint
+from thinking.experiment.run_folders import find_latest
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +39,7 @@ def frequent_saves(monkeypatch):
 
 @pytest.fixture
 def run_command(tmp_path, capfd):
-    """`run_command(*flags, run=...)` runs the toy task in this process and returns its code, out, err and folder."""
+    """`run_command(*flags, run=...)` runs the toy task here and returns code, out, err and the latest run's folder."""
 
     def call(*flags, run=toy.run, artifacts=tmp_path):
         code = 0
@@ -48,7 +49,7 @@ def run_command(tmp_path, capfd):
         except SystemExit as stop:
             code = stop.code
         out, err = capfd.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err, folder=Path(artifacts) / "toy")
+        return SimpleNamespace(code=code, out=out, err=err, folder=find_latest(Path(artifacts) / "toy"))
 
     return call
 

@@ -70,7 +70,7 @@ def test_error_names_the_value_the_allowed_values_and_a_suggestion(run_command, 
     result = run_command(*arguments.split())
     assert result.code == 2
     assert not result.out
-    assert not result.folder.exists()
+    assert result.folder is None
     for part in message_parts:
         assert part in assert_one_line(result.err)
 

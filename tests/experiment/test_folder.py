@@ -1,6 +1,8 @@
 """The folder of a run: its files, its lock, and `--clear`."""
 
+import datetime
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from tests.experiment.conftest import assert_one_line
 
 from thinking.experiment import folder
 from thinking.experiment.config import RunConfig
+from thinking.experiment.run_folders import find_latest
 
 FORMAT = folder.FORMAT_VERSION
 
@@ -23,6 +26,10 @@ def test_config_json_records_config_versions_and_device(run_command):
     assert record["format"] == folder.FORMAT_VERSION
     assert record["task"] == "toy"
     assert record["config"]["width"] == 3
+    assert (record["preset"], record["changed"]) == ("default", {"--width": 3})
+    assert record["command"].startswith("python tasks/toy.py --artifacts ")
+    assert record["command"].endswith(" --width 3")
+    assert abs(datetime.datetime.now().astimezone() - datetime.datetime.fromisoformat(record["date"])).seconds < 600
     for package in ("python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "thinking"):
         assert record["versions"][package]
     assert record["device"]["platform"] == "cpu"
@@ -42,14 +49,28 @@ def test_git_status_gives_the_commit_and_whether_files_differ(tmp_path, monkeypa
     assert folder._git_status() == {"commit": commit, "dirty": True}
 
 
-def test_changed_config_is_refused_until_the_folder_is_cleared(run_command):
-    assert run_command("--steps", "20").code == 0
-    result = run_command("--steps", "20", "--width", "5")
+def test_same_command_resumes_its_folder_and_another_config_has_another(run_command):
+    first = run_command("--steps", "20")
+    assert run_command("--steps", "30").folder == first.folder  # steps affect no weights that are saved
+    other = run_command("--steps", "20", "--width", "5", "--seed", "3")
+    assert (other.code, other.err) == (0, "")
+    assert other.folder != first.folder
+    assert other.folder.parent == first.folder.parent
+    assert "continues" not in other.out
+    assert os.readlink(first.folder.parent / "latest") == other.folder.name
+    assert "finished before" in run_command("--steps", "30").out
+    assert os.readlink(first.folder.parent / "latest") == first.folder.name
+
+
+def test_saved_config_that_does_not_fit_is_refused(run_command):
+    result = run_command("--steps", "20")
+    path = result.folder / "config.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"config": record["config"] | {"width": 5}}))
+    result = run_command("--steps", "20")
     assert result.code == 1
-    assert "(--width: 4 saved, 5 given)" in assert_one_line(result.err)
+    assert "(--width: 5 saved, 4 given)" in assert_one_line(result.err)
     assert "--clear" in result.err
-    assert run_command("--clear").code == 0
-    assert run_command("--steps", "20", "--width", "5").code == 0
 
 
 def test_folder_without_checkpoints_accepts_any_config(run_command):
@@ -58,13 +79,16 @@ def test_folder_without_checkpoints_accepts_any_config(run_command):
 
 
 def test_error_lists_four_differences_and_counts_the_rest(run_command):
-    assert run_command("--steps", "20").code == 0
-    flags = ["--width", "5", "--seed", "3", "--edge-probability", "0.5", "--kind", "sum", "--aliased", "--ballast", "2"]
-    message = assert_one_line(run_command(*flags).err)
+    result = run_command("--steps", "20")
+    path = result.folder / "config.json"
+    record = json.loads(path.read_text())
+    others = {"width": 5, "seed": 3, "edge_probability": 0.5, "kind": "sum", "aliased": True, "ballast": 2}
+    path.write_text(json.dumps(record | {"config": record["config"] | others}))
+    message = assert_one_line(run_command("--steps", "20").err)
     assert message.count("saved") == 4
-    assert "--edge-probability: 0.1 saved, 0.5 given" in message
+    assert "--edge-probability: 0.5 saved, 0.1 given" in message
     assert "; and 2 more)" in message
-    assert len(message) < 400
+    assert len(message) < 500
 
 
 @pytest.mark.parametrize("version", [None, FORMAT - 1, FORMAT + 1, str(FORMAT)])
@@ -74,7 +98,7 @@ def test_folder_of_another_format_version_is_refused(run_command, version):
     other_record = {name: value for name, value in record.items() if name not in ("format", "config")}
     other_record |= {} if version is None else {"format": version}
     (result.folder / "config.json").write_text(json.dumps(other_record))
-    message = assert_one_line(run_command("--width", "5").err)
+    message = assert_one_line(run_command("--steps", "20").err)
     for part in (str(result.folder), "was written by another version of the program", "--clear", "--artifacts"):
         assert part in message
     assert "saved" not in message
@@ -89,35 +113,37 @@ def test_damaged_config_json_is_named(run_command, content):
     assert "config.json is damaged" in assert_one_line(run_command().err)
 
 
-def test_clear_empties_only_the_folder_of_the_run(run_command, tmp_path):
-    result = run_command("--steps", "20")
+def test_clear_removes_only_the_run_of_the_same_flags(run_command, tmp_path):
+    kept = run_command("--steps", "20")
+    other = run_command("--steps", "20", "--width", "5")
     (tmp_path / "other").mkdir()
-    assert any(result.folder.iterdir())
-    clear_result = run_command("--clear")
-    assert (clear_result.code, clear_result.err) == (0, "")
-    assert not any(result.folder.iterdir())
+    result = run_command("--clear", "--width", "5")
+    assert (result.code, result.out, result.err) == (0, f"cleared {other.folder}\n", "")
+    assert not other.folder.exists()
+    assert kept.folder.exists()
     assert (tmp_path / "other").exists()
+    assert find_latest(kept.folder.parent) == kept.folder
+    assert run_command("--clear", "--width", "5").out == f"there is no {other.folder}; runs there: {kept.folder.name}\n"
+    assert run_command("--clear").folder is None
+    assert not (kept.folder.parent / "latest").is_symlink()
 
 
-def test_weights_are_refused_when_a_file_or_folder_of_data_has_changed(run_command, tmp_path):
+def test_another_content_of_a_file_or_folder_of_data_is_another_run(run_command, tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     (data / "graph.txt").write_text("a b")
     for path in (data, data / "graph.txt"):
-        assert run_command("--steps", "20", "--data", str(path)).code == 0
-        assert run_command("--steps", "30", "--data", str(path)).code == 0
+        folder = run_command("--steps", "20", "--data", str(path)).folder
+        assert run_command("--steps", "30", "--data", str(path)).folder == folder
         (data / "graph.txt").write_text(f"a c {path.name}")
-        result = run_command("--steps", "30", "--data", str(path))
-        assert result.code == 1
-        assert "(--data: the content has changed)" in assert_one_line(result.err)
-        assert run_command("--clear").code == 0
+        assert run_command("--steps", "30", "--data", str(path)).folder != folder
 
 
 def test_weights_without_a_config_are_refused(run_command):
     result = run_command("--steps", "20")
     (result.folder / "config.json").unlink()
     assert "no config.json that says of what" in assert_one_line(run_command("--steps", "20").err)
-    assert run_command("--clear").code == 0
+    assert run_command("--clear").out.startswith("cleared ")
     assert run_command("--steps", "20").code == 0
 
 
@@ -157,13 +183,15 @@ def test_clear_of_a_missing_folder_does_nothing(run_command, tmp_path):
 
 
 def test_clear_refuses_a_link_or_a_file(run_command, tmp_path):
+    folder = run_command(run=run_nothing).folder
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").touch()
-    (tmp_path / "toy").symlink_to(tmp_path / "precious")
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(tmp_path / "precious")
     assert "is a link" in assert_one_line(run_command("--clear").err)
     assert (tmp_path / "precious" / "file").exists()
-    (tmp_path / "toy").unlink()
-    (tmp_path / "toy").touch()
+    folder.unlink()
+    folder.touch()
     assert "is a file" in assert_one_line(run_command("--clear").err)
 
 
@@ -173,7 +201,7 @@ def test_clear_removes_links_in_the_folder_without_following_them(run_command, t
     result = run_command("--steps", "20")
     (result.folder / "plots").symlink_to(tmp_path / "precious")
     assert run_command("--clear").code == 0
-    assert not any(result.folder.iterdir())
+    assert not result.folder.exists()
     assert (tmp_path / "precious" / "file").exists()
 
 
@@ -218,7 +246,7 @@ def test_write_json_is_atomic(tmp_path):
 def test_folder_name_that_is_no_utf8_is_refused_in_one_line(run_command, tmp_path):
     result = run_command("--steps", "20", artifacts=tmp_path / "\udcff")
     assert result.code == 1
-    assert r"\udcff/toy has a name that is no UTF-8" in assert_one_line(result.err)
+    assert r"has a name that is no UTF-8" in assert_one_line(result.err)
 
 
 def test_file_names_that_are_no_utf8_are_recorded_and_compared(run_command, tmp_path):

@@ -21,7 +21,7 @@ def uninterrupted_folder(start_process, tmp_path_factory):
     process = start_process(["--steps", STEPS, "--artifacts", artifacts], artifacts / "log", frequent_saves=False)
     process.join()
     assert process.exitcode == 0, (artifacts / "log").read_text()
-    return artifacts / "toy"
+    return artifacts / "toy" / "latest"
 
 
 def wait_until(condition, process):
@@ -36,7 +36,7 @@ def list_checkpoints(folder):
 
 
 def test_run_killed_three_times_equals_an_uninterrupted_run(start_process, uninterrupted_folder, tmp_path):
-    folder, log, exit_codes = tmp_path / "toy", tmp_path / "log", []
+    folder, log, exit_codes = tmp_path / "toy" / "latest", tmp_path / "log", []
     for _ in range(3):
         previous_steps = list_checkpoints(folder)
         process = start_process(["--steps", STEPS, "--artifacts", tmp_path], log)
@@ -117,7 +117,7 @@ def test_signal_in_the_last_chunk_completes_the_stage(run_command):
 
 
 def test_first_signal_to_a_process_saves_and_unlocks_the_folder(start_process, run_command, tmp_path):
-    log, folder = tmp_path / "log", tmp_path / "toy"
+    log, folder = tmp_path / "log", tmp_path / "toy" / "latest"
     process = start_process(["--steps", 10**8, "--artifacts", tmp_path], log, frequent_saves=False)
     wait_until(lambda: (folder / "metrics.jsonl").exists(), process)
     result = run_command("--steps", "100000000")
@@ -144,7 +144,7 @@ def test_second_signal_exits_while_the_main_thread_is_blocked(start_process, tmp
 
 def test_kill_unlocks_the_folder(start_process, run_command, tmp_path):
     process = start_process(["--steps", 10**8, "--artifacts", tmp_path], tmp_path / "log", frequent_saves=False)
-    wait_until(lambda: (tmp_path / "toy" / "metrics.jsonl").exists(), process)
+    wait_until(lambda: (tmp_path / "toy" / "latest" / "metrics.jsonl").exists(), process)
     process.kill()
     process.join()
     assert run_command("--clear").code == 0

@@ -14,6 +14,7 @@ from tests.text.openai_server import run_stub_server
 
 from tasks import lm_data_interpret as task
 from thinking.experiment import main
+from thinking.experiment.run_folders import find_latest
 from thinking.text import plans, prepared_data
 from thinking.text.embedders import hashing_embedder
 from thinking.text.plans import Plan, PlanNode
@@ -57,8 +58,10 @@ def artifacts(tmp_path):
         Text("building a shelf", SHELF_PLAN.reference, "held_out"),
     ]
     prepared = prepared_data.prepare_texts(texts, {"Cut log.": "Saw log."}, EMBEDDER, {"text": "a test"})
-    prepared_data.save(tmp_path / "lm_data_prepare", prepared)
-    plans.save(tmp_path / "lm_guide_inference", PLANS, VECTORS)
+    prepared_data.save(tmp_path / "lm_data_prepare" / "run", prepared)
+    plans.save(tmp_path / "lm_guide_inference" / "run", PLANS, VECTORS)
+    for task_folder in tmp_path.iterdir():
+        (task_folder / "run" / "config.json").write_text("{}")
     return tmp_path
 
 
@@ -91,7 +94,7 @@ def stub():
 
 
 def read_report(artifacts):
-    return json.loads((artifacts / "lm_data_interpret" / "report.json").read_text())
+    return json.loads((artifacts / "lm_data_interpret" / "latest" / "report.json").read_text())
 
 
 def test_default_writer_uses_nearest_sentences_offline(artifacts, run_task):
@@ -109,15 +112,15 @@ def test_default_writer_uses_nearest_sentences_offline(artifacts, run_task):
     assert [goal["inner"][0]["in_reference"] for goal in entries[0]["plan"]] == [True, False]
     assert "building a shelf  held_out, think" in out
     assert "── 1. Saw log." in out
-    assert str(artifacts / "lm_data_interpret" / "report.html") in out
-    html = (artifacts / "lm_data_interpret" / "report.html").read_text()
+    assert str(find_latest(artifacts / "lm_data_interpret") / "report.html") in out
+    html = (artifacts / "lm_data_interpret" / "latest" / "report.html").read_text()
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
 
 
 def test_results_have_means_by_split_and_mode(artifacts, run_task):
     run_task()
-    think, react, custom = json.loads((artifacts / "lm_data_interpret" / "results.json").read_text())["rows"]
+    think, react, custom = json.loads((artifacts / "lm_data_interpret" / "latest" / "results.json").read_text())["rows"]
     assert think == {
         "split": "held_out", "mode": "think", "num_plans": 2, "ended_fraction": 0.5, "right": 0.375, "order": 1.0
     }  # fmt: skip
@@ -248,8 +251,8 @@ def test_missing_pytorch_exits_with_advice(run_task, monkeypatch, kind):
 
 
 def test_steering_requires_a_local_embedder(artifacts, run_task):
-    prepared = prepared_data.load(artifacts / "lm_data_prepare")
-    prepared_data.save(artifacts / "lm_data_prepare", prepared._replace(embedder="text-embedding-3-small"))
+    prepared = prepared_data.load(artifacts / "lm_data_prepare" / "run")
+    prepared_data.save(artifacts / "lm_data_prepare" / "run", prepared._replace(embedder="text-embedding-3-small"))
     code, _, err = run_task("--writer.kind", "steered", "--writer.model", "any")
     assert code == 2
     assert "embedded by text-embedding-3-small" in err
@@ -258,7 +261,7 @@ def test_steering_requires_a_local_embedder(artifacts, run_task):
 
 
 def test_steering_rejects_plans_of_other_data(artifacts, run_task):
-    plans.save(artifacts / "lm_guide_inference", PLANS, VECTORS[:, :7])
+    plans.save(artifacts / "lm_guide_inference" / "run", PLANS, VECTORS[:, :7])
     code, _, err = run_task("--writer.kind", "steered", "--writer.model", "any")
     assert code == 2
     assert "the plans have 7 dimensions, and the data 64: run tasks/lm_guide_inference.py again" in err
@@ -273,7 +276,7 @@ def test_steering_rejects_plans_of_other_data(artifacts, run_task):
     ],
 )
 def test_missing_input_names_the_previous_task(artifacts, run_task, folder, file, advice):
-    (artifacts / folder / file).unlink()
+    (artifacts / folder / "run" / file).unlink()
     code, _, err = run_task()
     assert code == 2
     assert str(artifacts / folder) in err
@@ -310,7 +313,7 @@ def test_other_settings_need_no_clear_and_clear_empties_the_folder(artifacts, ru
     code, out, _ = run_task("--clear")
     assert code == 0
     assert "cleared" in out
-    assert list((artifacts / "lm_data_interpret").iterdir()) == []
+    assert find_latest(artifacts / "lm_data_interpret") is None
 
 
 def test_help_does_not_import_jax():

@@ -82,7 +82,7 @@ def collect_requests(stub):
 
 
 def get_task_folder(tmp_path):
-    return tmp_path / "lm_data_prepare"
+    return tmp_path / "lm_data_prepare" / "latest"
 
 
 def test_bundled_texts_are_embedded_and_saved(run_task, tmp_path):
@@ -109,6 +109,7 @@ def test_data_depend_only_on_the_settings_except_for_the_date(run_task, tmp_path
         task_folder = get_task_folder(tmp_path)
         contents = {path.name: path.read_bytes() for path in task_folder.iterdir() if path.is_file()}
         contents["manifest.json"] = json.loads(contents["manifest.json"]) | {"date": None, "manifest_sha256": None}
+        contents["config.json"] = json.loads(contents["config.json"]) | {"date": None}
         return contents
 
     run_task()
@@ -119,7 +120,7 @@ def test_data_depend_only_on_the_settings_except_for_the_date(run_task, tmp_path
     assert read_files() == first
     assert all(other[name] != first[name] for name in first)
     assert run_task("--clear")[0] == 0
-    assert not list(get_task_folder(tmp_path).iterdir())
+    assert not get_task_folder(tmp_path).exists()
 
 
 def test_custom_file_keeps_its_splits_and_language(run_task, tmp_path):

@@ -104,7 +104,7 @@ def run_task(artifacts, capfd):
 @pytest.fixture
 def artifacts_copy(artifacts, tmp_path):
     """A copy of the artifacts, for tests that plan again."""
-    shutil.copytree(artifacts, tmp_path / "copied")
+    shutil.copytree(artifacts, tmp_path / "copied", symlinks=True)
     return tmp_path / "copied"
 
 
@@ -117,11 +117,13 @@ def get_error_line(run_task, *flags, **options):
 
 
 def read_rows(folder):
-    return json.loads((folder / "lm_guide_inference" / "results.json").read_text())["rows"]
+    return json.loads((folder / "lm_guide_inference" / "latest" / "results.json").read_text())["rows"]
 
 
 def test_models_are_evaluated_on_all_splits_and_recall_training_texts(artifacts):
-    assert (artifacts / "lm_guide_inference" / "plots" / "plan_step_f1.png").read_bytes().startswith(b"\x89PNG")
+    assert (
+        (artifacts / "lm_guide_inference" / "latest" / "plots" / "plan_step_f1.png").read_bytes().startswith(b"\x89PNG")
+    )
     rows = {(row["split"], row["model"]): row for row in read_rows(artifacts)}
     assert list(rows) == [
         (split, model) for split in ("train", "held_out", "compound") for model in ("guide", "flat", "copied", "bigram")
@@ -138,8 +140,8 @@ def test_models_are_evaluated_on_all_splits_and_recall_training_texts(artifacts)
 
 
 def test_saved_plans_reproduce_training_texts_with_sections(artifacts):
-    saved_plans, vectors = plans.load(artifacts / "lm_guide_inference")
-    data = prepared_data.load(artifacts / "lm_data_prepare")
+    saved_plans, vectors = plans.load(artifacts / "lm_guide_inference" / "latest")
+    data = prepared_data.load(artifacts / "lm_data_prepare" / "latest")
     assert [(plan.mode, plan.goal) for plan in saved_plans] == [
         (mode, text["goal"]) for mode in ("think", "react") for text in TEXTS
     ]
@@ -166,7 +168,7 @@ def test_saved_plans_reproduce_training_texts_with_sections(artifacts):
 def test_custom_goal_is_planned(run_task, artifacts_copy):
     code, out, _ = run_task("--plan.goal", "baking bread", artifacts=artifacts_copy)
     assert code == 0
-    (plan,), _ = plans.load(artifacts_copy / "lm_guide_inference")
+    (plan,), _ = plans.load(artifacts_copy / "lm_guide_inference" / "latest")
     assert (plan.split, plan.mode, plan.num_given, plan.done) == ("custom", "think", 0, True)
     assert [step.nearest_text for step in plan.steps] == [step for part in TEXTS[2]["steps"] for step in part["steps"]]
     assert "baking bread  custom, think\n" in out
@@ -176,13 +178,13 @@ def test_custom_goal_is_planned(run_task, artifacts_copy):
 
 def test_plan_begins_with_the_given_steps(run_task, artifacts_copy):
     assert run_task("--plan.goal", "building a boat", "--plan.start", *BOAT_STEPS[:2], artifacts=artifacts_copy)[0] == 0
-    (plan,), _ = plans.load(artifacts_copy / "lm_guide_inference")
+    (plan,), _ = plans.load(artifacts_copy / "lm_guide_inference" / "latest")
     assert plan.num_given == 2
     assert [step.nearest_text for step in plan.steps] == BOAT_STEPS
     given_steps = ["Launch her.", "Bake for an hour."]
     code, out, _ = run_task("--plan.goal", "sailing", "--plan.start", *given_steps, artifacts=artifacts_copy)
     assert code == 0
-    (plan,), _ = plans.load(artifacts_copy / "lm_guide_inference")
+    (plan,), _ = plans.load(artifacts_copy / "lm_guide_inference" / "latest")
     assert [step.nearest_text for step in plan.steps[:2]] == given_steps
     assert "2. Bake for an hour.  (given)" in out
 
@@ -195,7 +197,7 @@ def test_more_given_steps_than_max_steps_exits(run_task, artifacts_copy):
 
 
 def test_react_mode_is_shown_and_plans_are_cut_at_max_steps(run_task, artifacts_copy):
-    shutil.rmtree(artifacts_copy / "lm_guide_train" / "checkpoints" / "flat")
+    shutil.rmtree(artifacts_copy / "lm_guide_train" / "latest" / "checkpoints" / "flat")
     code, out, _ = run_task(
         "--preset", "smoke", "--report.mode", "react", "--plan.max-steps", 3, artifacts=artifacts_copy
     )
@@ -203,24 +205,24 @@ def test_react_mode_is_shown_and_plans_are_cut_at_max_steps(run_task, artifacts_
     assert "building a boat  train, react" in out
     assert ", think" not in out
     assert {row["model"] for row in read_rows(artifacts_copy)} == {"guide", "copied", "bigram"}  # not flat
-    for plan in plans.load(artifacts_copy / "lm_guide_inference")[0]:
+    for plan in plans.load(artifacts_copy / "lm_guide_inference" / "latest")[0]:
         assert len(plan.steps) <= 3
         assert plan.mode == "react" or plan.done == (len(plan.steps) < 3)
 
 
 def test_missing_or_other_inputs_name_the_previous_task(artifacts, run_task, tmp_path):
     assert "has no prepared data: run tasks/lm_data_prepare.py first" in get_error_line(run_task, artifacts=tmp_path)
-    shutil.copytree(artifacts / "lm_data_prepare", tmp_path / "lm_data_prepare")
+    shutil.copytree(artifacts / "lm_data_prepare", tmp_path / "lm_data_prepare", symlinks=True)
     untrained_message = "has no guide that was trained to the end: run tasks/lm_guide_train.py first"
     assert untrained_message in get_error_line(run_task, artifacts=tmp_path)
-    shutil.copytree(artifacts / "lm_guide_train", tmp_path / "lm_guide_train")
-    shutil.rmtree(tmp_path / "lm_guide_train" / "checkpoints" / "guide")
+    shutil.copytree(artifacts / "lm_guide_train", tmp_path / "lm_guide_train", symlinks=True)
+    shutil.rmtree(tmp_path / "lm_guide_train" / "latest" / "checkpoints" / "guide")
     assert "has no trained guide: run tasks/lm_guide_train.py first" in get_error_line(run_task, artifacts=tmp_path)
-    (tmp_path / "lm_guide_train" / "results.json").rename(tmp_path / "moved")
+    (tmp_path / "lm_guide_train" / "latest" / "results.json").rename(tmp_path / "moved")
     assert untrained_message in get_error_line(run_task, artifacts=tmp_path)
-    (tmp_path / "moved").rename(tmp_path / "lm_guide_train" / "results.json")
-    data = prepared_data.load(tmp_path / "lm_data_prepare")
-    prepared_data.save(tmp_path / "lm_data_prepare", data._replace(texts=data.texts[1:]))
+    (tmp_path / "moved").rename(tmp_path / "lm_guide_train" / "latest" / "results.json")
+    data = prepared_data.load(tmp_path / "lm_data_prepare" / "latest")
+    prepared_data.save(tmp_path / "lm_data_prepare" / "latest", data._replace(texts=data.texts[1:]))
     assert "learned from other data than is prepared now" in get_error_line(run_task, artifacts=tmp_path)
 
 

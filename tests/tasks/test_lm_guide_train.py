@@ -16,6 +16,7 @@ from tests.tasks.shared_stages import SharedStages
 from tasks import lm_data_prepare
 from tasks import lm_guide_train as task
 from thinking.experiment import Run, interruption, main
+from thinking.experiment.run_folders import find_latest, list_runs
 from thinking.guide.plan_trees.codecs import token_codec, whitening, whitening_codec
 from thinking.recipes.language_guide import model, training
 from thinking.recipes.language_guide.configs.train import LayersConfig
@@ -70,8 +71,8 @@ def finished_run(artifacts):
 @pytest.fixture
 def data_folder(artifacts, tmp_path):
     """The folder of a copy of the prepared texts."""
-    shutil.copytree(artifacts / "lm_data_prepare", tmp_path / "lm_data_prepare")
-    return tmp_path / "lm_data_prepare"
+    shutil.copytree(artifacts / "lm_data_prepare", tmp_path / "lm_data_prepare", symlinks=True)
+    return tmp_path / "lm_data_prepare" / "latest"
 
 
 @pytest.fixture
@@ -101,7 +102,9 @@ def read_results(folder):
 def test_run_writes_results_metrics_and_a_plot(finished_run, artifacts):
     guide, flat = read_results(finished_run.folder)["rows"]
     assert (guide["model"], guide["num_layers"], flat["model"], flat["num_layers"]) == ("guide", 2, "flat", 1)
-    texts = [text for text in prepared_data.load(artifacts / "lm_data_prepare").texts if text.split == "train"]
+    texts = [
+        text for text in prepared_data.load(artifacts / "lm_data_prepare" / "latest").texts if text.split == "train"
+    ]
     # One example per step and per end of a sub-trajectory. The top level repeats texts to balance their pairs.
     num_steps = sum(len(list(iter_steps(text.steps))) for text in texts)
     num_sections = sum(len(plan_trees.build_plan_tree(text, 2)) for text in texts)
@@ -158,27 +161,32 @@ def test_table_kernel_learns_tokens(data_folder, run_task, tmp_path):
     code, out, err = run_task(*flags)
     assert (code, err) == (0, "")
     assert "lm_guide_inference.py" in out
-    (guide,) = read_results(tmp_path / "lm_guide_train")["rows"]
+    (guide,) = read_results(tmp_path / "lm_guide_train" / "latest")["rows"]
     # The lowest layer has a hash table of 4096 entries: a key of three numbers, a value and a score. The upper one has
     # an entry for every context and target, each one of 16 tokens or the mark.
     assert guide["num_parameters"] == 4096 * (3 + 1 + 1) + 17 * 17 * 2
     shape, codecs = model.load_guide(
-        tmp_path / "lm_guide_train" / "guide", model.compute_checksum(prepared_data.load(data_folder))
+        tmp_path / "lm_guide_train" / "latest" / "guide", model.compute_checksum(prepared_data.load(data_folder))
     )
     assert (shape.kernel, shape.context_lengths, shape.width) == ("table", (2, 1), 4096)
     assert [codec.centroids.shape for codec in codecs] == [(16, 64)] * 3
 
 
-def test_missing_or_other_data_exits(data_folder, run_task, tmp_path):
+def test_other_data_is_another_run_and_missing_data_exits(data_folder, run_task, tmp_path):
     flags = ("--layers.kernel", "table", "--codes.kind", "tokens", "--layers.width", 64)
     flags += ("--layers.context-lengths", 1, "--training.num-steps", 1)
-    assert run_task(*flags)[0] == 0
-    prepared = prepared_data.load(data_folder)
-    prepared_data.save(data_folder, prepared._replace(texts=prepared.texts[1:]))
-    error_line = get_error_line(run_task, *flags)
-    assert "learned from other data than is prepared now: run tasks/lm_guide_train.py --clear, then again" in error_line
-    shutil.rmtree(data_folder)
-    assert f"{data_folder} has no prepared data: run tasks/lm_data_prepare.py first" in get_error_line(run_task, *flags)
+    folders = []
+    for _ in range(2):
+        assert run_task(*flags)[0] == 0
+        folders.append(find_latest(tmp_path / "lm_guide_train"))
+        prepared = prepared_data.load(data_folder)
+        prepared_data.save(data_folder, prepared._replace(texts=prepared.texts[1:]))
+    assert folders[0] != folders[1]
+    shutil.rmtree(data_folder.parent)
+    missing = f"{data_folder.parent} has no prepared data: run tasks/lm_data_prepare.py first"
+    assert missing in get_error_line(run_task, *flags)
+    assert find_latest(tmp_path / "lm_guide_train") == folders[1]
+    assert len(list_runs(tmp_path / "lm_guide_train")) == 2  # a run without data leaves no folder
 
 
 def test_single_text_exits(data_folder, run_task):

@@ -13,9 +13,10 @@ from thinking.experiment.settings import find_declaration_errors
 # A task that takes a while. Its digest is always the same, or always different.
 PROGRAM = """
 import json, pathlib, sys, time, uuid
-folder = pathlib.Path(sys.argv[sys.argv.index("--artifacts") + 1], pathlib.Path(__file__).stem)
+folder = pathlib.Path(sys.argv[sys.argv.index("--artifacts") + 1], pathlib.Path(__file__).stem, "run")
 folder.mkdir(parents=True, exist_ok=True)
 time.sleep(0.3)
+(folder / "config.json").touch()
 (folder / "results.json").write_text(json.dumps({"rows": [], "state_digest": DIGEST}))
 """
 

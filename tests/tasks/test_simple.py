@@ -101,7 +101,7 @@ def test_graph_file_keeps_node_names_and_ignores_unreachable_pairs(tmp_path, mon
     flags = "--graph.path", str(path), "--guides", "table", "--table.num-walks", "500", "--artifacts", str(tmp_path)
     code, _, err = run_task(monkeypatch, capsys, *flags)
     assert (code, err) == (0, "")
-    saved_results = json.loads((tmp_path / "simple" / "results.json").read_text())
+    saved_results = json.loads((tmp_path / "simple" / "latest" / "results.json").read_text())
     # Jena has no out-edges: 3 of the 12 ordered pairs are unreachable.
     assert saved_results["num_unreachable_pairs"] == 3
     assert [row["num_solved"] for row in saved_results["rows"] if row["guide"] == "table"] == [9, 9]
@@ -124,7 +124,7 @@ def test_nodes_with_marks_of_formulas_markup_and_other_scripts_are_planned_betwe
     code, out, err = run_task(monkeypatch, capsys, *flags)
     assert (code, err) == (0, "")
     assert "edge list, directed; 5 nodes, 5 directed edges, 1 component" in out
-    assert (tmp_path / "simple" / "plots" / "plan.png").exists()
+    assert (tmp_path / "simple" / "latest" / "plots" / "plan.png").exists()
     code, out, _ = run_task(monkeypatch, capsys, *flags, "--plan", "$x_$", "漢字")
     assert [line.split()[1:3] for line in out.splitlines() if line.strip()[:1].isdigit()] == [
         ["$x_$", "a$^$"], ["a$^$", "[/b]"], ["[/b]", ":cat:"], [":cat:", "漢字"]

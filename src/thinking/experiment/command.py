@@ -4,13 +4,17 @@ import dataclasses
 import errno
 import io
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from thinking.errors import RunError, UserError, show_controls, to_line
 from thinking.experiment import flags, folder, interruption
 from thinking.experiment.config import Config, Preset
+from thinking.experiment.identity import name_run
+from thinking.experiment.run_folders import list_runs
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -65,20 +69,31 @@ def _execute(
     presets: Mapping[str, Config | Preset[Config]],
     examples: Sequence[str],
 ) -> None:
-    config = flags.parse(presets, sys.argv[1:], f"python {sys.argv[0]}", examples)
+    program = f"python {sys.argv[0]}"
+    config = flags.parse(presets, sys.argv[1:], program, examples)
+    configs = {name: preset.config if isinstance(preset, Preset) else preset for name, preset in presets.items()}
     if config.clear:
-        cleared, left = folder.clear(name, config)
-        kept = f"; left there, as no run wrote it: {', '.join(left)}" if left else ""
-        print(show_controls(f"cleared {cleared}{kept}"))
+        print(show_controls(_clear(config.artifacts / name / name_run(config, configs))))
         return
-    with folder.open_run(name, config) as opened_run:
+    with folder.open_run(name, config, configs) as opened_run:
         # Imported late, because JAX alone takes two seconds.
         from thinking.experiment import device, metrics
 
         device.prepare_device()
-        folder.write_config(opened_run, device.describe_device())
+        command = shlex.join(["python", *sys.argv])
+        folder.write_config(opened_run, configs, command, device.describe_device())
         with metrics.open_metric_writers(opened_run) as metric_writers:
             run(config, dataclasses.replace(opened_run, metric_writers=metric_writers))
+
+
+def _clear(run_folder: Path) -> str:
+    """Clear the folder of a run, and say what was done."""
+    existed = run_folder.exists()
+    left = folder.clear(run_folder)
+    if not existed:
+        others = ", ".join(other.name for other in list_runs(run_folder.parent))
+        return f"there is no {run_folder}" + (f"; runs there: {others}" if others else "")
+    return f"cleared {run_folder}" + (f"; left there, as no run wrote it: {', '.join(left)}" if left else "")
 
 
 def _fail(code: int, kind: str, error: BaseException) -> int:

@@ -76,7 +76,7 @@ def group(default: Any, help: str, *, affects_weights: bool = True) -> Any:
 class RunConfig:
     """Flags of every task.
 
-    A subclass adds fields and groups. It may define `validate(self)` as a group may.
+    A subclass adds fields and groups. It may define `validate(self)` as a group may, and `list_inputs(self)`.
     """
 
     seed: int = option(0, "seed of everything random", minimum=0, maximum=MAX_SEED)
@@ -90,6 +90,10 @@ class RunConfig:
     wandb: tyro.conf.FlagCreatePairsOff[bool] = option(
         False, "send metrics to Weights & Biases too (needs wandb)", affects_weights=False
     )
+
+    def list_inputs(self) -> dict[str, Path]:
+        """Files of other runs on which weights depend, by name; their content identifies a run as flags do."""
+        return {}
 
 
 Config = TypeVar("Config", bound=RunConfig)

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import hashlib
+import datetime
 import importlib.metadata
 import json
 import os
@@ -16,9 +16,10 @@ from typing import Any
 
 import filelock
 
-from thinking.errors import RunError
+from thinking.errors import RunError, UserError
 from thinking.experiment.config import RunConfig, list_changes, to_json
-from thinking.experiment.settings import list_choices, settings
+from thinking.experiment.identity import describe_config, hash_inputs, name_run
+from thinking.experiment.run_folders import CONFIG_FILE, LATEST, RESULTS_FILE, find_latest, point_latest
 from thinking.files import write_json
 
 MetricWriter = Callable[[str, int, Mapping[str, float]], None]  # (stage, step, figures)
@@ -32,7 +33,7 @@ _ROUNDING_VERSIONS = ("python", "jax", "jaxlib")
 """Versions on which the rounding of a training step depends."""
 _RUN_ENTRIES = frozenset(
     (
-        *("config.json", "results.json", "metrics.jsonl", "samples.jsonl", "checkpoints", "plots", "videos"),
+        *(CONFIG_FILE, RESULTS_FILE, "metrics.jsonl", "samples.jsonl", "checkpoints", "plots", "videos"),
         *("tensorboard", "wandb", "cache", "report.html", "report.json", "guide", "flat"),
         *("plans.json", "plans.jsonl", "plans.safetensors"),
         *("texts.jsonl", "steps.jsonl", "goals.jsonl", "embeddings.safetensors", "manifest.json"),
@@ -46,7 +47,7 @@ class Run:
     """A run of a task.
 
     Attributes:
-        folder: `DIR/NAME`, locked by this process.
+        folder: `DIR/TASK/NAME`, locked by this process.
         config: the task's config.
         metric_writers: functions that also receive the metrics.
     """
@@ -54,6 +55,11 @@ class Run:
     folder: Path
     config: Any
     metric_writers: tuple[MetricWriter, ...] = ()
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.folder.parent.name
 
     @property
     def plots_folder(self) -> Path:
@@ -70,26 +76,36 @@ class Run:
 
 
 @contextlib.contextmanager
-def open_run(name: str, config: RunConfig) -> Iterator[Run]:
-    """Create and lock the folder `config.artifacts/NAME`; refuse a config that conflicts with its contents.
+def open_run(task: str, config: RunConfig, presets: Mapping[str, RunConfig]) -> Iterator[Run]:
+    """Create and lock the folder `config.artifacts/TASK/NAME`, and let `latest` point to it.
+
+    If the input turns out bad before the run wrote anything, the folder is removed again.
 
     Raises:
-        RunError: the folder is a link, cannot be written, is in use, or has weights of another config or of data that
-            have changed since.
+        RunError: the folder is a link, cannot be written, is in use, or has weights of another config.
     """
-    folder = config.artifacts / name
-    if folder.is_symlink():
-        raise RunError(f"{folder} is a link; give the folder that it points to with --artifacts DIR, or remove it")
+    parent = config.artifacts / task
+    _refuse_link(parent, "give the folder that it points to with --artifacts DIR, or remove it")
+    folder = parent / name_run(config, presets)
     try:
         str(folder.resolve()).encode()
-        folder.mkdir(parents=True, exist_ok=True)
+        parent.mkdir(parents=True, exist_ok=True)
     except UnicodeEncodeError as error:
         raise RunError(f"{folder} has a name that is no UTF-8; choose another folder with --artifacts DIR") from error
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror}; choose a folder with --artifacts DIR") from error
     with lock_run(folder):
+        _refuse_link(folder, "remove it")
+        folder.mkdir(exist_ok=True)
         _refuse_changes(folder, config)
-        yield Run(folder=folder, config=config)
+        before = find_latest(parent)
+        point_latest(folder)
+        try:
+            yield Run(folder=folder, config=config)
+        except UserError:
+            if {entry.name for entry in folder.iterdir()} <= {CONFIG_FILE}:
+                _remove_empty(folder, before)
+            raise
 
 
 @contextlib.contextmanager
@@ -113,33 +129,52 @@ def lock_run(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def clear(name: str, config: RunConfig) -> tuple[Path, list[str]]:
-    """Delete what runs wrote into the folder of a task, if it exists.
+def clear(folder: Path) -> list[str]:
+    """Delete what a run wrote into its folder, and the folder if nothing else lies there.
 
     Returns:
-        The folder, and the names of what is left in it, as no run wrote that.
+        The names of what is left in it, as no run wrote that.
 
     Raises:
         RunError: the folder is in use, is a link or a file, or cannot be emptied.
     """
-    folder = config.artifacts / name
-    if folder.is_symlink():
-        raise RunError(f"{folder} is a link; remove it yourself, or empty the folder it points to")
+    for path in (folder.parent, folder):
+        _refuse_link(path, "remove it yourself, or empty the folder it points to")
     if not folder.exists():
-        return folder, []
+        return []
     if not folder.is_dir():
         raise RunError(f"{folder} is a file, not the folder of a run; remove it yourself")
     with lock_run(folder):
         try:
-            is_run = (folder / "config.json").is_file() or (folder / "checkpoints").is_dir()
+            is_run = (folder / CONFIG_FILE).is_file() or (folder / "checkpoints").is_dir()
             for entry in [entry for entry in folder.iterdir() if is_run and _is_of_a_run(entry)]:
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
                 else:
                     entry.unlink()
-            return folder, sorted(entry.name for entry in folder.iterdir())
+            left = sorted(entry.name for entry in folder.iterdir())
+            if not left:
+                _remove_empty(folder, None)
+            return left
         except OSError as error:
             raise RunError(f"cannot empty {folder}: {error.strerror}") from error
+
+
+def _remove_empty(folder: Path, latest: Path | None) -> None:
+    """Remove the folder of a run that has at most a config, and let `latest` point to another run."""
+    (folder / CONFIG_FILE).unlink(missing_ok=True)
+    folder.rmdir()
+    if latest is None or latest == folder:
+        latest = find_latest(folder.parent)
+    if latest is None:
+        (folder.parent / LATEST).unlink(missing_ok=True)
+    else:
+        point_latest(latest)
+
+
+def _refuse_link(folder: Path, hint: str) -> None:
+    if folder.is_symlink():
+        raise RunError(f"{folder} is a link; {hint}")
 
 
 def _is_of_a_run(entry: Path) -> bool:
@@ -147,11 +182,16 @@ def _is_of_a_run(entry: Path) -> bool:
     return entry.name in _RUN_ENTRIES or (entry.name.startswith(".") and entry.suffix == ".tmp")
 
 
-def write_config(run: Run, device: dict[str, Any]) -> None:
-    """Write `config.json`: config, versions, device and git commit."""
+def write_config(run: Run, presets: Mapping[str, RunConfig], command: str, device: dict[str, Any]) -> None:
+    """Write `config.json`: config and what differs from the nearest preset, command, versions, device, git commit."""
+    preset, changed = describe_config(run.config, presets)
     record = {
         "format": FORMAT_VERSION,
-        "task": run.folder.name,
+        "task": run.task,
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": command,
+        "preset": preset,
+        "changed": changed,
         "config": to_json(run.config),
         "inputs": hash_inputs(run.config),
         "versions": _list_versions(),
@@ -159,13 +199,13 @@ def write_config(run: Run, device: dict[str, Any]) -> None:
         "cpu_count": os.cpu_count(),
         "git": _git_status(),
     }
-    write_json(run.folder / "config.json", record)
+    write_json(run.folder / CONFIG_FILE, record)
 
 
 def _refuse_changes(folder: Path, config: RunConfig) -> None:
     """Refuse another config, or other data, if the folder has weights or results."""
-    path = folder / "config.json"
-    if not any(folder.glob("checkpoints/*/*")) and not (folder / "results.json").exists():
+    path = folder / CONFIG_FILE
+    if not any(folder.glob("checkpoints/*/*")) and not (folder / RESULTS_FILE).exists():
         return
     hint = "empty it with --clear, or choose another folder with --artifacts DIR"
     if not path.exists():
@@ -182,12 +222,6 @@ def _refuse_changes(folder: Path, config: RunConfig) -> None:
     if not isinstance(record.get("config"), dict):
         raise damaged
     differences = list_changes(record["config"], config)
-    inputs, before = hash_inputs(config), record.get("inputs")
-    differences += [
-        f"{flag}: the content has changed"
-        for flag, digest in inputs.items()
-        if isinstance(before, dict) and before.get(flag, digest) != digest
-    ]
     if differences:
         listed = "; ".join(differences[:_MAX_DIFFERENCES])
         more = f"; and {len(differences) - _MAX_DIFFERENCES} more" if len(differences) > _MAX_DIFFERENCES else ""
@@ -206,27 +240,6 @@ def _warn_of_other_versions(folder: Path, before: Any) -> None:
         from thinking import progress
 
         progress.warn(f"{folder} was trained with {', '.join(changed)}: it goes on, but not with the same bits")
-
-
-def hash_inputs(config: RunConfig) -> dict[str, str]:
-    """A digest of each file and folder that a setting names and weights depend on, by flag."""
-    named = [setting for setting in settings(config) if setting.affects_weights and not list_choices(setting.hint)]
-    paths = {setting.flag: Path(setting.value) for setting in named if isinstance(setting.value, Path | str)}
-    try:
-        return {flag: _hash_path(path) for flag, path in paths.items() if path.name and path.exists()}
-    except OSError as error:
-        raise RunError(f"cannot read {error.filename}: {error.strerror}; make it readable, or name another") from error
-
-
-def _hash_path(path: Path) -> str:
-    """A digest of a file, or of names and contents of all files below a folder."""
-    files = sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]
-    total = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(f"{file.relative_to(path)} {content}\n".encode(errors="surrogateescape"))
-    return total.hexdigest()
 
 
 def _list_versions() -> dict[str, str | None]:

@@ -217,7 +217,7 @@ def load_guide(folder: Path, data: str) -> tuple[GuideShape, list[FittedCodec]]:
     except (ValueError, KeyError, TypeError, SafetensorError):
         raise UserError(f"{folder} is damaged or edited: {TRAIN_AGAIN}") from None
     if saved_data != data:
-        raise UserError(f"{folder} learned from other data than is prepared now: {TRAIN_AGAIN}")
+        raise UserError(f"{folder} learned from other data than is prepared now: {TRAIN_FIRST}")
     return shape, fitted
 
 

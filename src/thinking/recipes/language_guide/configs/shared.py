@@ -5,6 +5,7 @@ from pathlib import Path
 
 from thinking.errors import name_flags
 from thinking.experiment import option
+from thinking.experiment.run_folders import find_latest
 from thinking.text.server import check_no_secrets
 
 
@@ -35,3 +36,8 @@ class EmbedderConfig:
     """A sentence embedder."""
 
     folder: Path | None = option(None, "folder of MiniLM's files; None: the installed ones, or fetched")
+
+
+def find_input(artifacts: Path, task: str) -> Path:
+    """The folder of a task's latest run, or where its runs would be."""
+    return find_latest(artifacts / task) or artifacts / task

@@ -1,11 +1,13 @@
 """Config of lm_guide_train: codes, layers and training of the guide."""
 
 import dataclasses
+from pathlib import Path
 from typing import Literal
 
 from thinking.errors import UserError
 from thinking.experiment import Preset, RunConfig, field_error, group, option
 from thinking.recipes.groups import OptimizerConfig
+from thinking.recipes.language_guide.configs.shared import find_input
 
 MAX_TRANSFORMER_WIDTH = 8192
 
@@ -99,6 +101,11 @@ class Config(RunConfig):
         AdamWConfig(learning_rate=0.002), "AdamW, whose learning rate falls to a hundredth along a cosine"
     )
     training: TrainingConfig = group(TrainingConfig, "training examples, noise and steps")
+
+    def list_inputs(self) -> dict[str, Path]:
+        """The prepared texts and their vectors."""
+        folder = find_input(self.artifacts, "lm_data_prepare")
+        return {file: folder / file for file in ("texts.jsonl", "steps.jsonl", "embeddings.safetensors")}
 
     def validate(self) -> None:
         """Raises UserError for a width that heads cannot divide, and for tables of vectors."""
