@@ -7,6 +7,7 @@
 #   ./run_manual.sh jax-gpu   tasks/simple.py                  # in a container that sees the GPUs
 #   ./run_manual.sh torch-cpu tasks/benchmark.py               # in one with PyTorch and Hugging Face's libraries too
 #   ./run_manual.sh torch-gpu tasks/benchmark.py               # the same with the GPUs
+#   ./run_manual.sh local     thinking runs                    # the command `thinking`: list, run, runs, show, chat, ...
 #   ./run_manual.sh local     test -k graph                    # pytest over tests/; what follows goes to pytest
 #   ./run_manual.sh local     lint                             # ruff: format and rules
 #   ./run_manual.sh local     docs                             # builds the documentation into build/site
@@ -31,10 +32,11 @@ find_root() {
 ROOT=$(find_root)
 readonly ROOT
 readonly APP=/app         # where the project lies inside a container
+readonly LAUNCHER=./run_manual.sh # in messages of programs that name a command
 readonly DEBUG_PORT=43690 # .vscode/launch.json attaches here
 readonly LOCK=requirements/local.lock # what .venv holds
 readonly CONFIGURATIONS="local|jax-cpu|jax-gpu|torch-cpu|torch-gpu" # all but local have a Dockerfile
-readonly USAGE="./run_manual.sh $CONFIGURATIONS FILE|test|lint|docs [--debug] [FLAGS...]"
+readonly USAGE="./run_manual.sh $CONFIGURATIONS FILE|thinking|test|lint|docs [--debug] [FLAGS...]"
 readonly PYTHON_SOURCES=(src tasks tests docs) # what the linter reads
 # The pinned jaxlib has wheels for these.
 readonly PYTHON_OLDEST=3.11 PYTHON_NEWEST=3.14
@@ -56,7 +58,7 @@ require_file() {
   [[ -f $1 ]] && return
   local tasks
   tasks=$(find tasks -maxdepth 1 -name '[a-z]*.py' 2>/dev/null | sort | tr '\n' ' ') || tasks=
-  refuse "there is no file '$1'; choose one of: ${tasks}test lint docs"
+  refuse "there is no file '$1'; choose one of: ${tasks}thinking test lint docs"
 }
 
 # Waits for a debugger, then runs what follows as Python would have. It says that it waits only once the port is
@@ -76,9 +78,10 @@ try:
 except KeyboardInterrupt:
     sys.exit(130)
 sys.argv = [target, *flags]
-if target == "test":
+modules = {"test": "pytest", "thinking": "thinking.commands.__main__"}
+if target in modules:
     sys.path[0] = os.getcwd()
-    runpy.run_module("pytest", run_name="__main__", alter_sys=True)
+    runpy.run_module(modules[target], run_name="__main__", alter_sys=True)
 else:
     sys.path[0] = os.path.dirname(os.path.abspath(target))
     runpy.run_path(os.path.abspath(target), run_name="__main__")
@@ -93,6 +96,8 @@ python_arguments() {
     arguments=(-X frozen_modules=off -c "$DEBUG_LAUNCHER" "$host" "$DEBUG_PORT" "$target" "$@")
   elif [[ $target == test ]]; then
     arguments=(-m pytest "$@")
+  elif [[ $target == thinking ]]; then
+    arguments=(-m thinking.commands "$@")
   else
     arguments=("$target" "$@")
   fi
@@ -223,6 +228,7 @@ run_local() {
     lint) run_linter "${@:2}" ;;
     docs) export NO_MKDOCS_2_WARNING=1 && exec "$(venv_python)" -m mkdocs build --strict --site-dir build/site "${@:2}" ;;
   esac
+  case $1 in tasks/* | thinking) export THINKING_LAUNCHER="$LAUNCHER local" ;; esac
   python_arguments 127.0.0.1 "$@"
   exec "$(venv_python)" "${arguments[@]}"
 }
@@ -342,12 +348,13 @@ run_in_docker() {
   shift
   export MSYS_NO_PATHCONV=1 # Git for Windows would rewrite the paths inside the container
   case $1 in
-    test | src/* | tasks/* | tests/*) ;;
+    test | thinking | src/* | tasks/* | tests/*) ;;
     *) refuse "a container sees src/, tasks/ and tests/ alone, not '$1'; move it there, or use: local" ;;
   esac
   require_docker
   build_image "$configuration" "$image"
   options+=(--user "$docker_user")
+  case $1 in tasks/* | thinking) options+=(--env "THINKING_LAUNCHER=$LAUNCHER $configuration") ;; esac
   if [[ $configuration == *-gpu ]]; then
     require_gpu "$configuration" "$image"
     options+=(--gpus all --shm-size 1g) # several GPUs talk through shared memory
@@ -374,7 +381,7 @@ main() {
   cd "$ROOT"
   target=$(normalise "$2")
   shift 2
-  case $target in test | lint | docs) ;; *) require_file "$target" ;; esac
+  case $target in thinking | test | lint | docs) ;; *) require_file "$target" ;; esac
   read_secrets check # before anything slow
   case $configuration in
     local) run_local "$target" "$@" ;;

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 CHUNK = 10
 """Post-training steps per chunk; a chunk of supervised training has five times as many."""
 
+COLUMNS = {
+    "model": "model",
+    "subject": "problems",
+    "num_problems": "number",
+    "exact_match": "right, %",
+    "mean_tokens": "tokens",
+}
+"""Of the table on the terminal."""
+
 
 def run(config: Config, run: Run) -> None:
     """Train, evaluate, search, and write the results."""
@@ -47,10 +56,14 @@ def run(config: Config, run: Run) -> None:
     plots.plot_learning_curves(
         run, ["loss", "exact_match", "reward", "rewards/outcome", "entropy", "completions/mean_length"]
     )
+    last = [row for row in rows if row["subject"] == "all"][-1]
     write_results(
         run,
         rows,
         {name: stage.state for name, stage in trained.items()},
+        headline=f"{last['model']} answers {100 * last['exact_match']:.1f} % of {last['num_problems']} new problems",
+        columns=COLUMNS,
+        next_steps=[] if config.model.positions == "digit" else ["chat RUN"],
         search=searched,
         train_seconds={name: stage.seconds for name, stage in trained.items()},
         compile_seconds={name: stage.compile_seconds for name, stage in trained.items()},

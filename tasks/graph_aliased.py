@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from thinking.recipes.aliased_graph.model import Condition
 
 
+COLUMNS = {
+    "condition": "condition",
+    "max_hops": "hops allowed",
+    "solved_fraction": "solved, %",
+    "solved_fraction_std": "± over seeds, %",
+    "mean_length_ratio": "hops / shortest",
+}
+"""Of the table on the terminal."""
+
+
 def run(config: Config, run: Run) -> None:
     """Train and compare all conditions, and write the results."""
     from thinking.recipes.aliased_graph.model import make_conditions
@@ -62,7 +72,14 @@ def compare(config: Config, run: Run, conditions: Mapping[str, Condition]) -> No
         "share of pairs solved",
         errors={name: [row["solved_fraction_std"] for row in rows] for name, rows in by_condition.items()},
     )
-    write_results(run, rows, states, seeds=config.seeds, walks=config.walks.num_walks)
+    hops = min(config.eval.max_hops)
+    solved = {row["condition"]: f"{100 * row['solved_fraction']:.1f} %" for row in rows if row["max_hops"] == hops}
+    headline = f"pairs solved within {hops} hops: " + ", ".join(
+        f"{name} {solved[name]}" for name in (next(iter(solved)), *list(solved)[-1:])
+    )
+    write_results(
+        run, rows, states, headline=headline, columns=COLUMNS, seeds=config.seeds, walks=config.walks.num_walks
+    )
 
 
 if __name__ == "__main__":

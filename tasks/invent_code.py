@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 
 CHUNK = 50
 """Steps per chunk."""
+COLUMNS = {
+    "seed": "seed",
+    "num_values": "numbers",
+    "code_length": "tokens of a code",
+    "num_tokens": "kinds of token",
+    "exact_match": "decoded, %",
+    "num_distinct_codes": "codes in use",
+}
+"""Of the table on the terminal."""
 
 
 def run(config: Config, run: Run) -> None:
@@ -32,10 +41,14 @@ def run(config: Config, run: Run) -> None:
     seeds = range(config.seed, config.seed + config.seeds)
     trained = {seed: train_autoencoder(config, run, model, seed) for seed in seeds}
     plots.plot_learning_curves(run, ["loss", "exact_match"])
+    rows = [evaluate(config, model, seed, stage) for seed, stage in trained.items()]
+    decoded = sum(row["exact_match"] for row in rows) / len(rows)
     write_results(
         run,
-        [evaluate(config, model, seed, stage) for seed, stage in trained.items()],
+        rows,
         {f"code-{seed}": stage.state for seed, stage in trained.items()},
+        headline=f"{100 * decoded:.1f} % of {code.num_values} numbers are decoded from {code.length} tokens",
+        columns=COLUMNS,
     )
 
 

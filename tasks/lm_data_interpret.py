@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
     from thinking.text.plans import Plan
 
+COLUMNS = {
+    "split": "goals",
+    "mode": "mode",
+    "num_plans": "plans",
+    "ended_fraction": "ended, %",
+    "step_f1": "F1 of steps, %",
+    "next_step_recall": "next step, %",
+}
+"""Of the table on the terminal."""
+
 
 def run(config: Config, run: Run) -> None:
     """Write the plans and the report."""
@@ -53,7 +63,7 @@ def run(config: Config, run: Run) -> None:
             progress.console().print(plans.render_tree(plan))
     state = {"vectors": vectors, "texts": np.frombuffer("\0".join(texts).encode(), np.uint8)}
     writer = {"by": config.writer.kind, "model": config.writer.model}
-    write_results(run, rows, state, plans=len(chosen), goals=goals, **writer)
+    write_results(run, rows, state, headline=about, columns=COLUMNS, plans=len(chosen), goals=goals, **writer)
     run.log(f"the report: {run.folder / 'report.html'}, and as data {run.folder / 'report.json'}")
 
 

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from thinking.text.prepared_data import PreparedData
     from thinking.text.server import Server
 
+COLUMNS = {
+    "split": "split",
+    "num_goals": "goals",
+    "num_texts": "texts",
+    "num_steps": "steps",
+    "mean_steps": "steps a text",
+    "in_training_fraction": "steps known from training, %",
+}
+"""Of the table on the terminal."""
+
 
 def run(config: Config, run: Run) -> None:
     """Collect texts, embed their sentences, and save both."""
@@ -42,8 +52,16 @@ def run(config: Config, run: Run) -> None:
         run.log(f"{server.num_requests} requests were sent to {server.url}")
     summary = {"embedder": data.embedder, "dims": embedder.dims, "distinct_steps": len(data.steps)}
     vectors = {"steps": data.step_vectors, "goals": data.goal_vectors}
-    write_results(run, prepared_data.summarize_splits(data), vectors, **data.manifest, **summary)
-    run.log(f"saved in {run.folder}; python tasks/lm_guide_train.py learns from it")
+    write_results(
+        run,
+        prepared_data.summarize_splits(data),
+        vectors,
+        headline=f"{len(data.texts)} texts with {len(data.steps)} different steps, embedded by {data.embedder}",
+        columns=COLUMNS,
+        next_steps=["run lm_guide_train"],
+        **data.manifest,
+        **summary,
+    )
 
 
 def make_embedder(config: SentenceEmbedderConfig, server: Server | None) -> Embedder:

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
 NUM_SHOWN = 2  # plans of each split in the terminal
 MATCHED_DIMS = 64  # whitened dimensions in which the nearest sentence is found
+COLUMNS = {
+    "split": "goals",
+    "model": "model",
+    "num_goals": "number",
+    "next_step_recall": "next step, %",
+    "plan_step_f1": "F1 of steps, %",
+    "sub_goal_recall": "sub-goals, %",
+}
+"""Of the table on the terminal."""
 
 
 def run(config: Config, run: Run) -> None:
@@ -89,8 +98,16 @@ def plan_for_all(
     )
     plans.save(run.folder, all_plans, vectors)
     show_plans([plan for plan in all_plans if plan.mode == config.report.mode])
-    write_results(run, sorted(rows, key=lambda row: SPLITS.index(row["split"])), {"nodes": vectors})
-    run.log(f"saved in {run.folder}; python tasks/lm_data_interpret.py writes the plans out")
+    guide = [row for row in rows if row["model"] == "guide"]
+    write_results(
+        run,
+        sorted(rows, key=lambda row: SPLITS.index(row["split"])),
+        {"nodes": vectors},
+        headline="F1 of the guide's steps: "
+        + ", ".join(f"{row['split'].replace('_', ' ')} goals {100 * row['plan_step_f1']:.1f} %" for row in guide),
+        columns=COLUMNS,
+        next_steps=["run lm_data_interpret"],
+    )
 
 
 def plan_for_one(config: Config, run: Run, data: PreparedData, planner: Planner, levels: Sequence[MatchIndex]) -> None:

@@ -7,6 +7,16 @@ each pursuing the prediction of the layer above it. A flat guide of one layer wi
 from thinking.experiment import Run, main
 from thinking.recipes.language_guide.configs.train import EXAMPLES, PRESETS, Config
 
+COLUMNS = {
+    "model": "model",
+    "num_layers": "layers",
+    "num_parameters": "parameters",
+    "num_examples": "examples",
+    "train_seconds": "seconds",
+    "compile_seconds": "compiling, s",
+}
+"""Of the table on the terminal."""
+
 
 def run(config: Config, run: Run) -> None:
     """Train the guide and its flat baseline."""
@@ -25,8 +35,14 @@ def run(config: Config, run: Run) -> None:
         states["flat"] = flat.state
         rows.append(flat_row)
     plots.plot_learning_curves(run, [f"layer_{layer}/loss/value" for layer in range(num_layers)])
-    write_results(run, rows, states)
-    run.log(f"saved in {run.folder}; python tasks/lm_guide_inference.py plans with it")
+    write_results(
+        run,
+        rows,
+        states,
+        headline=f"a guide of {row['num_parameters']} parameters, trained in {row['train_seconds']:.0f} s",
+        columns=COLUMNS,
+        next_steps=["run lm_guide_inference"],
+    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 NUM_SHOWN = 4
 """Held-out windows of each model to print."""
+COLUMNS = {
+    "thoughts": "thoughts",
+    "seed": "seed",
+    "bits_per_byte": "bits per byte",
+    "bits_per_byte_saved": "saved by thoughts",
+    "mean_thought_length": "tokens of thought",
+    "train_seconds": "seconds",
+}
+"""Of the table on the terminal."""
 
 
 def run(config: Config, run: Run) -> None:
@@ -49,6 +58,9 @@ def run(config: Config, run: Run) -> None:
         run,
         rows,
         trained,
+        headline="bits per byte of new text: "
+        + ", ".join(f"{kind} {sum(bits[kind]) / len(bits[kind]):.3f}" for kind in bits),
+        columns=COLUMNS,
         num_parameters=num_parameters,
         num_train_tokens=len(text.train),
         vocab_size=len(text.token_bytes),

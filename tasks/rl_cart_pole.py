@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from thinking.recipes.cart_pole.comparison import TrainedAgent
 
 BEGAN = time.monotonic()
+COLUMNS = {
+    "algorithm": "algorithm",
+    "target_return": "target return",
+    "mean_return": "mean return",
+    "std_over_seeds": "± over seeds",
+    "num_env_steps": "training steps",
+    "num_parameters": "parameters",
+}
+"""Of the table on the terminal."""
 
 
 def run(config: Config, run: Run) -> None:
@@ -38,10 +47,14 @@ def run(config: Config, run: Run) -> None:
     plots.plot_mean_and_spread(
         run.plots_folder / "returns.png", curves, "training environment steps", "evaluation return", threshold
     )
+    best = [row for row in rows if row["target_return"] in ("best", None)]
     write_results(
         run,
         rows,
         {name: agent.train_result.state for name, agent in agents.items()},
+        headline="mean return in Gymnasium: "
+        + ", ".join(f"{row['algorithm']} {row['mean_return']:.1f}" for row in best),
+        columns=COLUMNS,
         train_seconds={name: agent.train_result.seconds for name, agent in agents.items()},
         compile_seconds={name: agent.train_result.compile_seconds for name, agent in agents.items()},
         seconds_from_command_to_trained=to_trained,

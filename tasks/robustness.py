@@ -43,7 +43,9 @@ def run(config: Config, run: Run) -> None:
             same = read_final_digest(find_latest(Path(folder, name, TASK.stem))) == expected
             rows.append({"run": name, "kills": killed, "bit_identical": same})
             run.log(f"{name}: killed {killed} times, final weights {'bit-identical' if same else 'DIFFERENT'}")
-    write_results(run, rows, {}, kills=survived, undisturbed_seconds=seconds)
+    same = sum(row["bit_identical"] for row in rows)
+    headline = f"{same} of {len(rows)} runs ended with bit-identical weights after {survived} kills"
+    write_results(run, rows, {}, headline=headline, kills=survived, undisturbed_seconds=seconds)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,15 @@ and in an open loop (think). They are compared with a random planner and with sh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shlex
+from typing import TYPE_CHECKING, Any
 
 from thinking.errors import name_flags
 from thinking.experiment import Run, main
 from thinking.recipes.graph.config import EXAMPLES, PRESETS, Config
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from networkx import DiGraph
@@ -32,6 +33,14 @@ FLAGS = {
     "name": "--plan",
 }
 """The flags of a graph's arguments."""
+COLUMNS = {
+    "guide": "guide",
+    "mode": "mode",
+    "solved_fraction": "pairs solved, %",
+    "mean_length_ratio": "hops / shortest",
+    "plans_per_second": "plans a second",
+}
+"""Of the table on the terminal."""
 Planners = dict[tuple[str, str], "Planner"]
 """By guide and mode."""
 
@@ -82,6 +91,9 @@ def run(config: Config, run: Run) -> None:
         run,
         rows,
         states,
+        headline=describe_best(rows),
+        columns=COLUMNS,
+        next_steps=[shlex.join(["plan", "RUN", *list(graph)[:: len(graph) - 1]])],
         train_seconds=sum(stage.seconds for stage in trained.values()),
         compile_seconds=sum(stage.compile_seconds for stage in trained.values()),
         train_seconds_by_guide={name: stage.seconds for name, stage in trained.items()},
@@ -91,6 +103,16 @@ def run(config: Config, run: Run) -> None:
         longest_shortest_path_hops=longest,
         num_walk_states=num_states,
         max_hops=max_hops,
+    )
+
+
+def describe_best(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The best guide in a sentence, beside random edges."""
+    random, *guides, _ = rows
+    best = max(guides, key=lambda row: row["solved_fraction"])
+    return (
+        f"{best['guide']} ({best['mode']}) solves {100 * best['solved_fraction']:.1f} % of {best['num_pairs']} pairs, "
+        f"random edges {100 * random['solved_fraction']:.1f} %"
     )
 
 
@@ -147,7 +169,7 @@ def print_plans(run: Run, graph: DiGraph, device_graph: Graph, planners: Planner
     import jax.numpy as jnp
 
     from thinking.environments.graph_plans import is_valid_plan
-    from thinking.experiment.results import print_rows
+    from thinking.experiment.tables import print_rows
     from thinking.recipes.graph.evaluation import describe
 
     for (name, mode), planner in planners.items():

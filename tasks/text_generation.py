@@ -10,6 +10,16 @@ from __future__ import annotations
 from thinking.experiment import Run, main
 from thinking.recipes.text_generation.config import EXAMPLES, PRESETS, Config
 
+COLUMNS = {
+    "reward": "reward",
+    "seed": "seed",
+    "env_steps_to_exact_match": "letters to target",
+    "num_env_steps": "letters in all",
+    "greedy_text": "writes",
+    "train_seconds": "seconds",
+}
+"""Of the table on the terminal."""
+
 
 def run(config: Config, run: Run) -> None:
     """Train a model for every reward and seed, and write the environment steps to the target."""
@@ -24,7 +34,14 @@ def run(config: Config, run: Run) -> None:
             rows.append({"reward": reward, "seed": seed, **summarize(config, stage)})
     levels = ["curriculum/num_unlocked"] if config.curriculum.enabled else []
     plots.plot_learning_curves(run, ["rewards/letters", "eval/exact_match", "eval/pass_at_k", *levels, "entropy"])
-    write_results(run, rows, {name: stage.state for name, stage in trained.items()})
+    num_right = sum(row["greedy_text"] == config.target for row in rows)
+    write_results(
+        run,
+        rows,
+        {name: stage.state for name, stage in trained.items()},
+        headline=f"{num_right} of {len(rows)} models write '{config.target}'",
+        columns=COLUMNS,
+    )
 
 
 if __name__ == "__main__":

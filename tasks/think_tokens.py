@@ -6,6 +6,8 @@ with pause tokens, with discrete thinking tokens, and with continuous thoughts. 
 models are also evaluated on longer words than in training.
 """
 
+import re
+
 from thinking.experiment import Run, main
 from thinking.recipes.think_tokens.config import EXAMPLES, PRESETS, Config
 
@@ -41,13 +43,27 @@ def run(config: Config, run: Run) -> None:
     evaluation.plot_thoughts(run, {kind: models[names[kind][0]] for kind in names}, words, machine)
     plots.plot_learning_curves(run, ["loss/answer", "exact_match", "curriculum/num_unlocked"])
     evaluation.write_page(run, {kind: names[kind][0] for kind in names}, sample_recorded_words(config), machine)
+    rows = [
+        evaluation.make_row(kind, by_kind[kind], problem.length, [figures[name] for name in names[kind]])
+        for kind in names
+    ]
+    accuracy = f"exact_match_at_{problem.length}"
     write_results(
         run,
-        [
-            evaluation.make_row(kind, by_kind[kind], problem.length, [figures[name] for name in names[kind]])
-            for kind in names
-        ],
+        rows,
         {name: stage.state for name, stage in stages.items()},
+        headline=f"right answers to words of length {problem.length}: "
+        + ", ".join(f"{row['thoughts']} {100 * row[accuracy]:.1f} %" for row in rows),
+        columns={
+            "thoughts": "thoughts",
+            **{
+                name: f"n = {name.rpartition('_')[2]}, %"
+                for name in rows[0]
+                if re.fullmatch(r"exact_match_at_\d+", name)
+            },
+            "mean_num_steps": "steps of thought",
+            "thought_purity": "purity of thoughts",
+        },
         exact_match_by_length=exact,
         num_parameters=count_parameters(next(iter(models.values()))[1]),
         train_seconds={name: stage.seconds for name, stage in stages.items()},

@@ -134,7 +134,7 @@ CHATS = {
         *("beam_search", "revision", "tree_search"),
     )
 }
-RUNS |= {name: [command] for name, command in CHATS.items()}
+RUNS |= {name: [ARITHMETIC, command] for name, command in CHATS.items()}
 
 
 def run_commands(name: str, folder: Path, cache: Path) -> dict[str, object]:

@@ -14,7 +14,7 @@ from thinking.experiment import flags
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))) if path.exists()]
-TARGETS = {"test", "lint", "docs"}
+TARGETS = {"thinking", "test", "lint", "docs"}
 CONFIGURATION = r"(?:local|jax-cpu|jax-gpu|torch-cpu|torch-gpu)"
 COMMAND = re.compile(rf"\./run_manual\.sh\s+{CONFIGURATION}\s+(?P<target>\S+)(?P<flags>[^;|#&>\n]*)")
 

@@ -187,7 +187,7 @@ def read_error_line(run: subprocess.CompletedProcess, status: int) -> str:
         (["torch", "tasks/simple.py"], "no configuration 'torch'"),
         (["local"], "say which file"),
         (["local", ""], "no file ''"),
-        (["local", "tasks/none.py"], "no file 'tasks/none.py'; choose one of: tasks/simple.py test lint docs"),
+        (["local", "tasks/none.py"], "no file 'tasks/none.py'; choose one of: tasks/simple.py thinking test lint docs"),
         (["jax-cpu", "tasks"], "no file 'tasks'"),
         (["jax-gpu", "run_manual.sh"], "sees src/, tasks/ and tests/ alone"),
     ],
@@ -200,7 +200,20 @@ def test_invalid_arguments_exit_with_status_2_and_one_line(entry_point: EntryPoi
 def test_help_exits_with_status_0(entry_point: EntryPoint):
     run = entry_point("--help")
     assert (run.returncode, run.stderr) == (0, "")
-    assert "|".join(CONFIGURATIONS) + " FILE|test" in run.stdout
+    assert "|".join(CONFIGURATIONS) + " FILE|thinking|test" in run.stdout
+
+
+def test_thinking_is_the_command_of_the_package_and_knows_how_it_was_called(entry_point: EntryPoint):
+    entry_point.write("src/thinking/commands/__init__.py", "")
+    entry_point.write(
+        "src/thinking/commands/__main__.py", "import os, sys; print(os.environ['THINKING_LAUNCHER'], *sys.argv[1:])"
+    )
+    run = entry_point("local", "thinking", "show", "simple", "--artifacts", "a b")
+    assert (run.returncode, run.stdout) == (0, "./run_manual.sh local show simple --artifacts a b\n")
+    assert entry_point("jax-gpu", "thinking", "runs").returncode == 0
+    options, program = entry_point.read_container_arguments()
+    assert program == ["-m", "thinking.commands", "runs"]
+    assert "THINKING_LAUNCHER=./run_manual.sh jax-gpu" in get_option_values(options, "--env")
 
 
 # ---------------------------------------------------------------------------- local
@@ -396,7 +409,11 @@ def test_container_mounts_the_project_and_runs_as_the_caller(entry_point: EntryP
     options, program = entry_point.read_container_arguments()
     assert program == ["tasks/simple.py", "--name", "two words", ""]
     assert get_option_values(options, "--user") == [f"{os.getuid()}:{os.getgid()}"]
-    assert get_option_values(options, "--env") == ["HOME=/tmp", "JAX_COMPILATION_CACHE_DIR=/cache/compiled"]
+    assert get_option_values(options, "--env") == [
+        "HOME=/tmp",
+        "THINKING_LAUNCHER=./run_manual.sh jax-cpu",
+        "JAX_COMPILATION_CACHE_DIR=/cache/compiled",
+    ]
     assert {"--rm", "--init"} <= set(options)
     assert int(get_option_values(options, "--stop-timeout")[0]) >= 60
     assert not {"--gpus", "--publish", "--tty", "--env-file"} & set(options)

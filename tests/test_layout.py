@@ -19,6 +19,7 @@ LAYERS = [
     {"reasoning.thoughts"},
     {"recipes"},
     {"benchmarks"},
+    {"commands"},
 ]
 """From the bottom. A package may import itself and the packages of earlier layers."""
 LAYER_INDEX = {package: level for level, packages in enumerate(LAYERS) for package in packages}

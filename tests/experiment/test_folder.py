@@ -12,8 +12,9 @@ from tests.experiment.conftest import assert_one_line
 from thinking.experiment import folder
 from thinking.experiment.config import RunConfig
 from thinking.experiment.run_folders import find_latest
+from thinking.experiment.saved_config import FORMAT_VERSION
 
-FORMAT = folder.FORMAT_VERSION
+FORMAT = FORMAT_VERSION
 
 
 def run_nothing(config, run):
@@ -23,7 +24,7 @@ def run_nothing(config, run):
 def test_config_json_records_config_versions_and_device(run_command):
     result = run_command("--width", "3", run=run_nothing)
     record = json.loads((result.folder / "config.json").read_text())
-    assert record["format"] == folder.FORMAT_VERSION
+    assert record["format"] == FORMAT_VERSION
     assert record["task"] == "toy"
     assert record["config"]["width"] == 3
     assert (record["preset"], record["changed"]) == ("default", {"--width": 3})
@@ -43,6 +44,9 @@ def test_git_status_gives_the_commit_and_whether_files_differ(tmp_path, monkeypa
     (tmp_path / "task.py").write_text("1")
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "m"]):
         subprocess.run([*git, *arguments], check=True)
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "installed.py")])
+    assert folder._git_status() is None
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "task.py")])
     commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     assert folder._git_status() == {"commit": commit, "dirty": False}
     (tmp_path / "task.py").write_text("2")

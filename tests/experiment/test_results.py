@@ -14,7 +14,7 @@ from tests.experiment.conftest import assert_one_line
 
 from thinking import progress
 from thinking.errors import RunError
-from thinking.experiment import device, metrics, plots, results
+from thinking.experiment import device, metrics, plots, tables
 from thinking.experiment.folder import Run
 from thinking.experiment.results import digest, write_results
 
@@ -121,7 +121,7 @@ def test_tensorboard_and_wandb_receive_metrics_and_are_closed(run_command, monke
 def test_text_of_others_is_neither_markup_nor_control(capsys):
     progress.console.cache_clear()
     rows = [{"name": "[/b] [red]x[/red] :cat: 10:100:5", "\x1b]0;title\x07": "\x9b31m"}]
-    results.print_rows(rows)
+    tables.print_rows(rows)
     progress.log("[/b] \x1b[2J")
     out = capsys.readouterr().out
     for text in ("[/b] [red]x[/red] :cat: 10:100:5", r"\x1b]0;title\x07", r"\x9b31m", r"[/b] \x1b[2J"):

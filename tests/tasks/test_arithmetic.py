@@ -91,7 +91,8 @@ def test_samples_have_texts_and_rewards(finished_run):
 def test_interrupted_run_ends_bit_identical(finished_run, tmp_path, monkeypatch):
     monkeypatch.setattr(arithmetic, "CHUNK", 1)
     stages.patch(monkeypatch)
-    monkeypatch.setattr(arithmetic, "evaluate", lambda *args: [])  # training alone is interrupted
+    row = {"subject": "all", "exact_match": 0.0, "num_problems": 1}
+    monkeypatch.setattr(arithmetic, "evaluate", lambda *args: [row])  # training alone is interrupted
 
     def interrupt(stage, step, metrics):
         if (stage, step) == ("grpo", 1):

@@ -88,7 +88,7 @@ def get_task_folder(tmp_path):
 def test_bundled_texts_are_embedded_and_saved(run_task, tmp_path):
     code, out, err = run_task()
     assert (code, err) == (0, "")
-    assert "lm_guide_train.py" in out
+    assert "run lm_guide_train --artifacts" in out
     prepared = prepared_data.load(get_task_folder(tmp_path))
     np.testing.assert_array_equal(prepared.step_vectors, hashing_embedder().embed(prepared.steps))
     assert prepared.manifest["text"] == "bundled"
@@ -109,7 +109,7 @@ def test_data_depend_only_on_the_settings_except_for_the_date(run_task, tmp_path
         task_folder = get_task_folder(tmp_path)
         contents = {path.name: path.read_bytes() for path in task_folder.iterdir() if path.is_file()}
         contents["manifest.json"] = json.loads(contents["manifest.json"]) | {"date": None, "manifest_sha256": None}
-        contents["config.json"] = json.loads(contents["config.json"]) | {"date": None}
+        contents["config.json"] = json.loads(contents["config.json"]) | {"date": None, "seconds": None}
         return contents
 
     run_task()

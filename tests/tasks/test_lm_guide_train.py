@@ -160,7 +160,7 @@ def test_table_kernel_learns_tokens(data_folder, run_task, tmp_path):
     )
     code, out, err = run_task(*flags)
     assert (code, err) == (0, "")
-    assert "lm_guide_inference.py" in out
+    assert "run lm_guide_inference --artifacts" in out
     (guide,) = read_results(tmp_path / "lm_guide_train" / "latest")["rows"]
     # The lowest layer has a hash table of 4096 entries: a key of three numbers, a value and a score. The upper one has
     # an entry for every context and target, each one of 16 tokens or the mark.

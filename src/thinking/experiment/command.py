@@ -6,17 +6,42 @@ import io
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from thinking.errors import RunError, UserError, show_controls, to_line
 from thinking.experiment import flags, folder, interruption
-from thinking.experiment.config import Config, Preset
-from thinking.experiment.identity import name_run
-from thinking.experiment.run_folders import list_runs
+from thinking.experiment.config import Config, Preset, RunConfig, list_changes, to_json
+from thinking.experiment.identity import locate_run
+from thinking.experiment.run_folders import RESULTS_FILE, list_runs
+from thinking.experiment.saved_config import load_config, read_record
+from thinking.experiment.summary import LAUNCHER
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a task's file hands to `main`.
+
+    Attributes:
+        name: of the task and its folder.
+        run: called with the config and the `Run`; imports what it needs itself, so that `--help` stays fast.
+        presets: choices of `--preset`; the first is the default.
+        examples: command lines shown at the end of `--help`.
+    """
+
+    name: str
+    run: Callable[[Any, folder.Run], None]
+    presets: Mapping[str, RunConfig | Preset]
+    examples: Sequence[str] = ()
+
+    @property
+    def configs(self) -> dict[str, RunConfig]:
+        """The configs of the presets."""
+        return {name: known.config if isinstance(known, Preset) else known for name, known in self.presets.items()}
 
 
 def main(
@@ -25,25 +50,26 @@ def main(
     presets: Mapping[str, Config | Preset[Config]],
     examples: Sequence[str] = (),
 ) -> None:
-    """Run a task from the command line.
-
-    Args:
-        name: of the task and its folder.
-        run: called with the config and the `Run`; imports what it needs itself, so that `--help` stays fast.
-        presets: choices of `--preset`; the first is the default.
-        examples: command lines shown at the end of `--help`.
+    """Run a task from the command line; the arguments are those of `Task`.
 
     Raises:
         SystemExit: with 2 for bad input, 1 for a failed run, 130 or 143 after SIGINT or SIGTERM, each after one line on
             standard error. It returns after success.
     """
+    task = Task(name, run, presets, examples)
+    program = f"{os.environ.get(LAUNCHER, 'python')} {sys.argv[0]}"
+    exit_with_one_line(lambda: run_task(task, sys.argv[1:], program))
+
+
+def exit_with_one_line(function: Callable[[], None]) -> None:
+    """Call a function of the command line; end the process after one line if it fails, as `main` does."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without the character shows its number
     code = 0
     try:
         with interruption.catch_signals():
-            _execute(name, run, presets, examples)
+            function()
     except UserError as error:
         code = _fail(2, "error", error)
     except RunError as error:
@@ -63,30 +89,64 @@ def main(
         sys.exit(code)
 
 
-def _execute(
-    name: str,
-    run: Callable[[Any, folder.Run], None],
-    presets: Mapping[str, Config | Preset[Config]],
-    examples: Sequence[str],
-) -> None:
-    program = f"python {sys.argv[0]}"
-    config = flags.parse(presets, sys.argv[1:], program, examples)
-    configs = {name: preset.config if isinstance(preset, Preset) else preset for name, preset in presets.items()}
+def run_task(task: Task, arguments: Sequence[str], program: str) -> None:
+    """Parse the flags of a task, and run it in the folder of its config.
+
+    Args:
+        task: the task.
+        arguments: the flags.
+        program: the command before them, for `--help` and `config.json`.
+
+    Raises:
+        UserError: bad input.
+        RunError: the run failed.
+    """
+    start = time.monotonic()
+    config = flags.parse(task.presets, arguments, program, task.examples)
+    run_folder = locate_run(config.artifacts / task.name, config, task.configs)
     if config.clear:
-        print(show_controls(_clear(config.artifacts / name / name_run(config, configs))))
+        print(show_controls(clear(run_folder)))
         return
-    with folder.open_run(name, config, configs) as opened_run:
+    if (use := config.find_use()) and not (run_folder / RESULTS_FILE).exists():
+        training = f"{program} {shlex.join(argument for argument in arguments if argument != use)}".rstrip()
+        raise UserError(f"{use}: this config is not trained to the end yet in {run_folder}; train it with: {training}")
+    with folder.open_run(run_folder, config) as opened_run:
         # Imported late, because JAX alone takes two seconds.
         from thinking.experiment import device, metrics
 
         device.prepare_device()
-        command = shlex.join(["python", *sys.argv])
-        folder.write_config(opened_run, configs, command, device.describe_device())
-        with metrics.open_metric_writers(opened_run) as metric_writers:
-            run(config, dataclasses.replace(opened_run, metric_writers=metric_writers))
+        command = f"{program} {shlex.join(arguments)}".rstrip()
+        folder.write_config(opened_run, task.configs, command, device.describe_device())
+        try:
+            with metrics.open_metric_writers(opened_run) as metric_writers:
+                task.run(config, dataclasses.replace(opened_run, metric_writers=metric_writers))
+        except interruption.Interrupted:
+            folder.add_seconds(run_folder, time.monotonic() - start)
+            raise
+        folder.add_seconds(run_folder, time.monotonic() - start)
 
 
-def _clear(run_folder: Path) -> str:
+def use_run(task: Task, run_folder: Path, arguments: Sequence[str], program: str) -> None:
+    """Run a task with the saved config of a finished run, of which flags change what affects no weights.
+
+    Raises:
+        UserError: bad input, or the run is not finished.
+        RunError: the run failed, or its config cannot be read.
+    """
+    saved = load_config(run_folder, type(next(iter(task.configs.values())))())
+    config = flags.parse({"saved": saved}, arguments, program)
+    if differences := list_changes(to_json(saved), config):
+        raise UserError(f"{'; '.join(differences)}: weights depend on that; leave it out, or train another run")
+    if not (run_folder / RESULTS_FILE).exists():
+        raise UserError(f"{run_folder} is not finished; go on with: {read_record(run_folder).get('command')}")
+    with folder.lock_run(run_folder):
+        from thinking.experiment import device
+
+        device.prepare_device()
+        task.run(config, folder.Run(run_folder, config))
+
+
+def clear(run_folder: Path) -> str:
     """Clear the folder of a run, and say what was done."""
     existed = run_folder.exists()
     left = folder.clear(run_folder)

@@ -95,6 +95,10 @@ class RunConfig:
         """Files of other runs on which weights depend, by name; their content identifies a run as flags do."""
         return {}
 
+    def find_use(self) -> str | None:
+        """The flag, as `--chat`, that uses a finished run of this config and trains none; None without such a flag."""
+        return None
+
 
 Config = TypeVar("Config", bound=RunConfig)
 

@@ -18,14 +18,13 @@ import filelock
 
 from thinking.errors import RunError, UserError
 from thinking.experiment.config import RunConfig, list_changes, to_json
-from thinking.experiment.identity import describe_config, hash_inputs, name_run
+from thinking.experiment.identity import describe_config, hash_inputs
 from thinking.experiment.run_folders import CONFIG_FILE, LATEST, RESULTS_FILE, find_latest, point_latest
+from thinking.experiment.saved_config import CLEAR_HINT, FORMAT_VERSION, read_record
 from thinking.files import write_json
 
 MetricWriter = Callable[[str, int, Mapping[str, float]], None]  # (stage, step, figures)
 
-FORMAT_VERSION = 3
-"""Format of `config.json`; folders of another format are refused."""
 _MAX_DIFFERENCES = 4
 """Maximum number of differences in a message."""
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -76,17 +75,20 @@ class Run:
 
 
 @contextlib.contextmanager
-def open_run(task: str, config: RunConfig, presets: Mapping[str, RunConfig]) -> Iterator[Run]:
-    """Create and lock the folder `config.artifacts/TASK/NAME`, and let `latest` point to it.
+def open_run(folder: Path, config: RunConfig) -> Iterator[Run]:
+    """Create and lock the folder of a run, and let `latest` beside it point to it.
 
     If the input turns out bad before the run wrote anything, the folder is removed again.
+
+    Args:
+        folder: `DIR/TASK/NAME`, from `locate_run`.
+        config: the task's config.
 
     Raises:
         RunError: the folder is a link, cannot be written, is in use, or has weights of another config.
     """
-    parent = config.artifacts / task
+    parent = folder.parent
     _refuse_link(parent, "give the folder that it points to with --artifacts DIR, or remove it")
-    folder = parent / name_run(config, presets)
     try:
         str(folder.resolve()).encode()
         parent.mkdir(parents=True, exist_ok=True)
@@ -189,6 +191,7 @@ def write_config(run: Run, presets: Mapping[str, RunConfig], command: str, devic
         "format": FORMAT_VERSION,
         "task": run.task,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "seconds": _read_seconds(run.folder),
         "command": command,
         "preset": preset,
         "changed": changed,
@@ -202,30 +205,33 @@ def write_config(run: Run, presets: Mapping[str, RunConfig], command: str, devic
     write_json(run.folder / CONFIG_FILE, record)
 
 
+def add_seconds(folder: Path, seconds: float) -> None:
+    """Add to the `seconds` of `config.json`: the time that all starts of a run took, but for those that were killed."""
+    path = folder / CONFIG_FILE
+    if path.exists():
+        record = json.loads(path.read_text(encoding="utf-8"))
+        write_json(path, record | {"seconds": round(_read_seconds(folder) + seconds, 1)})
+
+
+def _read_seconds(folder: Path) -> float:
+    """The `seconds` of a config that may be missing or damaged, as nothing depends on it."""
+    try:
+        seconds = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["seconds"]
+        return float(seconds)
+    except (OSError, ValueError, TypeError, KeyError):
+        return 0.0
+
+
 def _refuse_changes(folder: Path, config: RunConfig) -> None:
     """Refuse another config, or other data, if the folder has weights or results."""
-    path = folder / CONFIG_FILE
     if not any(folder.glob("checkpoints/*/*")) and not (folder / RESULTS_FILE).exists():
         return
-    hint = "empty it with --clear, or choose another folder with --artifacts DIR"
-    if not path.exists():
-        raise RunError(f"{folder} has weights or results, but no config.json that says of what; {hint}")
-    damaged = RunError(f"{path} is damaged; empty the folder with --clear")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, IsADirectoryError) as error:
-        raise damaged from error
-    if not isinstance(record, dict):
-        raise damaged
-    if record.get("format") != FORMAT_VERSION:
-        raise RunError(f"{folder} was written by another version of the program; {hint}")
-    if not isinstance(record.get("config"), dict):
-        raise damaged
+    record = read_record(folder)
     differences = list_changes(record["config"], config)
     if differences:
         listed = "; ".join(differences[:_MAX_DIFFERENCES])
         more = f"; and {len(differences) - _MAX_DIFFERENCES} more" if len(differences) > _MAX_DIFFERENCES else ""
-        raise RunError(f"{folder} holds a run of another config ({listed}{more}); {hint}")
+        raise RunError(f"{folder} holds a run of another config ({listed}{more}); {CLEAR_HINT}")
     _warn_of_other_versions(folder, record.get("versions"))
 
 
@@ -260,8 +266,11 @@ def _version(package: str) -> str | None:
 
 def _git_status() -> dict[str, Any] | None:
     """The commit of the program's repository and whether tracked files differ, or None without one."""
-    command = ["git", "-C", str(Path(sys.argv[0]).resolve().parent)]
+    program = Path(sys.argv[0]).resolve()
+    command = ["git", "-C", str(program.parent)]
     try:
+        # An installed program may lie in a repository to which it does not belong.
+        subprocess.run([*command, "ls-files", "--error-unmatch", program.name], capture_output=True, check=True)
         commit = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
         status = subprocess.run(
             [*command, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True

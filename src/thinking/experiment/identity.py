@@ -9,6 +9,7 @@ from typing import Any
 
 from thinking.errors import RunError
 from thinking.experiment.config import RunConfig, to_json
+from thinking.experiment.run_folders import find_by_digest
 from thinking.experiment.settings import Setting, format_value, list_choices, settings
 
 _DIGEST_LENGTH = 6
@@ -34,6 +35,12 @@ def name_run(config: RunConfig, presets: Mapping[str, RunConfig]) -> str:
     words = [_describe(setting) for setting in changes[preset] if setting.path != "seed"]
     seeds = [_describe(setting) for setting in settings(config) if setting.path == "seed" and setting.affects_weights]
     return "-".join([preset, *words[:_MAX_SHOWN], *seeds, compute_digest(config)])
+
+
+def locate_run(task_folder: Path, config: RunConfig, presets: Mapping[str, RunConfig]) -> Path:
+    """The folder of a run: one that has its digest in its name, or else where it is to be made."""
+    name = name_run(config, presets)
+    return find_by_digest(task_folder, name.rpartition("-")[2]) or task_folder / name
 
 
 def describe_config(config: RunConfig, presets: Mapping[str, RunConfig]) -> tuple[str, dict[str, Any]]:

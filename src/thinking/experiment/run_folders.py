@@ -23,6 +23,11 @@ def find_latest(task_folder: Path) -> Path | None:
     return next(reversed(list_runs(task_folder)), None)
 
 
+def find_by_digest(task_folder: Path, digest: str) -> Path | None:
+    """The run whose name ends with a digest; what is before it may change with the presets."""
+    return next((folder for folder in list_runs(task_folder) if folder.name.rpartition("-")[2] == digest), None)
+
+
 def point_latest(folder: Path) -> None:
     """Let `latest` beside a run's folder point to it, by a relative link."""
     temporary = folder.parent / f".{LATEST}.{os.getpid()}.tmp"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking.experiment import Run, plots
-from thinking.experiment.results import print_rows
+from thinking.experiment.tables import print_rows
 from thinking.reasoning.post_training.rewards import outcome_reward
 from thinking.reasoning.search.budgets import make_budget_curves, select_at_budget
 from thinking.recipes.arithmetic.datasets import EvaluationSet

@@ -212,7 +212,9 @@ class Config(RunConfig):
         "(each in a context of its own), self_correction (wrong steps are corrected); the first goes on to rewards and "
         "search",
     )
-    chat: FlagCreatePairsOff[bool] = option(False, "answer typed problems once trained, and end", affects_weights=False)
+    chat: FlagCreatePairsOff[bool] = option(
+        False, "answer typed problems with what was trained before, and end", affects_weights=False
+    )
     data: DataConfig = group(DataConfig, "worked problems to learn from")
     model: ModelConfig = group(ModelConfig, "sizes and positions of the decoder")
     curriculum: CurriculumConfig = group(CurriculumConfig, "training sources, unlocked one after another")
@@ -224,6 +226,10 @@ class Config(RunConfig):
         SearchConfig, "comparison of search methods on held-out problems", affects_weights=False
     )
     answer: AnswerConfig = group(AnswerConfig, "how --chat answers", affects_weights=False)
+
+    def find_use(self) -> str | None:
+        """A chat is with a trained model."""
+        return "--chat" if self.chat else None
 
     def validate(self) -> None:
         """Raises UserError for styles and positions that a later stage does not support."""

@@ -1,0 +1,82 @@
+"""The saved config of a run: reading `config.json`, and the config as it was."""
+
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from thinking.errors import RunError
+from thinking.experiment.config import Config, check
+from thinking.experiment.run_folders import CONFIG_FILE
+from thinking.experiment.settings import is_group
+
+FORMAT_VERSION = 3
+"""Format of `config.json`; folders of another format are refused."""
+CLEAR_HINT = "empty it with --clear, or choose another folder with --artifacts DIR"
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What `config.json` holds.
+
+    Raises:
+        RunError: it is missing, damaged or of another format.
+    """
+    path = folder / CONFIG_FILE
+    damaged = RunError(f"{path} is damaged; empty the folder with --clear")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{folder} has no config.json that says of what it is; {CLEAR_HINT}") from error
+    except (ValueError, RecursionError, IsADirectoryError) as error:
+        raise damaged from error
+    if not isinstance(record, dict):
+        raise damaged
+    if record.get("format") != FORMAT_VERSION:
+        raise RunError(f"{folder} was written by another version of the program; {CLEAR_HINT}")
+    if not isinstance(record.get("config"), dict):
+        raise damaged
+    return record
+
+
+def load_config(folder: Path, default: Config) -> Config:
+    """The config of a run, as its `config.json` has it; `artifacts` is where the folder lies now.
+
+    Args:
+        folder: `DIR/TASK/NAME`.
+        default: the task's default config. A setting that is not saved is younger, and had its default.
+
+    Raises:
+        RunError: the file is missing, damaged, of another format, or does not fit the task.
+        UserError: a value is out of bounds.
+    """
+    try:
+        config = _restore(default, read_record(folder)["config"])
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{folder / CONFIG_FILE} does not fit the task; train it anew after --clear") from error
+    config = dataclasses.replace(config, artifacts=folder.parent.parent)
+    check(config)
+    return config
+
+
+def _restore(part: Any, saved: Mapping[str, Any]) -> Any:
+    """A config or group with its saved values."""
+    hints = typing.get_type_hints(type(part))
+    values = {
+        field.name: _restore(getattr(part, field.name), saved[field.name])
+        if is_group(getattr(part, field.name))
+        else _from_json(hints[field.name], saved[field.name])
+        for field in dataclasses.fields(part)
+        if field.name in saved
+    }
+    return dataclasses.replace(part, **values)
+
+
+def _from_json(hint: Any, value: Any) -> Any:
+    """A value of a type from JSON, which has neither tuples nor paths."""
+    if isinstance(value, list):
+        inner = typing.get_args(hint)
+        return tuple(_from_json(inner[0], item) for item in value)
+    is_path = hint is Path or Path in typing.get_args(hint)
+    return Path(value) if is_path and isinstance(value, str) else value

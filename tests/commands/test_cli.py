@@ -1,0 +1,209 @@
+"""The command `thinking`, from its arguments to what it prints."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from thinking import progress
+from thinking.commands import cli
+from thinking.commands.tasks import find_tasks
+from thinking.experiment.run_folders import find_latest, list_runs
+from thinking.experiment.run_records import find_run
+
+FLAGS = ("--preset", "smoke", "--guides", "table", "--table.num-walks", "500")
+ROOT = Path(__file__).parents[2]
+
+
+def call(*arguments, cwd):
+    """Call the command in this process."""
+    code, before = 0, sys.argv
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", ["thinking", *arguments])
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code
+    assert sys.argv is before
+    return code or 0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with two runs of the graph task in its artifacts."""
+    folder = tmp_path_factory.mktemp("home")
+    for seed in ("0", "1"):
+        assert call("run", "simple", *FLAGS, "--seed", seed, cwd=folder) == 0
+    return folder
+
+
+@pytest.fixture
+def thinking(home, capfd):
+    """`thinking(*arguments)` returns code, out and err."""
+
+    def run(*arguments, cwd=home):
+        capfd.readouterr()
+        code = call(*arguments, cwd=cwd)
+        out, err = capfd.readouterr()
+        return SimpleNamespace(code=code, out=out, err=err)
+
+    return run
+
+
+def get_error_line(result, code=2):
+    assert result.code == code
+    assert result.err.count("\n") == 1
+    return result.err
+
+
+def test_run_does_what_the_task_file_does(home, thinking):
+    folders = list_runs(home / "artifacts" / "simple")
+    assert len(folders) == 2
+    record = json.loads((folders[0] / "config.json").read_text())
+    assert record["task"] == "simple"
+    assert record["command"].endswith(" run simple " + " ".join(FLAGS) + " --seed 0")
+    assert record["seconds"] > 0
+    again = thinking("run", "simple", *FLAGS, "--seed", "0")
+    assert "table: finished before" in again.out
+    assert list_runs(home / "artifacts" / "simple")[-1] == folders[0]
+
+
+def test_last_lines_say_what_was_found_where_it_is_and_what_is_next(home, thinking):
+    lines = thinking("run", "simple", *FLAGS, "--seed", "1").out.splitlines()
+    folder = find_latest(home / "artifacts" / "simple").relative_to(home)
+    found, saved, files, step = lines[-4:]
+    assert re.fullmatch(r"found:    table \(react\) solves 100.0 % of \d+ pairs, random edges [\d.]+ %", found)
+    assert saved == f"saved in: {folder}/"
+    assert files.strip().startswith("results.json, plots/learning_curves.png")
+    command = step.partition(" plan ")[2].split()
+    assert thinking("plan", *command).out.count("table: arrives after") == 1
+
+
+def test_list_has_a_line_for_every_task_file(thinking):
+    out = thinking("list").out
+    names = {path.stem for path in (ROOT / "tasks").glob("*.py")}
+    assert set(find_tasks()) == names
+    assert all(re.search(rf"^ ?{name} +\w", out, re.MULTILINE) for name in names)
+
+
+def test_runs_lists_config_state_result_and_time_of_each(thinking, home):
+    out = thinking("runs").out
+    lines = [line for line in out.splitlines() if line.strip().startswith("simple/")]
+    assert len(lines) == 2
+    for line in lines:
+        assert re.search(r"smoke.*finished.*table \(react\) solves.* \d+ s", line)
+    assert sum("--seed 1" in line for line in lines) == 1
+
+
+def test_unfinished_and_unreadable_runs_are_named(thinking, home, tmp_path):
+    shutil.copytree(home / "artifacts", tmp_path / "artifacts", symlinks=True)
+    first, second = list_runs(tmp_path / "artifacts" / "simple")
+    (first / "results.json").unlink()
+    (second / "config.json").write_text("{")
+    result = thinking("runs", cwd=tmp_path)
+    assert f"{second.name}/config.json is damaged" in result.err
+    assert "table: step 1 " in result.out
+    line = get_error_line(thinking("plan", f"simple/{first.name}", "0", "5", cwd=tmp_path))
+    assert "is not finished; go on with: " in line
+    assert str(first.relative_to(tmp_path)) in line
+
+
+def test_show_has_result_config_command_and_files(thinking, home):
+    folder = find_latest(home / "artifacts" / "simple")
+    out = thinking("show", "simple").out
+    for part in (
+        f"simple/{folder.name[-6:]}: finished", "table (react) solves", "solved, %", "--seed 1", f"{folder.name}/",
+        "run simple --preset smoke", "results.json", "plots/plan.png", f"plan simple/{folder.name[-6:]} 0 7",
+    ):  # fmt: skip
+        assert part in out
+
+
+@pytest.mark.parametrize("style", ["task", "name", "digest", "folder", "latest"])
+def test_a_run_is_found_by_each_of_its_names(home, style, monkeypatch):
+    monkeypatch.chdir(home)
+    folder = find_latest(Path("artifacts/simple"))
+    names = {
+        "task": "simple", "name": f"simple/{folder.name}", "digest": f"simple/{folder.name[-6:]}",
+        "folder": str(folder), "latest": "artifacts/simple/latest",
+    }  # fmt: skip
+    assert find_run(names[style], Path("artifacts")) == folder
+
+
+def test_plan_uses_the_saved_config_and_refuses_flags_on_which_weights_depend(thinking, home):
+    config = find_latest(home / "artifacts" / "simple") / "config.json"
+    before = config.read_bytes()
+    result = thinking("plan", "simple", "0", "5")
+    assert "table: finished before" in result.out
+    assert "table: arrives after" in result.out
+    assert config.read_bytes() == before
+    line = get_error_line(thinking("plan", "simple", "0", "5", "--graph.num-nodes", "9"))
+    assert "--graph.num-nodes: 8 saved, 9 given: weights depend on that" in line
+    assert "--plan 99" in get_error_line(thinking("plan", "simple", "0", "99"))
+
+
+def test_artifacts_may_lie_elsewhere(thinking, home, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(home / "artifacts", moved, symlinks=True)
+    assert "table: arrives" in thinking("plan", "simple", "0", "5", "--artifacts", str(moved), cwd=tmp_path).out
+    assert "table: arrives" in thinking("plan", str(list_runs(moved / "simple")[0]), "0", "5", cwd=tmp_path).out
+    assert thinking("runs", f"--artifacts={moved}", cwd=tmp_path).out.count(" finished ") == 2
+
+
+def test_clear_deletes_one_run(thinking, home, tmp_path):
+    shutil.copytree(home / "artifacts", tmp_path / "artifacts", symlinks=True)
+    first, _ = list_runs(tmp_path / "artifacts" / "simple")
+    assert thinking("clear", "simple", cwd=tmp_path).out.startswith("cleared artifacts/simple/")
+    assert list_runs(tmp_path / "artifacts" / "simple") == [first]
+    assert find_latest(tmp_path / "artifacts" / "simple") == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (("rnus",), ("rnus: no such command", "did you mean runs?")),
+        (("run", "simpel"), ("simpel: no such task", "did you mean simple?")),
+        (("run",), ("thinking run", "task")),
+        (("run", "simple", "--sede", "1"), ("--sede: no such flag", "did you mean --seed?")),
+        (("show", "nothing"), ("nothing: no such run in artifacts", "there are runs of simple")),
+        (("plan", "simple", "0"), ("thinking plan simple 0", "B")),
+        (("chat", "simple"), ("simple: its runs cannot chat; those of arithmetic can",)),
+        (("plan", "arithmetic", "0", "1"), ("arithmetic: its runs cannot plan; those of simple can",)),
+        (("chat", "arithmetic"), ("nothing is trained in artifacts yet", "run arithmetic")),
+        (("runs", "--all"), ("thinking runs --all", "--all")),
+    ],
+)
+def test_bad_input_exits_with_one_line(thinking, arguments, fragments):
+    line = get_error_line(thinking(*arguments))
+    assert all(fragment in line for fragment in fragments)
+    assert not re.search("[─│╭]", line)
+
+
+def test_help_names_all_commands(thinking):
+    for arguments in ((), ("--help",)):
+        result = thinking(*arguments)
+        assert result.code == 0
+        assert all(re.search(rf"• {name} ", result.out) for name in cli.COMMANDS)
+    assert "--graph.num-nodes" in thinking("run", "simple", "--help").out
+
+
+def test_tables_fit_80_columns(thinking, monkeypatch):
+    for width in (80, 60):
+        console = Console(width=width, force_terminal=True, color_system=None, highlight=False)
+        monkeypatch.setattr(progress, "console", lambda console=console: console)
+        for arguments in (("list",), ("runs",)):
+            lines = thinking(*arguments).out.splitlines()
+            assert max(map(len, lines[:-1])) <= width
+
+
+def test_lists_import_no_jax(home):
+    program = "import sys; from thinking.commands import cli; sys.argv = ['thinking', 'runs']; cli.main(); "
+    program += "heavy = {'jax', 'flax', 'numpy', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+    environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": ""}
+    subprocess.run([sys.executable, "-c", program], cwd=home, env=environment, check=True, capture_output=True)
