@@ -36,7 +36,7 @@ FLAGS = {
 COLUMNS = {
     "guide": "guide",
     "mode": "mode",
-    "solved_fraction": "pairs solved, %",
+    "solved_fraction": "solved, %",
     "mean_length_ratio": "hops / shortest",
     "plans_per_second": "plans a second",
 }

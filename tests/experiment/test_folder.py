@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.experiment.conftest import assert_one_line
 
+from thinking.errors import UserError
 from thinking.experiment import folder
 from thinking.experiment.config import RunConfig
 from thinking.experiment.run_folders import find_latest
@@ -161,6 +162,19 @@ def test_weights_of_another_version_of_jax_go_on_with_a_warning(run_command):
     assert "warning: " in assert_one_line(result.err)
     assert "jax 0.1.2, now" in result.err
     assert "numpy" not in result.err
+
+
+def test_bad_input_before_anything_was_written_leaves_no_folder(run_command, tmp_path):
+    def run_refused(config, run):
+        (run.folder / "cache").mkdir(exist_ok=True)
+        raise UserError("--width: the data are of another width")
+
+    assert run_command(run=run_refused).folder is None
+    assert not (tmp_path / "toy" / "latest").is_symlink()
+    result = run_command("--steps", "20")
+    assert run_command("--width", "5", run=run_refused).folder == result.folder
+    assert run_command("--steps", "30", run=run_refused).folder == result.folder
+    assert list(result.folder.glob("checkpoints/fit/20"))  # a run that wrote something stays
 
 
 def test_clear_leaves_what_no_run_wrote_and_names_it(run_command):

@@ -105,7 +105,7 @@ def open_run(folder: Path, config: RunConfig) -> Iterator[Run]:
         try:
             yield Run(folder=folder, config=config)
         except UserError:
-            if {entry.name for entry in folder.iterdir()} <= {CONFIG_FILE}:
+            if not any(path.is_file() and path.name != CONFIG_FILE for path in folder.rglob("*")):
                 _remove_empty(folder, before)
             raise
 
@@ -163,9 +163,8 @@ def clear(folder: Path) -> list[str]:
 
 
 def _remove_empty(folder: Path, latest: Path | None) -> None:
-    """Remove the folder of a run that has at most a config, and let `latest` point to another run."""
-    (folder / CONFIG_FILE).unlink(missing_ok=True)
-    folder.rmdir()
+    """Remove the folder of a run that has no file but a config, and let `latest` point to another run."""
+    shutil.rmtree(folder)
     if latest is None or latest == folder:
         latest = find_latest(folder.parent)
     if latest is None:
