@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 COLUMNS = {
     "condition": "condition",
-    "max_hops": "hops allowed",
+    "max_hops": "hops",
     "solved_fraction": "solved, %",
-    "solved_fraction_std": "± over seeds, %",
+    "solved_fraction_std": "±, %",
     "mean_length_ratio": "hops / shortest",
 }
 """Of the table on the terminal."""

@@ -24,8 +24,8 @@ COLUMNS = {
     "thoughts": "thoughts",
     "seed": "seed",
     "bits_per_byte": "bits per byte",
-    "bits_per_byte_saved": "saved by thoughts",
-    "mean_thought_length": "tokens of thought",
+    "bits_per_byte_saved": "saved",
+    "mean_thought_length": "thought length",
     "train_seconds": "seconds",
 }
 """Of the table on the terminal."""

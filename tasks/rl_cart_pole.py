@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 BEGAN = time.monotonic()
 COLUMNS = {
     "algorithm": "algorithm",
-    "target_return": "target return",
+    "target_return": "target",
     "mean_return": "mean return",
-    "std_over_seeds": "± over seeds",
+    "std_over_seeds": "±",
     "num_env_steps": "training steps",
     "num_parameters": "parameters",
 }

@@ -1,4 +1,4 @@
-"""Progress and log lines: a bar on a terminal, plain lines elsewhere."""
+"""Progress and log lines: a bar on a terminal, plain lines elsewhere and where `TERM` is dumb."""
 
 import contextlib
 import functools
@@ -7,12 +7,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 
 from thinking.errors import show_controls, to_line
 
 SECONDS_BETWEEN_LINES = 5.0  # between two progress lines without a terminal
+
+_WIDTH_WITH_BAR = 120
+_WIDTH_WITH_TIMES = 80
 
 ProgressFn = Callable[[int, float | None], None]
 """`update(steps done, metric)`; without a metric, the last one stays."""
@@ -60,7 +71,7 @@ def show_progress(stage: str, start_step: int, num_steps: int, progress_metric: 
     Yields:
         `update(steps done, metric)`.
     """
-    if console().is_terminal:
+    if console().is_terminal and not console().is_dumb_terminal:
         with _bar(stage, start_step, num_steps, progress_metric) as update:
             yield update
     else:
@@ -69,18 +80,8 @@ def show_progress(stage: str, start_step: int, num_steps: int, progress_metric: 
 
 @contextlib.contextmanager
 def _bar(stage: str, start_step: int, num_steps: int, progress_metric: str) -> Iterator[ProgressFn]:
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[value]}", markup=False),
-    )
     rate = _rate(start_step)
-    with Progress(*columns, console=console(), transient=False) as progress:
+    with Progress(*_make_columns(console().width), console=console(), transient=False) as progress:
         task = progress.add_task(stage, total=num_steps, completed=start_step, rate="", value="")
 
         def update_bar(now: int, value: float | None) -> None:
@@ -89,6 +90,21 @@ def _bar(stage: str, start_step: int, num_steps: int, progress_metric: str) -> I
                 progress.update(task, value=f"{progress_metric} {value:.4g}")
 
         yield update_bar
+
+
+def _make_columns(width: int) -> list[ProgressColumn]:
+    """The columns for which a terminal has room: bar and rate are left out first, then times."""
+    name, value = (TextColumn(field, markup=False) for field in ("{task.description}", "{task.fields[value]}"))
+    times = [TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(compact=True), TextColumn("left")]
+    columns: list[ProgressColumn] = [name]
+    if width >= _WIDTH_WITH_BAR:
+        columns += [BarColumn(20)]
+    columns += [MofNCompleteColumn()]
+    if width >= _WIDTH_WITH_BAR:
+        columns += [TextColumn("{task.fields[rate]}")]
+    if width >= _WIDTH_WITH_TIMES:
+        columns += times
+    return [*columns, value]
 
 
 def _lines(stage: str, start_step: int, num_steps: int, progress_metric: str) -> ProgressFn:

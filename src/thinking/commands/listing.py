@@ -79,8 +79,7 @@ def _make_row(record: RunRecord) -> dict[str, str | None]:
     return {
         "run": record.name,
         "config": record.changes,
-        "state": record.state,
-        "result": record.results.get("headline"),
+        "result": record.results.get("headline", "finished") if record.state == "finished" else record.state,
         "started": _format_date(record.config),
         "took": format_seconds(record.config.get("seconds", 0.0)),
     }

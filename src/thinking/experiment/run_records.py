@@ -21,7 +21,7 @@ class RunRecord:
         folder: of the run.
         config: what `config.json` holds.
         results: what `results.json` holds; empty without one.
-        state: `finished`, `running`, the last saved step, or `no step yet`.
+        state: `finished`, `running`, the last saved step as `guide: step 40`, or `no step yet`.
     """
 
     folder: Path
