@@ -144,7 +144,10 @@ PYTHON
 
 # Prints the Python of .venv: its place depends on the system.
 venv_python() {
-  if [[ -x .venv/Scripts/python.exe ]]; then printf .venv/Scripts/python.exe; else printf .venv/bin/python; fi
+  if [[ -n ${THINKING_VENV-} ]]; then printf '%s/bin/python' "$THINKING_VENV" # an image has its own
+  elif [[ -x .venv/Scripts/python.exe ]]; then printf .venv/Scripts/python.exe
+  else printf .venv/bin/python
+  fi
 }
 
 # Prints what .venv would hold if it were up to date: its Python's version and the lock's hash.
@@ -155,7 +158,7 @@ lock = open(sys.argv[1], "rb").read()
 print(*sys.version_info[:2], hashlib.sha256(lock).hexdigest())' "$LOCK" 2>/dev/null
 }
 
-venv_is_ready() { [[ -s .venv/complete && $(venv_stamp) == "$(<.venv/complete)" ]]; }
+venv_is_ready() { [[ -n ${THINKING_VENV-} || -s .venv/complete && $(venv_stamp) == "$(<.venv/complete)" ]]; }
 
 # Prints the Python that can make .venv with its own means, or says what to do.
 require_python() {
@@ -205,6 +208,7 @@ make_venv() {
 
 # Two first runs at once: one makes .venv, the other waits for it (where the system has flock).
 ensure_venv() {
+  [[ -z ${THINKING_VENV-} || -x $(venv_python) ]] || fail "THINKING_VENV=$THINKING_VENV has no bin/python; unset it"
   venv_is_ready && return
   (
     if command -v flock >/dev/null && ! flock -n 9; then
@@ -312,7 +316,7 @@ mount_project() {
   local visible=(src tasks)
   shift
   case $target in # the tests read the project's own files as well
-    test | tests/*) visible+=(tests docs *.md *.toml *.yml run_manual.sh Dockerfile.* .ci .vscode .dockerignore
+    test | tests/*) visible+=(tests docs *.md *.toml *.yml run_manual.sh Dockerfile.* .ci .vscode .devcontainer .dockerignore
       .gitignore .gitattributes requirements secrets.env.example) ;;
   esac
   for path in "${visible[@]}"; do

@@ -216,6 +216,17 @@ def test_thinking_is_the_command_of_the_package_and_knows_how_it_was_called(entr
     assert "THINKING_LAUNCHER=./run_manual.sh jax-gpu" in get_option_values(options, "--env")
 
 
+def test_an_image_uses_its_own_environment(fresh_entry_point: EntryPoint, tmp_path: Path):
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "python").symlink_to(sys.executable)
+    run = fresh_entry_point("local", "tasks/simple.py", THINKING_VENV=str(tmp_path / "venv"))
+    assert run.returncode == 0, run.stderr
+    assert not fresh_entry_point.count_installs()
+    assert not (fresh_entry_point.folder / ".venv").exists()
+    run = fresh_entry_point("local", "tasks/simple.py", THINKING_VENV=str(tmp_path / "none"))
+    assert "none has no bin/python" in read_error_line(run, 1)
+
+
 # ---------------------------------------------------------------------------- local
 
 

@@ -109,6 +109,7 @@ def test_images_copy_only_their_lock_and_run_as_non_root(name: str):
 # ---------------------------------------------------------------------------- Visual Studio Code
 
 CHOOSE_TASK = "local: choose a task"
+TEST_FILE = "local: test the open file, or the selected name in it"
 
 
 def read_editor_file(name: str) -> dict:
@@ -126,9 +127,11 @@ def read_launch_tasks() -> list[tuple[dict, dict]]:
 def test_launch_configurations_run_the_open_file():
     launches = read_launch_tasks()
     names = [configuration["name"] for configuration, _ in launches]
-    assert names == ["jax-cpu", "jax-cpu clear", *list(IMAGES)[1:], "local", CHOOSE_TASK]
-    for configuration, task in launches[:-1]:
+    assert names == ["local", TEST_FILE, CHOOSE_TASK, "jax-cpu", "jax-cpu clear", *list(IMAGES)[1:]]  # F5: the first
+    for configuration, task in launches:
         name, *flags = configuration["name"].split()
+        if name == "local:":
+            continue
         arguments = ["run_manual.sh", name, "${relativeFile}", "--debug", *[f"--{flag}" for flag in flags]]
         assert [task["command"], *task["args"]] == ["bash", *arguments]
 
@@ -140,6 +143,24 @@ def test_debugger_attaches_when_the_program_waits():
         assert configuration["pathMappings"] == [{"localRoot": "${workspaceFolder}", "remoteRoot": remote}]
         ready = task["problemMatcher"]["background"]["endsPattern"]
         assert re.search(ready, f"debugpy: waiting on 127.0.0.1:{PORT}")
+
+
+def test_tests_of_the_open_file_are_debugged_in_one_process():
+    task = next(task for configuration, task in read_launch_tasks() if configuration["name"] == TEST_FILE)
+    flags = ["--debug", "-n0", "${relativeFile}", "-k", "${selectedText}"]  # nothing selected: all tests
+    assert task["args"] == ["run_manual.sh", "local", "test", *flags]
+
+
+def test_dev_container_is_an_image_of_the_project():
+    folder = ROOT / ".devcontainer"
+    container = json.loads((folder / "devcontainer.json").read_text())
+    dockerfile, context = (folder / container["build"][name] for name in ("dockerfile", "context"))
+    assert (dockerfile.resolve(), context.resolve()) == (IMAGES["jax-cpu"], ROOT)
+    text = dockerfile.read_text()
+    assert f"WORKDIR {container['workspaceFolder']}\n" in text
+    assert f"PATH={container['containerEnv']['THINKING_VENV']}/bin:" in text
+    recommended = read_editor_file("extensions.json")["recommendations"]
+    assert container["customizations"]["vscode"]["extensions"] == recommended
 
 
 def test_every_task_can_be_launched_by_name():
