@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from thinking.commands import cli
 from thinking.experiment import flags
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,6 +58,8 @@ def test_samples_run(page: Path, tmp_path: Path, monkeypatch):
 @pytest.mark.parametrize("page", PAGES_WITH_COMMANDS, ids=name_page)
 def test_commands_name_targets_and_flags_that_exist(page: Path):
     for target, arguments in find_commands(page):
+        if target == "thinking" and arguments and arguments[0].islower():  # COMMAND stands for each
+            assert arguments[0] in cli.COMMANDS
         if target in TARGETS | {"FILE"} or re.fullmatch(r"\w+\.py", target):  # the last is a file of the reader's own
             continue
         assert (ROOT / target).exists(), target

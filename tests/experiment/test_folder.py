@@ -67,6 +67,15 @@ def test_same_command_resumes_its_folder_and_another_config_has_another(run_comm
     assert os.readlink(first.folder.parent / "latest") == first.folder.name
 
 
+def test_a_folder_is_found_by_its_digest(run_command):
+    result = run_command("--steps", "20")
+    renamed = result.folder.with_name(f"my-best-{result.folder.name[-6:]}")
+    result.folder.rename(renamed)
+    again = run_command("--steps", "20")
+    assert "finished before" in again.out
+    assert again.folder == renamed
+
+
 def test_saved_config_that_does_not_fit_is_refused(run_command):
     result = run_command("--steps", "20")
     path = result.folder / "config.json"
@@ -184,6 +193,15 @@ def test_clear_leaves_what_no_run_wrote_and_names_it(run_command):
     assert [path.name for path in result.folder.iterdir()] == ["thesis.txt"]
     (result.folder / "plots").mkdir()  # not of a run, as there is none
     assert "plots, thesis.txt" in run_command("--clear").out
+
+
+def test_latest_is_found_without_links(run_command):
+    first = run_command("--steps", "20").folder
+    second = run_command("--steps", "20", "--width", "5").folder
+    (second.parent / "latest").unlink()
+    assert find_latest(second.parent) == second
+    (second.parent / "latest").mkdir()  # a copy that has no links
+    assert run_command("--steps", "20").folder == first
 
 
 def test_run_into_a_link_is_refused(run_command, tmp_path):

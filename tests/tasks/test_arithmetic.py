@@ -119,6 +119,17 @@ def test_chat_answers_problems_and_rejects_other_lines(finished_run, monkeypatch
         assert output.count("ask as in 57+8") == 2
 
 
+def test_chat_with_nothing_trained_says_how_to_train(tmp_path, monkeypatch, capsys):
+    flags = ["--preset", "smoke", "--artifacts", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["arithmetic.py", *flags, "--chat"])
+    with pytest.raises(SystemExit) as exit_info:
+        main("arithmetic", arithmetic.run, PRESETS, EXAMPLES)
+    assert exit_info.value.code == 2
+    line = capsys.readouterr().err
+    assert re.fullmatch(f"error: --chat: .* train it with: python arithmetic.py {' '.join(flags)}\n", line)
+    assert not list(tmp_path.iterdir())
+
+
 def test_search_methods_are_compared_at_equal_budgets(finished_run, tmp_path, monkeypatch):
     monkeypatch.setattr(searches, "SIZES", {"beam_search": (2,), "tree_search": (1,)})
     config = replace_settings(SMALL, search__sources=("add:2",), search__num_problems=6, search__num_samples=2)

@@ -179,7 +179,7 @@ def _use(use: str, run: str, artifacts: Path, flags: Sequence[str]) -> None:
             training = f"{thinking_command()} run {run}"
             raise UserError(f"{run}: nothing is trained in {artifacts} yet; train it first: {training}")
     folder = find_run(run, artifacts)
-    task = load_task(read_record(folder)["task"])
+    task = load_task(str(read_record(folder).get("task")))
     _check_use(task, use)
     use_run(task, folder, flags, f"{thinking_command()} {use} {run}")
 

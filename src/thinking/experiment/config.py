@@ -81,9 +81,11 @@ class RunConfig:
 
     seed: int = option(0, "seed of everything random", minimum=0, maximum=MAX_SEED)
     artifacts: Path = option(
-        Path("artifacts"), "folder of all runs; this one writes to its own folder in it", affects_weights=False
+        Path("artifacts"), "folder of all runs; this one has its own folder in it", affects_weights=False
     )
-    clear: tyro.conf.FlagCreatePairsOff[bool] = option(False, "empty this run's folder and end", affects_weights=False)
+    clear: tyro.conf.FlagCreatePairsOff[bool] = option(
+        False, "delete the run of these flags and end", affects_weights=False
+    )
     tensorboard: tyro.conf.FlagCreatePairsOff[bool] = option(
         False, "write metrics for TensorBoard too (needs tensorboardX)", affects_weights=False
     )

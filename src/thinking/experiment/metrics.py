@@ -116,7 +116,9 @@ def _open_wandb(run: Run) -> Iterator[MetricWriter]:
     library = _import_library("wandb", "--wandb")
     try:
         config = to_json(run.config)
-        wandb_run = library.init(project="thinking", name=run.folder.name, dir=str(run.folder), config=config)
+        wandb_run = library.init(
+            project="thinking", name=f"{run.task}/{run.folder.name}", dir=str(run.folder), config=config
+        )
     except library.Error as error:
         hint = "set WANDB_API_KEY in the environment, or WANDB_MODE=offline"
         raise RunError(f"--wandb: {str(error).rstrip('.')}; {hint}") from error

@@ -55,6 +55,8 @@ def read_run(folder: Path) -> RunRecord:
         results = {}
     except (ValueError, IsADirectoryError) as error:
         raise RunError(f"{folder / RESULTS_FILE} is damaged; run the same command again") from error
+    if not isinstance(results, dict):
+        raise RunError(f"{folder / RESULTS_FILE} is damaged; run the same command again")
     if _is_running(folder):
         state = "running"
     elif results:

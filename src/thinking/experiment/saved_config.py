@@ -2,17 +2,18 @@
 
 import dataclasses
 import json
+import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Union
 
 from thinking.errors import RunError
 from thinking.experiment.config import Config, check
 from thinking.experiment.run_folders import CONFIG_FILE
-from thinking.experiment.settings import is_group
+from thinking.experiment.settings import is_group, settings
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Format of `config.json`; folders of another format are refused."""
 CLEAR_HINT = "empty it with --clear, or choose another folder with --artifacts DIR"
 
@@ -51,11 +52,14 @@ def load_config(folder: Path, default: Config) -> Config:
         RunError: the file is missing, damaged, of another format, or does not fit the task.
         UserError: a value is out of bounds.
     """
+    unfit = RunError(f"{folder / CONFIG_FILE} does not fit the task; train it anew after --clear")
     try:
         config = _restore(default, read_record(folder)["config"])
     except (TypeError, ValueError) as error:
-        raise RunError(f"{folder / CONFIG_FILE} does not fit the task; train it anew after --clear") from error
+        raise unfit from error
     config = dataclasses.replace(config, artifacts=folder.parent.parent)
+    if not all(_fits(setting.hint, setting.value) for setting in settings(config)):
+        raise unfit
     check(config)
     return config
 
@@ -80,3 +84,20 @@ def _from_json(hint: Any, value: Any) -> Any:
         return tuple(_from_json(inner[0], item) for item in value)
     is_path = hint is Path or Path in typing.get_args(hint)
     return Path(value) if is_path and isinstance(value, str) else value
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Whether a value is of a type."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _fits(inner[0], value)
+    if origin is Literal:
+        return value in inner
+    if origin in (Union, types.UnionType):
+        return any(_fits(part, value) for part in inner)
+    if origin is tuple:
+        parts = [inner[0]] * len(value) if inner[-1] is Ellipsis and isinstance(value, tuple) else inner
+        return isinstance(value, tuple) and len(value) == len(parts) and all(map(_fits, parts, value))
+    if hint in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, int | float if hint is float else hint)

@@ -1,0 +1,53 @@
+"""Task files as the command `thinking` finds them, and their saved configs."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from thinking.commands.tasks import DURATIONS, describe_task, find_tasks, load_task
+from thinking.errors import RunError
+from thinking.experiment.config import to_json
+from thinking.experiment.saved_config import FORMAT_VERSION, load_config
+
+
+def test_every_task_has_a_duration_and_a_description():
+    assert list(find_tasks()) == list(DURATIONS)
+    assert all(describe_task(file).endswith(".") or "," in describe_task(file) for file in find_tasks().values())
+
+
+@pytest.mark.parametrize("name", find_tasks())
+def test_every_preset_is_restored_from_its_config_json(name, tmp_path):
+    task = load_task(name)
+    assert task.name == name
+    for config in task.configs.values():
+        record = {"format": FORMAT_VERSION, "config": to_json(dataclasses.replace(config, seed=7))}
+        (tmp_path / "config.json").write_text(json.dumps(record))
+        restored = load_config(tmp_path, type(config)())
+        assert restored == dataclasses.replace(config, seed=7, artifacts=tmp_path.parent.parent)
+
+
+def test_paths_and_names_are_restored(tmp_path):
+    task = load_task("simple")
+    default = task.configs["default"]
+    graph = dataclasses.replace(default.graph, path=Path("roads.txt"))
+    config = dataclasses.replace(default, graph=graph, plan=("a", "b"), guides=("table",))
+    saved = to_json(config)
+    del saved["table"]["num_walks"]  # younger than the saved config
+    (tmp_path / "config.json").write_text(json.dumps({"format": FORMAT_VERSION, "config": saved}))
+    assert load_config(tmp_path, default) == dataclasses.replace(config, artifacts=tmp_path.parent.parent)
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"graph": 3}, {"graph": {"num_nodes": "many"}}, {"guides": ["clock"]}, {"seed": True}]
+)
+def test_config_that_does_not_fit_is_refused_in_one_line(tmp_path, content):
+    record = {"format": FORMAT_VERSION, "config": content}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    default = load_task("simple").configs["default"]
+    if content:
+        with pytest.raises(RunError, match="does not fit the task"):
+            load_config(tmp_path, default)
+    else:
+        assert load_config(tmp_path, default).seed == 0
