@@ -32,7 +32,7 @@ PRESETS = {
 }
 EXAMPLES = (
     "./run_manual.sh local tasks/robustness.py",
-    "./run_manual.sh local tasks/robustness.py --num-kills 5 --num-steps 100 --artifacts artifacts/five",
+    "./run_manual.sh local tasks/robustness.py --num-kills 5 --num-steps 100",
 )
 
 

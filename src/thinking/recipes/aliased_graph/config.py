@@ -94,7 +94,7 @@ PRESETS = {
     ),
 }
 EXAMPLES = (
-    "./run_manual.sh local tasks/graph_aliased.py --preset smoke --artifacts artifacts/smoke",
+    "./run_manual.sh local tasks/graph_aliased.py --preset smoke",
     "./run_manual.sh local tasks/graph_aliased.py --eval.max-hops 64 16 8",
-    "./run_manual.sh local tasks/graph_aliased.py --seeds 10 --graph.num-nodes 64 --artifacts artifacts/64",
+    "./run_manual.sh local tasks/graph_aliased.py --seeds 10 --graph.num-nodes 64",
 )

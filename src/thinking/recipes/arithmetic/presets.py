@@ -106,6 +106,6 @@ PRESETS = {
 EXAMPLES = (
     "./run_manual.sh local tasks/arithmetic.py --chat",
     "./run_manual.sh local tasks/arithmetic.py --chat --answer.method verifier --answer.num-samples 16",
-    "./run_manual.sh local tasks/arithmetic.py --preset word_problems --artifacts artifacts/word_problems",
-    "./run_manual.sh local tasks/arithmetic.py --rl.algorithm expert_iteration --artifacts artifacts/imitation",
+    "./run_manual.sh local tasks/arithmetic.py --preset word_problems",
+    "./run_manual.sh local tasks/arithmetic.py --rl.algorithm expert_iteration",
 )

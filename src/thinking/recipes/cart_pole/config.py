@@ -247,5 +247,5 @@ EXAMPLES = (
     "./run_manual.sh local tasks/rl_cart_pole.py",
     "./run_manual.sh local tasks/rl_cart_pole.py --eval.target-returns 20 50 200    # once trained: lower returns",
     "./run_manual.sh local tasks/rl_cart_pole.py --algorithms guide ppo reinforce --artifacts artifacts/all",
-    "./run_manual.sh local tasks/rl_cart_pole.py --preset acrobot --artifacts artifacts/acrobot",
+    "./run_manual.sh local tasks/rl_cart_pole.py --preset acrobot",
 )

@@ -146,8 +146,8 @@ PRESETS = {
     ),
 }
 EXAMPLES = (
-    "./run_manual.sh local tasks/simple.py --preset smoke --artifacts artifacts/smoke",
+    "./run_manual.sh local tasks/simple.py --preset smoke",
     "./run_manual.sh local tasks/simple.py --plan 1 29",
-    "./run_manual.sh local tasks/simple.py --graph.path my.graphml --guides table linear --artifacts artifacts/mine",
-    "./run_manual.sh local tasks/simple.py --graph.num-nodes 64 --graph.edge-probability 0.1 --artifacts artifacts/64",
+    "./run_manual.sh local tasks/simple.py --graph.path my.graphml --guides table linear",
+    "./run_manual.sh local tasks/simple.py --graph.num-nodes 64 --graph.edge-probability 0.1",
 )

@@ -126,5 +126,5 @@ PRESETS = {
 }
 EXAMPLES = (
     "./run_manual.sh local tasks/lm_think.py",
-    "./run_manual.sh local tasks/lm_think.py --text.source my.txt --thoughts reinforced --artifacts artifacts/mine",
+    "./run_manual.sh local tasks/lm_think.py --text.source my.txt --thoughts reinforced",
 )

@@ -192,7 +192,7 @@ PRESETS = {
 }
 EXAMPLES = (
     "./run_manual.sh local tasks/think_tokens.py",
-    "./run_manual.sh local tasks/think_tokens.py --thoughts discrete --problem.name s5 --artifacts artifacts/s5",
-    "./run_manual.sh local tasks/think_tokens.py --preset policy --thought.gradient grpo --artifacts artifacts/grpo",
-    "./run_manual.sh local tasks/think_tokens.py --thought.convert-from-none --artifacts artifacts/converted",
+    "./run_manual.sh local tasks/think_tokens.py --thoughts discrete --problem.name s5",
+    "./run_manual.sh local tasks/think_tokens.py --preset policy --thought.gradient grpo",
+    "./run_manual.sh local tasks/think_tokens.py --thought.convert-from-none",
 )

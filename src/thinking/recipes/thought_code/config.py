@@ -59,5 +59,5 @@ PRESETS = {
 }
 EXAMPLES = (
     "./run_manual.sh local tasks/invent_code.py --seeds 3",
-    "./run_manual.sh local tasks/invent_code.py --code.length 3 --artifacts artifacts/spare",
+    "./run_manual.sh local tasks/invent_code.py --code.length 3",
 )
