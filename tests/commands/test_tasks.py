@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from thinking.commands.tasks import DURATIONS, describe_task, find_tasks, load_task
-from thinking.errors import RunError
+from thinking.errors import RunError, UserError
 from thinking.experiment.config import to_json
 from thinking.experiment.saved_config import FORMAT_VERSION, load_config
 
@@ -26,6 +26,16 @@ def test_every_preset_is_restored_from_its_config_json(name, tmp_path):
         (tmp_path / "config.json").write_text(json.dumps(record))
         restored = load_config(tmp_path, type(config)())
         assert restored == dataclasses.replace(config, seed=7, artifacts=tmp_path.parent.parent)
+
+
+def test_a_file_of_ones_own_is_a_task_if_it_has_the_parts(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("PRESETS = {}\n\ndef run(config, run):\n    pass\n")
+    (tmp_path / "helper.py").write_text("")
+    files = {path.stem: path for path in tmp_path.iterdir()}
+    monkeypatch.setattr("thinking.commands.tasks.find_tasks", lambda: files)
+    assert load_task("mine").presets == {}
+    with pytest.raises(UserError, match="no task; a task file has a function run and PRESETS"):
+        load_task("helper")
 
 
 def test_paths_and_names_are_restored(tmp_path):

@@ -46,7 +46,7 @@ def load_task(name: str) -> Task:
     """Import a task's file.
 
     Raises:
-        UserError: there is no such task.
+        UserError: there is no such task, or the file is none.
     """
     files = find_tasks()
     if name not in files:
@@ -56,4 +56,6 @@ def load_task(name: str) -> Task:
     spec = importlib.util.spec_from_file_location(f"thinking_task_{name}", files[name])
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    if not hasattr(module, "run") or not hasattr(module, "PRESETS"):
+        raise UserError(f"{files[name]}: no task; a task file has a function run and PRESETS")
     return Task(name, module.run, module.PRESETS, getattr(module, "EXAMPLES", ()))
