@@ -65,10 +65,25 @@ def run(config: Config, run: Run) -> None:
         run.plots_folder / "heat_map.png", means, factors, f"Accuracy over sizes, {config.training.num_steps} steps"
     )
     accuracies = [{key: row[key] for key in ("problem", "network", "accuracies")} for row in rows]
+    best = {
+        row["problem"]: max(
+            rows, key=lambda other, name=row["problem"]: (other["problem"] == name, other["at_1x_percent"])
+        )
+        for row in rows
+    }
     write_results(
         run,
         [{key: value for key, value in row.items() if key != "accuracies"} for row in rows],
         states,
+        headline="most accurate at the trained size: "
+        + ", ".join(f"{problem} {row['network']} ({row['at_1x_percent']:.1f} %)" for problem, row in best.items()),
+        columns={
+            "problem": "problem",
+            "network": "network",
+            **{f"at_{factor}x_percent": f"{factor}x, %" for factor in factors},
+            "std_at_1x": "± at 1x",
+            "state_bytes": "state, bytes",
+        },
         accuracies=accuracies,
     )
 

@@ -15,6 +15,8 @@ DURATIONS = {
     "rl_cart_pole": "1 min",
     "arithmetic": "10 min",
     "think_tokens": "25 min",
+    "deep_thinking": "50 min",
+    "light_networks": "some hours",
     "invent_code": "1 min",
     "text_generation": "2 min",
     "lm_think": "20 min",

@@ -1,0 +1,104 @@
+"""The task of light networks, from its config to its results."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tasks import light_networks
+from thinking.errors import UserError
+from thinking.experiment import Run
+from thinking.experiment.config import check
+from thinking.experiment.settings import find_declaration_errors
+from thinking.recipes.groups import TrainingConfig
+from thinking.recipes.light_networks import config as settings
+from thinking.recipes.light_networks.evaluation import compute_accuracy, count_state_bytes
+from thinking.recipes.light_networks.model import build_network
+from thinking.recipes.light_networks.training import make_test
+from thinking.trees import count_parameters
+
+SMALL = settings.Config(
+    seeds=1,
+    problems=("parity",),
+    networks=("gru", "attention"),
+    sizes=settings.SizesConfig(word=8),
+    model=settings.ModelConfig(16, 2, num_layers=1),
+    training=TrainingConfig(400, 64),
+    optimizer=settings.OptimizerConfig((1e-5, 0.01)),
+    eval=settings.EvalConfig((1, 4), 128),
+)
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory):
+    """A finished small run."""
+    run = Run(folder=tmp_path_factory.mktemp("light_networks"), config=SMALL)
+    light_networks.run(SMALL, run)
+    return run
+
+
+def test_a_recurrence_tracks_parity_beyond_the_trained_length_and_attention_does_not(finished_run):
+    rows = {row["network"]: row for row in json.loads((finished_run.folder / "results.json").read_text())["rows"]}
+    assert rows["gru"]["at_1x_percent"] > 99
+    assert rows["gru"]["at_4x_percent"] > 95
+    assert rows["attention"]["at_4x_percent"] < 75
+    assert rows["gru"]["learning_rate"] == 0.01  # chosen on another seed
+
+
+def test_words_grew_to_the_trained_length(finished_run):
+    lines = [json.loads(line) for line in (finished_run.folder / "metrics.jsonl").read_text().splitlines()]
+    levels = [line["curriculum/level"] for line in lines if line["stage"] == "parity-gru-0.01-0"]
+    assert levels[-1] == 8
+    assert levels == sorted(levels)
+
+
+def test_a_heat_map_is_drawn(finished_run):
+    assert (finished_run.folder / "plots" / "heat_map.png").stat().st_size > 1000
+
+
+def test_networks_have_equally_many_parameters():
+    config = dataclasses.replace(
+        settings.DEFAULT, networks=(*settings.MIXER_NAMES, "delta+attention"), model=settings.ModelConfig(32, 2)
+    )
+    counts = [
+        count_parameters(jax.eval_shape(build_network(config, name, "s3").init, jax.random.key(0)))
+        for name in config.networks
+    ]
+    assert max(counts) / min(counts) < 1.03
+
+
+def test_state_bytes_grow_with_the_row_for_attention_alone():
+    gru, attention = (build_network(SMALL, name, "parity") for name in ("gru", "attention"))
+    assert count_state_bytes(gru, 8) == count_state_bytes(gru, 32) == 4 * 16
+    assert count_state_bytes(attention, 32) == 4 * count_state_bytes(attention, 8) == 32 * 2 * 16 * 4
+
+
+def test_accuracy_counts_the_last_label_where_each_token_has_one():
+    network = build_network(SMALL, "gru", "parity")
+    params = network.init(jax.random.key(0))
+    test = make_test(SMALL, "parity", 0, 4)
+    answer = np.argmax(network.apply(params, test.tokens).logits[:, -1], axis=-1)
+    assert compute_accuracy(network, params, test) == pytest.approx(np.mean(answer == test.targets[:, -1]), abs=0.01)
+
+
+def test_all_presets_are_sound():
+    for preset in settings.PRESETS.values():
+        assert not find_declaration_errors(preset.config)
+        check(preset.config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"networks": ("lstm",)}, "'lstm' is no mixer"),
+        ({"networks": ("gru+gru+gru",)}, "3 mixers need as many layers; take --model.num-layers 3"),
+        ({"problems": ()}, "name at least one"),
+        ({"eval": settings.EvalConfig((2,))}, "begin with 1"),
+        ({"optimizer": settings.OptimizerConfig(())}, "give at least one"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(changes, message):
+    with pytest.raises(UserError, match=message):
+        check(dataclasses.replace(settings.DEFAULT, **changes))
