@@ -66,7 +66,7 @@ def test_networks_have_equally_many_parameters():
         count_parameters(jax.eval_shape(build_network(config, name, "s3").init, jax.random.key(0)))
         for name in config.networks
     ]
-    assert max(counts) / min(counts) < 1.03
+    assert max(counts) / min(counts) < 1.05
 
 
 def test_state_bytes_grow_with_the_row_for_attention_alone():
@@ -79,8 +79,10 @@ def test_accuracy_counts_the_last_label_where_each_token_has_one():
     network = build_network(SMALL, "gru", "parity")
     params = network.init(jax.random.key(0))
     test = make_test(SMALL, "parity", 0, 4)
-    answer = np.argmax(network.apply(params, test.tokens).logits[:, -1], axis=-1)
-    assert compute_accuracy(network, params, test) == pytest.approx(np.mean(answer == test.targets[:, -1]), abs=0.01)
+    answer = np.asarray(network.apply(params, test.tokens).logits[:, -1]).argmax(axis=-1)
+    assert compute_accuracy(network, params, test) == pytest.approx(
+        np.mean(answer == np.asarray(test.targets)[:, -1]), abs=0.01
+    )
 
 
 def test_all_presets_are_sound():
