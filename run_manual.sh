@@ -108,6 +108,7 @@ read_secrets() {
   while IFS= read -r line || [[ -n $line ]]; do
     number=$((number + 1))
     line=${line%$'\r'}
+    if [[ $number == 1 ]]; then line=${line#$'\xef\xbb\xbf'}; fi # a byte order mark, as some editors write it
     [[ $line =~ ^[[:space:]]*(#|$) ]] && continue
     [[ $line =~ $form ]] || fail "secrets.env, line $number: write NAME=value, without quotes and spaces"
     name=${line%%=*}

@@ -368,6 +368,11 @@ def test_secrets_are_read_as_data_and_never_printed(entry_point: EntryPoint):
     assert not (entry_point.folder / "ran").exists()
 
 
+def test_secrets_may_begin_with_a_byte_order_mark(entry_point: EntryPoint):
+    entry_point.write("secrets.env", "\ufeffWANDB_API_KEY=of the file\n")
+    assert read_output(entry_point("local", "tasks/simple.py"))["key"] == "of the file"
+
+
 def test_environment_variables_override_secrets_env(entry_point: EntryPoint):
     entry_point.write("secrets.env", "WANDB_API_KEY=of the file")
     assert read_output(entry_point("local", "tasks/simple.py"))["key"] == "of the file"

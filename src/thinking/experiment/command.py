@@ -13,6 +13,8 @@ from thinking.experiment import flags, folder, interruption
 from thinking.experiment.config import Config, Preset
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO)
+_NAMES = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
+"""Of a path that cannot be, or where something else lies."""
 
 
 def main(
@@ -51,10 +53,12 @@ def main(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = _fail(1, "error", RunError("standard output was closed; run the same command again"))
     except OSError as error:
-        if error.errno not in _STORAGE:
+        if error.errno in _STORAGE:
+            code = _fail(1, "error", f"cannot write {_name_file(error)}: {error.strerror}; what was saved is kept")
+        elif error.errno in _NAMES:
+            code = _fail(2, "error", f"{_name_file(error)}: {error.strerror}; name another, or move what is there")
+        else:
             raise
-        where = f" {error.filename}" if error.filename else ""
-        code = _fail(1, "error", RunError(f"cannot write{where}: {error.strerror}; what was saved is kept"))
     if code:
         sys.exit(code)
 
@@ -81,7 +85,11 @@ def _execute(
             run(config, dataclasses.replace(opened_run, metric_writers=metric_writers))
 
 
-def _fail(code: int, kind: str, error: BaseException) -> int:
+def _name_file(error: OSError) -> str:
+    return error.filename2 or error.filename or "a file"
+
+
+def _fail(code: int, kind: str, error: object) -> int:
     """Print the error in one line."""
     print(f"{kind}: {to_line(error)}", file=sys.stderr)
     return code

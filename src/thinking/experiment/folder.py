@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -15,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+from typing_extensions import TypedDict
 
 from thinking.errors import RunError
 from thinking.experiment.config import RunConfig, list_changes, to_json
 from thinking.experiment.settings import list_choices, settings
-from thinking.files import write_json
+from thinking.files import parse_json, write_json
 
 MetricWriter = Callable[[str, int, Mapping[str, float]], None]  # (stage, step, figures)
 
@@ -39,6 +39,14 @@ _RUN_ENTRIES = frozenset(
     )
 )
 """What runs write into their folders, and `--clear` deletes."""
+
+
+class _SavedConfig(TypedDict, extra_items=Any):
+    """What a run reads of the `config.json` of the run before."""
+
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    versions: dict[str, str | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,37 +178,32 @@ def _refuse_changes(folder: Path, config: RunConfig) -> None:
     hint = "empty it with --clear, or choose another folder with --artifacts DIR"
     if not path.exists():
         raise RunError(f"{folder} has weights or results, but no config.json that says of what; {hint}")
-    damaged = RunError(f"{path} is damaged; empty the folder with --clear")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, IsADirectoryError) as error:
-        raise damaged from error
-    if not isinstance(record, dict):
-        raise damaged
-    if record.get("format") != FORMAT_VERSION:
-        raise RunError(f"{folder} was written by another version of the program; {hint}")
-    if not isinstance(record.get("config"), dict):
-        raise damaged
-    differences = list_changes(record["config"], config)
-    inputs, before = hash_inputs(config), record.get("inputs")
+        content = path.read_bytes()
+        if parse_json(content, dict[str, Any]).get("format") != FORMAT_VERSION:
+            raise RunError(f"{folder} was written by another version of the program; {hint}")
+        saved = parse_json(content, _SavedConfig)
+    except (ValueError, IsADirectoryError) as error:
+        raise RunError(f"{path} is damaged ({error}); empty the folder with --clear") from error
+    differences = list_changes(saved["config"], config)
     differences += [
         f"{flag}: the content has changed"
-        for flag, digest in inputs.items()
-        if isinstance(before, dict) and before.get(flag, digest) != digest
+        for flag, digest in hash_inputs(config).items()
+        if saved["inputs"].get(flag, digest) != digest
     ]
     if differences:
         listed = "; ".join(differences[:_MAX_DIFFERENCES])
         more = f"; and {len(differences) - _MAX_DIFFERENCES} more" if len(differences) > _MAX_DIFFERENCES else ""
         raise RunError(f"{folder} holds a run of another config ({listed}{more}); {hint}")
-    _warn_of_other_versions(folder, record.get("versions"))
+    _warn_of_other_versions(folder, saved["versions"])
 
 
-def _warn_of_other_versions(folder: Path, before: Any) -> None:
+def _warn_of_other_versions(folder: Path, before: Mapping[str, str | None]) -> None:
     now = _list_versions()
     changed = [
         f"{name} {before[name]}, now {now[name]}"
         for name in _ROUNDING_VERSIONS
-        if isinstance(before, dict) and before.get(name, now[name]) != now[name]
+        if before.get(name, now[name]) != now[name]
     ]
     if changed:
         from thinking import progress
