@@ -7,7 +7,6 @@ SIGKILL and restarted with the same command. The digests of the final weights ar
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 from thinking.benchmarks.kills import EXAMPLES, PRESETS, Config, read_final_digest, run_killed, run_undisturbed
@@ -25,9 +24,10 @@ def make_task_flags(preset: str, num_steps: int) -> list[str]:
 def run(config: Config, run: Run) -> None:
     """Train until `num_kills` kills are survived; compare with an undisturbed run."""
     from thinking.experiment.results import write_results
+    from thinking.files import make_temporary_folder
 
     rows, survived = [], 0
-    with tempfile.TemporaryDirectory(dir=run.folder) as folder:
+    with make_temporary_folder(run.folder) as folder:
 
         def command(name: str) -> list[str]:
             flags = make_task_flags(config.task_preset, config.num_steps)

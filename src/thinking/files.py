@@ -1,8 +1,13 @@
 """Atomic writes of files, and JSON of a schema."""
 
+import contextlib
 import json
 import os
+import re
+import shutil
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,19 +17,61 @@ Schema = TypeVar("Schema")
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file atomically; an older one stays until the new one is complete.
+    """Write a file atomically; see `open_atomic`."""
+    with open_atomic(path) as temporary:
+        temporary.write_bytes(content)
 
-    Threads and processes may write the same file at once: each has its own temporary file.
+
+@contextlib.contextmanager
+def open_atomic(path: Path) -> Iterator[Path]:
+    """Give the path of a temporary file, which then becomes `path`; an older one stays until the new one is complete.
+
+    Threads and processes may write the same file at once: each has its own temporary file. It ends as `path` does.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = path.with_name(f"{_temporary_prefix()}{path.name}")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def make_temporary_folder(parent: Path) -> Iterator[Path]:
+    """Make a folder that is deleted at the end, or by `sweep` after a kill."""
+    with tempfile.TemporaryDirectory(dir=parent, prefix=_temporary_prefix()) as folder:
+        yield Path(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Write a folder's names to disk, so that a renamed file survives a power failure."""
+    if os.name == "posix":  # elsewhere folders cannot be opened
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file or folder has a name that only this module gives."""
+    return re.fullmatch(r"\.\d+-\d+\.tmp\..+", path.name, re.DOTALL) is not None
+
+
+def sweep(folder: Path) -> None:
+    """Delete temporary files and folders that a killed process left below a folder. No other may write there."""
+    for path in [path for path in folder.rglob(".*.tmp.*") if is_temporary(path)]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _temporary_prefix() -> str:
+    return f".{os.getpid()}-{threading.get_ident()}.tmp."
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -93,6 +93,18 @@ def test_folder_in_place_of_a_file_is_named(run_command, name):
     assert "irectory" in result.err
 
 
+def test_run_sweeps_what_a_killed_run_left(run_command):
+    result = run_command("--steps", "20")
+    left = [result.folder / ".1-2.tmp.config.json", result.folder / "plots" / ".1-2.tmp.curves.png"]
+    unfinished = result.folder / "checkpoints" / "fit" / "30.orbax-checkpoint-tmp-1"
+    unfinished.mkdir()
+    (result.folder / "plots").mkdir()
+    for path in left:
+        path.touch()
+    assert run_command("--steps", "30").code == 0
+    assert not any(path.exists() for path in (*left, unfinished))
+
+
 def test_artifacts_folder_with_a_name_beyond_all_limits_is_refused(run_command):
     result = run_command(artifacts="a" * 5000)
     assert result.code == 2

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 from thinking.errors import RunError
 from thinking.experiment.config import RunConfig, list_changes, to_json
 from thinking.experiment.settings import list_choices, settings
-from thinking.files import parse_json, write_json
+from thinking.files import is_temporary, parse_json, sweep, write_json
 
 MetricWriter = Callable[[str, int, Mapping[str, float]], None]  # (stage, step, figures)
 
@@ -97,6 +97,7 @@ def open_run(name: str, config: RunConfig) -> Iterator[Run]:
         raise RunError(f"cannot write {folder}: {error.strerror}; choose a folder with --artifacts DIR") from error
     with lock_run(folder):
         _refuse_changes(folder, config)
+        sweep(folder)
         yield Run(folder=folder, config=config)
 
 
@@ -152,7 +153,7 @@ def clear(name: str, config: RunConfig) -> tuple[Path, list[str]]:
 
 def _is_of_a_run(entry: Path) -> bool:
     """Whether a run wrote it; a killed run may leave a temporary file."""
-    return entry.name in _RUN_ENTRIES or (entry.name.startswith(".") and entry.suffix == ".tmp")
+    return entry.name in _RUN_ENTRIES or is_temporary(entry)
 
 
 def write_config(run: Run, device: dict[str, Any]) -> None:
