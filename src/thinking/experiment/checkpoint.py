@@ -23,6 +23,7 @@ from orbax.checkpoint import v1 as ocp
 
 from thinking import progress
 from thinking.errors import RunError
+from thinking.experiment.memory import is_out_of_memory
 from thinking.files import sync_folder
 from thinking.trees import Leaf, digest_leaves, host_leaves, is_key
 
@@ -72,9 +73,9 @@ def restore(folder: Path, template: Any, *, set_aside: bool = True) -> RestoredC
             metadata = _metadata(folder / str(step))
             _check_shapes(folder / str(step), metadata["leaves"], template)
             state = _load(folder / str(step), metadata, template)
-        except RunError:
-            raise
         except Exception as error:  # a damaged file may raise anything
+            if isinstance(error, RunError) or is_out_of_memory(error):
+                raise
             if unreadable := _find_unreadable(folder / str(step)):
                 raise RunError(
                     f"cannot read {unreadable}, as its owner or mode forbid it; give yourself the right to read it"

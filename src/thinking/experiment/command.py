@@ -59,6 +59,10 @@ def main(
             code = _fail(2, "error", f"{_name_file(error)}: {error.strerror}; name another, or move what is there")
         else:
             raise
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of tokenizers, as of all Rust; its class cannot be imported
+            raise
+        code = _fail(1, "error", f"a library failed ({error}); give it less, or other input")
     if code:
         sys.exit(code)
 
@@ -77,12 +81,17 @@ def _execute(
         return
     with folder.open_run(name, config) as opened_run:
         # Imported late, because JAX alone takes two seconds.
-        from thinking.experiment import device, metrics
+        from thinking.experiment import device, memory, metrics
 
         device.prepare_device()
         folder.write_config(opened_run, device.describe_device())
         with metrics.open_metric_writers(opened_run) as metric_writers:
-            run(config, dataclasses.replace(opened_run, metric_writers=metric_writers))
+            try:
+                run(config, dataclasses.replace(opened_run, metric_writers=metric_writers))
+            except (MemoryError, RuntimeError) as error:
+                if not memory.is_out_of_memory(error):
+                    raise
+                raise memory.make_error(config, "there is not enough memory") from error
 
 
 def _name_file(error: OSError) -> str:
