@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,8 @@ from rich.segment import Segment
 from thinking.errors import show_controls, to_line
 
 SECONDS_BETWEEN_LINES = 5.0  # between two progress lines without a terminal
+
+_is_discarded = False
 
 ProgressFn = Callable[[int, float | None], None]
 """`update(steps done, metric)`; without a metric, the last one stays."""
@@ -30,11 +33,29 @@ class PlainConsole(Console):
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=show_controls(segment.text))
 
+    def on_broken_pipe(self) -> None:
+        """Go on without output. A reader that leaves early, as `head`, costs no results; rich would exit here."""
+        discard_output()
+
 
 @functools.cache
 def console() -> PlainConsole:
     """The console of this process, shared by bars and log lines."""
     return PlainConsole()
+
+
+def discard_output() -> None:
+    """Discard all further output, as its reader has left."""
+    global _is_discarded
+    _is_discarded = True
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def is_output_discarded() -> bool:
+    """Whether the reader of the output left before the end."""
+    return _is_discarded
 
 
 def log(text: str) -> None:

@@ -3,11 +3,11 @@
 import dataclasses
 import errno
 import io
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from thinking import progress
 from thinking.errors import RunError, UserError, show_controls, to_line
 from thinking.experiment import flags, folder, interruption
 from thinking.experiment.config import Config, Preset
@@ -15,6 +15,7 @@ from thinking.experiment.config import Config, Preset
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO)
 _NAMES = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
 """Of a path that cannot be, or where something else lies."""
+_CLOSED_OUTPUT = 141  # what a shell shows of a program that SIGPIPE ended
 
 
 def main(
@@ -32,8 +33,8 @@ def main(
         examples: command lines shown at the end of `--help`.
 
     Raises:
-        SystemExit: with 2 for bad input, 1 for a failed run, 130 or 143 after SIGINT or SIGTERM, each after one line on
-            standard error. It returns after success.
+        SystemExit: with 2 for bad input, 1 for a failed run, 130 or 143 after SIGINT or SIGTERM, 141 if the reader of
+            the output left before the end, each after one line on standard error. It returns after success.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -41,7 +42,10 @@ def main(
     code = 0
     try:
         with interruption.catch_signals():
-            _execute(name, run, presets, examples)
+            try:
+                _execute(name, run, presets, examples)
+            finally:
+                sys.stdout.flush()  # here, as an error at exit would be a traceback
     except UserError as error:
         code = _fail(2, "error", error)
     except RunError as error:
@@ -49,9 +53,7 @@ def main(
     except interruption.Interrupted as stop:
         code = _fail(128 + stop.signal_number, "interrupted", stop)
     except BrokenPipeError:
-        # The reader closed the pipe, so buffered output must not be flushed to it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _fail(1, "error", RunError("standard output was closed; run the same command again"))
+        progress.discard_output()
     except OSError as error:
         if error.errno in _STORAGE:
             code = _fail(1, "error", f"cannot write {_name_file(error)}: {error.strerror}; what was saved is kept")
@@ -63,6 +65,8 @@ def main(
         if type(error).__name__ != "PanicException":  # of tokenizers, as of all Rust; its class cannot be imported
             raise
         code = _fail(1, "error", f"a library failed ({error}); give it less, or other input")
+    if progress.is_output_discarded() and not code:
+        code = _fail(_CLOSED_OUTPUT, "error", "standard output was closed before the end; what was saved is kept")
     if code:
         sys.exit(code)
 
@@ -95,7 +99,8 @@ def _execute(
 
 
 def _name_file(error: OSError) -> str:
-    return error.filename2 or error.filename or "a file"
+    """The file of an error. Those of writes to standard output name none."""
+    return error.filename2 or error.filename or "standard output"
 
 
 def _fail(code: int, kind: str, error: object) -> int:
