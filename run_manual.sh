@@ -13,6 +13,7 @@
 #   ./run_manual.sh local     docs                             # builds the documentation into build/site
 #   ./run_manual.sh local     tasks/simple.py --debug --seed 3 # waits for a debugger on 127.0.0.1:43690
 #
+# Relative paths in flags are of the folder that it is called from. Without --artifacts, results lie in the project.
 # Exits with the program's own status; 2 for a wrong call, 1 when the surroundings are at fault.
 # Written for bash 3.2 and later, so that it runs on a bare macOS too.
 
@@ -30,7 +31,7 @@ find_root() {
 }
 
 ROOT=$(find_root)
-readonly ROOT
+readonly ROOT CALLER=$PWD
 readonly APP=/app         # where the project lies inside a container
 readonly LAUNCHER=./run_manual.sh # in messages of programs that name a command
 readonly DEBUG_PORT=43690 # .vscode/launch.json attaches here
@@ -59,6 +60,12 @@ require_file() {
   local tasks
   tasks=$(find tasks -maxdepth 1 -name '[a-z]*.py' 2>/dev/null | sort | tr '\n' ' ') || tasks=
   refuse "there is no file '$1'; choose one of: ${tasks}thinking test lint docs"
+}
+
+# Whether FILE is to run in the caller's folder, as that is not the project's.
+is_elsewhere() {
+  case $1 in thinking | test | tests/* | lint | docs) return 1 ;; esac
+  [[ ! $CALLER -ef $ROOT ]]
 }
 
 # Waits for a debugger, then runs what follows as Python would have. It says that it waits only once the port is
@@ -113,6 +120,7 @@ read_secrets() {
   while IFS= read -r line || [[ -n $line ]]; do
     number=$((number + 1))
     line=${line%$'\r'}
+    if [[ $number == 1 ]]; then line=${line#$'\xef\xbb\xbf'}; fi # a byte order mark, as some editors write it
     [[ $line =~ ^[[:space:]]*(#|$) ]] && continue
     [[ $line =~ $form ]] || fail "secrets.env, line $number: write NAME=value, without quotes and spaces"
     name=${line%%=*}
@@ -206,12 +214,14 @@ make_venv() {
     fail "could not make .venv, for the reason above; mend it and run this again"
 }
 
-# Two first runs at once: one makes .venv, the other waits for it (where the system has flock).
+# Two first runs at once: one makes .venv, the other waits for it. Without flock it says that it cannot wait.
 ensure_venv() {
   [[ -z ${THINKING_VENV-} || -x $(venv_python) ]] || fail "THINKING_VENV=$THINKING_VENV has no bin/python; unset it"
   venv_is_ready && return
   (
-    if command -v flock >/dev/null && ! flock -n 9; then
+    if ! command -v flock >/dev/null; then
+      say "this system has no flock: start no other run until .venv is made"
+    elif ! flock -n 9; then
       say "another run is making .venv; waiting for it"
       flock 9 || fail "cannot lock $LOCK, so two runs could make .venv at once; move the project to a local disk"
     fi
@@ -225,7 +235,7 @@ run_linter() {
 }
 
 run_local() {
-  local arguments
+  local arguments python
   ensure_venv
   read_secrets export
   case $1 in
@@ -233,8 +243,15 @@ run_local() {
     docs) export NO_MKDOCS_2_WARNING=1 && exec "$(venv_python)" -m mkdocs build --strict --site-dir build/site "${@:2}" ;;
   esac
   case $1 in tasks/* | thinking) export THINKING_LAUNCHER="$LAUNCHER local" ;; esac
+  python=$(venv_python)
+  if is_elsewhere "$1"; then
+    python_arguments 127.0.0.1 "$ROOT/$1" "${@:2}"
+    [[ $python == /* ]] || python=$ROOT/$python
+    cd "$CALLER"
+    exec "$python" "${arguments[@]}"
+  fi
   python_arguments 127.0.0.1 "$@"
-  exec "$(venv_python)" "${arguments[@]}"
+  exec "$python" "${arguments[@]}"
 }
 
 # ---------------------------------------------------------------------------- containers
@@ -286,7 +303,7 @@ artifacts_flag() {
   printf '%s' "$folder"
 }
 
-# Adds a mount to `options`: of path $1 at the same place in the container, if it is absolute, else within the project.
+# Adds a mount to `options`: of path $1 at the same place in the container, if it is absolute, else below `inside`.
 # $2: :ro for one that can only be read.
 add_mount() {
   local path=${1#./}
@@ -294,7 +311,15 @@ add_mount() {
     *:*) refuse "a container cannot mount '$1', as its name has a colon; rename it, or use: local" ;;
     */../*) [[ $path == /* ]] || refuse "a container sees no '$1'; give the whole path, or use: local" ;;
   esac
-  if [[ $path == /* ]]; then options+=(--volume "$path:$path$2"); else options+=(--volume "$ROOT/$path:$APP/$path$2"); fi
+  if [[ $path == /* ]]; then options+=(--volume "$path:$path$2"); else
+    case $CALLER in *:*) refuse "a container cannot mount '$1', as '$CALLER' has a colon; rename it, or use: local" ;; esac
+    options+=(--volume "$outside/$path:$inside/$path$2")
+  fi
+}
+
+# Adds what value $1 of a flag names, if it is a file or a folder.
+mount_input() {
+  if [[ $1 == /* && -e $1 || $1 != /* && -e $outside/$1 ]]; then add_mount "$1" :ro; fi
 }
 
 # Adds the files and folders that flags name, to be read.
@@ -303,8 +328,9 @@ mount_inputs() {
   for flag in "$@"; do
     value=${flag#--*=}
     case $previous/${value#./} in
-      --artifacts/* | */-* | */ | */artifacts/* | */artifacts | */src/* | */tasks/*) ;;
-      *) if [[ $flag != --artifacts=* && -e $value ]]; then add_mount "$value" :ro; fi ;;
+      --artifacts/* | */-* | */) ;;
+      */artifacts/* | */artifacts | */src/* | */tasks/*) if [[ $inside != "$APP" ]]; then mount_input "$value"; fi ;;
+      *) if [[ $flag != --artifacts=* ]]; then mount_input "$value"; fi ;;
     esac
     previous=$flag
   done
@@ -312,7 +338,7 @@ mount_inputs() {
 
 # Adds to `options` what the container sees of the project. Only artifacts can be written.
 mount_project() {
-  local target=$1 path
+  local target=$1 path outside=$ROOT inside=$APP # where relative paths lie, on this machine and in the container
   local visible=(src tasks)
   shift
   case $target in # the tests read the project's own files as well
@@ -326,11 +352,16 @@ mount_project() {
   options+=(--volume "$ROOT/artifacts:$APP/artifacts")
   path=${XDG_CACHE_HOME:-${HOME-/tmp}/.cache}/thinking # compiled programs
   mkdir -p "$path" && options+=(--volume "$path:/cache" --env JAX_COMPILATION_CACHE_DIR=/cache/compiled)
+  if is_elsewhere "$target"; then
+    outside=$CALLER inside=$CALLER
+    options+=(--workdir "$CALLER")
+  fi
   path=$(artifacts_flag "$@")
-  case ${path#./} in
-    '' | artifacts) ;;
-    artifacts/*) [[ /$path/ != */../* ]] || refuse "a container sees no '$path'; give the whole path, or use: local" ;;
-    *) add_mount "$path" '' && mkdir -p "$path" ;;
+  case $inside/${path#./} in
+    "$inside/" | "$inside/$APP/artifacts" | "$APP/artifacts") ;;
+    "$APP"/artifacts/*) [[ /$path/ != */../* ]] || refuse "a container sees no '$path'; give the whole path, or use: local" ;;
+    "$inside"//*) add_mount "$path" '' && mkdir -p "$path" ;;
+    *) add_mount "$path" '' && mkdir -p "$outside/$path" ;;
   esac
   mount_inputs "$@"
 }
@@ -367,7 +398,7 @@ run_in_docker() {
   if [[ ${2-} == --debug ]]; then options+=(--publish "127.0.0.1:$DEBUG_PORT:$DEBUG_PORT"); fi
   mount_project "$@"
   pass_secrets
-  python_arguments 0.0.0.0 "$@"
+  if is_elsewhere "$1"; then python_arguments 0.0.0.0 "$APP/$1" "${@:2}"; else python_arguments 0.0.0.0 "$@"; fi
   exec docker run "${options[@]}" "$image" "${arguments[@]}"
 }
 
@@ -381,11 +412,15 @@ main() {
   [[ $1 =~ ^($CONFIGURATIONS)$ ]] ||
     refuse "there is no configuration '$1'; choose one of: ${CONFIGURATIONS//|/, } ($USAGE)"
   [[ $# -ge 2 ]] || refuse "say which file to run: $USAGE"
-  local configuration=$1 target
+  local configuration=$1 target home=$ROOT
+  if [[ $1 != local ]]; then home=$APP; fi
   cd "$ROOT"
   target=$(normalise "$2")
   shift 2
   case $target in thinking | test | lint | docs) ;; *) require_file "$target" ;; esac
+  if [[ $target == tasks/* && -z $(artifacts_flag "$@") ]] && is_elsewhere "$target"; then
+    set -- "$@" --artifacts "$home/artifacts"
+  fi
   read_secrets check # before anything slow
   case $configuration in
     local) run_local "$target" "$@" ;;

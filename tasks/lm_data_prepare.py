@@ -45,7 +45,7 @@ def run(config: Config, run: Run) -> None:
     with report_cached_answers(cache_folder) if models else contextlib.nullcontext(), server_context as server:
         # First, so that a missing model ends the run before texts are paid for.
         embedder = make_embedder(config.embedder, server)
-        bundle = collect_texts(config.text, config.writer.model, server, cache_folder, config.seed)
+        bundle = collect_texts(config.text, config.writer, server, cache_folder, config.seed)
         data = embed_texts(config, bundle, embedder, server)
     prepared_data.save(run.folder, data)
     if server is not None:

@@ -1,51 +1,69 @@
 """Robustness of training: runs that are killed at random instants end with bit-identical weights.
 
-Guides (hierarchical planners) are trained by `tasks/simple.py`, once undisturbed, then in runs that are killed by
-SIGKILL and restarted with the same command. The digests of the final weights are compared.
+Each training task runs in its smallest preset, once undisturbed, then in runs that are killed by SIGKILL and restarted
+with the same command. All save after every chunk of steps. The digests of the final weights are compared.
 """
 
 from __future__ import annotations
 
-import sys
-import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from thinking.benchmarks.kills import EXAMPLES, PRESETS, Config, read_final_digest, run_killed, run_undisturbed
+from thinking.benchmarks.kills import (
+    EXAMPLES,
+    PRESETS,
+    Config,
+    make_command,
+    read_final_digest,
+    run_killed,
+    run_undisturbed,
+    split_kills,
+)
 from thinking.experiment import Run, main
 
-TASK = Path(__file__).with_name("simple.py")
+if TYPE_CHECKING:
+    from thinking.benchmarks.measurement import Row
 
-
-def make_task_flags(preset: str, num_steps: int) -> list[str]:
-    """The flags of the trained task, without `--artifacts`."""
-    guides = ["--guides", "table", "linear", "skip_transformer"]
-    return ["--preset", preset, *guides, "--training.num-steps", str(num_steps), "--eval.max-hops", "16"]
+TASKS = Path(__file__).parent
+NEEDS = {"lm_guide_train": "lm_data_prepare"}
+"""Tasks that need the results of another."""
 
 
 def run(config: Config, run: Run) -> None:
-    """Train until `num_kills` kills are survived; compare with an undisturbed run."""
+    """Train each task until its kills are survived; compare with an undisturbed run."""
     from thinking.experiment.results import write_results
+    from thinking.files import make_temporary_folder
+
+    rows = []
+    with make_temporary_folder(run.folder) as folder:
+        for task, num_kills in split_kills(config).items():
+            rows += kill_task(task, num_kills, config.seed, folder / task, run)
+    same, survived = sum(row["bit_identical"] for row in rows), sum(row["kills"] for row in rows)
+    headline = f"{same} of {len(rows)} runs ended with bit-identical weights after {survived} kills"
+    write_results(run, rows, {}, headline=headline, kills=survived)
+
+
+def kill_task(task: str, num_kills: int, seed: int, folder: Path, run: Run) -> list[Row]:
+    """A row for each run of a task, in which it was killed until it finished."""
     from thinking.experiment.run_folders import find_latest
 
-    rows, survived = [], 0
-    with tempfile.TemporaryDirectory(dir=run.folder) as folder:
+    script, rows, survived = TASKS / f"{task}.py", [], 0
 
-        def command(name: str) -> list[str]:
-            flags = make_task_flags(config.task_preset, config.num_steps)
-            return [sys.executable, str(TASK), *flags, "--artifacts", f"{folder}/{name}"]
+    def prepare(name: str) -> list[str]:
+        if task in NEEDS:
+            run_undisturbed(make_command(TASKS / f"{NEEDS[task]}.py", folder / name))
+        return make_command(script, folder / name)
 
-        seconds = run_undisturbed(command("undisturbed"))
-        expected = read_final_digest(find_latest(Path(folder, "undisturbed", TASK.stem)))
-        while survived < config.num_kills:
-            name = f"run {len(rows) + 1}"
-            killed = run_killed(command(name), seconds, config.num_kills - survived, config.seed + len(rows))
-            survived += killed
-            same = read_final_digest(find_latest(Path(folder, name, TASK.stem))) == expected
-            rows.append({"run": name, "kills": killed, "bit_identical": same})
-            run.log(f"{name}: killed {killed} times, final weights {'bit-identical' if same else 'DIFFERENT'}")
-    same = sum(row["bit_identical"] for row in rows)
-    headline = f"{same} of {len(rows)} runs ended with bit-identical weights after {survived} kills"
-    write_results(run, rows, {}, headline=headline, kills=survived, undisturbed_seconds=seconds)
+    seconds = run_undisturbed(prepare("undisturbed"))
+    expected = read_final_digest(find_latest(folder / "undisturbed" / task))
+    while survived < num_kills:
+        name = f"run {len(rows) + 1}"
+        killed = run_killed(prepare(name), seconds, num_kills - survived, seed + len(rows))
+        survived += killed
+        same = read_final_digest(find_latest(folder / name / task)) == expected
+        rows.append({"task": task, "run": name, "kills": killed, "bit_identical": same, "undisturbed_seconds": seconds})
+        run.log(f"{task}, {name}: killed {killed} times, final weights {'bit-identical' if same else 'DIFFERENT'}")
+    return rows
 
 
 if __name__ == "__main__":

@@ -71,12 +71,12 @@ class EntryPoint:
         inherited = {name: os.environ[name] for name in ("HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
         return inherited | {"PATH": str(self.bin), "XDG_CACHE_HOME": str(self.folder / "cache")} | variables
 
-    def __call__(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
-        """Call the entry point and wait until it exits."""
+    def __call__(self, *arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess:
+        """Call the entry point from a folder, by default the project's, and wait until it exits."""
         return subprocess.run(
             [self.bin / "bash", self.folder / "run_manual.sh", *arguments],
             env=self.make_environment(**variables),
-            cwd="/",
+            cwd=cwd or self.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -255,7 +255,20 @@ def test_call_through_a_link_and_with_cdpath_finds_the_project(entry_point: Entr
         capture_output=True,
         text=True,
     )
-    assert read_output(run)["cwd"] == str(entry_point.folder)
+    assert read_output(run)["argv"][0] == str(entry_point.folder / "tasks/simple.py")
+
+
+def test_relative_paths_are_of_the_folder_of_the_caller(entry_point: EntryPoint, tmp_path: Path):
+    output = read_output(entry_point("local", "tasks/simple.py", "--artifacts", "out", "--plan", "1", cwd=tmp_path))
+    assert output["cwd"] == str(tmp_path)
+    assert output["argv"] == [str(entry_point.folder / "tasks/simple.py"), "--artifacts", "out", "--plan", "1"]
+
+
+def test_results_lie_in_the_project_unless_a_flag_says_where(entry_point: EntryPoint, tmp_path: Path):
+    output = read_output(entry_point("local", "tasks/simple.py", "--seed", "3", cwd=tmp_path))
+    assert output["argv"][1:] == ["--seed", "3", "--artifacts", str(entry_point.folder / "artifacts")]
+    entry_point.write("src/other.py", TASK)
+    assert read_output(entry_point("local", "src/other.py", "--seed", "3", cwd=tmp_path))["argv"][1:] == ["--seed", "3"]
 
 
 def test_exit_status_is_forwarded(entry_point: EntryPoint):
@@ -293,6 +306,22 @@ def test_failed_installation_is_repeated(fresh_entry_point: EntryPoint):
     assert failed_run.returncode == 1
     assert "could not make .venv" in failed_run.stderr.splitlines()[-1]
     assert read_output(fresh_entry_point("local", "tasks/simple.py"))["argv"] == ["tasks/simple.py"]
+
+
+def test_first_run_without_flock_says_that_it_does_not_wait(fresh_entry_point: EntryPoint):
+    (fresh_entry_point.bin / "flock").unlink(missing_ok=True)
+    run = fresh_entry_point("local", "tasks/simple.py")
+    assert run.returncode == 0
+    assert "this system has no flock: start no other run until .venv is made" in run.stderr
+
+
+def test_first_run_ends_where_locks_fail(fresh_entry_point: EntryPoint):
+    (fresh_entry_point.bin / "flock").unlink(missing_ok=True)
+    fresh_entry_point.write("bin/flock", "#!/usr/bin/env bash\nexit 71\n", 0o755)  # as on a disk without locks
+    run = fresh_entry_point("local", "tasks/simple.py")
+    assert run.returncode == 1
+    assert "cannot lock requirements/local.lock" in run.stderr
+    assert fresh_entry_point.count_installs() == 0
 
 
 @pytest.mark.skipif(not FLOCK, reason="this system has no flock, so first runs do not wait for each other")
@@ -390,6 +419,11 @@ def test_secrets_are_read_as_data_and_never_printed(entry_point: EntryPoint):
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
     assert not (entry_point.folder / "ran").exists()
+
+
+def test_secrets_may_begin_with_a_byte_order_mark(entry_point: EntryPoint):
+    entry_point.write("secrets.env", "\ufeffWANDB_API_KEY=of the file\n")
+    assert read_output(entry_point("local", "tasks/simple.py"))["key"] == "of the file"
 
 
 def test_environment_variables_override_secrets_env(entry_point: EntryPoint):
@@ -510,6 +544,30 @@ def test_artifacts_within_the_project_are_mounted_once(entry_point: EntryPoint, 
 @pytest.mark.parametrize("folder", ["artifacts/../../x", "../x", "/tmp/a:b"])
 def test_folders_that_a_container_would_lose_are_refused(entry_point: EntryPoint, folder: str):
     assert "use: local" in read_error_line(entry_point("jax-cpu", "tasks/simple.py", "--artifacts", folder), 2)
+
+
+def test_relative_paths_in_a_container_are_of_the_folder_of_the_caller(entry_point: EntryPoint, tmp_path: Path):
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts/goals.txt").write_text("x")
+    (tmp_path / "g.txt").write_text("a b")
+    flags = ("--graph.path", "g.txt", "--goals=./artifacts/goals.txt", "--artifacts", "out", "--plan", "1")
+    assert entry_point("jax-cpu", "tasks/simple.py", *flags, cwd=tmp_path).returncode == 0
+    options, program = entry_point.read_container_arguments()
+    assert program == ["/app/tasks/simple.py", *flags]
+    assert get_option_values(options, "--workdir") == [str(tmp_path)]
+    assert (tmp_path / "out").is_dir()
+    names = {"g.txt": ":ro", "artifacts/goals.txt": ":ro", "out": ""}
+    expected = {f"{tmp_path}/{name}:{tmp_path}/{name}{mode}" for name, mode in names.items()}
+    volumes = {volume.replace("/./", "/") for volume in get_option_values(options, "--volume")}
+    assert {volume for volume in volumes if not volume.split(":")[1].startswith(("/app", "/cache"))} == expected
+
+
+def test_results_of_a_container_lie_in_the_project_unless_a_flag_says_where(entry_point: EntryPoint, tmp_path: Path):
+    assert entry_point("jax-cpu", "tasks/simple.py", cwd=tmp_path).returncode == 0
+    options, program = entry_point.read_container_arguments()
+    assert program == ["/app/tasks/simple.py", "--artifacts", "/app/artifacts"]
+    assert f"{entry_point.folder}/artifacts:/app/artifacts" in get_option_values(options, "--volume")
+    assert not Path("/app").exists(), "a folder of the container, made on this machine"
 
 
 def test_files_that_flags_name_are_mounted_to_be_read(entry_point: EntryPoint, tmp_path: Path):

@@ -10,6 +10,7 @@ def test_control_characters_are_shown_and_other_text_stays():
     assert show_controls("\x1b]0;x\x07\r\x7f\x9b") == r"\x1b]0;x\x07\x0d\x7f\x9b"
     assert show_controls("caf\udce9") == r"caf\udce9"  # a byte of a file's name that is no UTF-8
     assert to_line("two\nlines \x1b[2J") == r"two lines \x1b[2J"
+    assert to_line(f"--seed {'7' * 5000}: no") == f"--seed {'7' * 100}... (5001 characters) no"
 
 
 @pytest.mark.parametrize("error_type", [ValueError, UserError])

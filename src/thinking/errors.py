@@ -4,6 +4,8 @@ import contextlib
 import re
 from collections.abc import Iterator
 
+_MAX_WORD = 1000  # characters; longer than most paths
+
 
 class UserError(Exception):
     """Bad input: a flag, a value or a combination of them. The program prints one line and exits with 2.
@@ -29,8 +31,9 @@ def show_controls(text: str) -> str:
 
 
 def to_line(message: object) -> str:
-    """A message as one line without control characters."""
-    return " ".join(show_controls(str(message)).split())
+    """A message as one line without control characters. Of a word of thousands of letters, the start is shown."""
+    words = show_controls(str(message)).split()
+    return " ".join(word if len(word) <= _MAX_WORD else f"{word[:100]}... ({len(word)} characters)" for word in words)
 
 
 @contextlib.contextmanager

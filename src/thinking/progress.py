@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,7 @@ SECONDS_BETWEEN_LINES = 5.0  # between two progress lines without a terminal
 
 _WIDTH_WITH_BAR = 120
 _WIDTH_WITH_TIMES = 80
+_is_discarded = False
 
 ProgressFn = Callable[[int, float | None], None]
 """`update(steps done, metric)`; without a metric, the last one stays."""
@@ -41,11 +43,29 @@ class PlainConsole(Console):
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=show_controls(segment.text))
 
+    def on_broken_pipe(self) -> None:
+        """Go on without output. A reader that leaves early, as `head`, costs no results; rich would exit here."""
+        discard_output()
+
 
 @functools.cache
 def console() -> PlainConsole:
     """The console of this process, shared by bars and log lines."""
     return PlainConsole()
+
+
+def discard_output() -> None:
+    """Discard all further output, as its reader has left."""
+    global _is_discarded
+    _is_discarded = True
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def is_output_discarded() -> bool:
+    """Whether the reader of the output left before the end."""
+    return _is_discarded
 
 
 def log(text: str) -> None:

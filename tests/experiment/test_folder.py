@@ -120,7 +120,49 @@ def test_folder_of_another_format_version_is_refused(run_command, version):
     assert run_command("--steps", "20").code == 0
 
 
-@pytest.mark.parametrize("content", ["{", "[]", f'{{"format": {FORMAT}}}', f'{{"format": {FORMAT}, "config": 3}}'])
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "results.json"])
+def test_folder_in_place_of_a_file_is_named(run_command, name):
+    result = run_command("--steps", "20")
+    (result.folder / name).unlink()
+    (result.folder / name).mkdir()
+    result = run_command("--steps", "20")
+    assert result.code in (1, 2)
+    assert f"{name}" in assert_one_line(result.err)
+    assert "irectory" in result.err
+
+
+def test_run_sweeps_what_a_killed_run_left(run_command):
+    result = run_command("--steps", "20")
+    left = [result.folder / ".1-2.tmp.config.json", result.folder / "plots" / ".1-2.tmp.curves.png"]
+    unfinished = result.folder / "checkpoints" / "fit" / "30.orbax-checkpoint-tmp-1"
+    unfinished.mkdir()
+    (result.folder / "plots").mkdir()
+    for path in left:
+        path.touch()
+    assert run_command("--steps", "30").code == 0
+    assert not any(path.exists() for path in (*left, unfinished))
+
+
+def test_artifacts_folder_with_a_name_beyond_all_limits_is_refused(run_command):
+    result = run_command(artifacts="a" * 5000)
+    assert result.code == 2
+    assert "File name too long" in assert_one_line(result.err)
+    assert len(result.err) < 300
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "[" * 100_000,
+        f'{{"format": {FORMAT}}}',
+        *(f'{{"format": {FORMAT}, "config": {config}, "inputs": {{}}, "versions": {{}}}}' for config in ("null", "3")),
+        f'{{"format": {FORMAT}, "config": {{}}, "inputs": {{"--data": 5}}, "versions": {{}}}}',
+        f'{{"format": {FORMAT}, "config": {{"seed": {"7" * 5000}}}, "inputs": {{}}, "versions": {{}}}}',
+    ],
+    ids=lambda content: content[:70],
+)
 def test_damaged_config_json_is_named(run_command, content):
     result = run_command("--steps", "20")
     (result.folder / "config.json").write_text(content)

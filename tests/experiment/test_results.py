@@ -73,6 +73,30 @@ def test_read_skips_an_incomplete_line(tmp_path):
     assert metrics.read(tmp_path) == [{"stage": "a", "step": 1, "loss": 0.5}]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"stage": "a", "step": "2"}',
+        '{"stage": 1, "step": 2}',
+        '{"stage": "a", "step": 2, "loss": "low"}',
+        '{"stage": "a", "step": 2, "loss": NaN}',
+        f'{{"stage": "a", "step": {"7" * 5000}}}',
+        "[" * 100_000,
+        "[]",
+        "x",
+    ],
+    ids=lambda line: line[:40],
+)
+def test_damaged_line_is_named(tmp_path, line):
+    metrics.append(tmp_path, "a", 1, {"loss": 0.5})
+    path = tmp_path / metrics.METRICS_FILE
+    path.write_text(f"{path.read_text()}{line}\n")
+    with pytest.raises(RunError, match=r"metrics.jsonl, line 2: damaged .*; mend or remove the line") as error:
+        metrics.rewind(tmp_path, "a", 1)
+    assert "\n" not in str(error.value)
+    assert line in path.read_text()
+
+
 def test_rewind_drops_later_lines_of_one_stage_only(tmp_path):
     for stage, step in (("a", 1), ("a", 2), ("b", 5), ("a", 3)):
         metrics.append(tmp_path, stage, step, {})

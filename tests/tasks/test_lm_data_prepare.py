@@ -286,6 +286,14 @@ def test_url_with_a_secret_is_rejected_as_a_flag(run_task, stub, tmp_path, monke
     assert all(key.startswith("Basic ") for _, _, key in stub.requests)
 
 
+def test_temperature_can_be_left_to_the_model(run_task, stub, goals_file):
+    flags = ("--text.source", "openai", "--writer.model", "small-model", "--server.base-url", stub.url)
+    for temperature, expected in ((0.5, {0.5}), (None, {None})):
+        stub.requests.clear()
+        assert run_task(*flags, "--text.goals", goals_file, "--writer.temperature", temperature)[0] == 0
+        assert {body.get("temperature") for _, body, _ in stub.requests} == expected
+
+
 def test_missing_key_without_server_exits(run_task, monkeypatch, tmp_path):
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)

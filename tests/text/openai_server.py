@@ -24,6 +24,7 @@ class StubServer:
         answer_fn: maps a prompt to its completion.
         max_concurrent: the largest number of concurrent requests.
         delay: seconds before every answer.
+        num_bytes: of the body of the answer "endless" that the client took.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,7 @@ class StubServer:
         self.answer_fn = lambda prompt: f"1. think of {prompt}\n2. do it"
         self.num_concurrent = self.max_concurrent = 0
         self.delay = 0.0
+        self.num_bytes = 0
         self.lock = threading.Lock()
 
 
@@ -71,6 +73,7 @@ class _HttpServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms between its headers and its body
     state: StubServer
 
     def log_message(self, *arguments: Any) -> None:
@@ -108,6 +111,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif action == "slow":
             time.sleep(0.5)
             self.close_connection = True
+        elif action in ("drip body", "drip headers"):
+            self._drip(b"HTTP/1.1 200 OK\r\n" + (b"Content-Length: 999\r\n\r\n" if action == "drip body" else b"X: "))
+        elif action in ("endless", "endless error"):
+            self._flood(200 if action == "endless" else 400)
         elif action == "echo in an error":
             self._send(401, {"error": {"message": f"{key} is no good", "type": "auth", "got": key}})
         elif action == "echo in an answer":
@@ -122,6 +129,26 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, _embeddings(body))
         else:
             self._send(404, {"error": {"message": "no such thing here"}})
+
+    def _drip(self, start: bytes) -> None:
+        """One byte each hundredth of a second, until the client leaves."""
+        self.close_connection = True
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(start)
+            for _ in range(500):
+                self.wfile.write(b" ")
+                time.sleep(0.01)
+
+    def _flood(self, status: int) -> None:
+        """A body of 1.5 GB, until the client leaves."""
+        self.close_connection = True
+        self.send_response(status)
+        self.end_headers()
+        part = bytes(2**16)
+        with contextlib.suppress(ConnectionError):
+            while self.state.num_bytes < 1.5e9:
+                self.wfile.write(part)
+                self.state.num_bytes += len(part)
 
     def _send(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

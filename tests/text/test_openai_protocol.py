@@ -1,6 +1,7 @@
 """The OpenAI client against a stub server: requests, cache, and failures."""
 
 import contextlib
+import gzip
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ from thinking.errors import UserError
 from thinking.text import response_cache
 from thinking.text.openai_protocol import make_openai_answer_fn, map_in_order, openai_embedder
 from thinking.text.providers import generate_texts
-from thinking.text.server import Server
+from thinking.text.server import MAX_ANSWER_BYTES, Server
 
 KEY = "sk-very-secret-0123456789"
 
@@ -187,6 +188,32 @@ def test_timeouts_are_retried(stub, connect):
     stub.script.extend(["slow"] * 2)
     message = get_error_message(make_openai_answer_fn(connect(timeout=0.1, max_retries=1), "small-model"), "y")
     assert "no answer after 2 attempts (no answer within 0.1 s)" in message
+
+
+@pytest.mark.parametrize("drip", ["drip headers", "drip body"])
+def test_answer_that_drips_ends_at_the_deadline(stub, connect, drip):
+    """Each byte comes long before a timeout of reads would end the request."""
+    stub.script.append(drip)
+    start = time.monotonic()
+    message = get_error_message(make_openai_answer_fn(connect(timeout=0.3, max_retries=0), "small-model"), "x")
+    assert time.monotonic() - start < 3
+    assert "gives no answer" in message or "cannot be reached (no answer within 0.3 s)" in message
+
+
+@pytest.mark.parametrize("flood", ["endless", "endless error"])
+def test_answer_beyond_the_limit_is_refused_before_it_is_read(stub, connect, flood):
+    stub.script.append(flood)
+    server = connect(timeout=60.0)
+    message = get_error_message(make_openai_answer_fn(server, "small-model"), "x")
+    assert f"127.0.0.1 sent more than {MAX_ANSWER_BYTES:,} bytes" in message
+    assert stub.num_bytes < 2 * MAX_ANSWER_BYTES
+    assert len(stub.requests) == 1
+
+
+def test_compressed_answer_is_refused(stub, connect):
+    bomb = gzip.compress(bytes(2**24))
+    stub.script.append((200, bomb, {"Content-Encoding": "gzip"}))
+    assert "compressed its answer" in get_error_message(make_openai_answer_fn(connect(), "small-model"), "x")
 
 
 def test_retry_after_header_is_respected(stub, connect):

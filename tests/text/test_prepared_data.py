@@ -133,10 +133,22 @@ def test_edited_manifest_raises(boat_data, tmp_path):
     assert "manifest.json is not as it was written" in get_error_message(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"sha256": {}}', b'{"sha256": 3}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"{}", b'{"sha256": {}}', b'{"sha256": 3}', b"\xff", b"[" * 100_000, b"7" * 5000],
+    ids=lambda content: str(content[:20]),
+)
 def test_damaged_manifest_raises(boat_data, tmp_path, content):
     (tmp_path / "manifest.json").write_bytes(content)
-    assert get_error_message(tmp_path).endswith("manifest.json is damaged: run tasks/lm_data_prepare.py again")
+    message = get_error_message(tmp_path)
+    assert "manifest.json is damaged (" in message
+    assert message.endswith("): run tasks/lm_data_prepare.py again")
+
+
+def test_wrong_type_in_a_manifest_is_named(boat_data, tmp_path):
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"embedder": 5}))
+    assert "manifest.json is damaged (embedder: Input should be a valid string)" in get_error_message(tmp_path)
 
 
 def test_failed_save_leaves_no_loadable_data(boat_data, tmp_path):

@@ -143,6 +143,13 @@ def test_missing_pytorch_raises_with_advice(monkeypatch):
     assert "torch-cpu" in str(error.value)
 
 
+def test_token_0_may_end_an_answer():
+    assert huggingface.find_end_tokens(0, 5) == {0}
+    assert huggingface.find_end_tokens(None, 0) == {0}
+    assert huggingface.find_end_tokens([7, 0], 5) == {7, 0}
+    assert huggingface.find_end_tokens(None, None) == frozenset()
+
+
 @pytest.fixture(scope="module")
 def causal_model(tmp_path_factory):
     """A random causal model, saved and loaded."""

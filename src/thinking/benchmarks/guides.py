@@ -1,8 +1,6 @@
 """Plans and training steps per second of guides (hierarchical planners), and the cost of checkpoints."""
 
 import dataclasses
-import tempfile
-from pathlib import Path as Folder
 from typing import Any
 
 import jax
@@ -16,6 +14,7 @@ from thinking.environments import graph, graph_plans
 from thinking.experiment import Run
 from thinking.experiment.device import measure_best_seconds
 from thinking.experiment.training_loop import train
+from thinking.files import make_temporary_folder
 from thinking.guide import Guide, Path, abstraction, guide
 from thinking.recipes.graph import planners
 
@@ -90,8 +89,8 @@ def measure_checkpoints(config: GuidesConfig, run: Run) -> Row:
             state, Path(*graph.sample_walks(device_graph, jax.random.fold_in(key, index), 20, 8))
         )
 
-    with tempfile.TemporaryDirectory(dir=run.folder) as folder:
-        inner_run = dataclasses.replace(run, folder=Folder(folder), metric_writers=())
+    with make_temporary_folder(run.folder) as folder:
+        inner_run = dataclasses.replace(run, folder=folder, metric_writers=())
         functions = {"init": lambda: jax.jit(example_guide.init)(key), "step": step}
         train_result = train(
             inner_run,

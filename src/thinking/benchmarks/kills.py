@@ -4,13 +4,39 @@ import dataclasses
 import json
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from thinking.errors import RunError
 from thinking.experiment import Preset, RunConfig, option
+from thinking.recipes.groups import check_names
+
+TaskName = Literal[
+    "simple",
+    "graph_aliased",
+    "invent_code",
+    "rl_cart_pole",
+    "arithmetic",
+    "think_tokens",
+    "lm_think",
+    "text_generation",
+    "lm_guide_train",
+]
+"""The tasks that train."""
+
+TASK_FLAGS: dict[TaskName, tuple[str, ...]] = {
+    "simple": ("--guides", "table", "linear", "skip_transformer", "--training.num-steps", "100"),
+    "invent_code": ("--training.num-steps", "200"),
+    "arithmetic": ("--sft.num-steps", "150", "--rl.num-updates", "30"),
+    "think_tokens": ("--training.num-steps", "150"),
+    "lm_think": ("--training.reference-steps", "60", "--training.num-steps", "40"),
+    "text_generation": ("--rl.num-updates", "60"),
+    "lm_guide_train": ("--training.num-steps", "150"),
+}
+"""Flags beside `--preset smoke`, so that each stage has several chunks, and saves between them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,22 +44,38 @@ class Config(RunConfig):
     """Kill training by SIGKILL at random instants, start it again, and compare the weights in the end."""
 
     num_kills: int = option(
-        20, "kills in all, spread over several runs", minimum=1, maximum=10**6, affects_weights=False
+        27, "kills in all, spread evenly over the tasks", minimum=1, maximum=10**6, affects_weights=False
     )
-    task_preset: Literal["default", "smoke"] = option(
-        "default", "preset of the graph task that is trained", affects_weights=False
+    tasks: tuple[TaskName, ...] = option(
+        get_args(TaskName), "tasks whose training is killed, in their smallest presets", affects_weights=False
     )
-    num_steps: int = option(200, "training steps of each run", minimum=1, maximum=10**9, affects_weights=False)
+
+    def validate(self) -> None:
+        """Raises UserError without tasks, and for one that is named twice."""
+        check_names(self.tasks, "--tasks", get_args(TaskName))
 
 
 PRESETS = {
-    "default": Preset(Config(), "20 kills, in some 13 minutes"),
-    "smoke": Preset(Config(num_kills=1, task_preset="smoke", num_steps=20), "a single kill of a tiny training"),
+    "default": Preset(Config(), "three kills of each task"),
+    "smoke": Preset(Config(num_kills=1, tasks=("invent_code",)), "a single kill of a tiny training"),
 }
 EXAMPLES = (
     "./run_manual.sh local tasks/robustness.py",
-    "./run_manual.sh local tasks/robustness.py --num-kills 5 --num-steps 100",
+    "./run_manual.sh local tasks/robustness.py --num-kills 5 --tasks simple arithmetic",
 )
+
+
+def split_kills(config: Config) -> dict[TaskName, int]:
+    """The kills of each task that has any: as many for all, and one more for the first."""
+    share, rest = divmod(config.num_kills, len(config.tasks))
+    kills = {task: share + (index < rest) for index, task in enumerate(config.tasks)}
+    return {task: count for task, count in kills.items() if count}
+
+
+def make_command(script: Path, artifacts: Path) -> list[str]:
+    """The command of a task in its smallest preset, which saves after every chunk."""
+    flags = ["--preset", "smoke", *TASK_FLAGS.get(script.stem, ()), "--artifacts", str(artifacts)]
+    return [sys.executable, "-m", "thinking.benchmarks.frequent_saves", str(script), *flags]
 
 
 def read_final_digest(folder: Path) -> str:

@@ -4,8 +4,6 @@ Axes: B completions of an update.
 """
 
 import dataclasses
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +16,7 @@ from thinking.environments.arithmetic.sources import WORD_PROBLEMS
 from thinking.experiment import Run
 from thinking.experiment.device import measure_best_seconds
 from thinking.experiment.training_loop import TrainResult, train
+from thinking.files import make_temporary_folder
 from thinking.generation.completions import generate
 from thinking.learning.curriculum import uniform_sampler
 from thinking.learning.optimizers import adamw
@@ -99,8 +98,8 @@ def _train(
     def log_samples(sample: Any) -> list[Row]:
         return sample_records(VOCABULARY, prompts, sample)
 
-    with tempfile.TemporaryDirectory(dir=run.folder) as folder:
-        inner_run = dataclasses.replace(run, folder=Path(folder), metric_writers=())
+    with make_temporary_folder(run.folder) as folder:
+        inner_run = dataclasses.replace(run, folder=folder, metric_writers=())
         functions = {"init": init, "step": step, "log_samples": log_samples}
         chunk = max(1, config.num_steps // 3)
         return train(

@@ -23,6 +23,8 @@ from orbax.checkpoint import v1 as ocp
 
 from thinking import progress
 from thinking.errors import RunError
+from thinking.experiment.memory import is_out_of_memory
+from thinking.files import sync_folder
 from thinking.trees import Leaf, digest_leaves, host_leaves, is_key
 
 # Orbax raises its errors, and also logs them and those of its other tasks with tracebacks.
@@ -71,9 +73,9 @@ def restore(folder: Path, template: Any, *, set_aside: bool = True) -> RestoredC
             metadata = _metadata(folder / str(step))
             _check_shapes(folder / str(step), metadata["leaves"], template)
             state = _load(folder / str(step), metadata, template)
-        except RunError:
-            raise
         except Exception as error:  # a damaged file may raise anything
+            if isinstance(error, RunError) or is_out_of_memory(error):
+                raise
             if unreadable := _find_unreadable(folder / str(step)):
                 raise RunError(
                     f"cannot read {unreadable}, as its owner or mode forbid it; give yourself the right to read it"
@@ -102,6 +104,7 @@ class Saver:
 
     def __init__(self, folder: Path) -> None:
         _silence_closed_loop_errors()
+        _sweep(folder)  # left by a killed process
         self.blocked_seconds = 0.0
         self._folder = folder
         self._thread = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
@@ -186,7 +189,6 @@ def _write(folder: Path, step: int, state: Any, figures: dict[str, float]) -> fl
     metadata = {"step": step, "leaves": _shapes(leaves), "digest": digest_leaves(leaves), "figures": figures}
     metadata["seal"] = _seal(metadata)
     folder.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)  # left by a killed process
     try:
         ocp.save(folder.resolve() / str(step), _arrays_by_path(leaves), custom_metadata=metadata)
     except Exception:
@@ -196,6 +198,7 @@ def _write(folder: Path, step: int, state: Any, figures: dict[str, float]) -> fl
                 break
             time.sleep(0.05)
         raise
+    sync_folder(folder)
     for old in list_saved_steps(folder)[:-MAX_TO_KEEP]:
         shutil.rmtree(folder / str(old))
     return time.perf_counter() - start

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from thinking import progress
 from thinking.errors import RunError, UserError, show_controls, to_line
 from thinking.experiment import flags, folder, interruption
 from thinking.experiment.config import Config, Preset, RunConfig, list_changes, to_json
@@ -20,6 +21,9 @@ from thinking.experiment.saved_config import load_config, read_record
 from thinking.experiment.summary import LAUNCHER
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO)
+_NAMES = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
+"""Of a path that cannot be, or where something else lies."""
+_CLOSED_OUTPUT = 141  # what a shell shows of a program that SIGPIPE ended
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +57,8 @@ def main(
     """Run a task from the command line; the arguments are those of `Task`.
 
     Raises:
-        SystemExit: with 2 for bad input, 1 for a failed run, 130 or 143 after SIGINT or SIGTERM, each after one line on
-            standard error. It returns after success.
+        SystemExit: with 2 for bad input, 1 for a failed run, 130 or 143 after SIGINT or SIGTERM, 141 if the reader of
+            the output left before the end, each after one line on standard error. It returns after success.
     """
     task = Task(name, run, presets, examples)
     program = f"{os.environ.get(LAUNCHER, 'python')} {sys.argv[0]}"
@@ -69,7 +73,10 @@ def exit_with_one_line(function: Callable[[], None]) -> None:
     code = 0
     try:
         with interruption.catch_signals():
-            function()
+            try:
+                function()
+            finally:
+                sys.stdout.flush()  # here, as an error at exit would be a traceback
     except UserError as error:
         code = _fail(2, "error", error)
     except RunError as error:
@@ -77,14 +84,20 @@ def exit_with_one_line(function: Callable[[], None]) -> None:
     except interruption.Interrupted as stop:
         code = _fail(128 + stop.signal_number, "interrupted", stop)
     except BrokenPipeError:
-        # The reader closed the pipe, so buffered output must not be flushed to it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _fail(1, "error", RunError("standard output was closed; run the same command again"))
+        progress.discard_output()
     except OSError as error:
-        if error.errno not in _STORAGE:
+        if error.errno in _STORAGE:
+            code = _fail(1, "error", f"cannot write {_name_file(error)}: {error.strerror}; what was saved is kept")
+        elif error.errno in _NAMES:
+            code = _fail(2, "error", f"{_name_file(error)}: {error.strerror}; name another, or move what is there")
+        else:
             raise
-        where = f" {error.filename}" if error.filename else ""
-        code = _fail(1, "error", RunError(f"cannot write{where}: {error.strerror}; what was saved is kept"))
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of tokenizers, as of all Rust; its class cannot be imported
+            raise
+        code = _fail(1, "error", f"a library failed ({error}); give it less, or other input")
+    if progress.is_output_discarded() and not code:
+        code = _fail(_CLOSED_OUTPUT, "error", "standard output was closed before the end; what was saved is kept")
     if code:
         sys.exit(code)
 
@@ -112,7 +125,7 @@ def run_task(task: Task, arguments: Sequence[str], program: str) -> None:
         raise UserError(f"{use}: this config is not trained to the end yet in {run_folder}; train it with: {training}")
     with folder.open_run(run_folder, config) as opened_run:
         # Imported late, because JAX alone takes two seconds.
-        from thinking.experiment import device, metrics
+        from thinking.experiment import device, memory, metrics
 
         device.prepare_device()
         command = f"{program} {shlex.join(arguments)}".rstrip()
@@ -123,6 +136,10 @@ def run_task(task: Task, arguments: Sequence[str], program: str) -> None:
         except interruption.Interrupted:
             folder.add_seconds(run_folder, time.monotonic() - start)
             raise
+        except (MemoryError, RuntimeError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            raise memory.make_error(config, "there is not enough memory") from error
         folder.add_seconds(run_folder, time.monotonic() - start)
 
 
@@ -156,7 +173,12 @@ def clear(run_folder: Path) -> str:
     return f"cleared {run_folder}" + (f"; left there, as no run wrote it: {', '.join(left)}" if left else "")
 
 
-def _fail(code: int, kind: str, error: BaseException) -> int:
+def _name_file(error: OSError) -> str:
+    """The file of an error. Those of writes to standard output name none."""
+    return error.filename2 or error.filename or "standard output"
+
+
+def _fail(code: int, kind: str, error: object) -> int:
     """Print the error in one line."""
     print(f"{kind}: {to_line(error)}", file=sys.stderr)
     return code

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -15,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+from typing_extensions import TypedDict
 
 from thinking.errors import RunError, UserError
 from thinking.experiment.config import RunConfig, list_changes, to_json
 from thinking.experiment.identity import describe_config, hash_inputs
 from thinking.experiment.run_folders import CONFIG_FILE, LATEST, RESULTS_FILE, find_latest, point_latest
 from thinking.experiment.saved_config import CLEAR_HINT, FORMAT_VERSION, read_record
-from thinking.files import write_json
+from thinking.files import is_temporary, parse_json, sweep, write_json
 
 MetricWriter = Callable[[str, int, Mapping[str, float]], None]  # (stage, step, figures)
 
@@ -39,6 +39,12 @@ _RUN_ENTRIES = frozenset(
     )
 )
 """What runs write into their folders, and `--clear` deletes."""
+
+
+class _Timed(TypedDict, extra_items=Any):
+    """What is read of `config.json` to add up the time of all starts."""
+
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +106,7 @@ def open_run(folder: Path, config: RunConfig) -> Iterator[Run]:
         _refuse_link(folder, "remove it")
         folder.mkdir(exist_ok=True)
         _refuse_changes(folder, config)
+        sweep(folder)
         before = find_latest(parent)
         point_latest(folder)
         try:
@@ -180,7 +187,7 @@ def _refuse_link(folder: Path, hint: str) -> None:
 
 def _is_of_a_run(entry: Path) -> bool:
     """Whether a run wrote it; a killed run may leave a temporary file."""
-    return entry.name in _RUN_ENTRIES or (entry.name.startswith(".") and entry.suffix == ".tmp")
+    return entry.name in _RUN_ENTRIES or is_temporary(entry)
 
 
 def write_config(run: Run, presets: Mapping[str, RunConfig], command: str, device: dict[str, Any]) -> None:
@@ -208,16 +215,15 @@ def add_seconds(folder: Path, seconds: float) -> None:
     """Add to the `seconds` of `config.json`: the time that all starts of a run took, but for those that were killed."""
     path = folder / CONFIG_FILE
     if path.exists():
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_bytes(), dict[str, Any])
         write_json(path, record | {"seconds": round(_read_seconds(folder) + seconds, 1)})
 
 
 def _read_seconds(folder: Path) -> float:
     """The `seconds` of a config that may be missing or damaged, as nothing depends on it."""
     try:
-        seconds = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["seconds"]
-        return float(seconds)
-    except (OSError, ValueError, TypeError, KeyError):
+        return parse_json((folder / CONFIG_FILE).read_bytes(), _Timed)["seconds"]
+    except (OSError, ValueError):
         return 0.0
 
 
@@ -231,15 +237,15 @@ def _refuse_changes(folder: Path, config: RunConfig) -> None:
         listed = "; ".join(differences[:_MAX_DIFFERENCES])
         more = f"; and {len(differences) - _MAX_DIFFERENCES} more" if len(differences) > _MAX_DIFFERENCES else ""
         raise RunError(f"{folder} holds a run of another config ({listed}{more}); {CLEAR_HINT}")
-    _warn_of_other_versions(folder, record.get("versions"))
+    _warn_of_other_versions(folder, record["versions"])
 
 
-def _warn_of_other_versions(folder: Path, before: Any) -> None:
+def _warn_of_other_versions(folder: Path, before: Mapping[str, str | None]) -> None:
     now = _list_versions()
     changed = [
         f"{name} {before[name]}, now {now[name]}"
         for name in _ROUNDING_VERSIONS
-        if isinstance(before, dict) and before.get(name, now[name]) != now[name]
+        if before.get(name, now[name]) != now[name]
     ]
     if changed:
         from thinking import progress

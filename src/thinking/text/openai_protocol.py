@@ -96,7 +96,7 @@ def openai_embedder(server: Server, model: str, *, dims: int | None = None) -> E
             cached |= vectors
         return np.array([cached[text] for text in texts], np.float32)
 
-    width = dims or embed(["width"], None).shape[1]
+    width = embed(["width"], None).shape[1] if dims is None else dims
     return make_embedder(model, width, lambda texts: embed(texts, width))
 
 
@@ -147,15 +147,16 @@ def _vectors(response: Any, count: int, width: int | None) -> list[list[float]]:
     if [item["index"] for item in ordered] != list(range(count)):
         raise ValueError("its embeddings are not numbered from 0")
     vectors = [item["embedding"] for item in ordered]
-    if not all(_is_vector(vector, width or len(vectors[0])) for vector in vectors):
-        raise ValueError(f"an embedding is not {width or len(vectors[0])} finite numbers, or it is 0")
+    width = len(vectors[0]) if width is None else width
+    if not all(_is_vector(vector, width) for vector in vectors):
+        raise ValueError(f"an embedding is not {width} finite numbers, or it is 0")
     return [[float(f"{number:.9g}") for number in np.float32(vector).tolist()] for vector in vectors]
 
 
 def _is_vector(vector: Any, width: int | None) -> bool:
     return (
         isinstance(vector, list)
-        and len(vector) == (width or len(vector))
+        and width in (None, len(vector))
         and all(type(number) in (int, float) and abs(number) < 1e15 for number in vector)
         and any(abs(number) > 1e-15 for number in vector)
     )

@@ -16,12 +16,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.text import Text as Words
 from rich.tree import Tree
+from typing_extensions import TypedDict
 
 from thinking.colors import MARK, PROMPT, THOUGHT
 from thinking.errors import UserError
-from thinking.files import write_atomic, write_json
+from thinking.files import parse_json, write_atomic, write_json
 
 PLANS, VECTORS, MANIFEST = "plans.jsonl", "plans.safetensors", "plans.json"
+
+
+class _SavedManifest(TypedDict, extra_items=Any):
+    """What is read of plans.json."""
+
+    sha256: dict[str, str]
 
 
 class PlanNode(NamedTuple):
@@ -144,14 +151,14 @@ def load(folder: Path) -> tuple[tuple[Plan, ...], np.ndarray]:
     from safetensors.numpy import load as tensors
 
     try:
-        sums = json.loads((folder / MANIFEST).read_bytes())["sha256"]
+        sums = parse_json((folder / MANIFEST).read_bytes(), _SavedManifest)["sha256"]
         files = {name: (folder / name).read_bytes() for name in (PLANS, VECTORS)}
-        edited = [name for name, content in files.items() if hashlib.sha256(content).hexdigest() != sums[name]]
+        edited = [name for name, content in files.items() if hashlib.sha256(content).hexdigest() != sums.get(name)]
     except FileNotFoundError as error:
         # Without its manifest a folder has no plans.
         lacks = "no plans" if error.filename == str(folder / MANIFEST) else f"no {Path(error.filename).name}"
         raise UserError(f"{folder} has {lacks}: run tasks/lm_guide_inference.py first") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, IsADirectoryError):
         edited = [MANIFEST]
     if edited:
         raise UserError(f"{folder / edited[0]} is damaged or edited: run tasks/lm_guide_inference.py again")

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from thinking.batching import cut_rows
 from thinking.errors import UserError
-from thinking.files import write_atomic, write_json
+from thinking.files import parse_json, write_atomic, write_json
 from thinking.text import records
 from thinking.text.embedders import Embedder
 from thinking.text.records import Text, iter_steps
@@ -26,6 +27,14 @@ MANIFEST = "manifest.json"
 FILES = ("texts.jsonl", "steps.jsonl", "goals.jsonl", "embeddings.safetensors")
 TEXTS_PER_CALL = 1024  # sentences embedded between two progress reports
 RERUN_HINT = "run tasks/lm_data_prepare.py again"
+
+
+class _SavedManifest(TypedDict, extra_items=Any):
+    """What is read of a manifest."""
+
+    embedder: str
+    sha256: dict[str, str]
+    manifest_sha256: str
 
 
 class PreparedData(NamedTuple):
@@ -165,19 +174,17 @@ def load(folder: Path) -> PreparedData:
     from safetensors.numpy import load as load_tensors
 
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        own_checksum = manifest.pop("manifest_sha256")
-        checksums, embedder = {name: manifest["sha256"][name] for name in FILES}, manifest["embedder"]
+        manifest = parse_json((folder / MANIFEST).read_bytes(), _SavedManifest)
     except FileNotFoundError:
         raise UserError(f"{folder} has no prepared data: run tasks/lm_data_prepare.py first") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{folder / MANIFEST} is damaged: {RERUN_HINT}") from None
-    if own_checksum != _checksum_of(manifest):
+    except (ValueError, IsADirectoryError) as error:
+        raise UserError(f"{folder / MANIFEST} is damaged ({error}): {RERUN_HINT}") from None
+    if manifest.pop("manifest_sha256") != _checksum_of(manifest):
         raise UserError(f"{folder / MANIFEST} is not as it was written, but damaged or edited: {RERUN_HINT}")
-    for name, checksum in checksums.items():
+    for name in FILES:
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing: {RERUN_HINT}")
-        if _checksum(folder / name) != checksum:
+        if _checksum(folder / name) != manifest["sha256"].get(name):
             raise UserError(f"{folder / name} is not as it was written, but damaged or edited: {RERUN_HINT}")
     steps = _read(folder / "steps.jsonl")
     vectors = load_tensors((folder / "embeddings.safetensors").read_bytes())
@@ -188,7 +195,7 @@ def load(folder: Path) -> PreparedData:
         tuple(goal["goal"] for goal in _read(folder / "goals.jsonl")),
         vectors["steps"],
         vectors["goals"],
-        embedder,
+        manifest["embedder"],
         manifest,
     )
 

@@ -9,10 +9,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from thinking import progress
-from thinking.files import write_atomic
+from thinking.files import parse_json, write_atomic
 
 _WARNED: set[Path] = set()  # folders with a warning so far
+
+
+class _Entry(TypedDict, extra_items=Any):
+    """What is read of a file; its request is for readers."""
+
+    answer: Any
 
 
 def answer_path(folder: Path, request: Mapping[str, Any]) -> Path:
@@ -31,10 +39,10 @@ def get(folder: Path, request: Mapping[str, Any], is_answer: Callable[[Any], boo
     """
     path = answer_path(folder, request)
     try:
-        answer = json.loads(path.read_bytes())["answer"]
+        answer = parse_json(path.read_bytes(), _Entry)["answer"]
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except ValueError:
         answer = None
     if answer is not None and is_answer(answer):
         return answer

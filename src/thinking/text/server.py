@@ -10,18 +10,22 @@ import logging
 import math
 import os
 import random
-import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx2
+
 from thinking.errors import UserError, to_line
 from thinking.text import response_cache
+from thinking.text.addresses import split_address
+from thinking.text.http_client import make_client, run_request
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 OPENAI_URL = "https://api.openai.com/v1"
+MAX_ANSWER_BYTES = 2**25  # a batch of the longest embeddings is a fifth of it
 MAX_WAIT = 120.0  # seconds; if a server asks for more, the run ends
 _MAX_BACKOFF = 60.0  # seconds
 _MIN_SECRET_LENGTH = 8  # characters; keys of local servers, as `none`, may be words of texts
@@ -39,7 +43,7 @@ class Server:
         base_url: such as http://localhost:8000/v1; None: OPENAI_BASE_URL, or OpenAI's own. `user:password@` in it is
             sent as basic authentication, a query with every request; neither appears in a message or file.
         folder: of cached answers.
-        timeout: seconds to wait for an answer.
+        timeout: seconds until the whole answer must have arrived.
         max_retries: retries after 429, 5xx, a lost connection or a timeout.
         backoff: seconds before the first retry, doubled each time, unless the server says how long to wait.
         max_requests: maximum number of HTTP requests, including retries; None: no limit.
@@ -64,7 +68,6 @@ class Server:
         backoff: float = 0.5,
         max_requests: int | None = None,
     ) -> None:
-        import httpx2
         import openai
 
         if not 0 < timeout < math.inf or max_retries < 0 or not 0 <= backoff < math.inf or (max_requests or 0) < 0:
@@ -72,28 +75,24 @@ class Server:
                 f"timeout {timeout}, max_retries {max_retries}, backoff {backoff}, max_requests {max_requests}: "
                 "allowed are seconds above 0, and counts from 0"
             )
-        address, login, query = _split_address(base_url or os.environ.get("OPENAI_BASE_URL") or None)
+        address, login, query = split_address(base_url or os.environ.get("OPENAI_BASE_URL") or None)
         self._key, self._login = _key(address), login
         token = base64.b64encode(":".join(login).encode()).decode() if login else ""
         # A user without a password is a token.
         secrets = (self._key, token, *(login if login and not login[1] else login[1:]), *query.values())
         self._secrets = tuple(secret for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH)
         self._retries, self._backoff, self._timeout, self._limit = max_retries, backoff, timeout, max_requests
-        self._lock = threading.Lock()
         self.folder, self.num_requests = folder, 0
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs whole addresses, which may hold a secret
-        # Redirects are not followed, as they would forward the key. This class retries itself, because the package
-        # waits at least half a second.
-        http = httpx2.Client(auth=login or None, timeout=timeout, event_hooks={"request": [self._count]})
-        key = self._key or "no-key-is-needed"
-        # The address is explicit, because the package would use an empty OPENAI_BASE_URL.
-        self.client = openai.OpenAI(
-            api_key=key,
+        # The address is explicit, because the package would use an empty OPENAI_BASE_URL. This class retries itself,
+        # because the package waits at least half a second.
+        self.client = openai.AsyncOpenAI(
+            api_key=self._key or "no-key-is-needed",
             base_url=address or OPENAI_URL,
             default_query=query,
-            timeout=timeout,
+            timeout=None,
             max_retries=0,
-            http_client=http,
+            http_client=make_client(auth=login, max_bytes=MAX_ANSWER_BYTES, on_request=self._count),
         )
         self.url = urllib.parse.urlunsplit((*urllib.parse.urlsplit(str(self.client.base_url))[:3], "", "")).rstrip("/")
 
@@ -101,14 +100,14 @@ class Server:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.client.close()
+        run_request(self.client.close, self._timeout)
 
-    def request_answer(self, model: str, send: Callable[[], Any], read: Callable[[Any], Result]) -> Result:
+    def request_answer(self, model: str, send: Callable[[], Awaitable[Any]], read: Callable[[Any], Result]) -> Result:
         """Send one request, with retries, and return its answer.
 
         Args:
             model: for messages.
-            send: sends the request and returns the raw response.
+            send: sends the request and returns the raw response; runs in the thread of the requests.
             read: extracts the answer from the JSON response; raises ValueError if there is none.
 
         Raises:
@@ -138,25 +137,23 @@ class Server:
             text = text.replace(secret, "***")
         return text.encode("utf-8", "replace").decode()
 
-    def _count(self, request: Any) -> None:
-        with self._lock:
-            if self._limit is not None and self.num_requests >= self._limit:
-                raise _RequestLimitReached(self._limit, self.folder)
-            self.num_requests += 1
+    async def _count(self, request: Any) -> None:
+        if self._limit is not None and self.num_requests >= self._limit:
+            raise _RequestLimitReached(self._limit, self.folder)
+        self.num_requests += 1
 
-    def _response(self, model: str, send: Callable[[], Any]) -> Any:
-        import httpx2
+    def _response(self, model: str, send: Callable[[], Awaitable[Any]]) -> Any:
         import openai
 
         for attempt in range(1, self._retries + 2):
             requested_wait = None
             try:
-                return send()
+                return run_request(send, self._timeout)
             except openai.APIStatusError as error:
                 status, message = error.status_code, self._quote(_message(error))
                 requested_wait = _retry_after(error.response.headers)
                 is_retryable = (status in _RETRY_STATUSES or status >= 500) and error.code != "insufficient_quota"
-            except openai.APITimeoutError:
+            except (openai.APITimeoutError, TimeoutError):
                 status, message, is_retryable = 0, f"no answer within {self._timeout:g} s", True
             except openai.APIConnectionError as error:
                 status, message = 0, self._quote(str(error.__cause__ or error))
@@ -202,9 +199,10 @@ class Server:
         import openai
 
         try:
-            response = json.loads(self.client.models.with_raw_response.list().http_response.content)
+            listed = run_request(self.client.models.with_raw_response.list, self._timeout)
+            response = json.loads(listed.http_response.content)
             names = [self._quote(str(model["id"])) for model in response["data"]]
-        except (openai.OpenAIError, UserError, ValueError, KeyError, TypeError):
+        except (openai.OpenAIError, UserError, TimeoutError, ValueError, KeyError, TypeError):
             return "; check the model and the address, which mostly ends with /v1"
         more = ", ..." if len(names) > 12 else ""
         return f"; it has {', '.join(names[:12])}{more}"
@@ -226,35 +224,6 @@ class _RequestLimitReached(UserError):
             f"max_requests {self._limit}: that many are sent; {response_cache.count_answers(self._folder)} answers are "
             f"kept in {self._folder}; the same command goes on from there with as many again, or with a larger limit"
         )
-
-
-def check_no_secrets(base_url: str | None) -> None:
-    """Raises ValueError if an address that others may read contains a secret."""
-    if base_url is not None and set("@?") & set(base_url):
-        # The message does not repeat the address.
-        raise ValueError("base_url: a user, a password or a query in it; set OPENAI_BASE_URL to it instead")
-
-
-def _split_address(base_url: str | None) -> tuple[str | None, tuple[str, ...], dict[str, str]]:
-    """The address, (user, password) if it contained them, and the parameters of its query."""
-    if base_url is None:
-        return None, (), {}
-    # The message does not repeat the address, which may contain a password.
-    message = (
-        "base_url, or OPENAI_BASE_URL: not the address of a server; allowed is one such as http://localhost:8000/v1"
-    )
-    try:
-        parts = urllib.parse.urlsplit(base_url)
-        port = parts.port
-    except ValueError:
-        raise ValueError(message) from None
-    is_printable = base_url.isascii() and base_url.isprintable() and " " not in base_url
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not is_printable:
-        raise ValueError(message)
-    login = parts.username is not None
-    address = urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    names = (urllib.parse.unquote(parts.username or ""), urllib.parse.unquote(parts.password or ""))
-    return address, names if login else (), dict(urllib.parse.parse_qsl(parts.query))
 
 
 def _key(address: str | None) -> str:

@@ -43,7 +43,7 @@ class Network(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         normal, width = nnx.initializers.normal, block.width
-        embedding_width = thought_width or width
+        embedding_width = width if thought_width is None else thought_width
         self.symbol_embedding = nnx.Embed(num_symbols, width, embedding_init=normal(width**-0.5), rngs=rngs)
         self.empty_embedding = nnx.Embed(1, width, embedding_init=normal(width**-0.5), rngs=rngs)
         self.thought_embedding = nnx.Embed(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.animation import FuncAnimation
 from matplotlib.axes import Axes
 
 from thinking.colors import GREY, PALETTE
@@ -41,11 +41,9 @@ def write_video(path: Path, env: ControlEnv, episode: Recording, title: str) -> 
         _draw_frame(panel, env, episode, number)
         return []
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     shown = range(0, len(episode.observations), every)
     animation = FuncAnimation(figure, frame, init_func=list, frames=shown)
-    animation.save(path, writer=PillowWriter(fps=15), dpi=80)
-    return path
+    return plots.save_animation(animation, path, frames_per_second=15)
 
 
 def _draw_frame(panel: Axes, env: ControlEnv, episode: Recording, number: int) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import networkx as nx
 import numpy as np
-from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.animation import FuncAnimation
 from matplotlib.axes import Axes
 
 from thinking.colors import GREY, PALE, PALETTE
@@ -70,11 +70,8 @@ def animate_plan(path: Path, graph: nx.DiGraph, plan: Plan, title: str) -> Path:
         _draw(panel, scene, hops)
         return []
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frames = len(scene.visited)
-    with plots.warn_of_failure(path):
-        FuncAnimation(figure, frame, init_func=list, frames=frames).save(path, writer=PillowWriter(fps=1), dpi=80)
-    return path
+    animation = FuncAnimation(figure, frame, init_func=list, frames=len(scene.visited))
+    return plots.save_animation(animation, path, frames_per_second=1)
 
 
 def _scene(graph: nx.DiGraph, plan: Plan) -> _Scene:

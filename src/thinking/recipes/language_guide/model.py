@@ -7,17 +7,18 @@ codecs.safetensors, and checkpoints.
 Axes: W steps, D dimensions of a vector, K of a code.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
 import optax
+import pydantic
+from typing_extensions import TypedDict
 
 from thinking.errors import UserError
-from thinking.files import write_atomic, write_json
+from thinking.files import parse_json, write_atomic, write_json
 from thinking.guide.plan_trees.codecs import (
     Codec,
     Whitening,
@@ -65,6 +66,19 @@ class GuideShape(NamedTuple):
     num_heads: int
     num_layers: int
     num_slots: int
+
+
+class _SavedShape(TypedDict):
+    """guide.json: a `GuideShape`, and the checksum of the data."""
+
+    data: str
+    context_lengths: list[pydantic.PositiveInt]
+    kernel: KernelName
+    width: pydantic.PositiveInt
+    upper_width: pydantic.PositiveInt
+    num_heads: pydantic.PositiveInt
+    num_layers: pydantic.PositiveInt
+    num_slots: pydantic.PositiveInt
 
 
 def compute_checksum(prepared: PreparedData) -> str:
@@ -207,14 +221,14 @@ def load_guide(folder: Path, data: str) -> tuple[GuideShape, list[FittedCodec]]:
     from safetensors.numpy import load as load_tensors
 
     try:
-        saved: dict[str, Any] = json.loads((folder / "guide.json").read_bytes())
+        saved = parse_json((folder / "guide.json").read_bytes(), _SavedShape)
         arrays = load_tensors((folder / "codecs.safetensors").read_bytes())
         saved_data = saved.pop("data")
         shape = GuideShape(**saved | {"context_lengths": tuple(saved["context_lengths"])})
         fitted = [_read_codec(arrays, level) for level in range(len(shape.context_lengths) + 1)]
     except FileNotFoundError:
         raise UserError(f"{folder} has no trained guide: {TRAIN_FIRST}") from None
-    except (ValueError, KeyError, TypeError, SafetensorError):
+    except (ValueError, KeyError, IsADirectoryError, SafetensorError):
         raise UserError(f"{folder} is damaged or edited: {TRAIN_AGAIN}") from None
     if saved_data != data:
         raise UserError(f"{folder} learned from other data than is prepared now: {TRAIN_FIRST}")

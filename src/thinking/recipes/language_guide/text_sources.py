@@ -7,6 +7,7 @@ from pathlib import Path
 from thinking import progress
 from thinking.errors import UserError, name_flags
 from thinking.recipes.language_guide.configs.prepare import MODELS, TextConfig
+from thinking.recipes.language_guide.configs.shared import WriterConfig
 from thinking.text import crafting, huggingface, records, response_cache
 from thinking.text.crafting import CraftedTexts
 from thinking.text.openai_protocol import MAX_PARALLEL, make_openai_answer_fn
@@ -16,13 +17,13 @@ from thinking.text.server import Server
 
 
 def collect_texts(
-    config: TextConfig, model: str | None, server: Server | None, cache_folder: Path, seed: int
+    config: TextConfig, writer: WriterConfig, server: Server | None, cache_folder: Path, seed: int
 ) -> CraftedTexts:
     """Texts of all splits, and the canonical wordings of their steps where known.
 
     Args:
         config: the source.
-        model: name of the model that writes, if any.
+        writer: the model that writes, if any.
         server: of the model, if any.
         cache_folder: where answers of a local model are cached.
         seed: of wordings and held-out goals.
@@ -36,7 +37,7 @@ def collect_texts(
             sizes = {name: getattr(config, name) for name in names}
             return crafting.make_texts(crafting.load_crafting_tree(), seed=seed, **sizes)
     if config.source in MODELS:
-        texts = write_texts(config, model, server, cache_folder)
+        texts = write_texts(config, writer, server, cache_folder)
     else:
         texts = records.read(Path(config.source))
     if all(text.split == "train" for text in texts):
@@ -46,17 +47,16 @@ def collect_texts(
     return CraftedTexts(tuple(texts), {})
 
 
-def write_texts(config: TextConfig, model: str, server: Server | None, cache_folder: Path) -> list[Text]:
+def write_texts(config: TextConfig, writer: WriterConfig, server: Server | None, cache_folder: Path) -> list[Text]:
     """Texts written by a model, one per goal; arguments as of `collect_texts`."""
     bundled = [item.goal for item in crafting.load_crafting_tree().items.values()]
     goals = bundled if config.goals is None else read_goals(config.goals)
     if config.source == "openai":
-        answer_fn, num_parallel = make_openai_answer_fn(server, model), MAX_PARALLEL
+        answer_fn = make_openai_answer_fn(server, writer.model, temperature=writer.temperature)
+        num_parallel = MAX_PARALLEL
     else:
-        answer_fn, num_parallel = (
-            cache_answers(huggingface.make_answer_fn(huggingface.load(model)), model, cache_folder),
-            1,
-        )
+        local_answer_fn = huggingface.make_answer_fn(huggingface.load(writer.model))
+        answer_fn, num_parallel = cache_answers(local_answer_fn, writer.model, cache_folder), 1
     with progress.show_progress("texts", 0, len(goals), "left out") as report_progress:
         return list(generate_texts(answer_fn, goals, num_parallel=num_parallel, report_progress=report_progress))
 

@@ -91,7 +91,9 @@ def _open_writer(config: Config, data: PreparedData, vectors: np.ndarray, cache_
     writer = config.writer
     if writer.kind == "openai":
         with open_server(config.server, cache_folder) as server, report_cached_answers(cache_folder):
-            yield plan_writing.make_rewriter(make_openai_answer_fn(server, writer.model))
+            yield plan_writing.make_rewriter(
+                make_openai_answer_fn(server, writer.model, temperature=writer.temperature)
+            )
     elif writer.kind == "huggingface":
         yield plan_writing.make_rewriter(huggingface.make_answer_fn(huggingface.load(writer.model)))
     else:

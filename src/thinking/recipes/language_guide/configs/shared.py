@@ -6,7 +6,7 @@ from pathlib import Path
 from thinking.errors import name_flags
 from thinking.experiment import option
 from thinking.experiment.run_folders import find_latest
-from thinking.text.server import check_no_secrets
+from thinking.text.addresses import check_no_secrets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,9 @@ class WriterConfig:
     """A language model that writes."""
 
     model: str | None = option(None, "model that writes: its name, or the folder of one of Hugging Face")
+    temperature: float | None = option(
+        0.0, "sampling temperature of a server; None: the model's own, as some allow no other", minimum=0, maximum=2
+    )
 
 
 @dataclasses.dataclass(frozen=True)
