@@ -123,8 +123,8 @@ class Config(RunConfig):
 @pytest.fixture(scope="module")
 def config_run(tmp):
     config = Config(artifacts=tmp / "artifacts")
-    with folder.open_run("toy", config) as run:
-        folder.write_config(run, {"platform": "cpu"})
+    with folder.open_run(config.artifacts / "toy" / "seed0", config) as run:
+        folder.write_config(run, {"default": config}, "python toy.py", {"platform": "cpu"})
     (run.folder / "checkpoints" / "fit" / "10").mkdir(parents=True)
     return run
 
@@ -136,7 +136,7 @@ CONFIG = {"format": folder.FORMAT_VERSION, "config": {"width": 4}, "inputs": {},
 @given(content=make_contents(dump(CONFIG)))
 def test_config_of_a_run(config_run, content):
     write(config_run.folder / "config.json", content)
-    with refuses_in_one_line(RunError), folder.open_run("toy", config_run.config):
+    with refuses_in_one_line(RunError), folder.open_run(config_run.folder, config_run.config):
         pass
 
 

@@ -11,6 +11,8 @@ from thinking.errors import RunError, UserError
 from thinking.experiment.config import to_json
 from thinking.experiment.saved_config import FORMAT_VERSION, load_config
 
+RECORD = {"format": FORMAT_VERSION, "inputs": {}, "versions": {}}
+
 
 def test_every_task_has_a_duration_and_a_description():
     assert list(find_tasks()) == list(DURATIONS)
@@ -22,7 +24,7 @@ def test_every_preset_is_restored_from_its_config_json(name, tmp_path):
     task = load_task(name)
     assert task.name == name
     for config in task.configs.values():
-        record = {"format": FORMAT_VERSION, "config": to_json(dataclasses.replace(config, seed=7))}
+        record = RECORD | {"config": to_json(dataclasses.replace(config, seed=7))}
         (tmp_path / "config.json").write_text(json.dumps(record))
         restored = load_config(tmp_path, type(config)())
         assert restored == dataclasses.replace(config, seed=7, artifacts=tmp_path.parent.parent)
@@ -45,7 +47,7 @@ def test_paths_and_names_are_restored(tmp_path):
     config = dataclasses.replace(default, graph=graph, plan=("a", "b"), guides=("table",))
     saved = to_json(config)
     del saved["table"]["num_walks"]  # younger than the saved config
-    (tmp_path / "config.json").write_text(json.dumps({"format": FORMAT_VERSION, "config": saved}))
+    (tmp_path / "config.json").write_text(json.dumps(RECORD | {"config": saved}))
     assert load_config(tmp_path, default) == dataclasses.replace(config, artifacts=tmp_path.parent.parent)
 
 
@@ -53,7 +55,7 @@ def test_paths_and_names_are_restored(tmp_path):
     "content", [{}, {"graph": 3}, {"graph": {"num_nodes": "many"}}, {"guides": ["clock"]}, {"seed": True}]
 )
 def test_config_that_does_not_fit_is_refused_in_one_line(tmp_path, content):
-    record = {"format": FORMAT_VERSION, "config": content}
+    record = RECORD | {"config": content}
     (tmp_path / "config.json").write_text(json.dumps(record))
     default = load_task("simple").configs["default"]
     if content:

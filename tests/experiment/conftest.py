@@ -49,7 +49,8 @@ def run_command(tmp_path, capfd):
         except SystemExit as stop:
             code = stop.code
         out, err = capfd.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err, folder=find_latest(Path(artifacts) / "toy"))
+        folder = find_latest(Path(artifacts) / "toy") if len(str(artifacts)) < 1000 else None
+        return SimpleNamespace(code=code, out=out, err=err, folder=folder)
 
     return call
 

@@ -24,7 +24,7 @@ def test_run_whose_reader_leaves_goes_on_to_its_results(run_command, tmp_path):
         error = process.stderr.read()
     assert process.returncode == 141
     assert "standard output was closed before the end; what was saved is kept" in assert_one_line(error)
-    assert read_digest(tmp_path / "piped" / "toy") == read_digest(run_command().folder)
+    assert read_digest(tmp_path / "piped" / "toy" / "latest") == read_digest(run_command().folder)
 
 
 def test_help_whose_reader_leaves_ends_without_a_traceback():

@@ -129,7 +129,7 @@ def init_bigram_state(optimizer):
         "bias": np.zeros(V, np.float32),
     }
     params = jax.tree.map(jnp.asarray, params)
-    return jit(lambda params: init_train_state(params, optimizer))(params)
+    return init_train_state(params, optimizer)
 
 
 def test_gradient_accumulation_equals_the_whole_batch():

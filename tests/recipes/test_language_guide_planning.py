@@ -72,7 +72,7 @@ def test_guide_round_trips_only_for_the_same_data(data, tmp_path, kind, codec_ty
     for saved_codec, loaded_codec in zip(codecs, loaded_codecs, strict=True):
         for name, array in saved_codec._asdict().items():
             np.testing.assert_array_equal(getattr(loaded_codec, name), array)
-    with pytest.raises(UserError, match=r"learned from other data .*lm_guide_train\.py --clear, then again"):
+    with pytest.raises(UserError, match=r"learned from other data .* run tasks/lm_guide_train\.py first"):
         model.load_guide(tmp_path, "another")
 
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import pytest
 
 from thinking.experiment import training_loop
@@ -33,7 +34,10 @@ class SharedStages:
             if stage not in self._initialized_once:
                 return init()
             if stage not in self._states:
-                self._states[stage] = init()
+                state = init()
+                if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(state)):
+                    return state  # its size alone is asked for
+                self._states[stage] = state
             return self._states[stage]
 
         compile_fn = training_loop._compile

@@ -21,8 +21,8 @@ SMALL = settings.Config(
     networks=("recursive", "feed_forward"),
     puzzle=settings.PuzzleConfig("prefix_sums", 6),
     model=settings.ModelConfig(24, 48),
-    thinking=settings.ThinkingConfig(grad_steps=4),
-    training=TrainingConfig(500, 32),
+    thinking=settings.ThinkingConfig(grad_steps=4, num_updates=2),
+    training=TrainingConfig(400, 32),
     optimizer=settings.CosineConfig(0.005),
     eval=settings.EvalConfig((6, 24), 64, 96, num_rollouts=2),
 )

@@ -21,6 +21,8 @@ TaskName = Literal[
     "rl_cart_pole",
     "arithmetic",
     "think_tokens",
+    "deep_thinking",
+    "light_networks",
     "lm_think",
     "text_generation",
     "lm_guide_train",
@@ -32,6 +34,8 @@ TASK_FLAGS: dict[TaskName, tuple[str, ...]] = {
     "invent_code": ("--training.num-steps", "200"),
     "arithmetic": ("--sft.num-steps", "150", "--rl.num-updates", "30"),
     "think_tokens": ("--training.num-steps", "150"),
+    "deep_thinking": ("--training.num-steps", "200", "--networks", "recursive"),
+    "light_networks": ("--training.num-steps", "150", "--problems", "parity"),
     "lm_think": ("--training.reference-steps", "60", "--training.num-steps", "40"),
     "text_generation": ("--rl.num-updates", "60"),
     "lm_guide_train": ("--training.num-steps", "150"),
@@ -44,7 +48,7 @@ class Config(RunConfig):
     """Kill training by SIGKILL at random instants, start it again, and compare the weights in the end."""
 
     num_kills: int = option(
-        27, "kills in all, spread evenly over the tasks", minimum=1, maximum=10**6, affects_weights=False
+        33, "kills in all, spread evenly over the tasks", minimum=1, maximum=10**6, affects_weights=False
     )
     tasks: tuple[TaskName, ...] = option(
         get_args(TaskName), "tasks whose training is killed, in their smallest presets", affects_weights=False
