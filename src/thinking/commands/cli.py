@@ -73,6 +73,20 @@ class Show:
 
 
 @dataclasses.dataclass(frozen=True)
+class Report:
+    """Write the report of a run again, also while it trains, and print its path."""
+
+    run: Positional[RunName]
+    artifacts: Artifacts = Path("artifacts")
+
+    def execute(self, flags: Sequence[str]) -> None:
+        """Write it."""
+        from thinking.experiment.report import write_report
+
+        print(show_controls(str(write_report(find_run(self.run, self.artifacts)))))
+
+
+@dataclasses.dataclass(frozen=True)
 class Chat:
     """Ask a trained model. Flags of its task may follow, as `--answer.method verifier`."""
 
@@ -112,7 +126,16 @@ class Clear:
         print(show_controls(clear(find_run(self.run, self.artifacts))))
 
 
-COMMANDS = {"list": List, "run": Run, "runs": Runs, "show": Show, "chat": Chat, "plan": Plan, "clear": Clear}
+COMMANDS = {
+    "list": List,
+    "run": Run,
+    "runs": Runs,
+    "show": Show,
+    "report": Report,
+    "chat": Chat,
+    "plan": Plan,
+    "clear": Clear,
+}
 
 
 def main() -> None:
@@ -152,7 +175,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return own + rest[:number], rest[number:]
 
 
-def _parse(arguments: Sequence[str]) -> List | Run | Runs | Show | Chat | Plan | Clear:
+def _parse(arguments: Sequence[str]) -> List | Run | Runs | Show | Report | Chat | Plan | Clear:
     """Parse by tyro, and turn its boxed message into one line."""
     choices = tuple(Annotated[known, subcommand(name)] for name, known in COMMANDS.items())
     message = io.StringIO()

@@ -9,7 +9,7 @@ from thinking.commands.tasks import DURATIONS, describe_task, find_tasks
 from thinking.errors import RunError
 from thinking.experiment.run_folders import list_runs
 from thinking.experiment.run_records import RunRecord, read_run
-from thinking.experiment.summary import describe_files, format_next, thinking_command
+from thinking.experiment.summary import describe_files, format_next, format_seconds, thinking_command
 from thinking.experiment.tables import print_rows
 
 _MAX_FILES = 12
@@ -66,13 +66,6 @@ def print_run(folder: Path) -> None:
         progress.log(f"{name + ':':<10}{line}")
     for step in results.get("next", []):
         progress.log(f"{'next:':<10}{format_next(folder, step)}")
-
-
-def format_seconds(seconds: float) -> str:
-    """As `45 s`, `2 min` or `1.5 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _make_row(record: RunRecord) -> dict[str, str | None]:
