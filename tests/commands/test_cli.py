@@ -141,6 +141,17 @@ def test_report_is_written_again(thinking, home):
     assert texts[1].startswith("Table (react) solves 100.0 %")
 
 
+def test_compare_prints_tables_and_writes_a_page(thinking, home, tmp_path):
+    names = [f"simple/{folder.name[-6:]}" for folder in list_runs(home / "artifacts" / "simple")]
+    page = tmp_path / "mine.html"
+    out = thinking("compare", *names, "--to", str(page)).out
+    for label in "AB":
+        assert re.search(rf"{label} +0 +--linear.num-cells \d+ +simple/", out)
+        assert re.search(rf"{label} +table +react +100.0 ", out)
+    assert out.splitlines()[-1] == f"with curves: {page}"
+    assert check_page(page.read_bytes()).find("h1")[0][1] == "Comparison: simple"
+
+
 @pytest.mark.parametrize("style", ["task", "name", "digest", "folder", "latest"])
 def test_a_run_is_found_by_each_of_its_names(home, style, monkeypatch):
     monkeypatch.chdir(home)
@@ -192,6 +203,8 @@ def test_clear_deletes_one_run(thinking, home, tmp_path):
         (("chat", "simple"), ("simple: its runs cannot chat; those of arithmetic can",)),
         (("plan", "arithmetic", "0", "1"), ("arithmetic: its runs cannot plan; those of simple can",)),
         (("chat", "arithmetic"), ("nothing is trained in artifacts yet", "run arithmetic")),
+        (("compare", "simple"), ("give two different runs or more",)),
+        (("compare", "simple", "simpel"), ("simpel: no such run",)),
         (("runs", "--all"), ("thinking runs --all", "--all")),
     ],
 )
