@@ -172,10 +172,12 @@ def _draw_report(run_folder: Path) -> None:
     from thinking.experiment.report import write_report
 
     try:
-        progress.log(f"report:   {write_report(run_folder)}")
+        path = write_report(run_folder)
     except (OSError, ValueError, TypeError, LookupError, RunError, jinja2.TemplateError) as error:
         again = format_next(run_folder, "report RUN")
         progress.warn(f"{run_folder / REPORT_FILE} could not be written: {error}; try again with: {again}")
+    else:
+        progress.log(f"report:   {path}")
 
 
 def _fail(code: int, kind: str, error: BaseException) -> int:
