@@ -11,12 +11,12 @@ from thinking.recipes.deep_thinking.config import EXAMPLES, PRESETS, Config
 COLUMNS = {
     "network": "network",
     "size": "size",
-    "solved_percent": "solved, %",
-    "solved_percent_std": "±, %",
-    "at_training_depth_percent": "at training depth, %",
+    "solved_percent": "% solved",
+    "solved_percent_std": "±",
+    "at_training_depth_percent": "% at training depth",
     "mean_halting_step": "steps until sure",
 }
-"""Of the table on the terminal."""
+"""Of the table on the terminal. A header that ends with % would scale these percents again."""
 
 
 def run(config: Config, run: Run) -> None:

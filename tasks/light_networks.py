@@ -80,7 +80,7 @@ def run(config: Config, run: Run) -> None:
         columns={
             "problem": "problem",
             "network": "network",
-            **{f"at_{factor}x_percent": f"{factor}x, %" for factor in factors},
+            **{f"at_{factor}x_percent": f"% at {factor}x" for factor in factors},
             "std_at_1x": "± at 1x",
             "state_bytes": "state, bytes",
         },

@@ -56,15 +56,15 @@ def run(config: Config, run: Run) -> None:
     rows = report.mean_rows(chosen, config.report.splits, config.report.modes)
     goals = len({plan.goal for plan in chosen})
     about = f"{len(chosen)} plans for {goals} goals, in vectors of {data.embedder}"
-    write_json(run.folder / "report.json", entries)
-    write_atomic(run.folder / "report.html", report.render_page(entries, rows, about).encode())
+    write_json(run.folder / "plans.json", entries)
+    write_atomic(run.folder / "plans.html", report.render_page(entries, rows, about).encode())
     for split in config.report.splits:
         for plan in [plan for plan in chosen if plan.split == split][:1]:
             progress.console().print(plans.render_tree(plan))
     state = {"vectors": vectors, "texts": np.frombuffer("\0".join(texts).encode(), np.uint8)}
     writer = {"by": config.writer.kind, "model": config.writer.model}
     write_results(run, rows, state, headline=about, columns=COLUMNS, plans=len(chosen), goals=goals, **writer)
-    run.log(f"the report: {run.folder / 'report.html'}, and as data {run.folder / 'report.json'}")
+    run.log(f"plans as text: {run.folder / 'plans.html'}, and as data {run.folder / 'plans.json'}")
 
 
 def choose_plans(config: ReportConfig, plans: Sequence[Plan]) -> list[Plan]:

@@ -11,10 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from tests.experiment.page_checks import check_page
 
 from thinking import progress
 from thinking.commands import cli
-from thinking.commands.tasks import find_tasks
+from thinking.commands.tasks import describe_task, find_tasks
 from thinking.experiment.run_folders import find_latest, list_runs
 from thinking.experiment.run_records import find_run
 
@@ -81,10 +82,11 @@ def test_run_does_what_the_task_file_does(home, thinking):
 def test_last_lines_say_what_was_found_where_it_is_and_what_is_next(home, thinking):
     lines = (home / "printed").read_text().splitlines()
     folder = next((home / "artifacts" / "simple").glob("smoke*num-cells99*")).relative_to(home)
-    found, saved, files, step = lines[-4:]
+    found, saved, files, step, report = lines[-5:]
     assert re.fullmatch(r"found:    table \(react\) solves 100.0 % of \d+ pairs, random edges [\d.]+ %", found)
     assert saved == f"saved in: {folder}/"
     assert files.strip().startswith("results.json, plots/learning_curves.png")
+    assert report == f"report:   {folder}/report.html"
     command = step.partition(" plan ")[2].split()
     assert thinking("plan", *command).out.count("table: arrives after") == 1
 
@@ -127,6 +129,27 @@ def test_show_has_result_config_command_and_files(thinking, home):
         f"plan simple/{folder.name[-6:]} 0 7",
     ):  # fmt: skip
         assert part in out
+
+
+def test_report_is_written_again(thinking, home):
+    folder = find_latest(home / "artifacts" / "simple")
+    path = folder / "report.html"
+    path.unlink()
+    assert thinking("report", "simple").out == f"{path.relative_to(home)}\n"
+    texts = [text for _, text in check_page(path.read_bytes()).find("p")]
+    assert texts[0] == describe_task(ROOT / "tasks" / "simple.py")
+    assert texts[1].startswith("Table (react) solves 100.0 %")
+
+
+def test_compare_prints_tables_and_writes_a_page(thinking, home, tmp_path):
+    names = [f"simple/{folder.name[-6:]}" for folder in list_runs(home / "artifacts" / "simple")]
+    page = tmp_path / "mine.html"
+    out = thinking("compare", *names, "--to", str(page)).out
+    for label in "AB":
+        assert re.search(rf"{label} +0 +--linear.num-cells \d+ +simple/", out)
+        assert re.search(rf"{label} +table +react +100.0 ", out)
+    assert out.splitlines()[-1] == f"with curves: {page}"
+    assert check_page(page.read_bytes()).find("h1")[0][1] == "Comparison: simple"
 
 
 @pytest.mark.parametrize("style", ["task", "name", "digest", "folder", "latest"])
@@ -180,6 +203,8 @@ def test_clear_deletes_one_run(thinking, home, tmp_path):
         (("chat", "simple"), ("simple: its runs cannot chat; those of arithmetic can",)),
         (("plan", "arithmetic", "0", "1"), ("arithmetic: its runs cannot plan; those of simple can",)),
         (("chat", "arithmetic"), ("nothing is trained in artifacts yet", "run arithmetic")),
+        (("compare", "simple"), ("give two different runs or more",)),
+        (("compare", "simple", "simpel"), ("simpel: no such run",)),
         (("runs", "--all"), ("thinking runs --all", "--all")),
     ],
 )

@@ -94,7 +94,7 @@ def stub():
 
 
 def read_report(artifacts):
-    return json.loads((artifacts / "lm_data_interpret" / "latest" / "report.json").read_text())
+    return json.loads((artifacts / "lm_data_interpret" / "latest" / "plans.json").read_text())
 
 
 def test_default_writer_uses_nearest_sentences_offline(artifacts, run_task):
@@ -112,8 +112,8 @@ def test_default_writer_uses_nearest_sentences_offline(artifacts, run_task):
     assert [goal["inner"][0]["in_reference"] for goal in entries[0]["plan"]] == [True, False]
     assert "building a shelf  held_out, think" in out
     assert "── 1. Saw log." in out
-    assert str(find_latest(artifacts / "lm_data_interpret") / "report.html") in out
-    html = (artifacts / "lm_data_interpret" / "latest" / "report.html").read_text()
+    assert str(find_latest(artifacts / "lm_data_interpret") / "plans.html") in out
+    html = (artifacts / "lm_data_interpret" / "latest" / "plans.html").read_text()
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
 

@@ -13,10 +13,11 @@ from typing import Annotated, ClassVar, Literal, Union
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
-from thinking.commands.listing import print_run, print_runs, print_tasks
+from thinking.commands.listing import print_comparison, print_run, print_runs, print_tasks
 from thinking.commands.tasks import find_tasks, load_task
 from thinking.errors import UserError, show_controls
 from thinking.experiment.command import Task, clear, exit_with_one_line, run_task, use_run
+from thinking.experiment.comparison import read_groups
 from thinking.experiment.run_folders import find_latest
 from thinking.experiment.run_records import find_run
 from thinking.experiment.saved_config import read_record
@@ -73,6 +74,38 @@ class Show:
 
 
 @dataclasses.dataclass(frozen=True)
+class Report:
+    """Write the report of a run again, also while it trains, and print its path."""
+
+    run: Positional[RunName]
+    artifacts: Artifacts = Path("artifacts")
+
+    def execute(self, flags: Sequence[str]) -> None:
+        """Write it."""
+        from thinking.experiment.report import write_report
+
+        print(show_controls(str(write_report(find_run(self.run, self.artifacts)))))
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Show what differs among runs of a task, and what came out, also as a page with curves."""
+
+    runs: Positional[tuple[RunName, ...]]
+    to: Annotated[Path, arg(metavar="FILE", help="the page")] = Path("compare.html")
+    artifacts: Artifacts = Path("artifacts")
+
+    def execute(self, flags: Sequence[str]) -> None:
+        """Print tables, write the page, and say where it is."""
+        from thinking.experiment.comparison_page import write_comparison
+
+        groups = read_groups([find_run(run, self.artifacts) for run in self.runs])
+        write_comparison(groups, self.to)
+        print_comparison(groups)
+        print(show_controls(f"with curves: {self.to}"))
+
+
+@dataclasses.dataclass(frozen=True)
 class Chat:
     """Ask a trained model. Flags of its task may follow, as `--answer.method verifier`."""
 
@@ -112,7 +145,17 @@ class Clear:
         print(show_controls(clear(find_run(self.run, self.artifacts))))
 
 
-COMMANDS = {"list": List, "run": Run, "runs": Runs, "show": Show, "chat": Chat, "plan": Plan, "clear": Clear}
+COMMANDS = {
+    "list": List,
+    "run": Run,
+    "runs": Runs,
+    "show": Show,
+    "report": Report,
+    "compare": Compare,
+    "chat": Chat,
+    "plan": Plan,
+    "clear": Clear,
+}
 
 
 def main() -> None:
@@ -152,7 +195,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return own + rest[:number], rest[number:]
 
 
-def _parse(arguments: Sequence[str]) -> List | Run | Runs | Show | Chat | Plan | Clear:
+def _parse(arguments: Sequence[str]) -> List | Run | Runs | Show | Report | Compare | Chat | Plan | Clear:
     """Parse by tyro, and turn its boxed message into one line."""
     choices = tuple(Annotated[known, subcommand(name)] for name, known in COMMANDS.items())
     message = io.StringIO()

@@ -2,17 +2,20 @@
 
 import datetime
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 from thinking import progress
 from thinking.commands.tasks import DURATIONS, describe_task, find_tasks
 from thinking.errors import RunError
+from thinking.experiment.comparison import Group, compare_results, describe_differences
 from thinking.experiment.run_folders import list_runs
 from thinking.experiment.run_records import RunRecord, read_run
-from thinking.experiment.summary import describe_files, format_next, thinking_command
+from thinking.experiment.summary import describe_files, format_next, format_seconds, thinking_command
 from thinking.experiment.tables import print_rows
 
 _MAX_FILES = 12
+_MAX_DIFFERENCES = 4
 
 
 def print_tasks() -> None:
@@ -68,11 +71,21 @@ def print_run(folder: Path) -> None:
         progress.log(f"{'next:':<10}{format_next(folder, step)}")
 
 
-def format_seconds(seconds: float) -> str:
-    """As `45 s`, `2 min` or `1.5 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+def print_comparison(groups: Sequence[Group]) -> None:
+    """Print what differs among groups of runs, and what came out."""
+    print_rows(
+        [
+            {
+                "run": group.label,
+                "seeds": group.seeds,
+                "differs in": describe_differences(group, _MAX_DIFFERENCES),
+                "runs": ", ".join(record.name for record in group.records),
+            }
+            for group in groups
+        ]
+    )
+    rows, columns = compare_results(groups)
+    print_rows(rows, columns)
 
 
 def _make_row(record: RunRecord) -> dict[str, str | None]:

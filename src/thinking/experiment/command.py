@@ -16,9 +16,9 @@ from thinking.errors import RunError, UserError, show_controls, to_line
 from thinking.experiment import flags, folder, interruption
 from thinking.experiment.config import Config, Preset, RunConfig, list_changes, to_json
 from thinking.experiment.identity import locate_run
-from thinking.experiment.run_folders import RESULTS_FILE, list_runs
+from thinking.experiment.run_folders import REPORT_FILE, RESULTS_FILE, list_runs
 from thinking.experiment.saved_config import load_config, read_record
-from thinking.experiment.summary import LAUNCHER
+from thinking.experiment.summary import LAUNCHER, format_next
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO)
 _NAMES = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
@@ -46,6 +46,12 @@ class Task:
     def configs(self) -> dict[str, RunConfig]:
         """The configs of the presets."""
         return {name: known.config if isinstance(known, Preset) else known for name, known in self.presets.items()}
+
+    @property
+    def description(self) -> str:
+        """The first line of the docstring of the task's file; empty without one."""
+        module = getattr(self.run, "__globals__", {})
+        return (module.get("__doc__") or "").strip().partition("\n")[0]
 
 
 def main(
@@ -129,7 +135,7 @@ def run_task(task: Task, arguments: Sequence[str], program: str) -> None:
 
         device.prepare_device()
         command = f"{program} {shlex.join(arguments)}".rstrip()
-        folder.write_config(opened_run, task.configs, command, device.describe_device())
+        folder.write_config(opened_run, task.configs, command, device.describe_device(), task.description)
         try:
             with metrics.open_metric_writers(opened_run) as metric_writers:
                 task.run(config, dataclasses.replace(opened_run, metric_writers=metric_writers))
@@ -141,6 +147,8 @@ def run_task(task: Task, arguments: Sequence[str], program: str) -> None:
                 raise
             raise memory.make_error(config, "there is not enough memory") from error
         folder.add_seconds(run_folder, time.monotonic() - start)
+        if not use:
+            _draw_report(run_folder)
 
 
 def use_run(task: Task, run_folder: Path, arguments: Sequence[str], program: str) -> None:
@@ -176,6 +184,22 @@ def clear(run_folder: Path) -> str:
 def _name_file(error: OSError) -> str:
     """The file of an error. Those of writes to standard output name none."""
     return error.filename2 or error.filename or "standard output"
+
+
+def _draw_report(run_folder: Path) -> None:
+    """Write the report and say where it is, or warn: what the run found is saved already."""
+    import jinja2
+
+    from thinking import progress
+    from thinking.experiment.report import write_report
+
+    try:
+        path = write_report(run_folder)
+    except (OSError, ValueError, TypeError, LookupError, RunError, jinja2.TemplateError) as error:
+        again = format_next(run_folder, "report RUN")
+        progress.warn(f"{run_folder / REPORT_FILE} could not be written: {error}; try again with: {again}")
+    else:
+        progress.log(f"report:   {path}")
 
 
 def _fail(code: int, kind: str, error: object) -> int:

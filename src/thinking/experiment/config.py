@@ -195,7 +195,7 @@ def list_changes(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
     A setting that is not in the saved config is younger than it, and had its default.
     """
     defaults = {setting.path: to_json(setting.default) for setting in settings(config)}
-    before, now = defaults | _flat(saved), _flat(to_json(config))
+    before, now = defaults | flatten(saved), flatten(to_json(config))
     free = {part.path for part in parts(config) if not part.affects_weights}
     differences = []
     for path in dict.fromkeys([*now, *before]):
@@ -207,6 +207,14 @@ def list_changes(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
             brief = all(len(value) <= 40 for value in values)
             differences.append(to_flag(path) + (f": {values[0]} saved, {values[1]} given" if brief else " differs"))
     return differences
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a saved config by path: `{"model": {"width": 4}}` as `{"model.width": 4}`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
 
 
 def _validate(part: Any, prefix: str) -> None:
@@ -240,11 +248,3 @@ def _with_prefix(message: str, part: Any, prefix: str) -> str:
         return f"{prefix}{name}" if mine else match[0]
 
     return re.sub(r"(?<![\w-])--([A-Za-z][\w-]*)", whole, message)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"model": {"width": 4}}` as `{"model.width": 4}`."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 from thinking.errors import RunError, UserError
 from thinking.experiment.config import RunConfig, list_changes, to_json
 from thinking.experiment.identity import describe_config, hash_inputs
-from thinking.experiment.run_folders import CONFIG_FILE, LATEST, RESULTS_FILE, find_latest, point_latest
+from thinking.experiment.run_folders import CONFIG_FILE, LATEST, REPORT_FILE, RESULTS_FILE, find_latest, point_latest
 from thinking.experiment.saved_config import CLEAR_HINT, FORMAT_VERSION, read_record
 from thinking.files import is_temporary, parse_json, sweep, write_json
 
@@ -33,8 +33,8 @@ _ROUNDING_VERSIONS = ("python", "jax", "jaxlib")
 _RUN_ENTRIES = frozenset(
     (
         *(CONFIG_FILE, RESULTS_FILE, "metrics.jsonl", "samples.jsonl", "checkpoints", "plots", "videos"),
-        *("tensorboard", "wandb", "cache", "report.html", "report.json", "guide", "flat"),
-        *("plans.json", "plans.jsonl", "plans.safetensors"),
+        *("tensorboard", "wandb", "cache", REPORT_FILE, "guide", "flat"),
+        *("plans.html", "plans.json", "plans.jsonl", "plans.safetensors"),
         *("texts.jsonl", "steps.jsonl", "goals.jsonl", "embeddings.safetensors", "manifest.json"),
     )
 )
@@ -190,12 +190,23 @@ def _is_of_a_run(entry: Path) -> bool:
     return entry.name in _RUN_ENTRIES or is_temporary(entry)
 
 
-def write_config(run: Run, presets: Mapping[str, RunConfig], command: str, device: dict[str, Any]) -> None:
-    """Write `config.json`: config and what differs from the nearest preset, command, versions, device, git commit."""
+def write_config(
+    run: Run, presets: Mapping[str, RunConfig], command: str, device: dict[str, Any], description: str = ""
+) -> None:
+    """Write `config.json`: config and what differs from the nearest preset, command, versions, device, git commit.
+
+    Args:
+        run: the run.
+        presets: of the task.
+        command: that started it.
+        device: of `describe_device`.
+        description: what the task shows, in one line.
+    """
     preset, changed = describe_config(run.config, presets)
     record = {
         "format": FORMAT_VERSION,
         "task": run.task,
+        "description": description,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "seconds": _read_seconds(run.folder),
         "command": command,

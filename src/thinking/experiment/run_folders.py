@@ -6,6 +6,7 @@ from pathlib import Path
 
 CONFIG_FILE = "config.json"
 RESULTS_FILE = "results.json"
+REPORT_FILE = "report.html"
 LATEST = "latest"
 
 

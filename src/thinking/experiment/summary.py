@@ -57,3 +57,10 @@ def describe_files(folder: Path) -> list[str]:
     others = sorted(path for path in folder.glob("[!.]*.*") if path.is_file() and path.name != "results.json")
     results = [path for path in [folder / "results.json"] if path.exists()]
     return [str(path.relative_to(folder)) for path in (*results, *shown, *others)]
+
+
+def format_seconds(seconds: float) -> str:
+    """As `45 s`, `2 min` or `1.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -135,6 +135,14 @@ class Config(RunConfig):
 
 PRESETS = {
     "default": Preset(Config(), "32 nodes, all four guides; two minutes on two cores"),
+    "quick": Preset(
+        Config(
+            guides=("table", "skip_transformer"),
+            graph=GraphConfig(num_nodes=16),
+            training=TrainingConfig(num_steps=300),
+        ),
+        "16 nodes and two guides; less than a minute on two cores",
+    ),
     "smoke": Preset(
         Config(
             graph=GraphConfig(num_nodes=8, edge_probability=0.3),

@@ -145,6 +145,17 @@ PRESETS = {
         ),
         "recall of 64 pairs",
     ),
+    "quick": Preset(
+        dataclasses.replace(
+            DEFAULT,
+            seeds=1,
+            problems=("parity",),
+            networks=("attention", "gru"),
+            model=ModelConfig(width=32),
+            training=TrainingConfig(num_steps=600, batch_size=64),
+        ),
+        "parity, which a recurrence learns and attention does not; less than a minute on two cores",
+    ),
     "smoke": Preset(
         dataclasses.replace(
             DEFAULT,

@@ -75,6 +75,7 @@ class Config(SeedsConfig):
 PRESETS = {
     "default": Preset(Config(), "all of the target at once, for both rewards"),
     "curriculum": Preset(Config(curriculum=CurriculumConfig(True, 0.5)), "longer and longer parts of the target"),
+    "quick": Preset(Config(target="think", rl=RLConfig(num_updates=300)), "a word; less than a minute on two cores"),
     "smoke": Preset(
         Config(
             target="abc",

@@ -48,6 +48,10 @@ class Config(SeedsConfig):
 
 PRESETS = {
     "default": Preset(Config(), "64 numbers through two of 8 tokens: every code is needed"),
+    "quick": Preset(
+        Config(code=CodeConfig(num_values=16, num_tokens=4), training=TrainingConfig(num_steps=1000)),
+        "16 numbers through two of 4 tokens; less than a minute on two cores",
+    ),
     "smoke": Preset(
         Config(
             code=CodeConfig(num_values=6, num_tokens=3),
