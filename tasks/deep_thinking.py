@@ -8,7 +8,6 @@ without its input in view, the same trained at a fixed depth, and a feed-forward
 from thinking.experiment import Run, main
 from thinking.recipes.deep_thinking.config import EXAMPLES, PRESETS, Config
 
-
 COLUMNS = {
     "network": "network",
     "size": "size",
