@@ -38,7 +38,7 @@ readonly DEBUG_PORT=43690 # .vscode/launch.json attaches here
 readonly LOCK=requirements/local.lock # what .venv holds
 readonly CONFIGURATIONS="local|jax-cpu|jax-gpu|torch-cpu|torch-gpu" # all but local have a Dockerfile
 readonly USAGE="./run_manual.sh $CONFIGURATIONS FILE|thinking|test|lint|docs [--debug] [FLAGS...]"
-readonly PYTHON_SOURCES=(src tasks tests docs) # what the linter reads
+readonly PYTHON_SOURCES=(src tasks tests docs notebooks) # what the linter reads
 # The pinned jaxlib has wheels for these.
 readonly PYTHON_OLDEST=3.11 PYTHON_NEWEST=3.14
 

@@ -364,7 +364,7 @@ def test_docs_argument_builds_the_site_strictly(entry_point: EntryPoint):
 def test_lint_argument_fails_with_either_check(entry_point: EntryPoint, failing: str):
     entry_point.write("src/ruff.py", f"import sys; print(sys.argv[1:]); sys.exit(sys.argv[1] == {failing!r})")
     run = entry_point("local", "lint")
-    sources = ["src", "tasks", "tests", "docs"]
+    sources = ["src", "tasks", "tests", "docs", "notebooks"]
     calls = [["format", "--check", *sources], ["check", *sources]][: 1 if failing == "format" else 2]
     assert (run.stdout.splitlines(), run.returncode) == ([str(call) for call in calls], 1)
 

@@ -11,6 +11,7 @@ from tasks import light_networks
 from thinking.errors import UserError
 from thinking.experiment import Run
 from thinking.experiment.config import check
+from thinking.experiment.identity import compute_digest
 from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.groups import TrainingConfig
 from thinking.recipes.light_networks import config as settings
@@ -19,6 +20,7 @@ from thinking.recipes.light_networks.model import build_network
 from thinking.recipes.light_networks.training import make_test
 from thinking.trees import count_parameters
 
+RECALL = "associative_recall"
 SMALL = settings.Config(
     seeds=1,
     problems=("parity",),
@@ -67,6 +69,25 @@ def test_networks_have_equally_many_parameters():
         for name in config.networks
     ]
     assert max(counts) / min(counts) < 1.05
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"), [({"networks": ("attention",)}, "parity"), ({"eval": settings.EvalConfig((1, 2))}, RECALL)]
+)
+def test_what_changes_the_size_of_a_network_makes_another_run(changes, problem):
+    config = dataclasses.replace(SMALL, networks=("attention", "gru"), eval=settings.EvalConfig((1, 4)))
+    changed = dataclasses.replace(config, **changes)
+    sizes = [
+        count_parameters(jax.eval_shape(build_network(each, "attention", problem).init, jax.random.key(0)))
+        for each in (config, changed)
+    ]
+    assert sizes[0] != sizes[1]
+    assert compute_digest(config) != compute_digest(changed)
+
+
+def test_more_rows_of_evaluation_are_the_same_run():
+    more = dataclasses.replace(settings.DEFAULT, eval=settings.EvalConfig(num_rows=1024))
+    assert compute_digest(more) == compute_digest(settings.DEFAULT)
 
 
 def test_state_bytes_grow_with_the_row_for_attention_alone():

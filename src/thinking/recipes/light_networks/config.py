@@ -75,8 +75,9 @@ class CurriculumConfig:
 class EvalConfig:
     """Evaluation on new rows of the trained size and larger."""
 
+    # They affect weights, as recall has keys for the largest size.
     factors: tuple[int, ...] = option((1, 2, 4, 8), "sizes, as multiples of the trained one", minimum=1, maximum=1024)
-    num_rows: int = option(512, "rows of each size", minimum=1, maximum=2**20)
+    num_rows: int = option(512, "rows of each size", minimum=1, maximum=2**20, affects_weights=False)
 
     def validate(self) -> None:
         """Raises UserError unless the first factor is 1, and each is given once."""
@@ -93,15 +94,15 @@ class Config(SeedsConfig):
     problems: tuple[ProblemName, ...] = option(PROBLEMS, "problems to train on", affects_weights=False)
     networks: tuple[str, ...] = option(
         (*MIXER_NAMES, "delta+attention"),
+        # They affect weights, as all are as large as the largest.
         f"networks to compare: a mixer ({', '.join(MIXER_NAMES)}), or several with + between, layer by layer",
-        affects_weights=False,
     )
     sizes: SizesConfig = group(SizesConfig, "sizes of the problems in training")
     model: ModelConfig = group(ModelConfig, "sizes of all networks")
     training: TrainingConfig = group(TrainingConfig, "length of training")
     optimizer: OptimizerConfig = group(OptimizerConfig, "AdamW with warmup and cosine decay")
     curriculum: CurriculumConfig = group(CurriculumConfig, "how words grow")
-    eval: EvalConfig = group(EvalConfig, "evaluation on new rows of several sizes", affects_weights=False)
+    eval: EvalConfig = group(EvalConfig, "evaluation on new rows of several sizes")
 
     def validate(self) -> None:
         """Raises UserError for names that are unknown or given twice, and for hybrids with too many mixers."""
