@@ -25,7 +25,14 @@ def make_run(tmp_path):
         folder = tmp_path / task / f"default-{seed}-{len(list(tmp_path.glob('*/*')))}"
         folder.mkdir(parents=True)
         config = {"seed": seed, "artifacts": str(folder), "wandb": False, "model": {"width": width}}
-        record = {"format": FORMAT_VERSION, "task": task, "config": config, "inputs": inputs or {}, "command": "x.py"}
+        record = {
+            "format": FORMAT_VERSION,
+            "task": task,
+            "config": config,
+            "inputs": inputs or {},
+            "versions": {},
+            "command": "x.py",
+        }
         (folder / "config.json").write_text(json.dumps(record))
         rows = [
             {"model": "deep", "hops": 3, "solved": solved, "note": 1},
@@ -76,7 +83,7 @@ def test_means_and_deviations_are_those_of_the_seeds(tmp_path_factory, solved):
     folder = tmp_path_factory.mktemp("runs")
     for seed, value in enumerate(solved):
         (folder / str(seed)).mkdir()
-        record = {"format": FORMAT_VERSION, "task": "maze", "config": {"seed": seed}}
+        record = {"format": FORMAT_VERSION, "task": "maze", "config": {"seed": seed}, "inputs": {}, "versions": {}}
         (folder / str(seed) / "config.json").write_text(json.dumps(record))
         (folder / str(seed) / "results.json").write_text(json.dumps({"rows": [{"solved": value}]}))
     ((row,), _) = compare_results(read_groups(sorted(folder.iterdir())))

@@ -28,6 +28,7 @@ CONFIG = {
     "preset": "default",
     "changed": {"--model.width": 64},
     "config": {"seed": 4, "seeds": 2, "model": {"width": 64, "kinds": ["a", "b"]}},
+    "inputs": {},
     "versions": {"python": "3.11.9", "jax": "0.10.1", "flax": None},
     "device": {"platform": "cpu", "kind": "cpu", "count": 1, "processor": "Xeon"},
     "cpu_count": 2,

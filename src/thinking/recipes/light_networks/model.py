@@ -11,7 +11,7 @@ from thinking.recipes.light_networks.config import Config
 from thinking.recipes.light_networks.problems import make_problem
 from thinking.trees import count_parameters
 
-_FEED_FORWARD_STEP = 8
+_FEED_FORWARD_STEP = 4
 
 
 def build_network(config: Config, name: str, problem_name: str) -> Decoder:
