@@ -23,6 +23,8 @@ SOURCES = {
     "arithmetic_training.png": "arithmetic/latest/plots/learning_curves.png",
     "think_tokens_accuracy.png": "think_tokens/latest/plots/lengths.png",
     "think_tokens_confusion.png": "think_tokens/latest/plots/confusion.png",
+    "deep_thinking_maze.gif": "deep_thinking/latest/videos/maze_25.gif",
+    "deep_thinking_steps.png": "deep_thinking/latest/plots/steps.png",
     "lm_think.png": "lm_think/latest/plots/bits_per_byte.png",
     "invent_code.png": "invent_code/latest/plots/learning_curves.png",
     "text_generation.png": "text_generation/latest/plots/learning_curves.png",

@@ -18,7 +18,7 @@ from thinking.recipes.deep_thinking.problems import Problem
 from thinking.recipes.deep_thinking.training import build_network
 from thinking.types import Params
 
-_MAX_FRAMES = 90
+_MAX_FRAMES = 45
 _MAX_VIDEO_SIZE = 25
 
 
@@ -86,7 +86,7 @@ def write_maze_video(
     figure.set_size_inches(4.2, 4.6)
     shown = sorted({round(x) for x in np.linspace(0, len(probabilities) - 1, _MAX_FRAMES)})
     # The last frame stays for a while.
-    shown += [shown[-1]] * 20
+    shown += [shown[-1]] * 15
 
     def frame(number: int) -> list:
         panel.clear()
