@@ -1,7 +1,7 @@
 """Settings of deep thinking. Free of JAX."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from thinking.errors import UserError
 from thinking.experiment import Preset, field_error, group, option
@@ -9,7 +9,7 @@ from thinking.recipes.groups import CosineConfig, SeedsConfig, TrainingConfig, c
 
 PuzzleName = Literal["mazes", "prefix_sums", "reachability", "sudoku"]
 NetworkName = Literal["recursive", "no_recall", "fixed_depth", "feed_forward"]
-NETWORKS: tuple[NetworkName, ...] = ("recursive", "no_recall", "fixed_depth", "feed_forward")
+NETWORKS: tuple[NetworkName, ...] = get_args(NetworkName)
 SUDOKU_SIZES = (4, 6, 9)
 
 

@@ -1,7 +1,7 @@
 """Settings of the comparison of light networks. Free of JAX."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from thinking.errors import UserError
 from thinking.experiment import Preset, group, option
@@ -17,16 +17,7 @@ ProblemName = Literal[
     "nested_arithmetic",
     "needle",
 ]
-PROBLEMS: tuple[ProblemName, ...] = (
-    "parity",
-    "s3",
-    "a5",
-    "s5",
-    "associative_recall",
-    "selective_copying",
-    "nested_arithmetic",
-    "needle",
-)
+PROBLEMS: tuple[ProblemName, ...] = get_args(ProblemName)
 MIXER_NAMES = ("attention", "gru", "linear_recurrence", "delta", "memory")
 
 
