@@ -11,12 +11,12 @@ from thinking.recipes.deep_thinking.config import EXAMPLES, PRESETS, Config
 COLUMNS = {
     "network": "network",
     "size": "size",
-    "solved_percent": "% solved",
-    "solved_percent_std": "±",
-    "at_training_depth_percent": "% at training depth",
+    "solved": "solved, %",
+    "solved_std": "±, %",
+    "solved_at_training_depth": "at training depth, %",
     "mean_halting_step": "steps until sure",
 }
-"""Of the table on the terminal. A header that ends with % would scale these percents again."""
+"""Of the table on the terminal."""
 
 
 def run(config: Config, run: Run) -> None:
@@ -41,13 +41,13 @@ def run(config: Config, run: Run) -> None:
     thinking_plots.plot_step_curves(run.plots_folder / "steps.png", curves, compute_depth(config))
     plots.plot_learning_curves(run, ["loss/answer", "cell_accuracy", "exact_match"])
     size = max(tests)
-    solved = {row["network"]: f"{row['solved_percent']:.1f} %" for row in rows if row["size"] == size}
+    solved = {row["network"]: f"{row['solved']:.1%}" for row in rows if row["size"] == size}
     write_results(
         run,
         rows,
         {f"{name}-{seed}": result.state for name in trained for seed, result in zip(seeds, trained[name], strict=True)},
         headline=f"{config.puzzle.name} of size {size}, trained on {config.puzzle.size}, solved: "
-        + ", ".join(f"{name} {percent}" for name, percent in solved.items()),
+        + ", ".join(f"{name} {share}" for name, share in solved.items()),
         columns=COLUMNS,
         num_parameters={name: count_parameters(each[0]) for name, each in params.items()},
         train_seconds={name: [result.seconds for result in results] for name, results in trained.items()},

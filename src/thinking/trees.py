@@ -60,6 +60,11 @@ def count_parameters(params: Params) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
+def count_bytes(tree: Any) -> int:
+    """The bytes of all arrays in a PyTree, or of arrays that are described by `jax.eval_shape`."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def take_rows(tree: Any, rows: Array) -> Any:
     """Select rows of every leaf by index."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tree)

@@ -17,8 +17,8 @@ def balancing_policy(observation):
 
 @jax.jit
 def run_rollout(key):
-    def act(key, observation):
-        return control.sample_random_actions(CARTPOLE, key, observation.shape[0]), observation[:, 0]
+    def act(carry, key, observation):
+        return carry, control.sample_random_actions(CARTPOLE, key, observation.shape[0]), observation[:, 0]
 
     env_state = init_envs(CARTPOLE, key, 8)
     return rollout(CARTPOLE, act, key, env_state, 400)
@@ -84,8 +84,8 @@ def test_collect_episodes_ends_by_termination_or_truncation():
 def test_time_limit_truncates_and_does_not_terminate():
     env = control.make_env("Pendulum-v1")
 
-    def act(key, observation):
-        return control.sample_random_actions(env, key, 2), ()
+    def act(carry, key, observation):
+        return carry, control.sample_random_actions(env, key, 2), ()
 
     run = jax.jit(lambda key: rollout(env, act, key, init_envs(env, key, 2), 401)[1])
     trajectory = run(jax.random.key(0))

@@ -55,6 +55,15 @@ def test_sequence_models_are_measured_without_baselines(tmp_path, monkeypatch, c
     assert "pip install torch" in "".join(capsys.readouterr())
 
 
+def test_mixers_are_measured_beside_attention_and_their_states_do_not_grow(tmp_path):
+    rows = {row["benchmark"].split()[-1]: row for row in run_parts(tmp_path, "mixers")["rows"]}
+    assert set(rows) == {"attention", "gru", "linear_recurrence", "delta", "memory"}
+    for name, row in rows.items():
+        growth = row["state_bytes_at_131072"] / row["state_bytes_at_1024"]
+        assert growth == (128 if name == "attention" else 1)
+        assert row["times_faster_than_dense"] == pytest.approx(rows["attention"]["ms"] / row["ms"])
+
+
 def test_every_part_has_a_function_and_a_config():
     names = set(get_args(Part))
     assert set(benchmark.make_measure_fns()) == names

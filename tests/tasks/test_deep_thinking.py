@@ -38,13 +38,13 @@ def finished_run(tmp_path_factory):
 
 def test_the_recursive_network_solves_longer_puzzles_and_the_feed_forward_network_does_not(finished_run):
     rows = json.loads((finished_run.folder / "results.json").read_text())["rows"]
-    solved = {(row["network"], row["size"]): row["solved_percent"] for row in rows}
-    assert solved["recursive", 24] > 80
-    assert solved["feed_forward", 24] < 20
+    solved = {(row["network"], row["size"]): row["solved"] for row in rows}
+    assert solved["recursive", 24] > 0.8
+    assert solved["feed_forward", 24] < 0.2
     (row,) = (row for row in rows if row["network"] == "recursive" and row["size"] == 24)
-    assert row["at_training_depth_percent"] < row["solved_percent"]
+    assert row["solved_at_training_depth"] < row["solved"]
     assert 4 < row["mean_halting_step"] <= 96
-    assert row["rollouts_percent"] > 50
+    assert row["solved_by_rollouts"] > 0.5
 
 
 def test_curves_are_plotted(finished_run):

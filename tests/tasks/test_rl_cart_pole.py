@@ -24,11 +24,13 @@ from thinking.experiment.results import digest
 from thinking.experiment.settings import find_declaration_errors
 from thinking.guide import GuideState
 from thinking.learning.rollouts import collect_episodes
+from thinking.recipes import seed_training
 from thinking.recipes.cart_pole import agent as agents
 from thinking.recipes.cart_pole import trainers, videos
 from thinking.recipes.cart_pole.config import PRESETS, BufferConfig
 from thinking.recipes.cart_pole.guide_training import init_agent, update_ema
 from thinking.recipes.cart_pole.policy_training import NUM_EVAL_EPISODES, EvalSchedule
+from thinking.recipes.seed_training import make_seed_keys
 from thinking.train_state import RunnerState, TrainState
 
 SMOKE = PRESETS["smoke"].config
@@ -52,7 +54,7 @@ def finished_run(tmp_path_factory):
     run = Run(folder=tmp_path_factory.mktemp("rl_cart_pole"), config=SMALL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(videos, "_MAX_FRAMES", 3)
-        stages.patch(patch, trainers)
+        stages.patch(patch, seed_training)
         rl_cart_pole.run(SMALL, run)
     return run
 
@@ -82,7 +84,7 @@ def test_run_writes_plots_and_videos(finished_run):
 
 
 def test_interrupted_run_ends_bit_identical(finished_run, tmp_path, monkeypatch):
-    stages.patch(monkeypatch, trainers)
+    stages.patch(monkeypatch, seed_training)
     # Only training is interrupted. Evaluation is replaced, as it takes long to compile.
     monkeypatch.setattr(gymnasium_evaluation, "evaluate_in_gymnasium", lambda env, *args: (np.ones(args[-2:]), None))
 
@@ -111,7 +113,7 @@ def init_agents():
     guide, iterations = trainers.build_guide(SMALL, env), trainers.make_iterations(SMALL)
     settings = trainers.make_collection_settings(SMALL)
     init_fn = jax.jit(jax.vmap(lambda key: init_agent(env, guide, iterations, settings, key)))
-    return init_fn(trainers.make_seed_keys(SMALL))
+    return init_fn(make_seed_keys(SMALL))
 
 
 def restore_agents(folder):

@@ -83,9 +83,10 @@ def measure_collection_speed(env: ControlEnv, name: str, actor: Actor, *, num_en
 
     @jax.jit
     def collect(params: Any, envs: Any) -> Any:
-        return rollout(
-            env, lambda key, observation: (actor.act(params, key, observation), ()), jax.random.key(2), envs, steps
-        )
+        def act(carry: tuple, key: Array, observation: Array) -> tuple[tuple, Array, tuple]:
+            return carry, actor.act(params, key, observation), ()
+
+        return rollout(env, act, jax.random.key(2), envs, steps)
 
     seconds = measure_best_seconds(collect, params, envs)
     learned_params = [layer.train_state.params for layer in params.layers] if isinstance(params, GuideState) else params

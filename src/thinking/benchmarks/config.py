@@ -11,6 +11,7 @@ Part = Literal[
     "kernels",
     "guides",
     "attention",
+    "mixers",
     "training",
     "generation",
     "search",
@@ -74,6 +75,15 @@ class AttentionConfig:
         """Raises UserError unless a length can be compared with dense attention."""
         if not any(length <= MAX_TOP_K_TOKENS for length in self.long_sequence_lengths):
             raise field_error("long_sequence_lengths", f"at least one up to {MAX_TOP_K_TOKENS}", suggestion=4096)
+
+
+@dataclasses.dataclass(frozen=True)
+class MixersConfig:
+    """Sizes of decoders of one mixer each."""
+
+    sequence_length: int = option(4096, "tokens of the row of a training step", minimum=2, maximum=2**17)
+    num_steps: int = option(2, "training steps timed together", minimum=1, maximum=10**6)
+    decoder: DecoderConfig = group(DecoderConfig(width=128, num_layers=2), "the decoders")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,6 +219,7 @@ class Config(RunConfig):
     attention: AttentionConfig = group(
         AttentionConfig, "sparse attention against dense attention", affects_weights=False
     )
+    mixers: MixersConfig = group(MixersConfig, "recurrences and memories beside dense attention", affects_weights=False)
     training: TrainingConfig = group(TrainingConfig, "a training step of a decoder", affects_weights=False)
     generation: GenerationConfig = group(GenerationConfig, "sampling from a decoder", affects_weights=False)
     search: SearchConfig = group(SearchConfig, "Gumbel search over tokens", affects_weights=False)
@@ -242,6 +253,7 @@ PRESETS = {
             attention=AttentionConfig(
                 window=4, sequence_length=32, long_sequence_lengths=(32, 64), block_size=4, num_blocks=2
             ),
+            mixers=MixersConfig(sequence_length=16, num_steps=1, decoder=_TINY_DECODER),
             training=TrainingConfig(
                 batch_size=2, sequence_length=8, num_microbatches=2, num_steps=2, decoder=_TINY_DECODER
             ),

@@ -3,7 +3,7 @@
 Axes: B rows, T tokens of a row, L steps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,19 @@ VOCABULARY_SIZE, PROMPT_LENGTH = 256, 32
 
 
 def make_example_decoder(
-    config: DecoderConfig, context_length: int, vocabulary_size: int = VOCABULARY_SIZE, value_head: bool = False
+    config: DecoderConfig,
+    context_length: int,
+    vocabulary_size: int = VOCABULARY_SIZE,
+    value_head: bool = False,
+    mixers: Sequence[str] = ("attention",),
 ) -> Decoder:
-    """A decoder that `thinking.benchmarks.baselines` can rebuild in PyTorch, unless it has a value head."""
+    """A decoder; `thinking.benchmarks.baselines` can rebuild one of attention without a value head in PyTorch."""
     return decoder(
         vocab_size=vocabulary_size,
         context_length=context_length,
         block=BlockConfig(config.width, config.num_heads, position=learned(context_length)),
         num_layers=config.num_layers,
+        mixers=mixers,
         value_head=value_head,
     )
 

@@ -19,6 +19,7 @@ TaskName = Literal[
     "graph_aliased",
     "invent_code",
     "rl_cart_pole",
+    "rl_memory",
     "arithmetic",
     "think_tokens",
     "deep_thinking",

@@ -13,6 +13,7 @@ DURATIONS = {
     "simple": "2 min",
     "graph_aliased": "1 min",
     "rl_cart_pole": "1 min",
+    "rl_memory": "10 min",
     "arithmetic": "10 min",
     "think_tokens": "25 min",
     "deep_thinking": "50 min",

@@ -1,10 +1,8 @@
 """Memory of a run: what it needs is compared with what there is, and its lack is one line that names flags."""
 
-import math
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -41,11 +39,6 @@ def check_fits(config: RunConfig, num_bytes: int, purpose: str) -> None:
         raise make_error(
             config, f"{purpose} takes {num_bytes / 2**30:,.1f} GiB, and there are {limit / 2**30:,.1f} GiB of memory"
         )
-
-
-def count_bytes(tree: Any) -> int:
-    """Bytes of the arrays of a PyTree, or of their shapes."""
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _find_limit() -> int | None:

@@ -16,7 +16,7 @@ from thinking.errors import RunError
 from thinking.experiment import checkpoint, interruption, memory, metrics
 from thinking.experiment.config import RunConfig
 from thinking.experiment.folder import Run
-from thinking.trees import is_key
+from thinking.trees import count_bytes, is_key
 from thinking.types import Latest, Measured, State
 
 InitFn = Callable[[], State]
@@ -80,7 +80,7 @@ def train(
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", stage) or num_steps < 0 or chunk_size < 1:
         raise ValueError(f"bad stage {stage!r}, num_steps {num_steps} or chunk_size {chunk_size}")
     folder = run.folder / "checkpoints" / stage
-    memory.check_fits(run.config, memory.count_bytes(jax.eval_shape(init)), "the state of training")
+    memory.check_fits(run.config, count_bytes(jax.eval_shape(init)), "the state of training")
     start = jax.tree.map(_copy_leaf, init())
     restored = checkpoint.restore(folder, start)
     done, result = 0, TrainResult(start)

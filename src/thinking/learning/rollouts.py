@@ -13,10 +13,13 @@ from thinking.environment import Environment, TimeStep
 from thinking.learning.replay_buffer import Episodes
 from thinking.types import Array
 
-ActFn = Callable[[Array, Array], tuple[Array, Any]]
-"""`act(key, observation [E, O]) -> (action [E, ...], extras)`; extras are a PyTree [E, ...] to be recorded."""
-
 Carry = Any
+ActFn = Callable[[Carry, Array, Array], tuple[Carry, Array, Any]]
+"""`act(carry, key, observation [E, O]) -> (carry, action [E, ...], extras)`.
+
+The carry is what a policy remembers of the episode, a PyTree [E, ...], () for most. Extras are a PyTree [E, ...] to be
+recorded."""
+
 PolicyFn = Callable[[Carry, Array, Array, Array], tuple[Carry, Array]]
 """`policy(carry, key, observation [E, O], return_so_far [E]) -> (carry, action [E, ...])`."""
 
@@ -34,6 +37,7 @@ class VectorEnvState(NamedTuple):
         recent_returns: [NUM_RECENT] float32, ring buffer of the returns of finished episodes; the first
             `num_finished` entries are valid.
         num_finished: [] int32, number of finished episodes.
+        policy_carry: what the policy remembers of the current episodes, a PyTree [E, ...].
     """
 
     state: Any
@@ -41,6 +45,7 @@ class VectorEnvState(NamedTuple):
     return_so_far: Array
     recent_returns: Array
     num_finished: Array
+    policy_carry: Carry = ()
 
 
 class Trajectory(NamedTuple):
@@ -65,17 +70,20 @@ class Trajectory(NamedTuple):
     extras: Any
 
 
-def init_envs(env: Environment, key: Array, num_envs: int) -> VectorEnvState:
-    """Newly reset environments. Consumes the key."""
+def init_envs(env: Environment, key: Array, num_envs: int, policy_carry: Carry = ()) -> VectorEnvState:
+    """Newly reset environments, and the carry of a policy at the start of an episode. Consumes the key."""
     state, observation = jax.vmap(lambda key: env.reset(key))(jax.random.split(key, num_envs))
     zero = jnp.zeros(num_envs, jnp.float32)
-    return VectorEnvState(state, observation, zero, jnp.zeros(NUM_RECENT, jnp.float32), jnp.zeros((), jnp.int32))
+    recent_returns, num_finished = jnp.zeros(NUM_RECENT, jnp.float32), jnp.zeros((), jnp.int32)
+    return VectorEnvState(state, observation, zero, recent_returns, num_finished, policy_carry)
 
 
 def rollout(
-    env: Environment, act: ActFn, key: Array, env_state: VectorEnvState, num_steps: int
+    env: Environment, act: ActFn, key: Array, env_state: VectorEnvState, num_steps: int, initial_carry: Carry = ()
 ) -> tuple[VectorEnvState, Trajectory]:
-    """Step the environments `num_steps` times. An episode that ends is followed by a reset. Consumes the key.
+    """Step the environments `num_steps` times. Consumes the key.
+
+    An episode that ends is followed by a reset, and the carry of its policy by `initial_carry`.
 
     All random numbers of environments are drawn before the loop, and with them a reset for every step: in a loop of
     small steps, drawing costs more than stepping does.
@@ -86,10 +94,10 @@ def rollout(
     step_keys = jax.random.split(step_key, (num_steps, num_envs))
     resets = jax.vmap(jax.vmap(lambda key: env.reset(key)))(jax.random.split(reset_key, (num_steps, num_envs)))
 
-    def step(carry: tuple[Any, Array, Array], inputs: tuple) -> tuple[tuple[Any, Array, Array], tuple]:
-        state, observation, return_so_far = carry
+    def step(carry: tuple[Any, Array, Array, Carry], inputs: tuple) -> tuple[tuple[Any, Array, Array, Carry], tuple]:
+        state, observation, return_so_far, policy_carry = carry
         act_key, keys, reset = inputs
-        action, extras = act(act_key, observation)
+        policy_carry, action, extras = act(policy_carry, act_key, observation)
         time_step = _step_envs(env, keys, state, action)
         return_so_far = return_so_far + time_step.reward
         done = time_step.terminated | time_step.truncated
@@ -103,14 +111,17 @@ def rollout(
             time_step.observation,
             extras,
         )
-        return (next_state, next_observation, jnp.where(done, 0.0, return_so_far)), (trajectory, return_so_far)
+        policy_carry = _select(done, initial_carry, policy_carry)
+        carry = (next_state, next_observation, jnp.where(done, 0.0, return_so_far), policy_carry)
+        return carry, (trajectory, return_so_far)
 
-    start = env_state.state, env_state.observation, env_state.return_so_far
-    (state, observation, return_so_far), (trajectory, returns) = jax.lax.scan(
+    start = env_state.state, env_state.observation, env_state.return_so_far, env_state.policy_carry
+    (state, observation, return_so_far, policy_carry), (trajectory, returns) = jax.lax.scan(
         step, start, (act_keys, step_keys, resets)
     )
     recent_returns, num_finished = _update_recent(env_state, returns, trajectory.terminated | trajectory.truncated)
-    return VectorEnvState(state, observation, return_so_far, recent_returns, num_finished), trajectory
+    env_state = VectorEnvState(state, observation, return_so_far, recent_returns, num_finished, policy_carry)
+    return env_state, trajectory
 
 
 def mean_recent_return(env_state: VectorEnvState) -> Array:

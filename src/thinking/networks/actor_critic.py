@@ -6,13 +6,12 @@ Axes: B rows (any number of leading axes), O observation dimensions, A dimension
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
 
+from thinking.networks.action_distributions import make_distribution
 from thinking.networks.perceptron import Perceptron
 from thinking.networks.pure import make_pure
-from thinking.types import Array, Discrete, Params, Space, value_width
+from thinking.types import Array, Params, Space, value_width
 
 
 class ActionEvaluation(NamedTuple):
@@ -50,9 +49,9 @@ class Policy(NamedTuple):
 def perceptron_policy(observation_dim: int, action_space: Space, hidden_widths: Sequence[int] = (64, 64)) -> Policy:
     """Separate perceptrons for actor and critic, with hidden layers of `hidden_widths`.
 
-    Discrete actions come from a softmax, continuous ones from a normal distribution with a state-independent log_std.
+    Actions come from `networks.action_distributions`.
     """
-    is_discrete = isinstance(action_space, Discrete)
+    distribution = make_distribution(action_space)
 
     def build(key: Array) -> nnx.Module:
         rngs = nnx.Rngs(key)
@@ -63,54 +62,28 @@ def perceptron_policy(observation_dim: int, action_space: Space, hidden_widths: 
     init_networks, apply_networks = make_pure(build)
 
     def init(key: Array) -> Params:
-        params = {"networks": init_networks(key)}
-        return params if is_discrete else params | {"log_std": jnp.zeros(value_width(action_space), jnp.float32)}
+        return {"networks": init_networks(key)} | distribution.init()
 
     def networks(params: Params) -> nnx.Module:
         return apply_networks(params["networks"])
 
-    def broadcast_log_std(params: Params, actor_output: Array) -> Array:
-        return jnp.broadcast_to(params["log_std"], actor_output.shape)
-
     def act(params: Params, key: Array, observation: Array) -> tuple[Array, Array]:
-        actor_output = networks(params)["actor"](observation)
-        if is_discrete:
-            action = jax.random.categorical(key, actor_output).astype(jnp.int32)
-        else:
-            action = actor_output + jnp.exp(broadcast_log_std(params, actor_output)) * jax.random.normal(
-                key, actor_output.shape
-            )
-        return action, log_prob(params, actor_output, action)
-
-    def log_prob(params: Params, actor_output: Array, action: Array) -> Array:
-        if is_discrete:
-            # A product: the gradient of a gather is a slow scatter on a CPU.
-            return jnp.sum(jax.nn.log_softmax(actor_output) * jax.nn.one_hot(action, action_space.size), axis=-1)
-        log_std = broadcast_log_std(params, actor_output)
-        negative_log_prob = (
-            0.5 * ((action - actor_output) * jnp.exp(-log_std)) ** 2 + log_std + 0.5 * jnp.log(2 * jnp.pi)
-        )
-        return -jnp.sum(negative_log_prob, axis=-1)
-
-    def entropy(params: Params, actor_output: Array) -> Array:
-        if is_discrete:
-            log_probs = jax.nn.log_softmax(actor_output)
-            return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
-        return jnp.sum(broadcast_log_std(params, actor_output) + 0.5 * jnp.log(2 * jnp.pi * jnp.e), axis=-1)
+        output = networks(params)["actor"](observation)
+        action = distribution.sample(params, key, output)
+        return action, distribution.log_prob(params, output, action)
 
     def act_greedily(params: Params, observation: Array) -> Array:
-        actor_output = networks(params)["actor"](observation)
-        return jnp.argmax(actor_output, axis=-1).astype(jnp.int32) if is_discrete else actor_output
+        return distribution.mode(networks(params)["actor"](observation))
 
     def value(params: Params, observation: Array) -> Array:
         return networks(params)["critic"](observation)[..., 0]
 
     def evaluate_actions(params: Params, observation: Array, action: Array) -> ActionEvaluation:
         modules = networks(params)
-        actor_output = modules["actor"](observation)
+        output = modules["actor"](observation)
         return ActionEvaluation(
-            log_prob(params, actor_output, action),
-            entropy(params, actor_output),
+            distribution.log_prob(params, output, action),
+            distribution.entropy(params, output),
             modules["critic"](observation)[..., 0],
         )
 

@@ -14,6 +14,7 @@ from thinking.networks.mixers.mixer import (
     repeat_mixers,
     start_row,
 )
+from thinking.networks.mixers.pointwise import pointwise
 
 MIXERS: dict[str, Callable[[], Mixer]] = {
     "attention": attention,
@@ -21,6 +22,7 @@ MIXERS: dict[str, Callable[[], Mixer]] = {
     "linear_recurrence": linear_recurrence,
     "delta": delta,
     "memory": memory,
+    "pointwise": pointwise,
 }
 """Mixers of default settings, by name."""
 
@@ -51,6 +53,7 @@ __all__ = [
     "linear_recurrence",
     "make_mixer",
     "memory",
+    "pointwise",
     "repeat_mixers",
     "start_row",
 ]

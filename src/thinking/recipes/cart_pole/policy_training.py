@@ -121,7 +121,7 @@ def make_ppo_step(
         params, env_record = runner_state.train_state.params, runner_state.env
         envs, trajectory = rollout(
             env,
-            lambda key, observation: policy.act(params, key, observation),
+            lambda carry, key, observation: (carry, *policy.act(params, key, observation)),
             rollout_key,
             env_record.envs,
             rollout_length,

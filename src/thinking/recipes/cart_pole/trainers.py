@@ -1,20 +1,13 @@
-"""Training each algorithm by its config, all seeds at once.
-
-Axes: S seeds.
-"""
+"""Training each algorithm by its config, all seeds at once."""
 
 from collections.abc import Callable
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import optax
 
 from thinking import kernels
 from thinking.environments import control
 from thinking.environments.control import ControlEnv
 from thinking.experiment import Run
-from thinking.experiment.training_loop import TrainResult, train
 from thinking.guide import Guide, abstraction, guide, monte_carlo, temporal_difference
 from thinking.guide.hindsight import count_examples
 from thinking.learning.policy_gradient import ppo, reinforce
@@ -30,51 +23,8 @@ from thinking.recipes.cart_pole.policy_training import (
     make_ppo_step,
     make_reinforce_step,
 )
-from thinking.types import Array, Box, Latest, Measured, Space
-
-
-def make_seed_keys(config: Config) -> Array:
-    """[S] a typed key for each seed."""
-    return jax.vmap(jax.random.key)(jnp.arange(config.seeds, dtype=jnp.uint32) + jnp.uint32(config.seed))
-
-
-def train_seeds(
-    config: Config, run: Run, stage: str, *, init: Callable, step: Callable, steps: int, chunk: int
-) -> TrainResult:
-    """Train all seeds at once by vmap; metrics are means over seeds.
-
-    Args:
-        config, run, stage: the seeds, the run, and the name of the stage.
-        init: `init(key) -> state` of one seed.
-        step: `step(state, index) -> (state, metrics)` of one seed.
-        steps, chunk: number of steps, and steps per chunk.
-
-    Returns:
-        The result; the state's leaves are [S, ...].
-    """
-
-    def step_all(state: Any, index: Array) -> tuple[Any, dict[str, Array]]:
-        state, metrics = jax.vmap(step, (0, None))(state, index)
-        eval_return = metrics["eval/return"]
-        return_std = Measured(jnp.std(eval_return.value), jnp.all(eval_return.is_measured))
-        return state, {name: _average_over_seeds(metric) for name, metric in metrics.items()} | {
-            "eval/return_std_over_seeds": return_std
-        }
-
-    def init_all() -> Any:
-        return jax.jit(jax.vmap(init))(make_seed_keys(config))
-
-    return train(
-        run, stage, init=init_all, step=step_all, num_steps=steps, chunk_size=chunk, progress_metric="eval/return"
-    )
-
-
-def _average_over_seeds(metric: Array | Measured | Latest) -> Array | Measured | Latest:
-    """The mean of a metric (leaves [S]) over the seeds that measured it."""
-    if not isinstance(metric, Measured):
-        return jax.tree.map(jnp.mean, metric)
-    total = jnp.sum(jnp.where(metric.is_measured, metric.value, 0))
-    return Measured(total / jnp.maximum(jnp.sum(metric.is_measured), 1), jnp.any(metric.is_measured))
+from thinking.recipes.seed_training import train_seeds
+from thinking.types import Box, Space
 
 
 def make_iterations(config: Config) -> list[Iteration]:
@@ -170,6 +120,7 @@ def train_guide(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
         step=make_guide_step(env, guide, iterations, settings),
         steps=settings.num_updates * len(iterations),
         chunk=max(1, settings.num_updates // 2),
+        progress_metric="eval/return",
     )
     agents, actor = train_result.state, GuideActor(env, guide, settings.discount)
     return TrainedAgent(
@@ -268,5 +219,6 @@ def _train_policy(
         step=step,
         steps=evaluations.num_updates,
         chunk=config.eval.interval,
+        progress_metric="eval/return",
     )
     return make_policy_agent(policy, train_result)

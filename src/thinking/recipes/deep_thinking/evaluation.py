@@ -89,7 +89,7 @@ def compute_step_curves(
 def compute_rollout_accuracy(
     config: Config, network: RecursiveNetwork, params: Params, batch: CellBatch, key: Array
 ) -> float:
-    """The percentage of puzzles solved by the most confident of several rollouts; consumes the key."""
+    """The share of puzzles solved by the most confident of several rollouts; consumes the key."""
     solve = functools.partial(
         think_several_times,
         network,
@@ -99,7 +99,7 @@ def compute_rollout_accuracy(
         check_every=config.thinking.grad_steps,
     )
     answer = jax.jit(solve)(params, key, batch.inputs).output.answer
-    return 100 * float(jnp.mean(jnp.all(answer == batch.targets, axis=1)))
+    return float(jnp.mean(jnp.all(answer == batch.targets, axis=1)))
 
 
 def trace_probabilities(network: RecursiveNetwork, params: Params, batch: CellBatch, num_steps: int) -> np.ndarray:
@@ -137,24 +137,24 @@ def make_row(
     params: list[Params],
     test: CellBatch,
 ) -> dict[str, Any]:
-    """A row of the table: means and standard deviations over seeds, in percent of the puzzles.
+    """A row of the table: means and standard deviations over seeds, as shares of the puzzles.
 
     `solved` is what is right when nothing changes any more, or the budget is spent. No look at the answer decides.
     """
     depth = compute_depth(config)
-    solved = [100 * curve.is_solved[-1].mean() for curve in curves]
-    at_depth = [100 * curve.is_solved[min(depth, len(curve.is_solved)) - 1].mean() for curve in curves]
+    solved = [curve.is_solved[-1].mean() for curve in curves]
+    at_depth = [curve.is_solved[min(depth, len(curve.is_solved)) - 1].mean() for curve in curves]
     row = {
         "network": name,
         "size": size,
-        "solved_percent": float(np.mean(solved)),
-        "solved_percent_std": float(np.std(solved)),
-        "at_training_depth_percent": float(np.mean(at_depth)),
-        "at_halt_percent": float(np.mean([100 * curve.solved_at_halt.mean() for curve in curves])),
+        "solved": float(np.mean(solved)),
+        "solved_std": float(np.std(solved)),
+        "solved_at_training_depth": float(np.mean(at_depth)),
+        "solved_at_halt": float(np.mean([curve.solved_at_halt.mean() for curve in curves])),
         "mean_halting_step": float(np.mean([curve.halting_step.mean() for curve in curves])),
     }
     if config.eval.num_rollouts > 1:
         network, key = build_network(config, problem, name), jax.random.key(config.seed)
         rollouts = [compute_rollout_accuracy(config, network, each, test, key) for each in params]
-        row["rollouts_percent"] = float(np.mean(rollouts))
+        row["solved_by_rollouts"] = float(np.mean(rollouts))
     return row

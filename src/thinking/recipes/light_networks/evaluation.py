@@ -5,12 +5,20 @@ Axes: B rows, T tokens.
 
 import functools
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from thinking.environments.sequences import Sequence
+from thinking.experiment.training_loop import TrainResult
 from thinking.networks.decoder import Decoder
+from thinking.recipes.light_networks.config import Config
+from thinking.recipes.light_networks.model import build_network
+from thinking.recipes.light_networks.problems import make_problem
+from thinking.trees import count_bytes, count_parameters
 from thinking.types import Array, Params
 
 _NUM_GENERATED = 32
@@ -36,8 +44,7 @@ def _compute_weighted_accuracy(network: Decoder, params: Params, rows: Sequence)
 
 def count_state_bytes(network: Decoder, num_tokens: int) -> int:
     """Bytes that a row of so many tokens leaves in memory for the next one."""
-    cache = jax.eval_shape(lambda: network.init_cache(1, num_tokens))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache.layers))
+    return count_bytes(jax.eval_shape(lambda: network.init_cache(1, num_tokens)).layers)
 
 
 def measure_generation(network: Decoder, params: Params, num_tokens: int, rows: int = 8) -> float:
@@ -60,3 +67,35 @@ def measure_generation(network: Decoder, params: Params, num_tokens: int, rows: 
     start = time.perf_counter()
     jax.block_until_ready(run(params))
     return rows * _NUM_GENERATED / (time.perf_counter() - start)
+
+
+def make_row(
+    config: Config,
+    name: str,
+    problem: str,
+    learning_rate: float,
+    results: list[TrainResult],
+    tests: Mapping[int, Sequence],
+) -> dict[str, Any]:
+    """A row of the table: accuracies on tests of each factor, over the seeds of the results, and costs."""
+    family, size = make_problem(config, problem)
+    network, num_tokens = build_network(config, name, problem), family.count_tokens(size)
+    params = [result.state.train_state.params for result in results]
+    accuracies = np.array([[compute_accuracy(network, each, test) for test in tests.values()] for each in params])
+    num_trained = num_tokens * config.training.batch_size * config.training.num_steps * len(results)
+    return {
+        "problem": problem,
+        "network": name,
+        **{f"accuracy_at_{factor}x": mean for factor, mean in zip(tests, accuracies.mean(axis=0), strict=True)},
+        "std_at_1x": accuracies[:, 0].std(),
+        "worst_at_1x": accuracies[:, 0].min(),
+        "learning_rate": learning_rate,
+        "num_parameters": count_parameters(params[0]),
+        "state_bytes": count_state_bytes(network, num_tokens),
+        "train_tokens_per_second": num_trained / max(sum(result.seconds for result in results), 1e-9),
+        "generated_tokens_per_second": measure_generation(network, params[0], num_tokens),
+        **{
+            f"by_seed_at_{factor}x": " ".join(f"{x:.4f}" for x in column)
+            for factor, column in zip(tests, accuracies.T, strict=True)
+        },
+    }

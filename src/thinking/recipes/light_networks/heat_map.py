@@ -15,13 +15,13 @@ def plot_heat_map(
 
     Args:
         path: of the PNG.
-        accuracies: by network and problem, the percentage at each factor.
+        accuracies: by network and problem, the share of right labels at each factor.
         factors: of the trained size.
         title: of the figure.
     """
     networks = list(dict.fromkeys(network for network, _ in accuracies))
     problems = list(dict.fromkeys(problem for _, problem in accuracies))
-    values = np.array([[x for problem in problems for x in accuracies[network, problem]] for network in networks])
+    values = 100 * np.array([[x for problem in problems for x in accuracies[network, problem]] for network in networks])
     figure, (panel,) = plots.make_figure(1, title)
     figure.set_size_inches(1.8 + 0.5 * values.shape[1], 1.6 + 0.45 * len(networks))
     panel.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto")

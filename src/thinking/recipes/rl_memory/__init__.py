@@ -1,0 +1,1 @@
+"""Policies with a memory, in worlds that hide what a policy needs."""

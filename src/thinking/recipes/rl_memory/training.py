@@ -1,0 +1,114 @@
+"""Training of one kind of network by PPO, all seeds at once.
+
+Axes: S seeds, E environments.
+"""
+
+from collections.abc import Callable
+
+import jax
+import optax
+
+from thinking.environment import Environment
+from thinking.environments.control import make_env
+from thinking.environments.partial_observation import PartialObservation
+from thinking.environments.t_maze import NUM_ACTIONS, OBSERVATION_DIM, TMaze
+from thinking.experiment import Run
+from thinking.experiment.training_loop import TrainResult
+from thinking.learning.policy_gradient import UpdateFn, ppo
+from thinking.learning.recurrent_rollouts import collect_recurrent_batch
+from thinking.learning.rollouts import init_envs, mean_recent_return
+from thinking.networks.blocks import BlockConfig
+from thinking.networks.recurrent_policy import RecurrentPolicy, recurrent_policy
+from thinking.recipes.rl_memory.config import Config
+from thinking.recipes.seed_training import train_seeds
+from thinking.train_state import RunnerState, init_train_state
+from thinking.types import Array, Discrete, Latest, Measured, Metrics
+
+CART_POLE = make_env("CartPole-v1")
+POSITIONS = (0, 2)
+"""Of the observation of a cart pole: the cart's position, and the pole's angle."""
+LIMITS = (2.4, 0.21)
+"""Of both; beyond them an episode ends."""
+CHUNK = 10
+"""Updates per chunk."""
+
+
+def build_env(config: Config) -> Environment:
+    """The world in which policies are trained."""
+    if config.env.name == "cart_pole":
+        return PartialObservation(CART_POLE, POSITIONS, LIMITS)
+    return TMaze(config.env.corridor)
+
+
+def build_policy(config: Config, network: str) -> RecurrentPolicy:
+    """A policy of one kind of network for the world."""
+    model = config.model
+    block = BlockConfig(model.width, model.num_heads, feed_forward=2 * model.width)
+    if config.env.name == "cart_pole":
+        return recurrent_policy(len(POSITIONS), CART_POLE.action_space, [network] * model.num_layers, block)
+    return recurrent_policy(OBSERVATION_DIM, Discrete(NUM_ACTIONS), [network] * model.num_layers, block)
+
+
+def train_policies(config: Config, run: Run, network: str) -> TrainResult:
+    """Train policies of all seeds; the state of the result is a `RunnerState` of leaves [S, ...].
+
+    Raises:
+        RunError: as `experiment.training_loop.train`.
+    """
+    env, policy, settings = build_env(config), build_policy(config, network), config.ppo
+    num_updates = max(1, settings.num_steps // (settings.num_envs * settings.rollout_length))
+    schedule = optax.linear_schedule(
+        config.optimizer.learning_rate, 0, num_updates * settings.num_epochs * settings.num_minibatches
+    )
+    adam = optax.chain(optax.clip_by_global_norm(settings.max_gradient_norm), optax.adam(schedule, eps=1e-5))
+    # Flattened to one vector, as many small operations are slow on a CPU.
+    optimizer = optax.flatten(adam)
+    update = ppo(
+        policy.evaluate_actions,
+        optimizer,
+        num_epochs=settings.num_epochs,
+        num_minibatches=settings.num_minibatches,
+        clip=settings.clip,
+        entropy_weight=settings.entropy_weight,
+    )
+
+    def init(key: Array) -> RunnerState:
+        init_key, env_key = jax.random.split(key)
+        envs = init_envs(env, env_key, settings.num_envs, policy.init_state(settings.num_envs))
+        return RunnerState(init_train_state(policy.init(init_key), optimizer), key, env=envs)
+
+    return train_seeds(
+        config,
+        run,
+        network,
+        init=init,
+        step=_make_step(config, env, policy, update),
+        steps=num_updates,
+        chunk=min(CHUNK, num_updates),
+        progress_metric="rollout/return",
+    )
+
+
+def _make_step(config: Config, env: Environment, policy: RecurrentPolicy, update: UpdateFn) -> Callable:
+    settings = config.ppo
+
+    def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
+        rollout_key, update_key = jax.random.split(jax.random.fold_in(runner_state.key, index))
+        envs, batch = collect_recurrent_batch(
+            env,
+            policy,
+            runner_state.train_state.params,
+            rollout_key,
+            runner_state.env,
+            settings.rollout_length,
+            discount=settings.discount,
+            gae_lambda=settings.gae_lambda,
+        )
+        train_state, metrics = update(runner_state.train_state, batch, update_key)
+        metrics |= {
+            "rollout/return": Measured(mean_recent_return(envs), envs.num_finished > 0),
+            "rollout/num_env_steps": Latest((index + 1) * batch.mask.size),
+        }
+        return runner_state._replace(train_state=train_state, env=envs), metrics
+
+    return step

@@ -1,0 +1,67 @@
+"""The task of policies with a memory, from its config to its results."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tasks import rl_memory
+from thinking.errors import UserError
+from thinking.experiment import Run
+from thinking.experiment.config import check
+from thinking.experiment.settings import find_declaration_errors
+from thinking.recipes.groups import OptimizerConfig
+from thinking.recipes.rl_memory import config as settings
+
+SMALL = settings.Config(
+    seeds=1,
+    networks=("pointwise", "gru"),
+    env=settings.EnvConfig("t_maze", 3),
+    model=settings.ModelConfig(16, 2),
+    ppo=dataclasses.replace(settings.PRESETS["t_maze"].config.ppo, num_steps=24_576, rollout_length=32),
+    optimizer=OptimizerConfig(0.005),
+    eval=settings.EvalConfig(64, (1, 3)),
+)
+
+
+def test_a_memory_finds_the_way_of_the_sign_and_a_pointwise_network_guesses(tmp_path):
+    rl_memory.run(SMALL, Run(folder=tmp_path, config=SMALL))
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    returns = {(row["network"], row["world"]): row["mean_return"] for row in rows}
+    assert returns["gru", "corridor of 3"] > 0.9
+    assert returns["pointwise", "corridor of 3"] < 0.75
+    assert {"learning_curves.png", "returns.png"} <= {path.name for path in (tmp_path / "plots").iterdir()}
+
+
+def test_a_pole_of_which_positions_are_seen_is_evaluated_in_gymnasium(tmp_path):
+    config = dataclasses.replace(
+        SMALL,
+        networks=("delta",),
+        env=settings.EnvConfig("cart_pole"),
+        ppo=settings.PPOConfig(num_steps=512, num_envs=4, rollout_length=16),
+        eval=settings.EvalConfig(2),
+    )
+    rl_memory.run(config, Run(folder=tmp_path, config=config))
+    (row,) = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert row["world"] == "cart pole without velocities"
+    assert 5 < row["mean_return"] < 200
+    assert (tmp_path / "videos" / "delta.gif").stat().st_size > 1000
+
+
+def test_all_presets_are_sound():
+    for preset in settings.PRESETS.values():
+        assert not find_declaration_errors(preset.config)
+        check(preset.config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"networks": ("gru", "gru")}, "each once"),
+        ({"ppo": settings.PPOConfig(num_minibatches=3)}, "num-minibatches"),
+        ({"eval": settings.EvalConfig(factors=(1, 1))}, "each once"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(changes, message):
+    with pytest.raises(UserError, match=message):
+        check(dataclasses.replace(settings.DEFAULT, **changes))
