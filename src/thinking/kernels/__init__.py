@@ -5,6 +5,7 @@ It is no convolution and no GPU kernel. Its `value` is what it predicts, a state
 A kernel is a triple `(init, fit, infer)` of pure functions, as an optax transformation is a pair.
 """
 
+from thinking.kernels.checks import check_kernel
 from thinking.kernels.contract import Context, Hypothesis, Kernel, Spaces, Transition, checked_kernel
 from thinking.kernels.gradient import Network, gradient_kernel
 from thinking.kernels.linear import linear
@@ -27,6 +28,7 @@ __all__ = [
     "Space",
     "Spaces",
     "Transition",
+    "check_kernel",
     "checked_kernel",
     "gradient_kernel",
     "linear",
