@@ -1,6 +1,7 @@
 """The training loop: chunks, metrics, checkpoints, samples and errors."""
 
 import json
+import re
 from functools import partial
 
 import jax
@@ -11,7 +12,7 @@ from tests.experiment import toy
 from tests.experiment.conftest import assert_one_line, read_digest
 
 from thinking.errors import RunError
-from thinking.experiment import metrics
+from thinking.experiment import metrics, training_loop
 from thinking.experiment.folder import Run
 from thinking.experiment.training_loop import train
 from thinking.trees import digest
@@ -55,6 +56,17 @@ def test_chunks_equal_single_steps(run):
     mean_losses = [np.mean(losses[first : first + 10]) for first in range(0, 45, 10)]
     np.testing.assert_allclose([record["loss"] for record in records], mean_losses, rtol=1e-5)
     assert [record["count"] for record in records] == [4.5, 14.5, 24.5, 34.5, 42]
+
+
+def test_a_stage_of_hours_is_announced_once_with_what_makes_it_shorter(run, monkeypatch, capsys):
+    train_toy(run)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(training_loop, "_LONG_SECONDS", 1e-9)
+    train_toy(run, num_steps=65)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(
+        r"warning: stage fit takes about \d+ h more .* lower the number of steps, .*; Ctrl-C saves it", line
+    )
 
 
 def test_metrics_average_measured_steps_and_keep_the_latest_count(run):

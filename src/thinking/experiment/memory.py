@@ -25,7 +25,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def make_error(config: RunConfig, reason: str) -> RunError:
     """The error of a run without enough memory, with the flags to lower."""
-    return RunError(f"{reason}; lower {_list_flags(config)}; what was saved is kept")
+    return RunError(f"{reason}; lower {list_size_flags(config)}; what was saved is kept")
 
 
 def check_fits(config: RunConfig, num_bytes: int, purpose: str) -> None:
@@ -55,7 +55,7 @@ def _find_limit() -> int | None:
     return min(machine, int(container)) if container.isdecimal() else machine
 
 
-def _list_flags(config: RunConfig) -> str:
+def list_size_flags(config: RunConfig) -> str:
     """The flags of sizes that are above their defaults, else those of widths and batches."""
     sizes = [setting for setting in settings(config) if _is_size(setting)]
     raised = [setting for setting in sizes if setting.default is not None and setting.value > setting.default]

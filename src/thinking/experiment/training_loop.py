@@ -25,6 +25,9 @@ TrainStepFn = Callable[[State, jax.Array], tuple]
 LogSamples = Callable[[Any], Sequence[Mapping[str, Any]]]
 """`log_samples(sample) -> records` for `samples.jsonl`, of a sample on the host."""
 
+_LONG_SECONDS = 2 * 3600
+"""Of a stage; a longer one is announced."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
@@ -117,7 +120,7 @@ def _loop(
     log_samples: LogSamples | None,
 ) -> tuple[int, TrainResult]:
     """Run chunks until the end or a signal; returns the number of steps done and the saved result."""
-    start = time.perf_counter()
+    start, done_before = time.perf_counter(), done
     folder = run.folder / "checkpoints" / stage
     state, pending = result.state, None
 
@@ -143,6 +146,9 @@ def _loop(
             for write in run.metric_writers:
                 write(stage, last, means)
             advance(last, means.get(progress_metric))
+            if first == done_before:
+                seconds_per_step = (time.perf_counter() - start) / (last - first)
+                _warn_if_long(run.config, stage, seconds_per_step * (num_steps - last))
 
         def save(copied: tuple[Any, list[jax.Array]]) -> None:
             with saver.measure_blocked():
@@ -259,6 +265,15 @@ def _refuse_nan(folder: Any, stage: str, done: int, state: State, flags: list[ja
         ]
         raise RunError(
             f"{paths[0]} of the state is nan after step {done - 1} of stage {stage}; {_describe_kept(folder)}"
+        )
+
+
+def _warn_if_long(config: RunConfig, stage: str, seconds_left: float) -> None:
+    """Say early that a stage takes hours, and what makes it shorter."""
+    if seconds_left > _LONG_SECONDS:
+        progress.warn(
+            f"stage {stage} takes about {seconds_left / 3600:,.0f} h more at this speed; to shorten it, lower the "
+            f"number of steps, {memory.list_size_flags(config)}; Ctrl-C saves it, and the same command continues"
         )
 
 
