@@ -212,6 +212,12 @@ def test_an_exported_model_is_shown_measured_and_plans_as_its_run(thinking, expo
     assert "whose models cannot chat" in get_error_line(thinking("chat", "my/guide"))
 
 
+def test_a_model_without_its_card_is_refused_in_one_line(thinking, exported, home, tmp_path):
+    shutil.copytree(home / "my" / "guide", tmp_path / "guide")
+    (tmp_path / "guide" / "README.md").unlink()
+    assert "guide/README.md: No such file" in get_error_line(thinking("show", str(tmp_path / "guide")), 1)
+
+
 def test_models_are_drawn(thinking, exported, tmp_path):
     assert thinking("draw", "my/guide", "--to", str(tmp_path / "drawn")).code == 0
     assert {path.name for path in (tmp_path / "drawn").iterdir()} == {"plan.gif", "plan.png"}

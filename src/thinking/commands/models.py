@@ -6,7 +6,7 @@ from typing import Any
 
 from thinking import progress
 from thinking.commands.tasks import load_task
-from thinking.errors import UserError, show_controls
+from thinking.errors import RunError, UserError, show_controls
 from thinking.experiment.command import Task, change_config, load_finished
 from thinking.experiment.run_records import read_run as read_run_record
 from thinking.experiment.summary import thinking_command
@@ -38,10 +38,18 @@ def print_models() -> None:
 
 
 def print_model(name: str) -> None:
-    """Print the card of a model."""
+    """Print the card of a model.
+
+    Raises:
+        RunError: its files are damaged.
+    """
     folder = find_model(name)
     read_record(folder)
-    print(show_controls((folder / CARD_FILE).read_text(encoding="utf-8", errors="replace")))
+    try:
+        card = (folder / CARD_FILE).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise RunError(f"cannot read {folder / CARD_FILE}: {error.strerror}") from error
+    print(show_controls(card))
 
 
 def use_model(name: str, use: str, flags: Sequence[str]) -> None:

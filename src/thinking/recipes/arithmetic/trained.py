@@ -1,21 +1,17 @@
-"""A trained reasoner as a value: what is exported of a run, and what answers problems.
-
-Axes: P tokens of a padded prompt.
-"""
+"""A trained reasoner as a value: what is exported of a run, and what answers problems."""
 
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from thinking.environments.arithmetic.parsing import parse_problem
 from thinking.experiment.cards import CardTexts
-from thinking.generation.completions import Completions, generate
+from thinking.generation.completions import make_streamer
 from thinking.generation.sampling import Sampling
 from thinking.networks.decoder import Decoder
 from thinking.reasoning.search.subtasks import make_solver
@@ -25,7 +21,7 @@ from thinking.recipes.arithmetic.evaluation import MAX_CONTEXTS, MAX_DEPTH
 from thinking.recipes.arithmetic.model import build_decoder
 from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompt
 from thinking.text.vocabulary import END, Vocabulary
-from thinking.types import Array, Params
+from thinking.types import Params
 
 _MAX_NEW_TOKENS = 512
 _MAX_PROMPT = 128
@@ -74,11 +70,9 @@ class Reasoner(NamedTuple):
             solve = make_solver(self.model, max_depth=MAX_DEPTH, max_contexts=MAX_CONTEXTS, batch_size=1)
             (solution,) = solve(self.params, jax.random.key(0), [prompt])
             return VOCABULARY.decode(solution.trace.completion)
-        tokens = np.zeros((1, _MAX_PROMPT), np.int32)
-        tokens[0, : len(prompt)] = prompt
-        write = _make_writer(self.model, self.config.model.positions == "digit")
-        completions = write(self.params, tokens, np.int32([len(prompt)]))
-        return VOCABULARY.decode(np.asarray(completions.tokens)[0, : int(completions.length[0])].tolist())
+        stream = _make_stream(self.model, self.config.model.positions == "digit")
+        chunks = stream(self.params, jax.random.key(0), prompt)  # greedy: the key is unused
+        return VOCABULARY.decode([token for chunk in chunks for token in chunk])
 
     def answer(self, problem: str) -> str:
         """The answer to a problem, the most significant digit first; empty if the model wrote none.
@@ -123,21 +117,15 @@ def build(config: Config, params: Params) -> Reasoner:
 
 
 @functools.lru_cache(maxsize=8)
-def _make_writer(decoder: Decoder, by_place: bool) -> Callable:
-    """`write(params, prompts [1, P], lengths [1]) -> Completions`, greedy, jitted and cached."""
+def _make_stream(decoder: Decoder, by_place: bool) -> Callable[..., Iterator[list[int]]]:
+    """Greedy completions in one chunk, compiled once for a decoder."""
     options = {"locate": locate, "num_coordinates": NUM_COORDINATES} if by_place else {}
-
-    def write(params: Params, prompts: Array, lengths: Array) -> Completions:
-        return generate(
-            decoder,
-            params,
-            jax.random.key(0),  # unused at temperature 0
-            prompts,
-            lengths,
-            max_new_tokens=min(_MAX_NEW_TOKENS, decoder.context_length - _MAX_PROMPT),
-            sampling=Sampling(temperature=0.0),
-            stop_tokens=(END,),
-            **options,
-        )
-
-    return jax.jit(write)
+    return make_streamer(
+        decoder,
+        max_prompt_tokens=_MAX_PROMPT,
+        max_new_tokens=_MAX_NEW_TOKENS,
+        chunk_size=_MAX_NEW_TOKENS,
+        sampling=Sampling(temperature=0.0),
+        stop_tokens=(END,),
+        **options,
+    )
