@@ -1,5 +1,6 @@
 """What the command `thinking` does with exported models, and with those that the package ships."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def export_run(run_folder: Path, to: str, dtype: Any, flags: Sequence[str]) -> N
     name = describe_target(to)
     commands = {
         "train": exporting.format_command(task.name, record),
-        "export": " ".join(["thinking export", task.name, "--to", name, "--dtype", dtype, *flags]),
+        "export": shlex.join(["thinking", "export", task.name, "--to", name, "--dtype", dtype, *flags]),
         "measure": f"thinking measure {name}",
     }
     facts = {

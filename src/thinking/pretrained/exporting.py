@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,7 +97,7 @@ def format_command(task: str, record: Mapping[str, Any]) -> str:
             words.append(flag if value else (f"{head}.no-{name}" if dot else f"--no-{flag.removeprefix('--')}"))
         else:
             words += [flag, *map(str, value if isinstance(value, list) else [value])]
-    return " ".join(["thinking run", task, *(["--preset", preset] if preset != "default" else []), *words])
+    return shlex.join(["thinking", "run", task, *(["--preset", preset] if preset != "default" else []), *words])
 
 
 def write_folder(files: Mapping[str, bytes], folder: Path) -> None:

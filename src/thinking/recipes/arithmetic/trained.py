@@ -29,11 +29,12 @@ _MAX_PROMPT = 128
 
 CARD = CardTexts(
     summary="A small decoder that answers problems of arithmetic: it writes a chain of thought first, then the answer.",
-    data="Worked problems that the program makes itself (the sources are `data.sources` in `config.json`: `words` are "
-    "problems put in words and symbols with operands below 100, `OPERATION:DIGITS` larger ones), and the rewards of a "
-    "verifier. No text of people.",
-    limits="It knows the operations and the numbers of digits that it was trained on, and nothing else: one "
-    "operation, no brackets, no decimals. Beyond them it answers with confidence, and wrongly.",
+    data="Worked problems that the program makes itself, and the rewards of a verifier. No text of people. The sources "
+    "are `data.sources` in `config.json`: `words` are sums and differences of numbers up to 100, and products and "
+    "quotients of numbers up to 10; `OPERATION:DIGITS` are larger ones. All are asked in words and in symbols.",
+    limits="The table says what it can do: where it is far below 100 %, most answers are wrong, though it was trained "
+    "on such problems. Of other operations, more digits, brackets and decimals it knows nothing, and answers all the "
+    "same.",
     usage='print(model.answer("57+8"), model.complete("57+8"))',
 )
 """What the model card says."""
