@@ -218,6 +218,14 @@ def test_a_model_without_its_card_is_refused_in_one_line(thinking, exported, hom
     assert "guide/README.md: No such file" in get_error_line(thinking("show", str(tmp_path / "guide")), 1)
 
 
+def test_a_loaded_config_makes_no_other_file_be_read(thinking, exported, home, tmp_path):
+    shutil.copytree(home / "my" / "guide", tmp_path / "guide")
+    path = tmp_path / "guide" / "config.json"
+    path.write_text(path.read_text().replace('"path": null', '"path": "/etc/passwd"'))
+    line = get_error_line(thinking("plan", str(tmp_path / "guide"), "0", "5"), 1)
+    assert "--graph.path /etc/passwd: guides of random graphs alone" in line
+
+
 def test_models_are_drawn(thinking, exported, tmp_path):
     assert thinking("draw", "my/guide", "--to", str(tmp_path / "drawn")).code == 0
     assert {path.name for path in (tmp_path / "drawn").iterdir()} == {"plan.gif", "plan.png"}
