@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from thinking.recipes.arithmetic.config import Config, Style
     from thinking.recipes.arithmetic.datasets import EvaluationSet
     from thinking.recipes.arithmetic.searches import SearchModel
+    from thinking.recipes.arithmetic.trained import Reasoner
     from thinking.types import Params
 
 CHUNK = 10
@@ -30,6 +31,8 @@ COLUMNS = {
     "mean_tokens": "tokens",
 }
 """Of the table on the terminal."""
+MEASURED = {name: header for name, header in COLUMNS.items() if name != "model"}
+"""Of what `measure` finds."""
 
 
 def run(config: Config, run: Run) -> None:
@@ -220,6 +223,16 @@ def chat(config: Config, decoder: Decoder, params: Params) -> None:
     run_chat(
         search_model, config.answer.method, config.answer.num_samples, key, use_subtasks=config.styles[0] == "subtasks"
     )
+
+
+def use(config: Config, reasoner: Reasoner) -> None:
+    """Answer typed problems by a model that was loaded."""
+    chat(config, reasoner.model, reasoner.params)
+
+
+def measure(config: Config, reasoner: Reasoner) -> list[dict[str, Any]]:
+    """The rows of its evaluation."""
+    return evaluate(config, reasoner.model, config.styles[0], reasoner.params)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,18 @@ trained on small puzzles with few steps of thought, and evaluated on larger ones
 without its input in view, the same trained at a fixed depth, and a feed-forward network of as many layers.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from thinking.errors import UserError
 from thinking.experiment import Run, main
 from thinking.recipes.deep_thinking.config import EXAMPLES, PRESETS, Config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from thinking.recipes.deep_thinking.trained import PuzzleThinker
 
 COLUMNS = {
     "network": "network",
@@ -17,6 +27,14 @@ COLUMNS = {
     "mean_halting_step": "steps until sure",
 }
 """Of the table on the terminal."""
+MEASURED = {
+    "size": "size",
+    "num_puzzles": "puzzles",
+    "solved": "solved, %",
+    "solved_at_training_depth": "at training depth, %",
+    "mean_halting_step": "steps until sure",
+}
+"""Of what `measure` finds."""
 
 
 def run(config: Config, run: Run) -> None:
@@ -53,7 +71,36 @@ def run(config: Config, run: Run) -> None:
         train_seconds={name: [result.seconds for result in results] for name, results in trained.items()},
     )
     if config.puzzle.name == "mazes" and "recursive" in trained:
-        thinking_plots.write_videos(config, run, problem, params["recursive"][0], curves["recursive"], tests)
+        first = params["recursive"][0]
+        thinking_plots.write_videos(config, run.folder / "videos", problem, first, curves["recursive"], tests)
+
+
+def measure(config: Config, trained: PuzzleThinker) -> list[dict[str, Any]]:
+    """A row for each size, of a network that was loaded."""
+    from thinking.recipes.deep_thinking import evaluation
+    from thinking.recipes.deep_thinking.problems import make_problem, make_tests
+
+    problem, (name,) = make_problem(config), config.networks
+    tests = make_tests(config, problem)
+    curves = evaluation.compute_all_curves(config, problem, name, [trained.params], tests)
+    return [
+        {"num_puzzles": config.eval.num_puzzles}
+        | evaluation.make_row(config, problem, name, size, curves[size], [trained.params], test)
+        for size, test in tests.items()
+    ]
+
+
+def draw(config: Config, trained: PuzzleThinker, folder: Path) -> None:
+    """Write videos of mazes being thought through."""
+    from thinking.recipes.deep_thinking import evaluation, thinking_plots
+    from thinking.recipes.deep_thinking.problems import make_problem, make_tests
+
+    if config.puzzle.name != "mazes":
+        raise UserError(f"--puzzle.name {config.puzzle.name}: mazes alone can be drawn")
+    problem, (name,) = make_problem(config), config.networks
+    tests = make_tests(config, problem)
+    curves = evaluation.compute_all_curves(config, problem, name, [trained.params], tests)
+    thinking_plots.write_videos(config, folder, problem, trained.params, curves, tests)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,14 @@ from thinking.experiment import Run, main
 from thinking.recipes.cart_pole.config import EXAMPLES, PRESETS, Config
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
     from thinking.environments.control import ControlEnv
+    from thinking.environments.gymnasium_evaluation import Recording
     from thinking.recipes.cart_pole.comparison import TrainedAgent
+    from thinking.recipes.cart_pole.trained import ControlGuide
 
 BEGAN = time.monotonic()
 COLUMNS = {
@@ -27,6 +33,13 @@ COLUMNS = {
     "num_parameters": "parameters",
 }
 """Of the table on the terminal."""
+MEASURED = {
+    "target_return": "target",
+    "num_episodes": "episodes",
+    "mean_return": "mean return",
+    "std_over_episodes": "±",
+}
+"""Of what `measure` finds."""
 
 
 def run(config: Config, run: Run) -> None:
@@ -78,6 +91,38 @@ def evaluate(config: Config, run: Run, env: ControlEnv, name: str, agent: Traine
             title = f"{name}, {env.name}" + ("" if target is None else f", target return {target:g}")
             videos.write_video(run.folder / "videos" / f"{file}.gif", env, episode, title)
     return rows
+
+
+def measure(config: Config, trained: ControlGuide) -> list[dict[str, Any]]:
+    """A row for each target return, of a guide that was loaded."""
+    return [
+        {
+            "target_return": "best" if target is None else f"{target:g}",
+            "num_episodes": returns.size,
+            "mean_return": float(returns.mean()),
+            "std_over_episodes": float(returns.std()),
+        }
+        for target in (None, *config.eval.target_returns)
+        for returns, _ in [play(trained, target, config.eval.num_episodes)]
+    ]
+
+
+def draw(config: Config, trained: ControlGuide, folder: Path) -> None:
+    """Write a video of an episode for each target return."""
+    from thinking.recipes.cart_pole import videos
+
+    for target in (None, *config.eval.target_returns):
+        asked = "the highest return" if target is None else f"target return {target:g}"
+        path = folder / f"{'best' if target is None else f'target_{target:g}'}.gif"
+        videos.write_video(path, trained.env, play(trained, target, 1)[1], f"{trained.env.name}, {asked}")
+
+
+def play(trained: ControlGuide, target: float | None, num_episodes: int) -> tuple[np.ndarray, Recording]:
+    """Returns [1, num_episodes] of a guide that was loaded, and its first episode."""
+    from thinking.environments import gymnasium_evaluation
+
+    policy = trained.make_policy(target, num_episodes)
+    return gymnasium_evaluation.evaluate_in_gymnasium(trained.env, *policy, 1, num_episodes)
 
 
 if __name__ == "__main__":

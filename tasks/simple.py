@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from thinking.guide import Guide, GuideState
     from thinking.recipes.graph.evaluation import Evaluation
     from thinking.recipes.graph.planners import Planner
+    from thinking.recipes.graph.trained import GraphGuide
 
 FLAGS = {
     "path": "--graph.path",
@@ -41,6 +42,8 @@ COLUMNS = {
     "plans_per_second": "plans a second",
 }
 """Of the table on the terminal."""
+MEASURED = {name: header for name, header in COLUMNS.items() if name != "plans_per_second"} | {"num_pairs": "pairs"}
+"""Of what `measure` finds."""
 Planners = dict[tuple[str, str], "Planner"]
 """By guide and mode."""
 
@@ -78,7 +81,7 @@ def run(config: Config, run: Run) -> None:
     states = {name: stage.state for name, stage in trained.items()}
     planners = make_planners(guides, states, device_graph, max_hops, config.seed)
     if endpoints:
-        return print_plans(run, graph, device_graph, planners, endpoints)
+        return print_plans(graph, device_graph, planners, endpoints)
 
     evaluations = {key: evaluate(device_graph, planner, pairs) for key, planner in planners.items()}
     draw_plots(run, graph, planners, evaluations, pairs)
@@ -164,21 +167,74 @@ def draw_plots(
         plan_plots.animate_plan(run.plots_folder / "plan.gif", graph, plan, f"{shown}, think")
 
 
-def print_plans(run: Run, graph: DiGraph, device_graph: Graph, planners: Planners, endpoints: list[int]) -> None:
+def print_plans(graph: DiGraph, device_graph: Graph, planners: Planners, endpoints: list[int]) -> None:
     """Print the open-loop plan of each guide, hop by hop."""
     import jax.numpy as jnp
 
+    from thinking import progress
     from thinking.environments.graph_plans import is_valid_plan
     from thinking.experiment.tables import print_rows
-    from thinking.recipes.graph.evaluation import describe
+    from thinking.recipes.graph.evaluation import describe, run_planner
 
     for (name, mode), planner in planners.items():
         if mode != "think":
             continue
-        plan = planner(*(jnp.array([node]) for node in endpoints))
+        plan = run_planner(planner, *(jnp.array([node]) for node in endpoints))
         arrives = is_valid_plan(device_graph, plan.states, plan.hops, plan.arrived)[0]
-        run.log(f"{name}: {'arrives' if arrives else 'does NOT arrive'} after {int(plan.hops[0])} hops")
+        progress.log(f"{name}: {'arrives' if arrives else 'does NOT arrive'} after {int(plan.hops[0])} hops")
         print_rows(describe(device_graph, list(graph), plan))
+
+
+def use(config: Config, trained: GraphGuide) -> None:
+    """Print the plan of a guide that was loaded."""
+    from thinking.environments.graph import find_node, to_device
+
+    graph, planners = make_trained_planners(config, trained, ("think",))
+    with name_flags(**FLAGS):
+        endpoints = [find_node(graph, name) for name in config.plan or ()]
+    print_plans(graph, to_device(graph), planners, endpoints)
+
+
+def measure(config: Config, trained: GraphGuide) -> list[dict[str, Any]]:
+    """Rows of plans between all pairs, in both modes."""
+    from thinking.environments.graph import to_device
+    from thinking.environments.graph_plans import find_reachable_pairs
+    from thinking.recipes.graph.evaluation import compute_metrics, evaluate
+
+    graph, planners = make_trained_planners(config, trained, ("react", "think"))
+    device_graph, pairs = to_device(graph), find_reachable_pairs(graph)
+    return [
+        {"guide": name, "mode": mode, **compute_metrics(evaluate(device_graph, planner, pairs), pairs)}
+        for (name, mode), planner in planners.items()
+    ]
+
+
+def draw(config: Config, trained: GraphGuide, folder: Path) -> None:
+    """Write a picture and a video of a plan."""
+    import jax.numpy as jnp
+
+    from thinking.recipes.graph import plan_plots
+    from thinking.recipes.graph.evaluation import run_planner
+
+    graph, planners = make_trained_planners(config, trained, ("think",))
+    ((name, mode), planner) = next(iter(planners.items()))
+    plan = run_planner(planner, jnp.array([0]), jnp.array([len(graph) - 1]))
+    plan_plots.plot_plan(folder / "plan.png", graph, plan, f"{name}, {mode}")
+    plan_plots.animate_plan(folder / "plan.gif", graph, plan, f"{name}, {mode}")
+
+
+def make_trained_planners(config: Config, trained: GraphGuide, modes: Sequence[str]) -> tuple[DiGraph, Planners]:
+    """The graph of a guide that was loaded, and its planners."""
+    from thinking.environments.graph import make_graph, to_device
+    from thinking.recipes.graph.planners import react_planner, think_planner
+    from thinking.recipes.graph.trained import MAX_HOPS
+
+    graph = make_graph(None, config.graph.num_nodes, config.graph.edge_probability, config.seed)
+    (name,), max_hops, planners = config.guides, config.eval.max_hops or MAX_HOPS, {}
+    if "react" in modes:
+        planners[name, "react"] = react_planner(trained.model, trained.params, max_hops, to_device(graph))
+    planners[name, "think"] = think_planner(trained.model, trained.params, max_hops)
+    return graph, planners
 
 
 if __name__ == "__main__":

@@ -6,10 +6,19 @@ with pause tokens, with discrete thinking tokens, and with continuous thoughts. 
 models are also evaluated on longer words than in training.
 """
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING, Any
 
 from thinking.experiment import Run, main
 from thinking.recipes.think_tokens.config import EXAMPLES, PRESETS, Config
+
+if TYPE_CHECKING:
+    from thinking.recipes.think_tokens.trained import Thinker
+
+MEASURED = {"length": "length of words", "num_words": "words", "exact_match": "right, %"}
+"""Of what `measure` finds."""
 
 
 def run(config: Config, run: Run) -> None:
@@ -69,6 +78,18 @@ def run(config: Config, run: Run) -> None:
         train_seconds={name: stage.seconds for name, stage in stages.items()},
         compile_seconds={name: stage.compile_seconds for name, stage in stages.items()},
     )
+
+
+def measure(config: Config, trained: Thinker) -> list[dict[str, Any]]:
+    """A row of right answers by length, of a model that was loaded."""
+    from thinking.recipes.think_tokens.evaluation import compute_accuracy_by_length
+
+    problem = config.problem
+    max_length = problem.test_length or 2 * problem.length
+    size = {"seed": config.seed, "max_length": max_length, "num_words": config.eval.num_words}
+    exact = compute_accuracy_by_length(trained.model, trained.params, trained.automaton, **size)
+    lengths = sorted({min(length, max_length) for length in (2, problem.length, 3 * problem.length // 2, max_length)})
+    return [{"length": length, "num_words": size["num_words"], "exact_match": exact[length - 1]} for length in lengths]
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ LAYERS = [
     {"reasoning.post_training"},
     {"reasoning.thoughts"},
     {"recipes"},
+    {"pretrained"},
     {"benchmarks"},
     {"commands"},
 ]

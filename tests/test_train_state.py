@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from thinking.train_state import RunnerState, apply_gradients, init_train_state
+from thinking.train_state import RunnerState, TrainState, apply_gradients, drop_training, init_train_state
 
 
 def test_apply_gradients_equals_optax():
@@ -30,3 +30,13 @@ def test_unused_runner_state_fields_add_no_leaves():
     assert len(jax.tree.leaves(RunnerState(train_state, key))) == 2
     full_state = RunnerState(train_state, key, sampler=jnp.int32(3), reference=jnp.ones(2), env=jnp.zeros(4))
     assert len(jax.tree.leaves(full_state)) == 5
+
+
+def test_what_training_alone_needs_is_dropped_anywhere_in_a_tree():
+    params = {"weights": jnp.ones(2)}
+    state = RunnerState(init_train_state(params, optax.adam(0.1)), jax.random.key(0), reference=params, env=jnp.ones(4))
+    dropped = drop_training({"layers": (state, jnp.zeros(3)), "state": state})
+    kept = RunnerState(TrainState(params, ()), ())
+    expected = {"layers": (kept, jnp.zeros(3)), "state": kept}
+    assert jax.tree.structure(dropped) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, dropped, expected)

@@ -1,7 +1,8 @@
 """The state of training, and one optimizer step."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import optax
 
 from thinking.types import Array, Params, State
@@ -53,3 +54,13 @@ def apply_gradients(state: TrainState, optimizer: optax.GradientTransformation, 
     """
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     return TrainState(optax.apply_updates(state.params, updates), opt_state)
+
+
+def drop_training(tree: Any) -> Any:
+    """A PyTree whose `RunnerState`s hold their parameters alone, which is what inference needs."""
+
+    def drop(part: Any) -> Any:
+        is_state = isinstance(part, RunnerState)
+        return RunnerState(TrainState(part.train_state.params, ()), ()) if is_state else part
+
+    return jax.tree.map(drop, tree, is_leaf=lambda part: isinstance(part, RunnerState))

@@ -1,6 +1,7 @@
 """The command `thinking`, from its arguments to what it prints."""
 
 import contextlib
+import io
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ from thinking.commands import cli
 from thinking.commands.tasks import describe_task, find_tasks
 from thinking.experiment.run_folders import find_latest, list_runs
 from thinking.experiment.run_records import find_run
+from thinking.pretrained.records import list_shipped
 
 FLAGS = ("--preset", "smoke", "--guides", "table", "--table.num-walks", "500")
 OTHER_FLAGS = ("--linear.num-cells", "99")  # another run of the same compiled programs
@@ -183,6 +185,68 @@ def test_artifacts_may_lie_elsewhere(thinking, home, tmp_path):
     assert thinking("runs", f"--artifacts={moved}", cwd=tmp_path).out.count(" solves ") == 2
 
 
+def read_rows(out, first):
+    return [line.split() for line in out.splitlines() if re.match(rf" ?{first} ", line)]
+
+
+@pytest.fixture(scope="module")
+def exported(home):
+    """The name of a run whose model is exported to `my/guide`."""
+    (folder,) = (path for path in list_runs(home / "artifacts" / "simple") if "num-cells" not in path.name)
+    name = f"simple/{folder.name[-6:]}"
+    assert call("export", name, "--to", "my/guide", "--dtype", "float16", cwd=home) == 0
+    return name
+
+
+def test_an_exported_model_is_shown_measured_and_plans_as_its_run(thinking, exported):
+    card = thinking("show", "my/guide").out
+    assert f"thinking run simple {' '.join(FLAGS)}\n" in card
+    assert "thinking export simple --to guide --dtype float16" in card
+    (row,) = re.findall(r"\| table \| think \|.*", card)
+    measured = read_rows(thinking("measure", "my/guide").out, "table")
+    assert [["table", mode, "100.0", row.split("|")[4].strip(), "56"] for mode in ("react", "think")] == measured
+    run, model = (thinking("plan", name, "0", "5") for name in (exported, "my/guide"))
+    assert model.out == run.out[run.out.index("table: arrives") :]
+    assert "--plan 99" in get_error_line(thinking("plan", "my/guide", "0", "99"))
+    assert "weights depend on that" in get_error_line(thinking("plan", "my/guide", "0", "5", "--seed", "3"))
+    assert "whose models cannot chat" in get_error_line(thinking("chat", "my/guide"))
+
+
+def test_a_model_without_its_card_is_refused_in_one_line(thinking, exported, home, tmp_path):
+    shutil.copytree(home / "my" / "guide", tmp_path / "guide")
+    (tmp_path / "guide" / "README.md").unlink()
+    assert "guide/README.md: No such file" in get_error_line(thinking("show", str(tmp_path / "guide")), 1)
+
+
+def test_a_loaded_config_makes_no_other_file_be_read(thinking, exported, home, tmp_path):
+    shutil.copytree(home / "my" / "guide", tmp_path / "guide")
+    path = tmp_path / "guide" / "config.json"
+    path.write_text(path.read_text().replace('"path": null', '"path": "/etc/passwd"'))
+    line = get_error_line(thinking("plan", str(tmp_path / "guide"), "0", "5"), 1)
+    assert "--graph.path /etc/passwd: guides of random graphs alone" in line
+
+
+def test_models_are_drawn(thinking, exported, tmp_path):
+    assert thinking("draw", "my/guide", "--to", str(tmp_path / "drawn")).code == 0
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == {"plan.gif", "plan.png"}
+
+
+def test_chat_without_a_run_is_with_the_model_of_the_package(thinking, monkeypatch, tmp_path):
+    for arguments in (("chat",), ("chat", "--search.temperature", "1.0")):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("57+8\n"))
+        assert "<answer>65<end>" in thinking(*arguments, cwd=tmp_path).out
+
+
+def test_list_names_the_models_of_the_package(thinking):
+    out = thinking("list").out
+    assert all(re.search(rf"^ ?{name} +\w", out, re.MULTILINE) for name in list_shipped())
+
+
+def test_a_run_comes_before_a_model_of_its_name(thinking, home, tmp_path):
+    shutil.copytree(home / "artifacts" / "simple", tmp_path / "artifacts" / "graph_guide", symlinks=True)
+    assert "--guides table" in thinking("show", "graph_guide", cwd=tmp_path).out
+
+
 def test_clear_deletes_one_run(thinking, home, tmp_path):
     shutil.copytree(home / "artifacts", tmp_path / "artifacts", symlinks=True)
     first, _ = list_runs(tmp_path / "artifacts" / "simple")
@@ -203,6 +267,15 @@ def test_clear_deletes_one_run(thinking, home, tmp_path):
         (("chat", "simple"), ("simple: its runs cannot chat; those of arithmetic can",)),
         (("plan", "arithmetic", "0", "1"), ("arithmetic: its runs cannot plan; those of simple can",)),
         (("chat", "arithmetic"), ("nothing is trained in artifacts yet", "run arithmetic")),
+        (("chat", "arithmetic"), (", or use reasoner, which is trained",)),
+        (("chat", "graph_guide"), ("graph_guide: it is of simple, whose models cannot chat",)),
+        (("draw", "reasoner"), ("reasoner: it is of arithmetic, whose models cannot be drawn",)),
+        (("measure", "nothing"), ("nothing: no exported model", "or one of")),
+        (("export", "simple"), ("thinking export simple", "to")),
+        (("export", "simple", "--to", "artifacts"), ("--to artifacts: it has other files (simple)",)),
+        (("export", "simple", "--to", "hf:me"), ("--to hf:me: allowed is a folder or hf:USER/NAME",)),
+        (("export", "simple", "--to", "new", "--dtype", "int8"), ("int8",)),
+        (("export", "simple", "--to", "new", "--seed", "9"), ("--seed: 0 saved, 9 given",)),
         (("compare", "simple"), ("give two different runs or more",)),
         (("compare", "simple", "simpel"), ("simpel: no such run",)),
         (("runs", "--all"), ("thinking runs --all", "--all")),

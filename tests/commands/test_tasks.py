@@ -52,7 +52,16 @@ def test_paths_and_names_are_restored(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [{}, {"graph": 3}, {"graph": {"num_nodes": "many"}}, {"guides": ["clock"]}, {"seed": True}]
+    "content",
+    [
+        {},
+        {"graph": 3},
+        {"graph": {"num_nodes": "many"}},
+        {"guides": ["clock"]},
+        {"seed": True},
+        {"seed": [1]},
+        {"guides": [[]]},
+    ],
 )
 def test_config_that_does_not_fit_is_refused_in_one_line(tmp_path, content):
     record = RECORD | {"config": content}

@@ -190,3 +190,32 @@ def test_failed_write_is_a_one_line_error_and_keeps_older_checkpoints(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert checkpoint.list_saved_steps(tmp_path) == [1]
+
+
+def test_a_part_is_read_without_the_rest_of_the_structure(tmp_path):
+    state = make_state()
+    save_checkpoint(tmp_path, 3, {**state, "nested": {"part": {"weights": state["weights"] * 2}}})
+    template = {"weights": jax.ShapeDtypeStruct(state["weights"].shape, state["weights"].dtype)}
+    assert digest(checkpoint.read_part(tmp_path, template)) == digest({"weights": state["weights"]})
+    assert digest(checkpoint.read_part(tmp_path, template, "['nested']['part']")) == digest(
+        {"weights": state["weights"] * 2}
+    )
+
+
+def test_a_part_that_does_not_fit_is_missing_or_damaged_is_refused(tmp_path):
+    state = make_state()
+    save_checkpoint(tmp_path, 3, state)
+    shape = state["weights"].shape
+    for template, line in (
+        ({"weights": jax.ShapeDtypeStruct((*shape, 2), "float32")}, "['weights'] is float32"),
+        ({"other": jax.ShapeDtypeStruct(shape, "float32")}, "['other'] is nothing saved"),
+    ):
+        with pytest.raises(RunError, match=re.escape(line)):
+            checkpoint.read_part(tmp_path, template)
+    with pytest.raises(RunError, match="there is no checkpoint in"):
+        checkpoint.read_part(tmp_path / "none", {})
+    largest = find_largest_file(tmp_path)
+    largest.write_bytes(largest.read_bytes()[:-20] + bytes(20))
+    with pytest.raises(RunError, match="are damaged"):
+        checkpoint.read_part(tmp_path, {"weights": jax.ShapeDtypeStruct(shape, "float32")})
+    assert checkpoint.list_saved_steps(tmp_path) == [3]

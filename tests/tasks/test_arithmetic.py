@@ -10,6 +10,7 @@ import signal
 import sys
 
 import pytest
+from tests.tasks.exports import load_export
 from tests.tasks.shared_stages import SharedStages
 
 from tasks import arithmetic
@@ -68,6 +69,17 @@ def test_every_model_is_evaluated_by_subject(finished_run):
     for name in ("chain_of_thought", "grpo"):
         assert [rows[name, subject]["num_problems"] for subject in ("add:2", "subtract:2", "all")] == [20, 20, 40]
     assert (finished_run.plots_folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_exported_model_answers_as_the_run_did(finished_run, tmp_path):
+    reasoner = load_export("arithmetic", finished_run, tmp_path)
+    rows = [row for row in read_results(finished_run)["rows"] if row["model"] == "grpo"]
+    assert [{"model": "grpo", **row} for row in arithmetic.measure(reasoner.config, reasoner)] == rows
+    assert reasoner.vocabulary.decode(reasoner.vocabulary.encode("57+8=")) == "57+8="
+    written = reasoner.complete("3+4")
+    assert reasoner.answer("3+4") == (re.findall(r"<answer>([^<]*)<end>$", written) or [""])[0]
+    with pytest.raises(ValueError, match="is no arithmetic"):
+        reasoner.answer("hello")
 
 
 def test_metrics_have_the_names_of_post_training_libraries(finished_run):

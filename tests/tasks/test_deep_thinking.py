@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from tests.tasks.exports import load_export
 
 from tasks import deep_thinking
 from thinking.errors import UserError
@@ -45,6 +46,21 @@ def test_the_recursive_network_solves_longer_puzzles_and_the_feed_forward_networ
     assert row["solved_at_training_depth"] < row["solved"]
     assert 4 < row["mean_halting_step"] <= 96
     assert row["solved_by_rollouts"] > 0.5
+
+
+def test_an_exported_network_solves_what_it_solved_in_the_run(finished_run, tmp_path):
+    results = json.loads((finished_run.folder / "results.json").read_text())
+    trained = load_export("deep_thinking", finished_run, tmp_path)
+    rows = [row for row in results["rows"] if row["network"] == "recursive"]
+    config = dataclasses.replace(trained.config, eval=dataclasses.replace(SMALL.eval, num_rollouts=1))
+    for row, measured in zip(rows, deep_thinking.measure(config, trained), strict=True):
+        assert measured == {"num_puzzles": 64} | {name: row[name] for name in measured if name in row}
+    test = make_tests(SMALL, make_problem(SMALL))[24]
+    solved = trained.solve(test.inputs.features, test.inputs.neighbors)
+    (row,) = (row for row in results["rows"] if row["network"] == "recursive" and row["size"] == 24)
+    is_right = (solved.answer == np.asarray(test.targets)).all(axis=1)
+    assert 100 * is_right.mean() == pytest.approx(row["at_halt_percent"])
+    assert solved.num_steps.mean() == pytest.approx(row["mean_halting_step"])
 
 
 def test_curves_are_plotted(finished_run):

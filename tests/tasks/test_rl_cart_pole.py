@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.tasks.exports import load_export
 from tests.tasks.shared_stages import SharedStages
 
 from tasks import rl_cart_pole
@@ -73,6 +74,15 @@ def test_all_algorithms_are_evaluated_and_the_guide_beats_random(finished_run):
     assert rows["guide", "20"]["mean_return"] < rows["guide", "best"]["mean_return"]
     assert rows["ppo", "best"]["num_env_steps"] == 2048
     assert read_results(finished_run)["reward_threshold"] == 475
+
+
+def test_an_exported_guide_acts_as_the_first_seed_of_the_run(finished_run, tmp_path):
+    trained = load_export("rl_cart_pole", finished_run, tmp_path)
+    _, row = (row for row in read_results(finished_run)["rows"] if row["algorithm"] == "guide")
+    returns, _ = rl_cart_pole.play(trained, 20.0, 4)
+    assert (row["target_return"], f"{returns.mean():.0f}") == ("20", row["return_by_seed"].split()[0])
+    with pytest.raises(UserError, match="--algorithms ppo: guides alone can be exported"):
+        load_export("rl_cart_pole", finished_run, tmp_path / "ppo", algorithms=("ppo",))
 
 
 def test_run_writes_plots_and_videos(finished_run):

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import networkx as nx
 import pytest
+from tests.tasks.exports import load_export
 
 from tasks import simple
+from thinking.errors import UserError
 from thinking.experiment import Run, main
 from thinking.experiment.config import check
 from thinking.experiment.settings import find_declaration_errors
@@ -71,6 +73,25 @@ def test_every_guide_learns_to_plan_on_a_small_graph(finished_run):
             assert 1 <= row["mean_length_ratio"] <= 1.2
     assert rows["table", "react"]["mean_length_ratio"] == rows["table", "think"]["mean_length_ratio"] == 1
     assert read_results(finished_run)["num_unreachable_pairs"] == 6 * 5 - num_reachable
+
+
+def test_an_exported_guide_plans_as_the_run_did(finished_run, tmp_path):
+    for guide in GUIDES:
+        trained = load_export("simple", finished_run, tmp_path / guide, guides=(guide,))
+        rows = [row for row in read_results(finished_run)["rows"] if row["guide"] == guide]
+        measured = simple.measure(trained.config, trained)
+        assert [row.pop("plans_per_second") > 0 for row in [*rows, *measured]] == [True] * 4
+        assert measured == rows
+    assert trained.plan(0, 3)[0] == 0
+    assert trained.plan(0, 3)[-1] == 3
+    with pytest.raises(ValueError, match="node 6: allowed are 0 to 5"):
+        trained.plan(0, 6)
+
+
+def test_a_guide_of_a_graph_file_is_not_exported(finished_run, tmp_path):
+    graph = dataclasses.replace(SMALL.graph, path=tmp_path / "roads.txt")
+    with pytest.raises(UserError, match=r"--graph.path .*roads.txt: guides of random graphs alone"):
+        load_export("simple", finished_run, tmp_path / "export", graph=graph)
 
 
 def test_run_writes_metrics_plots_and_an_animation(finished_run):

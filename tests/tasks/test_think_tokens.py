@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.tasks.exports import load_export
 from tests.tasks.shared_stages import SharedStages
 
 from tasks import think_tokens
@@ -65,6 +66,21 @@ def test_all_kinds_are_evaluated_at_all_lengths_and_plotted(finished_run):
     assert "discrete: steps of 10 words" in (finished_run.plots_folder / "thoughts.html").read_text()
     records = [json.loads(line) for line in (finished_run.folder / "samples.jsonl").read_text().splitlines()]
     assert [(record["stage"], record["step"]) for record in records] == [("none-0", 4), ("discrete-0", 4)]
+
+
+def test_an_exported_model_answers_as_the_run_did(finished_run, tmp_path):
+    exact_match = read_results(finished_run)["exact_match_by_length"]
+    for kind, thoughts in {"none": ("none",), "discrete": ("none", "discrete")}.items():
+        thinker = load_export("think_tokens", finished_run, tmp_path / kind, thoughts=thoughts)
+        rows = think_tokens.measure(thinker.config, thinker)
+        assert [row["length"] for row in rows] == [2, 3, 4, 6]
+        assert [row["exact_match"] for row in rows] == [exact_match[f"{kind}-0"][row["length"] - 1] for row in rows]
+    answer = thinker.answer(["1", "0", "1", "1"])
+    assert (answer.true_state, len(answer.thoughts)) == ("odd", 3)
+    with pytest.raises(ValueError, match="2: no symbol of parity"):
+        thinker.answer(["1", "2"])
+    with pytest.raises(ValueError, match="a word of 0 symbols"):
+        thinker.answer([])
 
 
 def test_converted_model_starts_from_the_direct_model(finished_run, monkeypatch):

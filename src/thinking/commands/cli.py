@@ -8,12 +8,23 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from thinking.commands.listing import print_comparison, print_run, print_runs, print_tasks
+from thinking.commands.models import (
+    DEFAULT_REASONER,
+    draw_model,
+    export_run,
+    find_models,
+    is_model,
+    measure_model,
+    print_model,
+    print_models,
+    use_model,
+)
 from thinking.commands.tasks import find_tasks, load_task
 from thinking.errors import UserError, show_controls
 from thinking.experiment.command import Task, clear, exit_with_one_line, run_task, use_run
@@ -23,19 +34,25 @@ from thinking.experiment.run_records import find_run
 from thinking.experiment.saved_config import read_record
 from thinking.experiment.settings import settings
 from thinking.experiment.summary import thinking_command
+from thinking.pretrained.records import is_exported
 
 TaskName = Literal[tuple(find_tasks())]
 RunName = Annotated[str, arg(metavar="RUN", help="a folder, TASK for its latest run, TASK/NAME or TASK/DIGEST")]
+ModelName = Annotated[str, arg(metavar="MODEL", help="a model that `list` shows, or an exported folder")]
+RunOrModel = Annotated[
+    str, arg(metavar="RUN", help="TASK for its latest run, TASK/NAME, a folder, or a model that `list` shows")
+]
 Artifacts = Annotated[Path, arg(metavar="DIR", help="folder of all runs")]
 
 
 @dataclasses.dataclass(frozen=True)
 class List:
-    """Show all tasks, what each shows, and about how long it takes."""
+    """Show all tasks, what each shows, and about how long it takes; and the trained models of the package."""
 
     def execute(self, flags: Sequence[str]) -> None:
-        """Print the table."""
+        """Print the tables."""
         print_tasks()
+        print_models()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,14 +80,17 @@ class Runs:
 
 @dataclasses.dataclass(frozen=True)
 class Show:
-    """Show a run: result, config, command, files."""
+    """Show a run: result, config, command, files; or the card of a model."""
 
-    run: Positional[RunName]
+    run: Positional[RunOrModel]
     artifacts: Artifacts = Path("artifacts")
 
     def execute(self, flags: Sequence[str]) -> None:
         """Print it."""
-        print_run(find_run(self.run, self.artifacts))
+        if _is_model(self.run, self.artifacts):
+            print_model(self.run)
+        else:
+            print_run(find_run(self.run, self.artifacts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +127,9 @@ class Compare:
 
 @dataclasses.dataclass(frozen=True)
 class Chat:
-    """Ask a trained model. Flags of its task may follow, as `--answer.method verifier`."""
+    """Ask a trained model, by default one of the package. Task flags may follow, as `--answer.method verifier`."""
 
-    run: Positional[RunName]
+    run: Positional[RunOrModel] = DEFAULT_REASONER
     artifacts: Artifacts = Path("artifacts")
     num_positional: ClassVar[int] = 1
 
@@ -122,7 +142,7 @@ class Chat:
 class Plan:
     """Show the plan of a trained guide from A to B."""
 
-    run: Positional[RunName]
+    run: Positional[RunOrModel]
     a: Positional[Annotated[str, arg(metavar="A", help="start")]]
     b: Positional[Annotated[str, arg(metavar="B", help="goal")]]
     artifacts: Artifacts = Path("artifacts")
@@ -131,6 +151,46 @@ class Plan:
     def execute(self, flags: Sequence[str]) -> None:
         """Print the plan of each guide."""
         _use("plan", self.run, self.artifacts, ["--plan", self.a, self.b, *flags])
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """Draw what a model does: a plan, an episode, a maze. Flags of its task may follow."""
+
+    model: Positional[ModelName]
+    to: Annotated[Path, arg(metavar="DIR", help="folder of the pictures")] = Path("drawn")
+    num_positional: ClassVar[int] = 1
+
+    def execute(self, flags: Sequence[str]) -> None:
+        """Write pictures and videos."""
+        draw_model(self.model, self.to, flags)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """Measure a model on held-out data. Flags of its task may follow, as `--eval.num-words 100`."""
+
+    model: Positional[ModelName]
+    num_positional: ClassVar[int] = 1
+
+    def execute(self, flags: Sequence[str]) -> None:
+        """Print the table."""
+        measure_model(self.model, flags)
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Export the model of a run: config.json, model.safetensors and a model card. Flags of its task may follow."""
+
+    run: Positional[RunName]
+    to: Annotated[str, arg(metavar="DIR", help="a new folder, or hf:USER/NAME for Hugging Face's hub (needs HF_TOKEN)")]
+    dtype: Annotated[Literal["float32", "float16"], arg(help="of the numbers in the file")] = "float32"
+    artifacts: Artifacts = Path("artifacts")
+    num_positional: ClassVar[int] = 1
+
+    def execute(self, flags: Sequence[str]) -> None:
+        """Measure it, and write it."""
+        export_run(find_run(self.run, self.artifacts), self.to, self.dtype, flags)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +214,9 @@ COMMANDS = {
     "compare": Compare,
     "chat": Chat,
     "plan": Plan,
+    "draw": Draw,
+    "measure": Measure,
+    "export": Export,
     "clear": Clear,
 }
 
@@ -185,17 +248,20 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     if number is None:
         return list(arguments), []
     own = [name]
-    if name != "run":  # `--artifacts` says where the run is
-        where = next((at for at, word in enumerate(rest) if word.partition("=")[0] == "--artifacts"), len(rest))
-        length = 1 if "=" in "".join(rest[where : where + 1]) else 2
-        own += rest[where : where + length]
-        rest = rest[:where] + rest[where + length :]
+    if name != "run":  # the command's own options, such as `--artifacts`, which says where the run is
+        for option in (field.name for field in dataclasses.fields(COMMANDS[name])):
+            where = next((at for at, word in enumerate(rest) if word.partition("=")[0] == f"--{option}"), len(rest))
+            length = 1 if "=" in "".join(rest[where : where + 1]) else 2
+            own += rest[where : where + length]
+            rest = rest[:where] + rest[where + length :]
+    if name == "chat" and rest[:1] not in (["-h"], ["--help"]) and "".join(rest[:1]).startswith("-"):
+        number = 0  # flags alone: the model is the one of the package
     if name == "run" and rest and not rest[0].startswith("-") and rest[0] not in find_tasks():
         load_task(rest[0])  # says what there is
     return own + rest[:number], rest[number:]
 
 
-def _parse(arguments: Sequence[str]) -> List | Run | Runs | Show | Report | Compare | Chat | Plan | Clear:
+def _parse(arguments: Sequence[str]) -> Any:
     """Parse by tyro, and turn its boxed message into one line."""
     choices = tuple(Annotated[known, subcommand(name)] for name, known in COMMANDS.items())
     message = io.StringIO()
@@ -215,16 +281,30 @@ def _parse(arguments: Sequence[str]) -> List | Run | Runs | Show | Report | Comp
 
 
 def _use(use: str, run: str, artifacts: Path, flags: Sequence[str]) -> None:
-    """Start a task with the saved config of a run and the flag `--chat` or `--plan`."""
+    """Start a task with the saved config of a run and the flag `--chat` or `--plan`, or use a model."""
+    if _is_model(run, artifacts):
+        use_model(run, use, flags)
+        return
     if run in find_tasks():
         _check_use(load_task(run), use)
         if find_latest(artifacts / run) is None:
             training = f"{thinking_command()} run {run}"
-            raise UserError(f"{run}: nothing is trained in {artifacts} yet; train it first: {training}")
+            shipped = " or ".join(find_models(run))
+            instead = f", or use {shipped}, which is trained" if shipped else ""
+            raise UserError(f"{run}: nothing is trained in {artifacts} yet; train it first: {training}{instead}")
     folder = find_run(run, artifacts)
     task = load_task(str(read_record(folder).get("task")))
     _check_use(task, use)
     use_run(task, folder, flags, f"{thinking_command()} {use} {run}")
+
+
+def _is_model(name: str, artifacts: Path) -> bool:
+    """Whether a name is a model's. A run of that name comes first."""
+    try:
+        folder = find_run(name, artifacts)
+    except UserError:
+        return is_model(name)
+    return is_exported(folder)
 
 
 def _check_use(task: Task, use: str) -> None:

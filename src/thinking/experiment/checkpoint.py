@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +66,53 @@ def restore(folder: Path, template: Any, *, set_aside: bool = True) -> RestoredC
     Raises:
         RunError: the weights do not fit `template`, cannot be read, or all checkpoints are damaged.
     """
+
+    def read(path: Path, metadata: dict[str, Any]) -> RestoredCheckpoint:
+        _check_shapes(path, metadata["leaves"], _shapes(host_leaves(template)))
+        return RestoredCheckpoint(metadata["step"], _load(path, metadata, template), metadata["figures"])
+
+    return _read_newest(folder, read, set_aside=set_aside)
+
+
+def read_part(folder: Path, template: Any, prefix: str = "") -> Any:
+    """Read a part of the state of the newest valid checkpoint, without the rest of its structure.
+
+    Args:
+        folder: of the checkpoints.
+        template: a PyTree of arrays or of their shapes and types: the part, without keys.
+        prefix: its place in the state, as `.train_state.params`.
+
+    Returns:
+        A PyTree as the template, of NumPy arrays.
+
+    Raises:
+        RunError: as `restore`, and if there is no checkpoint.
+    """
+    flat, structure = jax.tree.flatten_with_path(template)
+    expected = [[prefix + jax.tree_util.keystr(path), str(leaf.dtype), list(leaf.shape)] for path, leaf in flat]
+    paths = [path for path, _, _ in expected]
+
+    def read(path: Path, metadata: dict[str, Any]) -> Any:
+        _check_shapes(path, [leaf for leaf in metadata["leaves"] if leaf[0] in paths], expected)
+        saved = [
+            Leaf(name, dtype, np.zeros(shape, np.uint32 if dtype.startswith("key<") else jnp.dtype(dtype)))
+            for name, dtype, shape in metadata["leaves"]
+        ]
+        arrays = {leaf.path: leaf.array for leaf in _load_leaves(path, metadata, saved)}
+        return jax.tree.unflatten(structure, [arrays[name] for name in paths])
+
+    if (part := _read_newest(folder, read, set_aside=False)) is None:
+        raise RunError(f"there is no checkpoint in {folder}; train it to the end first")
+    return part
+
+
+def _read_newest(folder: Path, read: Callable[[Path, dict[str, Any]], Any], *, set_aside: bool) -> Any:
+    """What `read(path, metadata)` makes of the newest checkpoint that is valid; None if there is none at all."""
     _silence_closed_loop_errors()
     damaged: list[tuple[int, str]] = []
     for step in reversed(list_saved_steps(folder)):
         try:
-            metadata = _metadata(folder / str(step))
-            _check_shapes(folder / str(step), metadata["leaves"], template)
-            state = _load(folder / str(step), metadata, template)
+            content = read(folder / str(step), _metadata(folder / str(step)))
         except Exception as error:  # a damaged file may raise anything
             if isinstance(error, RunError) or is_out_of_memory(error):
                 raise
@@ -86,7 +126,7 @@ def restore(folder: Path, template: Any, *, set_aside: bool = True) -> RestoredC
             if set_aside:
                 _set_aside(folder / str(bad))
             progress.warn(f"checkpoint {folder / str(bad)} is damaged ({reason}); continuing from step {step}")
-        return RestoredCheckpoint(step, state, metadata["figures"])
+        return content
     if damaged:
         raise RunError(f"all checkpoints in {folder} are damaged ({damaged[0][1]}); start anew with --clear")
     return None
@@ -237,13 +277,18 @@ def _seal(metadata: dict[str, Any]) -> str:
 
 
 def _load(path: Path, metadata: dict[str, Any], template: Any) -> Any:
-    expected = host_leaves(template)
+    leaves = _load_leaves(path, metadata, host_leaves(template))
+    placed = [_place_like(leaf.array, like) for leaf, like in zip(leaves, jax.tree.leaves(template), strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(template), placed)
+
+
+def _load_leaves(path: Path, metadata: dict[str, Any], expected: list[Leaf]) -> list[Leaf]:
+    """All leaves of a checkpoint, verified; those expected have its shapes and types."""
     stored = ocp.load(path.resolve(), _arrays_by_path(expected))
     leaves = [leaf._replace(array=np.asarray(stored.get(leaf.path, leaf.array))) for leaf in expected]
     if digest_leaves(leaves) != metadata["digest"]:
         raise ValueError("the weights are not those that were written")
-    placed = [_place_like(leaf.array, like) for leaf, like in zip(leaves, jax.tree.leaves(template), strict=True)]
-    return jax.tree.unflatten(jax.tree.structure(template), placed)
+    return leaves
 
 
 def _place_like(array: np.ndarray, template: jax.Array) -> jax.Array:
@@ -254,9 +299,9 @@ def _place_like(array: np.ndarray, template: jax.Array) -> jax.Array:
     return jax.device_put(array, template.sharding)
 
 
-def _check_shapes(path: Path, saved: list[list[Any]], template: Any) -> None:
+def _check_shapes(path: Path, saved: list[list[Any]], expected: list[list[Any]]) -> None:
     before = {name: f"{dtype}{shape}" for name, dtype, shape in saved}
-    after = {name: f"{dtype}{shape}" for name, dtype, shape in _shapes(host_leaves(template))}
+    after = {name: f"{dtype}{shape}" for name, dtype, shape in expected}
     differences = [
         f"{name} is {before.get(name, 'nothing')} saved, {after.get(name, 'nothing')} given"
         for name in dict.fromkeys([*after, *before])

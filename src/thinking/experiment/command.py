@@ -35,17 +35,30 @@ class Task:
         run: called with the config and the `Run`; imports what it needs itself, so that `--help` stays fast.
         presets: choices of `--preset`; the first is the default.
         examples: command lines shown at the end of `--help`.
+        use: `use(config, trained)` does for a trained model what the flag of `RunConfig.find_use` does for a run.
+        measure: `measure(config, trained) -> rows` of results, as a run's own.
+        measured: headers of these rows by name.
+        draw: `draw(config, trained, folder)` writes pictures or videos.
     """
 
     name: str
     run: Callable[[Any, folder.Run], None]
     presets: Mapping[str, RunConfig | Preset]
     examples: Sequence[str] = ()
+    use: Callable[[Any, Any], None] | None = None
+    measure: Callable[[Any, Any], list[dict[str, Any]]] | None = None
+    measured: Mapping[str, str] | None = None
+    draw: Callable[[Any, Any, Path], None] | None = None
 
     @property
     def configs(self) -> dict[str, RunConfig]:
         """The configs of the presets."""
         return {name: known.config if isinstance(known, Preset) else known for name, known in self.presets.items()}
+
+    @property
+    def default(self) -> RunConfig:
+        """The config of no preset."""
+        return type(next(iter(self.configs.values())))()
 
     @property
     def description(self) -> str:
@@ -158,17 +171,37 @@ def use_run(task: Task, run_folder: Path, arguments: Sequence[str], program: str
         UserError: bad input, or the run is not finished.
         RunError: the run failed, or its config cannot be read.
     """
-    saved = load_config(run_folder, type(next(iter(task.configs.values())))())
-    config = flags.parse({"saved": saved}, arguments, program)
-    if differences := list_changes(to_json(saved), config):
-        raise UserError(f"{'; '.join(differences)}: weights depend on that; leave it out, or train another run")
-    if not (run_folder / RESULTS_FILE).exists():
-        raise UserError(f"{run_folder} is not finished; go on with: {read_record(run_folder).get('command')}")
+    config = load_finished(task, run_folder, arguments, program)
     with folder.lock_run(run_folder):
         from thinking.experiment import device
 
         device.prepare_device()
         task.run(config, folder.Run(run_folder, config))
+
+
+def load_finished(task: Task, run_folder: Path, arguments: Sequence[str], program: str) -> Any:
+    """The saved config of a finished run, of which flags change what affects no weights.
+
+    Raises:
+        UserError: bad input, or the run is not finished.
+        RunError: the config cannot be read.
+    """
+    config = change_config(load_config(run_folder, task.default), arguments, program)
+    if not (run_folder / RESULTS_FILE).exists():
+        raise UserError(f"{run_folder} is not finished; go on with: {read_record(run_folder).get('command')}")
+    return config
+
+
+def change_config(saved: Any, arguments: Sequence[str], program: str) -> Any:
+    """A saved config, of which flags change what affects no weights.
+
+    Raises:
+        UserError: bad input.
+    """
+    config = flags.parse({"saved": saved}, arguments, program)
+    if differences := list_changes(to_json(saved), config):
+        raise UserError(f"{'; '.join(differences)}: weights depend on that; leave it out, or train another run")
+    return config
 
 
 def clear(run_folder: Path) -> str:

@@ -17,14 +17,19 @@ from thinking.errors import RunError
 _REPEATS = 5
 
 
-def prepare_device() -> None:
+def prepare_device(*, compile_quickly: bool = False) -> None:
     """Keep compiled programs in the user's cache folder, and silence informational messages of the libraries.
 
     They are native code, so they do not lie among the artifacts, which may be shared. A cache set by
     `JAX_COMPILATION_CACHE_DIR` is left as it is. If it cannot be read or written, the program compiles without it.
+
+    Args:
+        compile_quickly: optimize programs little, as for one answer compiling takes longer than computing.
     """
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(find_cache_folder() / "compiled"))
+    if compile_quickly:
+        jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_enable_x64", False)  # all is float32, whatever JAX_ENABLE_X64 says
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

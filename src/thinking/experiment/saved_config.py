@@ -57,14 +57,27 @@ def load_config(folder: Path, default: Config) -> Config:
         RunError: the file is missing, damaged, of another format, or does not fit the task.
         UserError: a value is out of bounds.
     """
-    unfit = RunError(f"{folder / CONFIG_FILE} does not fit the task; train it anew after --clear")
     try:
-        config = _restore(default, read_record(folder)["config"])
-    except (TypeError, ValueError) as error:
-        raise unfit from error
-    config = dataclasses.replace(config, artifacts=folder.parent.parent)
-    if not all(_fits(setting.hint, setting.value) for setting in settings(config)):
-        raise unfit
+        config = restore_config(read_record(folder)["config"], default)
+    except ValueError as error:
+        raise RunError(f"{folder / CONFIG_FILE} does not fit the task; train it anew after --clear") from error
+    return dataclasses.replace(config, artifacts=folder.parent.parent)
+
+
+def restore_config(saved: Mapping[str, Any], default: Config) -> Config:
+    """A config from its JSON values; what they lack has its default.
+
+    Raises:
+        ValueError: a value is not of its type.
+        UserError: a value is out of bounds.
+    """
+    try:
+        config = _restore(default, saved)
+    except (TypeError, LookupError) as error:
+        raise ValueError(f"the config has a value of another type: {error}") from error
+    for setting in settings(config):
+        if not _fits(setting.hint, setting.value):
+            raise ValueError(f"{setting.flag} of the config is not of its type")
     check(config)
     return config
 

@@ -1,5 +1,7 @@
 """The decoder, and the maximum length of its completions."""
 
+import functools
+
 from thinking.errors import UserError
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
@@ -9,6 +11,7 @@ from thinking.recipes.arithmetic.datasets import EvaluationSet
 from thinking.recipes.arithmetic.rows import VOCABULARY
 
 
+@functools.lru_cache(maxsize=8)
 def build_decoder(config: ModelConfig) -> Decoder:
     """A decoder with a value head, the same for every style."""
     position = orthogonal() if config.positions == "digit" else rotary()

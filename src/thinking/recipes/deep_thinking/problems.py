@@ -43,11 +43,27 @@ class Problem(NamedTuple):
     sample_test: TestFn
 
 
+class ProblemSizes(NamedTuple):
+    """Sizes of the puzzles of one kind, as in `recursive_network`."""
+
+    num_features: int
+    num_relations: int
+    num_classes: int
+
+
+def measure_problem(config: Config) -> ProblemSizes:
+    """The sizes of a config's problem, without any puzzle."""
+    if config.puzzle.name == "sudoku":
+        return ProblemSizes(config.puzzle.size + 1, 3, config.puzzle.size)
+    family: PuzzleFamily = FAMILIES[config.puzzle.name]()
+    return ProblemSizes(family.num_features, family.num_relations, family.num_classes)
+
+
 def make_problem(config: Config) -> Problem:
     """The problem of a config."""
     puzzle = config.puzzle
     if puzzle.name == "sudoku":
-        return _make_sudoku_problem(puzzle.size, puzzle.num_puzzles, config.eval.num_puzzles, config.seed)
+        return _make_sudoku_problem(config)
     family: PuzzleFamily = FAMILIES[puzzle.name]()
 
     def sample(key: Array, num_rows: int) -> CellBatch:
@@ -56,7 +72,7 @@ def make_problem(config: Config) -> Problem:
     def sample_test(key: Array, num_rows: int, size: int) -> CellBatch:
         return to_batch(sample_puzzles(family, key, num_rows, size))
 
-    return Problem(family.num_features, family.num_relations, family.num_classes, sample, sample_test)
+    return Problem(*measure_problem(config), sample, sample_test)
 
 
 def make_tests(config: Config, problem: Problem) -> dict[int, CellBatch]:
@@ -74,12 +90,13 @@ def to_batch(puzzles: Puzzle) -> CellBatch:
     return CellBatch(CellInputs(puzzles.features, puzzles.neighbors), puzzles.targets)
 
 
-def _make_sudoku_problem(size: int, num_train: int, num_test: int, seed: int) -> Problem:
+def _make_sudoku_problem(config: Config) -> Problem:
     """Training puzzles are shuffled by symmetries at every step; test puzzles are as they were made.
 
     No test puzzle has the clues of a training puzzle; that symmetries turn one into the other is left to chance.
     """
-    sudokus = make_sudokus(size, num_train + num_test, seed)
+    size, num_train = config.puzzle.size, config.puzzle.num_puzzles
+    sudokus = make_sudokus(size, num_train + config.eval.num_puzzles, config.seed)
     clues, solutions = jnp.asarray(sudokus.clues), jnp.asarray(sudokus.solutions)
 
     def sample_one(key: Array) -> Puzzle:
@@ -95,4 +112,4 @@ def _make_sudoku_problem(size: int, num_train: int, num_test: int, seed: int) ->
         test = slice(num_train, num_train + num_rows)
         return to_batch(jax.vmap(lambda *grids: to_puzzle(*grids, size))(clues[test], solutions[test]))
 
-    return Problem(size + 1, 3, size, sample, sample_test)
+    return Problem(*measure_problem(config), sample, sample_test)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
 from thinking.colors import GREY, PALETTE, line_color
-from thinking.experiment import Run, plots
+from thinking.experiment import plots
 from thinking.learning.deep_supervision import CellBatch
 from thinking.recipes.deep_thinking.config import Config
 from thinking.recipes.deep_thinking.evaluation import StepCurves, trace_probabilities
@@ -51,7 +51,7 @@ def plot_step_curves(path: Path, curves: Mapping[str, Mapping[int, list[StepCurv
 
 def write_videos(
     config: Config,
-    run: Run,
+    folder: Path,
     problem: Problem,
     params: Params,
     curves: Mapping[int, list[StepCurves]],
@@ -62,7 +62,7 @@ def write_videos(
     for size, test in tests.items():
         if size <= _MAX_VIDEO_SIZE:
             write_maze_video(
-                run.folder / "videos" / f"maze_{size}.gif",
+                folder / f"maze_{size}.gif",
                 np.asarray(test.inputs.neighbors[0, 0]),
                 np.asarray(test.inputs.features[0].argmax(axis=0)),
                 trace_probabilities(network, params, test, int(curves[size][0].halting_step[0])),

@@ -41,11 +41,11 @@ def evaluate(graph: Graph, planner: Planner, pairs: NodePairs, batch_size: int =
     batch_size = min(batch_size, count)
     batches = batch_indices(count, batch_size)
     inputs = [(jnp.asarray(pairs.start[part]), jnp.asarray(pairs.goal[part])) for part in batches]
-    jax.block_until_ready(_run_planner(planner, *inputs[0]))  # compiles
+    jax.block_until_ready(run_planner(planner, *inputs[0]))  # compiles
     seconds, columns = 0.0, []
     for part in inputs:
         begin = time.perf_counter()
-        plan = jax.block_until_ready(_run_planner(planner, *part))
+        plan = jax.block_until_ready(run_planner(planner, *part))
         seconds += time.perf_counter() - begin
         valid = is_valid_plan(graph, plan.states, plan.hops, plan.arrived)
         columns.append(jax.device_get((valid, plan.hops)))
@@ -54,7 +54,8 @@ def evaluate(graph: Graph, planner: Planner, pairs: NodePairs, batch_size: int =
 
 
 @jax.jit
-def _run_planner(planner: Planner, start: Array, goal: Array) -> Plan:
+def run_planner(planner: Planner, start: Array, goal: Array) -> Plan:
+    """The plans of a planner from `start` [B] to `goal` [B], as one compiled program."""
     return planner(start, goal)
 
 

@@ -1,0 +1,1 @@
+"""Trained models as folders of the hub's layout: export and load, and those that the package ships."""
