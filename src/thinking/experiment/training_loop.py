@@ -92,7 +92,8 @@ def train(
     metrics.rewind(run.folder, stage, done)
     metrics.rewind(run.folder, stage, done, metrics.SAMPLES_FILE)
     if done == num_steps:
-        run.log(f"{stage}: finished before, at step {done}")
+        if not run.config.find_use():  # whose output is its own
+            run.log(f"{stage}: finished before, at step {done}")
         return result
     if done:
         run.log(f"{stage}: continues at step {done} of {num_steps}")
