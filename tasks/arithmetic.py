@@ -214,15 +214,20 @@ def chat(config: Config, decoder: Decoder, params: Params) -> None:
     """Answer typed problems."""
     import jax
 
-    from thinking.recipes.arithmetic.chat import run_chat
+    from thinking.recipes.arithmetic.chat import ChatSettings, run_chat
+    from thinking.recipes.arithmetic.taught import read_taught
 
-    search_model, key = (
-        make_search_model(config, decoder, params, decoder.context_length // 2),
-        jax.random.key(config.seed),
+    rewarded = config.rl.sources if config.rl.algorithm != "none" else ()
+    settings = ChatSettings(
+        read_taught((*config.data.sources, *rewarded)),
+        config.styles[0],
+        config.answer.method,
+        config.answer.num_samples,
+        verbose=config.verbose,
+        as_json=config.json,
     )
-    run_chat(
-        search_model, config.answer.method, config.answer.num_samples, key, use_subtasks=config.styles[0] == "subtasks"
-    )
+    search_model = make_search_model(config, decoder, params, decoder.context_length // 2)
+    run_chat(search_model, settings, jax.random.key(config.seed))
 
 
 def use(config: Config, reasoner: Reasoner) -> None:

@@ -185,7 +185,9 @@ def compute_array_digests(checkpoint_folder: Path) -> list[str]:
 
 def drop_timings(record: dict[str, object]) -> list[object]:
     """The values of a record, without timings."""
-    values = [value for name, value in record.items() if not any(word in name for word in TIMING_KEYWORDS)]
+    values = [
+        value for name, value in record.items() if name != "time" and not any(word in name for word in TIMING_KEYWORDS)
+    ]
     return sorted(values, key=lambda value: (isinstance(value, str), str(value)))
 
 

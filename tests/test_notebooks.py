@@ -20,7 +20,7 @@ def read_cells(path: Path, kind: str) -> list[dict]:
 
 
 def test_there_are_notebooks():
-    assert {path.stem for path in NOTEBOOKS} >= {"mixers", "deep_thinking", "rl"}
+    assert {path.stem for path in NOTEBOOKS} >= {"graph", "mixers", "deep_thinking", "rl"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

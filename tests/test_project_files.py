@@ -109,6 +109,7 @@ def test_images_copy_only_their_lock_and_run_as_non_root(name: str):
 # ---------------------------------------------------------------------------- Visual Studio Code
 
 CHOOSE_TASK = "local: choose a task"
+ASK_FLAGS = ": ask for flags"
 TEST_FILE = "local: test the open file, or the selected name in it"
 
 
@@ -127,10 +128,11 @@ def read_launch_tasks() -> list[tuple[dict, dict]]:
 def test_launch_configurations_run_the_open_file():
     launches = read_launch_tasks()
     names = [configuration["name"] for configuration, _ in launches]
-    assert names == ["local", TEST_FILE, CHOOSE_TASK, "jax-cpu", "jax-cpu clear", *list(IMAGES)[1:]]  # F5: the first
+    local, containers = ["local", f"local{ASK_FLAGS}"], ["jax-cpu", f"jax-cpu{ASK_FLAGS}", "jax-cpu clear"]
+    assert names == [*local, TEST_FILE, CHOOSE_TASK, *containers, *list(IMAGES)[1:]]  # F5: the first
     for configuration, task in launches:
         name, *flags = configuration["name"].split()
-        if name == "local:":
+        if name.endswith(":"):
             continue
         arguments = ["run_manual.sh", name, "${relativeFile}", "--debug", *[f"--{flag}" for flag in flags]]
         assert [task["command"], *task["args"]] == ["bash", *arguments]
@@ -139,7 +141,7 @@ def test_launch_configurations_run_the_open_file():
 def test_debugger_attaches_when_the_program_waits():
     for configuration, task in read_launch_tasks():
         assert configuration["connect"] == {"host": "127.0.0.1", "port": PORT}
-        remote = "${workspaceFolder}" if "local" in task["args"] else "/app"
+        remote = "${workspaceFolder}" if configuration["name"].startswith("local") else "/app"
         assert configuration["pathMappings"] == [{"localRoot": "${workspaceFolder}", "remoteRoot": remote}]
         ready = task["problemMatcher"]["background"]["endsPattern"]
         assert re.search(ready, f"debugpy: waiting on 127.0.0.1:{PORT}")
@@ -164,17 +166,38 @@ def test_dev_container_is_an_image_of_the_project():
 
 
 def test_every_task_can_be_launched_by_name():
-    task = next(task for configuration, task in read_launch_tasks() if configuration["name"] == CHOOSE_TASK)
-    assert task["args"] == ["run_manual.sh", "local", "${input:task}", "--debug"]
-    [choice] = read_editor_file("tasks.json")["inputs"]
-    assert (choice["id"], choice["type"]) == ("task", "pickString")
+    choice = next(each for each in read_editor_file("tasks.json")["inputs"] if each["id"] == "task")
+    assert choice["type"] == "pickString"
     assert choice["options"] == TASKS, "add or remove one line of .vscode/tasks.json"
     assert choice["default"] in TASKS
 
 
+@pytest.mark.parametrize(
+    ("name", "configuration", "file"),
+    [
+        (f"local{ASK_FLAGS}", "local", "${relativeFile}"),
+        (f"jax-cpu{ASK_FLAGS}", "jax-cpu", "${relativeFile}"),
+        (CHOOSE_TASK, "local", "${input:task}"),
+    ],
+)
+def test_typed_flags_reach_the_task_as_in_a_shell(tmp_path: Path, name: str, configuration: str, file: str):
+    flags = next(each for each in read_editor_file("tasks.json")["inputs"] if each["id"] == "flags")
+    assert (flags["type"], flags["default"]) == ("promptString", "")
+    task = next(task for configuration, task in read_launch_tasks() if configuration["name"] == name)
+    (tmp_path / "run_manual.sh").write_text("printf '%s\\n' \"$@\"\n")
+    for typed, expected in (("", []), ("--seed 3 --target 'two words'", ["--seed", "3", "--target", "two words"])):
+        values = {file: "tasks/with space.py", "${input:flags}": typed}
+        command = [task["command"], *task["args"]]
+        for variable, value in values.items():
+            command = [word.replace(variable, value) for word in command]
+        printed = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+        assert printed.splitlines() == [configuration, "tasks/with space.py", "--debug", *expected]
+
+
 def test_editor_files_name_existing_paths():
     for task in read_editor_file("tasks.json")["tasks"]:
-        script, name, *_ = task["args"]
+        words = task["args"]
+        script, name, *_ = words[1].removeprefix("exec bash ").split() if words[0] == "-c" else words
         assert task["options"] == {"cwd": "${workspaceFolder}"}
         assert (ROOT / script).is_file()
         assert name == "local" or IMAGES[name].is_file()

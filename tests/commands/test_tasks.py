@@ -2,15 +2,19 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from thinking.commands.tasks import DURATIONS, describe_task, find_tasks, load_task
 from thinking.errors import RunError, UserError
-from thinking.experiment.config import to_json
+from thinking.experiment.config import check, to_json
 from thinking.experiment.saved_config import FORMAT_VERSION, load_config
+from thinking.experiment.settings import find_declaration_errors, settings
 
+NOT_QUICK = {"benchmark", "robustness", "lm_data_prepare", "lm_guide_train", "lm_guide_inference", "lm_data_interpret"}
+"""Tasks whose default is shorter than a minute, or that need what another made, or measure."""
 RECORD = {"format": FORMAT_VERSION, "inputs": {}, "versions": {}}
 
 
@@ -28,6 +32,19 @@ def test_every_preset_is_restored_from_its_config_json(name, tmp_path):
         (tmp_path / "config.json").write_text(json.dumps(record))
         restored = load_config(tmp_path, type(config)())
         assert restored == dataclasses.replace(config, seed=7, artifacts=tmp_path.parent.parent)
+
+
+@pytest.mark.parametrize("name", [name for name in find_tasks() if name not in NOT_QUICK])
+def test_quick_preset_is_a_valid_smaller_training(name):
+    presets = load_task(name).presets
+    quick, default = presets["quick"], presets["default"].config
+    check(quick.config)
+    assert not find_declaration_errors(quick.config)
+    assert "less than a minute on two cores" in quick.help
+    sizes, default_sizes = ({each.path: each.value for each in settings(config)} for config in (quick.config, default))
+    lengths = [path for path in sizes if re.search("num_(steps|updates|iterations|walks)$|seeds$", path)]
+    pairs = [(sizes[path], default_sizes[path]) for path in lengths if None not in (sizes[path], default_sizes[path])]
+    assert any(size < default_size for size, default_size in pairs)
 
 
 def test_a_file_of_ones_own_is_a_task_if_it_has_the_parts(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.environments.arithmetic_cases import QUICK, problems
 
-from thinking.environments.arithmetic.parsing import SYNTAX_HINT, parse_answer, parse_problem
+from thinking.environments.arithmetic.parsing import parse_answer, parse_problem
 from thinking.environments.arithmetic.problem_sampling import NUM_OPERATIONS, Level, sample_problem
 from thinking.environments.arithmetic.problems import WORDINGS, format_expression, format_question
 from thinking.environments.arithmetic.split import SPLITS
@@ -80,6 +80,12 @@ def test_operator_precedence_matches_python(numbers, signs):
         ("007+08", "7+8"),
         ("(7+8)%12+1", "((7+8)%12)+1"),
         ("Add (3+4) and 5", "(3+4)+5"),
+        ("add 3 to 4", "3+4"),
+        ("How much is 3+4?", "3+4"),
+        ("how much is 3 minus 4", "3-4"),
+        ("what's 9 multiplied by 3", "9*3"),
+        ("what is the sum of 3 and 4", "3+4"),
+        ("8 divided by 2", "8/2"),
     ],
 )
 def test_parsing_accepts_alternative_notations(text, expected):
@@ -96,7 +102,7 @@ def test_numbers_may_have_hundreds_of_digits():
     [
         ("hello", "'hello' is no arithmetic"),
         ("", "'' is no arithmetic"),
-        ("What is the meaning of 42?", "'the' in 'the meaning of 42' is not understood"),
+        ("What is the meaning of 42?", "'meaning' in 'meaning of 42' is not understood"),
         ("42", "'42' is a number, which asks nothing"),
         ("5/0", "divide by 0"),
         ("Divide 12 by (3-3)", "divide by 0"),
@@ -125,10 +131,9 @@ def test_numbers_may_have_hundreds_of_digits():
         ("1" * 1001, "1001 characters is too long; give at most 1000"),
     ],
 )
-def test_invalid_text_is_rejected_with_a_hint(text, message):
+def test_invalid_text_is_rejected_in_one_line(text, message):
     with pytest.raises(ValueError, match=message) as error:
         parse_problem(text)
-    assert str(error.value).endswith(SYNTAX_HINT)
     assert str(error.value).isprintable()
 
 
@@ -138,14 +143,9 @@ def test_any_text_parses_or_raises_value_error(text):
     try:
         problem = parse_problem(text)
     except ValueError as refusal:
-        assert str(refusal).endswith(SYNTAX_HINT)  # noqa: PT017
+        assert str(refusal).isprintable()  # noqa: PT017
     else:
         assert parse_problem(format_question(problem)) == problem
-
-
-def test_examples_of_the_hint_parse():
-    for example in re.split(", | or ", SYNTAX_HINT.removeprefix("ask as in ")):
-        assert parse_problem(example)
 
 
 @pytest.mark.parametrize(

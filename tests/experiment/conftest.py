@@ -92,6 +92,12 @@ def read_digest(folder):
     return json.loads((folder / "results.json").read_text())["state_digest"]
 
 
+def read_untimed_metrics(folder):
+    """The lines of `metrics.jsonl`, all of which have a time, without it."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "time"} for line in lines if line["time"]]
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of three megabytes. The test is skipped if mounting is not permitted."""

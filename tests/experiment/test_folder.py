@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.experiment import toy
 from tests.experiment.conftest import assert_one_line
 
 from thinking.errors import UserError
@@ -338,3 +339,14 @@ def test_file_names_that_are_no_utf8_are_recorded_and_compared(run_command, tmp_
 
 def test_run_config_has_no_option_for_a_secret():
     assert not [name for name in RunConfig.__dataclass_fields__ if "key" in name or "token" in name or "secret" in name]
+
+
+def test_use_of_a_finished_run_leaves_its_config_and_prints_nothing_of_training(run_command, monkeypatch):
+    monkeypatch.setattr(toy.Config, "find_use", lambda config: "--plan" if config.plan else None)
+    result = run_command("--steps", "20")
+    config = json.loads((result.folder / "config.json").read_text())
+    use = run_command("--steps", "20", "--plan", "A", "B")
+    assert (use.code, use.folder) == (0, result.folder)
+    assert "finished before" not in use.out
+    later_config = json.loads((result.folder / "config.json").read_text())
+    assert {**later_config, "seconds": config["seconds"]} == config

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from tests.experiment import toy
-from tests.experiment.conftest import assert_one_line, read_digest
+from tests.experiment.conftest import assert_one_line, read_digest, read_untimed_metrics
 
 STEPS = 3000
 
@@ -52,7 +52,7 @@ def test_run_killed_three_times_equals_an_uninterrupted_run(start_process, unint
     process.join()
     assert process.exitcode == 0, log.read_text()
     assert read_digest(folder) == read_digest(uninterrupted_folder)
-    assert (folder / "metrics.jsonl").read_text() == (uninterrupted_folder / "metrics.jsonl").read_text()
+    assert read_untimed_metrics(folder) == read_untimed_metrics(uninterrupted_folder)
     assert not list(folder.glob("checkpoints/fit/*tmp*"))
 
 
@@ -78,7 +78,7 @@ def test_signal_finishes_the_chunk_saves_and_reports_the_step(run_command, unint
     assert f"fit: continues at step {step} of {STEPS}" in second_result.out
     assert second_result.err == ""
     assert read_digest(result.folder) == read_digest(uninterrupted_folder)
-    assert (result.folder / "metrics.jsonl").read_text() == (uninterrupted_folder / "metrics.jsonl").read_text()
+    assert read_untimed_metrics(result.folder) == read_untimed_metrics(uninterrupted_folder)
 
 
 def test_first_signal_on_a_terminal_is_answered_at_once(run_command, monkeypatch):

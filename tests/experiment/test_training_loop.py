@@ -1,6 +1,6 @@
 """The training loop: chunks, metrics, checkpoints, samples and errors."""
 
-import json
+import datetime
 import re
 from functools import partial
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.experiment import toy
-from tests.experiment.conftest import assert_one_line, read_digest
+from tests.experiment.conftest import assert_one_line, read_digest, read_untimed_metrics
 
 from thinking.errors import RunError
 from thinking.experiment import metrics, training_loop
@@ -31,10 +31,6 @@ def train_toy(run, config=CONFIG, **overrides):
     return train(run, "fit", **{"progress_metric": "loss", **defaults, **overrides})
 
 
-def read_metrics(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 def run_reference(num_steps, config=CONFIG):
     """The final state and the losses of single steps, without scan, donation or checkpoints."""
     jitted_step = jax.jit(partial(toy.step, config))
@@ -51,7 +47,7 @@ def test_chunks_equal_single_steps(run):
     np.testing.assert_allclose(result.state["weights"], state["weights"], rtol=1e-5)
     assert int(result.state["count"]) == 45
     np.testing.assert_array_equal(jax.random.key_data(result.state["key"]), jax.random.key_data(state["key"]))
-    records = read_metrics(run.folder)
+    records = read_untimed_metrics(run.folder)
     assert [(record["stage"], record["step"]) for record in records] == [("fit", at) for at in (10, 20, 30, 40, 45)]
     mean_losses = [np.mean(losses[first : first + 10]) for first in range(0, 45, 10)]
     np.testing.assert_allclose([record["loss"] for record in records], mean_losses, rtol=1e-5)
@@ -69,6 +65,17 @@ def test_a_stage_of_hours_is_announced_once_with_what_makes_it_shorter(run, monk
     )
 
 
+def test_lines_of_metrics_have_the_time_at_which_they_were_written(run):
+    start = datetime.datetime.now().astimezone()
+    train_toy(run)
+    times = [datetime.datetime.fromisoformat(line["time"]) for line in metrics.read(run.folder)]
+    assert len(times) == 5
+    # They are rounded down to milliseconds.
+    assert start - datetime.timedelta(milliseconds=1) <= times[0]
+    assert times == sorted(times)
+    assert times[-1] <= datetime.datetime.now().astimezone()
+
+
 def test_metrics_average_measured_steps_and_keep_the_latest_count(run):
     def step(state, index):
         is_due = index % 4 == 3
@@ -80,7 +87,7 @@ def test_metrics_average_measured_steps_and_keep_the_latest_count(run):
     train(run, "a", init=lambda: jnp.int32(0), step=step, **options)
     train(run, "b", init=lambda: jnp.int32(0), step=step, **options | {"num_steps": 3, "chunk_size": 3})
     train(run, "c", init=lambda: jnp.int32(0), step=step, **options | {"num_steps": 9, "chunk_size": 9})
-    first, second, unmeasured, measured_twice = read_metrics(run.folder)
+    first, second, unmeasured, measured_twice = read_untimed_metrics(run.folder)
     assert first == {"stage": "a", "step": 5, "accuracy": pytest.approx(0.3), "num_seen": 20, "loss": 2}
     assert second == {"stage": "a", "step": 10, "accuracy": pytest.approx(0.7), "num_seen": 45, "loss": 7}
     assert unmeasured == {"stage": "b", "step": 3, "num_seen": 10, "loss": 1}
@@ -148,7 +155,10 @@ def test_stages_have_separate_metrics_and_checkpoints(run):
             chunk_size=4,
             progress_metric="sum",
         )
-    assert [(record["stage"], record["step"]) for record in read_metrics(run.folder)] == [("first", 4), ("second", 4)]
+    assert [(record["stage"], record["step"]) for record in read_untimed_metrics(run.folder)] == [
+        ("first", 4),
+        ("second", 4),
+    ]
     assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"first", "second"}
 
 
@@ -159,10 +169,10 @@ def test_nan_loss_stops_the_run_and_keeps_the_last_good_checkpoint(run_command, 
     assert f"loss is nan at step {nan_step} of stage fit" in assert_one_line(result.err)
     saved_steps = [int(path.name) for path in (result.folder / "checkpoints").glob("fit/*")]
     assert all(step <= nan_step for step in saved_steps)
-    assert all(record["step"] <= nan_step for record in (read_metrics(result.folder) if nan_step >= 10 else []))
+    assert all(record["step"] <= nan_step for record in (read_untimed_metrics(result.folder) if nan_step >= 10 else []))
     second_result = run_command("--steps", "40")
     assert second_result.code == 0
-    assert [record["step"] for record in read_metrics(result.folder)] == [10, 20, 30, 40]
+    assert [record["step"] for record in read_untimed_metrics(result.folder)] == [10, 20, 30, 40]
 
 
 def test_nan_weights_after_a_finite_loss_are_not_saved(run_command, frequent_saves):
@@ -201,7 +211,7 @@ def test_one_program_runs_chunks_of_all_lengths(tmp_path, chunk_size):
     ends = [end for end in range(1, 11) if end % chunk_size == 0 or end in (7, 10)]
     starts = [0, *ends[:-1]]
     means = [np.mean(states[start:end]) for start, end in zip(starts, ends, strict=True)]
-    assert [(record["step"], record["seen"]) for record in read_metrics(tmp_path)] == list(
+    assert [(record["step"], record["seen"]) for record in read_untimed_metrics(tmp_path)] == list(
         zip(ends, means, strict=True)
     )
 
@@ -210,7 +220,9 @@ def test_mirrors_receive_the_metrics_of_the_file(run_command, tmp_path):
     mirror_calls = []
     run = Run(folder=tmp_path, config=CONFIG, metric_writers=(lambda *arguments: mirror_calls.append(arguments),))
     train_toy(run)
-    assert [{"stage": stage, "step": step, **values} for stage, step, values in mirror_calls] == read_metrics(tmp_path)
+    assert [{"stage": stage, "step": step, **values} for stage, step, values in mirror_calls] == read_untimed_metrics(
+        tmp_path
+    )
 
 
 @pytest.mark.parametrize(

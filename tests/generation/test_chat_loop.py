@@ -23,9 +23,9 @@ def answer(question):
     yield Text(str(2 * question), "bold")
 
 
-def run_chat(lines, answer=answer):
+def run_chat(lines, answer=answer, **options):
     out = io.StringIO()
-    chat(parse, answer, lines=lines, console=Console(file=out, width=200), greeting="Ask me.")
+    chat(parse, answer, lines=lines, console=Console(file=out, width=200), greeting=[Text("Ask me.")], **options)
     return out.getvalue()
 
 
@@ -37,19 +37,40 @@ def run_chat_at_terminal(monkeypatch, input_bytes):
     with os.fdopen(slave) as stdin, os.fdopen(master, "rb"):
         monkeypatch.setattr(sys, "stdin", stdin)
         monkeypatch.setattr(sys, "stdout", out)
-        chat(parse, answer, greeting="Ask me.", console=Console(file=out, force_terminal=True, color_system="standard"))
+        chat(
+            parse,
+            answer,
+            greeting=[Text("Ask me.")],
+            console=Console(file=out, force_terminal=True, color_system="standard"),
+        )
     return out.getvalue()
 
 
 def test_lines_get_answers_and_invalid_lines_get_the_parse_error():
     assert run_chat(["4\n", "  \n", "four\n", " 5 \n"]) == (
-        "twice is 8\ninvalid literal for int() with base 10: 'four'\ntwice is 10\n"
+        "twice is 8\n\ninvalid literal for int() with base 10: 'four'\ntwice is 10\n"
     )
+
+
+def test_each_piped_line_gets_one_line():
+    lines = ["4", "", "help", "four", "\x1b[2J", "\t", "5"]
+    replies = run_chat(
+        lines, commands={"help": lambda: [Text("type a number")]}, refuse=lambda line, reason: Text(f"<{line}>")
+    ).splitlines()
+    assert replies == ["twice is 8", "<>", "type a number", "<four>", r"<\x1b[2J>", "<>", "twice is 10"]
+
+
+def test_bytes_that_are_no_text_are_refused_and_the_chat_goes_on(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\x1b[31m\n5\n"), encoding="utf-8"))
+    first, second = run_chat(None).splitlines()
+    assert first.startswith("invalid literal")
+    assert first.isprintable()
+    assert second == "twice is 10"
 
 
 def test_piped_input_is_answered_without_prompts_or_colors(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO("4\n5"))
-    chat(parse, answer, greeting="Ask me.")
+    chat(parse, answer, greeting=[Text("Ask me.")])
     assert capsys.readouterr().out == "twice is 8\ntwice is 10\n"
 
 

@@ -121,14 +121,33 @@ def test_interrupted_run_ends_bit_identical(finished_run, tmp_path, monkeypatch)
 
 def test_chat_answers_problems_and_rejects_other_lines(finished_run, monkeypatch, capsys):
     monkeypatch.setattr(model, "CONTEXT_LENGTH", 128)
-    for method, report in (("greedy", ""), ("verifier", "verifier, 2 completions, ")):
-        monkeypatch.setattr(sys, "stdin", io.StringIO("7+8\nhello\n12/0\n"))
+    for method, report in (("greedy", "greedy, "), ("verifier", "verifier, 2 completions, ")):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("7+8\n\nhello\n12/0\n12+90\n"))
         capsys.readouterr()
-        arithmetic.run(replace_settings(SMALL, chat=True, answer__method=method, answer__num_samples=2), finished_run)
-        output = capsys.readouterr().out
-        assert re.search(r"^7\+8=", output, re.MULTILINE)
-        assert report in output
-        assert output.count("ask as in 57+8") == 2
+        settings = {"chat": True, "verbose": True, "answer__method": method, "answer__num_samples": 2}
+        config = replace_settings(SMALL, **settings)
+        arithmetic.run(config, dataclasses.replace(finished_run, config=config))
+        answer, blank, hello, division, out_of_range = capsys.readouterr().out.splitlines()
+        assert re.match(r"7\+8 = ", answer)
+        assert report in answer
+        assert "range" not in answer  # sums and differences of one digit are taught
+        assert blank == ""
+        assert hello.startswith("'hello' is no arithmetic; ask as in ")
+        assert "divide by 0" in division
+        assert "out of range" in out_of_range
+
+
+def test_chat_replies_in_json_and_prints_nothing_else(finished_run, monkeypatch, capsys):
+    monkeypatch.setattr(model, "CONTEXT_LENGTH", 128)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("7+8\n\nhelp\n"))
+    config = replace_settings(SMALL, chat=True, json=True)
+    arithmetic.run(config, dataclasses.replace(finished_run, config=config))
+    answer, blank, word = map(json.loads, capsys.readouterr().out.splitlines())
+    assert set(answer) == {"problem", "thoughts", "answer", "right", "in_range"}
+    assert (answer["problem"], answer["in_range"]) == ("7+8", True)
+    assert answer["right"] is (answer["answer"] == 15)
+    assert blank["error"] == "a blank line"
+    assert word["problem"] == "help"
 
 
 def test_chat_with_nothing_trained_says_how_to_train(tmp_path, monkeypatch, capsys):
@@ -250,6 +269,8 @@ INVALID_VALUES = {
     [
         *(({path: value}, message) for path, cases in INVALID_VALUES.items() for value, message in cases),
         ({"styles": ("self_correction",)}, "--rl.advantage step: only chain_of_thought has steps to verify"),
+        ({"json": True}, "--json: is for answers of --chat; give --chat too"),
+        ({"verbose": True}, "--verbose: is for answers of --chat; give --chat too"),
         ({"styles": ("subtasks",)}, "--styles subtasks: allowed are supervised training, evaluation and --chat"),
         (
             {"model__positions": "digit", "data__reverse_digits": True},

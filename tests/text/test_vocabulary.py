@@ -1,27 +1,15 @@
-"""The vocabulary: encoding, decoding, and the kinds of tokens."""
+"""The vocabulary: encoding, decoding, and where thoughts are."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kernels.quick import jit
 
 from thinking.recipes.arithmetic.rows import VOCABULARY
-from thinking.text.vocabulary import (
-    ANSWER_KIND,
-    MARKS,
-    NO_KIND,
-    PROMPT_KIND,
-    SPECIAL_KIND,
-    THOUGHT_KIND,
-    Vocabulary,
-    token_kinds,
-)
+from thinking.text.vocabulary import MARKS, Vocabulary, is_in_thought
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 WIDTH = 24
-find_kinds = jit(token_kinds)
 tokens_of_any_kind = st.lists(st.integers(0, len(VOCABULARY) - 1), max_size=WIDTH)
 
 
@@ -63,32 +51,14 @@ def test_ambiguous_words_raise(words):
         Vocabulary(words)
 
 
-def describe_kinds(text, prompt):
-    """The kinds of a row padded to WIDTH, one letter per token."""
-    tokens = VOCABULARY.encode(text)
-    row = np.zeros((1, WIDTH), np.int32)
-    row[0, : len(tokens)] = tokens
-    lengths = np.array([len(tokens)], np.int32)
-    kinds = np.asarray(find_kinds(row, lengths, np.array([len(VOCABULARY.encode(prompt))], np.int32)))[0]
-    assert (kinds[len(tokens) :] == NO_KIND).all()
-    letters = {PROMPT_KIND: "p", THOUGHT_KIND: "t", ANSWER_KIND: "a", SPECIAL_KIND: "m"}
-    return "".join(letters[int(kind)] for kind in kinds[: len(tokens)])
-
-
-def test_each_token_has_one_kind():
-    prompt = "<begin>7+8="
-    text = prompt + "<think>7+8+0=5,1<check>5,1</think><answer>15<end>"
-    assert describe_kinds(text, prompt) == "pppppmtttttttttmtttmmaam"
-
-
-def test_row_without_thought_has_no_thought_kind():
-    assert describe_kinds("<begin>7+8=<answer>15<end>", "<begin>7+8=") == "pppppmaam"
-
-
-def test_unclosed_thought_extends_to_the_end():
-    assert describe_kinds("<think>7+8<answer>15<end>", "") == "mtttmttm"
-
-
-def test_mismatched_shapes_raise():
-    with pytest.raises(ValueError, match="kinds: tokens"):
-        token_kinds(jnp.zeros((2, 3), jnp.int32), jnp.zeros(3, jnp.int32), jnp.zeros(3, jnp.int32))
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("7+8=<think>7+8<check>5</think><answer>15<end>", "...." + "t" * 6 + "....."),
+        ("7+8=<answer>15<end>", "........"),
+        ("<think>7+8<answer>15<end>", "tttttttt"),
+    ],
+)
+def test_thoughts_end_at_their_mark_or_at_the_end(text, expected):
+    is_thought = np.asarray(is_in_thought(np.int32([VOCABULARY.encode(text)])))[0]
+    assert "".join("t" if each else "." for each in is_thought) == expected

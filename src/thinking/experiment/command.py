@@ -148,7 +148,8 @@ def run_task(task: Task, arguments: Sequence[str], program: str) -> None:
 
         device.prepare_device()
         command = f"{program} {shlex.join(arguments)}".rstrip()
-        folder.write_config(opened_run, task.configs, command, device.describe_device(), task.description)
+        if not use:
+            folder.write_config(opened_run, task.configs, command, device.describe_device(), task.description)
         try:
             with metrics.open_metric_writers(opened_run) as metric_writers:
                 task.run(config, dataclasses.replace(opened_run, metric_writers=metric_writers))

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NotRequired
 
 import pydantic
 from typing_extensions import TypedDict
@@ -26,6 +26,7 @@ class _Metrics(TypedDict, extra_items=pydantic.FiniteFloat):
 
     stage: str
     step: int
+    time: NotRequired[str]
 
 
 class _Sample(TypedDict, extra_items=Any):
@@ -45,7 +46,7 @@ def append(folder: Path, stage: str, step: int, metrics: Mapping[str, Any], name
         folder: of the run.
         stage: name of the stage.
         step: number of steps done.
-        metrics: JSON values by name.
+        metrics: JSON values by name. Training adds `time`, the date and time at which the line was written (ISO 8601).
         name: of the file. Lines of `samples.jsonl` describe the step alone.
 
     Raises:

@@ -1,6 +1,7 @@
 """Interruptible training: a loop over chunks of jitted steps, bit-identical after any interruption."""
 
 import dataclasses
+import datetime
 import functools
 import re
 import time
@@ -94,7 +95,8 @@ def train(
     metrics.rewind(run.folder, stage, done)
     metrics.rewind(run.folder, stage, done, metrics.SAMPLES_FILE)
     if done == num_steps:
-        run.log(f"{stage}: finished before, at step {done}")
+        if not run.config.find_use():  # whose output is its own
+            run.log(f"{stage}: finished before, at step {done}")
         return result
     if done:
         run.log(f"{stage}: continues at step {done} of {num_steps}")
@@ -140,7 +142,8 @@ def _loop(
         def log_chunk(first: int, last: int, figures: Any, sample: Any) -> None:
             figures = jax.tree.map(lambda leaf: leaf[: last - first], jax.device_get(figures))
             means = _summarize(folder, stage, first, figures)
-            metrics.append(run.folder, stage, last, means)
+            now = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
+            metrics.append(run.folder, stage, last, {"time": now, **means})
             for record in log_samples(jax.device_get(sample)) if log_samples else ():
                 metrics.append(run.folder, stage, last, record, metrics.SAMPLES_FILE)
             for write in run.metric_writers:
@@ -219,11 +222,11 @@ def _check_metrics(figures: Any, length: int, progress_metric: str) -> None:
     shapes = {name: tuple(leaf.shape for leaf in jax.tree.leaves(figure)) for name, figure in figures.items()}
     if (
         progress_metric not in shapes
-        or {"stage", "step"} & shapes.keys()
+        or {"stage", "step", "time"} & shapes.keys()
         or any(shape != (length,) for leaves in shapes.values() for shape in leaves)
     ):
         raise ValueError(
-            f"metric {progress_metric!r} is missing, a metric is no scalar, or one is named 'stage' or 'step'; "
+            f"metric {progress_metric!r} is missing, a metric is no scalar, or one is named 'stage', 'step' or 'time'; "
             f"metrics with a leading axis of steps: {shapes}"
         )
 

@@ -1,57 +1,31 @@
-"""Text on the terminal as it is generated, coloured by part: prompt, thought, answer."""
+"""Text on the terminal as it is generated."""
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-import jax
-import numpy as np
 from rich.console import Console
 from rich.segment import Segments
 from rich.text import Text
 
 from thinking import progress
-from thinking.colors import ANSWER, MARK, NUMBERED_THOUGHTS, PROMPT, THOUGHT, WRONG
-from thinking.text.vocabulary import (
-    ANSWER_KIND,
-    NO_KIND,
-    PROMPT_KIND,
-    SPECIAL_KIND,
-    THOUGHT_KIND,
-    Vocabulary,
-    token_kinds,
-)
-
-STYLES = {NO_KIND: "", PROMPT_KIND: PROMPT, THOUGHT_KIND: THOUGHT, ANSWER_KIND: ANSWER, SPECIAL_KIND: MARK}
-"""The style of each part of a text."""
-
-WIDTH = 512
-"""Rows are padded to this many tokens, or to a power of two times it, so that few shapes are compiled."""
+from thinking.colors import ANSWER, MARK, NUMBERED_THOUGHTS, PROMPT, WRONG
 
 
-def color_tokens(tokens: Sequence[int], prompt_length: int, vocabulary: Vocabulary) -> Text:
-    """The text of a row, each part in its style.
+class Marks(NamedTuple):
+    """Marks of what is right and what is wrong."""
 
-    Args:
-        tokens: [T], prompt and completion, or the completion alone.
-        prompt_length: number of prompt tokens.
-        vocabulary: of the tokens.
-
-    Raises:
-        ValueError: if a token is beyond the vocabulary.
-    """
-    width = WIDTH
-    while width < len(tokens):
-        width *= 2
-    row = np.zeros((1, width), np.int32)
-    row[0, : len(tokens)] = tokens
-    kinds = np.asarray(_kinds(row, np.int32([len(tokens)]), np.int32([prompt_length])))[0, : len(tokens)]
-    text = Text(end="")
-    for kind, part in itertools.groupby(zip(kinds.tolist(), tokens, strict=True), key=lambda pair: pair[0]):
-        text.append(vocabulary.decode([token for _, token in part]), STYLES[kind])
-    return text
+    right: str
+    wrong: str
 
 
-_kinds = jax.jit(token_kinds)
+def choose_marks(console: Console) -> Marks:
+    """A check mark and a cross, or words where the terminal has no such characters."""
+    marks = Marks("\N{CHECK MARK}", "\N{BALLOT X}")
+    try:
+        "".join(marks).encode(console.encoding)
+    except (UnicodeEncodeError, LookupError):
+        return Marks("(right)", "(wrong)")
+    return Marks("(right)", "(wrong)") if console.is_dumb_terminal else marks
 
 
 def color_numbered_thoughts(
@@ -62,25 +36,6 @@ def color_numbered_thoughts(
     for thought in thoughts:
         text.append(f"{thought} ", style=NUMBERED_THOUGHTS[thought % len(NUMBERED_THOUGHTS)])
     return text.append(f"{separator} ", style=MARK).append(answer, style=ANSWER if is_correct else WRONG)
-
-
-def show_growing_text(
-    token_chunks: Iterable[Sequence[int]], to_text: Callable[[Sequence[int]], Text]
-) -> Iterator[Text]:
-    """The new part of a text, each time that tokens arrive.
-
-    `token_chunks` are those of `make_streamer`. `to_text` gets all tokens so far: what a token means may depend on
-    earlier ones, and a character may take several.
-    """
-    tokens, printed = [], ""
-    for chunk in token_chunks:
-        tokens.extend(chunk)
-        text = to_text(tokens)
-        # An incomplete character is held back.
-        complete = text[: len(text.plain.rstrip("\N{REPLACEMENT CHARACTER}"))]
-        if complete.plain.startswith(printed):
-            yield complete[len(printed) :]
-            printed = complete.plain
 
 
 def show(texts: Iterable[Text], console: Console | None = None) -> None:

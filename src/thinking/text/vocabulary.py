@@ -1,4 +1,4 @@
-"""The vocabulary of texts with thoughts, and the kind of each token.
+"""The vocabulary of texts with thoughts.
 
 A text is a prompt, an optional thought between marks, an answer after its mark, and the end mark:
 `<begin>57+8=<think>7+8+0=5,1<step>5+0+1=6,0</think><answer>65<end>`.
@@ -21,9 +21,6 @@ MARKS = ("<pad>", "<begin>", "<end>", "<think>", "</think>", "<step>", "<ask>", 
 PAD, BEGIN, END, THINK, END_THINK, STEP, ASK, ANSWER, CHECK, BACK = range(len(MARKS))
 """The first tokens of every vocabulary: padding; begin and end of a text; begin and end of a thought; step separator;
 begin of a sub-task, and of its answer or the final answer; begin of a check; withdrawal of the last step."""
-
-NO_KIND, PROMPT_KIND, THOUGHT_KIND, ANSWER_KIND, SPECIAL_KIND = range(5)
-"""Kinds of tokens; padding has none."""
 
 
 @dataclass(frozen=True)
@@ -93,34 +90,13 @@ def _token_reader(vocabulary: Vocabulary) -> tuple[dict[str, int], re.Pattern[st
     return {word: token for token, word in enumerate(words)}, re.compile("|".join(map(re.escape, words)))
 
 
-def token_kinds(tokens: Array, lengths: Array, prompt_lengths: Array) -> Array:
-    """[B, T] int32 kinds: NO_KIND, PROMPT_KIND, THOUGHT_KIND, ANSWER_KIND or SPECIAL_KIND.
-
-    All tokens of a prompt, marks included, are PROMPT_KIND. A thought without end mark extends to the end.
-
-    Args:
-        tokens: [B, T] int32.
-        lengths: [B] int32, tokens of each row.
-        prompt_lengths: [B] int32, tokens of its prompt; 0 for completions.
-    """
-    _check_rows("token_kinds", tokens, lengths)
-    positions = jnp.arange(tokens.shape[1])[None]
-    is_valid, is_prompt = positions < lengths[:, None], positions < prompt_lengths[:, None]
-    is_thought = is_in_thought(jnp.where(is_prompt | ~is_valid, PAD, tokens))
-    kind = jnp.where(is_thought, THOUGHT_KIND, ANSWER_KIND)
-    kind = jnp.where(tokens < len(MARKS), SPECIAL_KIND, kind)
-    return jnp.where(is_valid, jnp.where(is_prompt, PROMPT_KIND, kind), NO_KIND).astype(jnp.int32)
-
-
 def is_in_thought(tokens: Array) -> Array:
-    """[B, T] bool, whether a token belongs to a thought, including its begin mark and excluding its end mark."""
+    """[B, T] bool, whether a token of [B, T] belongs to a thought, with its begin mark and without its end mark.
+
+    A thought without end mark extends to the end.
+    """
     positions = jnp.arange(tokens.shape[1])[None]
     last_begin, last_end = (
         jax.lax.cummax(jnp.where(tokens == mark, positions, -1), axis=1) for mark in (THINK, END_THINK)
     )
     return last_begin > last_end
-
-
-def _check_rows(name: str, tokens: Array, lengths: Array) -> None:
-    if tokens.ndim != 2 or lengths.shape != tokens.shape[:1]:
-        raise ValueError(f"{name}: tokens {tokens.shape} and lengths {lengths.shape}; give [rows, tokens] and [rows]")

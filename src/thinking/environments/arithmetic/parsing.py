@@ -5,8 +5,6 @@ from collections.abc import Iterator
 
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, WORDINGS, Problem
 
-SYNTAX_HINT = "ask as in 57+8, (12-5)*4, (7+8)%12, What is 57 divided by 8? or Subtract 8 from 57"
-
 SIGNS = {"+": ADD, "-": SUBTRACT, "*": MULTIPLY, "/": DIVIDE, "%": MODULAR}
 PRECEDENCE = {"(": 0, "+": 1, "-": 1, "*": 2, "/": 2, "%": 2}
 SIGN_VARIANTS = {
@@ -17,6 +15,11 @@ SIGN_VARIANTS = {
 """Typed variants of the signs."""
 
 SIGN_TRANSLATION = str.maketrans({typed: sign for sign, others in SIGN_VARIANTS.items() for typed in others})
+
+OTHER_WORDINGS = {ADD: ("Add {} to {}",), MULTIPLY: ("{} multiplied by {}",)}
+"""Wordings that are understood, beside those of `WORDINGS`, which models are taught."""
+
+_OPENINGS = re.compile(r"^(what is|what's|how much is|how much are|calculate|compute)( the\b)? ?", re.IGNORECASE)
 
 MAX_LENGTH = 1000
 """Maximum characters, so that results stay below the 4300 digits that Python formats."""
@@ -29,26 +32,27 @@ def parse_problem(text: str) -> Problem:
     """Parse a problem.
 
     A text is a wording of an operation, whose operands are numbers or expressions in brackets; or it is in symbols,
-    optionally after `What is` or `Calculate`, left-associative, with products and quotients before sums. Case, spaces,
-    and a final `=`, `?` or `.` are ignored.
+    left-associative, with products and quotients before sums. `What is`, `How much is`, `Calculate` or nothing may be
+    in front. Case, spaces, and a final `=`, `?` or `.` are ignored.
 
     Raises:
-        ValueError: if it is no problem; the line says why and what is understood.
+        ValueError: if it is no problem; the line says why.
     """
     if len(text) > MAX_LENGTH:
-        raise _refusal(f"a line of {len(text)} characters is too long; give at most {MAX_LENGTH}")
+        raise ValueError(f"a line of {len(text)} characters is too long; give at most {MAX_LENGTH}")
     question = " ".join(text.translate(SIGN_TRANSLATION).split()).rstrip(" =?.!")
     question = re.sub(r"(?<=[0-9)]) ?[xX] ?(?=[0-9(])", "*", question)
     question = re.sub(r"(?<=[0-9)]) ?: ?(?=[0-9(])", "/", question)
+    question = _OPENINGS.sub("", question)
     if not re.search("[0-9]", question):
-        raise _refusal(f"{_short(text)} is no arithmetic")
+        raise ValueError(f"{_short(text)} is no arithmetic")
     for operation, pattern, order in WORDING_PATTERNS:
         if match := pattern.fullmatch(question):
             operands = [_expression(operand, bracketed=True) for operand in match.groups()]
             return _problem(operation, tuple(operands[index] for index in order))
-    problem = _expression(re.sub("^(what is|calculate) ", "", question, flags=re.IGNORECASE))
+    problem = _expression(question)
     if not isinstance(problem, Problem):
-        raise _refusal(f"{_short(text)} is a number, which asks nothing")
+        raise ValueError(f"{_short(text)} is a number, which asks nothing")
     return problem
 
 
@@ -68,7 +72,8 @@ def parse_answer(text: str) -> tuple[int, int | None] | None:
 def _compile_wordings() -> Iterator[tuple[str, re.Pattern[str], tuple[int, ...]]]:
     """The pattern of each wording, and the order of the operands among its groups."""
     for operation, wordings in WORDINGS.items():
-        for wording in wordings[1:]:
+        for wording in (*wordings[1:], *OTHER_WORDINGS.get(operation, ())):
+            wording = _OPENINGS.sub("", wording)
             positions = [int(position) for position in re.findall(r"{(\d)}", wording)]
             words = re.sub(r"{\d?}", "{}", wording.rstrip("?")).split("{}")
             groups = " ?([^a-z]+?) ?".join(re.escape(word.strip()) for word in words)
@@ -86,11 +91,11 @@ def _expression(text: str, bracketed: bool = False) -> Problem | int:
     operations, complete = 0, False  # complete: a sign may follow, but no number
     for token in _tokens(text):
         if complete and (token == "(" or token.isdigit()):
-            raise _refusal(f"there is no sign in front of {_short(token)} in {_short(text)}")
+            raise ValueError(f"there is no sign in front of {_short(token)} in {_short(text)}")
         if token == "-" and not complete:
-            raise _refusal(f"{_short(text)} holds a negative number; give numbers from 0")
+            raise ValueError(f"{_short(text)} holds a negative number; give numbers from 0")
         if not complete and token in ("+", "*", "/", "%", ")"):
-            raise _refusal(f"there is no number in front of {token} in {_short(text)}")
+            raise ValueError(f"there is no number in front of {token} in {_short(text)}")
         if token.isdigit():
             values.append(int(token))
         elif token == "(":
@@ -99,23 +104,23 @@ def _expression(text: str, bracketed: bool = False) -> Problem | int:
             while signs and signs[-1] != "(":
                 _apply_sign(signs.pop(), values)
             if not signs:
-                raise _refusal(f"a bracket is closed in {_short(text)} that was never opened")
+                raise ValueError(f"a bracket is closed in {_short(text)} that was never opened")
             signs.pop()
         else:
             operations += 1
             if operations > MAX_OPERATIONS:
-                raise _refusal(f"an expression of more than {MAX_OPERATIONS} operations is too long")
+                raise ValueError(f"an expression of more than {MAX_OPERATIONS} operations is too long")
             while signs and PRECEDENCE[signs[-1]] >= PRECEDENCE[token]:
                 _apply_sign(signs.pop(), values)
             if bracketed and not signs:
-                raise _refusal(f"put brackets around {_short(text)}")
+                raise ValueError(f"put brackets around {_short(text)}")
             signs.append(token)
         complete = token == ")" or token.isdigit()
     if not complete:
-        raise _refusal(f"there is no number at the end of {_short(text)}")
+        raise ValueError(f"there is no number at the end of {_short(text)}")
     while signs:
         if signs[-1] == "(":
-            raise _refusal(f"a bracket is not closed in {_short(text)}")
+            raise ValueError(f"a bracket is not closed in {_short(text)}")
         _apply_sign(signs.pop(), values)
     return values.pop()
 
@@ -123,7 +128,7 @@ def _expression(text: str, bracketed: bool = False) -> Problem | int:
 def _tokens(text: str) -> Iterator[str]:
     for token, other in re.findall(r"([0-9]+|[-+*/%()])|([^-+*/%()0-9\s]+)", text):
         if other:
-            raise _refusal(f"{_short(other)} in {_short(text)} is not understood")
+            raise ValueError(f"{_short(other)} in {_short(text)} is not understood")
         yield token
 
 
@@ -135,18 +140,14 @@ def _apply_sign(sign: str, values: list[Problem | int]) -> None:
     elif isinstance(left, Problem) and left.operation == ADD:
         values.append(_problem(MODULAR, (*left.operands, right)))
     else:
-        raise _refusal("what is taken modulo a number is a sum in brackets")
+        raise ValueError("what is taken modulo a number is a sum in brackets")
 
 
 def _problem(operation: str, operands: tuple[Problem | int, ...]) -> Problem:
     try:
         return Problem(operation, operands)
     except ValueError as error:
-        raise _refusal(str(error).removeprefix("Problem: ")) from None
-
-
-def _refusal(wrong: str) -> ValueError:
-    return ValueError(f"{wrong}; {SYNTAX_HINT}")
+        raise ValueError(str(error).removeprefix("Problem: ")) from None
 
 
 def _short(text: str) -> str:

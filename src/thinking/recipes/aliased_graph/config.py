@@ -88,6 +88,16 @@ class Config(SeedsConfig):
 
 PRESETS = {
     "default": Preset(Config(), "5 graphs of 32 nodes and 8 goals; one minute on two cores"),
+    "quick": Preset(
+        Config(
+            seeds=2,
+            graph=AliasedGraphConfig(num_nodes=16),
+            walks=WalksConfig(num_walks=200),
+            guide=GuideConfig(num_tags=4),
+            eval=EvalConfig((8,)),
+        ),
+        "2 graphs of 16 nodes and 4 goals; less than a minute on two cores",
+    ),
     "smoke": Preset(
         Config(graph=AliasedGraphConfig(num_nodes=8, edge_probability=0.3), walks=WalksConfig(num_walks=200)),
         "8 nodes and 2 goals, to see that everything runs",

@@ -1,138 +1,154 @@
-"""A chat about arithmetic: typed problems are answered by a search method, with thoughts in colour."""
+"""A chat about arithmetic: typed problems are answered by a search method, with thoughts in plain words."""
 
+import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import jax
 import numpy as np
+from rich.console import Console
 from rich.text import Text
 
-from thinking.colors import ANSWER, MARK, THOUGHT
-from thinking.environments.arithmetic.parsing import SYNTAX_HINT, parse_problem
-from thinking.environments.arithmetic.problems import Problem
-from thinking.generation.chat_loop import chat
-from thinking.generation.completions import make_streamer
-from thinking.generation.display import color_tokens, show_growing_text
-from thinking.generation.sampling import Sampling
-from thinking.reasoning.search.subtasks import SOLVED, format_trace, make_solver
-from thinking.recipes.arithmetic.evaluation import MAX_CONTEXTS, MAX_DEPTH
-from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompt
-from thinking.recipes.arithmetic.searches import BEAM, GREEDY, REVISION, TREE, SearchModel, solve
-from thinking.text.vocabulary import END
+from thinking import progress
+from thinking.colors import ANSWER, PROMPT, THOUGHT, WRONG
+from thinking.environments.arithmetic.chains import DIRECT, SUBTASKS, chain
+from thinking.environments.arithmetic.parsing import parse_problem
+from thinking.environments.arithmetic.plain_words import explain_step
+from thinking.generation.chat_loop import chat, is_at_terminal
+from thinking.generation.display import choose_marks
+from thinking.recipes.arithmetic.answering import (
+    MAX_PROMPT_LENGTH,
+    AnswerFn,
+    make_searched_answer,
+    make_streamed_answer,
+    make_subtask_answer,
+)
+from thinking.recipes.arithmetic.replies import (
+    FormatFn,
+    Question,
+    make_json_format,
+    make_line_format,
+    make_terminal_format,
+    refuse_as_json,
+)
+from thinking.recipes.arithmetic.rows import encode_prompt
+from thinking.recipes.arithmetic.searches import GREEDY, SearchModel
+from thinking.recipes.arithmetic.taught import Taught, describe_taught, draw_examples, is_taught
 from thinking.types import Array
 
-MAX_PROMPT_LENGTH = 48
-"""Maximum tokens of a prompt."""
+_NUM_EXAMPLES = 8
 
 
-class Question(NamedTuple):
-    """A problem and its prompt."""
+class ChatSettings(NamedTuple):
+    """How a chat answers.
 
-    problem: Problem
-    tokens: list[int]
+    Attributes:
+        taught: what the model was taught.
+        style: of its thoughts; with SUBTASKS they are solved greedily, each in its own context.
+        method: one of `searches.METHODS`; a greedy answer is streamed.
+        size: completions, width of the beam, or simulations of each tree.
+        verbose: show candidates with their checks, and the tokens written.
+        as_json: reply with an object a line.
+    """
 
-
-ReplyFn = Callable[[Question], Iterable[Text]]
+    taught: Taught
+    style: str
+    method: str = GREEDY
+    size: int = 1
+    verbose: bool = False
+    as_json: bool = False
 
 
 def run_chat(
     search_model: SearchModel,
-    method: str,
-    size: int,
+    settings: ChatSettings,
     key: Array,
     *,
-    use_subtasks: bool = False,
     lines: Iterable[str] | None = None,
+    console: Console | None = None,
 ) -> None:
     """Answer typed problems until the input ends.
 
     Args:
         search_model: the model.
-        method: one of `searches.METHODS`; a greedy answer is streamed.
-        size: completions, width of the beam, or simulations of each tree.
+        settings: how it answers.
         key: of all answers.
-        use_subtasks: solve sub-tasks greedily, each in its own context, and show their tree.
         lines: the problems; standard input by default.
+        console: the output; standard output by default.
     """
-    if use_subtasks:
-        reply = _make_subtask_reply(search_model)
-    else:
-        reply = (
-            _make_streaming_reply(search_model)
-            if method == GREEDY
-            else _make_search_reply(search_model, method, size, key)
-        )
-    order = "; numbers are written with their last digit first" if search_model.reverse_digits else ""
-    chat(_make_reader(search_model), reply, greeting=f"{SYNTAX_HINT}{order}; quit leaves", lines=lines)
-
-
-def _make_reader(search_model: SearchModel) -> Callable[[str], Question]:
-    def read_question(line: str) -> Question:
-        problem = parse_problem(line)
-        tokens = encode_prompt(problem, 0, search_model.reverse_digits)
-        if len(tokens) > MAX_PROMPT_LENGTH:
-            raise ValueError(f"that is a question of {len(tokens)} tokens; ask one of at most {MAX_PROMPT_LENGTH}")
-        return Question(problem, tokens)
-
-    return read_question
-
-
-def _make_streaming_reply(search_model: SearchModel) -> ReplyFn:
-    sampling = Sampling(temperature=0.0)
-    max_new_tokens = min(search_model.max_new_tokens, search_model.decoder.context_length - MAX_PROMPT_LENGTH)
-    stream = make_streamer(
-        search_model.decoder,
-        max_prompt_tokens=MAX_PROMPT_LENGTH,
-        max_new_tokens=max_new_tokens,
-        chunk_size=1,
-        stop_tokens=(END,),
-        sampling=sampling,
+    console = console or progress.console()
+    at_terminal = lines is None and is_at_terminal(console)
+    answer = _make_answer(search_model, settings, key)
+    format_reply = _make_format(settings, console, at_terminal=at_terminal)
+    examples = draw_examples(settings.taught, np.random.default_rng(0))
+    explanation = functools.partial(_explain_chat, settings, examples)
+    commands = {
+        "help": explanation if at_terminal else lambda: _in_one_line(explanation()),
+        "examples": lambda: [Text("    ".join(itertools.islice(examples, _NUM_EXAMPLES)))],
+    }
+    chat(
+        functools.partial(_read_question, search_model, settings.taught),
+        lambda question: format_reply(question, answer(question)),
+        greeting=explanation() if at_terminal and not settings.as_json else (),
+        commands={} if settings.as_json else commands,
+        lines=lines,
+        console=console,
+        **({"refuse": refuse_as_json} if settings.as_json else {}),
     )
 
-    def reply(question: Question) -> Iterator[Text]:
-        prompt_length = len(question.tokens)
-        chunks = stream(search_model.params, jax.random.key(0), question.tokens)
-        yield from show_growing_text(
-            itertools.chain([question.tokens], chunks), lambda tokens: _color_tokens(tokens, prompt_length)
+
+def _make_answer(search_model: SearchModel, settings: ChatSettings, key: Array) -> AnswerFn:
+    _, style, method, size, verbose, _ = settings
+    if style == SUBTASKS:
+        return make_subtask_answer(search_model)
+    if method == GREEDY:
+        return make_streamed_answer(search_model, style)
+    return make_searched_answer(search_model, style, method, size, key, verbose=verbose)
+
+
+def _make_format(settings: ChatSettings, console: Console, *, at_terminal: bool) -> FormatFn:
+    if settings.as_json:
+        return make_json_format(verbose=settings.verbose)
+    make = make_terminal_format if at_terminal else make_line_format
+    return make(choose_marks(console), verbose=settings.verbose)
+
+
+def _explain_chat(settings: ChatSettings, examples: Iterator[str]) -> Iterator[Text]:
+    """What the model can do, how to ask, and how to read its thoughts."""
+    yield Text(f"This model was taught to {describe_taught(settings.taught)}.\n")
+    questions = list(itertools.islice(examples, 3))
+    yield Text.assemble("Ask as in: ", ("    ".join(questions), PROMPT), "\n")
+    if settings.style == SUBTASKS:
+        yield Text("Each line of a thought is a smaller problem, with those that it asks for below it.\n")
+    elif settings.style != DIRECT:
+        step = chain(parse_problem(questions[0]))[0]
+        yield Text.assemble(
+            f"It thinks in steps. The thought of {questions[0]} begins with ",
+            (step, THOUGHT),
+            f": {explain_step(step)}.\n",
         )
-
-    return reply
-
-
-def _make_search_reply(search_model: SearchModel, method: str, size: int, key: Array) -> ReplyFn:
-    numbers = itertools.count()
-
-    def reply(question: Question) -> Iterator[Text]:
-        tokens, prompt_length = np.zeros((1, MAX_PROMPT_LENGTH), np.int32), len(question.tokens)
-        tokens[0, :prompt_length] = question.tokens
-        answer_key = jax.random.fold_in(key, next(numbers))
-        solutions = solve(search_model, method, size, answer_key, [question.problem], tokens, np.int32([prompt_length]))
-        completion = np.asarray(solutions.tokens)[0, : int(solutions.length[0])].tolist()
-        yield _color_tokens([*question.tokens, *completion], prompt_length)
-        sizes = {BEAM: f"a beam of {size}", TREE: f"trees of {size}", REVISION: f"up to {size} completions"}
-        description = sizes.get(method, f"{size} completions")
-        yield Text(f"\n{method}, {description}, {int(solutions.num_tokens[0])} tokens written", MARK)
-
-    return reply
+    yield Text.assemble(
+        "Colours: ", ("thought", THOUGHT), ", ", ("right answer", ANSWER), ", ", ("what is wrong", WRONG), ". "
+    )
+    yield Text("Type help, examples, or quit.")
 
 
-def _make_subtask_reply(search_model: SearchModel) -> ReplyFn:
-    solve_subtasks = make_solver(
-        search_model.decoder, max_depth=MAX_DEPTH, max_contexts=MAX_CONTEXTS, batch_size=1
-    )  # one context at a time
-
-    def reply(question: Question) -> Iterator[Text]:
-        (solution,) = solve_subtasks(search_model.params, jax.random.key(0), [question.tokens])
-        yield Text("\n".join(format_trace(solution.trace, VOCABULARY)), THOUGHT)
-        answer = VOCABULARY.decode(solution.answer) if solution.outcome == SOLVED else solution.outcome
-        yield Text(f"\n{VOCABULARY.decode(question.tokens[1:])}{answer}", ANSWER)
-        yield Text(
-            f"\n{solution.num_contexts} contexts, {solution.depth} deep, {solution.num_tokens} tokens written", MARK
-        )
-
-    return reply
+def _in_one_line(texts: Iterable[Text]) -> Iterator[Text]:
+    yield Text(" ".join(Text().join(texts).plain.split("\n")))
 
 
-def _color_tokens(tokens: list[int], prompt_length: int) -> Text:
-    return color_tokens(tokens[1:], prompt_length - 1, VOCABULARY)  # without the begin token
+def _read_question(search_model: SearchModel, taught: Taught, line: str) -> Question:
+    """Parse a line.
+
+    Raises:
+        ValueError: if it is no problem, or too long.
+    """
+    try:
+        problem = parse_problem(line)
+    except ValueError as refusal:
+        example = next(draw_examples(taught, np.random.default_rng(0)))
+        raise ValueError(f"{refusal}; ask as in {example}, or type examples") from None
+    tokens = encode_prompt(problem, 0, search_model.reverse_digits)
+    if len(tokens) > MAX_PROMPT_LENGTH:
+        raise ValueError(f"that is a question of {len(tokens)} tokens; ask one of at most {MAX_PROMPT_LENGTH}")
+    return Question(problem, tokens, is_taught(taught, problem))

@@ -215,6 +215,14 @@ class Config(RunConfig):
     chat: FlagCreatePairsOff[bool] = option(
         False, "answer typed problems with what was trained before, and end", affects_weights=False
     )
+    verbose: FlagCreatePairsOff[bool] = option(
+        False, "show candidates, their checks and the tokens written in --chat", affects_weights=False
+    )
+    json: FlagCreatePairsOff[bool] = option(
+        False,
+        "answer with a JSON object a line in --chat: problem, thoughts, answer, right, in_range",
+        affects_weights=False,
+    )
     data: DataConfig = group(DataConfig, "worked problems to learn from")
     model: ModelConfig = group(ModelConfig, "sizes and positions of the decoder")
     curriculum: CurriculumConfig = group(CurriculumConfig, "training sources, unlocked one after another")
@@ -234,6 +242,9 @@ class Config(RunConfig):
     def validate(self) -> None:
         """Raises UserError for styles and positions that a later stage does not support."""
         check_names(self.styles, "--styles", get_args(Style))
+        for flag in ("verbose", "json"):
+            if getattr(self, flag) and not self.chat:
+                raise UserError(f"--{flag}: is for answers of --chat; give --chat too")
         first, algorithm = self.styles[0], self.rl.algorithm
         continued = algorithm != "none" or bool(self.search.sources)
         if self.model.positions == "digit" and not self.data.reverse_digits:

@@ -65,6 +65,12 @@ SUBTASKS = Config(
     rl=NO_RL,
     eval=EvalConfig(sources=("multiply:4x4",), num_problems=256),
 )
+QUICK = Config(
+    data=DataConfig(sources=("add:1", "add:2", "add:3"), verbal_fraction=0.25),
+    sft=SFTConfig(num_steps=350, batch_size=16, optimizer=SFTOptimizerConfig(learning_rate=0.005, schedule_steps=350)),
+    rl=NO_RL,
+    eval=EvalConfig(sources=("add:2", "add:3"), num_problems=500),
+)
 SMOKE = Config(
     data=DataConfig(sources=("add:1", "subtract:1"), num_problems=50),
     model=ModelConfig(width=16, num_heads=2, num_layers=1),
@@ -101,9 +107,11 @@ PRESETS = {
         LENGTH_GENERALIZATION, "sums of up to 40 digits, learned from sums of up to 10; 4 minutes"
     ),
     "subtasks": Preset(SUBTASKS, "products of 4 digits, each sub-task solved in a context of its own"),
+    "quick": Preset(QUICK, "sums of up to 3 digits, by supervised training; less than a minute on two cores"),
     "smoke": Preset(SMOKE, "a few steps of a tiny model, to see that everything runs"),
 }
 EXAMPLES = (
+    "./run_manual.sh local tasks/arithmetic.py --preset quick",
     "./run_manual.sh local tasks/arithmetic.py --chat",
     "./run_manual.sh local tasks/arithmetic.py --chat --answer.method verifier --answer.num-samples 16",
     "./run_manual.sh local tasks/arithmetic.py --preset word_problems",

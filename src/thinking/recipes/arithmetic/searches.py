@@ -28,7 +28,7 @@ from thinking.reasoning.search.strategies import (
     solve_by_beam,
     solve_in_batches,
 )
-from thinking.recipes.arithmetic.verification import choose_first_verified, verify_samples
+from thinking.recipes.arithmetic.verification import Verification, choose_first_verified, verify_samples
 from thinking.types import Array, Params
 
 GREEDY, VOTE, VALUE, LIKELIHOOD, VERIFIER = "greedy", "majority_vote", "best_value", "best_likelihood", "verifier"
@@ -88,12 +88,35 @@ def solve(
     Raises:
         ValueError: for an unknown method.
     """
-    if method not in METHODS:
-        raise ValueError(f"solve: method {method!r} is unknown; take one of {', '.join(METHODS)}")
     if method in (GREEDY, BEAM, TREE):
         return _run_method(search_model, method, size, key, prompts, lengths)
-    samples = _run_method(search_model, REVISION if method == REVISION else VOTE, size, key, prompts, lengths)
-    return _select_solutions(search_model, method, size, problems, samples, None)
+    samples = sample_candidates(search_model, method, size, key, prompts, lengths)
+    return select_solutions(search_model, method, size, problems, samples)
+
+
+def sample_candidates(
+    search_model: SearchModel, method: str, size: int, key: Array, prompts: Array, lengths: Array
+) -> Samples:
+    """The completions [B, size] that a method chooses from; of methods with `has_candidates`.
+
+    Raises:
+        ValueError: for another method.
+    """
+    if not has_candidates(method):
+        names = ", ".join(filter(has_candidates, METHODS))
+        raise ValueError(f"solve: method {method!r} has no candidates; take one of {names}")
+    return _run_method(search_model, REVISION if method == REVISION else VOTE, size, key, prompts, lengths)
+
+
+def has_candidates(method: str) -> bool:
+    """Whether a method chooses from several completions."""
+    return method in (VOTE, VALUE, LIKELIHOOD, VERIFIER, REVISION)
+
+
+def verify_candidates(search_model: SearchModel, problems: Sequence[Problem], samples: Samples) -> Verification:
+    """Check completions [B, M] of B problems by the inverse problems, which the model answers."""
+    answer_fn = functools.partial(_answer_prompts, search_model)
+    return verify_samples(answer_fn, problems, samples, search_model.reverse_digits)
 
 
 def compare_methods(
@@ -127,12 +150,10 @@ def compare_methods(
             add_row(method, size, _run_method(search_model, method, size, key, prompts, lengths))
     for kind, methods in {VOTE: (VOTE, VALUE, LIKELIHOOD, VERIFIER), REVISION: (REVISION,)}.items():
         samples = _run_method(search_model, kind, counts[-1], key, prompts, lengths)
-        verification = verify_samples(
-            functools.partial(_answer_prompts, search_model), problems, samples, search_model.reverse_digits
-        )
+        verification = verify_candidates(search_model, problems, samples)
         for method in methods:
             for count in counts:
-                add_row(method, count, _select_solutions(search_model, method, count, problems, samples, verification))
+                add_row(method, count, select_solutions(search_model, method, count, problems, samples, verification))
     return rows
 
 
@@ -172,16 +193,29 @@ _choose_solution = jax.jit(choose_solution, static_argnums=1)
 _apply_choose_fn = jax.jit(lambda choose_fn, completions: choose_fn(completions), static_argnums=0)
 
 
-def _select_solutions(
-    search_model: SearchModel, method: str, num_samples: int, problems: Sequence[Problem], samples: Samples, checks: Any
+def select_solutions(
+    search_model: SearchModel,
+    method: str,
+    num_samples: int,
+    problems: Sequence[Problem],
+    samples: Samples,
+    checks: Verification | None = None,
 ) -> Solutions:
+    """The solutions that a method chooses among the first samples of each problem, on the host.
+
+    Args:
+        search_model: the model.
+        method: one with `has_candidates`.
+        num_samples: samples to choose from.
+        problems: B of them.
+        samples: of `sample_candidates`.
+        checks: of the samples, where they are known.
+    """
     first = jax.tree.map(lambda leaf: leaf[:, :num_samples], samples)
     if method in CHOOSE_FNS:
         return jax.device_get(_choose_solution(first, CHOOSE_FNS[method]))
     if checks is None:
-        checks = verify_samples(
-            functools.partial(_answer_prompts, search_model), problems, samples, search_model.reverse_digits
-        )
+        checks = verify_candidates(search_model, problems, samples)
     choose_fn = choose_by_vote if method == VERIFIER else choose_by_log_prob
     fallback = np.asarray(_apply_choose_fn(choose_fn, first.completions))
     return choose_first_verified(samples, checks, fallback, num_samples)

@@ -5,7 +5,6 @@ The model answers the inverse problem itself; true answers are not used.
 Axes: B problems, M completions of each, N maximum tokens of a completion.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 
 from thinking.environments.arithmetic.parsing import parse_answer
+from thinking.environments.arithmetic.plain_words import reverse_numbers
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem
 from thinking.generation.answers import find_answers
 from thinking.reasoning.search.strategies import Samples, Solutions
@@ -76,13 +76,13 @@ def verify_samples(
     is_verified, num_tokens = np.zeros(shape, bool), np.zeros(shape, np.int64)
     questions: dict[tuple[int, str], tuple[list[int], str]] = {}
     flat = (leaf.reshape(-1, *leaf.shape[2:]) for leaf in (samples.completions.tokens, samples.completions.length))
-    answers = np.array(_extract_answers(*flat, reverse_digits), object).reshape(shape)
+    answers = np.array(extract_answers(*flat, reverse_digits), object).reshape(shape)
     for index in np.ndindex(shape):
         inverse = make_inverse_problem(problems[index[0]], answers[index])
         if inverse is not None and (index[0], answers[index]) not in questions:
             questions[index[0], answers[index]] = encode_prompt(inverse[0], 0, reverse_digits), inverse[1]
     completions, costs = answer_fn([prompt for prompt, _ in questions.values()])
-    found = _extract_answers(*_pad(completions), reverse_digits)
+    found = extract_answers(*_pad(completions), reverse_digits)
     results = {
         key: (answer == expected, cost)
         for (key, (_, expected)), answer, cost in zip(questions.items(), found, costs, strict=True)
@@ -122,13 +122,13 @@ def choose_first_verified(
 _find_answers = jax.jit(find_answers)
 
 
-def _extract_answers(tokens: np.ndarray, lengths: np.ndarray, reverse_digits: bool) -> list[str]:
+def extract_answers(tokens: np.ndarray, lengths: np.ndarray, reverse_digits: bool) -> list[str]:
     """The answers that rewards read in completions [R, N] of lengths [R], most significant digit first; "" for none."""
     found = jax.device_get(_find_answers(Solutions(tokens, lengths, lengths)))
     answers = []
     for row, start, count, is_complete in zip(np.asarray(tokens), *found, strict=True):
         text = VOCABULARY.decode(row[start : start + count].tolist()) if is_complete else ""
-        answers.append(re.sub("[0-9]+", lambda digits: digits[0][::-1], text) if reverse_digits else text)
+        answers.append(reverse_numbers(text) if reverse_digits else text)
     return answers
 
 

@@ -227,6 +227,10 @@ _PENDULUM = Config(
     ppo=PPOConfig(num_steps=500_000, entropy_weight=0.0),
     policy_net=PolicyNetConfig(discount=0.95),
 )
+_QUICK = Config(
+    eval=EvalConfig(num_episodes=20, target_returns=()),
+    collection=CollectionConfig(num_iterations=10, num_initial_rounds=8),
+)
 _SMOKE = Config(
     eval=EvalConfig(num_episodes=2, interval=2),
     guide=GuideConfig(width=16),
@@ -241,6 +245,7 @@ PRESETS = {
     "acrobot": Preset(_ACROBOT, "swings up two links"),
     "mountain_car": Preset(_MOUNTAIN_CAR, "drives a car out of a valley"),
     "pendulum": Preset(_PENDULUM, "continuous actions, which the guide does not learn yet"),
+    "quick": Preset(_QUICK, "few iterations, for the highest return alone; less than a minute on two cores"),
     "smoke": Preset(_SMOKE, "a tiny run, in seconds; nothing is learned"),
 }
 EXAMPLES = (

@@ -139,6 +139,17 @@ PRESETS = {
         ),
         "Sudokus of 6 x 6 cells, from 1,000 puzzles",
     ),
+    "quick": Preset(
+        dataclasses.replace(
+            DEFAULT,
+            seeds=1,
+            networks=("recursive",),
+            puzzle=PuzzleConfig(size=5),
+            training=TrainingConfig(800, 32),
+            eval=EvalConfig((5, 7), 50, 64),
+        ),
+        "mazes of 5 x 5 cells, evaluated up to 7 x 7, by one network; less than a minute on two cores",
+    ),
     "smoke": Preset(
         dataclasses.replace(
             DEFAULT,

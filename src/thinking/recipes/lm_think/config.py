@@ -114,6 +114,16 @@ PRESETS = {
         Config(text=TextConfig(bpe_tokens=1024), window=WindowConfig(target_length=1)),
         "tokens of a byte-level BPE, a thought before each",
     ),
+    "quick": Preset(
+        Config(
+            thoughts=("none", "pause"),
+            text=TextConfig(num_characters=300_000),
+            model=DecoderConfig(width=64),
+            training=TrainingConfig(reference_steps=550, num_steps=150),
+            eval=EvalConfig(num_windows=400),
+        ),
+        "a smaller model of less text, without learned thoughts; less than a minute on two cores",
+    ),
     "smoke": Preset(
         Config(
             text=TextConfig(num_characters=40_000),

@@ -180,6 +180,16 @@ PRESETS = {
         ),
         "sums of two numbers of three digits",
     ),
+    "quick": Preset(
+        Config(
+            thoughts=("discrete",),
+            problem=ProblemConfig("s3", length=4),
+            model=DecoderConfig(num_layers=1),
+            training=TrainingConfig(num_steps=1000, batch_size=256),
+            eval=EvalConfig(num_words=300),
+        ),
+        "products of up to 4 permutations of three things, discrete thoughts alone; less than a minute on two cores",
+    ),
     "smoke": Preset(
         Config(
             problem=ProblemConfig("parity", length=3),

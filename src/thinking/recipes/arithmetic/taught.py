@@ -1,0 +1,155 @@
+"""What a model was taught: which problems, in words, and examples of them."""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from thinking.environments.arithmetic.problem_sampling import NUM_OPERATIONS, Level, sample_problem
+from thinking.environments.arithmetic.problems import DIVIDE, MODULAR, WORDINGS, Problem, format_question
+from thinking.environments.arithmetic.sources import parse_source
+from thinking.environments.arithmetic.split import MAX_OPERANDS, find_split
+
+_MAX_TRIES = 100
+"""Draws of a word problem until one is taken that may have been taught; a tenth of most are new."""
+
+
+class Taught(NamedTuple):
+    """The problems of training.
+
+    Attributes:
+        word_problems: whether all word problems are among them.
+        levels: of the other problems.
+    """
+
+    word_problems: bool
+    levels: tuple[Level, ...]
+
+
+def read_taught(sources: Sequence[str]) -> Taught:
+    """What sources of problems teach, as `words` and `add:3`.
+
+    Raises:
+        ValueError: for an invalid name.
+    """
+    parsed = [parse_source(source) for source in sources]
+    levels = dict.fromkeys(each[0] for each in parsed if each is not None)
+    return Taught(None in parsed, tuple(levels))
+
+
+def is_taught(taught: Taught, problem: Problem) -> bool:
+    """Whether training draws such problems: with these operations and numbers of these lengths."""
+    return (taught.word_problems and _is_word_problem(problem)) or any(
+        _has_level(problem, level) for level in taught.levels
+    )
+
+
+def describe_taught(taught: Taught) -> str:
+    """What a model can do, as `add and subtract numbers from 1 to 100; multiply numbers of up to 2 digits`."""
+    verbs = defaultdict(list)
+    for operation in _list_operations(taught):
+        phrases = _describe_lengths(operation, [level for level in taught.levels if level.operation == operation])
+        if taught.word_problems and operation in MAX_OPERANDS:
+            phrases = [f"numbers from 1 to {MAX_OPERANDS[operation]}", *phrases]
+        verbs[", or ".join(phrases)].append(_describe_operation(operation))
+    return "; ".join(f"{_join(names, 'and')} {phrase}" for phrase, names in verbs.items())
+
+
+def draw_examples(taught: Taught, rng: np.random.Generator) -> Iterator[str]:
+    """Questions without end, of each operation in turn, in symbols and in words; new to the model where there are any.
+
+    Args:
+        taught: what the model was taught.
+        rng: is advanced.
+    """
+    for number, operation in enumerate(itertools.cycle(_list_operations(taught))):
+        if taught.word_problems and operation in MAX_OPERANDS:
+            problem = _draw_word_problem(operation, rng)
+        else:
+            levels = [level for level in taught.levels if level.operation == operation]
+            problem = _draw_problem(max(levels, key=lambda level: level.num_digits), rng)
+        yield format_question(problem, number % len(WORDINGS[problem.operation])).removesuffix("=")
+
+
+def _list_operations(taught: Taught) -> list[str]:
+    words = MAX_OPERANDS if taught.word_problems else ()
+    return list(dict.fromkeys([*words, *(level.operation for level in taught.levels)]))
+
+
+def _describe_operation(operation: str) -> str:
+    if operation in NUM_OPERATIONS:
+        return f"work out expressions of {NUM_OPERATIONS[operation]} operations, as (12-5)*4, of"
+    return "add modulo" if operation == MODULAR else operation
+
+
+def _describe_lengths(operation: str, levels: Sequence[Level]) -> list[str]:
+    """Phrases for the numbers of an operation."""
+    pairs = [
+        f"a number of {_count_digits(str(level.num_digits))} and one of {level.num_other_digits}"
+        for level in levels
+        if level.num_other_digits is not None
+    ]
+    lengths = sorted({level.num_digits for level in levels if level.num_other_digits is None})
+    if not lengths:
+        return pairs
+    are_all = operation in NUM_OPERATIONS or lengths == list(range(1, lengths[-1] + 1))
+    digits = _count_digits(f"up to {lengths[-1]}" if are_all else _join(list(map(str, lengths)), "or"))
+    if operation == MODULAR:
+        return [f"a number of {digits}"]
+    which = "" if are_all else ", the first" if operation == DIVIDE else ", the longer"
+    return [f"numbers{which} of {digits}", *pairs]
+
+
+def _count_digits(number: str) -> str:
+    return f"{number} digit" if number.split()[-1] == "1" else f"{number} digits"
+
+
+def _join(words: Sequence[str], conjunction: str) -> str:
+    """As `a, b and c`."""
+    *first, last = words
+    return f"{', '.join(first)} {conjunction} {last}" if first else last
+
+
+def _is_word_problem(problem: Problem) -> bool:
+    largest = MAX_OPERANDS.get(problem.operation, 0)
+    return not problem.is_nested and all(1 <= value <= largest for value in problem.values)
+
+
+def _has_level(problem: Problem, level: Level) -> bool:
+    if level.operation in NUM_OPERATIONS:
+        numbers, operations = _list_parts(problem)
+        is_long = max(len(str(number)) for number in numbers) > level.num_digits
+        return not is_long and len(operations) == NUM_OPERATIONS[level.operation] and MODULAR not in operations
+    if problem.is_nested or problem.operation != level.operation:
+        return False
+    digits = [len(str(value)) for value in problem.values]
+    if problem.operation == MODULAR:
+        return digits[2] == level.num_digits
+    longer, other = digits if problem.operation == DIVIDE else (max(digits), min(digits))
+    return longer == level.num_digits and (
+        other <= longer if level.num_other_digits is None else other == level.num_other_digits
+    )
+
+
+def _list_parts(problem: Problem) -> tuple[list[int], list[str]]:
+    """All numbers and operations of an expression."""
+    numbers, operations = [], [problem.operation]
+    for operand in problem.operands:
+        parts = _list_parts(operand) if isinstance(operand, Problem) else ([operand], [])
+        numbers, operations = numbers + parts[0], operations + parts[1]
+    return numbers, operations
+
+
+def _draw_problem(level: Level, rng: np.random.Generator) -> Problem:
+    # Problems of one digit are all taught.
+    return sample_problem(rng, level, "train" if level.num_digits == 1 else "test")
+
+
+def _draw_word_problem(operation: str, rng: np.random.Generator) -> Problem:
+    for _ in range(_MAX_TRIES):
+        problem = Problem(operation, tuple(rng.integers(1, MAX_OPERANDS[operation] + 1, 2).tolist()))
+        if find_split(problem) == "test":
+            break
+    return problem  # all products of word problems are taught
