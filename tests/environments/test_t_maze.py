@@ -20,9 +20,10 @@ def play_by_hand(sign, length, actions):
             rewards.append(float((action == RIGHT) == (sign == 1)))
             observations.append([0, 1, 1])
             break
-        position += action == FORWARD and position < length
+        walks = action == FORWARD and position < length
+        position += walks
         observations.append([0, int(position == length), 1])
-        rewards.append(0.0)
+        rewards.append(0.0 if walks else -0.1)
     return observations, rewards
 
 
@@ -45,7 +46,7 @@ def test_episodes_follow_the_rules(seed, length, actions):
             break
     expected_observations, expected_rewards = play_by_hand(int(observation[0]), length, actions)
     np.testing.assert_array_equal(observations, expected_observations)
-    assert rewards == expected_rewards
+    assert rewards == pytest.approx(expected_rewards)
 
 
 def test_both_signs_occur_and_an_idle_agent_is_truncated():

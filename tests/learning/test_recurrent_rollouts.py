@@ -48,7 +48,8 @@ def replay(params, observations, actions):
         memory = advance(memory, observation[None])
         count += 1
         terminated = position == maze.length and action != 1
-        reward = float(terminated and (action == 2) == (sign == 1))
+        walks = action == 1 and position < maze.length
+        reward = float((action == 2) == (sign == 1)) if terminated else 0.0 if walks else -0.1
         position = min(position + (action == 1), maze.length)
         truncated = count == maze.max_episode_steps and not terminated
         final = np.float32([0, position == maze.length, 1])

@@ -29,7 +29,7 @@ def test_a_memory_finds_the_way_of_the_sign_and_a_pointwise_network_guesses(tmp_
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     returns = {(row["network"], row["world"]): row["mean_return"] for row in rows}
     assert returns["gru", "corridor of 3"] > 0.9
-    assert returns["pointwise", "corridor of 3"] < 0.75
+    assert 0.25 < returns["pointwise", "corridor of 3"] < 0.75
     assert {"learning_curves.png", "returns.png"} <= {path.name for path in (tmp_path / "plots").iterdir()}
 
 

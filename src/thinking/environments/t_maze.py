@@ -38,7 +38,8 @@ class TMaze:
 
     An observation is [sign, or 0 after the start; 1 at the junction, else 0; 1]. In the corridor an agent walks on with
     `FORWARD` and stands still otherwise; at the junction `LEFT` or `RIGHT` ends the episode, with a reward of 1 if it
-    is the way of the sign, else 0. All other rewards are 0.
+    is the way of the sign, else 0. Each step of standing still costs 0.1, as in the paper, so that walking is learned
+    without a memory.
 
     Attributes:
         length: steps from the start to the junction, at least 1.
@@ -68,9 +69,10 @@ class TMaze:
         terminated = is_junction & (action != FORWARD)
         is_right_way = action == jnp.where(state.sign > 0, RIGHT, LEFT)
         position = jnp.where(action == FORWARD, jnp.minimum(state.position + 1, self.length), state.position)
+        stands_still = (position == state.position) & ~terminated
+        reward = (terminated & is_right_way).astype(jnp.float32) - 0.1 * stands_still
         state = TMazeState(state.sign, position, state.num_steps + 1)
         truncated = (state.num_steps >= self.max_episode_steps) & ~terminated
-        reward = (terminated & is_right_way).astype(jnp.float32)
         return TimeStep(state, self._observe(state), reward, terminated, truncated)
 
     def _observe(self, state: TMazeState) -> Array:

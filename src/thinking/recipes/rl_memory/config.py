@@ -90,6 +90,19 @@ PRESETS = {
         dataclasses.replace(DEFAULT, env=EnvConfig("t_maze"), ppo=_T_MAZE_PPO),
         "a T-maze with a corridor of 10 steps, evaluated in corridors of up to 100",
     ),
+    "quick": Preset(
+        dataclasses.replace(
+            DEFAULT,
+            seeds=1,
+            networks=("pointwise", "gru"),
+            env=EnvConfig("t_maze", 5),
+            model=ModelConfig(32),
+            ppo=dataclasses.replace(_T_MAZE_PPO, num_steps=65_536),
+            optimizer=OptimizerConfig(0.003),
+            eval=EvalConfig(factors=(1, 2)),
+        ),
+        "a T-maze with a corridor of 5 steps, which needs a memory; less than a minute on two cores",
+    ),
     "smoke": Preset(
         dataclasses.replace(
             DEFAULT,
