@@ -1,5 +1,6 @@
 """The puzzles of a run: for training, and new ones for evaluation."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -69,6 +70,7 @@ def make_problem(config: Config) -> Problem:
     def sample(key: Array, num_rows: int) -> CellBatch:
         return to_batch(sample_puzzles(family, key, num_rows, puzzle.size))
 
+    @functools.partial(jax.jit, static_argnums=(1, 2))
     def sample_test(key: Array, num_rows: int, size: int) -> CellBatch:
         return to_batch(sample_puzzles(family, key, num_rows, size))
 
