@@ -28,7 +28,9 @@ Split = Literal["train", "development", "test"]
 SPLITS: tuple[Split, ...] = ("train", "development", "test")
 
 SALT = 523
-"""Chosen so that about a fifth of the word problems of each operation is held out."""
+"""Chosen so that about a fifth of the sums and differences of word problems is held out.
+
+Their products and most of their quotients are facts, which belong to training."""
 
 MAX_OPERANDS = {ADD: 100, SUBTRACT: 100, MULTIPLY: 10, DIVIDE: 10}
 """The largest operand of word problems; the smallest is 1."""
