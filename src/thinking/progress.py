@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -76,6 +77,17 @@ def log(text: str) -> None:
 def warn(text: str) -> None:
     """Print a one-line warning to standard error."""
     print(f"warning: {to_line(text)}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def show_status(text: str) -> Iterator[None]:
+    """Say what is being done while nothing else is shown: a spinner on a terminal, a line elsewhere."""
+    if console().is_terminal and not console().is_dumb_terminal:
+        with console().status(escape(text)):
+            yield
+    else:
+        log(text)
+        yield
 
 
 @contextlib.contextmanager

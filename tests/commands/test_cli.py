@@ -234,7 +234,7 @@ def test_models_are_drawn(thinking, exported, tmp_path):
 def test_chat_without_a_run_is_with_the_model_of_the_package(thinking, monkeypatch, tmp_path):
     for arguments in (("chat",), ("chat", "--search.temperature", "1.0")):
         monkeypatch.setattr(sys, "stdin", io.StringIO("57+8\n"))
-        assert "<answer>65<end>" in thinking(*arguments, cwd=tmp_path).out
+        assert "57+8 = 65" in thinking(*arguments, cwd=tmp_path).out
 
 
 def test_list_names_the_models_of_the_package(thinking):

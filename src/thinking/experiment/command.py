@@ -143,6 +143,8 @@ def run_task(task: Task, arguments: Sequence[str], program: str) -> None:
         training = f"{program} {shlex.join(argument for argument in arguments if argument != use)}".rstrip()
         raise UserError(f"{use}: this config is not trained to the end yet in {run_folder}; train it with: {training}")
     with folder.open_run(run_folder, config) as opened_run:
+        if not use:
+            progress.log(f"{task.name}: writes to {run_folder}/")
         # Imported late, because JAX alone takes two seconds.
         from thinking.experiment import device, memory, metrics
 

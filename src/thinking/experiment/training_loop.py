@@ -100,7 +100,10 @@ def train(
         return result
     if done:
         run.log(f"{stage}: continues at step {done} of {num_steps}")
-    run_chunk, seconds = _compile(run.config, step, result.state, chunk_size, progress_metric, log_samples is not None)
+    with progress.show_status(f"{stage}: compiling"):
+        run_chunk, seconds = _compile(
+            run.config, step, result.state, chunk_size, progress_metric, log_samples is not None
+        )
     result = dataclasses.replace(result, compile_seconds=result.compile_seconds + seconds)
     done, result = _loop(run, stage, run_chunk, result, done, num_steps, chunk_size, progress_metric, log_samples)
     if number := interruption.requested_signal():
