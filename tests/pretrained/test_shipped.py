@@ -19,7 +19,7 @@ from thinking.environments.gymnasium_evaluation import evaluate_in_gymnasium
 from thinking.pretrained.records import FILES, list_shipped
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("cart_pole_guide", "graph_guide", "reasoner")
+NAMES = ("a5_thinker", "cart_pole_guide", "graph_guide", "reasoner")
 
 
 def test_all_models_together_are_small_and_have_their_files():
@@ -53,6 +53,15 @@ def test_import_and_list_import_no_jax():
     program += "heavy = {'jax', 'flax', 'numpy'} & set(sys.modules); assert not heavy, heavy"
     environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": ""}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True)
+
+
+def test_the_thinker_multiplies_even_permutations():
+    thinker, rng = load("a5_thinker"), np.random.default_rng(0)
+    names = thinker.automaton.symbol_names
+    answers = [thinker.answer([names[index] for index in rng.integers(60, size=8)]) for _ in range(20)]
+    assert sum(answer.state == answer.true_state for answer in answers) >= 19
+    assert all(len(answer.thoughts) == 7 for answer in answers)
+    assert thinker.answer(["(123)", "(123)"]).state == "(132)"
 
 
 def test_the_reasoner_answers_held_out_sums_and_differences():
