@@ -1,5 +1,6 @@
 """The models that the package ships: they do what their cards say, are small, and are in a wheel."""
 
+import json
 import re
 import subprocess
 import sys
@@ -16,10 +17,11 @@ from thinking import load
 from thinking.environments.arithmetic.problems import ADD, SUBTRACT, Problem
 from thinking.environments.arithmetic.split import find_split
 from thinking.environments.gymnasium_evaluation import evaluate_in_gymnasium
+from thinking.environments.puzzles import mazes, sample_puzzles
 from thinking.pretrained.records import FILES, list_shipped
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("a5_thinker", "cart_pole_guide", "graph_guide", "reasoner")
+NAMES = ("a5_thinker", "cart_pole_guide", "graph_guide", "maze_thinker", "reasoner")
 
 
 def test_all_models_together_are_small_and_have_their_files():
@@ -62,6 +64,15 @@ def test_the_thinker_multiplies_even_permutations():
     assert sum(answer.state == answer.true_state for answer in answers) >= 19
     assert all(len(answer.thoughts) == 7 for answer in answers)
     assert thinker.answer(["(123)", "(123)"]).state == "(132)"
+
+
+def test_the_maze_thinker_solves_larger_mazes_than_those_of_its_training():
+    thinker = load("maze_thinker")
+    assert json.loads((list_shipped()["maze_thinker"] / "config.json").read_text())["config"]["puzzle"]["size"] == 9
+    puzzles = sample_puzzles(mazes(), jax.random.key(5), 8, 11)
+    solved = thinker.solve(puzzles.features, puzzles.neighbors)
+    assert (solved.answer == np.asarray(puzzles.targets)).all(axis=1).mean() > 0.8
+    assert solved.num_steps.max() > 32  # of training
 
 
 def test_the_reasoner_answers_held_out_sums_and_differences():

@@ -54,7 +54,9 @@ class RecurrentPolicy(NamedTuple):
 def recurrent_policy(
     observation_dim: int, action_space: Space, mixers: Sequence[str | Mixer], block: BlockConfig
 ) -> RecurrentPolicy:
-    """A block for each mixer, shared by an actor and a critic (a layout of Wierstra et al. 2007, and of PureJaxRL).
+    """Two networks with a block for each mixer: an actor and a critic, each with a memory of its own.
+
+    In a shared network the errors of values, which are large, would disturb the actor.
 
     Args:
         observation_dim: O.
@@ -70,19 +72,31 @@ def recurrent_policy(
         names = ", ".join(mixer.name for mixer in layer_mixers) or "none"
         raise ValueError(f"recurrent_policy: mixers {names}: give at least one, each with a state; attention has none")
     distribution = make_distribution(action_space)
-    init_network, network = make_pure(
-        lambda key: _Network(observation_dim, value_width(action_space), layer_mixers, block, nnx.Rngs(key))
-    )
+
+    def build(key: Array) -> nnx.Module:
+        rngs = nnx.Rngs(key)
+        # A first policy that is nearly uniform.
+        actor = _Network(observation_dim, value_width(action_space), 0.01, layer_mixers, block, rngs)
+        return nnx.Dict(actor=actor, critic=_Network(observation_dim, 1, 1.0, layer_mixers, block, rngs))
+
+    init_networks, apply_networks = make_pure(build)
 
     def init(key: Array) -> Params:
-        return {"network": init_network(key)} | distribution.init()
+        return {"networks": init_networks(key)} | distribution.init()
 
     def init_state(rows: int) -> State:
-        return [mixer.init_state(block, rows) for mixer in layer_mixers]
+        return {name: [mixer.init_state(block, rows) for mixer in layer_mixers] for name in ("actor", "critic")}
+
+    def run_rows(params: Params, inputs: RecurrentPolicyInputs) -> tuple[State, Array, Array]:
+        """The state after the rows, what the actor computes [B, T, A], and values [B, T]."""
+        networks = apply_networks(params["networks"])
+        actor_state, output = networks["actor"](inputs.state["actor"], inputs.observation, inputs.is_start)
+        critic_state, value = networks["critic"](inputs.state["critic"], inputs.observation, inputs.is_start)
+        return {"actor": actor_state, "critic": critic_state}, output, value[..., 0]
 
     def step(params: Params, state: State, observation: Array) -> tuple[State, Array, Array]:
         is_start = jnp.zeros((len(observation), 1), bool)
-        state, output, value = network(params["network"])(state, observation[:, None], is_start)
+        state, output, value = run_rows(params, RecurrentPolicyInputs(state, observation[:, None], is_start))
         return state, output[:, 0], value[:, 0]
 
     def act(params: Params, key: Array, state: State, observation: Array) -> tuple[State, Array, Array]:
@@ -98,7 +112,7 @@ def recurrent_policy(
         return step(params, state, observation)[2]
 
     def evaluate_actions(params: Params, inputs: RecurrentPolicyInputs, action: Array) -> ActionEvaluation:
-        _, output, value = network(params["network"])(*inputs)
+        _, output, value = run_rows(params, inputs)
         return ActionEvaluation(
             distribution.log_prob(params, output, action), distribution.entropy(params, output), value
         )
@@ -107,27 +121,31 @@ def recurrent_policy(
 
 
 class _Network(nnx.Module):
-    """Blocks over observations, and two heads."""
+    """Blocks over observations, and a head."""
 
     def __init__(
-        self, observation_dim: int, num_outputs: int, mixers: Sequence[Mixer], block: BlockConfig, rngs: nnx.Rngs
+        self,
+        observation_dim: int,
+        num_outputs: int,
+        head_scale: float,
+        mixers: Sequence[Mixer],
+        block: BlockConfig,
+        rngs: nnx.Rngs,
     ) -> None:
         # Biases as large as the inputs: blocks normalize their input, and without a bias the scale of an observation
         # would be lost.
         self.in_proj = nnx.Linear(observation_dim, block.width, bias_init=nnx.initializers.normal(1.0), rngs=rngs)
         self.blocks = nnx.List([Block(block, rngs, mixer.build) for mixer in mixers])
         self.norm = nnx.RMSNorm(block.width, rngs=rngs)
-        # A first policy that is nearly uniform.
-        self.actor_head = nnx.Linear(block.width, num_outputs, kernel_init=nnx.initializers.orthogonal(0.01), rngs=rngs)
-        self.critic_head = nnx.Linear(block.width, 1, kernel_init=nnx.initializers.orthogonal(1.0), rngs=rngs)
+        orthogonal = nnx.initializers.orthogonal(head_scale)
+        self.head = nnx.Linear(block.width, num_outputs, kernel_init=orthogonal, rngs=rngs)
 
-    def __call__(self, state: list[Any], observation: Array, is_start: Array) -> tuple[list[Any], Array, Array]:
-        """The state after rows of observations [B, T, O], the actor's outputs [B, T, A], and values [B, T]."""
+    def __call__(self, state: list[Any], observation: Array, is_start: Array) -> tuple[list[Any], Array]:
+        """The state after rows of observations [B, T, O], and the outputs [B, T, num_outputs]."""
         x = self.in_proj(observation)
         positions = jnp.arange(observation.shape[1])[None]
         is_valid, after = jnp.ones_like(is_start), []
         for block, before in zip(self.blocks, state, strict=True):
             x, aux = block(x, positions, RecurrentInputs(before, is_start, is_valid))
             after.append(aux.state)
-        hidden = self.norm(x).astype(jnp.float32)
-        return after, self.actor_head(hidden), self.critic_head(hidden)[..., 0]
+        return after, self.head(self.norm(x).astype(jnp.float32))

@@ -20,7 +20,7 @@ class EnvConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(WidthConfig):
-    """Blocks that actor and critic share."""
+    """Blocks of the actor, and of the critic."""
 
     num_layers: int = option(1, "blocks", minimum=1, maximum=16)
 
