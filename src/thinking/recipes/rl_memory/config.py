@@ -29,7 +29,7 @@ class ModelConfig(WidthConfig):
 class PPOConfig:
     """Proximal policy optimization of whole rows of steps."""
 
-    num_steps: int = option(150_000, "environment steps in all", minimum=1, maximum=2**31 - 1)
+    num_steps: int = option(250_000, "environment steps in all", minimum=1, maximum=2**31 - 1)
     num_envs: int = option(8, "environments side by side", minimum=1, maximum=2**16)
     rollout_length: int = option(32, "steps of each environment between two updates", minimum=1, maximum=2**16)
     num_epochs: int = option(20, "passes over each rollout", minimum=1, maximum=1000)
