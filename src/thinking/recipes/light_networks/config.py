@@ -121,7 +121,7 @@ PRESETS = {
             DEFAULT,
             problems=("a5",),
             model=ModelConfig(width=128, num_layers=1),
-            training=TrainingConfig(num_steps=8000, batch_size=64),
+            training=TrainingConfig(num_steps=20_000, batch_size=64),
             networks=MIXER_NAMES,
             eval=EvalConfig((1, 4, 16)),
         ),
