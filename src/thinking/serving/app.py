@@ -6,7 +6,6 @@ import importlib.resources
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import anyio
 from markdown_it import MarkdownIt
@@ -18,13 +17,11 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from thinking.errors import RunError, UserError
+from thinking.errors import RunError
 from thinking.experiment.pages import render_page
-from thinking.experiment.summary import format_seconds
 from thinking.files import parse_json
 from thinking.pretrained.records import CARD_FILE, list_shipped, read_record
 from thinking.serving.folders import (
-    ShownRun,
     check_contained,
     list_run_files,
     list_run_folders,
@@ -32,7 +29,7 @@ from thinking.serving.folders import (
     render_contained_report,
 )
 from thinking.serving.guard import MAX_BODY, Guard
-from thinking.serving.models import DEMOS, Models, find_model
+from thinking.serving.models import DEMOS, Model, Models, find_demo, find_model
 from thinking.serving.replies import Refusal, make_json, make_page, make_refusal, refuse
 
 REFRESH_SECONDS = 20
@@ -80,16 +77,8 @@ def make_app(artifacts: Path, host: str = "127.0.0.1") -> ASGIApp:
 
     async def ask(request: Request) -> Response:
         model = await in_thread(find_model, request.path_params["name"], artifacts)
-        body = await _read_body(request)
-
-        def answer(demo: Any, opened: Any) -> dict[str, Any]:
-            try:
-                request = parse_json(body, demo.Ask)
-            except ValueError as error:
-                raise UserError(str(error)) from error
-            return demo.answer(opened, request)
-
-        return make_json(await models.use(model, answer))
+        question = await in_thread(_parse, await _read_body(request), model)
+        return make_json(await models.use(model, lambda demo, opened: demo.answer(opened, question)))
 
     routes = [
         Route("/", page(_show_index)),
@@ -107,37 +96,26 @@ def make_app(artifacts: Path, host: str = "127.0.0.1") -> ASGIApp:
     return Guard(app, host)
 
 
+def _parse(body: bytes, model: Model) -> Any:
+    try:
+        return parse_json(body, find_demo(model.task).Ask)
+    except ValueError as error:
+        raise Refusal(400, str(error)) from error
+
+
 def _show_index(request: Request, artifacts: Path) -> Response:
     runs = list_shown_runs(artifacts)
     response = make_page(
         "index.html",
         artifacts=str(artifacts),
-        runs=[_describe_run(run) for run in runs],
+        runs=runs,
+        demos=DEMOS,
         models=[
             {"name": name, "summary": (record := read_record(folder))["summary"], "can_play": record["task"] in DEMOS}
             for name, folder in list_shipped().items()
         ],
     )
-    return _refresh_while(any(run.record and run.record.state == "running" for run in runs), response)
-
-
-def _describe_run(run: ShownRun) -> dict[str, Any]:
-    if run.record is None:
-        return {"name": run.name, "trouble": run.trouble}
-    config, results = run.record.config, run.record.results
-    task = str(config.get("task"))
-    return {
-        "name": run.record.name,
-        "address": quote(run.name),
-        "trouble": "",
-        "task": task,
-        "config": run.record.changes,
-        "state": run.record.state,
-        "headline": str(results.get("headline") or ""),
-        "started": str(config.get("date", ""))[:16].replace("T", " "),
-        "took": format_seconds(config.get("seconds", 0.0)),
-        "can_play": task in DEMOS and bool(results),
-    }
+    return _refresh_while(any(run.state == "running" for run in runs), response)
 
 
 def _find_run_folder(request: Request, artifacts: Path) -> Path:

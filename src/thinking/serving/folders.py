@@ -9,6 +9,7 @@ from thinking.errors import RunError
 from thinking.experiment.report import render_report
 from thinking.experiment.run_folders import REPORT_FILE, list_runs
 from thinking.experiment.run_records import RunRecord, read_run
+from thinking.experiment.summary import format_seconds
 
 Result = TypeVar("Result")
 
@@ -24,14 +25,28 @@ class ShownRun(NamedTuple):
     """A run, as the list shows it.
 
     Attributes:
-        name: TASK/FOLDER.
-        record: what its files say; None where they cannot be read.
-        trouble: why not; empty where they can.
+        folder_name: TASK/FOLDER.
+        trouble: why it cannot be read; empty where it can.
+        name: by which commands find it.
+        task: of the run.
+        config: what differs from the defaults.
+        state: as of `RunRecord`.
+        headline: what came out; empty if there is nothing yet.
+        started: date and time.
+        took: how long.
+        is_finished: whether there are results.
     """
 
-    name: str
-    record: RunRecord | None
+    folder_name: str
     trouble: str = ""
+    name: str = ""
+    task: str = ""
+    config: str = ""
+    state: str = ""
+    headline: str = ""
+    started: str = ""
+    took: str = ""
+    is_finished: bool = False
 
 
 class RunFile(NamedTuple):
@@ -50,7 +65,7 @@ def list_run_folders(artifacts: Path) -> dict[str, Path]:
 def list_shown_runs(artifacts: Path) -> list[ShownRun]:
     """All runs, the one that was started last first, then those that cannot be read."""
     runs = [_show(name, folder) for name, folder in list_run_folders(artifacts).items()]
-    return sorted(runs, key=lambda run: str(run.record.config.get("date", "")) if run.record else "", reverse=True)
+    return sorted(runs, key=lambda run: run.started, reverse=True)
 
 
 def read_contained_run(folder: Path) -> RunRecord:
@@ -112,6 +127,22 @@ def list_run_files(folder: Path) -> dict[str, RunFile]:
 
 def _show(name: str, folder: Path) -> ShownRun:
     try:
-        return ShownRun(name, read_contained_run(folder))
+        record = read_contained_run(folder)
+        return _name_damage(lambda _: _describe(name, record), folder)
     except RunError as error:
-        return ShownRun(name, None, str(error))
+        return ShownRun(name, str(error))
+
+
+def _describe(name: str, record: RunRecord) -> ShownRun:
+    config, results = record.config, record.results
+    return ShownRun(
+        name,
+        name=record.name,
+        task=str(config.get("task")),
+        config=record.changes,
+        state=record.state,
+        headline=str(results.get("headline") or ""),
+        started=str(config.get("date", ""))[:16].replace("T", " "),
+        took=format_seconds(config.get("seconds", 0.0)),
+        is_finished=bool(results),
+    )

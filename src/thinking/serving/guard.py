@@ -12,6 +12,8 @@ from thinking.serving.replies import make_refusal
 
 MAX_TARGET = 1000
 """Bytes of a path and its query."""
+MAX_HEADERS = 16 * 1024
+"""Bytes of all headers."""
 MAX_BODY = 16 * 1024
 """Bytes of a request's body."""
 MAX_REQUESTS = 32
@@ -74,6 +76,8 @@ class Guard:
         headers = Headers(scope=scope)
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_TARGET:
             return 414, f"the address is too long; at most {MAX_TARGET} bytes are allowed"
+        if sum(len(name) + len(value) for name, value in headers.raw) > MAX_HEADERS:
+            return 431, f"the headers are too long; at most {MAX_HEADERS} bytes are allowed"
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not is_host_allowed(hosts[0], self._host):
             return 421, "this server has another name; open it as thinking serve has printed it"

@@ -91,7 +91,7 @@ class Models:
                 del self._num_waiting[model.name], self._locks[model.name]
 
     def _use(self, model: Model, function: Callable[[ModuleType, Any], Any]) -> Any:
-        demo = importlib.import_module(f"thinking.serving.{DEMOS[model.task]}")
+        demo = find_demo(model.task)
         version = (model.folder / RESULTS_FILE).stat().st_mtime_ns if model.is_run else 0
         held = self._loaded.get(model.name)
         if held is None or held.version != version:
@@ -101,6 +101,11 @@ class Models:
         while len(self._loaded) > MAX_LOADED:
             self._loaded.popitem(last=False)
         return function(demo, held.opened)
+
+
+def find_demo(task: str) -> ModuleType:
+    """The module that plays with the models of a task."""
+    return importlib.import_module(f"thinking.serving.{DEMOS[task]}")
 
 
 def find_model(name: str, artifacts: Path) -> Model:

@@ -133,5 +133,10 @@ def answer(pole: Pole, request: Ask) -> dict[str, Any]:
     last = pole.guide.env.max_episode_steps - num_steps
     ends = int(np.argmax(steps.terminated)) + 1 if steps.terminated.any() else NUM_STEPS + 1
     num_shown = max(1, min(ends, last, NUM_STEPS) + 1)
-    shown = jax.tree.map(lambda leaf: np.nan_to_num(leaf[:num_shown].astype(float)).round(5).tolist(), steps)
-    return {**shown._asdict(), "ended": num_shown - 1 >= min(ends, last), "num_steps": num_steps}
+    shown = {name: _to_json(getattr(steps, name)[:num_shown]) for name in ("observation", "sub_goal", "carry")}
+    actions = steps.action[:num_shown].tolist()
+    return {**shown, "action": actions, "ended": num_shown - 1 >= min(ends, last), "num_steps": num_steps}
+
+
+def _to_json(numbers: np.ndarray) -> list:
+    return np.nan_to_num(numbers.astype(float)).round(5).tolist()
