@@ -19,7 +19,7 @@ LAYERS = [
     {"reasoning.thoughts"},
     {"recipes"},
     {"pretrained"},
-    {"benchmarks"},
+    {"benchmarks", "serving"},
     {"commands"},
 ]
 """From the bottom. A package may import itself and the packages of earlier layers."""

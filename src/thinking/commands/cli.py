@@ -194,6 +194,21 @@ class Export:
 
 
 @dataclasses.dataclass(frozen=True)
+class Serve:
+    """Show runs and models as pages, with a playground, on this machine (needs the extra `serve`)."""
+
+    host: Annotated[str, arg(help="address to listen on; others than 127.0.0.1 let others in")] = "127.0.0.1"
+    port: Annotated[int, arg(help="0 takes a free one")] = 8000
+    artifacts: Artifacts = Path("artifacts")
+
+    def execute(self, flags: Sequence[str]) -> None:
+        """Serve until Ctrl-C."""
+        from thinking.serving.server import serve
+
+        serve(self.host, self.port, self.artifacts)
+
+
+@dataclasses.dataclass(frozen=True)
 class Clear:
     """Delete a run."""
 
@@ -217,6 +232,7 @@ COMMANDS = {
     "draw": Draw,
     "measure": Measure,
     "export": Export,
+    "serve": Serve,
     "clear": Clear,
 }
 

@@ -36,8 +36,13 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def render_report(record: RunRecord) -> bytes:
-    """Render what is known of a run as HTML of at most 5 MB; pictures that are too large for that are named."""
+def render_report(record: RunRecord, home: str | None = None) -> bytes:
+    """Render what is known of a run as HTML of at most 5 MB; pictures that are too large for that are named.
+
+    Args:
+        record: the run.
+        home: address of the page that lists all runs, of a report that is served; None for a file.
+    """
     folder, config, results = record.folder, record.config, record.results
     rows = results.get("rows", [])
     columns = results.get("columns")
@@ -45,6 +50,7 @@ def render_report(record: RunRecord) -> bytes:
     return render_page(
         "report.html",
         title=record.name,
+        home=home,
         sentences=_make_sentences(record),
         pages=_find_pages(folder),
         headline_table=_shorten(format_rows(rows[:_MAX_ROWS], columns)) if rows else None,

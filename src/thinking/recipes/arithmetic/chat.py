@@ -87,7 +87,7 @@ def run_chat(
         "examples": lambda: [Text("    ".join(itertools.islice(examples, _NUM_EXAMPLES)))],
     }
     chat(
-        functools.partial(_read_question, search_model, settings.taught),
+        functools.partial(read_question, search_model, settings.taught),
         lambda question: format_reply(question, answer(question)),
         greeting=explanation() if at_terminal and not settings.as_json else (),
         commands={} if settings.as_json else commands,
@@ -137,7 +137,7 @@ def _in_one_line(texts: Iterable[Text]) -> Iterator[Text]:
     yield Text(" ".join(Text().join(texts).plain.split("\n")))
 
 
-def _read_question(search_model: SearchModel, taught: Taught, line: str) -> Question:
+def read_question(search_model: SearchModel, taught: Taught, line: str) -> Question:
     """Parse a line.
 
     Raises:

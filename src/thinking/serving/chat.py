@@ -1,0 +1,120 @@
+"""Chat with a reasoner: its thoughts, the answer, and candidates with the model's own checks of them."""
+
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import numpy as np
+from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict
+
+from thinking.environments.arithmetic.chains import SUBTASKS
+from thinking.environments.arithmetic.plain_words import say_answer
+from thinking.environments.arithmetic.problems import format_answer, format_expression
+from thinking.errors import UserError, show_controls, to_line
+from thinking.recipes.arithmetic.answering import (
+    AnswerFn,
+    make_searched_answer,
+    make_streamed_answer,
+    make_subtask_answer,
+)
+from thinking.recipes.arithmetic.chat import read_question
+from thinking.recipes.arithmetic.replies import OUT_OF_RANGE, Conclusion, Question, Thought, is_right
+from thinking.recipes.arithmetic.searches import VERIFIER, SearchModel
+from thinking.recipes.arithmetic.taught import Taught, describe_taught, draw_examples, read_taught
+from thinking.recipes.arithmetic.trained import Reasoner
+
+NUM_CANDIDATES = 8
+MAX_QUESTION = 200
+"""Characters of a question."""
+_NUM_EXAMPLES = 4
+
+
+class Ask(TypedDict):
+    """A question; `check` whether candidates are sampled and checked."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    question: Annotated[str, Field(min_length=1, max_length=MAX_QUESTION)]
+    check: bool
+
+
+class Chat(NamedTuple):
+    """A model to chat with.
+
+    Attributes:
+        search_model: the model.
+        taught: what it was taught.
+        answer: its answer of one thought.
+        answer_checked: the same by candidates and checks; None where its style has none.
+    """
+
+    search_model: SearchModel
+    taught: Taught
+    answer: AnswerFn
+    answer_checked: AnswerFn | None
+
+
+def open_model(reasoner: Reasoner) -> Chat:
+    """Prepare a reasoner.
+
+    Raises:
+        UserError: its positions are given by digits, so it cannot write as it goes.
+    """
+    config = reasoner.config
+    if config.model.positions == "digit":
+        raise UserError("--model.positions digit: such a model cannot chat")
+    rewarded = config.rl.sources if config.rl.algorithm != "none" else ()
+    decoder, style = reasoner.model, config.styles[0]
+    search_model = SearchModel(
+        decoder, reasoner.params, decoder.context_length // 2, config.search.temperature, config.data.reverse_digits
+    )
+    taught = read_taught((*config.data.sources, *rewarded))
+    if style == SUBTASKS:
+        return Chat(search_model, taught, make_subtask_answer(search_model), None)
+    checked = make_searched_answer(
+        search_model, style, VERIFIER, NUM_CANDIDATES, jax.random.key(config.seed), verbose=True
+    )
+    return Chat(search_model, taught, make_streamed_answer(search_model, style), checked)
+
+
+def describe(chat: Chat) -> dict[str, Any]:
+    """What the model can do, examples, and whether it has candidates."""
+    examples = draw_examples(chat.taught, np.random.default_rng(0))
+    return {
+        "taught": describe_taught(chat.taught),
+        "examples": [next(examples) for _ in range(_NUM_EXAMPLES)],
+        "num_candidates": NUM_CANDIDATES if chat.answer_checked else 0,
+        "max_question": MAX_QUESTION,
+    }
+
+
+def answer(chat: Chat, request: Ask) -> dict[str, Any]:
+    """The reply to a question; of one that is no problem, `refusal` alone, which says why."""
+    try:
+        question = read_question(chat.search_model, chat.taught, show_controls(request["question"].strip()))
+    except ValueError as error:
+        return {"refusal": to_line(error).removesuffix(", or type examples")}
+    answer_fn = chat.answer_checked if request["check"] and chat.answer_checked else chat.answer
+    *thoughts, conclusion = answer_fn(question)
+    return {
+        "question": format_expression(question.problem),
+        "thoughts": [_describe_thought(thought) for thought in thoughts],
+        **_conclude(question, conclusion),
+    }
+
+
+def _describe_thought(thought: Thought) -> dict[str, Any]:
+    return {"text": thought.text, "words": thought.words, "right": thought.is_correct}
+
+
+def _conclude(question: Question, conclusion: Conclusion) -> dict[str, Any]:
+    said = f"no answer ({conclusion.failure})" if conclusion.failure else say_answer(conclusion.answer)
+    return {
+        "answer": said,
+        "right": is_right(question.problem, conclusion.answer),
+        "truth": say_answer(format_answer(question.problem)),
+        "note": "" if question.in_range else OUT_OF_RANGE,
+        "candidates": [
+            {"answer": say_answer(each.answer), "check": each.check, "verified": each.is_verified}
+            for each in conclusion.candidates
+        ],
+    }
