@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import anyio
 import pytest
 from rich.console import Console
 from tests.experiment.page_checks import check_page
@@ -20,6 +22,7 @@ from thinking.commands.tasks import describe_task, find_tasks
 from thinking.experiment.run_folders import find_latest, list_runs
 from thinking.experiment.run_records import find_run
 from thinking.pretrained.records import list_shipped
+from thinking.serving.models import Models, find_model
 
 FLAGS = ("--preset", "smoke", "--guides", "table", "--table.num-walks", "500")
 OTHER_FLAGS = ("--linear.num-cells", "99")  # another run of the same compiled programs
@@ -183,6 +186,17 @@ def test_artifacts_may_lie_elsewhere(thinking, home, tmp_path):
     assert "table: arrives" in thinking("plan", "simple", "0", "5", "--artifacts", str(moved), cwd=tmp_path).out
     assert "table: arrives" in thinking("plan", str(list_runs(moved / "simple")[0]), "0", "5", cwd=tmp_path).out
     assert thinking("runs", f"--artifacts={moved}", cwd=tmp_path).out.count(" solves ") == 2
+
+
+def test_a_run_can_be_tried_in_the_playground(thinking, home):
+    artifacts = home / "artifacts"
+    folder = find_latest(artifacts / "simple")
+    model = find_model(f"simple/{folder.name}", artifacts)
+    shown = anyio.run(Models(artifacts).use, model, lambda demo, opened: demo.answer(opened, {"start": 0, "goal": 5}))
+    assert shown["arrives"]
+    hops = [line.split()[:3] for line in thinking("plan", "simple", "0", "5").out.splitlines()]
+    pairs = list(itertools.pairwise(map(str, shown["nodes"])))
+    assert all([str(hop), start, end] in hops for hop, (start, end) in enumerate(pairs, start=1))
 
 
 def read_rows(out, first):

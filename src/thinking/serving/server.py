@@ -100,4 +100,4 @@ def _prepare() -> None:
     """Import JAX, so that the first question need not wait for that."""
     from thinking.experiment import device
 
-    device.prepare_device(compile_quickly=True)
+    device.prepare_device()

@@ -64,6 +64,9 @@ function draw(from, to, { nodes: path, is_edge: isEdge, sub_goals: subGoals }) {
   nodes[from].classList.add("start");
   if (to !== from) nodes[to].classList.add("goal");
   for (let hop = 0; hop + 1 < path.length; hop += 1) drawHop(path[hop], path[hop + 1], isEdge[hop]);
+  const region = graph.parentElement; // which scrolls on a narrow screen
+  const middle = (Number(nodes[from].dataset.x) + Number(nodes[to].dataset.x)) / 2 / graph.viewBox.baseVal.width;
+  region.scrollLeft = middle * graph.getBoundingClientRect().width - region.clientWidth / 2;
   if (path.length > 1) plan.replaceChildren(makeTable(path, isEdge, subGoals));
 }
 
