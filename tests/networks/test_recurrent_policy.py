@@ -18,9 +18,7 @@ def make_rows(key, rows=2, steps=7):
     return jax.random.normal(key, (rows, steps, 3)), is_start
 
 
-@pytest.mark.parametrize(
-    ("mixers", "space"), [(("gru",), Box(2)), (("delta", "linear_recurrence"), Discrete(4)), (("memory",), Discrete(2))]
-)
+@pytest.mark.parametrize(("mixers", "space"), [(("gru",), Box(2)), (("memory", "linear_recurrence"), Discrete(4))])
 def test_rows_are_evaluated_as_they_were_acted(mixers, space):
     policy = recurrent_policy(3, space, mixers, BLOCK)
     params = policy.init(jax.random.key(0))

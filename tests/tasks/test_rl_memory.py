@@ -36,7 +36,7 @@ def test_a_memory_finds_the_way_of_the_sign_and_a_pointwise_network_guesses(tmp_
 def test_a_pole_of_which_positions_are_seen_is_evaluated_in_gymnasium(tmp_path):
     config = dataclasses.replace(
         SMALL,
-        networks=("delta",),
+        networks=("gru",),
         env=settings.EnvConfig("cart_pole"),
         ppo=settings.PPOConfig(num_steps=512, num_envs=4, rollout_length=16),
         eval=settings.EvalConfig(2),
@@ -45,7 +45,7 @@ def test_a_pole_of_which_positions_are_seen_is_evaluated_in_gymnasium(tmp_path):
     (row,) = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert row["world"] == "cart pole without velocities"
     assert 5 < row["mean_return"] < 200
-    assert (tmp_path / "videos" / "delta.gif").stat().st_size > 1000
+    assert (tmp_path / "videos" / "gru.gif").stat().st_size > 1000
 
 
 def test_all_presets_are_sound():
