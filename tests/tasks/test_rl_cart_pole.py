@@ -132,9 +132,8 @@ def restore_agents(folder):
 
 
 def read_guide_metrics(folder):
-    """All metrics of the guide."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["stage"] == "guide"]
+    """All metrics of the guide, without their times."""
+    return [line | {"time": None} for line in metrics.read(folder) if line["stage"] == "guide"]
 
 
 def test_target_values_follow_from_the_replay_buffer(finished_run):
