@@ -63,8 +63,11 @@ def use_model(name: str, use: str, flags: Sequence[str]) -> None:
     task = load_task(read_record(find_model(name))["task"])
     if task.use is None or use not in _list_uses(task):
         raise UserError(f"{name}: it is of {task.name}, whose models cannot {use}; see: {thinking_command()} list")
-    trained, config = _load(name, task, flags, f"{thinking_command()} {use} {name}", compile_quickly=True)
-    task.use(config, trained)
+    from thinking.experiment.device import compile_quickly
+
+    with compile_quickly():
+        trained, config = _load(name, task, flags, f"{thinking_command()} {use} {name}")
+        task.use(config, trained)
 
 
 def measure_model(name: str, flags: Sequence[str]) -> None:
@@ -133,14 +136,12 @@ def export_run(run_folder: Path, to: str, dtype: Any, flags: Sequence[str]) -> N
         progress.log(f"exported to: {to}/ ({sum(map(len, files.values())) / 1000:.0f} kB)")
 
 
-def _load(
-    name: str, task: Task, flags: Sequence[str], program: str, *, compile_quickly: bool = False
-) -> tuple[Any, Any]:
+def _load(name: str, task: Task, flags: Sequence[str], program: str) -> tuple[Any, Any]:
     """A model, and its config with what flags change."""
     from thinking.experiment import device
     from thinking.pretrained.loading import load
 
-    device.prepare_device(compile_quickly=compile_quickly)
+    device.prepare_device()
     trained = load(name)
     return trained, change_config(trained.config, flags, program)
 

@@ -1,11 +1,12 @@
 """The device of a run: preparation, description, and measured speed."""
 
+import contextlib
 import logging
 import os
 import platform
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,31 @@ from thinking.errors import RunError
 _REPEATS = 5
 
 
-def prepare_device(*, compile_quickly: bool = False) -> None:
+def prepare_device() -> None:
     """Keep compiled programs in the user's cache folder, and silence informational messages of the libraries.
 
     They are native code, so they do not lie among the artifacts, which may be shared. A cache set by
     `JAX_COMPILATION_CACHE_DIR` is left as it is. If it cannot be read or written, the program compiles without it.
-
-    Args:
-        compile_quickly: optimize programs little, as for one answer compiling takes longer than computing.
     """
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(find_cache_folder() / "compiled"))
-    if compile_quickly:
-        jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_enable_x64", False)  # all is float32, whatever JAX_ENABLE_X64 says
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when the first device is initialised
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)  # messages about missing devices
+
+
+@contextlib.contextmanager
+def compile_quickly() -> Iterator[None]:
+    """Optimize programs little within, as for one answer compiling takes longer than computing."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def find_cache_folder() -> Path:
