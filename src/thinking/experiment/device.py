@@ -37,7 +37,7 @@ def prepare_device() -> None:
 @contextlib.contextmanager
 def compile_quickly() -> Iterator[None]:
     """Optimize programs little within, as for one answer compiling takes longer than computing."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", True)
     try:
         yield
