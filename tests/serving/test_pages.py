@@ -51,7 +51,10 @@ def test_the_list_shows_runs_and_models(client):
     assert "wrong-dddddd is damaged" in rows["simple/wrong-dddddd"][1]
     links = [attributes["href"] for attributes, _ in page.find("a")]
     assert "/runs/simple/good-aaaaaa/report.html" in links
-    assert {f"/play/{name}" for name in list_shipped()} <= set(links)
+    assert {f"/models/{name}" for name in list_shipped()} <= set(links)
+    played = {link for link in links if link.startswith("/play/")}
+    assert {f"/play/{name}" for name in ("cart_pole_guide", "graph_guide", "reasoner")} <= played
+    assert not {f"/play/{name}" for name in ("a5_thinker", "maze_thinker")} & played
     assert {f"/models/{name}" for name in list_shipped()} <= set(links)
 
 
