@@ -40,7 +40,8 @@ def serve(host: str, port: int, artifacts: Path) -> None:
     server = make_server(host, artifacts)
     # In a thread it leaves signals alone, which `catch_signals` handles in this one.
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server")
-    threading.Thread(target=_prepare, daemon=True, name="preparation").start()
+    preparation = threading.Thread(target=_prepare, daemon=True, name="preparation")
+    preparation.start()
     shown = f"[{host}]" if ":" in host else host
     progress.log(f"serving on http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)")
     thread.start()
@@ -52,6 +53,7 @@ def serve(host: str, port: int, artifacts: Path) -> None:
         raise Interrupted(stop.signal_number, "the server has ended") from None
     finally:
         listening.close()
+        preparation.join()  # a process that ends while a thread imports JAX is aborted
 
 
 def make_server(host: str, artifacts: Path) -> uvicorn.Server:
