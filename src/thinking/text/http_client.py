@@ -16,6 +16,8 @@ from thinking.errors import UserError
 
 Result = TypeVar("Result")
 
+_LOCK = threading.Lock()
+
 
 def run_request(send: Callable[[], Awaitable[Result]], seconds: float) -> Result:
     """Await `send()` in the thread of the requests, and return its result.
@@ -28,7 +30,10 @@ def run_request(send: Callable[[], Awaitable[Result]], seconds: float) -> Result
         async with asyncio.timeout(seconds):
             return await send()
 
-    return asyncio.run_coroutine_threadsafe(send_in_time(), _request_loop()).result()
+    # A cache alone would let two first requests make two loops, and a client belongs to one.
+    with _LOCK:
+        loop = _request_loop()
+    return asyncio.run_coroutine_threadsafe(send_in_time(), loop).result()
 
 
 @functools.cache
