@@ -10,7 +10,7 @@ from thinking.environments.control import ControlEnv
 from thinking.experiment import Run
 from thinking.guide import Guide, abstraction, guide, monte_carlo, temporal_difference
 from thinking.guide.hindsight import count_examples
-from thinking.learning.policy_gradient import ppo, reinforce
+from thinking.learning.policy_gradient import reinforce
 from thinking.learning.replay_buffer import Retention
 from thinking.networks.actor_critic import Policy, perceptron_policy
 from thinking.recipes.cart_pole.agent import GuideActor, make_policy_fn
@@ -23,6 +23,7 @@ from thinking.recipes.cart_pole.policy_training import (
     make_ppo_step,
     make_reinforce_step,
 )
+from thinking.recipes.ppo_updates import build_ppo
 from thinking.recipes.seed_training import train_seeds
 from thinking.types import Box, Space
 
@@ -148,19 +149,12 @@ def train_ppo(config: Config, run: Run, env: ControlEnv) -> TrainedAgent:
     # Whole intervals, as a shorter last chunk would be compiled separately.
     updates -= updates % min(updates, config.eval.interval)
     evaluations = EvalSchedule(config.eval.interval, updates)
-    schedule = optax.linear_schedule(
-        settings.optimizer.learning_rate, 0, updates * settings.num_epochs * settings.num_minibatches
-    )
-    # Flattened to one vector, as many small operations are slow on a CPU.
-    adam = optax.chain(optax.clip_by_global_norm(net.max_gradient_norm), optax.adam(schedule, eps=1e-5))
-    optimizer = optax.flatten(adam)
-    update = ppo(
+    update, optimizer = build_ppo(
         policy.evaluate_actions,
-        optimizer,
-        num_epochs=settings.num_epochs,
-        num_minibatches=settings.num_minibatches,
-        clip=settings.clip,
-        entropy_weight=settings.entropy_weight,
+        settings,
+        learning_rate=settings.optimizer.learning_rate,
+        max_gradient_norm=net.max_gradient_norm,
+        num_updates=updates,
     )
     step = make_ppo_step(
         env,

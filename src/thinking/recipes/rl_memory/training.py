@@ -6,7 +6,6 @@ Axes: S seeds, E environments.
 from collections.abc import Callable
 
 import jax
-import optax
 
 from thinking.environment import Environment
 from thinking.environments.control import make_env
@@ -14,11 +13,12 @@ from thinking.environments.partial_observation import PartialObservation
 from thinking.environments.t_maze import NUM_ACTIONS, OBSERVATION_DIM, TMaze
 from thinking.experiment import Run
 from thinking.experiment.training_loop import TrainResult
-from thinking.learning.policy_gradient import UpdateFn, ppo
+from thinking.learning.policy_gradient import UpdateFn
 from thinking.learning.recurrent_rollouts import collect_recurrent_batch
 from thinking.learning.rollouts import init_envs, mean_recent_return
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.recurrent_policy import RecurrentPolicy, recurrent_policy
+from thinking.recipes.ppo_updates import build_ppo
 from thinking.recipes.rl_memory.config import Config
 from thinking.recipes.seed_training import train_seeds
 from thinking.train_state import RunnerState, init_train_state
@@ -57,19 +57,12 @@ def train_policies(config: Config, run: Run, network: str) -> TrainResult:
     """
     env, policy, settings = build_env(config), build_policy(config, network), config.ppo
     num_updates = max(1, settings.num_steps // (settings.num_envs * settings.rollout_length))
-    schedule = optax.linear_schedule(
-        config.optimizer.learning_rate, 0, num_updates * settings.num_epochs * settings.num_minibatches
-    )
-    adam = optax.chain(optax.clip_by_global_norm(settings.max_gradient_norm), optax.adam(schedule, eps=1e-5))
-    # Flattened to one vector, as many small operations are slow on a CPU.
-    optimizer = optax.flatten(adam)
-    update = ppo(
+    update, optimizer = build_ppo(
         policy.evaluate_actions,
-        optimizer,
-        num_epochs=settings.num_epochs,
-        num_minibatches=settings.num_minibatches,
-        clip=settings.clip,
-        entropy_weight=settings.entropy_weight,
+        settings,
+        learning_rate=config.optimizer.learning_rate,
+        max_gradient_norm=settings.max_gradient_norm,
+        num_updates=num_updates,
     )
 
     def init(key: Array) -> RunnerState:
