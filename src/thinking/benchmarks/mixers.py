@@ -9,7 +9,6 @@ from thinking.benchmarks.config import MixersConfig
 from thinking.benchmarks.decoders import VOCABULARY_SIZE, make_example_decoder, make_training_steps
 from thinking.benchmarks.measurement import Measurement, Row, Setup
 from thinking.experiment.device import measure_best_seconds
-from thinking.networks.decoder import Decoder
 from thinking.networks.mixers import MIXERS
 from thinking.trees import count_bytes, count_parameters
 
@@ -25,7 +24,7 @@ def measure_mixers(config: MixersConfig, setup: Setup) -> Measurement:
 
 
 def _measure_mixer(config: MixersConfig, name: str) -> Row:
-    model = make_example_decoder(config.decoder, LONG_CONTEXT, mixers=(name,))
+    model = make_example_decoder(config.decoder, config.sequence_length, mixers=(name,))
     shape = (config.num_steps, 1, config.sequence_length)
     steps, state = make_training_steps(model, shape, vocabulary_size=VOCABULARY_SIZE)
     return {
@@ -33,10 +32,11 @@ def _measure_mixer(config: MixersConfig, name: str) -> Row:
         "tokens": config.sequence_length,
         "ms": measure_best_seconds(steps, state) / config.num_steps * 1e3,
         "num_parameters": count_parameters(state.params),
-        f"state_bytes_at_{SHORT_CONTEXT}": _count_state_bytes(model, SHORT_CONTEXT),
-        f"state_bytes_at_{LONG_CONTEXT}": _count_state_bytes(model, LONG_CONTEXT),
+        f"state_bytes_at_{SHORT_CONTEXT}": _count_state_bytes(config, name, SHORT_CONTEXT),
+        f"state_bytes_at_{LONG_CONTEXT}": _count_state_bytes(config, name, LONG_CONTEXT),
     }
 
 
-def _count_state_bytes(model: Decoder, num_tokens: int) -> int:
+def _count_state_bytes(config: MixersConfig, name: str, num_tokens: int) -> int:
+    model = make_example_decoder(config.decoder, num_tokens, mixers=(name,))
     return count_bytes(jax.eval_shape(lambda: model.init_cache(1, num_tokens)).layers)

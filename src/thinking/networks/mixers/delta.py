@@ -19,9 +19,10 @@ from flax import nnx
 
 from thinking.networks.blocks import BlockConfig, linear_layer
 from thinking.networks.mixers.mixer import Mixer, RecurrentInputs, RecurrentOutput
+from thinking.networks.triangular import solve_unit_lower
 from thinking.types import Array
 
-CHUNK_SIZE = 64
+CHUNK_SIZE = 32
 """M, rows of a chunk's triangular system."""
 
 
@@ -134,7 +135,7 @@ def scan_chunks(inputs: DeltaInputs, state: Array) -> tuple[Array, Array]:
     system = jnp.tril(system, -1)
     from_state = jnp.where(step_part == 0, jnp.exp(step_decay), 0.0)
     sides = jnp.concatenate([beta[..., None] * value, (beta * from_state)[..., None] * key], axis=-1)
-    solved = jax.lax.linalg.triangular_solve(system, sides, left_side=True, lower=True, unit_diagonal=True)
+    solved = solve_unit_lower(system, sides)
     own, of_state = jnp.split(solved, 2, axis=-1)
 
     index = jnp.arange(size)

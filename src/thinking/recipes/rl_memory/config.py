@@ -6,8 +6,7 @@ from typing import Literal, get_args
 from thinking.experiment import Preset, field_error, group, option
 from thinking.recipes.groups import OptimizerConfig, SeedsConfig, WidthConfig, check_environment_steps, check_names
 
-# Not the delta rule: on two cores, a program with it in actor and critic may wait for ever in XLA's CPU backend.
-NetworkName = Literal["pointwise", "gru", "linear_recurrence", "memory"]
+NetworkName = Literal["pointwise", "gru", "linear_recurrence", "delta", "memory"]
 NETWORKS: tuple[NetworkName, ...] = get_args(NetworkName)
 
 
