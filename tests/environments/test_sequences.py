@@ -39,14 +39,20 @@ def test_words_are_labelled_with_the_state_after_each_symbol(level):
         assert weights.all()
 
 
-def test_recalled_values_are_those_of_their_keys():
-    rows = sample(associative_recall(64), 20, 40)
-    for tokens, targets, weights, _ in zip(*rows, strict=True):
-        values = dict(tokens[:80].reshape(40, 2).tolist())
-        assert len(values) == 40
-        assert weights.tolist() == [0] * 80 + [1] * 32
-        assert len(set(tokens[80:])) == 32
-        assert [values[token] for token in tokens[80:]] == targets[80:].tolist()
+@pytest.mark.parametrize("level", [2, 5, 40])
+def test_recalled_values_are_those_of_the_keys_of_the_same_text(level):
+    rows, num_queries = sample(associative_recall(64), 20, 40, level), min(level, 32)
+    for tokens, targets, weights, segments in zip(*rows, strict=True):
+        for text in range(1, len(tokens) // (2 * level + num_queries) + 1):
+            is_text = segments == text
+            pairs, asked = np.split(tokens[is_text], [2 * level])
+            values = dict(pairs.reshape(level, 2).tolist())
+            assert len(values) == level
+            assert weights[is_text].tolist() == [0] * 2 * level + [1] * num_queries
+            assert len(set(asked.tolist())) == num_queries
+            assert [values[token] for token in asked] == targets[is_text][2 * level :].tolist()
+    first = rows.tokens[:, 2 * level] == rows.tokens[:, 0]
+    assert 0 < first.sum() < 20 or level == 40  # the order of the queries is not that of the pairs
 
 
 def test_more_pairs_than_keys_are_refused():

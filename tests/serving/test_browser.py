@@ -25,7 +25,11 @@ pytestmark = [
 ]
 
 WIDTHS, SCHEMES = (400, 1400), ("light", "dark")
-LOADED = {"/play/graph_guide": ("#status", "arrives after"), "/play/cart_pole_guide": ("#return", "[1-9]")}
+LOADED = {
+    "/play/graph_guide": ("#status", "arrives after"),
+    "/play/cart_pole_guide": ("#return", "[1-9]"),
+    "/play/maze_thinker": ("#status", "is sure after"),
+}
 """A part of a page, and a pattern of its text once the page shows its model."""
 SERVED = ("/", "/models/reasoner", "/play/reasoner", "/runs/simple/good-aaaaaa/report.html", *LOADED)
 
@@ -155,6 +159,27 @@ def test_the_pole_can_be_pushed_and_asked_for_a_return(open_page, served):
     page.click("#scene", position={"x": 20, "y": 60})
     wait_for(page, "#episodes li:last-child", r"^asked for 30, got \d+, with 1 push$")
     page.click("#pause")
+    check_readable(page)
+
+
+def test_a_maze_can_be_drawn_and_is_thought_through(open_page, served):
+    page = open_page(served.base + "/play/maze_thinker", 400)
+    wait_for(page, "#status", "is sure after")
+    num_walls = page.locator(".wall").count()
+    assert num_walls == 2 * 9 * 8 - 80  # a tree of 81 cells has 80 openings
+    page.focus("#maze")
+    page.keyboard.press("Shift+ArrowRight")
+    wait_for(page, "#status", "is sure after|is not sure")
+    assert abs(page.locator(".wall").count() - num_walls) == 1
+    page.check("input[value=end]")
+    page.click("#maze", position={"x": 8, "y": 8})
+    wait_for(page, "#status", "is sure after|is not sure")
+    assert float(page.get_attribute("circle.end", "cx")) == 10
+    page.select_option("#size", "5")
+    wait_for(page, "#shown", r"^(\d+) of \1$")
+    assert page.locator(".cell").count() == 25
+    page.click("#walls")
+    wait_for(page, "#status", "There is no way")
     check_readable(page)
 
 

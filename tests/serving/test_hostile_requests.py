@@ -120,6 +120,20 @@ def test_episodes_are_bounded(served, change):
     check_refused(served, ask(EPISODE | change, served.port, "/api/cart_pole_guide"))
 
 
+MAZE = {"size": 5, "seed": 0, "openings": [[0, 1]], "ends": [0, 1]}
+MAZES = [
+    {"size": 100}, {"size": "9"}, {"size": 10**12}, {"seed": 2**31}, {"ends": None}, {"ends": [3, 3]},
+    {"ends": [0, 25]}, {"ends": [0, 1, 2]}, {"openings": [[0, 2]]},
+    {"openings": [[4, 5]]}, {"openings": [[0, -1]]}, {"openings": [[0]]},
+    {"openings": [[0, 1]] * 1201}, {"openings": [[0, 24]]}, {"openings": [[600, 601]]}, {"openings": "all"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", MAZES, ids=range(len(MAZES)))
+def test_mazes_are_bounded(served, change):
+    check_refused(served, ask(MAZE | change, served.port, "/api/maze_thinker"))
+
+
 FORGED = {
     "foreign host": {"Host": "evil.example"}, "rebound host": {"Host": "127.0.0.1.evil.example:8000"},
     "no host": {"Host": None}, "empty host": {"Host": ""}, "user in host": {"Host": "127.0.0.1@evil.example"},

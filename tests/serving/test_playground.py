@@ -114,7 +114,37 @@ def test_a_pushed_pole_that_falls_ends_the_episode(client):
     assert abs(fallen["observation"][-1][2]) > 12 * np.pi / 180
 
 
-@pytest.mark.parametrize("page", ["graph_guide", "reasoner", "cart_pole_guide"])
+MAZE = {"size": 9, "seed": 3, "openings": None, "ends": None}
+
+
+def test_a_drawn_maze_is_a_tree_and_is_solved(client):
+    maze = ask(client, "maze_thinker", **MAZE)
+    graph = nx.Graph(map(tuple, maze["openings"]))
+    assert nx.is_tree(graph)
+    assert len(graph) == 81
+    path = nx.shortest_path(graph, *maze["ends"])
+    assert np.flatnonzero(np.array(maze["frames"][-1]) > 50).tolist() == sorted(path)
+    assert (maze["right"], maze["has_loops"], maze["shortest"]) == (True, False, len(path) - 1)
+    assert maze["steps"][-1] == maze["sure_after"]
+    assert len(maze["frames"]) == len(maze["steps"])
+
+
+def test_a_maze_that_was_changed_is_thought_about_anew(client):
+    maze = ask(client, "maze_thinker", **MAZE)
+    same = MAZE | {"openings": maze["openings"], "ends": maze["ends"]}
+    assert ask(client, "maze_thinker", **same) == maze
+    path = nx.shortest_path(nx.Graph(map(tuple, maze["openings"])), *maze["ends"])
+    closed = [pair for pair in maze["openings"] if set(pair) != set(path[:2])]
+    blocked = ask(client, "maze_thinker", **same | {"openings": closed})
+    assert (blocked["right"], blocked["shortest"]) == (None, None)
+    every = nx.grid_2d_graph(9, 9).edges
+    loops = ask(client, "maze_thinker", **same | {"openings": [[9 * a + b, 9 * c + d] for (a, b), (c, d) in every]})
+    assert loops["has_loops"]
+    (a, b), (c, d) = (divmod(cell, 9) for cell in maze["ends"])
+    assert loops["shortest"] == abs(a - c) + abs(b - d)
+
+
+@pytest.mark.parametrize("page", ["graph_guide", "reasoner", "cart_pole_guide", "maze_thinker"])
 def test_pages_of_the_playground_have_one_script_and_no_style(client, page):
     text = client.get(f"/play/{page}").text
     assert text.count("<script") == 1

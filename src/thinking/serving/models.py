@@ -18,7 +18,7 @@ from thinking.pretrained.records import read_record as read_export
 from thinking.serving.folders import check_contained, list_run_folders
 from thinking.serving.replies import Refusal
 
-DEMOS = {"arithmetic": "chat", "simple": "graph", "rl_cart_pole": "pole"}
+DEMOS = {"arithmetic": "chat", "simple": "graph", "rl_cart_pole": "pole", "deep_thinking": "maze"}
 """The module of this package that plays with the models of a task, and its template.
 
 Such a module has

@@ -18,7 +18,8 @@ _SYMBOLS = 16
 def associative_recall(num_keys: int) -> SequenceFamily:
     """Multi-query associative recall (Arora et al. 2024): pairs of keys and values, then keys, whose values are asked.
 
-    The size is the number of pairs, up to `num_keys`, whose keys differ. Up to 32 of them are asked for.
+    The size is the number of pairs, up to `num_keys`, whose keys differ. Up to 32 of them are asked for. At a lower
+    level, a row holds several texts of so many pairs and their queries; the last may be cut off.
 
     Args:
         num_keys: different keys; there are as many values.
@@ -31,17 +32,24 @@ def associative_recall(num_keys: int) -> SequenceFamily:
         return 2 * size + min(size, _MAX_QUERIES)
 
     def sample(key: Array, size: int, level: Array) -> Sequence:
-        del level
         if size > num_keys:
             raise ValueError(f"associative_recall: {size} pairs of {num_keys} keys; give at most {num_keys}")
         key_key, value_key, query_key = jax.random.split(key, 3)
-        keys = jax.random.permutation(key_key, num_keys)[:size]
-        values = jax.random.randint(value_key, (size,), num_keys, 2 * num_keys)
-        asked = jax.random.permutation(query_key, size)[:_MAX_QUERIES]
-        pairs = jnp.stack([keys, values], axis=1).reshape(-1)
-        tokens = jnp.concatenate([pairs, keys[asked]]).astype(jnp.int32)
-        targets = jnp.concatenate([jnp.zeros_like(pairs), values[asked]]).astype(jnp.int32)
-        return _ask_at_end(tokens, targets, len(asked))
+        num_tokens = count_tokens(size)
+        index = jnp.arange(num_tokens, dtype=jnp.int32)
+        text, place = jnp.divmod(index, 2 * level + jnp.minimum(level, _MAX_QUERIES))
+
+        # All pairs of the row, those of a text one after another.
+        pair = jnp.arange(num_tokens // 3 + size + 1, dtype=jnp.int32)
+        keys = jax.random.permutation(key_key, num_keys)[pair % num_keys].astype(jnp.int32)
+        values = jax.random.randint(value_key, pair.shape, num_keys, 2 * num_keys)
+        asked = jnp.argsort(pair // level + jax.random.uniform(query_key, pair.shape))  # shuffled within each text
+
+        is_query = place >= 2 * level
+        told = text * level + place // 2
+        query = asked[text * level + place - 2 * level]
+        tokens = jnp.where(is_query, keys[query], jnp.where(place % 2 == 0, keys[told], values[told]))
+        return Sequence(tokens, jnp.where(is_query, values[query], 0), is_query.astype(jnp.float32), 1 + text)
 
     return SequenceFamily("associative_recall", sample, count_tokens, 2 * num_keys)
 

@@ -31,15 +31,13 @@ class SequenceFamily(NamedTuple):
     Attributes:
         name: of the family.
         sample: `sample(key, size, level) -> Sequence`; consumes the key. The size is a Python integer. The level, an
-            int32 scalar from 2 to the size, is the size of the problems that share a row, if `has_levels`; others
-            ignore it.
+            int32 scalar from 2 to the size, is the size of the problems that share a row; families whose rows hold
+            one problem ignore it.
         count_tokens: `count_tokens(size) -> T`.
         vocab_size: tokens and targets are 0 to `vocab_size - 1`.
-        has_levels: whether rows hold several problems at lower levels.
     """
 
     name: str
     sample: Callable[[Array, int, Array], Sequence]
     count_tokens: Callable[[int], int]
     vocab_size: int
-    has_levels: bool = False

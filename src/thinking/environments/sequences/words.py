@@ -32,4 +32,4 @@ def automaton_words(automaton: Automaton) -> SequenceFamily:
         _, states = jax.lax.scan(advance, jnp.int32(automaton.initial_state), (symbols, is_first))
         return Sequence(symbols, states, jnp.ones(size), 1 + index // level)
 
-    return SequenceFamily(automaton.name, sample, lambda size: size, max(num_states, num_symbols), has_levels=True)
+    return SequenceFamily(automaton.name, sample, lambda size: size, max(num_states, num_symbols))

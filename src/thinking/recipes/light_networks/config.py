@@ -84,7 +84,7 @@ class Config(SeedsConfig):
     seeds: int = option(3, "networks of each kind, of seeds from --seed on", minimum=1, maximum=1024)
     problems: tuple[ProblemName, ...] = option(PROBLEMS, "problems to train on", affects_weights=False)
     networks: tuple[str, ...] = option(
-        (*MIXER_NAMES, "delta+attention"),
+        (*MIXER_NAMES, "gru+attention"),
         # They affect weights, as all are as large as the largest.
         f"networks to compare: a mixer ({', '.join(MIXER_NAMES)}), or several with + between, layer by layer",
     )
@@ -113,7 +113,7 @@ class Config(SeedsConfig):
                 )
 
 
-DEFAULT = Config(training=TrainingConfig(num_steps=2000, batch_size=64))
+DEFAULT = Config(training=TrainingConfig(num_steps=2000, batch_size=32))
 PRESETS = {
     "default": Preset(DEFAULT, "eight problems, six networks, three seeds: some hours on two cores"),
     "a5": Preset(
@@ -132,7 +132,8 @@ PRESETS = {
             DEFAULT,
             problems=("associative_recall",),
             sizes=SizesConfig(num_pairs=64),
-            training=TrainingConfig(num_steps=4000, batch_size=64),
+            training=TrainingConfig(num_steps=2000, batch_size=16),
+            optimizer=OptimizerConfig((0.003,)),
             eval=EvalConfig((1, 2)),
         ),
         "recall of 64 pairs",

@@ -30,7 +30,7 @@ def build_network(config: Config, name: str, problem_name: str) -> Decoder:
 
 def _build(config: Config, name: str, problem_name: str, feed_forward: int) -> Decoder:
     model = config.model
-    family, size = make_problem(config, problem_name)
+    family, size, _ = make_problem(config, problem_name)
     return decoder(
         vocab_size=family.vocab_size,
         context_length=family.count_tokens(size * max(config.eval.factors)),

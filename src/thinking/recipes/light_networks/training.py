@@ -3,6 +3,7 @@
 Axes: B rows, T tokens.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from thinking.networks.decoder import Decoder
 from thinking.recipes.light_networks.config import Config
 from thinking.recipes.light_networks.evaluation import compute_accuracy
 from thinking.recipes.light_networks.model import build_network
-from thinking.recipes.light_networks.problems import make_problem
+from thinking.recipes.light_networks.problems import Problem, make_problem
 from thinking.train_state import TrainState, apply_gradients, init_train_state
 from thinking.types import Array, Metrics, Params
 
@@ -26,6 +27,8 @@ CHUNK = 50
 RATE_SEED = 10_000
 """Added to the seed where learning rates are compared."""
 _EMA_DECAY = 0.95
+_AFTER_STEPS = 2**31
+"""Numbers from here on are folded into keys that no step of training has."""
 
 
 class LevelState(NamedTuple):
@@ -42,9 +45,10 @@ class LevelState(NamedTuple):
     success: Array
 
 
-def sample_rows(family: SequenceFamily, key: Array, num_rows: int, size: int, level: Array) -> Sequence:
-    """A batch of rows; consumes the key."""
-    return jax.vmap(lambda each: family.sample(each, size, level))(jax.random.split(key, num_rows))
+def sample_rows(family: SequenceFamily, key: Array, size: int, levels_B: Array) -> Sequence:
+    """A batch of rows, of a level each; consumes the key."""
+    keys = jax.random.split(key, len(levels_B))
+    return jax.vmap(lambda each, level: family.sample(each, size, level))(keys, levels_B)
 
 
 def train_network(
@@ -55,20 +59,23 @@ def train_network(
     Raises:
         RunError: as `experiment.training_loop.train`.
     """
-    family, size = make_problem(config, problem_name)
+    problem = make_problem(config, problem_name)
     network, steps = build_network(config, name, problem_name), config.training.num_steps
     schedule = warmup_cosine(learning_rate, steps, min(100, steps // 10), 0.1)
-    optimizer, key = adamw(schedule, weight_decay=0.01), jax.random.key(seed)
+    optimizer, batch_size = adamw(schedule, weight_decay=0.01), config.training.batch_size
+    key = jax.random.key(seed)
+    level_key = jax.random.fold_in(key, _AFTER_STEPS + 1)
 
     def init(key: Array) -> LevelState:
-        level = jnp.int32(min(2, size) if family.has_levels else size)
+        level = jnp.int32(min(2, problem.size) if problem.levels == "growing" else problem.size)
         return LevelState(init_train_state(network.init(key), optimizer), level, jnp.float32(0))
 
     def step(state: LevelState, index: Array) -> tuple[LevelState, Metrics]:
-        rows = sample_rows(family, jax.random.fold_in(key, index), config.training.batch_size, size, state.level)
+        levels = _choose_levels(problem, jax.random.fold_in(level_key, index), batch_size, state.level)
+        rows = sample_rows(problem.family, jax.random.fold_in(key, index), problem.size, levels)
         gradients, metrics = jax.grad(_make_loss(network), has_aux=True)(state.train_state.params, rows)
         train_state = apply_gradients(state.train_state, optimizer, gradients)
-        level, success = _advance_level(state, metrics["last_accuracy"], size, config.curriculum.threshold)
+        level, success = _advance_level(state, metrics["last_accuracy"], problem.size, config.curriculum.threshold)
         metrics |= {"grad_norm": optax.tree.norm(gradients), "curriculum/level": state.level.astype(jnp.float32)}
         return LevelState(train_state, level, success), metrics
 
@@ -101,10 +108,18 @@ def choose_learning_rate(config: Config, run: Run, name: str, problem_name: str)
 
 def make_test(config: Config, problem_name: str, seed: int, factor: int) -> Sequence:
     """New rows of `factor` times the trained size."""
-    family, size = make_problem(config, problem_name)
-    # Beyond all training steps.
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2**31), factor)
-    return sample_rows(family, key, config.eval.num_rows, size * factor, jnp.int32(size * factor))
+    problem = make_problem(config, problem_name)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _AFTER_STEPS), factor)
+    size = problem.size * factor
+    return sample_rows(problem.family, key, size, jnp.full(config.eval.num_rows, size, jnp.int32))
+
+
+def _choose_levels(problem: Problem, key: Array, num_rows: int, level: Array) -> Array:
+    """[B] the levels of a batch; consumes the key."""
+    if problem.levels != "mixed":
+        return jnp.full(num_rows, level)
+    exponents = jax.random.randint(key, (num_rows,), 1, max(2, math.ceil(math.log2(problem.size)) + 1))
+    return jnp.minimum(2**exponents, problem.size)
 
 
 def _make_loss(network: Decoder):
