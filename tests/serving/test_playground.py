@@ -14,6 +14,7 @@ from tests.serving.conftest import write_run
 from thinking.environments.graph import make_graph
 from thinking.pretrained.records import list_shipped
 from thinking.serving.app import make_app
+from thinking.serving.chat import NUM_CANDIDATES
 from thinking.serving.models import MAX_WAITING, Model, Models, find_model
 from thinking.serving.replies import Refusal
 
@@ -65,12 +66,31 @@ def test_a_question_is_answered_with_thoughts(client):
     reply = ask(client, "reasoner", question="what is 57 plus 8?", check=False)
     assert (reply["question"], reply["answer"], reply["right"], reply["truth"]) == ("57+8", "65", True, "65")
     assert [thought["words"] for thought in reply["thoughts"]] == ["digit 5, carry 1", "digit 6, carry 0"]
-    assert (reply["candidates"], reply["note"]) == ([], "")
+    assert (reply["tree"], reply["note"]) == (None, "")
     assert ask(client, "reasoner", question="3456+1", check=False)["note"].startswith("out of range")
     refused = ask(client, "reasoner", question="<b>\x1b[31m</b>", check=False)
     assert list(refused) == ["refusal"]
     assert "\x1b" not in refused["refusal"]
     assert r"\x1b[31m" in refused["refusal"]
+
+
+def test_candidates_make_a_tree_of_thoughts(client):
+    tree = ask(client, "reasoner", question="84/4", check=True)["tree"]
+    paths = []
+
+    def walk(node, before):
+        path = [*before, *(thought["text"] for thought in node["thoughts"])]
+        paths.extend((path, answer) for answer in node["answers"] for _ in range(answer["count"]))
+        for branch in node["branches"]:
+            walk(branch, path)
+        assert node["count"] == sum(branch["count"] for branch in node["branches"] + node["answers"])
+        starts = [branch["thoughts"][0]["text"] for branch in node["branches"]]
+        assert len(set(starts)) == len(starts)
+        assert len(node["branches"]) != 1 or node["answers"]  # a chain is one node
+
+    walk(tree, [])
+    assert len(paths) == tree["count"] == NUM_CANDIDATES
+    assert any(answer["answer"] == "21" and answer["verified"] for _, answer in paths)
 
 
 def test_the_pole_moves_as_in_gymnasium(client):

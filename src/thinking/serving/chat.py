@@ -1,5 +1,7 @@
 """Chat with a reasoner: its thoughts, the answer, and candidates with the model's own checks of them."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -18,7 +20,7 @@ from thinking.recipes.arithmetic.answering import (
     make_subtask_answer,
 )
 from thinking.recipes.arithmetic.chat import read_question
-from thinking.recipes.arithmetic.replies import OUT_OF_RANGE, Conclusion, Question, Thought, is_right
+from thinking.recipes.arithmetic.replies import OUT_OF_RANGE, Candidate, Conclusion, Question, Thought, is_right
 from thinking.recipes.arithmetic.searches import VERIFIER, SearchModel
 from thinking.recipes.arithmetic.taught import Taught, describe_taught, draw_examples, read_taught
 from thinking.recipes.arithmetic.trained import Reasoner
@@ -113,8 +115,34 @@ def _conclude(question: Question, conclusion: Conclusion) -> dict[str, Any]:
         "right": is_right(question.problem, conclusion.answer),
         "truth": say_answer(format_answer(question.problem)),
         "note": "" if question.in_range else OUT_OF_RANGE,
-        "candidates": [
-            {"answer": say_answer(each.answer), "check": each.check, "verified": each.is_verified}
-            for each in conclusion.candidates
+        "tree": _merge_candidates(conclusion.candidates) if conclusion.candidates else None,
+    }
+
+
+def _merge_candidates(candidates: Sequence[Candidate], depth: int = 0) -> dict[str, Any]:
+    """The tree of thoughts that candidates make, from a step on.
+
+    Returns:
+        `count` candidates begin with the same `thoughts`. There `branches` part, those of most candidates first, or
+        the thought ends, with `answers` of `count` candidates each.
+    """
+    end = depth
+    while len({_get_step(each, end) for each in candidates}) == 1 and _get_step(candidates[0], end) is not None:
+        end += 1
+    groups: dict[str | None, list[Candidate]] = {}
+    for each in candidates:
+        groups.setdefault(_get_step(each, end), []).append(each)
+    ended = groups.pop(None, [])
+    return {
+        "count": len(candidates),
+        "thoughts": [_describe_thought(thought) for thought in candidates[0].thoughts[depth:end]],
+        "branches": [_merge_candidates(group, end) for group in sorted(groups.values(), key=len, reverse=True)],
+        "answers": [
+            {"count": count, "answer": say_answer(answer), "check": check, "verified": is_verified}
+            for (answer, check, is_verified), count in Counter(each[:3] for each in ended).most_common()
         ],
     }
+
+
+def _get_step(candidate: Candidate, index: int) -> str | None:
+    return candidate.thoughts[index].text if index < len(candidate.thoughts) else None

@@ -91,7 +91,7 @@ def make_searched_answer(
             samples = sample_candidates(*inputs, prompt, prompt_length)
             checks = verify_candidates(search_model, [question.problem], samples) if verbose else None
             if checks is not None:
-                candidates = _list_candidates(search_model, question.problem, samples, checks)
+                candidates = _list_candidates(search_model, style, question.problem, samples, checks)
             solutions = select_solutions(*inputs[:3], [question.problem], samples, checks)
         else:
             solutions = solve(*inputs, [question.problem], prompt, prompt_length)
@@ -108,17 +108,16 @@ def make_searched_answer(
 
 
 def _list_candidates(
-    search_model: SearchModel, problem: Problem, samples: Samples, checks: Verification
+    search_model: SearchModel, style: str, problem: Problem, samples: Samples, checks: Verification
 ) -> tuple[Candidate, ...]:
-    completions = samples.completions
-    answers = extract_answers(
-        np.asarray(completions.tokens)[0], np.asarray(completions.length)[0], search_model.reverse_digits
-    )
+    tokens, lengths = np.asarray(samples.completions.tokens)[0], np.asarray(samples.completions.length)[0]
+    answers = extract_answers(tokens, lengths, search_model.reverse_digits)
     candidates = []
-    for found, is_verified in zip(answers, checks.is_verified[0], strict=True):
+    for found, is_verified, row, length in zip(answers, checks.is_verified[0], tokens, lengths, strict=True):
         inverse = make_inverse_problem(problem, found)
         check = f"{format_expression(inverse[0])} = {inverse[1].removesuffix('r0')}" if inverse else ""
-        candidates.append(Candidate(found, check, bool(is_verified)))
+        thoughts = _read_thoughts(problem, row[:length].tolist(), style, search_model.reverse_digits)
+        candidates.append(Candidate(found, check, bool(is_verified), tuple(thoughts)))
     return tuple(candidates)
 
 

@@ -45,11 +45,13 @@ class Candidate(NamedTuple):
         answer: most significant digit first; empty if it has none.
         check: the inverse problem with the result that would confirm the answer; empty where there is none.
         is_verified: whether the model finds that result.
+        thoughts: its steps.
     """
 
     answer: str
     check: str
     is_verified: bool
+    thoughts: tuple[Thought, ...] = ()
 
 
 class Conclusion(NamedTuple):

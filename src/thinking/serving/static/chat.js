@@ -21,7 +21,7 @@ async function reply(text) {
     if (answer.refusal) {
       refuse(entry, text, answer.refusal);
     } else {
-      entry.replaceChildren(conclude(answer), listThoughts(answer), ...listCandidates(answer));
+      entry.replaceChildren(conclude(answer), listThoughts(answer), ...drawTree(answer));
       question.value = "";
     }
   } catch (error) {
@@ -49,13 +49,29 @@ function listThoughts({ thoughts }) {
   return make("ol", "steps", ...lines);
 }
 
-function listCandidates({ candidates }) {
-  if (!candidates.length) return [];
-  const lines = candidates.map(({ answer, check, verified }) => {
-    const mark = make("span", verified ? "right" : "wrong", verified ? "✓" : "✗");
-    return make("li", "", answer, ...(check ? [` checked by ${check} `, mark] : [", without a check"]));
-  });
-  const count = candidates.filter(({ verified }) => verified).length;
-  const summary = make("summary", "", `${candidates.length} candidates, ${count} confirmed by the model's own check`);
-  return [make("details", "", summary, make("ol", "", ...lines))];
+// Candidates as a tree of thoughts, which parts where they differ.
+function drawTree({ tree }) {
+  if (!tree) return [];
+  const confirmed = collectAnswers(tree).filter(({ verified }) => verified);
+  const count = confirmed.reduce((sum, each) => sum + each.count, 0);
+  const summary = make("summary", "", `${tree.count} candidates, ${count} confirmed by the model's own check`);
+  return [make("details", "", summary, make("ul", "tree", drawBranch(tree, tree.count)))];
+}
+
+const collectAnswers = ({ answers, branches }) => [...answers, ...branches.flatMap(collectAnswers)];
+
+function drawBranch({ count, thoughts, branches, answers }, total) {
+  const share = make("meter", "");
+  share.max = total;
+  share.value = count;
+  share.setAttribute("aria-label", `${count} of ${total} candidates`);
+  const steps = thoughts.map(({ text, right }) => make("code", right === false ? "wrong" : "thought", text, right === false ? " ✗" : ""));
+  const head = make("div", "steps-in-row", share, ` ${count} of ${total}: `, ...(steps.length ? steps : ["no thought in common"]));
+  const below = [...branches.map((branch) => drawBranch(branch, total)), ...answers.map(drawAnswer)];
+  return make("li", "", head, make("ul", "", ...below));
+}
+
+function drawAnswer({ count, answer, check, verified }) {
+  const mark = make("span", verified ? "right" : "wrong", verified ? "✓" : "✗");
+  return make("li", "", `${count} × `, make("strong", "", answer), ...(check ? [`, checked by ${check} `, mark] : [", without a check"]));
 }
