@@ -20,7 +20,14 @@ def read_cells(path: Path, kind: str) -> list[dict]:
 
 
 def test_there_are_notebooks():
-    assert {path.stem for path in NOTEBOOKS} >= {"graph", "mixers", "deep_thinking", "rl"}
+    assert {path.stem for path in NOTEBOOKS} >= {
+        "arithmetic",
+        "graph",
+        "mixers",
+        "deep_thinking",
+        "rl",
+        "thinking_tokens",
+    }
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
