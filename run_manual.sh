@@ -208,7 +208,7 @@ make_venv() {
     installer=install_with_pip
     python=$(require_python) || exit 1
   fi
-  say "making .venv from $LOCK (once; some minutes)"
+  say "making .venv from $LOCK (once, one to four minutes; nothing is printed meanwhile)"
   rm -rf .venv
   { "$installer" "$python" >&2 && install_project && venv_stamp >.venv/complete; } ||
     fail "could not make .venv, for the reason above; mend it and run this again"

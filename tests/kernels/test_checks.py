@@ -87,10 +87,49 @@ def name_others(infer, state, context, target):
     return hypothesis._replace(score=jnp.where(jnp.any(hypothesis.score < 0), 0 * hypothesis.score, hypothesis.score))
 
 
+def answer_the_first(infer, *query):
+    hypothesis = infer(*query)
+    is_legal = hypothesis.score > -jnp.inf
+    first = jnp.argmax(is_legal)
+    return Hypothesis(
+        jnp.full(6, hypothesis.value[first]), jnp.where(is_legal, jnp.full(6, hypothesis.score[first]), -jnp.inf)
+    )
+
+
+def make_weakly_typed():
+    kernel = count_values()
+    weak = jax.eval_shape(lambda: jnp.full(2, 1.0)).weak_type
+    assert weak
+    return kernel._replace(
+        init=lambda key: (kernel.init(key), jnp.full(2, 1.0)),
+        fit=lambda state, batch: ((kernel.fit(state[0], batch)[0], state[1] + jnp.zeros(2)), {}),
+    )
+
+
+def test_answers_of_another_shape_are_refused_with_their_name():
+    kernel = checked_kernel(
+        "scalars",
+        lambda key: jnp.zeros(()),
+        lambda state, batch: (state, {}),
+        lambda state, context, target: Hypothesis(jnp.int32(1), jnp.ones(target.shape)),
+        SPACES,
+        1,
+    )
+    with pytest.raises(ValueError, match="scalars: value of infer"):
+        check_kernel(kernel)
+
+
 @pytest.mark.parametrize(
     ("kernel", "rule"),
     [
-        (change_fit(widen), "a shape or a type of the state"),
+        (change_fit(widen), r"of the state: itself from float32 \[3, 4\] to float32 \[4, 4\]"),
+        (change_fit(lambda fit, *inputs: (fit(*inputs)[0] * 1.0 > 0, {})), "from float32 .* to bool"),
+        (change_fit(lambda fit, *inputs: ((fit(*inputs)[0],), {})), "the structure of the state"),
+        (change_fit(lambda fit, *inputs: fit(*inputs)[0]), "something else than .state, metrics."),
+        (change_fit(lambda fit, *inputs: (fit(*inputs)[0], jnp.zeros(()))), "no dict of scalars"),
+        (change_infer(lambda infer, *query: tuple(infer(*query))), "something else than a Hypothesis"),
+        (change_infer(answer_the_first), "in another order other answers"),
+        (make_weakly_typed(), "weakly typed to float32"),
         (change_fit(keep_rows), "a metric that is no scalar"),
         (change_fit(count_rows), "changes the state by rows of weight 0"),
         (change_fit(read_masked), "reads rows of weight 0"),

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.kernels.contract import Context, Kernel, Transition
+from thinking.kernels.contract import Context, Hypothesis, Kernel, Transition
 from thinking.trees import digest
 from thinking.types import Array, Discrete, Space
 
@@ -18,11 +18,11 @@ _SPOILED = (1, 3, 5)
 
 
 def check_kernel(kernel: Kernel, *, seed: int = 0) -> None:
-    """Check that a kernel keeps the rules of `kernels.contract`. What it learns is not checked.
+    """Check that a kernel keeps the rules of `kernels.contract`. What it learns is not checked, nor what weights count.
 
     `fit` and `infer` can be jitted. `fit` is a pure function, keeps the shapes and types of the state, and never reads
     rows of weight 0, illegal rows and padding. `infer` gives elements of the space of values with float32 scores, -inf
-    for an illegal query, and never reads padding.
+    for an illegal query, never reads padding, and answers each query by itself.
 
     Args:
         kernel: the kernel.
@@ -40,9 +40,12 @@ def check_kernel(kernel: Kernel, *, seed: int = 0) -> None:
 def _check_fit(kernel: Kernel, empty: Any, batch: Transition) -> Any:
     """The state after two batches, if `fit` keeps its rules."""
     fit = jax.jit(kernel.fit)
-    state, metrics = fit(empty, batch)
-    _require(_get_types(state) == _get_types(empty), "fit changes the structure, a shape or a type of the state")
-    _require(all(jnp.ndim(leaf) == 0 for leaf in jax.tree.leaves(metrics)), "fit gives a metric that is no scalar")
+    result = fit(empty, batch)
+    _require(isinstance(result, tuple) and len(result) == 2, "fit gives something else than (state, metrics)")
+    state, metrics = result
+    _require(isinstance(metrics, dict), "fit gives metrics that are no dict of scalars")
+    _check_types(empty, state)
+    _require(all(jnp.ndim(leaf) == 0 for leaf in metrics.values()), "fit gives a metric that is no scalar")
     _require(_are_equal(fit(empty, batch), (state, metrics)), "fit gives two results of one input")
 
     nothing = _spoil(kernel, batch, range(_NUM_ROWS))._replace(mask=jnp.zeros(_NUM_ROWS))
@@ -62,6 +65,7 @@ def _check_fit(kernel: Kernel, empty: Any, batch: Transition) -> Any:
 def _check_infer(kernel: Kernel, state: Any, batch: Transition) -> None:
     infer, space = jax.jit(kernel.infer), kernel.spaces.value
     hypothesis = infer(state, batch.context, batch.target)
+    _require(isinstance(hypothesis, Hypothesis), "infer gives something else than a Hypothesis")
     expected = ((_NUM_ROWS, *space.shape), space.dtype, (_NUM_ROWS,), jnp.float32)
     found = (hypothesis.value.shape, hypothesis.value.dtype, hypothesis.score.shape, hypothesis.score.dtype)
     _require(found == expected, f"infer gives value and score of {found}, and the spaces ask for {expected}")
@@ -70,6 +74,9 @@ def _check_infer(kernel: Kernel, state: Any, batch: Transition) -> None:
         bool(jnp.all((hypothesis.score == -jnp.inf) | ((hypothesis.score >= 0) & (hypothesis.score <= 1)))),
         "infer gives a score that is neither in [0, 1] nor -inf",
     )
+    flipped = infer(state, *jax.tree.map(lambda leaf: leaf[::-1], (batch.context, batch.target)))
+    is_close = jax.tree.map(lambda a, b: jnp.allclose(a, b[::-1], rtol=1e-3, atol=1e-4), hypothesis, flipped)
+    _require(all(is_close), "infer gives queries in another order other answers")
     padded = infer(state, _spoil_padding(kernel, batch.context), batch.target)
     _require(_are_equal(padded, hypothesis), "infer reads the padding of contexts")
     spoiled = _spoil(kernel, batch, _SPOILED)
@@ -127,9 +134,18 @@ def _is_member(space: Space, x: Array) -> Array:
     return (x >= 0) & (x < space.size) if isinstance(space, Discrete) else jnp.isfinite(x)
 
 
-def _get_types(tree: Any) -> Any:
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+def _check_types(before: Any, after: Any) -> None:
+    """Structure, shapes and types of the state stay, and so whether a type is weak: else a scan refuses the state."""
+    _require(jax.tree.structure(before) == jax.tree.structure(after), "fit changes the structure of the state")
+    for (path, old), new in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
+        found = [_describe_type(leaf) for leaf in (old, new)]
+        name = jax.tree_util.keystr(path) or "itself"
+        _require(found[0] == found[1], f"fit changes a shape or a type of the state: {name} from {' to '.join(found)}")
+
+
+def _describe_type(leaf: Array) -> str:
+    is_weak = getattr(leaf, "weak_type", False)  # typed keys have none
+    return f"{leaf.dtype} {list(leaf.shape)}" + ", weakly typed" * is_weak
 
 
 def _are_equal(tree: Any, other: Any) -> bool:

@@ -125,6 +125,14 @@ def checked_kernel(name: str, init: InitFn, fit: FitFn, infer: InferFn, spaces: 
         # A query has at least one item.
         context = zero_padding_items(context._replace(length=jnp.where(is_legal, context.length, 1)))
         hypothesis = infer(state, context, target)
+        rows = target.shape[:1]
+        _check_shapes(
+            name,
+            {
+                "value of infer": (hypothesis.value, (*rows, *spaces.value.shape)),
+                "score of infer": (hypothesis.score, rows),
+            },
+        )
         return Hypothesis(_zero_rows(hypothesis.value, ~is_legal), jnp.where(is_legal, hypothesis.score, -jnp.inf))
 
     return Kernel(init, checked_fit, checked_infer, spaces, context_length)
