@@ -20,14 +20,24 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-SLOW_FOLDERS = ("tasks", "reasoning", "generation", "networks", "guide", "recipes")
-"""Folders with slow tests, slowest first."""
+SLOW = (
+    "test_docs.py",
+    "test_notebooks.py",
+    "tasks",
+    "reasoning",
+    "generation",
+    "networks",
+    "guide",
+    "recipes",
+    "serving",
+)
+"""Files and folders with slow tests, in the order in which they start."""
 
 
 def pytest_collection_modifyitems(items):
     """Run slow tests first, so that no worker starts a slow file when the others are done."""
-    rank = {name: index for index, name in enumerate(SLOW_FOLDERS)}
-    items.sort(key=lambda item: min(rank.get(part, len(SLOW_FOLDERS)) for part in item.path.parts))
+    rank = {name: index for index, name in enumerate(SLOW)}
+    items.sort(key=lambda item: min(rank.get(part, len(SLOW)) for part in item.path.parts))
 
 
 gc.disable()  # what JAX has traced are millions of objects, through which automatic collections go again and again
