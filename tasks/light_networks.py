@@ -46,8 +46,7 @@ def run(config: Config, run: Run) -> None:
             "problem": "problem",
             "network": "network",
             **{f"accuracy_at_{factor}x": f"{factor}x, %" for factor in factors},
-            "std_at_1x": "± at 1x, %",
-            "state_bytes": "state, bytes",
+            "std_at_1x": "±, %",
         },
     )
 
