@@ -24,7 +24,7 @@ RECALL = "associative_recall"
 SMALL = settings.Config(
     seeds=1,
     problems=("parity",),
-    networks=("gru", "attention"),
+    networks=("gru",),
     sizes=settings.SizesConfig(word=8),
     model=settings.ModelConfig(16, 2, num_layers=1),
     training=TrainingConfig(400, 64),
@@ -41,11 +41,10 @@ def finished_run(tmp_path_factory):
     return run
 
 
-def test_a_recurrence_tracks_parity_beyond_the_trained_length_and_attention_does_not(finished_run):
+def test_a_recurrence_tracks_parity_beyond_the_trained_length(finished_run):
     rows = {row["network"]: row for row in json.loads((finished_run.folder / "results.json").read_text())["rows"]}
     assert rows["gru"]["accuracy_at_1x"] > 0.99
     assert rows["gru"]["accuracy_at_4x"] > 0.95
-    assert rows["attention"]["accuracy_at_4x"] < 0.75
     assert rows["gru"]["learning_rate"] == 0.01  # chosen on another seed
 
 
