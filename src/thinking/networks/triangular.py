@@ -1,7 +1,7 @@
 """Unit lower triangular systems, solved by matrix products.
 
 XLA's CPU backend waits for ever in several batched calls of LAPACK's triangular solver on two cores; products of
-matrices do not, and are faster there and on a GPU.
+matrices do not, and are faster there.
 
 Axes: N equations, K right-hand sides.
 """
