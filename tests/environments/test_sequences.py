@@ -31,11 +31,14 @@ def test_words_are_labelled_with_the_state_after_each_symbol(level):
     automaton = make_automaton("s3")
     rows = sample(automaton_words(automaton), 20, 12, level)
     for tokens, targets, weights, segments in zip(*rows, strict=True):
-        for index, (token, target) in enumerate(zip(tokens, targets, strict=True)):
-            state = automaton.initial_state if index % level == 0 else state  # noqa: F821
-            state = automaton.table[state, token]
-            assert target == state
-        assert segments.tolist() == [1 + index // level for index in range(12)]
+        for word in range(1, 13 // (level + 1) + 1):
+            start, *symbols = tokens[segments == word].tolist()
+            states = targets[segments == word].tolist()
+            assert (start, len(symbols)) == (0, level)
+            state = automaton.initial_state
+            for symbol, target in zip([None, *symbols], states, strict=True):
+                state = state if symbol is None else automaton.table[state, symbol - 1]
+                assert target == state
         assert weights.all()
 
 
@@ -88,10 +91,12 @@ def test_the_needle_is_the_symbol_after_the_marker():
 @pytest.mark.parametrize("size", [1, 2, 9])
 def test_nested_expressions_are_complete_and_labelled_with_the_top_of_their_stack(size):
     rows = sample(nested_arithmetic(), 50, size)
+    assert (rows.tokens[:, 0] == 8).all()
+    assert (rows.targets[:, 0] == 0).all()
     depths = set()
     for tokens, targets, weights, _ in zip(*rows, strict=True):
         stack, deepest = [], 0
-        for token, target in zip(tokens, targets, strict=True):
+        for token, target in zip(tokens[1:], targets[1:], strict=True):
             if token < 5:
                 stack.append(int(token))
             else:

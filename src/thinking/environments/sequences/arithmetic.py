@@ -1,7 +1,7 @@
 """Nested arithmetic modulo 5 in postfix notation, as `3 1 + 2 *` for (3 + 1) * 2.
 
 The label of each token is the number on top of the stack after it. So a network must keep a stack, whose depth grows
-with the expression.
+with the expression. A start token, whose label is 0, comes first.
 
 Axes: T tokens.
 """
@@ -14,11 +14,15 @@ from thinking.types import Array
 
 MODULUS = 5
 OPERATORS = "+-*"
+_START = MODULUS + len(OPERATORS)
 
 
 def nested_arithmetic() -> SequenceFamily:
-    """Random expressions; the size is how many numbers they have. Tokens 0 to 4 are numbers, 5 to 7 operators."""
-    return SequenceFamily("nested_arithmetic", _sample, lambda size: 2 * size - 1, MODULUS + len(OPERATORS))
+    """Random expressions; the size is how many numbers they have.
+
+    Tokens 0 to 4 are numbers, 5 to 7 operators, and 8 starts the row.
+    """
+    return SequenceFamily("nested_arithmetic", _sample, lambda size: 2 * size, _START + 1)
 
 
 def _sample(key: Array, size: int, level: Array) -> Sequence:
@@ -32,7 +36,7 @@ def _sample(key: Array, size: int, level: Array) -> Sequence:
     lowest = num_tokens - 1 - jnp.argmin(heights[::-1])
     is_number = jnp.roll(is_number, -(lowest + 1))
     numbers = jax.random.randint(number_key, (num_tokens,), 0, MODULUS)
-    operators = jax.random.randint(operator_key, (num_tokens,), MODULUS, MODULUS + len(OPERATORS))
+    operators = jax.random.randint(operator_key, (num_tokens,), MODULUS, _START)
     tokens = jnp.where(is_number, numbers, operators).astype(jnp.int32)
 
     def advance(state: tuple[Array, Array], token: Array) -> tuple[tuple[Array, Array], Array]:
@@ -45,5 +49,6 @@ def _sample(key: Array, size: int, level: Array) -> Sequence:
         return (stack.at[depth - 1].set(top), depth), top
 
     _, targets = jax.lax.scan(advance, (jnp.zeros(size + 1, jnp.int32), jnp.int32(0)), tokens)
-    ones = jnp.ones(num_tokens)
-    return Sequence(tokens, targets.astype(jnp.int32), ones, ones.astype(jnp.int32))
+    tokens = jnp.pad(tokens, (1, 0), constant_values=_START)
+    targets = jnp.pad(targets.astype(jnp.int32), (1, 0))
+    return Sequence(tokens, targets, jnp.ones(len(tokens)), jnp.ones_like(tokens))

@@ -1,6 +1,6 @@
 """State tracking: the state of an automaton after each symbol of a word.
 
-Axes: T symbols.
+Axes: T tokens.
 """
 
 import jax
@@ -14,22 +14,25 @@ from thinking.types import Array
 def automaton_words(automaton: Automaton) -> SequenceFamily:
     """Words of random symbols; the size is their number, and the label of a symbol is the state after it.
 
-    At a lower level, a row holds several words of so many symbols.
+    Token 0 starts each word, and its label is the initial state. Without it, attention with relative positions could
+    not tell a symbol from two equal ones. Symbol s is token s + 1. At a lower level, a row holds several words of so
+    many symbols; the last may be cut off.
     """
     table = jnp.asarray(automaton.table)
     num_states, num_symbols = table.shape
 
     def sample(key: Array, size: int, level: Array) -> Sequence:
-        symbols = jax.random.randint(key, (size,), 0, num_symbols)
-        index = jnp.arange(size, dtype=jnp.int32)
-        is_first = index % level == 0
+        index = jnp.arange(size + 1, dtype=jnp.int32)
+        is_start = index % (level + 1) == 0
+        symbols = jax.random.randint(key, index.shape, 0, num_symbols)
 
         def advance(state: Array, token: tuple[Array, Array]) -> tuple[Array, Array]:
-            symbol, is_first = token
-            state = table[jnp.where(is_first, automaton.initial_state, state), symbol]
+            symbol, is_start = token
+            state = jnp.where(is_start, automaton.initial_state, table[state, symbol])
             return state, state
 
-        _, states = jax.lax.scan(advance, jnp.int32(automaton.initial_state), (symbols, is_first))
-        return Sequence(symbols, states, jnp.ones(size), 1 + index // level)
+        _, states = jax.lax.scan(advance, jnp.int32(automaton.initial_state), (symbols, is_start))
+        tokens = jnp.where(is_start, 0, symbols + 1)
+        return Sequence(tokens, states, jnp.ones(size + 1), 1 + index // (level + 1))
 
-    return SequenceFamily(automaton.name, sample, lambda size: size, max(num_states, num_symbols))
+    return SequenceFamily(automaton.name, sample, lambda size: size + 1, max(num_states, num_symbols + 1))
