@@ -67,6 +67,9 @@ class Config(RunConfig):
 
 PRESETS = {
     "default": Preset(Config(), "held-out, compound and custom goals, written as the nearest sentences"),
+    "quick": Preset(
+        Config(report=ReportConfig(splits=("held_out",))), "held-out goals; less than a minute on two cores"
+    ),
     "smoke": Preset(Config(writer=PlanWriterConfig(num_plans=1)), "at most one plan per split and mode for a model"),
 }
 EXAMPLES = (

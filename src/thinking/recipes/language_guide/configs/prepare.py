@@ -71,6 +71,9 @@ class Config(RunConfig):
 
 PRESETS = {
     "default": Preset(Config(), "the bundled texts as in the figures, embedded by MiniLM"),
+    "quick": Preset(
+        Config(text=TextConfig(num_texts=4, num_wordings=3)), "a third of the texts; less than a minute on two cores"
+    ),
     "smoke": Preset(
         Config(text=TextConfig(num_texts=1, num_wordings=2), embedder=SentenceEmbedderConfig(kind="hashed")),
         "few texts and an embedder without weights, in seconds",

@@ -135,6 +135,15 @@ PRESETS = {
         ),
         "tables over tokens",
     ),
+    "quick": Preset(
+        Config(
+            flat_baseline=False,
+            layers=LayersConfig(width=128, upper_width=96),
+            optimizer=AdamWConfig(learning_rate=0.003),
+            training=TrainingConfig(num_steps=500, batch_size=128, num_pairs=1),
+        ),
+        "small transformers and no baseline; less than a minute on two cores",
+    ),
     "smoke": Preset(
         Config(
             codes=CodesConfig(step_dims=16, sub_goal_dims=16, goal_dims=16),
