@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,11 +14,13 @@ from thinking.experiment import Run
 from thinking.experiment.config import check
 from thinking.experiment.identity import compute_digest
 from thinking.experiment.settings import find_declaration_errors
+from thinking.networks.decoder import DecoderOutput
 from thinking.recipes.groups import TrainingConfig
 from thinking.recipes.light_networks import config as settings
 from thinking.recipes.light_networks.evaluation import compute_accuracy, count_state_bytes
 from thinking.recipes.light_networks.model import build_network
-from thinking.recipes.light_networks.training import make_test
+from thinking.recipes.light_networks.problems import make_problem
+from thinking.recipes.light_networks.training import make_loss, make_test, sample_rows
 from thinking.trees import count_parameters
 
 RECALL = "associative_recall"
@@ -103,6 +106,20 @@ def test_accuracy_counts_the_last_label_where_each_token_has_one():
     assert compute_accuracy(network, params, test) == pytest.approx(
         np.mean(answer == np.asarray(test.targets)[:, -1]), abs=0.01
     )
+
+
+@pytest.mark.parametrize("level", [2, 3, 8])
+def test_the_last_symbols_of_whole_words_alone_unlock_longer_ones(level):
+    rows = sample_rows(make_problem(SMALL, "parity").family, jax.random.key(0), 8, jnp.full(16, level))
+    is_last = np.arange(9) % (level + 1) == level
+    network = build_network(SMALL, "gru", "parity")._replace(
+        apply=lambda params, *_, **__: DecoderOutput(params, None, None)
+    )
+    for is_wrong, last_accuracy in ((is_last, 0.0), (~is_last, 1.0)):
+        logits = jax.nn.one_hot((np.asarray(rows.targets) + is_wrong) % 2, 3)
+        _, metrics = make_loss(network)(logits, rows)
+        assert metrics["last_accuracy"] == last_accuracy
+        assert metrics["accuracy"] == pytest.approx(1 - is_wrong.mean())
 
 
 def test_all_presets_are_sound():

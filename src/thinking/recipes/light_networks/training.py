@@ -4,6 +4,7 @@ Axes: B rows, T tokens.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -73,7 +74,7 @@ def train_network(
     def step(state: LevelState, index: Array) -> tuple[LevelState, Metrics]:
         levels = _choose_levels(problem, jax.random.fold_in(level_key, index), batch_size, state.level)
         rows = sample_rows(problem.family, jax.random.fold_in(key, index), problem.size, levels)
-        gradients, metrics = jax.grad(_make_loss(network), has_aux=True)(state.train_state.params, rows)
+        gradients, metrics = jax.grad(make_loss(network), has_aux=True)(state.train_state.params, rows)
         train_state = apply_gradients(state.train_state, optimizer, gradients)
         level, success = _advance_level(state, metrics["last_accuracy"], problem.size, config.curriculum.threshold)
         metrics |= {"grad_norm": optax.tree.norm(gradients), "curriculum/level": state.level.astype(jnp.float32)}
@@ -122,13 +123,17 @@ def _choose_levels(problem: Problem, key: Array, num_rows: int, level: Array) ->
     return jnp.minimum(2**exponents, problem.size)
 
 
-def _make_loss(network: Decoder):
+def make_loss(network: Decoder) -> Callable[[Params, Sequence], tuple[Array, Metrics]]:
+    """The loss of rows, and metrics of it; `last_accuracy` is of the last tokens of all whole texts."""
+
     def loss(params: Params, rows: Sequence) -> tuple[Array, Metrics]:
         logits = network.apply(params, rows.tokens, segments=rows.segments).logits
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, rows.targets)
         is_right = jnp.argmax(logits, axis=-1) == rows.targets
         num_asked = jnp.sum(rows.weights)
-        is_last = jnp.pad(rows.segments[:, 1:] != rows.segments[:, :-1], ((0, 0), (0, 1)), constant_values=True)
+        # Texts of a row are equally long, but for one that is cut off, whose last token does not count.
+        length = jnp.sum(rows.segments == 1, axis=1, keepdims=True)
+        is_last = jnp.arange(1, rows.segments.shape[1] + 1)[None] % length == 0
         metrics = {
             "loss": jnp.sum(rows.weights * losses) / num_asked,
             "accuracy": jnp.sum(rows.weights * is_right) / num_asked,
