@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import pytest
 
 from tasks import rl_memory
@@ -12,6 +13,9 @@ from thinking.experiment.config import check
 from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.groups import OptimizerConfig
 from thinking.recipes.rl_memory import config as settings
+from thinking.recipes.rl_memory.evaluation import evaluate_in_world
+from thinking.recipes.rl_memory.training import build_policy
+from thinking.recipes.rl_memory.worlds import make_world
 
 SMALL = settings.Config(
     seeds=1,
@@ -48,6 +52,16 @@ def test_a_pole_of_which_positions_are_seen_is_evaluated_in_gymnasium(tmp_path):
     assert (tmp_path / "videos" / "gru.gif").stat().st_size > 1000
 
 
+def test_returns_in_an_aliased_graph_are_the_share_of_goals_that_are_reached():
+    config = dataclasses.replace(SMALL, env=settings.EnvConfig("aliased_graph", num_nodes=4, edge_probability=0.5))
+    world = make_world(config)
+    policy = build_policy(config, world, "gru")
+    params = jax.jit(jax.vmap(policy.init))(jax.random.split(jax.random.key(0), 1))
+    returns = evaluate_in_world(config, world.env, policy, params, 0)
+    assert returns.shape == (1, 64)
+    assert set(returns.ravel().tolist()) <= {0.0, 1.0}
+
+
 def test_all_presets_are_sound():
     for preset in settings.PRESETS.values():
         assert not find_declaration_errors(preset.config)
@@ -60,6 +74,7 @@ def test_all_presets_are_sound():
         ({"networks": ("gru", "gru")}, "each once"),
         ({"ppo": settings.PPOConfig(num_minibatches=3)}, "num-minibatches"),
         ({"eval": settings.EvalConfig(factors=(1, 1))}, "each once"),
+        ({"env": settings.EnvConfig(num_nodes=7)}, "an even number"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(changes, message):

@@ -4,9 +4,10 @@ Every observation belongs to two nodes, except for the goals, whose observations
 observation and leads to the successor that shows it (the lower of two). Where no successor shows it, the agent stays;
 the action still counts as a hop.
 
-Axes: N nodes, O observations, B rows, W walks, T states of a walk, G goals.
+Axes: N nodes, O observations, B rows, W walks, T states of a walk, G goals, P pairs of a start and a goal.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 
+from thinking.environment import TimeStep
 from thinking.environments.graph import make_random_graph, to_device
 from thinking.types import Array
 
@@ -102,3 +104,71 @@ def compute_optimal_hops(graph: AliasedGraph) -> np.ndarray:
         for node, distance in nx.single_source_shortest_path_length(backward, int(goal)).items():
             hops[node, column] = distance
     return hops
+
+
+class GoalState(NamedTuple):
+    """Where an agent is, and where it is to go.
+
+    Attributes:
+        node: [] int32.
+        goal: [] int32, an index of the graph's goals.
+        num_steps: [] int32, steps so far.
+    """
+
+    node: Array
+    goal: Array
+    num_steps: Array
+
+
+@dataclass(frozen=True)
+class AliasedGraphEnv:
+    """Episodes in an aliased graph, each from a random node to a random goal that can be reached from it.
+
+    An observation is the node's observation and the goal, each one-hot: [O + G]. Reaching the goal ends the episode
+    with a reward of 1; every other step has none.
+
+    Attributes:
+        graph: the graph.
+        pairs: [P, 2] int32, start nodes and indices of goals.
+        max_episode_steps: steps after which an episode is truncated.
+    """
+
+    graph: AliasedGraph
+    pairs: Array
+    max_episode_steps: int
+
+    @property
+    def observation_dim(self) -> int:
+        """O + G."""
+        return self.graph.num_observations + len(self.graph.goals)
+
+    def reset(self, key: Array) -> tuple[GoalState, Array]:
+        """Start an episode: state and observation. Consumes the key."""
+        node, goal = jax.random.choice(key, self.pairs)
+        state = GoalState(node, goal, jnp.int32(0))
+        return state, self._observe(state)
+
+    def step(self, key: Array, state: GoalState, action: Array) -> TimeStep:
+        """Go to the successor that shows the observation `action`. A step is not random."""
+        del key
+        state = GoalState(self.graph.next_nodes[state.node, action], state.goal, state.num_steps + 1)
+        terminated = state.node == self.graph.goals[state.goal]
+        truncated = (state.num_steps >= self.max_episode_steps) & ~terminated
+        return TimeStep(state, self._observe(state), terminated.astype(jnp.float32), terminated, truncated)
+
+    def _observe(self, state: GoalState) -> Array:
+        observation = jax.nn.one_hot(self.graph.node_observations[state.node], self.graph.num_observations)
+        return jnp.concatenate([observation, jax.nn.one_hot(state.goal, len(self.graph.goals))])
+
+
+def make_aliased_graph_env(graph: AliasedGraph) -> AliasedGraphEnv:
+    """Episodes of at most four times as many steps as the longest of the shortest ways.
+
+    Raises:
+        ValueError: if no goal can be reached from another node.
+    """
+    hops = compute_optimal_hops(graph)
+    is_pair = np.isfinite(hops) & (hops > 0)
+    if not is_pair.any():
+        raise ValueError("aliased graph: no goal can be reached; give more edges")
+    return AliasedGraphEnv(graph, jnp.asarray(np.argwhere(is_pair), jnp.int32), int(4 * hops[is_pair].max()))

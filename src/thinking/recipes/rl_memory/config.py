@@ -14,8 +14,22 @@ NETWORKS: tuple[NetworkName, ...] = get_args(NetworkName)
 class EnvConfig:
     """The world."""
 
-    name: Literal["cart_pole", "t_maze"] = option("cart_pole", "CartPole without its velocities, or a T-maze")
+    name: Literal["cart_pole", "t_maze", "aliased_graph"] = option(
+        "cart_pole", "CartPole without its velocities, a T-maze, or a graph in which two nodes look alike"
+    )
     corridor: int = option(10, "steps of the T-maze's corridor in training", minimum=1, maximum=1000)
+    num_nodes: int = option(
+        16,
+        "nodes of the aliased graph, each of which looks like one other; a quarter as many goal nodes are added",
+        minimum=4,
+        maximum=1024,
+    )
+    edge_probability: float = option(0.2, "probability of each directed edge of the aliased graph", above=0, maximum=1)
+
+    def validate(self) -> None:
+        """Raises UserError for an odd number of nodes."""
+        if self.num_nodes % 2:
+            raise field_error("num_nodes", "an even number", suggestion=self.num_nodes - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +103,10 @@ PRESETS = {
     "t_maze": Preset(
         dataclasses.replace(DEFAULT, env=EnvConfig("t_maze"), ppo=_T_MAZE_PPO),
         "a T-maze with a corridor of 10 steps, evaluated in corridors of up to 100",
+    ),
+    "aliased_graph": Preset(
+        dataclasses.replace(DEFAULT, env=EnvConfig("aliased_graph"), ppo=_T_MAZE_PPO),
+        "a graph of 20 nodes, of which pairs look alike",
     ),
     "quick": Preset(
         dataclasses.replace(

@@ -8,7 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from thinking.environment import Environment
 from thinking.environments.gymnasium_evaluation import Recording, evaluate_in_gymnasium
+from thinking.environments.partial_observation import PartialObservation
 from thinking.environments.t_maze import TMaze
 from thinking.experiment import Run
 from thinking.experiment.training_loop import TrainResult
@@ -16,7 +18,8 @@ from thinking.learning.rollouts import collect_episodes
 from thinking.networks.recurrent_policy import RecurrentPolicy
 from thinking.recipes.cart_pole import videos
 from thinking.recipes.rl_memory.config import Config
-from thinking.recipes.rl_memory.training import CART_POLE, build_env, build_policy
+from thinking.recipes.rl_memory.training import build_policy
+from thinking.recipes.rl_memory.worlds import CART_POLE, make_world
 from thinking.trees import count_parameters
 from thinking.types import Array, Params, State
 
@@ -24,9 +27,11 @@ _EVAL_SEED = 2**31
 """Seed of the test episodes, beyond all training seeds."""
 
 
-def evaluate_cart_pole(config: Config, policy: RecurrentPolicy, params: Params) -> tuple[np.ndarray, Recording]:
+def evaluate_cart_pole(
+    config: Config, env: PartialObservation, policy: RecurrentPolicy, params: Params
+) -> tuple[np.ndarray, Recording]:
     """Returns [S, E] in Gymnasium of policies [S, ...] that see positions alone, and a recording of an episode."""
-    env, count = build_env(config), config.eval.num_episodes
+    count = config.eval.num_episodes
 
     def play(state: State, observation: Array, return_so_far: Array) -> tuple[State, Array, dict[str, Any]]:
         state, action = jax.vmap(policy.act_greedily)(params, state, env.select(observation))
@@ -36,15 +41,17 @@ def evaluate_cart_pole(config: Config, policy: RecurrentPolicy, params: Params) 
     return evaluate_in_gymnasium(CART_POLE, play, state, config.seeds, count)
 
 
-def evaluate_t_maze(config: Config, policy: RecurrentPolicy, params: Params, length: int) -> np.ndarray:
-    """Returns [S, E] of policies [S, ...] in T-mazes with a corridor of `length`: 1 for the right way, else 0."""
-    env, count = TMaze(length), config.eval.num_episodes
+def evaluate_in_world(
+    config: Config, env: Environment, policy: RecurrentPolicy, params: Params, seed: int
+) -> np.ndarray:
+    """Returns [S, E] of policies [S, ...] in episodes that depend on the seed."""
+    count = config.eval.num_episodes
 
     def evaluate(params: Params) -> Array:
         def play(state: State, key: Array, observation: Array, return_so_far: Array) -> tuple[State, Array]:
             return policy.act_greedily(params, state, observation)
 
-        key = jax.random.fold_in(jax.random.key(_EVAL_SEED), length)
+        key = jax.random.fold_in(jax.random.key(_EVAL_SEED), seed)
         return collect_episodes(env, play, policy.init_state(count), key, count).returns
 
     return np.asarray(jax.jit(jax.vmap(evaluate))(params))
@@ -52,15 +59,21 @@ def evaluate_t_maze(config: Config, policy: RecurrentPolicy, params: Params, len
 
 def evaluate_policies(config: Config, run: Run, network: str, result: TrainResult) -> list[dict[str, Any]]:
     """A row of results for each world: that of training, or corridors of several lengths."""
-    policy, params = build_policy(config, network), result.state.train_state.params
-    if config.env.name == "cart_pole":
-        returns, episode = evaluate_cart_pole(config, policy, params)
-        videos.write_video(run.folder / "videos" / f"{network}.gif", CART_POLE, episode, f"{network}, positions alone")
-        by_world = {"cart pole without velocities": returns}
-    else:
-        lengths = [config.env.corridor * factor for factor in config.eval.factors]
-        by_world = {f"corridor of {n}": evaluate_t_maze(config, policy, params, n) for n in lengths}
-    return [_make_row(config, network, world, returns, params) for world, returns in by_world.items()]
+    world, params = make_world(config), result.state.train_state.params
+    policy = build_policy(config, world, network)
+    match config.env.name:
+        case "cart_pole":
+            returns, episode = evaluate_cart_pole(config, world.env, policy, params)
+            videos.write_video(
+                run.folder / "videos" / f"{network}.gif", CART_POLE, episode, f"{network}, positions alone"
+            )
+            by_world = {"cart pole without velocities": returns}
+        case "t_maze":
+            lengths = [config.env.corridor * factor for factor in config.eval.factors]
+            by_world = {f"corridor of {n}": evaluate_in_world(config, TMaze(n), policy, params, n) for n in lengths}
+        case "aliased_graph":
+            by_world = {"aliased graph": evaluate_in_world(config, world.env, policy, params, 0)}
+    return [_make_row(config, network, name, returns, params) for name, returns in by_world.items()]
 
 
 def _make_row(config: Config, network: str, world: str, returns: np.ndarray, params: Params) -> dict[str, Any]:

@@ -8,9 +8,6 @@ from collections.abc import Callable
 import jax
 
 from thinking.environment import Environment
-from thinking.environments.control import make_env
-from thinking.environments.partial_observation import PartialObservation
-from thinking.environments.t_maze import NUM_ACTIONS, OBSERVATION_DIM, TMaze
 from thinking.experiment import Run
 from thinking.experiment.training_loop import TrainResult
 from thinking.learning.policy_gradient import UpdateFn
@@ -20,33 +17,20 @@ from thinking.networks.blocks import BlockConfig
 from thinking.networks.recurrent_policy import RecurrentPolicy, recurrent_policy
 from thinking.recipes.ppo_updates import build_ppo
 from thinking.recipes.rl_memory.config import Config
+from thinking.recipes.rl_memory.worlds import World, make_world
 from thinking.recipes.seed_training import train_seeds
 from thinking.train_state import RunnerState, init_train_state
-from thinking.types import Array, Discrete, Latest, Measured, Metrics
+from thinking.types import Array, Latest, Measured, Metrics
 
-CART_POLE = make_env("CartPole-v1")
-POSITIONS = (0, 2)
-"""Of the observation of a cart pole: the cart's position, and the pole's angle."""
-LIMITS = (2.4, 0.21)
-"""Of both; beyond them an episode ends."""
 CHUNK = 10
 """Updates per chunk."""
 
 
-def build_env(config: Config) -> Environment:
-    """The world in which policies are trained."""
-    if config.env.name == "cart_pole":
-        return PartialObservation(CART_POLE, POSITIONS, LIMITS)
-    return TMaze(config.env.corridor)
-
-
-def build_policy(config: Config, network: str) -> RecurrentPolicy:
+def build_policy(config: Config, world: World, network: str) -> RecurrentPolicy:
     """A policy of one kind of network for the world."""
     model = config.model
     block = BlockConfig(model.width, model.num_heads, feed_forward=2 * model.width)
-    if config.env.name == "cart_pole":
-        return recurrent_policy(len(POSITIONS), CART_POLE.action_space, [network] * model.num_layers, block)
-    return recurrent_policy(OBSERVATION_DIM, Discrete(NUM_ACTIONS), [network] * model.num_layers, block)
+    return recurrent_policy(world.observation_dim, world.action_space, [network] * model.num_layers, block)
 
 
 def train_policies(config: Config, run: Run, network: str) -> TrainResult:
@@ -55,7 +39,8 @@ def train_policies(config: Config, run: Run, network: str) -> TrainResult:
     Raises:
         RunError: as `experiment.training_loop.train`.
     """
-    env, policy, settings = build_env(config), build_policy(config, network), config.ppo
+    world, settings = make_world(config), config.ppo
+    env, policy = world.env, build_policy(config, world, network)
     num_updates = max(1, settings.num_steps // (settings.num_envs * settings.rollout_length))
     update, optimizer = build_ppo(
         policy.evaluate_actions,

@@ -1,0 +1,45 @@
+"""The worlds, by name."""
+
+from typing import NamedTuple
+
+from thinking.environment import Environment
+from thinking.environments.aliased_graph import make_aliased_graph, make_aliased_graph_env
+from thinking.environments.control import make_env
+from thinking.environments.partial_observation import PartialObservation
+from thinking.environments.t_maze import NUM_ACTIONS, OBSERVATION_DIM, TMaze
+from thinking.recipes.rl_memory.config import Config
+from thinking.types import Discrete, Space
+
+CART_POLE = make_env("CartPole-v1")
+_POSITIONS = (0, 2)
+"""Of the observation of a cart pole: the cart's position, and the pole's angle."""
+_LIMITS = (2.4, 0.21)
+"""Of both; beyond them an episode ends."""
+
+
+class World(NamedTuple):
+    """A world to train in.
+
+    Attributes:
+        env: the environment.
+        observation_dim: numbers of an observation.
+        action_space: of the policy.
+    """
+
+    env: Environment
+    observation_dim: int
+    action_space: Space
+
+
+def make_world(config: Config) -> World:
+    """The world of the config. The aliased graph is that of the first seed."""
+    match config.env.name:
+        case "cart_pole":
+            env = PartialObservation(CART_POLE, _POSITIONS, _LIMITS)
+            return World(env, len(_POSITIONS), CART_POLE.action_space)
+        case "t_maze":
+            return World(TMaze(config.env.corridor), OBSERVATION_DIM, Discrete(NUM_ACTIONS))
+    num_nodes = config.env.num_nodes
+    graph = make_aliased_graph(num_nodes // 2, max(1, num_nodes // 4), config.env.edge_probability, config.seed)
+    env = make_aliased_graph_env(graph)
+    return World(env, env.observation_dim, Discrete(graph.num_observations))
