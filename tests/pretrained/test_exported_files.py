@@ -1,5 +1,6 @@
 """Files of exported models: what was written is read, and damaged or hostile files end in one line."""
 
+import base64
 import dataclasses
 import http.server
 import json
@@ -232,6 +233,52 @@ def test_the_hub_needs_a_name_and_a_token_which_no_output_shows(files, monkeypat
         check_hub("hf:me/model")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert check_hub("hf:me/model") == "me/model"
+
+
+class _Hub(http.server.BaseHTTPRequestHandler):
+    """A hub that takes a commit of small files, by the protocol of huggingface_hub."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append((self.path, self.headers["Authorization"]))
+        address = f"{constants.ENDPOINT}/me/model"
+        if self.path == "/api/repos/create":
+            answer = {"url": address, "id": "me/model"}
+        elif self.path == "/api/models/me/model/preupload/main":
+            paths = [file["path"] for file in json.loads(body)["files"]]
+            answer = {"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]}
+        elif self.path == "/api/validate-yaml":
+            answer = {"errors": [], "warnings": []}
+        else:
+            lines = [json.loads(line) for line in body.splitlines()]
+            values = [line["value"] for line in lines if line["key"] == "file"]
+            self.server.files = {value["path"]: base64.b64decode(value["content"]) for value in values}
+            answer = {"success": True, "commitOid": "0" * 40, "commitUrl": f"{address}/commit/{'0' * 40}"}
+        reply = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(reply)))
+        self.end_headers()
+        self.wfile.write(reply)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_an_upload_is_one_commit_of_the_same_files(files, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    server.requests = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    try:
+        assert upload(files, "hf:me/model") == f"{constants.ENDPOINT}/me/model"
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert server.files == dict(files)
+    assert [path for path, _ in server.requests].count("/api/models/me/model/commit/main") == 1
+    assert {authorization for _, authorization in server.requests} == {"Bearer hf_secret"}
 
 
 class _Refusing(http.server.BaseHTTPRequestHandler):
