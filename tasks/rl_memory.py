@@ -1,7 +1,8 @@
 """Policies with a memory, in worlds that hide what they need.
 
-Recurrent networks are trained by PPO to balance a pole of which they see positions and no velocities, or to remember a
-sign along the corridor of a T-maze. A network of the same form without a memory is trained beside them.
+Recurrent networks are trained by PPO to balance a pole of which they see positions and no velocities, to remember a
+sign along the corridor of a T-maze, or to reach goals in a graph in which pairs of nodes look alike. A network of the
+same form without a memory is trained beside them.
 """
 
 from thinking.experiment import Run, main

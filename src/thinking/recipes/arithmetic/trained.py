@@ -28,10 +28,13 @@ _MAX_PROMPT = 128
 """Maximum tokens of a prompt, to which all are padded, so that one program is compiled."""
 
 CARD = CardTexts(
-    summary="A small decoder that answers problems of arithmetic: it writes a chain of thought first, then the answer.",
-    data="Worked problems that the program makes itself, and the rewards of a verifier. No text of people. The sources "
-    "are `data.sources` in `config.json`: `words` are sums and differences of numbers up to 100, and products and "
-    "quotients of numbers up to 10; `OPERATION:DIGITS` are larger ones. All are asked in words and in symbols.",
+    summary="A small decoder that answers problems of arithmetic: it writes a thought first, then the answer.",
+    data="Worked problems that the program makes itself and, where `rl.algorithm` in `config.json` names one, the "
+    "rewards of a verifier. No text of people. `styles` names the style of thoughts: `chain_of_thought`; `subtasks`, "
+    "each solved in a context of its own; or `self_correction`, in which wrong steps are withdrawn. The sources are "
+    "`data.sources` in `config.json`: `words` are sums and differences of numbers up to 100, and products and "
+    "quotients of numbers up to 10; `OPERATION:DIGITS` are larger ones. A share of "
+    "`data.verbal_fraction` is asked in words, the rest in symbols.",
     limits="The table says what it can do: where it is far below 100 %, most answers are wrong, though it was trained "
     "on such problems. Of other operations, more digits, brackets and decimals it knows nothing, and answers all the "
     "same.",
