@@ -73,7 +73,7 @@ def test_memory_does_not_grow_with_the_text(name):
 def test_gradients_are_finite_and_reach_all_parameters(mixers):
     model, params, _, _ = build(mixers)
     gradients = jax.jit(jax.grad(lambda params: jnp.sum(model.apply(params, TOKENS).logits ** 2)))(params)
-    for path, leaf in jax.tree.flatten_with_path(gradients)[0]:
+    for path, leaf in jax.tree.flatten_with_path(jax.device_get(gradients))[0]:
         assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
         assert np.any(leaf != 0), jax.tree_util.keystr(path)
 

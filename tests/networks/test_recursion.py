@@ -144,7 +144,7 @@ def test_variants_have_finite_gradients_for_all_parameters(options):
         return jnp.sum(output.logits**2) + jnp.sum(output.confidence**2)
 
     gradients = jax.jit(lambda: jax.grad(loss)(network.init(jax.random.key(0))))()
-    for path, leaf in jax.tree.flatten_with_path(gradients)[0]:
+    for path, leaf in jax.tree.flatten_with_path(jax.device_get(gradients))[0]:
         assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
         assert np.any(leaf != 0), jax.tree_util.keystr(path)
 
