@@ -16,6 +16,7 @@ os.environ["XLA_FLAGS"] = (
 
 import jax
 import pytest
+from jax._src.interpreters import mlir
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -49,6 +50,21 @@ def _collect_garbage():
     yield
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_ir_context(_collect_garbage):
+    """Let the programs of a file share an MLIR context, as making one takes as long as lowering a small program."""
+    make, contexts = mlir.make_ir_context, []
+
+    def make_once():
+        if not contexts:
+            contexts.append(make())
+        return contexts[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlir, "make_ir_context", make_once)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -73,7 +73,7 @@ def test_memory_does_not_grow_with_the_text(name):
 def test_gradients_are_finite_and_reach_all_parameters(mixers):
     model, params, _, _ = build(mixers)
     gradients = jax.jit(jax.grad(lambda params: jnp.sum(model.apply(params, TOKENS).logits ** 2)))(params)
-    for path, leaf in jax.tree.flatten_with_path(gradients)[0]:
+    for path, leaf in jax.tree.flatten_with_path(jax.device_get(gradients))[0]:
         assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
         assert np.any(leaf != 0), jax.tree_util.keystr(path)
 
@@ -81,22 +81,24 @@ def test_gradients_are_finite_and_reach_all_parameters(mixers):
 @pytest.mark.parametrize("num_steps", [1, 2, 3])
 @pytest.mark.parametrize("num_tokens", [1, 31, 70])
 def test_chunks_of_the_delta_rule_equal_the_rule_token_by_token(num_steps, num_tokens):
-    keys = jax.random.split(jax.random.key(num_tokens), 7)
-    shape, heads, size = (2, num_tokens), 2, 4
+    rng, shape, heads, size = np.random.default_rng(num_tokens), (2, num_tokens), 2, 4
 
-    def unit(key, *axes):
-        x = jax.random.normal(key, (*shape, heads, *axes, size))
-        return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+    def normal(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    def unit(*axes):
+        x = normal(*shape, heads, *axes, size)
+        return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
     inputs = DeltaInputs(
-        unit(keys[0]),
-        unit(keys[1], num_steps),
-        jax.random.normal(keys[2], (*shape, heads, num_steps, size)),
-        2 * jax.random.uniform(keys[3], (*shape, heads, num_steps)),
-        -jax.random.exponential(keys[4], (*shape, heads)) * 0.2,
-        jax.random.bernoulli(keys[5], 0.1, shape),
+        unit(),
+        unit(num_steps),
+        normal(*shape, heads, num_steps, size),
+        2 * rng.random((*shape, heads, num_steps), np.float32),
+        -rng.standard_exponential((*shape, heads), np.float32) * np.float32(0.2),
+        rng.random(shape) < 0.1,
     )
-    state = jax.random.normal(keys[6], (2, heads, size, size))
+    state = normal(2, heads, size, size)
 
     def loss(scan, inputs, state):
         last, output = scan(inputs, state)
@@ -127,25 +129,27 @@ def test_the_delta_rule_calls_no_batched_lapack():
 def test_repeated_reflections_stay_exact_in_chunks():
     """Equal keys with beta 2 reflect again and again: powers of the system would grow, its solution does not."""
     tokens = 128
-    key = jnp.broadcast_to(jnp.eye(4)[0], (1, tokens, 1, 1, 4))
+    key = np.broadcast_to(np.eye(4, dtype=np.float32)[0], (1, tokens, 1, 1, 4))
     inputs = DeltaInputs(
         key[:, :, :, 0],
         key,
-        jnp.zeros_like(key),
-        jnp.full((1, tokens, 1, 1), 2.0),
-        jnp.zeros((1, tokens, 1)),
-        jnp.zeros((1, tokens), bool),
+        np.zeros_like(key),
+        np.full((1, tokens, 1, 1), 2.0, np.float32),
+        np.zeros((1, tokens, 1), np.float32),
+        np.zeros((1, tokens), bool),
     )
-    _, output = scan_chunks(inputs, jnp.eye(4)[None, None])
+    _, output = jax.device_get(jax.jit(scan_chunks)(inputs, np.eye(4, dtype=np.float32)[None, None]))
     np.testing.assert_allclose(output[0, :, 0, 0], [-1.0 if token % 2 == 0 else 1.0 for token in range(tokens)])
 
 
 def test_a_written_memory_is_read_back_and_its_trace_shows_where():
     mixer = memory(num_slots=4)
     model = decoder(vocab_size=5, context_length=8, block=BLOCK, num_layers=1, mixers=(mixer,))
-    (trace,) = model.trace(model.init(jax.random.key(0)), jnp.int32([[1, 2, 3, 4]]))
-    np.testing.assert_allclose(jnp.sum(trace.reads, axis=-1), 1, rtol=1e-5)
-    assert float(jnp.max(jnp.sum(trace.writes, axis=-1))) <= 1 + 1e-5
+    (trace,) = jax.device_get(
+        jax.jit(lambda tokens: model.trace(model.init(jax.random.key(0)), tokens))(np.int32([[1, 2, 3, 4]]))
+    )
+    np.testing.assert_allclose(np.sum(trace.reads, axis=-1), 1, rtol=1e-5)
+    assert np.max(np.sum(trace.writes, axis=-1)) <= 1 + 1e-5
     assert trace.reads.shape == (1, 4, 2, 4)
 
 

@@ -1,7 +1,6 @@
 """Policies with a memory."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,23 +13,31 @@ BLOCK = BlockConfig(8, 2, feed_forward=8)
 
 def make_rows(key, rows=2, steps=7):
     """Observations [B, T, 3] of several episodes, and where they start."""
-    is_start = jnp.zeros((rows, steps), bool).at[0, 3].set(True).at[1, 5].set(True)
-    return jax.random.normal(key, (rows, steps, 3)), is_start
+    is_start = np.zeros((rows, steps), bool)
+    is_start[0, 3:4] = is_start[1, 5:6] = True
+    return np.asarray(jax.random.normal(key, (rows, steps, 3))), is_start
+
+
+def draw_params(policy):
+    """Random parameters, without compiling `init`."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(policy.init, jax.random.key(0))
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape, scale=0.3).astype(leaf.dtype), shapes)
 
 
 @pytest.mark.parametrize(("mixers", "space"), [(("gru",), Box(2)), (("memory", "linear_recurrence"), Discrete(4))])
 def test_rows_are_evaluated_as_they_were_acted(mixers, space):
     policy = recurrent_policy(3, space, mixers, BLOCK)
-    params = policy.init(jax.random.key(0))
+    params = draw_params(policy)
     observation, is_start = make_rows(jax.random.key(1))
-    first = policy.init_state(2)
-    # Rows may begin within an episode.
-    before = state = policy.act(params, jax.random.key(9), first, observation[:, 0])[0]
-    actions, log_probs, values = [], [], []
+    first = jax.device_get(policy.init_state(2))
     act, compute_value = jax.jit(policy.act), jax.jit(policy.value)
+    # Rows may begin within an episode.
+    before = state = act(params, jax.random.key(9), first, observation[:, 0])[0]
+    actions, log_probs, values = [], [], []
     for step in range(observation.shape[1]):
         state = jax.tree.map(
-            lambda new, old, step=step: jnp.where(is_start[:, step].reshape(-1, *[1] * (old.ndim - 1)), new, old),
+            lambda new, old, step=step: np.where(is_start[:, step].reshape(-1, *[1] * (old.ndim - 1)), new, old),
             first,
             state,
         )
@@ -38,8 +45,8 @@ def test_rows_are_evaluated_as_they_were_acted(mixers, space):
         state, action, log_prob = act(params, jax.random.key(step), state, observation[:, step])
         actions.append(action)
         log_probs.append(log_prob)
-    evaluation = policy.evaluate_actions(
-        params, RecurrentPolicyInputs(before, observation, is_start), jnp.stack(actions, axis=1)
+    evaluation = jax.jit(policy.evaluate_actions)(
+        params, RecurrentPolicyInputs(before, observation, is_start), np.stack(actions, axis=1)
     )
     np.testing.assert_allclose(evaluation.log_prob, np.stack(log_probs, axis=1), atol=2e-5)
     np.testing.assert_allclose(evaluation.value, np.stack(values, axis=1), atol=2e-5)
@@ -47,15 +54,16 @@ def test_rows_are_evaluated_as_they_were_acted(mixers, space):
 
 def test_what_was_seen_changes_the_policy_unless_it_is_pointwise():
     observation, _ = make_rows(jax.random.key(1), steps=2)
-    other = observation.at[:, 0].add(1.0)
-    is_start = jnp.zeros((2, 2), bool)
+    other = observation + np.float32([[1], [0]])[None]
+    is_start = np.zeros((2, 2), bool)
     for name in ("gru", "pointwise"):
         policy = recurrent_policy(3, Discrete(4), (name,), BLOCK)
-        params = policy.init(jax.random.key(0))
+        params = draw_params(policy)
+        evaluate, state = jax.jit(policy.evaluate_actions), policy.init_state(2)
         values = [
-            policy.evaluate_actions(
-                params, RecurrentPolicyInputs(policy.init_state(2), each, is_start), jnp.zeros((2, 2), jnp.int32)
-            ).value[:, 1]
+            np.asarray(
+                evaluate(params, RecurrentPolicyInputs(state, each, is_start), np.zeros((2, 2), np.int32)).value
+            )[:, 1]
             for each in (observation, other)
         ]
         assert np.array_equal(*values) == (name == "pointwise")
@@ -63,14 +71,15 @@ def test_what_was_seen_changes_the_policy_unless_it_is_pointwise():
 
 def test_the_greedy_action_is_the_most_likely_one():
     policy = recurrent_policy(3, Discrete(4), ("gru",), BLOCK)
-    params = policy.init(jax.random.key(0))
+    params = draw_params(policy)
     observation, is_start = make_rows(jax.random.key(2), steps=1)
     state = policy.init_state(2)
-    _, greedy = policy.act_greedily(params, state, observation[:, 0])
+    _, greedy = jax.jit(policy.act_greedily)(params, state, observation[:, 0])
+    evaluate = jax.jit(policy.evaluate_actions)
     log_probs = [
-        policy.evaluate_actions(
-            params, RecurrentPolicyInputs(state, observation, is_start), jnp.full((2, 1), action)
-        ).log_prob[:, 0]
+        np.asarray(
+            evaluate(params, RecurrentPolicyInputs(state, observation, is_start), np.full((2, 1), action)).log_prob
+        )[:, 0]
         for action in range(4)
     ]
     np.testing.assert_array_equal(greedy, np.argmax(log_probs, axis=0))

@@ -10,6 +10,15 @@ from hypothesis import strategies as st
 from thinking.networks.triangular import solve_unit_lower
 
 
+@jax.jit
+def solve_and_differentiate(lower, sides, weight):
+    def loss(lower, sides):
+        solution = solve_unit_lower(lower, sides)
+        return jnp.sum(weight * solution), solution
+
+    return jax.grad(loss, (0, 1), has_aux=True)(lower, sides)
+
+
 @settings(max_examples=10, deadline=None)
 @given(size=st.sampled_from([1, 3, 8, 21]), seed=st.integers(0, 2**31 - 1))
 def test_solution_and_gradients_are_those_of_a_dense_solver(size, seed):
@@ -18,11 +27,7 @@ def test_solution_and_gradients_are_those_of_a_dense_solver(size, seed):
     sides, weight = rng.normal(size=(2, 2, size, 3))
     inverse = np.linalg.inv(lower + np.eye(size))
 
-    def loss(lower, sides):
-        solution = solve_unit_lower(lower, sides)
-        return jnp.sum(weight * solution), solution
-
-    gradients, solution = jax.grad(loss, (0, 1), has_aux=True)(jnp.float32(lower), jnp.float32(sides))
+    gradients, solution = solve_and_differentiate(*map(np.float32, (lower, sides, weight)))
     sides_gradient = inverse.swapaxes(-1, -2) @ weight
     expected = inverse @ sides
     lower_gradient = -np.tril(sides_gradient @ expected.swapaxes(-1, -2), -1)
@@ -35,6 +40,6 @@ def test_solution_and_gradients_are_those_of_a_dense_solver(size, seed):
 @pytest.mark.parametrize("entry", [2.0, -1.0])
 def test_large_powers_cancel_nothing(entry):
     """Powers of the matrix reach 1e18; the solution (+-2 x 1, or powers of 2) is exact."""
-    lower = jnp.tril(jnp.full((64, 64), entry), -1)
-    expected = np.linalg.solve(np.eye(64) + np.asarray(lower, np.float64), np.ones((64, 1)))
-    np.testing.assert_allclose(solve_unit_lower(lower, jnp.ones((64, 1))), expected, rtol=1e-6)
+    lower = np.tril(np.full((64, 64), entry, np.float32), -1)
+    expected = np.linalg.solve(np.eye(64) + lower.astype(np.float64), np.ones((64, 1)))
+    np.testing.assert_allclose(jax.jit(solve_unit_lower)(lower, np.ones((64, 1), np.float32)), expected, rtol=1e-6)

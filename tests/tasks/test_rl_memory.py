@@ -11,6 +11,7 @@ from thinking.errors import UserError
 from thinking.experiment import Run
 from thinking.experiment.config import check
 from thinking.experiment.settings import find_declaration_errors
+from thinking.recipes.cart_pole import videos
 from thinking.recipes.groups import OptimizerConfig
 from thinking.recipes.rl_memory import config as settings
 from thinking.recipes.rl_memory.evaluation import evaluate_in_world
@@ -37,7 +38,8 @@ def test_a_memory_finds_the_way_of_the_sign_and_a_pointwise_network_guesses(tmp_
     assert {"learning_curves.png", "returns.png"} <= {path.name for path in (tmp_path / "plots").iterdir()}
 
 
-def test_a_pole_of_which_positions_are_seen_is_evaluated_in_gymnasium(tmp_path):
+def test_a_pole_of_which_positions_are_seen_is_evaluated_in_gymnasium(tmp_path, monkeypatch):
+    monkeypatch.setattr(videos, "_MAX_FRAMES", 3)
     config = dataclasses.replace(
         SMALL,
         networks=("gru",),

@@ -10,6 +10,7 @@ Schmidhuber 2019). It learns: from t, pursuing that return, the next value is th
 Axes: W paths, T states of a path, R examples (pairs t < j), L layers, C items of a context.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -122,6 +123,11 @@ def count_examples(abstraction: Abstraction, num_layers: int, num_states: int) -
         num_layers: L; the top layer pursues values.
         num_states: T.
     """
+    return int(_count_used(abstraction, num_layers, num_states))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _count_used(abstraction: Abstraction, num_layers: int, num_states: int) -> Array:
     index, valid = jnp.arange(num_states), jnp.ones(num_states, bool)
     path = Path(index, jnp.int32(num_states), actions=index, values=jnp.zeros(num_states))
     levels = pivot_levels(abstraction, (), index, valid, num_layers - 1)
@@ -129,7 +135,7 @@ def count_examples(abstraction: Abstraction, num_layers: int, num_states: int) -
         make_examples(path, index, levels, layer, 1, select_pairs(path, layer, num_layers, None)).mask
         for layer in range(num_layers)
     ]
-    return sum(int(jnp.sum(mask > 0)) for mask in masks)
+    return sum(jnp.sum(mask > 0) for mask in masks)
 
 
 def make_queries(

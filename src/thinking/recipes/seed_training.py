@@ -52,10 +52,14 @@ def train_seeds(
             f"{progress_metric}_std_over_seeds": std
         }
 
-    def init_all() -> Any:
+    @jax.jit  # so that it is traced once for its shapes and for its values
+    def init_seeds(keys: Array) -> Any:
         # One seed after another: on two cores, XLA's CPU backend may wait for ever in several batched QR decompositions
         # (of orthogonal initial weights) beside other work.
-        return jax.jit(lambda keys: jax.lax.map(init, keys))(make_seed_keys(config))
+        return jax.lax.map(init, keys)
+
+    def init_all() -> Any:
+        return init_seeds(make_seed_keys(config))
 
     return train(
         run, stage, init=init_all, step=step_all, num_steps=steps, chunk_size=chunk, progress_metric=progress_metric

@@ -350,6 +350,7 @@ def test_sampled_thoughts_learn_parity_by_reinforcement():
     assert 0 <= metrics["thoughts/repeated_fraction"][-1] <= 1
 
 
+@functools.cache
 def run_training_with_ends(threshold):
     block = BlockConfig(width=32, num_heads=4, gated=True)
     return run_training("discrete", 300, end_thought=True, block=block, threshold=threshold)

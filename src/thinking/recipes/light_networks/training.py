@@ -112,7 +112,8 @@ def make_test(config: Config, problem_name: str, seed: int, factor: int) -> Sequ
     problem = make_problem(config, problem_name)
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _AFTER_STEPS), factor)
     size = problem.size * factor
-    return sample_rows(problem.family, key, size, jnp.full(config.eval.num_rows, size, jnp.int32))
+    levels = jnp.full(config.eval.num_rows, size, jnp.int32)
+    return jax.jit(lambda key: sample_rows(problem.family, key, size, levels))(key)
 
 
 def _choose_levels(problem: Problem, key: Array, num_rows: int, level: Array) -> Array:
