@@ -1,7 +1,9 @@
 """All tests run on the CPU, and implicit rank promotion is an error."""
 
+import functools
 import gc
 import os
+import threading
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # for subprocesses of tests
@@ -54,16 +56,18 @@ def _collect_garbage():
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_ir_context(_collect_garbage):
-    """Let the programs of a file share an MLIR context, as making one takes as long as lowering a small program."""
-    make, contexts = mlir.make_ir_context, []
+    """Let the programs of a file share an MLIR context, as making one takes as long as lowering a small program.
 
-    def make_once():
-        if not contexts:
-            contexts.append(make())
-        return contexts[0]
+    Threads of a server under test have their own.
+    """
+    make = mlir.make_ir_context
+    shared = functools.cache(make)
+
+    def choose():
+        return shared() if threading.current_thread() is threading.main_thread() else make()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mlir, "make_ir_context", make_once)
+        patch.setattr(mlir, "make_ir_context", choose)
         yield
 
 
