@@ -27,6 +27,7 @@ def test_there_are_notebooks():
         "deep_thinking",
         "rl",
         "thinking_tokens",
+        "rl_memory",
     }
 
 
