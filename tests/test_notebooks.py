@@ -28,6 +28,7 @@ def test_there_are_notebooks():
         "rl",
         "thinking_tokens",
         "rl_memory",
+        "language_guide",
     }
 
 
