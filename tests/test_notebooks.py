@@ -29,6 +29,7 @@ def test_there_are_notebooks():
         "thinking_tokens",
         "rl_memory",
         "language_guide",
+        "aliased_graph",
     }
 
 
