@@ -30,6 +30,7 @@ def test_there_are_notebooks():
         "rl_memory",
         "language_guide",
         "aliased_graph",
+        "invented_code",
     }
 
 
