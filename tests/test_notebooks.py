@@ -31,6 +31,7 @@ def test_there_are_notebooks():
         "language_guide",
         "aliased_graph",
         "invented_code",
+        "text_generation",
     }
 
 
