@@ -32,6 +32,7 @@ def test_there_are_notebooks():
         "aliased_graph",
         "invented_code",
         "text_generation",
+        "lm_think",
     }
 
 
