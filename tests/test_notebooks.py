@@ -27,6 +27,12 @@ def test_there_are_notebooks():
         "deep_thinking",
         "rl",
         "thinking_tokens",
+        "rl_memory",
+        "language_guide",
+        "aliased_graph",
+        "invented_code",
+        "text_generation",
+        "lm_think",
     }
 
 
