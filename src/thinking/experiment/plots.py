@@ -3,7 +3,7 @@
 import contextlib
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -73,10 +73,27 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def save_animation(animation: FuncAnimation, path: Path, *, frames_per_second: int) -> Path:
-    """Write an animation as GIF, or warn; returns the path."""
+def save_animation(
+    figure: Figure, draw: Callable[[int], None], frames: Sequence[int], path: Path, *, frames_per_second: int
+) -> Path:
+    """Write a GIF, or warn.
+
+    Args:
+        figure: is drawn into. All frames have the layout of the first, so that nothing moves about.
+        draw: `draw(number)` draws a frame in place of the last.
+        frames: numbers of the frames, at least one.
+        path: of the GIF.
+        frames_per_second: of the GIF.
+
+    Returns:
+        The path.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with warn_of_failure(path), open_atomic(path) as temporary:
+        draw(frames[0])
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        animation = FuncAnimation(figure, lambda number: draw(number) or (), init_func=tuple, frames=frames)
         animation.save(temporary, writer=PillowWriter(fps=frames_per_second), dpi=80)
     return path
 

@@ -228,8 +228,8 @@ _PENDULUM = Config(
     policy_net=PolicyNetConfig(discount=0.95),
 )
 _QUICK = Config(
-    eval=EvalConfig(num_episodes=20, target_returns=()),
-    collection=CollectionConfig(num_iterations=10, num_initial_rounds=8),
+    eval=EvalConfig(num_episodes=10, target_returns=()),
+    collection=CollectionConfig(num_iterations=8, num_initial_rounds=8),
 )
 _SMOKE = Config(
     eval=EvalConfig(num_episodes=2, interval=2),

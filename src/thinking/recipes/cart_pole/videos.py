@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from matplotlib.animation import FuncAnimation
 from matplotlib.axes import Axes
 
 from thinking.colors import GREY, PALETTE
@@ -16,7 +15,7 @@ from thinking.experiment import plots
 Line = tuple[list[float], list[float]]
 """Vertices of a polyline: x and y."""
 
-_MAX_FRAMES = 100
+_MAX_FRAMES = 60
 
 
 def write_video(path: Path, env: ControlEnv, episode: Recording, title: str) -> Path:
@@ -36,14 +35,11 @@ def write_video(path: Path, env: ControlEnv, episode: Recording, title: str) -> 
     figure.set_size_inches(5, min(1.3 + 4.6 * (high - low) / (right - left), 5))
     every = math.ceil(len(episode.observations) / _MAX_FRAMES)
 
-    def frame(number: int) -> list:
+    def draw(number: int) -> None:
         panel.clear()
         _draw_frame(panel, env, episode, number)
-        return []
 
-    shown = range(0, len(episode.observations), every)
-    animation = FuncAnimation(figure, frame, init_func=list, frames=shown)
-    return plots.save_animation(animation, path, frames_per_second=15)
+    return plots.save_animation(figure, draw, range(0, len(episode.observations), every), path, frames_per_second=15)
 
 
 def _draw_frame(panel: Axes, env: ControlEnv, episode: Recording, number: int) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
@@ -88,17 +87,12 @@ def write_maze_video(
     # The last frame stays for a while.
     shown += [shown[-1]] * 15
 
-    def frame(number: int) -> list:
+    def draw(number: int) -> None:
         panel.clear()
         draw_maze(panel, neighbors, ends, probabilities[number])
         panel.set_title(f"after {number} steps of thought", fontsize=9)
-        return []
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with plots.warn_of_failure(path):
-        animation = FuncAnimation(figure, frame, init_func=list, frames=shown)
-        animation.save(path, writer=PillowWriter(fps=15), dpi=80)
-    return path
+    return plots.save_animation(figure, draw, shown, path, frames_per_second=15)
 
 
 def draw_maze(panel: Axes, neighbors: np.ndarray, ends: np.ndarray, probabilities: np.ndarray) -> None:

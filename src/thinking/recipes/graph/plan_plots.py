@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import networkx as nx
 import numpy as np
-from matplotlib.animation import FuncAnimation
 from matplotlib.axes import Axes
 
 from thinking.colors import GREY, PALE, PALETTE
@@ -65,13 +64,11 @@ def animate_plan(path: Path, graph: nx.DiGraph, plan: Plan, title: str) -> Path:
     figure.set_size_inches(7, 6)
     scene = _scene(graph, plan)
 
-    def frame(hops: int) -> list:
+    def draw(hops: int) -> None:
         panel.clear()
         _draw(panel, scene, hops)
-        return []
 
-    animation = FuncAnimation(figure, frame, init_func=list, frames=len(scene.visited))
-    return plots.save_animation(animation, path, frames_per_second=1)
+    return plots.save_animation(figure, draw, range(len(scene.visited)), path, frames_per_second=1)
 
 
 def _scene(graph: nx.DiGraph, plan: Plan) -> _Scene:
