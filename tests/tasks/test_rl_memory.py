@@ -21,9 +21,9 @@ from thinking.recipes.rl_memory.worlds import make_world
 SMALL = settings.Config(
     seeds=1,
     networks=("pointwise", "gru"),
-    env=settings.EnvConfig("t_maze", 3),
+    env=settings.EnvConfig("t_maze", 2),
     model=settings.ModelConfig(16, 2),
-    ppo=dataclasses.replace(settings.PRESETS["t_maze"].config.ppo, num_steps=24_576, rollout_length=32),
+    ppo=dataclasses.replace(settings.PRESETS["t_maze"].config.ppo, num_steps=15_360, rollout_length=32),
     optimizer=OptimizerConfig(0.005),
     eval=settings.EvalConfig(64, (1, 3)),
 )
@@ -33,8 +33,8 @@ def test_a_memory_finds_the_way_of_the_sign_and_a_pointwise_network_guesses(tmp_
     rl_memory.run(SMALL, Run(folder=tmp_path, config=SMALL))
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     returns = {(row["network"], row["world"]): row["mean_return"] for row in rows}
-    assert returns["gru", "corridor of 3"] > 0.9
-    assert 0.25 < returns["pointwise", "corridor of 3"] < 0.75
+    assert returns["gru", "corridor of 2"] > 0.9
+    assert 0.25 < returns["pointwise", "corridor of 2"] < 0.75
     assert {"learning_curves.png", "returns.png"} <= {path.name for path in (tmp_path / "plots").iterdir()}
 
 
