@@ -21,7 +21,10 @@ from thinking.environments.puzzles import mazes, sample_puzzles
 from thinking.pretrained.records import FILES, list_shipped
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("a5_thinker", "cart_pole_guide", "graph_guide", "maze_thinker", "reasoner")
+NAMES = (
+    *("a5_thinker", "cart_pole_guide", "graph_guide", "maze_thinker"),
+    *("reasoner", "reasoner_self_correction", "reasoner_subtasks"),
+)
 
 
 def test_all_models_together_are_small_and_have_their_files():
@@ -75,8 +78,9 @@ def test_the_maze_thinker_solves_larger_mazes_than_those_of_its_training():
     assert solved.num_steps.max() > 32  # of training
 
 
-def test_the_reasoner_answers_held_out_sums_and_differences():
-    reasoner, rng = load("reasoner"), np.random.default_rng(0)
+@pytest.mark.parametrize("name", ["reasoner", "reasoner_self_correction"])
+def test_reasoners_answer_held_out_sums_and_differences(name):
+    reasoner, rng = load(name), np.random.default_rng(0)
     asked = []
     while len(asked) < 20:
         operation, (left, right) = (ADD, SUBTRACT)[len(asked) % 2], rng.integers(10, 100, 2).tolist()
@@ -85,6 +89,10 @@ def test_the_reasoner_answers_held_out_sums_and_differences():
     answers = [reasoner.answer(question) for question, _ in asked]
     assert sum(answer == str(expected) for answer, (_, expected) in zip(answers, asked, strict=True)) >= 18
     assert reasoner.answer("Add 57 and 8?") == "65"
+
+
+def test_sub_tasks_multiply_longer_numbers_than_training_works_out():
+    assert load("reasoner_subtasks").answer("463*728") == str(463 * 728)
 
 
 def test_the_graph_guide_plans_along_edges_in_nearly_shortest_plans():
