@@ -281,7 +281,7 @@ def test_clear_deletes_one_run(thinking, home, tmp_path):
         (("chat", "simple"), ("simple: its runs cannot chat; those of arithmetic can",)),
         (("plan", "arithmetic", "0", "1"), ("arithmetic: its runs cannot plan; those of simple can",)),
         (("chat", "arithmetic"), ("nothing is trained in artifacts yet", "run arithmetic")),
-        (("chat", "arithmetic"), (", or use reasoner, which is trained",)),
+        (("chat", "arithmetic"), (", or use what is trained already: reasoner, ",)),
         (("chat", "graph_guide"), ("graph_guide: it is of simple, whose models cannot chat",)),
         (("draw", "reasoner"), ("reasoner: it is of arithmetic, whose models cannot be drawn",)),
         (("measure", "nothing"), ("nothing: no exported model", "or one of")),

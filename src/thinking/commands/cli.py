@@ -305,8 +305,8 @@ def _use(use: str, run: str, artifacts: Path, flags: Sequence[str]) -> None:
         _check_use(load_task(run), use)
         if find_latest(artifacts / run) is None:
             training = f"{thinking_command()} run {run}"
-            shipped = " or ".join(find_models(run))
-            instead = f", or use {shipped}, which is trained" if shipped else ""
+            shipped = ", ".join(find_models(run))
+            instead = f", or use what is trained already: {shipped}" if shipped else ""
             raise UserError(f"{run}: nothing is trained in {artifacts} yet; train it first: {training}{instead}")
     folder = find_run(run, artifacts)
     task = load_task(str(read_record(folder).get("task")))
