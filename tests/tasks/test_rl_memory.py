@@ -64,6 +64,12 @@ def test_returns_in_an_aliased_graph_are_the_share_of_goals_that_are_reached():
     assert set(returns.ravel().tolist()) <= {0.0, 1.0}
 
 
+def test_a_graph_without_a_way_to_a_goal_is_refused_in_one_line():
+    config = dataclasses.replace(SMALL, env=settings.EnvConfig("aliased_graph", num_nodes=4, edge_probability=1e-4))
+    with pytest.raises(UserError, match=r"--env.edge-probability 0.0001, --seed 0: no goal can be reached"):
+        make_world(config)
+
+
 def test_all_presets_are_sound():
     for preset in settings.PRESETS.values():
         assert not find_declaration_errors(preset.config)

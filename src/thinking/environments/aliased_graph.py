@@ -170,5 +170,5 @@ def make_aliased_graph_env(graph: AliasedGraph) -> AliasedGraphEnv:
     hops = compute_optimal_hops(graph)
     is_pair = np.isfinite(hops) & (hops > 0)
     if not is_pair.any():
-        raise ValueError("aliased graph: no goal can be reached; give more edges")
+        raise ValueError("graph: no goal can be reached from another node; take one with more edges")
     return AliasedGraphEnv(graph, jnp.asarray(np.argwhere(is_pair), jnp.int32), int(4 * hops[is_pair].max()))

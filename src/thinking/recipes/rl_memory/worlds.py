@@ -7,6 +7,7 @@ from thinking.environments.aliased_graph import make_aliased_graph, make_aliased
 from thinking.environments.control import make_env
 from thinking.environments.partial_observation import PartialObservation
 from thinking.environments.t_maze import NUM_ACTIONS, OBSERVATION_DIM, TMaze
+from thinking.errors import name_flags
 from thinking.recipes.rl_memory.config import Config
 from thinking.types import Discrete, Space
 
@@ -32,14 +33,19 @@ class World(NamedTuple):
 
 
 def make_world(config: Config) -> World:
-    """The world of the config. The aliased graph is that of the first seed."""
+    """The world of the config. The aliased graph is that of the first seed.
+
+    Raises:
+        UserError: no goal of the aliased graph can be reached.
+    """
     match config.env.name:
         case "cart_pole":
             env = PartialObservation(CART_POLE, _POSITIONS, _LIMITS)
             return World(env, len(_POSITIONS), CART_POLE.action_space)
         case "t_maze":
             return World(TMaze(config.env.corridor), OBSERVATION_DIM, Discrete(NUM_ACTIONS))
-    num_nodes = config.env.num_nodes
-    graph = make_aliased_graph(num_nodes // 2, max(1, num_nodes // 4), config.env.edge_probability, config.seed)
-    env = make_aliased_graph_env(graph)
+    num_nodes, edge_probability = config.env.num_nodes, config.env.edge_probability
+    graph = make_aliased_graph(num_nodes // 2, num_nodes // 4, edge_probability, config.seed)
+    with name_flags(graph=f"--env.edge-probability {edge_probability}, --seed {config.seed}"):
+        env = make_aliased_graph_env(graph)
     return World(env, env.observation_dim, Discrete(graph.num_observations))
