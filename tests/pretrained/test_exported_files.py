@@ -1,6 +1,7 @@
 """Files of exported models: what was written is read, and damaged or hostile files end in one line."""
 
 import base64
+import contextlib
 import dataclasses
 import http.server
 import json
@@ -235,6 +236,20 @@ def test_the_hub_needs_a_name_and_a_token_which_no_output_shows(files, monkeypat
     assert check_hub("hf:me/model") == "me/model"
 
 
+@contextlib.contextmanager
+def run_hub(handler, monkeypatch):
+    """A hub on this machine, to which uploads go; its address stays set when it is gone."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.requests = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 class _Hub(http.server.BaseHTTPRequestHandler):
     """A hub that takes a commit of small files, by the protocol of huggingface_hub."""
 
@@ -267,15 +282,8 @@ class _Hub(http.server.BaseHTTPRequestHandler):
 
 def test_an_upload_is_one_commit_of_the_same_files(files, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    server.requests = []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    try:
+    with run_hub(_Hub, monkeypatch) as server:
         assert upload(files, "hf:me/model") == f"{constants.ENDPOINT}/me/model"
-    finally:
-        server.shutdown()
-        server.server_close()
     assert server.files == dict(files)
     assert [path for path, _ in server.requests].count("/api/models/me/model/commit/main") == 1
     assert {authorization for _, authorization in server.requests} == {"Bearer hf_secret"}
@@ -298,15 +306,13 @@ class _Refusing(http.server.BaseHTTPRequestHandler):
 
 def test_a_hub_that_refuses_or_is_away_ends_in_one_line_without_the_token(files, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    for close in (False, True):
-        if close:
-            server.shutdown()
-            server.server_close()
-        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+
+    def get_error():
         with pytest.raises(RunError, match="hf:me/model could not be uploaded") as error:
             upload(files, "hf:me/model")
         assert "hf_secret" not in str(error.value)
-        assert ("403" in str(error.value)) is not close
+        return str(error.value)
+
+    with run_hub(_Refusing, monkeypatch):
+        assert "403" in get_error()
+    assert "403" not in get_error()
