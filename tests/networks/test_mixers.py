@@ -1,6 +1,7 @@
 """Mixers: each recurrence against itself token by token, and within a decoder against whole rows."""
 
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from thinking.networks.decoder import decoder
 from thinking.networks.mixers import MIXERS, delta, make_mixer, memory
 from thinking.networks.mixers.delta import DeltaInputs, scan_chunks, scan_tokens
 
+memory_mixer = sys.modules["thinking.networks.mixers.memory"]  # its name in the package is that of the function
 BLOCK = BlockConfig(16, 2)
 RECURRENT = [name for name in MIXERS if name != "attention"]
 LAYERS = [("gru", "linear_recurrence"), ("delta",), ("memory", "attention")]
@@ -140,6 +142,48 @@ def test_repeated_reflections_stay_exact_in_chunks():
     )
     _, output = jax.device_get(jax.jit(scan_chunks)(inputs, np.eye(4, dtype=np.float32)[None, None]))
     np.testing.assert_allclose(output[0, :, 0, 0], [-1.0 if token % 2 == 0 else 1.0 for token in range(tokens)])
+
+
+def test_memory_equals_slots_that_are_written_and_then_read_one_token_after_another():
+    tokens, num_slots, size = 7, 3, 4
+    random = np.random.default_rng(0)
+    write_keys, read_keys, values = random.normal(size=(3, tokens, size)).astype(np.float32)
+    gates, newest_gates = random.uniform(size=(2, tokens)).astype(np.float32)
+    is_start, is_valid = np.arange(tokens) == 4, np.arange(tokens) != 2
+    values[2] = np.nan  # does not count
+    write_keys, read_keys = (keys / np.linalg.norm(keys, axis=1, keepdims=True) for keys in (write_keys, read_keys))
+
+    def softmax_of_cosines(slots, key):
+        cosines = slots @ key / np.sqrt(np.sum(slots**2, axis=1) + 1e-6)
+        return np.exp(5 * cosines) / np.sum(np.exp(5 * cosines))
+
+    first_usage = np.asarray([0, -0.001, -0.002])
+    state = memory(num_slots).init_state(BlockConfig(size, 1), 1)
+    access = jax.jit(memory_mixer._access)
+    for t in range(tokens):
+        if t in (0, 4):
+            slots, contents, usage = np.zeros((num_slots, size)), np.zeros((num_slots, size)), first_usage
+        token = memory_mixer._Token(
+            *(array[None, None, t] for array in (write_keys, read_keys, values, gates, newest_gates)),
+            is_start[None, t],
+            is_valid[None, t],
+        )
+        state, (output, reads, writes) = access(
+            state, token, np.float32([[[5.0]]]), np.float32(first_usage)[None, None]
+        )
+        if not is_valid[t]:
+            continue
+        is_oldest = np.arange(num_slots) == np.argmin(usage)
+        alike = softmax_of_cosines(slots, write_keys[t])
+        weights = gates[t] * (newest_gates[t] * is_oldest + (1 - newest_gates[t]) * alike)
+        slots = slots + weights[:, None] * (write_keys[t] - slots)
+        contents = contents + weights[:, None] * (values[t] - contents)
+        found = softmax_of_cosines(slots, read_keys[t])
+        usage = 0.95 * usage + found + weights
+        assert_close(writes[0, 0], weights)
+        assert_close(reads[0, 0], found)
+        assert_close(output[0, 0], found @ contents)
+        assert_close(state.keys[0, 0].T, slots)
 
 
 def test_a_written_memory_is_read_back_and_its_trace_shows_where():

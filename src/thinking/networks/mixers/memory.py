@@ -18,14 +18,15 @@ from thinking.networks.mixers.mixer import Mixer, RecurrentInputs, RecurrentOutp
 from thinking.types import Array
 
 _USAGE_DECAY = 0.95
+_EPSILON = 1e-6
 
 
 class MemoryState(NamedTuple):
     """The memory.
 
     Attributes:
-        keys: [B, H, S, E].
-        values: [B, H, S, E].
+        keys: [B, H, E, S], the slots last, as what is summed over a vector's entries is fast then.
+        values: [B, H, E, S].
         usage: [B, H, S], how much each slot was read and written of late.
     """
 
@@ -59,9 +60,9 @@ def memory(num_slots: int = 16) -> Mixer:
         raise ValueError(f"memory: num_slots {num_slots} is out of range; give at least 1")
 
     def init_state(config: BlockConfig, rows: int) -> MemoryState:
-        shape = rows, config.num_heads, num_slots
-        empty = jnp.zeros((*shape, config.width // config.num_heads), jnp.float32)
-        return MemoryState(empty, empty, jnp.broadcast_to(_initial_usage(num_slots), shape))
+        empty = jnp.zeros((rows, config.num_heads, config.width // config.num_heads, num_slots), jnp.float32)
+        usage = jnp.broadcast_to(_initial_usage(num_slots), (rows, config.num_heads, num_slots))
+        return MemoryState(empty, empty, usage)
 
     return Mixer("memory", lambda config, rngs: _Memory(config, rngs), init_state)
 
@@ -115,7 +116,8 @@ class _Memory(nnx.Module):
             return _access(state, token, sharpness, initial_usage)
 
         by_token = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), token)
-        state, (output, reads, writes) = jax.lax.scan(advance, inputs.state, by_token)
+        # Slots within the scan are computed again for the gradient: keeping them takes longer, and much memory.
+        state, (output, reads, writes) = jax.lax.scan(jax.checkpoint(advance), inputs.state, by_token)
         output = output.swapaxes(0, 1).reshape(rows, tokens, width).astype(x_BxCxD.dtype)
         trace = MemoryTrace(reads.swapaxes(0, 1), writes.swapaxes(0, 1))
         return self.out_proj(output), RecurrentOutput(state, trace)
@@ -124,35 +126,53 @@ class _Memory(nnx.Module):
 def _access(
     before: MemoryState, token: _Token, sharpness: Array, initial_usage: Array
 ) -> tuple[MemoryState, tuple[Array, Array, Array]]:
-    """Write, then read; returns what was read [B, H, E], and the weights of reads and writes [B, H, S]."""
+    """Write, then read; returns what was read [B, H, E], and the weights of reads and writes [B, H, S].
 
-    def forget(leaf: Array, blank: Array) -> Array:
-        return jnp.where(token.is_start.reshape(-1, *[1] * (leaf.ndim - 1)), blank, leaf)
+    A write makes a slot a mean of what it held and of what is new. So what is read after the write follows from
+    products with the slots before it, and each slot is passed over once.
+    """
+    is_start, is_valid = token.is_start[:, None, None], token.is_valid[:, None, None]
+    kept = jnp.where(is_start, 0.0, 1.0)
+    usage = jnp.where(is_start, initial_usage, before.usage)
+    squares = kept * jnp.sum(before.keys**2, axis=2)
+    write_products = kept * jnp.sum(before.keys * token.write_key[..., None], axis=2)
+    read_products = kept * jnp.sum(before.keys * token.read_key[..., None], axis=2)
 
-    zero = jnp.zeros(())
-    state = MemoryState(forget(before.keys, zero), forget(before.values, zero), forget(before.usage, initial_usage))
-    alike = _likeness(state.keys, token.write_key, sharpness)
-    is_oldest = jax.nn.one_hot(jnp.argmin(state.usage, axis=-1), state.usage.shape[-1])
+    is_oldest = jax.nn.one_hot(jnp.argmin(usage, axis=-1), usage.shape[-1])
     newest = token.newest_gate[..., None]
-    writes = token.write_gate[..., None] * (newest * is_oldest + (1 - newest) * alike)
-    written = writes[..., None]
-    keys = state.keys + written * (token.write_key[..., None, :] - state.keys)
-    values = state.values + written * (token.value[..., None, :] - state.values)
-    reads = _likeness(keys, token.read_key, sharpness)
-    output = jnp.einsum("bhs,bhse->bhe", reads, values)
-    usage = _USAGE_DECAY * state.usage + reads + writes
-    after = jax.tree.map(
-        lambda new, old: jnp.where(token.is_valid.reshape(-1, *[1] * (new.ndim - 1)), new, old),
-        MemoryState(keys, values, usage),
-        before,
+    writes = newest * is_oldest + (1 - newest) * _likeness(write_products, squares, sharpness)
+    writes = token.write_gate[..., None] * writes
+
+    left = 1 - writes
+    squares = (
+        left**2 * squares + 2 * left * writes * write_products + writes**2 * _dot(token.write_key, token.write_key)
     )
+    read_products = left * read_products + writes * _dot(token.write_key, token.read_key)
+    reads = _likeness(read_products, squares, sharpness)
+    output = jnp.sum((reads * left * kept)[..., None, :] * before.values, axis=-1) + _dot(reads, writes) * token.value
+
+    def write(slots: Array, new: Array) -> Array:
+        remaining = jnp.where(is_valid, kept * left, 1.0)[..., None, :]
+        written = jnp.where(is_valid, writes, 0.0)[..., None, :]
+        return remaining * slots + written * jnp.where(is_valid, new, 0.0)[..., None]
+
+    usage = jnp.where(is_valid, _USAGE_DECAY * usage + reads + writes, before.usage)
+    after = MemoryState(write(before.keys, token.write_key), write(before.values, token.value), usage)
     return after, (output, reads, writes)
 
 
-def _likeness(keys: Array, key: Array, sharpness: Array) -> Array:
-    """[B, H, S] softmax of cosines; an empty slot has cosine 0."""
-    return jax.nn.softmax(sharpness * jnp.einsum("bhse,bhe->bhs", _normalize(keys), key), axis=-1)
+def _likeness(products: Array, squares: Array, sharpness: Array) -> Array:
+    """[B, H, S] softmax of cosines, from products with the slots and the slots' squared lengths.
+
+    An empty slot has cosine 0.
+    """
+    return jax.nn.softmax(sharpness * products * jax.lax.rsqrt(squares + _EPSILON), axis=-1)
+
+
+def _dot(x: Array, y: Array) -> Array:
+    """[..., 1]."""
+    return jnp.sum(x * y, axis=-1, keepdims=True)
 
 
 def _normalize(x: Array) -> Array:
-    return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-6)
+    return x * jax.lax.rsqrt(_dot(x, x) + _EPSILON)
