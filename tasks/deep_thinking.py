@@ -42,7 +42,7 @@ def run(config: Config, run: Run) -> None:
     from thinking.experiment import plots
     from thinking.experiment.results import write_results
     from thinking.recipes.deep_thinking import evaluation, thinking_plots
-    from thinking.recipes.deep_thinking.problems import make_problem, make_tests
+    from thinking.recipes.deep_thinking.problem_families import make_problem, make_tests
     from thinking.recipes.deep_thinking.training import compute_depth, train_network
     from thinking.trees import count_parameters
 
@@ -78,7 +78,7 @@ def run(config: Config, run: Run) -> None:
 def measure(config: Config, trained: PuzzleThinker) -> list[dict[str, Any]]:
     """A row for each size, of a network that was loaded."""
     from thinking.recipes.deep_thinking import evaluation
-    from thinking.recipes.deep_thinking.problems import make_problem, make_tests
+    from thinking.recipes.deep_thinking.problem_families import make_problem, make_tests
 
     problem, (name,) = make_problem(config), config.networks
     tests = make_tests(config, problem)
@@ -93,7 +93,7 @@ def measure(config: Config, trained: PuzzleThinker) -> list[dict[str, Any]]:
 def draw(config: Config, trained: PuzzleThinker, folder: Path) -> None:
     """Write videos of mazes being thought through."""
     from thinking.recipes.deep_thinking import evaluation, thinking_plots
-    from thinking.recipes.deep_thinking.problems import make_problem, make_tests
+    from thinking.recipes.deep_thinking.problem_families import make_problem, make_tests
 
     if config.puzzle.name != "mazes":
         raise UserError(f"--puzzle.name {config.puzzle.name}: mazes alone can be drawn")

@@ -36,7 +36,7 @@ def run(config: Config, run: Run) -> None:
     from thinking import progress
     from thinking.experiment.results import write_results
     from thinking.files import write_atomic, write_json
-    from thinking.recipes.language_guide import report
+    from thinking.recipes.language_guide import plan_report
     from thinking.recipes.language_guide.configs.shared import find_input
     from thinking.recipes.language_guide.writers import write_plans
     from thinking.text import plans, prepared_data
@@ -50,14 +50,14 @@ def run(config: Config, run: Run) -> None:
         step: data.steps[canonical] for step, canonical in zip(data.steps, data.canonical_index, strict=True)
     }
     entries = [
-        report.make_entry(plan, text, writer_name, lambda step: canonical_steps.get(step, step))
+        plan_report.make_entry(plan, text, writer_name, lambda step: canonical_steps.get(step, step))
         for plan, text, writer_name in zip(chosen, texts, writers, strict=True)
     ]
-    rows = report.mean_rows(chosen, config.report.splits, config.report.modes)
+    rows = plan_report.mean_rows(chosen, config.report.splits, config.report.modes)
     goals = len({plan.goal for plan in chosen})
     about = f"{len(chosen)} plans for {goals} goals, in vectors of {data.embedder}"
     write_json(run.folder / "plans.json", entries)
-    write_atomic(run.folder / "plans.html", report.render_page(entries, rows, about).encode())
+    write_atomic(run.folder / "plans.html", plan_report.render_page(entries, rows, about).encode())
     for split in config.report.splits:
         for plan in [plan for plan in chosen if plan.split == split][:1]:
             progress.console().print(plans.render_tree(plan))

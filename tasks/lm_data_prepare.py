@@ -18,8 +18,8 @@ from thinking.recipes.language_guide.configs.prepare import EXAMPLES, MODELS, PR
 if TYPE_CHECKING:
     from thinking.text.crafting import CraftedTexts
     from thinking.text.embedders import Embedder
+    from thinking.text.openai_server import Server
     from thinking.text.prepared_data import PreparedData
-    from thinking.text.server import Server
 
 COLUMNS = {
     "split": "split",

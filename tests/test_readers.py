@@ -22,8 +22,8 @@ from thinking.recipes.language_guide.text_sources import read_goals
 from thinking.text import corpus, minilm, plans, prepared_data, records, response_cache
 from thinking.text.embedders import hashing_embedder
 from thinking.text.openai_protocol import make_openai_answer_fn, openai_embedder
+from thinking.text.openai_server import Server
 from thinking.text.records import Section, Text
-from thinking.text.server import Server
 
 NUM_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "40"))
 FUZZ = settings(

@@ -21,8 +21,8 @@ from thinking.commands import cli
 from thinking.commands.tasks import describe_task, find_tasks
 from thinking.experiment.run_folders import find_latest, list_runs
 from thinking.experiment.run_records import find_run
-from thinking.pretrained.records import list_shipped
-from thinking.serving.models import Models, find_model
+from thinking.pretrained.export_record import list_shipped
+from thinking.serving.model_pool import Models, find_model
 
 FLAGS = ("--preset", "smoke", "--guides", "table", "--table.num-walks", "500")
 OTHER_FLAGS = ("--linear.num-cells", "99")  # another run of the same compiled programs

@@ -9,7 +9,7 @@ import pytest
 
 from thinking.commands.tasks import DURATIONS, describe_task, find_tasks, load_task
 from thinking.errors import RunError, UserError
-from thinking.experiment.config import check, to_json
+from thinking.experiment.config_fields import check, to_json
 from thinking.experiment.saved_config import FORMAT_VERSION, load_config
 from thinking.experiment.settings import find_declaration_errors, settings
 

@@ -14,7 +14,7 @@ from tests.experiment.conftest import ROOT, assert_one_line
 
 from thinking.errors import UserError
 from thinking.experiment import flags
-from thinking.experiment.config import RunConfig, option, to_json
+from thinking.experiment.config_fields import RunConfig, option, to_json
 from thinking.experiment.settings import format_value, settings
 
 

@@ -12,7 +12,7 @@ from tests.experiment.conftest import assert_one_line
 
 from thinking.errors import UserError
 from thinking.experiment import folder
-from thinking.experiment.config import RunConfig
+from thinking.experiment.config_fields import RunConfig
 from thinking.experiment.run_folders import find_latest
 from thinking.experiment.saved_config import FORMAT_VERSION
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.experiment import nested, toy
 
-from thinking.experiment.config import RunConfig, option
+from thinking.experiment.config_fields import RunConfig, option
 from thinking.experiment.settings import (
     MAX_INT,
     Bounds,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
 from thinking.experiment import interruption
-from thinking.experiment.config import RunConfig
+from thinking.experiment.config_fields import RunConfig
 from thinking.experiment.folder import Run
 from thinking.experiment.training_loop import train
 from thinking.learning.optimizers import adamw, warmup_cosine, warmup_stable_decay

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from thinking import load
 from thinking.errors import RunError, UserError
 from thinking.pretrained import weights
+from thinking.pretrained.export_record import is_exported, read_record
 from thinking.pretrained.exporting import Export, check_hub, format_command, make_files, upload, write_folder
 from thinking.pretrained.recipes import find_recipe
-from thinking.pretrained.records import is_exported, read_record
 from thinking.recipes.think_tokens.config import PRESETS
 from thinking.recipes.think_tokens.trained import Thinker
 from thinking.trees import digest

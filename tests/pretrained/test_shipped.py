@@ -18,7 +18,7 @@ from thinking.environments.arithmetic.problems import ADD, SUBTRACT, Problem
 from thinking.environments.arithmetic.split import find_split
 from thinking.environments.gymnasium_evaluation import evaluate_in_gymnasium
 from thinking.environments.puzzles import mazes, sample_puzzles
-from thinking.pretrained.records import FILES, list_shipped
+from thinking.pretrained.export_record import FILES, list_shipped
 
 ROOT = Path(__file__).parents[2]
 NAMES = (
@@ -54,8 +54,10 @@ def test_wheels_have_all_models():
 
 
 def test_import_and_list_import_no_jax():
-    program = "import sys, thinking; from thinking.pretrained.records import list_shipped; assert list_shipped(); "
-    program += "heavy = {'jax', 'flax', 'numpy'} & set(sys.modules); assert not heavy, heavy"
+    program = (
+        "import sys, thinking; from thinking.pretrained.export_record import list_shipped; assert list_shipped(); "
+        "heavy = {'jax', 'flax', 'numpy'} & set(sys.modules); assert not heavy, heavy"
+    )
     environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": ""}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True)
 

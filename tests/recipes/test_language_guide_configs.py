@@ -2,7 +2,7 @@
 
 import pytest
 
-from thinking.experiment.config import check
+from thinking.experiment.config_fields import check
 from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.language_guide.configs import inference, interpret, prepare, train
 

@@ -13,7 +13,7 @@ from tests.experiment.page_checks import Page, check_contrast
 from tests.serving.conftest import write_run
 
 from thinking.experiment.pages import render_page
-from thinking.pretrained.records import list_shipped
+from thinking.pretrained.export_record import list_shipped
 from thinking.serving.app import make_app
 
 BASE = "http://127.0.0.1:8000"

@@ -12,11 +12,11 @@ from starlette.testclient import TestClient
 from tests.serving.conftest import write_run
 
 from thinking.environments.graph import make_graph
-from thinking.pretrained.records import list_shipped
+from thinking.pretrained.export_record import list_shipped
 from thinking.serving.app import make_app
-from thinking.serving.chat import NUM_CANDIDATES
-from thinking.serving.models import MAX_WAITING, Model, Models, find_model
-from thinking.serving.replies import Refusal
+from thinking.serving.chat_demo import NUM_CANDIDATES
+from thinking.serving.model_pool import MAX_WAITING, Model, Models, find_model
+from thinking.serving.responses import Refusal
 
 BASE = "http://127.0.0.1:8000"
 EPISODE = {"target_return": None, "observation": None, "carry": [], "num_steps": 0, "seed": 5}

@@ -16,7 +16,7 @@ from tests.tasks.shared_stages import SharedStages
 from tasks import arithmetic
 from thinking.errors import UserError
 from thinking.experiment import Run, interruption, main
-from thinking.experiment.config import check
+from thinking.experiment.config_fields import check
 from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.arithmetic import model, searches
 from thinking.recipes.arithmetic.presets import EXAMPLES, PRESETS

@@ -11,7 +11,7 @@ from thinking.benchmarks import baselines, guides, mixers
 from thinking.benchmarks.config import Part
 from thinking.errors import UserError
 from thinking.experiment import Run, flags
-from thinking.experiment.config import check
+from thinking.experiment.config_fields import check
 from thinking.experiment.settings import find_declaration_errors
 
 SMOKE = benchmark.PRESETS["smoke"].config

@@ -10,10 +10,10 @@ from tests.tasks.exports import load_export
 from tasks import deep_thinking
 from thinking.errors import UserError
 from thinking.experiment import Run
-from thinking.experiment.config import check
+from thinking.experiment.config_fields import check
 from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.deep_thinking import config as settings
-from thinking.recipes.deep_thinking.problems import make_problem, make_tests
+from thinking.recipes.deep_thinking.problem_families import make_problem, make_tests
 from thinking.recipes.deep_thinking.training import build_network
 from thinking.recipes.groups import TrainingConfig
 

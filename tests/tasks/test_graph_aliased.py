@@ -12,7 +12,7 @@ import pytest
 from tasks import graph_aliased
 from thinking.environments.aliased_graph import compute_optimal_hops, make_aliased_graph
 from thinking.experiment import Run, main
-from thinking.experiment.config import check
+from thinking.experiment.config_fields import check
 from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.aliased_graph import config as settings
 from thinking.recipes.aliased_graph.model import make_conditions

@@ -7,7 +7,7 @@ import pytest
 from tasks import invent_code
 from thinking.errors import UserError
 from thinking.experiment import Run
-from thinking.experiment.config import check
+from thinking.experiment.config_fields import check
 from thinking.experiment.flags import parse
 from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.thought_code.config import PRESETS

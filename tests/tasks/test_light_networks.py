@@ -11,7 +11,7 @@ import pytest
 from tasks import light_networks
 from thinking.errors import UserError
 from thinking.experiment import Run
-from thinking.experiment.config import check
+from thinking.experiment.config_fields import check
 from thinking.experiment.identity import compute_digest
 from thinking.experiment.settings import find_declaration_errors
 from thinking.networks.decoder import DecoderOutput
@@ -19,7 +19,7 @@ from thinking.recipes.groups import TrainingConfig
 from thinking.recipes.light_networks import config as settings
 from thinking.recipes.light_networks.evaluation import compute_accuracy, count_state_bytes
 from thinking.recipes.light_networks.model import build_network
-from thinking.recipes.light_networks.problems import make_problem
+from thinking.recipes.light_networks.problem_families import make_problem
 from thinking.recipes.light_networks.training import make_loss, make_test, sample_rows
 from thinking.trees import count_parameters
 

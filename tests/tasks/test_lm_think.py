@@ -11,7 +11,7 @@ from tests.tasks.shared_stages import SharedStages
 
 from tasks import lm_think as task
 from thinking.experiment import Run, interruption, main
-from thinking.experiment.config import check
+from thinking.experiment.config_fields import check
 from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.groups import OptimizerConfig
 from thinking.recipes.lm_think import training

@@ -19,7 +19,7 @@ from thinking.environments import control, gymnasium_evaluation
 from thinking.errors import UserError
 from thinking.experiment import Run, interruption, main, metrics
 from thinking.experiment.checkpoint import restore
-from thinking.experiment.config import check
+from thinking.experiment.config_fields import check
 from thinking.experiment.flags import parse
 from thinking.experiment.results import digest
 from thinking.experiment.settings import find_declaration_errors

@@ -9,7 +9,7 @@ import pytest
 from tasks import rl_memory
 from thinking.errors import UserError
 from thinking.experiment import Run
-from thinking.experiment.config import check
+from thinking.experiment.config_fields import check
 from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.cart_pole import videos
 from thinking.recipes.groups import OptimizerConfig

@@ -11,7 +11,7 @@ import pytest
 from tasks import robustness
 from thinking.benchmarks.kills import TASK_FLAGS, TaskName, make_command, split_kills
 from thinking.experiment import Run, flags
-from thinking.experiment.config import check
+from thinking.experiment.config_fields import check
 from thinking.experiment.settings import find_declaration_errors
 
 # A task that takes a while. Its digest is always the same, or always different.

@@ -14,7 +14,7 @@ from tests.tasks.exports import load_export
 from tasks import simple
 from thinking.errors import UserError
 from thinking.experiment import Run, main
-from thinking.experiment.config import check
+from thinking.experiment.config_fields import check
 from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.graph import config as settings
 

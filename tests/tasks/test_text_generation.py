@@ -8,7 +8,7 @@ import pytest
 
 from tasks import text_generation as task
 from thinking.experiment import Run, main
-from thinking.experiment.config import check
+from thinking.experiment.config_fields import check
 from thinking.experiment.settings import find_declaration_errors
 from thinking.recipes.groups import OptimizerConfig
 from thinking.recipes.text_generation.config import PRESETS, RLConfig

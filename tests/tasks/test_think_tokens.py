@@ -16,7 +16,7 @@ from tests.tasks.shared_stages import SharedStages
 from tasks import think_tokens
 from thinking.errors import UserError
 from thinking.experiment import Run, interruption, metrics
-from thinking.experiment.config import check
+from thinking.experiment.config_fields import check
 from thinking.experiment.flags import parse
 from thinking.experiment.results import digest
 from thinking.experiment.settings import find_declaration_errors
@@ -211,7 +211,7 @@ def test_flags_are_checked_without_importing_jax():
     program = """if True:
         import sys
         from tasks import invent_code, think_tokens
-        from thinking.experiment.config import check
+        from thinking.experiment.config_fields import check
         for task in (invent_code, think_tokens):
             for preset in task.PRESETS.values():
                 check(preset.config)

@@ -10,8 +10,8 @@ from thinking.text import prepared_data
 from thinking.text.embedders import hashing_embedder, minilm_embedder, normalize
 from thinking.text.matching_embedder import open_matching_embedder
 from thinking.text.openai_protocol import openai_embedder
+from thinking.text.openai_server import Server
 from thinking.text.records import Text
-from thinking.text.server import Server
 
 TEXTS = [Text("a bad c", ("a b", "b c"))]
 

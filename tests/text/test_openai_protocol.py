@@ -21,8 +21,8 @@ from tests.text.openai_server import make_embedding, run_stub_server
 from thinking.errors import UserError
 from thinking.text import response_cache
 from thinking.text.openai_protocol import make_openai_answer_fn, map_in_order, openai_embedder
+from thinking.text.openai_server import MAX_ANSWER_BYTES, Server
 from thinking.text.providers import generate_texts
-from thinking.text.server import MAX_ANSWER_BYTES, Server
 
 KEY = "sk-very-secret-0123456789"
 
@@ -260,7 +260,7 @@ def test_unexpected_error_of_a_response_is_one_line_without_the_key(stub, connec
     def fail(headers):
         raise ArithmeticError(f"what is {KEY}\x1b[31m?")
 
-    monkeypatch.setattr("thinking.text.server._retry_after", fail)
+    monkeypatch.setattr("thinking.text.openai_server._retry_after", fail)
     stub.script.append((429, {}, None))
     message = get_error_message(make_openai_answer_fn(connect(), "small-model"), "x")
     assert "ArithmeticError: what is ***\\x1b[31m?" in message
@@ -491,7 +491,7 @@ def test_map_in_order_waits_for_running_calls_on_failure():
 def test_interrupt_ends_the_run_and_keeps_cached_answers(stub, tmp_path):
     program = (
         "import sys; from pathlib import Path; from thinking.text.openai_protocol import make_openai_answer_fn\n"
-        "from thinking.text.server import Server; from thinking.text.providers import generate_texts\n"
+        "from thinking.text.openai_server import Server; from thinking.text.providers import generate_texts\n"
         "server = Server(sys.argv[1], Path(sys.argv[2]))\n"
         "answer_fn = make_openai_answer_fn(server, 'small-model')\n"
         "try: list(generate_texts(answer_fn, [str(n) for n in range(9)], '{goal}', num_parallel=4))\n"

@@ -13,8 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Union
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
-from thinking.commands.listing import print_comparison, print_run, print_runs, print_tasks
-from thinking.commands.models import (
+from thinking.commands.exported_models import (
     DEFAULT_REASONER,
     draw_model,
     export_run,
@@ -25,16 +24,17 @@ from thinking.commands.models import (
     print_models,
     use_model,
 )
+from thinking.commands.listing import print_comparison, print_run, print_runs, print_tasks
 from thinking.commands.tasks import find_tasks, load_task
 from thinking.errors import UserError, show_controls
 from thinking.experiment.command import Task, clear, exit_with_one_line, run_task, use_run
-from thinking.experiment.comparison import read_groups
+from thinking.experiment.run_comparison import read_groups
 from thinking.experiment.run_folders import find_latest
 from thinking.experiment.run_records import find_run
 from thinking.experiment.saved_config import read_record
 from thinking.experiment.settings import settings
 from thinking.experiment.summary import thinking_command
-from thinking.pretrained.records import is_exported
+from thinking.pretrained.export_record import is_exported
 
 TaskName = Literal[tuple(find_tasks())]
 RunName = Annotated[str, arg(metavar="RUN", help="a folder, TASK for its latest run, TASK/NAME or TASK/DIGEST")]

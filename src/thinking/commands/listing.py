@@ -8,7 +8,7 @@ from pathlib import Path
 from thinking import progress
 from thinking.commands.tasks import DURATIONS, describe_task, find_tasks
 from thinking.errors import RunError
-from thinking.experiment.comparison import Group, compare_results, describe_differences
+from thinking.experiment.run_comparison import Group, compare_results, describe_differences
 from thinking.experiment.run_folders import list_runs
 from thinking.experiment.run_records import RunRecord, read_run
 from thinking.experiment.summary import describe_files, format_next, format_seconds, thinking_command

@@ -23,7 +23,7 @@ from orbax.checkpoint import v1 as ocp
 
 from thinking import progress
 from thinking.errors import RunError
-from thinking.experiment.memory import is_out_of_memory
+from thinking.experiment.memory_check import is_out_of_memory
 from thinking.files import sync_folder
 from thinking.trees import Leaf, digest_leaves, host_leaves, is_key
 

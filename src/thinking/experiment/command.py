@@ -14,7 +14,7 @@ from typing import Any
 from thinking import progress
 from thinking.errors import RunError, UserError, show_controls, to_line
 from thinking.experiment import flags, folder, interruption
-from thinking.experiment.config import Config, Preset, RunConfig, list_changes, to_json
+from thinking.experiment.config_fields import Config, Preset, RunConfig, list_changes, to_json
 from thinking.experiment.identity import locate_run
 from thinking.experiment.run_folders import REPORT_FILE, RESULTS_FILE, list_runs
 from thinking.experiment.saved_config import load_config, read_record
@@ -146,7 +146,7 @@ def run_task(task: Task, arguments: Sequence[str], program: str) -> None:
         if not use:
             progress.log(f"{task.name}: writes to {run_folder}/")
         # Imported late, because JAX alone takes two seconds.
-        from thinking.experiment import device, memory, metrics
+        from thinking.experiment import device, memory_check, metrics
 
         device.prepare_device()
         command = f"{program} {shlex.join(arguments)}".rstrip()
@@ -159,9 +159,9 @@ def run_task(task: Task, arguments: Sequence[str], program: str) -> None:
             folder.add_seconds(run_folder, time.monotonic() - start)
             raise
         except (MemoryError, RuntimeError) as error:
-            if not memory.is_out_of_memory(error):
+            if not memory_check.is_out_of_memory(error):
                 raise
-            raise memory.make_error(config, "there is not enough memory") from error
+            raise memory_check.make_error(config, "there is not enough memory") from error
         folder.add_seconds(run_folder, time.monotonic() - start)
         if not use:
             _draw_report(run_folder)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from thinking.errors import UserError
 from thinking.experiment import metrics
-from thinking.experiment.comparison import Group, compare_results
 from thinking.experiment.curves import Curves, collect_curves, make_panels
 from thinking.experiment.pages import render_page
+from thinking.experiment.run_comparison import Group, compare_results
 from thinking.experiment.settings import format_value
 from thinking.experiment.tables import TextTable, format_rows
 from thinking.files import write_atomic

@@ -14,7 +14,7 @@ import tyro
 
 from thinking.errors import UserError
 from thinking.experiment import help_text
-from thinking.experiment.config import Config, Preset, check
+from thinking.experiment.config_fields import Config, Preset, check
 from thinking.experiment.settings import Setting, list_choices, settings
 
 _MAX_SUGGESTIONS = 3

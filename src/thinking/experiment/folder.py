@@ -17,7 +17,7 @@ import filelock
 from typing_extensions import TypedDict
 
 from thinking.errors import RunError, UserError
-from thinking.experiment.config import RunConfig, list_changes, to_json
+from thinking.experiment.config_fields import RunConfig, list_changes, to_json
 from thinking.experiment.identity import describe_config, hash_inputs
 from thinking.experiment.run_folders import CONFIG_FILE, LATEST, REPORT_FILE, RESULTS_FILE, find_latest, point_latest
 from thinking.experiment.saved_config import CLEAR_HINT, FORMAT_VERSION, read_record

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from thinking.experiment.config import Preset, RunConfig
+from thinking.experiment.config_fields import Preset, RunConfig
 from thinking.experiment.settings import Setting, format_value, parts
 
 _INDENT = 26

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thinking.errors import RunError
-from thinking.experiment.config import RunConfig, to_json
+from thinking.experiment.config_fields import RunConfig, to_json
 from thinking.experiment.run_folders import find_by_digest
 from thinking.experiment.settings import Setting, format_value, list_choices, settings
 

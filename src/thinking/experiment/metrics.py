@@ -13,7 +13,7 @@ import pydantic
 from typing_extensions import TypedDict
 
 from thinking.errors import RunError, UserError
-from thinking.experiment.config import to_json
+from thinking.experiment.config_fields import to_json
 from thinking.experiment.folder import MetricWriter, Run
 from thinking.files import parse_json, write_atomic
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from thinking.experiment import metrics
-from thinking.experiment.config import flatten
+from thinking.experiment.config_fields import flatten
 from thinking.experiment.curves import collect_curves, make_panels
 from thinking.experiment.pages import render_page
 from thinking.experiment.pictures import embed_pictures

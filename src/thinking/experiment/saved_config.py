@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union
 from typing_extensions import TypedDict
 
 from thinking.errors import RunError
-from thinking.experiment.config import Config, check
+from thinking.experiment.config_fields import Config, check
 from thinking.experiment.run_folders import CONFIG_FILE
 from thinking.experiment.settings import is_group, settings
 from thinking.files import parse_json

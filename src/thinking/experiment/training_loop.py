@@ -14,8 +14,8 @@ import numpy as np
 
 from thinking import progress
 from thinking.errors import RunError
-from thinking.experiment import checkpoint, interruption, memory, metrics
-from thinking.experiment.config import RunConfig
+from thinking.experiment import checkpoint, interruption, memory_check, metrics
+from thinking.experiment.config_fields import RunConfig
 from thinking.experiment.folder import Run
 from thinking.trees import count_bytes, is_key
 from thinking.types import Latest, Measured, State
@@ -84,7 +84,7 @@ def train(
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", stage) or num_steps < 0 or chunk_size < 1:
         raise ValueError(f"bad stage {stage!r}, num_steps {num_steps} or chunk_size {chunk_size}")
     folder = run.folder / "checkpoints" / stage
-    memory.check_fits(run.config, count_bytes(jax.eval_shape(init)), "the state of training")
+    memory_check.check_fits(run.config, count_bytes(jax.eval_shape(init)), "the state of training")
     start = jax.tree.map(_copy_leaf, init())
     restored = checkpoint.restore(folder, start)
     done, result = 0, TrainResult(start)
@@ -215,7 +215,7 @@ def _compile(
     program = lowered.compile()
     if (needed := program.memory_analysis()) is not None:
         num_bytes = needed.argument_size_in_bytes + needed.temp_size_in_bytes
-        memory.check_fits(config, num_bytes, "a training step")
+        memory_check.check_fits(config, num_bytes, "a training step")
     # The snapshot is compiled here too, with the placement of a chunk's output, so that no save waits for it.
     jax.block_until_ready(checkpoint.snapshot(jax.device_put(state, shardings)))
     return program, time.perf_counter() - start
@@ -279,7 +279,7 @@ def _warn_if_long(config: RunConfig, stage: str, seconds_left: float) -> None:
     if seconds_left > _LONG_SECONDS:
         progress.warn(
             f"stage {stage} takes about {seconds_left / 3600:,.0f} h more at this speed; to shorten it, lower the "
-            f"number of steps, {memory.list_size_flags(config)}; Ctrl-C saves it, and the same command continues"
+            f"number of steps, {memory_check.list_size_flags(config)}; Ctrl-C saves it, and the same command continues"
         )
 
 

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import jax
 
 from thinking.errors import RunError, UserError, to_line
-from thinking.experiment.config import RunConfig, to_json
+from thinking.experiment.config_fields import RunConfig, to_json
 from thinking.experiment.saved_config import SavedRecord
 from thinking.experiment.settings import settings
 from thinking.files import sync_folder, write_atomic
+from thinking.pretrained.export_record import CARD_FILE, CONFIG_FILE, FILES, FORMAT_VERSION, WEIGHTS_FILE
 from thinking.pretrained.recipes import find_recipe
-from thinking.pretrained.records import CARD_FILE, CONFIG_FILE, FILES, FORMAT_VERSION, WEIGHTS_FILE
 from thinking.pretrained.weights import Dtype, compute_digest, encode_params, round_params
 from thinking.trees import count_parameters
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from thinking.errors import RunError, UserError
 from thinking.experiment.saved_config import restore_config
+from thinking.pretrained.export_record import CONFIG_FILE, WEIGHTS_FILE, find_model, read_record
 from thinking.pretrained.recipes import find_recipe
-from thinking.pretrained.records import CONFIG_FILE, WEIGHTS_FILE, find_model, read_record
 from thinking.pretrained.weights import read_params
 
 

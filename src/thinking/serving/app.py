@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from thinking.errors import RunError
 from thinking.experiment.pages import render_page
 from thinking.files import parse_json
-from thinking.pretrained.records import CARD_FILE, list_shipped, read_record
+from thinking.pretrained.export_record import CARD_FILE, list_shipped, read_record
 from thinking.serving.folders import (
     check_contained,
     list_run_files,
@@ -29,8 +29,8 @@ from thinking.serving.folders import (
     render_contained_report,
 )
 from thinking.serving.guard import MAX_BODY, Guard
-from thinking.serving.models import DEMOS, Model, Models, find_demo, find_model
-from thinking.serving.replies import Refusal, make_json, make_page, make_refusal, refuse
+from thinking.serving.model_pool import DEMOS, Model, Models, find_demo, find_model
+from thinking.serving.responses import Refusal, make_json, make_page, make_refusal, refuse
 
 REFRESH_SECONDS = 20
 """After which a browser loads a page of a run that trains again."""

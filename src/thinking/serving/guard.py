@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from thinking.serving.replies import make_refusal
+from thinking.serving.responses import make_refusal
 
 MAX_TARGET = 1000
 """Bytes of a path and its query."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from thinking.errors import UserError
 from thinking.text.embedders import Embedder, hashing_embedder, minilm_embedder
 from thinking.text.openai_protocol import openai_embedder
+from thinking.text.openai_server import Server
 from thinking.text.prepared_data import PreparedData
-from thinking.text.server import Server
 
 MINILM = "all-MiniLM-L6-v2"
 

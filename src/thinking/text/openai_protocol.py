@@ -16,7 +16,7 @@ import numpy as np
 from thinking.batching import cut_rows
 from thinking.text import response_cache
 from thinking.text.embedders import Embedder, make_embedder
-from thinking.text.server import Server
+from thinking.text.openai_server import Server
 
 MAX_PARALLEL = 4  # requests under way at once
 BATCH_SIZE = 64  # texts in one request for embeddings

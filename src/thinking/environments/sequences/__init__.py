@@ -1,9 +1,9 @@
 """Sequence problems, each of which asks one thing of a network: to track a state, to recall, to select, to nest."""
 
-from thinking.environments.sequences.arithmetic import nested_arithmetic
+from thinking.environments.sequences.automaton_words import automaton_words
+from thinking.environments.sequences.nested_arithmetic import nested_arithmetic
 from thinking.environments.sequences.recall import associative_recall, needle, selective_copying
-from thinking.environments.sequences.sequence import Sequence, SequenceFamily
-from thinking.environments.sequences.words import automaton_words
+from thinking.environments.sequences.sequence_family import Sequence, SequenceFamily
 
 __all__ = [
     "Sequence",

@@ -6,7 +6,7 @@ Axes: P pairs, Q queries, T tokens.
 import jax
 import jax.numpy as jnp
 
-from thinking.environments.sequences.sequence import Sequence, SequenceFamily
+from thinking.environments.sequences.sequence_family import Sequence, SequenceFamily
 from thinking.types import Array
 
 _MAX_QUERIES = 32

@@ -14,7 +14,7 @@ import numpy as np
 from thinking.learning.deep_supervision import CellBatch
 from thinking.networks.recursion import RecursiveNetwork, think_several_times
 from thinking.recipes.deep_thinking.config import Config, NetworkName
-from thinking.recipes.deep_thinking.problems import Problem
+from thinking.recipes.deep_thinking.problem_families import Problem
 from thinking.recipes.deep_thinking.training import build_network, compute_depth
 from thinking.types import Array, Params
 

@@ -13,7 +13,7 @@ from thinking.experiment import plots
 from thinking.learning.deep_supervision import CellBatch
 from thinking.recipes.deep_thinking.config import Config
 from thinking.recipes.deep_thinking.evaluation import StepCurves, trace_probabilities
-from thinking.recipes.deep_thinking.problems import Problem
+from thinking.recipes.deep_thinking.problem_families import Problem
 from thinking.recipes.deep_thinking.training import build_network
 from thinking.types import Params
 

@@ -11,7 +11,7 @@ import numpy as np
 from thinking.experiment.cards import CardTexts
 from thinking.networks.recursion import CellInputs, RecursiveNetwork, think
 from thinking.recipes.deep_thinking.config import Config
-from thinking.recipes.deep_thinking.problems import measure_problem
+from thinking.recipes.deep_thinking.problem_families import measure_problem
 from thinking.recipes.deep_thinking.training import build_network
 from thinking.types import Array, Params
 

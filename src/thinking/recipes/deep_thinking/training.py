@@ -10,7 +10,7 @@ from thinking.networks.blocks import BlockConfig
 from thinking.networks.positions import none
 from thinking.networks.recursion import RecursiveNetwork, recursive_network
 from thinking.recipes.deep_thinking.config import Config, NetworkName
-from thinking.recipes.deep_thinking.problems import Problem, ProblemSizes
+from thinking.recipes.deep_thinking.problem_families import Problem, ProblemSizes
 from thinking.types import Array, Metrics
 
 CHUNK = 50

@@ -8,7 +8,7 @@ from thinking.errors import name_flags
 from thinking.experiment.interruption import Interrupted
 from thinking.recipes.language_guide.configs.shared import ServerConfig
 from thinking.text import response_cache
-from thinking.text.server import Server
+from thinking.text.openai_server import Server
 
 
 @contextlib.contextmanager

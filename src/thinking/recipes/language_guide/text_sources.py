@@ -11,9 +11,9 @@ from thinking.recipes.language_guide.configs.shared import WriterConfig
 from thinking.text import crafting, huggingface, records, response_cache
 from thinking.text.crafting import CraftedTexts
 from thinking.text.openai_protocol import MAX_PARALLEL, make_openai_answer_fn
+from thinking.text.openai_server import Server
 from thinking.text.providers import generate_texts
 from thinking.text.records import Text
-from thinking.text.server import Server
 
 
 def collect_texts(

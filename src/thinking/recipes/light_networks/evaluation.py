@@ -17,7 +17,7 @@ from thinking.experiment.training_loop import TrainResult
 from thinking.networks.decoder import Decoder
 from thinking.recipes.light_networks.config import Config
 from thinking.recipes.light_networks.model import build_network
-from thinking.recipes.light_networks.problems import make_problem
+from thinking.recipes.light_networks.problem_families import make_problem
 from thinking.trees import count_bytes, count_parameters
 from thinking.types import Array, Params
 

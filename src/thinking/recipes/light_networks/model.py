@@ -8,7 +8,7 @@ from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
 from thinking.networks.mixers import Mixer, delta, make_mixer, memory
 from thinking.recipes.light_networks.config import Config
-from thinking.recipes.light_networks.problems import make_problem
+from thinking.recipes.light_networks.problem_families import make_problem
 from thinking.trees import count_parameters
 
 _FEED_FORWARD_STEP = 4

@@ -19,7 +19,7 @@ from thinking.networks.decoder import Decoder
 from thinking.recipes.light_networks.config import Config
 from thinking.recipes.light_networks.evaluation import compute_accuracy
 from thinking.recipes.light_networks.model import build_network
-from thinking.recipes.light_networks.problems import Problem, make_problem
+from thinking.recipes.light_networks.problem_families import Problem, make_problem
 from thinking.train_state import TrainState, apply_gradients, init_train_state
 from thinking.types import Array, Metrics, Params
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from thinking.errors import RunError
-from thinking.experiment.config import RunConfig
+from thinking.experiment.config_fields import RunConfig
 from thinking.experiment.settings import Setting, format_value, settings
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")

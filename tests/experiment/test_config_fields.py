@@ -10,7 +10,16 @@ from tests.experiment import nested, toy
 from tests.experiment.nested import Config, Evaluation, Model, Optimizer, Training
 
 from thinking.errors import UserError
-from thinking.experiment.config import RunConfig, check, check_seeds, field_error, group, list_changes, option, to_json
+from thinking.experiment.config_fields import (
+    RunConfig,
+    check,
+    check_seeds,
+    field_error,
+    group,
+    list_changes,
+    option,
+    to_json,
+)
 
 
 def get_check_error(config):

@@ -9,7 +9,7 @@ Axes: T tokens.
 import jax
 import jax.numpy as jnp
 
-from thinking.environments.sequences.sequence import Sequence, SequenceFamily
+from thinking.environments.sequences.sequence_family import Sequence, SequenceFamily
 from thinking.types import Array
 
 MODULUS = 5

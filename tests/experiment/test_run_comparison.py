@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.experiment.page_checks import check_page
 
 from thinking.errors import RunError, UserError
-from thinking.experiment.comparison import compare_results, describe_differences, read_groups
 from thinking.experiment.comparison_page import collect_group_curves, write_comparison
+from thinking.experiment.run_comparison import compare_results, describe_differences, read_groups
 from thinking.experiment.saved_config import FORMAT_VERSION
 
 COLUMNS = {"model": "model", "hops": "hops", "solved": "solved, %"}

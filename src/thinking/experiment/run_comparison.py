@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from thinking.errors import UserError
-from thinking.experiment.config import RunConfig, flatten
+from thinking.experiment.config_fields import RunConfig, flatten
 from thinking.experiment.run_records import RunRecord, read_run
 from thinking.experiment.settings import format_value, settings, to_flag
 from thinking.experiment.summary import thinking_command

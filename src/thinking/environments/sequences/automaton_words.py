@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.environments.automata import Automaton
-from thinking.environments.sequences.sequence import Sequence, SequenceFamily
+from thinking.environments.sequences.sequence_family import Sequence, SequenceFamily
 from thinking.types import Array
 
 

@@ -13,10 +13,10 @@ import anyio
 from thinking.errors import RunError, UserError
 from thinking.experiment.run_folders import RESULTS_FILE
 from thinking.experiment.saved_config import load_config, read_record
-from thinking.pretrained.records import list_shipped
-from thinking.pretrained.records import read_record as read_export
+from thinking.pretrained.export_record import list_shipped
+from thinking.pretrained.export_record import read_record as read_export
 from thinking.serving.folders import check_contained, list_run_folders
-from thinking.serving.replies import Refusal
+from thinking.serving.responses import Refusal
 
 DEMOS = {"arithmetic": "chat", "simple": "graph", "rl_cart_pole": "pole", "deep_thinking": "maze"}
 """The module of this package that plays with the models of a task, and its template.

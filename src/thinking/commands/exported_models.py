@@ -12,7 +12,14 @@ from thinking.experiment.command import Task, change_config, load_finished
 from thinking.experiment.run_records import read_run as read_run_record
 from thinking.experiment.summary import thinking_command
 from thinking.experiment.tables import print_rows
-from thinking.pretrained.records import CARD_FILE, WEIGHTS_FILE, find_model, is_exported, list_shipped, read_record
+from thinking.pretrained.export_record import (
+    CARD_FILE,
+    WEIGHTS_FILE,
+    find_model,
+    is_exported,
+    list_shipped,
+    read_record,
+)
 
 DEFAULT_REASONER = "reasoner"
 """What one chats with unless another model is named."""

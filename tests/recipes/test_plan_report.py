@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from tests.text.test_plans import PLANS, SHELF_PLAN
 
-from thinking.recipes.language_guide import evaluation, report
+from thinking.recipes.language_guide import evaluation, plan_report
 from thinking.text.plans import PlanNode
 
 HTML_INJECTION = (
@@ -51,11 +51,11 @@ class Page(HTMLParser):
 
 
 def make_entry(plan, text="1. Saw.", writer="nobody", meaning=str):
-    return report.make_entry(plan, text, writer, meaning)
+    return plan_report.make_entry(plan, text, writer, meaning)
 
 
 def render_and_parse(*entries, rows=({"split": "held_out", "plans": 1},), about="some plans"):
-    return Page(report.render_page(entries, rows, about))
+    return Page(plan_report.render_page(entries, rows, about))
 
 
 def iter_step_entries(nodes):
@@ -157,7 +157,7 @@ def test_page_escapes_tags_and_placeholders():
 
 def test_page_has_no_external_resources_or_links():
     text = "![x](http://evil/x.png) [y](http://evil) <http://evil> <b onclick=x>z</b>\n\n[y]: http://evil"
-    source = report.render_page([make_entry(SHELF_PLAN, text)], [], "")
+    source = plan_report.render_page([make_entry(SHELF_PLAN, text)], [], "")
     for tag, attributes, content in Page(source).elements:
         assert tag not in ("a", "img", "link", "iframe", "object")
         assert not {"src", "href", "action", "onclick", "onerror"} & set(attributes)
@@ -207,7 +207,7 @@ def test_page_has_filters_by_split_and_mode():
 def test_mean_rows_weigh_recall_as_evaluation_does():
     recalls = {("cut",): 1.0, ("cut", "saw", "paint"): 0.0}
     plans = [SHELF_PLAN._replace(reference=steps, scores={"next_step_recall": recalls[steps]}) for steps in recalls]
-    (row,) = report.mean_rows(plans, [SHELF_PLAN.split], [SHELF_PLAN.mode])
+    (row,) = plan_report.mean_rows(plans, [SHELF_PLAN.split], [SHELF_PLAN.mode])
     goal_set = evaluation.GoalSet([SHELF_PLAN.split] * 2, ["a", "b"], None, [[0], [0, 1, 2]], None)
     scores = [plan.scores | {"step_f1": 0.0, "sub_goal_recall": 0.0} for plan in plans]
     (eval_row,) = evaluation.make_rows("guide", goal_set, scores)

@@ -9,7 +9,7 @@ import pytest
 from tests.experiment import toy
 from tests.experiment.conftest import assert_one_line
 
-from thinking.experiment import memory
+from thinking.experiment import memory_check
 from thinking.experiment.training_loop import train
 
 BEYOND_ALL_MACHINES = 2**46  # floats: more than the address space
@@ -34,7 +34,7 @@ def small_container(tmp_path, monkeypatch):
     """A container of ten million bytes."""
     limit = tmp_path / "memory.max"
     limit.write_text("10000000\n")
-    monkeypatch.setattr(memory, "_CGROUP_LIMIT", limit)
+    monkeypatch.setattr(memory_check, "_CGROUP_LIMIT", limit)
 
 
 @pytest.mark.parametrize("run", [allocate_by_jax, allocate_by_numpy])
