@@ -215,11 +215,11 @@ def chat(config: Config, decoder: Decoder, params: Params) -> None:
     import jax
 
     from thinking.recipes.arithmetic.chat import ChatSettings, run_chat
-    from thinking.recipes.arithmetic.taught import read_taught
+    from thinking.recipes.arithmetic.training_range import parse_training_range
 
     rewarded = config.rl.sources if config.rl.algorithm != "none" else ()
     settings = ChatSettings(
-        read_taught((*config.data.sources, *rewarded)),
+        parse_training_range((*config.data.sources, *rewarded)),
         config.styles[0],
         config.answer.method,
         config.answer.num_samples,

@@ -19,10 +19,10 @@ from thinking.recipes.arithmetic import answering, replies
 from thinking.recipes.arithmetic.chat import ChatSettings, run_chat
 from thinking.recipes.arithmetic.rows import VOCABULARY, encode_example, encode_prompt
 from thinking.recipes.arithmetic.searches import SearchModel
-from thinking.recipes.arithmetic.taught import read_taught
+from thinking.recipes.arithmetic.training_range import parse_training_range
 
 MARKS = Marks("ok", "not ok")
-SETTINGS = ChatSettings(read_taught(["add:1", "add:2", "multiply:1"]), "chain_of_thought")
+SETTINGS = ChatSettings(parse_training_range(["add:1", "add:2", "multiply:1"]), "chain_of_thought")
 
 
 def encode(text):

@@ -22,8 +22,13 @@ from thinking.recipes.arithmetic.answering import (
 from thinking.recipes.arithmetic.chat import read_question
 from thinking.recipes.arithmetic.replies import OUT_OF_RANGE, Candidate, Conclusion, Question, Thought, is_right
 from thinking.recipes.arithmetic.searches import VERIFIER, SearchModel
-from thinking.recipes.arithmetic.taught import Taught, describe_taught, draw_examples, read_taught
 from thinking.recipes.arithmetic.trained import Reasoner
+from thinking.recipes.arithmetic.training_range import (
+    TrainingRange,
+    describe_range,
+    draw_examples,
+    parse_training_range,
+)
 
 NUM_CANDIDATES = 8
 MAX_QUESTION = 200
@@ -44,13 +49,13 @@ class Chat(NamedTuple):
 
     Attributes:
         search_model: the model.
-        taught: what it was taught.
+        training_range: what it was taught.
         answer: its answer of one thought.
         answer_checked: the same by candidates and checks; None where its style has none.
     """
 
     search_model: SearchModel
-    taught: Taught
+    training_range: TrainingRange
     answer: AnswerFn
     answer_checked: AnswerFn | None
 
@@ -69,20 +74,20 @@ def open_model(reasoner: Reasoner) -> Chat:
     search_model = SearchModel(
         decoder, reasoner.params, decoder.context_length // 2, config.search.temperature, config.data.reverse_digits
     )
-    taught = read_taught((*config.data.sources, *rewarded))
+    training_range = parse_training_range((*config.data.sources, *rewarded))
     if style == SUBTASKS:
-        return Chat(search_model, taught, make_subtask_answer(search_model), None)
+        return Chat(search_model, training_range, make_subtask_answer(search_model), None)
     checked = make_searched_answer(
         search_model, style, VERIFIER, NUM_CANDIDATES, jax.random.key(config.seed), verbose=True
     )
-    return Chat(search_model, taught, make_streamed_answer(search_model, style), checked)
+    return Chat(search_model, training_range, make_streamed_answer(search_model, style), checked)
 
 
 def describe(chat: Chat) -> dict[str, Any]:
     """What the model can do, examples, and whether it has candidates."""
-    examples = draw_examples(chat.taught, np.random.default_rng(0))
+    examples = draw_examples(chat.training_range, np.random.default_rng(0))
     return {
-        "taught": describe_taught(chat.taught),
+        "training_range": describe_range(chat.training_range),
         "examples": [next(examples) for _ in range(_NUM_EXAMPLES)],
         "num_candidates": NUM_CANDIDATES if chat.answer_checked else 0,
         "max_question": MAX_QUESTION,
@@ -92,7 +97,7 @@ def describe(chat: Chat) -> dict[str, Any]:
 def answer(chat: Chat, request: Ask) -> dict[str, Any]:
     """The reply to a question; of one that is no problem, `refusal` alone, which says why."""
     try:
-        question = read_question(chat.search_model, chat.taught, show_controls(request["question"].strip()))
+        question = read_question(chat.search_model, chat.training_range, show_controls(request["question"].strip()))
     except ValueError as error:
         return {"refusal": to_line(error).removesuffix(", or type examples")}
     answer_fn = chat.answer_checked if request["check"] and chat.answer_checked else chat.answer

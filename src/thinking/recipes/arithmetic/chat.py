@@ -33,7 +33,7 @@ from thinking.recipes.arithmetic.replies import (
 )
 from thinking.recipes.arithmetic.rows import encode_prompt
 from thinking.recipes.arithmetic.searches import GREEDY, SearchModel
-from thinking.recipes.arithmetic.taught import Taught, describe_taught, draw_examples, is_taught
+from thinking.recipes.arithmetic.training_range import TrainingRange, describe_range, draw_examples, is_in_range
 from thinking.types import Array
 
 _NUM_EXAMPLES = 8
@@ -43,7 +43,7 @@ class ChatSettings(NamedTuple):
     """How a chat answers.
 
     Attributes:
-        taught: what the model was taught.
+        training_range: what the model was taught.
         style: of its thoughts; with SUBTASKS they are solved greedily, each in its own context.
         method: one of `searches.METHODS`; a greedy answer is streamed.
         size: completions, width of the beam, or simulations of each tree.
@@ -51,7 +51,7 @@ class ChatSettings(NamedTuple):
         as_json: reply with an object a line.
     """
 
-    taught: Taught
+    training_range: TrainingRange
     style: str
     method: str = GREEDY
     size: int = 1
@@ -80,14 +80,14 @@ def run_chat(
     at_terminal = lines is None and is_at_terminal(console)
     answer = _make_answer(search_model, settings, key)
     format_reply = _make_format(settings, console, at_terminal=at_terminal)
-    examples = draw_examples(settings.taught, np.random.default_rng(0))
+    examples = draw_examples(settings.training_range, np.random.default_rng(0))
     explanation = functools.partial(_explain_chat, settings, examples)
     commands = {
         "help": explanation if at_terminal else lambda: _in_one_line(explanation()),
         "examples": lambda: [Text("    ".join(itertools.islice(examples, _NUM_EXAMPLES)))],
     }
     chat(
-        functools.partial(read_question, search_model, settings.taught),
+        functools.partial(read_question, search_model, settings.training_range),
         lambda question: format_reply(question, answer(question)),
         greeting=explanation() if at_terminal and not settings.as_json else (),
         commands={} if settings.as_json else commands,
@@ -115,7 +115,7 @@ def _make_format(settings: ChatSettings, console: Console, *, at_terminal: bool)
 
 def _explain_chat(settings: ChatSettings, examples: Iterator[str]) -> Iterator[Text]:
     """What the model can do, how to ask, and how to read its thoughts."""
-    yield Text(f"This model was taught to {describe_taught(settings.taught)}.\n")
+    yield Text(f"This model was taught to {describe_range(settings.training_range)}.\n")
     questions = list(itertools.islice(examples, 3))
     yield Text.assemble("Ask as in: ", ("    ".join(questions), PROMPT), "\n")
     if settings.style == SUBTASKS:
@@ -137,7 +137,7 @@ def _in_one_line(texts: Iterable[Text]) -> Iterator[Text]:
     yield Text(" ".join(Text().join(texts).plain.split("\n")))
 
 
-def read_question(search_model: SearchModel, taught: Taught, line: str) -> Question:
+def read_question(search_model: SearchModel, training_range: TrainingRange, line: str) -> Question:
     """Parse a line.
 
     Raises:
@@ -146,9 +146,9 @@ def read_question(search_model: SearchModel, taught: Taught, line: str) -> Quest
     try:
         problem = parse_problem(line)
     except ValueError as refusal:
-        example = next(draw_examples(taught, np.random.default_rng(0)))
+        example = next(draw_examples(training_range, np.random.default_rng(0)))
         raise ValueError(f"{refusal}; ask as in {example}, or type examples") from None
     tokens = encode_prompt(problem, 0, search_model.reverse_digits)
     if len(tokens) > MAX_PROMPT_LENGTH:
         raise ValueError(f"that is a question of {len(tokens)} tokens; ask one of at most {MAX_PROMPT_LENGTH}")
-    return Question(problem, tokens, is_taught(taught, problem))
+    return Question(problem, tokens, is_in_range(training_range, problem))

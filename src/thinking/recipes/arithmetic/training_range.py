@@ -16,7 +16,7 @@ _MAX_TRIES = 100
 """Draws of a word problem until one is taken that may have been taught; a tenth of most are new."""
 
 
-class Taught(NamedTuple):
+class TrainingRange(NamedTuple):
     """The problems of training.
 
     Attributes:
@@ -27,8 +27,12 @@ class Taught(NamedTuple):
     word_problems: bool
     levels: tuple[Level, ...]
 
+    def find_levels(self, operation: str) -> list[Level]:
+        """The levels of an operation."""
+        return [level for level in self.levels if level.operation == operation]
 
-def read_taught(sources: Sequence[str]) -> Taught:
+
+def parse_training_range(sources: Sequence[str]) -> TrainingRange:
     """What sources of problems teach, as `words` and `add:3`.
 
     Raises:
@@ -36,46 +40,45 @@ def read_taught(sources: Sequence[str]) -> Taught:
     """
     parsed = [parse_source(source) for source in sources]
     levels = dict.fromkeys(each[0] for each in parsed if each is not None)
-    return Taught(None in parsed, tuple(levels))
+    return TrainingRange(None in parsed, tuple(levels))
 
 
-def is_taught(taught: Taught, problem: Problem) -> bool:
+def is_in_range(training_range: TrainingRange, problem: Problem) -> bool:
     """Whether training draws such problems: with these operations and numbers of these lengths."""
-    return (taught.word_problems and _is_word_problem(problem)) or any(
-        _has_level(problem, level) for level in taught.levels
+    return (training_range.word_problems and _is_word_problem(problem)) or any(
+        _has_level(problem, level) for level in training_range.levels
     )
 
 
-def describe_taught(taught: Taught) -> str:
+def describe_range(training_range: TrainingRange) -> str:
     """What a model can do, as `add and subtract numbers from 1 to 100; multiply numbers of up to 2 digits`."""
     verbs = defaultdict(list)
-    for operation in _list_operations(taught):
-        phrases = _describe_lengths(operation, [level for level in taught.levels if level.operation == operation])
-        if taught.word_problems and operation in MAX_OPERANDS:
+    for operation in _list_operations(training_range):
+        phrases = _describe_lengths(operation, training_range.find_levels(operation))
+        if training_range.word_problems and operation in MAX_OPERANDS:
             phrases = [f"numbers from 1 to {MAX_OPERANDS[operation]}", *phrases]
         verbs[", or ".join(phrases)].append(_describe_operation(operation))
     return "; ".join(f"{_join(names, 'and')} {phrase}" for phrase, names in verbs.items())
 
 
-def draw_examples(taught: Taught, rng: np.random.Generator) -> Iterator[str]:
+def draw_examples(training_range: TrainingRange, rng: np.random.Generator) -> Iterator[str]:
     """Questions without end, of each operation in turn, in symbols and in words; new to the model where there are any.
 
     Args:
-        taught: what the model was taught.
+        training_range: what the model was taught.
         rng: is advanced.
     """
-    for number, operation in enumerate(itertools.cycle(_list_operations(taught))):
-        if taught.word_problems and operation in MAX_OPERANDS:
+    for number, operation in enumerate(itertools.cycle(_list_operations(training_range))):
+        if training_range.word_problems and operation in MAX_OPERANDS:
             problem = _draw_word_problem(operation, rng)
         else:
-            levels = [level for level in taught.levels if level.operation == operation]
-            problem = _draw_problem(max(levels, key=lambda level: level.num_digits), rng)
+            problem = _draw_problem(max(training_range.find_levels(operation), key=lambda level: level.num_digits), rng)
         yield format_question(problem, number % len(WORDINGS[problem.operation])).removesuffix("=")
 
 
-def _list_operations(taught: Taught) -> list[str]:
-    words = MAX_OPERANDS if taught.word_problems else ()
-    return list(dict.fromkeys([*words, *(level.operation for level in taught.levels)]))
+def _list_operations(training_range: TrainingRange) -> list[str]:
+    words = MAX_OPERANDS if training_range.word_problems else ()
+    return list(dict.fromkeys([*words, *(level.operation for level in training_range.levels)]))
 
 
 def _describe_operation(operation: str) -> str:

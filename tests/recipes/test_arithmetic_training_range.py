@@ -15,7 +15,7 @@ from thinking.environments.arithmetic.problems import WORDINGS
 from thinking.environments.arithmetic.sources import sample_problems
 from thinking.environments.arithmetic.split import MAX_OPERANDS, find_split, is_fact
 from thinking.recipes.arithmetic.presets import PRESETS
-from thinking.recipes.arithmetic.taught import describe_taught, draw_examples, is_taught, read_taught
+from thinking.recipes.arithmetic.training_range import describe_range, draw_examples, is_in_range, parse_training_range
 
 sources = st.builds(
     lambda operation, longer, other: f"{operation}:{longer}" + (f"x{min(longer, other)}" if other else ""),
@@ -28,14 +28,14 @@ sources = st.builds(
 @given(sources, st.integers(0, 100))
 @QUICK
 def test_what_training_draws_is_taught(source, seed):
-    taught = read_taught([source])
+    training_range = parse_training_range([source])
     for problem in sample_problems(source, 4, seed) + sample_problems(source, 4, seed, "test"):
-        assert is_taught(taught, problem)
+        assert is_in_range(training_range, problem)
 
 
 def test_word_problems_are_taught():
-    taught = read_taught(["words"])
-    assert all(is_taught(taught, problem) for problem in sample_problems("words", 0, 0, "test"))
+    training_range = parse_training_range(["words"])
+    assert all(is_in_range(training_range, problem) for problem in sample_problems("words", 0, 0, "test"))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_word_problems_are_taught():
     ],
 )
 def test_other_problems_are_out_of_range(names, problem, expected):
-    assert is_taught(read_taught(names.split()), parse_problem(problem)) is expected
+    assert is_in_range(parse_training_range(names.split()), parse_problem(problem)) is expected
 
 
 @pytest.mark.parametrize(
@@ -85,17 +85,18 @@ def test_other_problems_are_out_of_range(names, problem, expected):
     ],
 )
 def test_description_names_operations_and_numbers(names, description):
-    assert describe_taught(read_taught(names.split())) == description
+    assert describe_range(parse_training_range(names.split())) == description
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_examples_are_new_problems_of_what_was_taught(preset):
-    taught = read_taught(PRESETS[preset].config.data.sources)
-    examples = list(itertools.islice(draw_examples(taught, np.random.default_rng(0)), 12))
+    training_range = parse_training_range(PRESETS[preset].config.data.sources)
+    examples = list(itertools.islice(draw_examples(training_range, np.random.default_rng(0)), 12))
     problems = [parse_problem(example) for example in examples]
-    assert all(is_taught(taught, problem) for problem in problems)
-    operations = {level.operation for level in taught.levels} | set(MAX_OPERANDS if taught.word_problems else ())
+    assert all(is_in_range(training_range, problem) for problem in problems)
+    words = MAX_OPERANDS if training_range.word_problems else ()
+    operations = {level.operation for level in training_range.levels} | set(words)
     assert {problem.operation for problem in problems} == operations
-    if max((level.num_digits for level in taught.levels), default=2) > 1:
+    if max((level.num_digits for level in training_range.levels), default=2) > 1:
         assert all(find_split(problem) == "test" for problem in problems if not is_fact(problem))
     assert any(re.search("[a-z]", example) for example in examples)
