@@ -2,13 +2,13 @@
 
 import pytest
 
-from thinking.errors import UserError, name_flags, show_controls, to_line
+from thinking.errors import UserError, escape_controls, name_flags, to_line
 
 
 def test_control_characters_are_shown_and_other_text_stays():
-    assert show_controls("a\tb\nc é 漢 🐱") == "a\tb\nc é 漢 🐱"
-    assert show_controls("\x1b]0;x\x07\r\x7f\x9b") == r"\x1b]0;x\x07\x0d\x7f\x9b"
-    assert show_controls("caf\udce9") == r"caf\udce9"  # a byte of a file's name that is no UTF-8
+    assert escape_controls("a\tb\nc é 漢 🐱") == "a\tb\nc é 漢 🐱"
+    assert escape_controls("\x1b]0;x\x07\r\x7f\x9b") == r"\x1b]0;x\x07\x0d\x7f\x9b"
+    assert escape_controls("caf\udce9") == r"caf\udce9"  # a byte of a file's name that is no UTF-8
     assert to_line("two\nlines \x1b[2J") == r"two lines \x1b[2J"
     assert to_line(f"--seed {'7' * 5000}: no") == f"--seed {'7' * 100}... (5001 characters) no"
 

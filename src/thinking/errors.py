@@ -21,7 +21,7 @@ class RunError(Exception):
     """
 
 
-def show_controls(text: str) -> str:
+def escape_controls(text: str) -> str:
     r"""The text with control characters (C0 but tab and newline, C1, DEL) and lone surrogates as escapes such as \x1b.
 
     Text of a file or a server could otherwise drive the terminal that it is printed to.
@@ -32,7 +32,7 @@ def show_controls(text: str) -> str:
 
 def to_line(message: object) -> str:
     """A message as one line without control characters. Of a word of thousands of letters, the start is shown."""
-    words = show_controls(str(message)).split()
+    words = escape_controls(str(message)).split()
     return " ".join(word if len(word) <= _MAX_WORD else f"{word[:100]}... ({len(word)} characters)" for word in words)
 
 

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.segment import Segment
 
-from thinking.errors import show_controls, to_line
+from thinking.errors import escape_controls, to_line
 
 SECONDS_BETWEEN_LINES = 5.0  # between two progress lines without a terminal
 
@@ -42,7 +42,7 @@ class PlainConsole(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of a renderable; those that steer the terminal are rich's own."""
         for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=show_controls(segment.text))
+            yield segment if segment.control else segment._replace(text=escape_controls(segment.text))
 
     def on_broken_pipe(self) -> None:
         """Go on without output. A reader that leaves early, as `head`, costs no results; rich would exit here."""

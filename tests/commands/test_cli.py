@@ -223,7 +223,7 @@ def test_an_exported_model_is_shown_measured_and_plans_as_its_run(thinking, expo
     assert model.out == run.out[run.out.index("table: arrives") :]
     assert "--plan 99" in get_error_line(thinking("plan", "my/guide", "0", "99"))
     assert "weights depend on that" in get_error_line(thinking("plan", "my/guide", "0", "5", "--seed", "3"))
-    assert "whose models cannot chat" in get_error_line(thinking("chat", "my/guide"))
+    assert "such models cannot chat" in get_error_line(thinking("chat", "my/guide"))
 
 
 def test_a_model_without_its_card_is_refused_in_one_line(thinking, exported, home, tmp_path):
@@ -237,7 +237,7 @@ def test_a_loaded_config_makes_no_other_file_be_read(thinking, exported, home, t
     path = tmp_path / "guide" / "config.json"
     path.write_text(path.read_text().replace('"path": null', '"path": "/etc/passwd"'))
     line = get_error_line(thinking("plan", str(tmp_path / "guide"), "0", "5"), 1)
-    assert "--graph.path /etc/passwd: guides of random graphs alone" in line
+    assert "--graph.path /etc/passwd: only guides of random graphs" in line
 
 
 def test_models_are_drawn(thinking, exported, tmp_path):
@@ -282,8 +282,8 @@ def test_clear_deletes_one_run(thinking, home, tmp_path):
         (("plan", "arithmetic", "0", "1"), ("arithmetic: its runs cannot plan; those of simple can",)),
         (("chat", "arithmetic"), ("nothing is trained in artifacts yet", "run arithmetic")),
         (("chat", "arithmetic"), (", or use what is trained already: reasoner, ",)),
-        (("chat", "graph_guide"), ("graph_guide: it is of simple, whose models cannot chat",)),
-        (("draw", "reasoner"), ("reasoner: it is of arithmetic, whose models cannot be drawn",)),
+        (("chat", "graph_guide"), ("graph_guide is a model of simple; such models cannot chat",)),
+        (("draw", "reasoner"), ("reasoner is a model of arithmetic; such models cannot be drawn",)),
         (("measure", "nothing"), ("nothing: no exported model", "or one of")),
         (("export", "simple"), ("thinking export simple", "to")),
         (("export", "simple", "--to", "artifacts"), ("--to artifacts: it has other files (simple)",)),

@@ -61,7 +61,7 @@ class Evaluation:
 class Config(RunConfig):
     """Learn with groups."""
 
-    seeds: int = option(1, "models, of seeds from --seed on", minimum=1, maximum=64)
+    seeds: int = option(1, "models, with seeds --seed, --seed + 1, ...", minimum=1, maximum=64)
     chat: FlagCreatePairsOff[bool] = option(False, "answer typed problems", affects_weights=False)
     model: Model = group(Model, "the decoder")
     sft: Training = group(Training, "learning from examples")

@@ -199,7 +199,7 @@ def test_another_content_of_a_file_or_folder_of_data_is_another_run(run_command,
 def test_weights_without_a_config_are_refused(run_command):
     result = run_command("--steps", "20")
     (result.folder / "config.json").unlink()
-    assert "no config.json that says of what" in assert_one_line(run_command("--steps", "20").err)
+    assert "no config.json, so its task is unknown" in assert_one_line(run_command("--steps", "20").err)
     assert run_command("--clear").out.startswith("cleared ")
     assert run_command("--steps", "20").code == 0
 

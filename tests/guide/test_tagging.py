@@ -91,6 +91,9 @@ def test_random_tags_match_probabilities_and_depend_on_the_history_alone(tag_fns
         np.testing.assert_allclose(frequencies, PROBABILITIES, atol=0.1)
     again = np.asarray(tag_histories(np.where(np.arange(STATES) < 5, histories, 7), np.arange(STATES) < 5))
     np.testing.assert_array_equal(again[:, :5], tags[:, :5])  # neither the future nor the padding is used
+    is_late = np.arange(STATES) >= 3
+    late, padded = (np.asarray(tag_histories(np.where(is_late, histories, old), is_late)) for old in (histories, 7))
+    np.testing.assert_array_equal(late[:, 3:], padded[:, 3:])  # nor is what a memory held before it was cleared
     changed = histories.copy()
     changed[:, 0] += 1
     # But the whole past is.

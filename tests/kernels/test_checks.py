@@ -128,7 +128,7 @@ def test_answers_of_another_shape_are_refused_with_their_name():
         (change_fit(lambda fit, *inputs: fit(*inputs)[0]), "something else than .state, metrics."),
         (change_fit(lambda fit, *inputs: (fit(*inputs)[0], jnp.zeros(()))), "no dict of scalars"),
         (change_infer(lambda infer, *query: tuple(infer(*query))), "something else than a Hypothesis"),
-        (change_infer(answer_the_first), "in another order other answers"),
+        (change_infer(answer_the_first), "depend on the order of the queries"),
         (make_weakly_typed(), "weakly typed to float32"),
         (change_fit(keep_rows), "a metric that is no scalar"),
         (change_fit(count_rows), "changes the state by rows of weight 0"),
@@ -162,5 +162,5 @@ def test_a_kernel_that_draws_random_numbers_of_its_own_is_refused():
         noise = jax.pure_callback(lambda: np.float32(rng.normal()), jax.ShapeDtypeStruct((), jnp.float32))
         return fit(state, batch)[0] + noise, {}
 
-    with pytest.raises(ValueError, match="two results of one input"):
+    with pytest.raises(ValueError, match="fit is not pure"):
         check_kernel(change_fit(draw))

@@ -148,7 +148,7 @@ def test_memory_equals_slots_that_are_written_and_then_read_one_token_after_anot
     tokens, num_slots, size = 7, 3, 4
     random = np.random.default_rng(0)
     write_keys, read_keys, values = random.normal(size=(3, tokens, size)).astype(np.float32)
-    gates, newest_gates = random.uniform(size=(2, tokens)).astype(np.float32)
+    gates, least_used_gates = random.uniform(size=(2, tokens)).astype(np.float32)
     is_start, is_valid = np.arange(tokens) == 4, np.arange(tokens) != 2
     values[2] = np.nan  # does not count
     write_keys, read_keys = (keys / np.linalg.norm(keys, axis=1, keepdims=True) for keys in (write_keys, read_keys))
@@ -164,7 +164,7 @@ def test_memory_equals_slots_that_are_written_and_then_read_one_token_after_anot
         if t in (0, 4):
             slots, contents, usage = np.zeros((num_slots, size)), np.zeros((num_slots, size)), first_usage
         token = memory_mixer._Token(
-            *(array[None, None, t] for array in (write_keys, read_keys, values, gates, newest_gates)),
+            *(array[None, None, t] for array in (write_keys, read_keys, values, gates, least_used_gates)),
             is_start[None, t],
             is_valid[None, t],
         )
@@ -173,9 +173,9 @@ def test_memory_equals_slots_that_are_written_and_then_read_one_token_after_anot
         )
         if not is_valid[t]:
             continue
-        is_oldest = np.arange(num_slots) == np.argmin(usage)
+        is_least_used = np.arange(num_slots) == np.argmin(usage)
         alike = softmax_of_cosines(slots, write_keys[t])
-        weights = gates[t] * (newest_gates[t] * is_oldest + (1 - newest_gates[t]) * alike)
+        weights = gates[t] * (least_used_gates[t] * is_least_used + (1 - least_used_gates[t]) * alike)
         slots = slots + weights[:, None] * (write_keys[t] - slots)
         contents = contents + weights[:, None] * (values[t] - contents)
         found = softmax_of_cosines(slots, read_keys[t])

@@ -20,7 +20,7 @@ from thinking import load
 from thinking.errors import RunError, UserError
 from thinking.pretrained import weights
 from thinking.pretrained.export_record import is_exported, read_record
-from thinking.pretrained.exporting import Export, check_hub, format_command, make_files, upload, write_folder
+from thinking.pretrained.exporting import Export, format_command, make_files, parse_hub_target, upload, write_folder
 from thinking.pretrained.recipes import find_recipe
 from thinking.recipes.think_tokens.config import PRESETS
 from thinking.recipes.think_tokens.trained import Thinker
@@ -229,11 +229,11 @@ def test_the_hub_needs_a_name_and_a_token_which_no_output_shows(files, monkeypat
     monkeypatch.delenv("HF_TOKEN", raising=False)
     for target in ("hf:", "hf:me", "hf:../me/x", "hf:me/x y"):
         with pytest.raises(UserError, match="allowed is a folder or hf:USER/NAME"):
-            check_hub(target)
+            parse_hub_target(target)
     with pytest.raises(UserError, match="set HF_TOKEN"):
-        check_hub("hf:me/model")
+        parse_hub_target("hf:me/model")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    assert check_hub("hf:me/model") == "me/model"
+    assert parse_hub_target("hf:me/model") == "me/model"
 
 
 @contextlib.contextmanager

@@ -127,7 +127,7 @@ def test_table_guide_recalls_a_transition_after_one_fit(data):
     @jax.jit
     def fit_and_infer():
         state, _ = guide.fit(guide.init(jax.random.key(0)), [Transition(context, goals, steps[1:], ones, ones)])
-        return guide.infer_subgoal(state, 0, context, goals)
+        return guide.infer_sub_goal(state, 0, context, goals)
 
     sub_goal, is_known = fit_and_infer()
     assert (sub_goal.tolist(), is_known.tolist()) == (steps[1:].tolist(), [True])

@@ -269,8 +269,8 @@ INVALID_VALUES = {
     [
         *(({path: value}, message) for path, cases in INVALID_VALUES.items() for value, message in cases),
         ({"styles": ("self_correction",)}, "--rl.advantage step: only chain_of_thought has steps to verify"),
-        ({"json": True}, "--json: is for answers of --chat; give --chat too"),
-        ({"verbose": True}, "--verbose: is for answers of --chat; give --chat too"),
+        ({"json": True}, "--json applies to --chat only; give --chat too"),
+        ({"verbose": True}, "--verbose applies to --chat only; give --chat too"),
         ({"styles": ("subtasks",)}, "--styles subtasks: allowed are supervised training, evaluation and --chat"),
         (
             {"model__positions": "digit", "data__reverse_digits": True},

@@ -81,7 +81,7 @@ def test_an_exported_guide_acts_as_the_first_seed_of_the_run(finished_run, tmp_p
     _, row = (row for row in read_results(finished_run)["rows"] if row["algorithm"] == "guide")
     returns, _ = rl_cart_pole.play(trained, 20.0, 4)
     assert (row["target_return"], f"{returns.mean():.0f}") == ("20", row["return_by_seed"].split()[0])
-    with pytest.raises(UserError, match="--algorithms ppo: guides alone can be exported"):
+    with pytest.raises(UserError, match="--algorithms ppo: only guides can be exported"):
         load_export("rl_cart_pole", finished_run, tmp_path / "ppo", algorithms=("ppo",))
 
 

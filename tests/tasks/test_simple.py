@@ -90,7 +90,7 @@ def test_an_exported_guide_plans_as_the_run_did(finished_run, tmp_path):
 
 def test_a_guide_of_a_graph_file_is_not_exported(finished_run, tmp_path):
     graph = dataclasses.replace(SMALL.graph, path=tmp_path / "roads.txt")
-    with pytest.raises(UserError, match=r"--graph.path .*roads.txt: guides of random graphs alone"):
+    with pytest.raises(UserError, match=r"--graph.path .*roads.txt: only guides of random graphs"):
         load_export("simple", finished_run, tmp_path / "export", graph=graph)
 
 

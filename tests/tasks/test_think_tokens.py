@@ -156,7 +156,7 @@ CONVERT_FLAGS = "--thoughts none discrete --thought.convert-from-none"
         ("--supervision.chain-weight -1.0", "--supervision.chain-weight -1.0: allowed is a number from 0; take 0.0"),
         (
             f"{CONVERT_FLAGS} --thought.num-tokens 4",
-            "--thought.convert-from-none: each answer becomes a token; leave --thought.num-tokens out",
+            "--thought.convert-from-none: there is one thought token for each answer; leave --thought.num-tokens out",
         ),
         (
             "--thoughts discrete --thought.convert-from-none",
@@ -164,7 +164,7 @@ CONVERT_FLAGS = "--thoughts none discrete --thought.convert-from-none"
         ),
         (
             "--thought.end-thought --thought.blind",
-            "--thought.end-thought --thought.blind: its context needs a fixed number of thoughts",
+            "--thought.end-thought --thought.blind: answers are computed in a context of a fixed number of thoughts",
         ),
         ("--thought.end-thought --thought.split", "--thought.end-thought --thought.split: its context needs"),
         (

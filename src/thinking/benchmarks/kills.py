@@ -71,7 +71,7 @@ EXAMPLES = (
 
 
 def split_kills(config: Config) -> dict[TaskName, int]:
-    """The kills of each task that has any: as many for all, and one more for the first."""
+    """Kills by task, split evenly; the first tasks get one more each, and tasks without a kill are left out."""
     share, rest = divmod(config.num_kills, len(config.tasks))
     kills = {task: share + (index < rest) for index, task in enumerate(config.tasks)}
     return {task: count for task, count in kills.items() if count}

@@ -44,11 +44,11 @@ def measure_search(config: SearchConfig, setup: Setup) -> Measurement:
         search_output = tree_search(step_fn, root, jax.random.key(2), num_simulations=simulations, max_depth=depth)
         return search_output.action_weights
 
-    def read_prompts(params: Params) -> jax.Array:
+    def prefill_prompts(params: Params) -> jax.Array:
         return make_token_model(model, params, prompts, lengths, max_new_tokens=depth)[1][1].logits
 
     prompt, calls, tree = (
-        measure_best_seconds(jax.jit(function), params) for function in (read_prompts, call_network, search)
+        measure_best_seconds(jax.jit(function), params) for function in (prefill_prompts, call_network, search)
     )
     row = {
         "benchmark": "search, Gumbel",

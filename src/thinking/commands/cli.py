@@ -26,7 +26,7 @@ from thinking.commands.exported_models import (
 )
 from thinking.commands.listing import print_comparison, print_run, print_runs, print_tasks
 from thinking.commands.tasks import find_tasks, load_task
-from thinking.errors import UserError, show_controls
+from thinking.errors import UserError, escape_controls
 from thinking.experiment.command import Task, clear, exit_with_one_line, run_task, use_run
 from thinking.experiment.run_comparison import read_groups
 from thinking.experiment.run_folders import find_latest
@@ -104,7 +104,7 @@ class Report:
         """Write it."""
         from thinking.experiment.report import write_report
 
-        print(show_controls(str(write_report(find_run(self.run, self.artifacts)))))
+        print(escape_controls(str(write_report(find_run(self.run, self.artifacts)))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Compare:
         groups = read_groups([find_run(run, self.artifacts) for run in self.runs])
         write_comparison(groups, self.to)
         print_comparison(groups)
-        print(show_controls(f"with curves: {self.to}"))
+        print(escape_controls(f"with curves: {self.to}"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +217,7 @@ class Clear:
 
     def execute(self, flags: Sequence[str]) -> None:
         """Delete what the run wrote, and its folder."""
-        print(show_controls(clear(find_run(self.run, self.artifacts))))
+        print(escape_controls(clear(find_run(self.run, self.artifacts))))
 
 
 COMMANDS = {

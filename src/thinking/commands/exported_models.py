@@ -7,7 +7,7 @@ from typing import Any
 
 from thinking import progress
 from thinking.commands.tasks import load_task
-from thinking.errors import RunError, UserError, show_controls
+from thinking.errors import RunError, UserError, escape_controls
 from thinking.experiment.command import Task, change_config, load_finished
 from thinking.experiment.run_records import read_run as read_run_record
 from thinking.experiment.summary import thinking_command
@@ -57,7 +57,7 @@ def print_model(name: str) -> None:
         card = (folder / CARD_FILE).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise RunError(f"cannot read {folder / CARD_FILE}: {error.strerror}") from error
-    print(show_controls(card))
+    print(escape_controls(card))
 
 
 def use_model(name: str, use: str, flags: Sequence[str]) -> None:
@@ -69,7 +69,7 @@ def use_model(name: str, use: str, flags: Sequence[str]) -> None:
     """
     task = load_task(read_record(find_model(name))["task"])
     if task.use is None or use not in _list_uses(task):
-        raise UserError(f"{name}: it is of {task.name}, whose models cannot {use}; see: {thinking_command()} list")
+        raise UserError(f"{name} is a model of {task.name}; such models cannot {use}; see: {thinking_command()} list")
     from thinking.experiment.device import compile_quickly
 
     with compile_quickly():
@@ -92,7 +92,7 @@ def draw_model(name: str, to: Path, flags: Sequence[str]) -> None:
     """
     task = load_task(read_record(find_model(name))["task"])
     if task.draw is None:
-        raise UserError(f"{name}: it is of {task.name}, whose models cannot be drawn; try {thinking_command()} chat")
+        raise UserError(f"{name} is a model of {task.name}; such models cannot be drawn; try {thinking_command()} chat")
     trained, config = _load(name, task, flags, f"{thinking_command()} draw {name}")
     to.mkdir(parents=True, exist_ok=True)
     task.draw(config, trained, to)
@@ -112,15 +112,15 @@ def export_run(run_folder: Path, to: str, dtype: Any, flags: Sequence[str]) -> N
     from thinking.trees import count_parameters
 
     program = f"{thinking_command()} export"
-    record = read_run_record(run_folder).config
+    record = read_run_record(run_folder).saved
     task = load_task(str(record["task"]))
     recipe = recipes.find_recipe(task.name)
     config = load_finished(task, run_folder, flags, program)
     is_upload = to.startswith(exporting.HUB_PREFIX)
     # Refused before anything is measured.
-    exporting.check_hub(to) if is_upload else exporting.check_folder(Path(to))
+    exporting.parse_hub_target(to) if is_upload else exporting.check_folder(Path(to))
     device.prepare_device()
-    export = exporting.read_run(task.name, config, run_folder, record, dtype)
+    export = exporting.prepare_export(task.name, config, run_folder, record, dtype)
     rows = task.measure(export.trained.config, export.trained)
     name = describe_target(to)
     commands = {

@@ -41,7 +41,7 @@ def print_runs(artifacts: Path) -> None:
     if not records:
         progress.log(f"nothing was run in {artifacts} yet; start with: {thinking_command()} run simple")
         return
-    records.sort(key=lambda record: record.config.get("date", ""), reverse=True)
+    records.sort(key=lambda record: record.saved.get("date", ""), reverse=True)
     print_rows([_make_row(record) for record in records])
     progress.log(f"more of one: {thinking_command()} show {records[0].name}")
 
@@ -49,7 +49,7 @@ def print_runs(artifacts: Path) -> None:
 def print_run(folder: Path) -> None:
     """Print what came out of a run, what it was, and where its files are."""
     record = read_run(folder)
-    config, results = record.config, record.results
+    config, results = record.saved, record.results
     progress.log(f"{record.name}: {record.state}")
     if "headline" in results:
         progress.log(results["headline"])
@@ -93,13 +93,13 @@ def _make_row(record: RunRecord) -> dict[str, str | None]:
         "run": record.name,
         "config": record.changes,
         "result": record.results.get("headline", "finished") if record.state == "finished" else record.state,
-        "started": _format_date(record.config),
-        "took": format_seconds(record.config.get("seconds", 0.0)),
+        "started": _format_date(record.saved),
+        "took": format_seconds(record.saved.get("seconds", 0.0)),
     }
 
 
 def _format_date(config: dict) -> str:
-    """The date without its year, unless that is another one."""
+    """The date; with its year only if that is not this year."""
     try:
         date = datetime.datetime.fromisoformat(config["date"])
     except (KeyError, ValueError):

@@ -49,7 +49,7 @@ def load_task(name: str) -> Task:
     """Import a task's file.
 
     Raises:
-        UserError: there is no such task, or the file is none.
+        UserError: there is no such task, or the file is no task's.
     """
     files = find_tasks()
     if name not in files:

@@ -46,7 +46,7 @@ def make_aliased_graph(num_shared: int, num_goals: int, edge_probability: float,
         ValueError: without a goal.
     """
     if num_goals < 1:
-        raise ValueError(f"num_goals {num_goals}: at least one node must be unlike the others")
+        raise ValueError(f"num_goals {num_goals}: allowed is at least 1, a node with an observation of its own")
     num_nodes = 2 * num_shared + num_goals
     graph = to_device(make_random_graph(num_nodes, edge_probability, seed))
     rng = np.random.default_rng(seed)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from thinking import progress
-from thinking.errors import RunError, UserError, show_controls, to_line
+from thinking.errors import RunError, UserError, escape_controls, to_line
 from thinking.experiment import flags, folder, interruption
 from thinking.experiment.config_fields import Config, Preset, RunConfig, list_changes, to_json
 from thinking.experiment.identity import locate_run
@@ -22,7 +22,7 @@ from thinking.experiment.summary import LAUNCHER, format_next
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO)
 _NAMES = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
-"""Of a path that cannot be, or where something else lies."""
+"""Error numbers of an invalid path, or of one where another kind of file lies."""
 _CLOSED_OUTPUT = 141  # what a shell shows of a program that SIGPIPE ended
 
 
@@ -35,7 +35,7 @@ class Task:
         run: called with the config and the `Run`; imports what it needs itself, so that `--help` stays fast.
         presets: choices of `--preset`; the first is the default.
         examples: command lines shown at the end of `--help`.
-        use: `use(config, trained)` does for a trained model what the flag of `RunConfig.find_use` does for a run.
+        use: `use(config, trained)` does with a loaded model what `--chat` or `--plan` does with a run.
         measure: `measure(config, trained) -> rows` of results, as a run's own.
         measured: headers of these rows by name.
         draw: `draw(config, trained, folder)` writes pictures or videos.
@@ -57,7 +57,7 @@ class Task:
 
     @property
     def default(self) -> RunConfig:
-        """The config of no preset."""
+        """The config of the fields' own defaults, without a preset."""
         return type(next(iter(self.configs.values())))()
 
     @property
@@ -137,7 +137,7 @@ def run_task(task: Task, arguments: Sequence[str], program: str) -> None:
     config = flags.parse(task.presets, arguments, program, task.examples)
     run_folder = locate_run(config.artifacts / task.name, config, task.configs)
     if config.clear:
-        print(show_controls(clear(run_folder)))
+        print(escape_controls(clear(run_folder)))
         return
     if (use := config.find_use()) and not (run_folder / RESULTS_FILE).exists():
         training = f"{program} {shlex.join(argument for argument in arguments if argument != use)}".rstrip()

@@ -36,7 +36,7 @@ def prepare_device() -> None:
 
 @contextlib.contextmanager
 def compile_quickly() -> Iterator[None]:
-    """Optimize programs little within, as for one answer compiling takes longer than computing."""
+    """Let XLA optimize little within the block: for a single answer, compiling takes longer than running."""
     before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", True)
     try:
@@ -60,7 +60,7 @@ def describe_device() -> dict[str, Any]:
         devices = jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter where JAX was installed without that platform
         platforms = os.environ.get("JAX_PLATFORMS", "")
-        reason = str(error).split("\n")[0][:120] or "it was installed without"
+        reason = str(error).split("\n")[0][:120] or "JAX was installed without this platform"
         raise RunError(
             f"JAX_PLATFORMS={platforms}: JAX finds no such device ({reason}); unset it, or take cpu"
         ) from error

@@ -6,7 +6,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from thinking.errors import show_controls
+from thinking.errors import escape_controls
 
 
 def render_page(template: str, package: str = "thinking.experiment", **values: Any) -> bytes:
@@ -33,4 +33,4 @@ def _environment(package: str) -> jinja2.Environment:
 
 
 def _finalize(value: Any) -> Any:
-    return value if isinstance(value, Markup) or not isinstance(value, str) else show_controls(value)
+    return value if isinstance(value, Markup) or not isinstance(value, str) else escape_controls(value)

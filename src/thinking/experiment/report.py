@@ -43,7 +43,7 @@ def render_report(record: RunRecord, home: str | None = None) -> bytes:
         record: the run.
         home: address of the page that lists all runs, of a report that is served; None for a file.
     """
-    folder, config, results = record.folder, record.config, record.results
+    folder, config, results = record.folder, record.saved, record.results
     rows = results.get("rows", [])
     columns = results.get("columns")
     curves = collect_curves(metrics.read(folder), config["config"])
@@ -70,7 +70,7 @@ def render_report(record: RunRecord, home: str | None = None) -> bytes:
 
 def _make_sentences(record: RunRecord) -> list[str]:
     """What ran, what came out, and how long it took."""
-    config, results = record.config, record.results
+    config, results = record.saved, record.results
     if results:
         found = results.get("headline") or f"It came to {len(results.get('rows', []))} rows of results"
     else:
@@ -103,7 +103,7 @@ def _make_settings_table(values: Mapping[str, Any]) -> TextTable:
 
 
 def _make_facts(record: RunRecord) -> TextTable:
-    config = record.config
+    config = record.saved
     versions, device, git = config.get("versions", {}), config.get("device", {}), config.get("git") or {}
     facts = {
         "started": config.get("date", ""),

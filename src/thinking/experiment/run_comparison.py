@@ -13,8 +13,8 @@ from thinking.experiment.settings import format_value, settings, to_flag
 from thinking.experiment.summary import thinking_command
 from thinking.experiment.tables import format_cell
 
-Words: TypeAlias = tuple[tuple[str, str], ...]
-"""The texts of a row, by column."""
+TextCells: TypeAlias = tuple[tuple[str, str], ...]
+"""The text cells of a row, by column, which identify it."""
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _GENERAL = {setting.path for setting in settings(RunConfig())}
@@ -37,8 +37,8 @@ class Group:
 
     @property
     def seeds(self) -> str:
-        """As `0, 1, 2`, each the first of its run."""
-        return ", ".join(str(record.config["config"].get("seed")) for record in self.records)
+        """As `0, 1, 2`: `--seed`, the first seed of each run."""
+        return ", ".join(str(record.saved["config"].get("seed")) for record in self.records)
 
 
 def read_groups(folders: Sequence[Path]) -> list[Group]:
@@ -54,12 +54,12 @@ def read_groups(folders: Sequence[Path]) -> list[Group]:
     records = [read_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     if len(records) < 2:
         raise UserError(f"compare: give two different runs or more; see: {thinking_command()} runs")
-    tasks = list(dict.fromkeys(str(record.config.get("task")) for record in records))
+    tasks = list(dict.fromkeys(str(record.saved.get("task")) for record in records))
     if len(tasks) > 1:
         raise UserError(f"compare: allowed are runs of one task, and these are of {', '.join(tasks)}")
     for record in records:
         if not record.results:
-            command = record.config.get("command")
+            command = record.saved.get("command")
             raise UserError(f"{record.name} has no results yet ({record.state}); go on with: {command}")
     by_config: list[tuple[dict[str, Any], list[RunRecord]]] = []
     for record in records:
@@ -92,15 +92,15 @@ def describe_differences(group: Group, max_number: int | None = None) -> str:
 
 
 def compare_results(groups: Sequence[Group]) -> tuple[list[dict[str, Any]], dict[str, str] | None]:
-    """What came out: the rows of all groups, those that begin alike together.
+    """The rows of all groups; rows with the same text cells stand together.
 
     Figures that differ among the runs of a group are shown as `mean ± standard deviation`.
 
     Returns:
         Rows, and headers of the columns that the task's own table has, by name; None if it names none.
     """
-    averages = [(words, group, row) for group in groups for words, row in _average_rows(group)]
-    order = list(dict.fromkeys(words for words, _, _ in averages))
+    averages = [(cells, group, row) for group in groups for cells, row in _average_rows(group)]
+    order = list(dict.fromkeys(cells for cells, _, _ in averages))
     averages.sort(key=lambda average: order.index(average[0]))
     columns: dict[str, str] = {}
     for group in groups:
@@ -110,27 +110,27 @@ def compare_results(groups: Sequence[Group]) -> tuple[list[dict[str, Any]], dict
 
 
 def _find_identity(record: RunRecord) -> dict[str, Any]:
-    """All by which runs may differ but the seed, by flag; files that were read, by their digests."""
-    values = {to_flag(path): value for path, value in flatten(record.config["config"]).items() if path not in _GENERAL}
-    inputs = {f"content of {name}": str(digest)[:6] for name, digest in record.config.get("inputs", {}).items()}
+    """All settings except the seed, by flag, and digests of the files that were read."""
+    values = {to_flag(path): value for path, value in flatten(record.saved["config"]).items() if path not in _GENERAL}
+    inputs = {f"content of {name}": str(digest)[:6] for name, digest in record.saved.get("inputs", {}).items()}
     return values | inputs
 
 
-def _average_rows(group: Group) -> list[tuple[Words, dict[str, Any]]]:
-    """The averaged rows of a group's runs, each with its words.
+def _average_rows(group: Group) -> list[tuple[TextCells, dict[str, Any]]]:
+    """The averaged rows of a group's runs, each with its text cells.
 
-    Rows are averaged that have the same words, and the same place unless they are of one seed each.
+    Rows are averaged if their text cells are equal and, where a row has no `seed`, also their index in the table.
     """
-    collected: dict[tuple[Words, int | None], list[Mapping[str, Any]]] = {}
+    collected: dict[tuple[TextCells, int | None], list[Mapping[str, Any]]] = {}
     for record in group.records:
         for place, row in enumerate(record.results.get("rows", [])):
-            collected.setdefault((_find_words(row), None if "seed" in row else place), []).append(row)
+            collected.setdefault((_find_text_cells(row), None if "seed" in row else place), []).append(row)
     headers = group.records[0].results.get("columns") or {}
     averages = []
-    for (words, _), rows in collected.items():
+    for (cells, _), rows in collected.items():
         names = [name for name in rows[0] if name != "seed"]
         averages.append(
-            (words, {name: _average([row.get(name) for row in rows], headers.get(name, name)) for name in names})
+            (cells, {name: _average([row.get(name) for row in rows], headers.get(name, name)) for name in names})
         )
     return averages
 
@@ -144,6 +144,6 @@ def _average(values: Sequence[Any], header: str) -> Any:
     return f"{format_cell(statistics.fmean(values), header)} ± {format_cell(statistics.pstdev(values), header)}"
 
 
-def _find_words(row: Mapping[str, Any]) -> Words:
-    """What names a row: its texts."""
+def _find_text_cells(row: Mapping[str, Any]) -> TextCells:
+    """The text cells of a row."""
     return tuple((name, value) for name, value in row.items() if isinstance(value, str))

@@ -19,13 +19,13 @@ class RunRecord:
 
     Attributes:
         folder: of the run.
-        config: what `config.json` holds.
+        saved: what `config.json` holds.
         results: what `results.json` holds; empty without one.
         state: `finished`, `running`, the last saved step as `guide: step 40`, or `no step yet`.
     """
 
     folder: Path
-    config: dict[str, Any]
+    saved: dict[str, Any]
     results: dict[str, Any]
     state: str
 
@@ -37,9 +37,9 @@ class RunRecord:
     @property
     def changes(self) -> str:
         """What differs from the defaults, as `smoke, --seed 3`."""
-        changed = self.config.get("changed", {})
+        changed = self.saved.get("changed", {})
         flags = [f"{flag} {_format(value)}".rstrip() for flag, value in changed.items()]
-        return ", ".join([str(self.config.get("preset", "")), *flags])
+        return ", ".join([str(self.saved.get("preset", "")), *flags])
 
 
 def read_run(folder: Path) -> RunRecord:

@@ -41,7 +41,7 @@ def read_record(folder: Path) -> SavedRecord:
             raise RunError(f"{folder} was written by another version of the program; {CLEAR_HINT}")
         return parse_json(content, SavedRecord)
     except FileNotFoundError as error:
-        raise RunError(f"{folder} has no config.json that says of what it is; {CLEAR_HINT}") from error
+        raise RunError(f"{folder} has no config.json, so its task is unknown; {CLEAR_HINT}") from error
     except (ValueError, IsADirectoryError) as error:
         raise RunError(f"{path} is damaged ({error}); empty the folder with --clear") from error
 
@@ -51,7 +51,7 @@ def load_config(folder: Path, default: Config) -> Config:
 
     Args:
         folder: `DIR/TASK/NAME`.
-        default: the task's default config. A setting that is not saved is younger, and had its default.
+        default: the task's default config. A setting that the file lacks was added later, and gets its default.
 
     Raises:
         RunError: the file is missing, damaged, of another format, or does not fit the task.

@@ -9,7 +9,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from thinking import progress
-from thinking.errors import show_controls
+from thinking.errors import escape_controls
 
 MAX_WIDTH = 80
 MAX_COLUMNS = 6
@@ -66,9 +66,9 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | N
         # The first column names the rows, so it is not folded where there is room.
         is_whole = not table.columns and longest <= min(console.width, MAX_WIDTH) // 3
         justify = "right" if is_number else "left"
-        table.add_column(show_controls(header), justify=justify, overflow="fold", no_wrap=is_whole)
+        table.add_column(escape_controls(header), justify=justify, overflow="fold", no_wrap=is_whole)
     for cells in shown.rows:
-        table.add_row(*map(show_controls, cells))
+        table.add_row(*map(escape_controls, cells))
     if console.is_terminal:
         console.print(table, width=min(console.width, MAX_WIDTH))
     else:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from thinking import progress
-from thinking.errors import show_controls
+from thinking.errors import escape_controls
 from thinking.experiment import interruption
 from thinking.generation.display import show
 
@@ -52,7 +52,7 @@ def chat(
         sys.stdin.reconfigure(errors="backslashreplace")  # bytes that are no text are refused as a line
     with _until_interrupted(console):
         for line in (_read_terminal(console) if at_terminal else sys.stdin) if lines is None else lines:
-            text = show_controls(line.strip())
+            text = escape_controls(line.strip())
             if text.lower() in EXIT_COMMANDS:
                 return
             if command := (commands or {}).get(text.lower()):

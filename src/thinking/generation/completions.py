@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.generation.prompts import check_prompts, check_tokens, read_prompts
+from thinking.generation.prompts import check_prompts, check_tokens, prefill_prompts
 from thinking.generation.sampling import Sampling, fold_in_rows, sample_tokens, split_by_row
 from thinking.networks.attention.patterns import memory_bounds
 from thinking.networks.cache import Cache, grow_cache
@@ -141,7 +141,7 @@ def make_generator(
         is_prompt = jnp.arange(width)[None] < lengths[:, None]
         tokens = jnp.where(is_prompt, prompts, 0)
         coordinates, _ = locate_tokens(jnp.zeros((rows, num_coordinates), jnp.int32), tokens)
-        prefilled = read_prompts(
+        prefilled = prefill_prompts(
             model,
             params,
             tokens,

@@ -17,7 +17,7 @@ PREFILL_CHUNK = 512
 """Prompt tokens per prefill step: enough to keep the device busy, few enough for prompts of any length."""
 
 
-def read_prompts(
+def prefill_prompts(
     model: Decoder,
     params: Params,
     prompts: Array,

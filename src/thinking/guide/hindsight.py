@@ -141,7 +141,10 @@ def _count_used(abstraction: Abstraction, num_layers: int, num_states: int) -> A
 def make_queries(
     path: Path, context_items: Array, levels: Array, layer: int, context_length: int, pairs: Pairs
 ) -> tuple[Context, Array]:
-    """The contexts and targets of R pairs; arguments as of `make_examples`."""
+    """The contexts and targets of R pairs; arguments as of `make_examples`.
+
+    The context of a pair (t, j) has at most 1 + (t + j) mod C items, so that all lengths are trained.
+    """
     t, j, is_value_target = pairs
     target = path.values[t][:, None] if is_value_target else path.states[j]
     return _make_contexts(context_items, levels[layer], t, 1 + (t + j) % context_length, context_length), target
@@ -150,8 +153,7 @@ def make_queries(
 def _make_contexts(items: Array, pivots: Array, t: Array, max_lengths: Array, context_length: int) -> Context:
     """The context at t: on a pivot the pivots before it, as in `think`; otherwise the states, as in `react`.
 
-    Contexts are cut to `max_lengths` [R]. In planning a context begins with the current state alone, so all lengths
-    are trained.
+    Contexts are cut to `max_lengths` [R]. Short ones are needed: planning begins with the current state alone.
     """
     before = last_pivot(pivots)
     on_pivot = pivots[t]

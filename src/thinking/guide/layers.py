@@ -1,4 +1,4 @@
-"""A stack of kernels as one: layers of one shape are stacked, and learn in one vmapped fit.
+"""A stack of kernels as one: adjacent layers that share a kernel are stacked, and learn in one vmapped fit.
 
 Axes: B rows. A group is a run of adjacent layers that are the same kernel object.
 """

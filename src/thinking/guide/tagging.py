@@ -62,7 +62,7 @@ def random_tags(probabilities: Array, key: Array) -> Tagging:
     def tag(items: Array, valid: Array) -> Array:
         bits = jax.lax.bitcast_convert_type(items.reshape(items.shape[0], -1), jnp.uint32)
         mixed = jnp.sum(bits, axis=1, dtype=jnp.uint32) * jnp.uint32(0x9E3779B1) + jnp.uint32(1)
-        history = jnp.cumsum(valid.astype(jnp.uint32) * mixed ^ (mixed >> 15), dtype=jnp.uint32)
+        history = jnp.cumsum(valid.astype(jnp.uint32) * (mixed ^ (mixed >> 15)), dtype=jnp.uint32)
         draws = jax.vmap(lambda mark: jax.random.categorical(jax.random.fold_in(key, mark), jnp.log(probabilities)))
         return draws(history).astype(jnp.int32)
 

@@ -18,7 +18,9 @@ _SPOILED = (1, 3, 5)
 
 
 def check_kernel(kernel: Kernel, *, seed: int = 0) -> None:
-    """Check that a kernel keeps the rules of `kernels.contract`. What it learns is not checked, nor what weights count.
+    """Check that a kernel keeps the rules of `kernels.contract`.
+
+    Not checked: what it learns, and whether a row of weight 2 counts as two rows.
 
     `fit` and `infer` can be jitted. `fit` is a pure function, keeps the shapes and types of the state, and never reads
     rows of weight 0, illegal rows and padding. `infer` gives elements of the space of values with float32 scores, -inf
@@ -46,7 +48,7 @@ def _check_fit(kernel: Kernel, empty: Any, batch: Transition) -> Any:
     _require(isinstance(metrics, dict), "fit gives metrics that are no dict of scalars")
     _check_types(empty, state)
     _require(all(jnp.ndim(leaf) == 0 for leaf in metrics.values()), "fit gives a metric that is no scalar")
-    _require(_are_equal(fit(empty, batch), (state, metrics)), "fit gives two results of one input")
+    _require(_are_equal(fit(empty, batch), (state, metrics)), "fit is not pure: equal inputs gave different results")
 
     nothing = _spoil(kernel, batch, range(_NUM_ROWS))._replace(mask=jnp.zeros(_NUM_ROWS))
     _require(_are_equal(fit(state, nothing)[0], state), "fit changes the state by rows of weight 0")
@@ -76,7 +78,7 @@ def _check_infer(kernel: Kernel, state: Any, batch: Transition) -> None:
     )
     flipped = infer(state, *jax.tree.map(lambda leaf: leaf[::-1], (batch.context, batch.target)))
     is_close = jax.tree.map(lambda a, b: jnp.allclose(a, b[::-1], rtol=1e-3, atol=1e-4), hypothesis, flipped)
-    _require(all(is_close), "infer gives queries in another order other answers")
+    _require(all(is_close), "infer's answers depend on the order of the queries")
     padded = infer(state, _spoil_padding(kernel, batch.context), batch.target)
     _require(_are_equal(padded, hypothesis), "infer reads the padding of contexts")
     spoiled = _spoil(kernel, batch, _SPOILED)
@@ -135,7 +137,7 @@ def _is_member(space: Space, x: Array) -> Array:
 
 
 def _check_types(before: Any, after: Any) -> None:
-    """Structure, shapes and types of the state stay, and so whether a type is weak: else a scan refuses the state."""
+    """The structure, shapes, types and weak types of the state must stay, or `lax.scan` refuses it."""
     _require(jax.tree.structure(before) == jax.tree.structure(after), "fit changes the structure of the state")
     for (path, old), new in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
         found = [_describe_type(leaf) for leaf in (old, new)]

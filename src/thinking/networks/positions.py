@@ -44,7 +44,7 @@ def sinusoidal() -> Position:
 def rotary() -> Position:
     """Rotates queries and keys by an angle proportional to the position, so only distances count (Su et al. 2021).
 
-    It rotates in float32: of sines in bfloat16, the products would drift with the position.
+    It rotates in float32: with sines in bfloat16, dot products would drift with the position.
     """
 
     def rotate(heads: Array, positions: Array) -> Array:
@@ -59,7 +59,9 @@ def rotary() -> Position:
 
 
 def learned(num_positions: int) -> Position:
-    """A learned embedding for each position (Gehring et al. 2017); their owner refuses or clips positions beyond them.
+    """A learned embedding for each position (Gehring et al. 2017).
+
+    The network that holds them refuses or clips larger positions.
 
     Raises:
         ValueError: if `num_positions` is below 1.

@@ -50,7 +50,7 @@ def read_record(folder: Path) -> ExportRecord:
     except (OSError, ValueError) as error:
         raise RunError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     if len(content) > _MAX_CONFIG_BYTES:
-        raise RunError(f"{path} has more than {_MAX_CONFIG_BYTES} bytes, so it is none of an exported model")
+        raise RunError(f"{path} has more than {_MAX_CONFIG_BYTES} bytes, so it is not the config of an exported model")
     try:
         if parse_json(content, dict[str, Any]).get("format") != FORMAT_VERSION:
             raise RunError(f"{path} is of another format than {FORMAT_VERSION}; load it with the version that wrote it")

@@ -39,7 +39,7 @@ class Export(NamedTuple):
     record: SavedRecord
 
 
-def read_run(task: str, config: RunConfig, folder: Path, record: SavedRecord, dtype: Dtype) -> Export:
+def prepare_export(task: str, config: RunConfig, folder: Path, record: SavedRecord, dtype: Dtype) -> Export:
     """The model of a finished run, rounded as in the file, so that what is measured is what is shared.
 
     Args:
@@ -104,7 +104,7 @@ def write_folder(files: Mapping[str, bytes], folder: Path) -> None:
     """Write an export to a folder, each file whole or not at all; an older export there is replaced.
 
     Raises:
-        UserError: the folder has other files, or is none.
+        UserError: the folder has other files, or the path is no folder.
         OSError: it cannot be written.
     """
     check_folder(folder)
@@ -128,11 +128,11 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"--to {folder}: it has other files ({', '.join(others[:3])}); give a new folder")
 
 
-def check_hub(target: str) -> str:
-    """The repository that `hf:USER/NAME` names, once all is there that an upload needs.
+def parse_hub_target(target: str) -> str:
+    """The repository of `hf:USER/NAME`, after a check that the package and the token of an upload are there.
 
     Raises:
-        UserError: the name is none, a package is missing, or there is no token in HF_TOKEN.
+        UserError: the name is not USER/NAME, a package is missing, or there is no token in HF_TOKEN.
     """
     name = target.removeprefix(HUB_PREFIX)
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name, re.ASCII):
@@ -150,13 +150,13 @@ def upload(files: Mapping[str, bytes], target: str) -> str:
     """Upload an export to Hugging Face's hub, as one commit, and return its address.
 
     Raises:
-        UserError: as `check_hub`.
+        UserError: as `parse_hub_target`.
         RunError: the hub refused it or cannot be reached.
     """
     import httpx2
     import huggingface_hub
 
-    name, token = check_hub(target), os.environ["HF_TOKEN"]
+    name, token = parse_hub_target(target), os.environ["HF_TOKEN"]
     api = huggingface_hub.HfApi(token=token)
     try:
         address = api.create_repo(name, exist_ok=True)

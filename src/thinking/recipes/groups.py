@@ -11,7 +11,7 @@ from thinking.experiment import RunConfig, check_seeds, field_error, option
 class SeedsConfig(RunConfig):
     """Flags of tasks that train several seeds."""
 
-    seeds: int = option(1, "models of each kind, of seeds from --seed on", minimum=1, maximum=1024)
+    seeds: int = option(1, "models of each kind, with seeds --seed, --seed + 1, ...", minimum=1, maximum=1024)
 
     def validate(self) -> None:
         """Raises UserError if the last seed exceeds the maximum."""

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from thinking.environments.arithmetic.chains import SUBTASKS
 from thinking.environments.arithmetic.plain_words import say_answer
 from thinking.environments.arithmetic.problems import format_answer, format_expression
-from thinking.errors import UserError, show_controls, to_line
+from thinking.errors import UserError, escape_controls, to_line
 from thinking.recipes.arithmetic.answering import (
     AnswerFn,
     make_searched_answer,
@@ -97,7 +97,7 @@ def describe(chat: Chat) -> dict[str, Any]:
 def answer(chat: Chat, request: Ask) -> dict[str, Any]:
     """The reply to a question; of one that is no problem, `refusal` alone, which says why."""
     try:
-        question = read_question(chat.search_model, chat.training_range, show_controls(request["question"].strip()))
+        question = read_question(chat.search_model, chat.training_range, escape_controls(request["question"].strip()))
     except ValueError as error:
         return {"refusal": to_line(error).removesuffix(", or type examples")}
     answer_fn = chat.answer_checked if request["check"] and chat.answer_checked else chat.answer

@@ -75,7 +75,7 @@ def read_contained_run(folder: Path) -> RunRecord:
         RunError: its files cannot be read, or a link is among them.
     """
     check_contained(folder)
-    return _name_damage(read_run, folder)
+    return _raise_as_run_error(read_run, folder)
 
 
 def render_contained_report(folder: Path) -> tuple[RunRecord, bytes]:
@@ -85,10 +85,10 @@ def render_contained_report(folder: Path) -> tuple[RunRecord, bytes]:
         RunError: as `read_contained_run`.
     """
     record = read_contained_run(folder)
-    return record, _name_damage(lambda folder: render_report(record, home="/"), folder)
+    return record, _raise_as_run_error(lambda folder: render_report(record, home="/"), folder)
 
 
-def _name_damage(function: Callable[[Path], Result], folder: Path) -> Result:
+def _raise_as_run_error(function: Callable[[Path], Result], folder: Path) -> Result:
     try:
         return function(folder)
     except RunError:
@@ -128,13 +128,13 @@ def list_run_files(folder: Path) -> dict[str, RunFile]:
 def _show(name: str, folder: Path) -> ShownRun:
     try:
         record = read_contained_run(folder)
-        return _name_damage(lambda _: _describe(name, record), folder)
+        return _raise_as_run_error(lambda _: _describe(name, record), folder)
     except RunError as error:
         return ShownRun(name, str(error))
 
 
 def _describe(name: str, record: RunRecord) -> ShownRun:
-    config, results = record.config, record.results
+    config, results = record.saved, record.results
     return ShownRun(
         name,
         name=record.name,

@@ -1,4 +1,4 @@
-"""What every request must be before anything answers it, and the headers of every response. An ASGI middleware."""
+"""Checks of every request before it is answered, and the headers of every response. An ASGI middleware."""
 
 import ipaddress
 import re
@@ -80,7 +80,7 @@ class Guard:
             return 431, f"the headers are too long; at most {MAX_HEADERS} bytes are allowed"
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not is_host_allowed(hosts[0], self._host):
-            return 421, "this server has another name; open it as thinking serve has printed it"
+            return 421, "unknown host name; open the address that thinking serve printed"
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return 405, "only GET, HEAD and POST are allowed"
         if self._num_requests >= MAX_REQUESTS:
@@ -93,8 +93,8 @@ def is_host_allowed(header: str, host: str) -> bool:
 
     Args:
         header: of the request.
-        host: the address that the server listens on. Where others can reach that, any address is allowed, as only
-            names can be made to resolve to this machine.
+        host: the address that the server listens on. If it can be reached from outside, any IP address is
+            allowed, as DNS rebinding needs a name.
     """
     found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+))(?::\d{1,5})?", header)
     if not found:

@@ -41,8 +41,8 @@ def open_matching_embedder(
             server = stack.enter_context(open_server())
             if server.url != data.manifest["server"]:
                 raise UserError(
-                    f"the data were embedded by the server {data.manifest['server']}, and yours is {server.url}; name "
-                    "the former yourself if you trust it, or prepare the data anew"
+                    f"the data were embedded by the server {data.manifest['server']}, and yours is {server.url}; give "
+                    "--server.base-url of the former if you trust it, or prepare the data anew"
                 )
             embedder = openai_embedder(server, data.embedder)
         if (embedder.name, embedder.dims) != (data.embedder, dims):

@@ -59,7 +59,9 @@ def state_and_metrics():
 @pytest.fixture(scope="module")
 def unroll(state_and_metrics):
     """`unroll(steps)`: the predictions before steps, the guide's own where one is None, and the carries after them."""
-    init_carry, propose_step, observe = (jax.jit(fn) for fn in (GUIDE.init_carry, GUIDE.propose_step, GUIDE.observe))
+    init_carry, propose_step, observe = (
+        jax.jit(fn) for fn in (GUIDE.init_carry, GUIDE.propose_step, GUIDE.record_step)
+    )
 
     def unroll_steps(steps):
         carry, predictions, carries = init_carry(state_and_metrics[0], GOALS[GOAL:]), [], []
@@ -111,8 +113,8 @@ def test_fit_trains_each_layer_and_prefixes_its_metrics(state_and_metrics):
 def test_infer_subgoal_returns_a_code_and_whether_it_is_known(state_and_metrics):
     state, _ = state_and_metrics
     context = Context(np.array([[0, SECTION_END], [SECTION_END, AB]], np.int32), np.array([1, 2], np.int32))
-    infer_subgoal = jax.jit(lambda *query: GUIDE.infer_subgoal(state, 1, *query))
-    sub_goal, is_known = infer_subgoal(context, np.array([GOAL, GOAL], np.int32))
+    infer_sub_goal = jax.jit(lambda *query: GUIDE.infer_sub_goal(state, 1, *query))
+    sub_goal, is_known = infer_sub_goal(context, np.array([GOAL, GOAL], np.int32))
     assert sub_goal.tolist() == [AB, ONLY_C]
     assert is_known.all()
 
@@ -131,7 +133,7 @@ def test_layers_are_initialized_from_different_keys():
 @pytest.mark.parametrize(
     ("layers", "codecs", "message"),
     [
-        ([], CODECS[:1], "0 layers and 1 codecs: give at least one layer, and a codec more"),
+        ([], CODECS[:1], "0 layers and 1 codecs: give at least one layer, and one codec more than layers"),
         ([make_layer(0)], CODECS, "1 layers and 3 codecs"),
         ([make_layer(1), make_layer(0)], CODECS, "layer 0 reads Discrete"),
         ([make_layer(0), make_layer(0)], CODECS, "layer 1 reads Discrete"),

@@ -11,14 +11,14 @@ import pytest
 from thinking.environments.automata import make_automaton, sample_words
 from thinking.learning.curriculum import curriculum
 from thinking.networks.blocks import BlockConfig
-from thinking.reasoning.thoughts import ThinkingOutput, convert_params, probing, thinking_model
+from thinking.reasoning.thoughts import ThinkingOutput, init_from_model_without_thoughts, probing, thinking_model
 from thinking.reasoning.thoughts.steps import compute_end_log_probs
 from thinking.reasoning.thoughts.thought_training import (
     Reinforcement,
     init_thought_training,
-    make_thinking_step,
+    make_symbol_thought_step,
     policy_loss,
-    record_thoughts,
+    with_thought_records,
 )
 
 BLOCK = BlockConfig(width=16, num_heads=2, gated=True)
@@ -228,7 +228,7 @@ def test_answer_is_marginalized_over_ends_in_training():
 def test_converted_params_think_the_argmax_answer():
     model = make_model("discrete", num_thought_tokens=6)
     params_before = draw_params(model)
-    params_after = jax.device_get(convert_params(params_before))
+    params_after = jax.device_get(init_from_model_without_thoughts(params_before))
     assert np.array_equal(params_after["thought_head"]["kernel"], params_before["answer_head"]["kernel"])
     assert not np.array_equal(params_after["thought_head"]["kernel"], params_before["thought_head"]["kernel"])
     batch = make_words()
@@ -236,10 +236,12 @@ def test_converted_params_think_the_argmax_answer():
     answer_head_logits = output.hidden @ params_after["answer_head"]["kernel"]
     assert (output.thoughts == answer_head_logits[:, :-1].argmax(-1)).all()
     with pytest.raises(ValueError, match="a head of their own"):
-        convert_params(get_params())
+        init_from_model_without_thoughts(get_params())
     split_params = draw_params(make_model("discrete", num_thought_tokens=6, split=True))
     for name in ("reader", "answer_reader"):
-        assert jax.tree.all(jax.tree.map(np.array_equal, convert_params(split_params)[name], split_params["reader"]))
+        assert jax.tree.all(
+            jax.tree.map(np.array_equal, init_from_model_without_thoughts(split_params)[name], split_params["reader"])
+        )
 
 
 def test_imitate_best_raises_only_the_best_sample_of_a_group():
@@ -283,7 +285,7 @@ def test_record_thoughts_at_intervals_and_at_the_last_step():
     model = make_model("discrete")
     length_curriculum = curriculum(4, threshold=0.9, decay_attempts=256.0, min_attempts=128)
     initial_state = init_thought_training(model, optax.sgd(0.0), length_curriculum, jax.random.key(0), get_params())
-    step = record_thoughts(lambda state, index: (state, {"loss": index}), model, batch, interval=2, num_steps=5)
+    step = with_thought_records(lambda state, index: (state, {"loss": index}), model, batch, interval=2, num_steps=5)
     _, samples = jax.jit(
         lambda: jax.lax.scan(lambda state, index: step(state, index)[::2], initial_state, jnp.arange(5))
     )()
@@ -306,7 +308,7 @@ def make_training(kind, num_steps, reinforcement=None, max_length=3, chain_weigh
 
     @jax.jit
     def train(key, threshold):
-        step = make_thinking_step(
+        step = make_symbol_thought_step(
             model,
             optimizer,
             lambda key, batch: sample_words(automaton, key, batch, max_length),

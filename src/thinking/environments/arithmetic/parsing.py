@@ -36,7 +36,7 @@ def parse_problem(text: str) -> Problem:
     in front. Case, spaces, and a final `=`, `?` or `.` are ignored.
 
     Raises:
-        ValueError: if it is no problem; the line says why.
+        ValueError: if it is no problem; the message says why.
     """
     if len(text) > MAX_LENGTH:
         raise ValueError(f"a line of {len(text)} characters is too long; give at most {MAX_LENGTH}")
@@ -140,7 +140,7 @@ def _apply_sign(sign: str, values: list[Problem | int]) -> None:
     elif isinstance(left, Problem) and left.operation == ADD:
         values.append(_problem(MODULAR, (*left.operands, right)))
     else:
-        raise ValueError("what is taken modulo a number is a sum in brackets")
+        raise ValueError("the left side of % must be a sum in brackets, as in (57+8)%7")
 
 
 def _problem(operation: str, operands: tuple[Problem | int, ...]) -> Problem:

@@ -61,7 +61,7 @@ def _strip_zeros(operand: int | str) -> int | str:
 
 
 def is_fact(problem: Problem) -> bool:
-    """Whether the chain of the problem is a single digit step, or that of the problem with swapped operands is."""
+    """Whether the problem, or the one with its operands swapped, is solved in a single digit step."""
     if problem.is_nested or problem.operation == MODULAR:
         return False
     if problem.operation == DIVIDE:
@@ -97,7 +97,9 @@ def is_held_out(problem: Problem) -> bool:
 
 
 def shown_problems(problem: Problem, style: str = CHAIN_OF_THOUGHT) -> list[Problem]:
-    """The problems that a training row of a style shows before the answer; of SUBTASKS the sub-tasks, if any.
+    """The problems that a training row of a style shows before the answer.
+
+    In the style SUBTASKS they are the sub-tasks; a problem without sub-tasks shows its intermediate problems.
 
     Intermediate problems of a sub-task are not shown, because it is solved in its own context.
     """
@@ -112,7 +114,7 @@ def is_trainable(problem: Problem, style: str = CHAIN_OF_THOUGHT) -> bool:
 def word_problems() -> Iterator[Problem]:
     """All 20,200 sums and differences of numbers from 1 to 100, products and quotients of 1 to 10, in a fixed order.
 
-    None that is not held out has an intermediate problem that is.
+    No training problem among them has a held-out intermediate problem.
     """
     for operation, largest in MAX_OPERANDS.items():
         for operands in itertools.product(range(1, largest + 1), repeat=2):

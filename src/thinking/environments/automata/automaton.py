@@ -97,7 +97,7 @@ def reachability(num_nodes: int) -> Automaton:
     return Automaton("graph", np.int32(layers).T.copy(), 0, tuple(map(str, range(num_nodes))), symbols)
 
 
-def list_operations(num_items: int) -> Automaton:
+def list_rearrangements(num_items: int) -> Automaton:
     """The order of a list of letters after operations: keep, reverse, rotate, swap the ends or the first two."""
     order = tuple(range(num_items))
     operations: dict[str, Permutation] = {
@@ -119,7 +119,7 @@ AUTOMATA: dict[str, Callable[[], Automaton]] = {
     "s5": lambda: permutation_group("s5", 5),
     "parity": parity,
     "graph": lambda: reachability(4),
-    "list": lambda: list_operations(4),
+    "list": lambda: list_rearrangements(4),
 }
 """Automata without a size, by name."""
 SIZED_AUTOMATA: dict[str, Callable[[int], Automaton]] = {"modular": modular_sums, "digits": digit_sums}

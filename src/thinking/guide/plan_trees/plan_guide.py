@@ -1,9 +1,10 @@
-"""The guide over plan trees: steps, and the sections and parts that contain them.
+"""The guide over plan trees.
 
-A layer's values are the sub-goals (each the mean of the steps below it), or the steps, that lead to its target, and
-then a mark: the sub-trajectory is done, and the layer above infers the next one. The top layer's target is the goal. A
-layer also reads the targets of the layers above. To *react* (closed-loop) is to observe the actual step after each
-prediction; to *think* (open-loop) is to observe the predicted one.
+A plan tree is a text as a tree. Its leaves are steps (sentence vectors), grouped into sections, and these into parts. A
+layer infers, one after another, the sub-goals that lead to its target (each the mean of the steps below it; in the
+lowest layer the steps), and then a mark: the target is reached, and the layer above infers its next value. The top
+layer's target is the goal. A layer also reads the targets of the layers above. To *react* (closed-loop) is to record
+the actual step after each prediction; to *think* (open-loop) is to record the predicted one.
 
 Axes: B rows, L layers, D dimensions of a vector.
 """
@@ -65,20 +66,20 @@ class PlanGuide(NamedTuple):
     Attributes:
         init: `init(key) -> state`, a kernel state for each layer; consumes the key.
         fit: `fit(state, batches) -> (state, metrics)`, a batch for each layer; metrics are `layer_N/NAME`.
-        infer_subgoal: `infer_subgoal(state, layer, context, target) -> (sub_goal [B, ...], is_known [B] bool)`: the
+        infer_sub_goal: `infer_sub_goal(state, layer, context, target) -> (sub_goal [B, ...], is_known [B] bool)`: the
             code of the target that a layer above the lowest sets for the one below; `target` is of `concat_targets`.
         init_carry: `init_carry(state, goal [B, D]) -> Carry`.
         propose_step: `propose_step(state, carry) -> (NextStep, Carry)`: ends sub-trajectories that are done, starts
             others, and infers the next step.
-        observe: `observe(carry, step [B, D]) -> Carry` records a step.
+        record_step: `record_step(carry, step [B, D]) -> Carry`.
     """
 
     init: Callable[[Array], State]
     fit: Callable[[State, Sequence[Transition]], tuple[State, Metrics]]
-    infer_subgoal: Callable[[State, int, Context, Array], tuple[Array, Array]]
+    infer_sub_goal: Callable[[State, int, Context, Array], tuple[Array, Array]]
     init_carry: Callable[[State, Array], Carry]
     propose_step: Callable[[State, Carry], tuple[NextStep, Carry]]
-    observe: Callable[[Carry, Array], Carry]
+    record_step: Callable[[Carry, Array], Carry]
 
 
 def plan_guide(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> PlanGuide:
@@ -175,7 +176,7 @@ def plan_guide(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> PlanGuid
         )
         return next_step, tuple(sub_trajectories)
 
-    def observe(carry: Carry, step: Array) -> Carry:
+    def record_step(carry: Carry, step: Array) -> Carry:
         sub_trajectory = carry[0]
         memory = append(sub_trajectory.memory, codecs[0].encode(step))
         return (
@@ -185,7 +186,7 @@ def plan_guide(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> PlanGuid
             *carry[1:],
         )
 
-    def infer_subgoal(state: State, layer: int, context: Context, target: Array) -> tuple[Array, Array]:
+    def infer_sub_goal(state: State, layer: int, context: Context, target: Array) -> tuple[Array, Array]:
         hypothesis, codec = layers[layer].infer(state[layer], context, target), codecs[layer]
         return codec.encode(codec.decode(hypothesis.value)), hypothesis.score > -jnp.inf
 
@@ -202,7 +203,7 @@ def plan_guide(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> PlanGuid
         }
         return tuple(state for state, _ in fitted), metrics
 
-    return PlanGuide(init, fit, infer_subgoal, init_carry, propose_step, observe)
+    return PlanGuide(init, fit, infer_sub_goal, init_carry, propose_step, record_step)
 
 
 def _init_sub_trajectory(kernel: Kernel, codec_above: Codec, goal: Array) -> SubTrajectoryState:
@@ -240,7 +241,9 @@ def _finish_sub_trajectory(
 
 def _check(layers: Sequence[Kernel], codecs: Sequence[Codec]) -> None:
     if not layers or len(codecs) != len(layers) + 1:
-        raise ValueError(f"{len(layers)} layers and {len(codecs)} codecs: give at least one layer, and a codec more")
+        raise ValueError(
+            f"{len(layers)} layers and {len(codecs)} codecs: give at least one layer, and one codec more than layers"
+        )
     for number, kernel in enumerate(layers):
         spaces, own, above = kernel.spaces, codecs[number].space, concat_target_space(codecs[number + 1 :])
         if (spaces.input, spaces.value, spaces.target) != (own, own, above):

@@ -222,7 +222,7 @@ def sample_examples(
         which = jax.random.randint(which_key, sub_trajectories.shape, 0, NUM_UPPER_EXAMPLES)
         upper = examples[layer].upper_examples[sub_trajectories, which]
         above = targets(layer + 1, examples[layer + 1].sub_trajectory[upper], above_key)
-        sub_goal, is_known = plan_guide.infer_subgoal(
+        sub_goal, is_known = plan_guide.infer_sub_goal(
             state, layer + 1, context(layer + 1, upper), concat_targets(above)
         )
         return [

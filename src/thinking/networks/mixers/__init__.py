@@ -11,8 +11,8 @@ from thinking.networks.mixers.mixer import (
     RecurrentInputs,
     RecurrentOutput,
     attention,
+    continue_rows,
     repeat_mixers,
-    start_row,
 )
 from thinking.networks.mixers.pointwise import pointwise
 
@@ -48,6 +48,7 @@ __all__ = [
     "RecurrentInputs",
     "RecurrentOutput",
     "attention",
+    "continue_rows",
     "delta",
     "gru",
     "linear_recurrence",
@@ -55,5 +56,4 @@ __all__ = [
     "memory",
     "pointwise",
     "repeat_mixers",
-    "start_row",
 ]

@@ -33,7 +33,7 @@ def delta(num_steps: int = 2) -> Mixer:
         num_steps: R, reflections of a token.
 
     Raises:
-        ValueError: if it is not 1 to 64.
+        ValueError: if it is not 1 to `CHUNK_SIZE`.
     """
     if not 1 <= num_steps <= CHUNK_SIZE:
         raise ValueError(f"delta: num_steps {num_steps} is out of range; give 1 to {CHUNK_SIZE}")

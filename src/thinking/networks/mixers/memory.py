@@ -2,7 +2,8 @@
 
 Each head has slots with a key, a value and a usage. A token writes to the slot whose key is most like its own, or to
 the one least used of late, as a gate decides (Neural Turing Machine, Graves et al. 2014; least recently used access,
-Santoro et al. 2016). It then reads a mean of the values, by likeness. What was read and written where can be looked at.
+Santoro et al. 2016). It then reads a mean of the values, by likeness. A trace shows which slots each token read and
+wrote.
 
 Axes: B rows, C tokens, D width, H heads, S slots, E dimensions of a head.
 """
@@ -79,7 +80,7 @@ class _Token(NamedTuple):
     read_key: Array
     value: Array
     write_gate: Array
-    newest_gate: Array
+    least_used_gate: Array
     is_start: Array
     is_valid: Array
 
@@ -138,9 +139,9 @@ def _access(
     write_products = kept * jnp.sum(before.keys * token.write_key[..., None], axis=2)
     read_products = kept * jnp.sum(before.keys * token.read_key[..., None], axis=2)
 
-    is_oldest = jax.nn.one_hot(jnp.argmin(usage, axis=-1), usage.shape[-1])
-    newest = token.newest_gate[..., None]
-    writes = newest * is_oldest + (1 - newest) * _likeness(write_products, squares, sharpness)
+    is_least_used = jax.nn.one_hot(jnp.argmin(usage, axis=-1), usage.shape[-1])
+    least_used = token.least_used_gate[..., None]
+    writes = least_used * is_least_used + (1 - least_used) * _likeness(write_products, squares, sharpness)
     writes = token.write_gate[..., None] * writes
 
     left = 1 - writes

@@ -61,7 +61,7 @@ def attention() -> Mixer:
     return Mixer("attention", Attention, None)
 
 
-def start_row(state: State, shape: tuple[int, int]) -> RecurrentInputs:
+def continue_rows(state: State, shape: tuple[int, int]) -> RecurrentInputs:
     """The inputs for rows [B, C] that go on from a state, of which every token counts."""
     return RecurrentInputs(state, jnp.zeros(shape, bool), jnp.ones(shape, bool))
 

@@ -85,8 +85,8 @@ def length_reward(prompts: Array, completions: Completions, **columns: Any) -> A
 def process_reward(prompts: Array, completions: Completions, *, steps: Array, **columns: Any) -> Array:
     """[B] correct steps of the first thought, over the number of its steps or of target steps, whichever is larger.
 
-    A step is correct if it equals the target step of the same index. Withdrawn steps do not count, and a
-    check is not part of its step.
+    A step is correct if it equals the target step of the same index. A step that ends in the mark
+    BACK is withdrawn and does not count. What follows the mark CHECK in a step is ignored.
 
     Args:
         prompts: [B, P].

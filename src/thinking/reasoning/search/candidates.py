@@ -46,6 +46,9 @@ def greedy(step_fn: StepFn, root: RootOutput, *, max_steps: int) -> Candidates:
         step_fn: the model.
         root: of B problems.
         max_steps: T; a problem takes at most as many calls of `step_fn`.
+
+    Raises:
+        ValueError: for a root that does not fit, or fewer than one step.
     """
     num_problems, _ = check_root("greedy", root, max_steps=max_steps)
 

@@ -24,7 +24,7 @@ from thinking.trees import select_rows
 from thinking.types import Array, State
 
 MIN_TEMPERATURE = 1e-6
-"""At which the likeliest token is sampled, but for equals."""
+"""At this temperature sampling gives the likeliest token, except among ties."""
 
 
 class TokenStep(NamedTuple):

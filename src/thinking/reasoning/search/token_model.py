@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from thinking.generation.prompts import check_tokens, read_prompts
+from thinking.generation.prompts import check_tokens, prefill_prompts
 from thinking.networks.attention.patterns import TopK, pattern_parts
 from thinking.networks.cache import Cache
 from thinking.networks.decoder import Decoder
@@ -48,7 +48,7 @@ def make_token_model(
     check_tokens("stop_tokens", stop_tokens, 0, decoder.vocab_size)
     is_content_based = any(isinstance(part, TopK) for part in pattern_parts(decoder.pattern))
     capacity = prompts.shape[1] + (max_new_tokens if is_content_based else 0)
-    prompt_cache, logits, value = read_prompts(
+    prompt_cache, logits, value = prefill_prompts(
         decoder, params, prompts, lengths, capacity=capacity, max_new_tokens=max_new_tokens
     )
     prefix_cache, state = (

@@ -91,7 +91,7 @@ class Reader(nnx.Module):
 
 
 def _alibi_attention(q: Array, k: Array, v: Array, mask: Array, query_positions: Array, key_positions: Array) -> Array:
-    """[B, Q, H, E] attention with ALiBi; positions [B, Q] and [B, S]. The mask [B, Q, S] shows each query a key."""
+    """[B, Q, H, E] attention with ALiBi; positions [B, Q] and [B, S]; the mask [B, Q, S] is True where keys count."""
     slopes = jnp.geomspace(MAX_SLOPE, MIN_SLOPE, q.shape[2])[None, :, None, None]
     distance = jnp.abs(query_positions[:, :, None] - key_positions[:, None])[:, None].astype(jnp.float32)
     logits = jnp.einsum("bqhe,bshe->bhqs", q, k) * q.shape[3] ** -0.5 - slopes * distance

@@ -23,7 +23,7 @@ ThoughtAdvantageFn = Callable[[Array, int], Array]
 """`advantage_fn(gain [B G], num_generations) -> advantage [B G]`, group by group."""
 
 
-class ThoughtTraining(NamedTuple):
+class ThoughtTrainingOptions(NamedTuple):
     """Options of a training step.
 
     Attributes:
@@ -72,7 +72,7 @@ def sample_windows(tokens: Array, key: Array, batch_size: int, length: int) -> A
 
 
 def policy_loss(log_probs: LogProbs, advantage: Array) -> Array:
-    """[] policy-gradient loss of sampled thoughts with advantage [B], as a mean weighted by its absolute value."""
+    """[] policy-gradient loss of sampled thoughts with advantage [B G], as a mean weighted by its absolute value."""
     mask = log_probs.sampled_mask
     advantage = clear_masked(jnp.broadcast_to(advantage[:, None], mask.shape), mask)
     thought = clear_masked(log_probs.thought, mask)
@@ -84,7 +84,7 @@ def make_thought_training_step(
     reference_policy: ThoughtPolicy,
     optimizer: optax.GradientTransformation,
     tokens: Array,
-    training: ThoughtTraining,
+    training: ThoughtTrainingOptions,
 ) -> Callable[[RunnerState, Array], tuple[RunnerState, Metrics]]:
     """`step(runner_state, index) -> (runner_state, metrics)`, a pure function of both.
 
@@ -143,7 +143,7 @@ def make_thought_training_step(
 
 
 def _reference_log_probs(
-    reference_policy: ThoughtPolicy, reference_params: Any, windows: Array, training: ThoughtTraining
+    reference_policy: ThoughtPolicy, reference_params: Any, windows: Array, training: ThoughtTrainingOptions
 ) -> Array:
     """[B G] log-probabilities of the continuations under the reference, in nats; 0 without a reference."""
     if not jax.tree.leaves(reference_params):

@@ -38,8 +38,8 @@ class ThinkingOutput(NamedTuple):
         log_probs: [B, T] float32, of the tokens, in nats; 0 for other kinds.
         entropy: [B, T] float32, of the token distribution, in nats.
         logits: [B, T, K] float32, of the tokens.
-        thought_mask: [B, T] bool, thoughts before the answer; with a random end, all thoughts that may be.
-        num_steps: [B] float32, number of steps, expected if the end is random.
+        thought_mask: [B, T] bool, thoughts before the answer; with a sampled end, all up to the last possible end.
+        num_steps: [B] float32, number of steps, expected if the end is sampled.
     """
 
     answer_logits: Array
@@ -95,7 +95,7 @@ def thinking_model(
         num_answers: A.
         block: shape of the transformer blocks.
         num_layers: number of blocks.
-        gradient: how tokens are chosen in training.
+        gradient: estimator of the gradient through chosen thought tokens.
         num_thought_tokens: K, with a separate head; None: K = A, with the head of the answers.
         thought_width: dimensions of thought embeddings, projected to D; None: D, without a projection.
         end_thought: whether the model chooses when to end, after at most N steps. Training marginalises the answer over
@@ -175,7 +175,7 @@ def thinking_model(
     return ThinkingModel(init, think, read_answer, kind, num_tokens)
 
 
-def convert_params(params: Params) -> Params:
+def init_from_model_without_thoughts(params: Params) -> Params:
     """Initial parameters of a thinking model from a model of kind `none`: the thought head starts as the answer head.
 
     If separate blocks compute the answer, they start as a copy of the others.
@@ -188,7 +188,8 @@ def convert_params(params: Params) -> Params:
     """
     if "thought_head" not in params or params["thought_head"]["kernel"].shape != params["answer_head"]["kernel"].shape:
         raise ValueError(
-            "convert_params: tokens need a head of their own and one token for each answer; give num_thought_tokens"
+            "init_from_model_without_thoughts: tokens need a head of their own and one token for each answer; give "
+            "num_thought_tokens"
         )
     new_params = {**params, "thought_head": jax.tree.map(jnp.copy, params["answer_head"])}
     if params.get("answer_reader"):

@@ -55,7 +55,7 @@ def init_thought_training(
     return RunnerState(init_train_state(params, optimizer), key, sampler=curriculum.init())
 
 
-def make_thinking_step(
+def make_symbol_thought_step(
     model: ThinkingModel,
     optimizer: optax.GradientTransformation,
     sample_words: SampleWords,
@@ -74,7 +74,7 @@ def make_thinking_step(
         optimizer: an optax transformation.
         sample_words: samples words of given lengths.
         curriculum: curriculum whose level l is the length l + 1.
-        batch_size: B rows; those of a group share a word.
+        batch_size: B rows, a multiple of `num_generations`; the rows of a group share a word.
         reinforcement: policy-gradient loss; None: gradients through the thoughts only.
         chain_weight: weight of the cross entropy of thoughts against the true states; needs K = number of states.
         step_cost: cost of an expected step, in nats, if the model chooses its end.
@@ -127,7 +127,7 @@ def make_thinking_step(
     return step
 
 
-def record_thoughts(
+def with_thought_records(
     step_fn: Callable[[RunnerState, Array], tuple[RunnerState, Metrics]],
     model: ThinkingModel,
     words: Any,
@@ -137,7 +137,7 @@ def record_thoughts(
     """The training step with a record of the model's thoughts on some words.
 
     Args:
-        step_fn: of `make_thinking_step`.
+        step_fn: of `make_symbol_thought_step`.
         model: the model.
         words: held-out words with `symbols` [B, N] and `lengths` [B].
         interval: steps between records.

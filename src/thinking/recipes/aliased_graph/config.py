@@ -74,9 +74,14 @@ class EvalConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config(SeedsConfig):
-    """Compare guides with tags, with false tags and without tags, where two nodes look alike."""
+    """Compare guides with tags, with random tags and without tags, where two nodes look alike."""
 
-    seeds: int = option(5, "random graphs, of seeds from --seed on; all are trained at once", minimum=2, maximum=1024)
+    seeds: int = option(
+        5,
+        "random graphs, one for each of the seeds --seed, --seed + 1, ...; all are trained at once",
+        minimum=2,
+        maximum=1024,
+    )
     graph: AliasedGraphConfig = group(
         AliasedGraphConfig, "the random graphs, in which pairs of nodes share an observation"
     )

@@ -31,7 +31,7 @@ def react_to_all(
         config, condition: of the guides.
         states: of the guides, [S, ...].
         envs: the environments, [S, ...].
-        frequencies: [S, K], of the true tags at the steps of plans, which random tags follow.
+        frequencies: [S, K], how often each true tag occurred while acting; random tags are drawn with them.
         key: of random tags; consumed.
         max_hops: H.
 

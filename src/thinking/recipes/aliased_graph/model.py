@@ -43,7 +43,7 @@ def make_conditions(num_tags: int) -> dict[str, Condition]:
         "tags": Condition(lambda frequencies, key: visits(num_tags), num_tags),
         "tags 0, 1, 2 or more": Condition(lambda frequencies, key: visits(3, cyclic=False), 3),
         "tags zeroed": Condition(lambda frequencies, key: random_tags(jnp.eye(num_tags)[0], key), num_tags),
-        "tags shuffled": Condition(random_tags, num_tags),
+        "tags random": Condition(random_tags, num_tags),
         "tags drawn evenly": Condition(lambda frequencies, key: random_tags(even, key), num_tags),
         "no tags, context 2": Condition(lambda frequencies, key: None, 1, context_length=2),
     }

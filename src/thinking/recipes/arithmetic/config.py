@@ -28,7 +28,8 @@ class DataConfig:
 
     sources: tuple[str, ...] = option(
         ("words", "multiply:2", "divide:2"),
-        "problems of supervised training: words, or OPERATION:DIGITS; in this order with a curriculum",
+        "problems of supervised training, in this order with a curriculum: words (sums and differences up to 100, "
+        "products and quotients up to 10), or OPERATION:DIGITS, as add:3 or multiply:4x2",
     )
     num_problems: int = option(
         4000, "problems drawn of each OPERATION:DIGITS to train on", minimum=1, maximum=MAX_PROBLEMS
@@ -183,7 +184,7 @@ class SearchConfig:
 
     sources: tuple[str, ...] = option((), "held-out problems to search on: words, or OPERATION:DIGITS; none: no search")
     num_problems: int = option(256, "problems to search on", minimum=1, maximum=MAX_PROBLEMS)
-    num_samples: int = option(16, "most completions sampled of a problem", minimum=1, maximum=2**12)
+    num_samples: int = option(16, "maximum completions sampled for a problem", minimum=1, maximum=2**12)
     temperature: float = option(0.7, "sampling temperature, of --chat too", minimum=0.01, maximum=1000)
 
     def validate(self) -> None:
@@ -220,7 +221,8 @@ class Config(RunConfig):
     )
     json: FlagCreatePairsOff[bool] = option(
         False,
-        "answer with a JSON object a line in --chat: problem, thoughts, answer, right, in_range",
+        "answer with a JSON object a line in --chat: problem, thoughts, answer, right, in_range "
+        "(whether such problems were in training)",
         affects_weights=False,
     )
     data: DataConfig = group(DataConfig, "worked problems to learn from")
@@ -244,7 +246,7 @@ class Config(RunConfig):
         check_names(self.styles, "--styles", get_args(Style))
         for flag in ("verbose", "json"):
             if getattr(self, flag) and not self.chat:
-                raise UserError(f"--{flag}: is for answers of --chat; give --chat too")
+                raise UserError(f"--{flag} applies to --chat only; give --chat too")
         first, algorithm = self.styles[0], self.rl.algorithm
         continued = algorithm != "none" or bool(self.search.sources)
         if self.model.positions == "digit" and not self.data.reverse_digits:

@@ -114,7 +114,7 @@ def separate_texts(coordinates: Array, segments: Array) -> Array:
 
 
 def count_digit_positions(rows: PackedRows) -> int:
-    """Places that the texts of a row have together, in the row with the most."""
+    """The largest number of places in any row, summed over its texts."""
     return int(jnp.max(separate_texts(compute_coordinates(rows.tokens, rows.segments), rows.segments)[:, :, 0]))
 
 

@@ -65,7 +65,7 @@ class Reasoner(NamedTuple):
         """What the model writes about a problem as `57+8`: a thought and the answer, with their marks.
 
         Raises:
-            ValueError: it is no problem; the line says why.
+            ValueError: it is no problem, or its prompt has more than 128 tokens; the message says why.
         """
         prompt = encode_prompt(parse_problem(problem), 0, self.config.data.reverse_digits)
         if len(prompt) > _MAX_PROMPT:
@@ -82,7 +82,7 @@ class Reasoner(NamedTuple):
         """The answer to a problem, the most significant digit first; empty if the model wrote none.
 
         Raises:
-            ValueError: it is no problem; the line says why.
+            ValueError: as `complete`.
         """
         found = re.search(r"<answer>([^<]*)<end>$", self.complete(problem))
         answer = found[1] if found else ""
@@ -92,7 +92,7 @@ class Reasoner(NamedTuple):
 
 
 def select(config: Config) -> Config:
-    """The config of the one model that is exported: of the first style, after its rewards."""
+    """The config of the one model that is exported: of the first style, after post-training."""
     return dataclasses.replace(config, styles=config.styles[:1], chat=False)
 
 

@@ -23,7 +23,7 @@ class EnvConfig:
     name: Environment = option("CartPole-v1", "the environment, as Gymnasium names it")
     episode_limit: int | None = option(
         1000,
-        "steps of an episode from which the guide learns; None: as many as in Gymnasium",
+        "maximum steps of a training episode of the guide; None: as many as in Gymnasium",
         minimum=1,
         maximum=100_000,
     )
@@ -60,7 +60,9 @@ class GuideConfig(WidthConfig):
     )
     score_discount: float = option(0.8, "factor on a transition's score for each further step", above=0, below=1)
     value_discount: float = option(0.99, "discount factor of the return that the top layer pursues", above=0, below=1)
-    ema_decay: float = option(0.99, "decay of the moving average of weights, which acts", minimum=0, below=1)
+    ema_decay: float = option(
+        0.99, "decay of the moving average of the weights; the averaged weights act", minimum=0, below=1
+    )
     optimizer: OptimizerConfig = group(
         OptimizerConfig(learning_rate=0.003), "Adam, whose learning rate falls to 0 along a cosine"
     )
@@ -92,7 +94,8 @@ class CollectionConfig:
     num_updates: int = option(200, "updates in each iteration", minimum=1, maximum=10**6)
     num_windows: int = option(
         24,
-        "windows of collected episodes in each update; with one layer, as many transitions as two layers get examples",
+        "windows of collected episodes in each update; a guide of one layer gets single transitions instead, as many "
+        "as two layers get examples",
         minimum=1,
         maximum=65_536,
     )
@@ -104,8 +107,10 @@ class BufferConfig:
 
     retention: Literal["best", "newest"] = option("best", "which episodes are kept")
     num_best: int = option(32, "episodes kept for their high return", minimum=1, maximum=65_536)
-    num_binned: int = option(32, "episodes kept to cover all returns, shared by the bins", minimum=0, maximum=65_536)
-    num_return_bins: int = option(16, "bins of return that share them", minimum=0, maximum=65_536)
+    num_binned: int = option(
+        32, "episodes kept to cover all returns, equally many for each bin", minimum=0, maximum=65_536
+    )
+    num_return_bins: int = option(16, "equal bins of the return", minimum=0, maximum=65_536)
     best_fraction: float = option(0.85, "share of the windows drawn from the best episodes", minimum=0, maximum=1)
 
 

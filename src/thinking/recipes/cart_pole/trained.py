@@ -79,7 +79,7 @@ def select(config: Config) -> Config:
         UserError: the run has no guide.
     """
     if "guide" not in config.algorithms:
-        raise UserError(f"--algorithms {' '.join(config.algorithms)}: guides alone can be exported; add guide")
+        raise UserError(f"--algorithms {' '.join(config.algorithms)}: only guides can be exported; add guide")
     return dataclasses.replace(config, algorithms=("guide",), seeds=1)
 
 

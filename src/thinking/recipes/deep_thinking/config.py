@@ -82,7 +82,7 @@ class EvalConfig:
 class Config(SeedsConfig):
     """Train small recursive networks on small puzzles, and let them think longer about larger ones."""
 
-    seeds: int = option(3, "networks of each kind, of seeds from --seed on", minimum=1, maximum=1024)
+    seeds: int = option(3, "networks of each kind, with seeds --seed, --seed + 1, ...", minimum=1, maximum=1024)
     networks: tuple[NetworkName, ...] = option(NETWORKS, "networks to compare", affects_weights=False)
     puzzle: PuzzleConfig = group(PuzzleConfig, "the puzzles to train on")
     model: ModelConfig = group(ModelConfig, "sizes of all networks")

@@ -22,7 +22,7 @@ _CHUNK = 32
 
 
 class StepCurves(NamedTuple):
-    """What was answered after each step. All puzzles stand still after the last one, or the budget was spent.
+    """What was answered after each step. After the last step no answer changes any more, or the budget is spent.
 
     Attributes:
         is_solved: [T, B] bool, whether all cells are right.
@@ -139,7 +139,8 @@ def make_row(
 ) -> dict[str, Any]:
     """A row of the table: means and standard deviations over seeds, as shares of the puzzles.
 
-    `solved` is what is right when nothing changes any more, or the budget is spent. No look at the answer decides.
+    `solved` is what is right when nothing changes any more, or the budget is spent. The right answer has
+    no part in choosing the step.
     """
     depth = compute_depth(config)
     solved = [curve.is_solved[-1].mean() for curve in curves]

@@ -44,7 +44,7 @@ class Problem(NamedTuple):
     sample_test: TestFn
 
 
-class ProblemSizes(NamedTuple):
+class NetworkDims(NamedTuple):
     """Sizes of the puzzles of one kind, as in `recursive_network`."""
 
     num_features: int
@@ -52,12 +52,12 @@ class ProblemSizes(NamedTuple):
     num_classes: int
 
 
-def measure_problem(config: Config) -> ProblemSizes:
+def find_network_dims(config: Config) -> NetworkDims:
     """The sizes of a config's problem, without any puzzle."""
     if config.puzzle.name == "sudoku":
-        return ProblemSizes(config.puzzle.size + 1, 3, config.puzzle.size)
+        return NetworkDims(config.puzzle.size + 1, 3, config.puzzle.size)
     family: PuzzleFamily = FAMILIES[config.puzzle.name]()
-    return ProblemSizes(family.num_features, family.num_relations, family.num_classes)
+    return NetworkDims(family.num_features, family.num_relations, family.num_classes)
 
 
 def make_problem(config: Config) -> Problem:
@@ -74,7 +74,7 @@ def make_problem(config: Config) -> Problem:
     def sample_test(key: Array, num_rows: int, size: int) -> CellBatch:
         return to_batch(sample_puzzles(family, key, num_rows, size))
 
-    return Problem(*measure_problem(config), sample, sample_test)
+    return Problem(*find_network_dims(config), sample, sample_test)
 
 
 def make_tests(config: Config, problem: Problem) -> dict[int, CellBatch]:
@@ -114,4 +114,4 @@ def _make_sudoku_problem(config: Config) -> Problem:
         test = slice(num_train, num_train + num_rows)
         return to_batch(jax.vmap(lambda *grids: to_puzzle(*grids, size))(clues[test], solutions[test]))
 
-    return Problem(*measure_problem(config), sample, sample_test)
+    return Problem(*find_network_dims(config), sample, sample_test)

@@ -33,7 +33,7 @@ def plot_step_curves(path: Path, curves: Mapping[str, Mapping[int, list[StepCurv
     figure, panels = plots.make_figure(len(curves), "Solved puzzles over steps of thought, by size")
     for panel, (name, sizes) in zip(panels, curves.items(), strict=True):
         for index, (size, seeds) in enumerate(sizes.items()):
-            # What stands still stays as it is.
+            # Answers that no longer change stay as they are.
             lines = np.array([np.pad(c.is_solved.mean(axis=1), (0, longest - len(c.is_solved)), "edge") for c in seeds])
             steps, mean, color = np.arange(1, longest + 1), 100 * lines.mean(axis=0), line_color(index)
             panel.plot(steps, mean, color=color, label=f"size {size}")

@@ -11,7 +11,7 @@ import numpy as np
 from thinking.experiment.cards import CardTexts
 from thinking.networks.recursion import CellInputs, RecursiveNetwork, think
 from thinking.recipes.deep_thinking.config import Config
-from thinking.recipes.deep_thinking.problem_families import measure_problem
+from thinking.recipes.deep_thinking.problem_families import find_network_dims
 from thinking.recipes.deep_thinking.training import build_network
 from thinking.types import Array, Params
 
@@ -78,7 +78,7 @@ def select(config: Config) -> Config:
 
 def describe_params(config: Config) -> Params:
     """Shapes and types of the parameters."""
-    network = build_network(config, measure_problem(config), config.networks[0])
+    network = build_network(config, find_network_dims(config), config.networks[0])
     return jax.eval_shape(network.init, jax.random.key(0))
 
 
@@ -97,4 +97,4 @@ def read_params(config: Config, folder: Path) -> Params:
 
 def build(config: Config, params: Params) -> PuzzleThinker:
     """The trained network."""
-    return PuzzleThinker(config, build_network(config, measure_problem(config), config.networks[0]), params)
+    return PuzzleThinker(config, build_network(config, find_network_dims(config), config.networks[0]), params)

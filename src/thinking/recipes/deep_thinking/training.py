@@ -10,7 +10,7 @@ from thinking.networks.blocks import BlockConfig
 from thinking.networks.positions import none
 from thinking.networks.recursion import RecursiveNetwork, recursive_network
 from thinking.recipes.deep_thinking.config import Config, NetworkName
-from thinking.recipes.deep_thinking.problem_families import Problem, ProblemSizes
+from thinking.recipes.deep_thinking.problem_families import NetworkDims, Problem
 from thinking.types import Array, Metrics
 
 CHUNK = 50
@@ -22,7 +22,7 @@ def compute_depth(config: Config) -> int:
     return config.thinking.grad_steps * config.thinking.num_updates
 
 
-def build_network(config: Config, problem: Problem | ProblemSizes, name: NetworkName) -> RecursiveNetwork:
+def build_network(config: Config, problem: Problem | NetworkDims, name: NetworkName) -> RecursiveNetwork:
     """The network of this name, for puzzles of the problem's sizes."""
     model = config.model
     heads = next(heads for heads in (4, 2, 1) if model.width % heads == 0)

@@ -71,7 +71,9 @@ def select(config: Config) -> Config:
         UserError: the graph is read from a file, which an export does not hold.
     """
     if config.graph.path is not None:
-        raise UserError(f"--graph.path {config.graph.path}: guides of random graphs alone can be exported and loaded")
+        raise UserError(
+            f"--graph.path {config.graph.path}: only guides of random graphs can be exported and loaded; leave it out"
+        )
     name = "skip_transformer" if "skip_transformer" in config.guides else config.guides[0]
     return dataclasses.replace(config, guides=(name,), plan=None)
 

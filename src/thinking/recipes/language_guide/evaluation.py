@@ -28,7 +28,8 @@ class GoalSet(NamedTuple):
         names: N goals in words.
         goals: [N, D].
         steps: for each goal, the step indices of the reference.
-        sections: for each goal, the lowest sections of the reference, as canonical step ids.
+        sections: for each goal, the lowest sections of the reference, as canonical step ids. All wordings of a step
+            have one canonical id.
     """
 
     splits: list[str]

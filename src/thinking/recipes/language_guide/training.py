@@ -44,7 +44,7 @@ def train_guide(
         run: of the task; the guide is saved in its folder, under its name.
         name: of the guide.
         data: the prepared data.
-        num_flat_parameters: parameters of a guide with a single layer; None for the config's layers.
+        num_flat_parameters: None: the config's layers. Otherwise one layer with about so many parameters.
 
     Returns:
         The training result, and a row of results.

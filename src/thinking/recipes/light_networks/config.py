@@ -25,7 +25,7 @@ MIXER_NAMES = ("attention", "gru", "linear_recurrence", "delta", "memory")
 class SizesConfig:
     """Sizes of the problems in training."""
 
-    word: int = option(16, "symbols of the words of groups and of parity", minimum=2, maximum=4096)
+    word: int = option(16, "symbols of a word of parity, s3, a5 and s5", minimum=2, maximum=4096)
     num_pairs: int = option(16, "pairs of keys and values to recall", minimum=1, maximum=4096)
     num_blanks: int = option(48, "blanks among which 8 symbols are hidden", minimum=1, maximum=65536)
     num_numbers: int = option(8, "numbers of a nested expression", minimum=1, maximum=4096)
@@ -34,7 +34,7 @@ class SizesConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(WidthConfig):
-    """Sizes of all networks; their feed-forward widths are chosen so that they have as many parameters."""
+    """Sizes of all networks; their feed-forward widths are chosen so that they have equally many parameters."""
 
     num_layers: int = option(2, "blocks", minimum=1, maximum=64)
     delta_steps: int = option(2, "reflections of a token in the delta rule", minimum=1, maximum=16)
@@ -46,7 +46,10 @@ class OptimizerConfig:
     """The optimizer."""
 
     learning_rates: tuple[float, ...] = option(
-        (0.002,), "highest learning rates; of several, the best on another seed is taken", above=0, maximum=10
+        (0.002,),
+        "highest learning rates; of several, the one that does best with another seed is used",
+        above=0,
+        maximum=10,
     )
 
     def validate(self) -> None:
@@ -79,13 +82,13 @@ class EvalConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config(SeedsConfig):
-    """Train recurrences, memory, attention and hybrids on problems that ask one thing each."""
+    """Train recurrences, memory, attention and hybrids on problems that each test one ability."""
 
-    seeds: int = option(3, "networks of each kind, of seeds from --seed on", minimum=1, maximum=1024)
+    seeds: int = option(3, "networks of each kind, with seeds --seed, --seed + 1, ...", minimum=1, maximum=1024)
     problems: tuple[ProblemName, ...] = option(PROBLEMS, "problems to train on", affects_weights=False)
     networks: tuple[str, ...] = option(
         (*MIXER_NAMES, "gru+attention"),
-        # They affect weights, as all are as large as the largest.
+        # The list affects weights: every network is widened to the number of parameters of the largest.
         f"networks to compare: a mixer ({', '.join(MIXER_NAMES)}), or several with + between, layer by layer",
     )
     sizes: SizesConfig = group(SizesConfig, "sizes of the problems in training")

@@ -25,7 +25,7 @@ _NUM_GENERATED = 32
 
 
 def compute_accuracy(network: Decoder, params: Params, rows: Sequence) -> float:
-    """The share of right labels: of those asked for, or of the last ones where each token has one."""
+    """The share of right labels: those of weight 1; where all tokens have one, those of the last tokens."""
     weights = rows.weights
     if bool(jnp.all(weights == 1)):
         weights = weights.at[:, :-1].set(0.0)

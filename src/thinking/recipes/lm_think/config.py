@@ -57,7 +57,12 @@ class RLConfig:
 class TrainingConfig:
     """Length of training."""
 
-    reference_steps: int = option(4000, "training steps of the reference", minimum=1, maximum=10**9)
+    reference_steps: int = option(
+        4000,
+        "training steps of the reference, the model without thoughts from which the others start",
+        minimum=1,
+        maximum=10**9,
+    )
     num_steps: int = option(800, "training steps of each model from there", minimum=1, maximum=10**9)
     batch_size: int = option(32, "windows of a step", minimum=1, maximum=2**20)
 
@@ -74,7 +79,7 @@ class Config(SeedsConfig):
     """Teach small language models to think before the next tokens of real text."""
 
     seeds: int = option(
-        1, "models of each kind, of seeds from --seed on", minimum=1, maximum=1024, affects_weights=False
+        1, "models of each kind, with seeds --seed, --seed + 1, ...", minimum=1, maximum=1024, affects_weights=False
     )
     thoughts: tuple[Kind, ...] = option(
         KINDS,

@@ -13,7 +13,7 @@ from thinking.learning.optimizers import adamw, warmup_cosine
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
 from thinking.reasoning.thoughts.text_thought_training import (
-    ThoughtTraining,
+    ThoughtTrainingOptions,
     best_of_group,
     group_relative,
     make_thought_training_step,
@@ -76,7 +76,7 @@ def build_training_policy(config: Config, kind: str) -> ThoughtPolicy:
     )
 
 
-def build_thought_training(config: Config, kind: str) -> ThoughtTraining:
+def build_thought_training(config: Config, kind: str) -> ThoughtTrainingOptions:
     """Training settings of a kind."""
     sizes = {
         "context_length": config.window.context_length,
@@ -85,12 +85,12 @@ def build_thought_training(config: Config, kind: str) -> ThoughtTraining:
     }
     if kind == "reinforced":
         group, entropy_weight = config.rl.num_generations, config.rl.entropy_weight
-        return ThoughtTraining(
+        return ThoughtTrainingOptions(
             **sizes, advantage_fn=group_relative, num_generations=group, entropy_weight=entropy_weight
         )
     if kind == "expert_iteration":
-        return ThoughtTraining(**sizes, advantage_fn=best_of_group, num_generations=config.rl.num_generations)
-    return ThoughtTraining(**sizes)
+        return ThoughtTrainingOptions(**sizes, advantage_fn=best_of_group, num_generations=config.rl.num_generations)
+    return ThoughtTrainingOptions(**sizes)
 
 
 def train_model(config: Config, run: Run, kind: str, seed: int, reference_params: Params | None) -> TrainResult:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal, get_args
 
+from thinking.errors import UserError
 from thinking.experiment import Preset, field_error, group, option
 from thinking.recipes.groups import OptimizerConfig, SeedsConfig, WidthConfig, check_environment_steps, check_names
 
@@ -72,14 +73,18 @@ class EvalConfig:
 
     def validate(self) -> None:
         """Raises UserError unless each factor is given once."""
-        check_names([str(factor) for factor in self.factors], "--eval.factors", ("1", "2", "10"))
+        if not self.factors or len(set(self.factors)) < len(self.factors):
+            given = " ".join(map(str, self.factors)) or "without a value"
+            raise UserError(f"--eval.factors {given}: give at least one number, each once; take 1 2 10")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(SeedsConfig):
     """Train policies with and without a memory by PPO, in a world that hides what they need."""
 
-    seeds: int = option(3, "policies of each kind, of seeds from --seed on, all trained at once", minimum=1, maximum=64)
+    seeds: int = option(
+        3, "policies of each kind, with seeds --seed, --seed + 1, ..., all trained at once", minimum=1, maximum=64
+    )
     networks: tuple[NetworkName, ...] = option(
         ("pointwise", "gru"), "networks to compare; pointwise remembers nothing", affects_weights=False
     )

@@ -47,7 +47,7 @@ class Config(SeedsConfig):
     """Teach a decoder to write a text by rewards alone."""
 
     seeds: int = option(
-        1, "models of each reward, of seeds from --seed on", minimum=1, maximum=1024, affects_weights=False
+        1, "models of each reward, with seeds --seed, --seed + 1, ...", minimum=1, maximum=1024, affects_weights=False
     )
     target: str = option("thinking takes steps", "the text to write: lower-case letters, spaces and . , ' -")
     rewards: tuple[Reward, ...] = option(

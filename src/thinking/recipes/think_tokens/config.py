@@ -77,9 +77,11 @@ class ThoughtConfig:
         """Raises UserError for incompatible settings."""
         if self.end_thought and (self.blind or self.split):
             other = "--blind" if self.blind else "--split"
-            raise UserError(f"--end-thought {other}: its context needs a fixed number of thoughts; leave one out")
+            raise UserError(
+                f"--end-thought {other}: answers are computed in a context of a fixed number of thoughts; leave one out"
+            )
         if self.convert_from_none and self.num_tokens is not None:
-            raise UserError("--convert-from-none: each answer becomes a token; leave --num-tokens out")
+            raise UserError("--convert-from-none: there is one thought token for each answer; leave --num-tokens out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +118,7 @@ class EvalConfig:
 class Config(SeedsConfig):
     """Teach small models serial problems from the answer alone, with thoughts of several kinds."""
 
-    seeds: int = option(1, "models of each kind, of seeds from --seed on", affects_weights=False)
+    seeds: int = option(1, "models of each kind, with seeds --seed, --seed + 1, ...", affects_weights=False)
     thoughts: tuple[Kind, ...] = option(KINDS, "kinds of thoughts, each a model of its own", affects_weights=False)
     problem: ProblemConfig = group(
         ProblemConfig, "the automaton whose final state is the answer, and the length of its input words"

@@ -26,7 +26,7 @@ Record = Mapping[str, Any]
 
 
 def make_record(sample: np.ndarray) -> list[dict[str, Any]]:
-    """Records of a sample [2, B, N] of `thought_training.record_thoughts`; empty if nothing was recorded."""
+    """Records of a sample [2, B, N] of `thought_training.with_thought_records`; empty if nothing was recorded."""
     answers, thoughts = sample
     return [{"answers": answers.tolist(), "thoughts": thoughts.tolist()}] if (answers >= 0).any() else []
 

@@ -9,12 +9,12 @@ from thinking.experiment import Run
 from thinking.experiment.training_loop import TrainResult, train
 from thinking.learning.curriculum import curriculum
 from thinking.learning.optimizers import adamw, warmup_cosine
-from thinking.reasoning.thoughts import convert_params
+from thinking.reasoning.thoughts import init_from_model_without_thoughts
 from thinking.reasoning.thoughts.thought_training import (
     Reinforcement,
     init_thought_training,
-    make_thinking_step,
-    record_thoughts,
+    make_symbol_thought_step,
+    with_thought_records,
 )
 from thinking.recipes.think_tokens.config import RL_GRADIENTS, Config, Kind
 from thinking.recipes.think_tokens.evaluation import sample_test_words
@@ -47,7 +47,7 @@ def train_models(config: Config, run: Run) -> dict[tuple[Kind, int], TrainResult
         for seed in range(config.seed, config.seed + config.seeds):
             params = None
             if converts and kind != "none":
-                params = convert_params(trained["none", seed].state.train_state.params)
+                params = init_from_model_without_thoughts(trained["none", seed].state.train_state.params)
             trained[kind, seed] = train_model(config, run, kind, seed, params)
     return trained
 
@@ -84,7 +84,7 @@ def train_model(config: Config, run: Run, kind: Kind, seed: int, params: Any = N
     def sample_batch(key: Array, word_lengths: Array) -> WordBatch:
         return sample_words(machine, key, word_lengths, max_length)
 
-    step = make_thinking_step(
+    step = make_symbol_thought_step(
         model,
         gradient_transformation,
         sample_batch,
@@ -102,7 +102,7 @@ def train_model(config: Config, run: Run, kind: Kind, seed: int, params: Any = N
         init=lambda: jax.jit(lambda key: init_thought_training(model, gradient_transformation, lengths, key, params))(
             jax.random.key(seed)
         ),
-        step=record_thoughts(step, model, sample_recorded_words(config), record_every, steps),
+        step=with_thought_records(step, model, sample_recorded_words(config), record_every, steps),
         num_steps=steps,
         chunk_size=CHUNK,
         progress_metric="curriculum/num_unlocked",

@@ -37,7 +37,7 @@ class ModelConfig:
 class Config(SeedsConfig):
     """Train autoencoders that pass a number through a few discrete tokens."""
 
-    seeds: int = option(1, "models, of seeds from --seed on", affects_weights=False)
+    seeds: int = option(1, "models, with seeds --seed, --seed + 1, ...", affects_weights=False)
     code: CodeConfig = group(CodeConfig, "the numbers, and the tokens that encode them")
     model: ModelConfig = group(ModelConfig, "sizes of the encoder and the decoder")
     training: TrainingConfig = group(TrainingConfig(num_steps=3000), "steps and batch size of each model's training")
@@ -47,7 +47,7 @@ class Config(SeedsConfig):
 
 
 PRESETS = {
-    "default": Preset(Config(), "64 numbers through two of 8 tokens: every code is needed"),
+    "default": Preset(Config(), "64 numbers in codes of two tokens out of 8, of which there are just 64"),
     "quick": Preset(
         Config(code=CodeConfig(num_values=16, num_tokens=4), training=TrainingConfig(num_steps=1000)),
         "16 numbers through two of 4 tokens; less than a minute on two cores",

@@ -62,7 +62,7 @@ class Config(RunConfig):
 
 
 PRESETS = {
-    "default": Preset(Config(), "plans for all goals, as in the figures"),
+    "default": Preset(Config(), "plans for all goals, as in docs/results/planning_in_meaning.md"),
     "quick": Preset(Config(plan=PlanConfig(max_steps=96)), "shorter plans; less than a minute on two cores"),
     "smoke": Preset(Config(plan=PlanConfig(max_steps=32)), "short plans, in seconds"),
 }

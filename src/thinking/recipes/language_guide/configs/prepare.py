@@ -70,7 +70,7 @@ class Config(RunConfig):
 
 
 PRESETS = {
-    "default": Preset(Config(), "the bundled texts as in the figures, embedded by MiniLM"),
+    "default": Preset(Config(), "the bundled texts as in docs/results/planning_in_meaning.md, embedded by MiniLM"),
     "quick": Preset(
         Config(text=TextConfig(num_texts=4, num_wordings=3)), "a third of the texts; less than a minute on two cores"
     ),

@@ -62,7 +62,7 @@ class TransformerConfig:
     """Sizes of the transformer of each layer, beside its width."""
 
     num_heads: int = option(4, "attention heads", minimum=1, maximum=128)
-    num_layers: int = option(1, "blocks", minimum=1, maximum=128)
+    num_layers: int = option(1, "transformer blocks in each layer of the guide", minimum=1, maximum=128)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,10 @@ class TrainingConfig:
     )
     goal_noise: float = option(0.3, "standard deviation of the noise on codes of goals", minimum=0, maximum=1000)
     num_pairs: int = option(
-        3, "pairs of texts for each text, which the top layer learns to pursue as one goal", minimum=0, maximum=10**4
+        3,
+        "joined pairs of texts of different goals, added for each text; the top layer learns to pursue both goals",
+        minimum=0,
+        maximum=10**4,
     )
 
 
@@ -121,7 +124,7 @@ class Config(RunConfig):
 
 _TOKENS = CodesConfig("tokens", step_dims=1024, sub_goal_dims=1024, goal_dims=512)
 PRESETS = {
-    "default": Preset(Config(), "transformers over whitened vectors, as in the figures"),
+    "default": Preset(Config(), "transformers over whitened vectors, as in docs/results/planning_in_meaning.md"),
     "tokens": Preset(Config(codes=_TOKENS), "transformers over tokens"),
     "linear": Preset(
         Config(layers=LayersConfig("linear", width=2048, upper_width=2048), optimizer=AdamWConfig(learning_rate=0.01)),
