@@ -166,7 +166,7 @@ CONVERT_FLAGS = "--thoughts none discrete --thought.convert-from-none"
             "--thought.end-thought --thought.blind",
             "--thought.end-thought --thought.blind: answers are computed in a context of a fixed number of thoughts",
         ),
-        ("--thought.end-thought --thought.split", "--thought.end-thought --thought.split: its context needs"),
+        ("--thought.end-thought --thought.split", "--thought.end-thought --thought.split: answers are computed"),
         (
             "--supervision.chain-weight 1.0 --thought.num-tokens 4",
             "--supervision.chain-weight 1.0: true states are tokens of the answers' head alone",

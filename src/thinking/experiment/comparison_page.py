@@ -41,7 +41,7 @@ def write_comparison(groups: Sequence[Group], path: Path) -> None:
 def collect_group_curves(groups: Sequence[Group]) -> Curves:
     """The curves of all groups; a line has the label of its group, and its stage where there are several."""
     by_group = [
-        [collect_curves(metrics.read(record.folder), record.config["config"]) for record in group.records]
+        [collect_curves(metrics.read(record.folder), record.saved["config"]) for record in group.records]
         for group in groups
     ]
     stages = {stage for runs in by_group for curves in runs for lines in curves.values() for stage in lines}
@@ -60,9 +60,9 @@ def _list_runs(groups: Sequence[Group]) -> TextTable:
         {
             "run": group.label,
             "folder": str(record.folder),
-            "seed": record.config["config"].get("seed"),
+            "seed": record.saved["config"].get("seed"),
             "found": record.results.get("headline"),
-            "command": record.config.get("command"),
+            "command": record.saved.get("command"),
         }
         for group in groups
         for record in group.records

@@ -105,7 +105,7 @@ class Models:
 
 def find_demo(task: str) -> ModuleType:
     """The module that plays with the models of a task."""
-    return importlib.import_module(f"thinking.serving.{DEMOS[task]}")
+    return importlib.import_module(f"thinking.serving.{DEMOS[task]}_demo")
 
 
 def find_model(name: str, artifacts: Path) -> Model:
