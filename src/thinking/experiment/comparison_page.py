@@ -24,11 +24,11 @@ def write_comparison(groups: Sequence[Group], path: Path) -> None:
         raise UserError(f"--to {path}: allowed is a file that ends with .html in a folder that exists; leave it out")
     rows, columns = compare_results(groups)
     curves = collect_group_curves(groups)
-    task = groups[0].records[0].config.get("task")
+    task = groups[0].records[0].saved.get("task")
     content = render_page(
         "comparison.html",
         title=f"Comparison: {task}",
-        description=groups[0].records[0].config.get("description", ""),
+        description=groups[0].records[0].saved.get("description", ""),
         runs=_list_runs(groups),
         differences=_list_differences(groups),
         results=format_rows(rows, columns),
