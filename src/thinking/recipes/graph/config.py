@@ -80,7 +80,7 @@ class LinearConfig:
 class TransformerConfig(DecoderConfig):
     """The guides of transformers."""
 
-    num_layers: int = option(1, "blocks", minimum=1, maximum=128)
+    num_layers: int = option(1, "transformer blocks in each layer of the guide", minimum=1, maximum=128)
     num_slots: int = option(32, "hypotheses per query (context and target)", minimum=1, maximum=4096)
     access: Access = option(
         "value", "slot that a training example updates: of the nearest value, or of its score's level"
