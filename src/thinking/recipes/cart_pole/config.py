@@ -159,7 +159,7 @@ class PolicyNetConfig:
 class Config(SeedsConfig):
     """Train a hierarchical guide, PPO or REINFORCE to act in a classic-control environment."""
 
-    seeds: int = option(1, "seeds from --seed on, all trained at once", minimum=1, maximum=1024)
+    seeds: int = option(1, "seeds --seed, --seed + 1, ..., all trained at once", minimum=1, maximum=1024)
     algorithms: tuple[Algorithm, ...] = option(("guide",), "agents to train", affects_weights=False)
     env: EnvConfig = group(EnvConfig, "which environment, and how long its episodes are in training")
     eval: EvalConfig = group(EvalConfig, "episodes in Gymnasium by which agents are evaluated")
