@@ -81,7 +81,8 @@ def test_all_presets_are_sound():
     [
         ({"networks": ("gru", "gru")}, "each once"),
         ({"ppo": settings.PPOConfig(num_minibatches=3)}, "num-minibatches"),
-        ({"eval": settings.EvalConfig(factors=(1, 1))}, "each once"),
+        ({"eval": settings.EvalConfig(factors=(1, 1))}, "--eval.factors 1 1: give at least one number, each once"),
+        ({"eval": settings.EvalConfig(factors=())}, "--eval.factors without a value: give at least one number"),
         ({"env": settings.EnvConfig(num_nodes=7)}, "an even number"),
     ],
 )

@@ -82,6 +82,9 @@ def best_of_n(
         max_steps: T.
         temperature: sampling temperature, above 0. Log-probabilities are those at temperature 1.
         score_fn: how candidates are ranked; by log-probability by default.
+
+    Raises:
+        ValueError: for a root that does not fit, a budget below 1, or a temperature that is not above 0.
     """
     num_problems, _ = check_root("best_of_n", root, num_samples=num_samples, max_steps=max_steps)
     check_temperature("best_of_n", temperature)
