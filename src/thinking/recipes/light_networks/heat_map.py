@@ -7,6 +7,9 @@ import numpy as np
 
 from thinking.experiment import plots
 
+_MIN_WIDTH = 3.2
+"""Inches in which title and label fit."""
+
 
 def plot_heat_map(
     path: Path, accuracies: Mapping[tuple[str, str], Sequence[float]], factors: Sequence[int], title: str
@@ -23,7 +26,8 @@ def plot_heat_map(
     problems = list(dict.fromkeys(problem for _, problem in accuracies))
     values = 100 * np.array([[x for problem in problems for x in accuracies[network, problem]] for network in networks])
     figure, (panel,) = plots.make_figure(1, title)
-    figure.set_size_inches(1.8 + 0.5 * values.shape[1], 1.6 + 0.45 * len(networks))
+    width = max(_MIN_WIDTH, 1.8 + 0.5 * values.shape[1])
+    figure.set_size_inches(width, 1.8 + 0.45 * len(networks))
     panel.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         panel.text(
@@ -36,6 +40,7 @@ def plot_heat_map(
         panel.text(middle, -0.75, problem.replace("_", "\n"), ha="center", va="bottom", fontsize=8)
         if index:
             panel.axvline(index * len(factors) - 0.5, color="white", linewidth=3)
-    panel.set_xlabel("size, as a multiple of the trained one; accuracy in percent")
+    # Of the figure, not of the panel, beside which long names of networks may stand.
+    figure.supxlabel("size, as a multiple of the trained one\nnumbers: accuracy in percent", fontsize=8)
     panel.grid(False)
     return plots.save_figure(figure, path)
