@@ -7,6 +7,8 @@ import threading
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # for subprocesses of tests
+# Few tests share programs, and to write all of them takes longer than it saves.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "0")
 
 # Tests compile much and compute little, so optimization is off.
 # Without the emitters, programs for chunks of different lengths are no longer equal bit by bit. A program is compiled
@@ -69,12 +71,3 @@ def _one_ir_context(_collect_garbage):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mlir, "make_ir_context", choose)
         yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _compilation_cache(tmp_path_factory):
-    """Share compiled programs among the tests of a worker, except those that compile quickly."""
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(tmp_path_factory.mktemp("compiled"))
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

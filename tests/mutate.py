@@ -175,7 +175,12 @@ def start_tests(mutant: Mutant | None, tests: list[str], cache: Path) -> int:
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+    os.environ |= {
+        "JAX_ENABLE_COMPILATION_CACHE": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
     if mutant is not None:
         sys.meta_path.insert(0, MutantLoader(mutant))
     os._exit(int(pytest.main(["-x", "-n0", "-p", "no:cacheprovider", f"--rootdir={ROOT}", *tests])))

@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
-import jax
 import pytest
 from tests.experiment import toy
 
@@ -16,18 +15,6 @@ from thinking.experiment import checkpoint
 from thinking.experiment.run_folders import find_latest
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _shared_compilation_cache(tmp_path_factory):
-    """All processes of these tests share one compilation cache."""
-    cache_dir = str(tmp_path_factory.mktemp("cache"))
-    previous = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", cache_dir)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache_dir
-    yield
-    del os.environ["JAX_COMPILATION_CACHE_DIR"]
-    jax.config.update("jax_compilation_cache_dir", previous)
 
 
 @pytest.fixture

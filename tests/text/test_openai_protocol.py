@@ -490,7 +490,9 @@ def test_map_in_order_waits_for_running_calls_on_failure():
 
 def test_interrupt_ends_the_run_and_keeps_cached_answers(stub, tmp_path):
     program = (
-        "import sys; from pathlib import Path; from thinking.text.openai_protocol import make_openai_answer_fn\n"
+        # Background jobs of a shell ignore SIGINT, and so do their processes.
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from pathlib import Path; from thinking.text.openai_protocol import make_openai_answer_fn\n"
         "from thinking.text.openai_server import Server; from thinking.text.providers import generate_texts\n"
         "server = Server(sys.argv[1], Path(sys.argv[2]))\n"
         "answer_fn = make_openai_answer_fn(server, 'small-model')\n"
