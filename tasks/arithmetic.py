@@ -31,7 +31,7 @@ COLUMNS = {
     "mean_tokens": "tokens",
 }
 """Of the table on the terminal."""
-MEASURED = {name: header for name, header in COLUMNS.items() if name != "model"}
+METRIC_HEADERS = {name: header for name, header in COLUMNS.items() if name != "model"}
 """Of what `measure` finds."""
 
 

@@ -27,7 +27,7 @@ COLUMNS = {
     "mean_halting_step": "steps until sure",
 }
 """Of the table on the terminal."""
-MEASURED = {
+METRIC_HEADERS = {
     "size": "size",
     "num_puzzles": "puzzles",
     "solved": "solved, %",

@@ -33,7 +33,7 @@ COLUMNS = {
     "num_parameters": "parameters",
 }
 """Of the table on the terminal."""
-MEASURED = {
+METRIC_HEADERS = {
     "target_return": "target",
     "num_episodes": "episodes",
     "mean_return": "mean return",

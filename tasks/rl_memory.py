@@ -1,4 +1,4 @@
-"""Policies with a memory, in worlds that hide what they need.
+"""Policies with a memory, in environments that hide what they need.
 
 Recurrent networks are trained by PPO to balance a pole of which they see positions and no velocities, to remember a
 sign along the corridor of a T-maze, or to reach goals in a graph in which pairs of nodes look alike. A network of the
@@ -10,7 +10,7 @@ from thinking.recipes.rl_memory.config import EXAMPLES, PRESETS, Config
 
 COLUMNS = {
     "network": "network",
-    "world": "world",
+    "environment": "environment",
     "mean_return": "mean return",
     "std_over_seeds": "±",
     "min_over_seeds": "worst seed",
@@ -28,13 +28,13 @@ def run(config: Config, run: Run) -> None:
 
     results = {network: train_policies(config, run, network) for network in config.networks}
     rows = [row for network, result in results.items() for row in evaluate_policies(config, run, network, result)]
-    plots.plot_learning_curves(run, ["rollout/return", "entropy"])
-    worlds = list(dict.fromkeys(row["world"] for row in rows))
+    plots.plot_learning_curves(run, ["rollout/return", "eval/return", "entropy"])
+    environments = list(dict.fromkeys(row["environment"] for row in rows))
     by_network = {name: [row for row in rows if row["network"] == name] for name in results}
     plots.plot_bars(
         run.plots_folder / "returns.png",
         {name: [row["mean_return"] for row in group] for name, group in by_network.items()},
-        worlds,
+        environments,
         "mean return",
         errors={name: [row["std_over_seeds"] for row in group] for name, group in by_network.items()},
         title="Returns on new episodes; pointwise remembers nothing",
@@ -43,7 +43,7 @@ def run(config: Config, run: Run) -> None:
         run,
         rows,
         {name: result.state for name, result in results.items()},
-        headline=f"mean return, {worlds[0]}: "
+        headline=f"mean return, {environments[0]}: "
         + ", ".join(f"{name} {group[0]['mean_return']:.3g}" for name, group in by_network.items()),
         columns=COLUMNS,
         train_seconds={name: result.seconds for name, result in results.items()},

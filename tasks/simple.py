@@ -42,7 +42,9 @@ COLUMNS = {
     "plans_per_second": "plans a second",
 }
 """Of the table on the terminal."""
-MEASURED = {name: header for name, header in COLUMNS.items() if name != "plans_per_second"} | {"num_pairs": "pairs"}
+METRIC_HEADERS = {name: header for name, header in COLUMNS.items() if name != "plans_per_second"} | {
+    "num_pairs": "pairs"
+}
 """Of what `measure` finds."""
 Planners = dict[tuple[str, str], "Planner"]
 """By guide and mode."""

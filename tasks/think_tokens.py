@@ -17,7 +17,7 @@ from thinking.recipes.think_tokens.config import EXAMPLES, PRESETS, Config
 if TYPE_CHECKING:
     from thinking.recipes.think_tokens.trained import Thinker
 
-MEASURED = {"length": "length of words", "num_words": "words", "exact_match": "right, %"}
+METRIC_HEADERS = {"length": "length of words", "num_words": "words", "exact_match": "right, %"}
 """Of what `measure` finds."""
 
 

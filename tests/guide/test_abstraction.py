@@ -8,24 +8,26 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from thinking.guide import Path, guide
+from thinking.guide import Trajectories, guide
 from thinking.guide.abstraction import (
-    counted_entropy,
     last_pivot,
-    learned_entropy,
     local_maxima,
     next_pivot,
     owner_mask,
     pivot_levels,
     skip_step,
     training_mask,
+    visit_counts,
+    visit_density,
 )
 from thinking.kernels import Box, Discrete, table
 
 T = 9
 hypothesis_settings = settings(max_examples=40, deadline=None, derandomize=True)
 flags = st.lists(st.booleans(), min_size=T, max_size=T).map(np.array)
-paths = st.lists(st.integers(0, 3), min_size=T, max_size=T).map(lambda path: np.array(path, np.int32))
+trajectories = st.lists(st.integers(0, 3), min_size=T, max_size=T).map(
+    lambda trajectory: np.array(trajectory, np.int32)
+)
 lengths = st.integers(0, T)
 
 
@@ -64,7 +66,7 @@ def test_local_maxima_match_plain_python(heights, valid):
     [
         ([1, 2, 2, 1, 0, 0, 3, 3, 3], 9, [1, 6]),  # plateaus, one of them at the end
         ([5, 5, 4, 4, 5, 1, 1, 1, 1], 9, [0, 4]),  # a plateau at the start, and steps that are not peaks
-        ([0, 1, 2, 3, 9, 9, 9, 9, 9], 4, [3]),  # states beyond the path count as lower
+        ([0, 1, 2, 3, 9, 9, 9, 9, 9], 4, [3]),  # states beyond the trajectory count as lower
         ([0, 1, 1, 2, 2, 1, 1, 0, 0], 9, [3]),  # terraces on the way up and down
         ([2] * 9, 9, [0]),
         ([1] * 9, 0, []),
@@ -82,18 +84,20 @@ def test_skip_step_selects_every_nth_state():
         skip_step(0)
 
 
-count_abstraction = counted_entropy(Discrete(4))
+count_abstraction = visit_counts(Discrete(4))
 _observe_counts = jax.jit(count_abstraction.observe)
 
 
-@given(batches=st.lists(st.lists(st.tuples(paths, lengths), min_size=2, max_size=2), max_size=3))
+@given(batches=st.lists(st.lists(st.tuples(trajectories, lengths), min_size=2, max_size=2), max_size=3))
 @hypothesis_settings
 def test_counted_entropy_counts_valid_visits(batches):
     counts, expected = count_abstraction.init(jax.random.key(0)), np.zeros(4, int)
     for batch in batches:
-        counts = _observe_counts(counts, np.stack([path for path, _ in batch]), np.stack([prefix(n) for _, n in batch]))
-        for path, length in batch:
-            expected += np.bincount(path[:length], minlength=4)
+        counts = _observe_counts(
+            counts, np.stack([trajectory for trajectory, _ in batch]), np.stack([prefix(n) for _, n in batch])
+        )
+        for trajectory, length in batch:
+            expected += np.bincount(trajectory[:length], minlength=4)
     assert counts.tolist() == expected.tolist()
 
 
@@ -104,8 +108,8 @@ def test_counted_entropy_counts_exactly_beyond_2_to_the_24():
 
 
 def test_counted_entropy_rejects_vectors():
-    with pytest.raises(ValueError, match="learned_entropy"):
-        counted_entropy(Box(2))
+    with pytest.raises(ValueError, match="visit_density"):
+        visit_counts(Box(2))
 
 
 # Learned entropy. Of two neighbouring states, the pivot is the one with the higher learned density.
@@ -115,7 +119,7 @@ STATES_BY_FREQUENCY = np.repeat(np.arange(6, dtype=np.int32), [16, 11, 7, 4, 2, 
 
 @pytest.mark.parametrize("space", [Discrete(6), Box(1)], ids=["indices", "vectors"])
 def test_learned_entropy_ranks_states_by_visit_frequency(space):
-    abstraction = learned_entropy(space, optax.adam(3e-2), width=16)
+    abstraction = visit_density(space, optax.adam(3e-2), width=16)
     if isinstance(space, Discrete):
         items, state_pairs = STATES_BY_FREQUENCY, np.array([(0, 1), (1, 3), (2, 3), (3, 5), (0, 5)], np.int32)
     else:
@@ -138,7 +142,7 @@ def test_learned_entropy_ranks_states_by_visit_frequency(space):
 
 
 def test_learned_entropy_ignores_padding():
-    abstraction = learned_entropy(Box(1), optax.sgd(0.1), width=4)
+    abstraction = visit_density(Box(1), optax.sgd(0.1), width=4)
     items, valid = np.linspace(0, 1, 12, dtype=np.float32).reshape(2, 6, 1), np.tile(np.arange(6) < 4, (2, 1))
     padded = np.where(valid[..., None], items, np.float32(5))
 
@@ -156,11 +160,11 @@ def test_learned_entropy_ignores_padding():
 def test_guide_state_contains_the_abstraction_state():
     space = Discrete(6)
     kernel = table(input=space, value=space, target=space)
-    model = guide(layers=[kernel], abstraction=learned_entropy(space, optax.adam(1e-2), width=8))
+    model = guide(layers=[kernel], abstraction=visit_density(space, optax.adam(1e-2), width=8))
     observe = jax.jit(model.observe)
-    path = Path(STATES_BY_FREQUENCY, np.full(4, 10, np.int32))
+    trajectory = Trajectories(STATES_BY_FREQUENCY, np.full(4, 10, np.int32))
     initial_state = jax.jit(model.init)(jax.random.key(0))
-    updated_state, _ = observe(initial_state, path)
+    updated_state, _ = observe(initial_state, trajectory)
     # Every parameter, and the key of the contrast samples, is a leaf and has changed.
     before, after = (jax.tree.leaves(s.abstraction.train_state.params) for s in (initial_state, updated_state))
     assert {leaf.shape for leaf in before} == {(6, 8), (8,), (8, 1), (1,)}
@@ -170,7 +174,10 @@ def test_guide_state_contains_the_abstraction_state():
     abstract_state = jax.eval_shape(model.init, jax.random.key(7))
     rebuilt_state = jax.tree.unflatten(jax.tree.structure(abstract_state), jax.tree.leaves(updated_state))
     for left, right in zip(
-        *(jax.tree.leaves(observe(s, path)[0].abstraction.train_state.params) for s in (updated_state, rebuilt_state)),
+        *(
+            jax.tree.leaves(observe(s, trajectory)[0].abstraction.train_state.params)
+            for s in (updated_state, rebuilt_state)
+        ),
         strict=True,
     ):
         np.testing.assert_array_equal(left, right)
@@ -185,7 +192,7 @@ _levels = {
 
 
 def expected_levels(length, select_indices):
-    """Pivots of each level: the selected pivots of the level below, and the path's two ends."""
+    """Pivots of each level: the selected pivots of the level below, and the trajectory's two ends."""
     levels = [list(range(length))]
     for _ in range(3):
         pivot_indices = levels[-1]
@@ -203,12 +210,12 @@ def test_pivot_levels_of_skip_step_match_plain_python(length):
     )
 
 
-@given(path=paths, counts=st.lists(st.integers(0, 3), min_size=4, max_size=4), length=lengths)
-@example(path=np.array([3, 0, 1, 0, 2, 0, 2, 3, 3], np.int32), counts=[0, 1, 2, 3], length=7)  # ends on a plateau
+@given(trajectory=trajectories, counts=st.lists(st.integers(0, 3), min_size=4, max_size=4), length=lengths)
+@example(trajectory=np.array([3, 0, 1, 0, 2, 0, 2, 3, 3], np.int32), counts=[0, 1, 2, 3], length=7)  # ends on a plateau
 @hypothesis_settings
-def test_pivot_levels_of_counted_entropy_match_plain_python(path, counts, length):
-    actual = np.asarray(_levels["count"](np.array(counts, np.float32), path, prefix(length)))
-    expected = expected_levels(length, lambda pivot_indices: peaks([counts[path[t]] for t in pivot_indices]))
+def test_pivot_levels_of_counted_entropy_match_plain_python(trajectory, counts, length):
+    actual = np.asarray(_levels["count"](np.array(counts, np.float32), trajectory, prefix(length)))
+    expected = expected_levels(length, lambda pivot_indices: peaks([counts[trajectory[t]] for t in pivot_indices]))
     assert [np.flatnonzero(row).tolist() for row in actual] == expected
     assert not np.any(actual[1:] & ~actual[:-1])  # nested
     if length:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide import Path
+from thinking.guide import Trajectories
 from thinking.guide.abstraction import skip_step
 from thinking.guide.hindsight import (
     count_examples,
@@ -16,14 +16,14 @@ from thinking.guide.hindsight import (
     make_goal_pairs,
     select_pairs,
 )
-from thinking.guide.scoring import monte_carlo, path_score
+from thinking.guide.scoring import monte_carlo, score_trajectory
 
 T, LAYERS, C, DISCOUNT, HORIZON = 7, 3, 3, 0.5, 4
 
 
 @st.composite
-def paths(draw):
-    """A path, its length, and nested pivots with both ends on all levels."""
+def trajectories(draw):
+    """A trajectory, its length, and nested pivots with both ends on all levels."""
     length = draw(st.integers(0, T))
     states = np.array(draw(st.lists(st.integers(0, 5), min_size=T, max_size=T)), np.int32)
     levels, pivots = [], list(range(length))
@@ -33,11 +33,11 @@ def paths(draw):
     return states, length, np.stack(levels)
 
 
-def scored_examples(path, items, levels, layer, horizon):
+def scored_examples(trajectory, items, levels, layer, horizon):
     """Examples with their Monte Carlo scores."""
-    pairs = select_pairs(path, layer, LAYERS, horizon)
-    rows = make_examples(path, items, levels, layer, C, pairs)
-    return rows._replace(score=path_score(monte_carlo(DISCOUNT), path, pairs))
+    pairs = select_pairs(trajectory, layer, LAYERS, horizon)
+    rows = make_examples(trajectory, items, levels, layer, C, pairs)
+    return rows._replace(score=score_trajectory(monte_carlo(DISCOUNT), trajectory, pairs))
 
 
 def make_example_fn(horizon, space=jnp.int32):
@@ -48,16 +48,16 @@ def make_example_fn(horizon, space=jnp.int32):
         actions = 10 * jnp.arange(T, dtype=jnp.int32) + 1
         layers = range(LAYERS)
         context_items = jnp.arange(T) + 100
-        with_actions = scored_examples(Path(states, length, actions), context_items, levels, 0, horizon)
+        with_actions = scored_examples(Trajectories(states, length, actions), context_items, levels, 0, horizon)
         return with_actions, [
-            scored_examples(Path(states, length), context_items, levels, layer, horizon) for layer in layers
+            scored_examples(Trajectories(states, length), context_items, levels, layer, horizon) for layer in layers
         ]
 
     return make_all_examples
 
 
 def expected_examples(states, length, levels, layer, horizon):
-    """{(t, j): (index of the value on the path, indices in the context)} of all examples with mask 1."""
+    """{(t, j): (index of the value on the trajectory, indices in the context)} of all examples with mask 1."""
     own_pivots = np.flatnonzero(levels[layer]).tolist()
     examples = {}
     for t in range(length):
@@ -71,7 +71,7 @@ def expected_examples(states, length, levels, layer, horizon):
                 toward_pivot = j in above and t >= (earlier[-2] if len(earlier) > 1 else 0)
                 if not (before_next_pivot or toward_pivot):
                     continue
-            value = min(min(p for p in own_pivots if p > t), j)  # a sub-goal never lengthens a path
+            value = min(min(p for p in own_pivots if p > t), j)  # a sub-goal never lengthens a trajectory
             context = [p for p in own_pivots if p <= t] if t in own_pivots else list(range(t + 1))
             max_length = 1 + (t + j) % C  # contexts of every length are trained in turn
             examples[t, j] = value, context[-max_length:]
@@ -86,10 +86,10 @@ examples_without_horizon, examples_within_horizon = make_example_fn(None), make_
     [(examples_without_horizon, T), (examples_within_horizon, HORIZON)],
     ids=["all", "near"],
 )
-@given(path_and_levels=paths())
+@given(trajectory_and_levels=trajectories())
 @settings(max_examples=30, deadline=None, derandomize=True)
-def test_examples_of_each_layer_match_plain_python(make_all_examples, horizon, path_and_levels):
-    states, length, levels = path_and_levels
+def test_examples_of_each_layer_match_plain_python(make_all_examples, horizon, trajectory_and_levels):
+    states, length, levels = trajectory_and_levels
     with_actions, by_layer = jax.device_get(make_all_examples(states, length, levels))
     ts, js = make_goal_pairs(T, horizon)
     for layer, rows in enumerate(by_layer):
@@ -133,7 +133,7 @@ def test_vector_states_give_the_same_examples_as_indices():
     vectors = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
 
     def make_all_examples(items):
-        return [scored_examples(Path(items, 6), items, levels, layer, None) for layer in range(LAYERS)]
+        return [scored_examples(Trajectories(items, 6), items, levels, layer, None) for layer in range(LAYERS)]
 
     for index_examples, vector_examples in zip(
         jax.jit(make_all_examples)(states), jax.jit(make_all_examples)(vectors[states]), strict=True

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.guide import worlds
+from tests.guide import example_graphs
 
-from thinking.guide import Path, guide
-from thinking.guide.abstraction import counted_entropy, skip_step
+from thinking.guide import Trajectories, guide
+from thinking.guide.abstraction import skip_step, visit_counts
 from thinking.guide.hippocampus import append
 from thinking.guide.layers import stack_layers
 from thinking.guide.tagging import tagged_space, visits
@@ -105,15 +105,17 @@ def test_guide_mixes_kernels_of_different_kinds():
         transformer(**SPACES, width=4, num_heads=1, **options),
     ]
     model = guide(layers=layers, abstraction=skip_step(2))
-    start, goal = worlds.pairs(NODES)
+    start, goal = example_graphs.pairs(NODES)
 
     @jax.jit
-    def observe_and_think(state, paths):
-        fitted_state, metrics = model.observe(state, paths)
+    def observe_and_think(state, trajectories):
+        fitted_state, metrics = model.observe(state, trajectories)
         return fitted_state, metrics, model.think(fitted_state, start, goal, max_hops=4)
 
     state = random_state(model, 0)
-    fitted_state, metrics, plan = observe_and_think(state, worlds.walks(worlds.random(NODES, 0.4, 0), 4, 5, 0))
+    fitted_state, metrics, plan = observe_and_think(
+        state, example_graphs.walks(example_graphs.random(NODES, 0.4, 0), 4, 5, 0)
+    )
     assert {"layer_0/num_written", "layer_1/loss", "layer_2/loss"} <= set(metrics)
     assert all(np.isfinite(value) for value in metrics.values())
     for layer in range(3):  # each layer was trained
@@ -129,16 +131,16 @@ def test_guide_mixes_kernels_of_different_kinds():
 
 def test_scan_over_steps_and_vmap_over_seeds_match_a_python_loop():
     kernel = linear(**SPACES, optimizer=optax.adam(0.1), num_cells=4, num_slots=2)
-    model = guide(layers=[kernel], abstraction=counted_entropy(SPACE))
-    batches = [worlds.walks(worlds.random(NODES, 0.4, 0), 4, 5, seed) for seed in range(3)]
+    model = guide(layers=[kernel], abstraction=visit_counts(SPACE))
+    batches = [example_graphs.walks(example_graphs.random(NODES, 0.4, 0), 4, 5, seed) for seed in range(3)]
     states = jax.tree.map(lambda *leaves: jnp.stack(leaves), random_state(model, 0), random_state(model, 1))
     abstract_states = jax.eval_shape(jax.vmap(model.init), jax.random.split(jax.random.key(0), 2))
     assert jax.tree.map(jnp.shape, states) == jax.tree.map(jnp.shape, abstract_states)
 
     @jax.jit
     def train(states, batches):
-        def step(states, paths):
-            states, metrics = jax.vmap(model.observe, in_axes=(0, None))(states, paths)
+        def step(states, trajectories):
+            states, metrics = jax.vmap(model.observe, in_axes=(0, None))(states, trajectories)
             return states, metrics["layer_0/loss"]
 
         return jax.lax.scan(step, states, batches)
@@ -148,8 +150,8 @@ def test_scan_over_steps_and_vmap_over_seeds_match_a_python_loop():
     assert losses.shape == (3, 2)
     for seed in range(2):
         state = select_index(states, seed)
-        for step, paths in enumerate(batches):
-            state, metrics = observe(state, paths)
+        for step, trajectories in enumerate(batches):
+            state, metrics = observe(state, trajectories)
             np.testing.assert_allclose(metrics["layer_0/loss"], losses[step, seed], rtol=1e-5)
         assert_close(state, select_index(final_states, seed))
     first, second = (final_states.layers[0].train_state.params["values"][seed, 0] for seed in (0, 1))
@@ -170,13 +172,13 @@ def test_guide_observes_and_reacts_with_tagged_vectors():
     rng = np.random.default_rng(0)
 
     @jax.jit
-    def observe_and_react(key, paths, observation, goal):
-        state, metrics = model.observe(model.init(key), paths)
+    def observe_and_react(key, trajectories, observation, goal):
+        state, metrics = model.observe(model.init(key), trajectories)
         return metrics, model.react(state, append(model.init_memory(3), observation), goal)
 
-    paths = Path(rng.normal(size=(2, 4, 2)).astype(np.float32), np.array([4, 2], np.int32))
+    trajectories = Trajectories(rng.normal(size=(2, 4, 2)).astype(np.float32), np.array([4, 2], np.int32))
     observation, goal = rng.normal(size=(2, 3, 2)).astype(np.float32)
-    metrics, reaction = observe_and_react(jax.random.key(0), paths, observation, goal)
+    metrics, reaction = observe_and_react(jax.random.key(0), trajectories, observation, goal)
     assert np.isfinite([metrics["layer_0/loss"], metrics["layer_1/loss"]]).all()
     assert (reaction.value.shape, reaction.value.dtype) == ((3, 2), np.float32)
     np.testing.assert_array_equal(reaction.targets[1], goal)

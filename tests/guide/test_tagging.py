@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide import Path, guide
+from thinking.guide import Trajectories, guide
 from thinking.guide.abstraction import skip_step
 from thinking.guide.hippocampus import append, init_memory, recall
 from thinking.guide.tagging import (
@@ -22,7 +22,7 @@ from thinking.guide.tagging import (
 from thinking.kernels import Box, Context, Discrete, Hypothesis, Transition, table
 
 STATES, TAGS = 8, 3
-paths = st.lists(st.integers(0, 2), min_size=STATES, max_size=STATES)
+trajectories = st.lists(st.integers(0, 2), min_size=STATES, max_size=STATES)
 
 
 def make_items(space, numbers):
@@ -41,7 +41,7 @@ TAGGINGS = {
 
 @pytest.fixture(scope="module")
 def tag_fns():
-    """`tag_fns[NAME](path, length)`: its tags, the tagged path, and the tagged memory at each step."""
+    """`tag_fns[NAME](trajectory, length)`: its tags, the tagged trajectory, and the tagged memory at each step."""
 
     def make_tag_fn(space, tagging):
         def observe_and_react(memory, item):
@@ -50,35 +50,37 @@ def tag_fns():
             return memory, (context.items[0], context.length[0])
 
         @jax.jit
-        def tag_path_and_memory(items, valid):
+        def tag_trajectory_and_memory(items, valid):
             tags = tagging.tag(items, valid)
             _, contexts = jax.lax.scan(observe_and_react, init_memory(space, 1, STATES), items)
             return tags, attach_tags(tagging, items, tags, space), contexts
 
-        return lambda path, length=STATES: jax.device_get(
-            tag_path_and_memory(make_items(space, path), np.arange(STATES) < length)
+        return lambda trajectory, length=STATES: jax.device_get(
+            tag_trajectory_and_memory(make_items(space, trajectory), np.arange(STATES) < length)
         )
 
     return {name: make_tag_fn(*setting) for name, setting in TAGGINGS.items()}
 
 
-@given(path=paths, length=st.integers(0, STATES))
+@given(trajectory=trajectories, length=st.integers(0, STATES))
 @settings(max_examples=30, deadline=None, derandomize=True)
-def test_visits_counts_earlier_visits(tag_fns, path, length):
-    num_visits = [path[:t].count(path[t]) for t in range(length)]
-    cyclic, vector_tags, clipped = (tag_fns[name](path, length)[0][:length].tolist() for name in list(TAGGINGS)[:3])
+def test_visits_counts_earlier_visits(tag_fns, trajectory, length):
+    num_visits = [trajectory[:t].count(trajectory[t]) for t in range(length)]
+    cyclic, vector_tags, clipped = (
+        tag_fns[name](trajectory, length)[0][:length].tolist() for name in list(TAGGINGS)[:3]
+    )
     assert cyclic == vector_tags == [n % TAGS for n in num_visits]  # the count starts again
     assert clipped == [min(n, TAGS - 1) for n in num_visits]  # the last tag stands for any higher count
 
 
 @pytest.mark.parametrize("name", TAGGINGS)
-@given(path=paths)
+@given(trajectory=trajectories)
 @settings(max_examples=15, deadline=None, derandomize=True)
-def test_memory_tags_equal_path_tags_at_every_step(tag_fns, name, path):
-    _, tagged_path, (contexts, lengths) = tag_fns[name](path)
+def test_memory_tags_equal_path_tags_at_every_step(tag_fns, name, trajectory):
+    _, tagged_trajectory, (contexts, lengths) = tag_fns[name](trajectory)
     for t in range(STATES):
         assert lengths[t] == t + 1
-        np.testing.assert_array_equal(contexts[t, STATES - t - 1 :], tagged_path[: t + 1])
+        np.testing.assert_array_equal(contexts[t, STATES - t - 1 :], tagged_trajectory[: t + 1])
 
 
 def test_random_tags_match_probabilities_and_depend_on_the_history_alone(tag_fns):
@@ -191,10 +193,10 @@ def test_guide_tries_another_action_when_it_revisits_a_state():
     kernel = table(input=tagged_space(space, tagging), value=space, target=space)
     model = guide(layers=[kernel], abstraction=skip_step(2), tagging=tagging, memory=6)
     observe, state = jax.jit(model.observe), model.init(jax.random.key(0))
-    # The second path repeats its first action when it revisits 0; the third takes another, and is no faster.
-    for path in ([0, 1, 3, 0, 0], [0, 1, 0, 1, 3], [0, 1, 0, 2, 3]):
-        length = 3 if path[2] == 3 else 5
-        state, _ = observe(state, Path(np.array([path], np.int32), np.array([length], np.int32)))
+    # The second trajectory repeats its first action when it revisits 0; the third takes another, and is no faster.
+    for trajectory in ([0, 1, 3, 0, 0], [0, 1, 0, 1, 3], [0, 1, 0, 2, 3]):
+        length = 3 if trajectory[2] == 3 else 5
+        state, _ = observe(state, Trajectories(np.array([trajectory], np.int32), np.array([length], np.int32)))
 
     @jax.jit
     def observe_and_react(state, memory, observation):

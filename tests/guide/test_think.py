@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.guide import worlds
+from tests.guide import example_graphs
 
-from thinking.guide import Path, guide
+from thinking.guide import Trajectories, guide
 from thinking.guide.abstraction import skip_step
 from thinking.guide.hippocampus import append
 from thinking.kernels import Discrete, Hypothesis, Kernel, Spaces, table
@@ -68,7 +68,7 @@ def unroll_in_python(tables, start, goal):
 @pytest.fixture(scope="module")
 def random_guide():
     model = guide(layers=[random_kernel()] * LAYERS, abstraction=skip_step(2))
-    start, goal = worlds.pairs(NODES)
+    start, goal = example_graphs.pairs(NODES)
 
     @jax.jit
     def think_and_react(seed):
@@ -86,7 +86,7 @@ def random_guide():
 @settings(max_examples=15, deadline=None, derandomize=True)
 def test_think_matches_nested_unrolling(random_guide, seed):
     tables, plan, _, _ = random_guide(seed)
-    for row, (start, goal) in enumerate(zip(*worlds.pairs(NODES), strict=True)):
+    for row, (start, goal) in enumerate(zip(*example_graphs.pairs(NODES), strict=True)):
         states, targets = unroll_in_python(tables, int(start), int(goal))
         hops = len(states) - 1
         assert plan.hops[row] == hops
@@ -103,7 +103,9 @@ def test_think_matches_nested_unrolling(random_guide, seed):
 def test_react_chains_the_targets_of_all_layers(random_guide, seed):
     tables, _, *reactions = random_guide(seed)
     for num_goal_visits, reaction in enumerate(reactions):
-        for row, (start, goal) in enumerate(zip(*(nodes.tolist() for nodes in worlds.pairs(NODES)), strict=True)):
+        for row, (start, goal) in enumerate(
+            zip(*(nodes.tolist() for nodes in example_graphs.pairs(NODES)), strict=True)
+        ):
             history, chain = [goal] * num_goal_visits + [start], [goal]
             for layer in range(LAYERS - 1, -1, -1):
                 chain.append(infer_value(tables[layer], history, chain[-1], layer > 0))
@@ -112,8 +114,8 @@ def test_react_chains_the_targets_of_all_layers(random_guide, seed):
 
 
 def test_layers_without_entries_pass_the_goal_on():
-    model = worlds.table_guide(NODES)
-    start, goal = worlds.pairs(NODES)
+    model = example_graphs.table_guide(NODES)
+    start, goal = example_graphs.pairs(NODES)
 
     @jax.jit
     def react():
@@ -169,14 +171,14 @@ def test_think_applies_actions_with_the_given_model():
     history[:, 0] = rng.integers(0, cells, 200)
     for t in range(1, states):
         history[:, t] = np.clip(history[:, t - 1] + 2 * actions[:, t - 1] - 1, 0, cells - 1)
-    start, goal = worlds.pairs(cells)
+    start, goal = example_graphs.pairs(cells)
 
     @jax.jit
-    def observe_and_think(paths):
-        state, _ = model.observe(model.init(jax.random.key(0)), paths)
+    def observe_and_think(trajectories):
+        state, _ = model.observe(model.init(jax.random.key(0)), trajectories)
         return model.think(state, start, goal, max_hops=cells, apply=apply_action)
 
-    plan = observe_and_think(Path(history, np.full(200, states, np.int32), actions))
+    plan = observe_and_think(Trajectories(history, np.full(200, states, np.int32), actions))
     assert plan.arrived.all()
     np.testing.assert_array_equal(plan.hops, abs(start - goal))
     steps = np.diff(plan.states, axis=1)
@@ -200,5 +202,5 @@ def test_arguments_that_are_no_batch_are_named(start, goal, message):
 
 def test_paths_of_another_type_are_refused():
     planner = guide(layers=[random_kernel()], abstraction=skip_step(2))
-    with pytest.raises(ValueError, match=r"^paths: give Path\(states, length\); this is tuple$"):
+    with pytest.raises(ValueError, match=r"^trajectories: give Trajectories\(states, length\); this is tuple$"):
         planner.observe(planner.init(jax.random.key(0)), (np.zeros((2, 3), np.int32), np.array([3, 3])))

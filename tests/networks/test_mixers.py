@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.networks.mixers import MIXERS, delta, make_mixer, memory
+from thinking.networks.mixers import MIXERS, continue_rows, delta, gru, make_mixer, memory
 from thinking.networks.mixers.delta import DeltaInputs, scan_chunks, scan_tokens
 
 memory_mixer = sys.modules["thinking.networks.mixers.memory"]  # its name in the package is that of the function
@@ -209,3 +210,28 @@ def test_a_written_memory_is_read_back_and_its_trace_shows_where():
 def test_bad_mixers_are_refused_in_one_line(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_noise_on_the_state_has_its_deviation_and_is_there_in_training_alone():
+    module = gru(0.25).build(BLOCK, nnx.Rngs(0))
+    inputs = continue_rows(jnp.zeros((4000, 16)), (4000, 1))
+
+    def run(key):
+        return module(jnp.ones((4000, 1, 16)), None, inputs._replace(key=key))[1].state
+
+    noise = run(jax.random.key(0)) - run(None)
+    assert float(jnp.mean(noise)) == pytest.approx(0, abs=0.01)
+    assert float(jnp.std(noise)) == pytest.approx(0.25, rel=0.02)
+
+    noisy, quiet = (
+        decoder(vocab_size=11, context_length=64, block=BLOCK, num_layers=1, mixers=[gru(std)]) for std in (1, 0)
+    )
+    params = noisy.init(jax.random.key(0))
+    logits = noisy.apply(params, TOKENS).logits
+    np.testing.assert_array_equal(logits, quiet.apply(params, TOKENS, key=jax.random.key(1)).logits)
+    assert not np.allclose(logits, noisy.apply(params, TOKENS, key=jax.random.key(1)).logits, atol=0.1)
+
+
+def test_negative_noise_is_refused():
+    with pytest.raises(ValueError, match=r"state_noise -0.1 is out of range; give 0 or more"):
+        gru(-0.1)

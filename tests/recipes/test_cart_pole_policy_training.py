@@ -1,4 +1,4 @@
-"""PPO and REINFORCE in worlds whose best policy is known, and their batches against sums written out."""
+"""PPO and REINFORCE in environments whose best policy is known, and their batches against sums written out."""
 
 from dataclasses import dataclass
 

@@ -117,7 +117,7 @@ def test_the_last_symbols_of_whole_words_alone_unlock_longer_ones(level):
     )
     for is_wrong, last_accuracy in ((is_last, 0.0), (~is_last, 1.0)):
         logits = jax.nn.one_hot((np.asarray(rows.targets) + is_wrong) % 2, 3)
-        _, metrics = make_loss(network)(logits, rows)
+        _, metrics = make_loss(network)(logits, rows, None)
         assert metrics["last_accuracy"] == last_accuracy
         assert metrics["accuracy"] == pytest.approx(1 - is_wrong.mean())
 

@@ -15,7 +15,7 @@ from thinking.experiment import Run
 from thinking.experiment.device import measure_best_seconds
 from thinking.experiment.training_loop import train
 from thinking.files import make_temporary_folder
-from thinking.guide import Guide, Path, abstraction, guide
+from thinking.guide import Guide, Trajectories, abstraction, guide
 from thinking.recipes.graph import planners
 
 GUIDES = {"table": 1024, "transformer": 20}
@@ -57,7 +57,7 @@ def measure_planning(config: GuidesConfig) -> list[Row]:
         state = jax.jit(example_guide.init)(jax.random.key(0))
 
         def step(state: Any, key: jax.Array, example_guide: Guide = example_guide, walks: int = walks) -> Any:
-            return example_guide.observe(state, Path(*graph.sample_walks(device_graph, key, walks, 8)))
+            return example_guide.observe(state, Trajectories(*graph.sample_walks(device_graph, key, walks, 8)))
 
         train_steps = jax.jit(
             lambda state, step=step: jax.lax.scan(step, state, jax.random.split(jax.random.key(1), steps))
@@ -86,7 +86,7 @@ def measure_checkpoints(config: GuidesConfig, run: Run) -> Row:
 
     def step(state: Any, index: jax.Array) -> Any:
         return example_guide.observe(
-            state, Path(*graph.sample_walks(device_graph, jax.random.fold_in(key, index), 20, 8))
+            state, Trajectories(*graph.sample_walks(device_graph, jax.random.fold_in(key, index), 20, 8))
         )
 
     with make_temporary_folder(run.folder) as folder:

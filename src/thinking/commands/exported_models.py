@@ -81,7 +81,7 @@ def measure_model(name: str, flags: Sequence[str]) -> None:
     """Measure a model on held-out data, and print the rows."""
     task = load_task(read_record(find_model(name))["task"])
     trained, config = _load(name, task, flags, f"{thinking_command()} measure {name}")
-    print_rows(task.measure(config, trained), task.measured)
+    print_rows(task.measure(config, trained), task.metric_headers)
 
 
 def draw_model(name: str, to: Path, flags: Sequence[str]) -> None:
@@ -133,9 +133,9 @@ def export_run(run_folder: Path, to: str, dtype: Any, flags: Sequence[str]) -> N
         "dtype": dtype,
         "versions": record["versions"],
     }
-    card = render_card(name, task.name, recipe.CARD, rows, task.measured, commands, facts)
+    card = render_card(name, task.name, recipe.CARD, rows, task.metric_headers, commands, facts)
     files = exporting.make_files(export, card, recipe.CARD.summary)
-    print_rows(rows, task.measured)
+    print_rows(rows, task.metric_headers)
     if is_upload:
         progress.log(f"exported to: {exporting.upload(files, to)}")
     else:
@@ -156,4 +156,4 @@ def _load(name: str, task: Task, flags: Sequence[str], program: str) -> tuple[An
 def _list_uses(task: Task) -> set[str]:
     from thinking.experiment.settings import settings
 
-    return {setting.path for setting in settings(task.default)} & {"chat", "plan"}
+    return {setting.path for setting in settings(task.default_config)} & {"chat", "plan"}

@@ -61,5 +61,5 @@ def load_task(name: str) -> Task:
     spec.loader.exec_module(module)
     if not hasattr(module, "run") or not hasattr(module, "PRESETS"):
         raise UserError(f"{files[name]}: no task; a task file has a function run and PRESETS")
-    parts = {part.lower(): getattr(module, part, None) for part in ("use", "measure", "MEASURED", "draw")}
+    parts = {part.lower(): getattr(module, part, None) for part in ("use", "measure", "METRIC_HEADERS", "draw")}
     return Task(name, module.run, module.PRESETS, getattr(module, "EXAMPLES", ()), **parts)

@@ -37,7 +37,7 @@ class Task:
         examples: command lines shown at the end of `--help`.
         use: `use(config, trained)` does with a loaded model what `--chat` or `--plan` does with a run.
         measure: `measure(config, trained) -> rows` of results, as a run's own.
-        measured: headers of these rows by name.
+        metric_headers: headers of these rows by name.
         draw: `draw(config, trained, folder)` writes pictures or videos.
     """
 
@@ -47,7 +47,7 @@ class Task:
     examples: Sequence[str] = ()
     use: Callable[[Any, Any], None] | None = None
     measure: Callable[[Any, Any], list[dict[str, Any]]] | None = None
-    measured: Mapping[str, str] | None = None
+    metric_headers: Mapping[str, str] | None = None
     draw: Callable[[Any, Any, Path], None] | None = None
 
     @property
@@ -56,7 +56,7 @@ class Task:
         return {name: known.config if isinstance(known, Preset) else known for name, known in self.presets.items()}
 
     @property
-    def default(self) -> RunConfig:
+    def default_config(self) -> RunConfig:
         """The config of the fields' own defaults, without a preset."""
         return type(next(iter(self.configs.values())))()
 
@@ -189,7 +189,7 @@ def load_finished(task: Task, run_folder: Path, arguments: Sequence[str], progra
         UserError: bad input, or the run is not finished.
         RunError: the config cannot be read.
     """
-    config = change_config(load_config(run_folder, task.default), arguments, program)
+    config = change_config(load_config(run_folder, task.default_config), arguments, program)
     if not (run_folder / RESULTS_FILE).exists():
         raise UserError(f"{run_folder} is not finished; go on with: {read_record(run_folder).get('command')}")
     return config

@@ -1,6 +1,6 @@
-"""Abstraction: which states of a path are pivots, the sub-goals of the layer above.
+"""Abstraction: which states of a trajectory are pivots, the sub-goals of the layer above.
 
-Axes: W paths, T states of a path.
+Axes: W trajectories, T states of a trajectory.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class Abstraction(NamedTuple):
 
     Attributes:
         init: `init(key) -> state`; consumes the key.
-        observe: `observe(state, items [W, T, ...], valid [W, T]) -> state` learns from paths.
+        observe: `observe(state, items [W, T, ...], valid [W, T]) -> state` learns from trajectories.
         pivots: `pivots(state, items [T, ...], valid [T]) -> [T] bool`, the pivots of one sequence. The guide adds its
             start and end.
     """
@@ -45,17 +45,18 @@ def skip_step(step_size: int) -> Abstraction:
     return Abstraction(lambda key: (), lambda state, items, valid: state, pivots)
 
 
-def counted_entropy(space: Space) -> Abstraction:
+def visit_counts(space: Space) -> Abstraction:
     """Pivots are the local maxima of visit counts, a proxy for the entropy of the next state.
 
-    A state visited more often than its neighbours on the path is a crossroads, where the next state is least certain.
+    A state visited more often than its neighbours on the trajectory is a crossroads, where the next state is least
+    certain.
     The abstraction's state is the count of each state, [N] int32.
 
     Raises:
         ValueError: if the space is not discrete.
     """
     if not isinstance(space, Discrete):
-        raise ValueError(f"counted_entropy({space}): vectors cannot be counted; use learned_entropy")
+        raise ValueError(f"visit_counts({space}): vectors cannot be counted; use visit_density")
 
     def observe(counts: Array, items: Array, valid: Array) -> Array:
         return counts.at[items].add(valid.astype(counts.dtype))
@@ -66,8 +67,8 @@ def counted_entropy(space: Space) -> Abstraction:
     return Abstraction(lambda key: jnp.zeros(space.size, jnp.int32), observe, pivots)
 
 
-def learned_entropy(space: Space, optimizer: optax.GradientTransformation, width: int = 64) -> Abstraction:
-    """Pivots are the local maxima of a learned visit density: `counted_entropy` for states of any kind.
+def visit_density(space: Space, optimizer: optax.GradientTransformation, width: int = 64) -> Abstraction:
+    """Pivots are the local maxima of a learned visit density: `visit_counts` for states of any kind.
 
     A network with one hidden layer of `width` is trained to tell visited states from uniform samples (over the indices,
     or over the bounding box of the batch). Its output tends to the log-density up to a constant: noise contrastive
@@ -136,12 +137,12 @@ def local_maxima(x: Array, valid: Array) -> Array:
 
 
 def pivot_levels(abstraction: Abstraction, state: State, items: Array, valid: Array, num_levels: int) -> Array:
-    """Pivots of one path on every level; those of a level are chosen among those of the level below.
+    """Pivots of one trajectory on every level; those of a level are chosen among those of the level below.
 
     Args:
         abstraction: how to choose.
         state: of the abstraction.
-        items: [T, ...] the path's states.
+        items: [T, ...] the trajectory's states.
         valid: [T] bool, a prefix.
         num_levels: levels above the states themselves.
 
@@ -184,7 +185,7 @@ def training_mask(pivots: Array) -> Array:
     following = next_pivot(pivots)
     second_next = jnp.concatenate([following, jnp.full(1, length)])[
         following
-    ]  # the second pivot ahead, or beyond the path
+    ]  # the second pivot ahead, or beyond the trajectory
     p, t = jnp.arange(length)[:, None], jnp.arange(length)[None]
     return pivots[:, None] & (t < p) & (p <= second_next[None])
 

@@ -1,7 +1,8 @@
 """The guide: a hierarchical goal-conditioned planner of stacked kernels.
 
-Its layers learn from observed paths, and turn a goal into sub-goals and steps. As with kernels, a constructor returns
-pure functions over one state PyTree, so a guide jits, vmaps over seeds, scans over steps, and is saved by one call.
+Its layers learn from observed trajectories, and turn a goal into sub-goals and steps. As with kernels, a constructor
+returns pure functions over one state PyTree, so a guide jits, vmaps over seeds, scans over steps, and is saved by one
+call.
 """
 
 import functools
@@ -13,11 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from thinking.guide.abstraction import Abstraction, pivot_levels
-from thinking.guide.hindsight import Pairs, Path, flatten_examples, make_examples, make_queries, select_pairs
+from thinking.guide.hindsight import Pairs, Trajectories, flatten_examples, make_examples, make_queries, select_pairs
 from thinking.guide.hippocampus import Memory, init_memory, is_same, recall, select
 from thinking.guide.layers import LayerStack, stack_layers
 from thinking.guide.react import InferFn, Reaction, react
-from thinking.guide.scoring import Scoring, check_path, monte_carlo, path_score, td_score
+from thinking.guide.scoring import Scoring, check_trajectories, monte_carlo, score_by_bootstrapping, score_trajectory
 from thinking.guide.tagging import Tagging, attach_tags, mask_repeats, tag_context, untagged_space
 from thinking.guide.think import ApplyFn, Plan, think
 from thinking.kernels.contract import Context, Kernel, Transition
@@ -41,7 +42,7 @@ class Guide(NamedTuple):
 
     Attributes:
         init: `init(key) -> GuideState`; consumes the key.
-        observe: `observe(state, paths: Path) -> (state, metrics)` learns from paths; metrics are `layer_N/NAME`.
+        observe: `observe(state, trajectories: Trajectories) -> (state, metrics)`; metrics are `layer_N/NAME`.
         init_memory: `init_memory(rows) -> Memory`, empty, for `react`; to be reset when the goal changes.
         react: `react(state, memory, goal [B, ...]) -> Reaction`, closed-loop planning: one action from what was
             observed.
@@ -50,7 +51,7 @@ class Guide(NamedTuple):
     """
 
     init: Callable[[Array], GuideState]
-    observe: Callable[[GuideState, Path], tuple[GuideState, Metrics]]
+    observe: Callable[[GuideState, Trajectories], tuple[GuideState, Metrics]]
     init_memory: Callable[[int], Memory]
     react: Callable[[GuideState, Memory, Array], Reaction]
     think: Callable[..., Plan]
@@ -70,10 +71,10 @@ def guide(
     Args:
         layers: the kernels, the lowest (whose values are actions or next states) first. Adjacent layers that are the
             same object are stacked, and learn in one vmapped fit. The top layer may pursue a value, `Box(1)`, in place
-            of a state; paths must then have values.
+            of a state; trajectories must then have values.
         abstraction: which states become sub-goals.
         scoring: scores of training examples, of `thinking.guide.scoring`.
-        horizon: maximum distance of goals in training, in steps; None for whole paths.
+        horizon: maximum distance of goals in training, in steps; None for whole trajectories.
         tagging: how memory items are tagged; the kernels' input space must be the tagged one. With tags, a revisited
             state is trained only on values that differ from earlier ones (see `mask_repeats`).
         memory: capacity of the memory in items; a context's length by default, without tags.
@@ -119,36 +120,38 @@ def _make_observe(
     horizon: int | None,
     tagging: Tagging | None,
     observed_space: Space,
-) -> Callable[[GuideState, Path], tuple[GuideState, Metrics]]:
-    """How the layers learn from paths."""
+) -> Callable[[GuideState, Trajectories], tuple[GuideState, Metrics]]:
+    """How the layers learn from trajectories."""
     num_layers, context_length = len(stacked.kernels), stacked.kernels[0].context_length
     target_space = stacked.kernels[-1].spaces.target
 
-    def observe(state: GuideState, paths: Path) -> tuple[GuideState, Metrics]:
-        _check_paths(paths, target_space, observed_space)
-        check_path(scoring, paths)
-        abstraction_state = abstraction.observe(state.abstraction, paths.states, paths.valid)
+    def observe(state: GuideState, trajectories: Trajectories) -> tuple[GuideState, Metrics]:
+        _check_trajectories(trajectories, target_space, observed_space)
+        check_trajectories(scoring, trajectories)
+        abstraction_state = abstraction.observe(state.abstraction, trajectories.states, trajectories.valid)
         levels = jax.vmap(
             lambda items, valid: pivot_levels(abstraction, abstraction_state, items, valid, num_layers - 1)
-        )(paths.states, paths.valid)
-        items = paths.states
+        )(trajectories.states, trajectories.valid)
+        items = trajectories.states
         if tagging is not None:
-            tags = jax.vmap(tagging.tag)(items, paths.valid)
+            tags = jax.vmap(tagging.tag)(items, trajectories.valid)
             items = attach_tags(tagging, items, tags, observed_space)
 
         def batch(layer: int) -> Transition:
             infer = functools.partial(stacked.infer, state.layers, layer)
 
-            def make_path_examples(path: Path, items: Array, levels: Array) -> Transition:
-                pairs = select_pairs(path, layer, num_layers, horizon)
-                examples = make_examples(path, items, levels, layer, context_length, pairs)
+            def make_trajectory_examples(trajectory: Trajectories, items: Array, levels: Array) -> Transition:
+                pairs = select_pairs(trajectory, layer, num_layers, horizon)
+                examples = make_examples(trajectory, items, levels, layer, context_length, pairs)
                 if not scoring.bootstrap:
-                    return examples._replace(score=path_score(scoring, path, pairs))
-                next_pairs = Pairs(jnp.minimum(pairs.t + 1, path.states.shape[0] - 1), pairs.j, pairs.is_value_target)
-                next_scores = infer(*make_queries(path, items, levels, layer, context_length, next_pairs)).score
-                return examples._replace(score=td_score(scoring, path, pairs, next_scores))
+                    return examples._replace(score=score_trajectory(scoring, trajectory, pairs))
+                next_pairs = Pairs(
+                    jnp.minimum(pairs.t + 1, trajectory.states.shape[0] - 1), pairs.j, pairs.is_value_target
+                )
+                next_scores = infer(*make_queries(trajectory, items, levels, layer, context_length, next_pairs)).score
+                return examples._replace(score=score_by_bootstrapping(scoring, trajectory, pairs, next_scores))
 
-            examples = flatten_examples(jax.vmap(make_path_examples)(paths, items, levels))
+            examples = flatten_examples(jax.vmap(make_trajectory_examples)(trajectories, items, levels))
             return examples if tagging is None else mask_repeats(infer, examples, tagging, observed_space)
 
         fitted, metrics = stacked.fit(state.layers, [batch(layer) for layer in range(num_layers)])
@@ -166,13 +169,13 @@ def _check_batch(name: str, items: Any, space: Space) -> None:
         raise ValueError(f"{name}: give a batch, an array [{axes}]; this is {given}")
 
 
-def _check_paths(paths: Path, target_space: Space, observed_space: Space) -> None:
-    if not isinstance(paths, Path):
-        raise ValueError(f"paths: give Path(states, length); this is {type(paths).__name__}")
-    if paths.values is None and target_space != observed_space:
-        raise ValueError("the top layer pursues values: give Path(values=...)")
-    if paths.values is not None and target_space != Box(1):
-        raise ValueError("the top layer pursues states, but the paths have values; leave them out")
+def _check_trajectories(trajectories: Trajectories, target_space: Space, observed_space: Space) -> None:
+    if not isinstance(trajectories, Trajectories):
+        raise ValueError(f"trajectories: give Trajectories(states, length); this is {type(trajectories).__name__}")
+    if trajectories.values is None and target_space != observed_space:
+        raise ValueError("the top layer pursues values: give Trajectories(values=...)")
+    if trajectories.values is not None and target_space != Box(1):
+        raise ValueError("the top layer pursues states, but the trajectories have values; leave them out")
 
 
 def _make_infer_layer(stacked: LayerStack, tagging: Tagging | None, observed_space: Space, capacity: int) -> InferFn:

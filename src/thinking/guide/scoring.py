@@ -1,11 +1,11 @@
 """Scores of training examples, in [0, 1], higher is better.
 
-For a state t and a goal j on a path, with discount factor g: without rewards the score is `g ** (j - t)`; with rewards
-r in [0, 1] it is `(1 - g) sum_{t <= i < j} g ** (i - t) r_i + g ** (j - t)`, so time costs only where rewards are low.
-A *Monte Carlo* score is that of the observed path. A *temporal-difference* score bootstraps after one step from the
-layer's own score of the next state (Sutton 1988), so it can credit better ways than the one taken.
+For a state t and a goal j on a trajectory, with discount factor g: without rewards the score is `g ** (j - t)`; with
+rewards r in [0, 1] it is `(1 - g) sum_{t <= i < j} g ** (i - t) r_i + g ** (j - t)`, so time costs only where rewards
+are low. A *Monte Carlo* score is that of the observed trajectory. A *temporal-difference* score bootstraps after one
+step from the layer's own score of the next state (Sutton 1988), so it can credit better ways than the one taken.
 
-Axes: T states of a path, R examples.
+Axes: T states of a trajectory, R examples.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.guide.hindsight import Pairs, Path
+from thinking.guide.hindsight import Pairs, Trajectories
 from thinking.types import Array
 
 
@@ -32,7 +32,7 @@ class Scoring(NamedTuple):
 
 
 def monte_carlo(discount: float = 0.8, *, reward: bool = False) -> Scoring:
-    """Monte Carlo scores of the observed path.
+    """Monte Carlo scores of the observed trajectory.
 
     Raises:
         ValueError: if the discount is not above 0 and below 1.
@@ -55,35 +55,37 @@ def _validate(scoring: Scoring) -> Scoring:
     return scoring
 
 
-def check_path(scoring: Scoring, path: Path) -> None:
-    """Raises ValueError if scores need rewards that the path does not have."""
-    if scoring.reward and path.rewards is None:
-        raise ValueError("scores with reward need paths with rewards; give Path(rewards=...) or score without reward")
+def check_trajectories(scoring: Scoring, trajectory: Trajectories) -> None:
+    """Raises ValueError if scores need rewards that the trajectory does not have."""
+    if scoring.reward and trajectory.rewards is None:
+        raise ValueError(
+            "scores with reward need trajectories with rewards; give Trajectories(rewards=...) or score without reward"
+        )
 
 
-def path_score(scoring: Scoring, path: Path, pairs: Pairs) -> Array:
-    """[R] Monte Carlo scores of the examples of one path.
+def score_trajectory(scoring: Scoring, trajectory: Trajectories, pairs: Pairs) -> Array:
+    """[R] Monte Carlo scores of the examples of one trajectory.
 
     For value targets the score is the value with rewards, and 1 without.
     """
     t, j = pairs.t, pairs.j
     if pairs.is_value_target:
-        return path.values[t] if scoring.reward else jnp.ones(t.shape, jnp.float32)
+        return trajectory.values[t] if scoring.reward else jnp.ones(t.shape, jnp.float32)
     goal_score = jnp.asarray(scoring.discount ** (j - t), jnp.float32)
-    return goal_score + _discounted_gains(scoring.discount, path.rewards)[t, j] if scoring.reward else goal_score
+    return goal_score + _discounted_gains(scoring.discount, trajectory.rewards)[t, j] if scoring.reward else goal_score
 
 
-def td_score(scoring: Scoring, path: Path, pairs: Pairs, expected: Array) -> Array:
-    """[R] temporal-difference scores of the examples of one path (without the axis W).
+def score_by_bootstrapping(scoring: Scoring, trajectory: Trajectories, pairs: Pairs, expected: Array) -> Array:
+    """[R] temporal-difference scores of the examples of one trajectory (without the axis W).
 
     `expected` [R] is the layer's score of the state after each t; -inf without an entry, which falls back to Monte
     Carlo.
     """
     t, j = pairs.t, pairs.j
     if pairs.is_value_target and not scoring.reward:
-        return path_score(scoring, path, pairs)
-    reward = (1 - scoring.discount) * path.rewards[t] if scoring.reward else 0.0
-    next_score = path_score(scoring, path, pairs._replace(t=jnp.minimum(t + 1, j)))
+        return score_trajectory(scoring, trajectory, pairs)
+    reward = (1 - scoring.discount) * trajectory.rewards[t] if scoring.reward else 0.0
+    next_score = score_trajectory(scoring, trajectory, pairs._replace(t=jnp.minimum(t + 1, j)))
     expected = jnp.where((t + 1 >= j) | (expected == -jnp.inf), next_score, expected)
     return reward + scoring.discount * expected
 

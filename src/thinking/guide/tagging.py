@@ -2,7 +2,7 @@
 
 A tag is part of the item: a state of `Discrete(n)` with one of K tags is one of n * K states, a vector of `Box(d)`
 gains K features. So all kernels read tags without special code. The same function computes tags in fitting (over a
-path, which begins when its goal is set) and in acting (over the memory, which is reset when the goal changes). In
+trajectory, which begins when its goal is set) and in acting (over the memory, which is reset when the goal changes). In
 `think` a layer's memory begins anew in each segment, so tags are meant for guides that react.
 """
 

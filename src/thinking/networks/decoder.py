@@ -19,6 +19,9 @@ from thinking.networks.mixers import Mixer, RecurrentInputs, make_mixer, repeat_
 from thinking.networks.pure import make_pure
 from thinking.types import Array, Params
 
+_MIXER_KEYS = 2**31
+"""Numbers from here on are folded into the keys of mixers, so that they differ from those of dropout."""
+
 
 class DecoderOutput(NamedTuple):
     """The outputs at every input token.
@@ -43,7 +46,7 @@ class Decoder(NamedTuple):
         apply: `apply(params, inputs, *, segments=None, coordinates=None, key=None) -> DecoderOutput` of whole rows.
             `segments` [B, T] int32 separates packed texts (0 is padding; `Global` and `TopK` use positions in the row).
             `coordinates` [B, T, K] are for location encodings; a token's position by default. A key, which is consumed,
-            enables dropout.
+            enables dropout, and noise on the state of a mixer that has it.
         trace: `trace(params, inputs, *, segments=None) -> list` of what each layer's mixer shows of its work, such as
             the reads and writes of a memory; () for most.
         init_cache: `init_cache(rows, capacity=None) -> Cache` for rows of up to `capacity` tokens; `context_length` by
@@ -122,17 +125,17 @@ def decoder(
         coordinates: Array | None = None,
         key: Array | None = None,
     ) -> DecoderOutput:
-        rngs = None if key is None or block.dropout == 0 else nnx.Rngs(dropout=key)
-        return run_rows(params, inputs, segments, coordinates, rngs)[0]
+        return run_rows(params, inputs, segments, coordinates, key)[0]
 
     def trace(params: Params, inputs: Array, *, segments: Array | None = None) -> list[Any]:
         aux_outputs = run_rows(params, inputs, segments, None, None)[1]
         return [() if aux is None else aux.trace for aux in aux_outputs]
 
     def run_rows(
-        params: Params, inputs: Array, segments: Array | None, coordinates: Array | None, rngs: nnx.Rngs | None
+        params: Params, inputs: Array, segments: Array | None, coordinates: Array | None, key: Array | None
     ) -> tuple[DecoderOutput, list[Any]]:
         _check_inputs(inputs, context_length, block.width)
+        rngs = None if key is None or block.dropout == 0 else nnx.Rngs(dropout=key)
 
         def attend(q: Array, k: Array, v: Array) -> tuple[Array, None]:
             return attention(q, k, v, pattern=pattern, segments=segments), None
@@ -141,14 +144,14 @@ def decoder(
         starts_text = jnp.broadcast_to(positions == 0, inputs.shape[:2])
         is_valid = jnp.ones_like(starts_text) if segments is None else segments > 0
 
-        def make_inputs(mixer: Mixer) -> Any:
+        def make_inputs(layer: int, mixer: Mixer) -> Any:
             if mixer.init_state is None:
                 return attend
-            return RecurrentInputs(mixer.init_state(block, len(inputs)), starts_text, is_valid)
+            mixer_key = None if key is None else jax.random.fold_in(key, _MIXER_KEYS + layer)
+            return RecurrentInputs(mixer.init_state(block, len(inputs)), starts_text, is_valid, mixer_key)
 
-        return network(params)(
-            inputs, positions, coordinates, [make_inputs(mixer) for mixer in layer_mixers], rngs, remat
-        )
+        mixer_inputs = [make_inputs(layer, mixer) for layer, mixer in enumerate(layer_mixers)]
+        return network(params)(inputs, positions, coordinates, mixer_inputs, rngs, remat)
 
     def init_cache(rows: int, capacity: int | None = None) -> Cache:
         capacity = context_length if capacity is None else capacity

@@ -3,10 +3,10 @@
 from thinking.environments.sequences.automaton_words import automaton_words
 from thinking.environments.sequences.nested_arithmetic import nested_arithmetic
 from thinking.environments.sequences.recall import associative_recall, needle, selective_copying
-from thinking.environments.sequences.sequence_family import Sequence, SequenceFamily
+from thinking.environments.sequences.sequence_family import LabelledSequence, SequenceFamily
 
 __all__ = [
-    "Sequence",
+    "LabelledSequence",
     "SequenceFamily",
     "associative_recall",
     "automaton_words",

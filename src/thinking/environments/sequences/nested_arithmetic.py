@@ -9,7 +9,7 @@ Axes: T tokens.
 import jax
 import jax.numpy as jnp
 
-from thinking.environments.sequences.sequence_family import Sequence, SequenceFamily
+from thinking.environments.sequences.sequence_family import LabelledSequence, SequenceFamily
 from thinking.types import Array
 
 MODULUS = 5
@@ -25,8 +25,8 @@ def nested_arithmetic() -> SequenceFamily:
     return SequenceFamily("nested_arithmetic", _sample, lambda size: 2 * size, _START + 1)
 
 
-def _sample(key: Array, size: int, level: Array) -> Sequence:
-    del level
+def _sample(key: Array, size: int, problem_size: Array) -> LabelledSequence:
+    del problem_size
     order_key, number_key, operator_key = jax.random.split(key, 3)
     num_tokens = 2 * size - 1
     is_number = jax.random.permutation(order_key, jnp.arange(num_tokens) < size)
@@ -51,4 +51,4 @@ def _sample(key: Array, size: int, level: Array) -> Sequence:
     _, targets = jax.lax.scan(advance, (jnp.zeros(size + 1, jnp.int32), jnp.int32(0)), tokens)
     tokens = jnp.pad(tokens, (1, 0), constant_values=_START)
     targets = jnp.pad(targets.astype(jnp.int32), (1, 0))
-    return Sequence(tokens, targets, jnp.ones(len(tokens)), jnp.ones_like(tokens))
+    return LabelledSequence(tokens, targets, jnp.ones(len(tokens)), jnp.ones_like(tokens))

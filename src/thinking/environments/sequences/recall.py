@@ -6,7 +6,7 @@ Axes: P pairs, Q queries, T tokens.
 import jax
 import jax.numpy as jnp
 
-from thinking.environments.sequences.sequence_family import Sequence, SequenceFamily
+from thinking.environments.sequences.sequence_family import LabelledSequence, SequenceFamily
 from thinking.types import Array
 
 _MAX_QUERIES = 32
@@ -16,10 +16,11 @@ _SYMBOLS = 16
 
 
 def associative_recall(num_keys: int) -> SequenceFamily:
-    """Multi-query associative recall (Arora et al. 2024): pairs of keys and values, then keys, whose values are asked.
+    """Multi-query associative recall (Arora et al. 2024): pairs of keys and values, then keys.
 
-    The size is the number of pairs, up to `num_keys`, whose keys differ. Up to 32 of them are asked for. At a lower
-    level, a row holds several texts of so many pairs and their queries; the last may be cut off.
+    The values of the keys at the end, at most 32, are asked for. The size is the number of pairs, up to `num_keys`,
+    whose keys differ. At a lower problem size, a row holds several texts of so many pairs and their queries; the last
+    may be cut off.
 
     Args:
         num_keys: different keys; there are as many values.
@@ -31,25 +32,27 @@ def associative_recall(num_keys: int) -> SequenceFamily:
     def count_tokens(size: int) -> int:
         return 2 * size + min(size, _MAX_QUERIES)
 
-    def sample(key: Array, size: int, level: Array) -> Sequence:
+    def sample(key: Array, size: int, problem_size: Array) -> LabelledSequence:
         if size > num_keys:
             raise ValueError(f"associative_recall: {size} pairs of {num_keys} keys; give at most {num_keys}")
         key_key, value_key, query_key = jax.random.split(key, 3)
         num_tokens = count_tokens(size)
         index = jnp.arange(num_tokens, dtype=jnp.int32)
-        text, place = jnp.divmod(index, 2 * level + jnp.minimum(level, _MAX_QUERIES))
+        text, place = jnp.divmod(index, 2 * problem_size + jnp.minimum(problem_size, _MAX_QUERIES))
 
         # All pairs of the row, those of a text one after another.
         pair = jnp.arange(num_tokens // 3 + size + 1, dtype=jnp.int32)
         keys = jax.random.permutation(key_key, num_keys)[pair % num_keys].astype(jnp.int32)
         values = jax.random.randint(value_key, pair.shape, num_keys, 2 * num_keys)
-        asked = jnp.argsort(pair // level + jax.random.uniform(query_key, pair.shape))  # shuffled within each text
+        # The order of the queries is shuffled within each text.
+        order = jnp.argsort(pair // problem_size + jax.random.uniform(query_key, pair.shape))
 
-        is_query = place >= 2 * level
-        told = text * level + place // 2
-        query = asked[text * level + place - 2 * level]
-        tokens = jnp.where(is_query, keys[query], jnp.where(place % 2 == 0, keys[told], values[told]))
-        return Sequence(tokens, jnp.where(is_query, values[query], 0), is_query.astype(jnp.float32), 1 + text)
+        is_query = place >= 2 * problem_size
+        shown = text * problem_size + place // 2
+        query = order[text * problem_size + place - 2 * problem_size]
+        pair_tokens = jnp.where(place % 2 == 0, keys[shown], values[shown])
+        tokens = jnp.where(is_query, keys[query], pair_tokens)
+        return LabelledSequence(tokens, jnp.where(is_query, values[query], 0), is_query.astype(jnp.float32), 1 + text)
 
     return SequenceFamily("associative_recall", sample, count_tokens, 2 * num_keys)
 
@@ -61,8 +64,8 @@ def selective_copying() -> SequenceFamily:
     """
     blank, asking = 0, 1
 
-    def sample(key: Array, size: int, level: Array) -> Sequence:
-        del level
+    def sample(key: Array, size: int, problem_size: Array) -> LabelledSequence:
+        del problem_size
         place_key, symbol_key = jax.random.split(key)
         places = jnp.sort(jax.random.permutation(place_key, size + _COPIED)[:_COPIED])
         symbols = jax.random.randint(symbol_key, (_COPIED,), 2, 2 + _SYMBOLS)
@@ -78,8 +81,8 @@ def needle() -> SequenceFamily:
     """A marked symbol among random ones, asked for at the end of a long row; the size is the number of random ones."""
     marker, asking = 0, 1
 
-    def sample(key: Array, size: int, level: Array) -> Sequence:
-        del level
+    def sample(key: Array, size: int, problem_size: Array) -> LabelledSequence:
+        del problem_size
         place_key, symbol_key = jax.random.split(key)
         symbols = jax.random.randint(symbol_key, (size + 1,), 2, 2 + _SYMBOLS)
         place = jax.random.randint(place_key, (), 0, size)
@@ -93,8 +96,8 @@ def needle() -> SequenceFamily:
     return SequenceFamily("needle", sample, lambda size: size + 2, 2 + _SYMBOLS)
 
 
-def _ask_at_end(tokens: Array, targets: Array, num_asked: int) -> Sequence:
+def _ask_at_end(tokens: Array, targets: Array, num_queries: int) -> LabelledSequence:
     """A row whose last tokens are asked for."""
     num_tokens = len(tokens)
-    weights = (jnp.arange(num_tokens) >= num_tokens - num_asked).astype(jnp.float32)
-    return Sequence(tokens, targets, weights, jnp.ones(num_tokens, jnp.int32))
+    weights = (jnp.arange(num_tokens) >= num_tokens - num_queries).astype(jnp.float32)
+    return LabelledSequence(tokens, targets, weights, jnp.ones(num_tokens, jnp.int32))

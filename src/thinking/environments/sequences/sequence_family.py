@@ -1,4 +1,4 @@
-"""Sequence problems: a label at some tokens of a row, for any length.
+"""LabelledSequence problems: a label at some tokens of a row, for any length.
 
 Axes: T tokens of a row.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from thinking.types import Array
 
 
-class Sequence(NamedTuple):
+class LabelledSequence(NamedTuple):
     """A row, or a batch of rows with the leading axis B.
 
     Attributes:
@@ -30,14 +30,14 @@ class SequenceFamily(NamedTuple):
 
     Attributes:
         name: of the family.
-        sample: `sample(key, size, level) -> Sequence`; consumes the key. The size is a Python integer. The level, an
-            int32 scalar from 2 to the size, is the size of the problems that share a row; families whose rows hold
-            one problem ignore it.
+        sample: `sample(key, size, problem_size) -> LabelledSequence`; consumes the key. The size is a Python integer.
+            The problem size, an int32 scalar from 2 to the size, is that of the problems that share a row; families
+            whose rows hold one problem ignore it.
         count_tokens: `count_tokens(size) -> T`.
         vocab_size: tokens and targets are 0 to `vocab_size - 1`.
     """
 
     name: str
-    sample: Callable[[Array, int, Array], Sequence]
+    sample: Callable[[Array, int, Array], LabelledSequence]
     count_tokens: Callable[[int], int]
     vocab_size: int

@@ -20,11 +20,13 @@ class RecurrentInputs(NamedTuple):
         state: of the rows before the first token, a PyTree of arrays [B, ...].
         is_start: [B, C] bool, tokens that begin a text; what came before them is forgotten.
         is_valid: [B, C] bool, tokens that count; the others leave the state as it is.
+        key: typed key for what is random in training; None where nothing is.
     """
 
     state: State
     is_start: Array
     is_valid: Array
+    key: Array | None = None
 
 
 class RecurrentOutput(NamedTuple):

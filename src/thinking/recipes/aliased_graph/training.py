@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from thinking.environments.aliased_graph import AliasedGraph, sample_aliased_walks
 from thinking.experiment import Run
 from thinking.experiment.training_loop import TrainResult, train
-from thinking.guide import GuideState, Path
+from thinking.guide import GuideState, Trajectories
 from thinking.recipes.aliased_graph.config import Config
 from thinking.recipes.aliased_graph.model import Condition, compute_tag_frequencies, make_guide
 from thinking.types import Array, Metrics
@@ -58,7 +58,7 @@ def train_condition(
             tags = jax.vmap(tagging.tag)(observations, jnp.ones_like(observations, bool))
             weight = (tags <= index // num_batches).astype(jnp.float32)
         guide = make_guide(config, condition, tagging, env.num_observations)
-        return guide.observe(state, Path(observations, length, weight=weight))
+        return guide.observe(state, Trajectories(observations, length, weight=weight))
 
     def step(state: GuideState, index: Array) -> tuple[GuideState, Metrics]:
         state, metrics = jax.vmap(observe, in_axes=(0, 0, 0, None))(state, envs, frequencies, index)

@@ -17,7 +17,7 @@ import optax
 
 from thinking.environments import control
 from thinking.environments.control import ControlEnv, sample_random_actions
-from thinking.guide import Guide, GuideState, Path
+from thinking.guide import Guide, GuideState, Trajectories
 from thinking.learning.replay_buffer import Episodes, Retention, init_buffer, insert, sample_steps
 from thinking.learning.rollouts import PolicyFn, collect_episodes
 from thinking.learning.statistics import init_moments
@@ -174,7 +174,7 @@ def update_ema(ema_state: GuideState, guide_state: GuideState, decay: float) -> 
     return guide_state._replace(layers=tuple(map(layer, ema_state.layers, guide_state.layers)))
 
 
-def sample_windows(agent: Agent, settings: CollectionSettings, env: ControlEnv, key: Array) -> Path:
+def sample_windows(agent: Agent, settings: CollectionSettings, env: ControlEnv, key: Array) -> Trajectories:
     """Windows of the replay buffer, as paths for `guide.observe`. Consumes the key."""
     buffer, length = agent.buffer, settings.window_length
     episode, start = sample_steps(
@@ -183,7 +183,7 @@ def sample_windows(agent: Agent, settings: CollectionSettings, env: ControlEnv, 
     steps = start[:, None] + jnp.arange(length)[None]
     inner_steps = jnp.minimum(steps, env.max_episode_steps - 1)  # the final state has no action and no value
     low, high = env.reward_range
-    return Path(
+    return Trajectories(
         states=agent.normalizer(buffer.states[episode[:, None], jnp.minimum(steps, env.max_episode_steps)]),
         length=jnp.minimum(buffer.length[episode] + 1 - start, length),
         actions=buffer.actions[episode[:, None], inner_steps],

@@ -52,8 +52,8 @@ def _make_abstraction(config: Config, name: GuideName, nodes: kernels.Discrete) 
     if name != "entropy_transformer":
         return abstraction.skip_step(config.guide.skip_step)
     if config.guide.entropy_statistic == "counted":
-        return abstraction.counted_entropy(nodes)
-    return abstraction.learned_entropy(nodes, optax.adam(1e-2))
+        return abstraction.visit_counts(nodes)
+    return abstraction.visit_density(nodes, optax.adam(1e-2))
 
 
 def _adam(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:

@@ -7,7 +7,7 @@ from thinking.environments.graph import Graph, sample_walks
 from thinking.environments.graph_plans import NodePairs
 from thinking.experiment import Run
 from thinking.experiment.training_loop import TrainResult, train
-from thinking.guide import Guide, GuideState, Path
+from thinking.guide import Guide, GuideState, Trajectories
 from thinking.guide.hindsight import make_goal_pairs
 from thinking.recipes.graph.config import Config, GuideName
 from thinking.recipes.graph.evaluation import spot_check
@@ -43,7 +43,7 @@ def train_guide(
 
     def step(state: GuideState, index: Array) -> tuple[GuideState, Metrics]:
         walks = sample_walks(graph, jax.random.fold_in(key, index), num_walks, num_states)
-        state, metrics = guide.observe(state, Path(*walks))
+        state, metrics = guide.observe(state, Trajectories(*walks))
         is_due = (index % EVAL_INTERVAL == EVAL_INTERVAL - 1) | (index == steps - 1)
         solved = jax.lax.cond(is_due, solved_fraction, lambda _: jnp.zeros(()), state)
         return state, metrics | {"eval/solved_fraction": Measured(solved, is_due)}

@@ -37,6 +37,9 @@ class ModelConfig(WidthConfig):
     """Sizes of all networks; their feed-forward widths are chosen so that they have equally many parameters."""
 
     num_layers: int = option(2, "blocks", minimum=1, maximum=64)
+    state_noise: float = option(
+        0.0, "standard deviation of noise on the state of a gru in training", minimum=0, maximum=100
+    )
     delta_steps: int = option(2, "reflections of a token in the delta rule", minimum=1, maximum=16)
     num_slots: int = option(16, "slots of each head of a memory", minimum=1, maximum=4096)
 
@@ -123,8 +126,8 @@ PRESETS = {
         dataclasses.replace(
             DEFAULT,
             problems=("a5",),
-            model=ModelConfig(width=128, num_layers=1),
-            training=TrainingConfig(num_steps=20_000, batch_size=64),
+            model=ModelConfig(width=128, num_layers=1, state_noise=0.2),
+            training=TrainingConfig(num_steps=12_000, batch_size=64),
             networks=MIXER_NAMES,
             eval=EvalConfig((1, 4, 16)),
         ),

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.environments.sequences import Sequence
+from thinking.environments.sequences import LabelledSequence
 from thinking.experiment.training_loop import TrainResult
 from thinking.networks.decoder import Decoder
 from thinking.recipes.light_networks.config import Config
@@ -24,7 +24,7 @@ from thinking.types import Array, Params
 _NUM_GENERATED = 32
 
 
-def compute_accuracy(network: Decoder, params: Params, rows: Sequence) -> float:
+def compute_accuracy(network: Decoder, params: Params, rows: LabelledSequence) -> float:
     """The share of right labels: those of weight 1; where all tokens have one, those of the last tokens."""
     weights = rows.weights
     if bool(jnp.all(weights == 1)):
@@ -33,8 +33,8 @@ def compute_accuracy(network: Decoder, params: Params, rows: Sequence) -> float:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _compute_weighted_accuracy(network: Decoder, params: Params, rows: Sequence) -> Array:
-    def check_row(row: Sequence) -> Array:
+def _compute_weighted_accuracy(network: Decoder, params: Params, rows: LabelledSequence) -> Array:
+    def check_row(row: LabelledSequence) -> Array:
         logits = network.apply(params, row.tokens[None], segments=row.segments[None]).logits[0]
         return jnp.sum(row.weights * (jnp.argmax(logits, axis=-1) == row.targets))
 
@@ -75,7 +75,7 @@ def make_row(
     problem: str,
     learning_rate: float,
     results: list[TrainResult],
-    tests: Mapping[int, Sequence],
+    tests: Mapping[int, LabelledSequence],
 ) -> dict[str, Any]:
     """A row of the table: accuracies on tests of each factor, over the seeds of the results, and costs."""
     family, size, _ = make_problem(config, problem)

@@ -6,7 +6,7 @@ import jax
 
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
-from thinking.networks.mixers import Mixer, delta, make_mixer, memory
+from thinking.networks.mixers import Mixer, delta, gru, make_mixer, memory
 from thinking.recipes.light_networks.config import Config
 from thinking.recipes.light_networks.problem_families import make_problem
 from thinking.trees import count_parameters
@@ -43,6 +43,8 @@ def _build(config: Config, name: str, problem_name: str, feed_forward: int) -> D
 
 def _make_mixer(config: Config, name: str) -> Mixer:
     match name:
+        case "gru":
+            return gru(config.model.state_noise)
         case "delta":
             return delta(config.model.delta_steps)
         case "memory":

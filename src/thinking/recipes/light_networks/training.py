@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from thinking.environments.sequences import Sequence, SequenceFamily
+from thinking.environments.sequences import LabelledSequence, SequenceFamily
 from thinking.experiment import Run
 from thinking.experiment.training_loop import TrainResult, train
 from thinking.learning.optimizers import adamw, warmup_cosine
@@ -46,7 +46,7 @@ class LevelState(NamedTuple):
     success: Array
 
 
-def sample_rows(family: SequenceFamily, key: Array, size: int, levels_B: Array) -> Sequence:
+def sample_rows(family: SequenceFamily, key: Array, size: int, levels_B: Array) -> LabelledSequence:
     """A batch of rows, of a level each; consumes the key."""
     keys = jax.random.split(key, len(levels_B))
     return jax.vmap(lambda each, level: family.sample(each, size, level))(keys, levels_B)
@@ -65,7 +65,7 @@ def train_network(
     schedule = warmup_cosine(learning_rate, steps, min(100, steps // 10), 0.1)
     optimizer, batch_size = adamw(schedule, weight_decay=0.01), config.training.batch_size
     key = jax.random.key(seed)
-    level_key = jax.random.fold_in(key, _AFTER_STEPS + 1)
+    level_key, noise_key = (jax.random.fold_in(key, _AFTER_STEPS + n) for n in (1, 2))
 
     def init(key: Array) -> LevelState:
         level = jnp.int32(min(2, problem.size) if problem.levels == "growing" else problem.size)
@@ -74,7 +74,9 @@ def train_network(
     def step(state: LevelState, index: Array) -> tuple[LevelState, Metrics]:
         levels = _choose_levels(problem, jax.random.fold_in(level_key, index), batch_size, state.level)
         rows = sample_rows(problem.family, jax.random.fold_in(key, index), problem.size, levels)
-        gradients, metrics = jax.grad(make_loss(network), has_aux=True)(state.train_state.params, rows)
+        gradients, metrics = jax.grad(make_loss(network), has_aux=True)(
+            state.train_state.params, rows, jax.random.fold_in(noise_key, index)
+        )
         train_state = apply_gradients(state.train_state, optimizer, gradients)
         level, success = _advance_level(state, metrics["last_accuracy"], problem.size, config.curriculum.threshold)
         metrics |= {"grad_norm": optax.tree.norm(gradients), "curriculum/level": state.level.astype(jnp.float32)}
@@ -107,7 +109,7 @@ def choose_learning_rate(config: Config, run: Run, name: str, problem_name: str)
     return max(rates, key=measure)
 
 
-def make_test(config: Config, problem_name: str, seed: int, factor: int) -> Sequence:
+def make_test(config: Config, problem_name: str, seed: int, factor: int) -> LabelledSequence:
     """New rows of `factor` times the trained size."""
     problem = make_problem(config, problem_name)
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _AFTER_STEPS), factor)
@@ -124,11 +126,11 @@ def _choose_levels(problem: Problem, key: Array, num_rows: int, level: Array) ->
     return jnp.minimum(2**exponents, problem.size)
 
 
-def make_loss(network: Decoder) -> Callable[[Params, Sequence], tuple[Array, Metrics]]:
-    """The loss of rows, and metrics of it; `last_accuracy` is of the last tokens of all whole texts."""
+def make_loss(network: Decoder) -> Callable[[Params, LabelledSequence, Array], tuple[Array, Metrics]]:
+    """The loss of rows and a key, and metrics of it; `last_accuracy` is of the last tokens of all whole texts."""
 
-    def loss(params: Params, rows: Sequence) -> tuple[Array, Metrics]:
-        logits = network.apply(params, rows.tokens, segments=rows.segments).logits
+    def loss(params: Params, rows: LabelledSequence, key: Array) -> tuple[Array, Metrics]:
+        logits = network.apply(params, rows.tokens, segments=rows.segments, key=key).logits
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, rows.targets)
         is_right = jnp.argmax(logits, axis=-1) == rows.targets
         num_asked = jnp.sum(rows.weights)

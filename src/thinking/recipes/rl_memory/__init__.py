@@ -1,1 +1,1 @@
-"""Policies with a memory, in worlds that hide what a policy needs."""
+"""Policies with a memory, in environments that hide what a policy needs."""

@@ -13,7 +13,7 @@ NETWORKS: tuple[NetworkName, ...] = get_args(NetworkName)
 
 @dataclasses.dataclass(frozen=True)
 class EnvConfig:
-    """The world."""
+    """The environment."""
 
     name: Literal["cart_pole", "t_maze", "aliased_graph"] = option(
         "cart_pole", "CartPole without its velocities, a T-maze, or a graph in which two nodes look alike"
@@ -63,6 +63,14 @@ class PPOConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SelectionConfig:
+    """Which weights are kept: those of the best evaluation in training, the latest of equals."""
+
+    interval: int = option(25, "updates between two evaluations", minimum=1, maximum=10**9)
+    num_episodes: int = option(16, "episodes of an evaluation, the same in all", minimum=1, maximum=2**16)
+
+
+@dataclasses.dataclass(frozen=True)
 class EvalConfig:
     """Evaluation on new episodes."""
 
@@ -80,7 +88,7 @@ class EvalConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config(SeedsConfig):
-    """Train policies with and without a memory by PPO, in a world that hides what they need."""
+    """Train policies with and without a memory by PPO, in an environment that hides what they need."""
 
     seeds: int = option(
         3, "policies of each kind, with seeds --seed, --seed + 1, ..., all trained at once", minimum=1, maximum=64
@@ -88,10 +96,13 @@ class Config(SeedsConfig):
     networks: tuple[NetworkName, ...] = option(
         ("pointwise", "gru"), "networks to compare; pointwise remembers nothing", affects_weights=False
     )
-    env: EnvConfig = group(EnvConfig, "the world")
+    env: EnvConfig = group(EnvConfig, "the environment")
     model: ModelConfig = group(ModelConfig, "sizes of all networks")
     ppo: PPOConfig = group(PPOConfig, "proximal policy optimization")
     optimizer: OptimizerConfig = group(OptimizerConfig, "Adam, whose learning rate falls to 0 linearly")
+    selection: SelectionConfig = group(
+        SelectionConfig, "which weights are kept: those of the best evaluation in training"
+    )
     eval: EvalConfig = group(EvalConfig, "evaluation on new episodes", affects_weights=False)
 
     def validate(self) -> None:

@@ -18,8 +18,8 @@ from thinking.learning.rollouts import collect_episodes
 from thinking.networks.recurrent_policy import RecurrentPolicy
 from thinking.recipes.cart_pole import videos
 from thinking.recipes.rl_memory.config import Config
+from thinking.recipes.rl_memory.environments import CART_POLE, make_policy_env
 from thinking.recipes.rl_memory.training import build_policy
-from thinking.recipes.rl_memory.worlds import CART_POLE, make_world
 from thinking.trees import count_parameters
 from thinking.types import Array, Params, State
 
@@ -41,9 +41,7 @@ def evaluate_cart_pole(
     return evaluate_in_gymnasium(CART_POLE, play, state, config.seeds, count)
 
 
-def evaluate_in_world(
-    config: Config, env: Environment, policy: RecurrentPolicy, params: Params, seed: int
-) -> np.ndarray:
+def evaluate_in_env(config: Config, env: Environment, policy: RecurrentPolicy, params: Params, seed: int) -> np.ndarray:
     """Returns [S, E] of policies [S, ...] in episodes that depend on the seed."""
     count = config.eval.num_episodes
 
@@ -58,29 +56,29 @@ def evaluate_in_world(
 
 
 def evaluate_policies(config: Config, run: Run, network: str, result: TrainResult) -> list[dict[str, Any]]:
-    """A row of results for each world: that of training, or corridors of several lengths."""
-    world, params = make_world(config), result.state.train_state.params
-    policy = build_policy(config, world, network)
+    """A row of results for each environment: that of training, or corridors of several lengths."""
+    policy_env, params = make_policy_env(config), result.state.env.best_params
+    policy = build_policy(config, policy_env, network)
     match config.env.name:
         case "cart_pole":
-            returns, episode = evaluate_cart_pole(config, world.env, policy, params)
+            returns, episode = evaluate_cart_pole(config, policy_env.env, policy, params)
             videos.write_video(
                 run.folder / "videos" / f"{network}.gif", CART_POLE, episode, f"{network}, positions alone"
             )
-            by_world = {"cart pole without velocities": returns}
+            by_env = {"cart pole without velocities": returns}
         case "t_maze":
             lengths = [config.env.corridor * factor for factor in config.eval.factors]
-            by_world = {f"corridor of {n}": evaluate_in_world(config, TMaze(n), policy, params, n) for n in lengths}
+            by_env = {f"corridor of {n}": evaluate_in_env(config, TMaze(n), policy, params, n) for n in lengths}
         case "aliased_graph":
-            by_world = {"aliased graph": evaluate_in_world(config, world.env, policy, params, 0)}
-    return [_make_row(config, network, name, returns, params) for name, returns in by_world.items()]
+            by_env = {"aliased graph": evaluate_in_env(config, policy_env.env, policy, params, 0)}
+    return [_make_row(config, network, name, returns, params) for name, returns in by_env.items()]
 
 
-def _make_row(config: Config, network: str, world: str, returns: np.ndarray, params: Params) -> dict[str, Any]:
+def _make_row(config: Config, network: str, environment: str, returns: np.ndarray, params: Params) -> dict[str, Any]:
     means = returns.mean(axis=1)
     return {
         "network": network,
-        "world": world,
+        "environment": environment,
         "mean_return": float(means.mean()),
         "std_over_seeds": float(means.std()),
         "min_over_seeds": float(means.min()),

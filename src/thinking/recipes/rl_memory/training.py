@@ -4,43 +4,63 @@ Axes: S seeds, E environments.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from thinking.environment import Environment
 from thinking.experiment import Run
 from thinking.experiment.training_loop import TrainResult
 from thinking.learning.policy_gradient import UpdateFn
 from thinking.learning.recurrent_rollouts import collect_recurrent_batch
-from thinking.learning.rollouts import init_envs, mean_recent_return
+from thinking.learning.rollouts import VectorEnvState, collect_episodes, init_envs, mean_recent_return
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.recurrent_policy import RecurrentPolicy, recurrent_policy
 from thinking.recipes.ppo_updates import build_ppo
 from thinking.recipes.rl_memory.config import Config
-from thinking.recipes.rl_memory.worlds import World, make_world
+from thinking.recipes.rl_memory.environments import PolicyEnv, make_policy_env
 from thinking.recipes.seed_training import train_seeds
 from thinking.train_state import RunnerState, init_train_state
-from thinking.types import Array, Latest, Measured, Metrics
+from thinking.types import Array, Latest, Measured, Metrics, Params, State
 
 CHUNK = 10
 """Updates per chunk."""
+_EVAL_INDEX = 2**31
+"""Folded into a seed's key for the episodes of evaluations; no update has it."""
 
 
-def build_policy(config: Config, world: World, network: str) -> RecurrentPolicy:
-    """A policy of one kind of network for the world."""
+class EnvRecord(NamedTuple):
+    """The `env` of a `RunnerState`: environments, and the best weights so far.
+
+    Attributes:
+        envs: E environments.
+        best_params: the parameters with the highest evaluation return; the latest of equals.
+        best_return: [] float32, that return; -inf before the first evaluation.
+    """
+
+    envs: VectorEnvState
+    best_params: Params
+    best_return: Array
+
+
+def build_policy(config: Config, policy_env: PolicyEnv, network: str) -> RecurrentPolicy:
+    """A policy of one kind of network for the environment."""
     model = config.model
     block = BlockConfig(model.width, model.num_heads, feed_forward=2 * model.width)
-    return recurrent_policy(world.observation_dim, world.action_space, [network] * model.num_layers, block)
+    return recurrent_policy(policy_env.observation_dim, policy_env.action_space, [network] * model.num_layers, block)
 
 
 def train_policies(config: Config, run: Run, network: str) -> TrainResult:
     """Train policies of all seeds; the state of the result is a `RunnerState` of leaves [S, ...].
 
+    Its `env` is an `EnvRecord`, whose `best_params` are those to use.
+
     Raises:
         RunError: as `experiment.training_loop.train`.
     """
-    world, settings = make_world(config), config.ppo
-    env, policy = world.env, build_policy(config, world, network)
+    policy_env, settings = make_policy_env(config), config.ppo
+    env, policy = policy_env.env, build_policy(config, policy_env, network)
     num_updates = max(1, settings.num_steps // (settings.num_envs * settings.rollout_length))
     update, optimizer = build_ppo(
         policy.evaluate_actions,
@@ -53,22 +73,43 @@ def train_policies(config: Config, run: Run, network: str) -> TrainResult:
     def init(key: Array) -> RunnerState:
         init_key, env_key = jax.random.split(key)
         envs = init_envs(env, env_key, settings.num_envs, policy.init_state(settings.num_envs))
-        return RunnerState(init_train_state(policy.init(init_key), optimizer), key, env=envs)
+        params = policy.init(init_key)
+        record = EnvRecord(envs, jax.tree.map(jnp.copy, params), jnp.float32(-jnp.inf))
+        return RunnerState(init_train_state(params, optimizer), key, env=record)
 
     return train_seeds(
         config,
         run,
         network,
         init=init,
-        step=_make_step(config, env, policy, update),
+        step=_make_step(config, env, policy, update, num_updates),
         steps=num_updates,
         chunk=min(CHUNK, num_updates),
         progress_metric="rollout/return",
     )
 
 
-def _make_step(config: Config, env: Environment, policy: RecurrentPolicy, update: UpdateFn) -> Callable:
-    settings = config.ppo
+def _make_step(
+    config: Config, env: Environment, policy: RecurrentPolicy, update: UpdateFn, num_updates: int
+) -> Callable:
+    settings, selection = config.ppo, config.selection
+
+    def evaluate(params: Params, key: Array) -> Array:
+        """[] mean return of greedy actions, in the same episodes at every call."""
+
+        def play(state: State, key: Array, observation: Array, return_so_far: Array) -> tuple[State, Array]:
+            return policy.act_greedily(params, state, observation)
+
+        count = selection.num_episodes
+        key = jax.random.fold_in(key, _EVAL_INDEX)
+        return jnp.mean(collect_episodes(env, play, policy.init_state(count), key, count).returns)
+
+    def keep_best(record: EnvRecord, params: Params, key: Array) -> tuple[EnvRecord, Array]:
+        """The record after an evaluation of the parameters, and their return."""
+        mean_return = evaluate(params, key)
+        is_best = mean_return >= record.best_return
+        best = jax.tree.map(lambda new, old: jnp.where(is_best, new, old), params, record.best_params)
+        return EnvRecord(record.envs, best, jnp.maximum(mean_return, record.best_return)), mean_return
 
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
         rollout_key, update_key = jax.random.split(jax.random.fold_in(runner_state.key, index))
@@ -77,16 +118,26 @@ def _make_step(config: Config, env: Environment, policy: RecurrentPolicy, update
             policy,
             runner_state.train_state.params,
             rollout_key,
-            runner_state.env,
+            runner_state.env.envs,
             settings.rollout_length,
             discount=settings.discount,
             gae_lambda=settings.gae_lambda,
         )
         train_state, metrics = update(runner_state.train_state, batch, update_key)
+        is_due = ((index + 1) % selection.interval == 0) | (index + 1 == num_updates)
+        record, eval_return = jax.lax.cond(
+            is_due,
+            keep_best,
+            lambda record, params, key: (record, jnp.float32(0)),
+            runner_state.env._replace(envs=envs),
+            train_state.params,
+            runner_state.key,
+        )
         metrics |= {
+            "eval/return": Measured(eval_return, is_due),
             "rollout/return": Measured(mean_recent_return(envs), envs.num_finished > 0),
             "rollout/num_env_steps": Latest((index + 1) * batch.mask.size),
         }
-        return runner_state._replace(train_state=train_state, env=envs), metrics
+        return runner_state._replace(train_state=train_state, env=record), metrics
 
     return step

@@ -1,4 +1,4 @@
-"""The worlds, by name."""
+"""The environments, by name."""
 
 from typing import NamedTuple
 
@@ -18,8 +18,8 @@ _LIMITS = (2.4, 0.21)
 """Of both; beyond them an episode ends."""
 
 
-class World(NamedTuple):
-    """A world to train in.
+class PolicyEnv(NamedTuple):
+    """An environment to train in.
 
     Attributes:
         env: the environment.
@@ -32,8 +32,8 @@ class World(NamedTuple):
     action_space: Space
 
 
-def make_world(config: Config) -> World:
-    """The world of the config. The aliased graph is that of the first seed.
+def make_policy_env(config: Config) -> PolicyEnv:
+    """The environment of the config. The aliased graph is that of the first seed.
 
     Raises:
         UserError: no goal of the aliased graph can be reached.
@@ -41,11 +41,11 @@ def make_world(config: Config) -> World:
     match config.env.name:
         case "cart_pole":
             env = PartialObservation(CART_POLE, _POSITIONS, _LIMITS)
-            return World(env, len(_POSITIONS), CART_POLE.action_space)
+            return PolicyEnv(env, len(_POSITIONS), CART_POLE.action_space)
         case "t_maze":
-            return World(TMaze(config.env.corridor), OBSERVATION_DIM, Discrete(NUM_ACTIONS))
+            return PolicyEnv(TMaze(config.env.corridor), OBSERVATION_DIM, Discrete(NUM_ACTIONS))
     num_nodes, edge_probability = config.env.num_nodes, config.env.edge_probability
     graph = make_aliased_graph(num_nodes // 2, num_nodes // 4, edge_probability, config.seed)
     with name_flags(graph=f"--env.edge-probability {edge_probability}, --seed {config.seed}"):
         env = make_aliased_graph_env(graph)
-    return World(env, env.observation_dim, Discrete(graph.num_observations))
+    return PolicyEnv(env, env.observation_dim, Discrete(graph.num_observations))

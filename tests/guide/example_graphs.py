@@ -3,7 +3,7 @@
 import networkx as nx
 import numpy as np
 
-from thinking.guide import Path, guide
+from thinking.guide import Trajectories, guide
 from thinking.guide.abstraction import skip_step
 from thinking.kernels import Discrete, table
 
@@ -59,7 +59,7 @@ def walks(graph, num_walks, num_states, seed):
         continues = (length == t) & (degree[here] > 0)
         nodes[continues, t] = next_nodes[here, rng.integers(0, np.maximum(degree[here], 1))][continues]
         length += continues
-    return Path(nodes, length)
+    return Trajectories(nodes, length)
 
 
 def pairs(nodes):
