@@ -126,8 +126,8 @@ PRESETS = {
         dataclasses.replace(
             DEFAULT,
             problems=("a5",),
-            model=ModelConfig(width=128, num_layers=1, state_noise=0.2),
-            training=TrainingConfig(num_steps=12_000, batch_size=64),
+            model=ModelConfig(width=128, num_layers=1, state_noise=0.1),
+            training=TrainingConfig(num_steps=20_000, batch_size=64),
             networks=MIXER_NAMES,
             eval=EvalConfig((1, 4, 16)),
         ),
