@@ -30,6 +30,7 @@ class RunnerState(NamedTuple):
         sampler: state of the index sampler or the curriculum.
         reference: parameters of the reference policy.
         env: states and statistics of the environments.
+        best: the best parameters so far, and how good they are.
     """
 
     train_state: TrainState
@@ -37,6 +38,7 @@ class RunnerState(NamedTuple):
     sampler: State = ()
     reference: Params = ()
     env: State = ()
+    best: State = ()
 
 
 def init_train_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:

@@ -71,9 +71,9 @@ def take_rows(tree: Any, rows: Array) -> Any:
 
 
 def select_rows(condition: Array, tree: Any, other: Any) -> Any:
-    """Rows of `tree` where the condition [R] holds, rows of `other` elsewhere."""
+    """Rows of `tree` (leaves [R, ...]) where the condition [R] holds, rows of `other` elsewhere."""
 
     def choose(leaf: Array, another: Array) -> Array:
-        return jnp.where(condition.reshape(condition.shape + (1,) * (leaf.ndim - 1)), leaf, another)
+        return jnp.where(condition.reshape(condition.shape + (1,) * (leaf.ndim - condition.ndim)), leaf, another)
 
     return jax.tree.map(choose, tree, other)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.guide.hippocampus import append, init_memory, is_same, recall, reset, select
+from thinking.guide.hippocampus import append, init_memory, is_same, recall, reset
 from thinking.kernels import Box, Discrete
 
 ROWS, CAPACITY = 2, 3
@@ -99,8 +99,3 @@ def test_capacity_below_1_is_rejected():
 def test_is_same_compares_all_features():
     assert is_same(jnp.array([1, 2]), jnp.array([1, 3])).tolist() == [True, False]
     assert is_same(jnp.array([[1.0, 2.0], [1.0, 2.0]]), jnp.array([[1.0, 2.0], [1.0, 3.0]])).tolist() == [True, False]
-
-
-def test_select_selects_whole_rows():
-    selected = select(jnp.array([True, False]), jnp.ones((2, 3)), jnp.zeros((2, 3)))
-    assert selected.tolist() == [[1, 1, 1], [0, 0, 0]]

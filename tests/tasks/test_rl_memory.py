@@ -49,19 +49,19 @@ def check_best_weights(run):
         for line in metrics.read(run.folder)
         if line["stage"] == "pointwise" and "eval/return" in line
     ]
-    best = train_policies(SMALL, run, "pointwise").state.env
-    assert float(best.best_return[0]) == pytest.approx(max(logged))
+    best = train_policies(SMALL, run, "pointwise").state.best
+    assert float(best.mean_return[0]) == pytest.approx(max(logged))
     assert len(logged) == 3
     policy_env = make_policy_env(SMALL)
     policy = build_policy(SMALL, policy_env, "pointwise")
-    params = jax.tree.map(lambda leaf: leaf[0], best.best_params)
+    params = jax.tree.map(lambda leaf: leaf[0], best.params)
 
     def play(state, key, observation, return_so_far):
         return policy.act_greedily(params, state, observation)
 
     key = jax.random.fold_in(jax.random.key(0), 2**31)
     episodes = jax.jit(lambda: collect_episodes(policy_env.env, play, policy.init_state(8), key, 8))()
-    assert float(episodes.returns.mean()) == pytest.approx(float(best.best_return[0]), abs=1e-5)
+    assert float(episodes.returns.mean()) == pytest.approx(float(best.mean_return[0]), abs=1e-5)
 
 
 def test_a_pole_of_which_positions_are_seen_is_evaluated_in_gymnasium(tmp_path, monkeypatch):

@@ -177,7 +177,7 @@ def last_pivot(pivots: Array) -> Array:
 
 
 def training_mask(pivots: Array) -> Array:
-    """[P, T] bool, which states t learn to reach pivot p: those since the second-last pivot before it.
+    """[P, T] bool, which states t learn to reach pivot p: those for which p is one of the next two pivots.
 
     P runs over all T states; rows of other states are empty.
     """

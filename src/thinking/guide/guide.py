@@ -15,13 +15,14 @@ import jax.numpy as jnp
 
 from thinking.guide.abstraction import Abstraction, pivot_levels
 from thinking.guide.hindsight import Pairs, Trajectories, flatten_examples, make_examples, make_queries, select_pairs
-from thinking.guide.hippocampus import Memory, init_memory, is_same, recall, select
+from thinking.guide.hippocampus import Memory, init_memory, is_same, recall
 from thinking.guide.layers import LayerStack, stack_layers
 from thinking.guide.react import InferFn, Reaction, react
 from thinking.guide.scoring import Scoring, check_trajectories, monte_carlo, score_by_bootstrapping, score_trajectory
 from thinking.guide.tagging import Tagging, attach_tags, mask_repeats, tag_context, untagged_space
 from thinking.guide.think import ApplyFn, Plan, think
 from thinking.kernels.contract import Context, Kernel, Transition
+from thinking.trees import select_rows
 from thinking.types import Array, Box, Metrics, Space, State
 
 
@@ -193,7 +194,7 @@ def _make_infer_layer(stacked: LayerStack, tagging: Tagging | None, observed_spa
         # Without an entry a layer passes its target on, and also if its sub-goal is the present state.
         if layer > 0:
             is_known &= ~is_same(hypothesis.value, recall(memory, 1).items[:, 0])
-        return select(is_known, hypothesis.value, target), is_known
+        return select_rows(is_known, hypothesis.value, target), is_known
 
     return infer_layer
 

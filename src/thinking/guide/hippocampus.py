@@ -59,11 +59,6 @@ def reset(memory: Memory, where: Array | bool = True) -> Memory:
     return memory._replace(count=jnp.where(jnp.asarray(where), 0, memory.count))
 
 
-def select(where: Array, yes: Array, no: Array) -> Array:
-    """`jnp.where` for [B] bool and [B, ...] values."""
-    return jnp.where(where.reshape(where.shape + (1,) * (yes.ndim - where.ndim)), yes, no)
-
-
 def is_same(left: Array, right: Array) -> Array:
     """[B] bool, whether the arrays [B, ...] are equal in each row."""
     return jax.vmap(lambda a, b: jnp.all(a == b))(left, right)

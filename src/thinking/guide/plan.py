@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.guide.hippocampus import select
+from thinking.trees import select_rows
 from thinking.types import Array
 
 Carry = Any
@@ -69,7 +69,7 @@ def unroll_plan(
         hop, hop_carry, state, hops, states, targets = carry
         alive = ~is_at_goal(state)
         hop_carry, next_state, new_targets = hop_fn(hop_carry, state, alive)
-        state = select(alive, next_state, state)
+        state = select_rows(alive, next_state, state)
         states = states.at[:, hop + 1].set(state)
         targets = tuple(t.at[:, hop].set(p) for t, p in zip(targets, new_targets, strict=True))
         return hop + 1, hop_carry, state, hops + alive, states, targets

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from thinking.guide.hippocampus import Memory, append, is_same, reset, select
+from thinking.guide.hippocampus import Memory, append, is_same, reset
 from thinking.guide.plan import Plan, unroll_plan
 from thinking.guide.react import InferFn
+from thinking.trees import select_rows
 from thinking.types import Array, State
 
 ApplyFn = Callable[[Array, Array], Array]
@@ -66,12 +67,12 @@ def think(
             is_finished = is_new_target | is_same(present, targets[layer - 1])
             memories[layer] = append(reset(memories[layer], is_new_target), present, is_finished)
             sub_goal, _ = infer_layer(state, layer, memories[layer], targets[layer])
-            targets[layer - 1] = select(is_finished, sub_goal, targets[layer - 1])
+            targets[layer - 1] = select_rows(is_finished, sub_goal, targets[layer - 1])
             is_new_target = is_finished
         memories[0] = append(reset(memories[0], is_new_target), present)
         value, is_known = infer_layer(state, 0, memories[0], targets[0])
         # Without an entry the value is the target: the state must not jump there.
-        next_state = select(is_known, value, present) if apply is None else apply(present, value)
+        next_state = select_rows(is_known, value, present) if apply is None else apply(present, value)
         return ThinkState(tuple(memories), tuple(targets), think_state.has_targets | alive), next_state, tuple(targets)
 
     rows = start.shape[0]

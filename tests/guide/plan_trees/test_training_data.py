@@ -109,7 +109,7 @@ def test_upper_examples_lead_to_their_sub_trajectory(texts, num_pairs):
             above.codes[above.value[below.upper_examples]], below.targets[:, None].repeat(8, axis=1)
         )
         # They are matched by number, not by equal steps: the values of a layer lead to the sub-trajectories in order.
-        numbers = np.concatenate([[*sub.numbers, -1] for sub in own])
+        numbers = np.concatenate([[*sub.value_indices, -1] for sub in own])
         for sub, upper in enumerate(below.upper_examples):
             assert len(set(upper.tolist())) == min(np.sum(numbers == sub), NUM_UPPER_EXAMPLES)
         np.testing.assert_array_equal(
@@ -139,7 +139,10 @@ def test_pairs_join_two_texts_and_weigh_as_much_as_single_texts(seed, num_texts,
             (a, b)
             for a in range(num_texts)
             for b in range(num_texts)
-            if a != b and np.array_equal(pair.numbers, [*sub_trajectories[a].numbers, *sub_trajectories[b].numbers])
+            if a != b
+            and np.array_equal(
+                pair.value_indices, [*sub_trajectories[a].value_indices, *sub_trajectories[b].value_indices]
+            )
         ]
         np.testing.assert_allclose(pair.target, normalize((goals[first] + goals[second])[None])[0], atol=1e-6)
         np.testing.assert_array_equal(pair.values, [*sub_trajectories[first].values, *sub_trajectories[second].values])

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.guide.hippocampus import Memory, append, init_memory, recall, select
+from thinking.guide.hippocampus import Memory, append, init_memory, recall
 from thinking.guide.plan_trees.codecs import Codec, concat_target_space, concat_targets
 from thinking.kernels.contract import Context, Kernel, Transition
+from thinking.trees import select_rows
 from thinking.types import Array, Metrics
 
 State = tuple[Any, ...]
@@ -107,9 +108,10 @@ def plan_guide(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> PlanGuid
     def infer_where(
         state: State, layer: int, sub_trajectories: Sequence[SubTrajectoryState], where: Array, values: Array
     ) -> Array:
-        """The values [B, ...], inferred anew in the rows `where`, and perhaps in others too.
+        """The values [B, ...], inferred anew in the rows `where` at least.
 
-        Few rows end a sub-trajectory at once, so inference on half of the rows mostly suffices.
+        Few rows end a sub-trajectory at once. Where at most half do, only half are inferred. What is inferred in other
+        rows must not be used.
         """
         half = -(-len(where) // 2)
         chosen = jnp.argsort(~where)[:half]
@@ -221,8 +223,8 @@ def _start_sub_trajectory(
     mark = jnp.broadcast_to(codec.mark, sub_trajectory.memory.items[:, 0].shape)
     return SubTrajectoryState(
         append(sub_trajectory.memory, mark, where),
-        select(where, codec_above.encode(target), sub_trajectory.target),
-        select(where, jnp.zeros_like(sub_trajectory.step_sum), sub_trajectory.step_sum),
+        select_rows(where, codec_above.encode(target), sub_trajectory.target),
+        select_rows(where, jnp.zeros_like(sub_trajectory.step_sum), sub_trajectory.step_sum),
         jnp.where(where, 0, sub_trajectory.num_steps),
     )
 
@@ -234,7 +236,7 @@ def _finish_sub_trajectory(
     mean = below.step_sum / jnp.maximum(below.num_steps, 1)[:, None]
     return sub_trajectory._replace(
         memory=append(sub_trajectory.memory, codec.encode(mean), where),
-        step_sum=sub_trajectory.step_sum + select(where, below.step_sum, jnp.zeros_like(below.step_sum)),
+        step_sum=sub_trajectory.step_sum + select_rows(where, below.step_sum, jnp.zeros_like(below.step_sum)),
         num_steps=sub_trajectory.num_steps + jnp.where(where, below.num_steps, 0),
     )
 

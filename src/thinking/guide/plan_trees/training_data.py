@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.guide.hippocampus import select
 from thinking.guide.plan_trees.codecs import Codec, concat_targets
 from thinking.guide.plan_trees.plan_guide import PlanGuide, State
 from thinking.kernels.contract import Context, Transition
+from thinking.trees import select_rows
 from thinking.types import Array
 
 PlanTree = tuple[Any, ...]
@@ -30,14 +30,13 @@ class SubTrajectory(NamedTuple):
     Attributes:
         target: [D].
         values: [V, D].
-        numbers: [V] int, indices of the values in their layer: value n is the target of sub-trajectory n of the layer
-            below.
+        value_indices: [V] int, index of each value in its layer; sub-trajectory n of the layer below pursues value n.
         text_index: index of the plan tree; a layer's context spans the earlier sub-trajectories of the same text.
     """
 
     target: np.ndarray
     values: np.ndarray
-    numbers: np.ndarray
+    value_indices: np.ndarray
     text_index: int
 
 
@@ -73,9 +72,9 @@ def to_sub_trajectories(
 
     def collect(subtree: PlanTree, target: np.ndarray, level: int, text: int) -> None:
         values = np.stack([average_steps(part, vectors) for part in subtree])
-        numbers = counts[level] + np.arange(len(subtree))
+        value_indices = counts[level] + np.arange(len(subtree))
         counts[level] += len(subtree)
-        sub_trajectories[level].append(SubTrajectory(target, values, numbers, text))
+        sub_trajectories[level].append(SubTrajectory(target, values, value_indices, text))
         if level > 0:
             for part, value in zip(subtree, values, strict=True):
                 collect(part, value, level - 1, text)
@@ -96,7 +95,9 @@ def collect_steps(part: PlanTree | int) -> list[int]:
 
 
 def add_pairs(sub_trajectories: Sequence[SubTrajectory], num_pairs: int, seed: int) -> list[SubTrajectory]:
-    """Sub-trajectories of the top layer, and `num_pairs` concatenated pairs for each, with about equally many examples.
+    """Sub-trajectories of the top layer, and `num_pairs` concatenated pairs for each.
+
+    The former are repeated, so that they and the pairs have about equally many examples.
 
     The average of two goals does not tell their order. So pairs are ordered along the axis on which goals differ most.
     Two texts of one goal are no pair: goals are sampled uniformly, then a text of each.
@@ -114,8 +115,8 @@ def add_pairs(sub_trajectories: Sequence[SubTrajectory], num_pairs: int, seed: i
         first, second = (sub_trajectories[rng.choice(texts_of[goal])] for goal in pair_goals)
         target = first.target + second.target
         values = np.concatenate([first.values, second.values])
-        numbers = np.concatenate([first.numbers, second.numbers])
-        pairs.append(SubTrajectory(target / np.linalg.norm(target), values, numbers, -1))
+        value_indices = np.concatenate([first.value_indices, second.value_indices])
+        pairs.append(SubTrajectory(target / np.linalg.norm(target), values, value_indices, -1))
     return [*list(sub_trajectories) * max(round(_count_examples(pairs) / _count_examples(sub_trajectories)), 1), *pairs]
 
 
@@ -133,15 +134,15 @@ def make_examples(
     goals.
     """
     examples: list[TrainingExamples] = []
-    upper_numbers = np.zeros(0, np.int64)
+    upper_indices = np.zeros(0, np.int64)
     for level in range(len(sub_trajectories) - 1, -1, -1):
         # The top layer's context starts empty: its sub-trajectories are whole texts.
         is_top = level == len(sub_trajectories) - 1
-        rows, numbers = _make_rows(sub_trajectories[level], context_lengths[level], is_top=is_top)
+        rows, value_indices = _make_rows(sub_trajectories[level], context_lengths[level], is_top=is_top)
         upper_examples = (
             np.zeros((len(sub_trajectories[level]), 0), np.int64)
             if is_top
-            else _find_upper_examples(upper_numbers, len(sub_trajectories[level]))
+            else _find_upper_examples(upper_indices, len(sub_trajectories[level]))
         )
         codes = codecs[level].encode(jnp.asarray(np.concatenate([sub.values for sub in sub_trajectories[level]])))
         targets = codecs[level + 1].encode(jnp.asarray(np.stack([sub.target for sub in sub_trajectories[level]])))
@@ -149,7 +150,7 @@ def make_examples(
         examples.append(
             TrainingExamples(codes, targets, *(jnp.asarray(part, jnp.int32) for part in (*rows, upper_examples)))
         )
-        upper_numbers = numbers
+        upper_indices = value_indices
     return examples[::-1]
 
 
@@ -158,36 +159,36 @@ def _make_rows(
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """The fields of all examples of a layer, and the number of each value, -1 for the mark."""
     mark, next_index = 0, 1
-    windows, lengths, values, owners, numbers = [], [], [], [], []
+    windows, lengths, values, owners, value_indices = [], [], [], [], []
     history: list[int] = []
     for owner, sub in enumerate(sub_trajectories):
         if is_top or owner == 0 or sub_trajectories[owner - 1].text_index != sub.text_index:
             history = []
         history.append(mark)
         for value, number in zip(
-            [*range(next_index, next_index + len(sub.values)), mark], [*sub.numbers, -1], strict=True
+            [*range(next_index, next_index + len(sub.values)), mark], [*sub.value_indices, -1], strict=True
         ):
             context = history[-context_length:]
             windows.append([mark] * (context_length - len(context)) + context)
             lengths.append(len(context))
             values.append(value)
             owners.append(owner)
-            numbers.append(number)
+            value_indices.append(number)
             history.append(value)
         history.pop()  # the final mark is also the first of the next sub-trajectory
         next_index += len(sub.values)
-    return [np.array(part) for part in (windows, lengths, values, owners)], np.array(numbers)
+    return [np.array(part) for part in (windows, lengths, values, owners)], np.array(value_indices)
 
 
 NUM_UPPER_EXAMPLES = 8
 """A: examples of the layer above that are stored per sub-trajectory."""
 
 
-def _find_upper_examples(numbers: np.ndarray, num_sub_trajectories: int) -> np.ndarray:
+def _find_upper_examples(value_indices: np.ndarray, num_sub_trajectories: int) -> np.ndarray:
     """[G, A] for each sub-trajectory, examples with its number as the value, repeated where there are fewer."""
-    order = np.argsort(numbers, kind="stable")
-    first = np.searchsorted(numbers[order], np.arange(num_sub_trajectories))
-    count = np.bincount(numbers[numbers >= 0], minlength=num_sub_trajectories)
+    order = np.argsort(value_indices, kind="stable")
+    first = np.searchsorted(value_indices[order], np.arange(num_sub_trajectories))
+    count = np.bincount(value_indices[value_indices >= 0], minlength=num_sub_trajectories)
     spread = np.arange(NUM_UPPER_EXAMPLES)[None] * np.maximum(count // NUM_UPPER_EXAMPLES, 1)[:, None] % count[:, None]
     return order[first[:, None] + spread]
 
@@ -226,7 +227,7 @@ def sample_examples(
             state, layer + 1, context(layer + 1, upper), concat_targets(above)
         )
         return [
-            select(is_known & jax.random.bernoulli(mixing_key, shape=sub_trajectories.shape), sub_goal, target),
+            select_rows(is_known & jax.random.bernoulli(mixing_key, shape=sub_trajectories.shape), sub_goal, target),
             *above,
         ]
 

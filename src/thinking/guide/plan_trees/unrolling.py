@@ -8,8 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.guide.hippocampus import select
 from thinking.guide.plan_trees.plan_guide import PlanGuide, State
+from thinking.trees import select_rows
 from thinking.types import Array
 
 
@@ -83,7 +83,7 @@ def _unroll(
         next_step, guide_carry = plan_guide.propose_step(state, guide_carry)
         in_prefix = step_index < prefix_length
         length = jnp.where((length >= step_index) & (in_prefix | ~next_step.done), step_index + 1, length)
-        guide_carry = plan_guide.record_step(guide_carry, select(in_prefix, prefix[:, step_index], next_step.step))
+        guide_carry = plan_guide.record_step(guide_carry, select_rows(in_prefix, prefix[:, step_index], next_step.step))
         plan = jax.tree.map(lambda all, new: all.at[:, step_index].set(new), plan, next_step)
         return step_index + 1, guide_carry, plan, length
 

@@ -57,7 +57,7 @@ def evaluate_in_env(config: Config, env: Environment, policy: RecurrentPolicy, p
 
 def evaluate_policies(config: Config, run: Run, network: str, result: TrainResult) -> list[dict[str, Any]]:
     """A row of results for each environment: that of training, or corridors of several lengths."""
-    policy_env, params = make_policy_env(config), result.state.env.best_params
+    policy_env, params = make_policy_env(config), result.state.best.params
     policy = build_policy(config, policy_env, network)
     match config.env.name:
         case "cart_pole":

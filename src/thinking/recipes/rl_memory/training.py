@@ -14,7 +14,7 @@ from thinking.experiment import Run
 from thinking.experiment.training_loop import TrainResult
 from thinking.learning.policy_gradient import UpdateFn
 from thinking.learning.recurrent_rollouts import collect_recurrent_batch
-from thinking.learning.rollouts import VectorEnvState, collect_episodes, init_envs, mean_recent_return
+from thinking.learning.rollouts import collect_episodes, init_envs, mean_recent_return
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.recurrent_policy import RecurrentPolicy, recurrent_policy
 from thinking.recipes.ppo_updates import build_ppo
@@ -30,18 +30,16 @@ _EVAL_INDEX = 2**31
 """Folded into a seed's key for the episodes of evaluations; no update has it."""
 
 
-class EnvRecord(NamedTuple):
-    """The `env` of a `RunnerState`: environments, and the best weights so far.
+class BestPolicy(NamedTuple):
+    """The parameters with the highest evaluation return so far; the latest of equals.
 
     Attributes:
-        envs: E environments.
-        best_params: the parameters with the highest evaluation return; the latest of equals.
-        best_return: [] float32, that return; -inf before the first evaluation.
+        params: the parameters.
+        mean_return: [] float32, their evaluation return; -inf before the first evaluation.
     """
 
-    envs: VectorEnvState
-    best_params: Params
-    best_return: Array
+    params: Params
+    mean_return: Array
 
 
 def build_policy(config: Config, policy_env: PolicyEnv, network: str) -> RecurrentPolicy:
@@ -54,7 +52,7 @@ def build_policy(config: Config, policy_env: PolicyEnv, network: str) -> Recurre
 def train_policies(config: Config, run: Run, network: str) -> TrainResult:
     """Train policies of all seeds; the state of the result is a `RunnerState` of leaves [S, ...].
 
-    Its `env` is an `EnvRecord`, whose `best_params` are those to use.
+    Its `best` is a `BestPolicy`, whose parameters are those to use.
 
     Raises:
         RunError: as `experiment.training_loop.train`.
@@ -74,8 +72,8 @@ def train_policies(config: Config, run: Run, network: str) -> TrainResult:
         init_key, env_key = jax.random.split(key)
         envs = init_envs(env, env_key, settings.num_envs, policy.init_state(settings.num_envs))
         params = policy.init(init_key)
-        record = EnvRecord(envs, jax.tree.map(jnp.copy, params), jnp.float32(-jnp.inf))
-        return RunnerState(init_train_state(params, optimizer), key, env=record)
+        best = BestPolicy(jax.tree.map(jnp.copy, params), jnp.float32(-jnp.inf))
+        return RunnerState(init_train_state(params, optimizer), key, env=envs, best=best)
 
     return train_seeds(
         config,
@@ -104,12 +102,12 @@ def _make_step(
         key = jax.random.fold_in(key, _EVAL_INDEX)
         return jnp.mean(collect_episodes(env, play, policy.init_state(count), key, count).returns)
 
-    def keep_best(record: EnvRecord, params: Params, key: Array) -> tuple[EnvRecord, Array]:
-        """The record after an evaluation of the parameters, and their return."""
+    def keep_best(best: BestPolicy, params: Params, key: Array) -> tuple[BestPolicy, Array]:
+        """The best policy after an evaluation of the parameters, and their return."""
         mean_return = evaluate(params, key)
-        is_best = mean_return >= record.best_return
-        best = jax.tree.map(lambda new, old: jnp.where(is_best, new, old), params, record.best_params)
-        return EnvRecord(record.envs, best, jnp.maximum(mean_return, record.best_return)), mean_return
+        is_best = mean_return >= best.mean_return
+        best = jax.tree.map(lambda new, old: jnp.where(is_best, new, old), BestPolicy(params, mean_return), best)
+        return best, mean_return
 
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
         rollout_key, update_key = jax.random.split(jax.random.fold_in(runner_state.key, index))
@@ -118,18 +116,18 @@ def _make_step(
             policy,
             runner_state.train_state.params,
             rollout_key,
-            runner_state.env.envs,
+            runner_state.env,
             settings.rollout_length,
             discount=settings.discount,
             gae_lambda=settings.gae_lambda,
         )
         train_state, metrics = update(runner_state.train_state, batch, update_key)
         is_due = ((index + 1) % selection.interval == 0) | (index + 1 == num_updates)
-        record, eval_return = jax.lax.cond(
+        best, eval_return = jax.lax.cond(
             is_due,
             keep_best,
-            lambda record, params, key: (record, jnp.float32(0)),
-            runner_state.env._replace(envs=envs),
+            lambda best, params, key: (best, jnp.float32(0)),
+            runner_state.best,
             train_state.params,
             runner_state.key,
         )
@@ -138,6 +136,6 @@ def _make_step(
             "rollout/return": Measured(mean_recent_return(envs), envs.num_finished > 0),
             "rollout/num_env_steps": Latest((index + 1) * batch.mask.size),
         }
-        return runner_state._replace(train_state=train_state, env=record), metrics
+        return runner_state._replace(train_state=train_state, env=envs, best=best), metrics
 
     return step
