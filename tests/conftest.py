@@ -51,7 +51,7 @@ _MANY_OBJECTS = 1_000_000
 
 @pytest.fixture(scope="module", autouse=True)
 def _collect_garbage():
-    """Collect garbage where a file left much; what is alive then, such as compiled programs, is not looked at again."""
+    """Collect garbage once files left much; what is alive then, such as compiled programs, is not looked at again."""
     yield
     if gc.get_count()[0] > _MANY_OBJECTS:
         gc.collect()

@@ -170,17 +170,18 @@ def start_tests(mutant: Mutant | None, tests: list[str], cache: Path) -> int:
     process = os.fork()
     if process:
         return process
+    import jax
     import pytest
 
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
-    os.environ |= {
-        "JAX_ENABLE_COMPILATION_CACHE": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+    # By the config too, as JAX reads the variables when it is imported, which may have been before the fork.
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "1"
+    jax.config.update("jax_enable_compilation_cache", True)
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if mutant is not None:
         sys.meta_path.insert(0, MutantLoader(mutant))
     os._exit(int(pytest.main(["-x", "-n0", "-p", "no:cacheprovider", f"--rootdir={ROOT}", *tests])))

@@ -59,7 +59,7 @@ def apply_gradients(state: TrainState, optimizer: optax.GradientTransformation, 
 
 
 def drop_training(tree: Any) -> Any:
-    """A PyTree whose `RunnerState`s hold their parameters alone, which is what inference needs."""
+    """A PyTree whose `RunnerState`s hold the parameters of their train states alone, and nothing of `best`."""
 
     def drop(part: Any) -> Any:
         is_state = isinstance(part, RunnerState)

@@ -43,7 +43,7 @@ def run_command(tmp_path, capfd):
 
 
 @pytest.fixture(scope="session")
-def start_process(_shared_compilation_cache):
+def start_process():
     """`start_process(flags, output)` starts the toy task in a process forked from a server with warm imports."""
     previous = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])

@@ -90,7 +90,7 @@ _observe_counts = jax.jit(count_abstraction.observe)
 
 @given(batches=st.lists(st.lists(st.tuples(trajectories, lengths), min_size=2, max_size=2), max_size=3))
 @hypothesis_settings
-def test_counted_entropy_counts_valid_visits(batches):
+def test_visit_counts_counts_valid_visits(batches):
     counts, expected = count_abstraction.init(jax.random.key(0)), np.zeros(4, int)
     for batch in batches:
         counts = _observe_counts(
@@ -101,24 +101,24 @@ def test_counted_entropy_counts_valid_visits(batches):
     assert counts.tolist() == expected.tolist()
 
 
-def test_counted_entropy_counts_exactly_beyond_2_to_the_24():
+def test_visit_counts_counts_exactly_beyond_2_to_the_24():
     counts = jnp.full_like(count_abstraction.init(jax.random.key(0)), 2**24)
     counts = _observe_counts(counts, np.zeros((2, T), np.int32), np.stack([prefix(1)] * 2))
     assert int(counts[0]) == 2**24 + 2
 
 
-def test_counted_entropy_rejects_vectors():
+def test_visit_counts_rejects_vectors():
     with pytest.raises(ValueError, match="visit_density"):
         visit_counts(Box(2))
 
 
-# Learned entropy. Of two neighbouring states, the pivot is the one with the higher learned density.
+# Visit density. Of two neighbouring states, the pivot is the one with the higher learned density.
 
 STATES_BY_FREQUENCY = np.repeat(np.arange(6, dtype=np.int32), [16, 11, 7, 4, 2, 0]).reshape(4, 10)
 
 
 @pytest.mark.parametrize("space", [Discrete(6), Box(1)], ids=["indices", "vectors"])
-def test_learned_entropy_ranks_states_by_visit_frequency(space):
+def test_visit_density_ranks_states_by_visit_frequency(space):
     abstraction = visit_density(space, optax.adam(3e-2), width=16)
     if isinstance(space, Discrete):
         items, state_pairs = STATES_BY_FREQUENCY, np.array([(0, 1), (1, 3), (2, 3), (3, 5), (0, 5)], np.int32)
@@ -141,7 +141,7 @@ def test_learned_entropy_ranks_states_by_visit_frequency(space):
     assert pivots_of_swapped_pairs.tolist() == [[False, True]] * len(state_pairs)
 
 
-def test_learned_entropy_ignores_padding():
+def test_visit_density_ignores_padding():
     abstraction = visit_density(Box(1), optax.sgd(0.1), width=4)
     items, valid = np.linspace(0, 1, 12, dtype=np.float32).reshape(2, 6, 1), np.tile(np.arange(6) < 4, (2, 1))
     padded = np.where(valid[..., None], items, np.float32(5))
@@ -213,7 +213,7 @@ def test_pivot_levels_of_skip_step_match_plain_python(length):
 @given(trajectory=trajectories, counts=st.lists(st.integers(0, 3), min_size=4, max_size=4), length=lengths)
 @example(trajectory=np.array([3, 0, 1, 0, 2, 0, 2, 3, 3], np.int32), counts=[0, 1, 2, 3], length=7)  # ends on a plateau
 @hypothesis_settings
-def test_pivot_levels_of_counted_entropy_match_plain_python(trajectory, counts, length):
+def test_pivot_levels_of_visit_counts_match_plain_python(trajectory, counts, length):
     actual = np.asarray(_levels["count"](np.array(counts, np.float32), trajectory, prefix(length)))
     expected = expected_levels(length, lambda pivot_indices: peaks([counts[trajectory[t]] for t in pivot_indices]))
     assert [np.flatnonzero(row).tolist() for row in actual] == expected

@@ -27,24 +27,24 @@ def trajectory(rewards=None, values=None, length=T):
 
 
 @jax.jit
-def path_scores():
+def trajectory_scores():
     return score_trajectory(monte_carlo(DISCOUNT), trajectory(), Pairs(T_INDEX, J_INDEX))
 
 
 @jax.jit
-def path_scores_with_rewards(rewards):
+def trajectory_scores_with_rewards(rewards):
     return score_trajectory(monte_carlo(DISCOUNT, reward=True), trajectory(rewards), Pairs(T_INDEX, J_INDEX))
 
 
 @given(reward_lists)
 @hypothesis_settings
 def test_monte_carlo_scores_match_the_discounted_sum(rewards):
-    scores = np.asarray(path_scores_with_rewards(rewards))
+    scores = np.asarray(trajectory_scores_with_rewards(rewards))
     for row, (t, j) in enumerate(zip(T_INDEX, J_INDEX, strict=True)):
         expected = (1 - DISCOUNT) * sum(DISCOUNT ** (i - t) * rewards[i] for i in range(t, j)) + DISCOUNT ** (j - t)
         assert float(scores[row]) == pytest.approx(expected, rel=1e-4)
         assert -1e-6 <= scores[row] <= 1 + 1e-6
-    scores_without_rewards = path_scores()
+    scores_without_rewards = trajectory_scores()
     np.testing.assert_allclose(scores_without_rewards, DISCOUNT ** (J_INDEX - T_INDEX), rtol=1e-6)
 
 
@@ -73,7 +73,7 @@ def make_scores_fn(reward):
 @pytest.mark.parametrize("reward", [False, True])
 @given(rewards=reward_lists)
 @hypothesis_settings
-def test_td_scores_of_exact_expectations_equal_monte_carlo(reward, rewards):
+def test_bootstrapped_scores_of_exact_expectations_equal_monte_carlo(reward, rewards):
     monte_carlo_scores, exact_scores, unknown_scores, optimistic_scores = jax.device_get(
         make_scores_fn(reward)(rewards)
     )
@@ -85,7 +85,7 @@ def test_td_scores_of_exact_expectations_equal_monte_carlo(reward, rewards):
     np.testing.assert_allclose(optimistic_scores[~is_far], monte_carlo_scores[~is_far], rtol=1e-5)
 
 
-def test_bootstrapping_combines_segments_of_different_paths():
+def test_bootstrapping_combines_segments_of_different_trajectories():
     # The trajectories are 0 -> 1 -> 4 and 5 -> 1 -> 2 -> 3 -> 4. The shortest way from 5 to 4 is 5 -> 1 -> 4, which
     # no trajectory contains as a whole.
     kernel = table(input=Discrete(6), value=Discrete(6), target=Discrete(6))
@@ -95,8 +95,8 @@ def test_bootstrapping_combines_segments_of_different_paths():
     for name, scoring in {"monte carlo": monte_carlo(0.5), "bootstrapped": temporal_difference(0.5)}.items():
         model = guide(layers=[kernel], abstraction=skip_step(2), scoring=scoring)
         state, observe = jax.jit(model.init)(jax.random.key(0)), jax.jit(model.observe)
-        for path_states, length in zip(trajectories, lengths, strict=True):
-            state, _ = observe(state, Trajectories(np.int32([path_states]), np.int32([length])))
+        for states, length in zip(trajectories, lengths, strict=True):
+            state, _ = observe(state, Trajectories(np.int32([states]), np.int32([length])))
         layer_state = jax.tree.map(lambda leaf: np.asarray(leaf)[0], state.layers[0])
         query = Context(np.int32([[5]]), np.int32([1]))
         scores[name] = float(jax.jit(kernel.infer)(layer_state, query, np.int32([4])).score[0])
@@ -162,7 +162,7 @@ def test_target_return_selects_the_action():
     assert reaction.targets[0][0, 0] < -0.5 < 0.5 < reaction.targets[0][1, 0]
 
 
-def test_paths_without_the_required_fields_are_rejected():
+def test_trajectories_without_the_required_fields_are_rejected():
     options = {"input": Box(2), "optimizer": optax.adam(1e-2), "width": 8, "num_heads": 2, "num_slots": 1}
     value_guide = guide(layers=[transformer(**options, value=Box(2), target=Box(1))], abstraction=skip_step(2))
     state = jax.eval_shape(value_guide.init, jax.random.key(0))

@@ -76,7 +76,7 @@ def test_visits_counts_earlier_visits(tag_fns, trajectory, length):
 @pytest.mark.parametrize("name", TAGGINGS)
 @given(trajectory=trajectories)
 @settings(max_examples=15, deadline=None, derandomize=True)
-def test_memory_tags_equal_path_tags_at_every_step(tag_fns, name, trajectory):
+def test_memory_tags_equal_trajectory_tags_at_every_step(tag_fns, name, trajectory):
     _, tagged_trajectory, (contexts, lengths) = tag_fns[name](trajectory)
     for t in range(STATES):
         assert lengths[t] == t + 1

@@ -200,7 +200,7 @@ def test_arguments_that_are_no_batch_are_named(start, goal, message):
         planner.think(planner.init(jax.random.key(0)), start, goal, max_hops=2)
 
 
-def test_paths_of_another_type_are_refused():
+def test_trajectories_of_another_type_are_refused():
     planner = guide(layers=[random_kernel()], abstraction=skip_step(2))
     with pytest.raises(ValueError, match=r"^trajectories: give Trajectories\(states, length\); this is tuple$"):
         planner.observe(planner.init(jax.random.key(0)), (np.zeros((2, 3), np.int32), np.array([3, 3])))

@@ -122,6 +122,17 @@ def test_the_last_symbols_of_whole_words_alone_unlock_longer_ones(level):
         assert metrics["accuracy"] == pytest.approx(1 - is_wrong.mean())
 
 
+@pytest.mark.parametrize(("state_noise", "differ"), [(0.5, True), (0.0, False)])
+def test_the_key_of_the_loss_is_that_of_noise_on_the_state(state_noise, differ):
+    config = dataclasses.replace(SMALL, model=dataclasses.replace(SMALL.model, state_noise=state_noise))
+    network = build_network(config, "gru", "parity")
+    rows = sample_rows(make_problem(config, "parity").family, jax.random.key(0), 8, jnp.full(4, 8))
+    compute_loss = jax.jit(make_loss(network))
+    params = network.init(jax.random.key(0))
+    first, second = (compute_loss(params, rows, jax.random.key(seed))[0] for seed in (1, 2))
+    assert (float(first) != float(second)) == differ
+
+
 def test_all_presets_are_sound():
     for preset in settings.PRESETS.values():
         assert not find_declaration_errors(preset.config)

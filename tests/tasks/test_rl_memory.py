@@ -2,22 +2,26 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from tasks import rl_memory
 from thinking.errors import UserError
-from thinking.experiment import Run, metrics
+from thinking.experiment import Run
 from thinking.experiment.config_fields import check
 from thinking.experiment.settings import find_declaration_errors
-from thinking.learning.rollouts import collect_episodes
 from thinking.recipes.cart_pole import videos
 from thinking.recipes.groups import OptimizerConfig
 from thinking.recipes.rl_memory import config as settings
-from thinking.recipes.rl_memory.environments import make_policy_env
+from thinking.recipes.rl_memory import evaluation
+from thinking.recipes.rl_memory.environments import make_env_spec
 from thinking.recipes.rl_memory.evaluation import evaluate_in_env
-from thinking.recipes.rl_memory.training import build_policy, train_policies
+from thinking.recipes.rl_memory.training import BestPolicy, build_policy, keep_best
+from thinking.train_state import RunnerState, TrainState
 
 SMALL = settings.Config(
     seeds=1,
@@ -32,36 +36,34 @@ SMALL = settings.Config(
 
 
 def test_a_memory_finds_the_way_of_the_sign_and_a_pointwise_network_guesses(tmp_path):
-    run = Run(folder=tmp_path, config=SMALL)
-    rl_memory.run(SMALL, run)
+    rl_memory.run(SMALL, Run(folder=tmp_path, config=SMALL))
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     returns = {(row["network"], row["environment"]): row["mean_return"] for row in rows}
     assert returns["gru", "corridor of 2"] > 0.9
     assert 0.25 < returns["pointwise", "corridor of 2"] < 0.75
     assert {"learning_curves.png", "returns.png"} <= {path.name for path in (tmp_path / "plots").iterdir()}
-    check_best_weights(run)
 
 
-def check_best_weights(run):
-    """The kept weights have the highest return that was logged, in the episodes of these evaluations."""
-    logged = [
-        line["eval/return"]
-        for line in metrics.read(run.folder)
-        if line["stage"] == "pointwise" and "eval/return" in line
-    ]
-    best = train_policies(SMALL, run, "pointwise").state.best
-    assert float(best.mean_return[0]) == pytest.approx(max(logged))
-    assert len(logged) == 3
-    policy_env = make_policy_env(SMALL)
-    policy = build_policy(SMALL, policy_env, "pointwise")
-    params = jax.tree.map(lambda leaf: leaf[0], best.params)
+def test_each_seed_keeps_the_weights_of_its_best_evaluation_and_the_later_of_equals():
+    best = BestPolicy({"weights": jnp.zeros((2, 3))}, jnp.full(2, -jnp.inf))
+    for number, returns in enumerate([(1.0, 5.0), (3.0, 4.0), (3.0, 5.0), (2.0, -1.0)], start=1):
+        best = jax.vmap(keep_best)(best, {"weights": jnp.full((2, 3), float(number))}, jnp.array(returns))
+    np.testing.assert_array_equal(best.mean_return, [3, 5])
+    np.testing.assert_array_equal(best.params["weights"], [[3, 3, 3], [3, 3, 3]])
 
-    def play(state, key, observation, return_so_far):
-        return policy.act_greedily(params, state, observation)
 
-    key = jax.random.fold_in(jax.random.key(0), 2**31)
-    episodes = jax.jit(lambda: collect_episodes(policy_env.env, play, policy.init_state(8), key, 8))()
-    assert float(episodes.returns.mean()) == pytest.approx(float(best.mean_return[0]), abs=1e-5)
+def test_the_best_weights_are_evaluated(monkeypatch):
+    evaluated = []
+
+    def evaluate(config, env, policy, params, seed):
+        evaluated.append(params)
+        return np.zeros((1, 2))
+
+    monkeypatch.setattr(evaluation, "evaluate_in_env", evaluate)
+    last, best = ({"weights": jnp.full(1, number)} for number in (1.0, 2.0))
+    state = RunnerState(TrainState(last, ()), jax.random.key(0), best=BestPolicy(best, 0.0))
+    evaluation.evaluate_policies(SMALL, None, "gru", SimpleNamespace(state=state))
+    assert evaluated == [best, best]
 
 
 def test_a_pole_of_which_positions_are_seen_is_evaluated_in_gymnasium(tmp_path, monkeypatch):
@@ -82,10 +84,10 @@ def test_a_pole_of_which_positions_are_seen_is_evaluated_in_gymnasium(tmp_path, 
 
 def test_returns_in_an_aliased_graph_are_the_share_of_goals_that_are_reached():
     config = dataclasses.replace(SMALL, env=settings.EnvConfig("aliased_graph", num_nodes=4, edge_probability=0.5))
-    policy_env = make_policy_env(config)
-    policy = build_policy(config, policy_env, "gru")
+    env_spec = make_env_spec(config)
+    policy = build_policy(config, env_spec, "gru")
     params = jax.jit(jax.vmap(policy.init))(jax.random.split(jax.random.key(0), 1))
-    returns = evaluate_in_env(config, policy_env.env, policy, params, 0)
+    returns = evaluate_in_env(config, env_spec.env, policy, params, 0)
     assert returns.shape == (1, 64)
     assert set(returns.ravel().tolist()) <= {0.0, 1.0}
 
@@ -93,7 +95,7 @@ def test_returns_in_an_aliased_graph_are_the_share_of_goals_that_are_reached():
 def test_a_graph_without_a_way_to_a_goal_is_refused_in_one_line():
     config = dataclasses.replace(SMALL, env=settings.EnvConfig("aliased_graph", num_nodes=4, edge_probability=1e-4))
     with pytest.raises(UserError, match=r"--env.edge-probability 0.0001, --seed 0: no goal can be reached"):
-        make_policy_env(config)
+        make_env_spec(config)
 
 
 def test_all_presets_are_sound():

@@ -49,8 +49,7 @@ def visit_counts(space: Space) -> Abstraction:
     """Pivots are the local maxima of visit counts, a proxy for the entropy of the next state.
 
     A state visited more often than its neighbours on the trajectory is a crossroads, where the next state is least
-    certain.
-    The abstraction's state is the count of each state, [N] int32.
+    certain. The abstraction's state is the count of each state, [N] int32.
 
     Raises:
         ValueError: if the space is not discrete.

@@ -43,7 +43,8 @@ class Guide(NamedTuple):
 
     Attributes:
         init: `init(key) -> GuideState`; consumes the key.
-        observe: `observe(state, trajectories: Trajectories) -> (state, metrics)`; metrics are `layer_N/NAME`.
+        observe: `observe(state, trajectories: Trajectories) -> (state, metrics)` learns from them; metrics are
+            `layer_N/NAME`.
         init_memory: `init_memory(rows) -> Memory`, empty, for `react`; to be reset when the goal changes.
         react: `react(state, memory, goal [B, ...]) -> Reaction`, closed-loop planning: one action from what was
             observed.

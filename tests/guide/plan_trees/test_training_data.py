@@ -109,11 +109,11 @@ def test_upper_examples_lead_to_their_sub_trajectory(texts, num_pairs):
             above.codes[above.value[below.upper_examples]], below.targets[:, None].repeat(8, axis=1)
         )
         # They are matched by number, not by equal steps: the values of a layer lead to the sub-trajectories in order.
-        numbers = np.concatenate([[*sub.value_indices, -1] for sub in own])
+        value_indices = np.concatenate([[*sub.value_indices, -1] for sub in own])
         for sub, upper in enumerate(below.upper_examples):
-            assert len(set(upper.tolist())) == min(np.sum(numbers == sub), NUM_UPPER_EXAMPLES)
+            assert len(set(upper.tolist())) == min(np.sum(value_indices == sub), NUM_UPPER_EXAMPLES)
         np.testing.assert_array_equal(
-            numbers[below.upper_examples], np.arange(len(below.targets))[:, None].repeat(8, axis=1)
+            value_indices[below.upper_examples], np.arange(len(below.targets))[:, None].repeat(8, axis=1)
         )
 
 

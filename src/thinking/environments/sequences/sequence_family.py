@@ -1,4 +1,4 @@
-"""LabelledSequence problems: a label at some tokens of a row, for any length.
+"""Sequence problems: a label at some tokens of a row, for any length.
 
 Axes: T tokens of a row.
 """

@@ -110,8 +110,8 @@ def plan_guide(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> PlanGuid
     ) -> Array:
         """The values [B, ...], inferred anew in the rows `where` at least.
 
-        Few rows end a sub-trajectory at once. Where at most half do, only half are inferred. What is inferred in other
-        rows must not be used.
+        Few rows end a sub-trajectory at once. Where at most half do, only half are inferred. In the other rows a value
+        may be inferred anew too, and is then the same as before.
         """
         half = -(-len(where) // 2)
         chosen = jnp.argsort(~where)[:half]

@@ -21,7 +21,8 @@ def gru(state_noise: float = 0.0) -> Mixer:
     more symbols than in training (noise on recurrent states: Jim, Giles & Horne 1996).
 
     Args:
-        state_noise: standard deviation of the Gaussian noise that is added after each token, where a key is given.
+        state_noise: standard deviation of the Gaussian noise that is added after each token, where `decoder.apply` is
+            given a key. Kernels and recurrent policies give none.
 
     Raises:
         ValueError: if it is negative.

@@ -175,7 +175,7 @@ def update_ema(ema_state: GuideState, guide_state: GuideState, decay: float) -> 
 
 
 def sample_windows(agent: Agent, settings: CollectionSettings, env: ControlEnv, key: Array) -> Trajectories:
-    """Windows of the replay buffer, as paths for `guide.observe`. Consumes the key."""
+    """Windows of the replay buffer, as trajectories for `guide.observe`. Consumes the key."""
     buffer, length = agent.buffer, settings.window_length
     episode, start = sample_steps(
         buffer, key, settings.num_windows, settings.retention.num_best, settings.best_fraction

@@ -126,10 +126,10 @@ def _choose_levels(problem: Problem, key: Array, num_rows: int, level: Array) ->
     return jnp.minimum(2**exponents, problem.size)
 
 
-def make_loss(network: Decoder) -> Callable[[Params, LabelledSequence, Array], tuple[Array, Metrics]]:
+def make_loss(network: Decoder) -> Callable[[Params, LabelledSequence, Array | None], tuple[Array, Metrics]]:
     """The loss of rows and a key, and metrics of it; `last_accuracy` is of the last tokens of all whole texts."""
 
-    def loss(params: Params, rows: LabelledSequence, key: Array) -> tuple[Array, Metrics]:
+    def loss(params: Params, rows: LabelledSequence, key: Array | None) -> tuple[Array, Metrics]:
         logits = network.apply(params, rows.tokens, segments=rows.segments, key=key).logits
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, rows.targets)
         is_right = jnp.argmax(logits, axis=-1) == rows.targets

@@ -66,7 +66,7 @@ class PPOConfig:
 class SelectionConfig:
     """Which weights are kept: those of the best evaluation in training, the latest of equals."""
 
-    interval: int = option(25, "updates between two evaluations", minimum=1, maximum=10**9)
+    interval: int = option(25, "updates between two evaluations; the last is evaluated too", minimum=1, maximum=10**9)
     num_episodes: int = option(16, "episodes of an evaluation, the same in all", minimum=1, maximum=2**16)
 
 

@@ -18,8 +18,8 @@ _LIMITS = (2.4, 0.21)
 """Of both; beyond them an episode ends."""
 
 
-class PolicyEnv(NamedTuple):
-    """An environment to train in.
+class EnvSpec(NamedTuple):
+    """An environment to train in, and the sizes that its policies need.
 
     Attributes:
         env: the environment.
@@ -32,7 +32,7 @@ class PolicyEnv(NamedTuple):
     action_space: Space
 
 
-def make_policy_env(config: Config) -> PolicyEnv:
+def make_env_spec(config: Config) -> EnvSpec:
     """The environment of the config. The aliased graph is that of the first seed.
 
     Raises:
@@ -41,11 +41,11 @@ def make_policy_env(config: Config) -> PolicyEnv:
     match config.env.name:
         case "cart_pole":
             env = PartialObservation(CART_POLE, _POSITIONS, _LIMITS)
-            return PolicyEnv(env, len(_POSITIONS), CART_POLE.action_space)
+            return EnvSpec(env, len(_POSITIONS), CART_POLE.action_space)
         case "t_maze":
-            return PolicyEnv(TMaze(config.env.corridor), OBSERVATION_DIM, Discrete(NUM_ACTIONS))
+            return EnvSpec(TMaze(config.env.corridor), OBSERVATION_DIM, Discrete(NUM_ACTIONS))
     num_nodes, edge_probability = config.env.num_nodes, config.env.edge_probability
     graph = make_aliased_graph(num_nodes // 2, num_nodes // 4, edge_probability, config.seed)
     with name_flags(graph=f"--env.edge-probability {edge_probability}, --seed {config.seed}"):
         env = make_aliased_graph_env(graph)
-    return PolicyEnv(env, env.observation_dim, Discrete(graph.num_observations))
+    return EnvSpec(env, env.observation_dim, Discrete(graph.num_observations))

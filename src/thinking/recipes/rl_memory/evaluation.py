@@ -18,7 +18,7 @@ from thinking.learning.rollouts import collect_episodes
 from thinking.networks.recurrent_policy import RecurrentPolicy
 from thinking.recipes.cart_pole import videos
 from thinking.recipes.rl_memory.config import Config
-from thinking.recipes.rl_memory.environments import CART_POLE, make_policy_env
+from thinking.recipes.rl_memory.environments import CART_POLE, make_env_spec
 from thinking.recipes.rl_memory.training import build_policy
 from thinking.trees import count_parameters
 from thinking.types import Array, Params, State
@@ -57,11 +57,11 @@ def evaluate_in_env(config: Config, env: Environment, policy: RecurrentPolicy, p
 
 def evaluate_policies(config: Config, run: Run, network: str, result: TrainResult) -> list[dict[str, Any]]:
     """A row of results for each environment: that of training, or corridors of several lengths."""
-    policy_env, params = make_policy_env(config), result.state.best.params
-    policy = build_policy(config, policy_env, network)
+    env_spec, params = make_env_spec(config), result.state.best.params
+    policy = build_policy(config, env_spec, network)
     match config.env.name:
         case "cart_pole":
-            returns, episode = evaluate_cart_pole(config, policy_env.env, policy, params)
+            returns, episode = evaluate_cart_pole(config, env_spec.env, policy, params)
             videos.write_video(
                 run.folder / "videos" / f"{network}.gif", CART_POLE, episode, f"{network}, positions alone"
             )
@@ -70,7 +70,7 @@ def evaluate_policies(config: Config, run: Run, network: str, result: TrainResul
             lengths = [config.env.corridor * factor for factor in config.eval.factors]
             by_env = {f"corridor of {n}": evaluate_in_env(config, TMaze(n), policy, params, n) for n in lengths}
         case "aliased_graph":
-            by_env = {"aliased graph": evaluate_in_env(config, policy_env.env, policy, params, 0)}
+            by_env = {"aliased graph": evaluate_in_env(config, env_spec.env, policy, params, 0)}
     return [_make_row(config, network, name, returns, params) for name, returns in by_env.items()]
 
 

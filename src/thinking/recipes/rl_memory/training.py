@@ -19,7 +19,7 @@ from thinking.networks.blocks import BlockConfig
 from thinking.networks.recurrent_policy import RecurrentPolicy, recurrent_policy
 from thinking.recipes.ppo_updates import build_ppo
 from thinking.recipes.rl_memory.config import Config
-from thinking.recipes.rl_memory.environments import PolicyEnv, make_policy_env
+from thinking.recipes.rl_memory.environments import EnvSpec, make_env_spec
 from thinking.recipes.seed_training import train_seeds
 from thinking.train_state import RunnerState, init_train_state
 from thinking.types import Array, Latest, Measured, Metrics, Params, State
@@ -42,11 +42,17 @@ class BestPolicy(NamedTuple):
     mean_return: Array
 
 
-def build_policy(config: Config, policy_env: PolicyEnv, network: str) -> RecurrentPolicy:
+def keep_best(best: BestPolicy, params: Params, mean_return: Array) -> BestPolicy:
+    """The best policy after parameters were evaluated; the later of equals."""
+    new = BestPolicy(params, mean_return)
+    return jax.tree.map(lambda *leaves: jnp.where(mean_return >= best.mean_return, *leaves), new, best)
+
+
+def build_policy(config: Config, env_spec: EnvSpec, network: str) -> RecurrentPolicy:
     """A policy of one kind of network for the environment."""
     model = config.model
     block = BlockConfig(model.width, model.num_heads, feed_forward=2 * model.width)
-    return recurrent_policy(policy_env.observation_dim, policy_env.action_space, [network] * model.num_layers, block)
+    return recurrent_policy(env_spec.observation_dim, env_spec.action_space, [network] * model.num_layers, block)
 
 
 def train_policies(config: Config, run: Run, network: str) -> TrainResult:
@@ -57,8 +63,8 @@ def train_policies(config: Config, run: Run, network: str) -> TrainResult:
     Raises:
         RunError: as `experiment.training_loop.train`.
     """
-    policy_env, settings = make_policy_env(config), config.ppo
-    env, policy = policy_env.env, build_policy(config, policy_env, network)
+    env_spec, settings = make_env_spec(config), config.ppo
+    env, policy = env_spec.env, build_policy(config, env_spec, network)
     num_updates = max(1, settings.num_steps // (settings.num_envs * settings.rollout_length))
     update, optimizer = build_ppo(
         policy.evaluate_actions,
@@ -72,7 +78,7 @@ def train_policies(config: Config, run: Run, network: str) -> TrainResult:
         init_key, env_key = jax.random.split(key)
         envs = init_envs(env, env_key, settings.num_envs, policy.init_state(settings.num_envs))
         params = policy.init(init_key)
-        best = BestPolicy(jax.tree.map(jnp.copy, params), jnp.float32(-jnp.inf))
+        best = BestPolicy(params, jnp.float32(-jnp.inf))
         return RunnerState(init_train_state(params, optimizer), key, env=envs, best=best)
 
     return train_seeds(
@@ -102,12 +108,9 @@ def _make_step(
         key = jax.random.fold_in(key, _EVAL_INDEX)
         return jnp.mean(collect_episodes(env, play, policy.init_state(count), key, count).returns)
 
-    def keep_best(best: BestPolicy, params: Params, key: Array) -> tuple[BestPolicy, Array]:
-        """The best policy after an evaluation of the parameters, and their return."""
+    def select(best: BestPolicy, params: Params, key: Array) -> tuple[BestPolicy, Array]:
         mean_return = evaluate(params, key)
-        is_best = mean_return >= best.mean_return
-        best = jax.tree.map(lambda new, old: jnp.where(is_best, new, old), BestPolicy(params, mean_return), best)
-        return best, mean_return
+        return keep_best(best, params, mean_return), mean_return
 
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
         rollout_key, update_key = jax.random.split(jax.random.fold_in(runner_state.key, index))
@@ -125,7 +128,7 @@ def _make_step(
         is_due = ((index + 1) % selection.interval == 0) | (index + 1 == num_updates)
         best, eval_return = jax.lax.cond(
             is_due,
-            keep_best,
+            select,
             lambda best, params, key: (best, jnp.float32(0)),
             runner_state.best,
             train_state.params,
