@@ -19,7 +19,8 @@ from thinking.networks.attention.reference import dense_mask, masked_attention
 from thinking.networks.attention.sparse import attention, sparse_attention
 
 B, T, H, G, E = 3, 37, 4, 2, 8
-SMALL = BlockSizes(short=0, chunk=4, pairs=1024)  # several steps of several chunks; no size divides T
+# Several steps of several chunks; no size divides T.
+SMALL = BlockSizes(max_tokens_for_one_mask=0, chunk_size=4, max_pairs=1024)
 SEGMENTS = np.int32([[1] * T, [0] * 5 + [1] * 12 + [2] * 20, [1] * 9 + [3] * 9 + [0] * 3 + [7] * 10 + [0] * 6])
 PATTERNS = [
     Dense(),

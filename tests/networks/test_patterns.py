@@ -12,8 +12,8 @@ from thinking.networks.attention.patterns import (
     TopK,
     Union,
     Window,
+    cache_bounds,
     is_visible,
-    memory_bounds,
     pattern_parts,
 )
 
@@ -46,8 +46,8 @@ def test_unions_compare_as_sets_of_parts():
 @pytest.mark.parametrize(
     "pattern", [Window(3), Strided(3, 3), Global(2), Window(2) | Global(4) | Strided(2, 4)], ids=str
 )
-def test_memory_bounds_cover_every_visible_key(pattern):
-    first, last = memory_bounds(pattern)
+def test_cache_bounds_cover_every_visible_key(pattern):
+    first, last = cache_bounds(pattern)
     for query, key in itertools.product(range(40), repeat=2):
         if key <= query and bool(is_visible(pattern, np.int32(query), np.int32(key))):
             assert key < first or key > query - last
@@ -55,8 +55,8 @@ def test_memory_bounds_cover_every_visible_key(pattern):
 
 
 @pytest.mark.parametrize("pattern", [Dense(), Strided(2), TopK(4, 2), Window(2) | TopK(4, 2)], ids=str)
-def test_unbounded_patterns_have_no_memory_bounds(pattern):
-    assert memory_bounds(pattern) is None
+def test_unbounded_patterns_have_no_cache_bounds(pattern):
+    assert cache_bounds(pattern) is None
 
 
 def test_is_visible_rejects_top_k():

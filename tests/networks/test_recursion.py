@@ -100,14 +100,14 @@ def test_the_most_confident_rollout_is_kept(trained):
     @jax.jit
     def think_once(key):
         latent = NETWORK.init_latent(params, batch.inputs) + 3.0 * jax.random.normal(key, (16, SIZE, 24))
-        return think(NETWORK, params, batch.inputs, latent=latent, **options).output.log_prob_right
+        return think(NETWORK, params, batch.inputs, latent=latent, **options).output.log_prob_correct
 
     key = jax.random.key(1)
     several = jax.jit(
         lambda key: think_several_times(NETWORK, params, key, batch.inputs, num_rollouts=4, noise=3.0, **options)
     )(key)
     each = [think_once(one) for one in jax.random.split(key, 4)]
-    np.testing.assert_allclose(several.output.log_prob_right, np.max(each, axis=0), atol=1e-5)
+    np.testing.assert_allclose(several.output.log_prob_correct, np.max(each, axis=0), atol=1e-5)
     assert several.num_steps.tolist() == [8] * 16
 
 
@@ -140,7 +140,7 @@ def test_variants_have_finite_gradients_for_all_parameters(options):
         latent = network.init_latent(params, batch.inputs)
         for _ in range(2):
             latent = network.step(params, latent, batch.inputs)
-        output = network.read(params, latent)
+        output = network.predict(params, latent)
         return jnp.sum(output.logits**2) + jnp.sum(output.confidence**2)
 
     gradients = jax.jit(lambda: jax.grad(loss)(network.init(jax.random.key(0))))()

@@ -14,7 +14,7 @@ from thinking.environments.arithmetic.problems import Problem
 from thinking.generation.display import Marks
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.reasoning.search.subtasks import SOLVED, TOO_DEEP, Context, Solution
+from thinking.reasoning.search.subtasks import SOLVED, TOO_DEEP, SubtaskContext, SubtaskSolution
 from thinking.recipes.arithmetic import answering, replies
 from thinking.recipes.arithmetic.chat import ChatSettings, run_chat
 from thinking.recipes.arithmetic.rows import VOCABULARY, encode_example, encode_prompt
@@ -187,18 +187,18 @@ def answer_with_solution(solution, monkeypatch):
 
 def test_subtask_tree_is_printed_before_the_answer(monkeypatch):
     subtasks = [
-        Context(tuple(encode_prompt(Problem(*args))), answer=encode(text))
+        SubtaskContext(tuple(encode_prompt(Problem(*args))), answer=encode(text))
         for args, text in ((("multiply", (12, 4)), "48"), (("multiply", (12, 30)), "360"), (("add", (48, 360)), "408"))
     ]
-    root = Context(
+    root = SubtaskContext(
         tuple(encode_prompt(Problem("multiply", (12, 34)))), subtasks=subtasks, answer=encode("408"), height=2
     )
-    lines = answer_with_solution(Solution(encode("408"), SOLVED, 4, 2, 97, root), monkeypatch)
+    lines = answer_with_solution(SubtaskSolution(encode("408"), SOLVED, 4, 2, 97, root), monkeypatch)
     expected_tree = ["  12*34= 408", "    12*4= 48", "    12*30= 360", "    48+360= 408"]
     assert lines == [*expected_tree, "  4 contexts, 2 deep, 97 tokens written", "12*34 = 408 ok"]
 
 
 def test_unsolved_problem_prints_the_reason(monkeypatch):
-    root = Context(tuple(encode_prompt(Problem("multiply", (12, 34)))))
-    lines = answer_with_solution(Solution([], TOO_DEEP, 13, 12, 400, root), monkeypatch)
+    root = SubtaskContext(tuple(encode_prompt(Problem("multiply", (12, 34)))))
+    lines = answer_with_solution(SubtaskSolution([], TOO_DEEP, 13, 12, 400, root), monkeypatch)
     assert lines[-1] == "12*34 = no answer (too deep) not ok it is 408"

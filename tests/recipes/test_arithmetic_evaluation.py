@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from thinking.environments.arithmetic.problems import format_answer
-from thinking.reasoning.search.subtasks import SOLVED, TOO_DEEP, Context, Solution
+from thinking.reasoning.search.subtasks import SOLVED, TOO_DEEP, SubtaskContext, SubtaskSolution
 from thinking.recipes.arithmetic import evaluation
 from thinking.recipes.arithmetic.datasets import make_evaluation_set
 from thinking.recipes.arithmetic.rows import VOCABULARY
@@ -18,13 +18,13 @@ def test_subtask_evaluation_averages_by_subject(monkeypatch):
     # Sums use one context, and all but one are correct. Products use 7 contexts, and half have no answer.
     answers = [[*references[0], references[0][0]], *references[1:4], *references[4:6], [], []]
     solutions = [
-        Solution(
+        SubtaskSolution(
             answer,
             SOLVED if answer else TOO_DEEP,
             1 if index < 4 else 7,
             1 if index < 4 else 3,
             10 + index,
-            Context(()),
+            SubtaskContext(()),
         )
         for index, answer in enumerate(answers)
     ]

@@ -12,14 +12,14 @@ import numpy as np
 
 from thinking.generation.prompts import check_prompts, check_tokens, prefill_prompts
 from thinking.generation.sampling import Sampling, fold_in_rows, sample_tokens, split_by_row
-from thinking.networks.attention.patterns import memory_bounds
+from thinking.networks.attention.patterns import cache_bounds
 from thinking.networks.cache import Cache, grow_cache
 from thinking.networks.decoder import Decoder
 from thinking.types import Array, Params
 
 LocateFn = Callable[[Array, Array], Array]
-"""`locate(coordinates [B, K], token [B]) -> coordinates [B, K]` of a token, from those of the previous one; 0 before
-the first. Used by `networks.positions.location`."""
+"""`locate(coordinates [B, K], token [B]) -> coordinates [B, K]`: coordinates, such as a digit's place, of the next
+token, from those of the one before it; 0 before the first. See `networks.positions.location`."""
 
 MAX_STAGES = 4
 MIN_STAGE_TOKENS = 64
@@ -77,8 +77,8 @@ class Generator(NamedTuple):
             cache for so many new tokens; stores the key, one for all rows or [B]. Prompts are left-aligned, at least 1
             token each; tokens beyond `lengths` are ignored.
         grow_cache: `grow_cache(state, capacity) -> GenerationState`, with a cache for so many tokens, prompts included.
-        generate_until: `generate_until(params, state, until) -> GenerationState`, until each row has stopped or has
-            `until` new tokens, which the cache must have capacity for.
+        generate_until: `generate_until(params, state, max_tokens) -> GenerationState`, until each row has stopped or
+            has `max_tokens` new tokens, which the cache must have capacity for.
     """
 
     prefill: Callable[[Params, Array, Array, Array, int], GenerationState]
@@ -104,7 +104,8 @@ def make_generator(
         sampling: how tokens are sampled.
         stop_tokens: tokens that end a row.
         forced_tokens: [N] or [B, N] int32, tokens to generate whatever the model predicts; -1 leaves it free.
-        locate: coordinates of tokens, for location encodings; positions by default.
+        locate: coordinates, such as a digit's place, of the next token, for encodings such as
+            `networks.positions.location`; positions by default.
         num_coordinates: K of `locate`.
 
     Raises:
@@ -184,8 +185,8 @@ def make_generator(
     def grow_state_cache(state: GenerationState, capacity: int) -> GenerationState:
         return state._replace(cache=grow_cache(model.pattern, state.cache, capacity))
 
-    def generate_until(params: Params, state: GenerationState, until: Array) -> GenerationState:
-        end = jnp.minimum(until, max_new_tokens)
+    def generate_until(params: Params, state: GenerationState, max_tokens: Array) -> GenerationState:
+        end = jnp.minimum(max_tokens, max_new_tokens)
 
         def is_unfinished(state: GenerationState) -> Array:
             return (state.step < end) & ~jnp.all(state.completions.stopped)
@@ -225,7 +226,7 @@ def generate(
     generator = make_generator(model, max_new_tokens=max_new_tokens, **options)
     lengths = jnp.full(len(prompts), prompts.shape[1], jnp.int32) if lengths is None else lengths
     # A ring buffer does not grow.
-    stages = min(MAX_STAGES, -(-max_new_tokens // MIN_STAGE_TOKENS)) if memory_bounds(model.pattern) is None else 1
+    stages = min(MAX_STAGES, -(-max_new_tokens // MIN_STAGE_TOKENS)) if cache_bounds(model.pattern) is None else 1
     limits = [-(-max_new_tokens * (stage + 1) // stages) for stage in range(stages)]
     state = generator.prefill(params, key, prompts, lengths, limits[0])
     for limit in limits:

@@ -68,7 +68,7 @@ def process_logits(sampling: Sampling, logits: Array, token_mask: Array) -> Arra
     if 0 < sampling.top_k < logits.shape[-1]:
         logits = _drop_below(logits, jax.lax.top_k(logits, sampling.top_k)[0][:, -1:])
     if sampling.top_p < 1:
-        logits = _drop_below(logits, _find_nucleus_edge(logits, sampling.top_p))
+        logits = _drop_below(logits, _find_top_p_threshold(logits, sampling.top_p))
     if sampling.min_p > 0:
         logits = _drop_below(logits, jnp.max(logits, axis=-1, keepdims=True) + math.log(sampling.min_p))
     return logits
@@ -115,11 +115,11 @@ def sample_tokens(sampling: Sampling, keys: Array, logits: Array, token_mask: Ar
     return jnp.minimum(sampled, jnp.max(jnp.where(weights > 0, token, 0), axis=-1))
 
 
-def _drop_below(logits: Array, edge: Array) -> Array:
-    return jnp.where(logits >= edge, logits, -jnp.inf)
+def _drop_below(logits: Array, threshold: Array) -> Array:
+    return jnp.where(logits >= threshold, logits, -jnp.inf)
 
 
-def _find_nucleus_edge(logits: Array, top_p: float) -> Array:
+def _find_top_p_threshold(logits: Array, top_p: float) -> Array:
     """[B, 1] the lowest logit of the smallest set of likeliest tokens that together reach `top_p`."""
     ordered = -jnp.sort(-logits, axis=-1)
     probability = jax.nn.softmax(ordered, axis=-1)

@@ -7,7 +7,7 @@ A kernel is a triple `(init, fit, infer)` of pure functions, as an optax transfo
 
 from thinking.kernels.checks import check_kernel
 from thinking.kernels.contract import Context, Hypothesis, Kernel, Spaces, Transition, checked_kernel
-from thinking.kernels.gradient import Network, gradient_kernel
+from thinking.kernels.gradient import SlotNetwork, gradient_kernel
 from thinking.kernels.linear import linear
 from thinking.kernels.recurrent import memory, recurrent
 from thinking.kernels.slots import INITIAL_SCORE_LOGIT, Learning, Slots, score_access, value_access
@@ -23,7 +23,7 @@ __all__ = [
     "Hypothesis",
     "Kernel",
     "Learning",
-    "Network",
+    "SlotNetwork",
     "Slots",
     "Space",
     "Spaces",

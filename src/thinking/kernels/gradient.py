@@ -20,7 +20,7 @@ from thinking.train_state import RunnerState, apply_gradients, init_train_state
 from thinking.types import Array, Metrics, State
 
 
-class Network(NamedTuple):
+class SlotNetwork(NamedTuple):
     """A slot network as pure functions.
 
     Attributes:
@@ -35,7 +35,7 @@ class Network(NamedTuple):
 
 def gradient_kernel(
     name: str,
-    network: Network,
+    network: SlotNetwork,
     *,
     spaces: Spaces,
     context_length: int,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from thinking.kernels.contract import Context, Kernel, Spaces
-from thinking.kernels.gradient import Network, gradient_kernel
+from thinking.kernels.gradient import SlotNetwork, gradient_kernel
 from thinking.kernels.slots import INITIAL_SCORE_LOGIT, Learning, Slots, value_access
 from thinking.types import Array, Discrete, Space, State, value_width
 
@@ -65,7 +65,7 @@ def linear(
 
     return gradient_kernel(
         "linear",
-        Network(init, apply),
+        SlotNetwork(init, apply),
         spaces=spaces,
         context_length=context_length,
         optimizer=optimizer,

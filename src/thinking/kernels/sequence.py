@@ -8,7 +8,7 @@ import optax
 from flax import nnx
 
 from thinking.kernels.contract import Context, Kernel, Spaces
-from thinking.kernels.gradient import Network, gradient_kernel
+from thinking.kernels.gradient import SlotNetwork, gradient_kernel
 from thinking.kernels.slots import INITIAL_SCORE_LOGIT, Learning, Slots
 from thinking.networks.attention.patterns import Dense, Pattern
 from thinking.networks.attention.sparse import attention
@@ -48,8 +48,8 @@ def sequence_kernel(
     """
     _check_sizes(name, num_blocks=len(mixers), num_slots=num_slots)
 
-    def build(key: Array) -> _SlotNetwork:
-        return _SlotNetwork(spaces, context_length, pattern, mixers, block, num_slots, nnx.Rngs(key))
+    def build(key: Array) -> _Network:
+        return _Network(spaces, context_length, pattern, mixers, block, num_slots, nnx.Rngs(key))
 
     init, network = make_pure(build)
 
@@ -60,7 +60,7 @@ def sequence_kernel(
     _check_builds(init, apply, spaces, context_length)
     return gradient_kernel(
         name,
-        Network(init, apply),
+        SlotNetwork(init, apply),
         spaces=spaces,
         context_length=context_length,
         optimizer=optimizer,
@@ -85,7 +85,7 @@ def _check_builds(init: Callable, apply: Callable, spaces: Spaces, context_lengt
     jax.eval_shape(build_and_apply)
 
 
-class _SlotNetwork(nnx.Module):
+class _Network(nnx.Module):
     """The network of the kernel."""
 
     def __init__(

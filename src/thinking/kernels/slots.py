@@ -31,7 +31,7 @@ class Slots(NamedTuple):
 
 
 _MARGIN = 0.1
-"""An example that falls short of its slot's score by less still trains the value with weight 1."""
+"""Examples within this margin below the slot's score train the value at full weight."""
 
 
 class Learning(NamedTuple):

@@ -35,9 +35,9 @@ class Curriculum(NamedTuple):
 
     Attributes:
         init: `init() -> CurriculumState`, with the first level unlocked.
-        update: `update(state, level [N] int32, success [N], mask [N]) -> CurriculumState`. Success in [0, 1] is the
-            mean over `mask` attempts, a number that may be fractional; 0 is ignored. Raises ValueError if the shapes
-            differ.
+        update: `update(state, level [N] int32, success [N], mask [N]) -> CurriculumState`. Success is in
+            [0, 1]; `mask` is the number of attempts of which it is the mean, possibly fractional; rows with 0 are
+            ignored. Raises ValueError if the shapes differ.
         sample: `sample(state, key, count) -> [count] int32`, unlocked levels; consumes the key.
     """
 
@@ -66,7 +66,7 @@ def curriculum(
         decay_attempts: time constant of the success EMA, in attempts.
         min_attempts: attempts at a level before it may unlock the next one.
         review_weight: sampling weight of a level whose success is 1, more than 0.
-        locked: whether levels are locked at first, all but the first.
+        locked: whether all levels but the first start locked.
 
     Raises:
         ValueError: if an argument is out of range.

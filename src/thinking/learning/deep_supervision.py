@@ -42,8 +42,8 @@ class DeepSupervisionState(NamedTuple):
     Attributes:
         train_state: parameters and optimizer.
         ema_params: an exponential moving average of the parameters, with which to evaluate.
-        batch: the puzzles that are thought about; () in progressive training.
-        latent: [B, N, D], what was thought about them; () in progressive training.
+        batch: the current puzzles; () in progressive training.
+        latent: [B, N, D], their latent states; () in progressive training.
     """
 
     train_state: TrainState
@@ -93,7 +93,7 @@ def deep_supervision(
         confidence_weight: weight of the loss of the confidence head.
 
     Raises:
-        ValueError: if a number is out of range, or the batch size is no such multiple.
+        ValueError: if a count is below 1, or `num_updates` does not divide `batch_size` (unless `progressive`).
     """
     for name, count in {"batch_size": batch_size, "grad_steps": grad_steps, "num_updates": num_updates}.items():
         if count < 1:
@@ -115,7 +115,7 @@ def deep_supervision(
 
     def loss(params: Params, latent: Array, batch: CellBatch) -> tuple[Array, tuple[Array, Metrics]]:
         latent = _iterate(network, params, latent, batch.inputs, grad_steps)
-        output = network.read(params, latent)
+        output = network.predict(params, latent)
         is_right = output.answer == batch.targets
         answer_loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(output.logits, batch.targets))
         confidence_loss = jnp.mean(optax.sigmoid_binary_cross_entropy(output.confidence, is_right))

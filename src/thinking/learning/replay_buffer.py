@@ -72,7 +72,11 @@ BinKey = Callable[[Episodes], Array]
 
 
 def insert(buffer: Episodes, episodes: Episodes, retention: Retention, bin_key: BinKey) -> Episodes:
-    """The buffer with new episodes, by descending return, newer first among equals; by age if not `by_return`."""
+    """The buffer with new episodes, by descending return, newer first among equals; by age if not `by_return`.
+
+    Returns as many episodes as the buffer holds. Of the surplus, drops those that the retention does not keep, the
+    lowest returns first, or the oldest if not `by_return`. T and O must equal those of the buffer.
+    """
     capacity = buffer.length.shape[0]
     both = jax.tree.map(lambda fresh, old: jnp.concatenate([fresh, old]), episodes, buffer)
     is_valid = both.length > 0

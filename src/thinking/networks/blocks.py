@@ -33,7 +33,7 @@ class BlockConfig:
         num_heads: H, a divisor of the width.
         num_kv_heads: G, a divisor of H, for grouped-query attention (Ainslie et al. 2023); H by default.
         feed_forward: F. The default is 4 D, or with gating 8 D / 3 (as many weights), rounded up to a multiple of 64,
-            which matrix units like.
+            for efficient matrix units.
         gated: SwiGLU (Shazeer 2020) in place of ReLU.
         position: an encoding of `thinking.networks.positions`.
         dropout: dropout rate in [0, 1), used where a key is given.
@@ -74,40 +74,40 @@ class BlockConfig:
         return -(-8 * self.width // 192) * 64 if self.gated else 4 * self.width
 
 
-def flat_dot(x: Array, kernel: Array, dimensions: Any, **options: Any) -> Array:
-    """The product [..., F] of x [..., D] and a matrix [D, F], computed as a product of two matrices.
+def flat_dot(x: Array, weights: Array, dimensions: Any, **options: Any) -> Array:
+    """A drop-in `dot_general` for `nnx.Linear`: x [..., D] times weights [D, F], as a product of two matrices.
 
     A gradient over several axes makes XLA's CPU backend transpose whole activations, which took half of a training
     step. The gradient is written out, so there is no forward-mode one.
     """
     del dimensions
-    product = _product(x.reshape(-1, x.shape[-1]), kernel, tuple(options.items()))
-    return product.reshape(*x.shape[:-1], kernel.shape[-1])
+    product = _product(x.reshape(-1, x.shape[-1]), weights, tuple(options.items()))
+    return product.reshape(*x.shape[:-1], weights.shape[-1])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _product(x: Array, kernel: Array, options: tuple[tuple[str, Any], ...]) -> Array:
+def _product(x: Array, weights: Array, options: tuple[tuple[str, Any], ...]) -> Array:
     """[N, F] of [N, D] and [D, F]."""
-    return jax.lax.dot_general(x, kernel, (((1,), (0,)), ((), ())), **dict(options))
+    return jax.lax.dot_general(x, weights, (((1,), (0,)), ((), ())), **dict(options))
 
 
-def _product_forward(x: Array, kernel: Array, options: tuple) -> tuple[Array, tuple[Array, Array]]:
-    return _product(x, kernel, options), (x, kernel)
+def _product_forward(x: Array, weights: Array, options: tuple) -> tuple[Array, tuple[Array, Array]]:
+    return _product(x, weights, options), (x, weights)
 
 
 def _product_backward(options: tuple, residuals: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
-    """Both gradients. That of the kernel transposes the narrower of its two long operands, as that costs less."""
+    """Both gradients. That of the weights transposes the narrower of its two long operands, as that costs less."""
     del options
-    x, kernel = residuals
+    x, weights = residuals
     grad = grad.astype(x.dtype)  # logits are float32 whatever the dtype of x
     rows = (((0,), (0,)), ((), ()))
     if x.shape[1] <= grad.shape[1]:
-        kernel_grad = jax.lax.dot_general(x, grad, rows)
+        weights_grad = jax.lax.dot_general(x, grad, rows)
     else:
         # Without a barrier XLA swaps the operands, and so transposes the larger array.
-        kernel_grad = jax.lax.optimization_barrier(jax.lax.dot_general(grad, x, rows)).T
-    x_grad = jax.lax.dot_general(grad, kernel, (((1,), (1,)), ((), ())))
-    return x_grad, kernel_grad
+        weights_grad = jax.lax.optimization_barrier(jax.lax.dot_general(grad, x, rows)).T
+    x_grad = jax.lax.dot_general(grad, weights, (((1,), (1,)), ((), ())))
+    return x_grad, weights_grad
 
 
 _product.defvjp(_product_forward, _product_backward)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from thinking.networks.attention.patterns import Pattern, memory_bounds
+from thinking.networks.attention.patterns import Pattern, cache_bounds
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.cached_attention import LayerCache, find_top_k, make_attend_fn
 from thinking.networks.mixers.mixer import Mixer, RecurrentInputs, RecurrentOutput
@@ -44,7 +44,7 @@ def init_cache(pattern: Pattern, mixers: Sequence[Mixer], block: BlockConfig, ro
 
 
 def _count_slots(pattern: Pattern, capacity: int) -> int:
-    bounds = memory_bounds(pattern)
+    bounds = cache_bounds(pattern)
     return capacity if bounds is None else min(capacity, sum(bounds))
 
 
@@ -118,8 +118,8 @@ def continue_cache(
     def make_inputs(index: int, layer: LayerCache | State) -> Any:
         prefix_layer = None if prefix_cache is None else prefix_cache.layers[index]
         if isinstance(layer, LayerCache):
-            prefix_memory = None if prefix_cache is None else (prefix_layer, prefix_cache.positions)
-            return make_attend_fn(pattern, layer, cache.positions, after, slot, positions, prefix_memory)
+            prefix_view = None if prefix_cache is None else (prefix_layer, prefix_cache.positions)
+            return make_attend_fn(pattern, layer, cache.positions, after, slot, positions, prefix_view)
         state = layer if prefix_cache is None else _start_from_prefix(layer, prefix_layer, cache.length)
         return RecurrentInputs(state, jnp.zeros_like(own_positions, bool), own_positions >= 0)
 
@@ -155,7 +155,7 @@ def _assign_slots(pattern: Pattern, cache: Cache, positions: Array) -> Array:
     """[B, N] the slot of each new token; S (out of bounds) for one that is not kept."""
     slots = cache.positions.shape[1]
     slot, kept = positions, positions >= 0
-    if (bounds := memory_bounds(pattern)) is not None and slots == sum(bounds):
+    if (bounds := cache_bounds(pattern)) is not None and slots == sum(bounds):
         first, last = bounds
         slot = jnp.where(positions < first, positions, first + (positions - first) % last)
         kept &= (positions < first) | (positions > jnp.max(positions, axis=1, keepdims=True) - last)

@@ -1,7 +1,7 @@
 """Attention of new tokens over cached ones.
 
 Axes: B rows, N new tokens, S slots, H query heads, G key-value heads, E dimensions of a head, K blocks of a `TopK`
-pattern.
+pattern, P prefix caches.
 """
 
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from thinking.networks.attention.patterns import (
     Strided,
     TopK,
     Window,
+    cache_bounds,
     is_visible,
-    memory_bounds,
     pattern_parts,
 )
 from thinking.networks.attention.top_k import choose_blocks
@@ -40,7 +40,7 @@ class LayerCache(NamedTuple):
     query_sums: Array
 
 
-LayerMemory = tuple[LayerCache, Array]
+LayerCacheView = tuple[LayerCache, Array]
 """A layer's cache, and the position of the token in each slot [B, S]."""
 
 
@@ -51,7 +51,7 @@ def make_attend_fn(
     after: Array,
     slot: Array,
     positions: Array,
-    prefix_memory: LayerMemory | None,
+    prefix_view: LayerCacheView | None,
 ) -> AttendFn:
     """Attention of new tokens, written to `slot` [B, N].
 
@@ -63,18 +63,18 @@ def make_attend_fn(
         new_layer = _write(top_k, layer, q, k, v, slot, positions)
         if top_k is not None and positions.shape[1] == 1 and _max_visible_keys(pattern) < after.shape[1]:
             return _attend_gathered(pattern, top_k, new_layer, q, positions, after), new_layer
-        memories = [(new_layer, after)]
-        if positions.shape[1] > 1 and memory_bounds(pattern) is not None:
+        views = [(new_layer, after)]
+        if positions.shape[1] > 1 and cache_bounds(pattern) is not None:
             # The first of several new tokens may see what the last one overwrites.
             newest = layer._replace(keys=k.swapaxes(1, 2), values=v.swapaxes(1, 2))
-            memories = [(layer, before), (newest, positions)]
-        if prefix_memory is not None:
-            prefix_layer, prefix_positions = prefix_memory
-            memories.insert(
+            views = [(layer, before), (newest, positions)]
+        if prefix_view is not None:
+            prefix_layer, prefix_positions = prefix_view
+            views.insert(
                 0, (prefix_layer, jnp.repeat(prefix_positions, len(positions) // len(prefix_positions), axis=0))
             )
-        masks = [_mask(pattern, top_k, new_layer, positions, other) for _, other in memories]
-        return _attend(q, [part for part, _ in memories], masks), new_layer
+        masks = [_mask(pattern, top_k, new_layer, positions, key_positions) for _, key_positions in views]
+        return _attend(q, [layer for layer, _ in views], masks), new_layer
 
     return attend
 
@@ -180,47 +180,48 @@ def _attend_gathered(
     return _attend(q, [layer._replace(keys=keys, values=values)], [jnp.concatenate(allowed, axis=-1)[:, :, None]])
 
 
-def _attend(q: Array, memories: list[LayerCache], masks: list[Array]) -> Array:
-    """[B, N, H, E] one softmax over all memories; zeros for a query that sees nothing."""
+def _attend(q: Array, caches: list[LayerCache], masks: list[Array]) -> Array:
+    """[B, N, H, E] one softmax over the keys of all caches; zeros for a query that sees nothing."""
     rows, num_new, heads, size = q.shape
-    groups = memories[0].keys.shape[1]
+    groups = caches[0].keys.shape[1]
     shared = heads // groups
     queries = q.reshape(rows, num_new, groups, shared, size).transpose(0, 2, 3, 1, 4).reshape(rows, groups, -1, size)
 
     def logits(layer: LayerCache, mask: Array) -> Array:
-        grouped = _merge_branches(queries, len(layer.keys))
+        grouped = _fold_rows_into_prefixes(queries, len(layer.keys))
         products = jnp.einsum("bgme,bgse->bgms", grouped, layer.keys, preferred_element_type=jnp.float32)
         repeated = jnp.tile(mask, (1, 1, shared, 1)) if shared > 1 else mask
-        return jnp.where(repeated, _split_branches(products, rows) * size**-0.5, -jnp.inf)
+        return jnp.where(repeated, _unfold_rows(products, rows) * size**-0.5, -jnp.inf)
 
     def weigh_values(layer: LayerCache, weight: Array) -> Array:
-        weight = _merge_branches(weight.astype(layer.values.dtype), len(layer.values))
+        weight = _fold_rows_into_prefixes(weight.astype(layer.values.dtype), len(layer.values))
         output = jnp.einsum("bgms,bgse->bgme", weight, layer.values, preferred_element_type=jnp.float32)
-        return _split_branches(output, rows)
+        return _unfold_rows(output, rows)
 
-    scores = [logits(*pair) for pair in zip(memories, masks, strict=True)]
+    scores = [logits(*pair) for pair in zip(caches, masks, strict=True)]
     peak = jnp.max(jnp.stack([jnp.max(score, axis=-1) for score in scores]), axis=0)[..., None]
     peak = jnp.where(jnp.isfinite(peak), peak, 0)
     weights = [jnp.exp(score - peak) for score in scores]
     total = sum(jnp.sum(weight, axis=-1, keepdims=True) for weight in weights)
-    output = sum(weigh_values(*pair) for pair in zip(memories, weights, strict=True))
+    output = sum(weigh_values(*pair) for pair in zip(caches, weights, strict=True))
     output = output / jnp.maximum(total, jnp.finfo(jnp.float32).tiny)
     return output.reshape(rows, groups, shared, num_new, size).transpose(0, 3, 1, 2, 4).reshape(q.shape).astype(q.dtype)
 
 
-def _merge_branches(x: Array, rows: int) -> Array:
-    """[B, G, M, E] as [rows, G, B M / rows, E], for M queries of each row.
+def _fold_rows_into_prefixes(x: Array, num_prefixes: int) -> Array:
+    """[B, G, M, E] as [P, G, B M / P, E], for M queries of each row.
 
-    B / rows consecutive rows share one prefix cache, so its keys are not copied.
+    B / P consecutive rows share one prefix cache, so its keys are not copied.
     """
-    if len(x) == rows:
+    if len(x) == num_prefixes:
         return x
-    return x.reshape(rows, -1, *x.shape[1:]).swapaxes(1, 2).reshape(rows, x.shape[1], -1, x.shape[3])
+    folded = x.reshape(num_prefixes, -1, *x.shape[1:]).swapaxes(1, 2)
+    return folded.reshape(num_prefixes, x.shape[1], -1, x.shape[3])
 
 
-def _split_branches(x: Array, rows: int) -> Array:
-    """The inverse: [B, G, M rows / B, E] of B prefix caches as [rows, G, M, E]."""
-    if len(x) == rows:
+def _unfold_rows(x: Array, num_rows: int) -> Array:
+    """The inverse: [P, G, B M / P, E] as [B, G, M, E]."""
+    if len(x) == num_rows:
         return x
-    branches = rows // len(x)
-    return x.reshape(*x.shape[:2], branches, -1, x.shape[3]).swapaxes(1, 2).reshape(rows, x.shape[1], -1, x.shape[3])
+    unfolded = x.reshape(*x.shape[:2], num_rows // len(x), -1, x.shape[3]).swapaxes(1, 2)
+    return unfolded.reshape(num_rows, x.shape[1], -1, x.shape[3])

@@ -1,7 +1,8 @@
 """Recursion in depth: one small network applied again and again to a latent state, with the input in view.
 
 The weights are the same at every step, so a trained network can think longer than in training, about larger inputs
-(Schwarzschild et al. 2021, Bansal et al. 2022). A confidence head says at each cell whether the answer there is right.
+(Schwarzschild et al. 2021, Bansal et al. 2022). A confidence head says at each cell whether the answer there is
+correct.
 
 Axes: B rows, N cells, D width, F features, R relations, K neighbors of a relation, C answers of a cell.
 """
@@ -36,7 +37,7 @@ class RecursiveOutput(NamedTuple):
 
     Attributes:
         logits: [B, N, C] float32, of the answer at each cell.
-        confidence: [B, N] float32, logit of the answer's being right.
+        confidence: [B, N] float32, logit of the probability that the answer is correct.
     """
 
     logits: Array
@@ -48,8 +49,8 @@ class RecursiveOutput(NamedTuple):
         return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
 
     @property
-    def log_prob_right(self) -> Array:
-        """[B] float32, log-probability that all cells are right, as if they were independent."""
+    def log_prob_correct(self) -> Array:
+        """[B] float32, log-probability that all cells are correct, as if they were independent."""
         return jnp.sum(jax.nn.log_sigmoid(self.confidence), axis=-1)
 
 
@@ -60,13 +61,13 @@ class RecursiveNetwork(NamedTuple):
         init: `init(key) -> params`; consumes the key.
         init_latent: `init_latent(params, inputs) -> [B, N, D]`, the latent state before the first step.
         step: `step(params, latent, inputs) -> latent`, one step of thought.
-        read: `read(params, latent) -> RecursiveOutput`.
+        predict: `predict(params, latent) -> RecursiveOutput`.
     """
 
     init: Callable[[Array], Params]
     init_latent: Callable[[Params, CellInputs], Array]
     step: Callable[[Params, Array, CellInputs], Array]
-    read: Callable[[Params, Array], RecursiveOutput]
+    predict: Callable[[Params, Array], RecursiveOutput]
 
 
 def recursive_network(
@@ -106,15 +107,15 @@ def recursive_network(
         init,
         lambda params, inputs: network(params).init_latent(inputs),
         lambda params, latent, inputs: network(params)(latent, inputs),
-        lambda params, latent: network(params).read(latent),
+        lambda params, latent: network(params).predict(latent),
     )
 
 
-class Thought(NamedTuple):
-    """What came of thinking.
+class HaltedOutput(NamedTuple):
+    """The output of each row at the step where it halted.
 
     Attributes:
-        output: of the last step of each row.
+        output: of B rows.
         num_steps: [B] int32, steps until each row halted.
     """
 
@@ -131,7 +132,7 @@ def think(
     min_confidence: float = 0.5,
     check_every: int = 1,
     latent: Array | None = None,
-) -> Thought:
+) -> HaltedOutput:
     """Think until the network is confident, row by row.
 
     Args:
@@ -139,9 +140,9 @@ def think(
         params: its parameters.
         inputs: of B rows.
         max_steps: a row that never becomes confident halts after so many steps.
-        min_confidence: a row halts once the probability that all its cells are right exceeds this; 1 never halts.
-        check_every: steps between two looks at the confidence. A network whose answers were trained every 8 steps knows
-            its confidence there, and not between.
+        min_confidence: a row halts once the probability that all its cells are correct exceeds this; 1 never halts.
+        check_every: interval, in steps, at which halting is checked. A network whose answers were trained every 8 steps
+            knows its confidence there, and not between.
         latent: [B, N, D], where to begin; the network's initial state by default.
     """
     start = network.init_latent(params, inputs) if latent is None else latent
@@ -154,13 +155,13 @@ def think(
         latent, has_halted, num_steps, index = state
         latent = jnp.where(has_halted[:, None, None], latent, network.step(params, latent, inputs))
         num_steps = jnp.where(has_halted, num_steps, index + 1)
-        is_confident = jnp.exp(network.read(params, latent).log_prob_right) > min_confidence
+        is_confident = jnp.exp(network.predict(params, latent).log_prob_correct) > min_confidence
         is_confident &= (index + 1) % check_every == 0
         return latent, has_halted | is_confident, num_steps, index + 1
 
     state = start, jnp.zeros(num_rows, bool), jnp.zeros(num_rows, jnp.int32), jnp.int32(0)
     latent, _, num_steps, _ = jax.lax.while_loop(is_thinking, advance, state)
-    return Thought(network.read(params, latent), num_steps)
+    return HaltedOutput(network.predict(params, latent), num_steps)
 
 
 def think_several_times(
@@ -174,7 +175,7 @@ def think_several_times(
     max_steps: int,
     min_confidence: float = 0.5,
     check_every: int = 1,
-) -> Thought:
+) -> HaltedOutput:
     """Think from several random latent states, and keep the rollout of the highest confidence in each row.
 
     Args:
@@ -191,7 +192,7 @@ def think_several_times(
     """
     start = network.init_latent(params, inputs)
 
-    def think_once(key: Array) -> Thought:
+    def think_once(key: Array) -> HaltedOutput:
         latent = start + noise * jax.random.normal(key, start.shape)
         return think(
             network,
@@ -204,9 +205,9 @@ def think_several_times(
         )
 
     rollouts = jax.lax.map(think_once, jax.random.split(key, num_rollouts))
-    best = jnp.argmax(jax.vmap(lambda output: output.log_prob_right)(rollouts.output), axis=0)
+    best = jnp.argmax(jax.vmap(lambda output: output.log_prob_correct)(rollouts.output), axis=0)
     kept = jax.tree.map(lambda leaf: leaf[best, jnp.arange(len(best))], rollouts.output)
-    return Thought(kept, jnp.sum(rollouts.num_steps, axis=0))
+    return HaltedOutput(kept, jnp.sum(rollouts.num_steps, axis=0))
 
 
 def sum_neighbors(x_BxNxD: Array, neighbors_BxRxNxK: Array) -> Array:
@@ -288,6 +289,6 @@ class _Network(nnx.Module):
             latent = block(latent, inputs.features if self.recall else None, inputs.neighbors)
         return latent
 
-    def read(self, latent: Array) -> RecursiveOutput:
+    def predict(self, latent: Array) -> RecursiveOutput:
         logits, confidence = self.answer_head(latent), self.confidence_head(latent)[..., 0]
         return RecursiveOutput(logits.astype(jnp.float32), confidence.astype(jnp.float32))

@@ -72,9 +72,9 @@ def open_model(thinker: PuzzleThinker) -> Thinker:
 
         def advance(latent: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
             latent = model.step(params, latent, inputs)
-            output = model.read(params, latent)
+            output = model.predict(params, latent)
             percent = jnp.round(100 * jax.nn.softmax(output.logits)[0, :, 1]).astype(jnp.uint8)
-            return latent, (percent, output.log_prob_right[0] > jnp.log(0.5))
+            return latent, (percent, output.log_prob_correct[0] > jnp.log(0.5))
 
         return jax.lax.scan(advance, model.init_latent(params, inputs), length=num_steps)[1]
 

@@ -20,7 +20,7 @@ from tests.reasoning.search.trees import (
 
 from thinking.reasoning.search.interface import StepOutput
 from thinking.reasoning.search.mcts import plan_by_tree, tree_search
-from thinking.reasoning.search.tree_policies import complete_unscaled, gumbel, muzero
+from thinking.reasoning.search.tree_policies import complete_qvalues_without_rescaling, gumbel, muzero
 
 NUM_SIMULATIONS, FEW_SIMULATIONS, MAX_STEPS = 64, 4, 3
 POLICIES = {"gumbel": gumbel, "muzero": muzero}
@@ -188,7 +188,7 @@ def test_first_action_of_the_best_path_is_found(policy):
     np.testing.assert_array_equal(actions, np.argmax(reward[:, 4:13], axis=1) // NUM_ACTIONS)
 
 
-gumbel_unscaled = partial(gumbel, qtransform=complete_unscaled)
+gumbel_unscaled = partial(gumbel, qtransform=complete_qvalues_without_rescaling)
 
 
 def test_one_simulation_changes_the_action_only_if_it_disappoints():

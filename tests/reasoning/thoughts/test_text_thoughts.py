@@ -10,7 +10,12 @@ import pytest
 from thinking.learning.optimizers import adamw
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.reasoning.thoughts.text_thought_training import best_of_group, group_relative, policy_loss, sample_windows
+from thinking.reasoning.thoughts.text_thought_training import (
+    normalize_gains_by_group,
+    policy_loss,
+    sample_windows,
+    select_best_of_group,
+)
 from thinking.reasoning.thoughts.text_thoughts import (
     LogProbs,
     ThoughtVocabulary,
@@ -204,7 +209,7 @@ def test_group_relative_training_finds_the_rewarded_token():
     def reward_fn(thought):
         return jnp.sum((thought.tokens == 7).astype(jnp.float32), axis=1)
 
-    result = train_thoughts("reinforced", reward_fn, group_relative)
+    result = train_thoughts("reinforced", reward_fn, normalize_gains_by_group)
     assert np.mean(result.tokens[:, :MAX_THOUGHT_LENGTH] == 7) > 0.9
 
 
@@ -212,20 +217,20 @@ def test_imitation_learns_the_rewarded_length():
     def reward_fn(thought):
         return jnp.where(thought.length == 2, 1.0, -1.0)
 
-    result = train_thoughts("expert_iteration", reward_fn, best_of_group)
+    result = train_thoughts("expert_iteration", reward_fn, select_best_of_group)
     assert np.mean(result.length == 2) > 0.9
 
 
-def test_group_relative_and_best_of_group_advantages():
+def test_gains_are_normalized_by_group_or_its_best_is_selected():
     gain = np.float32([1, 3, -1, -3])
-    compute_group_relative, compute_best_of_group = (
-        jax.jit(advantage_fn, static_argnums=1) for advantage_fn in (group_relative, best_of_group)
+    normalize, select_best = (
+        jax.jit(advantage_fn, static_argnums=1) for advantage_fn in (normalize_gains_by_group, select_best_of_group)
     )
-    np.testing.assert_allclose(compute_group_relative(gain, 2), [-1, 1, 1, -1], atol=1e-6)
+    np.testing.assert_allclose(normalize(gain, 2), [-1, 1, 1, -1], atol=1e-6)
     # A group of one is normalised over all windows.
-    np.testing.assert_allclose(compute_group_relative(gain, 1), (gain - gain.mean()) / gain.std(), atol=1e-6)
+    np.testing.assert_allclose(normalize(gain, 1), (gain - gain.mean()) / gain.std(), atol=1e-6)
     # The best thought of the second window has a negative gain.
-    assert compute_best_of_group(gain, 2).tolist() == [0, 1, 0, 0]
+    assert select_best(gain, 2).tolist() == [0, 1, 0, 0]
 
 
 def test_windows_are_contiguous_parts_of_the_text():
@@ -270,14 +275,14 @@ def test_each_window_is_evaluated_once(windows):
     scores = score_windows("pause", get_params(), windows)
     compute_log_probs = make_policy("pause").compute_log_probs
     for thought, result in {
-        (5,) * MAX_THOUGHT_LENGTH + (VOCABULARY.end_token,): scores.own,
-        (VOCABULARY.end_token,): scores.empty,
+        (5,) * MAX_THOUGHT_LENGTH + (VOCABULARY.end_token,): scores.own_thought,
+        (VOCABULARY.end_token,): scores.empty_thought,
     }.items():
         log_probs = compute_log_probs(
             get_params(), windows[:, :CONTEXT_LENGTH], make_fixed_thought(thought, 10), windows[:, CONTEXT_LENGTH:]
         )
         np.testing.assert_allclose(result, log_probs.continuation, atol=1e-5)
-    np.testing.assert_allclose(scores.other, scores.own, atol=1e-5)
+    np.testing.assert_allclose(scores.other_thought, scores.own_thought, atol=1e-5)
 
 
 def test_metrics_compare_with_the_baseline():

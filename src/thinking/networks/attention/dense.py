@@ -40,7 +40,7 @@ def _attend(query_rows: QKV, key_rows: QKV, mask_fn: MaskFn, sizes: BlockSizes) 
     """Attention of the queries of some rows to the keys of others."""
     tokens = query_rows.q.shape[1]
     k, v = (x.swapaxes(1, 2)[:, :, None] for x in (key_rows.k, key_rows.v))
-    step = compute_step_size(query_rows, key_rows.k.shape[1], min(sizes.chunk, tokens), sizes)
+    step = compute_step_size(query_rows, key_rows.k.shape[1], min(sizes.chunk_size, tokens), sizes)
 
     def attend(start: Array, q: Array, queries: TokenPositions) -> PartialSoftmax:
         del start

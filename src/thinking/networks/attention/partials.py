@@ -62,14 +62,14 @@ class BlockSizes(NamedTuple):
     """Block sizes of the computation. They affect time and memory, not results.
 
     Attributes:
-        short: rows of up to so many tokens are computed under one mask.
-        chunk: queries that share their keys.
-        pairs: maximum pairs of queries and keys at once, over all rows and heads.
+        max_tokens_for_one_mask: rows of up to so many tokens are computed under one mask.
+        chunk_size: number of queries that share their keys.
+        max_pairs: maximum pairs of queries and keys at once, over all rows and heads.
     """
 
-    short: int = 128
-    chunk: int = 64
-    pairs: int = 2**20
+    max_tokens_for_one_mask: int = 128
+    chunk_size: int = 64
+    max_pairs: int = 2**20
 
 
 MaskFn = Callable[[TokenPositions, TokenPositions], Array]
@@ -157,7 +157,7 @@ def map_in_steps(
 def compute_step_size(rows: QKV, keys: int, chunk: int, sizes: BlockSizes) -> int:
     """Queries per step, if each chunk sees so many keys; a multiple of the chunk."""
     heads, tokens = rows.q[:, 0, :, :, 0].size, rows.q.shape[1]
-    max_chunks = max(1, sizes.pairs // (heads * keys * chunk))
+    max_chunks = max(1, sizes.max_pairs // (heads * keys * chunk))
     max_chunks = 1 << max_chunks.bit_length() - 1  # lengths are often multiples of a power of 2: no padding
     chunks = -(-tokens // chunk)
     return -(-chunks // -(-chunks // max_chunks)) * chunk  # even steps need little padding
@@ -169,11 +169,11 @@ def pad_rows(rows: QKV, multiple: int) -> QKV:
     return jax.tree.map(lambda x: pad_axis(x, 1, 0, missing), rows)
 
 
-def pad_axis(x: Array, axis: int, before: int, behind: int) -> Array:
-    """The array with zeros added before and behind along an axis."""
-    if not before and not behind:
+def pad_axis(x: Array, axis: int, before: int, after: int) -> Array:
+    """The array with zeros added before and after it along an axis."""
+    if not before and not after:
         return x
-    return jnp.pad(x, [(before, behind) if i == axis else (0, 0) for i in range(x.ndim)])
+    return jnp.pad(x, [(before, after) if i == axis else (0, 0) for i in range(x.ndim)])
 
 
 def take_first(partial: PartialSoftmax, num_tokens: int) -> PartialSoftmax:

@@ -114,7 +114,7 @@ def is_visible(pattern: Pattern, query: Array, key: Array) -> Array:
             raise ValueError(f"{pattern} depends on content, not on positions alone")
 
 
-def memory_bounds(pattern: Pattern) -> tuple[int, int] | None:
+def cache_bounds(pattern: Pattern) -> tuple[int, int] | None:
     """How many first and last positions, the newest included, a causal decoder must cache; None if all."""
     first, last = 0, 1
     for part in pattern_parts(pattern):

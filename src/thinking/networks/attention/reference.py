@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from thinking.networks.attention.patterns import Pattern, TopK, is_visible, pattern_parts
-from thinking.networks.attention.top_k import choose_blocks, compute_block_means, select_block_queries
+from thinking.networks.attention.top_k import choose_blocks, compute_block_means, compute_block_queries
 from thinking.types import Array
 
 
@@ -55,11 +55,11 @@ def masked_attention(q: Array, k: Array, v: Array, mask: Array) -> Array:
 def _chosen_block_mask(part: TopK, q: Array, k: Array, causal: bool, segments: Array | None) -> Array:
     """[B, G, T, T] bool, which keys are in blocks that the query's block selected."""
     tokens = q.shape[1]
-    behind = [(0, 0), (0, -tokens % part.block_size), (0, 0), (0, 0)]
-    q, k = jnp.pad(q, behind), jnp.pad(k, behind)
+    after = [(0, 0), (0, -tokens % part.block_size), (0, 0), (0, 0)]
+    q, k = jnp.pad(q, after), jnp.pad(k, after)
     valid = jnp.ones((1, tokens), bool) if segments is None else segments > 0
-    valid = jnp.pad(valid, behind[:2])
-    block_queries = select_block_queries(q.reshape(*k.shape[:3], -1, k.shape[3]), valid, part.block_size, causal)
+    valid = jnp.pad(valid, after[:2])
+    block_queries = compute_block_queries(q.reshape(*k.shape[:3], -1, k.shape[3]), valid, part.block_size, causal)
     means, is_filled = compute_block_means(k.swapaxes(1, 2), valid, part.block_size)
     count = means.shape[2]
     index, counts = choose_blocks(block_queries, means, is_filled, jnp.arange(count)[None], part.num_blocks, causal)

@@ -47,14 +47,14 @@ def attention(
     """
     _check(q, k, v, segments)
     pattern = _simplify(pattern, q.shape[1])
-    if q.shape[1] <= BlockSizes().short:
+    if q.shape[1] <= BlockSizes().max_tokens_for_one_mask:
         return masked_attention(q, k, v, dense_mask(pattern, q, k, causal, segments))
     backend = jax.default_backend()
     if backend == "gpu" and segments is None and _can_use_cudnn(q, pattern, causal):
         reach = (pattern.size - 1, 0) if isinstance(pattern, Window) else None
         return jax.nn.dot_product_attention(q, k, v, is_causal=causal, local_window_size=reach, implementation="cudnn")
     # On a CPU a step should fit its caches; other devices want larger steps.
-    sizes = BlockSizes() if backend == "cpu" else BlockSizes(pairs=2**24)
+    sizes = BlockSizes() if backend == "cpu" else BlockSizes(max_pairs=2**24)
     return sparse_attention(q, k, v, pattern, causal, segments, sizes)
 
 

@@ -49,7 +49,7 @@ def choose_blocks(
     return index, best > -jnp.inf
 
 
-def select_block_queries(q: Array, valid: Array, block_size: int, causal: bool) -> Array:
+def compute_block_queries(q: Array, valid: Array, block_size: int, causal: bool) -> Array:
     """[B, G, N, E] float32, the query of each block.
 
     It sums the valid queries of the previous block (zeros for the first), or without causality its own.
@@ -85,7 +85,7 @@ def top_k_attention(
     rows = pad_rows(rows, step)
     valid = rows.tokens.segments > 0
     k, v = (x.swapaxes(1, 2) for x in (rows.k, rows.v))
-    block_queries = select_block_queries(rows.q, valid, block_size, causal)
+    block_queries = compute_block_queries(rows.q, valid, block_size, causal)
     means, is_filled = compute_block_means(k, valid, block_size)
     k, v = (_split_blocks(x, block_size, 2) for x in (k, v))
     keys = jax.tree.map(lambda x: _per_head(_split_blocks(x, block_size, 1), block_queries), rows.tokens)

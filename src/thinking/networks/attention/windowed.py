@@ -30,13 +30,13 @@ def window_attention(rows: QKV, size: int, causal: bool, mask_fn: MaskFn, sizes:
     tokens = rows.q.shape[1]
     if size >= tokens:
         return dense_attention(rows, mask_fn, sizes)
-    chunk = min(sizes.chunk, tokens)
+    chunk = min(sizes.chunk_size, tokens)
     before = -(-(size - 1) // chunk) * chunk
-    behind = 0 if causal else before
-    num_keys = before + chunk + behind
+    after = 0 if causal else before
+    num_keys = before + chunk + after
     step = compute_step_size(rows, num_keys, chunk, sizes)
     rows = pad_rows(rows, step)
-    padded = jax.tree.map(lambda x: pad_axis(x, 1, before, behind), rows._replace(q=()))
+    padded = jax.tree.map(lambda x: pad_axis(x, 1, before, after), rows._replace(q=()))
 
     def gather_keys(x: Array) -> Array:
         """For each of N chunks the keys that it sees, [..., N, num_keys, ...]."""
@@ -45,7 +45,7 @@ def window_attention(rows: QKV, size: int, causal: bool, mask_fn: MaskFn, sizes:
         return jnp.concatenate(shifted, axis=2)
 
     def attend(start: Array, q: Array, queries: TokenPositions) -> PartialSoftmax:
-        nearby = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, step + before + behind, 1), padded)
+        nearby = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, step + before + after, 1), padded)
         k, v = (jnp.moveaxis(gather_keys(x), 3, 1) for x in (nearby.k, nearby.v))
         return partial_softmax(q, k, v, mask_fn(queries, jax.tree.map(gather_keys, nearby.tokens))[:, None])
 

@@ -121,39 +121,43 @@ def scan_chunks(inputs: DeltaInputs, state: Array) -> tuple[Array, Array]:
     size = min(num_tokens, CHUNK_SIZE // num_steps)
     query, key, value, beta, log_gate, is_start = _split_chunks(inputs, size)
 
-    # [N, B, H, L], and [N, B, H, M] for the steps of a token, which share its gate.
+    # [N, B, H, L] and [N, B, 1, L], and with M for L at the steps of a token, which share its gate.
     log_decay = jnp.cumsum(log_gate, axis=-1)
-    part = jnp.cumsum(is_start, axis=-1)  # texts within a chunk; the state belongs to text 0
-    step_decay, step_part = (jnp.repeat(x, num_steps, axis=-1) for x in (log_decay, part))
+    segment = jnp.cumsum(is_start, axis=-1)  # texts within a chunk; the state belongs to segment 0
+    step_decay, step_segment = (jnp.repeat(x, num_steps, axis=-1) for x in (log_decay, segment))
 
-    def decay_between(later: Array, earlier: Array, later_part: Array, earlier_part: Array) -> Array:
-        same = later_part[..., :, None] == earlier_part[..., None, :]
+    def decay_between(later: Array, earlier: Array, later_segment: Array, earlier_segment: Array) -> Array:
+        same = later_segment[..., :, None] == earlier_segment[..., None, :]
         return jnp.where(same, jnp.exp(jnp.minimum(later[..., :, None] - earlier[..., None, :], 0.0)), 0.0)
 
+    # The system is [N, B, H, M, M]. Its solution is update - state_coefficients @ state, both [N, B, H, M, E].
     products = jnp.einsum("nbhik,nbhjk->nbhij", key, key)
-    system = products * decay_between(step_decay, step_decay, step_part, step_part) * beta[..., None]
+    system = products * decay_between(step_decay, step_decay, step_segment, step_segment) * beta[..., None]
     system = jnp.tril(system, -1)
-    from_state = jnp.where(step_part == 0, jnp.exp(step_decay), 0.0)
-    sides = jnp.concatenate([beta[..., None] * value, (beta * from_state)[..., None] * key], axis=-1)
-    solved = solve_unit_lower(system, sides)
-    own, of_state = jnp.split(solved, 2, axis=-1)
+    from_state = jnp.where(step_segment == 0, jnp.exp(step_decay), 0.0)
+    rhs = jnp.concatenate([beta[..., None] * value, (beta * from_state)[..., None] * key], axis=-1)
+    solved = solve_unit_lower(system, rhs)
+    update, state_coefficients = jnp.split(solved, 2, axis=-1)
 
+    # [N, B, H, L, M], what each token reads of each step; then [N, B, H, L, E], [N, B, H, M, E] and [N, B, H, 1, 1].
     index = jnp.arange(size)
     is_before = jnp.repeat(index, num_steps)[None] <= index[:, None]
-    weights = jnp.einsum("nbhik,nbhjk->nbhij", query, key) * decay_between(log_decay, step_decay, part, step_part)
+    weights = jnp.einsum("nbhik,nbhjk->nbhij", query, key) * decay_between(log_decay, step_decay, segment, step_segment)
     weights = jnp.where(is_before, weights, 0.0)
-    query_of_state = jnp.where(part == 0, jnp.exp(log_decay), 0.0)[..., None] * query
-    last_decay, last_part = step_decay[..., -1:], step_part[..., -1:]
-    key_to_end = jnp.where(step_part == last_part, jnp.exp(last_decay - step_decay), 0.0)[..., None] * key
-    state_to_end = jnp.where(last_part == 0, jnp.exp(last_decay), 0.0)[..., None]
+    decayed_query = jnp.where(segment == 0, jnp.exp(log_decay), 0.0)[..., None] * query
+    last_decay, last_segment = step_decay[..., -1:], step_segment[..., -1:]
+    key_decay = jnp.where(step_segment == last_segment, jnp.exp(last_decay - step_decay), 0.0)
+    key_decayed_to_chunk_end = key_decay[..., None] * key
+    state_decay_to_chunk_end = jnp.where(last_segment == 0, jnp.exp(last_decay), 0.0)[..., None]
 
     def advance(state: Array, chunk: tuple[Array, ...]) -> tuple[Array, Array]:
-        own, of_state, weights, query_of_state, key_to_end, state_to_end = chunk
-        change = own - of_state @ state
-        output = weights @ change + query_of_state @ state
-        return state_to_end * state + key_to_end.swapaxes(-1, -2) @ change, output
+        update, state_coefficients, weights, decayed_query, key_decayed_to_chunk_end, state_decay_to_chunk_end = chunk
+        change = update - state_coefficients @ state  # [B, H, M, E]
+        output = weights @ change + decayed_query @ state
+        return state_decay_to_chunk_end * state + key_decayed_to_chunk_end.swapaxes(-1, -2) @ change, output
 
-    state, output = jax.lax.scan(advance, state, (own, of_state, weights, query_of_state, key_to_end, state_to_end))
+    chunks = update, state_coefficients, weights, decayed_query, key_decayed_to_chunk_end, state_decay_to_chunk_end
+    state, output = jax.lax.scan(advance, state, chunks)
     # [N, B, H, L, E] as [B, N L, H, E]
     output = output.transpose(1, 0, 3, 2, 4).reshape(output.shape[1], -1, *output.shape[2:3], output.shape[4])
     return state, output[:, :num_tokens]

@@ -1,9 +1,9 @@
 """An external memory that is written and read by content.
 
 Each head has slots with a key, a value and a usage. A token writes to the slot whose key is most like its own, or to
-the one least used of late, as a gate decides (Neural Turing Machine, Graves et al. 2014; least recently used access,
-Santoro et al. 2016). It then reads a mean of the values, by likeness. A trace shows which slots each token read and
-wrote.
+the least recently used one, as a gate decides (Neural Turing Machine, Graves et al. 2014; least recently used access,
+Santoro et al. 2016). It then reads a mean of the values, weighted by cosine similarity. A trace shows which slots each
+token read and wrote.
 
 Axes: B rows, C tokens, D width, H heads, S slots, E dimensions of a head.
 """
@@ -28,7 +28,7 @@ class MemoryState(NamedTuple):
     Attributes:
         keys: [B, H, E, S], the slots last, as what is summed over a vector's entries is fast then.
         values: [B, H, E, S].
-        usage: [B, H, S], how much each slot was read and written of late.
+        usage: [B, H, S], how much each slot was read and written recently.
     """
 
     keys: Array
@@ -129,8 +129,8 @@ def _access(
 ) -> tuple[MemoryState, tuple[Array, Array, Array]]:
     """Write, then read; returns what was read [B, H, E], and the weights of reads and writes [B, H, S].
 
-    A write makes a slot a mean of what it held and of what is new. So what is read after the write follows from
-    products with the slots before it, and each slot is passed over once.
+    A write makes a slot a mean of what it held and of what is new. Hence the read after the write is computed from dot
+    products with the old slots, in one pass over the memory.
     """
     is_start, is_valid = token.is_start[:, None, None], token.is_valid[:, None, None]
     kept = jnp.where(is_start, 0.0, 1.0)
@@ -141,19 +141,23 @@ def _access(
 
     is_least_used = jax.nn.one_hot(jnp.argmin(usage, axis=-1), usage.shape[-1])
     least_used = token.least_used_gate[..., None]
-    writes = least_used * is_least_used + (1 - least_used) * _likeness(write_products, squares, sharpness)
+    writes = least_used * is_least_used + (1 - least_used) * _cosine_weights(write_products, squares, sharpness)
     writes = token.write_gate[..., None] * writes
 
-    left = 1 - writes
+    retained = 1 - writes
     squares = (
-        left**2 * squares + 2 * left * writes * write_products + writes**2 * _dot(token.write_key, token.write_key)
+        retained**2 * squares
+        + 2 * retained * writes * write_products
+        + writes**2 * _dot(token.write_key, token.write_key)
     )
-    read_products = left * read_products + writes * _dot(token.write_key, token.read_key)
-    reads = _likeness(read_products, squares, sharpness)
-    output = jnp.sum((reads * left * kept)[..., None, :] * before.values, axis=-1) + _dot(reads, writes) * token.value
+    read_products = retained * read_products + writes * _dot(token.write_key, token.read_key)
+    reads = _cosine_weights(read_products, squares, sharpness)
+    output = (
+        jnp.sum((reads * retained * kept)[..., None, :] * before.values, axis=-1) + _dot(reads, writes) * token.value
+    )
 
     def write(slots: Array, new: Array) -> Array:
-        remaining = jnp.where(is_valid, kept * left, 1.0)[..., None, :]
+        remaining = jnp.where(is_valid, kept * retained, 1.0)[..., None, :]
         written = jnp.where(is_valid, writes, 0.0)[..., None, :]
         return remaining * slots + written * jnp.where(is_valid, new, 0.0)[..., None]
 
@@ -162,7 +166,7 @@ def _access(
     return after, (output, reads, writes)
 
 
-def _likeness(products: Array, squares: Array, sharpness: Array) -> Array:
+def _cosine_weights(products: Array, squares: Array, sharpness: Array) -> Array:
     """[B, H, S] softmax of cosines, from products with the slots and the slots' squared lengths.
 
     An empty slot has cosine 0.

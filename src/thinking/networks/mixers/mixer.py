@@ -1,4 +1,4 @@
-"""What mixes the tokens of a row in a block, as values: attention, or a recurrence with a state of constant size.
+"""Token mixers as first-class objects: attention, or a recurrence with a state of constant size.
 
 Axes: B rows, C tokens, D width.
 """
@@ -34,7 +34,7 @@ class RecurrentOutput(NamedTuple):
 
     Attributes:
         state: after the last token.
-        trace: what the mixer shows of its work, a PyTree of arrays [B, C, ...]; () for most.
+        trace: diagnostics of the mixer, such as read weights, a PyTree of arrays [B, C, ...]; () for most.
     """
 
     state: State

@@ -48,11 +48,13 @@ def beam(
             "give at most that many"
         )
 
-    def step(time: Array, search_state: SearchState) -> SearchState:
+    def step(step_index: Array, search_state: SearchState) -> SearchState:
         parent, action, is_valid = _extend_beams(search_state, num_problems, width, length_penalty)
         state, step_output, paths = take_rows(search_state[:3], parent)
         paths = paths._replace(log_prob=jnp.where(is_valid, paths.log_prob, -jnp.inf))
-        return take_actions(step_fn, time, SearchState(state, step_output, paths, search_state.num_model_calls), action)
+        return take_actions(
+            step_fn, step_index, SearchState(state, step_output, paths, search_state.num_model_calls), action
+        )
 
     search_state = init_search(root, width, max_steps)
     # Only one copy of the root is a valid path at first.

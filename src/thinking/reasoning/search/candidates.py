@@ -52,9 +52,9 @@ def greedy(step_fn: StepFn, root: RootOutput, *, max_steps: int) -> Candidates:
     """
     num_problems, _ = check_root("greedy", root, max_steps=max_steps)
 
-    def step(time: Array, search_state: SearchState) -> SearchState:
+    def step(step_index: Array, search_state: SearchState) -> SearchState:
         return take_actions(
-            step_fn, time, search_state, jnp.argmax(search_state.step_output.logits, axis=1).astype(jnp.int32)
+            step_fn, step_index, search_state, jnp.argmax(search_state.step_output.logits, axis=1).astype(jnp.int32)
         )
 
     return to_candidates(run_search(step, init_search(root, 1, max_steps), max_steps), num_problems)
@@ -111,10 +111,10 @@ def sample_actions(
 ) -> SearchState:
     """Extend paths by sampling. Consumes the keys [R]; a row depends on its own key only."""
 
-    def step(time: Array, search_state: SearchState) -> SearchState:
-        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, time)
+    def step(step_index: Array, search_state: SearchState) -> SearchState:
+        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, step_index)
         action = jax.vmap(jax.random.categorical)(step_keys, search_state.step_output.logits / temperature)
-        return take_actions(step_fn, time, search_state, action.astype(jnp.int32), stop_actions)
+        return take_actions(step_fn, step_index, search_state, action.astype(jnp.int32), stop_actions)
 
     return run_search(step, search_state, max_steps)
 

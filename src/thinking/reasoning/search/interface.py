@@ -118,7 +118,7 @@ def init_search(root: RootOutput, num_copies: int, max_steps: int) -> SearchStat
 
 
 def take_actions(
-    step_fn: StepFn, time: Array, search_state: SearchState, action: Array, stop_actions: tuple[int, ...] = ()
+    step_fn: StepFn, step_index: Array, search_state: SearchState, action: Array, stop_actions: tuple[int, ...] = ()
 ) -> SearchState:
     """Step every active row by its action [R]; an action in `stop_actions` finishes its path."""
     paths = search_state.paths
@@ -130,7 +130,7 @@ def take_actions(
     log_prob = jnp.take_along_axis(jax.nn.log_softmax(search_state.step_output.logits), action[:, None], axis=1)[:, 0]
 
     def write(buffer: Array, new: Array) -> Array:
-        return buffer.at[:, time].set(select_rows(active, new, buffer[:, time]))
+        return buffer.at[:, step_index].set(select_rows(active, new, buffer[:, step_index]))
 
     paths = Paths(
         actions=write(paths.actions, action),
@@ -154,7 +154,7 @@ def is_active(paths: Paths) -> Array:
 def run_search(
     step: Callable[[Array, SearchState], SearchState], search_state: SearchState, max_steps: int
 ) -> SearchState:
-    """Apply `step(time, search_state)` until no path is active, at most `max_steps` times."""
+    """Apply `step(step_index, search_state)` until no path is active, at most `max_steps` times."""
 
     def is_running(carry: tuple[Array, SearchState]) -> Array:
         return (carry[0] < max_steps) & jnp.any(is_active(carry[1].paths))

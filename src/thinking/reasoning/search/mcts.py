@@ -67,15 +67,16 @@ def tree_search(
 ) -> TreeSearchOutput:
     """One search from the root. Values estimate future rewards; those of finished states are not read.
 
-    A model without rewards needs a wrapper that rewards an end by its value, or the search avoids ends. The tree keeps
-    the state of each of M nodes, so states should be small. Actions of logit -inf are never taken.
+    Without rewards, wrap the model so that a terminal state is rewarded with its value; otherwise search avoids
+    terminating. The tree keeps the state of each of M nodes, so states should be small. Actions of logit -inf are never
+    taken.
 
     Args:
         step_fn: the model.
         root: of B problems.
         key: consumed; of a policy that explores. One, or [B] for the policies of `tree_policies`.
         num_simulations: expanded nodes, one call of `step_fn` each.
-        policy: tree policy; by default one that decides, without exploration.
+        policy: tree policy; by default a deterministic one, without exploration.
         max_depth: maximum depth of the tree; `num_simulations` by default.
         discount: discount factor.
     """
@@ -184,11 +185,11 @@ def plan_by_tree(
     num_problems, _ = check_root("plan_by_tree", root, num_simulations=num_simulations, max_steps=max_steps)
     keys = split_by_row(key, num_problems)
 
-    def step(time: Array, search_state: SearchState) -> SearchState:
+    def step(step_index: Array, search_state: SearchState) -> SearchState:
         tree = tree_search(
             step_fn,
             (search_state.state, search_state.step_output._replace(done=search_state.paths.done)),
-            fold_in_rows(keys, time),
+            fold_in_rows(keys, step_index),
             num_simulations=num_simulations,
             policy=policy,
             max_depth=max_depth,
@@ -200,7 +201,7 @@ def plan_by_tree(
             state, step_output = step_fn(state, action)
             return state, step_output._replace(extra=(step_output.extra, cost_fn(tree)))
 
-        return take_actions(step_with_cost, time, search_state, tree.action)
+        return take_actions(step_with_cost, step_index, search_state, tree.action)
 
     state, step_output = root
     root = state, step_output._replace(extra=(step_output.extra, jnp.zeros(num_problems, jnp.int32)))

@@ -32,7 +32,7 @@ class TokenStep(NamedTuple):
 
     Attributes:
         tokens: [..., S] int32, -1 past the end.
-        length: [...] int32, 1 to S; 0 behind a finished state.
+        length: [...] int32, 1 to S; 0 after a finished state.
         log_prob: [...] float32, of all tokens under the model, in nats.
     """
 
@@ -72,8 +72,8 @@ def make_step_model(
     others are forbidden. Sampling an action thus samples a step from the model, and in a tree the values decide among
     equally frequent steps (Hubert et al. 2021). Log-probabilities as logits would count the prior twice.
 
-    A search that decides, instead of sampling, wants `greedy_first`: the first step is the greedy one, the others are
-    sampled, and logits are the steps' log-probabilities. Where all values are equal, it decides as greedy search does.
+    A deterministic search wants `greedy_first`: the first step is the greedy one, the others are sampled, and logits
+    are the steps' log-probabilities. Where all values are equal, it takes the steps of greedy search.
 
     A step's reward is the sum over its tokens, its `extra` the `TokenStep` taken; see `concat_steps`. The root costs up
     to K S calls of `step_fn`; a call of the new step function costs up to S more.
@@ -145,8 +145,8 @@ def make_step_model(
 def concat_steps(candidates: Candidates) -> tuple[Array, Array]:
     """Tokens [B, N, T S] int32, -1 past the end, and their number [B, N], of candidates over steps."""
     tokens, length, _ = candidates.extras
-    place = jax.lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
-    is_valid = place < length[..., None]
+    position = jax.lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
+    is_valid = position < length[..., None]
     tokens = jnp.where(is_valid, tokens, NO_ACTION).reshape(*candidates.length.shape, -1)
     order = jnp.argsort(tokens == NO_ACTION, axis=-1, stable=True)
     return jnp.take_along_axis(tokens, order, axis=-1), jnp.sum(length, axis=-1)
@@ -165,10 +165,10 @@ def _replay_step(step_fn: StepFn, state: State, step: TokenStep, vocab_size: int
     # Only finished states have steps of length 0.
     finished = StepOutput(jnp.zeros((rows, vocab_size)), jnp.zeros(rows), jnp.zeros(rows), jnp.ones(rows, bool))
 
-    def take_token(place: Array, carry: RootOutput) -> RootOutput:
+    def take_token(position: Array, carry: RootOutput) -> RootOutput:
         state, previous = carry
-        next_state, step_output = step_fn(state, jnp.maximum(step.tokens[:, place], 0))
+        next_state, step_output = step_fn(state, jnp.maximum(step.tokens[:, position], 0))
         step_output = step_output._replace(reward=previous.reward + step_output.reward)
-        return select_rows(place < step.length, (next_state, step_output), carry)
+        return select_rows(position < step.length, (next_state, step_output), carry)
 
     return jax.lax.fori_loop(0, jnp.max(step.length), take_token, (state, finished))

@@ -14,7 +14,7 @@ from thinking.reasoning.search.mcts import TreeSearchOutput, plan_by_tree
 from thinking.reasoning.search.step_actions import StepState, concat_steps, make_step_model
 from thinking.reasoning.search.strategies import STEP_ENDS, Solutions
 from thinking.reasoning.search.token_model import make_token_model
-from thinking.reasoning.search.tree_policies import complete_unscaled, gumbel
+from thinking.reasoning.search.tree_policies import complete_qvalues_without_rescaling, gumbel
 from thinking.text.vocabulary import END
 from thinking.types import Array, Params
 
@@ -70,10 +70,10 @@ def solve_by_step_tree(
     candidates = plan_by_tree(
         step_fn,
         root,
-        key,  # unused: this policy decides without drawing
+        key,  # unused: this policy is deterministic
         num_simulations=num_simulations,
         max_steps=max_steps,
-        policy=partial(gumbel, qtransform=complete_unscaled),
+        policy=partial(gumbel, qtransform=complete_qvalues_without_rescaling),
         cost_fn=_count_tree_tokens,
     )
     steps, num_proposed = candidates.extras

@@ -30,7 +30,7 @@ MIN_WIDTH = 32
 
 
 @dataclass(eq=False)
-class Context:
+class SubtaskContext:
     """A question and its completion.
 
     Attributes:
@@ -44,13 +44,13 @@ class Context:
 
     prompt: tuple[int, ...]
     completion: list[int] = field(default_factory=list)
-    subtasks: list["Context"] = field(default_factory=list)
+    subtasks: list["SubtaskContext"] = field(default_factory=list)
     answer: list[int] | None = None
     height: int = 1
     num_subtask_tokens: int = 0
 
 
-class Solution(NamedTuple):
+class SubtaskSolution(NamedTuple):
     """The result of a problem.
 
     Attributes:
@@ -67,18 +67,18 @@ class Solution(NamedTuple):
     num_contexts: int
     depth: int
     num_tokens: int
-    trace: Context
+    trace: SubtaskContext
 
 
 @dataclass(eq=False)
 class _Task:
     """An open problem: each context waits for the next one's answer, and the last is being generated."""
 
-    stack: list[Context]
+    stack: list[SubtaskContext]
     outcome: str | None = None
 
 
-SolveFn = Callable[[Params, Array, Sequence[Sequence[int]]], list[Solution]]
+SolveFn = Callable[[Params, Array, Sequence[Sequence[int]]], list[SubtaskSolution]]
 """`solve(params, key, prompts) -> solutions`, one a prompt; consumes the key."""
 
 
@@ -148,13 +148,13 @@ def make_solver(
                 continuations[text] = tokens[row, : num_new[row]].tolist()
         return continuations
 
-    def solve(params: Params, key: Array, prompts: Sequence[Sequence[int]]) -> list[Solution]:
+    def solve(params: Params, key: Array, prompts: Sequence[Sequence[int]]) -> list[SubtaskSolution]:
         for prompt in prompts:
             if not 1 <= len(prompt) <= max_length:
                 raise ValueError(f"make_solver: a prompt has length {len(prompt)}; allowed is 1 to {max_length}")
             check_tokens("prompt", prompt, 0, decoder.vocab_size)
-        answered: dict[tuple[int, ...], Context] = {}
-        tasks = [_Task([Context(tuple(map(int, prompt)))]) for prompt in prompts]
+        answered: dict[tuple[int, ...], SubtaskContext] = {}
+        tasks = [_Task([SubtaskContext(tuple(map(int, prompt)))]) for prompt in prompts]
         while True:
             open_tasks = {task: _text(task) for task in tasks if task.outcome is None}
             if not open_tasks:
@@ -170,7 +170,7 @@ def make_solver(
     return solve
 
 
-def format_trace(context: Context, vocabulary: Vocabulary) -> Iterator[str]:
+def format_trace(context: SubtaskContext, vocabulary: Vocabulary) -> Iterator[str]:
     """Indented lines `question answer` of a context and its sub-tasks; a repeated context is not expanded again."""
     expanded: set[tuple[int, ...]] = set()
     stack = [(context, 0)]
@@ -185,7 +185,7 @@ def format_trace(context: Context, vocabulary: Vocabulary) -> Iterator[str]:
 
 
 def _process_completion(
-    task: _Task, answered: dict[tuple[int, ...], Context], max_depth: int, max_contexts: int
+    task: _Task, answered: dict[tuple[int, ...], SubtaskContext], max_depth: int, max_contexts: int
 ) -> None:
     """Open or close a context if the last token asks or answers."""
     context = task.stack[-1]
@@ -210,12 +210,16 @@ def _process_completion(
 
 
 def _add_subtask(
-    task: _Task, prompt: tuple[int, ...], answered: dict[tuple[int, ...], Context], max_depth: int, max_contexts: int
+    task: _Task,
+    prompt: tuple[int, ...],
+    answered: dict[tuple[int, ...], SubtaskContext],
+    max_depth: int,
+    max_contexts: int,
 ) -> None:
     if any(context.prompt == prompt for context in task.stack):
         task.outcome = CYCLE
         return
-    child = answered.get(prompt) or Context(prompt)
+    child = answered.get(prompt) or SubtaskContext(prompt)
     depth = len(task.stack) + child.height
     if depth > max_depth:
         task.outcome = TOO_DEEP
@@ -231,12 +235,12 @@ def _add_subtask(
         _insert_answer(task.stack[-1], child)
 
 
-def _insert_answer(context: Context, child: Context) -> None:
+def _insert_answer(context: SubtaskContext, child: SubtaskContext) -> None:
     context.completion += child.answer or []
     context.num_subtask_tokens += len(child.answer or [])
 
 
-def _reachable_contexts(root: Context) -> list[Context]:
+def _reachable_contexts(root: SubtaskContext) -> list[SubtaskContext]:
     """All distinct contexts below one, itself included."""
     found, stack = {}, [root]
     while stack:
@@ -247,11 +251,11 @@ def _reachable_contexts(root: Context) -> list[Context]:
     return list(found.values())
 
 
-def _to_solution(task: _Task) -> Solution:
+def _to_solution(task: _Task) -> SubtaskSolution:
     root, outcome = task.stack[0], task.outcome or ""
     contexts = _reachable_contexts(root)
     tokens = sum(len(node.completion) - node.num_subtask_tokens for node in contexts)
-    return Solution(root.answer or [], outcome, len(contexts), root.height, tokens, root)
+    return SubtaskSolution(root.answer or [], outcome, len(contexts), root.height, tokens, root)
 
 
 def _hash_question(question: tuple[int, ...]) -> int:
@@ -263,7 +267,7 @@ def _text(task: _Task) -> tuple[int, ...]:
     return (*task.stack[-1].prompt, *task.stack[-1].completion)
 
 
-def _is_in_thought(context: Context) -> bool:
+def _is_in_thought(context: SubtaskContext) -> bool:
     """Whether its last token is inside a thought."""
     return next((token == THINK for token in reversed(context.completion) if token in (THINK, END_THINK)), False)
 

@@ -1,7 +1,7 @@
 """Policies of a tree search, with the signature of mctx's.
 
-They decide: without options nothing is drawn, so equal trees give equal actions. Data for training need exploration,
-which is an option of each.
+They are deterministic by default: nothing is sampled, so equal trees give equal actions. Data for training need
+exploration, which is an option of each.
 
 Axes: B problems, A actions, M nodes of a tree.
 """
@@ -20,8 +20,9 @@ from thinking.types import Array
 TreePolicy = Callable[..., mctx.PolicyOutput]
 """`policy(params, rng_key, root, recurrent_fn, num_simulations, invalid_actions, max_depth) -> mctx.PolicyOutput`."""
 
-complete_unscaled = partial(mctx.qtransform_completed_by_mix_value, rescale_values=False)
-"""Of `gumbel`, for values that are in [0, 1] already and learned, so that the prior counts beside them."""
+complete_qvalues_without_rescaling = partial(mctx.qtransform_completed_by_mix_value, rescale_values=False)
+"""A `qtransform` for `gumbel` where values already lie in [0, 1]: no min-max rescaling, so that the prior keeps its
+influence."""
 
 
 def complete_by_tree(tree: mctx.Tree, node: Array) -> Array:
@@ -34,7 +35,7 @@ def complete_by_tree(tree: mctx.Tree, node: Array) -> Array:
     it the noise of a value head, and what a node found first keeps all visits.
     """
     value_scale = jnp.where(node == tree.ROOT_INDEX, 1.0, 0.1)
-    values = complete_unscaled(tree, node, value_scale=value_scale)
+    values = complete_qvalues_without_rescaling(tree, node, value_scale=value_scale)
     return (values - jnp.min(values)) / _value_range(tree)[1]
 
 
@@ -95,7 +96,7 @@ def gumbel(
         max_depth: of the tree.
         gumbel_scale: scale of the noise; 1 explores, as data for training need it.
         max_num_considered_actions: root actions that are visited, those of highest logit and noise.
-        qtransform: of mctx, for values; `complete_unscaled` where they are in [0, 1].
+        qtransform: of mctx, for values; `complete_qvalues_without_rescaling` where they are in [0, 1].
     """
     logits = _mask_logits(root.prior_logits, invalid_actions)
     keys = split_by_row(rng_key, len(logits))
@@ -144,8 +145,8 @@ def muzero(
 ) -> mctx.PolicyOutput:
     """MuZero (Schrittwieser et al. 2020), which visits by an upper confidence bound.
 
-    It decides for the first action of the best path that the tree knows. The paper takes the most visited action, which
-    suits means over chances and noise, and misses the optimum of small known trees.
+    It takes the first action of the best path that the tree knows. The paper takes the most visited action, which suits
+    stochastic dynamics and noise, and misses the optimum of small known trees.
 
     Args:
         params: handed to `recurrent_fn`.
@@ -155,7 +156,7 @@ def muzero(
         num_simulations: expanded nodes.
         invalid_actions: [B, A] bool.
         max_depth: of the tree.
-        temperature: 0 decides; above, actions are sampled by `visits ** (1 / temperature)`.
+        temperature: 0 is greedy; above, actions are sampled by `visits ** (1 / temperature)`.
         dirichlet_fraction: share of noise in the root's prior; 0.25 explores, as data for training need it.
         dirichlet_alpha: concentration of the noise.
         qtransform: of mctx, for values, to [0, 1].
@@ -189,8 +190,8 @@ def muzero(
 def take_best_paths(tree: mctx.Tree) -> mctx.Tree:
     """The tree with the actions of its root worth the best path known through each, instead of the mean of all.
 
-    Means suit chance; where steps are certain, they blame an action for all that was tried after it. A node is worth
-    its best action, and its own value stands for those not visited.
+    Mean backups suit stochastic dynamics. In deterministic ones they undervalue an action whose subtree was explored
+    badly, so the maximum is backed up: a node is worth its best action, and its own value stands for those not visited.
     """
     is_visited = tree.children_visits > 0
     is_unknown = ~is_visited & (tree.children_prior_logits > jnp.finfo(tree.children_prior_logits.dtype).min)

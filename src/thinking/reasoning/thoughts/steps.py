@@ -26,7 +26,7 @@ ThoughtOutput = tuple[Array, Array, Array, Array]
 """Of one step: tokens, their log-probabilities and entropy in nats [B], and logits [B, K]."""
 
 
-class Network(nnx.Module):
+class ThinkingNetwork(nnx.Module):
     """The parameters, the same for every kind of thought; arguments as of `thinking_model`."""
 
     def __init__(
@@ -100,7 +100,7 @@ def empty_thought_output(batch_size: int, num_thought_tokens: int) -> ThoughtOut
 
 
 def take_steps(
-    network: Network,
+    network: ThinkingNetwork,
     kind: Kind,
     gradient: GradientEstimator,
     cache: ReaderCache,
@@ -161,7 +161,7 @@ def take_steps(
 
 
 def answer_at_once(
-    network: Network, cache: ReaderCache, lengths: Array, max_length: int, num_thought_tokens: int
+    network: ThinkingNetwork, cache: ReaderCache, lengths: Array, max_length: int, num_thought_tokens: int
 ) -> tuple[Array, ThoughtOutput]:
     """Hidden states [B, N, D], 0 except at the last symbol, and empty thought outputs of a single step there."""
     batch_size = len(lengths)
@@ -225,7 +225,7 @@ def compute_end_log_probs(logits: Array, *, is_sampled: bool) -> Array:
 
 
 def marginalize_over_ends(
-    network: Network, hidden: Array, lengths: Array, can_end: Array | None, *, is_sampled: bool
+    network: ThinkingNetwork, hidden: Array, lengths: Array, can_end: Array | None, *, is_sampled: bool
 ) -> tuple[Array, Array]:
     """Log-probabilities of the answers [B, A], marginalised over all ends, and the expected number of steps [B].
 

@@ -43,7 +43,7 @@ class ThoughtTrainingOptions(NamedTuple):
     entropy_weight: float = 0.0
 
 
-def group_relative(gain: Array, num_generations: int) -> Array:
+def normalize_gains_by_group(gain: Array, num_generations: int) -> Array:
     """Gains [B G] normalised within the thoughts of a window (Shao et al. 2024), or over the batch if G is 1.
 
     Within a group the reference cancels. With G = 1 it is the baseline for the difficulty of a window.
@@ -51,7 +51,7 @@ def group_relative(gain: Array, num_generations: int) -> Array:
     return group_advantages(gain, num_generations if num_generations > 1 else len(gain))
 
 
-def best_of_group(gain: Array, num_generations: int) -> Array:
+def select_best_of_group(gain: Array, num_generations: int) -> Array:
     """[B G] 1 for the best thought of each window if its gain is above 0, else 0.
 
     Expert iteration (Anthony et al. 2017), or STaR (Zelikman et al. 2022) with a likelihood in place of an answer.

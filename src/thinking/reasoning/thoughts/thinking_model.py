@@ -19,7 +19,7 @@ from thinking.networks.pure import make_pure
 from thinking.reasoning.thoughts.steps import (
     GradientEstimator,
     Kind,
-    Network,
+    ThinkingNetwork,
     answer_at_once,
     marginalize_over_ends,
     take_steps,
@@ -112,9 +112,9 @@ def thinking_model(
         raise ValueError("thinking_model: end_thought=True goes with neither blind nor split; leave one of them out")
     num_tokens = num_answers if num_thought_tokens is None else num_thought_tokens
 
-    def build(key: Array) -> Network:
+    def build(key: Array) -> ThinkingNetwork:
         has_own_head, rngs = num_thought_tokens is not None, nnx.Rngs(key)
-        return Network(
+        return ThinkingNetwork(
             num_symbols,
             num_answers,
             num_tokens,

@@ -59,15 +59,15 @@ def _think_on(network: RecursiveNetwork, params: Params, latent: Array, batch: C
     def advance(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], _ChunkFlags]:
         latent, answer = carry
         latent = network.step(params, latent, batch.inputs)
-        output = network.read(params, latent)
+        output = network.predict(params, latent)
         flags = _ChunkFlags(
             is_solved=jnp.all(output.answer == batch.targets, axis=1),
-            is_confident=output.log_prob_right > jnp.log(0.5),
+            is_confident=output.log_prob_correct > jnp.log(0.5),
             has_changed=jnp.any(output.answer != answer, axis=1),
         )
         return (latent, output.answer), flags
 
-    (latent, _), flags = jax.lax.scan(advance, (latent, network.read(params, latent).answer), length=_CHUNK)
+    (latent, _), flags = jax.lax.scan(advance, (latent, network.predict(params, latent).answer), length=_CHUNK)
     return latent, flags
 
 
@@ -107,7 +107,7 @@ def trace_probabilities(network: RecursiveNetwork, params: Params, batch: CellBa
     first = jax.tree.map(lambda leaf: leaf[:1], batch.inputs)
 
     def advance(latent: Array, _: None) -> tuple[Array, Array]:
-        probability = jax.nn.softmax(network.read(params, latent).logits)[0, :, 1]
+        probability = jax.nn.softmax(network.predict(params, latent).logits)[0, :, 1]
         return network.step(params, latent, first), probability
 
     start = network.init_latent(params, first)

@@ -26,16 +26,16 @@ class WindowScores(NamedTuple):
     """Log-probabilities of continuations, in nats, and thoughts.
 
     Attributes:
-        own: [W], given the model's own thought.
-        empty: [W], given an empty thought.
-        other: [W], given its thought for another window.
+        own_thought: [W] log-probability given the model's own thought.
+        empty_thought: [W] log-probability given an empty thought.
+        other_thought: [W] log-probability given its thought for another window.
         thoughts: [W, N] int32, its own.
         length: [W] int32, tokens of these, the end included.
     """
 
-    own: np.ndarray
-    empty: np.ndarray
-    other: np.ndarray
+    own_thought: np.ndarray
+    empty_thought: np.ndarray
+    other_thought: np.ndarray
     thoughts: np.ndarray
     length: np.ndarray
 
@@ -108,19 +108,19 @@ def compute_metrics(
         return float(-log_probs.sum(dtype=np.float64) / np.log(2) / total)
 
     metrics: dict[str, float | None] = {
-        "bits_per_byte": bits(scores.own),
+        "bits_per_byte": bits(scores.own_thought),
         "bits_per_byte_saved": None,
         "bits_per_byte_saved_stderr": None,
     }
     if baseline is not None:
-        metrics["bits_per_byte_saved"] = bits(baseline.own) - metrics["bits_per_byte"]
+        metrics["bits_per_byte_saved"] = bits(baseline.own_thought) - metrics["bits_per_byte"]
         metrics["bits_per_byte_saved_stderr"] = float(
-            (scores.own - baseline.own).std() * np.sqrt(len(continuation)) / np.log(2) / total
+            (scores.own_thought - baseline.own_thought).std() * np.sqrt(len(continuation)) / np.log(2) / total
         )
     return metrics | {
-        "bits_per_byte_with_shuffled_thoughts": bits(scores.other) if thinks else None,
+        "bits_per_byte_with_shuffled_thoughts": bits(scores.other_thought) if thinks else None,
         "mean_thought_length": float(np.maximum(scores.length - 1, 0).mean()),
-        "fraction_improved": float((scores.own > scores.empty).mean()) if thinks else None,
+        "fraction_improved": float((scores.own_thought > scores.empty_thought).mean()) if thinks else None,
         "positions_per_token": float((scores.length + count).mean() / count),
     }
 

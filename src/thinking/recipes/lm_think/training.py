@@ -14,9 +14,9 @@ from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import Decoder, decoder
 from thinking.reasoning.thoughts.text_thought_training import (
     ThoughtTrainingOptions,
-    best_of_group,
-    group_relative,
     make_thought_training_step,
+    normalize_gains_by_group,
+    select_best_of_group,
 )
 from thinking.reasoning.thoughts.text_thoughts import ThoughtPolicy, ThoughtVocabulary, make_thought_policy
 from thinking.recipes.lm_think.config import Config
@@ -86,10 +86,12 @@ def build_thought_training(config: Config, kind: str) -> ThoughtTrainingOptions:
     if kind == "reinforced":
         group, entropy_weight = config.rl.num_generations, config.rl.entropy_weight
         return ThoughtTrainingOptions(
-            **sizes, advantage_fn=group_relative, num_generations=group, entropy_weight=entropy_weight
+            **sizes, advantage_fn=normalize_gains_by_group, num_generations=group, entropy_weight=entropy_weight
         )
     if kind == "expert_iteration":
-        return ThoughtTrainingOptions(**sizes, advantage_fn=best_of_group, num_generations=config.rl.num_generations)
+        return ThoughtTrainingOptions(
+            **sizes, advantage_fn=select_best_of_group, num_generations=config.rl.num_generations
+        )
     return ThoughtTrainingOptions(**sizes)
 
 

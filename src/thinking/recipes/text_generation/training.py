@@ -164,7 +164,7 @@ def write_texts(model: Decoder, params: Params, prompts: Prompts, beam_width: in
     """Generate the whole target greedily, and by beam search.
 
     Returns:
-        [N] int32 twice, 0 behind the end: the greedy text, and the text of the beam that is nearest to the target,
+        [N] int32 twice, 0 after the end: the greedy text, and the text of the beam that is nearest to the target,
         which an oracle chooses.
     """
     target = prompts.columns["targets"][-1, :-1]
