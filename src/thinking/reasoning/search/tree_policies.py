@@ -21,7 +21,7 @@ TreePolicy = Callable[..., mctx.PolicyOutput]
 """`policy(params, rng_key, root, recurrent_fn, num_simulations, invalid_actions, max_depth) -> mctx.PolicyOutput`."""
 
 complete_unscaled = partial(mctx.qtransform_completed_by_mix_value, rescale_values=False)
-"""Completed values of `gumbel`: learned values in [0, 1] are not rescaled, so that the prior counts beside them."""
+"""Of `gumbel`, for values that are in [0, 1] already and learned, so that the prior counts beside them."""
 
 
 def complete_by_tree(tree: mctx.Tree, node: Array) -> Array:
