@@ -30,9 +30,9 @@ COLUMNS = {
     "exact_match": "right, %",
     "mean_tokens": "tokens",
 }
-"""Of the table on the terminal."""
+"""Headers of the columns of the table on the terminal, by name."""
 METRIC_HEADERS = {name: header for name, header in COLUMNS.items() if name != "model"}
-"""Of what `measure` finds."""
+"""Headers of the metrics that `measure` returns, by name."""
 
 
 def run(config: Config, run: Run) -> None:

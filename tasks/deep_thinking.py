@@ -26,7 +26,7 @@ COLUMNS = {
     "solved_at_training_depth": "at training depth, %",
     "mean_halting_step": "steps until sure",
 }
-"""Of the table on the terminal."""
+"""Headers of the columns of the table on the terminal, by name."""
 METRIC_HEADERS = {
     "size": "size",
     "num_puzzles": "puzzles",
@@ -34,7 +34,7 @@ METRIC_HEADERS = {
     "solved_at_training_depth": "at training depth, %",
     "mean_halting_step": "steps until sure",
 }
-"""Of what `measure` finds."""
+"""Headers of the metrics that `measure` returns, by name."""
 
 
 def run(config: Config, run: Run) -> None:

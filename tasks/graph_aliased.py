@@ -27,7 +27,7 @@ COLUMNS = {
     "solved_fraction_std": "±, %",
     "mean_length_ratio": "hops / shortest",
 }
-"""Of the table on the terminal."""
+"""Headers of the columns of the table on the terminal, by name."""
 
 
 def run(config: Config, run: Run) -> None:

@@ -19,7 +19,7 @@ COLUMNS = {
     "exact_match": "decoded, %",
     "num_distinct_codes": "codes in use",
 }
-"""Of the table on the terminal."""
+"""Headers of the columns of the table on the terminal, by name."""
 
 
 def run(config: Config, run: Run) -> None:

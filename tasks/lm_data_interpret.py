@@ -26,7 +26,7 @@ COLUMNS = {
     "step_f1": "F1 of steps, %",
     "next_step_recall": "next step, %",
 }
-"""Of the table on the terminal."""
+"""Headers of the columns of the table on the terminal, by name."""
 
 
 def run(config: Config, run: Run) -> None:

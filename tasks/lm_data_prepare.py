@@ -29,7 +29,7 @@ COLUMNS = {
     "mean_steps": "steps a text",
     "in_training_fraction": "steps known from training, %",
 }
-"""Of the table on the terminal."""
+"""Headers of the columns of the table on the terminal, by name."""
 
 
 def run(config: Config, run: Run) -> None:

@@ -30,7 +30,7 @@ COLUMNS = {
     "plan_step_f1": "F1 of steps, %",
     "sub_goal_recall": "sub-goals, %",
 }
-"""Of the table on the terminal."""
+"""Headers of the columns of the table on the terminal, by name."""
 
 
 def run(config: Config, run: Run) -> None:

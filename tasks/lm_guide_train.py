@@ -15,7 +15,7 @@ COLUMNS = {
     "train_seconds": "seconds",
     "compile_seconds": "compiling, s",
 }
-"""Of the table on the terminal."""
+"""Headers of the columns of the table on the terminal, by name."""
 
 
 def run(config: Config, run: Run) -> None:

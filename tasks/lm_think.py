@@ -28,7 +28,7 @@ COLUMNS = {
     "mean_thought_length": "thought length",
     "train_seconds": "seconds",
 }
-"""Of the table on the terminal."""
+"""Headers of the columns of the table on the terminal, by name."""
 
 
 def run(config: Config, run: Run) -> None:

@@ -32,14 +32,14 @@ COLUMNS = {
     "num_env_steps": "training steps",
     "num_parameters": "parameters",
 }
-"""Of the table on the terminal."""
+"""Headers of the columns of the table on the terminal, by name."""
 METRIC_HEADERS = {
     "target_return": "target",
     "num_episodes": "episodes",
     "mean_return": "mean return",
     "std_over_episodes": "±",
 }
-"""Of what `measure` finds."""
+"""Headers of the metrics that `measure` returns, by name."""
 
 
 def run(config: Config, run: Run) -> None:

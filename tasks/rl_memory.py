@@ -16,7 +16,7 @@ COLUMNS = {
     "min_over_seeds": "worst seed",
     "num_parameters": "parameters",
 }
-"""Of the table on the terminal."""
+"""Headers of the columns of the table on the terminal, by name."""
 
 
 def run(config: Config, run: Run) -> None:

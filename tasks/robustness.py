@@ -15,8 +15,8 @@ from thinking.benchmarks.kills import (
     Config,
     make_command,
     read_final_digest,
-    run_killed,
     run_undisturbed,
+    run_with_kills,
     split_kills,
 )
 from thinking.experiment import Run, main
@@ -30,7 +30,7 @@ NEEDS = {"lm_guide_train": "lm_data_prepare"}
 
 
 def run(config: Config, run: Run) -> None:
-    """Train each task until its kills are survived; compare with an undisturbed run."""
+    """Train each task until it finishes despite the kills; compare with an undisturbed run."""
     from thinking.experiment.results import write_results
     from thinking.files import make_temporary_folder
 
@@ -60,7 +60,7 @@ def kill_task(task: str, num_kills: int, seed: int, folder: Path, run: Run) -> l
     seconds = run_undisturbed(prepare("timed"))
     while survived < num_kills:
         name = f"run {len(rows) + 1}"
-        killed = run_killed(prepare(name), seconds, num_kills - survived, seed + len(rows))
+        killed = run_with_kills(prepare(name), seconds, num_kills - survived, seed + len(rows))
         survived += killed
         same = read_final_digest(find_latest(folder / name / task)) == expected
         rows.append({"task": task, "run": name, "kills": killed, "bit_identical": same, "undisturbed_seconds": seconds})

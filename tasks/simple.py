@@ -41,13 +41,13 @@ COLUMNS = {
     "mean_length_ratio": "hops / shortest",
     "plans_per_second": "plans a second",
 }
-"""Of the table on the terminal."""
+"""Headers of the columns of the table on the terminal, by name."""
 METRIC_HEADERS = {name: header for name, header in COLUMNS.items() if name != "plans_per_second"} | {
     "num_pairs": "pairs"
 }
-"""Of what `measure` finds."""
+"""Headers of the metrics that `measure` returns, by name."""
 Planners = dict[tuple[str, str], "Planner"]
-"""By guide and mode."""
+"""Planners by guide and mode."""
 
 
 def run(config: Config, run: Run) -> None:

@@ -18,7 +18,7 @@ COLUMNS = {
     "greedy_text": "writes",
     "train_seconds": "seconds",
 }
-"""Of the table on the terminal."""
+"""Headers of the columns of the table on the terminal, by name."""
 
 
 def run(config: Config, run: Run) -> None:

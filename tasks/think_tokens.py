@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from thinking.recipes.think_tokens.trained import Thinker
 
 METRIC_HEADERS = {"length": "length of words", "num_words": "words", "exact_match": "right, %"}
-"""Of what `measure` finds."""
+"""Headers of the metrics that `measure` returns, by name."""
 
 
 def run(config: Config, run: Run) -> None:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from thinking.benchmarks.kills import read_final_digest, run_killed, run_undisturbed
+from thinking.benchmarks.kills import read_final_digest, run_undisturbed, run_with_kills
 from thinking.errors import RunError
 
 # Counts its starts in a file. Finishes from the third start on, and hangs before.
@@ -20,7 +20,7 @@ if count < 2: time.sleep(60)
 
 def test_killed_run_is_restarted_until_it_finishes(tmp_path):
     command = [sys.executable, "-c", COUNTING_PROGRAM, str(tmp_path / "killed")]
-    assert run_killed(command, max_seconds=1.0, num_kills=2, seed=0) == 2
+    assert run_with_kills(command, max_seconds=1.0, num_kills=2, seed=0) == 2
     assert read_final_digest(tmp_path / "killed") == "True"
 
 
@@ -29,4 +29,4 @@ def test_failing_run_raises_its_own_error(tmp_path):
     with pytest.raises(RunError, match="no such graph"):
         run_undisturbed(command)
     with pytest.raises(RunError, match="no such graph"):
-        run_killed(command, max_seconds=60.0, num_kills=1, seed=0)
+        run_with_kills(command, max_seconds=60.0, num_kills=1, seed=0)

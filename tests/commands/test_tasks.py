@@ -11,7 +11,7 @@ from thinking.commands.tasks import DURATIONS, describe_task, find_tasks, load_t
 from thinking.errors import RunError, UserError
 from thinking.experiment.config_fields import check, to_json
 from thinking.experiment.saved_config import FORMAT_VERSION, load_config
-from thinking.experiment.settings import find_declaration_errors, settings
+from thinking.experiment.settings import find_declaration_errors, list_settings
 
 NOT_QUICK = {"benchmark", "robustness"}
 """Tasks that measure."""
@@ -43,7 +43,9 @@ def test_quick_preset_is_valid_and_smaller(name):
     check(quick.config)
     assert not find_declaration_errors(quick.config)
     assert "less than a minute on two cores" in quick.help
-    sizes, default_sizes = ({each.path: each.value for each in settings(config)} for config in (quick.config, default))
+    sizes, default_sizes = (
+        {each.path: each.value for each in list_settings(config)} for config in (quick.config, default)
+    )
     assert any(_is_smaller(sizes[path], default_sizes[path]) for path in sizes if SIZES.search(path))
 
 

@@ -12,8 +12,8 @@ from thinking.environments.arithmetic.chains import (
     CHAIN_OF_THOUGHT,
     SUBTASKS,
     add_self_corrections,
-    chain,
     inject_error,
+    make_chain,
     verify_chain,
 )
 from thinking.environments.arithmetic.problems import (
@@ -37,14 +37,14 @@ def read_number(steps):
 @given(numbers, numbers)
 @QUICK
 def test_addition_digits_and_last_carry_give_the_sum(left, right):
-    steps = chain(Problem(ADD, (left, right)))
+    steps = make_chain(Problem(ADD, (left, right)))
     assert int(steps[-1][-1]) * 10 ** len(steps) + read_number(steps) == left + right
 
 
 @given(numbers, numbers)
 @QUICK
 def test_a_remaining_borrow_marks_a_negative_difference(left, right):
-    steps, width = chain(Problem(SUBTRACT, (left, right))), max(len(str(left)), len(str(right)))
+    steps, width = make_chain(Problem(SUBTRACT, (left, right))), max(len(str(left)), len(str(right)))
     first, second = steps[:width], steps[width:]
     assert first[-1].endswith(",1") == (left < right) == bool(second)
     assert (-read_number(second) if second else read_number(first)) == left - right
@@ -54,7 +54,7 @@ def test_a_remaining_borrow_marks_a_negative_difference(left, right):
 @QUICK
 def test_multiplication_adds_partial_products_row_by_row(left, factors):
     right = int("".join(map(str, reversed(factors))))
-    steps = chain(Problem(MULTIPLY, (left, right)))
+    steps = make_chain(Problem(MULTIPLY, (left, right)))
     partial_products = [left * factor * 10**index for index, factor in enumerate(factors)]
     totals = np.cumsum(np.array(partial_products, object)).tolist()
     expected = partial_products[:1] + [
@@ -83,7 +83,7 @@ def is_correct_digit_step(step):
 @given(problems)
 @QUICK
 def test_every_step_is_correct_and_expressions_keep_their_value(problem):
-    steps = chain(problem)
+    steps = make_chain(problem)
     assert steps
     assert all(map(is_correct_digit_step, steps))
     for step in steps:
@@ -96,7 +96,7 @@ def test_every_step_is_correct_and_expressions_keep_their_value(problem):
 def test_long_division_brings_down_one_digit_per_step(left, divisor):
     divisor += 1
     pattern = r"\d+/\d+=(\d)(?:,(\d))?"
-    matches = [match for step in chain(Problem(DIVIDE, (left, divisor))) if (match := re.fullmatch(pattern, step))]
+    matches = [match for step in make_chain(Problem(DIVIDE, (left, divisor))) if (match := re.fullmatch(pattern, step))]
     assert int("".join(match[1] for match in matches)) == left // divisor
     if divisor < 10:
         assert int(matches[-1][2]) == left % divisor
@@ -107,9 +107,9 @@ def test_long_division_brings_down_one_digit_per_step(left, divisor):
 def test_subtasks_are_correct_and_lead_to_the_answer(problem):
     subtask_problems = subtasks(problem)
     if not subtask_problems:
-        assert chain(problem, SUBTASKS) == chain(problem, CHAIN_OF_THOUGHT)
+        assert make_chain(problem, SUBTASKS) == make_chain(problem, CHAIN_OF_THOUGHT)
         return
-    for step, subtask in zip(chain(problem, SUBTASKS), subtask_problems, strict=True):
+    for step, subtask in zip(make_chain(problem, SUBTASKS), subtask_problems, strict=True):
         text, answer = re.fullmatch("<ask>(.*)=<answer>(.*)", step).groups()
         assert int(answer.split("r")[0]) == evaluate_text(text) == subtask.value
     final_value = subtask_problems[-1].value
@@ -170,14 +170,14 @@ def test_intermediate_problems_of_products():
     ],
 )
 def test_chains_of_known_problems(problem, steps):
-    assert chain(problem) == steps.split()
+    assert make_chain(problem) == steps.split()
 
 
 @given(problems, st.sampled_from([CHAIN_OF_THOUGHT, SUBTASKS]), st.booleans(), st.integers(0, 999))
 @QUICK
 def test_verify_chain_flags_exactly_the_injected_error(problem, style, reverse_digits, seed):
     rng = np.random.default_rng(seed)
-    steps = chain(problem, style, reverse_digits)
+    steps = make_chain(problem, style, reverse_digits)
     error_index = int(rng.integers(len(steps)))
     steps[error_index] = inject_error(steps[error_index], rng)
     verified_steps = verify_chain(problem, f"<think>{'<step>'.join(steps)}</think>", style, reverse_digits)
@@ -186,14 +186,18 @@ def test_verify_chain_flags_exactly_the_injected_error(problem, style, reverse_d
 
 @given(problems, st.booleans(), st.integers(0, 999))
 @QUICK
-def test_self_corrections_withdraw_each_injected_error_alone(problem, reverse_digits, seed):
-    spans = add_self_corrections(chain(problem, CHAIN_OF_THOUGHT, reverse_digits), 0.5, np.random.default_rng(seed))
+def test_self_corrections_retract_each_injected_error_alone(problem, reverse_digits, seed):
+    spans = add_self_corrections(
+        make_chain(problem, CHAIN_OF_THOUGHT, reverse_digits), 0.5, np.random.default_rng(seed)
+    )
     verified_steps = verify_chain(
         problem, f"<think>{''.join(text for text, _ in spans)}</think>", CHAIN_OF_THOUGHT, reverse_digits
     )
-    assert all(step.is_correct != step.is_withdrawn for step in verified_steps)
-    assert sum(step.is_withdrawn for step in verified_steps) == sum(is_error for _, is_error in spans)
-    assert [step.text for step in verified_steps if step.is_correct] == chain(problem, CHAIN_OF_THOUGHT, reverse_digits)
+    assert all(step.is_correct != step.is_retracted for step in verified_steps)
+    assert sum(step.is_retracted for step in verified_steps) == sum(is_error for _, is_error in spans)
+    assert [step.text for step in verified_steps if step.is_correct] == make_chain(
+        problem, CHAIN_OF_THOUGHT, reverse_digits
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from thinking.environments.arithmetic.chains import chain
+from thinking.environments.arithmetic.chains import make_chain
 from thinking.environments.arithmetic.problem_sampling import THREE_STEPS, TWO_STEPS, Level, sample_problem
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, Problem
 from thinking.environments.arithmetic.split import (
@@ -17,7 +17,7 @@ from thinking.environments.arithmetic.split import (
     is_held_out,
     is_trainable,
     list_facts,
-    word_problems,
+    small_number_problems,
 )
 
 NAMES = {"+": ADD, "-": SUBTRACT, "*": MULTIPLY, "/": DIVIDE}
@@ -63,10 +63,10 @@ def key(sign, left, right):
 
 
 def test_operations_are_read_from_chains():
-    read = set(read_operations(chain(Problem(MULTIPLY, (36, 52)))))
+    read = set(read_operations(make_chain(Problem(MULTIPLY, (36, 52)))))
     assert read == {("*", 36, 2), ("*", 36, 5), ("+", 72, 1800)}
-    assert set(read_operations(chain(Problem(SUBTRACT, (3, 18))))) == {("-", 3, 18)}
-    assert ("/", 57, 12) in set(read_operations(chain(Problem(DIVIDE, (574, 12)))))
+    assert set(read_operations(make_chain(Problem(SUBTRACT, (3, 18))))) == {("-", 3, 18)}
+    assert ("/", 57, 12) in set(read_operations(make_chain(Problem(DIVIDE, (574, 12)))))
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -74,20 +74,20 @@ def test_no_training_chain_works_out_a_held_out_problem(level):
     rng = np.random.default_rng(0)
     for _ in range(60):
         problem = sample_problem(rng, level)
-        for sign, left, right in read_operations(chain(problem)):
+        for sign, left, right in read_operations(make_chain(problem)):
             if sign != "/" or right:
                 assert not is_held_out(Problem(NAMES[sign], (left, right))), (problem, sign, left, right)
 
 
-def test_no_chain_of_a_training_word_problem_works_out_a_held_out_one():
+def test_no_chain_of_a_training_small_number_problem_works_out_a_held_out_one():
     held_out = {
         key("+-*/"[[ADD, SUBTRACT, MULTIPLY, DIVIDE].index(each.operation)], *each.values)
-        for each in word_problems()
+        for each in small_number_problems()
         if is_held_out(each)
     }
     assert len(held_out) > 2000
-    for problem in itertools.islice(filter(is_trainable, word_problems()), None, None, 3):
-        assert held_out.isdisjoint(key(*operation) for operation in read_operations(chain(problem)))
+    for problem in itertools.islice(filter(is_trainable, small_number_problems()), None, None, 3):
+        assert held_out.isdisjoint(key(*operation) for operation in read_operations(make_chain(problem)))
 
 
 def test_problems_with_the_same_chain_share_a_side():
@@ -107,16 +107,16 @@ def test_facts_are_the_problems_whose_chain_is_one_digit_step():
     for problem in facts:
         first, second = problem.values
         if problem.operation == DIVIDE:  # steps before the last one have quotient 0
-            assert all(step.split("=")[1][0] == "0" for step in chain(problem)[:-1])
-            assert chain(problem)[-1].startswith(f"{first}/{second}={first // second},")
+            assert all(step.split("=")[1][0] == "0" for step in make_chain(problem)[:-1])
+            assert make_chain(problem)[-1].startswith(f"{first}/{second}={first // second},")
         elif problem.operation != SUBTRACT or first >= second:
-            assert len(chain(problem)) == 1
+            assert len(make_chain(problem)) == 1
     assert not is_fact(Problem(ADD, (10, 7)))
     assert not is_fact(Problem(DIVIDE, (10, 1)))
 
 
 def test_half_of_the_held_out_problems_are_for_development():
-    splits = collections.Counter(find_split(each) for each in word_problems())
+    splits = collections.Counter(find_split(each) for each in small_number_problems())
     assert abs(splits["development"] / 20_200 - 0.1) < 0.01
     assert abs(splits["test"] / 20_200 - 0.1) < 0.01
     for split in SPLITS:

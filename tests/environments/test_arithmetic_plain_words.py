@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from tests.environments.arithmetic_cases import QUICK, problems
 
-from thinking.environments.arithmetic.chains import chain
+from thinking.environments.arithmetic.chains import make_chain
 from thinking.environments.arithmetic.plain_words import explain_step, reverse_numbers, say_answer
 from thinking.environments.arithmetic.problems import DIVIDE, format_answer
 
@@ -32,7 +32,7 @@ def test_steps_are_explained(step, words):
 @given(problems)
 @QUICK
 def test_every_step_of_a_worked_chain_has_words_with_its_results(problem):
-    for step in chain(problem):
+    for step in make_chain(problem):
         words, result = explain_step(step), step.rpartition("=")[2]
         assert words
         assert re.findall(r"\d+", words) == ([] if "left" in words else result.split(","))

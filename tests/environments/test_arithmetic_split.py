@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT, SUBTASKS, chain
+from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT, SUBTASKS, make_chain
 from thinking.environments.arithmetic.problem_sampling import (
     NUM_OPERATIONS,
     THREE_STEPS,
@@ -27,7 +27,12 @@ from thinking.environments.arithmetic.problems import (
     intermediate_problems,
     subtasks,
 )
-from thinking.environments.arithmetic.split import is_held_out, is_trainable, shown_problems, word_problems
+from thinking.environments.arithmetic.split import (
+    is_held_out,
+    is_trainable,
+    list_solution_problems,
+    small_number_problems,
+)
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 SIGNS = {"+": ADD, "-": SUBTRACT, "*": MULTIPLY, "/": DIVIDE}
@@ -35,16 +40,16 @@ LEVELS = [Level(operation, digits) for operation in WORDINGS for digits in (1, 2
 LEVELS += [Level(operation, digits) for operation in (TWO_STEPS, THREE_STEPS) for digits in (1, 2, 3)]
 
 
-def test_a_fifth_of_the_word_problems_is_held_out():
-    every = list(word_problems())
+def test_a_fifth_of_the_small_number_problems_is_held_out():
+    every = list(small_number_problems())
     assert len(set(every)) == len(every) == 20_200
     counts = collections.Counter(each.operation for each in every if is_held_out(each))
     assert counts == {ADD: 1973, SUBTRACT: 2003, DIVIDE: 4}
 
 
-def test_training_word_problems_have_no_held_out_intermediate_problem():
-    assert all(is_trainable(each) != is_held_out(each) for each in word_problems())
-    assert all(each.values[1] == 10 for each in word_problems() if list(intermediate_problems(each)))
+def test_training_small_number_problems_have_no_held_out_intermediate_problem():
+    assert all(is_trainable(each) != is_held_out(each) for each in small_number_problems())
+    assert all(each.values[1] == 10 for each in small_number_problems() if list(intermediate_problems(each)))
 
 
 @given(st.sampled_from([ADD, MULTIPLY]), st.integers(0, 10**30), st.integers(0, 10**30), st.integers(0, 99))
@@ -80,7 +85,7 @@ def test_training_problems_contain_no_held_out_problem(level):
         rng = np.random.default_rng(seed)
         problem = sample_problem(rng, level)
         assert not is_held_out(problem)
-        for step in chain(problem):
+        for step in make_chain(problem):
             # The problems are parsed from the text of the chain.
             if re.search(r"^=.*\d[-+*/]", step):
                 assert not any(map(is_held_out, list_operations(step[1:])))
@@ -96,7 +101,7 @@ def test_subtasks_contain_no_held_out_problem(level):
     for seed in range(4 if level.num_digits > 7 else 12):
         problem = sample_problem(np.random.default_rng(seed), level, style=SUBTASKS)
         assert not is_held_out(problem)
-        steps = chain(problem, SUBTASKS)
+        steps = make_chain(problem, SUBTASKS)
         for step in steps:
             if match := re.fullmatch(r"<ask>(.*)=<answer>.*", step):
                 assert not any(map(is_held_out, list_operations(match[1])))
@@ -116,12 +121,12 @@ def test_sampling_for_subtasks_includes_round_factors():
     assert sum(max(values) % 10 != 0 for values in sums) >= 10
 
 
-def test_shown_problems_are_subtasks_or_intermediate_problems():
+def test_solution_problems_are_subtasks_or_intermediate_problems():
     long_product = Problem(MULTIPLY, (9876, 40))
-    assert shown_problems(long_product, SUBTASKS) == subtasks(long_product)
-    assert shown_problems(long_product) == list(intermediate_problems(long_product)) == []
+    assert list_solution_problems(long_product, SUBTASKS) == subtasks(long_product)
+    assert list_solution_problems(long_product) == list(intermediate_problems(long_product)) == []
     short_product = Problem(MULTIPLY, (12, 30))
-    assert shown_problems(short_product, SUBTASKS) == shown_problems(short_product) == []
+    assert list_solution_problems(short_product, SUBTASKS) == list_solution_problems(short_product) == []
 
 
 @pytest.mark.parametrize("style", [CHAIN_OF_THOUGHT, SUBTASKS])

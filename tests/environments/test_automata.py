@@ -104,7 +104,7 @@ def test_graph_symbols_follow_the_edges_they_name():
         ]
 
 
-def test_list_rearrangements_permute_the_list():
+def test_the_list_automaton_permutes_the_list():
     automaton = make_automaton("list")
     next_states = dict(zip(automaton.symbol_names, automaton.table[automaton.initial_state], strict=True))
     lists = {name: automaton.state_names[state] for name, state in next_states.items()}

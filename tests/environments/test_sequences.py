@@ -15,26 +15,26 @@ from thinking.environments.sequences import (
 )
 
 
-def sample(family, num_rows, size, level=None):
-    level = size if level is None else level
-    draw = jax.jit(jax.vmap(lambda key: family.sample(key, size, jnp.int32(level))))
+def sample(family, num_rows, max_size, size=None):
+    size = max_size if size is None else size
+    draw = jax.jit(jax.vmap(lambda key: family.sample(key, max_size, jnp.int32(size))))
     rows = jax.tree.map(np.asarray, draw(jax.random.split(jax.random.key(0), num_rows)))
-    assert rows.tokens.shape == (num_rows, family.count_tokens(size))
+    assert rows.tokens.shape == (num_rows, family.count_tokens(max_size))
     assert rows.tokens.max() < family.vocab_size
     assert rows.targets.max() < family.vocab_size
     assert min(rows.tokens.min(), rows.targets.min()) >= 0
     return rows
 
 
-@pytest.mark.parametrize("level", [2, 5, 12])
-def test_words_are_labelled_with_the_state_after_each_symbol(level):
+@pytest.mark.parametrize("size", [2, 5, 12])
+def test_words_are_labelled_with_the_state_after_each_symbol(size):
     automaton = make_automaton("s3")
-    rows = sample(automaton_words(automaton), 20, 12, level)
+    rows = sample(automaton_words(automaton), 20, 12, size)
     for tokens, targets, weights, segments in zip(*rows, strict=True):
-        for word in range(1, 13 // (level + 1) + 1):
+        for word in range(1, 13 // (size + 1) + 1):
             start, *symbols = tokens[segments == word].tolist()
             states = targets[segments == word].tolist()
-            assert (start, len(symbols)) == (0, level)
+            assert (start, len(symbols)) == (0, size)
             state = automaton.initial_state
             for symbol, target in zip([None, *symbols], states, strict=True):
                 state = state if symbol is None else automaton.table[state, symbol - 1]
@@ -42,20 +42,20 @@ def test_words_are_labelled_with_the_state_after_each_symbol(level):
         assert weights.all()
 
 
-@pytest.mark.parametrize("level", [2, 5, 40])
-def test_recalled_values_are_those_of_the_keys_of_the_same_text(level):
-    rows, num_queries = sample(associative_recall(64), 20, 40, level), min(level, 32)
+@pytest.mark.parametrize("size", [2, 5, 40])
+def test_recalled_values_are_those_of_the_keys_of_the_same_problem(size):
+    rows, num_queries = sample(associative_recall(64), 20, 40, size), min(size, 32)
     for tokens, targets, weights, segments in zip(*rows, strict=True):
-        for text in range(1, len(tokens) // (2 * level + num_queries) + 1):
-            is_text = segments == text
-            pairs, asked = np.split(tokens[is_text], [2 * level])
-            values = dict(pairs.reshape(level, 2).tolist())
-            assert len(values) == level
-            assert weights[is_text].tolist() == [0] * 2 * level + [1] * num_queries
+        for problem in range(1, len(tokens) // (2 * size + num_queries) + 1):
+            is_problem = segments == problem
+            pairs, asked = np.split(tokens[is_problem], [2 * size])
+            values = dict(pairs.reshape(size, 2).tolist())
+            assert len(values) == size
+            assert weights[is_problem].tolist() == [0] * 2 * size + [1] * num_queries
             assert len(set(asked.tolist())) == num_queries
-            assert [values[token] for token in asked] == targets[is_text][2 * level :].tolist()
-    first = rows.tokens[:, 2 * level] == rows.tokens[:, 0]
-    assert 0 < first.sum() < 20 or level == 40  # the order of the queries is not that of the pairs
+            assert [values[token] for token in asked] == targets[is_problem][2 * size :].tolist()
+    first = rows.tokens[:, 2 * size] == rows.tokens[:, 0]
+    assert 0 < first.sum() < 20 or size == 40  # the order of the queries is not that of the pairs
 
 
 def test_more_pairs_than_keys_are_refused():

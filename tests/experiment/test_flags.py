@@ -15,7 +15,7 @@ from tests.experiment.conftest import ROOT, assert_one_line
 from thinking.errors import UserError
 from thinking.experiment import flags
 from thinking.experiment.config_fields import RunConfig, option, to_json
-from thinking.experiment.settings import format_value, settings
+from thinking.experiment.settings import format_value, list_settings
 
 
 def parse(*arguments):
@@ -201,7 +201,7 @@ def test_unknown_flag_error_suggests_similar_flags(flag, suggestion):
     assert str(error.value) == f"{flag}: no such flag; did you mean {suggestion}?; --help lists them all"
 
 
-FLAGS = [setting.flag for setting in settings(nested.Config())]
+FLAGS = [setting.flag for setting in list_settings(nested.Config())]
 
 
 @hypothesis.settings(deadline=None, max_examples=60)
@@ -232,7 +232,7 @@ def test_any_arguments_give_a_config_or_a_one_line_error(arguments):
 def test_config_formatted_as_flags_parses_to_itself(model, optimizer):
     config = nested.Config(model=model, sft=nested.Training(optimizer=optimizer))
     arguments = []
-    for setting in settings(config):
+    for setting in list_settings(config):
         if setting.negated_flag:
             arguments.append(setting.flag if setting.value else setting.negated_flag)
         elif not isinstance(setting.value, bool):

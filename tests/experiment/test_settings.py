@@ -17,9 +17,9 @@ from thinking.experiment.settings import (
     describe_type,
     find_declaration_errors,
     format_value,
+    iterate_parts,
     list_choices,
-    parts,
-    settings,
+    list_settings,
 )
 
 NUMBERS = st.floats(-1e6, 1e6) | st.integers(-1000, 1000)
@@ -113,26 +113,26 @@ def test_error_message_has_flag_value_bounds_and_suggestion():
 
 
 def test_parts_are_in_the_order_of_declaration():
-    paths = [part.path for part in parts(nested.Config())]
+    paths = [part.path for part in iterate_parts(nested.Config())]
     start = paths.index("seeds")
     assert paths[start : start + 4] == ["seeds", "chat", "model", "model.width"]
     assert paths.index("sft") < paths.index("sft.steps") < paths.index("sft.optimizer.betas") < paths.index("rl")
 
 
 def test_defaults_are_those_of_the_declared_group():
-    by_path = {setting.path: setting for setting in settings(nested.Config(rl=nested.Training(steps=3)))}
+    by_path = {setting.path: setting for setting in list_settings(nested.Config(rl=nested.Training(steps=3)))}
     assert (by_path["rl.steps"].value, by_path["rl.steps"].default, by_path["sft.steps"].default) == (3, 7, 100)
     assert by_path["rl.optimizer.learning_rate"].default == 0.1
 
 
 def test_affects_weights_of_a_group_applies_to_all_its_settings():
-    paths = {setting.path for setting in settings(nested.Config()) if not setting.affects_weights}
+    paths = {setting.path for setting in list_settings(nested.Config()) if not setting.affects_weights}
     run_config_paths = {"artifacts", "clear", "tensorboard", "wandb"}
     assert paths == run_config_paths | {"chat", "eval.num_problems", "eval.share"}
 
 
 def test_flags_and_negated_flags():
-    by_path = {setting.path: setting for setting in settings(nested.Config())}
+    by_path = {setting.path: setting for setting in list_settings(nested.Config())}
     assert by_path["sft.optimizer.learning_rate"].flag == "--sft.optimizer.learning-rate"
     assert by_path["model.gated"].negated_flag == "--model.no-gated"
     assert by_path["model.width"].negated_flag is None
@@ -144,7 +144,7 @@ def test_redeclared_field_keeps_the_bounds_of_the_base_class():
     class Derived(RunConfig):
         seed: int = option(0, "of nothing")
 
-    seed = next(setting for setting in settings(Derived()) if setting.path == "seed")
+    seed = next(setting for setting in list_settings(Derived()) if setting.path == "seed")
     assert seed.bounds == Bounds(minimum=0, maximum=2**32 - 1)
 
 

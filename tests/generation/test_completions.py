@@ -41,7 +41,7 @@ def make_model(pattern=Dense(), context_length=24, **block):
 
 MODEL = make_model()
 PARAMS = jit(MODEL.init)(jax.random.key(0))
-"""Of all models."""
+"""Parameters of all models."""
 NUCLEUS = Sampling(temperature=1.3, top_p=0.9)
 
 

@@ -13,7 +13,7 @@ from thinking.learning.supervised import make_supervised_update, next_token_sums
 from thinking.networks.attention.patterns import Global, TopK, Window
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
-from thinking.text.packing import batch_rows, pack
+from thinking.text.packing import pack, sample_row_indices
 from thinking.train_state import init_train_state
 
 NUM_WORDS, LENGTH, SEPARATOR, STEPS = 6, 3, 6, 250
@@ -41,7 +41,7 @@ def test_decoder_learns_to_copy_held_out_texts():
     @jax.jit
     def run_training(params):
         def step(train_state, index):
-            indices = batch_rows(jax.random.key(1), index, len(packed.tokens), 32)
+            indices = sample_row_indices(jax.random.key(1), index, len(packed.tokens), 32)
             return update(train_state, jax.tree.map(lambda leaf: leaf[indices], rows), jax.random.key(2))
 
         return jax.lax.scan(step, init_train_state(params, optimizer), jnp.arange(STEPS))

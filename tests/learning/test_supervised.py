@@ -19,7 +19,7 @@ from thinking.experiment.folder import Run
 from thinking.experiment.training_loop import train
 from thinking.learning.optimizers import adamw, warmup_cosine, warmup_stable_decay
 from thinking.learning.supervised import LossSums, make_supervised_update, mean_metrics, next_token_sums
-from thinking.text.packing import PackedRows, batch_rows, pack
+from thinking.text.packing import PackedRows, pack, sample_row_indices
 from thinking.train_state import init_train_state
 from thinking.trees import digest
 
@@ -227,7 +227,7 @@ def train_in_folder():
     )
 
     def step(train_state, index):
-        indices = batch_rows(jax.random.key(2), index, len(rows.tokens), 64)
+        indices = sample_row_indices(jax.random.key(2), index, len(rows.tokens), 64)
         return update(train_state, jax.tree.map(lambda leaf: leaf[indices], rows), jax.random.key(0))
 
     def run(folder, interrupt_step=None):

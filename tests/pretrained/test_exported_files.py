@@ -20,7 +20,14 @@ from thinking import load
 from thinking.errors import RunError, UserError
 from thinking.pretrained import weights
 from thinking.pretrained.export_record import is_exported, read_record
-from thinking.pretrained.exporting import Export, format_command, make_files, parse_hub_target, upload, write_folder
+from thinking.pretrained.exporting import (
+    PreparedExport,
+    format_command,
+    make_files,
+    parse_hub_target,
+    upload,
+    write_folder,
+)
 from thinking.pretrained.recipes import find_recipe
 from thinking.recipes.think_tokens.config import PRESETS
 from thinking.recipes.think_tokens.trained import Thinker
@@ -37,7 +44,7 @@ def make_export(dtype="float32"):
     template = recipe.describe_params(config)
     params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), template)
     rounded = weights.round_params(params, dtype)
-    return Export("think_tokens", recipe.build(config, rounded), dtype, {"versions": {"jax": "1"}})
+    return PreparedExport("think_tokens", recipe.build(config, rounded), dtype, {"versions": {"jax": "1"}})
 
 
 @pytest.fixture(scope="module")

@@ -120,12 +120,12 @@ def test_numbers_are_shown_with_their_first_digit_first(reverse_digits, monkeypa
     assert line == "12*34 = 408 ok"
 
 
-def test_corrected_errors_are_shown_as_withdrawn(monkeypatch):
+def test_corrected_errors_are_shown_as_retracted(monkeypatch):
     rng = np.random.default_rng(0)
     options = {"style": "self_correction", "error_fraction": 0.99, "rng": rng}
     question, thoughts, conclusion = answer_as_worked(Problem("add", (57, 8)), monkeypatch, **options)
     assert [thought.is_correct for thought in thoughts] == [False, True, False, True]
-    assert ["withdrawn" in thought.words for thought in thoughts] == [True, False, True, False]
+    assert ["retracted" in thought.words for thought in thoughts] == [True, False, True, False]
     shown = format_parts(replies.make_terminal_format, question, [*thoughts, conclusion], marks=MARKS, verbose=False)
     assert [line.endswith("not ok") for line in shown.splitlines()] == [True, False, True, False, False]
 

@@ -5,10 +5,10 @@ import collections
 import numpy as np
 import pytest
 
-from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT, DIRECT, SELF_CORRECTION, chain, verify_chain
+from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT, DIRECT, SELF_CORRECTION, make_chain, verify_chain
 from thinking.environments.arithmetic.problems import DIVIDE, MULTIPLY, format_answer, format_question
 from thinking.environments.arithmetic.sources import NUM_REPEATS, sample_problems
-from thinking.environments.arithmetic.split import SPLITS, is_held_out, word_problems
+from thinking.environments.arithmetic.split import SPLITS, is_held_out, small_number_problems
 from thinking.recipes.arithmetic.datasets import inject_errors, make_evaluation_set, make_training_set
 from thinking.recipes.arithmetic.rows import VOCABULARY, encode_example
 
@@ -22,10 +22,10 @@ def iter_texts(packed):
             yield row, VOCABULARY.decode(tokens[segments == segment].tolist())
 
 
-def test_word_problems_are_divided_among_the_splits():
+def test_small_number_problems_are_divided_among_the_splits():
     train, development, test = (sample_problems("words", 0, seed=0, split=split) for split in SPLITS)
-    assert set(train) | set(development) | set(test) == set(word_problems())
-    assert len(set(train)) + len(development) + len(test) == len(set(word_problems()))
+    assert set(train) | set(development) | set(test) == set(small_number_problems())
+    assert len(set(train)) + len(development) + len(test) == len(set(small_number_problems()))
     for problem, count in collections.Counter(train).items():
         assert count == (NUM_REPEATS if problem.operation in (MULTIPLY, DIVIDE) else 1)
 
@@ -106,7 +106,7 @@ def test_evaluation_set_is_held_out_and_grouped_by_subject():
 def test_max_completion_length_is_that_of_the_longest_reference(source):
     evaluation_set = make_evaluation_set((source,), num_problems=50, seed=0)
     completions = [
-        VOCABULARY.encode(f"<think>{'<step>'.join(chain(problem))}</think><answer>{format_answer(problem)}<end>")
+        VOCABULARY.encode(f"<think>{'<step>'.join(make_chain(problem))}</think><answer>{format_answer(problem)}<end>")
         for problem in evaluation_set.problems
     ]
     assert evaluation_set.max_completion_length == max(map(len, completions))
@@ -138,7 +138,7 @@ def test_injected_error_is_one_wrong_digit_in_the_last_step():
         assert [step.text for step in steps[0]] == [step.text for step in steps[1]]
         for verified_steps in steps:
             assert [step.is_correct for step in verified_steps] == [True] * (len(verified_steps) - 1) + [False]
-            correct_step = chain(problem)[len(verified_steps) - 1]
+            correct_step = make_chain(problem)[len(verified_steps) - 1]
             assert sum(a != b for a, b in zip(verified_steps[-1].text, correct_step, strict=True)) == 1
         assert prompt_texts[1].count("<check>") == len(steps[1]) - 1
 

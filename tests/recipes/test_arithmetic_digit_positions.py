@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
-from thinking.environments.arithmetic.chains import chain
+from thinking.environments.arithmetic.chains import make_chain
 from thinking.environments.arithmetic.problems import ADD, SUBTRACT, Problem, format_number
 from thinking.generation.completions import generate
 from thinking.generation.sampling import Sampling
@@ -53,7 +53,7 @@ def make_expected_coordinates(problem):
         coordinates += [[position, 2 * index + 1, QUESTION_PART] for position in range(1, len(str(operand)) + 1)]
         coordinates.append([0, 2 * index + 2, QUESTION_PART])  # the operator after it
     coordinates.append([1, 0, THOUGHT_PART])
-    num_steps = len(chain(problem, reverse_digits=True))
+    num_steps = len(make_chain(problem, reverse_digits=True))
     for position in range(1, num_steps + 1):  # as in `7+8+0=5,1<step>`
         coordinates += [[position, slot, THOUGHT_PART] for slot in range(1, CARRY)]
         coordinates += [[position + 1, CARRY, THOUGHT_PART], [position + 1, 0, THOUGHT_PART]]

@@ -11,7 +11,7 @@ from thinking.environments.arithmetic.chains import (
     SELF_CORRECTION,
     STYLES,
     SUBTASKS,
-    chain,
+    make_chain,
     verify_chain,
 )
 from thinking.environments.arithmetic.problems import (
@@ -50,10 +50,10 @@ def test_weights_exclude_prompts_errors_and_subtask_answers(problem, style, reve
     trained_tokens = [token for token, weight in zip(example.tokens, example.weights, strict=True) if weight]
     assert not any(example.weights[: example.prompt_length])
     if style == SELF_CORRECTION:
-        withdrawn_steps = [
-            step.text for step in verify_chain(problem, text, CHAIN_OF_THOUGHT, reverse_digits) if step.is_withdrawn
+        retracted_steps = [
+            step.text for step in verify_chain(problem, text, CHAIN_OF_THOUGHT, reverse_digits) if step.is_retracted
         ]
-        assert sum(map(len, map(VOCABULARY.encode, withdrawn_steps))) == len(
+        assert sum(map(len, map(VOCABULARY.encode, retracted_steps))) == len(
             example.tokens
         ) - example.prompt_length - len(trained_tokens)
     else:
@@ -87,14 +87,14 @@ def test_prompts_hold_reference_answers_and_steps():
         assert text == "<begin>" + format_question(problem, 1 - index)
         assert VOCABULARY.decode([token for token in prompts.answers[index] if token]) == format_answer(problem)
         steps = [VOCABULARY.decode([token for token in step if token]) for step in prompts.steps[index]]
-        assert [step for step in steps if step] == chain(problem)
+        assert [step for step in steps if step] == make_chain(problem)
     assert {leaf.dtype for leaf in prompts} == {np.dtype("int32")}
 
 
 def test_invalid_arguments_raise():
     problem = Problem(ADD, (1, 2))
     with pytest.raises(ValueError, match="style 'loud' is unknown"):
-        chain(problem, "loud")
+        make_chain(problem, "loud")
     with pytest.raises(ValueError, match="give an rng"):
         encode_example(problem, SELF_CORRECTION, error_fraction=0.5)
     with pytest.raises(ValueError, match="no problems"):

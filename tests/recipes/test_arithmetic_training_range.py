@@ -33,7 +33,7 @@ def test_what_training_draws_is_taught(source, seed):
         assert is_in_range(training_range, problem)
 
 
-def test_word_problems_are_taught():
+def test_small_number_problems_are_taught():
     training_range = parse_training_range(["words"])
     assert all(is_in_range(training_range, problem) for problem in sample_problems("words", 0, 0, "test"))
 
@@ -94,7 +94,7 @@ def test_examples_are_new_problems_of_what_was_taught(preset):
     examples = list(itertools.islice(draw_examples(training_range, np.random.default_rng(0)), 12))
     problems = [parse_problem(example) for example in examples]
     assert all(is_in_range(training_range, problem) for problem in problems)
-    words = MAX_OPERANDS if training_range.word_problems else ()
+    words = MAX_OPERANDS if training_range.small_number_problems else ()
     operations = {level.operation for level in training_range.levels} | set(words)
     assert {problem.operation for problem in problems} == operations
     if max((level.num_digits for level in training_range.levels), default=2) > 1:

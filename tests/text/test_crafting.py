@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinking.text.crafting import load_crafting_tree, make_texts, operations
+from thinking.text.crafting import list_required_items, load_crafting_tree, make_texts
 from thinking.text.records import Section, iter_steps
 
 ITEMS = json.loads(resources.files("thinking.text").joinpath("data/crafting.json").read_text("utf-8"))["items"]
@@ -45,8 +45,8 @@ def test_tree_has_235_items_with_ingredients_before_products():
     indices = {name: index for index, name in enumerate(tree.items)}
     for name, item in tree.items.items():
         assert all(indices[ingredient] < indices[name] for ingredient in item.ingredients)
-        assert set(operations(tree, name)) == find_required_items(name)
-        assert operations(tree, name)[-1] == name
+        assert set(list_required_items(tree, name)) == find_required_items(name)
+        assert list_required_items(tree, name)[-1] == name
     assert set(tree.products) == set(ITEMS) - {ingredient for item in ITEMS.values() for ingredient in item["from"]}
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
-from thinking.text.packing import batch_rows, pack
+from thinking.text.packing import pack, sample_row_indices
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 LENGTH = 9
@@ -73,14 +73,16 @@ def test_invalid_sequences_raise(arguments, message):
 
 
 ROWS, BATCH = 7, 3
-batch_rows_of_steps = jit(lambda key, steps: jax.vmap(lambda step: batch_rows(key, step, ROWS, BATCH))(steps))
+sample_row_indices_of_steps = jit(
+    lambda key, steps: jax.vmap(lambda step: sample_row_indices(key, step, ROWS, BATCH))(steps)
+)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**31 // ROWS - 1))
 @QUICK
 def test_every_epoch_has_each_row_once(seed, block):
     steps = block * ROWS + jnp.arange(ROWS, dtype=jnp.int32)  # a whole number of epochs
-    rows = np.asarray(batch_rows_of_steps(jax.random.key(seed), steps))
+    rows = np.asarray(sample_row_indices_of_steps(jax.random.key(seed), steps))
     assert rows.dtype == np.int32
     for order in rows.reshape(BATCH, ROWS):
         assert sorted(order) == list(range(ROWS))
@@ -88,14 +90,14 @@ def test_every_epoch_has_each_row_once(seed, block):
 
 def test_rows_of_a_step_do_not_depend_on_other_steps():
     key = jax.random.key(3)
-    rows = batch_rows_of_steps(key, jnp.array([0, 1, 2, 5, 40, 6, 7]))
-    np.testing.assert_array_equal(rows[4], batch_rows(key, 40, ROWS, BATCH))
+    rows = sample_row_indices_of_steps(key, jnp.array([0, 1, 2, 5, 40, 6, 7]))
+    np.testing.assert_array_equal(rows[4], sample_row_indices(key, 40, ROWS, BATCH))
 
 
 def test_all_permutations_are_equally_likely():
     num_keys = 4800
-    batch_rows_of_keys = jit(lambda all_keys: jax.vmap(lambda key: batch_rows(key, 0, 4, 4))(all_keys))
-    orders = np.asarray(batch_rows_of_keys(jax.random.split(jax.random.key(0), num_keys)))
+    sample_row_indices_of_keys = jit(lambda all_keys: jax.vmap(lambda key: sample_row_indices(key, 0, 4, 4))(all_keys))
+    orders = np.asarray(sample_row_indices_of_keys(jax.random.split(jax.random.key(0), num_keys)))
     counts = [(orders == order).all(axis=1).sum() for order in itertools.permutations(range(4))]
     assert sum(counts) == num_keys
     expected = num_keys / math.factorial(4)
@@ -105,7 +107,7 @@ def test_all_permutations_are_equally_likely():
 def test_many_rows_are_shuffled_well_over_epochs():
     num_rows, num_epochs = 1000, 300
     shuffle_epochs = jit(
-        lambda key: jax.vmap(lambda step: batch_rows(key, step, num_rows, num_rows))(jnp.arange(num_epochs))
+        lambda key: jax.vmap(lambda step: sample_row_indices(key, step, num_rows, num_rows))(jnp.arange(num_epochs))
     )
     orders = np.asarray(shuffle_epochs(jax.random.key(1)))
     np.testing.assert_array_equal(np.sort(orders), np.broadcast_to(np.arange(num_rows), orders.shape))
@@ -123,4 +125,4 @@ def test_many_rows_are_shuffled_well_over_epochs():
 )
 def test_invalid_batch_size_raises(num_rows, batch_size, message):
     with pytest.raises(ValueError, match=message):
-        jax.eval_shape(lambda step: batch_rows(jax.random.key(0), step, num_rows, batch_size), 0)
+        jax.eval_shape(lambda step: sample_row_indices(jax.random.key(0), step, num_rows, batch_size), 0)

@@ -70,7 +70,7 @@ def torch_training_ms(config: TrainingConfig, num_microbatches: int | None = Non
     return _best_seconds(train_steps, repeats=5) / config.num_steps * 1e3
 
 
-def huggingface_tokens_per_second(config: GenerationConfig) -> Row:
+def measure_huggingface_generation(config: GenerationConfig) -> Row:
     """Tokens per second of Hugging Face's `generate`, with a Llama of about the same size."""
     import torch
     import transformers

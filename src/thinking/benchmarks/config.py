@@ -126,7 +126,7 @@ class SearchConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PostTrainingConfig:
-    """Sizes of GRPO over word problems."""
+    """Sizes of GRPO over small arithmetic problems."""
 
     num_prompts: int = option(128, "problems of a step", minimum=1, maximum=2**16)
     num_generations: int = option(4, "completions of each problem", minimum=2, maximum=2**12)
@@ -223,7 +223,9 @@ class Config(RunConfig):
     training: TrainingConfig = group(TrainingConfig, "a training step of a decoder", affects_weights=False)
     generation: GenerationConfig = group(GenerationConfig, "sampling from a decoder", affects_weights=False)
     search: SearchConfig = group(SearchConfig, "Gumbel search over tokens", affects_weights=False)
-    post_training: PostTrainingConfig = group(PostTrainingConfig, "GRPO over word problems", affects_weights=False)
+    post_training: PostTrainingConfig = group(
+        PostTrainingConfig, "GRPO over small arithmetic problems", affects_weights=False
+    )
     long_context: LongContextConfig = group(LongContextConfig, "reading a very long row", affects_weights=False)
     embedding: EmbeddingConfig = group(EmbeddingConfig, "embedding of sentences", affects_weights=False)
     collection: CollectionConfig = group(

@@ -19,7 +19,7 @@ def measure_generation(config: GenerationConfig, setup: Setup) -> Measurement:
     """Tokens generated per second, and by Hugging Face's `generate` if that is installed."""
     row = measure_sampling(config)
     if baselines.check_installed(setup.run, "generation", "torch", "transformers"):
-        row |= baselines.huggingface_tokens_per_second(config)
+        row |= baselines.measure_huggingface_generation(config)
         row["times_faster_than_huggingface"] = row["tokens_per_second"] / row["huggingface_tokens_per_second"]
     return Measurement([row])
 

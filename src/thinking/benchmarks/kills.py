@@ -101,7 +101,7 @@ def run_undisturbed(command: Sequence[str]) -> float:
     return time.perf_counter() - start
 
 
-def run_killed(command: Sequence[str], max_seconds: float, num_kills: int, seed: int) -> int:
+def run_with_kills(command: Sequence[str], max_seconds: float, num_kills: int, seed: int) -> int:
     """Start a command repeatedly and kill it by SIGKILL, until it finishes.
 
     Args:

@@ -12,7 +12,7 @@ import optax
 
 from thinking.benchmarks.config import PostTrainingConfig
 from thinking.benchmarks.measurement import Measurement, Row, Setup
-from thinking.environments.arithmetic.sources import WORD_PROBLEMS
+from thinking.environments.arithmetic.sources import SMALL_NUMBER_PROBLEMS
 from thinking.experiment import Run
 from thinking.experiment.device import measure_best_seconds
 from thinking.experiment.training_loop import TrainResult, train
@@ -41,9 +41,9 @@ from thinking.train_state import TrainState, init_train_state
 def measure_post_training(config: PostTrainingConfig, setup: Setup) -> Measurement:
     """The fraction of a loop's time, without compilation, that generation and update take by themselves.
 
-    The loop is GRPO on word problems as in a task, with rewards, metrics, samples and checkpoints.
+    The loop is GRPO on small-number problems as in a task, with rewards, metrics, samples and checkpoints.
     """
-    examples = make_evaluation_set([WORD_PROBLEMS], num_problems=1, seed=0, split="train")
+    examples = make_evaluation_set([SMALL_NUMBER_PROBLEMS], num_problems=1, seed=0, split="train")
     tokens, lengths, answers, steps = map(jnp.asarray, examples.prompts)
     prompts = Prompts(tokens, lengths, {"answers": answers, "steps": steps})
     model = decoder(

@@ -32,7 +32,7 @@ from thinking.experiment.run_comparison import read_groups
 from thinking.experiment.run_folders import find_latest
 from thinking.experiment.run_records import find_run
 from thinking.experiment.saved_config import read_record
-from thinking.experiment.settings import settings
+from thinking.experiment.settings import list_settings
 from thinking.experiment.summary import thinking_command
 from thinking.pretrained.export_record import is_exported
 
@@ -46,7 +46,7 @@ Artifacts = Annotated[Path, arg(metavar="DIR", help="folder of all runs")]
 
 
 @dataclasses.dataclass(frozen=True)
-class List:
+class ListCommand:
     """Show all tasks, what each shows, and about how long it takes; and the trained models of the package."""
 
     def execute(self, flags: Sequence[str]) -> None:
@@ -56,7 +56,7 @@ class List:
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RunCommand:
     """Run a task, or continue it. Flags of the task follow: `thinking run TASK --help`."""
 
     task: Positional[TaskName]
@@ -68,7 +68,7 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Runs:
+class RunsCommand:
     """Show all runs: config, state, result, when and how long."""
 
     artifacts: Artifacts = Path("artifacts")
@@ -79,7 +79,7 @@ class Runs:
 
 
 @dataclasses.dataclass(frozen=True)
-class Show:
+class ShowCommand:
     """Show a run: result, config, command, files; or the card of a model."""
 
     run: Positional[RunOrModel]
@@ -94,7 +94,7 @@ class Show:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class ReportCommand:
     """Write the report of a run again, also while it trains, and print its path."""
 
     run: Positional[RunName]
@@ -108,7 +108,7 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True)
-class Compare:
+class CompareCommand:
     """Show what differs among runs of a task, and what came out, also as a page with curves."""
 
     runs: Positional[tuple[RunName, ...]]
@@ -126,7 +126,7 @@ class Compare:
 
 
 @dataclasses.dataclass(frozen=True)
-class Chat:
+class ChatCommand:
     """Ask a trained model, by default one of the package. Task flags may follow, as `--answer.method verifier`."""
 
     run: Positional[RunOrModel] = DEFAULT_REASONER
@@ -135,11 +135,11 @@ class Chat:
 
     def execute(self, flags: Sequence[str]) -> None:
         """Answer typed lines."""
-        _use("chat", self.run, self.artifacts, ["--chat", *flags])
+        _start_mode("chat", self.run, self.artifacts, ["--chat", *flags])
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class PlanCommand:
     """Show the plan of a trained guide from A to B."""
 
     run: Positional[RunOrModel]
@@ -150,11 +150,11 @@ class Plan:
 
     def execute(self, flags: Sequence[str]) -> None:
         """Print the plan of each guide."""
-        _use("plan", self.run, self.artifacts, ["--plan", self.a, self.b, *flags])
+        _start_mode("plan", self.run, self.artifacts, ["--plan", self.a, self.b, *flags])
 
 
 @dataclasses.dataclass(frozen=True)
-class Draw:
+class DrawCommand:
     """Draw what a model does: a plan, an episode, a maze. Flags of its task may follow."""
 
     model: Positional[ModelName]
@@ -167,7 +167,7 @@ class Draw:
 
 
 @dataclasses.dataclass(frozen=True)
-class Measure:
+class MeasureCommand:
     """Measure a model on held-out data. Flags of its task may follow, as `--eval.num-words 100`."""
 
     model: Positional[ModelName]
@@ -179,7 +179,7 @@ class Measure:
 
 
 @dataclasses.dataclass(frozen=True)
-class Export:
+class ExportCommand:
     """Export the model of a run: config.json, model.safetensors and a model card. Flags of its task may follow."""
 
     run: Positional[RunName]
@@ -194,7 +194,7 @@ class Export:
 
 
 @dataclasses.dataclass(frozen=True)
-class Serve:
+class ServeCommand:
     """Show runs and models as pages, with a playground, on this machine (needs the extra `serve`)."""
 
     host: Annotated[str, arg(help="address to listen on; others than 127.0.0.1 let others in")] = "127.0.0.1"
@@ -209,7 +209,7 @@ class Serve:
 
 
 @dataclasses.dataclass(frozen=True)
-class Clear:
+class ClearCommand:
     """Delete a run."""
 
     run: Positional[RunName]
@@ -221,19 +221,19 @@ class Clear:
 
 
 COMMANDS = {
-    "list": List,
-    "run": Run,
-    "runs": Runs,
-    "show": Show,
-    "report": Report,
-    "compare": Compare,
-    "chat": Chat,
-    "plan": Plan,
-    "draw": Draw,
-    "measure": Measure,
-    "export": Export,
-    "serve": Serve,
-    "clear": Clear,
+    "list": ListCommand,
+    "run": RunCommand,
+    "runs": RunsCommand,
+    "show": ShowCommand,
+    "report": ReportCommand,
+    "compare": CompareCommand,
+    "chat": ChatCommand,
+    "plan": PlanCommand,
+    "draw": DrawCommand,
+    "measure": MeasureCommand,
+    "export": ExportCommand,
+    "serve": ServeCommand,
+    "clear": ClearCommand,
 }
 
 
@@ -296,13 +296,13 @@ def _parse(arguments: Sequence[str]) -> Any:
         raise UserError(f"{' '.join(['thinking', *arguments])}: {' '.join(words)}") from None
 
 
-def _use(use: str, run: str, artifacts: Path, flags: Sequence[str]) -> None:
+def _start_mode(mode: str, run: str, artifacts: Path, flags: Sequence[str]) -> None:
     """Start a task with the saved config of a run and the flag `--chat` or `--plan`, or use a model."""
     if _is_model(run, artifacts):
-        use_model(run, use, flags)
+        use_model(run, mode, flags)
         return
     if run in find_tasks():
-        _check_use(load_task(run), use)
+        _check_mode(load_task(run), mode)
         if find_latest(artifacts / run) is None:
             training = f"{thinking_command()} run {run}"
             shipped = ", ".join(find_models(run))
@@ -310,8 +310,8 @@ def _use(use: str, run: str, artifacts: Path, flags: Sequence[str]) -> None:
             raise UserError(f"{run}: nothing is trained in {artifacts} yet; train it first: {training}{instead}")
     folder = find_run(run, artifacts)
     task = load_task(str(read_record(folder).get("task")))
-    _check_use(task, use)
-    use_run(task, folder, flags, f"{thinking_command()} {use} {run}")
+    _check_mode(task, mode)
+    use_run(task, folder, flags, f"{thinking_command()} {mode} {run}")
 
 
 def _is_model(name: str, artifacts: Path) -> bool:
@@ -323,12 +323,12 @@ def _is_model(name: str, artifacts: Path) -> bool:
     return is_exported(folder)
 
 
-def _check_use(task: Task, use: str) -> None:
+def _check_mode(task: Task, mode: str) -> None:
     """Refuse a task whose flags have no `--chat` or `--plan`."""
-    if not _takes(task, use):
-        able = [name for name in find_tasks() if _takes(load_task(name), use)]
-        raise UserError(f"{task.name}: its runs cannot {use}; those of {', '.join(able)} can")
+    if not _supports_mode(task, mode):
+        able = [name for name in find_tasks() if _supports_mode(load_task(name), mode)]
+        raise UserError(f"{task.name}: its runs cannot {mode}; those of {', '.join(able)} can")
 
 
-def _takes(task: Task, use: str) -> bool:
-    return use in {setting.path for setting in settings(next(iter(task.configs.values())))}
+def _supports_mode(task: Task, mode: str) -> bool:
+    return mode in {setting.path for setting in list_settings(next(iter(task.configs.values())))}

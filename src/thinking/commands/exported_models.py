@@ -60,7 +60,7 @@ def print_model(name: str) -> None:
     print(escape_controls(card))
 
 
-def use_model(name: str, use: str, flags: Sequence[str]) -> None:
+def use_model(name: str, mode: str, flags: Sequence[str]) -> None:
     """Do with a model what `--chat` or `--plan` does with a run.
 
     Raises:
@@ -68,12 +68,12 @@ def use_model(name: str, use: str, flags: Sequence[str]) -> None:
         RunError: its files are damaged.
     """
     task = load_task(read_record(find_model(name))["task"])
-    if task.use is None or use not in _list_uses(task):
-        raise UserError(f"{name} is a model of {task.name}; such models cannot {use}; see: {thinking_command()} list")
+    if task.use is None or mode not in _list_modes(task):
+        raise UserError(f"{name} is a model of {task.name}; such models cannot {mode}; see: {thinking_command()} list")
     from thinking.experiment.device import compile_quickly
 
     with compile_quickly():
-        trained, config = _load(name, task, flags, f"{thinking_command()} {use} {name}")
+        trained, config = _load(name, task, flags, f"{thinking_command()} {mode} {name}")
         task.use(config, trained)
 
 
@@ -153,7 +153,7 @@ def _load(name: str, task: Task, flags: Sequence[str], program: str) -> tuple[An
     return trained, change_config(trained.config, flags, program)
 
 
-def _list_uses(task: Task) -> set[str]:
-    from thinking.experiment.settings import settings
+def _list_modes(task: Task) -> set[str]:
+    from thinking.experiment.settings import list_settings
 
-    return {setting.path for setting in settings(task.default_config)} & {"chat", "plan"}
+    return {setting.path for setting in list_settings(task.default_config)} & {"chat", "plan"}

@@ -1,8 +1,8 @@
 """A graph with aliased observations: an observation does not determine the node.
 
-Every observation belongs to two nodes, except for the goals, whose observations are unique. An action names an
-observation and leads to the successor that shows it (the lower of two). Where no successor shows it, the agent stays;
-the action still counts as a hop.
+Every observation belongs to two nodes, except for the goals, whose observations are unique. An action is an
+observation: it moves to the successor with that observation, or, if two successors have it, to the one of the lower
+index. Where no successor has it, the agent stays; the action still counts as a hop.
 
 Axes: N nodes, O observations, B rows, W walks, T states of a walk, G goals, P pairs of a start and a goal.
 """
@@ -82,14 +82,14 @@ def sample_aliased_walks(
     start_key, walk_key = jax.random.split(key)
     start = jax.random.randint(start_key, (num_walks,), 0, num_nodes)
 
-    def go(node: Array, key: Array) -> tuple[Array, Array]:
+    def step(node: Array, key: Array) -> tuple[Array, Array]:
         any_key, choice_key = jax.random.split(key)
         is_valid = graph.next_nodes[node] != node[:, None]
         is_random = jax.random.uniform(any_key, (num_walks, 1)) < random_fraction
         action = jax.random.categorical(choice_key, jnp.where(is_valid | is_random, 0.0, -1e9))
         return graph.next_nodes[node, action], graph.node_observations[node]
 
-    _, observations = jax.lax.scan(go, start, jax.random.split(walk_key, num_states))
+    _, observations = jax.lax.scan(step, start, jax.random.split(walk_key, num_states))
     return observations.T, jnp.full(num_walks, num_states)
 
 
@@ -149,7 +149,7 @@ class AliasedGraphEnv:
         return state, self._observe(state)
 
     def step(self, key: Array, state: GoalState, action: Array) -> TimeStep:
-        """Go to the successor that shows the observation `action`. A step is not random."""
+        """Move to the successor with the observation `action`. A step is not random."""
         del key
         state = GoalState(self.graph.next_nodes[state.node, action], state.goal, state.num_steps + 1)
         terminated = state.node == self.graph.goals[state.goal]
@@ -162,7 +162,7 @@ class AliasedGraphEnv:
 
 
 def make_aliased_graph_env(graph: AliasedGraph) -> AliasedGraphEnv:
-    """Episodes of at most four times as many steps as the longest of the shortest ways.
+    """Episodes of at most four times the longest shortest path.
 
     Raises:
         ValueError: if no goal can be reached from another node.

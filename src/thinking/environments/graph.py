@@ -108,9 +108,9 @@ def sample_walks(graph: Graph, key: Array, num_walks: int, num_states: int) -> t
     start_key, walk_key = jax.random.split(key)
     start = jax.random.randint(start_key, (num_walks,), 0, graph.degree.shape[0])
 
-    def go(node: Array, key: Array) -> tuple[Array, tuple[Array, Array]]:
+    def step(node: Array, key: Array) -> tuple[Array, tuple[Array, Array]]:
         return sample_step(graph, key, node), (node, graph.degree[node] > 0)
 
-    _, (nodes, goes_on) = jax.lax.scan(go, start, jax.random.split(walk_key, num_states))
+    _, (nodes, goes_on) = jax.lax.scan(step, start, jax.random.split(walk_key, num_states))
     moves = jnp.cumprod(goes_on[:-1].astype(jnp.int32), axis=0)
     return nodes.T, 1 + jnp.sum(moves, axis=0)

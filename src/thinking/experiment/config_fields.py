@@ -14,8 +14,8 @@ from thinking.experiment.settings import (
     find_declaration_errors,
     format_value,
     is_group,
-    parts,
-    settings,
+    iterate_parts,
+    list_settings,
     to_flag,
 )
 
@@ -172,7 +172,7 @@ def check(config: RunConfig) -> None:
     grouped = any(is_group(getattr(config, field.name)) for field in dataclasses.fields(config))
     if grouped and (errors := find_declaration_errors(config)):
         raise TypeError(f"{type(config).__name__}: {', '.join(errors)}")
-    for setting in settings(config):
+    for setting in list_settings(config):
         if not setting.bounds.allows(setting.value):
             raise UserError(setting.error_message(format_value(setting.value)))
     _validate(config, "")
@@ -194,9 +194,9 @@ def list_changes(saved: Mapping[str, Any], config: RunConfig) -> list[str]:
 
     A setting that is not in the saved config is younger than it, and had its default.
     """
-    defaults = {setting.path: to_json(setting.default) for setting in settings(config)}
+    defaults = {setting.path: to_json(setting.default) for setting in list_settings(config)}
     before, now = defaults | flatten(saved), flatten(to_json(config))
-    free = {part.path for part in parts(config) if not part.affects_weights}
+    free = {part.path for part in iterate_parts(config) if not part.affects_weights}
     differences = []
     for path in dict.fromkeys([*now, *before]):
         names = path.split(".")

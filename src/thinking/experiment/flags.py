@@ -15,7 +15,7 @@ import tyro
 from thinking.errors import UserError
 from thinking.experiment import help_text
 from thinking.experiment.config_fields import Config, Preset, check
-from thinking.experiment.settings import Setting, list_choices, settings
+from thinking.experiment.settings import Setting, list_choices, list_settings
 
 _MAX_SUGGESTIONS = 3
 
@@ -46,7 +46,7 @@ def parse(
     name = _find_preset_name(presets_by_name, arguments)
     base = presets_by_name[name].config
     preset = Setting("preset", Literal[tuple(presets_by_name)], name, next(iter(presets_by_name)))
-    known = {setting.flag: setting for setting in [preset, *settings(base)]}
+    known = {setting.flag: setting for setting in [preset, *list_settings(base)]}
     known |= {setting.negated_flag: setting for setting in known.values() if setting.negated_flag}
     _refuse_unknown_flags({"-h", "--help", *known}, arguments)
     if "-h" in arguments or "--help" in arguments:
@@ -156,9 +156,9 @@ def _suggest_flags(flag: str, known: Iterable[str]) -> str:
     tails: dict[str, list[str]] = {}
     for name in sorted(known):
         tails.setdefault(_tail(name), []).append(name)
-    refused, group = re.fullmatch(r"--(no-)?(.*)", flag), flag.removeprefix("--no-").rpartition(".")[0]
-    moved = f"--{group}.no-{_tail(flag)}" if refused and refused[1] and group else flag
-    suggestions = [moved] if moved in known else tails.get(_tail(flag), [])
+    negation, group = re.fullmatch(r"--(no-)?(.*)", flag), flag.removeprefix("--no-").rpartition(".")[0]
+    negated_flag = f"--{group}.no-{_tail(flag)}" if negation and negation[1] and group else flag
+    suggestions = [negated_flag] if negated_flag in known else tails.get(_tail(flag), [])
     suggestions = suggestions or sorted(name for name in known if name.startswith(flag + "."))
     suggestions = suggestions or difflib.get_close_matches(flag, sorted(known), n=1, cutoff=0.75)
     suggestions = suggestions or [

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from thinking.experiment.config_fields import Preset, RunConfig
-from thinking.experiment.settings import Setting, format_value, parts
+from thinking.experiment.settings import Setting, format_value, iterate_parts
 
 _INDENT = 26
 _NAMES = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", type(None): "None"}
@@ -44,13 +44,13 @@ def format_help(name: str, presets: Mapping[str, Preset], program: str, examples
 
     sections = {"": parser.add_argument_group("flags")}
     general = {field.name for field in dataclasses.fields(RunConfig)}
-    for part in parts(config):
+    for part in iterate_parts(config):
         if not isinstance(part, Setting):
             sections[part.path] = parser.add_argument_group(part.path.replace("_", "-"), part.help)
         elif part.path not in general:
             _add(sections[part.path.rpartition(".")[0]], part, width)
     every = parser.add_argument_group("flags of every task")
-    for part in parts(config):
+    for part in iterate_parts(config):
         if part.path in general:
             _add(every, part, width)
     every.add_argument("-h", "--help", action="store_true", help="print this and end")

@@ -10,7 +10,7 @@ from typing import Any
 from thinking.errors import RunError
 from thinking.experiment.config_fields import RunConfig, to_json
 from thinking.experiment.run_folders import find_by_digest
-from thinking.experiment.settings import Setting, format_value, list_choices, settings
+from thinking.experiment.settings import Setting, format_value, list_choices, list_settings
 
 _DIGEST_LENGTH = 6
 _MAX_SHOWN = 2
@@ -33,7 +33,9 @@ def name_run(config: RunConfig, presets: Mapping[str, RunConfig]) -> str:
     }
     preset = min(changes, key=lambda name: len(changes[name]))
     words = [_describe(setting) for setting in changes[preset] if setting.path != "seed"]
-    seeds = [_describe(setting) for setting in settings(config) if setting.path == "seed" and setting.affects_weights]
+    seeds = [
+        _describe(setting) for setting in list_settings(config) if setting.path == "seed" and setting.affects_weights
+    ]
     return "-".join([preset, *words[:_MAX_SHOWN], *seeds, compute_digest(config)])
 
 
@@ -57,11 +59,11 @@ def describe_config(config: RunConfig, presets: Mapping[str, RunConfig]) -> tupl
 
 def find_changes(config: RunConfig, base: RunConfig) -> list[Setting]:
     """The settings of a config that differ from those of another, but for flags that say where and how to write."""
-    general = {setting.path for setting in settings(RunConfig())} - {"seed"}
-    values = {setting.path: to_json(setting.value) for setting in settings(base)}
+    general = {setting.path for setting in list_settings(RunConfig())} - {"seed"}
+    values = {setting.path: to_json(setting.value) for setting in list_settings(base)}
     return [
         setting
-        for setting in settings(config)
+        for setting in list_settings(config)
         if setting.path not in general and values.get(setting.path) != to_json(setting.value)
     ]
 
@@ -73,7 +75,7 @@ def compute_digest(config: RunConfig) -> str:
     """
     values = {
         setting.path: to_json(setting.value)
-        for setting in settings(config)
+        for setting in list_settings(config)
         if setting.affects_weights and to_json(setting.value) != to_json(setting.default)
     }
     text = json.dumps({"settings": values, "inputs": hash_inputs(config)}, sort_keys=True)
@@ -86,7 +88,7 @@ def hash_inputs(config: RunConfig) -> dict[str, str]:
     Raises:
         RunError: one cannot be read.
     """
-    named = [setting for setting in settings(config) if setting.affects_weights and not list_choices(setting.hint)]
+    named = [setting for setting in list_settings(config) if setting.affects_weights and not list_choices(setting.hint)]
     paths = {setting.flag: Path(setting.value) for setting in named if isinstance(setting.value, Path | str)}
     paths |= config.list_inputs()
     try:

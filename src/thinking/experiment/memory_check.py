@@ -8,7 +8,7 @@ import jax
 
 from thinking.errors import RunError
 from thinking.experiment.config_fields import RunConfig
-from thinking.experiment.settings import Setting, format_value, settings
+from thinking.experiment.settings import Setting, format_value, list_settings
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _SIZE_NAMES = re.compile(
@@ -57,7 +57,7 @@ def _find_limit() -> int | None:
 
 def list_size_flags(config: RunConfig) -> str:
     """The flags of sizes that are above their defaults, else those of widths and batches."""
-    sizes = [setting for setting in settings(config) if _is_size(setting)]
+    sizes = [setting for setting in list_settings(config) if _is_size(setting)]
     raised = [setting for setting in sizes if setting.default is not None and setting.value > setting.default]
     named = raised or [setting for setting in sizes if re.search("width|batch", setting.path)]
     flags = [f"{setting.flag} {format_value(setting.value)}" for setting in named[:_MAX_FLAGS]]

@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 
 MAX_BYTES = 4_000_000
-"""Of all pictures of a page, as they are embedded."""
+"""Maximum bytes of all pictures of a page, as they are embedded."""
 _TYPES = {".png": "image/png", ".gif": "image/gif"}
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from thinking.errors import UserError
 from thinking.experiment.config_fields import RunConfig, flatten
 from thinking.experiment.run_records import RunRecord, read_run
-from thinking.experiment.settings import format_value, settings, to_flag
+from thinking.experiment.settings import format_value, list_settings, to_flag
 from thinking.experiment.summary import thinking_command
 from thinking.experiment.tables import format_cell
 
@@ -17,7 +17,7 @@ TextCells: TypeAlias = tuple[tuple[str, str], ...]
 """The text cells of a row, by column, which identify it."""
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_GENERAL = {setting.path for setting in settings(RunConfig())}
+_GENERAL = {setting.path for setting in list_settings(RunConfig())}
 """Settings that do not tell configs apart: the seed, and where and how to write."""
 
 

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from thinking.errors import RunError
 from thinking.experiment.config_fields import Config, check
 from thinking.experiment.run_folders import CONFIG_FILE
-from thinking.experiment.settings import is_group, settings
+from thinking.experiment.settings import is_group, list_settings
 from thinking.files import parse_json
 
 FORMAT_VERSION = 4
@@ -75,7 +75,7 @@ def restore_config(saved: Mapping[str, Any], default: Config) -> Config:
         config = _restore(default, saved)
     except (TypeError, LookupError) as error:
         raise ValueError(f"the config has a value of another type: {error}") from error
-    for setting in settings(config):
+    for setting in list_settings(config):
         if not _fits(setting.hint, setting.value):
             raise ValueError(f"{setting.flag} of the config is not of its type")
     check(config)

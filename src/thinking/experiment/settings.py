@@ -116,14 +116,14 @@ class Group:
     affects_weights: bool = True
 
 
-def parts(config: Any) -> Iterator[Setting | Group]:
+def iterate_parts(config: Any) -> Iterator[Setting | Group]:
     """Iterate over the settings and groups of a config in declaration order; a group precedes its contents."""
-    return _parts(config, "", {field.name: field.default for field in dataclasses.fields(config)}, True)
+    return _iterate_parts(config, "", {field.name: field.default for field in dataclasses.fields(config)}, True)
 
 
-def settings(config: Any) -> list[Setting]:
+def list_settings(config: Any) -> list[Setting]:
     """All settings of a config, including those of its groups."""
-    return [part for part in parts(config) if isinstance(part, Setting)]
+    return [part for part in iterate_parts(config) if isinstance(part, Setting)]
 
 
 def is_group(value: Any) -> bool:
@@ -137,7 +137,7 @@ def find_declaration_errors(config: Any) -> list[str]:
     These are integers without lower bound, bounds of a type without numbers, and defaults out of bounds.
     """
     errors = []
-    for setting in settings(config):
+    for setting in list_settings(config):
         kinds, bounds = _kinds(setting.hint), setting.bounds
         if int in kinds and bounds.minimum is None and bounds.above is None:
             errors.append(f"{setting.flag} needs minimum or above")
@@ -191,7 +191,7 @@ def to_flag(path: str) -> str:
     return "--" + path.replace("_", "-")
 
 
-def _parts(config: Any, prefix: str, defaults: dict[str, Any], affects: bool) -> Iterator[Setting | Group]:
+def _iterate_parts(config: Any, prefix: str, defaults: dict[str, Any], affects: bool) -> Iterator[Setting | Group]:
     hints = _hints(type(config))
     for field in dataclasses.fields(config):
         path, value, default = prefix + field.name, getattr(config, field.name), defaults[field.name]
@@ -200,7 +200,7 @@ def _parts(config: Any, prefix: str, defaults: dict[str, Any], affects: bool) ->
             yield Group(path, value, help, affects_weights)
             base = default if isinstance(default, type(value)) else value
             within = {inner.name: getattr(base, inner.name) for inner in dataclasses.fields(value)}
-            yield from _parts(value, path + ".", within, affects_weights)
+            yield from _iterate_parts(value, path + ".", within, affects_weights)
         else:
             default = None if default is dataclasses.MISSING else default
             yield Setting(

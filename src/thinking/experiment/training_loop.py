@@ -27,7 +27,7 @@ LogSamples = Callable[[Any], Sequence[Mapping[str, Any]]]
 """`log_samples(sample) -> records` for `samples.jsonl`, of a sample on the host."""
 
 _LONG_SECONDS = 2 * 3600
-"""Of a stage; a longer one is announced."""
+"""Seconds of a stage; a longer one is announced."""
 
 
 @dataclasses.dataclass(frozen=True)

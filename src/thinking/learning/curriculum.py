@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thinking.text.packing import batch_rows
+from thinking.text.packing import sample_row_indices
 from thinking.types import Array
 
 
@@ -153,7 +153,7 @@ def uniform_sampler(num_rows: int) -> IndexSampler:
 
     def sample(state: tuple, key: Array, step: Array, count: int) -> tuple[Array, Array]:
         del state
-        return batch_rows(key, step, num_rows, count), jnp.zeros(count, jnp.int32)
+        return sample_row_indices(key, step, num_rows, count), jnp.zeros(count, jnp.int32)
 
     def update(state: tuple, level: Array, success: Array, mask: Array) -> tuple:
         del level, success, mask

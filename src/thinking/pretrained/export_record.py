@@ -10,7 +10,7 @@ from thinking.files import parse_json
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 FILES = (CARD_FILE, WEIGHTS_FILE, CONFIG_FILE)
-"""In the order in which they are written: the config has the digest of the weights."""
+"""The files of an export in the order in which they are written: the config has the digest of the weights."""
 FORMAT_VERSION = 1
 """Format of `config.json` of an exported model."""
 _MAX_CONFIG_BYTES = 2**20

@@ -13,7 +13,7 @@ import jax
 from thinking.errors import RunError, UserError, to_line
 from thinking.experiment.config_fields import RunConfig, to_json
 from thinking.experiment.saved_config import SavedRecord
-from thinking.experiment.settings import settings
+from thinking.experiment.settings import list_settings
 from thinking.files import sync_folder, write_atomic
 from thinking.pretrained.export_record import CARD_FILE, CONFIG_FILE, FILES, FORMAT_VERSION, WEIGHTS_FILE
 from thinking.pretrained.recipes import find_recipe
@@ -23,7 +23,7 @@ from thinking.trees import count_parameters
 HUB_PREFIX = "hf:"
 
 
-class Export(NamedTuple):
+class PreparedExport(NamedTuple):
     """A model that is ready to be written.
 
     Attributes:
@@ -39,7 +39,7 @@ class Export(NamedTuple):
     record: SavedRecord
 
 
-def prepare_export(task: str, config: RunConfig, folder: Path, record: SavedRecord, dtype: Dtype) -> Export:
+def prepare_export(task: str, config: RunConfig, folder: Path, record: SavedRecord, dtype: Dtype) -> PreparedExport:
     """The model of a finished run, rounded as in the file, so that what is measured is what is shared.
 
     Args:
@@ -56,10 +56,10 @@ def prepare_export(task: str, config: RunConfig, folder: Path, record: SavedReco
     recipe = find_recipe(task)
     selected = recipe.select(config)
     params = jax.tree.map(jax.numpy.asarray, round_params(recipe.read_params(config, folder), dtype))
-    return Export(task, recipe.build(selected, params), dtype, record)
+    return PreparedExport(task, recipe.build(selected, params), dtype, record)
 
 
-def make_files(export: Export, card: str, summary: str) -> dict[str, bytes]:
+def make_files(export: PreparedExport, card: str, summary: str) -> dict[str, bytes]:
     """The contents of all files by name, in the order in which they are written.
 
     Args:
@@ -68,7 +68,7 @@ def make_files(export: Export, card: str, summary: str) -> dict[str, bytes]:
         summary: what the model does, in a line.
     """
     weights = encode_params(export.trained.params, export.dtype)
-    general = {setting.path for setting in settings(RunConfig())} - {"seed"}
+    general = {setting.path for setting in list_settings(RunConfig())} - {"seed"}
     config = {name: value for name, value in to_json(export.trained.config).items() if name not in general}
     content = {
         "format": FORMAT_VERSION,

@@ -32,6 +32,6 @@ def load(name: str | Path) -> Any:
         config = recipe.select(restore_config(record["config"], recipe.Config()))
         template = recipe.describe_params(config)
     except (ValueError, UserError) as error:
-        raise RunError(f"{folder / CONFIG_FILE} has a config that cannot be: {error}") from error
+        raise RunError(f"{folder / CONFIG_FILE} has an invalid config: {error}") from error
     params = read_params(folder / WEIGHTS_FILE, template, record["dtype"], record["sha256"])
     return recipe.build(config, params)

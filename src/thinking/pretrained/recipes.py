@@ -21,7 +21,7 @@ RECIPES = {
     "think_tokens": "think_tokens",
     "deep_thinking": "deep_thinking",
 }
-"""By task."""
+"""Names of recipes by task."""
 
 
 def find_recipe(task: str) -> ModuleType:

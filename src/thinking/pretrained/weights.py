@@ -28,7 +28,7 @@ class _Spec(NamedTuple):
 
 
 Dtype = Literal["float16", "float32"]
-"""Of floating-point parameters; integers stay as they are."""
+"""The type of floating-point parameters; integers stay as they are."""
 _MAX_HEADER = 2**20
 """Bytes of a file beside its numbers."""
 _MAX_DIFFERENCES = 2

@@ -33,9 +33,9 @@ from thinking.serving.model_pool import DEMOS, Model, Models, find_demo, find_mo
 from thinking.serving.responses import Refusal, make_json, make_page, make_refusal, refuse
 
 REFRESH_SECONDS = 20
-"""After which a browser loads a page of a run that trains again."""
+"""Seconds after which the browser reloads the page of a run in progress."""
 BODY_SECONDS = 10
-"""In which a body must have come."""
+"""Seconds within which a request's body must arrive."""
 REPORT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
@@ -98,7 +98,7 @@ def make_app(artifacts: Path, host: str = "127.0.0.1") -> ASGIApp:
 
 def _parse(body: bytes, model: Model) -> Any:
     try:
-        return parse_json(body, find_demo(model.task).Ask)
+        return parse_json(body, find_demo(model.task).SCHEMA)
     except ValueError as error:
         raise Refusal(400, str(error)) from error
 
@@ -202,5 +202,5 @@ def _refuse_http(request: Request, error: HTTPException) -> Response:
 
 
 def _refuse_fault(request: Request, error: Exception) -> Response:
-    """Of a programming error, which the server's terminal shows: Starlette raises it again."""
+    """The response to a programming error, which the server's terminal shows: Starlette raises it again."""
     return make_refusal(request.scope, 500, "the server failed; its terminal says why")

@@ -36,12 +36,16 @@ MAX_QUESTION = 200
 _NUM_EXAMPLES = 4
 
 
-class Ask(TypedDict):
+class ChatRequest(TypedDict):
     """A question; `check` whether candidates are sampled and checked."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
     question: Annotated[str, Field(min_length=1, max_length=MAX_QUESTION)]
     check: bool
+
+
+SCHEMA = ChatRequest
+"""The schema of a request."""
 
 
 class Chat(NamedTuple):
@@ -94,7 +98,7 @@ def describe(chat: Chat) -> dict[str, Any]:
     }
 
 
-def answer(chat: Chat, request: Ask) -> dict[str, Any]:
+def answer(chat: Chat, request: ChatRequest) -> dict[str, Any]:
     """The reply to a question; of one that is no problem, `refusal` alone, which says why."""
     try:
         question = read_question(chat.search_model, chat.training_range, escape_controls(request["question"].strip()))

@@ -14,17 +14,21 @@ from thinking.recipes.graph.trained import GraphGuide
 
 MAX_NODES = 100
 WIDTH, HEIGHT = 900, 620
-"""Of the drawing, in its own units."""
+"""Width and height of the drawing, in its own units."""
 _MARGIN = 30
 _RADIUS = 18
 
 
-class Ask(TypedDict):
+class GraphRequest(TypedDict):
     """The numbers of two nodes."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
     start: Annotated[int, Field(ge=0, lt=MAX_NODES)]
     goal: Annotated[int, Field(ge=0, lt=MAX_NODES)]
+
+
+SCHEMA = GraphRequest
+"""The schema of a request."""
 
 
 class Planning(NamedTuple):
@@ -61,7 +65,7 @@ def describe(planning: Planning) -> dict[str, Any]:
     }
 
 
-def answer(planning: Planning, request: Ask) -> dict[str, Any]:
+def answer(planning: Planning, request: GraphRequest) -> dict[str, Any]:
     """The plan: its nodes, whether each hop is an edge, the sub-goals at each hop, and the fewest hops.
 
     Raises:

@@ -29,7 +29,7 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-"""Of every response that has not set them itself."""
+"""Headers of every response that has not set them itself."""
 
 
 class Guard:

@@ -30,7 +30,7 @@ _Cell = Annotated[int, Field(ge=0, lt=SIZES[-1] ** 2)]
 _Pair = Annotated[list[_Cell], Field(min_length=2, max_length=2)]
 
 
-class Ask(TypedDict):
+class MazeRequest(TypedDict):
     """A maze: cells beside each other without a wall between, its start and its end. None draws one from the seed."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -40,7 +40,11 @@ class Ask(TypedDict):
     ends: _Pair | None
 
 
-class Thinker(NamedTuple):
+SCHEMA = MazeRequest
+"""The schema of a request."""
+
+
+class MazeSolver(NamedTuple):
     """A network that solves mazes.
 
     Attributes:
@@ -55,7 +59,7 @@ class Thinker(NamedTuple):
     think: Callable[[Array, Array, int], tuple[Array, Array]]
 
 
-def open_model(thinker: PuzzleThinker) -> Thinker:
+def open_model(thinker: PuzzleThinker) -> MazeSolver:
     """Prepare a network.
 
     Raises:
@@ -78,15 +82,15 @@ def open_model(thinker: PuzzleThinker) -> Thinker:
 
         return jax.lax.scan(advance, model.init_latent(params, inputs), length=num_steps)[1]
 
-    return Thinker(puzzle.size, thinker.config.thinking.grad_steps, think)
+    return MazeSolver(puzzle.size, thinker.config.thinking.grad_steps, think)
 
 
-def describe(thinker: Thinker) -> dict[str, Any]:
+def describe(solver: MazeSolver) -> dict[str, Any]:
     """The sizes to choose from, and that of training."""
-    return {"sizes": SIZES, "trained_size": thinker.size}
+    return {"sizes": SIZES, "trained_size": solver.size}
 
 
-def answer(thinker: Thinker, request: Ask) -> dict[str, Any]:
+def answer(solver: MazeSolver, request: MazeRequest) -> dict[str, Any]:
     """The maze, what the network thought of it, and whether that is right.
 
     Raises:
@@ -97,9 +101,9 @@ def answer(thinker: Thinker, request: Ask) -> dict[str, Any]:
     beside = grid_neighbors(size, size)
     is_open = [[graph.has_edge(cell, other) for other in others] for cell, others in enumerate(beside.tolist())]
     features = np.eye(size * size, dtype=np.float32)[ends].T
-    percent, is_confident = thinker.think(features, np.where(is_open, beside, -1)[None], STEPS_PER_SIDE * size)
-    looked_at = np.asarray(is_confident)[thinker.check_every - 1 :: thinker.check_every]
-    sure_after = int((np.argmax(looked_at) + 1) * thinker.check_every) if looked_at.any() else None
+    percent, is_confident = solver.think(features, np.where(is_open, beside, -1)[None], STEPS_PER_SIDE * size)
+    looked_at = np.asarray(is_confident)[solver.check_every - 1 :: solver.check_every]
+    sure_after = int((np.argmax(looked_at) + 1) * solver.check_every) if looked_at.any() else None
     num_steps = sure_after or len(percent)
     states = np.asarray(percent[:num_steps])
     stride = -(-num_steps // MAX_FRAMES)
@@ -126,7 +130,7 @@ def _draw_maze(size: int, seed: int) -> tuple[nx.Graph, list[int]]:
     return graph, [start, end]
 
 
-def _read_maze(request: Ask) -> tuple[nx.Graph, list[int]]:
+def _read_maze(request: MazeRequest) -> tuple[nx.Graph, list[int]]:
     size, openings, ends = request["size"], request["openings"] or [], request["ends"]
     if ends is None or ends[0] == ends[1]:
         raise UserError("ends: give two different cells, the start and the end")

@@ -23,7 +23,7 @@ DEMOS = {"arithmetic": "chat", "simple": "graph", "rl_cart_pole": "pole", "deep_
 
 Such a module has
 
-- `Ask`, the schema of a request;
+- `SCHEMA`, the schema of a request;
 - `open_model(trained)`, what it needs of a loaded model; raises UserError if it cannot play with it;
 - `describe(opened)`, what the page shows at first;
 - `answer(opened, request)`, the answer to a request as JSON values; raises UserError for a bad request.

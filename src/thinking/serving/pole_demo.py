@@ -28,8 +28,8 @@ _MAX_CARRY = 4096
 _Number = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 
 
-class Ask(TypedDict):
-    """What to go on from.
+class PoleRequest(TypedDict):
+    """The state to continue from.
 
     `target_return` None asks for the highest. `observation` None starts an episode; else it is the present one, with
     what the page has pushed, after `num_steps` steps, and `carry` came with it.
@@ -41,6 +41,10 @@ class Ask(TypedDict):
     carry: Annotated[list[_Number], Field(max_length=_MAX_CARRY)]
     num_steps: Annotated[int, Field(ge=0, le=1000)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+
+
+SCHEMA = PoleRequest
+"""The schema of a request."""
 
 
 class Steps(NamedTuple):
@@ -114,7 +118,7 @@ def describe(pole: Pole) -> dict[str, Any]:
     return {"max_return": pole.guide.env.max_episode_steps, "steps_per_second": STEPS_PER_SECOND}
 
 
-def answer(pole: Pole, request: Ask) -> dict[str, Any]:
+def answer(pole: Pole, request: PoleRequest) -> dict[str, Any]:
     """At most `NUM_STEPS` steps, of which the last one tells whether the episode has ended.
 
     Raises:

@@ -125,11 +125,11 @@ def make_texts(
     return CraftedTexts(texts, {wording: step for step, worded in wordings.items() for wording in worded})
 
 
-def operations(tree: CraftingTree, name: str) -> list[str]:
+def list_required_items(tree: CraftingTree, name: str) -> list[str]:
     """Names of the items needed for an item, each once, ingredients first, the item itself last."""
     names: dict[str, None] = {}
     for ingredient in tree.items[name].ingredients:
-        names |= dict.fromkeys(operations(tree, ingredient))
+        names |= dict.fromkeys(list_required_items(tree, ingredient))
     return [*names, name]
 
 
@@ -140,7 +140,7 @@ def _parts(tree: CraftingTree, name: str, wordings: Mapping[str, list[str]], rng
 
     item = tree.items[name]
     parts = [
-        Section(tree.items[part].goal, tuple(operation(part_name) for part_name in operations(tree, part)))
+        Section(tree.items[part].goal, tuple(operation(part_name) for part_name in list_required_items(tree, part)))
         for part in item.ingredients
     ]
     return [*parts, Section(item.goal, (operation(name),))]

@@ -94,8 +94,8 @@ def _check_lengths(counts: np.ndarray, length: int, weights: Sequence[Sequence[f
             )
 
 
-def batch_rows(key: Array, step: Array | int, num_rows: int, batch_size: int) -> Array:
-    """[batch_size] int32, the rows of a training step; a pure function of the key (not consumed) and the step.
+def sample_row_indices(key: Array, step: Array | int, num_rows: int, batch_size: int) -> Array:
+    """[batch_size] int32, row indices of a training step; a pure function of the key (not consumed) and the step.
 
     Every epoch is a new permutation of all rows. A last partial batch is completed from the next epoch.
 
@@ -110,11 +110,12 @@ def batch_rows(key: Array, step: Array | int, num_rows: int, batch_size: int) ->
     """
     if not 1 <= batch_size <= num_rows:
         raise ValueError(
-            f"batch_rows: a batch of {batch_size} is out of range; give 1 to {num_rows}, as many as there are rows"
+            f"sample_row_indices: a batch of {batch_size} is out of range; "
+            f"give 1 to {num_rows}, as many as there are rows"
         )
     if num_rows * batch_size >= 2**31:
         raise ValueError(
-            f"batch_rows: {num_rows} rows times a batch of {batch_size} reaches 2**31; give fewer of either"
+            f"sample_row_indices: {num_rows} rows times a batch of {batch_size} reaches 2**31; give fewer of either"
         )
     # `num_rows` steps are exactly `batch_size` epochs. Only the rest is multiplied, which stays below 2**31.
     cycles, rest = jnp.divmod(jnp.asarray(step, jnp.int32), num_rows)

@@ -124,7 +124,7 @@ def save(folder: Path, plans: Sequence[Plan], vectors: np.ndarray) -> None:
     Raises:
         ValueError: a node has no vector, or a number is not finite.
     """
-    from safetensors.numpy import save as tensors
+    from safetensors.numpy import save as save_tensors
 
     for plan in plans:
         for node in plan.nodes:
@@ -133,7 +133,7 @@ def save(folder: Path, plans: Sequence[Plan], vectors: np.ndarray) -> None:
                     f"{plan.goal}: vector {node.vector_index} of `{node.nearest_text}`: there are {len(vectors)}"
                 )
     lines = "".join(json.dumps(_to_json(plan), ensure_ascii=False, allow_nan=False) + "\n" for plan in plans)
-    files = {PLANS: lines.encode(), VECTORS: tensors({"nodes": np.ascontiguousarray(vectors, np.float32)})}
+    files = {PLANS: lines.encode(), VECTORS: save_tensors({"nodes": np.ascontiguousarray(vectors, np.float32)})}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     for name, content in files.items():
@@ -148,7 +148,7 @@ def load(folder: Path) -> tuple[tuple[Plan, ...], np.ndarray]:
     Raises:
         UserError: there are none, or a file does not match its checksum.
     """
-    from safetensors.numpy import load as tensors
+    from safetensors.numpy import load as load_tensors
 
     try:
         sums = parse_json((folder / MANIFEST).read_bytes(), _SavedManifest)["sha256"]
@@ -164,7 +164,7 @@ def load(folder: Path) -> tuple[tuple[Plan, ...], np.ndarray]:
         raise UserError(f"{folder / edited[0]} is damaged or edited: run tasks/lm_guide_inference.py again")
     # Not `splitlines`, which also splits at characters that a sentence may contain.
     lines = [json.loads(line) for line in files[PLANS].split(b"\n") if line]
-    return tuple(map(_from_json, lines)), tensors(files[VECTORS])["nodes"]
+    return tuple(map(_from_json, lines)), load_tensors(files[VECTORS])["nodes"]
 
 
 def _heading(node: PlanNode) -> Words:

@@ -14,8 +14,11 @@ _NUMBER = re.compile(
 _BULLET = re.compile(r"(?:[-*+–—]\s|[•‣▪◦●○])\s*(?:\[[ xX]\]\s)?")  # noqa: RUF001
 _INLINE = re.compile(r"(?:^| )(?=\d{1,3}[.)] )")
 _EMPHASIS = re.compile(r"(?<!\w)(?:[*_]{1,3}|~~|`{1,3})(?=\S)|(?<=\S)(?:[*_]{1,3}|~~|`{1,3})(?!\w)")
-_BEFORE = " \t\u3000#>"  # indentation, headings, quotations
+# What precedes a list mark or a text: indentation, headings, quotations; the `> ` of "> 1. Mix.".
+_BEFORE = " \t\u3000#>"
+# A line without words, such as "---" or "```python".
 _RULE = re.compile(r"[-*_=~]{3,}$|`{3,}\w*$")
+# What may end a sentence; the `. ` of "Mix it. Wait.".
 _STOP = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]]*+ |(?<![。！？।؟])[。！？।؟]++[”’」』）\"']*+ ?(?=\S)")  # noqa: RUF001
 _ABBREVIATIONS = frozenset(
     (
@@ -57,16 +60,16 @@ def split_steps(text: str) -> list[str]:
     filled = [line for line in lines if line.strip()]
     is_item = _item_test(filled)
     num_items = sum(map(is_item, filled))
-    if len(filled) == 1 and (parts := _inline(" ".join(filled[0].split()))):
+    if len(filled) == 1 and (parts := _split_inline_list(" ".join(filled[0].split()))):
         parts = list(map(_strip_mark, parts))
     elif num_items > 1 or 2 * num_items >= max(1, len(filled)):
-        parts = _items(lines, is_item)
+        parts = _split_items(lines, is_item)
     else:
         parts = [line for line in filled if not _is_heading(line)] or filled
         if len(parts) > 2 and _introduces(parts[0]):
             parts = parts[1:]
         parts = list(map(_strip_mark, parts))
-        parts = list(_sentences(" ".join(parts[0].split()))) if len(parts) == 1 else parts
+        parts = list(_split_sentences(" ".join(parts[0].split()))) if len(parts) == 1 else parts
     steps = (" ".join(_EMPHASIS.sub("", line).split()) for line in parts)
     return [step for step in steps if step]
 
@@ -77,7 +80,7 @@ def _item_test(lines: Sequence[str]) -> Callable[[str], bool]:
     return lambda line: _mark_length(line) > 0 and not (has_plain_items and _is_heading(line))
 
 
-def _items(lines: Sequence[str], is_item: Callable[[str], bool]) -> list[str]:
+def _split_items(lines: Sequence[str], is_item: Callable[[str], bool]) -> list[str]:
     """Each item with the lines that belong to it.
 
     Those are the lines directly below it, indented lines, and paragraphs before the next item. A paragraph after the
@@ -134,7 +137,7 @@ def _introduces(line: str) -> bool:
     return line.rstrip(" *_").endswith((":", "："))  # noqa: RUF001
 
 
-def _inline(line: str) -> list[str]:
+def _split_inline_list(line: str) -> list[str]:
     """The items of a list within one line, numbered from 1; [] if there is none."""
     items = [piece for piece in _INLINE.split(line) if piece]
     if items and not items[0].startswith("1"):
@@ -143,7 +146,7 @@ def _inline(line: str) -> list[str]:
     return items if len(items) > 1 and numbers == [str(number + 1) for number in range(len(items))] else []
 
 
-def _sentences(line: str) -> Iterator[str]:
+def _split_sentences(line: str) -> Iterator[str]:
     start = 0
     for stop in _STOP.finditer(line):
         if _ends_sentence(line, stop):

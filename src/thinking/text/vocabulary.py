@@ -20,7 +20,7 @@ from thinking.types import Array
 MARKS = ("<pad>", "<begin>", "<end>", "<think>", "</think>", "<step>", "<ask>", "<answer>", "<check>", "<back>")
 PAD, BEGIN, END, THINK, END_THINK, STEP, ASK, ANSWER, CHECK, BACK = range(len(MARKS))
 """The first tokens of every vocabulary: padding; begin and end of a text; begin and end of a thought; step separator;
-begin of a sub-task, and of its answer or the final answer; begin of a check; withdrawal of the last step."""
+begin of a sub-task, and of its answer or the final answer; begin of a check; retraction of the last step."""
 
 
 @dataclass(frozen=True)

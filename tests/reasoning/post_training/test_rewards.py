@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
-from thinking.environments.arithmetic.chains import add_self_corrections, chain, inject_error, verify_chain
+from thinking.environments.arithmetic.chains import add_self_corrections, inject_error, make_chain, verify_chain
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MULTIPLY, SUBTRACT, Problem, format_answer
 from thinking.generation.completions import Completions
 from thinking.reasoning.post_training.rewards import (
@@ -72,12 +72,12 @@ def compute_reference_rewards(problem, text):
         not any(mark in body for mark in MARKS),
     ]
     verified_steps = verify_chain(problem, text)
-    kept_steps = [step for step in verified_steps if not step.is_withdrawn]
+    kept_steps = [step for step in verified_steps if not step.is_retracted]
     return {
         "outcome": float(bool(answer_mark and end_mark) and output == format_answer(problem)),
         "format": float(all(conditions)),
         "length": 1 - len(tokens) / MAX_NEW_TOKENS,
-        "process": sum(step.is_correct for step in kept_steps) / max(len(kept_steps), len(chain(problem))),
+        "process": sum(step.is_correct for step in kept_steps) / max(len(kept_steps), len(make_chain(problem))),
     }
 
 
@@ -90,7 +90,7 @@ def check_rewards(texts):
 
 
 def make_correct_completion(problem):
-    return f"<think>{'<step>'.join(chain(problem))}</think><answer>{format_answer(problem)}<end>"
+    return f"<think>{'<step>'.join(make_chain(problem))}</think><answer>{format_answer(problem)}<end>"
 
 
 def test_correct_completions_have_full_reward():
@@ -106,9 +106,11 @@ def test_rewards_of_chains_with_errors_equal_plain_python_reference(seeds, with_
     for problem, seed in zip(PROBLEMS, seeds, strict=True):
         rng = np.random.default_rng(seed)
         if with_corrections:
-            thought = "".join(text for text, _ in add_self_corrections(chain(problem), 0.3, rng))
+            thought = "".join(text for text, _ in add_self_corrections(make_chain(problem), 0.3, rng))
         else:
-            thought = "<step>".join(inject_error(step, rng) if rng.random() < 0.3 else step for step in chain(problem))
+            thought = "<step>".join(
+                inject_error(step, rng) if rng.random() < 0.3 else step for step in make_chain(problem)
+            )
         output = format_answer(problem) if seed % 3 else "7" + format_answer(problem)
         texts.append(f"<think>{thought}</think><answer>{output}<end>")
     result = check_rewards(texts)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernels.quick import jit
 
-from thinking.environments.arithmetic.chains import chain
+from thinking.environments.arithmetic.chains import make_chain
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, SUBTRACT, Problem, format_answer
 from thinking.generation.completions import Completions
 from thinking.reasoning.post_training.rewards import outcome_reward
@@ -59,12 +59,12 @@ def make_completions(texts, value=0.0):
 
 
 def make_correct_completion(problem):
-    return f"<think>{'<step>'.join(chain(problem))}</think><answer>{format_answer(problem)}<end>"
+    return f"<think>{'<step>'.join(make_chain(problem))}</think><answer>{format_answer(problem)}<end>"
 
 
 def split_reference(problem, text, outcome):
     """For each token: its span, whether it is unmasked, and whether its span is correct."""
-    expected, tokens = chain(problem), VOCABULARY.encode(text)[:MAX_NEW_TOKENS]
+    expected, tokens = make_chain(problem), VOCABULARY.encode(text)[:MAX_NEW_TOKENS]
     token_spans, span, span_tokens, prefix_correct = [], 0, [], True
     for position, token in enumerate(tokens):
         span_tokens.append(token)
@@ -102,7 +102,9 @@ def check_spans(texts):
 def test_all_spans_of_a_correct_completion_are_correct():
     result = check_spans([make_correct_completion(problem) for problem in PROBLEMS])
     assert np.all(result.correct == 1)
-    np.testing.assert_array_equal(np.sum(result.is_last, axis=1), [len(chain(problem)) + 1 for problem in PROBLEMS])
+    np.testing.assert_array_equal(
+        np.sum(result.is_last, axis=1), [len(make_chain(problem)) + 1 for problem in PROBLEMS]
+    )
 
 
 def test_spans_after_the_first_error_are_masked():

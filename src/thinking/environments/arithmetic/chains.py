@@ -46,22 +46,22 @@ class VerifiedStep(NamedTuple):
     Attributes:
         text: the step without its check.
         is_correct: whether the worked chain has the same step at this index.
-        is_withdrawn: whether the chain itself withdraws the step; the next one then has the same index.
+        is_retracted: whether the chain itself retracts the step; the next one then has the same index.
     """
 
     text: str
     is_correct: bool
-    is_withdrawn: bool
+    is_retracted: bool
 
 
-def chain(problem: Problem, style: str = CHAIN_OF_THOUGHT, reverse_digits: bool = False) -> list[str]:
+def make_chain(problem: Problem, style: str = CHAIN_OF_THOUGHT, reverse_digits: bool = False) -> list[str]:
     """The worked steps of a problem; none for the DIRECT style, otherwise at least one.
 
     Raises:
         ValueError: for an unknown style.
     """
     if style not in STYLES:
-        raise ValueError(f"chain: style {style!r} is unknown; take one of {', '.join(STYLES)}")
+        raise ValueError(f"make_chain: style {style!r} is unknown; take one of {', '.join(STYLES)}")
     if style == DIRECT:
         return []
     sub_problems = subtasks(problem) if style == SUBTASKS else []
@@ -86,7 +86,7 @@ def verify_chain(
         style: of the worked chain.
         reverse_digits: whether numbers begin with their least significant digit.
     """
-    worked = chain(problem, style, reverse_digits)
+    worked = make_chain(problem, style, reverse_digits)
     thought, closed, _ = text.partition("<think>")[2].partition("</think>")
     spans = re.split("(<step>|<back>)", thought) if "<think>" in text else []
     verified, step_index = [], 0
@@ -94,21 +94,21 @@ def verify_chain(
         last = index + 1 == len(spans)
         if last and not closed and not spans[index]:
             break  # the thought was truncated between two steps
-        step, is_withdrawn = spans[index].partition("<check>")[0], not last and spans[index + 1] == "<back>"
-        verified.append(VerifiedStep(step, step_index < len(worked) and step == worked[step_index], is_withdrawn))
-        step_index += not is_withdrawn
+        step, is_retracted = spans[index].partition("<check>")[0], not last and spans[index + 1] == "<back>"
+        verified.append(VerifiedStep(step, step_index < len(worked) and step == worked[step_index], is_retracted))
+        step_index += not is_retracted
     return verified
 
 
 def add_self_corrections(steps: list[str], error_fraction: float, rng: np.random.Generator) -> list[tuple[str, bool]]:
-    """Add a check to each step, and injected errors that are withdrawn and corrected.
+    """Add a check to each step, and injected errors that are retracted and corrected.
 
-    The check repeats the step's result; where it differs, the step is withdrawn and repeated.
+    The check repeats the step's result; where it differs, the step is retracted and repeated.
 
     Args:
         steps: correct steps.
         error_fraction: probability of a wrong digit in a step's result.
-        rng: is advanced.
+        rng: its state changes.
 
     Returns:
         Spans of text, each with whether it is an injected error, which has no loss.

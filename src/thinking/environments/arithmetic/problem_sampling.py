@@ -51,7 +51,7 @@ def sample_problem(
     """Sample a problem of a level.
 
     Args:
-        rng: is advanced.
+        rng: its state changes.
         level: the level.
         split: of the problem; no intermediate problem of a training problem is held out.
         style: of the training rows, one of `chains.STYLES`; ignored in other splits. SUBTASKS adds sub-tasks of

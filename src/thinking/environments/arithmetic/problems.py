@@ -23,7 +23,7 @@ WORDINGS = {
 """Templates of questions; the first is in symbols."""
 
 MAX_SIMPLE_DIGITS = 2
-"""Maximum digits of factors without sub-tasks, if the right one has a single nonzero digit."""
+"""A product whose right factor has one nonzero digit has no sub-tasks up to this many digits."""
 
 _VALUES = {
     ADD: operator.add,

@@ -1,4 +1,4 @@
-"""Sources of problems by name: `words` for all word problems, or an operation and its number of digits."""
+"""Sources of problems by name: `words` for all small-number problems, or an operation and its number of digits."""
 
 import re
 
@@ -7,10 +7,10 @@ import numpy as np
 from thinking.environments.arithmetic.chains import CHAIN_OF_THOUGHT
 from thinking.environments.arithmetic.problem_sampling import NUM_OPERATIONS, Level, sample_problem
 from thinking.environments.arithmetic.problems import ADD, DIVIDE, MODULAR, MULTIPLY, SUBTRACT, WORDINGS, Problem
-from thinking.environments.arithmetic.split import SPLITS, Split, find_split, is_trainable, word_problems
+from thinking.environments.arithmetic.split import SPLITS, Split, find_split, is_trainable, small_number_problems
 
-WORD_PROBLEMS = "words"
-"""The source of all word problems."""
+SMALL_NUMBER_PROBLEMS = "words"
+"""The source of all small-number problems."""
 
 NUM_REPEATS = 20
 """Repetitions of products and quotients in training: they are a hundred times rarer than sums and differences."""
@@ -20,19 +20,19 @@ MAX_DIGITS = 1000
 
 
 def parse_source(source: str) -> tuple[Level, int | None] | None:
-    """The level of a source and its number of problems, if given; None for all word problems.
+    """The level of a source and its number of problems, if given; None for all small-number problems.
 
     Raises:
         ValueError: for an invalid name.
     """
-    if source == WORD_PROBLEMS:
+    if source == SMALL_NUMBER_PROBLEMS:
         return None
     match = re.fullmatch(r"([a-z_]+):(\d+)(?:x(\d+))?(?::(\d+))?", source)
     numbers = [int(number) for number in match.groups()[1:] if number] if match else []
     if not match or match[1] not in (*WORDINGS, *NUM_OPERATIONS) or 0 in numbers or int(match[3] or 1) > int(match[2]):
         names = ", ".join((*WORDINGS, *NUM_OPERATIONS))
         raise ValueError(
-            f"source {source}: not a problem source; give {WORD_PROBLEMS}, or OPERATION:DIGITS as in "
+            f"source {source}: not a problem source; give {SMALL_NUMBER_PROBLEMS}, or OPERATION:DIGITS as in "
             f"add:3, multiply:4x2 (digits of the longer and the other operand) or add:3:500 (500 problems), "
             f"with one of {names}"
         )
@@ -61,20 +61,21 @@ def check_has_held_out(source: str) -> None:
 def sample_problems(
     source: str, num_problems: int, seed: int, split: Split = "train", style: str = CHAIN_OF_THOUGHT
 ) -> list[Problem]:
-    """Problems of a source, on one side of the split; a pure function of the arguments.
+    """Problems of a source, in one split; a pure function of the arguments.
 
     Args:
-        source: its name. `words` gives all word problems; for training, products and quotients `NUM_REPEATS` times.
+        source: its name. `words` gives all small-number problems; for training, products and quotients `NUM_REPEATS`
+            times.
         num_problems: number of samples, unless the name gives it.
         seed: of the samples.
-        split: their side.
+        split: that of the problems.
         style: of the training rows, which must show nothing that is held out.
     """
     parsed = parse_source(source)
     if parsed is None:
         problems = [
             problem
-            for problem in word_problems()
+            for problem in small_number_problems()
             if (is_trainable(problem, style) if split == "train" else find_split(problem) == split)
         ]
         products = [problem for problem in problems if problem.operation in (MULTIPLY, DIVIDE)]

@@ -1,8 +1,8 @@
 """The split of all problems, determined by a hash: four fifths for training, a tenth for development, a tenth for test.
 
-Problems with the same chain share a side, and so does every problem whose result a training chain writes out. A single
-digit step (two digits and a carry, or one place of a division by one digit) occurs in every chain. A problem that is
-one such step is a *fact*: it is never held out.
+Problems with the same chain fall into the same split, and so does every problem whose result a training chain writes
+out. A single digit step (two digits and a carry, or one place of a division by one digit) occurs in every chain. A
+problem that is one such step is a *fact*: it is never held out.
 
 Settings are chosen on the development problems. The test problems are for the figures that are reported.
 """
@@ -28,19 +28,19 @@ Split = Literal["train", "development", "test"]
 SPLITS: tuple[Split, ...] = ("train", "development", "test")
 
 SALT = 523
-"""Chosen so that about a fifth of the sums and differences of word problems is held out.
+"""Chosen so that about a fifth of the sums and differences of small-number problems is held out.
 
 Their products and most of their quotients are facts, which belong to training."""
 
 MAX_OPERANDS = {ADD: 100, SUBTRACT: 100, MULTIPLY: 10, DIVIDE: 10}
-"""The largest operand of word problems; the smallest is 1."""
+"""The largest operand of small-number problems; the smallest is 1."""
 
 
 def canonical_form(problem: Problem) -> str:
     """A string equal for problems whose chains have the same digit steps.
 
-    They differ in wording, notation, order of the operands of a sum, difference or product, or zeros at the end: of a
-    factor, or of both numbers of a sum or difference.
+    Such problems may differ only in wording, notation, order of the operands of a sum, difference or product, or zeros
+    at the end: of a factor, or of both numbers of a sum or difference.
     """
     operands = [f"({canonical_form(each)})" if isinstance(each, Problem) else each for each in problem.operands]
     if problem.operation == MULTIPLY:
@@ -83,7 +83,7 @@ def list_facts() -> list[Problem]:
 
 
 def find_split(problem: Problem) -> Split:
-    """The side of a problem."""
+    """The split of a problem."""
     if is_fact(problem):
         return "train"
     digest = hashlib.blake2b(f"{SALT} {canonical_form(problem)}".encode(), digest_size=8).digest()
@@ -96,22 +96,22 @@ def is_held_out(problem: Problem) -> bool:
     return find_split(problem) != "train"
 
 
-def shown_problems(problem: Problem, style: str = CHAIN_OF_THOUGHT) -> list[Problem]:
-    """The problems that a training row of a style shows before the answer.
+def list_solution_problems(problem: Problem, style: str = CHAIN_OF_THOUGHT) -> list[Problem]:
+    """The problems whose results a training row of a style contains before the answer.
 
-    In the style SUBTASKS they are the sub-tasks; a problem without sub-tasks shows its intermediate problems.
+    In the style SUBTASKS they are the sub-tasks; of a problem without sub-tasks they are its intermediate problems.
 
-    Intermediate problems of a sub-task are not shown, because it is solved in its own context.
+    Those of a sub-task are not among them, because it is solved in its own context.
     """
     return (style == SUBTASKS and subtasks(problem)) or list(intermediate_problems(problem))
 
 
 def is_trainable(problem: Problem, style: str = CHAIN_OF_THOUGHT) -> bool:
-    """Whether neither the problem nor any that its training row shows is held out."""
-    return not is_held_out(problem) and not any(is_held_out(each) for each in shown_problems(problem, style))
+    """Whether neither the problem nor any whose result its training row contains is held out."""
+    return not is_held_out(problem) and not any(is_held_out(each) for each in list_solution_problems(problem, style))
 
 
-def word_problems() -> Iterator[Problem]:
+def small_number_problems() -> Iterator[Problem]:
     """All 20,200 sums and differences of numbers from 1 to 100, products and quotients of 1 to 10, in a fixed order.
 
     No training problem among them has a held-out intermediate problem.

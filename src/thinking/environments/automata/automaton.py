@@ -87,7 +87,7 @@ def parity() -> Automaton:
     return Automaton("parity", np.int32([[0, 1], [1, 0]]), 0, ("even", "odd"), ("0", "1"))
 
 
-def reachability(num_nodes: int) -> Automaton:
+def layered_graph(num_nodes: int) -> Automaton:
     """The node reached from node 0 in a layered graph.
 
     A symbol is one layer: an edge out of each node to any node of the next layer.
@@ -97,7 +97,7 @@ def reachability(num_nodes: int) -> Automaton:
     return Automaton("graph", np.int32(layers).T.copy(), 0, tuple(map(str, range(num_nodes))), symbols)
 
 
-def list_rearrangements(num_items: int) -> Automaton:
+def list_permutation_automaton(num_items: int) -> Automaton:
     """The order of a list of letters after operations: keep, reverse, rotate, swap the ends or the first two."""
     order = tuple(range(num_items))
     operations: dict[str, Permutation] = {
@@ -118,8 +118,8 @@ AUTOMATA: dict[str, Callable[[], Automaton]] = {
     "a5": lambda: permutation_group("a5", 5, even=True),
     "s5": lambda: permutation_group("s5", 5),
     "parity": parity,
-    "graph": lambda: reachability(4),
-    "list": lambda: list_rearrangements(4),
+    "graph": lambda: layered_graph(4),
+    "list": lambda: list_permutation_automaton(4),
 }
 """Automata without a size, by name."""
 SIZED_AUTOMATA: dict[str, Callable[[int], Automaton]] = {"modular": modular_sums, "digits": digit_sums}

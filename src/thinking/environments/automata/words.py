@@ -48,9 +48,9 @@ def run_automaton(machine: Automaton, symbols: Array) -> Array:
     """[B, N] int32, the state after each of the symbols [B, N]."""
     table = jnp.asarray(machine.table)
 
-    def move(state: Array, symbol: Array) -> tuple[Array, Array]:
+    def step(state: Array, symbol: Array) -> tuple[Array, Array]:
         state = table[state, symbol]
         return state, state
 
     start = jnp.full(len(symbols), machine.initial_state, jnp.int32)
-    return jax.lax.scan(move, start, symbols.T)[1].T
+    return jax.lax.scan(step, start, symbols.T)[1].T

@@ -77,9 +77,9 @@ def sudoku_neighbors(size: int) -> np.ndarray:
 
 
 def augment(key: Array, clues: Array, solution: Array, size: int) -> tuple[Array, Array]:
-    """One of the grids [N] that symmetries make of one [N]: other symbols, and rows and columns in another order.
+    """A random symmetric equivalent of a grid [N]: symbols, bands, stacks and lines are permuted.
 
-    Bands change places, as do rows within a band, and so for columns; solutions stay solutions. Consumes the key.
+    Solutions stay solutions. Consumes the key.
     """
     symbol_key, row_key, column_key = jax.random.split(key, 3)
     height, width = BOXES[size]
@@ -89,18 +89,18 @@ def augment(key: Array, clues: Array, solution: Array, size: int) -> tuple[Array
     return symbols[clues[cells]], symbols[solution[cells]]
 
 
-def _shuffle_lines(key: Array, size: int, thickness: int) -> Array:
-    """[S] an order of lines that keeps bands of this thickness together."""
+def _shuffle_lines(key: Array, size: int, band_size: int) -> Array:
+    """[S] an order of lines that keeps bands of this size together."""
     band_key, line_key = jax.random.split(key)
-    bands = jax.random.permutation(band_key, size // thickness)
-    within = jax.vmap(lambda each: jax.random.permutation(each, thickness))(
-        jax.random.split(line_key, size // thickness)
+    bands = jax.random.permutation(band_key, size // band_size)
+    within = jax.vmap(lambda each: jax.random.permutation(each, band_size))(
+        jax.random.split(line_key, size // band_size)
     )
-    return (bands[:, None] * thickness + within).reshape(-1)
+    return (bands[:, None] * band_size + within).reshape(-1)
 
 
 def _remove_clues(solution: tuple[int, ...], size: int, generator: random.Random) -> tuple[int, ...]:
-    """Clues in random order are left out while the solution stays the only one."""
+    """Removes clues in random order; keeps each one without which the solution is not unique."""
     clues = list(solution)
     for cell in generator.sample(range(len(clues)), len(clues)):
         symbol, clues[cell] = clues[cell], 0

@@ -18,23 +18,23 @@ _START = MODULUS + len(OPERATORS)
 
 
 def nested_arithmetic() -> SequenceFamily:
-    """Random expressions; the size is how many numbers they have.
+    """Random expressions of `max_size` numbers.
 
     Tokens 0 to 4 are numbers, 5 to 7 operators, and 8 starts the row.
     """
-    return SequenceFamily("nested_arithmetic", _sample, lambda size: 2 * size, _START + 1)
+    return SequenceFamily("nested_arithmetic", _sample, lambda max_size: 2 * max_size, _START + 1)
 
 
-def _sample(key: Array, size: int, problem_size: Array) -> LabelledSequence:
-    del problem_size
+def _sample(key: Array, max_size: int, size: Array) -> LabelledSequence:
+    del size
     order_key, number_key, operator_key = jax.random.split(key, 3)
-    num_tokens = 2 * size - 1
-    is_number = jax.random.permutation(order_key, jnp.arange(num_tokens) < size)
-    # Of all rotations of such a row, one is an expression: that which starts after the last lowest point of its heights
-    # (Dvoretzky & Motzkin 1947).
-    heights = jnp.cumsum(jnp.where(is_number, 1, -1))
-    lowest = num_tokens - 1 - jnp.argmin(heights[::-1])
-    is_number = jnp.roll(is_number, -(lowest + 1))
+    num_tokens = 2 * max_size - 1
+    is_number = jax.random.permutation(order_key, jnp.arange(num_tokens) < max_size)
+    # Cycle lemma: exactly one rotation is a valid expression, the one that starts after the last minimum of the prefix
+    # sums (Dvoretzky & Motzkin 1947).
+    prefix_sums = jnp.cumsum(jnp.where(is_number, 1, -1))
+    last_minimum = num_tokens - 1 - jnp.argmin(prefix_sums[::-1])
+    is_number = jnp.roll(is_number, -(last_minimum + 1))
     numbers = jax.random.randint(number_key, (num_tokens,), 0, MODULUS)
     operators = jax.random.randint(operator_key, (num_tokens,), MODULUS, _START)
     tokens = jnp.where(is_number, numbers, operators).astype(jnp.int32)
@@ -48,7 +48,7 @@ def _sample(key: Array, size: int, problem_size: Array) -> LabelledSequence:
         depth = depth + jnp.where(is_operator, -1, 1)
         return (stack.at[depth - 1].set(top), depth), top
 
-    _, targets = jax.lax.scan(advance, (jnp.zeros(size + 1, jnp.int32), jnp.int32(0)), tokens)
+    _, targets = jax.lax.scan(advance, (jnp.zeros(max_size + 1, jnp.int32), jnp.int32(0)), tokens)
     tokens = jnp.pad(tokens, (1, 0), constant_values=_START)
     targets = jnp.pad(targets.astype(jnp.int32), (1, 0))
     return LabelledSequence(tokens, targets, jnp.ones(len(tokens)), jnp.ones_like(tokens))

@@ -30,10 +30,10 @@ class SequenceFamily(NamedTuple):
 
     Attributes:
         name: of the family.
-        sample: `sample(key, size, problem_size) -> LabelledSequence`; consumes the key. The size is a Python integer.
-            The problem size, an int32 scalar from 2 to the size, is that of the problems that share a row; families
-            whose rows hold one problem ignore it.
-        count_tokens: `count_tokens(size) -> T`.
+        sample: `sample(key, max_size, size) -> LabelledSequence`; consumes the key. `max_size`, a Python integer, fixes
+            the number of tokens. `size`, an int32 scalar from 2 to `max_size`, is that of each problem packed into the
+            row; families whose rows hold one problem ignore it.
+        count_tokens: `count_tokens(max_size) -> T`.
         vocab_size: tokens and targets are 0 to `vocab_size - 1`.
     """
 

@@ -86,7 +86,7 @@ def process_reward(prompts: Array, completions: Completions, *, steps: Array, **
     """[B] correct steps of the first thought, over the number of its steps or of target steps, whichever is larger.
 
     A step is correct if it equals the target step of the same index. A step that ends in the mark
-    BACK is withdrawn and does not count. What follows the mark CHECK in a step is ignored.
+    BACK is retracted and does not count. What follows the mark CHECK in a step is ignored.
 
     Args:
         prompts: [B, P].
@@ -105,9 +105,9 @@ def process_reward(prompts: Array, completions: Completions, *, steps: Array, **
     # End of each token's step, and of the step before.
     step_end = jax.lax.cummin(jnp.where(is_end, positions, width), axis=1, reverse=True)
     previous_end = jax.lax.cummax(jnp.where(is_end, positions, -1), axis=1)
-    is_withdrawn = (step_end < width) & (jnp.take_along_axis(tokens, jnp.minimum(step_end, width - 1), axis=1) == BACK)
+    is_retracted = (step_end < width) & (jnp.take_along_axis(tokens, jnp.minimum(step_end, width - 1), axis=1) == BACK)
     in_check = jax.lax.cummax(jnp.where(in_thought & (tokens == CHECK), positions, -1), axis=1) > previous_end
-    is_content, is_kept_end = in_thought & ~is_end & ~is_withdrawn & ~in_check, is_end & ~is_withdrawn
+    is_content, is_kept_end = in_thought & ~is_end & ~is_retracted & ~in_check, is_end & ~is_retracted
     step_index = jnp.cumsum(is_kept_end, axis=1) - is_kept_end
     count = jnp.cumsum(is_content, axis=1) - is_content
     offset = count - jax.lax.cummax(jnp.where(is_end, count, 0), axis=1)

@@ -47,7 +47,7 @@ def select_at_budget(rows: Sequence[Mapping[str, Any]], budget: float) -> list[d
 
 
 def make_budget_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By method (mean tokens, exact match), arrays [1, sizes] for `experiment.plots.plot_mean_and_spread`."""
+    """Curves by method: mean tokens and exact match, arrays [1, sizes] for `experiment.plots.plot_mean_and_spread`."""
     curves = {}
     for method in dict.fromkeys(row["method"] for row in rows):
         points = sorted((row["mean_tokens"], row["exact_match"]) for row in rows if row["method"] == method)

@@ -23,7 +23,7 @@ GradientEstimator = Literal["straight_through", "gumbel", "sampled"]
 Gumbel-softmax (Jang et al. 2017); `sampled`, sampled without gradient."""
 
 ThoughtOutput = tuple[Array, Array, Array, Array]
-"""Of one step: tokens, their log-probabilities and entropy in nats [B], and logits [B, K]."""
+"""The output of one step: tokens, their log-probabilities and entropy in nats [B], and logits [B, K]."""
 
 
 class ThinkingNetwork(nnx.Module):

@@ -146,7 +146,7 @@ def _read_thoughts(problem: Problem, completion: list[int], style: str, reverse_
     thoughts, text = [], VOCABULARY.decode(completion)
     for step in verify_chain(problem, text, style, reverse_digits)[: _count_finished_steps(completion)]:
         shown = reverse_numbers(step.text) if reverse_digits else step.text
-        words = f"{explain_step(shown)}, withdrawn".removeprefix(", ") if step.is_withdrawn else explain_step(shown)
+        words = f"{explain_step(shown)}, retracted".removeprefix(", ") if step.is_retracted else explain_step(shown)
         thoughts.append(Thought(shown, words, step.is_correct))
     return thoughts
 

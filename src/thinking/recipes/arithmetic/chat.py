@@ -11,7 +11,7 @@ from rich.text import Text
 
 from thinking import progress
 from thinking.colors import ANSWER, PROMPT, THOUGHT, WRONG
-from thinking.environments.arithmetic.chains import DIRECT, SUBTASKS, chain
+from thinking.environments.arithmetic.chains import DIRECT, SUBTASKS, make_chain
 from thinking.environments.arithmetic.parsing import parse_problem
 from thinking.environments.arithmetic.plain_words import explain_step
 from thinking.generation.chat_loop import chat, is_at_terminal
@@ -121,7 +121,7 @@ def _explain_chat(settings: ChatSettings, examples: Iterator[str]) -> Iterator[T
     if settings.style == SUBTASKS:
         yield Text("Each line of a thought is a smaller problem, with those that it asks for below it.\n")
     elif settings.style != DIRECT:
-        step = chain(parse_problem(questions[0]))[0]
+        step = make_chain(parse_problem(questions[0]))[0]
         yield Text.assemble(
             f"It thinks in steps. The thought of {questions[0]} begins with ",
             (step, THOUGHT),

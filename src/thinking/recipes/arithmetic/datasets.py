@@ -10,12 +10,12 @@ from thinking.environments.arithmetic.chains import (
     DIRECT,
     SELF_CORRECTION,
     add_self_corrections,
-    chain,
     inject_error,
+    make_chain,
 )
 from thinking.environments.arithmetic.problems import WORDINGS, Problem
-from thinking.environments.arithmetic.sources import WORD_PROBLEMS, sample_problems
-from thinking.environments.arithmetic.split import SPLITS, Split, list_facts, shown_problems
+from thinking.environments.arithmetic.sources import SMALL_NUMBER_PROBLEMS, sample_problems
+from thinking.environments.arithmetic.split import SPLITS, Split, list_facts, list_solution_problems
 from thinking.recipes.arithmetic.rows import (
     VOCABULARY,
     Example,
@@ -94,7 +94,7 @@ def make_training_set(
     for number, source in enumerate(sources):
         problems = sample_problems(source, num_problems, seed, style=style)
         if style == DIRECT:
-            shown = dict.fromkeys(each for problem in problems for each in shown_problems(problem))
+            shown = dict.fromkeys(each for problem in problems for each in list_solution_problems(problem))
             problems += [*shown, *(list_facts() if number == 0 else ())]
         examples = encode_examples(
             problems,
@@ -140,7 +140,9 @@ def make_evaluation_set(
     for source in sources:
         sampled = sample_problems(source, num_problems, seed, split, style)
         problems += sampled
-        subjects += [f"{source} {problem.operation}" if source == WORD_PROBLEMS else source for problem in sampled]
+        subjects += [
+            f"{source} {problem.operation}" if source == SMALL_NUMBER_PROBLEMS else source for problem in sampled
+        ]
         starts.append(len(problems))
     wordings = [
         int(rng.integers(1, len(WORDINGS[problem.operation]))) if rng.random() < verbal_fraction else 0
@@ -168,7 +170,7 @@ def inject_errors(
     for problem, tokens, length in zip(
         evaluation_set.problems, evaluation_set.prompts.tokens, evaluation_set.prompts.lengths, strict=True
     ):
-        steps = chain(problem, CHAIN_OF_THOUGHT, reverse_digits)
+        steps = make_chain(problem, CHAIN_OF_THOUGHT, reverse_digits)
         index = int(rng.integers(len(steps)))
         wrong_step = inject_error(steps[index], rng)
         correct_steps = [f"{step}<step>" for step in steps]

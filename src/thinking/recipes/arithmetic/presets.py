@@ -81,7 +81,8 @@ SMOKE = Config(
 
 PRESETS = {
     "default": Preset(
-        Config(search=SearchConfig(sources=("words",))), "word problems: chains, GRPO and search; 10 minutes on a core"
+        Config(search=SearchConfig(sources=("words",))),
+        "small-number problems: chains, GRPO and search; 10 minutes on a core",
     ),
     "ppo": Preset(
         Config(rl=RLConfig(algorithm="ppo", num_updates=300, entropy_weight=0.3, entropy_ceiling=0.08)),

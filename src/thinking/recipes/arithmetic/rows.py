@@ -15,7 +15,7 @@ from thinking.environments.arithmetic.chains import (
     DIRECT,
     SELF_CORRECTION,
     add_self_corrections,
-    chain,
+    make_chain,
 )
 from thinking.environments.arithmetic.problems import WORDINGS, Problem, format_answer, format_question
 from thinking.text.packing import PackedRows, pack
@@ -82,13 +82,13 @@ def encode_example(
         wording: an index of the operation's wordings.
         reverse_digits: write numbers with the least significant digit first.
         error_fraction: of SELF_CORRECTION, the probability of an injected error in a step.
-        rng: of the errors; is advanced.
+        rng: of the errors; its state changes.
 
     Raises:
         ValueError: for an unknown style, or SELF_CORRECTION without an rng.
     """
     prompt = encode_prompt(problem, wording, reverse_digits)
-    steps = chain(problem, style, reverse_digits)
+    steps = make_chain(problem, style, reverse_digits)
     spans = _split_subtask_answers("<step>".join(steps))
     if style == SELF_CORRECTION:
         if rng is None:
@@ -182,7 +182,7 @@ def encode_prompts(
     prompts = [
         encode_prompt(problem, wording, reverse_digits) for problem, wording in zip(problems, wordings, strict=True)
     ]
-    chains = [[VOCABULARY.encode(step) for step in chain(problem, style, reverse_digits)] for problem in problems]
+    chains = [[VOCABULARY.encode(step) for step in make_chain(problem, style, reverse_digits)] for problem in problems]
     max_steps = max(1, *map(len, chains))
     longest = max((len(step) for steps in chains for step in steps), default=1)
     padded = [_pad(steps + [[]] * (max_steps - len(steps)), longest) for steps in chains]

@@ -42,7 +42,7 @@ CHOOSE_FNS: dict[str, ChooseFn] = {VOTE: choose_by_vote, VALUE: choose_by_value,
 SIZES = {BEAM: (2, 8), TREE: (1, 4)}
 """Beam widths and simulations to compare; numbers of samples are powers of 2."""
 NUM_PROPOSALS, MAX_STEP_TOKENS = 3, 12
-"""Of a tree: steps proposed at each node, and maximum tokens of a step."""
+"""Steps proposed at each node of a tree, and maximum tokens of a step."""
 BATCH_SIZE = 64
 """Problems per batch."""
 

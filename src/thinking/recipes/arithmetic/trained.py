@@ -31,7 +31,7 @@ CARD = CardTexts(
     summary="A small decoder that answers problems of arithmetic: it writes a thought first, then the answer.",
     data="Worked problems that the program makes itself and, where `rl.algorithm` in `config.json` names one, the "
     "rewards of a verifier. No text of people. `styles` names the style of thoughts: `chain_of_thought`; `subtasks`, "
-    "each solved in a context of its own; or `self_correction`, in which wrong steps are withdrawn. The sources are "
+    "each solved in a context of its own; or `self_correction`, in which wrong steps are retracted. The sources are "
     "`data.sources` in `config.json`: `words` are sums and differences of numbers up to 100, and products and "
     "quotients of numbers up to 10; `OPERATION:DIGITS` are larger ones. A share of "
     "`data.verbal_fraction` is asked in words, the rest in symbols.",
@@ -58,7 +58,7 @@ class Reasoner(NamedTuple):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Of its tokens."""
+        """The vocabulary of its tokens."""
         return VOCABULARY
 
     def complete(self, problem: str) -> str:

@@ -13,18 +13,18 @@ from thinking.environments.arithmetic.sources import parse_source
 from thinking.environments.arithmetic.split import MAX_OPERANDS, find_split
 
 _MAX_TRIES = 100
-"""Draws of a word problem until one is taken that may have been taught; a tenth of most are new."""
+"""Draws of a small-number problem until one is taken that may have been taught; a tenth of most are new."""
 
 
 class TrainingRange(NamedTuple):
     """The problems of training.
 
     Attributes:
-        word_problems: whether all word problems are among them.
+        small_number_problems: whether all small-number problems are among them.
         levels: of the other problems.
     """
 
-    word_problems: bool
+    small_number_problems: bool
     levels: tuple[Level, ...]
 
     def find_levels(self, operation: str) -> list[Level]:
@@ -45,7 +45,7 @@ def parse_training_range(sources: Sequence[str]) -> TrainingRange:
 
 def is_in_range(training_range: TrainingRange, problem: Problem) -> bool:
     """Whether training draws such problems: with these operations and numbers of these lengths."""
-    return (training_range.word_problems and _is_word_problem(problem)) or any(
+    return (training_range.small_number_problems and _is_small_number_problem(problem)) or any(
         _has_level(problem, level) for level in training_range.levels
     )
 
@@ -55,7 +55,7 @@ def describe_range(training_range: TrainingRange) -> str:
     verbs = defaultdict(list)
     for operation in _list_operations(training_range):
         phrases = _describe_lengths(operation, training_range.find_levels(operation))
-        if training_range.word_problems and operation in MAX_OPERANDS:
+        if training_range.small_number_problems and operation in MAX_OPERANDS:
             phrases = [f"numbers from 1 to {MAX_OPERANDS[operation]}", *phrases]
         verbs[", or ".join(phrases)].append(_describe_operation(operation))
     return "; ".join(f"{_join(names, 'and')} {phrase}" for phrase, names in verbs.items())
@@ -66,18 +66,18 @@ def draw_examples(training_range: TrainingRange, rng: np.random.Generator) -> It
 
     Args:
         training_range: what the model was taught.
-        rng: is advanced.
+        rng: its state changes.
     """
     for number, operation in enumerate(itertools.cycle(_list_operations(training_range))):
-        if training_range.word_problems and operation in MAX_OPERANDS:
-            problem = _draw_word_problem(operation, rng)
+        if training_range.small_number_problems and operation in MAX_OPERANDS:
+            problem = _draw_small_number_problem(operation, rng)
         else:
             problem = _draw_problem(max(training_range.find_levels(operation), key=lambda level: level.num_digits), rng)
         yield format_question(problem, number % len(WORDINGS[problem.operation])).removesuffix("=")
 
 
 def _list_operations(training_range: TrainingRange) -> list[str]:
-    words = MAX_OPERANDS if training_range.word_problems else ()
+    words = MAX_OPERANDS if training_range.small_number_problems else ()
     return list(dict.fromkeys([*words, *(level.operation for level in training_range.levels)]))
 
 
@@ -115,7 +115,7 @@ def _join(words: Sequence[str], conjunction: str) -> str:
     return f"{', '.join(first)} {conjunction} {last}" if first else last
 
 
-def _is_word_problem(problem: Problem) -> bool:
+def _is_small_number_problem(problem: Problem) -> bool:
     largest = MAX_OPERANDS.get(problem.operation, 0)
     return not problem.is_nested and all(1 <= value <= largest for value in problem.values)
 
@@ -150,9 +150,9 @@ def _draw_problem(level: Level, rng: np.random.Generator) -> Problem:
     return sample_problem(rng, level, "train" if level.num_digits == 1 else "test")
 
 
-def _draw_word_problem(operation: str, rng: np.random.Generator) -> Problem:
+def _draw_small_number_problem(operation: str, rng: np.random.Generator) -> Problem:
     for _ in range(_MAX_TRIES):
         problem = Problem(operation, tuple(rng.integers(1, MAX_OPERANDS[operation] + 1, 2).tolist()))
         if find_split(problem) == "test":
             break
-    return problem  # all products of word problems are taught
+    return problem  # all products of small-number problems are taught

@@ -72,7 +72,7 @@ class BestState(NamedTuple):
     """What acted in the best evaluation, with the targets that it had then.
 
     Attributes:
-        guide: `Agent.ema_params` of that time.
+        guide: `AgentState.ema_guide` of that time.
         target_scale: the scale of that time; its highest target is the one that was evaluated.
     """
 
@@ -80,14 +80,14 @@ class BestState(NamedTuple):
     target_scale: TargetScale
 
 
-class Agent(NamedTuple):
+class AgentState(NamedTuple):
     """The training state.
 
     It is no `RunnerState`, as each layer of the guide is a kernel (the learner of one layer) with a state of its own.
 
     Attributes:
         guide: the state that is trained.
-        ema_params: a whole state: `guide` with the EMA of its parameters; this one acts.
+        ema_guide: a whole state: `guide` with the EMA of its parameters; this one acts.
         best_state: of the iteration with the highest evaluation return.
         buffer: the replay buffer.
         values: [N, T] discounted state values of its episodes.
@@ -102,7 +102,7 @@ class Agent(NamedTuple):
     """
 
     guide: GuideState
-    ema_params: GuideState
+    ema_guide: GuideState
     best_state: BestState
     buffer: Episodes
     values: Array
@@ -143,7 +143,7 @@ class PolicyCarry(NamedTuple):
     return_so_far: Array
 
 
-def best_return_target(agent: Agent, update_return_to_go: bool) -> ReturnTarget:
+def best_return_target(agent: AgentState, update_return_to_go: bool) -> ReturnTarget:
     """The highest target: the maximum over the buffer of an episode's first value, or of its mean value."""
     if update_return_to_go:
         return ReturnTarget(jnp.max(agent.values[:, 0]), update_return_to_go)
@@ -152,7 +152,7 @@ def best_return_target(agent: Agent, update_return_to_go: bool) -> ReturnTarget:
     )
 
 
-def make_target_scale(agent: Agent, update_return_to_go: bool) -> TargetScale:
+def make_target_scale(agent: AgentState, update_return_to_go: bool) -> TargetScale:
     """The scale of the agent's replay buffer; `update_return_to_go` as of `best_return_target`."""
     buffer = agent.buffer
     returns = jnp.where(buffer.length > 0, buffer.returns, jnp.inf)
@@ -191,7 +191,7 @@ class GuideActor(NamedTuple):
 
     def act(
         self,
-        agent: Agent,
+        agent: AgentState,
         carry: PolicyCarry,
         update_return_to_go: bool | Array,
         observation: Array,
@@ -204,9 +204,9 @@ class GuideActor(NamedTuple):
         following = jnp.clip((value - (1 - self.discount) * reward) / self.discount, 0, 1)
         value = jnp.where((carry.memory.count > 0) & update_return_to_go, following, value)
         memory = append(carry.memory, agent.normalizer(observation))
-        return PolicyCarry(memory, value, return_so_far), self.guide.react(agent.ema_params, memory, value[:, None])
+        return PolicyCarry(memory, value, return_so_far), self.guide.react(agent.ema_guide, memory, value[:, None])
 
-    def policy(self, agent: Agent, update_return_to_go: bool) -> PolicyFn:
+    def policy(self, agent: AgentState, update_return_to_go: bool) -> PolicyFn:
         """The guide as a deterministic policy."""
 
         def policy_fn(
@@ -220,7 +220,7 @@ class GuideActor(NamedTuple):
 
 
 def make_policy_fn(
-    actor: GuideActor, agents: Agent, target_return: float | None, update_return_to_go: bool, num_envs: int
+    actor: GuideActor, agents: AgentState, target_return: float | None, update_return_to_go: bool, num_envs: int
 ) -> tuple[Callable, Any]:
     """The best states of S agents, as `gymnasium_evaluation.evaluate_in_gymnasium` runs them.
 
@@ -235,16 +235,16 @@ def make_policy_fn(
         The policy function, and its initial carry [S, E, ...].
     """
 
-    def choose_target(agent: Agent) -> ReturnTarget:
+    def choose_target(agent: AgentState) -> ReturnTarget:
         scale = agent.best_state.target_scale
         return make_return_target(scale, jnp.inf if target_return is None else target_return, update_return_to_go)
 
     return_targets = jax.vmap(choose_target)(agents)
 
     def play_one(
-        agent: Agent, update: Array, carry: PolicyCarry, observation: Array, return_so_far: Array
+        agent: AgentState, update: Array, carry: PolicyCarry, observation: Array, return_so_far: Array
     ) -> tuple[PolicyCarry, Array, dict[str, Array]]:
-        best_agent = agent._replace(ema_params=agent.best_state.guide)
+        best_agent = agent._replace(ema_guide=agent.best_state.guide)
         carry, reaction = actor.act(best_agent, carry, update, observation, return_so_far)
         extras = {"target_value": carry.target_value}
         if len(reaction.targets) > 1:

@@ -22,7 +22,7 @@ from thinking.learning.replay_buffer import Episodes, Retention, init_buffer, in
 from thinking.learning.rollouts import PolicyFn, collect_episodes
 from thinking.learning.statistics import init_moments
 from thinking.recipes.cart_pole.agent import (
-    Agent,
+    AgentState,
     BestState,
     GuideActor,
     ObservationNormalizer,
@@ -90,7 +90,7 @@ class ExplorationState(NamedTuple):
 
 def init_agent(
     env: ControlEnv, guide: Guide, iterations: Sequence[Iteration], settings: CollectionSettings, key: Array
-) -> Agent:
+) -> AgentState:
     """The initial agent, with the key stored in it."""
     episode_shape = jax.eval_shape(lambda: collect_episodes(env, _random_policy(env), (), jax.random.key(0), 1))
     dims = env.observation_space.dims
@@ -100,9 +100,9 @@ def init_agent(
     target_scale = TargetScale(jnp.zeros(settings.capacity), jnp.zeros(settings.capacity), jnp.zeros(()))
     steps = jnp.zeros((), jnp.int32)
     history = jnp.zeros((len(iterations), 3), jnp.float32)
-    return Agent(
+    return AgentState(
         guide=guide_state,
-        ema_params=guide_state,
+        ema_guide=guide_state,
         best_state=BestState(guide_state, target_scale),
         buffer=buffer,
         values=jnp.zeros_like(buffer.rewards),
@@ -119,22 +119,22 @@ def init_agent(
 
 def make_guide_step(
     env: ControlEnv, guide: Guide, iterations: Sequence[Iteration], settings: CollectionSettings
-) -> Callable[[Agent, Array], tuple[Agent, Metrics]]:
+) -> Callable[[AgentState, Array], tuple[AgentState, Metrics]]:
     """`step(agent, index) -> (agent, metrics)`: one update.
 
     An iteration is `settings.num_updates` steps: it collects before the first and evaluates after the last.
     """
     stacked_iterations = Iteration(*map(jnp.asarray, zip(*iterations, strict=True)))
 
-    def step(agent: Agent, index: Array) -> tuple[Agent, Metrics]:
+    def step(agent: AgentState, index: Array) -> tuple[AgentState, Metrics]:
         number, update = index // settings.num_updates, index % settings.num_updates
         iteration = jax.tree.map(lambda leaf: leaf[number], stacked_iterations)
         rollout_key, window_key, eval_key = jax.random.split(jax.random.fold_in(agent.key, index), 3)
 
-        def collect(agent: Agent) -> Agent:
+        def collect(agent: AgentState) -> AgentState:
             return _collect(env, guide, settings, agent, iteration, number, rollout_key)
 
-        def evaluate(agent: Agent) -> Agent:
+        def evaluate(agent: AgentState) -> AgentState:
             agent = _evaluate(env, guide, settings, agent, eval_key)
             point = jnp.stack([agent.num_env_steps.astype(jnp.float32), agent.eval_return, agent.training_return])
             return agent._replace(history=agent.history.at[number].set(point))
@@ -143,7 +143,7 @@ def make_guide_step(
         agent = jax.lax.cond(is_first, collect, lambda agent: agent, agent)
         guide_state, metrics = guide.observe(agent.guide, sample_windows(agent, settings, env, window_key))
         agent = agent._replace(
-            guide=guide_state, ema_params=update_ema(agent.ema_params, guide_state, settings.ema_decay)
+            guide=guide_state, ema_guide=update_ema(agent.ema_guide, guide_state, settings.ema_decay)
         )
         agent = jax.lax.cond(is_last, evaluate, lambda agent: agent, agent)
         return agent, _make_metrics(agent, has_collected=is_first, has_evaluated=is_last) | metrics
@@ -151,7 +151,7 @@ def make_guide_step(
     return step
 
 
-def _make_metrics(agent: Agent, *, has_collected: Array, has_evaluated: Array) -> Metrics:
+def _make_metrics(agent: AgentState, *, has_collected: Array, has_evaluated: Array) -> Metrics:
     return {
         "eval/return": Measured(agent.eval_return, has_evaluated),
         "eval/best_return": Measured(agent.best_eval_return, has_evaluated),
@@ -174,7 +174,7 @@ def update_ema(ema_state: GuideState, guide_state: GuideState, decay: float) -> 
     return guide_state._replace(layers=tuple(map(layer, ema_state.layers, guide_state.layers)))
 
 
-def sample_windows(agent: Agent, settings: CollectionSettings, env: ControlEnv, key: Array) -> Trajectories:
+def sample_windows(agent: AgentState, settings: CollectionSettings, env: ControlEnv, key: Array) -> Trajectories:
     """Windows of the replay buffer, as trajectories for `guide.observe`. Consumes the key."""
     buffer, length = agent.buffer, settings.window_length
     episode, start = sample_steps(
@@ -196,11 +196,11 @@ def _collect(
     env: ControlEnv,
     guide: Guide,
     settings: CollectionSettings,
-    agent: Agent,
+    agent: AgentState,
     iteration: Iteration,
     iteration_index: Array,
     key: Array,
-) -> Agent:
+) -> AgentState:
     best = best_return_target(agent, settings.update_return_to_go)
     low, high = iteration.target_fractions
     num_episodes, actor = settings.num_episodes, GuideActor(env, guide, settings.discount)
@@ -208,7 +208,7 @@ def _collect(
     def initial_value(collected: Episodes) -> Array:
         return collected.values(settings.discount, env.reward_range)[:, 0]
 
-    def collect_round(round_index: Array, agent: Agent) -> Agent:
+    def collect_round(round_index: Array, agent: AgentState) -> AgentState:
         target_key, action_key, rollout_key = jax.random.split(jax.random.fold_in(key, round_index), 3)
         fraction = jax.random.uniform(target_key, (num_episodes,), minval=low, maxval=high)
         return_target = ReturnTarget(best.value * fraction, settings.update_return_to_go)
@@ -242,7 +242,7 @@ def _collect(
     )
 
 
-def _evaluate(env: ControlEnv, guide: Guide, settings: CollectionSettings, agent: Agent, key: Array) -> Agent:
+def _evaluate(env: ControlEnv, guide: Guide, settings: CollectionSettings, agent: AgentState, key: Array) -> AgentState:
     """Evaluate without random actions, with the best target.
 
     These episodes stay out of the buffer: trained on them, the guide would never see how to recover from errors.
@@ -254,7 +254,7 @@ def _evaluate(env: ControlEnv, guide: Guide, settings: CollectionSettings, agent
     full_return = jnp.mean(episodes.returns)
     eval_return = jnp.mean(jnp.sum(episodes.rewards[:, : control.make_env(env.name).max_episode_steps], axis=1))
     is_best = full_return >= agent.best_eval_return
-    state = BestState(agent.ema_params, make_target_scale(agent, settings.update_return_to_go))
+    state = BestState(agent.ema_guide, make_target_scale(agent, settings.update_return_to_go))
     best_state = jax.tree.map(lambda new, old: jnp.where(is_best, new, old), state, agent.best_state)
     best_return = jnp.maximum(full_return, agent.best_eval_return)
     return agent._replace(

@@ -17,7 +17,7 @@ from thinking.errors import UserError
 from thinking.experiment.cards import CardTexts
 from thinking.learning.statistics import init_moments
 from thinking.recipes.cart_pole.agent import (
-    Agent,
+    AgentState,
     BestState,
     GuideActor,
     ObservationNormalizer,
@@ -48,12 +48,12 @@ class ControlGuide(NamedTuple):
     Attributes:
         config: of its training.
         model: the guide with its environment.
-        params: an `Agent` of its best state and its normalizer alone.
+        params: an `AgentState` of its best state and its normalizer alone.
     """
 
     config: Config
     model: GuideActor
-    params: Agent
+    params: AgentState
 
     @property
     def env(self) -> ControlEnv:
@@ -83,7 +83,7 @@ def select(config: Config) -> Config:
     return dataclasses.replace(config, algorithms=("guide",), seeds=1)
 
 
-def describe_params(config: Config) -> Agent:
+def describe_params(config: Config) -> AgentState:
     """Shapes and types of the parameters of one seed."""
 
     def init(key: jax.Array) -> tuple[BestState, ObservationNormalizer]:
@@ -95,10 +95,10 @@ def describe_params(config: Config) -> Agent:
     best_state, normalizer = jax.eval_shape(init, jax.random.key(0))
     best_state = best_state._replace(guide=best_state.guide._replace(abstraction=()))
     # What training alone needs is ().
-    return Agent(*[()] * len(Agent._fields))._replace(best_state=best_state, normalizer=normalizer)
+    return AgentState(*[()] * len(AgentState._fields))._replace(best_state=best_state, normalizer=normalizer)
 
 
-def read_params(config: Config, folder: Path) -> Agent:
+def read_params(config: Config, folder: Path) -> AgentState:
     """The parameters of the first seed of a finished run.
 
     Raises:
@@ -113,7 +113,7 @@ def read_params(config: Config, folder: Path) -> Agent:
     return jax.tree.map(lambda leaf: leaf[0], agents)
 
 
-def build(config: Config, params: Agent) -> ControlGuide:
+def build(config: Config, params: AgentState) -> ControlGuide:
     """The trained guide."""
     env = control.make_env(config.env.name)
     actor = GuideActor(env, build_guide(config, env), config.guide.value_discount)

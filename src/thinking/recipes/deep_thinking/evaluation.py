@@ -139,8 +139,8 @@ def make_row(
 ) -> dict[str, Any]:
     """A row of the table: means and standard deviations over seeds, as shares of the puzzles.
 
-    `solved` is what is right when nothing changes any more, or the budget is spent. The right answer has
-    no part in choosing the step.
+    `solved` is what is right once no answer changes, or the budget is spent. The step is chosen without access to the
+    solution.
     """
     depth = compute_depth(config)
     solved = [curve.is_solved[-1].mean() for curve in curves]

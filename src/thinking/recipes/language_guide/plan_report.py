@@ -32,7 +32,7 @@ def make_entry(plan: Plan, text: str, writer: str, meaning: Callable[[str], str]
     """
     steps = [meaning(node.nearest_text) for node in plan.steps]
     reference = [meaning(step) for step in plan.reference]
-    in_reference = _found(steps, reference) if reference else [None] * len(steps)
+    in_reference = _match_once(steps, reference) if reference else [None] * len(steps)
     marks = ({"given": index < plan.num_given, "in_reference": mark} for index, mark in enumerate(in_reference))
     return {
         "goal": plan.goal,
@@ -44,7 +44,8 @@ def make_entry(plan: Plan, text: str, writer: str, meaning: Callable[[str], str]
         "writer": writer,
         "text": text,
         "reference": [
-            {"step": step, "in_plan": mark} for step, mark in zip(plan.reference, _found(reference, steps), strict=True)
+            {"step": step, "in_plan": mark}
+            for step, mark in zip(plan.reference, _match_once(reference, steps), strict=True)
         ],
     }
 
@@ -60,10 +61,10 @@ def render_page(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]], abo
     template = resources.files("thinking.recipes.language_guide").joinpath("data/report.html").read_text("utf-8")
     return string.Template(template).substitute(
         about=html.escape(about),
-        means=_table(rows),
-        splits=_options(entry["split"] for entry in entries),
-        modes=_options(entry["mode"] for entry in entries),
-        plans="\n".join(_plan(entry, index == 0) for index, entry in enumerate(entries)),
+        means=_render_table(rows),
+        splits=_render_options(entry["split"] for entry in entries),
+        modes=_render_options(entry["mode"] for entry in entries),
+        plans="\n".join(_render_plan(entry, index == 0) for index, entry in enumerate(entries)),
     )
 
 
@@ -89,7 +90,7 @@ def mean_rows(plans: Sequence[Plan], splits: Sequence[str], modes: Sequence[str]
     return rows
 
 
-def _found(steps: Sequence[str], others: Sequence[str]) -> list[bool]:
+def _match_once(steps: Sequence[str], others: Sequence[str]) -> list[bool]:
     """Whether each step is among others, each of which matches once."""
     remaining = collections.Counter(others)
     matches = []
@@ -109,68 +110,75 @@ def _to_json(branches: Iterable[Branch], marks: Iterator[Entry]) -> list[Entry]:
     ]
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+def _render_table(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    head = "".join(f"<th>{_words(column)}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(_cell(row.get(column)) for column in columns)}</tr>" for row in rows)
+    head = "".join(f"<th>{_format_words(column)}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(_render_cell(row.get(column)) for column in columns)}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _cell(value: Any) -> str:
+def _render_cell(value: Any) -> str:
     if isinstance(value, str):
-        return f"<td>{_words(value)}</td>"
-    return f'<td class="number">{"–" if value is None else _number(value)}</td>'  # noqa: RUF001
+        return f"<td>{_format_words(value)}</td>"
+    return f'<td class="number">{"–" if value is None else _format_number(value)}</td>'  # noqa: RUF001
 
 
-def _options(values: Iterable[str]) -> str:
-    return "".join(f'<option value="{html.escape(value)}">{_words(value)}</option>' for value in dict.fromkeys(values))
+def _render_options(values: Iterable[str]) -> str:
+    return "".join(
+        f'<option value="{html.escape(value)}">{_format_words(value)}</option>' for value in dict.fromkeys(values)
+    )
 
 
-def _plan(entry: Entry, is_open: bool) -> str:
+def _render_plan(entry: Entry, is_open: bool) -> str:
     tags = [entry["split"], entry["mode"], *([] if entry["ended"] else ["cut off"])]
-    tags = "".join(f'<span class="tag">{_words(tag)}</span>' for tag in tags)
+    tags = "".join(f'<span class="tag">{_format_words(tag)}</span>' for tag in tags)
     goal, words, split, mode = map(html.escape, (entry["goal"], entry["goal"].lower(), entry["split"], entry["mode"]))
     reference = entry["reference"]
     marks = [step["in_plan"] for step in reference]
     share = f'<span class="share">✓ {sum(marks)}/{len(marks)}</span>' if marks else ""
-    plan_marks = [step["in_reference"] for step in _steps(entry["plan"])]
+    plan_marks = [step["in_reference"] for step in _iterate_steps(entry["plan"])]
     columns = (
-        _column("Plan", _count(plan_marks, "reference"), _tree(entry["plan"], itertools.count(1)), "It is empty."),
-        _column("Text", entry["writer"], _markdown().render(entry["text"]), "Nothing was written."),
-        _column("Reference", _count(marks, "plan"), _list(reference), "None is known."),
+        _render_column(
+            "Plan",
+            _describe_matches(plan_marks, "reference"),
+            _render_tree(entry["plan"], itertools.count(1)),
+            "It is empty.",
+        ),
+        _render_column("Text", entry["writer"], _make_markdown_parser().render(entry["text"]), "Nothing was written."),
+        _render_column("Reference", _describe_matches(marks, "plan"), _render_list(reference), "None is known."),
     )
     return f"""<details data-goal="{words}" data-split="{split}" data-mode="{mode}"{" open" * is_open}>
 <summary><span class="goal">{goal}</span>{share}{tags}</summary>
-<dl>{"".join(_score(*score) for score in entry["scores"].items())}</dl>
+<dl>{"".join(_render_score(*score) for score in entry["scores"].items())}</dl>
 <div class="columns">{"".join(columns)}</div>
 </details>"""
 
 
-def _column(title: str, note: str, content: str, otherwise: str) -> str:
+def _render_column(title: str, note: str, content: str, otherwise: str) -> str:
     heading = f"<h3>{title} <small>{html.escape(note)}</small></h3>"
     content = content or f'<p class="none">{otherwise}</p>'
     return f'<section class="{title.lower()}">{heading}<div>{content}</div></section>'
 
 
-def _count(marks: Sequence[bool | None], where: str) -> str:
+def _describe_matches(marks: Sequence[bool | None], where: str) -> str:
     """How many steps the other side has, if there is one."""
     return "" if None in marks or not marks else f"✓ {sum(marks)} of {len(marks)} are in the {where}"
 
 
-def _steps(objects: Iterable[Entry]) -> Iterator[Entry]:
+def _iterate_steps(objects: Iterable[Entry]) -> Iterator[Entry]:
     for node in objects:
         if "step" in node:
             yield node
         else:
-            yield from _steps(node["inner"])
+            yield from _iterate_steps(node["inner"])
 
 
-def _score(name: str, value: float) -> str:
+def _render_score(name: str, value: float) -> str:
     share = f' style="--share: {value:.1%}"' if 0 <= value <= 1 else ""
-    return f"<div{share}><dt>{_words(name)}</dt><dd>{_number(value)}</dd></div>"
+    return f"<div{share}><dt>{_format_words(name)}</dt><dd>{_format_number(value)}</dd></div>"
 
 
-def _list(reference: Sequence[Entry]) -> str:
+def _render_list(reference: Sequence[Entry]) -> str:
     items = (
         f'<li class="{"found" if step["in_plan"] else "missing"}"><span>{html.escape(step["step"])}</span></li>'
         for step in reference
@@ -178,15 +186,15 @@ def _list(reference: Sequence[Entry]) -> str:
     return f"<ol>{''.join(items)}</ol>" if reference else ""
 
 
-def _tree(objects: Sequence[Entry], numbers: Iterator[int]) -> str:
+def _render_tree(objects: Sequence[Entry], numbers: Iterator[int]) -> str:
     """Nested lists with numbered steps."""
-    return f"<ul>{''.join(_branch(node, numbers) for node in objects)}</ul>" if objects else ""
+    return f"<ul>{''.join(_render_branch(node, numbers) for node in objects)}</ul>" if objects else ""
 
 
-def _branch(node: Entry, numbers: Iterator[int]) -> str:
+def _render_branch(node: Entry, numbers: Iterator[int]) -> str:
     cosine = f'<span class="cosine">{node["cosine"]:.2f}</span>'
     if "sub_goal" in node:
-        return f"<li><b>{html.escape(node['sub_goal'])}</b>{cosine}{_tree(node['inner'], numbers)}</li>"
+        return f"<li><b>{html.escape(node['sub_goal'])}</b>{cosine}{_render_tree(node['inner'], numbers)}</li>"
     kind = {True: "found", False: "astray", None: ""}[node["in_reference"]]
     given_tag = ' <span class="tag">given</span>' if node["given"] else ""
     words = f'<span class="words">{html.escape(node["step"])}{given_tag}</span>'
@@ -194,16 +202,16 @@ def _branch(node: Entry, numbers: Iterator[int]) -> str:
 
 
 @functools.cache
-def _markdown() -> MarkdownIt:
+def _make_markdown_parser() -> MarkdownIt:
     # A model's Markdown may contain no HTML, and nothing that a browser would load or follow.
     return MarkdownIt("commonmark", {"html": False}).disable(["link", "autolink", "image", "reference"])
 
 
-def _words(name: str) -> str:
+def _format_words(name: str) -> str:
     return html.escape(name.replace("_", " "))
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     """At least three significant digits."""
     if isinstance(value, int) or abs(value) >= 100:
         return f"{value:.0f}"

@@ -28,8 +28,8 @@ CHUNK = 50
 RATE_SEED = 10_000
 """Added to the seed where learning rates are compared."""
 _EMA_DECAY = 0.95
-_AFTER_STEPS = 2**31
-"""Numbers from here on are folded into keys that no step of training has."""
+_EVAL_KEY_OFFSET = 2**31
+"""A fold-in offset that no step index reaches."""
 
 
 class LevelState(NamedTuple):
@@ -46,10 +46,10 @@ class LevelState(NamedTuple):
     success: Array
 
 
-def sample_rows(family: SequenceFamily, key: Array, size: int, levels_B: Array) -> LabelledSequence:
+def sample_rows(family: SequenceFamily, key: Array, max_size: int, levels_B: Array) -> LabelledSequence:
     """A batch of rows, of a level each; consumes the key."""
     keys = jax.random.split(key, len(levels_B))
-    return jax.vmap(lambda each, level: family.sample(each, size, level))(keys, levels_B)
+    return jax.vmap(lambda each, level: family.sample(each, max_size, level))(keys, levels_B)
 
 
 def train_network(
@@ -65,7 +65,7 @@ def train_network(
     schedule = warmup_cosine(learning_rate, steps, min(100, steps // 10), 0.1)
     optimizer, batch_size = adamw(schedule, weight_decay=0.01), config.training.batch_size
     key = jax.random.key(seed)
-    level_key, noise_key = (jax.random.fold_in(key, _AFTER_STEPS + n) for n in (1, 2))
+    level_key, noise_key = (jax.random.fold_in(key, _EVAL_KEY_OFFSET + n) for n in (1, 2))
 
     def init(key: Array) -> LevelState:
         level = jnp.int32(min(2, problem.size) if problem.levels == "growing" else problem.size)
@@ -112,7 +112,7 @@ def choose_learning_rate(config: Config, run: Run, name: str, problem_name: str)
 def make_test(config: Config, problem_name: str, seed: int, factor: int) -> LabelledSequence:
     """New rows of `factor` times the trained size."""
     problem = make_problem(config, problem_name)
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _AFTER_STEPS), factor)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _EVAL_KEY_OFFSET), factor)
     size = problem.size * factor
     levels = jnp.full(config.eval.num_rows, size, jnp.int32)
     return jax.jit(lambda key: sample_rows(problem.family, key, size, levels))(key)
@@ -127,14 +127,14 @@ def _choose_levels(problem: Problem, key: Array, num_rows: int, level: Array) ->
 
 
 def make_loss(network: Decoder) -> Callable[[Params, LabelledSequence, Array | None], tuple[Array, Metrics]]:
-    """The loss of rows and a key, and metrics of it; `last_accuracy` is of the last tokens of all whole texts."""
+    """The loss of rows and a key, and metrics of it; `last_accuracy` is of the last tokens of all whole problems."""
 
     def loss(params: Params, rows: LabelledSequence, key: Array | None) -> tuple[Array, Metrics]:
         logits = network.apply(params, rows.tokens, segments=rows.segments, key=key).logits
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, rows.targets)
         is_right = jnp.argmax(logits, axis=-1) == rows.targets
         num_asked = jnp.sum(rows.weights)
-        # Texts of a row are equally long, but for one that is cut off, whose last token does not count.
+        # Problems of a row are equally long, but for one that is cut off, whose last token does not count.
         length = jnp.sum(rows.segments == 1, axis=1, keepdims=True)
         is_last = jnp.arange(1, rows.segments.shape[1] + 1)[None] % length == 0
         metrics = {

@@ -13,9 +13,9 @@ from thinking.types import Discrete, Space
 
 CART_POLE = make_env("CartPole-v1")
 _POSITIONS = (0, 2)
-"""Of the observation of a cart pole: the cart's position, and the pole's angle."""
+"""Indices of the cart's position and the pole's angle in an observation of a cart pole."""
 _LIMITS = (2.4, 0.21)
-"""Of both; beyond them an episode ends."""
+"""Limits of position and angle; beyond them an episode ends."""
 
 
 class EnvSpec(NamedTuple):

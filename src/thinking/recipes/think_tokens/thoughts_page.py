@@ -22,7 +22,7 @@ MAX_FREQUENT = 64
 HELP = "Move the slider, or press Play. A cell is a step of a word: point at it to see what it stands for."
 
 Record = Mapping[str, Any]
-"""Of `samples.jsonl`: `step`, `answers` and `thoughts`, both [B][N], -1 for none."""
+"""A record of `samples.jsonl`: `step`, `answers` and `thoughts`, both [B][N], -1 for none."""
 
 
 def make_record(sample: np.ndarray) -> list[dict[str, Any]]:
