@@ -17,10 +17,11 @@ from thinking.experiment.settings import find_declaration_errors
 from thinking.networks.decoder import DecoderOutput
 from thinking.recipes.groups import TrainingConfig
 from thinking.recipes.light_networks import config as settings
+from thinking.recipes.light_networks import evaluation
 from thinking.recipes.light_networks.evaluation import compute_accuracy, count_state_bytes
 from thinking.recipes.light_networks.model import build_network
 from thinking.recipes.light_networks.problem_families import make_problem
-from thinking.recipes.light_networks.training import make_loss, make_test, sample_rows
+from thinking.recipes.light_networks.training import make_loss, make_test, sample_rows, train_network
 from thinking.trees import count_parameters
 
 RECALL = "associative_recall"
@@ -56,6 +57,22 @@ def test_words_grew_to_the_trained_length(finished_run):
     levels = [line["curriculum/level"] for line in lines if line["stage"] == "parity-gru-0.01-0"]
     assert levels[-1] == 8
     assert levels == sorted(levels)
+
+
+def test_the_moving_average_of_the_weights_is_evaluated(tmp_path, monkeypatch):
+    config = dataclasses.replace(
+        SMALL, training=TrainingConfig(1, 4), optimizer=settings.OptimizerConfig((0.1,), ema_decay=0.75)
+    )
+    result = train_network(config, Run(folder=tmp_path, config=config), "gru", "parity", 0, 0.1)
+    first, last = build_network(config, "gru", "parity").init(jax.random.key(0)), result.state.train_state.params
+    average = jax.tree.map(lambda before, after: 0.75 * before + 0.25 * after, first, last)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), result.state.ema_params, average)
+
+    evaluated = []
+    monkeypatch.setattr(evaluation, "compute_accuracy", lambda network, params, rows: evaluated.append(params) or 0.0)
+    monkeypatch.setattr(evaluation, "measure_generation", lambda *args: 0.0)
+    evaluation.make_row(config, "gru", "parity", 0.1, [result], {1: None})
+    assert evaluated == [result.state.ema_params]
 
 
 def test_a_heat_map_is_drawn(finished_run):

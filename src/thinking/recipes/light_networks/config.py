@@ -55,6 +55,10 @@ class OptimizerConfig:
         maximum=10,
     )
 
+    ema_decay: float = option(
+        0.0, "decay of the moving average of the weights that is evaluated; 0: the last weights", minimum=0, below=1
+    )
+
     def validate(self) -> None:
         """Raises UserError without a rate."""
         if not self.learning_rates:
@@ -126,8 +130,9 @@ PRESETS = {
         dataclasses.replace(
             DEFAULT,
             problems=("a5",),
-            model=ModelConfig(width=128, num_layers=1, state_noise=0.1),
-            training=TrainingConfig(num_steps=20_000, batch_size=64),
+            model=ModelConfig(width=128, num_layers=1, state_noise=0.2),
+            training=TrainingConfig(num_steps=40_000, batch_size=64),
+            optimizer=OptimizerConfig(ema_decay=0.998),
             networks=MIXER_NAMES,
             eval=EvalConfig((1, 4, 16)),
         ),

@@ -80,7 +80,7 @@ def make_row(
     """A row of the table: accuracies on tests of each factor, over the seeds of the results, and costs."""
     family, size, _ = make_problem(config, problem)
     network, num_tokens = build_network(config, name, problem), family.count_tokens(size)
-    params = [result.state.train_state.params for result in results]
+    params = [result.state.ema_params for result in results]
     accuracies = np.array([[compute_accuracy(network, each, test) for test in tests.values()] for each in params])
     num_trained = num_tokens * config.training.batch_size * config.training.num_steps * len(results)
     return {

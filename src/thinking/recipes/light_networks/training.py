@@ -27,7 +27,7 @@ CHUNK = 50
 """Steps per chunk."""
 RATE_SEED = 10_000
 """Added to the seed where learning rates are compared."""
-_EMA_DECAY = 0.95
+_SUCCESS_DECAY = 0.95
 _EVAL_KEY_OFFSET = 2**31
 """A fold-in offset that no step index reaches."""
 
@@ -37,11 +37,13 @@ class LevelState(NamedTuple):
 
     Attributes:
         train_state: parameters and optimizer.
+        ema_params: exponential moving average of the parameters, which is evaluated.
         level: [] int32, symbols of a word.
         success: [] float32, moving average of the accuracy at the last symbol of words of this level.
     """
 
     train_state: TrainState
+    ema_params: Params
     level: Array
     success: Array
 
@@ -69,7 +71,8 @@ def train_network(
 
     def init(key: Array) -> LevelState:
         level = jnp.int32(min(2, problem.size) if problem.levels == "growing" else problem.size)
-        return LevelState(init_train_state(network.init(key), optimizer), level, jnp.float32(0))
+        params = network.init(key)
+        return LevelState(init_train_state(params, optimizer), params, level, jnp.float32(0))
 
     def step(state: LevelState, index: Array) -> tuple[LevelState, Metrics]:
         levels = _choose_levels(problem, jax.random.fold_in(level_key, index), batch_size, state.level)
@@ -80,7 +83,8 @@ def train_network(
         train_state = apply_gradients(state.train_state, optimizer, gradients)
         level, success = _advance_level(state, metrics["last_accuracy"], problem.size, config.curriculum.threshold)
         metrics |= {"grad_norm": optax.tree.norm(gradients), "curriculum/level": state.level.astype(jnp.float32)}
-        return LevelState(train_state, level, success), metrics
+        ema_params = optax.incremental_update(train_state.params, state.ema_params, 1 - config.optimizer.ema_decay)
+        return LevelState(train_state, ema_params, level, success), metrics
 
     return train(
         run,
@@ -101,7 +105,7 @@ def choose_learning_rate(config: Config, run: Run, name: str, problem_name: str)
     seed = config.seed + RATE_SEED
 
     def measure(rate: float) -> float:
-        params = train_network(config, run, name, problem_name, seed, rate).state.train_state.params
+        params = train_network(config, run, name, problem_name, seed, rate).state.ema_params
         return compute_accuracy(
             build_network(config, name, problem_name), params, make_test(config, problem_name, seed, 1)
         )
@@ -149,7 +153,7 @@ def make_loss(network: Decoder) -> Callable[[Params, LabelledSequence, Array | N
 
 def _advance_level(state: LevelState, accuracy: Array, size: int, threshold: float) -> tuple[Array, Array]:
     """Words become twice as long once the last symbols of shorter ones are mostly right."""
-    success = _EMA_DECAY * state.success + (1 - _EMA_DECAY) * accuracy
+    success = _SUCCESS_DECAY * state.success + (1 - _SUCCESS_DECAY) * accuracy
     is_mastered = (success > threshold) & (state.level < size)
     return (
         jnp.where(is_mastered, jnp.minimum(2 * state.level, size), state.level),
