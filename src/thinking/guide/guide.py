@@ -145,7 +145,7 @@ def _make_observe(
             def make_trajectory_examples(trajectory: Trajectories, items: Array, levels: Array) -> Transition:
                 pairs = select_pairs(trajectory, layer, num_layers, horizon)
                 examples = make_examples(trajectory, items, levels, layer, context_length, pairs)
-                if not scoring.bootstrap:
+                if not scoring.uses_bootstrap:
                     return examples._replace(score=score_trajectory(scoring, trajectory, pairs))
                 next_pairs = Pairs(
                     jnp.minimum(pairs.t + 1, trajectory.states.shape[0] - 1), pairs.j, pairs.is_value_target

@@ -22,13 +22,13 @@ class Scoring(NamedTuple):
 
     Attributes:
         discount: discount factor per step, in (0, 1).
-        bootstrap: whether the score bootstraps after one step.
-        reward: whether rewards count.
+        uses_bootstrap: whether the score bootstraps after one step.
+        uses_rewards: whether rewards count.
     """
 
     discount: float
-    bootstrap: bool
-    reward: bool
+    uses_bootstrap: bool
+    uses_rewards: bool
 
 
 def monte_carlo(discount: float = 0.8, *, reward: bool = False) -> Scoring:
@@ -57,7 +57,7 @@ def _validate(scoring: Scoring) -> Scoring:
 
 def check_trajectories(scoring: Scoring, trajectory: Trajectories) -> None:
     """Raises ValueError if scores need rewards that the trajectory does not have."""
-    if scoring.reward and trajectory.rewards is None:
+    if scoring.uses_rewards and trajectory.rewards is None:
         raise ValueError(
             "scores with reward need trajectories with rewards; give Trajectories(rewards=...) or score without reward"
         )
@@ -70,9 +70,13 @@ def score_trajectory(scoring: Scoring, trajectory: Trajectories, pairs: Pairs) -
     """
     t, j = pairs.t, pairs.j
     if pairs.is_value_target:
-        return trajectory.values[t] if scoring.reward else jnp.ones(t.shape, jnp.float32)
+        return trajectory.values[t] if scoring.uses_rewards else jnp.ones(t.shape, jnp.float32)
     goal_score = jnp.asarray(scoring.discount ** (j - t), jnp.float32)
-    return goal_score + _discounted_gains(scoring.discount, trajectory.rewards)[t, j] if scoring.reward else goal_score
+    return (
+        goal_score + _discounted_gains(scoring.discount, trajectory.rewards)[t, j]
+        if scoring.uses_rewards
+        else goal_score
+    )
 
 
 def score_by_bootstrapping(scoring: Scoring, trajectory: Trajectories, pairs: Pairs, expected: Array) -> Array:
@@ -82,9 +86,9 @@ def score_by_bootstrapping(scoring: Scoring, trajectory: Trajectories, pairs: Pa
     Carlo.
     """
     t, j = pairs.t, pairs.j
-    if pairs.is_value_target and not scoring.reward:
+    if pairs.is_value_target and not scoring.uses_rewards:
         return score_trajectory(scoring, trajectory, pairs)
-    reward = (1 - scoring.discount) * trajectory.rewards[t] if scoring.reward else 0.0
+    reward = (1 - scoring.discount) * trajectory.rewards[t] if scoring.uses_rewards else 0.0
     next_score = score_trajectory(scoring, trajectory, pairs._replace(t=jnp.minimum(t + 1, j)))
     expected = jnp.where((t + 1 >= j) | (expected == -jnp.inf), next_score, expected)
     return reward + scoring.discount * expected
