@@ -46,16 +46,14 @@ def pytest_collection_modifyitems(items):
 
 
 gc.disable()  # what JAX has traced are millions of objects, through which automatic collections go again and again
-_MANY_OBJECTS = 1_000_000
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _collect_garbage():
-    """Collect garbage once files left much; what is alive then, such as compiled programs, is not looked at again."""
+    """Collect garbage once a file; what is still alive then, such as compiled programs, is not looked at again."""
     yield
-    if gc.get_count()[0] > _MANY_OBJECTS:
-        gc.collect()
-        gc.freeze()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
