@@ -30,6 +30,7 @@ COLUMNS = {
     "mean_return": "mean return",
     "std_over_seeds": "±",
     "num_env_steps": "training steps",
+    "num_eval_env_steps": "evaluation steps",
     "num_parameters": "parameters",
 }
 """Headers of the columns of the table on the terminal, by name."""

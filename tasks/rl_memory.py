@@ -14,6 +14,8 @@ COLUMNS = {
     "mean_return": "mean return",
     "std_over_seeds": "±",
     "min_over_seeds": "worst seed",
+    "num_env_steps": "training steps",
+    "num_eval_env_steps": "evaluation steps",
     "num_parameters": "parameters",
 }
 """Headers of the columns of the table on the terminal, by name."""

@@ -99,11 +99,11 @@ RUNS: dict[str, list[str]] = {
     ],
     "thoughts-converted": [
         f"{THINK} {PROBLEM} --problem.name modular:3 --thoughts none discrete continuous --thought.convert-from-none "
-        "--thought.split --supervision.chain-weight 0.1"
+        "--thought.separate-blocks --supervision.chain-weight 0.1"
     ],
     "thoughts-gumbel": [
-        f"{THINK} {PROBLEM} --problem.name list --thoughts pause discrete --thought.gradient gumbel --thought.blind "
-        "--thought.num-tokens 5 --thought.token-width 8"
+        f"{THINK} {PROBLEM} --problem.name list --thoughts pause discrete --thought.gradient gumbel "
+        "--thought.hide-word --thought.num-tokens 5 --thought.token-width 8"
     ],
     "thoughts-code": ["invent_code.py --training.num-steps 40 --training.batch-size 16 --model.width 16"],
     "thoughts-text": [

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,11 +45,22 @@ def test_a_memory_finds_the_way_of_the_sign_and_a_pointwise_network_guesses(tmp_
     assert {"learning_curves.png", "returns.png"} <= {path.name for path in (tmp_path / "plots").iterdir()}
 
 
+class SimpleEpisodes(NamedTuple):
+    """What `keep_best` reads of episodes."""
+
+    returns: jax.Array
+    length: jax.Array
+
+
 def test_each_seed_keeps_the_weights_of_its_best_evaluation_and_the_later_of_equals():
-    best = BestPolicy({"weights": jnp.zeros((2, 3))}, jnp.full(2, -jnp.inf))
+    best = BestPolicy({"weights": jnp.zeros((2, 3))}, jnp.full(2, -jnp.inf), jnp.zeros(2, jnp.int32))
     for number, returns in enumerate([(1.0, 5.0), (3.0, 4.0), (3.0, 5.0), (2.0, -1.0)], start=1):
-        best = jax.vmap(keep_best)(best, {"weights": jnp.full((2, 3), float(number))}, jnp.array(returns))
+        episodes = SimpleEpisodes(
+            jnp.array([[mean - 0.5, mean + 0.5] for mean in returns]), jnp.array([[1, number]] * 2)
+        )
+        best = jax.vmap(keep_best)(best, {"weights": jnp.full((2, 3), float(number))}, episodes)
     np.testing.assert_array_equal(best.mean_return, [3, 5])
+    np.testing.assert_array_equal(best.num_eval_env_steps, [4 * 1 + (1 + 2 + 3 + 4)] * 2)
     np.testing.assert_array_equal(best.params["weights"], [[3, 3, 3], [3, 3, 3]])
 
 
@@ -61,9 +73,10 @@ def test_the_best_weights_are_evaluated(monkeypatch):
 
     monkeypatch.setattr(evaluation, "evaluate_in_env", evaluate)
     last, best = ({"weights": jnp.full(1, number)} for number in (1.0, 2.0))
-    state = RunnerState(TrainState(last, ()), jax.random.key(0), best=BestPolicy(best, 0.0))
-    evaluation.evaluate_policies(SMALL, None, "gru", SimpleNamespace(state=state))
+    state = RunnerState(TrainState(last, ()), jax.random.key(0), best=BestPolicy(best, 0.0, 30))
+    rows = evaluation.evaluate_policies(SMALL, None, "gru", SimpleNamespace(state=state))
     assert evaluated == [best, best]
+    assert {row["num_eval_env_steps"] for row in rows} == {30}
 
 
 def test_a_pole_of_which_positions_are_seen_is_evaluated_in_gymnasium(tmp_path, monkeypatch):

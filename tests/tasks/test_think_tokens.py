@@ -124,7 +124,7 @@ def test_split_model_learns_from_searched_thoughts(tmp_path):
     config = dataclasses.replace(
         replace_num_steps(SMOKE, 2),
         thoughts=("discrete",),
-        thought=ThoughtConfig(gradient="expert_iteration", split=True),
+        thought=ThoughtConfig(gradient="expert_iteration", separate_blocks=True),
         rl=RLConfig(num_generations=4),
         supervision=SupervisionConfig(chain_weight=1.0),
     )
@@ -163,10 +163,13 @@ CONVERT_FLAGS = "--thoughts none discrete --thought.convert-from-none"
             "--thought.convert-from-none: models start from the one that answers at once; add none",
         ),
         (
-            "--thought.end-thought --thought.blind",
-            "--thought.end-thought --thought.blind: answers are computed in a context of a fixed number of thoughts",
+            "--thought.end-thought --thought.hide-word",
+            "--thought.end-thought --thought.hide-word: answers are computed in a context of a fixed number",
         ),
-        ("--thought.end-thought --thought.split", "--thought.end-thought --thought.split: answers are computed"),
+        (
+            "--thought.end-thought --thought.separate-blocks",
+            "--thought.end-thought --thought.separate-blocks: answers are computed",
+        ),
         (
             "--supervision.chain-weight 1.0 --thought.num-tokens 4",
             "--supervision.chain-weight 1.0: true states are tokens of the answers' head alone",

@@ -149,21 +149,21 @@ def test_thought_head_has_gradients_unless_thoughts_are_sampled(gradient, expect
     assert np.any(grads["thought_embedding"]["embedding"])
 
 
-@pytest.mark.parametrize("split", [False, True])
-def test_blind_answer_depends_on_the_thoughts_alone(split):
+@pytest.mark.parametrize("separate_blocks", [False, True])
+def test_answer_without_the_word_depends_on_the_thoughts_alone(separate_blocks):
     batch, lengths = make_words(), np.int32([1, 2, 3, 4] * 2)
     other_symbols = (batch.symbols + 1) % 6
     thoughts = np.random.default_rng(5).integers(0, 6, (8, 4), np.int32)
-    for blind in (True, False):
-        model = make_model("discrete", blind=blind, split=split)
-        if not blind and not split:
+    for hide_word in (True, False):
+        model = make_model("discrete", hide_word=hide_word, separate_blocks=separate_blocks)
+        if not hide_word and not separate_blocks:
             continue
         think = jax.jit(functools.partial(model.think, draw_params(model), lengths=lengths))
         answer_logits, other_answer_logits = (
             think(batch.symbols, forced_tokens=thoughts).answer_logits,
             think(other_symbols, forced_tokens=thoughts).answer_logits,
         )
-        assert np.allclose(answer_logits, other_answer_logits, atol=1e-5) is blind
+        assert np.allclose(answer_logits, other_answer_logits, atol=1e-5) is hide_word
         assert not np.allclose(
             answer_logits, think(batch.symbols, forced_tokens=(thoughts + 1) % 6).answer_logits, atol=1e-3
         )
@@ -221,8 +221,8 @@ def test_answer_is_marginalized_over_ends_in_training():
     assert np.allclose(mixed_output.answer_logits[~can_end], answer_log_probs[~can_end], atol=1e-5)
     assert mixed_output.thought_mask[~can_end].tolist() == [[True, True, False]] * 4
     assert mixed_output.num_steps[~can_end].tolist() == [3] * 4
-    with pytest.raises(ValueError, match="end_thought=True goes with neither blind nor split"):
-        make_model("discrete", end_thought=True, blind=True)
+    with pytest.raises(ValueError, match="end_thought=True goes with neither hide_word nor separate_blocks"):
+        make_model("discrete", end_thought=True, hide_word=True)
 
 
 def test_converted_params_think_the_argmax_answer():
@@ -237,7 +237,7 @@ def test_converted_params_think_the_argmax_answer():
     assert (output.thoughts == answer_head_logits[:, :-1].argmax(-1)).all()
     with pytest.raises(ValueError, match="a head of their own"):
         init_from_model_without_thoughts(get_params())
-    split_params = draw_params(make_model("discrete", num_thought_tokens=6, split=True))
+    split_params = draw_params(make_model("discrete", num_thought_tokens=6, separate_blocks=True))
     for name in ("reader", "answer_reader"):
         assert jax.tree.all(
             jax.tree.map(np.array_equal, init_from_model_without_thoughts(split_params)[name], split_params["reader"])

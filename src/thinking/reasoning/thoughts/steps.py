@@ -39,7 +39,7 @@ class ThinkingNetwork(nnx.Module):
         has_own_head: bool,
         thought_width: int | None,
         end_thought: bool,
-        split: bool,
+        separate_blocks: bool,
         rngs: nnx.Rngs,
     ) -> None:
         normal, width = nnx.initializers.normal, block.width
@@ -62,7 +62,7 @@ class ThinkingNetwork(nnx.Module):
         self.end_head = (
             nnx.Linear(width, 1, kernel_init=normal(0.01), bias_init=end_bias, rngs=rngs) if end_thought else None
         )
-        self.answer_reader = Reader(block, num_layers, rngs) if split else None
+        self.answer_reader = Reader(block, num_layers, rngs) if separate_blocks else None
 
     def empty_input(self, batch_size: int) -> Array:
         """[B, D] input of a step without a thought: the first one, and every pause step."""

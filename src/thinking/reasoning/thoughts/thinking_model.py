@@ -84,8 +84,8 @@ def thinking_model(
     num_thought_tokens: int | None = None,
     thought_width: int | None = None,
     end_thought: bool = False,
-    blind: bool = False,
-    split: bool = False,
+    hide_word: bool = False,
+    separate_blocks: bool = False,
 ) -> ThinkingModel:
     """A model that thinks before it answers.
 
@@ -100,16 +100,19 @@ def thinking_model(
         thought_width: dimensions of thought embeddings, projected to D; None: D, without a projection.
         end_thought: whether the model chooses when to end, after at most N steps. Training marginalises the answer over
             all ends (PonderNet, Banino et al. 2021, as one likelihood).
-        blind: whether the answer attends to the thoughts only.
-        split: whether separate blocks compute the answer from the word (unless blind) and the thoughts. Kind `none`
-            ignores `end_thought`, `blind` and `split`.
+        hide_word: whether the answer attends to the thoughts only.
+        separate_blocks: whether separate blocks compute the answer from the word (unless it is hidden) and the
+            thoughts. Kind `none` ignores `end_thought`, `hide_word` and `separate_blocks`.
 
     Raises:
-        ValueError: if `end_thought` is combined with `blind` or `split`, which would need a context for each end.
+        ValueError: if `end_thought` is combined with `hide_word` or `separate_blocks`, which would need a context for
+            each end.
     """
-    is_separate = (blind or split) and kind != "none"
-    if end_thought and (blind or split):
-        raise ValueError("thinking_model: end_thought=True goes with neither blind nor split; leave one of them out")
+    is_separate = (hide_word or separate_blocks) and kind != "none"
+    if end_thought and (hide_word or separate_blocks):
+        raise ValueError(
+            "thinking_model: end_thought=True goes with neither hide_word nor separate_blocks; leave one of them out"
+        )
     num_tokens = num_answers if num_thought_tokens is None else num_thought_tokens
 
     def build(key: Array) -> ThinkingNetwork:
@@ -123,7 +126,7 @@ def thinking_model(
             has_own_head,
             thought_width,
             end_thought,
-            split,
+            separate_blocks,
             rngs,
         )
 
@@ -162,7 +165,9 @@ def thinking_model(
                 is_before_end if can_end is None else jnp.where(can_end[:, None], is_before_end, thought_mask)
             )
         elif is_separate:
-            answers = modules.answer_head(modules.compute_final_hidden(thoughts, lengths, None if blind else embedded))
+            answers = modules.answer_head(
+                modules.compute_final_hidden(thoughts, lengths, None if hide_word else embedded)
+            )
         else:
             answers = modules.answer_head(jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0])
         return ThinkingOutput(

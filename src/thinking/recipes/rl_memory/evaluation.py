@@ -19,7 +19,7 @@ from thinking.networks.recurrent_policy import RecurrentPolicy
 from thinking.recipes.cart_pole import videos
 from thinking.recipes.rl_memory.config import Config
 from thinking.recipes.rl_memory.environments import CART_POLE, make_env_spec
-from thinking.recipes.rl_memory.training import build_policy
+from thinking.recipes.rl_memory.training import BestPolicy, build_policy
 from thinking.trees import count_parameters
 from thinking.types import Array, Params, State
 
@@ -57,24 +57,24 @@ def evaluate_in_env(config: Config, env: Environment, policy: RecurrentPolicy, p
 
 def evaluate_policies(config: Config, run: Run, network: str, result: TrainResult) -> list[dict[str, Any]]:
     """A row of results for each environment: that of training, or corridors of several lengths."""
-    env_spec, params = make_env_spec(config), result.state.best.params
+    env_spec, best = make_env_spec(config), result.state.best
     policy = build_policy(config, env_spec, network)
     match config.env.name:
         case "cart_pole":
-            returns, episode = evaluate_cart_pole(config, env_spec.env, policy, params)
+            returns, episode = evaluate_cart_pole(config, env_spec.env, policy, best.params)
             videos.write_video(
                 run.folder / "videos" / f"{network}.gif", CART_POLE, episode, f"{network}, positions alone"
             )
             by_env = {"cart pole without velocities": returns}
         case "t_maze":
             lengths = [config.env.corridor * factor for factor in config.eval.factors]
-            by_env = {f"corridor of {n}": evaluate_in_env(config, TMaze(n), policy, params, n) for n in lengths}
+            by_env = {f"corridor of {n}": evaluate_in_env(config, TMaze(n), policy, best.params, n) for n in lengths}
         case "aliased_graph":
-            by_env = {"aliased graph": evaluate_in_env(config, env_spec.env, policy, params, 0)}
-    return [_make_row(config, network, name, returns, params) for name, returns in by_env.items()]
+            by_env = {"aliased graph": evaluate_in_env(config, env_spec.env, policy, best.params, 0)}
+    return [_make_row(config, network, name, returns, best) for name, returns in by_env.items()]
 
 
-def _make_row(config: Config, network: str, environment: str, returns: np.ndarray, params: Params) -> dict[str, Any]:
+def _make_row(config: Config, network: str, environment: str, returns: np.ndarray, best: BestPolicy) -> dict[str, Any]:
     means = returns.mean(axis=1)
     return {
         "network": network,
@@ -83,6 +83,7 @@ def _make_row(config: Config, network: str, environment: str, returns: np.ndarra
         "std_over_seeds": float(means.std()),
         "min_over_seeds": float(means.min()),
         "num_env_steps": config.ppo.num_steps,
-        "num_parameters": count_parameters(params) // config.seeds,
+        "num_eval_env_steps": float(np.mean(best.num_eval_env_steps)),
+        "num_parameters": count_parameters(best.params) // config.seeds,
         "return_by_seed": " ".join(f"{mean:.3g}" for mean in means),
     }

@@ -14,6 +14,7 @@ from thinking.experiment import Run
 from thinking.experiment.training_loop import TrainResult
 from thinking.learning.policy_gradient import UpdateFn
 from thinking.learning.recurrent_rollouts import collect_recurrent_batch
+from thinking.learning.replay_buffer import Episodes
 from thinking.learning.rollouts import collect_episodes, init_envs, mean_recent_return
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.recurrent_policy import RecurrentPolicy, recurrent_policy
@@ -36,16 +37,20 @@ class BestPolicy(NamedTuple):
     Attributes:
         params: the parameters.
         mean_return: [] float32, their evaluation return; -inf before the first evaluation.
+        num_eval_env_steps: [] int32, environment steps of all evaluations so far.
     """
 
     params: Params
     mean_return: Array
+    num_eval_env_steps: Array
 
 
-def keep_best(best: BestPolicy, params: Params, mean_return: Array) -> BestPolicy:
-    """The best policy after parameters were evaluated; the later of equals."""
-    new = BestPolicy(params, mean_return)
-    return jax.tree.map(lambda *leaves: jnp.where(mean_return >= best.mean_return, *leaves), new, best)
+def keep_best(best: BestPolicy, params: Params, episodes: Episodes) -> BestPolicy:
+    """The best policy after parameters were evaluated in these episodes; the later of equals."""
+    mean_return = jnp.mean(episodes.returns)
+    num_env_steps = best.num_eval_env_steps + jnp.sum(episodes.length)
+    new, old = BestPolicy(params, mean_return, num_env_steps), best._replace(num_eval_env_steps=num_env_steps)
+    return jax.tree.map(lambda *leaves: jnp.where(mean_return >= best.mean_return, *leaves), new, old)
 
 
 def build_policy(config: Config, env_spec: EnvSpec, network: str) -> RecurrentPolicy:
@@ -78,7 +83,7 @@ def train_policies(config: Config, run: Run, network: str) -> TrainResult:
         init_key, env_key = jax.random.split(key)
         envs = init_envs(env, env_key, settings.num_envs, policy.init_state(settings.num_envs))
         params = policy.init(init_key)
-        best = BestPolicy(params, jnp.float32(-jnp.inf))
+        best = BestPolicy(params, jnp.float32(-jnp.inf), jnp.int32(0))
         return RunnerState(init_train_state(params, optimizer), key, env=envs, best=best)
 
     return train_seeds(
@@ -98,19 +103,19 @@ def _make_step(
 ) -> Callable:
     settings, selection = config.ppo, config.selection
 
-    def evaluate(params: Params, key: Array) -> Array:
-        """[] mean return of greedy actions, in the same episodes at every call."""
+    def evaluate(params: Params, key: Array) -> Episodes:
+        """Episodes of greedy actions, from the same starts at every call."""
 
         def play(state: State, key: Array, observation: Array, return_so_far: Array) -> tuple[State, Array]:
             return policy.act_greedily(params, state, observation)
 
         count = selection.num_episodes
         key = jax.random.fold_in(key, _EVAL_INDEX)
-        return jnp.mean(collect_episodes(env, play, policy.init_state(count), key, count).returns)
+        return collect_episodes(env, play, policy.init_state(count), key, count)
 
     def select(best: BestPolicy, params: Params, key: Array) -> tuple[BestPolicy, Array]:
-        mean_return = evaluate(params, key)
-        return keep_best(best, params, mean_return), mean_return
+        episodes = evaluate(params, key)
+        return keep_best(best, params, episodes), jnp.mean(episodes.returns)
 
     def step(runner_state: RunnerState, index: Array) -> tuple[RunnerState, Metrics]:
         rollout_key, update_key = jax.random.split(jax.random.fold_in(runner_state.key, index))
@@ -138,6 +143,7 @@ def _make_step(
             "eval/return": Measured(eval_return, is_due),
             "rollout/return": Measured(mean_recent_return(envs), envs.num_finished > 0),
             "rollout/num_env_steps": Latest((index + 1) * batch.mask.size),
+            "eval/num_env_steps": Latest(best.num_eval_env_steps),
         }
         return runner_state._replace(train_state=train_state, env=envs, best=best), metrics
 

@@ -69,14 +69,14 @@ class ThoughtConfig:
         False, "let models end their thoughts, at word lengths learned with one thought a symbol"
     )
     step_cost: float = option(0.001, "cost in nats of each thought with --thought.end-thought", minimum=0)
-    blind: bool = option(False, "let answers see the thoughts alone, not the word")
-    split: bool = option(False, "let the answer come from other blocks than those that think")
+    hide_word: bool = option(False, "let answers see the thoughts alone, not the word")
+    separate_blocks: bool = option(False, "let the answer come from other blocks than those that think")
     convert_from_none: bool = option(False, "start the models that think from the weights of kind none")
 
     def validate(self) -> None:
         """Raises UserError for incompatible settings."""
-        if self.end_thought and (self.blind or self.split):
-            other = "--blind" if self.blind else "--split"
+        if self.end_thought and (self.hide_word or self.separate_blocks):
+            other = "--hide-word" if self.hide_word else "--separate-blocks"
             raise UserError(
                 f"--end-thought {other}: answers are computed in a context of a fixed number of thoughts; leave one out"
             )

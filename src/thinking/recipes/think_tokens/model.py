@@ -23,6 +23,6 @@ def build_thinking_model(config: Config, kind: Kind) -> ThinkingModel:
         num_thought_tokens=states if thought.convert_from_none else thought.num_tokens,
         thought_width=thought.token_width,
         end_thought=thought.end_thought,
-        blind=thought.blind,
-        split=thought.split,
+        hide_word=thought.hide_word,
+        separate_blocks=thought.separate_blocks,
     )
