@@ -216,12 +216,13 @@ def test_noise_on_the_state_has_its_deviation_and_is_there_in_training_alone():
     module = gru(0.25).build(BLOCK, nnx.Rngs(0))
     inputs = continue_rows(jnp.zeros((4000, 16)), (4000, 1))
 
-    def run(key):
-        return module(jnp.ones((4000, 1, 16)), None, inputs._replace(key=key))[1].state
+    def run(key, noise_scale=1.0):
+        return module(jnp.ones((4000, 1, 16)), None, inputs._replace(key=key, noise_scale=noise_scale))[1].state
 
-    noise = run(jax.random.key(0)) - run(None)
-    assert float(jnp.mean(noise)) == pytest.approx(0, abs=0.01)
-    assert float(jnp.std(noise)) == pytest.approx(0.25, rel=0.02)
+    for scale in (1.0, 0.4):
+        noise = run(jax.random.key(0), scale) - run(None)
+        assert float(jnp.mean(noise)) == pytest.approx(0, abs=0.01)
+        assert float(jnp.std(noise)) == pytest.approx(0.25 * scale, rel=0.02)
 
     noisy, quiet = (
         decoder(vocab_size=11, context_length=64, block=BLOCK, num_layers=1, mixers=[gru(std)]) for std in (1, 0)
@@ -230,6 +231,7 @@ def test_noise_on_the_state_has_its_deviation_and_is_there_in_training_alone():
     logits = noisy.apply(params, TOKENS).logits
     np.testing.assert_array_equal(logits, quiet.apply(params, TOKENS, key=jax.random.key(1)).logits)
     assert not np.allclose(logits, noisy.apply(params, TOKENS, key=jax.random.key(1)).logits, atol=0.1)
+    np.testing.assert_array_equal(logits, noisy.apply(params, TOKENS, key=jax.random.key(1), noise_scale=0).logits)
 
 
 def test_negative_noise_is_refused():

@@ -17,7 +17,7 @@ from thinking.experiment.settings import find_declaration_errors
 from thinking.networks.decoder import DecoderOutput
 from thinking.recipes.groups import TrainingConfig
 from thinking.recipes.light_networks import config as settings
-from thinking.recipes.light_networks import evaluation
+from thinking.recipes.light_networks import evaluation, training
 from thinking.recipes.light_networks.evaluation import compute_accuracy, count_state_bytes
 from thinking.recipes.light_networks.model import build_network
 from thinking.recipes.light_networks.problem_families import make_problem
@@ -148,6 +148,23 @@ def test_the_key_of_the_loss_is_that_of_noise_on_the_state(state_noise, differ):
     params = network.init(jax.random.key(0))
     first, second = (compute_loss(params, rows, jax.random.key(seed))[0] for seed in (1, 2))
     assert (float(first) != float(second)) == differ
+
+
+def test_noise_grows_with_the_words(tmp_path, monkeypatch):
+    config = dataclasses.replace(SMALL, training=TrainingConfig(1, 4))
+    scales = []
+
+    def make_spy(network):
+        def loss(params, rows, key, noise_scale):
+            jax.debug.callback(scales.append, noise_scale)
+            return make_loss(network)(params, rows, key, noise_scale)
+
+        return loss
+
+    monkeypatch.setattr(training, "make_loss", make_spy)
+    train_network(config, Run(folder=tmp_path, config=config), "gru", "parity", 0, 0.1)
+    jax.effects_barrier()
+    assert scales == [2 / 8]
 
 
 def test_all_presets_are_sound():

@@ -43,10 +43,11 @@ class Decoder(NamedTuple):
     Attributes:
         init: `init(key) -> params`; consumes the key.
         embed: `embed(params, tokens [...]) -> [..., D]`, token embeddings.
-        apply: `apply(params, inputs, *, segments=None, coordinates=None, key=None) -> DecoderOutput` of whole rows.
+        apply: `apply(params, inputs, *, segments=None, coordinates=None, key=None, noise_scale=1.0) -> DecoderOutput`
+            of whole rows.
             `segments` [B, T] int32 separates packed texts (0 is padding; `Global` and `TopK` use positions in the row).
             `coordinates` [B, T, K] are for location encodings; a token's position by default. A key, which is consumed,
-            enables dropout, and noise on the state of a mixer that has it.
+            enables dropout, and noise on the state of a mixer that has it, times `noise_scale` [] float32.
         trace: `trace(params, inputs, *, segments=None) -> list` of what each layer's mixer shows of its work, such as
             the reads and writes of a memory; () for most.
         init_cache: `init_cache(rows, capacity=None) -> Cache` for rows of up to `capacity` tokens; `context_length` by
@@ -124,15 +125,21 @@ def decoder(
         segments: Array | None = None,
         coordinates: Array | None = None,
         key: Array | None = None,
+        noise_scale: Array | float = 1.0,
     ) -> DecoderOutput:
-        return run_rows(params, inputs, segments, coordinates, key)[0]
+        return run_rows(params, inputs, segments, coordinates, key, noise_scale)[0]
 
     def trace(params: Params, inputs: Array, *, segments: Array | None = None) -> list[Any]:
-        aux_outputs = run_rows(params, inputs, segments, None, None)[1]
+        aux_outputs = run_rows(params, inputs, segments, None, None, 1.0)[1]
         return [() if aux is None else aux.trace for aux in aux_outputs]
 
     def run_rows(
-        params: Params, inputs: Array, segments: Array | None, coordinates: Array | None, key: Array | None
+        params: Params,
+        inputs: Array,
+        segments: Array | None,
+        coordinates: Array | None,
+        key: Array | None,
+        noise_scale: Array | float,
     ) -> tuple[DecoderOutput, list[Any]]:
         _check_inputs(inputs, context_length, block.width)
         rngs = None if key is None or block.dropout == 0 else nnx.Rngs(dropout=key)
@@ -148,7 +155,7 @@ def decoder(
             if mixer.init_state is None:
                 return attend
             mixer_key = None if key is None else jax.random.fold_in(key, _MIXER_KEYS + layer)
-            return RecurrentInputs(mixer.init_state(block, len(inputs)), starts_text, is_valid, mixer_key)
+            return RecurrentInputs(mixer.init_state(block, len(inputs)), starts_text, is_valid, mixer_key, noise_scale)
 
         mixer_inputs = [make_inputs(layer, mixer) for layer, mixer in enumerate(layer_mixers)]
         return network(params)(inputs, positions, coordinates, mixer_inputs, rngs, remat)

@@ -22,7 +22,7 @@ def gru(state_noise: float = 0.0) -> Mixer:
 
     Args:
         state_noise: standard deviation of the Gaussian noise that is added after each token, where `decoder.apply` is
-            given a key. Kernels and recurrent policies give none.
+            given a key, times its `noise_scale`. Kernels and recurrent policies give none.
 
     Raises:
         ValueError: if it is negative.
@@ -65,6 +65,7 @@ class _GRU(nnx.Module):
         gates = self.in_proj(x_BxCxD).astype(jnp.float32).swapaxes(0, 1)
         noise = None
         if inputs.key is not None and self.state_noise > 0:
-            noise = self.state_noise * jax.random.normal(inputs.key, (*gates.shape[:2], bias.shape[1]))
+            deviation = self.state_noise * inputs.noise_scale
+            noise = deviation * jax.random.normal(inputs.key, (*gates.shape[:2], bias.shape[1]))
         state, states = jax.lax.scan(advance, inputs.state, (gates, inputs.is_start.T, inputs.is_valid.T, noise))
         return self.out_proj(states.swapaxes(0, 1).astype(x_BxCxD.dtype)), RecurrentOutput(state)

@@ -21,12 +21,14 @@ class RecurrentInputs(NamedTuple):
         is_start: [B, C] bool, tokens that begin a text; what came before them is forgotten.
         is_valid: [B, C] bool, tokens that count; the others leave the state as it is.
         key: typed key for what is random in training; None where nothing is.
+        noise_scale: [] float32 factor of noise on the state.
     """
 
     state: State
     is_start: Array
     is_valid: Array
     key: Array | None = None
+    noise_scale: Array | float = 1.0
 
 
 class RecurrentOutput(NamedTuple):

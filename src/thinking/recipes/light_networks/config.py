@@ -38,7 +38,10 @@ class ModelConfig(WidthConfig):
 
     num_layers: int = option(2, "blocks", minimum=1, maximum=64)
     state_noise: float = option(
-        0.0, "standard deviation of noise on the state of a gru in training", minimum=0, maximum=100
+        0.0,
+        "standard deviation of noise on the state of a gru in training; less on short words, in proportion",
+        minimum=0,
+        maximum=100,
     )
     delta_steps: int = option(2, "reflections of a token in the delta rule", minimum=1, maximum=16)
     num_slots: int = option(16, "slots of each head of a memory", minimum=1, maximum=4096)

@@ -78,7 +78,11 @@ def train_network(
         levels = _choose_levels(problem, jax.random.fold_in(level_key, index), batch_size, state.level)
         rows = sample_rows(problem.family, jax.random.fold_in(key, index), problem.size, levels)
         gradients, metrics = jax.grad(make_loss(network), has_aux=True)(
-            state.train_state.params, rows, jax.random.fold_in(noise_key, index)
+            state.train_state.params,
+            rows,
+            jax.random.fold_in(noise_key, index),
+            # Full noise on short words would keep the network from longer ones.
+            noise_scale=state.level / problem.size,
         )
         train_state = apply_gradients(state.train_state, optimizer, gradients)
         level, success = _advance_level(state, metrics["last_accuracy"], problem.size, config.curriculum.threshold)
@@ -130,11 +134,16 @@ def _choose_levels(problem: Problem, key: Array, num_rows: int, level: Array) ->
     return jnp.minimum(2**exponents, problem.size)
 
 
-def make_loss(network: Decoder) -> Callable[[Params, LabelledSequence, Array | None], tuple[Array, Metrics]]:
-    """The loss of rows and a key, and metrics of it; `last_accuracy` is of the last tokens of all whole problems."""
+def make_loss(network: Decoder) -> Callable[..., tuple[Array, Metrics]]:
+    """`loss(params, rows, key=None, noise_scale=1.0) -> (loss, metrics)`, with noise on states where there is a key.
 
-    def loss(params: Params, rows: LabelledSequence, key: Array | None) -> tuple[Array, Metrics]:
-        logits = network.apply(params, rows.tokens, segments=rows.segments, key=key).logits
+    The metric `last_accuracy` is of the last tokens of all whole problems.
+    """
+
+    def loss(
+        params: Params, rows: LabelledSequence, key: Array | None = None, noise_scale: Array | float = 1.0
+    ) -> tuple[Array, Metrics]:
+        logits = network.apply(params, rows.tokens, segments=rows.segments, key=key, noise_scale=noise_scale).logits
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, rows.targets)
         is_right = jnp.argmax(logits, axis=-1) == rows.targets
         num_asked = jnp.sum(rows.weights)
