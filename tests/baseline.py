@@ -131,7 +131,7 @@ CHATS = {
     f"chat-{method}": f"{ARITHMETIC} --chat --answer.method {method} --answer.num-samples 3"
     for method in (
         *("greedy", "majority_vote", "best_value", "best_likelihood", "verifier"),
-        *("beam_search", "revision", "tree_search"),
+        *("beam_search", "revision", "best_first", "tree_search"),
     )
 }
 RUNS |= {name: [ARITHMETIC, command] for name, command in CHATS.items()}

@@ -47,7 +47,7 @@ def ask(search_model, settings, lines):
 # A model
 
 
-@pytest.mark.parametrize("method", ["greedy", "beam_search", "verifier", "revision"])
+@pytest.mark.parametrize("method", ["greedy", "beam_search", "verifier", "revision", "best_first"])
 def test_each_line_gets_one_reply(search_model, method):
     settings = SETTINGS._replace(method=method, size=2, as_json=True, verbose=True)
     lines = ["7+8", "", "seven", "1234+1"]
@@ -56,7 +56,7 @@ def test_each_line_gets_one_reply(search_model, method):
     assert answer["in_range"]
     assert not out_of_range["in_range"]
     assert answer["right"] is (answer["answer"] == 15)
-    assert len(answer["candidates"]) == 2 * (method in ("verifier", "revision"))
+    assert len(answer["candidates"]) == 2 * (method in ("verifier", "revision", "best_first"))
     assert answer["effort"].startswith(method)
     assert (blank["problem"], word["problem"]) == ("", "seven")
 

@@ -169,7 +169,7 @@ def test_search_methods_are_compared_at_equal_budgets(finished_run, tmp_path, mo
     assert {row["method"] for row in rows} == set(searches.METHODS)
     assert all(row["num_problems"] == 6 for row in rows)
     mean_tokens = {(row["method"], row["size"]): row["mean_tokens"] for row in rows}
-    for method in ("majority_vote", "best_value", "best_likelihood", "verifier", "revision"):
+    for method in ("majority_vote", "best_value", "best_likelihood", "verifier", "revision", "best_first"):
         assert 0 < mean_tokens[method, 1] <= mean_tokens[method, 2]
     problems = arithmetic.make_problem_set(config, ("add:2",), "chain_of_thought", 6, "test")
     assert mean_tokens["majority_vote", 2] <= 2 * model.compute_max_new_tokens(decoder, problems, "--search.sources")

@@ -18,6 +18,7 @@ from thinking.recipes.arithmetic.replies import Candidate, Conclusion, Part, Que
 from thinking.recipes.arithmetic.rows import VOCABULARY
 from thinking.recipes.arithmetic.searches import (
     BEAM,
+    BEST_FIRST,
     REVISION,
     TREE,
     SearchModel,
@@ -99,7 +100,8 @@ def make_searched_answer(
         completion = tokens[0, : int(lengths[0])].tolist()
         yield from _read_thoughts(question.problem, completion, style, search_model.reverse_digits)
         (found,) = extract_answers(tokens, lengths, search_model.reverse_digits)
-        sizes = {BEAM: f"a beam of {size}", TREE: f"trees of {size}", REVISION: f"up to {size} completions"}
+        at_most = f"up to {size} completions"
+        sizes = {BEAM: f"a beam of {size}", TREE: f"trees of {size}", REVISION: at_most, BEST_FIRST: at_most}
         description = sizes.get(method, f"{size} completions")
         effort = f"{method}, {description}, {int(solutions.num_tokens[0])} tokens written"
         yield Conclusion(found, effort, candidates)

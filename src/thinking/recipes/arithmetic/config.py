@@ -12,7 +12,15 @@ from thinking.recipes.groups import CurriculumConfig, DecoderConfig, OptimizerCo
 
 Style = Literal["chain_of_thought", "direct", "subtasks", "self_correction"]
 Method = Literal[
-    "greedy", "majority_vote", "best_value", "best_likelihood", "verifier", "beam_search", "revision", "tree_search"
+    "greedy",
+    "majority_vote",
+    "best_value",
+    "best_likelihood",
+    "verifier",
+    "beam_search",
+    "revision",
+    "best_first",
+    "tree_search",
 ]
 Algorithm = Literal["none", "grpo", "ppo", "reinforce", "expert_iteration"]
 

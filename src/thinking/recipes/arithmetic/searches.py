@@ -13,6 +13,7 @@ import numpy as np
 from thinking.environments.arithmetic.problems import Problem
 from thinking.generation.sampling import Sampling
 from thinking.networks.decoder import Decoder
+from thinking.reasoning.search.best_first import search_best_first
 from thinking.reasoning.search.budgets import make_outcome_row
 from thinking.reasoning.search.step_tree import solve_by_step_tree
 from thinking.reasoning.search.strategies import (
@@ -32,11 +33,11 @@ from thinking.recipes.arithmetic.verification import Verification, choose_first_
 from thinking.types import Array, Params
 
 GREEDY, VOTE, VALUE, LIKELIHOOD, VERIFIER = "greedy", "majority_vote", "best_value", "best_likelihood", "verifier"
-BEAM, REVISION, TREE = "beam_search", "revision", "tree_search"
-METHODS = (GREEDY, VOTE, VALUE, LIKELIHOOD, VERIFIER, BEAM, REVISION, TREE)
+BEAM, REVISION, BEST_FIRST, TREE = "beam_search", "revision", "best_first", "tree_search"
+METHODS = (GREEDY, VOTE, VALUE, LIKELIHOOD, VERIFIER, BEAM, REVISION, BEST_FIRST, TREE)
 """Greedy decoding; of several samples the majority answer, the one of highest value, the likeliest, or a verified one;
-beam search; sequential revision (rewriting from the least certain step until a completion is verified); a tree of
-steps."""
+beam search; sequential revision (rewriting from the least certain step until a completion is verified); best-first
+search of the tree of completions until one is verified; a tree of steps."""
 
 CHOOSE_FNS: dict[str, ChooseFn] = {VOTE: choose_by_vote, VALUE: choose_by_value, LIKELIHOOD: choose_by_log_prob}
 SIZES = {BEAM: (2, 8), TREE: (1, 4)}
@@ -105,12 +106,13 @@ def sample_candidates(
     if not has_candidates(method):
         names = ", ".join(filter(has_candidates, METHODS))
         raise ValueError(f"solve: method {method!r} has no candidates; take one of {names}")
-    return _run_method(search_model, REVISION if method == REVISION else VOTE, size, key, prompts, lengths)
+    kind = method if method in (REVISION, BEST_FIRST) else VOTE
+    return _run_method(search_model, kind, size, key, prompts, lengths)
 
 
 def has_candidates(method: str) -> bool:
     """Whether a method chooses from several completions."""
-    return method in (VOTE, VALUE, LIKELIHOOD, VERIFIER, REVISION)
+    return method in (VOTE, VALUE, LIKELIHOOD, VERIFIER, REVISION, BEST_FIRST)
 
 
 def verify_candidates(search_model: SearchModel, problems: Sequence[Problem], samples: Samples) -> Verification:
@@ -148,7 +150,8 @@ def compare_methods(
     for method, sizes in {GREEDY: (1,), **SIZES}.items():
         for size in sizes:
             add_row(method, size, _run_method(search_model, method, size, key, prompts, lengths))
-    for kind, methods in {VOTE: (VOTE, VALUE, LIKELIHOOD, VERIFIER), REVISION: (REVISION,)}.items():
+    sampled = {VOTE: (VOTE, VALUE, LIKELIHOOD, VERIFIER), REVISION: (REVISION,), BEST_FIRST: (BEST_FIRST,)}
+    for kind, methods in sampled.items():
         samples = _run_method(search_model, kind, counts[-1], key, prompts, lengths)
         verification = verify_candidates(search_model, problems, samples)
         for method in methods:
@@ -176,6 +179,8 @@ def _make_search(decoder: Decoder, method: str, size: int, max_new_tokens: int, 
             return sample_completions(*inputs, num_samples=size, sampling=sampling, **budget)
         if method == REVISION:
             return rewrite(*inputs, num_samples=size, sampling=sampling, **budget)
+        if method == BEST_FIRST:
+            return search_best_first(decoder, params, prompts, lengths, num_samples=size, **budget)
         if method == BEAM:
             return solve_by_beam(decoder, params, prompts, lengths, width=size, **budget)
         if method == TREE:
