@@ -133,7 +133,7 @@ PRESETS = {
         dataclasses.replace(
             DEFAULT,
             problems=("a5",),
-            model=ModelConfig(width=128, num_layers=1, state_noise=0.2),
+            model=ModelConfig(width=128, num_layers=1, state_noise=0.25),
             training=TrainingConfig(num_steps=40_000, batch_size=64),
             optimizer=OptimizerConfig(ema_decay=0.998),
             networks=MIXER_NAMES,
