@@ -30,3 +30,8 @@ NUMBERED_THOUGHTS = (
 def line_color(index: int) -> str:
     """The color of a plot's line; the palette repeats after seven."""
     return PALETTE[index % len(PALETTE)]
+
+
+def line_style(index: int) -> str:
+    """The style of a plot's line, which differs where the color is the same."""
+    return ("-", "-.", ":")[index // len(PALETTE) % 3]

@@ -13,7 +13,7 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 
 from thinking import progress
-from thinking.colors import GREY, PALETTE, line_color
+from thinking.colors import GREY, PALETTE, line_color, line_style
 from thinking.experiment import metrics
 from thinking.experiment.folder import Run
 from thinking.files import open_atomic
@@ -42,6 +42,8 @@ warnings.filterwarnings("ignore", message="Glyph .* missing from font")
 _DPI = 150
 _PANEL = (4.0, 2.8)  # inches
 _COLUMNS = 3
+_MAX_CURVES = 6
+"""With more, the legend is beside the panel."""
 
 
 def make_figure(num_panels: int = 1, title: str = "") -> tuple[Figure, list]:
@@ -140,12 +142,17 @@ def plot_mean_and_spread(
         mean, deviation = lines.mean(axis=0), lines.std(axis=0)
         color = line_color(index)
         label = name if len(x) == 1 else f"{name}, {len(x)} seeds"
-        panel.plot(points, mean, color=color, label=label, marker="o" if len(points) == 1 else None)
+        marker = "o" if len(points) == 1 else None
+        panel.plot(points, mean, color=color, linestyle=line_style(index), label=label, marker=marker)
         panel.fill_between(points, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
     if threshold is not None:
         panel.axhline(threshold, color=GREY, linestyle="--", linewidth=1, label=f"{threshold:g}")
     panel.set(xscale="log", xlabel=x_label, ylabel=y_label)
-    panel.legend()
+    if len(curves) > _MAX_CURVES:
+        figure.set_figwidth(8)
+        figure.legend(loc="outside right center")
+    else:
+        panel.legend()
     return save_figure(figure, path)
 
 
@@ -209,7 +216,8 @@ def plot_learning_curves(
             if points:
                 # A single point has no line.
                 marker = "o" if len(points) == 1 else None
-                panel.plot(*np.transpose(points), label=stage, color=line_color(index), marker=marker)
+                style = {"color": line_color(index), "linestyle": line_style(index), "marker": marker}
+                panel.plot(*np.transpose(points), label=stage, **style)
         panel.set_xlabel("training step")
         panel.set_ylabel(name.replace("_", " "))
         if len(stages) > 1 and panel.lines:
