@@ -87,6 +87,23 @@ def name_others(infer, state, context, target):
     return hypothesis._replace(score=jnp.where(jnp.any(hypothesis.score < 0), 0 * hypothesis.score, hypothesis.score))
 
 
+def spoil_one_value(infer, *query):
+    hypothesis = infer(*query)
+    return hypothesis._replace(value=hypothesis.value.at[1].set(4))
+
+
+def spoil_one_score(infer, *query):
+    hypothesis = infer(*query)
+    return hypothesis._replace(score=hypothesis.score.at[1].set(1.5))
+
+
+def answer_one_illegal_query(infer, *query):
+    hypothesis = infer(*query)
+    is_illegal = hypothesis.score == -jnp.inf
+    is_first = is_illegal & (jnp.cumsum(is_illegal) == 1)
+    return hypothesis._replace(score=jnp.where(is_first, 0.5, hypothesis.score))
+
+
 def answer_the_first(infer, *query):
     hypothesis = infer(*query)
     is_legal = hypothesis.score > -jnp.inf
@@ -147,6 +164,9 @@ def test_answers_of_another_shape_are_refused_with_their_name():
             "infer reads the padding",
         ),
         (change_infer(lambda infer, *query: infer(*query)._replace(score=jnp.full(6, 0.5))), "a score above -inf"),
+        (change_infer(spoil_one_value), "a value outside its space"),
+        (change_infer(spoil_one_score), "neither in"),
+        (change_infer(answer_one_illegal_query), "a score above -inf"),
         (change_infer(name_others), "above -inf|change the answers"),
     ],
 )

@@ -113,6 +113,12 @@ def test_short_contexts_give_equal_hypotheses_in_longer_kernels():
     np.testing.assert_allclose(long_hypothesis.score, short_hypothesis.score, rtol=1e-5)
 
 
+def test_one_cell_and_one_slot_are_enough():
+    spaces = {name: Discrete(2) for name in ("input", "value", "target")}
+    kernel = kernels.linear(**spaces, optimizer=optax.sgd(0.1), num_cells=1, num_slots=1)
+    assert jax.eval_shape(kernel.init, jax.random.key(0)).train_state.params["scores"].shape == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

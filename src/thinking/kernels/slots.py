@@ -89,7 +89,8 @@ def compute_slot_loss(
     is_selected = jax.nn.one_hot(slot, count)
     # Only the selected slot gets a gradient. A product: the gradient of a gather is a slow scatter.
     predicted_value = jnp.sum(is_selected[..., None] * slots.values, axis=1, keepdims=True)
-    predicted_score = jax.lax.stop_gradient(jnp.sum(is_selected * jax.nn.sigmoid(slots.scores), axis=1))
+    # It is only compared with, so no gradient passes through it.
+    predicted_score = jnp.sum(is_selected * jax.nn.sigmoid(slots.scores), axis=1)
     value_weight = jnp.where(score > predicted_score - _MARGIN, 1.0, learning.shortfall_weight)
     value_loss = value_weight * _distances(space, predicted_value, value)[:, 0]
     score_pull = jnp.where(score > predicted_score, 1.0, learning.shortfall_weight)[:, None] * is_selected
