@@ -13,7 +13,7 @@ PROMPT = "bold"
 THOUGHT = "cyan"
 ANSWER = "bold green"
 WRONG = "bold red"
-MARK = "dim"
+SECONDARY = "dim"
 NUMBERED_THOUGHTS = (
     "cyan",
     "magenta",

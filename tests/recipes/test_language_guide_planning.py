@@ -131,7 +131,7 @@ def test_table_guide_recalls_a_transition_after_one_fit(data):
 
     sub_goal, is_known = fit_and_infer()
     assert (sub_goal.tolist(), is_known.tolist()) == (steps[1:].tolist(), [True])
-    # 3 tokens and the mark, with 2 goals and a mark as targets: a value and a score for each.
+    # 3 tokens and the separator, with 2 goals and a separator as targets: a value and a score for each.
     assert model.count_parameters(guide) == 2 * 4 * 3
 
 

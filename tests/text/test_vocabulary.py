@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinking.recipes.arithmetic.rows import VOCABULARY
-from thinking.text.vocabulary import MARKS, Vocabulary, is_in_thought
+from thinking.text.vocabulary import SPECIAL_TOKENS, Vocabulary, is_in_thought
 
 QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 WIDTH = 24
@@ -24,7 +24,7 @@ def test_tokens_round_trip_through_text(tokens):
 def test_each_digit_is_one_token():
     tokens = VOCABULARY.encode("0123456789")
     assert len(set(tokens)) == 10
-    assert min(tokens) >= len(MARKS)
+    assert min(tokens) >= len(SPECIAL_TOKENS)
     assert VOCABULARY.encode("100") == [tokens[1], tokens[0], tokens[0]]
 
 

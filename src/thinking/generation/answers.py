@@ -11,7 +11,7 @@ from thinking.types import Array
 
 
 def find_answers(completions: Completions) -> tuple[Array, Array, Array]:
-    """The span of each answer: between the last answer mark outside thoughts and the first end token after it.
+    """The span of each answer: between the last answer token outside thoughts and the first end token after it.
 
     Returns:
         The index of its first token [B] int32, its number of tokens [B] int32, and whether there is one [B] bool, with

@@ -8,7 +8,7 @@ from rich.segment import Segments
 from rich.text import Text
 
 from thinking import progress
-from thinking.colors import ANSWER, MARK, NUMBERED_THOUGHTS, PROMPT, WRONG
+from thinking.colors import ANSWER, NUMBERED_THOUGHTS, PROMPT, SECONDARY, WRONG
 
 
 class Marks(NamedTuple):
@@ -32,10 +32,10 @@ def color_numbered_thoughts(
     prompt: str, thoughts: Sequence[int], answer: str, *, separator: str = "|", is_correct: bool = True
 ) -> Text:
     """A line of a prompt, numbered thoughts from 0, and an answer; a number always has the same color."""
-    text = Text.assemble((prompt, PROMPT), (" | ", MARK))
+    text = Text.assemble((prompt, PROMPT), (" | ", SECONDARY))
     for thought in thoughts:
         text.append(f"{thought} ", style=NUMBERED_THOUGHTS[thought % len(NUMBERED_THOUGHTS)])
-    return text.append(f"{separator} ", style=MARK).append(answer, style=ANSWER if is_correct else WRONG)
+    return text.append(f"{separator} ", style=SECONDARY).append(answer, style=ANSWER if is_correct else WRONG)
 
 
 def show(texts: Iterable[Text], console: Console | None = None) -> None:

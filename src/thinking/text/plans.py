@@ -18,7 +18,7 @@ from rich.text import Text as Words
 from rich.tree import Tree
 from typing_extensions import TypedDict
 
-from thinking.colors import MARK, PROMPT, THOUGHT
+from thinking.colors import PROMPT, SECONDARY, THOUGHT
 from thinking.errors import UserError
 from thinking.files import parse_json, write_atomic, write_json
 
@@ -105,10 +105,10 @@ def render_tree(plan: Plan) -> Tree:
             label = _heading(node) if node.level else _step(node, next(numbers), plan.num_given)
             add_branches(parent.add(label), inner)
 
-    title = Words.assemble((plan.goal, PROMPT), (f"  {plan.split}, {plan.mode}", MARK))
+    title = Words.assemble((plan.goal, PROMPT), (f"  {plan.split}, {plan.mode}", SECONDARY))
     if not plan.done:
         title.append("  (cut off)", "yellow")
-    root = Tree(title, guide_style=MARK)
+    root = Tree(title, guide_style=SECONDARY)
     add_branches(root, build_branches(plan.nodes))
     return root
 
@@ -168,12 +168,12 @@ def load(folder: Path) -> tuple[tuple[Plan, ...], np.ndarray]:
 
 
 def _heading(node: PlanNode) -> Words:
-    return Words.assemble((node.nearest_text, f"bold {THOUGHT}"), (f"  {node.cosine:.2f}", MARK))
+    return Words.assemble((node.nearest_text, f"bold {THOUGHT}"), (f"  {node.cosine:.2f}", SECONDARY))
 
 
 def _step(node: PlanNode, number: int, num_given: int) -> Words:
     label = Words(f"{number}. {node.nearest_text}")
-    return label.append("  (given)", MARK) if number <= num_given else label
+    return label.append("  (given)", SECONDARY) if number <= num_given else label
 
 
 def _to_json(plan: Plan) -> dict[str, Any]:

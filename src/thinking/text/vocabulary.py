@@ -1,6 +1,6 @@
 """The vocabulary of texts with thoughts.
 
-A text is a prompt, an optional thought between marks, an answer after its mark, and the end mark:
+A text is a prompt, an optional thought between special tokens, an answer after its special token, and the end token:
 `<begin>57+8=<think>7+8+0=5,1<step>5+0+1=6,0</think><answer>65<end>`.
 
 Axes: B rows, T tokens of a row.
@@ -17,8 +17,19 @@ import jax.numpy as jnp
 
 from thinking.types import Array
 
-MARKS = ("<pad>", "<begin>", "<end>", "<think>", "</think>", "<step>", "<ask>", "<answer>", "<check>", "<back>")
-PAD, BEGIN, END, THINK, END_THINK, STEP, ASK, ANSWER, CHECK, BACK = range(len(MARKS))
+SPECIAL_TOKENS = (
+    "<pad>",
+    "<begin>",
+    "<end>",
+    "<think>",
+    "</think>",
+    "<step>",
+    "<ask>",
+    "<answer>",
+    "<check>",
+    "<back>",
+)
+PAD, BEGIN, END, THINK, END_THINK, STEP, ASK, ANSWER, CHECK, BACK = range(len(SPECIAL_TOKENS))
 """The first tokens of every vocabulary: padding; begin and end of a text; begin and end of a thought; step separator;
 begin of a sub-task, and of its answer or the final answer; begin of a check; retraction of the last step."""
 
@@ -30,10 +41,10 @@ class Vocabulary:
     No word is a prefix of another, so texts and token sequences correspond one to one.
 
     Attributes:
-        words: after the marks; `words[i]` is token `len(MARKS) + i`.
+        words: after the special tokens; `words[i]` is token `len(SPECIAL_TOKENS) + i`.
 
     Raises:
-        ValueError: if a word is empty, occurs twice, or is a prefix of another word or mark.
+        ValueError: if a word is empty, occurs twice, or is a prefix of another word or special token.
     """
 
     words: tuple[str, ...]
@@ -41,7 +52,7 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if "" in self.words:
             raise ValueError("Vocabulary: a word is empty; leave it out")
-        ordered = sorted(MARKS + self.words)  # extensions of a word directly follow it
+        ordered = sorted(SPECIAL_TOKENS + self.words)  # extensions of a word directly follow it
         for word, following in itertools.pairwise(ordered):
             if following.startswith(word):
                 raise ValueError(
@@ -49,7 +60,7 @@ class Vocabulary:
                 )
 
     def __len__(self) -> int:
-        return len(MARKS) + len(self.words)
+        return len(SPECIAL_TOKENS) + len(self.words)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text.
@@ -77,7 +88,7 @@ class Vocabulary:
         Raises:
             ValueError: for a token out of range.
         """
-        words = MARKS + self.words
+        words = SPECIAL_TOKENS + self.words
         for token in tokens:
             if not 0 <= token < len(words):
                 raise ValueError(f"Vocabulary: token {token} is out of range; allowed is 0 to {len(words) - 1}")
@@ -86,17 +97,17 @@ class Vocabulary:
 
 @functools.lru_cache(maxsize=16)
 def _token_reader(vocabulary: Vocabulary) -> tuple[dict[str, int], re.Pattern[str]]:
-    words = MARKS + vocabulary.words
+    words = SPECIAL_TOKENS + vocabulary.words
     return {word: token for token, word in enumerate(words)}, re.compile("|".join(map(re.escape, words)))
 
 
 def is_in_thought(tokens: Array) -> Array:
-    """[B, T] bool, whether a token of [B, T] belongs to a thought, with its begin mark and without its end mark.
+    """[B, T] bool, whether a token of [B, T] belongs to a thought, with its think token and without its end.
 
-    A thought without end mark extends to the end.
+    A thought without an end extends to the end.
     """
     positions = jnp.arange(tokens.shape[1])[None]
     last_begin, last_end = (
-        jax.lax.cummax(jnp.where(tokens == mark, positions, -1), axis=1) for mark in (THINK, END_THINK)
+        jax.lax.cummax(jnp.where(tokens == token, positions, -1), axis=1) for token in (THINK, END_THINK)
     )
     return last_begin > last_end

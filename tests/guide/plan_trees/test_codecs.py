@@ -1,4 +1,4 @@
-"""Codecs: the code that a layer reads for a vector, and the mark, which is no vector's code."""
+"""Codecs: the code that a layer reads for a vector, and the separator, which is no vector's code."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -68,18 +68,18 @@ def test_a_token_is_the_nearest_centroid_and_decodes_to_it(seed, count):
 
 
 @pytest.mark.parametrize("kind", ["whitened", "tokens"])
-def test_is_mark_recognises_the_mark_alone(kind):
+def test_is_separator_recognises_the_separator_alone(kind):
     vectors = normalize(random_vectors(0))
     codec = whitening_codec(whitening(vectors, 3)) if kind == "whitened" else token_codec(vectors[:3])
     assert codec.space == (Box(4) if kind == "whitened" else Discrete(4))
-    assert codec.mark.shape == codec.space.shape
-    assert codec.mark.dtype == codec.space.dtype
-    assert bool(codec.is_mark(codec.mark))
+    assert codec.separator.shape == codec.space.shape
+    assert codec.separator.dtype == codec.space.dtype
+    assert bool(codec.is_separator(codec.separator))
     all_vectors = jnp.asarray([*vectors, *(1000 * vectors)])
-    assert not codec.is_mark(codec.encode(all_vectors)).any()
-    # The mark decodes to the mean of the vectors.
+    assert not codec.is_separator(codec.encode(all_vectors)).any()
+    # The separator decodes to the mean of the vectors.
     training_vectors = vectors if kind == "whitened" else vectors[:3]
-    np.testing.assert_allclose(codec.decode(codec.mark[None])[0], training_vectors.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(codec.decode(codec.separator[None])[0], training_vectors.mean(axis=0), atol=1e-5)
 
 
 @pytest.mark.parametrize(

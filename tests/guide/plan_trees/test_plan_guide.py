@@ -11,7 +11,7 @@ from thinking.guide.plan_trees.plan_guide import plan_guide
 from thinking.kernels import Box, Context, Discrete, Hypothesis, Kernel, Spaces, Transition, table
 from thinking.text.embedders import normalize
 
-# The goal has the sections "ab" and "c", these have the steps a, b and c. A mark ends each.
+# The goal has the sections "ab" and "c", these have the steps a, b and c. A separator ends each.
 STEPS = np.eye(3, dtype=np.float32)
 SECTIONS = normalize(np.array([[1, 1, 0], [0, 0, 1]], np.float32))
 GOALS = np.array([[0, 1, 1], [1, 1, 1]], np.float32)

@@ -24,12 +24,12 @@ from thinking.text.embedders import normalize
 
 D, W = 3, 5
 VECTORS = np.random.default_rng(0).normal(size=(W, D)).astype(np.float32)
-MARK = np.eye(D + 1, dtype=np.float32)[-1]
+SEPARATOR = np.eye(D + 1, dtype=np.float32)[-1]
 IDENTITY_CODEC = Codec(
     Box(D + 1),
     lambda vectors: jnp.pad(vectors, ((0, 0), (0, 1))),
     lambda codes: codes[:, :-1],
-    MARK,
+    SEPARATOR,
     lambda codes: codes[:, -1] > 0.5,
 )
 # Without JAX, which would compile for every number of examples.
@@ -64,17 +64,17 @@ def list_sub_trajectories(text, goal, level):
 
 
 def list_examples(texts, goals, level):
-    """(context, targets, value) of all examples of a layer, as codes; the mark is a code."""
+    """(context, targets, value) of all examples of a layer, as codes; the separator is a code."""
     for text, goal in zip(texts, goals, strict=True):
         history = []
         for targets, values in list_sub_trajectories(text, goal, level):
-            history.append(MARK)
+            history.append(SEPARATOR)
             targets = [np.r_[target, 0] for target in targets]
             for value in values:
                 code = np.r_[value, 0]
                 yield history[-CONTEXT_LENGTHS[level] :], targets, code
                 history.append(code)
-            yield history[-CONTEXT_LENGTHS[level] :], targets, MARK
+            yield history[-CONTEXT_LENGTHS[level] :], targets, SEPARATOR
 
 
 def make_text_examples(texts):
@@ -208,7 +208,7 @@ def test_half_of_the_targets_are_inferred_by_the_layer_above(sample):
         assert (np.abs(is_constant[:, :-1].mean(axis=0) - 0.5) < 5 * 0.5 / ROWS**0.5).all()
         assert not is_constant[:, -1].any()
         expected_rows = [
-            np.concatenate([*[MARK] * (CONTEXT_LENGTHS[level] - len(context)), *context, value, *targets_of_row])
+            np.concatenate([*[SEPARATOR] * (CONTEXT_LENGTHS[level] - len(context)), *context, value, *targets_of_row])
             for context, targets_of_row, value in list_examples(texts, random_goals(texts), level)
         ]
         rows = np.concatenate([batch.context.items.reshape(ROWS, -1), batch.value, batch.target], axis=1)

@@ -27,7 +27,7 @@ def fit_codec_data(kind, level):
 
 
 def random_token_kernel(codec, above):
-    """An untrained kernel: a random code for every (older item, newest item, target); about half are the mark."""
+    """An untrained kernel: a random code for every (older item, newest item, target); about half are the separator."""
     codes, targets = codec.space.size, above.size
 
     def init(key):
@@ -59,7 +59,7 @@ def random_vector_kernel(codec, above):
 
 
 class PlainCodec(NamedTuple):
-    """A codec for one vector, without JAX; its mark is None."""
+    """A codec for one vector, without JAX; its separator is None."""
 
     encode: object
     decode: object
@@ -79,7 +79,7 @@ def make_plain_codec(codec_data):
 
 
 def infer_value(state, history, targets, num_codes):
-    """The value of a layer, and whether it is the mark. It is one of `num_codes` codes, or a vector if 0.
+    """The value of a layer, and whether it is the separator. It is one of `num_codes` codes, or a vector if 0.
 
     The layer's own target is the first. For vectors the targets of the layers above follow.
     """
@@ -110,12 +110,12 @@ def unroll_in_python(states, codecs, sizes, goal, prefix):
         if layer < top:
             sub_goals[layer], num_new = codecs[layer + 1].decode(code), num_new + 1
         while True:
-            code_of_value, is_mark = infer_value(states[layer], histories[layer], targets[layer:], sizes[layer])
-            is_over = is_mark and steps
+            code_of_value, is_separator = infer_value(states[layer], histories[layer], targets[layer:], sizes[layer])
+            is_over = is_separator and steps
             if is_over and (layer < top or len(plan_steps) >= len(prefix)):
                 return steps
             is_done = is_done or bool(is_over)  # true if the top layer is done during the prefix; it continues
-            value = codecs[layer].decode(None if is_mark and sizes[layer] else code_of_value)
+            value = codecs[layer].decode(None if is_separator and sizes[layer] else code_of_value)
             below = unroll_layer(layer - 1, value) if layer > 0 else [step(value)]
             histories[layer].append(codecs[layer].encode(np.mean(below, axis=0)))
             steps += below

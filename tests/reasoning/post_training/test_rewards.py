@@ -18,7 +18,7 @@ from thinking.reasoning.post_training.rewards import (
     process_reward,
 )
 from thinking.recipes.arithmetic.rows import VOCABULARY, encode_prompts
-from thinking.text.vocabulary import MARKS
+from thinking.text.vocabulary import SPECIAL_TOKENS
 
 QUICK = settings(max_examples=100, deadline=None, derandomize=True)
 MAX_NEW_TOKENS = 160
@@ -69,7 +69,7 @@ def compute_reference_rewards(problem, text):
         rest_of_text.startswith("<answer>"),
         rest_of_text.endswith("<end>"),
         body,
-        not any(mark in body for mark in MARKS),
+        not any(mark in body for mark in SPECIAL_TOKENS),
     ]
     verified_steps = verify_chain(problem, text)
     kept_steps = [step for step in verified_steps if not step.is_retracted]
@@ -118,7 +118,7 @@ def test_rewards_of_chains_with_errors_equal_plain_python_reference(seeds, with_
         np.testing.assert_array_equal(result["process"], 1)
 
 
-FRAGMENTS = [*MARKS, "7+8+0=5,1", "5+0+1=6,0", "7-0-0=7,0", "5/8=0,5", "65", "-23", "35", "6", "5", "72r1"]
+FRAGMENTS = [*SPECIAL_TOKENS, "7+8+0=5,1", "5+0+1=6,0", "7-0-0=7,0", "5/8=0,5", "65", "-23", "35", "6", "5", "72r1"]
 
 
 @given(st.lists(st.lists(st.sampled_from(FRAGMENTS), max_size=10).map("".join), min_size=4, max_size=4))

@@ -31,11 +31,11 @@ from thinking.reasoning.post_training.training_step import (
     sample_records,
     select_highest_variance,
 )
-from thinking.text.vocabulary import ANSWER, END, MARKS, Vocabulary
+from thinking.text.vocabulary import ANSWER, END, SPECIAL_TOKENS, Vocabulary
 from thinking.train_state import init_train_state
 
 VOCABULARY = Vocabulary(("a", "b", "c"))
-A, B, C = range(len(MARKS), len(MARKS) + 3)
+A, B, C = range(len(SPECIAL_TOKENS), len(SPECIAL_TOKENS) + 3)
 MAX_NEW_TOKENS, NUM_GENERATIONS = 4, 4
 MODEL = decoder(vocab_size=len(VOCABULARY), context_length=12, block=BlockConfig(16, 2), num_layers=1, value_head=True)
 PARAMS = jit(MODEL.init)(jax.random.key(0))

@@ -17,11 +17,13 @@ from thinking.networks.blocks import BlockConfig
 from thinking.networks.decoder import decoder
 from thinking.reasoning.search import strategies
 from thinking.reasoning.search.step_tree import solve_by_step_tree
-from thinking.text.vocabulary import ANSWER, BACK, END, END_THINK, MARKS, STEP
+from thinking.text.vocabulary import ANSWER, BACK, END, END_THINK, SPECIAL_TOKENS, STEP
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
-VOCAB_SIZE, MAX_NEW_TOKENS, NUM_PROBLEMS = len(MARKS) + 3, 16, 4
-PROMPTS = np.asarray(jax.random.randint(jax.random.key(1), (NUM_PROBLEMS, 4), len(MARKS), VOCAB_SIZE), np.int32)
+VOCAB_SIZE, MAX_NEW_TOKENS, NUM_PROBLEMS = len(SPECIAL_TOKENS) + 3, 16, 4
+PROMPTS = np.asarray(
+    jax.random.randint(jax.random.key(1), (NUM_PROBLEMS, 4), len(SPECIAL_TOKENS), VOCAB_SIZE), np.int32
+)
 LENGTHS = np.asarray([2, 4, 3, 1], np.int32)
 CHOOSE_FNS = {
     "log_prob": strategies.choose_by_log_prob,
@@ -95,7 +97,7 @@ def test_choices_equal_plain_python_reference(samples):
     )
     answers = []
     for index, (answer, log_prob, value, stopped) in enumerate(samples):
-        tokens = [ANSWER] * (answer > 0) + [len(MARKS)] * answer + [END] * stopped
+        tokens = [ANSWER] * (answer > 0) + [len(SPECIAL_TOKENS)] * answer + [END] * stopped
         completions.tokens[0, index, : len(tokens)] = tokens
         completions.length[0, index], completions.stopped[0, index] = len(tokens), stopped
         completions.log_prob[0, index, 0] = log_prob

@@ -1,7 +1,7 @@
 """Codecs between vectors and the codes that a layer reads: a linear transformation, or tokens.
 
-Each codec has a *mark*, a code of no vector: a layer's input where a sub-trajectory begins, and its value where one
-ends.
+Each codec has a *separator*, a code of no vector: a layer's input where a sub-trajectory begins, and its value where
+one ends.
 
 Axes: N vectors, D dimensions of them, K dimensions of codes, or tokens.
 """
@@ -22,15 +22,15 @@ class Codec(NamedTuple):
         space: of the codes.
         encode: `encode(vectors [..., D]) -> codes [..., *space.shape]`.
         decode: `decode(codes) -> vectors`, the nearest reconstruction.
-        mark: the code at the beginning and end of a sub-trajectory.
-        is_mark: `is_mark(codes) -> [...] bool`.
+        separator: the code at the beginning and end of a sub-trajectory.
+        is_separator: `is_separator(codes) -> [...] bool`.
     """
 
     space: Space
     encode: Callable[[Array], Array]
     decode: Callable[[Array], Array]
-    mark: Array
-    is_mark: Callable[[Array], Array]
+    separator: Array
+    is_separator: Callable[[Array], Array]
 
 
 class Whitening(NamedTuple):
@@ -77,7 +77,7 @@ def whitening(vectors: np.ndarray, dims: int) -> Whitening:
 
 
 def whitening_codec(transformation: Whitening) -> Codec:
-    """Codes [..., K + 1]; the last dimension is the mark."""
+    """Codes [..., K + 1]; the last dimension is the separator."""
     mean, forward, backward = map(jnp.asarray, transformation)
     dims = forward.shape[1]
     size = float(np.sqrt(dims))  # the mean length of a code
@@ -100,16 +100,20 @@ def whitening_codec(transformation: Whitening) -> Codec:
 
 
 def token_codec(centroids: np.ndarray) -> Codec:
-    """Codes are indices of centroids [K, D], the nearest in direction; the mark is K, and decodes to their mean."""
+    """Codes are indices of centroids [K, D], the nearest in direction; the separator is K and decodes to their mean."""
     directions = jnp.asarray(centroids)
     vectors_by_token = jnp.concatenate([directions, directions.mean(axis=0, keepdims=True)])
-    mark = len(centroids)
+    separator = len(centroids)
 
     def encode(vectors: Array) -> Array:
         return jnp.argmax(vectors @ directions.T, axis=-1).astype(jnp.int32)
 
     return Codec(
-        Discrete(mark + 1), encode, lambda codes: vectors_by_token[codes], jnp.int32(mark), lambda codes: codes == mark
+        Discrete(separator + 1),
+        encode,
+        lambda codes: vectors_by_token[codes],
+        jnp.int32(separator),
+        lambda codes: codes == separator,
     )
 
 

@@ -2,7 +2,7 @@
 
 A plan tree is a text as a tree. Its leaves are steps (sentence vectors), grouped into sections, and these into parts. A
 layer infers, one after another, the sub-goals that lead to its target (each the mean of the steps below it; in the
-lowest layer the steps), and then a mark: the target is reached, and the layer above infers its next value. The top
+lowest layer the steps), and then a separator: the target is reached, and the layer above infers its next value. The top
 layer's target is the goal. A layer also reads the targets of the layers above. To *react* (closed-loop) is to record
 the actual step after each prediction; to *think* (open-loop) is to record the predicted one.
 
@@ -29,7 +29,7 @@ class SubTrajectoryState(NamedTuple):
     """The current sub-trajectory of a layer.
 
     Attributes:
-        memory: codes of the values so far, with a mark before each sub-trajectory.
+        memory: codes of the values so far, with a separator before each sub-trajectory.
         target: [B, ...] the code of the target.
         step_sum: [B, D] sum of the steps of this sub-trajectory.
         num_steps: [B] int32, number of those steps.
@@ -161,7 +161,7 @@ def plan_guide(*, layers: Sequence[Kernel], codecs: Sequence[Codec]) -> PlanGuid
                 zeros = zero_values(layer, len(done[-1]))
                 values.append(infer_where(state, layer, tuple(sub_trajectories[layer:]), done[-1], zeros))
             # A sub-trajectory without steps is not done, so each proposal is a step.
-            is_done = codec.is_mark(values[-1]) & (sub_trajectories[layer].num_steps > 0)
+            is_done = codec.is_separator(values[-1]) & (sub_trajectories[layer].num_steps > 0)
             done.append(is_done & done[-1] if done else is_done)
         start_below(state, sub_trajectories, values, done)
         # A sub-goal is new until the first step toward it; those above it may be older.
@@ -220,9 +220,9 @@ def _start_sub_trajectory(
     codec: Codec, codec_above: Codec, sub_trajectory: SubTrajectoryState, target: Array, where: Array
 ) -> SubTrajectoryState:
     """A new sub-trajectory toward a target [B, D] in the rows `where`."""
-    mark = jnp.broadcast_to(codec.mark, sub_trajectory.memory.items[:, 0].shape)
+    separator = jnp.broadcast_to(codec.separator, sub_trajectory.memory.items[:, 0].shape)
     return SubTrajectoryState(
-        append(sub_trajectory.memory, mark, where),
+        append(sub_trajectory.memory, separator, where),
         select_rows(where, codec_above.encode(target), sub_trajectory.target),
         select_rows(where, jnp.zeros_like(sub_trajectory.step_sum), sub_trajectory.step_sum),
         jnp.where(where, 0, sub_trajectory.num_steps),

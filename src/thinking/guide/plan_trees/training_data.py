@@ -44,7 +44,7 @@ class TrainingExamples(NamedTuple):
     """All examples of a layer; what they share is stored once.
 
     Attributes:
-        codes: [M, ...] of values, the mark first.
+        codes: [M, ...] of values, the separator first.
         targets: [G, ...] codes of the targets.
         window: [R, C] int32, indices of the context's codes; padding is in front and never read.
         length: [R] int32, number of valid context items.
@@ -121,7 +121,7 @@ def add_pairs(sub_trajectories: Sequence[SubTrajectory], num_pairs: int, seed: i
 
 
 def _count_examples(sub_trajectories: Sequence[SubTrajectory]) -> int:
-    """Number of examples: the values and the mark of each."""
+    """Number of examples: the values and the separator of each."""
     return sum(len(sub_trajectory.values) + 1 for sub_trajectory in sub_trajectories)
 
 
@@ -146,7 +146,7 @@ def make_examples(
         )
         codes = codecs[level].encode(jnp.asarray(np.concatenate([sub.values for sub in sub_trajectories[level]])))
         targets = codecs[level + 1].encode(jnp.asarray(np.stack([sub.target for sub in sub_trajectories[level]])))
-        codes = jnp.concatenate([codecs[level].mark[None], codes])
+        codes = jnp.concatenate([codecs[level].separator[None], codes])
         examples.append(
             TrainingExamples(codes, targets, *(jnp.asarray(part, jnp.int32) for part in (*rows, upper_examples)))
         )
@@ -157,25 +157,25 @@ def make_examples(
 def _make_rows(
     sub_trajectories: Sequence[SubTrajectory], context_length: int, *, is_top: bool
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """The fields of all examples of a layer, and the number of each value, -1 for the mark."""
-    mark, next_index = 0, 1
+    """The fields of all examples of a layer, and the number of each value, -1 for the separator."""
+    separator, next_index = 0, 1
     windows, lengths, values, owners, value_indices = [], [], [], [], []
     history: list[int] = []
     for owner, sub in enumerate(sub_trajectories):
         if is_top or owner == 0 or sub_trajectories[owner - 1].text_index != sub.text_index:
             history = []
-        history.append(mark)
+        history.append(separator)
         for value, number in zip(
-            [*range(next_index, next_index + len(sub.values)), mark], [*sub.value_indices, -1], strict=True
+            [*range(next_index, next_index + len(sub.values)), separator], [*sub.value_indices, -1], strict=True
         ):
             context = history[-context_length:]
-            windows.append([mark] * (context_length - len(context)) + context)
+            windows.append([separator] * (context_length - len(context)) + context)
             lengths.append(len(context))
             values.append(value)
             owners.append(owner)
             value_indices.append(number)
             history.append(value)
-        history.pop()  # the final mark is also the first of the next sub-trajectory
+        history.pop()  # the final separator is also the first of the next sub-trajectory
         next_index += len(sub.values)
     return [np.array(part) for part in (windows, lengths, values, owners)], np.array(value_indices)
 

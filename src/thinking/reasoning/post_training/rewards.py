@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from thinking.generation.answers import find_answers, tokens_and_mask
 from thinking.generation.completions import Completions
-from thinking.text.vocabulary import ANSWER, BACK, CHECK, END, END_THINK, MARKS, STEP, THINK
+from thinking.text.vocabulary import ANSWER, BACK, CHECK, END, END_THINK, SPECIAL_TOKENS, STEP, THINK
 from thinking.types import Array
 
 RewardTerm = Callable[..., Array]
@@ -24,7 +24,7 @@ RewardTerm = Callable[..., Array]
 def outcome_reward(prompts: Array, completions: Completions, *, answers: Array, **columns: Any) -> Array:
     """[B] 1 if the answer is correct, else 0.
 
-    The answer is the tokens between the last answer mark outside thoughts and the next end token.
+    The answer is the tokens between the last answer token outside thoughts and the next end token.
 
     Args:
         prompts: [B, P].
@@ -45,7 +45,7 @@ def outcome_reward(prompts: Array, completions: Completions, *, answers: Array, 
 def format_reward(prompts: Array, completions: Completions, **columns: Any) -> Array:
     """[B] 1 for a completion `<think> ... </think><answer> ... <end>`, else 0.
 
-    The think, end-of-thought and end tokens occur once. The answer has at least one token and no mark.
+    The think, end-of-thought and end tokens occur once. The answer has at least one token, and none that is special.
 
     Args:
         prompts: [B, P].
@@ -56,11 +56,11 @@ def format_reward(prompts: Array, completions: Completions, **columns: Any) -> A
     tokens, positions, is_valid = tokens_and_mask(completions)
     length = completions.length[:, None]
     thought_end = jnp.max(jnp.where((tokens == END_THINK) & is_valid, positions, -1), axis=1, keepdims=True)
-    occurs_once = [jnp.sum((tokens == mark) & is_valid, axis=1) == 1 for mark in (THINK, END_THINK, END)]
+    occurs_once = [jnp.sum((tokens == token) & is_valid, axis=1) == 1 for token in (THINK, END_THINK, END)]
     is_expected = jnp.select(
         [positions == 0, positions == thought_end + 1, positions == length - 1],
         [tokens == THINK, tokens == ANSWER, tokens == END],
-        (positions <= thought_end) | (tokens >= len(MARKS)),
+        (positions <= thought_end) | (tokens >= len(SPECIAL_TOKENS)),
     )
     is_well_formed = (
         jnp.all(is_expected | ~is_valid, axis=1)
@@ -85,8 +85,8 @@ def length_reward(prompts: Array, completions: Completions, **columns: Any) -> A
 def process_reward(prompts: Array, completions: Completions, *, steps: Array, **columns: Any) -> Array:
     """[B] correct steps of the first thought, over the number of its steps or of target steps, whichever is larger.
 
-    A step is correct if it equals the target step of the same index. A step that ends in the mark
-    BACK is retracted and does not count. What follows the mark CHECK in a step is ignored.
+    A step is correct if it equals the target step of the same index. A step that ends in the token
+    BACK is retracted and does not count. What follows the token CHECK in a step is ignored.
 
     Args:
         prompts: [B, P].

@@ -1,7 +1,7 @@
 """Step-level advantages: each step of a thought is rewarded on its own.
 
-A completion is split into spans: the steps of its thought, each with the mark after it, then the answer. A span has
-reward 1 if it and all spans before it are correct. Spans after the first error are masked (Lightman et al. 2023,
+A completion is split into spans: the steps of its thought, each with the special token after it, then the answer. A
+span has reward 1 if it and all spans before it are correct. Spans after the first error are masked (Lightman et al. 2023,
 "Let's verify step by step"), and no span is affected by the reward of a later one.
 
 Axes: B rows, G completions of each prompt, N tokens of a completion, S steps of a target chain, L tokens of a step.
@@ -156,13 +156,13 @@ def _compute_success_rates(spans: Spans, num_generations: int) -> tuple[Array, A
 
 
 def _make_target_text(steps: Array, width: int) -> Array:
-    """[B, width] int32, the target thought of steps [B, S, L] with its marks, padded with -1."""
+    """[B, width] int32, the target thought of steps [B, S, L] with its special tokens, padded with -1."""
     rows = len(steps)
     is_target_step = steps[:, :, :1] > 0
-    marks = jnp.where(jnp.pad(is_target_step[:, 1:], ((0, 0), (0, 1), (0, 0))), STEP, END_THINK)
-    parts = jnp.concatenate([steps, marks], axis=2).reshape(rows, -1)
+    ends = jnp.where(jnp.pad(is_target_step[:, 1:], ((0, 0), (0, 1), (0, 0))), STEP, END_THINK)
+    parts = jnp.concatenate([steps, ends], axis=2).reshape(rows, -1)
     is_valid = jnp.concatenate([steps > 0, is_target_step], axis=2).reshape(rows, -1)
-    positions = jnp.where(is_valid, jnp.cumsum(is_valid, axis=1), width)  # from 1, after the opening mark
+    positions = jnp.where(is_valid, jnp.cumsum(is_valid, axis=1), width)  # from 1, after the think token
     text = jnp.full((rows, width), -1, jnp.int32).at[:, 0].set(THINK)
     return text.at[jnp.arange(rows)[:, None], positions].set(parts, mode="drop")
 

@@ -1,7 +1,7 @@
 """Recursive sub-tasks: the model answers its own questions in fresh contexts, so depth is the limit, not length.
 
 A thought that generates `<ask>question<answer>` pauses. The same model gets the question as a new prompt, and its
-answer, without its thought, is inserted after the mark. This is Recursion of Thought (Lee & Kim 2023), batched.
+answer, without its thought, is inserted after its answer token. This is Recursion of Thought (Lee & Kim 2023), batched.
 """
 
 import zlib
@@ -17,7 +17,7 @@ from thinking.generation.completions import generate
 from thinking.generation.prompts import check_tokens
 from thinking.generation.sampling import Sampling, fold_in_rows
 from thinking.networks.decoder import Decoder
-from thinking.text.vocabulary import ANSWER, ASK, BEGIN, END, END_THINK, MARKS, THINK, Vocabulary
+from thinking.text.vocabulary import ANSWER, ASK, BEGIN, END, END_THINK, SPECIAL_TOKENS, THINK, Vocabulary
 from thinking.types import Array, Params
 
 SOLVED, MALFORMED, TOO_LONG = "solved", "malformed", "too long"
@@ -35,9 +35,9 @@ class SubtaskContext:
 
     Attributes:
         prompt: tokens, `<begin>` included.
-        completion: thought, answer and marks, with the sub-tasks' answers inserted.
+        completion: thought, answer and special tokens, with the sub-tasks' answers inserted.
         subtasks: contexts of the sub-tasks, in order; equal questions share one.
-        answer: without marks; None until it is complete.
+        answer: without special tokens; None until it is complete.
         height: of its tree of sub-tasks, 1 without any.
         num_subtask_tokens: number of inserted tokens in the completion.
     """
@@ -54,7 +54,7 @@ class SubtaskSolution(NamedTuple):
     """The result of a problem.
 
     Attributes:
-        answer: tokens without marks; empty unless solved.
+        answer: tokens without special ones; empty unless solved.
         outcome: SOLVED, which does not mean correct, or the failure.
         num_contexts: number of distinct questions, the problem itself included.
         depth: depth of nested contexts, from 1.
@@ -272,13 +272,13 @@ def _is_in_thought(context: SubtaskContext) -> bool:
     return next((token == THINK for token in reversed(context.completion) if token in (THINK, END_THINK)), False)
 
 
-def _tokens_between(completion: list[int], mark: int) -> list[int] | None:
-    """Tokens between the last such mark and the last token; None if empty or if they contain another mark."""
+def _tokens_between(completion: list[int], start: int) -> list[int] | None:
+    """Tokens between the last `start` token and the last of all; None if there are none, or a special one."""
     found: list[int] = []
     for token in reversed(completion[:-1]):
-        if token == mark:
+        if token == start:
             return found[::-1] or None
-        if token < len(MARKS):
+        if token < len(SPECIAL_TOKENS):
             break
         found.append(token)
     return None

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from rich.text import Text
 
-from thinking.colors import ANSWER, MARK, PROMPT, THOUGHT, WRONG
+from thinking.colors import ANSWER, PROMPT, SECONDARY, THOUGHT, WRONG
 from thinking.environments.arithmetic.parsing import parse_answer
 from thinking.environments.arithmetic.plain_words import say_answer
 from thinking.environments.arithmetic.problems import Problem, format_answer, format_expression
@@ -99,7 +99,7 @@ def make_line_format(marks: Marks, *, verbose: bool) -> FormatFn:
                 yield _conclude(question, part, marks)
                 if verbose:
                     checks = "".join(f"; {_describe_candidate(each, marks)}" for each in part.candidates)
-                    yield Text(f"; {part.effort}{checks}", MARK)
+                    yield Text(f"; {part.effort}{checks}", SECONDARY)
 
     return format_as_line
 
@@ -145,7 +145,7 @@ def _color_thought(thought: Thought, marks: Marks) -> Text:
     is_wrong = thought.is_correct is False
     words = thought.words + f" {marks.wrong}" * is_wrong
     text = f"  {thought.text:{_STEP_WIDTH}}" if words else f"  {thought.text}"
-    return Text.assemble((text, WRONG if is_wrong else THOUGHT), (f" {words}" if words else "", MARK), "\n")
+    return Text.assemble((text, WRONG if is_wrong else THOUGHT), (f" {words}" if words else "", SECONDARY), "\n")
 
 
 def _conclude(question: Question, conclusion: Conclusion, marks: Marks) -> Text:
@@ -155,14 +155,14 @@ def _conclude(question: Question, conclusion: Conclusion, marks: Marks) -> Text:
     text = Text.assemble((format_expression(question.problem), PROMPT), " = ", (said, style), " ")
     text.append(marks.right if right else f"{marks.wrong} it is {say_answer(format_answer(question.problem))}", style)
     if not question.in_range:
-        text.append(f"  {OUT_OF_RANGE}", MARK)
+        text.append(f"  {OUT_OF_RANGE}", SECONDARY)
     return text
 
 
 def _list_candidates(conclusion: Conclusion, marks: Marks) -> Iterator[Text]:
     for number, candidate in enumerate(conclusion.candidates, start=1):
-        yield Text(f"  candidate {number}: {_describe_candidate(candidate, marks)}\n", MARK)
-    yield Text(f"  {conclusion.effort}\n", MARK)
+        yield Text(f"  candidate {number}: {_describe_candidate(candidate, marks)}\n", SECONDARY)
+    yield Text(f"  {conclusion.effort}\n", SECONDARY)
 
 
 def _describe_candidate(candidate: Candidate, marks: Marks) -> str:

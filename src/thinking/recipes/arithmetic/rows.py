@@ -50,8 +50,8 @@ class PromptArrays(NamedTuple):
     Attributes:
         tokens: [R, P] int32, left-aligned, padded with 0.
         lengths: [R] int32, from 1.
-        answers: [R, K] int32, correct answers without marks, padded with 0.
-        steps: [R, S, L] int32, worked steps without marks, padded with 0.
+        answers: [R, K] int32, correct answers without special tokens, padded with 0.
+        steps: [R, S, L] int32, worked steps without special tokens, padded with 0.
     """
 
     tokens: np.ndarray

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thinking import progress
-from thinking.colors import MARK
+from thinking.colors import SECONDARY
 from thinking.environments.automata.automaton import Automaton
 from thinking.environments.automata.words import WordBatch, sample_words
 from thinking.experiment import Run, metrics
@@ -131,5 +131,5 @@ def _show_discrete(run: Run, model: ThinkingModel, params: Any, words: WordBatch
         answer, is_correct = machine.state_names[answer_state], answer_state == final_state
         line = color_numbered_thoughts(word, thoughts[:num_thoughts], answer, separator="=", is_correct=is_correct)
         if not is_correct:
-            line.append(f", not {machine.state_names[final_state]}", style=MARK)
+            line.append(f", not {machine.state_names[final_state]}", style=SECONDARY)
         progress.console().print(line, soft_wrap=True)
