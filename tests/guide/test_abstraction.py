@@ -157,6 +157,25 @@ def test_visit_density_ignores_padding():
         np.testing.assert_array_equal(left, right)
 
 
+def test_visit_density_of_states_that_fill_their_bounding_box_is_flat():
+    abstraction = visit_density(Box(1), optax.adam(3e-2), width=16)
+    valid = np.tile(np.arange(10) < 8, (5, 1))
+    items = np.where(valid, np.linspace(-3, -1, 50, dtype=np.float32).reshape(5, 10), 0)[..., None]
+
+    @jax.jit
+    def train(key):
+        return jax.lax.scan(
+            lambda state, _: (abstraction.observe(state, items, valid), None), abstraction.init(key), length=400
+        )[0]
+
+    layers = train(jax.random.key(0)).train_state.params["layers"]
+    first, last = ({name: np.asarray(layers[index][name][...]) for name in ("kernel", "bias")} for index in (0, 2))
+    hidden = np.maximum(items[valid] @ first["kernel"] + first["bias"], 0)
+    logits = hidden @ last["kernel"] + last["bias"]
+    # What is visited is as likely to be a sample: a share of 1/2. A box that held the padding too would give 3/5.
+    assert np.mean(jax.nn.sigmoid(logits)) == pytest.approx(0.5, abs=0.04)
+
+
 def test_guide_state_contains_the_abstraction_state():
     space = Discrete(6)
     kernel = table(input=space, value=space, target=space)

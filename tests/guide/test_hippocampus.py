@@ -91,6 +91,13 @@ def test_empty_memory_recalls_no_valid_items():
     assert not valid.any()
 
 
+def test_a_memory_of_one_item_holds_the_present():
+    memory = init_memory(Discrete(5), 2, 1)
+    for item in (3, 4):
+        memory = append(memory, jnp.array([item, item - 1]), jnp.ones(2, bool))
+    np.testing.assert_array_equal(memory.items, [[4], [3]])
+
+
 def test_capacity_below_1_is_rejected():
     with pytest.raises(ValueError, match="at least 1"):
         init_memory(Discrete(3), 1, 0)

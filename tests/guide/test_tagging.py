@@ -102,6 +102,10 @@ def test_random_tags_match_probabilities_and_depend_on_the_history_alone(tag_fns
     assert np.mean(np.asarray(tag_histories(changed, np.ones(STATES, bool)))[:, -1] != tags[:, -1]) > 0.4
 
 
+def test_one_tag_tells_nothing_apart():
+    assert visits(1).tag(np.array([2, 2, 1, 2]), np.ones(4, bool)).tolist() == [0, 0, 0, 0]
+
+
 def test_visits_needs_at_least_one_tag():
     with pytest.raises(ValueError, match="at least one tag"):
         visits(0)

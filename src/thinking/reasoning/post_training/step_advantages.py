@@ -1,8 +1,8 @@
 """Step-level advantages: each step of a thought is rewarded on its own.
 
 A completion is split into spans: the steps of its thought, each with the special token after it, then the answer. A
-span has reward 1 if it and all spans before it are correct. Spans after the first error are masked (Lightman et al. 2023,
-"Let's verify step by step"), and no span is affected by the reward of a later one.
+span has reward 1 if it and all spans before it are correct. Spans after the first error are masked (Lightman et al.
+2023, "Let's verify step by step"), and no span is affected by the reward of a later one.
 
 Axes: B rows, G completions of each prompt, N tokens of a completion, S steps of a target chain, L tokens of a step.
 """
