@@ -157,10 +157,11 @@ def test_visit_density_ignores_padding():
         np.testing.assert_array_equal(left, right)
 
 
-def test_visit_density_of_states_that_fill_their_bounding_box_is_flat():
+@pytest.mark.parametrize("sign", [1, -1])
+def test_visit_density_of_states_that_fill_their_bounding_box_is_flat(sign):
     abstraction = visit_density(Box(1), optax.adam(3e-2), width=16)
     valid = np.tile(np.arange(10) < 8, (5, 1))
-    items = np.where(valid, np.linspace(-3, -1, 50, dtype=np.float32).reshape(5, 10), 0)[..., None]
+    items = np.where(valid, sign * np.linspace(1, 3, 50, dtype=np.float32).reshape(5, 10), 0)[..., None]
 
     @jax.jit
     def train(key):
