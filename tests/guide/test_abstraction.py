@@ -161,7 +161,7 @@ def test_visit_density_ignores_padding():
 def test_visit_density_of_states_that_fill_their_bounding_box_is_flat(sign):
     abstraction = visit_density(Box(1), optax.adam(3e-2), width=16)
     valid = np.tile(np.arange(10) < 8, (5, 1))
-    items = np.where(valid, sign * np.linspace(1, 3, 50, dtype=np.float32).reshape(5, 10), 0)[..., None]
+    items = np.where(valid, sign * np.linspace(9, 10, 50, dtype=np.float32).reshape(5, 10), 0)[..., None]
 
     @jax.jit
     def train(key):
@@ -173,7 +173,7 @@ def test_visit_density_of_states_that_fill_their_bounding_box_is_flat(sign):
     first, last = ({name: np.asarray(layers[index][name][...]) for name in ("kernel", "bias")} for index in (0, 2))
     hidden = np.maximum(items[valid] @ first["kernel"] + first["bias"], 0)
     logits = hidden @ last["kernel"] + last["bias"]
-    # What is visited is as likely to be a sample: a share of 1/2. A box that held the padding too would give 3/5.
+    # What is visited is as likely to be a sample: a share of 1/2. A box that held the padding too would give 10/11.
     assert np.mean(jax.nn.sigmoid(logits)) == pytest.approx(0.5, abs=0.04)
 
 
