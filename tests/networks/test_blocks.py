@@ -84,6 +84,10 @@ def test_grouped_attention_splits_heads_and_returns_aux():
     assert module.qkv_proj.kernel.shape == (8, (4 + 2 + 2) * 2)
 
 
+def test_all_heads_may_share_one_key():
+    assert config(num_kv_heads=1).num_kv_heads == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -172,6 +176,17 @@ def test_block_normalises_the_inputs_of_its_parts_alone(block, part):
     residual, residual_of_scaled = (np.asarray(apply_block(block, x)) - x for x in (tokens, 5 * tokens))
     assert np.max(np.abs(residual)) > 0.1
     np.testing.assert_allclose(residual_of_scaled, residual, atol=1e-3)
+
+
+def test_block_adds_to_its_inputs_what_its_parts_make_of_them(block):
+    @nnx.jit
+    def compose(block, tokens):
+        mixed, _ = block.mixer(block.mixer_norm(tokens), POSITIONS, causal_attention)
+        return mixed, block.feed_forward(block.feed_forward_norm(tokens + mixed))
+
+    tokens = draw(0, ROWS, TOKENS, WIDTH)
+    mixed, transformed = compose(block, tokens)
+    np.testing.assert_allclose(apply_block(block, tokens), tokens + mixed + transformed, atol=1e-5)
 
 
 def test_dropout_needs_rngs(block):
