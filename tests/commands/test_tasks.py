@@ -83,6 +83,7 @@ def test_paths_and_names_are_restored(tmp_path):
         {},
         {"graph": 3},
         {"graph": {"num_nodes": "many"}},
+        {"graph": {"number_of_nodes": 4}},
         {"guides": ["clock"]},
         {"seed": True},
         {"seed": [1]},

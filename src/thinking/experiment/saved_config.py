@@ -68,7 +68,7 @@ def restore_config(saved: Mapping[str, Any], default: Config) -> Config:
     """A config from its JSON values; what they lack has its default.
 
     Raises:
-        ValueError: a value is not of its type.
+        ValueError: a setting is unknown, or a value is not of its type.
         UserError: a value is out of bounds.
     """
     try:
@@ -85,6 +85,11 @@ def restore_config(saved: Mapping[str, Any], default: Config) -> Config:
 def _restore(part: Any, saved: Mapping[str, Any]) -> Any:
     """A config or group with its saved values."""
     hints = typing.get_type_hints(type(part))
+    if not isinstance(saved, Mapping):
+        raise TypeError(f"{saved!r:.40} is no group of settings")
+    # One that was renamed must not fall back to the default.
+    if unknown := saved.keys() - {field.name for field in dataclasses.fields(part)}:
+        raise ValueError(f"the config has an unknown setting: {min(unknown)}")
     values = {
         field.name: _restore(getattr(part, field.name), saved[field.name])
         if is_group(getattr(part, field.name))
