@@ -21,7 +21,7 @@ from thinking.recipes.arithmetic.rows import VOCABULARY, encode_example, encode_
 from thinking.recipes.arithmetic.searches import SearchModel
 from thinking.recipes.arithmetic.training_range import parse_training_range
 
-SPECIAL_TOKENS = Marks("ok", "not ok")
+MARKS = Marks("ok", "not ok")
 SETTINGS = ChatSettings(parse_training_range(["add:1", "add:2", "multiply:1"]), "chain_of_thought")
 
 
@@ -102,9 +102,7 @@ def format_parts(make, question, parts, **options):
 
 def test_terminal_shows_each_step_in_plain_words(monkeypatch):
     question, thoughts, conclusion = answer_as_worked(Problem("divide", (98, 8)), monkeypatch)
-    shown = format_parts(
-        replies.make_terminal_format, question, [*thoughts, conclusion], marks=SPECIAL_TOKENS, verbose=False
-    )
+    shown = format_parts(replies.make_terminal_format, question, [*thoughts, conclusion], marks=MARKS, verbose=False)
     assert [line.split() for line in shown.splitlines()] == [
         ["9/8=1,1", "digit", "1,", "rest", "1"],
         ["18/8=2,2", "digit", "2,", "rest", "2"],
@@ -118,9 +116,7 @@ def test_numbers_are_shown_with_their_first_digit_first(reverse_digits, monkeypa
     question, thoughts, conclusion = answer_as_worked(problem, monkeypatch, reverse_digits=reverse_digits)
     assert [thought.text for thought in thoughts if "+" not in thought.text] == ["=48", "=360"]
     assert all(thought.is_correct for thought in thoughts)
-    line = format_parts(
-        replies.make_line_format, question, [*thoughts, conclusion], marks=SPECIAL_TOKENS, verbose=False
-    )
+    line = format_parts(replies.make_line_format, question, [*thoughts, conclusion], marks=MARKS, verbose=False)
     assert line == "12*34 = 408 ok"
 
 
@@ -130,9 +126,7 @@ def test_corrected_errors_are_shown_as_retracted(monkeypatch):
     question, thoughts, conclusion = answer_as_worked(Problem("add", (57, 8)), monkeypatch, **options)
     assert [thought.is_correct for thought in thoughts] == [False, True, False, True]
     assert ["retracted" in thought.words for thought in thoughts] == [True, False, True, False]
-    shown = format_parts(
-        replies.make_terminal_format, question, [*thoughts, conclusion], marks=SPECIAL_TOKENS, verbose=False
-    )
+    shown = format_parts(replies.make_terminal_format, question, [*thoughts, conclusion], marks=MARKS, verbose=False)
     assert [line.endswith("not ok") for line in shown.splitlines()] == [True, False, True, False, False]
 
 
@@ -148,7 +142,7 @@ def test_direct_answers_have_no_thoughts(monkeypatch):
 def conclude(problem, answer, *, in_range=True, verbose=False, **parts):
     question = replies.Question(problem, [], in_range)
     conclusion = replies.Conclusion(answer, "9 tokens written", **parts)
-    return format_parts(replies.make_line_format, question, [conclusion], marks=SPECIAL_TOKENS, verbose=verbose)
+    return format_parts(replies.make_line_format, question, [conclusion], marks=MARKS, verbose=verbose)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +182,7 @@ def answer_with_solution(solution, monkeypatch):
 
     monkeypatch.setattr(answering, "make_solver", make_fixed_solver)
     parts = answering.make_subtask_answer(SearchModel(None, None, 16))(question)
-    return format_parts(replies.make_terminal_format, question, parts, marks=SPECIAL_TOKENS, verbose=True).splitlines()
+    return format_parts(replies.make_terminal_format, question, parts, marks=MARKS, verbose=True).splitlines()
 
 
 def test_subtask_tree_is_printed_before_the_answer(monkeypatch):

@@ -77,11 +77,13 @@ def verify_and_reward(problem, text, reverse_digits=False):
     return bool(verification.is_verified[0, 0]), float(reward[0])
 
 
-marks = st.sampled_from(["", "<think>", "</think>", "<answer>", "<step>", "<end>"])
+tokens = st.sampled_from(["", "<think>", "</think>", "<answer>", "<step>", "<end>"])
 forms = st.sampled_from(["{}", "0{}", "-{}", "{}r0", "{}r00", "{}0", "{}<answer>", "<answer>{}"])
 
 
-@given(problem=problems, form=forms, before=marks, after=marks, reverse_digits=st.booleans(), error=st.integers(-1, 1))
+@given(
+    problem=problems, form=forms, before=tokens, after=tokens, reverse_digits=st.booleans(), error=st.integers(-1, 1)
+)
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_correctly_verified_completions_are_the_rewarded_ones(problem, form, before, after, reverse_digits, error):
     answer = format_answer(problem, reverse_digits)

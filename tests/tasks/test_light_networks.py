@@ -150,8 +150,15 @@ def test_the_key_of_the_loss_is_that_of_noise_on_the_state(state_noise, differ):
     assert (float(first) != float(second)) == differ
 
 
-def test_noise_grows_with_the_words(tmp_path, monkeypatch):
-    config = dataclasses.replace(SMALL, training=TrainingConfig(1, 4))
+@pytest.mark.parametrize(("problem", "expected"), [("parity", [2 / 8, 4 / 8, 8 / 8]), (RECALL, [1.0])])
+def test_noise_grows_with_the_words(problem, expected, tmp_path, monkeypatch):
+    config = dataclasses.replace(
+        SMALL,
+        problems=(problem,),
+        sizes=settings.SizesConfig(word=8, num_pairs=2),
+        training=TrainingConfig(100, 4),
+        curriculum=settings.CurriculumConfig(0.01),
+    )
     scales = []
 
     def make_spy(network):
@@ -162,9 +169,9 @@ def test_noise_grows_with_the_words(tmp_path, monkeypatch):
         return loss
 
     monkeypatch.setattr(training, "make_loss", make_spy)
-    train_network(config, Run(folder=tmp_path, config=config), "gru", "parity", 0, 0.1)
+    train_network(config, Run(folder=tmp_path, config=config), "gru", problem, 0, 0.01)
     jax.effects_barrier()
-    assert scales == [2 / 8]
+    assert sorted(set(map(float, scales))) == expected
 
 
 def test_all_presets_are_sound():

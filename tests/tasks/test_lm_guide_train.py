@@ -163,7 +163,7 @@ def test_table_kernel_learns_tokens(data_folder, run_task, tmp_path):
     assert "run lm_guide_inference --artifacts" in out
     (guide,) = read_results(tmp_path / "lm_guide_train" / "latest")["rows"]
     # The lowest layer has a hash table of 4096 entries: a key of three numbers, a value and a score. The upper one has
-    # an entry for every context and target, each one of 16 tokens or the mark.
+    # an entry for every context and target, each one of 16 tokens or the separator.
     assert guide["num_parameters"] == 4096 * (3 + 1 + 1) + 17 * 17 * 2
     shape, codecs = model.load_guide(
         tmp_path / "lm_guide_train" / "latest" / "guide", model.compute_checksum(prepared_data.load(data_folder))

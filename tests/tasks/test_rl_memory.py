@@ -42,6 +42,13 @@ def test_a_memory_finds_the_way_of_the_sign_and_a_pointwise_network_guesses(tmp_
     returns = {(row["network"], row["environment"]): row["mean_return"] for row in rows}
     assert returns["gru", "corridor of 2"] > 0.9
     assert 0.25 < returns["pointwise", "corridor of 2"] < 0.75
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    num_env_steps = {line["stage"]: line["rollout/num_env_steps"] for line in lines}
+    num_eval_env_steps = {line["stage"]: line["eval/num_env_steps"] for line in lines}
+    for row in rows:
+        assert row["num_env_steps"] == num_env_steps[row["network"]] == 15_360
+        assert row["num_eval_env_steps"] == num_eval_env_steps[row["network"]]
+        assert row["num_eval_env_steps"] >= 3 * 8 * 3  # three evaluations of eight episodes, of three steps at least
     assert {"learning_curves.png", "returns.png"} <= {path.name for path in (tmp_path / "plots").iterdir()}
 
 

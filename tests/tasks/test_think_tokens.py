@@ -120,7 +120,7 @@ def test_interrupted_training_ends_bit_identical(tmp_path, monkeypatch):
         assert interrupted_lines == undisturbed_lines
 
 
-def test_split_model_learns_from_searched_thoughts(tmp_path):
+def test_model_of_separate_blocks_learns_from_searched_thoughts(tmp_path):
     config = dataclasses.replace(
         replace_num_steps(SMOKE, 2),
         thoughts=("discrete",),

@@ -62,10 +62,10 @@ def test_typical_model_answers_are_split(name):
 
 WORDS = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=8)
 ITEM = st.lists(st.lists(WORDS, min_size=1, max_size=5).map(" ".join), min_size=1, max_size=3).map("\n   ".join)
-SPECIAL_TOKENS = st.sampled_from(["{}. ", "{}) ", "Step {}: ", "- ", "* ", "• ", "**Step {}:** ", "({}) "])
+LIST_MARKS = st.sampled_from(["{}. ", "{}) ", "Step {}: ", "- ", "* ", "• ", "**Step {}:** ", "({}) "])
 
 
-@given(st.lists(ITEM, min_size=2, max_size=6), SPECIAL_TOKENS, st.booleans(), st.booleans())
+@given(st.lists(ITEM, min_size=2, max_size=6), LIST_MARKS, st.booleans(), st.booleans())
 def test_lists_keep_every_word(items, mark, blank_lines, preamble):
     lines = [mark.format(number) + item for number, item in enumerate(items, start=1)]
     text = ("Sure! Here you are:\n\n" if preamble else "") + ("\n\n" if blank_lines else "\n").join(lines)

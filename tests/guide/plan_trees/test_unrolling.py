@@ -87,8 +87,8 @@ def infer_value(state, history, targets, num_codes):
         *older, newest = [num_codes - 1 if code is None else code for code in history[-2:]]
         code_of_value = int(state[older[0] if older else num_codes, newest, targets[0]])
         return code_of_value, code_of_value == num_codes - 1
-    marks = [np.r_[np.zeros(3), np.sqrt(3)] if code is None else np.r_[code, 0] for code in history[-2:]]
-    waves = np.sin(np.concatenate([*[np.zeros(4)] * (2 - len(marks)), *marks, *(np.r_[t, 0] for t in targets)]) @ state)
+    codes = [np.r_[np.zeros(3), np.sqrt(3)] if code is None else np.r_[code, 0] for code in history[-2:]]
+    waves = np.sin(np.concatenate([*[np.zeros(4)] * (2 - len(codes)), *codes, *(np.r_[t, 0] for t in targets)]) @ state)
     return waves[:-1], waves[-1] > 0
 
 

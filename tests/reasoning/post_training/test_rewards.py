@@ -69,7 +69,7 @@ def compute_reference_rewards(problem, text):
         rest_of_text.startswith("<answer>"),
         rest_of_text.endswith("<end>"),
         body,
-        not any(mark in body for mark in SPECIAL_TOKENS),
+        not any(token in body for token in SPECIAL_TOKENS),
     ]
     verified_steps = verify_chain(problem, text)
     kept_steps = [step for step in verified_steps if not step.is_retracted]

@@ -237,10 +237,10 @@ def test_converted_params_think_the_argmax_answer():
     assert (output.thoughts == answer_head_logits[:, :-1].argmax(-1)).all()
     with pytest.raises(ValueError, match="a head of their own"):
         init_from_model_without_thoughts(get_params())
-    split_params = draw_params(make_model("discrete", num_thought_tokens=6, separate_blocks=True))
+    params = draw_params(make_model("discrete", num_thought_tokens=6, separate_blocks=True))
     for name in ("reader", "answer_reader"):
         assert jax.tree.all(
-            jax.tree.map(np.array_equal, init_from_model_without_thoughts(split_params)[name], split_params["reader"])
+            jax.tree.map(np.array_equal, init_from_model_without_thoughts(params)[name], params["reader"])
         )
 
 

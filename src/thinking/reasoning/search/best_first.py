@@ -1,8 +1,9 @@
-"""Best-first search of the tree of all completions, with greedy rollouts.
+"""Best-first search of the tree of completions, with greedy rollouts.
 
-A completion leaves an earlier one where it first takes another token, and is greedy from there on. Of all ways to leave
-that are left, the one whose tokens so far are likeliest is next. So no completion comes twice. The branches of a tree
-are split in this way by Lawler (1972), who finds the exact order of the best; here a rollout stands for its branch.
+A completion leaves an earlier one where it first takes another token, and is greedy from there on. Of all branches not
+yet taken, the one whose tokens so far are likeliest is next. So no completion comes twice. Lawler (1972) splits a tree
+in this way, and finds the exact order of the best; here a rollout stands for its branch. At each position the
+`MAX_ALTERNATIVES` likeliest other tokens are branches.
 
 Axes: B problems, P tokens of the longest prompt, M completions of each, N tokens of a completion, V vocabulary size,
 K alternatives to a token.

@@ -193,7 +193,7 @@ def _compute_max_completion(
         options = {"error_fraction": 1.0, "rng": np.random.default_rng(0)}
         examples = (encode_example(problem, style, reverse_digits=reverse_digits, **options) for problem in problems)
         return max(len(example.tokens) - example.prompt_length for example in examples)
-    # Marks around the thought and between its steps; the mark of the answer, and the end.
+    # Special tokens around the thought and between its steps, before the answer, and at the end.
     thought_length = np.sum(prompts.steps > 0, axis=(1, 2)) + np.sum(prompts.steps[:, :, 0] > 0, axis=1)
     return int(np.max(thought_length + np.sum(prompts.answers > 0, axis=1))) + 3
 

@@ -82,7 +82,7 @@ SMOKE = Config(
 PRESETS = {
     "default": Preset(
         Config(search=SearchConfig(sources=("words",))),
-        "small-number problems: chains, GRPO and search; 10 minutes on a core",
+        "small-number problems: chains, GRPO and search; 8 minutes on a core",
     ),
     "ppo": Preset(
         Config(rl=RLConfig(algorithm="ppo", num_updates=300, entropy_weight=0.3, entropy_ceiling=0.08)),
@@ -105,7 +105,7 @@ PRESETS = {
     ),
     "self_correction": Preset(SELF_CORRECTION, "chains that correct their own wrong steps, and plain chains"),
     "length_generalization": Preset(
-        LENGTH_GENERALIZATION, "sums of up to 40 digits, learned from sums of up to 10; 4 minutes"
+        LENGTH_GENERALIZATION, "sums of up to 40 digits, learned from sums of up to 10; 3 minutes"
     ),
     "subtasks": Preset(SUBTASKS, "products of 4 digits, each sub-task solved in a context of its own"),
     "quick": Preset(QUICK, "sums of up to 3 digits, by supervised training; less than a minute on two cores"),

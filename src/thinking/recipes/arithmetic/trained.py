@@ -62,7 +62,7 @@ class Reasoner(NamedTuple):
         return VOCABULARY
 
     def complete(self, problem: str) -> str:
-        """What the model writes about a problem as `57+8`: a thought and the answer, with their marks.
+        """What the model writes about a problem as `57+8`: a thought and the answer, with their special tokens.
 
         Raises:
             ValueError: it is no problem, or its prompt has more than 128 tokens; the message says why.

@@ -39,7 +39,7 @@ class ModelConfig(WidthConfig):
     num_layers: int = option(2, "blocks", minimum=1, maximum=64)
     state_noise: float = option(
         0.0,
-        "standard deviation of noise on the state of a gru in training; less on short words, in proportion",
+        "standard deviation of noise on the state of a gru in training; it grows with the words",
         minimum=0,
         maximum=100,
     )

@@ -19,7 +19,7 @@ from thinking.networks.recurrent_policy import RecurrentPolicy
 from thinking.recipes.cart_pole import videos
 from thinking.recipes.rl_memory.config import Config
 from thinking.recipes.rl_memory.environments import CART_POLE, make_env_spec
-from thinking.recipes.rl_memory.training import BestPolicy, build_policy
+from thinking.recipes.rl_memory.training import BestPolicy, build_policy, count_updates
 from thinking.trees import count_parameters
 from thinking.types import Array, Params, State
 
@@ -82,7 +82,7 @@ def _make_row(config: Config, network: str, environment: str, returns: np.ndarra
         "mean_return": float(means.mean()),
         "std_over_seeds": float(means.std()),
         "min_over_seeds": float(means.min()),
-        "num_env_steps": config.ppo.num_steps,
+        "num_env_steps": count_updates(config.ppo) * config.ppo.num_envs * config.ppo.rollout_length,
         "num_eval_env_steps": float(np.mean(best.num_eval_env_steps)),
         "num_parameters": count_parameters(best.params) // config.seeds,
         "return_by_seed": " ".join(f"{mean:.3g}" for mean in means),

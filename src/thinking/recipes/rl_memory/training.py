@@ -19,7 +19,7 @@ from thinking.learning.rollouts import collect_episodes, init_envs, mean_recent_
 from thinking.networks.blocks import BlockConfig
 from thinking.networks.recurrent_policy import RecurrentPolicy, recurrent_policy
 from thinking.recipes.ppo_updates import build_ppo
-from thinking.recipes.rl_memory.config import Config
+from thinking.recipes.rl_memory.config import Config, PPOConfig
 from thinking.recipes.rl_memory.environments import EnvSpec, make_env_spec
 from thinking.recipes.seed_training import train_seeds
 from thinking.train_state import RunnerState, init_train_state
@@ -53,6 +53,11 @@ def keep_best(best: BestPolicy, params: Params, episodes: Episodes) -> BestPolic
     return jax.tree.map(lambda *leaves: jnp.where(mean_return >= best.mean_return, *leaves), new, old)
 
 
+def count_updates(settings: PPOConfig) -> int:
+    """Updates that take `num_steps` environment steps, or fewer by less than one; at least one."""
+    return max(1, settings.num_steps // (settings.num_envs * settings.rollout_length))
+
+
 def build_policy(config: Config, env_spec: EnvSpec, network: str) -> RecurrentPolicy:
     """A policy of one kind of network for the environment."""
     model = config.model
@@ -70,7 +75,7 @@ def train_policies(config: Config, run: Run, network: str) -> TrainResult:
     """
     env_spec, settings = make_env_spec(config), config.ppo
     env, policy = env_spec.env, build_policy(config, env_spec, network)
-    num_updates = max(1, settings.num_steps // (settings.num_envs * settings.rollout_length))
+    num_updates = count_updates(settings)
     update, optimizer = build_ppo(
         policy.evaluate_actions,
         settings,
