@@ -64,7 +64,6 @@ def search_best_first(
         max_new_tokens: N.
     """
     check_budgets("search_best_first", num_samples=num_samples)
-    rows = jnp.arange(len(prompts))
     num_alternatives = min(MAX_ALTERNATIVES, decoder.vocab_size - 1)
 
     def roll_out(forced: Array) -> Completions:
@@ -91,18 +90,12 @@ def search_best_first(
         )
 
     def branch(tree: _Tree, index: Array) -> tuple[_Tree, Samples]:
-        scores = tree.branch_scores.reshape(len(prompts), -1)
-        best = jnp.argmax(scores, axis=1)
-        has_branch = jnp.isfinite(scores[rows, best])
-        parent, position, alternative = jnp.unravel_index(best, tree.branch_scores.shape[1:])
-        token = tree.branch_tokens[rows, parent, position, alternative][:, None]
-        tree = tree._replace(branch_scores=tree.branch_scores.at[rows, parent, position, alternative].set(-jnp.inf))
-        offset = jnp.arange(max_new_tokens)[None] - position[:, None]
-        forced = jnp.where(offset < 0, tree.tokens[rows, parent], jnp.where(offset == 0, token, -1))
-        completions = roll_out(jnp.where(has_branch[:, None], forced, -1))
+        tree, forced, num_shared = _take_best_branch(tree)
+        completions = roll_out(forced)
         # Its own branches begin behind the branch token; those before it are its parent's.
-        tree = add(tree, index, completions, jnp.where(has_branch, position + 1, max_new_tokens))
-        return tree, Samples(completions, jnp.where(has_branch, completions.length - position, 0))
+        return add(tree, index, completions, num_shared + 1), Samples(
+            completions, jnp.maximum(completions.length - num_shared, 0)
+        )
 
     shape = (len(prompts), num_samples, max_new_tokens)
     tree = _Tree(
@@ -115,6 +108,26 @@ def search_best_first(
     others = jax.lax.scan(branch, tree, jnp.arange(1, num_samples))[1]
     return jax.tree.map(
         lambda one, more: jnp.moveaxis(jnp.concatenate([one[None], more]), 0, 1), Samples(greedy, greedy.length), others
+    )
+
+
+def _take_best_branch(tree: _Tree) -> tuple[_Tree, Array, Array]:
+    """The tree without its likeliest branches, their tokens [B, N] with -1 behind, and how many are a parent's [B].
+
+    Where there is no branch, no token is given, and all N count as a parent's.
+    """
+    rows, (_, _, max_tokens, _) = jnp.arange(len(tree.tokens)), tree.branch_scores.shape
+    best = jnp.argmax(tree.branch_scores.reshape(len(rows), -1), axis=1)
+    parent, position, alternative = jnp.unravel_index(best, tree.branch_scores.shape[1:])
+    where = rows, parent, position, alternative
+    has_branch = jnp.isfinite(tree.branch_scores[where])
+    offset = jnp.arange(max_tokens)[None] - position[:, None]
+    branch_token = jnp.where(offset == 0, tree.branch_tokens[where][:, None], -1)
+    forced = jnp.where(offset < 0, tree.tokens[rows, parent], branch_token)
+    return (
+        tree._replace(branch_scores=tree.branch_scores.at[where].set(-jnp.inf)),
+        jnp.where(has_branch[:, None], forced, -1),
+        jnp.where(has_branch, position, max_tokens),
     )
 
 
