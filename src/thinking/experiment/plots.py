@@ -219,6 +219,7 @@ def plot_learning_curves(
                 style = {"color": line_color(index), "linestyle": line_style(index), "marker": marker}
                 panel.plot(*np.transpose(points), label=stage, **style)
         panel.set_xlabel("training step")
+        panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_ylabel(name.replace("_", " "))
         if len(stages) > 1 and panel.lines:
             panel.legend()
